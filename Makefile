@@ -1,0 +1,28 @@
+# Everything here is a thin name for a script; `make help` lists what there is.
+.PHONY: help run test build bench lint clean
+.DEFAULT_GOAL := help
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-6s %s\n' "$$name" "$$what"; done
+
+run: ## install what is missing, build, and start the server on port 6001 with config/config.json
+	@scripts/run.sh
+
+test: ## install what is missing, build three times (release, address and thread sanitizers), run all tests
+	@scripts/test.sh
+
+build: ## install what is missing, build build/curlew
+	@scripts/install-packages.sh build
+	@scripts/build.sh release
+
+bench: ## build the load generator and measure; BENCH_ARGS are passed on
+	@scripts/install-packages.sh build
+	@scripts/build.sh release
+	@scripts/bench.sh $(BENCH_ARGS)
+
+lint: ## check format, floors, shell, JavaScript and left-overs; one pass of static analysis
+	@scripts/install-packages.sh build lint
+	@scripts/lint.sh
+
+clean: ## remove everything that was built or fetched
+	rm -rf build build-asan build-tsan build-fuzz tests/e2e/node_modules examples/node_modules

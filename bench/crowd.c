@@ -1,0 +1,390 @@
+#include "crowd.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "fail.h"
+#include "frame.h"
+
+#define INPUT_SIZE (256 * 1024)
+/* Time is read for every 16th subscriber: they are spread over the whole walk of the server, and the rest costs less.
+ */
+#define SAMPLE_EVERY 16
+/* Nothing moved for this long: the server is stuck. */
+#define STUCK_NS 10000000000u
+
+/* The key and answer of RFC 6455 section 1.3. */
+#define HANDSHAKE_KEY "dGhlIHNhbXBsZSBub25jZQ=="
+#define HANDSHAKE_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+static const char *const state_names[] = {
+    [SUBSCRIBER_NEW] = "before connecting",
+    [SUBSCRIBER_UPGRADING] = "waiting for the upgrade",
+    [SUBSCRIBER_ESTABLISHING] = "waiting for pusher:connection_established",
+    [SUBSCRIBER_SUBSCRIBING] = "waiting for pusher_internal:subscription_succeeded",
+    [SUBSCRIBER_SUBSCRIBED] = "subscribed",
+    [SUBSCRIBER_CLOSING] = "waiting for the end of the connection",
+    [SUBSCRIBER_CLOSED] = "closed",
+};
+
+static void subscriber_ready(struct source *source, uint32_t events);
+
+static void subscriber_move(struct subscriber *subscriber, enum subscriber_state state) {
+    subscriber->crowd->in_state[subscriber->state]--;
+    subscriber->crowd->in_state[state]++;
+    subscriber->crowd->progress++;
+    subscriber->state = state;
+}
+
+/* Ends the program: `what` happened to this subscriber, and `received` is what the server sent. */
+static void fail_with_subscriber(struct subscriber *subscriber, const char *what, struct slice received)
+    __attribute__((noreturn));
+
+static void fail_with_subscriber(struct subscriber *subscriber, const char *what, struct slice received) {
+    if (received.length > 500)
+        received.length = 500;
+    fail("subscriber %u of %u at %s, %s: %s; received: \"%.*s\"",
+         (unsigned)(subscriber - subscriber->crowd->subscribers) + 1, subscriber->crowd->count,
+         subscriber->crowd->target->url, state_names[subscriber->state], what, SLICE_ARGS(received));
+}
+
+/* Sends, keeping for later what the socket does not take. */
+static void subscriber_send(struct subscriber *subscriber, struct slice text) {
+    ssize_t count = 0;
+
+    if (subscriber->unsent.length == 0) {
+        count = send(subscriber->source.fd, text.data, text.length, MSG_NOSIGNAL);
+        if (count < 0 && errno != EAGAIN && errno != EINTR)
+            fail_with_subscriber(subscriber, strerror(errno), SLICE(""));
+    }
+    if (count < (ssize_t)text.length)
+        buffer_append(&subscriber->unsent, slice_skip(text, count > 0 ? (size_t)count : 0));
+}
+
+static void subscriber_send_unsent(struct subscriber *subscriber) {
+    struct buffer waiting = subscriber->unsent;
+
+    subscriber->unsent = (struct buffer){0};
+    subscriber_send(subscriber, buffer_slice(&waiting));
+    buffer_dispose(&waiting);
+}
+
+static void subscriber_send_frame(struct subscriber *subscriber, uint8_t first, struct slice payload) {
+    char frame[FRAME_WRITE_ROOM];
+
+    subscriber_send(subscriber, (struct slice){frame, frame_write(frame, first, payload)});
+}
+
+static void subscriber_start(struct subscriber *subscriber) {
+    const struct target *target = subscriber->crowd->target;
+    struct buffer request = {0};
+
+    subscriber->started_ns = clock_monotonic_ns();
+    subscriber->source = (struct source){.ready = subscriber_ready, .fd = target_connect(target)};
+    subscriber_move(subscriber, SUBSCRIBER_UPGRADING);
+    buffer_appendf(&request,
+                   "GET /app/%s?protocol=7&client=curlew-bench&version=1.0 HTTP/1.1\r\nHost: %s\r\n"
+                   "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                   "Sec-WebSocket-Key: " HANDSHAKE_KEY "\r\n\r\n",
+                   target->app_key, target->host);
+    subscriber_send(subscriber, buffer_slice(&request));
+    buffer_dispose(&request);
+    poller_add(subscriber->crowd->poller, &subscriber->source, POLLER_GATHERED);
+}
+
+static void subscriber_subscribe(struct subscriber *subscriber) {
+    struct crowd *crowd = subscriber->crowd;
+    char message[FRAME_WRITE_MAX];
+    int length;
+
+    if (crowd->channels == 1)
+        length = snprintf(message, sizeof message, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"%s\"}}",
+                          crowd->channel);
+    else
+        length = snprintf(message, sizeof message, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"%s-%u\"}}",
+                          crowd->channel, (unsigned)(subscriber - crowd->subscribers) % crowd->channels);
+    subscriber_move(subscriber, SUBSCRIBER_SUBSCRIBING);
+    subscriber_send_frame(subscriber, FRAME_TEXT, (struct slice){message, (size_t)length});
+}
+
+static void subscriber_end(struct subscriber *subscriber) {
+    close(subscriber->source.fd);
+    buffer_dispose(&subscriber->carry);
+    buffer_dispose(&subscriber->unsent);
+    subscriber_move(subscriber, SUBSCRIBER_CLOSED);
+}
+
+static bool contains(struct slice text, const char *what) {
+    return memmem(text.data, text.length, what, strlen(what)) != NULL;
+}
+
+/* A frame that is no event of the generator. */
+static void take_protocol_frame(struct subscriber *subscriber, const struct frame *frame) {
+    struct slice text = frame->payload;
+
+    switch (frame->first) {
+    case FRAME_PING:
+        subscriber_send_frame(subscriber, FRAME_PONG, text);
+        return;
+    case FRAME_PONG:
+        return;
+    case FRAME_CLOSE:
+        if (subscriber->state == SUBSCRIBER_CLOSING) {
+            /* The server closes the connection (section 7.1.1); this way also one that waits for the client does. */
+            shutdown(subscriber->source.fd, SHUT_WR);
+            return;
+        }
+        fail_with_subscriber(subscriber, "the server sent a close frame",
+                             text.length > 2 ? slice_skip(text, 2) : SLICE(""));
+    case FRAME_TEXT:
+        break;
+    default:
+        fail_with_subscriber(subscriber, "the server sent a frame that is no whole text message", text);
+    }
+    if (contains(text, "\"pusher:error\"") || contains(text, "\"pusher:subscription_error\"")) {
+        fail_with_subscriber(subscriber, "the server refused", text);
+    } else if (contains(text, "\"pusher:ping\"")) {
+        subscriber_send_frame(subscriber, FRAME_TEXT, SLICE("{\"event\":\"pusher:pong\",\"data\":{}}"));
+    } else if (subscriber->state == SUBSCRIBER_ESTABLISHING && contains(text, "\"pusher:connection_established\"")) {
+        subscriber_subscribe(subscriber);
+    } else if (subscriber->state == SUBSCRIBER_SUBSCRIBING &&
+               contains(text, "\"pusher_internal:subscription_succeeded\"")) {
+        subscriber_move(subscriber, SUBSCRIBER_SUBSCRIBED);
+        if (subscriber->crowd->latencies != NULL)
+            histogram_add(subscriber->crowd->latencies, clock_monotonic_ns() - subscriber->started_ns);
+    }
+}
+
+static void note_wrong(struct subscriber *subscriber, struct event_identity expected, struct event_identity got) {
+    struct crowd *crowd = subscriber->crowd;
+    unsigned publishers[2];
+    uint64_t numbers[2];
+
+    if (crowd->wrong++ != 0)
+        return;
+    event_identity_parse(expected, &publishers[0], &numbers[0]);
+    event_identity_parse(got, &publishers[1], &numbers[1]);
+    snprintf(
+        crowd->first_wrong, sizeof crowd->first_wrong,
+        "subscriber %u: event %u should have been number %llu of publisher %u, and was number %llu of publisher %u",
+        (unsigned)(subscriber - crowd->subscribers) + 1, subscriber->position + 1, (unsigned long long)numbers[0],
+        publishers[0], (unsigned long long)numbers[1], publishers[1]);
+}
+
+/* The channel's next event is whatever comes first, but each publisher's numbers must follow one another. */
+static void put_on_record(struct subscriber *subscriber, struct event_identity got) {
+    struct crowd *crowd = subscriber->crowd;
+    unsigned publisher;
+    uint64_t number;
+
+    event_identity_parse(got, &publisher, &number);
+    if (publisher >= CROWD_PUBLISHERS_MAX || number != crowd->next_number[publisher]) {
+        char expected[EVENT_DATA];
+        event_write(expected, publisher, publisher < CROWD_PUBLISHERS_MAX ? crowd->next_number[publisher] : 0);
+        note_wrong(subscriber, event_identity(expected), got);
+    }
+    if (publisher < CROWD_PUBLISHERS_MAX)
+        crowd->next_number[publisher] = number + 1;
+    if (crowd->recorded == crowd->record_room) {
+        crowd->record_room = crowd->record_room != 0 ? crowd->record_room * 2 : 4096;
+        crowd->record = alloc_array(crowd->record, crowd->record_room, sizeof crowd->record[0]);
+    }
+    crowd->record[crowd->recorded++] = got;
+}
+
+static void take_event(struct subscriber *subscriber, const char *data, uint64_t now_ns) {
+    struct crowd *crowd = subscriber->crowd;
+    struct event_identity got = event_identity(data);
+
+    if (subscriber->position == crowd->recorded)
+        put_on_record(subscriber, got);
+    else if (!event_same(crowd->record[subscriber->position], got))
+        note_wrong(subscriber, crowd->record[subscriber->position], got);
+    subscriber->position++;
+    crowd->received++;
+    if (now_ns != 0)
+        histogram_add(crowd->latencies, now_ns - event_time_ns(data));
+}
+
+/* The generator's data in a frame, where it was the last time or, if it is not there, anywhere. */
+static const char *find_event(struct crowd *crowd, struct slice payload) {
+    const char *found;
+
+    if (payload.length >= crowd->data_at + EVENT_HEADER && event_has_mark(payload.data + crowd->data_at))
+        return payload.data + crowd->data_at;
+    found = memmem(payload.data, payload.length, EVENT_MARK, EVENT_MARK_LENGTH);
+    if (found == NULL || (size_t)(payload.data + payload.length - found) < EVENT_HEADER)
+        return NULL;
+    crowd->data_at = (size_t)(found - payload.data);
+    return found;
+}
+
+/* Takes whole frames off `text` and returns how many bytes they were. */
+static size_t take_frames(struct subscriber *subscriber, struct slice text) {
+    struct crowd *crowd = subscriber->crowd;
+    bool sampled = crowd->latencies != NULL && (subscriber - crowd->subscribers) % SAMPLE_EVERY == 0;
+    uint64_t now_ns = sampled ? clock_monotonic_ns() : 0;
+    size_t at = 0, length;
+    struct frame frame;
+
+    while ((length = frame_parse(text.data + at, text.length - at, &frame)) != 0) {
+        const char *data;
+
+        if (length == SIZE_MAX)
+            fail_with_subscriber(subscriber, "the server sent a masked frame", slice_skip(text, at));
+        data = frame.first == FRAME_TEXT ? find_event(crowd, frame.payload) : NULL;
+        if (data != NULL)
+            take_event(subscriber, data, now_ns);
+        else
+            take_protocol_frame(subscriber, &frame);
+        at += length;
+    }
+    return at;
+}
+
+/* The answer to the upgrade; returns its length, 0 if it is not complete. */
+static size_t take_upgrade(struct subscriber *subscriber, struct slice text) {
+    const char *end = memmem(text.data, text.length, "\r\n\r\n", 4);
+    struct slice head = {text.data, end != NULL ? (size_t)(end - text.data) + 4 : 0};
+
+    if (end == NULL)
+        return 0;
+    if (!slice_starts_with(head, SLICE("HTTP/1.1 101")) || !contains(head, HANDSHAKE_ACCEPT))
+        fail_with_subscriber(subscriber, "the server did not upgrade to WebSocket as RFC 6455 has it", text);
+    subscriber_move(subscriber, SUBSCRIBER_ESTABLISHING);
+    return head.length;
+}
+
+/* What was carried over and what came now, as one text. */
+static void take_input(struct subscriber *subscriber, struct slice text) {
+    size_t taken = 0;
+
+    subscriber->crowd->progress++;
+    if (subscriber->state == SUBSCRIBER_UPGRADING)
+        taken = take_upgrade(subscriber, text);
+    if (subscriber->state != SUBSCRIBER_UPGRADING)
+        taken += take_frames(subscriber, slice_skip(text, taken));
+    if (taken == 0 && text.length == INPUT_SIZE)
+        fail_with_subscriber(subscriber, "the server sent a frame or an answer that is too long for the generator",
+                             text);
+    subscriber->carry.length = 0;
+    buffer_append(&subscriber->carry, slice_skip(text, taken));
+}
+
+static void read_input(struct subscriber *subscriber, bool to_the_end) {
+    char *input = subscriber->crowd->input;
+    ssize_t count;
+    size_t carried, room;
+
+    do {
+        carried = subscriber->carry.length;
+        room = INPUT_SIZE - carried;
+        if (carried != 0)
+            memcpy(input, subscriber->carry.data, carried);
+        count = recv(subscriber->source.fd, input + carried, room, 0);
+        if (count < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (count <= 0 && subscriber->state == SUBSCRIBER_CLOSING) {
+            subscriber_end(subscriber);
+            return;
+        }
+        if (count <= 0)
+            fail_with_subscriber(subscriber, count == 0 ? "the server closed the connection" : strerror(errno),
+                                 (struct slice){input, carried});
+        take_input(subscriber, (struct slice){input, carried + (size_t)count});
+    } while (to_the_end || (size_t)count == room);
+}
+
+static void subscriber_ready(struct source *source, uint32_t events) {
+    struct subscriber *subscriber = (struct subscriber *)source;
+
+    if (subscriber->unsent.length != 0)
+        subscriber_send_unsent(subscriber);
+    if ((events & ~(uint32_t)EPOLLOUT) != 0)
+        read_input(subscriber, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+}
+
+void crowd_init(struct crowd *crowd, const struct target *target, struct poller *poller, const char *channel,
+                unsigned channels, unsigned count) {
+    *crowd =
+        (struct crowd){.target = target, .poller = poller, .channel = channel, .channels = channels, .count = count};
+    crowd->subscribers = alloc_zero(count * sizeof crowd->subscribers[0]);
+    crowd->input = alloc(INPUT_SIZE);
+    crowd->in_state[SUBSCRIBER_NEW] = count;
+    for (unsigned i = 0; i < count; i++)
+        crowd->subscribers[i].crowd = crowd;
+}
+
+/* Lets the poller run until all are in `state`, starting each by `start` so that `in_flight` are between states. */
+static void move_all(struct crowd *crowd, enum subscriber_state state, void (*start)(struct subscriber *),
+                     unsigned in_flight) {
+    enum poller_mode mode = crowd->poller->mode;
+    uint64_t progress = crowd->progress, moved_ns = clock_monotonic_ns();
+    unsigned started = 0;
+
+    crowd->poller->mode = POLLER_CONNECT;
+    while (crowd->in_state[state] < crowd->count) {
+        while (started < crowd->count && started - crowd->in_state[state] < in_flight)
+            start(&crowd->subscribers[started++]);
+        poller_turn(crowd->poller);
+        if (crowd->progress != progress) {
+            progress = crowd->progress;
+            moved_ns = clock_monotonic_ns();
+        } else if (clock_monotonic_ns() - moved_ns > STUCK_NS) {
+            for (unsigned i = 0; i < started; i++)
+                if (crowd->subscribers[i].state != state)
+                    fail_with_subscriber(&crowd->subscribers[i], "nothing came for 10 s",
+                                         buffer_slice(&crowd->subscribers[i].carry));
+        }
+    }
+    crowd->poller->mode = mode;
+}
+
+void crowd_open(struct crowd *crowd, unsigned in_flight) {
+    move_all(crowd, SUBSCRIBER_SUBSCRIBED, subscriber_start, in_flight);
+}
+
+static void subscriber_start_closing(struct subscriber *subscriber) {
+    static const char normal_closure[] = {0x03, (char)0xe8}; /* 1000 */
+
+    subscriber_move(subscriber, SUBSCRIBER_CLOSING);
+    subscriber_send_frame(subscriber, FRAME_CLOSE, (struct slice){normal_closure, sizeof normal_closure});
+}
+
+void crowd_close(struct crowd *crowd, unsigned in_flight) {
+    move_all(crowd, SUBSCRIBER_CLOSED, subscriber_start_closing, in_flight);
+}
+
+void crowd_clear_record(struct crowd *crowd) {
+    for (unsigned i = 0; i < crowd->count; i++)
+        crowd->subscribers[i].position = 0;
+    crowd->recorded = 0;
+    crowd->received = 0;
+}
+
+void crowd_expect_new_publishers(struct crowd *crowd) {
+    memset(crowd->next_number, 0, sizeof crowd->next_number);
+}
+
+bool crowd_complete(const struct crowd *crowd, uint64_t events) {
+    if (crowd->received < events * crowd->count)
+        return false;
+    for (unsigned i = 0; i < crowd->count; i++)
+        if (crowd->subscribers[i].position != events)
+            return false;
+    return true;
+}
+
+void crowd_dispose(struct crowd *crowd) {
+    for (unsigned i = 0; i < crowd->count; i++)
+        if (crowd->subscribers[i].state != SUBSCRIBER_NEW && crowd->subscribers[i].state != SUBSCRIBER_CLOSED)
+            subscriber_end(&crowd->subscribers[i]);
+    free(crowd->subscribers);
+    free(crowd->record);
+    free(crowd->input);
+}

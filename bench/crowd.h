@@ -1,0 +1,88 @@
+/*
+ * A crowd: many WebSocket connections, each subscribed to one public channel, read in batches.
+ *
+ *   CONNECTING -> UPGRADING -> ESTABLISHING -> SUBSCRIBING -> SUBSCRIBED -> CLOSING -> CLOSED
+ *   connect()     GET /app     waits for       subscribe      events       close       end of
+ *                              connection_     sent                        sent        stream
+ *                              established
+ *
+ * Every event of the generator that a subscriber receives is checked: the first subscriber that gets the n-th event of
+ * the channel puts it on record, where each publisher's numbers must follow one another; everyone else's n-th event
+ * must be the one on record. So at the end each got each event once, and all in one order, or somebody's position is
+ * behind.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "event.h"
+#include "histogram.h"
+#include "poller.h"
+#include "target.h"
+
+#define CROWD_PUBLISHERS_MAX 64
+
+enum subscriber_state {
+    SUBSCRIBER_NEW, /* no socket yet */
+    SUBSCRIBER_UPGRADING,
+    SUBSCRIBER_ESTABLISHING,
+    SUBSCRIBER_SUBSCRIBING,
+    SUBSCRIBER_SUBSCRIBED,
+    SUBSCRIBER_CLOSING,
+    SUBSCRIBER_CLOSED,
+};
+
+struct subscriber {
+    struct source source;
+    struct crowd *crowd;
+    enum subscriber_state state;
+    uint32_t position;    /* events received since the record was cleared */
+    uint64_t started_ns;  /* of connect */
+    struct buffer carry;  /* the beginning of a frame whose rest has not come */
+    struct buffer unsent; /* what the socket did not take yet */
+};
+
+struct crowd {
+    const struct target *target;
+    struct poller *poller;
+    const char *channel;         /* its name; with more than one channel a number is put behind it */
+    unsigned channels;           /* subscriber i is on channel i % channels */
+    struct histogram *latencies; /* of events received, or of subscribing; NULL if nobody wants to know */
+    struct subscriber *subscribers;
+    unsigned count;
+    unsigned in_state[SUBSCRIBER_CLOSED + 1]; /* how many subscribers are in each */
+    uint64_t progress;                        /* goes up with everything that comes */
+
+    struct event_identity *record; /* the channel's events in their order */
+    size_t recorded, record_room;
+    uint64_t next_number[CROWD_PUBLISHERS_MAX]; /* that each publisher's next event must have */
+    uint64_t received;                          /* events, by all subscribers */
+    uint64_t wrong;                             /* events that were not the one that had to come */
+    char first_wrong[200];                      /* what was wrong with the first of them */
+    size_t data_at;                             /* where the data is in the frames of this server, once known */
+    char *input;
+};
+
+/* Prepares `count` subscribers; nothing is sent yet. The channel's name must outlive the crowd. */
+void crowd_init(struct crowd *crowd, const struct target *target, struct poller *poller, const char *channel,
+                unsigned channels, unsigned count);
+
+/* Connects and subscribes all, at most `in_flight` of them at a time. Ends the program if the server refuses one. */
+void crowd_open(struct crowd *crowd, unsigned in_flight);
+
+/* Closes all with the closing handshake, at most `in_flight` at a time, and waits until the server is done with each.
+ */
+void crowd_close(struct crowd *crowd, unsigned in_flight);
+
+/* Begins a new record, with every subscriber at its start. The publishers' numbers go on. */
+void crowd_clear_record(struct crowd *crowd);
+
+/* The publishers from now on are new ones, whose numbers begin at 0. */
+void crowd_expect_new_publishers(struct crowd *crowd);
+
+/* True when every subscriber has received `events` events since the record was cleared. */
+bool crowd_complete(const struct crowd *crowd, uint64_t events);
+
+void crowd_dispose(struct crowd *crowd);

@@ -1,0 +1,57 @@
+/*
+ * WebSocket frames from the client's side (RFC 6455 section 5.2): reading the unmasked ones of a server, writing masked
+ * ones.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/slice.h"
+
+#define FRAME_TEXT 0x81 /* a whole text message in one frame */
+#define FRAME_CLOSE 0x88
+#define FRAME_PING 0x89
+#define FRAME_PONG 0x8a
+
+struct frame {
+    uint8_t first; /* FIN, reserved bits and opcode */
+    struct slice payload;
+};
+
+/* Reads the frame at the front of `text`; returns its length, 0 if more must come, SIZE_MAX if it is masked. */
+static inline size_t frame_parse(const char *data, size_t length, struct frame *frame) {
+    const uint8_t *bytes = (const uint8_t *)data;
+    uint64_t payload;
+    size_t header = 2;
+
+    if (length < 2)
+        return 0;
+    frame->first = bytes[0];
+    payload = bytes[1];
+    if (payload == 126) {
+        header = 4;
+        if (length < header)
+            return 0;
+        payload = (uint64_t)bytes[2] << 8 | bytes[3];
+    } else if (payload == 127) {
+        header = 10;
+        if (length < header)
+            return 0;
+        memcpy(&payload, bytes + 2, 8);
+        payload = __builtin_bswap64(payload);
+    } else if (payload > 127) {
+        return SIZE_MAX;
+    }
+    frame->payload = (struct slice){data + header, (size_t)payload};
+    return payload > length - header ? 0 : header + (size_t)payload;
+}
+
+/* The longest payload that frame_write takes, and the room that its frame needs. */
+#define FRAME_WRITE_MAX 1024
+#define FRAME_WRITE_ROOM (FRAME_WRITE_MAX + 8)
+
+/* Writes a masked frame and returns its length. `room` is FRAME_WRITE_ROOM bytes. */
+size_t frame_write(char *room, uint8_t first, struct slice payload);

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# usage: build.sh release|asan|tsan|fuzz
+#
+# Configures and builds one variant in a folder of its own, and prints the folder's name last:
+#   release  build/       what users run: optimised, hardened, with debug information
+#   asan     build-asan/  AddressSanitizer (with leaks) and UndefinedBehaviorSanitizer
+#   tsan     build-tsan/  ThreadSanitizer
+#   fuzz     build-fuzz/  libFuzzer targets with clang, address and undefined behaviour
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case ${1-} in
+release) folder=build options=() ;;
+asan) folder=build-asan options=('-Db_sanitize=address,undefined' -Dtests=enabled) ;;
+tsan) folder=build-tsan options=(-Db_sanitize=thread -Dtests=enabled) ;;
+fuzz) folder=build-fuzz options=(-Dfuzz=true) && export CC=clang ;;
+*)
+    echo "usage: $0 release|asan|tsan|fuzz" >&2
+    exit 2
+    ;;
+esac
+
+# Always configured anew (a second or two): the tests are found by looking, and packages may have come or gone.
+echo "build: $folder"
+mkdir -p "$folder"
+again=()
+if [ -f "$folder/build.ninja" ]; then again=(--reconfigure); fi
+if ! meson setup "${again[@]}" "$folder" "${options[@]}" >"$folder/configure.log" 2>&1; then
+    cat "$folder/configure.log" >&2
+    exit 1
+fi
+ninja -C "$folder" --quiet

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# usage: fuzz.sh [SECONDS [TARGET...]]
+#
+# Runs the fuzz targets (all of tests/fuzz/fuzz_*.c unless named) for SECONDS each, 60 by default, two at a time.
+# A target starts from its seeds, tests/fuzz/corpus/NAME/, and from what earlier runs found, build-fuzz/corpus/NAME/;
+# an input that breaks it is left in build-fuzz/ and the exit code is 1. tests/fuzz/NAME.dict is used if it exists.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+seconds=${1-60}
+shift || true
+targets=("$@")
+
+scripts/install-packages.sh build fuzz
+scripts/build.sh fuzz
+
+if [ ${#targets[@]} = 0 ]; then
+    for source in tests/fuzz/fuzz_*.c; do
+        target=${source##*/fuzz_}
+        targets+=("${target%.c}")
+    done
+fi
+
+# One target to its end; its output goes to a file, so that two at a time stay readable.
+fuzz() {
+    local name=$1 log=build-fuzz/$1.log found=build-fuzz/corpus/$1
+    local options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1)
+    options+=(-artifact_prefix="build-fuzz/$name-")
+    if [ -f "tests/fuzz/$name.dict" ]; then options+=(-dict="tests/fuzz/$name.dict"); fi
+    mkdir -p "$found"
+    if "build-fuzz/tests/fuzz/fuzz_$name" "${options[@]}" "$found" "tests/fuzz/corpus/$name" >"$log" 2>&1; then
+        printf 'fuzz: %-16s ok, %s\n' "$name" "$(grep '^Done' "$log")"
+    else
+        printf 'fuzz: %-16s FAILED, the end of %s:\n' "$name" "$log"
+        tail -n 60 "$log"
+        return 1
+    fi
+}
+
+failed=0
+running=0
+for target in "${targets[@]}"; do
+    if ! compgen -G "tests/fuzz/corpus/$target/*" >/dev/null; then
+        printf 'fuzz: %-16s FAILED, no seeds in tests/fuzz/corpus/%s\n' "$target" "$target"
+        failed=1
+        continue
+    fi
+    if [ "$running" = 2 ]; then
+        wait -n || failed=1
+        running=1
+    fi
+    fuzz "$target" &
+    running=$((running + 1))
+done
+while [ "$running" -gt 0 ]; do
+    wait -n || failed=1
+    running=$((running - 1))
+done
+
+if [ "$failed" = 0 ]; then
+    echo "fuzz: ${#targets[@]} targets, $seconds s each: no findings"
+else
+    echo "fuzz: something was found, see above"
+fi
+exit "$failed"

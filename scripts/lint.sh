@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Behind `make lint`: what can be said about the sources without running them. Every check runs; the exit code is 1 if
+# any complained.
+# shellcheck disable=SC2317 # the functions are reached through check()
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+failed=0
+
+check() {
+    local name=$1
+    shift
+    if "$@"; then
+        echo "lint: $name: ok"
+    else
+        echo "lint: $name: FAILED"
+        failed=1
+    fi
+}
+
+# The project's own files, tracked or about to be, by pattern.
+files() {
+    git ls-files --cached --others --exclude-standard -z -- "$@" | while IFS= read -r -d '' file; do
+        if [ -f "$file" ]; then printf '%s\0' "$file"; fi
+    done
+}
+
+format() {
+    local complaints
+    complaints=$(files '*.[ch]' | xargs -0 -r clang-format --dry-run --Werror 2>&1) && return
+    grep 'error:' <<<"$complaints" | cut -d: -f1-2 | uniq | sed 's/$/: not as clang-format -i writes it/'
+    return 1
+}
+
+static_analysis() {
+    cppcheck --quiet --error-exitcode=1 --inline-suppr -j "$(nproc)" --std=c11 \
+        --template='{file}:{line}: {message} [{id}]' --template-location= \
+        --enable=warning,performance,portability \
+        --suppressions-list=scripts/cppcheck-suppressions.txt \
+        -D_GNU_SOURCE '-DCURLEW_VERSION="0"' -I src src
+}
+
+shell_scripts() {
+    files '*.sh' .ci/run | xargs -0 -r shellcheck
+}
+
+javascript() {
+    files '*.js' '*.mjs' | xargs -0 -r -n 1 node --check
+}
+
+left_overs() {
+    local found
+    found=$(files src tests bench scripts ':!scripts/lint.sh' | xargs -0 -r grep -nE '\b(TODO|FIXME|XXX)\b' || true)
+    if [ -n "$found" ]; then
+        printf '%s\n' "$found"
+        return 1
+    fi
+}
+
+check 'format' format
+check 'floors' scripts/check-floors.sh
+check 'shell scripts' shell_scripts
+check 'JavaScript' javascript
+check 'left-overs' left_overs
+check 'static analysis' static_analysis
+exit "$failed"

@@ -1,0 +1,148 @@
+#include "api/auth.h"
+
+#define SIGNATURE SLICE("auth_signature")
+
+static unsigned char lower(char byte) {
+    return (unsigned char)(byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte);
+}
+
+/* Orders by key as it is signed, then by value, so that a key that is there twice has one text too. */
+static int compare(const struct query_parameter *a, const struct query_parameter *b) {
+    size_t shorter = a->key.length < b->key.length ? a->key.length : b->key.length;
+    int difference;
+
+    for (size_t i = 0; i < shorter; i++)
+        if (lower(a->key.data[i]) != lower(b->key.data[i]))
+            return lower(a->key.data[i]) < lower(b->key.data[i]) ? -1 : 1;
+    if (a->key.length != b->key.length)
+        return a->key.length < b->key.length ? -1 : 1;
+    shorter = a->value.length < b->value.length ? a->value.length : b->value.length;
+    difference = shorter != 0 ? memcmp(a->value.data, b->value.data, shorter) : 0;
+    if (difference != 0)
+        return difference;
+    return a->value.length < b->value.length ? -1 : a->value.length > b->value.length;
+}
+
+void auth_append_query(const struct query *query, struct buffer *out) {
+    unsigned char order[QUERY_MAX];
+    size_t count = 0, length = 0;
+    char *at;
+
+    /* Insertion sort: there are a handful, and many clients send them sorted. */
+    for (size_t i = 0; i < query->count; i++) {
+        size_t place = count;
+        if (slice_equal_ignoring_case(query->parameters[i].key, SIGNATURE))
+            continue;
+        for (; place != 0 && compare(&query->parameters[i], &query->parameters[order[place - 1]]) < 0; place--)
+            order[place] = order[place - 1];
+        order[place] = (unsigned char)i;
+        count++;
+        length += query->parameters[i].key.length + query->parameters[i].value.length + 2;
+    }
+    if (count == 0)
+        return;
+    buffer_reserve(out, length);
+    at = out->data + out->length;
+    for (size_t i = 0; i < count; i++) {
+        const struct query_parameter *parameter = &query->parameters[order[i]];
+        if (i != 0)
+            *at++ = '&';
+        for (size_t byte = 0; byte < parameter->key.length; byte++)
+            *at++ = (char)lower(parameter->key.data[byte]);
+        *at++ = '=';
+        if (parameter->value.length != 0)
+            at = mempcpy(at, parameter->value.data, parameter->value.length);
+    }
+    out->length = (size_t)(at - out->data);
+}
+
+static bool is_signed(const struct app *app, const struct auth_request *request, struct slice path, struct slice query,
+                      struct slice signature) {
+    const struct slice newline = SLICE("\n");
+    const struct slice parts[] = {request->method, newline, path, newline, query};
+    char expected[HMAC_SHA256_HEX];
+
+    hmac_sha256_hex(&app->hmac, parts, sizeof parts / sizeof parts[0], expected);
+    return equal_in_constant_time(signature, (struct slice){expected, sizeof expected});
+}
+
+/* The path as given or, where a proxy may have taken it off, without the prefix. */
+static bool is_signed_for(const struct app *app, const struct auth_request *request, struct slice path,
+                          struct slice query, struct slice signature) {
+    if (is_signed(app, request, path, query, signature))
+        return true;
+    return request->path_prefix.length != 0 && slice_starts_with(path, request->path_prefix) &&
+           is_signed(app, request, slice_skip(path, request->path_prefix.length), query, signature);
+}
+
+static bool verify_signature(const struct app *app, const struct auth_request *request, struct slice signature) {
+    struct buffer query = {0};
+    bool verified;
+
+    auth_append_query(request->query, &query);
+    verified = is_signed_for(app, request, request->path, buffer_slice(&query), signature);
+    if (!verified && request->path.length != 0 && memchr(request->path.data, '%', request->path.length) != NULL) {
+        struct buffer path = {0};
+        percent_decode(request->path, &path);
+        verified = is_signed_for(app, request, buffer_slice(&path), buffer_slice(&query), signature);
+        buffer_dispose(&path);
+    }
+    buffer_dispose(&query);
+    return verified;
+}
+
+static bool verify_timestamp(struct slice text, uint64_t now_s, struct error *error) {
+    unsigned long long stamp;
+    uint64_t distance;
+
+    if (!slice_to_number(text, UINT64_MAX, &stamp))
+        return error_set(error, "auth_timestamp must be the time in whole seconds since 1970");
+    distance = stamp > now_s ? stamp - now_s : now_s - stamp;
+    if (distance > AUTH_WINDOW_S)
+        return error_set(
+            error, "auth_timestamp is %llu s %s the server's clock, which is more than %d s: set the clocks right",
+            (unsigned long long)distance, stamp > now_s ? "ahead of" : "behind", AUTH_WINDOW_S);
+    return true;
+}
+
+static bool verify_digest(const struct auth_request *request, struct slice digest, struct error *error) {
+    char expected[MD5_HEX];
+
+    md5_hex(request->body, expected);
+    if (!equal_in_constant_time(digest, (struct slice){expected, sizeof expected}))
+        return error_set(error,
+                         "body_md5 is not the MD5 of the body in lower-case hexadecimal digits: sign the very "
+                         "bytes that are sent");
+    return true;
+}
+
+bool auth_verify(const struct app *app, const struct auth_request *request, uint64_t now_s, struct error *error) {
+    const struct query *query = request->query;
+    struct slice key, version, timestamp, signature, digest;
+    bool has_digest = query_find(query, SLICE("body_md5"), &digest);
+
+    if (!query_find(query, SLICE("auth_key"), &key))
+        return error_set(error,
+                         "auth_key is missing: requests to /apps are signed, with auth_key, auth_timestamp, "
+                         "auth_version, body_md5 and auth_signature in the query");
+    if (!equal_in_constant_time(key, app->key))
+        return error_set(error, "auth_key is not the key of this app");
+    if (!query_find(query, SLICE("auth_version"), &version))
+        return error_set(error, "auth_version is missing");
+    if (!slice_equal(version, SLICE("1.0")))
+        return error_set(error, "auth_version must be 1.0");
+    if (!query_find(query, SLICE("auth_timestamp"), &timestamp))
+        return error_set(error, "auth_timestamp is missing");
+    if (!verify_timestamp(timestamp, now_s, error))
+        return false;
+    if (!has_digest && request->body.length != 0)
+        return error_set(error, "body_md5 is missing: a request with a body carries the MD5 of it");
+    if (!query_find(query, SIGNATURE, &signature))
+        return error_set(error, "auth_signature is missing");
+    /* The signature before the digest: who does not have the secret gets no large bodies digested. */
+    if (!verify_signature(app, request, signature))
+        return error_set(error,
+                         "auth_signature is wrong: it is the HMAC-SHA256, by the app's secret, of method, path and "
+                         "sorted query without auth_signature, on a line each");
+    return !has_digest || request->body_unknown || verify_digest(request, digest, error);
+}

@@ -1,0 +1,40 @@
+/*
+ * Who may use the API: a request carries the app's key, the time, a digest of its body and a signature over all of it.
+ *
+ *   POST /apps/3/events?body_md5=...&auth_version=1.0&auth_key=k&auth_timestamp=1353088179&auth_signature=...
+ *
+ *   signed text:  POST\n/apps/3/events\nauth_key=k&auth_timestamp=1353088179&auth_version=1.0&body_md5=...
+ *
+ * The signed query holds every parameter but the signature: keys in lower case and sorted, values percent-decoded once.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "app/app.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/query.h"
+#include "base/slice.h"
+
+/* A timestamp further than this from the server's clock is refused. */
+#define AUTH_WINDOW_S 600
+
+struct auth_request {
+    struct slice method;
+    struct slice path;         /* as received */
+    struct slice path_prefix;  /* the signature may cover the path without it; empty for none */
+    const struct query *query; /* of the URL, decoded once */
+    struct slice body;
+    bool body_unknown; /* it was too large to be read: its digest cannot be checked */
+};
+
+/*
+ * Checks all of it against the app's key and secret; `now_s` is the wall clock. On false `error` says what is wrong,
+ * and never what would be right in a signature or digest.
+ */
+bool auth_verify(const struct app *app, const struct auth_request *request, uint64_t now_s, struct error *error);
+
+/* Appends the query as it is signed. */
+void auth_append_query(const struct query *query, struct buffer *out);

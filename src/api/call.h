@@ -1,0 +1,75 @@
+/*
+ * One request to the API on its way through routes, lookup, authentication and handler.
+ *
+ *   api_handle --> call --> (app looked up: at once or later) --> authenticated --> route->handle --> one answer
+ *
+ * A handler answers exactly once, with api_answer or api_refuse, before it returns; the call is freed behind it. What
+ * the call points to in the request is gone after the answer.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "api/api.h"
+#include "base/error.h"
+#include "base/query.h"
+
+struct api_call;
+
+/* What has to be known before a route's handler runs. */
+enum route_needs {
+    ROUTE_NOTHING,
+    ROUTE_APP,    /* the app has been looked up, whatever the answer */
+    ROUTE_SIGNED, /* the app is there and enabled, and the request is signed with its secret */
+};
+
+struct api_route {
+    const char *method; /* GET is HEAD too */
+    const char *path;   /* `{}` is one piece of the path, `{...}` all up to what follows in the pattern */
+    void (*handle)(struct api_call *call);
+    enum route_needs needs;
+};
+
+#define ROUTE_PARAMETERS 2
+
+struct api_call {
+    struct app_lookup lookup; /* ROUTE_SIGNED: found */
+    struct api *api;
+    struct worker *worker;
+    struct http_connection *connection;
+    struct http_request *request;
+    const struct api_route *route;
+    struct slice path;                         /* as received, with the path_prefix; without scheme and host */
+    struct slice parameters[ROUTE_PARAMETERS]; /* of the path: the app's id, then another; percent-decoded */
+    struct buffer decoded;                     /* where parameters point that had to be decoded */
+    const struct query *query;                 /* ROUTE_SIGNED only */
+    bool cross_origin; /* pages of other origins may read the answer: the `cors` section holds */
+};
+
+/* Answers 200 with a JSON body. */
+void api_answer(struct api_call *call, struct slice body);
+
+/* Answers with any status, type (empty: JSON) and further header lines. */
+void api_answer_with(struct api_call *call, unsigned status, struct slice type, struct slice headers,
+                     struct slice body);
+
+/* Answers {"error":text} and counts the refusal for the app, if there is one. */
+void api_refuse(struct api_call *call, unsigned status, enum refusal reason, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* The same with a text that is there and further header lines. */
+void api_refuse_with(struct api_call *call, unsigned status, enum refusal reason, struct slice headers,
+                     const char *text);
+
+/* --- routes.c: the handlers of its tables --- */
+
+void api_post_event(struct api_call *call);
+void api_post_batch(struct api_call *call);
+void api_get_channels(struct api_call *call);
+void api_get_channel(struct api_call *call);
+void api_get_channel_users(struct api_call *call);
+void api_terminate_user(struct api_call *call);
+void api_get_up(struct api_call *call);
+void api_get_up_app(struct api_call *call);
+void api_get_usage(struct api_call *call);
+void api_get_metrics(struct api_call *call);

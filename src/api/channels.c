@@ -1,0 +1,117 @@
+/*
+ * GET /apps/{id}/channels, /channels/{name} and /channels/{name}/users.
+ */
+#include "api/call.h"
+#include "api/event.h"
+#include "base/json.h"
+
+static unsigned asked_info(const struct api_call *call) {
+    struct slice text;
+
+    return query_find(call->query, SLICE("info"), &text) ? info_parse(text) : 0;
+}
+
+/* --- the list --- */
+
+struct listing {
+    struct buffer answer;
+    unsigned info;
+    bool any;
+};
+
+static void append_channel(void *context, struct slice name, struct channel_type type, struct channel_counts counts) {
+    struct listing *listing = context;
+
+    if (listing->any)
+        buffer_append_byte(&listing->answer, ',');
+    listing->any = true;
+    json_append_string(&listing->answer, name);
+    buffer_append(&listing->answer, SLICE(":{"));
+    info_append_counts(&listing->answer, listing->info, type, counts);
+    buffer_append_byte(&listing->answer, '}');
+}
+
+void api_get_channels(struct api_call *call) {
+    struct listing listing = {.info = asked_info(call)};
+    struct slice prefix = SLICE("");
+
+    (void)query_find(call->query, SLICE("filter_by_prefix"), &prefix);
+    if ((listing.info & INFO_USER_COUNT) && !slice_starts_with(prefix, SLICE("presence-"))) {
+        api_refuse(call, 400, REFUSED_REQUEST,
+                   "`info`: user_count is known of presence channels only: give a `filter_by_prefix` that begins with "
+                   "presence-");
+        return;
+    }
+    buffer_append(&listing.answer, SLICE("{\"channels\":{"));
+    channel_each(call->lookup.slot, prefix, append_channel, &listing);
+    buffer_append(&listing.answer, SLICE("}}"));
+    api_answer(call, buffer_slice(&listing.answer));
+    buffer_dispose(&listing.answer);
+}
+
+/* --- one channel --- */
+
+static bool check_channel_name(struct api_call *call, struct slice name) {
+    if (!channel_name_valid(name)) {
+        api_refuse(call, 400, REFUSED_REQUEST,
+                   "the path names a channel that cannot exist: letters, digits and "
+                   "_-=@,.;:# are allowed");
+        return false;
+    }
+    return true;
+}
+
+static void append_cached(struct buffer *answer, const struct channel_info *info) {
+    if (info->cached_data.length == 0)
+        return;
+    buffer_append(answer, SLICE(",\"cache\":{\"data\":"));
+    buffer_append(answer, buffer_slice(&info->cached_data));
+    if (info->cached_ttl_s != 0) {
+        buffer_append(answer, SLICE(",\"ttl\":"));
+        buffer_append_number(answer, info->cached_ttl_s);
+    }
+    buffer_append_byte(answer, '}');
+}
+
+void api_get_channel(struct api_call *call) {
+    struct slice name = call->parameters[1];
+    struct channel_type type = channel_type_of(name);
+    unsigned asked = asked_info(call);
+    struct channel_info info;
+    struct buffer answer = {0};
+
+    if (!check_channel_name(call, name))
+        return;
+    if ((asked & INFO_USER_COUNT) && type.kind != CHANNEL_PRESENCE) {
+        api_refuse(call, 400, REFUSED_REQUEST, "`info`: user_count is known of presence channels only");
+        return;
+    }
+    channel_inspect(call->lookup.slot, name, (asked & INFO_CACHE) != 0, &info);
+    buffer_append(&answer, info.occupied ? SLICE("{\"occupied\":true") : SLICE("{\"occupied\":false"));
+    if (asked & (INFO_USER_COUNT | INFO_SUBSCRIPTION_COUNT)) {
+        buffer_append_byte(&answer, ',');
+        info_append_counts(&answer, asked, type, info.counts);
+    }
+    append_cached(&answer, &info);
+    buffer_append_byte(&answer, '}');
+    api_answer(call, buffer_slice(&answer));
+    buffer_dispose(&info.cached_data);
+    buffer_dispose(&answer);
+}
+
+void api_get_channel_users(struct api_call *call) {
+    struct slice name = call->parameters[1];
+    struct buffer answer = {0};
+
+    if (!check_channel_name(call, name))
+        return;
+    if (channel_type_of(name).kind != CHANNEL_PRESENCE) {
+        api_refuse(call, 400, REFUSED_REQUEST, "only a presence channel has users: its name begins with presence-");
+        return;
+    }
+    buffer_append(&answer, SLICE("{\"users\":["));
+    channel_append_users(call->lookup.slot, name, &answer);
+    buffer_append(&answer, SLICE("]}"));
+    api_answer(call, buffer_slice(&answer));
+    buffer_dispose(&answer);
+}

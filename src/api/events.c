@@ -1,0 +1,316 @@
+/*
+ * POST /apps/{id}/events and /apps/{id}/batch_events.
+ *
+ * A body is validated once and then walked in place; nothing of it is copied but names that came with escapes. What is
+ * refused is refused before anything is published.
+ */
+#include <stdlib.h>
+
+#include "api/call.h"
+#include "api/event.h"
+#include "base/utf8.h"
+
+/* The channels that an event goes to; a few need no allocation. */
+struct targets {
+    struct slice *names;
+    size_t count;
+    struct slice inline_names[16];
+    struct buffer decoded; /* names that came with escapes */
+};
+
+static void targets_dispose(struct targets *targets) {
+    if (targets->names != targets->inline_names)
+        free(targets->names);
+    buffer_dispose(&targets->decoded);
+}
+
+static void refuse(struct api_call *call, const struct event_refusal *refusal) {
+    api_refuse_with(call, refusal->status, refusal->reason, SLICE(""), refusal->error.text);
+}
+
+static bool check_body(const struct http_request *request, struct event_refusal *refusal) {
+    if (request->body.length == 0)
+        return event_refuse(refusal, REFUSED_REQUEST, "the body is empty: it must be a JSON object");
+    if (!utf8_valid(request->body))
+        return event_refuse(refusal, REFUSED_REQUEST, "the body is not valid UTF-8");
+    return true;
+}
+
+static void publish(struct api_call *call, const struct event *event, struct slice data, const struct slice *names,
+                    size_t count, struct channel_counts *counts) {
+    const struct channel_event published = {
+        .event = event->members[EVENT_NAME].token,
+        .data = data,
+        .except_socket = event->has_socket_id ? &event->socket_id : NULL,
+        .keep = true,
+    };
+
+    for (size_t i = 0; i < count; i++)
+        channel_publish(call->api->channels, call->lookup.slot, call->worker, names[i], &published,
+                        counts != NULL ? &counts[i] : NULL);
+    counter_add(&slot_part(call->lookup.slot, call->worker)->counters.publishes, count);
+}
+
+/* --- one event --- */
+
+static int compare_names(const void *a, const void *b) {
+    const struct slice *const *first = a, *const *second = b;
+    size_t shorter = (*first)->length < (*second)->length ? (*first)->length : (*second)->length;
+    int difference = memcmp((*first)->data, (*second)->data, shorter);
+
+    if (difference == 0 && (*first)->length != (*second)->length)
+        return (*first)->length < (*second)->length ? -1 : 1;
+    if (difference == 0) /* equal names in the order in which they came, so that the first one stays */
+        return *first < *second ? -1 : *first > *second;
+    return difference;
+}
+
+/* A channel that is named twice gets the event once. */
+static bool drop_repeated(struct targets *targets) {
+    struct slice **sorted;
+    size_t kept = 0;
+
+    if (targets->count < 2)
+        return true;
+    sorted = malloc(targets->count * sizeof(struct slice *));
+    if (sorted == NULL)
+        return false;
+    for (size_t i = 0; i < targets->count; i++)
+        sorted[i] = &targets->names[i];
+    qsort(sorted, targets->count, sizeof(struct slice *), compare_names);
+    for (size_t i = targets->count - 1; i != 0; i--)
+        if (slice_equal(*sorted[i], *sorted[i - 1]))
+            sorted[i]->length = 0;
+    free(sorted);
+    for (size_t i = 0; i < targets->count; i++)
+        if (targets->names[i].length != 0)
+            targets->names[kept++] = targets->names[i];
+    targets->count = kept;
+    return true;
+}
+
+static size_t count_elements(struct json_value array) {
+    struct json_iterator iterator = json_iterate(array);
+    struct json_value element;
+    size_t count = 0;
+
+    while (json_next(&iterator, NULL, &element))
+        count++;
+    return count;
+}
+
+static bool out_of_memory(struct event_refusal *refusal, size_t count) {
+    event_refuse(refusal, REFUSED_EVENT_CHANNELS, "`channels` names %zu channels, more than there is memory for",
+                 count);
+    refusal->status = 413;
+    return false;
+}
+
+static bool read_list(const struct app *app, struct json_value list, struct targets *targets,
+                      struct event_refusal *refusal) {
+    struct json_iterator iterator = json_iterate(list);
+    struct json_value element;
+    size_t count = count_elements(list);
+
+    if (count == 0)
+        return event_refuse(refusal, REFUSED_REQUEST, "`channels` must name at least one channel");
+    if (limit_exceeded(app->max_event_channels_at_once, count))
+        return event_refuse(refusal, REFUSED_EVENT_CHANNELS,
+                            "`channels` names %zu channels, which is over max_event_channels_at_once = %u", count,
+                            app->max_event_channels_at_once);
+    if (count > sizeof targets->inline_names / sizeof targets->inline_names[0])
+        targets->names = malloc(count * sizeof targets->names[0]);
+    /* Decoding never lengthens, so with this the names stay where they are while others are decoded. */
+    if (targets->names == NULL || (memchr(list.token.data, '\\', list.token.length) != NULL &&
+                                   !buffer_try_reserve(&targets->decoded, list.token.length)))
+        return out_of_memory(refusal, count);
+    while (json_next(&iterator, NULL, &element)) {
+        if (!event_check_channel(app, element, "channels", &targets->decoded, &targets->names[targets->count], refusal))
+            return false;
+        targets->count++;
+    }
+    return drop_repeated(targets) || out_of_memory(refusal, count);
+}
+
+static bool read_targets(const struct app *app, const struct event *event, struct targets *targets,
+                         struct event_refusal *refusal) {
+    struct json_value one = event->members[EVENT_CHANNEL], list = event->members[EVENT_CHANNELS];
+    bool has_one = one.type != JSON_TYPE_ABSENT && one.type != JSON_TYPE_NULL;
+    bool has_list = list.type != JSON_TYPE_ABSENT && list.type != JSON_TYPE_NULL;
+
+    if (has_one == has_list)
+        return event_refuse(refusal, REFUSED_REQUEST,
+                            has_one ? "`channel` and `channels` are both there: give one of them"
+                                    : "`channel` or `channels` must say where the event goes");
+    if (has_list && list.type != JSON_TYPE_ARRAY)
+        return event_refuse(refusal, REFUSED_REQUEST, "`channels` must be an array of strings: names of channels");
+    if (has_list)
+        return read_list(app, list, targets, refusal);
+    targets->count = 1;
+    return event_check_channel(app, one, "channel", &targets->decoded, &targets->names[0], refusal);
+}
+
+/* {"channels":{"a":{"subscription_count":1}}} */
+static void append_channels(struct buffer *out, unsigned info, const struct targets *targets,
+                            const struct channel_counts *counts) {
+    buffer_append(out, SLICE("{\"channels\":{"));
+    for (size_t i = 0; i < targets->count; i++) {
+        if (i != 0)
+            buffer_append_byte(out, ',');
+        json_append_string(out, targets->names[i]);
+        buffer_append(out, SLICE(":{"));
+        info_append_counts(out, info, channel_type_of(targets->names[i]), counts[i]);
+        buffer_append_byte(out, '}');
+    }
+    buffer_append(out, SLICE("}}"));
+}
+
+static void publish_with_info(struct api_call *call, const struct event *event, struct slice data,
+                              const struct targets *targets) {
+    struct channel_counts *counts = calloc(targets->count, sizeof counts[0]);
+    struct buffer answer = {0};
+
+    if (counts == NULL) {
+        api_refuse(call, 413, REFUSED_EVENT_CHANNELS, "`channels` names more channels than there is memory for");
+        return;
+    }
+    publish(call, event, data, targets->names, targets->count, counts);
+    append_channels(&answer, event->info, targets, counts);
+    api_answer(call, buffer_slice(&answer));
+    buffer_dispose(&answer);
+    free(counts);
+}
+
+void api_post_event(struct api_call *call) {
+    const struct app *app = call->lookup.app;
+    struct event_refusal refusal;
+    struct targets targets;
+    struct buffer scratch = {0};
+    struct event event;
+
+    targets.names = targets.inline_names;
+    targets.count = 0;
+    targets.decoded = (struct buffer){0};
+    if (!check_body(call->request, &refusal) || !event_scan(call->request->body, &event, &refusal) ||
+        !event_fits(app, &event, &refusal) || !event_check(app, &event, &scratch, &refusal) ||
+        !read_targets(app, &event, &targets, &refusal)) {
+        refuse(call, &refusal);
+    } else {
+        struct slice data = event_data(&event, &scratch);
+        if (event.info != 0) {
+            publish_with_info(call, &event, data, &targets);
+        } else {
+            publish(call, &event, data, targets.names, targets.count, NULL);
+            api_answer(call, SLICE("{}"));
+        }
+    }
+    targets_dispose(&targets);
+    buffer_dispose(&scratch);
+}
+
+/* --- a batch --- */
+
+/* Everything about one item but the size of its data. */
+static bool check_item(const struct app *app, struct event *event, struct buffer *scratch, struct buffer *decoded,
+                       struct slice *channel, struct event_refusal *refusal) {
+    decoded->length = 0;
+    if (!event_check(app, event, scratch, refusal))
+        return false;
+    if (event->members[EVENT_CHANNEL].type == JSON_TYPE_ABSENT)
+        return event_refuse(refusal, REFUSED_REQUEST, "`channel` is missing: an event of a batch goes to one channel");
+    return event_check_channel(app, event->members[EVENT_CHANNEL], "channel", decoded, channel, refusal);
+}
+
+/*
+ * Checks all items and finds out whether any asks for info. Data that is too large anywhere (413) comes before
+ * whatever else is wrong (400), so the walk goes on after the first such item.
+ */
+static bool check_batch(const struct app *app, struct json_value batch, unsigned *info, struct event_refusal *refusal) {
+    struct json_iterator iterator = json_iterate(batch);
+    struct buffer scratch = {0}, decoded = {0};
+    bool valid = true, fits = true;
+    struct json_value item;
+    size_t index = 0;
+
+    for (; fits && json_next(&iterator, NULL, &item); index++) {
+        struct event_refusal found;
+        struct event event;
+        struct slice channel;
+        bool good = event_scan(item.token, &event, &found);
+
+        fits = !good || event_fits(app, &event, &found);
+        good = good && fits && check_item(app, &event, &scratch, &decoded, &channel, &found);
+        if (good)
+            *info |= event.info;
+        if (!good && (valid || !fits)) {
+            *refusal = found;
+            error_prefix(&refusal->error, "batch[%zu]", index);
+            valid = false;
+        }
+    }
+    if (valid && limit_exceeded(app->max_event_batch_size, index))
+        valid = event_refuse(refusal, REFUSED_BATCH_SIZE,
+                             "`batch` holds %zu events, which is over max_event_batch_size = %u", index,
+                             app->max_event_batch_size);
+    buffer_dispose(&scratch);
+    buffer_dispose(&decoded);
+    return valid;
+}
+
+/* The items were checked: they are read again rather than kept, however many there are. */
+static void publish_batch(struct api_call *call, struct json_value batch, struct buffer *answer) {
+    struct json_iterator iterator = json_iterate(batch);
+    struct buffer scratch = {0}, decoded = {0};
+    struct event_refusal refusal;
+    struct channel_counts counts = {0};
+    struct json_value item;
+    struct slice channel;
+    struct event event;
+
+    while (json_next(&iterator, NULL, &item)) {
+        if (!event_scan(item.token, &event, &refusal) ||
+            !check_item(call->lookup.app, &event, &scratch, &decoded, &channel, &refusal))
+            continue;
+        publish(call, &event, event_data(&event, &scratch), &channel, 1, event.info != 0 ? &counts : NULL);
+        if (answer != NULL) {
+            buffer_append(answer, answer->length == 0 ? SLICE("{\"batch\":[{") : SLICE(",{"));
+            info_append_counts(answer, event.info, channel_type_of(channel), counts);
+            buffer_append_byte(answer, '}');
+        }
+    }
+    if (answer != NULL)
+        buffer_append(answer, SLICE("]}"));
+    buffer_dispose(&scratch);
+    buffer_dispose(&decoded);
+}
+
+static bool read_batch(struct api_call *call, struct json_value *batch, unsigned *info, struct event_refusal *refusal) {
+    const struct slice name = SLICE("batch");
+    struct error error;
+
+    if (!check_body(call->request, refusal))
+        return false;
+    if (!json_scan_object(call->request->body, &name, batch, 1, &error))
+        return event_refuse(refusal, REFUSED_REQUEST, "the body must be a JSON object: %s", error.text);
+    if (batch->type != JSON_TYPE_ARRAY)
+        return event_refuse(refusal, REFUSED_REQUEST, "`batch` must be an array of events");
+    return check_batch(call->lookup.app, *batch, info, refusal);
+}
+
+void api_post_batch(struct api_call *call) {
+    struct event_refusal refusal;
+    struct json_value batch;
+    unsigned info = 0;
+
+    if (!read_batch(call, &batch, &info, &refusal)) {
+        refuse(call, &refusal);
+    } else if (info == 0) {
+        publish_batch(call, batch, NULL);
+        api_answer(call, SLICE("{}"));
+    } else {
+        struct buffer answer = {0};
+        publish_batch(call, batch, &answer);
+        api_answer(call, buffer_slice(&answer));
+        buffer_dispose(&answer);
+    }
+}

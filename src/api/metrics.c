@@ -1,0 +1,90 @@
+#include "api/metrics.h"
+
+#include <stdio.h>
+
+#include "api/call.h"
+#include "base/memory_usage.h"
+
+/* `worker="0",port="9601"`; the worker is left out when there is none. */
+static struct slice labels_of(const struct api *api, const struct worker *worker, struct buffer *labels) {
+    char number[16];
+
+    labels->length = 0;
+    if (worker != NULL) {
+        snprintf(number, sizeof number, "%u", worker->index);
+        metrics_append_label(labels, "worker", slice_of(number));
+    }
+    snprintf(number, sizeof number, "%u", api->metrics_port);
+    metrics_append_label(labels, "port", slice_of(number));
+    return buffer_slice(labels);
+}
+
+static const struct {
+    const char *name, *help;
+    size_t offset;
+} worker_families[] = {
+    {"worker_connections_total", "Connections of any kind that a worker accepted.",
+     offsetof(struct worker_counters, accepted)},
+    {"worker_disconnections_total", "Connections of any kind that a worker closed.",
+     offsetof(struct worker_counters, closed)},
+    {"worker_turns_total", "Turns of a worker's loop.", offsetof(struct worker_counters, turns)},
+    {"slow_readers_total", "Connections that did not keep up with what was sent to them.",
+     offsetof(struct worker_counters, slow_readers)},
+    {"dropped_messages_total", "Channel events that were left out for slow readers.",
+     offsetof(struct worker_counters, dropped_messages)},
+};
+
+static void append_lag(struct metrics_page *page, const struct worker_counters *counters, struct slice labels) {
+    uint64_t bounds[LAG_BUCKETS], counts[LAG_BUCKETS];
+
+    for (size_t i = 0; i < LAG_BUCKETS; i++) {
+        bounds[i] = i + 1 < LAG_BUCKETS ? worker_lag_bounds_us[i] : 0;
+        counts[i] = counter_read(&counters->lag_buckets[i]);
+    }
+    metrics_histogram(page, labels, bounds, counts, LAG_BUCKETS, counter_read(&counters->lag_sum_us), 1e6);
+}
+
+static void append_workers(struct metrics_page *page, const struct api *api, struct buffer *labels) {
+    const struct workers *workers = api->workers;
+
+    for (size_t i = 0; i < sizeof worker_families / sizeof worker_families[0]; i++) {
+        metrics_family(page, worker_families[i].name, "counter", worker_families[i].help);
+        for (unsigned at = 0; at < workers->count; at++) {
+            const char *counters = (const char *)&workers->list[at]->counters;
+            metrics_sample(page, labels_of(api, workers->list[at], labels),
+                           counter_read((const struct counter *)(counters + worker_families[i].offset)));
+        }
+    }
+    metrics_family(page, "loop_lag_seconds", "histogram",
+                   "How long a turn of a worker's loop kept other work waiting.");
+    for (unsigned at = 0; at < workers->count; at++)
+        append_lag(page, &workers->list[at]->counters, labels_of(api, workers->list[at], labels));
+    metrics_family(page, "loop_lag_max_seconds", "gauge", "The longest turn of a worker's loop since the start.");
+    for (unsigned at = 0; at < workers->count; at++)
+        metrics_fraction(page, labels_of(api, workers->list[at], labels),
+                         (double)counter_read(&workers->list[at]->counters.lag_max_us) / 1e6);
+}
+
+static void append_memory(struct metrics_page *page, const struct api *api, struct buffer *labels) {
+    struct memory_usage usage;
+
+    if (!memory_usage(&usage))
+        return;
+    metrics_family(page, "memory_total_bytes", "gauge", "Memory of the machine or control group.");
+    metrics_sample(page, labels_of(api, NULL, labels), usage.total_bytes);
+    metrics_family(page, "memory_used_bytes", "gauge", "Memory in use there; what the kernel can reclaim is not.");
+    metrics_sample(page, labels_of(api, NULL, labels), usage.used_bytes);
+}
+
+void api_get_metrics(struct api_call *call) {
+    struct metrics_page page = {.prefix = slice_of(call->api->config->metrics.prometheus.prefix)};
+    struct buffer labels = {0};
+
+    metrics_append_apps(&page, call->api);
+    append_workers(&page, call->api, &labels);
+    append_memory(&page, call->api, &labels);
+    metrics_append_process(&page, call->api->started_at_s);
+    api_answer_with(call, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"), SLICE(""), buffer_slice(&page.text));
+    buffer_dispose(&labels);
+    buffer_dispose(&page.text);
+}

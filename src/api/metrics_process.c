@@ -1,0 +1,63 @@
+#include "api/metrics.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* process_* have no prefix and no labels: every exporter has them like this. */
+static void append_gauge(struct metrics_page *page, const char *name, const char *help, uint64_t value) {
+    metrics_family(page, name, "gauge", help);
+    metrics_sample(page, SLICE(""), value);
+}
+
+static void append_memory(struct metrics_page *page) {
+    unsigned long long pages_virtual, pages_resident;
+    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (file == NULL)
+        return;
+    if (fscanf(file, "%llu %llu", &pages_virtual, &pages_resident) == 2) {
+        append_gauge(page, "process_virtual_memory_bytes", "Virtual memory size in bytes.", pages_virtual * page_bytes);
+        append_gauge(page, "process_resident_memory_bytes", "Resident memory size in bytes.",
+                     pages_resident * page_bytes);
+    }
+    fclose(file);
+}
+
+static double seconds(struct timeval time) {
+    return (double)time.tv_sec + (double)time.tv_usec / 1e6;
+}
+
+static void append_descriptors(struct metrics_page *page) {
+    DIR *folder = opendir("/proc/self/fd");
+    struct rlimit limit;
+    uint64_t count = 0;
+
+    if (folder != NULL) {
+        while (readdir(folder) != NULL)
+            count++;
+        closedir(folder);
+        /* Without ".", ".." and the folder's own. */
+        append_gauge(page, "process_open_fds", "Number of open file descriptors.", count > 3 ? count - 3 : 0);
+    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        append_gauge(page, "process_max_fds", "Maximum number of open file descriptors.", limit.rlim_cur);
+}
+
+void metrics_append_process(struct metrics_page *page, uint64_t started_at_s) {
+    struct slice prefix = page->prefix;
+    struct rusage usage;
+
+    page->prefix = SLICE("");
+    append_memory(page);
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        metrics_family(page, "process_cpu_seconds_total", "counter", "Total user and system CPU time in seconds.");
+        metrics_fraction(page, SLICE(""), seconds(usage.ru_utime) + seconds(usage.ru_stime));
+    }
+    append_gauge(page, "process_start_time_seconds", "Start time of the process since the Unix epoch in seconds.",
+                 started_at_s);
+    append_descriptors(page);
+    page->prefix = prefix;
+}

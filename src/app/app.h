@@ -1,0 +1,184 @@
+/*
+ * An app: the record that says who may connect and how much.
+ *
+ * A record is parsed once, from the configuration or from a store, and never changes; a change makes a new record.
+ * It is shared by every worker and freed when the last reference goes. The plain fields are described by one table,
+ * app_fields, which parsing, writing, comparing and the stores' columns walk.
+ *
+ *     json ---app_parse---> struct app ---app_to_json---> json     (what was not set stays not set)
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "app/delta_setting.h"
+#include "app/webhook.h"
+#include "base/crypto.h"
+#include "base/error.h"
+#include "base/slice.h"
+
+struct config;
+
+/* The record's fields, in the order of the documentation. */
+enum app_field {
+    APP_ID,
+    APP_KEY,
+    APP_SECRET,
+    APP_ENABLED,
+    APP_ENABLE_CLIENT_MESSAGES,
+    APP_MAX_CONNECTIONS,
+    APP_MAX_CLIENT_EVENTS_PER_SECOND,
+    APP_MAX_READ_REQUESTS_PER_SECOND,
+    APP_MAX_BACKEND_EVENTS_PER_SECOND,
+    APP_MAX_PRESENCE_MEMBERS_PER_CHANNEL,
+    APP_MAX_PRESENCE_MEMBER_SIZE_IN_KB,
+    APP_MAX_CHANNEL_NAME_LENGTH,
+    APP_MAX_EVENT_CHANNELS_AT_ONCE,
+    APP_MAX_EVENT_NAME_LENGTH,
+    APP_MAX_EVENT_PAYLOAD_IN_KB,
+    APP_MAX_EVENT_BATCH_SIZE,
+    APP_ENABLE_USER_AUTHENTICATION,
+    APP_ENABLE_WATCHLIST_EVENTS,
+    APP_ALLOWED_ORIGINS,
+    APP_WEBHOOKS,
+    APP_CHANNEL_DELTA_COMPRESSION,
+    APP_FIELD_COUNT,
+};
+
+enum app_field_type {
+    APP_TYPE_TEXT,   /* struct slice; id, key and secret */
+    APP_TYPE_FLAG,   /* bool */
+    APP_TYPE_NUMBER, /* uint32_t; 0 is no limit */
+    APP_TYPE_JSON,   /* allowed_origins, webhooks, channel_delta_compression */
+};
+
+struct app_field_info {
+    const char *name;
+    enum app_field_type type;
+    bool optional;             /* a `?` field: a store's column may be NULL */
+    size_t offset;             /* of the value in struct app */
+    uint32_t fallback;         /* the default of a number or flag without a server-wide one */
+    ptrdiff_t defaults_offset; /* of the server-wide default in struct app_defaults, -1 if there is none */
+};
+
+/* Indexed by enum app_field. */
+extern const struct app_field_info app_fields[APP_FIELD_COUNT];
+
+/* What apps take for numbers that they do not set. */
+struct app_defaults {
+    uint32_t max_read_requests_per_second;
+    uint32_t max_backend_events_per_second;
+    uint32_t max_presence_members_per_channel;
+    uint32_t max_presence_member_size_in_kb;
+    uint32_t max_channel_name_length;
+    uint32_t max_event_channels_at_once;
+    uint32_t max_event_name_length;
+    uint32_t max_event_payload_in_kb;
+    uint32_t max_event_batch_size;
+};
+
+struct app {
+    atomic_uint references;
+    uint32_t set; /* bit n: field n of enum app_field was given; see app_field_is_set */
+
+    struct slice id; /* these three are terminated by a zero byte as well */
+    struct slice key;
+    struct slice secret;
+    struct hmac_key hmac; /* of the secret */
+
+    bool enabled;
+    bool enable_client_messages;
+    bool enable_user_authentication;
+    bool enable_watchlist_events;
+
+    /* The values in force: the app's own, else the server's. 0 is no limit: compare with limit_exceeded. */
+    uint32_t max_connections;
+    uint32_t max_client_events_per_second;
+    uint32_t max_read_requests_per_second;
+    uint32_t max_backend_events_per_second;
+    uint32_t max_presence_members_per_channel;
+    uint32_t max_presence_member_size_in_kb;
+    uint32_t max_channel_name_length;
+    uint32_t max_event_channels_at_once;
+    uint32_t max_event_name_length;
+    uint32_t max_event_payload_in_kb;
+    uint32_t max_event_batch_size;
+
+    /* Origins that may connect; none means all. Each pattern is valid and holds at most one `*`. */
+    struct slice *allowed_origins;
+    size_t allowed_origin_count;
+
+    struct app_webhook *webhooks;
+    size_t webhook_count;
+    bool wants_subscription_count; /* some webhook has the event type subscription_count */
+
+    struct app_delta_setting *delta_settings;
+    size_t delta_setting_count;
+
+    /* For writing the record out again. */
+    json_t *webhooks_json;
+    json_t *delta_json;
+    json_t *unknown; /* fields that this version does not know, NULL if none */
+};
+
+/* Where a record comes from decides how a number that is out of bounds reads. */
+enum app_source {
+    APP_FROM_CONFIGURATION,
+    /* A database that another server may have filled: a negative 32-bit number stands for the unsigned number of the
+     * same bits (-1 is 4294967295), and a flag may be the number 0 or 1. */
+    APP_FROM_STORE,
+};
+
+/* Called with one sentence that names the app and the field. */
+typedef void app_warning_function(void *context, const char *text);
+
+/* 100 everywhere. */
+void app_defaults_init(struct app_defaults *defaults);
+
+/* The server-wide defaults that the configuration sets. */
+void app_defaults_from_config(struct app_defaults *defaults, const struct config *config);
+
+/*
+ * Reads and validates a record. Returns it with one reference, or NULL with an error that names the app's id and the
+ * field and says what would be right. Unknown fields are kept and `warn` (may be NULL) is told. Takes no reference to
+ * `record`. Any thread.
+ */
+struct app *app_parse(const json_t *record, const struct app_defaults *defaults, enum app_source source,
+                      app_warning_function *warn, void *context, struct error *error);
+
+/* One more reference; returns its argument. Any thread. */
+struct app *app_ref(struct app *app);
+
+/* One reference less; the last frees the record. NULL is accepted. Any thread. */
+void app_unref(struct app *app);
+
+/*
+ * The record as a new JSON object, secret included: the fields that were set, and the unknown ones. Webhook headers
+ * are written flat, delta algorithms as the protocol family spells them.
+ */
+json_t *app_to_json(const struct app *app);
+
+/* True if both say the same and the same limits are in force. */
+bool app_equal(const struct app *a, const struct app *b);
+
+static inline bool app_field_is_set(const struct app *app, enum app_field field) {
+    return (app->set >> field & 1) != 0;
+}
+
+/* The field's number in force. `field` must be an APP_TYPE_NUMBER. */
+uint32_t app_number(const struct app *app, enum app_field field);
+
+/* The field of that name; false if there is none. */
+bool app_field_from_name(struct slice name, enum app_field *field);
+
+/* True if `text` may be an app's id or key; anything else is "not found" without a query. */
+bool app_name_valid(struct slice text);
+
+/* True if `value` is over `limit`; a limit of 0 is none. */
+static inline bool limit_exceeded(uint32_t limit, size_t value) {
+    return limit != 0 && value > limit;
+}

@@ -1,0 +1,229 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+#include "app/record.h"
+#include "base/alloc.h"
+#include "base/buffer.h"
+
+#define LONGEST_TEXT 255
+
+/* What one call of app_parse carries around. */
+struct parser {
+    const struct app_defaults *defaults;
+    enum app_source source;
+    app_warning_function *warn;
+    void *context;
+    const char *id; /* for the texts */
+};
+
+static void warn(const struct parser *parser, const char *text) {
+    struct buffer buffer = {0};
+
+    if (parser->warn == NULL)
+        return;
+    buffer_appendf(&buffer, "app \"%s\": %s", parser->id, text);
+    buffer_append_byte(&buffer, '\0');
+    parser->warn(parser->context, buffer.data);
+    buffer_dispose(&buffer);
+}
+
+static void note(void *context, const char *text) {
+    warn(context, text);
+}
+
+/* The secret may hold any printable ASCII; id and key travel in a URL's path. */
+static bool valid_text(enum app_field field, struct slice text) {
+    if (field != APP_SECRET)
+        return app_name_valid(text);
+    if (text.length == 0 || text.length > LONGEST_TEXT)
+        return false;
+    for (size_t i = 0; i < text.length; i++)
+        if (text.data[i] < ' ' || text.data[i] > '~')
+            return false;
+    return true;
+}
+
+static bool check_text(const json_t *record, enum app_field field, struct slice *text, struct error *error) {
+    const json_t *json = json_object_get(record, app_fields[field].name);
+
+    if (record_unset(json))
+        return error_set(error, "%s is missing", app_fields[field].name);
+    if (json_is_number(json))
+        return error_set(error, "%s must be a text: put it in quotes", app_fields[field].name);
+    if (!json_is_string(json))
+        return error_set(error, "%s must be a text", app_fields[field].name);
+    *text = record_slice(json);
+    if (!valid_text(field, *text))
+        return error_set(error, "%s must have 1 to %d bytes of printable ASCII%s", app_fields[field].name, LONGEST_TEXT,
+                         field == APP_SECRET ? "" : " without / ? # % and blanks");
+    return true;
+}
+
+/* The record and the three texts in one piece of memory. */
+static struct app *create(const struct slice texts[3]) {
+    struct app *app = alloc_zero(sizeof *app + texts[0].length + texts[1].length + texts[2].length + 3);
+    struct slice *const places[] = {&app->id, &app->key, &app->secret};
+    char *at = (char *)(app + 1);
+
+    atomic_init(&app->references, 1);
+    for (size_t i = 0; i < 3; i++) {
+        memcpy(at, texts[i].data, texts[i].length);
+        *places[i] = (struct slice){at, texts[i].length};
+        at += texts[i].length + 1;
+    }
+    app->set = 1u << APP_ID | 1u << APP_KEY | 1u << APP_SECRET;
+    hmac_key_init(&app->hmac, app->secret);
+    return app;
+}
+
+static bool parse_number(const struct parser *parser, struct app *app, enum app_field field, const json_t *json,
+                         struct error *error) {
+    const struct app_field_info *info = &app_fields[field];
+    uint32_t *number = (uint32_t *)((char *)app + info->offset);
+
+    if (!record_unset(json))
+        return record_number(json, parser->source == APP_FROM_STORE, info->name, number, error);
+    *number = info->defaults_offset >= 0 ? *(const uint32_t *)((const char *)parser->defaults + info->defaults_offset)
+                                         : info->fallback;
+    return true;
+}
+
+static bool parse_flag(const struct parser *parser, struct app *app, enum app_field field, const json_t *json,
+                       struct error *error) {
+    const struct app_field_info *info = &app_fields[field];
+    bool *flag = (bool *)((char *)app + info->offset);
+
+    if (!record_unset(json))
+        return record_flag(json, parser->source == APP_FROM_STORE, info->name, flag, error);
+    *flag = info->fallback != 0;
+    return true;
+}
+
+/* The slices and what they point to are one piece of memory. */
+static bool parse_origins(struct app *app, const json_t *json, struct error *error) {
+    size_t count = json_array_size(json), bytes = 0;
+    char *at;
+
+    if (!json_is_array(json))
+        return error_set(error, "allowed_origins must be a list of texts");
+    for (size_t i = 0; i < count; i++) {
+        const json_t *item = json_array_get(json, i);
+
+        if (!json_is_string(item))
+            return error_set(error, "allowed_origins[%zu] must be a text", i);
+        if (json_string_length(item) == 0)
+            return error_set(error, "allowed_origins[%zu] is empty; use * to allow every origin", i);
+        if (record_count(record_slice(item), '*') > 1)
+            return error_set(error, "allowed_origins[%zu]: a pattern may hold one * only", i);
+        bytes += json_string_length(item);
+    }
+    if (count == 0)
+        return true;
+    app->allowed_origins = alloc(count * sizeof *app->allowed_origins + bytes);
+    at = (char *)(app->allowed_origins + count);
+    for (size_t i = 0; i < count; i++) {
+        struct slice origin = record_slice(json_array_get(json, i));
+
+        memcpy(at, origin.data, origin.length);
+        app->allowed_origins[i] = (struct slice){at, origin.length};
+        at += origin.length;
+    }
+    app->allowed_origin_count = count;
+    return true;
+}
+
+static bool parse_structure(struct parser *parser, struct app *app, enum app_field field, const json_t *json,
+                            struct error *error) {
+    if (record_unset(json))
+        return true;
+    if (field == APP_ALLOWED_ORIGINS)
+        return parse_origins(app, json, error);
+    if (field == APP_CHANNEL_DELTA_COMPRESSION) {
+        app->delta_json =
+            app_delta_settings_parse(json, &app->delta_settings, &app->delta_setting_count, note, parser, error);
+        return app->delta_json != NULL;
+    }
+    app->webhooks_json = app_webhooks_parse(json, &app->webhooks, &app->webhook_count, note, parser, error);
+    for (size_t i = 0; i < app->webhook_count; i++)
+        if ((app->webhooks[i].event_types & WEBHOOK_SUBSCRIPTION_COUNT) != 0)
+            app->wants_subscription_count = true;
+    return app->webhooks_json != NULL;
+}
+
+static bool parse_field(struct parser *parser, struct app *app, enum app_field field, const json_t *json,
+                        struct error *error) {
+    bool good = true;
+
+    switch (app_fields[field].type) {
+    case APP_TYPE_TEXT: /* read before the record was made */
+        break;
+    case APP_TYPE_FLAG:
+        good = parse_flag(parser, app, field, json, error);
+        break;
+    case APP_TYPE_NUMBER:
+        good = parse_number(parser, app, field, json, error);
+        break;
+    case APP_TYPE_JSON:
+        good = parse_structure(parser, app, field, json, error);
+        break;
+    }
+    if (good && !record_unset(json))
+        app->set |= 1u << field;
+    return good;
+}
+
+/* A newer server may have written them: they are kept and go out again. */
+static void keep_unknown(const struct parser *parser, struct app *app, const json_t *record) {
+    enum app_field field;
+    const char *name;
+    json_t *value;
+
+    /* Jansson's iteration takes a pointer that is not const, and changes nothing. */
+    json_object_foreach((json_t *)record, name, value) {
+        struct buffer text = {0};
+
+        if (app_field_from_name(slice_of(name), &field))
+            continue;
+        if (app->unknown == NULL)
+            app->unknown = json_object();
+        json_object_set_new(app->unknown, name, json_deep_copy(value));
+        buffer_appendf(&text, "%s is not a field that this server knows; it is kept", name);
+        buffer_append_byte(&text, '\0');
+        warn(parser, text.data);
+        buffer_dispose(&text);
+    }
+}
+
+struct app *app_parse(const json_t *record, const struct app_defaults *defaults, enum app_source source,
+                      app_warning_function *warn_function, void *context, struct error *error) {
+    struct parser parser = {defaults, source, warn_function, context, NULL};
+    const char *id = json_string_value(json_object_get(record, "id"));
+    struct slice texts[3];
+    struct app *app;
+
+    if (!json_is_object(record)) {
+        error_set(error, "an app must be an object with id, key and secret");
+        return NULL;
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        if (check_text(record, (enum app_field)(APP_ID + i), &texts[i], error))
+            continue;
+        if (id == NULL)
+            error_prefix(error, "an app without an id");
+        else
+            error_prefix(error, "app \"%.*s\"", LONGEST_TEXT, id);
+        return NULL;
+    }
+    app = create(texts);
+    parser.id = app->id.data;
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        if (!parse_field(&parser, app, (enum app_field)i, json_object_get(record, app_fields[i].name), error)) {
+            error_prefix(error, "app \"%s\"", parser.id);
+            app_unref(app);
+            return NULL;
+        }
+    }
+    keep_unknown(&parser, app, record);
+    return app;
+}

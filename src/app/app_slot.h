@@ -1,0 +1,122 @@
+/*
+ * A slot: the place of one app id in the running process. Records come and go in it; connections, counts and channels
+ * stay.
+ *
+ *   slot "42" ---- current ----> struct app (immutable; replaced as a whole when the app changes)
+ *      |  connections: one atomic count, so that max_connections is exact
+ *      |  channels:    the app's live channels, see channel/
+ *      +-- parts[worker]: this worker's sessions and counters, written by that worker only
+ *
+ * A session holds the slot, not the record, and reads slot_app() each time it needs a limit: a change is in force at
+ * once. What slot_app() returns is valid until the end of the worker's turn, because a replaced record is given up only
+ * after every worker has ended the turn in which it could have seen it.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "app/app.h"
+#include "app/broadcast_latency.h"
+#include "base/counter.h"
+#include "base/list.h"
+#include "base/slice.h"
+#include "net/worker.h"
+
+/* Why a connection, subscription, event or request was refused; the label `reason` of a metric. */
+enum refusal {
+    REFUSED_DISABLED,
+    REFUSED_CONNECTIONS,
+    REFUSED_MEMORY,
+    REFUSED_CLIENT_EVENTS_OFF,
+    REFUSED_CLIENT_EVENT_CHANNEL,
+    REFUSED_EVENT_NAME,
+    REFUSED_EVENT_PAYLOAD,
+    REFUSED_EVENT_CHANNELS,
+    REFUSED_BATCH_SIZE,
+    REFUSED_CHANNEL_NAME,
+    REFUSED_PRESENCE_MEMBERS,
+    REFUSED_PRESENCE_MEMBER_SIZE,
+    REFUSED_SUBSCRIPTIONS,
+    REFUSED_SIGNATURE,
+    REFUSED_WATCHLIST,
+    REFUSED_SLOW_READER,
+    REFUSED_MESSAGE,
+    REFUSED_REQUEST,
+    REFUSAL_COUNT,
+};
+extern const char *const refusal_names[REFUSAL_COUNT];
+
+/* error_type of connection_errors_total, the names that the protocol family's dashboards know. */
+enum connection_error {
+    CONNECTION_ERROR_APP_NOT_FOUND, /* counted for the process: an unknown key never becomes a label */
+    CONNECTION_ERROR_APP_DISABLED,
+    CONNECTION_ERROR_OVER_QUOTA,
+    CONNECTION_ERROR_ORIGIN_NOT_ALLOWED,
+    CONNECTION_ERROR_INVALID_MESSAGE_FORMAT,
+    CONNECTION_ERROR_MESSAGE_PARSE_ERROR,
+    CONNECTION_ERROR_MISSING_EVENT_NAME,
+    CONNECTION_ERROR_AUTHENTICATION_FAILED,
+    CONNECTION_ERROR_COUNT,
+};
+extern const char *const connection_error_names[CONNECTION_ERROR_COUNT];
+
+/* channel_type of the channel metrics. */
+enum channel_label { LABEL_PUBLIC, LABEL_PRIVATE, LABEL_PRESENCE, LABEL_CACHE, CHANNEL_LABEL_COUNT };
+extern const char *const channel_label_names[CHANNEL_LABEL_COUNT];
+
+struct app_counters {
+    struct counter connections; /* opened */
+    struct counter disconnections;
+    struct counter bytes_received; /* WebSocket */
+    struct counter bytes_sent;
+    struct counter messages_received;
+    struct counter messages_sent;
+    struct counter http_bytes_received;
+    struct counter http_bytes_sent;
+    struct counter http_calls;
+    struct counter publishes; /* events published over the API, one for each channel */
+    struct counter client_events;
+    struct counter subscriptions[CHANNEL_LABEL_COUNT];
+    struct counter unsubscriptions[CHANNEL_LABEL_COUNT];
+    struct counter errors[CONNECTION_ERROR_COUNT];
+    struct counter refusals[REFUSAL_COUNT];
+};
+
+/* What one worker keeps of one app. */
+struct app_part {
+    struct list sessions; /* established connections of the app on this worker */
+    uint32_t session_count;
+    struct app_counters counters;
+    _Atomic(struct broadcast_latency *) latency; /* NULL until the first event is delivered */
+};
+
+struct app_slot {
+    _Atomic(struct app *) current; /* NULL: deleted, or never valid */
+    char *id;                      /* as in the records; the slot's own copy */
+    atomic_uint_fast64_t connections;
+    _Atomic(void *) channels; /* struct channel_table, made by channel/ when it is first needed */
+    unsigned worker_count;
+    _Atomic(struct app_part *) parts[]; /* by worker index; made by that worker when first needed */
+};
+
+struct app_slot *app_slot_create(struct slice id, unsigned worker_count);
+/* Frees the slot and its record; `free_channels` frees what `channels` points to. */
+void app_slot_destroy(struct app_slot *slot, void (*free_channels)(void *channels));
+
+/* The record in force, or NULL when the app is gone. Valid until the end of the worker's turn; do not keep it. */
+static inline const struct app *slot_app(struct app_slot *slot) {
+    return atomic_load_explicit(&slot->current, memory_order_acquire);
+}
+
+/* This worker's part of the slot; on that worker's thread only. */
+struct app_part *slot_part(struct app_slot *slot, struct worker *worker);
+
+/* Counts a connection if there are fewer than `max` (0: no limit); exact whatever other workers do at the same time. */
+bool slot_connection_enter(struct app_slot *slot, uint32_t max);
+void slot_connection_leave(struct app_slot *slot);
+
+static inline void slot_refused(struct app_slot *slot, struct worker *worker, enum refusal reason) {
+    counter_add(&slot_part(slot, worker)->counters.refusals[reason], 1);
+}

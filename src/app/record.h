@@ -1,0 +1,38 @@
+/*
+ * Small readers that the parsers of a record share. Each says in its error what would be right, and never what a text
+ * held: a secret may stand in the wrong field.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/slice.h"
+
+/* True if the field is not there or null, which means not set. */
+static inline bool record_unset(const json_t *json) {
+    return json == NULL || json_is_null(json);
+}
+
+/* A text's bytes, valid as long as `json`. */
+static inline struct slice record_slice(const json_t *json) {
+    return (struct slice){json_string_value(json), json_string_length(json)};
+}
+
+/*
+ * A number from 0 to 2^32 - 1, as a JSON number or as a string of digits. With `wrap` a negative 32-bit number stands
+ * for the unsigned number of the same bits.
+ */
+bool record_number(const json_t *json, bool wrap, const char *field, uint32_t *number, struct error *error);
+
+/* true or false; with `digits` also the numbers 1 and 0. */
+bool record_flag(const json_t *json, bool digits, const char *field, bool *flag, struct error *error);
+
+/* A text, or unset, which leaves `text` as it is. */
+bool record_text(const json_t *json, const char *field, struct slice *text, struct error *error);
+
+/* How many bytes of `text` are `byte`. */
+size_t record_count(struct slice text, char byte);

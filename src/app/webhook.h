@@ -1,0 +1,56 @@
+/*
+ * The webhooks of an app's record: who is told about what. Parsed and validated here; sending is another part's task.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/slice.h"
+
+/* What a webhook can be told about; bits of app_webhook.event_types. */
+enum app_webhook_event {
+    WEBHOOK_CHANNEL_OCCUPIED = 1 << 0,
+    WEBHOOK_CHANNEL_VACATED = 1 << 1,
+    WEBHOOK_MEMBER_ADDED = 1 << 2,
+    WEBHOOK_MEMBER_REMOVED = 1 << 3,
+    WEBHOOK_CLIENT_EVENT = 1 << 4,
+    WEBHOOK_CACHE_MISS = 1 << 5,
+    WEBHOOK_SUBSCRIPTION_COUNT = 1 << 6,
+};
+
+struct app_webhook_header {
+    struct slice name;
+    struct slice value;
+};
+
+/* Strings are slices into the record's webhooks_json. Exactly one of `url` and `lambda_function` is there. */
+struct app_webhook {
+    struct slice url;             /* http or https; data is NULL for a Lambda function */
+    struct slice lambda_function; /* name or ARN; data is NULL for a URL */
+    struct slice lambda_region;   /* data is NULL when not given */
+    unsigned event_types;         /* of enum app_webhook_event */
+
+    /* Filters, all of which must hold; data is NULL where there is none. */
+    struct slice channel_prefix;
+    struct slice channel_suffix;
+    struct slice channel_pattern; /* a regular expression that compiles */
+
+    struct app_webhook_header *headers;
+    size_t header_count;
+};
+
+/* Told of things that are odd but no error; the text names the field within the record. */
+typedef void app_note_function(void *context, const char *text);
+
+/*
+ * Reads the list `json`. Returns the normalised list (headers flat), a new reference that the parsed webhooks point
+ * into, or NULL with an error that names the field. Free the webhooks with app_webhooks_free, before the list.
+ */
+json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, size_t *count, app_note_function *note,
+                           void *context, struct error *error);
+
+void app_webhooks_free(struct app_webhook *webhooks, size_t count);

@@ -1,0 +1,26 @@
+/*
+ * Time. Everything that measures or waits uses the monotonic clock; the wall clock is for what people and other
+ * machines see (log lines, auth_timestamp).
+ */
+#pragma once
+
+#include <stdint.h>
+#include <time.h>
+
+static inline uint64_t clock_monotonic_ns(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static inline uint64_t clock_monotonic_ms(void) {
+    return clock_monotonic_ns() / 1000000u;
+}
+
+static inline uint64_t clock_wall_ms(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}

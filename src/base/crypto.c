@@ -1,0 +1,126 @@
+/*
+ * OpenSSL 3 marks the low-level digest functions as deprecated. EVP, which it wants instead, looks the algorithm up and
+ * allocates a context for every digest; that alone costs more than hashing a typical request, and this code runs for
+ * every signed request and subscription. The setting keeps the low-level functions free of warnings in this file only.
+ */
+#define OPENSSL_API_COMPAT 10101
+
+#include "base/crypto.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/md5.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define BLOCK SHA256_CBLOCK
+
+static void write_hex(const unsigned char *bytes, size_t count, char *hex) {
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < count; i++) {
+        hex[2 * i] = digits[bytes[i] >> 4];
+        hex[2 * i + 1] = digits[bytes[i] & 15];
+    }
+}
+
+/* The state after one block: the key's bytes, filled up with zeros, each xored with `pad`. */
+static void pad_state(const unsigned char key[BLOCK], unsigned char pad, uint32_t state[8]) {
+    unsigned char block[BLOCK];
+    SHA256_CTX context;
+
+    for (size_t i = 0; i < BLOCK; i++)
+        block[i] = key[i] ^ pad;
+    SHA256_Init(&context);
+    SHA256_Update(&context, block, sizeof block);
+    for (size_t i = 0; i < 8; i++)
+        state[i] = context.h[i];
+    OPENSSL_cleanse(block, sizeof block);
+    OPENSSL_cleanse(&context, sizeof context);
+}
+
+/* A digest that has gone over one block and stands at `state`. */
+static SHA256_CTX context_of(const uint32_t state[8]) {
+    SHA256_CTX context = {.Nl = 8 * BLOCK, .md_len = SHA256_DIGEST_LENGTH};
+
+    for (size_t i = 0; i < 8; i++)
+        context.h[i] = state[i];
+    return context;
+}
+
+void hmac_key_init(struct hmac_key *key, struct slice secret) {
+    unsigned char block[BLOCK] = {0};
+    SHA256_CTX context;
+
+    if (secret.length > BLOCK) {
+        SHA256_Init(&context);
+        SHA256_Update(&context, secret.data, secret.length);
+        SHA256_Final(block, &context);
+    } else if (secret.length != 0) {
+        memcpy(block, secret.data, secret.length);
+    }
+    pad_state(block, 0x36, key->inner);
+    pad_state(block, 0x5C, key->outer);
+    OPENSSL_cleanse(block, sizeof block);
+}
+
+void hmac_sha256_hex(const struct hmac_key *key, const struct slice *parts, size_t count, char hex[HMAC_SHA256_HEX]) {
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    SHA256_CTX context = context_of(key->inner);
+
+    for (size_t i = 0; i < count; i++)
+        if (parts[i].length != 0)
+            SHA256_Update(&context, parts[i].data, parts[i].length);
+    SHA256_Final(digest, &context);
+    context = context_of(key->outer);
+    SHA256_Update(&context, digest, sizeof digest);
+    SHA256_Final(digest, &context);
+    write_hex(digest, sizeof digest, hex);
+}
+
+void md5_hex(struct slice text, char hex[MD5_HEX]) {
+    unsigned char digest[MD5_DIGEST_LENGTH];
+    MD5_CTX context;
+
+    MD5_Init(&context);
+    if (text.length != 0)
+        MD5_Update(&context, text.data, text.length);
+    MD5_Final(digest, &context);
+    write_hex(digest, sizeof digest, hex);
+}
+
+void sha1_base64(struct slice text, char base64[28]) {
+    unsigned char digest[SHA_DIGEST_LENGTH];
+    unsigned char encoded[29]; /* EVP_EncodeBlock adds a zero byte */
+    SHA_CTX context;
+
+    SHA1_Init(&context);
+    if (text.length != 0)
+        SHA1_Update(&context, text.data, text.length);
+    SHA1_Final(digest, &context);
+    EVP_EncodeBlock(encoded, digest, sizeof digest);
+    memcpy(base64, encoded, 28);
+}
+
+bool equal_in_constant_time(struct slice a, struct slice b) {
+    return a.length == b.length && (a.length == 0 || CRYPTO_memcmp(a.data, b.data, a.length) == 0);
+}
+
+void random_bytes(void *data, size_t length) {
+    char *at = data;
+
+    while (length != 0) {
+        ssize_t count = getrandom(at, length, 0);
+        if (count > 0) {
+            at += count;
+            length -= (size_t)count;
+        } else if (errno != EINTR) {
+            fprintf(stderr, "curlew: the system gave no random bytes: %s\n", strerror(errno));
+            abort();
+        }
+    }
+}

@@ -1,0 +1,31 @@
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+bool error_set(struct error *error, const char *format, ...) {
+    va_list arguments;
+
+    if (error == NULL)
+        return false;
+    va_start(arguments, format);
+    vsnprintf(error->text, sizeof error->text, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+bool error_prefix(struct error *error, const char *format, ...) {
+    struct error old;
+    va_list arguments;
+    int length;
+
+    if (error == NULL)
+        return false;
+    old = *error;
+    va_start(arguments, format);
+    length = vsnprintf(error->text, sizeof error->text, format, arguments);
+    va_end(arguments);
+    if (length >= 0 && (size_t)length < sizeof error->text)
+        snprintf(error->text + length, sizeof error->text - (size_t)length, ": %s", old.text);
+    return false;
+}

@@ -1,0 +1,52 @@
+/*
+ * A circular doubly linked list whose links live inside its members.
+ *
+ * The head is a link too. A link that is on no list points to itself or, fresh from zeroed memory, to nothing;
+ * list_remove accepts both, so removing twice is harmless. Not safe for threads: a list has one owner.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct list {
+    struct list *next;
+    struct list *previous;
+};
+
+/* The structure of type `type` whose member `member` is at `pointer`. */
+#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+static inline void list_init(struct list *list) {
+    list->next = list->previous = list;
+}
+
+static inline bool list_empty(const struct list *head) {
+    return head->next == head || head->next == NULL;
+}
+
+static inline void list_append(struct list *head, struct list *link) {
+    link->previous = head->previous;
+    link->next = head;
+    head->previous->next = link;
+    head->previous = link;
+}
+
+static inline void list_remove(struct list *link) {
+    if (link->next == NULL)
+        return;
+    link->next->previous = link->previous;
+    link->previous->next = link->next;
+    link->next = link->previous = link;
+}
+
+/* Moves everything on `from` to the end of `to` and leaves `from` empty. */
+static inline void list_move_all(struct list *from, struct list *to) {
+    if (list_empty(from))
+        return;
+    from->next->previous = to->previous;
+    to->previous->next = from->next;
+    from->previous->next = to;
+    to->previous = from->previous;
+    list_init(from);
+}

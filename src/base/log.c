@@ -1,0 +1,189 @@
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+
+/* A whole line with its line feed: the most that one write puts into a pipe in one piece (PIPE_BUF on Linux). */
+#define LINE_MAX_BYTES 4096
+#define ELLIPSIS "\xE2\x80\xA6"
+
+static struct log_settings settings = {LOG_HUMAN, LOG_INFO, true, true};
+
+struct line {
+    char text[LINE_MAX_BYTES];
+    size_t length;
+    size_t limit; /* what the text may fill; the rest is kept for the line's end */
+    bool cut;
+};
+
+static const struct level {
+    const char *padded, *name, *color;
+} levels[] = {
+    [LOG_ERROR] = {"ERROR", "error", "\x1b[31m"},
+    [LOG_WARNING] = {" WARN", "warn", "\x1b[33m"},
+    [LOG_INFO] = {" INFO", "info", "\x1b[32m"},
+    [LOG_DEBUG] = {"DEBUG", "debug", "\x1b[34m"},
+};
+
+void log_configure(const struct log_settings *new_settings) {
+    settings = *new_settings;
+}
+
+bool log_enabled(enum log_level level) {
+    return level <= settings.level;
+}
+
+/* Adds all of the bytes, or, when they do not fit, nothing more to this line at all. */
+static void line_add(struct line *line, const char *bytes, size_t length) {
+    if (line->cut || length > line->limit - line->length) {
+        line->cut = true;
+        return;
+    }
+    memcpy(line->text + line->length, bytes, length);
+    line->length += length;
+}
+
+static void line_add_string(struct line *line, const char *string) {
+    line_add(line, string, strlen(string));
+}
+
+/* Ends the text, with an ellipsis if it was cut, and adds what was kept room for. */
+static void line_end(struct line *line, const char *tail) {
+    line->limit = sizeof line->text;
+    if (line->cut) {
+        line->cut = false;
+        line_add_string(line, ELLIPSIS);
+    }
+    line_add_string(line, tail);
+}
+
+/* The length of the well-formed character at `at`, 0 if there is none. */
+static size_t character_length(const char *at, size_t available) {
+    unsigned char lead = (unsigned char)*at;
+    size_t length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+
+    return length <= available && utf8_valid((struct slice){at, length}) ? length : 0;
+}
+
+/* C0, DEL and C1 (U+0080 to U+009F, which some terminals obey just like their ESC forms). */
+static bool is_control(const char *at, size_t length) {
+    unsigned char lead = (unsigned char)at[0];
+
+    return lead < 0x20 || lead == 0x7F || (length == 2 && lead == 0xC2 && (unsigned char)at[1] < 0xA0);
+}
+
+static const char *short_escape(char byte) {
+    switch (byte) {
+    case '\n':
+        return "\\n";
+    case '\r':
+        return "\\r";
+    case '\t':
+        return "\\t";
+    default:
+        return NULL;
+    }
+}
+
+static void line_add_escaped(struct line *line, const char *text, size_t length, bool json) {
+    char escape[8];
+
+    for (size_t at = 0, step; at < length && !line->cut; at += step) {
+        unsigned char byte = (unsigned char)text[at];
+        step = character_length(text + at, length - at);
+        if (step == 0) {
+            step = 1;
+            snprintf(escape, sizeof escape, "\\x%02x", byte);
+            line_add_string(line, json ? "\xEF\xBF\xBD" : escape);
+        } else if (is_control(text + at, step)) {
+            unsigned code = step == 2 ? (unsigned char)text[at + 1] : byte;
+            snprintf(escape, sizeof escape, json ? "\\u%04x" : "\\x%02x", code);
+            line_add_string(line, short_escape(text[at]) != NULL ? short_escape(text[at]) : escape);
+        } else {
+            if (json && (byte == '"' || byte == '\\'))
+                line_add_string(line, byte == '"' ? "\\\"" : "\\\\");
+            else
+                line_add(line, text + at, step);
+        }
+    }
+}
+
+/* UTC as RFC 3339 has it, to the millisecond. */
+static void line_add_time(struct line *line) {
+    uint64_t now_ms = clock_wall_ms();
+    time_t now_s = (time_t)(now_ms / 1000);
+    struct tm utc;
+    char text[40];
+    size_t length;
+
+    gmtime_r(&now_s, &utc);
+    length = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(text + length, sizeof text - length, ".%03uZ", (unsigned)(now_ms % 1000));
+    line_add_string(line, text);
+}
+
+static void build_human(struct line *line, const struct level *level, const char *target, const char *message,
+                        size_t length) {
+    bool colors = settings.colors && isatty(STDERR_FILENO);
+
+    line_add_string(line, colors ? "\x1b[2m" : "");
+    line_add_time(line);
+    line_add_string(line, colors ? "\x1b[0m " : " ");
+    line_add_string(line, colors ? level->color : "");
+    line_add_string(line, level->padded);
+    line_add_string(line, colors ? "\x1b[0m " : " ");
+    if (settings.include_target) {
+        line_add_escaped(line, target, strlen(target), false);
+        line_add_string(line, ": ");
+    }
+    line_add_escaped(line, message, length, false);
+    line_end(line, "\n");
+}
+
+static void build_json(struct line *line, const struct level *level, const char *target, const char *message,
+                       size_t length) {
+    line_add_string(line, "{\"time\":\"");
+    line_add_time(line);
+    line_add_string(line, "\",\"level\":\"");
+    line_add_string(line, level->name);
+    if (settings.include_target) {
+        line_add_string(line, "\",\"target\":\"");
+        line_add_escaped(line, target, strlen(target), true);
+    }
+    line_add_string(line, "\",\"message\":\"");
+    line_add_escaped(line, message, length, true);
+    line_end(line, "\"}\n");
+}
+
+void log_write(enum log_level level, const char *target, const char *format, ...) {
+    int saved_errno = errno;
+    char message[LINE_MAX_BYTES + 1];
+    struct line line = {.length = 0, .limit = LINE_MAX_BYTES - sizeof ELLIPSIS "\"}\n"};
+    va_list arguments;
+    int length;
+
+    if (!log_enabled(level))
+        return;
+    va_start(arguments, format);
+    length = vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        length = 0;
+    else if ((size_t)length >= sizeof message) /* more than a line holds: it is cut below, at a whole character */
+        length = sizeof message - 1;
+    if (settings.format == LOG_JSON)
+        build_json(&line, &levels[level], target, message, (size_t)length);
+    else
+        build_human(&line, &levels[level], target, message, (size_t)length);
+    while (write(STDERR_FILENO, line.text, line.length) < 0 && errno == EINTR)
+        ;
+    errno = saved_errno;
+}

@@ -1,0 +1,91 @@
+#include "base/query.h"
+
+#include <string.h>
+
+static int hex_digit(char byte) {
+    if (byte >= '0' && byte <= '9')
+        return byte - '0';
+    if (byte >= 'a' && byte <= 'f')
+        return byte - 'a' + 10;
+    if (byte >= 'A' && byte <= 'F')
+        return byte - 'A' + 10;
+    return -1;
+}
+
+void percent_decode(struct slice text, struct buffer *out) {
+    while (text.length != 0) {
+        const char *percent = memchr(text.data, '%', text.length);
+        size_t plain = percent != NULL ? (size_t)(percent - text.data) : text.length;
+        int high, low;
+
+        buffer_append_bytes(out, text.data, plain);
+        text = slice_skip(text, plain);
+        if (text.length == 0)
+            return;
+        high = text.length >= 3 ? hex_digit(text.data[1]) : -1;
+        low = text.length >= 3 ? hex_digit(text.data[2]) : -1;
+        if (high < 0 || low < 0) {
+            buffer_append_byte(out, '%');
+            text = slice_skip(text, 1);
+        } else {
+            buffer_append_byte(out, (char)(high << 4 | low));
+            text = slice_skip(text, 3);
+        }
+    }
+}
+
+/* Cuts what stands before `separator` off `text`: the separator goes too. All of it, if there is none. */
+static struct slice cut(struct slice *text, char separator) {
+    const char *found = text->length != 0 ? memchr(text->data, separator, text->length) : NULL;
+    struct slice before = *text;
+
+    if (found == NULL) {
+        *text = (struct slice){text->data, 0};
+        return before;
+    }
+    before.length = (size_t)(found - text->data);
+    *text = slice_skip(*text, before.length + 1);
+    return before;
+}
+
+static struct slice decoded(struct slice text, struct buffer *storage) {
+    size_t start = storage->length;
+
+    if (text.length == 0 || memchr(text.data, '%', text.length) == NULL)
+        return text;
+    percent_decode(text, storage);
+    return (struct slice){storage->data + start, storage->length - start};
+}
+
+bool query_parse(struct query *query, struct slice text) {
+    query->count = 0;
+    query->storage = (struct buffer){0};
+    /* Decoding never lengthens, so with this the storage stays where it is while parameters point into it. */
+    if (text.length != 0 && memchr(text.data, '%', text.length) != NULL)
+        buffer_reserve(&query->storage, text.length);
+    while (text.length != 0) {
+        struct slice value = cut(&text, '&');
+        struct slice key;
+        if (value.length == 0)
+            continue;
+        if (query->count == QUERY_MAX)
+            return false;
+        key = cut(&value, '=');
+        query->parameters[query->count++] =
+            (struct query_parameter){decoded(key, &query->storage), decoded(value, &query->storage)};
+    }
+    return true;
+}
+
+void query_dispose(struct query *query) {
+    buffer_dispose(&query->storage);
+}
+
+bool query_find(const struct query *query, struct slice key, struct slice *value) {
+    for (size_t i = query->count; i-- != 0;)
+        if (slice_equal_ignoring_case(query->parameters[i].key, key)) {
+            *value = query->parameters[i].value;
+            return true;
+        }
+    return false;
+}

@@ -1,0 +1,50 @@
+/*
+ * A slice: bytes that somebody else owns.
+ *
+ * Parsers hand out slices into the bytes they were given, so nothing is copied until someone has a reason to.
+ * A slice is valid as long as the bytes behind it; it is not terminated by a zero byte.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+struct slice {
+    const char *data;
+    size_t length;
+};
+
+/* A slice of a string literal. */
+#define SLICE(literal) ((struct slice){(literal), sizeof(literal) - 1})
+
+/* For printf: printf("%.*s", SLICE_ARGS(slice)). */
+#define SLICE_ARGS(slice) ((int)(slice).length), (slice).data
+
+static inline struct slice slice_of(const char *string) {
+    return (struct slice){string, string != NULL ? strlen(string) : 0};
+}
+
+static inline bool slice_equal(struct slice a, struct slice b) {
+    return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
+}
+
+static inline bool slice_starts_with(struct slice text, struct slice prefix) {
+    return text.length >= prefix.length && (prefix.length == 0 || memcmp(text.data, prefix.data, prefix.length) == 0);
+}
+
+static inline bool slice_ends_with(struct slice text, struct slice suffix) {
+    return text.length >= suffix.length &&
+           (suffix.length == 0 || memcmp(text.data + text.length - suffix.length, suffix.data, suffix.length) == 0);
+}
+
+/* The slice without its first `count` bytes; `count` may not be larger than its length. */
+static inline struct slice slice_skip(struct slice text, size_t count) {
+    return (struct slice){text.data + count, text.length - count};
+}
+
+/* True if both are equal when ASCII letters are compared without regard to case. */
+bool slice_equal_ignoring_case(struct slice a, struct slice b);
+
+/* Parses all of `text` as a decimal number of at most `max`, without sign or blanks. */
+bool slice_to_number(struct slice text, unsigned long long max, unsigned long long *number);

@@ -1,0 +1,71 @@
+#include "channel/channel_internal.h"
+
+/* The characters of a channel name: letters, digits and _-=@,.;:# */
+static const bool name_bytes[256] = {
+    ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['_'] = true, ['-'] = true, ['='] = true,
+    ['@'] = true,         [','] = true,         ['.'] = true,         [';'] = true, [':'] = true, ['#'] = true,
+};
+
+struct channel_type channel_type_of(struct slice name) {
+    static const struct {
+        struct slice prefix;
+        struct channel_type type;
+    } prefixes[] = {
+        /* longer ones before those that they begin with */
+        {{"private-encrypted-cache-", 24}, {CHANNEL_ENCRYPTED, true}},
+        {{"private-encrypted-", 18}, {CHANNEL_ENCRYPTED, false}},
+        {{"private-cache-", 14}, {CHANNEL_PRIVATE, true}},
+        {{"private-", 8}, {CHANNEL_PRIVATE, false}},
+        {{"presence-cache-", 15}, {CHANNEL_PRESENCE, true}},
+        {{"presence-", 9}, {CHANNEL_PRESENCE, false}},
+        {{"cache-", 6}, {CHANNEL_PUBLIC, true}},
+        {{USER_CHANNEL_PREFIX, sizeof USER_CHANNEL_PREFIX - 1}, {CHANNEL_USER, false}},
+    };
+
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+        if (slice_starts_with(name, prefixes[i].prefix))
+            return prefixes[i].type;
+    return (struct channel_type){CHANNEL_PUBLIC, false};
+}
+
+bool channel_name_valid(struct slice name) {
+    if (slice_starts_with(name, SLICE(USER_CHANNEL_PREFIX))) {
+        size_t id_length = name.length - (sizeof USER_CHANNEL_PREFIX - 1);
+        return id_length >= 1 && id_length <= USER_ID_MAX;
+    }
+    for (size_t i = 0; i < name.length; i++)
+        if (!name_bytes[(unsigned char)name.data[i]])
+            return false;
+    return name.length != 0;
+}
+
+enum channel_label channel_label_of(struct channel_type type) {
+    if (type.caches)
+        return LABEL_CACHE;
+    switch (type.kind) {
+    case CHANNEL_PRIVATE:
+    case CHANNEL_ENCRYPTED:
+    case CHANNEL_USER:
+        return LABEL_PRIVATE;
+    case CHANNEL_PRESENCE:
+        return LABEL_PRESENCE;
+    case CHANNEL_PUBLIC:
+        break;
+    }
+    return LABEL_PUBLIC;
+}
+
+bool socket_id_parse(struct slice text, struct socket_id *id) {
+    const char *dot = memchr(text.data != NULL ? text.data : "", '.', text.length);
+    unsigned long long first, second;
+    size_t length;
+
+    if (dot == NULL)
+        return false;
+    length = (size_t)(dot - text.data);
+    if (!slice_to_number((struct slice){text.data, length}, UINT64_MAX, &first) ||
+        !slice_to_number(slice_skip(text, length + 1), UINT64_MAX, &second))
+        return false;
+    *id = (struct socket_id){first, second};
+    return true;
+}

@@ -1,0 +1,124 @@
+#include "channel/channel_internal.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+
+static struct channel_counts counts_of(const struct channel *channel) {
+    return (struct channel_counts){channel->subscribers, presence_count(&channel->members)};
+}
+
+static void copy_cached(const struct cached_event *cached, uint64_t now_ms, struct channel_info *info) {
+    buffer_append_bytes(&info->cached_data, cached->frame->bytes + cached->data_offset, cached->data_length);
+    if (cached->expires_ms != 0)
+        info->cached_ttl_s = (uint32_t)((cached->expires_ms - now_ms + 999) / 1000);
+}
+
+void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached, struct channel_info *info) {
+    struct channel *channel = channel_find(slot, name);
+    struct cached_event *cached = NULL, *expired = NULL;
+    uint64_t now_ms = clock_monotonic_ms();
+
+    *info = (struct channel_info){0};
+    if (channel == NULL)
+        return;
+    pthread_mutex_lock(&channel->mutex);
+    info->counts = counts_of(channel);
+    if (with_cached) {
+        expired = channel_take_expired(channel, now_ms);
+        cached = channel->cached;
+        if (cached != NULL)
+            atomic_fetch_add_explicit(&cached->references, 1, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&channel->mutex);
+    info->occupied = info->counts.subscriptions != 0;
+    if (cached != NULL)
+        copy_cached(cached, now_ms, info);
+    cached_event_unref(cached);
+    cached_event_unref(expired);
+    channel_unref(channel);
+}
+
+/* References to all channels of a shard. The array is allocated while the mutex is free, by the size seen before. */
+static struct channel **snapshot_shard(struct channel_shard *shard, uint32_t *count) {
+    struct channel **found = NULL;
+    uint32_t room = 0;
+
+    for (;;) {
+        bool fits;
+
+        pthread_mutex_lock(&shard->mutex);
+        fits = shard->count <= room;
+        *count = 0;
+        for (uint32_t i = 0; fits && i < shard->bucket_count; i++)
+            for (struct channel *channel = shard->buckets[i]; channel != NULL; channel = channel->next)
+                found[(*count)++] = channel_ref(channel);
+        room = fits ? room : shard->count + shard->count / 8 + 8;
+        pthread_mutex_unlock(&shard->mutex);
+        if (fits)
+            return found;
+        found = alloc_array(found, room, sizeof found[0]);
+    }
+}
+
+void channel_each(struct app_slot *slot, struct slice prefix,
+                  void (*each)(void *context, struct slice name, struct channel_type type,
+                               struct channel_counts counts),
+                  void *context) {
+    struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);
+
+    for (unsigned i = 0; table != NULL && i < CHANNEL_SHARDS; i++) {
+        uint32_t count;
+        struct channel **channels = snapshot_shard(&table->shards[i], &count);
+
+        for (uint32_t at = 0; at < count; at++) {
+            struct channel *channel = channels[at];
+            struct channel_counts counts = {0};
+
+            if (channel->type.kind != CHANNEL_USER && slice_starts_with(channel_name(channel), prefix)) {
+                pthread_mutex_lock(&channel->mutex);
+                counts = counts_of(channel);
+                pthread_mutex_unlock(&channel->mutex);
+            }
+            if (counts.subscriptions != 0)
+                each(context, channel_name(channel), channel->type, counts);
+            channel_unref(channel);
+        }
+        free(channels);
+    }
+}
+
+void channel_append_users(struct app_slot *slot, struct slice name, struct buffer *out) {
+    struct channel *channel = channel_find(slot, name);
+    struct presence_member *member;
+    struct member_list *list;
+    bool first = true;
+
+    if (channel == NULL)
+        return;
+    pthread_mutex_lock(&channel->mutex);
+    list = presence_snapshot(&channel->members);
+    pthread_mutex_unlock(&channel->mutex);
+    channel_unref(channel);
+    member_list_each(list, member) {
+        buffer_append(out, first ? SLICE("{\"id\":") : SLICE(",{\"id\":"));
+        buffer_append(out, member->id_json);
+        buffer_append_byte(out, '}');
+        first = false;
+    }
+    member_list_unref(list);
+}
+
+static void count_one(void *context, struct slice name, struct channel_type type, struct channel_counts counts) {
+    uint32_t *by_label = context;
+
+    (void)name;
+    (void)counts;
+    by_label[channel_label_of(type)]++;
+}
+
+void channel_count_active(struct app_slot *slot, uint32_t counts[CHANNEL_LABEL_COUNT]) {
+    memset(counts, 0, CHANNEL_LABEL_COUNT * sizeof counts[0]);
+    channel_each(slot, SLICE(""), count_one, counts);
+}

@@ -1,0 +1,251 @@
+#include "channel/presence.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/hash.h"
+#include "base/json.h"
+
+/* Appends `text` as it stands inside a JSON string. */
+static void append_escaped(struct buffer *out, struct slice text) {
+    size_t start = out->length;
+
+    json_append_string(out, text);
+    /* Without the quotes that json_append_string puts around it. */
+    memmove(out->data + start, out->data + start + 1, out->length - start - 2);
+    out->length -= 2;
+}
+
+struct presence_member *presence_member_create(struct slice id, struct slice info) {
+    struct buffer text = {0};
+    size_t id_json, id_escaped, info_escaped;
+    struct presence_member *member;
+
+    buffer_append(&text, id);
+    id_json = text.length;
+    json_append_string(&text, id);
+    id_escaped = text.length;
+    buffer_reserve(&text, (id_escaped - id_json) * 6 + 2); /* so that the source does not move while it is read */
+    append_escaped(&text, (struct slice){text.data + id_json, id_escaped - id_json});
+    info_escaped = text.length;
+    append_escaped(&text, info);
+
+    member = alloc(sizeof *member + text.length);
+    memcpy(member->storage, text.data, text.length);
+    atomic_init(&member->references, 1);
+    member->connections = 0;
+    member->position = 0;
+    member->hash = hash_bytes(id);
+    member->next = NULL;
+    member->id = (struct slice){member->storage, id_json};
+    member->id_json = (struct slice){member->storage + id_json, id_escaped - id_json};
+    member->id_escaped = (struct slice){member->storage + id_escaped, info_escaped - id_escaped};
+    member->info_escaped = (struct slice){member->storage + info_escaped, text.length - info_escaped};
+    buffer_dispose(&text);
+    return member;
+}
+
+static void member_ref(struct presence_member *member) {
+    atomic_fetch_add_explicit(&member->references, 1, memory_order_relaxed);
+}
+
+void presence_member_unref(struct presence_member *member) {
+    if (member != NULL && atomic_fetch_sub_explicit(&member->references, 1, memory_order_acq_rel) == 1)
+        free(member);
+}
+
+static void chunk_unref(struct member_chunk *chunk) {
+    if (atomic_fetch_sub_explicit(&chunk->references, 1, memory_order_acq_rel) != 1)
+        return;
+    for (uint32_t i = 0; i < chunk->count; i++)
+        presence_member_unref(chunk->members[i]);
+    free(chunk);
+}
+
+void member_list_unref(struct member_list *list) {
+    if (list == NULL || atomic_fetch_sub_explicit(&list->references, 1, memory_order_acq_rel) != 1)
+        return;
+    for (uint32_t i = 0; i < list->chunk_count; i++)
+        chunk_unref(list->chunks[i]);
+    free(list);
+}
+
+struct member_list *presence_snapshot(const struct presence_members *members) {
+    if (members->list != NULL)
+        atomic_fetch_add_explicit(&members->list->references, 1, memory_order_relaxed);
+    return members->list;
+}
+
+void presence_members_dispose(struct presence_members *members) {
+    member_list_unref(members->list);
+    for (uint32_t i = 0; i < members->bucket_count; i++) {
+        struct presence_member *member = members->buckets[i];
+        while (member != NULL) {
+            struct presence_member *next = member->next;
+            presence_member_unref(member);
+            member = next;
+        }
+    }
+    free(members->buckets);
+    *members = (struct presence_members){0};
+}
+
+/* --- the table by id --- */
+
+uint32_t presence_wants_buckets(const struct presence_members *members) {
+    if (presence_count(members) < members->bucket_count)
+        return 0;
+    return members->bucket_count == 0 ? 8 : members->bucket_count * 2;
+}
+
+struct presence_member **presence_rehash(struct presence_members *members, struct presence_member **buckets,
+                                         uint32_t count) {
+    struct presence_member **old = members->buckets;
+
+    for (uint32_t i = 0; i < members->bucket_count; i++) {
+        struct presence_member *member = old[i];
+        while (member != NULL) {
+            struct presence_member *next = member->next;
+            struct presence_member **bucket = &buckets[member->hash & (count - 1)];
+            member->next = *bucket;
+            *bucket = member;
+            member = next;
+        }
+    }
+    members->buckets = buckets;
+    members->bucket_count = count;
+    return old;
+}
+
+struct presence_member *presence_find(const struct presence_members *members, struct slice id, uint64_t hash) {
+    struct presence_member *member;
+
+    if (members->bucket_count == 0)
+        return NULL;
+    member = members->buckets[hash & (members->bucket_count - 1)];
+    while (member != NULL && !(member->hash == hash && slice_equal(member->id, id)))
+        member = member->next;
+    return member;
+}
+
+/* --- the list --- */
+
+/* Makes the head of the list ours alone, with room for one more chunk. */
+static void own_list(struct presence_members *members) {
+    struct member_list *old = members->list;
+    uint32_t wanted = old != NULL ? old->chunk_count + 1 : 1;
+    struct member_list *list;
+
+    /* Only this channel's mutex hands out references, so a count of one cannot grow under us. */
+    if (old != NULL && atomic_load_explicit(&old->references, memory_order_acquire) == 1 && old->capacity >= wanted)
+        return;
+    wanted += wanted / 2;
+    list = alloc(sizeof *list + wanted * sizeof list->chunks[0]);
+    atomic_init(&list->references, 1);
+    list->count = old != NULL ? old->count : 0;
+    list->chunk_count = old != NULL ? old->chunk_count : 0;
+    list->capacity = wanted;
+    for (uint32_t i = 0; i < list->chunk_count; i++) {
+        list->chunks[i] = old->chunks[i];
+        atomic_fetch_add_explicit(&list->chunks[i]->references, 1, memory_order_relaxed);
+    }
+    members->list = list;
+    member_list_unref(old);
+}
+
+/* Makes one chunk of a list that is ours alone ours as well. */
+static struct member_chunk *own_chunk(struct member_list *list, uint32_t index) {
+    struct member_chunk *old = list->chunks[index];
+    struct member_chunk *chunk;
+
+    if (atomic_load_explicit(&old->references, memory_order_acquire) == 1)
+        return old;
+    chunk = alloc(sizeof *chunk);
+    atomic_init(&chunk->references, 1);
+    chunk->count = old->count;
+    for (uint32_t i = 0; i < chunk->count; i++) {
+        chunk->members[i] = old->members[i];
+        member_ref(chunk->members[i]);
+    }
+    list->chunks[index] = chunk;
+    chunk_unref(old);
+    return chunk;
+}
+
+void presence_add(struct presence_members *members, struct presence_member *member) {
+    struct presence_member **bucket = &members->buckets[member->hash & (members->bucket_count - 1)];
+    struct member_chunk *chunk;
+    struct member_list *list;
+
+    own_list(members);
+    list = members->list;
+    if (list->count == list->chunk_count * MEMBERS_PER_CHUNK) {
+        chunk = alloc(sizeof *chunk);
+        atomic_init(&chunk->references, 1);
+        chunk->count = 0;
+        list->chunks[list->chunk_count++] = chunk;
+    }
+    chunk = own_chunk(list, list->chunk_count - 1);
+    chunk->members[chunk->count++] = member;
+    member_ref(member);
+    member->position = list->count++;
+    member->next = *bucket;
+    *bucket = member;
+}
+
+void presence_remove(struct presence_members *members, struct presence_member *member) {
+    struct presence_member **at = &members->buckets[member->hash & (members->bucket_count - 1)];
+    struct member_chunk *chunk, *last;
+    struct presence_member *moved;
+    struct member_list *list;
+
+    while (*at != member)
+        at = &(*at)->next;
+    *at = member->next;
+
+    own_list(members);
+    list = members->list;
+    last = own_chunk(list, list->chunk_count - 1);
+    chunk = own_chunk(list, member->position / MEMBERS_PER_CHUNK);
+    moved = last->members[--last->count]; /* the list's last member fills the gap */
+    if (moved != member) {
+        chunk->members[member->position % MEMBERS_PER_CHUNK] = moved;
+        moved->position = member->position;
+    }
+    presence_member_unref(member); /* the chunk's reference; the table's goes to the caller */
+    list->count--;
+    if (last->count == 0) {
+        list->chunk_count--;
+        chunk_unref(last);
+    }
+    if (list->count == 0) {
+        members->list = NULL;
+        member_list_unref(list);
+    }
+}
+
+void member_list_append_escaped(const struct member_list *list, struct buffer *out) {
+    struct presence_member *member;
+    bool first = true;
+
+    buffer_append(out, SLICE("{\\\"presence\\\":{\\\"count\\\":"));
+    buffer_append_number(out, list != NULL ? list->count : 0);
+    buffer_append(out, SLICE(",\\\"ids\\\":["));
+    member_list_each(list, member) {
+        if (!first)
+            buffer_append_byte(out, ',');
+        first = false;
+        buffer_append(out, member->id_escaped);
+    }
+    buffer_append(out, SLICE("],\\\"hash\\\":{"));
+    first = true;
+    member_list_each(list, member) {
+        if (!first)
+            buffer_append_byte(out, ',');
+        first = false;
+        buffer_append(out, member->id_escaped);
+        buffer_append_byte(out, ':');
+        buffer_append(out, member->info_escaped);
+    }
+    buffer_append(out, SLICE("}}}"));
+}

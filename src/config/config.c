@@ -1,0 +1,113 @@
+#include "config/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/slice.h"
+#include "config/config_table.h"
+#include "config/config_value.h"
+
+#define LEAST_POOL 2
+#define MOST_POOL 10
+
+/* The drivers of this build; a new one is a line here. */
+static const enum config_driver known_drivers[] = {
+    CONFIG_DRIVER_MEMORY,
+};
+
+void config_dispose(struct config *config) {
+    for (size_t i = 0; i < config_row_count; i++)
+        config_value_clear(config, &config_rows[i]);
+    free(config->file);
+    *config = (struct config){0};
+}
+
+bool config_supported(const struct config *config, struct config_report *report) {
+    if (config->websocket.compression != CONFIG_COMPRESSION_DISABLED)
+        config_report_warning(report,
+                              "websocket.compression: this version does not compress; connections go on without");
+    if (config->rate_limiter.enabled)
+        config_report_warning(report, "rate_limiter.enabled: this version does not limit requests by client address");
+    if (!config->ssl.enabled || (config->ssl.cert_path[0] != '\0' && config->ssl.key_path[0] != '\0'))
+        return true;
+    config_report_error(report, "ssl.enabled needs `ssl.cert_path` and `ssl.key_path`, PEM files");
+    return false;
+}
+
+bool config_is_production(const struct config *config) {
+    return slice_equal_ignoring_case(slice_of(config->mode), SLICE("production"));
+}
+
+bool config_webhooks_enabled(const struct config *config) {
+    return !slice_equal_ignoring_case(slice_of(config->queue.driver), SLICE("none"));
+}
+
+uint32_t config_max_message_bytes(const struct config *config) {
+    uint64_t payload = (uint64_t)config->websocket_max_payload_kb * 1024;
+
+    return payload < config->websocket.max_message_size ? (uint32_t)payload : config->websocket.max_message_size;
+}
+
+struct log_settings config_log_settings(const struct config *config) {
+    return (struct log_settings){
+        .format = config->logging.format,
+        .level = config->logging.level,
+        .colors = config->logging.colors_enabled,
+        .include_target = config->logging.include_target,
+    };
+}
+
+/* One end of the pool: the driver's own, the common one, the single size, the default. */
+static uint32_t pool_size(const struct config *config, const struct config_sql *sql, struct config_number own,
+                          struct config_number common, uint32_t fallback) {
+    if (sql != NULL && own.set)
+        return own.value;
+    if (config->database_pooling.enabled && common.set)
+        return common.value;
+    if (sql != NULL && sql->connection_pool_size.set)
+        return sql->connection_pool_size.value;
+    return fallback;
+}
+
+bool config_pool_sizes(const struct config *config, const struct config_sql *sql, uint32_t *min, uint32_t *max,
+                       struct error *error) {
+    const struct config_number unset = {0};
+    const char *section = sql == NULL                         ? "database_pooling"
+                          : sql == &config->database.postgres ? "database.postgres"
+                                                              : "database.mysql";
+    const char *prefix = sql == NULL ? "" : "pool_";
+
+    *min = pool_size(config, sql, sql != NULL ? sql->pool_min : unset, config->database_pooling.min, LEAST_POOL);
+    *max = pool_size(config, sql, sql != NULL ? sql->pool_max : unset, config->database_pooling.max, MOST_POOL);
+    if (*max == 0)
+        return error_set(error, "%s.%smax is 0: a pool needs at least one connection", section, prefix);
+    if (*min > *max)
+        return error_set(error,
+                         "%s.%smin is %u, above %s.%smax, which is %u (settings of the driver itself go before "
+                         "database_pooling, that before connection_pool_size, that before 2 and 10)",
+                         section, prefix, *min, section, prefix, *max);
+    return true;
+}
+
+bool config_driver_from_name(const char *name, enum config_driver *driver) {
+    for (unsigned i = 0; config_driver_choices[i] != NULL; i++) {
+        if (config_choice_matches(config_driver_choices[i], slice_of(name), true)) {
+            *driver = (enum config_driver)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *config_driver_name(enum config_driver driver) {
+    static const char *const names[] = {"memory", "sqlite", "mysql", "postgres", "dynamodb", "scylladb"};
+
+    return names[driver];
+}
+
+bool config_driver_known(enum config_driver driver) {
+    for (size_t i = 0; i < sizeof known_drivers / sizeof known_drivers[0]; i++)
+        if (known_drivers[i] == driver)
+            return true;
+    return false;
+}

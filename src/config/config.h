@@ -1,0 +1,350 @@
+/*
+ * The configuration: built-in defaults, then one file, then the environment; later wins.
+ *
+ * Every key is one row of the table in config_table.c (path, type, range, where it is kept, environment variables), so
+ * adding a setting is one member here and one row there. The structures are named like the sections of the file:
+ * `metrics.prometheus.prefix` is config->metrics.prometheus.prefix. A setting with a unit that its key does not name
+ * has the unit in the member's name (`activity_timeout` is activity_timeout_s).
+ *
+ * A configuration is filled by config_load on the main thread and does not change afterwards; any thread may read it.
+ * A reload loads a second one. Strings belong to the configuration and live as long as it does.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "config/report.h"
+
+/* The most workers there can be: the engine keeps sets of them as bits of one word. */
+#define CONFIG_WORKERS_MAX 64
+
+/* A number for which it matters whether anyone set it. `value` is the default while `set` is false. */
+struct config_number {
+    uint32_t value;
+    bool set;
+};
+
+/* A list of strings; `items` is NULL when empty. */
+struct config_list {
+    char **items;
+    size_t count;
+};
+
+/* Where apps are kept. Names and aliases are in config_table.c; which of them this build has is in config.c. */
+enum config_driver {
+    CONFIG_DRIVER_MEMORY,
+    CONFIG_DRIVER_SQLITE,
+    CONFIG_DRIVER_MYSQL,
+    CONFIG_DRIVER_POSTGRES,
+    CONFIG_DRIVER_DYNAMODB,
+    CONFIG_DRIVER_SCYLLADB,
+};
+
+/* How hard to try for an encrypted connection to a database. */
+enum config_tls_mode {
+    CONFIG_TLS_DISABLE, /* never */
+    CONFIG_TLS_PREFER,  /* if the database offers it */
+    CONFIG_TLS_REQUIRE, /* or fail, without looking at the certificate */
+    CONFIG_TLS_VERIFY,  /* or fail, and the certificate must be the host's */
+};
+
+struct config_tls {
+    enum config_tls_mode mode;
+    char *ca_path;   /* NULL: the system's authorities */
+    char *cert_path; /* NULL: no client certificate */
+    char *key_path;
+};
+
+/* permessage-deflate; the windows are the compressor's memory for each connection. */
+enum config_compression {
+    CONFIG_COMPRESSION_DISABLED,
+    CONFIG_COMPRESSION_DEDICATED,
+    CONFIG_COMPRESSION_SHARED,
+    CONFIG_COMPRESSION_WINDOW_256B,
+    CONFIG_COMPRESSION_WINDOW_512B,
+    CONFIG_COMPRESSION_WINDOW_1KB,
+    CONFIG_COMPRESSION_WINDOW_2KB,
+    CONFIG_COMPRESSION_WINDOW_4KB,
+    CONFIG_COMPRESSION_WINDOW_8KB,
+    CONFIG_COMPRESSION_WINDOW_16KB,
+    CONFIG_COMPRESSION_WINDOW_32KB,
+};
+
+enum config_delta_algorithm { CONFIG_DELTA_FOSSIL, CONFIG_DELTA_XDELTA3 };
+
+/* MySQL and PostgreSQL. */
+struct config_sql {
+    char *host;
+    uint32_t port;
+    char *username;
+    char *password; /* secret */
+    char *database;
+    char *table_name;
+    struct config_number connection_pool_size; /* use config_pool_sizes */
+    struct config_number pool_min;
+    struct config_number pool_max;
+    struct config_number cache_ttl; /* seconds; these three go before app_manager.cache when set */
+    struct config_number cache_cleanup_interval;
+    struct config_number cache_max_capacity;
+    struct config_tls tls;
+};
+
+/* One limit on requests per client address. */
+struct config_rate_limit {
+    uint32_t max_requests;
+    uint32_t window_seconds;
+    uint32_t trust_hops; /* how many proxies in front append to X-Forwarded-For */
+};
+
+struct config {
+    char *file; /* the file that was read, NULL if none */
+
+    char *host;
+    uint32_t port; /* 0: the kernel chooses */
+    char *mode;    /* see config_is_production */
+    bool debug;
+    char *path_prefix; /* begins with a slash and does not end with one; "" for the root */
+    uint32_t activity_timeout_s;
+    uint32_t shutdown_grace_period_s;
+    uint32_t user_authentication_timeout_s;
+    uint32_t websocket_max_payload_kb;
+
+    struct {
+        char *process_id; /* a UUID drawn at start unless set */
+    } instance;
+
+    uint32_t workers; /* 1 to CONFIG_WORKERS_MAX */
+
+    struct {
+        enum config_driver driver;
+        json_t
+            *array_apps; /* always an array: the file's apps, the environment's, or the demo app; not yet validated */
+        uint32_t lookup_timeout_ms;
+        struct {
+            bool enabled;
+            uint32_t ttl_s;
+            uint32_t negative_ttl_s;
+            uint32_t stale_if_error_s;
+            uint32_t cleanup_interval_s; /* from the environment only */
+            uint32_t max_capacity;       /* from the environment only; for drivers without a capacity of their own */
+        } cache;
+    } app_manager;
+
+    struct {
+        struct config_sql mysql;
+        struct config_sql postgres;
+        struct {
+            char *path;
+        } sqlite;
+        struct {
+            char *region;
+            char *table_name;
+            char *endpoint_url;          /* NULL: Amazon's */
+            char *aws_access_key_id;     /* NULL: unset */
+            char *aws_secret_access_key; /* NULL: unset; secret */
+            char *aws_profile_name;      /* NULL: unset */
+        } dynamodb;
+        struct {
+            struct config_list nodes; /* host or host:port */
+            char *keyspace;
+            char *table_name;
+            char *username; /* NULL: no authentication */
+            char *password; /* secret */
+            char *replication_class;
+            uint32_t replication_factor;
+            struct config_tls tls;
+        } scylladb; /* also read from app_manager.scylladb, which wins */
+    } database;
+
+    struct {
+        bool enabled;
+        struct config_number min;
+        struct config_number max;
+    } database_pooling;
+
+    struct { /* what apps take that do not say otherwise; 0 is no limit */
+        uint32_t max_channels_at_once;
+        uint32_t max_name_length;
+        uint32_t max_payload_in_kb;
+        uint32_t max_batch_size;
+    } event_limits;
+
+    struct {
+        uint32_t max_name_length;
+        uint32_t cache_ttl_s; /* how long a cache channel keeps its event; 0: for ever */
+    } channel_limits;
+
+    struct {
+        uint32_t max_members_per_channel;
+        uint32_t max_member_size_in_kb;
+    } presence;
+
+    struct {
+        uint32_t max_read_requests_per_second;
+        uint32_t max_backend_events_per_second;
+    } rate_limits;
+
+    struct {
+        uint32_t request_limit_in_mb;
+        struct {
+            double memory_threshold; /* above 0, at most 1 */
+        } accept_traffic;
+    } http_api;
+
+    struct {
+        struct config_list origin;
+        struct config_list methods;
+        struct config_list allowed_headers;
+        bool credentials;
+    } cors;
+
+    struct {
+        bool enabled;
+        char *cert_path;  /* "" when unset */
+        char *key_path;   /* "" when unset */
+        char *passphrase; /* NULL: none; secret */
+        char *ca_path;    /* NULL: none */
+        bool redirect_http;
+        uint32_t http_port;
+    } ssl;
+
+    struct {
+        bool enabled;
+        char *path;               /* absolute */
+        uint32_t permission_mode; /* as for chmod: 0660 */
+    } unix_socket;
+
+    struct {
+        uint32_t max_messages;     /* 0: no limit */
+        uint32_t max_bytes;        /* 0: no limit */
+        uint32_t max_backpressure; /* bytes; 0: no limit */
+        bool disconnect_on_buffer_full;
+        uint32_t max_message_size; /* bytes; use config_max_message_bytes */
+        uint32_t max_frame_size;
+        enum config_compression compression;
+        uint32_t idle_timeout; /* this and the next two: accepted, without effect */
+        uint32_t ping_interval;
+        bool auto_ping;
+    } websocket;
+
+    struct {
+        bool enabled;
+        char *host;
+        uint32_t port; /* 0: the kernel chooses */
+        struct {
+            char *prefix;
+        } prometheus;
+    } metrics;
+
+    struct {
+        bool enabled;
+        struct config_rate_limit api_rate_limit;
+        struct config_rate_limit websocket_rate_limit;
+    } rate_limiter;
+
+    struct {
+        struct {
+            bool enabled;
+            uint32_t duration_ms;
+            uint32_t size;
+        } batching;
+    } webhooks;
+
+    struct {
+        char *driver; /* "none" turns webhooks off; see config_webhooks_enabled */
+    } queue;
+
+    struct {
+        struct {
+            uint32_t max_capacity;    /* cache channels without subscribers that keep their event */
+            struct config_number ttl; /* folded into channel_limits.cache_ttl_s */
+        } memory;
+    } cache;
+
+    struct {
+        bool enabled;
+        bool enable_tags;
+    } tag_filtering;
+
+    struct {
+        bool enabled;
+        enum config_delta_algorithm algorithm;
+        uint32_t full_message_interval;
+        uint32_t min_message_size; /* bytes */
+        uint32_t max_state_age_secs;
+        uint32_t max_channel_states_per_socket;
+        uint32_t max_conflation_states_per_channel; /* 0: no bound (`null` in the file) */
+        char *conflation_key_path;                  /* NULL: none */
+        bool cluster_coordination;
+        bool omit_delta_algorithm;
+    } delta_compression;
+
+    struct {
+        char *driver; /* "local" */
+    } adapter;
+
+    struct { /* on a listener of its own, from the environment only */
+        char *listen;
+        char *token; /* NULL: the admin API is off; secret */
+        char *url;   /* what the command line talks to; NULL: derive it from `listen` */
+    } admin;
+
+    struct {
+        bool colors_enabled;
+        bool include_target;
+        enum log_format format;
+        enum log_level level; /* LOG_LEVEL, else RUST_LOG's, else debug with `debug` on, else info */
+    } logging;
+};
+
+/*
+ * Loads defaults, then `file` (NULL: config/config.json if it exists), then the environment.
+ *
+ * Everything found goes to `report`, errors too: all of them, not only the first. On failure returns false, `error`
+ * holds the first error, and `config` needs no disposal. Call before threads are started (it reads the environment).
+ */
+bool config_load(struct config *config, const char *file, struct config_report *report, struct error *error);
+
+/*
+ * Whether this version can do what the configuration asks for: settings that are read and checked but that it has no
+ * code for yet. What a start must not hide is an error and false; what only makes less of it a warning.
+ */
+bool config_supported(const struct config *config, struct config_report *report);
+
+/* Frees what the configuration holds and clears it. */
+void config_dispose(struct config *config);
+
+/* True if `mode` is "production", in any case. */
+bool config_is_production(const struct config *config);
+
+/* False if `queue.driver` is "none". */
+bool config_webhooks_enabled(const struct config *config);
+
+/* The largest message a client may send, in bytes: the smallest of websocket_max_payload_kb,
+ * websocket.max_message_size. */
+uint32_t config_max_message_bytes(const struct config *config);
+
+/* The settings for log_configure. */
+struct log_settings config_log_settings(const struct config *config);
+
+/*
+ * How many connections to open at start and at most: `sql` (NULL for drivers without sizes of their own) before
+ * database_pooling before connection_pool_size before 2 and 10, each of the two alone.
+ * False, with an error that names the keys, if the least is above the most or the most is 0.
+ */
+bool config_pool_sizes(const struct config *config, const struct config_sql *sql, uint32_t *min, uint32_t *max,
+                       struct error *error);
+
+/* The driver of that name or alias in any case; false if there is none. */
+bool config_driver_from_name(const char *name, enum config_driver *driver);
+
+/* The driver's name as the documentation has it. */
+const char *config_driver_name(enum config_driver driver);
+
+/* True if this build can keep apps there. */
+bool config_driver_known(enum config_driver driver);

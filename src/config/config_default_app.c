@@ -1,0 +1,166 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "config/config_loader.h"
+#include "config/config_value.h"
+
+#define PREFIX "SOCKUDO_DEFAULT_APP_"
+
+enum variable_type { VARIABLE_TEXT, VARIABLE_FLAG, VARIABLE_NUMBER, VARIABLE_LIST };
+
+/* The variables of the environment's app and the fields that they set; the first three are required. */
+static const struct {
+    const char *variable;
+    const char *field;
+    enum variable_type type;
+} variables[] = {
+    {PREFIX "ID", "id", VARIABLE_TEXT},
+    {PREFIX "KEY", "key", VARIABLE_TEXT},
+    {PREFIX "SECRET", "secret", VARIABLE_TEXT},
+    {PREFIX "ENABLED", "enabled", VARIABLE_FLAG},
+    {PREFIX "MAX_CONNECTIONS", "max_connections", VARIABLE_NUMBER},
+    {PREFIX "MAX_CLIENT_EVENTS_PER_SECOND", "max_client_events_per_second", VARIABLE_NUMBER},
+    {PREFIX "MAX_READ_REQUESTS_PER_SECOND", "max_read_requests_per_second", VARIABLE_NUMBER},
+    {PREFIX "MAX_BACKEND_EVENTS_PER_SECOND", "max_backend_events_per_second", VARIABLE_NUMBER},
+    {PREFIX "MAX_PRESENCE_MEMBERS_PER_CHANNEL", "max_presence_members_per_channel", VARIABLE_NUMBER},
+    {PREFIX "MAX_PRESENCE_MEMBER_SIZE_IN_KB", "max_presence_member_size_in_kb", VARIABLE_NUMBER},
+    {PREFIX "MAX_CHANNEL_NAME_LENGTH", "max_channel_name_length", VARIABLE_NUMBER},
+    {PREFIX "MAX_EVENT_CHANNELS_AT_ONCE", "max_event_channels_at_once", VARIABLE_NUMBER},
+    {PREFIX "MAX_EVENT_NAME_LENGTH", "max_event_name_length", VARIABLE_NUMBER},
+    {PREFIX "MAX_EVENT_PAYLOAD_IN_KB", "max_event_payload_in_kb", VARIABLE_NUMBER},
+    {PREFIX "MAX_EVENT_BATCH_SIZE", "max_event_batch_size", VARIABLE_NUMBER},
+    {PREFIX "ENABLE_USER_AUTHENTICATION", "enable_user_authentication", VARIABLE_FLAG},
+    {PREFIX "ENABLE_WATCHLIST_EVENTS", "enable_watchlist_events", VARIABLE_FLAG},
+    {PREFIX "ALLOWED_ORIGINS", "allowed_origins", VARIABLE_LIST},
+    {"SOCKUDO_ENABLE_CLIENT_MESSAGES", "enable_client_messages", VARIABLE_FLAG},
+};
+
+#define REQUIRED 3
+#define VARIABLE_COUNT (sizeof variables / sizeof variables[0])
+
+/* The items between commas, without the blanks around them. */
+static json_t *list_value(const char *text) {
+    json_t *list = json_array();
+
+    while (*text != '\0') {
+        size_t length = strcspn(text, ",");
+        struct slice item = config_trim((struct slice){text, length});
+
+        if (item.length > 0)
+            json_array_append_new(list, json_stringn(item.data, item.length));
+        text += length;
+        text += *text == ',';
+    }
+    return list;
+}
+
+/* The field's value; NULL, with a warning, if the variable does not hold one. */
+static json_t *variable_value(struct config_loader *loader, size_t index, const char *text) {
+    const char *right = NULL;
+    unsigned long long number;
+    json_t *value = NULL;
+    bool flag;
+
+    switch (variables[index].type) {
+    case VARIABLE_TEXT:
+        value = json_string(text);
+        right = "UTF-8 text";
+        break;
+    case VARIABLE_FLAG:
+        if (config_flag_from_text(config_trim(slice_of(text)), &flag))
+            value = json_boolean(flag);
+        right = "true or false";
+        break;
+    case VARIABLE_NUMBER:
+        if (slice_to_number(config_trim(slice_of(text)), UINT32_MAX, &number))
+            value = json_integer((json_int_t)number);
+        right = "a whole number from 0 to 4294967295";
+        break;
+    case VARIABLE_LIST:
+        value = list_value(text);
+        right = "origins separated by commas";
+        break;
+    }
+    if (value == NULL)
+        config_report_warning(loader->report, "the environment variable %s must be %s; it is ignored",
+                              variables[index].variable, right);
+    return value;
+}
+
+/* Warns if only some of the app's variables are there; true if an app can be made. */
+static bool complete(struct config_loader *loader) {
+    const char *missing = NULL, *present = NULL;
+
+    for (size_t i = 0; i < VARIABLE_COUNT; i++) {
+        bool is_set = config_environment(variables[i].variable) != NULL;
+
+        if (!is_set && i < REQUIRED && missing == NULL)
+            missing = variables[i].variable;
+        /* Client messages are often allowed in general, with or without an app in the environment. */
+        if (is_set && present == NULL && strncmp(variables[i].variable, PREFIX, strlen(PREFIX)) == 0)
+            present = variables[i].variable;
+    }
+    if (missing != NULL && present != NULL)
+        config_report_warning(loader->report,
+                              "the environment variable %s is set but %s is not, so there is no app from the "
+                              "environment: it takes " PREFIX "ID, _KEY and _SECRET",
+                              present, missing);
+    return missing == NULL;
+}
+
+static json_t *app_from_environment(struct config_loader *loader) {
+    json_t *app;
+
+    if (!complete(loader))
+        return NULL;
+    app = json_object();
+    for (size_t i = 0; i < VARIABLE_COUNT; i++) {
+        const char *text = config_environment(variables[i].variable);
+        json_t *value = text != NULL ? variable_value(loader, i, text) : NULL;
+
+        if (value != NULL)
+            json_object_set_new(app, variables[i].field, value);
+    }
+    for (size_t i = 0; i < REQUIRED; i++) {
+        if (json_object_get(app, variables[i].field) == NULL) {
+            json_decref(app);
+            return NULL;
+        }
+    }
+    return app;
+}
+
+/* Takes over the reference to `app`. */
+static void put_app(json_t *apps, json_t *app) {
+    const char *id = json_string_value(json_object_get(app, "id"));
+
+    for (size_t i = 0; i < json_array_size(apps); i++) {
+        const char *other = json_string_value(json_object_get(json_array_get(apps, i), "id"));
+
+        if (other != NULL && strcmp(id, other) == 0) {
+            json_array_set_new(apps, i, app);
+            return;
+        }
+    }
+    json_array_append_new(apps, app);
+}
+
+void config_load_default_app(struct config_loader *loader) {
+    struct config *config = loader->config;
+    json_t *app = app_from_environment(loader);
+
+    if (app != NULL)
+        put_app(config->app_manager.array_apps, app);
+    if (json_array_size(config->app_manager.array_apps) > 0 || config->app_manager.driver != CONFIG_DRIVER_MEMORY ||
+        config_is_production(config))
+        return;
+    json_array_append_new(config->app_manager.array_apps,
+                          json_pack("{s:s, s:s, s:s, s:b}", "id", "app-id", "key", "app-key", "secret", "app-secret",
+                                    "enable_client_messages", 1));
+    config_report_warning(loader->report,
+                          "no app is configured, so there is a demo app that everyone knows the secret of: id app-id, "
+                          "key app-key; put apps under app_manager.array.apps, and set mode to production on the "
+                          "internet");
+}

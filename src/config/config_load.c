@@ -1,0 +1,305 @@
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/crypto.h"
+#include "config/config_loader.h"
+#include "config/config_unknown.h"
+#include "config/config_value.h"
+
+#define DEFAULT_FILE "config/config.json"
+
+static const struct config_row *row_at(const char *path, size_t *index) {
+    const struct config_row *found = NULL;
+
+    for (size_t i = 0; i < config_row_count; i++) {
+        if (config_rows[i].path != NULL && strcmp(config_rows[i].path, path) == 0) {
+            found = &config_rows[i];
+            *index = i;
+        }
+    }
+    return found;
+}
+
+struct slice config_source(const struct config_loader *loader, const char *path, char *text, size_t size) {
+    const char *source = NULL;
+    size_t index;
+    int length;
+
+    if (row_at(path, &index) != NULL)
+        source = loader->sources[index];
+    if (source == NULL)
+        length = snprintf(text, size, "%s", path);
+    else if (source == loader->file)
+        length = snprintf(text, size, "%s: %s", source, path);
+    else
+        length = snprintf(text, size, "%s", source);
+    return (struct slice){text, length < 0 ? 0 : (size_t)length < size ? (size_t)length : size - 1};
+}
+
+bool config_was_set(const struct config_loader *loader, const char *path) {
+    size_t index;
+
+    return row_at(path, &index) != NULL && loader->sources[index] != NULL;
+}
+
+static void load_defaults(struct config *config) {
+    for (size_t i = 0; i < config_row_count; i++) {
+        const struct config_row *row = &config_rows[i];
+
+        if (row->fallback == NULL)
+            continue;
+        if (!config_value_from_text(config, row, row->fallback))
+            abort(); /* a default that its own row forbids: the table is wrong */
+        if (row->type == CONFIG_OPTIONAL_NUMBER)
+            ((struct config_number *)((char *)config + row->offset))->set = false;
+    }
+    config->app_manager.array_apps = json_array();
+}
+
+/* All of the file, or false with the reason in errno. */
+static bool read_file(const char *file, struct buffer *text) {
+    FILE *stream = fopen(file, "rbe");
+    size_t count;
+    bool good;
+    int reason;
+
+    if (stream == NULL)
+        return false;
+    do {
+        if (!buffer_try_reserve(text, 16384)) {
+            fclose(stream);
+            errno = ENOMEM;
+            return false;
+        }
+        count = fread(text->data + text->length, 1, text->capacity - text->length, stream);
+        text->length += count;
+    } while (count > 0);
+    good = !ferror(stream);
+    reason = errno;
+    fclose(stream);
+    errno = reason;
+    return good;
+}
+
+/*
+ * Jansson quotes the bytes near which it gave up. They may be half a secret, so the quote is cut off; line and column
+ * say where it is.
+ */
+static void report_syntax(struct config_loader *loader, json_error_t *problem) {
+    char *near = strstr(problem->text, " near ");
+
+    if (near != NULL)
+        *near = '\0';
+    config_report_error(loader->report, "%s:%d:%d: this is not JSON: %s", loader->file, problem->line, problem->column,
+                        problem->text);
+}
+
+/* The value at a dotted path; NULL if it is not there. A section that is no object is an error. */
+static const json_t *value_at(const struct config_loader *loader, const json_t *root, const char *path) {
+    const char *rest = path;
+
+    while (root != NULL) {
+        struct slice name = {rest, strcspn(rest, ".")};
+        char *key;
+
+        if (!json_is_object(root)) {
+            struct buffer what = {0};
+
+            config_value_describe_json(root, &what);
+            config_report_error(loader->report, "%s: %.*s must be an object, not %.*s", loader->file,
+                                (int)(rest - 1 - path), path, SLICE_ARGS(buffer_slice(&what)));
+            buffer_dispose(&what);
+            return NULL;
+        }
+        key = alloc_copy(name.data, name.length);
+        root = json_object_get(root, key);
+        free(key);
+        rest += name.length;
+        if (*rest == '\0')
+            return root;
+        rest++;
+    }
+    return NULL;
+}
+
+static void load_row(struct config_loader *loader, const json_t *root, size_t index) {
+    const struct config_row *row = &config_rows[index];
+    struct buffer right = {0}, wrong = {0};
+    const json_t *value = value_at(loader, root, row->path);
+
+    if (value == NULL)
+        return;
+    if (config_value_from_json(loader->config, row, value)) {
+        /* null unsets: what other settings are asked for stays open */
+        if (!json_is_null(value))
+            loader->sources[index] = loader->file;
+        return;
+    }
+    config_value_describe(row, &right);
+    config_value_describe_json(value, &wrong);
+    config_report_error(loader->report, "%s: %s must be %.*s, not %.*s", loader->file, row->path,
+                        SLICE_ARGS(buffer_slice(&right)), SLICE_ARGS(buffer_slice(&wrong)));
+    buffer_dispose(&right);
+    buffer_dispose(&wrong);
+}
+
+static void load_file(struct config_loader *loader, const char *file) {
+    bool wanted = file != NULL;
+    struct buffer text = {0};
+    json_error_t problem;
+    json_t *root;
+
+    file = wanted ? file : DEFAULT_FILE;
+    if (!read_file(file, &text)) {
+        if (wanted || errno != ENOENT)
+            config_report_error(loader->report, "cannot read the configuration file %s: %s", file, strerror(errno));
+        buffer_dispose(&text);
+        return;
+    }
+    loader->config->file = alloc_copy(file, strlen(file));
+    loader->file = loader->config->file;
+    root = json_loadb(text.data != NULL ? text.data : "", text.length, JSON_DECODE_ANY, &problem);
+    if (root == NULL) {
+        report_syntax(loader, &problem);
+    } else if (!json_is_object(root)) {
+        config_report_error(loader->report, "%s: the file must hold one JSON object", loader->file);
+    } else {
+        for (size_t i = 0; i < config_row_count; i++)
+            if (config_rows[i].path != NULL)
+                load_row(loader, root, i);
+        config_report_unknown(root, loader->file, loader->report);
+    }
+    json_decref(root);
+    buffer_dispose(&text);
+}
+
+/* RFC 9562 section 5.4: a random UUID. */
+static char *random_uuid(void) {
+    unsigned char bytes[16];
+    char text[37];
+
+    random_bytes(bytes, sizeof bytes);
+    bytes[6] = (unsigned char)((bytes[6] & 0x0f) | 0x40);
+    bytes[8] = (unsigned char)((bytes[8] & 0x3f) | 0x80);
+    snprintf(text, sizeof text, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", bytes[0],
+             bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7], bytes[8], bytes[9], bytes[10],
+             bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]);
+    return alloc_copy(text, strlen(text));
+}
+
+/* The CPUs that this process may run on: fewer than the machine's in a container or under taskset. */
+static uint32_t available_cpus(void) {
+    cpu_set_t set;
+    long count;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return (uint32_t)CPU_COUNT(&set);
+    count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (uint32_t)count : 1;
+}
+
+/* "app/", "/app" and "/app/" become "/app"; "/" becomes "". */
+static void normalise_path_prefix(struct config *config) {
+    struct slice prefix = slice_of(config->path_prefix);
+    struct buffer path = {0};
+
+    while (prefix.length > 0 && prefix.data[0] == '/')
+        prefix = slice_skip(prefix, 1);
+    while (prefix.length > 0 && prefix.data[prefix.length - 1] == '/')
+        prefix.length--;
+    if (prefix.length > 0) {
+        buffer_append_byte(&path, '/');
+        buffer_append(&path, prefix);
+    }
+    buffer_append_byte(&path, '\0');
+    free(config->path_prefix);
+    config->path_prefix = path.data;
+}
+
+/* Fills what depends on other settings or on the machine. */
+static void fill_in(struct config_loader *loader) {
+    struct config *config = loader->config;
+
+    if (config->instance.process_id == NULL || *config->instance.process_id == '\0') {
+        free(config->instance.process_id);
+        config->instance.process_id = random_uuid();
+    }
+    if (config->workers == 0)
+        config->workers = available_cpus();
+    if (config->workers > CONFIG_WORKERS_MAX)
+        config->workers = CONFIG_WORKERS_MAX;
+    if (config->cache.memory.ttl.set && !config_was_set(loader, "channel_limits.cache_ttl"))
+        config->channel_limits.cache_ttl_s = config->cache.memory.ttl.value;
+    normalise_path_prefix(config);
+}
+
+static void check_pools(struct config_loader *loader, const struct config_sql *sql) {
+    struct error error;
+    uint32_t min, max;
+
+    if (!config_pool_sizes(loader->config, sql, &min, &max, &error))
+        config_report_error(loader->report, "%s%s%s", loader->file != NULL ? loader->file : "",
+                            loader->file != NULL ? ": " : "", error.text);
+}
+
+static void check_driver(struct config_loader *loader) {
+    enum config_driver driver = loader->config->app_manager.driver;
+    struct buffer known = {0};
+    char source[512];
+
+    if (config_driver_known(driver))
+        return;
+    for (unsigned i = 0; config_driver_choices[i] != NULL; i++)
+        if (config_driver_known((enum config_driver)i))
+            buffer_appendf(&known, "%s%s", known.length > 0 ? ", " : "", config_driver_name((enum config_driver)i));
+    config_report_error(loader->report, "%.*s: this build cannot keep apps in %s; the drivers that it has: %.*s",
+                        SLICE_ARGS(config_source(loader, "app_manager.driver", source, sizeof source)),
+                        config_driver_name(driver), SLICE_ARGS(buffer_slice(&known)));
+    buffer_dispose(&known);
+}
+
+/* What one row cannot see. */
+static void check(struct config_loader *loader) {
+    struct config *config = loader->config;
+    char source[512];
+
+    check_driver(loader);
+    check_pools(loader, NULL);
+    check_pools(loader, &config->database.mysql);
+    check_pools(loader, &config->database.postgres);
+    if (!slice_equal_ignoring_case(slice_of(config->adapter.driver), SLICE("local")))
+        config_report_error(loader->report,
+                            "%.*s: this build has no adapter but \"local\", and nodes that do not see each other lose "
+                            "events; set it to \"local\" to run one node",
+                            SLICE_ARGS(config_source(loader, "adapter.driver", source, sizeof source)));
+}
+
+bool config_load(struct config *config, const char *file, struct config_report *report, struct error *error) {
+    struct config_report own = {0};
+    struct config_loader loader = {.config = config, .report = report != NULL ? report : &own};
+    size_t errors_before = loader.report->errors.count;
+    bool good;
+
+    *config = (struct config){0};
+    loader.sources = alloc_zero(config_row_count * sizeof *loader.sources);
+    load_defaults(config);
+    load_file(&loader, file);
+    config_load_environment(&loader);
+    fill_in(&loader);
+    check(&loader);
+    config_load_default_app(&loader);
+    good = loader.report->errors.count == errors_before;
+    if (!good) {
+        error_set(error, "%s", loader.report->errors.texts[errors_before]);
+        config_dispose(config);
+    }
+    free(loader.sources);
+    config_report_dispose(&own);
+    return good;
+}

@@ -1,0 +1,32 @@
+/*
+ * What the steps of one loading share: file, environment, default app, checks of settings against each other.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/slice.h"
+#include "config/config_table.h"
+
+struct config_loader {
+    struct config *config;
+    struct config_report *report;
+    const char *file;     /* NULL: no file was read */
+    const char **sources; /* by row: the file's name, the variable's, or NULL while the default holds */
+};
+
+/* Where the setting at `path` got its value: "config.json: port", "PORT", or "port" for a default. */
+struct slice config_source(const struct config_loader *loader, const char *path, char *text, size_t size);
+
+/* True if the file or the environment set it. */
+bool config_was_set(const struct config_loader *loader, const char *path);
+
+/* The variable's value, NULL if it is not there or empty. */
+const char *config_environment(const char *name);
+
+/* Applies the environment: the table's variables, RUST_LOG and the admin token's rule. */
+void config_load_environment(struct config_loader *loader);
+
+/* Puts the environment's default app into the array of apps, or the demo app where there is no other. */
+void config_load_default_app(struct config_loader *loader);

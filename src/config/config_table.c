@@ -1,0 +1,304 @@
+#include "config/config_table.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define AT(member) offsetof(struct config, member)
+#define SECONDS_PER_DAY 86400
+
+static bool all_of(const char *text, const char *extra) {
+    if (*text == '\0')
+        return false;
+    for (; *text != '\0'; text++)
+        if (!(isascii((unsigned char)*text) && isalnum((unsigned char)*text)) && strchr(extra, *text) == NULL)
+            return false;
+    return true;
+}
+
+static bool is_table_name(const char *text) {
+    return all_of(text, "_");
+}
+
+static bool is_dynamodb_name(const char *text) {
+    return all_of(text, "_-.");
+}
+
+/* Prometheus' data model: a metric's name is [a-zA-Z_:][a-zA-Z0-9_:]*; an empty prefix leaves the names bare. */
+static bool is_metric_prefix(const char *text) {
+    return *text == '\0' || (!isdigit((unsigned char)*text) && all_of(text, "_:"));
+}
+
+static bool is_absolute_path(const char *text) {
+    return *text == '/';
+}
+
+static bool is_not_empty(const char *text) {
+    return *text != '\0';
+}
+
+static bool is_path_prefix(const char *text) {
+    for (; *text != '\0'; text++)
+        if (!isgraph((unsigned char)*text) || strchr("?#%", *text) != NULL)
+            return false;
+    return true;
+}
+
+static const struct config_form table_name = {is_table_name, "letters, digits and underscores"};
+static const struct config_form dynamodb_name = {is_dynamodb_name, "letters, digits, underscores, hyphens and dots"};
+static const struct config_form metric_prefix = {is_metric_prefix,
+                                                 "letters, digits, underscores and colons, not beginning with a digit"};
+static const struct config_form absolute_path = {is_absolute_path, "an absolute path"};
+static const struct config_form not_empty = {is_not_empty, "a text that is not empty"};
+static const struct config_form path_prefix = {is_path_prefix, "a URL path without query, fragment, escapes or blanks"};
+
+const char *const config_driver_choices[] = {
+    [CONFIG_DRIVER_MEMORY] = "memory",
+    [CONFIG_DRIVER_SQLITE] = "sqlite",
+    [CONFIG_DRIVER_MYSQL] = "mysql",
+    [CONFIG_DRIVER_POSTGRES] = "postgres pgsql postgresql",
+    [CONFIG_DRIVER_DYNAMODB] = "dynamodb",
+    [CONFIG_DRIVER_SCYLLADB] = "scylladb scylla cassandra",
+    NULL,
+};
+
+static const char *const tls_modes[] = {"disable", "prefer", "require", "verify", NULL};
+
+static const char *const compressions[] = {"disabled",   "dedicated",  "shared",     "window256b",
+                                           "window512b", "window1kb",  "window2kb",  "window4kb",
+                                           "window8kb",  "window16kb", "window32kb", NULL};
+
+static const char *const delta_algorithms[] = {"fossil", "xdelta3", NULL};
+static const char *const log_formats[] = {"human", "json", NULL};
+static const char *const log_levels[] = {"error off", "warn warning", "info", "debug trace", NULL};
+
+#define TLS_ROWS(path, at, mode_default)                                                                               \
+    {path ".mode", CONFIG_CHOICE, AT(at.mode), mode_default, NULL, .choices = tls_modes},                              \
+        {path ".ca_path", CONFIG_TEXT, AT(at.ca_path), NULL, NULL, .flags = CONFIG_NULLABLE},                          \
+        {path ".cert_path", CONFIG_TEXT, AT(at.cert_path), NULL, NULL, .flags = CONFIG_NULLABLE}, {                    \
+        path ".key_path", CONFIG_TEXT, AT(at.key_path), NULL, NULL, .flags = CONFIG_NULLABLE                           \
+    }
+
+#define SQL_ROWS(path, at, VARIABLE, port_default, username_default)                                                     \
+    {path ".host", CONFIG_TEXT, AT(at.host), "localhost", VARIABLE "_HOST", .form = &not_empty},                         \
+        {path ".port", CONFIG_UNSIGNED, AT(at.port), port_default, VARIABLE "_PORT", .min = 1, .max = 65535},            \
+        {path ".username", CONFIG_TEXT, AT(at.username), username_default, VARIABLE "_USERNAME"},                        \
+        {path ".password", CONFIG_TEXT, AT(at.password), "", VARIABLE "_PASSWORD"},                                      \
+        {path ".database", CONFIG_TEXT, AT(at.database), "sockudo", VARIABLE "_DATABASE"},                               \
+        {path ".table_name",     CONFIG_TEXT,        AT(at.table_name), "applications",                                  \
+         VARIABLE "_TABLE_NAME", .form = &table_name},                                                                   \
+        {path ".connection_pool_size",                                                                                   \
+         CONFIG_OPTIONAL_NUMBER,                                                                                         \
+         AT(at.connection_pool_size),                                                                                    \
+         "10",                                                                                                           \
+         "DATABASE_CONNECTION_POOL_SIZE",                                                                                \
+         .min = 1,                                                                                                       \
+         .max = 10000},                                                                                                  \
+        {path ".pool_min", CONFIG_OPTIONAL_NUMBER, AT(at.pool_min), NULL, VARIABLE "_POOL_MIN", .max = 10000},           \
+        {path ".pool_max", CONFIG_OPTIONAL_NUMBER, AT(at.pool_max), NULL, VARIABLE "_POOL_MAX", .min = 1, .max = 10000}, \
+        {path ".cache_ttl", CONFIG_OPTIONAL_NUMBER, AT(at.cache_ttl), "300", "CACHE_TTL_SECONDS"},                       \
+        {path ".cache_cleanup_interval", CONFIG_OPTIONAL_NUMBER, AT(at.cache_cleanup_interval), "60",                    \
+         "CACHE_CLEANUP_INTERVAL"},                                                                                      \
+        {path ".cache_max_capacity", CONFIG_OPTIONAL_NUMBER, AT(at.cache_max_capacity), "100", "CACHE_MAX_CAPACITY"},    \
+        TLS_ROWS(path ".tls", at.tls, "prefer")
+
+/* `V` puts a variable's name through, or nothing. */
+#define SCYLLADB_ROWS(path, V)                                                                                           \
+    {path ".nodes", CONFIG_LIST, AT(database.scylladb.nodes), "127.0.0.1:9042", V("_NODES"), .min = 1},                  \
+        {path ".keyspace", CONFIG_TEXT, AT(database.scylladb.keyspace), "sockudo", V("_KEYSPACE"), .form = &table_name}, \
+        {path ".table_name", CONFIG_TEXT,      AT(database.scylladb.table_name),                                         \
+         "applications",     V("_TABLE_NAME"), .form = &table_name},                                                     \
+        {path ".username", CONFIG_TEXT, AT(database.scylladb.username), NULL, V("_USERNAME"), .flags = CONFIG_NULLABLE}, \
+        {path ".password", CONFIG_TEXT, AT(database.scylladb.password), NULL, V("_PASSWORD"), .flags = CONFIG_NULLABLE}, \
+        {path ".replication_class", CONFIG_TEXT,           AT(database.scylladb.replication_class), "SimpleStrategy",    \
+         V("_REPLICATION_CLASS"),   .form = &dynamodb_name},                                                             \
+        {path ".replication_factor",                                                                                     \
+         CONFIG_UNSIGNED,                                                                                                \
+         AT(database.scylladb.replication_factor),                                                                       \
+         "3",                                                                                                            \
+         V("_REPLICATION_FACTOR"),                                                                                       \
+         .min = 1,                                                                                                       \
+         .max = 1000},                                                                                                   \
+        TLS_ROWS(path ".tls", database.scylladb.tls, "disable")
+#define SCYLLADB_VARIABLE(name) "DATABASE_SCYLLADB" name
+#define NO_VARIABLE(name) NULL
+
+#define RATE_LIMIT_ROWS(path, at, VARIABLE, requests_default)                                                          \
+    {path ".max_requests", CONFIG_UNSIGNED, AT(at.max_requests), requests_default, VARIABLE "_MAX_REQUESTS"},          \
+        {path ".window_seconds", CONFIG_UNSIGNED, AT(at.window_seconds), "60", VARIABLE "_WINDOW_SECONDS", .min = 1},  \
+    {                                                                                                                  \
+        path ".trust_hops", CONFIG_UNSIGNED, AT(at.trust_hops), "0", VARIABLE "_TRUST_HOPS", .max = 100                \
+    }
+
+const struct config_row config_rows[] = {
+    {"host", CONFIG_TEXT, AT(host), "0.0.0.0", "HOST", .form = &not_empty},
+    {"port", CONFIG_UNSIGNED, AT(port), "6001", "PORT", .max = 65535},
+    {"mode", CONFIG_TEXT, AT(mode), "production", "ENVIRONMENT"},
+    {"debug", CONFIG_FLAG, AT(debug), "false", "DEBUG DEBUG_MODE"},
+    {"path_prefix", CONFIG_TEXT, AT(path_prefix), "/", NULL, .form = &path_prefix},
+    {"activity_timeout", CONFIG_UNSIGNED, AT(activity_timeout_s), "120", "ACTIVITY_TIMEOUT", 1, SECONDS_PER_DAY},
+    {"shutdown_grace_period", CONFIG_UNSIGNED, AT(shutdown_grace_period_s), "10", "SHUTDOWN_GRACE_PERIOD",
+     .max = SECONDS_PER_DAY},
+    {"user_authentication_timeout", CONFIG_UNSIGNED, AT(user_authentication_timeout_s), "3600",
+     "USER_AUTHENTICATION_TIMEOUT", .min = 1},
+    {"websocket_max_payload_kb", CONFIG_UNSIGNED, AT(websocket_max_payload_kb), "64", "WEBSOCKET_MAX_PAYLOAD_KB", 1,
+     1048576},
+    {"instance.process_id", CONFIG_TEXT, AT(instance.process_id), NULL, "INSTANCE_PROCESS_ID",
+     .flags = CONFIG_NULLABLE},
+    {"workers", CONFIG_UNSIGNED, AT(workers), NULL, "CURLEW_WORKERS", 1, CONFIG_WORKERS_MAX},
+
+    {"app_manager.driver", CONFIG_CHOICE, AT(app_manager.driver), "memory", "APP_MANAGER_DRIVER",
+     .flags = CONFIG_FATAL_VARIABLE | CONFIG_CASE_INSENSITIVE, .choices = config_driver_choices},
+    {"app_manager.array.apps", CONFIG_ARRAY, AT(app_manager.array_apps), NULL, NULL},
+    {"app_manager.lookup_timeout_ms", CONFIG_UNSIGNED, AT(app_manager.lookup_timeout_ms), "5000", NULL, 1, 3600000},
+    {"app_manager.cache.enabled", CONFIG_FLAG, AT(app_manager.cache.enabled), "true", NULL},
+    {"app_manager.cache.ttl", CONFIG_UNSIGNED, AT(app_manager.cache.ttl_s), "300", "CACHE_TTL_SECONDS"},
+    {"app_manager.cache.negative_ttl", CONFIG_UNSIGNED, AT(app_manager.cache.negative_ttl_s), "5", NULL},
+    {"app_manager.cache.stale_if_error", CONFIG_UNSIGNED, AT(app_manager.cache.stale_if_error_s), "86400", NULL},
+    {NULL, CONFIG_UNSIGNED, AT(app_manager.cache.cleanup_interval_s), "60", "CACHE_CLEANUP_INTERVAL"},
+    {NULL, CONFIG_UNSIGNED, AT(app_manager.cache.max_capacity), "10000", "CACHE_MAX_CAPACITY"},
+
+    SQL_ROWS("database.mysql", database.mysql, "DATABASE_MYSQL", "3306", "root"),
+    SQL_ROWS("database.postgres", database.postgres, "DATABASE_POSTGRES", "5432", "postgres"),
+    {"database.sqlite.path", CONFIG_TEXT, AT(database.sqlite.path), "curlew.db", "DATABASE_SQLITE_PATH",
+     .form = &not_empty},
+    {"database.dynamodb.region", CONFIG_TEXT, AT(database.dynamodb.region), "us-east-1", "DATABASE_DYNAMODB_REGION",
+     .form = &dynamodb_name},
+    {"database.dynamodb.table_name", CONFIG_TEXT, AT(database.dynamodb.table_name), "sockudo-applications",
+     "DATABASE_DYNAMODB_TABLE_NAME", .form = &dynamodb_name},
+    {"database.dynamodb.endpoint_url", CONFIG_TEXT, AT(database.dynamodb.endpoint_url), NULL,
+     "DATABASE_DYNAMODB_ENDPOINT_URL", .flags = CONFIG_NULLABLE},
+    {"database.dynamodb.aws_access_key_id", CONFIG_TEXT, AT(database.dynamodb.aws_access_key_id), NULL,
+     "AWS_ACCESS_KEY_ID", .flags = CONFIG_NULLABLE},
+    {"database.dynamodb.aws_secret_access_key", CONFIG_TEXT, AT(database.dynamodb.aws_secret_access_key), NULL,
+     "AWS_SECRET_ACCESS_KEY", .flags = CONFIG_NULLABLE},
+    {"database.dynamodb.aws_profile_name", CONFIG_TEXT, AT(database.dynamodb.aws_profile_name), NULL, "AWS_PROFILE",
+     .flags = CONFIG_NULLABLE},
+    /* The later rows win, and these have the variables: environment, app_manager, database. */
+    SCYLLADB_ROWS("database.scylladb", NO_VARIABLE),
+    SCYLLADB_ROWS("app_manager.scylladb", SCYLLADB_VARIABLE),
+
+    {"database_pooling.enabled", CONFIG_FLAG, AT(database_pooling.enabled), "true", "DATABASE_POOLING_ENABLED"},
+    {"database_pooling.min", CONFIG_OPTIONAL_NUMBER, AT(database_pooling.min), "2", "DATABASE_POOL_MIN", .max = 10000},
+    {"database_pooling.max", CONFIG_OPTIONAL_NUMBER, AT(database_pooling.max), "10", "DATABASE_POOL_MAX", 1, 10000},
+
+    {"event_limits.max_channels_at_once", CONFIG_UNSIGNED, AT(event_limits.max_channels_at_once), "100", NULL},
+    {"event_limits.max_name_length", CONFIG_UNSIGNED, AT(event_limits.max_name_length), "100", NULL},
+    {"event_limits.max_payload_in_kb", CONFIG_UNSIGNED, AT(event_limits.max_payload_in_kb), "100", NULL},
+    {"event_limits.max_batch_size", CONFIG_UNSIGNED, AT(event_limits.max_batch_size), "100", NULL},
+    {"channel_limits.max_name_length", CONFIG_UNSIGNED, AT(channel_limits.max_name_length), "100", NULL},
+    {"channel_limits.cache_ttl", CONFIG_UNSIGNED, AT(channel_limits.cache_ttl_s), "3600", "CACHE_TTL_SECONDS"},
+    {"presence.max_members_per_channel", CONFIG_UNSIGNED, AT(presence.max_members_per_channel), "100", NULL},
+    {"presence.max_member_size_in_kb", CONFIG_UNSIGNED, AT(presence.max_member_size_in_kb), "100", NULL},
+    {"rate_limits.max_read_requests_per_second", CONFIG_UNSIGNED, AT(rate_limits.max_read_requests_per_second), "100",
+     NULL},
+    {"rate_limits.max_backend_events_per_second", CONFIG_UNSIGNED, AT(rate_limits.max_backend_events_per_second), "100",
+     NULL},
+
+    {"http_api.request_limit_in_mb", CONFIG_UNSIGNED, AT(http_api.request_limit_in_mb), "10", NULL, 1, 4095},
+    {"http_api.accept_traffic.memory_threshold", CONFIG_FRACTION, AT(http_api.accept_traffic.memory_threshold), "0.90",
+     NULL},
+
+    {"cors.origin", CONFIG_LIST, AT(cors.origin), "*", "CORS_ORIGINS"},
+    {"cors.methods", CONFIG_LIST, AT(cors.methods), "GET,POST,OPTIONS", "CORS_METHODS"},
+    {"cors.allowed_headers", CONFIG_LIST, AT(cors.allowed_headers),
+     "Authorization,Content-Type,X-Requested-With,Accept", "CORS_HEADERS"},
+    {"cors.credentials", CONFIG_FLAG, AT(cors.credentials), "true", "CORS_CREDENTIALS"},
+
+    {"ssl.enabled", CONFIG_FLAG, AT(ssl.enabled), "false", "SSL_ENABLED"},
+    {"ssl.cert_path", CONFIG_TEXT, AT(ssl.cert_path), "", "SSL_CERT_PATH"},
+    {"ssl.key_path", CONFIG_TEXT, AT(ssl.key_path), "", "SSL_KEY_PATH"},
+    {"ssl.passphrase", CONFIG_TEXT, AT(ssl.passphrase), NULL, NULL, .flags = CONFIG_NULLABLE},
+    {"ssl.ca_path", CONFIG_TEXT, AT(ssl.ca_path), NULL, NULL, .flags = CONFIG_NULLABLE},
+    {"ssl.redirect_http", CONFIG_FLAG, AT(ssl.redirect_http), "false", "SSL_REDIRECT_HTTP"},
+    {"ssl.http_port", CONFIG_UNSIGNED, AT(ssl.http_port), "80", "SSL_HTTP_PORT", .max = 65535},
+
+    {"unix_socket.enabled", CONFIG_FLAG, AT(unix_socket.enabled), "false", "UNIX_SOCKET_ENABLED"},
+    {"unix_socket.path", CONFIG_TEXT, AT(unix_socket.path), "/var/run/sockudo/sockudo.sock", "UNIX_SOCKET_PATH",
+     .form = &absolute_path},
+    {"unix_socket.permission_mode", CONFIG_OCTAL, AT(unix_socket.permission_mode), "660", "UNIX_SOCKET_PERMISSION_MODE",
+     .max = 0777},
+
+    {"websocket.max_messages", CONFIG_LIMIT, AT(websocket.max_messages), "1000", "WEBSOCKET_MAX_MESSAGES"},
+    {"websocket.max_bytes", CONFIG_LIMIT, AT(websocket.max_bytes), "none", "WEBSOCKET_MAX_BYTES"},
+    {"websocket.max_backpressure", CONFIG_UNSIGNED, AT(websocket.max_backpressure), "1048576",
+     "WEBSOCKET_MAX_BACKPRESSURE"},
+    {"websocket.disconnect_on_buffer_full", CONFIG_FLAG, AT(websocket.disconnect_on_buffer_full), "true",
+     "WEBSOCKET_DISCONNECT_ON_BUFFER_FULL"},
+    {"websocket.max_message_size", CONFIG_UNSIGNED, AT(websocket.max_message_size), "67108864",
+     "WEBSOCKET_MAX_MESSAGE_SIZE", .min = 1},
+    {"websocket.max_frame_size", CONFIG_UNSIGNED, AT(websocket.max_frame_size), "16777216", "WEBSOCKET_MAX_FRAME_SIZE",
+     .min = 1},
+    {"websocket.idle_timeout", CONFIG_UNSIGNED, AT(websocket.idle_timeout), "120", "WEBSOCKET_IDLE_TIMEOUT",
+     .flags = CONFIG_WITHOUT_EFFECT},
+    {"websocket.ping_interval", CONFIG_UNSIGNED, AT(websocket.ping_interval), "30", "WEBSOCKET_PING_INTERVAL",
+     .flags = CONFIG_WITHOUT_EFFECT},
+    {"websocket.auto_ping", CONFIG_FLAG, AT(websocket.auto_ping), "true", "WEBSOCKET_AUTO_PING",
+     .flags = CONFIG_WITHOUT_EFFECT},
+    {"websocket.compression", CONFIG_CHOICE, AT(websocket.compression), "disabled", "WEBSOCKET_COMPRESSION",
+     .flags = CONFIG_CASE_INSENSITIVE, .choices = compressions},
+
+    {"metrics.enabled", CONFIG_FLAG, AT(metrics.enabled), "true", "METRICS_ENABLED"},
+    {"metrics.host", CONFIG_TEXT, AT(metrics.host), "0.0.0.0", "METRICS_HOST", .form = &not_empty},
+    {"metrics.port", CONFIG_UNSIGNED, AT(metrics.port), "9601", "METRICS_PORT", .max = 65535},
+    {"metrics.prometheus.prefix", CONFIG_TEXT, AT(metrics.prometheus.prefix), "sockudo_", "METRICS_PROMETHEUS_PREFIX",
+     .form = &metric_prefix},
+
+    {"rate_limiter.enabled", CONFIG_FLAG, AT(rate_limiter.enabled), "false", "RATE_LIMITER_ENABLED"},
+    RATE_LIMIT_ROWS("rate_limiter.api_rate_limit", rate_limiter.api_rate_limit, "RATE_LIMITER_API", "100"),
+    RATE_LIMIT_ROWS("rate_limiter.websocket_rate_limit", rate_limiter.websocket_rate_limit, "RATE_LIMITER_WS", "20"),
+
+    {"webhooks.batching.enabled", CONFIG_FLAG, AT(webhooks.batching.enabled), "true", "WEBHOOK_BATCHING_ENABLED"},
+    {"webhooks.batching.duration", CONFIG_UNSIGNED, AT(webhooks.batching.duration_ms), "50",
+     "WEBHOOK_BATCHING_DURATION", .max = 3600000},
+    {"webhooks.batching.size", CONFIG_UNSIGNED, AT(webhooks.batching.size), "100", "WEBHOOK_BATCHING_SIZE", .min = 1},
+    {"queue.driver", CONFIG_TEXT, AT(queue.driver), "memory", "QUEUE_DRIVER"},
+    {"cache.memory.max_capacity", CONFIG_UNSIGNED, AT(cache.memory.max_capacity), "10000", "CACHE_MAX_CAPACITY"},
+    {"cache.memory.ttl", CONFIG_OPTIONAL_NUMBER, AT(cache.memory.ttl), NULL, "CACHE_TTL_SECONDS"},
+
+    {"tag_filtering.enabled", CONFIG_FLAG, AT(tag_filtering.enabled), "false", "TAG_FILTERING_ENABLED"},
+    {"tag_filtering.enable_tags", CONFIG_FLAG, AT(tag_filtering.enable_tags), "true", NULL},
+    {"delta_compression.enabled", CONFIG_FLAG, AT(delta_compression.enabled), "true", NULL},
+    {"delta_compression.algorithm", CONFIG_CHOICE, AT(delta_compression.algorithm), "fossil", NULL,
+     .flags = CONFIG_FIRST_IF_OTHER | CONFIG_CASE_INSENSITIVE, .choices = delta_algorithms},
+    {"delta_compression.full_message_interval", CONFIG_UNSIGNED, AT(delta_compression.full_message_interval), "10",
+     NULL},
+    {"delta_compression.min_message_size", CONFIG_UNSIGNED, AT(delta_compression.min_message_size), "100", NULL},
+    {"delta_compression.max_state_age_secs", CONFIG_UNSIGNED, AT(delta_compression.max_state_age_secs), "300", NULL},
+    {"delta_compression.max_channel_states_per_socket", CONFIG_UNSIGNED,
+     AT(delta_compression.max_channel_states_per_socket), "100", NULL},
+    {"delta_compression.max_conflation_states_per_channel", CONFIG_LIMIT,
+     AT(delta_compression.max_conflation_states_per_channel), "100", NULL},
+    {"delta_compression.conflation_key_path", CONFIG_TEXT, AT(delta_compression.conflation_key_path), NULL, NULL,
+     .flags = CONFIG_NULLABLE},
+    {"delta_compression.cluster_coordination", CONFIG_FLAG, AT(delta_compression.cluster_coordination), "false", NULL},
+    {"delta_compression.omit_delta_algorithm", CONFIG_FLAG, AT(delta_compression.omit_delta_algorithm), "false", NULL},
+
+    {"adapter.driver", CONFIG_TEXT, AT(adapter.driver), "local", "ADAPTER_DRIVER"},
+    {NULL, CONFIG_TEXT, AT(admin.listen), "127.0.0.1:9602", "CURLEW_ADMIN_LISTEN"},
+    {NULL, CONFIG_TEXT, AT(admin.token), NULL, "CURLEW_ADMIN_TOKEN"},
+    {NULL, CONFIG_TEXT, AT(admin.url), NULL, "CURLEW_ADMIN_URL"},
+    {"logging.colors_enabled", CONFIG_FLAG, AT(logging.colors_enabled), "true", "LOG_COLORS_ENABLED"},
+    {"logging.include_target", CONFIG_FLAG, AT(logging.include_target), "true", "LOG_INCLUDE_TARGET"},
+    {NULL, CONFIG_CHOICE, AT(logging.format), "human", "LOG_OUTPUT_FORMAT", .flags = CONFIG_CASE_INSENSITIVE,
+     .choices = log_formats},
+    {NULL, CONFIG_CHOICE, AT(logging.level), "info", "LOG_LEVEL", .flags = CONFIG_CASE_INSENSITIVE,
+     .choices = log_levels},
+};
+
+const size_t config_row_count = sizeof config_rows / sizeof config_rows[0];
+
+const char *const config_accepted_paths[] = {
+    "adapter.buffer_multiplier_per_cpu",
+    "cache.driver",
+    "cache.memory.cleanup_interval",
+    "cache.redis",
+    "cleanup",
+    "cluster_health",
+    "metrics.driver",
+    "queue.*",
+    "rate_limiter.*",
+    "rate_limiter.api_rate_limit.identifier",
+    "rate_limiter.websocket_rate_limit.identifier",
+};
+
+const size_t config_accepted_path_count = sizeof config_accepted_paths / sizeof config_accepted_paths[0];

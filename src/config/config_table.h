@@ -1,0 +1,65 @@
+/*
+ * The table of settings: one row per key. Loading, freeing, finding unknown keys and the tests all walk it.
+ *
+ * Only the files of this folder and its tests include it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/config.h"
+
+enum config_type {
+    CONFIG_TEXT,            /* char * */
+    CONFIG_FLAG,            /* bool */
+    CONFIG_UNSIGNED,        /* uint32_t */
+    CONFIG_LIMIT,           /* uint32_t; `null` and "none" are 0, which is no limit */
+    CONFIG_OPTIONAL_NUMBER, /* struct config_number; `null` is unset */
+    CONFIG_FRACTION,        /* double, above 0 and at most 1 */
+    CONFIG_OCTAL,           /* uint32_t; the digits of a file mode, as text or number */
+    CONFIG_CHOICE,          /* an enum; one of `choices` */
+    CONFIG_LIST,            /* struct config_list; in the environment separated by commas */
+    CONFIG_ARRAY,           /* json_t *; any array */
+};
+
+enum config_flags {
+    CONFIG_NULLABLE = 1 << 0,        /* text that `null` unsets */
+    CONFIG_WITHOUT_EFFECT = 1 << 1,  /* checked like any other, but nothing here uses it */
+    CONFIG_FIRST_IF_OTHER = 1 << 2,  /* a word that is no choice means the first */
+    CONFIG_FATAL_VARIABLE = 1 << 3,  /* a bad value in the environment is an error, not a warning */
+    CONFIG_CASE_INSENSITIVE = 1 << 4 /* the choices are found in any case */
+};
+
+/* What a text may look like. */
+struct config_form {
+    bool (*valid)(const char *text);
+    const char *description; /* goes behind "must be" */
+};
+
+struct config_row {
+    const char *path; /* NULL: in the environment only */
+    enum config_type type;
+    size_t offset;         /* in struct config */
+    const char *fallback;  /* the default as an environment variable would say it; NULL: unset */
+    const char *variables; /* separated by blanks, a later one wins; NULL: none */
+    uint32_t min;          /* of numbers; of a list's length */
+    uint32_t max;          /* of numbers; 0 stands for 4294967295 */
+    unsigned flags;
+    const char *const *choices; /* ends with NULL; each is a name, then its aliases, separated by blanks */
+    const struct config_form *form;
+};
+
+extern const struct config_row config_rows[];
+extern const size_t config_row_count;
+
+/* Names and aliases, indexed by enum config_driver. */
+extern const char *const config_driver_choices[];
+
+/*
+ * Keys of the protocol family's files that mean nothing here and are not worth a warning. A `*` at the end stands for
+ * any one name.
+ */
+extern const char *const config_accepted_paths[];
+extern const size_t config_accepted_path_count;

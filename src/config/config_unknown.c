@@ -1,0 +1,181 @@
+#include "config/config_unknown.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "config/config_table.h"
+
+/* Longer names are no slips of the finger, and comparing costs the product of the lengths. */
+#define LONGEST_NAME 64
+
+enum key_kind { KEY_UNKNOWN, KEY_SETTING, KEY_WITHOUT_EFFECT, KEY_SECTION, KEY_ACCEPTED };
+
+static int folded(char c) {
+    return c == '-' ? '_' : tolower((unsigned char)c);
+}
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/*
+ * How many slips make `a` from `b`: a letter put in, left out, replaced, or swapped with its neighbour (the optimal
+ * string alignment distance). Hyphens are taken as underscores and letters in any case.
+ */
+static size_t distance(struct slice a, struct slice b) {
+    size_t rows[3][LONGEST_NAME + 1];
+
+    if (a.length > LONGEST_NAME || b.length > LONGEST_NAME)
+        return LONGEST_NAME;
+    for (size_t j = 0; j <= b.length; j++)
+        rows[0][j] = j;
+    for (size_t i = 1; i <= a.length; i++) {
+        size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
+        int c = folded(a.data[i - 1]);
+
+        row[0] = i;
+        for (size_t j = 1; j <= b.length; j++) {
+            row[j] = least(least(above[j], row[j - 1]) + 1, above[j - 1] + (c != folded(b.data[j - 1])));
+            if (i > 1 && j > 1 && c == folded(b.data[j - 2]) && folded(a.data[i - 2]) == folded(b.data[j - 1]))
+                row[j] = least(row[j], before[j - 2] + 1);
+        }
+    }
+    return rows[a.length % 3][b.length];
+}
+
+/* The last name of a path. */
+static struct slice last_name(struct slice path) {
+    const char *dot = memrchr(path.data, '.', path.length);
+
+    return dot != NULL ? slice_skip(path, (size_t)(dot + 1 - path.data)) : path;
+}
+
+static enum key_kind classify(struct slice path) {
+    for (size_t i = 0; i < config_row_count; i++) {
+        struct slice row = slice_of(config_rows[i].path);
+
+        if (row.data == NULL || !slice_starts_with(row, path))
+            continue;
+        if (row.length == path.length)
+            return (config_rows[i].flags & CONFIG_WITHOUT_EFFECT) != 0 ? KEY_WITHOUT_EFFECT : KEY_SETTING;
+        if (row.data[path.length] == '.')
+            return KEY_SECTION;
+    }
+    for (size_t i = 0; i < config_accepted_path_count; i++)
+        if (slice_equal(path, slice_of(config_accepted_paths[i])))
+            return KEY_ACCEPTED;
+    return KEY_UNKNOWN;
+}
+
+/* True for a path that only a `*` of the accepted ones covers. */
+static bool accepted_by_wildcard(struct slice path) {
+    size_t parent = path.length - last_name(path).length;
+
+    for (size_t i = 0; i < config_accepted_path_count; i++) {
+        struct slice accepted = slice_of(config_accepted_paths[i]);
+
+        if (slice_ends_with(accepted, SLICE("*")) && accepted.length - 1 == parent &&
+            slice_starts_with(path, (struct slice){accepted.data, parent}))
+            return true;
+    }
+    return false;
+}
+
+/* The one setting with that last name, empty if there is none or more than one. */
+static struct slice namesake(struct slice name) {
+    struct slice found = {0};
+
+    for (size_t i = 0; i < config_row_count; i++) {
+        struct slice row = slice_of(config_rows[i].path);
+
+        if (row.data == NULL || !slice_equal(last_name(row), name))
+            continue;
+        if (found.data != NULL)
+            return (struct slice){0};
+        found = row;
+    }
+    return found;
+}
+
+/*
+ * The key that was likely meant, empty if none comes near: a sibling that is one or two slips away, else the one key of
+ * that name in another section.
+ */
+static struct slice likely(struct slice path) {
+    struct slice name = last_name(path), best = {0};
+    size_t parent = path.length - name.length;
+    size_t nearest = name.length > 4 ? 3 : 2; /* distances below this count */
+
+    for (size_t i = 0; i < config_row_count; i++) {
+        struct slice row = slice_of(config_rows[i].path), sibling;
+        const char *dot;
+        size_t slips;
+
+        if (row.data == NULL || !slice_starts_with(row, (struct slice){path.data, parent}))
+            continue;
+        sibling = slice_skip(row, parent);
+        dot = memchr(sibling.data, '.', sibling.length);
+        if (dot != NULL)
+            sibling.length = (size_t)(dot - sibling.data);
+        slips = distance(name, sibling);
+        if (slips < nearest) {
+            nearest = slips;
+            best = (struct slice){row.data, parent + sibling.length};
+        }
+    }
+    return best.data != NULL || name.length <= 4 ? best : namesake(name);
+}
+
+static void report_unknown(struct slice path, const char *file, struct config_report *report) {
+    struct slice meant = likely(path);
+
+    if (accepted_by_wildcard(path) && meant.data == NULL)
+        config_report_accepted(report, "%.*s", SLICE_ARGS(path));
+    else if (meant.data != NULL)
+        config_report_warning(report, "%s: %.*s is not a setting of this server and is ignored; did you mean %.*s?",
+                              file, SLICE_ARGS(path), SLICE_ARGS(meant));
+    else
+        config_report_warning(report, "%s: %.*s is not a setting of this server and is ignored", file,
+                              SLICE_ARGS(path));
+}
+
+static void walk(const json_t *object, struct buffer *path, const char *file, struct config_report *report) {
+    const char *key;
+    json_t *value;
+
+    /* Jansson's iteration takes a pointer that is not const, and changes nothing. */
+    json_object_foreach((json_t *)object, key, value) {
+        size_t length = path->length;
+
+        if (length > 0)
+            buffer_append_byte(path, '.');
+        buffer_append_string(path, key);
+        /* A name that holds a dot is not the path it looks like. */
+        switch (strchr(key, '.') != NULL ? KEY_UNKNOWN : classify(buffer_slice(path))) {
+        case KEY_SETTING:
+            break;
+        case KEY_SECTION:
+            if (json_is_object(value))
+                walk(value, path, file, report);
+            break;
+        case KEY_WITHOUT_EFFECT:
+        case KEY_ACCEPTED:
+            config_report_accepted(report, "%.*s", SLICE_ARGS(buffer_slice(path)));
+            break;
+        case KEY_UNKNOWN:
+            report_unknown(buffer_slice(path), file, report);
+            break;
+        }
+        path->length = length;
+    }
+}
+
+void config_report_unknown(const json_t *root, const char *file, struct config_report *report) {
+    struct buffer path = {0};
+
+    walk(root, &path, file, report);
+    buffer_dispose(&path);
+}

@@ -1,0 +1,349 @@
+#include "config/config_value.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+static void *place(struct config *config, const struct config_row *row) {
+    return (char *)config + row->offset;
+}
+
+static uint32_t row_max(const struct config_row *row) {
+    return row->max != 0 ? row->max : UINT32_MAX;
+}
+
+struct slice config_trim(struct slice text) {
+    while (text.length > 0 && strchr(" \t\r\n", text.data[0]) != NULL)
+        text = slice_skip(text, 1);
+    while (text.length > 0 && strchr(" \t\r\n", text.data[text.length - 1]) != NULL)
+        text.length--;
+    return text;
+}
+
+bool config_flag_from_text(struct slice text, bool *flag) {
+    static const char *const words[] = {"false", "true", "0", "1", "no", "yes", "off", "on"};
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (slice_equal_ignoring_case(text, slice_of(words[i]))) {
+            *flag = i % 2 == 1;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void list_clear(struct config_list *list) {
+    for (size_t i = 0; i < list->count; i++)
+        free(list->items[i]);
+    free(list->items);
+    *list = (struct config_list){0};
+}
+
+static void list_add(struct config_list *list, struct slice item) {
+    list->items = alloc_array(list->items, list->count + 1, sizeof *list->items);
+    list->items[list->count++] = alloc_copy(item.data, item.length);
+}
+
+void config_value_clear(struct config *config, const struct config_row *row) {
+    void *at = place(config, row);
+
+    switch (row->type) {
+    case CONFIG_TEXT:
+        free(*(char **)at);
+        *(char **)at = NULL;
+        break;
+    case CONFIG_LIST:
+        list_clear(at);
+        break;
+    case CONFIG_ARRAY:
+        json_decref(*(json_t **)at);
+        *(json_t **)at = NULL;
+        break;
+    case CONFIG_FLAG:
+        *(bool *)at = false;
+        break;
+    case CONFIG_FRACTION:
+        *(double *)at = 0;
+        break;
+    case CONFIG_OPTIONAL_NUMBER:
+        *(struct config_number *)at = (struct config_number){0};
+        break;
+    case CONFIG_UNSIGNED:
+    case CONFIG_LIMIT:
+    case CONFIG_OCTAL:
+        *(uint32_t *)at = 0;
+        break;
+    case CONFIG_CHOICE:
+        *(unsigned *)at = 0;
+        break;
+    }
+}
+
+static bool set_text(struct config *config, const struct config_row *row, struct slice text) {
+    char *copy = alloc_copy(text.data, text.length);
+
+    if (row->form != NULL && !row->form->valid(copy)) {
+        free(copy);
+        return false;
+    }
+    config_value_clear(config, row);
+    *(char **)place(config, row) = copy;
+    return true;
+}
+
+static bool set_number(struct config *config, const struct config_row *row, unsigned long long number) {
+    if (number < row->min || number > row_max(row))
+        return false;
+    if (row->type == CONFIG_OPTIONAL_NUMBER)
+        *(struct config_number *)place(config, row) = (struct config_number){(uint32_t)number, true};
+    else
+        *(uint32_t *)place(config, row) = (uint32_t)number;
+    return true;
+}
+
+static bool set_fraction(struct config *config, const struct config_row *row, double fraction) {
+    if (!(fraction > 0 && fraction <= 1))
+        return false;
+    *(double *)place(config, row) = fraction;
+    return true;
+}
+
+static bool set_octal(struct config *config, const struct config_row *row, struct slice digits) {
+    unsigned long long number = 0;
+
+    if (digits.length == 0 || digits.length > 6)
+        return false;
+    for (size_t i = 0; i < digits.length; i++) {
+        if (digits.data[i] < '0' || digits.data[i] > '7')
+            return false;
+        number = number * 8 + (unsigned long long)(digits.data[i] - '0');
+    }
+    return set_number(config, row, number);
+}
+
+bool config_choice_matches(const char *choice, struct slice word, bool any_case) {
+    while (*choice != '\0') {
+        struct slice name = {choice, strcspn(choice, " ")};
+
+        if (any_case ? slice_equal_ignoring_case(name, word) : slice_equal(name, word))
+            return true;
+        choice += name.length;
+        choice += strspn(choice, " ");
+    }
+    return false;
+}
+
+/* The enums that hold choices have no negative members, so that they are stored as unsigned. */
+static bool set_choice(struct config *config, const struct config_row *row, struct slice word) {
+    for (unsigned i = 0; row->choices[i] != NULL; i++) {
+        if (config_choice_matches(row->choices[i], word, (row->flags & CONFIG_CASE_INSENSITIVE) != 0)) {
+            *(unsigned *)place(config, row) = i;
+            return true;
+        }
+    }
+    if ((row->flags & CONFIG_FIRST_IF_OTHER) == 0)
+        return false;
+    *(unsigned *)place(config, row) = 0;
+    return true;
+}
+
+static bool set_list_from_text(struct config *config, const struct config_row *row, struct slice text) {
+    struct config_list list = {0};
+
+    while (text.length > 0) {
+        const char *comma = memchr(text.data, ',', text.length);
+        size_t length = comma != NULL ? (size_t)(comma - text.data) : text.length;
+        struct slice item = config_trim((struct slice){text.data, length});
+
+        if (item.length > 0)
+            list_add(&list, item);
+        text = slice_skip(text, comma != NULL ? length + 1 : length);
+    }
+    if (list.count < row->min) {
+        list_clear(&list);
+        return false;
+    }
+    config_value_clear(config, row);
+    *(struct config_list *)place(config, row) = list;
+    return true;
+}
+
+bool config_value_from_text(struct config *config, const struct config_row *row, const char *text) {
+    struct slice trimmed = config_trim(slice_of(text));
+    unsigned long long number;
+    double fraction;
+    char *end;
+
+    switch (row->type) {
+    case CONFIG_TEXT:
+        return set_text(config, row, slice_of(text));
+    case CONFIG_FLAG:
+        return config_flag_from_text(trimmed, place(config, row));
+    case CONFIG_LIMIT:
+        if (slice_equal_ignoring_case(trimmed, SLICE("none")))
+            return set_number(config, row, 0);
+        return slice_to_number(trimmed, UINT32_MAX, &number) && set_number(config, row, number);
+    case CONFIG_UNSIGNED:
+    case CONFIG_OPTIONAL_NUMBER:
+        return slice_to_number(trimmed, UINT32_MAX, &number) && set_number(config, row, number);
+    case CONFIG_FRACTION:
+        fraction = strtod(text, &end);
+        return end != text && config_trim(slice_of(end)).length == 0 && set_fraction(config, row, fraction);
+    case CONFIG_OCTAL:
+        return set_octal(config, row, trimmed);
+    case CONFIG_CHOICE:
+        return set_choice(config, row, trimmed);
+    case CONFIG_LIST:
+        return set_list_from_text(config, row, trimmed);
+    case CONFIG_ARRAY:
+        return false;
+    }
+    return false;
+}
+
+static struct slice json_slice(const json_t *json) {
+    return (struct slice){json_string_value(json), json_string_length(json)};
+}
+
+static bool set_list_from_json(struct config *config, const struct config_row *row, const json_t *json) {
+    struct config_list list = {0};
+
+    if (!json_is_array(json) || json_array_size(json) < row->min)
+        return false;
+    for (size_t i = 0; i < json_array_size(json); i++) {
+        const json_t *item = json_array_get(json, i);
+
+        if (!json_is_string(item)) {
+            list_clear(&list);
+            return false;
+        }
+        list_add(&list, json_slice(item));
+    }
+    config_value_clear(config, row);
+    *(struct config_list *)place(config, row) = list;
+    return true;
+}
+
+static bool set_number_from_json(struct config *config, const struct config_row *row, const json_t *json) {
+    return json_is_integer(json) && json_integer_value(json) >= 0 &&
+           set_number(config, row, (unsigned long long)json_integer_value(json));
+}
+
+bool config_value_from_json(struct config *config, const struct config_row *row, const json_t *json) {
+    char digits[24];
+
+    switch (row->type) {
+    case CONFIG_TEXT:
+        if (json_is_null(json) && (row->flags & CONFIG_NULLABLE) != 0) {
+            config_value_clear(config, row);
+            return true;
+        }
+        return json_is_string(json) && set_text(config, row, json_slice(json));
+    case CONFIG_FLAG:
+        if (!json_is_boolean(json))
+            return false;
+        *(bool *)place(config, row) = json_is_true(json);
+        return true;
+    case CONFIG_LIMIT:
+        if (json_is_null(json) || (json_is_string(json) && slice_equal_ignoring_case(json_slice(json), SLICE("none"))))
+            return set_number(config, row, 0);
+        return set_number_from_json(config, row, json);
+    case CONFIG_OPTIONAL_NUMBER:
+        if (json_is_null(json)) /* what is not set stays at its default */
+            return true;
+        return set_number_from_json(config, row, json);
+    case CONFIG_UNSIGNED:
+        return set_number_from_json(config, row, json);
+    case CONFIG_FRACTION:
+        return json_is_number(json) && set_fraction(config, row, json_number_value(json));
+    case CONFIG_OCTAL:
+        if (json_is_string(json))
+            return set_octal(config, row, json_slice(json));
+        if (!json_is_integer(json))
+            return false;
+        snprintf(digits, sizeof digits, "%lld", (long long)json_integer_value(json));
+        return set_octal(config, row, slice_of(digits));
+    case CONFIG_CHOICE:
+        return json_is_string(json) && set_choice(config, row, json_slice(json));
+    case CONFIG_LIST:
+        return set_list_from_json(config, row, json);
+    case CONFIG_ARRAY:
+        if (!json_is_array(json))
+            return false;
+        config_value_clear(config, row);
+        *(json_t **)place(config, row) = json_incref((json_t *)json);
+        return true;
+    }
+    return false;
+}
+
+void config_value_describe(const struct config_row *row, struct buffer *buffer) {
+    switch (row->type) {
+    case CONFIG_TEXT:
+        if (row->form != NULL)
+            buffer_append_string(buffer, row->form->description);
+        else
+            buffer_append_string(buffer, (row->flags & CONFIG_NULLABLE) != 0 ? "a text or null" : "a text");
+        break;
+    case CONFIG_FLAG:
+        buffer_append_string(buffer, "true or false");
+        break;
+    case CONFIG_UNSIGNED:
+        buffer_appendf(buffer, "a whole number from %u to %u", row->min, row_max(row));
+        break;
+    case CONFIG_OPTIONAL_NUMBER:
+        buffer_appendf(buffer, "a whole number from %u to %u, or null", row->min, row_max(row));
+        break;
+    case CONFIG_LIMIT:
+        buffer_appendf(buffer, "a whole number from 0 to %u (0 or none: no limit)", row_max(row));
+        break;
+    case CONFIG_FRACTION:
+        buffer_append_string(buffer, "a number above 0 and at most 1");
+        break;
+    case CONFIG_OCTAL:
+        buffer_append_string(buffer, "octal digits from 0 to 777, like \"660\"");
+        break;
+    case CONFIG_CHOICE:
+        buffer_append_string(buffer, "one of");
+        for (size_t i = 0; row->choices[i] != NULL; i++)
+            buffer_appendf(buffer, "%s %.*s", i == 0 ? "" : ",", (int)strcspn(row->choices[i], " "), row->choices[i]);
+        break;
+    case CONFIG_LIST:
+        buffer_append_string(buffer, row->min > 0 ? "a list of texts with at least one" : "a list of texts");
+        break;
+    case CONFIG_ARRAY:
+        buffer_append_string(buffer, "a list of objects");
+        break;
+    }
+}
+
+void config_value_describe_json(const json_t *json, struct buffer *buffer) {
+    switch (json_typeof(json)) {
+    case JSON_OBJECT:
+        buffer_append_string(buffer, "an object");
+        break;
+    case JSON_ARRAY:
+        buffer_append_string(buffer, "a list");
+        break;
+    case JSON_STRING:
+        buffer_append_string(buffer, json_string_length(json) == 0 ? "an empty text" : "this text");
+        break;
+    case JSON_INTEGER:
+        buffer_appendf(buffer, "%lld", (long long)json_integer_value(json));
+        break;
+    case JSON_REAL:
+        buffer_appendf(buffer, "%g", json_real_value(json));
+        break;
+    case JSON_TRUE:
+        buffer_append_string(buffer, "true");
+        break;
+    case JSON_FALSE:
+        buffer_append_string(buffer, "false");
+        break;
+    case JSON_NULL:
+        buffer_append_string(buffer, "null");
+        break;
+    }
+}

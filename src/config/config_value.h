@@ -1,0 +1,38 @@
+/*
+ * One setting's value: from text (a default, an environment variable) or from JSON into its place in struct config.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/buffer.h"
+#include "base/slice.h"
+#include "config/config_table.h"
+
+/* Sets the setting from text; false, with the configuration unchanged, if the text says nothing of its type. */
+bool config_value_from_text(struct config *config, const struct config_row *row, const char *text);
+
+/* The same from a value in the file. */
+bool config_value_from_json(struct config *config, const struct config_row *row, const json_t *json);
+
+/* Frees what the setting holds and makes it unset. */
+void config_value_clear(struct config *config, const struct config_row *row);
+
+/* Appends what would be right: "a number from 0 to 65535". */
+void config_value_describe(const struct config_row *row, struct buffer *buffer);
+
+/*
+ * Appends what a wrong value in the file is: its kind, or the number itself. Never a text's content: a password may
+ * stand in the wrong place.
+ */
+void config_value_describe_json(const json_t *json, struct buffer *buffer);
+
+/* true/false/1/0/yes/no/on/off in any case. */
+bool config_flag_from_text(struct slice text, bool *flag);
+
+/* True if `word` is the choice's name or one of the aliases behind it. */
+bool config_choice_matches(const char *choice, struct slice word, bool any_case);
+
+/* `text` without blanks around it. */
+struct slice config_trim(struct slice text);

@@ -1,0 +1,148 @@
+/*
+ * The command line: `curlew serve`, `check`, `version`. Each command is one row of a table.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "app/check.h"
+#include "server/server.h"
+
+#ifndef CURLEW_VERSION
+#error "the build sets CURLEW_VERSION"
+#endif
+
+struct options {
+    const char *config_file;
+    bool verbose;
+    bool help;
+};
+
+static int run_serve(const struct options *options);
+static int run_check(const struct options *options);
+static int run_version(const struct options *options);
+
+static const struct command {
+    const char *name;
+    const char *summary;
+    const char *usage;
+    bool takes_config, takes_verbose;
+    int (*run)(const struct options *options);
+} commands[] = {
+    {"serve", "start the server (also: curlew without a command)",
+     "usage: curlew serve [--config FILE]\n\n"
+     "Starts the server in the foreground. Settings come from FILE (config/config.json if there is one and no other\n"
+     "is given) and from the environment, which wins. SIGTERM ends it in good order, SIGHUP reads the apps again.\n\n"
+     "  -c, --config FILE   the configuration file\n"
+     "  -h, --help          this text\n\n"
+     "Exit code: 0 after an orderly end, 1 if a port or another resource is not to be had, 2 for a bad "
+     "configuration.\n",
+     true, false, run_serve},
+    {"check", "say what a start would say about a configuration, without starting",
+     "usage: curlew check [--config FILE] [--verbose]\n\n"
+     "  -c, --config FILE   the configuration file\n"
+     "  -v, --verbose       also list settings that are accepted but mean nothing to this server\n"
+     "  -h, --help          this text\n\n"
+     "Exit code: 0 if all is well, 1 if the server would start without some broken app, 2 if it would not start.\n",
+     true, true, run_check},
+    {"version", "print the version", "usage: curlew version\n", false, false, run_version},
+};
+
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+static int run_serve(const struct options *options) {
+    return server_run(options->config_file);
+}
+
+static int run_check(const struct options *options) {
+    return check_configuration(options->config_file, options->verbose, stdout);
+}
+
+static int run_version(const struct options *options) {
+    (void)options;
+    printf("curlew %s\n", CURLEW_VERSION);
+    return 0;
+}
+
+static void print_help(FILE *out) {
+    fprintf(out,
+            "curlew %s: a realtime server that speaks the Pusher Channels protocol\n\n"
+            "usage: curlew [COMMAND] [OPTIONS]\n\ncommands:\n",
+            CURLEW_VERSION);
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "\n`curlew COMMAND --help` tells more about one.\n");
+}
+
+static int misused(const struct command *command, const char *what, const char *argument) {
+    fprintf(stderr, "curlew: %s: %s\n", what, argument);
+    fprintf(stderr, "try `curlew %s%s--help`\n", command != NULL ? command->name : "", command != NULL ? " " : "");
+    return 2;
+}
+
+static const struct command *find_command(const char *name) {
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp(name, commands[i].name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+/* Parses what follows the command. 0 is success, else the exit code. */
+static int parse_options(const struct command *command, char **arguments, struct options *options) {
+    for (; *arguments != NULL; arguments++) {
+        const char *argument = *arguments;
+        const char *value = NULL;
+
+        if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
+            options->help = true;
+            continue;
+        }
+        if (command->takes_verbose && (strcmp(argument, "--verbose") == 0 || strcmp(argument, "-v") == 0)) {
+            options->verbose = true;
+            continue;
+        }
+        if (!command->takes_config)
+            return misused(command, "unknown option", argument);
+        if (strncmp(argument, "--config=", 9) == 0)
+            value = argument + 9;
+        else if (strcmp(argument, "--config") == 0 || strcmp(argument, "-c") == 0)
+            value = arguments[1];
+        else
+            return misused(command, argument[0] == '-' ? "unknown option" : "unexpected argument", argument);
+        if (value == NULL || *value == '\0')
+            return misused(command, "a file name must follow", argument);
+        if (options->config_file != NULL)
+            return misused(command, "only one configuration file can be given, and this is a second", value);
+        options->config_file = value;
+        arguments += value == arguments[1];
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    const struct command *command = &commands[0];
+    struct options options = {0};
+    char **arguments = argv + (argc > 0);
+    int code;
+
+    if (*arguments != NULL &&
+        (strcmp(*arguments, "--help") == 0 || strcmp(*arguments, "-h") == 0 || strcmp(*arguments, "help") == 0)) {
+        print_help(stdout);
+        return 0;
+    }
+    if (*arguments != NULL && strcmp(*arguments, "--version") == 0)
+        return run_version(&options);
+    if (*arguments != NULL && **arguments != '-') {
+        command = find_command(*arguments);
+        if (command == NULL)
+            return misused(NULL, "unknown command", *arguments);
+        arguments++;
+    }
+    code = parse_options(command, arguments, &options);
+    if (code != 0)
+        return code;
+    if (options.help) {
+        fputs(command->usage, stdout);
+        return 0;
+    }
+    return command->run(&options);
+}

@@ -1,0 +1,199 @@
+#include "net/listener.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define BACKLOG 4096
+#define ACCEPTS_PER_TURN 128
+#define REST_MS 100
+
+static void listener_ready(struct poll_target *target, uint32_t events);
+
+static uint16_t bound_port(int fd) {
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+
+    if (getsockname(fd, (struct sockaddr *)&address, &length) != 0)
+        return 0;
+    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                               : ((struct sockaddr_in *)&address)->sin_port);
+}
+
+static int open_tcp(const struct addrinfo *info, bool shared) {
+    int on = 1;
+    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -1;
+    /* Accepted sockets inherit TCP_NODELAY, which spares a system call for each connection. */
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+        (!shared || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0) &&
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+        bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    on = errno;
+    close(fd);
+    errno = on;
+    return -1;
+}
+
+static int listen_on(const char *host, uint16_t *port, bool shared, struct error *error) {
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    char service[8];
+    int code, fd;
+
+    snprintf(service, sizeof service, "%u", *port);
+    code = getaddrinfo(host, service, &hints, &found);
+    if (code != 0) {
+        error_set(error, "cannot listen on %s port %u: the address does not resolve: %s", host, *port,
+                  gai_strerror(code));
+        return -1;
+    }
+    fd = open_tcp(found, shared);
+    freeaddrinfo(found);
+    if (fd < 0) {
+        error_set(error, "cannot listen on %s port %u: %s%s", host, *port, strerror(errno),
+                  errno == EADDRINUSE ? "; is another server running there? Choose another `port`, or stop it" : "");
+        return -1;
+    }
+    *port = bound_port(fd);
+    return fd;
+}
+
+int listen_tcp(const char *host, uint16_t *port, struct error *error) {
+    return listen_on(host, port, true, error);
+}
+
+bool tcp_port_is_free(const char *host, uint16_t port, struct error *error) {
+    int fd = listen_on(host, &port, false, error);
+
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}
+
+/* Creates the folders above `path`, as mkdir -p does. */
+static void create_folder_of(const char *path) {
+    char folder[sizeof((struct sockaddr_un *)0)->sun_path];
+
+    snprintf(folder, sizeof folder, "%s", path);
+    for (char *slash = strchr(folder + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(folder, 0755);
+        *slash = '/';
+    }
+}
+
+/* True if a server answers on the socket; a file that nobody listens on is a leftover. */
+static bool unix_socket_alive(const struct sockaddr_un *address) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool alive = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return alive;
+}
+
+int listen_unix(const char *path, unsigned mode, struct error *error) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat status;
+    int fd, reason;
+
+    if (strlen(path) >= sizeof address.sun_path) {
+        error_set(error, "cannot listen on %s: `unix_socket.path` may have %zu bytes at most", path,
+                  sizeof address.sun_path - 1);
+        return -1;
+    }
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    create_folder_of(path);
+    if (lstat(path, &status) == 0) {
+        if (!S_ISSOCK(status.st_mode)) {
+            error_set(error, "cannot listen on %s: there is a file there which is not a socket", path);
+            return -1;
+        }
+        if (unix_socket_alive(&address)) {
+            error_set(error, "cannot listen on %s: another server is running there", path);
+            return -1;
+        }
+        unlink(path);
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && chmod(path, mode) == 0 &&
+        listen(fd, BACKLOG) == 0)
+        return fd;
+    reason = errno;
+    if (fd >= 0)
+        close(fd);
+    error_set(error, "cannot listen on %s: %s", path, strerror(reason));
+    return -1;
+}
+
+static void rest_is_over(struct timer *timer) {
+    struct listener *listener = container_of(timer, struct listener, rest_timer);
+
+    listener->resting = !worker_watch(listener->worker, listener->fd, listener->events, &listener->target);
+    if (listener->resting)
+        timer_set(&listener->worker->timers, timer, listener->worker->now_ms, REST_MS);
+}
+
+bool listener_start(struct listener *listener, struct worker *worker, int fd, bool shared, struct error *error) {
+    listener->target.ready = listener_ready;
+    listener->worker = worker;
+    listener->fd = fd;
+    listener->resting = false;
+    listener->rest_timer = (struct timer){.fire = rest_is_over};
+    listener->events = EPOLLIN | (shared ? EPOLLEXCLUSIVE : 0);
+    if (worker_watch(worker, fd, listener->events, &listener->target))
+        return true;
+    return error_set(error, "cannot watch a listening socket: %s", strerror(errno));
+}
+
+void listener_stop(struct listener *listener) {
+    if (listener->fd < 0)
+        return;
+    timer_cancel(&listener->rest_timer);
+    worker_unwatch(listener->worker, listener->fd);
+    close(listener->fd);
+    listener->fd = -1;
+}
+
+/* Without descriptors the socket stays readable; looking away for a moment keeps the loop from spinning. */
+static void rest(struct listener *listener, int reason) {
+    struct worker *worker = listener->worker;
+
+    log_warning("net",
+                "a connection could not be accepted: %s; trying again in a moment (the limit on open files is "
+                "`ulimit -n`)",
+                strerror(reason));
+    listener->resting = true;
+    worker_unwatch(worker, listener->fd); /* what is watched exclusively cannot be changed, only given up */
+    timer_set(&worker->timers, &listener->rest_timer, worker->now_ms, REST_MS);
+}
+
+static void listener_ready(struct poll_target *target, uint32_t events) {
+    struct listener *listener = container_of(target, struct listener, target);
+
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_TURN && listener->fd >= 0 && !listener->resting; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0)
+            listener->on_accept(listener->worker, fd, listener->context);
+        else if (errno == EAGAIN)
+            return;
+        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            rest(listener, errno);
+    }
+}

@@ -1,0 +1,302 @@
+#include "net/websocket.h"
+
+#include "base/alloc.h"
+#include "base/utf8.h"
+
+#define CLOSE_TIMEOUT_MS 5000
+#define CLOSE_REASON_MAX 123
+#define VERSION "13"
+
+static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t length);
+static void websocket_on_end(struct stream *stream);
+static void websocket_on_timer(struct stream *stream);
+static void websocket_on_slow(struct stream *stream);
+static void websocket_on_closed(struct stream *stream);
+
+static const struct stream_handler websocket_stream_handler = {
+    .on_data = websocket_on_data,
+    .on_end = websocket_on_end,
+    .on_timer = websocket_on_timer,
+    .on_slow = websocket_on_slow,
+    .on_closed = websocket_on_closed,
+};
+
+/* --- the handshake --- */
+
+static bool refuse_handshake(struct http_connection *connection, unsigned status, struct slice headers,
+                             struct slice body) {
+    http_respond(connection,
+                 &(struct http_response){.status = status, .headers = headers, .body = body, .close = true});
+    return false;
+}
+
+bool websocket_accept(struct http_connection *connection, const struct http_request *request,
+                      struct websocket *websocket, const struct websocket_handler *handler,
+                      const struct websocket_limits *limits) {
+    struct slice key, version;
+    char accept[28];
+    struct buffer answer = {0};
+    struct chunk *chunk;
+    char *bytes;
+
+    if (!http_header(request, SLICE("sec-websocket-version"), &version) || !slice_equal(version, SLICE(VERSION)))
+        return refuse_handshake(connection, 426, SLICE("Sec-WebSocket-Version: " VERSION "\r\n"),
+                                SLICE("{\"error\":\"Sec-WebSocket-Version must be " VERSION "\"}"));
+    if (!http_header_has(request, SLICE("connection"), SLICE("upgrade")))
+        return refuse_handshake(connection, 400, SLICE(""),
+                                SLICE("{\"error\":\"a WebSocket handshake needs `Connection: Upgrade`\"}"));
+    if (!http_header(request, SLICE("sec-websocket-key"), &key) || !websocket_accept_key(key, accept))
+        return refuse_handshake(connection, 400, SLICE(""),
+                                SLICE("{\"error\":\"Sec-WebSocket-Key must be 16 bytes in base64\"}"));
+    buffer_append(&answer, SLICE("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                 "Sec-WebSocket-Accept: "));
+    buffer_append_bytes(&answer, accept, sizeof accept);
+    buffer_append(&answer, SLICE("\r\n\r\n"));
+    chunk = chunk_create(answer.length, &bytes);
+    memcpy(bytes, answer.data, answer.length);
+    buffer_dispose(&answer);
+
+    websocket->handler = handler;
+    websocket->limits = limits;
+    websocket->stream = http_take_stream(connection);
+    stream_set_handler(websocket->stream, &websocket_stream_handler, websocket);
+    stream_send(websocket->stream, chunk);
+    chunk_unref(chunk);
+    websocket->stream->limits = &limits->output;
+    return true;
+}
+
+struct websocket *websocket_of_stream(struct stream *stream) {
+    return stream->handler == &websocket_stream_handler ? stream->context : NULL;
+}
+
+/* --- output --- */
+
+static char *append_parts(char *at, const struct slice *parts, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].length != 0)
+            memcpy(at, parts[i].data, parts[i].length);
+        at += parts[i].length;
+    }
+    return at;
+}
+
+static size_t parts_length(const struct slice *parts, size_t count) {
+    size_t length = 0;
+
+    for (size_t i = 0; i < count; i++)
+        length += parts[i].length;
+    return length;
+}
+
+struct frame *websocket_text_frame(const struct slice *parts, size_t count) {
+    uint8_t header[WEBSOCKET_HEADER_MAX];
+    size_t length = parts_length(parts, count);
+    size_t header_length = websocket_header_write(header, WEBSOCKET_TEXT, length);
+    struct frame *frame = frame_create(header_length + length);
+
+    memcpy(frame->bytes, header, header_length);
+    append_parts(frame->bytes + header_length, parts, count);
+    return frame;
+}
+
+static void send_frame(struct websocket *websocket, enum websocket_opcode opcode, const struct slice *parts,
+                       size_t count) {
+    uint8_t header[WEBSOCKET_HEADER_MAX];
+    size_t length = parts_length(parts, count);
+    size_t header_length = websocket_header_write(header, opcode, length);
+    char *bytes;
+    struct chunk *chunk = chunk_create(header_length + length, &bytes);
+
+    memcpy(bytes, header, header_length);
+    append_parts(bytes + header_length, parts, count);
+    stream_send(websocket->stream, chunk);
+    chunk_unref(chunk);
+}
+
+void websocket_send_text(struct websocket *websocket, const struct slice *parts, size_t count) {
+    if (!websocket->closing)
+        send_frame(websocket, WEBSOCKET_TEXT, parts, count);
+}
+
+static void closing(struct websocket *websocket) {
+    if (websocket->closing)
+        return;
+    websocket->closing = true;
+    buffer_dispose(&websocket->fragments);
+    websocket->handler->on_closing(websocket);
+}
+
+static void send_close(struct websocket *websocket, unsigned code, struct slice reason) {
+    uint8_t status[2] = {(uint8_t)(code >> 8), (uint8_t)code};
+
+    if (reason.length > CLOSE_REASON_MAX) {
+        reason.length = CLOSE_REASON_MAX;
+        while (reason.length != 0 && ((unsigned char)reason.data[reason.length] & 0xC0) == 0x80)
+            reason.length--; /* do not cut a character in two */
+    }
+    send_frame(websocket, WEBSOCKET_CLOSE, (struct slice[]){{(char *)status, 2}, reason}, 2);
+}
+
+void websocket_close(struct websocket *websocket, unsigned code, struct slice reason) {
+    if (websocket->closing)
+        return;
+    send_close(websocket, code, reason);
+    stream_set_timeout(websocket->stream, CLOSE_TIMEOUT_MS);
+    closing(websocket);
+}
+
+void websocket_close_slow(struct websocket *websocket, struct slice text, unsigned code, struct slice reason) {
+    stream_drop_output(websocket->stream);
+    websocket->stream->limits = NULL; /* the two last frames always find room */
+    if (websocket->closing)
+        return;
+    send_frame(websocket, WEBSOCKET_TEXT, &text, 1);
+    websocket->reset_at_timeout = true;
+    websocket_close(websocket, code, reason);
+}
+
+/* --- input --- */
+
+/* The peer broke the protocol: say so and close. */
+static void fail(struct websocket *websocket, unsigned code, const char *reason) {
+    websocket_close(websocket, code, slice_of(reason));
+}
+
+static void deliver(struct websocket *websocket, const uint8_t *data, size_t length) {
+    struct slice text = {(const char *)data, length};
+
+    if (!utf8_valid(text))
+        fail(websocket, 1007, "the message is not valid UTF-8");
+    else
+        websocket->handler->on_message(websocket, text);
+}
+
+static void handle_data_frame(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
+    struct buffer *fragments = &websocket->fragments;
+    bool continues = frame->opcode == WEBSOCKET_CONTINUATION;
+    struct buffer whole;
+
+    if (frame->opcode == WEBSOCKET_BINARY) {
+        fail(websocket, 1003, "only text messages are understood");
+        return;
+    }
+    if (continues != (fragments->capacity != 0)) {
+        fail(websocket, 1002, continues ? "a continuation without a first frame" : "a new message inside another");
+        return;
+    }
+    if (frame->fin && !continues) {
+        deliver(websocket, payload, frame->length);
+        return;
+    }
+    if (!buffer_try_reserve(fragments,
+                            frame->length + 1)) { /* one more, so that an empty first frame leaves its mark */
+        fail(websocket, 1009, "out of memory for this message");
+        return;
+    }
+    buffer_append_bytes(fragments, payload, frame->length);
+    if (!frame->fin)
+        return;
+    whole = *fragments;
+    *fragments = (struct buffer){0};
+    deliver(websocket, (const uint8_t *)whole.data, whole.length);
+    buffer_dispose(&whole);
+}
+
+static void handle_close_frame(struct websocket *websocket, const uint8_t *payload, size_t length) {
+    unsigned code = length >= 2 ? (unsigned)payload[0] << 8 | payload[1] : 1000;
+
+    if (!websocket->closing) {
+        if (length == 1 || !websocket_close_code_valid(code))
+            code = 1002;
+        else if (length > 2 && !utf8_valid((struct slice){(const char *)payload + 2, length - 2}))
+            code = 1007;
+        send_close(websocket, code, SLICE(""));
+        closing(websocket);
+    }
+    if (!websocket->reset_at_timeout)
+        stream_finish(websocket->stream);
+}
+
+static void handle_frame(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
+    websocket_unmask(payload, frame->length, frame->mask);
+    if (frame->opcode == WEBSOCKET_CLOSE)
+        handle_close_frame(websocket, payload, frame->length);
+    else if (websocket->closing)
+        return; /* after our close frame nothing from the peer counts but its own */
+    else if (frame->opcode == WEBSOCKET_PING)
+        send_frame(websocket, WEBSOCKET_PONG, &(struct slice){(char *)payload, frame->length}, 1);
+    else if (frame->opcode != WEBSOCKET_PONG)
+        handle_data_frame(websocket, frame, payload);
+}
+
+static bool too_large(const struct websocket *websocket, const struct websocket_frame *frame) {
+    return frame->length > websocket->limits->max_frame_bytes ||
+           frame->length > websocket->limits->max_message_bytes - websocket->fragments.length;
+}
+
+static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t length) {
+    struct stream *stream = websocket->stream;
+    size_t at = 0;
+
+    while (stream_is_open(stream)) {
+        struct websocket_frame frame;
+        const char *why;
+        enum websocket_parse parse = websocket_frame_parse(data + at, length - at, &frame, &why);
+
+        if (parse == WEBSOCKET_FRAME_INCOMPLETE)
+            return at;
+        if (parse == WEBSOCKET_FRAME_BAD || too_large(websocket, &frame)) {
+            if (parse == WEBSOCKET_FRAME_BAD)
+                fail(websocket, 1002, why);
+            else
+                fail(websocket, 1009, "the message is too large");
+            return length; /* what comes makes no frames any more; the close timer ends it */
+        }
+        if (length - at - frame.header_length < frame.length)
+            return at;
+        handle_frame(websocket, &frame, data + at + frame.header_length);
+        at += frame.header_length + frame.length;
+    }
+    return length;
+}
+
+static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t length) {
+    struct websocket *websocket = stream->context;
+    size_t consumed;
+
+    if (length > websocket->seen) /* what was not consumed comes again */
+        websocket->handler->on_activity(websocket, length - websocket->seen);
+    consumed = consume_frames(websocket, data, length);
+    websocket->seen = length - consumed;
+    return consumed;
+}
+
+static void websocket_on_end(struct stream *stream) {
+    stream_close(stream);
+}
+
+static void websocket_on_timer(struct stream *stream) {
+    struct websocket *websocket = stream->context;
+
+    if (!websocket->closing)
+        websocket->handler->on_timer(websocket);
+    else if (websocket->reset_at_timeout)
+        stream_reset(stream);
+    else
+        stream_close(stream);
+}
+
+static void websocket_on_slow(struct stream *stream) {
+    struct websocket *websocket = stream->context;
+
+    websocket->handler->on_slow(websocket);
+}
+
+static void websocket_on_closed(struct stream *stream) {
+    struct websocket *websocket = stream->context;
+
+    closing(websocket);
+    buffer_dispose(&websocket->fragments);
+    websocket->handler->on_closed(websocket);
+}

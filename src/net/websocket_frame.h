@@ -1,0 +1,56 @@
+/*
+ * WebSocket frames as bytes (RFC 6455 section 5): reading and writing headers, masks, the handshake's answer.
+ * Pure functions; what a connection does with frames is in net/websocket.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+enum websocket_opcode {
+    WEBSOCKET_CONTINUATION = 0x0,
+    WEBSOCKET_TEXT = 0x1,
+    WEBSOCKET_BINARY = 0x2,
+    WEBSOCKET_CLOSE = 0x8,
+    WEBSOCKET_PING = 0x9,
+    WEBSOCKET_PONG = 0xA,
+};
+
+/* The longest header that a server writes: two bytes and a 64-bit length. */
+#define WEBSOCKET_HEADER_MAX 10
+
+struct websocket_frame {
+    enum websocket_opcode opcode;
+    bool fin;
+    uint64_t length; /* of the payload, as announced */
+    uint8_t mask[4];
+    size_t header_length; /* bytes before the payload: 6, 8 or 14 */
+};
+
+enum websocket_parse {
+    WEBSOCKET_FRAME_READY,      /* the header is complete; the payload may not be */
+    WEBSOCKET_FRAME_INCOMPLETE, /* more bytes are needed for the header */
+    WEBSOCKET_FRAME_BAD,        /* close with 1002; `why` says what was wrong */
+};
+
+/*
+ * Reads the header of a frame that a client sent. Refused: reserved bits, unknown opcodes, no mask, control frames that
+ * are fragmented or over 125 bytes, lengths not in their shortest form or with the top bit set.
+ */
+enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, struct websocket_frame *frame,
+                                           const char **why);
+
+/* Applies the mask in place (section 5.3); the payload starts at mask byte 0. */
+void websocket_unmask(uint8_t *data, size_t length, const uint8_t mask[4]);
+
+/* Writes the header of a final, unmasked frame into `header` and returns its length: 2, 4 or 10. */
+size_t websocket_header_write(uint8_t header[WEBSOCKET_HEADER_MAX], enum websocket_opcode opcode, uint64_t length);
+
+/* Whether `code` may stand in a close frame that a client sends (section 7.4). */
+bool websocket_close_code_valid(unsigned code);
+
+/* Sec-WebSocket-Accept for a client's Sec-WebSocket-Key; false if the key is not 16 bytes in base64. */
+bool websocket_accept_key(struct slice key, char accept[28]);

@@ -1,0 +1,48 @@
+#include "server/housekeeping.h"
+
+#include "base/log.h"
+#include "base/memory_usage.h"
+
+#define INTERVAL_MS 1000
+
+static void look_at_memory(struct session_server *sessions) {
+    double threshold = sessions->config->http_api.accept_traffic.memory_threshold;
+    struct memory_usage usage;
+    bool full;
+
+    if (!memory_usage(&usage))
+        return;
+    full = memory_usage_share(&usage) > threshold;
+    if (full == atomic_load_explicit(&sessions->memory_full, memory_order_relaxed))
+        return;
+    atomic_store(&sessions->memory_full, full);
+    if (full)
+        log_warning("server",
+                    "%.1f %% of the memory is used: new connections are refused with 4100 until it is below "
+                    "`http_api.accept_traffic.memory_threshold` (%.2f) again",
+                    100 * memory_usage_share(&usage), threshold);
+    else
+        log_info("server", "memory is below the threshold again: new connections are accepted");
+}
+
+static void fired(struct timer *timer) {
+    struct housekeeping *housekeeping = container_of(timer, struct housekeeping, timer);
+    struct worker *worker = housekeeping->worker;
+
+    look_at_memory(housekeeping->sessions);
+    channel_hub_expire(housekeeping->sessions->channels, worker->now_ms);
+    if (!worker->stopping)
+        timer_set(&worker->timers, timer, worker->now_ms, INTERVAL_MS);
+}
+
+void housekeeping_start(struct housekeeping *housekeeping, struct worker *worker, struct session_server *sessions) {
+    housekeeping->timer = (struct timer){.fire = fired};
+    housekeeping->worker = worker;
+    housekeeping->sessions = sessions;
+    look_at_memory(sessions); /* the first connection may come before the first second is over */
+    timer_set(&worker->timers, &housekeeping->timer, worker->now_ms, INTERVAL_MS);
+}
+
+void housekeeping_stop(struct housekeeping *housekeeping) {
+    timer_cancel(&housekeeping->timer);
+}

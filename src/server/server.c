@@ -1,0 +1,345 @@
+#include "server/server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "app/app_manager.h"
+#include "base/alloc.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "channel/channel.h"
+#include "config/config.h"
+#include "net/listener.h"
+#include "net/tls.h"
+#include "server/housekeeping.h"
+#include "server/redirect.h"
+#include "session/session.h"
+
+/* A write to a slow reader may carry this part of what it may have unsent, so that joining events never breaks a bound.
+ */
+#define GROUP_PART 8
+#define GROUP_MAX_BYTES (64 * 1024)
+#define GROUP_MAX_MESSAGES 64
+
+struct server {
+    struct config config;
+    struct workers workers;
+    struct app_manager *apps;
+    struct session_server sessions;
+    struct api api;
+    struct http_handler main_handler;
+    struct http_handler metrics_handler;
+    struct listener listeners[WORKERS_MAX];
+    struct listener metrics_listener;
+    bool owns_unix_socket;   /* the file is ours to remove: not when another server answers there */
+    struct tls_context *tls; /* NULL: plain */
+    struct redirect redirect;
+    struct http_handler redirect_handler;
+    struct listener redirect_listener;
+    struct housekeeping housekeeping;
+};
+
+/* --- settings of the parts --- */
+
+static uint32_t at_least_one(uint64_t value, uint64_t most) {
+    value = value < most ? value : most;
+    return value > 0 ? (uint32_t)value : 1;
+}
+
+static struct channel_hub_settings hub_settings(const struct config *config) {
+    uint64_t max_messages = config->websocket.max_messages, max_bytes = config->websocket.max_backpressure;
+
+    return (struct channel_hub_settings){
+        .cache_ttl_s = config->channel_limits.cache_ttl_s,
+        .cache_max_channels = config->cache.memory.max_capacity,
+        .group_max_messages =
+            max_messages == 0 ? GROUP_MAX_MESSAGES : at_least_one(max_messages / GROUP_PART, GROUP_MAX_MESSAGES),
+        .group_max_bytes = max_bytes == 0 ? GROUP_MAX_BYTES : at_least_one(max_bytes / GROUP_PART, GROUP_MAX_BYTES),
+        .terminate = session_terminate,
+        .has_socket_id = session_has_socket_id,
+    };
+}
+
+static struct websocket_limits websocket_limits(const struct config *config) {
+    uint64_t max_bytes = config->websocket.max_backpressure;
+
+    if (config->websocket.max_bytes != 0 && (max_bytes == 0 || config->websocket.max_bytes < max_bytes))
+        max_bytes = config->websocket.max_bytes;
+    return (struct websocket_limits){
+        .output = {.max_messages = config->websocket.max_messages,
+                   .max_bytes = max_bytes,
+                   .drop_droppable = !config->websocket.disconnect_on_buffer_full},
+        .max_message_bytes = config_max_message_bytes(config),
+        .max_frame_bytes = config->websocket.max_frame_size,
+    };
+}
+
+/* --- connections --- */
+
+static void accept_main(struct worker *worker, int fd, void *context) {
+    struct server *server = context;
+
+    http_accept(worker, fd, server->tls, &server->main_handler);
+}
+
+static void accept_metrics(struct worker *worker, int fd, void *context) {
+    struct server *server = context;
+
+    http_accept(worker, fd, NULL, &server->metrics_handler);
+}
+
+static void accept_redirected(struct worker *worker, int fd, void *context) {
+    struct server *server = context;
+
+    http_accept(worker, fd, NULL, &server->redirect_handler);
+}
+
+static void accept_websocket(struct http_connection *connection, struct http_request *request, struct slice path,
+                             void *context) {
+    session_accept(context, connection, request, path);
+}
+
+static bool listen_on_workers(struct server *server, struct error *error) {
+    struct config *config = &server->config;
+    uint16_t port = (uint16_t)config->port;
+    int unix_fd = -1;
+
+    if (config->unix_socket.enabled) {
+        unix_fd = listen_unix(config->unix_socket.path, config->unix_socket.permission_mode, error);
+        if (unix_fd < 0)
+            return false;
+        server->owns_unix_socket = true;
+    }
+    if (unix_fd < 0 && !tcp_port_is_free(config->host, port, error))
+        return false;
+    for (unsigned i = 0; i < server->workers.count; i++) {
+        struct listener *listener = &server->listeners[i];
+        int fd = unix_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? unix_fd : dup(unix_fd);
+        listener->on_accept = accept_main;
+        listener->context = server;
+        if (fd < 0 || !listener_start(listener, server->workers.list[i], fd, unix_fd >= 0, error))
+            return false;
+    }
+    if (unix_fd >= 0)
+        log_info("server", "listening on unix:%s", config->unix_socket.path);
+    else
+        log_info("server", "listening on %s://%s:%u", server->tls != NULL ? "https" : "http", config->host, port);
+    server->redirect.https_port = port;
+    return true;
+}
+
+/* A listener on worker 0, for what has little to do. */
+static bool listen_beside(struct server *server, struct listener *listener, const char *host, uint16_t *port,
+                          void (*on_accept)(struct worker *worker, int fd, void *context), struct error *error) {
+    int fd = tcp_port_is_free(host, *port, error) ? listen_tcp(host, port, error) : -1;
+
+    listener->on_accept = on_accept;
+    listener->context = server;
+    return fd >= 0 && listener_start(listener, server->workers.list[0], fd, false, error);
+}
+
+static bool listen_for_redirects(struct server *server, struct error *error) {
+    uint16_t port = (uint16_t)server->config.ssl.http_port;
+
+    server->redirect_listener.fd = -1;
+    if (server->tls == NULL || !server->config.ssl.redirect_http || server->config.unix_socket.enabled)
+        return true;
+    server->redirect_handler = redirect_handler(&server->redirect);
+    if (!listen_beside(server, &server->redirect_listener, server->config.host, &port, accept_redirected, error))
+        return error_prefix(error, "ssl.redirect_http");
+    log_info("server", "redirecting from http://%s:%u", server->config.host, port);
+    return true;
+}
+
+static bool listen_for_metrics(struct server *server, struct error *error) {
+    struct config *config = &server->config;
+    uint16_t port = (uint16_t)config->metrics.port;
+
+    server->metrics_listener.fd = -1;
+    if (!config->metrics.enabled)
+        return true;
+    if (!listen_beside(server, &server->metrics_listener, config->metrics.host, &port, accept_metrics, error))
+        return error_prefix(error, "metrics");
+    server->api.metrics_port = port;
+    log_info("server", "metrics on http://%s:%u/metrics", config->metrics.host, port);
+    return true;
+}
+
+/* --- building --- */
+
+/* Raises the soft limit on open files to the hard one: each connection is a file. */
+static void raise_file_limit(void) {
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        log_info("server", "up to %llu open files, so about as many connections", (unsigned long long)limit.rlim_cur);
+}
+
+static void set_up_parts(struct server *server) {
+    const struct channel_hub_settings settings = hub_settings(&server->config);
+
+    server->sessions.config = &server->config;
+    server->sessions.apps = server->apps;
+    server->sessions.limits = websocket_limits(&server->config);
+    server->sessions.channels = channel_hub_create(&server->workers, &settings);
+    server->api = (struct api){
+        .config = &server->config,
+        .apps = server->apps,
+        .channels = server->sessions.channels,
+        .workers = &server->workers,
+        .started_at_s = (uint64_t)time(NULL),
+        .draining = &server->sessions.draining,
+        .unknown_apps = server->sessions.unknown_apps,
+        .on_websocket = accept_websocket,
+        .websocket_context = &server->sessions,
+    };
+    server->main_handler = api_main_handler(&server->api);
+    server->metrics_handler = api_metrics_handler(&server->api);
+    housekeeping_start(&server->housekeeping, server->workers.list[0], &server->sessions);
+}
+
+static bool set_up_tls(struct server *server, struct error *error) {
+    const struct config *config = &server->config;
+
+    if (!config->ssl.enabled)
+        return true;
+    server->tls = tls_context_create(&(struct tls_settings){.cert_path = config->ssl.cert_path,
+                                                            .key_path = config->ssl.key_path,
+                                                            .passphrase = config->ssl.passphrase,
+                                                            .ca_path = config->ssl.ca_path},
+                                     error);
+    return server->tls != NULL;
+}
+
+static bool build(struct server *server, struct error *error) {
+    if (!workers_create(&server->workers, server->config.workers, error))
+        return false;
+    server->apps = app_manager_create(&server->config, &server->workers, channel_table_destroy, error);
+    if (server->apps == NULL)
+        return false;
+    set_up_parts(server);
+    return listen_on_workers(server, error) && listen_for_redirects(server, error) &&
+           listen_for_metrics(server, error) && workers_start(&server->workers, error);
+}
+
+static void take_apart(struct server *server) {
+    if (server->sessions.channels != NULL)
+        channel_hub_destroy(server->sessions.channels);
+    if (server->apps != NULL)
+        app_manager_destroy(server->apps);
+    workers_destroy(&server->workers);
+    tls_context_destroy(server->tls);
+    if (server->owns_unix_socket)
+        unlink(server->config.unix_socket.path);
+    config_dispose(&server->config);
+    free(server);
+}
+
+/* --- running --- */
+
+static void reload(struct server *server, const char *config_file) {
+    struct config_report report = {0};
+    struct app_changes changes;
+    struct config config;
+    struct error error;
+
+    log_info("server", "SIGHUP: reading the apps again");
+    if (!config_load(&config, config_file, &report, &error)) {
+        config_report_log(&report);
+        log_error("server", "nothing was changed: %s", error.text);
+    } else {
+        if (app_manager_reload(server->apps, &config, sessions_apply_app_changes, &changes, &error))
+            log_info("server", "apps reloaded: %u added, %u changed, %u removed", changes.added, changes.changed,
+                     changes.removed);
+        else
+            log_error("server", "nothing was changed: %s", error.text);
+        config_dispose(&config);
+    }
+    config_report_dispose(&report);
+}
+
+static void stop_worker(struct worker *worker, void *context) {
+    struct server *server = context;
+
+    listener_stop(&server->listeners[worker->index]);
+    if (worker->index == 0) {
+        listener_stop(&server->metrics_listener);
+        listener_stop(&server->redirect_listener);
+        housekeeping_stop(&server->housekeeping);
+    }
+    sessions_drain(worker, server->config.shutdown_grace_period_s);
+}
+
+static void run(struct server *server, const sigset_t *signals, const char *config_file) {
+    int signal_number = 0;
+
+    if (!app_manager_has_apps(server->apps))
+        log_warning("server",
+                    "there is no app yet, so nobody can connect: add one to `app_manager.array.apps` and send "
+                    "SIGHUP, or start with SOCKUDO_DEFAULT_APP_ID, _KEY and _SECRET set");
+    log_info("server", "ready");
+    while (signal_number != SIGTERM && signal_number != SIGINT) {
+        sigwait(signals, &signal_number);
+        if (signal_number == SIGHUP)
+            reload(server, config_file);
+    }
+    log_info("server", "shutting down: closing connections over up to %u s", server->config.shutdown_grace_period_s);
+    signal(SIGTERM, SIG_DFL); /* a second signal ends the process at once */
+    signal(SIGINT, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+    atomic_store(&server->sessions.draining, true);
+    workers_run_on_all(&server->workers, &(struct worker_task){.run = stop_worker, .context = server});
+    workers_join(&server->workers);
+    log_info("server", "stopped");
+}
+
+int server_run(const char *config_file) {
+    struct server *server = alloc_zero(sizeof *server);
+    struct config_report report = {0};
+    struct log_settings log_settings;
+    struct error error;
+    sigset_t signals;
+
+    if (!config_load(&server->config, config_file, &report, &error) || !config_supported(&server->config, &report)) {
+        config_report_print(&report, false, stderr);
+        config_report_dispose(&report);
+        config_dispose(&server->config);
+        free(server);
+        return 2;
+    }
+    log_settings = config_log_settings(&server->config);
+    log_configure(&log_settings);
+    config_report_log(&report);
+    config_report_dispose(&report);
+    hash_seed();
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    raise_file_limit();
+    if (!set_up_tls(server, &error)) {
+        log_error("config", "%s", error.text);
+        take_apart(server);
+        return 2;
+    }
+    if (!build(server, &error)) {
+        log_error("server", "%s", error.text);
+        take_apart(server);
+        return 1;
+    }
+    run(server, &signals, config_file);
+    take_apart(server);
+    return 0;
+}

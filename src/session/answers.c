@@ -1,0 +1,113 @@
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "session/session_internal.h"
+
+void session_refused(struct session *session, enum refusal reason) {
+    slot_refused(session->slot, session_worker(session), reason);
+}
+
+void session_counted_error(struct session *session, enum connection_error type) {
+    counter_add(&session_part(session)->counters.errors[type], 1);
+}
+
+void session_send(struct session *session, const struct slice *parts, size_t count) {
+    size_t length = 0;
+
+    websocket_send_text(&session->websocket, parts, count);
+    if (session->slot == NULL)
+        return;
+    for (size_t i = 0; i < count; i++)
+        length += parts[i].length;
+    counter_add(&session_part(session)->counters.messages_sent, 1);
+    counter_add(&session_part(session)->counters.bytes_sent, length + (length < 126 ? 2 : 4));
+}
+
+void error_message_append(struct buffer *out, unsigned code, struct slice text) {
+    buffer_append(out, SLICE("{\"event\":\"pusher:error\",\"data\":{\"code\":"));
+    buffer_append_number(out, code);
+    buffer_append(out, SLICE(",\"message\":"));
+    json_append_string(out, text);
+    buffer_append(out, SLICE("}}"));
+}
+
+static void send_error(struct session *session, unsigned code, struct slice text) {
+    struct buffer message = {0};
+
+    error_message_append(&message, code, text);
+    session_send(session, &(struct slice){message.data, message.length}, 1);
+    buffer_dispose(&message);
+}
+
+static struct slice format_text(char *text, size_t size, const char *format, va_list arguments) {
+    int length = vsnprintf(text, size, format, arguments);
+
+    if (length < 0)
+        length = 0;
+    return (struct slice){text, (size_t)length < size ? (size_t)length : size - 1};
+}
+
+void session_error(struct session *session, unsigned code, const char *format, ...) {
+    char text[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    send_error(session, code, format_text(text, sizeof text, format, arguments));
+    va_end(arguments);
+}
+
+void session_close(struct session *session, unsigned code, const char *format, ...) {
+    char text[512];
+    struct slice reason;
+    va_list arguments;
+
+    va_start(arguments, format);
+    reason = format_text(text, sizeof text, format, arguments);
+    va_end(arguments);
+    send_error(session, code, reason);
+    websocket_close(&session->websocket, code, reason);
+}
+
+void session_subscription_error(struct session *session, struct slice channel, const char *type, unsigned status,
+                                const char *format, ...) {
+    struct buffer message = {0};
+    char text[512];
+    struct slice reason;
+    va_list arguments;
+
+    va_start(arguments, format);
+    reason = format_text(text, sizeof text, format, arguments);
+    va_end(arguments);
+    buffer_append(&message, SLICE("{\"event\":\"pusher:subscription_error\",\"channel\":"));
+    buffer_append(&message, channel);
+    buffer_append(&message, SLICE(",\"data\":{\"type\":\""));
+    buffer_append_string(&message, type);
+    buffer_append(&message, SLICE("\",\"error\":"));
+    json_append_string(&message, reason);
+    buffer_append(&message, SLICE(",\"status\":"));
+    buffer_append_number(&message, status);
+    buffer_append(&message, SLICE("}}"));
+    session_send(session, &(struct slice){message.data, message.length}, 1);
+    buffer_dispose(&message);
+}
+
+bool signature_valid(const struct app *app, struct slice auth, const struct slice *parts, size_t count,
+                     const char **why) {
+    size_t key_length = auth.length - HMAC_SHA256_HEX - 1;
+    char expected[HMAC_SHA256_HEX];
+
+    if (auth.length <= HMAC_SHA256_HEX + 1 || auth.data[key_length] != ':') {
+        *why = "`auth` must be the app's key, a colon and 64 hexadecimal digits";
+        return false;
+    }
+    if (!slice_equal((struct slice){auth.data, key_length}, app->key)) {
+        *why = "the key in `auth` is not the key of this app";
+        return false;
+    }
+    hmac_sha256_hex(&app->hmac, parts, count, expected);
+    if (!equal_in_constant_time((struct slice){expected, sizeof expected}, slice_skip(auth, key_length + 1))) {
+        *why = "the signature in `auth` does not match: is it made with this app's secret, for this socket id?";
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,86 @@
+#include "session/session_internal.h"
+
+static void refuse(struct session *session, enum refusal reason, const char *text) {
+    session_refused(session, reason);
+    session_error(session, 4301, "client event refused: %s", text);
+}
+
+static bool kind_takes_client_events(enum channel_kind kind) {
+    return kind == CHANNEL_PRIVATE || kind == CHANNEL_PRESENCE;
+}
+
+/* The session's subscription to the channel of that name, or NULL. */
+static struct subscription *subscription_to(struct session *session, struct slice name) {
+    struct channel *channel = channel_find(session->slot, name);
+    struct subscription *subscription;
+
+    if (channel == NULL)
+        return NULL;
+    subscription = subscriptions_find(&session->subscriptions, channel);
+    channel_unref(channel);
+    return subscription;
+}
+
+/* An event's size is that of its data once decoded, so that escapes cost nothing. */
+static size_t data_size(struct json_value data) {
+    return data.type == JSON_TYPE_STRING ? json_decoded_length(data) : data.token.length;
+}
+
+static bool within_limits(struct session *session, struct json_value event, struct json_value data) {
+    const struct app *app = session_app(session);
+    size_t name_length = json_decoded_length(event);
+
+    if (limit_exceeded(app->max_event_name_length, name_length)) {
+        session_refused(session, REFUSED_EVENT_NAME);
+        session_error(session, 4301,
+                      "client event refused: the name has %zu bytes, `max_event_name_length` of this app is %u",
+                      name_length, app->max_event_name_length);
+        return false;
+    }
+    if (app->max_event_payload_in_kb != 0 && data_size(data) > (size_t)app->max_event_payload_in_kb * 1024) {
+        session_refused(session, REFUSED_EVENT_PAYLOAD);
+        session_error(session, 4301,
+                      "client event refused: `data` has %zu bytes, `max_event_payload_in_kb` of this app is %u KB",
+                      data_size(data), app->max_event_payload_in_kb);
+        return false;
+    }
+    return true;
+}
+
+void session_client_event(struct session *session, struct json_value event, struct json_value channel,
+                          struct json_value data) {
+    const struct app *app = session_app(session);
+    struct buffer storage = {0};
+    struct subscription *subscription;
+    struct slice name;
+
+    if (!app->enable_client_messages) {
+        refuse(session, REFUSED_CLIENT_EVENTS_OFF, "`enable_client_messages` of this app is false");
+        return;
+    }
+    if (channel.type != JSON_TYPE_STRING) {
+        session_counted_error(session, CONNECTION_ERROR_INVALID_MESSAGE_FORMAT);
+        session_refused(session, REFUSED_MESSAGE);
+        session_error(session, 4300, "a client event needs `channel`, a string");
+        return;
+    }
+    name = json_decode_string(channel, &storage);
+    subscription = subscription_to(session, name);
+    if (!kind_takes_client_events(channel_type_of(name).kind)) {
+        refuse(session, REFUSED_CLIENT_EVENT_CHANNEL, "only private and presence channels take client events");
+    } else if (subscription == NULL) {
+        refuse(session, REFUSED_CLIENT_EVENT_CHANNEL, "this connection is not subscribed to the channel");
+    } else if (within_limits(session, event, data)) {
+        counter_add(&session_part(session)->counters.client_events, 1);
+        channel_publish(
+            session->server->channels, session->slot, session_worker(session), name,
+            &(struct channel_event){
+                .event = event.token,
+                .data = data.type != JSON_TYPE_ABSENT ? data.token : SLICE("null"),
+                .user_id = subscription->member != NULL ? presence_member_id(subscription->member) : SLICE(""),
+                .except_stream = session->websocket.stream,
+            },
+            NULL);
+    }
+    buffer_dispose(&storage);
+}

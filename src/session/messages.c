@@ -1,0 +1,85 @@
+#include "session/session_internal.h"
+
+static void answer_ping(struct session *session, struct json_value data);
+static void ignore(struct session *session, struct json_value data);
+
+/* Every event that a client may send besides its own client- events: one row each. */
+static const struct {
+    struct slice event;
+    void (*handle)(struct session *session, struct json_value data);
+} protocol_events[] = {
+    {{"pusher:ping", 11}, answer_ping},
+    {{"pusher:pong", 11}, ignore},
+    {{"pusher:subscribe", 16}, session_subscribe},
+    {{"pusher:unsubscribe", 18}, session_unsubscribe},
+    {{"pusher:signin", 13}, session_signin},
+};
+
+static void answer_ping(struct session *session, struct json_value data) {
+    (void)data;
+    session_send(session, &SLICE("{\"event\":\"pusher:pong\",\"data\":\"{}\"}"), 1);
+}
+
+static void ignore(struct session *session, struct json_value data) {
+    (void)session;
+    (void)data;
+}
+
+bool message_data(struct json_value data, struct buffer *storage, const struct slice *names, struct json_value *values,
+                  size_t count) {
+    struct slice text = data.token;
+
+    if (data.type == JSON_TYPE_STRING)
+        text = json_decode_string(data, storage);
+    else if (data.type != JSON_TYPE_OBJECT)
+        return false;
+    return json_scan_object(text, names, values, count, NULL);
+}
+
+static void refuse_message(struct session *session, enum connection_error type, const char *text) {
+    session_counted_error(session, type);
+    session_refused(session, REFUSED_MESSAGE);
+    session_error(session, 4300, "%s", text);
+}
+
+static void dispatch(struct session *session, struct json_value event, struct json_value channel,
+                     struct json_value data) {
+    struct buffer storage = {0};
+    struct slice name = json_decode_string(event, &storage);
+    bool known = false;
+
+    for (size_t i = 0; i < sizeof protocol_events / sizeof protocol_events[0] && !known; i++) {
+        if (slice_equal(name, protocol_events[i].event)) {
+            known = true;
+            protocol_events[i].handle(session, data);
+        }
+    }
+    if (!known && slice_starts_with(name, SLICE("client-"))) {
+        session_client_event(session, event, channel, data);
+    } else if (!known && !slice_starts_with(name, SLICE("pusher:"))) {
+        session_refused(session, REFUSED_MESSAGE);
+        session_error(session, 4301, "a client's event must have a name that begins with `client-`");
+    }
+    buffer_dispose(&storage);
+}
+
+void session_message(struct session *session, struct slice text) {
+    static const struct slice names[] = {{"event", 5}, {"channel", 7}, {"data", 4}};
+    struct json_value values[3];
+    struct error error;
+
+    counter_add(&session_part(session)->counters.messages_received, 1);
+    if (session_app(session) == NULL)
+        return; /* deleted: the close is on its way */
+    if (!json_scan_object(text, names, values, 3, &error)) {
+        session_counted_error(session, CONNECTION_ERROR_MESSAGE_PARSE_ERROR);
+        session_refused(session, REFUSED_MESSAGE);
+        session_error(session, 4300, "the message is not a JSON object: %s", error.text);
+    } else if (values[0].type == JSON_TYPE_ABSENT) {
+        refuse_message(session, CONNECTION_ERROR_MISSING_EVENT_NAME, "the message has no `event`");
+    } else if (values[0].type != JSON_TYPE_STRING) {
+        refuse_message(session, CONNECTION_ERROR_INVALID_MESSAGE_FORMAT, "`event` must be a string");
+    } else {
+        dispatch(session, values[0], values[1], values[2]);
+    }
+}

@@ -1,0 +1,224 @@
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "session/session_internal.h"
+
+enum { AUTH, USER_DATA, SIGNIN_MEMBERS };
+enum { ID, USER_INFO, WATCHLIST, USER_MEMBERS };
+
+static void fail(struct session *session, const char *why) {
+    session_counted_error(session, CONNECTION_ERROR_AUTHENTICATION_FAILED);
+    session_refused(session, REFUSED_SIGNATURE);
+    session_close(session, 4009, "sign-in refused: %s", why);
+}
+
+static bool authorized(struct session *session, struct json_value auth, struct slice user_data, const char **why) {
+    struct buffer storage = {0};
+    char socket_id[SOCKET_ID_TEXT];
+    const struct slice parts[] = {{socket_id, socket_id_format(&session->id, socket_id)}, SLICE("::user::"), user_data};
+    bool valid = signature_valid(session_app(session), json_decode_string(auth, &storage), parts, 3, why);
+
+    buffer_dispose(&storage);
+    return valid;
+}
+
+/* Reads `{"id":...,"user_info":...,"watchlist":[...]}`; NULL is success, else what is wrong. */
+static const char *read_user_data(struct slice text, struct json_value *values) {
+    static const struct slice names[USER_MEMBERS] = {
+        [ID] = {"id", 2}, [USER_INFO] = {"user_info", 9}, [WATCHLIST] = {"watchlist", 9}};
+    size_t length;
+
+    if (!json_scan_object(text, names, values, USER_MEMBERS, NULL))
+        return "`user_data` must be a JSON object in a string";
+    length = values[ID].type == JSON_TYPE_STRING ? json_decoded_length(values[ID]) : 0;
+    if (length == 0 || length > USER_ID_MAX)
+        return "`id` in `user_data` must be a string of 1 to 255 bytes";
+    if (values[WATCHLIST].type == JSON_TYPE_ARRAY) {
+        struct json_iterator iterator = json_iterate(values[WATCHLIST]);
+        struct json_value user;
+        while (json_next(&iterator, NULL, &user))
+            if (user.type != JSON_TYPE_STRING)
+                return "`watchlist` in `user_data` must be an array of user ids, which are strings";
+    } else if (values[WATCHLIST].type != JSON_TYPE_ABSENT && values[WATCHLIST].type != JSON_TYPE_NULL) {
+        return "`watchlist` in `user_data` must be an array of user ids, which are strings";
+    }
+    return NULL;
+}
+
+static void create_user(struct session *session, const struct json_value *values) {
+    struct session_user *user = alloc_zero(sizeof *user);
+    struct slice info = values[USER_INFO].type != JSON_TYPE_ABSENT ? values[USER_INFO].token : SLICE("{}");
+    struct buffer storage = {0}, name = {0};
+    struct slice id = json_decode_string(values[ID], &storage);
+    struct channel_join join = {0};
+
+    user->id = alloc_copy(id.data, id.length);
+    user->id_length = id.length;
+    user->info = alloc_copy(info.data, info.length);
+    user->info_length = info.length;
+    session->user = user;
+    buffer_append(&name, SLICE(USER_CHANNEL_PREFIX));
+    buffer_append(&name, id);
+    channel_subscribe(session->server->channels, session->slot, session->websocket.stream, buffer_slice(&name),
+                      &user->own, &join);
+    buffer_dispose(&name);
+    buffer_dispose(&storage);
+}
+
+/* --- the watchlist --- */
+
+static bool watched_already(const struct session_user *user, struct slice id) {
+    for (uint32_t i = 0; i < user->watching_count; i++) {
+        struct slice name = channel_name(user->watching[i].channel);
+        if (slice_equal(slice_skip(name, sizeof USER_CHANNEL_PREFIX - 1), id))
+            return true;
+    }
+    return false;
+}
+
+static void append_watch_event(struct buffer *events, const char *name, struct slice ids) {
+    if (ids.length == 0)
+        return;
+    if (events->length != 0)
+        buffer_append_byte(events, ',');
+    buffer_appendf(events, "{\"name\":\"%s\",\"user_ids\":[%.*s]}", name, SLICE_ARGS(ids));
+}
+
+/* Who of them is there now; the changes that follow come from the users' channels. */
+static void watch(struct session *session, struct json_value watchlist, uint32_t count) {
+    struct session_user *user = session->user;
+    struct json_iterator iterator = json_iterate(watchlist);
+    struct buffer online_ids = {0}, offline_ids = {0}, events = {0}, data = {0};
+    struct json_value token;
+
+    /* Sized before: a channel keeps a pointer to each entry. */
+    user->watching = alloc_zero(count * sizeof user->watching[0]);
+    while (json_next(&iterator, NULL, &token)) {
+        struct buffer storage = {0};
+        struct slice id = json_decode_string(token, &storage);
+        bool online = false;
+
+        if (id.length >= 1 && id.length <= USER_ID_MAX && !watched_already(user, id)) {
+            struct buffer *ids;
+            channel_watch_user(session->server->channels, session->slot, session->websocket.stream, id,
+                               &user->watching[user->watching_count], &online);
+            user->watching_count++;
+            ids = online ? &online_ids : &offline_ids;
+            if (ids->length != 0)
+                buffer_append_byte(ids, ',');
+            json_append_string(ids, id);
+        }
+        buffer_dispose(&storage);
+    }
+    append_watch_event(&events, "online", buffer_slice(&online_ids));
+    append_watch_event(&events, "offline", buffer_slice(&offline_ids));
+    if (events.length != 0) {
+        struct buffer text = {0};
+        buffer_appendf(&text, "{\"events\":[%.*s]}", SLICE_ARGS(buffer_slice(&events)));
+        json_append_string(&data, buffer_slice(&text));
+        session_send(session,
+                     (struct slice[]){SLICE("{\"event\":\"pusher_internal:watchlist_events\",\"data\":"),
+                                      buffer_slice(&data), SLICE("}")},
+                     3);
+        buffer_dispose(&text);
+    }
+    buffer_dispose(&online_ids);
+    buffer_dispose(&offline_ids);
+    buffer_dispose(&events);
+    buffer_dispose(&data);
+}
+
+static void start_watching(struct session *session, struct json_value watchlist) {
+    struct json_iterator iterator;
+    struct json_value user;
+    uint32_t count = 0;
+
+    if (!session_app(session)->enable_watchlist_events || watchlist.type != JSON_TYPE_ARRAY)
+        return;
+    iterator = json_iterate(watchlist);
+    while (json_next(&iterator, NULL, &user))
+        count++;
+    if (count > WATCHLIST_MAX) {
+        session_refused(session, REFUSED_WATCHLIST);
+        session_error(session, 4302, "the watchlist has %u users, the limit is %d", count, WATCHLIST_MAX);
+    } else if (count != 0) {
+        watch(session, watchlist, count);
+    }
+}
+
+/* --- the event --- */
+
+static void send_success(struct session *session, struct slice user_data_token) {
+    struct buffer inner = {0}, data = {0};
+
+    buffer_append(&inner, SLICE("{\"user_data\":"));
+    buffer_append(&inner, user_data_token);
+    buffer_append(&inner, SLICE("}"));
+    json_append_string(&data, buffer_slice(&inner));
+    session_send(
+        session,
+        (struct slice[]){SLICE("{\"event\":\"pusher:signin_success\",\"data\":"), buffer_slice(&data), SLICE("}")}, 3);
+    buffer_dispose(&inner);
+    buffer_dispose(&data);
+}
+
+/* Signing in again is answered again, but only as the same user. */
+static bool is_other_user(const struct session *session, struct json_value id) {
+    struct buffer storage = {0};
+    bool other =
+        !slice_equal((struct slice){session->user->id, session->user->id_length}, json_decode_string(id, &storage));
+
+    buffer_dispose(&storage);
+    return other;
+}
+
+static void signin(struct session *session, struct json_value auth, struct json_value user_data) {
+    struct json_value values[USER_MEMBERS];
+    struct buffer storage = {0};
+    struct slice text = json_decode_string(user_data, &storage);
+    const char *why = NULL;
+
+    if (authorized(session, auth, text, &why))
+        why = read_user_data(text, values);
+    if (why != NULL) {
+        fail(session, why);
+    } else if (session->user == NULL) {
+        create_user(session, values);
+        send_success(session, user_data.token);
+        start_watching(session, values[WATCHLIST]);
+    } else if (is_other_user(session, values[ID])) {
+        fail(session, "this connection is signed in as another user");
+    } else {
+        send_success(session, user_data.token);
+    }
+    buffer_dispose(&storage);
+}
+
+void session_signin(struct session *session, struct json_value data) {
+    static const struct slice names[SIGNIN_MEMBERS] = {[AUTH] = {"auth", 4}, [USER_DATA] = {"user_data", 9}};
+    struct json_value values[SIGNIN_MEMBERS];
+    struct buffer storage = {0};
+
+    if (!message_data(data, &storage, names, values, SIGNIN_MEMBERS))
+        fail(session, "pusher:signin needs `data`, an object");
+    else if (values[AUTH].type != JSON_TYPE_STRING || values[USER_DATA].type != JSON_TYPE_STRING)
+        fail(session, "pusher:signin needs `auth` and `user_data`, both strings");
+    else
+        signin(session, values[AUTH], values[USER_DATA]);
+    buffer_dispose(&storage);
+}
+
+void session_user_dispose(struct session *session) {
+    struct session_user *user = session->user;
+
+    if (user == NULL)
+        return;
+    session->user = NULL;
+    for (uint32_t i = 0; i < user->watching_count; i++)
+        channel_leave(session->server->channels, &user->watching[i], false);
+    channel_leave(session->server->channels, &user->own, false);
+    free(user->watching);
+    free(user->id);
+    free(user->info);
+    free(user);
+}

@@ -1,0 +1,287 @@
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "channel/presence.h"
+#include "session/session_internal.h"
+
+enum { CHANNEL, AUTH, CHANNEL_DATA, SUBSCRIBE_MEMBERS };
+
+/* One pusher:subscribe on its way through the checks. */
+struct request {
+    struct session *session;
+    struct slice channel_token; /* as the client wrote it, for answers */
+    struct slice name;
+    struct channel_type type;
+    struct json_value auth, channel_data;
+    struct channel_join join;
+    struct buffer user_id, user_info;
+};
+
+static void refuse_auth(struct request *request, const char *why) {
+    session_counted_error(request->session, CONNECTION_ERROR_AUTHENTICATION_FAILED);
+    session_refused(request->session, REFUSED_SIGNATURE);
+    session_subscription_error(request->session, request->channel_token, "AuthError", 401, "%s", why);
+}
+
+static bool name_acceptable(struct request *request) {
+    struct session *session = request->session;
+    const struct app *app = session_app(session);
+
+    if (!channel_name_valid(request->name)) {
+        session_refused(session, REFUSED_CHANNEL_NAME);
+        session_subscription_error(session, request->channel_token, "InvalidChannel", 400,
+                                   request->name.length == 0
+                                       ? "the channel's name is empty"
+                                       : "a channel's name consists of letters, digits and _ - = @ , . ; : #");
+        return false;
+    }
+    if (request->type.kind != CHANNEL_USER && limit_exceeded(app->max_channel_name_length, request->name.length)) {
+        session_refused(session, REFUSED_CHANNEL_NAME);
+        session_subscription_error(session, request->channel_token, "LimitReached", 4009,
+                                   "the channel's name has %zu bytes, `max_channel_name_length` of this app is %u",
+                                   request->name.length, app->max_channel_name_length);
+        return false;
+    }
+    return true;
+}
+
+/* A user's channel is joined by signing in; subscribing to it is only confirmed to that user. */
+static void answer_user_channel(struct request *request) {
+    const struct session_user *user = request->session->user;
+    struct slice id = slice_skip(request->name, sizeof USER_CHANNEL_PREFIX - 1);
+
+    if (user == NULL || !slice_equal((struct slice){user->id, user->id_length}, id)) {
+        refuse_auth(request, "this connection is not signed in as the user of the channel");
+        return;
+    }
+    session_send(request->session,
+                 (struct slice[]){SLICE("{\"event\":\"pusher_internal:subscription_succeeded\",\"channel\":"),
+                                  request->channel_token, SLICE(",\"data\":\"{}\"}")},
+                 3);
+}
+
+/* Checks the signature over socket_id:channel[:channel_data]. */
+static bool authorized(struct request *request, struct slice channel_data) {
+    struct session *session = request->session;
+    struct buffer storage = {0};
+    char socket_id[SOCKET_ID_TEXT];
+    struct slice parts[5];
+    size_t count = 0;
+    const char *why = "a private or presence channel needs `auth`, a string";
+    bool valid;
+
+    parts[count++] = (struct slice){socket_id, socket_id_format(&session->id, socket_id)};
+    parts[count++] = SLICE(":");
+    parts[count++] = request->name;
+    if (request->channel_data.type == JSON_TYPE_STRING) {
+        parts[count++] = SLICE(":");
+        parts[count++] = channel_data;
+    }
+    valid = request->auth.type == JSON_TYPE_STRING &&
+            signature_valid(session_app(session), json_decode_string(request->auth, &storage), parts, count, &why);
+    buffer_dispose(&storage);
+    if (!valid)
+        refuse_auth(request, why);
+    return valid;
+}
+
+/* The user of a presence channel from its channel_data: `{"user_id":...,"user_info":...}`. */
+static const char *read_channel_data(struct request *request, struct slice text) {
+    static const struct slice names[] = {{"user_id", 7}, {"user_info", 9}};
+    struct json_value values[2];
+    struct buffer storage = {0};
+
+    if (!json_scan_object(text, names, values, 2, NULL))
+        return "`channel_data` must be a JSON object in a string";
+    if (values[0].type == JSON_TYPE_NUMBER && json_is_whole_number(values[0]))
+        buffer_append(&request->user_id, values[0].token);
+    else if (values[0].type == JSON_TYPE_STRING)
+        buffer_append(&request->user_id, json_decode_string(values[0], &storage));
+    buffer_dispose(&storage);
+    if (request->user_id.length == 0 || request->user_id.length > USER_ID_MAX)
+        return "`user_id` in `channel_data` must be a string of 1 to 255 bytes or an integer";
+    buffer_append(&request->user_info, values[1].type == JSON_TYPE_ABSENT ? SLICE("{}") : values[1].token);
+    return NULL;
+}
+
+/* Finds out who joins a presence channel, and checks what an app allows there. */
+static bool member_acceptable(struct request *request, struct slice channel_data) {
+    struct session *session = request->session;
+    const struct app *app = session_app(session);
+    const char *why = NULL;
+
+    if (request->channel_data.type == JSON_TYPE_STRING) {
+        why = read_channel_data(request, channel_data);
+    } else if (session->user != NULL) {
+        buffer_append(&request->user_id, (struct slice){session->user->id, session->user->id_length});
+        buffer_append(&request->user_info, (struct slice){session->user->info, session->user->info_length});
+    } else {
+        why = "a presence channel needs `channel_data`, a string, or a connection that is signed in";
+    }
+    if (why != NULL) {
+        refuse_auth(request, why);
+        return false;
+    }
+    if (app->max_presence_member_size_in_kb != 0 &&
+        request->user_info.length > (size_t)app->max_presence_member_size_in_kb * 1024) {
+        session_refused(session, REFUSED_PRESENCE_MEMBER_SIZE);
+        session_subscription_error(session, request->channel_token, "LimitReached", 4301,
+                                   "`user_info` has %zu bytes, `max_presence_member_size_in_kb` of this app is %u KB",
+                                   request->user_info.length, app->max_presence_member_size_in_kb);
+        return false;
+    }
+    request->join.user_id = buffer_slice(&request->user_id);
+    request->join.user_info = buffer_slice(&request->user_info);
+    request->join.max_members = app->max_presence_members_per_channel;
+    return true;
+}
+
+static void send_succeeded(struct request *request) {
+    struct session *session = request->session;
+    struct buffer members = {0};
+
+    if (request->type.kind == CHANNEL_PRESENCE)
+        member_list_append_escaped(request->join.members, &members);
+    else
+        buffer_append(&members, SLICE("{}"));
+    session_send(session,
+                 (struct slice[]){SLICE("{\"event\":\"pusher_internal:subscription_succeeded\",\"channel\":"),
+                                  request->channel_token, SLICE(",\"data\":\""), buffer_slice(&members), SLICE("\"}")},
+                 5);
+    buffer_dispose(&members);
+    member_list_unref(request->join.members);
+}
+
+static void send_cached(struct request *request) {
+    struct session *session = request->session;
+
+    if (request->join.cached != NULL) {
+        struct chunk *chunk = chunk_of_frame(request->join.cached);
+        chunk->droppable = false;
+        stream_send(session->websocket.stream, chunk);
+        counter_add(&session_part(session)->counters.messages_sent, 1);
+        counter_add(&session_part(session)->counters.bytes_sent, chunk->length);
+        chunk_unref(chunk);
+        frame_unref(request->join.cached);
+    } else if (request->type.caches) {
+        session_send(session,
+                     (struct slice[]){SLICE("{\"event\":\"pusher:cache_miss\",\"channel\":"), request->channel_token,
+                                      SLICE(",\"data\":\"{}\"}")},
+                     3);
+    }
+}
+
+static struct subscription *subscribed_already(struct request *request) {
+    struct channel *channel = channel_find(request->session->slot, request->name);
+    struct subscription *subscription = NULL;
+
+    if (channel != NULL) {
+        subscription = subscriptions_find(&request->session->subscriptions, channel);
+        channel_unref(channel);
+    }
+    return subscription;
+}
+
+static void join(struct request *request) {
+    struct session *session = request->session;
+    const struct app *app = session_app(session);
+    struct subscription *subscription = subscribed_already(request);
+
+    if (subscription != NULL) {
+        channel_look_again(subscription, &request->join);
+        send_succeeded(request);
+        send_cached(request);
+        return;
+    }
+    if (session->subscriptions.count >= SUBSCRIPTIONS_MAX) {
+        session_refused(session, REFUSED_SUBSCRIPTIONS);
+        session_subscription_error(session, request->channel_token, "LimitReached", 4004,
+                                   "a connection holds at most %d subscriptions", SUBSCRIPTIONS_MAX);
+        return;
+    }
+    subscription = alloc(sizeof *subscription);
+    request->join.counts_wanted = app->wants_subscription_count;
+    if (channel_subscribe(session->server->channels, session->slot, session->websocket.stream, request->name,
+                          subscription, &request->join) == CHANNEL_FULL) {
+        free(subscription);
+        session_refused(session, REFUSED_PRESENCE_MEMBERS);
+        session_subscription_error(session, request->channel_token, "LimitReached", 4004,
+                                   "the channel is full: `max_presence_members_per_channel` of this app is %u",
+                                   app->max_presence_members_per_channel);
+        return;
+    }
+    subscriptions_add(&session->subscriptions, subscription);
+    counter_add(&session_part(session)->counters.subscriptions[channel_label_of(request->type)], 1);
+    send_succeeded(request);
+    send_cached(request);
+}
+
+static void handle(struct request *request) {
+    struct buffer storage = {0};
+    struct slice channel_data = {0};
+
+    if (!name_acceptable(request))
+        return;
+    if (request->type.kind == CHANNEL_USER) {
+        answer_user_channel(request);
+        return;
+    }
+    if (request->channel_data.type == JSON_TYPE_STRING)
+        channel_data = json_decode_string(request->channel_data, &storage);
+    if ((request->type.kind == CHANNEL_PUBLIC || authorized(request, channel_data)) &&
+        (request->type.kind != CHANNEL_PRESENCE || member_acceptable(request, channel_data)))
+        join(request);
+    buffer_dispose(&storage);
+}
+
+static void refuse_message(struct session *session, const char *event) {
+    session_counted_error(session, CONNECTION_ERROR_INVALID_MESSAGE_FORMAT);
+    session_refused(session, REFUSED_MESSAGE);
+    session_error(session, 4300, "%s needs `data` with `channel`, a string", event);
+}
+
+void session_subscribe(struct session *session, struct json_value data) {
+    static const struct slice names[SUBSCRIBE_MEMBERS] = {
+        [CHANNEL] = {"channel", 7}, [AUTH] = {"auth", 4}, [CHANNEL_DATA] = {"channel_data", 12}};
+    struct json_value values[SUBSCRIBE_MEMBERS];
+    struct buffer data_storage = {0}, name_storage = {0};
+    struct request request = {.session = session};
+
+    if (!message_data(data, &data_storage, names, values, SUBSCRIBE_MEMBERS) ||
+        values[CHANNEL].type != JSON_TYPE_STRING) {
+        refuse_message(session, "pusher:subscribe");
+    } else {
+        request.channel_token = values[CHANNEL].token;
+        request.name = json_decode_string(values[CHANNEL], &name_storage);
+        request.type = channel_type_of(request.name);
+        request.auth = values[AUTH];
+        request.channel_data = values[CHANNEL_DATA];
+        handle(&request);
+    }
+    buffer_dispose(&data_storage);
+    buffer_dispose(&name_storage);
+    buffer_dispose(&request.user_id);
+    buffer_dispose(&request.user_info);
+}
+
+void session_unsubscribe(struct session *session, struct json_value data) {
+    static const struct slice names[] = {{"channel", 7}};
+    struct buffer data_storage = {0}, name_storage = {0};
+    struct json_value value;
+
+    if (!message_data(data, &data_storage, names, &value, 1) || value.type != JSON_TYPE_STRING) {
+        refuse_message(session, "pusher:unsubscribe");
+    } else {
+        struct request request = {.session = session, .name = json_decode_string(value, &name_storage)};
+        struct subscription *subscription = subscribed_already(&request);
+        if (subscription != NULL) {
+            enum channel_label label = channel_label_of(channel_type(subscription->channel));
+            subscriptions_remove(&session->subscriptions, subscription);
+            channel_leave(session->server->channels, subscription, session_app(session)->wants_subscription_count);
+            free(subscription);
+            counter_add(&session_part(session)->counters.unsubscriptions[label], 1);
+        }
+    }
+    buffer_dispose(&data_storage);
+    buffer_dispose(&name_storage);
+}

@@ -1,0 +1,68 @@
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "session/session_internal.h"
+
+#define FIRST_CAPACITY 2
+
+static uint32_t home(const struct subscription_set *set, const struct channel *channel) {
+    uint64_t hash = ((uintptr_t)channel >> 4) * UINT64_C(0x9E3779B97F4A7C15);
+
+    return (uint32_t)(hash >> 32) & (set->capacity - 1);
+}
+
+/* The slot of the channel's subscription, or the empty one where it would go. */
+static uint32_t find_slot(const struct subscription_set *set, const struct channel *channel) {
+    uint32_t at = home(set, channel);
+
+    while (set->slots[at] != NULL && set->slots[at]->channel != channel)
+        at = (at + 1) & (set->capacity - 1);
+    return at;
+}
+
+struct subscription *subscriptions_find(const struct subscription_set *set, const struct channel *channel) {
+    return set->count != 0 ? set->slots[find_slot(set, channel)] : NULL;
+}
+
+static void grow(struct subscription_set *set) {
+    struct subscription **old = set->slots;
+    uint32_t old_capacity = set->capacity;
+
+    set->capacity = old_capacity == 0 ? FIRST_CAPACITY : old_capacity * 2;
+    set->slots = alloc_zero(set->capacity * sizeof(struct subscription *));
+    for (uint32_t i = 0; i < old_capacity; i++)
+        if (old[i] != NULL)
+            set->slots[find_slot(set, old[i]->channel)] = old[i];
+    free(old);
+}
+
+void subscriptions_add(struct subscription_set *set, struct subscription *subscription) {
+    /* At least one slot stays empty, so that every search ends; a large set is kept three quarters full at most. */
+    if (set->count + 1 >= set->capacity || set->count + 1 > set->capacity / 4 * 3 + 1)
+        grow(set);
+    set->slots[find_slot(set, subscription->channel)] = subscription;
+    set->count++;
+}
+
+/* Empties a slot and moves back what was pushed behind it (Knuth's algorithm R). */
+static void clear_slot(struct subscription_set *set, uint32_t hole) {
+    uint32_t mask = set->capacity - 1;
+
+    set->slots[hole] = NULL;
+    for (uint32_t at = (hole + 1) & mask; set->slots[at] != NULL; at = (at + 1) & mask) {
+        uint32_t wanted = home(set, set->slots[at]->channel);
+        if (((at - wanted) & mask) >= ((at - hole) & mask)) {
+            set->slots[hole] = set->slots[at];
+            set->slots[at] = NULL;
+            hole = at;
+        }
+    }
+    if (--set->count == 0) {
+        free(set->slots);
+        *set = (struct subscription_set){0};
+    }
+}
+
+void subscriptions_remove(struct subscription_set *set, struct subscription *subscription) {
+    clear_slot(set, find_slot(set, subscription->channel));
+}

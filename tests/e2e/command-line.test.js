@@ -1,0 +1,225 @@
+// The command line: what `curlew` says about itself, and how it ends when it cannot do what it was asked.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+
+import { get } from './lib/api.js';
+import { folderWith, start } from './lib/process.js';
+import { APP, BINARY, runCurlew } from './lib/server.js';
+
+const GOOD = {
+  host: '127.0.0.1', port: 0, metrics: { host: '127.0.0.1', port: 0 }, shutdown_grace_period: 0,
+  app_manager: { driver: 'memory', array: { apps: [APP] } },
+};
+
+describe('help', () => {
+  test('--help lists the commands', async () => {
+    for (const flag of ['--help', '-h', 'help']) {
+      const { code, stdout, stderr } = await runCurlew([flag]);
+      assert.equal(code, 0, stderr);
+      for (const word of ['serve', 'check', 'version']) assert.ok(stdout.includes(word), `${word} in:\n${stdout}`);
+      assert.equal(stderr, '');
+    }
+  });
+
+  for (const command of ['serve', 'check', 'version']) {
+    test(`${command} --help tells what it does`, async () => {
+      const { code, stdout } = await runCurlew([command, '--help']);
+      assert.equal(code, 0);
+      assert.match(stdout, new RegExp(`curlew ${command}`));
+      if (command !== 'version') assert.match(stdout, /--config/);
+    });
+  }
+
+  test('version is one line', async () => {
+    for (const args of [['version'], ['--version']]) {
+      const { code, stdout } = await runCurlew(args);
+      assert.equal(code, 0);
+      assert.match(stdout, /^curlew \d+\.\d+\S*.*\n$/);
+    }
+  });
+});
+
+describe('command lines that make no sense: exit code 2, and where to read on', () => {
+  const lines = {
+    'an unknown command': [['srve'], /srve/], 'an unknown flag': [['serve', '--prot', '1'], /--prot/],
+    'an unknown flag of check': [['check', '--verbos'], /--verbos/], 'an argument too many': [['serve', 'now'], /now/],
+    'a flag without its value': [['serve', '--config'], /--config/], 'an unknown flag alone': [['--bogus'], /--bogus/],
+  };
+  for (const [what, [args, named]] of Object.entries(lines)) {
+    test(what, async () => {
+      const { code, stdout, stderr } = await runCurlew(args);
+      assert.equal(code, 2);
+      assert.equal(stdout, '');
+      assert.match(stderr, named);
+      assert.match(stderr, /--help/);
+    });
+  }
+});
+
+describe('check', () => {
+  test('a good file is good', async (t) => {
+    const file = path.join(folderWith(t, { 'config.json': GOOD }), 'config.json');
+    for (const flag of ['--config', '-c']) {
+      const { code, stdout, stderr } = await runCurlew(['check', flag, file]);
+      assert.equal(code, 0, stderr);
+      assert.match(stdout + stderr, /config\.json/);
+    }
+  });
+
+  test('a bad one is not: exit code 2, and every problem with file, key path and what would be right', async () => {
+    const bad = {
+      ...GOOD, port: 'many', activity_timeout: 0, metrics: { enabled: 'perhaps', port: 70000 },
+      websocket: { max_messages: -1 }, cors: { origin: 'everywhere', credentials: 3 },
+      adapter: { driver: 'carrier-pigeon' },
+    };
+    const { code, stderr, stdout, configFile } = await runCurlew(['check'], { config: bad });
+    const said = stdout + stderr;
+    assert.equal(code, 2, said);
+    for (const key of ['port', 'activity_timeout', 'metrics.enabled', 'metrics.port', 'websocket.max_messages', 'cors.credentials', 'adapter.driver']) {
+      assert.match(said, new RegExp(`(^|[^\\w.])${key.replace('.', '\\.')}\\b`, 'm'), key);
+    }
+    assert.ok(said.includes(configFile), said);
+    assert.match(said, /86400/, 'the range of activity_timeout');
+  });
+
+  test('a file that is no JSON is named with the line', async () => {
+    const { code, stderr, stdout, configFile } = await runCurlew(['check'], { configText: '{\n  "port": 1,\n  "host" "x"\n}\n' });
+    assert.equal(code, 2);
+    assert.ok((stdout + stderr).includes(configFile));
+    assert.match(stdout + stderr, /\b3\b/);
+  });
+
+  test('a file that is not there', async () => {
+    for (const command of ['check', 'serve']) {
+      const { code, stderr, stdout } = await runCurlew([command, '--config', '/nowhere/config.json']);
+      assert.equal(code, 2);
+      assert.match(stdout + stderr, /\/nowhere\/config\.json/);
+      assert.match(stdout + stderr, /no such file/i);
+    }
+  });
+
+  test('an unknown key is a warning, and --verbose lists what has no effect', async () => {
+    const config = { ...GOOD, colour: 'blue', cache: { driver: 'redis' }, websocket: { tempo: 3 } };
+    const { code, stdout, stderr } = await runCurlew(['check'], { config });
+    assert.equal(code, 0);
+    assert.match(stdout + stderr, /warning.*colour/i);
+    assert.match(stdout + stderr, /warning.*websocket\.tempo/i);
+    assert.doesNotMatch(stdout + stderr, /cache\.driver/);
+    const verbose = await runCurlew(['check', '--verbose'], { config });
+    assert.equal(verbose.code, 0);
+    assert.match(verbose.stdout + verbose.stderr, /cache\.driver/);
+  });
+
+  test('a bad value in the environment is a warning that names the variable', async () => {
+    const { code, stdout, stderr } = await runCurlew(['check'], { config: GOOD, env: { PORT: 'many', SOCKUDO_DEFAULT_APP_ID: 'only-an-id' } });
+    assert.equal(code, 0);
+    assert.match(stdout + stderr, /warning.*\bPORT\b/i);
+    assert.match(stdout + stderr, /warning.*SOCKUDO_DEFAULT_APP_KEY/i);
+  });
+
+  test('a bad app is named with its field', async () => {
+    const config = { ...GOOD, app_manager: { array: { apps: [APP, { ...APP, id: 'broken', key: 'k', max_connections: 1.5 }] } } };
+    const { stdout, stderr } = await runCurlew(['check'], { config });
+    assert.match(stdout + stderr, /broken.*max_connections/);
+  });
+
+  test('the secrets of a configuration are not repeated, whatever is wrong with it', async () => {
+    const config = {
+      ...GOOD, port: 'many', database: { mysql: { password: 'mysql-pass-word', port: 'x' } },
+      app_manager: { array: { apps: [{ ...APP, secret: 'hush-hush', max_connections: 1.5 }] } },
+    };
+    const { stdout, stderr } = await runCurlew(['check', '--verbose'], { config });
+    assert.doesNotMatch(stdout + stderr, /mysql-pass-word|hush-hush/);
+  });
+});
+
+describe('serve', () => {
+  async function serves(t, args, options) {
+    const server = start(t, BINARY, args, { env: { LOG_OUTPUT_FORMAT: 'json', ...options?.env }, cwd: options?.cwd });
+    await server.err.next((line) => /"ready"/.test(line));
+    const listening = server.err.all.find((line) => /listening on/.test(line)).match(/http:\/\/[\d.]+:\d+/)[0];
+    assert.equal((await get(`${listening}/up`)).body, 'OK');
+    server.child.kill('SIGTERM');
+    assert.deepEqual(await server.exited(), { code: 0, signal: null });
+    return server;
+  }
+
+  test('--config alone is serve --config, and -c is --config', async (t) => {
+    const file = path.join(folderWith(t, { 'own.json': GOOD }), 'own.json');
+    await serves(t, ['--config', file]);
+    await serves(t, ['-c', file]);
+    await serves(t, ['serve', '-c', file]);
+    await serves(t, ['serve', `--config=${file}`]);
+  });
+
+  test('the environment comes after the file', async (t) => {
+    const file = path.join(folderWith(t, { 'own.json': { ...GOOD, host: '127.0.0.9' } }), 'own.json');
+    const server = await serves(t, ['serve', '--config', file], { env: { HOST: '127.0.0.1' } });
+    assert.ok(server.err.all.some((line) => /listening on http:\/\/127\.0\.0\.1:/.test(line)));
+  });
+
+  test('an app from the environment works', async (t) => {
+    const file = path.join(folderWith(t, { 'own.json': { ...GOOD, app_manager: {} } }), 'own.json');
+    const env = { SOCKUDO_DEFAULT_APP_ID: 'env', SOCKUDO_DEFAULT_APP_KEY: 'env-key', SOCKUDO_DEFAULT_APP_SECRET: 'env-secret' };
+    await serves(t, ['serve', '--config', file], { env });
+  });
+
+  test('a bad file stops it before anything is started', async () => {
+    const { code, stderr, configFile } = await runCurlew(['serve'], { config: { ...GOOD, port: -1 } });
+    assert.equal(code, 2);
+    assert.ok(stderr.includes(configFile));
+    assert.match(stderr, /\bport\b/);
+    assert.doesNotMatch(stderr, /listening on/);
+  });
+
+  test('an unknown adapter is an error at start', async () => {
+    const { code, stderr } = await runCurlew(['serve'], { config: { ...GOOD, adapter: { driver: 'redis' } } });
+    assert.equal(code, 2);
+    assert.match(stderr, /adapter\.driver/);
+  });
+
+  for (const [what, key] of [['the port', 'port'], ['the port of the metrics', 'metrics']]) {
+    test(`${what} in use is said, with the address`, async (t) => {
+      const other = net.createServer();
+      t.after(() => other.close());
+      other.listen(0, '127.0.0.1');
+      await once(other, 'listening');
+      const { port } = other.address();
+      const config = { ...GOOD, ...(key === 'port' ? { port } : { metrics: { host: '127.0.0.1', port } }) };
+      const { code, stderr } = await runCurlew(['serve'], { config });
+      assert.ok(code > 0, `exit code ${code}`);
+      assert.match(stderr, new RegExp(`127\\.0\\.0\\.1\\D+${port}`));
+      assert.match(stderr, /in use/);
+      assert.doesNotMatch(stderr, /"ready"/);
+    });
+  }
+
+  test('the port of another curlew is in use as well', async (t) => {
+    const file = path.join(folderWith(t, { 'own.json': GOOD }), 'own.json');
+    const first = start(t, BINARY, ['serve', '--config', file], { env: { LOG_OUTPUT_FORMAT: 'json' } });
+    await first.err.next((line) => /"ready"/.test(line));
+    const port = Number(first.err.all.find((line) => /listening on/.test(line)).match(/127\.0\.0\.1:(\d+)/)[1]);
+    const { code, stderr } = await runCurlew(['serve'], { config: { ...GOOD, port } });
+    assert.ok(code > 0, `exit code ${code}`);
+    assert.match(stderr, /in use/);
+  });
+
+  test('with no app at all it starts in production and says how to add one', async (t) => {
+    const file = path.join(folderWith(t, { 'own.json': { ...GOOD, mode: 'production', app_manager: {} } }), 'own.json');
+    const server = start(t, BINARY, ['serve', '--config', file], { env: { LOG_OUTPUT_FORMAT: 'json' } });
+    await server.err.next((line) => /"ready"/.test(line));
+    assert.ok(server.err.all.some((line) => /app_manager\.array\.apps|SOCKUDO_DEFAULT_APP_ID/.test(line)), server.err.all.join('\n'));
+  });
+
+  test('with no app at all it has a demo app in development, and warns', async (t) => {
+    const file = path.join(folderWith(t, { 'own.json': { ...GOOD, mode: 'development', app_manager: {} } }), 'own.json');
+    const server = await serves(t, ['serve', '--config', file]);
+    const warning = server.err.all.find((line) => /app-key/.test(line));
+    assert.equal(JSON.parse(warning).level.toLowerCase().startsWith('warn'), true, warning);
+    assert.doesNotMatch(server.err.all.join('\n'), /app-secret/);
+  });
+});

@@ -1,0 +1,44 @@
+// Reads the metrics page: the Prometheus text format as samples that a test can look up and add.
+
+import { get } from './api.js';
+
+// Fetches and parses the page of a server. Names are given without the family's prefix where it applies.
+export async function fetchMetrics(server, { prefix = 'sockudo_' } = {}) {
+  const response = await get(server.metricsUrl);
+  if (response.status !== 200) throw new Error(`GET ${server.metricsUrl}: ${response.status} ${response.body}`);
+  return new Metrics(parseMetrics(response.body), prefix);
+}
+
+export class Metrics {
+  constructor(samples, prefix) {
+    this.samples = samples;
+    this.prefix = prefix;
+  }
+
+  // The samples of a name (with or without prefix) whose labels include the given ones.
+  select(name, labels = {}) {
+    return this.samples.filter((sample) => (sample.name === name || sample.name === this.prefix + name) &&
+      Object.entries(labels).every(([label, value]) => sample.labels[label] === String(value)));
+  }
+
+  // Their sum; 0 when there are none.
+  sum(name, labels) {
+    return this.select(name, labels).reduce((sum, sample) => sum + sample.value, 0);
+  }
+}
+
+// Text to [{name, labels, value}]. Throws on a line that is neither a sample, a comment nor empty.
+export function parseMetrics(text) {
+  const samples = [];
+  for (const line of text.split('\n')) {
+    if (line === '' || line.startsWith('#')) continue;
+    const match = line.match(/^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)(?: -?\d+)?$/);
+    if (!match) throw new Error(`no sample of the Prometheus text format: ${line}`);
+    const labels = {};
+    for (const [, name, value] of (match[2] ?? '').matchAll(/([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)",?/g)) {
+      labels[name] = value.replace(/\\(.)/g, (_, c) => (c === 'n' ? '\n' : c));
+    }
+    samples.push({ name: match[1], labels, value: Number(match[3].replace('Inf', 'Infinity')) });
+  }
+  return samples;
+}

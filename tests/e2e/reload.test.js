@@ -1,0 +1,223 @@
+// SIGHUP re-reads the apps of the configuration file and applies the difference to live connections.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import { api, publish } from './lib/api.js';
+import { closedWithError, connect, join, nextError, stillOpen, subscribe, subscribeRefused, trigger } from './lib/client.js';
+import { assertRefusal, nextOn, subscriber } from './lib/events.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
+import { APP, serverFor } from './lib/server.js';
+
+const OTHER = { id: 'other-id', key: 'other-key', secret: 'other-secret', enable_client_messages: true };
+
+async function connectRefused(server, t, app, code) {
+  const ws = await RawWebSocket.connect(server, { key: app.key });
+  t.after(() => ws.destroy());
+  await closedWithError(ws, code);
+}
+
+async function assertReload(server, change, [added, changed, removed]) {
+  const line = await server.reload(change);
+  assert.equal(line.message, `apps reloaded: ${added} added, ${changed} changed, ${removed} removed`);
+}
+
+describe('apps come and go', () => {
+  test('an app that was added takes connections and requests', async (t) => {
+    const server = await serverFor(t);
+    const ws = await connect(server, { t });
+    await connectRefused(server, t, OTHER, 4001);
+    assertRefusal(await api(server, 'GET', '/channels', { app: OTHER }), 404);
+    await assertReload(server, { apps: [APP, OTHER] }, [1, 0, 0]);
+    await subscriber(server, t, 'c', { app: OTHER });
+    assert.equal((await api(server, 'GET', '/channels/c', { app: OTHER })).json.occupied, true);
+    assert.deepEqual(await stillOpen(ws), []);
+  });
+
+  test('the connections of an app that was removed are closed with 4001, the others stay', async (t) => {
+    const server = await serverFor(t, { apps: [APP, OTHER], config: { workers: 4 } });
+    const gone = await Promise.all(Array.from({ length: 30 }, () => subscriber(server, t, 'c', { app: OTHER })));
+    const stays = await subscriber(server, t, 'c');
+    await assertReload(server, { apps: [APP] }, [0, 0, 1]);
+    for (const ws of gone) await closedWithError(ws, 4001);
+    await connectRefused(server, t, OTHER, 4001);
+    assertRefusal(await api(server, 'GET', '/channels', { app: OTHER }), 404);
+    await publish(server, { name: 'e', channel: 'c', data: 'x' });
+    assert.equal((await nextOn(stays, 'c')).event, 'e');
+  });
+
+  test('an app that comes back works again, without what it had', async (t) => {
+    const server = await serverFor(t, { apps: [APP, OTHER] });
+    const ws = await subscriber(server, t, 'c', { app: OTHER });
+    await server.reload({ apps: [APP] });
+    await closedWithError(ws, 4001);
+    await ws.closed();
+    await assertReload(server, { apps: [APP, OTHER] }, [1, 0, 0]);
+    assert.deepEqual((await api(server, 'GET', '/channels', { app: OTHER })).json, { channels: {} });
+    const back = await subscriber(server, t, 'c', { app: OTHER });
+    await publish(server, { name: 'e', channel: 'c', data: 'x' }, { app: OTHER });
+    assert.equal((await nextOn(back, 'c')).event, 'e');
+  });
+
+  test('a file without changes changes nothing', async (t) => {
+    const server = await serverFor(t, { apps: [APP, OTHER] });
+    const ws = await connect(server, { t });
+    await assertReload(server, {}, [0, 0, 0]);
+    await assertReload(server, { apps: [OTHER, APP] }, [0, 0, 0]);
+    assert.deepEqual(await stillOpen(ws), []);
+  });
+
+  test('requests and connections go on while the file is re-read again and again', async (t) => {
+    const server = await serverFor(t, { apps: [APP] });
+    const ws = await subscriber(server, t, 'c');
+    let reloading = true;
+    const reloads = (async () => {
+      for (let i = 0; i < 20; i++) await server.reload({ apps: [{ ...APP, max_connections: 100 + i }, ...(i % 2 ? [OTHER] : [])] });
+      reloading = false;
+    })();
+    let sent = 0;
+    while (reloading) {
+      await publish(server, { name: `e${sent++}`, channel: 'c', data: 'x' });
+      await (await connect(server)).close();
+    }
+    await reloads;
+    const heard = (await ws.inbox.take(sent)).map((message) => message.event);
+    assert.deepEqual(heard, Array.from({ length: sent }, (_, i) => `e${i}`));
+  });
+});
+
+describe('an app changes', () => {
+  test('disabled: its connections are closed with 4003 and requests are 403, until it is enabled', async (t) => {
+    const server = await serverFor(t, { apps: [APP, OTHER] });
+    const ws = await connect(server, { t, app: OTHER });
+    const stays = await connect(server, { t });
+    await assertReload(server, { apps: [APP, { ...OTHER, enabled: false }] }, [0, 1, 0]);
+    await closedWithError(ws, 4003);
+    await connectRefused(server, t, OTHER, 4003);
+    assertRefusal(await api(server, 'GET', '/channels', { app: OTHER }), 403);
+    assert.deepEqual(await stillOpen(stays), []);
+    await assertReload(server, { apps: [APP, OTHER] }, [0, 1, 0]);
+    await connect(server, { t, app: OTHER });
+    assert.equal((await api(server, 'GET', '/channels', { app: OTHER })).status, 200);
+  });
+
+  test('new limits apply to connections that are open', async (t) => {
+    const server = await serverFor(t, { apps: [{ ...APP, enable_client_messages: false }] });
+    const ws = await subscriber(server, t, 'private-c');
+    const other = await subscriber(server, t, 'private-c');
+    trigger(ws, 'private-c', 'client-event', {});
+    await nextError(ws, 4301);
+
+    await assertReload(server, { apps: [APP] }, [0, 1, 0]);
+    trigger(ws, 'private-c', 'client-event', {});
+    assert.equal((await nextOn(other, 'private-c')).event, 'client-event');
+
+    const limits = { max_event_name_length: 10, max_channel_name_length: 12, max_presence_members_per_channel: 1 };
+    await assertReload(server, { apps: [{ ...APP, ...limits }] }, [0, 1, 0]);
+    trigger(ws, 'private-c', 'client-event', {});
+    assert.match(await nextError(ws, 4301), /\b10\b/);
+    assert.match(await subscribeRefused(ws, 'c'.repeat(13), { type: 'LimitReached', status: 4009 }), /\b12\b/);
+    await join(ws, 'presence-c', { user_id: '1' });
+    const full = await subscribeRefused(other, 'presence-c', { type: 'LimitReached', status: 4004 }, { user: { user_id: '2' } });
+    assert.match(full, /\b1\b/);
+    const response = await api(server, 'POST', '/events', { body: { name: 'n'.repeat(11), channel: 'c', data: '' } });
+    assertRefusal(response, 400, /\b10\b/);
+
+    await assertReload(server, { apps: [APP] }, [0, 1, 0]);
+    await join(other, 'presence-c', { user_id: '2' });
+  });
+
+  test('a lowered max_connections closes nobody and counts those who are there', async (t) => {
+    const server = await serverFor(t, { apps: [{ ...APP, max_connections: 3 }] });
+    const open = [await connect(server, { t }), await connect(server, { t }), await connect(server, { t })];
+    await assertReload(server, { apps: [{ ...APP, max_connections: 2 }] }, [0, 1, 0]);
+    for (const ws of open) assert.deepEqual(await stillOpen(ws), []);
+    await open[0].close();
+    await connectRefused(server, t, APP, 4004);
+    await open[1].close();
+    const last = await connect(server, { t });
+    await connectRefused(server, t, APP, 4004);
+    await assertReload(server, { apps: [{ ...APP, max_connections: 3 }] }, [0, 1, 0]);
+    await connect(server, { t });
+    assert.deepEqual(await stillOpen(last), []);
+  });
+
+  test('another secret: the old one is refused at once, connections stay', async (t) => {
+    const server = await serverFor(t);
+    const ws = await subscriber(server, t, 'private-before');
+    const changed = { ...APP, secret: 'another-secret' };
+    await assertReload(server, { apps: [changed] }, [0, 1, 0]);
+    assertRefusal(await api(server, 'GET', '/channels'), 401);
+    assert.equal((await api(server, 'GET', '/channels', { app: changed })).status, 200);
+    await subscribeRefused(ws, 'private-after', { type: 'AuthError', status: 401 });
+    ws.app = changed;
+    await subscribe(ws, 'private-after');
+    await publish(server, { name: 'e', channels: ['private-before', 'private-after'], data: 'x' }, { app: changed });
+    assert.equal((await nextOn(ws, 'private-before')).event, 'e');
+    assert.equal((await nextOn(ws, 'private-after')).event, 'e');
+  });
+
+  test('another key: the old one stops working at once, connections made with it stay', async (t) => {
+    const server = await serverFor(t);
+    const ws = await subscriber(server, t, 'c');
+    const changed = { ...APP, key: 'another-key' };
+    await assertReload(server, { apps: [changed] }, [0, 1, 0]);
+    await connectRefused(server, t, APP, 4001);
+    assertRefusal(await api(server, 'GET', '/channels'), 401, /auth_key/);
+    const fresh = await subscriber(server, t, 'c', { app: changed });
+    await publish(server, { name: 'e', channel: 'c', data: 'x' }, { app: changed });
+    for (const subscribed of [ws, fresh]) assert.equal((await nextOn(subscribed, 'c')).event, 'e');
+  });
+
+  test('apps may exchange their keys', async (t) => {
+    const server = await serverFor(t, { apps: [APP, OTHER] });
+    const swapped = [{ ...APP, key: OTHER.key }, { ...OTHER, key: APP.key }];
+    await assertReload(server, { apps: swapped }, [0, 2, 0]);
+    await subscriber(server, t, 'mine', { app: swapped[0] });
+    assert.equal((await api(server, 'GET', '/channels/mine', { app: swapped[0] })).json.occupied, true);
+    assert.equal((await api(server, 'GET', '/channels/mine', { app: swapped[1] })).json.occupied, false);
+  });
+});
+
+describe('a bad file changes nothing, and the log says why', () => {
+  const apps = [APP, OTHER];
+  const files = {
+    'no JSON': ['{ "app_manager": ', /config\.json/],
+    'an empty file': ['', /config\.json/],
+    'apps that are no array': [JSON.stringify({ app_manager: { array: { apps: {} } } }), /app_manager\.array\.apps/],
+    'a wrong type elsewhere': [JSON.stringify({ port: 'many', app_manager: { array: { apps: [] } } }), /port/],
+    'a number out of range elsewhere': [JSON.stringify({ activity_timeout: 0, app_manager: { array: { apps: [] } } }), /activity_timeout/],
+  };
+  for (const [what, [text, pattern]] of Object.entries(files)) {
+    test(what, async (t) => {
+      const server = await serverFor(t, { apps });
+      const open = [await connect(server, { t }), await connect(server, { t, app: OTHER })];
+      const since = server.log.all.length;
+      const outcome = await server.reload({ text });
+      assert.doesNotMatch(outcome.message, /apps reloaded/);
+      assert.match(outcome.level, /error|warn/i);
+      assert.ok(server.log.all.slice(since).some((line) => pattern.test(line.message)), 'the log names what is wrong');
+      for (const ws of open) assert.deepEqual(await stillOpen(ws), []);
+      for (const app of apps) assert.equal((await api(server, 'GET', '/channels', { app })).status, 200);
+      await assertReload(server, { apps: [APP] }, [0, 0, 1]);
+    });
+  }
+
+  test('a record that turns invalid does not replace the last valid one; a new one is answered 500', async (t) => {
+    const server = await serverFor(t, { apps });
+    const ws = await connect(server, { t, app: OTHER });
+    const broken = { id: 'broken', key: 'broken-key', secret: 'broken-secret', max_event_batch_size: 'many' };
+    const since = server.log.all.length;
+    await server.reload({ apps: [{ ...APP, max_event_name_length: 7 }, { ...OTHER, max_connections: 1.5 }, broken] });
+    for (const [id, field] of [['other-id', 'max_connections'], ['broken', 'max_event_batch_size']]) {
+      const named = (line) => line.message.includes(id) && line.message.includes(field);
+      assert.ok(server.log.all.slice(since).some(named), `the log names ${field} of ${id}`);
+    }
+    assert.deepEqual(await stillOpen(ws), []);
+    assert.equal((await api(server, 'GET', '/channels', { app: OTHER })).status, 200);
+    assertRefusal(await api(server, 'GET', '/channels', { app: broken }), 500, /max_event_batch_size/);
+    await connectRefused(server, t, broken, 4100);
+    // The good one beside them has changed.
+    assertRefusal(await api(server, 'POST', '/events', { body: { name: 'n'.repeat(8), channel: 'c', data: '' } }), 400, /\b7\b/);
+  });
+});

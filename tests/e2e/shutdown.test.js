@@ -1,0 +1,119 @@
+// SIGTERM: no new connections, /up fails, the clients are sent away spread over the grace period, exit code 0.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
+import { test } from 'node:test';
+
+import { closedWithError, connect } from './lib/client.js';
+import { subscriber } from './lib/events.js';
+import { TIMEOUT_MS, within } from './lib/inbox.js';
+import { RawHttp } from './lib/raw-http.js';
+import { APP, serverFor } from './lib/server.js';
+import { signedPath } from './lib/sign.js';
+
+// Whether the server takes a new connection: it is refused, or cut before any answer.
+async function acceptsConnections(server) {
+  const socket = net.connect(server.port, server.host);
+  try {
+    await within(once(socket, 'connect'), 'a connection');
+    socket.write('GET /usage HTTP/1.1\r\nHost: x\r\n\r\n');
+    const [chunk] = await within(Promise.race([once(socket, 'data'), once(socket, 'close')]), 'an answer or the end');
+    return Buffer.isBuffer(chunk) && chunk.toString().startsWith('HTTP/1.1 200');
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+test('every client is told 4200 before the server ends with exit code 0', async (t) => {
+  const server = await serverFor(t, { config: { workers: 4, shutdown_grace_period: 1 } });
+  const clients = await Promise.all(Array.from({ length: 40 }, () => subscriber(server, t, 'presence-c', { user: { user_id: '1' } })));
+  server.terminate();
+  await Promise.all(clients.map(async (ws) => {
+    await closedWithError(ws, 4200);
+    await ws.closed();
+  }));
+  assert.deepEqual(await server.exited(), { code: 0, signal: null });
+});
+
+test('the closes are spread over the grace period', async (t) => {
+  const grace = 4;
+  const server = await serverFor(t, { config: { shutdown_grace_period: grace } });
+  const clients = await Promise.all(Array.from({ length: 40 }, () => connect(server, { t })));
+  const began = performance.now();
+  server.terminate();
+  const times = await Promise.all(clients.map(async (ws) => (await ws.closing()).at));
+  times.sort((a, b) => a - b);
+  const seconds = times.map((at) => (at - began) / 1000);
+  assert.ok(seconds.at(-1) - seconds[0] > grace / 4, `first after ${seconds[0]} s, last after ${seconds.at(-1)} s`);
+  const fullest = Math.max(...seconds.map((from) => seconds.filter((at) => at >= from && at < from + grace / 8).length));
+  assert.ok(fullest < clients.length * 0.75, `${fullest} of ${clients.length} within an eighth of the period`);
+  assert.equal((await server.exited()).code, 0);
+});
+
+test('while it drains /up fails and nobody new is taken', async (t) => {
+  const server = await serverFor(t, { config: { shutdown_grace_period: 8 } });
+  const clients = await Promise.all(Array.from({ length: 20 }, () => connect(server, { t })));
+  const kept = await RawHttp.connect(server);
+  t.after(() => kept.destroy());
+  kept.send('GET', '/up');
+  assert.equal((await kept.next()).text, 'OK');
+  server.terminate();
+  await Promise.any(clients.map((ws) => ws.closing()));
+  assert.ok(clients.some((ws) => ws.closeFrame === null), 'some clients are still connected');
+  kept.send('GET', '/up');
+  const answer = await Promise.race([kept.next(), kept.closed()]).catch(() => null);
+  assert.ok(answer?.status === undefined || answer.status === 503, `/up was answered ${answer?.status}`);
+  assert.equal(await acceptsConnections(server), false);
+  for (const ws of clients) ws.destroy();
+  assert.equal((await server.exited()).code, 0);
+});
+
+test('a request that has begun is answered', async (t) => {
+  const server = await serverFor(t, { config: { shutdown_grace_period: 4 } });
+  const clients = await Promise.all(Array.from({ length: 10 }, () => connect(server, { t })));
+  const http = await RawHttp.connect(server);
+  t.after(() => http.destroy());
+  const body = JSON.stringify({ name: 'e', channel: 'c', data: 'x' });
+  http.write(`GET /usage HTTP/1.1\r\nHost: x\r\n\r\nPOST ${signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body })} HTTP/1.1\r\n` +
+    `Host: x\r\nContent-Length: ${body.length}\r\n\r\n${body.slice(0, 10)}`);
+  assert.equal((await http.next()).status, 200);
+  server.terminate();
+  await Promise.any(clients.map((ws) => ws.closing()));
+  http.write(body.slice(10));
+  const response = await http.next();
+  assert.equal(response.status, 200, response.text);
+  for (const ws of clients) ws.destroy();
+  await http.closed();
+  assert.equal((await server.exited()).code, 0);
+});
+
+test('clients that neither read nor answer do not hold it up', async (t) => {
+  const server = await serverFor(t, { config: { shutdown_grace_period: 1 } });
+  const silent = await Promise.all(Array.from({ length: 5 }, () => connect(server, { t, answerClose: false })));
+  const target = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body: 'x' });
+  for (const start of ['', 'GET /up HTTP/1.1\r\nHo', `POST ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nx`]) {
+    const half = await RawHttp.connect(server);
+    t.after(() => half.destroy());
+    half.write(start);
+  }
+  for (const ws of silent) ws.pause();
+  server.terminate();
+  assert.deepEqual(await server.exited(2 * TIMEOUT_MS), { code: 0, signal: null });
+});
+
+test('a grace period of 0 closes everybody at once', async (t) => {
+  const server = await serverFor(t, { config: { shutdown_grace_period: 0 } });
+  const clients = await Promise.all(Array.from({ length: 10 }, () => connect(server, { t })));
+  server.terminate();
+  for (const ws of clients) await closedWithError(ws, 4200);
+  assert.equal((await server.exited()).code, 0);
+});
+
+test('a server without clients ends without waiting for the grace period', async (t) => {
+  const server = await serverFor(t, { config: { shutdown_grace_period: 3600 } });
+  server.terminate();
+  assert.equal((await server.exited()).code, 0);
+});

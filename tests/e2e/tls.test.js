@@ -1,0 +1,154 @@
+// TLS on the listener itself: https and wss, the plain port beside it, and certificates that cannot be used.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, describe, test } from 'node:test';
+import tls from 'node:tls';
+
+import { within } from './lib/inbox.js';
+import { runCurlew, serverFor } from './lib/server.js';
+
+const folder = mkdtempSync(path.join(tmpdir(), 'curlew-tls-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+function certificate(name, extra = []) {
+  const cert = path.join(folder, `${name}.crt`);
+  const key = path.join(folder, `${name}.key`);
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-keyout', key, '-out', cert, '-days', '2',
+    '-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1', ...extra], { stdio: 'ignore' });
+  return { cert, key };
+}
+
+const plain = certificate('plain', ['-nodes']);
+const locked = certificate('locked', ['-passout', 'pass:open sesame']);
+const CA = { ca: readFileSync(plain.cert), servername: '' };
+
+const config = (more = {}) => ({ ssl: { enabled: true, cert_path: plain.cert, key_path: plain.key, ...more } });
+
+function connect(server, options = {}) {
+  return within(new Promise((resolve, reject) => {
+    const socket = tls.connect({ host: server.host, port: server.port, ...CA, ...options }, () => resolve(socket));
+    socket.once('error', reject);
+  }), 'a TLS handshake');
+}
+
+// Collects what the socket says until `enough` accepts it.
+function collect(socket, enough) {
+  let text = '';
+  return within(new Promise((resolve, reject) => {
+    socket.on('data', (chunk) => {
+      text += chunk.toString('latin1');
+      if (enough(text)) resolve(text);
+    });
+    socket.once('error', reject);
+    socket.once('end', () => (enough(text) ? resolve(text) : reject(new Error(`the end after: ${text}`))));
+  }), 'an answer over TLS');
+}
+
+const HANDSHAKE = 'GET /app/app-key?protocol=7 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
+  + 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n';
+
+// A masked text frame (RFC 6455 section 5.2) with a mask of zeros.
+function frame(text) {
+  const payload = Buffer.from(text);
+  const header = payload.length < 126 ? Buffer.from([0x81, 0x80 | payload.length])
+    : Buffer.from([0x81, 0xfe, payload.length >> 8, payload.length & 255]);
+  return Buffer.concat([header, Buffer.alloc(4), payload]);
+}
+
+describe('TLS', () => {
+  test('a_request_over_https_is_answered_and_the_certificate_is_the_configured_one', async (t) => {
+    const server = await serverFor(t, { config: config() });
+    const socket = await connect(server);
+    assert.equal(socket.getPeerCertificate().subject.CN, 'localhost');
+    socket.write('GET /up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    const answer = await collect(socket, (text) => text.endsWith('OK'));
+    assert.match(answer, /^HTTP\/1\.1 200 /);
+  });
+
+  test('a_websocket_over_tls_speaks_the_protocol_whatever_the_size_of_its_messages', async (t) => {
+    const server = await serverFor(t, { config: config() });
+    const socket = await connect(server, { ALPNProtocols: ['http/1.1'] });
+    assert.equal(socket.alpnProtocol, 'http/1.1');
+    socket.write(HANDSHAKE);
+    await collect(socket, (text) => text.includes('connection_established'));
+    // 20 KB: more than one TLS record in, and its name comes back in the answer.
+    const name = 'n'.repeat(20_000);
+    socket.write(frame(JSON.stringify({ event: 'pusher:subscribe', data: { channel: name } })));
+    const answer = await collect(socket, (text) => text.includes('LimitReached'));
+    assert.ok(answer.includes(name));
+    socket.destroy();
+  });
+
+  test('many_messages_in_one_burst_over_tls_are_all_answered', async (t) => {
+    const server = await serverFor(t, { config: config() });
+    const socket = await connect(server);
+    socket.write(HANDSHAKE);
+    await collect(socket, (text) => text.includes('connection_established'));
+    const ping = frame('{"event":"pusher:ping","data":{}}');
+    socket.write(Buffer.concat(Array(2000).fill(ping)));
+    await collect(socket, (text) => text.split('pusher:pong').length === 2001);
+    socket.destroy();
+  });
+
+  test('a_key_with_a_passphrase_is_opened_by_it', async (t) => {
+    const server = await serverFor(t, {
+      config: { ssl: { enabled: true, cert_path: locked.cert, key_path: locked.key, passphrase: 'open sesame' } },
+    });
+    const socket = await connect(server, { ca: readFileSync(locked.cert) });
+    socket.destroy();
+  });
+
+  test('with_ca_path_a_client_without_a_certificate_is_refused_and_one_with_it_is_not', async (t) => {
+    const server = await serverFor(t, { config: config({ ca_path: plain.cert }) });
+    const request = 'GET /up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+    const anonymous = await connect(server);
+    anonymous.write(request);
+    await assert.rejects(collect(anonymous, (text) => text.endsWith('OK')));
+    const known = await connect(server, { cert: readFileSync(plain.cert), key: readFileSync(plain.key) });
+    known.write(request);
+    await collect(known, (text) => text.endsWith('OK'));
+  });
+
+  test('the_plain_port_redirects_to_https', async (t) => {
+    const server = await serverFor(t, { config: config({ redirect_http: true, http_port: 0 }) });
+    const line = await server.waitForLog(/^redirecting from http:\/\//);
+    const answer = await fetch(`${line.message.match(/http\S+/)[0]}/up?a=1`, { redirect: 'manual' });
+    assert.equal(answer.status, 308);
+    assert.equal(answer.headers.get('location'), `https://127.0.0.1:${server.port}/up?a=1`);
+  });
+
+  test('plain_http_on_the_tls_port_is_closed_and_disturbs_nobody', async (t) => {
+    const server = await serverFor(t, { config: config() });
+    await assert.rejects(fetch(`http://${server.host}:${server.port}/up`));
+    const socket = await connect(server);
+    socket.destroy();
+  });
+
+  const unusable = {
+    'a certificate that is not there': [{ cert_path: '/nowhere.crt', key_path: plain.key }, /ssl\.cert_path.*nowhere\.crt/],
+    'a key that is not there': [{ cert_path: plain.cert, key_path: '/nowhere.key' }, /ssl\.key_path.*nowhere\.key/],
+    'a key of another certificate': [{ cert_path: plain.cert, key_path: locked.key, passphrase: 'open sesame' }, /ssl\.key_path/],
+    'a wrong passphrase': [{ cert_path: locked.cert, key_path: locked.key, passphrase: 'hunter2' }, /ssl\.passphrase/],
+    'no files at all': [{}, /ssl\.cert_path/],
+  };
+  for (const [what, [ssl, message]] of Object.entries(unusable)) {
+    test(`${what} is an error at start that names the setting`, async () => {
+      const { code, stderr } = await runCurlew(['serve'], { config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, ...ssl } } });
+      assert.equal(code, 2, stderr);
+      assert.match(stderr, message);
+      assert.ok(!stderr.includes('hunter2') && !stderr.includes('open sesame'));
+    });
+  }
+
+  test('garbage_in_a_certificate_file_is_named', async () => {
+    const cert = path.join(folder, 'garbage.crt');
+    writeFileSync(cert, 'not a certificate');
+    const { code, stderr } = await runCurlew(['serve'], { config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, cert_path: cert, key_path: plain.key } } });
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, /garbage\.crt/);
+  });
+});

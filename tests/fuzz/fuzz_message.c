@@ -1,0 +1,308 @@
+/*
+ * Any messages on an established session, with another session in the same channels: every frame that either gets is
+ * whole and holds JSON, members come and go in turns, and nothing is left when both have gone.
+ *
+ * Each line of the input is a message of one client:
+ *
+ *   +CHANNEL|DATA   pusher:subscribe with `channel_data` DATA (none without `|`), signed as it should be
+ *   !DATA           pusher:signin with `user_data` DATA, signed as it should be
+ *   ~               the other client leaves presence-room or joins it again
+ *   anything else   is sent as it is
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/crypto.h"
+#include "base/json.h"
+#include "base/utf8.h"
+#include "loop.h"
+#include "session/session.h"
+
+#define SECRET "secret"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct client {
+    int fd;
+    struct buffer in;
+    char socket_id[48];
+    bool in_room;       /* subscribed to presence-room; kept for the observer only */
+    bool other_in_room; /* another user is there, by the list and the events since */
+    bool closed;        /* a close frame has come */
+};
+
+static struct workers workers;
+static struct config config;
+static struct session_server server;
+static struct hmac_key key;
+static struct client actor, observer;
+
+static void on_request(struct http_connection *connection, struct http_request *request) {
+    session_accept(&server, connection, request, request->path);
+}
+
+static void on_abort(struct http_connection *connection) {
+    (void)connection;
+}
+
+static const struct http_handler handler = {.on_request = on_request, .on_abort = on_abort, .max_body_bytes = 1000};
+
+static void occupied(void *context, struct slice name, struct channel_type type, struct channel_counts counts) {
+    (void)context;
+    (void)name;
+    (void)type;
+    (void)counts;
+    abort(); /* a channel is occupied by nobody */
+}
+
+static void start(void) {
+    const struct channel_hub_settings settings = {.cache_ttl_s = 60,
+                                                  .cache_max_channels = 3,
+                                                  .group_max_messages = 64,
+                                                  .group_max_bytes = 65536,
+                                                  .terminate = session_terminate,
+                                                  .has_socket_id = session_has_socket_id};
+
+    MUST(workers_create(&workers, 1, NULL));
+    config.activity_timeout_s = 120;
+    config.app_manager.array_apps = json_pack(
+        "[{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:i, s:i, s:[{s:s, s:[s]}]}]", "id", "1", "key", "key", "secret", SECRET,
+        "enable_client_messages", 1, "enable_watchlist_events", 1, "max_presence_members_per_channel", 2,
+        "max_event_name_length", 50, "max_event_payload_in_kb", 1, "max_channel_name_length", 60, "webhooks", "url",
+        "http://127.0.0.1/", "event_types", "subscription_count");
+    MUST(config.app_manager.array_apps != NULL);
+    server.config = &config;
+    server.apps = app_manager_create(&config, &workers, channel_table_destroy, NULL);
+    MUST(server.apps != NULL);
+    server.channels = channel_hub_create(&workers, &settings);
+    server.limits = (struct websocket_limits){.max_message_bytes = 8000, .max_frame_bytes = 8000};
+    hmac_key_init(&key, SLICE(SECRET));
+}
+
+/* --- what the server sends --- */
+
+/* The decoded text of a member of `message` that is a string; empty if it is none. */
+static struct slice text_member(struct slice message, const char *name, struct buffer *storage) {
+    struct slice names[1] = {slice_of(name)};
+    struct json_value value;
+
+    MUST(json_scan_object(message, names, &value, 1, NULL));
+    return value.type == JSON_TYPE_STRING ? json_decode_string(value, storage) : SLICE("");
+}
+
+/* Whoever comes was not there, whoever goes was: there are only two clients. */
+static void follow_room(struct client *client, struct slice event, struct slice data) {
+    if (slice_equal(event, SLICE("pusher_internal:subscription_succeeded"))) {
+        client->other_in_room = !slice_starts_with(data, SLICE("{\"presence\":{\"count\":1,"));
+    } else if (slice_equal(event, SLICE("pusher_internal:member_added"))) {
+        MUST(!client->other_in_room);
+        client->other_in_room = true;
+    } else if (slice_equal(event, SLICE("pusher_internal:member_removed"))) {
+        MUST(client->other_in_room);
+        client->other_in_room = false;
+    }
+}
+
+static void check_text(struct client *client, struct slice text) {
+    struct buffer event_storage = {0}, data_storage = {0}, channel_storage = {0};
+    struct slice event, data, channel;
+    struct json_value value;
+
+    MUST(utf8_valid(text));
+    event = text_member(text, "event", &event_storage);
+    channel = text_member(text, "channel", &channel_storage);
+    data = text_member(text, "data", &data_storage);
+    MUST(event.length != 0);
+    /* The protocol's own events carry JSON in a string. */
+    if (data.length != 0 && slice_starts_with(event, SLICE("pusher")))
+        MUST(json_scan(data, &value, NULL) && value.type == JSON_TYPE_OBJECT);
+    if (slice_equal(event, SLICE("pusher:connection_established"))) {
+        struct buffer storage = {0};
+        struct slice id = text_member(data, "socket_id", &storage);
+        MUST(id.length < sizeof client->socket_id);
+        memcpy(client->socket_id, id.data, id.length);
+        client->socket_id[id.length] = '\0';
+        buffer_dispose(&storage);
+    }
+    if (client->in_room && slice_equal(channel, SLICE("presence-room")))
+        follow_room(client, event, data);
+    buffer_dispose(&event_storage);
+    buffer_dispose(&data_storage);
+    buffer_dispose(&channel_storage);
+}
+
+/* Takes whole frames off what has come and looks into each. */
+static void check_frames(struct client *client) {
+    const uint8_t *data = (const uint8_t *)client->in.data;
+    size_t at = 0;
+
+    while (client->in.length - at >= 2) {
+        size_t header = 2, length = data[at + 1];
+        MUST(length < 127 && !client->closed); /* unmasked, under 64 KiB, and nothing behind a close frame */
+        if (length == 126) {
+            MUST(client->in.length - at >= 4);
+            length = (size_t)data[at + 2] << 8 | data[at + 3];
+            header = 4;
+        }
+        MUST(client->in.length - at >= header + length); /* the loop has come to rest: frames are whole */
+        if (data[at] == 0x81)
+            check_text(client, (struct slice){(const char *)data + at + header, length});
+        else if (data[at] == 0x88)
+            client->closed = true;
+        else
+            MUST(data[at] == 0x8a);
+        at += header + length;
+    }
+    MUST(at == client->in.length);
+    client->in.length = 0;
+}
+
+static void read_both(void) {
+    loop_settle(workers.list[0]);
+    loop_receive(actor.fd, &actor.in);
+    loop_receive(observer.fd, &observer.in);
+    check_frames(&actor);
+    check_frames(&observer);
+}
+
+/* --- what the clients send --- */
+
+static void send_frame(struct client *client, struct slice payload) {
+    uint8_t header[14] = {0x81, 0x80 | 126, (uint8_t)(payload.length >> 8), (uint8_t)payload.length, 0, 0, 0, 0};
+    size_t length = 8;
+
+    if (payload.length < 126) {
+        header[1] = (uint8_t)(0x80 | payload.length);
+        memset(header + 2, 0, 4);
+        length = 6;
+    }
+    loop_send(workers.list[0], client->fd, header, length);
+    loop_send(workers.list[0], client->fd, payload.data, payload.length);
+    read_both();
+}
+
+static void append_member(struct buffer *out, const char *name, struct slice value) {
+    buffer_append_string(out, name);
+    json_append_string(out, value);
+}
+
+static void append_signature(struct buffer *out, const struct slice *parts, size_t count) {
+    char hex[HMAC_SHA256_HEX];
+
+    hmac_sha256_hex(&key, parts, count, hex);
+    buffer_append(out, SLICE("\"auth\":\"key:"));
+    buffer_append_bytes(out, hex, sizeof hex);
+    buffer_append_byte(out, '"');
+}
+
+static void subscribe(struct client *client, struct slice channel, struct slice channel_data, bool with_data) {
+    const struct slice parts[] = {slice_of(client->socket_id), SLICE(":"), channel, SLICE(":"), channel_data};
+    struct buffer out = {0};
+
+    buffer_append(&out, SLICE("{\"event\":\"pusher:subscribe\",\"data\":{"));
+    append_signature(&out, parts, with_data ? 5 : 3);
+    append_member(&out, ",\"channel\":", channel);
+    if (with_data)
+        append_member(&out, ",\"channel_data\":", channel_data);
+    buffer_append(&out, SLICE("}}"));
+    send_frame(client, buffer_slice(&out));
+    buffer_dispose(&out);
+}
+
+static void sign_in(struct client *client, struct slice user_data) {
+    const struct slice parts[] = {slice_of(client->socket_id), SLICE("::user::"), user_data};
+    struct buffer out = {0};
+
+    buffer_append(&out, SLICE("{\"event\":\"pusher:signin\",\"data\":{"));
+    append_signature(&out, parts, 3);
+    append_member(&out, ",\"user_data\":", user_data);
+    buffer_append(&out, SLICE("}}"));
+    send_frame(client, buffer_slice(&out));
+    buffer_dispose(&out);
+}
+
+static void observer_enters_or_leaves_room(void) {
+    observer.in_room = !observer.in_room;
+    if (observer.in_room)
+        subscribe(&observer, SLICE("presence-room"), SLICE("{\"user_id\":\"observer\"}"), true);
+    else
+        send_frame(&observer, SLICE("{\"event\":\"pusher:unsubscribe\",\"data\":{\"channel\":\"presence-room\"}}"));
+}
+
+static void send_line(struct slice line) {
+    if (line.length != 0 && line.data[0] == '+') {
+        const char *bar = memchr(line.data, '|', line.length);
+        size_t length = bar != NULL ? (size_t)(bar - line.data) : line.length;
+        subscribe(&actor, (struct slice){line.data + 1, length - 1},
+                  bar != NULL ? slice_skip(line, length + 1) : SLICE(""), bar != NULL);
+    } else if (line.length != 0 && line.data[0] == '!') {
+        sign_in(&actor, slice_skip(line, 1));
+    } else if (line.length == 1 && line.data[0] == '~') {
+        observer_enters_or_leaves_room();
+    } else {
+        send_frame(&actor, line);
+    }
+}
+
+/* --- a run --- */
+
+static void open_client(struct client *client) {
+    static const char handshake[] =
+        "GET /app/key?protocol=7 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    struct worker *worker = workers.list[0];
+    const char *end;
+
+    *client = (struct client){.fd = loop_connect(worker, &handler)};
+    loop_send(worker, client->fd, handshake, sizeof handshake - 1);
+    loop_settle(worker);
+    MUST(loop_receive(client->fd, &client->in));
+    end = memmem(client->in.data, client->in.length, "\r\n\r\n", 4);
+    MUST(end != NULL);
+    client->in.length -= (size_t)(end + 4 - client->in.data);
+    memmove(client->in.data, end + 4, client->in.length);
+    check_frames(client);
+    MUST(client->socket_id[0] != '\0');
+}
+
+static void close_client(struct client *client) {
+    close(client->fd);
+    loop_settle(workers.list[0]);
+    buffer_dispose(&client->in);
+}
+
+static void nobody_is_left(struct app_slot *slot, void *context) {
+    (void)context;
+    MUST(atomic_load(&slot->connections) == 0);
+    channel_each(slot, SLICE(""), occupied, NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct slice rest = {(const char *)data, size};
+
+    if (workers.count == 0)
+        start();
+    open_client(&actor);
+    open_client(&observer);
+    observer_enters_or_leaves_room();
+    subscribe(&observer, SLICE("private-room"), SLICE(""), false);
+    sign_in(&observer, SLICE("{\"id\":\"observer\",\"watchlist\":[\"1\",\"observer\"]}"));
+    while (rest.length != 0) {
+        const char *line_end = memchr(rest.data, '\n', rest.length);
+        size_t length = line_end != NULL ? (size_t)(line_end - rest.data) : rest.length;
+        if (length <= 4000)
+            send_line((struct slice){rest.data, length});
+        rest = slice_skip(rest, line_end != NULL ? length + 1 : length);
+    }
+    MUST(!observer.closed);
+    close_client(&actor);
+    MUST(loop_receive(observer.fd, &observer.in));
+    check_frames(&observer);
+    MUST(!observer.other_in_room || !observer.in_room);
+    close_client(&observer);
+    MUST(workers.list[0]->stream_count == 0);
+    app_manager_each_slot(server.apps, nobody_is_left, NULL);
+    return 0;
+}

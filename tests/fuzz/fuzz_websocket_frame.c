@@ -1,0 +1,91 @@
+/*
+ * Any bytes as the start of a client's frame. An answer must not depend on how the bytes arrive, and what is read must
+ * come out again when it is written.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/websocket_frame.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(bool truth) {
+    if (!truth)
+        abort();
+}
+
+/* Parses a copy that ends where its memory ends. */
+static enum websocket_parse parse(const uint8_t *data, size_t size, struct websocket_frame *frame) {
+    uint8_t *copy = malloc(size != 0 ? size : 1);
+    const char *why = NULL;
+    enum websocket_parse result;
+
+    check(copy != NULL);
+    if (size != 0)
+        memcpy(copy, data, size);
+    result = websocket_frame_parse(copy, size, frame, &why);
+    check((result == WEBSOCKET_FRAME_BAD) == (why != NULL));
+    free(copy);
+    return result;
+}
+
+/* More bytes never change an answer that was given, and a header is complete at exactly its length. */
+static void check_arrival(const uint8_t *data, size_t size, enum websocket_parse whole, size_t header_length) {
+    struct websocket_frame frame;
+    bool answered = false;
+
+    for (size_t length = 0; length <= size && length <= 16; length++) {
+        enum websocket_parse part = parse(data, length, &frame);
+        check(!answered || part == whole);
+        answered = part != WEBSOCKET_FRAME_INCOMPLETE;
+        if (whole == WEBSOCKET_FRAME_READY)
+            check((part == WEBSOCKET_FRAME_READY) == (length >= header_length));
+    }
+}
+
+static void check_header(const uint8_t *data, const struct websocket_frame *frame) {
+    uint8_t header[WEBSOCKET_HEADER_MAX];
+    size_t written = websocket_header_write(header, frame->opcode, frame->length);
+
+    check(frame->length <= INT64_MAX);
+    check(written + 4 == frame->header_length);
+    check(header[0] == (data[0] | 0x80));
+    check((header[1] | 0x80) == data[1]);
+    check(memcmp(header + 2, data + 2, written - 2) == 0);
+    check(memcmp(frame->mask, data + written, 4) == 0);
+    check(frame->fin == (data[0] >> 7 != 0));
+    if (frame->opcode >= WEBSOCKET_CLOSE)
+        check(frame->fin && frame->length <= 125);
+}
+
+static void check_mask(const uint8_t *payload, size_t size, const uint8_t mask[4]) {
+    uint8_t *copy = malloc(size + 16);
+
+    check(copy != NULL);
+    for (size_t offset = 0; offset < 16; offset += 5) {
+        if (size != 0)
+            memcpy(copy + offset, payload, size);
+        websocket_unmask(copy + offset, size, mask);
+        for (size_t i = 0; i < size; i++)
+            check(copy[offset + i] == (payload[i] ^ mask[i % 4]));
+        websocket_unmask(copy + offset, size, mask);
+        check(size == 0 || memcmp(copy + offset, payload, size) == 0);
+    }
+    free(copy);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct websocket_frame frame = {0};
+    enum websocket_parse whole = parse(data, size, &frame);
+    char accept[28];
+
+    check_arrival(data, size, whole, frame.header_length);
+    if (whole == WEBSOCKET_FRAME_READY) {
+        check_header(data, &frame);
+        check_mask(data + frame.header_length, size - frame.header_length, frame.mask);
+    }
+    if (websocket_accept_key((struct slice){(const char *)data, size}, accept))
+        check(size == 24 && accept[27] == '=' && memchr(accept, '\0', sizeof accept) == NULL);
+    return 0;
+}

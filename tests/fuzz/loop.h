@@ -1,0 +1,91 @@
+/*
+ * What the targets that need a connection share: a worker whose turns the target makes itself, and a socket to it.
+ */
+#pragma once
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "net/http.h"
+#include "net/stream.h"
+#include "net/worker.h"
+
+#define MUST(condition)                                                                                                \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            abort();                                                                                                   \
+    } while (0)
+
+/* One turn of the worker's loop, without waiting; true if anything happened. */
+static inline bool loop_turn(struct worker *worker) {
+    struct message *rest = mailbox_take(&worker->mailbox);
+    bool busy = rest != NULL || worker->dirty != NULL;
+    struct epoll_event events[16];
+    int count;
+
+    while (rest != NULL) {
+        struct message *message = rest;
+        rest = message->next;
+        message->handle(worker, message, &rest);
+    }
+    count = epoll_wait(worker->epoll_fd, events, 16, 0);
+    for (int i = 0; i < count; i++) {
+        struct poll_target *target = events[i].data.ptr;
+        target->ready(target, events[i].events);
+    }
+    timer_advance(&worker->timers, worker->now_ms);
+    streams_flush(worker);
+    return busy || count > 0;
+}
+
+/* Turns until nothing happens any more; a loop that does not come to rest is a finding. */
+static inline void loop_settle(struct worker *worker) {
+    unsigned quiet = 0;
+
+    for (unsigned turns = 0; quiet < 2; turns++) {
+        MUST(turns < 100000);
+        quiet = loop_turn(worker) ? 0 : quiet + 1;
+    }
+}
+
+/* The client's end of a new connection that speaks HTTP. */
+static inline int loop_connect(struct worker *worker, const struct http_handler *handler) {
+    int ends[2];
+
+    MUST(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+    http_accept(worker, ends[0], NULL, handler);
+    return ends[1];
+}
+
+/* Sends as much as the server still takes: it may have closed. */
+static inline void loop_send(struct worker *worker, int client, const void *data, size_t length) {
+    const char *at = data;
+
+    while (length != 0) {
+        ssize_t sent = send(client, at, length, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN)
+            return;
+        at += sent > 0 ? sent : 0;
+        length -= sent > 0 ? (size_t)sent : 0;
+        loop_settle(worker);
+    }
+}
+
+/* Appends what the server has sent; false when it has closed. */
+static inline bool loop_receive(int client, struct buffer *in) {
+    for (;;) {
+        ssize_t length;
+
+        buffer_reserve(in, 65536);
+        length = recv(client, in->data + in->length, in->capacity - in->length, 0);
+        if (length < 0 && errno == EAGAIN)
+            return true;
+        if (length <= 0)
+            return false;
+        in->length += (size_t)length;
+    }
+}

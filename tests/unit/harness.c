@@ -1,0 +1,164 @@
+#include "harness.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define TURNS_MAX 10000
+
+void harness_create(struct workers *workers, unsigned count) {
+    struct error error;
+
+    if (!workers_create(workers, count, &error))
+        fail_msg("%s", error.text);
+    for (unsigned i = 0; i < count; i++) {
+        struct worker *worker = workers->list[i];
+        worker->now_ms = clock_monotonic_ms() / 1000 * 1000;
+        worker->now_ns = worker->now_ms * 1000000;
+        timer_wheel_init(&worker->timers, worker->now_ms);
+    }
+}
+
+void harness_destroy(struct workers *workers) {
+    bool more = true;
+
+    for (unsigned i = 0; i < workers->count; i++) {
+        struct list *streams = &workers->list[i]->streams;
+        for (struct list *link = streams->next; link != streams; link = link->next)
+            stream_close(container_of(link, struct stream, link));
+    }
+    while (more) {
+        more = false;
+        for (unsigned i = 0; i < workers->count; i++) {
+            harness_settle(workers->list[i]);
+            timer_fire_all(&workers->list[i]->timers);
+        }
+        for (unsigned i = 0; i < workers->count; i++)
+            more = more || atomic_load(&workers->list[i]->mailbox.head) != NULL;
+    }
+    workers_destroy(workers);
+}
+
+static void handle_messages(struct worker *worker) {
+    struct message *rest = mailbox_take(&worker->mailbox);
+
+    while (rest != NULL) {
+        struct message *message = rest;
+        rest = message->next;
+        message->handle(worker, message, &rest);
+    }
+}
+
+int harness_turn(struct worker *worker) {
+    struct epoll_event events[64];
+    int count = epoll_wait(worker->epoll_fd, events, 64, 0);
+
+    for (int i = 0; i < count; i++) {
+        struct poll_target *target = events[i].data.ptr;
+        target->ready(target, events[i].events);
+    }
+    handle_messages(worker);
+    timer_advance(&worker->timers, worker->now_ms);
+    streams_flush(worker);
+    return count < 0 ? 0 : count;
+}
+
+void harness_settle(struct worker *worker) {
+    unsigned quiet = 0; /* the end of a turn may let the next one read again */
+
+    for (unsigned i = 0; i < TURNS_MAX && quiet < 2; i++)
+        quiet = harness_turn(worker) == 0 && atomic_load(&worker->mailbox.head) == NULL ? quiet + 1 : 0;
+    if (quiet == 2)
+        return;
+    fail_msg("the loop does not come to rest");
+}
+
+void harness_advance(struct worker *worker, uint64_t ms) {
+    harness_settle(worker);
+    while (ms != 0) {
+        uint64_t step = ms < 1000 ? ms : 1000;
+        ms -= step;
+        worker->now_ms += step;
+        worker->now_ns = worker->now_ms * 1000000;
+        harness_settle(worker);
+    }
+}
+
+struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context) {
+    return stream_create(worker, fd, NULL, handler, context);
+}
+
+int harness_http(struct worker *worker, const struct http_handler *handler) {
+    int server, client;
+
+    harness_pair(&server, &client);
+    http_accept(worker, server, NULL, handler);
+    return client;
+}
+
+void harness_pair(int *server, int *client) {
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0)
+        fail_msg("no sockets to be had");
+    *server = ends[0];
+    *client = ends[1];
+}
+
+void harness_shrink(int fd) {
+    int least = 1;
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof least), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &least, sizeof least), 0);
+}
+
+void harness_send(struct worker *worker, int fd, struct slice text) {
+    for (unsigned i = 0; i < TURNS_MAX && text.length != 0; i++) {
+        ssize_t sent = send(fd, text.data, text.length, MSG_NOSIGNAL);
+        if (sent > 0)
+            text = slice_skip(text, (size_t)sent);
+        else if (errno != EAGAIN)
+            fail_msg("the client cannot send: errno %d", errno);
+        else
+            harness_turn(worker);
+    }
+    if (text.length != 0)
+        fail_msg("the server does not read");
+}
+
+bool harness_receive(int fd, struct buffer *in) {
+    for (;;) {
+        ssize_t length;
+
+        buffer_reserve(in, 65536);
+        length = recv(fd, in->data + in->length, in->capacity - in->length, 0);
+        if (length < 0 && errno == EAGAIN)
+            return true;
+        if (length <= 0)
+            return false;
+        in->length += (size_t)length;
+    }
+}
+
+void harness_receive_to_end(struct worker *worker, int fd, struct buffer *in) {
+    for (unsigned i = 0; i < TURNS_MAX; i++) {
+        if (!harness_receive(fd, in))
+            return;
+        harness_turn(worker);
+    }
+    fail_msg("the server does not close");
+}
+
+uint32_t harness_random(uint64_t *seed, uint32_t limit) {
+    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)((*seed >> 33) % limit);
+}

@@ -1,0 +1,892 @@
+/* Channels: names, who is told what in which order, what is kept, and that nothing is left behind. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "channel/channel_internal.h"
+#include "harness.h"
+
+/* A connection that may be in channels; its socket id is {its number, 1}. */
+struct peer {
+    struct stream *stream;
+    int client;
+    uint64_t number;
+    struct buffer in; /* what has come and was not looked at */
+    struct subscription own;
+};
+
+static struct workers workers;
+static struct channel_hub *hub;
+static struct app_slot *slot;
+static uint64_t peers_made;
+static unsigned terminated;
+
+/* --- peers --- */
+
+static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
+    (void)stream;
+    (void)data;
+    return length;
+}
+
+static void ignore(struct stream *stream) {
+    (void)stream;
+}
+
+static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
+
+static void terminate(struct stream *stream) {
+    struct peer *peer = stream->context;
+
+    terminated++;
+    channel_leave(hub, &peer->own, false); /* as a session does that closes */
+}
+
+static bool has_socket_id(const struct stream *stream, const struct socket_id *id) {
+    return ((const struct peer *)stream->context)->number == id->first && id->second == 1;
+}
+
+static void open_peer(struct peer *peer, unsigned worker) {
+    int server;
+
+    *peer = (struct peer){.number = ++peers_made};
+    harness_pair(&server, &peer->client);
+    peer->stream = harness_stream(workers.list[worker], server, &handler, peer);
+    assert_non_null(peer->stream);
+}
+
+static void close_peer(struct peer *peer) {
+    stream_close(peer->stream);
+    streams_flush(peer->stream->worker);
+    close(peer->client);
+    buffer_dispose(&peer->in);
+}
+
+static void deliver_all(void) {
+    for (unsigned i = 0; i < workers.count; i++)
+        harness_settle(workers.list[i]);
+}
+
+/* Takes the next message off what has come; false if there is none. */
+static bool next_message(struct peer *peer, char *text, size_t size) {
+    const uint8_t *data;
+    size_t header = 2, length;
+
+    harness_receive(peer->client, &peer->in);
+    if (peer->in.length == 0)
+        return false;
+    data = (const uint8_t *)peer->in.data;
+    assert_true(peer->in.length >= 4);
+    assert_int_equal(data[0], 0x81);
+    length = data[1];
+    if (length == 126) {
+        length = (size_t)data[2] << 8 | data[3];
+        header = 4;
+    }
+    assert_true(length < size && header + length <= peer->in.length);
+    memcpy(text, data + header, length);
+    text[length] = '\0';
+    peer->in.length -= header + length;
+    memmove(peer->in.data, peer->in.data + header + length, peer->in.length);
+    return true;
+}
+
+static void assert_told(struct peer *peer, const char *expected) {
+    char text[2000];
+
+    if (!next_message(peer, text, sizeof text))
+        fail_msg("nothing came in place of %s", expected);
+    assert_string_equal(text, expected);
+}
+
+static void assert_told_nothing(struct peer *peer) {
+    char text[2000];
+
+    if (next_message(peer, text, sizeof text))
+        fail_msg("%s came", text);
+}
+
+static void set_up_with(unsigned worker_count, uint32_t group_max_messages) {
+    const struct channel_hub_settings settings = {.cache_ttl_s = 60,
+                                                  .cache_max_channels = 3,
+                                                  .group_max_messages = group_max_messages,
+                                                  .group_max_bytes = 65536,
+                                                  .terminate = terminate,
+                                                  .has_socket_id = has_socket_id};
+
+    harness_create(&workers, worker_count);
+    hub = channel_hub_create(&workers, &settings);
+    slot = app_slot_create(SLICE("42"), worker_count);
+    terminated = 0;
+}
+
+static int set_up(void **state) {
+    (void)state;
+    set_up_with(2, 64);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    deliver_all();
+    channel_hub_destroy(hub);
+    app_slot_destroy(slot, channel_table_destroy);
+    harness_destroy(&workers);
+    return 0;
+}
+
+/* --- what peers do --- */
+
+static enum channel_joined join_as(struct peer *peer, const char *channel, const char *user, uint32_t max_members,
+                                   struct channel_join *join) {
+    *join = (struct channel_join){.user_id = slice_of(user), .user_info = SLICE("{}"), .max_members = max_members};
+    return channel_subscribe(hub, slot, peer->stream, slice_of(channel), &peer->own, join);
+}
+
+static void join(struct peer *peer, const char *channel) {
+    struct channel_join answers;
+
+    assert_int_equal(join_as(peer, channel, NULL, 0, &answers), CHANNEL_JOINED);
+    assert_null(answers.members);
+    if (answers.cached != NULL)
+        frame_unref(answers.cached);
+}
+
+static void leave(struct peer *peer) {
+    channel_leave(hub, &peer->own, false);
+    assert_null(peer->own.channel);
+}
+
+static struct channel_counts publish_with(unsigned worker, const char *channel, const struct channel_event *event) {
+    struct channel_counts counts;
+
+    channel_publish(hub, slot, workers.list[worker], slice_of(channel), event, &counts);
+    return counts;
+}
+
+static void publish(unsigned worker, const char *channel, const char *data) {
+    publish_with(worker, channel, &(struct channel_event){.event = SLICE("\"e\""), .data = slice_of(data)});
+}
+
+static void keep(unsigned worker, const char *channel, const char *data) {
+    publish_with(worker, channel,
+                 &(struct channel_event){.event = SLICE("\"e\""), .data = slice_of(data), .keep = true});
+}
+
+static bool exists(const char *channel) {
+    struct channel *found = channel_find(slot, slice_of(channel));
+
+    if (found != NULL)
+        channel_unref(found);
+    return found != NULL;
+}
+
+/* --- names --- */
+
+static void a_name_says_what_kind_of_channel_it_is(void **state) {
+    static const struct {
+        const char *name;
+        enum channel_kind kind;
+        bool caches;
+        enum channel_label label;
+    } names[] = {
+        {"chat", CHANNEL_PUBLIC, false, LABEL_PUBLIC},
+        {"cache", CHANNEL_PUBLIC, false, LABEL_PUBLIC},
+        {"cache-chat", CHANNEL_PUBLIC, true, LABEL_CACHE},
+        {"my-cache-chat", CHANNEL_PUBLIC, false, LABEL_PUBLIC},
+        {"Private-chat", CHANNEL_PUBLIC, false, LABEL_PUBLIC},
+        {"private", CHANNEL_PUBLIC, false, LABEL_PUBLIC},
+        {"private-", CHANNEL_PRIVATE, false, LABEL_PRIVATE},
+        {"private-chat", CHANNEL_PRIVATE, false, LABEL_PRIVATE},
+        {"private-my-cache-x", CHANNEL_PRIVATE, false, LABEL_PRIVATE},
+        {"private-cache-x", CHANNEL_PRIVATE, true, LABEL_CACHE},
+        {"private-encrypted-x", CHANNEL_ENCRYPTED, false, LABEL_PRIVATE},
+        {"private-encrypted-cache-x", CHANNEL_ENCRYPTED, true, LABEL_CACHE},
+        {"private-cache-encrypted-x", CHANNEL_PRIVATE, true, LABEL_CACHE},
+        {"private-encrypted", CHANNEL_PRIVATE, false, LABEL_PRIVATE},
+        {"presence-x", CHANNEL_PRESENCE, false, LABEL_PRESENCE},
+        {"presence-cache-x", CHANNEL_PRESENCE, true, LABEL_CACHE},
+        {"presence", CHANNEL_PUBLIC, false, LABEL_PUBLIC},
+        {"#server-to-user-1", CHANNEL_USER, false, LABEL_PRIVATE},
+        {"", CHANNEL_PUBLIC, false, LABEL_PUBLIC},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct channel_type type = channel_type_of(slice_of(names[i].name));
+        if (type.kind != names[i].kind || type.caches != names[i].caches || channel_label_of(type) != names[i].label)
+            fail_msg("%s is taken for kind %d, caches %d", names[i].name, type.kind, type.caches);
+    }
+}
+
+static void names_have_only_the_characters_that_the_protocol_allows(void **state) {
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-=@,.;:#";
+    char user[300];
+
+    (void)state;
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char name[3] = {'a', (char)byte, 'b'};
+        bool valid = byte != 0 && strchr(allowed, (int)byte) != NULL;
+        assert_int_equal(channel_name_valid((struct slice){name, 3}), valid);
+    }
+    assert_false(channel_name_valid(SLICE("")));
+    assert_true(channel_name_valid(slice_of(allowed)));
+    /* A user's id is the user's own affair; only its length is bounded. */
+    assert_false(channel_name_valid(SLICE("#server-to-user-")));
+    assert_true(channel_name_valid(SLICE("#server-to-user-a \"b\" \xC3\xA9")));
+    memset(user, 'u', sizeof user);
+    memcpy(user, USER_CHANNEL_PREFIX, sizeof USER_CHANNEL_PREFIX - 1);
+    assert_true(channel_name_valid((struct slice){user, 16 + 255}));
+    assert_false(channel_name_valid((struct slice){user, 16 + 256}));
+    assert_false(channel_name_valid(SLICE("#server-to-use \"")));
+}
+
+static void socket_ids_are_two_numbers_and_a_dot(void **state) {
+    static const char *const wrong[] = {
+        "",    ".", "1", "1.", ".1", "1.2.3", "a.b", "-1.2", "1,2", "1. 2", " 1.2", "1.2 ", "1.18446744073709551616",
+        "+1.2"};
+    struct socket_id id;
+
+    (void)state;
+    assert_true(socket_id_parse(SLICE("123.456"), &id));
+    assert_true(id.first == 123 && id.second == 456);
+    assert_true(socket_id_parse(SLICE("0.18446744073709551615"), &id));
+    assert_true(id.first == 0 && id.second == UINT64_MAX);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        if (socket_id_parse(slice_of(wrong[i]), &id))
+            fail_msg("\"%s\" is taken for a socket id", wrong[i]);
+    assert_false(socket_id_parse((struct slice){0}, &id));
+}
+
+/* --- publishing --- */
+
+static void an_event_reaches_the_subscribers_on_every_worker_and_nobody_else(void **state) {
+    struct peer here, there, elsewhere;
+    struct channel_counts counts;
+
+    (void)state;
+    open_peer(&here, 0);
+    open_peer(&there, 1);
+    open_peer(&elsewhere, 1);
+    join(&here, "chat");
+    join(&there, "chat");
+    join(&elsewhere, "chat2");
+    counts = publish_with(0, "chat",
+                          &(struct channel_event){.event = SLICE("\"n\\u0061me\""), .data = SLICE("{ \"a\" : 1.50 }")});
+    assert_int_equal(counts.subscriptions, 2);
+    assert_int_equal(counts.users, 0);
+    deliver_all();
+    assert_told(&here, "{\"event\":\"n\\u0061me\",\"channel\":\"chat\",\"data\":{ \"a\" : 1.50 }}");
+    assert_told(&there, "{\"event\":\"n\\u0061me\",\"channel\":\"chat\",\"data\":{ \"a\" : 1.50 }}");
+    publish_with(1, "chat",
+                 &(struct channel_event){.event = SLICE("\"e\""), .data = SLICE("\"d\""), .user_id = SLICE("\"u\"")});
+    deliver_all();
+    assert_told(&here, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":\"d\",\"user_id\":\"u\"}");
+    assert_told_nothing(&elsewhere);
+    leave(&here);
+    leave(&there);
+    leave(&elsewhere);
+    close_peer(&here);
+    close_peer(&there);
+    close_peer(&elsewhere);
+}
+
+static void publishing_to_nobody_leaves_nothing_behind(void **state) {
+    struct channel_counts counts;
+
+    (void)state;
+    counts = publish_with(0, "chat", &(struct channel_event){.event = SLICE("\"e\""), .data = SLICE("1")});
+    assert_int_equal(counts.subscriptions, 0);
+    assert_false(exists("chat"));
+    keep(0, "chat", "1"); /* keeps nothing: it is no cache channel */
+    assert_false(exists("chat"));
+}
+
+static void the_sender_and_a_named_socket_are_left_out(void **state) {
+    struct socket_id second = {0, 1};
+    struct peer peers[3];
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        open_peer(&peers[i], i % 2);
+        join(&peers[i], "private-x");
+    }
+    second.first = peers[1].number;
+    publish_with(
+        0, "private-x",
+        &(struct channel_event){.event = SLICE("\"a\""), .data = SLICE("1"), .except_stream = peers[0].stream});
+    publish_with(0, "private-x",
+                 &(struct channel_event){.event = SLICE("\"b\""), .data = SLICE("2"), .except_socket = &second});
+    publish(0, "private-x", "3");
+    deliver_all();
+    assert_told(&peers[0], "{\"event\":\"b\",\"channel\":\"private-x\",\"data\":2}");
+    assert_told(&peers[0], "{\"event\":\"e\",\"channel\":\"private-x\",\"data\":3}");
+    assert_told(&peers[1], "{\"event\":\"a\",\"channel\":\"private-x\",\"data\":1}");
+    assert_told(&peers[1], "{\"event\":\"e\",\"channel\":\"private-x\",\"data\":3}");
+    assert_told(&peers[2], "{\"event\":\"a\",\"channel\":\"private-x\",\"data\":1}");
+    assert_told(&peers[2], "{\"event\":\"b\",\"channel\":\"private-x\",\"data\":2}");
+    assert_told(&peers[2], "{\"event\":\"e\",\"channel\":\"private-x\",\"data\":3}");
+    for (unsigned i = 0; i < 3; i++) {
+        leave(&peers[i]);
+        close_peer(&peers[i]);
+    }
+}
+
+static void a_newcomer_is_not_told_what_was_published_before_it_joined(void **state) {
+    struct peer old, newcomer;
+
+    (void)state;
+    open_peer(&old, 0);
+    open_peer(&newcomer, 0);
+    join(&old, "chat");
+    publish(1, "chat", "1"); /* waits in the mailbox of worker 0 */
+    publish(1, "chat", "2");
+    join(&newcomer, "chat");
+    publish(1, "chat", "3");
+    deliver_all();
+    for (char data[] = "1"; data[0] <= '3'; data[0]++) {
+        char expected[64];
+        snprintf(expected, sizeof expected, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":%s}", data);
+        assert_told(&old, expected);
+    }
+    assert_told(&newcomer, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":3}");
+    assert_told_nothing(&newcomer);
+    publish(1, "chat", "4"); /* and is not told what comes after it has left */
+    leave(&newcomer);
+    publish(1, "chat", "5");
+    deliver_all();
+    assert_told_nothing(&newcomer);
+    assert_told(&old, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":4}");
+    leave(&old);
+    close_peer(&old);
+    close_peer(&newcomer);
+}
+
+static void events_that_wait_together_are_joined_only_within_the_bounds(void **state) {
+    struct peer chat, other;
+
+    (void)state;
+    tear_down(NULL);
+    set_up_with(2, 4);
+    open_peer(&chat, 0);
+    open_peer(&other, 0);
+    join(&chat, "chat");
+    join(&other, "other");
+    for (unsigned i = 0; i < 10; i++)
+        publish(1, "chat", "\"joined\"");
+    publish(1, "other", "0");
+    publish(1, "chat", "\"after\"");
+    /* Without the turn's end: what is on the output list shows how they were joined. */
+    for (struct message *rest = mailbox_take(&workers.list[0]->mailbox); rest != NULL;) {
+        struct message *message = rest;
+        rest = message->next;
+        message->handle(workers.list[0], message, &rest);
+    }
+    assert_int_equal(chat.stream->out_messages, 11);
+    assert_int_equal(chat.stream->out_count, 4); /* 4, 4, 2 and the one behind the other channel's */
+    deliver_all();
+    for (unsigned i = 0; i < 10; i++)
+        assert_told(&chat, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":\"joined\"}");
+    assert_told(&chat, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":\"after\"}");
+    assert_told(&other, "{\"event\":\"e\",\"channel\":\"other\",\"data\":0}");
+    assert_int_equal(counter_read(&slot_part(slot, workers.list[0])->counters.messages_sent), 12);
+    leave(&chat);
+    leave(&other);
+    close_peer(&chat);
+    close_peer(&other);
+}
+
+static void a_channel_goes_with_its_last_subscriber_even_while_events_wait(void **state) {
+    struct peer peers[4];
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        open_peer(&peers[i], i % 2);
+        join(&peers[i], "chat");
+    }
+    publish(0, "chat", "1");
+    for (unsigned i = 0; i < 4; i++)
+        leave(&peers[i]);
+    assert_false(exists("chat"));
+    join(&peers[0], "chat"); /* another channel of the same name */
+    publish(0, "chat", "2");
+    deliver_all();
+    assert_told(&peers[0], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":2}");
+    leave(&peers[0]);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_told_nothing(&peers[i]);
+        close_peer(&peers[i]);
+    }
+}
+
+/* --- presence --- */
+
+static unsigned join_presence(struct peer *peer, const char *user, uint32_t max_members) {
+    struct channel_join answers;
+    unsigned count = 0;
+
+    if (join_as(peer, "presence-x", user, max_members, &answers) == CHANNEL_JOINED)
+        count = answers.members->count;
+    member_list_unref(answers.members);
+    return count;
+}
+
+static void a_user_comes_and_goes_once_however_many_connections_it_has(void **state) {
+    struct peer watcher, first, second;
+
+    (void)state;
+    open_peer(&watcher, 0);
+    open_peer(&first, 0);
+    open_peer(&second, 1);
+    assert_int_equal(join_presence(&watcher, "w", 0), 1); /* the list has the newcomer itself */
+    assert_int_equal(join_presence(&first, "u\"1", 0), 2);
+    assert_int_equal(join_presence(&second, "u\"1", 0), 2);
+    leave(&first);
+    deliver_all();
+    assert_told(&watcher,
+                "{\"event\":\"pusher_internal:member_added\",\"channel\":\"presence-x\",\"data\":"
+                "\"{\\\"user_id\\\":\\\"u\\\\\\\"1\\\",\\\"user_info\\\":{}}\"}");
+    assert_told_nothing(&watcher);
+    leave(&second);
+    deliver_all();
+    assert_told(&watcher,
+                "{\"event\":\"pusher_internal:member_removed\",\"channel\":\"presence-x\",\"data\":"
+                "\"{\\\"user_id\\\":\\\"u\\\\\\\"1\\\"}\"}");
+    assert_told_nothing(&first);
+    assert_told_nothing(&second);
+    leave(&watcher);
+    assert_false(exists("presence-x"));
+    close_peer(&watcher);
+    close_peer(&first);
+    close_peer(&second);
+}
+
+static void a_full_channel_takes_no_further_user_but_those_who_are_there(void **state) {
+    struct peer peers[4], again;
+    struct buffer users = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        open_peer(&peers[i], i % 2);
+    open_peer(&again, 1);
+    assert_int_equal(join_presence(&peers[0], "a", 2), 1);
+    assert_int_equal(join_presence(&peers[1], "b", 2), 2);
+    assert_int_equal(join_presence(&peers[2], "c", 2), 0);
+    assert_int_equal(join_presence(&again, "a", 2), 2);
+    leave(&peers[0]);
+    assert_int_equal(join_presence(&peers[2], "c", 2), 0); /* a is still there */
+    leave(&again);
+    assert_int_equal(join_presence(&peers[2], "c", 2), 2);
+    channel_append_users(slot, SLICE("presence-x"), &users);
+    assert_true(slice_equal(buffer_slice(&users), SLICE("{\"id\":\"b\"},{\"id\":\"c\"}")));
+    leave(&peers[1]);
+    leave(&peers[2]);
+    assert_int_equal(join_presence(&peers[3], "d", 0), 1);
+    leave(&peers[3]);
+    assert_false(exists("presence-x"));
+    buffer_dispose(&users);
+    for (unsigned i = 0; i < 4; i++)
+        close_peer(&peers[i]);
+    close_peer(&again);
+}
+
+/* --- cache channels --- */
+
+/* The kept event that a newcomer gets, as text; empty if none. */
+static void assert_kept(struct peer *peer, const char *channel, const char *data) {
+    struct channel_join answers;
+    char expected[200];
+
+    join_as(peer, channel, NULL, 0, &answers);
+    snprintf(expected, sizeof expected, "{\"event\":\"e\",\"channel\":\"%s\",\"data\":%s}", channel, data);
+    if (data[0] == '\0') {
+        assert_null(answers.cached);
+    } else {
+        assert_non_null(answers.cached);
+        assert_int_equal(answers.cached->length, strlen(expected) + 2);
+        assert_memory_equal(answers.cached->bytes + 2, expected, strlen(expected));
+        frame_unref(answers.cached);
+    }
+    leave(peer);
+}
+
+static void the_last_event_of_a_cache_channel_is_kept_for_who_comes_later(void **state) {
+    struct channel_join again = {0};
+    struct channel_info info;
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer, 0);
+    assert_kept(&peer, "cache-x", "");
+    assert_false(exists("cache-x"));
+    keep(1, "cache-x", "1");
+    keep(1, "cache-x", "{\"second\":2}");
+    publish(1, "cache-x", "\"a client's\"");
+    assert_true(exists("cache-x"));
+    assert_kept(&peer, "cache-x", "{\"second\":2}");
+    join(&peer, "cache-x");
+    channel_look_again(&peer.own, &again);
+    assert_non_null(again.cached);
+    frame_unref(again.cached);
+    leave(&peer);
+    channel_inspect(slot, SLICE("cache-x"), true, &info);
+    assert_false(info.occupied);
+    assert_true(slice_equal(buffer_slice(&info.cached_data), SLICE("{\"second\":2}")));
+    assert_in_range(info.cached_ttl_s, 58, 60);
+    buffer_dispose(&info.cached_data);
+    close_peer(&peer);
+}
+
+static void pass(uint64_t ms) {
+    for (unsigned i = 0; i < workers.count; i++)
+        harness_advance(workers.list[i], ms);
+    channel_hub_expire(hub, workers.list[0]->now_ms);
+}
+
+static void a_kept_event_is_forgotten_when_its_time_is_over(void **state) {
+    struct peer peer, other;
+
+    (void)state;
+    open_peer(&peer, 0);
+    open_peer(&other, 1);
+    keep(0, "cache-x", "1");
+    pass(59000);
+    assert_kept(&peer, "cache-x", "1"); /* looking does not make it younger */
+    pass(1000);
+    assert_false(exists("cache-x"));
+
+    join(&peer, "cache-x"); /* with a subscriber it is forgotten when somebody asks */
+    keep(0, "cache-x", "2");
+    pass(61000);
+    assert_kept(&other, "cache-x", "");
+    leave(&peer);
+    assert_false(exists("cache-x"));
+
+    keep(0, "cache-x", "3");
+    pass(30000);
+    keep(0, "cache-x", "4"); /* a new event has all its time */
+    pass(59000);
+    assert_kept(&peer, "cache-x", "4");
+    pass(1000);
+    assert_false(exists("cache-x"));
+    close_peer(&peer);
+    close_peer(&other);
+}
+
+static void beyond_the_capacity_the_channel_that_was_left_first_is_forgotten(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer, 0);
+    keep(0, "cache-occupied", "0");
+    join(&peer, "cache-occupied"); /* does not count while somebody is there */
+    keep(0, "cache-1", "1");
+    keep(0, "cache-2", "2");
+    keep(0, "cache-3", "3");
+    assert_true(exists("cache-1") && exists("cache-2") && exists("cache-3"));
+    keep(0, "cache-1", "1"); /* filled anew: the youngest now */
+    keep(0, "cache-4", "4");
+    assert_false(exists("cache-2"));
+    assert_true(exists("cache-1") && exists("cache-3") && exists("cache-4"));
+    leave(&peer);
+    assert_false(exists("cache-3"));
+    assert_true(exists("cache-1") && exists("cache-4") && exists("cache-occupied"));
+    assert_int_equal(hub->idle_count, 3);
+    close_peer(&peer);
+}
+
+/* --- subscription_count --- */
+
+static void join_counted(struct peer *peer, const char *channel) {
+    struct channel_join answers = {.counts_wanted = true};
+
+    assert_int_equal(channel_subscribe(hub, slot, peer->stream, slice_of(channel), &peer->own, &answers),
+                     CHANNEL_JOINED);
+}
+
+static void assert_count_told(struct peer *peer, unsigned count) {
+    char expected[160];
+
+    snprintf(expected, sizeof expected,
+             "{\"event\":\"pusher_internal:subscription_count\",\"channel\":\"chat\",\"data\":"
+             "\"{\\\"subscription_count\\\":%u}\"}",
+             count);
+    assert_told(peer, expected);
+}
+
+static void small_channels_tell_every_change_of_their_count(void **state) {
+    struct peer peers[3];
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        open_peer(&peers[i], i % 2);
+        join_counted(&peers[i], "chat");
+    }
+    deliver_all();
+    for (unsigned i = 0; i < 3; i++) {
+        for (unsigned count = i + 1; count <= 3; count++)
+            assert_count_told(&peers[i], count);
+        assert_told_nothing(&peers[i]);
+    }
+    channel_leave(hub, &peers[0].own, true);
+    channel_leave(hub, &peers[1].own, false); /* whoever leaves says whether counts are wanted */
+    deliver_all();
+    assert_count_told(&peers[2], 2);
+    assert_told_nothing(&peers[2]);
+    channel_leave(hub, &peers[2].own, true);
+    for (unsigned i = 0; i < 3; i++)
+        close_peer(&peers[i]);
+}
+
+static void large_channels_tell_their_count_at_most_every_5_s(void **state) {
+    enum { MANY = 150 };
+    static struct peer peers[MANY];
+
+    (void)state;
+    for (unsigned i = 0; i < MANY; i++) {
+        open_peer(&peers[i], i % 2);
+        join_counted(&peers[i], "chat");
+        deliver_all();
+    }
+    for (unsigned count = 1; count <= 100; count++)
+        assert_count_told(&peers[0], count);
+    assert_told_nothing(&peers[0]);
+    channel_leave(hub, &peers[MANY - 1].own, true);
+    pass(4000);
+    assert_told_nothing(&peers[0]);
+    pass(2000);
+    assert_count_told(&peers[0], MANY - 1); /* the newest, not the one that was due first */
+    pass(20000);
+    assert_told_nothing(&peers[0]);
+    channel_leave(hub, &peers[MANY - 2].own, true); /* long ago: at once */
+    deliver_all();
+    assert_count_told(&peers[0], MANY - 2);
+    channel_leave(hub, &peers[MANY - 3].own, true); /* and a timer that finds nobody is harmless */
+    for (unsigned i = 0; i < MANY - 3; i++)
+        channel_leave(hub, &peers[i].own, true);
+    assert_false(exists("chat"));
+    pass(10000);
+    for (unsigned i = 0; i < MANY; i++)
+        close_peer(&peers[i]);
+}
+
+static void presence_and_user_channels_have_no_count(void **state) {
+    struct channel_join answers = {.user_id = SLICE("u"), .user_info = SLICE("{}"), .counts_wanted = true};
+    struct peer peer, other;
+
+    (void)state;
+    open_peer(&peer, 0);
+    open_peer(&other, 0);
+    channel_subscribe(hub, slot, peer.stream, SLICE("presence-x"), &peer.own, &answers);
+    member_list_unref(answers.members);
+    join_counted(&other, "#server-to-user-1");
+    deliver_all();
+    assert_told_nothing(&peer);
+    assert_told_nothing(&other);
+    channel_leave(hub, &peer.own, true);
+    channel_leave(hub, &other.own, true);
+    close_peer(&peer);
+    close_peer(&other);
+}
+
+/* --- users --- */
+
+static const char online_event[] =
+    "{\"event\":\"pusher_internal:watchlist_events\",\"data\":"
+    "\"{\\\"events\\\":[{\\\"name\\\":\\\"online\\\",\\\"user_ids\\\":[\\\"u\\\"]}]}\"}";
+static const char offline_event[] =
+    "{\"event\":\"pusher_internal:watchlist_events\",\"data\":"
+    "\"{\\\"events\\\":[{\\\"name\\\":\\\"offline\\\",\\\"user_ids\\\":[\\\"u\\\"]}]}\"}";
+
+static bool watch(struct peer *peer, const char *user) {
+    bool online = false;
+
+    channel_watch_user(hub, slot, peer->stream, slice_of(user), &peer->own, &online);
+    assert_true(peer->own.watcher);
+    return online;
+}
+
+static void watchers_learn_that_a_user_comes_and_goes(void **state) {
+    struct peer early, late, first, second;
+
+    (void)state;
+    open_peer(&early, 0);
+    open_peer(&late, 1);
+    open_peer(&first, 1);
+    open_peer(&second, 0);
+    assert_false(watch(&early, "u"));
+    join(&first, "#server-to-user-u");
+    assert_true(watch(&late, "u")); /* knows it from the answer and is not told again */
+    join(&second, "#server-to-user-u");
+    leave(&first);
+    deliver_all();
+    assert_told(&early, online_event);
+    assert_told_nothing(&early);
+    assert_told_nothing(&late);
+    leave(&second);
+    deliver_all();
+    assert_told(&early, offline_event);
+    assert_told(&late, offline_event);
+    assert_true(exists("#server-to-user-u")); /* for its watchers */
+    leave(&early);
+    assert_true(exists("#server-to-user-u"));
+    leave(&late);
+    assert_false(exists("#server-to-user-u"));
+    assert_told_nothing(&first);
+    assert_told_nothing(&second);
+    close_peer(&early);
+    close_peer(&late);
+    close_peer(&first);
+    close_peer(&second);
+}
+
+static void what_is_sent_to_a_user_does_not_reach_its_watchers(void **state) {
+    struct peer watcher, user;
+
+    (void)state;
+    open_peer(&watcher, 0);
+    open_peer(&user, 0);
+    watch(&watcher, "a \"b\"");
+    join(&user, "#server-to-user-a \"b\"");
+    deliver_all();
+    assert_true(next_message(&watcher, (char[2000]){0}, 2000));
+    publish(1, "#server-to-user-a \"b\"", "1");
+    deliver_all();
+    assert_told(&user, "{\"event\":\"e\",\"channel\":\"#server-to-user-a \\\"b\\\"\",\"data\":1}");
+    assert_told_nothing(&watcher);
+    leave(&watcher);
+    leave(&user);
+    close_peer(&watcher);
+    close_peer(&user);
+}
+
+static void terminating_a_user_closes_the_connections_that_it_has_now(void **state) {
+    struct peer watcher, peers[6], late;
+
+    (void)state;
+    open_peer(&watcher, 0);
+    open_peer(&late, 0);
+    watch(&watcher, "u");
+    for (unsigned i = 0; i < 6; i++) {
+        open_peer(&peers[i], i % 2);
+        join(&peers[i], "#server-to-user-u");
+    }
+    channel_terminate_user(hub, slot, workers.list[1], SLICE("nobody"));
+    channel_terminate_user(hub, slot, workers.list[1], SLICE("u"));
+    join(&late, "#server-to-user-u"); /* signed in after it */
+    deliver_all();
+    assert_int_equal(terminated, 6);
+    assert_told(&watcher, online_event);
+    assert_told_nothing(&watcher); /* the late one is still there */
+    leave(&late);
+    deliver_all();
+    assert_told(&watcher, offline_event);
+    leave(&watcher);
+    assert_false(exists("#server-to-user-u"));
+    for (unsigned i = 0; i < 6; i++)
+        close_peer(&peers[i]);
+    close_peer(&watcher);
+    close_peer(&late);
+}
+
+/* --- looking --- */
+
+struct seen_channels {
+    unsigned count, subscriptions;
+};
+
+static void note_channel(void *context, struct slice name, struct channel_type type, struct channel_counts counts) {
+    struct seen_channels *channels = context;
+
+    assert_int_equal(channel_type_of(name).kind, type.kind);
+    channels->count++;
+    channels->subscriptions += counts.subscriptions;
+}
+
+static void thousands_of_channels_are_found_listed_and_counted(void **state) {
+    enum { MANY = 3000 };
+    struct subscription *subscriptions = calloc(MANY + 3, sizeof *subscriptions);
+    static const char *const prefixes[] = {"chat-", "private-", "presence-"};
+    struct seen_channels channels = {0};
+    uint32_t by_label[CHANNEL_LABEL_COUNT];
+    struct channel_info info;
+    struct peer peer;
+
+    (void)state;
+    assert_non_null(subscriptions);
+    open_peer(&peer, 0);
+    for (unsigned i = 0; i < MANY + 3; i++) {
+        struct channel_join answers = {.user_id = SLICE("u"), .user_info = SLICE("1")};
+        char name[64];
+        if (i < MANY)
+            snprintf(name, sizeof name, "%s%u", prefixes[i % 3], i);
+        else
+            snprintf(name, sizeof name, i == MANY ? "#server-to-user-1" : "%s", "chat-0");
+        channel_subscribe(hub, slot, peer.stream, slice_of(name), &subscriptions[i], &answers);
+        member_list_unref(answers.members);
+    }
+    keep(0, "cache-unoccupied", "1");
+    channel_each(slot, SLICE(""), note_channel, &channels);
+    assert_int_equal(channels.count, MANY);
+    assert_int_equal(channels.subscriptions, MANY + 2);
+    channels = (struct seen_channels){0};
+    channel_each(slot, SLICE("presence-1"), note_channel, &channels);
+    assert_int_equal(channels.count, 369); /* of 2, 5, ..., 2999 those that begin with 1 */
+    channel_count_active(slot, by_label);
+    assert_int_equal(by_label[LABEL_PUBLIC], MANY / 3);
+    assert_int_equal(by_label[LABEL_PRIVATE], MANY / 3);
+    assert_int_equal(by_label[LABEL_PRESENCE], MANY / 3);
+    assert_int_equal(by_label[LABEL_CACHE], 0);
+    channel_inspect(slot, SLICE("chat-0"), true, &info);
+    assert_true(info.occupied);
+    assert_int_equal(info.counts.subscriptions, 3);
+    assert_int_equal(info.cached_data.length, 0);
+    channel_inspect(slot, SLICE("presence-2"), false, &info);
+    assert_int_equal(info.counts.users, 1);
+    channel_inspect(slot, SLICE("unknown"), true, &info);
+    assert_false(info.occupied);
+    for (unsigned i = 0; i < MANY + 3; i++)
+        channel_leave(hub, &subscriptions[i], false);
+    channels = (struct seen_channels){0};
+    channel_each(slot, SLICE(""), note_channel, &channels);
+    assert_int_equal(channels.count, 0);
+    free(subscriptions);
+    close_peer(&peer);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(a_name_says_what_kind_of_channel_it_is),
+        TEST(names_have_only_the_characters_that_the_protocol_allows),
+        TEST(socket_ids_are_two_numbers_and_a_dot),
+        TEST(an_event_reaches_the_subscribers_on_every_worker_and_nobody_else),
+        TEST(publishing_to_nobody_leaves_nothing_behind),
+        TEST(the_sender_and_a_named_socket_are_left_out),
+        TEST(a_newcomer_is_not_told_what_was_published_before_it_joined),
+        TEST(events_that_wait_together_are_joined_only_within_the_bounds),
+        TEST(a_channel_goes_with_its_last_subscriber_even_while_events_wait),
+        TEST(a_user_comes_and_goes_once_however_many_connections_it_has),
+        TEST(a_full_channel_takes_no_further_user_but_those_who_are_there),
+        TEST(the_last_event_of_a_cache_channel_is_kept_for_who_comes_later),
+        TEST(a_kept_event_is_forgotten_when_its_time_is_over),
+        TEST(beyond_the_capacity_the_channel_that_was_left_first_is_forgotten),
+        TEST(small_channels_tell_every_change_of_their_count),
+        TEST(large_channels_tell_their_count_at_most_every_5_s),
+        TEST(presence_and_user_channels_have_no_count),
+        TEST(watchers_learn_that_a_user_comes_and_goes),
+        TEST(what_is_sent_to_a_user_does_not_reach_its_watchers),
+        TEST(terminating_a_user_closes_the_connections_that_it_has_now),
+        TEST(thousands_of_channels_are_found_listed_and_counted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

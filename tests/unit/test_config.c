@@ -1,0 +1,1093 @@
+/* The configuration: every setting's default, key and variable, and everything that can be wrong with them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "app/check.h"
+#include "base/buffer.h"
+#include "config/config.h"
+#include "config/config_table.h"
+
+#define FILE_NAME "test.json"
+
+static struct config config;
+static struct config_report report;
+static struct error error;
+
+/* Each test has an empty environment and an empty folder: no config/config.json. */
+static char folder[] = "/tmp/curlew-config-XXXXXX";
+
+static int enter_folder(void **state) {
+    (void)state;
+    return mkdtemp(folder) != NULL ? chdir(folder) : -1;
+}
+
+static int leave_folder(void **state) {
+    (void)state;
+    unlink(FILE_NAME);
+    return rmdir(folder);
+}
+
+static int clean(void **state) {
+    (void)state;
+    clearenv();
+    return 0;
+}
+
+static int dispose(void **state) {
+    (void)state;
+    config_dispose(&config);
+    config_report_dispose(&report);
+    return 0;
+}
+
+static void write_file(const char *text) {
+    FILE *file = fopen(FILE_NAME, "w");
+
+    assert_non_null(file);
+    assert_int_equal(fputs(text, file) >= 0, 1);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Loads anew; NULL for no file. */
+static bool load(const char *text) {
+    config_dispose(&config);
+    config_report_dispose(&report);
+    if (text != NULL)
+        write_file(text);
+    return config_load(&config, text != NULL ? FILE_NAME : NULL, &report, &error);
+}
+
+static bool holds(const struct config_messages *messages, const char *part) {
+    for (size_t i = 0; i < messages->count; i++)
+        if (strstr(messages->texts[i], part) != NULL)
+            return true;
+    return false;
+}
+
+#define assert_holds(messages, part)                                                                                   \
+    do {                                                                                                               \
+        if (!holds(&(messages), part))                                                                                 \
+            fail_msg("no text with \"%s\" among %zu, first: %s", part, (messages).count,                               \
+                     (messages).count > 0 ? (messages).texts[0] : "none");                                             \
+    } while (0)
+
+/* A file whose `section.key` is `value`, which is JSON. */
+static void file_with(struct buffer *text, const char *path, const char *value) {
+    int depth = 1;
+
+    text->length = 0;
+    buffer_append_string(text, "{\"");
+    for (; *path != '\0'; path++) {
+        if (*path == '.') {
+            buffer_append_string(text, "\":{\"");
+            depth++;
+        } else {
+            buffer_append_byte(text, *path);
+        }
+    }
+    buffer_append_string(text, "\":");
+    buffer_append_string(text, value);
+    while (depth-- > 0)
+        buffer_append_byte(text, '}');
+    buffer_append_byte(text, '\0');
+}
+
+/* Every setting of the documentation: where it is kept, its default, another value. A default of NULL is unset, "?"
+ * one that differs by machine or run. */
+static const struct expectation {
+    const char *path;
+    size_t offset;
+    const char *fallback;
+    const char *variables;
+    const char *sample;
+} expectations[] = {
+#define ROW(path, member, fallback, variables, sample)                                                                 \
+    { path, offsetof(struct config, member), fallback, variables, sample }
+    ROW("host", host, "0.0.0.0", "HOST", "127.0.0.1"),
+    ROW("port", port, "6001", "PORT", "7000"),
+    ROW("mode", mode, "production", "ENVIRONMENT", "PRODUCTION"),
+    ROW("debug", debug, "false", "DEBUG DEBUG_MODE", "true"),
+    ROW("path_prefix", path_prefix, "", NULL, "/ws"),
+    ROW("activity_timeout", activity_timeout_s, "120", "ACTIVITY_TIMEOUT", "30"),
+    ROW("shutdown_grace_period", shutdown_grace_period_s, "10", "SHUTDOWN_GRACE_PERIOD", "3"),
+    ROW("user_authentication_timeout", user_authentication_timeout_s, "3600", "USER_AUTHENTICATION_TIMEOUT", "5"),
+    ROW("websocket_max_payload_kb", websocket_max_payload_kb, "64", "WEBSOCKET_MAX_PAYLOAD_KB", "128"),
+    ROW("instance.process_id", instance.process_id, "?", "INSTANCE_PROCESS_ID", "node-1"),
+    ROW("workers", workers, "?", "CURLEW_WORKERS", "13"),
+    ROW("app_manager.driver", app_manager.driver, "0", "APP_MANAGER_DRIVER", "memory"),
+    ROW("app_manager.array.apps", app_manager.array_apps, "[]", NULL, "[{\"id\":\"a\"}]"),
+    ROW("app_manager.lookup_timeout_ms", app_manager.lookup_timeout_ms, "5000", NULL, "250"),
+    ROW("app_manager.cache.enabled", app_manager.cache.enabled, "true", NULL, "false"),
+    ROW("app_manager.cache.ttl", app_manager.cache.ttl_s, "300", "CACHE_TTL_SECONDS", "7"),
+    ROW("app_manager.cache.negative_ttl", app_manager.cache.negative_ttl_s, "5", NULL, "6"),
+    ROW("app_manager.cache.stale_if_error", app_manager.cache.stale_if_error_s, "86400", NULL, "60"),
+    ROW(NULL, app_manager.cache.cleanup_interval_s, "60", "CACHE_CLEANUP_INTERVAL", "61"),
+    ROW(NULL, app_manager.cache.max_capacity, "10000", "CACHE_MAX_CAPACITY", "77"),
+#define SQL(section, at, VARIABLE, port_default, user)                                                                 \
+    ROW(section ".host", at.host, "localhost", VARIABLE "_HOST", "db"),                                                \
+        ROW(section ".port", at.port, port_default, VARIABLE "_PORT", "1234"),                                         \
+        ROW(section ".username", at.username, user, VARIABLE "_USERNAME", "curlew"),                                   \
+        ROW(section ".password", at.password, "", VARIABLE "_PASSWORD", "hunter2"),                                    \
+        ROW(section ".database", at.database, "sockudo", VARIABLE "_DATABASE", "other"),                               \
+        ROW(section ".table_name", at.table_name, "applications", VARIABLE "_TABLE_NAME", "apps"),                     \
+        ROW(section ".connection_pool_size", at.connection_pool_size, "10 unset", "DATABASE_CONNECTION_POOL_SIZE",     \
+            "7"),                                                                                                      \
+        ROW(section ".pool_min", at.pool_min, "0 unset", VARIABLE "_POOL_MIN", "3"),                                   \
+        ROW(section ".pool_max", at.pool_max, "0 unset", VARIABLE "_POOL_MAX", "20"),                                  \
+        ROW(section ".cache_ttl", at.cache_ttl, "300 unset", "CACHE_TTL_SECONDS", "5"),                                \
+        ROW(section ".cache_cleanup_interval", at.cache_cleanup_interval, "60 unset", "CACHE_CLEANUP_INTERVAL", "9"),  \
+        ROW(section ".cache_max_capacity", at.cache_max_capacity, "100 unset", "CACHE_MAX_CAPACITY", "12"),            \
+        TLS(section ".tls", at.tls, "1")
+#define TLS(section, at, mode_default)                                                                                 \
+    ROW(section ".mode", at.mode, mode_default, NULL, "verify"),                                                       \
+        ROW(section ".ca_path", at.ca_path, NULL, NULL, "/ca.pem"),                                                    \
+        ROW(section ".cert_path", at.cert_path, NULL, NULL, "/cert.pem"),                                              \
+        ROW(section ".key_path", at.key_path, NULL, NULL, "/key.pem")
+    SQL("database.mysql", database.mysql, "DATABASE_MYSQL", "3306", "root"),
+    SQL("database.postgres", database.postgres, "DATABASE_POSTGRES", "5432", "postgres"),
+    ROW("database.sqlite.path", database.sqlite.path, "curlew.db", "DATABASE_SQLITE_PATH", "/var/lib/apps.db"),
+    ROW("database.dynamodb.region", database.dynamodb.region, "us-east-1", "DATABASE_DYNAMODB_REGION", "eu-west-1"),
+    ROW("database.dynamodb.table_name", database.dynamodb.table_name, "sockudo-applications",
+        "DATABASE_DYNAMODB_TABLE_NAME", "my-apps.v2"),
+    ROW("database.dynamodb.endpoint_url", database.dynamodb.endpoint_url, NULL, "DATABASE_DYNAMODB_ENDPOINT_URL",
+        "http://127.0.0.1:8000"),
+    ROW("database.dynamodb.aws_access_key_id", database.dynamodb.aws_access_key_id, NULL, "AWS_ACCESS_KEY_ID", "AK"),
+    ROW("database.dynamodb.aws_secret_access_key", database.dynamodb.aws_secret_access_key, NULL,
+        "AWS_SECRET_ACCESS_KEY", "SK"),
+    ROW("database.dynamodb.aws_profile_name", database.dynamodb.aws_profile_name, NULL, "AWS_PROFILE", "work"),
+#define SCYLLADB(section, V)                                                                                           \
+    ROW(section ".nodes", database.scylladb.nodes, "127.0.0.1:9042", V("NODES"), "10.0.0.1:9042,10.0.0.2"),            \
+        ROW(section ".keyspace", database.scylladb.keyspace, "sockudo", V("KEYSPACE"), "mine"),                        \
+        ROW(section ".table_name", database.scylladb.table_name, "applications", V("TABLE_NAME"), "apps"),             \
+        ROW(section ".username", database.scylladb.username, NULL, V("USERNAME"), "cassandra"),                        \
+        ROW(section ".password", database.scylladb.password, NULL, V("PASSWORD"), "cassandra"),                        \
+        ROW(section ".replication_class", database.scylladb.replication_class, "SimpleStrategy",                       \
+            V("REPLICATION_CLASS"), "NetworkTopologyStrategy"),                                                        \
+        ROW(section ".replication_factor", database.scylladb.replication_factor, "3", V("REPLICATION_FACTOR"), "1"),   \
+        TLS(section ".tls", database.scylladb.tls, "0")
+#define WITH_VARIABLE(name) "DATABASE_SCYLLADB_" name
+#define WITHOUT_VARIABLE(name) NULL
+    SCYLLADB("database.scylladb", WITHOUT_VARIABLE),
+    SCYLLADB("app_manager.scylladb", WITH_VARIABLE),
+    ROW("database_pooling.enabled", database_pooling.enabled, "true", "DATABASE_POOLING_ENABLED", "false"),
+    ROW("database_pooling.min", database_pooling.min, "2 unset", "DATABASE_POOL_MIN", "4"),
+    ROW("database_pooling.max", database_pooling.max, "10 unset", "DATABASE_POOL_MAX", "12"),
+    ROW("event_limits.max_channels_at_once", event_limits.max_channels_at_once, "100", NULL, "1"),
+    ROW("event_limits.max_name_length", event_limits.max_name_length, "100", NULL, "2"),
+    ROW("event_limits.max_payload_in_kb", event_limits.max_payload_in_kb, "100", NULL, "3"),
+    ROW("event_limits.max_batch_size", event_limits.max_batch_size, "100", NULL, "4"),
+    ROW("channel_limits.max_name_length", channel_limits.max_name_length, "100", NULL, "200"),
+    ROW("channel_limits.cache_ttl", channel_limits.cache_ttl_s, "3600", "CACHE_TTL_SECONDS", "60"),
+    ROW("presence.max_members_per_channel", presence.max_members_per_channel, "100", NULL, "5"),
+    ROW("presence.max_member_size_in_kb", presence.max_member_size_in_kb, "100", NULL, "6"),
+    ROW("rate_limits.max_read_requests_per_second", rate_limits.max_read_requests_per_second, "100", NULL, "0"),
+    ROW("rate_limits.max_backend_events_per_second", rate_limits.max_backend_events_per_second, "100", NULL, "0"),
+    ROW("http_api.request_limit_in_mb", http_api.request_limit_in_mb, "10", NULL, "20"),
+    ROW("http_api.accept_traffic.memory_threshold", http_api.accept_traffic.memory_threshold, "0.9", NULL, "0.5"),
+    ROW("cors.origin", cors.origin, "*", "CORS_ORIGINS", "https://a.example,https://b.example"),
+    ROW("cors.methods", cors.methods, "GET,POST,OPTIONS", "CORS_METHODS", "GET"),
+    ROW("cors.allowed_headers", cors.allowed_headers, "Authorization,Content-Type,X-Requested-With,Accept",
+        "CORS_HEADERS", "X-Mine"),
+    ROW("cors.credentials", cors.credentials, "true", "CORS_CREDENTIALS", "false"),
+    ROW("ssl.enabled", ssl.enabled, "false", "SSL_ENABLED", "true"),
+    ROW("ssl.cert_path", ssl.cert_path, "", "SSL_CERT_PATH", "/c.pem"),
+    ROW("ssl.key_path", ssl.key_path, "", "SSL_KEY_PATH", "/k.pem"),
+    ROW("ssl.passphrase", ssl.passphrase, NULL, NULL, "open sesame"),
+    ROW("ssl.ca_path", ssl.ca_path, NULL, NULL, "/ca.pem"),
+    ROW("ssl.redirect_http", ssl.redirect_http, "false", "SSL_REDIRECT_HTTP", "true"),
+    ROW("ssl.http_port", ssl.http_port, "80", "SSL_HTTP_PORT", "8080"),
+    ROW("unix_socket.enabled", unix_socket.enabled, "false", "UNIX_SOCKET_ENABLED", "true"),
+    ROW("unix_socket.path", unix_socket.path, "/var/run/sockudo/sockudo.sock", "UNIX_SOCKET_PATH", "/run/c.sock"),
+    ROW("unix_socket.permission_mode", unix_socket.permission_mode, "660", "UNIX_SOCKET_PERMISSION_MODE", "755"),
+    ROW("websocket.max_messages", websocket.max_messages, "1000", "WEBSOCKET_MAX_MESSAGES", "50"),
+    ROW("websocket.max_bytes", websocket.max_bytes, "0", "WEBSOCKET_MAX_BYTES", "4096"),
+    ROW("websocket.max_backpressure", websocket.max_backpressure, "1048576", "WEBSOCKET_MAX_BACKPRESSURE", "65536"),
+    ROW("websocket.disconnect_on_buffer_full", websocket.disconnect_on_buffer_full, "true",
+        "WEBSOCKET_DISCONNECT_ON_BUFFER_FULL", "false"),
+    ROW("websocket.max_message_size", websocket.max_message_size, "67108864", "WEBSOCKET_MAX_MESSAGE_SIZE", "1000"),
+    ROW("websocket.max_frame_size", websocket.max_frame_size, "16777216", "WEBSOCKET_MAX_FRAME_SIZE", "2000"),
+    ROW("websocket.idle_timeout", websocket.idle_timeout, "120", "WEBSOCKET_IDLE_TIMEOUT", "1"),
+    ROW("websocket.ping_interval", websocket.ping_interval, "30", "WEBSOCKET_PING_INTERVAL", "2"),
+    ROW("websocket.auto_ping", websocket.auto_ping, "true", "WEBSOCKET_AUTO_PING", "false"),
+    ROW("websocket.compression", websocket.compression, "0", "WEBSOCKET_COMPRESSION", "window32kb"),
+    ROW("metrics.enabled", metrics.enabled, "true", "METRICS_ENABLED", "false"),
+    ROW("metrics.host", metrics.host, "0.0.0.0", "METRICS_HOST", "::1"),
+    ROW("metrics.port", metrics.port, "9601", "METRICS_PORT", "0"),
+    ROW("metrics.prometheus.prefix", metrics.prometheus.prefix, "sockudo_", "METRICS_PROMETHEUS_PREFIX", "curlew_"),
+    ROW("rate_limiter.enabled", rate_limiter.enabled, "false", "RATE_LIMITER_ENABLED", "true"),
+#define RATE_LIMIT(section, at, VARIABLE, requests)                                                                    \
+    ROW(section ".max_requests", at.max_requests, requests, VARIABLE "_MAX_REQUESTS", "7"),                            \
+        ROW(section ".window_seconds", at.window_seconds, "60", VARIABLE "_WINDOW_SECONDS", "8"),                      \
+        ROW(section ".trust_hops", at.trust_hops, "0", VARIABLE "_TRUST_HOPS", "2")
+    RATE_LIMIT("rate_limiter.api_rate_limit", rate_limiter.api_rate_limit, "RATE_LIMITER_API", "100"),
+    RATE_LIMIT("rate_limiter.websocket_rate_limit", rate_limiter.websocket_rate_limit, "RATE_LIMITER_WS", "20"),
+    ROW("webhooks.batching.enabled", webhooks.batching.enabled, "true", "WEBHOOK_BATCHING_ENABLED", "false"),
+    ROW("webhooks.batching.duration", webhooks.batching.duration_ms, "50", "WEBHOOK_BATCHING_DURATION", "10"),
+    ROW("webhooks.batching.size", webhooks.batching.size, "100", "WEBHOOK_BATCHING_SIZE", "3"),
+    ROW("queue.driver", queue.driver, "memory", "QUEUE_DRIVER", "none"),
+    ROW("cache.memory.max_capacity", cache.memory.max_capacity, "10000", "CACHE_MAX_CAPACITY", "5"),
+    ROW("cache.memory.ttl", cache.memory.ttl, "0 unset", "CACHE_TTL_SECONDS", "6"),
+    ROW("tag_filtering.enabled", tag_filtering.enabled, "false", "TAG_FILTERING_ENABLED", "true"),
+    ROW("tag_filtering.enable_tags", tag_filtering.enable_tags, "true", NULL, "false"),
+    ROW("delta_compression.enabled", delta_compression.enabled, "true", NULL, "false"),
+    ROW("delta_compression.algorithm", delta_compression.algorithm, "0", NULL, "xdelta3"),
+    ROW("delta_compression.full_message_interval", delta_compression.full_message_interval, "10", NULL, "3"),
+    ROW("delta_compression.min_message_size", delta_compression.min_message_size, "100", NULL, "4"),
+    ROW("delta_compression.max_state_age_secs", delta_compression.max_state_age_secs, "300", NULL, "5"),
+    ROW("delta_compression.max_channel_states_per_socket", delta_compression.max_channel_states_per_socket, "100", NULL,
+        "6"),
+    ROW("delta_compression.max_conflation_states_per_channel", delta_compression.max_conflation_states_per_channel,
+        "100", NULL, "7"),
+    ROW("delta_compression.conflation_key_path", delta_compression.conflation_key_path, NULL, NULL, "tags.symbol"),
+    ROW("delta_compression.cluster_coordination", delta_compression.cluster_coordination, "false", NULL, "true"),
+    ROW("delta_compression.omit_delta_algorithm", delta_compression.omit_delta_algorithm, "false", NULL, "true"),
+    ROW("adapter.driver", adapter.driver, "local", "ADAPTER_DRIVER", "LOCAL"),
+    ROW(NULL, admin.listen, "127.0.0.1:9602", "CURLEW_ADMIN_LISTEN", "127.0.0.1:9999"),
+    ROW(NULL, admin.token, NULL, "CURLEW_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef"),
+    ROW(NULL, admin.url, NULL, "CURLEW_ADMIN_URL", "http://127.0.0.1:9999"),
+    ROW("logging.colors_enabled", logging.colors_enabled, "true", "LOG_COLORS_ENABLED", "false"),
+    ROW("logging.include_target", logging.include_target, "true", "LOG_INCLUDE_TARGET", "false"),
+    ROW(NULL, logging.format, "0", "LOG_OUTPUT_FORMAT", "json"),
+    ROW(NULL, logging.level, "2", "LOG_LEVEL", "debug"),
+};
+
+#define EXPECTATIONS (sizeof expectations / sizeof expectations[0])
+
+static const struct config_row *row_of(const struct expectation *expected) {
+    for (size_t i = 0; i < config_row_count; i++) {
+        const struct config_row *row = &config_rows[i];
+
+        if (row->path == NULL ? expected->path == NULL && row->offset == expected->offset
+                              : expected->path != NULL && strcmp(row->path, expected->path) == 0)
+            return row;
+    }
+    fail_msg("%s is not in the table", expected->path != NULL ? expected->path : expected->variables);
+    return NULL;
+}
+
+/* The value at the expectation's own place, as text; a choice is its number. */
+static void show(const struct expectation *expected, enum config_type type, struct buffer *text) {
+    const char *at = (const char *)&config + expected->offset;
+    const struct config_list *list = (const void *)at;
+    const struct config_number *number = (const void *)at;
+    char *dump;
+
+    text->length = 0;
+    switch (type) {
+    case CONFIG_TEXT:
+        buffer_append_string(text, *(char *const *)at != NULL ? *(char *const *)at : "(unset)");
+        break;
+    case CONFIG_FLAG:
+        buffer_append_string(text, *(const bool *)at ? "true" : "false");
+        break;
+    case CONFIG_UNSIGNED:
+    case CONFIG_LIMIT:
+    case CONFIG_CHOICE:
+        buffer_append_number(text, *(const uint32_t *)at);
+        break;
+    case CONFIG_OCTAL:
+        buffer_appendf(text, "%o", *(const uint32_t *)at);
+        break;
+    case CONFIG_OPTIONAL_NUMBER:
+        buffer_appendf(text, "%u%s", number->value, number->set ? "" : " unset");
+        break;
+    case CONFIG_FRACTION:
+        buffer_appendf(text, "%g", *(const double *)at);
+        break;
+    case CONFIG_LIST:
+        for (size_t i = 0; i < list->count; i++)
+            buffer_appendf(text, "%s%s", i > 0 ? "," : "", list->items[i]);
+        break;
+    case CONFIG_ARRAY:
+        dump = json_dumps(*(json_t *const *)at, JSON_COMPACT);
+        buffer_append_string(text, dump);
+        free(dump);
+        break;
+    }
+    buffer_append_byte(text, '\0');
+}
+
+static void assert_shows(const struct expectation *expected, const struct config_row *row, const char *value,
+                         const char *from) {
+    struct buffer text = {0};
+    char number[16];
+
+    if (value != NULL && row->type == CONFIG_CHOICE && (*value < '0' || *value > '9')) {
+        unsigned i = 0;
+
+        while (strncmp(row->choices[i], value, strlen(value)) != 0)
+            i++;
+        snprintf(number, sizeof number, "%u", i);
+        value = number;
+    }
+    show(expected, row->type, &text);
+    if (strcmp(text.data, value != NULL ? value : "(unset)") != 0)
+        fail_msg("%s from %s is %s, not %s", expected->path != NULL ? expected->path : expected->variables, from,
+                 text.data, value != NULL ? value : "(unset)");
+    buffer_dispose(&text);
+}
+
+/* The sample as the file has it. */
+static void sample_json(const struct expectation *expected, enum config_type type, struct buffer *json) {
+    json->length = 0;
+    switch (type) {
+    case CONFIG_TEXT:
+    case CONFIG_CHOICE:
+    case CONFIG_OCTAL:
+        buffer_appendf(json, "\"%s\"", expected->sample);
+        break;
+    case CONFIG_LIST:
+        buffer_append_string(json, "[\"");
+        for (const char *c = expected->sample; *c != '\0'; c++) {
+            if (*c == ',')
+                buffer_append_string(json, "\",\"");
+            else
+                buffer_append_byte(json, *c);
+        }
+        buffer_append_string(json, "\"]");
+        break;
+    case CONFIG_FLAG:
+    case CONFIG_UNSIGNED:
+    case CONFIG_LIMIT:
+    case CONFIG_OPTIONAL_NUMBER:
+    case CONFIG_FRACTION:
+    case CONFIG_ARRAY:
+        buffer_append_string(json, expected->sample);
+        break;
+    }
+    buffer_append_byte(json, '\0');
+}
+
+static void every_row_of_the_table_is_expected(void **state) {
+    (void)state;
+    for (size_t i = 0; i < config_row_count; i++) {
+        bool found = false;
+
+        for (size_t j = 0; j < EXPECTATIONS && !found; j++)
+            found = row_of(&expectations[j]) == &config_rows[i];
+        if (!found)
+            fail_msg("%s has no expectation",
+                     config_rows[i].path != NULL ? config_rows[i].path : config_rows[i].variables);
+    }
+    assert_int_equal(config_row_count, EXPECTATIONS);
+}
+
+static void every_setting_has_its_default(void **state) {
+    (void)state;
+    assert_true(load(NULL));
+    assert_int_equal(report.warnings.count, 0);
+    assert_null(config.file);
+    for (size_t i = 0; i < EXPECTATIONS; i++) {
+        const struct expectation *expected = &expectations[i];
+
+        if (expected->fallback == NULL || strcmp(expected->fallback, "?") != 0)
+            assert_shows(expected, row_of(expected), expected->fallback, "the defaults");
+    }
+}
+
+static void every_setting_is_read_from_its_key(void **state) {
+    struct buffer json = {0}, text = {0};
+
+    (void)state;
+    for (size_t i = 0; i < EXPECTATIONS; i++) {
+        const struct expectation *expected = &expectations[i];
+        const struct config_row *row = row_of(expected);
+
+        if (expected->path == NULL)
+            continue;
+        sample_json(expected, row->type, &json);
+        file_with(&text, expected->path, json.data);
+        if (!load(text.data))
+            fail_msg("%s: %s", text.data, error.text);
+        if (report.warnings.count > 0)
+            fail_msg("%s: %s", text.data, report.warnings.texts[0]);
+        assert_shows(expected, row, expected->sample, "the file");
+        assert_string_equal(config.file, FILE_NAME);
+    }
+    buffer_dispose(&json);
+    buffer_dispose(&text);
+}
+
+static void every_setting_is_read_from_its_variables(void **state) {
+    (void)state;
+    for (size_t i = 0; i < EXPECTATIONS; i++) {
+        const struct expectation *expected = &expectations[i];
+        const struct config_row *row = row_of(expected);
+        char *names, *rest, *name;
+
+        if (expected->variables == NULL) {
+            assert_null(row->variables);
+            continue;
+        }
+        names = rest = strdup(expected->variables);
+        while ((name = strsep(&rest, " ")) != NULL) {
+            clearenv();
+            setenv(name, expected->sample, 1);
+            if (!load("{}"))
+                fail_msg("%s: %s", name, error.text);
+            if (report.warnings.count > 0)
+                fail_msg("%s: %s", name, report.warnings.texts[0]);
+            assert_shows(expected, row, expected->sample, name);
+        }
+        free(names);
+    }
+}
+
+static void the_environment_wins_over_the_file(void **state) {
+    struct buffer json = {0}, text = {0};
+
+    (void)state;
+    for (size_t i = 0; i < EXPECTATIONS; i++) {
+        const struct expectation *expected = &expectations[i];
+        const struct config_row *row = row_of(expected);
+        /* Put the default into the environment, as it is spelt there. */
+        const char *value = row->fallback;
+
+        if (expected->path == NULL || expected->variables == NULL || value == NULL || *value == '\0')
+            continue;
+        sample_json(expected, row->type, &json);
+        file_with(&text, expected->path, json.data);
+        clearenv();
+        setenv(strrchr(expected->variables, ' ') != NULL ? strrchr(expected->variables, ' ') + 1 : expected->variables,
+               value, 1);
+        if (!load(text.data))
+            fail_msg("%s: %s", text.data, error.text);
+        assert_shows(expected, row, strcmp(value, "none") == 0 ? "0" : value, expected->variables);
+    }
+    buffer_dispose(&json);
+    buffer_dispose(&text);
+}
+
+static void a_wrong_type_in_the_file_is_an_error_with_file_and_path(void **state) {
+    struct buffer text = {0};
+    char start[200];
+
+    (void)state;
+    for (size_t i = 0; i < EXPECTATIONS; i++) {
+        if (expectations[i].path == NULL)
+            continue;
+        file_with(&text, expectations[i].path, "{}");
+        if (load(text.data))
+            fail_msg("accepted: %s", text.data);
+        snprintf(start, sizeof start, FILE_NAME ": %s must be ", expectations[i].path);
+        assert_ptr_equal(strstr(error.text, start), error.text);
+        assert_non_null(strstr(error.text, "not an object"));
+    }
+    buffer_dispose(&text);
+}
+
+static void a_bad_variable_is_a_warning_and_the_value_before_stays(void **state) {
+    struct buffer json = {0}, text = {0};
+
+    (void)state;
+    for (size_t i = 0; i < EXPECTATIONS; i++) {
+        const struct expectation *expected = &expectations[i];
+        const struct config_row *row = row_of(expected);
+
+        if (expected->path == NULL || expected->variables == NULL || row->type == CONFIG_TEXT ||
+            row->type == CONFIG_LIST || strchr(expected->variables, ' ') != NULL ||
+            strcmp(expected->path, "app_manager.driver") == 0)
+            continue;
+        sample_json(expected, row->type, &json);
+        file_with(&text, expected->path, json.data);
+        clearenv();
+        setenv(expected->variables, "no-such-value", 1);
+        if (!load(text.data))
+            fail_msg("%s: %s", expected->variables, error.text);
+        assert_holds(report.warnings, expected->variables);
+        assert_false(holds(&report.warnings, "no-such-value"));
+        assert_shows(expected, row, expected->sample, "the file");
+    }
+    buffer_dispose(&json);
+    buffer_dispose(&text);
+}
+
+static void one_bad_variable_of_several_settings_is_told_once(void **state) {
+    (void)state;
+    setenv("CACHE_TTL_SECONDS", "soon", 1);
+    assert_true(load(NULL));
+    assert_holds(report.warnings, "CACHE_TTL_SECONDS must be a whole number");
+    assert_true(report.warnings.count <= 2); /* where null is possible it says so */
+}
+
+static void an_empty_variable_is_unset(void **state) {
+    (void)state;
+    setenv("PORT", "", 1);
+    setenv("SOCKUDO_DEFAULT_APP_ID", "", 1);
+    assert_true(load("{\"port\":7000}"));
+    assert_int_equal(report.warnings.count, 0);
+    assert_int_equal(config.port, 7000);
+}
+
+static void numbers_out_of_range_are_errors(void **state) {
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
+        {"{\"port\":65536}", "port must be a whole number from 0 to 65535, not 65536"},
+        {"{\"port\":-1}", "not -1"},
+        {"{\"port\":60.5}", "not 60.5"},
+        {"{\"port\":\"6001\"}", "port must be a whole number from 0 to 65535, not this text"},
+        {"{\"port\":null}", "not null"},
+        {"{\"port\":true}", "not true"},
+        {"{\"port\":[]}", "not a list"},
+        {"{\"activity_timeout\":0}", "from 1 to 86400"},
+        {"{\"activity_timeout\":86401}", "from 1 to 86400"},
+        {"{\"workers\":0}", "from 1 to 64"},
+        {"{\"workers\":65}", "from 1 to 64"},
+        {"{\"presence\":{\"max_members_per_channel\":4294967296}}", "from 0 to 4294967295"},
+        {"{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":0}}}", "above 0 and at most 1"},
+        {"{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":1.01}}}", "above 0 and at most 1"},
+        {"{\"unix_socket\":{\"permission_mode\":\"888\"}}", "octal digits"},
+        {"{\"unix_socket\":{\"permission_mode\":\"1777\"}}", "octal digits"},
+        {"{\"unix_socket\":{\"permission_mode\":-1}}", "octal digits"},
+        {"{\"unix_socket\":{\"path\":\"run/x.sock\"}}", "an absolute path"},
+        {"{\"database\":{\"mysql\":{\"table_name\":\"a; DROP\"}}}", "letters, digits and underscores"},
+        {"{\"database\":{\"postgres\":{\"table_name\":\"a-b\"}}}", "letters, digits and underscores"},
+        {"{\"app_manager\":{\"scylladb\":{\"keyspace\":\"a.b\"}}}", "letters, digits and underscores"},
+        {"{\"app_manager\":{\"scylladb\":{\"nodes\":[]}}}", "with at least one"},
+        {"{\"database\":{\"dynamodb\":{\"table_name\":\"\"}}}", "hyphens and dots"},
+        {"{\"metrics\":{\"prometheus\":{\"prefix\":\"9x\"}}}", "not beginning with a digit"},
+        {"{\"cors\":{\"origin\":\"*\"}}", "a list of texts"},
+        {"{\"cors\":{\"origin\":[1]}}", "a list of texts"},
+        {"{\"websocket\":{\"compression\":\"gzip\"}}", "one of disabled, dedicated, shared, window256b"},
+        {"{\"database\":{\"mysql\":{\"tls\":{\"mode\":\"always\"}}}}", "one of disable, prefer, require, verify"},
+        {"{\"host\":\"\"}", "host must be a text that is not empty, not an empty text"},
+        {"{\"path_prefix\":\"/a b\"}", "a URL path"},
+        {"{\"metrics\":3}", "metrics must be an object, not 3"},
+        {"{\"app_manager\":{\"array\":[]}}", "app_manager.array must be an object, not a list"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (load(cases[i].text))
+            fail_msg("accepted: %s", cases[i].text);
+        if (strstr(error.text, cases[i].part) == NULL || strncmp(error.text, FILE_NAME ": ", 11) != 0)
+            fail_msg("%s: %s", cases[i].text, error.text);
+    }
+}
+
+static void all_errors_are_reported_not_only_the_first(void **state) {
+    (void)state;
+    assert_false(load("{\"port\":\"x\",\"metrics\":{\"port\":-1},\"debug\":\"yes\",\"cors\":[]}"));
+    assert_int_equal(report.errors.count, 4);
+    assert_holds(report.errors, ": port must be");
+    assert_holds(report.errors, ": metrics.port must be");
+    assert_holds(report.errors, ": debug must be true or false");
+    assert_holds(report.errors, ": cors must be an object");
+    assert_string_equal(error.text, report.errors.texts[0]);
+}
+
+static void bad_json_is_told_with_line_and_column_and_without_its_content(void **state) {
+    (void)state;
+    assert_false(load("{\n  \"port\": 1,\n  \"ssl\": {\"passphrase\": \"hunter2\" \"x\"}\n}\n"));
+    assert_ptr_equal(strstr(error.text, FILE_NAME ":3:"), error.text);
+    assert_null(strstr(error.text, "hunter2"));
+    assert_false(load("{\"password\": \"hunter2\n\"}"));
+    assert_null(strstr(error.text, "hunter2"));
+    assert_false(load("[]"));
+    assert_non_null(strstr(error.text, "one JSON object"));
+    assert_false(load(""));
+    assert_non_null(strstr(error.text, FILE_NAME ":1:"));
+}
+
+static void secrets_stay_out_of_every_text(void **state) {
+    char output[4096] = {0};
+    FILE *out = fmemopen(output, sizeof output, "w");
+
+    (void)state;
+    setenv("DATABASE_POSTGRES_PORT", "hunter2", 1);
+    setenv("CURLEW_ADMIN_TOKEN", "hunter2", 1);
+    write_file(
+        "{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\",\"secret\":\"hunter2\\n\"}]}},"
+        "\"databse\":{\"password\":\"hunter2\"}}");
+    assert_int_equal(check_configuration(FILE_NAME, true, out), 1);
+    write_file(
+        "{\"port\":\"hunter2\",\"websocket\":{\"compression\":\"hunter2\"},\"adapter\":{\"driver\":\"hunter2\"},"
+        "\"database\":{\"mysql\":{\"password\":{\"hunter\":2},\"table_name\":\"hunter2!\"}}}");
+    assert_int_equal(check_configuration(FILE_NAME, true, out), 2);
+    fclose(out);
+    assert_non_null(strstr(output, "CURLEW_ADMIN_TOKEN"));
+    assert_non_null(strstr(output, "table_name"));
+    assert_null(strstr(output, "hunter2"));
+}
+
+static void a_file_that_cannot_be_read_is_an_error(void **state) {
+    (void)state;
+    assert_false(config_load(&config, "no/such/file.json", &report, &error));
+    assert_non_null(strstr(error.text, "no/such/file.json"));
+    assert_false(config_load(&config, "/tmp", NULL, &error));
+    assert_non_null(strstr(error.text, "/tmp"));
+}
+
+static void the_default_file_is_read_if_it_exists(void **state) {
+    (void)state;
+    write_file("{\"port\":7100}");
+    assert_int_equal(mkdir("config", 0700), 0);
+    assert_int_equal(rename(FILE_NAME, "config/config.json"), 0);
+    assert_true(load(NULL));
+    assert_int_equal(config.port, 7100);
+    assert_string_equal(config.file, "config/config.json");
+    assert_true(load("{}")); /* never both */
+    assert_int_equal(config.port, 6001);
+    assert_int_equal(unlink("config/config.json"), 0);
+    assert_int_equal(rmdir("config"), 0);
+}
+
+static void an_unknown_key_is_a_warning_that_names_it(void **state) {
+    (void)state;
+    assert_true(
+        load("{\"frobnicate\":1,\"metrics\":{\"prometheus\":{\"prefx\":\"x\"}},\"prot\":1,"
+             "\"adapter\":{\"redis\":{\"a\":{\"b\":1}}},\"metrics.port\":1,\"batching\":{},"
+             "\"nested\":{\"a\":1},\"pool_min\":1,\"permission_mode\":3,\"a\\nb\":1}"));
+    assert_holds(report.warnings, FILE_NAME ": frobnicate is not a setting");
+    assert_holds(report.warnings,
+                 "metrics.prometheus.prefx is not a setting of this server and is ignored; did you "
+                 "mean metrics.prometheus.prefix?");
+    assert_holds(report.warnings, "did you mean port?");
+    assert_holds(report.warnings, "adapter.redis is not");
+    assert_false(holds(&report.warnings, "adapter.redis.a"));
+    assert_holds(report.warnings, "metrics.port is not");
+    assert_holds(report.warnings, "did you mean unix_socket.permission_mode?");
+    assert_holds(report.warnings, "a\\x0ab is not");
+    assert_int_equal(report.warnings.count, 10);
+    assert_int_equal(config.port, 6001);
+}
+
+static void keys_of_the_family_without_meaning_here_are_accepted_in_silence(void **state) {
+    (void)state;
+    assert_true(
+        load("{\"cache\":{\"driver\":\"redis\",\"redis\":{\"prefix\":\"x\"},\"memory\":{\"cleanup_interval\":60}},"
+             "\"cleanup\":{\"async_enabled\":true},\"queue\":{\"driver\":\"redis\",\"redis\":{},\"sqs\":{}},"
+             "\"rate_limiter\":{\"driver\":\"memory\",\"redis\":{},\"api_rate_limit\":{\"identifier\":\"api\"},"
+             "\"websocket_rate_limit\":{\"identifier\":\"ws\"}},\"metrics\":{\"driver\":\"prometheus\"},"
+             "\"cluster_health\":{},\"adapter\":{\"buffer_multiplier_per_cpu\":64},"
+             "\"websocket\":{\"idle_timeout\":1,\"ping_interval\":2,\"auto_ping\":true}}"));
+    assert_int_equal(report.warnings.count, 0);
+    assert_int_equal(report.accepted.count, 16);
+    assert_holds(report.accepted, "cluster_health");
+    assert_holds(report.accepted, "websocket.auto_ping");
+    assert_holds(report.accepted, "rate_limiter.api_rate_limit.identifier");
+    assert_true(load("{\"rate_limiter\":{\"enabeld\":true},\"queue\":{\"drivr\":\"x\"}}"));
+    assert_holds(report.warnings, "did you mean rate_limiter.enabled?");
+    assert_holds(report.warnings, "did you mean queue.driver?");
+}
+
+static void booleans_in_the_environment_are_words_in_any_case(void **state) {
+    static const char *const yes[] = {"true", "1", "yes", "on", "TRUE", "Yes", " on "};
+    static const char *const no[] = {"false", "0", "no", "off", "FALSE", "No"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
+        setenv("SSL_ENABLED", yes[i], 1);
+        assert_true(load("{}"));
+        assert_true(config.ssl.enabled);
+    }
+    for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
+        setenv("SSL_ENABLED", no[i], 1);
+        assert_true(load("{\"ssl\":{\"enabled\":true}}"));
+        assert_false(config.ssl.enabled);
+    }
+}
+
+static void debug_mode_wins_over_debug(void **state) {
+    (void)state;
+    setenv("DEBUG", "false", 1);
+    setenv("DEBUG_MODE", "true", 1);
+    assert_true(load(NULL));
+    assert_true(config.debug);
+}
+
+static void none_and_0_and_null_mean_no_limit_for_messages_and_bytes(void **state) {
+    (void)state;
+    setenv("WEBSOCKET_MAX_MESSAGES", "none", 1);
+    assert_true(load("{\"websocket\":{\"max_bytes\":null}}"));
+    assert_int_equal(config.websocket.max_messages, 0);
+    assert_int_equal(config.websocket.max_bytes, 0);
+    clearenv();
+    assert_true(load("{\"websocket\":{\"max_messages\":0,\"max_bytes\":\"none\"}}"));
+    assert_int_equal(config.websocket.max_messages, 0);
+    assert_true(load("{\"delta_compression\":{\"max_conflation_states_per_channel\":null,\"algorithm\":\"zstd\"}}"));
+    assert_int_equal(config.delta_compression.max_conflation_states_per_channel, 0);
+    assert_int_equal(config.delta_compression.algorithm, CONFIG_DELTA_FOSSIL);
+}
+
+static void the_smallest_bound_on_messages_wins(void **state) {
+    (void)state;
+    assert_true(load("{}"));
+    assert_int_equal(config_max_message_bytes(&config), 65536);
+    assert_true(load("{\"websocket\":{\"max_message_size\":1000}}"));
+    assert_int_equal(config_max_message_bytes(&config), 1000);
+}
+
+static void a_path_prefix_has_one_spelling(void **state) {
+    static const char *const spellings[] = {"app", "/app", "app/", "/app/", "//app//"};
+    char text[64];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
+        snprintf(text, sizeof text, "{\"path_prefix\":\"%s\"}", spellings[i]);
+        assert_true(load(text));
+        assert_string_equal(config.path_prefix, "/app");
+    }
+}
+
+static void the_file_mode_of_the_unix_socket_is_octal_as_text_or_number(void **state) {
+    (void)state;
+    assert_true(load("{\"unix_socket\":{\"permission_mode\":600}}"));
+    assert_int_equal(config.unix_socket.permission_mode, 0600);
+    assert_true(load("{\"unix_socket\":{\"permission_mode\":\"0755\"}}"));
+    assert_int_equal(config.unix_socket.permission_mode, 0755);
+}
+
+static void workers_and_process_id_have_defaults_of_their_own(void **state) {
+    char first[37];
+
+    (void)state;
+    assert_true(load(NULL));
+    assert_in_range(config.workers, 1, CONFIG_WORKERS_MAX);
+    assert_int_equal(strlen(config.instance.process_id), 36);
+    assert_int_equal(config.instance.process_id[14], '4');
+    memcpy(first, config.instance.process_id, sizeof first);
+    assert_true(load(NULL));
+    assert_string_not_equal(config.instance.process_id, first);
+}
+
+static void the_ttl_of_cache_channels_falls_back_to_the_memory_cache(void **state) {
+    (void)state;
+    assert_true(load("{\"cache\":{\"memory\":{\"ttl\":77}}}"));
+    assert_int_equal(config.channel_limits.cache_ttl_s, 77);
+    assert_true(load("{\"cache\":{\"memory\":{\"ttl\":77}},\"channel_limits\":{\"cache_ttl\":3600}}"));
+    assert_int_equal(config.channel_limits.cache_ttl_s, 3600);
+}
+
+static void scylladb_is_read_key_by_key_environment_app_manager_database(void **state) {
+    (void)state;
+    setenv("DATABASE_SCYLLADB_TABLE_NAME", "from_environment", 1);
+    assert_true(
+        load("{\"app_manager\":{\"scylladb\":{\"keyspace\":\"from_app_manager\",\"table_name\":\"x\"}},"
+             "\"database\":{\"scylladb\":{\"keyspace\":\"y\",\"username\":\"from_database\"}}}"));
+    assert_string_equal(config.database.scylladb.table_name, "from_environment");
+    assert_string_equal(config.database.scylladb.keyspace, "from_app_manager");
+    assert_string_equal(config.database.scylladb.username, "from_database");
+}
+
+static void pool(const char *text, const struct config_sql *sql, uint32_t least, uint32_t most) {
+    uint32_t min, max;
+
+    assert_true(load(text));
+    assert_true(config_pool_sizes(&config, sql, &min, &max, &error));
+    if (min != least || max != most)
+        fail_msg("%s: %u to %u", text, min, max);
+}
+
+static void pool_sizes_come_from_the_nearest_setting(void **state) {
+    (void)state;
+    pool("{}", &config.database.mysql, 2, 10);
+    pool("{}", NULL, 2, 10);
+    pool("{\"database\":{\"mysql\":{\"connection_pool_size\":5}}}", &config.database.mysql, 5, 5);
+    pool("{\"database\":{\"mysql\":{\"connection_pool_size\":5}},\"database_pooling\":{\"max\":6}}",
+         &config.database.mysql, 5, 6);
+    pool("{\"database\":{\"mysql\":{\"connection_pool_size\":5}},\"database_pooling\":{\"enabled\":false,\"max\":6}}",
+         &config.database.mysql, 5, 5);
+    pool("{\"database\":{\"mysql\":{\"pool_min\":1,\"pool_max\":null}},\"database_pooling\":{\"min\":3,\"max\":6}}",
+         &config.database.mysql, 1, 6);
+    pool("{\"database\":{\"postgres\":{\"pool_max\":40}}}", &config.database.postgres, 2, 40);
+    assert_false(load("{\"database\":{\"postgres\":{\"pool_min\":4,\"pool_max\":3}}}"));
+    assert_non_null(
+        strstr(error.text, "database.postgres.pool_min is 4, above database.postgres.pool_max, which is 3"));
+    assert_false(load("{\"database_pooling\":{\"min\":11}}"));
+    assert_non_null(strstr(error.text, "database_pooling.min is 11"));
+}
+
+static void drivers_have_aliases_in_any_case(void **state) {
+    enum config_driver driver;
+
+    (void)state;
+    assert_true(load("{\"app_manager\":{\"driver\":\"Memory\"}}"));
+    assert_true(config_driver_from_name("PGSQL", &driver) && driver == CONFIG_DRIVER_POSTGRES);
+    assert_true(config_driver_from_name("postgresql", &driver) && driver == CONFIG_DRIVER_POSTGRES);
+    assert_true(config_driver_from_name("Cassandra", &driver) && driver == CONFIG_DRIVER_SCYLLADB);
+    assert_true(config_driver_from_name("scylla", &driver) && driver == CONFIG_DRIVER_SCYLLADB);
+    assert_false(config_driver_from_name("redis", &driver));
+    assert_false(config_driver_from_name("", &driver));
+    for (unsigned i = 0; config_driver_choices[i] != NULL; i++)
+        assert_true(config_driver_from_name(config_driver_name((enum config_driver)i), &driver) && driver == i);
+}
+
+static void a_driver_that_this_build_lacks_is_an_error_that_names_those_it_has(void **state) {
+    (void)state;
+    for (unsigned i = 0; config_driver_choices[i] != NULL; i++) {
+        const char *name = config_driver_name((enum config_driver)i);
+
+        setenv("APP_MANAGER_DRIVER", name, 1);
+        if (config_driver_known((enum config_driver)i)) {
+            assert_true(load(NULL));
+            continue;
+        }
+        assert_false(load(NULL));
+        assert_non_null(strstr(error.text, "APP_MANAGER_DRIVER"));
+        assert_non_null(strstr(error.text, name));
+        assert_non_null(strstr(error.text, "memory"));
+    }
+    setenv("APP_MANAGER_DRIVER", "redis", 1);
+    assert_false(load(NULL));
+    assert_non_null(strstr(error.text, "APP_MANAGER_DRIVER must be one of memory, sqlite, mysql"));
+    clearenv();
+    assert_false(load("{\"app_manager\":{\"driver\":\"redis\"}}"));
+    assert_non_null(strstr(error.text, "app_manager.driver must be one of"));
+}
+
+static void an_adapter_other_than_local_is_an_error(void **state) {
+    (void)state;
+    assert_false(load("{\"adapter\":{\"driver\":\"redis\"}}"));
+    assert_non_null(strstr(error.text, FILE_NAME ": adapter.driver"));
+    setenv("ADAPTER_DRIVER", "nats", 1);
+    assert_false(load("{}"));
+    assert_ptr_equal(strstr(error.text, "ADAPTER_DRIVER"), error.text);
+}
+
+static void the_log_level_is_log_levels_else_rust_logs(void **state) {
+    static const struct {
+        const char *log_level, *rust_log;
+        enum log_level level;
+    } cases[] = {
+        {NULL, NULL, LOG_INFO},
+        {"warn", "debug", LOG_WARNING},
+        {NULL, "debug", LOG_DEBUG},
+        {NULL, "sockudo=debug,tower=info,error", LOG_ERROR},
+        {NULL, "sockudo=debug,tower=info", LOG_DEBUG},
+        {NULL, "TRACE", LOG_DEBUG},
+        {"loud", "warn", LOG_WARNING},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        clearenv();
+        if (cases[i].log_level != NULL)
+            setenv("LOG_LEVEL", cases[i].log_level, 1);
+        if (cases[i].rust_log != NULL)
+            setenv("RUST_LOG", cases[i].rust_log, 1);
+        assert_true(load(NULL));
+        assert_int_equal(config_log_settings(&config).level, cases[i].level);
+    }
+    clearenv();
+    assert_true(load("{\"debug\":true}"));
+    assert_int_equal(config_log_settings(&config).level, LOG_DEBUG);
+    setenv("RUST_LOG", "loud", 1);
+    assert_true(load(NULL));
+    assert_holds(report.warnings, "RUST_LOG");
+}
+
+static void a_short_admin_token_leaves_the_admin_api_off(void **state) {
+    (void)state;
+    setenv("CURLEW_ADMIN_TOKEN", "0123456789abcdef0123456789abcde", 1);
+    assert_true(load(NULL));
+    assert_null(config.admin.token);
+    assert_holds(report.warnings, "CURLEW_ADMIN_TOKEN must have 32 characters");
+}
+
+static void queue_driver_none_turns_webhooks_off(void **state) {
+    (void)state;
+    assert_true(load("{\"queue\":{\"driver\":\"redis\"}}"));
+    assert_true(config_webhooks_enabled(&config));
+    assert_true(load("{\"queue\":{\"driver\":\"none\"}}"));
+    assert_false(config_webhooks_enabled(&config));
+}
+
+static void assert_apps(const char *expected) {
+    json_t *wanted = json_loads(expected, 0, NULL);
+
+    assert_non_null(wanted);
+    if (!json_equal(config.app_manager.array_apps, wanted)) {
+        char *found = json_dumps(config.app_manager.array_apps, JSON_COMPACT);
+
+        fail_msg("%s is not %s", found, expected);
+    }
+    json_decref(wanted);
+}
+
+static void set_default_app(void) {
+    setenv("SOCKUDO_DEFAULT_APP_ID", "env", 1);
+    setenv("SOCKUDO_DEFAULT_APP_KEY", "env-key", 1);
+    setenv("SOCKUDO_DEFAULT_APP_SECRET", "env-secret", 1);
+}
+
+static void the_environments_app_takes_all_of_its_variables(void **state) {
+    static const char *const numbers[] = {"MAX_CONNECTIONS",
+                                          "MAX_CLIENT_EVENTS_PER_SECOND",
+                                          "MAX_READ_REQUESTS_PER_SECOND",
+                                          "MAX_BACKEND_EVENTS_PER_SECOND",
+                                          "MAX_PRESENCE_MEMBERS_PER_CHANNEL",
+                                          "MAX_PRESENCE_MEMBER_SIZE_IN_KB",
+                                          "MAX_CHANNEL_NAME_LENGTH",
+                                          "MAX_EVENT_CHANNELS_AT_ONCE",
+                                          "MAX_EVENT_NAME_LENGTH",
+                                          "MAX_EVENT_PAYLOAD_IN_KB",
+                                          "MAX_EVENT_BATCH_SIZE"};
+    char name[80], value[8];
+
+    (void)state;
+    set_default_app();
+    for (size_t i = 0; i < 11; i++) {
+        snprintf(name, sizeof name, "SOCKUDO_DEFAULT_APP_%s", numbers[i]);
+        snprintf(value, sizeof value, "%zu", i + 1);
+        setenv(name, value, 1);
+    }
+    setenv("SOCKUDO_DEFAULT_APP_ENABLED", "off", 1);
+    setenv("SOCKUDO_DEFAULT_APP_ENABLE_USER_AUTHENTICATION", "1", 1);
+    setenv("SOCKUDO_DEFAULT_APP_ENABLE_WATCHLIST_EVENTS", "yes", 1);
+    setenv("SOCKUDO_DEFAULT_APP_ALLOWED_ORIGINS", "https://a.example, *.b.example,", 1);
+    setenv("SOCKUDO_ENABLE_CLIENT_MESSAGES", "true", 1);
+    assert_true(load(NULL));
+    assert_int_equal(report.warnings.count, 0);
+    assert_apps(
+        "[{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\",\"enabled\":false,"
+        "\"enable_client_messages\":true,\"max_connections\":1,\"max_client_events_per_second\":2,"
+        "\"max_read_requests_per_second\":3,\"max_backend_events_per_second\":4,"
+        "\"max_presence_members_per_channel\":5,\"max_presence_member_size_in_kb\":6,"
+        "\"max_channel_name_length\":7,\"max_event_channels_at_once\":8,\"max_event_name_length\":9,"
+        "\"max_event_payload_in_kb\":10,\"max_event_batch_size\":11,\"enable_user_authentication\":true,"
+        "\"enable_watchlist_events\":true,\"allowed_origins\":[\"https://a.example\",\"*.b.example\"]}]");
+}
+
+static void the_environments_app_replaces_an_inline_app_of_the_same_id(void **state) {
+    (void)state;
+    set_default_app();
+    assert_true(
+        load("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\"},{\"id\":\"env\",\"key\":\"old\"},"
+             "{\"id\":\"b\"}]}}}"));
+    assert_apps("[{\"id\":\"a\"},{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\"},{\"id\":\"b\"}]");
+}
+
+static void an_incomplete_app_in_the_environment_is_a_warning_and_no_app(void **state) {
+    (void)state;
+    set_default_app();
+    unsetenv("SOCKUDO_DEFAULT_APP_SECRET");
+    assert_true(load(NULL));
+    assert_apps("[]");
+    assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_SECRET is not");
+    assert_false(holds(&report.warnings, "env-key"));
+    clearenv();
+    setenv("SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS", "5", 1);
+    assert_true(load(NULL));
+    assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS is set but SOCKUDO_DEFAULT_APP_ID is not");
+    clearenv();
+    setenv("SOCKUDO_ENABLE_CLIENT_MESSAGES", "true", 1);
+    assert_true(load(NULL));
+    assert_int_equal(report.warnings.count, 0);
+}
+
+static void a_bad_field_of_the_environments_app_is_a_warning_and_not_set(void **state) {
+    (void)state;
+    set_default_app();
+    setenv("SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS", "-1", 1);
+    setenv("SOCKUDO_DEFAULT_APP_ENABLED", "maybe", 1);
+    assert_true(load(NULL));
+    assert_apps("[{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\"}]");
+    assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS must be a whole number");
+    assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_ENABLED must be true or false");
+}
+
+static void a_demo_app_is_there_when_nothing_else_is_outside_production(void **state) {
+    (void)state;
+    assert_true(load("{\"mode\":\"development\"}"));
+    assert_apps("[{\"id\":\"app-id\",\"key\":\"app-key\",\"secret\":\"app-secret\",\"enable_client_messages\":true}]");
+    assert_holds(report.warnings, "demo app");
+    assert_true(load("{\"mode\":\"Production\"}"));
+    assert_true(config_is_production(&config));
+    assert_apps("[]");
+    assert_int_equal(report.warnings.count, 0);
+    assert_true(load("{\"mode\":\"development\",\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\"}]}}}"));
+    assert_apps("[{\"id\":\"a\"}]");
+}
+
+static void check_says_what_a_start_would_say(void **state) {
+    char output[4096] = {0};
+    FILE *out = fmemopen(output, sizeof output, "w");
+
+    (void)state;
+    write_file(
+        "{\"prot\":1,\"cleanup\":{},\"app_manager\":{\"array\":{\"apps\":["
+        "{\"id\":\"a\",\"key\":\"ka\",\"secret\":\"s\",\"colour\":\"red\"},"
+        "{\"id\":\"b\",\"key\":\"kb\",\"secret\":\"s\",\"max_connections\":-1},"
+        "{\"id\":\"c\",\"key\":\"ka\",\"secret\":\"s\"},{\"id\":\"a\",\"key\":\"kd\",\"secret\":\"s\"}]}}}");
+    assert_int_equal(check_configuration(FILE_NAME, false, out), 1);
+    fflush(out);
+    assert_non_null(strstr(output, "error: app_manager.array.apps[1]: app \"b\": max_connections must be"));
+    assert_non_null(strstr(output, "error: app \"c\": key is taken by app \"a\""));
+    assert_non_null(strstr(output, "error: app \"a\": id is taken"));
+    assert_non_null(strstr(output, "warning: " FILE_NAME ": prot is not a setting"));
+    assert_non_null(strstr(output, "warning: app \"a\": colour is not a field"));
+    assert_null(strstr(output, "cleanup"));
+    assert_int_equal(check_configuration(FILE_NAME, true, out), 1);
+    fflush(out);
+    assert_non_null(strstr(output, "accepted without effect: cleanup"));
+    write_file(
+        "{\"ssl\":{\"enabled\":true},\"websocket\":{\"compression\":\"shared\"},\"rate_limiter\":{\"enabled\":true}}");
+    assert_int_equal(check_configuration(FILE_NAME, true, out), 2);
+    fflush(out);
+    assert_non_null(strstr(output, "error: ssl.enabled"));
+    assert_non_null(strstr(output, "warning: websocket.compression"));
+    assert_non_null(strstr(output, "warning: rate_limiter.enabled"));
+    write_file("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\",\"secret\":\"s\"}]}}}");
+    assert_int_equal(check_configuration(FILE_NAME, false, out), 0);
+    fclose(out);
+    assert_non_null(strstr(output, "ok: " FILE_NAME ", 1 app\n"));
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, clean, dispose)
+    const struct CMUnitTest tests[] = {
+        TEST(every_row_of_the_table_is_expected),
+        TEST(every_setting_has_its_default),
+        TEST(every_setting_is_read_from_its_key),
+        TEST(every_setting_is_read_from_its_variables),
+        TEST(the_environment_wins_over_the_file),
+        TEST(a_wrong_type_in_the_file_is_an_error_with_file_and_path),
+        TEST(a_bad_variable_is_a_warning_and_the_value_before_stays),
+        TEST(one_bad_variable_of_several_settings_is_told_once),
+        TEST(an_empty_variable_is_unset),
+        TEST(numbers_out_of_range_are_errors),
+        TEST(all_errors_are_reported_not_only_the_first),
+        TEST(bad_json_is_told_with_line_and_column_and_without_its_content),
+        TEST(secrets_stay_out_of_every_text),
+        TEST(a_file_that_cannot_be_read_is_an_error),
+        TEST(the_default_file_is_read_if_it_exists),
+        TEST(an_unknown_key_is_a_warning_that_names_it),
+        TEST(keys_of_the_family_without_meaning_here_are_accepted_in_silence),
+        TEST(booleans_in_the_environment_are_words_in_any_case),
+        TEST(debug_mode_wins_over_debug),
+        TEST(none_and_0_and_null_mean_no_limit_for_messages_and_bytes),
+        TEST(the_smallest_bound_on_messages_wins),
+        TEST(a_path_prefix_has_one_spelling),
+        TEST(the_file_mode_of_the_unix_socket_is_octal_as_text_or_number),
+        TEST(workers_and_process_id_have_defaults_of_their_own),
+        TEST(the_ttl_of_cache_channels_falls_back_to_the_memory_cache),
+        TEST(scylladb_is_read_key_by_key_environment_app_manager_database),
+        TEST(pool_sizes_come_from_the_nearest_setting),
+        TEST(drivers_have_aliases_in_any_case),
+        TEST(a_driver_that_this_build_lacks_is_an_error_that_names_those_it_has),
+        TEST(an_adapter_other_than_local_is_an_error),
+        TEST(the_log_level_is_log_levels_else_rust_logs),
+        TEST(a_short_admin_token_leaves_the_admin_api_off),
+        TEST(queue_driver_none_turns_webhooks_off),
+        TEST(the_environments_app_takes_all_of_its_variables),
+        TEST(the_environments_app_replaces_an_inline_app_of_the_same_id),
+        TEST(an_incomplete_app_in_the_environment_is_a_warning_and_no_app),
+        TEST(a_bad_field_of_the_environments_app_is_a_warning_and_not_set),
+        TEST(a_demo_app_is_there_when_nothing_else_is_outside_production),
+        TEST(check_says_what_a_start_would_say),
+    };
+
+    return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+}

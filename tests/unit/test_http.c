@@ -1,0 +1,926 @@
+/* HTTP connections: what a client sends in whatever pieces, what it gets for it, and when the connection ends. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "net/http.h"
+
+#define MAX_BODY 1000
+
+static struct workers workers;
+static struct worker *worker;
+
+/* What the handler saw and what it does. */
+static struct buffer seen;    /* one line for each request */
+static struct buffer headers; /* all headers of the last request, a line each */
+static unsigned requests, aborts;
+static size_t received_bytes;
+static bool defers;
+static size_t answer_bytes; /* the length of its answers; 0: the request as it was seen */
+static struct http_response answer;
+static struct http_connection *deferred;
+
+static void respond(struct http_connection *connection, struct slice text) {
+    struct http_response response = answer;
+    struct buffer large = {0};
+
+    if (response.status == 0)
+        response.status = 200;
+    response.body = text;
+    if (answer_bytes != 0) {
+        buffer_reserve(&large, answer_bytes);
+        memset(large.data, 'z', answer_bytes);
+        response.body = (struct slice){large.data, answer_bytes};
+    }
+    http_respond(connection, &response);
+    buffer_dispose(&large);
+}
+
+static void on_request(struct http_connection *connection, struct http_request *request) {
+    size_t start = seen.length;
+
+    requests++;
+    received_bytes = request->received_bytes;
+    buffer_appendf(&seen, "%.*s %.*s ? %.*s [%.*s]%s%s\n", SLICE_ARGS(request->method), SLICE_ARGS(request->path),
+                   SLICE_ARGS(request->query), SLICE_ARGS(request->body), request->wants_websocket ? " websocket" : "",
+                   request->body_too_large ? " too large" : "");
+    headers.length = 0;
+    for (unsigned i = 0; i < request->header_count; i++)
+        buffer_appendf(&headers, "%.*s=%.*s\n", SLICE_ARGS(request->headers[i].name),
+                       SLICE_ARGS(request->headers[i].value));
+    if (defers) {
+        assert_null(deferred);
+        assert_null(http_pending(connection));
+        http_set_pending(connection, &deferred);
+        deferred = connection;
+    } else {
+        respond(connection, slice_skip(buffer_slice(&seen), start));
+    }
+}
+
+static void on_abort(struct http_connection *connection) {
+    aborts++;
+    assert_ptr_equal(connection, deferred);
+    assert_ptr_equal(http_pending(connection), &deferred);
+    deferred = NULL;
+}
+
+static const struct http_handler handler = {.on_request = on_request, .on_abort = on_abort, .max_body_bytes = MAX_BODY};
+
+static void answer_deferred(void) {
+    struct http_connection *connection = deferred;
+
+    assert_non_null(connection);
+    assert_ptr_equal(http_pending(connection), &deferred);
+    deferred = NULL;
+    respond(connection, SLICE("later"));
+    streams_flush(worker); /* the end of the turn in which the answer came */
+}
+
+static void forget(void) {
+    buffer_dispose(&seen);
+    buffer_dispose(&headers);
+    seen = headers = (struct buffer){0};
+    requests = aborts = 0;
+}
+
+static int set_up(void **state) {
+    (void)state;
+    harness_create(&workers, 1);
+    worker = workers.list[0];
+    defers = false;
+    deferred = NULL;
+    answer_bytes = 0;
+    answer = (struct http_response){0};
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    harness_destroy(&workers);
+    forget();
+    return 0;
+}
+
+static int client_connect(void) {
+    return harness_http(worker, &handler);
+}
+
+static void client_close(int client) {
+    close(client);
+    harness_settle(worker);
+    assert_int_equal(worker->stream_count, 0);
+}
+
+static void client_sends(int client, struct slice text) {
+    harness_send(worker, client, text);
+    harness_settle(worker);
+}
+
+static void assert_text(const struct buffer *text, const char *expected) {
+    if (!slice_equal(buffer_slice(text), slice_of(expected)))
+        fail_msg("\n%.*s\nin place of\n%s", SLICE_ARGS(buffer_slice(text)), expected);
+}
+
+static bool contains(const struct buffer *text, const char *part) {
+    return text->length != 0 && memmem(text->data, text->length, part, strlen(part)) != NULL;
+}
+
+/* What has come, of a connection that stays open. */
+static struct buffer open_answer(int client) {
+    struct buffer in = {0};
+
+    harness_settle(worker);
+    if (!harness_receive(client, &in))
+        fail_msg("the server has closed the connection");
+    return in;
+}
+
+static void assert_nothing_comes(int client) {
+    struct buffer in = open_answer(client);
+
+    assert_int_equal(in.length, 0);
+    buffer_dispose(&in);
+}
+
+/* Expects one answer of that status, complete with a body that is JSON, and then the end. */
+static void assert_refused(int client, unsigned status, const char *part_of_body) {
+    struct buffer in = {0};
+    char line[32];
+    json_t *body;
+    char *end;
+
+    harness_receive_to_end(worker, client, &in);
+    buffer_append_byte(&in, '\0');
+    snprintf(line, sizeof line, "HTTP/1.1 %u ", status);
+    if (strncmp(in.data, line, strlen(line)) != 0)
+        fail_msg("%s\nis no %u", in.data, status);
+    assert_non_null(strstr(in.data, "\r\nConnection: close\r\n"));
+    end = strstr(in.data, "\r\n\r\n");
+    assert_non_null(end);
+    snprintf(line, sizeof line, "\r\nContent-Length: %zu\r\n", strlen(end + 4));
+    if (strstr(in.data, line) == NULL)
+        fail_msg("%s\nhas not the length that it says", in.data);
+    body = json_loads(end + 4, 0, NULL);
+    if (body == NULL || strstr(end, part_of_body) == NULL)
+        fail_msg("%s\nis no JSON that speaks of \"%s\"", end + 4, part_of_body);
+    json_decref(body);
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+static void assert_closed_without_a_word(int client) {
+    struct buffer in = {0};
+
+    harness_receive_to_end(worker, client, &in);
+    assert_int_equal(in.length, 0);
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+/* --- pieces --- */
+
+static const char many[] =
+    "GET /up?a=1&b=%20x HTTP/1.1\r\nHost: h\r\nEmpty:\r\nBlanks:  between words \t \r\n\r\n"
+    "\r\n"
+    "POST /events HTTP/1.1\r\nhost: h\r\nContent-Length: 11\r\n\r\nhello world"
+    "POST /chunked HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    "4;name=value\r\nWiki\r\n5\r\npedia\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n"
+    "HEAD /head HTTP/1.1\r\nHost: h\r\n\r\n"
+    "DELETE /none? HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+    "GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+
+static const char many_seen[] =
+    "GET /up ? a=1&b=%20x []\n"
+    "POST /events ?  [hello world]\n"
+    "POST /chunked ?  [Wikipedia]\n"
+    "HEAD /head ?  []\n"
+    "DELETE /none ?  []\n"
+    "GET /last ?  []\n";
+
+/* Sends `many` in pieces that begin at the offsets given, and returns all that comes back. */
+static struct buffer exchange(const size_t *offsets, size_t count) {
+    struct slice rest = slice_of(many);
+    struct buffer in = {0};
+    int client = client_connect();
+    size_t at = 0;
+
+    forget();
+    for (size_t i = 0; i < count; i++) {
+        client_sends(client, (struct slice){rest.data, offsets[i] - at});
+        rest = slice_skip(rest, offsets[i] - at);
+        at = offsets[i];
+    }
+    client_sends(client, rest);
+    harness_receive_to_end(worker, client, &in);
+    client_close(client);
+    assert_text(&seen, many_seen);
+    return in;
+}
+
+static void requests_read_the_same_wherever_they_are_split(void **state) {
+    struct buffer whole = exchange(NULL, 0), pieces;
+    size_t all[sizeof many];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof many - 1; i++) {
+        pieces = exchange(&i, 1);
+        assert_true(slice_equal(buffer_slice(&pieces), buffer_slice(&whole)));
+        buffer_dispose(&pieces);
+        all[i] = i;
+    }
+    pieces = exchange(all, sizeof many - 1);
+    assert_true(slice_equal(buffer_slice(&pieces), buffer_slice(&whole)));
+    buffer_dispose(&pieces);
+    buffer_dispose(&whole);
+}
+
+static void pipelined_requests_are_answered_in_order_in_one_turn(void **state) {
+    int client = client_connect();
+    struct buffer in;
+
+    (void)state;
+    harness_send(worker, client, SLICE("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n"));
+    harness_turn(worker);
+    in = open_answer(client);
+    assert_text(&in,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n"
+                "Keep-Alive: timeout=60\r\nConnection: keep-alive\r\n\r\nGET /1 ?  []\n"
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n"
+                "Keep-Alive: timeout=60\r\nConnection: keep-alive\r\n\r\nGET /2 ?  []\n"
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n"
+                "Keep-Alive: timeout=60\r\nConnection: keep-alive\r\n\r\nGET /3 ?  []\n");
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+static void headers_keep_their_order_and_lose_the_blanks_around_their_values(void **state) {
+    int client = client_connect();
+
+    (void)state;
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nA:\r\nB: \r\nC:\t one\t\r\nA: two, three \r\nlong-name:x\r\n\r\n"));
+    assert_text(&headers, "A=\nB=\nC=one\nA=two, three\nlong-name=x\n");
+    client_close(client);
+}
+
+static void every_byte_of_a_request_is_counted(void **state) {
+    static const char first[] = "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello";
+    static const char second[] = "GET /longer/path HTTP/1.1\r\n\r\n";
+    int client = client_connect();
+
+    (void)state;
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nContent"));
+    client_sends(client, SLICE("-Length: 5\r\n\r\nhel"));
+    client_sends(client, SLICE("lo"));
+    assert_int_equal(received_bytes, sizeof first - 1);
+    client_sends(client, slice_of(second));
+    assert_int_equal(received_bytes, sizeof second - 1);
+    client_close(client);
+}
+
+static void header_look_ups_ignore_case_and_take_words_of_lists(void **state) {
+    struct http_request request = {.header_count = 3,
+                                   .headers = {{SLICE("Connection"), SLICE("keep-alive, \tUPGRADE ,x")},
+                                               {SLICE("Accept"), SLICE("first")},
+                                               {SLICE("accept"), SLICE("second")}}};
+    struct slice value;
+
+    (void)state;
+    assert_true(http_header(&request, SLICE("ACCEPT"), &value));
+    assert_true(slice_equal(value, SLICE("first")));
+    assert_false(http_header(&request, SLICE("accep"), &value));
+    assert_true(http_header_has(&request, SLICE("connection"), SLICE("upgrade")));
+    assert_true(http_header_has(&request, SLICE("connection"), SLICE("Keep-Alive")));
+    assert_true(http_header_has(&request, SLICE("connection"), SLICE("x")));
+    assert_true(http_header_has(&request, SLICE("accept"), SLICE("second")));
+    assert_false(http_header_has(&request, SLICE("connection"), SLICE("keep")));
+    assert_false(http_header_has(&request, SLICE("connection"), SLICE("")));
+    assert_false(http_header_has(&request, SLICE("upgrade"), SLICE("x")));
+}
+
+/* --- keeping alive --- */
+
+static void the_connection_ends_when_the_client_wants_it_to(void **state) {
+    static const char *const requests_that_end[] = {
+        "GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        int client = client_connect();
+        struct buffer in = {0};
+        client_sends(client, slice_of(requests_that_end[i]));
+        harness_receive_to_end(worker, client, &in);
+        assert_true(contains(&in, "\r\nConnection: close\r\n"));
+        client_sends(client, SLICE("GET /ignored HTTP/1.1\r\n\r\n"));
+        assert_int_equal(requests, i + 1);
+        buffer_dispose(&in);
+        client_close(client);
+    }
+}
+
+static void a_1_0_client_may_ask_to_keep_the_connection(void **state) {
+    int client = client_connect();
+    struct buffer in;
+
+    (void)state;
+    client_sends(client, SLICE("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+    in = open_answer(client);
+    assert_true(contains(&in, "\r\nConnection: keep-alive\r\n"));
+    buffer_dispose(&in);
+    client_sends(client, SLICE("GET / HTTP/1.0\r\n\r\n"));
+    assert_int_equal(requests, 2);
+    client_close(client);
+}
+
+static void the_handler_may_end_the_connection_with_its_answer(void **state) {
+    int client = client_connect();
+    struct buffer in = {0};
+
+    (void)state;
+    answer.close = true;
+    client_sends(client, SLICE("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"));
+    harness_receive_to_end(worker, client, &in);
+    assert_true(contains(&in, "\r\nConnection: close\r\n"));
+    assert_int_equal(requests, 1);
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+static void between_requests_a_connection_owns_nothing(void **state) {
+    int first = client_connect(), second = client_connect();
+    struct http_request *spare;
+
+    (void)state;
+    client_sends(first, SLICE("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"));
+    spare = worker->spare_request;
+    assert_non_null(spare);
+    client_sends(second, SLICE("POST / HTTP/1.1\r\nContent-"));
+    assert_null(worker->spare_request); /* borrowed */
+    client_sends(first, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(second, SLICE("Length: 1\r\n\r\nx"));
+    assert_non_null(worker->spare_request);
+    assert_int_equal(requests, 3);
+    close(second);
+    client_close(first);
+}
+
+/* --- answers --- */
+
+static void a_head_request_gets_the_head_only_and_later_ones_their_bodies(void **state) {
+    int client = client_connect();
+    struct buffer in;
+
+    (void)state;
+    client_sends(client, SLICE("HEAD / HTTP/1.1\r\n\r\n"));
+    in = open_answer(client);
+    assert_true(contains(&in, "\r\nContent-Length: 13\r\n"));
+    assert_true(slice_ends_with(buffer_slice(&in), SLICE("\r\n\r\n")));
+    buffer_dispose(&in);
+    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    in = open_answer(client);
+    assert_true(slice_ends_with(buffer_slice(&in), SLICE("\r\n\r\nGET / ?  []\n")));
+    buffer_dispose(&in);
+    client_sends(client, SLICE("HEAD / HTTP/1.1\r\n\r\n"));
+    in = open_answer(client);
+    buffer_dispose(&in);
+    client_sends(client, SLICE("no HTTP at all\r\n\r\n"));
+    assert_refused(client, 400, "malformed");
+}
+
+static void an_answer_has_the_type_and_headers_it_is_given(void **state) {
+    int client = client_connect();
+    struct buffer in;
+
+    (void)state;
+    answer = (struct http_response){
+        .status = 404, .content_type = SLICE("text/plain"), .headers = SLICE("X-One: 1\r\nX-Two: 2\r\n")};
+    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    in = open_answer(client);
+    assert_text(&in,
+                "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n"
+                "Keep-Alive: timeout=60\r\nConnection: keep-alive\r\nX-One: 1\r\nX-Two: 2\r\n\r\nGET / ?  []\n");
+    buffer_dispose(&in);
+    answer = (struct http_response){.status = 204};
+    client_sends(client, SLICE("OPTIONS / HTTP/1.1\r\n\r\n"));
+    in = open_answer(client);
+    assert_text(&in, "HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=60\r\nConnection: keep-alive\r\n\r\n");
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+/* --- bodies --- */
+
+static void a_client_that_waits_to_be_asked_for_the_body_is_asked_once(void **state) {
+    int client = client_connect();
+    struct buffer in;
+
+    (void)state;
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
+    in = open_answer(client);
+    assert_text(&in, "HTTP/1.1 100 Continue\r\n\r\n");
+    buffer_dispose(&in);
+    client_sends(client, SLICE("hello"));
+    assert_text(&seen, "POST / ?  [hello]\n");
+    in = open_answer(client);
+    assert_true(slice_starts_with(buffer_slice(&in), SLICE("HTTP/1.1 200 ")));
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+static void nobody_is_asked_for_a_body_that_will_not_be_read(void **state) {
+    static const char *const heads[] = {
+        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n",   /* too large */
+        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",      /* none */
+        "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", /* 1.0 knows no such answer */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        int client = client_connect();
+        struct buffer in = {0};
+        client_sends(client, slice_of(heads[i]));
+        harness_receive(client, &in);
+        assert_true(slice_starts_with(buffer_slice(&in), SLICE("HTTP/1.1 200 ")));
+        assert_int_equal(requests, i + 1);
+        buffer_dispose(&in);
+        client_close(client);
+    }
+}
+
+static void append_body(struct buffer *text, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        buffer_append_byte(text, 'b');
+}
+
+static void a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(void **state) {
+    (void)state;
+    for (unsigned chunked = 0; chunked < 2; chunked++) {
+        for (unsigned extra = 0; extra < 2; extra++) {
+            struct buffer text = {0}, in = {0};
+            int client = client_connect();
+            forget();
+            buffer_append(&text, SLICE("POST / HTTP/1.1\r\n"));
+            if (chunked)
+                buffer_appendf(&text, "Transfer-Encoding: chunked\r\n\r\n%x\r\n", MAX_BODY + extra);
+            else
+                buffer_appendf(&text, "Content-Length: %u\r\n\r\n", MAX_BODY + extra);
+            append_body(&text, MAX_BODY + extra);
+            if (chunked)
+                buffer_append(&text, SLICE("\r\n0\r\n\r\n"));
+            client_sends(client, buffer_slice(&text));
+            assert_int_equal(requests, 1);
+            if (extra) {
+                assert_text(&seen, "POST / ?  [] too large\n");
+                harness_receive_to_end(worker, client, &in);
+                assert_true(contains(&in, "\r\nConnection: close\r\n"));
+            } else {
+                assert_int_equal(seen.length, strlen("POST / ?  []\n") + MAX_BODY);
+                in = open_answer(client);
+            }
+            buffer_dispose(&in);
+            buffer_dispose(&text);
+            client_close(client);
+        }
+    }
+}
+
+static void a_body_that_never_ends_is_refused_when_it_passes_the_limit(void **state) {
+    struct buffer text = {0}, in = {0};
+    int client = client_connect();
+
+    (void)state;
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    for (unsigned i = 0; i < 3; i++) {
+        buffer_append(&text, SLICE("190\r\n"));
+        append_body(&text, 400);
+        buffer_append(&text, SLICE("\r\n"));
+        client_sends(client, buffer_slice(&text));
+        text.length = 0;
+        assert_int_equal(requests, i == 2);
+    }
+    assert_text(&seen, "POST / ?  [] too large\n");
+    harness_receive_to_end(worker, client, &in);
+    client_sends(client, SLICE("190\r\n")); /* goes nowhere */
+    assert_int_equal(requests, 1);
+    buffer_dispose(&in);
+    buffer_dispose(&text);
+    client_close(client);
+}
+
+/* --- what is refused --- */
+
+static void broken_requests_are_refused_with_400(void **state) {
+    static const char *const broken[] = {
+        "nonsense\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nBad Name: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length : 5\r\n\r\nhello",
+        "GET / HTTP/1.1\r\nA: b\rc\r\n\r\n",
+        "GET / HTTP/1.1\r\nA: \x01\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nContent-Length: five\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef",
+        "\x16\x03\x01\x02", /* somebody speaks TLS */
+        "GET / HTTP/1.1\r\n folded: x\r\n\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+        int client = client_connect();
+        client_sends(client, slice_of(broken[i]));
+        assert_refused(client, 400, "malformed HTTP request");
+    }
+    assert_int_equal(requests, 0);
+}
+
+static void a_broken_request_behind_good_ones_leaves_their_answers_alone(void **state) {
+    int client = client_connect();
+    struct buffer in = {0};
+
+    (void)state;
+    client_sends(client, SLICE("GET /good HTTP/1.1\r\n\r\nbroken\r\n\r\nGET /never HTTP/1.1\r\n\r\n"));
+    harness_receive_to_end(worker, client, &in);
+    assert_true(slice_starts_with(buffer_slice(&in), SLICE("HTTP/1.1 200 ")));
+    assert_true(contains(&in, "GET /good ?  []\nHTTP/1.1 400 Bad Request\r\n"));
+    assert_int_equal(requests, 1);
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+static void append_head(struct buffer *text, unsigned count, size_t value_length) {
+    buffer_append(text, SLICE("GET / HTTP/1.1\r\n"));
+    for (unsigned i = 0; i < count; i++) {
+        buffer_appendf(text, "h%u: ", i);
+        append_body(text, value_length);
+        buffer_append(text, SLICE("\r\n"));
+    }
+    buffer_append(text, SLICE("\r\n"));
+}
+
+static void a_head_with_too_much_in_it_is_refused_with_431(void **state) {
+    static const struct {
+        unsigned count;
+        size_t value_length;
+        bool fits;
+    } heads[] = {{100, 10, true},  {101, 10, false},  {200, 10, false},   {100, 150, true}, {100, 200, false},
+                 {1, 16000, true}, {1, 17000, false}, {1, 100000, false}, {1, 16381, true}, /* "/" and "h0" are the
+                                                                                               other 3 of the 16384 */
+                 {1, 16382, false}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        struct buffer text = {0}, in = {0};
+        int client = client_connect();
+        forget();
+        append_head(&text, heads[i].count, heads[i].value_length);
+        client_sends(client, buffer_slice(&text));
+        if (heads[i].fits) {
+            assert_int_equal(requests, 1);
+            in = open_answer(client);
+            client_close(client);
+        } else {
+            assert_int_equal(requests, 0);
+            assert_refused(client, 431, "16384 bytes or 100 headers");
+        }
+        buffer_dispose(&in);
+        buffer_dispose(&text);
+    }
+}
+
+static void a_head_of_nothing_but_blanks_does_not_go_on_for_ever(void **state) {
+    int client = client_connect();
+    struct buffer blanks = {0};
+
+    (void)state;
+    for (size_t i = 0; i < 1000; i++)
+        buffer_append_byte(&blanks, ' ');
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nA:"));
+    for (unsigned i = 0; i < 40 && blanks.length != 0; i++) {
+        client_sends(client, buffer_slice(&blanks));
+        if (worker->spare_request != NULL)
+            blanks.length = 0; /* answered */
+    }
+    assert_int_equal(blanks.length, 0);
+    buffer_dispose(&blanks);
+    assert_refused(client, 431, "16384 bytes");
+}
+
+static void a_long_target_is_a_long_head(void **state) {
+    int client = client_connect();
+    struct buffer text = {0};
+
+    (void)state;
+    buffer_append(&text, SLICE("GET /"));
+    append_body(&text, 17000);
+    client_sends(client, buffer_slice(&text));
+    buffer_dispose(&text);
+    assert_refused(client, 431, "16384 bytes");
+}
+
+static void offers_to_speak_something_else_are_ignored_except_websocket(void **state) {
+    int client = client_connect();
+
+    (void)state;
+    client_sends(client, SLICE("GET /h2 HTTP/1.1\r\nConnection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
+                               "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+                               "POST /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                               "CONNECT example.org:443 HTTP/1.1\r\n\r\n"
+                               "GET /after HTTP/1.1\r\n\r\n"));
+    assert_text(&seen,
+                "GET /h2 ?  []\nGET /ws ?  [] websocket\nPOST /ws ?  []\nCONNECT example.org:443 ?  []\n"
+                "GET /after ?  []\n");
+    client_close(client);
+}
+
+/* --- answers that come later --- */
+
+static void a_deferred_answer_holds_up_those_behind_it(void **state) {
+    int client = client_connect();
+    struct buffer in;
+
+    (void)state;
+    defers = true;
+    client_sends(client, SLICE("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"));
+    assert_text(&seen, "GET /1 ?  []\n");
+    assert_nothing_comes(client);
+    client_sends(client, SLICE("GET /3 HTTP/1.1\r\n\r\n"));
+    assert_int_equal(requests, 1);
+    answer_deferred();
+    harness_settle(worker);
+    assert_text(&seen, "GET /1 ?  []\nGET /2 ?  []\n");
+    defers = false;
+    answer_deferred();
+    in = open_answer(client);
+    assert_text(&seen, "GET /1 ?  []\nGET /2 ?  []\nGET /3 ?  []\n");
+    assert_true(slice_ends_with(buffer_slice(&in), SLICE("\r\n\r\nGET /3 ?  []\n")));
+    buffer_dispose(&in);
+    client_close(client);
+    assert_int_equal(aborts, 0);
+}
+
+static void a_deferred_answer_has_all_the_time_it_needs(void **state) {
+    int client = client_connect();
+    struct buffer in;
+
+    (void)state;
+    defers = true;
+    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    harness_advance(worker, 300000);
+    answer_deferred();
+    in = open_answer(client);
+    assert_true(slice_ends_with(buffer_slice(&in), SLICE("later")));
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+static void a_client_that_goes_away_before_its_answer_aborts_it(void **state) {
+    int client = client_connect();
+
+    (void)state;
+    defers = true;
+    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"));
+    assert_non_null(deferred);
+    client_close(client);
+    assert_null(deferred);
+    assert_int_equal(aborts, 1);
+    assert_int_equal(requests, 1);
+}
+
+static void a_client_that_has_closed_its_half_gets_its_answers(void **state) {
+    for (unsigned late = 0; late < 2; late++) {
+        int client = client_connect();
+        struct buffer in = {0};
+
+        (void)state;
+        defers = late;
+        harness_send(worker, client, SLICE("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"));
+        shutdown(client, SHUT_WR);
+        harness_settle(worker);
+        for (unsigned i = 0; late && i < 2; i++) {
+            answer_deferred();
+            harness_settle(worker);
+        }
+        harness_receive_to_end(worker, client, &in);
+        assert_int_equal(requests, 2 + late * 2);
+        assert_true(slice_ends_with(buffer_slice(&in), late ? SLICE("\r\n\r\nlater") : SLICE("\r\n\r\nGET / ?  []\n")));
+        assert_int_equal(aborts, 0);
+        harness_settle(worker);
+        assert_int_equal(worker->stream_count, 0); /* both halves are closed */
+        buffer_dispose(&in);
+        close(client);
+    }
+}
+
+static void a_client_that_closes_its_half_inside_a_request_is_closed(void **state) {
+    static const char *const parts[] = {"GET / HT", "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhel", ""};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        int client = client_connect();
+        client_sends(client, slice_of(parts[i]));
+        shutdown(client, SHUT_WR);
+        assert_closed_without_a_word(client);
+    }
+    assert_int_equal(requests, 0);
+}
+
+/* --- time --- */
+
+static void a_connection_that_says_nothing_is_closed_after_10_s(void **state) {
+    int client = client_connect();
+
+    (void)state;
+    harness_advance(worker, 9900);
+    assert_nothing_comes(client);
+    harness_advance(worker, 1200);
+    assert_closed_without_a_word(client);
+}
+
+static void a_head_must_arrive_within_10_s_however_it_trickles(void **state) {
+    static const char head[] = "GET / HTTP/1.1\r\nHost";
+    int client = client_connect();
+
+    (void)state;
+    harness_advance(worker, 9000); /* the time counts from the first byte */
+    for (size_t i = 0; i < 9; i++) {
+        client_sends(client, (struct slice){head + i, 1});
+        harness_advance(worker, 1000);
+    }
+    assert_nothing_comes(client);
+    harness_advance(worker, 2200);
+    assert_refused(client, 408, "10 s");
+}
+
+static void a_body_must_arrive_within_30_s(void **state) {
+    int client = client_connect();
+
+    (void)state;
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n"));
+    for (unsigned i = 0; i < 29; i++) {
+        harness_advance(worker, 1000);
+        client_sends(client, SLICE("x"));
+    }
+    assert_nothing_comes(client);
+    harness_advance(worker, 2200);
+    assert_refused(client, 408, "30 s");
+}
+
+static void an_idle_connection_is_closed_after_60_s(void **state) {
+    int client = client_connect();
+    struct buffer in;
+
+    (void)state;
+    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    in = open_answer(client);
+    buffer_dispose(&in);
+    harness_advance(worker, 50000);
+    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n")); /* from here on */
+    in = open_answer(client);
+    buffer_dispose(&in);
+    harness_advance(worker, 59900);
+    assert_nothing_comes(client);
+    harness_advance(worker, 1200);
+    assert_closed_without_a_word(client);
+}
+
+/* --- a client that only sends --- */
+
+static int client_that_does_not_read(unsigned *sent) {
+    static const char request[] = "GET / HTTP/1.1\r\n\r\n";
+    int client = client_connect();
+
+    answer_bytes = 20000;
+    for (*sent = 0; *sent < 200; (*sent)++) {
+        if (send(client, request, sizeof request - 1, MSG_NOSIGNAL) != (ssize_t)(sizeof request - 1))
+            break;
+        harness_settle(worker);
+    }
+    return client;
+}
+
+static void a_client_that_does_not_read_is_not_served_without_end(void **state) {
+    struct buffer in = {0};
+    unsigned sent;
+    int client = client_that_does_not_read(&sent);
+    unsigned served = requests;
+
+    (void)state;
+    assert_true(served < sent); /* the socket, 256 KiB and one answer more, then no request is read */
+    while (requests < sent) {
+        size_t before = in.length;
+        assert_true(harness_receive(client, &in));
+        assert_true(in.length > before);
+        harness_settle(worker);
+    }
+    harness_receive(client, &in);
+    assert_true(in.length > (size_t)sent * 20000);
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+static void a_client_that_does_not_read_for_60_s_is_closed(void **state) {
+    unsigned sent;
+    int client = client_that_does_not_read(&sent);
+
+    (void)state;
+    harness_advance(worker, 59000);
+    assert_int_equal(worker->stream_count, 1);
+    harness_advance(worker, 3000);
+    assert_int_equal(worker->stream_count, 0);
+    client_close(client);
+}
+
+/* --- shutting down --- */
+
+static void draining_closes_idle_connections_and_others_after_their_answer(void **state) {
+    int idle = client_connect(), receiving = client_connect(), waiting = client_connect();
+    struct buffer in = {0};
+
+    (void)state;
+    client_sends(idle, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    in = open_answer(idle);
+    in.length = 0;
+    client_sends(receiving, SLICE("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhel"));
+    defers = true;
+    client_sends(waiting, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    defers = false;
+    http_drain(worker);
+    harness_receive_to_end(worker, idle, &in);
+    assert_int_equal(in.length, 0);
+    assert_nothing_comes(receiving);
+    assert_nothing_comes(waiting);
+    client_sends(receiving, SLICE("lo"));
+    harness_receive_to_end(worker, receiving, &in);
+    assert_true(contains(&in, "\r\nConnection: close\r\n"));
+    assert_true(slice_ends_with(buffer_slice(&in), SLICE("POST / ?  [hello]\n")));
+    in.length = 0;
+    answer_deferred();
+    harness_receive_to_end(worker, waiting, &in);
+    assert_true(contains(&in, "\r\nConnection: close\r\n"));
+    assert_true(slice_ends_with(buffer_slice(&in), SLICE("later")));
+    buffer_dispose(&in);
+    close(idle);
+    close(receiving);
+    client_close(waiting);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(requests_read_the_same_wherever_they_are_split),
+        TEST(pipelined_requests_are_answered_in_order_in_one_turn),
+        TEST(headers_keep_their_order_and_lose_the_blanks_around_their_values),
+        TEST(every_byte_of_a_request_is_counted),
+        TEST(header_look_ups_ignore_case_and_take_words_of_lists),
+        TEST(the_connection_ends_when_the_client_wants_it_to),
+        TEST(a_1_0_client_may_ask_to_keep_the_connection),
+        TEST(the_handler_may_end_the_connection_with_its_answer),
+        TEST(between_requests_a_connection_owns_nothing),
+        TEST(a_head_request_gets_the_head_only_and_later_ones_their_bodies),
+        TEST(an_answer_has_the_type_and_headers_it_is_given),
+        TEST(a_client_that_waits_to_be_asked_for_the_body_is_asked_once),
+        TEST(nobody_is_asked_for_a_body_that_will_not_be_read),
+        TEST(a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not),
+        TEST(a_body_that_never_ends_is_refused_when_it_passes_the_limit),
+        TEST(broken_requests_are_refused_with_400),
+        TEST(a_broken_request_behind_good_ones_leaves_their_answers_alone),
+        TEST(a_head_with_too_much_in_it_is_refused_with_431),
+        TEST(a_head_of_nothing_but_blanks_does_not_go_on_for_ever),
+        TEST(a_long_target_is_a_long_head),
+        TEST(offers_to_speak_something_else_are_ignored_except_websocket),
+        TEST(a_deferred_answer_holds_up_those_behind_it),
+        TEST(a_deferred_answer_has_all_the_time_it_needs),
+        TEST(a_client_that_goes_away_before_its_answer_aborts_it),
+        TEST(a_client_that_has_closed_its_half_gets_its_answers),
+        TEST(a_client_that_closes_its_half_inside_a_request_is_closed),
+        TEST(a_connection_that_says_nothing_is_closed_after_10_s),
+        TEST(a_head_must_arrive_within_10_s_however_it_trickles),
+        TEST(a_body_must_arrive_within_30_s),
+        TEST(an_idle_connection_is_closed_after_60_s),
+        TEST(a_client_that_does_not_read_is_not_served_without_end),
+        TEST(a_client_that_does_not_read_for_60_s_is_closed),
+        TEST(draining_closes_idle_connections_and_others_after_their_answer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,942 @@
+/* Streams: bytes in and chunks out over real sockets, whatever the peer does and whenever it does it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "net/stream.h"
+
+/* What a handler does when it is called. */
+enum act { ACT_NOTHING, ACT_CLOSE, ACT_RESET, ACT_FINISH, ACT_PAUSE, ACT_SEND, ACT_SWITCH, ACT_DROP_OUTPUT };
+
+struct peer {
+    struct stream *stream;
+    int client;
+    size_t takes; /* how much on_data consumes at a time; 0: whole lines */
+    enum act on_data_does, on_end_does, on_timer_does, on_slow_does;
+
+    struct buffer seen; /* what on_data consumed */
+    size_t offered;     /* the length of the last offer */
+    unsigned offers, ends, timers, slows, closes, switched;
+};
+
+static struct workers workers;
+static struct worker *worker;
+
+static const struct stream_handler handler, second_handler;
+
+static void send_text(struct stream *stream, const char *text) {
+    char *bytes;
+    struct chunk *chunk = chunk_create(strlen(text), &bytes);
+
+    memcpy(bytes, text, strlen(text));
+    stream_send(stream, chunk);
+    chunk_unref(chunk);
+}
+
+static void act(struct stream *stream, enum act what) {
+    switch (what) {
+    case ACT_NOTHING:
+        break;
+    case ACT_CLOSE:
+        stream_close(stream);
+        break;
+    case ACT_RESET:
+        stream_reset(stream);
+        break;
+    case ACT_FINISH:
+        send_text(stream, "last words");
+        stream_finish(stream);
+        break;
+    case ACT_PAUSE:
+        stream_pause(stream);
+        break;
+    case ACT_SEND:
+        send_text(stream, "answer\n");
+        break;
+    case ACT_SWITCH:
+        stream_set_handler(stream, &second_handler, stream->context);
+        break;
+    case ACT_DROP_OUTPUT:
+        stream_drop_output(stream);
+        break;
+    }
+}
+
+static size_t on_data(struct stream *stream, uint8_t *data, size_t length) {
+    struct peer *peer = stream->context;
+    size_t taken = peer->takes < length ? peer->takes : length;
+
+    peer->offers++;
+    peer->offered = length;
+    if (peer->takes == 0) {
+        const uint8_t *line_end = memchr(data, '\n', length);
+        taken = line_end != NULL ? (size_t)(line_end - data) + 1 : 0;
+    }
+    buffer_append_bytes(&peer->seen, data, taken);
+    memset(data, '#', taken); /* a handler may change what it was given */
+    if (taken != 0)
+        act(stream, peer->on_data_does);
+    return taken;
+}
+
+static size_t second_on_data(struct stream *stream, uint8_t *data, size_t length) {
+    struct peer *peer = stream->context;
+
+    (void)data;
+    peer->switched += (unsigned)length;
+    return length;
+}
+
+static void on_end(struct stream *stream) {
+    struct peer *peer = stream->context;
+
+    peer->ends++;
+    act(stream, peer->on_end_does);
+}
+
+static void on_timer(struct stream *stream) {
+    struct peer *peer = stream->context;
+
+    peer->timers++;
+    act(stream, peer->on_timer_does);
+}
+
+static void on_slow(struct stream *stream) {
+    struct peer *peer = stream->context;
+
+    peer->slows++;
+    act(stream, peer->on_slow_does);
+}
+
+static void on_closed(struct stream *stream) {
+    struct peer *peer = stream->context;
+
+    peer->closes++;
+    peer->stream = NULL;
+}
+
+static const struct stream_handler handler = {on_data, on_end, on_timer, on_slow, on_closed};
+static const struct stream_handler second_handler = {second_on_data, on_end, on_timer, on_slow, on_closed};
+
+static int set_up(void **state) {
+    (void)state;
+    harness_create(&workers, 1);
+    worker = workers.list[0];
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    harness_destroy(&workers);
+    return 0;
+}
+
+static void open_peer(struct peer *peer) {
+    int server;
+
+    *peer = (struct peer){.takes = SIZE_MAX};
+    harness_pair(&server, &peer->client);
+    peer->stream = harness_stream(worker, server, &handler, peer);
+    assert_non_null(peer->stream);
+}
+
+/* A stream whose socket takes only a few thousand bytes. */
+static void open_narrow_peer(struct peer *peer) {
+    open_peer(peer);
+    harness_shrink(peer->stream->fd);
+    harness_shrink(peer->client);
+}
+
+static void open_tcp_peer(struct peer *peer) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), server;
+
+    *peer = (struct peer){.takes = SIZE_MAX};
+    assert_int_equal(bind(listening, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listening, 1), 0);
+    assert_int_equal(getsockname(listening, (struct sockaddr *)&address, &length), 0);
+    peer->client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(peer->client, (struct sockaddr *)&address, sizeof address), 0);
+    server = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    close(listening);
+    peer->stream = harness_stream(worker, server, &handler, peer);
+    assert_non_null(peer->stream);
+}
+
+static void close_peer(struct peer *peer) {
+    if (peer->stream != NULL)
+        stream_close(peer->stream);
+    harness_settle(worker);
+    assert_int_equal(peer->closes, 1);
+    assert_null(peer->stream);
+    if (peer->client >= 0)
+        close(peer->client);
+    buffer_dispose(&peer->seen);
+}
+
+static void hang_up(struct peer *peer) {
+    close(peer->client);
+    peer->client = -1;
+}
+
+static void client_sends(struct peer *peer, const char *text) {
+    harness_send(worker, peer->client, slice_of(text));
+}
+
+static void assert_seen(const struct peer *peer, const char *text) {
+    assert_int_equal(peer->seen.length, strlen(text));
+    assert_memory_equal(peer->seen.data != NULL ? peer->seen.data : "", text, strlen(text));
+}
+
+static void assert_received(struct peer *peer, const char *text) {
+    struct buffer in = {0};
+
+    harness_receive(peer->client, &in);
+    assert_int_equal(in.length, strlen(text));
+    assert_memory_equal(in.data, text, strlen(text));
+    buffer_dispose(&in);
+}
+
+/* Fills the socket until it takes no more, with a message of which a part stays behind. */
+static void fill_socket(struct peer *peer) {
+    char *bytes;
+    struct chunk *chunk = chunk_create(1u << 20, &bytes);
+
+    memset(bytes, 'f', chunk->length);
+    stream_send(peer->stream, chunk);
+    chunk_unref(chunk);
+    harness_settle(worker);
+    assert_int_equal(peer->stream->out_count, 1);
+    assert_true(peer->stream->out_offset != 0);
+    assert_true(peer->stream->want_write);
+}
+
+/* --- input --- */
+
+static void input_reaches_the_handler_and_leaves_no_buffer_behind(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    client_sends(&peer, "hello");
+    harness_settle(worker);
+    client_sends(&peer, ", world");
+    harness_settle(worker);
+    assert_seen(&peer, "hello, world");
+    assert_int_equal(peer.offers, 2);
+    assert_null(peer.stream->in);
+    close_peer(&peer);
+}
+
+static void input_that_is_not_consumed_comes_again_with_what_follows_it(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.takes = 0;
+    client_sends(&peer, "one\ntwo\nth");
+    harness_settle(worker);
+    assert_seen(&peer, "one\ntwo\n");
+    assert_int_equal(peer.offered, 2);
+    assert_non_null(peer.stream->in);
+    client_sends(&peer, "r");
+    harness_settle(worker);
+    assert_int_equal(peer.offered, 3);
+    client_sends(&peer, "ee\nfour");
+    harness_settle(worker);
+    assert_seen(&peer, "one\ntwo\nthree\n");
+    client_sends(&peer, "\n");
+    harness_settle(worker);
+    assert_seen(&peer, "one\ntwo\nthree\nfour\n");
+    assert_null(peer.stream->in); /* freed as soon as it is empty */
+    close_peer(&peer);
+}
+
+static void a_line_larger_than_any_buffer_is_collected(void **state) {
+    struct buffer line = {0};
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.takes = 0;
+    buffer_reserve(&line, 3000001);
+    for (size_t i = 0; i < 3000000; i++)
+        line.data[i] = (char)('a' + i % 23);
+    line.data[3000000] = '\n';
+    line.length = 3000001;
+    harness_send(worker, peer.client, buffer_slice(&line));
+    harness_settle(worker);
+    assert_int_equal(peer.seen.length, line.length);
+    assert_memory_equal(peer.seen.data, line.data, line.length);
+    assert_null(peer.stream->in);
+    buffer_dispose(&line);
+    close_peer(&peer);
+}
+
+static void a_handler_may_take_a_byte_at_a_time(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.takes = 1;
+    client_sends(&peer, "bytes");
+    harness_settle(worker);
+    assert_seen(&peer, "bytes");
+    assert_int_equal(peer.offers, 5);
+    close_peer(&peer);
+}
+
+static void a_new_handler_gets_the_rest_of_the_input(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.takes = 0;
+    peer.on_data_does = ACT_SWITCH;
+    client_sends(&peer, "upgrade\nrest");
+    harness_settle(worker);
+    assert_seen(&peer, "upgrade\n");
+    assert_int_equal(peer.switched, 4);
+    close_peer(&peer);
+}
+
+static void a_paused_stream_leaves_input_to_the_kernel(void **state) {
+    struct peer peer;
+    size_t sent = 0;
+    char block[4096] = {0};
+    ssize_t length;
+
+    (void)state;
+    open_narrow_peer(&peer);
+    stream_pause(peer.stream);
+    while ((length = send(peer.client, block, sizeof block, MSG_NOSIGNAL)) > 0) {
+        sent += (size_t)length;
+        harness_settle(worker);
+    }
+    assert_int_equal(peer.offers, 0);
+    assert_null(peer.stream->in);
+    stream_resume(peer.stream);
+    assert_int_equal(peer.offers, 0); /* not from inside the caller */
+    harness_settle(worker);
+    assert_int_equal(peer.seen.length, sent);
+    close_peer(&peer);
+}
+
+static void input_behind_the_point_of_a_pause_is_kept_and_offered_on_resuming(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.takes = 0;
+    peer.on_data_does = ACT_PAUSE;
+    client_sends(&peer, "one\ntwo\nthree\n");
+    harness_settle(worker);
+    assert_seen(&peer, "one\n");
+    client_sends(&peer, "four\n");
+    harness_settle(worker);
+    assert_seen(&peer, "one\n");
+    stream_resume(peer.stream);
+    stream_pause(peer.stream); /* before the end of the turn: still paused */
+    harness_settle(worker);
+    assert_seen(&peer, "one\n");
+    stream_resume(peer.stream);
+    harness_settle(worker);
+    assert_seen(&peer, "one\ntwo\n");
+    peer.on_data_does = ACT_NOTHING;
+    stream_resume(peer.stream);
+    harness_settle(worker);
+    assert_seen(&peer, "one\ntwo\nthree\nfour\n");
+    assert_null(peer.stream->in);
+    close_peer(&peer);
+}
+
+static void the_end_of_input_is_reported_once_after_the_last_byte(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    client_sends(&peer, "last");
+    shutdown(peer.client, SHUT_WR);
+    harness_settle(worker);
+    assert_seen(&peer, "last");
+    assert_int_equal(peer.ends, 1);
+    assert_int_equal(peer.closes, 0); /* the handler decides */
+    harness_advance(worker, 3000);
+    assert_int_equal(peer.ends, 1);
+    send_text(peer.stream, "still here");
+    harness_settle(worker);
+    assert_received(&peer, "still here");
+    close_peer(&peer);
+}
+
+/* --- output --- */
+
+static void what_is_sent_in_a_turn_leaves_at_its_end_in_order(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    send_text(peer.stream, "a");
+    send_text(peer.stream, "");
+    send_text(peer.stream, "bc");
+    assert_received(&peer, "");
+    streams_flush(worker);
+    assert_received(&peer, "abc");
+    send_text(peer.stream, "");
+    streams_flush(worker);
+    assert_int_equal(peer.stream->out_count, 0);
+    close_peer(&peer);
+}
+
+static void a_large_output_arrives_whole_through_a_narrow_socket(void **state) {
+    struct buffer expected = {0}, in = {0};
+    uint64_t seed = 3;
+    struct peer peer;
+
+    (void)state;
+    open_narrow_peer(&peer);
+    for (unsigned i = 0; i < 700; i++) {
+        char *bytes;
+        struct chunk *chunk = chunk_create(harness_random(&seed, i % 10 == 0 ? 20000 : 40), &bytes);
+        for (uint32_t at = 0; at < chunk->length; at++)
+            bytes[at] = (char)harness_random(&seed, 256);
+        buffer_append_bytes(&expected, bytes, chunk->length);
+        stream_send(peer.stream, chunk);
+        chunk_unref(chunk);
+        if (i % 50 == 0)
+            harness_settle(worker);
+    }
+    assert_int_equal(peer.stream->out_count != 0, true);
+    stream_finish(peer.stream);
+    harness_receive_to_end(worker, peer.client, &in);
+    assert_int_equal(in.length, expected.length);
+    assert_memory_equal(in.data, expected.data, expected.length);
+    assert_int_equal(peer.slows, 0);
+    buffer_dispose(&in);
+    buffer_dispose(&expected);
+    hang_up(&peer);
+    close_peer(&peer);
+}
+
+static void the_ring_grows_with_the_list_and_goes_with_it(void **state) {
+    struct buffer in = {0};
+    char *bytes;
+    struct chunk *chunk = chunk_create(1, &bytes);
+    struct peer peer;
+
+    (void)state;
+    bytes[0] = 'x';
+    open_peer(&peer);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 1000; i++)
+            stream_send(peer.stream, chunk);
+        assert_int_equal(peer.stream->out_count, 1000);
+        assert_int_equal(chunk->references, 1001);
+        harness_settle(worker);
+        assert_int_equal(peer.stream->out_count, 0);
+        assert_int_equal(peer.stream->out_bytes, 0);
+        assert_int_equal(peer.stream->out_messages, 0);
+        assert_ptr_equal(peer.stream->out, peer.stream->out_inline);
+        assert_int_equal(chunk->references, 1);
+    }
+    harness_receive(peer.client, &in);
+    assert_int_equal(in.length, 3000);
+    buffer_dispose(&in);
+    chunk_unref(chunk);
+    close_peer(&peer);
+}
+
+static void pausing_until_drained_resumes_by_itself(void **state) {
+    struct buffer in = {0};
+    struct peer peer;
+
+    (void)state;
+    open_narrow_peer(&peer);
+    fill_socket(&peer);
+    stream_pause_until_drained(peer.stream);
+    client_sends(&peer, "next");
+    harness_settle(worker);
+    assert_int_equal(peer.offers, 0);
+    while (in.length < 1u << 20) {
+        harness_receive(peer.client, &in);
+        harness_settle(worker);
+    }
+    assert_seen(&peer, "next");
+    stream_pause_until_drained(peer.stream); /* with nothing to drain it is over with the turn */
+    client_sends(&peer, "!");
+    harness_settle(worker);
+    assert_seen(&peer, "next!");
+    buffer_dispose(&in);
+    close_peer(&peer);
+}
+
+/* --- limits --- */
+
+static void at_a_limit_the_socket_is_asked_first(void **state) {
+    static const struct stream_limits limits = {.max_messages = 3, .max_bytes = 20};
+    struct buffer in = {0};
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.stream->limits = &limits;
+    for (unsigned i = 0; i < 100; i++)
+        send_text(peer.stream, "12345678");
+    harness_settle(worker);
+    harness_receive(peer.client, &in);
+    assert_int_equal(in.length, 800);
+    assert_int_equal(peer.slows, 0);
+    assert_int_equal(counter_read(&worker->counters.slow_readers), 0);
+    buffer_dispose(&in);
+    close_peer(&peer);
+}
+
+static void an_empty_list_takes_one_message_of_any_size(void **state) {
+    static const struct stream_limits limits = {.max_messages = 1, .max_bytes = 1};
+    struct peer peer;
+
+    (void)state;
+    open_narrow_peer(&peer);
+    peer.stream->limits = &limits;
+    fill_socket(&peer);
+    assert_int_equal(peer.slows, 0);
+    close_peer(&peer);
+}
+
+static void over_a_limit_the_reader_is_slow_once_until_its_output_is_dropped(void **state) {
+    static const struct stream_limits limits[] = {{.max_messages = 3}, {.max_bytes = (1u << 20) + 2}};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t before = counter_read(&worker->counters.slow_readers);
+        struct buffer in = {0};
+        struct peer peer;
+
+        open_narrow_peer(&peer);
+        fill_socket(&peer);
+        peer.stream->limits = &limits[i];
+        peer.on_slow_does = ACT_DROP_OUTPUT;
+        while (!peer.stream->slow) {
+            assert_true(peer.stream->limits->max_messages == 0 || peer.stream->out_messages <= 3);
+            send_text(peer.stream, "1");
+        }
+        send_text(peer.stream, "dropped");
+        assert_int_equal(peer.slows, 0); /* not from inside the caller */
+        harness_settle(worker);
+        assert_int_equal(peer.slows, 1);
+        assert_int_equal(counter_read(&worker->counters.slow_readers), before + 1);
+        assert_int_equal(peer.stream->out_count, 1); /* what was begun stays, or the bytes would make no sense */
+        peer.stream->limits = NULL;
+        send_text(peer.stream, "END");
+        stream_finish(peer.stream);
+        harness_receive_to_end(worker, peer.client, &in);
+        assert_int_equal(in.length, (1u << 20) + 3);
+        assert_memory_equal(in.data + (1u << 20), "END", 3);
+        buffer_dispose(&in);
+        hang_up(&peer);
+        close_peer(&peer);
+    }
+}
+
+static void droppable_messages_are_left_out_where_that_is_wanted_and_others_are_not(void **state) {
+    static const struct stream_limits limits = {.max_messages = 2, .drop_droppable = true};
+    char *bytes;
+    struct chunk *event = chunk_create(1, &bytes);
+    struct peer peer;
+
+    (void)state;
+    bytes[0] = 'e';
+    event->droppable = true;
+    event->messages = 3;
+    open_narrow_peer(&peer);
+    fill_socket(&peer);
+    peer.stream->limits = &limits;
+    stream_send(peer.stream, event);
+    stream_send(peer.stream, event);
+    harness_settle(worker);
+    assert_int_equal(peer.slows, 0);
+    assert_int_equal(counter_read(&worker->counters.dropped_messages), 6);
+    assert_int_equal(peer.stream->out_count, 1);
+    send_text(peer.stream, "fits");
+    assert_false(peer.stream->slow);
+    send_text(peer.stream, "does not");
+    assert_true(peer.stream->slow);
+    chunk_unref(event);
+    close_peer(&peer);
+}
+
+static void without_limits_the_list_ends_where_its_counters_do(void **state) {
+    char *bytes;
+    struct chunk *chunk = chunk_create(1, &bytes);
+    struct peer peer;
+
+    (void)state;
+    bytes[0] = 'x';
+    open_narrow_peer(&peer);
+    peer.on_slow_does = ACT_CLOSE;
+    fill_socket(&peer);
+    for (unsigned i = 0; i < 70000; i++)
+        stream_send(peer.stream, chunk);
+    assert_true(peer.stream->slow);
+    assert_true(peer.stream->out_count >= 30000);
+    assert_int_equal(chunk->references, peer.stream->out_count);
+    harness_settle(worker);
+    assert_int_equal(chunk->references, 1);
+    chunk_unref(chunk);
+    close_peer(&peer);
+}
+
+/* --- ending --- */
+
+static void finishing_writes_everything_and_waits_for_the_peer_to_close(void **state) {
+    struct buffer in = {0};
+    struct peer peer;
+
+    (void)state;
+    open_narrow_peer(&peer);
+    fill_socket(&peer);
+    stream_finish(peer.stream);
+    assert_false(stream_is_open(peer.stream));
+    send_text(peer.stream, "too late");
+    client_sends(&peer, "not looked at");
+    harness_receive_to_end(worker, peer.client, &in);
+    assert_int_equal(in.length, 1u << 20);
+    assert_int_equal(peer.closes, 0);
+    client_sends(&peer, "nor this");
+    harness_settle(worker);
+    assert_int_equal(peer.offers, 0);
+    hang_up(&peer);
+    harness_settle(worker);
+    assert_int_equal(peer.ends, 0);
+    buffer_dispose(&in);
+    close_peer(&peer);
+}
+
+static void a_peer_that_does_not_close_after_the_end_is_closed_after_5_s(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    send_text(peer.stream, "bye");
+    stream_finish(peer.stream);
+    harness_advance(worker, 4900);
+    assert_int_equal(peer.closes, 0);
+    harness_advance(worker, 1200);
+    assert_int_equal(peer.closes, 1);
+    assert_int_equal(peer.timers, 0);
+    close_peer(&peer);
+}
+
+static void a_peer_that_does_not_read_the_end_is_closed_after_30_s(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_narrow_peer(&peer);
+    fill_socket(&peer);
+    stream_finish(peer.stream);
+    stream_set_timeout(peer.stream, 0); /* the handler's timer is no longer its to set */
+    stream_set_timeout(peer.stream, 500000);
+    harness_advance(worker, 29900);
+    assert_int_equal(peer.closes, 0);
+    harness_advance(worker, 1200);
+    assert_int_equal(peer.closes, 1);
+    close_peer(&peer);
+}
+
+static void a_peer_that_has_closed_its_half_still_gets_the_rest(void **state) {
+    struct peer peer;
+
+    (void)state;
+    for (unsigned before = 0; before < 2; before++) {
+        struct buffer in = {0};
+        open_narrow_peer(&peer);
+        fill_socket(&peer);
+        if (before)
+            shutdown(peer.client, SHUT_WR);
+        harness_settle(worker);
+        stream_finish(peer.stream);
+        harness_settle(worker);
+        if (!before)
+            shutdown(peer.client, SHUT_WR);
+        harness_receive_to_end(worker, peer.client, &in);
+        assert_int_equal(in.length, 1u << 20);
+        harness_settle(worker);
+        assert_int_equal(peer.closes, 1); /* nothing is waited for */
+        buffer_dispose(&in);
+        close_peer(&peer);
+    }
+}
+
+static void closing_writes_what_goes_without_waiting(void **state) {
+    struct buffer in = {0};
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    send_text(peer.stream, "goodbye");
+    stream_close(peer.stream);
+    send_text(peer.stream, "too late");
+    stream_close(peer.stream);
+    stream_finish(peer.stream);
+    assert_int_equal(peer.closes, 0); /* put off to the end of the turn */
+    harness_turn(worker);
+    assert_int_equal(peer.closes, 1);
+    assert_false(harness_receive(peer.client, &in));
+    assert_int_equal(in.length, 7);
+    assert_int_equal(worker->stream_count, 0);
+    assert_int_equal(counter_read(&worker->counters.accepted), 1);
+    assert_int_equal(counter_read(&worker->counters.closed), 1);
+    buffer_dispose(&in);
+    close_peer(&peer);
+}
+
+static void resetting_gives_the_peer_an_error(void **state) {
+    struct peer peer;
+    char byte;
+
+    (void)state;
+    open_tcp_peer(&peer);
+    send_text(peer.stream, "never seen");
+    stream_reset(peer.stream);
+    harness_settle(worker);
+    assert_int_equal(recv(peer.client, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+    close_peer(&peer);
+}
+
+static void closing_over_tcp_is_a_plain_end_for_the_peer(void **state) {
+    struct peer peer;
+    char text[8];
+
+    (void)state;
+    open_tcp_peer(&peer);
+    send_text(peer.stream, "end");
+    stream_close(peer.stream);
+    harness_settle(worker);
+    assert_int_equal(recv(peer.client, text, sizeof text, 0), 3);
+    assert_int_equal(recv(peer.client, text, sizeof text, 0), 0);
+    close_peer(&peer);
+}
+
+static void closing_inside_any_handler_ends_the_stream_with_that_turn(void **state) {
+    static const struct stream_limits limits = {.max_messages = 1};
+    static const enum act acts[] = {ACT_CLOSE, ACT_RESET};
+    struct peer peer;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        open_peer(&peer);
+        peer.takes = 0;
+        peer.on_data_does = acts[i];
+        client_sends(&peer, "one\ntwo\n");
+        harness_turn(worker);
+        assert_int_equal(peer.offers, 1);
+        close_peer(&peer);
+
+        open_peer(&peer);
+        peer.on_end_does = acts[i];
+        shutdown(peer.client, SHUT_WR);
+        harness_turn(worker);
+        assert_int_equal(peer.ends, 1);
+        close_peer(&peer);
+
+        open_peer(&peer);
+        peer.on_timer_does = acts[i];
+        stream_set_timeout(peer.stream, 1000);
+        harness_advance(worker, 2000);
+        assert_int_equal(peer.timers, 1);
+        close_peer(&peer);
+
+        open_narrow_peer(&peer);
+        fill_socket(&peer);
+        peer.stream->limits = &limits;
+        peer.on_slow_does = acts[i];
+        send_text(peer.stream, "x");
+        harness_turn(worker);
+        assert_int_equal(peer.slows, 1);
+        close_peer(&peer);
+    }
+}
+
+static void finishing_inside_handlers_says_the_last_words(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.takes = 0;
+    peer.on_data_does = ACT_FINISH;
+    client_sends(&peer, "one\ntwo\n");
+    harness_settle(worker);
+    assert_seen(&peer, "one\n");
+    assert_received(&peer, "last words");
+    close_peer(&peer);
+
+    open_peer(&peer);
+    peer.on_end_does = ACT_FINISH;
+    shutdown(peer.client, SHUT_WR);
+    harness_settle(worker);
+    assert_received(&peer, "last words");
+    assert_int_equal(peer.closes, 1); /* both halves are done */
+    close_peer(&peer);
+}
+
+static void a_peer_that_goes_away_ends_the_stream(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.on_end_does = ACT_CLOSE;
+    hang_up(&peer);
+    harness_settle(worker);
+    assert_int_equal(peer.closes, 1);
+    close_peer(&peer);
+
+    open_narrow_peer(&peer); /* with output that it will never read */
+    fill_socket(&peer);
+    hang_up(&peer);
+    harness_settle(worker);
+    assert_int_equal(peer.closes, 1);
+    close_peer(&peer);
+
+    open_tcp_peer(&peer);
+    assert_int_equal(setsockopt(peer.client, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger)), 0);
+    hang_up(&peer); /* a reset is an error, not an end */
+    harness_settle(worker);
+    assert_int_equal(peer.closes, 1);
+    assert_int_equal(peer.ends, 0);
+    close_peer(&peer);
+}
+
+static void a_peer_that_goes_away_while_the_stream_is_paused_keeps_no_loop_busy(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    client_sends(&peer, "unread");
+    stream_pause(peer.stream);
+    hang_up(&peer);
+    harness_settle(worker); /* fails by itself if the loop spins */
+    assert_int_equal(peer.closes, 1);
+    close_peer(&peer);
+}
+
+static void a_broken_connection_is_no_slow_reader(void **state) {
+    static const struct stream_limits limits = {.max_messages = 1};
+    struct peer peer;
+
+    (void)state;
+    open_narrow_peer(&peer);
+    fill_socket(&peer);
+    peer.stream->limits = &limits;
+    hang_up(&peer);
+    send_text(peer.stream, "finds the socket broken");
+    harness_settle(worker);
+    assert_int_equal(peer.slows, 0);
+    assert_int_equal(counter_read(&worker->counters.slow_readers), 0);
+    close_peer(&peer);
+}
+
+static void the_timer_fires_once_and_is_moved_and_cancelled(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    stream_set_timeout(peer.stream, 2000);
+    harness_advance(worker, 1000);
+    stream_set_timeout(peer.stream, 5000);
+    harness_advance(worker, 4000);
+    assert_int_equal(peer.timers, 0);
+    harness_advance(worker, 60000);
+    assert_int_equal(peer.timers, 1);
+    stream_set_timeout(peer.stream, 1000);
+    stream_set_timeout(peer.stream, 0);
+    harness_advance(worker, 10000);
+    assert_int_equal(peer.timers, 1);
+    stream_set_timeout(peer.stream, 1000);
+    stream_close(peer.stream);
+    stream_set_timeout(peer.stream, 1000);
+    harness_advance(worker, 10000);
+    assert_int_equal(peer.timers, 1);
+    close_peer(&peer);
+}
+
+static void a_socket_that_cannot_be_watched_is_closed(void **state) {
+    int ends[2];
+    char byte;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    close(ends[0]);
+    ends[0] = dup(STDIN_FILENO);
+    close(ends[0]); /* a number that is no descriptor */
+    assert_null(harness_stream(worker, ends[0], &handler, NULL));
+    assert_int_equal(worker->stream_count, 0);
+    assert_int_equal(write(ends[0], &byte, 0), -1);
+    close(ends[1]);
+}
+
+static void answers_given_while_reading_leave_in_the_same_turn(void **state) {
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer);
+    peer.takes = 0;
+    peer.on_data_does = ACT_SEND;
+    client_sends(&peer, "1\n2\n3\n");
+    harness_turn(worker);
+    assert_received(&peer, "answer\nanswer\nanswer\n");
+    close_peer(&peer);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(input_reaches_the_handler_and_leaves_no_buffer_behind),
+        TEST(input_that_is_not_consumed_comes_again_with_what_follows_it),
+        TEST(a_line_larger_than_any_buffer_is_collected),
+        TEST(a_handler_may_take_a_byte_at_a_time),
+        TEST(a_new_handler_gets_the_rest_of_the_input),
+        TEST(a_paused_stream_leaves_input_to_the_kernel),
+        TEST(input_behind_the_point_of_a_pause_is_kept_and_offered_on_resuming),
+        TEST(the_end_of_input_is_reported_once_after_the_last_byte),
+        TEST(what_is_sent_in_a_turn_leaves_at_its_end_in_order),
+        TEST(a_large_output_arrives_whole_through_a_narrow_socket),
+        TEST(the_ring_grows_with_the_list_and_goes_with_it),
+        TEST(pausing_until_drained_resumes_by_itself),
+        TEST(at_a_limit_the_socket_is_asked_first),
+        TEST(an_empty_list_takes_one_message_of_any_size),
+        TEST(over_a_limit_the_reader_is_slow_once_until_its_output_is_dropped),
+        TEST(droppable_messages_are_left_out_where_that_is_wanted_and_others_are_not),
+        TEST(without_limits_the_list_ends_where_its_counters_do),
+        TEST(finishing_writes_everything_and_waits_for_the_peer_to_close),
+        TEST(a_peer_that_does_not_close_after_the_end_is_closed_after_5_s),
+        TEST(a_peer_that_does_not_read_the_end_is_closed_after_30_s),
+        TEST(a_peer_that_has_closed_its_half_still_gets_the_rest),
+        TEST(closing_writes_what_goes_without_waiting),
+        TEST(resetting_gives_the_peer_an_error),
+        TEST(closing_over_tcp_is_a_plain_end_for_the_peer),
+        TEST(closing_inside_any_handler_ends_the_stream_with_that_turn),
+        TEST(finishing_inside_handlers_says_the_last_words),
+        TEST(a_peer_that_goes_away_ends_the_stream),
+        TEST(a_peer_that_goes_away_while_the_stream_is_paused_keeps_no_loop_busy),
+        TEST(a_broken_connection_is_no_slow_reader),
+        TEST(the_timer_fires_once_and_is_moved_and_cancelled),
+        TEST(a_socket_that_cannot_be_watched_is_closed),
+        TEST(answers_given_while_reading_leave_in_the_same_turn),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
