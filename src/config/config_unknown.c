@@ -48,7 +48,7 @@ static size_t distance(struct slice a, struct slice b) {
 
 /* The last name of a path. */
 static struct slice last_name(struct slice path) {
-    const char *dot = memrchr(path.data, '.', path.length);
+    const char *dot = path.length > 0 ? memrchr(path.data, '.', path.length) : NULL;
 
     return dot != NULL ? slice_skip(path, (size_t)(dot + 1 - path.data)) : path;
 }
