@@ -66,6 +66,9 @@ static void listing_dispose(struct listing *listing) {
 /* Reads the whole store, page by page. */
 static bool list_all(const struct app_store_driver *driver, struct app_store *store, struct listing *listing,
                      struct error *error) {
+    const struct patience patience = patience_for(0, -1); /* the memory driver needs none */
+    struct store_connection *connection = driver->connect(store, &patience, error);
+    enum store_answer answer;
     size_t before;
 
     do {
@@ -73,10 +76,10 @@ static bool list_all(const struct app_store_driver *driver, struct app_store *st
         before = listing->count;
         if (before != 0)
             after = slice_of(listing->apps[before - 1].id);
-        if (driver->list(store, after, LIST_PAGE, collect, listing, error) != STORE_OK)
-            return false;
-    } while (listing->count - before >= LIST_PAGE);
-    return true;
+        answer = driver->list(connection, after, LIST_PAGE, &patience, collect, listing, error);
+    } while (answer == STORE_OK && listing->count - before >= LIST_PAGE);
+    driver->disconnect(connection);
+    return answer == STORE_OK;
 }
 
 /* The slot of an id: the one that was there before, or a new one. */
@@ -198,11 +201,14 @@ struct app_manager *app_manager_create(const struct config *config, struct worke
 
     manager->workers = workers;
     manager->free_channels = free_channels;
-    manager->driver = &memory_store_driver;
+    manager->driver = app_store_driver_of(config->app_manager.driver);
     pthread_mutex_init(&manager->mutex, NULL);
     atomic_init(&manager->index, NULL);
     app_defaults_from_config(&defaults, config);
-    manager->store = manager->driver->open(config, &defaults, error);
+    if (manager->driver != NULL)
+        manager->store = manager->driver->open(config, &defaults, error);
+    else
+        error_set(error, "this build cannot keep apps in %s", config_driver_name(config->app_manager.driver));
     if (manager->store == NULL || !list_all(manager->driver, manager->store, &listing, error)) {
         listing_dispose(&listing);
         app_manager_destroy(manager);

@@ -10,11 +10,6 @@
 #define LEAST_POOL 2
 #define MOST_POOL 10
 
-/* The drivers of this build; a new one is a line here. */
-static const enum config_driver known_drivers[] = {
-    CONFIG_DRIVER_MEMORY,
-};
-
 void config_dispose(struct config *config) {
     for (size_t i = 0; i < config_row_count; i++)
         config_value_clear(config, &config_rows[i]);
@@ -103,11 +98,4 @@ const char *config_driver_name(enum config_driver driver) {
     static const char *const names[] = {"memory", "sqlite", "mysql", "postgres", "dynamodb", "scylladb"};
 
     return names[driver];
-}
-
-bool config_driver_known(enum config_driver driver) {
-    for (size_t i = 0; i < sizeof known_drivers / sizeof known_drivers[0]; i++)
-        if (known_drivers[i] == driver)
-            return true;
-    return false;
 }

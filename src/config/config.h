@@ -35,7 +35,7 @@ struct config_list {
     size_t count;
 };
 
-/* Where apps are kept. Names and aliases are in config_table.c; which of them this build has is in config.c. */
+/* Where apps are kept. Names and aliases are in config_table.c. */
 enum config_driver {
     CONFIG_DRIVER_MEMORY,
     CONFIG_DRIVER_SQLITE,
@@ -345,6 +345,3 @@ bool config_driver_from_name(const char *name, enum config_driver *driver);
 
 /* The driver's name as the documentation has it. */
 const char *config_driver_name(enum config_driver driver);
-
-/* True if this build can keep apps there. */
-bool config_driver_known(enum config_driver driver);

@@ -248,28 +248,11 @@ static void check_pools(struct config_loader *loader, const struct config_sql *s
                             loader->file != NULL ? ": " : "", error.text);
 }
 
-static void check_driver(struct config_loader *loader) {
-    enum config_driver driver = loader->config->app_manager.driver;
-    struct buffer known = {0};
-    char source[512];
-
-    if (config_driver_known(driver))
-        return;
-    for (unsigned i = 0; config_driver_choices[i] != NULL; i++)
-        if (config_driver_known((enum config_driver)i))
-            buffer_appendf(&known, "%s%s", known.length > 0 ? ", " : "", config_driver_name((enum config_driver)i));
-    config_report_error(loader->report, "%.*s: this build cannot keep apps in %s; the drivers that it has: %.*s",
-                        SLICE_ARGS(config_source(loader, "app_manager.driver", source, sizeof source)),
-                        config_driver_name(driver), SLICE_ARGS(buffer_slice(&known)));
-    buffer_dispose(&known);
-}
-
 /* What one row cannot see. */
 static void check(struct config_loader *loader) {
     struct config *config = loader->config;
     char source[512];
 
-    check_driver(loader);
     check_pools(loader, NULL);
     check_pools(loader, &config->database.mysql);
     check_pools(loader, &config->database.postgres);

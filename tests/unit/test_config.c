@@ -824,21 +824,8 @@ static void drivers_have_aliases_in_any_case(void **state) {
         assert_true(config_driver_from_name(config_driver_name((enum config_driver)i), &driver) && driver == i);
 }
 
-static void a_driver_that_this_build_lacks_is_an_error_that_names_those_it_has(void **state) {
+static void a_driver_that_is_none_is_an_error_that_names_those_there_are(void **state) {
     (void)state;
-    for (unsigned i = 0; config_driver_choices[i] != NULL; i++) {
-        const char *name = config_driver_name((enum config_driver)i);
-
-        setenv("APP_MANAGER_DRIVER", name, 1);
-        if (config_driver_known((enum config_driver)i)) {
-            assert_true(load(NULL));
-            continue;
-        }
-        assert_false(load(NULL));
-        assert_non_null(strstr(error.text, "APP_MANAGER_DRIVER"));
-        assert_non_null(strstr(error.text, name));
-        assert_non_null(strstr(error.text, "memory"));
-    }
     setenv("APP_MANAGER_DRIVER", "redis", 1);
     assert_false(load(NULL));
     assert_non_null(strstr(error.text, "APP_MANAGER_DRIVER must be one of memory, sqlite, mysql"));
@@ -1076,7 +1063,7 @@ int main(void) {
         TEST(scylladb_is_read_key_by_key_environment_app_manager_database),
         TEST(pool_sizes_come_from_the_nearest_setting),
         TEST(drivers_have_aliases_in_any_case),
-        TEST(a_driver_that_this_build_lacks_is_an_error_that_names_those_it_has),
+        TEST(a_driver_that_is_none_is_an_error_that_names_those_there_are),
         TEST(an_adapter_other_than_local_is_an_error),
         TEST(the_log_level_is_log_levels_else_rust_logs),
         TEST(a_short_admin_token_leaves_the_admin_api_off),

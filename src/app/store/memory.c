@@ -23,6 +23,10 @@ struct app_store {
     size_t count;
 };
 
+struct store_connection {
+    struct app_store *store;
+};
+
 static void record_dispose(struct memory_record *record) {
     free(record->id);
     free(record->key);
@@ -146,6 +150,28 @@ static void memory_close(struct app_store *store) {
     free(store);
 }
 
+static struct store_connection *memory_connect(struct app_store *store, const struct patience *patience,
+                                               struct error *error) {
+    struct store_connection *connection = alloc(sizeof *connection);
+
+    (void)patience;
+    (void)error;
+    connection->store = store;
+    return connection;
+}
+
+static void memory_disconnect(struct store_connection *connection) {
+    free(connection);
+}
+
+static enum store_answer memory_prepare(struct store_connection *connection, const struct patience *patience,
+                                        struct error *error) {
+    (void)connection;
+    (void)patience;
+    (void)error;
+    return STORE_OK;
+}
+
 static enum store_answer give(const struct memory_record *record, struct app **app, struct error *error) {
     if (record == NULL)
         return STORE_NOT_FOUND;
@@ -157,12 +183,14 @@ static enum store_answer give(const struct memory_record *record, struct app **a
     return STORE_OK;
 }
 
-static enum store_answer memory_find_by_id(struct app_store *store, struct slice id, struct app **app,
-                                           struct error *error) {
+static enum store_answer memory_find_by_id(struct store_connection *connection, struct slice id,
+                                           const struct patience *patience, struct app **app, struct error *error) {
+    struct app_store *store = connection->store;
     enum store_answer answer;
     size_t place;
     bool found;
 
+    (void)patience;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, id, &found);
     answer = give(found ? &store->records[place] : NULL, app, error);
@@ -170,21 +198,26 @@ static enum store_answer memory_find_by_id(struct app_store *store, struct slice
     return answer;
 }
 
-static enum store_answer memory_find_by_key(struct app_store *store, struct slice key, struct app **app,
-                                            struct error *error) {
+static enum store_answer memory_find_by_key(struct store_connection *connection, struct slice key,
+                                            const struct patience *patience, struct app **app, struct error *error) {
+    struct app_store *store = connection->store;
     enum store_answer answer;
 
+    (void)patience;
     pthread_mutex_lock(&store->mutex);
     answer = give(key_owner(store, key, SLICE("")), app, error);
     pthread_mutex_unlock(&store->mutex);
     return answer;
 }
 
-static enum store_answer memory_list(struct app_store *store, struct slice after, size_t limit,
-                                     store_list_function *each, void *context, struct error *error) {
+static enum store_answer memory_list(struct store_connection *connection, struct slice after, size_t limit,
+                                     const struct patience *patience, store_list_function *each, void *context,
+                                     struct error *error) {
+    struct app_store *store = connection->store;
     size_t place = 0;
     bool found = false;
 
+    (void)patience;
     (void)error;
     pthread_mutex_lock(&store->mutex);
     if (after.length != 0)
@@ -209,12 +242,15 @@ static enum store_answer key_taken(const struct memory_record *owner, struct err
     return STORE_KEY_TAKEN;
 }
 
-static enum store_answer memory_create(struct app_store *store, const struct app *app, struct error *error) {
+static enum store_answer memory_create(struct store_connection *connection, const struct app *app,
+                                       const struct patience *patience, struct error *error) {
+    struct app_store *store = connection->store;
     enum store_answer answer = STORE_OK;
     const struct memory_record *owner;
     size_t place;
     bool found;
 
+    (void)patience;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
@@ -236,12 +272,15 @@ static enum store_answer missing(struct slice id, struct error *error) {
     return STORE_NOT_FOUND;
 }
 
-static enum store_answer memory_update(struct app_store *store, const struct app *app, struct error *error) {
+static enum store_answer memory_update(struct store_connection *connection, const struct app *app,
+                                       const struct patience *patience, struct error *error) {
+    struct app_store *store = connection->store;
     enum store_answer answer = STORE_OK;
     const struct memory_record *owner;
     size_t place;
     bool found;
 
+    (void)patience;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
@@ -257,11 +296,14 @@ static enum store_answer memory_update(struct app_store *store, const struct app
     return answer;
 }
 
-static enum store_answer memory_remove(struct app_store *store, struct slice id, struct error *error) {
+static enum store_answer memory_remove(struct store_connection *connection, struct slice id,
+                                       const struct patience *patience, struct error *error) {
+    struct app_store *store = connection->store;
     enum store_answer answer = STORE_OK;
     size_t place;
     bool found;
 
+    (void)patience;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, id, &found);
     if (!found) {
@@ -275,8 +317,10 @@ static enum store_answer memory_remove(struct app_store *store, struct slice id,
     return answer;
 }
 
-static enum store_answer memory_check_health(struct app_store *store, struct error *error) {
-    (void)store;
+static enum store_answer memory_check_health(struct store_connection *connection, const struct patience *patience,
+                                             struct error *error) {
+    (void)connection;
+    (void)patience;
     (void)error;
     return STORE_OK;
 }
@@ -285,6 +329,9 @@ const struct app_store_driver memory_store_driver = {
     .name = "memory",
     .open = memory_open,
     .close = memory_close,
+    .connect = memory_connect,
+    .disconnect = memory_disconnect,
+    .prepare = memory_prepare,
     .find_by_id = memory_find_by_id,
     .find_by_key = memory_find_by_key,
     .list = memory_list,

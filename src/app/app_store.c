@@ -1,0 +1,10 @@
+#include "app/app_store.h"
+
+/* Those that this build has; a new one is a line here. */
+static const struct app_store_driver *const drivers[] = {
+    [CONFIG_DRIVER_MEMORY] = &memory_store_driver,
+};
+
+const struct app_store_driver *app_store_driver_of(enum config_driver driver) {
+    return (size_t)driver < sizeof drivers / sizeof drivers[0] ? drivers[driver] : NULL;
+}
