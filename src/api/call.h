@@ -3,8 +3,8 @@
  *
  *   api_handle --> call --> (app looked up: at once or later) --> authenticated --> route->handle --> one answer
  *
- * A handler answers exactly once, with api_answer or api_refuse, before it returns; the call is freed behind it. What
- * the call points to in the request is gone after the answer.
+ * A handler answers exactly once, with api_answer or api_refuse, before it returns or when the job ends that it handed
+ * over with api_submit; the call is freed behind it. What the call points to in the request is gone after the answer.
  */
 #pragma once
 
@@ -43,8 +43,19 @@ struct api_call {
     struct slice parameters[ROUTE_PARAMETERS]; /* of the path: the app's id, then another; percent-decoded */
     struct buffer decoded;                     /* where parameters point that had to be decoded */
     const struct query *query;                 /* ROUTE_SIGNED only */
+    struct api_job *waits_for;                 /* the job that is under way, or NULL */
     bool cross_origin; /* pages of other origins may read the answer: the `cors` section holds */
 };
+
+/* Work on the app store that a handler's answer waits for. Part of something from alloc() that job.destroy frees. */
+struct api_job {
+    struct app_job job; /* its `done` is set by api_submit */
+    struct api_call *call;
+    void (*ended)(struct api_call *call, struct api_job *job); /* answers the call; not called if the client has gone */
+};
+
+/* Hands the job to the app manager; see app_manager_submit. */
+void api_submit(struct api_call *call, struct api_job *job, uint32_t timeout_ms);
 
 /* Answers 200 with a JSON body. */
 void api_answer(struct api_call *call, struct slice body);

@@ -1,7 +1,10 @@
 /*
  * GET /up and /up/{id}: what a load balancer asks. The word is both the body and a header.
  */
+#include <stdlib.h>
+
 #include "api/call.h"
+#include "base/alloc.h"
 
 static void answer_health(struct api_call *call, unsigned status, const char *word) {
     struct buffer header = {0};
@@ -17,18 +20,53 @@ static bool is_draining(const struct api_call *call) {
     return atomic_load_explicit(call->api->draining, memory_order_relaxed);
 }
 
-void api_get_up(struct api_call *call) {
-    if (is_draining(call) || !app_manager_has_apps(call->api->apps))
+/* How long the store may take to answer; it is asked when it was not within the last second. */
+#define CHECK_TIMEOUT_MS 1000
+
+static void answer_known_health(struct api_call *call) {
+    enum app_health health = app_manager_health(call->api->apps);
+
+    if (is_draining(call) || health == APP_HEALTH_ERROR)
         answer_health(call, 503, "ERROR");
     else
-        answer_health(call, 200, "OK");
+        answer_health(call, 200, health == APP_HEALTH_DEGRADED ? "DEGRADED" : "OK");
+}
+
+static enum store_answer run_check(struct app_job *job, const struct app_store_driver *driver,
+                                   struct store_connection *connection, const struct patience *patience) {
+    return driver->check_health(connection, patience, &job->error);
+}
+
+static void check_ended(struct api_call *call, struct api_job *job) {
+    (void)job; /* the manager knows by now */
+    answer_known_health(call);
+}
+
+static void check_free(struct app_job *job) {
+    free(container_of(job, struct api_job, job));
+}
+
+void api_get_up(struct api_call *call) {
+    struct api_job *check;
+
+    if (is_draining(call) || app_manager_health_known(call->api->apps)) {
+        answer_known_health(call);
+        return;
+    }
+    check = alloc_zero(sizeof *check);
+    *check = (struct api_job){
+        .job = {.operation = {.priority = STORE_URGENT, .repeatable = true}, .run = run_check, .destroy = check_free},
+        .ended = check_ended};
+    api_submit(call, check, CHECK_TIMEOUT_MS);
 }
 
 void api_get_up_app(struct api_call *call) {
+    bool found = call->lookup.answer == APP_FOUND;
+
     if (call->lookup.answer == APP_NOT_FOUND)
         answer_health(call, 404, "NOT_FOUND");
-    else if (is_draining(call) || call->lookup.answer != APP_FOUND || !call->lookup.app->enabled)
+    else if (is_draining(call) || !found || !call->lookup.app->enabled)
         answer_health(call, 503, "ERROR");
     else
-        answer_health(call, 200, "OK");
+        answer_health(call, 200, app_manager_health(call->api->apps) == APP_HEALTH_OK ? "OK" : "DEGRADED");
 }

@@ -83,6 +83,7 @@ void api_get_metrics(struct api_call *call) {
     metrics_append_apps(&page, call->api);
     append_workers(&page, call->api, &labels);
     append_memory(&page, call->api, &labels);
+    metrics_append_store(&page, call->api, labels_of(call->api, NULL, &labels));
     metrics_append_process(&page, call->api->started_at_s);
     api_answer_with(call, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"), SLICE(""), buffer_slice(&page.text));
     buffer_dispose(&labels);

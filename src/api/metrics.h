@@ -4,6 +4,7 @@
  *   metrics.c          the page, and what belongs to workers
  *   metrics_apps.c     what belongs to apps
  *   metrics_process.c  process_*
+ *   metrics_store.c    the app store and the cache in front of it
  *   metrics_text.c     lines
  */
 #pragma once
@@ -43,4 +44,5 @@ void metrics_histogram(struct metrics_page *page, struct slice labels, const uin
 void metrics_append_label(struct buffer *labels, const char *name, struct slice value);
 
 void metrics_append_apps(struct metrics_page *page, const struct api *api);
+void metrics_append_store(struct metrics_page *page, const struct api *api, struct slice labels);
 void metrics_append_process(struct metrics_page *page, uint64_t started_at_s);

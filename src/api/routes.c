@@ -60,6 +60,12 @@ static void call_free(struct api_call *call) {
     free(call);
 }
 
+/* The handler has returned: it has answered, or it waits for a job. */
+static void end(struct api_call *call) {
+    if (call->waits_for == NULL)
+        call_free(call);
+}
+
 static void on_request(struct http_connection *connection, struct http_request *request,
                        const struct route_table *table) {
     struct api *api = http_connection_handler(connection)->context;
@@ -93,8 +99,29 @@ static void on_metrics_request(struct http_connection *connection, struct http_r
 static void on_abort(struct http_connection *connection) {
     struct api_call *call = http_pending(connection);
 
-    app_manager_cancel(call->api->apps, &call->lookup);
+    if (call->waits_for != NULL)
+        call->waits_for->job.done = NULL;
+    else
+        app_manager_cancel(call->api->apps, &call->lookup);
     call_free(call);
+}
+
+static void job_done(struct app_job *job) {
+    struct api_job *own = container_of(job, struct api_job, job);
+    struct api_call *call = own->call;
+
+    http_set_pending(call->connection, NULL);
+    call->waits_for = NULL;
+    own->ended(call, own);
+    call_free(call);
+}
+
+void api_submit(struct api_call *call, struct api_job *job, uint32_t timeout_ms) {
+    job->call = call;
+    job->job.done = job_done;
+    call->waits_for = job;
+    http_set_pending(call->connection, call);
+    app_manager_submit(call->api->apps, call->worker, &job->job, timeout_ms);
 }
 
 struct http_handler api_main_handler(struct api *api) {
@@ -182,7 +209,7 @@ static void lookup_done(struct app_lookup *lookup) {
 
     http_set_pending(call->connection, NULL);
     run(call);
-    call_free(call);
+    end(call);
 }
 
 static void look_up(struct api_call *call) {
@@ -194,7 +221,7 @@ static void look_up(struct api_call *call) {
         }
     }
     run(call);
-    call_free(call);
+    end(call);
 }
 
 /* --- may it --- */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "app/app_index.h"
+#include "app/cache.h"
 #include "base/alloc.h"
 #include "base/log.h"
 
@@ -11,7 +12,9 @@
 
 struct app_manager {
     struct workers *workers;
-    void (*free_channels)(void *channels);
+    const struct app_manager_hooks *hooks;
+    struct app_defaults defaults;
+    struct app_cache *cache; /* every driver but memory; the rest is memory's */
     const struct app_store_driver *driver;
     struct app_store *store;
     _Atomic(struct app_index *) index;
@@ -102,7 +105,7 @@ struct retired {
     struct app_index *index;
     struct app **records;
     size_t count;
-    void (*changed)(struct worker *worker);
+    const struct app_manager_hooks *hooks;
 };
 
 static void retired_free(void *context) {
@@ -192,36 +195,58 @@ static struct retired *take_over_all(struct app_manager *manager, const struct l
     return retired;
 }
 
-struct app_manager *app_manager_create(const struct config *config, struct workers *workers,
-                                       void (*free_channels)(void *channels), struct error *error) {
-    struct app_manager *manager = alloc_zero(sizeof *manager);
-    struct app_defaults defaults;
-    struct app_changes changes;
+/* The memory driver: everything is read at once and stays. */
+static bool load_all(struct app_manager *manager, const struct config *config, struct error *error) {
     struct listing listing = {0};
+    struct app_changes changes;
+    bool loaded;
+
+    manager->store = manager->driver->open(config, &manager->defaults, error);
+    loaded = manager->store != NULL && list_all(manager->driver, manager->store, &listing, error);
+    if (loaded)
+        retired_free(take_over_all(manager, &listing, &changes));
+    listing_dispose(&listing);
+    return loaded;
+}
+
+struct app_manager *app_manager_create(const struct config *config, struct workers *workers,
+                                       const struct app_manager_hooks *hooks, struct error *error) {
+    struct app_manager *manager = alloc_zero(sizeof *manager);
+    bool ready;
 
     manager->workers = workers;
-    manager->free_channels = free_channels;
+    manager->hooks = hooks;
     manager->driver = app_store_driver_of(config->app_manager.driver);
     pthread_mutex_init(&manager->mutex, NULL);
     atomic_init(&manager->index, NULL);
-    app_defaults_from_config(&defaults, config);
-    if (manager->driver != NULL)
-        manager->store = manager->driver->open(config, &defaults, error);
+    app_defaults_from_config(&manager->defaults, config);
+    if (manager->driver == NULL)
+        ready = error_set(error, "this build cannot keep apps in %s", config_driver_name(config->app_manager.driver));
+    else if (manager->driver == &memory_store_driver)
+        ready = load_all(manager, config, error);
     else
-        error_set(error, "this build cannot keep apps in %s", config_driver_name(config->app_manager.driver));
-    if (manager->store == NULL || !list_all(manager->driver, manager->store, &listing, error)) {
-        listing_dispose(&listing);
-        app_manager_destroy(manager);
-        return NULL;
-    }
-    retired_free(take_over_all(manager, &listing, &changes));
-    listing_dispose(&listing);
-    return manager;
+        ready = (manager->cache = app_cache_create(config, manager->driver, workers, hooks, error)) != NULL;
+    if (ready)
+        return manager;
+    app_manager_destroy(manager);
+    return NULL;
+}
+
+void app_manager_start(struct app_manager *manager) {
+    if (manager->cache != NULL)
+        app_cache_start(manager->cache);
+}
+
+void app_manager_stop(struct app_manager *manager) {
+    if (manager->cache != NULL)
+        app_cache_stop(manager->cache);
 }
 
 void app_manager_destroy(struct app_manager *manager) {
+    if (manager->cache != NULL)
+        app_cache_destroy(manager->cache);
     for (size_t i = 0; i < manager->slot_count; i++)
-        app_slot_destroy(manager->slots[i], manager->free_channels);
+        app_slot_destroy(manager->slots[i], manager->hooks->free_channels);
     free(manager->slots);
     app_index_destroy(atomic_load(&manager->index));
     if (manager->store != NULL)
@@ -231,18 +256,21 @@ void app_manager_destroy(struct app_manager *manager) {
 }
 
 static void run_changed(struct worker *worker, void *context) {
-    ((struct retired *)context)->changed(worker);
+    const struct app_manager_hooks *hooks = ((struct retired *)context)->hooks;
+
+    hooks->changed(worker, hooks->context);
 }
 
-bool app_manager_reload(struct app_manager *manager, const struct config *config,
-                        void (*changed)(struct worker *worker), struct app_changes *changes, struct error *error) {
+bool app_manager_reload(struct app_manager *manager, const struct config *config, struct app_changes *changes,
+                        struct error *error) {
     struct app_store *store;
-    struct app_defaults defaults;
     struct listing listing = {0};
     struct retired *retired;
 
-    app_defaults_from_config(&defaults, config);
-    store = manager->driver->open(config, &defaults, error);
+    if (manager->cache != NULL)
+        return error_set(error, "apps are kept in the %s store, not in the configuration", manager->driver->name);
+    app_defaults_from_config(&manager->defaults, config);
+    store = manager->driver->open(config, &manager->defaults, error);
     if (store == NULL)
         return false;
     if (!list_all(manager->driver, store, &listing, error)) {
@@ -253,7 +281,7 @@ bool app_manager_reload(struct app_manager *manager, const struct config *config
     manager->store = store;
     retired = take_over_all(manager, &listing, changes);
     listing_dispose(&listing);
-    retired->changed = changed;
+    retired->hooks = manager->hooks;
     workers_run_on_all(manager->workers,
                        &(struct worker_task){.run = run_changed, .finished = retired_free, .context = retired});
     return true;
@@ -274,33 +302,117 @@ static enum app_answer answer(struct app_lookup *lookup, const struct app_index_
 
 enum app_answer app_manager_find_by_key(struct app_manager *manager, struct worker *worker, struct slice key,
                                         struct app_lookup *lookup) {
-    const struct app_index *index = atomic_load_explicit(&manager->index, memory_order_acquire);
+    const struct app_index *index;
 
-    (void)worker;
+    if (manager->cache != NULL)
+        return app_cache_find(manager->cache, worker, NAME_KEY, key, lookup);
+    index = atomic_load_explicit(&manager->index, memory_order_acquire);
     return answer(lookup, app_index_find(&index->by_key, key));
 }
 
 enum app_answer app_manager_find_by_id(struct app_manager *manager, struct worker *worker, struct slice id,
                                        struct app_lookup *lookup) {
-    const struct app_index *index = atomic_load_explicit(&manager->index, memory_order_acquire);
+    const struct app_index *index;
 
-    (void)worker;
+    if (manager->cache != NULL)
+        return app_cache_find(manager->cache, worker, NAME_ID, id, lookup);
+    index = atomic_load_explicit(&manager->index, memory_order_acquire);
     return answer(lookup, app_index_find(&index->by_id, id));
 }
 
 void app_manager_cancel(struct app_manager *manager, struct app_lookup *lookup) {
     (void)manager;
-    (void)lookup; /* no lookup of the memory driver is ever pending */
+    list_remove(&lookup->link); /* it waits on a list of its own worker's, or on none */
 }
 
 bool app_manager_has_apps(struct app_manager *manager) {
-    return atomic_load(&manager->has_apps);
+    return manager->cache != NULL || atomic_load(&manager->has_apps);
 }
 
 void app_manager_each_slot(struct app_manager *manager, void (*each)(struct app_slot *slot, void *context),
                            void *context) {
+    if (manager->cache != NULL)
+        app_cache_each_slot(manager->cache, each, context);
     pthread_mutex_lock(&manager->mutex);
     for (size_t i = 0; i < manager->slot_count; i++)
         each(manager->slots[i], context);
     pthread_mutex_unlock(&manager->mutex);
+}
+
+/* --- jobs --- */
+
+static enum store_answer run_job(struct store_operation *operation, const struct app_store_driver *driver,
+                                 struct store_connection *connection, const struct patience *patience,
+                                 struct error *error) {
+    struct app_job *job = container_of(operation, struct app_job, operation);
+    enum store_answer answer;
+
+    job->error.text[0] = '\0';
+    answer = job->run(job, driver, connection, patience);
+    *error = job->error;
+    return answer;
+}
+
+static void job_done(struct worker *worker, struct message *message, struct message **rest) {
+    struct app_job *job = container_of(message, struct app_job, message);
+
+    (void)worker;
+    (void)rest;
+    if (job->done != NULL)
+        job->done(job);
+    job->destroy(job);
+}
+
+static void job_finished(struct store_operation *operation, enum store_answer answer, const struct error *error) {
+    struct app_job *job = container_of(operation, struct app_job, operation);
+
+    job->answer = answer;
+    job->error = *error;
+    app_cache_note_answer(job->manager->cache, answer, error);
+    job->message = (struct message){.handle = job_done};
+    worker_post(job->worker, &job->message);
+}
+
+void app_manager_submit(struct app_manager *manager, struct worker *worker, struct app_job *job, uint32_t timeout_ms) {
+    job->manager = manager;
+    job->worker = worker;
+    job->operation.run = run_job;
+    job->operation.finished = job_finished;
+    store_pool_submit(app_cache_pool(manager->cache), &job->operation, timeout_ms);
+}
+
+void app_manager_written(struct app_manager *manager, struct slice id, const struct app *before,
+                         const struct app *after) {
+    app_cache_written(manager->cache, id, before, after);
+}
+
+void app_manager_suspect(struct app_manager *manager, struct slice id) {
+    if (manager->cache != NULL)
+        app_cache_suspect(manager->cache, id);
+}
+
+bool app_manager_has_store(const struct app_manager *manager) {
+    return manager->cache != NULL;
+}
+
+const struct app_defaults *app_manager_defaults(const struct app_manager *manager) {
+    return &manager->defaults;
+}
+
+enum app_health app_manager_health(struct app_manager *manager) {
+    if (manager->cache != NULL)
+        return app_cache_health(manager->cache);
+    return app_manager_has_apps(manager) ? APP_HEALTH_OK : APP_HEALTH_ERROR;
+}
+
+bool app_manager_health_known(struct app_manager *manager) {
+    return manager->cache == NULL || app_cache_health_known(manager->cache);
+}
+
+bool app_manager_look(struct app_manager *manager, struct app_lookup_counts *counts, struct store_pool_status *status) {
+    if (manager->cache == NULL)
+        return false;
+    app_cache_look(manager->cache, counts);
+    store_pool_look(app_cache_pool(manager->cache), status);
+    return true;
 }

@@ -5,7 +5,8 @@
  *                                                     \------- miss: APP_PENDING; `done` is called on the same worker
  *
  * With the memory driver every lookup is a hit or a definite miss: the index of all apps is an immutable pair of hash
- * tables, read without a lock and replaced as a whole when the configuration is read again.
+ * tables, read without a lock and replaced as a whole when the configuration is read again. Every other store stands
+ * behind one cache, see cache.h.
  */
 #pragma once
 
@@ -14,6 +15,7 @@
 #include "app/app.h"
 #include "app/app_slot.h"
 #include "app/app_store.h"
+#include "app/store_pool.h"
 #include "base/error.h"
 #include "base/slice.h"
 #include "net/worker.h"
@@ -36,6 +38,7 @@ struct app_lookup {
     const char *reason;                      /* APP_INVALID: which field is broken; valid until the end of the turn */
     void (*done)(struct app_lookup *lookup); /* on the asker's worker, after APP_PENDING only */
     void *context;                           /* the asker's */
+    struct list link;                        /* the manager's, while the answer is pending */
 };
 
 /* What changed when the configuration was read again. */
@@ -43,9 +46,24 @@ struct app_changes {
     unsigned added, changed, removed;
 };
 
-/* Opens the store and loads what it holds. `free_channels` frees what hangs on a slot (see app_slot_destroy). */
+/* What the manager asks of those above it. */
+struct app_manager_hooks {
+    /* An app with live connections was disabled or deleted: those of this worker are to be told. On each worker. */
+    void (*changed)(struct worker *worker, void *context);
+    void (*free_channels)(void *channels); /* what hangs on a slot, see app_slot_destroy */
+    bool (*channels_empty)(void *channels);
+    void *context;
+};
+
+/* Opens the store. The memory driver's apps are there at once; other stores are asked when somebody wants an app.
+ * NULL with an error if the configuration can never work. `config` and `hooks` outlive the manager. */
 struct app_manager *app_manager_create(const struct config *config, struct workers *workers,
-                                       void (*free_channels)(void *channels), struct error *error);
+                                       const struct app_manager_hooks *hooks, struct error *error);
+/* Starts the threads that talk to the store. A store that is down does not keep the server from starting. */
+void app_manager_start(struct app_manager *manager);
+/* Ends them. Lookups that wait are answered with APP_UNAVAILABLE. */
+void app_manager_stop(struct app_manager *manager);
+/* After app_manager_stop, and when the workers have ended. */
 void app_manager_destroy(struct app_manager *manager);
 
 /*
@@ -61,14 +79,72 @@ enum app_answer app_manager_find_by_id(struct app_manager *manager, struct worke
 void app_manager_cancel(struct app_manager *manager, struct app_lookup *lookup);
 
 /*
- * Takes over the apps of `config` (SIGHUP) and then runs `changed` on every worker, so that live connections learn of
- * it. A record that is broken now leaves the last valid one in force. On the main thread.
+ * Takes over the apps of `config` (SIGHUP, memory driver) and then runs the hook `changed` on every worker, so that
+ * live connections learn of it. A record that is broken now leaves the last valid one in force. On the main thread.
  */
-bool app_manager_reload(struct app_manager *manager, const struct config *config,
-                        void (*changed)(struct worker *worker), struct app_changes *changes, struct error *error);
+bool app_manager_reload(struct app_manager *manager, const struct config *config, struct app_changes *changes,
+                        struct error *error);
 
-/* Whether there is any app at all: for /up. On a worker. */
+/* Whether there may be any app at all. Any thread. */
 bool app_manager_has_apps(struct app_manager *manager);
+
+/* --- work on the store beside lookups --- */
+
+/*
+ * Something to be done on a connection to the store: a look at its health, a write. The asker embeds it in something of
+ * its own, from alloc(), that `destroy` frees.
+ */
+struct app_job {
+    struct store_operation operation; /* the asker sets priority and repeatable */
+    struct message message;
+    struct app_manager *manager;
+    struct worker *worker;
+    enum store_answer answer;
+    struct error error;
+    /* On a thread that may block. */
+    enum store_answer (*run)(struct app_job *job, const struct app_store_driver *driver,
+                             struct store_connection *connection, const struct patience *patience);
+    void (*done)(struct app_job *job);    /* with the answer, on the worker; NULL: nobody waits any more */
+    void (*destroy)(struct app_job *job); /* behind it */
+};
+
+/* Hands over a job; with `timeout_ms` 0 it may take app_manager.lookup_timeout_ms. On the worker on which `done` is to
+ * be called. Not for the memory driver. */
+void app_manager_submit(struct app_manager *manager, struct worker *worker, struct app_job *job, uint32_t timeout_ms);
+
+/* The process wrote an app to the store; see app_cache_written. In a job, or on any thread. */
+void app_manager_written(struct app_manager *manager, struct slice id, const struct app *before,
+                         const struct app *after);
+/* The app may have changed: it is read again at once. Any thread. */
+void app_manager_suspect(struct app_manager *manager, struct slice id);
+
+/* True for every driver but memory: apps are kept in a store that can be written and can fail. */
+bool app_manager_has_store(const struct app_manager *manager);
+const struct app_defaults *app_manager_defaults(const struct app_manager *manager);
+
+/* How the store is, as far as is known. */
+enum app_health {
+    APP_HEALTH_OK,
+    APP_HEALTH_DEGRADED, /* the store cannot be asked, but apps are known */
+    APP_HEALTH_ERROR,    /* the store cannot be asked and nothing was ever found in it, or there is no app at all */
+};
+
+/* Any thread. */
+enum app_health app_manager_health(struct app_manager *manager);
+/* False if it is worth a job to find out. */
+bool app_manager_health_known(struct app_manager *manager);
+
+/* --- for the metrics page, any thread --- */
+
+struct app_lookup_counts {
+    uint64_t hits, misses, negatives, stale, errors; /* lookups by how they were answered */
+    uint64_t entries, absent;                        /* what the cache holds */
+    uint64_t outages;
+    bool outage;
+};
+
+/* False with the memory driver. */
+bool app_manager_look(struct app_manager *manager, struct app_lookup_counts *counts, struct store_pool_status *status);
 
 /* Calls `each` for every slot that was ever used; for the metrics page. Any thread. */
 void app_manager_each_slot(struct app_manager *manager, void (*each)(struct app_slot *slot, void *context),

@@ -88,6 +88,9 @@ void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms);
 /* Frees an app's channel table when the slot goes (see app_slot_destroy). */
 void channel_table_destroy(void *table);
 
+/* True if the table holds no channel, not even one that remembers its last event. Any thread. */
+bool channel_table_empty(void *table);
+
 /* --- publishing --- */
 
 struct channel_event {

@@ -58,6 +58,19 @@ void channel_table_destroy(void *memory) {
     free(table);
 }
 
+bool channel_table_empty(void *memory) {
+    struct channel_table *table = memory;
+    bool empty = true;
+
+    for (unsigned i = 0; i < CHANNEL_SHARDS && empty; i++) {
+        struct channel_shard *shard = &table->shards[i];
+        pthread_mutex_lock(&shard->mutex);
+        empty = shard->count == 0;
+        pthread_mutex_unlock(&shard->mutex);
+    }
+    return empty;
+}
+
 /* The app's table, made by whoever comes first. */
 static struct channel_table *table_of(struct app_slot *slot) {
     struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);

@@ -79,7 +79,10 @@ bool workers_start(struct workers *workers, struct error *error) {
 void workers_join(struct workers *workers) {
     for (unsigned i = 0; i < workers->count; i++)
         pthread_join(workers->list[i]->thread, NULL);
-    /* What the workers have posted to each other at the very end finds nobody, and frees itself. */
+    workers_settle(workers);
+}
+
+void workers_settle(struct workers *workers) {
     for (unsigned i = 0; i < workers->count; i++)
         handle_messages(workers->list[i]);
 }

@@ -94,6 +94,10 @@ void workers_join(struct workers *workers);
 /* Frees them; nothing may be left that posts to them. */
 void workers_destroy(struct workers *workers);
 
+/* Handles the messages that came after the workers had ended: they find nobody, and free themselves. On the calling
+ * thread; workers_join does it too. */
+void workers_settle(struct workers *workers);
+
 /* Posts `message` and wakes the worker. Any thread, no lock held. */
 void worker_post(struct worker *worker, struct message *message);
 

@@ -31,6 +31,7 @@ struct server {
     struct config config;
     struct workers workers;
     struct app_manager *apps;
+    struct app_manager_hooks app_hooks;
     struct session_server sessions;
     struct api api;
     struct http_handler main_handler;
@@ -221,18 +222,35 @@ static bool set_up_tls(struct server *server, struct error *error) {
     return server->tls != NULL;
 }
 
-static bool build(struct server *server, struct error *error) {
+static void apply_app_changes(struct worker *worker, void *context) {
+    (void)context;
+    sessions_apply_app_changes(worker);
+}
+
+/* What fails here can never work with this configuration. */
+static bool open_apps(struct server *server, struct error *error) {
     if (!workers_create(&server->workers, server->config.workers, error))
         return false;
-    server->apps = app_manager_create(&server->config, &server->workers, channel_table_destroy, error);
-    if (server->apps == NULL)
-        return false;
+    server->app_hooks = (struct app_manager_hooks){
+        .changed = apply_app_changes, .free_channels = channel_table_destroy, .channels_empty = channel_table_empty};
+    server->apps = app_manager_create(&server->config, &server->workers, &server->app_hooks, error);
+    return server->apps != NULL;
+}
+
+static bool build(struct server *server, struct error *error) {
     set_up_parts(server);
-    return listen_on_workers(server, error) && listen_for_redirects(server, error) &&
-           listen_for_metrics(server, error) && workers_start(&server->workers, error);
+    if (!listen_on_workers(server, error) || !listen_for_redirects(server, error) ||
+        !listen_for_metrics(server, error) || !workers_start(&server->workers, error))
+        return false;
+    app_manager_start(server->apps);
+    return true;
 }
 
 static void take_apart(struct server *server) {
+    if (server->apps != NULL) {
+        app_manager_stop(server->apps);
+        workers_settle(&server->workers);
+    }
     if (server->sessions.channels != NULL)
         channel_hub_destroy(server->sessions.channels);
     if (server->apps != NULL)
@@ -258,7 +276,7 @@ static void reload(struct server *server, const char *config_file) {
         config_report_log(&report);
         log_error("server", "nothing was changed: %s", error.text);
     } else {
-        if (app_manager_reload(server->apps, &config, sessions_apply_app_changes, &changes, &error))
+        if (app_manager_reload(server->apps, &config, &changes, &error))
             log_info("server", "apps reloaded: %u added, %u changed, %u removed", changes.added, changes.changed,
                      changes.removed);
         else
@@ -330,6 +348,11 @@ int server_run(const char *config_file) {
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     raise_file_limit();
     if (!set_up_tls(server, &error)) {
+        log_error("config", "%s", error.text);
+        take_apart(server);
+        return 2;
+    }
+    if (!open_apps(server, &error)) {
         log_error("config", "%s", error.text);
         take_apart(server);
         return 2;

@@ -31,9 +31,18 @@ static void no_channels(void *channels) {
     fail_msg("no slot of this test has channels");
 }
 
-static void changed(struct worker *worker) {
+static void changed(struct worker *worker, void *context) {
+    (void)context;
     told[worker->index]++;
 }
+
+static bool always_empty(void *channels) {
+    (void)channels;
+    return true;
+}
+
+static const struct app_manager_hooks hooks = {
+    .changed = changed, .free_channels = no_channels, .channels_empty = always_empty};
 
 static struct config config_of(json_t *apps) {
     struct config config = {0};
@@ -46,7 +55,7 @@ static struct config config_of(json_t *apps) {
 static void open_with(const char *apps) {
     struct config config = config_of(json_loads(apps, 0, NULL));
 
-    manager = app_manager_create(&config, &workers, no_channels, &error);
+    manager = app_manager_create(&config, &workers, &hooks, &error);
     json_decref(config.app_manager.array_apps);
     if (manager == NULL)
         fail_msg("%s", error.text);
@@ -56,7 +65,7 @@ static void open_with(const char *apps) {
 static void reload_only(const char *apps) {
     struct config config = config_of(json_loads(apps, 0, NULL));
 
-    assert_true(app_manager_reload(manager, &config, changed, &changes, &error));
+    assert_true(app_manager_reload(manager, &config, &changes, &error));
     json_decref(config.app_manager.array_apps);
 }
 
@@ -334,7 +343,7 @@ static void tens_of_thousands_of_apps_are_loaded_and_reloaded(void **state) {
     struct config config = config_of(many_apps(MANY, 1));
 
     (void)state;
-    manager = app_manager_create(&config, &workers, no_channels, &error);
+    manager = app_manager_create(&config, &workers, &hooks, &error);
     assert_non_null(manager);
     json_decref(config.app_manager.array_apps);
     for (unsigned i = 0; i < MANY; i += 7) {
@@ -346,7 +355,7 @@ static void tens_of_thousands_of_apps_are_loaded_and_reloaded(void **state) {
         assert_int_equal(lookup.app->max_connections, 1);
     }
     config = config_of(many_apps(MANY / 2, 2));
-    assert_true(app_manager_reload(manager, &config, changed, &changes, &error));
+    assert_true(app_manager_reload(manager, &config, &changes, &error));
     json_decref(config.app_manager.array_apps);
     assert_int_equal(changes.changed, MANY / 2);
     assert_int_equal(changes.removed, MANY / 2);
@@ -395,16 +404,12 @@ static void stop_worker(struct worker *worker, void *context) {
     worker_stop(worker);
 }
 
-static void ignore_change(struct worker *worker) {
-    (void)worker;
-}
-
 static void lookups_go_on_while_apps_change(void **state) {
     struct reader readers[READERS] = {0};
     struct config config = config_of(many_apps(300, 1));
 
     (void)state;
-    manager = app_manager_create(&config, &workers, no_channels, &error);
+    manager = app_manager_create(&config, &workers, &hooks, &error);
     assert_non_null(manager);
     json_decref(config.app_manager.array_apps);
     assert_int_equal(sem_init(&readers_done, 0, 0), 0);
@@ -415,7 +420,7 @@ static void lookups_go_on_while_apps_change(void **state) {
     }
     for (unsigned i = 0; i < 40; i++) {
         config = config_of(many_apps(i % 3 == 0 ? 100 : 300, 1 + i % 20));
-        assert_true(app_manager_reload(manager, &config, ignore_change, &changes, &error));
+        assert_true(app_manager_reload(manager, &config, &changes, &error));
         json_decref(config.app_manager.array_apps);
     }
     for (unsigned i = 0; i < READERS; i++)

@@ -1,0 +1,61 @@
+/* The app store and the cache in front of it; nothing of it with the memory driver. */
+#include "api/metrics.h"
+
+static const struct {
+    const char *answer;
+    size_t offset;
+} answers[] = {
+    {"hit", offsetof(struct app_lookup_counts, hits)},           {"miss", offsetof(struct app_lookup_counts, misses)},
+    {"negative", offsetof(struct app_lookup_counts, negatives)}, {"stale", offsetof(struct app_lookup_counts, stale)},
+    {"error", offsetof(struct app_lookup_counts, errors)},
+};
+
+static void append_lookups(struct metrics_page *page, const struct app_lookup_counts *counts, struct slice labels) {
+    metrics_family(
+        page, "app_lookups_total", "counter",
+        "Lookups of apps by how they were answered: from the cache, by asking the store (miss), as known not "
+        "to be there (negative), with an expired record while the store fails (stale), not at all (error).");
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++)
+        metrics_sample_of(page, labels, "answer", answers[i].answer,
+                          *(const uint64_t *)((const char *)counts + answers[i].offset));
+    metrics_family(page, "app_cache_entries", "gauge", "Apps in the cache.");
+    metrics_sample(page, labels, counts->entries);
+    metrics_family(page, "app_cache_absent_entries", "gauge", "Names in the cache that the store does not know.");
+    metrics_sample(page, labels, counts->absent);
+    metrics_family(page, "app_store_up", "gauge", "1 if the store answered when it was last asked.");
+    metrics_sample(page, labels, !counts->outage);
+    metrics_family(page, "app_store_outages_total", "counter", "How often the store stopped answering.");
+    metrics_sample(page, labels, counts->outages);
+}
+
+static void append_pool(struct metrics_page *page, const struct store_pool_status *status, struct slice labels) {
+    static const char *const priorities[] = {"urgent", "known", "unknown"};
+    uint64_t bounds[STORE_LATENCY_BUCKETS] = {0};
+
+    for (size_t i = 0; i + 1 < STORE_LATENCY_BUCKETS; i++)
+        bounds[i] = store_latency_bounds_us[i];
+    metrics_family(page, "app_store_connections", "gauge", "Connections to the store that are open.");
+    metrics_sample(page, labels, status->connections);
+    metrics_family(page, "app_store_connections_busy", "gauge", "Connections to the store in use.");
+    metrics_sample(page, labels, status->busy);
+    metrics_family(page, "app_store_waiting", "gauge", "Operations that wait for a connection to the store.");
+    for (unsigned i = 0; i < STORE_PRIORITY_COUNT; i++)
+        metrics_sample_of(page, labels, "priority", priorities[i], status->waiting[i]);
+    metrics_family(page, "app_store_turned_away_total", "counter",
+                   "Lookups of names never seen that found too many of their kind waiting.");
+    metrics_sample(page, labels, status->turned_away);
+    metrics_family(page, "app_store_failures_total", "counter", "Operations for which the store could not be asked.");
+    metrics_sample(page, labels, status->failures);
+    metrics_family(page, "app_store_seconds", "histogram", "How long operations on the store took.");
+    metrics_histogram(page, labels, bounds, status->latency, STORE_LATENCY_BUCKETS, status->latency_sum_us, 1e6);
+}
+
+void metrics_append_store(struct metrics_page *page, const struct api *api, struct slice labels) {
+    struct app_lookup_counts counts;
+    struct store_pool_status status;
+
+    if (!app_manager_look(api->apps, &counts, &status))
+        return;
+    append_lookups(page, &counts, labels);
+    append_pool(page, &status, labels);
+}
