@@ -16,6 +16,7 @@ build | pkg-config pkgconf           | finds the libraries
 build | libssl-dev                   | TLS, HMAC, digests
 build | libjansson-dev               | JSON of configuration and records
 build | libpcre2-dev                 | patterns
+build | libsqlite3-dev               | apps in a file
 build | libllhttp-dev node-llhttp    | the HTTP parser (node-llhttp: its C sources)
 run   | curl                         | publishes the first event
 run   | openssl                      | signs it

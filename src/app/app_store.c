@@ -3,6 +3,7 @@
 /* Those that this build has; a new one is a line here. */
 static const struct app_store_driver *const drivers[] = {
     [CONFIG_DRIVER_MEMORY] = &memory_store_driver,
+    [CONFIG_DRIVER_SQLITE] = &sqlite_store_driver,
 };
 
 const struct app_store_driver *app_store_driver_of(enum config_driver driver) {

@@ -151,40 +151,47 @@ static void drop_connection(struct pool_thread *thread) {
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* The first connection prepares the store, the others wait for it. */
-static bool prepare(struct pool_thread *thread, struct store_connection *connection, struct error *error) {
-    struct store_pool *pool = thread->pool;
-    const struct patience patience = patience_for(PREPARE_TIMEOUT_MS, pool->stop_fd);
-    bool mine, done;
+/* The first connection prepares the store, the others wait until that is done. True if it is this thread's turn. */
+static bool take_turn_to_prepare(struct store_pool *pool) {
+    bool mine;
 
     pthread_mutex_lock(&pool->mutex);
     while (pool->prepared == POOL_PREPARING && !pool->stopping)
         pthread_cond_wait(&pool->work, &pool->mutex);
-    mine = pool->prepared == POOL_UNPREPARED && !pool->stopping;
+    mine = pool->prepared == POOL_UNPREPARED;
     if (mine)
         pool->prepared = POOL_PREPARING;
     pthread_mutex_unlock(&pool->mutex);
-    if (!mine)
-        return !pool->stopping || error_set(error, "stopped");
-    done = pool->settings.driver->prepare(connection, &patience, error) == STORE_OK;
-    if (done && pool->settings.prepared != NULL)
-        pool->settings.prepared(pool->settings.context, connection, pool->stop_fd);
-    pthread_mutex_lock(&pool->mutex);
-    pool->prepared = done ? POOL_PREPARED : POOL_UNPREPARED;
-    pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->mutex);
-    return done;
+    return mine;
 }
 
-static struct store_connection *connect_and_prepare(struct pool_thread *thread, const struct patience *patience,
-                                                    struct error *error) {
-    const struct store_pool_settings *settings = &thread->pool->settings;
-    struct store_connection *connection = settings->driver->connect(settings->store, patience, error);
+static bool prepare(struct store_pool *pool, struct store_connection *connection, struct error *error) {
+    const struct patience patience = patience_for(PREPARE_TIMEOUT_MS, pool->stop_fd);
 
-    if (connection == NULL || prepare(thread, connection, error))
+    if (pool->settings.driver->prepare(connection, &patience, error) != STORE_OK)
+        return false;
+    if (pool->settings.prepared != NULL)
+        pool->settings.prepared(pool->settings.context, connection, pool->stop_fd);
+    return true;
+}
+
+static struct store_connection *connect_and_prepare(struct store_pool *pool, const struct patience *patience,
+                                                    struct error *error) {
+    const struct app_store_driver *driver = pool->settings.driver;
+    bool first = take_turn_to_prepare(pool);
+    struct store_connection *connection = driver->connect(pool->settings.store, patience, error);
+
+    if (!first)
         return connection;
-    settings->driver->disconnect(connection);
-    return NULL;
+    if (connection != NULL && !prepare(pool, connection, error)) {
+        driver->disconnect(connection);
+        connection = NULL;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    pool->prepared = connection != NULL ? POOL_PREPARED : POOL_UNPREPARED;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    return connection;
 }
 
 static void connected(struct pool_thread *thread) {
@@ -225,7 +232,7 @@ static void not_connected(struct pool_thread *thread, const struct error *error)
 static bool need_connection(struct pool_thread *thread, const struct patience *patience, struct error *error) {
     if (thread->connection != NULL)
         return true;
-    thread->connection = connect_and_prepare(thread, patience, error);
+    thread->connection = connect_and_prepare(thread->pool, patience, error);
     if (thread->connection != NULL)
         connected(thread);
     else
