@@ -33,9 +33,9 @@ enum app_answer {
 /* A question and its answer; lives in the asker until it is answered or cancelled. */
 struct app_lookup {
     enum app_answer answer;
-    struct app_slot *slot;                   /* APP_FOUND */
-    const struct app *app;                   /* APP_FOUND: the record, valid until the end of the turn */
-    const char *reason;                      /* APP_INVALID: which field is broken; valid until the end of the turn */
+    struct app_slot *slot; /* APP_FOUND */
+    const struct app *app; /* APP_FOUND: the record, valid until the end of the turn */
+    const char *reason;    /* APP_INVALID: which field is broken; valid until the end of the turn, or of `done` */
     void (*done)(struct app_lookup *lookup); /* on the asker's worker, after APP_PENDING only */
     void *context;                           /* the asker's */
     struct list link;                        /* the manager's, while the answer is pending */

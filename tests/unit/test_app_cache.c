@@ -1,0 +1,604 @@
+/* The cache in front of a store: who asks, what is asked, and what is served while the store cannot be. The store is
+ * SQLite; another handle on its file plays the others. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <poll.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "app/app_manager.h"
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "harness.h"
+
+#define WORKERS 2
+#define PATIENCE_MS 20000
+
+static char folder[64], database_path[96], config_path[96];
+static struct config config;
+static struct workers workers;
+static struct app_manager *manager;
+static struct error error;
+static sqlite3 *others;
+static unsigned told[WORKERS_MAX], answered;
+
+static void changed(struct worker *worker, void *context) {
+    (void)context;
+    told[worker->index]++;
+}
+
+static void no_channels(void *channels) {
+    (void)channels;
+    fail_msg("no slot of this test has channels");
+}
+
+static bool always_empty(void *channels) {
+    (void)channels;
+    return true;
+}
+
+static const struct app_manager_hooks hooks = {
+    .changed = changed, .free_channels = no_channels, .channels_empty = always_empty};
+
+/* --- the others --- */
+
+static void others_run(const char *sql) {
+    char *text = NULL;
+
+    if (sqlite3_exec(others, sql, NULL, NULL, &text) != SQLITE_OK)
+        fail_msg("%s: %s", sql, text);
+}
+
+static void others_insert(const char *id, const char *key, const char *max_connections) {
+    char sql[512];
+
+    snprintf(sql, sizeof sql,
+             "INSERT INTO applications (id, key, secret, enabled, enable_client_messages, max_connections, "
+             "max_client_events_per_second) VALUES ('%s', '%s', 's', 1, 0, %s, 10)",
+             id, key, max_connections);
+    others_run(sql);
+}
+
+/* --- the manager --- */
+
+static void open_with(const char *cache, unsigned timeout_ms) {
+    struct config_report report = {0};
+    FILE *file = fopen(config_path, "w");
+
+    assert_non_null(file);
+    fprintf(file,
+            "{\"app_manager\":{\"driver\":\"sqlite\",\"lookup_timeout_ms\":%u,\"cache\":{%s}},"
+            "\"database\":{\"sqlite\":{\"path\":\"%s\"}}}",
+            timeout_ms, cache, database_path);
+    fclose(file);
+    if (!config_load(&config, config_path, &report, &error))
+        fail_msg("%s", error.text);
+    config_report_dispose(&report);
+    manager = app_manager_create(&config, &workers, &hooks, &error);
+    if (manager == NULL)
+        fail_msg("%s", error.text);
+    app_manager_start(manager);
+}
+
+/* Lets the workers run until `count` lookups were answered later than at once. */
+static void await_answers(unsigned count) {
+    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+
+    while (answered < count) {
+        struct pollfd polled[WORKERS];
+        bool nothing = true;
+        for (unsigned i = 0; i < WORKERS; i++) {
+            struct mailbox *mailbox = &workers.list[i]->mailbox;
+            harness_settle(workers.list[i]);
+            nothing = mailbox_sleep(mailbox) && nothing;
+            polled[i] = (struct pollfd){.fd = mailbox->event_fd, .events = POLLIN};
+        }
+        if (clock_monotonic_ms() > end_ms)
+            fail_msg("%u of %u answers came", answered, count);
+        if (nothing && answered < count)
+            poll(polled, WORKERS, PATIENCE_MS);
+        for (unsigned i = 0; i < WORKERS; i++) {
+            mailbox_awake(&workers.list[i]->mailbox);
+            mailbox_clear(&workers.list[i]->mailbox);
+        }
+    }
+}
+
+static void settle(void) {
+    for (unsigned i = 0; i < WORKERS; i++) {
+        workers.list[i]->now_ms = clock_monotonic_ms();
+        harness_settle(workers.list[i]);
+    }
+}
+
+/* Of the last answer: a record and a reason are good for a turn only. */
+static char reason[512];
+static unsigned limit;
+
+static void note(struct app_lookup *lookup) {
+    if (lookup->answer == APP_INVALID)
+        snprintf(reason, sizeof reason, "%s", lookup->reason);
+    if (lookup->answer == APP_FOUND)
+        limit = lookup->app->max_connections;
+}
+
+static void done(struct app_lookup *lookup) {
+    note(lookup);
+    answered++;
+}
+
+static enum app_answer start(struct app_lookup *lookup, unsigned worker, bool by_key, const char *name) {
+    *lookup = (struct app_lookup){.done = done};
+    workers.list[worker]->now_ms = clock_monotonic_ms();
+    (by_key ? app_manager_find_by_key : app_manager_find_by_id)(manager, workers.list[worker], slice_of(name), lookup);
+    note(lookup);
+    return lookup->answer;
+}
+
+static struct app_lookup last;
+
+static enum app_answer ask(bool by_key, const char *name) {
+    unsigned before = answered;
+
+    if (start(&last, 0, by_key, name) == APP_PENDING)
+        await_answers(before + 1);
+    return last.answer;
+}
+
+static enum app_answer by_key(const char *key) {
+    return ask(true, key);
+}
+
+static enum app_answer by_id(const char *id) {
+    return ask(false, id);
+}
+
+static struct app_lookup_counts counts(void) {
+    struct app_lookup_counts result;
+    struct store_pool_status status;
+
+    assert_true(app_manager_look(manager, &result, &status));
+    return result;
+}
+
+static uint64_t queries(void) {
+    struct app_lookup_counts ignored;
+    struct store_pool_status status;
+    uint64_t sum = 0;
+
+    assert_true(app_manager_look(manager, &ignored, &status));
+    for (unsigned i = 0; i < STORE_LATENCY_BUCKETS; i++)
+        sum += status.latency[i];
+    return sum;
+}
+
+/* Asks again and again until the answer is this; for what comes about by a refresh. */
+static void until(bool by_key_, const char *name, enum app_answer answer, unsigned max_connections) {
+    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+
+    for (;;) {
+        if (ask(by_key_, name) == answer && (answer != APP_FOUND || limit == max_connections))
+            return;
+        if (clock_monotonic_ms() > end_ms)
+            fail_msg("%s: the answer stays %d", name, last.answer);
+        poll(NULL, 0, 2);
+        settle();
+    }
+}
+
+static int set_up(void **state) {
+    const struct log_settings quiet = {.level = LOG_ERROR + 1};
+
+    (void)state;
+    log_configure(&quiet);
+    snprintf(folder, sizeof folder, "/tmp/curlew-cache-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    snprintf(database_path, sizeof database_path, "%s/apps.db", folder);
+    snprintf(config_path, sizeof config_path, "%s/config.json", folder);
+    harness_create(&workers, WORKERS);
+    manager = NULL;
+    answered = 0;
+    memset(told, 0, sizeof told);
+    assert_int_equal(sqlite3_open(database_path, &others), SQLITE_OK);
+    sqlite3_busy_timeout(others, PATIENCE_MS);
+    others_run("PRAGMA journal_mode = WAL");
+    others_run(
+        "CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT UNIQUE NOT NULL, secret TEXT NOT NULL, "
+        "max_connections INTEGER NOT NULL, max_client_events_per_second INTEGER NOT NULL, "
+        "enable_client_messages BOOLEAN NOT NULL, enabled BOOLEAN NOT NULL)");
+    others_insert("a", "ka", "1");
+    return 0;
+}
+
+static int tear_down(void **state) {
+    char command[128];
+
+    (void)state;
+    if (manager != NULL) {
+        app_manager_stop(manager);
+        workers_settle(&workers);
+        app_manager_destroy(manager);
+        config_dispose(&config);
+    }
+    harness_destroy(&workers);
+    sqlite3_close(others);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+/* --- looking up --- */
+
+static void a_record_that_was_found_by_key_is_there_at_once_by_key_and_by_id(void **state) {
+    (void)state;
+    open_with("", 5000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    assert_int_equal(limit, 1);
+    assert_string_equal(last.slot->id, "a");
+    assert_int_equal(answered, 1);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    assert_int_equal(by_id("a"), APP_FOUND);
+    assert_int_equal(answered, 1);
+    assert_int_equal(queries(), 1);
+    assert_int_equal(counts().hits, 2);
+    assert_int_equal(counts().misses, 1);
+}
+
+static void a_thousand_who_ask_at_once_cost_one_query_on_all_workers(void **state) {
+    struct app_lookup *lookups = alloc_array(NULL, 1000, sizeof *lookups);
+
+    (void)state;
+    others_run("BEGIN EXCLUSIVE"); /* WAL: readers go on, but the first connection prepares, and waits */
+    open_with("", 20000);
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(start(&lookups[i], i % WORKERS, true, "ka"), APP_PENDING);
+    others_run("COMMIT");
+    await_answers(1000);
+    for (unsigned i = 0; i < 1000; i++) {
+        assert_int_equal(lookups[i].answer, APP_FOUND);
+        assert_ptr_equal(lookups[i].slot, lookups[0].slot);
+    }
+    assert_int_equal(queries(), 1);
+    free(lookups);
+}
+
+static void who_went_away_is_not_answered(void **state) {
+    struct app_lookup gone, stays;
+
+    (void)state;
+    others_run("BEGIN EXCLUSIVE");
+    open_with("", 20000);
+    assert_int_equal(start(&gone, 0, true, "ka"), APP_PENDING);
+    assert_int_equal(start(&stays, 0, true, "ka"), APP_PENDING);
+    app_manager_cancel(manager, &gone);
+    others_run("COMMIT");
+    await_answers(1);
+    assert_int_equal(stays.answer, APP_FOUND);
+    assert_int_equal(gone.answer, APP_PENDING);
+    assert_int_equal(answered, 1);
+}
+
+static void a_name_that_is_not_there_is_asked_for_once_in_its_time(void **state) {
+    (void)state;
+    open_with("\"negative_ttl\":3600", 5000);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(by_key("nobody"), APP_NOT_FOUND);
+        assert_int_equal(by_id("nobody"), APP_NOT_FOUND);
+    }
+    assert_int_equal(queries(), 2);
+    assert_int_equal(counts().negatives, 38);
+    assert_int_equal(by_key("with blank"), APP_NOT_FOUND); /* no app can have it */
+    assert_int_equal(by_key(""), APP_NOT_FOUND);
+    assert_int_equal(queries(), 2);
+}
+
+static void names_that_are_not_there_take_a_bounded_space(void **state) {
+    char name[32];
+
+    (void)state;
+    open_with("\"negative_ttl\":3600", 5000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    for (unsigned i = 0; i < 10500; i++) {
+        snprintf(name, sizeof name, "made-up-%u", i);
+        assert_int_equal(by_key(name), APP_NOT_FOUND);
+    }
+    assert_int_equal(counts().absent, 10000);
+    assert_int_equal(counts().entries, 1);
+    assert_int_equal(start(&last, 0, true, "ka"), APP_FOUND);
+}
+
+static void a_broken_record_is_invalid_with_its_field_until_it_is_repaired(void **state) {
+    (void)state;
+    others_insert("b", "kb", "'many'");
+    open_with("\"negative_ttl\":1", 5000);
+    assert_int_equal(by_key("kb"), APP_INVALID);
+    assert_non_null(strstr(reason, "max_connections"));
+    assert_int_equal(by_id("b"), APP_INVALID);
+    assert_int_equal(by_id("a"), APP_FOUND);
+    others_run("UPDATE applications SET max_connections = 5 WHERE id = 'b'");
+    until(true, "kb", APP_FOUND, 5);
+}
+
+static void a_record_that_breaks_leaves_the_last_valid_one_in_force(void **state) {
+    (void)state;
+    open_with("\"ttl\":1", 5000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    others_run("UPDATE applications SET max_connections = 'many' WHERE id = 'a'");
+    others_insert("fence", "kfence", "2");
+    until(true, "kfence", APP_FOUND, 2);
+    for (uint64_t end_ms = clock_monotonic_ms() + 1500; clock_monotonic_ms() < end_ms; poll(NULL, 0, 20)) {
+        assert_int_equal(by_key("ka"), APP_FOUND); /* past its time, and past a refresh */
+        assert_int_equal(limit, 1);
+    }
+    others_run("UPDATE applications SET max_connections = 6 WHERE id = 'a'");
+    until(true, "ka", APP_FOUND, 6);
+}
+
+/* --- a store that fails --- */
+
+static void lose_the_store(void) {
+    char hidden[128];
+
+    snprintf(hidden, sizeof hidden, "%s.hidden", database_path);
+    assert_int_equal(rename(database_path, hidden), 0);
+    assert_int_equal(mkdir(database_path, 0700), 0); /* so that no new file is made there */
+}
+
+static void bring_it_back(void) {
+    char hidden[128];
+
+    snprintf(hidden, sizeof hidden, "%s.hidden", database_path);
+    assert_int_equal(rmdir(database_path), 0);
+    assert_int_equal(rename(hidden, database_path), 0);
+}
+
+static void without_the_store_known_apps_are_served_and_unknown_ones_unavailable(void **state) {
+    (void)state;
+    open_with("\"ttl\":1,\"negative_ttl\":0", 1000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    assert_int_equal(app_manager_health(manager), APP_HEALTH_OK);
+    lose_the_store();
+    for (uint64_t end_ms = clock_monotonic_ms() + 2500; clock_monotonic_ms() < end_ms; poll(NULL, 0, 20)) {
+        assert_int_equal(by_key("ka"), APP_FOUND);
+        assert_int_equal(by_key("unknown"), APP_UNAVAILABLE);
+    }
+    assert_int_equal(app_manager_health(manager), APP_HEALTH_DEGRADED);
+    assert_true(counts().stale > 0);
+    assert_true(counts().errors > 0);
+    assert_int_equal(counts().outages, 1);
+    bring_it_back();
+    until(true, "unknown", APP_NOT_FOUND, 0);
+    assert_int_equal(app_manager_health(manager), APP_HEALTH_OK);
+    others_run("UPDATE applications SET max_connections = 9 WHERE id = 'a'");
+    until(true, "ka", APP_FOUND, 9);
+}
+
+static void a_store_that_was_never_there_is_an_error_until_it_comes(void **state) {
+    (void)state;
+    lose_the_store();
+    open_with("\"negative_ttl\":0", 1000);
+    assert_int_equal(by_key("ka"), APP_UNAVAILABLE);
+    assert_int_equal(app_manager_health(manager), APP_HEALTH_ERROR);
+    bring_it_back();
+    until(true, "ka", APP_FOUND, 1);
+    assert_int_equal(app_manager_health(manager), APP_HEALTH_OK);
+}
+
+static void nothing_stale_is_served_beyond_its_time(void **state) {
+    (void)state;
+    open_with("\"ttl\":1,\"stale_if_error\":1", 1000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    lose_the_store();
+    until(true, "ka", APP_UNAVAILABLE, 0);
+    bring_it_back();
+    until(true, "ka", APP_FOUND, 1);
+}
+
+static void without_the_cache_every_lookup_asks_the_store(void **state) {
+    (void)state;
+    open_with("\"enabled\":false", 1000);
+    for (unsigned i = 1; i <= 5; i++) {
+        assert_int_equal(by_key("ka"), APP_FOUND);
+        assert_int_equal(by_key("nobody"), APP_NOT_FOUND);
+        assert_int_equal(queries(), 2 * i);
+    }
+    lose_the_store();
+    until(true, "ka", APP_UNAVAILABLE, 0);
+    bring_it_back();
+}
+
+/* --- writes --- */
+
+static struct app *record(const char *id, const char *key, unsigned max_connections, bool enabled) {
+    json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:b}", "id", id, "key", key, "secret", "s", "max_connections",
+                             (int)max_connections, "enabled", enabled);
+    struct app *app = app_parse(json, app_manager_defaults(manager), APP_FROM_CONFIGURATION, NULL, NULL, &error);
+
+    json_decref(json);
+    assert_non_null(app);
+    return app;
+}
+
+static void a_changed_key_works_at_once_and_the_old_one_no_more(void **state) {
+    struct app *old, *new;
+
+    (void)state;
+    open_with("\"negative_ttl\":3600", 5000);
+    assert_int_equal(by_key("ka2"), APP_NOT_FOUND);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    old = record("a", "ka", 1, true);
+    new = record("a", "ka2", 2, true);
+    others_run("UPDATE applications SET key = 'ka2', max_connections = 2 WHERE id = 'a'");
+    app_manager_written(manager, SLICE("a"), old, new);
+    assert_int_equal(start(&last, 0, true, "ka2"), APP_FOUND);
+    assert_int_equal(limit, 2);
+    assert_int_equal(by_key("ka"), APP_NOT_FOUND);
+    assert_int_equal(start(&last, 1, false, "a"), APP_FOUND);
+    others_run("DELETE FROM applications WHERE id = 'a'");
+    app_manager_written(manager, SLICE("a"), new, NULL);
+    assert_int_equal(by_id("a"), APP_NOT_FOUND);
+    assert_int_equal(by_key("ka2"), APP_NOT_FOUND);
+    app_unref(old);
+    app_unref(new);
+    settle();
+}
+
+static void live_connections_hear_of_an_app_that_is_disabled_or_deleted(void **state) {
+    struct app *off, *on;
+
+    (void)state;
+    open_with("", 5000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    off = record("a", "ka", 1, false);
+    on = record("a", "ka", 1, true);
+    app_manager_written(manager, SLICE("a"), NULL, off);
+    settle();
+    assert_int_equal(told[0], 0); /* nobody is connected */
+    app_manager_written(manager, SLICE("a"), NULL, on);
+    assert_true(slot_connection_enter(last.slot, 0));
+    app_manager_written(manager, SLICE("a"), NULL, off);
+    settle();
+    assert_int_equal(told[0], 1);
+    assert_int_equal(told[1], 1);
+    app_manager_written(manager, SLICE("a"), NULL, on);
+    app_manager_written(manager, SLICE("a"), on, NULL);
+    settle();
+    assert_int_equal(told[1], 2);
+    assert_null(slot_app(last.slot));
+    slot_connection_leave(last.slot);
+    app_unref(off);
+    app_unref(on);
+}
+
+static void an_app_that_others_delete_is_gone_for_live_connections_too(void **state) {
+    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    struct app_slot *slot;
+
+    (void)state;
+    open_with("", 5000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    slot = last.slot;
+    assert_true(slot_connection_enter(slot, 0));
+    others_run("DELETE FROM applications WHERE id = 'a'");
+    while (told[0] == 0 && clock_monotonic_ms() < end_ms) {
+        poll(NULL, 0, 5);
+        settle();
+    }
+    assert_int_equal(told[0], 1);
+    assert_null(slot_app(slot));
+    slot_connection_leave(slot);
+}
+
+struct writer {
+    atomic_bool end;
+    atomic_uint written; /* no lookup that starts now may see less */
+};
+
+static void *write_on(void *context) {
+    struct writer *writer = context;
+    sqlite3 *own;
+    char sql[128];
+
+    assert_int_equal(sqlite3_open(database_path, &own), SQLITE_OK);
+    sqlite3_busy_timeout(own, PATIENCE_MS);
+    for (unsigned i = 2; i < 400; i++) {
+        struct app *app = record("a", "ka", i, true);
+        snprintf(sql, sizeof sql, "UPDATE applications SET max_connections = %u WHERE id = 'a'", i);
+        assert_int_equal(sqlite3_exec(own, sql, NULL, NULL, NULL), SQLITE_OK);
+        app_manager_written(manager, SLICE("a"), NULL, app);
+        atomic_store(&writer->written, i);
+        app_unref(app);
+    }
+    atomic_store(&writer->end, true);
+    sqlite3_close(own);
+    return NULL;
+}
+
+static void a_query_that_began_before_a_write_never_fills_the_cache(void **state) {
+    struct writer writer = {0};
+    pthread_t thread;
+
+    (void)state;
+    open_with("\"enabled\":false", 20000); /* each lookup is a query that races with the writes */
+    assert_int_equal(pthread_create(&thread, NULL, write_on, &writer), 0);
+    while (!atomic_load(&writer.end)) {
+        unsigned least = atomic_load(&writer.written);
+        assert_int_equal(by_key("ka"), APP_FOUND);
+        assert_true(limit >= least);
+    }
+    pthread_join(thread, NULL);
+}
+
+/* --- space --- */
+
+static void apps_beyond_the_capacity_go_but_never_one_with_connections(void **state) {
+    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    struct app_slot *slot;
+    char id[32], key[32];
+
+    (void)state;
+    setenv("CACHE_MAX_CAPACITY", "20", 1);
+    others_run("BEGIN");
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(id, sizeof id, "app-%u", i);
+        snprintf(key, sizeof key, "key-%u", i);
+        others_insert(id, key, "3");
+    }
+    others_run("COMMIT");
+    open_with("", 5000);
+    unsetenv("CACHE_MAX_CAPACITY");
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    slot = last.slot;
+    assert_true(slot_connection_enter(slot, 0));
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(key, sizeof key, "key-%u", i);
+        assert_int_equal(by_key(key), APP_FOUND);
+        settle();
+    }
+    while (counts().entries > 21 && clock_monotonic_ms() < end_ms) {
+        poll(NULL, 0, 5);
+        settle();
+    }
+    assert_in_range(counts().entries, 1, 21);
+    assert_int_equal(start(&last, 0, true, "ka"), APP_FOUND);
+    assert_ptr_equal(last.slot, slot);
+    assert_int_equal(by_key("key-0"), APP_FOUND); /* is asked for again */
+    slot_connection_leave(slot);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(a_record_that_was_found_by_key_is_there_at_once_by_key_and_by_id),
+        TEST(a_thousand_who_ask_at_once_cost_one_query_on_all_workers),
+        TEST(who_went_away_is_not_answered),
+        TEST(a_name_that_is_not_there_is_asked_for_once_in_its_time),
+        TEST(names_that_are_not_there_take_a_bounded_space),
+        TEST(a_broken_record_is_invalid_with_its_field_until_it_is_repaired),
+        TEST(a_record_that_breaks_leaves_the_last_valid_one_in_force),
+        TEST(without_the_store_known_apps_are_served_and_unknown_ones_unavailable),
+        TEST(a_store_that_was_never_there_is_an_error_until_it_comes),
+        TEST(nothing_stale_is_served_beyond_its_time),
+        TEST(without_the_cache_every_lookup_asks_the_store),
+        TEST(a_changed_key_works_at_once_and_the_old_one_no_more),
+        TEST(live_connections_hear_of_an_app_that_is_disabled_or_deleted),
+        TEST(an_app_that_others_delete_is_gone_for_live_connections_too),
+        TEST(a_query_that_began_before_a_write_never_fills_the_cache),
+        TEST(apps_beyond_the_capacity_go_but_never_one_with_connections),
+    };
+
+    hash_seed();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
