@@ -10,7 +10,7 @@ floors='
 3 app
 4 channel webhook cluster
 5 session api
-6 server
+6 server tool
 7 main.c
 '
 

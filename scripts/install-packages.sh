@@ -15,6 +15,7 @@ build | ninja-build                  | runs it
 build | pkg-config pkgconf           | finds the libraries
 build | libssl-dev                   | TLS, HMAC, digests
 build | libjansson-dev               | JSON of configuration and records
+build | libcurl4-openssl-dev         | HTTP requests
 build | libpcre2-dev                 | patterns
 build | libsqlite3-dev               | apps in a file
 build | libllhttp-dev node-llhttp    | the HTTP parser (node-llhttp: its C sources)

@@ -1,11 +1,12 @@
 /*
- * The command line: `curlew serve`, `check`, `version`. Each command is one row of a table.
+ * The command line: `curlew serve`, `apps`, `check`, `version`. Each command is one row of a table.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "app/check.h"
 #include "server/server.h"
+#include "tool/apps.h"
 
 #ifndef CURLEW_VERSION
 #error "the build sets CURLEW_VERSION"
@@ -27,6 +28,7 @@ static const struct command {
     const char *usage;
     bool takes_config, takes_verbose;
     int (*run)(const struct options *options);
+    int (*run_arguments)(char **arguments); /* for a command that has commands of its own */
 } commands[] = {
     {"serve", "start the server (also: curlew without a command)",
      "usage: curlew serve [--config FILE]\n\n"
@@ -36,15 +38,16 @@ static const struct command {
      "  -h, --help          this text\n\n"
      "Exit code: 0 after an orderly end, 1 if a port or another resource is not to be had, 2 for a bad "
      "configuration.\n",
-     true, false, run_serve},
+     true, false, run_serve, NULL},
     {"check", "say what a start would say about a configuration, without starting",
      "usage: curlew check [--config FILE] [--verbose]\n\n"
      "  -c, --config FILE   the configuration file\n"
      "  -v, --verbose       also list settings that are accepted but mean nothing to this server\n"
      "  -h, --help          this text\n\n"
      "Exit code: 0 if all is well, 1 if the server would start without some broken app, 2 if it would not start.\n",
-     true, true, run_check},
-    {"version", "print the version", "usage: curlew version\n", false, false, run_version},
+     true, true, run_check, NULL},
+    {"apps", "list, create, change and copy apps in the configured store", NULL, false, false, NULL, apps_run},
+    {"version", "print the version", "usage: curlew version\n", false, false, run_version, NULL},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -137,6 +140,8 @@ int main(int argc, char **argv) {
             return misused(NULL, "unknown command", *arguments);
         arguments++;
     }
+    if (command->run_arguments != NULL)
+        return command->run_arguments(arguments);
     code = parse_options(command, arguments, &options);
     if (code != 0)
         return code;

@@ -1,0 +1,17 @@
+/*
+ * Tells a running server that an app was changed: POST {CURLEW_ADMIN_URL}/admin/apps/{id}/refresh. Other servers learn
+ * of it by their store's own way; a failure is a warning, since the change itself is in the store.
+ */
+#pragma once
+
+#include "base/slice.h"
+#include "config/config.h"
+
+struct refresher;
+
+/* NULL if the configuration names no server. `config` outlives it. */
+struct refresher *refresher_create(const struct config *config);
+void refresher_destroy(struct refresher *refresher);
+
+/* After the first failure it warns and says nothing more to that server. `refresher` may be NULL. */
+void refresher_tell(struct refresher *refresher, struct slice id);
