@@ -19,7 +19,7 @@
 const uint32_t worker_lag_bounds_us[LAG_BUCKETS - 1] = {100, 500, 1000, 5000, 10000, 50000, 250000};
 
 static void mailbox_ready(struct poll_target *target, uint32_t events);
-static void handle_messages(struct worker *worker);
+static bool handle_messages(struct worker *worker);
 static void *worker_run(void *argument);
 
 static struct worker *worker_create(struct workers *workers, unsigned index) {
@@ -83,8 +83,13 @@ void workers_join(struct workers *workers) {
 }
 
 void workers_settle(struct workers *workers) {
-    for (unsigned i = 0; i < workers->count; i++)
-        handle_messages(workers->list[i]);
+    bool any;
+
+    do { /* a message may make others */
+        any = false;
+        for (unsigned i = 0; i < workers->count; i++)
+            any = handle_messages(workers->list[i]) || any;
+    } while (any);
 }
 
 void workers_destroy(struct workers *workers) {
@@ -129,14 +134,17 @@ static void mailbox_ready(struct poll_target *target, uint32_t events) {
     mailbox_clear(&container_of(target, struct worker, mailbox_target)->mailbox);
 }
 
-static void handle_messages(struct worker *worker) {
+/* True if there were any. */
+static bool handle_messages(struct worker *worker) {
     struct message *rest = mailbox_take(&worker->mailbox);
+    bool any = rest != NULL;
 
     while (rest != NULL) {
         struct message *message = rest;
         rest = message->next;
         message->handle(worker, message, &rest);
     }
+    return any;
 }
 
 static void note_lag(struct worker *worker, uint64_t busy_us) {

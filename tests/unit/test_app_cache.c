@@ -310,13 +310,16 @@ static void names_that_are_not_there_take_a_bounded_space(void **state) {
     (void)state;
     open_with("\"negative_ttl\":3600", 5000);
     assert_int_equal(by_key("ka"), APP_FOUND);
-    for (unsigned i = 0; i < 10500; i++) {
+    /* At its first look at the file the watch may forget them all once. */
+    for (unsigned i = 0, full = 0; full < 500; i++) {
         snprintf(name, sizeof name, "made-up-%u", i);
         assert_int_equal(by_key(name), APP_NOT_FOUND);
+        assert_true(counts().absent <= 10000);
+        full += counts().absent == 10000;
+        assert_true(i < 25000);
     }
-    assert_int_equal(counts().absent, 10000);
     assert_int_equal(counts().entries, 1);
-    assert_int_equal(start(&last, 0, true, "ka"), APP_FOUND);
+    assert_int_equal(by_key("ka"), APP_FOUND);
 }
 
 static void a_broken_record_is_invalid_with_its_field_until_it_is_repaired(void **state) {
