@@ -1,0 +1,214 @@
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/store/postgres.h"
+#include "base/alloc.h"
+
+/* --- connecting --- */
+
+static const char *tls_mode(enum config_tls_mode mode) {
+    static const char *const names[] = {"disable", "prefer", "require", "verify-full"};
+
+    return names[mode];
+}
+
+/* What the server or the library said, on one line and without the line's end. */
+static void append_said(struct error *error, const char *said) {
+    size_t length = strlen(error->text);
+
+    for (; *said != '\0' && length + 1 < sizeof error->text; said++)
+        error->text[length++] = *said == '\n' ? ' ' : *said;
+    while (length > 0 && error->text[length - 1] == ' ')
+        length--;
+    error->text[length] = '\0';
+}
+
+static void explain_connect(struct store_connection *connection, struct error *error) {
+    const struct config_sql *config = connection->store->config;
+    const char *said = PQerrorMessage(connection->link);
+    const char *setting = "database.postgres.host and .port";
+
+    if (PQconnectionNeedsPassword(connection->link) || strstr(said, "password") != NULL)
+        setting = "database.postgres.username and .password";
+    else if (strstr(said, "role") != NULL)
+        setting = "database.postgres.username";
+    else if (strstr(said, "database") != NULL)
+        setting = "database.postgres.database";
+    else if (strstr(said, "certificate") != NULL || strstr(said, "SSL") != NULL || strstr(said, "key file") != NULL)
+        setting = "database.postgres.tls";
+    error_set(error, "%s: PostgreSQL at %s:%u says: ", setting, config->host, config->port);
+    append_said(error, said);
+}
+
+static PGconn *begin_connect(const struct config_sql *config) {
+    char port[16];
+    const char *const names[] = {"host",
+                                 "port",
+                                 "user",
+                                 "password",
+                                 "dbname",
+                                 "sslmode",
+                                 "sslrootcert",
+                                 "sslcert",
+                                 "sslkey",
+                                 "application_name",
+                                 "client_encoding",
+                                 "keepalives_idle",
+                                 "keepalives_interval",
+                                 "keepalives_count",
+                                 "tcp_user_timeout",
+                                 "passfile",
+                                 NULL};
+    const char *const values[] = {config->host,
+                                  port,
+                                  config->username,
+                                  config->password,
+                                  config->database,
+                                  tls_mode(config->tls.mode),
+                                  config->tls.ca_path != NULL ? config->tls.ca_path : NULL,
+                                  config->tls.cert_path,
+                                  config->tls.key_path,
+                                  "curlew",
+                                  "UTF8",
+                                  "5",
+                                  "2",
+                                  "3",
+                                  "15000",
+                                  "",
+                                  NULL};
+
+    snprintf(port, sizeof port, "%u", config->port);
+    return PQconnectStartParams(names, values, 0);
+}
+
+static bool finish_connect(PGconn *link, const struct patience *patience, struct error *error) {
+    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+
+    if (link == NULL || PQstatus(link) == CONNECTION_BAD)
+        return false;
+    while (state != PGRES_POLLING_OK) {
+        if (state == PGRES_POLLING_FAILED)
+            return false;
+        if (!patience_wait_or_fail(patience, PQsocket(link), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, error))
+            return false;
+        state = PQconnectPoll(link);
+    }
+    return PQsetnonblocking(link, 1) == 0;
+}
+
+static void ignore_notice(void *context, const char *text) {
+    (void)context;
+    (void)text;
+}
+
+struct store_connection *postgres_connect(struct app_store *store, const struct patience *patience,
+                                          struct error *error) {
+    struct store_connection *connection = alloc_zero(sizeof *connection);
+
+    connection->store = store;
+    connection->link = begin_connect(store->config);
+    error->text[0] = '\0';
+    if (finish_connect(connection->link, patience, error)) {
+        PQsetNoticeProcessor(connection->link, ignore_notice, NULL);
+        return connection;
+    }
+    if (error->text[0] == '\0')
+        explain_connect(connection, error);
+    else
+        error_prefix(error, "database.postgres.host %s:%u", store->config->host, store->config->port);
+    postgres_disconnect(connection);
+    return NULL;
+}
+
+void postgres_disconnect(struct store_connection *connection) {
+    PQfinish(connection->link);
+    free(connection);
+}
+
+/* --- statements --- */
+
+static bool flush(PGconn *link, const struct patience *patience, struct error *error) {
+    int left;
+
+    while ((left = PQflush(link)) > 0) {
+        if (!patience_wait_or_fail(patience, PQsocket(link), POLLIN | POLLOUT, error))
+            return false;
+        if (PQconsumeInput(link) == 0)
+            return false;
+    }
+    return left == 0;
+}
+
+/* The next result; false when it did not come. NULL: there is none any more. */
+static bool next_result(PGconn *link, const struct patience *patience, PGresult **result, struct error *error) {
+    while (PQisBusy(link)) {
+        if (!patience_wait_or_fail(patience, PQsocket(link), POLLIN, error) || PQconsumeInput(link) == 0)
+            return false;
+    }
+    *result = PQgetResult(link);
+    return true;
+}
+
+static bool succeeded(const PGresult *result) {
+    ExecStatusType status = PQresultStatus(result);
+
+    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+}
+
+static PGresult *fail(struct store_connection *connection, PGresult *result, struct error *error) {
+    const struct config_sql *config = connection->store->config;
+    const char *state = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+
+    snprintf(connection->sqlstate, sizeof connection->sqlstate, "%s", state != NULL ? state : "");
+    if (result != NULL || error->text[0] == '\0') {
+        error_set(error, "PostgreSQL at %s:%u says: ", config->host, config->port);
+        append_said(error, result != NULL ? PQresultErrorMessage(result) : PQerrorMessage(connection->link));
+    } else {
+        error_prefix(error, "PostgreSQL at %s:%u", config->host, config->port);
+    }
+    PQclear(result);
+    return NULL;
+}
+
+PGresult *postgres_run(struct store_connection *connection, const char *sql, int count, const char *const *values,
+                       const struct patience *patience, struct error *error) {
+    PGresult *result = NULL, *next;
+
+    error->text[0] = '\0';
+    if (patience_ended(patience)) {
+        error_set(error, "no answer in time");
+        return fail(connection, NULL, error);
+    }
+    /* Statements without a name: they work behind a pooler that hands out its connections by transaction, too. */
+    if (PQsendQueryParams(connection->link, sql, count, NULL, values, NULL, NULL, 0) == 0 ||
+        !flush(connection->link, patience, error))
+        return fail(connection, NULL, error);
+    do {
+        if (!next_result(connection->link, patience, &next, error)) {
+            PQclear(result);
+            return fail(connection, NULL, error);
+        }
+        if (next != NULL) {
+            PQclear(result);
+            result = next;
+        }
+    } while (next != NULL);
+    return result != NULL && succeeded(result) ? result : fail(connection, result, error);
+}
+
+enum store_answer postgres_failure(const struct store_connection *connection) {
+    static const char *const unavailable[] = {"08", "57P", "53300", "55P03", "40", "XX"}; /* beginnings */
+    const char *state = connection->sqlstate;
+
+    if (state[0] == '\0' || PQstatus(connection->link) == CONNECTION_BAD)
+        return STORE_UNAVAILABLE;
+    for (size_t i = 0; i < sizeof unavailable / sizeof unavailable[0]; i++)
+        if (strncmp(state, unavailable[i], strlen(unavailable[i])) == 0)
+            return STORE_UNAVAILABLE;
+    return STORE_REFUSED;
+}
+
+struct slice postgres_value(const PGresult *result, int row, int column) {
+    return (struct slice){PQgetvalue(result, row, column), (size_t)PQgetlength(result, row, column)};
+}
