@@ -100,7 +100,7 @@ static const struct command *find_command(const char *name) {
 }
 
 static enum tool_exit misused(const struct command *command, bool json, const char *text) {
-    print_error(json, text);
+    print_failure(json, text);
     if (!json)
         fprintf(stderr, "try `curlew apps %s%s--help`\n", command != NULL ? command->name : "",
                 command != NULL ? " " : "");
@@ -111,7 +111,7 @@ static enum tool_exit misused(const struct command *command, bool json, const ch
 static enum tool_exit finish(const struct apps_options *options, enum tool_exit code) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    print_error(options->json, "standard output takes no more; what was to be printed is lost");
+    print_failure(options->json, "standard output takes no more; what was to be printed is lost");
     return code != TOOL_DONE ? code : TOOL_NOT_DONE;
 }
 

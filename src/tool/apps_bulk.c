@@ -54,7 +54,7 @@ static bool shows_line(const struct bulk *bulk) {
 static void complain(const struct bulk *bulk, const struct error *error) {
     if (shows_line(bulk))
         fputs("\r\033[K", stderr);
-    print_error(bulk->options->json, error->text);
+    print_failure(bulk->options->json, error->text);
 }
 
 static void show_progress(const struct bulk *bulk) {
@@ -208,7 +208,6 @@ static bool put(struct bulk *bulk, const struct app *app) {
         break;
     }
     app_unref(there);
-    show_progress(bulk);
     return !bulk->stopped;
 }
 
@@ -227,7 +226,7 @@ static void print_summary(const struct bulk *bulk) {
                options->dry_run ? "dry run, nothing was written: " : "", bulk->created, bulk->updated, bulk->equal,
                bulk->conflicts, bulk->failed);
     if (bulk->stopped)
-        print_error(options->json, "stopped before the end; running it again goes on from there");
+        print_failure(options->json, "stopped before the end; running it again goes on from there");
 }
 
 static enum tool_exit finish(struct bulk *bulk) {
@@ -292,6 +291,7 @@ static void import_list(struct bulk *bulk, const json_t *list) {
             more = put(bulk, app);
         }
         app_unref(app);
+        show_progress(bulk);
         if (!more)
             break;
     }
@@ -305,7 +305,7 @@ enum tool_exit apps_import(const struct apps_options *options) {
     enum tool_exit code = list != NULL ? tool_store_open(&to, options->config_file, true, &error) : TOOL_NOT_DONE;
 
     if (code != TOOL_DONE) {
-        print_error(options->json, error.text);
+        print_failure(options->json, error.text);
         json_decref(list);
         return code;
     }
@@ -321,13 +321,18 @@ static bool copy_one(void *context, struct slice id, struct app *app, const stru
     struct bulk *bulk = context;
     struct error error;
 
-    if (app != NULL)
-        return put(bulk, app);
-    error = *broken;
-    error_prefix(&error, "the store that is read has a broken record, \"%.*s\"", SLICE_ARGS(id));
-    complain(bulk, &error);
-    bulk->failed++;
-    return true;
+    bool more = true;
+
+    if (app != NULL) {
+        more = put(bulk, app);
+    } else {
+        error = *broken;
+        error_prefix(&error, "the store that is read has a broken record, \"%.*s\"", SLICE_ARGS(id));
+        complain(bulk, &error);
+        bulk->failed++;
+    }
+    show_progress(bulk);
+    return more;
 }
 
 static enum tool_exit copy(const struct apps_options *options, struct tool_store *from, struct tool_store *to) {
@@ -348,13 +353,13 @@ enum tool_exit apps_copy(const struct apps_options *options) {
     enum tool_exit code = TOOL_MISUSED;
 
     if (options->from == NULL || options->to == NULL) {
-        print_error(options->json, "--from FILE and --to FILE must name two configurations");
+        print_failure(options->json, "--from FILE and --to FILE must name two configurations");
         return TOOL_MISUSED;
     }
     code = tool_store_open(&from, options->from, false, &error);
     if (code != TOOL_DONE) {
         error_prefix(&error, "--from %s", options->from);
-        print_error(options->json, error.text);
+        print_failure(options->json, error.text);
         return code;
     }
     code = tool_store_open(&to, options->to, true, &error);
@@ -363,7 +368,7 @@ enum tool_exit apps_copy(const struct apps_options *options) {
         tool_store_close(&to);
     } else {
         error_prefix(&error, "--to %s", options->to);
-        print_error(options->json, error.text);
+        print_failure(options->json, error.text);
     }
     tool_store_close(&from);
     return code;

@@ -24,7 +24,7 @@ static bool collect(void *context, struct slice id, struct app *app, const struc
 
     (void)id;
     if (app == NULL) {
-        print_error(collection->json, broken->text);
+        print_failure(collection->json, broken->text);
         collection->broken++;
         return true;
     }
@@ -55,11 +55,11 @@ static enum tool_exit read_all(const struct apps_options *options, struct collec
 
     *collection = (struct collection){.json = options->json};
     if (code != TOOL_DONE) {
-        print_error(options->json, error.text);
+        print_failure(options->json, error.text);
         return code;
     }
     if (!tool_store_walk(&store, collect, collection, &error)) {
-        print_error(options->json, error.text);
+        print_failure(options->json, error.text);
         collection_dispose(collection);
         code = TOOL_NOT_DONE;
     } else if (collection->count > 1) {
@@ -110,16 +110,16 @@ enum tool_exit apps_show(const struct apps_options *options) {
     enum tool_exit code;
 
     if ((options->argument == NULL) == (options->key == NULL)) {
-        print_error(options->json, "either an id or --key KEY must name the app to show");
+        print_failure(options->json, "either an id or --key KEY must name the app to show");
         return TOOL_MISUSED;
     }
     code = tool_store_open(&store, options->config_file, false, &error);
     if (code != TOOL_DONE) {
-        print_error(options->json, error.text);
+        print_failure(options->json, error.text);
         return code;
     }
     if (find_named(&store, options, &app, &error) != STORE_OK) {
-        print_error(options->json, error.text);
+        print_failure(options->json, error.text);
         code = TOOL_NOT_DONE;
     } else if (options->json) {
         print_json(stdout, print_record(app, options->show_secrets));
@@ -175,7 +175,7 @@ enum tool_exit apps_export(const struct apps_options *options) {
     if (options->output == NULL) {
         print_json(stdout, apps_object(&collection, true));
     } else if (!write_file(options->output, apps_object(&collection, true), &error)) {
-        print_error(options->json, error.text);
+        print_failure(options->json, error.text);
         code = TOOL_NOT_DONE;
     }
     collection_dispose(&collection);

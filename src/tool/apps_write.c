@@ -34,14 +34,14 @@ static enum tool_exit begin(struct writing *writing, const struct apps_options *
     if (code == TOOL_DONE)
         writing->refresher = refresher_create(&writing->store.config);
     else
-        print_error(options->json, writing->error.text);
+        print_failure(options->json, writing->error.text);
     return code;
 }
 
 /* Says what went wrong, if anything did. */
 static enum tool_exit end(struct writing *writing, bool good) {
     if (!good)
-        print_error(writing->options->json, writing->error.text);
+        print_failure(writing->options->json, writing->error.text);
     refresher_destroy(writing->refresher);
     tool_store_close(&writing->store);
     return good ? TOOL_DONE : TOOL_NOT_DONE;
@@ -221,7 +221,7 @@ static enum tool_exit change_and_say(const struct apps_options *options, const s
 
 enum tool_exit apps_update(const struct apps_options *options) {
     if (options->changes.list == NULL) {
-        print_error(options->json, "nothing to change: give --set FIELD=VALUE or --unset FIELD");
+        print_failure(options->json, "nothing to change: give --set FIELD=VALUE or --unset FIELD");
         return TOOL_MISUSED;
     }
     return change_and_say(options, &options->changes, "updated");

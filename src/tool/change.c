@@ -40,7 +40,8 @@ bool changes_set_field(struct changes *changes, const char *field, const char *v
         return error_set(error, "%s is not a field of an app", field);
     json = value_of(&app_fields[known], value, &problem);
     if (json == NULL)
-        return error_set(error, "%s must be JSON: %s at byte %d", field, problem.text, problem.position);
+        /* jansson's own text may quote half a secret */
+        return error_set(error, "%s must be JSON, and is none from byte %d on", field, problem.position);
     add(changes, field, json);
     return true;
 }

@@ -97,7 +97,7 @@ void print_table(FILE *out, struct app *const *apps, size_t count, bool secrets)
                 secrets ? apps[i]->secret.data : HIDDEN, apps[i]->enabled ? "yes" : "no", apps[i]->max_connections);
 }
 
-void print_error(bool json, const char *text) {
+void print_failure(bool json, const char *text) {
     json_t *object;
 
     if (!json) {

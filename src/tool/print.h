@@ -26,4 +26,4 @@ void print_app(FILE *out, const struct app *app, bool secrets);
 void print_table(FILE *out, struct app *const *apps, size_t count, bool secrets);
 
 /* One sentence on standard error, or {"error": ...} there. */
-void print_error(bool json, const char *text);
+void print_failure(bool json, const char *text);

@@ -30,15 +30,20 @@ struct request {
 };
 
 static enum tool_exit load(struct tool_store *store, const char *config_file, struct error *error) {
+    struct config_report report = {0};
     struct log_settings log_settings;
 
-    if (!config_load(&store->config, config_file, NULL, error))
+    if (!config_load(&store->config, config_file, &report, error)) {
+        config_report_dispose(&report);
         return TOOL_MISUSED;
+    }
     app_defaults_from_config(&store->defaults, &store->config);
     log_settings = config_log_settings(&store->config);
     if (log_settings.level > LOG_WARNING)
         log_settings.level = LOG_WARNING; /* the command says itself what it does */
     log_configure(&log_settings);
+    config_report_log(&report); /* what is ignored may be what names the store */
+    config_report_dispose(&report);
     return TOOL_DONE;
 }
 

@@ -1,0 +1,228 @@
+// `curlew apps`: one app at a time, in a store of its own.
+
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+
+import { ADMIN_TOKEN, EVERY_FIELD, adminServer, apps, appsDone, sqliteConfig } from './lib/apps-command.js';
+import { folderWith } from './lib/process.js';
+
+const AN_APP = ['--id', 'a', '--key', 'a-key', '--secret', 'a-secret'];
+
+async function storeWithAnApp(t, ...more) {
+  const config = sqliteConfig(t);
+  await appsDone(t, ['create', '-c', config, ...AN_APP, ...more]);
+  return config;
+}
+
+describe('create', () => {
+  test('without anything makes id, key and secret, prints them once, and they are good ones', async (t) => {
+    const config = sqliteConfig(t);
+    const first = await appsDone(t, ['create', '-c', config, '--json']);
+    const second = await appsDone(t, ['create', '-c', config, '--json']);
+    for (const app of [first, second]) {
+      assert.match(app.id, /^[0-9a-f]{20}$/);
+      assert.match(app.key, /^[0-9a-f]{32}$/);
+      assert.match(app.secret, /^[0-9a-f]{64}$/);
+    }
+    for (const field of ['id', 'key', 'secret']) assert.notEqual(first[field], second[field]);
+    const shown = await appsDone(t, ['show', first.id, '-c', config, '--json', '--show-secrets']);
+    assert.equal(shown.secret, first.secret);
+  });
+
+  test('prints what it made for people, too', async (t) => {
+    const config = sqliteConfig(t);
+    const text = await appsDone(t, ['create', '-c', config, '--id', 'mine']);
+    assert.match(text, /^created app mine\nkey +[0-9a-f]{32}\nsecret +[0-9a-f]{64}\n$/);
+  });
+
+  test('takes every field, and what is not set stays unset', async (t) => {
+    const config = sqliteConfig(t);
+    const { id, key, secret, ...rest } = EVERY_FIELD;
+    const sets = Object.entries(rest).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
+    await appsDone(t, ['create', '-c', config, '--id', id, '--key', key, '--secret', secret, ...sets]);
+    assert.deepEqual(await appsDone(t, ['show', id, '-c', config, '--json', '--show-secrets']), EVERY_FIELD);
+    await appsDone(t, ['create', '-c', config, ...AN_APP]);
+    const bare = await appsDone(t, ['show', 'a', '-c', config, '--json']);
+    for (const name of ['max_event_batch_size', 'enable_user_authentication', 'webhooks', 'allowed_origins']) {
+      assert.equal(name in bare, false, name);
+    }
+  });
+
+  test('reads the secret from standard input', async (t) => {
+    const config = sqliteConfig(t);
+    const said = await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'k', '--secret', '-'], { input: 'from outside\nsecond line\n' });
+    assert.doesNotMatch(said, /from outside/);
+    const app = await appsDone(t, ['show', 'a', '-c', config, '--json', '--show-secrets']);
+    assert.equal(app.secret, 'from outside');
+  });
+
+  test('says which of id and key is taken, and by whom', async (t) => {
+    const config = await storeWithAnApp(t);
+    const sameId = await apps(t, ['create', '-c', config, '--id', 'a', '--key', 'other']);
+    assert.equal(sameId.code, 1);
+    assert.match(sameId.stderr, /app "a" was not created: .*\bid a\b/);
+    const sameKey = await apps(t, ['create', '-c', config, '--id', 'b', '--key', 'a-key']);
+    assert.equal(sameKey.code, 1);
+    assert.match(sameKey.stderr, /app "b" was not created: .*\bkey\b.*\ba\b/);
+    assert.equal((await appsDone(t, ['list', '-c', config, '--json'])).apps.length, 1);
+  });
+});
+
+describe('a value that breaks a rule is refused with the name of its field, and nothing is written', () => {
+  const refusals = {
+    'max_connections=-1': 'max_connections must be a whole number from 0 to 4294967295 (0: no limit)',
+    'max_connections=1.5': 'max_connections must be a whole number from 0 to 4294967295 (0: no limit)',
+    'max_event_batch_size=4294967296': 'max_event_batch_size must be a whole number from 0 to 4294967295 (0: no limit)',
+    'enabled=yes': 'enabled must be true or false',
+    'enable_watchlist_events=1': 'enable_watchlist_events must be true or false',
+    'allowed_origins="*"': 'allowed_origins must be a list of texts',
+    'allowed_origins=[""]': 'allowed_origins[0] is empty; use * to allow every origin',
+    'key=a/b': 'key must have 1 to 255 bytes of printable ASCII without / ? # % and blanks',
+    'secret=': 'secret must have 1 to 255 bytes of printable ASCII',
+  };
+  for (const [assignment, text] of Object.entries(refusals)) {
+    test(assignment, async (t) => {
+      const config = await storeWithAnApp(t);
+      const before = await appsDone(t, ['export', '-c', config]);
+      for (const args of [['update', 'a'], ['create', '--id', 'b']]) {
+        const { code, stderr, stdout } = await apps(t, [...args, '-c', config, '--set', assignment]);
+        assert.equal(code, 1);
+        assert.equal(stdout, '');
+        assert.equal(stderr, `curlew: app "${args.at(-1)}": ${text}\n`);
+      }
+      assert.equal(await appsDone(t, ['export', '-c', config]), before);
+    });
+  }
+
+  test('as JSON as well', async (t) => {
+    const config = await storeWithAnApp(t);
+    const { code, stderr } = await apps(t, ['update', 'a', '-c', config, '--set', 'enabled=2', '--json']);
+    assert.equal(code, 1);
+    assert.deepEqual(JSON.parse(stderr), { error: 'app "a": enabled must be true or false' });
+  });
+});
+
+describe('update', () => {
+  test('changes and unsets what is named, in that order, and nothing else', async (t) => {
+    const config = await storeWithAnApp(t, '--set', 'max_event_batch_size=3', '--set', 'webhooks=[]');
+    const before = await appsDone(t, ['show', 'a', '-c', config, '--json', '--show-secrets']);
+    await appsDone(t, ['update', 'a', '-c', config, '--set', 'max_event_name_length=0', '--unset', 'webhooks', '--set', 'key=new-key']);
+    const { webhooks, ...rest } = before;
+    assert.deepEqual(webhooks, []);
+    const now = await appsDone(t, ['show', '--key', 'new-key', '-c', config, '--json', '--show-secrets']);
+    assert.deepEqual(now, { ...rest, key: 'new-key', max_event_name_length: 0 });
+    assert.equal((await apps(t, ['show', '--key', 'a-key', '-c', config])).code, 1);
+  });
+
+  test('the id cannot be changed, an app that is not there neither', async (t) => {
+    const config = await storeWithAnApp(t);
+    assert.match((await apps(t, ['update', 'a', '-c', config, '--set', 'id=b'])).stderr, /id cannot be changed/);
+    assert.match((await apps(t, ['update', 'b', '-c', config, '--set', 'enabled=true'])).stderr, /no app with the id b/);
+  });
+
+  test('enable, disable, rotate-secret and delete do what they say', async (t) => {
+    const config = await storeWithAnApp(t);
+    const show = () => appsDone(t, ['show', 'a', '-c', config, '--json', '--show-secrets']);
+    assert.equal(await appsDone(t, ['disable', 'a', '-c', config]), 'disabled app a\n');
+    assert.equal((await show()).enabled, false);
+    assert.equal(await appsDone(t, ['enable', 'a', '-c', config]), 'enabled app a\n');
+    assert.equal((await show()).enabled, true);
+    const { secret } = await appsDone(t, ['rotate-secret', 'a', '-c', config, '--json']);
+    assert.match(secret, /^[0-9a-f]{64}$/);
+    assert.equal((await show()).secret, secret);
+    assert.equal(await appsDone(t, ['delete', 'a', '-c', config]), 'deleted app a\n');
+    const again = await apps(t, ['delete', 'a', '-c', config]);
+    assert.deepEqual([again.code, again.stderr], [1, 'curlew: there is no app with the id a\n']);
+  });
+});
+
+describe('secrets', () => {
+  test('are hidden unless --show-secrets', async (t) => {
+    const config = await storeWithAnApp(t);
+    for (const command of [['list'], ['show', 'a'], ['update', 'a', '--set', 'enabled=true']]) {
+      for (const more of [[], ['--json']]) {
+        assert.doesNotMatch(await appsDone(t, [...command, '-c', config, ...more]).then(String), /a-secret/);
+        assert.doesNotMatch(JSON.stringify(await appsDone(t, [...command, '-c', config, ...more])), /a-secret/);
+      }
+    }
+    for (const command of [['list'], ['show', 'a']]) {
+      assert.match(await appsDone(t, [...command, '-c', config, '--show-secrets']), /a-secret/);
+    }
+  });
+});
+
+describe('the memory driver', () => {
+  const config = { app_manager: { array: { apps: [{ id: 'm', key: 'mk', secret: 'ms' }, { id: 'bad', key: 'k', secret: 's', enabled: 3 }] } } };
+
+  test('is read: broken records are reported, the others listed, and the exit code is 1', async (t) => {
+    const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
+    const { code, stdout, stderr } = await apps(t, ['list', '--json', '-c', file]);
+    assert.equal(code, 1);
+    assert.deepEqual(JSON.parse(stdout), { apps: [{ id: 'm', key: 'mk' }] });
+    assert.match(stderr, /app \\"bad\\": enabled must be true or false/);
+  });
+
+  test('is not written: it would keep nothing, and the file is named where its apps stand', async (t) => {
+    const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
+    for (const args of [['create'], ['update', 'm', '--set', 'enabled=true'], ['delete', 'm'], ['import', '-']]) {
+      const { code, stderr } = await apps(t, [...args, '-c', file], { input: '{"apps":[]}' });
+      assert.equal(code, 2);
+      assert.match(stderr, /app_manager\.driver is "memory", which keeps nothing.*app_manager\.array\.apps of .*config\.json/);
+    }
+  });
+});
+
+describe('a command line that makes no sense has exit code 2 and says where to read on', () => {
+  const lines = {
+    'no command': [[], /a command must follow/], 'an unknown command': [['lst'], /unknown command: apps lst/],
+    'an unknown option': [['list', '--jsn'], /unknown option: --jsn/], 'an option of another command': [['list', '--set', 'a=b'], /unknown option: --set/],
+    'an argument too many': [['show', 'a', 'b'], /unexpected argument: b/], 'a value missing': [['create', '--id'], /a value must follow --id/],
+    'no id': [['delete'], /the id of an app must be named/], 'no file': [['import'], /a file must be named/],
+    'an unknown field': [['create', '--set', 'colour=blue'], /colour is not a field of an app/],
+    'no assignment': [['create', '--set', 'enabled'], /FIELD=VALUE must follow --set/],
+    'no JSON': [['create', '--set', 'webhooks={'], /webhooks must be JSON/],
+    'a value for a flag': [['list', '--json=1'], /--json takes no value/],
+  };
+  for (const [what, [args, text]] of Object.entries(lines)) {
+    test(what, async (t) => {
+      const { code, stdout, stderr } = await apps(t, args);
+      assert.equal(code, 2, stderr);
+      assert.equal(stdout, '');
+      assert.match(stderr, text);
+      if (what !== 'a value for a flag') assert.match(stderr, /--help/);
+    });
+  }
+
+  test('--help of each command', async (t) => {
+    const names = [...(await appsDone(t, ['--help'])).matchAll(/^ {2}(\S+) /gm)].map((match) => match[1]);
+    assert.deepEqual(names, ['list', 'show', 'create', 'update', 'delete', 'enable', 'disable', 'rotate-secret', 'import', 'export', 'copy']);
+    for (const name of names) {
+      const text = await appsDone(t, [name, '--help']);
+      assert.match(text, new RegExp(`^usage: curlew apps ${name}\\b`));
+      assert.match(text, /Exit code: 0/);
+    }
+  });
+});
+
+describe('a server that CURLEW_ADMIN_URL names', () => {
+  test('is told of each change, after it is made', async (t) => {
+    const { requests, env } = await adminServer(t);
+    const config = sqliteConfig(t);
+    await appsDone(t, ['create', '-c', config, ...AN_APP], { env });
+    await appsDone(t, ['disable', 'a', '-c', config], { env });
+    await appsDone(t, ['delete', 'a', '-c', config], { env });
+    await appsDone(t, ['list', '-c', config], { env });
+    assert.deepEqual(requests, Array(3).fill(`POST /admin/apps/a/refresh Bearer ${ADMIN_TOKEN}`));
+  });
+
+  test('and does not take it only gets a warning: the store is written', async (t) => {
+    const { env } = await adminServer(t, (response) => response.writeHead(401).end());
+    const config = sqliteConfig(t);
+    const { code, stderr } = await apps(t, ['create', '-c', config, ...AN_APP], { env });
+    assert.equal(code, 0);
+    assert.match(stderr, /HTTP 401: look at CURLEW_ADMIN_TOKEN/);
+    assert.ok(!stderr.includes(ADMIN_TOKEN));
+    assert.equal((await appsDone(t, ['list', '-c', config, '--json'])).apps.length, 1);
+  });
+});

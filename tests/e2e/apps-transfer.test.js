@@ -1,0 +1,201 @@
+// `curlew apps import`, `export` and `copy`: many apps at a time, and what an interruption leaves.
+
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+
+import { EVERY_FIELD, adminServer, apps, appsDone, sqliteConfig, startApps } from './lib/apps-command.js';
+import { folderWith } from './lib/process.js';
+
+const BARE = { id: 'bare', key: 'bare-key', secret: 'bare-secret', enabled: true, enable_client_messages: false, max_connections: 100, max_client_events_per_second: 100 };
+
+// Every seventh has all fields, the others few.
+function manyApps(count) {
+  return Array.from({ length: count }, (_, i) => {
+    const name = `app-${String(i).padStart(5, '0')}`;
+    return { ...(i % 7 === 0 ? EVERY_FIELD : BARE), id: name, key: `${name}-key`, secret: `${name}-secret` };
+  });
+}
+
+function fileWith(t, list) {
+  return path.join(folderWith(t, { 'apps.json': { apps: list } }), 'apps.json');
+}
+
+async function storeWith(t, list) {
+  const config = sqliteConfig(t);
+  await appsDone(t, ['import', fileWith(t, list), '-c', config]);
+  return config;
+}
+
+async function exported(t, config) {
+  return JSON.parse(await appsDone(t, ['export', '-c', config])).apps;
+}
+
+function counts({ created, updated, equal, conflicts, failed }) {
+  return { created, updated, equal, conflicts, failed };
+}
+
+const NONE = { created: 0, updated: 0, equal: 0, conflicts: 0, failed: 0 };
+
+describe('export and import', () => {
+  test('give every field back: two exports are equal byte by byte', async (t) => {
+    const first = await storeWith(t, [EVERY_FIELD, BARE]);
+    const text = await appsDone(t, ['export', '-c', first]);
+    assert.deepEqual(JSON.parse(text).apps, [BARE, EVERY_FIELD]);
+    const second = sqliteConfig(t);
+    await appsDone(t, ['import', '-', '-c', second], { input: text });
+    assert.equal(await appsDone(t, ['export', '-c', second]), text);
+  });
+
+  test('an exported file is for its owner only, and nothing is left beside it', async (t) => {
+    const config = await storeWith(t, [BARE]);
+    const folder = folderWith(t, { 'out.json': 'what was there' });
+    const file = path.join(folder, 'out.json');
+    await appsDone(t, ['export', '-c', config, '--output', file]);
+    assert.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { apps: [BARE] });
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+    assert.deepEqual(readdirSync(folder), ['out.json']);
+  });
+
+  test('2,500 apps, with progress; a second time all are equal', async (t) => {
+    const list = manyApps(2500);
+    const config = sqliteConfig(t);
+    const file = fileWith(t, list);
+    const { code, stderr } = await apps(t, ['import', file, '-c', config]);
+    assert.equal(code, 0, stderr);
+    assert.equal(stderr, Array.from({ length: 25 }, (_, i) => `${(i + 1) * 100} apps\n`).join(''));
+    assert.deepEqual(await exported(t, config), list);
+    assert.deepEqual(counts(await appsDone(t, ['import', file, '-c', config, '--json'])), { ...NONE, equal: 2500 });
+  });
+
+  test('a broken record is reported by place, id and field, and the others go on', async (t) => {
+    const config = sqliteConfig(t);
+    const list = [BARE, { ...BARE, id: 'x', key: 'x', webhooks: 3 }, { key: 'k' }, 7, { ...BARE, id: 'y' }, { ...BARE, id: 'z', key: 'z' }];
+    const { code, stdout, stderr } = await apps(t, ['import', fileWith(t, list), '-c', config]);
+    assert.equal(code, 1);
+    assert.equal(stdout, '2 created, 0 updated, 0 equal, 0 in conflict, 4 failed\n');
+    const lines = stderr.trimEnd().split('\n');
+    assert.match(lines[0], /^curlew: apps\[1\]: app "x": webhooks must be /);
+    assert.equal(lines[1], 'curlew: apps[2]: an app without an id: id is missing');
+    assert.equal(lines[2], 'curlew: apps[3]: an app must be an object with id, key and secret');
+    assert.match(lines[3], /^curlew: app "y": .*\bkey\b.*\bbare\b/);
+    assert.deepEqual((await exported(t, config)).map(({ id }) => id), ['bare', 'z']);
+  });
+
+  test('what differs is a conflict, and is overwritten with --update only', async (t) => {
+    const config = await storeWith(t, [BARE]);
+    const file = fileWith(t, [{ ...BARE, max_connections: 7, max_event_batch_size: 100 }]);
+    const { code, stderr } = await apps(t, ['import', file, '-c', config]);
+    assert.equal(code, 1);
+    assert.match(stderr, /app "bare": .* differs in max_connections, max_event_batch_size; --update overwrites it/);
+    assert.deepEqual(await exported(t, config), [BARE]);
+    assert.deepEqual(counts(await appsDone(t, ['import', file, '-c', config, '--update', '--json'])), { ...NONE, updated: 1 });
+    assert.equal((await exported(t, config))[0].max_connections, 7);
+  });
+
+  test('a file that is no list of apps is refused, without repeating what stands in it', async (t) => {
+    const config = sqliteConfig(t);
+    for (const [input, text] of [['{"apps": ["hush-hush', /standard input:1:\d+: this is not JSON/], ['[]', /must hold \{"apps": \[\.\.\.\]\}/], ['{"apps": {}}', /must hold/]]) {
+      const { code, stderr } = await apps(t, ['import', '-', '-c', config], { input });
+      assert.equal(code, 1);
+      assert.match(stderr, text);
+      assert.doesNotMatch(stderr, /hush/);
+    }
+  });
+});
+
+describe('copy', () => {
+  test('brings all apps over as they are, and nothing twice', async (t) => {
+    const list = manyApps(250);
+    const from = await storeWith(t, list);
+    const to = sqliteConfig(t);
+    assert.deepEqual(counts(await appsDone(t, ['copy', '--from', from, '--to', to, '--json'])), { ...NONE, created: 250 });
+    assert.deepEqual(await exported(t, to), list);
+    assert.deepEqual(counts(await appsDone(t, ['copy', '--from', from, '--to', to, '--json'])), { ...NONE, equal: 250 });
+  });
+
+  test('--dry-run foretells what the run does, and writes no app', async (t) => {
+    const from = await storeWith(t, [BARE, { ...BARE, id: 'b', key: 'b' }, { ...BARE, id: 'c', key: 'taken' }, { ...BARE, id: 'd', key: 'd' }]);
+    const there = [BARE, { ...BARE, id: 'b', key: 'b', max_connections: 3 }, { ...BARE, id: 'other', key: 'taken' }];
+    const to = await storeWith(t, there);
+    const before = await exported(t, to);
+    const foretold = await apps(t, ['copy', '--from', from, '--to', to, '--update', '--dry-run', '--json']);
+    assert.deepEqual(await exported(t, to), before);
+    const done = await apps(t, ['copy', '--from', from, '--to', to, '--update', '--json']);
+    assert.deepEqual(counts(JSON.parse(foretold.stdout)), { created: 1, updated: 1, equal: 1, conflicts: 0, failed: 1 });
+    assert.deepEqual(counts(JSON.parse(done.stdout)), counts(JSON.parse(foretold.stdout)));
+    assert.deepEqual([foretold.code, done.code], [1, 1]);
+  });
+
+  test('a broken record stays behind and is named; unknown fields without a place are warned of', async (t) => {
+    const from = path.join(folderWith(t, {
+      'config.json': { app_manager: { array: { apps: [{ ...BARE, colour: 'blue' }, { ...BARE, id: 'x', key: 'x', enabled: 9 }] } } },
+    }), 'config.json');
+    const to = sqliteConfig(t);
+    const { code, stderr } = await apps(t, ['copy', '--from', from, '--to', to]);
+    assert.equal(code, 1);
+    assert.match(stderr, /broken record, "x": app "x": enabled must be true or false/);
+    assert.match(stderr, /warning: app "bare": the store that is written has no place for colour/);
+    assert.deepEqual(await exported(t, to), [BARE]);
+  });
+
+  test('names the side whose store cannot be used', async (t) => {
+    const good = await storeWith(t, [BARE]);
+    const bad = path.join(folderWith(t, { 'config.json': { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: '/nowhere/apps.db' } } } }), 'config.json');
+    for (const [from, to, side] of [[bad, good, '--from'], [good, bad, '--to']]) {
+      const { code, stderr } = await apps(t, ['copy', '--from', from, '--to', to]);
+      assert.equal(code, 1);
+      assert.match(stderr, new RegExp(`curlew: ${side} .*/nowhere/apps\\.db`));
+    }
+  });
+});
+
+describe('an interruption leaves whole records only, and running it again finishes', () => {
+  const list = manyApps(500);
+  const byId = new Map(list.map((app) => [app.id, app]));
+  const commands = {
+    copy: async (t, to) => ['copy', '--from', await storeWith(t, list), '--to', to],
+    import: async (t, to) => ['import', fileWith(t, list), '-c', to],
+  };
+
+  // Sends the signal once `after` apps are written. The command waits for this process after each app, so it cannot get far ahead.
+  async function interruptedBy(t, args, signal, after, delayMs) {
+    const { env } = await adminServer(t, (response, count) => {
+      if (count === after && delayMs === 0) child.kill(signal);
+      else if (count === after) setTimeout(() => child.kill(signal), delayMs);
+      response.writeHead(204).end();
+    });
+    const { child, ended } = startApps(t, args, { env });
+    return ended;
+  }
+
+  for (const [name, argumentsFor] of Object.entries(commands)) {
+    test(`SIGKILL, ${name}`, async (t) => {
+      const to = sqliteConfig(t);
+      const args = await argumentsFor(t, to);
+      for (let i = 0; i < 6; i++) {
+        assert.equal((await interruptedBy(t, args, 'SIGKILL', 10, Math.random() * 10)).signal, 'SIGKILL');
+        const there = await exported(t, to);
+        assert.ok(there.length > 0);
+        for (const app of there) assert.deepEqual(app, byId.get(app.id));
+      }
+      const { created, equal } = await appsDone(t, [...args, '--json']);
+      assert.equal(created + equal, list.length);
+      assert.deepEqual(await exported(t, to), list);
+    });
+  }
+
+  test('Ctrl-C ends between two apps and says so', async (t) => {
+    const to = sqliteConfig(t);
+    const args = await commands.copy(t, to);
+    const { code, stderr } = await interruptedBy(t, args, 'SIGINT', 40, 0);
+    assert.equal(code, 1);
+    assert.match(stderr, /running it again goes on from there/);
+    const there = await exported(t, to);
+    assert.ok(there.length >= 40 && there.length < list.length, `${there.length} apps`);
+    for (const app of there) assert.deepEqual(app, byId.get(app.id));
+    await appsDone(t, args);
+    assert.deepEqual(await exported(t, to), list);
+  });
+});

@@ -1,0 +1,85 @@
+// `curlew apps` as a test runs it: against a store of its own, to its end, with the two outputs and the exit code.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import http from 'node:http';
+import path from 'node:path';
+
+import { within } from './inbox.js';
+import { folderWith } from './process.js';
+import { BINARY } from './server.js';
+
+export const EVERY_FIELD = {
+  id: 'every', key: 'every-key', secret: 'every secret', enabled: false, enable_client_messages: true,
+  max_connections: 4294967295, max_client_events_per_second: 0, max_read_requests_per_second: 3,
+  max_backend_events_per_second: 4, max_presence_members_per_channel: 5, max_presence_member_size_in_kb: 6,
+  max_channel_name_length: 7, max_event_channels_at_once: 8, max_event_name_length: 9, max_event_payload_in_kb: 10,
+  max_event_batch_size: 2147483648, enable_user_authentication: true, enable_watchlist_events: false,
+  allowed_origins: ['https://a.example', '*.b.example'],
+  webhooks: [{ url: 'https://a.example/hook?x=1', event_types: ['member_added'], headers: { 'X-Token': 'a "quoted" \\ text', A: '' } }],
+  channel_delta_compression: { 'ticker-*': 'fossil', other: { enabled: true, algorithm: 'Xdelta3', max_messages_per_key: 3 } },
+};
+
+// A configuration with an SQLite store in a folder that is gone after the test; returns the path of the file.
+export function sqliteConfig(t) {
+  const folder = folderWith(t);
+  return path.join(folderWith(t, {
+    'config.json': { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: path.join(folder, 'apps.db') } } },
+  }), 'config.json');
+}
+
+/*
+ * Starts `curlew apps ARGS`; it is killed after the test if it still runs. Returns {child, ended}: a promise of
+ * {code, signal, stdout, stderr}.
+ */
+export function startApps(t, args, { input = '', env = {} } = {}) {
+  const kept = {};
+  for (const [name, value] of Object.entries(process.env)) {
+    if (/^(PATH|HOME|LANG|TZ|\w+SAN_OPTIONS)$/.test(name)) kept[name] = value;
+  }
+  const child = spawn(BINARY, ['apps', ...args], { env: { ...kept, ...env } });
+  t.after(() => child.kill('SIGKILL'));
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk) => { stdout += chunk; });
+  child.stderr.setEncoding('utf8').on('data', (chunk) => { stderr += chunk; });
+  child.stdin.on('error', () => {}); // it need not read what it is given
+  child.stdin.end(input);
+  const ended = new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+  });
+  return { child, ended };
+}
+
+export function apps(t, args, options) {
+  return within(startApps(t, args, options).ended, `curlew apps ${args.join(' ')}`, 120_000);
+}
+
+export const ADMIN_TOKEN = 'a token of thirty-two characters';
+
+/*
+ * Stands in for the server that CURLEW_ADMIN_URL names: the command calls it after each app that it wrote, and waits for
+ * `answer(response, count)`. Returns {requests, env}.
+ */
+export async function adminServer(t, answer = (response) => response.writeHead(204).end()) {
+  const requests = [];
+  const server = http.createServer((request, response) => {
+    requests.push(`${request.method} ${request.url} ${request.headers.authorization}`);
+    answer(response, requests.length);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { requests, env: { CURLEW_ADMIN_URL: `http://127.0.0.1:${server.address().port}`, CURLEW_ADMIN_TOKEN: ADMIN_TOKEN } };
+}
+
+// `apps` for a command that has to succeed; with --json among the arguments its standard output as a value.
+export async function appsDone(t, args, options) {
+  const { code, stdout, stderr } = await apps(t, args, options);
+  if (code !== 0) throw new Error(`curlew apps ${args.join(' ')}: exit code ${code}: ${stderr}`);
+  return args.includes('--json') ? JSON.parse(stdout) : stdout;
+}
