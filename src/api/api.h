@@ -17,6 +17,7 @@
 #include "channel/channel.h"
 #include "config/config.h"
 #include "net/http.h"
+#include "net/rate_limiter.h"
 
 /* What the API needs of the process. Filled by the server before the first connection, except what says otherwise. */
 struct api {
@@ -24,9 +25,11 @@ struct api {
     struct app_manager *apps;
     struct channel_hub *channels;
     struct workers *workers;
-    uint64_t started_at_s;       /* wall clock */
-    const atomic_bool *draining; /* the process shuts down: /up fails */
-    unsigned metrics_port;       /* where the metrics page listens, set once that is known; the label `port` */
+    uint64_t started_at_s;              /* wall clock */
+    const atomic_bool *draining;        /* the process shuts down: /up fails */
+    struct rate_limiter *request_limit; /* on requests to /apps by client address; NULL: none */
+    struct rate_limiter *connect_limit; /* on connects, checked by the sessions and only counted here; NULL: none */
+    unsigned metrics_port;              /* where the metrics page listens, set once that is known; the label `port` */
     /* Connections with a key that no app has: a counter for each of WORKERS_MAX workers, or NULL. */
     const struct counter *unknown_apps;
     /* Speaks WebSocket with the client; answers the request in any case. `path` is without the path_prefix, and empty

@@ -65,6 +65,37 @@ static void append_workers(struct metrics_page *page, const struct api *api, str
                          (double)counter_read(&workers->list[at]->counters.lag_max_us) / 1e6);
 }
 
+/* Limits by client address belong to no app, so `app_id` is empty. */
+static void append_limit(struct metrics_page *page, const struct api *api, const char *type, const char *context,
+                         uint64_t value) {
+    struct buffer labels = {0};
+    char port[16];
+
+    snprintf(port, sizeof port, "%u", api->metrics_port);
+    metrics_append_label(&labels, "app_id", SLICE(""));
+    metrics_append_label(&labels, "port", slice_of(port));
+    metrics_append_label(&labels, "limiter_type", slice_of(type));
+    metrics_append_label(&labels, "request_context", slice_of(context));
+    metrics_sample(page, buffer_slice(&labels), value);
+    buffer_dispose(&labels);
+}
+
+static void append_limits(struct metrics_page *page, const struct api *api) {
+    uint64_t checks[2] = {0}, refusals[2] = {0};
+
+    if (api->request_limit != NULL)
+        rate_limiter_count(api->request_limit, &checks[0], &refusals[0]);
+    if (api->connect_limit != NULL)
+        rate_limiter_count(api->connect_limit, &checks[1], &refusals[1]);
+    metrics_family(page, "rate_limit_checks_total", "counter", "Checks of a limit by client address.");
+    append_limit(page, api, "api", "http", checks[0]);
+    append_limit(page, api, "websocket", "connect", checks[1]);
+    metrics_family(page, "rate_limit_triggered_total", "counter",
+                   "Checks of a limit by client address that found it exceeded.");
+    append_limit(page, api, "api", "http", refusals[0]);
+    append_limit(page, api, "websocket", "connect", refusals[1]);
+}
+
 static void append_memory(struct metrics_page *page, const struct api *api, struct buffer *labels) {
     struct memory_usage usage;
 
@@ -81,6 +112,7 @@ void api_get_metrics(struct api_call *call) {
     struct buffer labels = {0};
 
     metrics_append_apps(&page, call->api);
+    append_limits(&page, call->api);
     append_workers(&page, call->api, &labels);
     append_memory(&page, call->api, &labels);
     metrics_append_store(&page, call->api, labels_of(call->api, NULL, &labels));

@@ -145,8 +145,6 @@ static void append_counters(struct metrics_page *page, const struct totals *tota
         if (families[at].first == OFFSET(errors))
             append_unknown_apps(page, totals->api);
     }
-    metrics_family(page, "rate_limit_checks_total", "counter", "Checks of a rate limit.");
-    metrics_family(page, "rate_limit_triggered_total", "counter", "Checks of a rate limit that found it exceeded.");
 }
 
 static void append_adapter(struct metrics_page *page, const struct totals *totals) {

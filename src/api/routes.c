@@ -1,6 +1,7 @@
 /*
  * The tables of routes, and what every request goes through before its handler sees it.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "api/auth.h"
@@ -44,6 +45,7 @@ static const struct route_table metrics_table = {metrics_routes, sizeof metrics_
 static void dispatch(struct api_call *call, const struct route_table *table, struct slice path);
 static void look_up(struct api_call *call);
 static void run(struct api_call *call);
+static void refuse_too_many(struct api_call *call, uint32_t wait_s);
 
 static struct api_call *call_create(struct http_connection *connection, struct http_request *request) {
     struct api_call *call = alloc_zero(sizeof *call);
@@ -72,6 +74,7 @@ static void on_request(struct http_connection *connection, struct http_request *
     struct slice received = route_path(request->path);
     struct slice path = received;
     struct api_call *call;
+    uint32_t wait_s = 0;
 
     if (table->prefixed && !route_strip_prefix(slice_of(api->config->path_prefix), &path))
         path = SLICE("");
@@ -82,6 +85,12 @@ static void on_request(struct http_connection *connection, struct http_request *
     call = call_create(connection, request);
     call->path = received;
     call->cross_origin = table->cross_origin;
+    if (slice_starts_with(path, SLICE("/apps/")))
+        wait_s = rate_limiter_check(api->request_limit, connection, request);
+    if (wait_s != 0) {
+        refuse_too_many(call, wait_s);
+        return;
+    }
     if (path.length > 1 && path.data[path.length - 1] == '/')
         path.length--;
     dispatch(call, table, path);
@@ -134,6 +143,19 @@ struct http_handler api_main_handler(struct api *api) {
 struct http_handler api_metrics_handler(struct api *api) {
     return (struct http_handler){
         .on_request = on_metrics_request, .on_abort = on_abort, .max_body_bytes = 64 * 1024, .context = api};
+}
+
+/* The first of all checks, before anything is looked up or verified for this client. */
+static void refuse_too_many(struct api_call *call, uint32_t wait_s) {
+    const struct rate_limiter_settings *limit = rate_limiter_settings(call->api->request_limit);
+    char header[40];
+    struct error error;
+
+    snprintf(header, sizeof header, "Retry-After: %u\r\n", wait_s);
+    error_set(&error, "too many requests from this address: %s.max_requests is %u in %u s", limit->path,
+              limit->max_requests, limit->window_s);
+    api_refuse_with(call, 429, REFUSED_REQUEST, slice_of(header), error.text);
+    call_free(call);
 }
 
 /* --- which route --- */

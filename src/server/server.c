@@ -44,6 +44,8 @@ struct server {
     struct http_handler redirect_handler;
     struct listener redirect_listener;
     struct housekeeping housekeeping;
+    struct rate_limiter *request_limit; /* NULL: none */
+    struct rate_limiter *connect_limit;
 };
 
 /* --- settings of the parts --- */
@@ -79,6 +81,18 @@ static struct websocket_limits websocket_limits(const struct config *config) {
         .max_message_bytes = config_max_message_bytes(config),
         .max_frame_bytes = config->websocket.max_frame_size,
     };
+}
+
+/* NULL: no limit. */
+static struct rate_limiter *create_limit(const struct config *config, const struct config_rate_limit *limit,
+                                         const char *path) {
+    if (!config->rate_limiter.enabled || limit->max_requests == 0)
+        return NULL;
+    return rate_limiter_create(&(struct rate_limiter_settings){.path = path,
+                                                               .max_requests = limit->max_requests,
+                                                               .window_s = limit->window_seconds,
+                                                               .trust_hops = limit->trust_hops},
+                               RATE_LIMITER_PLACES);
 }
 
 /* --- connections --- */
@@ -188,7 +202,12 @@ static void raise_file_limit(void) {
 
 static void set_up_parts(struct server *server) {
     const struct channel_hub_settings settings = hub_settings(&server->config);
+    const struct config *config = &server->config;
 
+    server->request_limit = create_limit(config, &config->rate_limiter.api_rate_limit, "rate_limiter.api_rate_limit");
+    server->connect_limit =
+        create_limit(config, &config->rate_limiter.websocket_rate_limit, "rate_limiter.websocket_rate_limit");
+    server->sessions.connect_limit = server->connect_limit;
     server->sessions.config = &server->config;
     server->sessions.apps = server->apps;
     server->sessions.limits = websocket_limits(&server->config);
@@ -200,6 +219,8 @@ static void set_up_parts(struct server *server) {
         .workers = &server->workers,
         .started_at_s = (uint64_t)time(NULL),
         .draining = &server->sessions.draining,
+        .request_limit = server->request_limit,
+        .connect_limit = server->connect_limit,
         .unknown_apps = server->sessions.unknown_apps,
         .on_websocket = accept_websocket,
         .websocket_context = &server->sessions,
@@ -256,6 +277,8 @@ static void take_apart(struct server *server) {
     if (server->apps != NULL)
         app_manager_destroy(server->apps);
     workers_destroy(&server->workers);
+    rate_limiter_destroy(server->request_limit);
+    rate_limiter_destroy(server->connect_limit);
     tls_context_destroy(server->tls);
     if (server->owns_unix_socket)
         unlink(server->config.unix_socket.path);

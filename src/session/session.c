@@ -169,6 +169,14 @@ static bool protocol_supported(struct session *session, struct slice query_text)
     return number && supported;
 }
 
+static void refuse_too_many(struct session *session, uint32_t wait_s) {
+    const struct rate_limiter_settings *limit = rate_limiter_settings(session->server->connect_limit);
+
+    session_close(session, 4100,
+                  "too many connections from this address: %s.max_requests is %u in %u s; try again in %u s",
+                  limit->path, limit->max_requests, limit->window_s, wait_s);
+}
+
 static void start(struct session *session, struct slice path, struct slice query) {
     struct buffer decoded = {0};
     struct slice key;
@@ -203,6 +211,7 @@ void session_accept(struct session_server *server, struct http_connection *conne
     struct session *session = alloc_zero(sizeof *session);
     struct buffer target = {0};
     size_t path_length = path.length;
+    uint32_t wait_s = rate_limiter_check(server->connect_limit, connection, request);
 
     session->server = server;
     /* The request goes when the handshake is answered, so what is still needed of it is copied. */
@@ -212,7 +221,10 @@ void session_accept(struct session_server *server, struct http_connection *conne
         free(session);
     } else {
         session->active_ms = session_worker(session)->now_ms;
-        start(session, (struct slice){target.data, path_length}, slice_skip(buffer_slice(&target), path_length));
+        if (wait_s != 0)
+            refuse_too_many(session, wait_s);
+        else
+            start(session, (struct slice){target.data, path_length}, slice_skip(buffer_slice(&target), path_length));
     }
     buffer_dispose(&target);
 }

@@ -16,6 +16,7 @@
 #include "channel/channel.h"
 #include "config/config.h"
 #include "net/http.h"
+#include "net/rate_limiter.h"
 #include "net/websocket.h"
 
 /* What all sessions share; set up by server/ before the workers run, and unchanged but for the flags. */
@@ -24,6 +25,7 @@ struct session_server {
     struct app_manager *apps;
     struct channel_hub *channels;
     struct websocket_limits limits;
+    struct rate_limiter *connect_limit;       /* by client address; NULL: none */
     atomic_bool draining;                     /* the process shuts down */
     atomic_bool memory_full;                  /* over http_api.accept_traffic.memory_threshold */
     struct counter unknown_apps[WORKERS_MAX]; /* connections with a key that no app has, by worker */

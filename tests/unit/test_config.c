@@ -1019,13 +1019,11 @@ static void check_says_what_a_start_would_say(void **state) {
     assert_int_equal(check_configuration(FILE_NAME, true, out), 1);
     fflush(out);
     assert_non_null(strstr(output, "accepted without effect: cleanup"));
-    write_file(
-        "{\"ssl\":{\"enabled\":true},\"websocket\":{\"compression\":\"shared\"},\"rate_limiter\":{\"enabled\":true}}");
+    write_file("{\"ssl\":{\"enabled\":true},\"websocket\":{\"compression\":\"shared\"}}");
     assert_int_equal(check_configuration(FILE_NAME, true, out), 2);
     fflush(out);
     assert_non_null(strstr(output, "error: ssl.enabled"));
     assert_non_null(strstr(output, "warning: websocket.compression"));
-    assert_non_null(strstr(output, "warning: rate_limiter.enabled"));
     write_file("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\",\"secret\":\"s\"}]}}}");
     assert_int_equal(check_configuration(FILE_NAME, false, out), 0);
     fclose(out);

@@ -13,10 +13,10 @@ export class RawHttp {
   #methods = [];
   #ended;
 
-  // Connects to a server ({host, port}) or a metrics page ({host, port: server.metricsPort}).
-  static async connect(server) {
+  // Connects to a server ({host, port}) or a metrics page ({host, port: server.metricsPort}), from `localAddress` if it is given.
+  static async connect(server, { localAddress } = {}) {
     const { host = '127.0.0.1', port } = server;
-    const http = new RawHttp(net.connect({ host, port, noDelay: true }));
+    const http = new RawHttp(net.connect({ host, port, localAddress, noDelay: true }));
     server.own?.(() => http.destroy());
     await within(new Promise((resolve, reject) => {
       http.socket.once('connect', resolve);

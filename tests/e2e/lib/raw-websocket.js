@@ -48,7 +48,7 @@ export class RawWebSocket {
 
   /*
    * Connects and shakes hands. Options: `path` (default `/app/{key}?protocol=7&client=raw&version=1`), `headers` (an object that
-   * adds or, with null, removes handshake headers), `answerClose` (true).
+   * adds or, with null, removes handshake headers), `answerClose` (true), `localAddress` (of the client's end).
    * Rejects when the answer is no valid 101, with the answer as `handshake` of the error.
    */
   static async connect(server, { key = 'app-key', path = `/app/${key}?protocol=7&client=raw&version=1`, ...options } = {}) {
@@ -59,8 +59,9 @@ export class RawWebSocket {
   }
 
   // The TCP connection alone: the test sends its own handshake, or none.
-  static open(server, { answerClose = true } = {}) {
-    const ws = new RawWebSocket(net.connect({ host: server.host ?? '127.0.0.1', port: server.port, noDelay: true }), answerClose);
+  static open(server, { answerClose = true, localAddress } = {}) {
+    const to = { host: server.host ?? '127.0.0.1', port: server.port, localAddress, noDelay: true };
+    const ws = new RawWebSocket(net.connect(to), answerClose);
     server.own?.(() => ws.destroy());
     return ws;
   }
