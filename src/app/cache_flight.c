@@ -201,7 +201,7 @@ static enum app_answer take(struct app_cache *cache, struct cache_flight *flight
 
 /* Whether the answer may be older than a write and there is time to ask again. */
 static bool ask_again(struct app_cache *cache, struct cache_flight *flight, enum store_answer answer) {
-    if (answer == STORE_UNAVAILABLE || answer == STORE_REFUSED || !cache_written_since(cache, flight))
+    if (answer == STORE_UNAVAILABLE || !cache_written_since(cache, flight))
         return false;
     app_unref(flight->app);
     flight->app = NULL;
@@ -217,6 +217,8 @@ static void finished(struct store_operation *operation, enum store_answer answer
     enum app_answer said;
     bool news;
 
+    if (answer == STORE_REFUSED) /* a lookup that is refused is no better than none */
+        answer = STORE_UNAVAILABLE;
     pthread_mutex_lock(&cache->mutex);
     news = cache_note_answer(cache, answer, now_ms);
     if (ask_again(cache, flight, answer)) {
