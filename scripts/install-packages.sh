@@ -18,6 +18,7 @@ build | libjansson-dev               | JSON of configuration and records
 build | libcurl4-openssl-dev         | HTTP requests
 build | libpcre2-dev                 | patterns
 build | libsqlite3-dev               | apps in a file
+build | libmariadb-dev               | apps in MySQL and MariaDB
 build | libpq-dev                    | apps in PostgreSQL
 build | libllhttp-dev node-llhttp    | the HTTP parser (node-llhttp: its C sources)
 run   | curl                         | publishes the first event

@@ -4,6 +4,7 @@
 static const struct app_store_driver *const drivers[] = {
     [CONFIG_DRIVER_MEMORY] = &memory_store_driver,
     [CONFIG_DRIVER_SQLITE] = &sqlite_store_driver,
+    [CONFIG_DRIVER_MYSQL] = &mysql_store_driver,
     [CONFIG_DRIVER_POSTGRES] = &postgres_store_driver,
 };
 

@@ -106,6 +106,8 @@ struct app_store_driver {
 extern const struct app_store_driver memory_store_driver;
 /* A file on this machine; app/store/sqlite.c. */
 extern const struct app_store_driver sqlite_store_driver;
+/* app/store/mysql.c */
+extern const struct app_store_driver mysql_store_driver;
 /* app/store/postgres.c */
 extern const struct app_store_driver postgres_store_driver;
 
