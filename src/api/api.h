@@ -39,6 +39,7 @@ struct api {
     void *websocket_context;
 };
 
-/* The handlers of the main port and of the metrics port; both keep `api` as their context. */
+/* The handlers of the main port, of the metrics port and of the admin API's; all keep `api` as their context. */
 struct http_handler api_main_handler(struct api *api);
+struct http_handler api_admin_handler(struct api *api);
 struct http_handler api_metrics_handler(struct api *api);

@@ -29,6 +29,16 @@ static const struct api_route metrics_routes[] = {
     {"GET", "/metrics", api_get_metrics, ROUTE_NOTHING},
 };
 
+static const struct api_route admin_routes[] = {
+    {"GET", "/admin/apps", api_admin_list, ROUTE_NOTHING},
+    {"POST", "/admin/apps", api_admin_create, ROUTE_NOTHING},
+    {"GET", "/admin/apps/{}", api_admin_show, ROUTE_NOTHING},
+    {"PUT", "/admin/apps/{}", api_admin_replace, ROUTE_NOTHING},
+    {"PATCH", "/admin/apps/{}", api_admin_patch, ROUTE_NOTHING},
+    {"DELETE", "/admin/apps/{}", api_admin_delete, ROUTE_NOTHING},
+    {"POST", "/admin/apps/{}/refresh", api_admin_refresh, ROUTE_NOTHING},
+};
+
 struct route_table {
     const struct api_route *routes;
     size_t count;
@@ -41,6 +51,8 @@ static const struct route_table main_table = {main_routes, sizeof main_routes / 
                                               true};
 static const struct route_table metrics_table = {metrics_routes, sizeof metrics_routes / sizeof metrics_routes[0],
                                                  false, false, false};
+static const struct route_table admin_table = {admin_routes, sizeof admin_routes / sizeof admin_routes[0], false, false,
+                                               false};
 
 static void dispatch(struct api_call *call, const struct route_table *table, struct slice path);
 static void look_up(struct api_call *call);
@@ -104,6 +116,10 @@ static void on_metrics_request(struct http_connection *connection, struct http_r
     on_request(connection, request, &metrics_table);
 }
 
+static void on_admin_request(struct http_connection *connection, struct http_request *request) {
+    on_request(connection, request, &admin_table);
+}
+
 /* Only a call that waits for the app store outlives its request's handler. */
 static void on_abort(struct http_connection *connection) {
     struct api_call *call = http_pending(connection);
@@ -138,6 +154,11 @@ struct http_handler api_main_handler(struct api *api) {
                                  .on_abort = on_abort,
                                  .max_body_bytes = (size_t)api->config->http_api.request_limit_in_mb * 1024 * 1024,
                                  .context = api};
+}
+
+struct http_handler api_admin_handler(struct api *api) {
+    return (struct http_handler){
+        .on_request = on_admin_request, .on_abort = on_abort, .max_body_bytes = 1024 * 1024, .context = api};
 }
 
 struct http_handler api_metrics_handler(struct api *api) {

@@ -386,9 +386,9 @@ void app_manager_written(struct app_manager *manager, struct slice id, const str
     app_cache_written(manager->cache, id, before, after);
 }
 
-void app_manager_suspect(struct app_manager *manager, struct slice id) {
+void app_manager_suspect(struct app_manager *manager, struct slice id, struct slice key) {
     if (manager->cache != NULL)
-        app_cache_suspect(manager->cache, id);
+        app_cache_suspect(manager->cache, id, SLICE(""), key);
 }
 
 bool app_manager_has_store(const struct app_manager *manager) {

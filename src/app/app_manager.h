@@ -115,8 +115,8 @@ void app_manager_submit(struct app_manager *manager, struct worker *worker, stru
 /* The process wrote an app to the store; see app_cache_written. In a job, or on any thread. */
 void app_manager_written(struct app_manager *manager, struct slice id, const struct app *before,
                          const struct app *after);
-/* The app may have changed: it is read again at once. Any thread. */
-void app_manager_suspect(struct app_manager *manager, struct slice id);
+/* The app may have changed: it is read again at once. `key` is its key now, empty if that is not known. Any thread. */
+void app_manager_suspect(struct app_manager *manager, struct slice id, struct slice key);
 
 /* True for every driver but memory: apps are kept in a store that can be written and can fail. */
 bool app_manager_has_store(const struct app_manager *manager);

@@ -259,18 +259,20 @@ void app_cache_written(struct app_cache *cache, struct slice id, const struct ap
     cache_do_aftermath(cache, &aftermath);
 }
 
-void app_cache_suspect(struct app_cache *cache, struct slice id) {
+void app_cache_suspect(struct app_cache *cache, struct slice id, struct slice old_key, struct slice new_key) {
     struct cache_entry *entry;
 
     pthread_mutex_lock(&cache->mutex);
-    cache_note_write(cache, id, SLICE(""), SLICE(""));
+    cache_note_write(cache, id, old_key, new_key);
     cache_drop_absent(cache, NAME_ID, id);
+    cache_drop_absent(cache, NAME_KEY, old_key);
+    cache_drop_absent(cache, NAME_KEY, new_key);
     entry = cache_entry_of(NAME_ID, name_table_find(&cache->names[NAME_ID], id, hash_bytes(id)));
     if (entry != NULL) {
-        entry->refresh_at_ms = 0;
         entry->announced = true;
+        entry->refresh_at_ms = 0;
+        cache_upkeep_wake(cache);
     }
-    cache_upkeep_wake(cache);
     pthread_mutex_unlock(&cache->mutex);
 }
 

@@ -52,8 +52,9 @@ enum app_answer app_cache_find(struct app_cache *cache, struct worker *worker, e
  */
 void app_cache_written(struct app_cache *cache, struct slice id, const struct app *before, const struct app *after);
 
-/* The app may have changed in the store, nobody knows how: it is read again soon. Any thread. */
-void app_cache_suspect(struct app_cache *cache, struct slice id);
+/* The app may have changed in the store, nobody here knows how: it is read again at once, and what is known of its keys
+ * not being there is forgotten; each key may be empty. Any thread. */
+void app_cache_suspect(struct app_cache *cache, struct slice id, struct slice old_key, struct slice new_key);
 
 struct store_pool *app_cache_pool(struct app_cache *cache);
 /* The store's last answer: whether it could be asked, and whether anything was ever found in it. Any thread. */

@@ -316,21 +316,7 @@ void *cache_upkeep_run(void *context) {
 /* --- changes that others make --- */
 
 static void on_changed(void *context, struct slice id, struct slice old_key, struct slice new_key) {
-    struct app_cache *cache = context;
-    struct cache_entry *entry;
-
-    pthread_mutex_lock(&cache->mutex);
-    cache_note_write(cache, id, old_key, new_key);
-    cache_drop_absent(cache, NAME_ID, id);
-    cache_drop_absent(cache, NAME_KEY, old_key);
-    cache_drop_absent(cache, NAME_KEY, new_key);
-    entry = cache_entry_of(NAME_ID, name_table_find(&cache->names[NAME_ID], id, hash_bytes(id)));
-    if (entry != NULL) {
-        entry->announced = true;
-        entry->refresh_at_ms = 0;
-        cache_upkeep_wake(cache);
-    }
-    pthread_mutex_unlock(&cache->mutex);
+    app_cache_suspect(context, id, old_key, new_key);
 }
 
 static void on_anything_changed(void *context) {

@@ -38,6 +38,8 @@ struct server {
     struct http_handler metrics_handler;
     struct listener listeners[WORKERS_MAX];
     struct listener metrics_listener;
+    struct http_handler admin_handler;
+    struct listener admin_listener;
     bool owns_unix_socket;   /* the file is ours to remove: not when another server answers there */
     struct tls_context *tls; /* NULL: plain */
     struct redirect redirect;
@@ -107,6 +109,12 @@ static void accept_metrics(struct worker *worker, int fd, void *context) {
     struct server *server = context;
 
     http_accept(worker, fd, NULL, &server->metrics_handler);
+}
+
+static void accept_admin(struct worker *worker, int fd, void *context) {
+    struct server *server = context;
+
+    http_accept(worker, fd, NULL, &server->admin_handler);
 }
 
 static void accept_redirected(struct worker *worker, int fd, void *context) {
@@ -186,6 +194,44 @@ static bool listen_for_metrics(struct server *server, struct error *error) {
     return true;
 }
 
+/* "host:port" or "[::1]:port". */
+static bool split_address(const char *address, char host[256], uint16_t *port, struct error *error) {
+    const char *colon = strrchr(address, ':');
+    size_t length = colon != NULL ? (size_t)(colon - address) : 0;
+    char *end = NULL;
+    unsigned long number = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
+
+    if (length == 0 || length > 255 || colon[1] < '0' || colon[1] > '9' || *end != '\0' || number > 65535)
+        return error_set(error, "CURLEW_ADMIN_LISTEN must be HOST:PORT, not %s", address);
+    if (address[0] == '[' && address[length - 1] == ']')
+        snprintf(host, 256, "%.*s", (int)length - 2, address + 1);
+    else
+        snprintf(host, 256, "%.*s", (int)length, address);
+    *port = (uint16_t)number;
+    return true;
+}
+
+static bool listen_for_admin(struct server *server, struct error *error) {
+    struct config *config = &server->config;
+    char host[256];
+    uint16_t port;
+
+    server->admin_listener.fd = -1;
+    if (config->admin.token == NULL)
+        return true;
+    if (!app_manager_has_store(server->apps)) {
+        log_warning("server",
+                    "CURLEW_ADMIN_TOKEN is set, but the memory driver has nothing to administer: its apps are "
+                    "those of the configuration");
+        return true;
+    }
+    if (!split_address(config->admin.listen, host, &port, error) ||
+        !listen_beside(server, &server->admin_listener, host, &port, accept_admin, error))
+        return error_prefix(error, "admin API");
+    log_info("server", "admin API on http://%s:%u/admin/apps", host, port);
+    return true;
+}
+
 /* --- building --- */
 
 /* Raises the soft limit on open files to the hard one: each connection is a file. */
@@ -227,6 +273,7 @@ static void set_up_parts(struct server *server) {
     };
     server->main_handler = api_main_handler(&server->api);
     server->metrics_handler = api_metrics_handler(&server->api);
+    server->admin_handler = api_admin_handler(&server->api);
     housekeeping_start(&server->housekeeping, server->workers.list[0], &server->sessions);
 }
 
@@ -261,7 +308,8 @@ static bool open_apps(struct server *server, struct error *error) {
 static bool build(struct server *server, struct error *error) {
     set_up_parts(server);
     if (!listen_on_workers(server, error) || !listen_for_redirects(server, error) ||
-        !listen_for_metrics(server, error) || !workers_start(&server->workers, error))
+        !listen_for_metrics(server, error) || !listen_for_admin(server, error) ||
+        !workers_start(&server->workers, error))
         return false;
     app_manager_start(server->apps);
     return true;
@@ -315,6 +363,7 @@ static void stop_worker(struct worker *worker, void *context) {
     listener_stop(&server->listeners[worker->index]);
     if (worker->index == 0) {
         listener_stop(&server->metrics_listener);
+        listener_stop(&server->admin_listener);
         listener_stop(&server->redirect_listener);
         housekeeping_stop(&server->housekeeping);
     }

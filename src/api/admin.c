@@ -1,0 +1,368 @@
+/*
+ * The admin API: /admin/apps on a listener of its own, for who has the token. It reads and writes the store itself, not
+ * the cache, and a write is in force on this server before it is answered.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/call.h"
+#include "base/alloc.h"
+#include "base/crypto.h"
+
+#define LIMIT_DEFAULT 100
+#define LIMIT_MAX 1000
+
+enum admin_action { ADMIN_LIST, ADMIN_SHOW, ADMIN_CREATE, ADMIN_REPLACE, ADMIN_PATCH, ADMIN_DELETE, ADMIN_REFRESH };
+
+struct admin_job {
+    struct api_job base;
+    enum admin_action action;
+    bool secrets; /* tell them */
+    char *id;     /* of the path, or where a list goes on */
+    uint32_t limit;
+    json_t *body;
+    json_t *result;
+    const char *field; /* the one that breaks a rule */
+};
+
+/* --- on a connection to the store --- */
+
+static json_t *shown(const struct admin_job *own, const struct app *app) {
+    json_t *record = app_to_json(app);
+
+    if (!own->secrets)
+        json_object_del(record, "secret");
+    return record;
+}
+
+/* The field of a record that app_parse refuses: the first that it refuses beside good ones. */
+static const char *broken_field(const json_t *record, const struct app_defaults *defaults) {
+    const char *broken = NULL;
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT && broken == NULL; i++) {
+        const char *name = app_fields[i].name;
+        json_t *value = json_object_get(record, name);
+        json_t *alone = json_pack("{s:s, s:s, s:s}", "id", "a", "key", "a", "secret", "a");
+        struct error ignored;
+        struct app *app;
+        if (value == NULL && app_fields[i].type == APP_TYPE_TEXT)
+            broken = name;
+        if (value != NULL)
+            json_object_set(alone, name, value);
+        app = app_parse(alone, defaults, APP_FROM_CONFIGURATION, NULL, NULL, &ignored);
+        if (app == NULL)
+            broken = name;
+        app_unref(app);
+        json_decref(alone);
+    }
+    return broken;
+}
+
+static struct app *parse(struct admin_job *own, const json_t *record) {
+    const struct app_defaults *defaults = app_manager_defaults(own->base.job.manager);
+    struct app *app = app_parse(record, defaults, APP_FROM_CONFIGURATION, NULL, NULL, &own->base.job.error);
+
+    if (app == NULL)
+        own->field = broken_field(record, defaults);
+    return app;
+}
+
+static void add_listed(void *context, struct slice id, struct slice key, struct app *app, const struct error *error) {
+    struct admin_job *own = context;
+    json_t *item;
+
+    if (app != NULL)
+        item = shown(own, app);
+    else
+        item =
+            json_pack("{s:s%, s:s%, s:s}", "id", id.data, id.length, "key", key.data, key.length, "error", error->text);
+    json_array_append_new(json_object_get(own->result, "apps"), item);
+    app_unref(app);
+}
+
+/* With `next`, where the list goes on, if it does. */
+static enum store_answer run_list(struct admin_job *own, const struct app_store_driver *driver,
+                                  struct store_connection *connection, const struct patience *patience) {
+    enum store_answer answer;
+    const json_t *apps;
+
+    own->result = json_pack("{s:[]}", "apps");
+    answer = driver->list(connection, slice_of(own->id), own->limit, patience, add_listed, own, &own->base.job.error);
+    apps = json_object_get(own->result, "apps");
+    if (answer == STORE_OK && json_array_size(apps) == own->limit)
+        json_object_set(own->result, "next", json_object_get(json_array_get(apps, own->limit - 1), "id"));
+    return answer;
+}
+
+/* Hands a write's outcome to the cache. After an answer that did not come nobody knows what is in the store. */
+static enum store_answer written(struct admin_job *own, enum store_answer answer, const struct app *before,
+                                 struct app *after, struct slice id) {
+    struct app_manager *manager = own->base.job.manager;
+
+    if (answer == STORE_OK)
+        app_manager_written(manager, id, before, after);
+    else if (answer == STORE_UNAVAILABLE)
+        app_manager_suspect(manager, id, after != NULL ? after->key : SLICE(""));
+    if (answer == STORE_OK)
+        own->result = after != NULL ? shown(own, after) : json_object();
+    app_unref(after);
+    return answer;
+}
+
+static enum store_answer run_create(struct admin_job *own, const struct app_store_driver *driver,
+                                    struct store_connection *connection, const struct patience *patience) {
+    struct app *app = parse(own, own->body);
+
+    if (app == NULL)
+        return STORE_INVALID;
+    return written(own, driver->create(connection, app, patience, &own->base.job.error), NULL, app, app->id);
+}
+
+/* What the record becomes: the body alone, or the fields of the body in place of those that are there; null unsets. */
+static json_t *merged(const struct admin_job *own, const struct app *before) {
+    json_t *record = own->action == ADMIN_PATCH ? app_to_json(before) : json_deep_copy(own->body), *value;
+    const char *name;
+
+    if (own->action == ADMIN_PATCH) {
+        json_object_foreach(own->body, name, value) {
+            if (json_is_null(value))
+                json_object_del(record, name);
+            else
+                json_object_set(record, name, value);
+        }
+    }
+    if (json_object_get(record, "id") == NULL)
+        json_object_set_new(record, "id", json_string(own->id));
+    return record;
+}
+
+static enum store_answer run_change(struct admin_job *own, const struct app_store_driver *driver,
+                                    struct store_connection *connection, const struct patience *patience,
+                                    const struct app *before) {
+    struct error *error = &own->base.job.error;
+    json_t *record = merged(own, before);
+    struct app *app = parse(own, record);
+
+    json_decref(record);
+    if (app == NULL)
+        return STORE_INVALID;
+    if (!slice_equal(app->id, slice_of(own->id))) {
+        error_set(error, "the id of an app does not change: id must be %s, or not there", own->id);
+        own->field = "id";
+        app_unref(app);
+        return STORE_INVALID;
+    }
+    return written(own, driver->update(connection, app, patience, error), before, app, app->id);
+}
+
+static enum store_answer run_delete(struct admin_job *own, const struct app_store_driver *driver,
+                                    struct store_connection *connection, const struct patience *patience,
+                                    const struct app *before) {
+    struct slice id = slice_of(own->id);
+
+    return written(own, driver->remove(connection, id, patience, &own->base.job.error), before, NULL, id);
+}
+
+/* What is done with an app that is there. A broken record can be replaced and deleted. */
+static enum store_answer run_on_app(struct admin_job *own, const struct app_store_driver *driver,
+                                    struct store_connection *connection, const struct patience *patience) {
+    struct error *error = &own->base.job.error;
+    struct app *before = NULL;
+    enum store_answer answer = driver->find_by_id(connection, slice_of(own->id), patience, &before, error);
+    bool readable = answer == STORE_OK;
+
+    if (answer == STORE_NOT_FOUND)
+        error_set(error, "there is no app with the id %s", own->id);
+    if (own->action == ADMIN_REFRESH && (readable || answer == STORE_NOT_FOUND || answer == STORE_INVALID)) {
+        app_manager_suspect(own->base.job.manager, slice_of(own->id), readable ? before->key : SLICE(""));
+        own->result = json_object();
+        answer = STORE_OK;
+    } else if (own->action == ADMIN_SHOW && readable) {
+        own->result = shown(own, before);
+    } else if (own->action == ADMIN_DELETE && (readable || answer == STORE_INVALID)) {
+        answer = run_delete(own, driver, connection, patience, before);
+    } else if ((own->action == ADMIN_PATCH && readable) ||
+               (own->action == ADMIN_REPLACE && (readable || answer == STORE_INVALID))) {
+        answer = run_change(own, driver, connection, patience, before);
+    } else if (answer == STORE_INVALID) {
+        own->field = NULL; /* the store's record is the broken one, not what was sent */
+    }
+    app_unref(before);
+    return answer;
+}
+
+static enum store_answer run(struct app_job *job, const struct app_store_driver *driver,
+                             struct store_connection *connection, const struct patience *patience) {
+    struct admin_job *own = container_of(job, struct admin_job, base.job);
+
+    json_decref(own->result); /* of an attempt on a connection that broke */
+    own->result = NULL;
+    switch (own->action) {
+    case ADMIN_LIST:
+        return run_list(own, driver, connection, patience);
+    case ADMIN_CREATE:
+        return run_create(own, driver, connection, patience);
+    default:
+        return run_on_app(own, driver, connection, patience);
+    }
+}
+
+/* --- on the worker --- */
+
+static void answer_json(struct api_call *call, unsigned status, const json_t *json) {
+    char *text = json_dumps(json, JSON_COMPACT);
+
+    api_answer_with(call, status, SLICE(""), SLICE("Cache-Control: no-store\r\n"), slice_of(text));
+    free(text);
+}
+
+static void answer_error(struct api_call *call, unsigned status, const char *text, const char *field) {
+    json_t *json = json_pack("{s:s, s:s*}", "error", text, "field", field);
+
+    answer_json(call, status, json);
+    json_decref(json);
+}
+
+static void ended(struct api_call *call, struct api_job *job) {
+    const struct admin_job *own = container_of(job, struct admin_job, base);
+    const char *text = job->job.error.text;
+
+    switch (job->job.answer) {
+    case STORE_OK:
+        answer_json(call, own->action == ADMIN_CREATE ? 201 : 200, own->result);
+        break;
+    case STORE_NOT_FOUND:
+        answer_error(call, 404, text, NULL);
+        break;
+    case STORE_INVALID:
+        answer_error(call, own->field != NULL ? 422 : 500, text, own->field);
+        break;
+    case STORE_ID_TAKEN:
+        answer_error(call, 409, text, "id");
+        break;
+    case STORE_KEY_TAKEN:
+        answer_error(call, 409, text, "key");
+        break;
+    case STORE_REFUSED:
+        answer_error(call, 507, text, NULL);
+        break;
+    case STORE_UNAVAILABLE:
+        api_refuse_with(call, 503, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"), text);
+        break;
+    }
+}
+
+static void destroy(struct app_job *job) {
+    struct admin_job *own = container_of(job, struct admin_job, base.job);
+
+    free(own->id);
+    json_decref(own->body);
+    json_decref(own->result);
+    free(own);
+}
+
+static bool has_token(const struct api_call *call) {
+    struct slice value, token = slice_of(call->api->config->admin.token);
+    struct slice scheme = SLICE("Bearer ");
+
+    if (!http_header(call->request, SLICE("authorization"), &value) || value.length < scheme.length ||
+        !slice_equal_ignoring_case((struct slice){value.data, scheme.length}, scheme))
+        return false;
+    return equal_in_constant_time(slice_skip(value, scheme.length), token);
+}
+
+/* False after an answer that says what is wrong with the query. */
+static bool read_query(struct api_call *call, struct admin_job *own) {
+    struct query query;
+    struct slice value;
+    bool good = query_parse(&query, call->request->query);
+    uint64_t limit = LIMIT_DEFAULT;
+
+    if (good && query_find(&query, SLICE("secrets"), &value))
+        own->secrets = slice_equal(value, SLICE("1"));
+    if (good && query_find(&query, SLICE("limit"), &value)) {
+        limit = 0;
+        for (size_t i = 0; i < value.length && limit <= LIMIT_MAX; i++)
+            limit = value.data[i] >= '0' && value.data[i] <= '9' ? limit * 10 + (uint64_t)(value.data[i] - '0')
+                                                                 : LIMIT_MAX + 1;
+    }
+    if (good && own->action == ADMIN_LIST && query_find(&query, SLICE("after"), &value))
+        own->id = alloc_copy(value.data, value.length);
+    own->limit = (uint32_t)limit;
+    query_dispose(&query);
+    if (good && limit >= 1 && limit <= LIMIT_MAX)
+        return true;
+    answer_error(call, 400, "limit must be a whole number from 1 to 1000", NULL);
+    return false;
+}
+
+static bool read_body(struct api_call *call, struct admin_job *own) {
+    struct slice body = call->request->body;
+    json_error_t error;
+    struct error text;
+
+    if (own->action != ADMIN_CREATE && own->action != ADMIN_REPLACE && own->action != ADMIN_PATCH)
+        return true;
+    own->body = json_loadb(body.data != NULL ? body.data : "", body.length, JSON_REJECT_DUPLICATES, &error);
+    if (json_is_object(own->body))
+        return true;
+    error_set(&text, "the body must be a JSON object%s%s", own->body == NULL ? ": " : "",
+              own->body == NULL ? error.text : "");
+    answer_error(call, 400, text.text, NULL);
+    return false;
+}
+
+static void start(struct api_call *call, enum admin_action action) {
+    struct admin_job *own;
+
+    if (!has_token(call)) {
+        api_refuse_with(call, 401, REFUSED_REQUEST, SLICE("WWW-Authenticate: Bearer\r\n"),
+                        "the request needs the header `Authorization: Bearer` with CURLEW_ADMIN_TOKEN");
+        return;
+    }
+    if (call->request->body_too_large) {
+        answer_error(call, 413, "the body is over 1 MB", NULL);
+        return;
+    }
+    own = alloc_zero(sizeof *own);
+    own->action = action;
+    own->base.ended = ended;
+    own->base.job = (struct app_job){.run = run, .destroy = destroy};
+    own->base.job.operation.priority = STORE_URGENT;
+    own->base.job.operation.repeatable = action == ADMIN_LIST || action == ADMIN_SHOW || action == ADMIN_REFRESH;
+    if (!read_query(call, own) || !read_body(call, own)) {
+        destroy(&own->base.job);
+        return;
+    }
+    if (own->id == NULL)
+        own->id = alloc_copy(call->parameters[0].data, call->parameters[0].length);
+    api_submit(call, &own->base, 0);
+}
+
+void api_admin_list(struct api_call *call) {
+    start(call, ADMIN_LIST);
+}
+
+void api_admin_create(struct api_call *call) {
+    start(call, ADMIN_CREATE);
+}
+
+void api_admin_show(struct api_call *call) {
+    start(call, ADMIN_SHOW);
+}
+
+void api_admin_replace(struct api_call *call) {
+    start(call, ADMIN_REPLACE);
+}
+
+void api_admin_patch(struct api_call *call) {
+    start(call, ADMIN_PATCH);
+}
+
+void api_admin_delete(struct api_call *call) {
+    start(call, ADMIN_DELETE);
+}
+
+void api_admin_refresh(struct api_call *call) {
+    start(call, ADMIN_REFRESH);
+}
