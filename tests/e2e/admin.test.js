@@ -1,0 +1,210 @@
+// The admin API: /admin/apps on a listener of its own. Every write is in force before it is answered.
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+
+import { appsDone } from './lib/apps-command.js';
+import { connect } from './lib/client.js';
+import { folderWith } from './lib/process.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
+import { runCurlew, serverFor, startServer } from './lib/server.js';
+
+const TOKEN = 'a token of at least thirty-two characters';
+const AN_APP = { id: 'one', key: 'one-key', secret: 'one-secret' };
+
+function settings(file) {
+  return {
+    apps: [],
+    config: { app_manager: { driver: 'sqlite', cache: { negative_ttl: 3600 } }, database: { sqlite: { path: file } } },
+    env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+  };
+}
+
+async function adminUrl(server) {
+  const { message } = await server.waitForLog(/^admin API on /);
+  return message.match(/http:\/\/\S+/)[0];
+}
+
+function callerOf(base) {
+  return async (method, where = '', body, headers = { authorization: `Bearer ${TOKEN}` }) => {
+    const answer = await fetch(base + where, { method, headers, body: typeof body === 'object' ? JSON.stringify(body) : body });
+    const text = await answer.text();
+    return { status: answer.status, json: text === '' ? null : JSON.parse(text), headers: answer.headers };
+  };
+}
+
+async function adminServerFor(t) {
+  const file = path.join(folderWith(t), 'apps.db');
+  const server = await serverFor(t, settings(file));
+  const base = await adminUrl(server);
+  return { server, call: callerOf(base), file, origin: new URL(base).origin };
+}
+
+async function refusedWith(server, key, code) {
+  const ws = await RawWebSocket.connect(server, { key });
+  assert.equal((await ws.expect('pusher:error')).data.code, code);
+  ws.destroy();
+}
+
+describe('apps', () => {
+  test('are created, shown, changed and deleted, each at once in force', async (t) => {
+    const { server, call } = await adminServerFor(t);
+    await refusedWith(server, 'one-key', 4001); // and now known not to be there
+    const created = await call('POST', '', AN_APP);
+    assert.equal(created.status, 201);
+    assert.equal(created.json.id, 'one');
+    assert.equal('secret' in created.json, false);
+    const ws = await connect(server, { app: AN_APP, t });
+
+    const patched = await call('PATCH', '/one', { key: 'new-key', max_connections: 1 });
+    assert.equal(patched.status, 200);
+    assert.equal(patched.json.max_connections, 1);
+    await refusedWith(server, 'one-key', 4001);
+    await refusedWith(server, 'new-key', 4004); // the connection that is open counts
+
+    const disabled = await call('PATCH', '/one', { enabled: false });
+    assert.equal(disabled.status, 200);
+    assert.equal((await ws.expect('pusher:error')).data.code, 4003);
+
+    const deleted = await call('DELETE', '/one');
+    assert.deepEqual([deleted.status, deleted.json], [200, {}]);
+    assert.equal((await call('GET', '/one')).status, 404);
+    await refusedWith(server, 'new-key', 4001);
+  });
+
+  test('are replaced as a whole by PUT, and field by field by PATCH, where null unsets', async (t) => {
+    const { call } = await adminServerFor(t);
+    await call('POST', '', { ...AN_APP, max_event_batch_size: 7, allowed_origins: ['a.example'] });
+    assert.equal((await call('PATCH', '/one', { max_event_batch_size: null })).status, 200);
+    let { json } = await call('GET', '/one?secrets=1');
+    assert.equal('max_event_batch_size' in json, false);
+    assert.deepEqual(json.allowed_origins, ['a.example']);
+    assert.equal(json.secret, 'one-secret');
+    assert.equal((await call('PUT', '/one', { key: 'k2', secret: 's2' })).status, 200);
+    ({ json } = await call('GET', '/one?secrets=1'));
+    assert.equal(json.secret, 's2');
+    assert.equal('allowed_origins' in json, false);
+  });
+
+  test('are listed in pages, secrets only when asked for', async (t) => {
+    const { call } = await adminServerFor(t);
+    for (let i = 0; i < 5; i++) await call('POST', '', { id: `app-${i}`, key: `key-${i}`, secret: 'hidden-secret' });
+    const first = await call('GET', '?limit=2');
+    assert.deepEqual(first.json.apps.map((app) => app.id), ['app-0', 'app-1']);
+    assert.equal(first.json.next, 'app-1');
+    assert.equal(JSON.stringify(first.json).includes('hidden-secret'), false);
+    assert.equal(first.headers.get('cache-control'), 'no-store');
+    const rest = await call('GET', '?limit=10&after=app-1&secrets=1');
+    assert.deepEqual(rest.json.apps.map((app) => app.id), ['app-2', 'app-3', 'app-4']);
+    assert.equal(rest.json.apps[0].secret, 'hidden-secret');
+    assert.equal('next' in rest.json, false);
+  });
+
+  test('that the command line wrote are in force when it told the server', async (t) => {
+    const { server, call, file, origin } = await adminServerFor(t);
+    const config = path.join(folderWith(t, {
+      'config.json': { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } } },
+    }), 'config.json');
+    const env = { CURLEW_ADMIN_URL: origin, CURLEW_ADMIN_TOKEN: TOKEN };
+    await call('POST', '', AN_APP);
+    const ws = await connect(server, { app: AN_APP, t });
+    await appsDone(t, ['disable', 'one', '-c', config], { env });
+    assert.equal((await ws.expect('pusher:error')).data.code, 4003);
+    await refusedWith(server, 'two-key', 4001);
+    await appsDone(t, ['create', '-c', config, '--id', 'two', '--key', 'two-key', '--secret', 's'], { env });
+    await connect(server, { app: { id: 'two', key: 'two-key', secret: 's' }, t });
+  });
+});
+
+describe('bad input', () => {
+  let call;
+  let server;
+  let folder;
+  before(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), 'curlew-admin-'));
+    server = await startServer(settings(path.join(folder, 'apps.db')));
+    call = callerOf(await adminUrl(server));
+    await call('POST', '', AN_APP);
+    await call('POST', '', { id: 'two', key: 'two-key', secret: 's' });
+  });
+  after(async () => {
+    await server.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  test('without the token there is nothing but 401', async () => {
+    for (const headers of [{}, { authorization: 'Bearer ' }, { authorization: `Bearer ${TOKEN}x` }, { authorization: `Basic ${TOKEN}` }]) {
+      const answer = await call('GET', '', undefined, headers);
+      assert.equal(answer.status, 401);
+      assert.equal(answer.headers.get('www-authenticate'), 'Bearer');
+      assert.equal(JSON.stringify(answer.json).includes(TOKEN), false);
+    }
+    assert.equal((await call('POST', '', AN_APP, {})).status, 401);
+  });
+
+  test('unknown apps are 404', async () => {
+    for (const [method, body] of [['GET'], ['PUT', { key: 'k', secret: 's' }], ['PATCH', {}], ['DELETE']]) {
+      const answer = await call(method, '/nobody', body);
+      assert.equal(answer.status, 404, method);
+      assert.match(answer.json.error, /nobody/);
+    }
+    assert.equal((await call('POST', '/nobody/refresh')).status, 200); // it may just have been deleted
+  });
+
+  test('names that are taken are 409 and say which', async () => {
+    const id = await call('POST', '', { ...AN_APP, key: 'other' });
+    assert.deepEqual([id.status, id.json.field], [409, 'id']);
+    const key = await call('POST', '', { id: 'three', key: 'one-key', secret: 's' });
+    assert.deepEqual([key.status, key.json.field], [409, 'key']);
+    const change = await call('PATCH', '/two', { key: 'one-key' });
+    assert.deepEqual([change.status, change.json.field], [409, 'key']);
+  });
+
+  test('a field that breaks a rule is 422 with its name', async () => {
+    const cases = [
+      [{ max_connections: -1 }, 'max_connections'], [{ enabled: 'maybe' }, 'enabled'], [{ id: 'a/b' }, 'id'], [{ key: '' }, 'key'],
+      [{ secret: 5 }, 'secret'], [{ allowed_origins: ['*.*'] }, 'allowed_origins'], [{ webhooks: {} }, 'webhooks'],
+      [{ channel_delta_compression: [] }, 'channel_delta_compression'], [{ max_event_batch_size: 4294967296 }, 'max_event_batch_size'],
+    ];
+    for (const [change, field] of cases) {
+      const answer = await call('POST', '', { id: 'x', key: 'x-key', secret: 's', ...change });
+      assert.deepEqual([answer.status, answer.json.field], [422, field], JSON.stringify(answer.json));
+      assert.match(answer.json.error, new RegExp(field));
+    }
+    const missing = await call('POST', '', { id: 'x', key: 'x-key' });
+    assert.deepEqual([missing.status, missing.json.field], [422, 'secret']);
+    const renamed = await call('PATCH', '/one', { id: 'other' });
+    assert.deepEqual([renamed.status, renamed.json.field], [422, 'id']);
+    assert.equal((await call('GET', '/x')).status, 404);
+  });
+
+  test('what is no JSON object, no good limit, path or method says so', async () => {
+    for (const body of ['', '[]', '{"id":', '"x"', '{"id":"a","id":"b"}']) assert.equal((await call('POST', '', body)).status, 400, body);
+    for (const limit of ['0', '1001', '-1', 'x', '']) assert.equal((await call('GET', `?limit=${limit}`)).status, 400, limit);
+    assert.equal((await call('GET', '/one/refresh')).status, 405);
+    assert.equal((await call('DELETE', '')).status, 405);
+    assert.equal((await call('POST', '', ' '.repeat(1024 * 1024 + 1))).status, 413);
+  });
+
+  test('the main port knows nothing of it', async () => {
+    const answer = await fetch(`http://127.0.0.1:${server.port}/admin/apps`, { headers: { authorization: `Bearer ${TOKEN}` } });
+    assert.equal(answer.status, 404);
+  });
+
+  test('an address that is none ends the start with its setting', async () => {
+    const ended = await runCurlew(['serve'], {
+      config: { port: 0, metrics: { enabled: false }, app_manager: { driver: 'sqlite' }, database: { sqlite: { path: ':memory:' } } },
+      env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: 'nowhere' },
+    });
+    assert.notEqual(ended.code, 0);
+    assert.match(ended.stderr + ended.stdout, /CURLEW_ADMIN_LISTEN must be HOST:PORT/);
+  });
+});
+
+test('with the memory driver there is no admin API, and the log says so', async (t) => {
+  const memory = await serverFor(t, { env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+  await memory.waitForLog(/the memory driver has nothing to administer/);
+});
