@@ -20,7 +20,6 @@ build | libpcre2-dev                 | patterns
 build | libsqlite3-dev               | apps in a file
 build | libmariadb-dev               | apps in MySQL and MariaDB
 build | libpq-dev                    | apps in PostgreSQL
-build | libcurl4-openssl-dev         | DynamoDB, which speaks HTTP
 build | libllhttp-dev node-llhttp    | the HTTP parser (node-llhttp: its C sources)
 run   | curl                         | publishes the first event
 run   | openssl                      | signs it
