@@ -26,7 +26,11 @@ run   | openssl                      | signs it
 test  | libcmocka-dev                | unit tests
 test  | node                         | end-to-end tests
 test  | npm                          | the client libraries they use
-test  | ca-certificates              | npm fetches over TLS
+test  | ca-certificates              | npm and Maven fetch over TLS
+test  | mariadb-server               | a store that the tests start
+test  | postgresql                   | another
+test  | openjdk-17-jre-headless default-jre-headless | for those that are Java programs
+test  | maven                        | fetches them
 fuzz  | clang                        | libFuzzer
 fuzz  | libclang-rt-dev libclang-rt-14-dev | its run-time library
 docs  | git                         | knows the files of the project

@@ -64,7 +64,11 @@ fi
 if [ -n "$tsan_built" ]; then
     stage 'unit tests: thread sanitizer' unit_tests build-tsan || true
 fi
-if [ -n "$asan_built" ] && [ -n "$tsan_built" ] && stage 'end-to-end tests: packages' end_to_end_packages; then
+end_to_end_needs() {
+    end_to_end_packages && scripts/test-jars.sh
+}
+
+if [ -n "$asan_built" ] && [ -n "$tsan_built" ] && stage 'end-to-end tests: packages' end_to_end_needs; then
     stage 'end-to-end tests: both sanitizers' end_to_end_tests || true
 fi
 

@@ -12,7 +12,6 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 #define IDLE_MS 60000         /* a connection above the least is closed after so long without work */
-#define CHECK_AFTER_MS 1000   /* a write first looks whether a connection that was idle so long still works */
 #define BACKOFF_FIRST_MS 100  /* doubling */
 #define BACKOFF_LAST_MS 10000 /* of all threads but one */
 #define BACKOFF_SCOUT_MS 1000 /* of the first one, so that a store that is back is found soon */
@@ -23,10 +22,10 @@ const uint32_t store_latency_bounds_us[STORE_LATENCY_BUCKETS - 1] = {250,    100
 
 struct pool_thread {
     struct store_pool *pool;
+    struct pool_thread *next; /* of pool->leaving */
+    pthread_t id;
     struct store_connection *connection; /* NULL: none */
     bool scout;                          /* the first thread */
-    bool worked;                         /* the connection has answered before */
-    uint64_t used_ns;                    /* when it last did */
     uint32_t backoff_ms;                 /* 0: the last attempt to connect succeeded */
     uint64_t retry_ns;
     uint64_t rescued; /* the pool's count of successful connects when the back-off began */
@@ -42,6 +41,7 @@ struct store_pool {
     struct list queues[STORE_PRIORITY_COUNT];
     unsigned waiting[STORE_PRIORITY_COUNT];
     unsigned threads, idle, connections, busy;
+    struct pool_thread *leaving; /* threads that have ended but for their last breath, to be joined */
     enum pool_prepared prepared;
     uint64_t connects;       /* successful ones: threads that back off try again when it changes */
     bool unreachable;        /* no connection, and the last attempt failed */
@@ -87,22 +87,33 @@ int store_pool_stop_fd(const struct store_pool *pool) {
 
 static void start_thread(struct store_pool *pool) {
     struct pool_thread *thread = alloc_zero(sizeof *thread);
-    pthread_attr_t attributes;
-    pthread_t id;
     sigset_t all, before;
 
     thread->pool = pool;
     thread->scout = pool->threads == 0;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&id, &attributes, thread_run, thread) == 0)
+    if (pthread_create(&thread->id, NULL, thread_run, thread) == 0)
         pool->threads++;
     else
         free(thread);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
+}
+
+/* Waits for the very end of threads that are leaving. Without the mutex. */
+static void join_leaving(struct store_pool *pool) {
+    struct pool_thread *thread;
+
+    pthread_mutex_lock(&pool->mutex);
+    thread = pool->leaving;
+    pool->leaving = NULL;
+    pthread_mutex_unlock(&pool->mutex);
+    while (thread != NULL) {
+        struct pool_thread *next = thread->next;
+        pthread_join(thread->id, NULL);
+        free(thread);
+        thread = next;
+    }
 }
 
 static unsigned waiting_count(const struct store_pool *pool) {
@@ -198,7 +209,6 @@ static void connected(struct pool_thread *thread) {
     struct store_pool *pool = thread->pool;
 
     thread->backoff_ms = 0;
-    thread->worked = false;
     pthread_mutex_lock(&pool->mutex);
     pool->connections++;
     pool->connects++;
@@ -252,9 +262,6 @@ static enum store_answer attempt(struct pool_thread *thread, struct store_operat
     answer = operation->run(operation, driver, thread->connection, patience, error);
     if (answer == STORE_UNAVAILABLE)
         drop_connection(thread);
-    else
-        thread->worked = true;
-    thread->used_ns = clock_monotonic_ns();
     return answer;
 }
 
@@ -262,7 +269,7 @@ static enum store_answer attempt(struct pool_thread *thread, struct store_operat
 static void check_before_write(struct pool_thread *thread, const struct patience *patience) {
     struct error ignored;
 
-    if (thread->connection != NULL && clock_monotonic_ns() - thread->used_ns > CHECK_AFTER_MS * NS_PER_MS &&
+    if (thread->connection != NULL &&
         thread->pool->settings.driver->check_health(thread->connection, patience, &ignored) == STORE_UNAVAILABLE)
         drop_connection(thread);
 }
@@ -292,7 +299,7 @@ static void do_operation(struct pool_thread *thread, struct store_operation *ope
     }
     if (!operation->repeatable)
         check_before_write(thread, &patience);
-    again = operation->repeatable && thread->connection != NULL && thread->worked;
+    again = operation->repeatable && thread->connection != NULL;
     answer = attempt(thread, operation, &patience, &error);
     if (answer == STORE_UNAVAILABLE && again && !patience_ended(&patience))
         answer = attempt(thread, operation, &patience, &error);
@@ -372,8 +379,9 @@ static void *thread_run(void *argument) {
     }
     pthread_mutex_unlock(&pool->mutex);
     drop_connection(thread);
-    free(thread);
     pthread_mutex_lock(&pool->mutex);
+    thread->next = pool->leaving;
+    pool->leaving = thread;
     pool->threads--;
     pthread_cond_signal(&pool->ended);
     pthread_mutex_unlock(&pool->mutex);
@@ -401,6 +409,7 @@ void store_pool_stop(struct store_pool *pool) {
         pthread_cond_wait(&pool->ended, &pool->mutex);
     take_all(pool, &left);
     pthread_mutex_unlock(&pool->mutex);
+    join_leaving(pool);
     fail_all(&left, &error);
 }
 
@@ -462,6 +471,7 @@ void store_pool_expire(struct store_pool *pool) {
         }
     }
     pthread_mutex_unlock(&pool->mutex);
+    join_leaving(pool);
     fail_all(&expired, &error);
 }
 

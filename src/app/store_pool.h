@@ -7,7 +7,7 @@
  * has seen: made-up names never keep real apps waiting, and beyond a thousand of them are turned away.
  *
  * Every operation ends at its deadline, in the queue or on a connection. A connection on which the store could not be
- * asked is replaced, with back-off; a read that fails on a connection that had worked before is done once more on a new
+ * asked is replaced, with back-off; a read that fails on a connection that was there before is done once more on a new
  * one, since the other side may have closed it while it was idle. While no connection can be had, operations fail at
  * once with what the last attempt said.
  */

@@ -99,20 +99,23 @@ static enum store_answer change(struct store_connection *connection, struct slic
     return answer;
 }
 
+/* One statement for all that are missing. */
 static enum store_answer add_columns(struct store_connection *connection, const struct patience *patience,
                                      struct error *error) {
     enum store_answer answer = STORE_OK;
-    uint32_t there = connection->columns;
     struct buffer sql = {0};
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT && answer != STORE_UNAVAILABLE; i++) {
-        if ((there >> i & 1) != 0)
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        if ((connection->columns >> i & 1) != 0)
             continue;
-        sql.length = 0;
-        buffer_appendf(&sql, "ALTER TABLE `%s` ADD COLUMN `%s` %s NULL", connection->store->config->table_name,
-                       app_fields[i].name, column_type((enum app_field)i));
-        answer = change(connection, buffer_slice(&sql), patience, error);
+        if (sql.length == 0)
+            buffer_appendf(&sql, "ALTER TABLE `%s`", connection->store->config->table_name);
+        else
+            buffer_appendf(&sql, ",");
+        buffer_appendf(&sql, " ADD COLUMN `%s` %s NULL", app_fields[i].name, column_type((enum app_field)i));
     }
+    if (sql.length != 0)
+        answer = change(connection, buffer_slice(&sql), patience, error);
     buffer_dispose(&sql);
     return answer;
 }

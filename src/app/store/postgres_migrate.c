@@ -121,19 +121,26 @@ static enum store_answer change(struct store_connection *connection, const char 
     return answer;
 }
 
+/* One statement for all that are missing. */
 static enum store_answer add_columns(struct store_connection *connection, const struct patience *patience,
                                      struct error *error) {
-    const char *table = connection->store->config->table_name;
     enum store_answer answer = STORE_OK;
-    char sql[512];
+    struct buffer sql = {0};
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT && answer != STORE_UNAVAILABLE; i++) {
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
         if (connection->fields[i].kind != POSTGRES_ABSENT)
             continue;
-        snprintf(sql, sizeof sql, "ALTER TABLE \"%s\" ADD COLUMN \"%s\" %s NULL", table, app_fields[i].name,
-                 column_type((enum app_field)i));
-        answer = change(connection, sql, patience, error);
+        if (sql.length == 0)
+            buffer_appendf(&sql, "ALTER TABLE \"%s\"", connection->store->config->table_name);
+        else
+            buffer_appendf(&sql, ",");
+        buffer_appendf(&sql, " ADD COLUMN \"%s\" %s NULL", app_fields[i].name, column_type((enum app_field)i));
     }
+    if (sql.length != 0) {
+        buffer_append_byte(&sql, '\0');
+        answer = change(connection, sql.data, patience, error);
+    }
+    buffer_dispose(&sql);
     return answer;
 }
 

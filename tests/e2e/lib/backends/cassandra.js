@@ -1,0 +1,102 @@
+// Cassandra: one node, or a cluster of `nodes` on 127.0.0.1, 127.0.0.2 and so on with the same ports.
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+
+import { Backend } from './backend.js';
+import { Daemon, freePorts } from './daemon.js';
+import { jarIn, jarsOf, java } from './jvm.js';
+
+const USER = 'cassandra';
+const PASSWORD = 'cassandra';
+const DATA_CENTRE = 'datacenter1';
+
+// What Cassandra's own start script passes on Java 17.
+const EXPORTS = ['java.base/jdk.internal.misc', 'java.base/jdk.internal.ref', 'java.base/sun.nio.ch', 'java.management.rmi/com.sun.jmx.remote.internal.rmi',
+  'java.rmi/sun.rmi.registry', 'java.rmi/sun.rmi.server', 'java.sql/java.sql'];
+const OPENS = ['lang', 'lang.module', 'io', 'nio', 'util', 'util.concurrent', 'util.concurrent.atomic'].map((name) => `java.base/java.${name}`).concat(
+  ['sun.nio.ch', ...['loader', 'ref', 'reflect', 'math', 'module', 'util.jar'].map((name) => `jdk.internal.${name}`)].map((name) => `java.base/${name}`),
+  'jdk.management/com.sun.management.internal');
+
+export class Cassandra extends Backend {
+  async create() {
+    const { nodes = 1 } = this.options;
+    const hosts = Array.from({ length: nodes }, (_, index) => `127.0.0.${index + 1}`);
+    const [port, storagePort] = await freePorts(2, hosts);
+    this.address = { host: hosts[0], hosts, port, user: USER, password: PASSWORD, dataCentre: DATA_CENTRE };
+    this.daemons = hosts.map((host) => this.#daemon(host, hosts[0], port, storagePort));
+  }
+
+  #daemon(host, seed, port, storagePort) {
+    const folder = this.file(host);
+    const jars = jarsOf('cassandra');
+    mkdirSync(folder);
+    writeFileSync(`${folder}/logback.xml`, LOGBACK);
+    writeFileSync(`${folder}/cassandra.yaml`, JSON.stringify({
+      cluster_name: 'curlew-test', num_tokens: 1, partitioner: 'org.apache.cassandra.dht.Murmur3Partitioner', endpoint_snitch: 'SimpleSnitch',
+      seed_provider: [{ class_name: 'org.apache.cassandra.locator.SimpleSeedProvider', parameters: [{ seeds: `${seed}:${storagePort}` }] }],
+      listen_address: host, rpc_address: host, storage_port: storagePort, native_transport_port: port, auto_bootstrap: false,
+      commitlog_sync: 'periodic', commitlog_sync_period: '10s', commitlog_segment_size: '4MiB', authenticator: 'PasswordAuthenticator',
+      // Tests change passwords and stop nodes: who may sign in is not theirs to wait for.
+      authorizer: 'AllowAllAuthorizer', auth_read_consistency_level: 'LOCAL_ONE', credentials_validity: '0ms', roles_validity: '0ms',
+      memtable_heap_space: '32MiB', memtable_offheap_space: '32MiB', key_cache_size: '1MiB', concurrent_reads: 4, concurrent_writes: 4,
+      ...Object.fromEntries(['data_file', 'commitlog', 'saved_caches', 'hints', 'cdc_raw'].map((name) =>
+        name === 'data_file' ? ['data_file_directories', [`${folder}/data`]] : [`${name}_directory`, `${folder}/${name}`])),
+    }, null, 2));
+    return new Daemon({
+      name: `Cassandra on ${host}`, log: `${folder}/cassandra.log`, probe: () => this.#probe(host),
+      command: [java(), '-Xms512m', '-Xmx512m', '-Xss512k', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:-UsePerfData',
+        `-javaagent:${jarIn(jars, 'jamm-')}`, '-Djdk.attach.allowAttachSelf=true', `-Dcassandra.storagedir=${folder}`,
+        '-Dcassandra.skip_wait_for_gossip_to_settle=0', '-Dcassandra.ring_delay_ms=0', '-Dcassandra.superuser_setup_delay_ms=0',
+        '-Dcassandra.consistent.rangemovement=false', `-Dcassandra.config=file://${folder}/cassandra.yaml`, '-Dcassandra-foreground=yes',
+        `-Dlogback.configurationFile=${folder}/logback.xml`,
+        ...EXPORTS.flatMap((name) => ['--add-exports', `${name}=ALL-UNNAMED`]), ...OPENS.flatMap((name) => ['--add-opens', `${name}=ALL-UNNAMED`]),
+        '-cp', `${folder}:${jars}/*`, 'org.apache.cassandra.service.CassandraDaemon'],
+    });
+  }
+
+  async #probe(host) {
+    const client = await Cassandra.client({ ...this.address, hosts: [host] });
+    await client.shutdown();
+  }
+
+  // A session by cassandra-driver.
+  static async client({ hosts, port, user, password, dataCentre }, options = {}) {
+    const { default: cassandra } = await import('cassandra-driver');
+    const client = new cassandra.Client({
+      contactPoints: hosts.map((host) => `${host}:${port}`), localDataCenter: dataCentre, credentials: { username: user, password }, ...options,
+    });
+    try {
+      await client.connect();
+    } catch (error) {
+      await client.shutdown();
+      throw error;
+    }
+    return client;
+  }
+
+  static config({ hosts, port, user, password }, keyspace) {
+    return {
+      app_manager: {
+        driver: 'scylladb',
+        scylladb: { nodes: hosts.map((host) => `${host}:${port}`), keyspace, username: user, password, replication_factor: hosts.length },
+      },
+    };
+  }
+
+  // The keyspace is for the server to create.
+  static async createPlace() {}
+
+  static async dropPlace(address, keyspace) {
+    const client = await Cassandra.client(address);
+    await client.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`);
+    await client.shutdown();
+  }
+}
+
+const LOGBACK = `<configuration>
+  <appender name="STDOUT" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%-5level %date{HH:mm:ss.SSS} %logger{20} %msg%n</pattern></encoder>
+  </appender>
+  <root level="WARN"><appender-ref ref="STDOUT"/></root>
+</configuration>
+`;

@@ -1,0 +1,81 @@
+// MariaDB. Options: `tls` (a certificate for localhost and 127.0.0.1), `generalLog` (every statement goes to address.generalLog).
+
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+
+import { Backend } from './backend.js';
+import { makeCertificates } from './certificates.js';
+import { Daemon, freePorts, giveToNobody, program, run } from './daemon.js';
+
+const USER = 'curlew';
+const PASSWORD = 'a mysql password';
+
+export class MariaDb extends Backend {
+  async create() {
+    const [port] = await freePorts(1);
+    this.address = { host: '127.0.0.1', port, user: USER, password: PASSWORD };
+    mkdirSync(this.file('data'));
+    writeFileSync(this.file('init.sql'), `CREATE USER IF NOT EXISTS '${USER}'@'%' IDENTIFIED BY '${PASSWORD}';\n` +
+      `GRANT ALL ON *.* TO '${USER}'@'%' WITH GRANT OPTION;\n`);
+    giveToNobody(this.folder, this.file('data'));
+    await run([program('mariadb-install-db', 'mariadb-server-core'), '--no-defaults', `--datadir=${this.file('data')}`, '--skip-test-db',
+      '--auth-root-authentication-method=normal', '--skip-name-resolve', '--innodb-flush-method=nosync'],
+    { asNobody: true, log: this.file('install.log'), cwd: this.folder });
+    this.daemons = [new Daemon({
+      name: 'MariaDB', asNobody: true, log: this.file('mariadb.log'), probe: () => this.#probe(),
+      command: [program('mariadbd', 'mariadb-server-core'), '--no-defaults', `--datadir=${this.file('data')}`, `--port=${port}`,
+        '--bind-address=127.0.0.1', `--socket=${this.file('socket')}`, `--pid-file=${this.file('pid')}`, `--init-file=${this.file('init.sql')}`,
+        '--skip-log-bin', '--skip-name-resolve', '--performance-schema=off', '--innodb-buffer-pool-size=16M', '--innodb-flush-method=nosync',
+        // What was committed outlives the process, which is what is killed here, and not the machine.
+        '--innodb-flush-log-at-trx-commit=2', '--innodb-log-file-size=16M', '--character-set-server=utf8mb4', '--max-connections=500',
+        ...this.#tls(), ...this.#generalLog()],
+    })];
+  }
+
+  #tls() {
+    if (!this.options.tls) return [];
+    const { ca, certificate, key } = makeCertificates(this.folder);
+    giveToNobody(certificate, key);
+    chmodSync(this.folder, 0o755);
+    this.address.ca = ca;
+    return [`--ssl-cert=${certificate}`, `--ssl-key=${key}`];
+  }
+
+  #generalLog() {
+    if (!this.options.generalLog) return [];
+    this.address.generalLog = this.file('general.log');
+    return ['--general-log=1', `--general-log-file=${this.address.generalLog}`];
+  }
+
+  async #probe() {
+    const connection = await MariaDb.client(this.address);
+    await connection.end();
+  }
+
+  // A connection by mysql2; `database` may be left out.
+  static async client({ host, port, user, password, ca }, database) {
+    const { createConnection } = await import('mysql2/promise');
+    return createConnection({ host, port, user, password, database, ssl: ca && { rejectUnauthorized: false } });
+  }
+
+  static config({ host, port, user, password, ca }, database) {
+    const tls = ca && { mode: 'verify', ca_path: ca };
+    return { app_manager: { driver: 'mysql' }, database: { mysql: { host, port, username: user, password, database, ...(tls && { tls }) } } };
+  }
+
+  static async createPlace(address, database) {
+    await statement(address, `CREATE DATABASE ${database}`);
+  }
+
+  static async dropPlace(address, database) {
+    await statement(address, `DROP DATABASE IF EXISTS ${database}`);
+  }
+}
+
+async function statement(address, sql) {
+  const connection = await MariaDb.client(address);
+  try {
+    await connection.query(sql);
+  } finally {
+    await connection.end();
+  }
+}

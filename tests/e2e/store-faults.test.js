@@ -1,0 +1,210 @@
+// A database that stops, hangs, cuts its connections, is not there at the start, refuses the password, or takes no writes.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { backendFor } from './lib/backends/index.js';
+import { connect } from './lib/client.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
+import { startServer } from './lib/server.js';
+
+const APP = { id: 'known', key: 'known-key', secret: 's' };
+const TOKEN = 'a token of at least thirty-two characters';
+const CLIENTS = 200;
+const CONNECTS_PER_SECOND = 50;
+const OUTAGE_MS = 30_000;
+const FREEZE_MS = 20_000;
+
+const health = async (server) => (await fetch(`http://127.0.0.1:${server.port}/up`)).text();
+
+// Until the health is this word; rejects after `withinMs`.
+async function healthBecomes(server, word, withinMs) {
+  const end = performance.now() + withinMs;
+  let last;
+  do {
+    last = await health(server);
+    if (last === word) return;
+    await pause(50);
+  } while (performance.now() < end);
+  assert.fail(`the health is ${last}, not ${word}, after ${withinMs} ms`);
+}
+
+async function connectOnce(server) {
+  const ws = await connect(server, { app: { ...APP, max_connections: 0 } });
+  ws.destroy();
+}
+
+async function refusal(server, key) {
+  const ws = await RawWebSocket.connect(server, { key });
+  const { data } = await ws.expect('pusher:error', 15_000);
+  ws.destroy();
+  return data.code;
+}
+
+// 50 connects a second for so long, each of which has to succeed; returns how many there were.
+async function connectFor(server, milliseconds) {
+  const end = performance.now() + milliseconds;
+  const started = [];
+  while (performance.now() < end) {
+    started.push(connectOnce(server));
+    await pause(1000 / CONNECTS_PER_SECOND);
+  }
+  await Promise.all(started);
+  return started.length;
+}
+
+async function lagMax(server) {
+  const page = await (await fetch(server.metricsUrl)).text();
+  return Math.max(...[...page.matchAll(/^sockudo_loop_lag_max_seconds\{.*\} (\S+)$/gm)].map((match) => Number(match[1])));
+}
+
+function settings(backend, place, { cache = {}, ...more } = {}) {
+  const config = backend.config(place);
+  config.app_manager = { ...config.app_manager, cache: { ttl: 1, negative_ttl: 0, ...cache }, ...more };
+  return { apps: [{ ...APP, max_connections: 0 }], config: { ...config, workers: 2 }, env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } };
+}
+
+// What the database's own side does to cut every connection of the server, and to take no writes.
+const SIDES = {
+  mariadb: {
+    async cut(backend) {
+      const client = await backend.client('faults');
+      const [rows] = await client.query("SELECT id FROM information_schema.processlist WHERE db = 'faults' AND id <> CONNECTION_ID()");
+      for (const { id } of rows) await client.query(`KILL ${id}`);
+      await client.end();
+      return rows.length;
+    },
+  },
+  postgres: {
+    async cut(backend) {
+      const client = await backend.client('faults');
+      const { rowCount } = await client.query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'faults' AND pid <> pg_backend_pid()");
+      await client.end();
+      return rowCount;
+    },
+    async forbidWrites(backend, on) {
+      const client = await backend.client('faults');
+      await client.query('SET default_transaction_read_only = off');
+      await client.query(`ALTER DATABASE faults SET default_transaction_read_only = ${on ? 'on' : 'off'}`);
+      await client.end();
+      await this.cut(backend);
+    },
+  },
+  dynamodb: {},
+};
+
+function faultsOf(kind) {
+  describe(kind, { timeout: 400_000, concurrency: 1 }, () => {
+    const ends = [];
+    let backend;
+    let server;
+    before(async () => {
+      backend = await backendFor({ after: (end) => ends.push(end) }, kind);
+      await backend.createPlace('faults');
+      server = await startServer(settings(backend, 'faults'));
+      await connectOnce(server); // as soon as the store is prepared
+    });
+    after(async () => {
+      await server?.stop();
+      for (const end of ends) await end();
+    });
+
+    test('stopped: nobody who connects to a known app notices, and the health does', async () => {
+      const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(server, { app: APP })));
+      assert.equal(await health(server), 'OK');
+      await backend.stop();
+      const connecting = connectFor(server, OUTAGE_MS);
+      await healthBecomes(server, 'DEGRADED', 10_000);
+      assert.equal(await refusal(server, 'unknown'), 4100);
+      assert.ok(await connecting >= OUTAGE_MS / 1000 * CONNECTS_PER_SECOND / 2);
+      assert.equal(await health(server), 'DEGRADED');
+      await backend.start();
+      await healthBecomes(server, 'OK', 5_000);
+      assert.equal(await refusal(server, 'unknown'), 4001);
+      for (const client of clients) client.send({ event: 'pusher:ping', data: {} });
+      await Promise.all(clients.map((client) => client.expect('pusher:pong')));
+      for (const client of clients) client.destroy();
+    });
+
+    test('frozen: known apps are served, unknown ones are told to come back, no loop stalls', async () => {
+      await connectOnce(server);
+      backend.freeze();
+      try {
+        const connecting = connectFor(server, FREEZE_MS);
+        assert.equal(await refusal(server, 'unknown'), 4100);
+        await healthBecomes(server, 'DEGRADED', 10_000);
+        await connecting;
+      } finally {
+        backend.thaw();
+      }
+      // A loop that waited for the database would have stood still for app_manager.lookup_timeout_ms, 5 s.
+      assert.ok(await lagMax(server) < 1, `${await lagMax(server)} s`);
+      await healthBecomes(server, 'OK', 10_000);
+      assert.equal(await refusal(server, 'unknown'), 4001);
+    });
+
+    if (SIDES[kind].cut) {
+      test('every connection cut: the next questions are answered all the same', async () => {
+        assert.equal(await refusal(server, 'unknown'), 4001);
+        assert.ok(await SIDES[kind].cut(backend) > 0);
+        for (let i = 0; i < 5; i++) assert.equal(await refusal(server, `unknown-${i}`), 4001);
+        await connectOnce(server);
+      });
+    }
+
+    if (SIDES[kind].forbidWrites) {
+      test('read-only: a create says so and changes nothing', async () => {
+        const { message } = await server.waitForLog(/^admin API on /);
+        const create = () => fetch(message.match(/http:\/\/\S+/)[0], {
+          method: 'POST', headers: { authorization: `Bearer ${TOKEN}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's' }),
+        });
+        await SIDES[kind].forbidWrites(backend, true);
+        const answer = await create();
+        assert.equal(answer.status, 507);
+        assert.match((await answer.json()).error, /read-only/);
+        assert.equal(await refusal(server, 'new-key'), 4001);
+        await SIDES[kind].forbidWrites(backend, false);
+        assert.equal((await create()).status, 201);
+        (await connect(server, { app: { id: 'new', key: 'new-key', secret: 's' } })).destroy();
+      });
+    }
+
+    test('not there at the start: the server is, and finds it when it comes', async () => {
+      await backend.stop();
+      const early = await startServer(settings(backend, 'faults'));
+      try {
+        assert.equal(await health(early), 'ERROR');
+        assert.equal(await refusal(early, APP.key), 4100);
+        await backend.start();
+        await healthBecomes(early, 'OK', 5_000);
+        await connectOnce(early);
+      } finally {
+        await early.stop();
+      }
+    });
+
+    if (kind !== 'dynamodb') { // DynamoDB Local takes any
+      test('a refused password is named, and not told', async () => {
+        const wrong = settings(backend, 'faults');
+        const section = wrong.config.database.mysql ?? wrong.config.database.postgres;
+        section.password = 'not-the-password';
+        const refused = await startServer(wrong);
+        try {
+          assert.equal(await refusal(refused, APP.key), 4100);
+          const { message } = await refused.waitForLog(/cannot be asked/);
+          assert.match(message, /database\.(mysql|postgres)\.username and \.password/);
+          assert.equal(await health(refused), 'ERROR');
+          assert.ok(!refused.log.all.some((line) => JSON.stringify(line).includes('not-the-password')));
+        } finally {
+          await refused.stop();
+        }
+      });
+    }
+  });
+}
+
+describe('a database that fails', { concurrency: true }, () => {
+  for (const kind of Object.keys(SIDES)) faultsOf(kind);
+});

@@ -1,0 +1,196 @@
+// Changes in the store reach live connections, and what it costs the database to look apps up: two servers on one PostgreSQL.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { backendFor } from './lib/backends/index.js';
+import { connect } from './lib/client.js';
+import { fetchMetrics } from './lib/metrics.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
+import { serverFor, startServer } from './lib/server.js';
+
+const TOKEN = 'a token of at least thirty-two characters';
+const ends = [];
+let backend;
+
+before(async () => {
+  backend = await backendFor({ after: (end) => ends.push(end) }, 'postgres');
+});
+after(async () => {
+  for (const end of ends) await end();
+});
+
+function settings(place, cache = {}) {
+  const config = backend.config(place);
+  config.app_manager = { ...config.app_manager, cache: { ttl: 300, negative_ttl: 300, ...cache } };
+  return { apps: [], config: { ...config, workers: 2 }, env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } };
+}
+
+async function query(place, sql, values) {
+  const client = await backend.client(place);
+  try {
+    return (await client.query(sql, values)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+const INSERT = `INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second, enable_client_messages, enabled)
+  VALUES ($1, $2, 's', 100000, 100, true, true)`;
+
+async function refusal(server, key) {
+  const ws = await RawWebSocket.connect(server, { key });
+  const { data } = await ws.expect('pusher:error');
+  ws.destroy();
+  return data.code;
+}
+
+async function admin(server, method, where, body) {
+  const { message } = await server.waitForLog(/^admin API on /);
+  const answer = await fetch(message.match(/http:\/\/\S+/)[0] + where,
+    { method, headers: { authorization: `Bearer ${TOKEN}` }, body: body && JSON.stringify(body) });
+  assert.ok(answer.ok, `${answer.status} ${await answer.text()}`);
+}
+
+describe('two servers on one database, a record being good for 300 s', () => {
+  const app = { id: 'live', key: 'live-key', secret: 's' };
+  let one;
+  let two;
+  before(async () => {
+    await backend.createPlace('live');
+    one = await startServer(settings('live'));
+    assert.equal(await refusal(one, 'nobody'), 4001); // the table is there
+    two = await startServer(settings('live'));
+    await two.waitForLog(/^ready/);
+    assert.equal(await refusal(two, 'nobody'), 4001);
+  });
+  after(async () => {
+    await one?.stop();
+    await two?.stop();
+  });
+
+  // The trigger's notices arrive in order, so what a later one brings about shows that an earlier one has come.
+  async function onBoth(act) {
+    return [await act(one), await act(two)];
+  }
+
+  test('an app that is created by hand can be used where its key was known not to be there', async () => {
+    assert.deepEqual(await onBoth((server) => refusal(server, app.key)), [4001, 4001]);
+    await query('live', INSERT, [app.id, app.key]);
+    for (const server of [one, two]) {
+      for (;;) {
+        const ws = await RawWebSocket.connect(server, { key: app.key });
+        const first = await ws.next(() => true);
+        ws.destroy();
+        if (first.event === 'pusher:connection_established') break;
+        assert.equal(first.data.code, 4001); // the notice is on its way
+      }
+    }
+  });
+
+  test('disabled through one, it is closed on the other', async () => {
+    const clients = await onBoth((server) => connect(server, { app }));
+    await admin(one, 'PATCH', '/live', { enabled: false });
+    for (const client of clients) {
+      assert.equal((await client.expect('pusher:error')).data.code, 4003);
+      client.destroy();
+    }
+    assert.deepEqual(await onBoth((server) => refusal(server, app.key)), [4003, 4003]);
+    await admin(two, 'PATCH', '/live', { enabled: true });
+    await (await connect(two, { app })).destroy();
+  });
+
+  test('disabled, limited and deleted by plain SQL, it is so on both', async () => {
+    await query('live', "UPDATE applications SET enabled = true WHERE id = 'live'");
+    const clients = await onBoth((server) => connect(server, { app }));
+    await query('live', "UPDATE applications SET enabled = false WHERE id = 'live'");
+    for (const client of clients) {
+      assert.equal((await client.expect('pusher:error')).data.code, 4003);
+      client.destroy();
+    }
+    await query('live', INSERT, ['other', 'other-key']);
+    const others = await onBoth(async (server) => {
+      for (;;) {
+        const ws = await RawWebSocket.connect(server, { key: 'other-key' });
+        if ((await ws.next(() => true)).event === 'pusher:connection_established') return ws;
+        ws.destroy();
+      }
+    });
+    await query('live', "DELETE FROM applications WHERE id = 'other'");
+    for (const ws of others) {
+      assert.equal((await ws.expect('pusher:error')).data.code, 4001);
+      ws.destroy();
+    }
+  });
+
+  test('a changed key works on both, the old one no more, and connections stay', async () => {
+    await query('live', INSERT, ['keyed', 'first-key']);
+    const client = await connect(one, { app: { id: 'keyed', key: 'first-key', secret: 's' } });
+    await admin(one, 'PATCH', '/keyed', { key: 'second-key' });
+    assert.equal(await refusal(one, 'first-key'), 4001);
+    (await connect(one, { app: { id: 'keyed', key: 'second-key', secret: 's' } })).destroy();
+    client.send({ event: 'pusher:ping', data: {} });
+    await client.expect('pusher:pong');
+    client.destroy();
+  });
+});
+
+describe('what lookups cost', () => {
+  // A view in place of the table whose rows take 200 ms each; the server cannot tell the difference.
+  async function slowPlace(place, apps) {
+    await backend.createPlace(place);
+    const columns = `id varchar(255) PRIMARY KEY, key varchar(255) UNIQUE, secret text, max_connections int,
+      max_client_events_per_second int, enable_client_messages boolean, enabled boolean`;
+    await query(place, `CREATE TABLE stored (${columns})`);
+    await query(place, `INSERT INTO stored SELECT 'app-' || i, 'key-' || i, 's', 0, 100, true, true FROM generate_series(1, ${apps}) i`);
+    await query(place, 'CREATE VIEW applications AS SELECT s.* FROM stored s, LATERAL (SELECT pg_sleep(0.2), s.id) slow');
+    await query(place, 'CREATE EXTENSION pg_stat_statements');
+  }
+
+  async function lookupsCounted(place) {
+    const [{ calls }] = await query(place, `SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements s
+      JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = $1 AND query LIKE 'SELECT "id"%WHERE%'`, [place]);
+    return calls;
+  }
+
+  test('five hundred first connects at once for one app are one query', async (t) => {
+    await slowPlace('crowd', 1);
+    const server = await serverFor(t, settings('crowd'));
+    const clients = await Promise.all(Array.from({ length: 500 }, () => connect(server, { app: { id: 'app-1', key: 'key-1', secret: 's' } })));
+    assert.equal(await lookupsCounted('crowd'), 1);
+    for (const client of clients) client.destroy();
+  });
+
+  test('a hundred unknown keys asked for twenty times each are at most a hundred queries', async (t) => {
+    await slowPlace('unknown', 1);
+    const server = await serverFor(t, settings('unknown'));
+    for (let round = 0; round < 20; round++) {
+      const codes = await Promise.all(Array.from({ length: 100 }, (_, i) => refusal(server, `unknown-${i}`)));
+      assert.ok(codes.every((code) => code === 4001), `round ${round}: ${codes}`);
+    }
+    // What was known not to be there may be forgotten once, when the server begins to listen for changes.
+    assert.ok(await lookupsCounted('unknown') <= 200);
+    assert.ok(await lookupsCounted('unknown') >= 100);
+  });
+
+  test('while an app is in use, nobody waits for the store after the first, TTL after TTL', async (t) => {
+    await slowPlace('steady', 1);
+    const server = await serverFor(t, settings('steady', { ttl: 1 }));
+    const app = { id: 'app-1', key: 'key-1', secret: 's' };
+    (await connect(server, { app })).destroy();
+    const waited = async () => (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' });
+    const before = await waited();
+    const end = performance.now() + 5_500;
+    while (performance.now() < end) (await connect(server, { app })).destroy();
+    assert.equal(await waited(), before);
+    assert.ok(await lookupsCounted('steady') >= 5, 'the record was read again');
+  });
+
+  test('the start does not read ten thousand apps', async (t) => {
+    await slowPlace('many', 10_000);
+    const server = await serverFor(t, settings('many'));
+    (await connect(server, { app: { id: 'app-7', key: 'key-7', secret: 's' } })).destroy();
+    assert.equal(await lookupsCounted('many'), 1);
+    assert.equal((await fetchMetrics(server)).sum('app_cache_entries'), 1);
+  });
+});
