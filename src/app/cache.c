@@ -198,8 +198,7 @@ static bool serve_stale(struct app_cache *cache, struct cache_entry *entry, stru
 
     if (entry == NULL || !cache->outage || !cache_may_be_stale(cache, entry, now_ms))
         return false;
-    atomic_store_explicit(&entry->stale, true, memory_order_relaxed);
-    atomic_store_explicit(&entry->fresh_until_ms, now_ms + STALE_AFTER_MS, memory_order_release);
+    cache_serve_stale(cache, entry, now_ms + STALE_AFTER_MS);
     return use(cache, entry, worker, lookup);
 }
 

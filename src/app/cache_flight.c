@@ -124,7 +124,7 @@ static bool believe_missing(struct app_cache *cache, struct cache_entry *entry, 
     entry->missing = true; /* before anyone is closed it is looked at once more, a second later */
     entry->refresh_at_ms = now_ms + 1000;
     if (cache_may_be_stale(cache, entry, now_ms))
-        atomic_store(&entry->fresh_until_ms, now_ms + 2000);
+        cache_serve_stale(cache, entry, now_ms + 2000);
     return false;
 }
 

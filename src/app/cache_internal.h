@@ -171,6 +171,8 @@ void cache_put_off(struct app_cache *cache, struct cache_entry *entry, uint64_t 
 /* Takes a dead entry out of the tables, to be freed by cache_entry_free when it was retired. */
 void cache_unlink(struct app_cache *cache, struct cache_entry *entry);
 void cache_entry_free(void *entry, void *cache);
+/* Lookups get the record as it is until then, or until even a store that fails is no excuse. */
+void cache_serve_stale(struct app_cache *cache, struct cache_entry *entry, uint64_t until_ms);
 /* True while the expired record may be served because the store cannot be asked. */
 bool cache_may_be_stale(const struct app_cache *cache, const struct cache_entry *entry, uint64_t now_ms);
 

@@ -160,6 +160,14 @@ bool cache_may_be_stale(const struct app_cache *cache, const struct cache_entry 
            now_ms < entry->loaded_ms + ttl_ms + beyond_ms * 1000;
 }
 
+void cache_serve_stale(struct app_cache *cache, struct cache_entry *entry, uint64_t until_ms) {
+    uint64_t last_ms =
+        entry->loaded_ms + (cache->settings.ttl_s + (uint64_t)cache->settings.stale_if_error_s) * UINT64_C(1000);
+
+    atomic_store_explicit(&entry->stale, true, memory_order_relaxed);
+    atomic_store_explicit(&entry->fresh_until_ms, until_ms < last_ms ? until_ms : last_ms, memory_order_release);
+}
+
 void cache_put_off(struct app_cache *cache, struct cache_entry *entry, uint64_t now_ms) {
     uint64_t backoff_ms = REFRESH_BACKOFF_FIRST_MS << (entry->failures < 6 ? entry->failures : 6);
 
@@ -170,8 +178,7 @@ void cache_put_off(struct app_cache *cache, struct cache_entry *entry, uint64_t 
     if (!cache_may_be_stale(cache, entry, now_ms) || now_ms + backoff_ms < atomic_load(&entry->fresh_until_ms))
         return;
     /* Served until well after the next attempt, so that nobody waits for it. */
-    atomic_store_explicit(&entry->stale, true, memory_order_relaxed);
-    atomic_store_explicit(&entry->fresh_until_ms, now_ms + backoff_ms + STALE_AFTER_MS, memory_order_release);
+    cache_serve_stale(cache, entry, now_ms + backoff_ms + STALE_AFTER_MS);
 }
 
 /* --- absent names --- */

@@ -123,8 +123,7 @@ static void serve_stale(struct app_cache *cache, uint64_t now_ms, struct cache_d
         if (flight->asking == 0 || flight->entry == NULL || now_ms < flight->started_ms + STALE_AFTER_MS ||
             !cache_may_be_stale(cache, flight->entry, now_ms) || *count == REFRESHES_PER_ROUND)
             continue;
-        atomic_store(&flight->entry->stale, true);
-        atomic_store(&flight->entry->fresh_until_ms, now_ms + STALE_AFTER_MS);
+        cache_serve_stale(cache, flight->entry, now_ms + STALE_AFTER_MS);
         deliveries[(*count)++] = cache_flight_serve_stale(flight);
     }
 }

@@ -7,7 +7,6 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "app/app_store.h"
 #include "app/store/row.h"
@@ -45,7 +44,6 @@ struct store_connection {
     struct app_store *store;
     sqlite3 *database;
     const struct patience *patience; /* of the operation under way */
-    struct stat file;                /* as it was when it was opened */
     uint32_t columns;                /* bits: fields that have a column; 0: not looked yet */
     sqlite3_stmt *statements[STATEMENT_COUNT];
 };
@@ -140,7 +138,7 @@ static struct store_connection *sqlite_connect(struct app_store *store, const st
         sqlite3_progress_handler(connection->database, STEPS_PER_LOOK, on_progress, connection);
         /* A file that may not be written stays as it is, and can still be read. */
         if ((run_text(connection, "PRAGMA journal_mode = WAL") || failed(connection, error) == STORE_REFUSED) &&
-            run_text(connection, "SELECT 1 FROM sqlite_master") && stat(store->path, &connection->file) == 0)
+            run_text(connection, "SELECT 1 FROM sqlite_master"))
             return connection;
     }
     failed(connection, error);
@@ -300,14 +298,14 @@ static bool look_at_columns(struct store_connection *connection) {
 static enum store_answer begin_operation(struct store_connection *connection, const struct patience *patience,
                                          struct error *error) {
     const char *path = connection->store->path;
-    struct stat file;
+    int moved = 0;
 
     connection->patience = patience;
     if (patience_ended(patience)) {
         error_set(error, "database.sqlite.path %s: no answer in time", path);
         return STORE_UNAVAILABLE;
     }
-    if (stat(path, &file) != 0 || file.st_ino != connection->file.st_ino || file.st_dev != connection->file.st_dev) {
+    if (sqlite3_file_control(connection->database, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved) {
         error_set(error, "database.sqlite.path %s was removed or replaced", path);
         return STORE_UNAVAILABLE;
     }
