@@ -298,6 +298,11 @@ describe('a DynamoDB that', () => {
     assert.match(stderr, /HTTP status 404: is database\.dynamodb\.endpoint_url right/);
   });
 
+  test('is on this machine is asked without a proxy', async (t) => {
+    const env = { http_proxy: 'http://127.0.0.1:1', HTTPS_PROXY: 'http://127.0.0.1:1', ALL_PROXY: 'http://127.0.0.1:1' };
+    await appsDone(t, ['create', '-c', database.place(t).file, ...AN_APP], { env });
+  });
+
   test('is nowhere is named by its URL', async (t) => {
     const place = database.place(t, { url: 'http://127.0.0.1:1' });
     const { code, stderr } = await apps(t, ['list', '-c', place.file]);
@@ -313,8 +318,9 @@ describe('settings that cannot work are refused by name', () => {
     ['table_name', 'my table', /table_name/],
     ['region', 'eu/west', /database\.dynamodb\.region/],
     ['region', 'eu.west', /database\.dynamodb\.region/],
-    ['endpoint_url', 'ftp://localhost', /endpoint_url: "ftp:\/\/localhost" is no URL/],
-    ['endpoint_url', 'localhost:8000', /endpoint_url: "localhost:8000" is no URL/],
+    ['endpoint_url', 'ftp://localhost', /endpoint_url must be a URL of http/],
+    ['endpoint_url', 'localhost:8000', /endpoint_url must be a URL of http/],
+    ['endpoint_url', 'http://user:a-password@localhost', /without a user or password(?!.*a-password)/s],
     ['aws_secret_access_key', undefined, /aws_access_key_id and database\.dynamodb\.aws_secret_access_key/],
   ]) {
     test(`${setting} ${value === undefined ? 'missing' : `"${value.slice(0, 20)}"`}`, async (t) => {

@@ -239,7 +239,7 @@ static bool container_url_safe(const char *url) {
     if (loopback || strncasecmp(url, "https://", 8) == 0)
         return true;
     for (size_t i = 0; i < sizeof agents / sizeof agents[0]; i++)
-        if (strchr(url, '@') == NULL && strncmp(url, agents[i], strlen(agents[i])) == 0)
+        if (strncmp(url, agents[i], strlen(agents[i])) == 0)
             return true;
     return false;
 }
@@ -294,10 +294,11 @@ static enum place_answer from_container(struct http_caller *caller, const struct
     snprintf(url, sizeof url, "%s%s", relative != NULL ? "http://169.254.170.2" : "",
              relative != NULL ? relative : full);
     if (!container_url_safe(url)) {
-        error_set(error,
-                  "AWS_CONTAINER_CREDENTIALS_%s_URI: %s is neither https nor a loopback, ECS or EKS address: no "
-                  "credentials are fetched from there",
-                  relative != NULL ? "RELATIVE" : "FULL", url);
+        error_set(
+            error,
+            "AWS_CONTAINER_CREDENTIALS_%s_URI is neither https nor a loopback, ECS or EKS address: no credentials "
+            "are fetched from there",
+            relative != NULL ? "RELATIVE" : "FULL");
         return PLACE_FAILED;
     }
     return ask_container(caller, url, patience, credentials, error) ? PLACE_FOUND : PLACE_FAILED;

@@ -53,7 +53,9 @@ static bool endpoint_valid(const char *endpoint, bool *loopback, struct error *e
     *loopback = false;
     if (!is_set(endpoint) || http_url_valid(endpoint, loopback))
         return true;
-    return error_set(error, "database.dynamodb.endpoint_url: \"%s\" is no URL of http:// or https://", endpoint);
+    return error_set(error,
+                     "database.dynamodb.endpoint_url must be a URL of http:// or https://, without a user or "
+                     "password");
 }
 
 static char *endpoint_url(const char *region, const char *given) {
@@ -82,6 +84,7 @@ static struct app_store *dynamodb_open(const struct config *config, const struct
     store->region = region;
     store->table = config->database.dynamodb.table_name;
     store->url = endpoint_url(region, endpoint);
+    store->loopback = chain.needs_none;
     store->defaults = defaults;
     store->chain = aws_chain_create(&chain);
     return store;

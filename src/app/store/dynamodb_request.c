@@ -58,8 +58,8 @@ static void describe(const struct store_connection *connection, const char *oper
     if (message == NULL)
         message = json_string_value(json_object_get(body, "Message"));
     if (name == NULL)
-        error_set(error, "DynamoDB %s at %s: HTTP status %u: is database.dynamodb.endpoint_url right?", operation,
-                  connection->store->url, status);
+        error_set(error, "DynamoDB %s at %s: HTTP status %u%s", operation, connection->store->url, status,
+                  status < 500 ? ": is database.dynamodb.endpoint_url right?" : "");
     else
         error_set(error, "DynamoDB %s of table %s in %s: %s%s%s", operation, connection->store->table,
                   connection->store->region, name, message != NULL ? ": " : "", message != NULL ? message : "");
@@ -90,6 +90,7 @@ static struct outcome attempt(struct store_connection *connection, const char *o
                                    .url = store->url,
                                    .headers = headers,
                                    .body = body,
+                                   .direct = store->loopback,
                                    .credentials = credentials,
                                    .region = store->region,
                                    .service = "dynamodb"};

@@ -162,16 +162,18 @@ static bool is_loopback(const char *host) {
 
 bool http_url_valid(const char *url, bool *loopback) {
     CURLU *parts = curl_url();
-    char *scheme = NULL, *host = NULL;
+    char *scheme = NULL, *host = NULL, *user = NULL;
     bool valid = parts != NULL && curl_url_set(parts, CURLUPART_URL, url, 0) == CURLUE_OK &&
                  curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
                  curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+                 curl_url_get(parts, CURLUPART_USER, &user, 0) == CURLUE_NO_USER &&
                  (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0) && host[0] != '\0';
 
     if (loopback != NULL)
         *loopback = valid && is_loopback(host);
     curl_free(scheme);
     curl_free(host);
+    curl_free(user);
     curl_url_cleanup(parts);
     return valid;
 }

@@ -39,5 +39,6 @@ void http_caller_destroy(struct http_caller *caller);
 unsigned http_caller_call(struct http_caller *caller, const struct http_call *call, const struct patience *patience,
                           struct buffer *answer, struct error *error);
 
-/* True if the URL is one of http or https with a host; `loopback` (may be NULL) says whether that is this machine. */
+/* True if the URL is one of http or https with a host and without user and password; `loopback` (may be NULL) says
+ * whether that host is this machine. */
 bool http_url_valid(const char *url, bool *loopback);
