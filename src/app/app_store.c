@@ -3,7 +3,8 @@
 /* Those that this build has; a new one is a line here. */
 static const struct app_store_driver *const drivers[] = {
     [CONFIG_DRIVER_MEMORY] = &memory_store_driver,     [CONFIG_DRIVER_SQLITE] = &sqlite_store_driver,
-    [CONFIG_DRIVER_MYSQL] = &mysql_store_driver,       [CONFIG_DRIVER_POSTGRES] = &postgres_store_driver,
+    [CONFIG_DRIVER_MYSQL] = &mysql_store_driver,       [CONFIG_DRIVER_SCYLLADB] = &scylladb_store_driver,
+    [CONFIG_DRIVER_POSTGRES] = &postgres_store_driver,
     [CONFIG_DRIVER_DYNAMODB] = &dynamodb_store_driver,
 };
 

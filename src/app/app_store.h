@@ -108,6 +108,8 @@ extern const struct app_store_driver memory_store_driver;
 extern const struct app_store_driver sqlite_store_driver;
 /* app/store/mysql.c */
 extern const struct app_store_driver mysql_store_driver;
+/* app/store/scylladb.c; Cassandra too */
+extern const struct app_store_driver scylladb_store_driver;
 /* app/store/postgres.c */
 extern const struct app_store_driver postgres_store_driver;
 /* A table of Amazon DynamoDB; app/store/dynamodb.c. */

@@ -24,7 +24,7 @@ async function runSuite(t, config) {
   return { code, said };
 }
 
-for (const kind of ['mariadb', 'postgres', 'dynamodb']) {
+for (const kind of ['mariadb', 'postgres', 'dynamodb', 'cassandra']) {
   test(`the driver for ${kind} does what every driver does`, { timeout: 300_000 }, async (t) => {
     assert.ok(existsSync(SUITE), `${SUITE} is not built`);
     const backend = await backendFor(t, kind);

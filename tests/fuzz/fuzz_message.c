@@ -56,6 +56,14 @@ static void occupied(void *context, struct slice name, struct channel_type type,
     abort(); /* a channel is occupied by nobody */
 }
 
+static void ignore_changes(struct worker *worker, void *context) {
+    (void)worker;
+    (void)context;
+}
+
+static const struct app_manager_hooks hooks = {
+    .changed = ignore_changes, .free_channels = channel_table_destroy, .channels_empty = channel_table_empty};
+
 static void start(void) {
     const struct channel_hub_settings settings = {.cache_ttl_s = 60,
                                                   .cache_max_channels = 3,
@@ -73,7 +81,7 @@ static void start(void) {
         "http://127.0.0.1/", "event_types", "subscription_count");
     MUST(config.app_manager.array_apps != NULL);
     server.config = &config;
-    server.apps = app_manager_create(&config, &workers, channel_table_destroy, NULL);
+    server.apps = app_manager_create(&config, &workers, &hooks, NULL);
     MUST(server.apps != NULL);
     server.channels = channel_hub_create(&workers, &settings);
     server.limits = (struct websocket_limits){.max_message_bytes = 8000, .max_frame_bytes = 8000};
