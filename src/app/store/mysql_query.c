@@ -1,274 +1,275 @@
 #include <errmsg.h>
 #include <mysqld_error.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 
 #include "app/store/mysql.h"
-#include "base/alloc.h"
 
-#define CODE_TIMED_OUT CR_SERVER_LOST
+#define DEADLOCK_PAUSE_MS 5
 
-/* Waits for what the library wants to wait for, as `*_cont` calls want to be told. When patience ends they are told so,
- * too, and come back with an error. */
-static int wait_for(struct store_connection *connection, int wanted) {
-    int happened = 0;
-    short events =
-        (short)(((wanted & MYSQL_WAIT_READ) != 0 ? POLLIN : 0) | ((wanted & MYSQL_WAIT_WRITE) != 0 ? POLLOUT : 0) |
-                ((wanted & MYSQL_WAIT_EXCEPT) != 0 ? POLLPRI : 0));
-    struct pollfd polled = {.fd = mysql_get_socket(connection->link), .events = events};
+/* Numbers of MySQL that MariaDB's header does not have. */
+#define MYSQL_ER_QUERY_TIMEOUT 3024
+#define MYSQL_ER_CLIENT_INTERACTION_TIMEOUT 4031
 
-    if (connection->timed_out || patience_wait(connection->patience, polled.fd, events) != PATIENCE_READY) {
-        connection->timed_out = true;
-        return MYSQL_WAIT_TIMEOUT;
-    }
-    poll(&polled, 1, 0);
-    happened |= (polled.revents & (POLLIN | POLLHUP | POLLERR)) != 0 ? MYSQL_WAIT_READ : 0;
-    happened |= (polled.revents & POLLOUT) != 0 ? MYSQL_WAIT_WRITE : 0;
-    happened |= (polled.revents & POLLPRI) != 0 ? MYSQL_WAIT_EXCEPT : 0;
-    return happened & wanted ? happened & wanted : wanted & (MYSQL_WAIT_READ | MYSQL_WAIT_WRITE);
-}
+/* --- what went wrong --- */
 
-/* --- connecting --- */
-
-static pthread_once_t library_once = PTHREAD_ONCE_INIT;
-
-static void start_library(void) {
-    mysql_library_init(0, NULL, NULL);
-}
-
-static void set_options(MYSQL *link, const struct config_sql *config) {
-    const my_bool yes = 1;
-    const unsigned tcp = MYSQL_PROTOCOL_TCP;
-
-    mysql_options(link, MYSQL_OPT_NONBLOCK, NULL);
-    mysql_options(link, MYSQL_SET_CHARSET_NAME, "utf8mb4");
-    /* A value that a column cannot hold is an error, not another value. */
-    mysql_options(link, MYSQL_INIT_COMMAND, "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'");
-    if (config->host[0] != '/')
-        mysql_options(link, MYSQL_OPT_PROTOCOL, &tcp);
-    if (config->tls.mode == CONFIG_TLS_DISABLE)
-        return;
-    mysql_ssl_set(link, config->tls.key_path, config->tls.cert_path, config->tls.ca_path, NULL, NULL);
-    mysql_options(link, MYSQL_OPT_SSL_ENFORCE, &yes);
-    if (config->tls.mode == CONFIG_TLS_VERIFY)
-        mysql_options(link, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &yes);
-}
-
-static bool connect_link(struct store_connection *connection) {
-    const struct config_sql *config = connection->store->config;
-    bool is_path = config->host[0] == '/';
-    MYSQL *connected = NULL;
-    int status = mysql_real_connect_start(&connected, connection->link, is_path ? NULL : config->host, config->username,
-                                          config->password, config->database, config->port,
-                                          is_path ? config->host : NULL, CLIENT_FOUND_ROWS);
-
-    while (status != 0)
-        status = mysql_real_connect_cont(&connected, connection->link, wait_for(connection, status));
-    return connected != NULL;
-}
-
-static const char *setting_of(unsigned code) {
+/* Of the server's errors, those after which another connection or a later attempt may do better. */
+static bool passes(unsigned code) {
     switch (code) {
-    case ER_ACCESS_DENIED_ERROR:
-    case ER_ACCESS_DENIED_NO_PASSWORD_ERROR:
-        return "database.mysql.username and .password";
+    case ER_CON_COUNT_ERROR:
+    case ER_TOO_MANY_USER_CONNECTIONS:
+    case ER_USER_LIMIT_REACHED:
+    case ER_SERVER_SHUTDOWN:
+    case ER_NORMAL_SHUTDOWN:
+    case ER_SHUTDOWN_COMPLETE:
+    case ER_FORCING_CLOSE:
+    case ER_NEW_ABORTING_CONNECTION:
+    case ER_CONNECTION_KILLED:
+    case ER_QUERY_INTERRUPTED:
+    case ER_STATEMENT_TIMEOUT:
+    case MYSQL_ER_QUERY_TIMEOUT:
+    case MYSQL_ER_CLIENT_INTERACTION_TIMEOUT:
+    case ER_LOCK_WAIT_TIMEOUT:
+    case ER_LOCK_DEADLOCK:
+    case ER_NET_READ_ERROR:
+    case ER_NET_READ_INTERRUPTED:
+    case ER_NET_ERROR_ON_WRITE:
+    case ER_NET_WRITE_INTERRUPTED:
+    case ER_NET_PACKETS_OUT_OF_ORDER:
+    case ER_OUT_OF_RESOURCES:
+    case ER_OUTOFMEMORY:
+    /* The table is another one than when this connection looked at it. */
+    case ER_NO_SUCH_TABLE:
+    case ER_BAD_FIELD_ERROR:
     case ER_BAD_DB_ERROR:
-    case ER_DBACCESS_DENIED_ERROR:
-        return "database.mysql.database";
-    case CR_SSL_CONNECTION_ERROR:
-        return "database.mysql.tls";
-    default:
-        return "database.mysql.host and .port";
-    }
-}
-
-static void explain_connect(struct store_connection *connection, struct error *error) {
-    const struct config_sql *config = connection->store->config;
-
-    connection->code = mysql_errno(connection->link);
-    if (connection->timed_out)
-        error_set(error, "database.mysql.host and .port: no answer from MySQL at %s:%u in time", config->host,
-                  config->port);
-    else
-        error_set(error, "%s: MySQL at %s:%u: %s", setting_of(connection->code), config->host, config->port,
-                  mysql_error(connection->link));
-}
-
-/* The library goes on without TLS when the server has none. */
-static bool is_encrypted_as_wanted(struct store_connection *connection, struct error *error) {
-    const struct config_sql *config = connection->store->config;
-
-    if (config->tls.mode < CONFIG_TLS_REQUIRE || mysql_get_ssl_cipher(connection->link) != NULL)
+    case ER_NO_DB_ERROR:
+    /* A proxy has given the statements of this connection to another server. */
+    case ER_UNKNOWN_STMT_HANDLER:
+    case ER_NEED_REPREPARE:
         return true;
-    return error_set(error, "database.mysql.tls.mode: MySQL at %s:%u offers no TLS", config->host, config->port);
+    default:
+        return code >= CR_MIN_ERROR && code <= CR_MAX_ERROR; /* the library's own */
+    }
 }
 
-struct store_connection *mysql_store_connect(struct app_store *store, const struct patience *patience,
-                                             struct error *error) {
-    struct store_connection *connection = alloc_zero(sizeof *connection);
+static enum store_answer fail(struct store_connection *connection, unsigned code, const char *said,
+                              struct error *error) {
+    const struct config_sql *config = connection->store->config;
 
-    pthread_once(&library_once, start_library);
-    mysql_thread_init();
-    connection->store = store;
-    connection->patience = patience;
-    connection->link = mysql_init(NULL);
-    if (connection->link == NULL) {
-        error_set(error, "no memory for a connection to MySQL");
-        free(connection);
-        return NULL;
-    }
-    set_options(connection->link, store->config);
-    if (!connect_link(connection)) {
-        explain_connect(connection, error);
-        mysql_store_disconnect(connection);
-        return NULL;
-    }
-    if (is_encrypted_as_wanted(connection, error))
-        return connection;
-    mysql_store_disconnect(connection);
-    return NULL;
+    connection->code = code;
+    if (connection->gave_up)
+        said = patience_left_ms(connection->patience) == 0 ? "no answer in time" : "stopped";
+    error_set(error, "MySQL at %s:%u: %s", config->host, config->port, said);
+    return connection->gave_up || passes(code) ? STORE_UNAVAILABLE : STORE_REFUSED;
 }
 
-void mysql_store_disconnect(struct store_connection *connection) {
-    /* A good-bye would wait for a server that does not read. */
-    if (connection->timed_out)
-        shutdown(mysql_get_socket(connection->link), SHUT_RDWR);
-    mysql_close(connection->link);
-    free(connection);
+static enum store_answer statement_failed(struct store_connection *connection, MYSQL_STMT *statement,
+                                          struct error *error) {
+    return fail(connection, mysql_stmt_errno(statement), mysql_stmt_error(statement), error);
 }
 
 /* --- statements --- */
 
-static bool prepare(struct store_connection *connection, MYSQL_STMT *statement, struct slice sql) {
-    int failed = 0;
-    int status = mysql_stmt_prepare_start(&failed, statement, sql.data, sql.length);
+static void append_columns(struct buffer *sql, uint32_t columns, const char *behind) {
+    const char *between = "";
 
-    while (status != 0)
-        status = mysql_stmt_prepare_cont(&failed, statement, wait_for(connection, status));
-    return failed == 0;
-}
-
-static bool execute(struct store_connection *connection, MYSQL_STMT *statement) {
-    int failed = 0;
-    int status = mysql_stmt_execute_start(&failed, statement);
-
-    while (status != 0)
-        status = mysql_stmt_execute_cont(&failed, statement, wait_for(connection, status));
-    return failed == 0;
-}
-
-static bool store_result(struct store_connection *connection, MYSQL_STMT *statement) {
-    int failed = 0;
-    int status = mysql_stmt_store_result_start(&failed, statement);
-
-    while (status != 0)
-        status = mysql_stmt_store_result_cont(&failed, statement, wait_for(connection, status));
-    return failed == 0;
-}
-
-static bool bind_parameters(MYSQL_STMT *statement, const struct mysql_parameter *parameters, unsigned count) {
-    MYSQL_BIND binds[APP_FIELD_COUNT + 2] = {0};
-
-    for (unsigned i = 0; i < count; i++) {
-        binds[i].buffer_type = parameters[i].data != NULL ? MYSQL_TYPE_STRING : MYSQL_TYPE_NULL;
-        binds[i].buffer = (void *)parameters[i].data;
-        binds[i].buffer_length = parameters[i].length;
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        if ((columns >> i & 1) == 0)
+            continue;
+        buffer_appendf(sql, "%s`%s`%s", between, app_fields[i].name, behind);
+        between = ", ";
     }
-    return count == 0 || mysql_stmt_bind_param(statement, binds) == 0;
 }
 
-static bool fail(struct store_connection *connection, MYSQL_STMT *statement, struct error *error) {
-    const struct config_sql *config = connection->store->config;
+static void append_select(struct buffer *sql, const struct store_connection *connection, const char *behind) {
+    buffer_appendf(sql, "SELECT ");
+    append_columns(sql, connection->columns.present, "");
+    buffer_appendf(sql, " FROM `%s` WHERE %s", connection->store->config->table_name, behind);
+}
 
-    connection->code = connection->timed_out ? CODE_TIMED_OUT : mysql_stmt_errno(statement);
-    if (connection->timed_out)
-        error_set(error, "no answer from MySQL at %s:%u in time", config->host, config->port);
-    else
-        error_set(error, "MySQL at %s:%u: %s", config->host, config->port, mysql_stmt_error(statement));
-    if (connection->timed_out)
-        shutdown(mysql_get_socket(connection->link), SHUT_RDWR);
-    mysql_stmt_close(statement);
+static void append_insert(struct buffer *sql, const struct store_connection *connection) {
+    const struct mysql_columns *columns = &connection->columns;
+
+    buffer_appendf(sql, "INSERT INTO `%s` (", connection->store->config->table_name);
+    append_columns(sql, columns->present, "");
+    buffer_appendf(sql, "%s%s) VALUES (?", columns->created_at ? ", created_at" : "",
+                   columns->updated_at ? ", updated_at" : "");
+    for (int i = 1; i < __builtin_popcount(columns->present); i++)
+        buffer_appendf(sql, ", ?");
+    buffer_appendf(sql, "%s%s)", columns->created_at ? ", CURRENT_TIMESTAMP" : "",
+                   columns->updated_at ? ", CURRENT_TIMESTAMP" : "");
+}
+
+/*
+ * What finds one app compares with `=` first, since that can use the index. How `=` treats case and blanks is up to the
+ * column's collation; who must have the very same bytes compares again.
+ */
+#define SAME_ID "`id` = ? AND CAST(`id` AS BINARY) = ?"
+
+static void append_statement(struct buffer *sql, const struct store_connection *connection,
+                             enum mysql_statement which) {
+    const char *table = connection->store->config->table_name;
+
+    switch (which) {
+    case MYSQL_LOOK:
+        buffer_appendf(sql,
+                       "SELECT column_name, is_nullable FROM information_schema.columns "
+                       "WHERE table_schema = DATABASE() AND table_name = ?");
+        break;
+    case MYSQL_FIND_BY_ID:
+        append_select(sql, connection, "`id` = ?");
+        break;
+    case MYSQL_FIND_BY_KEY: /* of several the earliest first, then the smallest id */
+        append_select(sql, connection, "`key` = ? ORDER BY ");
+        if (connection->columns.created_at)
+            buffer_appendf(sql, "created_at IS NULL, created_at, ");
+        buffer_appendf(sql, "CAST(`id` AS BINARY)");
+        break;
+    case MYSQL_LIST:
+        append_select(sql, connection, "`id` > ? ORDER BY `id` LIMIT ?");
+        break;
+    case MYSQL_CREATE:
+        append_insert(sql, connection);
+        break;
+    case MYSQL_UPDATE:
+        buffer_appendf(sql, "UPDATE `%s` SET ", table);
+        append_columns(sql, connection->columns.present, " = ?");
+        buffer_appendf(sql, "%s WHERE " SAME_ID,
+                       connection->columns.updated_at ? ", updated_at = CURRENT_TIMESTAMP" : "");
+        break;
+    case MYSQL_REMOVE:
+        buffer_appendf(sql, "DELETE FROM `%s` WHERE " SAME_ID, table);
+        break;
+    case MYSQL_ID_OWNER:
+        buffer_appendf(sql, "SELECT `id`, `id` FROM `%s` WHERE `id` = ?", table);
+        break;
+    case MYSQL_KEY_OWNER:
+        buffer_appendf(sql, "SELECT `id`, `key` FROM `%s` WHERE `key` = ?", table);
+        break;
+    case MYSQL_STATEMENT_COUNT:
+        break;
+    }
+}
+
+/* Columns are fetched one by one, each into as much room as it needs: the statement's own buffers have none. */
+static void bind_no_results(MYSQL_STMT *statement) {
+    MYSQL_BIND results[APP_FIELD_COUNT];
+
+    memset(results, 0, sizeof results);
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        results[i].buffer_type = MYSQL_TYPE_STRING;
+    if (mysql_stmt_field_count(statement) != 0)
+        mysql_stmt_bind_result(statement, results);
+}
+
+static enum store_answer prepare(struct store_connection *connection, enum mysql_statement which, struct error *error) {
+    enum store_answer answer = STORE_OK;
+    struct buffer sql = {0};
+    MYSQL_STMT *statement;
+    bool done;
+
+    if (connection->statements[which] != NULL)
+        return STORE_OK;
+    statement = mysql_stmt_init(connection->link);
+    append_statement(&sql, connection, which);
+    done = mysql_stmt_prepare(statement, sql.data, sql.length) == 0;
+    buffer_dispose(&sql);
+    if (!done) {
+        answer = statement_failed(connection, statement, error);
+        mysql_stmt_close(statement); /* the server does not know of it: only memory */
+        return answer;
+    }
+    bind_no_results(statement);
+    connection->statements[which] = statement;
+    return STORE_OK;
+}
+
+static void bind(MYSQL_BIND *parameter, const struct row_value *value) {
+    *parameter = (MYSQL_BIND){.buffer_type = MYSQL_TYPE_NULL};
+    switch (value->kind) {
+    case ROW_NULL:
+        break;
+    case ROW_TEXT:
+        parameter->buffer_type = MYSQL_TYPE_STRING;
+        parameter->buffer = (char *)value->text.data;
+        parameter->buffer_length = value->text.length;
+        parameter->length = &parameter->buffer_length;
+        break;
+    case ROW_NUMBER:
+        parameter->buffer_type = MYSQL_TYPE_LONG;
+        parameter->buffer = (char *)&value->number;
+        parameter->is_unsigned = 1;
+        break;
+    case ROW_FLAG:
+        parameter->buffer_type = MYSQL_TYPE_TINY;
+        parameter->buffer = (char *)&value->flag;
+        break;
+    }
+}
+
+static bool execute(MYSQL_STMT *statement) {
+    return mysql_stmt_execute(statement) == 0 &&
+           (mysql_stmt_field_count(statement) == 0 || mysql_stmt_store_result(statement) == 0);
+}
+
+enum store_answer mysql_driver_run(struct store_connection *connection, enum mysql_statement which,
+                                   const struct row_value *values, unsigned count, struct error *error) {
+    enum store_answer answer = prepare(connection, which, error);
+    MYSQL_BIND parameters[APP_FIELD_COUNT + 2];
+    MYSQL_STMT *statement = connection->statements[which];
+
+    if (answer != STORE_OK)
+        return answer;
+    for (unsigned i = 0; i < count; i++)
+        bind(&parameters[i], &values[i]);
+    mysql_stmt_bind_param(statement, parameters);
+    while (!execute(statement)) {
+        answer = statement_failed(connection, statement, error);
+        if (connection->code != ER_LOCK_DEADLOCK || !patience_pause(connection->patience, DEADLOCK_PAUSE_MS))
+            return answer;
+    }
+    return STORE_OK;
+}
+
+bool mysql_driver_next(struct store_connection *connection, enum mysql_statement which) {
+    int code = mysql_stmt_fetch(connection->statements[which]);
+
+    if (code == 0 || code == MYSQL_DATA_TRUNCATED)
+        return true;
+    mysql_driver_finish(connection, which);
     return false;
 }
 
-static void take_rows(struct mysql_rows *rows, MYSQL_STMT *statement) {
-    *rows = (struct mysql_rows){.statement = statement,
-                                .columns = mysql_stmt_field_count(statement),
-                                .affected = mysql_stmt_affected_rows(statement)};
-    if (rows->columns == 0)
-        return;
-    rows->values = alloc_zero(rows->columns * sizeof rows->values[0]);
-    rows->nulls = alloc_zero(rows->columns * sizeof rows->nulls[0]);
+void mysql_driver_finish(struct store_connection *connection, enum mysql_statement which) {
+    mysql_stmt_free_result(connection->statements[which]);
 }
 
-bool mysql_store_run(struct store_connection *connection, struct slice sql, const struct mysql_parameter *parameters,
-                     unsigned count, const struct patience *patience, struct mysql_rows *rows, struct error *error) {
-    MYSQL_STMT *statement = mysql_stmt_init(connection->link);
-
-    connection->patience = patience;
-    connection->timed_out = connection->timed_out || patience_ended(patience);
-    if (statement == NULL || connection->timed_out || !prepare(connection, statement, sql) ||
-        !bind_parameters(statement, parameters, count) || !execute(connection, statement) ||
-        (mysql_stmt_field_count(statement) != 0 && !store_result(connection, statement)))
-        return fail(connection, statement, error);
-    take_rows(rows, statement);
-    return true;
-}
-
-/* A column of the row that stands ready, whatever its length. */
-static void fetch_column(struct mysql_rows *rows, unsigned column) {
-    struct buffer *value = &rows->values[column];
+bool mysql_driver_column(struct store_connection *connection, enum mysql_statement which, unsigned column,
+                         struct slice *text) {
+    struct buffer *value = &connection->value;
     unsigned long length = 0;
-    my_bool is_null = 0;
-    MYSQL_BIND bind = {.buffer_type = MYSQL_TYPE_STRING, .length = &length, .is_null = &is_null};
+    my_bool is_null = 0, is_cut = 0;
+    MYSQL_BIND result = {.buffer_type = MYSQL_TYPE_STRING, .length = &length, .is_null = &is_null, .error = &is_cut};
 
-    value->length = 0;
-    mysql_stmt_fetch_column(rows->statement, &bind, column, 0);
-    rows->nulls[column] = is_null;
-    if (is_null || length == 0)
-        return;
-    buffer_reserve(value, length);
-    bind.buffer = value->data;
-    bind.buffer_length = length;
-    mysql_stmt_fetch_column(rows->statement, &bind, column, 0);
-    value->length = length;
+    do {
+        buffer_reserve(value, length + 1);
+        result.buffer = value->data;
+        result.buffer_length = value->capacity;
+        mysql_stmt_fetch_column(connection->statements[which], &result, column, 0);
+    } while (is_null == 0 && length > value->capacity);
+    *text = (struct slice){value->data, length};
+    return is_null == 0;
 }
 
-bool mysql_rows_next(struct mysql_rows *rows) {
-    int code = mysql_stmt_fetch(rows->statement);
-
-    if (code != 0 && code != MYSQL_DATA_TRUNCATED)
-        return false;
-    for (unsigned i = 0; i < rows->columns; i++)
-        fetch_column(rows, i);
-    return true;
+enum store_answer mysql_driver_command(struct store_connection *connection, struct slice sql, struct error *error) {
+    if (mysql_real_query(connection->link, sql.data, sql.length) != 0)
+        return fail(connection, mysql_errno(connection->link), mysql_error(connection->link), error);
+    return STORE_OK;
 }
 
-void mysql_rows_dispose(struct mysql_rows *rows) {
-    for (unsigned i = 0; i < rows->columns; i++)
-        buffer_dispose(&rows->values[i]);
-    free(rows->values);
-    free(rows->nulls);
-    mysql_stmt_close(rows->statement);
-}
-
-enum store_answer mysql_store_failure(const struct store_connection *connection) {
-    if (connection->timed_out || (connection->code >= CR_MIN_ERROR && connection->code <= CR_MAX_ERROR))
-        return STORE_UNAVAILABLE;
-    switch (connection->code) {
-    case ER_CON_COUNT_ERROR:
-    case ER_SERVER_SHUTDOWN:
-    case ER_LOCK_WAIT_TIMEOUT:
-    case ER_LOCK_DEADLOCK:
-    case ER_QUERY_INTERRUPTED:
-    case ER_TOO_MANY_USER_CONNECTIONS:
-    case ER_NEW_ABORTING_CONNECTION:
-    case ER_CONNECTION_KILLED:
-        return STORE_UNAVAILABLE;
-    default:
-        return STORE_REFUSED;
+void mysql_driver_forget_statements(struct store_connection *connection) {
+    for (unsigned i = 0; i < MYSQL_STATEMENT_COUNT; i++) {
+        if (i == MYSQL_LOOK || connection->statements[i] == NULL)
+            continue;
+        mysql_stmt_close(connection->statements[i]);
+        connection->statements[i] = NULL;
     }
 }

@@ -1,0 +1,85 @@
+#include "app/resolve.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+
+/* Shared by who asks and the thread that may still wait when nobody asks any more; the last one frees it. */
+struct lookup {
+    atomic_int references;
+    int done_fd;
+    int code; /* getaddrinfo's; once done_fd is readable */
+    char *host;
+};
+
+static void lookup_unref(struct lookup *lookup) {
+    if (atomic_fetch_sub(&lookup->references, 1) != 1)
+        return;
+    close(lookup->done_fd);
+    free(lookup->host);
+    free(lookup);
+}
+
+static int look_up(const char *host, int flags) {
+    const struct addrinfo hints = {.ai_flags = flags, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    int code = getaddrinfo(host, NULL, &hints, &found);
+
+    if (code == 0)
+        freeaddrinfo(found);
+    return code;
+}
+
+static void *run(void *context) {
+    struct lookup *lookup = context;
+
+    lookup->code = look_up(lookup->host, 0);
+    eventfd_write(lookup->done_fd, 1);
+    lookup_unref(lookup);
+    return NULL;
+}
+
+static bool start_thread(struct lookup *lookup) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    bool started;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    started = pthread_create(&thread, &attributes, run, lookup) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+bool resolve_in_time(const char *host, const struct patience *patience, struct error *error) {
+    struct lookup *lookup;
+    bool good;
+
+    if (look_up(host, AI_NUMERICHOST) == 0)
+        return true;
+    lookup = alloc_zero(sizeof *lookup);
+    atomic_init(&lookup->references, 2);
+    lookup->host = alloc_copy(host, strlen(host));
+    lookup->done_fd = eventfd(0, EFD_CLOEXEC);
+    if (lookup->done_fd < 0 || !start_thread(lookup)) {
+        error_set(error, "the name cannot be looked up: %s", strerror(errno));
+        lookup_unref(lookup);
+        lookup_unref(lookup);
+        return false;
+    }
+    good =
+        patience_wait_or_fail(patience, lookup->done_fd, POLLIN, error) || error_prefix(error, "looking the name up");
+    if (good && lookup->code != 0)
+        good = error_set(error, "%s", gai_strerror(lookup->code));
+    lookup_unref(lookup);
+    return good;
+}
