@@ -1,6 +1,7 @@
 /*
  * The command line: `curlew serve`, `apps`, `check`, `version`. Each command is one row of a table.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -127,6 +128,7 @@ int main(int argc, char **argv) {
     char **arguments = argv + (argc > 0);
     int code;
 
+    signal(SIGPIPE, SIG_IGN); /* a connection that the other side has closed is an error like any other */
     if (*arguments != NULL &&
         (strcmp(*arguments, "--help") == 0 || strcmp(*arguments, "-h") == 0 || strcmp(*arguments, "help") == 0)) {
         print_help(stdout);

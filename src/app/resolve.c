@@ -17,7 +17,7 @@
 struct lookup {
     atomic_int references;
     int done_fd;
-    int code; /* getaddrinfo's; once done_fd is readable */
+    atomic_int code; /* getaddrinfo's; once done_fd is readable */
     char *host;
 };
 
@@ -42,7 +42,7 @@ static int look_up(const char *host, int flags) {
 static void *run(void *context) {
     struct lookup *lookup = context;
 
-    lookup->code = look_up(lookup->host, 0);
+    atomic_store(&lookup->code, look_up(lookup->host, 0));
     eventfd_write(lookup->done_fd, 1);
     lookup_unref(lookup);
     return NULL;
@@ -78,8 +78,8 @@ bool resolve_in_time(const char *host, const struct patience *patience, struct e
     }
     good =
         patience_wait_or_fail(patience, lookup->done_fd, POLLIN, error) || error_prefix(error, "looking the name up");
-    if (good && lookup->code != 0)
-        good = error_set(error, "%s", gai_strerror(lookup->code));
+    if (good && atomic_load(&lookup->code) != 0)
+        good = error_set(error, "%s", gai_strerror(atomic_load(&lookup->code)));
     lookup_unref(lookup);
     return good;
 }

@@ -412,7 +412,6 @@ int server_run(const char *config_file) {
     config_report_log(&report);
     config_report_dispose(&report);
     hash_seed();
-    signal(SIGPIPE, SIG_IGN);
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
