@@ -101,7 +101,8 @@ struct cache_write {
 
 struct cache_counters {
     struct counter hits, misses, negatives, stale, errors;
-} __attribute__((aligned(CACHE_LINE)));
+    char apart[2 * CACHE_LINE - 5 * sizeof(struct counter)]; /* processors fetch lines in pairs */
+};
 
 struct app_cache {
     const struct config *config;
