@@ -29,6 +29,14 @@ static void terminate(const struct publication *publication, const struct audien
             publication->hub->settings.terminate(part->entries[i].stream);
 }
 
+/* A small audience does not wait for a large one that is being written to. */
+static void send_event(const struct audience_part *part, struct stream *stream, struct chunk *chunk) {
+    if (part->count > STREAM_FAN_OUT_LEAST)
+        stream_fan_out(stream, chunk);
+    else
+        stream_send(stream, chunk);
+}
+
 /* One event, looking at each entry: someone is left out, or joined after it. */
 static void deliver_with_care(const struct publication *publication, const struct audience_part *part,
                               struct app_part *app) {
@@ -42,7 +50,7 @@ static void deliver_with_care(const struct publication *publication, const struc
         if (publication->has_except_socket &&
             publication->hub->settings.has_socket_id(entry->stream, &publication->except_socket))
             continue;
-        stream_send(entry->stream, chunk);
+        send_event(part, entry->stream, chunk);
         count++;
     }
     sent(app, count, (uint64_t)count * chunk->length);
@@ -103,7 +111,7 @@ static void deliver_group(struct publication *const *group, unsigned count, cons
     uint64_t now_ns;
 
     for (uint32_t i = 0; i < part->count; i++)
-        stream_send(part->entries[i].stream, chunk);
+        send_event(part, part->entries[i].stream, chunk);
     sent(app, (uint64_t)count * part->count, (uint64_t)chunk->length * part->count);
     now_ns = clock_monotonic_ns();
     for (unsigned i = 0; i < count; i++)

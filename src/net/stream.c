@@ -1,6 +1,8 @@
 #include "net/stream.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -13,6 +15,11 @@
 #define FINISH_MS 30000 /* for the peer to take what is still to be written */
 #define LINGER_MS 5000  /* for the peer to close after our FIN */
 #define CHUNKS_PER_WRITE 64
+
+/* How much of a fan-out is written in one turn: a share of those that wait, so that going around takes as many turns
+ * when an audience is spread over several workers, within bounds that keep a turn short and its overhead small. */
+#define FAN_OUT_SHARES 8
+#define FAN_OUT_MOST 64
 
 static void stream_ready(struct poll_target *target, uint32_t events);
 static void stream_timer_fired(struct timer *timer);
@@ -70,13 +77,13 @@ void stream_resume(struct stream *stream) {
     stream->paused = false;
     stream->offer_due = true;
     update_watch(stream);
-    stream_mark_dirty(stream); /* kept input is offered at the end of the turn, not from inside the caller */
+    stream_mark_due(stream); /* kept input is offered at the end of the turn, not from inside the caller */
 }
 
 void stream_pause_until_drained(struct stream *stream) {
     stream->resume_when_drained = true;
     stream_pause(stream);
-    stream_mark_dirty(stream);
+    stream_mark_due(stream);
 }
 
 static void stream_timer_fired(struct timer *timer) {
@@ -97,13 +104,20 @@ void stream_set_timeout(struct stream *stream, uint64_t delay_ms) {
         timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, delay_ms);
 }
 
-void stream_mark_dirty(struct stream *stream) {
-    if (stream->dirty)
+/* Takes the stream off the list of those to be written that it is on. */
+static void unlist(struct stream *stream) {
+    if (!stream->due && !list_empty(&stream->to_write))
+        stream->worker->fan_out_count--;
+    stream->due = false;
+    list_remove(&stream->to_write);
+}
+
+void stream_mark_due(struct stream *stream) {
+    if (stream->due)
         return;
-    stream->dirty = true;
-    stream->next_dirty = NULL;
-    *stream->worker->dirty_end = stream;
-    stream->worker->dirty_end = &stream->next_dirty;
+    unlist(stream);
+    stream->due = true;
+    list_append(&stream->worker->due, &stream->to_write);
 }
 
 void stream_finish(struct stream *stream) {
@@ -111,7 +125,7 @@ void stream_finish(struct stream *stream) {
         return;
     stream->state = STREAM_FINISHING;
     timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, FINISH_MS);
-    stream_mark_dirty(stream);
+    stream_mark_due(stream);
 }
 
 void stream_close(struct stream *stream) {
@@ -119,7 +133,7 @@ void stream_close(struct stream *stream) {
         return;
     stream->state = STREAM_CLOSED;
     timer_cancel(&stream->timer);
-    stream_mark_dirty(stream);
+    stream_mark_due(stream);
 }
 
 void stream_reset(struct stream *stream) {
@@ -178,24 +192,39 @@ static void refuse_chunk(struct stream *stream, const struct chunk *chunk) {
     counter_add(&stream->worker->counters.slow_readers, 1);
 }
 
-void stream_send(struct stream *stream, struct chunk *chunk) {
+/* False if the chunk was not taken. */
+static bool out_append(struct stream *stream, struct chunk *chunk) {
     if (stream->state != STREAM_OPEN || stream->slow || stream->broken)
-        return;
+        return false;
     if (over_limits(stream, chunk) || (stream->out_count == stream->out_capacity && !out_grow(stream))) {
-        stream_mark_dirty(stream);
+        stream_mark_due(stream);
         stream_write(stream);
         if (stream->broken)
-            return;
+            return false;
         if (over_limits(stream, chunk) || stream->out_count == stream->out_capacity) {
             refuse_chunk(stream, chunk);
-            return;
+            return false;
         }
     }
     *out_at(stream, stream->out_count) = chunk_ref(chunk);
     stream->out_count++;
     stream->out_messages += chunk->messages;
     stream->out_bytes += chunk->length;
-    stream_mark_dirty(stream);
+    return true;
+}
+
+void stream_send(struct stream *stream, struct chunk *chunk) {
+    if (out_append(stream, chunk))
+        stream_mark_due(stream);
+}
+
+void stream_fan_out(struct stream *stream, struct chunk *chunk) {
+    struct worker *worker = stream->worker;
+
+    if (!out_append(stream, chunk) || !list_empty(&stream->to_write))
+        return;
+    list_append(&worker->fan_out, &stream->to_write);
+    worker->fan_out_count++;
 }
 
 static void out_drop(struct stream *stream, unsigned keep) {
@@ -297,7 +326,7 @@ static void stream_ready(struct poll_target *target, uint32_t events) {
         return;
     }
     if (events & EPOLLOUT || stream->tls_repeat)
-        stream_mark_dirty(stream);
+        stream_mark_due(stream);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) || stream->tls_read_writes)
         stream_read(stream);
 }
@@ -473,16 +502,30 @@ static void flush_one(struct stream *stream) {
     }
 }
 
-void streams_flush(struct worker *worker) {
-    while (worker->dirty != NULL) {
-        struct stream *stream = worker->dirty;
-        worker->dirty = stream->next_dirty;
-        if (worker->dirty == NULL)
-            worker->dirty_end = &worker->dirty;
-        stream->dirty = false;
+static void flush_first(struct list *list, unsigned most) {
+    for (unsigned i = 0; i < most && !list_empty(list); i++) {
+        struct stream *stream = container_of(list->next, struct stream, to_write);
+        unlist(stream);
         flush_one(stream);
-        if (stream->state == STREAM_CLOSED && !stream->dirty)
+        if (stream->state == STREAM_CLOSED && !stream->due)
             stream_destroy(stream);
+    }
+}
+
+static unsigned fan_out_share(const struct worker *worker) {
+    unsigned share = worker->fan_out_count / FAN_OUT_SHARES;
+
+    return share < STREAM_FAN_OUT_LEAST ? STREAM_FAN_OUT_LEAST : share > FAN_OUT_MOST ? FAN_OUT_MOST : share;
+}
+
+void streams_flush(struct worker *worker) {
+    flush_first(&worker->due, UINT_MAX);
+    if (worker->fan_out_count != 0) {
+        /* Whoever waits for this CPU goes first, if anybody does: another worker, a proxy, the publisher with its next
+         * event, which then goes out in the same writes. */
+        sched_yield();
+        flush_first(&worker->fan_out, fan_out_share(worker));
+        flush_first(&worker->due, UINT_MAX); /* what closed or was too slow */
     }
     while (!list_empty(&worker->corpses)) {
         struct stream *stream = container_of(worker->corpses.next, struct stream, link);

@@ -4,8 +4,10 @@
  * Reading: bytes go to the handler straight from the worker's one receive buffer. What the handler does not consume
  * (half a frame) is kept in a buffer of the stream's own, which is freed as soon as it is empty.
  *
- * Writing: stream_send puts a chunk on the output list and the stream on its worker's dirty list; the end of the turn
- * writes each dirty stream once. An idle stream owns no buffer of either kind.
+ * Writing: stream_send puts a chunk on the output list and the stream on its worker's list of those that are due; the
+ * end of the turn writes each of them once. Where one event goes to many streams, stream_fan_out puts them on a second
+ * list, of which a turn writes a share: what the next turn brings is answered before the last subscriber has its event,
+ * and joins it on the way to those that are still to come. An idle stream owns no buffer of either kind.
  *
  *   OPEN ---- stream_finish ----> FINISHING -- all written --> LINGERING -- end of input or 5 s --> closed
  *     \--- stream_close/reset, error or end of input --------------------------------------------> closed
@@ -56,6 +58,7 @@ struct stream_limits {
 enum stream_state { STREAM_OPEN, STREAM_FINISHING, STREAM_LINGERING, STREAM_CLOSED };
 
 #define STREAM_INLINE_CHUNKS 2
+#define STREAM_FAN_OUT_LEAST 16
 
 struct stream {
     struct poll_target target;
@@ -66,7 +69,7 @@ struct stream {
 
     int fd;
     uint8_t state;                /* enum stream_state */
-    bool dirty : 1;               /* on the worker's dirty list */
+    bool due : 1;                 /* on the worker's list of that name */
     bool slow : 1;                /* over its limits, on_slow is due or done */
     bool broken : 1;              /* the socket reported an error; nothing more is written */
     bool reset : 1;               /* close with RST */
@@ -86,8 +89,8 @@ struct stream {
     struct chunk **out; /* out_inline or an array of out_capacity */
     struct chunk *out_inline[STREAM_INLINE_CHUNKS];
 
-    struct stream *next_dirty;
-    struct list link; /* on the worker's streams or corpses */
+    struct list to_write; /* on the worker's due or fan_out, or on neither */
+    struct list link;     /* on the worker's streams or corpses */
     struct timer timer;
     struct buffer *in;          /* bytes that wait for more, or NULL */
     struct tls_connection *tls; /* NULL: plain */
@@ -101,11 +104,16 @@ struct stream *stream_create(struct worker *worker, int fd, struct tls_connectio
 /* From now on another protocol speaks on this stream. Input that is there is given to it. */
 void stream_set_handler(struct stream *stream, const struct stream_handler *handler, void *context);
 
-/* Queues `chunk`, taking a reference of its own. Dropped when the stream is closing. */
+/* Queues `chunk`, taking a reference of its own, to be written at the end of this turn. Dropped when the stream is
+ * closing. */
 void stream_send(struct stream *stream, struct chunk *chunk);
 
+/* The same for one of more than STREAM_FAN_OUT_LEAST streams that get the chunk. A turn writes only some of them, so
+ * that nobody else waits for all; the others follow in the next turns, each with what was queued for it until then. */
+void stream_fan_out(struct stream *stream, struct chunk *chunk);
+
 /* Puts the stream among those that the end of this turn looks at. stream_send does it by itself. */
-void stream_mark_dirty(struct stream *stream);
+void stream_mark_due(struct stream *stream);
 
 /* Takes back all output of which no byte is written yet, and makes a slow stream take output again. */
 void stream_drop_output(struct stream *stream);

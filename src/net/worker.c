@@ -31,7 +31,8 @@ static struct worker *worker_create(struct workers *workers, unsigned index) {
     worker->now_ns = clock_monotonic_ns();
     worker->now_ms = worker->now_ns / 1000000;
     timer_wheel_init(&worker->timers, worker->now_ms);
-    worker->dirty_end = &worker->dirty;
+    list_init(&worker->due);
+    list_init(&worker->fan_out);
     list_init(&worker->streams);
     list_init(&worker->corpses);
     worker->receive_capacity = RECEIVE_BUFFER_BYTES;
@@ -162,7 +163,8 @@ static void note_lag(struct worker *worker, uint64_t busy_us) {
 static int wait_for_events(struct worker *worker, struct epoll_event *events) {
     int timeout_ms = 0, count;
 
-    if (mailbox_sleep(&worker->mailbox)) /* until the next second at most: timers are lists by second */
+    if (list_empty(&worker->fan_out) &&
+        mailbox_sleep(&worker->mailbox)) /* until the next second at most: timers are lists by second */
         timeout_ms = 1000 - (int)(clock_monotonic_ms() % 1000);
     count = epoll_wait(worker->epoll_fd, events, EVENTS_PER_WAIT, timeout_ms);
     mailbox_awake(&worker->mailbox);

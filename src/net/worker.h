@@ -64,8 +64,9 @@ struct worker {
     uint64_t now_ms;
     bool stopping; /* leave the loop when the last connection is gone */
 
-    struct stream *dirty; /* connections with something to do at the end of the turn */
-    struct stream **dirty_end;
+    struct list due;     /* connections that the end of this turn looks at */
+    struct list fan_out; /* connections that got the events of channels; some of them are written in each turn */
+    uint32_t fan_out_count;
     struct list streams; /* all connections */
     struct list corpses; /* closed this turn, freed at its end */
     uint32_t stream_count;

@@ -23,7 +23,7 @@
 /* One turn of the worker's loop, without waiting; true if anything happened. */
 static inline bool loop_turn(struct worker *worker) {
     struct message *rest = mailbox_take(&worker->mailbox);
-    bool busy = rest != NULL || worker->dirty != NULL;
+    bool busy = rest != NULL || !list_empty(&worker->due) || worker->fan_out_count != 0;
     struct epoll_event events[16];
     int count;
 

@@ -75,8 +75,10 @@ int harness_turn(struct worker *worker) {
 void harness_settle(struct worker *worker) {
     unsigned quiet = 0; /* the end of a turn may let the next one read again */
 
-    for (unsigned i = 0; i < TURNS_MAX && quiet < 2; i++)
-        quiet = harness_turn(worker) == 0 && atomic_load(&worker->mailbox.head) == NULL ? quiet + 1 : 0;
+    for (unsigned i = 0; i < TURNS_MAX && quiet < 2; i++) {
+        bool busy = harness_turn(worker) != 0 || atomic_load(&worker->mailbox.head) != NULL;
+        quiet = busy || worker->fan_out_count != 0 ? 0 : quiet + 1;
+    }
     if (quiet == 2)
         return;
     fail_msg("the loop does not come to rest");

@@ -404,6 +404,40 @@ static void events_that_wait_together_are_joined_only_within_the_bounds(void **s
     close_peer(&other);
 }
 
+static void a_small_channel_does_not_wait_for_a_large_one(void **state) {
+    enum { LARGE = 200 };
+    struct peer *large = calloc(LARGE, sizeof *large), small;
+    unsigned told = 0;
+    char text[2000];
+
+    (void)state;
+    for (unsigned i = 0; i < LARGE; i++) {
+        open_peer(&large[i], 0);
+        join(&large[i], "large");
+    }
+    open_peer(&small, 0);
+    join(&small, "small");
+    deliver_all();
+    publish(1, "large", "1");
+    publish(1, "small", "2");
+    harness_turn(workers.list[0]);
+    for (unsigned i = 0; i < LARGE; i++)
+        told += next_message(&large[i], text, sizeof text);
+    assert_in_range(told, 1, LARGE / 2);
+    assert_told(&small, "{\"event\":\"e\",\"channel\":\"small\",\"data\":2}");
+    deliver_all();
+    for (unsigned i = 0; i < LARGE; i++)
+        told += next_message(&large[i], text, sizeof text);
+    assert_int_equal(told, LARGE);
+    for (unsigned i = 0; i < LARGE; i++) {
+        leave(&large[i]);
+        close_peer(&large[i]);
+    }
+    leave(&small);
+    close_peer(&small);
+    free(large);
+}
+
 static void a_channel_goes_with_its_last_subscriber_even_while_events_wait(void **state) {
     struct peer peers[4];
 
@@ -874,6 +908,7 @@ int main(void) {
         TEST(the_sender_and_a_named_socket_are_left_out),
         TEST(a_newcomer_is_not_told_what_was_published_before_it_joined),
         TEST(events_that_wait_together_are_joined_only_within_the_bounds),
+        TEST(a_small_channel_does_not_wait_for_a_large_one),
         TEST(a_channel_goes_with_its_last_subscriber_even_while_events_wait),
         TEST(a_user_comes_and_goes_once_however_many_connections_it_has),
         TEST(a_full_channel_takes_no_further_user_but_those_who_are_there),

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -901,6 +902,108 @@ static void answers_given_while_reading_leave_in_the_same_turn(void **state) {
     close_peer(&peer);
 }
 
+/* --- fan-out --- */
+
+#define CROWD 200
+
+static struct peer *open_crowd(void) {
+    struct peer *crowd = calloc(CROWD, sizeof *crowd);
+
+    for (unsigned i = 0; i < CROWD; i++)
+        open_peer(&crowd[i]);
+    return crowd;
+}
+
+static void close_crowd(struct peer *crowd) {
+    for (unsigned i = 0; i < CROWD; i++)
+        close_peer(&crowd[i]);
+    free(crowd);
+}
+
+static void fan_out(struct peer *crowd, const char *text) {
+    char *bytes;
+    struct chunk *chunk = chunk_create(strlen(text), &bytes);
+
+    memcpy(bytes, text, strlen(text));
+    for (unsigned i = 0; i < CROWD; i++)
+        if (crowd[i].stream != NULL)
+            stream_fan_out(crowd[i].stream, chunk);
+    chunk_unref(chunk);
+}
+
+static void assert_crowd_received(struct peer *crowd, unsigned from, unsigned to, const char *text) {
+    for (unsigned i = from; i < to; i++)
+        assert_received(&crowd[i], text);
+}
+
+static void a_fan_out_is_written_in_shares_and_answers_do_not_wait_for_its_end(void **state) {
+    struct peer *crowd;
+    unsigned first;
+
+    (void)state;
+    crowd = open_crowd();
+    fan_out(crowd, "event 1,");
+    harness_turn(worker);
+    first = CROWD - worker->fan_out_count;
+    assert_in_range(first, 1, CROWD / 4);
+    assert_crowd_received(crowd, 0, first, "event 1,");
+    assert_crowd_received(crowd, first, CROWD, "");
+    send_text(crowd[CROWD - 1].stream, "answer,");
+    send_text(crowd[0].stream, "answer,");
+    harness_turn(worker);
+    assert_received(&crowd[CROWD - 1], "event 1,answer,");
+    assert_received(&crowd[0], "answer,");
+    assert_in_range(worker->fan_out_count, CROWD / 2, CROWD - first - 2);
+    harness_settle(worker);
+    assert_crowd_received(crowd, 1, first, "");
+    assert_crowd_received(crowd, first, CROWD - 1, "event 1,");
+    close_crowd(crowd);
+}
+
+static void an_event_that_comes_during_a_fan_out_joins_those_that_are_still_to_be_written(void **state) {
+    struct peer *crowd;
+    unsigned first, second;
+
+    (void)state;
+    crowd = open_crowd();
+    fan_out(crowd, "1");
+    harness_turn(worker);
+    first = CROWD - worker->fan_out_count;
+    fan_out(crowd, "2");
+    assert_int_equal(worker->fan_out_count, CROWD);
+    harness_turn(worker);
+    second = CROWD - worker->fan_out_count;
+    assert_crowd_received(crowd, 0, first, "1"); /* written first, and so the last to be written again */
+    assert_crowd_received(crowd, first, first + second, "12");
+    harness_settle(worker);
+    assert_crowd_received(crowd, 0, first, "2");
+    assert_crowd_received(crowd, first + second, CROWD, "12");
+    close_crowd(crowd);
+}
+
+static void who_is_closed_during_a_fan_out_goes_with_that_turn(void **state) {
+    struct peer *crowd;
+
+    (void)state;
+    crowd = open_crowd();
+    fan_out(crowd, "1");
+    harness_turn(worker);
+    stream_close(crowd[CROWD - 1].stream);
+    stream_reset(crowd[CROWD - 2].stream);
+    stream_finish(crowd[CROWD - 3].stream);
+    harness_turn(worker);
+    assert_int_equal(crowd[CROWD - 1].closes, 1);
+    assert_int_equal(crowd[CROWD - 2].closes, 1);
+    assert_received(&crowd[CROWD - 1], "1");
+    assert_received(&crowd[CROWD - 3], "1");
+    fan_out(crowd, "2");
+    harness_settle(worker);
+    assert_int_equal(worker->fan_out_count, 0);
+    assert_crowd_received(crowd, 0, CROWD - 3, "12");
+    assert_received(&crowd[CROWD - 3], ""); /* it was finishing */
+    close_crowd(crowd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -937,6 +1040,9 @@ int main(void) {
         TEST(the_timer_fires_once_and_is_moved_and_cancelled),
         TEST(a_socket_that_cannot_be_watched_is_closed),
         TEST(answers_given_while_reading_leave_in_the_same_turn),
+        TEST(a_fan_out_is_written_in_shares_and_answers_do_not_wait_for_its_end),
+        TEST(an_event_that_comes_during_a_fan_out_joins_those_that_are_still_to_be_written),
+        TEST(who_is_closed_during_a_fan_out_goes_with_that_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
