@@ -1,7 +1,9 @@
+#include <openssl/x509.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/resolve.h"
 #include "app/store/postgres.h"
 #include "base/alloc.h"
 
@@ -41,6 +43,22 @@ static void explain_connect(struct store_connection *connection, struct error *e
     append_said(error, said);
 }
 
+/* The library has no authorities of its own to verify a server by: the system's count. */
+static const char *authorities(const struct config_tls *tls) {
+    const char *file = getenv(X509_get_default_cert_file_env());
+
+    if (tls->ca_path != NULL || tls->mode != CONFIG_TLS_VERIFY)
+        return tls->ca_path;
+    return file != NULL ? file : X509_get_default_cert_file();
+}
+
+/* The library waits for a resolver for as long as that likes. It takes folders of sockets and several hosts apart
+ * itself. */
+static bool resolve(const char *host, const struct patience *patience, struct error *error) {
+    return strpbrk(host, "/@,") != NULL || resolve_in_time(host, patience, error) ||
+           error_prefix(error, "database.postgres.host %s", host);
+}
+
 static PGconn *begin_connect(const struct config_sql *config) {
     char port[16];
     const char *const names[] = {"host",
@@ -66,7 +84,7 @@ static PGconn *begin_connect(const struct config_sql *config) {
                                   config->password,
                                   config->database,
                                   tls_mode(config->tls.mode),
-                                  config->tls.ca_path != NULL ? config->tls.ca_path : NULL,
+                                  authorities(&config->tls),
                                   config->tls.cert_path,
                                   config->tls.key_path,
                                   "curlew",
@@ -107,6 +125,10 @@ struct store_connection *postgres_connect(struct app_store *store, const struct 
     struct store_connection *connection = alloc_zero(sizeof *connection);
 
     connection->store = store;
+    if (!resolve(store->config->host, patience, error)) {
+        postgres_disconnect(connection);
+        return NULL;
+    }
     connection->link = begin_connect(store->config);
     error->text[0] = '\0';
     if (finish_connect(connection->link, patience, error)) {
@@ -198,7 +220,7 @@ PGresult *postgres_run(struct store_connection *connection, const char *sql, int
 }
 
 enum store_answer postgres_failure(const struct store_connection *connection) {
-    static const char *const unavailable[] = {"08", "57P", "53300", "55P03", "40", "XX"}; /* beginnings */
+    static const char *const unavailable[] = {"08", "57", "532", "533", "55P03", "40", "XX"}; /* beginnings */
     const char *state = connection->sqlstate;
 
     if (state[0] == '\0' || PQstatus(connection->link) == CONNECTION_BAD)

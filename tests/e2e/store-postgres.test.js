@@ -1,0 +1,385 @@
+// The PostgreSQL driver against a real server: tables as others left them, users who may little, TLS, servers that refuse and freeze.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import path from 'node:path';
+import test, { after } from 'node:test';
+
+import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
+import { backendFor } from './lib/backends/index.js';
+import { Postgres } from './lib/backends/postgres.js';
+import { folderWith } from './lib/process.js';
+
+const backend = await backendFor({ after }, 'postgres', { tls: true });
+const { address } = backend;
+
+// As a server of the protocol family made it before there were optional fields.
+const OLD_TABLE = `CREATE TABLE applications (
+  id VARCHAR(255) PRIMARY KEY, key VARCHAR(255) UNIQUE NOT NULL, secret VARCHAR(255) NOT NULL,
+  max_connections INTEGER NOT NULL, enable_client_messages BOOLEAN NOT NULL DEFAULT FALSE, enabled BOOLEAN NOT NULL DEFAULT TRUE,
+  max_client_events_per_second INTEGER NOT NULL,
+  created_at TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP)`;
+const OLD_ROW = "INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second) VALUES ('old', 'old-key', 's', 7, 8)";
+const OLD_APP = { id: 'old', key: 'old-key', secret: 's', enabled: true, enable_client_messages: false, max_connections: 7, max_client_events_per_second: 8 };
+
+let places = 0;
+
+// A database of its own for a test: {name, client, roles, sql(statement, values), settings(...), config(members of database.postgres, of app_manager)}.
+async function place(t, ...statements) {
+  return placeIn(t, (name) => Postgres.createPlace(address, name), ...statements);
+}
+
+async function placeIn(t, create, ...statements) {
+  const name = `place${++places}`;
+  await create(name);
+  const client = await Postgres.client(address, name);
+  const roles = [];
+  t.after(async () => {
+    await client.end();
+    await Postgres.dropPlace(address, name);
+    // What they own went with the database.
+    for (const role of roles) await administer(`DROP ROLE ${role}`);
+  });
+  for (const statement of statements) await client.query(statement);
+  return {
+    name,
+    client,
+    roles,
+    sql: async (statement, values) => (await client.query(statement, values)).rows,
+    settings: (postgres = {}, app_manager = {}) => {
+      const settings = Postgres.config({ ...address, ca: undefined }, name);
+      Object.assign(settings.database.postgres, postgres);
+      Object.assign(settings.app_manager, { lookup_timeout_ms: 20_000, ...app_manager });
+      return settings;
+    },
+    config(...changes) {
+      return path.join(folderWith(t, { 'config.json': this.settings(...changes) }), 'config.json');
+    },
+  };
+}
+
+async function administer(...statements) {
+  const client = await Postgres.client(address);
+  for (const statement of statements) await client.query(statement);
+  await client.end();
+}
+
+// Makes a role for a test, with these rights on its tables; returns {username, password}.
+async function user({ name, roles, sql }, rights) {
+  const username = `user_of_${name}`;
+  await sql(`CREATE ROLE ${username} LOGIN PASSWORD 'pw'`);
+  if (rights) await sql(`GRANT ${rights} ON ALL TABLES IN SCHEMA public TO ${username}`);
+  roles.push(username);
+  return { username, password: 'pw' };
+}
+
+async function columns({ sql }) {
+  const rows = await sql(`SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS filled FROM pg_attribute
+    WHERE attrelid = 'applications'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`);
+  return Object.fromEntries(rows.map((row) => [row.name, `${row.type}${row.filled ? ' NOT NULL' : ''}`]));
+}
+
+// Runs a command that has to fail; returns what it says.
+async function refused(t, args, pattern) {
+  const { code, stderr } = await apps(t, args);
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, pattern);
+  return stderr;
+}
+
+function show(t, id, config) {
+  return appsDone(t, ['show', id, '-c', config, '--json', '--show-secrets']);
+}
+
+async function ids(t, config) {
+  return (await appsDone(t, ['list', '-c', config, '--json'])).apps.map((app) => app.id);
+}
+
+function triggers({ sql }) {
+  return sql("SELECT oid, tgname FROM pg_trigger WHERE tgrelid = 'applications'::regclass ORDER BY tgname");
+}
+
+// --- the table ---
+
+test('the_table_and_its_triggers_are_made_once_and_then_left_alone', async (t) => {
+  const here = await place(t);
+  await appsDone(t, ['list', '-c', here.config()]);
+  const text = 'character varying(255) NOT NULL';
+  assert.deepEqual(await columns(here), {
+    id: text, key: text, secret: text, enabled: 'boolean NOT NULL', enable_client_messages: 'boolean NOT NULL',
+    max_connections: 'integer NOT NULL', max_client_events_per_second: 'integer NOT NULL', max_read_requests_per_second: 'integer',
+    max_backend_events_per_second: 'integer', max_presence_members_per_channel: 'integer', max_presence_member_size_in_kb: 'integer',
+    max_channel_name_length: 'integer', max_event_channels_at_once: 'integer', max_event_name_length: 'integer',
+    max_event_payload_in_kb: 'integer', max_event_batch_size: 'integer', enable_user_authentication: 'boolean',
+    enable_watchlist_events: 'boolean', allowed_origins: 'jsonb', webhooks: 'jsonb', channel_delta_compression: 'jsonb',
+    created_at: 'timestamp without time zone', updated_at: 'timestamp without time zone',
+  });
+  const made = await triggers(here);
+  assert.deepEqual(made.map((row) => row.tgname), ['curlew_notify', 'curlew_notify_truncate']);
+  const second = await apps(t, ['list', '-c', here.config()]);
+  assert.deepEqual([second.code, second.stderr], [0, '']);
+  assert.deepEqual(await triggers(here), made);
+});
+
+test('every_field_comes_back', async (t) => {
+  const config = (await place(t)).config();
+  const { id, key, secret, ...rest } = EVERY_FIELD;
+  const sets = Object.entries(rest).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
+  await appsDone(t, ['create', '-c', config, '--id', id, '--key', key, '--secret', secret, ...sets]);
+  assert.deepEqual(await show(t, id, config), EVERY_FIELD);
+});
+
+test('an_old_table_gets_what_it_lacks_and_keeps_its_rows', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  const config = here.config();
+  assert.deepEqual(await show(t, 'old', config), OLD_APP);
+  assert.deepEqual(Object.keys(await columns(here)).sort(), [...Object.keys(EVERY_FIELD), 'created_at', 'updated_at'].sort());
+  await appsDone(t, ['update', 'old', '-c', config, '--set', 'allowed_origins=["https://a.example"]', '--set', 'max_event_batch_size=0']);
+  assert.deepEqual(await show(t, 'old', config), { ...OLD_APP, allowed_origins: ['https://a.example'], max_event_batch_size: 0 });
+});
+
+for (const [what, statements] of [['no_table', []], ['an_old_table', [OLD_TABLE, OLD_ROW]]]) {
+  test(`servers_that_start_at_once_with_${what}_do_not_disturb_each_other`, async (t) => {
+    for (let round = 0; round < 3; round++) {
+      const here = await place(t, ...statements);
+      const config = here.config();
+      const all = await Promise.all(Array.from({ length: 4 }, () => apps(t, ['list', '-c', config])));
+      for (const { code, stderr } of all) assert.deepEqual([code, stderr], [0, '']);
+      assert.equal(Object.keys(await columns(here)).length, 23);
+      assert.equal((await triggers(here)).length, 2);
+    }
+  });
+}
+
+test('a_table_without_a_column_that_no_app_can_do_without_is_refused_by_the_setting', async (t) => {
+  const here = await place(t, 'CREATE VIEW applications AS SELECT 1 AS id');
+  await refused(t, ['list', '-c', here.config()], /database\.postgres\.table_name: there is no table applications with the columns id, key and secret/);
+});
+
+test('a_reserved_or_mixed_name_is_used_and_a_dangerous_one_refused', async (t) => {
+  const here = await place(t);
+  for (const table_name of ['order', 'My_Apps']) {
+    const config = here.config({ table_name });
+    await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'a-key', '--secret', 's']);
+    assert.equal((await here.sql(`SELECT id FROM "${table_name}"`)).length, 1);
+    await appsDone(t, ['update', 'a', '-c', config, '--set', 'max_connections=1']);
+    await appsDone(t, ['delete', 'a', '-c', config]);
+  }
+  const { code, stderr } = await apps(t, ['list', '-c', here.config({ table_name: 'apps"; DROP TABLE "order"; --' })]);
+  assert.equal(code, 2);
+  assert.match(stderr, /database\.postgres\.table_name/);
+});
+
+test('the_table_is_the_one_that_the_search_path_of_the_user_finds', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW, 'CREATE SCHEMA mine');
+  const who = await user(here);
+  await here.sql(`GRANT ALL ON SCHEMA mine TO ${who.username}`);
+  await here.sql(`ALTER ROLE ${who.username} SET search_path = mine`);
+  await appsDone(t, ['create', '-c', here.config(who), '--id', 'a', '--key', 'old-key', '--secret', 's']);
+  assert.deepEqual((await here.sql('SELECT id FROM mine.applications')).map((row) => row.id), ['a']);
+  assert.deepEqual((await here.sql('SELECT id FROM public.applications')).map((row) => row.id), ['old']);
+});
+
+// --- rows as others leave them ---
+
+test('rows_in_columns_of_other_types_and_order_read_as_they_are_meant', async (t) => {
+  const here = await place(t, `CREATE TABLE applications (webhooks TEXT, extra_before INT NOT NULL DEFAULT 3, max_connections INT NULL,
+    secret TEXT, max_client_events_per_second VARCHAR(20) NULL, key TEXT, enabled VARCHAR(5) NULL, allowed_origins JSONB NULL,
+    id TEXT PRIMARY KEY, channel_delta_compression JSON NULL, max_event_batch_size BIGINT, enable_client_messages INT NULL)`);
+  await here.sql(`INSERT INTO applications (id, key, secret, webhooks, max_connections, max_client_events_per_second, enabled, allowed_origins,
+    max_event_batch_size, enable_client_messages, channel_delta_compression) VALUES ('a', 'a-key', 's', $1, -1, '250', 'true', 'null', 4294967295, 1, $2)`,
+  [JSON.stringify([{ url: 'https://a.example', event_types: ['channel_occupied'], headers: { headers: { headers: { 'X-A': '1' } } } }]), '{"a": "fossil"}']);
+  await here.sql("INSERT INTO applications (id, key, secret) VALUES ('b', 'b-key', 's')");
+  const config = here.config();
+  const a = {
+    id: 'a', key: 'a-key', secret: 's', enabled: true, enable_client_messages: true, max_connections: 4294967295,
+    max_client_events_per_second: 250, max_event_batch_size: 4294967295, channel_delta_compression: { a: 'fossil' },
+    webhooks: [{ url: 'https://a.example', event_types: ['channel_occupied'], headers: { 'X-A': '1' } }],
+  };
+  assert.deepEqual(await show(t, 'a', config), a);
+  assert.deepEqual(await show(t, 'b', config), { id: 'b', key: 'b-key', secret: 's' });
+  await appsDone(t, ['update', 'a', '-c', config, '--set', 'max_client_events_per_second=251', '--set', 'enable_client_messages=false']);
+  assert.deepEqual(await show(t, 'a', config), { ...a, max_client_events_per_second: 251, enable_client_messages: false });
+});
+
+test('an_update_touches_neither_other_columns_nor_rows_of_other_tables', async (t) => {
+  const here = await place(t, OLD_TABLE, "ALTER TABLE applications ADD COLUMN owner TEXT, ADD COLUMN plan TEXT NOT NULL DEFAULT 'free'",
+    OLD_ROW, "UPDATE applications SET owner = 'me', plan = 'paid', created_at = '2020-01-01', updated_at = '2020-01-01'",
+    'CREATE TABLE bills (app TEXT REFERENCES applications (id) ON DELETE CASCADE)', "INSERT INTO bills VALUES ('old')");
+  const config = here.config();
+  await appsDone(t, ['update', 'old', '-c', config, '--set', 'max_connections=9', '--set', 'key=new-key']);
+  const [row] = await here.sql('SELECT * FROM applications');
+  assert.deepEqual([row.owner, row.plan, row.max_connections, row.key, row.created_at.getFullYear()], ['me', 'paid', 9, 'new-key', 2020]);
+  assert.ok(row.updated_at.getFullYear() > 2020);
+  assert.equal((await here.sql('SELECT * FROM bills')).length, 1);
+});
+
+test('a_number_that_a_column_cannot_hold_is_refused_and_never_cut', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW, 'ALTER TABLE applications ADD COLUMN max_event_batch_size SMALLINT');
+  const config = here.config();
+  await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=100000'], /out of range for type smallint/);
+  assert.deepEqual(await show(t, 'old', config), OLD_APP);
+});
+
+for (const encoding of ['LATIN1', 'SQL_ASCII']) {
+  test(`a_database_in_${encoding}_keeps_names_that_it_can_hold`, async (t) => {
+    const here = await placeIn(t, (name) => administer(`CREATE DATABASE ${name} ENCODING ${encoding} LOCALE 'C' TEMPLATE template0`));
+    const config = here.config();
+    const pattern = (text) => `channel_delta_compression=${JSON.stringify({ [`${text}-*`]: 'fossil' })}`;
+    await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'k', '--secret', 's', '--set', pattern('gr\u00fcn')]);
+    assert.deepEqual((await show(t, 'a', config)).channel_delta_compression, { 'gr\u00fcn-*': 'fossil' });
+    if (encoding === 'LATIN1') await refused(t, ['create', '-c', config, '--id', 'b', '--set', pattern('\u65e5')], /no equivalent in encoding "LATIN1"/);
+  });
+}
+
+test('backslashes_are_texts_like_others_whatever_the_servers_setting', async (t) => {
+  const here = await place(t);
+  await here.sql(`ALTER DATABASE ${here.name} SET standard_conforming_strings = off`);
+  const config = here.config();
+  const secret = "\\'; DROP TABLE applications; --\\\\";
+  await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'k', '--secret', secret]);
+  assert.equal((await show(t, 'a', config)).secret, secret);
+});
+
+// --- users who may little ---
+
+test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_statement_to_run', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  const config = here.config(await user(here, 'SELECT, INSERT, UPDATE, DELETE'));
+  const { code, stdout, stderr } = await apps(t, ['list', '-c', config, '--json']);
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(JSON.parse(stdout).apps.map((app) => app.id), ['old']);
+  assert.match(stderr, /must be owner of table applications/);
+  await appsDone(t, ['create', '-c', config, '--id', 'new', '--key', 'new-key']);
+  const statements = stderr.split('\n').flatMap((line) => line.match(/to be run by somebody who may: (.*)$/)?.[1] ?? []);
+  assert.match(statements.join('\n'), /^ALTER TABLE .*\nCREATE OR REPLACE FUNCTION /);
+  for (const statement of statements) await here.sql(statement);
+  assert.deepEqual(Object.keys(await columns(here)).length, 23);
+});
+
+test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  await appsDone(t, ['list', '-c', here.config()]);
+  const config = here.config(await user(here, 'SELECT'));
+  assert.deepEqual(await ids(t, config), ['old']);
+  for (const command of [['create', '--id', 'a', '--key', 'k'], ['update', 'old', '--set', 'max_connections=1'], ['delete', 'old']]) {
+    await refused(t, [...command, '-c', config], /permission denied for table applications/);
+  }
+});
+
+test('a_database_that_is_read_only_is_read_and_refuses_writes_in_its_own_words', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  await here.sql(`ALTER DATABASE ${here.name} SET default_transaction_read_only = on`);
+  const config = here.config();
+  const { code, stdout, stderr } = await apps(t, ['list', '-c', config, '--json']);
+  assert.equal(code, 0, stderr);
+  assert.deepEqual(JSON.parse(stdout).apps.map((app) => app.id), ['old']);
+  assert.match(stderr, /read-only transaction; to be run by somebody who may: ALTER TABLE/);
+  await refused(t, ['create', '-c', config, '--id', 'a', '--key', 'k'], /read-only transaction/);
+});
+
+// --- telling of changes ---
+
+test('a_notice_has_the_id_and_the_keys_and_nothing_else', async (t) => {
+  const here = await place(t);
+  await appsDone(t, ['create', '-c', here.config(), '--id', 'a', '--key', 'one', '--secret', 'the secret']);
+  const [{ channel }] = await here.sql("SELECT 'curlew_' || md5('public.applications') AS channel");
+  await here.sql(`LISTEN ${channel}`);
+  const heard = [];
+  here.client.on('notification', ({ payload }) => heard.push(JSON.parse(payload)));
+  await here.sql("UPDATE applications SET key = 'two', secret = 'another' WHERE id = 'a'");
+  await here.sql('DELETE FROM applications');
+  await here.sql('TRUNCATE applications');
+  await here.sql('SELECT 1'); // notices come before its answer
+  assert.deepEqual(heard, [{ id: 'a', old_key: 'one', new_key: 'two' }, { id: 'a', old_key: 'two', new_key: null }, {}]);
+});
+
+// --- connecting ---
+
+test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_password', async (t) => {
+  const here = await place(t);
+  for (const [postgres, pattern] of [
+    [{ password: 'not the password' }, /database\.postgres\.username and \.password: .*password authentication failed for user "curlew"/],
+    [{ username: 'nobody', password: 'not the password' }, /database\.postgres\.username and \.password: .*user "nobody"/],
+    [{ database: 'no_such_database' }, /database\.postgres\.database: .*database "no_such_database" does not exist/],
+    [{ host: 'no-such-host.invalid' }, /database\.postgres\.host no-such-host\.invalid: /],
+    [{ port: 1 }, /database\.postgres\.host and \.port: PostgreSQL at 127\.0\.0\.1:1 says: .*refused/],
+  ]) {
+    const said = await refused(t, ['list', '-c', here.config(postgres)], pattern);
+    assert.doesNotMatch(said, /not the password|a postgres password/);
+  }
+});
+
+// --- TLS ---
+
+test('an_encrypted_connection_is_made_where_it_is_asked_for_or_offered', async (t) => {
+  const here = await place(t, 'CREATE VIEW encrypted AS SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()');
+  const ca_path = address.ca;
+  for (const tls of [{ mode: 'disable' }, { mode: 'prefer' }, { mode: 'require' }, { mode: 'verify', ca_path }]) {
+    for (const host of ['localhost', '127.0.0.1']) assert.deepEqual(await ids(t, here.config({ host, tls })), []);
+  }
+  const system = await apps(t, ['list', '-c', here.config({ tls: { mode: 'verify' } })], { env: { SSL_CERT_FILE: ca_path } });
+  assert.equal(system.code, 0, system.stderr);
+});
+
+test('verify_wants_a_certificate_by_the_named_authority_and_a_file_that_can_be_read', async (t) => {
+  const here = await place(t);
+  const strangers = folderWith(t);
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', path.join(strangers, 'key.pem'),
+    '-out', path.join(strangers, 'ca.pem'), '-days', '2', '-subj', '/CN=Another authority'], { stdio: 'ignore' });
+  for (const tls of [{ mode: 'verify', ca_path: path.join(strangers, 'ca.pem') }, { mode: 'verify' }]) {
+    await refused(t, ['list', '-c', here.config({ tls })], /database\.postgres\.tls: .*certificate/i);
+  }
+  await refused(t, ['list', '-c', here.config({ tls: { mode: 'verify', ca_path: '/no/such/ca.pem' } })], /database\.postgres\.tls: .*\/no\/such\/ca\.pem/);
+});
+
+test('a_server_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t) => {
+  const plain = await backendFor(t, 'postgres');
+  await plain.createPlace('plain');
+  const config = (tls) => {
+    const settings = plain.config('plain');
+    return path.join(folderWith(t, { 'config.json': { ...settings, database: { postgres: { ...settings.database.postgres, tls } } } }), 'config.json');
+  };
+  for (const mode of ['prefer', 'disable']) assert.deepEqual(await ids(t, config({ mode })), []);
+  for (const tls of [{ mode: 'require' }, { mode: 'verify', ca_path: address.ca }]) {
+    await refused(t, ['list', '-c', config(tls)], /database\.postgres\.tls: .*server does not support SSL/);
+  }
+});
+
+// --- servers that break ---
+
+test('a_server_that_falls_silent_while_signing_in_holds_nobody', async (t) => {
+  const here = await place(t);
+  // Hands on the first answers of the server, and then nothing.
+  for (const answers of [0, 1, 2]) {
+    const sockets = [];
+    const silent = net.createServer((client) => {
+      const server = net.connect(address.port, address.host);
+      let left = answers;
+      sockets.push(client, server);
+      for (const socket of [client, server]) socket.on('error', () => {});
+      server.on('data', (bytes) => left-- > 0 && client.write(bytes));
+      client.on('data', (bytes) => server.write(bytes));
+    });
+    await once(silent.listen(0, '127.0.0.1'), 'listening');
+    t.after(() => {
+      for (const socket of sockets) socket.destroy();
+      silent.close();
+    });
+    const config = here.config({ port: silent.address().port, tls: { mode: 'disable' } }, { lookup_timeout_ms: 500 });
+    await refused(t, ['list', '-c', config], /no answer in time/);
+  }
+});
+
+test('a_statement_that_the_server_cancels_is_said_in_its_words_and_leaves_nothing_open', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  await here.sql(`ALTER DATABASE ${here.name} SET statement_timeout = 300`);
+  await here.sql('BEGIN');
+  await here.sql('LOCK TABLE applications');
+  const said = await refused(t, ['list', '-c', here.config()], /canceling statement due to statement timeout/);
+  assert.doesNotMatch(said, /to be run by somebody who may/);
+  await here.sql('COMMIT');
+  assert.deepEqual(await ids(t, here.config()), ['old']);
+});
