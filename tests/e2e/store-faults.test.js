@@ -208,3 +208,30 @@ function faultsOf(kind) {
 describe('a database that fails', { concurrency: true }, () => {
   for (const kind of Object.keys(SIDES)) faultsOf(kind);
 });
+
+test('mariadb, full: a create says so and changes nothing, and what is there is served', async (t) => {
+  const backend = await backendFor(t, 'mariadb', { small: true });
+  await backend.createPlace('faults');
+  const server = await startServer(settings(backend, 'faults'));
+  try {
+    await connectOnce(server);
+    const client = await backend.client('faults');
+    await client.query('CREATE TABLE filler (rest LONGTEXT)');
+    for (let size = 1 << 20; size >= 1 << 12; size /= 2) {
+      for (;;) if (!await client.query('INSERT INTO filler VALUES (REPEAT("x", ?))', [size]).then(() => true, () => false)) break;
+    }
+    const { message } = await server.waitForLog(/^admin API on /);
+    // More than fits where there is still room for a few words.
+    const webhooks = Array(20).fill({ url: 'https://a.example', event_types: ['member_added'], headers: { 'X-Long': 'x'.repeat(1000) } });
+    const answer = await fetch(message.match(/http:\/\/\S+/)[0], {
+      method: 'POST', headers: { authorization: `Bearer ${TOKEN}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', webhooks }),
+    });
+    assert.equal(answer.status, 507);
+    assert.match((await answer.json()).error, /is full/);
+    assert.equal(await refusal(server, 'new-key'), 4001);
+    await connectOnce(server);
+    await client.end();
+  } finally {
+    await server.stop();
+  }
+});

@@ -1,4 +1,4 @@
-// MariaDB. Options: `tls` (a certificate for localhost and 127.0.0.1), `generalLog` (every statement goes to address.generalLog).
+// MariaDB. Options: `small` (one file of data, which is full at 48 MB), `tls` (a certificate for localhost and 127.0.0.1), `generalLog` (every statement goes to address.generalLog).
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 
@@ -27,7 +27,7 @@ export class MariaDb extends Backend {
         '--skip-log-bin', '--skip-name-resolve', '--performance-schema=off', '--innodb-buffer-pool-size=16M', '--innodb-flush-method=nosync',
         // What was committed outlives the process, which is what is killed here, and not the machine.
         '--innodb-flush-log-at-trx-commit=2', '--innodb-log-file-size=16M', '--character-set-server=utf8mb4', '--max-connections=500',
-        ...this.#tls(), ...this.#generalLog()],
+        ...this.#tls(), ...this.#generalLog(), ...this.#limit()],
     })];
   }
 
@@ -44,6 +44,10 @@ export class MariaDb extends Backend {
     if (!this.options.generalLog) return [];
     this.address.generalLog = this.file('general.log');
     return ['--general-log=1', `--general-log-file=${this.address.generalLog}`];
+  }
+
+  #limit() {
+    return this.options.small ? ['--innodb-file-per-table=0', '--innodb-autoextend-increment=4', '--innodb-data-file-path=ibdata1:12M:autoextend:max:48M'] : [];
   }
 
   async #probe() {
