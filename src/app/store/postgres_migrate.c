@@ -193,13 +193,14 @@ static void append_function(struct buffer *sql, const char *table, const char *c
     buffer_append_byte(sql, '\0');
 }
 
-/* How many of the two triggers are there. */
-static int count_triggers(struct store_connection *connection, const struct patience *patience, struct error *error) {
-    const char *const values[] = {connection->store->config->table_name};
+/* Whether the table has the trigger: 1 or 0; -1 with an error. */
+static int has_trigger(struct store_connection *connection, const char *name, const struct patience *patience,
+                       struct error *error) {
+    const char *const values[] = {connection->store->config->table_name, name};
     PGresult *result = postgres_run(connection,
                                     "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident($1)) "
-                                    "AND tgname IN ('curlew_notify', 'curlew_notify_truncate')",
-                                    1, values, patience, error);
+                                    "AND tgname = $2",
+                                    2, values, patience, error);
     int count = result != NULL ? PQntuples(result) : -1;
 
     PQclear(result);
@@ -212,27 +213,28 @@ static enum store_answer install_trigger(struct store_connection *connection, co
     struct buffer channel = {0}, function = {0};
     enum store_answer answer = STORE_OK;
     char sql[1024];
-    int count = count_triggers(connection, patience, error);
+    int rows = has_trigger(connection, "curlew_notify", patience, error);
+    int truncate = rows >= 0 ? has_trigger(connection, "curlew_notify_truncate", patience, error) : -1;
 
-    if (count < 0 || !postgres_channel(connection, patience, &channel, error)) {
+    if (rows < 0 || truncate < 0 || !postgres_channel(connection, patience, &channel, error)) {
         buffer_dispose(&channel);
         return postgres_failure(connection);
     }
-    if (count < 2) {
+    if (rows == 0 || truncate == 0) {
         append_function(&function, table, channel.data);
         answer = change(connection, function.data, patience, error);
         buffer_dispose(&function);
     }
-    if (count < 2 && answer == STORE_OK) {
+    if (rows == 0 && answer == STORE_OK) {
         snprintf(sql, sizeof sql,
-                 "CREATE OR REPLACE TRIGGER curlew_notify AFTER INSERT OR UPDATE OR DELETE ON \"%s\" FOR EACH ROW "
+                 "CREATE TRIGGER curlew_notify AFTER INSERT OR UPDATE OR DELETE ON \"%s\" FOR EACH ROW "
                  "EXECUTE FUNCTION \"%s_curlew_notify\"()",
                  table, table);
         answer = change(connection, sql, patience, error);
     }
-    if (count < 2 && answer == STORE_OK) {
+    if (truncate == 0 && answer == STORE_OK) {
         snprintf(sql, sizeof sql,
-                 "CREATE OR REPLACE TRIGGER curlew_notify_truncate AFTER TRUNCATE ON \"%s\" FOR EACH STATEMENT "
+                 "CREATE TRIGGER curlew_notify_truncate AFTER TRUNCATE ON \"%s\" FOR EACH STATEMENT "
                  "EXECUTE FUNCTION \"%s_curlew_notify\"()",
                  table, table);
         answer = change(connection, sql, patience, error);
