@@ -220,9 +220,7 @@ struct app_manager *app_manager_create(const struct config *config, struct worke
     pthread_mutex_init(&manager->mutex, NULL);
     atomic_init(&manager->index, NULL);
     app_defaults_from_config(&manager->defaults, config);
-    if (manager->driver == NULL)
-        ready = error_set(error, "this build cannot keep apps in %s", config_driver_name(config->app_manager.driver));
-    else if (manager->driver == &memory_store_driver)
+    if (manager->driver == &memory_store_driver)
         ready = load_all(manager, config, error);
     else
         ready = (manager->cache = app_cache_create(config, manager->driver, workers, hooks, error)) != NULL;

@@ -8,5 +8,5 @@ static const struct app_store_driver *const drivers[] = {
 };
 
 const struct app_store_driver *app_store_driver_of(enum config_driver driver) {
-    return (size_t)driver < sizeof drivers / sizeof drivers[0] ? drivers[driver] : NULL;
+    return drivers[driver];
 }

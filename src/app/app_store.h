@@ -115,5 +115,5 @@ extern const struct app_store_driver postgres_store_driver;
 /* A table of Amazon DynamoDB; app/store/dynamodb.c. */
 extern const struct app_store_driver dynamodb_store_driver;
 
-/* The driver that keeps apps there, or NULL if this build has none. */
+/* The driver that keeps apps there. */
 const struct app_store_driver *app_store_driver_of(enum config_driver driver);

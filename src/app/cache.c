@@ -48,6 +48,12 @@ static void prepared(void *context, struct store_connection *connection, int sto
     inline_apps_create(cache->config, &cache->defaults, cache->driver, connection, stop_fd);
 }
 
+/* Nobody need have asked for an app: a store that is not there at the start is said so then. On a thread of the pool.
+ */
+static void unreachable(void *context, const struct error *error) {
+    app_cache_note_answer(context, STORE_UNAVAILABLE, error);
+}
+
 struct app_cache *app_cache_create(const struct config *config, const struct app_store_driver *driver,
                                    struct workers *workers, const struct app_manager_hooks *hooks,
                                    struct error *error) {
@@ -72,6 +78,7 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
     cache->settings = settings_of(config, sql);
     pool.store = cache->store;
     pool.prepared = prepared;
+    pool.unreachable = unreachable;
     pool.context = cache;
     cache->pool = store_pool_create(&pool);
     retirement_init(&cache->retirement, workers);

@@ -221,6 +221,7 @@ static void not_connected(struct pool_thread *thread, const struct error *error)
     struct store_pool *pool = thread->pool;
     uint32_t last_ms = thread->scout ? BACKOFF_SCOUT_MS : BACKOFF_LAST_MS;
     struct list failed;
+    bool unreachable;
 
     list_init(&failed);
     thread->backoff_ms = thread->backoff_ms == 0 ? BACKOFF_FIRST_MS : thread->backoff_ms * 2;
@@ -229,12 +230,15 @@ static void not_connected(struct pool_thread *thread, const struct error *error)
     thread->retry_ns = clock_monotonic_ns() + thread->backoff_ms * NS_PER_MS;
     pthread_mutex_lock(&pool->mutex);
     thread->rescued = pool->connects;
-    if (pool->connections == 0 && !pool->stopping) {
+    unreachable = pool->connections == 0 && !pool->stopping;
+    if (unreachable) {
         pool->unreachable = true;
         pool->last_error = *error;
         take_all(pool, &failed);
     }
     pthread_mutex_unlock(&pool->mutex);
+    if (unreachable && pool->settings.unreachable != NULL)
+        pool->settings.unreachable(pool->settings.context, error);
     fail_all(&failed, error);
 }
 

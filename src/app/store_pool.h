@@ -46,6 +46,8 @@ struct store_pool_settings {
     uint32_t timeout_ms;
     /* The store has been prepared and answers; on a thread of the pool, once. */
     void (*prepared)(void *context, struct store_connection *connection, int stop_fd);
+    /* There is no connection, and an attempt to open one failed; on a thread of the pool, after each such attempt. */
+    void (*unreachable)(void *context, const struct error *error);
     void *context;
 };
 

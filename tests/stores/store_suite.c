@@ -623,7 +623,7 @@ int main(int count, char **arguments) {
     hash_seed();
     app_defaults_from_config(&defaults, &config);
     driver = app_store_driver_of(config.app_manager.driver);
-    store = driver != NULL ? driver->open(&config, &defaults, &error) : NULL;
+    store = driver->open(&config, &defaults, &error);
     if (store == NULL) {
         fprintf(stderr, "%s\n", error.text);
         return 2;
