@@ -301,7 +301,7 @@ static int on_headers_complete(llhttp_t *parser) {
     if (expects && (connection->chunked || parser->content_length != 0) && parser->http_minor >= 1)
         send_bytes(connection->stream, proceed, sizeof proceed - 1);
     connection->state = REQUEST_BODY;
-    stream_set_timeout(connection->stream, connection->draining ? DRAIN_TIMEOUT_MS : BODY_TIMEOUT_MS);
+    stream_set_timeout(connection->stream, connection->stream->worker->stopping ? DRAIN_TIMEOUT_MS : BODY_TIMEOUT_MS);
     return 0;
 }
 
@@ -504,7 +504,7 @@ static void http_on_closed(struct stream *stream) {
     free(connection);
 }
 
-void http_drain(struct worker *worker) {
+void http_drain(struct worker *worker, bool hurry) {
     for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next) {
         struct stream *stream = container_of(link, struct stream, link);
         struct http_connection *connection = stream->context;
@@ -513,7 +513,7 @@ void http_drain(struct worker *worker) {
         connection->draining = true;
         if (connection->state == REQUEST_IDLE)
             stream_finish(stream);
-        else if (connection->state == REQUEST_HEAD || connection->state == REQUEST_BODY)
+        else if (hurry && (connection->state == REQUEST_HEAD || connection->state == REQUEST_BODY))
             stream_set_timeout(stream, DRAIN_TIMEOUT_MS);
     }
 }

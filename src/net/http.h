@@ -91,8 +91,9 @@ void *http_pending(struct http_connection *connection);
 /* Ends the HTTP life of the connection and returns its stream, whose handler the caller sets at once. */
 struct stream *http_take_stream(struct http_connection *connection);
 
-/* On a worker that shuts down: connections between requests close, others after their answer. */
-void http_drain(struct worker *worker);
+/* On a worker that shuts down: connections between requests close, others after their answer. In a `hurry` what is
+ * still missing of a request has to come within two seconds. */
+void http_drain(struct worker *worker, bool hurry);
 
 void http_request_free(struct http_request *request);
 

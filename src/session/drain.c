@@ -1,6 +1,10 @@
 #include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "session/session_internal.h"
 
 #define CLOSES_PER_TURN 1000
@@ -55,53 +59,75 @@ void sessions_apply_app_changes(struct worker *worker) {
 
 /* --- shutdown --- */
 
+#define DRAIN_STEP_NS 20000000u
+
 struct drain {
-    struct timer timer;
+    struct poll_target target;
     struct worker *worker;
-    unsigned per_second;
-    unsigned seconds_left;
+    int timer_fd;
+    uint64_t began_ns, grace_ns;
+    uint64_t total, closed;
 };
 
-static void drain_some(struct drain *drain) {
-    struct worker *worker = drain->worker;
-    unsigned left = drain->per_second;
-    bool more = false;
+static void drain_end(struct drain *drain) {
+    if (drain->timer_fd >= 0) {
+        worker_unwatch(drain->worker, drain->timer_fd);
+        close(drain->timer_fd);
+    }
+    http_drain(drain->worker, true);
+    worker_stop(drain->worker);
+    free(drain);
+}
 
+/* Closes what is due by now: the same part of the sessions as of the time. */
+static void drain_step(struct drain *drain) {
+    struct worker *worker = drain->worker;
+    uint64_t elapsed_ns = clock_monotonic_ns() - drain->began_ns, due = UINT64_MAX;
+
+    if (elapsed_ns < drain->grace_ns)
+        due = 1 + (uint64_t)((double)drain->total * (double)elapsed_ns / (double)drain->grace_ns);
     for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next) {
         struct session *session = live_session(container_of(link, struct stream, link));
         if (session == NULL)
             continue;
-        if (left == 0 && drain->seconds_left != 0) {
-            more = true;
-            break;
-        }
-        left -= left != 0 ? 1 : 0;
+        if (drain->closed >= due)
+            return;
         session_close(session, 4200, "the server is shutting down");
+        drain->closed++;
     }
-    if (more) {
-        drain->seconds_left--;
-        timer_set(&worker->timers, &drain->timer, worker->now_ms, 1000);
-        return;
-    }
-    http_drain(worker);
-    worker_stop(worker);
-    free(drain);
+    drain_end(drain);
 }
 
-static void drain_timer_fired(struct timer *timer) {
-    drain_some(container_of(timer, struct drain, timer));
+static void drain_ready(struct poll_target *target, uint32_t events) {
+    struct drain *drain = container_of(target, struct drain, target);
+    uint64_t expirations;
+
+    (void)events;
+    (void)!read(drain->timer_fd, &expirations, sizeof expirations);
+    drain_step(drain);
+}
+
+/* The worker's own timers go by the second. False if there is no file to be had for one. */
+static bool drain_watch_clock(struct drain *drain) {
+    const struct itimerspec every = {.it_interval.tv_nsec = DRAIN_STEP_NS, .it_value.tv_nsec = DRAIN_STEP_NS};
+
+    drain->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    return drain->timer_fd >= 0 && timerfd_settime(drain->timer_fd, 0, &every, NULL) == 0 &&
+           worker_watch(drain->worker, drain->timer_fd, EPOLLIN, &drain->target);
 }
 
 void sessions_drain(struct worker *worker, uint32_t grace_s) {
     struct drain *drain = alloc_zero(sizeof *drain);
-    unsigned count = 0;
 
+    drain->target.ready = drain_ready;
+    drain->worker = worker;
+    drain->timer_fd = -1;
+    drain->began_ns = clock_monotonic_ns();
     for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next)
         if (live_session(container_of(link, struct stream, link)) != NULL)
-            count++;
-    drain->timer.fire = drain_timer_fired;
-    drain->worker = worker;
-    drain->seconds_left = grace_s;
-    drain->per_second = grace_s == 0 ? count : (count + grace_s - 1) / grace_s;
-    drain_some(drain);
+            drain->total++;
+    http_drain(worker, false);
+    if (grace_s != 0 && drain->total != 0 && drain_watch_clock(drain))
+        drain->grace_ns = grace_s * UINT64_C(1000000000);
+    drain_step(drain);
 }

@@ -853,7 +853,7 @@ static void a_client_that_does_not_read_for_60_s_is_closed(void **state) {
 /* --- shutting down --- */
 
 static void draining_closes_idle_connections_and_others_after_their_answer(void **state) {
-    int idle = client_connect(), receiving = client_connect(), waiting = client_connect();
+    int idle = client_connect(), receiving = client_connect(), waiting = client_connect(), stalled = client_connect();
     struct buffer in = {0};
 
     (void)state;
@@ -861,12 +861,15 @@ static void draining_closes_idle_connections_and_others_after_their_answer(void 
     in = open_answer(idle);
     in.length = 0;
     client_sends(receiving, SLICE("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhel"));
+    client_sends(stalled, SLICE("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhel"));
     defers = true;
     client_sends(waiting, SLICE("GET / HTTP/1.1\r\n\r\n"));
     defers = false;
-    http_drain(worker);
+    http_drain(worker, false);
     harness_receive_to_end(worker, idle, &in);
     assert_int_equal(in.length, 0);
+    harness_advance(worker, 20000); /* within the time that a body may take */
+    assert_nothing_comes(stalled);
     assert_nothing_comes(receiving);
     assert_nothing_comes(waiting);
     client_sends(receiving, SLICE("lo"));
@@ -874,11 +877,17 @@ static void draining_closes_idle_connections_and_others_after_their_answer(void 
     assert_true(contains(&in, "\r\nConnection: close\r\n"));
     assert_true(slice_ends_with(buffer_slice(&in), SLICE("POST / ?  [hello]\n")));
     in.length = 0;
+    http_drain(worker, true);
     answer_deferred();
     harness_receive_to_end(worker, waiting, &in);
     assert_true(contains(&in, "\r\nConnection: close\r\n"));
     assert_true(slice_ends_with(buffer_slice(&in), SLICE("later")));
+    in.length = 0;
+    harness_advance(worker, 4000);
+    harness_receive_to_end(worker, stalled, &in);
+    assert_true(contains(&in, "HTTP/1.1 503 "));
     buffer_dispose(&in);
+    close(stalled);
     close(idle);
     close(receiving);
     client_close(waiting);
