@@ -9,15 +9,21 @@ import { connect, join, sendSubscribe, settle } from './lib/client.js';
 import { Inbox } from './lib/inbox.js';
 import { fetchMetrics } from './lib/metrics.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, sharedServer } from './lib/server.js';
+import { APP, sharedServer, THREADS_BINARY } from './lib/server.js';
 
 const LIMITED = { id: 'limited', key: 'limited-key', secret: 'limited-secret', max_connections: 137 };
 const CROWDED = { ...APP, max_connections: 0, max_presence_members_per_channel: 0 };
 const FULL = { id: 'full', key: 'full-key', secret: 'full-secret', max_presence_members_per_channel: 25 };
-const server = await sharedServer({ apps: [CROWDED, LIMITED, FULL], config: { workers: 4 } });
+const server = await sharedServer({ apps: [CROWDED, LIMITED, FULL], config: { workers: 4 }, binary: THREADS_BINARY });
 const LONG_MS = 240_000;
 
+async function assertEveryWorkerTookConnections(before) {
+  const taken = (await fetchMetrics(server)).since(before, 'worker_connections_total', 'worker');
+  for (let worker = 0; worker < 4; worker++) assert.ok(taken[worker] > 50, `worker ${worker} took ${taken[worker]} connections`);
+}
+
 test('500_simultaneous_connects_admit_exactly_max_connections', async (t) => {
+  const before = await fetchMetrics(server);
   for (let round = 0; round < 2; round++) {
     const sockets = Array.from({ length: 500 }, () => RawWebSocket.open(server));
     t.after(() => sockets.forEach((ws) => ws.destroy()));
@@ -32,6 +38,7 @@ test('500_simultaneous_connects_admit_exactly_max_connections', async (t) => {
     for (const { data } of refusals) assert.equal(data.code, 4004);
     await Promise.all(sockets.map((ws) => ws.close()));
   }
+  await assertEveryWorkerTookConnections(before);
 });
 
 test('simultaneous_joins_admit_exactly_max_presence_members', async (t) => {
@@ -45,6 +52,7 @@ test('simultaneous_joins_admit_exactly_max_presence_members', async (t) => {
 
 test('1000_connections_join_and_leave_one_presence_channel_and_every_observer_sees_the_same_history', { timeout: LONG_MS }, async (t) => {
   const channel = 'presence-crowd';
+  const before = await fetchMetrics(server);
   const observers = [];
   const observe = async () => {
     const ws = await connect(server, { t, app: CROWDED });
@@ -80,10 +88,7 @@ test('1000_connections_join_and_leave_one_presence_channel_and_every_observer_se
     assert.deepEqual(state.events, model.events.slice(start), `what observer ${i} was told is the end of what the first one was told`);
     if (i > 0) assert.deepEqual(asEntries(state.first), asEntries(stateAt(model, start)), `the list of observer ${i} is the state of that moment`);
   }
-  const metrics = await fetchMetrics(server);
-  for (let worker = 0; worker < 4; worker++) {
-    assert.ok(metrics.sum('worker_connections_total', { worker }) > 50, `worker ${worker} took connections`);
-  }
+  await assertEveryWorkerTookConnections(before);
   const { json } = await api(server, 'GET', `/channels/${channel}/users`, { app: CROWDED });
   assert.deepEqual(json.users.map(({ id }) => id).sort(), expected);
   for (const thread of threads) thread.postMessage('end');

@@ -7,8 +7,7 @@ import { describe, test } from 'node:test';
 import { api, get, publish, request } from './lib/api.js';
 import { closedWithError, connect, sendSignin, subscribeRefused, trigger, unsubscribe } from './lib/client.js';
 import { nextOn, subscriber } from './lib/events.js';
-import { TIMEOUT_MS } from './lib/inbox.js';
-import { fetchMetrics } from './lib/metrics.js';
+import { eventually, fetchMetrics } from './lib/metrics.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { APP, serverFor } from './lib/server.js';
 
@@ -18,19 +17,6 @@ const LIMITED = {
 };
 const DISABLED = { id: 'disabled', key: 'disabled-key', secret: 'disabled-secret', enabled: false };
 const appLabels = { app_id: APP.id };
-
-// Reads the page until the check holds; a value that follows an event may be counted a moment after the event is seen.
-async function eventually(server, check) {
-  const deadline = Date.now() + TIMEOUT_MS;
-  for (;;) {
-    const metrics = await fetchMetrics(server);
-    try {
-      return check(metrics);
-    } catch (error) {
-      if (Date.now() > deadline) throw error;
-    }
-  }
-}
 
 function values(metrics, name, label, labels) {
   return Object.fromEntries(metrics.select(name, labels).map((sample) => [sample.labels[label], sample.value]));

@@ -6,14 +6,16 @@ import test from 'node:test';
 
 import { publish } from './lib/api.js';
 import { connect, join, settle, subscribe, trigger, unsubscribe } from './lib/client.js';
-import { sharedServer } from './lib/server.js';
+import { fetchMetrics } from './lib/metrics.js';
+import { sharedServer, THREADS_BINARY } from './lib/server.js';
 
-const server = await sharedServer({ config: { workers: 4 } });
+const server = await sharedServer({ config: { workers: 4 }, binary: THREADS_BINARY });
 
-test('all_subscribers_see_the_events_of_several_publishers_in_one_order', async (t) => {
+test('all_subscribers_see_the_events_of_publishers_on_different_workers_in_one_order', async (t) => {
   const subscribers = await connections(t, 16);
   for (const ws of subscribers) await subscribe(ws, 'ordered');
-  await Promise.all(['a', 'b', 'c'].map((name) => publishing(t, 'ordered', name, 100)));
+  const agents = await onDifferentWorkers(t, 3);
+  await Promise.all(['a', 'b', 'c'].map((name, i) => publishing(t, 'ordered', name, 100, agents[i])));
   const runs = (await settle(server, ...subscribers)).map((messages) => messages.map(({ event, data }) => `${event}${data}`));
   assert.equal(runs[0].length, 300);
   for (const name of ['a', 'b', 'c']) {
@@ -69,9 +71,30 @@ function connections(t, count) {
   return Promise.all(Array.from({ length: count }, () => connect(server, { t })));
 }
 
-// Publishes events one after another, each after the answer to the one before, on a connection of its own.
-async function publishing(t, channel, name, count) {
+function keptAlive(t) {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   t.after(() => agent.destroy());
+  return agent;
+}
+
+// Connections to publish on, no two of them taken by the same worker. Nobody else may connect meanwhile.
+async function onDifferentWorkers(t, count) {
+  const watching = keptAlive(t);
+  const agents = new Map();
+  let before = await fetchMetrics(server, { agent: watching });
+  while (agents.size < count) {
+    const agent = keptAlive(t);
+    await publish(server, { name: 'first', channel: 'nobody', data: '' }, { agent });
+    const after = await fetchMetrics(server, { agent: watching });
+    const workers = Object.entries(after.since(before, 'worker_connections_total', 'worker'));
+    assert.equal(workers.length, 1, `one worker took the connection: ${workers}`);
+    agents.set(workers[0][0], agent);
+    before = after;
+  }
+  return [...agents.values()];
+}
+
+// Publishes events one after another, each after the answer to the one before, on a connection of its own.
+async function publishing(t, channel, name, count, agent = keptAlive(t)) {
   for (let i = 0; i < count; i++) await publish(server, { name, channel, data: String(i) }, { agent });
 }

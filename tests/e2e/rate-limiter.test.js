@@ -9,7 +9,7 @@ import { fetchMetrics } from './lib/metrics.js';
 import { connected, makePusher, record } from './lib/pusher.js';
 import { RawHttp } from './lib/raw-http.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor } from './lib/server.js';
+import { APP, serverFor, THREADS_BINARY } from './lib/server.js';
 import { signedPath } from './lib/sign.js';
 
 // A window so long that no token comes back while a test runs.
@@ -17,6 +17,7 @@ const HOUR = 3600;
 
 function limited(t, { api = {}, websocket = {}, workers = 4, enabled = true }) {
   return serverFor(t, {
+    binary: THREADS_BINARY,
     config: {
       workers,
       rate_limiter: {

@@ -7,7 +7,7 @@ import { api, publish } from './lib/api.js';
 import { closedWithError, connect, join, nextError, stillOpen, subscribe, subscribeRefused, trigger } from './lib/client.js';
 import { assertRefusal, nextOn, subscriber } from './lib/events.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor } from './lib/server.js';
+import { APP, serverFor, THREADS_BINARY } from './lib/server.js';
 
 const OTHER = { id: 'other-id', key: 'other-key', secret: 'other-secret', enable_client_messages: true };
 
@@ -35,7 +35,7 @@ describe('apps come and go', () => {
   });
 
   test('the connections of an app that was removed are closed with 4001, the others stay', async (t) => {
-    const server = await serverFor(t, { apps: [APP, OTHER], config: { workers: 4 } });
+    const server = await serverFor(t, { apps: [APP, OTHER], config: { workers: 4 }, binary: THREADS_BINARY });
     const gone = await Promise.all(Array.from({ length: 30 }, () => subscriber(server, t, 'c', { app: OTHER })));
     const stays = await subscriber(server, t, 'c');
     await assertReload(server, { apps: [APP] }, [0, 0, 1]);
@@ -68,7 +68,7 @@ describe('apps come and go', () => {
   });
 
   test('requests and connections go on while the file is re-read again and again', async (t) => {
-    const server = await serverFor(t, { apps: [APP] });
+    const server = await serverFor(t, { apps: [APP], binary: THREADS_BINARY });
     const ws = await subscriber(server, t, 'c');
     let reloading = true;
     const reloads = (async () => {

@@ -1,12 +1,26 @@
 // Reads the metrics page: the Prometheus text format as samples that a test can look up and add.
 
 import { get } from './api.js';
+import { TIMEOUT_MS } from './inbox.js';
 
-// Fetches and parses the page of a server. Names are given without the family's prefix where it applies.
-export async function fetchMetrics(server, { prefix = 'sockudo_' } = {}) {
-  const response = await get(server.metricsUrl);
+// Fetches and parses the page of a server. Names are given without the family's prefix where it applies; further options as get().
+export async function fetchMetrics(server, { prefix = 'sockudo_', ...options } = {}) {
+  const response = await get(server.metricsUrl, options);
   if (response.status !== 200) throw new Error(`GET ${server.metricsUrl}: ${response.status} ${response.body}`);
   return new Metrics(parseMetrics(response.body), prefix);
+}
+
+// Reads the page until the check holds; a value that follows an event may be counted a moment after the event is seen.
+export async function eventually(server, check) {
+  const deadline = performance.now() + TIMEOUT_MS;
+  for (;;) {
+    const metrics = await fetchMetrics(server);
+    try {
+      return check(metrics);
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+    }
+  }
 }
 
 export class Metrics {
@@ -24,6 +38,12 @@ export class Metrics {
   // Their sum; 0 when there are none.
   sum(name, labels) {
     return this.select(name, labels).reduce((sum, sample) => sum + sample.value, 0);
+  }
+
+  // By how much the samples have grown since an earlier page, by the value of one label: {value: growth}, without those that have not.
+  since(before, name, label, labels) {
+    const grown = this.select(name, labels).map((sample) => [sample.labels[label], sample.value - before.sum(name, sample.labels)]);
+    return Object.fromEntries(grown.filter(([, growth]) => growth !== 0));
   }
 }
 
