@@ -85,9 +85,8 @@ bool event_fits(const struct app *app, const struct event *event, struct event_r
     return false;
 }
 
-/* Optional members may be null as well, since some clients always send them. */
-static bool is_absent(const struct json_value *value) {
-    return value->type == JSON_TYPE_ABSENT || value->type == JSON_TYPE_NULL;
+bool event_has(const struct event *event, enum event_member member) {
+    return event->members[member].type != JSON_TYPE_ABSENT && event->members[member].type != JSON_TYPE_NULL;
 }
 
 static bool check_name(const struct app *app, const struct event *event, struct event_refusal *refusal) {
@@ -120,7 +119,7 @@ static bool check_data(const struct event *event, struct event_refusal *refusal)
 static bool check_socket_id(struct event *event, struct buffer *scratch, struct event_refusal *refusal) {
     const struct json_value *value = &event->members[EVENT_SOCKET_ID];
 
-    if (is_absent(value))
+    if (!event_has(event, EVENT_SOCKET_ID))
         return true;
     scratch->length = 0;
     if (value->type != JSON_TYPE_STRING || !socket_id_parse(json_decode_string(*value, scratch), &event->socket_id))
@@ -133,7 +132,7 @@ static bool check_socket_id(struct event *event, struct buffer *scratch, struct 
 static bool check_info(struct event *event, struct buffer *scratch, struct event_refusal *refusal) {
     const struct json_value *value = &event->members[EVENT_INFO];
 
-    if (is_absent(value))
+    if (!event_has(event, EVENT_INFO))
         return true;
     if (value->type != JSON_TYPE_STRING)
         return event_refuse(refusal, REFUSED_REQUEST, "`info` must be a string like \"user_count,subscription_count\"");

@@ -50,6 +50,9 @@ struct event {
 /* Validates `text` as a JSON object and finds the members of an event. Members that are not known are ignored. */
 bool event_scan(struct slice text, struct event *event, struct event_refusal *refusal);
 
+/* True if the member is there; null is not, since some clients always send all members. */
+bool event_has(const struct event *event, enum event_member member);
+
 /* 413 if its data is over the app's limit. An event without data passes: that is event_check's. */
 bool event_fits(const struct app *app, const struct event *event, struct event_refusal *refusal);
 

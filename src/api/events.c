@@ -135,8 +135,7 @@ static bool read_list(const struct app *app, struct json_value list, struct targ
 static bool read_targets(const struct app *app, const struct event *event, struct targets *targets,
                          struct event_refusal *refusal) {
     struct json_value one = event->members[EVENT_CHANNEL], list = event->members[EVENT_CHANNELS];
-    bool has_one = one.type != JSON_TYPE_ABSENT && one.type != JSON_TYPE_NULL;
-    bool has_list = list.type != JSON_TYPE_ABSENT && list.type != JSON_TYPE_NULL;
+    bool has_one = event_has(event, EVENT_CHANNEL), has_list = event_has(event, EVENT_CHANNELS);
 
     if (has_one == has_list)
         return event_refuse(refusal, REFUSED_REQUEST,
@@ -216,7 +215,10 @@ static bool check_item(const struct app *app, struct event *event, struct buffer
     decoded->length = 0;
     if (!event_check(app, event, scratch, refusal))
         return false;
-    if (event->members[EVENT_CHANNEL].type == JSON_TYPE_ABSENT)
+    if (event_has(event, EVENT_CHANNELS))
+        return event_refuse(refusal, REFUSED_REQUEST,
+                            "`channels` is not taken: an event of a batch goes to one `channel`");
+    if (!event_has(event, EVENT_CHANNEL))
         return event_refuse(refusal, REFUSED_REQUEST, "`channel` is missing: an event of a batch goes to one channel");
     return event_check_channel(app, event->members[EVENT_CHANNEL], "channel", decoded, channel, refusal);
 }

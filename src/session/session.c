@@ -74,23 +74,26 @@ static void establish(struct session *session, struct app_slot *slot) {
     stream_set_timeout(session->websocket.stream, activity_limit_ms(session));
 }
 
-static void refuse_app(struct session *session, struct app_slot *slot, enum refusal reason,
-                       enum connection_error type) {
-    struct app_part *part = slot_part(slot, session_worker(session));
-
-    counter_add(&part->counters.refusals[reason], 1);
-    counter_add(&part->counters.errors[type], 1);
+static void count_error(struct session *session, struct app_slot *slot, enum connection_error type) {
+    counter_add(&slot_part(slot, session_worker(session))->counters.errors[type], 1);
 }
 
 static void enter(struct session *session, const struct app_lookup *lookup) {
+    struct worker *worker = session_worker(session);
     struct app_slot *slot = lookup->slot;
     const struct app *app = lookup->app;
 
     if (!app->enabled) {
-        refuse_app(session, slot, REFUSED_DISABLED, CONNECTION_ERROR_APP_DISABLED);
+        slot_refused(slot, worker, REFUSED_DISABLED);
+        count_error(session, slot, CONNECTION_ERROR_APP_DISABLED);
         session_close(session, 4003, "the app is disabled");
+    } else if (atomic_load_explicit(&session->server->memory_full, memory_order_relaxed)) {
+        slot_refused(slot, worker, REFUSED_MEMORY);
+        session_close(session, 4100, "the server is over capacity: `http_api.accept_traffic.memory_threshold` is %.2f",
+                      session->server->config->http_api.accept_traffic.memory_threshold);
     } else if (!slot_connection_enter(slot, app->max_connections)) {
-        refuse_app(session, slot, REFUSED_CONNECTIONS, CONNECTION_ERROR_OVER_QUOTA);
+        slot_refused(slot, worker, REFUSED_CONNECTIONS);
+        count_error(session, slot, CONNECTION_ERROR_OVER_QUOTA);
         session_close(session, 4004, "the app is over its connection quota: `max_connections` is %u",
                       app->max_connections);
     } else {
@@ -190,11 +193,6 @@ static void start(struct session *session, struct slice path, struct slice query
         return;
     if (atomic_load_explicit(&session->server->draining, memory_order_relaxed)) {
         session_close(session, 4200, "the server is shutting down");
-        return;
-    }
-    if (atomic_load_explicit(&session->server->memory_full, memory_order_relaxed)) {
-        session_close(session, 4100, "the server is over capacity: `http_api.accept_traffic.memory_threshold` is %.2f",
-                      session->server->config->http_api.accept_traffic.memory_threshold);
         return;
     }
     key = slice_skip(path, 5);

@@ -133,7 +133,7 @@ static void start_watching(struct session *session, struct json_value watchlist)
     struct json_value user;
     uint32_t count = 0;
 
-    if (!session_app(session)->enable_watchlist_events || watchlist.type != JSON_TYPE_ARRAY)
+    if (watchlist.type != JSON_TYPE_ARRAY)
         return;
     iterator = json_iterate(watchlist);
     while (json_next(&iterator, NULL, &user))
@@ -141,7 +141,7 @@ static void start_watching(struct session *session, struct json_value watchlist)
     if (count > WATCHLIST_MAX) {
         session_refused(session, REFUSED_WATCHLIST);
         session_error(session, 4302, "the watchlist has %u users, the limit is %d", count, WATCHLIST_MAX);
-    } else if (count != 0) {
+    } else if (count != 0 && session_app(session)->enable_watchlist_events) {
         watch(session, watchlist, count);
     }
 }

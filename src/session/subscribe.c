@@ -23,16 +23,21 @@ static void refuse_auth(struct request *request, const char *why) {
     session_subscription_error(request->session, request->channel_token, "AuthError", 401, "%s", why);
 }
 
+static const char *name_problem(const struct request *request) {
+    if (request->name.length == 0)
+        return "the channel's name is empty";
+    if (request->type.kind == CHANNEL_USER)
+        return "the user's id in " USER_CHANNEL_PREFIX "{id} has 1 to 255 bytes";
+    return "a channel's name consists of letters, digits and _ - = @ , . ; : #";
+}
+
 static bool name_acceptable(struct request *request) {
     struct session *session = request->session;
     const struct app *app = session_app(session);
 
     if (!channel_name_valid(request->name)) {
-        session_refused(session, REFUSED_CHANNEL_NAME);
-        session_subscription_error(session, request->channel_token, "InvalidChannel", 400,
-                                   request->name.length == 0
-                                       ? "the channel's name is empty"
-                                       : "a channel's name consists of letters, digits and _ - = @ , . ; : #");
+        session_refused(session, REFUSED_MESSAGE);
+        session_subscription_error(session, request->channel_token, "InvalidChannel", 400, "%s", name_problem(request));
         return false;
     }
     if (request->type.kind != CHANNEL_USER && limit_exceeded(app->max_channel_name_length, request->name.length)) {
@@ -94,7 +99,7 @@ static const char *read_channel_data(struct request *request, struct slice text)
     if (!json_scan_object(text, names, values, 2, NULL))
         return "`channel_data` must be a JSON object in a string";
     if (values[0].type == JSON_TYPE_NUMBER && json_is_whole_number(values[0]))
-        buffer_append(&request->user_id, values[0].token);
+        buffer_append(&request->user_id, slice_equal(values[0].token, SLICE("-0")) ? SLICE("0") : values[0].token);
     else if (values[0].type == JSON_TYPE_STRING)
         buffer_append(&request->user_id, json_decode_string(values[0], &storage));
     buffer_dispose(&storage);

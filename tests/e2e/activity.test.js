@@ -20,7 +20,7 @@ describe('activity', { concurrency: true }, () => {
     const pinged = performance.now();
     await ws.next('pusher:error', LONG_MS).then((error) => ws.inbox.waiting.unshift(error));
     assert.ok(performance.now() - pinged > 28_000, 'the client had about 30 s to answer');
-    await closedWithError(ws, 4201);
+    assert.equal(await closedWithError(ws, 4201), 'no pong came within 30 s');
     await ws.closed();
     assert.deepEqual(ws.inbox.waiting, []);
   });

@@ -100,6 +100,14 @@ test('a_user_id_may_be_a_number_and_is_the_same_user_as_its_text', async (t) => 
   await nothingArrived(server, observer);
 });
 
+test('an_integer_is_the_user_of_its_decimal_text', async (t) => {
+  for (const [number, text] of [['0', '0'], ['-0', '0'], ['-7', '-7']]) {
+    const ws = await connect(server, { t });
+    const list = await join(ws, `presence-integer-${number}`, undefined, { channelData: `{"user_id":${number}}` });
+    assert.deepEqual(list.ids, [text], number);
+  }
+});
+
 test('a_large_integer_keeps_its_digits', async (t) => {
   const ws = await connect(server, { t });
   const list = await join(ws, 'presence-large', undefined, { channelData: '{"user_id":9007199254740993}' });
