@@ -1,0 +1,230 @@
+/* A session's clock: when a client that says nothing is pinged and closed, and what counts as saying something. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <jansson.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "session/session.h"
+
+#define PING "{\"event\":\"pusher:ping\",\"data\":\"{}\"}"
+#define PONG "{\"event\":\"pusher:pong\",\"data\":\"{}\"}"
+#define TOO_LATE "{\"event\":\"pusher:error\",\"data\":{\"code\":4201,\"message\":\"no pong came within 30 s\"}}"
+
+static struct config config;
+static struct workers workers;
+static struct worker *worker;
+static struct app_manager *apps;
+static struct session_server server;
+static int client;
+static struct buffer in; /* what the client has received and not looked at */
+
+static void on_request(struct http_connection *connection, struct http_request *request) {
+    session_accept(&server, connection, request, request->path);
+}
+
+static void on_abort(struct http_connection *connection) {
+    (void)connection;
+}
+
+static void on_change(struct worker *changed, void *context) {
+    (void)changed;
+    (void)context;
+}
+
+static const struct http_handler handler = {.on_request = on_request, .on_abort = on_abort};
+static const struct app_manager_hooks hooks = {
+    .changed = on_change, .free_channels = channel_table_destroy, .channels_empty = channel_table_empty};
+
+static const char handshake[] =
+    "GET /app/key HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+static void receive(void) {
+    harness_settle(worker);
+    harness_receive(client, &in);
+}
+
+static void send_bytes(const void *bytes, size_t length) {
+    harness_send(worker, client, (struct slice){bytes, length});
+    harness_settle(worker);
+}
+
+/* A short masked frame, with a mask of zeros. */
+static void send_frame(uint8_t opcode, const char *payload) {
+    struct buffer frame = {0};
+
+    buffer_append_byte(&frame, (char)(0x80 | opcode));
+    buffer_append_byte(&frame, (char)(0x80 | strlen(payload)));
+    buffer_append_bytes(&frame, "\0\0\0\0", 4);
+    buffer_append_string(&frame, payload);
+    send_bytes(frame.data, frame.length);
+    buffer_dispose(&frame);
+}
+
+static void connect_client(uint32_t activity_timeout_s) {
+    config.activity_timeout_s = activity_timeout_s;
+    client = harness_http(worker, &handler);
+    send_bytes(handshake, sizeof handshake - 1);
+    receive();
+    assert_non_null(memmem(in.data, in.length, "connection_established", strlen("connection_established")));
+    in.length = 0;
+}
+
+/* The next frame of the server's is this text. */
+static void assert_told(const char *text) {
+    size_t length = strlen(text);
+
+    receive();
+    if (in.length < length + 2)
+        fail_msg("%zu bytes came in place of %s", in.length, text);
+    assert_int_equal((uint8_t)in.data[0], 0x81);
+    assert_int_equal((uint8_t)in.data[1], length);
+    assert_memory_equal(in.data + 2, text, length);
+    in.length -= length + 2;
+    memmove(in.data, in.data + length + 2, in.length);
+}
+
+/* Nothing comes for so long, and then this within one second more: timers are kept by the second. */
+static void assert_told_after(uint64_t ms, const char *text) {
+    harness_advance(worker, ms - 1);
+    receive();
+    if (in.length != 0)
+        fail_msg("%.*s came before %llu ms were over", (int)in.length - 2, in.data + 2, (unsigned long long)ms);
+    harness_advance(worker, 1001);
+    assert_told(text);
+}
+
+static int set_up(void **state) {
+    const struct channel_hub_settings settings = {
+        .group_max_messages = 1, .group_max_bytes = 1000, .terminate = session_terminate};
+    struct error error;
+
+    (void)state;
+    harness_create(&workers, 1);
+    worker = workers.list[0];
+    config = (struct config){.app_manager.array_apps =
+                                 json_loads("[{\"id\":\"id\",\"key\":\"key\",\"secret\":\"s\"}]", 0, NULL)};
+    apps = app_manager_create(&config, &workers, &hooks, &error);
+    assert_non_null(apps);
+    server = (struct session_server){
+        .config = &config,
+        .apps = apps,
+        .channels = channel_hub_create(&workers, &settings),
+        .limits = {.max_message_bytes = 1000, .max_frame_bytes = 1000},
+    };
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    harness_destroy(&workers);
+    channel_hub_destroy(server.channels);
+    app_manager_destroy(apps);
+    json_decref(config.app_manager.array_apps);
+    close(client);
+    buffer_dispose(&in);
+    return 0;
+}
+
+/* --- tests --- */
+
+static void a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_closed_30_s_later(void **state) {
+    const struct {
+        uint32_t timeout_s;
+        unsigned pinged_after_s;
+    } rows[] = {{120, 150}, {4, 5}, {86400, 108000}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        connect_client(rows[i].timeout_s);
+        assert_told_after(rows[i].pinged_after_s * UINT64_C(1000), PING);
+        assert_told_after(29900, TOO_LATE); /* the ping came a moment ago */
+        /* The close frame: the code and the same text. */
+        assert_memory_equal(in.data, "\x88\x1a\x10\x69no pong came within 30 s", 28);
+        in.length = 0;
+        harness_advance(worker, 6000);
+        assert_false(harness_receive(client, &in));
+        if (i + 1 < sizeof rows / sizeof rows[0])
+            close(client);
+    }
+}
+
+static void every_byte_from_the_client_is_a_sign_of_life(void **state) {
+    const char *const halves[] = {"\x81", "\x85", "\0\0", "\0\0h"}; /* a text frame in pieces, and not all of it */
+    const size_t lengths[] = {1, 1, 2, 3};
+
+    (void)state;
+    connect_client(120);
+    for (size_t i = 0; i < sizeof halves / sizeof halves[0]; i++) {
+        harness_advance(worker, 149000);
+        send_bytes(halves[i], lengths[i]);
+    }
+    assert_told_after(150000, PING);
+    send_bytes("e", 1);
+    assert_told_after(150000, PING);
+}
+
+static void control_frames_count_and_answer_a_ping(void **state) {
+    (void)state;
+    connect_client(120);
+    for (uint8_t opcode = 9; opcode <= 10; opcode++) {
+        harness_advance(worker, 149000);
+        send_frame(opcode, "");
+        receive();
+        in.length = 0; /* perhaps a pong */
+        assert_told_after(150000, PING);
+        harness_advance(worker, 29000);
+        send_frame(opcode, "");
+        receive();
+        in.length = 0;
+        assert_told_after(150000, PING);
+        send_frame(1, PONG);
+    }
+}
+
+static void what_the_server_sends_is_no_sign_of_the_client(void **state) {
+    (void)state;
+    connect_client(120);
+    send_frame(1, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"c\"}}");
+    receive();
+    in.length = 0;
+    for (unsigned minute = 0; minute < 2; minute++) {
+        struct app_lookup lookup = {0};
+        harness_advance(worker, 60000);
+        assert_int_equal(app_manager_find_by_key(apps, worker, SLICE("key"), &lookup), APP_FOUND);
+        channel_publish(server.channels, lookup.slot, worker, SLICE("c"),
+                        &(struct channel_event){.event = SLICE("\"e\""), .data = SLICE("1")}, NULL);
+        assert_told("{\"event\":\"e\",\"channel\":\"c\",\"data\":1}");
+    }
+    assert_told_after(30000, PING);
+}
+
+static void the_timer_moves_with_the_last_byte_and_not_with_the_ping(void **state) {
+    (void)state;
+    connect_client(120);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_told_after(150000, PING);
+        harness_advance(worker, 10000);
+        send_frame(1, PING);
+        assert_told(PONG);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        TEST(a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_closed_30_s_later),
+        TEST(every_byte_from_the_client_is_a_sign_of_life),
+        TEST(control_frames_count_and_answer_a_ping),
+        TEST(what_the_server_sends_is_no_sign_of_the_client),
+        TEST(the_timer_moves_with_the_last_byte_and_not_with_the_ping),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
