@@ -52,6 +52,8 @@ struct channel_shard;
 struct channel {
     atomic_uint references;
     struct channel_type type;
+    /* Both are the app's: gone once the channel is out of the table and nobody is in it, whoever still has a reference.
+     */
     struct app_slot *slot;
     struct channel_shard *shard;
     uint64_t hash;
@@ -75,6 +77,7 @@ struct channel {
     struct audience watching;
 
     uint32_t name_length;
+    uint32_t part_count;
     char *name;
 
     struct audience_part parts[]; /* what the audiences' `parts` point to; the name follows */

@@ -93,7 +93,7 @@ static struct channel *channel_create(struct channel_hub *hub, struct app_slot *
     struct channel_type type = channel_type_of(name);
     unsigned workers = hub->workers->count;
     bool watched = type.kind == CHANNEL_USER;
-    size_t parts = (watched ? 2 : 1) * workers;
+    unsigned parts = (watched ? 2 : 1) * workers;
     struct channel *channel = alloc_zero(sizeof *channel + parts * sizeof channel->parts[0] + name.length);
 
     atomic_init(&channel->references, 1);
@@ -102,6 +102,7 @@ static struct channel *channel_create(struct channel_hub *hub, struct app_slot *
     channel->shard = shard;
     channel->hash = hash;
     pthread_mutex_init(&channel->mutex, NULL);
+    channel->part_count = parts;
     channel->name = (char *)&channel->parts[parts];
     channel->name_length = (uint32_t)name.length;
     memcpy(channel->name, name.data, name.length);
@@ -116,20 +117,13 @@ struct channel *channel_ref(struct channel *channel) {
     return channel;
 }
 
-static void free_parts(struct audience *audience, unsigned count) {
-    if (audience->parts == NULL)
-        return;
-    for (unsigned i = 0; i < count; i++)
-        free(audience->parts[i].entries);
-}
-
 void channel_unref(struct channel *channel) {
     if (atomic_fetch_sub_explicit(&channel->references, 1, memory_order_acq_rel) != 1)
         return;
     presence_members_dispose(&channel->members);
     cached_event_unref(channel->cached);
-    free_parts(&channel->audience, channel->slot->worker_count);
-    free_parts(&channel->watching, channel->slot->worker_count);
+    for (uint32_t i = 0; i < channel->part_count; i++)
+        free(channel->parts[i].entries);
     pthread_mutex_destroy(&channel->mutex);
     free(channel);
 }

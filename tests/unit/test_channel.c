@@ -712,6 +712,26 @@ static void large_channels_tell_their_count_at_most_every_5_s(void **state) {
         close_peer(&peers[i]);
 }
 
+/* The app may be deleted, and its slot freed, while the timer of a channel that nobody is in any more still waits. */
+static void a_count_that_is_due_outlives_its_app(void **state) {
+    enum { MANY = 110 };
+    static struct peer peers[MANY];
+
+    (void)state;
+    for (unsigned i = 0; i < MANY; i++) {
+        open_peer(&peers[i], i % 2);
+        join_counted(&peers[i], "chat");
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        channel_leave(hub, &peers[i].own, true);
+    deliver_all();
+    app_slot_destroy(slot, channel_table_destroy);
+    slot = app_slot_create(SLICE("42"), workers.count);
+    pass(10000);
+    for (unsigned i = 0; i < MANY; i++)
+        close_peer(&peers[i]);
+}
+
 static void presence_and_user_channels_have_no_count(void **state) {
     struct channel_join answers = {.user_id = SLICE("u"), .user_info = SLICE("{}"), .counts_wanted = true};
     struct peer peer, other;
@@ -917,6 +937,7 @@ int main(void) {
         TEST(beyond_the_capacity_the_channel_that_was_left_first_is_forgotten),
         TEST(small_channels_tell_every_change_of_their_count),
         TEST(large_channels_tell_their_count_at_most_every_5_s),
+        TEST(a_count_that_is_due_outlives_its_app),
         TEST(presence_and_user_channels_have_no_count),
         TEST(watchers_learn_that_a_user_comes_and_goes),
         TEST(what_is_sent_to_a_user_does_not_reach_its_watchers),
