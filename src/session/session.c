@@ -78,6 +78,7 @@ static void count_error(struct session *session, struct app_slot *slot, enum con
     counter_add(&slot_part(slot, session_worker(session))->counters.errors[type], 1);
 }
 
+/* The answer may have taken its time, so what holds is looked at now: nobody else would end a session of a drain. */
 static void enter(struct session *session, const struct app_lookup *lookup) {
     struct worker *worker = session_worker(session);
     struct app_slot *slot = lookup->slot;
@@ -87,6 +88,8 @@ static void enter(struct session *session, const struct app_lookup *lookup) {
         slot_refused(slot, worker, REFUSED_DISABLED);
         count_error(session, slot, CONNECTION_ERROR_APP_DISABLED);
         session_close(session, 4003, "the app is disabled");
+    } else if (atomic_load_explicit(&session->server->draining, memory_order_relaxed)) {
+        session_close(session, 4200, "the server is shutting down");
     } else if (atomic_load_explicit(&session->server->memory_full, memory_order_relaxed)) {
         slot_refused(slot, worker, REFUSED_MEMORY);
         session_close(session, 4100, "the server is over capacity: `http_api.accept_traffic.memory_threshold` is %.2f",
@@ -191,10 +194,6 @@ static void start(struct session *session, struct slice path, struct slice query
     }
     if (!protocol_supported(session, query))
         return;
-    if (atomic_load_explicit(&session->server->draining, memory_order_relaxed)) {
-        session_close(session, 4200, "the server is shutting down");
-        return;
-    }
     key = slice_skip(path, 5);
     if (memchr(key.data, '%', key.length) != NULL) {
         percent_decode(key, &decoded);

@@ -154,6 +154,9 @@ describe('data arrives exactly as it was sent', () => {
     'an array': '[ 1,2 ,{"x":[]}, "y", true ]',
     'an empty object': '{}',
     'an empty array': '[]',
+    'numbers that no double holds': '[1e400,-0,-0.0,1E-999]',
+    'a lone surrogate': String.raw`{"\udfff":"\ud800"}`,
+    '1000 nested brackets': `${'['.repeat(1000)}${']'.repeat(1000)}`,
   };
   for (const [what, source] of Object.entries(sources)) {
     test(`an object or array goes out as a string of its exact source text: ${what}`, async (t) => {

@@ -74,6 +74,8 @@ const EXACT = {
   'null': 'null',
   'true': 'true',
   'an array': '[1.0, [], {}, "x"]',
+  '1000 nested brackets': `${'['.repeat(1000)}${']'.repeat(1000)}`,
+  '500 nested objects': `${'{"a":'.repeat(500)}-0${'}'.repeat(500)}`,
 };
 for (const [what, data] of Object.entries(EXACT)) {
   test(`data_passes_through_untouched: ${what}`, async (t) => {

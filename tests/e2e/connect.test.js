@@ -99,6 +99,9 @@ test('with_a_path_prefix_the_app_is_below_it', async (t) => {
   const other = await serverFor(t, { config: { path_prefix: '/realtime' } });
   const ws = await connect(other, { path: `/realtime/app/${APP.key}?protocol=7` });
   assert.deepEqual(await stillOpen(ws), []);
+  for (const path of [`/app/${APP.key}`, `/realtimeapp/${APP.key}`, `/realtime2/app/${APP.key}`, `/realtime/realtime/app/${APP.key}`]) {
+    await closedWithError(await RawWebSocket.connect(other, { path }), 4005);
+  }
 });
 
 test('keys_that_no_app_can_have_are_unknown', async (t) => {

@@ -10,7 +10,9 @@ import { APP, sharedServer } from './lib/server.js';
 import { signedPath } from './lib/sign.js';
 
 const UNLIMITED = { ...APP, id: 'unlimited', key: 'unlimited-key', max_event_payload_in_kb: 0 };
-const server = await sharedServer({ apps: [APP, UNLIMITED], config: { http_api: { request_limit_in_mb: 1 } } });
+const DISABLED = { ...APP, id: 'disabled', key: 'disabled-key', enabled: false };
+const BROKEN = { ...APP, id: 'broken', key: 'broken-key', max_connections: -1 };
+const server = await sharedServer({ apps: [APP, UNLIMITED, DISABLED, BROKEN], config: { http_api: { request_limit_in_mb: 1 } } });
 const MIB = 1024 * 1024;
 
 afterEach(async () => {
@@ -166,6 +168,19 @@ describe('a body over http_api.request_limit_in_mb: 413', () => {
       const http = await open(t);
       http.write(head(POST, 'Host: x', `Content-Length: ${length}`));
       assertTooLarge(await http.next());
+      await http.closed();
+    }
+  });
+
+  test('is refused behind whatever comes before it in the order of the checks', async (t) => {
+    const rows = [
+      [404, { ...APP, id: 'nobody' }], [500, BROKEN], [401, { ...APP, secret: 'wrong' }], [403, DISABLED], [413, APP],
+    ];
+    for (const [status, app] of rows) {
+      const http = await open(t);
+      http.write(head(`POST ${eventsTarget('x', app)} HTTP/1.1`, 'Host: x', `Content-Length: ${MIB + 1}`));
+      const response = await http.next();
+      assert.equal(response.status, status, response.text);
       await http.closed();
     }
   });

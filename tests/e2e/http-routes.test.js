@@ -132,6 +132,17 @@ describe('paths and methods', () => {
     assert.equal((await get(`${server.url}/usage//`)).status, 404);
   });
 
+  test('with a path_prefix every path begins with it', async (t) => {
+    const prefixed = await serverFor(t, { config: { path_prefix: '/a/b/' } });
+    assertHealth(await get(`${prefixed.url}/a/b/up`), 200, 'OK');
+    assertHealth(await get(`${prefixed.url}/a/b/up/`), 200, 'OK');
+    assert.equal((await get(`${prefixed.url}/a/b/usage`)).status, 200);
+    const channels = (path) => get(prefixed.url + signedPath(APP, 'GET', path));
+    assert.equal((await channels(`/a/b/apps/${APP.id}/channels`)).status, 200);
+    for (const path of ['/up', '/a/up', '/a/bup', '/a/b', '/a/b/', '/a/b/a/b/up']) assertRefusal(await get(prefixed.url + path), 404);
+    assertRefusal(await channels(`/apps/${APP.id}/channels`), 404);
+  });
+
   test('a Content-Type is not required, nor believed', async () => {
     const body = JSON.stringify({ name: 'e', channel: 'c', data: 'x' });
     const target = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body });

@@ -9,7 +9,14 @@ import { connected, makePusher, record, subscribed } from './lib/pusher.js';
 import { APP, serverFor, sharedServer, startServer } from './lib/server.js';
 
 const WATCHING = { ...APP, enable_watchlist_events: true };
-const server = await sharedServer({ apps: [WATCHING] });
+const DISABLED = { id: 'disabled', key: 'disabled-key', secret: 'disabled-secret', enabled: false };
+const BROKEN = { id: 'broken', key: 'broken-key', secret: 'broken-secret', max_connections: -1 };
+const LIMITED = {
+  id: 'limited', key: 'limited-key', secret: 'limited-secret', max_connections: 1, enable_client_messages: true, enable_watchlist_events: true,
+  max_channel_name_length: 12, max_presence_members_per_channel: 1, max_presence_member_size_in_kb: 1, max_event_name_length: 10,
+  max_event_payload_in_kb: 1,
+};
+const server = await sharedServer({ apps: [WATCHING, DISABLED, BROKEN, LIMITED] });
 
 test('a_public_channel_hears_events_with_parsed_data', async (t) => {
   const client = makePusher(server, { t });
@@ -138,6 +145,60 @@ test('an_unknown_key_stops_the_client', async (t) => {
   // Before a connection is established pusher-js wraps what the server said.
   assert.equal((await connection.next('error')).data.error.data.code, 4001);
   await connection.next('disconnected');
+});
+
+test('a_disabled_app_and_a_full_one_stop_the_client', async (t) => {
+  await connected(makePusher(server, { t, app: LIMITED }));
+  for (const [app, code] of [[DISABLED, 4003], [LIMITED, 4004]]) {
+    const connection = record(makePusher(server, { t, app }).connection, 'error', 'disconnected');
+    assert.equal((await connection.next('error')).data.error.data.code, code);
+    await connection.next('disconnected');
+  }
+});
+
+test('an_app_that_cannot_be_served_now_is_tried_again', async (t) => {
+  const connection = record(makePusher(server, { t, app: BROKEN }).connection, 'error', 'connecting_in', 'disconnected');
+  for (let attempt = 0; attempt < 2; attempt++) {
+    assert.equal((await connection.next('error')).data.error.data.code, 4100);
+    await connection.next('connecting_in');
+  }
+});
+
+test('every_limit_of_a_channel_is_an_error_of_that_channel_alone', async (t) => {
+  const holder = await serverFor(t, { apps: [{ ...LIMITED, max_connections: 0 }] });
+  await subscribed(makePusher(holder, { t, app: LIMITED, members: () => ({ user_id: 'first' }) }).subscribe('presence-a'));
+  const client = makePusher(holder, {
+    t, app: LIMITED, members: (channel) => ({ user_id: 'second', user_info: 'x'.repeat(channel === 'presence-b' ? 1023 : 1) }),
+  });
+  for (const [name, type, status, text] of [
+    ['c'.repeat(13), 'LimitReached', 4009, /`max_channel_name_length` of this app is 12$/],
+    ['presence-a', 'LimitReached', 4004, /`max_presence_members_per_channel` of this app is 1$/],
+    ['presence-b', 'LimitReached', 4301, /1025 bytes, `max_presence_member_size_in_kb` of this app is 1 KB$/],
+    ['a b', 'InvalidChannel', 400, /letters, digits/],
+  ]) {
+    const { data } = await record(client.subscribe(name)).next('pusher:subscription_error');
+    assert.deepEqual({ type: data.type, status: data.status }, { type, status }, name);
+    assert.match(data.error, text);
+  }
+  await subscribed(client.subscribe('presence-c'));
+});
+
+test('every_limit_of_a_client_event_and_a_watchlist_is_an_error_of_the_connection_that_stays', async (t) => {
+  const own = await serverFor(t, { apps: [{ ...LIMITED, max_connections: 0 }] });
+  const client = makePusher(own, { t, app: LIMITED, user: { id: 'w', watchlist: Array.from({ length: 101 }, (_, i) => `u${i}`) } });
+  const errors = record(client.connection, 'error');
+  const channel = client.subscribe('private-a');
+  await subscribed(channel);
+  channel.trigger('client-long', {});
+  channel.trigger('client-x', 'x'.repeat(1025));
+  client.signin();
+  for (const [code, message] of [
+    [4301, 'client event refused: the name has 11 bytes, `max_event_name_length` of this app is 10'],
+    [4301, 'client event refused: `data` has 1025 bytes, `max_event_payload_in_kb` of this app is 1 KB'],
+    [4302, 'the watchlist has 101 users, the limit is 100'],
+  ]) assert.deepEqual((await errors.next('error')).data.data, { code, message });
+  await client.user.signinDonePromise;
+  assert.equal(client.connection.state, 'connected');
 });
 
 test('pings_of_an_idle_client_are_answered', async (t) => {

@@ -75,6 +75,14 @@ describe('a connect that is refused is told why and closed', () => {
     assert.deepEqual(await stillOpen(holder), []);
   });
 
+  test('a store that cannot be reached', async (t) => {
+    // Nobody listens there.
+    const lost = await serverFor(t, { config: { app_manager: { driver: 'mysql', lookup_timeout_ms: 500 }, database: { mysql: { host: '127.0.0.1', port: 9 } } } });
+    const ws = await RawWebSocket.connect(lost);
+    assert.equal((await ws.inbox.next()).text, error(4100, 'the app store cannot be reached; try again later'));
+    await assertCloses(ws, 4100, 'the app store cannot be reached; try again later');
+  });
+
   test('a server over its memory threshold', async (t) => {
     const text = 'the server is over capacity: `http_api.accept_traffic.memory_threshold` is 0.00';
     const full = await serverFor(t, { apps: [APP, DISABLED], config: { http_api: { accept_traffic: { memory_threshold: 0.001 } } } });

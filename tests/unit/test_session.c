@@ -1,4 +1,5 @@
-/* A session's clock: when a client that says nothing is pinged and closed, and what counts as saying something. */
+/* A session's beginning and its clock: when a client that says nothing is pinged and closed, and what counts as saying
+ * something. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,8 @@
 
 #define PING "{\"event\":\"pusher:ping\",\"data\":\"{}\"}"
 #define PONG "{\"event\":\"pusher:pong\",\"data\":\"{}\"}"
+#define SHUTTING_DOWN                                                                                                  \
+    "{\"event\":\"pusher:error\",\"data\":{\"code\":4200,\"message\":\"the server is shutting down\"}}"
 #define TOO_LATE "{\"event\":\"pusher:error\",\"data\":{\"code\":4201,\"message\":\"no pong came within 30 s\"}}"
 
 static struct config config;
@@ -133,7 +136,25 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* --- tests --- */
+/* --- connecting --- */
+
+static void who_is_found_during_a_shutdown_is_sent_away_and_counts_nowhere(void **state) {
+    struct app_lookup lookup = {0};
+
+    (void)state;
+    atomic_store(&server.draining, true);
+    client = harness_http(worker, &handler);
+    send_bytes(handshake, sizeof handshake - 1);
+    receive();
+    assert_non_null(memmem(in.data, in.length, SHUTTING_DOWN, strlen(SHUTTING_DOWN)));
+    assert_int_equal(app_manager_find_by_key(apps, worker, SLICE("key"), &lookup), APP_FOUND);
+    assert_int_equal(atomic_load(&lookup.slot->connections), 0);
+    in.length = 0;
+    harness_advance(worker, 6000);
+    assert_false(harness_receive(client, &in));
+}
+
+/* --- activity --- */
 
 static void a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_closed_30_s_later(void **state) {
     const struct {
@@ -220,6 +241,7 @@ static void the_timer_moves_with_the_last_byte_and_not_with_the_ping(void **stat
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        TEST(who_is_found_during_a_shutdown_is_sent_away_and_counts_nowhere),
         TEST(a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_closed_30_s_later),
         TEST(every_byte_from_the_client_is_a_sign_of_life),
         TEST(control_frames_count_and_answer_a_ping),
