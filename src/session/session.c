@@ -268,13 +268,13 @@ static void on_timer(struct websocket *websocket) {
 static void on_slow(struct websocket *websocket) {
     struct session *session = session_of(websocket);
     const struct stream_limits *limits = &session->server->limits.output;
+    bool own_bound = session->server->config->websocket.max_backpressure == limits->max_bytes;
     struct buffer text = {0};
     char words[160];
     struct slice reason;
 
-    snprintf(words, sizeof words,
-             "not read fast enough: `websocket.max_messages` is %u, `websocket.max_backpressure` %zu bytes",
-             limits->max_messages, (size_t)limits->max_bytes);
+    snprintf(words, sizeof words, "not read fast enough: `websocket.max_messages` is %u, `websocket.%s` %zu bytes",
+             limits->max_messages, own_bound ? "max_backpressure" : "max_bytes", (size_t)limits->max_bytes);
     reason = slice_of(words);
     if (session->slot != NULL)
         session_refused(session, REFUSED_SLOW_READER);

@@ -54,6 +54,14 @@ test('the_number_of_unsent_messages_is_bounded', async (t) => {
   assert.match(await closedWithError(slow, 4100), /`websocket.max_messages` is 5,/, 'the text names the limit');
 });
 
+test('max_bytes_bounds_what_is_unsent_where_it_is_the_smaller_one', async (t) => {
+  const server = await slowServer(t, { max_bytes: 600_000 });
+  const [slow, quick] = [await connect(server), await connect(server)];
+  await flood(server, slow, quick);
+  slow.resume();
+  assert.equal(await closedWithError(slow, 4100), 'not read fast enough: `websocket.max_messages` is 1000, `websocket.max_bytes` 600000 bytes');
+});
+
 test('without_bounds_a_slow_reader_gets_everything_when_it_reads_again', async (t) => {
   const server = await slowServer(t, { max_messages: 0, max_backpressure: 1_000_000_000 });
   const [slow, quick] = [await connect(server), await connect(server)];
