@@ -1,9 +1,8 @@
 #include "app/check.h"
 
-#include <stdlib.h>
+#include <jansson.h>
 
 #include "app/app.h"
-#include "base/alloc.h"
 #include "config/config.h"
 
 static void add_warning(void *context, const char *text) {
@@ -11,24 +10,23 @@ static void add_warning(void *context, const char *text) {
 }
 
 /* The first app that has the id or key stays; a later one is broken. */
-static bool clashes(struct app *const *apps, size_t count, const struct app *app, struct config_report *report) {
-    for (size_t i = 0; i < count; i++) {
-        if (slice_equal(apps[i]->id, app->id)) {
-            config_report_error(report, "app \"%s\": id is taken by another app in the list", app->id.data);
-            return true;
-        }
-        if (slice_equal(apps[i]->key, app->key)) {
-            config_report_error(report, "app \"%s\": key is taken by app \"%s\"", app->id.data, apps[i]->id.data);
-            return true;
-        }
-    }
-    return false;
+static bool clashes(const json_t *owners_by_id, const json_t *owners_by_key, const struct app *app,
+                    struct config_report *report) {
+    const json_t *owner = json_object_get(owners_by_key, app->key.data);
+
+    if (json_object_get(owners_by_id, app->id.data) != NULL)
+        config_report_error(report, "app \"%s\": id is taken by another app in the list", app->id.data);
+    else if (owner != NULL)
+        config_report_error(report, "app \"%s\": key is taken by app \"%s\"", app->id.data, json_string_value(owner));
+    else
+        return false;
+    return true;
 }
 
 /* How many apps are fine. */
 static size_t check_apps(const struct config *config, struct config_report *report) {
     const json_t *list = config->app_manager.array_apps;
-    struct app **apps = alloc_zero((json_array_size(list) + 1) * sizeof *apps);
+    json_t *by_id = json_object(), *by_key = json_object();
     struct app_defaults defaults;
     size_t count = 0;
 
@@ -38,16 +36,17 @@ static size_t check_apps(const struct config *config, struct config_report *repo
         struct app *app =
             app_parse(json_array_get(list, i), &defaults, APP_FROM_CONFIGURATION, add_warning, report, &error);
 
-        if (app == NULL)
+        if (app == NULL) {
             config_report_error(report, "app_manager.array.apps[%zu]: %s", i, error.text);
-        else if (clashes(apps, count, app, report))
-            app_unref(app);
-        else
-            apps[count++] = app;
+        } else if (!clashes(by_id, by_key, app, report)) {
+            json_object_set_new(by_id, app->id.data, json_true());
+            json_object_set_new(by_key, app->key.data, json_string(app->id.data));
+            count++;
+        }
+        app_unref(app);
     }
-    for (size_t i = 0; i < count; i++)
-        app_unref(apps[i]);
-    free(apps);
+    json_decref(by_id);
+    json_decref(by_key);
     return count;
 }
 

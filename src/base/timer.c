@@ -57,7 +57,14 @@ void timer_advance(struct timer_wheel *wheel, uint64_t now_ms) {
 }
 
 void timer_fire_all(struct timer_wheel *wheel) {
+    bool any;
+
     wheel->now_s = UINT32_MAX;
-    for (uint32_t i = 0; i < TIMER_BUCKETS; i++)
-        fire_bucket(wheel, &wheel->buckets[i]);
+    do { /* a timer that fires may set others */
+        any = false;
+        for (uint32_t i = 0; i < TIMER_BUCKETS; i++) {
+            any = any || !list_empty(&wheel->buckets[i]);
+            fire_bucket(wheel, &wheel->buckets[i]);
+        }
+    } while (any);
 }

@@ -38,5 +38,6 @@ void timer_cancel(struct timer *timer);
 /* Fires what is due. A timer that fires may set, cancel and free any timer, itself included. */
 void timer_advance(struct timer_wheel *wheel, uint64_t now_ms);
 
-/* Fires everything that is set, due or not: the owner ends, and what hangs on a timer is to be given up. */
+/* Fires everything that is set, due or not, and what that sets in turn, until nothing is: the owner ends, and what
+ * hangs on a timer is to be given up. A timer that would set itself for ever has to be cancelled before. */
 void timer_fire_all(struct timer_wheel *wheel);

@@ -202,7 +202,7 @@ static void a_clock_that_does_not_move_fires_nothing(void **state) {
 }
 
 static void at_the_end_every_timer_fires_once_due_or_not(void **state) {
-    struct probe probes[30] = {0}, cancelled = {.timer.fire = note};
+    struct probe probes[30] = {0}, cancelled = {.timer.fire = note}, late = {.timer.fire = note};
 
     (void)state;
     for (size_t i = 0; i < 30; i++) {
@@ -211,14 +211,17 @@ static void at_the_end_every_timer_fires_once_due_or_not(void **state) {
     }
     timer_set(&wheel, &cancelled.timer, now_ms, 400000);
     probes[0].cancels = &cancelled;
+    probes[7].sets = &probes[20]; /* which has fired by then */
+    probes[28].sets = &late;
     probes[29].frees = calloc(1, sizeof *probes[29].frees);
     timer_fire_all(&wheel);
     for (size_t i = 0; i < 30; i++)
-        assert_int_equal(probes[i].fired, 1);
+        assert_int_equal(probes[i].fired, i == 20 ? 2 : 1);
+    assert_int_equal(late.fired, 1);
     assert_null(probes[29].frees);
     timer_fire_all(&wheel);
     for (size_t i = 0; i < 30; i++)
-        assert_int_equal(probes[i].fired, 1);
+        assert_int_equal(probes[i].fired, i == 20 ? 2 : 1);
 }
 
 /* Thousands of timers set, moved and cancelled at random, against a plain array of due times. */
