@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
 import path from 'node:path';
@@ -254,9 +255,10 @@ test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_state
   assert.match(stderr, /must be owner of table applications/);
   await appsDone(t, ['create', '-c', config, '--id', 'new', '--key', 'new-key']);
   const statements = stderr.split('\n').flatMap((line) => line.match(/to be run by somebody who may: (.*)$/)?.[1] ?? []);
-  assert.match(statements.join('\n'), /^ALTER TABLE .*\nCREATE OR REPLACE FUNCTION /);
+  assert.match(statements.join('\n'), /^ALTER TABLE .*\nDO .*CREATE OR REPLACE FUNCTION /);
   for (const statement of statements) await here.sql(statement);
   assert.deepEqual(Object.keys(await columns(here)).length, 23);
+  assert.equal((await triggers(here)).length, 2);
 });
 
 test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {
@@ -282,18 +284,60 @@ test('a_database_that_is_read_only_is_read_and_refuses_writes_in_its_own_words',
 
 // --- telling of changes ---
 
+// Begins to listen; returns a function that answers with the notices that came since it was last called.
+async function listen(here) {
+  const heard = [];
+  here.client.on('notification', ({ payload }) => heard.push(JSON.parse(payload)));
+  await here.sql(`LISTEN curlew_${createHash('md5').update('public.applications').digest('hex')}`);
+  return async () => {
+    await here.sql('SELECT 1'); // notices come before its answer
+    return heard.splice(0);
+  };
+}
+
 test('a_notice_has_the_id_and_the_keys_and_nothing_else', async (t) => {
   const here = await place(t);
   await appsDone(t, ['create', '-c', here.config(), '--id', 'a', '--key', 'one', '--secret', 'the secret']);
-  const [{ channel }] = await here.sql("SELECT 'curlew_' || md5('public.applications') AS channel");
-  await here.sql(`LISTEN ${channel}`);
-  const heard = [];
-  here.client.on('notification', ({ payload }) => heard.push(JSON.parse(payload)));
+  const heard = await listen(here);
   await here.sql("UPDATE applications SET key = 'two', secret = 'another' WHERE id = 'a'");
   await here.sql('DELETE FROM applications');
   await here.sql('TRUNCATE applications');
-  await here.sql('SELECT 1'); // notices come before its answer
-  assert.deepEqual(heard, [{ id: 'a', old_key: 'one', new_key: 'two' }, { id: 'a', old_key: 'two', new_key: null }, {}]);
+  assert.deepEqual(await heard(), [{ id: 'a', old_key: 'one', new_key: 'two' }, { id: 'a', old_key: 'two', new_key: null }, {}]);
+});
+
+test('names_too_long_for_a_notice_are_written_all_the_same_and_say_that_anything_changed', async (t) => {
+  const here = await place(t, 'CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT)');
+  await appsDone(t, ['list', '-c', here.config()]);
+  const heard = await listen(here);
+  const [{ around }] = await here.sql("SELECT length(json_build_object('id', 'a', 'old_key', null, 'new_key', '')::text) AS around");
+  await here.sql("INSERT INTO applications (id, key, secret) VALUES ('a', $1, 's')", ['x'.repeat(7999 - around)]);
+  await here.sql("INSERT INTO applications (id, key, secret) VALUES ('b', $1, 's')", ['x'.repeat(8000 - around)]);
+  await here.sql("UPDATE applications SET id = repeat('\u65e5', 3000) WHERE id = 'b'");
+  assert.deepEqual((await heard()).map(({ id, new_key }) => [id, new_key?.length]), [['a', 7999 - around], [undefined, undefined], [undefined, undefined]]);
+});
+
+test('what_an_older_version_installed_for_its_notices_is_replaced', async (t) => {
+  const here = await place(t);
+  const config = here.config();
+  await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'one', '--secret', 's']);
+  const made = await triggers(here);
+  await here.sql(`CREATE OR REPLACE FUNCTION applications_curlew_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE 'an older version'; END $$`);
+  await appsDone(t, ['list', '-c', config]);
+  const heard = await listen(here);
+  await here.sql("UPDATE applications SET key = 'two'");
+  assert.deepEqual(await heard(), [{ id: 'a', old_key: 'one', new_key: 'two' }]);
+  assert.deepEqual((await triggers(here)).map((row) => row.tgname), made.map((row) => row.tgname));
+});
+
+test('a_table_of_another_name_tells_of_its_changes_by_its_new_name', async (t) => {
+  const here = await place(t);
+  await appsDone(t, ['create', '-c', here.config({ table_name: 'first' }), '--id', 'a', '--key', 'one', '--secret', 's']);
+  await here.sql('ALTER TABLE first RENAME TO applications');
+  await appsDone(t, ['list', '-c', here.config()]);
+  const heard = await listen(here);
+  await here.sql("UPDATE applications SET key = 'two'");
+  assert.deepEqual(await heard(), [{ id: 'a', old_key: 'one', new_key: 'two' }]);
 });
 
 // --- connecting ---

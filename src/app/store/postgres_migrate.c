@@ -179,67 +179,71 @@ bool postgres_channel(struct store_connection *connection, const struct patience
     return channel->length > 1 || error_set(error, "there is no table to listen for");
 }
 
-static void append_function(struct buffer *sql, const char *table, const char *channel) {
+/* A notice is shorter than 8000 bytes, or the user's own statement fails: without names it is that anything changed. */
+static void append_body(struct buffer *sql, const char *channel) {
     buffer_appendf(sql,
-                   "CREATE OR REPLACE FUNCTION \"%s_curlew_notify\"() RETURNS trigger LANGUAGE plpgsql AS $curlew$ "
-                   "BEGIN "
-                   "IF TG_OP = 'TRUNCATE' THEN PERFORM pg_notify('%s', '{}'); RETURN NULL; END IF; "
-                   "PERFORM pg_notify('%s', json_build_object("
+                   " DECLARE notice text := '{}'; BEGIN "
+                   "IF TG_OP <> 'TRUNCATE' THEN notice := json_build_object("
                    "'id', CASE WHEN TG_OP = 'DELETE' THEN OLD.id ELSE NEW.id END, "
                    "'old_key', CASE WHEN TG_OP = 'INSERT' THEN NULL ELSE OLD.key END, "
-                   "'new_key', CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE NEW.key END)::text); "
-                   "RETURN NULL; END $curlew$",
-                   table, channel, channel);
+                   "'new_key', CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE NEW.key END)::text; END IF; "
+                   "PERFORM pg_notify('%s', CASE WHEN octet_length(notice) < 8000 THEN notice ELSE '{}' END); "
+                   "RETURN NULL; END ",
+                   channel);
+}
+
+/* One statement, since somebody else may have to run it. What others or older versions installed is replaced. */
+static void append_install(struct buffer *sql, const char *table, const char *body) {
+    buffer_appendf(sql,
+                   "DO $curlew$ BEGIN "
+                   "CREATE OR REPLACE FUNCTION \"%s_curlew_notify\"() RETURNS trigger LANGUAGE plpgsql AS $notify$%s"
+                   "$notify$; "
+                   "DROP TRIGGER IF EXISTS curlew_notify ON \"%s\"; "
+                   "CREATE TRIGGER curlew_notify AFTER INSERT OR UPDATE OR DELETE ON \"%s\" FOR EACH ROW "
+                   "EXECUTE FUNCTION \"%s_curlew_notify\"(); "
+                   "DROP TRIGGER IF EXISTS curlew_notify_truncate ON \"%s\"; "
+                   "CREATE TRIGGER curlew_notify_truncate AFTER TRUNCATE ON \"%s\" FOR EACH STATEMENT "
+                   "EXECUTE FUNCTION \"%s_curlew_notify\"(); "
+                   "END $curlew$",
+                   table, body, table, table, table, table, table, table);
     buffer_append_byte(sql, '\0');
 }
 
-/* Whether the table has the trigger: 1 or 0; -1 with an error. */
-static int has_trigger(struct store_connection *connection, const char *name, const struct patience *patience,
-                       struct error *error) {
-    const char *const values[] = {connection->store->config->table_name, name};
+/* Whether both triggers are there and run this function: 1 or 0; -1 with an error. */
+static int has_triggers(struct store_connection *connection, const char *body, const struct patience *patience,
+                        struct error *error) {
+    const char *const values[] = {connection->store->config->table_name, body};
     PGresult *result = postgres_run(connection,
-                                    "SELECT 1 FROM pg_trigger WHERE tgrelid = to_regclass(quote_ident($1)) "
-                                    "AND tgname = $2",
+                                    "SELECT 1 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "
+                                    "WHERE t.tgrelid = to_regclass(quote_ident($1)) AND p.prosrc = $2 "
+                                    "AND t.tgname IN ('curlew_notify', 'curlew_notify_truncate')",
                                     2, values, patience, error);
-    int count = result != NULL ? PQntuples(result) : -1;
+    int found = result != NULL ? PQntuples(result) == 2 : -1;
 
     PQclear(result);
-    return count;
+    return found;
 }
 
-static enum store_answer install_trigger(struct store_connection *connection, const struct patience *patience,
-                                         struct error *error) {
-    const char *table = connection->store->config->table_name;
-    struct buffer channel = {0}, function = {0};
+static enum store_answer install_triggers(struct store_connection *connection, const struct patience *patience,
+                                          struct error *error) {
+    struct buffer channel = {0}, body = {0}, sql = {0};
     enum store_answer answer = STORE_OK;
-    char sql[1024];
-    int rows = has_trigger(connection, "curlew_notify", patience, error);
-    int truncate = rows >= 0 ? has_trigger(connection, "curlew_notify_truncate", patience, error) : -1;
+    int found = -1;
 
-    if (rows < 0 || truncate < 0 || !postgres_channel(connection, patience, &channel, error)) {
-        buffer_dispose(&channel);
-        return postgres_failure(connection);
+    if (postgres_channel(connection, patience, &channel, error)) {
+        append_body(&body, channel.data);
+        buffer_append_byte(&body, '\0');
+        found = has_triggers(connection, body.data, patience, error);
     }
-    if (rows == 0 || truncate == 0) {
-        append_function(&function, table, channel.data);
-        answer = change(connection, function.data, patience, error);
-        buffer_dispose(&function);
-    }
-    if (rows == 0 && answer == STORE_OK) {
-        snprintf(sql, sizeof sql,
-                 "CREATE TRIGGER curlew_notify AFTER INSERT OR UPDATE OR DELETE ON \"%s\" FOR EACH ROW "
-                 "EXECUTE FUNCTION \"%s_curlew_notify\"()",
-                 table, table);
-        answer = change(connection, sql, patience, error);
-    }
-    if (truncate == 0 && answer == STORE_OK) {
-        snprintf(sql, sizeof sql,
-                 "CREATE TRIGGER curlew_notify_truncate AFTER TRUNCATE ON \"%s\" FOR EACH STATEMENT "
-                 "EXECUTE FUNCTION \"%s_curlew_notify\"()",
-                 table, table);
-        answer = change(connection, sql, patience, error);
+    if (found < 0)
+        answer = postgres_failure(connection);
+    if (found == 0) {
+        append_install(&sql, connection->store->config->table_name, body.data);
+        answer = change(connection, sql.data, patience, error);
     }
     buffer_dispose(&channel);
+    buffer_dispose(&body);
+    buffer_dispose(&sql);
     return answer;
 }
 
@@ -263,7 +267,7 @@ static enum store_answer run_alone(struct store_connection *connection, const st
         return postgres_failure(connection);
     if ((columns(connection) & row_required_fields) != row_required_fields)
         return STORE_OK; /* postgres_look says so */
-    return install_trigger(connection, patience, error);
+    return install_triggers(connection, patience, error);
 }
 
 enum store_answer postgres_prepare(struct store_connection *connection, const struct patience *patience,
