@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,32 +18,32 @@
 struct lookup {
     atomic_int references;
     int done_fd;
-    atomic_int code; /* getaddrinfo's; once done_fd is readable */
+    atomic_int code;        /* getaddrinfo's; once done_fd is readable */
+    struct addrinfo *found; /* likewise; NULL again when somebody has taken it */
     char *host;
+    char port[8];
 };
 
 static void lookup_unref(struct lookup *lookup) {
     if (atomic_fetch_sub(&lookup->references, 1) != 1)
         return;
     close(lookup->done_fd);
+    if (lookup->found != NULL)
+        freeaddrinfo(lookup->found);
     free(lookup->host);
     free(lookup);
 }
 
-static int look_up(const char *host, int flags) {
-    const struct addrinfo hints = {.ai_flags = flags, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    int code = getaddrinfo(host, NULL, &hints, &found);
+static int look_up(const char *host, const char *port, int flags, struct addrinfo **found) {
+    const struct addrinfo hints = {.ai_flags = flags | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
 
-    if (code == 0)
-        freeaddrinfo(found);
-    return code;
+    return getaddrinfo(host, port, &hints, found);
 }
 
 static void *run(void *context) {
     struct lookup *lookup = context;
 
-    atomic_store(&lookup->code, look_up(lookup->host, 0));
+    atomic_store(&lookup->code, look_up(lookup->host, lookup->port, 0, &lookup->found));
     eventfd_write(lookup->done_fd, 1);
     lookup_unref(lookup);
     return NULL;
@@ -60,26 +61,43 @@ static bool start_thread(struct lookup *lookup) {
     return started;
 }
 
-bool resolve_in_time(const char *host, const struct patience *patience, struct error *error) {
+struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct patience *patience,
+                                   struct error *error) {
+    struct addrinfo *found = NULL;
     struct lookup *lookup;
-    bool good;
+    char digits[8];
 
-    if (look_up(host, AI_NUMERICHOST) == 0)
-        return true;
+    snprintf(digits, sizeof digits, "%u", port);
+    if (look_up(host, digits, AI_NUMERICHOST, &found) == 0)
+        return found;
     lookup = alloc_zero(sizeof *lookup);
     atomic_init(&lookup->references, 2);
     lookup->host = alloc_copy(host, strlen(host));
+    memcpy(lookup->port, digits, sizeof digits);
     lookup->done_fd = eventfd(0, EFD_CLOEXEC);
     if (lookup->done_fd < 0 || !start_thread(lookup)) {
         error_set(error, "the name cannot be looked up: %s", strerror(errno));
         lookup_unref(lookup);
         lookup_unref(lookup);
-        return false;
+        return NULL;
     }
-    good =
-        patience_wait_or_fail(patience, lookup->done_fd, POLLIN, error) || error_prefix(error, "looking the name up");
-    if (good && atomic_load(&lookup->code) != 0)
-        good = error_set(error, "%s", gai_strerror(atomic_load(&lookup->code)));
+    if (!patience_wait_or_fail(patience, lookup->done_fd, POLLIN, error)) {
+        error_prefix(error, "looking the name up");
+    } else if (atomic_load(&lookup->code) != 0) {
+        error_set(error, "%s", gai_strerror(atomic_load(&lookup->code)));
+    } else {
+        found = lookup->found;
+        lookup->found = NULL;
+    }
     lookup_unref(lookup);
-    return good;
+    return found;
+}
+
+bool resolve_in_time(const char *host, const struct patience *patience, struct error *error) {
+    struct addrinfo *found = resolve_addresses(host, 0, patience, error);
+
+    if (found == NULL)
+        return false;
+    freeaddrinfo(found);
+    return true;
 }

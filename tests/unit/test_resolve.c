@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -20,6 +21,26 @@ static void addresses_and_known_names_resolve(void **state) {
     for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++)
         if (!resolve_in_time(hosts[i], &patience, &error))
             fail_msg("%s: %s", hosts[i], error.text);
+}
+
+static void addresses_bear_the_port(void **state) {
+    static const char *const hosts[] = {"127.0.0.1", "localhost"};
+    const struct patience patience = patience_for(20000, -1);
+    struct error error;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
+        struct addrinfo *found = resolve_addresses(hosts[i], 9042, &patience, &error);
+        if (found == NULL)
+            fail_msg("%s: %s", hosts[i], error.text);
+        for (const struct addrinfo *at = found; at != NULL; at = at->ai_next) {
+            const void *port = at->ai_family == AF_INET6 ? &((const struct sockaddr_in6 *)at->ai_addr)->sin6_port
+                                                         : &((const struct sockaddr_in *)at->ai_addr)->sin_port;
+            assert_memory_equal(port, &(uint16_t){htons(9042)}, sizeof(uint16_t));
+            assert_int_equal(at->ai_socktype, SOCK_STREAM);
+        }
+        freeaddrinfo(found);
+    }
 }
 
 static void an_unknown_name_is_refused_in_words(void **state) {
@@ -45,6 +66,7 @@ static void nobody_is_waited_for_when_it_is_time_to_stop(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_and_known_names_resolve),
+        cmocka_unit_test(addresses_bear_the_port),
         cmocka_unit_test(an_unknown_name_is_refused_in_words),
         cmocka_unit_test(nobody_is_waited_for_when_it_is_time_to_stop),
     };
