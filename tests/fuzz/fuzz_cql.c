@@ -19,7 +19,7 @@ static void read_values(struct cql_rows *rows) {
             if (!cql_read_bytes(&rows->reader, &value))
                 continue;
             MUST(value.length <= CQL_BODY_MAX_BYTES);
-            cql_integer(value, &number);
+            cql_number_of(CQL_TYPE_INT, value, &number);
         }
     }
 }

@@ -55,39 +55,6 @@ struct found_row {
     int64_t created_at; /* INT64_MAX: not known */
 };
 
-static json_t *read_texts(struct slice value) {
-    struct cql_reader reader = {(const uint8_t *)value.data, (const uint8_t *)value.data + value.length, false};
-    json_t *texts = json_array();
-
-    for (uint32_t left = cql_read_int(&reader); left > 0 && !reader.failed; left--) {
-        struct slice text;
-        if (cql_read_bytes(&reader, &text))
-            json_array_append_new(texts, json_stringn(text.data, text.length));
-    }
-    return texts;
-}
-
-static void read_field(json_t *record, enum app_field field, const struct cql_column *column, struct slice value) {
-    int64_t number;
-
-    switch (column->type) {
-    case CQL_TYPE_ASCII:
-    case CQL_TYPE_VARCHAR:
-        row_set_text(record, field, value);
-        break;
-    case CQL_TYPE_BOOLEAN:
-        row_set_flag(record, field, value.length == 1 && value.data[0] != 0);
-        break;
-    case CQL_TYPE_LIST:
-    case CQL_TYPE_SET:
-        json_object_set_new(record, app_fields[field].name, read_texts(value));
-        break;
-    default:
-        if (cql_integer(value, &number))
-            row_set_number(record, field, number);
-    }
-}
-
 static struct found_row read_row(struct cql_rows *rows) {
     struct found_row row = {json_object(), INT64_MAX};
 
@@ -98,9 +65,9 @@ static struct found_row read_row(struct cql_rows *rows) {
         if (!cql_next_value(rows, &value))
             continue;
         if (app_field_from_name(column->name, &field))
-            read_field(row.record, field, column, value);
+            scylladb_read_field(row.record, field, column, value);
         else if (slice_equal(column->name, SLICE("created_at")))
-            cql_integer(value, &row.created_at);
+            cql_number_of(column->type, value, &row.created_at);
     }
     return row;
 }
@@ -113,25 +80,18 @@ static const char *id_of(const json_t *record) {
 
 /* --- reading --- */
 
-static void append_columns(struct buffer *out, const struct store_connection *connection, bool writable) {
-    const char *between = "";
-
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        uint16_t type = connection->columns[i];
-        if (type == 0 || (writable && (type == CQL_TYPE_LIST + 1 || type == CQL_TYPE_SET + 1)))
-            continue;
-        buffer_appendf(out, "%s\"%s\"", between, app_fields[i].name);
-        between = ", ";
-    }
-}
+#define PAGE_ROWS 500
 
 static bool select_rows(struct store_connection *connection, const char *behind, struct cql_request *request,
                         const struct patience *patience, struct cql_rows *rows, struct error *error) {
     struct buffer statement = {0};
     bool done;
 
-    buffer_appendf(&statement, "SELECT ");
-    append_columns(&statement, connection, false);
+    buffer_append_string(&statement, "SELECT ");
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        if (connection->columns[i].there)
+            buffer_appendf(&statement, "\"%s\", ", app_fields[i].name);
+    statement.length -= 2;
     buffer_appendf(&statement, "%s FROM \"%s\".\"%s\" %s", connection->has_created_at ? ", created_at" : "",
                    connection->store->keyspace, connection->store->table, behind);
     request->statement = buffer_slice(&statement);
@@ -140,12 +100,14 @@ static bool select_rows(struct store_connection *connection, const char *behind,
     return done;
 }
 
-/* A text that is no UTF-8, or empty, is in no row, and the node would not even look. */
-static bool can_be_asked(struct slice name) {
+/* The name as a value of its column. A text that is no UTF-8, or empty, or nothing that the column could hold, is in no
+ * row, and the node would not even look: false. */
+static bool bind_name(struct buffer *value, const struct store_connection *connection, enum app_field field,
+                      struct slice name) {
     json_t *text = name.length != 0 ? json_stringn(name.data, name.length) : NULL;
 
     json_decref(text);
-    return text != NULL;
+    return text != NULL && cql_append_text_value(value, connection->columns[field].type, name);
 }
 
 /* Which of two with the same key answers: the one that was there first. */
@@ -175,24 +137,28 @@ static bool names(const json_t *record, enum app_field field, struct slice name)
     return json_is_string(text) && slice_equal((struct slice){json_string_value(text), json_string_length(text)}, name);
 }
 
-static enum store_answer find(struct store_connection *connection, enum app_field field, const char *condition,
-                              struct slice name, const struct patience *patience, struct app **app,
-                              struct error *error) {
-    enum store_answer answer = scylladb_look(connection, patience, error);
-    struct cql_request request = {.values = &name, .count = 1};
-    struct found_row best = {0};
-    struct cql_rows *rows;
+static const char *condition_on(const struct store_connection *connection, enum app_field field) {
+    if (field == APP_ID)
+        return "WHERE id = ?";
+    return connection->has_index ? "WHERE \"key\" = ?" : "WHERE \"key\" = ? ALLOW FILTERING";
+}
 
-    if (answer != STORE_OK)
-        return answer;
-    if (!can_be_asked(name))
-        return STORE_NOT_FOUND;
-    rows = alloc(sizeof *rows);
-    if (!select_rows(connection, condition, &request, patience, rows, error)) {
-        free(rows);
-        return scylladb_failure(connection);
+/* The first of the records with this name; NULL: there is none. */
+static enum store_answer find_first(struct store_connection *connection, enum app_field field, struct slice name,
+                                    const struct patience *patience, json_t **record, struct error *error) {
+    struct buffer value = {0};
+    struct found_row best = {0};
+    enum store_answer answer = STORE_OK;
+    struct cql_rows *rows = NULL;
+
+    if (bind_name(&value, connection, field, name)) {
+        const struct slice values[] = {buffer_slice(&value)};
+        struct cql_request request = {.values = values, .count = 1};
+        rows = alloc(sizeof *rows);
+        if (!select_rows(connection, condition_on(connection, field), &request, patience, rows, error))
+            answer = scylladb_failure(connection);
     }
-    for (uint32_t i = 0; i < rows->row_count; i++) {
+    for (uint32_t i = 0; rows != NULL && i < rows->row_count; i++) {
         struct found_row row = read_row(rows);
         if (names(row.record, field, name))
             keep_first(&best, row);
@@ -200,145 +166,165 @@ static enum store_answer find(struct store_connection *connection, enum app_fiel
             json_decref(row.record);
     }
     free(rows);
-    return best.record != NULL ? row_to_app(best.record, connection->store->defaults, app, error) : STORE_NOT_FOUND;
+    buffer_dispose(&value);
+    *record = best.record;
+    return answer;
+}
+
+static enum store_answer find_once(struct store_connection *connection, enum app_field field, struct slice name,
+                                   const struct patience *patience, struct app **app, struct error *error) {
+    enum store_answer answer = scylladb_look(connection, patience, error);
+    json_t *record;
+
+    if (answer == STORE_OK)
+        answer = find_first(connection, field, name, patience, &record, error);
+    if (answer != STORE_OK)
+        return answer;
+    return record != NULL ? row_to_app(record, connection->store->defaults, app, error) : STORE_NOT_FOUND;
+}
+
+/* True for a request that was refused since the table is not any more what it was: it may be made again. */
+static bool table_changed(const struct store_connection *connection, enum store_answer answer) {
+    return answer == STORE_REFUSED && !connection->looked;
+}
+
+static enum store_answer find(struct store_connection *connection, enum app_field field, struct slice name,
+                              const struct patience *patience, struct app **app, struct error *error) {
+    enum store_answer answer = find_once(connection, field, name, patience, app, error);
+
+    return table_changed(connection, answer) ? find_once(connection, field, name, patience, app, error) : answer;
 }
 
 static enum store_answer scylladb_find_by_id(struct store_connection *connection, struct slice id,
                                              const struct patience *patience, struct app **app, struct error *error) {
-    return find(connection, APP_ID, "WHERE id = ?", id, patience, app, error);
+    const struct patience share = scylladb_share_of(connection->store, patience);
+
+    return find(connection, APP_ID, id, &share, app, error);
 }
 
 static enum store_answer scylladb_find_by_key(struct store_connection *connection, struct slice key,
                                               const struct patience *patience, struct app **app, struct error *error) {
-    enum store_answer answer = scylladb_look(connection, patience, error);
+    const struct patience share = scylladb_share_of(connection->store, patience);
 
-    if (answer != STORE_OK)
-        return answer;
-    return find(connection, APP_KEY, connection->has_index ? "WHERE \"key\" = ?" : "WHERE \"key\" = ? ALLOW FILTERING",
-                key, patience, app, error);
+    return find(connection, APP_KEY, key, &share, app, error);
 }
 
 /* In the order of the ids' tokens. */
-static enum store_answer scylladb_list(struct store_connection *connection, struct slice after, size_t limit,
-                                       const struct patience *patience, store_list_function *each, void *context,
-                                       struct error *error) {
-    enum store_answer answer = scylladb_look(connection, patience, error);
+static enum store_answer list_behind(struct store_connection *connection, struct slice after, size_t limit,
+                                     const struct patience *patience, store_list_function *each, void *context,
+                                     struct error *error) {
     char number[4], behind[128];
     const struct slice values[] = {after, {number, 4}};
-    bool from_first = after.length == 0;
+    bool from_first = after.data == NULL;
     struct cql_request request = {.values = from_first ? values + 1 : values,
                                   .count = from_first ? 1 : 2,
-                                  .page_size = (uint32_t)(limit < 5000 ? limit : 5000)};
-    struct cql_rows *rows;
+                                  .page_size = (uint32_t)(limit < PAGE_ROWS ? limit : PAGE_ROWS)};
+    struct cql_rows *rows = alloc(sizeof *rows);
+    enum store_answer answer = STORE_OK;
+    struct buffer paging_state = {0};
 
-    if (answer != STORE_OK)
-        return answer;
     for (unsigned i = 0; i < 4; i++)
         number[i] = (char)(limit >> (24 - 8 * i));
     snprintf(behind, sizeof behind, "%s LIMIT ?", from_first ? "" : "WHERE token(id) > token(?)");
-    rows = alloc(sizeof *rows);
     do {
-        if (!select_rows(connection, behind, &request, patience, rows, error)) {
-            free(rows);
-            return scylladb_failure(connection);
+        const struct patience share = scylladb_share_of(connection->store, patience);
+        if (!select_rows(connection, behind, &request, &share, rows, error)) {
+            answer = scylladb_failure(connection);
+            break;
         }
         for (uint32_t i = 0; i < rows->row_count; i++)
             row_to_list(read_row(rows).record, connection->store->defaults, each, context);
-        request.paging_state = rows->paging_state;
-    } while (rows->paging_state.length != 0);
-    free(rows);
-    return STORE_OK;
-}
-
-static enum store_answer scylladb_check_health(struct store_connection *connection, const struct patience *patience,
-                                               struct error *error) {
-    enum store_answer answer = scylladb_look(connection, patience, error);
-    const struct slice id = SLICE("-");
-    struct cql_request request = {.values = &id, .count = 1};
-    struct cql_rows *rows;
-
-    if (answer != STORE_OK)
-        return answer;
-    rows = alloc(sizeof *rows);
-    if (!select_rows(connection, "WHERE id = ?", &request, patience, rows, error))
-        answer = scylladb_failure(connection);
+        /* Of its own, since it has to outlive the answer that it came with. */
+        paging_state.length = 0;
+        buffer_append(&paging_state, rows->paging_state);
+        request.paging_state = buffer_slice(&paging_state);
+    } while (request.paging_state.length != 0);
+    buffer_dispose(&paging_state);
     free(rows);
     return answer;
 }
 
+static enum store_answer scylladb_list(struct store_connection *connection, struct slice after, size_t limit,
+                                       const struct patience *patience, store_list_function *each, void *context,
+                                       struct error *error) {
+    enum store_answer answer = scylladb_look(connection, patience, error);
+    struct buffer value = {0};
+
+    if (answer == STORE_OK && after.length != 0 && !bind_name(&value, connection, APP_ID, after)) {
+        error_set(error, "%.*s is no id that the table could hold", SLICE_ARGS(after));
+        answer = STORE_REFUSED;
+    }
+    if (answer == STORE_OK)
+        answer = list_behind(connection, buffer_slice(&value), limit, patience, each, context, error);
+    buffer_dispose(&value);
+    return answer;
+}
+
+static enum store_answer scylladb_check_health(struct store_connection *connection, const struct patience *patience,
+                                               struct error *error) {
+    const struct patience share = scylladb_share_of(connection->store, patience);
+    struct app *nobody = NULL;
+    enum store_answer answer = find(connection, APP_ID, SLICE("-"), &share, &nobody, error);
+
+    app_unref(nobody);
+    return answer == STORE_NOT_FOUND || answer == STORE_INVALID ? STORE_OK : answer;
+}
+
 /* --- writing --- */
 
-/* The fields that have a column, then what else a statement takes. */
+#define PARAMETERS_MAX (APP_FIELD_COUNT + 3)
+
+/* The values of a statement, and the columns that they are for. */
 struct parameters {
-    unsigned count, owned;
-    struct row_value values[APP_FIELD_COUNT];
-    char numbers[APP_FIELD_COUNT + 2][8];
-    char texts[APP_FIELD_COUNT][16];
-    struct slice list[APP_FIELD_COUNT + 4];
+    unsigned count;
+    const char *names[PARAMETERS_MAX];
+    struct buffer bytes[PARAMETERS_MAX];
+    struct slice values[PARAMETERS_MAX];
 };
 
-static struct slice big_endian(char out[8], uint64_t number, unsigned bytes) {
-    for (unsigned i = 0; i < bytes; i++)
-        out[i] = (char)(number >> (8 * (bytes - 1 - i)));
-    return (struct slice){out, bytes};
+static void close_parameter(struct parameters *parameters, const char *name, bool is_null) {
+    unsigned at = parameters->count++;
+
+    parameters->names[at] = name;
+    parameters->values[at] = is_null ? (struct slice){NULL, 0} : buffer_slice(&parameters->bytes[at]);
 }
 
-static struct slice number_parameter(uint16_t type, uint32_t number, char bytes[8], char text[16]) {
-    switch (type) {
-    case CQL_TYPE_BIGINT:
-        return big_endian(bytes, number, 8);
-    case CQL_TYPE_INT:
-        return big_endian(bytes, number, 4); /* above 2147483647 the negative number of the same bits */
-    case CQL_TYPE_SMALLINT:
-        return big_endian(bytes, number, 2);
-    case CQL_TYPE_TINYINT:
-    case CQL_TYPE_BOOLEAN:
-        return big_endian(bytes, number, 1);
-    default:
-        snprintf(text, 16, "%u", number);
-        return slice_of(text);
-    }
+static void add_time(struct parameters *parameters, const char *name) {
+    cql_append_timestamp_value(&parameters->bytes[parameters->count], clock_wall_ms());
+    close_parameter(parameters, name, false);
 }
 
-static struct slice parameter(const struct row_value *value, uint16_t type, char bytes[8], char text[16]) {
-    switch (value->kind) {
-    case ROW_TEXT:
-        return value->text.length != 0 ? value->text : SLICE("");
-    case ROW_FLAG:
-        return number_parameter(type, value->flag, bytes, text);
-    case ROW_NUMBER:
-        return number_parameter(type, value->number, bytes, text);
-    case ROW_NULL:
-        break;
-    }
-    return (struct slice){NULL, 0};
-}
-
-static void parameters_init(struct parameters *parameters, const struct store_connection *connection,
-                            const struct app *app, enum app_field first) {
-    parameters->count = 0;
-    for (unsigned i = first; i < APP_FIELD_COUNT; i++) {
-        uint16_t type = connection->columns[i];
-        unsigned at = parameters->count;
-        if (type == 0 || type == CQL_TYPE_LIST + 1 || type == CQL_TYPE_SET + 1)
+/*
+ * The fields that have a column. What is not set is left away where there is nothing that it could undo, and where the
+ * column is of a type that is not ours to write.
+ */
+static bool add_fields(struct parameters *parameters, const struct store_connection *connection, const struct app *app,
+                       bool is_new, struct error *error) {
+    for (unsigned i = is_new ? APP_ID : APP_ID + 1; i < APP_FIELD_COUNT; i++) {
+        const struct scylladb_column *column = &connection->columns[i];
+        bool is_null;
+        if (!column->there)
             continue;
-        row_value_init(&parameters->values[at], app, (enum app_field)i);
-        parameters->list[at] =
-            parameter(&parameters->values[at], (uint16_t)(type - 1), parameters->numbers[at], parameters->texts[at]);
-        parameters->count++;
+        if (!scylladb_field_value(&parameters->bytes[parameters->count], &is_null, app, (enum app_field)i, column,
+                                  error))
+            return false;
+        if (!is_null || (!is_new && scylladb_column_fits((enum app_field)i, column)))
+            close_parameter(parameters, app_fields[i].name, is_null);
     }
-    parameters->owned = parameters->count;
-}
-
-static void add_time(struct parameters *parameters, bool there, unsigned place) {
-    if (there)
-        parameters->list[parameters->count++] =
-            big_endian(parameters->numbers[APP_FIELD_COUNT + place], clock_wall_ms(), 8);
+    return true;
 }
 
 static void parameters_dispose(struct parameters *parameters) {
-    for (unsigned i = 0; i < parameters->owned; i++)
-        row_value_dispose(&parameters->values[i]);
+    for (unsigned i = 0; i < PARAMETERS_MAX; i++)
+        buffer_dispose(&parameters->bytes[i]);
+}
+
+/* The node may have done it, and nobody has heard of it. */
+static bool outcome_unknown(const struct store_connection *connection) {
+    uint32_t code = cql_failure_code(connection->link);
+
+    return cql_failure(connection->link) == CQL_LOST || code == CQL_ERROR_WRITE_TIMEOUT ||
+           code == CQL_ERROR_WRITE_FAILURE;
 }
 
 /* Runs a write; `applied` is false if a lightweight transaction's condition did not hold. */
@@ -354,7 +340,7 @@ static enum store_answer run_write(struct store_connection *connection, struct s
     *applied = true;
     if (!scylladb_run(connection, &request, patience, rows, error)) {
         answer = scylladb_failure(connection);
-        if (answer == STORE_UNAVAILABLE)
+        if (outcome_unknown(connection))
             error_prefix(error, "the write may or may not have been done");
     } else if (rows->row_count > 0 && slice_equal(rows->columns[0].name, SLICE("[applied]")) &&
                cql_next_value(rows, &value)) {
@@ -367,12 +353,18 @@ static enum store_answer run_write(struct store_connection *connection, struct s
 /* STORE_OK if no other app has the key. */
 static enum store_answer check_key(struct store_connection *connection, const struct app *app,
                                    const struct patience *patience, struct error *error) {
-    struct cql_request request = {.values = &app->key, .count = 1};
-    struct cql_rows *rows = alloc(sizeof *rows);
+    struct buffer value = {0};
+    struct cql_request request = {.count = 1};
+    struct cql_rows *rows;
     enum store_answer answer = STORE_OK;
 
-    if (!select_rows(connection, connection->has_index ? "WHERE \"key\" = ?" : "WHERE \"key\" = ? ALLOW FILTERING",
-                     &request, patience, rows, error))
+    if (!bind_name(&value, connection, APP_KEY, app->key)) { /* refused when it is written, with the column's type */
+        buffer_dispose(&value);
+        return STORE_OK;
+    }
+    request.values = &(struct slice){value.data, value.length};
+    rows = alloc(sizeof *rows);
+    if (!select_rows(connection, condition_on(connection, APP_KEY), &request, patience, rows, error))
         answer = scylladb_failure(connection);
     for (uint32_t i = 0; answer == STORE_OK && i < rows->row_count; i++) {
         struct found_row row = read_row(rows);
@@ -383,6 +375,7 @@ static enum store_answer check_key(struct store_connection *connection, const st
         json_decref(row.record);
     }
     free(rows);
+    buffer_dispose(&value);
     return answer;
 }
 
@@ -390,7 +383,7 @@ static enum store_answer check_key(struct store_connection *connection, const st
 static enum store_answer check_id(struct store_connection *connection, struct slice id, const struct patience *patience,
                                   struct error *error) {
     struct app *there = NULL;
-    enum store_answer answer = scylladb_find_by_id(connection, id, patience, &there, error);
+    enum store_answer answer = find(connection, APP_ID, id, patience, &there, error);
 
     app_unref(there);
     return answer == STORE_INVALID ? STORE_OK : answer;
@@ -408,30 +401,33 @@ static enum store_answer taken(const struct app *app, struct error *error) {
 
 static enum store_answer insert(struct store_connection *connection, const struct app *app,
                                 const struct patience *patience, struct error *error) {
-    struct parameters parameters;
+    struct parameters parameters = {0};
     struct buffer statement = {0};
-    enum store_answer answer;
-    bool applied;
+    enum store_answer answer = STORE_REFUSED;
+    bool applied = true;
 
-    parameters_init(&parameters, connection, app, APP_ID);
-    add_time(&parameters, connection->has_created_at, 0);
-    add_time(&parameters, connection->has_updated_at, 1);
     buffer_appendf(&statement, "INSERT INTO \"%s\".\"%s\" (", connection->store->keyspace, connection->store->table);
-    append_columns(&statement, connection, true);
-    buffer_appendf(&statement, "%s%s) VALUES (?", connection->has_created_at ? ", created_at" : "",
-                   connection->has_updated_at ? ", updated_at" : "");
-    for (unsigned i = 1; i < parameters.count; i++)
-        buffer_appendf(&statement, ", ?");
-    buffer_appendf(&statement, ")%s", connection->alone ? "" : " IF NOT EXISTS");
-    answer =
-        run_write(connection, buffer_slice(&statement), parameters.list, parameters.count, patience, &applied, error);
+    if (add_fields(&parameters, connection, app, true, error)) {
+        if (connection->has_created_at)
+            add_time(&parameters, "created_at");
+        if (connection->has_updated_at)
+            add_time(&parameters, "updated_at");
+        for (unsigned i = 0; i < parameters.count; i++)
+            buffer_appendf(&statement, "%s\"%s\"", i > 0 ? ", " : "", parameters.names[i]);
+        buffer_append_string(&statement, ") VALUES (?");
+        for (unsigned i = 1; i < parameters.count; i++)
+            buffer_append_string(&statement, ", ?");
+        buffer_appendf(&statement, ")%s", connection->alone ? "" : " IF NOT EXISTS");
+        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, patience,
+                           &applied, error);
+    }
     buffer_dispose(&statement);
     parameters_dispose(&parameters);
     return answer == STORE_OK && !applied ? taken(app, error) : answer;
 }
 
-static enum store_answer scylladb_create(struct store_connection *connection, const struct app *app,
-                                         const struct patience *patience, struct error *error) {
+static enum store_answer create_once(struct store_connection *connection, const struct app *app,
+                                     const struct patience *patience, struct error *error) {
     enum store_answer answer = check_id(connection, app->id, patience, error);
 
     if (answer == STORE_OK)
@@ -442,50 +438,61 @@ static enum store_answer scylladb_create(struct store_connection *connection, co
     return answer == STORE_OK ? insert(connection, app, patience, error) : answer;
 }
 
-static void append_assignments(struct buffer *out, const struct store_connection *connection) {
-    const char *between = "";
+static enum store_answer scylladb_create(struct store_connection *connection, const struct app *app,
+                                         const struct patience *patience, struct error *error) {
+    enum store_answer answer = create_once(connection, app, patience, error);
 
-    for (unsigned i = APP_ID + 1; i < APP_FIELD_COUNT; i++) {
-        uint16_t type = connection->columns[i];
-        if (type == 0 || type == CQL_TYPE_LIST + 1 || type == CQL_TYPE_SET + 1)
-            continue;
-        buffer_appendf(out, "%s\"%s\" = ?", between, app_fields[i].name);
-        between = ", ";
-    }
-    if (connection->has_updated_at)
-        buffer_appendf(out, ", updated_at = ?");
+    return table_changed(connection, answer) ? create_once(connection, app, patience, error) : answer;
 }
 
 /* An update in CQL makes what it does not find, so it says that it must not, or looks before. */
-static enum store_answer scylladb_update(struct store_connection *connection, const struct app *app,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer answer = check_id(connection, app->id, patience, error);
-    struct parameters parameters;
+static enum store_answer replace(struct store_connection *connection, const struct app *app,
+                                 const struct patience *patience, struct error *error) {
+    struct parameters parameters = {0};
     struct buffer statement = {0};
-    bool applied;
+    enum store_answer answer = STORE_REFUSED;
+    bool applied = true;
 
-    if (answer == STORE_NOT_FOUND)
-        return missing(app->id, error);
-    if (answer == STORE_OK)
-        answer = check_key(connection, app, patience, error);
-    if (answer != STORE_OK)
-        return answer;
-    parameters_init(&parameters, connection, app, APP_ID + 1);
-    add_time(&parameters, connection->has_updated_at, 0);
-    parameters.list[parameters.count++] = app->id;
     buffer_appendf(&statement, "UPDATE \"%s\".\"%s\" SET ", connection->store->keyspace, connection->store->table);
-    append_assignments(&statement, connection);
-    buffer_appendf(&statement, " WHERE id = ?%s", connection->alone ? "" : " IF EXISTS");
-    answer =
-        run_write(connection, buffer_slice(&statement), parameters.list, parameters.count, patience, &applied, error);
+    if (add_fields(&parameters, connection, app, false, error)) {
+        if (connection->has_updated_at)
+            add_time(&parameters, "updated_at");
+        for (unsigned i = 0; i < parameters.count; i++)
+            buffer_appendf(&statement, "%s\"%s\" = ?", i > 0 ? ", " : "", parameters.names[i]);
+        buffer_appendf(&statement, " WHERE id = ?%s", connection->alone ? "" : " IF EXISTS");
+        bind_name(&parameters.bytes[parameters.count], connection, APP_ID, app->id);
+        close_parameter(&parameters, "id", false);
+        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, patience,
+                           &applied, error);
+    }
     buffer_dispose(&statement);
     parameters_dispose(&parameters);
     return answer == STORE_OK && !applied ? missing(app->id, error) : answer;
 }
 
+static enum store_answer update_once(struct store_connection *connection, const struct app *app,
+                                     const struct patience *patience, struct error *error) {
+    enum store_answer answer = check_id(connection, app->id, patience, error);
+
+    if (answer == STORE_NOT_FOUND)
+        return missing(app->id, error);
+    if (answer == STORE_OK)
+        answer = check_key(connection, app, patience, error);
+    return answer == STORE_OK ? replace(connection, app, patience, error) : answer;
+}
+
+static enum store_answer scylladb_update(struct store_connection *connection, const struct app *app,
+                                         const struct patience *patience, struct error *error) {
+    enum store_answer answer = update_once(connection, app, patience, error);
+
+    return table_changed(connection, answer) ? update_once(connection, app, patience, error) : answer;
+}
+
 static enum store_answer scylladb_remove(struct store_connection *connection, struct slice id,
                                          const struct patience *patience, struct error *error) {
     enum store_answer answer = check_id(connection, id, patience, error);
+    struct buffer value = {0};
+    struct slice values[1];
     char statement[1024];
     bool applied;
 
@@ -493,9 +500,12 @@ static enum store_answer scylladb_remove(struct store_connection *connection, st
         return missing(id, error);
     if (answer != STORE_OK)
         return answer;
+    bind_name(&value, connection, APP_ID, id);
+    values[0] = buffer_slice(&value);
     snprintf(statement, sizeof statement, "DELETE FROM \"%s\".\"%s\" WHERE id = ?%s", connection->store->keyspace,
              connection->store->table, connection->alone ? "" : " IF EXISTS");
-    answer = run_write(connection, slice_of(statement), &id, 1, patience, &applied, error);
+    answer = run_write(connection, slice_of(statement), values, 1, patience, &applied, error);
+    buffer_dispose(&value);
     return answer == STORE_OK && !applied ? missing(id, error) : answer;
 }
 

@@ -8,6 +8,7 @@
 
 #define AGREEMENT_PAUSE_MS 100
 #define AGREEMENT_TRIES 100
+#define ADD_TRIES 5
 
 static bool ask_schema(struct store_connection *connection, const char *statement, const struct slice *values,
                        unsigned count, const struct patience *patience, struct cql_rows *rows, struct error *error) {
@@ -20,30 +21,18 @@ static bool ask_schema(struct store_connection *connection, const char *statemen
 
 /* --- what is there --- */
 
-static uint16_t type_of(struct slice text) {
-    static const struct {
-        const char *name;
-        uint16_t type;
-    } types[] = {
-        {"text", CQL_TYPE_VARCHAR},    {"varchar", CQL_TYPE_VARCHAR},         {"ascii", CQL_TYPE_ASCII},
-        {"int", CQL_TYPE_INT},         {"bigint", CQL_TYPE_BIGINT},           {"smallint", CQL_TYPE_SMALLINT},
-        {"tinyint", CQL_TYPE_TINYINT}, {"boolean", CQL_TYPE_BOOLEAN},         {"list<text>", CQL_TYPE_LIST},
-        {"set<text>", CQL_TYPE_SET},   {"frozen<list<text>>", CQL_TYPE_LIST},
-    };
-
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (slice_equal(slice_of(types[i].name), text))
-            return types[i].type;
-    return CQL_TYPE_CUSTOM;
-}
-
 static void note_column(struct store_connection *connection, struct slice name, struct slice type) {
+    struct scylladb_column column = {.there = true};
+    bool is_time;
     enum app_field field;
 
+    cql_type_from_name(type, &column.type, &column.element);
+    snprintf(column.type_name, sizeof column.type_name, "%.*s", SLICE_ARGS(type));
     if (app_field_from_name(name, &field))
-        connection->columns[field] = (uint16_t)(type_of(type) + 1);
-    connection->has_created_at = connection->has_created_at || slice_equal(name, SLICE("created_at"));
-    connection->has_updated_at = connection->has_updated_at || slice_equal(name, SLICE("updated_at"));
+        connection->columns[field] = column;
+    is_time = column.type == CQL_TYPE_TIMESTAMP || column.type == CQL_TYPE_BIGINT;
+    connection->has_created_at = connection->has_created_at || (is_time && slice_equal(name, SLICE("created_at")));
+    connection->has_updated_at = connection->has_updated_at || (is_time && slice_equal(name, SLICE("updated_at")));
 }
 
 static bool read_columns(struct store_connection *connection, const struct patience *patience, struct error *error) {
@@ -65,7 +54,20 @@ static bool read_columns(struct store_connection *connection, const struct patie
     return good;
 }
 
-/* Whether there is an index on the key: its options name the column. */
+/* Whether an index's options name the key column as its target; the name may stand in quotes. */
+static bool is_on_key(struct slice options) {
+    struct cql_reader reader = {(const uint8_t *)options.data, (const uint8_t *)options.data + options.length, false};
+
+    for (uint32_t left = cql_read_int(&reader); left > 0 && !reader.failed; left--) {
+        struct slice name, value;
+        cql_read_bytes(&reader, &name);
+        cql_read_bytes(&reader, &value);
+        if (slice_equal(name, SLICE("target")))
+            return slice_equal(value, SLICE("key")) || slice_equal(value, SLICE("\"key\""));
+    }
+    return false;
+}
+
 static bool read_index(struct store_connection *connection, const struct patience *patience, struct error *error) {
     const struct slice names[] = {slice_of(connection->store->keyspace), slice_of(connection->store->table)};
     struct cql_rows *rows = alloc(sizeof *rows);
@@ -76,28 +78,39 @@ static bool read_index(struct store_connection *connection, const struct patienc
     connection->has_index = false;
     for (uint32_t i = 0; good && i < rows->row_count; i++) {
         struct slice options;
-        if (!cql_next_value(rows, &options))
-            continue;
-        /* A map of texts; the target is `key`, quoted or not, alone or in parentheses. */
-        if (memmem(options.data, options.length, "target", 6) != NULL &&
-            memmem(options.data, options.length, "key", 3) != NULL)
+        if (cql_next_value(rows, &options) && is_on_key(options))
             connection->has_index = true;
     }
     free(rows);
     return good;
 }
 
+static bool look_at_table(struct store_connection *connection, const struct patience *patience, struct error *error) {
+    static const enum app_field needed[] = {APP_ID, APP_KEY, APP_SECRET};
+
+    if (!read_columns(connection, patience, error) || !read_index(connection, patience, error))
+        return false;
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        const struct scylladb_column *column = &connection->columns[needed[i]];
+        if (!column->there)
+            return error_set(error, "database.scylladb: there is no table %s.%s with the columns id, key and secret",
+                             connection->store->keyspace, connection->store->table);
+        if (!scylladb_column_fits(needed[i], column))
+            return error_set(error, "database.scylladb: the column %s of %s.%s has the type %s, which holds no text",
+                             app_fields[needed[i]].name, connection->store->keyspace, connection->store->table,
+                             column->type_name);
+    }
+    return true;
+}
+
 enum store_answer scylladb_look(struct store_connection *connection, const struct patience *patience,
                                 struct error *error) {
+    if (!scylladb_look_around(connection, patience, error))
+        return STORE_UNAVAILABLE;
     if (connection->looked)
         return STORE_OK;
-    if (!read_columns(connection, patience, error) || !read_index(connection, patience, error))
-        return scylladb_failure(connection);
-    if (connection->columns[APP_ID] == 0 || connection->columns[APP_KEY] == 0 || connection->columns[APP_SECRET] == 0) {
-        error_set(error, "database.scylladb: there is no table %s.%s with the columns id, key and secret",
-                  connection->store->keyspace, connection->store->table);
+    if (!look_at_table(connection, patience, error))
         return STORE_UNAVAILABLE;
-    }
     connection->looked = true;
     return STORE_OK;
 }
@@ -122,7 +135,10 @@ static bool read_version(struct store_connection *connection, const char *statem
     return good;
 }
 
-/* Until all nodes that are known to be up have the same schema, for ten seconds at most. */
+/*
+ * Until the nodes have the same schema: one that has not heard of a table yet answers that there is none. What a node
+ * that is down had last counts as well, so this ends after ten seconds, and the servers go on.
+ */
 static void await_agreement(struct store_connection *connection, const struct patience *patience) {
     char version[16] = {0};
     struct error ignored;
@@ -135,6 +151,9 @@ static void await_agreement(struct store_connection *connection, const struct pa
             agreed || !patience_pause(patience, AGREEMENT_PAUSE_MS))
             return;
     }
+    log_warning("app",
+                "scylladb: after a change of the schema not all nodes have the same one; if one of them is down "
+                "that is why");
 }
 
 /* Runs what changes the schema. Where it may not, the log says what somebody else should run. */
@@ -145,14 +164,14 @@ static enum store_answer change(struct store_connection *connection, const char 
     enum store_answer answer = done ? STORE_OK : scylladb_failure(connection);
 
     free(rows);
-    if (done) {
+    if (done)
         log_info("app", "scylladb: %s", statement);
-        await_agreement(connection, patience);
-    } else if (cql_failure_code(connection->link) == CQL_ERROR_ALREADY_EXISTS) {
+    else if (cql_failure(connection->link) == CQL_LOST)
+        return STORE_UNAVAILABLE;
+    else if (cql_failure_code(connection->link) == CQL_ERROR_ALREADY_EXISTS)
         return STORE_OK;
-    } else if (cql_failure_code(connection->link) == CQL_ERROR_UNAUTHORIZED) {
+    else if (cql_failure_code(connection->link) == CQL_ERROR_UNAUTHORIZED)
         log_warning("app", "%s; to be run by somebody who may: %s", error->text, statement);
-    }
     return answer;
 }
 
@@ -179,7 +198,7 @@ static enum store_answer create_keyspace(struct store_connection *connection, co
 
     free(rows);
     if (!good)
-        return scylladb_failure(connection);
+        return STORE_UNAVAILABLE;
     if (there)
         return STORE_OK;
     snprintf(statement, sizeof statement,
@@ -198,21 +217,36 @@ static void append_create_table(struct buffer *statement, const struct app_store
     buffer_append_byte(statement, '\0');
 }
 
-/* Columns one by one: another server may be adding the same ones. */
+/* False if no column is missing. */
+static bool append_add_columns(struct buffer *statement, const struct store_connection *connection) {
+    const char *between = "(";
+
+    buffer_appendf(statement, "ALTER TABLE \"%s\".\"%s\" ADD ", connection->store->keyspace, connection->store->table);
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        if (connection->columns[i].there)
+            continue;
+        buffer_appendf(statement, "%s\"%s\" %s", between, app_fields[i].name, column_type((enum app_field)i));
+        between = ", ";
+    }
+    buffer_append_string(statement, ")");
+    buffer_append_byte(statement, '\0');
+    return between[0] == ',';
+}
+
+/* Another server may be adding the same ones: then the statement is invalid, and what is missing is less. */
 static enum store_answer add_columns(struct store_connection *connection, const struct patience *patience,
                                      struct error *error) {
-    const struct app_store *store = connection->store;
     enum store_answer answer = STORE_OK;
-    char statement[1024];
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT && answer == STORE_OK; i++) {
-        if (connection->columns[i] != 0)
-            continue;
-        snprintf(statement, sizeof statement, "ALTER TABLE \"%s\".\"%s\" ADD \"%s\" %s", store->keyspace, store->table,
-                 app_fields[i].name, column_type((enum app_field)i));
-        answer = change(connection, statement, patience, error);
-        if (cql_failure_code(connection->link) == CQL_ERROR_INVALID) /* somebody was faster */
-            answer = STORE_OK;
+    for (unsigned attempt = 0; attempt < ADD_TRIES; attempt++) {
+        struct buffer statement = {0};
+        bool missing = append_add_columns(&statement, connection);
+        answer = missing ? change(connection, statement.data, patience, error) : STORE_OK;
+        buffer_dispose(&statement);
+        if (answer != STORE_REFUSED || cql_failure_code(connection->link) != CQL_ERROR_INVALID)
+            return answer;
+        if (!read_columns(connection, patience, error))
+            return STORE_UNAVAILABLE;
     }
     return answer;
 }
@@ -223,8 +257,8 @@ static enum store_answer create_table(struct store_connection *connection, const
     enum store_answer answer;
 
     if (!read_columns(connection, patience, error))
-        return scylladb_failure(connection);
-    if (connection->columns[APP_ID] != 0)
+        return STORE_UNAVAILABLE;
+    if (connection->columns[APP_ID].there)
         return add_columns(connection, patience, error);
     append_create_table(&statement, connection->store);
     answer = change(connection, statement.data, patience, error);
@@ -238,7 +272,7 @@ static enum store_answer create_index(struct store_connection *connection, const
     char statement[1024];
 
     if (!read_index(connection, patience, error))
-        return scylladb_failure(connection);
+        return STORE_UNAVAILABLE;
     if (connection->has_index)
         return STORE_OK;
     snprintf(statement, sizeof statement, "CREATE INDEX IF NOT EXISTS ON \"%s\".\"%s\" (\"key\")", store->keyspace,
@@ -246,18 +280,48 @@ static enum store_answer create_index(struct store_connection *connection, const
     return change(connection, statement, patience, error);
 }
 
-enum store_answer scylladb_prepare(struct store_connection *connection, const struct patience *patience,
-                                   struct error *error) {
+static enum store_answer create_all(struct store_connection *connection, const struct patience *patience,
+                                    struct error *error) {
     enum store_answer answer = create_keyspace(connection, patience, error);
 
     if (answer != STORE_UNAVAILABLE)
         answer = create_table(connection, patience, error);
     if (answer != STORE_UNAVAILABLE)
         answer = create_index(connection, patience, error);
-    if (answer == STORE_UNAVAILABLE)
-        return answer;
-    if (!scylladb_look_at_replicas(connection, patience, error))
-        return scylladb_failure(connection);
+    if (answer != STORE_UNAVAILABLE)
+        await_agreement(connection, patience);
+    return answer;
+}
+
+/* Whether there is nothing to change. */
+static bool is_complete(struct store_connection *connection, const struct patience *patience) {
+    struct error ignored;
+
+    if (!look_at_table(connection, patience, &ignored) || !connection->has_index)
+        return false;
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        if (!connection->columns[i].there)
+            return false;
+    return true;
+}
+
+/* All servers change the schema through the same node if they can, one after the other. */
+static enum store_answer create_through_first(struct store_connection *connection, const struct patience *patience,
+                                              struct error *error) {
+    struct store_connection *first =
+        connection->first[0] != '\0' ? scylladb_connect_to_first(connection, patience) : NULL;
+    enum store_answer answer = create_all(first != NULL ? first : connection, patience, error);
+
+    if (first != NULL)
+        scylladb_disconnect(first);
+    return answer;
+}
+
+enum store_answer scylladb_prepare(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    if (!is_complete(connection, patience) && create_through_first(connection, patience, error) == STORE_UNAVAILABLE)
+        return STORE_UNAVAILABLE;
     connection->looked = false;
+    connection->look_around_ms = 0; /* the keyspace may be new */
     return scylladb_look(connection, patience, error);
 }

@@ -1,20 +1,21 @@
 #include "app/store/cql/cql_connection.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "app/resolve.h"
+#include "app/store/cql/cql_tls.h"
 #include "base/alloc.h"
 
-#define STATEMENTS_MAX 64 /* prepared ones that are remembered */
+#define BODY_STEP_BYTES 65536 /* more memory than this for what is announced only when as much has arrived */
+#define STATEMENTS_MAX 64     /* prepared ones that are remembered */
 
 #define QUERY_VALUES 0x01
 #define QUERY_PAGE_SIZE 0x04
@@ -34,9 +35,9 @@ struct cql_connection {
     SSL_CTX *tls_context; /* NULL: plain */
     SSL *tls;
     struct buffer out;
-    uint8_t *body;
-    size_t body_capacity;
-    struct cql_header header; /* of the answer in hand */
+    struct buffer body;       /* of the answer in hand */
+    struct cql_header header; /* likewise */
+    int16_t stream;           /* of the request in hand; answers to others are passed over */
     struct prepared statements[STATEMENTS_MAX];
     unsigned statement_count;
     bool lost;
@@ -50,18 +51,6 @@ static bool lose(struct cql_connection *connection) {
     return false;
 }
 
-/* What a TLS call that returned `result` waits for; 0: it failed. */
-static short tls_wants(const struct cql_connection *connection, int result) {
-    switch (SSL_get_error(connection->tls, result)) {
-    case SSL_ERROR_WANT_READ:
-        return POLLIN;
-    case SSL_ERROR_WANT_WRITE:
-        return POLLOUT;
-    default:
-        return 0;
-    }
-}
-
 /* Moves some bytes; 0: wait for `*wanted`; -1: it failed. */
 static ssize_t move_some(struct cql_connection *connection, void *data, size_t length, bool writes, short *wanted) {
     ssize_t moved;
@@ -73,7 +62,7 @@ static ssize_t move_some(struct cql_connection *connection, void *data, size_t l
             writes ? SSL_write(connection->tls, data, (int)length) : SSL_read(connection->tls, data, (int)length);
         if (result > 0)
             return result;
-        *wanted = tls_wants(connection, result);
+        *wanted = cql_tls_wants(connection->tls, result);
         return *wanted != 0 ? 0 : -1;
     }
     moved = writes ? send(connection->fd, data, length, MSG_NOSIGNAL) : recv(connection->fd, data, length, 0);
@@ -102,29 +91,60 @@ static bool move_all(struct cql_connection *connection, void *data, size_t lengt
 
 /* --- frames --- */
 
+/* Takes in what the header announces. The memory for it grows with what arrives. */
+static bool receive_body(struct cql_connection *connection, const struct patience *patience, struct error *error) {
+    struct buffer *body = &connection->body;
+    size_t left = connection->header.length;
+
+    body->length = 0;
+    while (left > 0) {
+        size_t step = body->length > BODY_STEP_BYTES ? body->length : BODY_STEP_BYTES;
+        if (step > left)
+            step = left;
+        if (!buffer_try_reserve(body, step)) {
+            error_set(error, "no memory for an answer of %u bytes", connection->header.length);
+            return lose(connection);
+        }
+        if (!move_all(connection, body->data + body->length, step, false, patience, error))
+            return false;
+        body->length += step;
+        left -= step;
+    }
+    return true;
+}
+
+/* Receives the answer to the request in hand. Events, and answers to nobody, are passed over for as long as patience
+ * lasts. */
 static bool receive_frame(struct cql_connection *connection, const struct patience *patience, struct error *error) {
     uint8_t bytes[CQL_HEADER_BYTES];
 
-    do {
+    for (;;) {
         if (!move_all(connection, bytes, sizeof bytes, false, patience, error))
             return false;
         if (!cql_read_header(bytes, &connection->header, error))
             return lose(connection);
-        if (connection->header.length > connection->body_capacity) {
-            connection->body_capacity = connection->header.length;
-            connection->body = alloc_array(connection->body, connection->body_capacity, 1);
-        }
-        if (!move_all(connection, connection->body, connection->header.length, false, patience, error))
+        if (!receive_body(connection, patience, error))
             return false;
-    } while (connection->header.opcode == CQL_OPCODE_EVENT || connection->header.stream != 0);
-    return true;
+        if (connection->header.opcode != CQL_OPCODE_EVENT && connection->header.stream == connection->stream)
+            return true;
+        if (patience_ended(patience)) {
+            error_set(error, "no answer in time");
+            return lose(connection);
+        }
+    }
 }
 
-static struct cql_reader body_of(struct cql_connection *connection) {
-    struct cql_reader reader = {connection->body, connection->body + connection->header.length, false};
+static struct cql_reader body_of(const struct cql_connection *connection) {
+    const uint8_t *bytes = (const uint8_t *)(connection->body.length != 0 ? connection->body.data : "");
+    struct cql_reader reader = {bytes, bytes + connection->body.length, false};
 
     cql_skip_extras(&reader, connection->header.flags);
     return reader;
+}
+
+static void begin_request(struct cql_connection *connection, enum cql_opcode opcode) {
+    connection->stream = connection->stream == INT16_MAX ? 0 : (int16_t)(connection->stream + 1);
+    cql_begin_frame(&connection->out, opcode, connection->stream);
 }
 
 /* Sends the frame in `out` and receives the answer. An answer that is an error is false, too. */
@@ -148,6 +168,10 @@ static bool exchange(struct cql_connection *connection, const struct patience *p
     reader = body_of(connection);
     connection->code = cql_read_int(&reader);
     text = cql_read_string(&reader);
+    if (reader.failed) {
+        error_set(error, "the node answers with half an error");
+        return lose(connection);
+    }
     return error_set(error, "the node answers: %.*s", SLICE_ARGS(text));
 }
 
@@ -177,82 +201,41 @@ static bool finish_connect(int fd, const struct patience *patience, struct error
     return code == 0 || error_set(error, "%s", strerror(code));
 }
 
-static int connect_socket(const struct cql_node_address *node, const struct patience *patience, struct error *error) {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct addrinfo *addresses = NULL;
-    char port[16];
-    int fd = -1, code;
+/* What the first of `count` addresses gets of the patience, so that one that swallows everything leaves time. */
+static struct patience part_of(const struct patience *patience, unsigned count) {
+    struct patience part = patience_for(patience_left_ms(patience) / count, patience->stop_fd);
 
-    snprintf(port, sizeof port, "%u", node->port);
-    code = getaddrinfo(node->host, port, &hints, &addresses);
-    if (code != 0) {
-        error_set(error, "%s", gai_strerror(code));
-        return -1;
-    }
-    for (const struct addrinfo *at = addresses; at != NULL && fd < 0; at = at->ai_next) {
-        fd = begin_connect(at);
+    return part.deadline_ns < patience->deadline_ns ? part : *patience;
+}
+
+static int connect_to_any(const struct addrinfo *addresses, const struct patience *patience, struct error *error) {
+    unsigned left = 0;
+
+    for (const struct addrinfo *at = addresses; at != NULL; at = at->ai_next)
+        left++;
+    for (const struct addrinfo *at = addresses; at != NULL; at = at->ai_next) {
+        const struct patience part = part_of(patience, left--);
+        int fd = begin_connect(at);
         if (fd < 0) {
             error_set(error, "%s", strerror(errno));
-        } else if (!finish_connect(fd, patience, error)) {
-            close(fd);
-            fd = -1;
+            continue;
         }
+        if (finish_connect(fd, &part, error))
+            return fd;
+        close(fd);
     }
+    return -1;
+}
+
+static int connect_socket(const struct cql_node_address *node, const struct patience *patience, struct error *error) {
+    struct addrinfo *addresses = resolve_addresses(node->host, node->port, patience, error);
+    int fd;
+
+    if (addresses == NULL)
+        return -1;
+    fd = connect_to_any(addresses, patience, error);
     freeaddrinfo(addresses);
     return fd;
-}
-
-static bool set_up_context(SSL_CTX *context, const struct config_tls *tls, struct error *error) {
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    if (tls->ca_path != NULL && SSL_CTX_load_verify_locations(context, tls->ca_path, NULL) != 1)
-        return error_set(error, "database.scylladb.tls.ca_path %s cannot be read", tls->ca_path);
-    if (tls->ca_path == NULL)
-        SSL_CTX_set_default_verify_paths(context);
-    if (tls->cert_path != NULL && SSL_CTX_use_certificate_chain_file(context, tls->cert_path) != 1)
-        return error_set(error, "database.scylladb.tls.cert_path %s cannot be read", tls->cert_path);
-    if (tls->key_path != NULL && SSL_CTX_use_PrivateKey_file(context, tls->key_path, SSL_FILETYPE_PEM) != 1)
-        return error_set(error, "database.scylladb.tls.key_path %s cannot be read", tls->key_path);
-    if (tls->mode == CONFIG_TLS_VERIFY)
-        SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-    return true;
-}
-
-static void name_peer(SSL *tls, const char *host) {
-    struct in6_addr ignored;
-
-    if (inet_pton(AF_INET, host, &ignored) == 1 || inet_pton(AF_INET6, host, &ignored) == 1) {
-        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(tls), host);
-        return;
-    }
-    SSL_set_tlsext_host_name(tls, host);
-    SSL_set1_host(tls, host);
-}
-
-static bool start_tls(struct cql_connection *connection, const char *host, const struct config_tls *tls,
-                      const struct patience *patience, struct error *error) {
-    int result;
-
-    connection->tls_context = SSL_CTX_new(TLS_client_method());
-    if (connection->tls_context == NULL || !set_up_context(connection->tls_context, tls, error))
-        return false;
-    connection->tls = SSL_new(connection->tls_context);
-    SSL_set_fd(connection->tls, connection->fd);
-    name_peer(connection->tls, host);
-    for (;;) {
-        short wanted;
-        ERR_clear_error();
-        result = SSL_connect(connection->tls);
-        if (result == 1)
-            return true;
-        wanted = tls_wants(connection, result);
-        if (wanted == 0)
-            return error_set(error, "database.scylladb.tls: %s",
-                             SSL_get_verify_result(connection->tls) != X509_V_OK
-                                 ? X509_verify_cert_error_string(SSL_get_verify_result(connection->tls))
-                                 : "the node does not speak TLS as asked for");
-        if (!patience_wait_or_fail(patience, connection->fd, wanted, error))
-            return false;
-    }
 }
 
 /* SASL PLAIN (RFC 4616), as PasswordAuthenticator takes it. */
@@ -267,7 +250,7 @@ static bool sign_in(struct cql_connection *connection, const char *username, con
     buffer_append_string(&token, username);
     buffer_append_byte(&token, '\0');
     buffer_append_string(&token, password != NULL ? password : "");
-    cql_begin_frame(&connection->out, CQL_OPCODE_AUTH_RESPONSE);
+    begin_request(connection, CQL_OPCODE_AUTH_RESPONSE);
     cql_append_bytes(&connection->out, buffer_slice(&token));
     good = exchange(connection, patience, error);
     explicit_bzero(token.data, token.length);
@@ -282,7 +265,7 @@ static bool sign_in(struct cql_connection *connection, const char *username, con
 
 static bool start_up(struct cql_connection *connection, const char *username, const char *password,
                      const struct patience *patience, struct error *error) {
-    cql_begin_frame(&connection->out, CQL_OPCODE_STARTUP);
+    begin_request(connection, CQL_OPCODE_STARTUP);
     cql_append_short(&connection->out, 1);
     cql_append_string(&connection->out, SLICE("CQL_VERSION"));
     cql_append_string(&connection->out, SLICE("3.0.0"));
@@ -293,31 +276,47 @@ static bool start_up(struct cql_connection *connection, const char *username, co
     return connection->header.opcode == CQL_OPCODE_READY || error_set(error, "an answer that was not asked for");
 }
 
-static struct cql_connection *connect_with(const struct cql_node_address *address, const char *username,
-                                           const char *password, const struct config_tls *tls, bool encrypted,
-                                           const struct patience *patience, struct error *error) {
-    struct cql_connection *connection;
-    int fd = connect_socket(address, patience, error);
+/* A connection on which nothing has been said; over TLS if there is a context, which is its own then. */
+static struct cql_connection *open_connection(const struct cql_node_address *address, SSL_CTX *tls_context,
+                                              const struct patience *patience, struct error *error) {
+    struct cql_connection *connection = alloc_zero(sizeof *connection);
 
-    if (fd < 0)
-        return NULL;
-    connection = alloc_zero(sizeof *connection);
-    connection->fd = fd;
-    if ((!encrypted || start_tls(connection, address->host, tls, patience, error)) &&
-        start_up(connection, username, password, patience, error))
+    connection->tls_context = tls_context;
+    connection->fd = connect_socket(address, patience, error);
+    if (connection->fd >= 0 && tls_context != NULL)
+        connection->tls = cql_tls_start(tls_context, connection->fd, address->host, patience, error);
+    if (connection->fd >= 0 && (tls_context == NULL || connection->tls != NULL))
         return connection;
     cql_close(connection);
     return NULL;
 }
 
+/* With `prefer`, a node with which TLS cannot be begun is spoken to without it. */
+static struct cql_connection *open_as_configured(const struct cql_node_address *address,
+                                                 const struct config_tls *settings, const struct patience *patience,
+                                                 struct error *error) {
+    struct cql_connection *connection;
+    SSL_CTX *tls_context;
+
+    if (settings->mode == CONFIG_TLS_DISABLE)
+        return open_connection(address, NULL, patience, error);
+    tls_context = cql_tls_context(settings, error);
+    if (tls_context == NULL)
+        return NULL;
+    connection = open_connection(address, tls_context, patience, error);
+    if (connection == NULL && settings->mode == CONFIG_TLS_PREFER && !patience_ended(patience))
+        connection = open_connection(address, NULL, patience, error);
+    return connection;
+}
+
 struct cql_connection *cql_connect(const struct cql_node_address *address, const char *username, const char *password,
                                    const struct config_tls *tls, const struct patience *patience, struct error *error) {
-    bool encrypted = tls->mode != CONFIG_TLS_DISABLE;
-    struct cql_connection *connection = connect_with(address, username, password, tls, encrypted, patience, error);
+    struct cql_connection *connection = open_as_configured(address, tls, patience, error);
 
-    if (connection == NULL && tls->mode == CONFIG_TLS_PREFER && !patience_ended(patience))
-        connection = connect_with(address, username, password, tls, false, patience, error);
-    return connection;
+    if (connection == NULL || start_up(connection, username, password, patience, error))
+        return connection;
+    cql_close(connection);
+    return NULL;
 }
 
 void cql_close(struct cql_connection *connection) {
@@ -327,9 +326,10 @@ void cql_close(struct cql_connection *connection) {
     }
     SSL_free(connection->tls);
     SSL_CTX_free(connection->tls_context);
-    close(connection->fd);
+    if (connection->fd >= 0)
+        close(connection->fd);
     buffer_dispose(&connection->out);
-    free(connection->body);
+    buffer_dispose(&connection->body);
     free(connection);
 }
 
@@ -354,7 +354,7 @@ static struct prepared *prepare(struct cql_connection *connection, struct slice 
     struct prepared *prepared;
     struct slice id;
 
-    cql_begin_frame(&connection->out, CQL_OPCODE_PREPARE);
+    begin_request(connection, CQL_OPCODE_PREPARE);
     cql_append_long_string(&connection->out, text);
     if (!exchange(connection, patience, error))
         return NULL;
@@ -365,6 +365,11 @@ static struct prepared *prepare(struct cql_connection *connection, struct slice 
         return NULL;
     }
     id = cql_read_string(&reader);
+    if (reader.failed) {
+        error_set(error, "an answer that ends too early");
+        lose(connection);
+        return NULL;
+    }
     if (connection->statement_count == STATEMENTS_MAX)
         forget(connection, &connection->statements[0]);
     prepared = &connection->statements[connection->statement_count++];
@@ -399,7 +404,7 @@ static bool execute(struct cql_connection *connection, const struct cql_request 
     struct prepared *prepared = NULL;
 
     if (request->count == 0) { /* changes of the schema, and what is asked once */
-        cql_begin_frame(&connection->out, CQL_OPCODE_QUERY);
+        begin_request(connection, CQL_OPCODE_QUERY);
         cql_append_long_string(&connection->out, request->statement);
         append_parameters(&connection->out, request);
         return exchange(connection, patience, error);
@@ -410,7 +415,7 @@ static bool execute(struct cql_connection *connection, const struct cql_request 
             prepared = prepare(connection, request->statement, patience, error);
         if (prepared == NULL)
             return false;
-        cql_begin_frame(&connection->out, CQL_OPCODE_EXECUTE);
+        begin_request(connection, CQL_OPCODE_EXECUTE);
         cql_append_string(&connection->out, (struct slice){prepared->id, prepared->id_length});
         append_parameters(&connection->out, request);
         if (exchange(connection, patience, error))

@@ -45,5 +45,5 @@ bool cql_run(struct cql_connection *connection, const struct cql_request *reques
 enum cql_failure cql_failure(const struct cql_connection *connection);
 uint32_t cql_failure_code(const struct cql_connection *connection);
 
-/* The next value of the row in hand; call it column_count times for each row. False: null, or a broken answer. */
+/* The next value of the row in hand; call it column_count times for each row. False: null. */
 bool cql_next_value(struct cql_rows *rows, struct slice *value);

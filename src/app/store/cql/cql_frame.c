@@ -3,9 +3,11 @@
 #include <string.h>
 
 #define VERSION_REQUEST 0x04
+#define ANSWER 0x80u
 #define VERSION_ANSWER 0x84
 #define NESTING_MAX 16 /* of types in types */
 
+#define FLAG_COMPRESSION 0x01
 #define FLAG_TRACING 0x02
 #define FLAG_CUSTOM_PAYLOAD 0x04
 #define FLAG_WARNING 0x08
@@ -46,11 +48,11 @@ void cql_append_bytes(struct buffer *out, struct slice bytes) {
         buffer_append(out, bytes);
 }
 
-void cql_begin_frame(struct buffer *out, enum cql_opcode opcode) {
+void cql_begin_frame(struct buffer *out, enum cql_opcode opcode, int16_t stream) {
     out->length = 0;
     cql_append_byte(out, VERSION_REQUEST);
     cql_append_byte(out, 0);
-    cql_append_short(out, 0); /* one request at a time: the stream is always this one */
+    cql_append_short(out, (uint16_t)stream);
     cql_append_byte(out, (uint8_t)opcode);
     cql_append_int(out, 0);
 }
@@ -72,8 +74,12 @@ bool cql_read_header(const uint8_t bytes[CQL_HEADER_BYTES], struct cql_header *h
     header->stream = (int16_t)cql_read_short(&reader);
     header->opcode = cql_read_byte(&reader);
     header->length = cql_read_int(&reader);
+    if ((version & ANSWER) == 0)
+        return error_set(error, "the other side does not speak the CQL protocol");
     if (version != VERSION_ANSWER)
-        return error_set(error, "the other side does not speak version 4 of the CQL protocol");
+        return error_set(error, "the node speaks version %u of the CQL protocol, and not 4", version & ~ANSWER);
+    if ((header->flags & FLAG_COMPRESSION) != 0)
+        return error_set(error, "a compressed answer, which was not asked for");
     return header->length <= CQL_BODY_MAX_BYTES ||
            error_set(error, "an answer of %u bytes is too long", header->length);
 }
@@ -199,11 +205,23 @@ static void read_columns(struct cql_reader *reader, uint32_t flags, struct cql_r
     }
 }
 
+/* Whether as many values follow as announced. Each takes four bytes at least, so that this ends. */
+static bool holds_values(struct cql_reader reader, const struct cql_rows *rows) {
+    uint64_t count = (uint64_t)rows->row_count * rows->column_count;
+    struct slice ignored;
+
+    if (reader.failed || (rows->row_count != 0 && rows->column_count == 0) ||
+        count > (uint64_t)(reader.end - reader.at) / 4)
+        return false;
+    for (; count > 0 && !reader.failed; count--)
+        cql_read_bytes(&reader, &ignored);
+    return !reader.failed;
+}
+
 bool cql_read_rows(struct cql_reader reader, struct cql_rows *rows, struct error *error) {
     uint32_t flags = cql_read_int(&reader);
 
-    rows->column_count = cql_read_int(&reader);
-    rows->paging_state = SLICE("");
+    *rows = (struct cql_rows){.column_count = cql_read_int(&reader), .paging_state = SLICE("")};
     if ((flags & ROWS_MORE_PAGES) != 0)
         cql_read_bytes(&reader, &rows->paging_state);
     if ((flags & ROWS_NO_METADATA) != 0 || rows->column_count > CQL_COLUMNS_MAX)
@@ -211,22 +229,8 @@ bool cql_read_rows(struct cql_reader reader, struct cql_rows *rows, struct error
     read_columns(&reader, flags, rows);
     rows->row_count = cql_read_int(&reader);
     rows->reader = reader;
-    /* Each value takes four bytes at least. */
-    if (!reader.failed && rows->row_count != 0 &&
-        (rows->column_count == 0 ||
-         (uint64_t)rows->row_count * rows->column_count > (uint64_t)(reader.end - reader.at) / 4))
-        reader.failed = true;
-    return !reader.failed || error_set(error, "an answer that ends too early");
-}
-
-bool cql_integer(struct slice value, int64_t *number) {
-    uint64_t bits = 0;
-
-    if (value.length != 1 && value.length != 2 && value.length != 4 && value.length != 8)
-        return false;
-    for (size_t i = 0; i < value.length; i++)
-        bits = bits << 8 | (uint8_t)value.data[i];
-    bits <<= 64 - 8 * value.length; /* the sign of the short ones */
-    *number = (int64_t)bits >> (64 - 8 * value.length);
-    return true;
+    if (holds_values(reader, rows))
+        return true;
+    rows->row_count = 0;
+    return error_set(error, "an answer that ends too early");
 }

@@ -52,12 +52,17 @@ enum cql_type {
     CQL_TYPE_CUSTOM = 0x00,
     CQL_TYPE_ASCII = 0x01,
     CQL_TYPE_BIGINT = 0x02,
+    CQL_TYPE_BLOB = 0x03,
     CQL_TYPE_BOOLEAN = 0x04,
     CQL_TYPE_COUNTER = 0x05,
+    CQL_TYPE_DOUBLE = 0x07,
+    CQL_TYPE_FLOAT = 0x08,
     CQL_TYPE_INT = 0x09,
     CQL_TYPE_TIMESTAMP = 0x0B,
+    CQL_TYPE_UUID = 0x0C,
     CQL_TYPE_VARCHAR = 0x0D,
     CQL_TYPE_VARINT = 0x0E,
+    CQL_TYPE_TIMEUUID = 0x0F,
     CQL_TYPE_SMALLINT = 0x13,
     CQL_TYPE_TINYINT = 0x14,
     CQL_TYPE_LIST = 0x20,
@@ -72,8 +77,8 @@ enum cql_consistency { CQL_ONE = 0x0001, CQL_LOCAL_QUORUM = 0x0006, CQL_LOCAL_SE
 
 /* --- writing --- */
 
-/* Begins a frame; cql_end_frame fills in its length. */
-void cql_begin_frame(struct buffer *out, enum cql_opcode opcode);
+/* Begins a frame; cql_end_frame fills in its length. The answer will bear the same stream number. */
+void cql_begin_frame(struct buffer *out, enum cql_opcode opcode, int16_t stream);
 void cql_end_frame(struct buffer *out);
 void cql_append_byte(struct buffer *out, uint8_t value);
 void cql_append_short(struct buffer *out, uint16_t value);
@@ -96,7 +101,7 @@ struct cql_header {
     uint32_t length;
 };
 
-/* Takes a header apart; false with an error if it is none of a version 4 answer, or announces too much. */
+/* Takes a header apart; false with an error if it is none of a version 4 answer, compressed, or announces too much. */
 bool cql_read_header(const uint8_t bytes[CQL_HEADER_BYTES], struct cql_header *header, struct error *error);
 
 uint8_t cql_read_byte(struct cql_reader *reader);
@@ -124,8 +129,6 @@ struct cql_rows {
     struct slice paging_state; /* empty: this is the last page */
 };
 
-/* Reads a result of the kind Rows up to its first value (section 4.2.5.2). */
+/* Reads a result of the kind Rows up to its first value (section 4.2.5.2), and sees to it that all values are there.
+ * False: there are no rows. */
 bool cql_read_rows(struct cql_reader reader, struct cql_rows *rows, struct error *error);
-
-/* An integer of 1, 2, 4 or 8 bytes, as values have them; false if it is none. */
-bool cql_integer(struct slice value, int64_t *number);
