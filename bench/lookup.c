@@ -1,16 +1,20 @@
 /*
  * usage: curlew-bench-lookup
  *
- * What the app manager's public lookup costs once an app is in the cache: over 10,000 random keys while another thread
- * writes once a millisecond, and with two workers that look up the same app. Then the memory of a cache of 10,000 apps
- * through which 100,000 pass. The store is SQLite, in a temporary folder.
+ * What the app manager's public lookup costs once an app is in the cache: with one worker and with two at once, over
+ * 10,000 random keys, with the same app and with apps that nobody shares; without and with another thread that writes
+ * once a millisecond. Workers that share an app are to be compared with those that do not: two busy cores slow each
+ * other down on many machines, whatever runs on them. Then the memory of a cache of 10,000 apps through which 100,000
+ * pass. The store is SQLite, in a temporary folder.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "app/app_manager.h"
@@ -22,7 +26,8 @@
 
 #define APPS 10000
 #define PASSING_APPS 100000
-#define LOOKUPS 5000000
+#define LOOKUPS 1000000
+#define ROUNDS 15
 #define AT_ONCE 500 /* fewer than may wait */
 
 static struct workers workers;
@@ -127,52 +132,101 @@ static void look_all_up(unsigned first, unsigned end) {
 
 /* --- measuring --- */
 
+/* Which apps the workers that take part look up. */
+enum keys { KEYS_RANDOM, KEYS_SAME, KEYS_OWN };
+
 struct measurement {
     unsigned workers; /* how many take part */
-    unsigned keys;    /* random among so many */
+    enum keys keys;
     double ns[WORKERS_MAX];
 };
+
+/* Time of this thread alone: what others take from it, the writer among them, does not count. */
+static uint64_t thread_cpu_ns(void) {
+    struct timespec time;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
 
 static void measure_on(struct worker *worker, void *context) {
     struct measurement *measurement = context;
     uint64_t seed = 88172645463325252u + worker->index, start_ns;
+    unsigned first = measurement->keys == KEYS_OWN ? worker->index : 0;
+    unsigned count = measurement->keys == KEYS_RANDOM ? APPS : 1;
 
     if (worker->index >= measurement->workers)
         return;
-    start_ns = clock_monotonic_ns();
+    start_ns = thread_cpu_ns();
     for (unsigned i = 0; i < LOOKUPS; i++) {
         struct app_lookup lookup = {.done = answered};
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        if (app_manager_find_by_key(manager, worker, slice_of(keys[seed % measurement->keys]), &lookup) != APP_FOUND)
+        if (app_manager_find_by_key(manager, worker, slice_of(keys[first + seed % count]), &lookup) != APP_FOUND)
             fail("a lookup was no hit");
     }
-    measurement->ns[worker->index] = (double)(clock_monotonic_ns() - start_ns) / LOOKUPS;
+    measurement->ns[worker->index] = (double)(thread_cpu_ns() - start_ns) / LOOKUPS;
     sem_post(&finished);
 }
 
-static double measure(unsigned count, unsigned key_count) {
-    struct measurement measurement = {.workers = count, .keys = key_count};
-    double worst = 0;
+/* ns for a lookup, the mean of the workers. */
+static double measure(unsigned count, enum keys which) {
+    struct measurement measurement = {.workers = count, .keys = which};
+    double sum = 0;
 
     workers_run_on_all(&workers, &(struct worker_task){.run = measure_on, .context = &measurement});
     for (unsigned i = 0; i < count; i++)
         sem_wait(&finished);
     for (unsigned i = 0; i < count; i++)
-        worst = measurement.ns[i] > worst ? measurement.ns[i] : worst;
-    return worst;
+        sum += measurement.ns[i];
+    return sum / count;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median(double *values) {
+    qsort(values, ROUNDS, sizeof values[0], compare);
+    return values[ROUNDS / 2];
+}
+
+/* One worker and two in turns, so that what the machine does meanwhile concerns both. */
+static void measure_rounds(void) {
+    static const struct {
+        const char *what;
+        enum keys keys;
+    } kinds[] = {{"10,000 random keys", KEYS_RANDOM}, {"the same app", KEYS_SAME}, {"an app of each's own", KEYS_OWN}};
+    enum { KINDS = sizeof kinds / sizeof kinds[0] };
+    double ns[KINDS][2][ROUNDS], ratio[KINDS][ROUNDS];
+
+    for (unsigned round = 0; round < ROUNDS; round++)
+        for (unsigned kind = 0; kind < KINDS; kind++) {
+            ns[kind][0][round] = measure(1, kinds[kind].keys);
+            ns[kind][1][round] = measure(2, kinds[kind].keys);
+            ratio[kind][round] = ns[kind][1][round] / ns[kind][0][round];
+        }
+    for (unsigned kind = 0; kind < KINDS; kind++)
+        printf("  %-22s one worker %6.1f ns, two at once %6.1f ns each (%.2f x)\n", kinds[kind].what,
+               median(ns[kind][0]), median(ns[kind][1]), median(ratio[kind]));
 }
 
 static atomic_bool writing;
 
-/* Once a millisecond another limit for one app or another, as the admin API would write it. */
+/* Once a millisecond another limit for one app or the other, as the admin API would write it. */
 static void *write_on(void *context) {
     (void)context;
     for (unsigned i = 0; atomic_load(&writing); i++) {
-        json_t *json = json_pack("{s:s, s:s, s:s, s:i}", "id", "app-0", "key", keys[0], "secret", "secret",
-                                 "max_connections", (int)(i % 1000 + 1));
-        struct app *app = app_parse(json, app_manager_defaults(manager), APP_FROM_CONFIGURATION, NULL, NULL, NULL);
+        char id[16];
+        json_t *json;
+        struct app *app;
+        snprintf(id, sizeof id, "app-%u", i % 2);
+        json = json_pack("{s:s, s:s, s:s, s:i}", "id", id, "key", keys[i % 2], "secret", "secret", "max_connections",
+                         (int)(i % 1000 + 1));
+        app = app_parse(json, app_manager_defaults(manager), APP_FROM_CONFIGURATION, NULL, NULL, NULL);
         app_manager_written(manager, app->id, NULL, app);
         app_unref(app);
         json_decref(json);
@@ -196,29 +250,34 @@ static void end_worker(struct worker *worker, void *context) {
     worker_stop(worker);
 }
 
+static void pin_worker(struct worker *worker, void *context) {
+    cpu_set_t set;
+
+    (void)context;
+    CPU_ZERO(&set);
+    CPU_SET(worker->index, &set);
+    sched_setaffinity(0, sizeof set, &set);
+}
+
 static void run_all(void) {
     struct app_lookup_counts counts;
     struct store_pool_status status;
     pthread_t writer;
     double one, two;
 
+    workers_run_on_all(&workers, &(struct worker_task){.run = pin_worker});
     look_all_up(0, APPS);
     usleep(2500000); /* the watch sees that preparing changed the file, and idle records are to be read again */
     look_all_up(0, APPS);
-    measure(1, APPS);
-    printf("a cached lookup, %u random keys, one worker:               %6.1f ns\n", APPS, measure(1, APPS));
+    measure(2, KEYS_RANDOM);
+    printf("CPU time of a cached lookup, median of %u rounds:\n", ROUNDS);
+    measure_rounds();
+    printf("the same while another thread writes two of the apps, one each millisecond:\n");
     atomic_store(&writing, true);
     pthread_create(&writer, NULL, write_on, NULL);
-    printf("the same while another thread writes each millisecond:       %6.1f ns\n", measure(1, APPS));
-    one = measure(1, 1);
-    two = measure(2, 1);
+    measure_rounds();
     atomic_store(&writing, false);
     pthread_join(writer, NULL);
-    printf("one app that is written each millisecond, one worker:        %6.1f ns\n", one);
-    printf("the same app, two workers at once, each:                     %6.1f ns (%.2f x)\n", two, two / one);
-    one = measure(1, APPS);
-    two = measure(2, APPS);
-    printf("%u random keys, two workers at once, each:                %6.1f ns (%.2f x)\n", APPS, two, two / one);
     look_all_up(0, PASSING_APPS / 2);
     one = resident_mb();
     look_all_up(PASSING_APPS / 2, PASSING_APPS);

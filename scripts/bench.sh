@@ -4,7 +4,8 @@
 # Behind `make bench`: measures build/curlew with build/bench/curlew-bench and prints two tables.
 #   1. one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the kernel's floor
 #   2. one worker against two, both servers and the generator free to run anywhere, in turns
-# With a --scenario of one's own only the first. The figures are in bench.json and bench-workers.json, too, in the build
+# and then what looking up an app costs (build/bench/curlew-bench-lookup). With a --scenario of one's own only the first;
+# `--scenario lookup` is the last alone. The figures are in bench.json and bench-workers.json, too, in the build
 # folder. BUILD names another build folder. Exit code: 1 if the server refused something or lost events.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -73,10 +74,11 @@ END
 }
 
 [ "$(nproc)" -ge 2 ] || give_up "two CPUs are needed: one for the server and one for the load generator"
-for program in "$build/curlew" "$build/bench/curlew-bench"; do
+for program in "$build/curlew" "$build/bench/curlew-bench" "$build/bench/curlew-bench-lookup"; do
     [ -x "$program" ] || give_up "$program is not there: run make bench, or make build first"
 done
 ulimit -Sn "$(ulimit -Hn)"
+if [ "$*" = '--scenario lookup' ]; then exec "$build/bench/curlew-bench-lookup"; fi
 
 echo "bench: one worker, the server on CPU 0, the generator on CPU 1"
 start_server 1 taskset -c 0
@@ -96,4 +98,9 @@ first=(--url "$url" --pid "$pid")
 start_server 2
 "$build/bench/curlew-bench" "${first[@]}" "${credentials[@]}" --against-url "$url" --against-pid "$pid" \
     --json "$build/bench-workers.json" "$@" --scenario compare || status=$?
+stop_servers
+
+echo
+echo "bench: looking up an app"
+"$build/bench/curlew-bench-lookup"
 exit "$status"
