@@ -22,8 +22,20 @@ static void mailbox_ready(struct poll_target *target, uint32_t events);
 static bool handle_messages(struct worker *worker);
 static void *worker_run(void *argument);
 
+static void worker_free(struct worker *worker) {
+    if (worker->mailbox.event_fd >= 0)
+        mailbox_dispose(&worker->mailbox);
+    if (worker->epoll_fd >= 0)
+        close(worker->epoll_fd);
+    http_request_free(worker->spare_request);
+    free(worker->receive_buffer);
+    free(worker);
+}
+
+/* NULL with errno set. */
 static struct worker *worker_create(struct workers *workers, unsigned index) {
     struct worker *worker = alloc_cache_line(sizeof *worker);
+    int reason;
 
     worker->index = index;
     worker->all = workers;
@@ -38,14 +50,17 @@ static struct worker *worker_create(struct workers *workers, unsigned index) {
     worker->receive_capacity = RECEIVE_BUFFER_BYTES;
     worker->receive_buffer = alloc(worker->receive_capacity);
     worker->mailbox_target.ready = mailbox_ready;
-    if (worker->epoll_fd < 0 || !mailbox_init(&worker->mailbox) ||
-        !worker_watch(worker, worker->mailbox.event_fd, EPOLLIN, &worker->mailbox_target))
-        return NULL;
-    return worker;
+    if (mailbox_init(&worker->mailbox) && worker->epoll_fd >= 0 &&
+        worker_watch(worker, worker->mailbox.event_fd, EPOLLIN, &worker->mailbox_target))
+        return worker;
+    reason = errno;
+    worker_free(worker);
+    errno = reason;
+    return NULL;
 }
 
 bool workers_create(struct workers *workers, unsigned count, struct error *error) {
-    workers->count = 0;
+    workers->count = workers->started = 0;
     if (count > WORKERS_MAX)
         return error_set(error, "%u workers are asked for, and there can be %d", count, WORKERS_MAX);
     for (unsigned i = 0; i < count; i++) {
@@ -67,6 +82,7 @@ bool workers_start(struct workers *workers, struct error *error) {
         code = pthread_create(&workers->list[i]->thread, NULL, worker_run, workers->list[i]);
         if (code == 0) {
             char name[32];
+            workers->started++;
             snprintf(name, sizeof name, "worker-%u", i);
             pthread_setname_np(workers->list[i]->thread, name);
         }
@@ -78,8 +94,9 @@ bool workers_start(struct workers *workers, struct error *error) {
 }
 
 void workers_join(struct workers *workers) {
-    for (unsigned i = 0; i < workers->count; i++)
+    for (unsigned i = 0; i < workers->started; i++)
         pthread_join(workers->list[i]->thread, NULL);
+    workers->started = 0;
     workers_settle(workers);
 }
 
@@ -94,14 +111,8 @@ void workers_settle(struct workers *workers) {
 }
 
 void workers_destroy(struct workers *workers) {
-    for (unsigned i = 0; i < workers->count; i++) {
-        struct worker *worker = workers->list[i];
-        mailbox_dispose(&worker->mailbox);
-        close(worker->epoll_fd);
-        http_request_free(worker->spare_request);
-        free(worker->receive_buffer);
-        free(worker);
-    }
+    for (unsigned i = 0; i < workers->count; i++)
+        worker_free(workers->list[i]);
     workers->count = 0;
 }
 

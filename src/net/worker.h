@@ -80,16 +80,18 @@ struct worker {
 
 struct workers {
     unsigned count;
+    unsigned started; /* how many threads run, the first so many */
     struct worker *list[WORKERS_MAX];
 };
 
 /* Creates `count` workers (1 to WORKERS_MAX) that do not run yet. */
 bool workers_create(struct workers *workers, unsigned count, struct error *error);
 
-/* Starts a thread for each; signals are blocked in them. */
+/* Starts a thread for each; signals are blocked in them. After a failure those that were started run: they are to be
+ * stopped and joined. */
 bool workers_start(struct workers *workers, struct error *error);
 
-/* Waits until all threads have ended (see worker_stop). */
+/* Waits until all threads that were started have ended (see worker_stop). */
 void workers_join(struct workers *workers);
 
 /* Frees them; nothing may be left that posts to them. */

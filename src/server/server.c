@@ -305,12 +305,35 @@ static bool open_apps(struct server *server, struct error *error) {
     return server->apps != NULL;
 }
 
+static void stop_worker(struct worker *worker, void *context) {
+    struct server *server = context;
+
+    listener_stop(&server->listeners[worker->index]);
+    if (worker->index == 0) {
+        listener_stop(&server->metrics_listener);
+        listener_stop(&server->admin_listener);
+        listener_stop(&server->redirect_listener);
+        housekeeping_stop(&server->housekeeping);
+    }
+    sessions_drain(worker, server->config.shutdown_grace_period_s);
+}
+
+/* No new connections; those that are there are told over the grace period. Returns when the last one is gone. */
+static void stop_workers(struct server *server) {
+    atomic_store(&server->sessions.draining, true);
+    workers_run_on_all(&server->workers, &(struct worker_task){.run = stop_worker, .context = server});
+    workers_join(&server->workers);
+}
+
 static bool build(struct server *server, struct error *error) {
     set_up_parts(server);
     if (!listen_on_workers(server, error) || !listen_for_redirects(server, error) ||
-        !listen_for_metrics(server, error) || !listen_for_admin(server, error) ||
-        !workers_start(&server->workers, error))
+        !listen_for_metrics(server, error) || !listen_for_admin(server, error))
         return false;
+    if (!workers_start(&server->workers, error)) {
+        stop_workers(server);
+        return false;
+    }
     app_manager_start(server->apps);
     return true;
 }
@@ -345,7 +368,7 @@ static void reload(struct server *server, const char *config_file) {
     log_info("server", "SIGHUP: reading the apps again");
     if (!config_load(&config, config_file, &report, &error)) {
         config_report_log(&report);
-        log_error("server", "nothing was changed: %s", error.text);
+        log_error("server", "nothing was changed: the configuration has the errors above");
     } else {
         if (app_manager_reload(server->apps, &config, &changes, &error))
             log_info("server", "apps reloaded: %u added, %u changed, %u removed", changes.added, changes.changed,
@@ -355,19 +378,6 @@ static void reload(struct server *server, const char *config_file) {
         config_dispose(&config);
     }
     config_report_dispose(&report);
-}
-
-static void stop_worker(struct worker *worker, void *context) {
-    struct server *server = context;
-
-    listener_stop(&server->listeners[worker->index]);
-    if (worker->index == 0) {
-        listener_stop(&server->metrics_listener);
-        listener_stop(&server->admin_listener);
-        listener_stop(&server->redirect_listener);
-        housekeeping_stop(&server->housekeeping);
-    }
-    sessions_drain(worker, server->config.shutdown_grace_period_s);
 }
 
 static void run(struct server *server, const sigset_t *signals, const char *config_file) {
@@ -387,9 +397,7 @@ static void run(struct server *server, const sigset_t *signals, const char *conf
     signal(SIGTERM, SIG_DFL); /* a second signal ends the process at once */
     signal(SIGINT, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
-    atomic_store(&server->sessions.draining, true);
-    workers_run_on_all(&server->workers, &(struct worker_task){.run = stop_worker, .context = server});
-    workers_join(&server->workers);
+    stop_workers(server);
     log_info("server", "stopped");
 }
 

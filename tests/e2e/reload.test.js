@@ -196,7 +196,8 @@ describe('a bad file changes nothing, and the log says why', () => {
       const outcome = await server.reload({ text });
       assert.doesNotMatch(outcome.message, /apps reloaded/);
       assert.match(outcome.level, /error|warn/i);
-      assert.ok(server.log.all.slice(since).some((line) => pattern.test(line.message)), 'the log names what is wrong');
+      const lines = server.log.all.slice(since).filter((line) => pattern.test(line.message));
+      assert.equal(lines.length, 1, `the log names what is wrong, once: ${JSON.stringify(lines)}`);
       for (const ws of open) assert.deepEqual(await stillOpen(ws), []);
       for (const app of apps) assert.equal((await api(server, 'GET', '/channels', { app })).status, 200);
       await assertReload(server, { apps: [APP] }, [0, 0, 1]);

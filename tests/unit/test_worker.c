@@ -1,0 +1,100 @@
+/* Workers that cannot be had: what there is of them is given back, and the error says which and why. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "net/worker.h"
+
+static unsigned open_files(void) {
+    DIR *folder = opendir("/proc/self/fd");
+    unsigned count = 0;
+
+    assert_non_null(folder);
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count;
+}
+
+/* Lets the process open so many files more. */
+static void allow_files(unsigned more, struct rlimit *before) {
+    struct rlimit limit;
+    int next = dup(0);
+
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, before), 0);
+    limit = (struct rlimit){.rlim_cur = (rlim_t)next + more, .rlim_max = before->rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void without_files_for_all_none_is_left_open(void **state) {
+    unsigned before = open_files();
+
+    (void)state;
+    for (unsigned more = 0; more < 6; more++) { /* a worker takes two */
+        struct workers workers;
+        struct rlimit limit;
+        struct error error;
+        bool created;
+
+        allow_files(more, &limit);
+        created = workers_create(&workers, 3, &error);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_false(created);
+        assert_int_equal(workers.count, more / 2);
+        assert_non_null(strstr(error.text, "of 3 could not be created: Too many open files"));
+        workers_destroy(&workers);
+        assert_int_equal(open_files(), before);
+    }
+}
+
+static void more_workers_than_there_can_be_are_refused(void **state) {
+    struct workers workers;
+    struct error error;
+
+    (void)state;
+    assert_false(workers_create(&workers, WORKERS_MAX + 1, &error));
+    assert_string_equal(error.text, "65 workers are asked for, and there can be 64");
+    workers_destroy(&workers);
+}
+
+static void without_a_thread_there_is_nobody_to_wait_for(void **state) {
+    struct workers workers;
+    struct error error;
+    pthread_attr_t usual, huge;
+    size_t stack_bytes;
+
+    (void)state;
+    assert_true(workers_create(&workers, 2, &error));
+    pthread_getattr_default_np(&usual);
+    pthread_attr_getstacksize(&usual, &stack_bytes);
+    pthread_attr_init(&huge);
+    pthread_attr_setstacksize(&huge, (size_t)1 << 46); /* more than there are addresses for */
+    assert_int_equal(pthread_setattr_default_np(&huge), 0);
+    assert_false(workers_start(&workers, &error));
+    assert_int_equal(pthread_setattr_default_np(&usual), 0);
+    assert_int_equal(workers.started, 0);
+    assert_non_null(strstr(error.text, "a thread for a worker could not be started"));
+    workers_join(&workers);
+    workers_destroy(&workers);
+    pthread_attr_destroy(&usual);
+    pthread_attr_destroy(&huge);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_files_for_all_none_is_left_open),
+        cmocka_unit_test(more_workers_than_there_can_be_are_refused),
+        cmocka_unit_test(without_a_thread_there_is_nobody_to_wait_for),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
