@@ -1,4 +1,4 @@
-// How long the server waits for a request: 10 s for its head, 30 s for its body, however the bytes trickle in.
+// How long the server waits for a request: 10 s for its head, 30 s for its body, however the bytes trickle in, and 60 s between two.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -51,4 +51,16 @@ describe('a client that does not finish its request is closed', { concurrency: t
       assert.ok(seconds > 28.9 && seconds < 45, `closed after ${seconds} s`);
     });
   }
+
+  test('a kept-alive connection that idles: after 60 s', async (t) => {
+    const http = await RawHttp.connect(server);
+    t.after(() => http.destroy());
+    http.send('GET', '/up');
+    const answer = await http.next();
+    assert.equal(answer.headers['keep-alive'], 'timeout=60');
+    const answered = performance.now();
+    await http.closed(90_000);
+    const seconds = (performance.now() - answered) / 1000;
+    assert.ok(seconds > 58.9 && seconds < 75, `closed after ${seconds} s`);
+  });
 });

@@ -144,9 +144,14 @@ class Server {
     lines(this.#child.stdout, (line) => this.log.push({ target: 'stdout', message: line }));
     try {
       await this.waitForLog(/^ready\b/, { timeoutMs: START_TIMEOUT_MS });
-      const [, host, port] = (await this.waitForLog(/^listening on https?:\/\//)).message.match(/\/\/(\[[^\]]*\]|[^:/]+):(\d+)/);
-      this.host = host;
-      this.port = Number(port);
+      const { message } = await this.waitForLog(/^listening on (https?:\/\/|unix:)/);
+      if (message.includes('unix:')) {
+        this.socketPath = message.slice('listening on unix:'.length);
+      } else {
+        const [, host, port] = message.match(/\/\/(\[[^\]]*\]|[^:/]+):(\d+)/);
+        this.host = host;
+        this.port = Number(port);
+      }
       if (this.config.metrics.enabled !== false) {
         this.metricsUrl = (await this.waitForLog(/^metrics on http/)).message.match(/http\S+/)[0];
         this.metricsPort = Number(new URL(this.metricsUrl).port);
