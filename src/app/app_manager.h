@@ -146,6 +146,7 @@ struct app_lookup_counts {
 /* False with the memory driver. */
 bool app_manager_look(struct app_manager *manager, struct app_lookup_counts *counts, struct store_pool_status *status);
 
-/* Calls `each` for every slot that was ever used; for the metrics page. Any thread. */
+/* Calls `each` for every slot that is in use; for the metrics page. On a worker; the slots are good until the end of
+ * its turn. */
 void app_manager_each_slot(struct app_manager *manager, void (*each)(struct app_slot *slot, void *context),
                            void *context);

@@ -320,10 +320,17 @@ void app_cache_note_answer(struct app_cache *cache, enum store_answer answer, co
 }
 
 void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *slot, void *context), void *context) {
+    struct app_slot **slots;
+    size_t count = 0;
+
     pthread_mutex_lock(&cache->mutex);
+    slots = alloc_array(NULL, cache->entry_count + 1, sizeof slots[0]);
     for (struct list *link = cache->entries.next; link != &cache->entries; link = link->next)
-        each(container_of(link, struct cache_entry, link)->slot, context);
+        slots[count++] = container_of(link, struct cache_entry, link)->slot;
     pthread_mutex_unlock(&cache->mutex);
+    for (size_t i = 0; i < count; i++) /* a slot outlives the worker's turn */
+        each(slots[i], context);
+    free(slots);
 }
 
 void app_cache_look(struct app_cache *cache, struct app_lookup_counts *counts) {

@@ -64,6 +64,7 @@ bool app_cache_health_known(struct app_cache *cache);
 /* Notes how an operation on the pool ended that was not the cache's own. Any thread. */
 void app_cache_note_answer(struct app_cache *cache, enum store_answer answer, const struct error *error);
 
+/* On a worker; the slots are good until the end of its turn. */
 void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *slot, void *context), void *context);
 
 /* For the metrics page. Any thread. */

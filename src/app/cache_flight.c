@@ -117,9 +117,8 @@ static enum store_answer run(struct store_operation *operation, const struct app
 
 /* The app is not there, says a query by its id. True if that is to be believed. */
 static bool believe_missing(struct app_cache *cache, struct cache_entry *entry, uint64_t now_ms) {
-    bool connected = atomic_load_explicit(&entry->slot->connections, memory_order_relaxed) != 0;
-
-    if (!connected || entry->announced || entry->missing || atomic_load(&entry->slot->current) == NULL)
+    if (!cache_has_connections(entry) || entry->announced || entry->missing ||
+        atomic_load(&entry->slot->current) == NULL)
         return true;
     entry->missing = true; /* before anyone is closed it is looked at once more, a second later */
     entry->refresh_at_ms = now_ms + 1000;
@@ -234,6 +233,8 @@ static void finished(struct store_operation *operation, enum store_answer answer
     list_remove(&flight->link);
     if (flight->entry != NULL)
         flight->entry->pins--;
+    if (flight->refresh)
+        cache_note_refreshed(cache);
     pthread_mutex_unlock(&cache->mutex);
     if (news)
         cache_log_outage(cache, answer, error);

@@ -4,7 +4,8 @@
  *   cache.c          building and ending; looking up
  *   cache_flight.c   queries, each for all who ask for one name
  *   cache_record.c   what is known: records, keys, absent names, writes
- *   cache_upkeep.c   the thread that reads records again, gives up old ones, and looks after the store's health
+ *   cache_upkeep.c   the upkeep thread: who waits too long, the store's health, and rounds
+ *   cache_round.c    rounds through all that is known: records in use are read again, old ones given up
  */
 #pragma once
 
@@ -18,6 +19,7 @@
 
 #define ABSENT_MAX 10000    /* names of each kind */
 #define WRITES_MAX 10000    /* that are remembered for queries under way */
+#define CACHE_TICK_MS 100   /* of the upkeep thread */
 #define STALE_AFTER_MS 1000 /* who asks for an expired record waits no longer than this for a new one */
 #define REFRESH_BACKOFF_FIRST_MS 100
 #define REFRESH_BACKOFF_LAST_MS 5000
@@ -73,6 +75,7 @@ struct cache_flight {
     struct app_cache *cache;
     enum name_kind kind;
     atomic_uint references; /* the query's, and one for each answer on its way */
+    bool refresh;           /* begun by a round */
     uint64_t started_ms;
     uint64_t first_write;             /* the number of the last write before the query began */
     uint64_t asking;                  /* bits: workers on which somebody waits */
@@ -123,6 +126,10 @@ struct app_cache {
     struct list entries;
     size_t entry_count;
     struct list flight_list;
+    size_t created_since_round; /* entries */
+    size_t refreshes;           /* queries that a round began, under way */
+    bool refreshes_wait;        /* more of them when there are fewer */
+    bool judging;               /* there are doubted entries */
 
     struct list writes;
     size_t write_count;
@@ -148,6 +155,7 @@ struct app_cache {
 };
 
 struct cache_entry *cache_entry_of(enum name_kind kind, struct name_node *node);
+bool cache_has_connections(const struct cache_entry *entry);
 
 /* --- cache_record.c; with the mutex held --- */
 
@@ -174,6 +182,8 @@ void cache_unlink(struct app_cache *cache, struct cache_entry *entry);
 void cache_entry_free(void *entry, void *cache);
 /* Lookups get the record as it is until then, or until even a store that fails is no excuse. */
 void cache_serve_stale(struct app_cache *cache, struct cache_entry *entry, uint64_t until_ms);
+/* True if every lookup goes to the store, and nothing stale is served. */
+bool cache_is_passing(const struct app_cache *cache);
 /* True while the expired record may be served because the store cannot be asked. */
 bool cache_may_be_stale(const struct app_cache *cache, const struct cache_entry *entry, uint64_t now_ms);
 
@@ -198,6 +208,23 @@ void cache_flight_join(struct cache_flight *flight, struct worker *worker, struc
 /* Those that wait get the expired record; with the mutex held. Returns messages to post, see cache_post. */
 struct cache_delivery *cache_flight_serve_stale(struct cache_flight *flight);
 void cache_post(struct cache_delivery *deliveries);
+
+/* --- cache_round.c --- */
+
+struct cache_round;
+
+/* For the upkeep thread. */
+struct cache_round *cache_round_create(struct app_cache *cache);
+void cache_round_destroy(struct cache_round *round);
+/* A round is to begin, after the one that may be under way. */
+void cache_round_begin(struct cache_round *round);
+/* Goes on with the round until it has ended or too many queries that it began are under way; the mutex is held for a
+ * few entries at a time. To be called at every tick and when the upkeep thread is woken. */
+void cache_round_go_on(struct cache_round *round);
+/* A query that a round began has ended; with the mutex held. */
+void cache_note_refreshed(struct app_cache *cache);
+/* Forgets which names were not found whose time is over. */
+void cache_clean_absent(struct app_cache *cache, uint64_t now_ms);
 
 /* --- cache_upkeep.c --- */
 

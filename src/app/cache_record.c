@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define CREATED_BEYOND 100 /* entries that may be more than the capacity, for less than a second */
+
 static struct slice slot_name(const struct cache_entry *entry) {
     return slice_of(entry->slot->id);
 }
@@ -27,8 +29,12 @@ static struct cache_entry *entry_create(struct app_cache *cache, struct slice id
     name_table_add(&cache->names[NAME_ID], &entry->by_id, &cache->retirement);
     list_append(&cache->entries, &entry->link);
     cache->entry_count++;
-    if (cache->entry_count > cache->settings.capacity)
+    /* Not for each one: among the others may be any number that have connections, which do not count. */
+    if (++cache->created_since_round > cache->settings.capacity / 16 + CREATED_BEYOND &&
+        cache->entry_count > cache->settings.capacity) {
+        cache->created_since_round = 0;
         cache_upkeep_wake(cache);
+    }
     return entry;
 }
 
@@ -89,7 +95,7 @@ static void leave_record(void *record, void *context) {
     app_unref(record);
 }
 
-static bool has_connections(const struct cache_entry *entry) {
+bool cache_has_connections(const struct cache_entry *entry) {
     return atomic_load_explicit(&entry->slot->connections, memory_order_relaxed) != 0;
 }
 
@@ -97,7 +103,7 @@ static bool has_connections(const struct cache_entry *entry) {
 static uint64_t refresh_after_ms(const struct app_cache *cache, const struct cache_entry *entry) {
     uint64_t ttl_ms = cache->settings.ttl_s * UINT64_C(1000);
 
-    if (!cache->settings.enabled || ttl_ms == 0) /* held for live connections only */
+    if (cache_is_passing(cache)) /* held for live connections only */
         return ttl_ms == 0 || ttl_ms > 300000 ? 300000 : ttl_ms;
     return ttl_ms / 2 + (entry->by_id.hash >> 32) % (ttl_ms / 4 + 1);
 }
@@ -127,7 +133,7 @@ struct cache_entry *cache_put(struct app_cache *cache, struct app *app, uint64_t
     if (old != NULL && app_equal(old, app)) {
         app_unref(app);
     } else {
-        if (old != NULL && old->enabled && !app->enabled && has_connections(entry))
+        if (old != NULL && old->enabled && !app->enabled && cache_has_connections(entry))
             aftermath->changed = true;
         atomic_store(&entry->slot->current, app);
         retire(&cache->retirement, old, leave_record, NULL);
@@ -148,15 +154,19 @@ void cache_drop_record(struct app_cache *cache, struct cache_entry *entry, struc
     cache_drop_key(cache, entry);
     entry->missing = entry->announced = false;
     entry->refresh_at_ms = UINT64_MAX;
-    if (old != NULL && has_connections(entry))
+    if (old != NULL && cache_has_connections(entry))
         aftermath->changed = true;
     retire(&cache->retirement, old, leave_record, NULL);
+}
+
+bool cache_is_passing(const struct app_cache *cache) {
+    return !cache->settings.enabled || cache->settings.ttl_s == 0;
 }
 
 bool cache_may_be_stale(const struct app_cache *cache, const struct cache_entry *entry, uint64_t now_ms) {
     uint64_t ttl_ms = cache->settings.ttl_s * UINT64_C(1000), beyond_ms = cache->settings.stale_if_error_s;
 
-    return cache->settings.enabled && ttl_ms != 0 && atomic_load(&entry->slot->current) != NULL &&
+    return !cache_is_passing(cache) && atomic_load(&entry->slot->current) != NULL &&
            now_ms < entry->loaded_ms + ttl_ms + beyond_ms * 1000;
 }
 

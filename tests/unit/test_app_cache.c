@@ -516,6 +516,55 @@ static void an_app_that_others_delete_is_gone_for_live_connections_too(void **st
     slot_connection_leave(slot);
 }
 
+#define MANY 8000
+
+/* What all of them wait for; each is on a connection's slot. */
+static void find_many(struct app_lookup *lookups) {
+    char key[32];
+
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(key, sizeof key, "key-%u", i);
+        assert_int_equal(start(&lookups[i], i % WORKERS, true, key), APP_PENDING);
+        if (i % 500 == 499) /* no more than may wait */
+            await_answers(i + 1);
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(lookups[i].answer, APP_FOUND);
+        assert_true(slot_connection_enter(lookups[i].slot, 0));
+    }
+}
+
+static unsigned count_with_limit(const struct app_lookup *lookups, unsigned max_connections) {
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < MANY; i++)
+        count += slot_app(lookups[i].slot)->max_connections == max_connections;
+    return count;
+}
+
+/* The file is looked at every second. Rounds of a thousand apps, a second apart, would need seven seconds more. */
+static void thousands_of_live_apps_that_others_change_are_read_again_at_once(void **state) {
+    struct app_lookup *lookups = alloc_array(NULL, MANY, sizeof *lookups);
+    uint64_t end_ms;
+
+    (void)state;
+    others_run(
+        "WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 7999) "
+        "INSERT INTO applications SELECT 'app-' || i, 'key-' || i, 's', 1, 1, 0, 1 FROM n");
+    open_with("", 20000);
+    find_many(lookups);
+    others_run("UPDATE applications SET max_connections = 2");
+    end_ms = clock_monotonic_ms() + 6000;
+    while (count_with_limit(lookups, 2) < MANY && clock_monotonic_ms() < end_ms) {
+        poll(NULL, 0, 5);
+        settle();
+    }
+    assert_int_equal(count_with_limit(lookups, 2), MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        slot_connection_leave(lookups[i].slot);
+    free(lookups);
+}
+
 struct writer {
     atomic_bool end;
     atomic_uint written; /* no lookup that starts now may see less */
@@ -610,6 +659,7 @@ int main(void) {
         TEST(a_changed_key_works_at_once_and_the_old_one_no_more),
         TEST(live_connections_hear_of_an_app_that_is_disabled_or_deleted),
         TEST(an_app_that_others_delete_is_gone_for_live_connections_too),
+        TEST(thousands_of_live_apps_that_others_change_are_read_again_at_once),
         TEST(a_query_that_began_before_a_write_never_fills_the_cache),
         TEST(apps_beyond_the_capacity_go_but_never_one_with_connections),
     };
