@@ -216,7 +216,7 @@ static bool read_integer(struct slice value, int64_t *number) {
 }
 
 static bool whole(double value, int64_t *number) {
-    if (!(value > -0x1p53 && value < 0x1p53) || value != (double)(int64_t)value)
+    if (!(value > -9007199254740992.0 && value < 9007199254740992.0) || value != (double)(int64_t)value)
         return false;
     *number = (int64_t)value;
     return true;
