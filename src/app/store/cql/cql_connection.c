@@ -79,7 +79,9 @@ static bool move_all(struct cql_connection *connection, void *data, size_t lengt
     while (done < length) {
         ssize_t moved = move_some(connection, (char *)data + done, length - done, writes, &wanted);
         if (moved < 0) {
-            error_set(error, "the node closed the connection");
+            const char *reason = connection->tls != NULL ? cql_tls_reason() : NULL;
+            error_set(error, "the node closed the connection%s%s", reason != NULL ? ": " : "",
+                      reason != NULL ? reason : "");
             return lose(connection);
         }
         done += (size_t)moved;
@@ -297,16 +299,18 @@ static struct cql_connection *open_as_configured(const struct cql_node_address *
                                                  struct error *error) {
     struct cql_connection *connection;
     SSL_CTX *tls_context;
+    struct patience half;
 
     if (settings->mode == CONFIG_TLS_DISABLE)
         return open_connection(address, NULL, patience, error);
     tls_context = cql_tls_context(settings, error);
     if (tls_context == NULL)
         return NULL;
-    connection = open_connection(address, tls_context, patience, error);
-    if (connection == NULL && settings->mode == CONFIG_TLS_PREFER && !patience_ended(patience))
-        connection = open_connection(address, NULL, patience, error);
-    return connection;
+    if (settings->mode != CONFIG_TLS_PREFER)
+        return open_connection(address, tls_context, patience, error);
+    half = part_of(patience, 2);
+    connection = open_connection(address, tls_context, &half, error);
+    return connection != NULL ? connection : open_connection(address, NULL, patience, error);
 }
 
 struct cql_connection *cql_connect(const struct cql_node_address *address, const char *username, const char *password,

@@ -4,12 +4,16 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
+#include <string.h>
 
-/* What OpenSSL says last, which is what it stumbled over; "no start line" for what is no such file at all. */
-static const char *reason(void) {
-    const char *text = ERR_reason_error_string(ERR_peek_last_error());
+/* What it stumbled over comes first, what it then could not do behind. */
+const char *cql_tls_reason(void) {
+    unsigned long code = ERR_peek_error();
+    const char *text = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
 
-    return text != NULL ? text : "cannot be read";
+    if (code == 0)
+        return NULL;
+    return text != NULL ? text : "for no known reason";
 }
 
 /* A key that wants a password is refused: nobody is there to type it. */
@@ -22,7 +26,7 @@ static int no_password(char *password, int size, int writes, void *context) {
 }
 
 static bool file_failed(const char *setting, const char *path, struct error *error) {
-    return error_set(error, "database.scylladb.tls.%s %s: %s", setting, path, reason());
+    return error_set(error, "database.scylladb.tls.%s %s: %s", setting, path, cql_tls_reason());
 }
 
 static bool set_up(SSL_CTX *context, const struct config_tls *settings, struct error *error) {
@@ -51,7 +55,7 @@ SSL_CTX *cql_tls_context(const struct config_tls *settings, struct error *error)
     if (context != NULL && set_up(context, settings, error))
         return context;
     if (context == NULL)
-        error_set(error, "database.scylladb.tls: %s", reason());
+        error_set(error, "database.scylladb.tls: %s", cql_tls_reason());
     SSL_CTX_free(context);
     return NULL;
 }
@@ -92,7 +96,7 @@ static bool shake_hands(SSL *tls, int fd, const struct patience *patience, struc
                              X509_verify_cert_error_string(SSL_get_verify_result(tls)));
         if (wanted == 0)
             return error_set(error, "the node does not speak TLS as asked for: %s",
-                             ERR_peek_error() != 0 ? reason() : "it closed the connection");
+                             ERR_peek_error() != 0 ? cql_tls_reason() : "it closed the connection");
         if (!patience_wait_or_fail(patience, fd, wanted, error))
             return false;
     }
@@ -102,7 +106,7 @@ SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct pati
     SSL *tls = SSL_new(context);
 
     if (tls == NULL || SSL_set_fd(tls, fd) != 1) {
-        error_set(error, "database.scylladb.tls: %s", reason());
+        error_set(error, "database.scylladb.tls: %s", cql_tls_reason());
         SSL_free(tls);
         return NULL;
     }

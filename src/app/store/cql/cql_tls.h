@@ -19,3 +19,6 @@ SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct pati
 
 /* What a call that returned `result` waits for: POLLIN, POLLOUT; 0: it failed. */
 short cql_tls_wants(const SSL *tls, int result);
+
+/* Why the last call to OpenSSL of this thread failed; NULL: it does not say. */
+const char *cql_tls_reason(void);

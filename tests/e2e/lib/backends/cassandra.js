@@ -1,8 +1,10 @@
-// Cassandra: one node, or a cluster of `nodes` on 127.0.0.1, 127.0.0.2 and so on with the same ports.
+// Cassandra: one node, or a cluster of `nodes` on 127.0.0.1, 127.0.0.2 and so on with the same ports. Options: `rights` (users may
+// only what they are granted), `tls` (on the same port as plain connections; a client's certificate is wanted, too).
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 import { Backend } from './backend.js';
+import { makeCertificates } from './certificates.js';
 import { Daemon, freePorts } from './daemon.js';
 import { jarIn, jarsOf, java } from './jvm.js';
 
@@ -39,7 +41,8 @@ export class Cassandra extends Backend {
       // In a cluster that loses nodes, who may sign in would have to be on every one of them; there anybody may.
       authenticator: this.options.nodes > 1 ? 'AllowAllAuthenticator' : 'PasswordAuthenticator',
       // Tests change passwords and stop nodes: who may sign in is not theirs to wait for.
-      authorizer: 'AllowAllAuthorizer', auth_read_consistency_level: 'LOCAL_ONE', credentials_validity: '0ms', roles_validity: '0ms',
+      authorizer: this.options.rights ? 'CassandraAuthorizer' : 'AllowAllAuthorizer', auth_read_consistency_level: 'LOCAL_ONE',
+      credentials_validity: '0ms', roles_validity: '0ms', permissions_validity: '0ms', ...this.#tls(),
       memtable_heap_space: '32MiB', memtable_offheap_space: '32MiB', key_cache_size: '1MiB', concurrent_reads: 4, concurrent_writes: 4,
       ...Object.fromEntries(['data_file', 'commitlog', 'saved_caches', 'hints', 'cdc_raw'].map((name) =>
         name === 'data_file' ? ['data_file_directories', [`${folder}/data`]] : [`${name}_directory`, `${folder}/${name}`])),
@@ -54,6 +57,20 @@ export class Cassandra extends Backend {
         ...EXPORTS.flatMap((name) => ['--add-exports', `${name}=ALL-UNNAMED`]), ...OPENS.flatMap((name) => ['--add-opens', `${name}=ALL-UNNAMED`]),
         '-cp', `${folder}:${jars}/*`, 'org.apache.cassandra.service.CassandraDaemon'],
     });
+  }
+
+  #tls() {
+    if (!this.options.tls) return {};
+    const { ca, certificate, key } = makeCertificates(this.folder);
+    const keystore = this.file('server-both.pem');
+    writeFileSync(keystore, readFileSync(key, 'utf8') + readFileSync(certificate, 'utf8'));
+    this.address.tls = { ca, certificate, key };
+    return {
+      client_encryption_options: {
+        enabled: true, optional: true, require_client_auth: true, keystore, truststore: ca,
+        ssl_context_factory: { class_name: 'org.apache.cassandra.security.PEMBasedSslContextFactory' },
+      },
+    };
   }
 
   async #probe(host) {
