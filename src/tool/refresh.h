@@ -9,9 +9,12 @@
 
 struct refresher;
 
-/* NULL if the configuration names no server. `config` outlives it. */
+/* NULL if the configuration names no server, or says too little to ask one, which is a warning. `config` outlives it.
+ */
 struct refresher *refresher_create(const struct config *config);
+
+/* Says how many changes the server was not told of, if there were several. */
 void refresher_destroy(struct refresher *refresher);
 
-/* After the first failure it warns and says nothing more to that server. `refresher` may be NULL. */
+/* Once the server cannot be reached or refuses the token, it is not asked again. `refresher` may be NULL. */
 void refresher_tell(struct refresher *refresher, struct slice id);

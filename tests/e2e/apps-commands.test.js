@@ -216,13 +216,64 @@ describe('a server that CURLEW_ADMIN_URL names', () => {
     assert.deepEqual(requests, Array(3).fill(`POST /admin/apps/a/refresh Bearer ${ADMIN_TOKEN}`));
   });
 
-  test('and does not take it only gets a warning: the store is written', async (t) => {
-    const { env } = await adminServer(t, (response) => response.writeHead(401).end());
+  const WARNING = (i) => new RegExp(`the change of app ${i} is in the store, but CURLEW_ADMIN_URL \\(http://127\\.0\\.0\\.1:\\d+\\) was not told: `);
+  const three = { input: JSON.stringify({ apps: ['a', 'b', 'c'].map((id) => ({ id, key: id, secret: 's' })) }) };
+
+  test('and refuses the token is asked once; the store is written, and the last line counts', async (t) => {
+    const { requests, env } = await adminServer(t, (response) => response.writeHead(401).end());
     const config = sqliteConfig(t);
-    const { code, stderr } = await apps(t, ['create', '-c', config, ...AN_APP], { env });
-    assert.equal(code, 0);
-    assert.match(stderr, /HTTP 401: look at CURLEW_ADMIN_TOKEN/);
+    const { code, stderr } = await apps(t, ['import', '-', '-c', config], { ...three, env });
+    assert.equal(code, 0, stderr);
+    assert.equal(requests.length, 1);
+    const lines = stderr.trimEnd().split('\n');
+    assert.equal(lines.length, 2, stderr);
+    assert.match(lines[0], WARNING('a'));
+    assert.match(lines[0], /HTTP 401: look at CURLEW_ADMIN_TOKEN/);
+    assert.match(lines[1], /was not told of 3 changes/);
     assert.ok(!stderr.includes(ADMIN_TOKEN));
-    assert.equal((await appsDone(t, ['list', '-c', config, '--json'])).apps.length, 1);
+    assert.equal((await appsDone(t, ['list', '-c', config, '--json'])).apps.length, 3);
+  });
+
+  test('and cannot be reached is asked once', async (t) => {
+    const { requests, env } = await adminServer(t, (response) => response.destroy());
+    const { code, stderr } = await apps(t, ['import', '-', '-c', sqliteConfig(t)], { ...three, env });
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(requests, [`POST /admin/apps/a/refresh Bearer ${ADMIN_TOKEN}`]);
+    assert.match(stderr, WARNING('a'));
+    assert.match(stderr, /was not told of 3 changes/);
+  });
+
+  test('and does not take one change is told of the others', async (t) => {
+    const { requests, env } = await adminServer(t, (response, count) => response.writeHead(count === 1 ? 404 : 200).end());
+    const { code, stderr } = await apps(t, ['import', '-', '-c', sqliteConfig(t)], { ...three, env });
+    assert.equal(code, 0, stderr);
+    assert.equal(requests.length, 3);
+    const lines = stderr.trimEnd().split('\n');
+    assert.equal(lines.length, 1, stderr);
+    assert.match(lines[0], WARNING('a'));
+    assert.match(lines[0], /HTTP 404$/);
+  });
+
+  test('on this machine is asked directly, whatever the proxy variables say', async (t) => {
+    const proxy = await adminServer(t);
+    const { requests, env } = await adminServer(t);
+    const variables = Object.fromEntries(['http_proxy', 'https_proxy', 'HTTP_PROXY', 'ALL_PROXY', 'all_proxy'].map((name) => [name, proxy.env.CURLEW_ADMIN_URL]));
+    await appsDone(t, ['create', '-c', sqliteConfig(t), ...AN_APP], { env: { ...variables, ...env } });
+    assert.deepEqual(proxy.requests, []);
+    assert.equal(requests.length, 1);
+  });
+
+  test('an address with a password, or without a token, is refused before anything is sent, and without the password', async (t) => {
+    const { requests, env } = await adminServer(t);
+    const withPassword = env.CURLEW_ADMIN_URL.replace('//', '//user:hush-hush@');
+    for (const [more, text] of [[{ CURLEW_ADMIN_URL: withPassword }, /CURLEW_ADMIN_URL must be a URL .*without user and password/],
+      [{ CURLEW_ADMIN_URL: 'ftp://127.0.0.1/hush-hush' }, /CURLEW_ADMIN_URL must be a URL of http or https/],
+      [{ CURLEW_ADMIN_TOKEN: '' }, /no CURLEW_ADMIN_TOKEN; the server is not told/]]) {
+      const { code, stderr } = await apps(t, ['create', '-c', sqliteConfig(t), ...AN_APP], { env: { ...env, ...more } });
+      assert.equal(code, 0);
+      assert.match(stderr, text);
+      assert.doesNotMatch(stderr, /hush/);
+    }
+    assert.deepEqual(requests, []);
   });
 });

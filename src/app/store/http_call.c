@@ -97,6 +97,7 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, answer);
     curl_easy_setopt(easy, CURLOPT_URL, call->url);
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L); /* an app may be called ".." */
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     if (strcmp(call->method, "GET") != 0) {
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)call->body.length);

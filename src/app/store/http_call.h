@@ -1,6 +1,7 @@
 /*
- * One HTTP request and its answer, for drivers of stores that speak HTTP: blocking, bounded by patience, over a
- * connection that is kept for the next one. libcurl does the work, its AWS Signature Version 4 included.
+ * One HTTP request and its answer, for drivers of stores that speak HTTP and for the command line: blocking, bounded by
+ * patience, over a connection that is kept for the next one. libcurl does the work, its AWS Signature Version 4
+ * included.
  */
 #pragma once
 
