@@ -1,12 +1,13 @@
-// Cassandra: the default settings on one node, and three nodes of which one and then two are killed.
+// Cassandra: tables as others left them and users who may little on one node, and three nodes of which one and then two are killed.
 
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { apps, appsDone } from './lib/apps-command.js';
+import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
+import { connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { serverFor } from './lib/server.js';
@@ -15,6 +16,21 @@ const APP = { id: 'one', key: 'one-key', secret: 's' };
 
 function fileFor(t, config) {
   return path.join(folderWith(t, { 'config.json': config }), 'config.json');
+}
+
+const show = (t, id, file) => appsDone(t, ['show', id, '-c', file, '--json', '--show-secrets']);
+
+// The fields as `apps` takes them.
+function sets(fields) {
+  return Object.entries(fields).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
+}
+
+// Runs a command that has to fail; returns what it says.
+async function refused(t, args, pattern) {
+  const { code, stderr } = await apps(t, args);
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, pattern);
+  return stderr;
 }
 
 async function refusal(server, key) {
@@ -37,8 +53,33 @@ async function until(what, act) {
 describe('one node', () => {
   const ends = [];
   let backend;
-  before(async () => { backend = await backendFor({ after: (end) => ends.push(end) }, 'cassandra'); });
-  after(async () => { for (const end of ends) await end(); });
+  let client;
+  let places = 0;
+  before(async () => {
+    backend = await backendFor({ after: (end) => ends.push(end) }, 'cassandra', { rights: true });
+    client = await backend.client();
+  });
+  after(async () => {
+    await client?.shutdown();
+    for (const end of ends) await end();
+  });
+
+  const sql = async (...statement) => (await client.execute(...statement)).rows;
+
+  // A keyspace of its own for a test: {name, config(members of the section)}.
+  async function place(t, ...statements) {
+    const name = `place${++places}`;
+    if (statements.length > 0) {
+      await sql(`CREATE KEYSPACE ${name} WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}`);
+    }
+    for (const statement of statements) await sql(statement.replace('TABLE apps', `TABLE ${name}.applications`).replace(/(INTO|ON) apps/, `$1 ${name}.applications`));
+    const settings = (section = {}) => {
+      const config = backend.config(name);
+      Object.assign(config.app_manager.scylladb, section);
+      return config;
+    };
+    return { name, settings, config: (section) => fileFor(t, settings(section)) };
+  }
 
   test('works with the replication factor of 3 that is the default, and says what that means', async (t) => {
     const config = backend.config('Alone'); // names are read as unquoted ones are
@@ -48,39 +89,160 @@ describe('one node', () => {
     assert.equal(code, 0, stderr);
     assert.match(stderr, /keyspace alone wants 3 replicas and 1 node is known: reading and writing at LOCAL_ONE/);
     assert.equal((await appsDone(t, ['show', 'one', '-c', file, '--json'])).key, 'one-key');
-    const again = await apps(t, ['create', '-c', file, '--id', 'one', '--key', 'other', '--secret', 's']);
-    assert.equal(again.code, 1);
-    assert.match(again.stderr, /already an app with the id one/);
+    await refused(t, ['create', '-c', file, '--id', 'one', '--key', 'other', '--secret', 's'], /already an app with the id one/);
   });
 
   test('a table of an older server gets its columns, and keeps those that nobody here knows', async (t) => {
-    const client = await backend.client();
-    await client.execute("CREATE KEYSPACE older WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}");
-    await client.execute('CREATE TABLE older.applications (id text PRIMARY KEY, key text, secret text, max_connections int, ' +
-      'max_client_events_per_second int, enable_client_messages boolean, enabled boolean, plan text)');
-    await client.execute("INSERT INTO older.applications (id, key, secret, max_connections, enabled, plan) VALUES ('old', 'old-key', 's', -1, true, 'gold')");
-    await client.execute("INSERT INTO older.applications (id, key, max_connections) VALUES ('broken', 'broken-key', 1)");
-    const file = fileFor(t, backend.config('older'));
-    const shown = await appsDone(t, ['show', 'old', '-c', file, '--json']);
-    assert.equal(shown.max_connections, 4294967295);
+    const here = await place(t,
+      'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, max_connections int, max_client_events_per_second int, ' +
+        'enable_client_messages boolean, enabled boolean, plan text)',
+      "INSERT INTO apps (id, key, secret, max_connections, enabled, plan) VALUES ('old', 'old-key', 's', -1, true, 'gold')",
+      "INSERT INTO apps (id, key, max_connections) VALUES ('broken', 'broken-key', 1)");
+    const file = here.config();
+    assert.equal((await show(t, 'old', file)).max_connections, 4294967295);
     await appsDone(t, ['update', 'old', '-c', file, '--set', 'allowed_origins=["a.example"]', '--set', 'max_event_batch_size=4294967295']);
-    const { rows: [row] } = await client.execute("SELECT * FROM older.applications WHERE id = 'old'");
+    const [row] = await sql(`SELECT * FROM ${here.name}.applications WHERE id = 'old'`);
     assert.equal(row.plan, 'gold');
     assert.equal(row.allowed_origins, '["a.example"]');
     assert.equal(row.max_event_batch_size, -1);
     const list = await apps(t, ['list', '-c', file, '--json']);
     assert.match(list.stderr, /broken.*secret/);
-    await client.shutdown();
+  });
+
+  test('a value is written as the type of its column has it, and comes back', async (t) => {
+    const { id, ...rest } = EVERY_FIELD;
+    const tables = [
+      'id ascii PRIMARY KEY, key ascii, secret blob, enabled int, enable_client_messages text, max_connections varint, ' +
+        'max_client_events_per_second bigint, max_read_requests_per_second smallint, max_backend_events_per_second tinyint, ' +
+        'max_presence_members_per_channel float, max_presence_member_size_in_kb double, max_channel_name_length text, ' +
+        'max_event_batch_size varint, allowed_origins list<text>, webhooks blob',
+      'id blob PRIMARY KEY, key text, secret text, max_connections double, max_event_batch_size bigint, allowed_origins set<ascii>, webhooks ascii',
+      'id text PRIMARY KEY, key text, secret text, max_connections text, max_event_batch_size varint, allowed_origins frozen<list<text>>',
+    ];
+    for (const columns of tables) {
+      const here = await place(t, `CREATE TABLE apps (${columns})`);
+      const file = here.config();
+      const app = { ...EVERY_FIELD, allowed_origins: [...EVERY_FIELD.allowed_origins].sort() }; // a set's order
+      await appsDone(t, ['create', '-c', file, '--id', id, '--key', 'first-key', '--secret', 's']);
+      await appsDone(t, ['update', id, '-c', file, ...sets({ ...rest, allowed_origins: app.allowed_origins })]);
+      assert.deepEqual(await show(t, id, file), app);
+      // As the database itself reads them.
+      const [row] = await sql(`SELECT * FROM ${here.name}.applications`);
+      assert.equal(Number(row.max_connections), 4294967295);
+      assert.equal(Number(row.max_event_batch_size), 2147483648);
+      assert.deepEqual(row.allowed_origins, app.allowed_origins);
+      await appsDone(t, ['update', id, '-c', file, '--unset', 'allowed_origins']);
+      assert.equal((await sql(`SELECT allowed_origins FROM ${here.name}.applications`))[0].allowed_origins, null);
+    }
+  });
+
+  test('a value that its column cannot hold is refused by the name of both, and nothing is written', async (t) => {
+    const here = await place(t,
+      'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, max_connections smallint, max_client_events_per_second float, ' +
+        'max_event_batch_size date, webhooks list<text>, allowed_origins map<text, text>)');
+    const file = here.config();
+    await appsDone(t, ['create', '-c', file, '--id', 'one', '--key', 'one-key', '--secret', 's',
+      '--set', 'max_connections=32767', '--set', 'max_client_events_per_second=16777216']);
+    const cases = {
+      'max_connections=32768': /max_connections .*smallint.*32768/,
+      'max_client_events_per_second=16777217': /max_client_events_per_second .*float.*16777217/,
+      'max_event_batch_size=5': /max_event_batch_size .*date/,
+      'webhooks=[{"url":"https://a.example","event_types":["member_added"]}]': /webhooks .*list<text>/,
+      'allowed_origins=["a.example"]': /allowed_origins .*map<text, text>/,
+    };
+    for (const [change, pattern] of Object.entries(cases)) {
+      await refused(t, ['update', 'one', '-c', file, '--set', change, '--set', 'key=other-key'], pattern);
+    }
+    const { key, max_connections, max_client_events_per_second } = await show(t, 'one', file);
+    assert.deepEqual([key, max_connections, max_client_events_per_second], ['one-key', 32767, 16777216]);
+    const bad = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key int, secret text)');
+    await refused(t, ['list', '-c', bad.config()], /the column key of \w+\.applications has the type int, which holds no text/);
+  });
+
+  test('an index on another column is not taken for the one on the key', async (t) => {
+    const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, api_key text)',
+      'CREATE INDEX by_api_key ON apps (api_key)', "INSERT INTO apps (id, key, secret) VALUES ('one', 'one-key', 's')");
+    const server = await serverFor(t, { apps: [], config: here.settings() });
+    (await connect(server, { app: { key: 'one-key' } })).destroy();
+    const targets = (await sql('SELECT options FROM system_schema.indexes WHERE keyspace_name = ?', [here.name])).map(({ options }) => options.target);
+    assert.deepEqual(targets.sort(), ['api_key', 'key']);
+  });
+
+  test('a table that changes under a running server is looked at again', async (t) => {
+    const here = await place(t);
+    const config = here.settings();
+    config.app_manager.cache = { enabled: false };
+    const server = await serverFor(t, { apps: [APP], config });
+    const works = async () => (await connect(server, { app: APP })).destroy();
+    await works();
+    await sql(`ALTER TABLE ${here.name}.applications DROP max_event_batch_size`);
+    for (let i = 0; i < 4; i++) await works(); // by every connection of the pool
+    await sql(`DROP INDEX ${here.name}.applications_key_idx`);
+    for (let i = 0; i < 4; i++) await works();
+    await sql(`ALTER TABLE ${here.name}.applications ADD max_event_batch_size int`);
+    await works();
+    assert.equal(await refusal(server, 'unknown'), 4001);
+  });
+
+  test('of two apps with one key the one made first answers, and the log names both', async (t) => {
+    const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, enabled boolean, created_at timestamp)',
+      "INSERT INTO apps (id, key, secret, enabled, created_at) VALUES ('a', 'twice', 's', false, 2000)",
+      "INSERT INTO apps (id, key, secret, enabled, created_at) VALUES ('b', 'twice', 's', true, 1000)",
+      "INSERT INTO apps (id, key, secret, enabled) VALUES ('c', 'undated', 's', false)",
+      "INSERT INTO apps (id, key, secret, enabled, created_at) VALUES ('d', 'undated', 's', true, 3000)");
+    const server = await serverFor(t, { apps: [], config: here.settings() });
+    for (const [key, pattern] of [['twice', /apps b and a have the same key/], ['undated', /apps d and c have the same key/]]) {
+      (await connect(server, { app: { key } })).destroy();
+      await server.waitForLog(pattern);
+    }
+  });
+
+  test('servers that start at once make one table, and add its columns once', async (t) => {
+    for (const statements of [[], ['CREATE TABLE apps (id text PRIMARY KEY, key text, secret text)']]) {
+      const here = await place(t, ...statements);
+      const file = here.config();
+      const all = await Promise.all(Array.from({ length: 4 }, () => apps(t, ['list', '-c', file])));
+      for (const { code, stderr } of all) assert.deepEqual([code, stderr], [0, '']);
+      const names = await sql("SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'applications'", [here.name]);
+      for (const field of Object.keys(EVERY_FIELD)) assert.ok(names.some((row) => row.column_name === field), field);
+      assert.equal((await sql('SELECT * FROM system_schema.indexes WHERE keyspace_name = ?', [here.name])).length, 1);
+    }
+  });
+
+  test('a user who may only read and write goes on without what is missing, and the log has the statements', async (t) => {
+    const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, enabled boolean)',
+      "INSERT INTO apps (id, key, secret, enabled) VALUES ('one', 'one-key', 's', true)");
+    await sql(`CREATE ROLE modest WITH PASSWORD = 'pw' AND LOGIN = true`);
+    await sql(`GRANT SELECT ON ${here.name}.applications TO modest`);
+    await sql(`GRANT MODIFY ON ${here.name}.applications TO modest`);
+    const modest = { username: 'modest', password: 'pw' };
+    const { code, stderr, stdout } = await apps(t, ['list', '-c', here.config(modest), '--json']);
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(JSON.parse(stdout).apps.map((app) => app.id), ['one']);
+    assert.match(stderr, /modest.*to be run by somebody who may: ALTER TABLE "place\d+"\."applications" ADD \(.*"allowed_origins" text/);
+    assert.match(stderr, /modest.*to be run by somebody who may: CREATE INDEX IF NOT EXISTS ON "place\d+"\."applications" \("key"\)/);
+    const server = await serverFor(t, { apps: [], config: here.settings(modest) });
+    (await connect(server, { app: { key: 'one-key' } })).destroy();
+    await appsDone(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=new-key']);
+    assert.equal((await sql(`SELECT key FROM ${here.name}.applications`))[0].key, 'new-key');
+    // What the log says is what is missing.
+    for (const [, statement] of stderr.matchAll(/somebody who may: (.*)$/gm)) await sql(statement);
+    const quiet = await apps(t, ['list', '-c', here.config(modest)]);
+    assert.deepEqual([quiet.code, quiet.stderr], [0, '']);
+    await sql(`REVOKE MODIFY ON ${here.name}.applications FROM modest`);
+    await refused(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=third-key'], /modest.*MODIFY/);
+    const nothing = await place(t);
+    await refused(t, ['list', '-c', nothing.config(modest)], /to be run by somebody who may: CREATE KEYSPACE.*there is no table place\d+\.applications/s);
   });
 
   test('a wrong password and a name that is none are told by their settings', async (t) => {
-    const wrong = backend.config('curlew');
-    wrong.app_manager.scylladb.password = 'not-the-password';
-    const refused = await apps(t, ['list', '-c', fileFor(t, wrong)]);
-    assert.notEqual(refused.code, 0);
-    assert.match(refused.stderr, /database\.scylladb\.username and \.password/);
-    assert.doesNotMatch(refused.stderr, /not-the-password/);
-    const named = await apps(t, ['list', '-c', fileFor(t, backend.config('no-name'))]);
+    const here = await place(t);
+    const said = await refused(t, ['list', '-c', here.config({ password: 'not-the-password' })], /database\.scylladb\.username and \.password/);
+    assert.doesNotMatch(said, /not-the-password/);
+    const unsaid = here.settings();
+    delete unsaid.app_manager.scylladb.username;
+    await refused(t, ['list', '-c', fileFor(t, unsaid)], /wants a password: set database\.scylladb\.username/);
+    const named = await apps(t, ['list', '-c', here.config({ keyspace: 'no-name' })]);
     assert.equal(named.code, 2);
     assert.match(named.stderr, /scylladb\.keyspace/);
   });
