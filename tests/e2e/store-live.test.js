@@ -133,6 +133,52 @@ describe('two servers on one database, a record being good for 300 s', () => {
     await client.expect('pusher:pong');
     client.destroy();
   });
+
+  test('what changed while a server could not hear of it is in force when it listens again', async () => {
+    const ids = Array.from({ length: 20 }, (_, i) => `unheard-${i}`);
+    const by = (id) => ({ app: { id, key: `${id}-key`, secret: 's' } });
+    for (const id of ids) await query('live', INSERT, [id, `${id}-key`]);
+    const clients = [];
+    for (const id of ids) clients.push(await connect(one, by(id)));
+    const idle = ids.pop();
+    clients.pop().destroy();
+    assert.deepEqual(await onBoth((server) => refusal(server, 'late-key')), [4001, 4001]);
+    const client = await backend.client('live');
+    await query('postgres', 'ALTER DATABASE live ALLOW_CONNECTIONS false');
+    try {
+      await query('postgres', `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE datname = 'live' AND application_name = 'curlew'`);
+      await client.query("UPDATE applications SET enabled = false WHERE id LIKE 'unheard-%'");
+      await client.query(INSERT, ['late', 'late-key']);
+    } finally {
+      await client.end();
+      await query('postgres', 'ALTER DATABASE live ALLOW_CONNECTIONS true');
+    }
+    for (const held of clients) {
+      assert.equal((await held.expect('pusher:error')).data.code, 4003);
+      held.destroy();
+    }
+    assert.deepEqual(await onBoth((server) => refusal(server, `${idle}-key`)), [4003, 4003]);
+    (await connect(one, { app: { id: 'late', key: 'late-key', secret: 's' } })).destroy();
+  });
+
+  test('a hundred thousand changes at once are read for the apps in use, and the next one comes through', async () => {
+    const others = `INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second, enable_client_messages, enabled)
+      SELECT 'storm-' || i, 'storm-key-' || i, 's', 0, 100, true, true FROM generate_series(1, 100000) i`;
+    await query('live', others);
+    const held = await Promise.all(Array.from({ length: 20 }, (_, i) =>
+      connect(one, { app: { id: `storm-${i + 1}`, key: `storm-key-${i + 1}`, secret: 's' } })));
+    const reads = async () => (await query('live', `SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements s
+      JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = 'live' AND query LIKE 'SELECT "id"%WHERE%'`))[0].calls;
+    await query('live', 'CREATE EXTENSION pg_stat_statements');
+    const before = await reads();
+    await query('live', "UPDATE applications SET max_connections = 1000 WHERE id LIKE 'storm-%'");
+    await query('live', "UPDATE applications SET enabled = false WHERE id = 'storm-20'");
+    assert.equal((await held[19].expect('pusher:error')).data.code, 4003);
+    // Each may be read again while there are changes that nobody has told apart.
+    assert.ok(await reads() - before < 1000, `${await reads() - before} reads`);
+    for (const ws of held) ws.destroy();
+  });
 });
 
 describe('what lookups cost', () => {
