@@ -22,6 +22,9 @@ static void append_lookups(struct metrics_page *page, const struct app_lookup_co
     metrics_sample(page, labels, counts->entries);
     metrics_family(page, "app_cache_absent_entries", "gauge", "Names in the cache that the store does not know.");
     metrics_sample(page, labels, counts->absent);
+    metrics_family(page, "app_cache_invalid_entries", "gauge",
+                   "Apps whose record in the store has become invalid; the last valid one is in force.");
+    metrics_sample(page, labels, counts->broken);
     metrics_family(page, "app_store_up", "gauge", "1 if the store answered when it was last asked.");
     metrics_sample(page, labels, !counts->outage);
     metrics_family(page, "app_store_outages_total", "counter", "How often the store stopped answering.");

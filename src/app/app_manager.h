@@ -139,6 +139,7 @@ bool app_manager_health_known(struct app_manager *manager);
 struct app_lookup_counts {
     uint64_t hits, misses, negatives, stale, errors; /* lookups by how they were answered */
     uint64_t entries, absent;                        /* what the cache holds */
+    uint64_t broken; /* of the entries: the record in the store is, the last valid one is in force */
     uint64_t outages;
     bool outage;
 };

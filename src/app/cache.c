@@ -346,6 +346,7 @@ void app_cache_look(struct app_cache *cache, struct app_lookup_counts *counts) {
     pthread_mutex_lock(&cache->mutex);
     counts->entries = cache->entry_count;
     counts->absent = cache->absent[NAME_ID].count + cache->absent[NAME_KEY].count;
+    counts->broken = cache->broken;
     counts->outages = cache->outages;
     counts->outage = cache->outage;
     pthread_mutex_unlock(&cache->mutex);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define CONFIRM_MS 1000      /* until an app with connections that is not there any more is looked for once more */
 #define ANSWERS_PER_TURN 500 /* who waits for one app may be thousands */
 
 static void flight_unref(struct cache_flight *flight) {
@@ -117,13 +118,14 @@ static enum store_answer run(struct store_operation *operation, const struct app
 
 /* The app is not there, says a query by its id. True if that is to be believed. */
 static bool believe_missing(struct app_cache *cache, struct cache_entry *entry, uint64_t now_ms) {
-    if (!cache_has_connections(entry) || entry->announced || entry->missing ||
-        atomic_load(&entry->slot->current) == NULL)
+    if (!cache_has_connections(entry) || entry->announced || atomic_load(&entry->slot->current) == NULL)
         return true;
-    entry->missing = true; /* before anyone is closed it is looked at once more, a second later */
-    entry->refresh_at_ms = now_ms + 1000;
+    if (entry->missing_ms != 0)
+        return now_ms >= entry->missing_ms + CONFIRM_MS;
+    entry->missing_ms = now_ms; /* before anyone is closed it is looked at once more */
+    entry->refresh_at_ms = now_ms + CONFIRM_MS;
     if (cache_may_be_stale(cache, entry, now_ms))
-        cache_serve_stale(cache, entry, now_ms + 2000);
+        cache_serve_stale(cache, entry, now_ms + CONFIRM_MS + STALE_AFTER_MS);
     return false;
 }
 
@@ -132,8 +134,8 @@ static enum app_answer take_missing(struct app_cache *cache, struct cache_flight
     struct cache_entry *entry = flight->entry;
 
     if (entry != NULL && flight->kind == NAME_ID) {
-        if (!believe_missing(cache, entry, now_ms))
-            return APP_FOUND;
+        if (!believe_missing(cache, entry, now_ms)) /* the record stays: for all, or for those who are connected */
+            return cache_is_passing(cache) ? APP_NOT_FOUND : APP_FOUND;
         cache_drop_record(cache, entry, aftermath);
     } else if (entry != NULL && entry->key != NULL && slice_equal(entry->key->node.text, flight->node.text)) {
         cache_drop_key(cache, entry);
@@ -155,8 +157,7 @@ static enum app_answer take_broken(struct app_cache *cache, struct cache_flight 
     }
     if (entry->broken == NULL || strcmp(entry->broken, reason) != 0) {
         log_error("app", "%s; its last valid record stays in force", reason);
-        free(entry->broken);
-        entry->broken = alloc_copy(reason, strlen(reason));
+        cache_set_broken(cache, entry, reason);
     }
     cache_put_off(cache, entry, now_ms);
     entry->refresh_at_ms = now_ms + 5000;

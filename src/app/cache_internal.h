@@ -51,7 +51,7 @@ struct cache_entry {
     unsigned failures;      /* in a row, of asking again */
     unsigned pins;          /* answers on their way to workers */
     bool announced;         /* a notice said that the app changed: "not found" needs no second look */
-    bool missing;           /* not found once */
+    uint64_t missing_ms;    /* when it was not found, though it has connections; 0: it was */
     char *broken;           /* the record in the store is broken, and why */
 
     atomic_uint_fast64_t used_ms[]; /* when each worker last used it, to a tenth of a second; written by that worker */
@@ -129,6 +129,7 @@ struct app_cache {
     size_t created_since_round; /* entries */
     size_t refreshes;           /* queries that a round began, under way */
     bool refreshes_wait;        /* more of them when there are fewer */
+    size_t broken;              /* entries with a record in the store that is broken */
     bool judging;               /* there are doubted entries */
 
     struct list writes;
@@ -175,6 +176,8 @@ void cache_put_absent(struct app_cache *cache, enum name_kind kind, struct slice
                       const char *reason, uint64_t now_ms);
 void cache_drop_absent(struct app_cache *cache, enum name_kind kind, struct slice name);
 void cache_drop_all_absent(struct app_cache *cache);
+/* The record in the store is broken, and why; NULL: it is not. */
+void cache_set_broken(struct app_cache *cache, struct cache_entry *entry, const char *reason);
 /* The entry could not be read again. */
 void cache_put_off(struct app_cache *cache, struct cache_entry *entry, uint64_t now_ms);
 /* Takes a dead entry out of the tables, to be freed by cache_entry_free when it was retired. */

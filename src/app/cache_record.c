@@ -40,6 +40,7 @@ static struct cache_entry *entry_create(struct app_cache *cache, struct slice id
 
 void cache_unlink(struct app_cache *cache, struct cache_entry *entry) {
     cache_drop_key(cache, entry);
+    cache_set_broken(cache, entry, NULL);
     name_table_remove(&cache->names[NAME_ID], &entry->by_id);
     list_remove(&entry->link);
     cache->entry_count--;
@@ -51,7 +52,6 @@ void cache_entry_free(void *object, void *context) {
 
     app_slot_destroy(entry->slot, cache->hooks->free_channels);
     free(entry->key);
-    free(entry->broken);
     free(entry);
 }
 
@@ -114,7 +114,8 @@ static void note_loaded(struct app_cache *cache, struct cache_entry *entry, uint
     entry->loaded_ms = now_ms;
     entry->refresh_at_ms = now_ms + refresh_after_ms(cache, entry);
     entry->failures = 0;
-    entry->missing = entry->announced = false;
+    entry->missing_ms = 0;
+    entry->announced = false;
     atomic_store_explicit(&entry->stale, false, memory_order_relaxed);
     atomic_store_explicit(&entry->fresh_until_ms, ttl_ms == 0 ? 0 : now_ms + ttl_ms, memory_order_release);
 }
@@ -138,8 +139,7 @@ struct cache_entry *cache_put(struct app_cache *cache, struct app *app, uint64_t
         atomic_store(&entry->slot->current, app);
         retire(&cache->retirement, old, leave_record, NULL);
     }
-    free(entry->broken);
-    entry->broken = NULL;
+    cache_set_broken(cache, entry, NULL);
     cache_drop_absent(cache, NAME_ID, slot_name(entry));
     cache_drop_absent(cache, NAME_KEY, entry->key->node.text);
     note_loaded(cache, entry, now_ms);
@@ -152,7 +152,9 @@ void cache_drop_record(struct app_cache *cache, struct cache_entry *entry, struc
 
     atomic_store(&entry->fresh_until_ms, 0);
     cache_drop_key(cache, entry);
-    entry->missing = entry->announced = false;
+    cache_set_broken(cache, entry, NULL);
+    entry->missing_ms = 0;
+    entry->announced = false;
     entry->refresh_at_ms = UINT64_MAX;
     if (old != NULL && cache_has_connections(entry))
         aftermath->changed = true;
@@ -189,6 +191,13 @@ void cache_put_off(struct app_cache *cache, struct cache_entry *entry, uint64_t 
         return;
     /* Served until well after the next attempt, so that nobody waits for it. */
     cache_serve_stale(cache, entry, now_ms + backoff_ms + STALE_AFTER_MS);
+}
+
+void cache_set_broken(struct app_cache *cache, struct cache_entry *entry, const char *reason) {
+    cache->broken += reason != NULL;
+    cache->broken -= entry->broken != NULL;
+    free(entry->broken);
+    entry->broken = reason != NULL ? alloc_copy(reason, strlen(reason)) : NULL;
 }
 
 /* --- absent names --- */

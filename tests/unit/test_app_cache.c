@@ -352,8 +352,17 @@ static void a_record_that_breaks_leaves_the_last_valid_one_in_force(void **state
         assert_int_equal(by_key("ka"), APP_FOUND); /* past its time, and past a refresh */
         assert_int_equal(limit, 1);
     }
+    assert_int_equal(counts().broken, 1);
     others_run("UPDATE applications SET max_connections = 6 WHERE id = 'a'");
     until(true, "ka", APP_FOUND, 6);
+    assert_int_equal(counts().broken, 0);
+    others_run("UPDATE applications SET max_connections = 'many' WHERE id = 'a'");
+    while (counts().broken == 0)
+        by_key("ka");
+    others_run("DELETE FROM applications WHERE id = 'a'");
+    until(true, "ka", APP_NOT_FOUND, 0);
+    until(false, "a", APP_NOT_FOUND, 0);
+    assert_int_equal(counts().broken, 0);
 }
 
 /* --- a store that fails --- */
@@ -432,6 +441,28 @@ static void without_the_cache_every_lookup_asks_the_store(void **state) {
     lose_the_store();
     until(true, "ka", APP_UNAVAILABLE, 0);
     bring_it_back();
+}
+
+static void without_the_cache_an_app_that_is_gone_is_not_found_before_its_connections_are_closed(void **state) {
+    struct app_slot *slot;
+    uint64_t deleted_ms;
+
+    (void)state;
+    open_with("\"enabled\":false", 5000);
+    assert_int_equal(by_id("a"), APP_FOUND);
+    slot = last.slot;
+    assert_true(slot_connection_enter(slot, 0));
+    deleted_ms = clock_monotonic_ms();
+    others_run("DELETE FROM applications WHERE id = 'a'");
+    while (told[0] == 0) {
+        assert_int_equal(by_id("a"), APP_NOT_FOUND);
+        assert_int_equal(by_key("ka"), APP_NOT_FOUND);
+        settle();
+        assert_true(clock_monotonic_ms() < deleted_ms + PATIENCE_MS);
+    }
+    assert_true(clock_monotonic_ms() >= deleted_ms + 1000); /* it was looked for twice */
+    assert_null(slot_app(slot));
+    slot_connection_leave(slot);
 }
 
 /* --- writes --- */
@@ -656,6 +687,7 @@ int main(void) {
         TEST(a_store_that_was_never_there_is_an_error_until_it_comes),
         TEST(nothing_stale_is_served_beyond_its_time),
         TEST(without_the_cache_every_lookup_asks_the_store),
+        TEST(without_the_cache_an_app_that_is_gone_is_not_found_before_its_connections_are_closed),
         TEST(a_changed_key_works_at_once_and_the_old_one_no_more),
         TEST(live_connections_hear_of_an_app_that_is_disabled_or_deleted),
         TEST(an_app_that_others_delete_is_gone_for_live_connections_too),
