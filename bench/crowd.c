@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "fail.h"
 #include "frame.h"
+#include "upgrade.h"
 
 #define INPUT_SIZE (256 * 1024)
 /* Time is read for every 16th subscriber: they are spread over the whole walk of the server, and the rest costs less.
@@ -17,10 +18,6 @@
 #define SAMPLE_EVERY 16
 /* Nothing moved for this long: the server is stuck. */
 #define STUCK_NS 10000000000u
-
-/* The key and answer of RFC 6455 section 1.3. */
-#define HANDSHAKE_KEY "dGhlIHNhbXBsZSBub25jZQ=="
-#define HANDSHAKE_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 static const char *const state_names[] = {
     [SUBSCRIBER_NEW] = "before connecting",
@@ -87,11 +84,7 @@ static void subscriber_start(struct subscriber *subscriber) {
     subscriber->started_ns = clock_monotonic_ns();
     subscriber->source = (struct source){.ready = subscriber_ready, .fd = target_connect(target)};
     subscriber_move(subscriber, SUBSCRIBER_UPGRADING);
-    buffer_appendf(&request,
-                   "GET /app/%s?protocol=7&client=curlew-bench&version=1.0 HTTP/1.1\r\nHost: %s\r\n"
-                   "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                   "Sec-WebSocket-Key: " HANDSHAKE_KEY "\r\n\r\n",
-                   target->app_key, target->host);
+    upgrade_append_request(&request, target, target->app_key);
     subscriber_send(subscriber, buffer_slice(&request));
     buffer_dispose(&request);
     poller_add(subscriber->crowd->poller, &subscriber->source, POLLER_GATHERED);
@@ -249,15 +242,13 @@ static size_t take_frames(struct subscriber *subscriber, struct slice text) {
 
 /* The answer to the upgrade; returns its length, 0 if it is not complete. */
 static size_t take_upgrade(struct subscriber *subscriber, struct slice text) {
-    const char *end = memmem(text.data, text.length, "\r\n\r\n", 4);
-    struct slice head = {text.data, end != NULL ? (size_t)(end - text.data) + 4 : 0};
+    size_t length = upgrade_answer_length(text);
 
-    if (end == NULL)
-        return 0;
-    if (!slice_starts_with(head, SLICE("HTTP/1.1 101")) || !contains(head, HANDSHAKE_ACCEPT))
+    if (length == SIZE_MAX)
         fail_with_subscriber(subscriber, "the server did not upgrade to WebSocket as RFC 6455 has it", text);
-    subscriber_move(subscriber, SUBSCRIBER_ESTABLISHING);
-    return head.length;
+    if (length != 0)
+        subscriber_move(subscriber, SUBSCRIBER_ESTABLISHING);
+    return length;
 }
 
 /* What was carried over and what came now, as one text. */

@@ -31,6 +31,10 @@ static const struct {
     {"fanout-10k", scenario_fanout_10k, true, 12000, "10,000 subscribers, 1 and 8 publishers"},
     {"publish-only", scenario_publish_only, true, 100, "signed publishes that nobody receives, 1 and 32 connections"},
     {"storm", scenario_storm, true, 12000, "10,000 connections subscribing, to 100 channels and to one"},
+    {"first-connects", scenario_first_connects, false, 12000, "10,000 connections ask for the app at the same moment"},
+    {"unknown-keys", scenario_unknown_keys, false, 1200, "1,000 keys that no app has, asked 20 times each"},
+    {"steady", scenario_steady, false, 1200, "500 connects a second, to each of --keys apps in turn"},
+    {"outage", scenario_outage, false, 1200, "200 connected clients and 50 connects a second"},
     {"compare", scenario_compare, false, 1200, "fan-out on --url and --against-url in turns, and the ratios"},
 };
 #define SCENARIOS (sizeof scenarios / sizeof scenarios[0])
@@ -43,6 +47,7 @@ static void print_help(void) {
         "\n"
         "  --pid PID            the server's process, for CPU and memory from /proc; without it they are '-'\n"
         "  --scenario LIST      names from below, with commas between; default: those with a *\n"
+        "  --keys N             the app key is only the beginning of N keys, which have numbers from 1 to N behind it\n"
         "  --seconds N          length of one measurement, default 3\n"
         "  --cpu N              run on this CPU only\n"
         "  --against-url URL    a second server, for compare\n"
@@ -119,7 +124,7 @@ static int floor_cpu(const struct target *target, int own_cpu) {
 }
 
 static void parse_options(int argc, char **argv, struct bench *bench, bool *selected, const char **json, int *cpu) {
-    enum { URL, APP_ID, APP_KEY, APP_SECRET, PID, SCENARIO, SECONDS, CPU, AGAINST_URL, AGAINST_PID, JSON, HELP };
+    enum { URL, APP_ID, APP_KEY, APP_SECRET, PID, SCENARIO, KEYS, SECONDS, CPU, AGAINST_URL, AGAINST_PID, JSON, HELP };
     static const struct option options[] = {
         {"url", required_argument, NULL, URL},
         {"app-id", required_argument, NULL, APP_ID},
@@ -127,6 +132,7 @@ static void parse_options(int argc, char **argv, struct bench *bench, bool *sele
         {"app-secret", required_argument, NULL, APP_SECRET},
         {"pid", required_argument, NULL, PID},
         {"scenario", required_argument, NULL, SCENARIO},
+        {"keys", required_argument, NULL, KEYS},
         {"seconds", required_argument, NULL, SECONDS},
         {"cpu", required_argument, NULL, CPU},
         {"against-url", required_argument, NULL, AGAINST_URL},
@@ -157,6 +163,9 @@ static void parse_options(int argc, char **argv, struct bench *bench, bool *sele
             break;
         case SCENARIO:
             select_scenarios(optarg, selected);
+            break;
+        case KEYS:
+            bench->keys = (unsigned)number_option("keys", optarg, 1, 1000000);
             break;
         case SECONDS:
             bench->duration_ns = (uint64_t)number_option("seconds", optarg, 1, 600) * 1000000000u;

@@ -19,6 +19,7 @@ struct bench {
     struct floor *floor;
     int server_cpu;       /* where the floor is measured; negative: anywhere */
     uint64_t duration_ns; /* of one measurement */
+    unsigned keys;        /* the key of the app is a beginning, with numbers from 1 to this behind it; 0: it is whole */
 };
 
 /* The floor, started when first asked for. */
@@ -31,6 +32,12 @@ void scenario_latency(struct bench *bench);
 void scenario_fanout_10k(struct bench *bench);
 void scenario_publish_only(struct bench *bench);
 void scenario_storm(struct bench *bench);
+
+/* How long clients wait for apps that are in a store; what the server asks the store is counted by others. */
+void scenario_first_connects(struct bench *bench);
+void scenario_unknown_keys(struct bench *bench);
+void scenario_steady(struct bench *bench);
+void scenario_outage(struct bench *bench);
 
 /* The fan-out with its slices alternating between two servers. */
 void scenario_compare(struct bench *bench);

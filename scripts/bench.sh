@@ -5,7 +5,8 @@
 #   1. one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the kernel's floor
 #   2. one worker against two, both servers and the generator free to run anywhere, in turns
 # and then what looking up an app costs (build/bench/curlew-bench-lookup). With a --scenario of one's own only the first;
-# `--scenario lookup` is the last alone. The figures are in bench.json and bench-workers.json, too, in the build
+# `--scenario lookup` is the last alone. `--scenario stores` is what apps in a store cost clients and the store, on
+# databases that it starts (bench/stores.js). The figures are in bench.json and bench-workers.json, too, in the build
 # folder. BUILD names another build folder. Exit code: 1 if the server refused something or lost events.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -78,7 +79,14 @@ for program in "$build/curlew" "$build/bench/curlew-bench" "$build/bench/curlew-
     [ -x "$program" ] || give_up "$program is not there: run make bench, or make build first"
 done
 ulimit -Sn "$(ulimit -Hn)"
-if [ "$*" = '--scenario lookup' ]; then exec "$build/bench/curlew-bench-lookup"; fi
+case "$*" in
+'--scenario lookup') exec "$build/bench/curlew-bench-lookup" ;;
+'--scenario stores')
+    scripts/install-packages.sh test
+    scripts/test-packages.sh
+    CURLEW_BINARY_RELEASE=$build/curlew exec node bench/stores.js
+    ;;
+esac
 
 echo "bench: one worker, the server on CPU 0, the generator on CPU 1"
 start_server 1 taskset -c 0

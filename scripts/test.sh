@@ -34,20 +34,9 @@ unit_tests() {
     "${plain_addresses[@]}" meson test -C "$1" --no-rebuild --print-errorlogs
 }
 
-# Fetches what package-lock.json names, once for each of its versions.
-end_to_end_packages() (
-    cd tests/e2e || return
-    stamp=node_modules/.installed-lock
-    if cmp -s package-lock.json "$stamp"; then
-        echo 'npm: ok'
-    else
-        echo 'npm: fetching the client libraries that the tests drive the server with'
-        npm ci --no-audit --no-fund && cp package-lock.json "$stamp"
-    fi
-)
-
 end_to_end_tests() {
     CURLEW_BINARY=$PWD/build-asan/curlew CURLEW_BINARY_TSAN=$PWD/build-tsan/curlew \
+        CURLEW_BINARY_RELEASE=$PWD/build/curlew \
         timeout 15m "${plain_addresses[@]}" node --test --test-reporter=spec tests/e2e/*.test.js
 }
 
@@ -65,7 +54,7 @@ if [ -n "$tsan_built" ]; then
     stage 'unit tests: thread sanitizer' unit_tests build-tsan || true
 fi
 end_to_end_needs() {
-    end_to_end_packages && scripts/test-jars.sh
+    scripts/test-packages.sh && scripts/test-jars.sh
 }
 
 if [ -n "$asan_built" ] && [ -n "$tsan_built" ] && stage 'end-to-end tests: packages' end_to_end_needs; then

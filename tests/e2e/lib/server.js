@@ -17,6 +17,8 @@ const REPOSITORY = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '.
 export const BINARY = path.resolve(process.env.CURLEW_BINARY ?? path.join(REPOSITORY, 'build/curlew'));
 // For tests that are about threads: the build with ThreadSanitizer, where there is one.
 export const THREADS_BINARY = path.resolve(process.env.CURLEW_BINARY_TSAN ?? BINARY);
+// For loads at a size that a sanitizer makes too slow: the release build, with bench/curlew-bench beside it.
+export const RELEASE_BINARY = path.resolve(process.env.CURLEW_BINARY_RELEASE ?? BINARY);
 
 // The app that servers have unless the test names others.
 export const APP = { id: 'app-id', key: 'app-key', secret: 'app-secret', enable_client_messages: true };
