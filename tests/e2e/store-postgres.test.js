@@ -344,10 +344,17 @@ test('a_table_of_another_name_tells_of_its_changes_by_its_new_name', async (t) =
 
 test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_password', async (t) => {
   const here = await place(t);
+  await administer('CREATE DATABASE closed', 'REVOKE CONNECT ON DATABASE closed FROM PUBLIC', "CREATE ROLE sleeper PASSWORD 'pw'");
+  t.after(() => administer('DROP DATABASE closed', 'DROP ROLE sleeper'));
   for (const [postgres, pattern] of [
     [{ password: 'not the password' }, /database\.postgres\.username and \.password: .*password authentication failed for user "curlew"/],
     [{ username: 'nobody', password: 'not the password' }, /database\.postgres\.username and \.password: .*user "nobody"/],
     [{ database: 'no_such_database' }, /database\.postgres\.database: .*database "no_such_database" does not exist/],
+    [{ database: 'role' }, /database\.postgres\.database: .*database "role" does not exist/],
+    [{ database: 'password certificate' }, /database\.postgres\.database: .*database "password certificate" does not exist/],
+    [{ username: 'database', password: 'not the password' }, /database\.postgres\.username and \.password: /],
+    [{ ...await user(here), database: 'closed' }, /database\.postgres\.database: .*permission denied for database "closed"/],
+    [{ username: 'sleeper', password: 'pw' }, /database\.postgres\.username, \.database and \.tls: .*role "sleeper" is not permitted to log in$/m],
     [{ host: 'no-such-host.invalid' }, /database\.postgres\.host no-such-host\.invalid: /],
     [{ port: 1 }, /database\.postgres\.host and \.port: PostgreSQL at 127\.0\.0\.1:1 says: .*refused/],
   ]) {
@@ -359,10 +366,13 @@ test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_pas
 // --- TLS ---
 
 test('an_encrypted_connection_is_made_where_it_is_asked_for_or_offered', async (t) => {
-  const here = await place(t, 'CREATE VIEW encrypted AS SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()');
+  const here = await place(t, `CREATE VIEW applications AS SELECT CASE WHEN ssl THEN 'encrypted' ELSE 'plain' END AS id, 'k' AS key, 's' AS secret
+    FROM pg_stat_ssl WHERE pid = pg_backend_pid()`);
   const ca_path = address.ca;
   for (const tls of [{ mode: 'disable' }, { mode: 'prefer' }, { mode: 'require' }, { mode: 'verify', ca_path }]) {
-    for (const host of ['localhost', '127.0.0.1']) assert.deepEqual(await ids(t, here.config({ host, tls })), []);
+    for (const host of ['localhost', '127.0.0.1']) {
+      assert.deepEqual(await ids(t, here.config({ host, tls })), [tls.mode === 'disable' ? 'plain' : 'encrypted']);
+    }
   }
   const system = await apps(t, ['list', '-c', here.config({ tls: { mode: 'verify' } })], { env: { SSL_CERT_FILE: ca_path } });
   assert.equal(system.code, 0, system.stderr);

@@ -26,21 +26,53 @@ static void append_said(struct error *error, const char *said) {
     error->text[length] = '\0';
 }
 
+/* The code of the first error that a server sent, in the words that PQERRORS_VERBOSE gives it: `SEVERITY:  CODE: text`.
+ * NULL: no server said anything. */
+static const char *find_sqlstate(const char *said) {
+    for (const char *at = said; (at = strstr(at, ":  ")) != NULL; at++)
+        if (strspn(at + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && at[8] == ':')
+            return at + 3;
+    return NULL;
+}
+
+/* Without a server's error the words are the library's own; those before "failed" name the host. */
+static bool is_about_tls(const char *said) {
+    const char *reason = strstr(said, " failed: ");
+
+    said = reason != NULL ? reason : said;
+    return strstr(said, "certificate") != NULL || strstr(said, "SSL") != NULL || strstr(said, "key file") != NULL;
+}
+
+static const char *setting_of(const PGconn *link) {
+    static const struct {
+        const char *sqlstate, *setting;
+    } settings[] = {
+        {"28P01", "database.postgres.username and .password"},
+        /* No such role, or none that may come like this. */
+        {"28000", "database.postgres.username, .database and .tls"},
+        {"3D000", "database.postgres.database"},
+        {"42501", "database.postgres.database"},
+    };
+    const char *said = PQerrorMessage(link), *state = find_sqlstate(said);
+
+    if (PQconnectionNeedsPassword(link))
+        return settings[0].setting;
+    for (size_t i = 0; state != NULL && i < sizeof settings / sizeof settings[0]; i++)
+        if (strncmp(state, settings[i].sqlstate, 5) == 0)
+            return settings[i].setting;
+    return state == NULL && is_about_tls(said) ? "database.postgres.tls" : "database.postgres.host and .port";
+}
+
 static void explain_connect(struct store_connection *connection, struct error *error) {
     const struct config_sql *config = connection->store->config;
-    const char *said = PQerrorMessage(connection->link);
-    const char *setting = "database.postgres.host and .port";
+    char *said = alloc_copy(PQerrorMessage(connection->link), strlen(PQerrorMessage(connection->link)));
+    char *where = strstr(said, "\nLOCATION:"); /* in the server's source */
 
-    if (PQconnectionNeedsPassword(connection->link) || strstr(said, "password") != NULL)
-        setting = "database.postgres.username and .password";
-    else if (strstr(said, "role") != NULL)
-        setting = "database.postgres.username";
-    else if (strstr(said, "database") != NULL)
-        setting = "database.postgres.database";
-    else if (strstr(said, "certificate") != NULL || strstr(said, "SSL") != NULL || strstr(said, "key file") != NULL)
-        setting = "database.postgres.tls";
-    error_set(error, "%s: PostgreSQL at %s:%u says: ", setting, config->host, config->port);
+    if (where != NULL)
+        *where = '\0';
+    error_set(error, "%s: PostgreSQL at %s:%u says: ", setting_of(connection->link), config->host, config->port);
     append_said(error, said);
+    free(said);
 }
 
 /* The library has no authorities of its own to verify a server by: the system's count. */
@@ -52,16 +84,45 @@ static const char *authorities(const struct config_tls *tls) {
     return file != NULL ? file : X509_get_default_cert_file();
 }
 
-/* The library waits for a resolver for as long as that likes. It takes folders of sockets and several hosts apart
- * itself. */
-static bool resolve(const char *host, const struct patience *patience, struct error *error) {
-    return strpbrk(host, "/@,") != NULL || resolve_in_time(host, patience, error) ||
-           error_prefix(error, "database.postgres.host %s", host);
+/* The library would wait for a resolver for as long as that likes: it is given the addresses, and the name as often,
+ * which is what a certificate is for. It takes folders of sockets and several hosts apart itself. */
+struct places {
+    struct buffer hosts, addresses;
+};
+
+static bool find_places(struct places *places, const char *host, const struct patience *patience, struct error *error) {
+    struct addrinfo *found = NULL;
+
+    if (strpbrk(host, "/@,") == NULL) {
+        found = resolve_addresses(host, 0, patience, error);
+        if (found == NULL)
+            return error_prefix(error, "database.postgres.host %s", host);
+    }
+    buffer_appendf(&places->hosts, "%s", host);
+    for (const struct addrinfo *one = found; one != NULL; one = one->ai_next) {
+        char address[NI_MAXHOST];
+        if (getnameinfo(one->ai_addr, one->ai_addrlen, address, sizeof address, NULL, 0, NI_NUMERICHOST) != 0)
+            continue;
+        if (places->addresses.length != 0)
+            buffer_appendf(&places->hosts, ",%s", host);
+        buffer_appendf(&places->addresses, "%s%s", places->addresses.length != 0 ? "," : "", address);
+    }
+    if (found != NULL)
+        freeaddrinfo(found);
+    buffer_append_byte(&places->hosts, '\0');
+    buffer_append_byte(&places->addresses, '\0');
+    return true;
 }
 
-static PGconn *begin_connect(const struct config_sql *config) {
+static void places_dispose(struct places *places) {
+    buffer_dispose(&places->hosts);
+    buffer_dispose(&places->addresses);
+}
+
+static PGconn *begin_connect(const struct config_sql *config, const struct places *places) {
     char port[16];
     const char *const names[] = {"host",
+                                 "hostaddr",
                                  "port",
                                  "user",
                                  "password",
@@ -78,7 +139,8 @@ static PGconn *begin_connect(const struct config_sql *config) {
                                  "tcp_user_timeout",
                                  "passfile",
                                  NULL};
-    const char *const values[] = {config->host,
+    const char *const values[] = {places->hosts.data,
+                                  places->addresses.data,
                                   port,
                                   config->username,
                                   config->password,
@@ -105,6 +167,7 @@ static bool finish_connect(PGconn *link, const struct patience *patience, struct
 
     if (link == NULL || PQstatus(link) == CONNECTION_BAD)
         return false;
+    PQsetErrorVerbosity(link, PQERRORS_VERBOSE); /* the code of an error is not to be had in another way yet */
     while (state != PGRES_POLLING_OK) {
         if (state == PGRES_POLLING_FAILED)
             return false;
@@ -112,6 +175,7 @@ static bool finish_connect(PGconn *link, const struct patience *patience, struct
             return false;
         state = PQconnectPoll(link);
     }
+    PQsetErrorVerbosity(link, PQERRORS_DEFAULT);
     return PQsetnonblocking(link, 1) == 0;
 }
 
@@ -122,14 +186,15 @@ static void ignore_notice(void *context, const char *text) {
 
 struct store_connection *postgres_connect(struct app_store *store, const struct patience *patience,
                                           struct error *error) {
-    struct store_connection *connection = alloc_zero(sizeof *connection);
+    struct store_connection *connection;
+    struct places places = {0};
 
-    connection->store = store;
-    if (!resolve(store->config->host, patience, error)) {
-        postgres_disconnect(connection);
+    if (!find_places(&places, store->config->host, patience, error))
         return NULL;
-    }
-    connection->link = begin_connect(store->config);
+    connection = alloc_zero(sizeof *connection);
+    connection->store = store;
+    connection->link = begin_connect(store->config, &places);
+    places_dispose(&places);
     error->text[0] = '\0';
     if (finish_connect(connection->link, patience, error)) {
         PQsetNoticeProcessor(connection->link, ignore_notice, NULL);
