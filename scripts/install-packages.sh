@@ -27,6 +27,7 @@ test  | libcmocka-dev                | unit tests
 test  | node                         | end-to-end tests
 test  | npm                          | the client libraries they use
 test  | ca-certificates              | npm and Maven fetch over TLS
+test  | sqlite3                      | looks into a file of apps
 test  | mariadb-server               | a store that the tests start
 test  | postgresql                   | another
 test  | openjdk-17-jre-headless default-jre-headless | for those that are Java programs

@@ -73,6 +73,13 @@ struct app_store_driver {
     enum store_answer (*prepare)(struct store_connection *connection, const struct patience *patience,
                                  struct error *error);
 
+    /*
+     * In place of prepare where nothing may be changed. STORE_OK: the store can be read as it stands. STORE_NOT_FOUND,
+     * with an error: prepare has yet to make the table, or what it stands in. Else as prepare.
+     */
+    enum store_answer (*inspect)(struct store_connection *connection, const struct patience *patience,
+                                 struct error *error);
+
     enum store_answer (*find_by_id)(struct store_connection *connection, struct slice id,
                                     const struct patience *patience, struct app **app, struct error *error);
     enum store_answer (*find_by_key)(struct store_connection *connection, struct slice key,

@@ -56,7 +56,7 @@ static const struct command {
      "Those that are there already and equal are skipped; those that differ are conflicts, reported by id, unless\n"
      "--update. A broken one is reported and the others go on. After an interruption run it again.\n\n"
      "  --update            overwrite those that differ\n"
-     "  --dry-run           only say what would be done; no app is written\n" CONFIG_HELP JSON_HELP},
+     "  --dry-run           only say what would be done; nothing is changed\n" CONFIG_HELP JSON_HELP},
     {"export", "write all apps as JSON, secrets included", apps_export, OPTION_CONFIG | OPTION_OUTPUT | OPTION_JSON,
      false, false,
      "usage: curlew apps export [--output FILE] [OPTIONS]\n\n"
@@ -73,7 +73,7 @@ static const struct command {
      "  --from FILE         the configuration of the store that is read\n"
      "  --to FILE           the configuration of the store that is written\n"
      "  --update            overwrite those that differ\n"
-     "  --dry-run           only say what would be done; no app is written\n" JSON_HELP},
+     "  --dry-run           only say what would be done; nothing is changed\n" JSON_HELP},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])

@@ -241,6 +241,10 @@ static struct bulk begin(const struct apps_options *options, struct tool_store *
         .options = options, .to = to, .refresher = options->dry_run ? NULL : refresher_create(&to->config)};
 }
 
+static enum tool_use use_of_target(const struct apps_options *options) {
+    return options->dry_run ? TOOL_FORESEES : TOOL_WRITES;
+}
+
 static const char *file_name(const struct apps_options *options) {
     return strcmp(options->argument, "-") == 0 ? "standard input" : options->argument;
 }
@@ -302,7 +306,8 @@ enum tool_exit apps_import(const struct apps_options *options) {
     struct bulk bulk;
     struct error error = {0};
     json_t *list = read_list(options, &error);
-    enum tool_exit code = list != NULL ? tool_store_open(&to, options->config_file, true, &error) : TOOL_NOT_DONE;
+    enum tool_exit code =
+        list != NULL ? tool_store_open(&to, options->config_file, use_of_target(options), &error) : TOOL_NOT_DONE;
 
     if (code != TOOL_DONE) {
         print_failure(options->json, error.text);
@@ -356,13 +361,13 @@ enum tool_exit apps_copy(const struct apps_options *options) {
         print_failure(options->json, "--from FILE and --to FILE must name two configurations");
         return TOOL_MISUSED;
     }
-    code = tool_store_open(&from, options->from, false, &error);
+    code = tool_store_open(&from, options->from, TOOL_READS, &error);
     if (code != TOOL_DONE) {
         error_prefix(&error, "--from %s", options->from);
         print_failure(options->json, error.text);
         return code;
     }
-    code = tool_store_open(&to, options->to, true, &error);
+    code = tool_store_open(&to, options->to, use_of_target(options), &error);
     if (code == TOOL_DONE) {
         code = copy(options, &from, &to);
         tool_store_close(&to);

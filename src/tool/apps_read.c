@@ -51,7 +51,7 @@ static void collection_dispose(struct collection *collection) {
 static enum tool_exit read_all(const struct apps_options *options, struct collection *collection) {
     struct tool_store store;
     struct error error = {0};
-    enum tool_exit code = tool_store_open(&store, options->config_file, false, &error);
+    enum tool_exit code = tool_store_open(&store, options->config_file, TOOL_READS, &error);
 
     *collection = (struct collection){.json = options->json};
     if (code != TOOL_DONE) {
@@ -113,7 +113,7 @@ enum tool_exit apps_show(const struct apps_options *options) {
         print_failure(options->json, "either an id or --key KEY must name the app to show");
         return TOOL_MISUSED;
     }
-    code = tool_store_open(&store, options->config_file, false, &error);
+    code = tool_store_open(&store, options->config_file, TOOL_READS, &error);
     if (code != TOOL_DONE) {
         print_failure(options->json, error.text);
         return code;

@@ -30,7 +30,7 @@ static enum tool_exit begin(struct writing *writing, const struct apps_options *
     enum tool_exit code;
 
     *writing = (struct writing){.options = options};
-    code = tool_store_open(&writing->store, options->config_file, true, &writing->error);
+    code = tool_store_open(&writing->store, options->config_file, TOOL_WRITES, &writing->error);
     if (code == TOOL_DONE)
         writing->refresher = refresher_create(&writing->store.config);
     else

@@ -51,10 +51,10 @@ static const char *file_of(const struct tool_store *store) {
     return store->config.file != NULL ? store->config.file : "the configuration file";
 }
 
-static bool choose_driver(struct tool_store *store, bool writes, struct error *error) {
+static bool choose_driver(struct tool_store *store, enum tool_use use, struct error *error) {
     enum config_driver driver = store->config.app_manager.driver;
 
-    if (writes && driver == CONFIG_DRIVER_MEMORY)
+    if (use != TOOL_READS && driver == CONFIG_DRIVER_MEMORY)
         return error_set(error,
                          "app_manager.driver is \"memory\", which keeps nothing: write apps into "
                          "app_manager.array.apps of %s, or set a driver that keeps them",
@@ -87,18 +87,31 @@ static bool prepare(struct tool_store *store, struct error *error) {
     return connect_store(store, error) && store->driver->prepare(store->connection, &patience, error) == STORE_OK;
 }
 
-enum tool_exit tool_store_open(struct tool_store *store, const char *config_file, bool writes, struct error *error) {
+static bool inspect(struct tool_store *store, enum tool_use use, struct error *error) {
+    struct patience patience = patience_of(store);
+    enum store_answer answer = STORE_UNAVAILABLE;
+
+    if (connect_store(store, error))
+        answer = store->driver->inspect(store->connection, &patience, error);
+    store->absent = answer == STORE_NOT_FOUND;
+    if (store->absent && use == TOOL_READS)
+        return error_prefix(error, "no apps are kept there yet");
+    return answer == STORE_OK || store->absent;
+}
+
+enum tool_exit tool_store_open(struct tool_store *store, const char *config_file, enum tool_use use,
+                               struct error *error) {
     *store = (struct tool_store){0};
     if (load(store, config_file, error) != TOOL_DONE)
         return TOOL_MISUSED;
     hash_seed();
-    if (choose_driver(store, writes, error))
+    if (choose_driver(store, use, error))
         store->store = store->driver->open(&store->config, &store->defaults, error);
     if (store->store == NULL) {
         config_dispose(&store->config);
         return TOOL_MISUSED;
     }
-    if (prepare(store, error))
+    if (use == TOOL_WRITES ? prepare(store, error) : inspect(store, use, error))
         return TOOL_DONE;
     tool_store_close(store);
     return TOOL_NOT_DONE;
@@ -166,10 +179,10 @@ static enum store_answer ask(struct tool_store *store, const struct request *req
     return answer;
 }
 
-/* What no store can hold is not asked for. */
+/* What no store can hold, and what has nowhere to be, is not asked for. */
 static enum store_answer find(struct tool_store *store, const struct request *request, struct error *error) {
     *request->found = NULL;
-    return app_name_valid(request->text) ? ask(store, request, error) : STORE_NOT_FOUND;
+    return app_name_valid(request->text) && !store->absent ? ask(store, request, error) : STORE_NOT_FOUND;
 }
 
 enum store_answer tool_store_find_by_id(struct tool_store *store, struct slice id, struct app **app,

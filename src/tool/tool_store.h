@@ -15,19 +15,28 @@ enum tool_exit {
     TOOL_MISUSED = 2,  /* the command line or the configuration cannot be understood */
 };
 
+/* What a command is going to do with a store. */
+enum tool_use {
+    TOOL_READS,    /* what is not there is an error */
+    TOOL_FORESEES, /* reads what TOOL_WRITES would write over: what is not there is empty */
+    TOOL_WRITES,   /* the store is brought to the current shape */
+};
+
 struct tool_store {
     struct config config;
     struct app_defaults defaults;
     const struct app_store_driver *driver;
     struct app_store *store;
     struct store_connection *connection; /* NULL after a loss */
+    bool absent;                         /* there is nothing to read from yet */
 };
 
 /*
- * Reads `config_file` (as for config_load), opens the store that it names and brings it to the current shape. With
- * `writes` the memory driver is refused, since what it is given ends with the process. Close it after success only.
+ * Reads `config_file` (as for config_load) and opens the store that it names; only TOOL_WRITES changes anything in it.
+ * The memory driver can only be read, since what it is given ends with the process. Close it after success only.
  */
-enum tool_exit tool_store_open(struct tool_store *store, const char *config_file, bool writes, struct error *error);
+enum tool_exit tool_store_open(struct tool_store *store, const char *config_file, enum tool_use use,
+                               struct error *error);
 void tool_store_close(struct tool_store *store);
 
 /* The driver's operations. The app of a find is the caller's reference. */

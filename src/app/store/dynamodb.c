@@ -486,6 +486,7 @@ const struct app_store_driver dynamodb_store_driver = {
     .connect = dynamodb_connect,
     .disconnect = dynamodb_disconnect,
     .prepare = dynamodb_prepare,
+    .inspect = dynamodb_inspect,
     .find_by_id = dynamodb_find_by_id,
     .find_by_key = dynamodb_find_by_key,
     .list = dynamodb_list,

@@ -65,6 +65,8 @@ json_t *dynamodb_new_request(const struct store_connection *connection);
 
 enum store_answer dynamodb_prepare(struct store_connection *connection, const struct patience *patience,
                                    struct error *error);
+enum store_answer dynamodb_inspect(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error);
 
 /* True if a key lookup may ask the index now. */
 bool dynamodb_index_usable(struct store_connection *connection, const struct patience *patience);

@@ -176,11 +176,11 @@ static enum table_state state_of(const json_t *table) {
     return strcmp(status, "ACTIVE") == 0 || strcmp(status, "UPDATING") == 0 ? TABLE_READY : TABLE_UNFIT;
 }
 
-static enum store_answer use_table(struct store_connection *connection, const json_t *table,
-                                   const struct patience *patience, struct error *error) {
+static enum store_answer check_table(const struct store_connection *connection, const json_t *table,
+                                     struct error *error) {
     const char *name = connection->store->table;
 
-    if (state_of(table) == TABLE_UNFIT) {
+    if (state_of(table) != TABLE_READY) {
         error_set(error, "DynamoDB table %s is %s", name, text_in(table, "TableStatus"));
         return STORE_UNAVAILABLE;
     }
@@ -190,7 +190,6 @@ static enum store_answer use_table(struct store_connection *connection, const js
                   name);
         return STORE_REFUSED;
     }
-    see_to_index(connection, table, patience);
     return STORE_OK;
 }
 
@@ -210,7 +209,9 @@ enum store_answer dynamodb_prepare(struct store_connection *connection, const st
             return STORE_OK;
         }
         if (result == DYNAMODB_OK && state_of(table) != TABLE_CHANGES) {
-            answer = use_table(connection, table, patience, error);
+            answer = check_table(connection, table, error);
+            if (answer == STORE_OK)
+                see_to_index(connection, table, patience);
             json_decref(table);
             return answer;
         }
@@ -225,4 +226,28 @@ enum store_answer dynamodb_prepare(struct store_connection *connection, const st
     } while (patience_pause(patience, LOOK_MS));
     error_set(error, "DynamoDB table %s is not ready yet", store->table);
     return STORE_UNAVAILABLE;
+}
+
+enum store_answer dynamodb_inspect(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    json_t *table;
+    enum dynamodb_answer result = describe(connection, patience, &table, error);
+    enum store_answer answer;
+
+    switch (result) {
+    case DYNAMODB_OK:
+        answer = check_table(connection, table, error);
+        break;
+    case DYNAMODB_DENIED: /* reading will show */
+        answer = STORE_OK;
+        break;
+    case DYNAMODB_MISSING:
+        error_prefix(error, "database.dynamodb.table_name: there is no table %s", connection->store->table);
+        answer = STORE_NOT_FOUND;
+        break;
+    default:
+        answer = STORE_UNAVAILABLE;
+    }
+    json_decref(table);
+    return answer;
 }

@@ -332,6 +332,7 @@ const struct app_store_driver memory_store_driver = {
     .connect = memory_connect,
     .disconnect = memory_disconnect,
     .prepare = memory_prepare,
+    .inspect = memory_prepare, /* nothing is ever missing */
     .find_by_id = memory_find_by_id,
     .find_by_key = memory_find_by_key,
     .list = memory_list,

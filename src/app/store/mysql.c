@@ -302,6 +302,7 @@ const struct app_store_driver mysql_store_driver = {
     .connect = mysql_driver_connect,
     .disconnect = mysql_driver_disconnect,
     .prepare = mysql_driver_prepare,
+    .inspect = mysql_driver_inspect,
     .find_by_id = driver_find_by_id,
     .find_by_key = driver_find_by_key,
     .list = driver_list,

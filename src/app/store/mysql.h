@@ -102,3 +102,5 @@ enum store_answer mysql_driver_begin(struct store_connection *connection, const 
                                      struct error *error);
 enum store_answer mysql_driver_prepare(struct store_connection *connection, const struct patience *patience,
                                        struct error *error);
+enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct patience *patience,
+                                       struct error *error);

@@ -220,3 +220,15 @@ enum store_answer mysql_driver_prepare(struct store_connection *connection, cons
     connection->looked = answer == STORE_OK;
     return answer;
 }
+
+enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct patience *patience,
+                                       struct error *error) {
+    enum store_answer answer = begin(connection, patience, error);
+
+    if (answer == STORE_OK)
+        answer = look(connection, error);
+    if (answer != STORE_OK)
+        return answer;
+    answer = check_required(connection, error);
+    return connection->columns.present == 0 ? STORE_NOT_FOUND : answer;
+}

@@ -375,6 +375,7 @@ const struct app_store_driver postgres_store_driver = {
     .connect = postgres_connect,
     .disconnect = postgres_disconnect,
     .prepare = postgres_prepare,
+    .inspect = postgres_inspect,
     .find_by_id = postgres_find_by_id,
     .find_by_key = postgres_find_by_key,
     .list = postgres_list,

@@ -64,6 +64,8 @@ enum store_answer postgres_look(struct store_connection *connection, const struc
                                 struct error *error);
 enum store_answer postgres_prepare(struct store_connection *connection, const struct patience *patience,
                                    struct error *error);
+enum store_answer postgres_inspect(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error);
 /* Where the trigger notifies: one channel for each table. `schema` is the table's. */
 bool postgres_channel(struct store_connection *connection, const struct patience *patience, struct buffer *channel,
                       struct error *error);

@@ -288,3 +288,13 @@ enum store_answer postgres_prepare(struct store_connection *connection, const st
     connection->looked = false;
     return postgres_look(connection, patience, error);
 }
+
+enum store_answer postgres_inspect(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    if (!read_columns(connection, patience, error))
+        return postgres_failure(connection);
+    if (columns(connection) != 0)
+        return postgres_look(connection, patience, error);
+    error_set(error, "database.postgres.table_name: there is no table %s", connection->store->config->table_name);
+    return STORE_NOT_FOUND;
+}

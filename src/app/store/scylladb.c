@@ -516,6 +516,7 @@ const struct app_store_driver scylladb_store_driver = {
     .connect = scylladb_connect,
     .disconnect = scylladb_disconnect,
     .prepare = scylladb_prepare,
+    .inspect = scylladb_inspect,
     .find_by_id = scylladb_find_by_id,
     .find_by_key = scylladb_find_by_key,
     .list = scylladb_list,

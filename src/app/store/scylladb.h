@@ -104,3 +104,5 @@ enum store_answer scylladb_look(struct store_connection *connection, const struc
                                 struct error *error);
 enum store_answer scylladb_prepare(struct store_connection *connection, const struct patience *patience,
                                    struct error *error);
+enum store_answer scylladb_inspect(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error);

@@ -325,3 +325,14 @@ enum store_answer scylladb_prepare(struct store_connection *connection, const st
     connection->look_around_ms = 0; /* the keyspace may be new */
     return scylladb_look(connection, patience, error);
 }
+
+enum store_answer scylladb_inspect(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    if (!read_columns(connection, patience, error))
+        return STORE_UNAVAILABLE;
+    if (connection->columns[APP_ID].there)
+        return scylladb_look(connection, patience, error);
+    error_set(error, "database.scylladb: there is no table %s.%s", connection->store->keyspace,
+              connection->store->table);
+    return STORE_NOT_FOUND;
+}

@@ -4,9 +4,12 @@
  * Each connection is a handle of its own on the file, in WAL mode, so that readers and the writer do not wait for each
  * other. What waits, for another process's lock for instance, ends with the operation's patience.
  */
+#include <errno.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/app_store.h"
 #include "app/store/row.h"
@@ -38,13 +41,15 @@ enum statement {
 struct app_store {
     const char *path;
     const struct app_defaults *defaults;
+    atomic_bool prepared; /* by this process: a file that is gone was there */
 };
 
 struct store_connection {
     struct app_store *store;
-    sqlite3 *database;
+    sqlite3 *database;               /* NULL: there is no file yet, and prepare makes it */
     const struct patience *patience; /* of the operation under way */
     uint32_t columns;                /* bits: fields that have a column; 0: not looked yet */
+    bool has_created_at;
     sqlite3_stmt *statements[STATEMENT_COUNT];
 };
 
@@ -57,7 +62,7 @@ static struct app_store *sqlite_open(const struct config *config, const struct a
         return NULL;
     }
     store = alloc_zero(sizeof *store);
-    *store = (struct app_store){config->database.sqlite.path, defaults};
+    *store = (struct app_store){.path = config->database.sqlite.path, .defaults = defaults};
     return store;
 }
 
@@ -125,22 +130,27 @@ static bool run_text(struct store_connection *connection, const char *sql) {
     return sqlite3_exec(connection->database, sql, NULL, NULL, NULL) == SQLITE_OK;
 }
 
+static bool open_file(struct store_connection *connection, int more_flags) {
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | more_flags;
+
+    if (sqlite3_open_v2(connection->store->path, &connection->database, flags, NULL) != SQLITE_OK)
+        return false;
+    sqlite3_extended_result_codes(connection->database, 1);
+    sqlite3_busy_handler(connection->database, on_busy, connection);
+    sqlite3_progress_handler(connection->database, STEPS_PER_LOOK, on_progress, connection);
+    return true;
+}
+
 static struct store_connection *sqlite_connect(struct app_store *store, const struct patience *patience,
                                                struct error *error) {
     struct store_connection *connection = alloc_zero(sizeof *connection);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
 
     connection->store = store;
     connection->patience = patience;
-    if (sqlite3_open_v2(store->path, &connection->database, flags, NULL) == SQLITE_OK) {
-        sqlite3_extended_result_codes(connection->database, 1);
-        sqlite3_busy_handler(connection->database, on_busy, connection);
-        sqlite3_progress_handler(connection->database, STEPS_PER_LOOK, on_progress, connection);
-        /* A file that may not be written stays as it is, and can still be read. */
-        if ((run_text(connection, "PRAGMA journal_mode = WAL") || failed(connection, error) == STORE_REFUSED) &&
-            run_text(connection, "SELECT 1 FROM sqlite_master"))
-            return connection;
-    }
+    if (!atomic_load(&store->prepared) && access(store->path, F_OK) != 0 && errno == ENOENT)
+        return connection;
+    if (open_file(connection, 0) && run_text(connection, "SELECT 1 FROM sqlite_master"))
+        return connection;
     failed(connection, error);
     sqlite_disconnect(connection);
     return NULL;
@@ -165,7 +175,7 @@ static void append_find(struct buffer *sql, uint32_t columns, const char *condit
     buffer_appendf(sql, " FROM applications WHERE %s", condition);
 }
 
-static void append_statement(struct buffer *sql, enum statement statement, uint32_t columns) {
+static void append_statement(struct buffer *sql, enum statement statement, uint32_t columns, bool has_created_at) {
     static const char *const fixed[STATEMENT_COUNT] = {
         [REMOVE] = "DELETE FROM applications WHERE id = ?",
         [ID_EXISTS] = "SELECT id FROM applications WHERE id = ?",
@@ -180,7 +190,8 @@ static void append_statement(struct buffer *sql, enum statement statement, uint3
         append_find(sql, columns, "id = ?");
         break;
     case FIND_BY_KEY:
-        append_find(sql, columns, "\"key\" = ? ORDER BY created_at, id LIMIT 2");
+        append_find(sql, columns,
+                    has_created_at ? "\"key\" = ? ORDER BY created_at, id LIMIT 2" : "\"key\" = ? ORDER BY id LIMIT 2");
         break;
     case LIST:
         append_find(sql, columns, "id > ? ORDER BY id LIMIT ?");
@@ -207,7 +218,7 @@ static sqlite3_stmt *statement_of(struct store_connection *connection, enum stat
     struct buffer sql = {0};
 
     if (connection->statements[statement] == NULL) {
-        append_statement(&sql, statement, connection->columns);
+        append_statement(&sql, statement, connection->columns, connection->has_created_at);
         sqlite3_prepare_v3(connection->database, sql.data, (int)sql.length, SQLITE_PREPARE_PERSISTENT,
                            &connection->statements[statement], NULL);
         buffer_dispose(&sql);
@@ -285,12 +296,16 @@ static bool look_at_columns(struct store_connection *connection) {
     enum app_field field;
 
     connection->columns = 0;
+    connection->has_created_at = false;
     if (sqlite3_prepare_v2(connection->database, "SELECT name FROM pragma_table_info('applications')", -1, &statement,
                            NULL) != SQLITE_OK)
         return false;
-    while (sqlite3_step(statement) == SQLITE_ROW)
-        if (app_field_from_name(column_text(statement, 0), &field))
+    while (sqlite3_step(statement) == SQLITE_ROW) {
+        struct slice name = column_text(statement, 0);
+        if (app_field_from_name(name, &field))
             connection->columns |= 1u << field;
+        connection->has_created_at |= slice_equal_ignoring_case(name, SLICE("created_at"));
+    }
     return sqlite3_finalize(statement) == SQLITE_OK;
 }
 
@@ -303,6 +318,10 @@ static enum store_answer begin_operation(struct store_connection *connection, co
     connection->patience = patience;
     if (patience_ended(patience)) {
         error_set(error, "database.sqlite.path %s: no answer in time", path);
+        return STORE_UNAVAILABLE;
+    }
+    if (connection->database == NULL) {
+        error_set(error, "database.sqlite.path %s: there is no such file", path);
         return STORE_UNAVAILABLE;
     }
     if (sqlite3_file_control(connection->database, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || moved) {
@@ -417,6 +436,13 @@ static enum store_answer sqlite_prepare(struct store_connection *connection, con
     bool locked;
 
     connection->patience = patience;
+    if (connection->database == NULL && !open_file(connection, SQLITE_OPEN_CREATE)) {
+        failed(connection, error);
+        return STORE_UNAVAILABLE;
+    }
+    /* A file that may not be written stays as it is, and can still be read. */
+    if (!run_text(connection, "PRAGMA journal_mode = WAL") && failed(connection, error) == STORE_UNAVAILABLE)
+        return STORE_UNAVAILABLE;
     /* Under the write lock nobody else looks and changes at the same time; without the right to it, only look. */
     locked = run_text(connection, "BEGIN IMMEDIATE");
     if (!locked && failed(connection, error) == STORE_UNAVAILABLE)
@@ -425,9 +451,21 @@ static enum store_answer sqlite_prepare(struct store_connection *connection, con
     if (locked && !run_text(connection, answer == STORE_UNAVAILABLE ? "ROLLBACK" : "COMMIT"))
         return write_failed(connection, error);
     connection->columns = 0;
-    if (answer == STORE_UNAVAILABLE)
-        return answer;
-    return begin_operation(connection, patience, error);
+    if (answer != STORE_UNAVAILABLE)
+        answer = begin_operation(connection, patience, error);
+    if (answer == STORE_OK)
+        atomic_store(&connection->store->prepared, true);
+    return answer;
+}
+
+static enum store_answer sqlite_inspect(struct store_connection *connection, const struct patience *patience,
+                                        struct error *error) {
+    enum store_answer answer = begin_operation(connection, patience, error);
+
+    if (answer != STORE_OK &&
+        (connection->database == NULL || (look_at_columns(connection) && connection->columns == 0)))
+        return STORE_NOT_FOUND;
+    return answer;
 }
 
 /* --- reading --- */
@@ -692,6 +730,7 @@ const struct app_store_driver sqlite_store_driver = {
     .connect = sqlite_connect,
     .disconnect = sqlite_disconnect,
     .prepare = sqlite_prepare,
+    .inspect = sqlite_inspect,
     .find_by_id = sqlite_find_by_id,
     .find_by_key = sqlite_find_by_key,
     .list = sqlite_list,
