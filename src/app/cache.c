@@ -8,6 +8,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define IDLE_MS 60000 /* a connection to the store that is not needed is kept for so long */
+
 /* --- building and ending --- */
 
 static const struct config_sql *sql_settings(const struct config *config) {
@@ -58,7 +60,8 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
                                    struct workers *workers, const struct app_manager_hooks *hooks,
                                    struct error *error) {
     const struct config_sql *sql = sql_settings(config);
-    struct store_pool_settings pool = {.driver = driver, .timeout_ms = config->app_manager.lookup_timeout_ms};
+    struct store_pool_settings pool = {
+        .driver = driver, .timeout_ms = config->app_manager.lookup_timeout_ms, .idle_ms = IDLE_MS};
     struct app_cache *cache;
     pthread_condattr_t attributes;
 

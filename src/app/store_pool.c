@@ -11,7 +11,6 @@
 #include "base/log.h"
 
 #define NS_PER_MS UINT64_C(1000000)
-#define IDLE_MS 60000         /* a connection above the least is closed after so long without work */
 #define BACKOFF_FIRST_MS 100  /* doubling */
 #define BACKOFF_LAST_MS 10000 /* of all threads but one */
 #define BACKOFF_SCOUT_MS 1000 /* of the first one, so that a store that is back is found soon */
@@ -41,6 +40,7 @@ struct store_pool {
     struct list queues[STORE_PRIORITY_COUNT];
     unsigned waiting[STORE_PRIORITY_COUNT];
     unsigned threads, idle, connections, busy;
+    unsigned opening;            /* threads that open a connection without being asked for one */
     struct pool_thread *leaving; /* threads that have ended but for their last breath, to be joined */
     enum pool_prepared prepared;
     uint64_t connects;       /* successful ones: threads that back off try again when it changes */
@@ -140,6 +140,17 @@ static void take_all(struct store_pool *pool, struct list *taken) {
     }
 }
 
+static void note_latency(struct store_pool *pool, const struct store_operation *operation) {
+    uint64_t took_us = (clock_monotonic_ns() - operation->began_ns) / 1000;
+    unsigned bucket = 0;
+
+    while (bucket < STORE_LATENCY_BUCKETS - 1 && took_us > store_latency_bounds_us[bucket])
+        bucket++;
+    pool->latency[bucket]++;
+    pool->latency_sum_us += took_us;
+}
+
+/* Finishes operations that no connection can be had for. Without the mutex. */
 static void fail_all(struct list *operations, const struct error *error) {
     while (!list_empty(operations)) {
         struct store_operation *operation = container_of(operations->next, struct store_operation, link);
@@ -159,6 +170,7 @@ static void drop_connection(struct pool_thread *thread) {
     thread->connection = NULL;
     pthread_mutex_lock(&pool->mutex);
     pool->connections--;
+    pthread_cond_broadcast(&pool->work); /* is it one of the least that is kept? */
     pthread_mutex_unlock(&pool->mutex);
 }
 
@@ -234,6 +246,7 @@ static void not_connected(struct pool_thread *thread, const struct error *error)
     if (unreachable) {
         pool->unreachable = true;
         pool->last_error = *error;
+        pool->failures += waiting_count(pool);
         take_all(pool, &failed);
     }
     pthread_mutex_unlock(&pool->mutex);
@@ -278,37 +291,33 @@ static void check_before_write(struct pool_thread *thread, const struct patience
         drop_connection(thread);
 }
 
-static void note_latency(struct store_pool *pool, uint64_t took_us, enum store_answer answer) {
-    unsigned bucket = 0;
-
-    while (bucket < STORE_LATENCY_BUCKETS - 1 && took_us > store_latency_bounds_us[bucket])
-        bucket++;
-    pool->latency[bucket]++;
-    pool->latency_sum_us += took_us;
-    pool->failures += answer == STORE_UNAVAILABLE;
-}
-
-static void do_operation(struct pool_thread *thread, struct store_operation *operation) {
-    struct store_pool *pool = thread->pool;
-    const struct patience patience = {.deadline_ns = operation->deadline_ns, .stop_fd = pool->stop_fd};
-    uint64_t start_ns = clock_monotonic_ns();
-    struct error error = {0};
+static enum store_answer run_operation(struct pool_thread *thread, struct store_operation *operation,
+                                       struct error *error) {
+    const struct patience patience = {.deadline_ns = operation->deadline_ns, .stop_fd = thread->pool->stop_fd};
     enum store_answer answer;
     bool again;
 
     if (patience_ended(&patience)) {
-        error_set(&error, "no connection was free in time");
-        operation->finished(operation, STORE_UNAVAILABLE, &error);
-        return;
+        error_set(error, "no connection to the store was free in time");
+        return STORE_UNAVAILABLE;
     }
     if (!operation->repeatable)
         check_before_write(thread, &patience);
     again = operation->repeatable && thread->connection != NULL;
-    answer = attempt(thread, operation, &patience, &error);
+    answer = attempt(thread, operation, &patience, error);
     if (answer == STORE_UNAVAILABLE && again && !patience_ended(&patience))
-        answer = attempt(thread, operation, &patience, &error);
+        answer = attempt(thread, operation, &patience, error);
+    return answer;
+}
+
+static void do_operation(struct pool_thread *thread, struct store_operation *operation) {
+    struct store_pool *pool = thread->pool;
+    struct error error = {0};
+    enum store_answer answer = run_operation(thread, operation, &error);
+
     pthread_mutex_lock(&pool->mutex);
-    note_latency(pool, (clock_monotonic_ns() - start_ns) / 1000, answer);
+    note_latency(pool, operation);
+    pool->failures += answer == STORE_UNAVAILABLE;
     pthread_mutex_unlock(&pool->mutex);
     operation->finished(operation, answer, &error);
 }
@@ -323,8 +332,8 @@ static struct timespec timespec_of(uint64_t ns) {
 static bool wants_connection(const struct pool_thread *thread) {
     const struct store_pool *pool = thread->pool;
 
-    return thread->connection == NULL &&
-           (pool->threads <= pool->settings.min || pool->prepared == POOL_UNPREPARED || pool->unreachable);
+    return thread->connection == NULL && (pool->connections + pool->opening < pool->settings.min ||
+                                          pool->prepared == POOL_UNPREPARED || pool->unreachable);
 }
 
 static bool backs_off(const struct pool_thread *thread) {
@@ -332,15 +341,23 @@ static bool backs_off(const struct pool_thread *thread) {
            clock_monotonic_ns() < thread->retry_ns;
 }
 
+/* A thread, and a connection if it has one, beyond what is kept without work. */
+static bool is_spare(const struct pool_thread *thread) {
+    const struct store_pool *pool = thread->pool;
+
+    return !thread->scout && pool->threads > pool->settings.min &&
+           (thread->connection == NULL || pool->connections > pool->settings.min);
+}
+
 enum pool_duty { POOL_END, POOL_CONNECT, POOL_OPERATE };
 
 /* Waits until there is something to do. With the mutex held. */
 static enum pool_duty next_duty(struct pool_thread *thread, struct store_operation **operation) {
     struct store_pool *pool = thread->pool;
-    uint64_t idle_end_ns = clock_monotonic_ns() + IDLE_MS * NS_PER_MS;
+    uint64_t idle_end_ns = clock_monotonic_ns() + pool->settings.idle_ms * NS_PER_MS;
 
     for (;;) {
-        bool waits_to_connect = backs_off(thread), above_least = pool->threads > pool->settings.min;
+        bool waits_to_connect = backs_off(thread), spare = is_spare(thread);
         uint64_t until_ns = waits_to_connect ? thread->retry_ns : idle_end_ns;
         struct timespec until = timespec_of(until_ns);
 
@@ -350,15 +367,24 @@ static enum pool_duty next_duty(struct pool_thread *thread, struct store_operati
             return POOL_OPERATE;
         if (!waits_to_connect && wants_connection(thread))
             return POOL_CONNECT;
-        if (above_least && !thread->scout && clock_monotonic_ns() >= idle_end_ns)
+        if (spare && clock_monotonic_ns() >= idle_end_ns)
             return POOL_END;
         pool->idle += !waits_to_connect;
-        if (waits_to_connect || (above_least && !thread->scout))
+        if (waits_to_connect || spare)
             pthread_cond_timedwait(&pool->work, &pool->mutex, &until);
         else
             pthread_cond_wait(&pool->work, &pool->mutex);
         pool->idle -= !waits_to_connect;
     }
+}
+
+/* Opens a connection that nobody has asked for yet. */
+static void connect_unasked(struct pool_thread *thread) {
+    struct store_pool *pool = thread->pool;
+    const struct patience patience = patience_for(pool->settings.timeout_ms, pool->stop_fd);
+    struct error error = {0};
+
+    need_connection(thread, &patience, &error);
 }
 
 static void *thread_run(void *argument) {
@@ -370,16 +396,18 @@ static void *thread_run(void *argument) {
     pthread_mutex_lock(&pool->mutex);
     while ((duty = next_duty(thread, &operation)) != POOL_END) {
         pool->busy++;
+        pool->opening += duty == POOL_CONNECT;
         pthread_mutex_unlock(&pool->mutex);
-        if (duty == POOL_OPERATE) {
+        if (duty == POOL_OPERATE)
             do_operation(thread, operation);
-        } else {
-            const struct patience patience = patience_for(pool->settings.timeout_ms, pool->stop_fd);
-            struct error error = {0};
-            need_connection(thread, &patience, &error);
-        }
+        else
+            connect_unasked(thread);
         pthread_mutex_lock(&pool->mutex);
         pool->busy--;
+        if (duty == POOL_CONNECT) {
+            pool->opening--;
+            pthread_cond_broadcast(&pool->work); /* another thread's turn, if there are still too few */
+        }
     }
     pthread_mutex_unlock(&pool->mutex);
     drop_connection(thread);
@@ -425,6 +453,7 @@ static bool admit(struct store_pool *pool, const struct store_operation *operati
         return error_set(error, "the server stops");
     if (pool->unreachable) {
         *error = pool->last_error;
+        pool->failures++;
         return false;
     }
     if (operation->priority == STORE_UNKNOWN && pool->waiting[STORE_UNKNOWN] >= STORE_UNKNOWN_WAITING_MAX) {
@@ -472,6 +501,7 @@ void store_pool_expire(struct store_pool *pool) {
             list_append(&expired, link);
             pool->waiting[i]--;
             pool->failures++;
+            note_latency(pool, container_of(link, struct store_operation, link));
         }
     }
     pthread_mutex_unlock(&pool->mutex);

@@ -44,6 +44,7 @@ struct store_pool_settings {
     struct app_store *store;
     uint32_t min, max; /* connections that are kept, and that there can be; max is at least 1 */
     uint32_t timeout_ms;
+    uint32_t idle_ms; /* a connection above the least is closed after so long without work */
     /* The store has been prepared and answers; on a thread of the pool, once. */
     void (*prepared)(void *context, struct store_connection *connection, int stop_fd);
     /* There is no connection, and an attempt to open one failed; on a thread of the pool, after each such attempt. */
@@ -59,8 +60,8 @@ struct store_pool_status {
     unsigned connections; /* open */
     unsigned busy;        /* of these in use */
     unsigned waiting[STORE_PRIORITY_COUNT];
-    uint64_t turned_away; /* unknown names beyond those that may wait */
-    uint64_t latency[STORE_LATENCY_BUCKETS];
+    uint64_t turned_away;                    /* unknown names beyond those that may wait */
+    uint64_t latency[STORE_LATENCY_BUCKETS]; /* of what was run or waited too long, the wait included */
     uint64_t latency_sum_us;
     uint64_t failures; /* operations that ended with STORE_UNAVAILABLE */
 };
