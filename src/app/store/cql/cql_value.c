@@ -222,23 +222,6 @@ static bool whole(double value, int64_t *number) {
     return true;
 }
 
-static bool read_float(struct slice value, int64_t *number) {
-    int64_t integer;
-    uint32_t bits;
-    float single;
-    double wide;
-
-    if (!read_integer(value, &integer))
-        return false;
-    if (value.length == 4) {
-        bits = (uint32_t)integer;
-        memcpy(&single, &bits, sizeof single);
-        return whole(single, number);
-    }
-    memcpy(&wide, &integer, sizeof wide);
-    return value.length == 8 && whole(wide, number);
-}
-
 /* The bytes of a value of this type, if that is always the same number. */
 static size_t width_of(uint16_t type) {
     switch (type) {
@@ -247,26 +230,51 @@ static size_t width_of(uint16_t type) {
     case CQL_TYPE_SMALLINT:
         return 2;
     case CQL_TYPE_INT:
+    case CQL_TYPE_FLOAT:
         return 4;
     default:
         return 8;
     }
 }
 
+static bool read_float(struct slice value, int64_t *number) {
+    int64_t integer;
+    uint32_t bits;
+    float single;
+
+    if (!read_integer(value, &integer))
+        return false;
+    bits = (uint32_t)integer;
+    memcpy(&single, &bits, sizeof single);
+    return whole(single, number);
+}
+
+static bool read_double(struct slice value, int64_t *number) {
+    int64_t bits;
+    double wide;
+
+    if (!read_integer(value, &bits))
+        return false;
+    memcpy(&wide, &bits, sizeof wide);
+    return whole(wide, number);
+}
+
 bool cql_number_of(uint16_t type, struct slice value, int64_t *number) {
+    if (type != CQL_TYPE_VARINT && value.length != width_of(type))
+        return false;
     switch (type) {
     case CQL_TYPE_FLOAT:
-    case CQL_TYPE_DOUBLE:
         return read_float(value, number);
+    case CQL_TYPE_DOUBLE:
+        return read_double(value, number);
     case CQL_TYPE_VARINT:
-        return read_integer(value, number);
     case CQL_TYPE_TINYINT:
     case CQL_TYPE_SMALLINT:
     case CQL_TYPE_INT:
     case CQL_TYPE_BIGINT:
     case CQL_TYPE_COUNTER:
     case CQL_TYPE_TIMESTAMP:
-        return value.length == width_of(type) && read_integer(value, number);
+        return read_integer(value, number);
     default:
         return false;
     }
