@@ -95,6 +95,18 @@ describe('a value that breaks a rule is refused with the name of its field, and 
     });
   }
 
+  test('of each field there is', async (t) => {
+    const config = await storeWithAnApp(t);
+    const before = await appsDone(t, ['export', '-c', config]);
+    const bad = { id: 'a/b', key: 'k '.repeat(200), secret: 's'.repeat(256), allowed_origins: '[7]', webhooks: '[{"url":"nowhere"}]', channel_delta_compression: '{"x":"zip"}' };
+    for (const name of Object.keys(EVERY_FIELD)) {
+      const { code, stdout, stderr } = await apps(t, ['create', '-c', config, '--id', 'b', '--set', `${name}=${bad[name] ?? 'minus one'}`]);
+      assert.deepEqual([code, stdout], [1, ''], name);
+      assert.match(stderr, new RegExp(`^curlew: app "(b|a/b)": ${name}\\b`));
+    }
+    assert.equal(await appsDone(t, ['export', '-c', config]), before);
+  });
+
   test('as JSON as well', async (t) => {
     const config = await storeWithAnApp(t);
     const { code, stderr } = await apps(t, ['update', 'a', '-c', config, '--set', 'enabled=2', '--json']);

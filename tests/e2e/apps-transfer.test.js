@@ -5,18 +5,8 @@ import { readFileSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { EVERY_FIELD, adminServer, apps, appsDone, sqliteConfig, startApps } from './lib/apps-command.js';
+import { BARE, EVERY_FIELD, NONE, apps, appsDone, counts, exported, interruptedBy, manyApps, sqliteConfig } from './lib/apps-command.js';
 import { folderWith } from './lib/process.js';
-
-const BARE = { id: 'bare', key: 'bare-key', secret: 'bare-secret', enabled: true, enable_client_messages: false, max_connections: 100, max_client_events_per_second: 100 };
-
-// Every seventh has all fields, the others few.
-function manyApps(count) {
-  return Array.from({ length: count }, (_, i) => {
-    const name = `app-${String(i).padStart(5, '0')}`;
-    return { ...(i % 7 === 0 ? EVERY_FIELD : BARE), id: name, key: `${name}-key`, secret: `${name}-secret` };
-  });
-}
 
 function fileWith(t, list) {
   return path.join(folderWith(t, { 'apps.json': { apps: list } }), 'apps.json');
@@ -27,16 +17,6 @@ async function storeWith(t, list) {
   await appsDone(t, ['import', fileWith(t, list), '-c', config]);
   return config;
 }
-
-async function exported(t, config) {
-  return JSON.parse(await appsDone(t, ['export', '-c', config])).apps;
-}
-
-function counts({ created, updated, equal, conflicts, failed }) {
-  return { created, updated, equal, conflicts, failed };
-}
-
-const NONE = { created: 0, updated: 0, equal: 0, conflicts: 0, failed: 0 };
 
 describe('export and import', () => {
   test('give every field back: two exports are equal byte by byte', async (t) => {
@@ -92,6 +72,33 @@ describe('export and import', () => {
     assert.deepEqual(await exported(t, config), [BARE]);
     assert.deepEqual(counts(await appsDone(t, ['import', file, '-c', config, '--update', '--json'])), { ...NONE, updated: 1 });
     assert.equal((await exported(t, config))[0].max_connections, 7);
+  });
+
+  test('an app that stands twice in a file is taken once; a second one that differs is a conflict, or its key is taken', async (t) => {
+    const config = sqliteConfig(t);
+    const list = [BARE, BARE, { ...BARE, max_connections: 3 }, { ...BARE, id: 'other' }];
+    const { code, stdout, stderr } = await apps(t, ['import', fileWith(t, list), '-c', config]);
+    assert.deepEqual([code, stdout], [1, '1 created, 0 updated, 1 equal, 1 in conflict, 1 failed\n']);
+    assert.match(stderr, /app "bare": .*differs in max_connections/);
+    assert.match(stderr, /app "other": .*\bkey\b.*\bbare\b/);
+    assert.deepEqual(await exported(t, config), [BARE]);
+  });
+
+  test('nonsense is refused before the store is touched: no file, a folder, nothing, bytes, two members of one name, endless brackets', async (t) => {
+    const config = sqliteConfig(t);
+    const folder = folderWith(t, {});
+    const nonsense = [
+      [path.join(folder, 'none.json'), '', /cannot read .*none\.json: No such file/], [folder, '', /is a directory|not JSON/i],
+      ['-', '', /standard input:\d+:\d+: this is not JSON/], ['-', Buffer.from([0xff, 0xfe, 0, 1]), /not JSON/],
+      ['-', '{"apps":[],"apps":[]}', /not JSON: duplicate object key/], ['-', '['.repeat(100_000), /not JSON: maximum parsing depth/],
+      ['-', '{"apps":[]}{}', /not JSON: end of file expected/], ['-', '7', /not JSON/], ['-', '{}', /must hold/],
+    ];
+    for (const [file, input, text] of nonsense) {
+      const { code, stdout, stderr } = await apps(t, ['import', file, '-c', config], { input });
+      assert.deepEqual([code, stdout], [1, ''], stderr);
+      assert.match(stderr, text);
+    }
+    assert.deepEqual(readdirSync(path.dirname(JSON.parse(readFileSync(config, 'utf8')).database.sqlite.path)), []);
   });
 
   test('a file that is no list of apps is refused, without repeating what stands in it', async (t) => {
@@ -158,17 +165,6 @@ describe('an interruption leaves whole records only, and running it again finish
     copy: async (t, to) => ['copy', '--from', await storeWith(t, list), '--to', to],
     import: async (t, to) => ['import', fileWith(t, list), '-c', to],
   };
-
-  // Sends the signal once `after` apps are written. The command waits for this process after each app, so it cannot get far ahead.
-  async function interruptedBy(t, args, signal, after, delayMs) {
-    const { env } = await adminServer(t, (response, count) => {
-      if (count === after && delayMs === 0) child.kill(signal);
-      else if (count === after) setTimeout(() => child.kill(signal), delayMs);
-      response.writeHead(204).end();
-    });
-    const { child, ended } = startApps(t, args, { env });
-    return ended;
-  }
 
   for (const [name, argumentsFor] of Object.entries(commands)) {
     test(`SIGKILL, ${name}`, async (t) => {

@@ -83,3 +83,38 @@ export async function appsDone(t, args, options) {
   if (code !== 0) throw new Error(`curlew apps ${args.join(' ')}: exit code ${code}: ${stderr}`);
   return args.includes('--json') ? JSON.parse(stdout) : stdout;
 }
+
+export const BARE = { id: 'bare', key: 'bare-key', secret: 'bare-secret', enabled: true, enable_client_messages: false, max_connections: 100, max_client_events_per_second: 100 };
+
+// Every seventh has all fields, the others few.
+export function manyApps(count) {
+  return Array.from({ length: count }, (_, i) => {
+    const name = `app-${String(i).padStart(5, '0')}`;
+    return { ...(i % 7 === 0 ? EVERY_FIELD : BARE), id: name, key: `${name}-key`, secret: `${name}-secret` };
+  });
+}
+
+// The apps of a configuration's store as `export` writes them.
+export async function exported(t, config) {
+  return JSON.parse(await appsDone(t, ['export', '-c', config])).apps;
+}
+
+export function counts({ created, updated, equal, conflicts, failed }) {
+  return { created, updated, equal, conflicts, failed };
+}
+
+export const NONE = { created: 0, updated: 0, equal: 0, conflicts: 0, failed: 0 };
+
+/*
+ * Runs a command that writes many apps and sends it the signal once `after` of them are written. It waits for this process
+ * after each app, so it cannot get far ahead.
+ */
+export async function interruptedBy(t, args, signal, after, delayMs) {
+  const { env } = await adminServer(t, (response, count) => {
+    if (count === after && delayMs === 0) child.kill(signal);
+    else if (count === after) setTimeout(() => child.kill(signal), delayMs);
+    response.writeHead(204).end();
+  });
+  const { child, ended } = startApps(t, args, { env });
+  return ended;
+}
