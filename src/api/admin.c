@@ -76,6 +76,8 @@ static void add_listed(void *context, struct slice id, struct slice key, struct 
     else
         item =
             json_pack("{s:s%, s:s%, s:s}", "id", id.data, id.length, "key", key.data, key.length, "error", error->text);
+    if (item == NULL) /* names that are no UTF-8 */
+        item = json_pack("{s:s, s:s, s:s}", "id", "", "key", "", "error", error->text);
     json_array_append_new(json_object_get(own->result, "apps"), item);
     app_unref(app);
 }
@@ -85,13 +87,21 @@ static enum store_answer run_list(struct admin_job *own, const struct app_store_
                                   struct store_connection *connection, const struct patience *patience) {
     enum store_answer answer;
     const json_t *apps;
+    json_t *last;
 
     own->result = json_pack("{s:[]}", "apps");
     answer = driver->list(connection, slice_of(own->id), own->limit, patience, add_listed, own, &own->base.job.error);
     apps = json_object_get(own->result, "apps");
-    if (answer == STORE_OK && json_array_size(apps) == own->limit)
-        json_object_set(own->result, "next", json_object_get(json_array_get(apps, own->limit - 1), "id"));
-    return answer;
+    if (answer != STORE_OK || json_array_size(apps) < own->limit)
+        return answer;
+    last = json_object_get(json_array_get(apps, own->limit - 1), "id");
+    if (json_string_length(last) == 0) { /* the list could only begin again */
+        error_set(&own->base.job.error,
+                  "a record in the store has no id that can be read; those behind it are out of reach");
+        return STORE_INVALID;
+    }
+    json_object_set(own->result, "next", last);
+    return STORE_OK;
 }
 
 /* Hands a write's outcome to the cache. After an answer that did not come nobody knows what is in the store. */
@@ -322,6 +332,10 @@ static void start(struct api_call *call, enum admin_action action) {
     }
     if (call->request->body_too_large) {
         answer_error(call, 413, "the body is over 1 MB", NULL);
+        return;
+    }
+    if (action != ADMIN_LIST && action != ADMIN_CREATE && !app_name_valid(call->parameters[0])) {
+        answer_error(call, 404, "the path holds no id that an app could have", NULL);
         return;
     }
     own = alloc_zero(sizeof *own);
