@@ -1,6 +1,8 @@
 // A database that stops, hangs, cuts its connections, is not there at the start, refuses the password, or takes no writes.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -93,6 +95,44 @@ const SIDES = {
     },
   },
   dynamodb: {},
+  cassandra: {
+    // A node has no command to cut connections, so the server's go through a port that does.
+    async prepare(backend) {
+      const pairs = new Set();
+      const { host, port } = backend.address;
+      const middle = net.createServer((client) => {
+        const node = net.connect(port, host);
+        const pair = [client, node];
+        pairs.add(pair);
+        const end = () => {
+          pairs.delete(pair);
+          for (const socket of pair) socket.destroy();
+        };
+        for (const socket of pair) socket.setNoDelay().on('error', end).on('close', end);
+        client.pipe(node).pipe(client);
+      });
+      middle.listen(0, host);
+      await once(middle, 'listening');
+      this.cutAll = () => {
+        const open = [...pairs];
+        for (const [client] of open) client.destroy();
+        return open.length;
+      };
+      const config = backend.config;
+      backend.config = (name) => {
+        const settings = config(name);
+        settings.app_manager.scylladb.nodes = [`${host}:${middle.address().port}`];
+        return settings;
+      };
+      return () => {
+        middle.close();
+        this.cutAll();
+      };
+    },
+    async cut() {
+      return this.cutAll();
+    },
+  },
 };
 
 function faultsOf(kind) {
@@ -103,6 +143,7 @@ function faultsOf(kind) {
     before(async () => {
       backend = await backendFor({ after: (end) => ends.push(end) }, kind);
       await backend.createPlace('faults');
+      if (SIDES[kind].prepare) ends.push(await SIDES[kind].prepare(backend));
       server = await startServer(settings(backend, 'faults'));
       await connectOnce(server); // as soon as the store is prepared
     });
@@ -188,13 +229,14 @@ function faultsOf(kind) {
     if (kind !== 'dynamodb') { // DynamoDB Local takes any
       test('a refused password is named, and not told', async () => {
         const wrong = settings(backend, 'faults');
-        const section = wrong.config.database.mysql ?? wrong.config.database.postgres;
+        const { mysql, postgres } = wrong.config.database ?? {};
+        const section = mysql ?? postgres ?? wrong.config.app_manager.scylladb;
         section.password = 'not-the-password';
         const refused = await startServer(wrong);
         try {
           assert.equal(await refusal(refused, APP.key), 4100);
           const { message } = await refused.waitForLog(/cannot be asked/);
-          assert.match(message, /database\.(mysql|postgres)\.username and \.password/);
+          assert.match(message, /database\.(mysql|postgres|scylladb)\.username and \.password/);
           assert.equal(await health(refused), 'ERROR');
           assert.ok(!refused.log.all.some((line) => JSON.stringify(line).includes('not-the-password')));
         } finally {
