@@ -17,6 +17,7 @@ build | libssl-dev                   | TLS, HMAC, digests
 build | libjansson-dev               | JSON of configuration and records
 build | libcurl4-openssl-dev         | HTTP requests
 build | libpcre2-dev                 | patterns
+build | zlib1g-dev                   | compressed messages
 build | libsqlite3-dev               | apps in a file
 build | libmariadb-dev               | apps in MySQL and MariaDB
 build | libpq-dev                    | apps in PostgreSQL

@@ -30,30 +30,32 @@ static void terminate(const struct publication *publication, const struct audien
 }
 
 /* A small audience does not wait for a large one that is being written to. */
-static void send_event(const struct audience_part *part, struct stream *stream, struct chunk *chunk) {
-    if (part->count > STREAM_FAN_OUT_LEAST)
-        stream_fan_out(stream, chunk);
-    else
-        stream_send(stream, chunk);
+static ssize_t send_event(const struct audience_part *part, struct stream *stream, struct chunk *chunk) {
+    return part->count > STREAM_FAN_OUT_LEAST ? stream_fan_out(stream, chunk) : stream_send(stream, chunk);
 }
 
 /* One event, looking at each entry: someone is left out, or joined after it. */
 static void deliver_with_care(const struct publication *publication, const struct audience_part *part,
                               struct app_part *app) {
     struct chunk *chunk = chunk_of_frame(publication->frame);
+    uint64_t bytes = 0;
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < part->count; i++) {
         const struct audience_entry *entry = &part->entries[i];
+        ssize_t queued;
         if (entry->joined >= publication->number || entry->stream == publication->except_stream)
             continue;
         if (publication->has_except_socket &&
             publication->hub->settings.has_socket_id(entry->stream, &publication->except_socket))
             continue;
-        send_event(part, entry->stream, chunk);
-        count++;
+        queued = send_event(part, entry->stream, chunk);
+        if (queued >= 0) {
+            bytes += (uint64_t)queued;
+            count++;
+        }
     }
-    sent(app, count, (uint64_t)count * chunk->length);
+    sent(app, count, bytes);
     note_latency(app, publication, count, clock_monotonic_ns());
     chunk_unref(chunk);
 }
@@ -108,14 +110,20 @@ static struct chunk *join_frames(struct publication *const *group, unsigned coun
 static void deliver_group(struct publication *const *group, unsigned count, const struct audience_part *part,
                           struct app_part *app) {
     struct chunk *chunk = join_frames(group, count);
-    uint64_t now_ns;
+    uint64_t now_ns, bytes = 0;
+    uint32_t recipients = 0;
 
-    for (uint32_t i = 0; i < part->count; i++)
-        send_event(part, part->entries[i].stream, chunk);
-    sent(app, (uint64_t)count * part->count, (uint64_t)chunk->length * part->count);
+    for (uint32_t i = 0; i < part->count; i++) {
+        ssize_t queued = send_event(part, part->entries[i].stream, chunk);
+        if (queued >= 0) {
+            bytes += (uint64_t)queued;
+            recipients++;
+        }
+    }
+    sent(app, (uint64_t)count * recipients, bytes);
     now_ns = clock_monotonic_ns();
     for (unsigned i = 0; i < count; i++)
-        note_latency(app, group[i], part->count, now_ns);
+        note_latency(app, group[i], recipients, now_ns);
     chunk_unref(chunk);
 }
 

@@ -18,9 +18,6 @@ void config_dispose(struct config *config) {
 }
 
 bool config_supported(const struct config *config, struct config_report *report) {
-    if (config->websocket.compression != CONFIG_COMPRESSION_DISABLED)
-        config_report_warning(report,
-                              "websocket.compression: this version does not compress; connections go on without");
     if (!config->ssl.enabled || (config->ssl.cert_path[0] != '\0' && config->ssl.key_path[0] != '\0'))
         return true;
     config_report_error(report, "ssl.enabled needs `ssl.cert_path` and `ssl.key_path`, PEM files");

@@ -48,5 +48,7 @@ void chunk_unref(struct chunk *chunk) {
         return;
     if (chunk->frame != NULL)
         frame_unref(chunk->frame);
+    if (chunk->encoded != NULL)
+        chunk_unref(chunk->encoded);
     free(chunk);
 }

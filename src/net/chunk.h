@@ -36,6 +36,7 @@ struct chunk {
     bool droppable;      /* as in the frame */
     struct frame *frame; /* what `bytes` belongs to, or NULL: they follow the chunk */
     const char *bytes;
+    struct chunk *encoded; /* what goes out in its place on some streams, made for the first of them; may be NULL */
 };
 
 /* A chunk of `length` bytes of its own, to be filled through the returned pointer; one reference, one message. */

@@ -192,39 +192,45 @@ static void refuse_chunk(struct stream *stream, const struct chunk *chunk) {
     counter_add(&stream->worker->counters.slow_readers, 1);
 }
 
-/* False if the chunk was not taken. */
-static bool out_append(struct stream *stream, struct chunk *chunk) {
+/* Returns the bytes that were queued; -1 if the chunk was not taken. */
+static ssize_t out_append(struct stream *stream, struct chunk *chunk) {
     if (stream->state != STREAM_OPEN || stream->slow || stream->broken)
-        return false;
+        return -1;
     if (over_limits(stream, chunk) || (stream->out_count == stream->out_capacity && !out_grow(stream))) {
         stream_mark_due(stream);
         stream_write(stream);
         if (stream->broken)
-            return false;
+            return -1;
         if (over_limits(stream, chunk) || stream->out_count == stream->out_capacity) {
             refuse_chunk(stream, chunk);
-            return false;
+            return -1;
         }
     }
-    *out_at(stream, stream->out_count) = chunk_ref(chunk);
+    chunk = stream->encodes ? stream->handler->encode(stream, chunk) : chunk_ref(chunk);
+    *out_at(stream, stream->out_count) = chunk;
     stream->out_count++;
     stream->out_messages += chunk->messages;
     stream->out_bytes += chunk->length;
-    return true;
+    return chunk->length;
 }
 
-void stream_send(struct stream *stream, struct chunk *chunk) {
-    if (out_append(stream, chunk))
+ssize_t stream_send(struct stream *stream, struct chunk *chunk) {
+    ssize_t queued = out_append(stream, chunk);
+
+    if (queued >= 0)
         stream_mark_due(stream);
+    return queued;
 }
 
-void stream_fan_out(struct stream *stream, struct chunk *chunk) {
+ssize_t stream_fan_out(struct stream *stream, struct chunk *chunk) {
     struct worker *worker = stream->worker;
+    ssize_t queued = out_append(stream, chunk);
 
-    if (!out_append(stream, chunk) || !list_empty(&stream->to_write))
-        return;
-    list_append(&worker->fan_out, &stream->to_write);
-    worker->fan_out_count++;
+    if (queued >= 0 && list_empty(&stream->to_write)) {
+        list_append(&worker->fan_out, &stream->to_write);
+        worker->fan_out_count++;
+    }
+    return queued;
 }
 
 static void out_drop(struct stream *stream, unsigned keep) {

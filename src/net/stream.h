@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/buffer.h"
 #include "base/list.h"
@@ -32,7 +33,7 @@
 struct stream;
 struct tls_connection;
 
-/* How a protocol takes part in a stream's life. Every pointer is set. */
+/* How a protocol takes part in a stream's life. Every pointer is set but the last. */
 struct stream_handler {
     /* Consumes bytes from the front and returns how many; the rest comes again with what follows it. May change them.
      */
@@ -46,6 +47,9 @@ struct stream_handler {
     void (*on_slow)(struct stream *stream);
     /* The stream is gone; the last call. Free the context. */
     void (*on_closed)(struct stream *stream);
+    /* For streams that are marked with `encodes`: what goes out in place of `chunk`, with a reference for the caller.
+     * It is called once for each chunk that is queued, in their order, and what it returns is queued. */
+    struct chunk *(*encode)(struct stream *stream, struct chunk *chunk);
 };
 
 /* Bounds on unsent output; 0 is none. Shared by all streams of a kind. */
@@ -80,6 +84,7 @@ struct stream {
     bool tls_repeat : 1;          /* TLS has begun the first chunk and wants just this write again */
     bool tls_read_writes : 1;     /* TLS can read only when the socket takes more */
     bool offer_due : 1;           /* kept input is to be offered to the handler again */
+    bool encodes : 1;             /* chunks go through the handler's `encode` */
 
     /* The output list: a ring of chunks, inside the stream while it is short. */
     uint16_t out_first, out_count, out_capacity;
@@ -105,12 +110,12 @@ struct stream *stream_create(struct worker *worker, int fd, struct tls_connectio
 void stream_set_handler(struct stream *stream, const struct stream_handler *handler, void *context);
 
 /* Queues `chunk`, taking a reference of its own, to be written at the end of this turn. Dropped when the stream is
- * closing. */
-void stream_send(struct stream *stream, struct chunk *chunk);
+ * closing. Returns the bytes that will go out, -1 if it was dropped. */
+ssize_t stream_send(struct stream *stream, struct chunk *chunk);
 
 /* The same for one of more than STREAM_FAN_OUT_LEAST streams that get the chunk. A turn writes only some of them, so
  * that nobody else waits for all; the others follow in the next turns, each with what was queued for it until then. */
-void stream_fan_out(struct stream *stream, struct chunk *chunk);
+ssize_t stream_fan_out(struct stream *stream, struct chunk *chunk);
 
 /* Puts the stream among those that the end of this turn looks at. stream_send does it by itself. */
 void stream_mark_due(struct stream *stream);

@@ -6,12 +6,14 @@
 #define CLOSE_TIMEOUT_MS 5000
 #define CLOSE_REASON_MAX 123
 #define VERSION "13"
+#define COMPRESS_MIN_BYTES 32 /* smaller messages hardly get smaller */
 
 static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t length);
 static void websocket_on_end(struct stream *stream);
 static void websocket_on_timer(struct stream *stream);
 static void websocket_on_slow(struct stream *stream);
 static void websocket_on_closed(struct stream *stream);
+static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk);
 
 static const struct stream_handler websocket_stream_handler = {
     .on_data = websocket_on_data,
@@ -19,6 +21,7 @@ static const struct stream_handler websocket_stream_handler = {
     .on_timer = websocket_on_timer,
     .on_slow = websocket_on_slow,
     .on_closed = websocket_on_closed,
+    .encode = websocket_encode,
 };
 
 /* --- the handshake --- */
@@ -28,6 +31,34 @@ static bool refuse_handshake(struct http_connection *connection, unsigned status
     http_respond(connection,
                  &(struct http_response){.status = status, .headers = headers, .body = body, .close = true});
     return false;
+}
+
+/* The worker's, made for the first connection that needs them; NULL if there is no memory. */
+static struct deflate_tools *tools_of(struct worker *worker) {
+    if (worker->deflate == NULL)
+        worker->deflate = deflate_tools_create();
+    return worker->deflate;
+}
+
+/* Accepts the client's first good offer to compress, if there is one, and the memory for it. */
+static void negotiate_compression(const struct http_request *request, struct websocket *websocket,
+                                  struct worker *worker, struct buffer *answer) {
+    struct deflate_agreement agreement;
+
+    for (unsigned i = 0; i < request->header_count && websocket->limits->compress && !websocket->compresses; i++) {
+        const struct http_header *header = &request->headers[i];
+        websocket->compresses = slice_equal_ignoring_case(header->name, SLICE("sec-websocket-extensions")) &&
+                                deflate_negotiate(header->value, websocket->limits->window_bits, &agreement);
+    }
+    if (!websocket->compresses)
+        return;
+    if (agreement.window_bits != 0)
+        websocket->window = deflate_window_create(agreement.window_bits);
+    if (tools_of(worker) == NULL || (agreement.window_bits != 0 && websocket->window == NULL)) {
+        websocket->compresses = false;
+        return;
+    }
+    deflate_append_answer(answer, &agreement);
 }
 
 bool websocket_accept(struct http_connection *connection, const struct http_request *request,
@@ -51,18 +82,21 @@ bool websocket_accept(struct http_connection *connection, const struct http_requ
     buffer_append(&answer, SLICE("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                  "Sec-WebSocket-Accept: "));
     buffer_append_bytes(&answer, accept, sizeof accept);
-    buffer_append(&answer, SLICE("\r\n\r\n"));
+    buffer_append(&answer, SLICE("\r\n"));
+    websocket->handler = handler;
+    websocket->limits = limits;
+    negotiate_compression(request, websocket, http_worker(connection), &answer);
+    buffer_append(&answer, SLICE("\r\n"));
     chunk = chunk_create(answer.length, &bytes);
     memcpy(bytes, answer.data, answer.length);
     buffer_dispose(&answer);
 
-    websocket->handler = handler;
-    websocket->limits = limits;
     websocket->stream = http_take_stream(connection);
     stream_set_handler(websocket->stream, &websocket_stream_handler, websocket);
     stream_send(websocket->stream, chunk);
     chunk_unref(chunk);
     websocket->stream->limits = &limits->output;
+    websocket->stream->encodes = websocket->compresses;
     return true;
 }
 
@@ -100,8 +134,8 @@ struct frame *websocket_text_frame(const struct slice *parts, size_t count) {
     return frame;
 }
 
-static void send_frame(struct websocket *websocket, enum websocket_opcode opcode, const struct slice *parts,
-                       size_t count) {
+static ssize_t send_frame(struct websocket *websocket, enum websocket_opcode opcode, const struct slice *parts,
+                          size_t count) {
     uint8_t header[WEBSOCKET_HEADER_MAX];
     size_t length = parts_length(parts, count);
     size_t header_length = websocket_header_write(header, opcode, length);
@@ -109,14 +143,70 @@ static void send_frame(struct websocket *websocket, enum websocket_opcode opcode
     struct chunk *chunk = chunk_create(header_length + length, &bytes);
 
     memcpy(bytes, header, header_length);
+    ssize_t queued;
+
     append_parts(bytes + header_length, parts, count);
-    stream_send(websocket->stream, chunk);
+    queued = stream_send(websocket->stream, chunk);
     chunk_unref(chunk);
+    return queued;
 }
 
-void websocket_send_text(struct websocket *websocket, const struct slice *parts, size_t count) {
-    if (!websocket->closing)
-        send_frame(websocket, WEBSOCKET_TEXT, parts, count);
+ssize_t websocket_send_text(struct websocket *websocket, const struct slice *parts, size_t count) {
+    return websocket->closing ? -1 : send_frame(websocket, WEBSOCKET_TEXT, parts, count);
+}
+
+/* Appends a frame as it goes out where messages are compressed: a text that gets smaller compressed, and others as they
+ * are. What has become part of a window goes out in that form whatever its size. */
+static void append_compressed(struct buffer *out, struct deflate_tools *tools, struct deflate_window *window,
+                              struct slice frame) {
+    uint8_t header[WEBSOCKET_HEADER_MAX];
+    struct slice payload, compressed;
+    uint64_t length;
+    size_t header_length = websocket_header_read((const uint8_t *)frame.data, &length);
+
+    payload = (struct slice){frame.data + header_length, (size_t)length};
+    if (((uint8_t)frame.data[0] & 0x0F) != WEBSOCKET_TEXT || payload.length < COMPRESS_MIN_BYTES ||
+        !deflate_message(tools, window, payload, &compressed) ||
+        (window == NULL && compressed.length >= payload.length)) {
+        buffer_append(out, frame);
+        return;
+    }
+    header_length = websocket_header_write(header, WEBSOCKET_TEXT, compressed.length);
+    header[0] |= WEBSOCKET_COMPRESSED;
+    buffer_append_bytes(out, header, header_length);
+    buffer_append(out, compressed);
+}
+
+/* A chunk is one or several whole frames. */
+static struct chunk *compress_chunk(struct websocket *websocket, const struct chunk *chunk) {
+    struct deflate_tools *tools = websocket->stream->worker->deflate;
+    struct slice rest = {chunk->bytes, chunk->length};
+    struct buffer out = {0};
+    struct chunk *made;
+    char *bytes;
+
+    while (rest.length != 0) {
+        uint64_t length;
+        size_t frame_length = websocket_header_read((const uint8_t *)rest.data, &length) + (size_t)length;
+        append_compressed(&out, tools, websocket->window, (struct slice){rest.data, frame_length});
+        rest = slice_skip(rest, frame_length);
+    }
+    made = chunk_create(out.length, &bytes);
+    memcpy(bytes, out.data, out.length);
+    buffer_dispose(&out);
+    made->messages = chunk->messages;
+    made->droppable = chunk->droppable;
+    return made;
+}
+
+static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk) {
+    struct websocket *websocket = stream->context;
+
+    if (websocket->window != NULL)
+        return compress_chunk(websocket, chunk);
+    if (chunk->encoded == NULL)
+        chunk->encoded = compress_chunk(websocket, chunk);
+    return chunk_ref(chunk->encoded);
 }
 
 static void closing(struct websocket *websocket) {
@@ -148,7 +238,8 @@ void websocket_close(struct websocket *websocket, unsigned code, struct slice re
 
 void websocket_close_slow(struct websocket *websocket, struct slice text, unsigned code, struct slice reason) {
     stream_drop_output(websocket->stream);
-    websocket->stream->limits = NULL; /* the two last frames always find room */
+    websocket->stream->limits = NULL;   /* the two last frames always find room */
+    websocket->stream->encodes = false; /* the window knows what was dropped, and the client does not */
     if (websocket->closing)
         return;
     send_frame(websocket, WEBSOCKET_TEXT, &text, 1);
@@ -163,13 +254,34 @@ static void fail(struct websocket *websocket, unsigned code, const char *reason)
     websocket_close(websocket, code, slice_of(reason));
 }
 
-static void deliver(struct websocket *websocket, const uint8_t *data, size_t length) {
-    struct slice text = {(const char *)data, length};
-
+static void deliver_text(struct websocket *websocket, struct slice text) {
     if (!utf8_valid(text))
         fail(websocket, 1007, "the message is not valid UTF-8");
     else
         websocket->handler->on_message(websocket, text);
+}
+
+static void deliver(struct websocket *websocket, const uint8_t *data, size_t length, bool compressed) {
+    struct slice text = {(const char *)data, length};
+
+    if (!compressed) {
+        deliver_text(websocket, text);
+        return;
+    }
+    switch (inflate_message(websocket->stream->worker->deflate, text, websocket->limits->max_message_bytes, &text)) {
+    case INFLATE_OK:
+        deliver_text(websocket, text);
+        break;
+    case INFLATE_BAD:
+        fail(websocket, 1007, "the message is not compressed as was agreed");
+        break;
+    case INFLATE_TOO_LARGE:
+        fail(websocket, 1009, "the message is too large");
+        break;
+    case INFLATE_NO_MEMORY:
+        fail(websocket, 1009, "out of memory for this message");
+        break;
+    }
 }
 
 static void handle_data_frame(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
@@ -186,9 +298,11 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
         return;
     }
     if (frame->fin && !continues) {
-        deliver(websocket, payload, frame->length);
+        deliver(websocket, payload, frame->length, frame->compressed);
         return;
     }
+    if (!continues)
+        websocket->compressed = frame->compressed;
     if (!buffer_try_reserve(fragments,
                             frame->length + 1)) { /* one more, so that an empty first frame leaves its mark */
         fail(websocket, 1009, "out of memory for this message");
@@ -199,7 +313,7 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
         return;
     whole = *fragments;
     *fragments = (struct buffer){0};
-    deliver(websocket, (const uint8_t *)whole.data, whole.length);
+    deliver(websocket, (const uint8_t *)whole.data, whole.length, websocket->compressed);
     buffer_dispose(&whole);
 }
 
@@ -242,7 +356,7 @@ static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t 
     while (stream_is_open(stream)) {
         struct websocket_frame frame;
         const char *why;
-        enum websocket_parse parse = websocket_frame_parse(data + at, length - at, &frame, &why);
+        enum websocket_parse parse = websocket_frame_parse(data + at, length - at, websocket->compresses, &frame, &why);
 
         if (parse == WEBSOCKET_FRAME_INCOMPLETE)
             return at;
@@ -298,5 +412,6 @@ static void websocket_on_closed(struct stream *stream) {
 
     closing(websocket);
     buffer_dispose(&websocket->fragments);
+    deflate_window_destroy(websocket->window);
     websocket->handler->on_closed(websocket);
 }

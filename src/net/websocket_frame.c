@@ -26,16 +26,20 @@ static bool opcode_known(uint8_t opcode) {
     return opcode <= WEBSOCKET_BINARY || (opcode >= WEBSOCKET_CLOSE && opcode <= WEBSOCKET_PONG);
 }
 
-enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, struct websocket_frame *frame,
-                                           const char **why) {
+enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, bool compression,
+                                           struct websocket_frame *frame, const char **why) {
     size_t length_bytes;
 
     if (length < 2)
         return WEBSOCKET_FRAME_INCOMPLETE;
-    if ((data[0] & 0x70) != 0)
+    if ((data[0] & 0x30) != 0)
         return bad(why, "a reserved bit is set");
     if (!opcode_known(data[0] & 0x0F))
         return bad(why, "unknown opcode");
+    frame->compressed = (data[0] & WEBSOCKET_COMPRESSED) != 0;
+    if (frame->compressed &&
+        (!compression || ((data[0] & 0x0F) != WEBSOCKET_TEXT && (data[0] & 0x0F) != WEBSOCKET_BINARY)))
+        return bad(why, "a reserved bit is set");
     if ((data[1] & 0x80) == 0)
         return bad(why, "a frame without a mask");
     frame->fin = (data[0] & 0x80) != 0;
@@ -90,6 +94,13 @@ size_t websocket_header_write(uint8_t header[WEBSOCKET_HEADER_MAX], enum websock
     header[1] = (uint8_t)(length_bytes == 0 ? length : length_bytes == 2 ? 126 : 127);
     for (size_t i = 0; i < length_bytes; i++)
         header[2 + i] = (uint8_t)(length >> 8 * (length_bytes - 1 - i));
+    return 2 + length_bytes;
+}
+
+size_t websocket_header_read(const uint8_t *header, uint64_t *length) {
+    size_t length_bytes = header[1] < 126 ? 0 : header[1] == 126 ? 2 : 8;
+
+    *length = length_bytes == 0 ? header[1] : read_big_endian(header + 2, length_bytes);
     return 2 + length_bytes;
 }
 

@@ -25,6 +25,7 @@ enum websocket_opcode {
 struct websocket_frame {
     enum websocket_opcode opcode;
     bool fin;
+    bool compressed; /* RSV1 (RFC 7692 section 6): the message is compressed */
     uint64_t length; /* of the payload, as announced */
     uint8_t mask[4];
     size_t header_length; /* bytes before the payload: 6, 8 or 14 */
@@ -37,17 +38,24 @@ enum websocket_parse {
 };
 
 /*
- * Reads the header of a frame that a client sent. Refused: reserved bits, unknown opcodes, no mask, control frames that
- * are fragmented or over 125 bytes, lengths not in their shortest form or with the top bit set.
+ * Reads the header of a frame that a client sent. Refused: reserved bits (but the first one where a message begins,
+ * with `compression` agreed on), unknown opcodes, no mask, control frames that are fragmented or over 125 bytes,
+ * lengths not in their shortest form or with the top bit set.
  */
-enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, struct websocket_frame *frame,
-                                           const char **why);
+enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, bool compression,
+                                           struct websocket_frame *frame, const char **why);
 
 /* Applies the mask in place (section 5.3); the payload starts at mask byte 0. */
 void websocket_unmask(uint8_t *data, size_t length, const uint8_t mask[4]);
 
+/* Set in the first byte of a compressed message's header. */
+#define WEBSOCKET_COMPRESSED 0x40
+
 /* Writes the header of a final, unmasked frame into `header` and returns its length: 2, 4 or 10. */
 size_t websocket_header_write(uint8_t header[WEBSOCKET_HEADER_MAX], enum websocket_opcode opcode, uint64_t length);
+
+/* The length of such a header, and of the payload behind it. */
+size_t websocket_header_read(const uint8_t *header, uint64_t *length);
 
 /* Whether `code` may stand in a close frame that a client sends (section 7.4). */
 bool websocket_close_code_valid(unsigned code);

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "net/deflate.h"
 #include "net/http.h"
 #include "net/stream.h"
 
@@ -28,6 +29,7 @@ static void worker_free(struct worker *worker) {
     if (worker->epoll_fd >= 0)
         close(worker->epoll_fd);
     http_request_free(worker->spare_request);
+    deflate_tools_destroy(worker->deflate);
     free(worker->receive_buffer);
     free(worker);
 }

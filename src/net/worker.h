@@ -26,6 +26,7 @@
 
 struct stream;
 struct http_request;
+struct deflate_tools;
 
 /* Workers are numbered; sets of them are kept as bits of a word. */
 #define WORKERS_MAX 64
@@ -74,6 +75,7 @@ struct worker {
     uint8_t *receive_buffer; /* one for all connections: an idle connection owns none */
     size_t receive_capacity;
     struct http_request *spare_request; /* kept for the next request */
+    struct deflate_tools *deflate;      /* for compressed messages; NULL until the first connection has them */
 
     struct worker_counters counters;
 };

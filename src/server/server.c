@@ -71,6 +71,17 @@ static struct channel_hub_settings hub_settings(const struct config *config) {
     };
 }
 
+/* Each connection's window for what it is sent; 0: none, all are sent the same. */
+static uint8_t window_bits(enum config_compression compression) {
+    if (compression == CONFIG_COMPRESSION_DISABLED || compression == CONFIG_COMPRESSION_SHARED)
+        return 0;
+    if (compression == CONFIG_COMPRESSION_DEDICATED)
+        return DEFLATE_WINDOW_BITS_MAX;
+    if (compression == CONFIG_COMPRESSION_WINDOW_256B)
+        return DEFLATE_WINDOW_BITS_MIN;
+    return (uint8_t)(9 + (compression - CONFIG_COMPRESSION_WINDOW_512B)); /* 512 bytes are 2^9, and so on */
+}
+
 static struct websocket_limits websocket_limits(const struct config *config) {
     uint64_t max_bytes = config->websocket.max_backpressure;
 
@@ -82,6 +93,8 @@ static struct websocket_limits websocket_limits(const struct config *config) {
                    .drop_droppable = !config->websocket.disconnect_on_buffer_full},
         .max_message_bytes = config_max_message_bytes(config),
         .max_frame_bytes = config->websocket.max_frame_size,
+        .compress = config->websocket.compression != CONFIG_COMPRESSION_DISABLED,
+        .window_bits = window_bits(config->websocket.compression),
     };
 }
 

@@ -12,15 +12,12 @@ void session_counted_error(struct session *session, enum connection_error type) 
 }
 
 void session_send(struct session *session, const struct slice *parts, size_t count) {
-    size_t length = 0;
+    ssize_t queued = websocket_send_text(&session->websocket, parts, count);
 
-    websocket_send_text(&session->websocket, parts, count);
-    if (session->slot == NULL)
+    if (session->slot == NULL || queued < 0)
         return;
-    for (size_t i = 0; i < count; i++)
-        length += parts[i].length;
     counter_add(&session_part(session)->counters.messages_sent, 1);
-    counter_add(&session_part(session)->counters.bytes_sent, length + (length < 126 ? 2 : 4));
+    counter_add(&session_part(session)->counters.bytes_sent, (uint64_t)queued);
 }
 
 void error_message_append(struct buffer *out, unsigned code, struct slice text) {

@@ -162,10 +162,13 @@ static void send_cached(struct request *request) {
 
     if (request->join.cached != NULL) {
         struct chunk *chunk = chunk_of_frame(request->join.cached);
+        ssize_t queued;
         chunk->droppable = false;
-        stream_send(session->websocket.stream, chunk);
-        counter_add(&session_part(session)->counters.messages_sent, 1);
-        counter_add(&session_part(session)->counters.bytes_sent, chunk->length);
+        queued = stream_send(session->websocket.stream, chunk);
+        if (queued >= 0) {
+            counter_add(&session_part(session)->counters.messages_sent, 1);
+            counter_add(&session_part(session)->counters.bytes_sent, (uint64_t)queued);
+        }
         chunk_unref(chunk);
         frame_unref(request->join.cached);
     } else if (request->type.caches) {

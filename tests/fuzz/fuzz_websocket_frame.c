@@ -15,6 +15,8 @@ static void check(bool truth) {
         abort();
 }
 
+static bool compression; /* was agreed on */
+
 /* Parses a copy that ends where its memory ends. */
 static enum websocket_parse parse(const uint8_t *data, size_t size, struct websocket_frame *frame) {
     uint8_t *copy = malloc(size != 0 ? size : 1);
@@ -24,7 +26,7 @@ static enum websocket_parse parse(const uint8_t *data, size_t size, struct webso
     check(copy != NULL);
     if (size != 0)
         memcpy(copy, data, size);
-    result = websocket_frame_parse(copy, size, frame, &why);
+    result = websocket_frame_parse(copy, size, compression, frame, &why);
     check((result == WEBSOCKET_FRAME_BAD) == (why != NULL));
     free(copy);
     return result;
@@ -50,7 +52,9 @@ static void check_header(const uint8_t *data, const struct websocket_frame *fram
 
     check(frame->length <= INT64_MAX);
     check(written + 4 == frame->header_length);
-    check(header[0] == (data[0] | 0x80));
+    check((header[0] | (frame->compressed ? WEBSOCKET_COMPRESSED : 0)) == (data[0] | 0x80));
+    check(!frame->compressed ||
+          (compression && (frame->opcode == WEBSOCKET_TEXT || frame->opcode == WEBSOCKET_BINARY)));
     check((header[1] | 0x80) == data[1]);
     check(memcmp(header + 2, data + 2, written - 2) == 0);
     check(memcmp(frame->mask, data + written, 4) == 0);
@@ -75,16 +79,24 @@ static void check_mask(const uint8_t *payload, size_t size, const uint8_t mask[4
     free(copy);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static void check_frame(const uint8_t *data, size_t size) {
     struct websocket_frame frame = {0};
     enum websocket_parse whole = parse(data, size, &frame);
-    char accept[28];
 
     check_arrival(data, size, whole, frame.header_length);
     if (whole == WEBSOCKET_FRAME_READY) {
         check_header(data, &frame);
         check_mask(data + frame.header_length, size - frame.header_length, frame.mask);
     }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    char accept[28];
+
+    compression = false;
+    check_frame(data, size);
+    compression = true;
+    check_frame(data, size);
     if (websocket_accept_key((struct slice){(const char *)data, size}, accept))
         check(size == 24 && accept[27] == '=' && memchr(accept, '\0', sizeof accept) == NULL);
     return 0;

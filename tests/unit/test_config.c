@@ -1019,11 +1019,10 @@ static void check_says_what_a_start_would_say(void **state) {
     assert_int_equal(check_configuration(FILE_NAME, true, out), 1);
     fflush(out);
     assert_non_null(strstr(output, "accepted without effect: cleanup"));
-    write_file("{\"ssl\":{\"enabled\":true},\"websocket\":{\"compression\":\"shared\"}}");
+    write_file("{\"ssl\":{\"enabled\":true}}");
     assert_int_equal(check_configuration(FILE_NAME, true, out), 2);
     fflush(out);
     assert_non_null(strstr(output, "error: ssl.enabled"));
-    assert_non_null(strstr(output, "warning: websocket.compression"));
     write_file("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\",\"secret\":\"s\"}]}}}");
     assert_int_equal(check_configuration(FILE_NAME, false, out), 0);
     fclose(out);

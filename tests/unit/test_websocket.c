@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -108,6 +109,24 @@ static void connect_client(void) {
     assert_true(slice_starts_with(buffer_slice(&in), slice_of(welcome)));
     take_off(sizeof welcome - 1);
     activity = 0;
+}
+
+/* With an offer to compress, which is accepted: `answer` is what is said to it. */
+static void connect_compressing(uint8_t window_bits, const char *answer) {
+    static const char offer[] = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+    size_t head = sizeof welcome - sizeof "\r\n";
+
+    limits.compress = true;
+    limits.window_bits = window_bits;
+    client = harness_http(worker, &http_handler);
+    harness_send(worker, client, (struct slice){handshake, sizeof handshake - sizeof "\r\n"});
+    harness_send(worker, client, slice_of(offer));
+    receive();
+    assert_true(accepted);
+    assert_true(slice_starts_with(buffer_slice(&in), (struct slice){welcome, head}));
+    take_off(head);
+    assert_true(slice_equal(buffer_slice(&in), slice_of(answer)));
+    take_off(in.length);
 }
 
 static int set_up_unconnected(void **state) {
@@ -566,11 +585,186 @@ static void a_slow_reader_gets_what_was_begun_the_reason_and_a_reset_after_5_s(v
     assert_int_equal(slows, 1);
 }
 
+/* --- compression --- */
+
+#define ALONE                                                                                                          \
+    "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n\r\n"
+#define WITH_WINDOW "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n\r\n"
+#define HELLO "\xf2\x48\xcd\xc9\xc9\x07"
+
+static void send_bytes(uint8_t first, const char *payload, size_t length) {
+    struct buffer out = {0};
+
+    append_frame(&out, first, payload, length);
+    harness_send(worker, client, buffer_slice(&out));
+    harness_settle(worker);
+    buffer_dispose(&out);
+}
+
+static void compressed_messages_come_whole_and_in_fragments_beside_others(void **state) {
+    (void)state;
+    connect_compressing(0, ALONE);
+    send_bytes(0xC1, HELLO "\0", 7);
+    send_bytes(0x81, "plain", 5);
+    send_bytes(0x41, HELLO, 3);
+    send_bytes(0x89, "ping", 4);
+    send_bytes(0x00, HELLO "\0" + 3, 2);
+    send_bytes(0x80, HELLO "\0" + 5, 2);
+    send_bytes(0x01, "pl", 2);
+    send_bytes(0x80, "ain", 3);
+    assert_messages("Hello\nplain\nHello\nplain\n");
+    assert_frame(0x8A, "ping", 4);
+    assert_nothing();
+}
+
+static void what_breaks_the_compression_closes_with_the_right_code(void **state) {
+    static const struct {
+        uint8_t first;
+        const char *payload;
+        size_t length;
+        unsigned code;
+        const char *reason;
+    } cases[] = {
+        {0xC1, "\xff\xff\xff\xff", 4, 1007, "the message is not compressed as was agreed"},
+        {0xC1, HELLO, 3, 1007, "the message is not compressed as was agreed"},
+        {0xC1, "\0\2\0\xfd\xff\xc3\x28\0", 8, 1007, "the message is not valid UTF-8"},
+        {0xC9, "", 0, 1002, "a reserved bit is set"},
+        {0xC0, "", 0, 1002, "a reserved bit is set"},
+        {0xA1, "", 0, 1002, "a reserved bit is set"},
+        {0xC2, HELLO "\0", 7, 1003, "only text messages are understood"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        connect_compressing(0, ALONE);
+        send_bytes(cases[i].first, cases[i].payload, cases[i].length);
+        assert_close_frame(cases[i].code, cases[i].reason);
+        assert_messages("");
+        if (i + 1 < sizeof cases / sizeof cases[0]) {
+            tear_down(NULL);
+            set_up_unconnected(NULL);
+        }
+    }
+}
+
+static void a_message_that_is_too_large_when_it_is_restored_closes_with_1009(void **state) {
+    struct deflate_tools *tools = deflate_tools_create();
+    char *zeros = calloc(1, 100001);
+    struct slice compressed;
+
+    (void)state;
+    connect_compressing(15, WITH_WINDOW);
+    memset(zeros, 'x', 100001);
+    assert_true(deflate_message(tools, NULL, (struct slice){zeros, 100000}, &compressed));
+    send_bytes(0xC1, compressed.data, compressed.length);
+    assert_int_equal(messages.length, 100001); /* exactly the limit, and the end of the line */
+    messages.length = 0;
+    assert_true(deflate_message(tools, NULL, (struct slice){zeros, 100001}, &compressed));
+    send_bytes(0xC1, compressed.data, compressed.length);
+    assert_close_frame(1009, "the message is too large");
+    assert_int_equal(messages.length, 0);
+    free(zeros);
+    deflate_tools_destroy(tools);
+}
+
+/* Takes a compressed frame of the server's off what has come, and restores it. */
+static void assert_compressed(struct deflate_tools *tools, const char *text) {
+    struct slice back;
+    size_t length;
+
+    harness_settle(worker);
+    harness_receive(client, &in);
+    assert_true(in.length > 2);
+    assert_int_equal((uint8_t)in.data[0], 0xC1);
+    length = (uint8_t)in.data[1];
+    assert_true(length < strlen(text) && length < 126);
+    assert_int_equal(inflate_message(tools, (struct slice){in.data + 2, length}, 1000, &back), INFLATE_OK);
+    assert_true(slice_equal(back, slice_of(text)));
+    take_off(2 + length);
+}
+
+#define LONG_TEXT "{\"event\":\"my-event\",\"data\":\"to and fro, to and fro, to and fro\"}"
+
+static void an_event_is_compressed_once_and_small_ones_are_not(void **state) {
+    struct deflate_tools *tools = deflate_tools_create();
+    struct slice text = SLICE(LONG_TEXT);
+    struct frame *frame = websocket_text_frame(&text, 1);
+    struct chunk *chunk = chunk_of_frame(frame), *encoded;
+
+    (void)state;
+    connect_compressing(0, ALONE);
+    stream_send(websocket.stream, chunk);
+    encoded = chunk->encoded;
+    assert_non_null(encoded);
+    stream_send(websocket.stream, chunk);
+    assert_ptr_equal(chunk->encoded, encoded);
+    assert_int_equal(encoded->references, 3);
+    websocket_send_text(&websocket, &SLICE("small"), 1);
+    assert_compressed(tools, LONG_TEXT);
+    assert_compressed(tools, LONG_TEXT);
+    assert_text("small");
+    chunk_unref(chunk);
+    frame_unref(frame);
+    deflate_tools_destroy(tools);
+}
+
+static void several_frames_of_one_chunk_are_compressed_one_by_one(void **state) {
+    struct deflate_tools *tools = deflate_tools_create();
+    struct slice text = SLICE(LONG_TEXT), little = SLICE("little");
+    struct frame *frames[] = {websocket_text_frame(&text, 1), websocket_text_frame(&little, 1)};
+    struct chunk *chunk;
+    char *at;
+
+    (void)state;
+    connect_compressing(0, ALONE);
+    chunk = chunk_create(2 * frames[0]->length + frames[1]->length, &at);
+    memcpy(at, frames[0]->bytes, frames[0]->length);
+    memcpy(at + frames[0]->length, frames[1]->bytes, frames[1]->length);
+    memcpy(at + frames[0]->length + frames[1]->length, frames[0]->bytes, frames[0]->length);
+    chunk->messages = 3;
+    chunk->droppable = true;
+    assert_true(stream_send(websocket.stream, chunk) < (ssize_t)chunk->length);
+    assert_int_equal(chunk->encoded->messages, 3);
+    assert_true(chunk->encoded->droppable);
+    chunk_unref(chunk);
+    assert_compressed(tools, LONG_TEXT);
+    assert_text("little");
+    assert_compressed(tools, LONG_TEXT);
+    frame_unref(frames[0]);
+    frame_unref(frames[1]);
+    deflate_tools_destroy(tools);
+}
+
+/* What was dropped is part of the window, which the client does not have. */
+static void a_slow_reader_with_a_window_gets_its_last_words_uncompressed(void **state) {
+    struct slice text = SLICE(LONG_TEXT);
+    struct frame *frame = websocket_text_frame(&text, 1);
+    struct chunk *chunk = chunk_of_frame(frame);
+
+    (void)state;
+    connect_compressing(9, WITH_WINDOW);
+    harness_shrink(websocket.stream->fd);
+    harness_shrink(client);
+    limits.output.max_messages = 20;
+    while (slows == 0) {
+        stream_send(websocket.stream, chunk);
+        assert_null(chunk->encoded);
+        if (websocket.stream->slow || websocket.stream->out_count > 15)
+            harness_settle(worker);
+    }
+    while (in.length < 17 || memcmp(in.data + in.length - 8, "\x88\x06\x10\x04slow", 8) != 0)
+        receive();
+    assert_memory_equal(in.data + in.length - 18, "\x81\x08too slow", 10);
+    chunk_unref(chunk);
+    frame_unref(frame);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST_UNCONNECTED(name) cmocka_unit_test_setup_teardown(name, set_up_unconnected, tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_request_that_is_no_handshake_is_told_why, set_up_unconnected, tear_down),
+        TEST_UNCONNECTED(a_request_that_is_no_handshake_is_told_why),
         TEST(frames_that_come_with_the_handshake_are_not_lost),
         TEST(a_message_arrives_whole_however_the_bytes_come),
         TEST(messages_in_one_piece_are_all_handled),
@@ -587,6 +781,12 @@ int main(void) {
         TEST(a_long_reason_is_cut_between_characters),
         TEST(the_timer_is_the_handlers_until_the_end),
         TEST(a_slow_reader_gets_what_was_begun_the_reason_and_a_reset_after_5_s),
+        TEST_UNCONNECTED(compressed_messages_come_whole_and_in_fragments_beside_others),
+        TEST_UNCONNECTED(what_breaks_the_compression_closes_with_the_right_code),
+        TEST_UNCONNECTED(a_message_that_is_too_large_when_it_is_restored_closes_with_1009),
+        TEST_UNCONNECTED(an_event_is_compressed_once_and_small_ones_are_not),
+        TEST_UNCONNECTED(several_frames_of_one_chunk_are_compressed_one_by_one),
+        TEST_UNCONNECTED(a_slow_reader_with_a_window_gets_its_last_words_uncompressed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,8 @@
 static const uint8_t opcodes[] = {WEBSOCKET_CONTINUATION, WEBSOCKET_TEXT, WEBSOCKET_BINARY,
                                   WEBSOCKET_CLOSE,        WEBSOCKET_PING, WEBSOCKET_PONG};
 
+static bool compression; /* was agreed on */
+
 /* Writes a client's header: `form` is 0 (7 bits), 2 or 8 bytes of length. Returns its size. */
 static size_t write_header(uint8_t *out, uint8_t first, size_t form, uint64_t length) {
     size_t at = 2;
@@ -32,7 +34,7 @@ static enum websocket_parse parse(const uint8_t *data, size_t length, struct web
     assert_non_null(copy);
     memcpy(copy, data, length);
     *why = NULL;
-    result = websocket_frame_parse(copy, length, frame, why);
+    result = websocket_frame_parse(copy, length, compression, frame, why);
     if ((result == WEBSOCKET_FRAME_BAD) != (*why != NULL))
         fail_msg("a reason comes with a bad frame, and only then");
     free(copy);
@@ -105,6 +107,42 @@ static void reserved_bits_are_refused(void **state) {
     for (uint8_t bits = 1; bits < 8; bits++)
         for (size_t i = 0; i < sizeof opcodes; i++)
             assert_bad((uint8_t)(0x80 | bits << 4 | opcodes[i]), 0, 1, "reserved");
+}
+
+static void with_compression_the_first_reserved_bit_may_be_set_where_a_message_begins(void **state) {
+    struct websocket_frame frame;
+    const char *why;
+
+    (void)state;
+    compression = true;
+    for (size_t i = 0; i < sizeof opcodes; i++) {
+        bool begins = opcodes[i] == WEBSOCKET_TEXT || opcodes[i] == WEBSOCKET_BINARY;
+        if (begins)
+            assert_ready(0xC0 | opcodes[i], 0, 5);
+        else
+            assert_bad(0xC0 | opcodes[i], 0, 5, "reserved");
+        for (uint8_t bits = 1; bits < 8; bits++)
+            if (bits != 4)
+                assert_bad((uint8_t)(0x80 | bits << 4 | opcodes[i]), 0, 1, "reserved");
+    }
+    assert_int_equal(parse((const uint8_t *)"\xC1\x80\x00\x00\x00\x00", 6, &frame, &why), WEBSOCKET_FRAME_READY);
+    assert_true(frame.compressed);
+    assert_int_equal(parse((const uint8_t *)"\x81\x80\x00\x00\x00\x00", 6, &frame, &why), WEBSOCKET_FRAME_READY);
+    assert_false(frame.compressed);
+    compression = false;
+}
+
+static void a_written_header_is_read_back(void **state) {
+    static const uint64_t lengths[] = {0, 1, 125, 126, 65535, 65536, UINT64_C(1) << 40};
+    uint8_t header[WEBSOCKET_HEADER_MAX];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        uint64_t length;
+        size_t size = websocket_header_write(header, WEBSOCKET_TEXT, lengths[i]);
+        assert_int_equal(websocket_header_read(header, &length), size);
+        assert_true(length == lengths[i]);
+    }
 }
 
 static void control_frames_are_whole_and_short(void **state) {
@@ -270,6 +308,8 @@ int main(void) {
         cmocka_unit_test(every_opcode_is_read_with_and_without_fin),
         cmocka_unit_test(unknown_opcodes_are_refused),
         cmocka_unit_test(reserved_bits_are_refused),
+        cmocka_unit_test(with_compression_the_first_reserved_bit_may_be_set_where_a_message_begins),
+        cmocka_unit_test(a_written_header_is_read_back),
         cmocka_unit_test(control_frames_are_whole_and_short),
         cmocka_unit_test(a_length_that_has_a_shorter_form_is_refused),
         cmocka_unit_test(a_length_with_its_top_bit_set_is_refused),

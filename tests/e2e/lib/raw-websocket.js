@@ -5,6 +5,7 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import net from 'node:net';
+import zlib from 'node:zlib';
 
 import { Inbox, matching, TIMEOUT_MS, within } from './inbox.js';
 
@@ -42,6 +43,7 @@ export class RawWebSocket {
   handshake = null;
   #rest = Buffer.alloc(0);
   #fragments = [];
+  #window = Buffer.alloc(0);
   #closeFrameSeen;
   #ended;
   #handshakeDone;
@@ -237,6 +239,14 @@ export class RawWebSocket {
     return true;
   }
 
+  // A compressed message (RFC 7692); what came before may be part of it.
+  #inflate(payload) {
+    const options = { finishFlush: zlib.constants.Z_SYNC_FLUSH, ...(this.#window.length > 0 && { dictionary: this.#window }) };
+    const message = zlib.inflateRawSync(Buffer.concat([payload, Buffer.from([0, 0, 0xff, 0xff])]), options);
+    this.#window = Buffer.concat([this.#window, message]).subarray(-32768);
+    return message;
+  }
+
   #handle(frame) {
     if (frame.opcode === OPCODE.close) {
       this.closeFrame = frame.payload.length < 2 ? { code: null, reason: '' }
@@ -248,7 +258,7 @@ export class RawWebSocket {
         this.socket.end();
       }
     } else if (frame.opcode <= OPCODE.binary) {
-      this.#fragments.push(frame.payload);
+      this.#fragments.push(frame.rsv === 4 ? this.#inflate(frame.payload) : frame.payload);
       if (!frame.fin) return;
       const text = Buffer.concat(this.#fragments).toString('utf8');
       this.#fragments = [];

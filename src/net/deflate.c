@@ -1,0 +1,297 @@
+#include "net/deflate.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+#include "base/alloc.h"
+
+#define NAME "permessage-deflate"
+/* A message that many get is worth some effort; one of a single connection's is not. */
+#define ALONE_LEVEL 6
+#define WINDOW_LEVEL 1
+#define MEMORY_LEVEL_MAX 8
+#define FIRST_BYTES (16 * 1024)
+#define KEPT_BYTES (256 * 1024)
+
+/* What every message ends with, and what is left out on the wire (section 7.2.1). */
+static const uint8_t tail[4] = {0x00, 0x00, 0xFF, 0xFF};
+
+struct deflate_tools {
+    z_stream deflater, inflater;
+    struct buffer in, out; /* two: a message that came is answered while it is read */
+};
+
+struct deflate_window {
+    z_stream deflater;
+};
+
+/* --- negotiation --- */
+
+struct offer {
+    bool has_server_no_context, has_client_no_context, has_server_bits, has_client_bits;
+    unsigned server_bits;
+};
+
+static void skip_blanks(struct slice *rest) {
+    while (rest->length != 0 && (rest->data[0] == ' ' || rest->data[0] == '\t'))
+        *rest = slice_skip(*rest, 1);
+}
+
+/* Takes `byte` and the blanks around it off the front. */
+static bool take(struct slice *rest, char byte) {
+    skip_blanks(rest);
+    if (rest->length == 0 || rest->data[0] != byte)
+        return false;
+    *rest = slice_skip(*rest, 1);
+    skip_blanks(rest);
+    return true;
+}
+
+static bool is_token_byte(char byte) { /* RFC 9110 section 5.6.2 */
+    return (byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') ||
+           (byte != '\0' && strchr("!#$%&'*+-.^_`|~", byte) != NULL);
+}
+
+static bool take_token(struct slice *rest, struct slice *token) {
+    *token = (struct slice){rest->data, 0};
+    while (token->length < rest->length && is_token_byte(rest->data[token->length]))
+        token->length++;
+    *rest = slice_skip(*rest, token->length);
+    return token->length != 0;
+}
+
+/* A token, or one in quotes (RFC 6455 section 9.1: what is quoted must be a token, too). */
+static bool take_value(struct slice *rest, struct slice *value) {
+    if (rest->length == 0 || rest->data[0] != '"')
+        return take_token(rest, value);
+    *rest = slice_skip(*rest, 1);
+    if (!take_token(rest, value) || rest->length == 0 || rest->data[0] != '"')
+        return false;
+    *rest = slice_skip(*rest, 1);
+    return true;
+}
+
+/* 8 to 15, without leading zeros (section 7.1.2). */
+static bool read_bits(struct slice text, unsigned *bits) {
+    unsigned long long number;
+
+    if (!slice_to_number(text, DEFLATE_WINDOW_BITS_MAX, &number) || number < 8 || text.data[0] == '0')
+        return false;
+    *bits = (unsigned)number;
+    return true;
+}
+
+/* True the first time. */
+static bool first(bool *seen) {
+    bool again = *seen;
+
+    *seen = true;
+    return !again;
+}
+
+/* False if the offer has to be declined because of the parameter. */
+static bool note_parameter(struct offer *offer, struct slice name, bool has_value, struct slice value) {
+    unsigned bits;
+
+    if (slice_equal(name, SLICE("server_no_context_takeover")))
+        return !has_value && first(&offer->has_server_no_context);
+    if (slice_equal(name, SLICE("client_no_context_takeover")))
+        return !has_value && first(&offer->has_client_no_context);
+    if (slice_equal(name, SLICE("server_max_window_bits")))
+        return has_value && read_bits(value, &offer->server_bits) && first(&offer->has_server_bits);
+    if (slice_equal(name, SLICE("client_max_window_bits")))
+        return (!has_value || read_bits(value, &bits)) && first(&offer->has_client_bits);
+    return false;
+}
+
+/* Takes one extension with its parameters. False if what follows cannot be read; `ours` if it is an offer of this
+ * extension that may be accepted. */
+static bool take_offer(struct slice *rest, struct offer *offer, bool *ours) {
+    struct slice name, value = {0};
+
+    *offer = (struct offer){0};
+    if (!take_token(rest, &name))
+        return false;
+    *ours = slice_equal_ignoring_case(name, SLICE(NAME));
+    while (take(rest, ';')) {
+        bool has_value;
+        if (!take_token(rest, &name))
+            return false;
+        has_value = take(rest, '=');
+        if (has_value && !take_value(rest, &value))
+            return false;
+        *ours = *ours && note_parameter(offer, name, has_value, value);
+    }
+    return rest->length == 0 || rest->data[0] == ',';
+}
+
+static bool acceptable(const struct offer *offer, uint8_t window_bits, struct deflate_agreement *agreement) {
+    unsigned most = offer->has_server_bits ? offer->server_bits : DEFLATE_WINDOW_BITS_MAX;
+
+    if (offer->has_server_no_context)
+        window_bits = 0;
+    if (window_bits == 0 && most < DEFLATE_WINDOW_BITS_MAX)
+        return false; /* what all get is compressed with the largest window */
+    if (window_bits != 0 && most < DEFLATE_WINDOW_BITS_MIN)
+        return false;
+    agreement->window_bits = (uint8_t)(window_bits < most ? window_bits : most);
+    agreement->told_bits = 0;
+    if (offer->has_server_bits)
+        agreement->told_bits = window_bits != 0 ? agreement->window_bits : DEFLATE_WINDOW_BITS_MAX;
+    return true;
+}
+
+bool deflate_negotiate(struct slice offers, uint8_t window_bits, struct deflate_agreement *agreement) {
+    struct offer offer;
+    bool ours;
+
+    do {
+        skip_blanks(&offers);
+        if (!take_offer(&offers, &offer, &ours))
+            return false;
+        if (ours && acceptable(&offer, window_bits, agreement))
+            return true;
+    } while (take(&offers, ','));
+    return false;
+}
+
+void deflate_append_answer(struct buffer *headers, const struct deflate_agreement *agreement) {
+    buffer_append_string(headers, "Sec-WebSocket-Extensions: " NAME "; client_no_context_takeover");
+    if (agreement->window_bits == 0)
+        buffer_append_string(headers, "; server_no_context_takeover");
+    if (agreement->told_bits != 0)
+        buffer_appendf(headers, "; server_max_window_bits=%u", agreement->told_bits);
+    buffer_append_string(headers, "\r\n");
+}
+
+/* --- tools --- */
+
+static bool deflater_init(z_stream *deflater, int level, int bits) {
+    int memory = bits - 7 < MEMORY_LEVEL_MAX ? bits - 7 : MEMORY_LEVEL_MAX;
+
+    return deflateInit2(deflater, level, Z_DEFLATED, -bits, memory, Z_DEFAULT_STRATEGY) == Z_OK;
+}
+
+struct deflate_tools *deflate_tools_create(void) {
+    struct deflate_tools *tools = alloc_zero(sizeof *tools);
+
+    if (!deflater_init(&tools->deflater, ALONE_LEVEL, DEFLATE_WINDOW_BITS_MAX)) {
+        free(tools);
+        return NULL;
+    }
+    if (inflateInit2(&tools->inflater, -DEFLATE_WINDOW_BITS_MAX) != Z_OK) {
+        deflateEnd(&tools->deflater);
+        free(tools);
+        return NULL;
+    }
+    return tools;
+}
+
+void deflate_tools_destroy(struct deflate_tools *tools) {
+    if (tools == NULL)
+        return;
+    deflateEnd(&tools->deflater);
+    inflateEnd(&tools->inflater);
+    buffer_dispose(&tools->in);
+    buffer_dispose(&tools->out);
+    free(tools);
+}
+
+struct deflate_window *deflate_window_create(uint8_t bits) {
+    struct deflate_window *window = alloc_zero(sizeof *window);
+
+    if (deflater_init(&window->deflater, WINDOW_LEVEL, bits))
+        return window;
+    free(window);
+    return NULL;
+}
+
+void deflate_window_destroy(struct deflate_window *window) {
+    if (window == NULL)
+        return;
+    deflateEnd(&window->deflater);
+    free(window);
+}
+
+/* Empties a buffer and makes room in it; a large one is not kept for small messages. */
+static bool prepare(struct buffer *buffer, size_t bytes) {
+    if (buffer->capacity > KEPT_BYTES && bytes <= KEPT_BYTES) {
+        buffer_dispose(buffer);
+        *buffer = (struct buffer){0};
+    }
+    buffer->length = 0;
+    return buffer_try_reserve(buffer, bytes);
+}
+
+/* --- messages --- */
+
+bool deflate_message(struct deflate_tools *tools, struct deflate_window *window, struct slice message,
+                     struct slice *compressed) {
+    z_stream *deflater = window != NULL ? &window->deflater : &tools->deflater;
+    size_t room = deflateBound(deflater, message.length) + 16; /* and the block that ends the message */
+
+    if (!prepare(&tools->out, room))
+        return false;
+    if (window == NULL)
+        deflateReset(deflater);
+    deflater->next_in = (Bytef *)(uintptr_t)message.data;
+    deflater->avail_in = (uInt)message.length;
+    deflater->next_out = (Bytef *)tools->out.data;
+    deflater->avail_out = (uInt)tools->out.capacity;
+    deflate(deflater, Z_SYNC_FLUSH); /* there is room for all, and nothing else can fail */
+    *compressed = (struct slice){tools->out.data, tools->out.capacity - deflater->avail_out - sizeof tail};
+    return true;
+}
+
+/* Feeds input to the inflater; the output is at most `max_bytes` and one. */
+static enum inflate_answer feed(struct deflate_tools *tools, const uint8_t *data, size_t length, size_t max_bytes) {
+    z_stream *inflater = &tools->inflater;
+    struct buffer *out = &tools->in;
+
+    inflater->next_in = (Bytef *)(uintptr_t)data;
+    inflater->avail_in = (uInt)length;
+    for (;;) {
+        size_t room = out->capacity - out->length;
+        int code;
+
+        if (room > max_bytes + 1 - out->length)
+            room = max_bytes + 1 - out->length;
+        inflater->next_out = (Bytef *)out->data + out->length;
+        inflater->avail_out = (uInt)room;
+        code = inflate(inflater, Z_SYNC_FLUSH);
+        out->length += room - inflater->avail_out;
+        if (out->length > max_bytes)
+            return INFLATE_TOO_LARGE;
+        if (code == Z_MEM_ERROR)
+            return INFLATE_NO_MEMORY;
+        if (code != Z_OK && code != Z_BUF_ERROR && code != Z_STREAM_END)
+            return INFLATE_BAD;
+        if (code == Z_STREAM_END) /* a sender may end its stream with every message (section 7.2.3.4) */
+            inflateReset(inflater);
+        if (inflater->avail_out != 0 && inflater->avail_in == 0)
+            return INFLATE_OK;
+        if (inflater->avail_out == 0) {
+            size_t more = max_bytes + 1 - out->length;
+            if (!buffer_try_reserve(out, more < out->capacity ? more : out->capacity))
+                return INFLATE_NO_MEMORY;
+        }
+    }
+}
+
+enum inflate_answer inflate_message(struct deflate_tools *tools, struct slice compressed, size_t max_bytes,
+                                    struct slice *message) {
+    enum inflate_answer answer;
+
+    if (!prepare(&tools->in, FIRST_BYTES))
+        return INFLATE_NO_MEMORY;
+    inflateReset(&tools->inflater);
+    answer = feed(tools, (const uint8_t *)compressed.data, compressed.length, max_bytes);
+    if (answer == INFLATE_OK)
+        answer = feed(tools, tail, sizeof tail, max_bytes);
+    /* zlib's 128: between two blocks. What ends in the middle of one is not all there. */
+    if (answer == INFLATE_OK && (tools->inflater.data_type & 128) == 0)
+        answer = INFLATE_BAD;
+    *message = buffer_slice(&tools->in);
+    return answer;
+}
