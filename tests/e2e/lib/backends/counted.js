@@ -57,11 +57,13 @@ const SIDES = {
 };
 
 export const countedOptions = (kind) => SIDES[kind].options;
+// Resolves to the rows.
+export const runSql = (backend, kind, place, sql) => SIDES[kind].run(backend, place, sql);
 
 // Makes the place. A lookup that finds an app takes `slowSeconds`.
 export async function fillPlace(backend, kind, place, { apps, slowSeconds = 0 }) {
   await backend.createPlace(place);
-  for (const sql of SIDES[kind].fill(apps, slowSeconds)) await SIDES[kind].run(backend, place, sql);
+  for (const sql of SIDES[kind].fill(apps, slowSeconds)) await runSql(backend, kind, place, sql);
 }
 
 // Counts the server's `lookups` of names, or all `statements`, from now on: resolves to a function that resolves to their number.

@@ -1,0 +1,87 @@
+// What lookups cost the store at full size, counted by the databases: the release build, with the load generator as the clients.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { countedOptions, counterOf, fillPlace, runSql } from './lib/backends/counted.js';
+import { backendFor } from './lib/backends/index.js';
+import { connect } from './lib/client.js';
+import { generate } from './lib/generator.js';
+import { fetchMetrics } from './lib/metrics.js';
+import { RELEASE_BINARY, serverFor } from './lib/server.js';
+
+const SLOW_SECONDS = 0.2;
+const APPS = 1000;
+const TTL_SECONDS = 10;
+
+function lookupsOn(kind) {
+  const ends = [];
+  let backend;
+  before(async () => {
+    backend = await backendFor({ after: (end) => ends.push(end) }, kind, countedOptions(kind));
+  });
+  after(async () => {
+    for (const end of ends) await end();
+  });
+
+  // `driver` are settings of the database's own section.
+  function serverOn(t, place, { cache = {}, driver = {} } = {}) {
+    const config = backend.config(place);
+    const [[name, database]] = Object.entries(config.database);
+    return serverFor(t, {
+      apps: [], binary: RELEASE_BINARY,
+      config: { app_manager: { ...config.app_manager, cache }, database: { [name]: { ...database, ...driver } } },
+    });
+  }
+
+  test('ten thousand first connects at the same moment are one query', async (t) => {
+    await fillPlace(backend, kind, 'crowd', { apps: 1, slowSeconds: SLOW_SECONDS });
+    const queries = await counterOf(backend, kind, 'crowd');
+    const server = await serverOn(t, 'crowd', { cache: { ttl: 300 } });
+    await generate(server, 'first-connects', 'key-1');
+    assert.equal(await queries(), 1);
+    assert.ok((await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' }) > 1000, 'they were there before the answer');
+  });
+
+  test('a thousand unknown keys, asked for twenty times each, are a thousand queries', async (t) => {
+    await fillPlace(backend, kind, 'unknown', { apps: 1 });
+    const queries = await counterOf(backend, kind, 'unknown');
+    const server = await serverOn(t, 'unknown', { cache: { negative_ttl: 300 } });
+    // What is known not to be there is forgotten once, when the server begins to listen for changes: that has to be over.
+    const client = await connect(server, { app: { id: 'app-1', key: 'key-1', secret: 's' } });
+    if (kind === 'postgres') {
+      await runSql(backend, kind, 'unknown', 'UPDATE applications SET enabled = false');
+      assert.equal((await client.expect('pusher:error')).data.code, 4003);
+    }
+    client.destroy();
+    const already = await queries();
+    await generate(server, 'unknown-keys', 'unknown-');
+    assert.equal(await queries() - already, 1000);
+  });
+
+  test('nobody waits for a thousand apps in use after the first, for five TTLs', async (t) => {
+    await fillPlace(backend, kind, 'steady', { apps: APPS, slowSeconds: SLOW_SECONDS });
+    const queries = await counterOf(backend, kind, 'steady');
+    const server = await serverOn(t, 'steady',
+      { cache: { ttl: TTL_SECONDS }, driver: { cache_max_capacity: 2 * APPS, pool_max: 80 } });
+    await generate(server, 'steady', 'key-', { options: ['--keys', APPS, '--seconds', 5 * TTL_SECONDS] });
+    assert.equal((await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' }), APPS);
+    assert.ok(await queries() >= 5 * APPS, 'the records were read again');
+  });
+
+  test('the start asks the store as little with ten thousand apps as with one', async (t) => {
+    for (const apps of [1, 10_000]) {
+      const place = `start_${apps}`;
+      await fillPlace(backend, kind, place, { apps });
+      const lookups = await counterOf(backend, kind, place);
+      const server = await serverOn(t, place);
+      (await connect(server, { app: { id: 'app-1', key: 'key-1', secret: 's' } })).destroy();
+      assert.equal(await lookups(), 1);
+      assert.equal((await fetchMetrics(server)).sum('app_cache_entries'), 1);
+    }
+  });
+}
+
+describe('lookups at full size', { concurrency: 2 }, () => {
+  for (const kind of ['postgres', 'mariadb']) describe(kind, { concurrency: false }, () => lookupsOn(kind));
+});
