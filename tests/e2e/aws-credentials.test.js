@@ -26,28 +26,28 @@ const keys = (name, lifeMs = HOUR_MS) => ({
 });
 
 /*
- * Runs `curlew apps list` without any credentials but what `env`, `files` in the home folder ({config, credentials}) and
+ * Runs `curlew apps create` without any credentials but what `env`, `files` in the home folder ({config, credentials}) and
  * `settings` say. Resolves to {code, stderr, signers, requests}: with which access keys DynamoDB was asked.
  */
-async function list(t, { env = {}, files = {}, settings = {} } = {}) {
+async function create(t, { env = {}, files = {}, settings = {} } = {}) {
   const place = await database.placeBehind(t, undefined, { ...NO_KEYS, ...settings });
   const home = folderWith(t);
   mkdirSync(path.join(home, '.aws'));
   for (const [name, text] of Object.entries(files)) writeFileSync(path.join(home, '.aws', name), text);
-  const { code, stderr } = await apps(t, ['list', '-c', place.file], { env: { HOME: home, ...NOWHERE, ...env } });
+  const { code, stderr } = await apps(t, ['create', '-c', place.file], { env: { HOME: home, ...NOWHERE, ...env } });
   const requests = place.stub.requests.all;
   return { code, stderr, requests, signers: [...new Set(requests.map(signerOf))] };
 }
 
 async function assertSigner(t, signer, options) {
-  const result = await list(t, options);
+  const result = await create(t, options);
   assert.equal(result.code, 0, result.stderr);
   assert.deepEqual(result.signers, [signer]);
   return result;
 }
 
 async function assertNoCredentials(t, words, options) {
-  const { code, stderr, requests } = await list(t, options);
+  const { code, stderr, requests } = await create(t, options);
   assert.notEqual(code, 0);
   assert.match(stderr, words);
   assert.equal(requests.length, 0);

@@ -100,7 +100,7 @@ describe('the table', () => {
 
   test('that is missing and may not be created is named', async (t) => {
     const place = await database.placeBehind(t, (request) => (operationOf(request) === 'CreateTable' ? exception('AccessDeniedException') : undefined));
-    const { code, stderr } = await apps(t, ['list', '-c', place.file]);
+    const { code, stderr } = await apps(t, ['create', '-c', place.file]);
     assert.notEqual(code, 0);
     assert.match(stderr, new RegExp(`no table ${place.table} and it cannot be created.*AccessDeniedException`));
   });

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
+import { EVERY_FIELD, apps, appsDone, migrate } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
@@ -201,7 +201,7 @@ describe('one node', () => {
     for (const statements of [[], ['CREATE TABLE apps (id text PRIMARY KEY, key text, secret text)']]) {
       const here = await place(t, ...statements);
       const file = here.config();
-      const all = await Promise.all(Array.from({ length: 4 }, () => apps(t, ['list', '-c', file])));
+      const all = await Promise.all(Array.from({ length: 4 }, () => migrate(t, file)));
       for (const { code, stderr } of all) assert.deepEqual([code, stderr], [0, '']);
       const names = await sql("SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'applications'", [here.name]);
       for (const field of Object.keys(EVERY_FIELD)) assert.ok(names.some((row) => row.column_name === field), field);
@@ -216,9 +216,9 @@ describe('one node', () => {
     await sql(`GRANT SELECT ON ${here.name}.applications TO modest`);
     await sql(`GRANT MODIFY ON ${here.name}.applications TO modest`);
     const modest = { username: 'modest', password: 'pw' };
-    const { code, stderr, stdout } = await apps(t, ['list', '-c', here.config(modest), '--json']);
+    assert.deepEqual((await appsDone(t, ['list', '-c', here.config(modest), '--json'])).apps.map((app) => app.id), ['one']);
+    const { code, stderr } = await apps(t, ['update', 'one', '-c', here.config(modest), '--set', 'max_connections=7']);
     assert.equal(code, 0, stderr);
-    assert.deepEqual(JSON.parse(stdout).apps.map((app) => app.id), ['one']);
     assert.match(stderr, /modest.*to be run by somebody who may: ALTER TABLE "place\d+"\."applications" ADD \(.*"allowed_origins" text/);
     assert.match(stderr, /modest.*to be run by somebody who may: CREATE INDEX IF NOT EXISTS ON "place\d+"\."applications" \("key"\)/);
     const server = await serverFor(t, { apps: [], config: here.settings(modest) });
@@ -227,12 +227,12 @@ describe('one node', () => {
     assert.equal((await sql(`SELECT key FROM ${here.name}.applications`))[0].key, 'new-key');
     // What the log says is what is missing.
     for (const [, statement] of stderr.matchAll(/somebody who may: (.*)$/gm)) await sql(statement);
-    const quiet = await apps(t, ['list', '-c', here.config(modest)]);
+    const quiet = await apps(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=newer-key']);
     assert.deepEqual([quiet.code, quiet.stderr], [0, '']);
     await sql(`REVOKE MODIFY ON ${here.name}.applications FROM modest`);
     await refused(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=third-key'], /modest.*MODIFY/);
     const nothing = await place(t);
-    await refused(t, ['list', '-c', nothing.config(modest)], /to be run by somebody who may: CREATE KEYSPACE.*there is no table place\d+\.applications/s);
+    await refused(t, ['create', '-c', nothing.config(modest)], /to be run by somebody who may: CREATE KEYSPACE.*there is no table place\d+\.applications/s);
   });
 
   test('a wrong password and a name that is none are told by their settings', async (t) => {

@@ -77,6 +77,11 @@ export async function adminServer(t, answer = (response) => response.writeHead(2
   return { requests, env: { CURLEW_ADMIN_URL: `http://127.0.0.1:${server.address().port}`, CURLEW_ADMIN_TOKEN: ADMIN_TOKEN } };
 }
 
+// Brings the store of a configuration to its current shape, as whatever writes there does first; resolves as `apps`.
+export function migrate(t, config) {
+  return apps(t, ['import', '-', '-c', config], { input: '{"apps":[]}' });
+}
+
 // `apps` for a command that has to succeed; with --json among the arguments its standard output as a value.
 export async function appsDone(t, args, options) {
   const { code, stdout, stderr } = await apps(t, args, options);
