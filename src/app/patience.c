@@ -24,10 +24,11 @@ static enum patience_answer wait_until(const struct patience *patience, uint64_t
 
         if (polled[1].revents != 0)
             return PATIENCE_STOPPED;
+        /* One who never stops talking is not listened to for longer, either. */
+        if (patience_left_ms(&until) == 0)
+            return PATIENCE_TIMED_OUT;
         if (ready > 0)
             return PATIENCE_READY;
-        if (ready == 0 && patience_left_ms(&until) == 0)
-            return PATIENCE_TIMED_OUT;
         if (ready < 0 && errno != EINTR)
             return PATIENCE_STOPPED;
     }

@@ -525,6 +525,16 @@ test('killed_connections_are_replaced', async (t) => {
   }
 });
 
+test('an_answer_larger_than_any_apps_is_not_taken_and_the_other_apps_are', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW, 'ALTER TABLE applications ADD COLUMN webhooks LONGTEXT');
+  for (let i = 0; i < 10; i++) {
+    await here.sql("INSERT INTO applications (id, `key`, secret, max_connections, max_client_events_per_second, webhooks) VALUES (?, ?, 's', 0, 0, REPEAT('x', 10000000))",
+      [`huge-${i}`, `huge-key-${i}`]);
+  }
+  await refused(t, ['list', '-c', here.config()], /an answer of more than 64 MB/);
+  assert.equal((await show(t, 'old', here.config())).key, 'old-key');
+});
+
 test('a_database_that_does_not_answer_holds_nobody_longer_than_the_timeout', async (t) => {
   t.after(() => backend.thaw());
   const here = await place(t);

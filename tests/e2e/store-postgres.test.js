@@ -404,6 +404,68 @@ test('a_server_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t
 
 // --- servers that break ---
 
+test('an_answer_larger_than_any_apps_is_not_taken_and_the_other_apps_are', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW, 'ALTER TABLE applications ADD COLUMN webhooks TEXT');
+  await here.sql("INSERT INTO applications SELECT 'huge', 'huge-key', 's', 0, true, true, 0, now(), now(), repeat('x', 70000000)");
+  await refused(t, ['show', 'huge', '-c', here.config()], /an answer of more than 64 MB/);
+  await refused(t, ['list', '-c', here.config()], /an answer of more than 64 MB/);
+  assert.deepEqual(await show(t, 'old', here.config()), OLD_APP);
+});
+
+// A server between Curlew and the real one, which hands everything on until the first app is asked for; then `talk` speaks to Curlew instead.
+async function impostor(t, talk) {
+  const sockets = [];
+  const middle = net.createServer((client) => {
+    const server = net.connect(address.port, address.host);
+    sockets.push(client, server);
+    for (const socket of [client, server]) socket.on('error', () => {});
+    server.pipe(client);
+    client.on('data', (bytes) => {
+      if (!bytes.includes('SELECT "id"')) return server.write(bytes);
+      server.unpipe(client);
+      return talk(client);
+    });
+  });
+  await once(middle.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    middle.close();
+  });
+  return middle.address().port;
+}
+
+test('a_server_that_never_comes_to_an_end_holds_nobody_and_fills_no_memory', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  await appsDone(t, ['list', '-c', here.config()]);
+  const message = (type, body) => {
+    const head = Buffer.from(`${type}....`);
+    head.writeUInt32BE(body.length + 4, 1);
+    return Buffer.concat([head, body]);
+  };
+  const row = message('D', Buffer.from([0, 0]));
+  const begin = Buffer.concat([message('1', Buffer.alloc(0)), message('2', Buffer.alloc(0)), message('T', Buffer.from([0, 0]))]);
+  const without_end = (client, piece) => {
+    const more = () => {
+      while (client.writable && client.write(piece));
+    };
+    client.on('drain', more);
+    more();
+  };
+  for (const [talk, pattern] of [
+    [(client) => without_end(client.write(begin) && client, Buffer.concat(Array(10_000).fill(row))), /an answer of more than 64 MB|no answer in time/],
+    [(client) => without_end(client.write(Buffer.concat([begin, Buffer.from('D\x08\0\0\0\0\x01\x07\xff\xff\xf0', 'latin1')])) && client, Buffer.alloc(1 << 16)),
+      /an answer of more than 64 MB/],
+    [(client) => {
+      let at = 0;
+      const drip = setInterval(() => client.writable && client.write(begin.subarray(at, ++at)), 100);
+      client.on('close', () => clearInterval(drip));
+    }, /no answer in time/],
+  ]) {
+    const port = await impostor(t, talk);
+    await refused(t, ['list', '-c', here.config({ port, tls: { mode: 'disable' } }, { lookup_timeout_ms: 2000 })], pattern);
+  }
+});
+
 test('a_server_that_falls_silent_while_signing_in_holds_nobody', async (t) => {
   const here = await place(t);
   // Hands on the first answers of the server, and then nothing.

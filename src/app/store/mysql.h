@@ -48,6 +48,8 @@ struct store_connection {
     MYSQL *link;
     const struct patience *patience; /* of the operation under way */
     bool gave_up;                    /* the operation under way ended because patience did */
+    bool too_large;                  /* because its answer was */
+    uint64_t received;               /* by the socket before it began */
     bool expects_greeting;           /* the server has not spoken yet, and TLS is wanted */
     bool offers_no_tls;              /* though it is wanted */
     unsigned code;                   /* the server's number of the last failure */
@@ -68,6 +70,9 @@ void mysql_driver_disconnect(struct store_connection *connection);
 
 /* From now on this thread's waits are for an operation of this connection. */
 void mysql_driver_use(struct store_connection *connection, const struct patience *patience);
+
+/* Why the operation under way was given up. */
+const char *mysql_driver_why(const struct store_connection *connection);
 
 /* The library's call-back: 1 when the socket is ready, 0 when it is to give up. */
 int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "app/resolve.h"
+#include "app/store/answer_size.h"
 #include "app/store/mysql.h"
 #include "base/alloc.h"
 
@@ -36,7 +37,7 @@ static bool explain(struct store_connection *connection, struct error *error) {
 
     if (connection->gave_up)
         return error_set(error, "database.mysql.host and .port: MySQL at %s:%u: %s", config->host, config->port,
-                         patience_left_ms(connection->patience) == 0 ? "no answer in time" : "stopped");
+                         mysql_driver_why(connection));
     if (connection->offers_no_tls && config->tls.mode != CONFIG_TLS_PREFER)
         return error_set(error, "database.mysql.tls.mode: MySQL at %s:%u offers no TLS", config->host, config->port);
     connection->code = mysql_errno(connection->link);
@@ -107,6 +108,7 @@ static void set_options(struct store_connection *connection, bool encrypted) {
     const struct config_sql *config = connection->store->config;
     unsigned protocol = is_socket_path(config->host) ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP, no_files = 0;
     unsigned timeout_s = patience_left_ms(connection->patience) / 1000 + 1;
+    size_t row_max_bytes = ANSWER_MAX_BYTES;
     char limits[128];
 
     mysql_options(connection->link, MARIADB_OPT_IO_WAIT, (const void *)mysql_driver_wait);
@@ -114,6 +116,7 @@ static void set_options(struct store_connection *connection, bool encrypted) {
     mysql_options(connection->link, MYSQL_OPT_CONNECT_TIMEOUT, &timeout_s);
     mysql_options(connection->link, MYSQL_OPT_PROTOCOL, &protocol); /* else "localhost" is a socket */
     mysql_options(connection->link, MYSQL_OPT_LOCAL_INFILE, &no_files);
+    mysql_options(connection->link, MYSQL_OPT_MAX_ALLOWED_PACKET, &row_max_bytes);
     mysql_options(connection->link, MYSQL_SET_CHARSET_NAME, "utf8mb4");
     /* A server may pay no attention to the character set that was asked for when signing in. */
     mysql_options(connection->link, MYSQL_INIT_COMMAND, "SET NAMES utf8mb4");

@@ -1,6 +1,7 @@
 #include <errmsg.h>
 #include <mysqld_error.h>
 
+#include "app/store/answer_size.h"
 #include "app/store/mysql.h"
 
 #define DEADLOCK_PAUSE_MS 5
@@ -56,7 +57,7 @@ static enum store_answer fail(struct store_connection *connection, unsigned code
 
     connection->code = code;
     if (connection->gave_up)
-        said = patience_left_ms(connection->patience) == 0 ? "no answer in time" : "stopped";
+        said = mysql_driver_why(connection);
     error_set(error, "MySQL at %s:%u: %s", config->host, config->port, said);
     return connection->gave_up || passes(code) ? STORE_UNAVAILABLE : STORE_REFUSED;
 }
@@ -226,7 +227,12 @@ enum store_answer mysql_driver_run(struct store_connection *connection, enum mys
         if (connection->code != ER_LOCK_DEADLOCK || !patience_pause(connection->patience, DEADLOCK_PAUSE_MS))
             return answer;
     }
-    return STORE_OK;
+    if (answer_fits(mysql_get_socket(connection->link), connection->received))
+        return STORE_OK;
+    /* It came so fast that nobody had to wait for it. */
+    mysql_stmt_free_result(statement);
+    connection->gave_up = connection->too_large = true;
+    return fail(connection, 0, "", error);
 }
 
 bool mysql_driver_next(struct store_connection *connection, enum mysql_statement which) {

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "app/store/answer_size.h"
 #include "app/store/mysql.h"
 
 #define AGAIN_MS 2 /* between two looks at a greeting that is not all there */
@@ -20,6 +21,8 @@ void mysql_driver_use(struct store_connection *connection, const struct patience
         unblock(mysql_get_socket(connection->link));
     in_use = connection;
     connection->patience = patience;
+    connection->received = connection->link != NULL ? answer_received(mysql_get_socket(connection->link)) : 0;
+    connection->too_large = false;
     connection->gave_up = false;
 }
 
@@ -27,6 +30,12 @@ static bool give_up(void) {
     in_use->gave_up = true;
     errno = ETIMEDOUT;
     return false;
+}
+
+const char *mysql_driver_why(const struct store_connection *connection) {
+    if (connection->too_large)
+        return answer_too_large;
+    return patience_left_ms(connection->patience) == 0 ? "no answer in time" : "stopped";
 }
 
 /* --- the greeting --- */
@@ -92,5 +101,9 @@ int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout) {
     unblock(socket);
     if (patience_wait(in_use->patience, socket, for_reading ? POLLIN : POLLOUT) != PATIENCE_READY)
         return give_up();
+    if (!answer_fits(socket, in_use->received)) {
+        in_use->too_large = true;
+        return give_up();
+    }
     return !in_use->expects_greeting || look_at_greeting(socket);
 }

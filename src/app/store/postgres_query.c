@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/resolve.h"
+#include "app/store/answer_size.h"
 #include "app/store/postgres.h"
 #include "base/alloc.h"
 
@@ -228,10 +229,15 @@ static bool flush(PGconn *link, const struct patience *patience, struct error *e
 }
 
 /* The next result; false when it did not come. NULL: there is none any more. */
-static bool next_result(PGconn *link, const struct patience *patience, PGresult **result, struct error *error) {
+static bool next_result(PGconn *link, uint64_t received, const struct patience *patience, PGresult **result,
+                        struct error *error) {
     while (PQisBusy(link)) {
-        if (!patience_wait_or_fail(patience, PQsocket(link), POLLIN, error) || PQconsumeInput(link) == 0)
+        if (!patience_wait_or_fail(patience, PQsocket(link), POLLIN, error))
             return false;
+        if (PQconsumeInput(link) == 0) /* a row, which is never more than a gigabyte, may come as a whole */
+            return false;
+        if (!answer_fits(PQsocket(link), received))
+            return error_set(error, "%s", answer_too_large);
     }
     *result = PQgetResult(link);
     return true;
@@ -260,7 +266,8 @@ static PGresult *fail(struct store_connection *connection, PGresult *result, str
 
 PGresult *postgres_run(struct store_connection *connection, const char *sql, int count, const char *const *values,
                        const struct patience *patience, struct error *error) {
-    PGresult *result = NULL, *next;
+    PGresult *result = NULL, *next = NULL;
+    uint64_t received = answer_received(PQsocket(connection->link));
 
     error->text[0] = '\0';
     if (patience_ended(patience)) {
@@ -272,7 +279,7 @@ PGresult *postgres_run(struct store_connection *connection, const char *sql, int
         !flush(connection->link, patience, error))
         return fail(connection, NULL, error);
     do {
-        if (!next_result(connection->link, patience, &next, error)) {
+        if (!next_result(connection->link, received, patience, &next, error)) {
             PQclear(result);
             return fail(connection, NULL, error);
         }
