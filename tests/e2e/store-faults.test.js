@@ -1,6 +1,7 @@
 // A database that stops, hangs, cuts its connections, is not there at the start, refuses the password, or takes no writes.
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
@@ -17,6 +18,8 @@ const CLIENTS = 200;
 const CONNECTS_PER_SECOND = 50;
 const OUTAGE_MS = 30_000;
 const FREEZE_MS = 20_000;
+
+const incompressible = (length) => randomBytes(length / 2).toString('hex');
 
 const health = async (server) => (await fetch(`http://127.0.0.1:${server.port}/up`)).text();
 
@@ -77,6 +80,30 @@ const SIDES = {
       await client.end();
       return rows.length;
     },
+    // Whoever may all is not held to read_only, so the server is a user who may little else.
+    async prepare(backend) {
+      const client = await backend.client();
+      await client.query("CREATE USER modest@'%' IDENTIFIED BY 'a modest password'");
+      await client.query("GRANT ALL ON faults.* TO modest@'%'");
+      await client.end();
+      const { config } = backend;
+      backend.config = (name) => {
+        const settings = config(name);
+        Object.assign(settings.database.mysql, { username: 'modest', password: 'a modest password' });
+        return settings;
+      };
+      return () => {};
+    },
+    async forbidWrites(backend, on) {
+      const client = await backend.client();
+      await client.query(`SET GLOBAL read_only = ${Number(on)}`);
+      await client.end();
+    },
+    full: {
+      filler: 'CREATE TABLE filler (rest LONGTEXT)',
+      fill: 'INSERT INTO filler VALUES (?)',
+      says: /is full/,
+    },
   },
   postgres: {
     async cut(backend) {
@@ -92,6 +119,12 @@ const SIDES = {
       await client.query(`ALTER DATABASE faults SET default_transaction_read_only = ${on ? 'on' : 'off'}`);
       await client.end();
       await this.cut(backend);
+    },
+    full: {
+      // Without cleaning up after what did not fit.
+      filler: 'CREATE TABLE filler (rest TEXT) WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off)',
+      fill: 'INSERT INTO filler VALUES ($1)',
+      says: /No space left on device/,
     },
   },
   dynamodb: {},
@@ -251,29 +284,32 @@ describe('a database that fails', { concurrency: true }, () => {
   for (const kind of Object.keys(SIDES)) faultsOf(kind);
 });
 
-test('mariadb, full: a create says so and changes nothing, and what is there is served', async (t) => {
-  const backend = await backendFor(t, 'mariadb', { small: true });
-  await backend.createPlace('faults');
-  const server = await startServer(settings(backend, 'faults'));
-  try {
-    await connectOnce(server);
-    const client = await backend.client('faults');
-    await client.query('CREATE TABLE filler (rest LONGTEXT)');
-    for (let size = 1 << 20; size >= 1 << 12; size /= 2) {
-      for (;;) if (!await client.query('INSERT INTO filler VALUES (REPEAT("x", ?))', [size]).then(() => true, () => false)) break;
+for (const [kind, { full }] of Object.entries(SIDES).filter(([, side]) => side.full)) {
+  test(`${kind}, full: a create says so and changes nothing, and what is there is served`, async (t) => {
+    const backend = await backendFor(t, kind, { small: true });
+    await backend.createPlace('faults');
+    const server = await startServer(settings(backend, 'faults'));
+    try {
+      await connectOnce(server);
+      const client = await backend.client('faults');
+      await client.query(full.filler);
+      for (let size = 1 << 20; size >= 1 << 12; size /= 2) {
+        for (;;) if (!await client.query(full.fill, [incompressible(size)]).then(() => true, () => false)) break;
+      }
+      const { message } = await server.waitForLog(/^admin API on /);
+      // More than fits where there is still room for a few words.
+      const webhooks = Array.from({ length: 20 }, () => (
+        { url: 'https://a.example', event_types: ['member_added'], headers: { 'X-Long': incompressible(1000) } }));
+      const answer = await fetch(message.match(/http:\/\/\S+/)[0], {
+        method: 'POST', headers: { authorization: `Bearer ${TOKEN}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', webhooks }),
+      });
+      assert.equal(answer.status, 507);
+      assert.match((await answer.json()).error, full.says);
+      assert.equal(await refusal(server, 'new-key'), 4001);
+      await connectOnce(server);
+      await client.end();
+    } finally {
+      await server.stop();
     }
-    const { message } = await server.waitForLog(/^admin API on /);
-    // More than fits where there is still room for a few words.
-    const webhooks = Array(20).fill({ url: 'https://a.example', event_types: ['member_added'], headers: { 'X-Long': 'x'.repeat(1000) } });
-    const answer = await fetch(message.match(/http:\/\/\S+/)[0], {
-      method: 'POST', headers: { authorization: `Bearer ${TOKEN}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', webhooks }),
-    });
-    assert.equal(answer.status, 507);
-    assert.match((await answer.json()).error, /is full/);
-    assert.equal(await refusal(server, 'new-key'), 4001);
-    await connectOnce(server);
-    await client.end();
-  } finally {
-    await server.stop();
-  }
-});
+  });
+}

@@ -1,6 +1,6 @@
-// PostgreSQL. Option: `tls` (a certificate for localhost and 127.0.0.1).
+// PostgreSQL. Options: `small` (tables are kept where there is room for 16 MB, until it is stopped), `tls` (a certificate for localhost and 127.0.0.1).
 
-import { chmodSync, existsSync, realpathSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { Backend } from './backend.js';
@@ -22,12 +22,12 @@ export class Postgres extends Backend {
     { asNobody: true, log: this.file('initdb.log'), cwd: this.folder });
     const settings = {
       port, listen_addresses: '127.0.0.1', unix_socket_directories: this.folder, fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off',
-      shared_buffers: '16MB', max_connections: 300, ...statistics(), ...this.#tls(),
+      shared_buffers: '16MB', max_connections: 300, ...statistics(), ...this.#tls(), ...(this.options.small && { default_tablespace: 'small' }),
     };
     this.daemons = [new Daemon({
       // SIGINT is its "fast" shutdown: it disconnects its clients instead of awaiting them.
       name: 'PostgreSQL', asNobody: true, stopSignal: 'SIGINT', log: this.file('postgres.log'), probe: () => this.#probe(),
-      command: [binary, '-D', this.file('data'), ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+      command: [...this.#limit(), binary, '-D', this.file('data'), ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
     })];
   }
 
@@ -39,6 +39,20 @@ export class Postgres extends Backend {
     chmodSync(this.folder, 0o755);
     this.address.ca = ca;
     return { ssl: 'on', ssl_cert_file: certificate, ssl_key_file: key };
+  }
+
+  // A file system of its own, which is full when it is full, and which nobody but the server sees.
+  #limit() {
+    if (!this.options.small) return [];
+    mkdirSync(this.file('small'));
+    giveToNobody(this.file('small'));
+    return ['unshare', '--user', '--map-current-user', '--mount', '--keep-caps',
+      'sh', '-c', 'mount -t tmpfs -o size=16m,mode=700 tmpfs "$0" && exec setpriv --pdeathsig KILL "$@"', this.file('small')];
+  }
+
+  async launch() {
+    await super.launch();
+    if (this.options.small) await statement(this.address, `CREATE TABLESPACE small LOCATION '${this.file('small')}'`);
   }
 
   async #probe() {
