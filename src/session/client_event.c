@@ -27,7 +27,7 @@ static size_t data_size(struct json_value data) {
 }
 
 static bool within_limits(struct session *session, struct json_value event, struct json_value data) {
-    const struct app *app = session_app(session);
+    const struct app *app = session->app;
     size_t name_length = json_decoded_length(event);
 
     if (limit_exceeded(app->max_event_name_length, name_length)) {
@@ -49,7 +49,7 @@ static bool within_limits(struct session *session, struct json_value event, stru
 
 void session_client_event(struct session *session, struct json_value event, struct json_value channel,
                           struct json_value data) {
-    const struct app *app = session_app(session);
+    const struct app *app = session->app;
     struct buffer storage = {0};
     struct subscription *subscription;
     struct slice name;

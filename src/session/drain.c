@@ -30,7 +30,7 @@ static bool close_changed(struct worker *worker, unsigned limit) {
 
         if (session == NULL)
             continue;
-        app = session_app(session);
+        app = slot_app(session->slot);
         if (app != NULL && app->enabled)
             continue;
         if (limit-- == 0)

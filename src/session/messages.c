@@ -69,7 +69,8 @@ void session_message(struct session *session, struct slice text) {
     struct error error;
 
     counter_add(&session_part(session)->counters.messages_received, 1);
-    if (session_app(session) == NULL)
+    session->app = slot_app(session->slot); /* once: it may be replaced, or gone, at any time */
+    if (session->app == NULL)
         return; /* deleted: the close is on its way */
     if (!json_scan_object(text, names, values, 3, &error)) {
         session_counted_error(session, CONNECTION_ERROR_MESSAGE_PARSE_ERROR);

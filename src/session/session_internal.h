@@ -52,6 +52,7 @@ struct session {
     struct websocket websocket; /* first: the handler's pointer is the session's */
     struct session_server *server;
     struct app_slot *slot; /* NULL until established */
+    const struct app *app; /* what holds for the message that is being handled; good for this turn */
     struct socket_id id;
     struct list link; /* on the sessions of the app's part for this worker */
     struct subscription_set subscriptions;
@@ -63,11 +64,6 @@ struct session {
 
 static inline struct worker *session_worker(const struct session *session) {
     return session->websocket.stream->worker;
-}
-
-/* The record in force; NULL when the app was deleted and the session is about to hear of it. */
-static inline const struct app *session_app(const struct session *session) {
-    return slot_app(session->slot);
 }
 
 static inline struct app_part *session_part(const struct session *session) {

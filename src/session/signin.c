@@ -16,7 +16,7 @@ static bool authorized(struct session *session, struct json_value auth, struct s
     struct buffer storage = {0};
     char socket_id[SOCKET_ID_TEXT];
     const struct slice parts[] = {{socket_id, socket_id_format(&session->id, socket_id)}, SLICE("::user::"), user_data};
-    bool valid = signature_valid(session_app(session), json_decode_string(auth, &storage), parts, 3, why);
+    bool valid = signature_valid(session->app, json_decode_string(auth, &storage), parts, 3, why);
 
     buffer_dispose(&storage);
     return valid;
@@ -141,7 +141,7 @@ static void start_watching(struct session *session, struct json_value watchlist)
     if (count > WATCHLIST_MAX) {
         session_refused(session, REFUSED_WATCHLIST);
         session_error(session, 4302, "the watchlist has %u users, the limit is %d", count, WATCHLIST_MAX);
-    } else if (count != 0 && session_app(session)->enable_watchlist_events) {
+    } else if (count != 0 && session->app->enable_watchlist_events) {
         watch(session, watchlist, count);
     }
 }

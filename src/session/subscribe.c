@@ -33,7 +33,7 @@ static const char *name_problem(const struct request *request) {
 
 static bool name_acceptable(struct request *request) {
     struct session *session = request->session;
-    const struct app *app = session_app(session);
+    const struct app *app = session->app;
 
     if (!channel_name_valid(request->name)) {
         session_refused(session, REFUSED_MESSAGE);
@@ -83,7 +83,7 @@ static bool authorized(struct request *request, struct slice channel_data) {
         parts[count++] = channel_data;
     }
     valid = request->auth.type == JSON_TYPE_STRING &&
-            signature_valid(session_app(session), json_decode_string(request->auth, &storage), parts, count, &why);
+            signature_valid(session->app, json_decode_string(request->auth, &storage), parts, count, &why);
     buffer_dispose(&storage);
     if (!valid)
         refuse_auth(request, why);
@@ -112,7 +112,7 @@ static const char *read_channel_data(struct request *request, struct slice text)
 /* Finds out who joins a presence channel, and checks what an app allows there. */
 static bool member_acceptable(struct request *request, struct slice channel_data) {
     struct session *session = request->session;
-    const struct app *app = session_app(session);
+    const struct app *app = session->app;
     const char *why = NULL;
 
     if (request->channel_data.type == JSON_TYPE_STRING) {
@@ -192,7 +192,7 @@ static struct subscription *subscribed_already(struct request *request) {
 
 static void join(struct request *request) {
     struct session *session = request->session;
-    const struct app *app = session_app(session);
+    const struct app *app = session->app;
     struct subscription *subscription = subscribed_already(request);
 
     if (subscription != NULL) {
@@ -285,7 +285,7 @@ void session_unsubscribe(struct session *session, struct json_value data) {
         if (subscription != NULL) {
             enum channel_label label = channel_label_of(channel_type(subscription->channel));
             subscriptions_remove(&session->subscriptions, subscription);
-            channel_leave(session->server->channels, subscription, session_app(session)->wants_subscription_count);
+            channel_leave(session->server->channels, subscription, session->app->wants_subscription_count);
             free(subscription);
             counter_add(&session_part(session)->counters.unsubscriptions[label], 1);
         }

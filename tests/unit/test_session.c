@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <jansson.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -238,6 +239,49 @@ static void the_timer_moves_with_the_last_byte_and_not_with_the_ping(void **stat
     }
 }
 
+/* --- an app that goes --- */
+
+struct flicker {
+    struct app_slot *slot;
+    atomic_bool end;
+};
+
+/* As a store's thread deletes an app, and another puts it there again. */
+static void *flicker_on(void *context) {
+    struct flicker *flicker = context;
+
+    while (!atomic_load(&flicker->end)) {
+        struct app *app = atomic_exchange(&flicker->slot->current, NULL);
+        atomic_store(&flicker->slot->current, app);
+    }
+    return NULL;
+}
+
+static void a_message_is_handled_by_one_record_though_the_app_goes_meanwhile(void **state) {
+    static const char *const messages[] = {
+        "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"c\"}}",
+        "{\"event\":\"client-e\",\"channel\":\"private-c\"}",
+        "{\"event\":\"pusher:unsubscribe\",\"data\":{\"channel\":\"c\"}}",
+        "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"private-c\",\"auth\":\"k:1\"}}",
+    };
+    struct app_lookup lookup = {0};
+    struct flicker flicker = {0};
+    pthread_t thread;
+
+    (void)state;
+    connect_client(120);
+    assert_int_equal(app_manager_find_by_key(apps, worker, SLICE("key"), &lookup), APP_FOUND);
+    flicker.slot = lookup.slot;
+    assert_int_equal(pthread_create(&thread, NULL, flicker_on, &flicker), 0);
+    for (unsigned i = 0; i < 50000; i++) {
+        send_frame(1, messages[i % 4]);
+        receive();
+        in.length = 0;
+    }
+    atomic_store(&flicker.end, true);
+    pthread_join(thread, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -247,6 +291,7 @@ int main(void) {
         TEST(control_frames_count_and_answer_a_ping),
         TEST(what_the_server_sends_is_no_sign_of_the_client),
         TEST(the_timer_moves_with_the_last_byte_and_not_with_the_ping),
+        TEST(a_message_is_handled_by_one_record_though_the_app_goes_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
