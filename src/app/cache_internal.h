@@ -152,6 +152,8 @@ struct app_cache {
     bool upkeep_wanted; /* do not wait for the next interval */
     bool stopping;
 
+    atomic_bool changed_told; /* workers are told that apps have changed, and none has looked yet */
+
     struct cache_counters counters[WORKERS_MAX];
 };
 
@@ -162,7 +164,7 @@ bool cache_has_connections(const struct cache_entry *entry);
 
 /* Something that has to wait until the mutex is released. */
 struct cache_aftermath {
-    bool changed; /* an app with connections was disabled or deleted */
+    bool changed; /* an app was disabled or deleted */
 };
 
 /* Takes over a record that the store gave (and the reference); returns its entry. */

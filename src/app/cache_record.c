@@ -134,7 +134,7 @@ struct cache_entry *cache_put(struct app_cache *cache, struct app *app, uint64_t
     if (old != NULL && app_equal(old, app)) {
         app_unref(app);
     } else {
-        if (old != NULL && old->enabled && !app->enabled && cache_has_connections(entry))
+        if (old != NULL && old->enabled && !app->enabled)
             aftermath->changed = true;
         atomic_store(&entry->slot->current, app);
         retire(&cache->retirement, old, leave_record, NULL);
@@ -156,8 +156,7 @@ void cache_drop_record(struct app_cache *cache, struct cache_entry *entry, struc
     entry->missing_ms = 0;
     entry->announced = false;
     entry->refresh_at_ms = UINT64_MAX;
-    if (old != NULL && cache_has_connections(entry))
-        aftermath->changed = true;
+    aftermath->changed |= old != NULL;
     retire(&cache->retirement, old, leave_record, NULL);
 }
 
@@ -325,8 +324,16 @@ bool cache_written_since(const struct app_cache *cache, const struct cache_fligh
     return false;
 }
 
+static void run_changed(struct worker *worker, void *context) {
+    struct app_cache *cache = context;
+
+    atomic_store(&cache->changed_told, false); /* what changes from now on, this look may miss */
+    cache->hooks->changed(worker, cache->hooks->context);
+}
+
+/* All workers look, whether the app has connections or not: in this very turn one may let somebody in by the record
+ * that was found a moment ago. One look is for all changes before it. */
 void cache_do_aftermath(struct app_cache *cache, const struct cache_aftermath *aftermath) {
-    if (aftermath->changed)
-        workers_run_on_all(cache->workers,
-                           &(struct worker_task){.run = cache->hooks->changed, .context = cache->hooks->context});
+    if (aftermath->changed && !atomic_exchange(&cache->changed_told, true))
+        workers_run_on_all(cache->workers, &(struct worker_task){.run = run_changed, .context = cache});
 }

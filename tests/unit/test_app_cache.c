@@ -509,10 +509,6 @@ static void live_connections_hear_of_an_app_that_is_disabled_or_deleted(void **s
     assert_int_equal(by_key("ka"), APP_FOUND);
     off = record("a", "ka", 1, false);
     on = record("a", "ka", 1, true);
-    app_manager_written(manager, SLICE("a"), NULL, off);
-    settle();
-    assert_int_equal(told[0], 0); /* nobody is connected */
-    app_manager_written(manager, SLICE("a"), NULL, on);
     assert_true(slot_connection_enter(last.slot, 0));
     app_manager_written(manager, SLICE("a"), NULL, off);
     settle();
@@ -524,6 +520,55 @@ static void live_connections_hear_of_an_app_that_is_disabled_or_deleted(void **s
     assert_int_equal(told[1], 2);
     assert_null(slot_app(last.slot));
     slot_connection_leave(last.slot);
+    app_unref(off);
+    app_unref(on);
+}
+
+/* A worker has found the app, and lets somebody in in the same turn. */
+static void who_is_let_in_while_the_app_is_disabled_or_deleted_hears_of_it(void **state) {
+    struct app *off;
+
+    (void)state;
+    open_with("", 5000);
+    for (unsigned deleted = 0; deleted < 2; deleted++) {
+        unsigned before = told[0];
+        assert_int_equal(by_key("ka"), APP_FOUND);
+        settle();
+        assert_int_equal(start(&last, 0, true, "ka"), APP_FOUND);
+        off = deleted ? NULL : record("a", "ka", 1, false);
+        app_manager_written(manager, SLICE("a"), NULL, off);
+        assert_true(slot_connection_enter(last.slot, 0));
+        settle();
+        assert_true(told[0] > before && told[1] > before);
+        slot_connection_leave(last.slot);
+        app_unref(off);
+        off = record("a", "ka", 1, true);
+        app_manager_written(manager, SLICE("a"), NULL, off);
+        app_unref(off);
+    }
+}
+
+/* Many changes in a turn are one look; what changes after it is another. */
+static void one_look_is_for_all_changes_before_it(void **state) {
+    struct app *off, *on;
+
+    (void)state;
+    open_with("", 5000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    settle();
+    off = record("a", "ka", 1, false);
+    on = record("a", "ka", 1, true);
+    for (unsigned i = 0; i < 100; i++) {
+        app_manager_written(manager, SLICE("a"), NULL, off);
+        app_manager_written(manager, SLICE("a"), NULL, on);
+    }
+    settle();
+    assert_int_equal(told[0], 1);
+    assert_int_equal(told[1], 1);
+    app_manager_written(manager, SLICE("a"), NULL, off);
+    settle();
+    assert_int_equal(told[0], 2);
+    assert_int_equal(told[1], 2);
     app_unref(off);
     app_unref(on);
 }
@@ -690,6 +735,8 @@ int main(void) {
         TEST(without_the_cache_an_app_that_is_gone_is_not_found_before_its_connections_are_closed),
         TEST(a_changed_key_works_at_once_and_the_old_one_no_more),
         TEST(live_connections_hear_of_an_app_that_is_disabled_or_deleted),
+        TEST(who_is_let_in_while_the_app_is_disabled_or_deleted_hears_of_it),
+        TEST(one_look_is_for_all_changes_before_it),
         TEST(an_app_that_others_delete_is_gone_for_live_connections_too),
         TEST(thousands_of_live_apps_that_others_change_are_read_again_at_once),
         TEST(a_query_that_began_before_a_write_never_fills_the_cache),
