@@ -48,7 +48,7 @@ struct app_changes {
 
 /* What the manager asks of those above it. */
 struct app_manager_hooks {
-    /* An app with live connections was disabled or deleted: those of this worker are to be told. On each worker. */
+    /* Apps were disabled or deleted: who is connected to one on this worker is to be told. On each worker. */
     void (*changed)(struct worker *worker, void *context);
     void (*free_channels)(void *channels); /* what hangs on a slot, see app_slot_destroy */
     bool (*channels_empty)(void *channels);

@@ -304,8 +304,7 @@ static bool set_up_tls(struct server *server, struct error *error) {
 }
 
 static void apply_app_changes(struct worker *worker, void *context) {
-    (void)context;
-    sessions_apply_app_changes(worker);
+    sessions_apply_app_changes(context, worker);
 }
 
 /* What fails here can never work with this configuration. */
@@ -313,7 +312,11 @@ static bool open_apps(struct server *server, struct error *error) {
     if (!workers_create(&server->workers, server->config.workers, error))
         return false;
     server->app_hooks = (struct app_manager_hooks){
-        .changed = apply_app_changes, .free_channels = channel_table_destroy, .channels_empty = channel_table_empty};
+        .changed = apply_app_changes,
+        .context = &server->sessions,
+        .free_channels = channel_table_destroy,
+        .channels_empty = channel_table_empty,
+    };
     server->apps = app_manager_create(&server->config, &server->workers, &server->app_hooks, error);
     return server->apps != NULL;
 }
@@ -328,7 +331,7 @@ static void stop_worker(struct worker *worker, void *context) {
         listener_stop(&server->redirect_listener);
         housekeeping_stop(&server->housekeeping);
     }
-    sessions_drain(worker, server->config.shutdown_grace_period_s);
+    sessions_drain(&server->sessions, worker, server->config.shutdown_grace_period_s);
 }
 
 /* No new connections; those that are there are told over the grace period. Returns when the last one is gone. */

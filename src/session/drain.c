@@ -7,7 +7,20 @@
 #include "base/clock.h"
 #include "session/session_internal.h"
 
-#define CLOSES_PER_TURN 1000
+#define STEP_NS 20000000u
+#define CHANGED_AT_ONCE 1000         /* sessions, on all workers together */
+#define CHANGED_SPREAD_NS 900000000u /* of more of them: the last one, too, within a second */
+
+/* Sessions that are being closed on a worker, spread over a time so that their clients do not all come back at once. */
+struct closing {
+    struct poll_target target;
+    struct session_server *server;
+    struct worker *worker;
+    int timer_fd;  /* -1: all are closed at once */
+    bool shutdown; /* every session, and then the worker stops; else those whose app is disabled or gone */
+    uint64_t began_ns, spread_ns;
+    uint64_t total, closed;
+};
 
 /* The session on a stream, or NULL if the stream speaks HTTP, or its session is closing or not established. */
 static struct session *live_session(struct stream *stream) {
@@ -20,114 +33,130 @@ static struct session *live_session(struct stream *stream) {
     return session->slot != NULL ? session : NULL;
 }
 
-/* --- changes of apps --- */
+/* The session on a stream if it has to go. */
+static struct session *doomed_session(const struct closing *closing, struct stream *stream) {
+    struct session *session = live_session(stream);
+    const struct app *app;
 
-/* Closes the sessions that may not go on, at most so many; true if there may be more. */
-static bool close_changed(struct worker *worker, unsigned limit) {
-    for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next) {
-        struct session *session = live_session(container_of(link, struct stream, link));
-        const struct app *app;
-
-        if (session == NULL)
-            continue;
-        app = slot_app(session->slot);
-        if (app != NULL && app->enabled)
-            continue;
-        if (limit-- == 0)
-            return true;
-        if (app == NULL)
-            session_close(session, 4001, "the app was deleted");
-        else
-            session_close(session, 4003, "the app was disabled");
-    }
-    return false;
+    if (session == NULL || closing->shutdown)
+        return session;
+    app = slot_app(session->slot);
+    return app == NULL || !app->enabled ? session : NULL;
 }
 
-static void continue_closing(struct worker *worker, struct message *message, struct message **rest) {
-    (void)rest;
-    free(message);
-    sessions_apply_app_changes(worker);
+static void close_doomed(const struct closing *closing, struct session *session) {
+    if (closing->shutdown)
+        session_close(session, 4200, "the server is shutting down");
+    else if (slot_app(session->slot) == NULL)
+        session_close(session, 4001, "the app was deleted");
+    else
+        session_close(session, 4003, "the app was disabled");
 }
 
-void sessions_apply_app_changes(struct worker *worker) {
-    if (close_changed(worker, CLOSES_PER_TURN)) {
-        struct message *message = alloc(sizeof *message);
-        *message = (struct message){.handle = continue_closing};
-        mailbox_post(&worker->mailbox, message); /* the next turn: what comes in between is not kept waiting */
-    }
+static uint64_t count_doomed(const struct closing *closing) {
+    uint64_t count = 0;
+
+    for (struct list *link = closing->worker->streams.next; link != &closing->worker->streams; link = link->next)
+        count += doomed_session(closing, container_of(link, struct stream, link)) != NULL;
+    return count;
 }
 
-/* --- shutdown --- */
-
-#define DRAIN_STEP_NS 20000000u
-
-struct drain {
-    struct poll_target target;
-    struct worker *worker;
-    int timer_fd;
-    uint64_t began_ns, grace_ns;
-    uint64_t total, closed;
-};
-
-static void drain_end(struct drain *drain) {
-    if (drain->timer_fd >= 0) {
-        worker_unwatch(drain->worker, drain->timer_fd);
-        close(drain->timer_fd);
+static void forget(struct closing *closing) {
+    if (closing->timer_fd >= 0) {
+        worker_unwatch(closing->worker, closing->timer_fd);
+        close(closing->timer_fd);
     }
-    http_drain(drain->worker, true);
-    worker_stop(drain->worker);
-    free(drain);
+    if (closing->server->closing[closing->worker->index] == closing)
+        closing->server->closing[closing->worker->index] = NULL;
+    free(closing);
+}
+
+static void end(struct closing *closing) {
+    struct worker *worker = closing->worker;
+    bool shutdown = closing->shutdown;
+
+    forget(closing);
+    if (shutdown) {
+        http_drain(worker, true);
+        worker_stop(worker);
+    }
 }
 
 /* Closes what is due by now: the same part of the sessions as of the time. */
-static void drain_step(struct drain *drain) {
-    struct worker *worker = drain->worker;
-    uint64_t elapsed_ns = clock_monotonic_ns() - drain->began_ns, due = UINT64_MAX;
+static void step(struct closing *closing) {
+    uint64_t elapsed_ns = clock_monotonic_ns() - closing->began_ns, due = UINT64_MAX;
 
-    if (elapsed_ns < drain->grace_ns)
-        due = 1 + (uint64_t)((double)drain->total * (double)elapsed_ns / (double)drain->grace_ns);
-    for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next) {
-        struct session *session = live_session(container_of(link, struct stream, link));
+    if (elapsed_ns < closing->spread_ns)
+        due = 1 + (uint64_t)((double)closing->total * (double)elapsed_ns / (double)closing->spread_ns);
+    for (struct list *link = closing->worker->streams.next; link != &closing->worker->streams; link = link->next) {
+        struct session *session = doomed_session(closing, container_of(link, struct stream, link));
         if (session == NULL)
             continue;
-        if (drain->closed >= due)
+        if (closing->closed >= due)
             return;
-        session_close(session, 4200, "the server is shutting down");
-        drain->closed++;
+        close_doomed(closing, session);
+        closing->closed++;
     }
-    drain_end(drain);
+    end(closing);
 }
 
-static void drain_ready(struct poll_target *target, uint32_t events) {
-    struct drain *drain = container_of(target, struct drain, target);
+static void timer_ready(struct poll_target *target, uint32_t events) {
+    struct closing *closing = container_of(target, struct closing, target);
     uint64_t expirations;
 
     (void)events;
-    (void)!read(drain->timer_fd, &expirations, sizeof expirations);
-    drain_step(drain);
+    (void)!read(closing->timer_fd, &expirations, sizeof expirations);
+    step(closing);
 }
 
-/* The worker's own timers go by the second. False if there is no file to be had for one. */
-static bool drain_watch_clock(struct drain *drain) {
-    const struct itimerspec every = {.it_interval.tv_nsec = DRAIN_STEP_NS, .it_value.tv_nsec = DRAIN_STEP_NS};
+/* The worker's own timers go by the second. Without a file to be had for one, all are closed at once. */
+static void spread(struct closing *closing, uint64_t over_ns) {
+    const struct itimerspec every = {.it_interval.tv_nsec = STEP_NS, .it_value.tv_nsec = STEP_NS};
 
-    drain->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    return drain->timer_fd >= 0 && timerfd_settime(drain->timer_fd, 0, &every, NULL) == 0 &&
-           worker_watch(drain->worker, drain->timer_fd, EPOLLIN, &drain->target);
+    closing->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (closing->timer_fd >= 0 && timerfd_settime(closing->timer_fd, 0, &every, NULL) == 0 &&
+        worker_watch(closing->worker, closing->timer_fd, EPOLLIN, &closing->target))
+        closing->spread_ns = over_ns;
 }
 
-void sessions_drain(struct worker *worker, uint32_t grace_s) {
-    struct drain *drain = alloc_zero(sizeof *drain);
+static struct closing *closing_create(struct session_server *server, struct worker *worker, bool shutdown) {
+    struct closing *closing = alloc_zero(sizeof *closing);
 
-    drain->target.ready = drain_ready;
-    drain->worker = worker;
-    drain->timer_fd = -1;
-    drain->began_ns = clock_monotonic_ns();
-    for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next)
-        if (live_session(container_of(link, struct stream, link)) != NULL)
-            drain->total++;
+    closing->target.ready = timer_ready;
+    closing->server = server;
+    closing->worker = worker;
+    closing->timer_fd = -1;
+    closing->shutdown = shutdown;
+    closing->began_ns = clock_monotonic_ns();
+    server->closing[worker->index] = closing;
+    return closing;
+}
+
+void sessions_apply_app_changes(struct session_server *server, struct worker *worker) {
+    struct closing *closing = server->closing[worker->index];
+    bool under_way = closing != NULL;
+
+    if (!under_way)
+        closing = closing_create(server, worker, false);
+    else if (closing->shutdown)
+        return; /* nobody stays */
+    closing->total = closing->closed + count_doomed(closing);
+    if (!under_way && closing->total > CHANGED_AT_ONCE / worker->all->count)
+        spread(closing, CHANGED_SPREAD_NS);
+    step(closing);
+}
+
+void sessions_drain(struct session_server *server, struct worker *worker, uint32_t grace_s) {
+    struct closing *closing = server->closing[worker->index];
+
+    if (closing != NULL) { /* whoever waits for another word has it now */
+        closing->spread_ns = 0;
+        step(closing);
+    }
+    closing = closing_create(server, worker, true);
+    closing->total = count_doomed(closing);
     http_drain(worker, false);
-    if (grace_s != 0 && drain->total != 0 && drain_watch_clock(drain))
-        drain->grace_ns = grace_s * UINT64_C(1000000000);
-    drain_step(drain);
+    if (grace_s != 0 && closing->total != 0)
+        spread(closing, grace_s * UINT64_C(1000000000));
+    step(closing);
 }

@@ -29,6 +29,7 @@ struct session_server {
     atomic_bool draining;                     /* the process shuts down */
     atomic_bool memory_full;                  /* over http_api.accept_traffic.memory_threshold */
     struct counter unknown_apps[WORKERS_MAX]; /* connections with a key that no app has, by worker */
+    struct closing *closing[WORKERS_MAX]; /* what closes sessions on a worker, for that worker; NULL: nothing does */
 };
 
 /* Takes over a WebSocket handshake; `path` is the request's without the path prefix. On the connection's worker. */
@@ -39,12 +40,12 @@ void session_accept(struct session_server *server, struct http_connection *conne
 void session_terminate(struct stream *stream);
 bool session_has_socket_id(const struct stream *stream, const struct socket_id *id);
 
-/* Apps have changed: closes this worker's sessions whose app is disabled (4003) or gone (4001), a thousand a turn. On
- * the worker. */
-void sessions_apply_app_changes(struct worker *worker);
+/* Apps have changed: closes this worker's sessions whose app is disabled (4003) or gone (4001), at once or, if there
+ * are many, spread over just under a second. On the worker. */
+void sessions_apply_app_changes(struct session_server *server, struct worker *worker);
 
 /*
  * The process shuts down: closes this worker's sessions with 4200, spread over `grace_s`, and stops the worker when
  * they are told. On the worker, once.
  */
-void sessions_drain(struct worker *worker, uint32_t grace_s);
+void sessions_drain(struct session_server *server, struct worker *worker, uint32_t grace_s);

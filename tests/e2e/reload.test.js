@@ -46,6 +46,29 @@ describe('apps come and go', () => {
     assert.equal((await nextOn(stays, 'c')).event, 'e');
   });
 
+  test('up to a thousand connections of an app that goes are closed at once, more of them spread over a second', async (t) => {
+    const many = { ...OTHER, max_connections: 0 };
+    const server = await serverFor(t, { apps: [APP, many] });
+    const stays = await connect(server, { t });
+    for (const [count, least, most] of [[100, 0, 400], [1500, 500, 1000]]) {
+      const clients = [];
+      while (clients.length < count) {
+        clients.push(...await Promise.all(Array.from({ length: 100 }, () => connect(server, { t, app: many }))));
+      }
+      await assertReload(server, { apps: [APP] }, [0, 0, 1]);
+      const times = (await Promise.all(clients.map(async (ws) => {
+        await closedWithError(ws, 4001);
+        return (await ws.closing()).at;
+      }))).sort((a, b) => a - b);
+      const took = times.at(-1) - times[0];
+      assert.ok(took >= least && took <= most, `${count} in ${took} ms`);
+      const fullest = Math.max(...times.map((from, i) => times.slice(i).findIndex((at) => at > from + 250)));
+      assert.ok(count === 100 || fullest < count / 2, `${fullest} within 250 ms`);
+      await assertReload(server, { apps: [APP, many] }, [1, 0, 0]);
+    }
+    assert.deepEqual(await stillOpen(stays), []);
+  });
+
   test('an app that comes back works again, without what it had', async (t) => {
     const server = await serverFor(t, { apps: [APP, OTHER] });
     const ws = await subscriber(server, t, 'c', { app: OTHER });

@@ -53,6 +53,19 @@ test('the closes are spread evenly over the grace period', async (t) => {
   assert.equal((await server.exited()).code, 0);
 });
 
+test('clients that are being told that their app has gone hear so at once, and not of the shutdown', async (t) => {
+  const gone = { ...APP, id: 'gone', key: 'gone-key', max_connections: 0 };
+  const server = await serverFor(t, { apps: [APP, gone], config: { shutdown_grace_period: 60 } });
+  const clients = [];
+  while (clients.length < 1200) clients.push(...await Promise.all(Array.from({ length: 100 }, () => connect(server, { t, app: gone }))));
+  await server.reload({ apps: [APP] });
+  await Promise.any(clients.map((ws) => ws.closing()));
+  assert.ok(clients.some((ws) => ws.closeFrame === null), 'some are not told yet');
+  server.terminate();
+  for (const ws of clients) await closedWithError(ws, 4001);
+  assert.deepEqual(await server.exited(), { code: 0, signal: null });
+});
+
 test('an idle HTTP connection is closed at once, not at the end of the grace period', async (t) => {
   const server = await serverFor(t, { config: { shutdown_grace_period: 3600 } });
   const client = await connect(server, { t });
