@@ -6,7 +6,9 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 
+import { fetchMetrics } from './metrics.js';
 import { RELEASE_BINARY } from './server.js';
 
 const GENERATOR = path.join(path.dirname(RELEASE_BINARY), 'bench/curlew-bench');
@@ -32,4 +34,26 @@ export async function generate(server, scenario, key, { options = [], meanwhile 
     child.kill('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/*
+ * 200 clients of an app with this key, 50 connects a second, and a database that is frozen for so long, during which `frozen` is run;
+ * resolves to the row and the longest turn of an event loop, {row, lagSeconds}.
+ */
+export async function generateOutage(server, key, backend, { seconds = 20, frozen = async () => {} } = {}) {
+  const row = await generate(server, 'outage', key, {
+    options: ['--seconds', seconds + 3],
+    async meanwhile() {
+      while ((await fetchMetrics(server)).sum('connected') < 200) await pause(20);
+      await pause(1000);
+      backend.freeze();
+      try {
+        await Promise.all([pause(seconds * 1000), frozen()]);
+      } finally {
+        backend.thaw();
+      }
+    },
+  });
+  const turns = (await fetchMetrics(server)).select('loop_lag_max_seconds');
+  return { row, lagSeconds: Math.max(...turns.map(({ value }) => value)) };
 }
