@@ -21,7 +21,8 @@ const FREEZE_MS = 20_000;
 
 const incompressible = (length) => randomBytes(length / 2).toString('hex');
 
-const health = async (server) => (await fetch(`http://127.0.0.1:${server.port}/up`)).text();
+// The page waits a second for the store, and no longer.
+const health = async (server) => (await fetch(`http://127.0.0.1:${server.port}/up`, { signal: AbortSignal.timeout(3000) })).text();
 
 // Until the health is this word; rejects after `withinMs`.
 async function healthBecomes(server, word, withinMs) {
@@ -188,6 +189,8 @@ function faultsOf(kind) {
     test('stopped: nobody who connects to a known app notices, and the health does', async () => {
       const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(server, { app: APP })));
       assert.equal(await health(server), 'OK');
+      const outages = () => server.log.all.filter(({ message }) => / store cannot be asked: /.test(message)).length;
+      const before = outages();
       await backend.stop();
       const connecting = connectFor(server, OUTAGE_MS);
       await healthBecomes(server, 'DEGRADED', 10_000);
@@ -196,6 +199,7 @@ function faultsOf(kind) {
       assert.equal(await health(server), 'DEGRADED');
       await backend.start();
       await healthBecomes(server, 'OK', 5_000);
+      assert.equal(outages(), before + 1); // is said once
       assert.equal(await refusal(server, 'unknown'), 4001);
       for (const client of clients) client.send({ event: 'pusher:ping', data: {} });
       await Promise.all(clients.map((client) => client.expect('pusher:pong')));

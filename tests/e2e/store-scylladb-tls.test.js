@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import test, { after } from 'node:test';
 
-import { apps, appsDone } from './lib/apps-command.js';
+import { apps, appsDone, migrate } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { makeCertificates } from './lib/backends/certificates.js';
 import { folderWith } from './lib/process.js';
@@ -23,6 +23,11 @@ function fileFor(t, backend, tls, more = {}) {
   return path.join(folderWith(t, { 'config.json': config }), 'config.json');
 }
 
+async function migrated(t, file) {
+  const { code, stderr } = await migrate(t, file);
+  assert.equal(code, 0, stderr);
+}
+
 async function refused(t, file, pattern) {
   const { code, stderr } = await apps(t, ['list', '-c', file]);
   assert.equal(code, 1, stderr);
@@ -31,6 +36,7 @@ async function refused(t, file, pattern) {
 
 test('an_encrypted_connection_is_made_where_it_is_asked_for_or_offered', async (t) => {
   const { port } = encrypted.address;
+  await migrated(t, fileFor(t, encrypted, { mode: 'disable' }));
   for (const tls of [{ mode: 'require', ...ours }, { mode: 'prefer', ...ours }, { mode: 'verify', ca_path: ca, ...ours }]) {
     for (const host of ['127.0.0.1', 'localhost']) await appsDone(t, ['list', '-c', fileFor(t, encrypted, tls, { nodes: [`${host}:${port}`] })]);
   }
@@ -54,7 +60,7 @@ test('verify_wants_a_certificate_by_the_authority_and_for_the_node', async (t) =
   // Another name of this machine, which the certificate does not bear.
   const nodes = [`0.0.0.0:${encrypted.address.port}`];
   await refused(t, fileFor(t, encrypted, { mode: 'verify', ca_path: ca, ...ours }, { nodes }), /certificate is refused: IP address mismatch/);
-  await appsDone(t, ['list', '-c', fileFor(t, encrypted, { mode: 'require', ...ours }, { nodes })]);
+  await migrated(t, fileFor(t, encrypted, { mode: 'require', ...ours }, { nodes }));
 });
 
 test('a_file_that_cannot_be_used_is_named_with_its_setting', async (t) => {
@@ -68,7 +74,7 @@ test('a_file_that_cannot_be_used_is_named_with_its_setting', async (t) => {
 });
 
 test('a_node_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t) => {
-  for (const mode of ['prefer', 'disable']) await appsDone(t, ['list', '-c', fileFor(t, plain, { mode })]);
+  for (const mode of ['prefer', 'disable']) await migrated(t, fileFor(t, plain, { mode }));
   for (const tls of [{ mode: 'require' }, { mode: 'verify', ca_path: ca }]) {
     await refused(t, fileFor(t, plain, tls), /database\.scylladb\.tls: the node does not speak TLS/);
   }

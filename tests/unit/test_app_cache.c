@@ -430,9 +430,8 @@ static void nothing_stale_is_served_beyond_its_time(void **state) {
     until(true, "ka", APP_FOUND, 1);
 }
 
-static void without_the_cache_every_lookup_asks_the_store(void **state) {
-    (void)state;
-    open_with("\"enabled\":false", 1000);
+static void every_lookup_asks_the_store(const char *cache) {
+    open_with(cache, 1000);
     for (unsigned i = 1; i <= 5; i++) {
         assert_int_equal(by_key("ka"), APP_FOUND);
         assert_int_equal(by_key("nobody"), APP_NOT_FOUND);
@@ -441,6 +440,16 @@ static void without_the_cache_every_lookup_asks_the_store(void **state) {
     lose_the_store();
     until(true, "ka", APP_UNAVAILABLE, 0);
     bring_it_back();
+}
+
+static void without_the_cache_every_lookup_asks_the_store(void **state) {
+    (void)state;
+    every_lookup_asks_the_store("\"enabled\":false");
+}
+
+static void with_a_ttl_of_0_every_lookup_asks_the_store(void **state) {
+    (void)state;
+    every_lookup_asks_the_store("\"ttl\":0,\"negative_ttl\":0");
 }
 
 static void without_the_cache_an_app_that_is_gone_is_not_found_before_its_connections_are_closed(void **state) {
@@ -732,6 +741,7 @@ int main(void) {
         TEST(a_store_that_was_never_there_is_an_error_until_it_comes),
         TEST(nothing_stale_is_served_beyond_its_time),
         TEST(without_the_cache_every_lookup_asks_the_store),
+        TEST(with_a_ttl_of_0_every_lookup_asks_the_store),
         TEST(without_the_cache_an_app_that_is_gone_is_not_found_before_its_connections_are_closed),
         TEST(a_changed_key_works_at_once_and_the_old_one_no_more),
         TEST(live_connections_hear_of_an_app_that_is_disabled_or_deleted),

@@ -16,7 +16,7 @@ export async function eventually(server, check) {
   for (;;) {
     const metrics = await fetchMetrics(server);
     try {
-      return check(metrics);
+      return await check(metrics);
     } catch (error) {
       if (performance.now() > deadline) throw error;
     }

@@ -13,16 +13,17 @@ export class MariaDb extends Backend {
   async create() {
     const [port] = await freePorts(1);
     this.address = { host: '127.0.0.1', port, user: USER, password: PASSWORD };
-    mkdirSync(this.file('data'));
+    for (const folder of ['data', 'tmp']) mkdirSync(this.file(folder));
     writeFileSync(this.file('init.sql'), `CREATE USER IF NOT EXISTS '${USER}'@'%' IDENTIFIED BY '${PASSWORD}';\n` +
       `GRANT ALL ON *.* TO '${USER}'@'%' WITH GRANT OPTION;\n`);
-    giveToNobody(this.folder, this.file('data'));
-    await run([program('mariadb-install-db', 'mariadb-server-core'), '--no-defaults', `--datadir=${this.file('data')}`, '--skip-test-db',
+    giveToNobody(this.folder, this.file('data'), this.file('tmp'));
+    const folders = [`--datadir=${this.file('data')}`, `--tmpdir=${this.file('tmp')}`]; // one that starts tidies up where another works
+    await run([program('mariadb-install-db', 'mariadb-server-core'), '--no-defaults', ...folders, '--skip-test-db',
       '--auth-root-authentication-method=normal', '--skip-name-resolve', '--innodb-flush-method=nosync'],
     { asNobody: true, log: this.file('install.log'), cwd: this.folder });
     this.daemons = [new Daemon({
       name: 'MariaDB', asNobody: true, log: this.file('mariadb.log'), probe: () => this.#probe(),
-      command: [program('mariadbd', 'mariadb-server-core'), '--no-defaults', `--datadir=${this.file('data')}`, `--port=${port}`,
+      command: [program('mariadbd', 'mariadb-server-core'), '--no-defaults', ...folders, `--port=${port}`,
         '--bind-address=127.0.0.1', `--socket=${this.file('socket')}`, `--pid-file=${this.file('pid')}`, `--init-file=${this.file('init.sql')}`,
         '--skip-log-bin', '--skip-name-resolve', '--performance-schema=off', '--innodb-buffer-pool-size=16M', '--innodb-flush-method=nosync',
         // What was committed outlives the process, which is what is killed here, and not the machine.

@@ -1,0 +1,93 @@
+// What the cache in front of a store keeps and for how long, and what it says of records that are broken. Others write the store: a file.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
+import { test } from 'node:test';
+
+import { closedWithError, connect } from './lib/client.js';
+import { eventually, fetchMetrics } from './lib/metrics.js';
+import { folderWith } from './lib/process.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
+import { serverFor } from './lib/server.js';
+
+const ONE = { id: 'one', key: 'one-key', secret: 's' };
+
+// A file with the table of an older server and the app ONE; returns {sql, server}: run a statement, start a server on it.
+function store(t) {
+  const file = path.join(folderWith(t), 'apps.db');
+  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 10000', file, text], { encoding: 'utf8' });
+  sql('CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT UNIQUE, secret TEXT, enabled BOOLEAN DEFAULT 1, ' +
+    'enable_client_messages BOOLEAN DEFAULT 0, max_connections INTEGER DEFAULT 0, max_client_events_per_second INTEGER DEFAULT 0); ' +
+    "INSERT INTO applications (id, key, secret) VALUES ('one', 'one-key', 's')");
+  return {
+    sql,
+    async server(cache) {
+      const server = await serverFor(t, { apps: [], config: { app_manager: { driver: 'sqlite', cache }, database: { sqlite: { path: file } } } });
+      await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
+      return server;
+    },
+  };
+}
+
+async function refusal(server, key) {
+  const ws = await RawWebSocket.connect(server, { key });
+  const { data } = await ws.expect('pusher:error');
+  ws.destroy();
+  return data.code;
+}
+
+test('a record that is broken is told once for each change of it', async (t) => {
+  const here = store(t);
+  here.sql("UPDATE applications SET max_connections = 'many'");
+  const server = await here.server({ ttl: 1, negative_ttl: 0 });
+  const told = () => server.log.all.flatMap(({ level, message }) => (level === 'error' ? message.match(/^app "one": (\w+) must/)?.[1] ?? [] : []));
+  for (let i = 0; i < 5; i++) assert.equal(await refusal(server, 'one-key'), 4100);
+  await server.waitForLog(/max_connections must/);
+  assert.deepEqual(told(), ['max_connections']);
+  here.sql("UPDATE applications SET max_connections = 0, max_client_events_per_second = 'many'");
+  await eventually(server, async () => {
+    assert.equal(await refusal(server, 'one-key'), 4100);
+    assert.equal(told().at(-1), 'max_client_events_per_second');
+  });
+  for (let i = 0; i < 5; i++) assert.equal(await refusal(server, 'one-key'), 4100);
+  assert.deepEqual(told(), ['max_connections', 'max_client_events_per_second']);
+  here.sql('UPDATE applications SET max_client_events_per_second = 0');
+  await eventually(server, async () => (await connect(server, { app: ONE })).destroy());
+});
+
+test('what is known not to be there is forgotten by the clean-up, once its time is over', async (t) => {
+  const { server: start } = store(t);
+  const [soon, late] = await Promise.all([start({ negative_ttl: 1, cleanup_interval: 1 }), start({ negative_ttl: 1, cleanup_interval: 3600 })]);
+  const absent = async (server) => (await fetchMetrics(server)).sum('app_cache_absent_entries');
+  for (const server of [late, soon]) {
+    for (let i = 0; i < 20; i++) await refusal(server, `nobody-${i}`);
+    assert.ok(await absent(server) > 0);
+  }
+  await eventually(soon, (metrics) => assert.equal(metrics.sum('app_cache_absent_entries'), 0));
+  assert.equal(await absent(late), 20); // of which none was in time
+});
+
+test('a record that nobody uses is kept beyond its time, for as long as it would be served without the store, and then goes', async (t) => {
+  const { server: start } = store(t);
+  const [short, long] = await Promise.all([start({ ttl: 1, stale_if_error: 1 }), start({ ttl: 1, stale_if_error: 86400 })]);
+  for (const server of [long, short]) {
+    (await connect(server, { app: ONE })).destroy();
+    assert.equal((await fetchMetrics(server)).sum('app_cache_entries'), 1);
+  }
+  await eventually(short, (metrics) => assert.equal(metrics.sum('app_cache_entries'), 0));
+  assert.equal((await fetchMetrics(long)).sum('app_cache_entries'), 1);
+});
+
+test('without the cache an app with connections is held and read again all the same, each ttl', async (t) => {
+  const here = store(t);
+  const server = await here.server({ enabled: false, ttl: 1 });
+  const ws = await connect(server, { app: ONE, t });
+  const before = await fetchMetrics(server);
+  await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_seconds_count') >= before.sum('app_store_seconds_count') + 2));
+  assert.equal((await fetchMetrics(server)).sum('app_cache_entries'), 1);
+  here.sql('UPDATE applications SET enabled = 0');
+  await closedWithError(ws, 4003);
+  assert.equal(await refusal(server, 'one-key'), 4003);
+  await eventually(server, (metrics) => assert.equal(metrics.sum('app_cache_entries'), 0));
+});
