@@ -44,10 +44,10 @@ static struct app_cache_settings settings_of(const struct config *config, const 
 }
 
 /* The store answers for the first time. On a thread of the pool. */
-static void prepared(void *context, struct store_connection *connection, int stop_fd) {
+static bool prepared(void *context, struct store_connection *connection, int stop_fd, struct error *error) {
     struct app_cache *cache = context;
 
-    inline_apps_create(cache->config, &cache->defaults, cache->driver, connection, stop_fd);
+    return inline_apps_create(cache->config, &cache->defaults, cache->driver, connection, stop_fd, error);
 }
 
 /* Nobody need have asked for an app: a store that is not there at the start is said so then. On a thread of the pool.

@@ -31,55 +31,54 @@ static void compare(const struct app *configured, const struct app *stored, cons
     buffer_dispose(&fields);
 }
 
-static void create(const struct app *app, const struct app_store_driver *driver, struct store_connection *connection,
-                   const struct patience *patience) {
-    struct error error = {0};
+static enum store_answer create(const struct app *app, const struct app_store_driver *driver,
+                                struct store_connection *connection, const struct patience *patience,
+                                struct error *error) {
+    enum store_answer answer = driver->create(connection, app, patience, error);
 
-    switch (driver->create(connection, app, patience, &error)) {
-    case STORE_OK:
+    if (answer == STORE_OK)
         log_info("app", "app %s of the configuration was created in the %s store", app->id.data, driver->name);
-        break;
-    case STORE_ID_TAKEN: /* another server was faster */
-        break;
-    default:
+    else if (answer != STORE_ID_TAKEN) /* else another server was faster */
         log_error("app", "app %s of the configuration could not be created in the %s store: %s", app->id.data,
-                  driver->name, error.text);
-    }
+                  driver->name, error->text);
+    return answer;
 }
 
-static void create_or_compare(const struct app *app, const struct app_store_driver *driver,
-                              struct store_connection *connection, const struct patience *patience) {
-    struct error error = {0};
+static enum store_answer create_or_compare(const struct app *app, const struct app_store_driver *driver,
+                                           struct store_connection *connection, const struct patience *patience,
+                                           struct error *error) {
     struct app *stored = NULL;
+    enum store_answer answer = driver->find_by_id(connection, app->id, patience, &stored, error);
 
-    switch (driver->find_by_id(connection, app->id, patience, &stored, &error)) {
-    case STORE_OK:
+    if (answer == STORE_NOT_FOUND)
+        return create(app, driver, connection, patience, error);
+    if (answer == STORE_OK)
         compare(app, stored, driver->name);
-        app_unref(stored);
-        break;
-    case STORE_NOT_FOUND:
-        create(app, driver, connection, patience);
-        break;
-    default:
+    else
         log_error("app", "app %s of the configuration could not be looked up in the %s store: %s", app->id.data,
-                  driver->name, error.text);
-    }
+                  driver->name, error->text);
+    app_unref(stored);
+    return answer;
 }
 
-void inline_apps_create(const struct config *config, const struct app_defaults *defaults,
-                        const struct app_store_driver *driver, struct store_connection *connection, int stop_fd) {
+bool inline_apps_create(const struct config *config, const struct app_defaults *defaults,
+                        const struct app_store_driver *driver, struct store_connection *connection, int stop_fd,
+                        struct error *error) {
+    enum store_answer answer = STORE_OK;
     const json_t *json;
     size_t i;
 
     json_array_foreach(config->app_manager.array_apps, i, json) {
         const struct patience patience = patience_for(config->app_manager.lookup_timeout_ms, stop_fd);
-        struct error error;
-        struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn, NULL, &error);
+        struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn, NULL, error);
 
         if (app == NULL)
-            log_error("app", "%s", error.text);
+            log_error("app", "%s", error->text);
         else
-            create_or_compare(app, driver, connection, &patience);
+            answer = create_or_compare(app, driver, connection, &patience, error);
         app_unref(app);
+        if (answer == STORE_UNAVAILABLE)
+            return false;
     }
+    return true;
 }

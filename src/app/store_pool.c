@@ -191,11 +191,9 @@ static bool take_turn_to_prepare(struct store_pool *pool) {
 static bool prepare(struct store_pool *pool, struct store_connection *connection, struct error *error) {
     const struct patience patience = patience_for(PREPARE_TIMEOUT_MS, pool->stop_fd);
 
-    if (pool->settings.driver->prepare(connection, &patience, error) != STORE_OK)
-        return false;
-    if (pool->settings.prepared != NULL)
-        pool->settings.prepared(pool->settings.context, connection, pool->stop_fd);
-    return true;
+    return pool->settings.driver->prepare(connection, &patience, error) == STORE_OK &&
+           (pool->settings.prepared == NULL ||
+            pool->settings.prepared(pool->settings.context, connection, pool->stop_fd, error));
 }
 
 static struct store_connection *connect_and_prepare(struct store_pool *pool, const struct patience *patience,

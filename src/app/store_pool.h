@@ -45,8 +45,9 @@ struct store_pool_settings {
     uint32_t min, max; /* connections that are kept, and that there can be; max is at least 1 */
     uint32_t timeout_ms;
     uint32_t idle_ms; /* a connection above the least is closed after so long without work */
-    /* The store has been prepared and answers; on a thread of the pool, once. */
-    void (*prepared)(void *context, struct store_connection *connection, int stop_fd);
+    /* The store has been prepared and answers; on a thread of the pool, once. After false with an error it is not
+     * prepared yet. */
+    bool (*prepared)(void *context, struct store_connection *connection, int stop_fd, struct error *error);
     /* There is no connection, and an attempt to open one failed; on a thread of the pool, after each such attempt. */
     void (*unreachable)(void *context, const struct error *error);
     void *context;
