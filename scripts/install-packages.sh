@@ -31,6 +31,7 @@ test  | ca-certificates              | npm and Maven fetch over TLS
 test  | sqlite3                      | looks into a file of apps
 test  | mariadb-server               | a store that the tests start
 test  | postgresql                   | another
+test  | pgbouncer                    | a pooler in front of it
 test  | openjdk-17-jre-headless default-jre-headless | for those that are Java programs
 test  | maven                        | fetches them
 fuzz  | clang                        | libFuzzer
