@@ -22,8 +22,8 @@ function store(t) {
     "INSERT INTO applications (id, key, secret) VALUES ('one', 'one-key', 's')");
   return {
     sql,
-    async server(cache) {
-      const server = await serverFor(t, { apps: [], config: { app_manager: { driver: 'sqlite', cache }, database: { sqlite: { path: file } } } });
+    async server(cache, env = {}) {
+      const server = await serverFor(t, { apps: [], config: { app_manager: { driver: 'sqlite', cache }, database: { sqlite: { path: file } } }, env });
       await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
       return server;
     },
@@ -58,14 +58,14 @@ test('a record that is broken is told once for each change of it', async (t) => 
 
 test('what is known not to be there is forgotten by the clean-up, once its time is over', async (t) => {
   const { server: start } = store(t);
-  const [soon, late] = await Promise.all([start({ negative_ttl: 1, cleanup_interval: 1 }), start({ negative_ttl: 1, cleanup_interval: 3600 })]);
+  const [soon, late] = await Promise.all(['1', '3600'].map((seconds) => start({ negative_ttl: 1 }, { CACHE_CLEANUP_INTERVAL: seconds })));
   const absent = async (server) => (await fetchMetrics(server)).sum('app_cache_absent_entries');
-  for (const server of [late, soon]) {
-    for (let i = 0; i < 20; i++) await refusal(server, `nobody-${i}`);
-    assert.ok(await absent(server) > 0);
+  for (const round of [1, 2]) { // when a server begins to watch the file it forgets what is not there, too, but only once
+    for (const server of [late, soon]) for (let i = 0; i < 20; i++) await refusal(server, `nobody-${round}-${i}`);
+    assert.ok(await absent(soon) > 0);
+    await eventually(soon, (metrics) => assert.equal(metrics.sum('app_cache_absent_entries'), 0));
   }
-  await eventually(soon, (metrics) => assert.equal(metrics.sum('app_cache_absent_entries'), 0));
-  assert.equal(await absent(late), 20); // of which none was in time
+  assert.ok(await absent(late) >= 20); // of which none was in time
 });
 
 test('a record that nobody uses is kept beyond its time, for as long as it would be served without the store, and then goes', async (t) => {
