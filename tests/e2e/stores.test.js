@@ -1,17 +1,24 @@
-// The same cases for every driver (tests/stores/store_suite.c), each against a real database.
+// What every driver has to do, against a real database of each kind.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 
+import { appsDone } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
+import { closedWithError, connect } from './lib/client.js';
+import { eventually } from './lib/metrics.js';
 import { folderWith } from './lib/process.js';
-import { BINARY } from './lib/server.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
+import { BINARY, serverFor } from './lib/server.js';
 
 const SUITE = path.join(path.dirname(BINARY), 'tests/stores/store_suite');
+const TOKEN = 'a token of at least thirty-two characters';
+const TTL_MS = 2000;
+const SLACK_MS = 1000; // of this machine
 
 async function runSuite(t, config) {
   const folder = folderWith(t, { 'config.json': config });
@@ -24,13 +31,124 @@ async function runSuite(t, config) {
   return { code, said };
 }
 
+// The settings of a kind as variables of the environment, as the requirement has them.
+const sql = (prefix) => ({ host, port, user, password }, name) => ({
+  [`${prefix}_HOST`]: host, [`${prefix}_PORT`]: String(port), [`${prefix}_USERNAME`]: user, [`${prefix}_PASSWORD`]: password,
+  [`${prefix}_DATABASE`]: name, [`${prefix}_TABLE_NAME`]: 'other_apps', [`${prefix}_POOL_MIN`]: '3', [`${prefix}_POOL_MAX`]: '3',
+});
+const pool = { DATABASE_POOL_MIN: '3', DATABASE_POOL_MAX: '3' };
+const VARIABLES = {
+  mariadb: (...place) => ({ APP_MANAGER_DRIVER: 'MySQL', ...sql('DATABASE_MYSQL')(...place) }),
+  postgres: (...place) => ({ APP_MANAGER_DRIVER: 'postgresql', ...sql('DATABASE_POSTGRES')(...place) }),
+  dynamodb: ({ host, port, user, password, region }, name) => ({
+    APP_MANAGER_DRIVER: 'DynamoDB', DATABASE_DYNAMODB_ENDPOINT_URL: `http://${host}:${port}`, DATABASE_DYNAMODB_REGION: region,
+    DATABASE_DYNAMODB_TABLE_NAME: name, AWS_ACCESS_KEY_ID: user, AWS_SECRET_ACCESS_KEY: password, ...pool,
+  }),
+  cassandra: ({ hosts, port, user, password }, name) => ({
+    APP_MANAGER_DRIVER: 'cassandra', DATABASE_SCYLLADB_NODES: hosts.map((host) => `${host}:${port}`).join(','), DATABASE_SCYLLADB_KEYSPACE: name,
+    DATABASE_SCYLLADB_TABLE_NAME: 'other_apps', DATABASE_SCYLLADB_USERNAME: user, DATABASE_SCYLLADB_PASSWORD: password,
+    DATABASE_SCYLLADB_REPLICATION_CLASS: 'SimpleStrategy', DATABASE_SCYLLADB_REPLICATION_FACTOR: '1', ...pool,
+  }),
+};
+
+async function adminOf(server) {
+  const base = (await server.waitForLog(/^admin API on /)).message.match(/http:\/\/\S+/)[0];
+  return async (method, where, body) => {
+    const answer = await fetch(base + where, { method, headers: { authorization: `Bearer ${TOKEN}` }, body: body && JSON.stringify(body) });
+    assert.ok(answer.ok, `${answer.status} ${await answer.text()}`);
+  };
+}
+
+// What a connect with the key comes to: an error's code, or the name of the first event.
+async function greeting(server, key) {
+  const ws = await RawWebSocket.connect(server, { key });
+  const { event, data } = await ws.next(() => true);
+  ws.destroy();
+  return data.code ?? event;
+}
+
+async function takes(act, mostMs) {
+  const began = performance.now();
+  await act();
+  assert.ok(performance.now() - began <= mostMs + SLACK_MS, `${performance.now() - began} ms`);
+}
+
 for (const kind of ['mariadb', 'postgres', 'dynamodb', 'cassandra']) {
-  test(`the driver for ${kind} does what every driver does`, { timeout: 300_000 }, async (t) => {
-    assert.ok(existsSync(SUITE), `${SUITE} is not built`);
-    const backend = await backendFor(t, kind);
-    await backend.createPlace('suite');
-    const { code, said } = await runSuite(t, backend.config('suite'));
-    assert.equal(code, 0, said);
-    assert.match(said, /\[ {2}PASSED {2}\]/);
+  describe(kind, { timeout: 300_000, concurrency: false }, () => {
+    const ends = [];
+    let backend;
+    before(async () => {
+      backend = await backendFor({ after: (end) => ends.push(end) }, kind);
+    });
+    after(async () => {
+      for (const end of ends) await end();
+    });
+
+    test('the driver does what every driver does', async (t) => {
+      assert.ok(existsSync(SUITE), `${SUITE} is not built`);
+      await backend.createPlace('suite');
+      const { code, said } = await runSuite(t, backend.config('suite'));
+      assert.equal(code, 0, said);
+      assert.match(said, /\[ {2}PASSED {2}\]/);
+    });
+
+    test('the environment alone is enough to use it', async (t) => {
+      await backend.createPlace('by_variables');
+      const variables = VARIABLES[kind](backend.address, 'by_variables');
+      const app = { id: 'env', key: 'env-key', secret: 'env-secret' };
+      const server = await serverFor(t, {
+        apps: [], env: { ...variables, SOCKUDO_DEFAULT_APP_ID: app.id, SOCKUDO_DEFAULT_APP_KEY: app.key, SOCKUDO_DEFAULT_APP_SECRET: app.secret },
+      });
+      await connect(server, { app, t });
+      await eventually(server, (metrics) => assert.equal(metrics.sum('app_store_connections'), 3));
+      assert.equal((await appsDone(t, ['show', 'env', '--json', '--show-secrets'], { env: variables })).secret, app.secret);
+    });
+
+    test('what one server changes reaches who is connected to another, at the latest when that reads the app again', async (t) => {
+      await backend.createPlace('live');
+      const { app_manager, ...rest } = backend.config('live');
+      const settings = {
+        apps: [], config: { app_manager: { ...app_manager, cache: { ttl: TTL_MS / 1000, negative_ttl: 0 } }, ...rest },
+        env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+      };
+      const one = await serverFor(t, settings);
+      const change = await adminOf(one);
+      const app = { id: 'live', key: 'live-key', secret: 's' };
+      await change('POST', '', app);
+      const two = await serverFor(t, settings);
+      const [held, other] = [await connect(two, { app, t }), await connect(two, { app, t })];
+
+      await change('PATCH', '/live', { max_channel_name_length: 3 });
+      await takes(async () => {
+        let answer;
+        for (let i = 0; answer?.event !== 'pusher:subscription_error'; i++) {
+          const channel = `channel-${i}`;
+          held.send({ event: 'pusher:subscribe', data: { channel } });
+          answer = await held.next((message) => message.channel === channel);
+          held.send({ event: 'pusher:unsubscribe', data: { channel } });
+        }
+        assert.equal(answer.data.status, 4009);
+      }, TTL_MS);
+
+      await change('PATCH', '/live', { key: 'new-key' });
+      await takes(async () => {
+        while (await greeting(two, 'live-key') !== 4001);
+        while (await greeting(two, 'new-key') !== 'pusher:connection_established');
+      }, TTL_MS);
+      held.send({ event: 'pusher:ping', data: {} });
+      await held.expect('pusher:pong');
+
+      await change('PATCH', '/live', { enabled: false });
+      await takes(() => Promise.all([held, other].map((ws) => closedWithError(ws, 4003))), TTL_MS);
+      await change('PATCH', '/live', { enabled: true });
+      await takes(async () => {
+        while (await greeting(two, 'new-key') !== 'pusher:connection_established');
+      }, TTL_MS);
+
+      const last = await connect(two, { app: { ...app, key: 'new-key' }, t });
+      await change('DELETE', '/live');
+      await takes(() => closedWithError(last, 4001), TTL_MS + 1000); // it is looked for twice, a second apart
+      assert.equal(await greeting(two, 'new-key'), 4001);
+    });
   });
 }
