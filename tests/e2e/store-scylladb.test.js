@@ -1,12 +1,13 @@
-// Cassandra: tables as others left them and users who may little on one node, and three nodes of which one and then two are killed.
+// Cassandra: tables as others left them and users who may little on one node, and clusters that shrink, grow and span data centres.
 
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { EVERY_FIELD, apps, appsDone, migrate } from './lib/apps-command.js';
+import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
+import { Cassandra } from './lib/backends/cassandra.js';
 import { connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
@@ -33,11 +34,17 @@ async function refused(t, args, pattern) {
   return stderr;
 }
 
-async function refusal(server, key) {
+// What a connect is told first.
+async function answer(server, key) {
   const ws = await RawWebSocket.connect(server, { key });
-  const { data } = await ws.expect('pusher:error', 15_000);
+  const first = await ws.next(() => true, 15_000);
   ws.destroy();
-  return data.code;
+  return first;
+}
+
+// The code of the error, or undefined.
+async function refusal(server, key) {
+  return (await answer(server, key)).data.code;
 }
 
 async function until(what, act) {
@@ -201,8 +208,10 @@ describe('one node', () => {
     for (const statements of [[], ['CREATE TABLE apps (id text PRIMARY KEY, key text, secret text)']]) {
       const here = await place(t, ...statements);
       const file = here.config();
-      const all = await Promise.all(Array.from({ length: 4 }, () => migrate(t, file)));
+      const all = await Promise.all(Array.from({ length: 4 }, (_, i) =>
+        apps(t, ['create', '-c', file, '--id', `app-${i}`, '--key', `key-${i}`, '--secret', 's'])));
       for (const { code, stderr } of all) assert.deepEqual([code, stderr], [0, '']);
+      assert.equal((await appsDone(t, ['list', '-c', file, '--json'])).apps.length, 4);
       const names = await sql("SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'applications'", [here.name]);
       for (const field of Object.keys(EVERY_FIELD)) assert.ok(names.some((row) => row.column_name === field), field);
       assert.equal((await sql('SELECT * FROM system_schema.indexes WHERE keyspace_name = ?', [here.name])).length, 1);
@@ -216,23 +225,22 @@ describe('one node', () => {
     await sql(`GRANT SELECT ON ${here.name}.applications TO modest`);
     await sql(`GRANT MODIFY ON ${here.name}.applications TO modest`);
     const modest = { username: 'modest', password: 'pw' };
-    assert.deepEqual((await appsDone(t, ['list', '-c', here.config(modest), '--json'])).apps.map((app) => app.id), ['one']);
-    const { code, stderr } = await apps(t, ['update', 'one', '-c', here.config(modest), '--set', 'max_connections=7']);
+    const { code, stderr } = await apps(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=new-key']);
     assert.equal(code, 0, stderr);
+    assert.equal((await sql(`SELECT key FROM ${here.name}.applications`))[0].key, 'new-key');
     assert.match(stderr, /modest.*to be run by somebody who may: ALTER TABLE "place\d+"\."applications" ADD \(.*"allowed_origins" text/);
     assert.match(stderr, /modest.*to be run by somebody who may: CREATE INDEX IF NOT EXISTS ON "place\d+"\."applications" \("key"\)/);
     const server = await serverFor(t, { apps: [], config: here.settings(modest) });
-    (await connect(server, { app: { key: 'one-key' } })).destroy();
-    await appsDone(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=new-key']);
-    assert.equal((await sql(`SELECT key FROM ${here.name}.applications`))[0].key, 'new-key');
+    (await connect(server, { app: { key: 'new-key' } })).destroy();
     // What the log says is what is missing.
     for (const [, statement] of stderr.matchAll(/somebody who may: (.*)$/gm)) await sql(statement);
-    const quiet = await apps(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=newer-key']);
+    const quiet = await apps(t, ['update', 'one', '-c', here.config(modest), '--set', 'enabled=true']);
     assert.deepEqual([quiet.code, quiet.stderr], [0, '']);
     await sql(`REVOKE MODIFY ON ${here.name}.applications FROM modest`);
     await refused(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=third-key'], /modest.*MODIFY/);
     const nothing = await place(t);
-    await refused(t, ['create', '-c', nothing.config(modest)], /to be run by somebody who may: CREATE KEYSPACE.*there is no table place\d+\.applications/s);
+    await refused(t, ['create', '-c', nothing.config(modest), '--id', 'one', '--key', 'one-key', '--secret', 's'],
+      /to be run by somebody who may: CREATE KEYSPACE.*there is no table place\d+\.applications/s);
   });
 
   test('a wrong password and a name that is none are told by their settings', async (t) => {
@@ -255,9 +263,7 @@ test('three nodes: one may be killed; with two the store is unavailable, and an 
   const server = await serverFor(t, { apps: [APP], config });
   // "Come back" is what a question may get that is put to a node which is gone and not yet known to be; "not found" never.
   const known = async () => {
-    const ws = await RawWebSocket.connect(server, { key: APP.key });
-    const first = await ws.next(() => true, 15_000);
-    ws.destroy();
+    const first = await answer(server, APP.key);
     if (first.event === 'pusher:connection_established') return 'found';
     assert.equal(first.data.code, 4100);
     return 4100;
@@ -280,4 +286,48 @@ test('three nodes: one may be killed; with two the store is unavailable, and an 
   await cluster.start(1);
   await until(4001, () => refusal(server, 'unknown'));
   await until('found', known);
+});
+
+test('a cluster that grows gets its quorum, and a node that left is forgotten', { timeout: 600_000 }, async (t) => {
+  const cluster = await backendFor(t, 'cassandra', { nodes: 2, first: 0 });
+  const config = cluster.config('growing');
+  Object.assign(config.app_manager.scylladb, { nodes: config.app_manager.scylladb.nodes.slice(0, 1), replication_factor: 3 });
+  Object.assign(config.app_manager, { lookup_timeout_ms: 2000, cache: { enabled: false } });
+  const server = await serverFor(t, { apps: [APP], config });
+  const isLogged = (pattern) => async () => {
+    (await connect(server, { app: APP })).destroy(); // whoever asks looks around
+    return server.log.all.some((line) => pattern.test(line.message));
+  };
+  await server.waitForLog(/keyspace growing wants 3 replicas and 1 node is known: reading and writing at LOCAL_ONE/);
+  await cluster.start(1);
+  await until(true, isLogged(/node 127\.0\.0\.2:\d+ of data centre datacenter1 is asked as well/));
+  await until(true, isLogged(/2 nodes are known now: reading and writing at LOCAL_QUORUM/));
+
+  await cluster.kill(1);
+  await until(4100, () => refusal(server, APP.key)); // by every connection
+  for (let i = 0; i < 4; i++) assert.equal(await refusal(server, APP.key), 4100);
+
+  const client = await Cassandra.client({ ...cluster.address, hosts: ['127.0.0.1'] });
+  for (const table of ['peers', 'peers_v2']) await client.execute(`DELETE FROM system.${table} WHERE peer = '127.0.0.2'`);
+  await client.shutdown();
+  await until(true, async () => {
+    await answer(server, APP.key);
+    return server.log.all.some((line) => /node 127\.0\.0\.2:\d+ has left data centre datacenter1/.test(line.message));
+  });
+  await until('pusher:connection_established', async () => (await answer(server, APP.key)).event);
+});
+
+test('the nodes and the replicas of another data centre are not counted, nor asked', { timeout: 600_000 }, async (t) => {
+  const cluster = await backendFor(t, 'cassandra', { nodes: 2, centres: ['here', 'there'] });
+  const client = await Cassandra.client({ ...cluster.address, hosts: ['127.0.0.1'] });
+  await client.execute("CREATE KEYSPACE wide WITH replication = {'class': 'NetworkTopologyStrategy', 'here': 1, 'there': 3}");
+  await client.shutdown();
+  const config = cluster.config('wide');
+  config.app_manager.scylladb.nodes = config.app_manager.scylladb.nodes.slice(0, 1);
+  config.app_manager.cache = { enabled: false };
+  const server = await serverFor(t, { apps: [APP], config });
+  for (let i = 0; i < 10; i++) (await connect(server, { app: APP })).destroy();
+  await cluster.kill(0);
+  for (let i = 0; i < 10; i++) assert.equal(await refusal(server, 'unknown'), 4100);
+  for (const { message } of server.log.all) assert.doesNotMatch(message, /LOCAL_ONE|127\.0\.0\.2/);
 });

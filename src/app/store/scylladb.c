@@ -81,6 +81,8 @@ static const char *id_of(const json_t *record) {
 /* --- reading --- */
 
 #define PAGE_ROWS 500
+#define INDEX_TRIES 20
+#define INDEX_PAUSE_MS 100
 
 static bool select_rows(struct store_connection *connection, const char *behind, struct cql_request *request,
                         const struct patience *patience, struct cql_rows *rows, struct error *error) {
@@ -137,10 +139,24 @@ static bool names(const json_t *record, enum app_field field, struct slice name)
     return json_is_string(text) && slice_equal((struct slice){json_string_value(text), json_string_length(text)}, name);
 }
 
-static const char *condition_on(const struct store_connection *connection, enum app_field field) {
-    if (field == APP_ID)
-        return "WHERE id = ?";
-    return connection->has_index ? "WHERE \"key\" = ?" : "WHERE \"key\" = ? ALLOW FILTERING";
+/* With an index the node uses it, whatever it is allowed; it may be there for some nodes and not yet for others. */
+static const char *condition_on(enum app_field field) {
+    return field == APP_ID ? "WHERE id = ?" : "WHERE \"key\" = ? ALLOW FILTERING";
+}
+
+/* The rows with this name. A new index fails until it is built, which for a small table is soon. */
+static bool select_by_name(struct store_connection *connection, enum app_field field, struct slice value,
+                           const struct patience *patience, struct cql_rows *rows, struct error *error) {
+    struct cql_request request = {.values = &value, .count = 1};
+
+    for (unsigned tries = 1;; tries++) {
+        if (select_rows(connection, condition_on(field), &request, patience, rows, error))
+            return true;
+        if (field != APP_KEY || cql_failure(connection->link) == CQL_LOST ||
+            cql_failure_code(connection->link) != CQL_ERROR_READ_FAILURE || tries == INDEX_TRIES ||
+            !patience_pause(patience, INDEX_PAUSE_MS))
+            return false;
+    }
 }
 
 /* The first of the records with this name; NULL: there is none. */
@@ -152,10 +168,8 @@ static enum store_answer find_first(struct store_connection *connection, enum ap
     struct cql_rows *rows = NULL;
 
     if (bind_name(&value, connection, field, name)) {
-        const struct slice values[] = {buffer_slice(&value)};
-        struct cql_request request = {.values = values, .count = 1};
         rows = alloc(sizeof *rows);
-        if (!select_rows(connection, condition_on(connection, field), &request, patience, rows, error))
+        if (!select_by_name(connection, field, buffer_slice(&value), patience, rows, error))
             answer = scylladb_failure(connection);
     }
     for (uint32_t i = 0; rows != NULL && i < rows->row_count; i++) {
@@ -354,7 +368,6 @@ static enum store_answer run_write(struct store_connection *connection, struct s
 static enum store_answer check_key(struct store_connection *connection, const struct app *app,
                                    const struct patience *patience, struct error *error) {
     struct buffer value = {0};
-    struct cql_request request = {.count = 1};
     struct cql_rows *rows;
     enum store_answer answer = STORE_OK;
 
@@ -362,9 +375,8 @@ static enum store_answer check_key(struct store_connection *connection, const st
         buffer_dispose(&value);
         return STORE_OK;
     }
-    request.values = &(struct slice){value.data, value.length};
     rows = alloc(sizeof *rows);
-    if (!select_rows(connection, condition_on(connection, APP_KEY), &request, patience, rows, error))
+    if (!select_by_name(connection, APP_KEY, buffer_slice(&value), patience, rows, error))
         answer = scylladb_failure(connection);
     for (uint32_t i = 0; answer == STORE_OK && i < rows->row_count; i++) {
         struct found_row row = read_row(rows);

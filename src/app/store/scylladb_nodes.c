@@ -205,6 +205,22 @@ static bool is_in_view(const struct view *view, const char *host) {
     return false;
 }
 
+static bool has_left(const struct scylladb_node *node, const struct scylladb_node *asked, const struct view *view) {
+    return !node->configured && strcmp(node->center, view->center) == 0 && !is_in_view(view, node->host) &&
+           strcmp(node->host, asked->host) != 0;
+}
+
+static void note_member(struct app_store *store, const char *host, uint16_t port, const char *center) {
+    bool is_new = find_node(store, host, port) == NULL;
+    struct scylladb_node *node = add_node(store, host, port);
+
+    if (node == NULL)
+        return;
+    memcpy(node->center, center, sizeof node->center);
+    if (is_new)
+        log_info("app", "scylladb: node %s:%u of data centre %s is asked as well", host, port, center);
+}
+
 /* Takes in what a node knows of its data centre: new nodes, and those that have left it. */
 static void merge_view(struct app_store *store, const struct scylladb_node *asked, const struct view *view) {
     unsigned kept = 0;
@@ -212,17 +228,14 @@ static void merge_view(struct app_store *store, const struct scylladb_node *aske
     pthread_mutex_lock(&store->mutex);
     for (unsigned i = 0; i < store->node_count; i++) {
         const struct scylladb_node *node = &store->nodes[i];
-        bool left = !node->configured && strcmp(node->center, view->center) == 0 && !is_in_view(view, node->host) &&
-                    strcmp(node->host, asked->host) != 0;
-        if (!left)
+        if (has_left(node, asked, view))
+            log_info("app", "scylladb: node %s:%u has left data centre %s", node->host, node->port, view->center);
+        else
             store->nodes[kept++] = *node;
     }
     store->node_count = kept;
-    for (unsigned i = 0; i < view->count; i++) {
-        struct scylladb_node *node = add_node(store, view->hosts[i], asked->port);
-        if (node != NULL)
-            memcpy(node->center, view->center, sizeof node->center);
-    }
+    for (unsigned i = 0; i < view->count; i++)
+        note_member(store, view->hosts[i], asked->port, view->center);
     pthread_mutex_unlock(&store->mutex);
 }
 

@@ -22,10 +22,10 @@ export class Backend {
     return path.join(this.folder, ...names);
   }
 
-  // Makes the data and starts on it.
+  // Makes the data and starts on it; with the option `first` only that daemon of a cluster.
   async launch() {
     await this.create();
-    await this.start();
+    await this.start(this.options.first);
   }
 
   // Starts what does not run, on the same data and ports. A `node` is a daemon's place in a cluster; without one, all are meant.

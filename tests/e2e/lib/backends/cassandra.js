@@ -1,5 +1,6 @@
 // Cassandra: one node, or a cluster of `nodes` on 127.0.0.1, 127.0.0.2 and so on with the same ports. Options: `rights` (users may
-// only what they are granted), `tls` (on the same port as plain connections; a client's certificate is wanted, too).
+// only what they are granted), `tls` (on the same port as plain connections; a client's certificate is wanted, too), `centres` (the
+// name of each node's data centre).
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 
@@ -24,19 +25,25 @@ export class Cassandra extends Backend {
     const { nodes = 1 } = this.options;
     const hosts = Array.from({ length: nodes }, (_, index) => `127.0.0.${index + 1}`);
     const [port, storagePort] = await freePorts(2, hosts);
-    this.address = { host: hosts[0], hosts, port, user: USER, password: PASSWORD, dataCentre: DATA_CENTRE };
-    this.daemons = hosts.map((host) => this.#daemon(host, hosts[0], port, storagePort));
+    this.address = { host: hosts[0], hosts, port, user: USER, password: PASSWORD, dataCentre: this.options.centres?.[0] ?? DATA_CENTRE };
+    this.daemons = hosts.map((host, index) => this.#daemon(host, hosts[0], port, storagePort, this.options.centres?.[index]));
   }
 
-  #daemon(host, seed, port, storagePort) {
+  // Nodes that come later fetch what is there.
+  get #grows() {
+    return this.options.first !== undefined;
+  }
+
+  #daemon(host, seed, port, storagePort, centre) {
     const folder = this.file(host);
     const jars = jarsOf('cassandra');
     mkdirSync(folder);
     writeFileSync(`${folder}/logback.xml`, LOGBACK);
+    if (centre) writeFileSync(`${folder}/cassandra-rackdc.properties`, `dc=${centre}\nrack=rack1\n`);
     writeFileSync(`${folder}/cassandra.yaml`, JSON.stringify({
-      cluster_name: 'curlew-test', num_tokens: 1, partitioner: 'org.apache.cassandra.dht.Murmur3Partitioner', endpoint_snitch: 'SimpleSnitch',
+      cluster_name: 'curlew-test', num_tokens: 1, partitioner: 'org.apache.cassandra.dht.Murmur3Partitioner', endpoint_snitch: centre ? 'GossipingPropertyFileSnitch' : 'SimpleSnitch',
       seed_provider: [{ class_name: 'org.apache.cassandra.locator.SimpleSeedProvider', parameters: [{ seeds: `${seed}:${storagePort}` }] }],
-      listen_address: host, rpc_address: host, storage_port: storagePort, native_transport_port: port, auto_bootstrap: false,
+      listen_address: host, rpc_address: host, storage_port: storagePort, native_transport_port: port, auto_bootstrap: this.#grows,
       commitlog_sync: 'periodic', commitlog_sync_period: '10s', commitlog_segment_size: '4MiB',
       // In a cluster that loses nodes, who may sign in would have to be on every one of them; there anybody may.
       authenticator: this.options.nodes > 1 ? 'AllowAllAuthenticator' : 'PasswordAuthenticator',
@@ -51,7 +58,7 @@ export class Cassandra extends Backend {
       name: `Cassandra on ${host}`, log: `${folder}/cassandra.log`, probe: () => this.#probe(host),
       command: [java(), '-Xms512m', '-Xmx512m', '-Xss512k', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:-UsePerfData',
         `-javaagent:${jarIn(jars, 'jamm-')}`, '-Djdk.attach.allowAttachSelf=true', `-Dcassandra.storagedir=${folder}`,
-        '-Dcassandra.skip_wait_for_gossip_to_settle=0', '-Dcassandra.ring_delay_ms=0', '-Dcassandra.superuser_setup_delay_ms=0',
+        '-Dcassandra.skip_wait_for_gossip_to_settle=0', `-Dcassandra.ring_delay_ms=${this.#grows ? 3000 : 0}`, '-Dcassandra.superuser_setup_delay_ms=0',
         '-Dcassandra.consistent.rangemovement=false', `-Dcassandra.config=file://${folder}/cassandra.yaml`, '-Dcassandra-foreground=yes',
         `-Dlogback.configurationFile=${folder}/logback.xml`,
         ...EXPORTS.flatMap((name) => ['--add-exports', `${name}=ALL-UNNAMED`]), ...OPENS.flatMap((name) => ['--add-opens', `${name}=ALL-UNNAMED`]),
