@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "app/app_store.h"
 #include "app/store/cql/cql_connection.h"
@@ -33,11 +34,11 @@ struct app_store {
     const struct app_defaults *defaults;
     char keyspace[SCYLLADB_NAME_MAX], table[SCYLLADB_NAME_MAX]; /* in lower case, as unquoted names are read */
 
+    atomic_bool few;       /* nodes, for a quorum of the keyspace's replicas, by whoever looked around last */
     pthread_mutex_t mutex; /* of what follows */
     struct scylladb_node nodes[SCYLLADB_NODES_MAX];
     unsigned node_count;
     unsigned next; /* where the next connection begins to look */
-    bool warned_of_few;
 };
 
 struct scylladb_column {
@@ -52,7 +53,7 @@ struct store_connection {
     struct scylladb_node node;
     char first[SCYLLADB_NAME_MAX]; /* of the data centre's nodes the one that all servers ask for changes of the schema;
                                       empty: this one */
-    bool alone;                    /* too few nodes for a quorum of the keyspace's replicas */
+    bool alone;                    /* the store's `few` when this operation began */
     uint64_t look_around_ms;       /* when to ask for the nodes and the replicas again */
     struct scylladb_column columns[APP_FIELD_COUNT];
     bool looked, has_created_at, has_updated_at, has_index;

@@ -290,14 +290,10 @@ static bool read_replicas(struct store_connection *connection, const struct pati
     return true;
 }
 
-/* Says it once for all connections, and again when it has changed. */
-static void log_consistency(struct app_store *store, bool few, unsigned replicas, unsigned known) {
-    bool changed;
+/* For all connections; it is said when it has changed. */
+static void choose_consistency(struct app_store *store, unsigned replicas, unsigned known) {
+    bool few = known < replicas / 2 + 1, changed = atomic_exchange(&store->few, few) != few;
 
-    pthread_mutex_lock(&store->mutex);
-    changed = few != store->warned_of_few;
-    store->warned_of_few = few;
-    pthread_mutex_unlock(&store->mutex);
     if (changed && few)
         log_warning(
             "app",
@@ -314,18 +310,20 @@ bool scylladb_look_around(struct store_connection *connection, const struct pati
     unsigned replicas = 0;
     bool good;
 
-    if (clock_monotonic_ms() < connection->look_around_ms)
+    if (clock_monotonic_ms() < connection->look_around_ms) {
+        connection->alone = atomic_load(&connection->store->few);
         return true;
+    }
     rows = alloc(sizeof *rows);
     view = alloc_zero(sizeof *view);
     good = read_own(connection, patience, view, rows, error) && read_peers(connection, patience, view, rows, error) &&
            read_replicas(connection, patience, view->center, &replicas, rows, error);
     if (good) {
-        connection->alone = view->known < replicas / 2 + 1;
         connection->look_around_ms = clock_monotonic_ms() + LOOK_AROUND_MS;
         choose_first(connection, view);
         merge_view(connection->store, &connection->node, view);
-        log_consistency(connection->store, connection->alone, replicas, view->known);
+        choose_consistency(connection->store, replicas, view->known);
+        connection->alone = atomic_load(&connection->store->few);
     }
     free(view);
     free(rows);
