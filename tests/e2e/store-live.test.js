@@ -59,6 +59,7 @@ describe('two servers on one database, a record being good for 300 s', () => {
   let two;
   before(async () => {
     await backend.createPlace('live');
+    await query('live', 'CREATE EXTENSION pg_stat_statements');
     one = await startServer(settings('live'));
     assert.equal(await refusal(one, 'nobody'), 4001); // the table is there
     two = await startServer(settings('live'));
@@ -75,64 +76,83 @@ describe('two servers on one database, a record being good for 300 s', () => {
     return [await act(one), await act(two)];
   }
 
+  // Until the key is known and good.
+  async function connected(server, key) {
+    for (;;) {
+      const ws = await RawWebSocket.connect(server, { key });
+      if ((await ws.next(() => true)).event === 'pusher:connection_established') return ws;
+      ws.destroy();
+    }
+  }
+
   test('an app that is created by hand can be used where its key was known not to be there', async () => {
     assert.deepEqual(await onBoth((server) => refusal(server, app.key)), [4001, 4001]);
     await query('live', INSERT, [app.id, app.key]);
-    for (const server of [one, two]) {
-      for (;;) {
-        const ws = await RawWebSocket.connect(server, { key: app.key });
-        const first = await ws.next(() => true);
-        ws.destroy();
-        if (first.event === 'pusher:connection_established') break;
-        assert.equal(first.data.code, 4001); // the notice is on its way
-      }
-    }
+    for (const ws of await onBoth((server) => connected(server, app.key))) ws.destroy();
   });
 
-  test('disabled through one, it is closed on the other', async () => {
-    const clients = await onBoth((server) => connect(server, { app }));
-    await admin(one, 'PATCH', '/live', { enabled: false });
+  // What PostgreSQL was asked for apps so far, by both servers.
+  const reads = async () => (await query('live', `SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements s
+    JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = 'live' AND query LIKE 'SELECT "id"%WHERE%'`))[0].calls;
+
+  // Does something for which all of the clients are closed with the code, within a second.
+  async function closesAll(clients, code, act) {
+    const began = performance.now();
+    await act();
     for (const client of clients) {
-      assert.equal((await client.expect('pusher:error')).data.code, 4003);
+      assert.equal((await client.expect('pusher:error')).data.code, code);
+      const { at } = await client.closing();
+      assert.ok(at - began < 1000, `${at - began} ms`);
       client.destroy();
     }
+  }
+
+  test('disabled and deleted through one, it is closed on both within a second', async () => {
+    const clients = await onBoth((server) => connect(server, { app }));
+    await closesAll(clients, 4003, () => admin(one, 'PATCH', '/live', { enabled: false }));
     assert.deepEqual(await onBoth((server) => refusal(server, app.key)), [4003, 4003]);
     await admin(two, 'PATCH', '/live', { enabled: true });
-    await (await connect(two, { app })).destroy();
+    (await connect(two, { app })).destroy();
+
+    const gone = { id: 'gone', key: 'gone-key', secret: 's' };
+    await admin(one, 'POST', '', gone);
+    const others = await onBoth((server) => connect(server, { app: gone }));
+    await closesAll(others, 4001, () => admin(one, 'DELETE', '/gone'));
+    assert.deepEqual(await onBoth((server) => refusal(server, gone.key)), [4001, 4001]);
   });
 
-  test('disabled, limited and deleted by plain SQL, it is so on both', async () => {
-    await query('live', "UPDATE applications SET enabled = true WHERE id = 'live'");
-    const clients = await onBoth((server) => connect(server, { app }));
-    await query('live', "UPDATE applications SET enabled = false WHERE id = 'live'");
-    for (const client of clients) {
-      assert.equal((await client.expect('pusher:error')).data.code, 4003);
-      client.destroy();
+  test('disabled and deleted by plain SQL, it is closed on both within a second, and nobody asked before', async () => {
+    const client = await backend.client('live');
+    await client.query("UPDATE applications SET enabled = true WHERE id = 'live'");
+    for (const [code, statement] of [[4003, "UPDATE applications SET enabled = false WHERE id = 'live'"], [4001, "DELETE FROM applications WHERE id = 'live'"]]) {
+      const clients = await onBoth((server) => connected(server, app.key));
+      const before = await reads();
+      await client.query('BEGIN');
+      await client.query(statement);
+      for (let i = 0; i < 50; i++) await onBoth(async (server) => (await connect(server, { app })).destroy());
+      assert.equal(await reads(), before);
+      await closesAll(clients, code, () => client.query('COMMIT'));
+      assert.ok(await reads() - before <= 4, 'each has read it again, and nothing else');
+      await client.query("UPDATE applications SET enabled = true WHERE id = 'live'");
     }
-    await query('live', INSERT, ['other', 'other-key']);
-    const others = await onBoth(async (server) => {
-      for (;;) {
-        const ws = await RawWebSocket.connect(server, { key: 'other-key' });
-        if ((await ws.next(() => true)).event === 'pusher:connection_established') return ws;
-        ws.destroy();
-      }
-    });
-    await query('live', "DELETE FROM applications WHERE id = 'other'");
-    for (const ws of others) {
-      assert.equal((await ws.expect('pusher:error')).data.code, 4001);
-      ws.destroy();
-    }
+    await client.end();
   });
 
   test('a changed key works on both, the old one no more, and connections stay', async () => {
     await query('live', INSERT, ['keyed', 'first-key']);
-    const client = await connect(one, { app: { id: 'keyed', key: 'first-key', secret: 's' } });
+    const clients = await onBoth((server) => connected(server, 'first-key'));
+    const began = performance.now();
     await admin(one, 'PATCH', '/keyed', { key: 'second-key' });
     assert.equal(await refusal(one, 'first-key'), 4001);
     (await connect(one, { app: { id: 'keyed', key: 'second-key', secret: 's' } })).destroy();
-    client.send({ event: 'pusher:ping', data: {} });
-    await client.expect('pusher:pong');
-    client.destroy();
+    (await connected(two, 'second-key')).destroy();
+    assert.equal(await refusal(two, 'first-key'), 4001);
+    assert.ok(performance.now() - began < 1000);
+    for (const client of clients) {
+      client.send({ event: 'pusher:ping', data: {} });
+      await client.expect('pusher:pong');
+      client.destroy();
+    }
   });
 
   test('what changed while a server could not hear of it is in force when it listens again', async () => {
@@ -169,9 +189,6 @@ describe('two servers on one database, a record being good for 300 s', () => {
     await query('live', others);
     const held = await Promise.all(Array.from({ length: 20 }, (_, i) =>
       connect(one, { app: { id: `storm-${i + 1}`, key: `storm-key-${i + 1}`, secret: 's' } })));
-    const reads = async () => (await query('live', `SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements s
-      JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = 'live' AND query LIKE 'SELECT "id"%WHERE%'`))[0].calls;
-    await query('live', 'CREATE EXTENSION pg_stat_statements');
     const before = await reads();
     await query('live', "UPDATE applications SET max_connections = 1000 WHERE id LIKE 'storm-%'");
     await query('live', "UPDATE applications SET enabled = false WHERE id = 'storm-20'");
