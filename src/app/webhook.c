@@ -116,7 +116,8 @@ static bool parse_lambda(const struct place *place, const json_t *json, struct a
         return error_set(error, "webhooks[%zu].lambda must be an object with function_name and region", place->index);
     note_unknown(place, lambda, ".lambda", lambda_fields);
     snprintf(field, sizeof field, "webhooks[%zu].lambda.function_name", place->index);
-    if (record_unset(json_object_get(lambda, "function_name")))
+    /* soketi names the function beside the object: {"lambda_function": NAME, "lambda": {"region": ...}} */
+    if (record_unset(json_object_get(lambda, "function_name")) && webhook->lambda_function.data == NULL)
         return error_set(error, "%s is missing", field);
     if (!record_text(json_object_get(lambda, "function_name"), field, &webhook->lambda_function, error))
         return false;

@@ -427,12 +427,13 @@ static void a_webhook_is_read_whole(void **state) {
         "\"filter\":{\"channel_prefix\":\"private-\",\"channel_suffix\":\"-x\",\"channel_pattern\":\"^a(b|c)+$\"},"
         "\"headers\":{\"X-Token\":\"t\\u00e9\",\"X-Other\":\"\"}},"
         "{\"lambda\":{\"function_name\":\"f\",\"region\":\"eu-west-1\"},\"event_types\":[\"subscription_count\"]},"
-        "{\"lambda_function\":\"g\",\"url\":null,\"event_types\":[],\"filter\":null,\"headers\":null}]}";
+        "{\"lambda_function\":\"g\",\"url\":null,\"event_types\":[],\"filter\":null,\"headers\":null},"
+        "{\"lambda_function\":\"h\",\"lambda\":{\"region\":\"eu-west-2\"},\"event_types\":[]}]}";
     struct app *app = must(parse(text));
     const struct app_webhook *first = &app->webhooks[0];
 
     (void)state;
-    assert_int_equal(app->webhook_count, 3);
+    assert_int_equal(app->webhook_count, 4);
     assert_slice(first->url, "https://u:p@hooks.example:8443/x?y");
     assert_null(first->lambda_function.data);
     assert_int_equal(first->event_types, WEBHOOK_SUBSCRIPTION_COUNT - 1);
@@ -448,6 +449,8 @@ static void a_webhook_is_read_whole(void **state) {
     assert_null(app->webhooks[1].channel_pattern.data);
     assert_slice(app->webhooks[2].lambda_function, "g");
     assert_null(app->webhooks[2].lambda_region.data);
+    assert_slice(app->webhooks[3].lambda_function, "h");
+    assert_slice(app->webhooks[3].lambda_region, "eu-west-2");
     assert_true(app->wants_subscription_count);
     assert_int_equal(warnings.length, 0);
     assert_writes(app, text);
