@@ -234,6 +234,46 @@ describe('a DynamoDB that', () => {
     assert.match(stderr, /ThrottlingException: Rate exceeded/);
   });
 
+  // What comes in the place of an answer to GetItem, after its head.
+  const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: ';
+  const broken = {
+    'cuts the connection in the middle of an answer': [(socket) => socket.end(`${HEAD}1000\r\n\r\n{"Item":`), /DynamoDB at http:\S+: .*(closed|transfer)/],
+    'cuts the connection in the middle of a head': [(socket) => socket.end('HTTP/1.1 200 OK\r\nContent-'), /HTTP status 200 without JSON that is whole/],
+    'sends an answer byte by byte without an end': [(socket) => {
+      socket.write(`${HEAD}100000\r\n\r\n`);
+      const trickle = setInterval(() => socket.write(' '), 20);
+      socket.once('close', () => clearInterval(trickle)).once('error', () => {});
+    }, /DynamoDB at http:\S+: no answer in time/],
+    'announces and sends more than anybody could keep': [(socket) => {
+      const flood = Buffer.alloc(1 << 20, ' ');
+      const pour = () => { while (!socket.destroyed && socket.write(flood)); };
+      socket.on('drain', pour).once('error', () => {});
+      socket.write(`${HEAD}1000000000000000\r\n\r\n`);
+      pour();
+    }, /DynamoDB at http:\S+: the answer is over 16 MB/],
+    'sends nonsense': [(socket) => socket.end(`${HEAD}5\r\n\r\n<h1>\n`), /HTTP status 200 without JSON that is whole/],
+  };
+  for (const [what, [act, text]] of Object.entries(broken)) {
+    test(`${what} is asked once more, then unavailable, and taken back`, async (t) => {
+      let times = Infinity;
+      const place = await database.placeBehind(t);
+      await create(t, place);
+      const config = { ...place.config, app_manager: { ...place.config.app_manager, lookup_timeout_ms: 1000 } };
+      const server = await serverFor(t, { config });
+      await server.waitForLog(/ready/);
+      place.stub.answer = (request) => (operationOf(request) === 'GetItem' && times-- > 0 ? act : undefined);
+      const ask = async () => (await api(server, 'GET', '/channels', { app: { id: 'a', key: 'a-key', secret: 'a-secret' } })).status;
+      assert.equal(await ask(), 503);
+      await server.waitForLog(text);
+      const { code, stderr } = await runCurlew(['apps', 'show', 'a'], { config });
+      assert.equal(code, 1);
+      assert.match(stderr, text);
+      times = 1;
+      while (await ask() === 503);
+      assert.equal(await ask(), 200);
+    });
+  }
+
   test('loses the answer to a write that it carried out has written once', async (t) => {
     const lost = new Set(['PutItem', 'UpdateItem', 'DeleteItem']);
     const place = await database.placeBehind(t, async (request, forward) => {

@@ -58,7 +58,8 @@ static void describe(const struct store_connection *connection, const char *oper
     if (message == NULL)
         message = json_string_value(json_object_get(body, "Message"));
     if (name == NULL)
-        error_set(error, "DynamoDB %s at %s: HTTP status %u%s", operation, connection->store->url, status,
+        error_set(error, "DynamoDB %s at %s: HTTP status %u%s%s", operation, connection->store->url, status,
+                  status == 200 ? " without JSON that is whole" : "",
                   status < 500 ? ": is database.dynamodb.endpoint_url right?" : "");
     else
         error_set(error, "DynamoDB %s of table %s in %s: %s%s%s", operation, connection->store->table,

@@ -9,7 +9,7 @@
 #include "app/store/aws_credentials.h"
 #include "base/alloc.h"
 
-#define ANSWER_MAX (16u << 20) /* a page of DynamoDB is 1 MB before it becomes JSON */
+#define ANSWER_MAX_MB 16u /* a page of DynamoDB is 1 MB before it becomes JSON */
 
 struct http_caller {
     CURLM *multi; /* owns the connection that is kept */
@@ -43,7 +43,7 @@ static size_t receive(char *data, size_t size, size_t count, void *context) {
     struct buffer *answer = context;
     size_t length = size * count;
 
-    if (answer->length + length > ANSWER_MAX || !buffer_try_reserve(answer, length + 1))
+    if (answer->length + length > ANSWER_MAX_MB << 20 || !buffer_try_reserve(answer, length + 1))
         return CURL_WRITEFUNC_ERROR;
     buffer_append_bytes(answer, data, length);
     return length;
@@ -123,6 +123,8 @@ static bool perform(struct http_caller *caller, const struct patience *patience,
         message = curl_multi_info_read(caller->multi, &left);
         if (message != NULL && message->msg == CURLMSG_DONE) {
             CURLcode code = message->data.result;
+            if (code == CURLE_WRITE_ERROR)
+                return error_set(error, "the answer is over %u MB", ANSWER_MAX_MB);
             return code == CURLE_OK ||
                    error_set(error, "%s", caller->why[0] != '\0' ? caller->why : curl_easy_strerror(code));
         }

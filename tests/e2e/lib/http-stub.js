@@ -11,6 +11,7 @@ import { Inbox } from './inbox.js';
  *   {status, body, headers}   the answer; a body that is no string is sent as JSON
  *   undefined                 what `upstream` (a URL) says
  *   null                      nothing: the connection is cut
+ *   a function                what it does with the socket, to answer as no good server would
  * and may ask upstream itself with `forward()`. Returns {url, port, requests, answer, path}.
  */
 export async function httpStub(t, { upstream, answer = () => undefined } = {}) {
@@ -22,6 +23,7 @@ export async function httpStub(t, { upstream, answer = () => undefined } = {}) {
     stub.requests.push(request);
     try {
       const given = await stub.answer(request, forward);
+      if (typeof given === 'function') return void given(message.socket);
       const { status = 200, body = '', headers: more = {} } = given === undefined ? await forward() : given ?? {};
       if (given === null) message.socket.destroy();
       else response.writeHead(status, more).end(typeof body === 'string' ? body : JSON.stringify(body));
