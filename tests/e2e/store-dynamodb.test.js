@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api } from './lib/api.js';
+import { api, get } from './lib/api.js';
 import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
 import { connect } from './lib/client.js';
 import { INDEX, WITHOUT_INDEX, exception, operationOf, sharedDynamoDb } from './lib/dynamodb.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
 import { runCurlew, serverFor } from './lib/server.js';
 
 const database = await sharedDynamoDb();
@@ -15,6 +16,12 @@ const ITEM = { id: { S: 'a' }, key: { S: 'a-key' }, secret: { S: 'a-secret' } };
 
 const create = (t, { file }, ...more) => appsDone(t, ['create', '-c', file, ...AN_APP, ...more]);
 const show = (t, { file }, id = 'a', options = {}) => appsDone(t, ['show', id, '-c', file, '--json', '--show-secrets'], options);
+
+async function refused(server, key, code) {
+  const ws = await RawWebSocket.connect(server, { key });
+  assert.equal((await ws.expect('pusher:error')).data.code, code);
+  ws.destroy();
+}
 
 async function connectAs(server, t, id, key = 'a-key') {
   const app = { id, key, secret: 'a-secret' };
@@ -227,11 +234,17 @@ describe('a DynamoDB that', () => {
   test('throttles for good is named with its own words when time is up', async (t) => {
     const place = await database.placeBehind(t);
     await create(t, place);
-    place.stub.answer = () => exception('ThrottlingException', { message: 'Rate exceeded' });
-    const config = { ...place.config, app_manager: { ...place.config.app_manager, lookup_timeout_ms: 300 } };
+    let asked = 0;
+    place.stub.answer = (request) => {
+      if (operationOf(request) !== 'GetItem') return undefined;
+      asked++;
+      return exception('ThrottlingException', { message: 'Rate exceeded' });
+    };
+    const config = { ...place.config, app_manager: { ...place.config.app_manager, lookup_timeout_ms: 2000 } };
     const { code, stderr } = await runCurlew(['apps', 'show', 'a'], { config });
     assert.notEqual(code, 0);
     assert.match(stderr, /ThrottlingException: Rate exceeded/);
+    assert.ok(asked > 2 && asked < 30, `asked ${asked} times`); // longer and longer pauses: about 7
   });
 
   // What comes in the place of an answer to GetItem, after its head.
@@ -308,6 +321,40 @@ describe('a DynamoDB that', () => {
     assert.notEqual(code, 0);
     assert.match(stderr, /AccessDeniedException: not authorized/);
     assert.doesNotMatch(stderr, /a dynamodb secret/);
+  });
+
+  test('forbids a write to a server leaves what the server knows as it is', async (t) => {
+    const place = await database.placeBehind(t);
+    await create(t, place, '--set', 'max_connections=1');
+    place.stub.answer = (request) => (/^(PutItem|UpdateItem|DeleteItem)$/.test(operationOf(request))
+      ? exception('AccessDeniedException', { message: 'not authorized' }) : undefined);
+    const token = 'a token of at least thirty-two characters';
+    const server = await serverFor(t, { config: place.config, env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+    assert.equal((await connectAs(server, t, 'a')).status, 200);
+    const { message } = await server.waitForLog(/^admin API on /);
+    for (const [method, where, body] of [['POST', '', { id: 'b', key: 'b-key', secret: 's' }], ['PATCH', '/a', { max_connections: 0 }], ['DELETE', '/a']]) {
+      const answer = await fetch(message.match(/http:\/\/\S+/)[0] + where,
+        { method, headers: { authorization: `Bearer ${token}` }, body: body && JSON.stringify(body) });
+      assert.equal(answer.status, 507, method);
+      assert.match((await answer.json()).error, /AccessDeniedException: not authorized/);
+    }
+    await refused(server, 'b-key', 4001);
+    await connect(server, { t, app: { id: 'a', key: 'a-key' } });
+    await refused(server, 'a-key', 4004); // the limit that it had
+  });
+
+  test('refuses the credentials says so by where they are from, without the secret, and is asked again', async (t) => {
+    const place = await database.placeBehind(t);
+    await create(t, place);
+    place.stub.answer = () => exception('UnrecognizedClientException', { message: 'The security token included in the request is invalid.' });
+    const server = await serverFor(t, { config: place.config });
+    await server.waitForLog(/the credentials from database\.dynamodb\.aws_access_key_id and aws_secret_access_key are refused: .*UnrecognizedClientException: The security token/);
+    await refused(server, 'a-key', 4100);
+    assert.equal((await get(`${server.url}/up`)).body, 'ERROR');
+    assert.ok(!server.log.all.some((line) => JSON.stringify(line).includes('a dynamodb secret')));
+    place.stub.answer = () => undefined;
+    await server.waitForLog(/the dynamodb store answers/);
+    assert.equal((await connectAs(server, t, 'a')).status, 200);
   });
 
   test('loses its table is unavailable, by table and region', async (t) => {

@@ -45,7 +45,8 @@ static void copy_credentials(struct aws_credentials *to, const struct aws_creden
     *to = (struct aws_credentials){.access_key_id = copy_text(from->access_key_id),
                                    .secret_access_key = copy_text(from->secret_access_key),
                                    .session_token = copy_text(from->session_token),
-                                   .expires_ms = from->expires_ms};
+                                   .expires_ms = from->expires_ms,
+                                   .source = from->source};
 }
 
 struct aws_chain *aws_chain_create(const struct aws_chain_settings *settings) {

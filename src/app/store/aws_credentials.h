@@ -26,6 +26,7 @@ struct aws_credentials {
     char *secret_access_key;
     char *session_token; /* NULL: none */
     uint64_t expires_ms; /* on the wall clock; 0: never */
+    const char *source;  /* where they are from, for people; not owned */
 };
 
 void aws_credentials_dispose(struct aws_credentials *credentials);

@@ -283,12 +283,14 @@ static bool ask_container(struct http_caller *caller, const char *url, const str
     return done || error_prefix(error, "AWS container credentials from %s", url);
 }
 
-static enum place_answer from_container(struct http_caller *caller, const struct patience *patience,
-                                        struct aws_credentials *credentials, struct error *error) {
+static enum place_answer from_container(struct http_caller *caller, const struct aws_chain_settings *settings,
+                                        const struct patience *patience, struct aws_credentials *credentials,
+                                        struct error *error) {
     const char *relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
     const char *full = variable("AWS_CONTAINER_CREDENTIALS_FULL_URI");
     char url[512];
 
+    (void)settings;
     if (relative == NULL && full == NULL)
         return PLACE_UNUSED;
     snprintf(url, sizeof url, "%s%s", relative != NULL ? "http://169.254.170.2" : "",
@@ -337,12 +339,14 @@ static bool first_line_plain(struct buffer *text) {
     return length != 0;
 }
 
-static enum place_answer from_instance(struct http_caller *caller, const struct patience *patience,
-                                       struct aws_credentials *credentials, struct error *error) {
+static enum place_answer from_instance(struct http_caller *caller, const struct aws_chain_settings *settings,
+                                       const struct patience *patience, struct aws_credentials *credentials,
+                                       struct error *error) {
     const char *disabled = variable("AWS_EC2_METADATA_DISABLED");
     struct buffer token = {0}, role = {0}, answer = {0}, header = {0}, path = {0};
     enum place_answer found = PLACE_FAILED;
 
+    (void)settings;
     if (disabled != NULL && strcasecmp(disabled, "true") == 0)
         return PLACE_UNUSED;
     if (!ask_metadata(caller, "PUT", "/latest/api/token", METADATA_TOKEN_TTL, patience, &token, error) ||
@@ -379,24 +383,52 @@ done:
 
 /* --- the walk --- */
 
+static enum place_answer from_environment(struct http_caller *caller, const struct aws_chain_settings *settings,
+                                          const struct patience *patience, struct aws_credentials *credentials,
+                                          struct error *error) {
+    (void)caller, (void)settings, (void)patience, (void)error;
+    return from_keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"), variable("AWS_SESSION_TOKEN"),
+                     credentials);
+}
+
+static enum place_answer from_configuration(struct http_caller *caller, const struct aws_chain_settings *settings,
+                                            const struct patience *patience, struct aws_credentials *credentials,
+                                            struct error *error) {
+    (void)caller, (void)patience, (void)error;
+    return from_keys(settings->access_key_id, settings->secret_access_key, NULL, credentials);
+}
+
+static enum place_answer from_token_file(struct http_caller *caller, const struct aws_chain_settings *settings,
+                                         const struct patience *patience, struct aws_credentials *credentials,
+                                         struct error *error) {
+    return from_web_identity(caller, settings, variable("AWS_WEB_IDENTITY_TOKEN_FILE"), variable("AWS_ROLE_ARN"),
+                             variable("AWS_ROLE_SESSION_NAME"), patience, credentials, error);
+}
+
+static const struct place {
+    const char *name; /* for people */
+    enum place_answer (*ask)(struct http_caller *caller, const struct aws_chain_settings *settings,
+                             const struct patience *patience, struct aws_credentials *credentials, struct error *error);
+} places[] = {
+    {"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", from_environment},
+    {"database.dynamodb.aws_access_key_id and aws_secret_access_key", from_configuration},
+    {"a profile", from_profile},
+    {"AWS_WEB_IDENTITY_TOKEN_FILE", from_token_file},
+    {"the container's agent", from_container},
+    {"the instance's role", from_instance},
+};
+
 static enum place_answer walk(struct http_caller *caller, const struct aws_chain_settings *settings,
                               const struct patience *patience, struct aws_credentials *credentials,
                               struct error *error) {
-    enum place_answer answer = from_keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"),
-                                         variable("AWS_SESSION_TOKEN"), credentials);
-
-    if (answer == PLACE_UNUSED)
-        answer = from_keys(settings->access_key_id, settings->secret_access_key, NULL, credentials);
-    if (answer == PLACE_UNUSED)
-        answer = from_profile(caller, settings, patience, credentials, error);
-    if (answer == PLACE_UNUSED)
-        answer = from_web_identity(caller, settings, variable("AWS_WEB_IDENTITY_TOKEN_FILE"), variable("AWS_ROLE_ARN"),
-                                   variable("AWS_ROLE_SESSION_NAME"), patience, credentials, error);
-    if (answer == PLACE_UNUSED)
-        answer = from_container(caller, patience, credentials, error);
-    if (answer == PLACE_UNUSED)
-        answer = from_instance(caller, patience, credentials, error);
-    return answer;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        enum place_answer answer = places[i].ask(caller, settings, patience, credentials, error);
+        if (answer == PLACE_UNUSED)
+            continue;
+        credentials->source = places[i].name;
+        return answer;
+    }
+    return PLACE_UNUSED;
 }
 
 bool aws_credentials_fetch(const struct aws_chain_settings *settings, const struct patience *patience,
@@ -410,6 +442,7 @@ bool aws_credentials_fetch(const struct aws_chain_settings *settings, const stru
                  "no AWS credentials found: database.dynamodb.endpoint_url is on this machine, so made-up ones "
                  "are sent");
         answer = from_keys("local", "local", NULL, credentials);
+        credentials->source = "nowhere (made up)";
     }
     if (answer == PLACE_UNUSED)
         error_set(error,

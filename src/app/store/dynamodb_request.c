@@ -109,6 +109,8 @@ static struct outcome attempt(struct store_connection *connection, const char *o
     if (outcome.answer == DYNAMODB_OK)
         return outcome;
     describe(connection, operation, status, *answer, error);
+    if (outcome.verdict == VERDICT_OTHER_CREDENTIALS)
+        error_prefix(error, "the credentials from %s are refused", credentials->source);
     json_decref(*answer);
     *answer = NULL;
     return outcome;
