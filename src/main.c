@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "app/check.h"
+#include "server/check.h"
 #include "server/server.h"
 #include "tool/apps.h"
 

@@ -1,5 +1,6 @@
 #include "config/config.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,22 @@ bool config_supported(const struct config *config, struct config_report *report)
         return true;
     config_report_error(report, "ssl.enabled needs `ssl.cert_path` and `ssl.key_path`, PEM files");
     return false;
+}
+
+bool config_split_address(const char *address, char host[256], uint16_t *port) {
+    const char *colon = strrchr(address, ':');
+    size_t length = colon != NULL ? (size_t)(colon - address) : 0;
+    char *end = NULL;
+    unsigned long number = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
+
+    if (length == 0 || length > 255 || colon[1] < '0' || colon[1] > '9' || *end != '\0' || number > 65535)
+        return false;
+    if (address[0] == '[' && address[length - 1] == ']')
+        snprintf(host, 256, "%.*s", (int)length - 2, address + 1);
+    else
+        snprintf(host, 256, "%.*s", (int)length, address);
+    *port = (uint16_t)number;
+    return true;
 }
 
 bool config_is_production(const struct config *config) {

@@ -319,6 +319,9 @@ bool config_supported(const struct config *config, struct config_report *report)
 /* Frees what the configuration holds and clears it. */
 void config_dispose(struct config *config);
 
+/* Takes "HOST:PORT" or "[::1]:PORT" apart; false if it is neither. */
+bool config_split_address(const char *address, char host[256], uint16_t *port);
+
 /* True if `mode` is "production", in any case. */
 bool config_is_production(const struct config *config);
 

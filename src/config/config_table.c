@@ -32,6 +32,13 @@ static bool is_absolute_path(const char *text) {
     return *text == '/';
 }
 
+static bool is_address(const char *text) {
+    char host[256];
+    uint16_t port;
+
+    return config_split_address(text, host, &port);
+}
+
 static bool is_not_empty(const char *text) {
     return *text != '\0';
 }
@@ -48,6 +55,7 @@ static const struct config_form dynamodb_name = {is_dynamodb_name, "letters, dig
 static const struct config_form metric_prefix = {is_metric_prefix,
                                                  "letters, digits, underscores and colons, not beginning with a digit"};
 static const struct config_form absolute_path = {is_absolute_path, "an absolute path"};
+static const struct config_form host_and_port = {is_address, "HOST:PORT, like 127.0.0.1:9602 or [::1]:9602"};
 static const struct config_form not_empty = {is_not_empty, "a text that is not empty"};
 static const struct config_form path_prefix = {is_path_prefix, "a URL path without query, fragment, escapes or blanks"};
 
@@ -274,7 +282,7 @@ const struct config_row config_rows[] = {
     {"delta_compression.omit_delta_algorithm", CONFIG_FLAG, AT(delta_compression.omit_delta_algorithm), "false", NULL},
 
     {"adapter.driver", CONFIG_TEXT, AT(adapter.driver), "local", "ADAPTER_DRIVER"},
-    {NULL, CONFIG_TEXT, AT(admin.listen), "127.0.0.1:9602", "CURLEW_ADMIN_LISTEN"},
+    {NULL, CONFIG_TEXT, AT(admin.listen), "127.0.0.1:9602", "CURLEW_ADMIN_LISTEN", .form = &host_and_port},
     {NULL, CONFIG_TEXT, AT(admin.token), NULL, "CURLEW_ADMIN_TOKEN"},
     {NULL, CONFIG_TEXT, AT(admin.url), NULL, "CURLEW_ADMIN_URL"},
     {"logging.colors_enabled", CONFIG_FLAG, AT(logging.colors_enabled), "true", "LOG_COLORS_ENABLED"},

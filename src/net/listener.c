@@ -65,7 +65,7 @@ static int listen_on(const char *host, uint16_t *port, bool shared, struct error
     freeaddrinfo(found);
     if (fd < 0) {
         error_set(error, "cannot listen on %s port %u: %s%s", host, *port, strerror(errno),
-                  errno == EADDRINUSE ? "; is another server running there? Choose another `port`, or stop it" : "");
+                  errno == EADDRINUSE ? "; is another server running there? Choose another port, or stop it" : "");
         return -1;
     }
     *port = bound_port(fd);

@@ -28,12 +28,12 @@ static int give_passphrase(char *buffer, int size, int writing, void *context) {
 }
 
 static bool failed(struct error *error, const char *setting, const char *path) {
-    char reason[256];
-    unsigned long code = ERR_peek_last_error();
+    /* The first is the cause; what the callers of its finder add says less and less. */
+    unsigned long code = ERR_peek_error();
+    const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
 
-    ERR_error_string_n(code, reason, sizeof reason);
     ERR_clear_error();
-    return error_set(error, "`%s`: %s cannot be used: %s", setting, path, code != 0 ? reason : "unknown reason");
+    return error_set(error, "`%s`: %s cannot be used: %s", setting, path, reason != NULL ? reason : "unknown reason");
 }
 
 static bool load(SSL_CTX *context, const struct tls_settings *settings, struct error *error) {

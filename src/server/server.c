@@ -19,6 +19,7 @@
 #include "net/tls.h"
 #include "server/housekeeping.h"
 #include "server/redirect.h"
+#include "server/server_tls.h"
 #include "session/session.h"
 
 /* A write to a slow reader may carry this part of what it may have unsent, so that joining events never breaks a bound.
@@ -149,11 +150,11 @@ static bool listen_on_workers(struct server *server, struct error *error) {
     if (config->unix_socket.enabled) {
         unix_fd = listen_unix(config->unix_socket.path, config->unix_socket.permission_mode, error);
         if (unix_fd < 0)
-            return false;
+            return error_prefix(error, "unix_socket.path");
         server->owns_unix_socket = true;
     }
     if (unix_fd < 0 && !tcp_port_is_free(config->host, port, error))
-        return false;
+        return error_prefix(error, "host and port");
     for (unsigned i = 0; i < server->workers.count; i++) {
         struct listener *listener = &server->listeners[i];
         int fd = unix_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? unix_fd : dup(unix_fd);
@@ -188,7 +189,7 @@ static bool listen_for_redirects(struct server *server, struct error *error) {
         return true;
     server->redirect_handler = redirect_handler(&server->redirect);
     if (!listen_beside(server, &server->redirect_listener, server->config.host, &port, accept_redirected, error))
-        return error_prefix(error, "ssl.redirect_http");
+        return error_prefix(error, "host and ssl.http_port");
     log_info("server", "redirecting from http://%s:%u", server->config.host, port);
     return true;
 }
@@ -201,26 +202,9 @@ static bool listen_for_metrics(struct server *server, struct error *error) {
     if (!config->metrics.enabled)
         return true;
     if (!listen_beside(server, &server->metrics_listener, config->metrics.host, &port, accept_metrics, error))
-        return error_prefix(error, "metrics");
+        return error_prefix(error, "metrics.host and .port");
     server->api.metrics_port = port;
     log_info("server", "metrics on http://%s:%u/metrics", config->metrics.host, port);
-    return true;
-}
-
-/* "host:port" or "[::1]:port". */
-static bool split_address(const char *address, char host[256], uint16_t *port, struct error *error) {
-    const char *colon = strrchr(address, ':');
-    size_t length = colon != NULL ? (size_t)(colon - address) : 0;
-    char *end = NULL;
-    unsigned long number = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
-
-    if (length == 0 || length > 255 || colon[1] < '0' || colon[1] > '9' || *end != '\0' || number > 65535)
-        return error_set(error, "CURLEW_ADMIN_LISTEN must be HOST:PORT, not %s", address);
-    if (address[0] == '[' && address[length - 1] == ']')
-        snprintf(host, 256, "%.*s", (int)length - 2, address + 1);
-    else
-        snprintf(host, 256, "%.*s", (int)length, address);
-    *port = (uint16_t)number;
     return true;
 }
 
@@ -238,9 +222,9 @@ static bool listen_for_admin(struct server *server, struct error *error) {
                     "those of the configuration");
         return true;
     }
-    if (!split_address(config->admin.listen, host, &port, error) ||
-        !listen_beside(server, &server->admin_listener, host, &port, accept_admin, error))
-        return error_prefix(error, "admin API");
+    config_split_address(config->admin.listen, host, &port);
+    if (!listen_beside(server, &server->admin_listener, host, &port, accept_admin, error))
+        return error_prefix(error, "CURLEW_ADMIN_LISTEN");
     log_info("server", "admin API on http://%s:%u/admin/apps", host, port);
     return true;
 }
@@ -288,19 +272,6 @@ static void set_up_parts(struct server *server) {
     server->metrics_handler = api_metrics_handler(&server->api);
     server->admin_handler = api_admin_handler(&server->api);
     housekeeping_start(&server->housekeeping, server->workers.list[0], &server->sessions);
-}
-
-static bool set_up_tls(struct server *server, struct error *error) {
-    const struct config *config = &server->config;
-
-    if (!config->ssl.enabled)
-        return true;
-    server->tls = tls_context_create(&(struct tls_settings){.cert_path = config->ssl.cert_path,
-                                                            .key_path = config->ssl.key_path,
-                                                            .passphrase = config->ssl.passphrase,
-                                                            .ca_path = config->ssl.ca_path},
-                                     error);
-    return server->tls != NULL;
 }
 
 static void apply_app_changes(struct worker *worker, void *context) {
@@ -442,7 +413,7 @@ int server_run(const char *config_file) {
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     raise_file_limit();
-    if (!set_up_tls(server, &error)) {
+    if (!server_tls_create(&server->config, &server->tls, &error)) {
         log_error("config", "%s", error.text);
         take_apart(server);
         return 2;

@@ -194,13 +194,20 @@ describe('bad input', () => {
     assert.equal(answer.status, 404);
   });
 
-  test('an address that is none ends the start with its setting', async () => {
+  for (const address of ['nowhere', '9602', ':9602', '127.0.0.1:', '127.0.0.1:65536', '127.0.0.1:9602x']) {
+    test(`${address} is no address, and like any variable it is ignored with a warning`, async () => {
+      const { stdout } = await runCurlew(['check'], { config: {}, env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: address } });
+      assert.match(stdout, /^warning: the environment variable CURLEW_ADMIN_LISTEN must be HOST:PORT/m);
+    });
+  }
+
+  test('an address that is not to be had ends the start with its setting', async () => {
     const ended = await runCurlew(['serve'], {
       config: { port: 0, metrics: { enabled: false }, app_manager: { driver: 'sqlite' }, database: { sqlite: { path: ':memory:' } } },
-      env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: 'nowhere' },
+      env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: `127.0.0.1:${server.port}` },
     });
-    assert.notEqual(ended.code, 0);
-    assert.match(ended.stderr + ended.stdout, /CURLEW_ADMIN_LISTEN must be HOST:PORT/);
+    assert.equal(ended.code, 1);
+    assert.match(ended.stderr, /CURLEW_ADMIN_LISTEN: cannot listen on 127\.0\.0\.1 port \d+: Address already in use/);
   });
 });
 

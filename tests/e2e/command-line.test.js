@@ -102,6 +102,21 @@ describe('check', () => {
     }
   });
 
+  const impossible = {
+    'a node without a name': [{ app_manager: { driver: 'scylladb', scylladb: { nodes: [''] } } }, /scylladb\.nodes/],
+    'an endpoint that is no URL': [{ app_manager: { driver: 'dynamodb' }, database: { dynamodb: { endpoint_url: 'nonsense' } } }, /dynamodb\.endpoint_url/],
+    'half of a key': [{ app_manager: { driver: 'dynamodb' }, database: { dynamodb: { aws_access_key_id: 'AKIA' } } }, /aws_secret_access_key/],
+  };
+  for (const [what, [config, message]] of Object.entries(impossible)) {
+    test(`a store that can never be opened is an error of check as of a start: ${what}`, async () => {
+      for (const command of ['check', 'serve']) {
+        const { code, stdout, stderr } = await runCurlew([command], { config: { ...GOOD, ...config } });
+        assert.equal(code, 2, stdout + stderr);
+        assert.match(stdout + stderr, message);
+      }
+    });
+  }
+
   test('an unknown key is a warning, and --verbose lists what has no effect', async () => {
     const config = { ...GOOD, colour: 'blue', cache: { driver: 'redis' }, websocket: { tempo: 3 } };
     const { code, stdout, stderr } = await runCurlew(['check'], { config });

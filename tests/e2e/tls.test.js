@@ -137,10 +137,12 @@ describe('TLS', () => {
   };
   for (const [what, [ssl, message]] of Object.entries(unusable)) {
     test(`${what} is an error at start that names the setting`, async () => {
-      const { code, stderr } = await runCurlew(['serve'], { config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, ...ssl } } });
-      assert.equal(code, 2, stderr);
-      assert.match(stderr, message);
-      assert.ok(!stderr.includes('hunter2') && !stderr.includes('open sesame'));
+      for (const command of ['serve', 'check']) {
+        const { code, stdout, stderr } = await runCurlew([command], { config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, ...ssl } } });
+        assert.equal(code, 2, stderr);
+        assert.match(stdout + stderr, message);
+        assert.doesNotMatch(stdout + stderr, /hunter2|open sesame/);
+      }
     });
   }
 
@@ -149,6 +151,6 @@ describe('TLS', () => {
     writeFileSync(cert, 'not a certificate');
     const { code, stderr } = await runCurlew(['serve'], { config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, cert_path: cert, key_path: plain.key } } });
     assert.equal(code, 2, stderr);
-    assert.match(stderr, /garbage\.crt/);
+    assert.match(stderr, /garbage\.crt cannot be used: no start line/);
   });
 });

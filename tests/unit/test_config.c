@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "app/check.h"
 #include "base/buffer.h"
 #include "config/config.h"
 #include "config/config_table.h"
+#include "server/check.h"
 
 #define FILE_NAME "test.json"
 

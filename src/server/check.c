@@ -1,9 +1,11 @@
-#include "app/check.h"
+#include "server/check.h"
 
 #include <jansson.h>
 
 #include "app/app.h"
+#include "app/app_store.h"
 #include "config/config.h"
+#include "server/server_tls.h"
 
 static void add_warning(void *context, const char *text) {
     config_report_warning(context, "%s", text);
@@ -50,6 +52,43 @@ static size_t check_apps(const struct config *config, struct config_report *repo
     return count;
 }
 
+static bool check_certificate(const struct config *config, struct config_report *report) {
+    struct tls_context *tls;
+    struct error error;
+    bool good = server_tls_create(config, &tls, &error);
+
+    if (!good)
+        config_report_error(report, "%s", error.text);
+    tls_context_destroy(tls);
+    return good;
+}
+
+/* What the store's driver says of its settings; nobody is asked. */
+static bool check_store(const struct config *config, struct config_report *report) {
+    const struct app_store_driver *driver = app_store_driver_of(config->app_manager.driver);
+    struct app_defaults defaults;
+    struct app_store *store;
+    struct error error;
+
+    if (config->app_manager.driver == CONFIG_DRIVER_MEMORY)
+        return true;
+    app_defaults_from_config(&defaults, config);
+    store = driver->open(config, &defaults, &error);
+    if (store == NULL) {
+        config_report_error(report, "%s", error.text);
+        return false;
+    }
+    driver->close(store);
+    return true;
+}
+
+/* Whether a start would come as far as listening. */
+static bool can_start(const struct config *config, struct config_report *report) {
+    bool supported = config_supported(config, report) && check_certificate(config, report);
+
+    return check_store(config, report) && supported;
+}
+
 int check_configuration(const char *file, bool verbose, FILE *out) {
     struct config_report report = {0};
     struct config config;
@@ -59,7 +98,7 @@ int check_configuration(const char *file, bool verbose, FILE *out) {
 
     if (config_load(&config, file, &report, NULL)) {
         loaded = true;
-        code = config_supported(&config, &report) ? 0 : 2;
+        code = can_start(&config, &report) ? 0 : 2;
         apps = check_apps(&config, &report);
         if (code == 0 && report.errors.count > 0)
             code = 1;
