@@ -256,6 +256,24 @@ test('bad_rows_do_not_hide_good_ones', async (t) => {
 
 // --- names ---
 
+test('apps_are_looked_up_by_the_indexes_of_a_table_of_any_size_and_character_set', async (t) => {
+  for (const set of ['utf8mb4', 'utf8', 'latin1']) {
+    const here = await place(t, OLD_TABLE.replace(/CHARSET.*/, `CHARSET=${set}`));
+    await migrate(t, here.config());
+    await here.sql(`INSERT INTO applications (id, \`key\`, secret, max_connections, max_client_events_per_second)
+      SELECT CONCAT('app-', seq), CONCAT('key-', seq), 's', 0, 0 FROM seq_1_to_10000`);
+    const rowsRead = async () => Number((await here.sql("SHOW GLOBAL STATUS LIKE 'Handler_read_rnd_next'"))[0].Value);
+    const before = await rowsRead();
+    const server = await bareServer(t, here);
+    await connect(server, { t, app: { id: 'app-1', key: 'key-1', secret: 's' } });
+    assert.equal((await api(server, 'GET', '/channels', { app: { id: 'app-2', key: 'key-2', secret: 's' } })).status, 200);
+    await appsDone(t, ['update', 'app-1', '-c', here.config(), '--set', 'max_connections=1']);
+    await appsDone(t, ['delete', 'app-2', '-c', here.config()]);
+    const read = await rowsRead() - before;
+    assert.ok(read < 10_000, `${read} rows were read one after the other`);
+  }
+});
+
 test('a_collation_that_ignores_case_does_not_make_two_names_one', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   const config = here.config();

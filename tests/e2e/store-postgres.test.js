@@ -8,10 +8,14 @@ import net from 'node:net';
 import path from 'node:path';
 import test, { after } from 'node:test';
 
+import { api } from './lib/api.js';
 import { EVERY_FIELD, apps, appsDone, migrate } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { Postgres } from './lib/backends/postgres.js';
+import { connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
+import { serverFor } from './lib/server.js';
 
 const backend = await backendFor({ after }, 'postgres', { tls: true });
 const { address } = backend;
@@ -244,6 +248,44 @@ test('backslashes_are_texts_like_others_whatever_the_servers_setting', async (t)
   const secret = "\\'; DROP TABLE applications; --\\\\";
   await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'k', '--secret', secret]);
   assert.equal((await show(t, 'a', config)).secret, secret);
+});
+
+// --- names ---
+
+test('apps_are_looked_up_by_the_indexes_of_a_table_of_any_size', async (t) => {
+  const here = await place(t);
+  await migrate(t, here.config());
+  await here.sql(`INSERT INTO applications (id, key, secret, enabled, enable_client_messages, max_connections, max_client_events_per_second)
+    SELECT 'app-' || i, 'key-' || i, 's', true, true, 0, 0 FROM generate_series(1, 10000) i`);
+  await here.sql('ANALYZE applications');
+  const server = await serverFor(t, { apps: [], config: here.settings() });
+  for (let i = 1; i <= 10; i++) {
+    await connect(server, { t, app: { id: `app-${i}`, key: `key-${i}`, secret: 's' } });
+    assert.equal((await api(server, 'GET', '/channels', { app: { id: `app-${i + 100}`, key: `key-${i + 100}`, secret: 's' } })).status, 200);
+  }
+  await appsDone(t, ['update', 'app-1', '-c', here.config(), '--set', 'max_connections=1']);
+  await appsDone(t, ['delete', 'app-2', '-c', here.config()]);
+  await server.stop(); // what a connection has counted is there when it has ended
+  const counted = async () => (await here.sql("SELECT (idx_scan + seq_scan)::int AS scans, seq_tup_read::int AS read FROM pg_stat_user_tables WHERE relname = 'applications'"))[0];
+  let now;
+  do now = await counted(); while (now.scans < 22);
+  assert.ok(now.read < 10_000, `${now.read} rows were read one after the other`);
+});
+
+test('a_collation_that_ignores_case_does_not_make_two_names_one', async (t) => {
+  const here = await place(t, "CREATE COLLATION ignoring_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+    OLD_TABLE.replace('id VARCHAR(255)', '$& COLLATE ignoring_case').replace('key VARCHAR(255)', '$& COLLATE ignoring_case'), OLD_ROW);
+  const config = here.config();
+  assert.deepEqual(await show(t, 'old', config), OLD_APP);
+  for (const command of [['show', 'OLD'], ['update', 'OLD', '--set', 'max_connections=1'], ['delete', 'OLD']]) {
+    await refused(t, [...command, '-c', config], /no app with the id OLD/);
+  }
+  await refused(t, ['create', '--id', 'OLD', '--key', 'k', '-c', config], /Key \(id\)=\(OLD\) already exists/);
+  await refused(t, ['create', '--id', 'new', '--key', 'OLD-key', '-c', config], /the key is already that of app old/);
+  const server = await serverFor(t, { apps: [], config: here.settings() });
+  const ws = await RawWebSocket.connect(server, { key: 'OLD-key' });
+  assert.equal((await ws.expect('pusher:error')).data.code, 4001);
+  ws.destroy();
 });
 
 // --- users who may little ---
