@@ -4,10 +4,11 @@
 # Behind `make bench`: measures build/curlew with build/bench/curlew-bench and prints two tables.
 #   1. one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the kernel's floor
 #   2. one worker against two, both servers and the generator free to run anywhere, in turns
-# and then what looking up an app costs (build/bench/curlew-bench-lookup). With a --scenario of one's own only the first;
-# `--scenario lookup` is the last alone. `--scenario stores` is what apps in a store cost clients and the store, on
-# databases that it starts (bench/stores.js). The figures are in bench.json and bench-workers.json, too, in the build
-# folder. BUILD names another build folder. Exit code: 1 if the server refused something or lost events.
+# then what looking up an app costs (build/bench/curlew-bench-lookup), and what apps in a store cost clients and the
+# store, on databases that it starts (bench/stores.js). With a --scenario of one's own only the first; `--scenario lookup`
+# and `--scenario stores` are the last two alone. The figures are in bench.json and bench-workers.json, too, in the build
+# folder. BUILD names another build folder. Exit code: 1 if the server refused something or lost events, or if a goal of
+# the last two was missed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -74,6 +75,12 @@ END
     give_up "the server was not ready within 10 s" "$name.log"
 }
 
+bench_stores() {
+    scripts/install-packages.sh test
+    scripts/test-packages.sh
+    CURLEW_BINARY_RELEASE=$build/curlew node bench/stores.js
+}
+
 [ "$(nproc)" -ge 2 ] || give_up "two CPUs are needed: one for the server and one for the load generator"
 for program in "$build/curlew" "$build/bench/curlew-bench" "$build/bench/curlew-bench-lookup"; do
     [ -x "$program" ] || give_up "$program is not there: run make bench, or make build first"
@@ -82,9 +89,8 @@ ulimit -Sn "$(ulimit -Hn)"
 case "$*" in
 '--scenario lookup') exec "$build/bench/curlew-bench-lookup" ;;
 '--scenario stores')
-    scripts/install-packages.sh test
-    scripts/test-packages.sh
-    CURLEW_BINARY_RELEASE=$build/curlew exec node bench/stores.js
+    bench_stores
+    exit
     ;;
 esac
 
@@ -110,5 +116,9 @@ stop_servers
 
 echo
 echo "bench: looking up an app"
-"$build/bench/curlew-bench-lookup"
+"$build/bench/curlew-bench-lookup" || status=$?
+
+echo
+echo "bench: apps in a store"
+bench_stores || status=$?
 exit "$status"

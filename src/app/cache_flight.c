@@ -242,6 +242,8 @@ static void finished(struct store_operation *operation, enum store_answer answer
     cache_do_aftermath(cache, &aftermath);
     cache_post(deliveries);
     flight_unref(flight);
+    if (answer == STORE_OK) /* on a thread of the pool: what was not admitted ends here on its worker */
+        cache_wait_for_room(cache);
 }
 
 struct cache_flight *cache_flight_create(struct app_cache *cache, enum name_kind kind, struct slice name,

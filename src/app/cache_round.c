@@ -4,6 +4,8 @@
 #include "app/cache_internal.h"
 #include "base/clock.h"
 
+#define ROOM_BEYOND 500    /* new entries, in addition to an eighth of the capacity, that nobody waits for */
+#define ROOM_WAIT_MS 1000  /* that a thread of the pool waits at most */
 #define ROUND_SLICE 500    /* entries that are looked at while the mutex is held once */
 #define REFRESHES_MAX 1000 /* under way: who waits for the store waits behind no more of them */
 
@@ -75,6 +77,7 @@ static void judge(void *object, void *context) {
         }
     }
     cache->judging = false;
+    cache_note_settled(cache);
     pthread_mutex_unlock(&cache->mutex);
     for (size_t i = 0; i < dead; i++)
         retire(&cache->retirement, doubts->entries[i], cache_entry_free, cache);
@@ -122,8 +125,12 @@ static void doubt(struct cache_round *round) {
 
     if (excess < round->outdated)
         excess = round->outdated;
-    if (excess == 0)
+    if (excess == 0) {
+        pthread_mutex_lock(&cache->mutex);
+        cache_note_settled(cache);
+        pthread_mutex_unlock(&cache->mutex);
         return;
+    }
     qsort(round->candidates, round->count, sizeof round->candidates[0], compare_candidates);
     doubts = alloc(sizeof *doubts + excess * sizeof doubts->entries[0]);
     doubts->count = excess;
@@ -218,6 +225,34 @@ void cache_round_go_on(struct cache_round *round) {
             doubt(round);
         sched_yield(); /* who waits for the mutex may have it before the next slice */
     }
+}
+
+/* --- room --- */
+
+void cache_note_settled(struct app_cache *cache) {
+    cache->settled_count = cache->entry_count;
+    pthread_cond_broadcast(&cache->settled);
+}
+
+/* Entries with connections do not count, and how many those are only a round knows: so what is new since the last one
+ * is bounded. Where the upkeep thread and the workers get their share of the processors nobody ever waits. */
+static bool is_crowded(const struct app_cache *cache) {
+    return !cache->stopping && cache->entry_count > cache->settings.capacity &&
+           cache->entry_count > cache->settled_count + cache->settings.capacity / 8 + ROOM_BEYOND;
+}
+
+void cache_wait_for_room(struct app_cache *cache) {
+    uint64_t until_ns = clock_monotonic_ns() + ROOM_WAIT_MS * UINT64_C(1000000);
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u),
+                                   .tv_nsec = (long)(until_ns % 1000000000u)};
+    int ended = 0;
+
+    pthread_mutex_lock(&cache->mutex);
+    while (is_crowded(cache) && ended == 0) {
+        cache_upkeep_wake(cache);
+        ended = pthread_cond_timedwait(&cache->settled, &cache->mutex, &until);
+    }
+    pthread_mutex_unlock(&cache->mutex);
 }
 
 void cache_note_refreshed(struct app_cache *cache) {

@@ -758,6 +758,39 @@ static void apps_beyond_the_capacity_go_but_never_one_with_connections(void **st
     slot_connection_leave(slot);
 }
 
+/* What goes does so when every worker has ended a turn; one of them does not, as on a machine that is too busy. */
+static void no_more_apps_come_in_than_can_go(void **state) {
+    struct app_lookup *lookups = alloc_array(NULL, 1000, sizeof *lookups);
+    uint64_t end_ms;
+    char key[32];
+
+    (void)state;
+    setenv("CACHE_MAX_CAPACITY", "20", 1);
+    others_run(
+        "WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 999) "
+        "INSERT INTO applications SELECT 'app-' || i, 'key-' || i, 's', 1, 1, 0, 1 FROM n");
+    open_with("", 20000);
+    unsetenv("CACHE_MAX_CAPACITY");
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(key, sizeof key, "key-%u", i);
+        assert_int_equal(start(&lookups[i], 0, true, key), APP_PENDING);
+    }
+    for (end_ms = clock_monotonic_ms() + PATIENCE_MS; counts().entries < 500; harness_settle(workers.list[0]))
+        assert_true(clock_monotonic_ms() < end_ms);
+    for (end_ms = clock_monotonic_ms() + 400; clock_monotonic_ms() < end_ms; harness_settle(workers.list[0]))
+        assert_in_range(counts().entries, 500, 750);
+    await_answers(1000);
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(lookups[i].answer, APP_FOUND);
+    end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    while (counts().entries > 20 && clock_monotonic_ms() < end_ms) {
+        poll(NULL, 0, 5);
+        settle();
+    }
+    assert_in_range(counts().entries, 1, 20);
+    free(lookups);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -783,6 +816,7 @@ int main(void) {
         TEST(thousands_of_live_apps_that_others_change_are_read_again_at_once),
         TEST(a_query_that_began_before_a_write_never_fills_the_cache),
         TEST(apps_beyond_the_capacity_go_but_never_one_with_connections),
+        TEST(no_more_apps_come_in_than_can_go),
     };
 
     hash_seed();
