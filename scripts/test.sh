@@ -37,7 +37,7 @@ unit_tests() {
 end_to_end_tests() {
     CURLEW_BINARY=$PWD/build-asan/curlew CURLEW_BINARY_TSAN=$PWD/build-tsan/curlew \
         CURLEW_BINARY_RELEASE=$PWD/build/curlew \
-        timeout 15m "${plain_addresses[@]}" node --test --test-reporter=spec tests/e2e/*.test.js
+        timeout 18m "${plain_addresses[@]}" node --test --test-reporter=spec tests/e2e/*.test.js
 }
 
 scripts/install-packages.sh build test
