@@ -1,18 +1,19 @@
-// Moving from soketi: the statements of docs/app-managers.md, word for word, on tables as soketi documents them.
+// Moving from soketi: the statements of docs/app-managers.md, word for word, on tables and a file as soketi documents them.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import test from 'node:test';
 
-import { exported, migrate } from './lib/apps-command.js';
+import { exported, migrate, sqliteConfig } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { closedWithError, connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
 import { connected, makePusher, record, subscribed } from './lib/pusher.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor } from './lib/server.js';
+import { BINARY, serverFor } from './lib/server.js';
 import { snippets } from '../readme/snippets.mjs';
 
 const require = createRequire(import.meta.url);
@@ -109,3 +110,25 @@ for (const [kind, { copy, table, key }] of Object.entries(KINDS)) {
     }
   });
 }
+
+test('the_apps_of_a_file_of_soketi_are_imported_by_the_documented_command', async (t) => {
+  const folder = folderWith(t, {
+    'soketi.json': {
+      port: 6001,
+      'appManager.array.apps': [
+        { id: 'a', key: 'a-key', secret: 'a-secret', maxConnections: -1, enableClientMessages: true, enabled: true,
+          maxBackendEventsPerSecond: -1, maxClientEventsPerSecond: 5, maxReadRequestsPerSecond: -1, maxPresenceMembersPerChannel: 7,
+          maxPresenceMemberSizeInKb: 8, maxEventPayloadInKb: 9, enableUserAuthentication: true, webhooks: [HOOKS[1]] },
+      ],
+    },
+  });
+  const config = sqliteConfig(t);
+  const command = snippets(page).run.get('soketi-file').replace('curlew apps import -', `"$CURLEW" apps import - -c "$CONFIG"`);
+  execFileSync('sh', ['-ec', command], { cwd: folder, env: { ...process.env, CURLEW: BINARY, CONFIG: config } });
+  assert.deepEqual(await exported(t, config), [
+    { id: 'a', key: 'a-key', secret: 'a-secret', enabled: true, enable_client_messages: true, max_connections: 0,
+      max_client_events_per_second: 5, max_read_requests_per_second: 0, max_backend_events_per_second: 0,
+      max_presence_members_per_channel: 7, max_presence_member_size_in_kb: 8, max_event_payload_in_kb: 9,
+      enable_user_authentication: true, webhooks: [HOOKS[1]] },
+  ]);
+});
