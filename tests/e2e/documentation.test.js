@@ -1,0 +1,102 @@
+// What the pages of docs/ show: configurations and apps that are taken as they stand, commands that do it, links that lead somewhere.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { appsDone, exported, sqliteConfig } from './lib/apps-command.js';
+import { folderWith } from './lib/process.js';
+import { BINARY, runCurlew } from './lib/server.js';
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+const pages = ['README.md', ...readdirSync(path.join(root, 'docs')).map((name) => `docs/${name}`)];
+const text = (page) => readFileSync(path.join(root, page), 'utf8');
+const blocks = (page, language) => [...text(page).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, body]) => body);
+
+describe('configurations', () => {
+  for (const page of ['docs/configuration.md', 'docs/app-managers.md']) {
+    for (const [i, configText] of blocks(page, 'json').entries()) {
+      test(`${page}, example ${i + 1}, is taken without a word`, async () => {
+        const { code, stdout, stderr } = await runCurlew(['check'], { configText });
+        assert.equal(stderr, '');
+        assert.match(stdout, /^ok: .*\n$/);
+        assert.equal(code, 0);
+      });
+    }
+  }
+});
+
+describe('docs/apps.md', () => {
+  const [app, webhooks] = blocks('docs/apps.md', 'json').map(JSON.parse);
+
+  test('its app and its webhooks come back as they are shown', async (t) => {
+    const config = sqliteConfig(t);
+    await appsDone(t, ['import', '-', '-c', config], { input: JSON.stringify({ apps: [{ ...app, webhooks }] }) });
+    const [stored] = await exported(t, config);
+    for (const [field, value] of Object.entries({ ...app, webhooks })) assert.deepEqual(stored[field], value);
+  });
+
+  test('each field of its table is one, with the default that a server has', async (t) => {
+    const config = sqliteConfig(t);
+    const rows = [...text('docs/apps.md').matchAll(/^\| `(\w+)` \| (text|boolean|number|list of \w+|object) \| ([^|]+) \|/gm)];
+    assert.equal(rows.length, 21);
+    await appsDone(t, ['create', '--id', 'a', '--key', 'k', '--secret', 's', '-c', config]);
+    const shown = await appsDone(t, ['show', 'a', '-c', config]);
+    for (const [, field, , byDefault] of rows) {
+      const line = shown.split('\n').find((candidate) => candidate.startsWith(`${field} `));
+      assert.ok(line, `${field} in\n${shown}`);
+      if (/^(true|false|\d+)$/.test(byDefault)) assert.match(line, new RegExp(`\\b${byDefault}\\b`), field);
+    }
+  });
+});
+
+test('docs/command-line.md: its example runs', async (t) => {
+  const settings = (file) => ({ app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } } });
+  // What stands behind the second name is of another kind there; the command is the same.
+  const folder = folderWith(t, { 'sqlite.json': settings('apps.db'), 'postgres.json': settings('other.db') });
+  mkdirSync(path.join(folder, 'config'));
+  copyFileSync(path.join(folder, 'sqlite.json'), path.join(folder, 'config/config.json'));
+  const [commands] = blocks('docs/command-line.md', 'bash');
+  const script = `curlew() { "${BINARY}" "$@"; }\n${commands}`;
+  execFileSync('bash', ['-ec', script], { cwd: folder });
+  const [app, ...others] = JSON.parse(execFileSync(BINARY, ['apps', 'list', '--json'], { cwd: folder, encoding: 'utf8' })).apps;
+  assert.deepEqual(others, []);
+  assert.deepEqual({ ...app, key: undefined }, {
+    id: 'shop', key: undefined, enabled: true, enable_client_messages: true, max_connections: 5000, max_client_events_per_second: 100,
+  });
+  assert.match(app.key, /^[0-9a-f]{32}$/);
+  assert.ok(!existsSync(path.join(folder, 'other.db')), 'a dry run makes nothing');
+});
+
+// As GitHub makes them of headings.
+const anchor = (heading) => heading.trim().toLowerCase().replace(/[^\w\- ]/g, '').replaceAll(' ', '-');
+
+describe('links', () => {
+  for (const page of pages) {
+    test(`those of ${page} lead somewhere`, () => {
+      for (const [, target] of text(page).matchAll(/\]\(([^)\s]+)\)/g)) {
+        if (/^https?:/.test(target)) continue;
+        const [file, fragment] = target.split('#');
+        const to = file === '' ? page : path.join(path.dirname(page), file);
+        assert.ok(existsSync(path.join(root, to)), `${target}: there is no ${to}`);
+        if (fragment === undefined) continue;
+        const anchors = [...text(to).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchor(heading));
+        assert.ok(anchors.includes(fragment), `${target}: ${to} has the headings ${anchors.join(', ')}`);
+      }
+    });
+  }
+});
+
+describe('docs/architecture.md', () => {
+  // `app/app.h`, `scripts/bench.sh`, `net/listener`: what looks like a file of src/ or of the project.
+  const files = new Set([...text('docs/architecture.md').matchAll(/`([a-z_]+(?:\/[a-z_0-9]+)+(?:\.[a-z]+)?)`/g)].map(([, name]) => name));
+
+  for (const name of files) {
+    test(`${name} is there`, () => {
+      assert.ok(['', '.h', '.c'].some((ending) => ['src', '.'].some((folder) => existsSync(path.join(root, folder, name + ending)))));
+    });
+  }
+});
