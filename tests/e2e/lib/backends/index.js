@@ -10,8 +10,8 @@ import { kindOf } from './kinds.js';
  *   and the methods of Backend: stop, start, kill, freeze, thaw
  */
 export async function backendFor(t, kind, options) {
-  const { Kind, options: own } = kindOf(kind);
-  const backend = new Kind({ ...own, ...options });
+  const Kind = kindOf(kind);
+  const backend = new Kind(options);
   t.after(() => backend.discard());
   await backend.launch();
   return Object.assign(backend, {

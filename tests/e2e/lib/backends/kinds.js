@@ -1,4 +1,4 @@
-// The kinds of back end by name: a class, and the options that make it this kind.
+// The classes of back ends by the name of their kind.
 
 import { Cassandra } from './cassandra.js';
 import { DynamoDb } from './dynamodb.js';
@@ -6,11 +6,10 @@ import { MariaDb } from './mariadb.js';
 import { Postgres } from './postgres.js';
 
 export const KINDS = {
-  mariadb: { Kind: MariaDb },
-  postgres: { Kind: Postgres },
-  dynamodb: { Kind: DynamoDb },
-  cassandra: { Kind: Cassandra },
-  'cassandra-cluster': { Kind: Cassandra, options: { nodes: 3 } },
+  mariadb: MariaDb,
+  postgres: Postgres,
+  dynamodb: DynamoDb,
+  cassandra: Cassandra,
 };
 
 export function kindOf(name) {

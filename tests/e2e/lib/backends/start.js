@@ -13,9 +13,9 @@ if (!Object.hasOwn(KINDS, name ?? '')) {
   process.exit(2);
 }
 
-const { Kind, options } = kindOf(name);
+const Kind = kindOf(name);
 const chosen = Object.fromEntries(given.map((word) => [word.split('=')[0], JSON.parse(word.split('=')[1] ?? 'true')]));
-const backend = new Kind({ ...options, ...chosen });
+const backend = new Kind(chosen);
 const stopped = new Promise((resolve) => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, resolve);
 });
