@@ -137,7 +137,7 @@ static bool write_and_rename(const char *file, const char *unfinished, json_t *a
     bool good;
 
     if (out == NULL) {
-        error_set(error, "cannot write %s: %s", unfinished, strerror(errno));
+        error_set(error, "cannot write %s: %s", file, strerror(errno));
         json_decref(apps);
         return false;
     }

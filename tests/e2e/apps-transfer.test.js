@@ -38,6 +38,12 @@ describe('export and import', () => {
     assert.deepEqual(readdirSync(folder), ['out.json']);
   });
 
+  test('a file that cannot be written is named as it was given', async (t) => {
+    const { code, stderr } = await apps(t, ['export', '-c', await storeWith(t, [BARE]), '--output', '/nowhere/out.json']);
+    assert.equal(code, 1);
+    assert.equal(stderr, 'curlew: cannot write /nowhere/out.json: No such file or directory\n');
+  });
+
   test('2,500 apps, with progress; a second time all are equal', async (t) => {
     const list = manyApps(2500);
     const config = sqliteConfig(t);

@@ -397,7 +397,7 @@ test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_pas
     [{ ...await user(here), database: 'closed' }, /database\.postgres\.database: .*permission denied for database "closed"/],
     [{ username: 'sleeper', password: 'pw' }, /database\.postgres\.username, \.database and \.tls: .*role "sleeper" is not permitted to log in$/m],
     [{ host: 'no-such-host.invalid' }, /database\.postgres\.host no-such-host\.invalid: /],
-    [{ port: 1 }, /database\.postgres\.host and \.port: PostgreSQL at 127\.0\.0\.1:1 says: .*refused/],
+    [{ port: 1 }, /database\.postgres\.host and \.port: PostgreSQL at 127\.0\.0\.1:1 says: .*refused Is the server running/],
   ]) {
     const said = await refused(t, ['list', '-c', here.config(postgres)], pattern);
     assert.doesNotMatch(said, /not the password|a postgres password/);

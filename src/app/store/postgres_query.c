@@ -20,8 +20,11 @@ static const char *tls_mode(enum config_tls_mode mode) {
 static void append_said(struct error *error, const char *said) {
     size_t length = strlen(error->text);
 
-    for (; *said != '\0' && length + 1 < sizeof error->text; said++)
-        error->text[length++] = *said == '\n' ? ' ' : *said;
+    for (; *said != '\0' && length + 1 < sizeof error->text; said++) {
+        bool blank = *said == ' ' || *said == '\n' || *said == '\t';
+        if (!blank || length == 0 || error->text[length - 1] != ' ')
+            error->text[length++] = blank ? ' ' : *said;
+    }
     while (length > 0 && error->text[length - 1] == ' ')
         length--;
     error->text[length] = '\0';
