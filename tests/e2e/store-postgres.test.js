@@ -520,6 +520,7 @@ test('a_server_that_falls_silent_while_signing_in_holds_nobody', async (t) => {
       for (const socket of [client, server]) socket.on('error', () => {});
       server.on('data', (bytes) => left-- > 0 && client.write(bytes));
       client.on('data', (bytes) => server.write(bytes));
+      client.on('close', () => server.destroy()); // else PostgreSQL awaits it for a minute
     });
     await once(silent.listen(0, '127.0.0.1'), 'listening');
     const config = here.config({ port: silent.address().port, tls: { mode: 'disable' } }, { lookup_timeout_ms: 500 });
