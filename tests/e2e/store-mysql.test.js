@@ -28,6 +28,8 @@ const OLD_TABLE = `CREATE TABLE applications (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci`;
 const OLD_ROW = "INSERT INTO applications (id, `key`, secret, max_connections, max_client_events_per_second) VALUES ('old', 'old-key', 's', 7, 8)";
 
+const OLD_APP = { id: 'old', key: 'old-key', secret: 's', enabled: true, enable_client_messages: false, max_connections: 7, max_client_events_per_second: 8 };
+
 let places = 0;
 
 /*
@@ -142,10 +144,9 @@ test('an_old_table_gets_what_it_lacks_and_keeps_its_rows', async (t) => {
   await server.waitForLog(/^mysql: added the column channel_delta_compression to the table applications$/);
   const added = server.log.all.flatMap((line) => line.message.match(/added the column (\w+)/)?.[1] ?? []);
   assert.deepEqual(added, Object.keys(EVERY_FIELD).filter((name) => !OLD_TABLE.includes(name)));
-  const old = { id: 'old', key: 'old-key', secret: 's', enabled: true, enable_client_messages: false, max_connections: 7, max_client_events_per_second: 8 };
-  assert.deepEqual(await show(t, 'old', config), old);
+  assert.deepEqual(await show(t, 'old', config), OLD_APP);
   await appsDone(t, ['update', 'old', '-c', config, '--set', 'allowed_origins=["https://a.example"]', '--set', 'max_event_batch_size=0']);
-  assert.deepEqual(await show(t, 'old', config), { ...old, allowed_origins: ['https://a.example'], max_event_batch_size: 0 });
+  assert.deepEqual(await show(t, 'old', config), { ...OLD_APP, allowed_origins: ['https://a.example'], max_event_batch_size: 0 });
 });
 
 test('columns_that_an_app_must_have_are_added_with_their_defaults', async (t) => {
@@ -335,6 +336,42 @@ test('without_a_table_and_the_right_to_make_one_the_statement_to_run_is_named', 
   const said = await refused(t, ['create', '-c', config], /CREATE command denied/);
   await here.sql(said.match(/to be run by somebody who may: (CREATE TABLE .*)$/m)[1]);
   assert.deepEqual(await ids(t, config), []);
+});
+
+test('what_the_table_has_no_column_for_is_refused_and_never_dropped', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  const who = await user(t, here, 'SELECT, INSERT, UPDATE, DELETE');
+  const config = here.config(who);
+  await refused(t, ['create', '-c', config, '--id', 'a', '--set', 'allowed_origins=["https://a.example"]'], /"a" was not created: the table has no column allowed_origins/);
+  await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=0'], /the table has no column max_event_batch_size/);
+  assert.deepEqual(await show(t, 'old', config), OLD_APP);
+  const token = 'a token of at least thirty-two characters';
+  const server = await serverFor(t, { apps: [], config: here.settings(who), env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+  const { message } = await server.waitForLog(/^admin API on /);
+  const allowed_origins = ['https://a.example'];
+  const create = () => fetch(message.match(/http:\/\/\S+/)[0], {
+    method: 'POST', headers: { authorization: `Bearer ${token}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', allowed_origins }),
+  });
+  const answer = await create();
+  assert.equal(answer.status, 507);
+  assert.match((await answer.json()).error, /the table has no column allowed_origins/);
+  await here.sql('ALTER TABLE applications ADD COLUMN allowed_origins JSON');
+  assert.equal((await create()).status, 201);
+  assert.deepEqual((await show(t, 'new', config)).allowed_origins, allowed_origins);
+});
+
+test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  const server = await serverFor(t, { apps: [], config: here.settings({}, { cache: { enabled: false } }) });
+  const status = async () => (await api(server, 'GET', '/channels', { app: { id: 'old', key: 'old-key', secret: 's' } })).status;
+  const answers = async () => Promise.all(Array.from({ length: 20 }, status));
+  assert.deepEqual(new Set(await answers()), new Set([200]));
+  await here.sql('ALTER TABLE applications DROP COLUMN webhooks');
+  assert.deepEqual(new Set(await answers()), new Set([200]));
+  await here.sql('ALTER TABLE applications RENAME TO aside');
+  assert.deepEqual(new Set(await answers()), new Set([503]));
+  await here.sql('ALTER TABLE aside RENAME TO applications');
+  while (await status() !== 200);
 });
 
 test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {

@@ -304,6 +304,42 @@ test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_state
   assert.equal((await triggers(here)).length, 2);
 });
 
+test('what_the_table_has_no_column_for_is_refused_and_never_dropped', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  const who = await user(here, 'SELECT, INSERT, UPDATE, DELETE');
+  const config = here.config(who);
+  await refused(t, ['create', '-c', config, '--id', 'a', '--set', 'allowed_origins=["https://a.example"]'], /"a" was not created: the table has no column allowed_origins/);
+  await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=0'], /the table has no column max_event_batch_size/);
+  assert.deepEqual(await show(t, 'old', config), OLD_APP);
+  const token = 'a token of at least thirty-two characters';
+  const server = await serverFor(t, { apps: [], config: here.settings(who), env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+  const { message } = await server.waitForLog(/^admin API on /);
+  const allowed_origins = ['https://a.example'];
+  const create = () => fetch(message.match(/http:\/\/\S+/)[0], {
+    method: 'POST', headers: { authorization: `Bearer ${token}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', allowed_origins }),
+  });
+  const answer = await create();
+  assert.equal(answer.status, 507);
+  assert.match((await answer.json()).error, /the table has no column allowed_origins/);
+  await here.sql('ALTER TABLE applications ADD COLUMN allowed_origins JSON');
+  assert.equal((await create()).status, 201);
+  assert.deepEqual((await show(t, 'new', config)).allowed_origins, allowed_origins);
+});
+
+test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  const server = await serverFor(t, { apps: [], config: here.settings({}, { cache: { enabled: false } }) });
+  const status = async () => (await api(server, 'GET', '/channels', { app: { id: 'old', key: 'old-key', secret: 's' } })).status;
+  const answers = async () => Promise.all(Array.from({ length: 20 }, status));
+  assert.deepEqual(new Set(await answers()), new Set([200]));
+  await here.sql('ALTER TABLE applications DROP COLUMN webhooks');
+  assert.deepEqual(new Set(await answers()), new Set([200]));
+  await here.sql('ALTER TABLE applications RENAME TO aside');
+  assert.deepEqual(new Set(await answers()), new Set([503]));
+  await here.sql('ALTER TABLE aside RENAME TO applications');
+  while (await status() !== 200);
+});
+
 test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   await migrate(t, here.config());

@@ -261,6 +261,12 @@ static enum store_answer put(struct store_connection *connection, enum mysql_sta
                              const struct patience *patience, struct error *error) {
     enum store_answer answer = mysql_driver_begin(connection, patience, error);
 
+    if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error)) {
+        connection->looked = false; /* it may have been added by now */
+        answer = mysql_driver_begin(connection, patience, error);
+        if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error))
+            answer = STORE_REFUSED;
+    }
     if (answer == STORE_OK)
         answer = check_names(connection, which, app, SAME_BYTES, error);
     if (answer != STORE_OK)

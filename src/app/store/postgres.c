@@ -279,7 +279,7 @@ static void append_cast(struct buffer *sql, const struct postgres_field *field, 
 
 static enum store_answer postgres_create(struct store_connection *connection, const struct app *app,
                                          const struct patience *patience, struct error *error) {
-    enum store_answer answer = postgres_look(connection, patience, error);
+    enum store_answer answer = postgres_look_for(connection, app, patience, error);
     struct buffer sql = {0};
     PGresult *result;
     int at = 0;
@@ -329,7 +329,7 @@ static bool changed_a_row(PGresult *result) {
 
 static enum store_answer postgres_update(struct store_connection *connection, const struct app *app,
                                          const struct patience *patience, struct error *error) {
-    enum store_answer answer = postgres_look(connection, patience, error);
+    enum store_answer answer = postgres_look_for(connection, app, patience, error);
     struct buffer sql = {0};
     PGresult *result;
     int at = 0;

@@ -69,6 +69,17 @@ enum store_answer postgres_look(struct store_connection *connection, const struc
     return STORE_OK;
 }
 
+enum store_answer postgres_look_for(struct store_connection *connection, const struct app *app,
+                                    const struct patience *patience, struct error *error) {
+    enum store_answer answer = postgres_look(connection, patience, error);
+
+    if (answer != STORE_OK || row_keeps(columns(connection), app, error))
+        return answer;
+    connection->looked = false; /* it may have been added by now */
+    answer = postgres_look(connection, patience, error);
+    return answer != STORE_OK || row_keeps(columns(connection), app, error) ? answer : STORE_REFUSED;
+}
+
 /* --- changes --- */
 
 static const char *column_type(enum app_field field) {

@@ -295,7 +295,9 @@ PGresult *postgres_run(struct store_connection *connection, const char *sql, int
 }
 
 enum store_answer postgres_failure(const struct store_connection *connection) {
-    static const char *const unavailable[] = {"08", "57", "532", "533", "55P03", "40", "XX"}; /* beginnings */
+    static const char *const unavailable[] = {"08", "57", "532", "533", "55P03", "40", "XX",
+                                              /* The table is another one than when this connection looked at it. */
+                                              "42P01", "42703"}; /* beginnings */
     const char *state = connection->sqlstate;
 
     if (state[0] == '\0' || PQstatus(connection->link) == CONNECTION_BAD)

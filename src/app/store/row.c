@@ -114,6 +114,25 @@ void row_value_dispose(struct row_value *value) {
     free(value->owned);
 }
 
+/* Whether an app that is read without the field would be another. */
+static bool says_something(const struct app *app, enum app_field field) {
+    const struct app_field_info *info = &app_fields[field];
+    const char *at = (const char *)app + info->offset;
+
+    if (info->optional)
+        return app_field_is_set(app, field);
+    if (info->type == APP_TYPE_FLAG)
+        return *(const bool *)at != (info->fallback != 0);
+    return info->type == APP_TYPE_NUMBER && *(const uint32_t *)at != info->fallback;
+}
+
+bool row_keeps(uint32_t columns, const struct app *app, struct error *error) {
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        if ((columns >> i & 1) == 0 && says_something(app, (enum app_field)i))
+            return error_set(error, "the table has no column %s", app_fields[i].name);
+    return true;
+}
+
 bool row_name_valid(const char *name, const char *also, const char *setting, struct error *error) {
     size_t length = strlen(name);
 

@@ -44,6 +44,10 @@ struct row_value {
 void row_value_init(struct row_value *value, const struct app *app, enum app_field field);
 void row_value_dispose(struct row_value *value);
 
+/* True if columns for these fields (bits, 1 << field) keep all that the app says. Else false with an error that names a
+ * column that is not there. */
+bool row_keeps(uint32_t columns, const struct app *app, struct error *error);
+
 /* True if `name` is made of 1 to 255 letters, digits and `_`, and of the bytes in `also`: what tables, keyspaces and
  * indexes may be called. Else false with an error that names the setting. */
 bool row_name_valid(const char *name, const char *also, const char *setting, struct error *error);

@@ -314,18 +314,21 @@ static void add_time(struct parameters *parameters, const char *name) {
  */
 static bool add_fields(struct parameters *parameters, const struct store_connection *connection, const struct app *app,
                        bool is_new, struct error *error) {
+    uint32_t there = 0;
+
     for (unsigned i = is_new ? APP_ID : APP_ID + 1; i < APP_FIELD_COUNT; i++) {
         const struct scylladb_column *column = &connection->columns[i];
         bool is_null;
         if (!column->there)
             continue;
+        there |= 1u << i;
         if (!scylladb_field_value(&parameters->bytes[parameters->count], &is_null, app, (enum app_field)i, column,
                                   error))
             return false;
         if (!is_null || (!is_new && scylladb_column_fits((enum app_field)i, column)))
             close_parameter(parameters, app_fields[i].name, is_null);
     }
-    return true;
+    return row_keeps(there, app, error);
 }
 
 static void parameters_dispose(struct parameters *parameters) {

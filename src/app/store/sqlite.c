@@ -607,6 +607,8 @@ static enum store_answer put(struct store_connection *connection, enum statement
 
     if (answer != STORE_OK)
         return answer;
+    if (!row_keeps(connection->columns, app, error))
+        return STORE_REFUSED;
     statement = statement_of(connection, which);
     if (statement == NULL)
         return write_failed(connection, error);
