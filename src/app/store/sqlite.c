@@ -13,6 +13,7 @@
 
 #include "app/app_store.h"
 #include "app/store/row.h"
+#include "app/store/sqlite_sleep.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/log.h"
@@ -72,10 +73,16 @@ static void sqlite_close(struct app_store *store) {
 
 /* --- what went wrong --- */
 
-static enum store_answer failed(struct store_connection *connection, struct error *error) {
-    int code = sqlite3_errcode(connection->database);
+/* SQLite makes files beside this one, even for who only reads it. */
+static bool is_for_want_of_folder(int code) {
+    return (code & 0xff) == SQLITE_CANTOPEN || code == SQLITE_READONLY_DIRECTORY || code == SQLITE_READONLY_CANTINIT;
+}
 
-    error_set(error, "database.sqlite.path %s: %s", connection->store->path, sqlite3_errmsg(connection->database));
+static enum store_answer failed(struct store_connection *connection, struct error *error) {
+    int code = sqlite3_extended_errcode(connection->database);
+
+    error_set(error, "database.sqlite.path %s: %s%s", connection->store->path, sqlite3_errmsg(connection->database),
+              is_for_want_of_folder(code) ? "; its folder has to exist, and this user to be able to write there" : "");
     switch (code & 0xff) {
     case SQLITE_READONLY:
     case SQLITE_FULL:
@@ -86,6 +93,7 @@ static enum store_answer failed(struct store_connection *connection, struct erro
         return STORE_REFUSED;
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL: /* it tried the locks of the shared memory until patience ended */
         error_set(error, "database.sqlite.path %s is locked by another process", connection->store->path);
         return STORE_UNAVAILABLE;
     case SQLITE_INTERRUPT:
@@ -130,10 +138,15 @@ static bool run_text(struct store_connection *connection, const char *sql) {
     return sqlite3_exec(connection->database, sql, NULL, NULL, NULL) == SQLITE_OK;
 }
 
+static void set_patience(struct store_connection *connection, const struct patience *patience) {
+    connection->patience = patience;
+    sqlite_sleep_within(patience);
+}
+
 static bool open_file(struct store_connection *connection, int more_flags) {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | more_flags;
 
-    if (sqlite3_open_v2(connection->store->path, &connection->database, flags, NULL) != SQLITE_OK)
+    if (sqlite3_open_v2(connection->store->path, &connection->database, flags, sqlite_sleep_vfs()) != SQLITE_OK)
         return false;
     sqlite3_extended_result_codes(connection->database, 1);
     sqlite3_busy_handler(connection->database, on_busy, connection);
@@ -146,7 +159,7 @@ static struct store_connection *sqlite_connect(struct app_store *store, const st
     struct store_connection *connection = alloc_zero(sizeof *connection);
 
     connection->store = store;
-    connection->patience = patience;
+    set_patience(connection, patience);
     if (!atomic_load(&store->prepared) && access(store->path, F_OK) != 0 && errno == ENOENT)
         return connection;
     if (open_file(connection, 0) && run_text(connection, "SELECT 1 FROM sqlite_master"))
@@ -315,7 +328,7 @@ static enum store_answer begin_operation(struct store_connection *connection, co
     const char *path = connection->store->path;
     int moved = 0;
 
-    connection->patience = patience;
+    set_patience(connection, patience);
     if (patience_ended(patience)) {
         error_set(error, "database.sqlite.path %s: no answer in time", path);
         return STORE_UNAVAILABLE;
@@ -435,7 +448,7 @@ static enum store_answer sqlite_prepare(struct store_connection *connection, con
     enum store_answer answer;
     bool locked;
 
-    connection->patience = patience;
+    set_patience(connection, patience);
     if (connection->database == NULL && !open_file(connection, SQLITE_OPEN_CREATE)) {
         failed(connection, error);
         return STORE_UNAVAILABLE;
@@ -561,40 +574,43 @@ static enum store_answer run_statement(struct store_connection *connection, enum
     return write_failed(connection, error);
 }
 
-/* Whether there is a row, and copies its id. */
-static bool is_there(struct store_connection *connection, enum statement which, struct slice name, struct slice other,
-                     char id[256]) {
+/* STORE_OK if there is a row, and copies its id; STORE_NOT_FOUND if there is none. */
+static enum store_answer look_for(struct store_connection *connection, enum statement which, struct slice name,
+                                  struct slice other, char id[256], struct error *error) {
     sqlite3_stmt *statement = statement_of(connection, which);
-    bool there;
+    int code;
 
     if (statement == NULL)
-        return false;
+        return failed(connection, error);
     bind_text(statement, 1, name);
     if (which == KEY_OWNER)
         bind_text(statement, 2, other);
-    there = step(statement) == SQLITE_ROW;
-    if (there) {
-        snprintf(id, 256, "%.*s", SLICE_ARGS(column_text(statement, 0)));
-        sqlite3_reset(statement);
-    }
-    return there;
+    code = step(statement);
+    if (code != SQLITE_ROW)
+        return code == SQLITE_DONE ? STORE_NOT_FOUND : failed(connection, error);
+    snprintf(id, 256, "%.*s", SLICE_ARGS(column_text(statement, 0)));
+    sqlite3_reset(statement);
+    return STORE_OK;
 }
 
 static enum store_answer check_names(struct store_connection *connection, enum statement which, const struct app *app,
                                      struct error *error) {
     char id[256];
-    bool there = is_there(connection, ID_EXISTS, app->id, SLICE(""), id);
+    enum store_answer answer = look_for(connection, ID_EXISTS, app->id, SLICE(""), id, error);
 
-    if (which == CREATE && there) {
+    if (which == CREATE && answer == STORE_OK) {
         error_set(error, "there is already an app with the id %s", app->id.data);
         return STORE_ID_TAKEN;
     }
-    if (which == UPDATE && !there) {
+    if (which == UPDATE && answer == STORE_NOT_FOUND)
         error_set(error, "there is no app with the id %s", app->id.data);
-        return STORE_NOT_FOUND;
-    }
-    if (!is_there(connection, KEY_OWNER, app->key, app->id, id))
+    if (answer != (which == CREATE ? STORE_NOT_FOUND : STORE_OK))
+        return answer;
+    answer = look_for(connection, KEY_OWNER, app->key, app->id, id, error);
+    if (answer == STORE_NOT_FOUND)
         return STORE_OK;
+    if (answer != STORE_OK)
+        return answer;
     error_set(error, "the key is already that of app %s", id);
     return STORE_KEY_TAKEN;
 }
