@@ -1,12 +1,17 @@
 // Apps in DynamoDB: the table and its index, items as others write them, and a DynamoDB that throttles, fails and forbids.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import https from 'node:https';
 import { describe, test } from 'node:test';
 
 import { api, get } from './lib/api.js';
 import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
+import { makeCertificates } from './lib/backends/certificates.js';
 import { connect } from './lib/client.js';
 import { INDEX, WITHOUT_INDEX, exception, operationOf, sharedDynamoDb } from './lib/dynamodb.js';
+import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { runCurlew, serverFor } from './lib/server.js';
 
@@ -382,7 +387,7 @@ describe('a DynamoDB that', () => {
     const place = await database.placeBehind(t, () => ({ status: 404, body: '<html>nginx</html>' }));
     const { code, stderr } = await apps(t, ['list', '-c', place.file]);
     assert.notEqual(code, 0);
-    assert.match(stderr, /HTTP status 404: is database\.dynamodb\.endpoint_url right/);
+    assert.match(stderr, /database\.dynamodb\.endpoint_url: .*HTTP status 404/);
   });
 
   test('is on this machine is asked without a proxy', async (t) => {
@@ -390,11 +395,32 @@ describe('a DynamoDB that', () => {
     await appsDone(t, ['create', '-c', database.place(t).file, ...AN_APP], { env });
   });
 
-  test('is nowhere is named by its URL', async (t) => {
-    const place = database.place(t, { url: 'http://127.0.0.1:1' });
-    const { code, stderr } = await apps(t, ['list', '-c', place.file]);
-    assert.notEqual(code, 0);
-    assert.match(stderr, /DynamoDB at http:\/\/127\.0\.0\.1:1/);
+  test('is nowhere is named by its URL and the setting that this is from', async (t) => {
+    const cases = [
+      [{ url: 'http://127.0.0.1:1' }, /database\.dynamodb\.endpoint_url: DynamoDB at http:\/\/127\.0\.0\.1:1: \S/],
+      [{ endpoint_url: undefined, region: 'nowhere-9' }, /database\.dynamodb\.region: DynamoDB at https:\/\/dynamodb\.nowhere-9\.amazonaws\.com\/: \S/],
+    ];
+    for (const [settings, text] of cases) {
+      const { code, stderr } = await apps(t, ['list', '-c', database.place(t, settings).file]);
+      assert.equal(code, 1);
+      assert.match(stderr, text);
+    }
+  });
+
+  test('has a certificate that nobody trusts is not asked', async (t) => {
+    const { certificate, key } = makeCertificates(folderWith(t, {}));
+    let asked = 0;
+    const server = https.createServer({ key: readFileSync(key), cert: readFileSync(certificate) }, (_, response) => {
+      asked++;
+      response.end('{}');
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    t.after(() => server.close());
+    const { code, stderr } = await apps(t, ['list', '-c', database.place(t, { url: `https://localhost:${server.address().port}` }).file]);
+    assert.equal(code, 1);
+    assert.match(stderr, /database\.dynamodb\.endpoint_url: DynamoDB at https:\S+: .*certificate/);
+    assert.equal(asked, 0);
   });
 });
 

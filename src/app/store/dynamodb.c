@@ -84,6 +84,7 @@ static struct app_store *dynamodb_open(const struct config *config, const struct
     store->region = region;
     store->table = config->database.dynamodb.table_name;
     store->url = endpoint_url(region, endpoint);
+    store->setting = is_set(endpoint) ? "database.dynamodb.endpoint_url" : "database.dynamodb.region";
     store->loopback = chain.needs_none;
     store->defaults = defaults;
     store->chain = aws_chain_create(&chain);

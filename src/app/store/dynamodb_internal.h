@@ -23,7 +23,8 @@
 struct app_store {
     const char *region, *table;
     char *url;
-    bool loopback; /* the URL is on this machine */
+    const char *setting; /* that the URL is from, for people */
+    bool loopback;       /* the URL is on this machine */
     const struct app_defaults *defaults;
     struct aws_chain *chain;
     /* Whether key lookups may ask the index; while they may not they scan, and look again from time to time. */

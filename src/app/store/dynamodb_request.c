@@ -58,9 +58,8 @@ static void describe(const struct store_connection *connection, const char *oper
     if (message == NULL)
         message = json_string_value(json_object_get(body, "Message"));
     if (name == NULL)
-        error_set(error, "DynamoDB %s at %s: HTTP status %u%s%s", operation, connection->store->url, status,
-                  status == 200 ? " without JSON that is whole" : "",
-                  status < 500 ? ": is database.dynamodb.endpoint_url right?" : "");
+        error_set(error, "%s: DynamoDB %s at %s: HTTP status %u%s", connection->store->setting, operation,
+                  connection->store->url, status, status == 200 ? " without JSON that is whole" : "");
     else
         error_set(error, "DynamoDB %s of table %s in %s: %s%s%s", operation, connection->store->table,
                   connection->store->region, name, message != NULL ? ": " : "", message != NULL ? message : "");
@@ -101,7 +100,7 @@ static struct outcome attempt(struct store_connection *connection, const char *o
     snprintf(target, sizeof target, "X-Amz-Target: DynamoDB_20120810.%s", operation);
     status = http_caller_call(connection->caller, &call, patience, &connection->answer, error);
     if (status == 0) {
-        error_prefix(error, "DynamoDB at %s", store->url);
+        error_prefix(error, "%s: DynamoDB at %s", store->setting, store->url);
         return (struct outcome){VERDICT_FINAL, DYNAMODB_UNAVAILABLE};
     }
     *answer = json_loadb(connection->answer.data, connection->answer.length, JSON_ALLOW_NUL, NULL);

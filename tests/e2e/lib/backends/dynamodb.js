@@ -1,4 +1,4 @@
-// DynamoDB Local. It accepts any credentials.
+// DynamoDB Local. It accepts any credentials whose access key is of letters and digits.
 
 import { mkdirSync } from 'node:fs';
 
