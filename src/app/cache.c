@@ -89,7 +89,7 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&cache->upkeep_wake, &attributes);
-    pthread_cond_init(&cache->settled, &attributes);
+    pthread_cond_init(&cache->room, &attributes);
     pthread_condattr_destroy(&attributes);
     for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++) {
         name_table_init(&cache->names[kind]);
@@ -119,7 +119,7 @@ void app_cache_stop(struct app_cache *cache) {
     pthread_mutex_lock(&cache->mutex);
     cache->stopping = true;
     pthread_cond_broadcast(&cache->upkeep_wake);
-    pthread_cond_broadcast(&cache->settled);
+    pthread_cond_broadcast(&cache->room);
     pthread_mutex_unlock(&cache->mutex);
     store_pool_stop(cache->pool);
     if (cache->upkeep_runs)
@@ -145,7 +145,7 @@ void app_cache_destroy(struct app_cache *cache) {
     }
     store_pool_destroy(cache->pool);
     cache->driver->close(cache->store);
-    pthread_cond_destroy(&cache->settled);
+    pthread_cond_destroy(&cache->room);
     pthread_cond_destroy(&cache->upkeep_wake);
     pthread_mutex_destroy(&cache->mutex);
     free(cache);

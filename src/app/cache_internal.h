@@ -131,8 +131,8 @@ struct app_cache {
     bool refreshes_wait;        /* more of them when there are fewer */
     size_t broken;              /* entries with a record in the store that is broken */
     bool judging;               /* there are doubted entries */
-    size_t settled_count;       /* entries that were left when those that had to go last had gone */
-    pthread_cond_t settled;     /* that has happened */
+    size_t held_count;          /* entries that do not count against the capacity, as of the last round */
+    pthread_cond_t room;        /* there may be some: entries have gone, or were found to be held */
 
     struct list writes;
     size_t write_count;
@@ -228,8 +228,6 @@ void cache_round_begin(struct cache_round *round);
 /* Goes on with the round until it has ended or too many queries that it began are under way; the mutex is held for a
  * few entries at a time. To be called at every tick and when the upkeep thread is woken. */
 void cache_round_go_on(struct cache_round *round);
-/* Those that have to go have gone; with the mutex held. */
-void cache_note_settled(struct app_cache *cache);
 /* For a thread of the pool that has added an entry: if more come than can go it waits a while, without the mutex. */
 void cache_wait_for_room(struct app_cache *cache);
 /* A query that a round began has ended; with the mutex held. */

@@ -22,6 +22,7 @@ struct cache_round {
     bool doubting;                /* idle entries are noted, for those that have to go are among them */
     struct candidate *candidates; /* the idle entries */
     size_t count, room, outdated;
+    size_t held; /* entries that do not count against the capacity */
 };
 
 /* --- what is in use --- */
@@ -37,12 +38,16 @@ static uint64_t last_used_ms(const struct app_cache *cache, const struct cache_e
     return latest_ms > entry->loaded_ms ? latest_ms : entry->loaded_ms;
 }
 
-/* Nothing keeps it: no connection, no answer on its way, no channel that remembers an event. */
-static bool idle(const struct app_cache *cache, const struct cache_entry *entry) {
+/* It has a connection, or a channel that remembers an event. */
+static bool is_held(const struct app_cache *cache, const struct cache_entry *entry) {
     void *channels = atomic_load_explicit(&entry->slot->channels, memory_order_acquire);
 
-    return !cache_has_connections(entry) && entry->pins == 0 &&
-           (channels == NULL || cache->hooks->channels_empty(channels));
+    return cache_has_connections(entry) || (channels != NULL && !cache->hooks->channels_empty(channels));
+}
+
+/* Nothing keeps it, no answer on its way either. */
+static bool idle(const struct app_cache *cache, const struct cache_entry *entry) {
+    return entry->pins == 0 && !is_held(cache, entry);
 }
 
 static bool wants_refresh(struct app_cache *cache, struct cache_entry *entry, uint64_t now_ms) {
@@ -77,7 +82,7 @@ static void judge(void *object, void *context) {
         }
     }
     cache->judging = false;
-    cache_note_settled(cache);
+    pthread_cond_broadcast(&cache->room);
     pthread_mutex_unlock(&cache->mutex);
     for (size_t i = 0; i < dead; i++)
         retire(&cache->retirement, doubts->entries[i], cache_entry_free, cache);
@@ -125,12 +130,8 @@ static void doubt(struct cache_round *round) {
 
     if (excess < round->outdated)
         excess = round->outdated;
-    if (excess == 0) {
-        pthread_mutex_lock(&cache->mutex);
-        cache_note_settled(cache);
-        pthread_mutex_unlock(&cache->mutex);
+    if (excess == 0)
         return;
-    }
     qsort(round->candidates, round->count, sizeof round->candidates[0], compare_candidates);
     doubts = alloc(sizeof *doubts + excess * sizeof doubts->entries[0]);
     doubts->count = excess;
@@ -166,7 +167,7 @@ static void begin(struct cache_round *round) {
     struct app_cache *cache = round->cache;
 
     round->begins = false;
-    round->count = round->outdated = 0;
+    round->count = round->outdated = round->held = 0;
     pthread_mutex_lock(&cache->mutex);
     round->left = cache->entry_count;
     round->doubting = !cache->judging;
@@ -197,6 +198,7 @@ static bool look_at_slice(struct cache_round *round, struct cache_flight **fligh
             flights[(*count)++]->refresh = true;
             cache->refreshes++;
         }
+        round->held += is_held(cache, entry);
         if (round->doubting)
             note_candidate(round, entry, now_ms);
         list_remove(&entry->link);
@@ -205,6 +207,10 @@ static bool look_at_slice(struct cache_round *round, struct cache_flight **fligh
     }
     if (list_empty(&cache->entries))
         round->left = 0;
+    if (round->left == 0) {
+        cache->held_count = round->held;
+        pthread_cond_broadcast(&cache->room);
+    }
     cache->refreshes_wait = !go_on;
     pthread_mutex_unlock(&cache->mutex);
     return go_on;
@@ -229,16 +235,11 @@ void cache_round_go_on(struct cache_round *round) {
 
 /* --- room --- */
 
-void cache_note_settled(struct app_cache *cache) {
-    cache->settled_count = cache->entry_count;
-    pthread_cond_broadcast(&cache->settled);
-}
-
-/* Entries with connections do not count, and how many those are only a round knows: so what is new since the last one
- * is bounded. Where the upkeep thread and the workers get their share of the processors nobody ever waits. */
+/* Those that are held do not count, and how many they are only a round knows: one is woken where it matters. Where the
+ * upkeep thread and the workers get their share of the processors nobody ever waits. */
 static bool is_crowded(const struct app_cache *cache) {
-    return !cache->stopping && cache->entry_count > cache->settings.capacity &&
-           cache->entry_count > cache->settled_count + cache->settings.capacity / 8 + ROOM_BEYOND;
+    return !cache->stopping && cache->entry_count > cache->held_count + cache->settings.capacity +
+                                                        cache->settings.capacity / 8 + ROOM_BEYOND;
 }
 
 void cache_wait_for_room(struct app_cache *cache) {
@@ -250,7 +251,7 @@ void cache_wait_for_room(struct app_cache *cache) {
     pthread_mutex_lock(&cache->mutex);
     while (is_crowded(cache) && ended == 0) {
         cache_upkeep_wake(cache);
-        ended = pthread_cond_timedwait(&cache->settled, &cache->mutex, &until);
+        ended = pthread_cond_timedwait(&cache->room, &cache->mutex, &until);
     }
     pthread_mutex_unlock(&cache->mutex);
 }
