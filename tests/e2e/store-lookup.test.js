@@ -1,0 +1,104 @@
+// Who asks for an app while its store is slow, or finds that its record there is broken.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+
+import { api } from './lib/api.js';
+import { backendFor } from './lib/backends/index.js';
+import { connect } from './lib/client.js';
+import { assertRefusal } from './lib/events.js';
+import { eventually } from './lib/metrics.js';
+import { folderWith } from './lib/process.js';
+import { RawWebSocket } from './lib/raw-websocket.js';
+import { serverFor } from './lib/server.js';
+
+const APP = { id: 'one', key: 'one-key', secret: 's' };
+const INSERT = 'INSERT INTO applications (id, key, secret, enabled, enable_client_messages, max_connections, max_client_events_per_second) VALUES ';
+
+describe('while the store does not answer', () => {
+  const ends = [];
+  let backend;
+  let places = 0;
+  before(async () => {
+    backend = await backendFor({ after: (end) => ends.push(end) }, 'postgres');
+  });
+  after(async () => {
+    for (const end of ends) await end();
+  });
+
+  // A server whose lookups wait until release() is called.
+  async function locked(t, lookup_timeout_ms) {
+    const place = `lookup_${++places}`;
+    await backend.createPlace(place);
+    const { app_manager, database } = backend.config(place);
+    const server = await serverFor(t, { apps: [], config: { app_manager: { ...app_manager, lookup_timeout_ms }, database } });
+    await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
+    const client = await backend.client(place);
+    await client.query(`${INSERT} ('one', 'one-key', 's', true, false, 0, 10)`);
+    await client.query('BEGIN; LOCK TABLE applications IN ACCESS EXCLUSIVE MODE');
+    t.after(() => client.end());
+    return { server, release: () => client.query('COMMIT') };
+  }
+
+  test('nobody waits longer than app_manager.lookup_timeout_ms', async (t) => {
+    const { server, release } = await locked(t, 1500);
+    const began = performance.now();
+    const [code, answer] = await Promise.all([
+      RawWebSocket.connect(server, { key: APP.key }).then(async (ws) => {
+        const { data } = await ws.expect('pusher:error');
+        assert.ok(performance.now() - began >= 1400, 'it waited for the answer');
+        return data.code;
+      }),
+      api(server, 'GET', '/channels', { app: APP }),
+    ]);
+    const took = performance.now() - began;
+    assert.ok(took >= 1400 && took < 4000, `${took} ms`);
+    assert.equal(code, 4100);
+    assertRefusal(answer, 503);
+    assert.equal(answer.headers['retry-after'], '1');
+    await release();
+    await eventually(server, () => connect(server, { app: APP }).then((ws) => ws.destroy()));
+  });
+
+  test('what a client sends meanwhile is not read beyond a buffer, and is acted on afterwards', async (t) => {
+    const { server, release } = await locked(t, 60_000);
+    const [small, large] = [await RawWebSocket.connect(server, { key: APP.key }), await RawWebSocket.connect(server, { key: APP.key })];
+    t.after(() => large.destroy());
+    small.send({ event: 'pusher:ping', data: {} });
+    const bytes = 64 * 1024 * 1024; // far more than the kernel takes
+    large.write(Buffer.alloc(bytes));
+    const resident = async () => (await eventually(server, (metrics) => metrics)).sum('process_resident_memory_bytes');
+    const before = await resident();
+    for (let i = 0, left = Infinity; large.socket.writableLength < left || i < 20; i++) { // until the kernel takes no more
+      left = large.socket.writableLength;
+      await resident();
+    }
+    assert.ok(large.socket.writableLength > bytes / 2, `${large.socket.writableLength} bytes wait`);
+    assert.ok(await resident() - before < 4 * 1024 * 1024);
+    await release();
+    await small.expect('pusher:connection_established');
+    await small.expect('pusher:pong');
+    small.destroy();
+  });
+});
+
+test('an app whose record is broken is 4100 and 500 with the field, by key and by id, and good once it is repaired', async (t) => {
+  const file = path.join(folderWith(t), 'apps.db');
+  const server = await serverFor(t, {
+    apps: [], config: { app_manager: { driver: 'sqlite', cache: { negative_ttl: 0 } }, database: { sqlite: { path: file } } },
+  });
+  await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
+  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 10000', file, text]);
+  sql(`${INSERT} ('one', 'one-key', 's', 1, 0, 'many', 10)`);
+  for (let i = 0; i < 3; i++) { // asked for, and known
+    assertRefusal(await api(server, 'GET', '/channels', { app: APP }), 500, /app "one": max_connections must be/);
+    const ws = await RawWebSocket.connect(server, { key: APP.key });
+    assert.deepEqual((await ws.expect('pusher:error')).data, { code: 4100, message: "the app's record is broken; try again later" });
+    ws.destroy();
+  }
+  sql('UPDATE applications SET max_connections = 1');
+  await eventually(server, async () => assert.equal((await api(server, 'GET', '/channels', { app: APP })).status, 200));
+  await connect(server, { app: APP, t });
+});
