@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "app/store/dynamodb_internal.h"
+#include "app/store/names.h"
 #include "app/store/row.h"
 #include "base/alloc.h"
 #include "base/log.h"
@@ -347,16 +348,6 @@ static enum store_answer dynamodb_list(struct store_connection *connection, stru
 
 /* --- writing --- */
 
-static enum store_answer missing(struct slice id, struct error *error) {
-    error_set(error, "there is no app with the id %.*s", SLICE_ARGS(id));
-    return STORE_NOT_FOUND;
-}
-
-static enum store_answer id_taken(const struct app *app, struct error *error) {
-    error_set(error, "there is already an app with the id %s", app->id.data);
-    return STORE_ID_TAKEN;
-}
-
 /* STORE_OK if no other app has the key; the item with the app's own id is looked at first where one has. */
 static enum store_answer check_key(struct store_connection *connection, const struct app *app, bool is_new,
                                    const struct patience *patience, struct error *error) {
@@ -368,12 +359,11 @@ static enum store_answer check_key(struct store_connection *connection, const st
     answer = get_item(connection, app->id, patience, &own, error);
     json_decref(own);
     if (answer == STORE_OK && is_new) {
-        answer = id_taken(app, error);
+        answer = names_id_taken(app->id, error);
     } else if (answer == STORE_NOT_FOUND && !is_new) {
-        answer = missing(app->id, error);
+        answer = names_no_such_app(app->id, error);
     } else if (answer != STORE_UNAVAILABLE) {
-        error_set(error, "the key is already that of app %.*s", SLICE_ARGS(dynamodb_text_of(owner, "id")));
-        answer = STORE_KEY_TAKEN;
+        answer = names_key_taken(dynamodb_text_of(owner, "id"), error);
     }
     json_decref(owner);
     return answer;
@@ -413,7 +403,7 @@ static enum store_answer dynamodb_create(struct store_connection *connection, co
     json_decref(answer);
     if (result == DYNAMODB_OK)
         return STORE_OK;
-    return result == DYNAMODB_CONDITION_FAILED ? id_taken(app, error) : refused_or_unavailable(result);
+    return result == DYNAMODB_CONDITION_FAILED ? names_id_taken(app->id, error) : refused_or_unavailable(result);
 }
 
 /* "SET #f1 = :f1, ... REMOVE #f7, ...", with what the names and values stand for. */
@@ -460,7 +450,7 @@ static enum store_answer dynamodb_update(struct store_connection *connection, co
     json_decref(answer);
     if (result == DYNAMODB_OK)
         return STORE_OK;
-    return result == DYNAMODB_CONDITION_FAILED ? missing(app->id, error) : refused_or_unavailable(result);
+    return result == DYNAMODB_CONDITION_FAILED ? names_no_such_app(app->id, error) : refused_or_unavailable(result);
 }
 
 static enum store_answer dynamodb_remove(struct store_connection *connection, struct slice id,
@@ -469,7 +459,7 @@ static enum store_answer dynamodb_remove(struct store_connection *connection, st
     enum dynamodb_answer result;
 
     if (name == NULL)
-        return missing(id, error);
+        return names_no_such_app(id, error);
     request = dynamodb_new_request(connection);
     json_object_set_new(request, "Key", json_pack("{s:o}", "id", name));
     json_object_set_new(request, "ConditionExpression", json_string("attribute_exists(id)"));
@@ -477,7 +467,7 @@ static enum store_answer dynamodb_remove(struct store_connection *connection, st
     json_decref(answer);
     if (result == DYNAMODB_OK || (result == DYNAMODB_CONDITION_FAILED && connection->repeated))
         return STORE_OK;
-    return result == DYNAMODB_CONDITION_FAILED ? missing(id, error) : refused_or_unavailable(result);
+    return result == DYNAMODB_CONDITION_FAILED ? names_no_such_app(id, error) : refused_or_unavailable(result);
 }
 
 const struct app_store_driver dynamodb_store_driver = {

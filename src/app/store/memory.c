@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "app/app_store.h"
+#include "app/store/names.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "config/config.h"
@@ -237,11 +238,6 @@ static struct memory_record record_of(const struct app *app) {
                                   .app = app_ref((struct app *)app)};
 }
 
-static enum store_answer key_taken(const struct memory_record *owner, struct error *error) {
-    error_set(error, "the key is already that of app %s", owner->id);
-    return STORE_KEY_TAKEN;
-}
-
 static enum store_answer memory_create(struct store_connection *connection, const struct app *app,
                                        const struct patience *patience, struct error *error) {
     struct app_store *store = connection->store;
@@ -255,21 +251,15 @@ static enum store_answer memory_create(struct store_connection *connection, cons
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
     if (found) {
-        error_set(error, "there is already an app with the id %s", app->id.data);
-        answer = STORE_ID_TAKEN;
+        answer = names_id_taken(app->id, error);
     } else if (owner != NULL) {
-        answer = key_taken(owner, error);
+        answer = names_key_taken(slice_of(owner->id), error);
     } else {
         struct memory_record record = record_of(app);
         insert_at(store, place, &record);
     }
     pthread_mutex_unlock(&store->mutex);
     return answer;
-}
-
-static enum store_answer missing(struct slice id, struct error *error) {
-    error_set(error, "there is no app with the id %.*s", SLICE_ARGS(id));
-    return STORE_NOT_FOUND;
 }
 
 static enum store_answer memory_update(struct store_connection *connection, const struct app *app,
@@ -285,9 +275,9 @@ static enum store_answer memory_update(struct store_connection *connection, cons
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
     if (!found) {
-        answer = missing(app->id, error);
+        answer = names_no_such_app(app->id, error);
     } else if (owner != NULL) {
-        answer = key_taken(owner, error);
+        answer = names_key_taken(slice_of(owner->id), error);
     } else {
         record_dispose(&store->records[place]);
         store->records[place] = record_of(app);
@@ -307,7 +297,7 @@ static enum store_answer memory_remove(struct store_connection *connection, stru
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, id, &found);
     if (!found) {
-        answer = missing(id, error);
+        answer = names_no_such_app(id, error);
     } else {
         record_dispose(&store->records[place]);
         store->count--;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "app/store/mysql.h"
+#include "app/store/names.h"
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/utf8.h"
@@ -145,11 +146,6 @@ static enum store_answer driver_check_health(struct store_connection *connection
 
 /* --- writing --- */
 
-static enum store_answer missing(struct slice id, struct error *error) {
-    error_set(error, "there is no app with the id %.*s", SLICE_ARGS(id));
-    return STORE_NOT_FOUND;
-}
-
 /* Which names count as the same: those of the same bytes, or those that the column's collation does not tell apart. */
 enum sameness { SAME_BYTES, SAME_FOR_COLLATION };
 
@@ -185,16 +181,13 @@ static enum store_answer check_names(struct store_connection *connection, enum m
     enum store_answer answer = look_for_owner(connection, MYSQL_ID_OWNER, app->id, SLICE(""), sameness, &owner, error);
 
     if (answer == STORE_OK && which == MYSQL_CREATE && owner.length != 0) {
-        error_set(error, "there is already an app with the id %.*s", SLICE_ARGS(buffer_slice(&owner)));
-        answer = STORE_ID_TAKEN;
+        answer = names_id_taken(buffer_slice(&owner), error);
     } else if (answer == STORE_OK && which == MYSQL_UPDATE && owner.length == 0) {
-        answer = missing(app->id, error);
+        answer = names_no_such_app(app->id, error);
     } else if (answer == STORE_OK) {
         answer = look_for_owner(connection, MYSQL_KEY_OWNER, app->key, app->id, sameness, &owner, error);
-        if (answer == STORE_OK && owner.length != 0) {
-            error_set(error, "the key is already that of app %.*s", SLICE_ARGS(buffer_slice(&owner)));
-            answer = STORE_KEY_TAKEN;
-        }
+        if (answer == STORE_OK && owner.length != 0)
+            answer = names_key_taken(buffer_slice(&owner), error);
     }
     buffer_dispose(&owner);
     return answer;
@@ -241,7 +234,7 @@ static enum store_answer write_row(struct store_connection *connection, enum mys
     for (unsigned i = 0; i < fields; i++)
         row_value_dispose(&values[i]);
     if (answer == STORE_OK && mysql_stmt_affected_rows(connection->statements[which]) == 0)
-        return missing(app->id, error);
+        return names_no_such_app(app->id, error);
     return answer;
 }
 
@@ -293,11 +286,11 @@ static enum store_answer driver_remove(struct store_connection *connection, stru
     enum store_answer answer = mysql_driver_begin(connection, patience, error);
 
     if (answer == STORE_OK && !utf8_valid(id))
-        return missing(id, error);
+        return names_no_such_app(id, error);
     if (answer == STORE_OK)
         answer = mysql_driver_run(connection, MYSQL_REMOVE, values, 2, error);
     if (answer == STORE_OK && mysql_stmt_affected_rows(connection->statements[MYSQL_REMOVE]) == 0)
-        return missing(id, error);
+        return names_no_such_app(id, error);
     return answer;
 }
 

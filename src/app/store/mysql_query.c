@@ -69,20 +69,9 @@ static enum store_answer statement_failed(struct store_connection *connection, M
 
 /* --- statements --- */
 
-static void append_columns(struct buffer *sql, uint32_t columns, const char *behind) {
-    const char *between = "";
-
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if ((columns >> i & 1) == 0)
-            continue;
-        buffer_appendf(sql, "%s`%s`%s", between, app_fields[i].name, behind);
-        between = ", ";
-    }
-}
-
 static void append_select(struct buffer *sql, const struct store_connection *connection, const char *behind) {
     buffer_appendf(sql, "SELECT ");
-    append_columns(sql, connection->columns.present, "");
+    row_append_columns(sql, connection->columns.present, '`', "");
     buffer_appendf(sql, " FROM `%s` WHERE %s", connection->store->config->table_name, behind);
 }
 
@@ -90,7 +79,7 @@ static void append_insert(struct buffer *sql, const struct store_connection *con
     const struct mysql_columns *columns = &connection->columns;
 
     buffer_appendf(sql, "INSERT INTO `%s` (", connection->store->config->table_name);
-    append_columns(sql, columns->present, "");
+    row_append_columns(sql, columns->present, '`', "");
     buffer_appendf(sql, "%s%s) VALUES (?", columns->created_at ? ", created_at" : "",
                    columns->updated_at ? ", updated_at" : "");
     for (int i = 1; i < __builtin_popcount(columns->present); i++)
@@ -132,7 +121,7 @@ static void append_statement(struct buffer *sql, const struct store_connection *
         break;
     case MYSQL_UPDATE:
         buffer_appendf(sql, "UPDATE `%s` SET ", table);
-        append_columns(sql, connection->columns.present, " = ?");
+        row_append_columns(sql, connection->columns.present, '`', " = ?");
         buffer_appendf(sql, "%s WHERE " SAME_ID,
                        connection->columns.updated_at ? ", updated_at = CURRENT_TIMESTAMP" : "");
         break;

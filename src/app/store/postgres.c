@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/store/names.h"
 #include "app/store/postgres.h"
 #include "app/store/row.h"
 #include "base/alloc.h"
@@ -27,17 +28,6 @@ static void postgres_close(struct app_store *store) {
 
 /* --- reading --- */
 
-static void append_columns(struct buffer *sql, const struct store_connection *connection) {
-    const char *between = "";
-
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if (connection->fields[i].kind == POSTGRES_ABSENT)
-            continue;
-        buffer_appendf(sql, "%s\"%s\"", between, app_fields[i].name);
-        between = ", ";
-    }
-}
-
 static json_t *read_row(const struct store_connection *connection, const PGresult *result, int row) {
     json_t *record = json_object();
     int column = 0;
@@ -58,7 +48,7 @@ static PGresult *select_rows(struct store_connection *connection, const char *be
     PGresult *result;
 
     buffer_appendf(&sql, "SELECT ");
-    append_columns(&sql, connection);
+    row_append_columns(&sql, postgres_columns(connection), '"', "");
     buffer_appendf(&sql, " FROM \"%s\" %s", connection->store->config->table_name, behind);
     buffer_append_byte(&sql, '\0');
     result = postgres_run(connection, sql.data, count, values, patience, error);
@@ -248,27 +238,41 @@ static enum store_answer check_key(struct store_connection *connection, const st
 
     if (!key_owner(connection, app, patience, owner, &answer, error))
         return answer;
-    error_set(error, "the key is already that of app %s", owner);
-    return STORE_KEY_TAKEN;
+    return names_key_taken(slice_of(owner), error);
+}
+
+/* STORE_OK if the id is free. */
+static enum store_answer check_id(struct store_connection *connection, const struct app *app,
+                                  const struct patience *patience, struct error *error) {
+    struct app *other = NULL;
+    enum store_answer answer = postgres_find_by_id(connection, app->id, patience, &other, error);
+
+    app_unref(other);
+    switch (answer) {
+    case STORE_NOT_FOUND:
+        return STORE_OK;
+    case STORE_OK:
+    case STORE_INVALID:
+        return names_id_taken(app->id, error);
+    default:
+        return answer;
+    }
 }
 
 /* A write failed: was it because of a name that is taken? */
 static enum store_answer explain_write(struct store_connection *connection, const struct app *app, bool creates,
                                        const struct patience *patience, struct error *error) {
     enum store_answer failure = postgres_failure(connection), answer;
-    struct app *other = NULL;
-    struct error said = *error, ignored;
+    struct error said = *error;
 
     if (strcmp(connection->sqlstate, "23505") != 0) /* unique_violation */
         return failure;
     answer = check_key(connection, app, patience, error);
     if (answer != STORE_OK)
         return answer;
-    if (creates && postgres_find_by_id(connection, app->id, patience, &other, &ignored) != STORE_NOT_FOUND) {
-        app_unref(other);
-        error_set(error, "there is already an app with the id %s", app->id.data);
-        return STORE_ID_TAKEN;
-    }
+    answer = creates ? check_id(connection, app, patience, error) : STORE_OK;
+    if (answer != STORE_OK)
+        return answer;
     *error = said;
     return failure;
 }
@@ -285,11 +289,13 @@ static enum store_answer postgres_create(struct store_connection *connection, co
     int at = 0;
 
     if (answer == STORE_OK)
+        answer = check_id(connection, app, patience, error);
+    if (answer == STORE_OK)
         answer = check_key(connection, app, patience, error);
-    if (answer != STORE_OK && answer != STORE_KEY_TAKEN)
+    if (answer != STORE_OK)
         return answer;
     buffer_appendf(&sql, "INSERT INTO \"%s\" (", connection->store->config->table_name);
-    append_columns(&sql, connection);
+    row_append_columns(&sql, postgres_columns(connection), '"', "");
     buffer_appendf(&sql, ") SELECT ");
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
         if (connection->fields[i].kind == POSTGRES_ABSENT)
@@ -297,27 +303,11 @@ static enum store_answer postgres_create(struct store_connection *connection, co
         buffer_appendf(&sql, "%s", at > 0 ? ", " : "");
         append_cast(&sql, &connection->fields[i], ++at);
     }
-    /* A key that is taken is not tried, but an id that is taken as well says so first. */
-    if (answer == STORE_KEY_TAKEN) {
-        struct app *other = NULL;
-        struct error ignored;
-        buffer_dispose(&sql);
-        if (postgres_find_by_id(connection, app->id, patience, &other, &ignored) == STORE_NOT_FOUND)
-            return STORE_KEY_TAKEN;
-        app_unref(other);
-        error_set(error, "there is already an app with the id %s", app->id.data);
-        return STORE_ID_TAKEN;
-    }
     result = run_write(connection, &sql, app, patience, error);
     if (result == NULL)
         return explain_write(connection, app, true, patience, error);
     PQclear(result);
     return STORE_OK;
-}
-
-static enum store_answer missing(struct slice id, struct error *error) {
-    error_set(error, "there is no app with the id %.*s", SLICE_ARGS(id));
-    return STORE_NOT_FOUND;
 }
 
 static bool changed_a_row(PGresult *result) {
@@ -351,7 +341,7 @@ static enum store_answer postgres_update(struct store_connection *connection, co
     result = run_write(connection, &sql, app, patience, error);
     if (result == NULL)
         return explain_write(connection, app, false, patience, error);
-    return changed_a_row(result) ? STORE_OK : missing(app->id, error);
+    return changed_a_row(result) ? STORE_OK : names_no_such_app(app->id, error);
 }
 
 static enum store_answer postgres_remove(struct store_connection *connection, struct slice id,
@@ -363,14 +353,14 @@ static enum store_answer postgres_remove(struct store_connection *connection, st
     if (answer != STORE_OK)
         return answer;
     if (!can_be_sent(id))
-        return missing(id, error);
+        return names_no_such_app(id, error);
     value = alloc_copy(id.data, id.length);
     snprintf(sql, sizeof sql, "DELETE FROM \"%s\" " SAME_ID, connection->store->config->table_name);
     result = postgres_run(connection, sql, 1, (const char *const[]){value}, patience, error);
     free(value);
     if (result == NULL)
         return postgres_failure(connection);
-    return changed_a_row(result) ? STORE_OK : missing(id, error);
+    return changed_a_row(result) ? STORE_OK : names_no_such_app(id, error);
 }
 
 const struct app_store_driver postgres_store_driver = {

@@ -62,7 +62,9 @@ struct slice postgres_value(const PGresult *result, int row, int column);
 /* The columns as they are now. STORE_REFUSED if the table cannot be used. */
 enum store_answer postgres_look(struct store_connection *connection, const struct patience *patience,
                                 struct error *error);
-/* The same for a write: STORE_REFUSED also if the columns do not keep all that the app says. */
+/* Which fields have one: bits, 1 << field. */
+uint32_t postgres_columns(const struct store_connection *connection);
+/* postgres_look for a write: STORE_REFUSED also if the columns do not keep all that the app says. */
 enum store_answer postgres_look_for(struct store_connection *connection, const struct app *app,
                                     const struct patience *patience, struct error *error);
 enum store_answer postgres_prepare(struct store_connection *connection, const struct patience *patience,

@@ -27,7 +27,7 @@ static void note_column(struct store_connection *connection, struct slice name, 
         connection->fields[field].kind = is_narrow(type) ? POSTGRES_NARROW : POSTGRES_WIDE;
 }
 
-static uint32_t columns(const struct store_connection *connection) {
+uint32_t postgres_columns(const struct store_connection *connection) {
     uint32_t bits = 0;
 
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
@@ -60,7 +60,7 @@ enum store_answer postgres_look(struct store_connection *connection, const struc
         return STORE_OK;
     if (!read_columns(connection, patience, error))
         return postgres_failure(connection);
-    if ((columns(connection) & row_required_fields) != row_required_fields) {
+    if ((postgres_columns(connection) & row_required_fields) != row_required_fields) {
         error_set(error, "database.postgres.table_name: there is no table %s with the columns id, key and secret",
                   connection->store->config->table_name);
         return STORE_UNAVAILABLE;
@@ -73,11 +73,11 @@ enum store_answer postgres_look_for(struct store_connection *connection, const s
                                     const struct patience *patience, struct error *error) {
     enum store_answer answer = postgres_look(connection, patience, error);
 
-    if (answer != STORE_OK || row_keeps(columns(connection), app, error))
+    if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
         return answer;
     connection->looked = false; /* it may have been added by now */
     answer = postgres_look(connection, patience, error);
-    return answer != STORE_OK || row_keeps(columns(connection), app, error) ? answer : STORE_REFUSED;
+    return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
 }
 
 /* --- changes --- */
@@ -162,7 +162,7 @@ static enum store_answer bring_table_up_to_date(struct store_connection *connect
 
     if (!read_columns(connection, patience, error))
         return postgres_failure(connection);
-    if (columns(connection) != 0)
+    if (postgres_columns(connection) != 0)
         return add_columns(connection, patience, error);
     append_create_table(&sql, connection->store->config->table_name);
     answer = change(connection, sql.data, patience, error);
@@ -276,7 +276,7 @@ static enum store_answer run_alone(struct store_connection *connection, const st
         return answer;
     if (!read_columns(connection, patience, error))
         return postgres_failure(connection);
-    if ((columns(connection) & row_required_fields) != row_required_fields)
+    if ((postgres_columns(connection) & row_required_fields) != row_required_fields)
         return STORE_OK; /* postgres_look says so */
     return install_triggers(connection, patience, error);
 }
@@ -304,7 +304,7 @@ enum store_answer postgres_inspect(struct store_connection *connection, const st
                                    struct error *error) {
     if (!read_columns(connection, patience, error))
         return postgres_failure(connection);
-    if (columns(connection) != 0)
+    if (postgres_columns(connection) != 0)
         return postgres_look(connection, patience, error);
     error_set(error, "database.postgres.table_name: there is no table %s", connection->store->config->table_name);
     return STORE_NOT_FOUND;

@@ -114,6 +114,17 @@ void row_value_dispose(struct row_value *value) {
     free(value->owned);
 }
 
+void row_append_columns(struct buffer *sql, uint32_t columns, char quote, const char *behind) {
+    const char *between = "";
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        if ((columns >> i & 1) == 0)
+            continue;
+        buffer_appendf(sql, "%s%c%s%c%s", between, quote, app_fields[i].name, quote, behind);
+        between = ", ";
+    }
+}
+
 /* Whether an app that is read without the field would be another. */
 static bool says_something(const struct app *app, enum app_field field) {
     const struct app_field_info *info = &app_fields[field];

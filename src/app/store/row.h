@@ -12,6 +12,7 @@
 
 #include "app/app.h"
 #include "app/app_store.h"
+#include "base/buffer.h"
 #include "base/slice.h"
 
 /*
@@ -43,6 +44,9 @@ struct row_value {
  * Dispose of it. */
 void row_value_init(struct row_value *value, const struct app *app, enum app_field field);
 void row_value_dispose(struct row_value *value);
+
+/* `"id" = ?, "key" = ?`: the columns of these fields (bits, 1 << field) in quotes, each with `behind` behind it. */
+void row_append_columns(struct buffer *sql, uint32_t columns, char quote, const char *behind);
 
 /* True if columns for these fields (bits, 1 << field) keep all that the app says. Else false with an error that names a
  * column that is not there. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/store/names.h"
 #include "app/store/row.h"
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -383,10 +384,8 @@ static enum store_answer check_key(struct store_connection *connection, const st
         answer = scylladb_failure(connection);
     for (uint32_t i = 0; answer == STORE_OK && i < rows->row_count; i++) {
         struct found_row row = read_row(rows);
-        if (names(row.record, APP_KEY, app->key) && !names(row.record, APP_ID, app->id)) {
-            error_set(error, "the key is already that of app %s", id_of(row.record));
-            answer = STORE_KEY_TAKEN;
-        }
+        if (names(row.record, APP_KEY, app->key) && !names(row.record, APP_ID, app->id))
+            answer = names_key_taken(slice_of(id_of(row.record)), error);
         json_decref(row.record);
     }
     free(rows);
@@ -402,16 +401,6 @@ static enum store_answer check_id(struct store_connection *connection, struct sl
 
     app_unref(there);
     return answer == STORE_INVALID ? STORE_OK : answer;
-}
-
-static enum store_answer missing(struct slice id, struct error *error) {
-    error_set(error, "there is no app with the id %.*s", SLICE_ARGS(id));
-    return STORE_NOT_FOUND;
-}
-
-static enum store_answer taken(const struct app *app, struct error *error) {
-    error_set(error, "there is already an app with the id %s", app->id.data);
-    return STORE_ID_TAKEN;
 }
 
 static enum store_answer insert(struct store_connection *connection, const struct app *app,
@@ -438,7 +427,7 @@ static enum store_answer insert(struct store_connection *connection, const struc
     }
     buffer_dispose(&statement);
     parameters_dispose(&parameters);
-    return answer == STORE_OK && !applied ? taken(app, error) : answer;
+    return answer == STORE_OK && !applied ? names_id_taken(app->id, error) : answer;
 }
 
 static enum store_answer create_once(struct store_connection *connection, const struct app *app,
@@ -446,7 +435,7 @@ static enum store_answer create_once(struct store_connection *connection, const 
     enum store_answer answer = check_id(connection, app->id, patience, error);
 
     if (answer == STORE_OK)
-        return taken(app, error);
+        return names_id_taken(app->id, error);
     if (answer != STORE_NOT_FOUND)
         return answer;
     answer = check_key(connection, app, patience, error);
@@ -482,7 +471,7 @@ static enum store_answer replace(struct store_connection *connection, const stru
     }
     buffer_dispose(&statement);
     parameters_dispose(&parameters);
-    return answer == STORE_OK && !applied ? missing(app->id, error) : answer;
+    return answer == STORE_OK && !applied ? names_no_such_app(app->id, error) : answer;
 }
 
 static enum store_answer update_once(struct store_connection *connection, const struct app *app,
@@ -490,7 +479,7 @@ static enum store_answer update_once(struct store_connection *connection, const 
     enum store_answer answer = check_id(connection, app->id, patience, error);
 
     if (answer == STORE_NOT_FOUND)
-        return missing(app->id, error);
+        return names_no_such_app(app->id, error);
     if (answer == STORE_OK)
         answer = check_key(connection, app, patience, error);
     return answer == STORE_OK ? replace(connection, app, patience, error) : answer;
@@ -512,7 +501,7 @@ static enum store_answer scylladb_remove(struct store_connection *connection, st
     bool applied;
 
     if (answer == STORE_NOT_FOUND)
-        return missing(id, error);
+        return names_no_such_app(id, error);
     if (answer != STORE_OK)
         return answer;
     bind_name(&value, connection, APP_ID, id);
@@ -521,7 +510,7 @@ static enum store_answer scylladb_remove(struct store_connection *connection, st
              connection->store->table, connection->alone ? "" : " IF EXISTS");
     answer = run_write(connection, slice_of(statement), values, 1, patience, &applied, error);
     buffer_dispose(&value);
-    return answer == STORE_OK && !applied ? missing(id, error) : answer;
+    return answer == STORE_OK && !applied ? names_no_such_app(id, error) : answer;
 }
 
 const struct app_store_driver scylladb_store_driver = {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "app/app_store.h"
+#include "app/store/names.h"
 #include "app/store/row.h"
 #include "app/store/sqlite_sleep.h"
 #include "base/alloc.h"
@@ -171,20 +172,9 @@ static struct store_connection *sqlite_connect(struct app_store *store, const st
 
 /* --- statements --- */
 
-static void append_columns(struct buffer *sql, uint32_t columns, const char *behind) {
-    const char *between = "";
-
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if ((columns >> i & 1) == 0)
-            continue;
-        buffer_appendf(sql, "%s\"%s\"%s", between, app_fields[i].name, behind);
-        between = ", ";
-    }
-}
-
 static void append_find(struct buffer *sql, uint32_t columns, const char *condition) {
     buffer_appendf(sql, "SELECT ");
-    append_columns(sql, columns, "");
+    row_append_columns(sql, columns, '"', "");
     buffer_appendf(sql, " FROM applications WHERE %s", condition);
 }
 
@@ -211,7 +201,7 @@ static void append_statement(struct buffer *sql, enum statement statement, uint3
         break;
     case CREATE:
         buffer_appendf(sql, "INSERT INTO applications (");
-        append_columns(sql, columns, "");
+        row_append_columns(sql, columns, '"', "");
         buffer_appendf(sql, ", created_at, updated_at) VALUES (");
         for (unsigned i = 0; i < (unsigned)__builtin_popcount(columns); i++)
             buffer_appendf(sql, "?, ");
@@ -219,7 +209,7 @@ static void append_statement(struct buffer *sql, enum statement statement, uint3
         break;
     case UPDATE:
         buffer_appendf(sql, "UPDATE applications SET ");
-        append_columns(sql, columns, " = ?");
+        row_append_columns(sql, columns, '"', " = ?");
         buffer_appendf(sql, ", updated_at = CURRENT_TIMESTAMP WHERE id = ?");
         break;
     default:
@@ -598,21 +588,16 @@ static enum store_answer check_names(struct store_connection *connection, enum s
     char id[256];
     enum store_answer answer = look_for(connection, ID_EXISTS, app->id, SLICE(""), id, error);
 
-    if (which == CREATE && answer == STORE_OK) {
-        error_set(error, "there is already an app with the id %s", app->id.data);
-        return STORE_ID_TAKEN;
-    }
+    if (which == CREATE && answer == STORE_OK)
+        return names_id_taken(app->id, error);
     if (which == UPDATE && answer == STORE_NOT_FOUND)
-        error_set(error, "there is no app with the id %s", app->id.data);
+        return names_no_such_app(app->id, error);
     if (answer != (which == CREATE ? STORE_NOT_FOUND : STORE_OK))
         return answer;
     answer = look_for(connection, KEY_OWNER, app->key, app->id, id, error);
-    if (answer == STORE_NOT_FOUND)
-        return STORE_OK;
-    if (answer != STORE_OK)
-        return answer;
-    error_set(error, "the key is already that of app %s", id);
-    return STORE_KEY_TAKEN;
+    if (answer == STORE_OK)
+        return names_key_taken(slice_of(id), error);
+    return answer == STORE_NOT_FOUND ? STORE_OK : answer;
 }
 
 static enum store_answer put(struct store_connection *connection, enum statement which, const struct app *app,
@@ -642,10 +627,8 @@ static enum store_answer delete_row(struct store_connection *connection, struct 
         return write_failed(connection, error);
     bind_text(statement, 1, id);
     answer = run_statement(connection, REMOVE, error);
-    if (answer == STORE_OK && sqlite3_changes(connection->database) == 0) {
-        error_set(error, "there is no app with the id %.*s", SLICE_ARGS(id));
-        return STORE_NOT_FOUND;
-    }
+    if (answer == STORE_OK && sqlite3_changes(connection->database) == 0)
+        return names_no_such_app(id, error);
     return answer;
 }
 
