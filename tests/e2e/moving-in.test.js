@@ -1,4 +1,4 @@
-// Moving from soketi: the statements of docs/app-managers.md, word for word, on tables and a file as soketi documents them.
+// Moving from Sockudo and soketi: tables and files as those make them, and what docs/app-managers.md tells to do, word for word.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import test from 'node:test';
 
-import { exported, migrate, sqliteConfig } from './lib/apps-command.js';
+import { appsDone, exported, migrate, sqliteConfig } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { closedWithError, connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
@@ -19,6 +19,29 @@ import { snippets } from '../readme/snippets.mjs';
 const require = createRequire(import.meta.url);
 const Pusher = require('pusher');
 const page = readFileSync(new URL('../../docs/app-managers.md', import.meta.url), 'utf8');
+
+const SOCKUDO = {
+  mariadb: `CREATE TABLE applications (
+    id VARCHAR(255) PRIMARY KEY, \`key\` VARCHAR(255) UNIQUE NOT NULL, secret VARCHAR(255) NOT NULL,
+    max_connections INT UNSIGNED NOT NULL, enable_client_messages BOOLEAN NOT NULL DEFAULT FALSE, enabled BOOLEAN NOT NULL DEFAULT TRUE,
+    max_backend_events_per_second INT UNSIGNED NULL, max_client_events_per_second INT UNSIGNED NOT NULL,
+    max_read_requests_per_second INT UNSIGNED NULL, max_presence_members_per_channel INT UNSIGNED NULL,
+    max_presence_member_size_in_kb INT UNSIGNED NULL, max_channel_name_length INT UNSIGNED NULL,
+    max_event_channels_at_once INT UNSIGNED NULL, max_event_name_length INT UNSIGNED NULL, max_event_payload_in_kb INT UNSIGNED NULL,
+    max_event_batch_size INT UNSIGNED NULL, enable_user_authentication BOOLEAN NULL, enable_watchlist_events BOOLEAN NULL,
+    policy JSON NULL, webhooks JSON NULL, allowed_origins JSON NULL, channel_delta_compression JSON NULL, idempotency JSON NULL,
+    created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP
+    ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci`,
+  postgres: `CREATE TABLE applications (
+    id VARCHAR(255) PRIMARY KEY, key VARCHAR(255) UNIQUE NOT NULL, secret VARCHAR(255) NOT NULL,
+    max_connections INTEGER NOT NULL, enable_client_messages BOOLEAN NOT NULL DEFAULT FALSE, enabled BOOLEAN NOT NULL DEFAULT TRUE,
+    max_backend_events_per_second INTEGER, max_client_events_per_second INTEGER NOT NULL, max_read_requests_per_second INTEGER,
+    max_presence_members_per_channel INTEGER, max_presence_member_size_in_kb INTEGER, max_channel_name_length INTEGER,
+    max_event_channels_at_once INTEGER, max_event_name_length INTEGER, max_event_payload_in_kb INTEGER, max_event_batch_size INTEGER,
+    enable_user_authentication BOOLEAN, enable_watchlist_events BOOLEAN, policy JSONB, webhooks JSONB, allowed_origins JSONB,
+    channel_delta_compression JSONB, idempotency JSONB,
+    created_at TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP)`,
+};
 
 const KINDS = {
   mariadb: {
@@ -76,6 +99,47 @@ const MOVED = [
     max_client_events_per_second: 1, max_read_requests_per_second: 1, max_backend_events_per_second: 1, enable_user_authentication: false },
 ];
 
+// Both ends as users have them: pusher-js gets what the SDK publishes.
+async function isServed(t, server, app) {
+  const pusher = makePusher(server, { t, app });
+  const channel = pusher.subscribe('moved');
+  const events = record(channel);
+  await connected(pusher);
+  await subscribed(channel);
+  const sdk = new Pusher({ appId: app.id, key: app.key, secret: app.secret, host: server.host, port: server.port, useTLS: false });
+  await sdk.trigger('moved', 'e', { by: 'sdk' });
+  assert.deepEqual((await events.next('e')).data, { by: 'sdk' });
+}
+
+for (const [kind, table] of Object.entries(SOCKUDO)) {
+  test(`a_table_of_sockudo_in_${kind}_is_served_as_it_stands_and_keeps_what_is_not_ours`, async (t) => {
+    const backend = await backendFor(t, kind);
+    await backend.createPlace('sockudo');
+    const client = await backend.client('sockudo');
+    t.after(() => client.end());
+    const theirs = async () => {
+      const answer = await client.query('SELECT policy, idempotency FROM applications');
+      return JSON.stringify(answer.rows ?? answer[0]);
+    };
+    await client.query(table);
+    await client.query(`INSERT INTO applications (id, ${KINDS[kind].key}, secret, max_connections, enable_client_messages, enabled,
+      max_client_events_per_second, policy, webhooks, idempotency) VALUES ('app', 'app-key', 'app-secret', 10, TRUE, TRUE, 20,
+      '{"limits":{"max_connections":10}}', '[{"url":"https://a.example/","event_types":["member_added"]}]', '{"enabled":true}')`);
+    const before = await theirs();
+    const config = backend.config('sockudo');
+    const server = await serverFor(t, { apps: [], config });
+    const app = { id: 'app', key: 'app-key', secret: 'app-secret', enabled: true, enable_client_messages: true, max_connections: 10,
+      max_client_events_per_second: 20, webhooks: [{ url: 'https://a.example/', event_types: ['member_added'] }] };
+    await isServed(t, server, app);
+
+    const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
+    assert.deepEqual(await exported(t, file), [app]);
+    await appsDone(t, ['update', 'app', '--set', 'max_connections=11', '-c', file]);
+    assert.deepEqual(await exported(t, file), [{ ...app, max_connections: 11 }]);
+    assert.equal(await theirs(), before);
+  });
+}
+
 for (const [kind, { copy, table, key }] of Object.entries(KINDS)) {
   test(`the_apps_of_a_table_of_soketi_in_${kind}_are_copied_by_the_documented_statement_and_served`, async (t) => {
     const backend = await backendFor(t, kind);
@@ -92,16 +156,7 @@ for (const [kind, { copy, table, key }] of Object.entries(KINDS)) {
     await client.query(snippets(page).sql.get(copy));
 
     assert.deepEqual(await exported(t, file), MOVED);
-    const app = MOVED[1];
-    const pusher = makePusher(server, { t, app });
-    const channel = pusher.subscribe('moved');
-    const events = record(channel);
-    await connected(pusher);
-    await subscribed(channel);
-    const sdk = new Pusher({ appId: app.id, key: app.key, secret: app.secret, host: server.host, port: server.port, useTLS: false });
-    await sdk.trigger('moved', 'e', { by: 'sdk' });
-    assert.deepEqual((await events.next('e')).data, { by: 'sdk' });
-
+    await isServed(t, server, MOVED[1]);
     await connect(server, { app: MOVED[0], t });
     for (const [{ key: refused }, code] of [[MOVED[0], 4004], [MOVED[2], 4003]]) {
       const ws = await RawWebSocket.connect(server, { key: refused });
