@@ -1,11 +1,12 @@
 // Cassandra: tables as others left them and users who may little on one node, and a cluster that grows, shrinks and spans data centres.
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
+import { EVERY_FIELD, apps, appsDone, migrate } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { Cassandra } from './lib/backends/cassandra.js';
 import { connect } from './lib/client.js';
@@ -47,6 +48,21 @@ async function refusal(server, key) {
   return (await answer(server, key)).data.code;
 }
 
+// A server with its admin API: {server, admin(method, where, body, the status that is due)}, which resolves to the answer's text.
+async function administered(t, config, cache = {}) {
+  config.app_manager.cache = cache;
+  const token = 'a token of at least thirty-two characters';
+  const server = await serverFor(t, { apps: [], config, env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+  const base = (await server.waitForLog(/^admin API on /)).message.match(/http:\/\/\S+/)[0];
+  const admin = async (method, where, body, status) => {
+    const answer = await fetch(base + where, { method, headers: { authorization: `Bearer ${token}` }, body: body && JSON.stringify(body) });
+    const text = await answer.text();
+    if (status) assert.equal(answer.status, status, text);
+    return text;
+  };
+  return { server, admin };
+}
+
 async function until(what, act) {
   const end = performance.now() + 60_000;
   for (;;) {
@@ -63,7 +79,7 @@ describe('one node', () => {
   let client;
   let places = 0;
   before(async () => {
-    backend = await backendFor({ after: (end) => ends.push(end) }, 'cassandra', { rights: true });
+    backend = await backendFor({ after: (end) => ends.push(end) }, 'cassandra', { rights: true, mostMib: 16 });
     client = await backend.client();
   });
   after(async () => {
@@ -191,6 +207,32 @@ describe('one node', () => {
     assert.equal(await refusal(server, 'unknown'), 4001);
   });
 
+  test('what there is no column for is refused, until there is one', async (t) => {
+    const here = await place(t);
+    const { admin } = await administered(t, here.settings());
+    const { admin: other } = await administered(t, here.settings());
+    await admin('POST', '', APP, 201);
+    await sql(`ALTER TABLE ${here.name}.applications DROP allowed_origins`);
+    const allowed_origins = ['a.example'];
+    for (let i = 0; i < 4; i++) assert.match(await admin('PATCH', '/one', { allowed_origins, key: 'other-key' }, 507), /the table has no column allowed_origins/);
+    assert.equal((await sql(`SELECT key FROM ${here.name}.applications`))[0].key, APP.key);
+    await sql(`ALTER TABLE ${here.name}.applications ADD allowed_origins text`);
+    for (const ask of [admin, other]) await ask('PATCH', '/one', { allowed_origins }, 200);
+    assert.equal((await sql(`SELECT allowed_origins FROM ${here.name}.applications`))[0].allowed_origins, '["a.example"]');
+  });
+
+  test('a table that goes away is "come back", never "not found", and is used when there is one again', async (t) => {
+    const here = await place(t);
+    const config = here.settings();
+    config.app_manager.cache = { enabled: false };
+    const server = await serverFor(t, { apps: [APP], config });
+    (await connect(server, { app: APP })).destroy();
+    await sql(`DROP TABLE ${here.name}.applications`);
+    for (let i = 0; i < 4; i++) assert.equal(await refusal(server, APP.key), 4100);
+    await appsDone(t, ['create', '-c', here.config(), '--id', 'one', '--key', APP.key, '--secret', 's']);
+    await until('pusher:connection_established', async () => (await answer(server, APP.key)).event);
+  });
+
   test('of two apps with one key the one made first answers, and the log names both', async (t) => {
     const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, enabled boolean, created_at timestamp)',
       "INSERT INTO apps (id, key, secret, enabled, created_at) VALUES ('a', 'twice', 's', false, 2000)",
@@ -254,6 +296,24 @@ describe('one node', () => {
     const named = await apps(t, ['list', '-c', here.config({ keyspace: 'no-name' })]);
     assert.equal(named.code, 2);
     assert.match(named.stderr, /scylladb\.keyspace/);
+  });
+
+  test('a user who may not write, and a disk that is full from then on, are said by a create, which changes nothing', async (t) => {
+    const here = await place(t);
+    const plainly = { replication_factor: 3 };
+    await migrate(t, here.config(plainly));
+    await sql(`CREATE ROLE writer WITH PASSWORD = 'pw' AND LOGIN = true`);
+    await sql(`GRANT SELECT ON ${here.name}.applications TO writer`);
+    const { server, admin } = await administered(t, here.settings({ ...plainly, username: 'writer', password: 'pw' }), { negative_ttl: 0 });
+    assert.match(await admin('POST', '', APP, 507), /User writer has no MODIFY permission/);
+    assert.equal(await refusal(server, APP.key), 4001);
+    await sql(`GRANT MODIFY ON ${here.name}.applications TO writer`);
+    const filler = `${here.name}.filler`;
+    await sql(`CREATE TABLE ${filler} (id int PRIMARY KEY, rest blob)`);
+    for (let id = 0; id < 64; id++) await sql(`INSERT INTO ${filler} (id, rest) VALUES (?, ?)`, [id, randomBytes(1 << 20)], { prepare: true });
+    await until('full', async () => (/disk usage exceeds/.test(await admin('POST', '', APP)) ? 'full' : admin('DELETE', '/one')));
+    assert.match(await admin('POST', '', APP, 507), /disk usage exceeds/);
+    assert.equal(await refusal(server, APP.key), 4001);
   });
 });
 

@@ -557,8 +557,7 @@ static void of_eight_who_create_one_app_at_once_one_wins(void **state) {
         snprintf(shared, sizeof shared, "suite-race-shared-%u", round);
         assert_answer(drop(shared), STORE_OK);
     }
-    if (strcmp(driver->name, "scylladb") != 0) /* one node alone has no conditional writes */
-        assert_int_equal(won, ROUNDS);
+    assert_int_equal(won, ROUNDS);
 }
 
 /* --- patience --- */

@@ -424,6 +424,8 @@ static enum store_answer insert(struct store_connection *connection, const struc
         buffer_appendf(&statement, ")%s", connection->alone ? "" : " IF NOT EXISTS");
         answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, patience,
                            &applied, error);
+    } else {
+        connection->looked = false; /* the table may have other columns by now */
     }
     buffer_dispose(&statement);
     parameters_dispose(&parameters);
@@ -468,6 +470,8 @@ static enum store_answer replace(struct store_connection *connection, const stru
         close_parameter(&parameters, "id", false);
         answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, patience,
                            &applied, error);
+    } else {
+        connection->looked = false; /* the table may have other columns by now */
     }
     buffer_dispose(&statement);
     parameters_dispose(&parameters);

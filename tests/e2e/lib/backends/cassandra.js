@@ -1,6 +1,6 @@
 // Cassandra: one node, or a cluster of `nodes` on 127.0.0.1, 127.0.0.2 and so on with the same ports. Options: `rights` (users may
 // only what they are granted), `tls` (on the same port as plain connections; a client's certificate is wanted, too), `centres` (the
-// name of each node's data centre).
+// name of each node's data centre), `mostMib` (the node is full beyond that).
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 
@@ -50,6 +50,7 @@ export class Cassandra extends Backend {
       // Tests change passwords and stop nodes: who may sign in is not theirs to wait for.
       authorizer: this.options.rights ? 'CassandraAuthorizer' : 'AllowAllAuthorizer', auth_read_consistency_level: 'LOCAL_ONE',
       credentials_validity: '0ms', roles_validity: '0ms', permissions_validity: '0ms', ...this.#tls(),
+      ...this.#bounded(),
       memtable_heap_space: '32MiB', memtable_offheap_space: '32MiB', key_cache_size: '1MiB', concurrent_reads: 4, concurrent_writes: 4,
       ...Object.fromEntries(['data_file', 'commitlog', 'saved_caches', 'hints', 'cdc_raw'].map((name) =>
         name === 'data_file' ? ['data_file_directories', [`${folder}/data`]] : [`${name}_directory`, `${folder}/${name}`])),
@@ -59,11 +60,18 @@ export class Cassandra extends Backend {
       command: [java(), '-Xms512m', '-Xmx512m', '-Xss512k', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:-UsePerfData',
         `-javaagent:${jarIn(jars, 'jamm-')}`, '-Djdk.attach.allowAttachSelf=true', `-Dcassandra.storagedir=${folder}`,
         '-Dcassandra.skip_wait_for_gossip_to_settle=0', `-Dcassandra.ring_delay_ms=${this.#grows ? 3000 : 0}`, '-Dcassandra.superuser_setup_delay_ms=0',
+        '-Dcassandra.disk_usage.monitor_interval_ms=200',
         '-Dcassandra.consistent.rangemovement=false', `-Dcassandra.config=file://${folder}/cassandra.yaml`, '-Dcassandra-foreground=yes',
         `-Dlogback.configurationFile=${folder}/logback.xml`,
         ...EXPORTS.flatMap((name) => ['--add-exports', `${name}=ALL-UNNAMED`]), ...OPENS.flatMap((name) => ['--add-opens', `${name}=ALL-UNNAMED`]),
         '-cp', `${folder}:${jars}/*`, 'org.apache.cassandra.service.CassandraDaemon'],
     });
+  }
+
+  // More than so much is refused to users who are no administrators.
+  #bounded() {
+    const { mostMib } = this.options;
+    return mostMib ? { data_disk_usage_max_disk_size: `${mostMib}MiB`, data_disk_usage_percentage_fail_threshold: 90 } : {};
   }
 
   #tls() {
