@@ -24,7 +24,7 @@ static json_t *flag_of(struct slice text) {
 static json_t *text_of(struct slice text) {
     json_t *json = json_stringn(text.data, text.length);
 
-    return json != NULL ? json : json_array();
+    return json != NULL ? json : json_real(0.5);
 }
 
 void row_set_text(json_t *record, enum app_field field, struct slice text) {
