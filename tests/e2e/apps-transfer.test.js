@@ -188,16 +188,19 @@ describe('an interruption leaves whole records only, and running it again finish
     });
   }
 
-  test('Ctrl-C ends between two apps and says so', async (t) => {
-    const to = sqliteConfig(t);
-    const args = await commands.copy(t, to);
-    const { code, stderr } = await interruptedBy(t, args, 'SIGINT', 40, 0);
-    assert.equal(code, 1);
-    assert.match(stderr, /running it again goes on from there/);
-    const there = await exported(t, to);
-    assert.ok(there.length >= 40 && there.length < list.length, `${there.length} apps`);
-    for (const app of there) assert.deepEqual(app, byId.get(app.id));
-    await appsDone(t, args);
-    assert.deepEqual(await exported(t, to), list);
-  });
+  for (const [name, argumentsFor] of Object.entries(commands)) {
+    test(`Ctrl-C, ${name}: ends between two apps and says so`, async (t) => {
+      const to = sqliteConfig(t);
+      const args = await argumentsFor(t, to);
+      const { code, stdout, stderr } = await interruptedBy(t, args, 'SIGINT', 40, 0);
+      assert.equal(code, 1);
+      assert.match(stderr, /running it again goes on from there/);
+      const there = await exported(t, to);
+      assert.ok(there.length >= 40 && there.length < list.length, `${there.length} apps`);
+      assert.match(stdout, new RegExp(`^${there.length} created, `));
+      for (const app of there) assert.deepEqual(app, byId.get(app.id));
+      await appsDone(t, args);
+      assert.deepEqual(await exported(t, to), list);
+    });
+  }
 });

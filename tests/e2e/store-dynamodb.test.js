@@ -4,10 +4,12 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import https from 'node:https';
+import path from 'node:path';
 import { describe, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { api, get } from './lib/api.js';
-import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
+import { EVERY_FIELD, NONE, apps, appsDone, counts, startApps } from './lib/apps-command.js';
 import { makeCertificates } from './lib/backends/certificates.js';
 import { connect } from './lib/client.js';
 import { INDEX, WITHOUT_INDEX, exception, operationOf, sharedDynamoDb } from './lib/dynamodb.js';
@@ -305,6 +307,44 @@ describe('a DynamoDB that', () => {
     await appsDone(t, ['delete', 'a', '-c', place.file]);
     assert.equal(await database.get(place.table, 'a'), undefined);
     assert.equal(lost.size, 0);
+  });
+
+  test('does not keep what it was given is found out when it is read back', async (t) => {
+    const place = await database.placeBehind(t, async (request, forward) => {
+      if (operationOf(request) !== 'PutItem') return undefined;
+      if (request.body.includes('"lost"')) return { body: {} };
+      request.body = request.body.replace('"7777"', '"7778"');
+      return forward();
+    });
+    const list = [{ id: 'a', key: 'a-key', secret: 's' }, { id: 'bent', key: 'b-key', secret: 's', max_connections: 7777 }, { id: 'lost', key: 'l-key', secret: 's' }];
+    const { code, stdout, stderr } = await apps(t, ['import', '-', '-c', place.file, '--json'], { input: JSON.stringify({ apps: list }) });
+    assert.equal(code, 1);
+    assert.deepEqual(counts(JSON.parse(stdout)), { ...NONE, created: 1, failed: 2 });
+    assert.match(stderr, /app \\"bent\\": reading it back gave something else in max_connections/);
+    assert.match(stderr, /app \\"lost\\": it was written, and is not there when it is read back/);
+  });
+
+  test('hangs under an import does not hold up who presses Ctrl-C a second time, and the next run finishes', { timeout: 30_000 }, async (t) => {
+    let hangs;
+    const place = await database.placeBehind(t, (request) => {
+      if (operationOf(request) !== 'PutItem' || !request.body.includes('"b-key"')) return undefined;
+      return new Promise(() => hangs());
+    });
+    const hung = new Promise((resolve) => { hangs = resolve; });
+    const input = JSON.stringify({ apps: ['a', 'b', 'c'].map((id) => ({ id, key: `${id}-key`, secret: 's' })) });
+    const config = { ...place.config, app_manager: { ...place.config.app_manager, lookup_timeout_ms: 60_000 } };
+    const args = ['import', '-', '-c', path.join(folderWith(t, { 'config.json': config }), 'config.json')];
+    const { child, ended } = startApps(t, args, { input });
+    await hung;
+    const caught = () => (parseInt(readFileSync(`/proc/${child.pid}/status`, 'utf8').match(/^SigCgt:\s*(\w+)/m)[1].slice(-1), 16) & 2) !== 0;
+    assert.ok(caught());
+    child.kill('SIGINT');
+    while (caught()) await nextTurn(); // the first is taken note of, and the second will end it
+    child.kill('SIGINT');
+    assert.equal((await ended).signal, 'SIGINT');
+    assert.equal(await database.get(place.table, 'b'), undefined);
+    place.stub.answer = () => undefined;
+    assert.deepEqual(counts(await appsDone(t, [...args, '--json'], { input })), { ...NONE, created: 2, equal: 1 });
   });
 
   test('takes the credentials for expired gets others, once', async (t) => {
