@@ -166,7 +166,8 @@ bool cache_has_connections(const struct cache_entry *entry);
 
 /* Something that has to wait until the mutex is released. */
 struct cache_aftermath {
-    bool changed; /* an app was disabled or deleted */
+    bool changed;     /* an app was disabled or deleted */
+    struct app *news; /* a record that was not known, or differs from the one before; NULL: none */
 };
 
 /* Takes over a record that the store gave (and the reference); returns its entry. */

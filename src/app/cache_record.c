@@ -136,6 +136,7 @@ struct cache_entry *cache_put(struct app_cache *cache, struct app *app, uint64_t
     } else {
         if (old != NULL && old->enabled && !app->enabled)
             aftermath->changed = true;
+        aftermath->news = app_ref(app);
         atomic_store(&entry->slot->current, app);
         retire(&cache->retirement, old, leave_record, NULL);
     }
@@ -331,9 +332,26 @@ static void run_changed(struct worker *worker, void *context) {
     cache->hooks->changed(worker, cache->hooks->context);
 }
 
+static void warn(void *context, const char *text) {
+    (void)context;
+    log_warning("app", "%s", text);
+}
+
+/* What a newer server may have written into a record: said once, not each time that it is read. */
+static void warn_of_unknown(const struct app_cache *cache, const struct app *app) {
+    json_t *record = app_to_json(app);
+    struct error ignored;
+
+    app_unref(app_parse(record, &cache->defaults, APP_FROM_STORE, warn, NULL, &ignored));
+    json_decref(record);
+}
+
 /* All workers look, whether the app has connections or not: in this very turn one may let somebody in by the record
  * that was found a moment ago. One look is for all changes before it. */
 void cache_do_aftermath(struct app_cache *cache, const struct cache_aftermath *aftermath) {
     if (aftermath->changed && !atomic_exchange(&cache->changed_told, true))
         workers_run_on_all(cache->workers, &(struct worker_task){.run = run_changed, .context = cache});
+    if (aftermath->news != NULL && (aftermath->news->webhooks_json != NULL || aftermath->news->delta_json != NULL))
+        warn_of_unknown(cache, aftermath->news);
+    app_unref(aftermath->news);
 }

@@ -84,6 +84,23 @@ describe('while the store does not answer', () => {
   });
 });
 
+test('what a newer server wrote into a record is a warning, once for each change of it', async (t) => {
+  const file = path.join(folderWith(t), 'apps.db');
+  const server = await serverFor(t, { apps: [], config: { app_manager: { driver: 'sqlite', cache: { ttl: 1 } }, database: { sqlite: { path: file } } } });
+  await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
+  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 10000', file, text]);
+  const webhook = (member) => JSON.stringify([{ url: 'https://a.example', event_types: [], [member]: 3 }]);
+  sql(`${INSERT} ('one', 'one-key', 's', 1, 0, 0, 10); UPDATE applications SET webhooks = '${webhook('retries')}'`);
+  await connect(server, { app: APP, t });
+  const { level } = await server.waitForLog(/^app "one": webhooks\[0\]\.retries is not a field/);
+  assert.match(level, /warn/i);
+  const before = (await eventually(server, (metrics) => metrics)).sum('app_store_seconds_count');
+  await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_seconds_count') >= before + 2)); // it was read again
+  sql(`UPDATE applications SET webhooks = '${webhook('colour')}'`);
+  await server.waitForLog(/^app "one": webhooks\[0\]\.colour is not a field/);
+  assert.equal(server.log.all.filter(({ message }) => /is not a field/.test(message)).length, 2);
+});
+
 test('an app whose record is broken is 4100 and 500 with the field, by key and by id, and good once it is repaired', async (t) => {
   const file = path.join(folderWith(t), 'apps.db');
   const server = await serverFor(t, {

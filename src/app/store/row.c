@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/log.h"
 
 const uint32_t row_required_fields = 1u << APP_ID | 1u << APP_KEY | 1u << APP_SECRET;
 
@@ -48,14 +47,9 @@ void row_set_flag(json_t *record, enum app_field field, bool flag) {
     json_object_set_new(record, app_fields[field].name, json_boolean(flag));
 }
 
-static void warn(void *context, const char *text) {
-    (void)context;
-    log_debug("app", "%s", text);
-}
-
 enum store_answer row_to_app(json_t *record, const struct app_defaults *defaults, struct app **app,
                              struct error *error) {
-    *app = app_parse(record, defaults, APP_FROM_STORE, warn, NULL, error);
+    *app = app_parse(record, defaults, APP_FROM_STORE, NULL, NULL, error);
     json_decref(record);
     return *app != NULL ? STORE_OK : STORE_INVALID;
 }
