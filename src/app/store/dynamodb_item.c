@@ -47,6 +47,11 @@ static const char *type_of(const json_t *attribute, json_t **value) {
     return json_object_iter_key(member);
 }
 
+/* A value that no field accepts: the record is refused by the field's name, not read as if the field were not set. */
+static json_t *unreadable(void) {
+    return json_real(0.5);
+}
+
 static json_t *document_of(const json_t *attribute, unsigned depth);
 
 static json_t *list_of(const json_t *values, unsigned depth) {
@@ -72,7 +77,7 @@ static json_t *map_of(json_t *values, unsigned depth) {
 static json_t *number_of(const json_t *value) {
     json_t *number = json_loads(json_is_string(value) ? json_string_value(value) : "", JSON_DECODE_ANY, NULL);
 
-    return json_is_number(number) ? number : (json_decref(number), json_null());
+    return json_is_number(number) ? number : (json_decref(number), unreadable());
 }
 
 /* An attribute of any type as the JSON that it stands for. */
@@ -81,6 +86,8 @@ static json_t *document_of(const json_t *attribute, unsigned depth) {
     const char *type = type_of(attribute, &value);
 
     if (type == NULL || depth > NESTED_MAX)
+        return unreadable();
+    if (strcmp(type, "NULL") == 0)
         return json_null();
     if (strcmp(type, "L") == 0)
         return list_of(value, depth + 1);
@@ -90,7 +97,7 @@ static json_t *document_of(const json_t *attribute, unsigned depth) {
         return number_of(value);
     if (strcmp(type, "S") == 0 || strcmp(type, "BOOL") == 0 || strcmp(type, "SS") == 0)
         return json_incref(value);
-    return json_null();
+    return unreadable();
 }
 
 /* A number beyond 64 bits or with a fraction stays a text, which its field refuses. */
@@ -117,7 +124,7 @@ static void set_field(json_t *record, enum app_field field, const json_t *attrib
     json_t *value = NULL;
     const char *type = type_of(attribute, &value);
 
-    if (type == NULL || strcmp(type, "NULL") == 0)
+    if (type != NULL && strcmp(type, "NULL") == 0)
         return;
     if (json_is_string(value) && (strcmp(type, "S") == 0 || strcmp(type, "N") == 0))
         set_text(record, field, (struct slice){json_string_value(value), json_string_length(value)});
