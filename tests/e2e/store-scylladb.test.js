@@ -207,6 +207,22 @@ describe('one node', () => {
     assert.equal(await refusal(server, 'unknown'), 4001);
   });
 
+  test('a statement that the node has forgotten is prepared again, on the same connection', async (t) => {
+    const here = await place(t);
+    const { admin } = await administered(t, here.settings());
+    await admin('POST', '', APP, 201);
+    const write = async () => {
+      for (let i = 0; i < 4; i++) await admin('PATCH', '/one', { max_connections: i }, 200); // by every connection
+      // As the node sees them; the driver of the tests gives a name.
+      return (await sql('SELECT port, driver_name FROM system_views.clients')).filter((row) => !row.driver_name).map((row) => row.port);
+    };
+    const ports = await write();
+    assert.ok(ports.length > 0);
+    await sql(`ALTER TABLE ${here.name}.applications ADD plan text`); // the node forgets what was prepared for the table
+    const after = await write();
+    assert.deepEqual(ports.filter((port) => !after.includes(port)), []);
+  });
+
   test('what there is no column for is refused, until there is one', async (t) => {
     const here = await place(t);
     const { admin } = await administered(t, here.settings());
