@@ -215,3 +215,10 @@ test('with the memory driver there is no admin API, and the log says so', async 
   const memory = await serverFor(t, { env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
   await memory.waitForLog(/the memory driver has nothing to administer/);
 });
+
+test('with a token of fewer than 32 characters there is no admin API, and the log says why', async (t) => {
+  const { env, ...rest } = settings(path.join(folderWith(t), 'apps.db'));
+  const server = await serverFor(t, { ...rest, env: { ...env, CURLEW_ADMIN_TOKEN: 'x'.repeat(31) } });
+  await server.waitForLog(/CURLEW_ADMIN_TOKEN must have 32 characters/);
+  assert.equal(server.log.all.some(({ message }) => /^admin API on/.test(message)), false);
+});

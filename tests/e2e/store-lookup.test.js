@@ -62,6 +62,29 @@ describe('while the store does not answer', () => {
     await eventually(server, () => connect(server, { app: APP }).then((ws) => ws.destroy()));
   });
 
+  test('/up waits for no more than a second, and the outage is in the log once', async (t) => {
+    const { server, release } = await locked(t, 30_000);
+    await release();
+    await connect(server, { app: APP, t });
+    const health = async () => (await fetch(`http://127.0.0.1:${server.port}/up`)).text();
+    assert.equal(await health(), 'OK');
+    backend.freeze();
+    try {
+      let word;
+      for (const end = performance.now() + 10_000; word !== 'DEGRADED' && performance.now() < end;) {
+        const began = performance.now();
+        word = await health();
+        assert.ok(performance.now() - began < 2000, `${performance.now() - began} ms`);
+      }
+      assert.equal(word, 'DEGRADED');
+      for (let i = 0; i < 10; i++) assert.equal(await health(), 'DEGRADED');
+    } finally {
+      backend.thaw();
+    }
+    await server.waitForLog(/^the postgres store answers$/);
+    assert.equal(server.log.all.filter(({ message }) => /store cannot be asked/.test(message)).length, 1);
+  });
+
   test('what a client sends meanwhile is not read beyond a buffer, and is acted on afterwards', async (t) => {
     const { server, release } = await locked(t, 60_000);
     const [small, large] = [await RawWebSocket.connect(server, { key: APP.key }), await RawWebSocket.connect(server, { key: APP.key })];
