@@ -312,18 +312,24 @@ test('what_the_table_has_no_column_for_is_refused_and_never_dropped', async (t) 
   await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=0'], /the table has no column max_event_batch_size/);
   assert.deepEqual(await show(t, 'old', config), OLD_APP);
   const token = 'a token of at least thirty-two characters';
-  const server = await serverFor(t, { apps: [], config: here.settings(who), env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+  const server = await serverFor(t, { apps: [], config: here.settings(who, { cache: { enabled: false } }), env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
   const { message } = await server.waitForLog(/^admin API on /);
   const allowed_origins = ['https://a.example'];
-  const create = () => fetch(message.match(/http:\/\/\S+/)[0], {
-    method: 'POST', headers: { authorization: `Bearer ${token}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', allowed_origins }),
+  const [url] = message.match(/http:\/\/\S+/);
+  const headers = { authorization: `Bearer ${token}` };
+  const create = () => fetch(url, {
+    method: 'POST', headers, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', allowed_origins }),
   });
+  // Over every connection to the database.
+  const readOften = (id) => Promise.all(Array.from({ length: 20 }, async () => (await fetch(`${url}/${id}`, { headers })).json()));
+  assert.equal((await readOften('old'))[19].id, 'old');
   const answer = await create();
   assert.equal(answer.status, 507);
   assert.match((await answer.json()).error, /the table has no column allowed_origins/);
   await here.sql('ALTER TABLE applications ADD COLUMN allowed_origins JSON');
   assert.equal((await create()).status, 201);
   assert.deepEqual((await show(t, 'new', config)).allowed_origins, allowed_origins);
+  while ((await readOften('new')).some((app) => app.allowed_origins?.[0] !== allowed_origins[0]));
 });
 
 test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => {

@@ -255,7 +255,7 @@ static enum store_answer put(struct store_connection *connection, enum mysql_sta
     enum store_answer answer = mysql_driver_begin(connection, patience, error);
 
     if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error)) {
-        connection->looked = false; /* it may have been added by now */
+        connection->look_again_ms = 0; /* it may have been added by now */
         answer = mysql_driver_begin(connection, patience, error);
         if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error))
             answer = STORE_REFUSED;

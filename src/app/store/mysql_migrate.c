@@ -1,6 +1,7 @@
 #include <mysqld_error.h>
 
 #include "app/store/mysql.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 /* How often the table is looked at again because another server changes it at the same time. */
@@ -79,12 +80,12 @@ enum store_answer mysql_driver_begin(struct store_connection *connection, const 
                                      struct error *error) {
     enum store_answer answer = begin(connection, patience, error);
 
-    if (answer != STORE_OK || connection->looked)
+    if (answer != STORE_OK || clock_monotonic_ms() < connection->look_again_ms)
         return answer;
     answer = look(connection, error);
     if (answer == STORE_OK)
         answer = check_required(connection, error);
-    connection->looked = answer == STORE_OK;
+    connection->look_again_ms = answer == STORE_OK ? row_look_again_ms(connection->columns.present) : 0;
     return answer;
 }
 
@@ -217,7 +218,7 @@ enum store_answer mysql_driver_prepare(struct store_connection *connection, cons
     /* Where it may not be changed, the table is used as it stands. */
     if (answer != STORE_UNAVAILABLE)
         answer = check_required(connection, error);
-    connection->looked = answer == STORE_OK;
+    connection->look_again_ms = answer == STORE_OK ? row_look_again_ms(connection->columns.present) : 0;
     return answer;
 }
 

@@ -35,7 +35,7 @@ struct store_connection {
     struct app_store *store;
     PGconn *link;
     struct postgres_field fields[APP_FIELD_COUNT];
-    bool looked; /* at the columns */
+    uint64_t look_again_ms; /* at the columns; 0: not looked yet */
     bool has_created_at, has_updated_at;
     char sqlstate[6]; /* of the last failure, empty: the connection failed */
 };

@@ -3,6 +3,7 @@
 
 #include "app/store/postgres.h"
 #include "app/store/row.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 /* --- the columns --- */
@@ -56,7 +57,7 @@ static bool read_columns(struct store_connection *connection, const struct patie
 
 enum store_answer postgres_look(struct store_connection *connection, const struct patience *patience,
                                 struct error *error) {
-    if (connection->looked)
+    if (clock_monotonic_ms() < connection->look_again_ms)
         return STORE_OK;
     if (!read_columns(connection, patience, error))
         return postgres_failure(connection);
@@ -65,7 +66,7 @@ enum store_answer postgres_look(struct store_connection *connection, const struc
                   connection->store->config->table_name);
         return STORE_UNAVAILABLE;
     }
-    connection->looked = true;
+    connection->look_again_ms = row_look_again_ms(postgres_columns(connection));
     return STORE_OK;
 }
 
@@ -75,7 +76,7 @@ enum store_answer postgres_look_for(struct store_connection *connection, const s
 
     if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
         return answer;
-    connection->looked = false; /* it may have been added by now */
+    connection->look_again_ms = 0; /* it may have been added by now */
     answer = postgres_look(connection, patience, error);
     return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
 }
@@ -296,7 +297,7 @@ enum store_answer postgres_prepare(struct store_connection *connection, const st
     if (result == NULL)
         return postgres_failure(connection);
     PQclear(result);
-    connection->looked = false;
+    connection->look_again_ms = 0;
     return postgres_look(connection, patience, error);
 }
 

@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
+
+#define LOOK_AGAIN_MS 1000
 
 const uint32_t row_required_fields = 1u << APP_ID | 1u << APP_KEY | 1u << APP_SECRET;
 
@@ -136,6 +139,10 @@ bool row_keeps(uint32_t columns, const struct app *app, struct error *error) {
         if ((columns >> i & 1) == 0 && says_something(app, (enum app_field)i))
             return error_set(error, "the table has no column %s", app_fields[i].name);
     return true;
+}
+
+uint64_t row_look_again_ms(uint32_t columns) {
+    return columns == (1u << APP_FIELD_COUNT) - 1 ? UINT64_MAX : clock_monotonic_ms() + LOOK_AGAIN_MS;
 }
 
 bool row_name_valid(const char *name, const char *also, const char *setting, struct error *error) {

@@ -52,6 +52,10 @@ void row_append_columns(struct buffer *sql, uint32_t columns, char quote, const 
  * column that is not there. */
 bool row_keeps(uint32_t columns, const struct app *app, struct error *error);
 
+/* Until when the columns of a table that were looked at count, on the monotonic clock: for good, or for a second where
+ * one is missing, since somebody may add it. */
+uint64_t row_look_again_ms(uint32_t columns);
+
 /* True if `name` is made of 1 to 255 letters, digits and `_`, and of the bytes in `also`: what tables, keyspaces and
  * indexes may be called. Else false with an error that names the setting. */
 bool row_name_valid(const char *name, const char *also, const char *setting, struct error *error);
