@@ -223,6 +223,17 @@ describe('one node', () => {
     assert.deepEqual(ports.filter((port) => !after.includes(port)), []);
   });
 
+  test('apps of 60 KB each are listed, however many', async (t) => {
+    const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, webhooks text)');
+    const hook = { url: 'https://a.example', event_types: ['member_added'], headers: { 'X-Long': 'x'.repeat(1000) } };
+    const webhooks = JSON.stringify(Array(55).fill(hook));
+    const insert = (i) => client.execute(`INSERT INTO ${here.name}.applications (id, key, secret, webhooks) VALUES (?, ?, 's', ?)`,
+      [`id-${i}`, `key-${i}`, webhooks], { prepare: true });
+    for (let i = 0; i < 300; i += 20) await Promise.all(Array.from({ length: 20 }, (_, k) => insert(i + k)));
+    const { admin } = await administered(t, here.settings());
+    assert.equal(JSON.parse(await admin('GET', '?limit=1000', undefined, 200)).apps.length, 300);
+  });
+
   test('what there is no column for is refused, until there is one', async (t) => {
     const here = await place(t);
     const { admin } = await administered(t, here.settings());

@@ -81,7 +81,7 @@ static const char *id_of(const json_t *record) {
 
 /* --- reading --- */
 
-#define PAGE_ROWS 500
+#define PAGE_ROWS 200 /* of which even large ones fit in an answer (CQL_BODY_MAX_BYTES) */
 #define INDEX_TRIES 20
 #define INDEX_PAUSE_MS 100
 
