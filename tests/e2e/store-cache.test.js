@@ -60,11 +60,13 @@ test('what is known not to be there is forgotten by the clean-up, once its time 
   const { server: start } = store(t);
   const [soon, late] = await Promise.all(['1', '3600'].map((seconds) => start({ negative_ttl: 1 }, { CACHE_CLEANUP_INTERVAL: seconds })));
   const absent = async (server) => (await fetchMetrics(server)).sum('app_cache_absent_entries');
+  const kept = []; // by the one whose clean-up is far away
   for (const round of [1, 2]) { // when a server begins to watch the file it forgets what is not there, too, but only once
     for (const server of [late, soon]) for (let i = 0; i < 20; i++) await refusal(server, `nobody-${round}-${i}`);
     await eventually(soon, (metrics) => assert.equal(metrics.sum('app_cache_absent_entries'), 0));
+    kept.push(await absent(late));
   }
-  assert.ok(await absent(late) >= 20); // of which none was in time
+  assert.ok(kept.some((count) => count >= 20), `kept ${kept}`);
 });
 
 test('a record that nobody uses is kept beyond its time, for as long as it would be served without the store, and then goes', async (t) => {
