@@ -113,7 +113,7 @@ test('a_store_that_is_not_there_at_the_start_is_logged_once_unasked_and_so_is_it
   assert.equal(server.log.all.filter((line) => /store cannot be asked/.test(line.message)).length, 1);
 });
 
-test('while_another_process_holds_the_lock_apps_are_found_and_a_create_says_so_in_time', async (t) => {
+test('while_another_process_holds_the_lock_apps_are_found_servers_start_and_a_create_says_so_in_time', async (t) => {
   const file = path.join(folderWith(t), 'apps.db');
   const server = await readyServer(t, file);
   const unlock = await lock(t, file);
@@ -124,6 +124,7 @@ test('while_another_process_holds_the_lock_apps_are_found_and_a_create_says_so_i
   assert.ok(performance.now() - began < TIMEOUT_MS); // lookup_timeout_ms is 1 s
   await serves(server);
   assert.equal(await refusal(server, 'new-key'), 4001); // readers do not wait for a writer
+  await readyServer(t, file); // nor does a start: the table lacks nothing
   await unlock();
   await isOk(server);
   assert.equal((await create(server, 'new')).status, 201);

@@ -1,17 +1,10 @@
-/*
- * The SQLite driver: apps in a file on this machine, for one node that must survive a restart.
- *
- * Each connection is a handle of its own on the file, in WAL mode, so that readers and the writer do not wait for each
- * other. What waits, for another process's lock for instance, ends with the operation's patience.
- */
+#include "app/store/sqlite.h"
+
 #include <errno.h>
-#include <sqlite3.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "app/app_store.h"
 #include "app/store/names.h"
 #include "app/store/row.h"
 #include "app/store/sqlite_sleep.h"
@@ -24,36 +17,6 @@
 #define WATCH_INTERVAL_MS 1000
 #define REOPEN_FIRST_MS 100
 #define REOPEN_LAST_MS 10000
-
-enum statement {
-    FIND_BY_ID,
-    FIND_BY_KEY,
-    LIST,
-    CREATE,
-    UPDATE,
-    REMOVE,
-    ID_EXISTS,
-    KEY_OWNER,
-    BEGIN,
-    COMMIT,
-    ROLLBACK,
-    STATEMENT_COUNT,
-};
-
-struct app_store {
-    const char *path;
-    const struct app_defaults *defaults;
-    atomic_bool prepared; /* by this process: a file that is gone was there */
-};
-
-struct store_connection {
-    struct app_store *store;
-    sqlite3 *database;               /* NULL: there is no file yet, and prepare makes it */
-    const struct patience *patience; /* of the operation under way */
-    uint32_t columns;                /* bits: fields that have a column; 0: not looked yet */
-    bool has_created_at;
-    sqlite3_stmt *statements[STATEMENT_COUNT];
-};
 
 static struct app_store *sqlite_open(const struct config *config, const struct app_defaults *defaults,
                                      struct error *error) {
@@ -79,7 +42,7 @@ static bool is_for_want_of_folder(int code) {
     return (code & 0xff) == SQLITE_CANTOPEN || code == SQLITE_READONLY_DIRECTORY || code == SQLITE_READONLY_CANTINIT;
 }
 
-static enum store_answer failed(struct store_connection *connection, struct error *error) {
+enum store_answer sqlite_failed(struct store_connection *connection, struct error *error) {
     int code = sqlite3_extended_errcode(connection->database);
 
     error_set(error, "database.sqlite.path %s: %s%s", connection->store->path, sqlite3_errmsg(connection->database),
@@ -106,9 +69,9 @@ static enum store_answer failed(struct store_connection *connection, struct erro
 }
 
 /* A write that the disk does not take is refused; the connection is as good as before. */
-static enum store_answer write_failed(struct store_connection *connection, struct error *error) {
+enum store_answer sqlite_write_failed(struct store_connection *connection, struct error *error) {
     bool disk = (sqlite3_errcode(connection->database) & 0xff) == SQLITE_IOERR;
-    enum store_answer answer = failed(connection, error);
+    enum store_answer answer = sqlite_failed(connection, error);
 
     return disk ? STORE_REFUSED : answer;
 }
@@ -135,7 +98,7 @@ static void sqlite_disconnect(struct store_connection *connection) {
     free(connection);
 }
 
-static bool run_text(struct store_connection *connection, const char *sql) {
+bool sqlite_run_text(struct store_connection *connection, const char *sql) {
     return sqlite3_exec(connection->database, sql, NULL, NULL, NULL) == SQLITE_OK;
 }
 
@@ -163,9 +126,9 @@ static struct store_connection *sqlite_connect(struct app_store *store, const st
     set_patience(connection, patience);
     if (!atomic_load(&store->prepared) && access(store->path, F_OK) != 0 && errno == ENOENT)
         return connection;
-    if (open_file(connection, 0) && run_text(connection, "SELECT 1 FROM sqlite_master"))
+    if (open_file(connection, 0) && sqlite_run_text(connection, "SELECT 1 FROM sqlite_master"))
         return connection;
-    failed(connection, error);
+    sqlite_failed(connection, error);
     sqlite_disconnect(connection);
     return NULL;
 }
@@ -294,12 +257,12 @@ static json_t *read_row(sqlite3_stmt *statement, uint32_t columns) {
 
 /* --- the table --- */
 
-static bool look_at_columns(struct store_connection *connection) {
+bool sqlite_look_at_columns(struct store_connection *connection) {
     sqlite3_stmt *statement;
     enum app_field field;
 
     connection->columns = 0;
-    connection->has_created_at = false;
+    connection->has_created_at = connection->has_updated_at = false;
     if (sqlite3_prepare_v2(connection->database, "SELECT name FROM pragma_table_info('applications')", -1, &statement,
                            NULL) != SQLITE_OK)
         return false;
@@ -308,6 +271,7 @@ static bool look_at_columns(struct store_connection *connection) {
         if (app_field_from_name(name, &field))
             connection->columns |= 1u << field;
         connection->has_created_at |= slice_equal_ignoring_case(name, SLICE("created_at"));
+        connection->has_updated_at |= slice_equal_ignoring_case(name, SLICE("updated_at"));
     }
     return sqlite3_finalize(statement) == SQLITE_OK;
 }
@@ -331,8 +295,8 @@ static enum store_answer begin_operation(struct store_connection *connection, co
         error_set(error, "database.sqlite.path %s was removed or replaced", path);
         return STORE_UNAVAILABLE;
     }
-    if (connection->columns == 0 && !look_at_columns(connection))
-        return failed(connection, error);
+    if (connection->columns == 0 && !sqlite_look_at_columns(connection))
+        return sqlite_failed(connection, error);
     if ((connection->columns & row_required_fields) != row_required_fields) {
         error_set(error, "database.sqlite.path %s has no table `applications` with the columns id, key and secret",
                   path);
@@ -341,118 +305,20 @@ static enum store_answer begin_operation(struct store_connection *connection, co
     return STORE_OK;
 }
 
-static const char *column_type(enum app_field field) {
-    switch (app_fields[field].type) {
-    case APP_TYPE_NUMBER:
-        return "INTEGER";
-    case APP_TYPE_FLAG:
-        return "BOOLEAN";
-    default:
-        return "TEXT";
-    }
-}
-
-static void append_create_table(struct buffer *sql) {
-    buffer_appendf(sql, "CREATE TABLE applications (");
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        buffer_appendf(sql, "\"%s\" %s%s, ", app_fields[i].name, column_type((enum app_field)i),
-                       i == APP_ID              ? " PRIMARY KEY NOT NULL"
-                       : i == APP_KEY           ? " UNIQUE NOT NULL"
-                       : app_fields[i].optional ? ""
-                                                : " NOT NULL");
-    buffer_appendf(sql,
-                   "created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)");
-}
-
-/* Runs a statement that changes the table; where it is not allowed to, says what somebody else should run. */
-static enum store_answer migrate(struct store_connection *connection, const char *sql, struct error *error) {
-    enum store_answer answer;
-
-    if (run_text(connection, sql)) {
-        log_info("app", "sqlite: %s: %.100s", connection->store->path, sql);
-        return STORE_OK;
-    }
-    answer = write_failed(connection, error);
-    if (answer == STORE_REFUSED)
-        log_warning("app", "%s; to be run by somebody who may: %s", error->text, sql);
-    return answer;
-}
-
-/* Columns that every field has a place in, and the two times. */
-static enum store_answer add_columns(struct store_connection *connection, struct error *error) {
-    enum store_answer answer = STORE_OK;
-    struct buffer sql = {0};
-
-    for (unsigned i = 0; i < APP_FIELD_COUNT && answer != STORE_UNAVAILABLE; i++) {
-        if ((connection->columns >> i & 1) != 0)
-            continue;
-        sql.length = 0;
-        buffer_appendf(&sql, "ALTER TABLE applications ADD COLUMN \"%s\" %s", app_fields[i].name,
-                       column_type((enum app_field)i));
-        buffer_append_byte(&sql, '\0');
-        answer = migrate(connection, sql.data, error);
-    }
-    buffer_dispose(&sql);
-    return answer;
-}
-
-static enum store_answer add_time_column(struct store_connection *connection, const char *name, struct error *error) {
-    char sql[128];
-    sqlite3_stmt *statement;
-    bool there;
-
-    if (sqlite3_prepare_v2(connection->database,
-                           "SELECT 1 FROM pragma_table_info('applications') WHERE name = ? COLLATE NOCASE", -1,
-                           &statement, NULL) != SQLITE_OK)
-        return failed(connection, error);
-    bind_text(statement, 1, slice_of(name));
-    there = sqlite3_step(statement) == SQLITE_ROW;
-    sqlite3_finalize(statement);
-    snprintf(sql, sizeof sql, "ALTER TABLE applications ADD COLUMN %s TIMESTAMP", name);
-    return there ? STORE_OK : migrate(connection, sql, error);
-}
-
-static enum store_answer bring_up_to_date(struct store_connection *connection, struct error *error) {
-    enum store_answer answer = STORE_OK;
-    struct buffer sql = {0};
-
-    if (!look_at_columns(connection))
-        return failed(connection, error);
-    if (connection->columns == 0) {
-        append_create_table(&sql);
-        buffer_append_byte(&sql, '\0');
-        answer = migrate(connection, sql.data, error);
-        buffer_dispose(&sql);
-        return answer;
-    }
-    answer = add_columns(connection, error);
-    if (answer == STORE_OK)
-        answer = add_time_column(connection, "created_at", error);
-    if (answer == STORE_OK)
-        answer = add_time_column(connection, "updated_at", error);
-    return answer;
-}
-
 static enum store_answer sqlite_prepare(struct store_connection *connection, const struct patience *patience,
                                         struct error *error) {
     enum store_answer answer;
-    bool locked;
 
     set_patience(connection, patience);
     if (connection->database == NULL && !open_file(connection, SQLITE_OPEN_CREATE)) {
-        failed(connection, error);
+        sqlite_failed(connection, error);
         return STORE_UNAVAILABLE;
     }
     /* A file that may not be written stays as it is, and can still be read. */
-    if (!run_text(connection, "PRAGMA journal_mode = WAL") && failed(connection, error) == STORE_UNAVAILABLE)
+    if (!sqlite_run_text(connection, "PRAGMA journal_mode = WAL") &&
+        sqlite_failed(connection, error) == STORE_UNAVAILABLE)
         return STORE_UNAVAILABLE;
-    /* Under the write lock nobody else looks and changes at the same time; without the right to it, only look. */
-    locked = run_text(connection, "BEGIN IMMEDIATE");
-    if (!locked && failed(connection, error) == STORE_UNAVAILABLE)
-        return STORE_UNAVAILABLE;
-    answer = bring_up_to_date(connection, error);
-    if (locked && !run_text(connection, answer == STORE_UNAVAILABLE ? "ROLLBACK" : "COMMIT"))
-        return write_failed(connection, error);
+    answer = sqlite_migrate(connection, error);
     connection->columns = 0;
     if (answer != STORE_UNAVAILABLE)
         answer = begin_operation(connection, patience, error);
@@ -466,7 +332,7 @@ static enum store_answer sqlite_inspect(struct store_connection *connection, con
     enum store_answer answer = begin_operation(connection, patience, error);
 
     if (answer != STORE_OK &&
-        (connection->database == NULL || (look_at_columns(connection) && connection->columns == 0)))
+        (connection->database == NULL || (sqlite_look_at_columns(connection) && connection->columns == 0)))
         return STORE_NOT_FOUND;
     return answer;
 }
@@ -494,13 +360,13 @@ static enum store_answer find(struct store_connection *connection, enum statemen
         return answer;
     statement = statement_of(connection, which);
     if (statement == NULL)
-        return failed(connection, error);
+        return sqlite_failed(connection, error);
     bind_text(statement, 1, name);
     code = step(statement);
     if (code == SQLITE_DONE)
         return STORE_NOT_FOUND;
     if (code != SQLITE_ROW)
-        return failed(connection, error);
+        return sqlite_failed(connection, error);
     record = read_row(statement, connection->columns);
     if (step(statement) == SQLITE_ROW) /* a table without a unique index */
         two_with_one_key(connection, record, statement);
@@ -528,12 +394,12 @@ static enum store_answer sqlite_list(struct store_connection *connection, struct
         return answer;
     statement = statement_of(connection, LIST);
     if (statement == NULL)
-        return failed(connection, error);
+        return sqlite_failed(connection, error);
     bind_text(statement, 1, after);
     sqlite3_bind_int64(statement, 2, (sqlite3_int64)limit);
     while ((code = step(statement)) == SQLITE_ROW)
         row_to_list(read_row(statement, connection->columns), connection->store->defaults, each, context);
-    return code == SQLITE_DONE ? STORE_OK : failed(connection, error);
+    return code == SQLITE_DONE ? STORE_OK : sqlite_failed(connection, error);
 }
 
 static enum store_answer sqlite_check_health(struct store_connection *connection, const struct patience *patience,
@@ -546,12 +412,12 @@ static enum store_answer sqlite_check_health(struct store_connection *connection
         return answer;
     statement = statement_of(connection, ID_EXISTS);
     if (statement == NULL)
-        return failed(connection, error);
+        return sqlite_failed(connection, error);
     bind_text(statement, 1, SLICE(""));
     code = step(statement);
     if (code == SQLITE_ROW)
         sqlite3_reset(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? STORE_OK : failed(connection, error);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? STORE_OK : sqlite_failed(connection, error);
 }
 
 /* --- writing: every write looks first, inside one transaction --- */
@@ -561,7 +427,7 @@ static enum store_answer run_statement(struct store_connection *connection, enum
 
     if (statement != NULL && step(statement) == SQLITE_DONE)
         return STORE_OK;
-    return write_failed(connection, error);
+    return sqlite_write_failed(connection, error);
 }
 
 /* STORE_OK if there is a row, and copies its id; STORE_NOT_FOUND if there is none. */
@@ -571,13 +437,13 @@ static enum store_answer look_for(struct store_connection *connection, enum stat
     int code;
 
     if (statement == NULL)
-        return failed(connection, error);
+        return sqlite_failed(connection, error);
     bind_text(statement, 1, name);
     if (which == KEY_OWNER)
         bind_text(statement, 2, other);
     code = step(statement);
     if (code != SQLITE_ROW)
-        return code == SQLITE_DONE ? STORE_NOT_FOUND : failed(connection, error);
+        return code == SQLITE_DONE ? STORE_NOT_FOUND : sqlite_failed(connection, error);
     snprintf(id, 256, "%.*s", SLICE_ARGS(column_text(statement, 0)));
     sqlite3_reset(statement);
     return STORE_OK;
@@ -612,7 +478,7 @@ static enum store_answer put(struct store_connection *connection, enum statement
         return STORE_REFUSED;
     statement = statement_of(connection, which);
     if (statement == NULL)
-        return write_failed(connection, error);
+        return sqlite_write_failed(connection, error);
     at = bind_app(statement, connection->columns, app);
     if (which == UPDATE)
         bind_text(statement, at, app->id);
@@ -624,7 +490,7 @@ static enum store_answer delete_row(struct store_connection *connection, struct 
     enum store_answer answer;
 
     if (statement == NULL)
-        return write_failed(connection, error);
+        return sqlite_write_failed(connection, error);
     bind_text(statement, 1, id);
     answer = run_statement(connection, REMOVE, error);
     if (answer == STORE_OK && sqlite3_changes(connection->database) == 0)
