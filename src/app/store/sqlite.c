@@ -305,6 +305,16 @@ static enum store_answer begin_operation(struct store_connection *connection, co
     return STORE_OK;
 }
 
+/* False for a file that may not be written: it stays as it is, and can still be read. Of several who do this at once
+ * SQLite lets none wait for another, lest they wait for each other. */
+static bool use_wal(struct store_connection *connection) {
+    while (!sqlite_run_text(connection, "PRAGMA journal_mode = WAL"))
+        if ((sqlite3_errcode(connection->database) & 0xff) != SQLITE_BUSY ||
+            !patience_pause(connection->patience, RETRY_MS))
+            return false;
+    return true;
+}
+
 static enum store_answer sqlite_prepare(struct store_connection *connection, const struct patience *patience,
                                         struct error *error) {
     enum store_answer answer;
@@ -314,9 +324,7 @@ static enum store_answer sqlite_prepare(struct store_connection *connection, con
         sqlite_failed(connection, error);
         return STORE_UNAVAILABLE;
     }
-    /* A file that may not be written stays as it is, and can still be read. */
-    if (!sqlite_run_text(connection, "PRAGMA journal_mode = WAL") &&
-        sqlite_failed(connection, error) == STORE_UNAVAILABLE)
+    if (!use_wal(connection) && sqlite_failed(connection, error) == STORE_UNAVAILABLE)
         return STORE_UNAVAILABLE;
     answer = sqlite_migrate(connection, error);
     connection->columns = 0;
