@@ -178,9 +178,13 @@ test('a_table_of_another_name_is_used_and_a_dangerous_name_refused', async (t) =
   const here = await place(t);
   await appsDone(t, ['create', '-c', here.config({ table_name: 'my_Apps' }), '--id', 'a']);
   assert.equal((await here.sql('SELECT id FROM my_Apps')).length, 1);
-  const { code, stderr } = await apps(t, ['list', '-c', here.config({ table_name: 'apps`; DROP TABLE my_Apps; --' })]);
-  assert.equal(code, 2);
-  assert.match(stderr, /database\.mysql\.table_name/);
+  await migrate(t, here.config({ table_name: 'x'.repeat(64) }));
+  assert.equal((await here.sql('SHOW TABLES')).length, 2);
+  for (const table_name of ['x'.repeat(65), 'apps`; DROP TABLE my_Apps; --']) {
+    const { code, stderr } = await apps(t, ['list', '-c', here.config({ table_name })]);
+    assert.equal(code, 2);
+    assert.match(stderr, /database\.mysql\.table_name/);
+  }
 });
 
 test('tables_whose_names_differ_in_case_are_not_mixed_up', async (t) => {

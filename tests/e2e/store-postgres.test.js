@@ -167,16 +167,27 @@ test('a_table_without_a_column_that_no_app_can_do_without_is_refused_by_the_sett
 
 test('a_reserved_or_mixed_name_is_used_and_a_dangerous_one_refused', async (t) => {
   const here = await place(t);
-  for (const table_name of ['order', 'My_Apps']) {
+  for (const table_name of ['order', 'My_Apps', 'x'.repeat(63)]) {
     const config = here.config({ table_name });
     await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'a-key', '--secret', 's']);
     assert.equal((await here.sql(`SELECT id FROM "${table_name}"`)).length, 1);
     await appsDone(t, ['update', 'a', '-c', config, '--set', 'max_connections=1']);
     await appsDone(t, ['delete', 'a', '-c', config]);
   }
-  const { code, stderr } = await apps(t, ['list', '-c', here.config({ table_name: 'apps"; DROP TABLE "order"; --' })]);
-  assert.equal(code, 2);
-  assert.match(stderr, /database\.postgres\.table_name/);
+  for (const table_name of ['x'.repeat(64), 'apps"; DROP TABLE "order"; --']) {
+    const { code, stderr } = await apps(t, ['list', '-c', here.config({ table_name })]);
+    assert.equal(code, 2);
+    assert.match(stderr, /database\.postgres\.table_name/);
+  }
+});
+
+test('of_two_apps_with_one_key_the_one_made_first_answers_and_the_log_names_both', async (t) => {
+  const here = await place(t, 'CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT, created_at TIMESTAMPTZ)',
+    "INSERT INTO applications VALUES ('a', 'one', 's', '2024-01-02'), ('b', 'one', 's', '2024-01-01'), ('c', 'one', 's', '2024-01-02')");
+  const { code, stdout, stderr } = await apps(t, ['show', '--key', 'one', '-c', here.config(), '--json']);
+  assert.equal(code, 0, stderr);
+  assert.equal(JSON.parse(stdout).id, 'b');
+  assert.match(stderr, /apps b and a have the same key/);
 });
 
 test('the_table_is_the_one_that_the_search_path_of_the_user_finds', async (t) => {

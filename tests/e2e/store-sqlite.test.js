@@ -195,6 +195,9 @@ test('a_folder_that_may_only_be_read_is_said_to_be_what_has_to_be_written', asyn
   const folder = folderWith(t);
   const file = path.join(folder, 'apps.db');
   await (await readyServer(t, file)).stop();
+  // Connections that close at the same moment may leave the files of the write-ahead log; one that is the last does not.
+  sql(file, 'SELECT count(*) FROM applications');
+  assert.deepEqual(fs.readdirSync(folder), ['apps.db']);
   fs.chmodSync(folder, 0o555);
   try {
     const server = await serverFor(t, settings(file, { apps: [], binary: boundByModes(t) }));
@@ -297,6 +300,16 @@ test('a_table_of_an_older_version_gets_the_missing_columns_and_keeps_its_rows', 
   const server = await readyServer(t, file, { apps: [] });
   assert.equal((await admin(server, 'PATCH', '/known', { max_event_name_length: 17 })).status, 200);
   assert.equal(sql(file, 'SELECT mine, max_connections, max_event_name_length, webhooks IS NULL FROM applications').trim(), 'stays|3|17|1');
+});
+
+test('of_two_apps_with_one_key_the_one_made_first_answers_and_the_log_names_both', async (t) => {
+  const file = path.join(folderWith(t), 'apps.db');
+  sql(file, `CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT, created_at TIMESTAMP);
+    INSERT INTO applications VALUES ('a', 'one', 's', '2024-01-02'), ('b', 'one', 's', '2024-01-01'), ('c', 'one', 's', '2024-01-02')`);
+  const { code, stdout, stderr } = await runCurlew(['apps', 'show', '--key', 'one', '--json'], { config: settings(file).config });
+  assert.equal(code, 0, stderr);
+  assert.equal(JSON.parse(stdout).id, 'b');
+  assert.match(stderr, /apps b and a have the same key/);
 });
 
 test('two_servers_on_one_file_hear_of_each_others_changes', async (t) => {

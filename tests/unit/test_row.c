@@ -229,22 +229,23 @@ static void a_table_without_a_column_keeps_only_apps_that_say_nothing_there(void
 }
 
 static void names_of_tables_are_letters_digits_and_what_the_store_also_takes(void **state) {
-    char longest[258];
+    char longest[66];
 
     (void)state;
-    assert_true(row_name_valid("Apps_2", "", "setting", &error));
-    assert_true(row_name_valid("a-b.c", "-.", "setting", &error));
+    assert_true(row_name_valid("Apps_2", "", 64, "setting", &error));
+    assert_true(row_name_valid("a-b.c", "-.", 64, "setting", &error));
     for (const char *const *bad = (const char *const[]){"a-b", "a b", "a`", "a\"", "a;", "\xc3\xa4", "", NULL};
          *bad != NULL; bad++) {
-        assert_false(row_name_valid(*bad, "", "the.setting", &error));
+        assert_false(row_name_valid(*bad, "", 64, "the.setting", &error));
         assert_non_null(strstr(error.text, "the.setting"));
     }
     memset(longest, 'a', sizeof longest);
-    longest[255] = '\0';
-    assert_true(row_name_valid(longest, "", "setting", &error));
-    longest[255] = 'a';
-    longest[256] = '\0';
-    assert_false(row_name_valid(longest, "", "setting", &error));
+    longest[64] = '\0';
+    assert_true(row_name_valid(longest, "", 64, "setting", &error));
+    longest[64] = 'a';
+    longest[65] = '\0';
+    assert_false(row_name_valid(longest, "", 64, "setting", &error));
+    assert_string_equal(error.text, "setting must be 1 to 64 characters long");
 }
 
 #define TEST(name) cmocka_unit_test_setup(name, set_up)

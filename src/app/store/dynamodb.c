@@ -37,7 +37,7 @@ static bool region_valid(const char *region, struct error *error) {
 }
 
 static bool table_name_valid(const char *name, struct error *error) {
-    if (!row_name_valid(name, "-.", "database.dynamodb.table_name", error))
+    if (!row_name_valid(name, "-.", 255, "database.dynamodb.table_name", error))
         return false;
     return strlen(name) >= 3 || error_set(error, "database.dynamodb.table_name must be 3 to 255 characters long");
 }

@@ -21,7 +21,7 @@ static struct app_store *driver_open(const struct config *config, const struct a
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct app_store *store;
 
-    if (!row_name_valid(config->database.mysql.table_name, "", "database.mysql.table_name", error))
+    if (!row_name_valid(config->database.mysql.table_name, "", 64, "database.mysql.table_name", error))
         return NULL;
     pthread_once(&once, start_library);
     store = alloc_zero(sizeof *store);

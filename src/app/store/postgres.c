@@ -15,7 +15,8 @@ static struct app_store *postgres_open(const struct config *config, const struct
                                        struct error *error) {
     struct app_store *store;
 
-    if (!row_name_valid(config->database.postgres.table_name, "", "database.postgres.table_name", error))
+    /* What is longer PostgreSQL cuts in silence. */
+    if (!row_name_valid(config->database.postgres.table_name, "", 63, "database.postgres.table_name", error))
         return NULL;
     store = alloc_zero(sizeof *store);
     *store = (struct app_store){&config->database.postgres, defaults};

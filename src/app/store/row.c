@@ -145,7 +145,7 @@ uint64_t row_look_again_ms(uint32_t columns) {
     return columns == (1u << APP_FIELD_COUNT) - 1 ? UINT64_MAX : clock_monotonic_ms() + LOOK_AGAIN_MS;
 }
 
-bool row_name_valid(const char *name, const char *also, const char *setting, struct error *error) {
+bool row_name_valid(const char *name, const char *also, size_t longest, const char *setting, struct error *error) {
     size_t length = strlen(name);
 
     for (const char *c = name; *c != '\0'; c++) {
@@ -154,5 +154,6 @@ bool row_name_valid(const char *name, const char *also, const char *setting, str
             return error_set(error, "%s: \"%s\" is not a name that can be used: letters, digits and _%s%s only",
                              setting, name, also[0] != '\0' ? " and " : "", also);
     }
-    return (length >= 1 && length <= 255) || error_set(error, "%s must be 1 to 255 characters long", setting);
+    return (length >= 1 && length <= longest) ||
+           error_set(error, "%s must be 1 to %zu characters long", setting, longest);
 }

@@ -56,9 +56,9 @@ bool row_keeps(uint32_t columns, const struct app *app, struct error *error);
  * one is missing, since somebody may add it. */
 uint64_t row_look_again_ms(uint32_t columns);
 
-/* True if `name` is made of 1 to 255 letters, digits and `_`, and of the bytes in `also`: what tables, keyspaces and
- * indexes may be called. Else false with an error that names the setting. */
-bool row_name_valid(const char *name, const char *also, const char *setting, struct error *error);
+/* True if `name` is made of 1 to `longest` letters, digits and `_`, and of the bytes in `also`: what tables, keyspaces
+ * and indexes may be called. Else false with an error that names the setting. */
+bool row_name_valid(const char *name, const char *also, size_t longest, const char *setting, struct error *error);
 
 /* The bits (1 << field) of the fields whose column must be there; the others read as NULL when theirs is missing. */
 extern const uint32_t row_required_fields;

@@ -27,9 +27,10 @@ static struct app_store *scylladb_open(const struct config *config, const struct
                                        struct error *error) {
     struct app_store *store;
 
-    if (!row_name_valid(config->database.scylladb.keyspace, "", "database.scylladb.keyspace", error) ||
-        !row_name_valid(config->database.scylladb.table_name, "", "database.scylladb.table_name", error) ||
-        !row_name_valid(config->database.scylladb.replication_class, ".", "database.scylladb.replication_class", error))
+    if (!row_name_valid(config->database.scylladb.keyspace, "", 255, "database.scylladb.keyspace", error) ||
+        !row_name_valid(config->database.scylladb.table_name, "", 255, "database.scylladb.table_name", error) ||
+        !row_name_valid(config->database.scylladb.replication_class, ".", 255, "database.scylladb.replication_class",
+                        error))
         return NULL;
     store = alloc_zero(sizeof *store);
     store->config = config;
