@@ -9,12 +9,13 @@ import path from 'node:path';
 import test, { after } from 'node:test';
 
 import { api } from './lib/api.js';
-import { EVERY_FIELD, apps, appsDone, migrate } from './lib/apps-command.js';
+import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { MariaDb } from './lib/backends/mariadb.js';
 import { connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
 import { serverFor } from './lib/server.js';
+import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from './lib/sql-cases.js';
 
 const backend = await backendFor({ after }, 'mariadb', { tls: true });
 const { address } = backend;
@@ -81,18 +82,6 @@ async function columns({ name, sql }) {
   const rows = await sql(`SELECT column_name AS name, column_type AS type, is_nullable AS nullable FROM information_schema.columns
     WHERE table_schema = ? AND table_name = 'applications' ORDER BY ordinal_position`, [name]);
   return Object.fromEntries(rows.map((row) => [row.name, `${row.type}${row.nullable === 'YES' ? '' : ' NOT NULL'}`]));
-}
-
-// Runs a command that has to fail; returns what it says.
-async function refused(t, args, pattern) {
-  const { code, stderr } = await apps(t, args);
-  assert.equal(code, 1, stderr);
-  assert.match(stderr, pattern);
-  return stderr;
-}
-
-async function show(t, id, config) {
-  return appsDone(t, ['show', id, '-c', config, '--json', '--show-secrets']);
 }
 
 async function ids(t, config) {
@@ -344,45 +333,10 @@ test('without_a_table_and_the_right_to_make_one_the_statement_to_run_is_named', 
 
 test('what_the_table_has_no_column_for_is_refused_and_never_dropped', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
-  const who = await user(t, here, 'SELECT, INSERT, UPDATE, DELETE');
-  const config = here.config(who);
-  await refused(t, ['create', '-c', config, '--id', 'a', '--set', 'allowed_origins=["https://a.example"]'], /"a" was not created: the table has no column allowed_origins/);
-  await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=0'], /the table has no column max_event_batch_size/);
-  assert.deepEqual(await show(t, 'old', config), OLD_APP);
-  const token = 'a token of at least thirty-two characters';
-  const server = await serverFor(t, { apps: [], config: here.settings(who, { cache: { enabled: false } }), env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
-  const { message } = await server.waitForLog(/^admin API on /);
-  const allowed_origins = ['https://a.example'];
-  const [url] = message.match(/http:\/\/\S+/);
-  const headers = { authorization: `Bearer ${token}` };
-  const create = () => fetch(url, {
-    method: 'POST', headers, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', allowed_origins }),
-  });
-  // Over every connection to the database.
-  const readOften = (id) => Promise.all(Array.from({ length: 20 }, async () => (await fetch(`${url}/${id}`, { headers })).json()));
-  assert.equal((await readOften('old'))[19].id, 'old');
-  const answer = await create();
-  assert.equal(answer.status, 507);
-  assert.match((await answer.json()).error, /the table has no column allowed_origins/);
-  await here.sql('ALTER TABLE applications ADD COLUMN allowed_origins JSON');
-  assert.equal((await create()).status, 201);
-  assert.deepEqual((await show(t, 'new', config)).allowed_origins, allowed_origins);
-  while ((await readOften('new')).some((app) => app.allowed_origins?.[0] !== allowed_origins[0]));
+  await refusesWhatHasNoColumn(t, here, await user(t, here, 'SELECT, INSERT, UPDATE, DELETE'), OLD_APP);
 });
 
-test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => {
-  const here = await place(t, OLD_TABLE, OLD_ROW);
-  const server = await serverFor(t, { apps: [], config: here.settings({}, { cache: { enabled: false } }) });
-  const status = async () => (await api(server, 'GET', '/channels', { app: { id: 'old', key: 'old-key', secret: 's' } })).status;
-  const answers = async () => Promise.all(Array.from({ length: 20 }, status));
-  assert.deepEqual(new Set(await answers()), new Set([200]));
-  await here.sql('ALTER TABLE applications DROP COLUMN webhooks');
-  assert.deepEqual(new Set(await answers()), new Set([200]));
-  await here.sql('ALTER TABLE applications RENAME TO aside');
-  assert.deepEqual(new Set(await answers()), new Set([503]));
-  await here.sql('ALTER TABLE aside RENAME TO applications');
-  while (await status() !== 200);
-});
+test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => missesNothingThatGoesAway(t, await place(t, OLD_TABLE, OLD_ROW)));
 
 test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);

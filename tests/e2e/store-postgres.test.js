@@ -9,13 +9,14 @@ import path from 'node:path';
 import test, { after } from 'node:test';
 
 import { api } from './lib/api.js';
-import { EVERY_FIELD, apps, appsDone, migrate } from './lib/apps-command.js';
+import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { Postgres } from './lib/backends/postgres.js';
 import { connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { serverFor } from './lib/server.js';
+import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from './lib/sql-cases.js';
 
 const backend = await backendFor({ after }, 'postgres', { tls: true });
 const { address } = backend;
@@ -84,18 +85,6 @@ async function columns({ sql }) {
   const rows = await sql(`SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS filled FROM pg_attribute
     WHERE attrelid = 'applications'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`);
   return Object.fromEntries(rows.map((row) => [row.name, `${row.type}${row.filled ? ' NOT NULL' : ''}`]));
-}
-
-// Runs a command that has to fail; returns what it says.
-async function refused(t, args, pattern) {
-  const { code, stderr } = await apps(t, args);
-  assert.equal(code, 1, stderr);
-  assert.match(stderr, pattern);
-  return stderr;
-}
-
-function show(t, id, config) {
-  return appsDone(t, ['show', id, '-c', config, '--json', '--show-secrets']);
 }
 
 async function ids(t, config) {
@@ -317,45 +306,10 @@ test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_state
 
 test('what_the_table_has_no_column_for_is_refused_and_never_dropped', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
-  const who = await user(here, 'SELECT, INSERT, UPDATE, DELETE');
-  const config = here.config(who);
-  await refused(t, ['create', '-c', config, '--id', 'a', '--set', 'allowed_origins=["https://a.example"]'], /"a" was not created: the table has no column allowed_origins/);
-  await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=0'], /the table has no column max_event_batch_size/);
-  assert.deepEqual(await show(t, 'old', config), OLD_APP);
-  const token = 'a token of at least thirty-two characters';
-  const server = await serverFor(t, { apps: [], config: here.settings(who, { cache: { enabled: false } }), env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
-  const { message } = await server.waitForLog(/^admin API on /);
-  const allowed_origins = ['https://a.example'];
-  const [url] = message.match(/http:\/\/\S+/);
-  const headers = { authorization: `Bearer ${token}` };
-  const create = () => fetch(url, {
-    method: 'POST', headers, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', allowed_origins }),
-  });
-  // Over every connection to the database.
-  const readOften = (id) => Promise.all(Array.from({ length: 20 }, async () => (await fetch(`${url}/${id}`, { headers })).json()));
-  assert.equal((await readOften('old'))[19].id, 'old');
-  const answer = await create();
-  assert.equal(answer.status, 507);
-  assert.match((await answer.json()).error, /the table has no column allowed_origins/);
-  await here.sql('ALTER TABLE applications ADD COLUMN allowed_origins JSON');
-  assert.equal((await create()).status, 201);
-  assert.deepEqual((await show(t, 'new', config)).allowed_origins, allowed_origins);
-  while ((await readOften('new')).some((app) => app.allowed_origins?.[0] !== allowed_origins[0]));
+  await refusesWhatHasNoColumn(t, here, await user(here, 'SELECT, INSERT, UPDATE, DELETE'), OLD_APP);
 });
 
-test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => {
-  const here = await place(t, OLD_TABLE, OLD_ROW);
-  const server = await serverFor(t, { apps: [], config: here.settings({}, { cache: { enabled: false } }) });
-  const status = async () => (await api(server, 'GET', '/channels', { app: { id: 'old', key: 'old-key', secret: 's' } })).status;
-  const answers = async () => Promise.all(Array.from({ length: 20 }, status));
-  assert.deepEqual(new Set(await answers()), new Set([200]));
-  await here.sql('ALTER TABLE applications DROP COLUMN webhooks');
-  assert.deepEqual(new Set(await answers()), new Set([200]));
-  await here.sql('ALTER TABLE applications RENAME TO aside');
-  assert.deepEqual(new Set(await answers()), new Set([503]));
-  await here.sql('ALTER TABLE aside RENAME TO applications');
-  while (await status() !== 200);
-});
+test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => missesNothingThatGoesAway(t, await place(t, OLD_TABLE, OLD_ROW)));
 
 test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
@@ -573,7 +527,6 @@ test('a_server_that_falls_silent_while_signing_in_holds_nobody', async (t) => {
       for (const socket of [client, server]) socket.on('error', () => {});
       server.on('data', (bytes) => left-- > 0 && client.write(bytes));
       client.on('data', (bytes) => server.write(bytes));
-      client.on('close', () => server.destroy()); // else PostgreSQL awaits it for a minute
     });
     await once(silent.listen(0, '127.0.0.1'), 'listening');
     const config = here.config({ port: silent.address().port, tls: { mode: 'disable' } }, { lookup_timeout_ms: 500 });

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { EVERY_FIELD, apps, appsDone, migrate } from './lib/apps-command.js';
+import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from './lib/apps-command.js';
 import { backendFor } from './lib/backends/index.js';
 import { Cassandra } from './lib/backends/cassandra.js';
 import { connect } from './lib/client.js';
@@ -20,19 +20,9 @@ function fileFor(t, config) {
   return path.join(folderWith(t, { 'config.json': config }), 'config.json');
 }
 
-const show = (t, id, file) => appsDone(t, ['show', id, '-c', file, '--json', '--show-secrets']);
-
 // The fields as `apps` takes them.
 function sets(fields) {
   return Object.entries(fields).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
-}
-
-// Runs a command that has to fail; returns what it says.
-async function refused(t, args, pattern) {
-  const { code, stderr } = await apps(t, args);
-  assert.equal(code, 1, stderr);
-  assert.match(stderr, pattern);
-  return stderr;
 }
 
 // What a connect is told first.

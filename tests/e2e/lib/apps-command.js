@@ -1,5 +1,6 @@
 // `curlew apps` as a test runs it: against a store of its own, to its end, with the two outputs and the exit code.
 
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
@@ -75,6 +76,19 @@ export async function adminServer(t, answer = (response) => response.writeHead(2
     server.close();
   });
   return { requests, env: { CURLEW_ADMIN_URL: `http://127.0.0.1:${server.address().port}`, CURLEW_ADMIN_TOKEN: ADMIN_TOKEN } };
+}
+
+// Runs a command that has to fail; returns what it says.
+export async function refused(t, args, pattern) {
+  const { code, stderr } = await apps(t, args);
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, pattern);
+  return stderr;
+}
+
+// An app of a configuration's store.
+export function show(t, id, config) {
+  return appsDone(t, ['show', id, '-c', config, '--json', '--show-secrets']);
 }
 
 // Brings the store of a configuration to its current shape, as whatever writes there does first; resolves as `apps`.
