@@ -112,8 +112,15 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
         sign(easy, call);
 }
 
+static bool give_up(const struct patience *patience, struct error *error) {
+    return error_set(error, patience_left_ms(patience) == 0 ? "no answer in time" : "stopped");
+}
+
 /* Until the transfer has ended; false if it did not, or not well. */
 static bool perform(struct http_caller *caller, const struct patience *patience, struct error *error) {
+    /* Nothing is sent for which it is too late. */
+    if (patience_ended(patience))
+        return give_up(patience, error);
     for (;;) {
         struct curl_waitfd stop = {.fd = patience->stop_fd, .events = CURL_WAIT_POLLIN};
         int running = 0, left;
@@ -129,7 +136,7 @@ static bool perform(struct http_caller *caller, const struct patience *patience,
                    error_set(error, "%s", caller->why[0] != '\0' ? caller->why : curl_easy_strerror(code));
         }
         if (patience_ended(patience))
-            return error_set(error, patience_left_ms(patience) == 0 ? "no answer in time" : "stopped");
+            return give_up(patience, error);
         curl_multi_poll(caller->multi, &stop, patience->stop_fd >= 0 ? 1 : 0, (int)patience_left_ms(patience), NULL);
     }
 }
