@@ -96,6 +96,7 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
         name_table_init(&cache->absent[kind]);
         name_table_init(&cache->flights[kind]);
         list_init(&cache->absent_order[kind]);
+        list_init(&cache->broken_order[kind]);
     }
     list_init(&cache->entries);
     list_init(&cache->flight_list);
@@ -276,9 +277,9 @@ void app_cache_suspect(struct app_cache *cache, struct slice id, struct slice ol
 
     pthread_mutex_lock(&cache->mutex);
     cache_note_write(cache, id, old_key, new_key);
-    cache_drop_absent(cache, NAME_ID, id);
-    cache_drop_absent(cache, NAME_KEY, old_key);
-    cache_drop_absent(cache, NAME_KEY, new_key);
+    cache_expire_absent(cache, NAME_ID, id);
+    cache_expire_absent(cache, NAME_KEY, old_key);
+    cache_expire_absent(cache, NAME_KEY, new_key);
     entry = cache_entry_of(NAME_ID, name_table_find(&cache->names[NAME_ID], id, hash_bytes(id)));
     if (entry != NULL) {
         entry->announced = true;

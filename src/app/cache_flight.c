@@ -101,6 +101,10 @@ struct cache_delivery *cache_flight_serve_stale(struct cache_flight *flight) {
     return make_deliveries(flight, APP_FOUND, flight->entry, NULL);
 }
 
+struct cache_delivery *cache_flight_give_up(struct cache_flight *flight) {
+    return make_deliveries(flight, APP_UNAVAILABLE, NULL, NULL);
+}
+
 /* --- queries --- */
 
 static enum store_answer run(struct store_operation *operation, const struct app_store_driver *driver,

@@ -61,9 +61,11 @@ struct cache_entry {
 struct cache_absent {
     struct name_node node;
     atomic_uint_fast64_t until_ms;
-    struct list link; /* of cache->absent_order, the oldest first */
+    struct list link; /* of cache->absent_order or, with a reason, broken_order */
     enum app_answer answer;
     char *reason; /* APP_INVALID */
+    uint64_t reason_hash;
+    uint64_t since; /* the reason's number: a later one is a newer one */
     char text[];
 };
 
@@ -122,7 +124,11 @@ struct app_cache {
     struct name_table names[NAME_KIND_COUNT];
     struct name_table absent[NAME_KIND_COUNT];
     struct name_table flights[NAME_KIND_COUNT]; /* read under the mutex only */
-    struct list absent_order[NAME_KIND_COUNT];
+    struct list absent_order[NAME_KIND_COUNT];  /* names that were not found, the oldest first */
+    struct list
+        broken_order[NAME_KIND_COUNT]; /* names of broken records, likewise: they do not make room for unknown ones */
+    size_t broken_names[NAME_KIND_COUNT]; /* how many */
+    uint64_t last_broken;                 /* the number of the last reason */
     struct list entries;
     size_t entry_count;
     struct list flight_list;
@@ -177,10 +183,15 @@ struct cache_entry *cache_put(struct app_cache *cache, struct app *app, uint64_t
 void cache_drop_record(struct app_cache *cache, struct cache_entry *entry, struct cache_aftermath *aftermath);
 /* The key leads nowhere any more. */
 void cache_drop_key(struct app_cache *cache, struct cache_entry *entry);
+/* The name leads nowhere, or with a `reason` (else NULL) to a record that is broken. */
 void cache_put_absent(struct app_cache *cache, enum name_kind kind, struct slice name, enum app_answer answer,
                       const char *reason, uint64_t now_ms);
 void cache_drop_absent(struct app_cache *cache, enum name_kind kind, struct slice name);
 void cache_drop_all_absent(struct app_cache *cache);
+/* The store is to be asked for the name, or all names, anew. What was wrong with a record stays known, so that it is
+ * said again only if that changed. */
+void cache_expire_absent(struct app_cache *cache, enum name_kind kind, struct slice name);
+void cache_expire_all_absent(struct app_cache *cache);
 /* The record in the store is broken, and why; NULL: it is not. */
 void cache_set_broken(struct app_cache *cache, struct cache_entry *entry, const char *reason);
 /* The entry could not be read again. */
@@ -215,6 +226,8 @@ struct cache_flight *cache_flight_find(struct app_cache *cache, enum name_kind k
 void cache_flight_join(struct cache_flight *flight, struct worker *worker, struct app_lookup *lookup);
 /* Those that wait get the expired record; with the mutex held. Returns messages to post, see cache_post. */
 struct cache_delivery *cache_flight_serve_stale(struct cache_flight *flight);
+/* Likewise, but they are told that the store cannot be asked. The query goes on. */
+struct cache_delivery *cache_flight_give_up(struct cache_flight *flight);
 void cache_post(struct cache_delivery *deliveries);
 
 /* --- cache_round.c --- */

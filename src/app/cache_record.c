@@ -213,6 +213,7 @@ static void absent_free(void *object, void *context) {
 static void drop_absent(struct app_cache *cache, enum name_kind kind, struct cache_absent *absent) {
     name_table_remove(&cache->absent[kind], &absent->node);
     list_remove(&absent->link);
+    cache->broken_names[kind] -= absent->reason != NULL;
     retire(&cache->retirement, absent, absent_free, NULL);
 }
 
@@ -229,37 +230,91 @@ void cache_drop_absent(struct app_cache *cache, enum name_kind kind, struct slic
         drop_absent(cache, kind, absent);
 }
 
-void cache_drop_all_absent(struct app_cache *cache) {
-    for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++)
-        while (!list_empty(&cache->absent_order[kind]))
-            drop_absent(cache, kind, container_of(cache->absent_order[kind].next, struct cache_absent, link));
+static void drop_list(struct app_cache *cache, enum name_kind kind, struct list *list) {
+    while (!list_empty(list))
+        drop_absent(cache, kind, container_of(list->next, struct cache_absent, link));
 }
 
-/* A broken record is said to be so once, not each time that somebody asks for it. */
-static void log_broken(const struct cache_absent *before, const char *reason) {
-    if (before == NULL || before->reason == NULL || strcmp(before->reason, reason) != 0)
+void cache_drop_all_absent(struct app_cache *cache) {
+    for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++) {
+        drop_list(cache, kind, &cache->absent_order[kind]);
+        drop_list(cache, kind, &cache->broken_order[kind]);
+    }
+}
+
+void cache_expire_absent(struct app_cache *cache, enum name_kind kind, struct slice name) {
+    struct cache_absent *absent = absent_of(cache, kind, name);
+
+    if (absent != NULL && absent->reason != NULL)
+        atomic_store(&absent->until_ms, 0);
+    else if (absent != NULL)
+        drop_absent(cache, kind, absent);
+}
+
+void cache_expire_all_absent(struct app_cache *cache) {
+    for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++) {
+        struct list *broken = &cache->broken_order[kind];
+        drop_list(cache, kind, &cache->absent_order[kind]);
+        for (struct list *link = broken->next; link != broken; link = link->next)
+            atomic_store(&container_of(link, struct cache_absent, link)->until_ms, 0);
+    }
+}
+
+/* When another name led to a record that is broken in just this way, the last time; 0: none did. */
+static uint64_t told_by_another_name(const struct app_cache *cache, const struct cache_absent *absent) {
+    uint64_t latest = 0;
+
+    for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++) {
+        const struct list *broken = &cache->broken_order[kind];
+        for (const struct list *link = broken->next; link != broken; link = link->next) {
+            const struct cache_absent *other = container_of(link, struct cache_absent, link);
+            if (other->reason_hash == absent->reason_hash && other->since > latest &&
+                strcmp(other->reason, absent->reason) == 0)
+                latest = other->since;
+        }
+    }
+    return latest;
+}
+
+/* A broken record is said to be so once for each change of it, not each time that somebody asks, and not for each of
+ * its names. `before` is what was known of this name. */
+static void note_broken(struct app_cache *cache, struct cache_absent *absent, const struct cache_absent *before,
+                        const char *reason) {
+    bool known = before != NULL && before->reason != NULL;
+
+    absent->reason = alloc_copy(reason, strlen(reason));
+    absent->reason_hash = hash_bytes(slice_of(reason));
+    if (known && strcmp(before->reason, reason) == 0) {
+        absent->since = before->since;
+        return;
+    }
+    absent->since = ++cache->last_broken;
+    if (told_by_another_name(cache, absent) <= (known ? before->since : 0))
         log_error("app", "%s", reason);
 }
 
 void cache_put_absent(struct app_cache *cache, enum name_kind kind, struct slice name, enum app_answer answer,
                       const char *reason, uint64_t now_ms) {
     uint64_t ttl_ms = cache->settings.enabled ? cache->settings.negative_ttl_s * UINT64_C(1000) : 0;
-    struct cache_absent *absent = absent_of(cache, kind, name);
+    struct list *order = reason != NULL ? &cache->broken_order[kind] : &cache->absent_order[kind];
+    struct cache_absent *before = absent_of(cache, kind, name);
+    struct cache_absent *absent = alloc_zero(sizeof *absent + name.length + 1);
+    size_t count;
 
-    if (answer == APP_INVALID)
-        log_broken(absent, reason);
-    if (absent != NULL)
-        drop_absent(cache, kind, absent);
-    if (cache->absent[kind].count >= ABSENT_MAX)
-        drop_absent(cache, kind, container_of(cache->absent_order[kind].next, struct cache_absent, link));
-    absent = alloc_zero(sizeof *absent + name.length + 1);
     memcpy(absent->text, name.data, name.length);
     absent->node.text = (struct slice){absent->text, name.length};
     absent->node.hash = hash_bytes(name);
     absent->answer = answer;
-    absent->reason = answer == APP_INVALID ? alloc_copy(reason, strlen(reason)) : NULL;
     atomic_init(&absent->until_ms, now_ms + ttl_ms);
-    list_append(&cache->absent_order[kind], &absent->link);
+    if (reason != NULL)
+        note_broken(cache, absent, before, reason);
+    if (before != NULL)
+        drop_absent(cache, kind, before);
+    count = reason != NULL ? cache->broken_names[kind] : cache->absent[kind].count - cache->broken_names[kind];
+    if (count >= ABSENT_MAX)
+        drop_absent(cache, kind, container_of(order->next, struct cache_absent, link));
+    list_append(order, &absent->link);
+    cache->broken_names[kind] += reason != NULL;
     name_table_add(&cache->absent[kind], &absent->node, &cache->retirement);
 }
 

@@ -266,21 +266,16 @@ void cache_note_refreshed(struct app_cache *cache) {
 
 /* --- absent names --- */
 
-/* The expired ones at the beginning of the list; true if there may be more. A broken record stays known as such, so
- * that it is reported once. */
+/* The expired ones at the beginning of the list; true if there may be more. */
 static bool clean_slice(struct app_cache *cache, enum name_kind kind, uint64_t now_ms) {
-    struct list *link, *next;
+    struct list *order = &cache->absent_order[kind];
     size_t dropped = 0;
 
     pthread_mutex_lock(&cache->mutex);
-    for (link = cache->absent_order[kind].next; link != &cache->absent_order[kind] && dropped < ROUND_SLICE;
-         link = next) {
-        struct cache_absent *absent = container_of(link, struct cache_absent, link);
-        next = link->next;
+    while (dropped < ROUND_SLICE && !list_empty(order)) {
+        struct cache_absent *absent = container_of(order->next, struct cache_absent, link);
         if (now_ms < atomic_load(&absent->until_ms)) /* and so are those behind it */
             break;
-        if (absent->answer != APP_NOT_FOUND)
-            continue;
         cache_drop_absent(cache, kind, absent->node.text);
         dropped++;
     }

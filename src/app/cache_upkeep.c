@@ -7,6 +7,7 @@
 #define PROBE_INTERVAL_MS 1000
 #define PROBE_TIMEOUT_MS 2000
 #define DELIVERIES_MAX 1000 /* that are made in a tick */
+#define OVERDUE_MS 500      /* that an answer may come after its time */
 
 /* --- the store's health --- */
 
@@ -72,15 +73,30 @@ static bool wants_probe(struct app_cache *cache, uint64_t now_ms) {
 
 /* --- who waits --- */
 
-/* Who has waited long enough for a record that was known once gets that one. With the mutex held. */
-static void serve_stale(struct app_cache *cache, uint64_t now_ms, struct cache_delivery **deliveries, size_t *count) {
-    for (struct list *link = cache->flight_list.next; link != &cache->flight_list; link = link->next) {
-        struct cache_flight *flight = container_of(link, struct cache_flight, link);
-        if (flight->asking == 0 || flight->entry == NULL || now_ms < flight->started_ms + STALE_AFTER_MS ||
-            !cache_may_be_stale(cache, flight->entry, now_ms) || *count == DELIVERIES_MAX)
-            continue;
+/* Messages that end the waiting; NULL if whoever waits for the query has to go on. With the mutex held. */
+static struct cache_delivery *end_waiting(struct app_cache *cache, struct cache_flight *flight, uint64_t now_ms) {
+    uint64_t overdue_ms = flight->started_ms + cache->config->app_manager.lookup_timeout_ms + OVERDUE_MS;
+    bool overdue = now_ms >= overdue_ms, long_enough = overdue || now_ms >= flight->started_ms + STALE_AFTER_MS;
+
+    if (flight->asking == 0 || !long_enough)
+        return NULL;
+    if (flight->entry != NULL && cache_may_be_stale(cache, flight->entry, now_ms)) {
         cache_serve_stale(cache, flight->entry, now_ms + STALE_AFTER_MS);
-        deliveries[(*count)++] = cache_flight_serve_stale(flight);
+        return cache_flight_serve_stale(flight);
+    }
+    return overdue ? cache_flight_give_up(flight) : NULL;
+}
+
+/* Who has waited long enough gets the record that was known once, or is told to come back: a driver that hangs in the
+ * kernel, as on a dead disk, does not see that its time is up. */
+static void answer_who_waits(struct app_cache *cache, uint64_t now_ms, struct cache_delivery **deliveries,
+                             size_t *count) {
+    for (struct list *link = cache->flight_list.next; link != &cache->flight_list && *count < DELIVERIES_MAX;
+         link = link->next) {
+        struct cache_flight *flight = container_of(link, struct cache_flight, link);
+        struct cache_delivery *delivery = end_waiting(cache, flight, now_ms);
+        if (delivery != NULL)
+            deliveries[(*count)++] = delivery;
     }
 }
 
@@ -100,7 +116,7 @@ static void look_after_flights(struct app_cache *cache, uint64_t now_ms) {
 
     store_pool_expire(cache->pool);
     pthread_mutex_lock(&cache->mutex);
-    serve_stale(cache, now_ms, deliveries, &count);
+    answer_who_waits(cache, now_ms, deliveries, &count);
     probe = wants_probe(cache, now_ms);
     pthread_mutex_unlock(&cache->mutex);
     for (size_t i = 0; i < count; i++)
@@ -170,7 +186,7 @@ static void on_anything_changed(void *context) {
 
     pthread_mutex_lock(&cache->mutex);
     cache->forgotten_write = ++cache->last_write;
-    cache_drop_all_absent(cache);
+    cache_expire_all_absent(cache);
     for (struct list *link = cache->entries.next; link != &cache->entries; link = link->next) {
         struct cache_entry *entry = container_of(link, struct cache_entry, link);
         if (entry->refresh_at_ms > now_ms)

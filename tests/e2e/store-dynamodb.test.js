@@ -11,11 +11,13 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { api, get } from './lib/api.js';
 import { EVERY_FIELD, NONE, apps, appsDone, counts, startApps } from './lib/apps-command.js';
 import { makeCertificates } from './lib/backends/certificates.js';
+import { freePorts } from './lib/backends/daemon.js';
 import { connect } from './lib/client.js';
 import { INDEX, WITHOUT_INDEX, exception, operationOf, sharedDynamoDb } from './lib/dynamodb.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { runCurlew, serverFor } from './lib/server.js';
+import { lead, neverStarts, servesWithout } from './lib/wrong-settings.js';
 
 const database = await sharedDynamoDb();
 const AN_APP = ['--id', 'a', '--key', 'a-key', '--secret', 'a-secret'];
@@ -462,6 +464,21 @@ describe('a DynamoDB that', () => {
     assert.match(stderr, /database\.dynamodb\.endpoint_url: DynamoDB at https:\S+: .*certificate/);
     assert.equal(asked, 0);
   });
+});
+
+describe('a server starts with wrong settings, names them, and goes on when they are right', () => {
+  const wrong = (name, settings, says, repair) => test(name, async (t) => {
+    const { config } = database.place(t, await settings(t));
+    await servesWithout(t, { config, says, secret: 'a dynamodb secret', repair: repair && (() => repair(t)) });
+  });
+  let port;
+  wrong('host', () => ({ url: 'http://no-such-host.invalid:1' }), /database\.dynamodb\.endpoint_url: DynamoDB at http:\/\/no-such-host\.invalid:1: \S/);
+  wrong('port', async () => ({ url: `http://127.0.0.1:${[port] = await freePorts(1)}` }), /database\.dynamodb\.endpoint_url: DynamoDB at \S+: .*connect/,
+    (t) => lead(t, port, new URL(database.url)));
+  wrong('region', () => ({ endpoint_url: undefined, region: 'nowhere-9' }), /database\.dynamodb\.region: DynamoDB at https:\/\/dynamodb\.nowhere-9\.amazonaws\.com\/: \S/);
+  for (const [setting, value] of [['table_name', 'my table'], ['region', 'eu/west'], ['endpoint_url', 'localhost:8000']]) {
+    test(`or, with a ${setting} that is none, does not`, (t) => neverStarts({ config: database.place(t, { [setting]: value }).config, says: new RegExp(`database\\.dynamodb\\.${setting}`) }));
+  }
 });
 
 describe('settings that cannot work are refused by name', () => {

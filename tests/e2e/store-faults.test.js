@@ -9,6 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 import { backendFor } from './lib/backends/index.js';
 import { connect } from './lib/client.js';
+import { eventually, fetchMetrics } from './lib/metrics.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { startServer } from './lib/server.js';
 
@@ -284,8 +285,40 @@ function faultsOf(kind) {
   });
 }
 
+// Beside the others, for it takes a minute.
+function idleConnections() {
+  test('connections that a rush needed are closed when nobody has for a minute', { timeout: 400_000 }, async (t) => {
+    const backend = await backendFor(t, 'postgres');
+    await backend.createPlace('faults');
+    const options = settings(backend, 'faults', { cache: { ttl: 300 } });
+    Object.assign(options.config.database.postgres, { pool_min: 1, pool_max: 6 });
+    const server = await startServer(options);
+    const client = await backend.client('faults');
+    t.after(async () => {
+      await client.end();
+      await server.stop();
+    });
+    const connections = async () => (await fetchMetrics(server)).sum('app_store_connections');
+    await connectOnce(server);
+    await client.query('BEGIN; LOCK TABLE applications');
+    const rush = Array.from({ length: 20 }, (_, i) => refusal(server, `unknown-${i}`));
+    await eventually(server, async () => assert.equal(await connections(), 6));
+    await client.query('COMMIT');
+    assert.deepEqual(new Set(await Promise.all(rush)), new Set([4001]));
+    const begin = performance.now();
+    while (await connections() === 6) await pause(100);
+    const first = performance.now() - begin;
+    while (await connections() > 1) await pause(100);
+    const last = performance.now() - begin;
+    assert.ok(first > 50_000 && last < 70_000, `${first} and ${last} ms`);
+    const { rows: [{ count }] } = await client.query("SELECT count(*)::int FROM pg_stat_activity WHERE datname = 'faults' AND pid <> pg_backend_pid()");
+    assert.equal(count, 2); // it, and the one that listens
+  });
+}
+
 describe('a database that fails', { concurrency: true }, () => {
   for (const kind of Object.keys(SIDES)) faultsOf(kind);
+  idleConnections();
 });
 
 for (const [kind, { full }] of Object.entries(SIDES).filter(([, side]) => side.full)) {

@@ -10,12 +10,14 @@ import test, { after } from 'node:test';
 
 import { api } from './lib/api.js';
 import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from './lib/apps-command.js';
+import { freePorts } from './lib/backends/daemon.js';
 import { backendFor } from './lib/backends/index.js';
 import { MariaDb } from './lib/backends/mariadb.js';
 import { connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
 import { serverFor } from './lib/server.js';
 import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from './lib/sql-cases.js';
+import { lead, neverStarts, servesWithout } from './lib/wrong-settings.js';
 
 const backend = await backendFor({ after }, 'mariadb', { tls: true });
 const { address } = backend;
@@ -375,6 +377,28 @@ test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_pas
   }
   const barred = await user(t, here, 'SELECT');
   await refused(t, ['list', '-c', here.config({ ...barred, database: 'mysql' })], /database\.mysql\.database: .*Access denied .* to database 'mysql'/);
+});
+
+test('a_server_starts_with_wrong_settings_names_them_and_goes_on_when_they_are_right', async (t) => {
+  const here = await place(t);
+  const wrong = (name, mysql, says, repair) => t.test(name, (t) => servesWithout(t, {
+    config: here.settings(mysql, { lookup_timeout_ms: 5000 }), says, secret: 'not the password', repair: repair && (() => repair(t)),
+  }));
+  const [port] = await freePorts(1);
+  const folder = folderWith(t, { 'ca.pem': 'no certificate' });
+  await user(t, here, 'ALL');
+  const username = `user_of_${here.name}`;
+  await wrong('host', { host: 'no-such-host.invalid' }, /database\.mysql\.host no-such-host\.invalid: /);
+  await wrong('port', { port }, new RegExp(`database\\.mysql\\.host and \\.port: MySQL at 127\\.0\\.0\\.1:${port}: Can't connect`), (t) => lead(t, port, address));
+  await wrong('database', { database: 'made_later' }, /database\.mysql\.database: .*Unknown database 'made_later'/, async (t) => {
+    await MariaDb.createPlace(address, 'made_later');
+    t.after(() => MariaDb.dropPlace(address, 'made_later'));
+  });
+  await wrong('password', { username, password: 'not the password' }, /database\.mysql\.username and \.password: .*Access denied for user/,
+    () => here.sql(`ALTER USER '${username}'@'%' IDENTIFIED BY 'not the password'`));
+  await wrong('TLS file', { tls: { mode: 'verify', ca_path: path.join(folder, 'ca.pem') } }, /database\.mysql\.tls\.ca_path \S+ca\.pem/,
+    () => copyFileSync(address.ca, path.join(folder, 'ca.pem')));
+  await neverStarts({ config: here.settings({ table_name: 'apps; --' }), says: /database\.mysql\.table_name/ });
 });
 
 test('localhost_is_the_port_and_a_path_the_socket', async (t) => {

@@ -4,12 +4,14 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { copyFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import test, { after } from 'node:test';
 
 import { api } from './lib/api.js';
 import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from './lib/apps-command.js';
+import { freePorts } from './lib/backends/daemon.js';
 import { backendFor } from './lib/backends/index.js';
 import { Postgres } from './lib/backends/postgres.js';
 import { connect } from './lib/client.js';
@@ -17,6 +19,7 @@ import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { serverFor } from './lib/server.js';
 import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from './lib/sql-cases.js';
+import { lead, neverStarts, servesWithout } from './lib/wrong-settings.js';
 
 const backend = await backendFor({ after }, 'postgres', { tls: true });
 const { address } = backend;
@@ -409,6 +412,27 @@ test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_pas
     const said = await refused(t, ['list', '-c', here.config(postgres)], pattern);
     assert.doesNotMatch(said, /not the password|a postgres password/);
   }
+});
+
+test('a_server_starts_with_wrong_settings_names_them_and_goes_on_when_they_are_right', async (t) => {
+  const here = await place(t, OLD_TABLE);
+  const wrong = (name, postgres, says, repair) => t.test(name, (t) => servesWithout(t, {
+    config: here.settings(postgres, { lookup_timeout_ms: 5000 }), says, secret: 'not the password', repair: repair && (() => repair(t)),
+  }));
+  const [port] = await freePorts(1);
+  const folder = folderWith(t, { 'ca.pem': 'no certificate' });
+  const { username } = await user(here, 'ALL');
+  await wrong('host', { host: 'no-such-host.invalid' }, /database\.postgres\.host no-such-host\.invalid: /);
+  await wrong('port', { port }, new RegExp(`database\\.postgres\\.host and \\.port: PostgreSQL at 127\\.0\\.0\\.1:${port} says: .*refused`), (t) => lead(t, port, address));
+  await wrong('database', { database: 'made_later' }, /database\.postgres\.database: .*database "made_later" does not exist/, async (t) => {
+    await Postgres.createPlace(address, 'made_later');
+    t.after(() => Postgres.dropPlace(address, 'made_later'));
+  });
+  await wrong('password', { username, password: 'not the password' }, /database\.postgres\.username and \.password: .*password authentication failed/,
+    () => here.sql(`ALTER ROLE ${username} PASSWORD 'not the password'`));
+  await wrong('TLS file', { tls: { mode: 'verify', ca_path: path.join(folder, 'ca.pem') } }, /database\.postgres\.tls: .*ca\.pem/,
+    () => copyFileSync(address.ca, path.join(folder, 'ca.pem')));
+  await neverStarts({ config: here.settings({ table_name: 'apps; --' }), says: /database\.postgres\.table_name/ });
 });
 
 // --- TLS ---

@@ -7,12 +7,15 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from './lib/apps-command.js';
+import { freePorts } from './lib/backends/daemon.js';
 import { backendFor } from './lib/backends/index.js';
 import { Cassandra } from './lib/backends/cassandra.js';
+import { makeCertificates } from './lib/backends/certificates.js';
 import { connect } from './lib/client.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { serverFor } from './lib/server.js';
+import { lead, neverStarts, servesWithout } from './lib/wrong-settings.js';
 
 const APP = { id: 'one', key: 'one-key', secret: 's' };
 
@@ -313,6 +316,30 @@ describe('one node', () => {
     const named = await apps(t, ['list', '-c', here.config({ keyspace: 'no-name' })]);
     assert.equal(named.code, 2);
     assert.match(named.stderr, /scylladb\.keyspace/);
+  });
+
+  test('a server starts with wrong settings, names them, and goes on when they are right', async (t) => {
+    const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text)');
+    const wrong = (name, section, says, repair) => t.test(name, (t) => servesWithout(t, {
+      config: here.settings(section), says, secret: 'not-the-password', repair: repair && (() => repair(t)),
+    }));
+    const [port] = await freePorts(1);
+    const folder = folderWith(t);
+    await sql("CREATE ROLE late WITH LOGIN = true AND PASSWORD = 'pw'");
+    await sql(`GRANT ALL ON KEYSPACE ${here.name} TO late`);
+    await sql("CREATE ROLE narrow WITH LOGIN = true AND PASSWORD = 'pw'");
+    await wrong('node', { nodes: ['no-such-host.invalid:9042'] }, /database\.scylladb\.nodes.*no-such-host\.invalid/);
+    await wrong('port', { nodes: [`127.0.0.1:${port}`] }, new RegExp(`database\\.scylladb\\.nodes.*127\\.0\\.0\\.1:${port}: .*refused`), (t) => lead(t, port, backend.address));
+    await wrong('password', { username: 'late', password: 'not-the-password' }, /database\.scylladb\.username and \.password/,
+      () => sql("ALTER ROLE late WITH PASSWORD = 'not-the-password'"));
+    await wrong('keyspace', { username: 'narrow', password: 'pw', keyspace: 'made_later' }, /database\.scylladb\.keyspace/, async (t) => {
+      await sql("CREATE KEYSPACE made_later WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}");
+      t.after(() => sql('DROP KEYSPACE made_later'));
+      await sql('GRANT ALL ON KEYSPACE made_later TO narrow');
+    });
+    await wrong('TLS file', { tls: { mode: 'prefer', ca_path: path.join(folder, 'ca.pem') } }, /database\.scylladb\.tls\.ca_path \S+ca\.pem: No such file/,
+      () => makeCertificates(folder));
+    for (const name of ['keyspace', 'table_name']) await neverStarts({ config: here.settings({ [name]: 'no-name' }), says: new RegExp(`scylladb\\.${name}`) });
   });
 
   test('a user who may not write, and a disk that is full from then on, are said by a create, which changes nothing', async (t) => {

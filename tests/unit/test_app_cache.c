@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "app/app_manager.h"
+#include "app/store/sqlite_sleep.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/hash.h"
@@ -71,6 +72,57 @@ static void others_insert(const char *id, const char *key, const char *max_conne
              "max_client_events_per_second) VALUES ('%s', '%s', 's', 1, 0, %s, 10)",
              id, key, max_connections);
     others_run(sql);
+}
+
+/* --- a disk that hangs, as one on a network does: whoever wants to read waits in the kernel --- */
+
+static pthread_mutex_t disk = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t disk_answers = PTHREAD_COND_INITIALIZER;
+static bool disk_hangs;
+static int (*open_really)(sqlite3_vfs *, sqlite3_filename, sqlite3_file *, int, int *);
+static sqlite3_io_methods real_methods, hanging_methods;
+
+static void let_disk_hang(bool hangs) {
+    pthread_mutex_lock(&disk);
+    disk_hangs = hangs;
+    pthread_cond_broadcast(&disk_answers);
+    pthread_mutex_unlock(&disk);
+}
+
+static int lock_to_read(sqlite3_file *file, int offset, int count, int flags) {
+    pthread_mutex_lock(&disk);
+    while (disk_hangs)
+        pthread_cond_wait(&disk_answers, &disk);
+    pthread_mutex_unlock(&disk);
+    return real_methods.xShmLock(file, offset, count, flags);
+}
+
+static int open_file(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags, int *flags_then) {
+    int code = open_really(vfs, name, file, flags, flags_then);
+
+    if (code != SQLITE_OK || (flags & SQLITE_OPEN_MAIN_DB) == 0)
+        return code;
+    pthread_mutex_lock(&disk);
+    if (real_methods.xShmLock == NULL) {
+        real_methods = hanging_methods = *file->pMethods;
+        hanging_methods.xShmLock = lock_to_read;
+    }
+    file->pMethods = &hanging_methods;
+    pthread_mutex_unlock(&disk);
+    return code;
+}
+
+static void use_hanging_disk(void) {
+    sqlite3_vfs *vfs = sqlite3_vfs_find(sqlite_sleep_vfs());
+
+    open_really = vfs->xOpen;
+    vfs->xOpen = open_file;
+}
+
+static void use_real_disk(void) {
+    if (open_really != NULL)
+        sqlite3_vfs_find(sqlite_sleep_vfs())->xOpen = open_really;
+    open_really = NULL;
 }
 
 /* --- the manager --- */
@@ -228,12 +280,14 @@ static int tear_down(void **state) {
     char command[128];
 
     (void)state;
+    let_disk_hang(false);
     if (manager != NULL) {
         app_manager_stop(manager);
         workers_settle(&workers);
         app_manager_destroy(manager);
         config_dispose(&config);
     }
+    use_real_disk();
     harness_destroy(&workers);
     sqlite3_close(others);
     snprintf(command, sizeof command, "rm -rf %s", folder);
@@ -407,6 +461,27 @@ static void without_the_store_known_apps_are_served_and_unknown_ones_unavailable
     assert_int_equal(app_manager_health(manager), APP_HEALTH_OK);
     others_run("UPDATE applications SET max_connections = 9 WHERE id = 'a'");
     until(true, "ka", APP_FOUND, 9);
+}
+
+static void who_waits_for_a_store_that_hangs_in_the_kernel_is_told_to_come_back_in_time(void **state) {
+    uint64_t began_ms;
+
+    (void)state;
+    use_hanging_disk();
+    open_with("\"ttl\":1,\"stale_if_error\":3600", 300);
+    until(true, "ka", APP_FOUND, 1);
+    others_insert("b", "kb", "2");
+    let_disk_hang(true);
+    began_ms = clock_monotonic_ms();
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(by_key("kb"), APP_UNAVAILABLE);
+    assert_in_range(clock_monotonic_ms() - began_ms, 300, 10000);
+    /* Known apps are served all the same, long after the end of their time. */
+    while (clock_monotonic_ms() < began_ms + 1500)
+        poll(NULL, 0, 10);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    let_disk_hang(false);
+    until(true, "kb", APP_FOUND, 2);
 }
 
 static void a_store_that_was_never_there_is_an_error_until_it_comes(void **state) {
@@ -802,6 +877,7 @@ int main(void) {
         TEST(a_broken_record_is_invalid_with_its_field_until_it_is_repaired),
         TEST(a_record_that_breaks_leaves_the_last_valid_one_in_force),
         TEST(without_the_store_known_apps_are_served_and_unknown_ones_unavailable),
+        TEST(who_waits_for_a_store_that_hangs_in_the_kernel_is_told_to_come_back_in_time),
         TEST(a_store_that_was_never_there_is_an_error_until_it_comes),
         TEST(nothing_stale_is_served_beyond_its_time),
         TEST(without_the_cache_every_lookup_asks_the_store),

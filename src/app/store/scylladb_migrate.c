@@ -93,7 +93,9 @@ static bool look_at_table(struct store_connection *connection, const struct pati
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
         const struct scylladb_column *column = &connection->columns[needed[i]];
         if (!column->there)
-            return error_set(error, "database.scylladb: there is no table %s.%s with the columns id, key and secret",
+            return error_set(error,
+                             "database.scylladb.keyspace and .table_name: there is no table %s.%s with the columns id, "
+                             "key and secret",
                              connection->store->keyspace, connection->store->table);
         if (!scylladb_column_fits(needed[i], column))
             return error_set(error, "database.scylladb: the column %s of %s.%s has the type %s, which holds no text",

@@ -1,0 +1,63 @@
+// Servers whose store's settings are wrong: one that could never work does not start, any other starts without its store.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
+
+import { RawWebSocket } from './raw-websocket.js';
+import { runCurlew, serverFor } from './server.js';
+
+const health = async (server) => (await fetch(`${server.url}/up`)).text();
+
+async function refusal(server) {
+  const ws = await RawWebSocket.connect(server, { key: 'nobody' });
+  const { data } = await ws.expect('pusher:error', 15_000);
+  ws.destroy();
+  return data.code;
+}
+
+/*
+ * Starts a server with settings whose store cannot be asked; it says so in these words, and tells clients to come back. When
+ * `repair` has made right what was wrong outside of the server, the server goes on by itself. What it logs never holds `secret`.
+ */
+export async function servesWithout(t, { config, env, says, secret, repair }) {
+  const server = await serverFor(t, { config: { ...config, app_manager: { ...config.app_manager, array: { apps: [] } } }, env });
+  const { level, message } = await server.waitForLog(/^the \w+ store cannot be asked: /);
+  assert.equal(level, 'error');
+  assert.match(message, says);
+  assert.equal(await refusal(server), 4100);
+  assert.equal(await health(server), 'ERROR');
+  if (repair !== undefined) {
+    await repair();
+    await server.waitForLog(/^the \w+ store answers/);
+    assert.equal(await refusal(server), 4001);
+    assert.equal(await health(server), 'OK');
+  }
+  assert.ok(secret === undefined || !server.log.all.some((line) => JSON.stringify(line).includes(secret)));
+}
+
+// Settings with which no server could ever work: exit code 2, and the setting.
+export async function neverStarts({ config, says }) {
+  const { code, stdout, stderr } = await runCurlew(['serve'], { config: { port: 0, ...config } });
+  assert.equal(code, 2, stdout + stderr);
+  assert.match(stdout + stderr, says);
+}
+
+// From now on a port at which nobody was leads to the one at `target`, {port}, of this machine.
+export async function lead(t, port, target) {
+  const ends = new Set();
+  const server = net.createServer((near) => {
+    const far = net.connect({ host: '127.0.0.1', port: target.port });
+    for (const [one, other] of [[near, far], [far, near]]) {
+      ends.add(one);
+      one.on('error', () => other.destroy());
+      one.pipe(other);
+    }
+  });
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const end of ends) end.destroy();
+    server.close();
+  });
+}
