@@ -83,11 +83,12 @@ test('a broken record stays known while others ask for more names than are remem
   const asked = async () => (await fetchMetrics(server)).sum('app_store_seconds_count');
   assert.equal(await refusal(server, 'one-key'), 4100);
   const http = await RawHttp.connect(server);
-  for (let i = 0; i < 10100; i += 100) {
-    for (let n = 0; n < 100; n++) http.send('GET', `/apps/nobody-${i + n}/channels`);
-    for (let n = 0; n < 100; n++) assert.equal((await http.next()).status, 404);
+  const absent = async () => (await fetchMetrics(server)).sum('app_cache_absent_entries');
+  for (let i = 0; await absent() < 10001; i += 1000) { // at its first look at the file the watch forgets unknown names, once
+    assert.ok(i < 22_000);
+    for (let n = 0; n < 1000; n++) http.send('GET', `/apps/nobody-${i + n}/channels`);
+    for (let n = 0; n < 1000; n++) assert.equal((await http.next()).status, 404);
   }
-  assert.equal((await fetchMetrics(server)).sum('app_cache_absent_entries'), 10001);
   const before = await asked();
   assert.equal(await refusal(server, 'one-key'), 4100);
   assert.equal(await asked(), before);
