@@ -16,9 +16,11 @@
 #define LINGER_MS 5000  /* for the peer to close after our FIN */
 #define CHUNKS_PER_WRITE 64
 
-/* How much of a fan-out is written in one turn: a share of those that wait, so that going around takes as many turns
- * when an audience is spread over several workers, within bounds that keep a turn short and its overhead small. */
-#define FAN_OUT_SHARES 8
+/* How much of a fan-out is written in one turn: a share of those that wait, within bounds that keep a turn short and its
+ * overhead small. The more turns going around takes, the more events that publishers send meanwhile go out in the same
+ * writes. Workers share the processors with each other and with the publishers, so that with more workers a publisher
+ * comes to send in fewer of a worker's turns: there are more of them, then. */
+#define FAN_OUT_SHARES_PER_WORKER 8
 #define FAN_OUT_MOST 64
 
 static void stream_ready(struct poll_target *target, uint32_t events);
@@ -519,7 +521,7 @@ static void flush_first(struct list *list, unsigned most) {
 }
 
 static unsigned fan_out_share(const struct worker *worker) {
-    unsigned share = worker->fan_out_count / FAN_OUT_SHARES;
+    unsigned share = worker->fan_out_count / (FAN_OUT_SHARES_PER_WORKER * worker->all->count);
 
     return share < STREAM_FAN_OUT_LEAST ? STREAM_FAN_OUT_LEAST : share > FAN_OUT_MOST ? FAN_OUT_MOST : share;
 }

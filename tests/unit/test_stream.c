@@ -960,6 +960,27 @@ static void a_fan_out_is_written_in_shares_and_answers_do_not_wait_for_its_end(v
     close_crowd(crowd);
 }
 
+static void more_workers_write_smaller_shares(void **state) {
+    struct peer *crowd;
+    unsigned one, two;
+
+    (void)state;
+    crowd = open_crowd();
+    fan_out(crowd, "1");
+    harness_turn(worker);
+    one = CROWD - worker->fan_out_count;
+    harness_settle(worker);
+    workers.count = 2; /* the other one has nothing to do */
+    fan_out(crowd, "2");
+    harness_turn(worker);
+    two = CROWD - worker->fan_out_count;
+    workers.count = 1;
+    harness_settle(worker);
+    assert_crowd_received(crowd, 0, CROWD, "12");
+    assert_in_range(two, 1, one * 2 / 3);
+    close_crowd(crowd);
+}
+
 static void an_event_that_comes_during_a_fan_out_joins_those_that_are_still_to_be_written(void **state) {
     struct peer *crowd;
     unsigned first, second;
@@ -1041,6 +1062,7 @@ int main(void) {
         TEST(a_socket_that_cannot_be_watched_is_closed),
         TEST(answers_given_while_reading_leave_in_the_same_turn),
         TEST(a_fan_out_is_written_in_shares_and_answers_do_not_wait_for_its_end),
+        TEST(more_workers_write_smaller_shares),
         TEST(an_event_that_comes_during_a_fan_out_joins_those_that_are_still_to_be_written),
         TEST(who_is_closed_during_a_fan_out_goes_with_that_turn),
     };
