@@ -16,10 +16,10 @@
 #define LINGER_MS 5000  /* for the peer to close after our FIN */
 #define CHUNKS_PER_WRITE 64
 
-/* How much of a fan-out is written in one turn: a share of those that wait, within bounds that keep a turn short and its
- * overhead small. The more turns going around takes, the more events that publishers send meanwhile go out in the same
- * writes. Workers share the processors with each other and with the publishers, so that with more workers a publisher
- * comes to send in fewer of a worker's turns: there are more of them, then. */
+/* How much of a fan-out is written in one turn: a share of those that wait, within bounds that keep a turn short and
+ * its overhead small. The more turns going around takes, the more events that publishers send meanwhile go out in the
+ * same writes. Workers share the processors with each other and with the publishers, so that with more workers a
+ * publisher comes to send in fewer of a worker's turns: there are more of them, then. */
 #define FAN_OUT_SHARES_PER_WORKER 8
 #define FAN_OUT_MOST 64
 
