@@ -383,6 +383,7 @@ test('a cluster that grows gets its quorum; of three nodes one may be killed; wi
     assert.equal(first.data.code, 4100);
     return 4100;
   };
+  const health = async () => (await fetch(`${server.url}/up`)).text();
   const isLogged = (pattern) => async () => {
     await known(); // whoever asks looks around
     return server.log.all.some((line) => pattern.test(line.message));
@@ -402,15 +403,19 @@ test('a cluster that grows gets its quorum; of three nodes one may be killed; wi
     await until(4001, () => refusal(server, `unknown-${i}`));
   }
 
+  await until('OK', health);
+
   await cluster.kill(1);
   for (let i = 0; i < 4; i++) {
     assert.equal(await refusal(server, APP.key), 4100);
     assert.equal(await refusal(server, 'unknown'), 4100);
   }
+  assert.equal(await health(), 'DEGRADED');
 
   await cluster.start(0);
   await until(4001, () => refusal(server, 'unknown'));
   await until('found', known);
+  await until('OK', health);
 
   // Two that are down for good are taken out of the cluster: the one that is left is enough again.
   await cluster.kill(2);
