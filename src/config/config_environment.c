@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/buffer.h"
@@ -123,9 +124,23 @@ static void check_admin_token(struct config_loader *loader) {
     config->admin.token = NULL;
 }
 
+/* Who moves from soketi would otherwise look in vain for why a port or an app is not there. */
+static void warn_of_soketi(struct config_loader *loader) {
+    for (char **variable = environ; variable != NULL && *variable != NULL; variable++) {
+        if (!slice_starts_with(slice_of(*variable), SLICE("SOKETI_")))
+            continue;
+        config_report_warning(loader->report,
+                              "the environment variable %.*s and others that begin with SOKETI_ are not read; most are "
+                              "read without these letters, and SOKETI_DEFAULT_APP_ID as SOCKUDO_DEFAULT_APP_ID",
+                              (int)strcspn(*variable, "="), *variable);
+        return;
+    }
+}
+
 void config_load_environment(struct config_loader *loader) {
     for (size_t i = 0; i < config_row_count; i++)
         load_variables(loader, i);
     load_log_level(loader);
     check_admin_token(loader);
+    warn_of_soketi(loader);
 }

@@ -149,9 +149,17 @@ static void load_row(struct config_loader *loader, const json_t *root, size_t in
     buffer_dispose(&wrong);
 }
 
+/* What there is to parse: without the mark of UTF-8 that editors on Windows put in front (RFC 8259 section 8.1). */
+static struct slice json_of(const struct buffer *text) {
+    struct slice json = {text->data != NULL ? text->data : "", text->length};
+
+    return slice_starts_with(json, SLICE("\xef\xbb\xbf")) ? slice_skip(json, 3) : json;
+}
+
 static void load_file(struct config_loader *loader, const char *file) {
     bool wanted = file != NULL;
     struct buffer text = {0};
+    struct slice json;
     json_error_t problem;
     json_t *root;
 
@@ -164,8 +172,11 @@ static void load_file(struct config_loader *loader, const char *file) {
     }
     loader->config->file = alloc_copy(file, strlen(file));
     loader->file = loader->config->file;
-    root = json_loadb(text.data != NULL ? text.data : "", text.length, JSON_DECODE_ANY, &problem);
-    if (root == NULL) {
+    json = json_of(&text);
+    root = json_loadb(json.data, json.length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
+    if (config_trim(json).length == 0) {
+        config_report_error(loader->report, "%s: the file is empty; it must hold one JSON object", loader->file);
+    } else if (root == NULL) {
         report_syntax(loader, &problem);
     } else if (!json_is_object(root)) {
         config_report_error(loader->report, "%s: the file must hold one JSON object", loader->file);

@@ -129,11 +129,17 @@ static struct slice likely(struct slice path) {
     return best.data != NULL || name.length <= 4 ? best : namesake(name);
 }
 
-static void report_unknown(struct slice path, const char *file, struct config_report *report) {
+/* `dotted` says that the last name of the path holds dots itself. */
+static void report_unknown(struct slice path, bool dotted, const char *file, struct config_report *report) {
     struct slice meant = likely(path);
 
     if (accepted_by_wildcard(path) && meant.data == NULL)
         config_report_accepted(report, "%.*s", SLICE_ARGS(path));
+    else if (dotted)
+        config_report_warning(report,
+                              "%s: %.*s is not a setting of this server and is ignored: a section is an object in the "
+                              "object around it, not a name with a dot",
+                              file, SLICE_ARGS(path));
     else if (meant.data != NULL)
         config_report_warning(report, "%s: %.*s is not a setting of this server and is ignored; did you mean %.*s?",
                               file, SLICE_ARGS(path), SLICE_ARGS(meant));
@@ -166,7 +172,7 @@ static void walk(const json_t *object, struct buffer *path, const char *file, st
             config_report_accepted(report, "%.*s", SLICE_ARGS(buffer_slice(path)));
             break;
         case KEY_UNKNOWN:
-            report_unknown(buffer_slice(path), file, report);
+            report_unknown(buffer_slice(path), strchr(key, '.') != NULL, file, report);
             break;
         }
         path->length = length;

@@ -48,6 +48,17 @@ static int open_tcp(const struct addrinfo *info, bool shared) {
     return -1;
 }
 
+static const char *advice(int reason) {
+    switch (reason) {
+    case EADDRINUSE:
+        return "; is another server running there? Choose another port, or stop it";
+    case EACCES:
+        return "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE";
+    default:
+        return "";
+    }
+}
+
 static int listen_on(const char *host, uint16_t *port, bool shared, struct error *error) {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
@@ -64,8 +75,7 @@ static int listen_on(const char *host, uint16_t *port, bool shared, struct error
     fd = open_tcp(found, shared);
     freeaddrinfo(found);
     if (fd < 0) {
-        error_set(error, "cannot listen on %s port %u: %s%s", host, *port, strerror(errno),
-                  errno == EADDRINUSE ? "; is another server running there? Choose another port, or stop it" : "");
+        error_set(error, "cannot listen on %s port %u: %s%s", host, *port, strerror(errno), advice(errno));
         return -1;
     }
     *port = bound_port(fd);

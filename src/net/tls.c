@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/pkcs12.h>
+#include <openssl/proverr.h>
 #include <openssl/ssl.h>
 #include <string.h>
 
@@ -27,29 +30,66 @@ static int give_passphrase(char *buffer, int size, int writing, void *context) {
     return (int)length;
 }
 
-static bool failed(struct error *error, const char *setting, const char *path) {
+enum tls_file { CERTIFICATE, KEY, AUTHORITIES };
+
+static const char *const no_pem[] = {"it holds no certificate in PEM format", "it holds no private key in PEM format",
+                                     "it holds no certificate in PEM format"};
+
+/*
+ * What OpenSSL's reasons mean for whoever wrote the configuration; NULL for rare ones. A wrong passphrase is found by
+ * what comes out as nonsense, so each way to encrypt says it differently.
+ */
+static const char *explain(unsigned long code, enum tls_file file, const char *passphrase) {
+    switch (ERR_GET_LIB(code) << 16 | ERR_GET_REASON(code)) {
+    case ERR_LIB_X509 << 16 | X509_R_KEY_VALUES_MISMATCH:
+    case ERR_LIB_X509 << 16 | X509_R_KEY_TYPE_MISMATCH:
+    case ERR_LIB_SSL << 16 | SSL_R_NO_CERTIFICATE_ASSIGNED: /* to a key of that type */
+        return "it is not the key of the certificate in `ssl.cert_path`";
+    case ERR_LIB_PROV << 16 | PROV_R_BAD_DECRYPT:
+    case ERR_LIB_EVP << 16 | EVP_R_BAD_DECRYPT:
+    case ERR_LIB_PEM << 16 | PEM_R_BAD_DECRYPT:
+    case ERR_LIB_PKCS12 << 16 | PKCS12_R_PKCS12_CIPHERFINAL_ERROR:
+        return passphrase != NULL ? "it is encrypted, and not with `ssl.passphrase`"
+                                  : "it is encrypted, so `ssl.passphrase` has to be given";
+    case ERR_LIB_OSSL_DECODER << 16 | ERR_R_UNSUPPORTED:
+        return passphrase != NULL ? "it holds no private key in PEM format, or none with this `ssl.passphrase`"
+                                  : no_pem[file];
+    case ERR_LIB_PEM << 16 | PEM_R_NO_START_LINE:
+    case ERR_LIB_X509 << 16 | X509_R_NO_CERTIFICATE_OR_CRL_FOUND:
+        return no_pem[file];
+    default:
+        return NULL;
+    }
+}
+
+static bool failed(struct error *error, const struct tls_settings *settings, enum tls_file file) {
+    const char *const names[] = {"ssl.cert_path", "ssl.key_path", "ssl.ca_path"};
+    const char *const paths[] = {settings->cert_path, settings->key_path, settings->ca_path};
     /* The first is the cause; what the callers of its finder add says less and less. */
     unsigned long code = ERR_peek_error();
-    const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+    const char *reason =
+        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : explain(code, file, settings->passphrase);
 
+    if (reason == NULL)
+        reason = ERR_reason_error_string(code);
     ERR_clear_error();
-    return error_set(error, "`%s`: %s cannot be used: %s", setting, path, reason != NULL ? reason : "unknown reason");
+    return error_set(error, "`%s`: %s cannot be used: %s", names[file], paths[file],
+                     reason != NULL ? reason : "unknown reason");
 }
 
 static bool load(SSL_CTX *context, const struct tls_settings *settings, struct error *error) {
     if (SSL_CTX_use_certificate_chain_file(context, settings->cert_path) != 1)
-        return failed(error, "ssl.cert_path", settings->cert_path);
+        return failed(error, settings, CERTIFICATE);
     SSL_CTX_set_default_passwd_cb(context, give_passphrase);
     SSL_CTX_set_default_passwd_cb_userdata(context, (void *)settings->passphrase);
     if (SSL_CTX_use_PrivateKey_file(context, settings->key_path, SSL_FILETYPE_PEM) != 1)
-        return failed(error, settings->passphrase != NULL ? "ssl.key_path or ssl.passphrase" : "ssl.key_path",
-                      settings->key_path);
+        return failed(error, settings, KEY);
     SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
     if (SSL_CTX_check_private_key(context) != 1)
-        return failed(error, "ssl.key_path (it is not the certificate's)", settings->key_path);
+        return failed(error, settings, KEY);
     if (settings->ca_path != NULL) {
         if (SSL_CTX_load_verify_locations(context, settings->ca_path, NULL) != 1)
-            return failed(error, "ssl.ca_path", settings->ca_path);
+            return failed(error, settings, AUTHORITIES);
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     }
     return true;

@@ -25,6 +25,21 @@ static bool clashes(const json_t *owners_by_id, const json_t *owners_by_key, con
     return true;
 }
 
+/* What an app asks for and does not get yet. */
+static void report_not_enforced(const struct app *app, struct config_report *report) {
+    static const enum app_field fields[] = {APP_MAX_CLIENT_EVENTS_PER_SECOND,
+                                            APP_MAX_READ_REQUESTS_PER_SECOND,
+                                            APP_MAX_BACKEND_EVENTS_PER_SECOND,
+                                            APP_ENABLE_USER_AUTHENTICATION,
+                                            APP_ALLOWED_ORIGINS,
+                                            APP_WEBHOOKS,
+                                            APP_CHANNEL_DELTA_COMPRESSION};
+
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        if (app_field_is_set(app, fields[i]))
+            config_report_accepted(report, "%s of app \"%s\"", app_fields[fields[i]].name, app->id.data);
+}
+
 /* How many apps are fine. */
 static size_t check_apps(const struct config *config, struct config_report *report) {
     const json_t *list = config->app_manager.array_apps;
@@ -43,6 +58,7 @@ static size_t check_apps(const struct config *config, struct config_report *repo
         } else if (!clashes(by_id, by_key, app, report)) {
             json_object_set_new(by_id, app->id.data, json_true());
             json_object_set_new(by_key, app->key.data, json_string(app->id.data));
+            report_not_enforced(app, report);
             count++;
         }
         app_unref(app);

@@ -129,6 +129,16 @@ describe('check', () => {
     assert.match(verbose.stdout + verbose.stderr, /cache\.driver/);
   });
 
+  test('--verbose lists what is not in effect yet, of the server and of an app', async () => {
+    const app = { ...APP, allowed_origins: ['https://shop.example'], max_client_events_per_second: 5, max_connections: 5 };
+    const config = { ...GOOD, user_authentication_timeout: 60, app_manager: { array: { apps: [app] } } };
+    const { code, stdout, stderr } = await runCurlew(['check', '--verbose'], { config, env: { WEBHOOK_BATCHING_SIZE: '5' } });
+    assert.equal(code, 0, stdout + stderr);
+    assert.deepEqual((stdout + stderr).match(/(?<=accepted without effect: ).*/g).sort(), [
+      'WEBHOOK_BATCHING_SIZE', `allowed_origins of app "${APP.id}"`, `max_client_events_per_second of app "${APP.id}"`, 'user_authentication_timeout',
+    ]);
+  });
+
   test('a bad value in the environment is a warning that names the variable', async () => {
     const { code, stdout, stderr } = await runCurlew(['check'], { config: GOOD, env: { PORT: 'many', SOCKUDO_DEFAULT_APP_ID: 'only-an-id' } });
     assert.equal(code, 0);

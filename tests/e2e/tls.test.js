@@ -24,6 +24,9 @@ function certificate(name, extra = []) {
 
 const plain = certificate('plain', ['-nodes']);
 const locked = certificate('locked', ['-passout', 'pass:open sesame']);
+const elliptic = certificate('elliptic', ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']);
+const old = path.join(folder, 'old.key');
+execFileSync('openssl', ['rsa', '-in', locked.key, '-passin', 'pass:open sesame', '-traditional', '-aes256', '-passout', 'pass:open sesame', '-out', old], { stdio: 'ignore' });
 const CA = { ca: readFileSync(plain.cert), servername: '' };
 
 const config = (more = {}) => ({ ssl: { enabled: true, cert_path: plain.cert, key_path: plain.key, ...more } });
@@ -131,8 +134,15 @@ describe('TLS', () => {
   const unusable = {
     'a certificate that is not there': [{ cert_path: '/nowhere.crt', key_path: plain.key }, /ssl\.cert_path.*nowhere\.crt/],
     'a key that is not there': [{ cert_path: plain.cert, key_path: '/nowhere.key' }, /ssl\.key_path.*nowhere\.key/],
-    'a key of another certificate': [{ cert_path: plain.cert, key_path: locked.key, passphrase: 'open sesame' }, /ssl\.key_path/],
-    'a wrong passphrase': [{ cert_path: locked.cert, key_path: locked.key, passphrase: 'hunter2' }, /ssl\.passphrase/],
+    'a key of another certificate': [{ cert_path: plain.cert, key_path: locked.key, passphrase: 'open sesame' }, /ssl\.key_path.*not the key of the certificate/],
+    'a key of another kind': [{ cert_path: plain.cert, key_path: elliptic.key }, /ssl\.key_path.*not the key of the certificate/],
+    'a certificate in place of the key': [{ cert_path: plain.cert, key_path: plain.cert }, /ssl\.key_path.*holds no private key in PEM format/],
+    'a key in place of the certificate': [{ cert_path: plain.key, key_path: plain.key }, /ssl\.cert_path.*holds no certificate in PEM format/],
+    'a key in place of the authorities': [{ cert_path: plain.cert, key_path: plain.key, ca_path: plain.key }, /ssl\.ca_path.*holds no certificate in PEM format/],
+    // Old and new ways to encrypt a key fail in different places.
+    'a wrong passphrase': [{ cert_path: locked.cert, key_path: locked.key, passphrase: 'hunter2' }, /with (this )?`ssl\.passphrase`/],
+    'a wrong passphrase of a key encrypted as before PKCS #8': [{ cert_path: locked.cert, key_path: old, passphrase: 'hunter2' }, /with (this )?`ssl\.passphrase`/],
+    'no passphrase': [{ cert_path: locked.cert, key_path: locked.key }, /is encrypted, so `ssl\.passphrase` has to be given|holds no private key/],
     'no files at all': [{}, /ssl\.cert_path/],
   };
   for (const [what, [ssl, message]] of Object.entries(unusable)) {
@@ -151,6 +161,6 @@ describe('TLS', () => {
     writeFileSync(cert, 'not a certificate');
     const { code, stderr } = await runCurlew(['serve'], { config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, cert_path: cert, key_path: plain.key } } });
     assert.equal(code, 2, stderr);
-    assert.match(stderr, /garbage\.crt cannot be used: no start line/);
+    assert.match(stderr, /garbage\.crt cannot be used: it holds no certificate in PEM format/);
   });
 });

@@ -520,6 +520,18 @@ static void one_bad_variable_of_several_settings_is_told_once(void **state) {
     assert_true(report.warnings.count <= 2); /* where null is possible it says so */
 }
 
+static void variables_of_soketi_are_one_warning(void **state) {
+    (void)state;
+    setenv("SOKETI_DEFAULT_APP_SECRET", "hush", 1);
+    setenv("SOKETI_PORT", "7000", 1);
+    assert_true(load("{}"));
+    assert_int_equal(report.warnings.count, 1);
+    assert_holds(report.warnings,
+                 "the environment variable SOKETI_DEFAULT_APP_SECRET and others that begin with SOKETI_");
+    assert_false(holds(&report.warnings, "hush"));
+    assert_int_equal(config.port, 6001);
+}
+
 static void an_empty_variable_is_unset(void **state) {
     (void)state;
     setenv("PORT", "", 1);
@@ -596,8 +608,26 @@ static void bad_json_is_told_with_line_and_column_and_without_its_content(void *
     assert_null(strstr(error.text, "hunter2"));
     assert_false(load("[]"));
     assert_non_null(strstr(error.text, "one JSON object"));
+    assert_false(load("{\"port\":1,\n\"port\":2}"));
+    assert_non_null(strstr(error.text, FILE_NAME ":2:"));
+    assert_non_null(strstr(error.text, "duplicate"));
+}
+
+static void a_file_that_holds_nothing_is_said_to_be_empty(void **state) {
+    (void)state;
     assert_false(load(""));
-    assert_non_null(strstr(error.text, FILE_NAME ":1:"));
+    assert_non_null(strstr(error.text, FILE_NAME ": the file is empty"));
+    assert_false(load(" \n\t\n"));
+    assert_non_null(strstr(error.text, "the file is empty"));
+    assert_false(load("\xef\xbb\xbf"));
+    assert_non_null(strstr(error.text, "the file is empty"));
+}
+
+static void the_mark_of_utf8_at_the_start_is_no_part_of_the_json(void **state) {
+    (void)state;
+    assert_true(load("\xef\xbb\xbf{\"port\":7000}"));
+    assert_int_equal(config.port, 7000);
+    assert_false(load("{\xef\xbb\xbf\"port\":7000}"));
 }
 
 static void secrets_stay_out_of_every_text(void **state) {
@@ -656,7 +686,8 @@ static void an_unknown_key_is_a_warning_that_names_it(void **state) {
     assert_holds(report.warnings, "did you mean port?");
     assert_holds(report.warnings, "adapter.redis is not");
     assert_false(holds(&report.warnings, "adapter.redis.a"));
-    assert_holds(report.warnings, "metrics.port is not");
+    assert_holds(report.warnings,
+                 "metrics.port is not a setting of this server and is ignored: a section is an object");
     assert_holds(report.warnings, "did you mean unix_socket.permission_mode?");
     assert_holds(report.warnings, "a\\x0ab is not");
     assert_int_equal(report.warnings.count, 10);
@@ -673,7 +704,7 @@ static void keys_of_the_family_without_meaning_here_are_accepted_in_silence(void
              "\"cluster_health\":{},\"adapter\":{\"buffer_multiplier_per_cpu\":64},"
              "\"websocket\":{\"idle_timeout\":1,\"ping_interval\":2,\"auto_ping\":true}}"));
     assert_int_equal(report.warnings.count, 0);
-    assert_int_equal(report.accepted.count, 16);
+    assert_int_equal(report.accepted.count, 17);
     assert_holds(report.accepted, "cluster_health");
     assert_holds(report.accepted, "websocket.auto_ping");
     assert_holds(report.accepted, "rate_limiter.api_rate_limit.identifier");
@@ -1040,10 +1071,13 @@ int main(void) {
         TEST(a_wrong_type_in_the_file_is_an_error_with_file_and_path),
         TEST(a_bad_variable_is_a_warning_and_the_value_before_stays),
         TEST(one_bad_variable_of_several_settings_is_told_once),
+        TEST(variables_of_soketi_are_one_warning),
         TEST(an_empty_variable_is_unset),
         TEST(numbers_out_of_range_are_errors),
         TEST(all_errors_are_reported_not_only_the_first),
         TEST(bad_json_is_told_with_line_and_column_and_without_its_content),
+        TEST(a_file_that_holds_nothing_is_said_to_be_empty),
+        TEST(the_mark_of_utf8_at_the_start_is_no_part_of_the_json),
         TEST(secrets_stay_out_of_every_text),
         TEST(a_file_that_cannot_be_read_is_an_error),
         TEST(the_default_file_is_read_if_it_exists),

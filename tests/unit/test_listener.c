@@ -151,6 +151,18 @@ static void a_port_in_use_is_named_with_what_to_do(void **state) {
     close(other);
 }
 
+static void a_port_for_root_only_is_named_with_what_it_takes(void **state) {
+    uid_t user = geteuid();
+    uint16_t port = 1;
+
+    (void)state;
+    assert_int_equal(seteuid(user != 0 ? user : 65534), 0);
+    assert_int_equal(listen_tcp("127.0.0.1", &port, &error), -1);
+    assert_int_equal(seteuid(user), 0);
+    assert_true(says("cannot listen on 127.0.0.1 port 1: Permission denied"));
+    assert_true(says("CAP_NET_BIND_SERVICE"));
+}
+
 static void an_address_that_is_none_is_named(void **state) {
     uint16_t port = 0;
 
@@ -309,12 +321,19 @@ static void a_listener_that_rests_can_be_stopped(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(the_kernel_chooses_a_port_that_is_told),     TEST(a_second_worker_listens_on_the_same_port),
-        TEST(a_port_in_use_is_named_with_what_to_do),     TEST(an_address_that_is_none_is_named),
-        TEST(a_unix_socket_gets_its_folder_and_its_mode), TEST(a_socket_that_a_dead_server_left_is_replaced),
-        TEST(a_socket_of_a_living_server_is_left_alone),  TEST(a_file_that_is_no_socket_is_left_alone),
-        TEST(a_path_that_does_not_fit_is_refused),        TEST(a_path_that_cannot_be_made_is_named),
-        TEST(all_workers_accept_from_a_shared_socket),    TEST(without_descriptors_a_listener_rests_and_tries_again),
+        TEST(the_kernel_chooses_a_port_that_is_told),
+        TEST(a_second_worker_listens_on_the_same_port),
+        TEST(a_port_in_use_is_named_with_what_to_do),
+        TEST(a_port_for_root_only_is_named_with_what_it_takes),
+        TEST(an_address_that_is_none_is_named),
+        TEST(a_unix_socket_gets_its_folder_and_its_mode),
+        TEST(a_socket_that_a_dead_server_left_is_replaced),
+        TEST(a_socket_of_a_living_server_is_left_alone),
+        TEST(a_file_that_is_no_socket_is_left_alone),
+        TEST(a_path_that_does_not_fit_is_refused),
+        TEST(a_path_that_cannot_be_made_is_named),
+        TEST(all_workers_accept_from_a_shared_socket),
+        TEST(without_descriptors_a_listener_rests_and_tries_again),
         TEST(a_listener_that_rests_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
