@@ -248,7 +248,7 @@ static void *write_on(void *context) {
         json = json_pack("{s:s, s:s, s:s, s:i}", "id", id, "key", keys[i % 2], "secret", "secret", "max_connections",
                          (int)(i % 1000 + 1));
         app = app_parse(json, app_manager_defaults(manager), APP_FROM_CONFIGURATION, NULL, NULL, NULL);
-        app_manager_written(manager, app->id, NULL, app);
+        app_manager_written(manager, app_manager_write_begins(manager), app->id, NULL, app);
         app_unref(app);
         json_decref(json);
         usleep(1000);

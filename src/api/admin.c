@@ -22,6 +22,7 @@ struct admin_job {
     uint32_t limit;
     json_t *body;
     json_t *result;
+    uint64_t mark;     /* of the write */
     const char *field; /* the one that breaks a rule */
 };
 
@@ -110,7 +111,7 @@ static enum store_answer written(struct admin_job *own, enum store_answer answer
     struct app_manager *manager = own->base.job.manager;
 
     if (answer == STORE_OK)
-        app_manager_written(manager, id, before, after);
+        app_manager_written(manager, own->mark, id, before, after);
     else if (answer == STORE_UNAVAILABLE)
         app_manager_suspect(manager, id, after != NULL ? after->key : SLICE(""));
     if (answer == STORE_OK)
@@ -207,6 +208,7 @@ static enum store_answer run(struct app_job *job, const struct app_store_driver 
 
     json_decref(own->result); /* of an attempt on a connection that broke */
     own->result = NULL;
+    own->mark = app_manager_write_begins(job->manager);
     switch (own->action) {
     case ADMIN_LIST:
         return run_list(own, driver, connection, patience);

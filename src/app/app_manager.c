@@ -366,7 +366,7 @@ static void job_finished(struct store_operation *operation, enum store_answer an
 
     job->answer = answer;
     job->error = *error;
-    app_cache_note_answer(job->manager->cache, answer, error);
+    app_cache_note_answer(job->manager->cache, operation, answer, error);
     job->message = (struct message){.handle = job_done};
     worker_post(job->worker, &job->message);
 }
@@ -379,9 +379,13 @@ void app_manager_submit(struct app_manager *manager, struct worker *worker, stru
     store_pool_submit(app_cache_pool(manager->cache), &job->operation, timeout_ms);
 }
 
-void app_manager_written(struct app_manager *manager, struct slice id, const struct app *before,
+uint64_t app_manager_write_begins(struct app_manager *manager) {
+    return app_cache_write_begins(manager->cache);
+}
+
+void app_manager_written(struct app_manager *manager, uint64_t mark, struct slice id, const struct app *before,
                          const struct app *after) {
-    app_cache_written(manager->cache, id, before, after);
+    app_cache_written(manager->cache, mark, id, before, after);
 }
 
 void app_manager_suspect(struct app_manager *manager, struct slice id, struct slice key) {

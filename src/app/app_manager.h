@@ -112,8 +112,9 @@ struct app_job {
  * be called. Not for the memory driver. */
 void app_manager_submit(struct app_manager *manager, struct worker *worker, struct app_job *job, uint32_t timeout_ms);
 
-/* The process wrote an app to the store; see app_cache_written. In a job, or on any thread. */
-void app_manager_written(struct app_manager *manager, struct slice id, const struct app *before,
+/* The process is about to write an app to the store, and has; see app_cache_written. In a job, or on any thread. */
+uint64_t app_manager_write_begins(struct app_manager *manager);
+void app_manager_written(struct app_manager *manager, uint64_t mark, struct slice id, const struct app *before,
                          const struct app *after);
 /* The app may have changed: it is read again at once. `key` is its key now, empty if that is not known. Any thread. */
 void app_manager_suspect(struct app_manager *manager, struct slice id, struct slice key);

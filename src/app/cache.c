@@ -53,7 +53,7 @@ static bool prepared(void *context, struct store_connection *connection, int sto
 /* Nobody need have asked for an app: a store that is not there at the start is said so then. On a thread of the pool.
  */
 static void unreachable(void *context, const struct error *error) {
-    app_cache_note_answer(context, STORE_UNAVAILABLE, error);
+    app_cache_note_answer(context, NULL, STORE_UNAVAILABLE, error);
 }
 
 struct app_cache *app_cache_create(const struct config *config, const struct app_store_driver *driver,
@@ -257,17 +257,44 @@ static struct slice key_of(const struct app *app) {
     return app != NULL ? app->key : SLICE("");
 }
 
-void app_cache_written(struct app_cache *cache, struct slice id, const struct app *before, const struct app *after) {
-    struct cache_aftermath aftermath = {0};
-    struct cache_entry *entry;
+static struct cache_entry *entry_of_id(struct app_cache *cache, struct slice id) {
+    return cache_entry_of(NAME_ID, name_table_find(&cache->names[NAME_ID], id, hash_bytes(id)));
+}
+
+/* The app is asked for anew by a round, and "not found" is believed then; with the mutex held. */
+static void announce(struct app_cache *cache, struct cache_entry *entry) {
+    entry->announced = true;
+    entry->refresh_at_ms = 0;
+    cache_upkeep_wake(cache);
+}
+
+uint64_t app_cache_write_begins(struct app_cache *cache) {
+    uint64_t mark;
 
     pthread_mutex_lock(&cache->mutex);
+    mark = cache->last_write;
+    pthread_mutex_unlock(&cache->mutex);
+    return mark;
+}
+
+void app_cache_written(struct app_cache *cache, uint64_t mark, struct slice id, const struct app *before,
+                       const struct app *after) {
+    struct cache_aftermath aftermath = {0};
+    struct cache_entry *entry;
+    bool alone;
+
+    pthread_mutex_lock(&cache->mutex);
+    alone = !cache_written_since(cache, mark, id, SLICE(""));
     cache_note_write(cache, id, key_of(before), key_of(after));
-    entry = cache_entry_of(NAME_ID, name_table_find(&cache->names[NAME_ID], id, hash_bytes(id)));
+    entry = entry_of_id(cache, id);
     if (after != NULL)
-        cache_put(cache, app_ref((struct app *)after), clock_monotonic_ms(), &aftermath);
+        entry = cache_put(cache, app_ref((struct app *)after), clock_monotonic_ms(), &aftermath);
     else if (entry != NULL)
         cache_drop_record(cache, entry, &aftermath);
+    if (!alone && entry != NULL) { /* lookups ask the store, too */
+        atomic_store(&entry->fresh_until_ms, 0);
+        announce(cache, entry);
+    }
     pthread_mutex_unlock(&cache->mutex);
     cache_do_aftermath(cache, &aftermath);
 }
@@ -280,12 +307,9 @@ void app_cache_suspect(struct app_cache *cache, struct slice id, struct slice ol
     cache_expire_absent(cache, NAME_ID, id);
     cache_expire_absent(cache, NAME_KEY, old_key);
     cache_expire_absent(cache, NAME_KEY, new_key);
-    entry = cache_entry_of(NAME_ID, name_table_find(&cache->names[NAME_ID], id, hash_bytes(id)));
-    if (entry != NULL) {
-        entry->announced = true;
-        entry->refresh_at_ms = 0;
-        cache_upkeep_wake(cache);
-    }
+    entry = entry_of_id(cache, id);
+    if (entry != NULL)
+        announce(cache, entry);
     pthread_mutex_unlock(&cache->mutex);
 }
 
@@ -316,11 +340,12 @@ bool app_cache_health_known(struct app_cache *cache) {
     return known;
 }
 
-void app_cache_note_answer(struct app_cache *cache, enum store_answer answer, const struct error *error) {
+void app_cache_note_answer(struct app_cache *cache, const struct store_operation *operation, enum store_answer answer,
+                           const struct error *error) {
     bool news;
 
     pthread_mutex_lock(&cache->mutex);
-    news = cache_note_answer(cache, answer, clock_monotonic_ms());
+    news = cache_note_answer(cache, operation, answer, clock_monotonic_ms());
     pthread_mutex_unlock(&cache->mutex);
     if (news)
         cache_log_outage(cache, answer, error);

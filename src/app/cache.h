@@ -46,11 +46,15 @@ void app_cache_destroy(struct app_cache *cache);
 enum app_answer app_cache_find(struct app_cache *cache, struct worker *worker, enum name_kind kind, struct slice name,
                                struct app_lookup *lookup);
 
+/* A write to the store is about to begin: its mark, for app_cache_written. Any thread. */
+uint64_t app_cache_write_begins(struct app_cache *cache);
 /*
  * An app was written to the store by this process: `before` and `after` are its record then and now, NULL for none
- * or not known. No lookup that starts after this returned sees the old record. Any thread.
+ * or not known. No lookup that starts after this returned sees the old record. Of two writes at the same moment nobody
+ * here knows which was the later one: the store is asked then. Any thread.
  */
-void app_cache_written(struct app_cache *cache, struct slice id, const struct app *before, const struct app *after);
+void app_cache_written(struct app_cache *cache, uint64_t mark, struct slice id, const struct app *before,
+                       const struct app *after);
 
 /* The app may have changed in the store, nobody here knows how: it is read again at once, and what is known of its keys
  * not being there is forgotten; each key may be empty. Any thread. */
@@ -61,8 +65,9 @@ struct store_pool *app_cache_pool(struct app_cache *cache);
 enum app_health app_cache_health(struct app_cache *cache);
 /* True if the store has answered within the last second, or is known not to: no need to ask. Any thread. */
 bool app_cache_health_known(struct app_cache *cache);
-/* Notes how an operation on the pool ended that was not the cache's own. Any thread. */
-void app_cache_note_answer(struct app_cache *cache, enum store_answer answer, const struct error *error);
+/* Notes how an operation on the pool ended that was not the cache's own; NULL: the pool itself says so. Any thread. */
+void app_cache_note_answer(struct app_cache *cache, const struct store_operation *operation, enum store_answer answer,
+                           const struct error *error);
 
 /* On a worker; the slots are good until the end of its turn. */
 void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *slot, void *context), void *context);

@@ -205,7 +205,11 @@ static enum app_answer take(struct app_cache *cache, struct cache_flight *flight
 
 /* Whether the answer may be older than a write and there is time to ask again. */
 static bool ask_again(struct app_cache *cache, struct cache_flight *flight, enum store_answer answer) {
-    if (answer == STORE_UNAVAILABLE || !cache_written_since(cache, flight))
+    struct slice name = flight->node.text, none = SLICE("");
+    struct slice id = flight->kind == NAME_ID ? name : flight->app != NULL ? flight->app->id : none;
+
+    if (answer == STORE_UNAVAILABLE ||
+        !cache_written_since(cache, flight->first_write, id, flight->kind == NAME_KEY ? name : none))
         return false;
     app_unref(flight->app);
     flight->app = NULL;
@@ -224,7 +228,7 @@ static void finished(struct store_operation *operation, enum store_answer answer
     if (answer == STORE_REFUSED) /* a lookup that is refused is no better than none */
         answer = STORE_UNAVAILABLE;
     pthread_mutex_lock(&cache->mutex);
-    news = cache_note_answer(cache, answer, now_ms);
+    news = cache_note_answer(cache, operation, answer, now_ms);
     if (ask_again(cache, flight, answer)) {
         pthread_mutex_unlock(&cache->mutex);
         if (news)

@@ -207,8 +207,8 @@ bool cache_is_passing(const struct app_cache *cache);
 bool cache_may_be_stale(const struct app_cache *cache, const struct cache_entry *entry, uint64_t now_ms);
 
 void cache_note_write(struct app_cache *cache, struct slice id, struct slice old_key, struct slice new_key);
-/* True if a write that the query may not have seen concerns the name it asked for or the app it found. */
-bool cache_written_since(const struct app_cache *cache, const struct cache_flight *flight);
+/* True if a write after the one of the number `since` concerns the app or the key; each may be empty. */
+bool cache_written_since(const struct app_cache *cache, uint64_t since, struct slice id, struct slice key);
 void cache_forget_writes(struct app_cache *cache, uint64_t now_ms, size_t keep);
 
 /* --- without the mutex --- */
@@ -255,6 +255,8 @@ void *cache_upkeep_run(void *cache);
 void *cache_watch_run(void *cache);
 /* With the mutex held. */
 void cache_upkeep_wake(struct app_cache *cache);
-/* How an operation on the store ended; with the mutex held. True if that was news, to be logged when it is released. */
-bool cache_note_answer(struct app_cache *cache, enum store_answer answer, uint64_t now_ms);
+/* How an operation on the store ended, NULL: how an attempt to connect did; with the mutex held. True if that was news,
+ * to be logged when it is released. */
+bool cache_note_answer(struct app_cache *cache, const struct store_operation *operation, enum store_answer answer,
+                       uint64_t now_ms);
 void cache_log_outage(struct app_cache *cache, enum store_answer answer, const struct error *error);

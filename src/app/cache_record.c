@@ -358,23 +358,14 @@ static bool is_name(const char *text, struct slice name) {
     return text != NULL && slice_equal(slice_of(text), name);
 }
 
-static bool concerns(const struct cache_write *write, const struct cache_flight *flight) {
-    struct slice asked = flight->node.text;
-
-    if (flight->kind == NAME_ID ? is_name(write->id, asked)
-                                : is_name(write->old_key, asked) || is_name(write->new_key, asked))
-        return true;
-    return flight->app != NULL && is_name(write->id, flight->app->id);
-}
-
-bool cache_written_since(const struct app_cache *cache, const struct cache_flight *flight) {
-    if (flight->first_write < cache->forgotten_write)
+bool cache_written_since(const struct app_cache *cache, uint64_t since, struct slice id, struct slice key) {
+    if (since < cache->forgotten_write)
         return true;
     for (const struct list *link = cache->writes.previous; link != &cache->writes; link = link->previous) {
         const struct cache_write *write = container_of(link, struct cache_write, link);
-        if (write->number <= flight->first_write)
+        if (write->number <= since)
             break;
-        if (concerns(write, flight))
+        if (is_name(write->id, id) || is_name(write->old_key, key) || is_name(write->new_key, key))
             return true;
     }
     return false;

@@ -11,9 +11,19 @@
 
 /* --- the store's health --- */
 
-bool cache_note_answer(struct app_cache *cache, enum store_answer answer, uint64_t now_ms) {
+/* Who found no connection free in time, or too many waiting, says something of the store only if nobody else has had an
+ * answer for as long: else there is just more to do than it can. */
+static bool says_nothing(const struct app_cache *cache, const struct store_operation *operation, uint64_t now_ms) {
+    return operation != NULL && !operation->asked && cache->answered_ms != 0 &&
+           now_ms < cache->answered_ms + cache->config->app_manager.lookup_timeout_ms;
+}
+
+bool cache_note_answer(struct app_cache *cache, const struct store_operation *operation, enum store_answer answer,
+                       uint64_t now_ms) {
     bool failed = answer == STORE_UNAVAILABLE, news = failed != cache->outage && !cache->stopping;
 
+    if (failed && says_nothing(cache, operation, now_ms))
+        return false;
     if (!failed)
         cache->answered_ms = now_ms;
     if (!news)
@@ -54,7 +64,7 @@ static enum store_answer run_probe(struct store_operation *operation, const stru
 static void probe_finished(struct store_operation *operation, enum store_answer answer, const struct error *error) {
     struct app_cache *cache = container_of(operation, struct app_cache, probe);
 
-    app_cache_note_answer(cache, answer, error);
+    app_cache_note_answer(cache, operation, answer, error);
     pthread_mutex_lock(&cache->mutex);
     cache->probing = false;
     pthread_mutex_unlock(&cache->mutex);

@@ -299,6 +299,7 @@ static enum store_answer run_operation(struct pool_thread *thread, struct store_
         error_set(error, "no connection to the store was free in time");
         return STORE_UNAVAILABLE;
     }
+    operation->asked = true;
     if (!operation->repeatable)
         check_before_write(thread, &patience);
     again = operation->repeatable && thread->connection != NULL;
@@ -465,6 +466,7 @@ void store_pool_submit(struct store_pool *pool, struct store_operation *operatio
     struct error error;
     bool admitted;
 
+    operation->asked = false;
     operation->began_ns = clock_monotonic_ns();
     operation->deadline_ns =
         operation->began_ns + (timeout_ms != 0 ? timeout_ms : pool->settings.timeout_ms) * NS_PER_MS;

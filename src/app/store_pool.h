@@ -30,6 +30,7 @@ struct store_operation {
     enum store_priority priority;
     bool repeatable; /* nothing is written: may be done again on another connection */
     uint64_t began_ns;
+    bool asked; /* it came to a connection, or an attempt to open one: its answer is the store's */
     uint64_t deadline_ns;
     /* Asks the store. On a thread of the pool. */
     enum store_answer (*run)(struct store_operation *operation, const struct app_store_driver *driver,

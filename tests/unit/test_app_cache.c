@@ -484,6 +484,32 @@ static void who_waits_for_a_store_that_hangs_in_the_kernel_is_told_to_come_back_
     until(true, "kb", APP_FOUND, 2);
 }
 
+static void more_names_than_can_be_asked_for_are_no_outage(void **state) {
+    struct app_lookup *lookups = alloc_array(NULL, 2000, sizeof *lookups);
+    unsigned unavailable = 0;
+    char name[32];
+
+    (void)state;
+    use_hanging_disk();
+    open_with("", 60000);
+    until(true, "ka", APP_FOUND, 1);
+    let_disk_hang(true);
+    for (unsigned i = 0; i < 2000; i++) {
+        snprintf(name, sizeof name, "unknown-%u", i);
+        start(&lookups[i], i % WORKERS, true, name);
+    }
+    settle();
+    for (unsigned i = 0; i < 2000; i++)
+        unavailable += lookups[i].answer == APP_UNAVAILABLE;
+    assert_in_range(unavailable, 900, 1000);
+    assert_int_equal(counts().outages, 0);
+    assert_int_equal(app_manager_health(manager), APP_HEALTH_OK);
+    let_disk_hang(false);
+    await_answers(answered + 2000 - unavailable);
+    assert_int_equal(counts().outages, 0);
+    free(lookups);
+}
+
 static void a_store_that_was_never_there_is_an_error_until_it_comes(void **state) {
     (void)state;
     lose_the_store();
@@ -571,15 +597,46 @@ static void a_changed_key_works_at_once_and_the_old_one_no_more(void **state) {
     old = record("a", "ka", 1, true);
     new = record("a", "ka2", 2, true);
     others_run("UPDATE applications SET key = 'ka2', max_connections = 2 WHERE id = 'a'");
-    app_manager_written(manager, SLICE("a"), old, new);
+    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), old, new);
     assert_int_equal(by_key("ka2"), APP_FOUND);
     assert_int_equal(limit, 2);
     assert_int_equal(by_key("ka"), APP_NOT_FOUND);
     assert_int_equal(by_id("a"), APP_FOUND);
     others_run("DELETE FROM applications WHERE id = 'a'");
-    app_manager_written(manager, SLICE("a"), new, NULL);
+    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), new, NULL);
     assert_int_equal(by_id("a"), APP_NOT_FOUND);
     assert_int_equal(by_key("ka2"), APP_NOT_FOUND);
+    app_unref(old);
+    app_unref(new);
+    settle();
+}
+
+/* The writers' threads may tell of their writes in the other order. */
+static void of_two_writes_at_the_same_moment_the_later_one_counts_whoever_tells_of_it_first(void **state) {
+    struct app *old, *new;
+    uint64_t first, second;
+
+    (void)state;
+    open_with("\"ttl\":3600", 5000);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    old = record("a", "ka", 2, true);
+    new = record("a", "ka", 3, true);
+    first = app_manager_write_begins(manager);
+    others_run("UPDATE applications SET max_connections = 2 WHERE id = 'a'");
+    second = app_manager_write_begins(manager);
+    others_run("UPDATE applications SET max_connections = 3 WHERE id = 'a'");
+    app_manager_written(manager, second, SLICE("a"), NULL, new);
+    app_manager_written(manager, first, SLICE("a"), NULL, old);
+    assert_int_equal(by_key("ka"), APP_FOUND);
+    assert_int_equal(limit, 3);
+    first = app_manager_write_begins(manager);
+    others_run("UPDATE applications SET max_connections = 2 WHERE id = 'a'");
+    second = app_manager_write_begins(manager);
+    others_run("DELETE FROM applications WHERE id = 'a'");
+    app_manager_written(manager, second, SLICE("a"), new, NULL);
+    app_manager_written(manager, first, SLICE("a"), NULL, old);
+    assert_int_equal(by_key("ka"), APP_NOT_FOUND);
+    assert_int_equal(by_id("a"), APP_NOT_FOUND);
     app_unref(old);
     app_unref(new);
     settle();
@@ -594,12 +651,12 @@ static void live_connections_hear_of_an_app_that_is_disabled_or_deleted(void **s
     off = record("a", "ka", 1, false);
     on = record("a", "ka", 1, true);
     assert_true(slot_connection_enter(last.slot, 0));
-    app_manager_written(manager, SLICE("a"), NULL, off);
+    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
     settle();
     assert_int_equal(told[0], 1);
     assert_int_equal(told[1], 1);
-    app_manager_written(manager, SLICE("a"), NULL, on);
-    app_manager_written(manager, SLICE("a"), on, NULL);
+    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, on);
+    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), on, NULL);
     settle();
     assert_int_equal(told[1], 2);
     assert_null(slot_app(last.slot));
@@ -620,14 +677,14 @@ static void who_is_let_in_while_the_app_is_disabled_or_deleted_hears_of_it(void 
         settle();
         assert_int_equal(start(&last, 0, true, "ka"), APP_FOUND);
         off = deleted ? NULL : record("a", "ka", 1, false);
-        app_manager_written(manager, SLICE("a"), NULL, off);
+        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
         assert_true(slot_connection_enter(last.slot, 0));
         settle();
         assert_true(told[0] > before && told[1] > before);
         slot_connection_leave(last.slot);
         app_unref(off);
         off = record("a", "ka", 1, true);
-        app_manager_written(manager, SLICE("a"), NULL, off);
+        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
         app_unref(off);
     }
 }
@@ -643,13 +700,13 @@ static void one_look_is_for_all_changes_before_it(void **state) {
     off = record("a", "ka", 1, false);
     on = record("a", "ka", 1, true);
     for (unsigned i = 0; i < 100; i++) {
-        app_manager_written(manager, SLICE("a"), NULL, off);
-        app_manager_written(manager, SLICE("a"), NULL, on);
+        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
+        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, on);
     }
     settle();
     assert_int_equal(told[0], 1);
     assert_int_equal(told[1], 1);
-    app_manager_written(manager, SLICE("a"), NULL, off);
+    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
     settle();
     assert_int_equal(told[0], 2);
     assert_int_equal(told[1], 2);
@@ -772,7 +829,7 @@ static void *write_on(void *context) {
         struct app *app = record("a", "ka", i, true);
         snprintf(sql, sizeof sql, "UPDATE applications SET max_connections = %u WHERE id = 'a'", i);
         assert_int_equal(sqlite3_exec(own, sql, NULL, NULL, NULL), SQLITE_OK);
-        app_manager_written(manager, SLICE("a"), NULL, app);
+        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, app);
         atomic_store(&writer->written, i);
         app_unref(app);
     }
@@ -878,12 +935,14 @@ int main(void) {
         TEST(a_record_that_breaks_leaves_the_last_valid_one_in_force),
         TEST(without_the_store_known_apps_are_served_and_unknown_ones_unavailable),
         TEST(who_waits_for_a_store_that_hangs_in_the_kernel_is_told_to_come_back_in_time),
+        TEST(more_names_than_can_be_asked_for_are_no_outage),
         TEST(a_store_that_was_never_there_is_an_error_until_it_comes),
         TEST(nothing_stale_is_served_beyond_its_time),
         TEST(without_the_cache_every_lookup_asks_the_store),
         TEST(with_a_ttl_of_0_every_lookup_asks_the_store),
         TEST(without_the_cache_an_app_that_is_gone_is_not_found_before_its_connections_are_closed),
         TEST(a_changed_key_works_at_once_and_the_old_one_no_more),
+        TEST(of_two_writes_at_the_same_moment_the_later_one_counts_whoever_tells_of_it_first),
         TEST(live_connections_hear_of_an_app_that_is_disabled_or_deleted),
         TEST(who_is_let_in_while_the_app_is_disabled_or_deleted_hears_of_it),
         TEST(one_look_is_for_all_changes_before_it),
