@@ -68,7 +68,7 @@ void api_refuse(struct api_call *call, unsigned status, enum refusal reason, con
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(error.text, sizeof error.text, format, arguments);
+    error_set_list(&error, format, arguments);
     va_end(arguments);
     api_refuse_with(call, status, reason, SLICE(""), error.text);
 }

@@ -14,7 +14,7 @@ bool event_refuse(struct event_refusal *refusal, enum refusal reason, const char
     refusal->status = 400;
     refusal->reason = reason;
     va_start(arguments, format);
-    vsnprintf(refusal->error.text, sizeof refusal->error.text, format, arguments);
+    error_set_list(&refusal->error, format, arguments);
     va_end(arguments);
     return false;
 }

@@ -1,6 +1,7 @@
 #include "base/utf8.h"
 
 #include <stdint.h>
+#include <string.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -76,5 +77,17 @@ bool utf8_valid(struct slice text) {
         }
         if (at == end)
             return true;
+    }
+}
+
+void utf8_mend(char *text) {
+    char *end = text + strlen(text);
+
+    while (text != end) {
+        unsigned char *at = (unsigned char *)text;
+        unsigned length = *at < 0x80 ? 1 : multibyte_length(at, (size_t)(end - text));
+        if (length == 0)
+            *text = '?';
+        text += length == 0 ? 1 : length;
     }
 }

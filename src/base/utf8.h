@@ -9,3 +9,6 @@
 
 /* True if all of `text` is well-formed UTF-8. Fast on ASCII. */
 bool utf8_valid(struct slice text);
+
+/* Puts a question mark in place of each byte that belongs to no well-formed character. */
+void utf8_mend(char *text);

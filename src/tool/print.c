@@ -105,8 +105,6 @@ void print_failure(bool json, const char *text) {
         return;
     }
     object = json_pack("{s:s}", "error", text);
-    if (object == NULL) /* a command line may hold bytes that are no UTF-8 */
-        object = json_pack("{s:s}", "error", "the text of this error is not UTF-8");
     json_dumpf(object, stderr, JSON_COMPACT);
     fputc('\n', stderr);
     json_decref(object);

@@ -49,6 +49,18 @@ test('a broken record is 500 with its field and stands in lists; refresh takes i
   assert.equal((await call('GET', '/b')).status, 404);
 });
 
+test('an error that quotes a text and is cut inside a character is told all the same', async (t) => {
+  const { call, sql } = await adminFor(t);
+  const id = 'é'.repeat(200); // and 255 bytes of it are quoted
+  const { status, json } = await call('POST', '', { id, key: 'k', secret: 's' });
+  assert.equal(status, 422);
+  assert.match(json.error, /^app "é{127}\?": id must have 1 to 255 bytes of printable ASCII/);
+  sql(insert(`'${id}'`, "'a-key'") + insert("'b'", "'b-key'"));
+  const { apps, next } = (await call('GET', '?limit=2')).json;
+  assert.deepEqual(apps.map((app) => [app.id, app.error]), [['b', undefined], [id, json.error]]);
+  assert.equal(next, id);
+});
+
 test('a write that the store does not take is 507 with its words, and changes nothing', async (t) => {
   const { call, sql } = await adminFor(t);
   assert.equal((await call('POST', '', ONE)).status, 201);

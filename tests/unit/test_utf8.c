@@ -2,7 +2,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -137,6 +139,21 @@ static void an_overlong_form_is_refused_for_every_code_point(void **state) {
     }
 }
 
+static void what_belongs_to_no_character_is_mended(void **state) {
+    char text[] = "a\xFF\xC3\xA9\xC3z\xE2\x82", edge[8];
+
+    (void)state;
+    utf8_mend(text);
+    assert_string_equal(text, "a?\xC3\xA9?z??");
+    for (size_t i = 0; i < sizeof edges / sizeof edges[0]; i++) {
+        snprintf(edge, sizeof edge, "%s", edges[i].bytes);
+        utf8_mend(edge);
+        assert_true(valid(edge, strlen(edge)));
+        if (edges[i].valid)
+            assert_string_equal(edge, edges[i].bytes);
+    }
+}
+
 static void text_cut_inside_a_character_is_invalid(void **state) {
     static const char text[] = "na\xC3\xAFve \xE2\x82\xAC 100, \xF0\x9F\x98\x80 and the rest";
     bool boundary;
@@ -159,6 +176,7 @@ int main(void) {
         cmocka_unit_test(the_place_in_the_text_does_not_matter),
         cmocka_unit_test(every_code_point_but_the_surrogates_is_valid),
         cmocka_unit_test(an_overlong_form_is_refused_for_every_code_point),
+        cmocka_unit_test(what_belongs_to_no_character_is_mended),
         cmocka_unit_test(text_cut_inside_a_character_is_invalid),
         cmocka_unit_test(no_text_at_all_is_valid),
     };

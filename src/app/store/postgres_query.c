@@ -17,17 +17,19 @@ static const char *tls_mode(enum config_tls_mode mode) {
 }
 
 /* What the server or the library said, on one line and without the line's end. */
-static void append_said(struct error *error, const char *said) {
-    size_t length = strlen(error->text);
+static struct error on_one_line(const char *said) {
+    struct error line;
+    size_t length = 0;
 
-    for (; *said != '\0' && length + 1 < sizeof error->text; said++) {
+    for (; *said != '\0' && length + 1 < sizeof line.text; said++) {
         bool blank = *said == ' ' || *said == '\n' || *said == '\t';
-        if (!blank || length == 0 || error->text[length - 1] != ' ')
-            error->text[length++] = blank ? ' ' : *said;
+        if (!blank || (length > 0 && line.text[length - 1] != ' '))
+            line.text[length++] = blank ? ' ' : *said;
     }
-    while (length > 0 && error->text[length - 1] == ' ')
+    if (length > 0 && line.text[length - 1] == ' ')
         length--;
-    error->text[length] = '\0';
+    line.text[length] = '\0';
+    return line;
 }
 
 /* The code of the first error that a server sent, in the words that PQERRORS_VERBOSE gives it: `SEVERITY:  CODE: text`.
@@ -74,8 +76,8 @@ static void explain_connect(struct store_connection *connection, struct error *e
 
     if (where != NULL)
         *where = '\0';
-    error_set(error, "%s: PostgreSQL at %s:%u says: ", setting_of(connection->link), config->host, config->port);
-    append_said(error, said);
+    error_set(error, "%s: PostgreSQL at %s:%u says: %s", setting_of(connection->link), config->host, config->port,
+              on_one_line(said).text);
     free(said);
 }
 
@@ -258,8 +260,8 @@ static PGresult *fail(struct store_connection *connection, PGresult *result, str
 
     snprintf(connection->sqlstate, sizeof connection->sqlstate, "%s", state != NULL ? state : "");
     if (result != NULL || error->text[0] == '\0') {
-        error_set(error, "PostgreSQL at %s:%u says: ", config->host, config->port);
-        append_said(error, result != NULL ? PQresultErrorMessage(result) : PQerrorMessage(connection->link));
+        error_set(error, "PostgreSQL at %s:%u says: %s", config->host, config->port,
+                  on_one_line(result != NULL ? PQresultErrorMessage(result) : PQerrorMessage(connection->link)).text);
     } else {
         error_prefix(error, "PostgreSQL at %s:%u", config->host, config->port);
     }
