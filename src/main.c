@@ -43,7 +43,7 @@ static const struct command {
     {"check", "say what a start would say about a configuration, without starting",
      "usage: curlew check [--config FILE] [--verbose]\n\n"
      "  -c, --config FILE   the configuration file\n"
-     "  -v, --verbose       also list settings that are accepted but mean nothing to this server\n"
+     "  -v, --verbose       also list what it accepts that has no effect\n"
      "  -h, --help          this text\n\n"
      "Exit code: 0 if all is well, 1 if the server would start without some broken app, 2 if it would not start.\n",
      true, true, run_check, NULL},

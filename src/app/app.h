@@ -125,9 +125,12 @@ struct app {
     json_t *unknown; /* fields that this version does not know, NULL if none */
 };
 
-/* Where a record comes from decides how a number that is out of bounds reads. */
+/* Where a record comes from decides how a number that is out of bounds reads, and what is worth a warning. */
 enum app_source {
     APP_FROM_CONFIGURATION,
+    /* Somebody's words for an app of a store: whether that has room for a field that this version does not know is for
+     * the caller to find out, so there is no warning of it here. */
+    APP_FROM_COMMAND,
     /* A database that another server may have filled: a negative 32-bit number stands for the unsigned number of the
      * same bits (-1 is 4294967295), and a flag may be the number 0 or 1. */
     APP_FROM_STORE,
@@ -144,7 +147,8 @@ void app_defaults_from_config(struct app_defaults *defaults, const struct config
 
 /*
  * Reads and validates a record. Returns it with one reference, or NULL with an error that names the app's id and the
- * field and says what would be right. Unknown fields are kept and `warn` (may be NULL) is told. Takes no reference to
+ * field and says what would be right. Unknown fields are kept and, like what means nothing inside of
+ * known ones, told to `warn` (may be NULL). Takes no reference to
  * `record`. Any thread.
  */
 struct app *app_parse(const json_t *record, const struct app_defaults *defaults, enum app_source source,

@@ -188,6 +188,8 @@ static void keep_unknown(const struct parser *parser, struct app *app, const jso
         if (app->unknown == NULL)
             app->unknown = json_object();
         json_object_set_new(app->unknown, name, json_deep_copy(value));
+        if (parser->source == APP_FROM_COMMAND)
+            continue;
         buffer_appendf(&text, "%s is not a field that this server knows; it is kept", name);
         buffer_append_byte(&text, '\0');
         warn(parser, text.data);

@@ -130,8 +130,8 @@ static void warn_of_soketi(struct config_loader *loader) {
         if (!slice_starts_with(slice_of(*variable), SLICE("SOKETI_")))
             continue;
         config_report_warning(loader->report,
-                              "the environment variable %.*s and others that begin with SOKETI_ are not read; most are "
-                              "read without these letters, and SOKETI_DEFAULT_APP_ID as SOCKUDO_DEFAULT_APP_ID",
+                              "the environment variable %.*s and others that begin with SOKETI_ are not read; "
+                              "docs/app-managers.md says what they are called here",
                               (int)strcspn(*variable, "="), *variable);
         return;
     }

@@ -50,10 +50,14 @@ static bool shows_line(const struct bulk *bulk) {
     return !bulk->options->json && isatty(STDERR_FILENO) == 1;
 }
 
-/* An error goes over the line of progress. */
-static void complain(const struct bulk *bulk, const struct error *error) {
+/* What is said goes over the line of progress. */
+static void clear_progress(const struct bulk *bulk) {
     if (shows_line(bulk))
         fputs("\r\033[K", stderr);
+}
+
+static void complain(const struct bulk *bulk, const struct error *error) {
+    clear_progress(bulk);
     print_failure(bulk->options->json, error->text);
 }
 
@@ -278,13 +282,20 @@ static json_t *read_list(const struct apps_options *options, struct error *error
     return NULL;
 }
 
+static void warn(void *context, const char *text) {
+    const struct bulk *bulk = context;
+
+    clear_progress(bulk);
+    print_warning(bulk->options->json, text);
+}
+
 static void import_list(struct bulk *bulk, const json_t *list) {
     const json_t *record;
     size_t i;
 
     json_array_foreach(list, i, record) {
         struct error error = {0};
-        struct app *app = app_parse(record, &bulk->to->defaults, APP_FROM_CONFIGURATION, NULL, NULL, &error);
+        struct app *app = app_parse(record, &bulk->to->defaults, APP_FROM_COMMAND, warn, bulk, &error);
         bool more = true;
 
         if (app == NULL) {

@@ -93,8 +93,14 @@ static bool describe(const struct apps_options *options, json_t *record, struct 
     return good;
 }
 
+static void warn(void *context, const char *text) {
+    const struct writing *writing = context;
+
+    print_warning(writing->options->json, text);
+}
+
 static struct app *parse(struct writing *writing, const json_t *record) {
-    return app_parse(record, &writing->store.defaults, APP_FROM_CONFIGURATION, NULL, NULL, &writing->error);
+    return app_parse(record, &writing->store.defaults, APP_FROM_COMMAND, warn, writing, &writing->error);
 }
 
 static bool create(struct writing *writing, const struct app *app) {

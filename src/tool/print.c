@@ -109,3 +109,10 @@ void print_failure(bool json, const char *text) {
     fputc('\n', stderr);
     json_decref(object);
 }
+
+void print_warning(bool json, const char *text) {
+    struct error warning;
+
+    error_set(&warning, "warning: %s", text);
+    print_failure(json, warning.text);
+}

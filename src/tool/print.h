@@ -27,3 +27,6 @@ void print_table(FILE *out, struct app *const *apps, size_t count, bool secrets)
 
 /* One sentence on standard error, or {"error": ...} there. */
 void print_failure(bool json, const char *text);
+
+/* The same for what does not keep the command from doing its work. */
+void print_warning(bool json, const char *text);

@@ -80,6 +80,20 @@ describe('export and import', () => {
     assert.equal((await exported(t, config))[0].max_connections, 7);
   });
 
+  test('what means nothing inside of a webhook is a warning, and the app is created', async (t) => {
+    const config = sqliteConfig(t);
+    const webhooks = [{ url: 'https://shop.example/hook', event_types: ['member_added', 'joined'], filter: { channel_name_starts_with: 'private-' } }];
+    const { code, stdout, stderr } = await apps(t, ['import', fileWith(t, [{ ...BARE, webhooks, colour: 'blue' }]), '-c', config]);
+    assert.deepEqual([code, stdout], [0, '1 created, 0 updated, 0 equal, 0 in conflict, 0 failed\n'], stderr);
+    for (const part of ['webhooks\\[0\\]\\.event_types\\[1\\]: "joined"', 'webhooks\\[0\\]\\.filter\\.channel_name_starts_with', '.* no place for colour']) {
+      assert.match(stderr, new RegExp(`^curlew: warning: app "bare": ${part}`, 'm'));
+    }
+    assert.equal(stderr.trimEnd().split('\n').length, 3, stderr);
+    const created = await apps(t, ['create', '--set', `webhooks=${JSON.stringify(webhooks)}`, '--json', '-c', config]);
+    assert.equal(created.code, 0);
+    assert.match(created.stderr, /\{"error":"warning: app .*webhooks\[0\]\.filter\.channel_name_starts_with/);
+  });
+
   test('an app that stands twice in a file is taken once; a second one that differs is a conflict, or its key is taken', async (t) => {
     const config = sqliteConfig(t);
     const list = [BARE, BARE, { ...BARE, max_connections: 3 }, { ...BARE, id: 'other' }];

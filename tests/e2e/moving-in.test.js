@@ -166,6 +166,8 @@ for (const [kind, { copy, table, key }] of Object.entries(KINDS)) {
   });
 }
 
+const FILTERED = { url: 'https://shop.example/hook', event_types: ['channel_occupied'], headers: { 'X-Token': 'abc' }, filter: { channel_name_starts_with: 'private-' } };
+
 test('the_apps_of_a_file_of_soketi_are_imported_by_the_documented_command', async (t) => {
   const folder = folderWith(t, {
     'soketi.json': {
@@ -173,7 +175,7 @@ test('the_apps_of_a_file_of_soketi_are_imported_by_the_documented_command', asyn
       'appManager.array.apps': [
         { id: 'a', key: 'a-key', secret: 'a-secret', maxConnections: -1, enableClientMessages: true, enabled: true,
           maxBackendEventsPerSecond: -1, maxClientEventsPerSecond: 5, maxReadRequestsPerSecond: -1, maxPresenceMembersPerChannel: 7,
-          maxPresenceMemberSizeInKb: 8, maxEventPayloadInKb: 9, enableUserAuthentication: true, webhooks: [HOOKS[1]] },
+          maxPresenceMemberSizeInKb: 8, maxEventPayloadInKb: 9, enableUserAuthentication: true, webhooks: [HOOKS[1], FILTERED] },
       ],
     },
   });
@@ -184,6 +186,6 @@ test('the_apps_of_a_file_of_soketi_are_imported_by_the_documented_command', asyn
     { id: 'a', key: 'a-key', secret: 'a-secret', enabled: true, enable_client_messages: true, max_connections: 0,
       max_client_events_per_second: 5, max_read_requests_per_second: 0, max_backend_events_per_second: 0,
       max_presence_members_per_channel: 7, max_presence_member_size_in_kb: 8, max_event_payload_in_kb: 9,
-      enable_user_authentication: true, webhooks: [HOOKS[1]] },
+      enable_user_authentication: true, webhooks: [HOOKS[1], { ...FILTERED, filter: { channel_prefix: 'private-' } }] },
   ]);
 });
