@@ -32,6 +32,9 @@ void harness_settle(struct worker *worker);
 /* Lets the clock of a worker go on by `ms`, second by second, with everything that is due in it. */
 void harness_advance(struct worker *worker, uint64_t ms);
 
+/* How often this thread has asked for memory, but for what libraries do. */
+uint64_t harness_allocations(void);
+
 /* A stream on the server's end of a pair. */
 struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context);
 

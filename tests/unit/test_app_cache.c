@@ -314,6 +314,23 @@ static void a_record_that_was_found_by_key_is_there_at_once_by_key_and_by_id(voi
     assert_true(counts().misses <= 5);
 }
 
+static void a_hit_allocates_nothing(void **state) {
+    uint64_t before = harness_allocations(), asked;
+
+    (void)state;
+    open_with("", 5000);
+    assert_true(harness_allocations() > before);
+    do { /* when the watch begins, the record is to be read once more */
+        asked = queries();
+        before = harness_allocations();
+        for (unsigned i = 0; i < 100; i++) {
+            assert_int_equal(by_key("ka"), APP_FOUND);
+            assert_int_equal(by_id("a"), APP_FOUND);
+        }
+    } while (queries() != asked);
+    assert_int_equal(harness_allocations(), before);
+}
+
 static void a_thousand_who_ask_at_once_cost_one_query_on_all_workers(void **state) {
     struct app_lookup *lookups = alloc_array(NULL, 1000, sizeof *lookups);
 
@@ -927,6 +944,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_record_that_was_found_by_key_is_there_at_once_by_key_and_by_id),
+        TEST(a_hit_allocates_nothing),
         TEST(a_thousand_who_ask_at_once_cost_one_query_on_all_workers),
         TEST(who_went_away_is_not_answered),
         TEST(a_name_that_is_not_there_is_asked_for_once_in_its_time),
