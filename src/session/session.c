@@ -332,6 +332,7 @@ static void on_closing(struct websocket *websocket) {
     part->session_count--;
     counter_add(&part->counters.disconnections, 1);
     slot_connection_leave(session->slot);
+    session->slot = NULL; /* without connections it may go, before the client has answered the close */
 }
 
 static void on_closed(struct websocket *websocket) {

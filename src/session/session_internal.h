@@ -51,7 +51,7 @@ struct session_lookup {
 struct session {
     struct websocket websocket; /* first: the handler's pointer is the session's */
     struct session_server *server;
-    struct app_slot *slot; /* NULL until established */
+    struct app_slot *slot; /* NULL until established, and again once it is closing */
     const struct app *app; /* what holds for the message that is being handled; good for this turn */
     struct socket_id id;
     struct list link; /* on the sessions of the app's part for this worker */

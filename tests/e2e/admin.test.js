@@ -8,8 +8,9 @@ import { after, before, describe, test } from 'node:test';
 
 import { appsDone } from './lib/apps-command.js';
 import { connect } from './lib/client.js';
+import { eventually } from './lib/metrics.js';
 import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
+import { encodeFrame, OPCODE, RawWebSocket } from './lib/raw-websocket.js';
 import { runCurlew, serverFor, startServer } from './lib/server.js';
 
 const TOKEN = 'a token of at least thirty-two characters';
@@ -75,6 +76,18 @@ describe('apps', () => {
     await refusedWith(server, 'new-key', 4001);
   });
 
+  test('that are deleted may be forgotten before their clients have answered the close', async (t) => {
+    const { server, call } = await adminServerFor(t);
+    await call('POST', '', AN_APP);
+    const clients = await Promise.all(Array.from({ length: 4 }, () => connect(server, { app: AN_APP, t, answerClose: false })));
+    await call('DELETE', '/one');
+    for (const ws of clients) assert.equal((await ws.closing()).code, 4001);
+    await eventually(server, (metrics) => assert.equal(metrics.select('connected', { app_id: 'one' }).length, 0));
+    for (const ws of clients) ws.write(encodeFrame({ opcode: OPCODE.ping, payload: 'still here' }));
+    for (const ws of clients) await ws.closed();
+    assert.equal((await call('GET', '/one')).status, 404);
+  });
+
   test('are replaced as a whole by PUT, and field by field by PATCH, where null unsets', async (t) => {
     const { call } = await adminServerFor(t);
     await call('POST', '', { ...AN_APP, max_event_batch_size: 7, allowed_origins: ['a.example'] });
@@ -133,6 +146,16 @@ describe('bad input', () => {
   after(async () => {
     await server.stop();
     rmSync(folder, { recursive: true });
+  });
+
+  test('an error says what is wrong even where it cuts a character in two', async () => {
+    const webhooks = [{ url: 'https://a.example/', event_types: ['channel_occupied'], headers: { [`${'a'.repeat(59)}\u00e9 `]: 'x' } }];
+    const { status, json } = await call('POST', '', { id: 'three', key: 'three-key', secret: 's', webhooks });
+    assert.equal(status, 422);
+    assert.deepEqual(json, {
+      error: `app "three": webhooks[0].headers: "${'a'.repeat(59)}?" cannot be the name of an HTTP header`,
+      field: 'webhooks',
+    });
   });
 
   test('without the token there is nothing but 401', async () => {
