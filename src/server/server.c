@@ -368,6 +368,7 @@ static void reload(struct server *server, const char *config_file) {
 }
 
 static void run(struct server *server, const sigset_t *signals, const char *config_file) {
+    sigset_t ends;
     int signal_number = 0;
 
     if (!app_manager_has_apps(server->apps))
@@ -381,9 +382,11 @@ static void run(struct server *server, const sigset_t *signals, const char *conf
             reload(server, config_file);
     }
     log_info("server", "shutting down: closing connections over up to %u s", server->config.shutdown_grace_period_s);
-    signal(SIGTERM, SIG_DFL); /* a second signal ends the process at once */
-    signal(SIGINT, SIG_DFL);
-    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &ends,
+                    NULL); /* a second of these ends the process at once; SIGHUP means nothing now */
     stop_workers(server);
     log_info("server", "stopped");
 }

@@ -133,6 +133,17 @@ test('clients that neither read nor answer do not hold it up', async (t) => {
   assert.deepEqual(await server.exited(2 * TIMEOUT_MS), { code: 0, signal: null });
 });
 
+test('a reload that is asked for in the middle of it does not cut it short', async (t) => {
+  const server = await serverFor(t, { config: { shutdown_grace_period: 1 } });
+  const clients = await Promise.all(Array.from({ length: 10 }, () => connect(server, { t })));
+  server.terminate();
+  await server.waitForLog(/^shutting down\b/);
+  await Promise.any(clients.map((ws) => ws.closing()));
+  process.kill(server.pid, 'SIGHUP');
+  for (const ws of clients) await closedWithError(ws, 4200);
+  assert.deepEqual(await server.exited(), { code: 0, signal: null });
+});
+
 test('a grace period of 0 closes everybody at once', async (t) => {
   const server = await serverFor(t, { config: { shutdown_grace_period: 0 } });
   const clients = await Promise.all(Array.from({ length: 10 }, () => connect(server, { t })));
