@@ -34,7 +34,8 @@ static const struct command {
     {"serve", "start the server (also: curlew without a command)",
      "usage: curlew serve [--config FILE]\n\n"
      "Starts the server in the foreground. Settings come from FILE (config/config.json if there is one and no other\n"
-     "is given) and from the environment, which wins. SIGTERM ends it in good order, SIGHUP reads the apps again.\n\n"
+     "is given) and from the environment, which wins. SIGTERM ends it in good order, SIGHUP reads the apps and the\n"
+     "certificate again.\n\n"
      "  -c, --config FILE   the configuration file\n"
      "  -h, --help          this text\n\n"
      "Exit code: 0 after an orderly end, 1 if a port or another resource is not to be had, 2 for a bad "

@@ -265,8 +265,6 @@ bool app_manager_reload(struct app_manager *manager, const struct config *config
     struct listing listing = {0};
     struct retired *retired;
 
-    if (manager->cache != NULL)
-        return error_set(error, "apps are kept in the %s store, not in the configuration", manager->driver->name);
     app_defaults_from_config(&manager->defaults, config);
     store = manager->driver->open(config, &manager->defaults, error);
     if (store == NULL)

@@ -24,7 +24,7 @@ struct tls_connection; /* one stream's */
 
 /* NULL with an error that names the setting, the file, and what OpenSSL said of it. */
 struct tls_context *tls_context_create(const struct tls_settings *settings, struct error *error);
-/* No connection may be left. NULL is accepted. */
+/* Connections that it made stay as they are. NULL is accepted. */
 void tls_context_destroy(struct tls_context *context);
 
 /* Server side of a connected, non-blocking socket. NULL if there is no memory. */

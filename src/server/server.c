@@ -41,8 +41,8 @@ struct server {
     struct listener metrics_listener;
     struct http_handler admin_handler;
     struct listener admin_listener;
-    bool owns_unix_socket;   /* the file is ours to remove: not when another server answers there */
-    struct tls_context *tls; /* NULL: plain */
+    bool owns_unix_socket; /* the file is ours to remove: not when another server answers there */
+    server_tls tls;
     struct redirect redirect;
     struct http_handler redirect_handler;
     struct listener redirect_listener;
@@ -116,7 +116,7 @@ static struct rate_limiter *create_limit(const struct config *config, const stru
 static void accept_main(struct worker *worker, int fd, void *context) {
     struct server *server = context;
 
-    http_accept(worker, fd, server->tls, &server->main_handler);
+    http_accept(worker, fd, atomic_load(&server->tls), &server->main_handler);
 }
 
 static void accept_metrics(struct worker *worker, int fd, void *context) {
@@ -166,7 +166,8 @@ static bool listen_on_workers(struct server *server, struct error *error) {
     if (unix_fd >= 0)
         log_info("server", "listening on unix:%s", config->unix_socket.path);
     else
-        log_info("server", "listening on %s://%s:%u", server->tls != NULL ? "https" : "http", config->host, port);
+        log_info("server", "listening on %s://%s:%u", atomic_load(&server->tls) != NULL ? "https" : "http",
+                 config->host, port);
     server->redirect.https_port = port;
     return true;
 }
@@ -185,7 +186,7 @@ static bool listen_for_redirects(struct server *server, struct error *error) {
     uint16_t port = (uint16_t)server->config.ssl.http_port;
 
     server->redirect_listener.fd = -1;
-    if (server->tls == NULL || !server->config.ssl.redirect_http || server->config.unix_socket.enabled)
+    if (atomic_load(&server->tls) == NULL || !server->config.ssl.redirect_http || server->config.unix_socket.enabled)
         return true;
     server->redirect_handler = redirect_handler(&server->redirect);
     if (!listen_beside(server, &server->redirect_listener, server->config.host, &port, accept_redirected, error))
@@ -337,7 +338,7 @@ static void take_apart(struct server *server) {
     workers_destroy(&server->workers);
     rate_limiter_destroy(server->request_limit);
     rate_limiter_destroy(server->connect_limit);
-    tls_context_destroy(server->tls);
+    tls_context_destroy(atomic_load(&server->tls));
     if (server->owns_unix_socket)
         unlink(server->config.unix_socket.path);
     config_dispose(&server->config);
@@ -346,22 +347,31 @@ static void take_apart(struct server *server) {
 
 /* --- running --- */
 
+static void reload_apps(struct server *server, const struct config *config) {
+    struct app_changes changes;
+    struct error error;
+
+    if (app_manager_has_store(server->apps))
+        log_info("server", "the apps are in a store, so they are not read from the configuration");
+    else if (app_manager_reload(server->apps, config, &changes, &error))
+        log_info("server", "apps reloaded: %u added, %u changed, %u removed", changes.added, changes.changed,
+                 changes.removed);
+    else
+        log_error("server", "nothing was changed: %s", error.text);
+}
+
 static void reload(struct server *server, const char *config_file) {
     struct config_report report = {0};
-    struct app_changes changes;
     struct config config;
     struct error error;
 
-    log_info("server", "SIGHUP: reading the apps again");
+    log_info("server", "SIGHUP: reading the apps and the certificate again");
     if (!config_load(&config, config_file, &report, &error)) {
         config_report_log(&report);
         log_error("server", "nothing was changed: the configuration has the errors above");
     } else {
-        if (app_manager_reload(server->apps, &config, &changes, &error))
-            log_info("server", "apps reloaded: %u added, %u changed, %u removed", changes.added, changes.changed,
-                     changes.removed);
-        else
-            log_error("server", "nothing was changed: %s", error.text);
+        server_tls_reload(&server->tls, &config, &server->workers);
+        reload_apps(server, &config);
         config_dispose(&config);
     }
     config_report_dispose(&report);
@@ -395,6 +405,7 @@ int server_run(const char *config_file) {
     struct server *server = alloc_zero(sizeof *server);
     struct config_report report = {0};
     struct log_settings log_settings;
+    struct tls_context *tls;
     struct error error;
     sigset_t signals;
 
@@ -416,11 +427,12 @@ int server_run(const char *config_file) {
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     raise_file_limit();
-    if (!server_tls_create(&server->config, &server->tls, &error)) {
+    if (!server_tls_create(&server->config, &tls, &error)) {
         log_error("config", "%s", error.text);
         take_apart(server);
         return 2;
     }
+    atomic_store(&server->tls, tls);
     if (!open_apps(server, &error)) {
         log_error("config", "%s", error.text);
         take_apart(server);

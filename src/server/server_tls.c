@@ -2,6 +2,8 @@
 
 #include <stddef.h>
 
+#include "base/log.h"
+
 bool server_tls_create(const struct config *config, struct tls_context **tls, struct error *error) {
     const struct tls_settings settings = {
         .cert_path = config->ssl.cert_path,
@@ -12,4 +14,29 @@ bool server_tls_create(const struct config *config, struct tls_context **tls, st
 
     *tls = config->ssl.enabled ? tls_context_create(&settings, error) : NULL;
     return *tls != NULL || !config->ssl.enabled;
+}
+
+static void nothing(struct worker *worker, void *context) {
+    (void)worker;
+    (void)context;
+}
+
+static void destroy(void *context) {
+    tls_context_destroy(context);
+}
+
+void server_tls_reload(server_tls *tls, const struct config *config, struct workers *workers) {
+    struct tls_context *fresh;
+    struct error error;
+
+    if (atomic_load(tls) == NULL || !config->ssl.enabled)
+        return; /* whether a port speaks TLS is for a start to decide */
+    if (!server_tls_create(config, &fresh, &error)) {
+        log_error("config", "%s; the certificate from before stays in use", error.text);
+        return;
+    }
+    /* A worker may be accepting with the old one in this very turn. */
+    workers_run_on_all(
+        workers, &(struct worker_task){.run = nothing, .finished = destroy, .context = atomic_exchange(tls, fresh)});
+    log_info("server", "certificate and key read again");
 }

@@ -2,14 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
 import tls from 'node:tls';
 
 import { within } from './lib/inbox.js';
-import { runCurlew, serverFor } from './lib/server.js';
+import { runCurlew, serverFor, THREADS_BINARY } from './lib/server.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'curlew-tls-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -114,6 +114,43 @@ describe('TLS', () => {
     const known = await connect(server, { cert: readFileSync(plain.cert), key: readFileSync(plain.key) });
     known.write(request);
     await collect(known, (text) => text.endsWith('OK'));
+  });
+
+  test('a renewed certificate is in use after SIGHUP, and what is open stays open; one that cannot be used changes nothing', async (t) => {
+    const renewed = { cert: path.join(folder, 'renewed.crt'), key: path.join(folder, 'renewed.key') };
+    const install = ({ cert, key }) => { copyFileSync(cert, renewed.cert); copyFileSync(key, renewed.key); };
+    install(plain);
+    const server = await serverFor(t, { binary: THREADS_BINARY, config: { workers: 4, ssl: { enabled: true, cert_path: renewed.cert, key_path: renewed.key } } });
+    const open = await connect(server);
+    open.write(HANDSHAKE);
+    await collect(open, (text) => text.includes('connection_established'));
+    const shown = async (ca) => {
+      const sockets = await Promise.all(Array.from({ length: 20 }, () => connect(server, { ca: readFileSync(ca.cert) })));
+      sockets.forEach((socket) => socket.destroy());
+    };
+    await shown(plain);
+    install(elliptic);
+    await server.hup();
+    await shown(elliptic);
+    await assert.rejects(shown(plain));
+    copyFileSync(plain.cert, renewed.cert); // the key is not this one's
+    await server.hup();
+    await server.waitForLog(/ssl\.key_path.*not the key of the certificate.*; the certificate from before stays in use/);
+    await shown(elliptic);
+    open.write(frame('{"event":"pusher:ping","data":{}}'));
+    await collect(open, (text) => text.includes('pusher:pong'));
+    open.destroy();
+  });
+
+  test('with apps in a store SIGHUP reads the certificate again and leaves the apps alone', async (t) => {
+    const store = { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: path.join(folder, 'apps.db') } } };
+    const server = await serverFor(t, { config: { ...config(), ...store } });
+    process.kill(server.pid, 'SIGHUP');
+    await server.waitForLog(/^certificate and key read again/);
+    assert.equal((await server.waitForLog(/^the apps are in a store/)).level.toLowerCase(), 'info');
+    const socket = await connect(server);
+    socket.write('GET /up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    await collect(socket, (text) => text.endsWith('OK'));
   });
 
   test('the_plain_port_redirects_to_https', async (t) => {
