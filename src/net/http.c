@@ -276,10 +276,27 @@ static void send_bytes(struct stream *stream, const char *data, size_t length) {
     chunk_unref(chunk);
 }
 
+/* Why the request ends in a place that is not sure, or NULL: llhttp takes what a proxy in front may read otherwise. */
+static const char *unsure_end(const struct http_request *request, const llhttp_t *parser) {
+    unsigned encodings = 0;
+
+    for (unsigned i = 0; i < request->header_count; i++) {
+        if (!slice_equal_ignoring_case(request->headers[i].name, SLICE("transfer-encoding")))
+            continue;
+        if (!slice_equal_ignoring_case(request->headers[i].value, SLICE("chunked")) || encodings++ != 0 ||
+            parser->http_minor == 0)
+            return "the only Transfer-Encoding that is understood is one `chunked` in HTTP/1.1";
+    }
+    if (request->wants_websocket && (encodings != 0 || parser->content_length != 0))
+        return "a WebSocket handshake has no body";
+    return NULL;
+}
+
 static int on_headers_complete(llhttp_t *parser) {
     static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct http_connection *connection = parser->data;
     struct http_request *request = connection->request;
+    const char *unsure;
     bool expects;
 
     if (parser->http_major != 1)
@@ -290,6 +307,9 @@ static int on_headers_complete(llhttp_t *parser) {
     connection->chunked = (parser->flags & F_CHUNKED) != 0;
     request->wants_websocket =
         slice_equal(request->method, SLICE("GET")) && http_header_has(request, SLICE("upgrade"), SLICE("websocket"));
+    unsure = unsure_end(request, parser);
+    if (unsure != NULL)
+        return refuse(connection, unsure);
     parser->upgrade = 0; /* nothing else is upgraded to: other offers (h2c) are declined by ignoring them */
     if (!connection->chunked && parser->content_length > connection->handler->max_body_bytes &&
         (parser->flags & F_CONTENT_LENGTH)) {
