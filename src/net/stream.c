@@ -473,7 +473,7 @@ static void stream_destroy(struct stream *stream) {
 }
 
 static void flush_one(struct stream *stream) {
-    if (stream->state != STREAM_CLOSED && stream->out_count != 0)
+    if (stream->state != STREAM_CLOSED && (stream->out_count != 0 || stream->want_write))
         stream_write(stream);
     if (stream->slow && stream->state == STREAM_OPEN) {
         stream->handler->on_slow(stream);

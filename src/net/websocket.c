@@ -217,9 +217,20 @@ static void closing(struct websocket *websocket) {
     websocket->handler->on_closing(websocket);
 }
 
+void websocket_will_close(struct websocket *websocket) {
+    struct stream *stream = websocket->stream;
+
+    if (stream->slow) {
+        stream_drop_output(stream);
+        stream->encodes = false; /* the window knows what was dropped, and the client does not */
+    }
+    stream->limits = NULL;
+}
+
 static void send_close(struct websocket *websocket, unsigned code, struct slice reason) {
     uint8_t status[2] = {(uint8_t)(code >> 8), (uint8_t)code};
 
+    websocket_will_close(websocket);
     if (reason.length > CLOSE_REASON_MAX) {
         reason.length = CLOSE_REASON_MAX;
         while (reason.length != 0 && ((unsigned char)reason.data[reason.length] & 0xC0) == 0x80)
@@ -237,9 +248,7 @@ void websocket_close(struct websocket *websocket, unsigned code, struct slice re
 }
 
 void websocket_close_slow(struct websocket *websocket, struct slice text, unsigned code, struct slice reason) {
-    stream_drop_output(websocket->stream);
-    websocket->stream->limits = NULL;   /* the two last frames always find room */
-    websocket->stream->encodes = false; /* the window knows what was dropped, and the client does not */
+    websocket_will_close(websocket);
     if (websocket->closing)
         return;
     send_frame(websocket, WEBSOCKET_TEXT, &text, 1);
@@ -345,6 +354,8 @@ static void handle_frame(struct websocket *websocket, const struct websocket_fra
 }
 
 static bool too_large(const struct websocket *websocket, const struct websocket_frame *frame) {
+    if (frame->opcode >= WEBSOCKET_CLOSE) /* no part of a message, and bounded by the protocol */
+        return false;
     return frame->length > websocket->limits->max_frame_bytes ||
            frame->length > websocket->limits->max_message_bytes - websocket->fragments.length;
 }

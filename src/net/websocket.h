@@ -77,6 +77,10 @@ struct frame *websocket_text_frame(const struct slice *parts, size_t count);
 /* Queues a text message of its own for this connection only. Returns the bytes that will go out, -1 if none. */
 ssize_t websocket_send_text(struct websocket *websocket, const struct slice *parts, size_t count);
 
+/* What is sent from here on are the last words before websocket_close, which calls this, too: they find room whatever
+ * the client has not read, and if it was too slow already they take the place of what is not begun. */
+void websocket_will_close(struct websocket *websocket);
+
 /* Sends a close frame (`reason` cut to 123 bytes at a character) and waits up to 5 s for the peer's. */
 void websocket_close(struct websocket *websocket, unsigned code, struct slice reason);
 

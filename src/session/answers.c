@@ -61,6 +61,7 @@ void session_close(struct session *session, unsigned code, const char *format, .
     va_start(arguments, format);
     reason = format_text(text, sizeof text, format, arguments);
     va_end(arguments);
+    websocket_will_close(&session->websocket);
     send_error(session, code, reason);
     websocket_close(&session->websocket, code, reason);
 }

@@ -387,8 +387,11 @@ static void messages_of_exactly_the_limits_are_taken(void **state) {
     assert_int_equal(messages.length, 70001);
     messages.length = 0;
     send_large(0x01, 70000);
-    send_large(0x80, 30000);
+    send_large(0x00, 30000);
+    send_frame(0x89, "a control frame takes no room in it");
+    send_frame(0x80, "");
     assert_int_equal(messages.length, 100001);
+    assert_frame(0x8a, "a control frame takes no room in it", 35);
     assert_int_equal(closings, 0);
 }
 
@@ -583,6 +586,53 @@ static void a_slow_reader_gets_what_was_begun_the_reason_and_a_reset_after_5_s(v
     harness_advance(worker, 2100);
     assert_int_equal(closes, 1);
     assert_int_equal(slows, 1);
+}
+
+static void a_close_finds_room_whatever_the_client_has_not_read(void **state) {
+    struct slice text = SLICE("0123456789");
+
+    (void)state;
+    harness_shrink(websocket.stream->fd);
+    harness_shrink(client);
+    limits.output.max_messages = 20;
+    while (websocket.stream->out_messages < 20) {
+        websocket_send_text(&websocket, &text, 1);
+        if (websocket.stream->out_messages == 20)
+            harness_settle(worker);
+    }
+    websocket_close(&websocket, 4200, SLICE("bye"));
+    while (in.length < 7 || memcmp(in.data + in.length - 7,
+                                   "\x88\x05\x10\x68"
+                                   "bye",
+                                   7) != 0)
+        receive();
+    assert_int_equal((in.length - 7) % 12, 0);
+    in.length = 0;
+    assert_int_equal(slows, 0);
+    assert_int_equal(closings, 1);
+}
+
+static void a_close_in_the_turn_in_which_a_reader_gets_slow_is_told(void **state) {
+    struct slice text = SLICE("0123456789");
+
+    (void)state;
+    harness_shrink(websocket.stream->fd);
+    harness_shrink(client);
+    limits.output.max_messages = 20;
+    while (!websocket.stream->slow) {
+        websocket_send_text(&websocket, &text, 1);
+        if (websocket.stream->out_messages > 15 && !websocket.stream->slow && websocket.stream->out_messages < 20)
+            harness_settle(worker);
+    }
+    websocket_close(&websocket, 4200, SLICE("bye"));
+    while (in.length < 7 || memcmp(in.data + in.length - 7,
+                                   "\x88\x05\x10\x68"
+                                   "bye",
+                                   7) != 0)
+        receive();
+    in.length = 0;
+    assert_int_equal(slows, 0);
+    assert_int_equal(closings, 1);
 }
 
 /* --- compression --- */
@@ -781,6 +831,8 @@ int main(void) {
         TEST(a_long_reason_is_cut_between_characters),
         TEST(the_timer_is_the_handlers_until_the_end),
         TEST(a_slow_reader_gets_what_was_begun_the_reason_and_a_reset_after_5_s),
+        TEST(a_close_finds_room_whatever_the_client_has_not_read),
+        TEST(a_close_in_the_turn_in_which_a_reader_gets_slow_is_told),
         TEST_UNCONNECTED(compressed_messages_come_whole_and_in_fragments_beside_others),
         TEST_UNCONNECTED(what_breaks_the_compression_closes_with_the_right_code),
         TEST_UNCONNECTED(a_message_that_is_too_large_when_it_is_restored_closes_with_1009),
