@@ -160,6 +160,9 @@ static bool listen_on_workers(struct server *server, struct error *error) {
         int fd = unix_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? unix_fd : dup(unix_fd);
         listener->on_accept = accept_main;
         listener->context = server;
+        if (fd < 0 && unix_fd >= 0)
+            return error_set(error, "unix_socket: worker %u of %u cannot listen on it, too: %s", i + 1,
+                             server->workers.count, strerror(errno));
         if (fd < 0 || !listener_start(listener, server->workers.list[i], fd, unix_fd >= 0, error))
             return false;
     }

@@ -11,7 +11,7 @@ import { test } from 'node:test';
 import { get, publish } from './lib/api.js';
 import { connect, trySubscribe } from './lib/client.js';
 import { connected, makePusher, record } from './lib/pusher.js';
-import { runCurlew, serverFor, startServer } from './lib/server.js';
+import { BINARY, runCurlew, serverFor, startServer } from './lib/server.js';
 
 function folderFor(t) {
   const folder = mkdtempSync(path.join(tmpdir(), 'curlew-unix-'));
@@ -51,6 +51,16 @@ test('pusher-js behind a proxy gets what is published over the socket', async (t
   await publish(seen, { name: 'my-event', channel: 'my-channel', data: '{"n":1}' });
   assert.deepEqual((await events.next('my-event')).data, { n: 1 });
   assert.equal((await get(`${seen.url}/up`)).body, 'OK');
+});
+
+test('too few files to listen with are named, whichever they are short for', async (t) => {
+  const config = { workers: 8, metrics: { enabled: false }, ...on(path.join(folderFor(t), 's')) };
+  const limited = (files) => runCurlew(['-c', `ulimit -n ${files}; exec "$0" "$@"`, BINARY, 'serve'], { binary: '/bin/sh', config });
+  for (let files = 19; files <= 25; files++) { // three are standard streams, and each worker has two before it listens
+    const { code, stderr } = await limited(files);
+    assert.equal(code, 1, `${files} files: ${stderr}`);
+    assert.match(stderr, /unix_socket.*: Too many open files\b/, `${files} files`);
+  }
 });
 
 test('every worker takes connections from the socket', async (t) => {
