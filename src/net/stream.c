@@ -13,6 +13,7 @@
 #include "net/tls.h"
 
 #define FINISH_MS 30000 /* for the peer to take what is still to be written */
+#define HURRY_MS 2000   /* the same while the worker ends */
 #define LINGER_MS 5000  /* for the peer to close after our FIN */
 #define CHUNKS_PER_WRITE 64
 
@@ -126,7 +127,8 @@ void stream_finish(struct stream *stream) {
     if (stream->state != STREAM_OPEN)
         return;
     stream->state = STREAM_FINISHING;
-    timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, FINISH_MS);
+    timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms,
+              stream->worker->stopping ? HURRY_MS : FINISH_MS);
     stream_mark_due(stream);
 }
 
@@ -524,6 +526,14 @@ static unsigned fan_out_share(const struct worker *worker) {
     unsigned share = worker->fan_out_count / (FAN_OUT_SHARES_PER_WORKER * worker->all->count);
 
     return share < STREAM_FAN_OUT_LEAST ? STREAM_FAN_OUT_LEAST : share > FAN_OUT_MOST ? FAN_OUT_MOST : share;
+}
+
+void streams_hurry(struct worker *worker) {
+    for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next) {
+        struct stream *stream = container_of(link, struct stream, link);
+        if (stream->state == STREAM_FINISHING)
+            timer_set(&worker->timers, &stream->timer, worker->now_ms, HURRY_MS);
+    }
 }
 
 void streams_flush(struct worker *worker) {

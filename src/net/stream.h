@@ -146,5 +146,8 @@ static inline bool stream_is_open(const struct stream *stream) {
     return stream->state == STREAM_OPEN;
 }
 
+/* The worker ends: who is still to read what a finishing stream has unsent gets two more seconds. */
+void streams_hurry(struct worker *worker);
+
 /* The end of a worker's turn. */
 void streams_flush(struct worker *worker);

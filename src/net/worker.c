@@ -125,6 +125,7 @@ void worker_post(struct worker *worker, struct message *message) {
 
 void worker_stop(struct worker *worker) {
     worker->stopping = true;
+    streams_hurry(worker);
 }
 
 bool worker_watch(struct worker *worker, int fd, uint32_t events, struct poll_target *target) {

@@ -859,6 +859,21 @@ static void a_client_that_does_not_read_for_60_s_is_closed(void **state) {
 
 /* --- shutting down --- */
 
+static void a_client_that_does_not_read_does_not_hold_up_the_workers_end(void **state) {
+    unsigned sent;
+    int client = client_that_does_not_read(&sent), late = client_that_does_not_read(&sent);
+
+    (void)state;
+    http_drain(worker, false);
+    harness_settle(worker);
+    assert_int_equal(worker->stream_count, 2);
+    worker_stop(worker);
+    harness_advance(worker, 3100);
+    assert_int_equal(worker->stream_count, 0);
+    client_close(client);
+    client_close(late);
+}
+
 static void draining_closes_idle_connections_and_others_after_their_answer(void **state) {
     int idle = client_connect(), receiving = client_connect(), waiting = client_connect(), stalled = client_connect();
     struct buffer in = {0};
@@ -936,6 +951,7 @@ int main(void) {
         TEST(an_idle_connection_is_closed_after_60_s),
         TEST(a_client_that_does_not_read_is_not_served_without_end),
         TEST(a_client_that_does_not_read_for_60_s_is_closed),
+        TEST(a_client_that_does_not_read_does_not_hold_up_the_workers_end),
         TEST(draining_closes_idle_connections_and_others_after_their_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
