@@ -235,9 +235,8 @@ void app_manager_start(struct app_manager *manager) {
         app_cache_start(manager->cache);
 }
 
-void app_manager_stop(struct app_manager *manager) {
-    if (manager->cache != NULL)
-        app_cache_stop(manager->cache);
+bool app_manager_stop(struct app_manager *manager) {
+    return manager->cache == NULL || app_cache_stop(manager->cache);
 }
 
 void app_manager_destroy(struct app_manager *manager) {

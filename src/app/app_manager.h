@@ -61,8 +61,9 @@ struct app_manager *app_manager_create(const struct config *config, struct worke
                                        const struct app_manager_hooks *hooks, struct error *error);
 /* Starts the threads that talk to the store. A store that is down does not keep the server from starting. */
 void app_manager_start(struct app_manager *manager);
-/* Ends them. Lookups that wait are answered with APP_UNAVAILABLE. */
-void app_manager_stop(struct app_manager *manager);
+/* Ends them. Lookups that wait, and later ones, are answered with APP_UNAVAILABLE. False after some seconds if one of
+ * them hangs in the operating system: nothing can be freed then. */
+bool app_manager_stop(struct app_manager *manager);
 /* After app_manager_stop, and when the workers have ended. */
 void app_manager_destroy(struct app_manager *manager);
 

@@ -116,18 +116,29 @@ void app_cache_start(struct app_cache *cache) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-void app_cache_stop(struct app_cache *cache) {
+/* True if it has ended in time. */
+static bool join_watch(struct app_cache *cache) {
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += STORE_END_MS / 1000;
+    cache->watch_runs = pthread_timedjoin_np(cache->watch_thread, NULL, &until) != 0;
+    return !cache->watch_runs;
+}
+
+bool app_cache_stop(struct app_cache *cache) {
+    bool ended;
+
     pthread_mutex_lock(&cache->mutex);
     cache->stopping = true;
     pthread_cond_broadcast(&cache->upkeep_wake);
     pthread_cond_broadcast(&cache->room);
     pthread_mutex_unlock(&cache->mutex);
-    store_pool_stop(cache->pool);
+    ended = store_pool_stop(cache->pool);
     if (cache->upkeep_runs)
         pthread_join(cache->upkeep_thread, NULL);
-    if (cache->watch_runs)
-        pthread_join(cache->watch_thread, NULL);
-    cache->upkeep_runs = cache->watch_runs = false;
+    cache->upkeep_runs = false;
+    return (!cache->watch_runs || join_watch(cache)) && ended;
 }
 
 void app_cache_destroy(struct app_cache *cache) {

@@ -37,8 +37,8 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
                                    struct workers *workers, const struct app_manager_hooks *hooks, struct error *error);
 /* Starts the threads: connections to the store, upkeep, and the watch for others' changes. */
 void app_cache_start(struct app_cache *cache);
-/* Ends them, and every query. */
-void app_cache_stop(struct app_cache *cache);
+/* Ends them, and every query; lookups are answered "unavailable" from then on. False as store_pool_stop says. */
+bool app_cache_stop(struct app_cache *cache);
 /* After app_cache_stop; the workers have ended. */
 void app_cache_destroy(struct app_cache *cache);
 

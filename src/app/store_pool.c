@@ -63,7 +63,7 @@ struct store_pool *store_pool_create(const struct store_pool_settings *settings)
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&pool->work, &attributes);
-    pthread_cond_init(&pool->ended, NULL);
+    pthread_cond_init(&pool->ended, &attributes);
     pthread_condattr_destroy(&attributes);
     for (unsigned i = 0; i < STORE_PRIORITY_COUNT; i++)
         list_init(&pool->queues[i]);
@@ -427,21 +427,25 @@ void store_pool_start(struct store_pool *pool) {
     pthread_mutex_unlock(&pool->mutex);
 }
 
-void store_pool_stop(struct store_pool *pool) {
+bool store_pool_stop(struct store_pool *pool) {
     const struct error error = {"the server stops"};
+    const struct timespec until = timespec_of(clock_monotonic_ns() + STORE_END_MS * NS_PER_MS);
     struct list left;
+    bool ended;
 
     list_init(&left);
     pthread_mutex_lock(&pool->mutex);
     pool->stopping = true;
     eventfd_write(pool->stop_fd, 1);
     pthread_cond_broadcast(&pool->work);
-    while (pool->threads != 0)
-        pthread_cond_wait(&pool->ended, &pool->mutex);
+    while (pool->threads != 0 && pthread_cond_timedwait(&pool->ended, &pool->mutex, &until) == 0)
+        continue;
+    ended = pool->threads == 0;
     take_all(pool, &left);
     pthread_mutex_unlock(&pool->mutex);
     join_leaving(pool);
     fail_all(&left, &error);
+    return ended;
 }
 
 /* --- submitting --- */

@@ -21,6 +21,8 @@
 
 #define STORE_UNKNOWN_WAITING_MAX 1000
 
+#define STORE_END_MS 5000
+
 struct store_pool;
 
 enum store_priority { STORE_URGENT, STORE_KNOWN, STORE_UNKNOWN, STORE_PRIORITY_COUNT };
@@ -72,8 +74,9 @@ struct store_pool_status {
 struct store_pool *store_pool_create(const struct store_pool_settings *settings);
 /* Starts the first threads; without the store they go on trying. */
 void store_pool_start(struct store_pool *pool);
-/* Ends every operation and thread. Those that waited are finished with STORE_UNAVAILABLE. */
-void store_pool_stop(struct store_pool *pool);
+/* Ends every operation and thread. Those that waited are finished with STORE_UNAVAILABLE. False if a thread has not
+ * ended after STORE_END_MS, since it hangs in the operating system: nothing that it uses may be freed then. */
+bool store_pool_stop(struct store_pool *pool);
 void store_pool_destroy(struct store_pool *pool);
 
 /* Hands over an operation with its priority, run and finished set; its deadline is `timeout_ms` from now (0: the pool's

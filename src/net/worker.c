@@ -95,10 +95,21 @@ bool workers_start(struct workers *workers, struct error *error) {
     return true;
 }
 
+bool workers_join_within(struct workers *workers, uint64_t timeout_ms) {
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += (time_t)(timeout_ms / 1000) + 1;
+    for (; workers->started != 0; workers->started--)
+        if (pthread_timedjoin_np(workers->list[workers->started - 1]->thread, NULL, &until) != 0)
+            return false;
+    workers_settle(workers);
+    return true;
+}
+
 void workers_join(struct workers *workers) {
-    for (unsigned i = 0; i < workers->started; i++)
-        pthread_join(workers->list[i]->thread, NULL);
-    workers->started = 0;
+    for (; workers->started != 0; workers->started--)
+        pthread_join(workers->list[workers->started - 1]->thread, NULL);
     workers_settle(workers);
 }
 

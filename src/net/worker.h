@@ -95,6 +95,8 @@ bool workers_start(struct workers *workers, struct error *error);
 
 /* Waits until all threads that were started have ended (see worker_stop). */
 void workers_join(struct workers *workers);
+/* The same, but false when some have not ended after that time, to a second: they go on, and are to be joined later. */
+bool workers_join_within(struct workers *workers, uint64_t timeout_ms);
 
 /* Frees them; nothing may be left that posts to them. */
 void workers_destroy(struct workers *workers);

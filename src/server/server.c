@@ -22,6 +22,9 @@
 #include "server/server_tls.h"
 #include "session/session.h"
 
+/* Those who still wait for the store when the grace period has ended get an answer of it for as long. */
+#define STORE_ANSWERS_MS 2000
+
 /* A write to a slow reader may carry this part of what it may have unsent, so that joining events never breaks a bound.
  */
 #define GROUP_PART 8
@@ -309,11 +312,22 @@ static void stop_worker(struct worker *worker, void *context) {
     sessions_drain(&server->sessions, worker, server->config.shutdown_grace_period_s);
 }
 
+static void stop_apps(struct server *server) {
+    if (app_manager_stop(server->apps))
+        return;
+    log_error("server", "stopped, without a thread that hangs in the operating system, where it waits for the store");
+    _exit(EXIT_FAILURE);
+}
+
 /* No new connections; those that are there are told over the grace period. Returns when the last one is gone. */
 static void stop_workers(struct server *server) {
     atomic_store(&server->sessions.draining, true);
     workers_run_on_all(&server->workers, &(struct worker_task){.run = stop_worker, .context = server});
-    workers_join(&server->workers);
+    if (!workers_join_within(&server->workers,
+                             server->config.shutdown_grace_period_s * UINT64_C(1000) + STORE_ANSWERS_MS)) {
+        stop_apps(server);
+        workers_join(&server->workers);
+    }
 }
 
 static bool build(struct server *server, struct error *error) {
@@ -331,7 +345,7 @@ static bool build(struct server *server, struct error *error) {
 
 static void take_apart(struct server *server) {
     if (server->apps != NULL) {
-        app_manager_stop(server->apps);
+        stop_apps(server);
         workers_settle(&server->workers);
     }
     if (server->sessions.channels != NULL)

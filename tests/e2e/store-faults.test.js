@@ -227,6 +227,29 @@ function faultsOf(kind) {
       assert.equal(await refusal(server, 'unknown'), 4001);
     });
 
+    test('frozen while the server ends: who waits for it is told to come back, and the server ends however long they might wait', async () => {
+      const patient = settings(backend, 'faults', { lookup_timeout_ms: 3_600_000 });
+      const ending = await startServer({ ...patient, config: { ...patient.config, shutdown_grace_period: 0 } });
+      await connectOnce(ending);
+      const { message } = await ending.waitForLog(/^admin API on /);
+      backend.freeze();
+      try {
+        const refused = Array.from({ length: 20 }, (_, i) => refusal(ending, `unknown-${i}`)); // more than there are connections
+        const writing = fetch(message.match(/http:\/\/\S+/)[0], {
+          method: 'POST', headers: { authorization: `Bearer ${TOKEN}` }, body: JSON.stringify({ id: 'late', key: 'late-key', secret: 's' }),
+        });
+        await eventually(ending, (metrics) => assert.ok(metrics.sum('app_store_waiting') >= 10));
+        ending.terminate();
+        for (const code of await Promise.all(refused)) assert.equal(code, 4100);
+        assert.equal((await writing).status, 503);
+        assert.deepEqual(await ending.exited(), { code: 0, signal: null });
+      } finally {
+        backend.thaw();
+        await ending.stop();
+      }
+      await healthBecomes(server, 'OK', 10_000);
+    });
+
     test('every connection cut: the next questions are answered all the same', async () => {
       assert.equal(await refusal(server, 'unknown'), 4001);
       assert.ok(await SIDES[kind].cut(backend) > 0);

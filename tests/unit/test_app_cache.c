@@ -79,22 +79,33 @@ static void others_insert(const char *id, const char *key, const char *max_conne
 static pthread_mutex_t disk = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t disk_answers = PTHREAD_COND_INITIALIZER;
 static bool disk_hangs;
+static unsigned hanging; /* threads */
 static int (*open_really)(sqlite3_vfs *, sqlite3_filename, sqlite3_file *, int, int *);
 static sqlite3_io_methods real_methods, hanging_methods;
 
 static void let_disk_hang(bool hangs) {
     pthread_mutex_lock(&disk);
     disk_hangs = hangs;
+    hanging = 0;
     pthread_cond_broadcast(&disk_answers);
     pthread_mutex_unlock(&disk);
 }
 
 static int lock_to_read(sqlite3_file *file, int offset, int count, int flags) {
     pthread_mutex_lock(&disk);
+    hanging += disk_hangs;
+    pthread_cond_broadcast(&disk_answers);
     while (disk_hangs)
         pthread_cond_wait(&disk_answers, &disk);
     pthread_mutex_unlock(&disk);
     return real_methods.xShmLock(file, offset, count, flags);
+}
+
+static void await_hanging(void) {
+    pthread_mutex_lock(&disk);
+    while (hanging == 0)
+        pthread_cond_wait(&disk_answers, &disk);
+    pthread_mutex_unlock(&disk);
 }
 
 static int open_file(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file, int flags, int *flags_then) {
@@ -499,6 +510,24 @@ static void who_waits_for_a_store_that_hangs_in_the_kernel_is_told_to_come_back_
     assert_int_equal(by_key("ka"), APP_FOUND);
     let_disk_hang(false);
     until(true, "kb", APP_FOUND, 2);
+}
+
+static void the_end_does_not_wait_for_a_store_that_hangs_in_the_kernel(void **state) {
+    unsigned before;
+
+    (void)state;
+    use_hanging_disk();
+    open_with("", 60000);
+    until(true, "ka", APP_FOUND, 1);
+    others_insert("b", "kb", "2");
+    let_disk_hang(true);
+    before = answered;
+    assert_int_equal(start(&last, 0, true, "kb"), APP_PENDING);
+    await_hanging();
+    assert_false(app_manager_stop(manager));
+    let_disk_hang(false);
+    assert_true(app_manager_stop(manager));
+    await_answers(before + 1);
 }
 
 static void more_names_than_can_be_asked_for_are_no_outage(void **state) {
@@ -953,6 +982,7 @@ int main(void) {
         TEST(a_record_that_breaks_leaves_the_last_valid_one_in_force),
         TEST(without_the_store_known_apps_are_served_and_unknown_ones_unavailable),
         TEST(who_waits_for_a_store_that_hangs_in_the_kernel_is_told_to_come_back_in_time),
+        TEST(the_end_does_not_wait_for_a_store_that_hangs_in_the_kernel),
         TEST(more_names_than_can_be_asked_for_are_no_outage),
         TEST(a_store_that_was_never_there_is_an_error_until_it_comes),
         TEST(nothing_stale_is_served_beyond_its_time),
