@@ -40,7 +40,7 @@ static const struct {
 #define REQUIRED 3
 #define VARIABLE_COUNT (sizeof variables / sizeof variables[0])
 
-/* The items between commas, without the blanks around them. */
+/* The items between commas, without the blanks around them; NULL if one of them is no UTF-8. */
 static json_t *list_value(const char *text) {
     json_t *list = json_array();
 
@@ -48,8 +48,10 @@ static json_t *list_value(const char *text) {
         size_t length = strcspn(text, ",");
         struct slice item = config_trim((struct slice){text, length});
 
-        if (item.length > 0)
-            json_array_append_new(list, json_stringn(item.data, item.length));
+        if (item.length > 0 && json_array_append_new(list, json_stringn(item.data, item.length)) != 0) {
+            json_decref(list);
+            return NULL;
+        }
         text += length;
         text += *text == ',';
     }
@@ -80,7 +82,7 @@ static json_t *variable_value(struct config_loader *loader, size_t index, const 
         break;
     case VARIABLE_LIST:
         value = list_value(text);
-        right = "origins separated by commas";
+        right = "origins separated by commas, in UTF-8";
         break;
     }
     if (value == NULL)

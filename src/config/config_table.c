@@ -50,6 +50,14 @@ static bool is_path_prefix(const char *text) {
     return true;
 }
 
+/* What can stand in a header of an answer; a line end would begin another one. */
+static bool is_header_text(const char *text) {
+    for (; *text != '\0'; text++)
+        if (*text < ' ' || *text > '~')
+            return false;
+    return true;
+}
+
 static const struct config_form table_name = {is_table_name, "letters, digits and underscores"};
 static const struct config_form dynamodb_name = {is_dynamodb_name, "letters, digits, underscores, hyphens and dots"};
 static const struct config_form metric_prefix = {is_metric_prefix,
@@ -57,6 +65,7 @@ static const struct config_form metric_prefix = {is_metric_prefix,
 static const struct config_form absolute_path = {is_absolute_path, "an absolute path"};
 static const struct config_form host_and_port = {is_address, "HOST:PORT, like 127.0.0.1:9602 or [::1]:9602"};
 static const struct config_form not_empty = {is_not_empty, "a text that is not empty"};
+static const struct config_form header_texts = {is_header_text, "a list of texts of printable ASCII"};
 static const struct config_form path_prefix = {is_path_prefix, "a URL path without query, fragment, escapes or blanks"};
 
 const char *const config_driver_choices[] = {
@@ -206,10 +215,10 @@ const struct config_row config_rows[] = {
     {"http_api.accept_traffic.memory_threshold", CONFIG_FRACTION, AT(http_api.accept_traffic.memory_threshold), "0.90",
      NULL},
 
-    {"cors.origin", CONFIG_LIST, AT(cors.origin), "*", "CORS_ORIGINS"},
-    {"cors.methods", CONFIG_LIST, AT(cors.methods), "GET,POST,OPTIONS", "CORS_METHODS"},
+    {"cors.origin", CONFIG_LIST, AT(cors.origin), "*", "CORS_ORIGINS", .form = &header_texts},
+    {"cors.methods", CONFIG_LIST, AT(cors.methods), "GET,POST,OPTIONS", "CORS_METHODS", .form = &header_texts},
     {"cors.allowed_headers", CONFIG_LIST, AT(cors.allowed_headers),
-     "Authorization,Content-Type,X-Requested-With,Accept", "CORS_HEADERS"},
+     "Authorization,Content-Type,X-Requested-With,Accept", "CORS_HEADERS", .form = &header_texts},
     {"cors.credentials", CONFIG_FLAG, AT(cors.credentials), "true", "CORS_CREDENTIALS"},
 
     {"ssl.enabled", CONFIG_FLAG, AT(ssl.enabled), "false", "SSL_ENABLED"},

@@ -32,7 +32,7 @@ enum config_flags {
     CONFIG_CASE_INSENSITIVE = 1 << 4 /* the choices are found in any case */
 };
 
-/* What a text may look like. */
+/* What a text, or each text of a list, may look like. */
 struct config_form {
     bool (*valid)(const char *text);
     const char *description; /* goes behind "must be" */

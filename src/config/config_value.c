@@ -41,9 +41,13 @@ static void list_clear(struct config_list *list) {
     *list = (struct config_list){0};
 }
 
-static void list_add(struct config_list *list, struct slice item) {
+/* False if the row has a form that the item does not have. */
+static bool list_add(struct config_list *list, const struct config_row *row, struct slice item) {
+    char *copy = alloc_copy(item.data, item.length);
+
     list->items = alloc_array(list->items, list->count + 1, sizeof *list->items);
-    list->items[list->count++] = alloc_copy(item.data, item.length);
+    list->items[list->count++] = copy;
+    return row->form == NULL || row->form->valid(copy);
 }
 
 void config_value_clear(struct config *config, const struct config_row *row) {
@@ -151,6 +155,7 @@ static bool set_choice(struct config *config, const struct config_row *row, stru
 
 static bool set_list_from_text(struct config *config, const struct config_row *row, struct slice text) {
     struct config_list list = {0};
+    bool valid = true;
 
     while (text.length > 0) {
         const char *comma = memchr(text.data, ',', text.length);
@@ -158,10 +163,10 @@ static bool set_list_from_text(struct config *config, const struct config_row *r
         struct slice item = config_trim((struct slice){text.data, length});
 
         if (item.length > 0)
-            list_add(&list, item);
+            valid = list_add(&list, row, item) && valid;
         text = slice_skip(text, comma != NULL ? length + 1 : length);
     }
-    if (list.count < row->min) {
+    if (!valid || list.count < row->min) {
         list_clear(&list);
         return false;
     }
@@ -215,11 +220,10 @@ static bool set_list_from_json(struct config *config, const struct config_row *r
     for (size_t i = 0; i < json_array_size(json); i++) {
         const json_t *item = json_array_get(json, i);
 
-        if (!json_is_string(item)) {
+        if (!json_is_string(item) || !list_add(&list, row, json_slice(item))) {
             list_clear(&list);
             return false;
         }
-        list_add(&list, json_slice(item));
     }
     config_value_clear(config, row);
     *(struct config_list *)place(config, row) = list;
@@ -311,7 +315,10 @@ void config_value_describe(const struct config_row *row, struct buffer *buffer) 
             buffer_appendf(buffer, "%s %.*s", i == 0 ? "" : ",", (int)strcspn(row->choices[i], " "), row->choices[i]);
         break;
     case CONFIG_LIST:
-        buffer_append_string(buffer, row->min > 0 ? "a list of texts with at least one" : "a list of texts");
+        if (row->form != NULL)
+            buffer_append_string(buffer, row->form->description);
+        else
+            buffer_append_string(buffer, row->min > 0 ? "a list of texts with at least one" : "a list of texts");
         break;
     case CONFIG_ARRAY:
         buffer_append_string(buffer, "a list of objects");

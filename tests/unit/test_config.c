@@ -512,6 +512,18 @@ static void a_bad_variable_is_a_warning_and_the_value_before_stays(void **state)
     buffer_dispose(&text);
 }
 
+static void what_goes_into_a_header_of_answers_cannot_begin_another_one(void **state) {
+    (void)state;
+    setenv("CORS_METHODS", "GET, PUT\r\nSet-Cookie: a=b", 1);
+    setenv("CORS_HEADERS", "Accept, X-Mine\n", 1); /* the end of the line of a file */
+    assert_true(load("{\"cors\":{\"methods\":[\"POST\"]}}"));
+    assert_holds(report.warnings, "CORS_METHODS must be a list of texts of printable ASCII");
+    assert_int_equal(report.warnings.count, 1);
+    assert_int_equal(config.cors.methods.count, 1);
+    assert_string_equal(config.cors.methods.items[0], "POST");
+    assert_string_equal(config.cors.allowed_headers.items[1], "X-Mine");
+}
+
 static void one_bad_variable_of_several_settings_is_told_once(void **state) {
     (void)state;
     setenv("CACHE_TTL_SECONDS", "soon", 1);
@@ -571,6 +583,10 @@ static void numbers_out_of_range_are_errors(void **state) {
         {"{\"metrics\":{\"prometheus\":{\"prefix\":\"9x\"}}}", "not beginning with a digit"},
         {"{\"cors\":{\"origin\":\"*\"}}", "a list of texts"},
         {"{\"cors\":{\"origin\":[1]}}", "a list of texts"},
+        {"{\"cors\":{\"methods\":[\"GET\",\"PUT\\r\\nX: y\"]}}",
+         "cors.methods must be a list of texts of printable ASCII"},
+        {"{\"cors\":{\"allowed_headers\":[\"X-\u00e9\"]}}",
+         "cors.allowed_headers must be a list of texts of printable"},
         {"{\"websocket\":{\"compression\":\"gzip\"}}", "one of disabled, dedicated, shared, window256b"},
         {"{\"database\":{\"mysql\":{\"tls\":{\"mode\":\"always\"}}}}", "one of disable, prefer, require, verify"},
         {"{\"host\":\"\"}", "host must be a text that is not empty, not an empty text"},
@@ -1010,10 +1026,12 @@ static void a_bad_field_of_the_environments_app_is_a_warning_and_not_set(void **
     set_default_app();
     setenv("SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS", "-1", 1);
     setenv("SOCKUDO_DEFAULT_APP_ENABLED", "maybe", 1);
+    setenv("SOCKUDO_DEFAULT_APP_ALLOWED_ORIGINS", "https://a.example,\xff", 1);
     assert_true(load(NULL));
     assert_apps("[{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\"}]");
     assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS must be a whole number");
     assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_ENABLED must be true or false");
+    assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_ALLOWED_ORIGINS must be origins separated by commas, in UTF-8");
 }
 
 static void a_demo_app_is_there_when_nothing_else_is_outside_production(void **state) {
@@ -1070,6 +1088,7 @@ int main(void) {
         TEST(the_environment_wins_over_the_file),
         TEST(a_wrong_type_in_the_file_is_an_error_with_file_and_path),
         TEST(a_bad_variable_is_a_warning_and_the_value_before_stays),
+        TEST(what_goes_into_a_header_of_answers_cannot_begin_another_one),
         TEST(one_bad_variable_of_several_settings_is_told_once),
         TEST(variables_of_soketi_are_one_warning),
         TEST(an_empty_variable_is_unset),
