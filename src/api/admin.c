@@ -59,9 +59,29 @@ static const char *broken_field(const json_t *record, const struct app_defaults 
     return broken;
 }
 
-static struct app *parse(struct admin_job *own, const json_t *record) {
+/* A field that nobody knows would be lost in most stores, and is likely a slip; one that the app has already is not. */
+static bool knows_all_fields(struct admin_job *own, const struct app *before) {
+    enum app_field field;
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(own->body, name, value) {
+        if (app_field_from_name(slice_of(name), &field) ||
+            (before != NULL && json_object_get(before->unknown, name) != NULL))
+            continue;
+        own->field = name;
+        return error_set(&own->base.job.error, "%s is not a field of an app", name);
+    }
+    return true;
+}
+
+static struct app *parse(struct admin_job *own, const json_t *record, const struct app *before) {
     const struct app_defaults *defaults = app_manager_defaults(own->base.job.manager);
-    struct app *app = app_parse(record, defaults, APP_FROM_CONFIGURATION, NULL, NULL, &own->base.job.error);
+    struct app *app;
+
+    if (!knows_all_fields(own, before))
+        return NULL;
+    app = app_parse(record, defaults, APP_FROM_CONFIGURATION, NULL, NULL, &own->base.job.error);
 
     if (app == NULL)
         own->field = broken_field(record, defaults);
@@ -122,7 +142,7 @@ static enum store_answer written(struct admin_job *own, enum store_answer answer
 
 static enum store_answer run_create(struct admin_job *own, const struct app_store_driver *driver,
                                     struct store_connection *connection, const struct patience *patience) {
-    struct app *app = parse(own, own->body);
+    struct app *app = parse(own, own->body, NULL);
 
     if (app == NULL)
         return STORE_INVALID;
@@ -152,7 +172,7 @@ static enum store_answer run_change(struct admin_job *own, const struct app_stor
                                     const struct app *before) {
     struct error *error = &own->base.job.error;
     json_t *record = merged(own, before);
-    struct app *app = parse(own, record);
+    struct app *app = parse(own, record, before);
 
     json_decref(record);
     if (app == NULL)

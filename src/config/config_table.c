@@ -314,12 +314,13 @@ const struct config_row config_rows[] = {
 const size_t config_row_count = sizeof config_rows / sizeof config_rows[0];
 
 const char *const config_accepted_paths[] = {
-    "adapter.buffer_multiplier_per_cpu",
+    "adapter.*",
     "cache.driver",
     "cache.memory.cleanup_interval",
     "cache.redis",
     "cleanup",
     "cluster_health",
+    "database.redis",
     "metrics.driver",
     "queue.*",
     "rate_limiter.*",

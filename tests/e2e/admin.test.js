@@ -201,6 +201,10 @@ describe('bad input', () => {
     assert.deepEqual([missing.status, missing.json.field], [422, 'secret']);
     const renamed = await call('PATCH', '/one', { id: 'other' });
     assert.deepEqual([renamed.status, renamed.json.field], [422, 'id']);
+    for (const [method, path, record] of [['POST', '', { id: 'x', key: 'x-key', secret: 's' }], ['PATCH', '/one', {}], ['PUT', '/one', { key: 'one-key', secret: 's' }]]) {
+      const slip = await call(method, path, { ...record, maxConnections: 5 });
+      assert.deepEqual([slip.status, slip.json], [422, { error: 'maxConnections is not a field of an app', field: 'maxConnections' }]);
+    }
     assert.equal((await call('GET', '/x')).status, 404);
   });
 

@@ -693,15 +693,15 @@ static void an_unknown_key_is_a_warning_that_names_it(void **state) {
     (void)state;
     assert_true(
         load("{\"frobnicate\":1,\"metrics\":{\"prometheus\":{\"prefx\":\"x\"}},\"prot\":1,"
-             "\"adapter\":{\"redis\":{\"a\":{\"b\":1}}},\"metrics.port\":1,\"batching\":{},"
+             "\"cors\":{\"redis\":{\"a\":{\"b\":1}}},\"metrics.port\":1,\"batching\":{},"
              "\"nested\":{\"a\":1},\"pool_min\":1,\"permission_mode\":3,\"a\\nb\":1}"));
     assert_holds(report.warnings, FILE_NAME ": frobnicate is not a setting");
     assert_holds(report.warnings,
                  "metrics.prometheus.prefx is not a setting of this server and is ignored; did you "
                  "mean metrics.prometheus.prefix?");
     assert_holds(report.warnings, "did you mean port?");
-    assert_holds(report.warnings, "adapter.redis is not");
-    assert_false(holds(&report.warnings, "adapter.redis.a"));
+    assert_holds(report.warnings, "cors.redis is not");
+    assert_false(holds(&report.warnings, "cors.redis.a"));
     assert_holds(report.warnings,
                  "metrics.port is not a setting of this server and is ignored: a section is an object");
     assert_holds(report.warnings, "did you mean unix_socket.permission_mode?");
@@ -717,16 +717,19 @@ static void keys_of_the_family_without_meaning_here_are_accepted_in_silence(void
              "\"cleanup\":{\"async_enabled\":true},\"queue\":{\"driver\":\"redis\",\"redis\":{},\"sqs\":{}},"
              "\"rate_limiter\":{\"driver\":\"memory\",\"redis\":{},\"api_rate_limit\":{\"identifier\":\"api\"},"
              "\"websocket_rate_limit\":{\"identifier\":\"ws\"}},\"metrics\":{\"driver\":\"prometheus\"},"
-             "\"cluster_health\":{},\"adapter\":{\"buffer_multiplier_per_cpu\":64},"
+             "\"cluster_health\":{},\"adapter\":{\"buffer_multiplier_per_cpu\":64,\"redis\":{},\"nats\":{}},"
+             "\"database\":{\"redis\":{}},"
              "\"websocket\":{\"idle_timeout\":1,\"ping_interval\":2,\"auto_ping\":true}}"));
     assert_int_equal(report.warnings.count, 0);
-    assert_int_equal(report.accepted.count, 17);
+    assert_int_equal(report.accepted.count, 20);
     assert_holds(report.accepted, "cluster_health");
     assert_holds(report.accepted, "websocket.auto_ping");
     assert_holds(report.accepted, "rate_limiter.api_rate_limit.identifier");
-    assert_true(load("{\"rate_limiter\":{\"enabeld\":true},\"queue\":{\"drivr\":\"x\"}}"));
+    assert_true(
+        load("{\"rate_limiter\":{\"enabeld\":true},\"queue\":{\"drivr\":\"x\"},\"adapter\":{\"drivr\":\"x\"}}"));
     assert_holds(report.warnings, "did you mean rate_limiter.enabled?");
     assert_holds(report.warnings, "did you mean queue.driver?");
+    assert_holds(report.warnings, "did you mean adapter.driver?");
 }
 
 static void booleans_in_the_environment_are_words_in_any_case(void **state) {
