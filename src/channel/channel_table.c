@@ -277,6 +277,25 @@ static void drop_idle(struct channel *channel) {
     channel_unref(channel);
 }
 
+/* The same if what it has kept is too old. False, with the reference still the caller's, if it is not. */
+static bool drop_expired(struct channel *channel, uint64_t now_ms) {
+    struct cached_event *cached;
+    bool dead = false, kept;
+
+    pthread_mutex_lock(&channel->mutex);
+    cached = channel_take_expired(channel, now_ms);
+    kept = channel->cached != NULL;
+    if (!channel->dead)
+        dead = channel->dead = channel_is_unused(channel);
+    pthread_mutex_unlock(&channel->mutex);
+    cached_event_unref(cached);
+    if (dead)
+        channel_unlink(channel);
+    if (!kept)
+        channel_unref(channel);
+    return !kept;
+}
+
 void channel_idle_begin(struct channel_hub *hub, struct channel *channel) {
     struct channel *oldest = NULL;
 
@@ -309,33 +328,42 @@ void channel_idle_end(struct channel_hub *hub, struct channel *channel) {
         channel_unref(channel);
 }
 
+/* Puts a channel that was popped back in front, unless it came back by itself. Takes over the reference. */
+static void put_back(struct channel_hub *hub, struct channel *channel) {
+    bool back;
+
+    pthread_mutex_lock(&hub->idle_mutex);
+    back = !list_empty(&channel->idle_link);
+    if (!back) {
+        list_append(hub->idle.next, &channel->idle_link);
+        hub->idle_count++;
+    }
+    pthread_mutex_unlock(&hub->idle_mutex);
+    if (back)
+        channel_unref(channel);
+}
+
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms) {
     /*
      * The list is in the order of leaving and filling, so the oldest event is not always in front; but none outlives
      * its time in a lookup (channel_take_expired), and here all go in the end: an expired one in front is dropped, one
      * that is not holds up those behind it for at most its own time.
+     *
+     * A channel is off the list while it is looked at, since it may get another event at any time, and is then put on
+     * the list by who publishes it.
      */
     for (;;) {
         struct channel *channel = NULL;
-        bool expired;
 
         pthread_mutex_lock(&hub->idle_mutex);
-        if (!list_empty(&hub->idle)) {
-            channel = container_of(hub->idle.next, struct channel, idle_link);
-            channel_ref(channel);
-        }
+        if (!list_empty(&hub->idle))
+            channel = pop_idle(hub);
         pthread_mutex_unlock(&hub->idle_mutex);
         if (channel == NULL)
             return;
-        pthread_mutex_lock(&channel->mutex);
-        expired =
-            channel->cached == NULL || (channel->cached->expires_ms != 0 && now_ms >= channel->cached->expires_ms);
-        pthread_mutex_unlock(&channel->mutex);
-        if (!expired) {
-            channel_unref(channel);
+        if (!drop_expired(channel, now_ms)) {
+            put_back(hub, channel);
             return;
         }
-        channel_idle_end(hub, channel);
-        drop_idle(channel); /* drops our reference */
     }
 }

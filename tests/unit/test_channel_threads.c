@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "channel/channel_internal.h"
 #include "harness.h"
 #include "net/websocket.h"
@@ -508,6 +509,49 @@ static void channels_that_come_and_go_under_publishers_leave_nothing_behind(void
         assert_null(channel_find(slot, busy_names[i]));
 }
 
+static uint64_t begun_ms;
+static atomic_uint lost;
+
+static void publish_at(struct actor *actor, struct slice name, uint64_t now_ms) {
+    uint64_t before_ms = actor->worker->now_ms;
+
+    actor->worker->now_ms = now_ms;
+    publish(actor, name, true);
+    actor->worker->now_ms = before_ms;
+}
+
+/* One worker looks for what is too old; on the others such an event is there, and then one that is not. */
+static void renew_what_expires(struct actor *actor) {
+    static const struct slice names[WORKERS] = {{"", 0}, {"cache-1", 7}, {"cache-2", 7}, {"cache-3", 7}};
+    struct slice name = names[actor->index];
+    struct channel_info info;
+
+    if (actor->index == 0) {
+        for (unsigned i = 0; i < 100; i++)
+            channel_hub_expire(hub, begun_ms);
+        return;
+    }
+    publish_at(actor, name, begun_ms - 5000);
+    publish_at(actor, name, begun_ms + 100000);
+    channel_inspect(slot, name, true, &info);
+    lost += info.cached_data.length == 0;
+    buffer_dispose(&info.cached_data);
+}
+
+static void an_event_that_takes_the_place_of_an_expired_one_is_kept(void **state) {
+    (void)state;
+    hub->settings.cache_max_channels = 0;
+    begun_ms = clock_monotonic_ms();
+    lost = 0;
+    start();
+    run_actors(renew_what_expires, 20000, 500);
+    stop();
+    assert_int_equal(lost, 0);
+    assert_true(hub->idle_count >= 3); /* some may have died on their way there */
+    channel_hub_expire(hub, UINT64_MAX);
+    assert_int_equal(hub->idle_count, 0);
+}
+
 /* --- users --- */
 
 static void sign_in_out_and_watch(struct actor *actor) {
@@ -582,6 +626,7 @@ int main(void) {
         TEST(each_list_and_the_events_after_it_are_a_piece_of_one_history),
         TEST(max_members_is_never_passed_and_always_reached),
         TEST(channels_that_come_and_go_under_publishers_leave_nothing_behind),
+        TEST(an_event_that_takes_the_place_of_an_expired_one_is_kept),
         TEST(watchers_are_told_online_and_offline_in_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
