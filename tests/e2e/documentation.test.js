@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 
 import { appsDone, exported, sqliteConfig } from './lib/apps-command.js';
 import { folderWith } from './lib/process.js';
-import { BINARY, runCurlew } from './lib/server.js';
+import { APP, BINARY, runCurlew, serverFor } from './lib/server.js';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const pages = ['README.md', ...readdirSync(path.join(root, 'docs')).map((name) => `docs/${name}`)];
@@ -69,6 +69,15 @@ test('docs/command-line.md: its example runs', async (t) => {
   });
   assert.match(app.key, /^[0-9a-f]{32}$/);
   assert.ok(!existsSync(path.join(folder, 'other.db')), 'a dry run makes nothing');
+});
+
+test('docs/protocol.md: Laravel Echo connects with the options that are shown', async (t) => {
+  const server = await serverFor(t);
+  const [example] = blocks('docs/protocol.md', 'js');
+  const script = `${example.replace("'app-key'", `'${APP.key}'`).replace('6001', server.port)}
+    echo.channel('news').subscribed(() => { console.log('subscribed'); echo.disconnect(); });`;
+  const said = execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: path.join(root, 'tests/e2e'), encoding: 'utf8', timeout: 10_000 });
+  assert.equal(said, 'subscribed\n');
 });
 
 // As GitHub makes them of headings.
