@@ -386,6 +386,10 @@ static void reload(struct server *server, const char *config_file) {
     if (!config_load(&config, config_file, &report, &error)) {
         config_report_log(&report);
         log_error("server", "nothing was changed: the configuration has the errors above");
+    } else if (config.app_manager.driver != server->config.app_manager.driver) {
+        /* Its list of apps says nothing of those that are served here. */
+        log_error("server", "nothing was changed: app_manager.driver is another one now, which wants a restart");
+        config_dispose(&config);
     } else {
         server_tls_reload(&server->tls, &config, &server->workers);
         reload_apps(server, &config);

@@ -208,6 +208,7 @@ describe('a bad file changes nothing, and the log says why', () => {
     'no JSON': ['{ "app_manager": ', /config\.json/],
     'an empty file': ['', /config\.json/],
     'apps that are no array': [JSON.stringify({ app_manager: { array: { apps: {} } } }), /app_manager\.array\.apps/],
+    'apps that are kept in a store now': [JSON.stringify({ app_manager: { driver: 'sqlite' } }), /app_manager\.driver.*restart/],
     'a wrong type elsewhere': [JSON.stringify({ port: 'many', app_manager: { array: { apps: [] } } }), /port/],
     'a number out of range elsewhere': [JSON.stringify({ activity_timeout: 0, app_manager: { array: { apps: [] } } }), /activity_timeout/],
   };
