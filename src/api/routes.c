@@ -153,6 +153,7 @@ struct http_handler api_main_handler(struct api *api) {
     return (struct http_handler){.on_request = on_main_request,
                                  .on_abort = on_abort,
                                  .max_body_bytes = (size_t)api->config->http_api.request_limit_in_mb * 1024 * 1024,
+                                 .memory_full = api->memory_full,
                                  .context = api};
 }
 

@@ -35,6 +35,7 @@ struct http_connection {
     bool in_value;   /* the last header callback was about a value */
     bool value_done; /* the last header is complete: only a name may follow */
     bool too_large;  /* the head */
+    bool no_memory;  /* for the body */
     bool keep_alive; /* of the request in hand */
     bool draining;   /* close after the next answer */
     bool in_handler; /* inside on_request: an answer needs no resume */
@@ -325,15 +326,25 @@ static int on_headers_complete(llhttp_t *parser) {
     return 0;
 }
 
+/* Bodies are read before it is known who sends them, so nobody can have many large ones held when memory is short. */
+static bool may_grow(const struct http_handler *handler, size_t length) {
+    return length <= HTTP_SMALL_BODY_BYTES || handler->memory_full == NULL ||
+           !atomic_load_explicit(handler->memory_full, memory_order_relaxed);
+}
+
 static int on_body(llhttp_t *parser, const char *at, size_t length) {
     struct http_connection *connection = parser->data;
     struct http_request *request = connection->request;
 
-    if (request->body_buffer.length + length > connection->handler->max_body_bytes ||
-        !buffer_try_reserve(&request->body_buffer, length)) {
+    if (request->body_buffer.length + length > connection->handler->max_body_bytes) {
         request->body_too_large = true;
         request->body_buffer.length = 0;
         connection->state = REQUEST_COMPLETE;
+        return HPE_USER;
+    }
+    if (!may_grow(connection->handler, request->body_buffer.length + length) ||
+        !buffer_try_reserve(&request->body_buffer, length)) {
+        connection->no_memory = true;
         return HPE_USER;
     }
     buffer_append_bytes(&request->body_buffer, at, length);
@@ -362,7 +373,9 @@ static void respond_and_close(struct http_connection *connection, unsigned statu
 static void refuse_broken_request(struct http_connection *connection) {
     struct buffer text = {0};
 
-    if (connection->too_large) {
+    if (connection->no_memory) {
+        respond_and_close(connection, 503, "there is no memory for a body of this size: try again later");
+    } else if (connection->too_large) {
         buffer_appendf(&text, "the request's head is over %d bytes or %d headers", HTTP_HEAD_MAX_BYTES,
                        HTTP_HEADERS_MAX);
         buffer_append_byte(&text, '\0');

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@
 
 #define HTTP_HEAD_MAX_BYTES (16 * 1024)
 #define HTTP_HEADERS_MAX 100
+#define HTTP_SMALL_BODY_BYTES (16 * 1024)
 
 struct http_connection;
 struct tls_context;
@@ -57,7 +59,8 @@ struct http_handler {
     /* The client went away before the answer that on_request put off; do not answer any more. */
     void (*on_abort)(struct http_connection *connection);
     size_t max_body_bytes;
-    void *context; /* the handler's */
+    const atomic_bool *memory_full; /* while it is set, larger bodies than HTTP_SMALL_BODY_BYTES get 503; may be NULL */
+    void *context;                  /* the handler's */
 };
 
 /* Speaks HTTP on an accepted socket, inside TLS unless `tls` is NULL. `handler` and `tls` outlive it. */

@@ -269,6 +269,7 @@ static void set_up_parts(struct server *server) {
         .workers = &server->workers,
         .started_at_s = (uint64_t)time(NULL),
         .draining = &server->sessions.draining,
+        .memory_full = &server->sessions.memory_full,
         .request_limit = server->request_limit,
         .connect_limit = server->connect_limit,
         .unknown_apps = server->sessions.unknown_apps,

@@ -6,6 +6,7 @@ import { describe, test } from 'node:test';
 
 import { api } from './lib/api.js';
 import { assertRefusal, nextOn, subscriber, untilFence } from './lib/events.js';
+import { RawHttp } from './lib/raw-http.js';
 import { APP, serverFor, sharedServer } from './lib/server.js';
 
 const LIMITED = {
@@ -166,4 +167,21 @@ test('the configuration changes the defaults, and an app its own', async (t) => 
   assertLimit(await api(configured, 'POST', '/batch_events', { body: three }), 400, 'max_event_batch_size', 2);
   await assertAccepted(send(event({ name: 'n'.repeat(8), channel: 'c'.repeat(8) }), own));
   assertLimit(await send(event({ name: 'n'.repeat(9) }), own), 400, 'max_event_name_length', 8);
+});
+
+test('while memory is short no large body is read, whoever sends it', async (t) => {
+  const full = await serverFor(t, { config: { http_api: { accept_traffic: { memory_threshold: 0.001 } } } });
+  const padded = (bytes) => {
+    const body = { name: 'e', channel: 'c', data: '' };
+    return { ...body, data: 'x'.repeat(bytes - JSON.stringify(body).length) };
+  };
+  assert.equal((await api(full, 'POST', '/events', { body: padded(16 * 1024) })).status, 200);
+  const refused = await api(full, 'POST', '/events', { body: padded(16 * 1024 + 1) });
+  assert.equal(refused.status, 503);
+  assert.deepEqual(refused.json, { error: 'there is no memory for a body of this size: try again later' });
+  const half = await RawHttp.connect(full); // it is refused when it passes the size, before all of it is there
+  t.after(() => half.destroy());
+  half.write(`POST /apps/${APP.id}/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n${'x'.repeat(16 * 1024)}`);
+  half.write('x');
+  assert.equal((await half.next()).status, 503);
 });
