@@ -40,6 +40,7 @@ struct http_connection {
     bool draining;   /* close after the next answer */
     bool in_handler; /* inside on_request: an answer needs no resume */
     bool chunked;
+    uint64_t unsent;     /* of a large answer, when it was last looked at: who reads on is not idle */
     const char *refusal; /* why parsing was ended, when it was not llhttp who did */
 };
 
@@ -448,7 +449,9 @@ static void answered(struct http_connection *connection) {
         return;
     }
     connection->state = REQUEST_IDLE;
+    connection->unsent = 0;
     if (stream->out_bytes > UNSENT_MAX_BYTES) {
+        connection->unsent = stream->out_bytes;
         stream_set_timeout(stream, WRITE_STALL_MS);
         stream_pause_until_drained(stream);
         return;
@@ -520,6 +523,11 @@ static void http_on_timer(struct stream *stream) {
         respond_and_close(connection, 408,
                           connection->state == REQUEST_HEAD ? "the request's head did not arrive within 10 s"
                                                             : "the request's body did not arrive within 30 s");
+        return;
+    }
+    if (stream->out_bytes < connection->unsent) {
+        connection->unsent = stream->out_bytes;
+        stream_set_timeout(stream, WRITE_STALL_MS);
         return;
     }
     stream_close(stream);

@@ -857,6 +857,31 @@ static void a_client_that_does_not_read_for_60_s_is_closed(void **state) {
     client_close(client);
 }
 
+static void a_client_that_reads_slowly_gets_all_of_a_large_answer(void **state) {
+    struct buffer in = {0};
+    int client = client_connect();
+
+    (void)state;
+    answer_bytes = 4 * 1024 * 1024;
+    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    for (unsigned i = 0; i < 4; i++) {
+        harness_advance(worker, 45000);
+        assert_int_equal(worker->stream_count, 1);
+        assert_true(harness_receive(client, &in));
+        harness_settle(worker);
+    }
+    while (in.length < answer_bytes) {
+        assert_true(harness_receive(client, &in));
+        harness_settle(worker);
+    }
+    harness_advance(worker, 40000); /* and may ask again as if it had read at once */
+    assert_int_equal(worker->stream_count, 1);
+    harness_advance(worker, 90000);
+    assert_int_equal(worker->stream_count, 0);
+    buffer_dispose(&in);
+    client_close(client);
+}
+
 /* --- shutting down --- */
 
 static void a_client_that_does_not_read_does_not_hold_up_the_workers_end(void **state) {
@@ -950,6 +975,7 @@ int main(void) {
         TEST(a_body_must_arrive_within_30_s),
         TEST(an_idle_connection_is_closed_after_60_s),
         TEST(a_client_that_does_not_read_is_not_served_without_end),
+        TEST(a_client_that_reads_slowly_gets_all_of_a_large_answer),
         TEST(a_client_that_does_not_read_for_60_s_is_closed),
         TEST(a_client_that_does_not_read_does_not_hold_up_the_workers_end),
         TEST(draining_closes_idle_connections_and_others_after_their_answer),
