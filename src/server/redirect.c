@@ -1,5 +1,7 @@
 #include "server/redirect.h"
 
+#include "api/route.h"
+
 /* The host of the request's Host header without its port, or "" if there is none that could stand in a Location. */
 static struct slice requested_host(const struct http_request *request) {
     struct slice host;
@@ -21,6 +23,7 @@ static struct slice requested_host(const struct http_request *request) {
 static void on_request(struct http_connection *connection, struct http_request *request) {
     const struct redirect *redirect = http_connection_handler(connection)->context;
     struct slice host = requested_host(request);
+    struct slice target = route_path(request->target);
     struct buffer headers = {0};
 
     if (host.length == 0) {
@@ -33,7 +36,7 @@ static void on_request(struct http_connection *connection, struct http_request *
     buffer_append(&headers, host);
     if (redirect->https_port != 443)
         buffer_appendf(&headers, ":%u", redirect->https_port);
-    buffer_append(&headers, request->target);
+    buffer_append(&headers, slice_starts_with(target, SLICE("/")) ? target : SLICE("/")); /* it may be `*` */
     buffer_append(&headers, SLICE("\r\n"));
     http_respond(connection, &(struct http_response){.status = 308, .headers = buffer_slice(&headers), .close = true});
     buffer_dispose(&headers);

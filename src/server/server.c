@@ -417,8 +417,10 @@ static void run(struct server *server, const sigset_t *signals, const char *conf
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
-    pthread_sigmask(SIG_UNBLOCK, &ends,
-                    NULL); /* a second of these ends the process at once; SIGHUP means nothing now */
+    /* A second of these ends the process at once, whoever started it without them. SIGHUP means nothing now. */
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &ends, NULL);
     stop_workers(server);
     log_info("server", "stopped");
 }

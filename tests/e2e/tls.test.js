@@ -9,6 +9,7 @@ import { after, describe, test } from 'node:test';
 import tls from 'node:tls';
 
 import { within } from './lib/inbox.js';
+import { RawHttp } from './lib/raw-http.js';
 import { runCurlew, serverFor, THREADS_BINARY } from './lib/server.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'curlew-tls-'));
@@ -159,6 +160,12 @@ describe('TLS', () => {
     const answer = await fetch(`${line.message.match(/http\S+/)[0]}/up?a=1`, { redirect: 'manual' });
     assert.equal(answer.status, 308);
     assert.equal(answer.headers.get('location'), `https://127.0.0.1:${server.port}/up?a=1`);
+    for (const [method, target, path] of [['GET', 'http://other.example/up?a=http://b/', '/up?a=http://b/'], ['GET', 'http://other.example', '/'], ['OPTIONS', '*', '/']]) {
+      const http = await RawHttp.connect({ host: server.host, port: Number(line.message.match(/\d+$/)[0]) });
+      t.after(() => http.destroy());
+      http.send(method, target, { headers: { Host: 'my.example' } });
+      assert.equal((await http.next()).headers.location, `https://my.example:${server.port}${path}`, target);
+    }
   });
 
   test('plain_http_on_the_tls_port_is_closed_and_disturbs_nobody', async (t) => {
