@@ -145,6 +145,13 @@ static void accept_websocket(struct http_connection *connection, struct http_req
     session_accept(context, connection, request, path);
 }
 
+/* An address to copy: an IPv6 one stands in brackets in a URL (RFC 3986 section 3.2.2). */
+static void log_address(const char *what, const char *scheme, const char *host, uint16_t port, const char *path) {
+    bool ipv6 = strchr(host, ':') != NULL;
+
+    log_info("server", "%s %s://%s%s%s:%u%s", what, scheme, ipv6 ? "[" : "", host, ipv6 ? "]" : "", port, path);
+}
+
 static bool listen_on_workers(struct server *server, struct error *error) {
     struct config *config = &server->config;
     uint16_t port = (uint16_t)config->port;
@@ -172,8 +179,7 @@ static bool listen_on_workers(struct server *server, struct error *error) {
     if (unix_fd >= 0)
         log_info("server", "listening on unix:%s", config->unix_socket.path);
     else
-        log_info("server", "listening on %s://%s:%u", atomic_load(&server->tls) != NULL ? "https" : "http",
-                 config->host, port);
+        log_address("listening on", atomic_load(&server->tls) != NULL ? "https" : "http", config->host, port, "");
     server->redirect.https_port = port;
     return true;
 }
@@ -197,7 +203,7 @@ static bool listen_for_redirects(struct server *server, struct error *error) {
     server->redirect_handler = redirect_handler(&server->redirect);
     if (!listen_beside(server, &server->redirect_listener, server->config.host, &port, accept_redirected, error))
         return error_prefix(error, "host and ssl.http_port");
-    log_info("server", "redirecting from http://%s:%u", server->config.host, port);
+    log_address("redirecting from", "http", server->config.host, port, "");
     return true;
 }
 
@@ -211,7 +217,7 @@ static bool listen_for_metrics(struct server *server, struct error *error) {
     if (!listen_beside(server, &server->metrics_listener, config->metrics.host, &port, accept_metrics, error))
         return error_prefix(error, "metrics.host and .port");
     server->api.metrics_port = port;
-    log_info("server", "metrics on http://%s:%u/metrics", config->metrics.host, port);
+    log_address("metrics on", "http", config->metrics.host, port, "/metrics");
     return true;
 }
 
@@ -232,7 +238,7 @@ static bool listen_for_admin(struct server *server, struct error *error) {
     config_split_address(config->admin.listen, host, &port);
     if (!listen_beside(server, &server->admin_listener, host, &port, accept_admin, error))
         return error_prefix(error, "CURLEW_ADMIN_LISTEN");
-    log_info("server", "admin API on http://%s:%u/admin/apps", host, port);
+    log_address("admin API on", "http", host, port, "/admin/apps");
     return true;
 }
 

@@ -166,7 +166,7 @@ describe('serve', () => {
   async function serves(t, args, options) {
     const server = start(t, BINARY, args, { env: { LOG_OUTPUT_FORMAT: 'json', ...options?.env }, cwd: options?.cwd });
     await server.err.next((line) => /"ready"/.test(line));
-    const listening = server.err.all.find((line) => /listening on/.test(line)).match(/http:\/\/[\d.]+:\d+/)[0];
+    const listening = server.err.all.find((line) => /listening on/.test(line)).match(/http:\/\/[\d.:[\]]+:\d+/)[0];
     assert.equal((await get(`${listening}/up`)).body, 'OK');
     server.child.kill('SIGTERM');
     assert.deepEqual(await server.exited(), { code: 0, signal: null });
@@ -185,6 +185,14 @@ describe('serve', () => {
     const file = path.join(folderWith(t, { 'own.json': { ...GOOD, host: '127.0.0.9' } }), 'own.json');
     const server = await serves(t, ['serve', '--config', file], { env: { HOST: '127.0.0.1' } });
     assert.ok(server.err.all.some((line) => /listening on http:\/\/127\.0\.0\.1:/.test(line)));
+  });
+
+  test('an IPv6 address is logged as a URL takes it', async (t) => {
+    const file = path.join(folderWith(t, { 'own.json': { ...GOOD, host: '::1', metrics: { host: '::1', port: 0 } } }), 'own.json');
+    const server = await serves(t, ['serve', '--config', file]);
+    for (const what of [/listening on http:\/\/\[::1\]:\d+"/, /metrics on http:\/\/\[::1\]:\d+\/metrics/]) {
+      assert.ok(server.err.all.some((line) => what.test(line)), server.err.all.join('\n'));
+    }
   });
 
   test('an app from the environment works', async (t) => {
