@@ -28,6 +28,7 @@ struct api {
     uint64_t started_at_s;              /* wall clock */
     const atomic_bool *draining;        /* the process shuts down: /up fails */
     const atomic_bool *memory_full;     /* over http_api.accept_traffic.memory_threshold: no large bodies */
+    atomic_uint health_checks;          /* under way, for /up */
     struct rate_limiter *request_limit; /* on requests to /apps by client address; NULL: none */
     struct rate_limiter *connect_limit; /* on connects, checked by the sessions and only counted here; NULL: none */
     unsigned metrics_port;              /* where the metrics page listens, set once that is known; the label `port` */

@@ -20,8 +20,15 @@ static bool is_draining(const struct api_call *call) {
     return atomic_load_explicit(call->api->draining, memory_order_relaxed);
 }
 
-/* How long the store may take to answer; it is asked when it was not within the last second. */
+/* How long the store may take to answer; it is asked when it was not within the last second. Anybody may ask for /up,
+ * so only so many ask the store at one time, before all that wait for it: the others hear what is known. */
 #define CHECK_TIMEOUT_MS 1000
+#define CHECKS_MAX 4
+
+struct health_check {
+    struct api_job base;
+    struct api *api;
+};
 
 static void answer_known_health(struct api_call *call) {
     enum app_health health = app_manager_health(call->api->apps);
@@ -43,21 +50,32 @@ static void check_ended(struct api_call *call, struct api_job *job) {
 }
 
 static void check_free(struct app_job *job) {
-    free(container_of(job, struct api_job, job));
+    struct health_check *check = container_of(job, struct health_check, base.job);
+
+    atomic_fetch_sub(&check->api->health_checks, 1);
+    free(check);
+}
+
+static bool may_check(struct api *api) {
+    if (atomic_fetch_add(&api->health_checks, 1) < CHECKS_MAX)
+        return true;
+    atomic_fetch_sub(&api->health_checks, 1);
+    return false;
 }
 
 void api_get_up(struct api_call *call) {
-    struct api_job *check;
+    struct health_check *check;
 
-    if (is_draining(call) || app_manager_health_known(call->api->apps)) {
+    if (is_draining(call) || app_manager_health_known(call->api->apps) || !may_check(call->api)) {
         answer_known_health(call);
         return;
     }
     check = alloc_zero(sizeof *check);
-    *check = (struct api_job){
+    check->api = call->api;
+    check->base = (struct api_job){
         .job = {.operation = {.priority = STORE_URGENT, .repeatable = true}, .run = run_check, .destroy = check_free},
         .ended = check_ended};
-    api_submit(call, check, CHECK_TIMEOUT_MS);
+    api_submit(call, &check->base, CHECK_TIMEOUT_MS);
 }
 
 void api_get_up_app(struct api_call *call) {

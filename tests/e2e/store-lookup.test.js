@@ -9,7 +9,7 @@ import { api } from './lib/api.js';
 import { backendFor } from './lib/backends/index.js';
 import { connect } from './lib/client.js';
 import { assertRefusal } from './lib/events.js';
-import { eventually } from './lib/metrics.js';
+import { eventually, fetchMetrics } from './lib/metrics.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { serverFor } from './lib/server.js';
@@ -83,6 +83,30 @@ describe('while the store does not answer', () => {
     }
     await server.waitForLog(/^the postgres store answers$/);
     assert.equal(server.log.all.filter(({ message }) => /store cannot be asked/.test(message)).length, 1);
+  });
+
+  test('a flood of /up asks the store a few times at once, and no lookup waits behind it', async (t) => {
+    const { server, release } = await locked(t, 30_000);
+    await release();
+    await connect(server, { app: APP, t });
+    const health = async () => (await fetch(`http://127.0.0.1:${server.port}/up`)).text();
+    const most = { urgent: 0 };
+    let words = [];
+    backend.freeze();
+    try {
+      for (const end = performance.now() + 10_000; !words.includes('DEGRADED') && performance.now() < end;) {
+        const answers = Promise.all(Array.from({ length: 50 }, health));
+        const metrics = await fetchMetrics(server);
+        most.urgent = Math.max(most.urgent, metrics.sum('app_store_waiting', { priority: 'urgent' }));
+        words = await answers;
+      }
+    } finally {
+      backend.thaw();
+    }
+    assert.ok(words.includes('DEGRADED'), words.join());
+    assert.ok(most.urgent <= 5, `${most.urgent} waited`); // four of these, and the server's own
+    await server.waitForLog(/^the postgres store answers$/);
+    assert.equal(await health(), 'OK');
   });
 
   test('what a client sends meanwhile is not read beyond a buffer, and is acted on afterwards', async (t) => {
