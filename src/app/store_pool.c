@@ -362,7 +362,9 @@ static enum pool_duty next_duty(struct pool_thread *thread, struct store_operati
 
         if (pool->stopping)
             return POOL_END;
-        if (!waits_to_connect && (*operation = take_operation(pool)) != NULL)
+        /* Until the store is prepared, which may take longer, operations wait in the queue, where their time is
+         * watched. */
+        if (!waits_to_connect && pool->prepared == POOL_PREPARED && (*operation = take_operation(pool)) != NULL)
             return POOL_OPERATE;
         if (!waits_to_connect && wants_connection(thread))
             return POOL_CONNECT;
@@ -489,12 +491,14 @@ void store_pool_submit(struct store_pool *pool, struct store_operation *operatio
 }
 
 void store_pool_expire(struct store_pool *pool) {
-    const struct error error = {"no connection to the store was free in time"};
+    struct error error = {"no connection to the store was free in time"};
     uint64_t now_ns = clock_monotonic_ns();
     struct list expired;
 
     list_init(&expired);
     pthread_mutex_lock(&pool->mutex);
+    if (pool->prepared != POOL_PREPARED)
+        error_set(&error, "the store is still being prepared");
     for (unsigned i = 0; i < STORE_PRIORITY_COUNT; i++) {
         struct list *link = pool->queues[i].next, *next;
         for (; link != &pool->queues[i]; link = next) {

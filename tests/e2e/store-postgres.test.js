@@ -15,6 +15,8 @@ import { freePorts } from './lib/backends/daemon.js';
 import { backendFor } from './lib/backends/index.js';
 import { Postgres } from './lib/backends/postgres.js';
 import { connect } from './lib/client.js';
+import { within } from './lib/inbox.js';
+import { eventually } from './lib/metrics.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { serverFor } from './lib/server.js';
@@ -572,4 +574,58 @@ test('a_statement_that_the_server_cancels_is_said_in_its_words_and_leaves_nothin
   assert.doesNotMatch(said, /to be run by somebody who may/);
   await here.sql('COMMIT');
   assert.deepEqual(await ids(t, here.config()), ['old']);
+});
+
+// The settings of a server on the place, whose lookups wait for a second.
+const hasty = (here) => ({ apps: [], config: here.settings({}, { lookup_timeout_ms: 1000, cache: { negative_ttl: 0 } }) });
+
+// The processes that wait for a lock in the place's database; not to be asked for in a transaction, which sees the first answer only.
+async function waiting(t, here) {
+  const client = await Postgres.client(address, here.name);
+  t.after(() => client.end());
+  const sql = "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+  return { client, count: async () => (await client.query(sql)).rows[0].count };
+}
+
+async function up(server) {
+  const response = await fetch(`http://127.0.0.1:${server.port}/up`, { signal: AbortSignal.timeout(4000) });
+  return response.text();
+}
+
+test('while_the_table_is_locked_few_processes_of_the_server_wait_and_it_is_one_outage', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  const server = await serverFor(t, hasty(here));
+  await eventually(server, async () => (await connect(server, { app: OLD_APP })).destroy());
+  await here.sql('BEGIN');
+  await here.sql('LOCK TABLE applications');
+  const { count } = await waiting(t, here);
+  for (let round = 0; round < 6; round++) {
+    const refusals = Array.from({ length: 10 }, async (_, i) => {
+      const ws = await RawWebSocket.connect(server, { key: `unknown-${round}-${i}` });
+      assert.equal((await ws.expect('pusher:error')).data.code, 4100);
+      ws.destroy();
+    });
+    await Promise.all(refusals);
+  }
+  const processes = await count();
+  assert.ok(processes <= 30, `${processes} processes`); // of 60 that were given up
+  assert.equal(await up(server), 'DEGRADED');
+  await here.sql('COMMIT');
+  await eventually(server, async () => assert.equal(await up(server), 'OK'));
+  assert.equal(server.log.all.filter(({ message }) => / store cannot be asked: /.test(message)).length, 1);
+});
+
+test('a_column_that_cannot_be_added_yet_holds_up_neither_the_others_at_the_table_nor_who_asks_the_server', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  const others = await waiting(t, here);
+  await here.sql('BEGIN');
+  await here.sql('SELECT * FROM applications'); // as a backup does, for hours
+  const server = await serverFor(t, hasty(here));
+  await eventually(server, async () => assert.notEqual(await others.count(), 0));
+  const read = others.client.query('SELECT * FROM applications'); // behind it
+  assert.equal(await up(server), 'ERROR');
+  await within(read, 'a reader to go on');
+  await here.sql('COMMIT');
+  await eventually(server, async () => (await connect(server, { app: OLD_APP })).destroy());
+  assert.equal((await columns(here)).webhooks, 'jsonb');
 });

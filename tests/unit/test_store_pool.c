@@ -9,6 +9,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -340,6 +341,31 @@ static void beyond_a_thousand_unknown_ones_are_turned_away_and_others_are_not(vo
     free(steps);
 }
 
+static void nobody_waits_longer_than_his_time_for_a_store_that_is_being_prepared(void **state) {
+    struct step step = {0};
+    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    sqlite3 *other;
+
+    (void)state;
+    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(other, "BEGIN EXCLUSIVE; CREATE TABLE mine (a)", NULL, NULL, NULL), SQLITE_OK);
+    start(1, 2);
+    submit(&step, STORE_URGENT, 50);
+    while (step.finished == 0 && clock_monotonic_ms() < end_ms) {
+        poll(NULL, 0, 1);
+        store_pool_expire(pool);
+    }
+    assert_int_equal(step.finished, 1);
+    assert_int_equal(step.answer, STORE_UNAVAILABLE);
+    assert_string_equal(step.error.text, "the store is still being prepared");
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+    await_connections(1);
+    step = (struct step){0};
+    submit(&step, STORE_URGENT, 0);
+    await(&finished_count, 2);
+    assert_int_equal(step.answer, STORE_OK);
+}
+
 /* --- connections that break --- */
 
 /* By a copy of it. */
@@ -485,6 +511,7 @@ int main(void) {
         TEST(what_waits_beyond_its_time_is_not_done_and_counts_as_slow),
         TEST(what_comes_to_a_connection_too_late_is_not_done),
         TEST(beyond_a_thousand_unknown_ones_are_turned_away_and_others_are_not),
+        TEST(nobody_waits_longer_than_his_time_for_a_store_that_is_being_prepared),
         TEST(a_read_on_a_connection_that_broke_is_done_again_on_a_new_one),
         TEST(a_read_that_fails_on_a_new_connection_is_not_done_again),
         TEST(a_write_is_never_repeated_and_not_tried_on_a_connection_that_is_dead),

@@ -19,7 +19,7 @@ static struct app_store *postgres_open(const struct config *config, const struct
     if (!row_name_valid(config->database.postgres.table_name, "", 63, "database.postgres.table_name", error))
         return NULL;
     store = alloc_zero(sizeof *store);
-    *store = (struct app_store){&config->database.postgres, defaults};
+    *store = (struct app_store){&config->database.postgres, defaults, config->app_manager.lookup_timeout_ms};
     return store;
 }
 
@@ -147,8 +147,12 @@ static enum store_answer postgres_list(struct store_connection *connection, stru
 
 static enum store_answer postgres_check_health(struct store_connection *connection, const struct patience *patience,
                                                struct error *error) {
-    PGresult *result = postgres_run(connection, "SELECT 1", 0, NULL, patience, error);
+    char sql[128];
+    PGresult *result;
 
+    /* Of the table: what else the server may answer is of no use. */
+    snprintf(sql, sizeof sql, "SELECT 1 FROM \"%s\" WHERE id = ''", connection->store->config->table_name);
+    result = postgres_run(connection, sql, 0, NULL, patience, error);
     PQclear(result);
     return result != NULL ? STORE_OK : postgres_failure(connection);
 }

@@ -24,6 +24,7 @@ enum postgres_column {
 struct app_store {
     const struct config_sql *config;
     const struct app_defaults *defaults;
+    uint32_t timeout_ms; /* of a lookup */
 };
 
 struct postgres_field {
@@ -37,6 +38,7 @@ struct store_connection {
     struct postgres_field fields[APP_FIELD_COUNT];
     uint64_t look_again_ms; /* at the columns; 0: not looked yet */
     bool has_created_at, has_updated_at;
+    bool limited;     /* the server ends statements that nobody waits for any more */
     char sqlstate[6]; /* of the last failure, empty: the connection failed */
 };
 

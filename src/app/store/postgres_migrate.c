@@ -261,6 +261,18 @@ static enum store_answer install_triggers(struct store_connection *connection, c
 
 /* --- all of it --- */
 
+/* A change that waits for a lock holds up everybody who comes after it, so it is tried again instead; it may take its
+ * time. For the transaction under way. */
+static bool limit_locks(struct store_connection *connection, const struct patience *patience, struct error *error) {
+    const char *sql = connection->limited ? "SELECT set_config('lock_timeout', '2s', true), "
+                                            "set_config('statement_timeout', '0', true)"
+                                          : "SELECT set_config('lock_timeout', '2s', true)";
+    PGresult *result = postgres_run(connection, sql, 0, NULL, patience, error);
+
+    PQclear(result);
+    return result != NULL;
+}
+
 static enum store_answer run_alone(struct store_connection *connection, const struct patience *patience,
                                    struct error *error) {
     PGresult *result;
@@ -272,6 +284,8 @@ static enum store_answer run_alone(struct store_connection *connection, const st
     if (result == NULL)
         return postgres_failure(connection);
     PQclear(result);
+    if (!limit_locks(connection, patience, error))
+        return postgres_failure(connection);
     answer = bring_table_up_to_date(connection, patience, error);
     if (answer == STORE_UNAVAILABLE)
         return answer;

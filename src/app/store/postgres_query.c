@@ -8,6 +8,8 @@
 #include "app/store/postgres.h"
 #include "base/alloc.h"
 
+#define LIMIT_BEYOND_MS 1000 /* the server's limit: ours comes first */
+
 /* --- connecting --- */
 
 static const char *tls_mode(enum config_tls_mode mode) {
@@ -190,6 +192,27 @@ static void ignore_notice(void *context, const char *text) {
     (void)text;
 }
 
+/*
+ * A server does not notice that nobody waits for a statement any more, least of all while it waits for a lock itself:
+ * with each that is given up one more process would be busy there. A limit that somebody else has set counts. Behind a
+ * pooler the session may be another's a moment later, so it is left as it is: its processes are the pooler's.
+ */
+static bool limit_statements(struct store_connection *connection, const struct patience *patience,
+                             struct error *error) {
+    char limit_ms[16], pid[16];
+    PGresult *result;
+
+    snprintf(limit_ms, sizeof limit_ms, "%u", connection->store->timeout_ms + LIMIT_BEYOND_MS);
+    snprintf(pid, sizeof pid, "%d", PQbackendPID(connection->link));
+    result = postgres_run(connection,
+                          "SELECT set_config('statement_timeout', $1, false) WHERE pg_backend_pid() = $2::integer "
+                          "AND current_setting('statement_timeout') = '0'",
+                          2, (const char *const[]){limit_ms, pid}, patience, error);
+    connection->limited = result != NULL && PQntuples(result) == 1;
+    PQclear(result);
+    return result != NULL;
+}
+
 struct store_connection *postgres_connect(struct app_store *store, const struct patience *patience,
                                           struct error *error) {
     struct store_connection *connection;
@@ -204,12 +227,13 @@ struct store_connection *postgres_connect(struct app_store *store, const struct 
     error->text[0] = '\0';
     if (finish_connect(connection->link, patience, error)) {
         PQsetNoticeProcessor(connection->link, ignore_notice, NULL);
-        return connection;
-    }
-    if (error->text[0] == '\0')
+        if (limit_statements(connection, patience, error))
+            return connection;
+    } else if (error->text[0] == '\0') {
         explain_connect(connection, error);
-    else
+    } else {
         error_prefix(error, "database.postgres.host %s:%u", store->config->host, store->config->port);
+    }
     postgres_disconnect(connection);
     return NULL;
 }
