@@ -265,14 +265,17 @@ static json_t *read_list(const struct apps_options *options, struct error *error
         return NULL;
     }
     root = json_loadf(in, JSON_REJECT_DUPLICATES, &problem);
+    if (ferror(in))
+        error_set(error, "cannot read %s: %s", file_name(options), strerror(errno));
     if (!is_stdin)
         fclose(in);
-    if (root == NULL) {
+    if (root == NULL && error->text[0] == '\0') {
         char *near = strstr(problem.text, " near "); /* what jansson quotes may be half a secret */
         error_set(error, "%s:%d:%d: this is not JSON: %.*s", file_name(options), problem.line, problem.column,
                   near != NULL ? (int)(near - problem.text) : (int)strlen(problem.text), problem.text);
-        return NULL;
     }
+    if (root == NULL)
+        return NULL;
     list = json_incref(json_object_get(root, "apps"));
     json_decref(root);
     if (json_is_array(list))

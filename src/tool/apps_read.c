@@ -131,35 +131,52 @@ enum tool_exit apps_show(const struct apps_options *options) {
     return code;
 }
 
-static bool write_and_rename(const char *file, const char *unfinished, json_t *apps, struct error *error) {
-    int descriptor = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+/* Takes the reference to `apps`, and the descriptor. */
+static bool write_to(int descriptor, bool lasts, json_t *apps) {
     FILE *out = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
     bool good;
 
     if (out == NULL) {
-        error_set(error, "cannot write %s: %s", file, strerror(errno));
         json_decref(apps);
         return false;
     }
     print_json(out, apps);
-    good = fflush(out) == 0 && !ferror(out) && fsync(descriptor) == 0;
-    good = fclose(out) == 0 && good && rename(unfinished, file) == 0;
-    if (!good) {
-        error_set(error, "cannot write %s: %s", file, strerror(errno));
-        unlink(unfinished);
-    }
-    return good;
+    good = fflush(out) == 0 && !ferror(out) && (!lasts || fsync(descriptor) == 0);
+    return fclose(out) == 0 && good;
 }
 
-/* Under another name first, so that the file is never there in part. Takes the reference to `apps`. */
-static bool write_file(const char *file, json_t *apps, struct error *error) {
+/* Under another name first, so that the file is never there in part. */
+static bool write_file(const char *file, json_t *apps) {
     struct buffer unfinished = {0};
     bool good;
 
     buffer_appendf(&unfinished, "%s.%ld", file, (long)getpid());
     buffer_append_byte(&unfinished, '\0');
-    good = write_and_rename(file, unfinished.data, apps, error);
+    good = write_to(open(unfinished.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR), true, apps) &&
+           rename(unfinished.data, file) == 0;
+    if (!good) {
+        int because = errno;
+        unlink(unfinished.data);
+        errno = because;
+    }
     buffer_dispose(&unfinished);
+    return good;
+}
+
+/* A device or a pipe is written, not replaced, and what a link points to instead of the link. Takes the reference to
+ * `apps`. */
+static bool write_place(const char *place, json_t *apps, struct error *error) {
+    char *file = realpath(place, NULL); /* NULL: it is not there yet */
+    struct stat status;
+    bool good;
+
+    if (stat(place, &status) == 0 && !S_ISREG(status.st_mode))
+        good = write_to(open(place, O_WRONLY | O_CLOEXEC), false, apps);
+    else
+        good = write_file(file != NULL ? file : place, apps);
+    if (!good)
+        error_set(error, "cannot write %s: %s", place, strerror(errno));
+    free(file);
     return good;
 }
 
@@ -174,7 +191,7 @@ enum tool_exit apps_export(const struct apps_options *options) {
         code = TOOL_NOT_DONE;
     if (options->output == NULL) {
         print_json(stdout, apps_object(&collection, true));
-    } else if (!write_file(options->output, apps_object(&collection, true), &error)) {
+    } else if (!write_place(options->output, apps_object(&collection, true), &error)) {
         print_failure(options->json, error.text);
         code = TOOL_NOT_DONE;
     }

@@ -1,7 +1,9 @@
 // `curlew apps import`, `export` and `copy`: many apps at a time, and what an interruption leaves.
 
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync, statSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { lstatSync, readFileSync, readdirSync, statSync, symlinkSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
@@ -36,6 +38,27 @@ describe('export and import', () => {
     assert.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { apps: [BARE] });
     assert.equal(statSync(file).mode & 0o777, 0o600);
     assert.deepEqual(readdirSync(folder), ['out.json']);
+  });
+
+  test('a pipe is written, not replaced, and so is what a link points to', async (t) => {
+    const config = await storeWith(t, [BARE]);
+    const folder = folderWith(t, { 'out.json': 'what was there' });
+    const [pipe, link] = ['pipe', 'link'].map((name) => path.join(folder, name));
+    execFileSync('mkfifo', [pipe]);
+    symlinkSync('out.json', link);
+    const [read] = await Promise.all([readFile(pipe, 'utf8'), appsDone(t, ['export', '-c', config, '-o', pipe])]);
+    assert.deepEqual(JSON.parse(read), { apps: [BARE] });
+    assert.ok(statSync(pipe).isFIFO());
+    await appsDone(t, ['export', '-c', config, '-o', link]);
+    assert.equal(readFileSync(path.join(folder, 'out.json'), 'utf8'), read);
+    assert.ok(lstatSync(link).isSymbolicLink());
+    assert.deepEqual(readdirSync(folder).sort(), ['link', 'out.json', 'pipe']);
+  });
+
+  test('a folder is not read as if it were a file', async (t) => {
+    const folder = folderWith(t);
+    const { code, stderr } = await apps(t, ['import', folder, '-c', sqliteConfig(t)]);
+    assert.deepEqual([code, stderr], [1, `curlew: cannot read ${folder}: Is a directory\n`]);
   });
 
   test('a file that cannot be written is named as it was given', async (t) => {

@@ -54,6 +54,7 @@ void postgres_disconnect(struct store_connection *connection);
  */
 PGresult *postgres_run(struct store_connection *connection, const char *sql, int count, const char *const *values,
                        const struct patience *patience, struct error *error);
+extern const char postgres_other_answer[]; /* what is said of a server that gives one */
 enum store_answer postgres_failure(const struct store_connection *connection);
 
 /* The value at a place of a result; not for NULL. */

@@ -47,6 +47,11 @@ static bool read_columns(struct store_connection *connection, const struct patie
 
     if (result == NULL)
         return false;
+    if (PQnfields(result) != 2) {
+        PQclear(result);
+        connection->sqlstate[0] = '\0';
+        return error_set(error, "%s", postgres_other_answer);
+    }
     memset(connection->fields, 0, sizeof connection->fields);
     connection->has_created_at = connection->has_updated_at = false;
     for (int row = 0; row < PQntuples(result); row++)

@@ -245,6 +245,8 @@ void postgres_disconnect(struct store_connection *connection) {
 
 /* --- statements --- */
 
+const char postgres_other_answer[] = "an answer to something else than what was asked";
+
 static bool flush(PGconn *link, const struct patience *patience, struct error *error) {
     int left;
 
@@ -276,6 +278,13 @@ static bool succeeded(const PGresult *result) {
     ExecStatusType status = PQresultStatus(result);
 
     return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+}
+
+/* A server that says it copies is given the same answer by the library for ever. */
+static bool is_copy(const PGresult *result) {
+    ExecStatusType status = PQresultStatus(result);
+
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
 }
 
 static PGresult *fail(struct store_connection *connection, PGresult *result, struct error *error) {
@@ -315,6 +324,11 @@ PGresult *postgres_run(struct store_connection *connection, const char *sql, int
         if (next != NULL) {
             PQclear(result);
             result = next;
+        }
+        if (is_copy(result)) {
+            PQclear(result);
+            error_set(error, "%s", postgres_other_answer);
+            return fail(connection, NULL, error);
         }
     } while (next != NULL);
     return result != NULL && succeeded(result) ? result : fail(connection, result, error);

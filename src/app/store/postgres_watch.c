@@ -45,7 +45,8 @@ static bool is_pooled(struct store_connection *connection, const struct patience
 
     if (result == NULL)
         return false;
-    *pooled = atoi(PQgetvalue(result, 0, 0)) != PQbackendPID(connection->link);
+    *pooled = PQntuples(result) != 1 || PQnfields(result) != 1 ||
+              atoi(PQgetvalue(result, 0, 0)) != PQbackendPID(connection->link);
     PQclear(result);
     return true;
 }
