@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
+import { request } from './lib/api.js';
 import { appsDone } from './lib/apps-command.js';
 import { connect } from './lib/client.js';
 import { eventually } from './lib/metrics.js';
@@ -31,9 +32,9 @@ async function adminUrl(server) {
 
 function callerOf(base) {
   return async (method, where = '', body, headers = { authorization: `Bearer ${TOKEN}` }) => {
-    const answer = await fetch(base + where, { method, headers, body: typeof body === 'object' ? JSON.stringify(body) : body });
-    const text = await answer.text();
-    return { status: answer.status, json: text === '' ? null : JSON.parse(text), headers: answer.headers };
+    const sent = typeof body === 'object' ? JSON.stringify(body) : body;
+    const { status, json = null, headers: received } = await request(base + where, { method, headers, body: sent });
+    return { status, json, headers: received };
   };
 }
 
@@ -109,7 +110,7 @@ describe('apps', () => {
     assert.deepEqual(first.json.apps.map((app) => app.id), ['app-0', 'app-1']);
     assert.equal(first.json.next, 'app-1');
     assert.equal(JSON.stringify(first.json).includes('hidden-secret'), false);
-    assert.equal(first.headers.get('cache-control'), 'no-store');
+    assert.equal(first.headers['cache-control'], 'no-store');
     const rest = await call('GET', '?limit=10&after=app-1&secrets=1');
     assert.deepEqual(rest.json.apps.map((app) => app.id), ['app-2', 'app-3', 'app-4']);
     assert.equal(rest.json.apps[0].secret, 'hidden-secret');
@@ -162,7 +163,7 @@ describe('bad input', () => {
     for (const headers of [{}, { authorization: 'Bearer ' }, { authorization: `Bearer ${TOKEN}x` }, { authorization: `Basic ${TOKEN}` }]) {
       const answer = await call('GET', '', undefined, headers);
       assert.equal(answer.status, 401);
-      assert.equal(answer.headers.get('www-authenticate'), 'Bearer');
+      assert.equal(answer.headers['www-authenticate'], 'Bearer');
       assert.equal(JSON.stringify(answer.json).includes(TOKEN), false);
     }
     assert.equal((await call('POST', '', AN_APP, {})).status, 401);
