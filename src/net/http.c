@@ -278,11 +278,14 @@ static void send_bytes(struct stream *stream, const char *data, size_t length) {
     chunk_unref(chunk);
 }
 
-/* Why the request ends in a place that is not sure, or NULL: llhttp takes what a proxy in front may read otherwise. */
-static const char *unsure_end(const struct http_request *request, const llhttp_t *parser) {
-    unsigned encodings = 0;
+/* Why a proxy in front may see another request than is seen here, with another end or for another host; or NULL. What
+ * llhttp does not take anyway is not looked for. */
+static const char *ambiguity(const struct http_request *request, const llhttp_t *parser) {
+    unsigned encodings = 0, hosts = 0;
 
     for (unsigned i = 0; i < request->header_count; i++) {
+        if (slice_equal_ignoring_case(request->headers[i].name, SLICE("host")) && hosts++ != 0)
+            return "there is more than one Host";
         if (!slice_equal_ignoring_case(request->headers[i].name, SLICE("transfer-encoding")))
             continue;
         if (!slice_equal_ignoring_case(request->headers[i].value, SLICE("chunked")) || encodings++ != 0 ||
@@ -298,7 +301,7 @@ static int on_headers_complete(llhttp_t *parser) {
     static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct http_connection *connection = parser->data;
     struct http_request *request = connection->request;
-    const char *unsure;
+    const char *ambiguous;
     bool expects;
 
     if (parser->http_major != 1)
@@ -309,9 +312,9 @@ static int on_headers_complete(llhttp_t *parser) {
     connection->chunked = (parser->flags & F_CHUNKED) != 0;
     request->wants_websocket =
         slice_equal(request->method, SLICE("GET")) && http_header_has(request, SLICE("upgrade"), SLICE("websocket"));
-    unsure = unsure_end(request, parser);
-    if (unsure != NULL)
-        return refuse(connection, unsure);
+    ambiguous = ambiguity(request, parser);
+    if (ambiguous != NULL)
+        return refuse(connection, ambiguous);
     parser->upgrade = 0; /* nothing else is upgraded to: other offers (h2c) are declined by ignoring them */
     if (!connection->chunked && parser->content_length > connection->handler->max_body_bytes &&
         (parser->flags & F_CONTENT_LENGTH)) {
