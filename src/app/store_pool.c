@@ -340,11 +340,12 @@ static bool backs_off(const struct pool_thread *thread) {
            clock_monotonic_ns() < thread->retry_ns;
 }
 
-/* A thread, and a connection if it has one, beyond what is kept without work. */
+/* A thread, and a connection if it has one, beyond what is kept without work. What waits for the store to be prepared
+ * is work: who submitted it started threads for it, and nobody will again. */
 static bool is_spare(const struct pool_thread *thread) {
     const struct store_pool *pool = thread->pool;
 
-    return !thread->scout && pool->threads > pool->settings.min &&
+    return !thread->scout && pool->threads > pool->settings.min && waiting_count(pool) == 0 &&
            (thread->connection == NULL || pool->connections > pool->settings.min);
 }
 
