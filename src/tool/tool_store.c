@@ -125,9 +125,14 @@ void tool_store_close(struct tool_store *store) {
 
 static void add_to_page(void *context, struct slice id, struct slice key, struct app *app, const struct error *error) {
     struct page *page = context;
-    struct page_entry *entry = &page->entries[page->count++];
+    struct page_entry *entry;
 
     (void)key;
+    if (page->count == PAGE) { /* more than was asked for */
+        app_unref(app);
+        return;
+    }
+    entry = &page->entries[page->count++];
     *entry = (struct page_entry){.id = alloc_copy(id.data, id.length), .app = app};
     if (app == NULL)
         entry->error = *error;

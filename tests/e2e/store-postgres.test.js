@@ -509,16 +509,26 @@ async function impostor(t, talk) {
   return middle.address().port;
 }
 
+function message(type, body) {
+  const head = Buffer.from(`${type}....`);
+  head.writeUInt32BE(body.length + 4, 1);
+  return Buffer.concat([head, Buffer.from(body)]);
+}
+
+// An answer of rows without columns.
+const begin = Buffer.concat([message('1', ''), message('2', ''), message('T', [0, 0])]);
+const row = message('D', [0, 0]);
+
+test('more_rows_than_were_asked_for_are_not_taken', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  await appsDone(t, ['list', '-c', here.config()]);
+  const port = await impostor(t, (client) => client.write(Buffer.concat([begin, ...Array(1000).fill(row), message('C', 'SELECT 1000\0'), message('Z', 'I')])));
+  await refused(t, ['list', '-c', here.config({ port, tls: { mode: 'disable' } })], /has no id that can be read/);
+});
+
 test('a_server_that_never_comes_to_an_end_holds_nobody_and_fills_no_memory', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   await appsDone(t, ['list', '-c', here.config()]);
-  const message = (type, body) => {
-    const head = Buffer.from(`${type}....`);
-    head.writeUInt32BE(body.length + 4, 1);
-    return Buffer.concat([head, body]);
-  };
-  const row = message('D', Buffer.from([0, 0]));
-  const begin = Buffer.concat([message('1', Buffer.alloc(0)), message('2', Buffer.alloc(0)), message('T', Buffer.from([0, 0]))]);
   const without_end = (client, piece) => {
     const more = () => {
       while (client.writable && client.write(piece));

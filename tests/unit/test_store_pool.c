@@ -349,7 +349,7 @@ static void nobody_waits_longer_than_his_time_for_a_store_that_is_being_prepared
     (void)state;
     assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
     assert_int_equal(sqlite3_exec(other, "BEGIN EXCLUSIVE; CREATE TABLE mine (a)", NULL, NULL, NULL), SQLITE_OK);
-    start(1, 2);
+    start(1, 1);
     submit(&step, STORE_URGENT, 50);
     while (step.finished == 0 && clock_monotonic_ms() < end_ms) {
         poll(NULL, 0, 1);

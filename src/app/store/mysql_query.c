@@ -150,7 +150,13 @@ static void bind_no_results(MYSQL_STMT *statement) {
         mysql_stmt_bind_result(statement, results);
 }
 
-static enum store_answer prepare(struct store_connection *connection, enum mysql_statement which, struct error *error) {
+/* The library goes by what the server says of a statement, however much room there is: `count` parameters. */
+static bool is_as_sent(MYSQL_STMT *statement, unsigned count) {
+    return mysql_stmt_param_count(statement) == count && mysql_stmt_field_count(statement) <= APP_FIELD_COUNT;
+}
+
+static enum store_answer prepare(struct store_connection *connection, enum mysql_statement which, unsigned count,
+                                 struct error *error) {
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
     MYSQL_STMT *statement;
@@ -166,6 +172,10 @@ static enum store_answer prepare(struct store_connection *connection, enum mysql
         answer = statement_failed(connection, statement, error);
         mysql_stmt_close(statement); /* the server does not know of it: only memory */
         return answer;
+    }
+    if (!is_as_sent(statement, count)) {
+        mysql_stmt_close(statement);
+        return fail(connection, CR_MALFORMED_PACKET, "the answer is to another statement", error);
     }
     bind_no_results(statement);
     connection->statements[which] = statement;
@@ -202,7 +212,7 @@ static bool execute(MYSQL_STMT *statement) {
 
 enum store_answer mysql_driver_run(struct store_connection *connection, enum mysql_statement which,
                                    const struct row_value *values, unsigned count, struct error *error) {
-    enum store_answer answer = prepare(connection, which, error);
+    enum store_answer answer = prepare(connection, which, count, error);
     MYSQL_BIND parameters[APP_FIELD_COUNT + 2];
     MYSQL_STMT *statement = connection->statements[which];
 
