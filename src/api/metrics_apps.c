@@ -73,6 +73,17 @@ static void add_up(uint64_t *totals, const void *counters, size_t count) {
         totals[i] += counter_read(&each[i]);
 }
 
+/* Nobody has asked for it here since the start. */
+static bool is_unused(const struct app_totals *app) {
+    bool used = app->connected != 0;
+
+    for (size_t i = 0; i < CHANNEL_LABEL_COUNT; i++)
+        used |= app->active[i] != 0;
+    for (size_t i = 0; i < COUNTERS; i++)
+        used |= app->counters[i] != 0;
+    return !used;
+}
+
 static void collect(struct app_slot *slot, void *context) {
     struct totals *totals = context;
     struct app_totals *app;
@@ -82,11 +93,8 @@ static void collect(struct app_slot *slot, void *context) {
         totals->capacity = totals->capacity != 0 ? 2 * totals->capacity : 8;
         totals->apps = alloc_array(totals->apps, totals->capacity, sizeof totals->apps[0]);
     }
-    app = &totals->apps[totals->count++];
+    app = &totals->apps[totals->count];
     *app = (struct app_totals){.connected = atomic_load_explicit(&slot->connections, memory_order_relaxed)};
-    snprintf(port, sizeof port, "%u", totals->api->metrics_port);
-    metrics_append_label(&app->labels, "app_id", slice_of(slot->id));
-    metrics_append_label(&app->labels, "port", slice_of(port));
     channel_count_active(slot, app->active);
     for (unsigned i = 0; i < slot->worker_count; i++) {
         struct app_part *part = atomic_load_explicit(&slot->parts[i], memory_order_acquire);
@@ -98,6 +106,12 @@ static void collect(struct app_slot *slot, void *context) {
         if (latency != NULL)
             add_up(app->latency, latency, LATENCIES);
     }
+    if (is_unused(app))
+        return;
+    totals->count++;
+    snprintf(port, sizeof port, "%u", totals->api->metrics_port);
+    metrics_append_label(&app->labels, "app_id", slice_of(slot->id));
+    metrics_append_label(&app->labels, "port", slice_of(port));
 }
 
 static void append_gauges(struct metrics_page *page, const struct totals *totals) {
@@ -127,13 +141,14 @@ static void append_unknown_apps(struct metrics_page *page, const struct api *api
     buffer_dispose(&labels);
 }
 
+/* Of a labelled family only the series in which something was counted: an app has some fifty. */
 static void append_family(struct metrics_page *page, const struct app_family *family, const struct app_totals *app) {
     struct slice labels = buffer_slice(&app->labels);
 
     if (family->label == NULL)
         metrics_sample(page, labels, app->counters[family->first]);
     for (size_t i = 0; i < family->count; i++)
-        if (family->first + i != OFFSET(errors) + CONNECTION_ERROR_APP_NOT_FOUND)
+        if (app->counters[family->first + i] != 0)
             metrics_sample_of(page, labels, family->label, family->values[i], app->counters[family->first + i]);
 }
 

@@ -211,7 +211,7 @@ const struct config_row config_rows[] = {
     {"rate_limits.max_backend_events_per_second", CONFIG_UNSIGNED, AT(rate_limits.max_backend_events_per_second), "100",
      NULL, .flags = CONFIG_WITHOUT_EFFECT},
 
-    {"http_api.request_limit_in_mb", CONFIG_UNSIGNED, AT(http_api.request_limit_in_mb), "10", NULL, 1, 4095},
+    {"http_api.request_limit_in_mb", CONFIG_UNSIGNED, AT(http_api.request_limit_in_mb), "10", NULL, 1, 1024},
     {"http_api.accept_traffic.memory_threshold", CONFIG_FRACTION, AT(http_api.accept_traffic.memory_threshold), "0.90",
      NULL},
 

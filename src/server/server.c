@@ -439,6 +439,9 @@ int server_run(const char *config_file) {
     struct error error;
     sigset_t signals;
 
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGHUP); /* one that comes early is answered late, and does not end the process */
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
     if (!config_load(&server->config, config_file, &report, &error) || !config_supported(&server->config, &report)) {
         config_report_print(&report, false, stderr);
         config_report_dispose(&report);
@@ -451,10 +454,8 @@ int server_run(const char *config_file) {
     config_report_log(&report);
     config_report_dispose(&report);
     hash_seed();
-    sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     raise_file_limit();
     if (!server_tls_create(&server->config, &tls, &error)) {

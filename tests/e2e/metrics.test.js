@@ -118,6 +118,17 @@ describe('the page', () => {
     }
   });
 
+  test('has an app from its first use on, and of a labelled counter what was counted', async (t) => {
+    const server = await serverFor(t, { apps: [APP, { ...APP, id: 'idle', key: 'idle-key' }] });
+    const samplesOf = async (id) => (await fetchMetrics(server)).samples.filter(({ labels }) => labels.app_id === id);
+    assert.deepEqual(await samplesOf(APP.id), []);
+    (await RawWebSocket.connect(server, { key: APP.key })).destroy();
+    await eventually(server, (metrics) => assert.equal(metrics.sum('new_disconnections_total', { app_id: APP.id }), 1));
+    assert.ok((await samplesOf(APP.id)).some(({ name, value }) => /_connected$/.test(name) && value === 0));
+    assert.deepEqual((await samplesOf(APP.id)).filter(({ labels }) => 'reason' in labels || 'error_type' in labels), []);
+    assert.deepEqual(await samplesOf('idle'), []);
+  });
+
   test('the prefix is configurable', async (t) => {
     const server = await serverFor(t, { config: { metrics: { prometheus: { prefix: 'mine_' } } } });
     await connect(server, { t });

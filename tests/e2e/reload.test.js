@@ -1,13 +1,17 @@
 // SIGHUP re-reads the apps of the configuration file and applies the difference to live connections.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { open } from 'node:fs/promises';
+import path from 'node:path';
 import { describe, test } from 'node:test';
 
 import { api, publish } from './lib/api.js';
 import { closedWithError, connect, join, nextError, stillOpen, subscribe, subscribeRefused, trigger } from './lib/client.js';
 import { assertRefusal, nextOn, subscriber } from './lib/events.js';
+import { folderWith, start } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor, THREADS_BINARY } from './lib/server.js';
+import { APP, BINARY, serverFor, THREADS_BINARY } from './lib/server.js';
 
 const OTHER = { id: 'other-id', key: 'other-key', secret: 'other-secret', enable_client_messages: true };
 
@@ -245,4 +249,16 @@ describe('a bad file changes nothing, and the log says why', () => {
     // The good one beside them has changed.
     assertRefusal(await api(server, 'POST', '/events', { body: { name: 'n'.repeat(8), channel: 'c', data: '' } }), 400, /\b7\b/);
   });
+});
+
+test('a reload that is asked for while the server starts does not end it', async (t) => {
+  const folder = folderWith(t);
+  const file = path.join(folder, 'config.json');
+  execFileSync('mkfifo', [file]);
+  const { child, err } = start(t, BINARY, ['serve', '--config', file]);
+  const pipe = await open(file, 'w'); // opens when the server reads
+  child.kill('SIGHUP');
+  await pipe.write(JSON.stringify({ port: 0, metrics: { port: 0 }, app_manager: { array: { apps: [APP] } } }));
+  await pipe.close();
+  await err.next((line) => /\bready\b/.test(line));
 });

@@ -260,7 +260,7 @@ describe('a DynamoDB that', () => {
   const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: ';
   const broken = {
     'cuts the connection in the middle of an answer': [(socket) => socket.end(`${HEAD}1000\r\n\r\n{"Item":`), /DynamoDB at http:\S+: .*(closed|transfer)/],
-    'cuts the connection in the middle of a head': [(socket) => socket.end('HTTP/1.1 200 OK\r\nContent-'), /HTTP status 200 without JSON that is whole/],
+    'cuts the connection in the middle of a head': [(socket) => socket.end('HTTP/1.1 200 OK\r\nContent-'), /HTTP status 200 without a JSON object that is whole/],
     'sends an answer byte by byte without an end': [(socket) => {
       socket.write(`${HEAD}100000\r\n\r\n`);
       const trickle = setInterval(() => socket.write(' '), 20);
@@ -273,7 +273,7 @@ describe('a DynamoDB that', () => {
       socket.write(`${HEAD}1000000000000000\r\n\r\n`);
       pour();
     }, /DynamoDB at http:\S+: the answer is over 16 MB/],
-    'sends nonsense': [(socket) => socket.end(`${HEAD}5\r\n\r\n<h1>\n`), /HTTP status 200 without JSON that is whole/],
+    'sends nonsense': [(socket) => socket.end(`${HEAD}5\r\n\r\n<h1>\n`), /HTTP status 200 without a JSON object that is whole/],
   };
   for (const [what, [act, text]] of Object.entries(broken)) {
     test(`${what} is asked once more, then unavailable, and taken back`, async (t) => {
@@ -430,6 +430,17 @@ describe('a DynamoDB that', () => {
     const { code, stderr } = await apps(t, ['list', '-c', place.file]);
     assert.notEqual(code, 0);
     assert.match(stderr, /database\.dynamodb\.endpoint_url: .*HTTP status 404/);
+  });
+
+  test('answers with no object has not said that an app is not there', async (t) => {
+    const place = await database.placeBehind(t);
+    const server = await serverFor(t, { config: place.config });
+    await create(t, place);
+    const ask = async () => (await api(server, 'GET', '/channels', { app: { id: 'a', key: 'a-key', secret: 'a-secret' } })).status;
+    for (const body of ['[]', '"{}"', '1', 'null', '{', '']) {
+      place.stub.answer = () => ({ status: 200, body });
+      assert.equal(await ask(), 503, body);
+    }
   });
 
   test('is on this machine is asked without a proxy', async (t) => {

@@ -59,7 +59,7 @@ static void describe(const struct store_connection *connection, const char *oper
         message = json_string_value(json_object_get(body, "Message"));
     if (name == NULL)
         error_set(error, "%s: DynamoDB %s at %s: HTTP status %u%s", connection->store->setting, operation,
-                  connection->store->url, status, status == 200 ? " without JSON that is whole" : "");
+                  connection->store->url, status, status == 200 ? " without a JSON object that is whole" : "");
     else
         error_set(error, "DynamoDB %s of table %s in %s: %s%s%s", operation, connection->store->table,
                   connection->store->region, name, message != NULL ? ": " : "", message != NULL ? message : "");
@@ -69,8 +69,8 @@ static struct outcome judge(unsigned status, const json_t *body) {
     const char *name = exception_of(body);
 
     if (status == 200)
-        return body != NULL ? (struct outcome){VERDICT_FINAL, DYNAMODB_OK}
-                            : (struct outcome){VERDICT_FINAL, DYNAMODB_UNAVAILABLE};
+        return json_is_object(body) ? (struct outcome){VERDICT_FINAL, DYNAMODB_OK}
+                                    : (struct outcome){VERDICT_FINAL, DYNAMODB_UNAVAILABLE};
     for (size_t i = 0; name != NULL && i < sizeof exceptions / sizeof exceptions[0]; i++)
         if (strcmp(name, exceptions[i].name) == 0)
             return exceptions[i].outcome;
