@@ -14,10 +14,11 @@ import { makeCertificates } from './lib/backends/certificates.js';
 import { freePorts } from './lib/backends/daemon.js';
 import { connect } from './lib/client.js';
 import { INDEX, WITHOUT_INDEX, exception, operationOf, sharedDynamoDb } from './lib/dynamodb.js';
+import { lead } from './lib/middle.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { runCurlew, serverFor } from './lib/server.js';
-import { lead, neverStarts, servesWithout } from './lib/wrong-settings.js';
+import { neverStarts, servesWithout } from './lib/wrong-settings.js';
 
 const database = await sharedDynamoDb();
 const AN_APP = ['--id', 'a', '--key', 'a-key', '--secret', 'a-secret'];

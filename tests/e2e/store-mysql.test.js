@@ -14,10 +14,11 @@ import { freePorts } from './lib/backends/daemon.js';
 import { backendFor } from './lib/backends/index.js';
 import { MariaDb } from './lib/backends/mariadb.js';
 import { connect } from './lib/client.js';
+import { impostor, lead } from './lib/middle.js';
 import { folderWith } from './lib/process.js';
 import { serverFor } from './lib/server.js';
 import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from './lib/sql-cases.js';
-import { lead, neverStarts, servesWithout } from './lib/wrong-settings.js';
+import { neverStarts, servesWithout } from './lib/wrong-settings.js';
 
 const backend = await backendFor({ after }, 'mariadb', { tls: true });
 const { address } = backend;
@@ -540,31 +541,18 @@ test('a_server_that_takes_a_statement_for_another_is_not_believed', async (t) =>
   // As MariaDB describes one, with what it knows of the type beyond the protocol's: nothing.
   const column = ['def', '', '', '', 'c', 'c', ''].flatMap((text) => [text.length, ...Buffer.from(text)]);
   for (const [columns, parameters] of [[0, 1000], [1000, 1]]) {
-    const sockets = [];
-    const middle = net.createServer((client) => {
-      const server = net.connect(address.port, address.host);
-      sockets.push(client, server);
-      for (const socket of [client, server]) socket.on('error', () => {});
-      server.pipe(client);
-      client.on('data', (bytes) => {
-        if (!bytes.includes('SELECT `id`')) return server.write(bytes);
-        const count = (number) => [number & 255, number >> 8];
-        let number = 0;
-        const end = () => packet(++number, 0xfe, 0, 0, 2, 0);
-        const says = [packet(++number, 0, 1, 0, 0, 0, ...count(columns), ...count(parameters), 0, 0, 0)];
-        for (const many of [parameters, columns]) {
-          for (let i = 0; i < many; i++) says.push(packet(++number, ...column, 12, 45, 0, 255, 0, 0, 0, 253, 0, 0, 0, 0, 0));
-          if (many) says.push(end());
-        }
-        return client.write(Buffer.concat(says));
-      });
+    const port = await impostor(t, address, 'SELECT `id`', (client) => {
+      const count = (number) => [number & 255, number >> 8];
+      let number = 0;
+      const end = () => packet(++number, 0xfe, 0, 0, 2, 0);
+      const says = [packet(++number, 0, 1, 0, 0, 0, ...count(columns), ...count(parameters), 0, 0, 0)];
+      for (const many of [parameters, columns]) {
+        for (let i = 0; i < many; i++) says.push(packet(++number, ...column, 12, 45, 0, 255, 0, 0, 0, 253, 0, 0, 0, 0, 0));
+        if (many) says.push(end());
+      }
+      client.write(Buffer.concat(says));
     });
-    await once(middle.listen(0, '127.0.0.1'), 'listening');
-    t.after(() => {
-      for (const socket of sockets) socket.destroy();
-      middle.close();
-    });
-    const config = here.config({ port: middle.address().port, tls: { mode: 'disable' } }, { lookup_timeout_ms: 3000 });
+    const config = here.config({ port, tls: { mode: 'disable' } }, { lookup_timeout_ms: 3000 });
     await refused(t, ['show', 'x', '-c', config], /the answer is to another statement/);
   }
 });

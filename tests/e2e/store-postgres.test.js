@@ -17,11 +17,12 @@ import { Postgres } from './lib/backends/postgres.js';
 import { connect } from './lib/client.js';
 import { within } from './lib/inbox.js';
 import { eventually } from './lib/metrics.js';
+import { impostor, lead } from './lib/middle.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { serverFor } from './lib/server.js';
 import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from './lib/sql-cases.js';
-import { lead, neverStarts, servesWithout } from './lib/wrong-settings.js';
+import { neverStarts, servesWithout } from './lib/wrong-settings.js';
 
 const backend = await backendFor({ after }, 'postgres', { tls: true });
 const { address } = backend;
@@ -487,28 +488,6 @@ test('an_answer_larger_than_any_apps_is_not_taken_and_the_other_apps_are', async
   assert.deepEqual(await show(t, 'old', here.config()), OLD_APP);
 });
 
-// A server between Curlew and the real one, which hands everything on until the first app is asked for; then `talk` speaks to Curlew instead.
-async function impostor(t, talk) {
-  const sockets = [];
-  const middle = net.createServer((client) => {
-    const server = net.connect(address.port, address.host);
-    sockets.push(client, server);
-    for (const socket of [client, server]) socket.on('error', () => {});
-    server.pipe(client);
-    client.on('data', (bytes) => {
-      if (!bytes.includes('SELECT "id"')) return server.write(bytes);
-      server.unpipe(client);
-      return talk(client);
-    });
-  });
-  await once(middle.listen(0, '127.0.0.1'), 'listening');
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    middle.close();
-  });
-  return middle.address().port;
-}
-
 function message(type, body) {
   const head = Buffer.from(`${type}....`);
   head.writeUInt32BE(body.length + 4, 1);
@@ -522,7 +501,7 @@ const row = message('D', [0, 0]);
 test('more_rows_than_were_asked_for_are_not_taken', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   await appsDone(t, ['list', '-c', here.config()]);
-  const port = await impostor(t, (client) => client.write(Buffer.concat([begin, ...Array(1000).fill(row), message('C', 'SELECT 1000\0'), message('Z', 'I')])));
+  const port = await impostor(t, address, 'SELECT "id"', (client) => client.write(Buffer.concat([begin, ...Array(1000).fill(row), message('C', 'SELECT 1000\0'), message('Z', 'I')])));
   await refused(t, ['list', '-c', here.config({ port, tls: { mode: 'disable' } })], /has no id that can be read/);
 });
 
@@ -548,7 +527,7 @@ test('a_server_that_never_comes_to_an_end_holds_nobody_and_fills_no_memory', asy
     // The library says of a copy, once for each time that it is asked, that it is there.
     ...['G', 'H', 'W'].map((type) => [(client) => client.write(message(type, Buffer.from([0, 0, 0]))), /an answer to something else/]),
   ]) {
-    const port = await impostor(t, talk);
+    const port = await impostor(t, address, 'SELECT "id"', talk);
     await refused(t, ['list', '-c', here.config({ port, tls: { mode: 'disable' } }, { lookup_timeout_ms: 2000 })], pattern);
   }
 });

@@ -12,10 +12,11 @@ import { backendFor } from './lib/backends/index.js';
 import { Cassandra } from './lib/backends/cassandra.js';
 import { makeCertificates } from './lib/backends/certificates.js';
 import { connect } from './lib/client.js';
+import { lead } from './lib/middle.js';
 import { folderWith } from './lib/process.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { serverFor } from './lib/server.js';
-import { lead, neverStarts, servesWithout } from './lib/wrong-settings.js';
+import { neverStarts, servesWithout } from './lib/wrong-settings.js';
 
 const APP = { id: 'one', key: 'one-key', secret: 's' };
 

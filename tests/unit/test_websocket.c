@@ -588,24 +588,33 @@ static void a_slow_reader_gets_what_was_begun_the_reason_and_a_reset_after_5_s(v
     assert_int_equal(slows, 1);
 }
 
+/* Small sockets between the two, and a queue of 20 messages. */
+static void leave_little_room(void) {
+    harness_shrink(websocket.stream->fd);
+    harness_shrink(client);
+    limits.output.max_messages = 20;
+}
+
+static void receive_until_bye(void) {
+    while (in.length < 7 || memcmp(in.data + in.length - 7,
+                                   "\x88\x05\x10\x68"
+                                   "bye",
+                                   7) != 0)
+        receive();
+}
+
 static void a_close_finds_room_whatever_the_client_has_not_read(void **state) {
     struct slice text = SLICE("0123456789");
 
     (void)state;
-    harness_shrink(websocket.stream->fd);
-    harness_shrink(client);
-    limits.output.max_messages = 20;
+    leave_little_room();
     while (websocket.stream->out_messages < 20) {
         websocket_send_text(&websocket, &text, 1);
         if (websocket.stream->out_messages == 20)
             harness_settle(worker);
     }
     websocket_close(&websocket, 4200, SLICE("bye"));
-    while (in.length < 7 || memcmp(in.data + in.length - 7,
-                                   "\x88\x05\x10\x68"
-                                   "bye",
-                                   7) != 0)
-        receive();
+    receive_until_bye();
     assert_int_equal((in.length - 7) % 12, 0);
     in.length = 0;
     assert_int_equal(slows, 0);
@@ -616,20 +625,14 @@ static void a_close_in_the_turn_in_which_a_reader_gets_slow_is_told(void **state
     struct slice text = SLICE("0123456789");
 
     (void)state;
-    harness_shrink(websocket.stream->fd);
-    harness_shrink(client);
-    limits.output.max_messages = 20;
+    leave_little_room();
     while (!websocket.stream->slow) {
         websocket_send_text(&websocket, &text, 1);
         if (websocket.stream->out_messages > 15 && !websocket.stream->slow && websocket.stream->out_messages < 20)
             harness_settle(worker);
     }
     websocket_close(&websocket, 4200, SLICE("bye"));
-    while (in.length < 7 || memcmp(in.data + in.length - 7,
-                                   "\x88\x05\x10\x68"
-                                   "bye",
-                                   7) != 0)
-        receive();
+    receive_until_bye();
     in.length = 0;
     assert_int_equal(slows, 0);
     assert_int_equal(closings, 1);

@@ -1,8 +1,6 @@
 // Servers whose store's settings are wrong: one that could never work does not start, any other starts without its store.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import net from 'node:net';
 
 import { RawWebSocket } from './raw-websocket.js';
 import { runCurlew, serverFor } from './server.js';
@@ -41,23 +39,4 @@ export async function neverStarts({ config, says }) {
   const { code, stdout, stderr } = await runCurlew(['serve'], { config: { port: 0, ...config } });
   assert.equal(code, 2, stdout + stderr);
   assert.match(stdout + stderr, says);
-}
-
-// From now on a port at which nobody was leads to the one at `target`, {port}, of this machine.
-export async function lead(t, port, target) {
-  const ends = new Set();
-  const server = net.createServer((near) => {
-    const far = net.connect({ host: '127.0.0.1', port: target.port });
-    for (const [one, other] of [[near, far], [far, near]]) {
-      ends.add(one);
-      one.on('error', () => other.destroy());
-      one.pipe(other);
-    }
-  });
-  server.listen(port, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const end of ends) end.destroy();
-    server.close();
-  });
 }
