@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "app/app_manager.h"
+#include "app_manager/app_manager.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/hash.h"

@@ -7,11 +7,12 @@ cd "$(dirname "$0")/../src"
 floors='
 1 base
 2 net config
-3 app
-4 channel webhook cluster
-5 session api
-6 server tool
-7 main.c
+3 app aws
+4 channel store
+5 app_manager
+6 session api
+7 server cli
+8 main.c
 '
 
 # "line: file: text of the include" for every quoted include, to judge in one place.
@@ -42,8 +43,7 @@ grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' --include='*.[ch]' . 
     '
 
 forgotten=0
-for file in */*.c */*/*.c; do
-    [ -f "$file" ] || continue
+for file in $(find . -mindepth 2 -name '*.c' -printf '%P\n'); do
     folder=${file%%/*}
     if ! grep -qF "'${file#*/}'" "$folder/meson.build"; then
         echo "src/$file: not in src/$folder/meson.build"

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/apps.h"
 #include "server/check.h"
 #include "server/server.h"
-#include "tool/apps.h"
 
 #ifndef CURLEW_VERSION
 #error "the build sets CURLEW_VERSION"

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "app/app_manager.h"
+#include "app_manager/app_manager.h"
 #include "base/counter.h"
 #include "channel/channel.h"
 #include "config/config.h"

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "app/delta_setting.h"
-#include "app/webhook.h"
+#include "app/webhook_setting.h"
 #include "base/crypto.h"
 #include "base/error.h"
 #include "base/slice.h"

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "app/webhook.h"
+#include "app/webhook_setting.h"
 #include "base/error.h"
 #include "base/slice.h"
 

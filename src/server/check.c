@@ -3,9 +3,9 @@
 #include <jansson.h>
 
 #include "app/app.h"
-#include "app/app_store.h"
 #include "config/config.h"
 #include "server/server_tls.h"
+#include "store/store.h"
 
 static void add_warning(void *context, const char *text) {
     config_report_warning(context, "%s", text);

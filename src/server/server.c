@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
-#include "app/app_manager.h"
+#include "app_manager/app_manager.h"
 #include "base/alloc.h"
 #include "base/hash.h"
 #include "base/log.h"

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/store/scylladb.h"
 #include "loop.h"
+#include "store/scylladb/scylladb_internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

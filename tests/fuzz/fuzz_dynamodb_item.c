@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "app/store/dynamodb_internal.h"
-#include "app/store/row.h"
+#include "store/dynamodb/dynamodb_internal.h"
+#include "store/row.h"
 
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \

@@ -18,13 +18,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "app/app_store.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "store/store.h"
 
 #define TIMEOUT_MS 20000
 #define MANY_APPS 2500

@@ -17,14 +17,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "app/app_manager.h"
-#include "app/store/sqlite_sleep.h"
+#include "app_manager/app_manager.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "harness.h"
+#include "store/sqlite/sqlite_sleep.h"
 
 #define WORKERS 2
 #define PATIENCE_MS 20000

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/app_index.h"
-#include "app/app_manager.h"
+#include "app_manager/app_manager.h"
+#include "app_manager/memory_index.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "config/config.h"

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/store/aws_credentials.h"
-#include "app/store/aws_profile.h"
+#include "aws/credentials.h"
+#include "aws/profile.h"
 
 static struct aws_profile profile;
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/store/cql/cql_frame.h"
+#include "store/scylladb/cql/cql_frame.h"
 
 #define GLOBAL_TABLE 1u
 #define MORE_PAGES 2u

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "app/store/cql/cql_value.h"
+#include "store/scylladb/cql/cql_value.h"
 
 #define BYTES(text) ((struct slice){(text), sizeof(text) - 1})
 

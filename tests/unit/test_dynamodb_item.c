@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-#include "app/store/dynamodb_internal.h"
-#include "app/store/row.h"
+#include "store/dynamodb/dynamodb_internal.h"
+#include "store/row.h"
 
 static struct app_defaults defaults;
 static struct error error;

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/app_store.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "harness.h"
+#include "store/store.h"
 
 static const struct app_store_driver *const driver = &memory_store_driver;
 static struct app_defaults defaults;

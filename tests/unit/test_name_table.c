@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "app/name_table.h"
+#include "app_manager/cache/name_table.h"
 #include "base/alloc.h"
 #include "harness.h"
 

@@ -10,7 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "app/resolve.h"
+#include "base/resolve.h"
 
 static void addresses_and_known_names_resolve(void **state) {
     static const char *const hosts[] = {"127.0.0.1", "::1", "localhost"};

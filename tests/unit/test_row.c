@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "app/store/row.h"
+#include "store/row.h"
 
 static struct app_defaults defaults;
 static struct error error;

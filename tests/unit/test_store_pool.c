@@ -17,10 +17,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "app/patience.h"
-#include "app/store_pool.h"
+#include "app_manager/store_pool.h"
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/deadline.h"
 #include "base/log.h"
 #include "config/config.h"
 

@@ -1,0 +1,312 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+
+#include "app/webhook_setting.h"
+
+#include <ctype.h>
+#include <pcre2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/record.h"
+#include "base/alloc.h"
+
+/* Long enough for any sensible choice of channels, short enough to compile at once. */
+#define LONGEST_PATTERN 1024
+
+static const struct {
+    const char *name;
+    enum app_webhook_event event;
+} events[] = {
+    {"channel_occupied", WEBHOOK_CHANNEL_OCCUPIED},
+    {"channel_vacated", WEBHOOK_CHANNEL_VACATED},
+    {"member_added", WEBHOOK_MEMBER_ADDED},
+    {"member_removed", WEBHOOK_MEMBER_REMOVED},
+    {"client_event", WEBHOOK_CLIENT_EVENT},
+    {"cache_miss", WEBHOOK_CACHE_MISS},
+    {"subscription_count", WEBHOOK_SUBSCRIPTION_COUNT},
+};
+
+#define EVENT_COUNT (sizeof events / sizeof events[0])
+
+/* The names that each object may hold; others are kept and told about. */
+static const char *const webhook_fields[] = {"url",     "lambda", "lambda_function", "event_types", "filter",
+                                             "headers", NULL};
+static const char *const lambda_fields[] = {"function_name", "region", NULL};
+static const char *const filter_fields[] = {"channel_prefix", "channel_suffix", "channel_pattern", NULL};
+
+/* Where the parser is, for its texts. */
+struct place {
+    size_t index; /* in the list */
+    app_note_function *note;
+    void *context;
+};
+
+static void note_unknown(const struct place *place, const json_t *object, const char *within,
+                         const char *const *known) {
+    const char *key;
+    json_t *value;
+
+    /* Jansson's iteration takes a pointer that is not const, and changes nothing. */
+    json_object_foreach((json_t *)object, key, value) {
+        char text[200];
+        size_t i = 0;
+
+        while (known[i] != NULL && strcmp(known[i], key) != 0)
+            i++;
+        if (known[i] != NULL || place->note == NULL)
+            continue;
+        snprintf(text, sizeof text, "webhooks[%zu]%s.%.80s is not a field that this server knows; it is kept",
+                 place->index, within, key);
+        place->note(place->context, text);
+    }
+}
+
+/* `authority` is what stands between // and the path: user@host:port. */
+static bool valid_authority(struct slice authority) {
+    const char *at = memrchr(authority.data, '@', authority.length), *colon;
+    unsigned long long port;
+    struct slice host = at != NULL ? slice_skip(authority, (size_t)(at + 1 - authority.data)) : authority;
+
+    if (slice_starts_with(host, SLICE("["))) {
+        const char *end = memchr(host.data, ']', host.length);
+
+        if (end == NULL || end == host.data + 1)
+            return false;
+        host = slice_skip(host, (size_t)(end + 1 - host.data));
+        if (host.length == 0)
+            return true;
+        return host.data[0] == ':' && slice_to_number(slice_skip(host, 1), 65535, &port);
+    }
+    colon = memchr(host.data, ':', host.length);
+    if (colon == NULL)
+        return host.length > 0;
+    return colon != host.data && slice_to_number(slice_skip(host, (size_t)(colon + 1 - host.data)), 65535, &port);
+}
+
+static bool valid_url(struct slice url) {
+    static const char *const schemes[] = {"http://", "https://"};
+
+    for (size_t i = 0; i < url.length; i++)
+        if ((unsigned char)url.data[i] <= ' ' || url.data[i] == 0x7f)
+            return false;
+    for (size_t i = 0; i < 2; i++) {
+        struct slice scheme = slice_of(schemes[i]), rest;
+
+        if (url.length < scheme.length || !slice_equal_ignoring_case((struct slice){url.data, scheme.length}, scheme))
+            continue;
+        rest = slice_skip(url, scheme.length);
+        rest.length = strcspn(rest.data, "/?#"); /* Jansson's texts end with a zero byte and hold no other */
+        return rest.length > 0 && valid_authority(rest);
+    }
+    return false;
+}
+
+static bool parse_lambda(const struct place *place, const json_t *json, struct app_webhook *webhook,
+                         struct error *error) {
+    const json_t *lambda = json_object_get(json, "lambda"), *function = json_object_get(json, "lambda_function");
+    char field[80];
+
+    snprintf(field, sizeof field, "webhooks[%zu].lambda_function", place->index);
+    if (!record_text(function, field, &webhook->lambda_function, error))
+        return false;
+    if (record_unset(lambda))
+        return true;
+    if (!json_is_object(lambda))
+        return error_set(error, "webhooks[%zu].lambda must be an object with function_name and region", place->index);
+    note_unknown(place, lambda, ".lambda", lambda_fields);
+    snprintf(field, sizeof field, "webhooks[%zu].lambda.function_name", place->index);
+    /* soketi names the function beside the object: {"lambda_function": NAME, "lambda": {"region": ...}} */
+    if (record_unset(json_object_get(lambda, "function_name")) && webhook->lambda_function.data == NULL)
+        return error_set(error, "%s is missing", field);
+    if (!record_text(json_object_get(lambda, "function_name"), field, &webhook->lambda_function, error))
+        return false;
+    snprintf(field, sizeof field, "webhooks[%zu].lambda.region", place->index);
+    return record_text(json_object_get(lambda, "region"), field, &webhook->lambda_region, error);
+}
+
+/* Exactly one place to send to. */
+static bool parse_target(const struct place *place, const json_t *json, struct app_webhook *webhook,
+                         struct error *error) {
+    char field[80];
+
+    snprintf(field, sizeof field, "webhooks[%zu].url", place->index);
+    if (!record_text(json_object_get(json, "url"), field, &webhook->url, error) ||
+        !parse_lambda(place, json, webhook, error))
+        return false;
+    if (webhook->url.data != NULL && webhook->lambda_function.data != NULL)
+        return error_set(error, "webhooks[%zu] has both a url and a Lambda function; it takes one of them",
+                         place->index);
+    if (webhook->url.data == NULL && webhook->lambda_function.data == NULL)
+        return error_set(error, "webhooks[%zu] needs a url or a lambda with a function_name", place->index);
+    if (webhook->url.data != NULL && !valid_url(webhook->url))
+        return error_set(error, "%s must be an http or https URL with a host", field);
+    if (webhook->url.data == NULL && webhook->lambda_function.length == 0)
+        return error_set(error, "webhooks[%zu]: the name of the Lambda function is empty", place->index);
+    return true;
+}
+
+static bool parse_event_types(const struct place *place, const json_t *list, struct app_webhook *webhook,
+                              struct error *error) {
+    if (!json_is_array(list))
+        return error_set(error, "webhooks[%zu].event_types must be a list of texts", place->index);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        unsigned before = webhook->event_types;
+        bool known = false;
+
+        if (!json_is_string(item))
+            return error_set(error, "webhooks[%zu].event_types[%zu] must be a text", place->index, i);
+        for (size_t j = 0; j < EVENT_COUNT; j++) {
+            if (strcmp(events[j].name, json_string_value(item)) == 0) {
+                webhook->event_types = before | events[j].event;
+                known = true;
+            }
+        }
+        if (!known && place->note != NULL) {
+            char text[200];
+
+            snprintf(text, sizeof text,
+                     "webhooks[%zu].event_types[%zu]: \"%.60s\" is not an event that this server sends", place->index,
+                     i, json_string_value(item));
+            place->note(place->context, text);
+        }
+    }
+    return true;
+}
+
+static bool check_pattern(const struct place *place, struct slice pattern, struct error *error) {
+    PCRE2_SIZE offset;
+    PCRE2_UCHAR reason[120];
+    pcre2_code *code;
+    int number;
+
+    if (pattern.length > LONGEST_PATTERN)
+        return error_set(error, "webhooks[%zu].filter.channel_pattern has %zu bytes, more than %d", place->index,
+                         pattern.length, LONGEST_PATTERN);
+    code = pcre2_compile((PCRE2_SPTR)pattern.data, pattern.length, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &number,
+                         &offset, NULL);
+    if (code == NULL) {
+        pcre2_get_error_message(number, reason, sizeof reason);
+        return error_set(error,
+                         "webhooks[%zu].filter.channel_pattern must be a regular expression; at its byte %zu: %s",
+                         place->index, (size_t)offset, (const char *)reason);
+    }
+    pcre2_code_free(code);
+    return true;
+}
+
+static bool parse_filter(const struct place *place, const json_t *filter, struct app_webhook *webhook,
+                         struct error *error) {
+    struct slice *const values[] = {&webhook->channel_prefix, &webhook->channel_suffix, &webhook->channel_pattern};
+
+    if (record_unset(filter))
+        return true;
+    if (!json_is_object(filter))
+        return error_set(error, "webhooks[%zu].filter must be an object", place->index);
+    note_unknown(place, filter, ".filter", filter_fields);
+    for (size_t i = 0; i < 3; i++) {
+        char field[80];
+
+        snprintf(field, sizeof field, "webhooks[%zu].filter.%s", place->index, filter_fields[i]);
+        if (!record_text(json_object_get(filter, filter_fields[i]), field, values[i], error))
+            return false;
+    }
+    return webhook->channel_pattern.data == NULL || check_pattern(place, webhook->channel_pattern, error);
+}
+
+/* RFC 9110 section 5.1: a field's name is a token. */
+static bool valid_header_name(const char *name) {
+    if (*name == '\0')
+        return false;
+    for (; *name != '\0'; name++)
+        if (!isalnum((unsigned char)*name) && strchr("!#$%&'*+-.^_`|~", *name) == NULL)
+            return false;
+    return true;
+}
+
+/* RFC 9110 section 5.5: no control characters but the tab; a line break would let a value add headers. */
+static bool valid_header_value(struct slice value) {
+    for (size_t i = 0; i < value.length; i++)
+        if (((unsigned char)value.data[i] < ' ' && value.data[i] != '\t') || value.data[i] == 0x7f)
+            return false;
+    return true;
+}
+
+/* Other servers of the family write the headers once more inside themselves. */
+static json_t *flat_headers(json_t *webhook) {
+    json_t *headers = json_object_get(webhook, "headers");
+
+    while (json_object_size(headers) == 1 && json_is_object(json_object_get(headers, "headers"))) {
+        json_object_set(webhook, "headers", json_object_get(headers, "headers"));
+        headers = json_object_get(webhook, "headers");
+    }
+    return headers;
+}
+
+static bool parse_headers(const struct place *place, json_t *json, struct app_webhook *webhook, struct error *error) {
+    json_t *headers = flat_headers(json), *value;
+    const char *name;
+
+    if (record_unset(headers))
+        return true;
+    if (!json_is_object(headers))
+        return error_set(error, "webhooks[%zu].headers must be an object of texts", place->index);
+    if (json_object_size(headers) > 0)
+        webhook->headers = alloc_array(NULL, json_object_size(headers), sizeof *webhook->headers);
+    json_object_foreach(headers, name, value) {
+        if (!valid_header_name(name))
+            return error_set(error, "webhooks[%zu].headers: \"%.60s\" cannot be the name of an HTTP header",
+                             place->index, name);
+        if (!json_is_string(value) || !valid_header_value(record_slice(value)))
+            return error_set(error, "webhooks[%zu].headers.%.60s must be a text without control characters",
+                             place->index, name);
+        webhook->headers[webhook->header_count++] = (struct app_webhook_header){slice_of(name), record_slice(value)};
+    }
+    return true;
+}
+
+static bool parse_webhook(const struct place *place, json_t *json, struct app_webhook *webhook, struct error *error) {
+    if (!json_is_object(json))
+        return error_set(error, "webhooks[%zu] must be an object", place->index);
+    note_unknown(place, json, "", webhook_fields);
+    return parse_target(place, json, webhook, error) &&
+           parse_event_types(place, json_object_get(json, "event_types"), webhook, error) &&
+           parse_filter(place, json_object_get(json, "filter"), webhook, error) &&
+           parse_headers(place, json, webhook, error);
+}
+
+json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, size_t *count, app_note_function *note,
+                           void *context, struct error *error) {
+    json_t *list;
+
+    *webhooks = NULL;
+    *count = 0;
+    if (!json_is_array(json)) {
+        error_set(error, "webhooks must be a list of objects");
+        return NULL;
+    }
+    list = json_deep_copy(json);
+    if (json_array_size(list) > 0)
+        *webhooks = alloc_zero(json_array_size(list) * sizeof **webhooks);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct place place = {i, note, context};
+        bool good = parse_webhook(&place, json_array_get(list, i), &(*webhooks)[i], error);
+
+        (*count)++; /* a broken one may hold headers already */
+        if (!good) {
+            app_webhooks_free(*webhooks, *count);
+            *webhooks = NULL;
+            *count = 0;
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+void app_webhooks_free(struct app_webhook *webhooks, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        free(webhooks[i].headers);
+    free(webhooks);
+}

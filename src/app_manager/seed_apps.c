@@ -1,0 +1,84 @@
+#include "app_manager/seed_apps.h"
+
+#include "base/buffer.h"
+#include "base/log.h"
+
+static void warn(void *context, const char *text) {
+    (void)context;
+    log_warning("app", "%s", text);
+}
+
+/* The names of the fields in which the two differ. */
+static void append_differences(struct buffer *out, const struct app *configured, const struct app *stored) {
+    json_t *ours = app_to_json(configured), *theirs = app_to_json(stored);
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        const json_t *our = json_object_get(ours, app_fields[i].name);
+        if (our != NULL && !json_equal(our, json_object_get(theirs, app_fields[i].name)))
+            buffer_appendf(out, "%s%s", out->length != 0 ? ", " : "", app_fields[i].name);
+    }
+    json_decref(ours);
+    json_decref(theirs);
+}
+
+static void compare(const struct app *configured, const struct app *stored, const char *driver) {
+    struct buffer fields = {0};
+
+    append_differences(&fields, configured, stored);
+    if (fields.length != 0)
+        log_warning("app", "app %s of the configuration differs from the one in the %s store, which counts, in: %.*s",
+                    configured->id.data, driver, SLICE_ARGS(buffer_slice(&fields)));
+    buffer_dispose(&fields);
+}
+
+static enum store_answer create(const struct app *app, const struct app_store_driver *driver,
+                                struct store_connection *connection, const struct patience *patience,
+                                struct error *error) {
+    enum store_answer answer = driver->create(connection, app, patience, error);
+
+    if (answer == STORE_OK)
+        log_info("app", "app %s of the configuration was created in the %s store", app->id.data, driver->name);
+    else if (answer != STORE_ID_TAKEN) /* else another server was faster */
+        log_error("app", "app %s of the configuration could not be created in the %s store: %s", app->id.data,
+                  driver->name, error->text);
+    return answer;
+}
+
+static enum store_answer create_or_compare(const struct app *app, const struct app_store_driver *driver,
+                                           struct store_connection *connection, const struct patience *patience,
+                                           struct error *error) {
+    struct app *stored = NULL;
+    enum store_answer answer = driver->find_by_id(connection, app->id, patience, &stored, error);
+
+    if (answer == STORE_NOT_FOUND)
+        return create(app, driver, connection, patience, error);
+    if (answer == STORE_OK)
+        compare(app, stored, driver->name);
+    else
+        log_error("app", "app %s of the configuration could not be looked up in the %s store: %s", app->id.data,
+                  driver->name, error->text);
+    app_unref(stored);
+    return answer;
+}
+
+bool inline_apps_create(const struct config *config, const struct app_defaults *defaults,
+                        const struct app_store_driver *driver, struct store_connection *connection, int stop_fd,
+                        struct error *error) {
+    enum store_answer answer = STORE_OK;
+    const json_t *json;
+    size_t i;
+
+    json_array_foreach(config->app_manager.array_apps, i, json) {
+        const struct patience patience = patience_for(config->app_manager.lookup_timeout_ms, stop_fd);
+        struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn, NULL, error);
+
+        if (app == NULL)
+            log_error("app", "%s", error->text);
+        else
+            answer = create_or_compare(app, driver, connection, &patience, error);
+        app_unref(app);
+        if (answer == STORE_UNAVAILABLE)
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,103 @@
+#include "base/resolve.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+
+/* Shared by who asks and the thread that may still wait when nobody asks any more; the last one frees it. */
+struct lookup {
+    atomic_int references;
+    int done_fd;
+    atomic_int code;        /* getaddrinfo's; once done_fd is readable */
+    struct addrinfo *found; /* likewise; NULL again when somebody has taken it */
+    char *host;
+    char port[8];
+};
+
+static void lookup_unref(struct lookup *lookup) {
+    if (atomic_fetch_sub(&lookup->references, 1) != 1)
+        return;
+    close(lookup->done_fd);
+    if (lookup->found != NULL)
+        freeaddrinfo(lookup->found);
+    free(lookup->host);
+    free(lookup);
+}
+
+static int look_up(const char *host, const char *port, int flags, struct addrinfo **found) {
+    const struct addrinfo hints = {.ai_flags = flags | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+
+    return getaddrinfo(host, port, &hints, found);
+}
+
+static void *run(void *context) {
+    struct lookup *lookup = context;
+
+    atomic_store(&lookup->code, look_up(lookup->host, lookup->port, 0, &lookup->found));
+    eventfd_write(lookup->done_fd, 1);
+    lookup_unref(lookup);
+    return NULL;
+}
+
+static bool start_thread(struct lookup *lookup) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    bool started;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    started = pthread_create(&thread, &attributes, run, lookup) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct patience *patience,
+                                   struct error *error) {
+    struct addrinfo *found = NULL;
+    struct lookup *lookup;
+    char digits[8];
+
+    snprintf(digits, sizeof digits, "%u", port);
+    if (look_up(host, digits, AI_NUMERICHOST, &found) == 0)
+        return found;
+    lookup = alloc_zero(sizeof *lookup);
+    atomic_init(&lookup->references, 2);
+    lookup->host = alloc_copy(host, strlen(host));
+    memcpy(lookup->port, digits, sizeof digits);
+    lookup->done_fd = eventfd(0, EFD_CLOEXEC);
+    if (lookup->done_fd < 0 || !start_thread(lookup)) {
+        error_set(error, "the name cannot be looked up: %s", strerror(errno));
+        lookup_unref(lookup);
+        lookup_unref(lookup);
+        return NULL;
+    }
+    if (!patience_wait_or_fail(patience, lookup->done_fd, POLLIN, error)) {
+        error_prefix(error, "looking the name up");
+    } else if (atomic_load(&lookup->code) != 0) {
+        error_set(error, "%s", gai_strerror(atomic_load(&lookup->code)));
+    } else {
+        found = lookup->found;
+        lookup->found = NULL;
+    }
+    lookup_unref(lookup);
+    return found;
+}
+
+bool resolve_in_time(const char *host, const struct patience *patience, struct error *error) {
+    struct addrinfo *found = resolve_addresses(host, 0, patience, error);
+
+    if (found == NULL)
+        return false;
+    freeaddrinfo(found);
+    return true;
+}

@@ -1,0 +1,394 @@
+/*
+ * The commands that write many apps: import and copy. Both put one app after another into a store, each whole, and
+ * look first at what is there; so one that was interrupted at any point is finished by running it again.
+ *
+ *   not there -> create    equal -> skip    different -> conflict, or update with --update
+ *   then read back and compare
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/apps.h"
+#include "cli/compare.h"
+#include "cli/notify_server.h"
+#include "cli/print.h"
+
+#define PROGRESS_EVERY 100 /* apps, where standard error is no terminal */
+
+struct bulk {
+    const struct apps_options *options;
+    struct tool_store *to;
+    struct refresher *refresher;
+    size_t created, updated, equal, conflicts, failed;
+    bool stopped; /* before the last app */
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int signal_number) {
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* The first Ctrl-C ends between two apps, the second one at once. */
+static void catch_interrupts(void) {
+    struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static size_t seen(const struct bulk *bulk) {
+    return bulk->created + bulk->updated + bulk->equal + bulk->conflicts + bulk->failed;
+}
+
+static bool shows_line(const struct bulk *bulk) {
+    return !bulk->options->json && isatty(STDERR_FILENO) == 1;
+}
+
+/* What is said goes over the line of progress. */
+static void clear_progress(const struct bulk *bulk) {
+    if (shows_line(bulk))
+        fputs("\r\033[K", stderr);
+}
+
+static void complain(const struct bulk *bulk, const struct error *error) {
+    clear_progress(bulk);
+    print_failure(bulk->options->json, error->text);
+}
+
+static void show_progress(const struct bulk *bulk) {
+    size_t count = seen(bulk);
+
+    if (shows_line(bulk))
+        fprintf(stderr, "\r%zu app%s", count, count == 1 ? "" : "s");
+    else if (!bulk->options->json && count % PROGRESS_EVERY == 0)
+        fprintf(stderr, "%zu apps\n", count);
+}
+
+static void fail(struct bulk *bulk, const struct app *app, struct error *error) {
+    error_prefix(error, "app \"%s\"", app->id.data);
+    complain(bulk, error);
+    bulk->failed++;
+}
+
+/* The store cannot be asked any more: nothing that follows would do better. */
+static void stop(struct bulk *bulk, const struct app *app, struct error *error) {
+    fail(bulk, app, error);
+    bulk->stopped = true;
+}
+
+static void warn_of_unkept(const struct bulk *bulk, const struct app *app, const struct app *there) {
+    struct buffer fields = {0};
+    struct error text;
+
+    if (compare_unknown(app, there, &fields)) {
+        error_set(&text, "warning: app \"%s\": the store that is written has no place for %.*s", app->id.data,
+                  SLICE_ARGS(buffer_slice(&fields)));
+        complain(bulk, &text);
+    }
+    buffer_dispose(&fields);
+}
+
+/* Reads the app back. True if it is there as it was written. */
+static bool verify(struct bulk *bulk, const struct app *app) {
+    struct buffer fields = {0};
+    struct error error = {0};
+    struct app *there = NULL;
+    enum store_answer answer = tool_store_find_by_id(bulk->to, app->id, &there, &error);
+    bool good = answer == STORE_OK && !compare_apps(app, there, &fields);
+
+    if (good)
+        warn_of_unkept(bulk, app, there);
+    else if (answer == STORE_OK)
+        error_set(&error, "reading it back gave something else in %.*s", SLICE_ARGS(buffer_slice(&fields)));
+    else if (answer == STORE_NOT_FOUND)
+        error_set(&error, "it was written, and is not there when it is read back");
+    else
+        error_prefix(&error, "reading it back");
+    if (answer == STORE_UNAVAILABLE)
+        stop(bulk, app, &error);
+    else if (!good)
+        fail(bulk, app, &error);
+    buffer_dispose(&fields);
+    app_unref(there);
+    return good;
+}
+
+static void count_write(struct bulk *bulk, const struct app *app, enum store_answer answer, struct error *error,
+                        size_t *counter) {
+    if (answer == STORE_UNAVAILABLE) {
+        stop(bulk, app, error);
+    } else if (answer != STORE_OK) {
+        fail(bulk, app, error);
+    } else {
+        if (verify(bulk, app))
+            ++*counter;
+        refresher_tell(bulk->refresher, app->id);
+    }
+}
+
+/* What a dry run can say of an app that is not there: whether its key is free. */
+static void foresee_create(struct bulk *bulk, const struct app *app) {
+    struct error error = {0};
+    struct app *owner = NULL;
+    enum store_answer answer = tool_store_find_by_key(bulk->to, app->key, &owner, &error);
+
+    if (answer == STORE_NOT_FOUND) {
+        bulk->created++;
+    } else if (answer == STORE_UNAVAILABLE) {
+        stop(bulk, app, &error);
+    } else {
+        if (answer == STORE_OK)
+            error_set(&error, "the key is already that of app %s", owner->id.data);
+        fail(bulk, app, &error);
+    }
+    app_unref(owner);
+}
+
+static void put_new(struct bulk *bulk, const struct app *app) {
+    struct error error = {0};
+
+    if (bulk->options->dry_run)
+        foresee_create(bulk, app);
+    else
+        count_write(bulk, app, tool_store_create(bulk->to, app, &error), &error, &bulk->created);
+}
+
+/* `why` says what is there instead. */
+static void put_over(struct bulk *bulk, const struct app *app, struct error *why) {
+    if (!bulk->options->update) {
+        error_prefix(why, "app \"%s\"", app->id.data);
+        complain(bulk, why);
+        bulk->conflicts++;
+    } else if (bulk->options->dry_run) {
+        bulk->updated++;
+    } else {
+        count_write(bulk, app, tool_store_update(bulk->to, app, why), why, &bulk->updated);
+    }
+}
+
+static void put_over_known(struct bulk *bulk, const struct app *app, const struct app *there) {
+    struct buffer fields = {0};
+    struct error why;
+
+    if (compare_apps(app, there, &fields)) {
+        error_set(&why, "the store that is written has another one, which differs in %.*s; --update overwrites it",
+                  SLICE_ARGS(buffer_slice(&fields)));
+        put_over(bulk, app, &why);
+    } else {
+        warn_of_unkept(bulk, app, there);
+        bulk->equal++;
+    }
+    buffer_dispose(&fields);
+}
+
+/* Puts one app into the store; false if the run is to end. */
+static bool put(struct bulk *bulk, const struct app *app) {
+    struct error error = {0};
+    struct app *there = NULL;
+
+    if (interrupted) {
+        bulk->stopped = true;
+        return false;
+    }
+    switch (tool_store_find_by_id(bulk->to, app->id, &there, &error)) {
+    case STORE_OK:
+        put_over_known(bulk, app, there);
+        break;
+    case STORE_NOT_FOUND:
+        put_new(bulk, app);
+        break;
+    case STORE_INVALID:
+        error_prefix(&error, "the store that is written has a broken one, which --update overwrites");
+        put_over(bulk, app, &error);
+        break;
+    default:
+        stop(bulk, app, &error);
+        break;
+    }
+    app_unref(there);
+    return !bulk->stopped;
+}
+
+static void print_summary(const struct bulk *bulk) {
+    const struct apps_options *options = bulk->options;
+
+    if (shows_line(bulk))
+        fputs("\r\033[K", stderr);
+    if (options->json)
+        print_json(stdout, json_pack("{s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "created", (json_int_t)bulk->created, "updated",
+                                     (json_int_t)bulk->updated, "equal", (json_int_t)bulk->equal, "conflicts",
+                                     (json_int_t)bulk->conflicts, "failed", (json_int_t)bulk->failed, "dry_run",
+                                     options->dry_run, "finished", !bulk->stopped));
+    else
+        printf("%s%zu created, %zu updated, %zu equal, %zu in conflict, %zu failed\n",
+               options->dry_run ? "dry run, nothing was written: " : "", bulk->created, bulk->updated, bulk->equal,
+               bulk->conflicts, bulk->failed);
+    if (bulk->stopped)
+        print_failure(options->json, "stopped before the end; running it again goes on from there");
+}
+
+static enum tool_exit finish(struct bulk *bulk) {
+    print_summary(bulk);
+    refresher_destroy(bulk->refresher);
+    return bulk->stopped || bulk->conflicts != 0 || bulk->failed != 0 ? TOOL_NOT_DONE : TOOL_DONE;
+}
+
+static struct bulk begin(const struct apps_options *options, struct tool_store *to) {
+    catch_interrupts();
+    return (struct bulk){
+        .options = options, .to = to, .refresher = options->dry_run ? NULL : refresher_create(&to->config)};
+}
+
+static enum tool_use use_of_target(const struct apps_options *options) {
+    return options->dry_run ? TOOL_FORESEES : TOOL_WRITES;
+}
+
+static const char *file_name(const struct apps_options *options) {
+    return strcmp(options->argument, "-") == 0 ? "standard input" : options->argument;
+}
+
+/* The list of apps in the file, a new reference; NULL with an error. */
+static json_t *read_list(const struct apps_options *options, struct error *error) {
+    bool is_stdin = strcmp(options->argument, "-") == 0;
+    FILE *in = is_stdin ? stdin : fopen(options->argument, "re");
+    json_error_t problem;
+    json_t *root, *list;
+
+    if (in == NULL) {
+        error_set(error, "cannot read %s: %s", file_name(options), strerror(errno));
+        return NULL;
+    }
+    root = json_loadf(in, JSON_REJECT_DUPLICATES, &problem);
+    if (ferror(in))
+        error_set(error, "cannot read %s: %s", file_name(options), strerror(errno));
+    if (!is_stdin)
+        fclose(in);
+    if (root == NULL && error->text[0] == '\0') {
+        char *near = strstr(problem.text, " near "); /* what jansson quotes may be half a secret */
+        error_set(error, "%s:%d:%d: this is not JSON: %.*s", file_name(options), problem.line, problem.column,
+                  near != NULL ? (int)(near - problem.text) : (int)strlen(problem.text), problem.text);
+    }
+    if (root == NULL)
+        return NULL;
+    list = json_incref(json_object_get(root, "apps"));
+    json_decref(root);
+    if (json_is_array(list))
+        return list;
+    json_decref(list);
+    error_set(error, "%s must hold {\"apps\": [...]}", file_name(options));
+    return NULL;
+}
+
+static void warn(void *context, const char *text) {
+    const struct bulk *bulk = context;
+
+    clear_progress(bulk);
+    print_warning(bulk->options->json, text);
+}
+
+static void import_list(struct bulk *bulk, const json_t *list) {
+    const json_t *record;
+    size_t i;
+
+    json_array_foreach(list, i, record) {
+        struct error error = {0};
+        struct app *app = app_parse(record, &bulk->to->defaults, APP_FROM_COMMAND, warn, bulk, &error);
+        bool more = true;
+
+        if (app == NULL) {
+            error_prefix(&error, "apps[%zu]", i);
+            complain(bulk, &error);
+            bulk->failed++;
+        } else {
+            more = put(bulk, app);
+        }
+        app_unref(app);
+        show_progress(bulk);
+        if (!more)
+            break;
+    }
+}
+
+enum tool_exit apps_import(const struct apps_options *options) {
+    struct tool_store to;
+    struct bulk bulk;
+    struct error error = {0};
+    json_t *list = read_list(options, &error);
+    enum tool_exit code =
+        list != NULL ? tool_store_open(&to, options->config_file, use_of_target(options), &error) : TOOL_NOT_DONE;
+
+    if (code != TOOL_DONE) {
+        print_failure(options->json, error.text);
+        json_decref(list);
+        return code;
+    }
+    bulk = begin(options, &to);
+    import_list(&bulk, list);
+    code = finish(&bulk);
+    tool_store_close(&to);
+    json_decref(list);
+    return code;
+}
+
+static bool copy_one(void *context, struct slice id, struct app *app, const struct error *broken) {
+    struct bulk *bulk = context;
+    struct error error;
+
+    bool more = true;
+
+    if (app != NULL) {
+        more = put(bulk, app);
+    } else {
+        error = *broken;
+        error_prefix(&error, "the store that is read has a broken record, \"%.*s\"", SLICE_ARGS(id));
+        complain(bulk, &error);
+        bulk->failed++;
+    }
+    show_progress(bulk);
+    return more;
+}
+
+static enum tool_exit copy(const struct apps_options *options, struct tool_store *from, struct tool_store *to) {
+    struct bulk bulk = begin(options, to);
+    struct error error = {0};
+
+    if (!tool_store_walk(from, copy_one, &bulk, &error)) {
+        error_prefix(&error, "--from %s", options->from);
+        complain(&bulk, &error);
+        bulk.stopped = true;
+    }
+    return finish(&bulk);
+}
+
+enum tool_exit apps_copy(const struct apps_options *options) {
+    struct tool_store from, to;
+    struct error error = {0};
+    enum tool_exit code = TOOL_MISUSED;
+
+    if (options->from == NULL || options->to == NULL) {
+        print_failure(options->json, "--from FILE and --to FILE must name two configurations");
+        return TOOL_MISUSED;
+    }
+    code = tool_store_open(&from, options->from, TOOL_READS, &error);
+    if (code != TOOL_DONE) {
+        error_prefix(&error, "--from %s", options->from);
+        print_failure(options->json, error.text);
+        return code;
+    }
+    code = tool_store_open(&to, options->to, use_of_target(options), &error);
+    if (code == TOOL_DONE) {
+        code = copy(options, &from, &to);
+        tool_store_close(&to);
+    } else {
+        error_prefix(&error, "--to %s", options->to);
+        print_failure(options->json, error.text);
+    }
+    tool_store_close(&from);
+    return code;
+}

@@ -1,0 +1,200 @@
+/*
+ * The commands that only read: list, show, export.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "cli/apps.h"
+#include "cli/print.h"
+
+struct collection {
+    struct app **apps;
+    size_t count, broken;
+    bool json; /* for the errors */
+};
+
+static bool collect(void *context, struct slice id, struct app *app, const struct error *broken) {
+    struct collection *collection = context;
+
+    (void)id;
+    if (app == NULL) {
+        print_failure(collection->json, broken->text);
+        collection->broken++;
+        return true;
+    }
+    if ((collection->count & (collection->count - 1)) == 0) /* full at each power of two */
+        collection->apps = alloc_array(collection->apps, collection->count == 0 ? 1 : collection->count * 2,
+                                       sizeof collection->apps[0]);
+    collection->apps[collection->count++] = app_ref(app);
+    return true;
+}
+
+static int compare_ids(const void *left, const void *right) {
+    const struct app *const *a = left, *const *b = right;
+
+    return strcmp((*a)->id.data, (*b)->id.data);
+}
+
+static void collection_dispose(struct collection *collection) {
+    for (size_t i = 0; i < collection->count; i++)
+        app_unref(collection->apps[i]);
+    free(collection->apps);
+}
+
+/* All apps of the configured store in order of id. */
+static enum tool_exit read_all(const struct apps_options *options, struct collection *collection) {
+    struct tool_store store;
+    struct error error = {0};
+    enum tool_exit code = tool_store_open(&store, options->config_file, TOOL_READS, &error);
+
+    *collection = (struct collection){.json = options->json};
+    if (code != TOOL_DONE) {
+        print_failure(options->json, error.text);
+        return code;
+    }
+    if (!tool_store_walk(&store, collect, collection, &error)) {
+        print_failure(options->json, error.text);
+        collection_dispose(collection);
+        code = TOOL_NOT_DONE;
+    } else if (collection->count > 1) {
+        qsort(collection->apps, collection->count, sizeof collection->apps[0], compare_ids);
+    }
+    tool_store_close(&store);
+    return code;
+}
+
+static json_t *apps_object(const struct collection *collection, bool secrets) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < collection->count; i++)
+        json_array_append_new(list, print_record(collection->apps[i], secrets));
+    return json_pack("{s:o}", "apps", list);
+}
+
+enum tool_exit apps_list(const struct apps_options *options) {
+    struct collection collection;
+    enum tool_exit code = read_all(options, &collection);
+
+    if (code != TOOL_DONE)
+        return code;
+    if (options->json)
+        print_json(stdout, apps_object(&collection, options->show_secrets));
+    else
+        print_table(stdout, collection.apps, collection.count, options->show_secrets);
+    code = collection.broken == 0 ? TOOL_DONE : TOOL_NOT_DONE;
+    collection_dispose(&collection);
+    return code;
+}
+
+static enum store_answer find_named(struct tool_store *store, const struct apps_options *options, struct app **app,
+                                    struct error *error) {
+    const char *name = options->argument != NULL ? options->argument : options->key;
+    enum store_answer answer = options->argument != NULL ? tool_store_find_by_id(store, slice_of(name), app, error)
+                                                         : tool_store_find_by_key(store, slice_of(name), app, error);
+
+    if (answer == STORE_NOT_FOUND)
+        error_set(error, "there is no app with the %s %s", options->argument != NULL ? "id" : "key", name);
+    return answer;
+}
+
+enum tool_exit apps_show(const struct apps_options *options) {
+    struct tool_store store;
+    struct error error = {0};
+    struct app *app = NULL;
+    enum tool_exit code;
+
+    if ((options->argument == NULL) == (options->key == NULL)) {
+        print_failure(options->json, "either an id or --key KEY must name the app to show");
+        return TOOL_MISUSED;
+    }
+    code = tool_store_open(&store, options->config_file, TOOL_READS, &error);
+    if (code != TOOL_DONE) {
+        print_failure(options->json, error.text);
+        return code;
+    }
+    if (find_named(&store, options, &app, &error) != STORE_OK) {
+        print_failure(options->json, error.text);
+        code = TOOL_NOT_DONE;
+    } else if (options->json) {
+        print_json(stdout, print_record(app, options->show_secrets));
+    } else {
+        print_app(stdout, app, options->show_secrets);
+    }
+    app_unref(app);
+    tool_store_close(&store);
+    return code;
+}
+
+/* Takes the reference to `apps`, and the descriptor. */
+static bool write_to(int descriptor, bool lasts, json_t *apps) {
+    FILE *out = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
+    bool good;
+
+    if (out == NULL) {
+        json_decref(apps);
+        return false;
+    }
+    print_json(out, apps);
+    good = fflush(out) == 0 && !ferror(out) && (!lasts || fsync(descriptor) == 0);
+    return fclose(out) == 0 && good;
+}
+
+/* Under another name first, so that the file is never there in part. */
+static bool write_file(const char *file, json_t *apps) {
+    struct buffer unfinished = {0};
+    bool good;
+
+    buffer_appendf(&unfinished, "%s.%ld", file, (long)getpid());
+    buffer_append_byte(&unfinished, '\0');
+    good = write_to(open(unfinished.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR), true, apps) &&
+           rename(unfinished.data, file) == 0;
+    if (!good) {
+        int because = errno;
+        unlink(unfinished.data);
+        errno = because;
+    }
+    buffer_dispose(&unfinished);
+    return good;
+}
+
+/* A device or a pipe is written, not replaced, and what a link points to instead of the link. Takes the reference to
+ * `apps`. */
+static bool write_place(const char *place, json_t *apps, struct error *error) {
+    char *file = realpath(place, NULL); /* NULL: it is not there yet */
+    struct stat status;
+    bool good;
+
+    if (stat(place, &status) == 0 && !S_ISREG(status.st_mode))
+        good = write_to(open(place, O_WRONLY | O_CLOEXEC), false, apps);
+    else
+        good = write_file(file != NULL ? file : place, apps);
+    if (!good)
+        error_set(error, "cannot write %s: %s", place, strerror(errno));
+    free(file);
+    return good;
+}
+
+enum tool_exit apps_export(const struct apps_options *options) {
+    struct collection collection;
+    struct error error;
+    enum tool_exit code = read_all(options, &collection);
+
+    if (code != TOOL_DONE)
+        return code;
+    if (collection.broken != 0)
+        code = TOOL_NOT_DONE;
+    if (options->output == NULL) {
+        print_json(stdout, apps_object(&collection, true));
+    } else if (!write_place(options->output, apps_object(&collection, true), &error)) {
+        print_failure(options->json, error.text);
+        code = TOOL_NOT_DONE;
+    }
+    collection_dispose(&collection);
+    return code;
+}

@@ -1,0 +1,297 @@
+/*
+ * The commands that change one app: create, update, delete, enable, disable, rotate-secret.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/crypto.h"
+#include "cli/apps.h"
+#include "cli/notify_server.h"
+#include "cli/print.h"
+
+/* Bytes from the random generator; each is two digits. */
+#define ID_BYTES 10
+#define KEY_BYTES 16
+#define SECRET_BYTES 32
+
+#define LINE_MAX_BYTES 4096
+
+/* What an operation on one app carries from its start to its end. */
+struct writing {
+    const struct apps_options *options;
+    struct tool_store store;
+    struct refresher *refresher;
+    struct error error;
+};
+
+static enum tool_exit begin(struct writing *writing, const struct apps_options *options) {
+    enum tool_exit code;
+
+    *writing = (struct writing){.options = options};
+    code = tool_store_open(&writing->store, options->config_file, TOOL_WRITES, &writing->error);
+    if (code == TOOL_DONE)
+        writing->refresher = refresher_create(&writing->store.config);
+    else
+        print_failure(options->json, writing->error.text);
+    return code;
+}
+
+/* Says what went wrong, if anything did. */
+static enum tool_exit end(struct writing *writing, bool good) {
+    if (!good)
+        print_failure(writing->options->json, writing->error.text);
+    refresher_destroy(writing->refresher);
+    tool_store_close(&writing->store);
+    return good ? TOOL_DONE : TOOL_NOT_DONE;
+}
+
+static void random_hex(char *text, size_t bytes) {
+    unsigned char random[SECRET_BYTES];
+
+    random_bytes(random, bytes);
+    for (size_t i = 0; i < bytes; i++)
+        snprintf(text + 2 * i, 3, "%02x", random[i]);
+    explicit_bzero(random, sizeof random);
+}
+
+static void make_if_missing(json_t *record, enum app_field field, size_t bytes) {
+    char text[2 * SECRET_BYTES + 1];
+
+    if (json_object_get(record, app_fields[field].name) != NULL)
+        return;
+    random_hex(text, bytes);
+    json_object_set_new(record, app_fields[field].name, json_string(text));
+    explicit_bzero(text, sizeof text);
+}
+
+/* The first line of standard input. */
+static bool read_secret(struct changes *changes, struct error *error) {
+    char line[LINE_MAX_BYTES];
+    bool good;
+
+    if (fgets(line, sizeof line, stdin) == NULL)
+        return error_set(error, "--secret -: standard input holds no secret");
+    line[strcspn(line, "\r\n")] = '\0';
+    good = changes_set_field(changes, "secret", line, error);
+    explicit_bzero(line, sizeof line);
+    return good;
+}
+
+/* The record that the options describe, before anything is made up for it. */
+static bool describe(const struct apps_options *options, json_t *record, struct error *error) {
+    struct changes named = {0};
+    bool good = (options->id == NULL || changes_set_field(&named, "id", options->id, error)) &&
+                (options->key == NULL || changes_set_field(&named, "key", options->key, error));
+
+    if (good && options->secret != NULL)
+        good = strcmp(options->secret, "-") == 0 ? read_secret(&named, error)
+                                                 : changes_set_field(&named, "secret", options->secret, error);
+    good = good && changes_apply(&named, record, error) && changes_apply(&options->changes, record, error);
+    changes_dispose(&named);
+    return good;
+}
+
+static void warn(void *context, const char *text) {
+    const struct writing *writing = context;
+
+    print_warning(writing->options->json, text);
+}
+
+static struct app *parse(struct writing *writing, const json_t *record) {
+    return app_parse(record, &writing->store.defaults, APP_FROM_COMMAND, warn, writing, &writing->error);
+}
+
+static bool create(struct writing *writing, const struct app *app) {
+    if (tool_store_create(&writing->store, app, &writing->error) != STORE_OK)
+        return error_prefix(&writing->error, "app \"%s\" was not created", app->id.data);
+    refresher_tell(writing->refresher, app->id);
+    return true;
+}
+
+static void print_created(const struct apps_options *options, const struct app *app, bool made_key, bool made_secret) {
+    bool shown = made_secret || options->show_secrets;
+
+    if (options->json) {
+        print_json(stdout, print_record(app, shown));
+        return;
+    }
+    printf("created app %s\n", app->id.data);
+    if (made_key || shown)
+        printf("key     %s\n", app->key.data);
+    if (shown)
+        printf("secret  %s\n", app->secret.data);
+}
+
+enum tool_exit apps_create(const struct apps_options *options) {
+    json_t *record = json_object();
+    bool made_key, made_secret, good;
+    struct app *app = NULL;
+    struct writing writing;
+    enum tool_exit code = begin(&writing, options);
+
+    if (code != TOOL_DONE) {
+        json_decref(record);
+        return code;
+    }
+    good = describe(options, record, &writing.error);
+    made_key = json_object_get(record, "key") == NULL;
+    made_secret = json_object_get(record, "secret") == NULL;
+    if (good) {
+        make_if_missing(record, APP_ID, ID_BYTES);
+        make_if_missing(record, APP_KEY, KEY_BYTES);
+        make_if_missing(record, APP_SECRET, SECRET_BYTES);
+        app = parse(&writing, record);
+    }
+    good = app != NULL && create(&writing, app);
+    if (good)
+        print_created(options, app, made_key, made_secret);
+    app_unref(app);
+    json_decref(record);
+    return end(&writing, good);
+}
+
+/* The app as it is in the store, as an object to change. */
+static json_t *read_record(struct writing *writing, struct slice id) {
+    struct app *app = NULL;
+    json_t *record = NULL;
+
+    switch (tool_store_find_by_id(&writing->store, id, &app, &writing->error)) {
+    case STORE_OK:
+        record = app_to_json(app);
+        break;
+    case STORE_NOT_FOUND:
+        error_set(&writing->error, "there is no app with the id %.*s", SLICE_ARGS(id));
+        break;
+    case STORE_INVALID:
+        error_prefix(&writing->error, "the record in the store is broken (`curlew apps import --update` replaces it)");
+        break;
+    default:
+        break;
+    }
+    app_unref(app);
+    return record;
+}
+
+/* The app after the changes, NULL with an error if a rule is broken. */
+static struct app *changed_app(struct writing *writing, struct slice id, const struct changes *changes) {
+    json_t *record = read_record(writing, id);
+    struct app *app = NULL;
+
+    if (record != NULL && changes_apply(changes, record, &writing->error))
+        app = parse(writing, record);
+    if (app != NULL && !slice_equal(app->id, id)) {
+        error_set(&writing->error, "id cannot be changed: create another app and delete this one");
+        app_unref(app);
+        app = NULL;
+    }
+    json_decref(record);
+    return app;
+}
+
+/* Changes the app that the options name, and gives its new record; NULL after an error. */
+static struct app *change(struct writing *writing, const struct changes *changes) {
+    struct slice id = slice_of(writing->options->argument);
+    struct app *app = changed_app(writing, id, changes);
+
+    if (app == NULL)
+        return NULL;
+    if (tool_store_update(&writing->store, app, &writing->error) != STORE_OK) {
+        error_prefix(&writing->error, "app \"%s\" was not changed", app->id.data);
+        app_unref(app);
+        return NULL;
+    }
+    refresher_tell(writing->refresher, app->id);
+    return app;
+}
+
+/* A change that ends with a sentence, or with the app as JSON. */
+static enum tool_exit change_and_say(const struct apps_options *options, const struct changes *changes,
+                                     const char *done) {
+    struct writing writing;
+    enum tool_exit code = begin(&writing, options);
+    struct app *app;
+
+    if (code != TOOL_DONE)
+        return code;
+    app = change(&writing, changes);
+    if (app != NULL && options->json)
+        print_json(stdout, print_record(app, options->show_secrets));
+    else if (app != NULL)
+        printf("%s app %s\n", done, app->id.data);
+    code = end(&writing, app != NULL);
+    app_unref(app);
+    return code;
+}
+
+enum tool_exit apps_update(const struct apps_options *options) {
+    if (options->changes.list == NULL) {
+        print_failure(options->json, "nothing to change: give --set FIELD=VALUE or --unset FIELD");
+        return TOOL_MISUSED;
+    }
+    return change_and_say(options, &options->changes, "updated");
+}
+
+static enum tool_exit set_enabled(const struct apps_options *options, const char *value, const char *done) {
+    struct changes changes = {0};
+    enum tool_exit code;
+
+    changes_set_field(&changes, "enabled", value, NULL);
+    code = change_and_say(options, &changes, done);
+    changes_dispose(&changes);
+    return code;
+}
+
+enum tool_exit apps_enable(const struct apps_options *options) {
+    return set_enabled(options, "true", "enabled");
+}
+
+enum tool_exit apps_disable(const struct apps_options *options) {
+    return set_enabled(options, "false", "disabled");
+}
+
+enum tool_exit apps_rotate_secret(const struct apps_options *options) {
+    char secret[2 * SECRET_BYTES + 1];
+    struct changes changes = {0};
+    struct writing writing;
+    enum tool_exit code = begin(&writing, options);
+    struct app *app;
+
+    if (code != TOOL_DONE)
+        return code;
+    random_hex(secret, SECRET_BYTES);
+    changes_set_field(&changes, "secret", secret, NULL);
+    explicit_bzero(secret, sizeof secret);
+    app = change(&writing, &changes);
+    if (app != NULL && options->json)
+        print_json(stdout, print_record(app, true));
+    else if (app != NULL)
+        printf("the new secret of app %s:\n%s\n", app->id.data, app->secret.data);
+    code = end(&writing, app != NULL);
+    app_unref(app);
+    changes_dispose(&changes);
+    return code;
+}
+
+enum tool_exit apps_delete(const struct apps_options *options) {
+    struct slice id = slice_of(options->argument);
+    struct writing writing;
+    enum tool_exit code = begin(&writing, options);
+    enum store_answer answer = STORE_NOT_FOUND;
+
+    if (code != TOOL_DONE)
+        return code;
+    if (app_name_valid(id))
+        answer = tool_store_remove(&writing.store, id, &writing.error);
+    if (answer == STORE_NOT_FOUND)
+        error_set(&writing.error, "there is no app with the id %s", options->argument);
+    if (answer == STORE_OK) {
+        refresher_tell(writing.refresher, id);
+        if (options->json)
+            print_json(stdout, json_pack("{s:s}", "deleted", options->argument));
+        else
+            printf("deleted app %s\n", options->argument);
+    }
+    return end(&writing, answer == STORE_OK);
+}

@@ -1,0 +1,81 @@
+#include "cli/change.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/app.h"
+#include "base/alloc.h"
+
+void changes_dispose(struct changes *changes) {
+    json_decref(changes->list);
+    changes->list = NULL;
+}
+
+static void add(struct changes *changes, const char *field, json_t *value) {
+    if (changes->list == NULL)
+        changes->list = json_array();
+    json_array_append_new(changes->list, json_pack("[s,o]", field, value));
+}
+
+/* NULL for what is no JSON. A text that is no UTF-8 becomes a value that no field accepts. */
+static json_t *value_of(const struct app_field_info *info, const char *value, json_error_t *problem) {
+    json_t *json = NULL;
+
+    if (info->type == APP_TYPE_JSON)
+        return json_loads(value, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, problem);
+    if (info->type == APP_TYPE_FLAG && strcmp(value, "true") == 0)
+        return json_true();
+    if (info->type == APP_TYPE_FLAG && strcmp(value, "false") == 0)
+        return json_false();
+    json = json_string(value);
+    return json != NULL ? json : json_array();
+}
+
+bool changes_set_field(struct changes *changes, const char *field, const char *value, struct error *error) {
+    json_error_t problem;
+    enum app_field known;
+    json_t *json;
+
+    if (!app_field_from_name(slice_of(field), &known))
+        return error_set(error, "%s is not a field of an app", field);
+    json = value_of(&app_fields[known], value, &problem);
+    if (json == NULL)
+        /* jansson's own text may quote half a secret */
+        return error_set(error, "%s must be JSON, and is none from byte %d on", field, problem.position);
+    add(changes, field, json);
+    return true;
+}
+
+bool changes_set(struct changes *changes, const char *assignment, struct error *error) {
+    const char *equals = strchr(assignment, '=');
+    char *field;
+    bool good;
+
+    if (equals == NULL)
+        return error_set(error, "FIELD=VALUE must follow --set, not %s", assignment);
+    field = alloc_copy(assignment, (size_t)(equals - assignment));
+    good = changes_set_field(changes, field, equals + 1, error);
+    free(field);
+    return good;
+}
+
+void changes_unset(struct changes *changes, const char *field) {
+    add(changes, field, json_null());
+}
+
+bool changes_apply(const struct changes *changes, json_t *record, struct error *error) {
+    const json_t *change;
+    size_t i;
+
+    json_array_foreach(changes->list, i, change) {
+        const char *field = json_string_value(json_array_get(change, 0));
+        json_t *value = json_array_get(change, 1);
+        enum app_field known;
+
+        if (!json_is_null(value))
+            json_object_set(record, field, value);
+        else if (json_object_del(record, field) != 0 && !app_field_from_name(slice_of(field), &known))
+            return error_set(error, "%s is not a field of this app", field);
+    }
+    return true;
+}

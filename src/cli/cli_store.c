@@ -1,0 +1,247 @@
+#include "cli/cli_store.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+#define PREPARE_TIMEOUT_MS 60000
+#define PAGE 100
+
+struct page_entry {
+    char *id;
+    struct app *app;
+    struct error error;
+};
+
+struct page {
+    struct page_entry entries[PAGE];
+    size_t count;
+};
+
+/* One operation, so that asking again is in one place. */
+struct request {
+    enum { FIND_BY_ID, FIND_BY_KEY, LIST, CREATE, UPDATE, REMOVE } kind;
+    struct slice text; /* the id, the key, or the id to list behind */
+    const struct app *app;
+    struct app **found;
+    struct page *page;
+};
+
+static enum tool_exit load(struct tool_store *store, const char *config_file, struct error *error) {
+    struct config_report report = {0};
+    struct log_settings log_settings;
+
+    if (!config_load(&store->config, config_file, &report, error)) {
+        config_report_dispose(&report);
+        return TOOL_MISUSED;
+    }
+    app_defaults_from_config(&store->defaults, &store->config);
+    log_settings = config_log_settings(&store->config);
+    if (log_settings.level > LOG_WARNING)
+        log_settings.level = LOG_WARNING; /* the command says itself what it does */
+    log_configure(&log_settings);
+    config_report_log(&report); /* what is ignored may be what names the store */
+    config_report_dispose(&report);
+    return TOOL_DONE;
+}
+
+static const char *file_of(const struct tool_store *store) {
+    return store->config.file != NULL ? store->config.file : "the configuration file";
+}
+
+static bool choose_driver(struct tool_store *store, enum tool_use use, struct error *error) {
+    enum config_driver driver = store->config.app_manager.driver;
+
+    if (use != TOOL_READS && driver == CONFIG_DRIVER_MEMORY)
+        return error_set(error,
+                         "app_manager.driver is \"memory\", which keeps nothing: write apps into "
+                         "app_manager.array.apps of %s, or set a driver that keeps them",
+                         file_of(store));
+    store->driver = app_store_driver_of(driver);
+    return true;
+}
+
+static struct patience patience_of(const struct tool_store *store) {
+    return patience_for(store->config.app_manager.lookup_timeout_ms, -1);
+}
+
+static bool connect_store(struct tool_store *store, struct error *error) {
+    struct patience patience = patience_of(store);
+
+    if (store->connection == NULL)
+        store->connection = store->driver->connect(store->store, &patience, error);
+    return store->connection != NULL;
+}
+
+static void disconnect_store(struct tool_store *store) {
+    if (store->connection != NULL)
+        store->driver->disconnect(store->connection);
+    store->connection = NULL;
+}
+
+static bool prepare(struct tool_store *store, struct error *error) {
+    struct patience patience = patience_for(PREPARE_TIMEOUT_MS, -1);
+
+    return connect_store(store, error) && store->driver->prepare(store->connection, &patience, error) == STORE_OK;
+}
+
+static bool inspect(struct tool_store *store, enum tool_use use, struct error *error) {
+    struct patience patience = patience_of(store);
+    enum store_answer answer = STORE_UNAVAILABLE;
+
+    if (connect_store(store, error))
+        answer = store->driver->inspect(store->connection, &patience, error);
+    store->absent = answer == STORE_NOT_FOUND;
+    if (store->absent && use == TOOL_READS)
+        return error_prefix(error, "no apps are kept there yet");
+    return answer == STORE_OK || store->absent;
+}
+
+enum tool_exit tool_store_open(struct tool_store *store, const char *config_file, enum tool_use use,
+                               struct error *error) {
+    *store = (struct tool_store){0};
+    if (load(store, config_file, error) != TOOL_DONE)
+        return TOOL_MISUSED;
+    hash_seed();
+    if (choose_driver(store, use, error))
+        store->store = store->driver->open(&store->config, &store->defaults, error);
+    if (store->store == NULL) {
+        config_dispose(&store->config);
+        return TOOL_MISUSED;
+    }
+    if (use == TOOL_WRITES ? prepare(store, error) : inspect(store, use, error))
+        return TOOL_DONE;
+    tool_store_close(store);
+    return TOOL_NOT_DONE;
+}
+
+void tool_store_close(struct tool_store *store) {
+    disconnect_store(store);
+    store->driver->close(store->store);
+    config_dispose(&store->config);
+}
+
+static void add_to_page(void *context, struct slice id, struct slice key, struct app *app, const struct error *error) {
+    struct page *page = context;
+    struct page_entry *entry;
+
+    (void)key;
+    if (page->count == PAGE) { /* more than was asked for */
+        app_unref(app);
+        return;
+    }
+    entry = &page->entries[page->count++];
+    *entry = (struct page_entry){.id = alloc_copy(id.data, id.length), .app = app};
+    if (app == NULL)
+        entry->error = *error;
+}
+
+static void clear_page(struct page *page) {
+    for (size_t i = 0; i < page->count; i++) {
+        free(page->entries[i].id);
+        app_unref(page->entries[i].app);
+    }
+    page->count = 0;
+}
+
+static enum store_answer ask_once(struct tool_store *store, const struct request *request, struct error *error) {
+    const struct app_store_driver *driver = store->driver;
+    struct patience patience = patience_of(store);
+
+    if (!connect_store(store, error))
+        return STORE_UNAVAILABLE;
+    switch (request->kind) {
+    case FIND_BY_ID:
+        return driver->find_by_id(store->connection, request->text, &patience, request->found, error);
+    case FIND_BY_KEY:
+        return driver->find_by_key(store->connection, request->text, &patience, request->found, error);
+    case LIST:
+        clear_page(request->page);
+        return driver->list(store->connection, request->text, PAGE, &patience, add_to_page, request->page, error);
+    case CREATE:
+        return driver->create(store->connection, request->app, &patience, error);
+    case UPDATE:
+        return driver->update(store->connection, request->app, &patience, error);
+    case REMOVE:
+        break;
+    }
+    return driver->remove(store->connection, request->text, &patience, error);
+}
+
+static enum store_answer ask(struct tool_store *store, const struct request *request, struct error *error) {
+    bool reads = request->kind == FIND_BY_ID || request->kind == FIND_BY_KEY || request->kind == LIST;
+    enum store_answer answer = ask_once(store, request, error);
+
+    if (answer == STORE_UNAVAILABLE)
+        disconnect_store(store);
+    if (answer == STORE_UNAVAILABLE && reads) {
+        answer = ask_once(store, request, error);
+        if (answer == STORE_UNAVAILABLE)
+            disconnect_store(store);
+    }
+    return answer;
+}
+
+/* What no store can hold, and what has nowhere to be, is not asked for. */
+static enum store_answer find(struct tool_store *store, const struct request *request, struct error *error) {
+    *request->found = NULL;
+    return app_name_valid(request->text) && !store->absent ? ask(store, request, error) : STORE_NOT_FOUND;
+}
+
+enum store_answer tool_store_find_by_id(struct tool_store *store, struct slice id, struct app **app,
+                                        struct error *error) {
+    return find(store, &(struct request){FIND_BY_ID, id, .found = app}, error);
+}
+
+enum store_answer tool_store_find_by_key(struct tool_store *store, struct slice key, struct app **app,
+                                         struct error *error) {
+    return find(store, &(struct request){FIND_BY_KEY, key, .found = app}, error);
+}
+
+enum store_answer tool_store_create(struct tool_store *store, const struct app *app, struct error *error) {
+    return ask(store, &(struct request){CREATE, .app = app}, error);
+}
+
+enum store_answer tool_store_update(struct tool_store *store, const struct app *app, struct error *error) {
+    return ask(store, &(struct request){UPDATE, .app = app}, error);
+}
+
+enum store_answer tool_store_remove(struct tool_store *store, struct slice id, struct error *error) {
+    return ask(store, &(struct request){REMOVE, id}, error);
+}
+
+static bool visit_page(const struct page *page, tool_store_visit *each, void *context) {
+    for (size_t i = 0; i < page->count; i++) {
+        const struct page_entry *entry = &page->entries[i];
+        if (!each(context, slice_of(entry->id), entry->app, entry->app == NULL ? &entry->error : NULL))
+            return false;
+    }
+    return true;
+}
+
+bool tool_store_walk(struct tool_store *store, tool_store_visit *each, void *context, struct error *error) {
+    struct page *page = alloc_zero(sizeof *page);
+    char *after = alloc_copy("", 0);
+    bool more = true, good = true;
+
+    while (more) {
+        struct request request = {LIST, slice_of(after), .page = page};
+        good = ask(store, &request, error) == STORE_OK;
+        more = good && visit_page(page, each, context) && page->count == PAGE;
+        if (more) {
+            free(after);
+            after = alloc_copy(page->entries[PAGE - 1].id, strlen(page->entries[PAGE - 1].id));
+        }
+        if (more && after[0] == '\0') { /* the list could only begin again */
+            good =
+                error_set(error, "a record in the store has no id that can be read; those behind it are out of reach");
+            more = false;
+        }
+    }
+    clear_page(page);
+    free(page);
+    free(after);
+    return good;
+}

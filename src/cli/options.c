@@ -1,0 +1,109 @@
+#include "cli/options.h"
+
+#include <stddef.h>
+#include <string.h>
+
+enum kind { KIND_FLAG, KIND_TEXT, KIND_SET, KIND_UNSET };
+
+#define AT(member) offsetof(struct apps_options, member)
+
+static const struct row {
+    enum apps_option option;
+    enum kind kind;
+    const char *name, *letter;
+    size_t offset;
+} rows[] = {
+    {OPTION_CONFIG, KIND_TEXT, "--config", "-c", AT(config_file)},
+    {OPTION_JSON, KIND_FLAG, "--json", NULL, AT(json)},
+    {OPTION_SHOW_SECRETS, KIND_FLAG, "--show-secrets", NULL, AT(show_secrets)},
+    {OPTION_ID, KIND_TEXT, "--id", NULL, AT(id)},
+    {OPTION_KEY, KIND_TEXT, "--key", NULL, AT(key)},
+    {OPTION_SECRET, KIND_TEXT, "--secret", NULL, AT(secret)},
+    {OPTION_SET, KIND_SET, "--set", NULL, 0},
+    {OPTION_UNSET, KIND_UNSET, "--unset", NULL, 0},
+    {OPTION_OUTPUT, KIND_TEXT, "--output", "-o", AT(output)},
+    {OPTION_UPDATE, KIND_FLAG, "--update", NULL, AT(update)},
+    {OPTION_FROM, KIND_TEXT, "--from", NULL, AT(from)},
+    {OPTION_TO, KIND_TEXT, "--to", NULL, AT(to)},
+    {OPTION_DRY_RUN, KIND_FLAG, "--dry-run", NULL, AT(dry_run)},
+    {OPTION_HELP, KIND_FLAG, "--help", "-h", AT(help)},
+};
+
+#define ROW_COUNT (sizeof rows / sizeof rows[0])
+
+/* The row that `argument` names, and what follows its `=` if it has one. */
+static const struct row *row_of(const char *argument, unsigned takes, const char **value) {
+    size_t length = strcspn(argument, "=");
+
+    *value = argument[length] == '=' ? argument + length + 1 : NULL;
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        const struct row *row = &rows[i];
+        if ((takes & row->option) == 0)
+            continue;
+        if (strlen(row->name) == length && strncmp(argument, row->name, length) == 0)
+            return row;
+        if (row->letter != NULL && strcmp(argument, row->letter) == 0)
+            return row;
+    }
+    return NULL;
+}
+
+static bool take(struct apps_options *options, const struct row *row, const char *value, struct error *error) {
+    const char **text = (const char **)(void *)((char *)options + row->offset);
+
+    switch (row->kind) {
+    case KIND_FLAG:
+        *(bool *)((char *)options + row->offset) = true;
+        return value == NULL || error_set(error, "%s takes no value", row->name);
+    case KIND_TEXT:
+        if (value == NULL || value[0] == '\0')
+            return error_set(error, "a value must follow %s", row->name);
+        if (*text != NULL)
+            return error_set(error, "%s is given twice", row->name);
+        *text = value;
+        return true;
+    case KIND_SET:
+        return value != NULL ? changes_set(&options->changes, value, error)
+                             : error_set(error, "FIELD=VALUE must follow --set");
+    case KIND_UNSET:
+        break;
+    }
+    if (value == NULL || value[0] == '\0')
+        return error_set(error, "a field must follow --unset");
+    changes_unset(&options->changes, value);
+    return true;
+}
+
+static bool take_argument(struct apps_options *options, const char *argument, bool takes_argument,
+                          struct error *error) {
+    if (argument[0] == '-' && argument[1] != '\0')
+        return error_set(error, "unknown option: %s", argument);
+    if (!takes_argument || options->argument != NULL)
+        return error_set(error, "unexpected argument: %s", argument);
+    options->argument = argument;
+    return argument[0] != '\0' || error_set(error, "an argument is empty");
+}
+
+bool apps_options_parse(struct apps_options *options, char **arguments, unsigned takes, bool takes_argument,
+                        struct error *error) {
+    *options = (struct apps_options){0};
+    for (; *arguments != NULL; arguments++) {
+        const char *value;
+        const struct row *row = row_of(*arguments, takes | OPTION_HELP, &value);
+
+        if (row == NULL) {
+            if (!take_argument(options, *arguments, takes_argument, error))
+                return false;
+            continue;
+        }
+        if (row->kind != KIND_FLAG && value == NULL && arguments[1] != NULL)
+            value = *++arguments;
+        if (!take(options, row, value, error))
+            return false;
+    }
+    return true;
+}
+
+void apps_options_dispose(struct apps_options *options) {
+    changes_dispose(&options->changes);
+}

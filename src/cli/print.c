@@ -1,0 +1,118 @@
+#include "cli/print.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HIDDEN "********"
+
+/* Databases keep the members of a JSON value in an order of their own. */
+static json_t *in_order(const json_t *value) {
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS);
+    json_t *sorted = json_loads(text, JSON_DECODE_ANY, NULL);
+
+    free(text);
+    return sorted;
+}
+
+json_t *print_record(const struct app *app, bool secrets) {
+    json_t *record = app_to_json(app), *value;
+    const char *name;
+    void *next;
+
+    if (!secrets)
+        json_object_del(record, app_fields[APP_SECRET].name);
+    json_object_foreach_safe(record, next, name, value) {
+        if (json_is_object(value) || json_is_array(value))
+            json_object_set_new(record, name, in_order(value));
+    }
+    return record;
+}
+
+void print_json(FILE *out, json_t *json) {
+    json_dumpf(json, out, JSON_INDENT(2));
+    fputc('\n', out);
+    json_decref(json);
+}
+
+static void print_value(FILE *out, const json_t *value) {
+    if (json_is_string(value))
+        fprintf(out, "%s", json_string_value(value));
+    else
+        json_dumpf(value, out, JSON_ENCODE_ANY);
+}
+
+/* What counts for a field that is not set. */
+static void print_default(FILE *out, const struct app *app, enum app_field field) {
+    const struct app_field_info *info = &app_fields[field];
+
+    if (info->type == APP_TYPE_NUMBER)
+        fprintf(out, "%u (default)", app_number(app, field));
+    else if (info->type == APP_TYPE_FLAG)
+        fprintf(out, "%s (default)", info->fallback != 0 ? "true" : "false");
+    else
+        fprintf(out, "none (default)");
+}
+
+void print_app(FILE *out, const struct app *app, bool secrets) {
+    json_t *record = print_record(app, true), *value;
+    const char *name;
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        fprintf(out, "%-34s ", app_fields[i].name);
+        if (i == APP_SECRET && !secrets)
+            fputs(HIDDEN, out);
+        else if (app_field_is_set(app, (enum app_field)i))
+            print_value(out, json_object_get(record, app_fields[i].name));
+        else
+            print_default(out, app, (enum app_field)i);
+        fputc('\n', out);
+    }
+    json_object_foreach(app->unknown, name, value) {
+        fprintf(out, "%-34s ", name);
+        print_value(out, value);
+        fputc('\n', out);
+    }
+    json_decref(record);
+}
+
+static int width(struct app *const *apps, size_t count, size_t heading, size_t offset) {
+    size_t most = heading;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct slice *text = (const struct slice *)(const void *)((const char *)apps[i] + offset);
+        if (text->length > most)
+            most = text->length;
+    }
+    return (int)most;
+}
+
+void print_table(FILE *out, struct app *const *apps, size_t count, bool secrets) {
+    int id = width(apps, count, 2, offsetof(struct app, id));
+    int key = width(apps, count, 3, offsetof(struct app, key));
+    int secret = secrets ? width(apps, count, 6, offsetof(struct app, secret)) : (int)strlen(HIDDEN);
+
+    fprintf(out, "%-*s  %-*s  %-*s  %-7s  %s\n", id, "ID", key, "KEY", secret, "SECRET", "ENABLED", "MAX CONNECTIONS");
+    for (size_t i = 0; i < count; i++)
+        fprintf(out, "%-*s  %-*s  %-*s  %-7s  %u\n", id, apps[i]->id.data, key, apps[i]->key.data, secret,
+                secrets ? apps[i]->secret.data : HIDDEN, apps[i]->enabled ? "yes" : "no", apps[i]->max_connections);
+}
+
+void print_failure(bool json, const char *text) {
+    json_t *object;
+
+    if (!json) {
+        fprintf(stderr, "curlew: %s\n", text);
+        return;
+    }
+    object = json_pack("{s:s}", "error", text);
+    json_dumpf(object, stderr, JSON_COMPACT);
+    fputc('\n', stderr);
+    json_decref(object);
+}
+
+void print_warning(bool json, const char *text) {
+    struct error warning;
+
+    error_set(&warning, "warning: %s", text);
+    print_failure(json, warning.text);
+}

@@ -1,0 +1,167 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crypto.h"
+#include "store/dynamodb/dynamodb_internal.h"
+
+#define BACKOFF_FIRST_MS 50 /* doubling; what is waited is drawn between nothing and this */
+#define BACKOFF_LAST_MS 2000
+
+/* What to do about an answer, beyond what the caller can be told. */
+enum verdict { VERDICT_FINAL, VERDICT_AGAIN, VERDICT_OTHER_CREDENTIALS };
+
+struct outcome {
+    enum verdict verdict;
+    enum dynamodb_answer answer;
+};
+
+static const struct exception {
+    const char *name;
+    struct outcome outcome;
+} exceptions[] = {
+    {"ConditionalCheckFailedException", {VERDICT_FINAL, DYNAMODB_CONDITION_FAILED}},
+    {"ResourceNotFoundException", {VERDICT_FINAL, DYNAMODB_MISSING}},
+    {"ResourceInUseException", {VERDICT_FINAL, DYNAMODB_IN_USE}},
+    {"TableAlreadyExistsException", {VERDICT_FINAL, DYNAMODB_IN_USE}},
+    {"AccessDeniedException", {VERDICT_FINAL, DYNAMODB_DENIED}},
+    {"ValidationException", {VERDICT_FINAL, DYNAMODB_REFUSED}},
+    {"ItemCollectionSizeLimitExceededException", {VERDICT_FINAL, DYNAMODB_REFUSED}},
+    {"ProvisionedThroughputExceededException", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
+    {"ThrottlingException", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
+    {"RequestLimitExceeded", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
+    {"LimitExceededException", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
+    {"InternalServerError", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
+    {"ExpiredTokenException", {VERDICT_OTHER_CREDENTIALS, DYNAMODB_UNAVAILABLE}},
+    {"UnrecognizedClientException", {VERDICT_OTHER_CREDENTIALS, DYNAMODB_UNAVAILABLE}},
+    {"InvalidSignatureException", {VERDICT_OTHER_CREDENTIALS, DYNAMODB_UNAVAILABLE}},
+};
+
+json_t *dynamodb_new_request(const struct store_connection *connection) {
+    return json_pack("{s:s}", "TableName", connection->store->table);
+}
+
+/* The exception's name: what is behind the `#`, if there is one. */
+static const char *exception_of(const json_t *body) {
+    const char *type = json_string_value(json_object_get(body, "__type")), *hash;
+
+    if (type == NULL)
+        return NULL;
+    hash = strrchr(type, '#');
+    return hash != NULL ? hash + 1 : type;
+}
+
+static void describe(const struct store_connection *connection, const char *operation, unsigned status,
+                     const json_t *body, struct error *error) {
+    const char *name = exception_of(body), *message = json_string_value(json_object_get(body, "message"));
+
+    if (message == NULL)
+        message = json_string_value(json_object_get(body, "Message"));
+    if (name == NULL)
+        error_set(error, "%s: DynamoDB %s at %s: HTTP status %u%s", connection->store->setting, operation,
+                  connection->store->url, status, status == 200 ? " without a JSON object that is whole" : "");
+    else
+        error_set(error, "DynamoDB %s of table %s in %s: %s%s%s", operation, connection->store->table,
+                  connection->store->region, name, message != NULL ? ": " : "", message != NULL ? message : "");
+}
+
+static struct outcome judge(unsigned status, const json_t *body) {
+    const char *name = exception_of(body);
+
+    if (status == 200)
+        return json_is_object(body) ? (struct outcome){VERDICT_FINAL, DYNAMODB_OK}
+                                    : (struct outcome){VERDICT_FINAL, DYNAMODB_UNAVAILABLE};
+    for (size_t i = 0; name != NULL && i < sizeof exceptions / sizeof exceptions[0]; i++)
+        if (strcmp(name, exceptions[i].name) == 0)
+            return exceptions[i].outcome;
+    if (status >= 500 || status == 429)
+        return (struct outcome){VERDICT_AGAIN, DYNAMODB_UNAVAILABLE};
+    return (struct outcome){VERDICT_FINAL, name != NULL ? DYNAMODB_REFUSED : DYNAMODB_UNAVAILABLE};
+}
+
+/* Sends the request once. */
+static struct outcome attempt(struct store_connection *connection, const char *operation, struct slice body,
+                              const struct aws_credentials *credentials, const struct patience *patience,
+                              json_t **answer, struct error *error) {
+    struct app_store *store = connection->store;
+    char target[64];
+    const char *const headers[] = {"Content-Type: application/x-amz-json-1.0", target, NULL};
+    const struct http_signature signature = {.access_key_id = credentials->access_key_id,
+                                             .secret_access_key = credentials->secret_access_key,
+                                             .session_token = credentials->session_token,
+                                             .region = store->region,
+                                             .service = "dynamodb"};
+    const struct http_call call = {.method = "POST",
+                                   .url = store->url,
+                                   .headers = headers,
+                                   .body = body,
+                                   .direct = store->loopback,
+                                   .signature = &signature};
+    struct outcome outcome;
+    unsigned status;
+
+    snprintf(target, sizeof target, "X-Amz-Target: DynamoDB_20120810.%s", operation);
+    status = http_caller_call(connection->caller, &call, patience, &connection->answer, error);
+    if (status == 0) {
+        error_prefix(error, "%s: DynamoDB at %s", store->setting, store->url);
+        return (struct outcome){VERDICT_FINAL, DYNAMODB_UNAVAILABLE};
+    }
+    *answer = json_loadb(connection->answer.data, connection->answer.length, JSON_ALLOW_NUL, NULL);
+    outcome = judge(status, *answer);
+    if (outcome.answer == DYNAMODB_OK)
+        return outcome;
+    describe(connection, operation, status, *answer, error);
+    if (outcome.verdict == VERDICT_OTHER_CREDENTIALS)
+        error_prefix(error, "the credentials from %s are refused", credentials->source);
+    json_decref(*answer);
+    *answer = NULL;
+    return outcome;
+}
+
+static uint32_t jitter(uint32_t most_ms) {
+    uint32_t drawn;
+
+    random_bytes(&drawn, sizeof drawn);
+    return drawn % (most_ms + 1);
+}
+
+static enum dynamodb_answer repeat(struct store_connection *connection, const char *operation, struct slice body,
+                                   const struct patience *patience, json_t **answer, struct error *error) {
+    struct aws_chain *chain = connection->store->chain;
+    struct aws_credentials credentials;
+    uint32_t backoff_ms = BACKOFF_FIRST_MS;
+    bool rejected = false;
+
+    connection->repeated = false;
+    for (;; connection->repeated = true) {
+        struct outcome outcome;
+
+        if (!aws_chain_get(chain, patience, &credentials, error))
+            return DYNAMODB_UNAVAILABLE;
+        outcome = attempt(connection, operation, body, &credentials, patience, answer, error);
+        if (outcome.verdict == VERDICT_OTHER_CREDENTIALS)
+            aws_chain_reject(chain, &credentials);
+        aws_credentials_dispose(&credentials);
+        if (outcome.verdict == VERDICT_FINAL || (outcome.verdict == VERDICT_OTHER_CREDENTIALS && rejected))
+            return outcome.answer;
+        if (outcome.verdict == VERDICT_OTHER_CREDENTIALS) {
+            rejected = true;
+            continue;
+        }
+        if (!patience_pause(patience, jitter(backoff_ms)))
+            return outcome.answer;
+        backoff_ms = backoff_ms * 2 < BACKOFF_LAST_MS ? backoff_ms * 2 : BACKOFF_LAST_MS;
+    }
+}
+
+enum dynamodb_answer dynamodb_request(struct store_connection *connection, const char *operation, json_t *request,
+                                      const struct patience *patience, json_t **answer, struct error *error) {
+    char *body = json_dumps(request, JSON_COMPACT);
+    enum dynamodb_answer result;
+
+    *answer = NULL;
+    json_decref(request);
+    result = repeat(connection, operation, slice_of(body), patience, answer, error);
+    free(body);
+    return result;
+}

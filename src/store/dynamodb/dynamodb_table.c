@@ -1,0 +1,253 @@
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/dynamodb/dynamodb_internal.h"
+
+#define LOOK_MS 500        /* between two looks at a table that comes into being */
+#define INDEX_LOOK_MS 5000 /* between two looks at an index that does */
+#define INDEX_ADD_MS 10000
+
+static const char *text_in(const json_t *object, const char *name) {
+    const char *text = json_string_value(json_object_get(object, name));
+
+    return text != NULL ? text : "";
+}
+
+/* DYNAMODB_OK with the table's description, a new reference. */
+static enum dynamodb_answer describe(struct store_connection *connection, const struct patience *patience,
+                                     json_t **table, struct error *error) {
+    json_t *answer;
+    enum dynamodb_answer result =
+        dynamodb_request(connection, "DescribeTable", dynamodb_new_request(connection), patience, &answer, error);
+
+    *table = json_incref(json_object_get(answer, "Table"));
+    json_decref(answer);
+    return result;
+}
+
+/* --- the index --- */
+
+static const json_t *find_index(const json_t *table) {
+    const json_t *indexes = json_object_get(table, "GlobalSecondaryIndexes"), *index;
+    size_t i;
+
+    json_array_foreach(indexes, i, index) {
+        if (strcmp(text_in(index, "IndexName"), DYNAMODB_INDEX) == 0)
+            return index;
+    }
+    return NULL;
+}
+
+/* True if the partition key of a table or index is that attribute. */
+static bool has_partition_key(const json_t *described, const char *attribute) {
+    const json_t *first = json_array_get(json_object_get(described, "KeySchema"), 0);
+
+    return strcmp(text_in(first, "AttributeName"), attribute) == 0 && strcmp(text_in(first, "KeyType"), "HASH") == 0;
+}
+
+static bool index_answers(const json_t *index) {
+    return index != NULL && strcmp(text_in(index, "IndexStatus"), "ACTIVE") == 0 && has_partition_key(index, "key");
+}
+
+void dynamodb_index_failed(struct app_store *store) {
+    atomic_store(&store->index_look_ms, clock_monotonic_ms() + INDEX_LOOK_MS);
+    atomic_store(&store->index_usable, false);
+}
+
+bool dynamodb_index_usable(struct store_connection *connection, const struct patience *patience) {
+    struct app_store *store = connection->store;
+    uint64_t now_ms = clock_monotonic_ms(), look_ms = atomic_load(&store->index_look_ms);
+    enum dynamodb_answer result;
+    struct error error;
+    json_t *table;
+
+    if (atomic_load(&store->index_usable))
+        return true;
+    if (now_ms < look_ms || !atomic_compare_exchange_strong(&store->index_look_ms, &look_ms, now_ms + INDEX_LOOK_MS))
+        return false;
+    result = describe(connection, patience, &table, &error);
+    /* Who may not look tries. */
+    if (result == DYNAMODB_DENIED || (result == DYNAMODB_OK && index_answers(find_index(table)))) {
+        log_info("app", "DynamoDB table %s: key lookups ask the index " DYNAMODB_INDEX " from now on", store->table);
+        atomic_store(&store->index_usable, true);
+    }
+    json_decref(table);
+    return atomic_load(&store->index_usable);
+}
+
+static json_t *index_definition(void) {
+    return json_pack("{s:s, s:[{s:s, s:s}], s:{s:s}}", "IndexName", DYNAMODB_INDEX, "KeySchema", "AttributeName", "key",
+                     "KeyType", "HASH", "Projection", "ProjectionType", "ALL");
+}
+
+/* Capacity that is paid for in advance must be given to an index as well: as much as the table has. */
+static void add_throughput(json_t *definition, const json_t *table) {
+    const json_t *throughput = json_object_get(table, "ProvisionedThroughput");
+    json_t *reads = json_object_get(throughput, "ReadCapacityUnits");
+    json_t *writes = json_object_get(throughput, "WriteCapacityUnits");
+
+    if (json_integer_value(reads) > 0 && json_integer_value(writes) > 0)
+        json_object_set_new(definition, "ProvisionedThroughput",
+                            json_pack("{s:O, s:O}", "ReadCapacityUnits", reads, "WriteCapacityUnits", writes));
+}
+
+/* Asks for the index, without waiting for it: a table without one still works. */
+static void add_index(struct store_connection *connection, const json_t *table, const struct patience *patience) {
+    const char *name = connection->store->table;
+    uint32_t left_ms = patience_left_ms(patience);
+    const struct patience enough = patience_for(left_ms < INDEX_ADD_MS ? left_ms : INDEX_ADD_MS, patience->stop_fd);
+    json_t *request = dynamodb_new_request(connection), *definition = index_definition(), *answer;
+    enum dynamodb_answer result;
+    struct error error;
+
+    add_throughput(definition, table);
+    json_object_set_new(request, "AttributeDefinitions",
+                        json_pack("[{s:s, s:s}]", "AttributeName", "key", "AttributeType", "S"));
+    json_object_set_new(request, "GlobalSecondaryIndexUpdates", json_pack("[{s:o}]", "Create", definition));
+    result = dynamodb_request(connection, "UpdateTable", request, &enough, &answer, &error);
+    json_decref(answer);
+    if (result == DYNAMODB_OK)
+        log_info("app", "DynamoDB table %s: adding the index " DYNAMODB_INDEX "; until it is ready key lookups scan",
+                 name);
+    else if (result != DYNAMODB_IN_USE) /* by another server that adds it, most likely */
+        log_warning("app",
+                    "DynamoDB table %s has no index " DYNAMODB_INDEX
+                    " on key and it cannot be added, so key lookups "
+                    "scan: %s",
+                    name, error.text);
+}
+
+static void see_to_index(struct store_connection *connection, const json_t *table, const struct patience *patience) {
+    struct app_store *store = connection->store;
+    const json_t *index = find_index(table);
+
+    if (index_answers(index)) {
+        atomic_store(&store->index_usable, true);
+        return;
+    }
+    dynamodb_index_failed(store);
+    if (index == NULL)
+        add_index(connection, table, patience);
+    else if (!has_partition_key(index, "key"))
+        log_warning("app", "DynamoDB table %s: the index " DYNAMODB_INDEX " is not on key, so key lookups scan",
+                    store->table);
+}
+
+/* --- the table --- */
+
+/* True if there is a table now, or soon: another server may have been faster. */
+static enum store_answer create_table(struct store_connection *connection, const struct patience *patience,
+                                      struct error *error) {
+    const char *name = connection->store->table;
+    json_t *request = dynamodb_new_request(connection), *answer;
+    enum dynamodb_answer result;
+
+    json_object_set_new(request, "AttributeDefinitions",
+                        json_pack("[{s:s, s:s}, {s:s, s:s}]", "AttributeName", "id", "AttributeType", "S",
+                                  "AttributeName", "key", "AttributeType", "S"));
+    json_object_set_new(request, "KeySchema", json_pack("[{s:s, s:s}]", "AttributeName", "id", "KeyType", "HASH"));
+    json_object_set_new(request, "GlobalSecondaryIndexes", json_pack("[o]", index_definition()));
+    json_object_set_new(request, "BillingMode", json_string("PAY_PER_REQUEST"));
+    result = dynamodb_request(connection, "CreateTable", request, patience, &answer, error);
+    json_decref(answer);
+    switch (result) {
+    case DYNAMODB_OK:
+        log_info("app", "DynamoDB table %s in %s: created", name, connection->store->region);
+        return STORE_OK;
+    case DYNAMODB_IN_USE:
+        return STORE_OK;
+    case DYNAMODB_DENIED:
+    case DYNAMODB_REFUSED:
+        error_prefix(error, "database.dynamodb.table_name: there is no table %s and it cannot be created", name);
+        return STORE_REFUSED;
+    default:
+        return STORE_UNAVAILABLE;
+    }
+}
+
+enum table_state { TABLE_READY, TABLE_CHANGES, TABLE_UNFIT };
+
+static enum table_state state_of(const json_t *table) {
+    const char *status = text_in(table, "TableStatus");
+
+    if (strcmp(status, "CREATING") == 0 || strcmp(status, "DELETING") == 0)
+        return TABLE_CHANGES;
+    return strcmp(status, "ACTIVE") == 0 || strcmp(status, "UPDATING") == 0 ? TABLE_READY : TABLE_UNFIT;
+}
+
+static enum store_answer check_table(const struct store_connection *connection, const json_t *table,
+                                     struct error *error) {
+    const char *name = connection->store->table;
+
+    if (state_of(table) != TABLE_READY) {
+        error_set(error, "DynamoDB table %s is %s", name, text_in(table, "TableStatus"));
+        return STORE_UNAVAILABLE;
+    }
+    if (json_array_size(json_object_get(table, "KeySchema")) != 1 || !has_partition_key(table, "id")) {
+        error_set(error,
+                  "database.dynamodb.table_name: table %s cannot hold apps: its key must be the partition key id alone",
+                  name);
+        return STORE_REFUSED;
+    }
+    return STORE_OK;
+}
+
+enum store_answer dynamodb_prepare(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    struct app_store *store = connection->store;
+
+    do {
+        json_t *table;
+        enum dynamodb_answer result = describe(connection, patience, &table, error);
+        enum store_answer answer;
+
+        if (result == DYNAMODB_DENIED) {
+            log_warning("app", "the index of DynamoDB table %s is taken to be there, since nobody may look: %s",
+                        store->table, error->text);
+            atomic_store(&store->index_usable, true);
+            return STORE_OK;
+        }
+        if (result == DYNAMODB_OK && state_of(table) != TABLE_CHANGES) {
+            answer = check_table(connection, table, error);
+            if (answer == STORE_OK)
+                see_to_index(connection, table, patience);
+            json_decref(table);
+            return answer;
+        }
+        json_decref(table);
+        if (result == DYNAMODB_MISSING) {
+            answer = create_table(connection, patience, error);
+            if (answer != STORE_OK)
+                return answer;
+        } else if (result != DYNAMODB_OK) {
+            return STORE_UNAVAILABLE;
+        }
+    } while (patience_pause(patience, LOOK_MS));
+    error_set(error, "DynamoDB table %s is not ready yet", store->table);
+    return STORE_UNAVAILABLE;
+}
+
+enum store_answer dynamodb_inspect(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    json_t *table;
+    enum dynamodb_answer result = describe(connection, patience, &table, error);
+    enum store_answer answer;
+
+    switch (result) {
+    case DYNAMODB_OK:
+        answer = check_table(connection, table, error);
+        break;
+    case DYNAMODB_DENIED: /* reading will show */
+        answer = STORE_OK;
+        break;
+    case DYNAMODB_MISSING:
+        error_prefix(error, "database.dynamodb.table_name: there is no table %s", connection->store->table);
+        answer = STORE_NOT_FOUND;
+        break;
+    default:
+        answer = STORE_UNAVAILABLE;
+    }
+    json_decref(table);
+    return answer;
+}

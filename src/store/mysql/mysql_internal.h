@@ -1,0 +1,111 @@
+/*
+ * What the files of the MySQL and MariaDB driver share.
+ *
+ *   mysql.c           finding and writing apps
+ *   mysql_connect.c   signing in, encrypted or not
+ *   mysql_wait.c      every wait for the server
+ *   mysql_query.c     prepared statements that end when patience does, and what their failures mean
+ *   mysql_migrate.c   the table and its columns
+ *
+ * The library is libmariadb. Its calls block, but every wait in them is ours (MARIADB_OPT_IO_WAIT) and ends with the
+ * operation's patience. Its other way not to block, calls that are continued, does not cover TLS: there it waits for
+ * the server itself. Functions are called mysql_driver_*, since mysql_* is the library's.
+ */
+#pragma once
+
+#include <mysql.h>
+
+#include "base/buffer.h"
+#include "store/row.h"
+#include "store/store.h"
+
+enum mysql_statement {
+    MYSQL_LOOK,
+    MYSQL_FIND_BY_ID,
+    MYSQL_FIND_BY_KEY,
+    MYSQL_LIST,
+    MYSQL_CREATE,
+    MYSQL_UPDATE,
+    MYSQL_REMOVE,
+    MYSQL_ID_OWNER,
+    MYSQL_KEY_OWNER,
+    MYSQL_STATEMENT_COUNT,
+};
+
+struct mysql_columns {
+    uint32_t present;   /* bits: fields that have a column */
+    uint32_t mandatory; /* bits: those whose column is NOT NULL */
+    bool created_at, updated_at;
+};
+
+struct app_store {
+    const struct config_sql *config;
+    const struct app_defaults *defaults;
+};
+
+struct store_connection {
+    struct app_store *store;
+    MYSQL *link;
+    const struct patience *patience; /* of the operation under way */
+    bool gave_up;                    /* the operation under way ended because patience did */
+    bool too_large;                  /* because its answer was */
+    uint64_t received;               /* by the socket before it began */
+    bool expects_greeting;           /* the server has not spoken yet, and TLS is wanted */
+    bool offers_no_tls;              /* though it is wanted */
+    unsigned code;                   /* the server's number of the last failure */
+    uint64_t look_again_ms;          /* at the columns; 0: not looked yet */
+    struct mysql_columns columns;
+    MYSQL_STMT *statements[MYSQL_STATEMENT_COUNT]; /* NULL: not prepared yet */
+    struct buffer value;                           /* the column read last */
+};
+
+/* --- mysql_connect.c --- */
+
+struct store_connection *mysql_driver_connect(struct app_store *store, const struct patience *patience,
+                                              struct error *error);
+/* Waits for nobody. */
+void mysql_driver_disconnect(struct store_connection *connection);
+
+/* --- mysql_wait.c --- */
+
+/* From now on this thread's waits are for an operation of this connection. */
+void mysql_driver_use(struct store_connection *connection, const struct patience *patience);
+
+/* Why the operation under way was given up. */
+const char *mysql_driver_why(const struct store_connection *connection);
+
+/* The library's call-back: 1 when the socket is ready, 0 when it is to give up. */
+int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout);
+
+/* --- mysql_query.c --- */
+
+/*
+ * Runs a prepared statement with these parameters; it is prepared at its first use. Its rows, if it has any, are then
+ * all there. A deadlock is tried again. On failure `connection->code` is the server's number.
+ */
+enum store_answer mysql_driver_run(struct store_connection *connection, enum mysql_statement which,
+                                   const struct row_value *values, unsigned count, struct error *error);
+/* The next row of a statement that was run; false: there is none any more. */
+bool mysql_driver_next(struct store_connection *connection, enum mysql_statement which);
+/* A column of the current row as text, until the next call; false: it is NULL. */
+bool mysql_driver_column(struct store_connection *connection, enum mysql_statement which, unsigned column,
+                         struct slice *text);
+/* Ends the reading of a statement whose rows were not all asked for. */
+void mysql_driver_finish(struct store_connection *connection, enum mysql_statement which);
+
+/* Runs a statement without parameters and rows. */
+enum store_answer mysql_driver_command(struct store_connection *connection, struct slice sql, struct error *error);
+
+/* Forgets prepared statements: the columns that they name have changed. */
+void mysql_driver_forget_statements(struct store_connection *connection);
+
+/* --- mysql_migrate.c --- */
+
+/* Begins an operation: its patience counts from now on, and the columns are known. STORE_REFUSED if the table cannot be
+ * used. */
+enum store_answer mysql_driver_begin(struct store_connection *connection, const struct patience *patience,
+                                     struct error *error);
+enum store_answer mysql_driver_prepare(struct store_connection *connection, const struct patience *patience,
+                                       struct error *error);
+enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct patience *patience,
+                                       struct error *error);

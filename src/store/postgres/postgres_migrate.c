@@ -1,0 +1,331 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/postgres/postgres_internal.h"
+#include "store/row.h"
+
+/* --- the columns --- */
+
+static bool is_narrow(const char *type) {
+    return strcmp(type, "integer") == 0 || strcmp(type, "smallint") == 0;
+}
+
+static void note_column(struct store_connection *connection, struct slice name, const char *type) {
+    enum app_field field;
+
+    if (slice_equal(name, SLICE("created_at")))
+        connection->has_created_at = true;
+    if (slice_equal(name, SLICE("updated_at")))
+        connection->has_updated_at = true;
+    if (!app_field_from_name(name, &field))
+        return;
+    snprintf(connection->fields[field].type, sizeof connection->fields[field].type, "%s", type);
+    if (app_fields[field].type != APP_TYPE_NUMBER)
+        connection->fields[field].kind = POSTGRES_OTHER;
+    else
+        connection->fields[field].kind = is_narrow(type) ? POSTGRES_NARROW : POSTGRES_WIDE;
+}
+
+uint32_t postgres_columns(const struct store_connection *connection) {
+    uint32_t bits = 0;
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        bits |= (uint32_t)(connection->fields[i].kind != POSTGRES_ABSENT) << i;
+    return bits;
+}
+
+/* The columns of the table that an unqualified name means; none if there is no table. */
+static bool read_columns(struct store_connection *connection, const struct patience *patience, struct error *error) {
+    const char *const values[] = {connection->store->config->table_name};
+    PGresult *result = postgres_run(connection,
+                                    "SELECT a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a "
+                                    "WHERE a.attrelid = to_regclass(quote_ident($1)) AND a.attnum > 0 "
+                                    "AND NOT a.attisdropped",
+                                    1, values, patience, error);
+
+    if (result == NULL)
+        return false;
+    if (PQnfields(result) != 2) {
+        PQclear(result);
+        connection->sqlstate[0] = '\0';
+        return error_set(error, "%s", postgres_other_answer);
+    }
+    memset(connection->fields, 0, sizeof connection->fields);
+    connection->has_created_at = connection->has_updated_at = false;
+    for (int row = 0; row < PQntuples(result); row++)
+        note_column(connection, postgres_value(result, row, 0), PQgetvalue(result, row, 1));
+    PQclear(result);
+    return true;
+}
+
+enum store_answer postgres_look(struct store_connection *connection, const struct patience *patience,
+                                struct error *error) {
+    if (clock_monotonic_ms() < connection->look_again_ms)
+        return STORE_OK;
+    if (!read_columns(connection, patience, error))
+        return postgres_failure(connection);
+    if ((postgres_columns(connection) & row_required_fields) != row_required_fields) {
+        error_set(error, "database.postgres.table_name: there is no table %s with the columns id, key and secret",
+                  connection->store->config->table_name);
+        return STORE_UNAVAILABLE;
+    }
+    connection->look_again_ms = row_look_again_ms(postgres_columns(connection));
+    return STORE_OK;
+}
+
+enum store_answer postgres_look_for(struct store_connection *connection, const struct app *app,
+                                    const struct patience *patience, struct error *error) {
+    enum store_answer answer = postgres_look(connection, patience, error);
+
+    if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
+        return answer;
+    connection->look_again_ms = 0; /* it may have been added by now */
+    answer = postgres_look(connection, patience, error);
+    return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
+}
+
+/* --- changes --- */
+
+static const char *column_type(enum app_field field) {
+    switch (app_fields[field].type) {
+    case APP_TYPE_NUMBER:
+        return "INTEGER";
+    case APP_TYPE_FLAG:
+        return "BOOLEAN";
+    case APP_TYPE_JSON:
+        return "JSONB";
+    case APP_TYPE_TEXT:
+        break;
+    }
+    return "VARCHAR(255)";
+}
+
+static void append_create_table(struct buffer *sql, const char *table) {
+    buffer_appendf(sql, "CREATE TABLE \"%s\" (", table);
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        buffer_appendf(sql, "\"%s\" %s%s, ", app_fields[i].name, column_type((enum app_field)i),
+                       i == APP_ID              ? " PRIMARY KEY"
+                       : i == APP_KEY           ? " UNIQUE NOT NULL"
+                       : app_fields[i].optional ? " NULL"
+                                                : " NOT NULL");
+    buffer_appendf(sql,
+                   "created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)");
+    buffer_append_byte(sql, '\0');
+}
+
+/* Runs what changes the schema inside the transaction under way. Where it may not, the transaction goes on as if it had
+ * not been tried, and the log says what somebody else should run. */
+static enum store_answer change(struct store_connection *connection, const char *sql, const struct patience *patience,
+                                struct error *error) {
+    PGresult *result;
+    enum store_answer answer;
+    struct error ignored;
+
+    PQclear(postgres_run(connection, "SAVEPOINT curlew", 0, NULL, patience, error));
+    result = postgres_run(connection, sql, 0, NULL, patience, error);
+    if (result != NULL) {
+        PQclear(result);
+        log_info("app", "postgres: %s", sql);
+        return STORE_OK;
+    }
+    answer = postgres_failure(connection);
+    if (answer == STORE_REFUSED) {
+        log_warning("app", "%s; to be run by somebody who may: %s", error->text, sql);
+        PQclear(postgres_run(connection, "ROLLBACK TO SAVEPOINT curlew", 0, NULL, patience, &ignored));
+    }
+    return answer;
+}
+
+/* One statement for all that are missing. */
+static enum store_answer add_columns(struct store_connection *connection, const struct patience *patience,
+                                     struct error *error) {
+    enum store_answer answer = STORE_OK;
+    struct buffer sql = {0};
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        if (connection->fields[i].kind != POSTGRES_ABSENT)
+            continue;
+        if (sql.length == 0)
+            buffer_appendf(&sql, "ALTER TABLE \"%s\"", connection->store->config->table_name);
+        else
+            buffer_appendf(&sql, ",");
+        buffer_appendf(&sql, " ADD COLUMN \"%s\" %s NULL", app_fields[i].name, column_type((enum app_field)i));
+    }
+    if (sql.length != 0) {
+        buffer_append_byte(&sql, '\0');
+        answer = change(connection, sql.data, patience, error);
+    }
+    buffer_dispose(&sql);
+    return answer;
+}
+
+static enum store_answer bring_table_up_to_date(struct store_connection *connection, const struct patience *patience,
+                                                struct error *error) {
+    struct buffer sql = {0};
+    enum store_answer answer;
+
+    if (!read_columns(connection, patience, error))
+        return postgres_failure(connection);
+    if (postgres_columns(connection) != 0)
+        return add_columns(connection, patience, error);
+    append_create_table(&sql, connection->store->config->table_name);
+    answer = change(connection, sql.data, patience, error);
+    buffer_dispose(&sql);
+    return answer;
+}
+
+/* --- telling of changes --- */
+
+bool postgres_channel(struct store_connection *connection, const struct patience *patience, struct buffer *channel,
+                      struct error *error) {
+    const char *const values[] = {connection->store->config->table_name};
+    PGresult *result = postgres_run(connection,
+                                    "SELECT 'curlew_' || md5(n.nspname || '.' || c.relname) FROM pg_class c "
+                                    "JOIN pg_namespace n ON n.oid = c.relnamespace "
+                                    "WHERE c.oid = to_regclass(quote_ident($1))",
+                                    1, values, patience, error);
+
+    if (result == NULL)
+        return false;
+    if (PQntuples(result) == 1)
+        buffer_append(channel, postgres_value(result, 0, 0));
+    buffer_append_byte(channel, '\0');
+    PQclear(result);
+    return channel->length > 1 || error_set(error, "there is no table to listen for");
+}
+
+/* A notice is shorter than 8000 bytes, or the user's own statement fails: without names it is that anything changed. */
+static void append_body(struct buffer *sql, const char *channel) {
+    buffer_appendf(sql,
+                   " DECLARE notice text := '{}'; BEGIN "
+                   "IF TG_OP <> 'TRUNCATE' THEN notice := json_build_object("
+                   "'id', CASE WHEN TG_OP = 'DELETE' THEN OLD.id ELSE NEW.id END, "
+                   "'old_key', CASE WHEN TG_OP = 'INSERT' THEN NULL ELSE OLD.key END, "
+                   "'new_key', CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE NEW.key END)::text; END IF; "
+                   "PERFORM pg_notify('%s', CASE WHEN octet_length(notice) < 8000 THEN notice ELSE '{}' END); "
+                   "RETURN NULL; END ",
+                   channel);
+}
+
+/* One statement, since somebody else may have to run it. What others or older versions installed is replaced. */
+static void append_install(struct buffer *sql, const char *table, const char *body) {
+    buffer_appendf(sql,
+                   "DO $curlew$ BEGIN "
+                   "CREATE OR REPLACE FUNCTION \"%s_curlew_notify\"() RETURNS trigger LANGUAGE plpgsql AS $notify$%s"
+                   "$notify$; "
+                   "DROP TRIGGER IF EXISTS curlew_notify ON \"%s\"; "
+                   "CREATE TRIGGER curlew_notify AFTER INSERT OR UPDATE OR DELETE ON \"%s\" FOR EACH ROW "
+                   "EXECUTE FUNCTION \"%s_curlew_notify\"(); "
+                   "DROP TRIGGER IF EXISTS curlew_notify_truncate ON \"%s\"; "
+                   "CREATE TRIGGER curlew_notify_truncate AFTER TRUNCATE ON \"%s\" FOR EACH STATEMENT "
+                   "EXECUTE FUNCTION \"%s_curlew_notify\"(); "
+                   "END $curlew$",
+                   table, body, table, table, table, table, table, table);
+    buffer_append_byte(sql, '\0');
+}
+
+/* Whether both triggers are there and run this function: 1 or 0; -1 with an error. */
+static int has_triggers(struct store_connection *connection, const char *body, const struct patience *patience,
+                        struct error *error) {
+    const char *const values[] = {connection->store->config->table_name, body};
+    PGresult *result = postgres_run(connection,
+                                    "SELECT 1 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "
+                                    "WHERE t.tgrelid = to_regclass(quote_ident($1)) AND p.prosrc = $2 "
+                                    "AND t.tgname IN ('curlew_notify', 'curlew_notify_truncate')",
+                                    2, values, patience, error);
+    int found = result != NULL ? PQntuples(result) == 2 : -1;
+
+    PQclear(result);
+    return found;
+}
+
+static enum store_answer install_triggers(struct store_connection *connection, const struct patience *patience,
+                                          struct error *error) {
+    struct buffer channel = {0}, body = {0}, sql = {0};
+    enum store_answer answer = STORE_OK;
+    int found = -1;
+
+    if (postgres_channel(connection, patience, &channel, error)) {
+        append_body(&body, channel.data);
+        buffer_append_byte(&body, '\0');
+        found = has_triggers(connection, body.data, patience, error);
+    }
+    if (found < 0)
+        answer = postgres_failure(connection);
+    if (found == 0) {
+        append_install(&sql, connection->store->config->table_name, body.data);
+        answer = change(connection, sql.data, patience, error);
+    }
+    buffer_dispose(&channel);
+    buffer_dispose(&body);
+    buffer_dispose(&sql);
+    return answer;
+}
+
+/* --- all of it --- */
+
+/* A change that waits for a lock holds up everybody who comes after it, so it is tried again instead; it may take its
+ * time. For the transaction under way. */
+static bool limit_locks(struct store_connection *connection, const struct patience *patience, struct error *error) {
+    const char *sql = connection->limited ? "SELECT set_config('lock_timeout', '2s', true), "
+                                            "set_config('statement_timeout', '0', true)"
+                                          : "SELECT set_config('lock_timeout', '2s', true)";
+    PGresult *result = postgres_run(connection, sql, 0, NULL, patience, error);
+
+    PQclear(result);
+    return result != NULL;
+}
+
+static enum store_answer run_alone(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    PGresult *result;
+    enum store_answer answer;
+
+    /* Servers that start at the same instant do this one after another. */
+    result = postgres_run(connection, "SELECT pg_advisory_xact_lock(hashtext('curlew ' || $1))", 1,
+                          (const char *const[]){connection->store->config->table_name}, patience, error);
+    if (result == NULL)
+        return postgres_failure(connection);
+    PQclear(result);
+    if (!limit_locks(connection, patience, error))
+        return postgres_failure(connection);
+    answer = bring_table_up_to_date(connection, patience, error);
+    if (answer == STORE_UNAVAILABLE)
+        return answer;
+    if (!read_columns(connection, patience, error))
+        return postgres_failure(connection);
+    if ((postgres_columns(connection) & row_required_fields) != row_required_fields)
+        return STORE_OK; /* postgres_look says so */
+    return install_triggers(connection, patience, error);
+}
+
+enum store_answer postgres_prepare(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    PGresult *result = postgres_run(connection, "BEGIN", 0, NULL, patience, error);
+    enum store_answer answer;
+
+    if (result == NULL)
+        return postgres_failure(connection);
+    PQclear(result);
+    answer = run_alone(connection, patience, error);
+    if (answer == STORE_UNAVAILABLE)
+        return answer;
+    result = postgres_run(connection, "COMMIT", 0, NULL, patience, error);
+    if (result == NULL)
+        return postgres_failure(connection);
+    PQclear(result);
+    connection->look_again_ms = 0;
+    return postgres_look(connection, patience, error);
+}
+
+enum store_answer postgres_inspect(struct store_connection *connection, const struct patience *patience,
+                                   struct error *error) {
+    if (!read_columns(connection, patience, error))
+        return postgres_failure(connection);
+    if (postgres_columns(connection) != 0)
+        return postgres_look(connection, patience, error);
+    error_set(error, "database.postgres.table_name: there is no table %s", connection->store->config->table_name);
+    return STORE_NOT_FOUND;
+}

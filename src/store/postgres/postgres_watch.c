@@ -1,0 +1,215 @@
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "store/postgres/postgres_internal.h"
+
+#define QUIET_MS 5000 /* after so long without a word the other end is asked whether it is there */
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_LAST_MS 10000
+#define ECHO_MS 1000 /* a notice takes a few */
+
+static struct slice member(const json_t *notice, const char *name) {
+    const json_t *text = json_object_get(notice, name);
+
+    return json_is_string(text) ? (struct slice){json_string_value(text), json_string_length(text)} : SLICE("");
+}
+
+static void tell(const struct store_watcher *watcher, const char *payload) {
+    json_t *notice = json_loads(payload, 0, NULL);
+    struct slice id = member(notice, "id");
+
+    if (id.length != 0)
+        watcher->changed(watcher->context, id, member(notice, "old_key"), member(notice, "new_key"));
+    else
+        watcher->anything_changed(watcher->context);
+    json_decref(notice);
+}
+
+static void tell_all(PGconn *link, const struct store_watcher *watcher) {
+    PGnotify *notice;
+
+    while ((notice = PQnotifies(link)) != NULL) {
+        tell(watcher, notice->extra);
+        PQfreemem(notice);
+    }
+}
+
+/* --- poolers --- */
+
+/* Whether statements are run by another process than the one that the connection was said to be. */
+static bool is_pooled(struct store_connection *connection, const struct patience *patience, bool *pooled,
+                      struct error *error) {
+    PGresult *result = postgres_run(connection, "SELECT pg_backend_pid()", 0, NULL, patience, error);
+
+    if (result == NULL)
+        return false;
+    *pooled = PQntuples(result) != 1 || PQnfields(result) != 1 ||
+              atoi(PQgetvalue(result, 0, 0)) != PQbackendPID(connection->link);
+    PQclear(result);
+    return true;
+}
+
+static bool send_echo(struct store_connection *connection, const char *words, const struct patience *patience,
+                      struct error *error) {
+    struct store_connection *other = postgres_connect(connection->store, patience, error);
+    PGresult *result = NULL;
+
+    if (other == NULL)
+        return false;
+    result = postgres_run(other, "SELECT pg_notify('curlew_echo', $1)", 1, &words, patience, error);
+    PQclear(result);
+    postgres_disconnect(other);
+    return result != NULL;
+}
+
+static bool take_echo(PGconn *link, const char *words) {
+    bool found = false;
+    PGnotify *notice;
+
+    while ((notice = PQnotifies(link)) != NULL) {
+        found = found || strcmp(notice->extra, words) == 0;
+        PQfreemem(notice);
+    }
+    return found;
+}
+
+/*
+ * A pooler that hands out its connections by transaction runs LISTEN like any statement, and then gives the connection
+ * that listens to others. So a notice is sent on another connection, and has to come while this one asks for nothing.
+ * False with an error if that could not be tried.
+ */
+static bool try_echo(struct store_connection *connection, const struct patience *patience, bool *heard,
+                     struct error *error) {
+    struct patience echo = patience_for(ECHO_MS, patience->stop_fd);
+    char words[32];
+    PGresult *result = postgres_run(connection, "LISTEN curlew_echo", 0, NULL, patience, error);
+
+    if (result == NULL)
+        return false;
+    PQclear(result);
+    snprintf(words, sizeof words, "%d", PQbackendPID(connection->link));
+    if (!send_echo(connection, words, patience, error))
+        return false;
+    do
+        *heard = take_echo(connection->link, words);
+    while (!*heard && patience_wait(&echo, PQsocket(connection->link), POLLIN) == PATIENCE_READY &&
+           PQconsumeInput(connection->link) == 1);
+    result = postgres_run(connection, "UNLISTEN curlew_echo", 0, NULL, patience, error);
+    PQclear(result);
+    *heard = *heard || take_echo(connection->link, words); /* the server was slow */
+    return result != NULL;
+}
+
+/* --- listening --- */
+
+static bool listen_to(struct store_connection *connection, const struct patience *patience, struct error *error) {
+    struct buffer channel = {0};
+    char sql[128];
+    PGresult *result = NULL;
+
+    if (postgres_channel(connection, patience, &channel, error)) {
+        snprintf(sql, sizeof sql, "LISTEN \"%s\"", channel.data);
+        result = postgres_run(connection, sql, 0, NULL, patience, error);
+    }
+    PQclear(result);
+    buffer_dispose(&channel);
+    return result != NULL;
+}
+
+static bool still_there(struct store_connection *connection, uint32_t timeout_ms, int stop_fd) {
+    const struct patience patience = patience_for(timeout_ms, stop_fd);
+    struct error ignored;
+    PGresult *result = postgres_run(connection, "SELECT 1", 0, NULL, &patience, &ignored);
+
+    PQclear(result);
+    return result != NULL;
+}
+
+/* Until the connection is lost; false when it is time to stop. */
+static bool hear(struct store_connection *connection, uint32_t timeout_ms, int stop_fd,
+                 const struct store_watcher *watcher) {
+    for (;;) {
+        const struct patience quiet = patience_for(QUIET_MS, stop_fd);
+
+        tell_all(connection->link, watcher);
+        switch (patience_wait(&quiet, PQsocket(connection->link), POLLIN)) {
+        case PATIENCE_STOPPED:
+            return false;
+        case PATIENCE_READY:
+            if (PQconsumeInput(connection->link) == 0)
+                return true;
+            break;
+        case PATIENCE_TIMED_OUT:
+            if (!still_there(connection, timeout_ms, stop_fd))
+                return !patience_ended(&(struct patience){UINT64_MAX, stop_fd});
+            break;
+        }
+    }
+}
+
+enum life {
+    LIFE_STOPPED,
+    LIFE_LOST,   /* after it had listened */
+    LIFE_FAILED, /* before that */
+    LIFE_DEAF,   /* there is nothing to be heard */
+};
+
+/* One connection's life. */
+static enum life live(struct store_connection *connection, uint32_t timeout_ms, const struct patience *patience,
+                      const struct store_watcher *watcher, struct error *error) {
+    bool pooled, heard = true;
+
+    if (!is_pooled(connection, patience, &pooled, error) || (pooled && !try_echo(connection, patience, &heard, error)))
+        return LIFE_FAILED;
+    if (!heard) {
+        error_set(error,
+                  "a pooler is in between that does not hand on notices (PgBouncer does with pool_mode session)");
+        return LIFE_DEAF;
+    }
+    if (!listen_to(connection, patience, error))
+        return postgres_failure(connection) == STORE_REFUSED ? LIFE_DEAF : LIFE_FAILED;
+    watcher->anything_changed(watcher->context);
+    return hear(connection, timeout_ms, patience->stop_fd, watcher) ? LIFE_LOST : LIFE_STOPPED;
+}
+
+static enum life listen_once(struct app_store *store, uint32_t timeout_ms, int stop_fd,
+                             const struct store_watcher *watcher, struct error *error) {
+    const struct patience patience = patience_for(timeout_ms, stop_fd);
+    struct store_connection *connection = postgres_connect(store, &patience, error);
+    enum life life = LIFE_FAILED;
+
+    if (connection != NULL) {
+        life = live(connection, timeout_ms, &patience, watcher, error);
+        postgres_disconnect(connection);
+    }
+    return life;
+}
+
+static void explain(const struct config_sql *config, enum life life, bool was_deaf, const struct error *error) {
+    if (life == LIFE_DEAF && !was_deaf)
+        log_warning("app",
+                    "PostgreSQL at %s:%u cannot be listened to, so changes made elsewhere arrive at the refresh: %s",
+                    config->host, config->port, error->text);
+    else if (life == LIFE_FAILED)
+        log_debug("app", "not listening for changes: %s", error->text);
+}
+
+void postgres_watch(struct app_store *store, uint32_t timeout_ms, int stop_fd, const struct store_watcher *watcher) {
+    uint32_t backoff_ms = BACKOFF_FIRST_MS;
+    bool was_deaf = false;
+    struct error error;
+    enum life life;
+
+    while ((life = listen_once(store, timeout_ms, stop_fd, watcher, &error)) != LIFE_STOPPED) {
+        const struct patience pause = patience_for(BACKOFF_LAST_MS * 2, stop_fd);
+        if (life == LIFE_LOST)
+            backoff_ms = BACKOFF_FIRST_MS;
+        explain(store->config, life, was_deaf, &error);
+        was_deaf = life == LIFE_DEAF || (was_deaf && life == LIFE_FAILED);
+        if (!patience_pause(&pause, backoff_ms))
+            return;
+        backoff_ms = backoff_ms * 2 < BACKOFF_LAST_MS ? backoff_ms * 2 : BACKOFF_LAST_MS;
+    }
+}

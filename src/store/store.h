@@ -1,0 +1,126 @@
+/*
+ * A store is a place where apps are kept; a driver is the code for one kind of store. This is what every driver
+ * implements: one folder in store/ and one line in the table of store.c.
+ *
+ *   struct app_store         what the configuration says, shared by all connections; no connection of its own
+ *   struct store_connection  one connection, used by one thread at a time
+ *
+ * Everything that takes a connection may block, and ends when its patience does. It runs on a thread made for it (see
+ * app_manager/store_pool.h, or the command line's main thread), never on a worker. After STORE_UNAVAILABLE the
+ * connection is in an unknown state and its owner disconnects it; after any other answer it is fit for use.
+ *
+ * Records travel parsed, with the reason beside them when one of them is broken. Several threads may call a driver at
+ * once, each with its own connection: what they share in struct app_store is the driver's to guard.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "app/app.h"
+#include "base/deadline.h"
+#include "base/error.h"
+#include "base/slice.h"
+#include "config/config.h"
+
+struct app_store;
+struct store_connection;
+
+enum store_answer {
+    STORE_OK,
+    STORE_NOT_FOUND, /* find, update, remove: no such app; `error` is not set by find */
+    STORE_INVALID,   /* find: there is a record, and `error` says which of its fields is broken */
+    STORE_ID_TAKEN,  /* create: another app has the id */
+    STORE_KEY_TAKEN, /* create, update: another app has the key */
+    STORE_REFUSED, /* the store answers, and does not do this: full, read-only, no right; `error` says what came back */
+    STORE_UNAVAILABLE, /* the store cannot be asked, or not in time; `error` says what came back */
+};
+
+/*
+ * Receives one app of a list: `app` (the receiver's reference to keep), or NULL for a broken record, with what can be
+ * read of its id and key (either may be empty) and the error, which is set for broken records only.
+ */
+typedef void store_list_function(void *context, struct slice id, struct slice key, struct app *app,
+                                 const struct error *error);
+
+/* Whom a driver tells of changes that others made to the store. On the watching thread. */
+struct store_watcher {
+    /* An app was created, changed or deleted. Each may be empty if it is not known or there is none. */
+    void (*changed)(void *context, struct slice id, struct slice old_key, struct slice new_key);
+    /* Changes may have been missed: at the first connection, after each new one, or where a store does not say what
+     * changed. */
+    void (*anything_changed)(void *context);
+    void *context;
+};
+
+struct app_store_driver {
+    const char *name;
+
+    /* Reads the settings, without talking to anyone. NULL with an error that names the setting if it can never work.
+     * `config` and `defaults` outlive the store. Any thread. */
+    struct app_store *(*open)(const struct config *config, const struct app_defaults *defaults, struct error *error);
+    void (*close)(struct app_store *store);
+
+    /* Connects and signs in. NULL with an error that names the setting and what the server answered. */
+    struct store_connection *(*connect)(struct app_store *store, const struct patience *patience, struct error *error);
+    void (*disconnect)(struct store_connection *connection);
+
+    /*
+     * Brings the store to the current shape: looks first, changes only what is missing, logs a line for each change.
+     * Called on the first connection before anything else is asked, again after a failure, and by several servers at
+     * once. STORE_REFUSED if the store cannot be used as it stands; STORE_UNAVAILABLE to try again later.
+     */
+    enum store_answer (*prepare)(struct store_connection *connection, const struct patience *patience,
+                                 struct error *error);
+
+    /*
+     * In place of prepare where nothing may be changed. STORE_OK: the store can be read as it stands. STORE_NOT_FOUND,
+     * with an error: prepare has yet to make the table, or what it stands in. Else as prepare.
+     */
+    enum store_answer (*inspect)(struct store_connection *connection, const struct patience *patience,
+                                 struct error *error);
+
+    enum store_answer (*find_by_id)(struct store_connection *connection, struct slice id,
+                                    const struct patience *patience, struct app **app, struct error *error);
+    enum store_answer (*find_by_key)(struct store_connection *connection, struct slice key,
+                                     const struct patience *patience, struct app **app, struct error *error);
+    /* Up to `limit` apps in the store's own order, which stays the same while nothing is written; those behind the app
+     * with the id `after` (empty: from the first; it need not exist any more). `each` was called fewer than `limit`
+     * times: that was the end. */
+    enum store_answer (*list)(struct store_connection *connection, struct slice after, size_t limit,
+                              const struct patience *patience, store_list_function *each, void *context,
+                              struct error *error);
+    /* What is not set (app_field_is_set) stays unset where the store can say so. */
+    enum store_answer (*create)(struct store_connection *connection, const struct app *app,
+                                const struct patience *patience, struct error *error);
+    enum store_answer (*update)(struct store_connection *connection, const struct app *app,
+                                const struct patience *patience, struct error *error);
+    enum store_answer (*remove)(struct store_connection *connection, struct slice id, const struct patience *patience,
+                                struct error *error);
+    /* Asks for the least that shows that the store answers. */
+    enum store_answer (*check_health)(struct store_connection *connection, const struct patience *patience,
+                                      struct error *error);
+
+    /*
+     * May be NULL. Tells of changes that others make, over a connection of its own that it opens, and opens again with
+     * back-off (100 ms doubling to 10 s), until `stop_fd` is readable; `timeout_ms` is for each operation in it. Runs
+     * on a thread of its own, after prepare.
+     */
+    void (*watch)(struct app_store *store, uint32_t timeout_ms, int stop_fd, const struct store_watcher *watcher);
+};
+
+/* Apps of the configuration, kept in memory; store/memory/memory.c. */
+extern const struct app_store_driver memory_store_driver;
+/* A file on this machine; store/sqlite/sqlite.c. */
+extern const struct app_store_driver sqlite_store_driver;
+/* store/mysql/mysql.c */
+extern const struct app_store_driver mysql_store_driver;
+/* store/scylladb/scylladb.c; Cassandra too */
+extern const struct app_store_driver scylladb_store_driver;
+/* store/postgres/postgres.c */
+extern const struct app_store_driver postgres_store_driver;
+/* A table of Amazon DynamoDB; store/dynamodb/dynamodb.c. */
+extern const struct app_store_driver dynamodb_store_driver;
+
+/* The driver that keeps apps there. */
+const struct app_store_driver *app_store_driver_of(enum config_driver driver);
