@@ -40,8 +40,8 @@ static void answer_known_health(struct api_call *call) {
 }
 
 static enum store_answer run_check(struct app_job *job, const struct app_store_driver *driver,
-                                   struct store_connection *connection, const struct patience *patience) {
-    return driver->check_health(connection, patience, &job->error);
+                                   struct store_connection *connection, const struct deadline *deadline) {
+    return driver->check_health(connection, deadline, &job->error);
 }
 
 static void check_ended(struct api_call *call, struct api_job *job) {

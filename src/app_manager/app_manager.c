@@ -69,8 +69,8 @@ static void listing_dispose(struct listing *listing) {
 /* Reads the whole store, page by page. */
 static bool list_all(const struct app_store_driver *driver, struct app_store *store, struct listing *listing,
                      struct error *error) {
-    const struct patience patience = patience_for(0, -1); /* the memory driver needs none */
-    struct store_connection *connection = driver->connect(store, &patience, error);
+    const struct deadline deadline = deadline_after(0, -1); /* the memory driver needs none */
+    struct store_connection *connection = driver->connect(store, &deadline, error);
     enum store_answer answer;
     size_t before;
 
@@ -79,7 +79,7 @@ static bool list_all(const struct app_store_driver *driver, struct app_store *st
         before = listing->count;
         if (before != 0)
             after = slice_of(listing->apps[before - 1].id);
-        answer = driver->list(connection, after, LIST_PAGE, &patience, collect, listing, error);
+        answer = driver->list(connection, after, LIST_PAGE, &deadline, collect, listing, error);
     } while (answer == STORE_OK && listing->count - before >= LIST_PAGE);
     driver->disconnect(connection);
     return answer == STORE_OK;
@@ -337,13 +337,13 @@ void app_manager_each_slot(struct app_manager *manager, void (*each)(struct app_
 /* --- jobs --- */
 
 static enum store_answer run_job(struct store_operation *operation, const struct app_store_driver *driver,
-                                 struct store_connection *connection, const struct patience *patience,
+                                 struct store_connection *connection, const struct deadline *deadline,
                                  struct error *error) {
     struct app_job *job = container_of(operation, struct app_job, operation);
     enum store_answer answer;
 
     job->error.text[0] = '\0';
-    answer = job->run(job, driver, connection, patience);
+    answer = job->run(job, driver, connection, deadline);
     *error = job->error;
     return answer;
 }

@@ -104,7 +104,7 @@ struct app_job {
     struct error error;
     /* On a thread that may block. */
     enum store_answer (*run)(struct app_job *job, const struct app_store_driver *driver,
-                             struct store_connection *connection, const struct patience *patience);
+                             struct store_connection *connection, const struct deadline *deadline);
     void (*done)(struct app_job *job);    /* with the answer, on the worker; NULL: nobody waits any more */
     void (*destroy)(struct app_job *job); /* behind it */
 };

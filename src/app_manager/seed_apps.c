@@ -32,9 +32,9 @@ static void compare(const struct app *configured, const struct app *stored, cons
 }
 
 static enum store_answer create(const struct app *app, const struct app_store_driver *driver,
-                                struct store_connection *connection, const struct patience *patience,
+                                struct store_connection *connection, const struct deadline *deadline,
                                 struct error *error) {
-    enum store_answer answer = driver->create(connection, app, patience, error);
+    enum store_answer answer = driver->create(connection, app, deadline, error);
 
     if (answer == STORE_OK)
         log_info("app", "app %s of the configuration was created in the %s store", app->id.data, driver->name);
@@ -45,13 +45,13 @@ static enum store_answer create(const struct app *app, const struct app_store_dr
 }
 
 static enum store_answer create_or_compare(const struct app *app, const struct app_store_driver *driver,
-                                           struct store_connection *connection, const struct patience *patience,
+                                           struct store_connection *connection, const struct deadline *deadline,
                                            struct error *error) {
     struct app *stored = NULL;
-    enum store_answer answer = driver->find_by_id(connection, app->id, patience, &stored, error);
+    enum store_answer answer = driver->find_by_id(connection, app->id, deadline, &stored, error);
 
     if (answer == STORE_NOT_FOUND)
-        return create(app, driver, connection, patience, error);
+        return create(app, driver, connection, deadline, error);
     if (answer == STORE_OK)
         compare(app, stored, driver->name);
     else
@@ -62,20 +62,20 @@ static enum store_answer create_or_compare(const struct app *app, const struct a
 }
 
 bool inline_apps_create(const struct config *config, const struct app_defaults *defaults,
-                        const struct app_store_driver *driver, struct store_connection *connection, int stop_fd,
+                        const struct app_store_driver *driver, struct store_connection *connection, int cancel_fd,
                         struct error *error) {
     enum store_answer answer = STORE_OK;
     const json_t *json;
     size_t i;
 
     json_array_foreach(config->app_manager.array_apps, i, json) {
-        const struct patience patience = patience_for(config->app_manager.lookup_timeout_ms, stop_fd);
+        const struct deadline deadline = deadline_after(config->app_manager.lookup_timeout_ms, cancel_fd);
         struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn, NULL, error);
 
         if (app == NULL)
             log_error("app", "%s", error->text);
         else
-            answer = create_or_compare(app, driver, connection, &patience, error);
+            answer = create_or_compare(app, driver, connection, &deadline, error);
         app_unref(app);
         if (answer == STORE_UNAVAILABLE)
             return false;

@@ -47,7 +47,7 @@ struct store_pool {
     bool unreachable;        /* no connection, and the last attempt failed */
     struct error last_error; /* why */
     bool stopping;
-    int stop_fd;
+    int cancel_fd;
     uint64_t turned_away, failures, latency[STORE_LATENCY_BUCKETS], latency_sum_us;
 };
 
@@ -58,7 +58,7 @@ struct store_pool *store_pool_create(const struct store_pool_settings *settings)
     pthread_condattr_t attributes;
 
     pool->settings = *settings;
-    pool->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pool->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -74,13 +74,13 @@ void store_pool_destroy(struct store_pool *pool) {
     pthread_cond_destroy(&pool->ended);
     pthread_cond_destroy(&pool->work);
     pthread_mutex_destroy(&pool->mutex);
-    if (pool->stop_fd >= 0)
-        close(pool->stop_fd);
+    if (pool->cancel_fd >= 0)
+        close(pool->cancel_fd);
     free(pool);
 }
 
 int store_pool_stop_fd(const struct store_pool *pool) {
-    return pool->stop_fd;
+    return pool->cancel_fd;
 }
 
 /* --- threads come and go; all with the mutex held --- */
@@ -189,18 +189,18 @@ static bool take_turn_to_prepare(struct store_pool *pool) {
 }
 
 static bool prepare(struct store_pool *pool, struct store_connection *connection, struct error *error) {
-    const struct patience patience = patience_for(PREPARE_TIMEOUT_MS, pool->stop_fd);
+    const struct deadline deadline = deadline_after(PREPARE_TIMEOUT_MS, pool->cancel_fd);
 
-    return pool->settings.driver->prepare(connection, &patience, error) == STORE_OK &&
+    return pool->settings.driver->prepare(connection, &deadline, error) == STORE_OK &&
            (pool->settings.prepared == NULL ||
-            pool->settings.prepared(pool->settings.context, connection, pool->stop_fd, error));
+            pool->settings.prepared(pool->settings.context, connection, pool->cancel_fd, error));
 }
 
-static struct store_connection *connect_and_prepare(struct store_pool *pool, const struct patience *patience,
+static struct store_connection *connect_and_prepare(struct store_pool *pool, const struct deadline *deadline,
                                                     struct error *error) {
     const struct app_store_driver *driver = pool->settings.driver;
     bool first = take_turn_to_prepare(pool);
-    struct store_connection *connection = driver->connect(pool->settings.store, patience, error);
+    struct store_connection *connection = driver->connect(pool->settings.store, deadline, error);
 
     if (!first)
         return connection;
@@ -254,10 +254,10 @@ static void not_connected(struct pool_thread *thread, const struct error *error)
 }
 
 /* Sees to it that the thread has a connection; false with an error when there is none to be had now. */
-static bool need_connection(struct pool_thread *thread, const struct patience *patience, struct error *error) {
+static bool need_connection(struct pool_thread *thread, const struct deadline *deadline, struct error *error) {
     if (thread->connection != NULL)
         return true;
-    thread->connection = connect_and_prepare(thread->pool, patience, error);
+    thread->connection = connect_and_prepare(thread->pool, deadline, error);
     if (thread->connection != NULL)
         connected(thread);
     else
@@ -268,44 +268,44 @@ static bool need_connection(struct pool_thread *thread, const struct patience *p
 /* --- operations --- */
 
 static enum store_answer attempt(struct pool_thread *thread, struct store_operation *operation,
-                                 const struct patience *patience, struct error *error) {
+                                 const struct deadline *deadline, struct error *error) {
     const struct app_store_driver *driver = thread->pool->settings.driver;
     enum store_answer answer;
 
-    if (!need_connection(thread, patience, error))
+    if (!need_connection(thread, deadline, error))
         return STORE_UNAVAILABLE;
-    answer = operation->run(operation, driver, thread->connection, patience, error);
+    answer = operation->run(operation, driver, thread->connection, deadline, error);
     if (answer == STORE_UNAVAILABLE)
         drop_connection(thread);
     return answer;
 }
 
 /* A write cannot be repeated, so a connection that may have died in the meantime is tried with something harmless. */
-static void check_before_write(struct pool_thread *thread, const struct patience *patience) {
+static void check_before_write(struct pool_thread *thread, const struct deadline *deadline) {
     struct error ignored;
 
     if (thread->connection != NULL &&
-        thread->pool->settings.driver->check_health(thread->connection, patience, &ignored) == STORE_UNAVAILABLE)
+        thread->pool->settings.driver->check_health(thread->connection, deadline, &ignored) == STORE_UNAVAILABLE)
         drop_connection(thread);
 }
 
 static enum store_answer run_operation(struct pool_thread *thread, struct store_operation *operation,
                                        struct error *error) {
-    const struct patience patience = {.deadline_ns = operation->deadline_ns, .stop_fd = thread->pool->stop_fd};
+    const struct deadline deadline = {.ends_ns = operation->deadline_ns, .cancel_fd = thread->pool->cancel_fd};
     enum store_answer answer;
     bool again;
 
-    if (patience_ended(&patience)) {
+    if (deadline_passed(&deadline)) {
         error_set(error, "no connection to the store was free in time");
         return STORE_UNAVAILABLE;
     }
     operation->asked = true;
     if (!operation->repeatable)
-        check_before_write(thread, &patience);
+        check_before_write(thread, &deadline);
     again = operation->repeatable && thread->connection != NULL;
-    answer = attempt(thread, operation, &patience, error);
-    if (answer == STORE_UNAVAILABLE && again && !patience_ended(&patience))
-        answer = attempt(thread, operation, &patience, error);
+    answer = attempt(thread, operation, &deadline, error);
+    if (answer == STORE_UNAVAILABLE && again && !deadline_passed(&deadline))
+        answer = attempt(thread, operation, &deadline, error);
     return answer;
 }
 
@@ -383,10 +383,10 @@ static enum pool_duty next_duty(struct pool_thread *thread, struct store_operati
 /* Opens a connection that nobody has asked for yet. */
 static void connect_unasked(struct pool_thread *thread) {
     struct store_pool *pool = thread->pool;
-    const struct patience patience = patience_for(pool->settings.timeout_ms, pool->stop_fd);
+    const struct deadline deadline = deadline_after(pool->settings.timeout_ms, pool->cancel_fd);
     struct error error = {0};
 
-    need_connection(thread, &patience, &error);
+    need_connection(thread, &deadline, &error);
 }
 
 static void *thread_run(void *argument) {
@@ -439,7 +439,7 @@ bool store_pool_stop(struct store_pool *pool) {
     list_init(&left);
     pthread_mutex_lock(&pool->mutex);
     pool->stopping = true;
-    eventfd_write(pool->stop_fd, 1);
+    eventfd_write(pool->cancel_fd, 1);
     pthread_cond_broadcast(&pool->work);
     while (pool->threads != 0 && pthread_cond_timedwait(&pool->ended, &pool->mutex, &until) == 0)
         continue;

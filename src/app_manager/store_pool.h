@@ -36,7 +36,7 @@ struct store_operation {
     uint64_t deadline_ns;
     /* Asks the store. On a thread of the pool. */
     enum store_answer (*run)(struct store_operation *operation, const struct app_store_driver *driver,
-                             struct store_connection *connection, const struct patience *patience, struct error *error);
+                             struct store_connection *connection, const struct deadline *deadline, struct error *error);
     /* Once, with the answer; the operation is then the submitter's again. On a thread of the pool, or on that of
      * store_pool_submit or store_pool_expire. */
     void (*finished)(struct store_operation *operation, enum store_answer answer, const struct error *error);
@@ -50,7 +50,7 @@ struct store_pool_settings {
     uint32_t idle_ms; /* a connection above the least is closed after so long without work */
     /* The store has been prepared and answers; on a thread of the pool, once. After false with an error it is not
      * prepared yet. */
-    bool (*prepared)(void *context, struct store_connection *connection, int stop_fd, struct error *error);
+    bool (*prepared)(void *context, struct store_connection *connection, int cancel_fd, struct error *error);
     /* There is no connection, and an attempt to open one failed; on a thread of the pool, after each such attempt. */
     void (*unreachable)(void *context, const struct error *error);
     void *context;

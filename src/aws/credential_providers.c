@@ -105,7 +105,7 @@ static void sts_url(const char *region, char *url, size_t size) {
         snprintf(url, size, "https://sts.%s.amazonaws.com%s/", region, strncmp(region, "cn-", 3) == 0 ? ".cn" : "");
 }
 
-static bool exchange(struct http_caller *caller, const char *region, struct slice form, const struct patience *patience,
+static bool exchange(struct http_caller *caller, const char *region, struct slice form, const struct deadline *deadline,
                      struct aws_credentials *credentials, struct error *error) {
     static const char *const headers[] = {"Content-Type: application/x-www-form-urlencoded", NULL};
     char url[512];
@@ -116,7 +116,7 @@ static bool exchange(struct http_caller *caller, const char *region, struct slic
     sts_url(region, url, sizeof url);
     status =
         http_caller_call(caller, &(struct http_call){.method = "POST", .url = url, .headers = headers, .body = form},
-                         patience, &answer, error);
+                         deadline, &answer, error);
     if (status == 200) {
         done = aws_credentials_from_sts(buffer_slice(&answer), credentials, error);
     } else if (status != 0) {
@@ -130,7 +130,7 @@ static bool exchange(struct http_caller *caller, const char *region, struct slic
 
 static enum place_answer from_web_identity(struct http_caller *caller, const struct aws_chain_settings *settings,
                                            const char *file, const char *role, const char *session,
-                                           const struct patience *patience, struct aws_credentials *credentials,
+                                           const struct deadline *deadline, struct aws_credentials *credentials,
                                            struct error *error) {
     struct buffer form = {0}, token = {0};
     bool done = false;
@@ -142,7 +142,7 @@ static enum place_answer from_web_identity(struct http_caller *caller, const str
         append_escaped(&form, "RoleArn", role);
         append_escaped(&form, "RoleSessionName", session != NULL ? session : "curlew");
         append_escaped(&form, "WebIdentityToken", token.data);
-        done = exchange(caller, settings->region, buffer_slice(&form), patience, credentials, error);
+        done = exchange(caller, settings->region, buffer_slice(&form), deadline, credentials, error);
     }
     text_dispose(&form);
     text_dispose(&token);
@@ -184,13 +184,13 @@ static bool unsupported(const struct aws_profile *profile, enum aws_profile_valu
 
 static enum place_answer from_profile_values(struct http_caller *caller, const struct aws_chain_settings *settings,
                                              const struct aws_profile *profile, const char *name, bool asked_for,
-                                             const struct patience *patience, struct aws_credentials *credentials,
+                                             const struct deadline *deadline, struct aws_credentials *credentials,
                                              struct error *error) {
     char *const *values = profile->values;
     enum aws_profile_value way;
     enum place_answer answer =
         from_web_identity(caller, settings, values[AWS_PROFILE_WEB_IDENTITY_TOKEN_FILE], values[AWS_PROFILE_ROLE_ARN],
-                          values[AWS_PROFILE_ROLE_SESSION_NAME], patience, credentials, error);
+                          values[AWS_PROFILE_ROLE_SESSION_NAME], deadline, credentials, error);
 
     if (answer == PLACE_UNUSED && values[AWS_PROFILE_ROLE_ARN] == NULL)
         answer = from_keys(values[AWS_PROFILE_ACCESS_KEY_ID], values[AWS_PROFILE_SECRET_ACCESS_KEY],
@@ -212,7 +212,7 @@ static enum place_answer from_profile_values(struct http_caller *caller, const s
 }
 
 static enum place_answer from_profile(struct http_caller *caller, const struct aws_chain_settings *settings,
-                                      const struct patience *patience, struct aws_credentials *credentials,
+                                      const struct deadline *deadline, struct aws_credentials *credentials,
                                       struct error *error) {
     const char *asked_for = is_set(settings->profile_name) ? settings->profile_name : variable("AWS_PROFILE");
     const char *name = asked_for != NULL ? asked_for : "default";
@@ -221,7 +221,7 @@ static enum place_answer from_profile(struct http_caller *caller, const struct a
 
     read_profile_file(&profile, name, AWS_CONFIG_FILE, "AWS_CONFIG_FILE", "/.aws/config");
     read_profile_file(&profile, name, AWS_CREDENTIALS_FILE, "AWS_SHARED_CREDENTIALS_FILE", "/.aws/credentials");
-    answer = from_profile_values(caller, settings, &profile, name, asked_for != NULL, patience, credentials, error);
+    answer = from_profile_values(caller, settings, &profile, name, asked_for != NULL, deadline, credentials, error);
     aws_profile_dispose(&profile);
     return answer;
 }
@@ -262,7 +262,7 @@ static bool container_authorization(struct buffer *header, struct error *error) 
     return done;
 }
 
-static bool ask_container(struct http_caller *caller, const char *url, const struct patience *patience,
+static bool ask_container(struct http_caller *caller, const char *url, const struct deadline *deadline,
                           struct aws_credentials *credentials, struct error *error) {
     struct buffer authorization = {0}, answer = {0};
     unsigned status;
@@ -272,7 +272,7 @@ static bool ask_container(struct http_caller *caller, const char *url, const str
         const char *const headers[] = {authorization.data[0] != '\0' ? authorization.data : NULL, NULL};
         struct http_call call = {
             .method = "GET", .url = url, .headers = headers, .connect_timeout_ms = METADATA_CONNECT_MS, .direct = true};
-        status = http_caller_call(caller, &call, patience, &answer, error);
+        status = http_caller_call(caller, &call, deadline, &answer, error);
         if (status == 200)
             done = aws_credentials_from_json(buffer_slice(&answer), credentials, error);
         else if (status != 0)
@@ -284,7 +284,7 @@ static bool ask_container(struct http_caller *caller, const char *url, const str
 }
 
 static enum place_answer from_container(struct http_caller *caller, const struct aws_chain_settings *settings,
-                                        const struct patience *patience, struct aws_credentials *credentials,
+                                        const struct deadline *deadline, struct aws_credentials *credentials,
                                         struct error *error) {
     const char *relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
     const char *full = variable("AWS_CONTAINER_CREDENTIALS_FULL_URI");
@@ -303,13 +303,13 @@ static enum place_answer from_container(struct http_caller *caller, const struct
             relative != NULL ? "RELATIVE" : "FULL");
         return PLACE_FAILED;
     }
-    return ask_container(caller, url, patience, credentials, error) ? PLACE_FOUND : PLACE_FAILED;
+    return ask_container(caller, url, deadline, credentials, error) ? PLACE_FOUND : PLACE_FAILED;
 }
 
 /* --- 6: the EC2 instance's role, IMDSv2 --- */
 
 static bool ask_metadata(struct http_caller *caller, const char *method, const char *path, const char *header,
-                         const struct patience *patience, struct buffer *answer, struct error *error) {
+                         const struct deadline *deadline, struct buffer *answer, struct error *error) {
     const char *given = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
     const char *const headers[] = {header, NULL};
     char url[768];
@@ -321,7 +321,7 @@ static bool ask_metadata(struct http_caller *caller, const char *method, const c
     given = given != NULL ? given : "http://169.254.169.254";
     length = strlen(given);
     snprintf(url, sizeof url, "%.*s%s", (int)(given[length - 1] == '/' ? length - 1 : length), given, path);
-    status = http_caller_call(caller, &call, patience, answer, error);
+    status = http_caller_call(caller, &call, deadline, answer, error);
     if (status == 200)
         return true;
     if (status != 0)
@@ -340,7 +340,7 @@ static bool first_line_plain(struct buffer *text) {
 }
 
 static enum place_answer from_instance(struct http_caller *caller, const struct aws_chain_settings *settings,
-                                       const struct patience *patience, struct aws_credentials *credentials,
+                                       const struct deadline *deadline, struct aws_credentials *credentials,
                                        struct error *error) {
     const char *disabled = variable("AWS_EC2_METADATA_DISABLED");
     struct buffer token = {0}, role = {0}, answer = {0}, header = {0}, path = {0};
@@ -349,7 +349,7 @@ static enum place_answer from_instance(struct http_caller *caller, const struct 
     (void)settings;
     if (disabled != NULL && strcasecmp(disabled, "true") == 0)
         return PLACE_UNUSED;
-    if (!ask_metadata(caller, "PUT", "/latest/api/token", METADATA_TOKEN_TTL, patience, &token, error) ||
+    if (!ask_metadata(caller, "PUT", "/latest/api/token", METADATA_TOKEN_TTL, deadline, &token, error) ||
         !first_line_plain(&token)) {
         found = PLACE_UNUSED; /* no EC2 instance, as far as one can tell from here */
         goto done;
@@ -357,7 +357,7 @@ static enum place_answer from_instance(struct http_caller *caller, const struct 
     buffer_appendf(&header, "X-aws-ec2-metadata-token: %s", token.data);
     buffer_append_byte(&header, '\0');
     buffer_append_string(&path, "/latest/meta-data/iam/security-credentials/");
-    if (!ask_metadata(caller, "GET", "/latest/meta-data/iam/security-credentials/", header.data, patience, &role,
+    if (!ask_metadata(caller, "GET", "/latest/meta-data/iam/security-credentials/", header.data, deadline, &role,
                       error))
         goto done;
     if (!first_line_plain(&role)) {
@@ -366,7 +366,7 @@ static enum place_answer from_instance(struct http_caller *caller, const struct 
     }
     buffer_append_string(&path, role.data);
     buffer_append_byte(&path, '\0');
-    if (!ask_metadata(caller, "GET", path.data, header.data, patience, &answer, error))
+    if (!ask_metadata(caller, "GET", path.data, header.data, deadline, &answer, error))
         goto done;
     if (aws_credentials_from_json(buffer_slice(&answer), credentials, error))
         found = PLACE_FOUND;
@@ -384,31 +384,31 @@ done:
 /* --- the walk --- */
 
 static enum place_answer from_environment(struct http_caller *caller, const struct aws_chain_settings *settings,
-                                          const struct patience *patience, struct aws_credentials *credentials,
+                                          const struct deadline *deadline, struct aws_credentials *credentials,
                                           struct error *error) {
-    (void)caller, (void)settings, (void)patience, (void)error;
+    (void)caller, (void)settings, (void)deadline, (void)error;
     return from_keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"), variable("AWS_SESSION_TOKEN"),
                      credentials);
 }
 
 static enum place_answer from_configuration(struct http_caller *caller, const struct aws_chain_settings *settings,
-                                            const struct patience *patience, struct aws_credentials *credentials,
+                                            const struct deadline *deadline, struct aws_credentials *credentials,
                                             struct error *error) {
-    (void)caller, (void)patience, (void)error;
+    (void)caller, (void)deadline, (void)error;
     return from_keys(settings->access_key_id, settings->secret_access_key, NULL, credentials);
 }
 
 static enum place_answer from_token_file(struct http_caller *caller, const struct aws_chain_settings *settings,
-                                         const struct patience *patience, struct aws_credentials *credentials,
+                                         const struct deadline *deadline, struct aws_credentials *credentials,
                                          struct error *error) {
     return from_web_identity(caller, settings, variable("AWS_WEB_IDENTITY_TOKEN_FILE"), variable("AWS_ROLE_ARN"),
-                             variable("AWS_ROLE_SESSION_NAME"), patience, credentials, error);
+                             variable("AWS_ROLE_SESSION_NAME"), deadline, credentials, error);
 }
 
 static const struct place {
     const char *name; /* for people */
     enum place_answer (*ask)(struct http_caller *caller, const struct aws_chain_settings *settings,
-                             const struct patience *patience, struct aws_credentials *credentials, struct error *error);
+                             const struct deadline *deadline, struct aws_credentials *credentials, struct error *error);
 } places[] = {
     {"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", from_environment},
     {"database.dynamodb.aws_access_key_id and aws_secret_access_key", from_configuration},
@@ -419,10 +419,10 @@ static const struct place {
 };
 
 static enum place_answer walk(struct http_caller *caller, const struct aws_chain_settings *settings,
-                              const struct patience *patience, struct aws_credentials *credentials,
+                              const struct deadline *deadline, struct aws_credentials *credentials,
                               struct error *error) {
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        enum place_answer answer = places[i].ask(caller, settings, patience, credentials, error);
+        enum place_answer answer = places[i].ask(caller, settings, deadline, credentials, error);
         if (answer == PLACE_UNUSED)
             continue;
         credentials->source = places[i].name;
@@ -431,10 +431,10 @@ static enum place_answer walk(struct http_caller *caller, const struct aws_chain
     return PLACE_UNUSED;
 }
 
-bool aws_credentials_fetch(const struct aws_chain_settings *settings, const struct patience *patience,
+bool aws_credentials_fetch(const struct aws_chain_settings *settings, const struct deadline *deadline,
                            struct aws_credentials *credentials, struct error *error) {
     struct http_caller *caller = http_caller_create();
-    enum place_answer answer = walk(caller, settings, patience, credentials, error);
+    enum place_answer answer = walk(caller, settings, deadline, credentials, error);
 
     http_caller_destroy(caller);
     if (answer == PLACE_UNUSED && settings->needs_none) {

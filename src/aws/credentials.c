@@ -13,7 +13,7 @@
 
 #define RENEW_BEFORE_MS UINT64_C(300000)
 #define RENEW_AGAIN_MS 10000 /* after a renewal that failed */
-#define LOOK_MS 50           /* how often a thread that waits for another's renewal looks at its patience */
+#define LOOK_MS 50           /* how often a thread that waits for another's renewal looks at its deadline */
 
 struct aws_chain {
     struct aws_chain_settings settings;
@@ -82,24 +82,24 @@ static bool is_due(const struct aws_chain *chain) {
     return !valid_in(&chain->current, RENEW_BEFORE_MS) && clock_monotonic_ms() >= chain->retry_ms;
 }
 
-/* Waits for the thread that renews; false if patience ended first. */
-static bool wait_for_renewal(struct aws_chain *chain, const struct patience *patience) {
+/* Waits for the thread that renews; false if deadline ended first. */
+static bool wait_for_renewal(struct aws_chain *chain, const struct deadline *deadline) {
     uint64_t until_ns = clock_monotonic_ns() + LOOK_MS * UINT64_C(1000000);
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
 
     pthread_cond_timedwait(&chain->renewed, &chain->mutex, &until);
-    return !patience_ended(patience);
+    return !deadline_passed(deadline);
 }
 
 /* Credentials that still work are not to cost the request that came upon their end all of its time. */
-static struct patience patience_to_renew(const struct aws_chain *chain, const struct patience *patience) {
+static struct deadline renewal_deadline(const struct aws_chain *chain, const struct deadline *deadline) {
     if (!valid_in(&chain->current, 0))
-        return *patience;
-    return patience_for(patience_left_ms(patience) / 2, patience->stop_fd);
+        return *deadline;
+    return deadline_after(deadline_remaining_ms(deadline) / 2, deadline->cancel_fd);
 }
 
-static void renew(struct aws_chain *chain, const struct patience *patience, struct error *error) {
-    const struct patience enough = patience_to_renew(chain, patience);
+static void renew(struct aws_chain *chain, const struct deadline *deadline, struct error *error) {
+    const struct deadline enough = renewal_deadline(chain, deadline);
     struct aws_credentials fetched = {0};
     bool done;
 
@@ -119,7 +119,7 @@ static void renew(struct aws_chain *chain, const struct patience *patience, stru
     pthread_cond_broadcast(&chain->renewed);
 }
 
-bool aws_chain_get(struct aws_chain *chain, const struct patience *patience, struct aws_credentials *credentials,
+bool aws_chain_get(struct aws_chain *chain, const struct deadline *deadline, struct aws_credentials *credentials,
                    struct error *error) {
     bool have;
 
@@ -127,10 +127,10 @@ bool aws_chain_get(struct aws_chain *chain, const struct patience *patience, str
     pthread_mutex_lock(&chain->mutex);
     error_set(error, "AWS credentials: no answer in time");
     while (!valid_in(&chain->current, 0) && chain->renewing)
-        if (!wait_for_renewal(chain, patience))
+        if (!wait_for_renewal(chain, deadline))
             break;
     if (!chain->renewing && is_due(chain))
-        renew(chain, patience, error);
+        renew(chain, deadline, error);
     have = valid_in(&chain->current, 0);
     if (have)
         copy_credentials(credentials, &chain->current);

@@ -47,14 +47,14 @@ struct aws_chain *aws_chain_create(const struct aws_chain_settings *settings);
 void aws_chain_destroy(struct aws_chain *chain);
 
 /* Gives a copy of the credentials in force. False with an error that says which places were asked. */
-bool aws_chain_get(struct aws_chain *chain, const struct patience *patience, struct aws_credentials *credentials,
+bool aws_chain_get(struct aws_chain *chain, const struct deadline *deadline, struct aws_credentials *credentials,
                    struct error *error);
 
 /* AWS took these for expired or unknown: they are fetched anew when somebody asks next. */
 void aws_chain_reject(struct aws_chain *chain, const struct aws_credentials *credentials);
 
 /* One walk along the chain, without remembering anything. */
-bool aws_credentials_fetch(const struct aws_chain_settings *settings, const struct patience *patience,
+bool aws_credentials_fetch(const struct aws_chain_settings *settings, const struct deadline *deadline,
                            struct aws_credentials *credentials, struct error *error);
 
 /* Reads the answer of STS (XML) or of an agent or instance (JSON); false with an error that holds no secret. */

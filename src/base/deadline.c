@@ -5,61 +5,61 @@
 
 #include "base/clock.h"
 
-struct patience patience_for(uint32_t timeout_ms, int stop_fd) {
-    return (struct patience){.deadline_ns = clock_monotonic_ns() + timeout_ms * UINT64_C(1000000), .stop_fd = stop_fd};
+struct deadline deadline_after(uint32_t timeout_ms, int cancel_fd) {
+    return (struct deadline){.ends_ns = clock_monotonic_ns() + timeout_ms * UINT64_C(1000000), .cancel_fd = cancel_fd};
 }
 
-uint32_t patience_left_ms(const struct patience *patience) {
+uint32_t deadline_remaining_ms(const struct deadline *deadline) {
     uint64_t now_ns = clock_monotonic_ns();
 
-    return now_ns >= patience->deadline_ns ? 0 : (uint32_t)((patience->deadline_ns - now_ns + 999999) / 1000000);
+    return now_ns >= deadline->ends_ns ? 0 : (uint32_t)((deadline->ends_ns - now_ns + 999999) / 1000000);
 }
 
-static enum patience_answer wait_until(const struct patience *patience, uint64_t deadline_ns, int fd, short events) {
-    const struct patience until = {.deadline_ns = deadline_ns};
+static enum wait_result wait_until(const struct deadline *deadline, uint64_t ends_ns, int fd, short events) {
+    const struct deadline until = {.ends_ns = ends_ns};
 
     for (;;) {
-        struct pollfd polled[] = {{.fd = fd, .events = events}, {.fd = patience->stop_fd, .events = POLLIN}};
-        int ready = poll(polled, 2, (int)patience_left_ms(&until));
+        struct pollfd polled[] = {{.fd = fd, .events = events}, {.fd = deadline->cancel_fd, .events = POLLIN}};
+        int ready = poll(polled, 2, (int)deadline_remaining_ms(&until));
 
         if (polled[1].revents != 0)
-            return PATIENCE_STOPPED;
-        /* One who never stops talking is not listened to for longer, either. */
-        if (patience_left_ms(&until) == 0)
-            return PATIENCE_TIMED_OUT;
+            return WAIT_CANCELLED;
+        /* Check the deadline even when the fd is ready: a peer that keeps sending must not extend it. */
+        if (deadline_remaining_ms(&until) == 0)
+            return WAIT_TIMED_OUT;
         if (ready > 0)
-            return PATIENCE_READY;
+            return WAIT_READY;
         if (ready < 0 && errno != EINTR)
-            return PATIENCE_STOPPED;
+            return WAIT_CANCELLED;
     }
 }
 
-enum patience_answer patience_wait(const struct patience *patience, int fd, short events) {
-    return wait_until(patience, patience->deadline_ns, fd, events);
+enum wait_result deadline_wait(const struct deadline *deadline, int fd, short events) {
+    return wait_until(deadline, deadline->ends_ns, fd, events);
 }
 
-bool patience_wait_or_fail(const struct patience *patience, int fd, short events, struct error *error) {
-    switch (patience_wait(patience, fd, events)) {
-    case PATIENCE_READY:
+bool deadline_wait_or_fail(const struct deadline *deadline, int fd, short events, struct error *error) {
+    switch (deadline_wait(deadline, fd, events)) {
+    case WAIT_READY:
         return true;
-    case PATIENCE_TIMED_OUT:
+    case WAIT_TIMED_OUT:
         return error_set(error, "no answer in time");
-    case PATIENCE_STOPPED:
+    case WAIT_CANCELLED:
         break;
     }
     return error_set(error, "stopped");
 }
 
-bool patience_ended(const struct patience *patience) {
-    struct pollfd polled = {.fd = patience->stop_fd, .events = POLLIN};
+bool deadline_passed(const struct deadline *deadline) {
+    struct pollfd polled = {.fd = deadline->cancel_fd, .events = POLLIN};
 
-    return patience_left_ms(patience) == 0 || poll(&polled, 1, 0) > 0;
+    return deadline_remaining_ms(deadline) == 0 || poll(&polled, 1, 0) > 0;
 }
 
-bool patience_pause(const struct patience *patience, uint32_t pause_ms) {
+bool deadline_sleep(const struct deadline *deadline, uint32_t pause_ms) {
     uint64_t end_ns = clock_monotonic_ns() + pause_ms * UINT64_C(1000000);
 
-    if (end_ns > patience->deadline_ns)
-        end_ns = patience->deadline_ns;
-    return wait_until(patience, end_ns, -1, 0) == PATIENCE_TIMED_OUT && patience_left_ms(patience) > 0;
+    if (end_ns > deadline->ends_ns)
+        end_ns = deadline->ends_ns;
+    return wait_until(deadline, end_ns, -1, 0) == WAIT_TIMED_OUT && deadline_remaining_ms(deadline) > 0;
 }

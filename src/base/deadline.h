@@ -1,5 +1,5 @@
 /*
- * How long a blocking operation on a store may take: until a deadline, or until its owner wants the thread back.
+ * The deadline of a blocking operation, with a way to cancel it before: a file descriptor that becomes readable.
  */
 #pragma once
 
@@ -8,28 +8,28 @@
 
 #include "base/error.h"
 
-struct patience {
-    uint64_t deadline_ns; /* on the monotonic clock */
-    int stop_fd;          /* readable when everything has to end now; -1: none */
+struct deadline {
+    uint64_t ends_ns; /* on the monotonic clock */
+    int cancel_fd;    /* readable when the operation has to end at once; -1: none */
 };
 
-/* From now on for `timeout_ms`. */
-struct patience patience_for(uint32_t timeout_ms, int stop_fd);
+/* The deadline `timeout_ms` from now. */
+struct deadline deadline_after(uint32_t timeout_ms, int cancel_fd);
 
-/* Milliseconds that are left, rounded up; 0: none. */
-uint32_t patience_left_ms(const struct patience *patience);
+/* Milliseconds left, rounded up; 0: none. */
+uint32_t deadline_remaining_ms(const struct deadline *deadline);
 
-/* True when the deadline has passed or `stop_fd` is readable. */
-bool patience_ended(const struct patience *patience);
+/* True after the deadline, or when `cancel_fd` is readable. */
+bool deadline_passed(const struct deadline *deadline);
 
-enum patience_answer { PATIENCE_READY, PATIENCE_TIMED_OUT, PATIENCE_STOPPED };
+enum wait_result { WAIT_READY, WAIT_TIMED_OUT, WAIT_CANCELLED };
 
-/* Waits until `fd` is ready for `events` (POLLIN, POLLOUT), has failed or was closed by the other side. With `fd` -1
- * only waits. */
-enum patience_answer patience_wait(const struct patience *patience, int fd, short events);
+/* Waits until `fd` is ready for `events` (POLLIN, POLLOUT), has failed or was closed by its peer. With `fd` -1 it waits
+ * for the deadline only. */
+enum wait_result deadline_wait(const struct deadline *deadline, int fd, short events);
 
-/* The same, false with an error of the form "no answer in time" or "stopped". */
-bool patience_wait_or_fail(const struct patience *patience, int fd, short events, struct error *error);
+/* The same; false with the error "no answer in time" or "stopped". */
+bool deadline_wait_or_fail(const struct deadline *deadline, int fd, short events, struct error *error);
 
-/* Waits for `pause_ms`, a back-off between two attempts; false if patience ended before that. */
-bool patience_pause(const struct patience *patience, uint32_t pause_ms);
+/* Sleeps for `pause_ms`, the back-off between two attempts; false if the deadline came first. */
+bool deadline_sleep(const struct deadline *deadline, uint32_t pause_ms);

@@ -61,7 +61,7 @@ static bool start_thread(struct lookup *lookup) {
     return started;
 }
 
-struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct patience *patience,
+struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct deadline *deadline,
                                    struct error *error) {
     struct addrinfo *found = NULL;
     struct lookup *lookup;
@@ -81,7 +81,7 @@ struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct
         lookup_unref(lookup);
         return NULL;
     }
-    if (!patience_wait_or_fail(patience, lookup->done_fd, POLLIN, error)) {
+    if (!deadline_wait_or_fail(deadline, lookup->done_fd, POLLIN, error)) {
         error_prefix(error, "looking the name up");
     } else if (atomic_load(&lookup->code) != 0) {
         error_set(error, "%s", gai_strerror(atomic_load(&lookup->code)));
@@ -93,8 +93,8 @@ struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct
     return found;
 }
 
-bool resolve_in_time(const char *host, const struct patience *patience, struct error *error) {
-    struct addrinfo *found = resolve_addresses(host, 0, patience, error);
+bool resolve_in_time(const char *host, const struct deadline *deadline, struct error *error) {
+    struct addrinfo *found = resolve_addresses(host, 0, deadline, error);
 
     if (found == NULL)
         return false;

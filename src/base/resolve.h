@@ -13,8 +13,8 @@
 
 /* True if the name (or address) has addresses; else false with what the resolver said, or that it said nothing in
  * time. */
-bool resolve_in_time(const char *host, const struct patience *patience, struct error *error);
+bool resolve_in_time(const char *host, const struct deadline *deadline, struct error *error);
 
 /* The addresses themselves, for a stream to this port; NULL with an error. Free them with freeaddrinfo. */
-struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct patience *patience,
+struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct deadline *deadline,
                                    struct error *error);

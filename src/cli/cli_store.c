@@ -63,15 +63,15 @@ static bool choose_driver(struct tool_store *store, enum tool_use use, struct er
     return true;
 }
 
-static struct patience patience_of(const struct tool_store *store) {
-    return patience_for(store->config.app_manager.lookup_timeout_ms, -1);
+static struct deadline operation_deadline(const struct tool_store *store) {
+    return deadline_after(store->config.app_manager.lookup_timeout_ms, -1);
 }
 
 static bool connect_store(struct tool_store *store, struct error *error) {
-    struct patience patience = patience_of(store);
+    struct deadline deadline = operation_deadline(store);
 
     if (store->connection == NULL)
-        store->connection = store->driver->connect(store->store, &patience, error);
+        store->connection = store->driver->connect(store->store, &deadline, error);
     return store->connection != NULL;
 }
 
@@ -82,17 +82,17 @@ static void disconnect_store(struct tool_store *store) {
 }
 
 static bool prepare(struct tool_store *store, struct error *error) {
-    struct patience patience = patience_for(PREPARE_TIMEOUT_MS, -1);
+    struct deadline deadline = deadline_after(PREPARE_TIMEOUT_MS, -1);
 
-    return connect_store(store, error) && store->driver->prepare(store->connection, &patience, error) == STORE_OK;
+    return connect_store(store, error) && store->driver->prepare(store->connection, &deadline, error) == STORE_OK;
 }
 
 static bool inspect(struct tool_store *store, enum tool_use use, struct error *error) {
-    struct patience patience = patience_of(store);
+    struct deadline deadline = operation_deadline(store);
     enum store_answer answer = STORE_UNAVAILABLE;
 
     if (connect_store(store, error))
-        answer = store->driver->inspect(store->connection, &patience, error);
+        answer = store->driver->inspect(store->connection, &deadline, error);
     store->absent = answer == STORE_NOT_FOUND;
     if (store->absent && use == TOOL_READS)
         return error_prefix(error, "no apps are kept there yet");
@@ -148,26 +148,26 @@ static void clear_page(struct page *page) {
 
 static enum store_answer ask_once(struct tool_store *store, const struct request *request, struct error *error) {
     const struct app_store_driver *driver = store->driver;
-    struct patience patience = patience_of(store);
+    struct deadline deadline = operation_deadline(store);
 
     if (!connect_store(store, error))
         return STORE_UNAVAILABLE;
     switch (request->kind) {
     case FIND_BY_ID:
-        return driver->find_by_id(store->connection, request->text, &patience, request->found, error);
+        return driver->find_by_id(store->connection, request->text, &deadline, request->found, error);
     case FIND_BY_KEY:
-        return driver->find_by_key(store->connection, request->text, &patience, request->found, error);
+        return driver->find_by_key(store->connection, request->text, &deadline, request->found, error);
     case LIST:
         clear_page(request->page);
-        return driver->list(store->connection, request->text, PAGE, &patience, add_to_page, request->page, error);
+        return driver->list(store->connection, request->text, PAGE, &deadline, add_to_page, request->page, error);
     case CREATE:
-        return driver->create(store->connection, request->app, &patience, error);
+        return driver->create(store->connection, request->app, &deadline, error);
     case UPDATE:
-        return driver->update(store->connection, request->app, &patience, error);
+        return driver->update(store->connection, request->app, &deadline, error);
     case REMOVE:
         break;
     }
-    return driver->remove(store->connection, request->text, &patience, error);
+    return driver->remove(store->connection, request->text, &deadline, error);
 }
 
 static enum store_answer ask(struct tool_store *store, const struct request *request, struct error *error) {

@@ -1,6 +1,6 @@
 /*
  * One configured store, as the command line uses it: on the main thread, one operation at a time, each with the
- * patience of app_manager.lookup_timeout_ms. A connection that was lost is opened again for the next operation, and a
+ * deadline of app_manager.lookup_timeout_ms. A connection that was lost is opened again for the next operation, and a
  * read that met the loss is asked once more; a write is not, since nobody knows whether it arrived.
  */
 #pragma once

@@ -67,7 +67,7 @@ void refresher_destroy(struct refresher *refresher) {
 
 static unsigned post(struct refresher *refresher, struct slice id, struct error *error) {
     const char *const headers[] = {refresher->authorization.data, NULL};
-    const struct patience patience = patience_for(TIMEOUT_MS, -1);
+    const struct deadline deadline = deadline_after(TIMEOUT_MS, -1);
     struct http_call call = {.method = "POST", .headers = headers, .direct = refresher->direct};
     struct buffer url = {0}, answer = {0};
     unsigned status;
@@ -75,7 +75,7 @@ static unsigned post(struct refresher *refresher, struct slice id, struct error 
     buffer_appendf(&url, "%.*s/admin/apps/%.*s/refresh", (int)refresher->url_length, refresher->url, SLICE_ARGS(id));
     buffer_append_byte(&url, '\0');
     call.url = url.data;
-    status = http_caller_call(refresher->caller, &call, &patience, &answer, error);
+    status = http_caller_call(refresher->caller, &call, &deadline, &answer, error);
     buffer_dispose(&url);
     buffer_dispose(&answer);
     return status;

@@ -84,7 +84,7 @@ static void sign(CURL *easy, const struct http_call *call) {
 }
 
 static void set_up(struct http_caller *caller, const struct http_call *call, struct curl_slist *headers,
-                   const struct patience *patience, struct buffer *answer) {
+                   const struct deadline *deadline, struct buffer *answer) {
     CURL *easy = caller->easy;
 
     curl_easy_reset(easy);
@@ -103,25 +103,26 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, call->body.length != 0 ? call->body.data : "");
         curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->method);
     }
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-                     (long)(call->connect_timeout_ms != 0 ? call->connect_timeout_ms : patience_left_ms(patience) + 1));
+    curl_easy_setopt(
+        easy, CURLOPT_CONNECTTIMEOUT_MS,
+        (long)(call->connect_timeout_ms != 0 ? call->connect_timeout_ms : deadline_remaining_ms(deadline) + 1));
     if (call->direct)
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     if (call->signature != NULL)
         sign(easy, call);
 }
 
-static bool give_up(const struct patience *patience, struct error *error) {
-    return error_set(error, patience_left_ms(patience) == 0 ? "no answer in time" : "stopped");
+static bool give_up(const struct deadline *deadline, struct error *error) {
+    return error_set(error, deadline_remaining_ms(deadline) == 0 ? "no answer in time" : "stopped");
 }
 
 /* Until the transfer has ended; false if it did not, or not well. */
-static bool perform(struct http_caller *caller, const struct patience *patience, struct error *error) {
+static bool perform(struct http_caller *caller, const struct deadline *deadline, struct error *error) {
     /* Nothing is sent for which it is too late. */
-    if (patience_ended(patience))
-        return give_up(patience, error);
+    if (deadline_passed(deadline))
+        return give_up(deadline, error);
     for (;;) {
-        struct curl_waitfd stop = {.fd = patience->stop_fd, .events = CURL_WAIT_POLLIN};
+        struct curl_waitfd stop = {.fd = deadline->cancel_fd, .events = CURL_WAIT_POLLIN};
         int running = 0, left;
         CURLMsg *message;
 
@@ -134,13 +135,14 @@ static bool perform(struct http_caller *caller, const struct patience *patience,
             return code == CURLE_OK ||
                    error_set(error, "%s", caller->why[0] != '\0' ? caller->why : curl_easy_strerror(code));
         }
-        if (patience_ended(patience))
-            return give_up(patience, error);
-        curl_multi_poll(caller->multi, &stop, patience->stop_fd >= 0 ? 1 : 0, (int)patience_left_ms(patience), NULL);
+        if (deadline_passed(deadline))
+            return give_up(deadline, error);
+        curl_multi_poll(caller->multi, &stop, deadline->cancel_fd >= 0 ? 1 : 0, (int)deadline_remaining_ms(deadline),
+                        NULL);
     }
 }
 
-unsigned http_caller_call(struct http_caller *caller, const struct http_call *call, const struct patience *patience,
+unsigned http_caller_call(struct http_caller *caller, const struct http_call *call, const struct deadline *deadline,
                           struct buffer *answer, struct error *error) {
     struct curl_slist *headers = headers_of(call);
     long status = 0;
@@ -148,9 +150,9 @@ unsigned http_caller_call(struct http_caller *caller, const struct http_call *ca
 
     answer->length = 0;
     caller->why[0] = '\0';
-    set_up(caller, call, headers, patience, answer);
+    set_up(caller, call, headers, deadline, answer);
     curl_multi_add_handle(caller->multi, caller->easy);
-    done = perform(caller, patience, error);
+    done = perform(caller, deadline, error);
     if (done)
         curl_easy_getinfo(caller->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_multi_remove_handle(caller->multi, caller->easy);

@@ -1,6 +1,6 @@
 /*
  * One HTTP request and its answer, for drivers of stores that speak HTTP and for the command line: blocking, bounded by
- * patience, over a connection that is kept for the next one. libcurl does the work, its AWS Signature Version 4
+ * deadline, over a connection that is kept for the next one. libcurl does the work, its AWS Signature Version 4
  * included.
  */
 #pragma once
@@ -30,7 +30,7 @@ struct http_call {
     const char *url;
     const char *const *headers; /* "Name: value", NULL behind the last; NULL: none */
     struct slice body;
-    uint32_t connect_timeout_ms; /* 0: as long as patience lasts */
+    uint32_t connect_timeout_ms; /* 0: as long as deadline lasts */
     bool direct;                 /* whatever proxy the environment names */
 
     const struct http_signature *signature; /* NULL: the request is not signed */
@@ -42,9 +42,9 @@ void http_caller_destroy(struct http_caller *caller);
 
 /*
  * Makes the call and returns the status of the answer, with its body, a zero byte behind it, in `answer` (cleared
- * before). 0 with an error if there was none: unreachable, too long, out of patience.
+ * before). 0 with an error if there was none: unreachable, too long, out of deadline.
  */
-unsigned http_caller_call(struct http_caller *caller, const struct http_call *call, const struct patience *patience,
+unsigned http_caller_call(struct http_caller *caller, const struct http_call *call, const struct deadline *deadline,
                           struct buffer *answer, struct error *error);
 
 /* True if the URL is one of http or https with a host and without user and password; `loopback` (may be NULL) says

@@ -4,85 +4,87 @@
 
 #include "base/alloc.h"
 
-struct retired {
-    struct retired *next;
+struct deferred {
+    struct deferred *next;
     void *object;
-    void (*leave)(void *object, void *context);
+    void (*free_object)(void *object, void *context);
     void *context;
 };
 
-static void leave_all(struct retired *retired) {
-    while (retired != NULL) {
-        struct retired *next = retired->next;
-        retired->leave(retired->object, retired->context);
-        free(retired);
-        retired = next;
+static void free_batch(struct deferred *batch) {
+    while (batch != NULL) {
+        struct deferred *next = batch->next;
+        batch->free_object(batch->object, batch->context);
+        free(batch);
+        batch = next;
     }
 }
 
-void retirement_init(struct retirement *retirement, struct workers *workers) {
-    *retirement = (struct retirement){.workers = workers};
-    pthread_mutex_init(&retirement->mutex, NULL);
+void reclaimer_init(struct reclaimer *reclaimer, struct workers *workers) {
+    *reclaimer = (struct reclaimer){.workers = workers};
+    pthread_mutex_init(&reclaimer->mutex, NULL);
 }
 
-void retirement_dispose(struct retirement *retirement) {
-    retirement->ended = true;
-    leave_all(retirement->leaving);
-    leave_all(retirement->waiting);
-    pthread_mutex_destroy(&retirement->mutex);
+void reclaimer_dispose(struct reclaimer *reclaimer) {
+    reclaimer->ended = true;
+    free_batch(reclaimer->batch);
+    free_batch(reclaimer->next_batch);
+    pthread_mutex_destroy(&reclaimer->mutex);
 }
 
-static void nothing(struct worker *worker, void *context) {
+/* To have run it at all is what counts: the worker's earlier turn has ended. */
+static void note_turn(struct worker *worker, void *context) {
     (void)worker;
     (void)context;
 }
 
-static void round_ended(void *context);
+static void end_grace_period(void *context);
 
-static void start_round(struct retirement *retirement) {
-    workers_run_on_all(retirement->workers,
-                       &(struct worker_task){.run = nothing, .finished = round_ended, .context = retirement});
+static void begin_grace_period(struct reclaimer *reclaimer) {
+    workers_run_on_all(reclaimer->workers,
+                       &(struct worker_task){.run = note_turn, .finished = end_grace_period, .context = reclaimer});
 }
 
-static void round_ended(void *context) {
-    struct retirement *retirement = context;
-    struct retired *left;
+static void end_grace_period(void *context) {
+    struct reclaimer *reclaimer = context;
+    struct deferred *unused;
     bool more;
 
-    pthread_mutex_lock(&retirement->mutex);
-    left = retirement->leaving;
-    retirement->leaving = retirement->waiting;
-    retirement->waiting = NULL;
-    more = retirement->leaving != NULL;
-    pthread_mutex_unlock(&retirement->mutex);
+    pthread_mutex_lock(&reclaimer->mutex);
+    unused = reclaimer->batch;
+    reclaimer->batch = reclaimer->next_batch;
+    reclaimer->next_batch = NULL;
+    more = reclaimer->batch != NULL;
+    pthread_mutex_unlock(&reclaimer->mutex);
     if (more)
-        start_round(retirement);
-    leave_all(left);
+        begin_grace_period(reclaimer);
+    free_batch(unused);
 }
 
-void retire(struct retirement *retirement, void *object, void (*leave)(void *object, void *context), void *context) {
-    struct retired *retired;
-    bool start;
+void reclaim_defer(struct reclaimer *reclaimer, void *object, void (*free_object)(void *object, void *context),
+                   void *context) {
+    struct deferred *deferred;
+    bool first;
 
     if (object == NULL)
         return;
-    if (retirement->ended) {
-        leave(object, context);
+    if (reclaimer->ended) {
+        free_object(object, context);
         return;
     }
-    retired = alloc(sizeof *retired);
-    *retired = (struct retired){.object = object, .leave = leave, .context = context};
-    pthread_mutex_lock(&retirement->mutex);
-    start = retirement->leaving == NULL;
-    if (start) {
-        retirement->leaving = retired;
+    deferred = alloc(sizeof *deferred);
+    *deferred = (struct deferred){.object = object, .free_object = free_object, .context = context};
+    pthread_mutex_lock(&reclaimer->mutex);
+    first = reclaimer->batch == NULL;
+    if (first) {
+        reclaimer->batch = deferred;
     } else {
-        retired->next = retirement->waiting;
-        retirement->waiting = retired;
+        deferred->next = reclaimer->next_batch;
+        reclaimer->next_batch = deferred;
     }
-    pthread_mutex_unlock(&retirement->mutex);
-    if (start)
-        start_round(retirement);
+    pthread_mutex_unlock(&reclaimer->mutex);
+    if (first)
+        begin_grace_period(reclaimer);
 }
 
 static void free_memory(void *object, void *context) {
@@ -90,6 +92,6 @@ static void free_memory(void *object, void *context) {
     free(object);
 }
 
-void retire_memory(struct retirement *retirement, void *memory) {
-    retire(retirement, memory, free_memory, NULL);
+void reclaim_free(struct reclaimer *reclaimer, void *memory) {
+    reclaim_defer(reclaimer, memory, free_memory, NULL);
 }

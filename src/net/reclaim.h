@@ -1,8 +1,9 @@
 /*
- * Memory that workers may still be looking at, freed when none of them can be any more.
+ * Deferred reclamation: memory that workers may still read is freed after a grace period.
  *
- * Workers read shared tables and records without a lock, within one turn of their loop. What is taken out of such a
- * table is handed over here; once every worker has ended the turn in which it could have seen it, it is freed.
+ * Workers read shared tables and records without a lock, within one turn of their loop. Code that unlinks an object
+ * from such a table defers its freeing here. Objects are freed in batches: a batch goes when every worker has ended the
+ * turn that it was in when the batch was closed (quiescent-state-based reclamation).
  */
 #pragma once
 
@@ -11,27 +12,28 @@
 
 #include "net/worker.h"
 
-struct retired;
+struct deferred;
 
-struct retirement {
+struct reclaimer {
     struct workers *workers;
     pthread_mutex_t mutex;
-    struct retired *waiting; /* for the next round */
-    struct retired *leaving; /* the round that goes through the workers; NULL: none does */
-    bool ended;              /* no worker looks at anything any more */
+    struct deferred *next_batch; /* deferred since the grace period began */
+    struct deferred *batch;      /* in its grace period; NULL: none is */
+    bool ended;                  /* all workers have ended: free at once */
 };
 
-void retirement_init(struct retirement *retirement, struct workers *workers);
+void reclaimer_init(struct reclaimer *reclaimer, struct workers *workers);
 
-/* Frees at once what still waits, and what comes from then on. The workers have ended, and their messages are handled.
- */
-void retirement_dispose(struct retirement *retirement);
+/* Frees what is still deferred; later objects are freed at once. Call it when the workers have ended and their
+ * mailboxes are empty. */
+void reclaimer_dispose(struct reclaimer *reclaimer);
 
 /*
- * Calls `leave(object, context)` after every worker has ended a turn, on the last one's thread. Any thread, any lock of
- * the caller's held that `leave` does not take on this thread. NULL objects are ignored.
+ * Calls `free_object(object, context)` after the grace period, on the thread of the last worker to end its turn. A NULL
+ * object is ignored. Callable from any thread; locks that the caller holds must not be taken by `free_object`.
  */
-void retire(struct retirement *retirement, void *object, void (*leave)(void *object, void *context), void *context);
+void reclaim_defer(struct reclaimer *reclaimer, void *object, void (*free_object)(void *object, void *context),
+                   void *context);
 
-/* For memory from alloc(). */
-void retire_memory(struct retirement *retirement, void *memory);
+/* The same with free(), for memory from alloc(). */
+void reclaim_free(struct reclaimer *reclaimer, void *memory);

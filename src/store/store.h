@@ -5,7 +5,7 @@
  *   struct app_store         what the configuration says, shared by all connections; no connection of its own
  *   struct store_connection  one connection, used by one thread at a time
  *
- * Everything that takes a connection may block, and ends when its patience does. It runs on a thread made for it (see
+ * Everything that takes a connection may block, and ends when its deadline does. It runs on a thread made for it (see
  * app_manager/store_pool.h, or the command line's main thread), never on a worker. After STORE_UNAVAILABLE the
  * connection is in an unknown state and its owner disconnects it; after any other answer it is fit for use.
  *
@@ -62,7 +62,7 @@ struct app_store_driver {
     void (*close)(struct app_store *store);
 
     /* Connects and signs in. NULL with an error that names the setting and what the server answered. */
-    struct store_connection *(*connect)(struct app_store *store, const struct patience *patience, struct error *error);
+    struct store_connection *(*connect)(struct app_store *store, const struct deadline *deadline, struct error *error);
     void (*disconnect)(struct store_connection *connection);
 
     /*
@@ -70,43 +70,43 @@ struct app_store_driver {
      * Called on the first connection before anything else is asked, again after a failure, and by several servers at
      * once. STORE_REFUSED if the store cannot be used as it stands; STORE_UNAVAILABLE to try again later.
      */
-    enum store_answer (*prepare)(struct store_connection *connection, const struct patience *patience,
+    enum store_answer (*prepare)(struct store_connection *connection, const struct deadline *deadline,
                                  struct error *error);
 
     /*
      * In place of prepare where nothing may be changed. STORE_OK: the store can be read as it stands. STORE_NOT_FOUND,
      * with an error: prepare has yet to make the table, or what it stands in. Else as prepare.
      */
-    enum store_answer (*inspect)(struct store_connection *connection, const struct patience *patience,
+    enum store_answer (*inspect)(struct store_connection *connection, const struct deadline *deadline,
                                  struct error *error);
 
     enum store_answer (*find_by_id)(struct store_connection *connection, struct slice id,
-                                    const struct patience *patience, struct app **app, struct error *error);
+                                    const struct deadline *deadline, struct app **app, struct error *error);
     enum store_answer (*find_by_key)(struct store_connection *connection, struct slice key,
-                                     const struct patience *patience, struct app **app, struct error *error);
+                                     const struct deadline *deadline, struct app **app, struct error *error);
     /* Up to `limit` apps in the store's own order, which stays the same while nothing is written; those behind the app
      * with the id `after` (empty: from the first; it need not exist any more). `each` was called fewer than `limit`
      * times: that was the end. */
     enum store_answer (*list)(struct store_connection *connection, struct slice after, size_t limit,
-                              const struct patience *patience, store_list_function *each, void *context,
+                              const struct deadline *deadline, store_list_function *each, void *context,
                               struct error *error);
     /* What is not set (app_field_is_set) stays unset where the store can say so. */
     enum store_answer (*create)(struct store_connection *connection, const struct app *app,
-                                const struct patience *patience, struct error *error);
+                                const struct deadline *deadline, struct error *error);
     enum store_answer (*update)(struct store_connection *connection, const struct app *app,
-                                const struct patience *patience, struct error *error);
-    enum store_answer (*remove)(struct store_connection *connection, struct slice id, const struct patience *patience,
+                                const struct deadline *deadline, struct error *error);
+    enum store_answer (*remove)(struct store_connection *connection, struct slice id, const struct deadline *deadline,
                                 struct error *error);
     /* Asks for the least that shows that the store answers. */
-    enum store_answer (*check_health)(struct store_connection *connection, const struct patience *patience,
+    enum store_answer (*check_health)(struct store_connection *connection, const struct deadline *deadline,
                                       struct error *error);
 
     /*
      * May be NULL. Tells of changes that others make, over a connection of its own that it opens, and opens again with
-     * back-off (100 ms doubling to 10 s), until `stop_fd` is readable; `timeout_ms` is for each operation in it. Runs
+     * back-off (100 ms doubling to 10 s), until `cancel_fd` is readable; `timeout_ms` is for each operation in it. Runs
      * on a thread of its own, after prepare.
      */
-    void (*watch)(struct app_store *store, uint32_t timeout_ms, int stop_fd, const struct store_watcher *watcher);
+    void (*watch)(struct app_store *store, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher);
 };
 
 /* Apps of the configuration, kept in memory; store/memory/memory.c. */

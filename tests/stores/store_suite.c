@@ -36,13 +36,13 @@ static struct app_defaults defaults;
 static const struct app_store_driver *driver;
 static struct app_store *store;
 static struct store_connection *connection;
-static struct patience patience;
+static struct deadline deadline;
 static struct error error;
 
 /* --- helpers --- */
 
 static struct store_connection *connect_or_fail(void) {
-    const struct patience enough = patience_for(TIMEOUT_MS, -1);
+    const struct deadline enough = deadline_after(TIMEOUT_MS, -1);
     struct store_connection *made = driver->connect(store, &enough, &error);
 
     if (made == NULL)
@@ -71,7 +71,7 @@ static struct app *make(const char *id, const char *key, unsigned max_connection
 
 static enum store_answer create(const char *id, const char *key) {
     struct app *app = make(id, key, 1);
-    enum store_answer answer = driver->create(connection, app, &patience, &error);
+    enum store_answer answer = driver->create(connection, app, &deadline, &error);
 
     app_unref(app);
     return answer;
@@ -79,27 +79,27 @@ static enum store_answer create(const char *id, const char *key) {
 
 static enum store_answer update(const char *id, const char *key, unsigned max_connections) {
     struct app *app = make(id, key, max_connections);
-    enum store_answer answer = driver->update(connection, app, &patience, &error);
+    enum store_answer answer = driver->update(connection, app, &deadline, &error);
 
     app_unref(app);
     return answer;
 }
 
 static enum store_answer drop(const char *id) {
-    return driver->remove(connection, slice_of(id), &patience, &error);
+    return driver->remove(connection, slice_of(id), &deadline, &error);
 }
 
 static struct app *get(const char *id) {
     struct app *app = NULL;
 
-    assert_answer(driver->find_by_id(connection, slice_of(id), &patience, &app, &error), STORE_OK);
+    assert_answer(driver->find_by_id(connection, slice_of(id), &deadline, &app, &error), STORE_OK);
     assert_string_equal(app->id.data, id);
     return app;
 }
 
 static void assert_key_leads_to(const char *key, const char *id) {
     struct app *app = NULL;
-    enum store_answer answer = driver->find_by_key(connection, slice_of(key), &patience, &app, &error);
+    enum store_answer answer = driver->find_by_key(connection, slice_of(key), &deadline, &app, &error);
 
     if (id == NULL) {
         assert_answer(answer, STORE_NOT_FOUND);
@@ -110,9 +110,9 @@ static void assert_key_leads_to(const char *key, const char *id) {
     app_unref(app);
 }
 
-static int new_patience(void **state) {
+static int new_deadline(void **state) {
     (void)state;
-    patience = patience_for(TIMEOUT_MS, -1);
+    deadline = deadline_after(TIMEOUT_MS, -1);
     error.text[0] = '\0';
     return 0;
 }
@@ -136,7 +136,7 @@ static void an_app_is_found_by_id_and_by_key_until_it_is_removed(void **state) {
     assert_int_equal(app->max_connections, 7);
     app_unref(app);
     assert_answer(drop("suite-a"), STORE_OK);
-    assert_answer(driver->find_by_id(connection, SLICE("suite-a"), &patience, &app, &error), STORE_NOT_FOUND);
+    assert_answer(driver->find_by_id(connection, SLICE("suite-a"), &deadline, &app, &error), STORE_NOT_FOUND);
     assert_key_leads_to("suite-ka", NULL);
 }
 
@@ -191,15 +191,15 @@ static void ids_and_keys_are_compared_byte_by_byte(void **state) {
     assert_key_leads_to("suite-keycase", NULL);
     assert_key_leads_to("suite-KeyCase ", NULL);
     assert_key_leads_to("suite-KeyCas", NULL);
-    assert_answer(driver->find_by_id(connection, SLICE("suite-case"), &patience, &app, &error), STORE_NOT_FOUND);
-    assert_answer(driver->find_by_id(connection, SLICE("suite-Case "), &patience, &app, &error), STORE_NOT_FOUND);
+    assert_answer(driver->find_by_id(connection, SLICE("suite-case"), &deadline, &app, &error), STORE_NOT_FOUND);
+    assert_answer(driver->find_by_id(connection, SLICE("suite-Case "), &deadline, &app, &error), STORE_NOT_FOUND);
     assert_key_leads_to("suite-KeyCase", "suite-Case");
     assert_answer(drop("suite-Case"), STORE_OK);
 }
 
 static void a_store_that_answers_is_healthy(void **state) {
     (void)state;
-    assert_answer(driver->check_health(connection, &patience, &error), STORE_OK);
+    assert_answer(driver->check_health(connection, &deadline, &error), STORE_OK);
 }
 
 /* --- what is in a record --- */
@@ -209,7 +209,7 @@ static void assert_stored(json_t *json) {
     json_t *expected = app_to_json(app), *actual;
     char *expected_text, *actual_text;
 
-    assert_answer(driver->create(connection, app, &patience, &error), STORE_OK);
+    assert_answer(driver->create(connection, app, &deadline, &error), STORE_OK);
     found = get(app->id.data);
     actual = app_to_json(found);
     /* A store may have no way to say that a number which it must have was not given. */
@@ -219,7 +219,7 @@ static void assert_stored(json_t *json) {
     expected_text = json_dumps(expected, JSON_SORT_KEYS);
     actual_text = json_dumps(actual, JSON_SORT_KEYS);
     assert_string_equal(actual_text, expected_text);
-    assert_answer(driver->remove(connection, app->id, &patience, &error), STORE_OK);
+    assert_answer(driver->remove(connection, app->id, &deadline, &error), STORE_OK);
     free(expected_text);
     free(actual_text);
     json_decref(expected);
@@ -295,7 +295,7 @@ static void an_update_clears_what_is_not_set_any_more(void **state) {
     struct app *app = parse(full_record()), *found;
 
     (void)state;
-    assert_answer(driver->create(connection, app, &patience, &error), STORE_OK);
+    assert_answer(driver->create(connection, app, &deadline, &error), STORE_OK);
     app_unref(app);
     assert_answer(update("suite-full", "suite-kf", 3), STORE_OK);
     found = get("suite-full");
@@ -333,13 +333,13 @@ static void nothing_in_a_value_is_taken_for_a_command(void **state) {
     assert_answer(create("suite-x", "suite-kx"), STORE_OK);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct app *app = NULL;
-        enum store_answer answer = driver->find_by_id(connection, slice_of(texts[i]), &patience, &app, &error);
+        enum store_answer answer = driver->find_by_id(connection, slice_of(texts[i]), &deadline, &app, &error);
         if (answer != STORE_NOT_FOUND)
             fail_msg("id %s: answer %d: %s", texts[i], answer, error.text);
-        answer = driver->find_by_key(connection, slice_of(texts[i]), &patience, &app, &error);
+        answer = driver->find_by_key(connection, slice_of(texts[i]), &deadline, &app, &error);
         if (answer != STORE_NOT_FOUND)
             fail_msg("key %s: answer %d: %s", texts[i], answer, error.text);
-        assert_answer(driver->remove(connection, slice_of(texts[i]), &patience, &error), STORE_NOT_FOUND);
+        assert_answer(driver->remove(connection, slice_of(texts[i]), &deadline, &error), STORE_NOT_FOUND);
     }
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         json_t *record = json_pack("{s:s, s:s, s:s}", "id", "suite-y", "key", "suite-ky", "secret", "s");
@@ -392,16 +392,16 @@ static void walk(size_t page, struct seen *seen) {
     do {
         char after[256];
         before = seen->calls;
-        patience = patience_for(TIMEOUT_MS, -1);
+        deadline = deadline_after(TIMEOUT_MS, -1);
         snprintf(after, sizeof after, "%s", seen->last);
-        assert_answer(driver->list(connection, slice_of(after), page, &patience, see, seen, &error), STORE_OK);
+        assert_answer(driver->list(connection, slice_of(after), page, &deadline, see, seen, &error), STORE_OK);
         assert_true(seen->calls - before <= page);
     } while (seen->calls - before == page);
 }
 
 static void for_all_many(enum store_answer (*act)(unsigned number)) {
     for (unsigned i = 0; i < MANY_APPS; i++) {
-        patience = patience_for(TIMEOUT_MS, -1);
+        deadline = deadline_after(TIMEOUT_MS, -1);
         assert_answer(act(i), STORE_OK);
     }
 }
@@ -435,7 +435,7 @@ static void a_list_of_2500_apps_holds_each_once_whatever_the_pages(void **state)
     }
     /* Behind an app that has gone in the meantime, the list goes on. */
     *seen = (struct seen){0};
-    assert_answer(driver->list(connection, SLICE(""), 1000, &patience, see, seen, &error), STORE_OK);
+    assert_answer(driver->list(connection, SLICE(""), 1000, &deadline, see, seen, &error), STORE_OK);
     assert_int_equal(seen->calls, 1000);
     if (strncmp(seen->last, "suite-many-", 11) == 0) {
         char last[256], key[300];
@@ -443,7 +443,7 @@ static void a_list_of_2500_apps_holds_each_once_whatever_the_pages(void **state)
         assert_answer(drop(last), STORE_OK);
         do {
             snprintf(key, sizeof key, "%s", seen->last);
-            assert_answer(driver->list(connection, slice_of(key), 1000, &patience, see, seen, &error), STORE_OK);
+            assert_answer(driver->list(connection, slice_of(key), 1000, &deadline, see, seen, &error), STORE_OK);
         } while (seen->calls % 1000 == 0 && seen->calls != 0);
         for (unsigned i = 0; i < MANY_APPS; i++)
             if (seen->count[i] != 1)
@@ -459,7 +459,7 @@ static void a_list_of_2500_apps_holds_each_once_whatever_the_pages(void **state)
 
 static void *prepare_once(void *answer) {
     struct store_connection *own;
-    const struct patience long_enough = patience_for(TIMEOUT_MS * 3, -1);
+    const struct deadline long_enough = deadline_after(TIMEOUT_MS * 3, -1);
     struct error own_error;
 
     own = driver->connect(store, &long_enough, &own_error);
@@ -486,8 +486,8 @@ static void a_store_is_prepared_by_several_at_once_and_again(void **state) {
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(answers[i], STORE_OK);
     connection = connect_or_fail();
-    patience = patience_for(TIMEOUT_MS * 3, -1);
-    assert_answer(driver->prepare(connection, &patience, &error), STORE_OK);
+    deadline = deadline_after(TIMEOUT_MS * 3, -1);
+    assert_answer(driver->prepare(connection, &deadline, &error), STORE_OK);
 }
 
 /* --- threads --- */
@@ -499,7 +499,7 @@ struct racer {
 };
 
 static void race_round(struct racer *racer, struct store_connection *own, unsigned round) {
-    const struct patience enough = patience_for(TIMEOUT_MS, -1);
+    const struct deadline enough = deadline_after(TIMEOUT_MS, -1);
     char id[64], key[64], shared[64];
     struct app *mine, *contended, *found = NULL;
     struct error why = {0};
@@ -522,7 +522,7 @@ static void race_round(struct racer *racer, struct store_connection *own, unsign
 
 static void *race(void *context) {
     struct racer *racer = context;
-    const struct patience enough = patience_for(TIMEOUT_MS, -1);
+    const struct deadline enough = deadline_after(TIMEOUT_MS, -1);
     struct error why;
     struct store_connection *own = driver->connect(store, &enough, &why);
 
@@ -560,10 +560,10 @@ static void of_eight_who_create_one_app_at_once_one_wins(void **state) {
     assert_int_equal(won, ROUNDS);
 }
 
-/* --- patience --- */
+/* --- deadline --- */
 
 static void an_operation_whose_time_is_up_ends_at_once(void **state) {
-    const struct patience none = {.deadline_ns = clock_monotonic_ns(), .stop_fd = -1};
+    const struct deadline none = {.ends_ns = clock_monotonic_ns(), .cancel_fd = -1};
     struct store_connection *own = connect_or_fail();
     struct app *app = NULL;
     uint64_t start_ms = clock_monotonic_ms();
@@ -576,8 +576,8 @@ static void an_operation_whose_time_is_up_ends_at_once(void **state) {
 }
 
 static void an_operation_ends_when_its_owner_wants_it(void **state) {
-    int stop_fd = eventfd(1, EFD_CLOEXEC);
-    const struct patience stopped = patience_for(TIMEOUT_MS * 10, stop_fd);
+    int cancel_fd = eventfd(1, EFD_CLOEXEC);
+    const struct deadline stopped = deadline_after(TIMEOUT_MS * 10, cancel_fd);
     struct store_connection *own = connect_or_fail();
     struct app *app = NULL;
 
@@ -586,28 +586,28 @@ static void an_operation_ends_when_its_owner_wants_it(void **state) {
     if (driver->find_by_id(own, SLICE("suite-a"), &stopped, &app, &error) != STORE_NOT_FOUND)
         assert_true(error.text[0] != '\0');
     driver->disconnect(own);
-    close(stop_fd);
+    close(cancel_fd);
 }
 
 int main(int count, char **arguments) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(a_store_is_prepared_by_several_at_once_and_again, new_patience),
-        cmocka_unit_test_setup(an_app_is_found_by_id_and_by_key_until_it_is_removed, new_patience),
-        cmocka_unit_test_setup(a_changed_key_leads_to_the_app_and_the_old_one_nowhere, new_patience),
-        cmocka_unit_test_setup(ids_and_keys_are_unique, new_patience),
-        cmocka_unit_test_setup(a_missing_app_can_be_neither_updated_nor_removed, new_patience),
-        cmocka_unit_test_setup(ids_and_keys_are_compared_byte_by_byte, new_patience),
-        cmocka_unit_test_setup(a_store_that_answers_is_healthy, new_patience),
-        cmocka_unit_test_setup(all_fields_come_back_as_they_were_given, new_patience),
-        cmocka_unit_test_setup(fields_that_are_not_set_stay_not_set, new_patience),
-        cmocka_unit_test_setup(numbers_up_to_the_largest_come_back, new_patience),
-        cmocka_unit_test_setup(names_may_be_255_characters_long, new_patience),
-        cmocka_unit_test_setup(an_update_clears_what_is_not_set_any_more, new_patience),
-        cmocka_unit_test_setup(nothing_in_a_value_is_taken_for_a_command, new_patience),
-        cmocka_unit_test_setup(a_list_of_2500_apps_holds_each_once_whatever_the_pages, new_patience),
-        cmocka_unit_test_setup(of_eight_who_create_one_app_at_once_one_wins, new_patience),
-        cmocka_unit_test_setup(an_operation_whose_time_is_up_ends_at_once, new_patience),
-        cmocka_unit_test_setup(an_operation_ends_when_its_owner_wants_it, new_patience),
+        cmocka_unit_test_setup(a_store_is_prepared_by_several_at_once_and_again, new_deadline),
+        cmocka_unit_test_setup(an_app_is_found_by_id_and_by_key_until_it_is_removed, new_deadline),
+        cmocka_unit_test_setup(a_changed_key_leads_to_the_app_and_the_old_one_nowhere, new_deadline),
+        cmocka_unit_test_setup(ids_and_keys_are_unique, new_deadline),
+        cmocka_unit_test_setup(a_missing_app_can_be_neither_updated_nor_removed, new_deadline),
+        cmocka_unit_test_setup(ids_and_keys_are_compared_byte_by_byte, new_deadline),
+        cmocka_unit_test_setup(a_store_that_answers_is_healthy, new_deadline),
+        cmocka_unit_test_setup(all_fields_come_back_as_they_were_given, new_deadline),
+        cmocka_unit_test_setup(fields_that_are_not_set_stay_not_set, new_deadline),
+        cmocka_unit_test_setup(numbers_up_to_the_largest_come_back, new_deadline),
+        cmocka_unit_test_setup(names_may_be_255_characters_long, new_deadline),
+        cmocka_unit_test_setup(an_update_clears_what_is_not_set_any_more, new_deadline),
+        cmocka_unit_test_setup(nothing_in_a_value_is_taken_for_a_command, new_deadline),
+        cmocka_unit_test_setup(a_list_of_2500_apps_holds_each_once_whatever_the_pages, new_deadline),
+        cmocka_unit_test_setup(of_eight_who_create_one_app_at_once_one_wins, new_deadline),
+        cmocka_unit_test_setup(an_operation_whose_time_is_up_ends_at_once, new_deadline),
+        cmocka_unit_test_setup(an_operation_ends_when_its_owner_wants_it, new_deadline),
     };
     const struct log_settings quiet = {.level = LOG_WARNING};
     struct config_report report = {0};

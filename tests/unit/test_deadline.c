@@ -17,18 +17,18 @@
 #define LONG_MS 60000 /* nothing here waits for so long */
 #define SHORT_MS 20
 
-static int stop_fd, fd;
+static int cancel_fd, fd;
 
 static int set_up(void **state) {
     (void)state;
-    stop_fd = eventfd(0, EFD_CLOEXEC);
+    cancel_fd = eventfd(0, EFD_CLOEXEC);
     fd = eventfd(0, EFD_CLOEXEC);
     return 0;
 }
 
 static int tear_down(void **state) {
     (void)state;
-    close(stop_fd);
+    close(cancel_fd);
     close(fd);
     return 0;
 }
@@ -39,68 +39,68 @@ static uint64_t since_ms(uint64_t began_ns) {
 
 static void it_ends_at_its_deadline_and_not_before(void **state) {
     uint64_t began_ns = clock_monotonic_ns();
-    const struct patience patience = patience_for(SHORT_MS, stop_fd);
+    const struct deadline deadline = deadline_after(SHORT_MS, cancel_fd);
     struct error error;
 
     (void)state;
-    assert_int_equal(patience_wait(&patience, fd, POLLIN), PATIENCE_TIMED_OUT);
+    assert_int_equal(deadline_wait(&deadline, fd, POLLIN), WAIT_TIMED_OUT);
     assert_true(since_ms(began_ns) >= SHORT_MS);
-    assert_true(patience_ended(&patience));
-    assert_int_equal(patience_left_ms(&patience), 0);
-    assert_false(patience_wait_or_fail(&patience, fd, POLLIN, &error));
+    assert_true(deadline_passed(&deadline));
+    assert_int_equal(deadline_remaining_ms(&deadline), 0);
+    assert_false(deadline_wait_or_fail(&deadline, fd, POLLIN, &error));
     assert_non_null(strstr(error.text, "no answer in time"));
 }
 
 /* A wait of no milliseconds for the last of them would be a loop that spins. */
 static void what_is_left_of_the_last_millisecond_is_one(void **state) {
-    const struct patience patience = patience_for(LONG_MS, -1);
+    const struct deadline deadline = deadline_after(LONG_MS, -1);
 
     (void)state;
-    assert_int_equal(patience_left_ms(&patience), LONG_MS);
-    assert_false(patience_ended(&patience));
+    assert_int_equal(deadline_remaining_ms(&deadline), LONG_MS);
+    assert_false(deadline_passed(&deadline));
 }
 
 static void what_is_ready_is_told_at_once(void **state) {
-    const struct patience patience = patience_for(LONG_MS, stop_fd);
+    const struct deadline deadline = deadline_after(LONG_MS, cancel_fd);
     struct error error;
 
     (void)state;
     eventfd_write(fd, 1);
-    assert_int_equal(patience_wait(&patience, fd, POLLIN), PATIENCE_READY);
-    assert_true(patience_wait_or_fail(&patience, fd, POLLIN, &error));
-    assert_false(patience_ended(&patience));
+    assert_int_equal(deadline_wait(&deadline, fd, POLLIN), WAIT_READY);
+    assert_true(deadline_wait_or_fail(&deadline, fd, POLLIN, &error));
+    assert_false(deadline_passed(&deadline));
 }
 
 static void one_who_never_stops_talking_is_not_listened_to_beyond_the_deadline(void **state) {
-    const struct patience patience = patience_for(0, stop_fd);
+    const struct deadline deadline = deadline_after(0, cancel_fd);
 
     (void)state;
     eventfd_write(fd, 1);
-    assert_int_equal(patience_wait(&patience, fd, POLLIN), PATIENCE_TIMED_OUT);
+    assert_int_equal(deadline_wait(&deadline, fd, POLLIN), WAIT_TIMED_OUT);
 }
 
 static void the_owner_ends_it_whatever_is_ready_and_left(void **state) {
-    const struct patience patience = patience_for(LONG_MS, stop_fd);
+    const struct deadline deadline = deadline_after(LONG_MS, cancel_fd);
     struct error error;
 
     (void)state;
     eventfd_write(fd, 1);
-    eventfd_write(stop_fd, 1);
-    assert_int_equal(patience_wait(&patience, fd, POLLIN), PATIENCE_STOPPED);
-    assert_true(patience_ended(&patience));
-    assert_false(patience_pause(&patience, LONG_MS));
-    assert_false(patience_wait_or_fail(&patience, fd, POLLIN, &error));
+    eventfd_write(cancel_fd, 1);
+    assert_int_equal(deadline_wait(&deadline, fd, POLLIN), WAIT_CANCELLED);
+    assert_true(deadline_passed(&deadline));
+    assert_false(deadline_sleep(&deadline, LONG_MS));
+    assert_false(deadline_wait_or_fail(&deadline, fd, POLLIN, &error));
     assert_non_null(strstr(error.text, "stopped"));
 }
 
-static void a_pause_is_as_long_as_it_says_and_no_longer_than_patience(void **state) {
-    const struct patience longer = patience_for(LONG_MS, stop_fd), shorter = patience_for(SHORT_MS, stop_fd);
+static void a_sleep_is_as_long_as_it_says_and_no_longer_than_the_deadline(void **state) {
+    const struct deadline longer = deadline_after(LONG_MS, cancel_fd), shorter = deadline_after(SHORT_MS, cancel_fd);
     uint64_t began_ns = clock_monotonic_ns();
 
     (void)state;
-    assert_true(patience_pause(&longer, SHORT_MS));
+    assert_true(deadline_sleep(&longer, SHORT_MS));
     assert_true(since_ms(began_ns) >= SHORT_MS);
-    assert_false(patience_pause(&shorter, LONG_MS));
+    assert_false(deadline_sleep(&shorter, LONG_MS));
     assert_true(since_ms(began_ns) < LONG_MS);
 }
 
@@ -113,7 +113,7 @@ int main(void) {
         TEST(what_is_ready_is_told_at_once),
         TEST(one_who_never_stops_talking_is_not_listened_to_beyond_the_deadline),
         TEST(the_owner_ends_it_whatever_is_ready_and_left),
-        TEST(a_pause_is_as_long_as_it_says_and_no_longer_than_patience),
+        TEST(a_sleep_is_as_long_as_it_says_and_no_longer_than_the_deadline),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,7 @@
 #define PASSING 200
 
 static struct workers workers;
-static struct retirement retirement;
+static struct reclaimer reclaimer;
 static struct name_table table;
 
 struct name {
@@ -36,7 +36,7 @@ static struct name *add_with_hash(const char *text, uint64_t hash) {
     snprintf(name->text, sizeof name->text, "%s", text);
     name->node.text = slice_of(name->text);
     name->node.hash = hash;
-    name_table_add(&table, &name->node, &retirement);
+    name_table_add(&table, &name->node, &reclaimer);
     return name;
 }
 
@@ -52,13 +52,13 @@ static struct name *find(const char *text) {
 
 static void remove_name(struct name *name) {
     name_table_remove(&table, &name->node);
-    retire_memory(&retirement, name);
+    reclaim_free(&reclaimer, name);
 }
 
 static int set_up(void **state) {
     (void)state;
     harness_create(&workers, 2);
-    retirement_init(&retirement, &workers);
+    reclaimer_init(&reclaimer, &workers);
     name_table_init(&table);
     return 0;
 }
@@ -67,7 +67,7 @@ static int tear_down(void **state) {
     (void)state;
     name_table_dispose(&table);
     harness_destroy(&workers);
-    retirement_dispose(&retirement);
+    reclaimer_dispose(&reclaimer);
     return 0;
 }
 
@@ -95,7 +95,7 @@ static void a_reader_that_stands_on_a_removed_name_finds_those_behind_it(void **
     (void)state;
     name_table_remove(&table, &removed->node);
     assert_ptr_equal(atomic_load(&removed->node.next), &behind->node);
-    retire_memory(&retirement, removed);
+    reclaim_free(&reclaimer, removed);
     remove_name(behind);
 }
 

@@ -14,23 +14,23 @@
 
 static void addresses_and_known_names_resolve(void **state) {
     static const char *const hosts[] = {"127.0.0.1", "::1", "localhost"};
-    const struct patience patience = patience_for(20000, -1);
+    const struct deadline deadline = deadline_after(20000, -1);
     struct error error;
 
     (void)state;
     for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++)
-        if (!resolve_in_time(hosts[i], &patience, &error))
+        if (!resolve_in_time(hosts[i], &deadline, &error))
             fail_msg("%s: %s", hosts[i], error.text);
 }
 
 static void addresses_bear_the_port(void **state) {
     static const char *const hosts[] = {"127.0.0.1", "localhost"};
-    const struct patience patience = patience_for(20000, -1);
+    const struct deadline deadline = deadline_after(20000, -1);
     struct error error;
 
     (void)state;
     for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
-        struct addrinfo *found = resolve_addresses(hosts[i], 9042, &patience, &error);
+        struct addrinfo *found = resolve_addresses(hosts[i], 9042, &deadline, &error);
         if (found == NULL)
             fail_msg("%s: %s", hosts[i], error.text);
         for (const struct addrinfo *at = found; at != NULL; at = at->ai_next) {
@@ -44,23 +44,23 @@ static void addresses_bear_the_port(void **state) {
 }
 
 static void an_unknown_name_is_refused_in_words(void **state) {
-    const struct patience patience = patience_for(20000, -1);
+    const struct deadline deadline = deadline_after(20000, -1);
     struct error error = {0};
 
     (void)state;
-    assert_false(resolve_in_time("no-such-host.invalid", &patience, &error));
+    assert_false(resolve_in_time("no-such-host.invalid", &deadline, &error));
     assert_true(error.text[0] != '\0');
 }
 
 static void nobody_is_waited_for_when_it_is_time_to_stop(void **state) {
-    int stop_fd = eventfd(1, EFD_CLOEXEC);
-    const struct patience patience = patience_for(20000, stop_fd);
+    int cancel_fd = eventfd(1, EFD_CLOEXEC);
+    const struct deadline deadline = deadline_after(20000, cancel_fd);
     struct error error = {0};
 
     (void)state;
-    assert_false(resolve_in_time("localhost", &patience, &error));
+    assert_false(resolve_in_time("localhost", &deadline, &error));
     assert_string_equal(error.text, "looking the name up: stopped");
-    close(stop_fd);
+    close(cancel_fd);
 }
 
 int main(void) {

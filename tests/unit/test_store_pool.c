@@ -50,7 +50,7 @@ struct step {
 };
 
 static enum store_answer run(struct store_operation *operation, const struct app_store_driver *driver,
-                             struct store_connection *connection, const struct patience *patience,
+                             struct store_connection *connection, const struct deadline *deadline,
                              struct error *error) {
     struct step *step = container_of(operation, struct step, operation);
     bool fails;
@@ -70,7 +70,7 @@ static enum store_answer run(struct store_operation *operation, const struct app
         error_set(error, "the test says so");
         return STORE_UNAVAILABLE;
     }
-    return driver->check_health(connection, patience, error);
+    return driver->check_health(connection, deadline, error);
 }
 
 static void finished(struct store_operation *operation, enum store_answer answer, const struct error *error) {
@@ -461,7 +461,7 @@ static void *stop(void *context) {
 
 /* Waits for longer than any test may take. */
 static enum store_answer hang(struct store_operation *operation, const struct app_store_driver *driver,
-                              struct store_connection *connection, const struct patience *patience,
+                              struct store_connection *connection, const struct deadline *deadline,
                               struct error *error) {
     (void)operation;
     (void)driver;
@@ -470,7 +470,7 @@ static enum store_answer hang(struct store_operation *operation, const struct ap
     running++;
     pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&mutex);
-    patience_wait_or_fail(patience, -1, 0, error);
+    deadline_wait_or_fail(deadline, -1, 0, error);
     return STORE_UNAVAILABLE;
 }
 

@@ -44,10 +44,10 @@ static struct app_cache_settings settings_of(const struct config *config, const 
 }
 
 /* The store answers for the first time. On a thread of the pool. */
-static bool prepared(void *context, struct store_connection *connection, int stop_fd, struct error *error) {
+static bool prepared(void *context, struct store_connection *connection, int cancel_fd, struct error *error) {
     struct app_cache *cache = context;
 
-    return inline_apps_create(cache->config, &cache->defaults, cache->driver, connection, stop_fd, error);
+    return inline_apps_create(cache->config, &cache->defaults, cache->driver, connection, cancel_fd, error);
 }
 
 /* Nobody need have asked for an app: a store that is not there at the start is said so then. On a thread of the pool.
@@ -84,7 +84,7 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
     pool.unreachable = unreachable;
     pool.context = cache;
     cache->pool = store_pool_create(&pool);
-    retirement_init(&cache->retirement, workers);
+    reclaimer_init(&cache->reclaimer, workers);
     pthread_mutex_init(&cache->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -142,7 +142,7 @@ bool app_cache_stop(struct app_cache *cache) {
 }
 
 void app_cache_destroy(struct app_cache *cache) {
-    retirement_dispose(&cache->retirement);
+    reclaimer_dispose(&cache->reclaimer);
     cache_drop_all_absent(cache);
     cache_forget_writes(cache, 0, 0);
     while (!list_empty(&cache->entries)) {

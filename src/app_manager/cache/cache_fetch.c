@@ -108,7 +108,7 @@ struct cache_delivery *cache_flight_give_up(struct cache_flight *flight) {
 /* --- queries --- */
 
 static enum store_answer run(struct store_operation *operation, const struct app_store_driver *driver,
-                             struct store_connection *connection, const struct patience *patience,
+                             struct store_connection *connection, const struct deadline *deadline,
                              struct error *error) {
     struct cache_flight *flight = container_of(operation, struct cache_flight, operation);
     struct app_cache *cache = flight->cache;
@@ -116,7 +116,7 @@ static enum store_answer run(struct store_operation *operation, const struct app
     pthread_mutex_lock(&cache->mutex);
     flight->first_write = cache->last_write;
     pthread_mutex_unlock(&cache->mutex);
-    return (flight->kind == NAME_ID ? driver->find_by_id : driver->find_by_key)(connection, flight->node.text, patience,
+    return (flight->kind == NAME_ID ? driver->find_by_id : driver->find_by_key)(connection, flight->node.text, deadline,
                                                                                 &flight->app, error);
 }
 
@@ -272,7 +272,7 @@ struct cache_flight *cache_flight_create(struct app_cache *cache, enum name_kind
         list_init(&flight->waiting[i]);
     flight->operation = (struct store_operation){
         .priority = entry != NULL ? STORE_KNOWN : STORE_UNKNOWN, .repeatable = true, .run = run, .finished = finished};
-    name_table_add(&cache->flights[kind], &flight->node, &cache->retirement);
+    name_table_add(&cache->flights[kind], &flight->node, &cache->reclaimer);
     list_append(&cache->flight_list, &flight->link);
     return flight;
 }

@@ -118,7 +118,7 @@ struct app_cache {
     struct app_defaults defaults;
     struct app_cache_settings settings;
     struct store_pool *pool;
-    struct retirement retirement;
+    struct reclaimer reclaimer;
 
     pthread_mutex_t mutex; /* of all that follows, but for what workers read in the tables */
     struct name_table names[NAME_KIND_COUNT];

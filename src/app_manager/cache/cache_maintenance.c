@@ -55,10 +55,10 @@ void cache_log_outage(struct app_cache *cache, enum store_answer answer, const s
 }
 
 static enum store_answer run_probe(struct store_operation *operation, const struct app_store_driver *driver,
-                                   struct store_connection *connection, const struct patience *patience,
+                                   struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error) {
     (void)operation;
-    return driver->check_health(connection, patience, error);
+    return driver->check_health(connection, deadline, error);
 }
 
 static void probe_finished(struct store_operation *operation, enum store_answer answer, const struct error *error) {

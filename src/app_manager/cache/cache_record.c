@@ -26,7 +26,7 @@ static struct cache_entry *entry_create(struct app_cache *cache, struct slice id
     entry->slot = app_slot_create(id, cache->workers->count);
     entry->by_id.hash = hash_bytes(id);
     entry->by_id.text = slot_name(entry);
-    name_table_add(&cache->names[NAME_ID], &entry->by_id, &cache->retirement);
+    name_table_add(&cache->names[NAME_ID], &entry->by_id, &cache->reclaimer);
     list_append(&cache->entries, &entry->link);
     cache->entry_count++;
     /* Not for each one: among the others may be any number that have connections, which do not count. */
@@ -61,7 +61,7 @@ void cache_drop_key(struct app_cache *cache, struct cache_entry *entry) {
     if (entry->key == NULL)
         return;
     name_table_remove(&cache->names[NAME_KEY], &entry->key->node);
-    retire_memory(&cache->retirement, entry->key);
+    reclaim_free(&cache->reclaimer, entry->key);
     entry->key = NULL;
 }
 
@@ -85,7 +85,7 @@ static void put_key(struct app_cache *cache, struct cache_entry *entry, struct s
     key->node.text = (struct slice){key->text, text.length};
     key->entry = entry;
     entry->key = key;
-    name_table_add(&cache->names[NAME_KEY], &key->node, &cache->retirement);
+    name_table_add(&cache->names[NAME_KEY], &key->node, &cache->reclaimer);
 }
 
 /* --- records --- */
@@ -138,7 +138,7 @@ struct cache_entry *cache_put(struct app_cache *cache, struct app *app, uint64_t
             aftermath->changed = true;
         aftermath->news = app_ref(app);
         atomic_store(&entry->slot->current, app);
-        retire(&cache->retirement, old, leave_record, NULL);
+        reclaim_defer(&cache->reclaimer, old, leave_record, NULL);
     }
     cache_set_broken(cache, entry, NULL);
     cache_drop_absent(cache, NAME_ID, slot_name(entry));
@@ -158,7 +158,7 @@ void cache_drop_record(struct app_cache *cache, struct cache_entry *entry, struc
     entry->announced = false;
     entry->refresh_at_ms = UINT64_MAX;
     aftermath->changed |= old != NULL;
-    retire(&cache->retirement, old, leave_record, NULL);
+    reclaim_defer(&cache->reclaimer, old, leave_record, NULL);
 }
 
 bool cache_is_passing(const struct app_cache *cache) {
@@ -214,7 +214,7 @@ static void drop_absent(struct app_cache *cache, enum name_kind kind, struct cac
     name_table_remove(&cache->absent[kind], &absent->node);
     list_remove(&absent->link);
     cache->broken_names[kind] -= absent->reason != NULL;
-    retire(&cache->retirement, absent, absent_free, NULL);
+    reclaim_defer(&cache->reclaimer, absent, absent_free, NULL);
 }
 
 static struct cache_absent *absent_of(struct app_cache *cache, enum name_kind kind, struct slice name) {
@@ -315,7 +315,7 @@ void cache_put_absent(struct app_cache *cache, enum name_kind kind, struct slice
         drop_absent(cache, kind, container_of(order->next, struct cache_absent, link));
     list_append(order, &absent->link);
     cache->broken_names[kind] += reason != NULL;
-    name_table_add(&cache->absent[kind], &absent->node, &cache->retirement);
+    name_table_add(&cache->absent[kind], &absent->node, &cache->reclaimer);
 }
 
 /* --- writes --- */

@@ -85,7 +85,7 @@ static void judge(void *object, void *context) {
     pthread_cond_broadcast(&cache->room);
     pthread_mutex_unlock(&cache->mutex);
     for (size_t i = 0; i < dead; i++)
-        retire(&cache->retirement, doubts->entries[i], cache_entry_free, cache);
+        reclaim_defer(&cache->reclaimer, doubts->entries[i], cache_entry_free, cache);
     free(doubts);
 }
 
@@ -142,7 +142,7 @@ static void doubt(struct cache_round *round) {
     pthread_mutex_lock(&cache->mutex);
     cache->judging = true;
     pthread_mutex_unlock(&cache->mutex);
-    retire(&cache->retirement, doubts, judge, cache);
+    reclaim_defer(&cache->reclaimer, doubts, judge, cache);
 }
 
 /* --- rounds --- */

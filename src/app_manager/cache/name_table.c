@@ -46,7 +46,7 @@ static void push(struct name_buckets *buckets, struct name_node *node) {
  * Moves the nodes one by one into twice as many buckets. A reader in the old ones may be led into a new chain and miss
  * its name, but every chain ends: a node's next is either an old one not moved yet or one that was moved before it.
  */
-static void grow(struct name_table *table, struct retirement *retirement) {
+static void grow(struct name_table *table, struct reclaimer *reclaimer) {
     struct name_buckets *old = atomic_load_explicit(&table->buckets, memory_order_relaxed);
     struct name_buckets *buckets = buckets_create(old->count * 2);
 
@@ -59,12 +59,12 @@ static void grow(struct name_table *table, struct retirement *retirement) {
         }
     }
     atomic_store_explicit(&table->buckets, buckets, memory_order_release);
-    retire_memory(retirement, old);
+    reclaim_free(reclaimer, old);
 }
 
-void name_table_add(struct name_table *table, struct name_node *node, struct retirement *retirement) {
+void name_table_add(struct name_table *table, struct name_node *node, struct reclaimer *reclaimer) {
     if (table->count >= atomic_load_explicit(&table->buckets, memory_order_relaxed)->count)
-        grow(table, retirement);
+        grow(table, reclaimer);
     push(atomic_load_explicit(&table->buckets, memory_order_relaxed), node);
     table->count++;
 }

@@ -40,7 +40,7 @@ void name_table_dispose(struct name_table *table);
 struct name_node *name_table_find(const struct name_table *table, struct slice text, uint64_t hash);
 
 /* Adds a node, whose text and hash are set and whose name is not in the table. Under the writer's lock. */
-void name_table_add(struct name_table *table, struct name_node *node, struct retirement *retirement);
+void name_table_add(struct name_table *table, struct name_node *node, struct reclaimer *reclaimer);
 
 /* Takes out a node that is in the table. Under the writer's lock. */
 void name_table_remove(struct name_table *table, struct name_node *node);

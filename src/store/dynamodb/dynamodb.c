@@ -107,33 +107,33 @@ static void dynamodb_disconnect(struct store_connection *connection) {
 }
 
 /* Reads an item, whether there is one or not: DynamoDB answers, and takes the credentials. */
-static enum dynamodb_answer knock(struct store_connection *connection, const struct patience *patience,
+static enum dynamodb_answer knock(struct store_connection *connection, const struct deadline *deadline,
                                   struct error *error) {
     json_t *request = dynamodb_new_request(connection), *answer;
     enum dynamodb_answer result;
 
     json_object_set_new(request, "Key", json_pack("{s:{s:s}}", "id", "S", "-"));
     json_object_set_new(request, "ProjectionExpression", json_string("id"));
-    result = dynamodb_request(connection, "GetItem", request, patience, &answer, error);
+    result = dynamodb_request(connection, "GetItem", request, deadline, &answer, error);
     json_decref(answer);
     return result;
 }
 
-static struct store_connection *dynamodb_connect(struct app_store *store, const struct patience *patience,
+static struct store_connection *dynamodb_connect(struct app_store *store, const struct deadline *deadline,
                                                  struct error *error) {
     struct store_connection *connection = alloc_zero(sizeof *connection);
 
     connection->store = store;
     connection->caller = http_caller_create();
-    if (knock(connection, patience, error) != DYNAMODB_UNAVAILABLE) /* a missing table is for prepare */
+    if (knock(connection, deadline, error) != DYNAMODB_UNAVAILABLE) /* a missing table is for prepare */
         return connection;
     dynamodb_disconnect(connection);
     return NULL;
 }
 
-static enum store_answer dynamodb_check_health(struct store_connection *connection, const struct patience *patience,
+static enum store_answer dynamodb_check_health(struct store_connection *connection, const struct deadline *deadline,
                                                struct error *error) {
-    return knock(connection, patience, error) == DYNAMODB_OK ? STORE_OK : STORE_UNAVAILABLE;
+    return knock(connection, deadline, error) == DYNAMODB_OK ? STORE_OK : STORE_UNAVAILABLE;
 }
 
 /* What a failed write is for the caller. */
@@ -144,7 +144,7 @@ static enum store_answer refused_or_unavailable(enum dynamodb_answer result) {
 /* --- finding --- */
 
 /* STORE_OK with a new reference to the item, or NOT_FOUND. */
-static enum store_answer get_item(struct store_connection *connection, struct slice id, const struct patience *patience,
+static enum store_answer get_item(struct store_connection *connection, struct slice id, const struct deadline *deadline,
                                   json_t **item, struct error *error) {
     json_t *request, *answer, *name = id.length != 0 && id.length <= NAME_MAX_BYTES ? dynamodb_text(id) : NULL;
 
@@ -154,7 +154,7 @@ static enum store_answer get_item(struct store_connection *connection, struct sl
     request = dynamodb_new_request(connection);
     json_object_set_new(request, "Key", json_pack("{s:o}", "id", name));
     json_object_set_new(request, "ConsistentRead", json_true());
-    if (dynamodb_request(connection, "GetItem", request, patience, &answer, error) != DYNAMODB_OK)
+    if (dynamodb_request(connection, "GetItem", request, deadline, &answer, error) != DYNAMODB_OK)
         return STORE_UNAVAILABLE;
     *item = json_incref(json_object_get(answer, "Item"));
     json_decref(answer);
@@ -162,9 +162,9 @@ static enum store_answer get_item(struct store_connection *connection, struct sl
 }
 
 static enum store_answer dynamodb_find_by_id(struct store_connection *connection, struct slice id,
-                                             const struct patience *patience, struct app **app, struct error *error) {
+                                             const struct deadline *deadline, struct app **app, struct error *error) {
     json_t *item;
-    enum store_answer answer = get_item(connection, id, patience, &item, error);
+    enum store_answer answer = get_item(connection, id, deadline, &item, error);
 
     if (answer == STORE_OK)
         answer = row_to_app(dynamodb_item_to_record(item), connection->store->defaults, app, error);
@@ -174,13 +174,13 @@ static enum store_answer dynamodb_find_by_id(struct store_connection *connection
 
 /* Appends the ids on all pages of a Query or Scan to `ids`. */
 static enum dynamodb_answer collect_ids(struct store_connection *connection, const char *operation, json_t *request,
-                                        const struct patience *patience, json_t *ids, struct error *error) {
+                                        const struct deadline *deadline, json_t *ids, struct error *error) {
     enum dynamodb_answer result;
     json_t *answer, *last, *item;
     size_t i;
 
     do {
-        result = dynamodb_request(connection, operation, json_incref(request), patience, &answer, error);
+        result = dynamodb_request(connection, operation, json_incref(request), deadline, &answer, error);
         json_array_foreach(json_object_get(answer, "Items"), i, item) {
             json_t *id = json_object_get(json_object_get(item, "id"), "S");
             if (id != NULL)
@@ -206,14 +206,14 @@ static json_t *request_for_key(const struct store_connection *connection, struct
 
 /* The ids of the items that have the key, or had it a moment ago. */
 static enum store_answer ids_of_key(struct store_connection *connection, struct slice key,
-                                    const struct patience *patience, json_t *ids, struct error *error) {
+                                    const struct deadline *deadline, json_t *ids, struct error *error) {
     json_t *request = request_for_key(connection, key);
     enum dynamodb_answer result;
 
-    if (dynamodb_index_usable(connection, patience)) {
+    if (dynamodb_index_usable(connection, deadline)) {
         json_object_set_new(request, "IndexName", json_string(DYNAMODB_INDEX));
         json_object_set_new(request, "KeyConditionExpression", json_string("#key = :key"));
-        result = collect_ids(connection, "Query", request, patience, ids, error);
+        result = collect_ids(connection, "Query", request, deadline, ids, error);
         if (result == DYNAMODB_OK)
             return STORE_OK;
         if (result != DYNAMODB_REFUSED && result != DYNAMODB_MISSING)
@@ -224,7 +224,7 @@ static enum store_answer ids_of_key(struct store_connection *connection, struct 
     }
     json_object_set_new(request, "FilterExpression", json_string("#key = :key"));
     json_object_set_new(request, "ConsistentRead", json_true());
-    result = collect_ids(connection, "Scan", request, patience, ids, error);
+    result = collect_ids(connection, "Scan", request, deadline, ids, error);
     return result == DYNAMODB_OK ? STORE_OK : STORE_UNAVAILABLE;
 }
 
@@ -270,9 +270,9 @@ static json_t *choose(json_t *best, json_t *item, struct slice key) {
 
 /* STORE_OK with a new reference to the item that has the key, others than that with the id `except`. */
 static enum store_answer find_key(struct store_connection *connection, struct slice key, struct slice except,
-                                  const struct patience *patience, json_t **found, struct error *error) {
+                                  const struct deadline *deadline, json_t **found, struct error *error) {
     json_t *ids = json_array(), *item, *value;
-    enum store_answer answer = ids_of_key(connection, key, patience, ids, error);
+    enum store_answer answer = ids_of_key(connection, key, deadline, ids, error);
     size_t i;
 
     *found = NULL;
@@ -282,7 +282,7 @@ static enum store_answer find_key(struct store_connection *connection, struct sl
             break;
         if (slice_equal(id, except))
             continue;
-        answer = get_item(connection, id, patience, &item, error);
+        answer = get_item(connection, id, deadline, &item, error);
         if (answer == STORE_OK)
             *found = choose(*found, item, key);
         else if (answer == STORE_NOT_FOUND)
@@ -305,13 +305,13 @@ static bool can_be_a_key(struct slice key) {
 }
 
 static enum store_answer dynamodb_find_by_key(struct store_connection *connection, struct slice key,
-                                              const struct patience *patience, struct app **app, struct error *error) {
+                                              const struct deadline *deadline, struct app **app, struct error *error) {
     enum store_answer answer;
     json_t *item;
 
     if (!can_be_a_key(key))
         return STORE_NOT_FOUND;
-    answer = find_key(connection, key, SLICE(""), patience, &item, error);
+    answer = find_key(connection, key, SLICE(""), deadline, &item, error);
     if (answer == STORE_OK)
         answer = row_to_app(dynamodb_item_to_record(item), connection->store->defaults, app, error);
     json_decref(item);
@@ -321,7 +321,7 @@ static enum store_answer dynamodb_find_by_key(struct store_connection *connectio
 /* --- listing --- */
 
 static enum store_answer dynamodb_list(struct store_connection *connection, struct slice after, size_t limit,
-                                       const struct patience *patience, store_list_function *each, void *context,
+                                       const struct deadline *deadline, store_list_function *each, void *context,
                                        struct error *error) {
     json_t *request = dynamodb_new_request(connection), *answer, *item, *last = NULL;
     enum dynamodb_answer result;
@@ -332,7 +332,7 @@ static enum store_answer dynamodb_list(struct store_connection *connection, stru
         json_object_set_new(request, "ExclusiveStartKey", json_pack("{s:o}", "id", dynamodb_text(after)));
     do {
         json_object_set_new(request, "Limit", json_integer((json_int_t)limit));
-        result = dynamodb_request(connection, "Scan", json_incref(request), patience, &answer, error);
+        result = dynamodb_request(connection, "Scan", json_incref(request), deadline, &answer, error);
         json_array_foreach(json_object_get(answer, "Items"), i, item) {
             row_to_list(dynamodb_item_to_record(item), connection->store->defaults, each, context);
             limit--;
@@ -350,13 +350,13 @@ static enum store_answer dynamodb_list(struct store_connection *connection, stru
 
 /* STORE_OK if no other app has the key; the item with the app's own id is looked at first where one has. */
 static enum store_answer check_key(struct store_connection *connection, const struct app *app, bool is_new,
-                                   const struct patience *patience, struct error *error) {
+                                   const struct deadline *deadline, struct error *error) {
     json_t *owner, *own;
-    enum store_answer answer = find_key(connection, app->key, app->id, patience, &owner, error);
+    enum store_answer answer = find_key(connection, app->key, app->id, deadline, &owner, error);
 
     if (answer != STORE_OK)
         return answer == STORE_NOT_FOUND ? STORE_OK : answer;
-    answer = get_item(connection, app->id, patience, &own, error);
+    answer = get_item(connection, app->id, deadline, &own, error);
     json_decref(own);
     if (answer == STORE_OK && is_new) {
         answer = names_id_taken(app->id, error);
@@ -383,8 +383,8 @@ static json_t *item_of(const struct app *app, json_t *now) {
 }
 
 static enum store_answer dynamodb_create(struct store_connection *connection, const struct app *app,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer checked = check_key(connection, app, true, patience, error);
+                                         const struct deadline *deadline, struct error *error) {
+    enum store_answer checked = check_key(connection, app, true, deadline, error);
     json_t *now = dynamodb_now(), *request = dynamodb_new_request(connection), *answer;
     enum dynamodb_answer result;
 
@@ -399,7 +399,7 @@ static enum store_answer dynamodb_create(struct store_connection *connection, co
                         json_string("attribute_not_exists(id) OR (created_at = :now AND secret = :secret)"));
     json_object_set_new(request, "ExpressionAttributeValues",
                         json_pack("{s:o, s:o}", ":now", now, ":secret", dynamodb_text(app->secret)));
-    result = dynamodb_request(connection, "PutItem", request, patience, &answer, error);
+    result = dynamodb_request(connection, "PutItem", request, deadline, &answer, error);
     json_decref(answer);
     if (result == DYNAMODB_OK)
         return STORE_OK;
@@ -435,8 +435,8 @@ static void add_changes(json_t *request, const struct app *app) {
 }
 
 static enum store_answer dynamodb_update(struct store_connection *connection, const struct app *app,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer checked = check_key(connection, app, false, patience, error);
+                                         const struct deadline *deadline, struct error *error) {
+    enum store_answer checked = check_key(connection, app, false, deadline, error);
     enum dynamodb_answer result;
     json_t *request, *answer;
 
@@ -446,7 +446,7 @@ static enum store_answer dynamodb_update(struct store_connection *connection, co
     json_object_set_new(request, "Key", json_pack("{s:o}", "id", dynamodb_text(app->id)));
     json_object_set_new(request, "ConditionExpression", json_string("attribute_exists(id)"));
     add_changes(request, app);
-    result = dynamodb_request(connection, "UpdateItem", request, patience, &answer, error);
+    result = dynamodb_request(connection, "UpdateItem", request, deadline, &answer, error);
     json_decref(answer);
     if (result == DYNAMODB_OK)
         return STORE_OK;
@@ -454,7 +454,7 @@ static enum store_answer dynamodb_update(struct store_connection *connection, co
 }
 
 static enum store_answer dynamodb_remove(struct store_connection *connection, struct slice id,
-                                         const struct patience *patience, struct error *error) {
+                                         const struct deadline *deadline, struct error *error) {
     json_t *name = id.length != 0 && id.length <= NAME_MAX_BYTES ? dynamodb_text(id) : NULL, *request, *answer;
     enum dynamodb_answer result;
 
@@ -463,7 +463,7 @@ static enum store_answer dynamodb_remove(struct store_connection *connection, st
     request = dynamodb_new_request(connection);
     json_object_set_new(request, "Key", json_pack("{s:o}", "id", name));
     json_object_set_new(request, "ConditionExpression", json_string("attribute_exists(id)"));
-    result = dynamodb_request(connection, "DeleteItem", request, patience, &answer, error);
+    result = dynamodb_request(connection, "DeleteItem", request, deadline, &answer, error);
     json_decref(answer);
     if (result == DYNAMODB_OK || (result == DYNAMODB_CONDITION_FAILED && connection->repeated))
         return STORE_OK;

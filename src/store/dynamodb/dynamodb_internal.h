@@ -53,24 +53,24 @@ enum dynamodb_answer {
 
 /*
  * Makes a request of the DynamoDB API (version 2012-08-10), "GetItem" for instance, and hands out the JSON that came
- * back; NULL unless the answer is DYNAMODB_OK. Throttling and failures of the service are tried again until patience
+ * back; NULL unless the answer is DYNAMODB_OK. Throttling and failures of the service are tried again until deadline
  * ends. Takes the reference to `request`. Any other answer than DYNAMODB_OK sets the error.
  */
 enum dynamodb_answer dynamodb_request(struct store_connection *connection, const char *operation, json_t *request,
-                                      const struct patience *patience, json_t **answer, struct error *error);
+                                      const struct deadline *deadline, json_t **answer, struct error *error);
 
 /* A request that says which table it is for. */
 json_t *dynamodb_new_request(const struct store_connection *connection);
 
 /* --- dynamodb_table.c --- */
 
-enum store_answer dynamodb_prepare(struct store_connection *connection, const struct patience *patience,
+enum store_answer dynamodb_prepare(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error);
-enum store_answer dynamodb_inspect(struct store_connection *connection, const struct patience *patience,
+enum store_answer dynamodb_inspect(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error);
 
 /* True if a key lookup may ask the index now. */
-bool dynamodb_index_usable(struct store_connection *connection, const struct patience *patience);
+bool dynamodb_index_usable(struct store_connection *connection, const struct deadline *deadline);
 
 /* The index turned out not to answer; it is looked at again in a few seconds. */
 void dynamodb_index_failed(struct app_store *store);

@@ -81,7 +81,7 @@ static struct outcome judge(unsigned status, const json_t *body) {
 
 /* Sends the request once. */
 static struct outcome attempt(struct store_connection *connection, const char *operation, struct slice body,
-                              const struct aws_credentials *credentials, const struct patience *patience,
+                              const struct aws_credentials *credentials, const struct deadline *deadline,
                               json_t **answer, struct error *error) {
     struct app_store *store = connection->store;
     char target[64];
@@ -101,7 +101,7 @@ static struct outcome attempt(struct store_connection *connection, const char *o
     unsigned status;
 
     snprintf(target, sizeof target, "X-Amz-Target: DynamoDB_20120810.%s", operation);
-    status = http_caller_call(connection->caller, &call, patience, &connection->answer, error);
+    status = http_caller_call(connection->caller, &call, deadline, &connection->answer, error);
     if (status == 0) {
         error_prefix(error, "%s: DynamoDB at %s", store->setting, store->url);
         return (struct outcome){VERDICT_FINAL, DYNAMODB_UNAVAILABLE};
@@ -126,7 +126,7 @@ static uint32_t jitter(uint32_t most_ms) {
 }
 
 static enum dynamodb_answer repeat(struct store_connection *connection, const char *operation, struct slice body,
-                                   const struct patience *patience, json_t **answer, struct error *error) {
+                                   const struct deadline *deadline, json_t **answer, struct error *error) {
     struct aws_chain *chain = connection->store->chain;
     struct aws_credentials credentials;
     uint32_t backoff_ms = BACKOFF_FIRST_MS;
@@ -136,9 +136,9 @@ static enum dynamodb_answer repeat(struct store_connection *connection, const ch
     for (;; connection->repeated = true) {
         struct outcome outcome;
 
-        if (!aws_chain_get(chain, patience, &credentials, error))
+        if (!aws_chain_get(chain, deadline, &credentials, error))
             return DYNAMODB_UNAVAILABLE;
-        outcome = attempt(connection, operation, body, &credentials, patience, answer, error);
+        outcome = attempt(connection, operation, body, &credentials, deadline, answer, error);
         if (outcome.verdict == VERDICT_OTHER_CREDENTIALS)
             aws_chain_reject(chain, &credentials);
         aws_credentials_dispose(&credentials);
@@ -148,20 +148,20 @@ static enum dynamodb_answer repeat(struct store_connection *connection, const ch
             rejected = true;
             continue;
         }
-        if (!patience_pause(patience, jitter(backoff_ms)))
+        if (!deadline_sleep(deadline, jitter(backoff_ms)))
             return outcome.answer;
         backoff_ms = backoff_ms * 2 < BACKOFF_LAST_MS ? backoff_ms * 2 : BACKOFF_LAST_MS;
     }
 }
 
 enum dynamodb_answer dynamodb_request(struct store_connection *connection, const char *operation, json_t *request,
-                                      const struct patience *patience, json_t **answer, struct error *error) {
+                                      const struct deadline *deadline, json_t **answer, struct error *error) {
     char *body = json_dumps(request, JSON_COMPACT);
     enum dynamodb_answer result;
 
     *answer = NULL;
     json_decref(request);
-    result = repeat(connection, operation, slice_of(body), patience, answer, error);
+    result = repeat(connection, operation, slice_of(body), deadline, answer, error);
     free(body);
     return result;
 }

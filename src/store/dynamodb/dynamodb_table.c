@@ -15,11 +15,11 @@ static const char *text_in(const json_t *object, const char *name) {
 }
 
 /* DYNAMODB_OK with the table's description, a new reference. */
-static enum dynamodb_answer describe(struct store_connection *connection, const struct patience *patience,
+static enum dynamodb_answer describe(struct store_connection *connection, const struct deadline *deadline,
                                      json_t **table, struct error *error) {
     json_t *answer;
     enum dynamodb_answer result =
-        dynamodb_request(connection, "DescribeTable", dynamodb_new_request(connection), patience, &answer, error);
+        dynamodb_request(connection, "DescribeTable", dynamodb_new_request(connection), deadline, &answer, error);
 
     *table = json_incref(json_object_get(answer, "Table"));
     json_decref(answer);
@@ -55,7 +55,7 @@ void dynamodb_index_failed(struct app_store *store) {
     atomic_store(&store->index_usable, false);
 }
 
-bool dynamodb_index_usable(struct store_connection *connection, const struct patience *patience) {
+bool dynamodb_index_usable(struct store_connection *connection, const struct deadline *deadline) {
     struct app_store *store = connection->store;
     uint64_t now_ms = clock_monotonic_ms(), look_ms = atomic_load(&store->index_look_ms);
     enum dynamodb_answer result;
@@ -66,7 +66,7 @@ bool dynamodb_index_usable(struct store_connection *connection, const struct pat
         return true;
     if (now_ms < look_ms || !atomic_compare_exchange_strong(&store->index_look_ms, &look_ms, now_ms + INDEX_LOOK_MS))
         return false;
-    result = describe(connection, patience, &table, &error);
+    result = describe(connection, deadline, &table, &error);
     /* Who may not look tries. */
     if (result == DYNAMODB_DENIED || (result == DYNAMODB_OK && index_answers(find_index(table)))) {
         log_info("app", "DynamoDB table %s: key lookups ask the index " DYNAMODB_INDEX " from now on", store->table);
@@ -93,10 +93,10 @@ static void add_throughput(json_t *definition, const json_t *table) {
 }
 
 /* Asks for the index, without waiting for it: a table without one still works. */
-static void add_index(struct store_connection *connection, const json_t *table, const struct patience *patience) {
+static void add_index(struct store_connection *connection, const json_t *table, const struct deadline *deadline) {
     const char *name = connection->store->table;
-    uint32_t left_ms = patience_left_ms(patience);
-    const struct patience enough = patience_for(left_ms < INDEX_ADD_MS ? left_ms : INDEX_ADD_MS, patience->stop_fd);
+    uint32_t left_ms = deadline_remaining_ms(deadline);
+    const struct deadline enough = deadline_after(left_ms < INDEX_ADD_MS ? left_ms : INDEX_ADD_MS, deadline->cancel_fd);
     json_t *request = dynamodb_new_request(connection), *definition = index_definition(), *answer;
     enum dynamodb_answer result;
     struct error error;
@@ -118,7 +118,7 @@ static void add_index(struct store_connection *connection, const json_t *table, 
                     name, error.text);
 }
 
-static void see_to_index(struct store_connection *connection, const json_t *table, const struct patience *patience) {
+static void see_to_index(struct store_connection *connection, const json_t *table, const struct deadline *deadline) {
     struct app_store *store = connection->store;
     const json_t *index = find_index(table);
 
@@ -128,7 +128,7 @@ static void see_to_index(struct store_connection *connection, const json_t *tabl
     }
     dynamodb_index_failed(store);
     if (index == NULL)
-        add_index(connection, table, patience);
+        add_index(connection, table, deadline);
     else if (!has_partition_key(index, "key"))
         log_warning("app", "DynamoDB table %s: the index " DYNAMODB_INDEX " is not on key, so key lookups scan",
                     store->table);
@@ -137,7 +137,7 @@ static void see_to_index(struct store_connection *connection, const json_t *tabl
 /* --- the table --- */
 
 /* True if there is a table now, or soon: another server may have been faster. */
-static enum store_answer create_table(struct store_connection *connection, const struct patience *patience,
+static enum store_answer create_table(struct store_connection *connection, const struct deadline *deadline,
                                       struct error *error) {
     const char *name = connection->store->table;
     json_t *request = dynamodb_new_request(connection), *answer;
@@ -149,7 +149,7 @@ static enum store_answer create_table(struct store_connection *connection, const
     json_object_set_new(request, "KeySchema", json_pack("[{s:s, s:s}]", "AttributeName", "id", "KeyType", "HASH"));
     json_object_set_new(request, "GlobalSecondaryIndexes", json_pack("[o]", index_definition()));
     json_object_set_new(request, "BillingMode", json_string("PAY_PER_REQUEST"));
-    result = dynamodb_request(connection, "CreateTable", request, patience, &answer, error);
+    result = dynamodb_request(connection, "CreateTable", request, deadline, &answer, error);
     json_decref(answer);
     switch (result) {
     case DYNAMODB_OK:
@@ -193,13 +193,13 @@ static enum store_answer check_table(const struct store_connection *connection, 
     return STORE_OK;
 }
 
-enum store_answer dynamodb_prepare(struct store_connection *connection, const struct patience *patience,
+enum store_answer dynamodb_prepare(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error) {
     struct app_store *store = connection->store;
 
     do {
         json_t *table;
-        enum dynamodb_answer result = describe(connection, patience, &table, error);
+        enum dynamodb_answer result = describe(connection, deadline, &table, error);
         enum store_answer answer;
 
         if (result == DYNAMODB_DENIED) {
@@ -211,27 +211,27 @@ enum store_answer dynamodb_prepare(struct store_connection *connection, const st
         if (result == DYNAMODB_OK && state_of(table) != TABLE_CHANGES) {
             answer = check_table(connection, table, error);
             if (answer == STORE_OK)
-                see_to_index(connection, table, patience);
+                see_to_index(connection, table, deadline);
             json_decref(table);
             return answer;
         }
         json_decref(table);
         if (result == DYNAMODB_MISSING) {
-            answer = create_table(connection, patience, error);
+            answer = create_table(connection, deadline, error);
             if (answer != STORE_OK)
                 return answer;
         } else if (result != DYNAMODB_OK) {
             return STORE_UNAVAILABLE;
         }
-    } while (patience_pause(patience, LOOK_MS));
+    } while (deadline_sleep(deadline, LOOK_MS));
     error_set(error, "DynamoDB table %s is not ready yet", store->table);
     return STORE_UNAVAILABLE;
 }
 
-enum store_answer dynamodb_inspect(struct store_connection *connection, const struct patience *patience,
+enum store_answer dynamodb_inspect(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error) {
     json_t *table;
-    enum dynamodb_answer result = describe(connection, patience, &table, error);
+    enum dynamodb_answer result = describe(connection, deadline, &table, error);
     enum store_answer answer;
 
     switch (result) {

@@ -151,11 +151,11 @@ static void memory_close(struct app_store *store) {
     free(store);
 }
 
-static struct store_connection *memory_connect(struct app_store *store, const struct patience *patience,
+static struct store_connection *memory_connect(struct app_store *store, const struct deadline *deadline,
                                                struct error *error) {
     struct store_connection *connection = alloc(sizeof *connection);
 
-    (void)patience;
+    (void)deadline;
     (void)error;
     connection->store = store;
     return connection;
@@ -165,10 +165,10 @@ static void memory_disconnect(struct store_connection *connection) {
     free(connection);
 }
 
-static enum store_answer memory_prepare(struct store_connection *connection, const struct patience *patience,
+static enum store_answer memory_prepare(struct store_connection *connection, const struct deadline *deadline,
                                         struct error *error) {
     (void)connection;
-    (void)patience;
+    (void)deadline;
     (void)error;
     return STORE_OK;
 }
@@ -185,13 +185,13 @@ static enum store_answer give(const struct memory_record *record, struct app **a
 }
 
 static enum store_answer memory_find_by_id(struct store_connection *connection, struct slice id,
-                                           const struct patience *patience, struct app **app, struct error *error) {
+                                           const struct deadline *deadline, struct app **app, struct error *error) {
     struct app_store *store = connection->store;
     enum store_answer answer;
     size_t place;
     bool found;
 
-    (void)patience;
+    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, id, &found);
     answer = give(found ? &store->records[place] : NULL, app, error);
@@ -200,11 +200,11 @@ static enum store_answer memory_find_by_id(struct store_connection *connection, 
 }
 
 static enum store_answer memory_find_by_key(struct store_connection *connection, struct slice key,
-                                            const struct patience *patience, struct app **app, struct error *error) {
+                                            const struct deadline *deadline, struct app **app, struct error *error) {
     struct app_store *store = connection->store;
     enum store_answer answer;
 
-    (void)patience;
+    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     answer = give(key_owner(store, key, SLICE("")), app, error);
     pthread_mutex_unlock(&store->mutex);
@@ -212,13 +212,13 @@ static enum store_answer memory_find_by_key(struct store_connection *connection,
 }
 
 static enum store_answer memory_list(struct store_connection *connection, struct slice after, size_t limit,
-                                     const struct patience *patience, store_list_function *each, void *context,
+                                     const struct deadline *deadline, store_list_function *each, void *context,
                                      struct error *error) {
     struct app_store *store = connection->store;
     size_t place = 0;
     bool found = false;
 
-    (void)patience;
+    (void)deadline;
     (void)error;
     pthread_mutex_lock(&store->mutex);
     if (after.length != 0)
@@ -239,14 +239,14 @@ static struct memory_record record_of(const struct app *app) {
 }
 
 static enum store_answer memory_create(struct store_connection *connection, const struct app *app,
-                                       const struct patience *patience, struct error *error) {
+                                       const struct deadline *deadline, struct error *error) {
     struct app_store *store = connection->store;
     enum store_answer answer = STORE_OK;
     const struct memory_record *owner;
     size_t place;
     bool found;
 
-    (void)patience;
+    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
@@ -263,14 +263,14 @@ static enum store_answer memory_create(struct store_connection *connection, cons
 }
 
 static enum store_answer memory_update(struct store_connection *connection, const struct app *app,
-                                       const struct patience *patience, struct error *error) {
+                                       const struct deadline *deadline, struct error *error) {
     struct app_store *store = connection->store;
     enum store_answer answer = STORE_OK;
     const struct memory_record *owner;
     size_t place;
     bool found;
 
-    (void)patience;
+    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
@@ -287,13 +287,13 @@ static enum store_answer memory_update(struct store_connection *connection, cons
 }
 
 static enum store_answer memory_remove(struct store_connection *connection, struct slice id,
-                                       const struct patience *patience, struct error *error) {
+                                       const struct deadline *deadline, struct error *error) {
     struct app_store *store = connection->store;
     enum store_answer answer = STORE_OK;
     size_t place;
     bool found;
 
-    (void)patience;
+    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, id, &found);
     if (!found) {
@@ -307,10 +307,10 @@ static enum store_answer memory_remove(struct store_connection *connection, stru
     return answer;
 }
 
-static enum store_answer memory_check_health(struct store_connection *connection, const struct patience *patience,
+static enum store_answer memory_check_health(struct store_connection *connection, const struct deadline *deadline,
                                              struct error *error) {
     (void)connection;
-    (void)patience;
+    (void)deadline;
     (void)error;
     return STORE_OK;
 }

@@ -81,10 +81,10 @@ static void report_second(struct store_connection *connection, enum mysql_statem
 }
 
 static enum store_answer find(struct store_connection *connection, enum mysql_statement which, enum app_field field,
-                              struct slice name, const struct patience *patience, struct app **app,
+                              struct slice name, const struct deadline *deadline, struct app **app,
                               struct error *error) {
     const struct row_value value = text_value(name);
-    enum store_answer answer = mysql_driver_begin(connection, patience, error);
+    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
     json_t *record;
 
     if (answer != STORE_OK)
@@ -105,23 +105,23 @@ static enum store_answer find(struct store_connection *connection, enum mysql_st
 }
 
 static enum store_answer driver_find_by_id(struct store_connection *connection, struct slice id,
-                                           const struct patience *patience, struct app **app, struct error *error) {
-    return find(connection, MYSQL_FIND_BY_ID, APP_ID, id, patience, app, error);
+                                           const struct deadline *deadline, struct app **app, struct error *error) {
+    return find(connection, MYSQL_FIND_BY_ID, APP_ID, id, deadline, app, error);
 }
 
 static enum store_answer driver_find_by_key(struct store_connection *connection, struct slice key,
-                                            const struct patience *patience, struct app **app, struct error *error) {
-    return find(connection, MYSQL_FIND_BY_KEY, APP_KEY, key, patience, app, error);
+                                            const struct deadline *deadline, struct app **app, struct error *error) {
+    return find(connection, MYSQL_FIND_BY_KEY, APP_KEY, key, deadline, app, error);
 }
 
 static enum store_answer driver_list(struct store_connection *connection, struct slice after, size_t limit,
-                                     const struct patience *patience, store_list_function *each, void *context,
+                                     const struct deadline *deadline, store_list_function *each, void *context,
                                      struct error *error) {
     const struct row_value values[] = {
         text_value(after),
         {.kind = ROW_NUMBER, .number = limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX},
     };
-    enum store_answer answer = mysql_driver_begin(connection, patience, error);
+    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
 
     if (answer == STORE_OK)
         answer = mysql_driver_run(connection, MYSQL_LIST, values, 2, error);
@@ -132,10 +132,10 @@ static enum store_answer driver_list(struct store_connection *connection, struct
     return STORE_OK;
 }
 
-static enum store_answer driver_check_health(struct store_connection *connection, const struct patience *patience,
+static enum store_answer driver_check_health(struct store_connection *connection, const struct deadline *deadline,
                                              struct error *error) {
     const struct row_value nobody = text_value(SLICE(""));
-    enum store_answer answer = mysql_driver_begin(connection, patience, error);
+    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
 
     if (answer == STORE_OK)
         answer = mysql_driver_run(connection, MYSQL_ID_OWNER, &nobody, 1, error);
@@ -251,12 +251,12 @@ static enum store_answer explain_duplicate(struct store_connection *connection, 
 }
 
 static enum store_answer put(struct store_connection *connection, enum mysql_statement which, const struct app *app,
-                             const struct patience *patience, struct error *error) {
-    enum store_answer answer = mysql_driver_begin(connection, patience, error);
+                             const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
 
     if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error)) {
         connection->look_again_ms = 0; /* it may have been added by now */
-        answer = mysql_driver_begin(connection, patience, error);
+        answer = mysql_driver_begin(connection, deadline, error);
         if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error))
             answer = STORE_REFUSED;
     }
@@ -271,19 +271,19 @@ static enum store_answer put(struct store_connection *connection, enum mysql_sta
 }
 
 static enum store_answer driver_create(struct store_connection *connection, const struct app *app,
-                                       const struct patience *patience, struct error *error) {
-    return put(connection, MYSQL_CREATE, app, patience, error);
+                                       const struct deadline *deadline, struct error *error) {
+    return put(connection, MYSQL_CREATE, app, deadline, error);
 }
 
 static enum store_answer driver_update(struct store_connection *connection, const struct app *app,
-                                       const struct patience *patience, struct error *error) {
-    return put(connection, MYSQL_UPDATE, app, patience, error);
+                                       const struct deadline *deadline, struct error *error) {
+    return put(connection, MYSQL_UPDATE, app, deadline, error);
 }
 
 static enum store_answer driver_remove(struct store_connection *connection, struct slice id,
-                                       const struct patience *patience, struct error *error) {
+                                       const struct deadline *deadline, struct error *error) {
     const struct row_value values[] = {text_value(id), text_value(id)};
-    enum store_answer answer = mysql_driver_begin(connection, patience, error);
+    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
 
     if (answer == STORE_OK && !utf8_valid(id))
         return names_no_such_app(id, error);

@@ -107,7 +107,7 @@ static void set_tls(MYSQL *link, const struct config_tls *tls, bool encrypted) {
 static void set_options(struct store_connection *connection, bool encrypted) {
     const struct config_sql *config = connection->store->config;
     unsigned protocol = is_socket_path(config->host) ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP, no_files = 0;
-    unsigned timeout_s = patience_left_ms(connection->patience) / 1000 + 1;
+    unsigned timeout_s = deadline_remaining_ms(connection->deadline) / 1000 + 1;
     size_t row_max_bytes = ANSWER_MAX_BYTES;
     char limits[128];
 
@@ -159,16 +159,16 @@ static bool sign_in_as_configured(struct store_connection *connection, struct er
     return sign_in(connection, false, error);
 }
 
-struct store_connection *mysql_driver_connect(struct app_store *store, const struct patience *patience,
+struct store_connection *mysql_driver_connect(struct app_store *store, const struct deadline *deadline,
                                               struct error *error) {
     const struct config_sql *config = store->config;
     struct store_connection *connection = alloc_zero(sizeof *connection);
 
     connection->store = store;
-    mysql_driver_use(connection, patience);
+    mysql_driver_use(connection, deadline);
     if (config->tls.mode != CONFIG_TLS_DISABLE && !check_tls_files(&config->tls, error)) {
         /* said already */
-    } else if (!is_socket_path(config->host) && !resolve_in_time(config->host, patience, error)) {
+    } else if (!is_socket_path(config->host) && !resolve_in_time(config->host, deadline, error)) {
         error_prefix(error, "database.mysql.host %s", config->host);
     } else if (sign_in_as_configured(connection, error)) {
         return connection;
@@ -178,7 +178,7 @@ struct store_connection *mysql_driver_connect(struct app_store *store, const str
 }
 
 void mysql_driver_disconnect(struct store_connection *connection) {
-    static const struct patience none = {.stop_fd = -1};
+    static const struct deadline none = {.cancel_fd = -1};
 
     mysql_driver_use(connection, &none);
     if (connection->link != NULL)

@@ -4,11 +4,11 @@
  *   mysql.c           finding and writing apps
  *   mysql_connect.c   signing in, encrypted or not
  *   mysql_wait.c      every wait for the server
- *   mysql_query.c     prepared statements that end when patience does, and what their failures mean
+ *   mysql_query.c     prepared statements that end when deadline does, and what their failures mean
  *   mysql_migrate.c   the table and its columns
  *
  * The library is libmariadb. Its calls block, but every wait in them is ours (MARIADB_OPT_IO_WAIT) and ends with the
- * operation's patience. Its other way not to block, calls that are continued, does not cover TLS: there it waits for
+ * operation's deadline. Its other way not to block, calls that are continued, does not cover TLS: there it waits for
  * the server itself. Functions are called mysql_driver_*, since mysql_* is the library's.
  */
 #pragma once
@@ -46,8 +46,8 @@ struct app_store {
 struct store_connection {
     struct app_store *store;
     MYSQL *link;
-    const struct patience *patience; /* of the operation under way */
-    bool gave_up;                    /* the operation under way ended because patience did */
+    const struct deadline *deadline; /* of the operation under way */
+    bool gave_up;                    /* the operation under way ended because deadline did */
     bool too_large;                  /* because its answer was */
     uint64_t received;               /* by the socket before it began */
     bool expects_greeting;           /* the server has not spoken yet, and TLS is wanted */
@@ -61,7 +61,7 @@ struct store_connection {
 
 /* --- mysql_connect.c --- */
 
-struct store_connection *mysql_driver_connect(struct app_store *store, const struct patience *patience,
+struct store_connection *mysql_driver_connect(struct app_store *store, const struct deadline *deadline,
                                               struct error *error);
 /* Waits for nobody. */
 void mysql_driver_disconnect(struct store_connection *connection);
@@ -69,7 +69,7 @@ void mysql_driver_disconnect(struct store_connection *connection);
 /* --- mysql_wait.c --- */
 
 /* From now on this thread's waits are for an operation of this connection. */
-void mysql_driver_use(struct store_connection *connection, const struct patience *patience);
+void mysql_driver_use(struct store_connection *connection, const struct deadline *deadline);
 
 /* Why the operation under way was given up. */
 const char *mysql_driver_why(const struct store_connection *connection);
@@ -101,11 +101,11 @@ void mysql_driver_forget_statements(struct store_connection *connection);
 
 /* --- mysql_migrate.c --- */
 
-/* Begins an operation: its patience counts from now on, and the columns are known. STORE_REFUSED if the table cannot be
+/* Begins an operation: its deadline counts from now on, and the columns are known. STORE_REFUSED if the table cannot be
  * used. */
-enum store_answer mysql_driver_begin(struct store_connection *connection, const struct patience *patience,
+enum store_answer mysql_driver_begin(struct store_connection *connection, const struct deadline *deadline,
                                      struct error *error);
-enum store_answer mysql_driver_prepare(struct store_connection *connection, const struct patience *patience,
+enum store_answer mysql_driver_prepare(struct store_connection *connection, const struct deadline *deadline,
                                        struct error *error);
-enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct patience *patience,
+enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct deadline *deadline,
                                        struct error *error);

@@ -66,19 +66,19 @@ static enum store_answer check_required(const struct store_connection *connectio
     return STORE_REFUSED;
 }
 
-static enum store_answer begin(struct store_connection *connection, const struct patience *patience,
+static enum store_answer begin(struct store_connection *connection, const struct deadline *deadline,
                                struct error *error) {
-    mysql_driver_use(connection, patience);
-    if (!patience_ended(patience))
+    mysql_driver_use(connection, deadline);
+    if (!deadline_passed(deadline))
         return STORE_OK;
     error_set(error, "MySQL at %s:%u: no answer in time", connection->store->config->host,
               connection->store->config->port);
     return STORE_UNAVAILABLE;
 }
 
-enum store_answer mysql_driver_begin(struct store_connection *connection, const struct patience *patience,
+enum store_answer mysql_driver_begin(struct store_connection *connection, const struct deadline *deadline,
                                      struct error *error) {
-    enum store_answer answer = begin(connection, patience, error);
+    enum store_answer answer = begin(connection, deadline, error);
 
     if (answer != STORE_OK || clock_monotonic_ms() < connection->look_again_ms)
         return answer;
@@ -200,9 +200,9 @@ static enum store_answer change(struct store_connection *connection, struct slic
     return STORE_OK;
 }
 
-enum store_answer mysql_driver_prepare(struct store_connection *connection, const struct patience *patience,
+enum store_answer mysql_driver_prepare(struct store_connection *connection, const struct deadline *deadline,
                                        struct error *error) {
-    enum store_answer answer = begin(connection, patience, error);
+    enum store_answer answer = begin(connection, deadline, error);
     bool more = true;
 
     if (answer == STORE_OK)
@@ -222,9 +222,9 @@ enum store_answer mysql_driver_prepare(struct store_connection *connection, cons
     return answer;
 }
 
-enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct patience *patience,
+enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct deadline *deadline,
                                        struct error *error) {
-    enum store_answer answer = begin(connection, patience, error);
+    enum store_answer answer = begin(connection, deadline, error);
 
     if (answer == STORE_OK)
         answer = look(connection, error);

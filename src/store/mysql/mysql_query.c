@@ -223,7 +223,7 @@ enum store_answer mysql_driver_run(struct store_connection *connection, enum mys
     mysql_stmt_bind_param(statement, parameters);
     while (!execute(statement)) {
         answer = statement_failed(connection, statement, error);
-        if (connection->code != ER_LOCK_DEADLOCK || !patience_pause(connection->patience, DEADLOCK_PAUSE_MS))
+        if (connection->code != ER_LOCK_DEADLOCK || !deadline_sleep(connection->deadline, DEADLOCK_PAUSE_MS))
             return answer;
     }
     if (answer_fits(mysql_get_socket(connection->link), connection->received))

@@ -16,11 +16,11 @@ static void unblock(my_socket socket) {
     fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK);
 }
 
-void mysql_driver_use(struct store_connection *connection, const struct patience *patience) {
+void mysql_driver_use(struct store_connection *connection, const struct deadline *deadline) {
     if (connection->link != NULL)
         unblock(mysql_get_socket(connection->link));
     in_use = connection;
-    connection->patience = patience;
+    connection->deadline = deadline;
     connection->received = connection->link != NULL ? answer_received(mysql_get_socket(connection->link)) : 0;
     connection->too_large = false;
     connection->gave_up = false;
@@ -35,7 +35,7 @@ static bool give_up(void) {
 const char *mysql_driver_why(const struct store_connection *connection) {
     if (connection->too_large)
         return answer_too_large;
-    return patience_left_ms(connection->patience) == 0 ? "no answer in time" : "stopped";
+    return deadline_remaining_ms(connection->deadline) == 0 ? "no answer in time" : "stopped";
 }
 
 /* --- the greeting --- */
@@ -77,7 +77,7 @@ static bool look_at_greeting(my_socket socket) {
 
     while (greeting == GREETING_INCOMPLETE) {
         ssize_t length;
-        if (patience_wait(in_use->patience, socket, POLLIN) != PATIENCE_READY)
+        if (deadline_wait(in_use->deadline, socket, POLLIN) != WAIT_READY)
             return give_up();
         if (has_failed(socket)) /* perhaps there is another address */
             return true;
@@ -85,7 +85,7 @@ static bool look_at_greeting(my_socket socket) {
         if (length <= 0 || length == sizeof bytes)
             return true;
         greeting = read_greeting(bytes, (size_t)length);
-        if (greeting == GREETING_INCOMPLETE && !patience_pause(in_use->patience, AGAIN_MS))
+        if (greeting == GREETING_INCOMPLETE && !deadline_sleep(in_use->deadline, AGAIN_MS))
             return give_up();
     }
     in_use->expects_greeting = false;
@@ -99,7 +99,7 @@ static bool look_at_greeting(my_socket socket) {
 int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout) {
     (void)timeout;
     unblock(socket);
-    if (patience_wait(in_use->patience, socket, for_reading ? POLLIN : POLLOUT) != PATIENCE_READY)
+    if (deadline_wait(in_use->deadline, socket, for_reading ? POLLIN : POLLOUT) != WAIT_READY)
         return give_up();
     if (!answer_fits(socket, in_use->received)) {
         in_use->too_large = true;

@@ -1,6 +1,6 @@
 /*
  * The PostgreSQL driver. Statements are sent with their parameters apart, and every wait for the server ends with the
- * operation's patience.
+ * operation's deadline.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +44,7 @@ static json_t *read_row(const struct store_connection *connection, const PGresul
 }
 
 static PGresult *select_rows(struct store_connection *connection, const char *behind, int count,
-                             const char *const *values, const struct patience *patience, struct error *error) {
+                             const char *const *values, const struct deadline *deadline, struct error *error) {
     struct buffer sql = {0};
     PGresult *result;
 
@@ -52,7 +52,7 @@ static PGresult *select_rows(struct store_connection *connection, const char *be
     row_append_columns(&sql, postgres_columns(connection), '"', "");
     buffer_appendf(&sql, " FROM \"%s\" %s", connection->store->config->table_name, behind);
     buffer_append_byte(&sql, '\0');
-    result = postgres_run(connection, sql.data, count, values, patience, error);
+    result = postgres_run(connection, sql.data, count, values, deadline, error);
     buffer_dispose(&sql);
     return result;
 }
@@ -83,8 +83,8 @@ static void warn_of_two(const PGresult *result, const struct store_connection *c
 }
 
 static enum store_answer find(struct store_connection *connection, const char *condition, struct slice name,
-                              const struct patience *patience, struct app **app, struct error *error) {
-    enum store_answer answer = postgres_look(connection, patience, error);
+                              const struct deadline *deadline, struct app **app, struct error *error) {
+    enum store_answer answer = postgres_look(connection, deadline, error);
     char *value;
     PGresult *result;
 
@@ -93,7 +93,7 @@ static enum store_answer find(struct store_connection *connection, const char *c
     if (name.length == 0 || !can_be_sent(name))
         return STORE_NOT_FOUND;
     value = alloc_copy(name.data, name.length);
-    result = select_rows(connection, condition, 1, (const char *const[]){value}, patience, error);
+    result = select_rows(connection, condition, 1, (const char *const[]){value}, deadline, error);
     free(value);
     if (result == NULL)
         return postgres_failure(connection);
@@ -107,26 +107,26 @@ static enum store_answer find(struct store_connection *connection, const char *c
 }
 
 static enum store_answer postgres_find_by_id(struct store_connection *connection, struct slice id,
-                                             const struct patience *patience, struct app **app, struct error *error) {
-    return find(connection, SAME_ID, id, patience, app, error);
+                                             const struct deadline *deadline, struct app **app, struct error *error) {
+    return find(connection, SAME_ID, id, deadline, app, error);
 }
 
 static enum store_answer postgres_find_by_key(struct store_connection *connection, struct slice key,
-                                              const struct patience *patience, struct app **app, struct error *error) {
-    enum store_answer answer = postgres_look(connection, patience, error);
+                                              const struct deadline *deadline, struct app **app, struct error *error) {
+    enum store_answer answer = postgres_look(connection, deadline, error);
 
     if (answer != STORE_OK)
         return answer;
     return find(connection,
                 connection->has_created_at ? SAME_KEY " ORDER BY created_at, id LIMIT 2"
                                            : SAME_KEY " ORDER BY id LIMIT 2",
-                key, patience, app, error);
+                key, deadline, app, error);
 }
 
 static enum store_answer postgres_list(struct store_connection *connection, struct slice after, size_t limit,
-                                       const struct patience *patience, store_list_function *each, void *context,
+                                       const struct deadline *deadline, store_list_function *each, void *context,
                                        struct error *error) {
-    enum store_answer answer = postgres_look(connection, patience, error);
+    enum store_answer answer = postgres_look(connection, deadline, error);
     char number[32], *id;
     PGresult *result;
 
@@ -135,7 +135,7 @@ static enum store_answer postgres_list(struct store_connection *connection, stru
     snprintf(number, sizeof number, "%zu", limit);
     id = alloc_copy(after.data, after.length);
     result = select_rows(connection, "WHERE id > $1 ORDER BY id LIMIT $2::bigint", 2, (const char *const[]){id, number},
-                         patience, error);
+                         deadline, error);
     free(id);
     if (result == NULL)
         return postgres_failure(connection);
@@ -145,14 +145,14 @@ static enum store_answer postgres_list(struct store_connection *connection, stru
     return STORE_OK;
 }
 
-static enum store_answer postgres_check_health(struct store_connection *connection, const struct patience *patience,
+static enum store_answer postgres_check_health(struct store_connection *connection, const struct deadline *deadline,
                                                struct error *error) {
     char sql[128];
     PGresult *result;
 
     /* Of the table: what else the server may answer is of no use. */
     snprintf(sql, sizeof sql, "SELECT 1 FROM \"%s\" WHERE id = ''", connection->store->config->table_name);
-    result = postgres_run(connection, sql, 0, NULL, patience, error);
+    result = postgres_run(connection, sql, 0, NULL, deadline, error);
     PQclear(result);
     return result != NULL ? STORE_OK : postgres_failure(connection);
 }
@@ -205,20 +205,20 @@ static void parameters_dispose(struct parameters *parameters) {
 }
 
 static PGresult *run_write(struct store_connection *connection, struct buffer *sql, const struct app *app,
-                           const struct patience *patience, struct error *error) {
+                           const struct deadline *deadline, struct error *error) {
     struct parameters parameters;
     PGresult *result;
 
     buffer_append_byte(sql, '\0');
     parameters_init(&parameters, connection, app);
-    result = postgres_run(connection, sql->data, parameters.count, parameters.texts, patience, error);
+    result = postgres_run(connection, sql->data, parameters.count, parameters.texts, deadline, error);
     parameters_dispose(&parameters);
     buffer_dispose(sql);
     return result;
 }
 
 /* Who has the key besides `id`: its id into `owner`; false if nobody, or with `answer` other than STORE_OK. */
-static bool key_owner(struct store_connection *connection, const struct app *app, const struct patience *patience,
+static bool key_owner(struct store_connection *connection, const struct app *app, const struct deadline *deadline,
                       char owner[256], enum store_answer *answer, struct error *error) {
     char sql[512];
     PGresult *result;
@@ -226,7 +226,7 @@ static bool key_owner(struct store_connection *connection, const struct app *app
 
     snprintf(sql, sizeof sql, "SELECT id FROM \"%s\" WHERE \"key\" = $1 AND id <> $2 LIMIT 1",
              connection->store->config->table_name);
-    result = postgres_run(connection, sql, 2, (const char *const[]){app->key.data, app->id.data}, patience, error);
+    result = postgres_run(connection, sql, 2, (const char *const[]){app->key.data, app->id.data}, deadline, error);
     *answer = result != NULL ? STORE_OK : postgres_failure(connection);
     taken = result != NULL && PQntuples(result) > 0;
     if (taken)
@@ -237,20 +237,20 @@ static bool key_owner(struct store_connection *connection, const struct app *app
 
 /* STORE_OK if the key is free. */
 static enum store_answer check_key(struct store_connection *connection, const struct app *app,
-                                   const struct patience *patience, struct error *error) {
+                                   const struct deadline *deadline, struct error *error) {
     enum store_answer answer;
     char owner[256];
 
-    if (!key_owner(connection, app, patience, owner, &answer, error))
+    if (!key_owner(connection, app, deadline, owner, &answer, error))
         return answer;
     return names_key_taken(slice_of(owner), error);
 }
 
 /* STORE_OK if the id is free. */
 static enum store_answer check_id(struct store_connection *connection, const struct app *app,
-                                  const struct patience *patience, struct error *error) {
+                                  const struct deadline *deadline, struct error *error) {
     struct app *other = NULL;
-    enum store_answer answer = postgres_find_by_id(connection, app->id, patience, &other, error);
+    enum store_answer answer = postgres_find_by_id(connection, app->id, deadline, &other, error);
 
     app_unref(other);
     switch (answer) {
@@ -266,16 +266,16 @@ static enum store_answer check_id(struct store_connection *connection, const str
 
 /* A write failed: was it because of a name that is taken? */
 static enum store_answer explain_write(struct store_connection *connection, const struct app *app, bool creates,
-                                       const struct patience *patience, struct error *error) {
+                                       const struct deadline *deadline, struct error *error) {
     enum store_answer failure = postgres_failure(connection), answer;
     struct error said = *error;
 
     if (strcmp(connection->sqlstate, "23505") != 0) /* unique_violation */
         return failure;
-    answer = check_key(connection, app, patience, error);
+    answer = check_key(connection, app, deadline, error);
     if (answer != STORE_OK)
         return answer;
-    answer = creates ? check_id(connection, app, patience, error) : STORE_OK;
+    answer = creates ? check_id(connection, app, deadline, error) : STORE_OK;
     if (answer != STORE_OK)
         return answer;
     *error = said;
@@ -287,16 +287,16 @@ static void append_cast(struct buffer *sql, const struct postgres_field *field, 
 }
 
 static enum store_answer postgres_create(struct store_connection *connection, const struct app *app,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer answer = postgres_look_for(connection, app, patience, error);
+                                         const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = postgres_look_for(connection, app, deadline, error);
     struct buffer sql = {0};
     PGresult *result;
     int at = 0;
 
     if (answer == STORE_OK)
-        answer = check_id(connection, app, patience, error);
+        answer = check_id(connection, app, deadline, error);
     if (answer == STORE_OK)
-        answer = check_key(connection, app, patience, error);
+        answer = check_key(connection, app, deadline, error);
     if (answer != STORE_OK)
         return answer;
     buffer_appendf(&sql, "INSERT INTO \"%s\" (", connection->store->config->table_name);
@@ -308,9 +308,9 @@ static enum store_answer postgres_create(struct store_connection *connection, co
         buffer_appendf(&sql, "%s", at > 0 ? ", " : "");
         append_cast(&sql, &connection->fields[i], ++at);
     }
-    result = run_write(connection, &sql, app, patience, error);
+    result = run_write(connection, &sql, app, deadline, error);
     if (result == NULL)
-        return explain_write(connection, app, true, patience, error);
+        return explain_write(connection, app, true, deadline, error);
     PQclear(result);
     return STORE_OK;
 }
@@ -323,14 +323,14 @@ static bool changed_a_row(PGresult *result) {
 }
 
 static enum store_answer postgres_update(struct store_connection *connection, const struct app *app,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer answer = postgres_look_for(connection, app, patience, error);
+                                         const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = postgres_look_for(connection, app, deadline, error);
     struct buffer sql = {0};
     PGresult *result;
     int at = 0;
 
     if (answer == STORE_OK)
-        answer = check_key(connection, app, patience, error);
+        answer = check_key(connection, app, deadline, error);
     if (answer != STORE_OK)
         return answer;
     buffer_appendf(&sql, "UPDATE \"%s\" SET ", connection->store->config->table_name);
@@ -343,15 +343,15 @@ static enum store_answer postgres_update(struct store_connection *connection, co
     if (connection->has_updated_at)
         buffer_appendf(&sql, ", updated_at = CURRENT_TIMESTAMP");
     buffer_appendf(&sql, " " SAME_ID); /* APP_ID is the first field */
-    result = run_write(connection, &sql, app, patience, error);
+    result = run_write(connection, &sql, app, deadline, error);
     if (result == NULL)
-        return explain_write(connection, app, false, patience, error);
+        return explain_write(connection, app, false, deadline, error);
     return changed_a_row(result) ? STORE_OK : names_no_such_app(app->id, error);
 }
 
 static enum store_answer postgres_remove(struct store_connection *connection, struct slice id,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer answer = postgres_look(connection, patience, error);
+                                         const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = postgres_look(connection, deadline, error);
     PGresult *result;
     char sql[512], *value;
 
@@ -361,7 +361,7 @@ static enum store_answer postgres_remove(struct store_connection *connection, st
         return names_no_such_app(id, error);
     value = alloc_copy(id.data, id.length);
     snprintf(sql, sizeof sql, "DELETE FROM \"%s\" " SAME_ID, connection->store->config->table_name);
-    result = postgres_run(connection, sql, 1, (const char *const[]){value}, patience, error);
+    result = postgres_run(connection, sql, 1, (const char *const[]){value}, deadline, error);
     free(value);
     if (result == NULL)
         return postgres_failure(connection);

@@ -2,7 +2,7 @@
  * What the files of the PostgreSQL driver share.
  *
  *   postgres.c          finding and writing apps
- *   postgres_query.c    connecting, and statements that end when patience does
+ *   postgres_query.c    connecting, and statements that end when deadline does
  *   postgres_migrate.c  the table, its columns and the trigger that tells of changes
  *   postgres_watch.c    LISTEN
  */
@@ -44,7 +44,7 @@ struct store_connection {
 
 /* --- postgres_query.c --- */
 
-struct store_connection *postgres_connect(struct app_store *store, const struct patience *patience,
+struct store_connection *postgres_connect(struct app_store *store, const struct deadline *deadline,
                                           struct error *error);
 void postgres_disconnect(struct store_connection *connection);
 
@@ -53,7 +53,7 @@ void postgres_disconnect(struct store_connection *connection);
  * error when it failed or time was up; postgres_failure then says what that means.
  */
 PGresult *postgres_run(struct store_connection *connection, const char *sql, int count, const char *const *values,
-                       const struct patience *patience, struct error *error);
+                       const struct deadline *deadline, struct error *error);
 extern const char postgres_other_answer[]; /* what is said of a server that gives one */
 enum store_answer postgres_failure(const struct store_connection *connection);
 
@@ -63,21 +63,21 @@ struct slice postgres_value(const PGresult *result, int row, int column);
 /* --- postgres_migrate.c --- */
 
 /* The columns as they are now. STORE_REFUSED if the table cannot be used. */
-enum store_answer postgres_look(struct store_connection *connection, const struct patience *patience,
+enum store_answer postgres_look(struct store_connection *connection, const struct deadline *deadline,
                                 struct error *error);
 /* Which fields have one: bits, 1 << field. */
 uint32_t postgres_columns(const struct store_connection *connection);
 /* postgres_look for a write: STORE_REFUSED also if the columns do not keep all that the app says. */
 enum store_answer postgres_look_for(struct store_connection *connection, const struct app *app,
-                                    const struct patience *patience, struct error *error);
-enum store_answer postgres_prepare(struct store_connection *connection, const struct patience *patience,
+                                    const struct deadline *deadline, struct error *error);
+enum store_answer postgres_prepare(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error);
-enum store_answer postgres_inspect(struct store_connection *connection, const struct patience *patience,
+enum store_answer postgres_inspect(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error);
 /* Where the trigger notifies: one channel for each table. `schema` is the table's. */
-bool postgres_channel(struct store_connection *connection, const struct patience *patience, struct buffer *channel,
+bool postgres_channel(struct store_connection *connection, const struct deadline *deadline, struct buffer *channel,
                       struct error *error);
 
 /* --- postgres_watch.c --- */
 
-void postgres_watch(struct app_store *store, uint32_t timeout_ms, int stop_fd, const struct store_watcher *watcher);
+void postgres_watch(struct app_store *store, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher);

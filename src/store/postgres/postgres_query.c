@@ -98,11 +98,11 @@ struct places {
     struct buffer hosts, addresses;
 };
 
-static bool find_places(struct places *places, const char *host, const struct patience *patience, struct error *error) {
+static bool find_places(struct places *places, const char *host, const struct deadline *deadline, struct error *error) {
     struct addrinfo *found = NULL;
 
     if (strpbrk(host, "/@,") == NULL) {
-        found = resolve_addresses(host, 0, patience, error);
+        found = resolve_addresses(host, 0, deadline, error);
         if (found == NULL)
             return error_prefix(error, "database.postgres.host %s", host);
     }
@@ -170,7 +170,7 @@ static PGconn *begin_connect(const struct config_sql *config, const struct place
     return PQconnectStartParams(names, values, 0);
 }
 
-static bool finish_connect(PGconn *link, const struct patience *patience, struct error *error) {
+static bool finish_connect(PGconn *link, const struct deadline *deadline, struct error *error) {
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
     if (link == NULL || PQstatus(link) == CONNECTION_BAD)
@@ -179,7 +179,7 @@ static bool finish_connect(PGconn *link, const struct patience *patience, struct
     while (state != PGRES_POLLING_OK) {
         if (state == PGRES_POLLING_FAILED)
             return false;
-        if (!patience_wait_or_fail(patience, PQsocket(link), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, error))
+        if (!deadline_wait_or_fail(deadline, PQsocket(link), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, error))
             return false;
         state = PQconnectPoll(link);
     }
@@ -197,7 +197,7 @@ static void ignore_notice(void *context, const char *text) {
  * with each that is given up one more process would be busy there. A limit that somebody else has set counts. Behind a
  * pooler the session may be another's a moment later, so it is left as it is: its processes are the pooler's.
  */
-static bool limit_statements(struct store_connection *connection, const struct patience *patience,
+static bool limit_statements(struct store_connection *connection, const struct deadline *deadline,
                              struct error *error) {
     char limit_ms[16], pid[16];
     PGresult *result;
@@ -207,27 +207,27 @@ static bool limit_statements(struct store_connection *connection, const struct p
     result = postgres_run(connection,
                           "SELECT set_config('statement_timeout', $1, false) WHERE pg_backend_pid() = $2::integer "
                           "AND current_setting('statement_timeout') = '0'",
-                          2, (const char *const[]){limit_ms, pid}, patience, error);
+                          2, (const char *const[]){limit_ms, pid}, deadline, error);
     connection->limited = result != NULL && PQntuples(result) == 1;
     PQclear(result);
     return result != NULL;
 }
 
-struct store_connection *postgres_connect(struct app_store *store, const struct patience *patience,
+struct store_connection *postgres_connect(struct app_store *store, const struct deadline *deadline,
                                           struct error *error) {
     struct store_connection *connection;
     struct places places = {0};
 
-    if (!find_places(&places, store->config->host, patience, error))
+    if (!find_places(&places, store->config->host, deadline, error))
         return NULL;
     connection = alloc_zero(sizeof *connection);
     connection->store = store;
     connection->link = begin_connect(store->config, &places);
     places_dispose(&places);
     error->text[0] = '\0';
-    if (finish_connect(connection->link, patience, error)) {
+    if (finish_connect(connection->link, deadline, error)) {
         PQsetNoticeProcessor(connection->link, ignore_notice, NULL);
-        if (limit_statements(connection, patience, error))
+        if (limit_statements(connection, deadline, error))
             return connection;
     } else if (error->text[0] == '\0') {
         explain_connect(connection, error);
@@ -247,11 +247,11 @@ void postgres_disconnect(struct store_connection *connection) {
 
 const char postgres_other_answer[] = "an answer to something else than what was asked";
 
-static bool flush(PGconn *link, const struct patience *patience, struct error *error) {
+static bool flush(PGconn *link, const struct deadline *deadline, struct error *error) {
     int left;
 
     while ((left = PQflush(link)) > 0) {
-        if (!patience_wait_or_fail(patience, PQsocket(link), POLLIN | POLLOUT, error))
+        if (!deadline_wait_or_fail(deadline, PQsocket(link), POLLIN | POLLOUT, error))
             return false;
         if (PQconsumeInput(link) == 0)
             return false;
@@ -260,10 +260,10 @@ static bool flush(PGconn *link, const struct patience *patience, struct error *e
 }
 
 /* The next result; false when it did not come. NULL: there is none any more. */
-static bool next_result(PGconn *link, uint64_t received, const struct patience *patience, PGresult **result,
+static bool next_result(PGconn *link, uint64_t received, const struct deadline *deadline, PGresult **result,
                         struct error *error) {
     while (PQisBusy(link)) {
-        if (!patience_wait_or_fail(patience, PQsocket(link), POLLIN, error))
+        if (!deadline_wait_or_fail(deadline, PQsocket(link), POLLIN, error))
             return false;
         if (PQconsumeInput(link) == 0) /* a row, which is never more than a gigabyte, may come as a whole */
             return false;
@@ -303,21 +303,21 @@ static PGresult *fail(struct store_connection *connection, PGresult *result, str
 }
 
 PGresult *postgres_run(struct store_connection *connection, const char *sql, int count, const char *const *values,
-                       const struct patience *patience, struct error *error) {
+                       const struct deadline *deadline, struct error *error) {
     PGresult *result = NULL, *next = NULL;
     uint64_t received = answer_received(PQsocket(connection->link));
 
     error->text[0] = '\0';
-    if (patience_ended(patience)) {
+    if (deadline_passed(deadline)) {
         error_set(error, "no answer in time");
         return fail(connection, NULL, error);
     }
     /* Statements without a name: they work behind a pooler that hands out its connections by transaction, too. */
     if (PQsendQueryParams(connection->link, sql, count, NULL, values, NULL, NULL, 0) == 0 ||
-        !flush(connection->link, patience, error))
+        !flush(connection->link, deadline, error))
         return fail(connection, NULL, error);
     do {
-        if (!next_result(connection->link, received, patience, &next, error)) {
+        if (!next_result(connection->link, received, deadline, &next, error)) {
             PQclear(result);
             return fail(connection, NULL, error);
         }

@@ -39,9 +39,9 @@ static void tell_all(PGconn *link, const struct store_watcher *watcher) {
 /* --- poolers --- */
 
 /* Whether statements are run by another process than the one that the connection was said to be. */
-static bool is_pooled(struct store_connection *connection, const struct patience *patience, bool *pooled,
+static bool is_pooled(struct store_connection *connection, const struct deadline *deadline, bool *pooled,
                       struct error *error) {
-    PGresult *result = postgres_run(connection, "SELECT pg_backend_pid()", 0, NULL, patience, error);
+    PGresult *result = postgres_run(connection, "SELECT pg_backend_pid()", 0, NULL, deadline, error);
 
     if (result == NULL)
         return false;
@@ -51,14 +51,14 @@ static bool is_pooled(struct store_connection *connection, const struct patience
     return true;
 }
 
-static bool send_echo(struct store_connection *connection, const char *words, const struct patience *patience,
+static bool send_echo(struct store_connection *connection, const char *words, const struct deadline *deadline,
                       struct error *error) {
-    struct store_connection *other = postgres_connect(connection->store, patience, error);
+    struct store_connection *other = postgres_connect(connection->store, deadline, error);
     PGresult *result = NULL;
 
     if (other == NULL)
         return false;
-    result = postgres_run(other, "SELECT pg_notify('curlew_echo', $1)", 1, &words, patience, error);
+    result = postgres_run(other, "SELECT pg_notify('curlew_echo', $1)", 1, &words, deadline, error);
     PQclear(result);
     postgres_disconnect(other);
     return result != NULL;
@@ -80,23 +80,23 @@ static bool take_echo(PGconn *link, const char *words) {
  * that listens to others. So a notice is sent on another connection, and has to come while this one asks for nothing.
  * False with an error if that could not be tried.
  */
-static bool try_echo(struct store_connection *connection, const struct patience *patience, bool *heard,
+static bool try_echo(struct store_connection *connection, const struct deadline *deadline, bool *heard,
                      struct error *error) {
-    struct patience echo = patience_for(ECHO_MS, patience->stop_fd);
+    struct deadline echo = deadline_after(ECHO_MS, deadline->cancel_fd);
     char words[32];
-    PGresult *result = postgres_run(connection, "LISTEN curlew_echo", 0, NULL, patience, error);
+    PGresult *result = postgres_run(connection, "LISTEN curlew_echo", 0, NULL, deadline, error);
 
     if (result == NULL)
         return false;
     PQclear(result);
     snprintf(words, sizeof words, "%d", PQbackendPID(connection->link));
-    if (!send_echo(connection, words, patience, error))
+    if (!send_echo(connection, words, deadline, error))
         return false;
     do
         *heard = take_echo(connection->link, words);
-    while (!*heard && patience_wait(&echo, PQsocket(connection->link), POLLIN) == PATIENCE_READY &&
+    while (!*heard && deadline_wait(&echo, PQsocket(connection->link), POLLIN) == WAIT_READY &&
            PQconsumeInput(connection->link) == 1);
-    result = postgres_run(connection, "UNLISTEN curlew_echo", 0, NULL, patience, error);
+    result = postgres_run(connection, "UNLISTEN curlew_echo", 0, NULL, deadline, error);
     PQclear(result);
     *heard = *heard || take_echo(connection->link, words); /* the server was slow */
     return result != NULL;
@@ -104,46 +104,46 @@ static bool try_echo(struct store_connection *connection, const struct patience 
 
 /* --- listening --- */
 
-static bool listen_to(struct store_connection *connection, const struct patience *patience, struct error *error) {
+static bool listen_to(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
     struct buffer channel = {0};
     char sql[128];
     PGresult *result = NULL;
 
-    if (postgres_channel(connection, patience, &channel, error)) {
+    if (postgres_channel(connection, deadline, &channel, error)) {
         snprintf(sql, sizeof sql, "LISTEN \"%s\"", channel.data);
-        result = postgres_run(connection, sql, 0, NULL, patience, error);
+        result = postgres_run(connection, sql, 0, NULL, deadline, error);
     }
     PQclear(result);
     buffer_dispose(&channel);
     return result != NULL;
 }
 
-static bool still_there(struct store_connection *connection, uint32_t timeout_ms, int stop_fd) {
-    const struct patience patience = patience_for(timeout_ms, stop_fd);
+static bool still_there(struct store_connection *connection, uint32_t timeout_ms, int cancel_fd) {
+    const struct deadline deadline = deadline_after(timeout_ms, cancel_fd);
     struct error ignored;
-    PGresult *result = postgres_run(connection, "SELECT 1", 0, NULL, &patience, &ignored);
+    PGresult *result = postgres_run(connection, "SELECT 1", 0, NULL, &deadline, &ignored);
 
     PQclear(result);
     return result != NULL;
 }
 
 /* Until the connection is lost; false when it is time to stop. */
-static bool hear(struct store_connection *connection, uint32_t timeout_ms, int stop_fd,
+static bool hear(struct store_connection *connection, uint32_t timeout_ms, int cancel_fd,
                  const struct store_watcher *watcher) {
     for (;;) {
-        const struct patience quiet = patience_for(QUIET_MS, stop_fd);
+        const struct deadline quiet = deadline_after(QUIET_MS, cancel_fd);
 
         tell_all(connection->link, watcher);
-        switch (patience_wait(&quiet, PQsocket(connection->link), POLLIN)) {
-        case PATIENCE_STOPPED:
+        switch (deadline_wait(&quiet, PQsocket(connection->link), POLLIN)) {
+        case WAIT_CANCELLED:
             return false;
-        case PATIENCE_READY:
+        case WAIT_READY:
             if (PQconsumeInput(connection->link) == 0)
                 return true;
             break;
-        case PATIENCE_TIMED_OUT:
-            if (!still_there(connection, timeout_ms, stop_fd))
-                return !patience_ended(&(struct patience){UINT64_MAX, stop_fd});
+        case WAIT_TIMED_OUT:
+            if (!still_there(connection, timeout_ms, cancel_fd))
+                return !deadline_passed(&(struct deadline){UINT64_MAX, cancel_fd});
             break;
         }
     }
@@ -157,31 +157,31 @@ enum life {
 };
 
 /* One connection's life. */
-static enum life live(struct store_connection *connection, uint32_t timeout_ms, const struct patience *patience,
+static enum life live(struct store_connection *connection, uint32_t timeout_ms, const struct deadline *deadline,
                       const struct store_watcher *watcher, struct error *error) {
     bool pooled, heard = true;
 
-    if (!is_pooled(connection, patience, &pooled, error) || (pooled && !try_echo(connection, patience, &heard, error)))
+    if (!is_pooled(connection, deadline, &pooled, error) || (pooled && !try_echo(connection, deadline, &heard, error)))
         return LIFE_FAILED;
     if (!heard) {
         error_set(error,
                   "a pooler is in between that does not hand on notices (PgBouncer does with pool_mode session)");
         return LIFE_DEAF;
     }
-    if (!listen_to(connection, patience, error))
+    if (!listen_to(connection, deadline, error))
         return postgres_failure(connection) == STORE_REFUSED ? LIFE_DEAF : LIFE_FAILED;
     watcher->anything_changed(watcher->context);
-    return hear(connection, timeout_ms, patience->stop_fd, watcher) ? LIFE_LOST : LIFE_STOPPED;
+    return hear(connection, timeout_ms, deadline->cancel_fd, watcher) ? LIFE_LOST : LIFE_STOPPED;
 }
 
-static enum life listen_once(struct app_store *store, uint32_t timeout_ms, int stop_fd,
+static enum life listen_once(struct app_store *store, uint32_t timeout_ms, int cancel_fd,
                              const struct store_watcher *watcher, struct error *error) {
-    const struct patience patience = patience_for(timeout_ms, stop_fd);
-    struct store_connection *connection = postgres_connect(store, &patience, error);
+    const struct deadline deadline = deadline_after(timeout_ms, cancel_fd);
+    struct store_connection *connection = postgres_connect(store, &deadline, error);
     enum life life = LIFE_FAILED;
 
     if (connection != NULL) {
-        life = live(connection, timeout_ms, &patience, watcher, error);
+        life = live(connection, timeout_ms, &deadline, watcher, error);
         postgres_disconnect(connection);
     }
     return life;
@@ -196,19 +196,19 @@ static void explain(const struct config_sql *config, enum life life, bool was_de
         log_debug("app", "not listening for changes: %s", error->text);
 }
 
-void postgres_watch(struct app_store *store, uint32_t timeout_ms, int stop_fd, const struct store_watcher *watcher) {
+void postgres_watch(struct app_store *store, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher) {
     uint32_t backoff_ms = BACKOFF_FIRST_MS;
     bool was_deaf = false;
     struct error error;
     enum life life;
 
-    while ((life = listen_once(store, timeout_ms, stop_fd, watcher, &error)) != LIFE_STOPPED) {
-        const struct patience pause = patience_for(BACKOFF_LAST_MS * 2, stop_fd);
+    while ((life = listen_once(store, timeout_ms, cancel_fd, watcher, &error)) != LIFE_STOPPED) {
+        const struct deadline pause = deadline_after(BACKOFF_LAST_MS * 2, cancel_fd);
         if (life == LIFE_LOST)
             backoff_ms = BACKOFF_FIRST_MS;
         explain(store->config, life, was_deaf, &error);
         was_deaf = life == LIFE_DEAF || (was_deaf && life == LIFE_FAILED);
-        if (!patience_pause(&pause, backoff_ms))
+        if (!deadline_sleep(&pause, backoff_ms))
             return;
         backoff_ms = backoff_ms * 2 < BACKOFF_LAST_MS ? backoff_ms * 2 : BACKOFF_LAST_MS;
     }

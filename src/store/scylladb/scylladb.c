@@ -87,7 +87,7 @@ static const char *id_of(const json_t *record) {
 #define INDEX_PAUSE_MS 100
 
 static bool select_rows(struct store_connection *connection, const char *behind, struct cql_request *request,
-                        const struct patience *patience, struct cql_rows *rows, struct error *error) {
+                        const struct deadline *deadline, struct cql_rows *rows, struct error *error) {
     struct buffer statement = {0};
     bool done;
 
@@ -99,7 +99,7 @@ static bool select_rows(struct store_connection *connection, const char *behind,
     buffer_appendf(&statement, "%s FROM \"%s\".\"%s\" %s", connection->has_created_at ? ", created_at" : "",
                    connection->store->keyspace, connection->store->table, behind);
     request->statement = buffer_slice(&statement);
-    done = scylladb_run(connection, request, patience, rows, error);
+    done = scylladb_run(connection, request, deadline, rows, error);
     buffer_dispose(&statement);
     return done;
 }
@@ -148,22 +148,22 @@ static const char *condition_on(enum app_field field) {
 
 /* The rows with this name. A new index fails until it is built, which for a small table is soon. */
 static bool select_by_name(struct store_connection *connection, enum app_field field, struct slice value,
-                           const struct patience *patience, struct cql_rows *rows, struct error *error) {
+                           const struct deadline *deadline, struct cql_rows *rows, struct error *error) {
     struct cql_request request = {.values = &value, .count = 1};
 
     for (unsigned tries = 1;; tries++) {
-        if (select_rows(connection, condition_on(field), &request, patience, rows, error))
+        if (select_rows(connection, condition_on(field), &request, deadline, rows, error))
             return true;
         if (field != APP_KEY || cql_failure(connection->link) == CQL_LOST ||
             cql_failure_code(connection->link) != CQL_ERROR_READ_FAILURE || tries == INDEX_TRIES ||
-            !patience_pause(patience, INDEX_PAUSE_MS))
+            !deadline_sleep(deadline, INDEX_PAUSE_MS))
             return false;
     }
 }
 
 /* The first of the records with this name; NULL: there is none. */
 static enum store_answer find_first(struct store_connection *connection, enum app_field field, struct slice name,
-                                    const struct patience *patience, json_t **record, struct error *error) {
+                                    const struct deadline *deadline, json_t **record, struct error *error) {
     struct buffer value = {0};
     struct found_row best = {0};
     enum store_answer answer = STORE_OK;
@@ -171,7 +171,7 @@ static enum store_answer find_first(struct store_connection *connection, enum ap
 
     if (bind_name(&value, connection, field, name)) {
         rows = alloc(sizeof *rows);
-        if (!select_by_name(connection, field, buffer_slice(&value), patience, rows, error))
+        if (!select_by_name(connection, field, buffer_slice(&value), deadline, rows, error))
             answer = scylladb_failure(connection);
     }
     for (uint32_t i = 0; rows != NULL && i < rows->row_count; i++) {
@@ -188,12 +188,12 @@ static enum store_answer find_first(struct store_connection *connection, enum ap
 }
 
 static enum store_answer find_once(struct store_connection *connection, enum app_field field, struct slice name,
-                                   const struct patience *patience, struct app **app, struct error *error) {
-    enum store_answer answer = scylladb_look(connection, patience, error);
+                                   const struct deadline *deadline, struct app **app, struct error *error) {
+    enum store_answer answer = scylladb_look(connection, deadline, error);
     json_t *record;
 
     if (answer == STORE_OK)
-        answer = find_first(connection, field, name, patience, &record, error);
+        answer = find_first(connection, field, name, deadline, &record, error);
     if (answer != STORE_OK)
         return answer;
     return record != NULL ? row_to_app(record, connection->store->defaults, app, error) : STORE_NOT_FOUND;
@@ -205,29 +205,29 @@ static bool table_changed(const struct store_connection *connection, enum store_
 }
 
 static enum store_answer find(struct store_connection *connection, enum app_field field, struct slice name,
-                              const struct patience *patience, struct app **app, struct error *error) {
-    enum store_answer answer = find_once(connection, field, name, patience, app, error);
+                              const struct deadline *deadline, struct app **app, struct error *error) {
+    enum store_answer answer = find_once(connection, field, name, deadline, app, error);
 
-    return table_changed(connection, answer) ? find_once(connection, field, name, patience, app, error) : answer;
+    return table_changed(connection, answer) ? find_once(connection, field, name, deadline, app, error) : answer;
 }
 
 static enum store_answer scylladb_find_by_id(struct store_connection *connection, struct slice id,
-                                             const struct patience *patience, struct app **app, struct error *error) {
-    const struct patience share = scylladb_share_of(connection->store, patience);
+                                             const struct deadline *deadline, struct app **app, struct error *error) {
+    const struct deadline share = scylladb_share_of(connection->store, deadline);
 
     return find(connection, APP_ID, id, &share, app, error);
 }
 
 static enum store_answer scylladb_find_by_key(struct store_connection *connection, struct slice key,
-                                              const struct patience *patience, struct app **app, struct error *error) {
-    const struct patience share = scylladb_share_of(connection->store, patience);
+                                              const struct deadline *deadline, struct app **app, struct error *error) {
+    const struct deadline share = scylladb_share_of(connection->store, deadline);
 
     return find(connection, APP_KEY, key, &share, app, error);
 }
 
 /* In the order of the ids' tokens. */
 static enum store_answer list_behind(struct store_connection *connection, struct slice after, size_t limit,
-                                     const struct patience *patience, store_list_function *each, void *context,
+                                     const struct deadline *deadline, store_list_function *each, void *context,
                                      struct error *error) {
     char number[4], behind[128];
     const struct slice values[] = {after, {number, 4}};
@@ -243,7 +243,7 @@ static enum store_answer list_behind(struct store_connection *connection, struct
         number[i] = (char)(limit >> (24 - 8 * i));
     snprintf(behind, sizeof behind, "%s LIMIT ?", from_first ? "" : "WHERE token(id) > token(?)");
     do {
-        const struct patience share = scylladb_share_of(connection->store, patience);
+        const struct deadline share = scylladb_share_of(connection->store, deadline);
         if (!select_rows(connection, behind, &request, &share, rows, error)) {
             answer = scylladb_failure(connection);
             break;
@@ -261,9 +261,9 @@ static enum store_answer list_behind(struct store_connection *connection, struct
 }
 
 static enum store_answer scylladb_list(struct store_connection *connection, struct slice after, size_t limit,
-                                       const struct patience *patience, store_list_function *each, void *context,
+                                       const struct deadline *deadline, store_list_function *each, void *context,
                                        struct error *error) {
-    enum store_answer answer = scylladb_look(connection, patience, error);
+    enum store_answer answer = scylladb_look(connection, deadline, error);
     struct buffer value = {0};
 
     if (answer == STORE_OK && after.length != 0 && !bind_name(&value, connection, APP_ID, after)) {
@@ -271,14 +271,14 @@ static enum store_answer scylladb_list(struct store_connection *connection, stru
         answer = STORE_REFUSED;
     }
     if (answer == STORE_OK)
-        answer = list_behind(connection, buffer_slice(&value), limit, patience, each, context, error);
+        answer = list_behind(connection, buffer_slice(&value), limit, deadline, each, context, error);
     buffer_dispose(&value);
     return answer;
 }
 
-static enum store_answer scylladb_check_health(struct store_connection *connection, const struct patience *patience,
+static enum store_answer scylladb_check_health(struct store_connection *connection, const struct deadline *deadline,
                                                struct error *error) {
-    const struct patience share = scylladb_share_of(connection->store, patience);
+    const struct deadline share = scylladb_share_of(connection->store, deadline);
     struct app *nobody = NULL;
     enum store_answer answer = find(connection, APP_ID, SLICE("-"), &share, &nobody, error);
 
@@ -348,7 +348,7 @@ static bool outcome_unknown(const struct store_connection *connection) {
 
 /* Runs a write; `applied` is false if a lightweight transaction's condition did not hold. */
 static enum store_answer run_write(struct store_connection *connection, struct slice statement,
-                                   const struct slice *values, unsigned count, const struct patience *patience,
+                                   const struct slice *values, unsigned count, const struct deadline *deadline,
                                    bool *applied, struct error *error) {
     struct cql_request request = {
         .statement = statement, .values = values, .count = count, .conditional = !connection->alone};
@@ -357,7 +357,7 @@ static enum store_answer run_write(struct store_connection *connection, struct s
     struct slice value;
 
     *applied = true;
-    if (!scylladb_run(connection, &request, patience, rows, error)) {
+    if (!scylladb_run(connection, &request, deadline, rows, error)) {
         answer = scylladb_failure(connection);
         if (outcome_unknown(connection))
             error_prefix(error, "the write may or may not have been done");
@@ -371,7 +371,7 @@ static enum store_answer run_write(struct store_connection *connection, struct s
 
 /* STORE_OK if no other app has the key. */
 static enum store_answer check_key(struct store_connection *connection, const struct app *app,
-                                   const struct patience *patience, struct error *error) {
+                                   const struct deadline *deadline, struct error *error) {
     struct buffer value = {0};
     struct cql_rows *rows;
     enum store_answer answer = STORE_OK;
@@ -381,7 +381,7 @@ static enum store_answer check_key(struct store_connection *connection, const st
         return STORE_OK;
     }
     rows = alloc(sizeof *rows);
-    if (!select_by_name(connection, APP_KEY, buffer_slice(&value), patience, rows, error))
+    if (!select_by_name(connection, APP_KEY, buffer_slice(&value), deadline, rows, error))
         answer = scylladb_failure(connection);
     for (uint32_t i = 0; answer == STORE_OK && i < rows->row_count; i++) {
         struct found_row row = read_row(rows);
@@ -395,17 +395,17 @@ static enum store_answer check_key(struct store_connection *connection, const st
 }
 
 /* Whether the id is there: STORE_OK or STORE_NOT_FOUND; a broken record is there. */
-static enum store_answer check_id(struct store_connection *connection, struct slice id, const struct patience *patience,
+static enum store_answer check_id(struct store_connection *connection, struct slice id, const struct deadline *deadline,
                                   struct error *error) {
     struct app *there = NULL;
-    enum store_answer answer = find(connection, APP_ID, id, patience, &there, error);
+    enum store_answer answer = find(connection, APP_ID, id, deadline, &there, error);
 
     app_unref(there);
     return answer == STORE_INVALID ? STORE_OK : answer;
 }
 
 static enum store_answer insert(struct store_connection *connection, const struct app *app,
-                                const struct patience *patience, struct error *error) {
+                                const struct deadline *deadline, struct error *error) {
     struct parameters parameters = {0};
     struct buffer statement = {0};
     enum store_answer answer = STORE_REFUSED;
@@ -423,7 +423,7 @@ static enum store_answer insert(struct store_connection *connection, const struc
         for (unsigned i = 1; i < parameters.count; i++)
             buffer_append_string(&statement, ", ?");
         buffer_appendf(&statement, ")%s", connection->alone ? "" : " IF NOT EXISTS");
-        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, patience,
+        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, deadline,
                            &applied, error);
     } else {
         connection->looked = false; /* the table may have other columns by now */
@@ -434,27 +434,27 @@ static enum store_answer insert(struct store_connection *connection, const struc
 }
 
 static enum store_answer create_once(struct store_connection *connection, const struct app *app,
-                                     const struct patience *patience, struct error *error) {
-    enum store_answer answer = check_id(connection, app->id, patience, error);
+                                     const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = check_id(connection, app->id, deadline, error);
 
     if (answer == STORE_OK)
         return names_id_taken(app->id, error);
     if (answer != STORE_NOT_FOUND)
         return answer;
-    answer = check_key(connection, app, patience, error);
-    return answer == STORE_OK ? insert(connection, app, patience, error) : answer;
+    answer = check_key(connection, app, deadline, error);
+    return answer == STORE_OK ? insert(connection, app, deadline, error) : answer;
 }
 
 static enum store_answer scylladb_create(struct store_connection *connection, const struct app *app,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer answer = create_once(connection, app, patience, error);
+                                         const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = create_once(connection, app, deadline, error);
 
-    return table_changed(connection, answer) ? create_once(connection, app, patience, error) : answer;
+    return table_changed(connection, answer) ? create_once(connection, app, deadline, error) : answer;
 }
 
 /* An update in CQL makes what it does not find, so it says that it must not, or looks before. */
 static enum store_answer replace(struct store_connection *connection, const struct app *app,
-                                 const struct patience *patience, struct error *error) {
+                                 const struct deadline *deadline, struct error *error) {
     struct parameters parameters = {0};
     struct buffer statement = {0};
     enum store_answer answer = STORE_REFUSED;
@@ -469,7 +469,7 @@ static enum store_answer replace(struct store_connection *connection, const stru
         buffer_appendf(&statement, " WHERE id = ?%s", connection->alone ? "" : " IF EXISTS");
         bind_name(&parameters.bytes[parameters.count], connection, APP_ID, app->id);
         close_parameter(&parameters, "id", false);
-        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, patience,
+        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, deadline,
                            &applied, error);
     } else {
         connection->looked = false; /* the table may have other columns by now */
@@ -480,26 +480,26 @@ static enum store_answer replace(struct store_connection *connection, const stru
 }
 
 static enum store_answer update_once(struct store_connection *connection, const struct app *app,
-                                     const struct patience *patience, struct error *error) {
-    enum store_answer answer = check_id(connection, app->id, patience, error);
+                                     const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = check_id(connection, app->id, deadline, error);
 
     if (answer == STORE_NOT_FOUND)
         return names_no_such_app(app->id, error);
     if (answer == STORE_OK)
-        answer = check_key(connection, app, patience, error);
-    return answer == STORE_OK ? replace(connection, app, patience, error) : answer;
+        answer = check_key(connection, app, deadline, error);
+    return answer == STORE_OK ? replace(connection, app, deadline, error) : answer;
 }
 
 static enum store_answer scylladb_update(struct store_connection *connection, const struct app *app,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer answer = update_once(connection, app, patience, error);
+                                         const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = update_once(connection, app, deadline, error);
 
-    return table_changed(connection, answer) ? update_once(connection, app, patience, error) : answer;
+    return table_changed(connection, answer) ? update_once(connection, app, deadline, error) : answer;
 }
 
 static enum store_answer scylladb_remove(struct store_connection *connection, struct slice id,
-                                         const struct patience *patience, struct error *error) {
-    enum store_answer answer = check_id(connection, id, patience, error);
+                                         const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = check_id(connection, id, deadline, error);
     struct buffer value = {0};
     struct slice values[1];
     char statement[1024];
@@ -513,7 +513,7 @@ static enum store_answer scylladb_remove(struct store_connection *connection, st
     values[0] = buffer_slice(&value);
     snprintf(statement, sizeof statement, "DELETE FROM \"%s\".\"%s\" WHERE id = ?%s", connection->store->keyspace,
              connection->store->table, connection->alone ? "" : " IF EXISTS");
-    answer = run_write(connection, slice_of(statement), values, 1, patience, &applied, error);
+    answer = run_write(connection, slice_of(statement), values, 1, deadline, &applied, error);
     buffer_dispose(&value);
     return answer == STORE_OK && !applied ? names_no_such_app(id, error) : answer;
 }

@@ -76,23 +76,23 @@ bool scylladb_field_value(struct buffer *out, bool *is_null, const struct app *a
 /* --- scylladb_nodes.c --- */
 
 bool scylladb_nodes_init(struct app_store *store, struct error *error);
-struct store_connection *scylladb_connect(struct app_store *store, const struct patience *patience,
+struct store_connection *scylladb_connect(struct app_store *store, const struct deadline *deadline,
                                           struct error *error);
 /* A connection to the node `first`, for changes of the schema: two nodes that make the same table at once make two.
  * NULL if it cannot be had soon. */
 struct store_connection *scylladb_connect_to_first(const struct store_connection *connection,
-                                                   const struct patience *patience);
+                                                   const struct deadline *deadline);
 void scylladb_disconnect(struct store_connection *connection);
 
 /* Asks, when it is time to, which nodes there are and how many replicas the keyspace wants; false with an error. */
-bool scylladb_look_around(struct store_connection *connection, const struct patience *patience, struct error *error);
+bool scylladb_look_around(struct store_connection *connection, const struct deadline *deadline, struct error *error);
 
-/* What a question gets of the patience when there are other nodes, so that one that hangs leaves time for them. */
-struct patience scylladb_share_of(struct app_store *store, const struct patience *patience);
+/* What a question gets of the deadline when there are other nodes, so that one that hangs leaves time for them. */
+struct deadline scylladb_share_of(struct app_store *store, const struct deadline *deadline);
 
 /* Runs a request at the consistency that the cluster allows. One that is not answered leaves the node out for a while.
  */
-bool scylladb_run(struct store_connection *connection, struct cql_request *request, const struct patience *patience,
+bool scylladb_run(struct store_connection *connection, struct cql_request *request, const struct deadline *deadline,
                   struct cql_rows *rows, struct error *error);
 
 /* What the failure of a request means. After "invalid" the table is looked at again: it may have changed. */
@@ -101,9 +101,9 @@ enum store_answer scylladb_failure(struct store_connection *connection);
 /* --- scylladb_migrate.c --- */
 
 /* Sees to it that what the cluster and the table look like is known. */
-enum store_answer scylladb_look(struct store_connection *connection, const struct patience *patience,
+enum store_answer scylladb_look(struct store_connection *connection, const struct deadline *deadline,
                                 struct error *error);
-enum store_answer scylladb_prepare(struct store_connection *connection, const struct patience *patience,
+enum store_answer scylladb_prepare(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error);
-enum store_answer scylladb_inspect(struct store_connection *connection, const struct patience *patience,
+enum store_answer scylladb_inspect(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error);

@@ -11,11 +11,11 @@
 #define ADD_TRIES 5
 
 static bool ask_schema(struct store_connection *connection, const char *statement, const struct slice *values,
-                       unsigned count, const struct patience *patience, struct cql_rows *rows, struct error *error) {
+                       unsigned count, const struct deadline *deadline, struct cql_rows *rows, struct error *error) {
     struct cql_request request = {
         .statement = slice_of(statement), .values = values, .count = count, .consistency = CQL_ONE};
 
-    return cql_run(connection->link, &request, patience, rows, error) ||
+    return cql_run(connection->link, &request, deadline, rows, error) ||
            error_prefix(error, "scylladb node %s:%u", connection->node.host, connection->node.port);
 }
 
@@ -35,13 +35,13 @@ static void note_column(struct store_connection *connection, struct slice name, 
     connection->has_updated_at = connection->has_updated_at || (is_time && slice_equal(name, SLICE("updated_at")));
 }
 
-static bool read_columns(struct store_connection *connection, const struct patience *patience, struct error *error) {
+static bool read_columns(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
     const struct slice names[] = {slice_of(connection->store->keyspace), slice_of(connection->store->table)};
     struct cql_rows *rows = alloc(sizeof *rows);
     bool good = ask_schema(connection,
                            "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = ? AND "
                            "table_name = ?",
-                           names, 2, patience, rows, error);
+                           names, 2, deadline, rows, error);
 
     memset(connection->columns, 0, sizeof connection->columns);
     connection->has_created_at = connection->has_updated_at = false;
@@ -68,12 +68,12 @@ static bool is_on_key(struct slice options) {
     return false;
 }
 
-static bool read_index(struct store_connection *connection, const struct patience *patience, struct error *error) {
+static bool read_index(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
     const struct slice names[] = {slice_of(connection->store->keyspace), slice_of(connection->store->table)};
     struct cql_rows *rows = alloc(sizeof *rows);
     bool good =
         ask_schema(connection, "SELECT options FROM system_schema.indexes WHERE keyspace_name = ? AND table_name = ?",
-                   names, 2, patience, rows, error);
+                   names, 2, deadline, rows, error);
 
     connection->has_index = false;
     for (uint32_t i = 0; good && i < rows->row_count; i++) {
@@ -85,10 +85,10 @@ static bool read_index(struct store_connection *connection, const struct patienc
     return good;
 }
 
-static bool look_at_table(struct store_connection *connection, const struct patience *patience, struct error *error) {
+static bool look_at_table(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
     static const enum app_field needed[] = {APP_ID, APP_KEY, APP_SECRET};
 
-    if (!read_columns(connection, patience, error) || !read_index(connection, patience, error))
+    if (!read_columns(connection, deadline, error) || !read_index(connection, deadline, error))
         return false;
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
         const struct scylladb_column *column = &connection->columns[needed[i]];
@@ -105,13 +105,13 @@ static bool look_at_table(struct store_connection *connection, const struct pati
     return true;
 }
 
-enum store_answer scylladb_look(struct store_connection *connection, const struct patience *patience,
+enum store_answer scylladb_look(struct store_connection *connection, const struct deadline *deadline,
                                 struct error *error) {
-    if (!scylladb_look_around(connection, patience, error))
+    if (!scylladb_look_around(connection, deadline, error))
         return STORE_UNAVAILABLE;
     if (connection->looked)
         return STORE_OK;
-    if (!look_at_table(connection, patience, error))
+    if (!look_at_table(connection, deadline, error))
         return STORE_UNAVAILABLE;
     connection->looked = true;
     return STORE_OK;
@@ -119,10 +119,10 @@ enum store_answer scylladb_look(struct store_connection *connection, const struc
 
 /* --- changes --- */
 
-static bool read_version(struct store_connection *connection, const char *statement, const struct patience *patience,
+static bool read_version(struct store_connection *connection, const char *statement, const struct deadline *deadline,
                          char version[16], bool *agreed, struct error *error) {
     struct cql_rows *rows = alloc(sizeof *rows);
-    bool good = ask_schema(connection, statement, NULL, 0, patience, rows, error);
+    bool good = ask_schema(connection, statement, NULL, 0, deadline, rows, error);
 
     for (uint32_t i = 0; good && i < rows->row_count; i++) {
         struct slice value;
@@ -141,16 +141,16 @@ static bool read_version(struct store_connection *connection, const char *statem
  * Until the nodes have the same schema: one that has not heard of a table yet answers that there is none. What a node
  * that is down had last counts as well, so this ends after ten seconds, and the servers go on.
  */
-static void await_agreement(struct store_connection *connection, const struct patience *patience) {
+static void await_agreement(struct store_connection *connection, const struct deadline *deadline) {
     char version[16] = {0};
     struct error ignored;
 
     for (unsigned i = 0; i < AGREEMENT_TRIES; i++) {
         bool agreed = true;
-        if (!read_version(connection, "SELECT schema_version FROM system.local", patience, version, NULL, &ignored) ||
-            !read_version(connection, "SELECT schema_version FROM system.peers", patience, version, &agreed,
+        if (!read_version(connection, "SELECT schema_version FROM system.local", deadline, version, NULL, &ignored) ||
+            !read_version(connection, "SELECT schema_version FROM system.peers", deadline, version, &agreed,
                           &ignored) ||
-            agreed || !patience_pause(patience, AGREEMENT_PAUSE_MS))
+            agreed || !deadline_sleep(deadline, AGREEMENT_PAUSE_MS))
             return;
     }
     log_warning("app",
@@ -160,9 +160,9 @@ static void await_agreement(struct store_connection *connection, const struct pa
 
 /* Runs what changes the schema. Where it may not, the log says what somebody else should run. */
 static enum store_answer change(struct store_connection *connection, const char *statement,
-                                const struct patience *patience, struct error *error) {
+                                const struct deadline *deadline, struct error *error) {
     struct cql_rows *rows = alloc(sizeof *rows);
-    bool done = ask_schema(connection, statement, NULL, 0, patience, rows, error);
+    bool done = ask_schema(connection, statement, NULL, 0, deadline, rows, error);
     enum store_answer answer = done ? STORE_OK : scylladb_failure(connection);
 
     free(rows);
@@ -188,13 +188,13 @@ static const char *column_type(enum app_field field) {
     }
 }
 
-static enum store_answer create_keyspace(struct store_connection *connection, const struct patience *patience,
+static enum store_answer create_keyspace(struct store_connection *connection, const struct deadline *deadline,
                                          struct error *error) {
     const struct app_store *store = connection->store;
     const struct slice keyspace = slice_of(store->keyspace);
     struct cql_rows *rows = alloc(sizeof *rows);
     bool good = ask_schema(connection, "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?",
-                           &keyspace, 1, patience, rows, error);
+                           &keyspace, 1, deadline, rows, error);
     bool there = good && rows->row_count > 0;
     char statement[1024];
 
@@ -207,7 +207,7 @@ static enum store_answer create_keyspace(struct store_connection *connection, co
              "CREATE KEYSPACE IF NOT EXISTS \"%s\" WITH replication = {'class': '%s', 'replication_factor': %u}",
              store->keyspace, store->config->database.scylladb.replication_class,
              store->config->database.scylladb.replication_factor);
-    return change(connection, statement, patience, error);
+    return change(connection, statement, deadline, error);
 }
 
 static void append_create_table(struct buffer *statement, const struct app_store *store) {
@@ -236,70 +236,70 @@ static bool append_add_columns(struct buffer *statement, const struct store_conn
 }
 
 /* Another server may be adding the same ones: then the statement is invalid, and what is missing is less. */
-static enum store_answer add_columns(struct store_connection *connection, const struct patience *patience,
+static enum store_answer add_columns(struct store_connection *connection, const struct deadline *deadline,
                                      struct error *error) {
     enum store_answer answer = STORE_OK;
 
     for (unsigned attempt = 0; attempt < ADD_TRIES; attempt++) {
         struct buffer statement = {0};
         bool missing = append_add_columns(&statement, connection);
-        answer = missing ? change(connection, statement.data, patience, error) : STORE_OK;
+        answer = missing ? change(connection, statement.data, deadline, error) : STORE_OK;
         buffer_dispose(&statement);
         if (answer != STORE_REFUSED || cql_failure_code(connection->link) != CQL_ERROR_INVALID)
             return answer;
-        if (!read_columns(connection, patience, error))
+        if (!read_columns(connection, deadline, error))
             return STORE_UNAVAILABLE;
     }
     return answer;
 }
 
-static enum store_answer create_table(struct store_connection *connection, const struct patience *patience,
+static enum store_answer create_table(struct store_connection *connection, const struct deadline *deadline,
                                       struct error *error) {
     struct buffer statement = {0};
     enum store_answer answer;
 
-    if (!read_columns(connection, patience, error))
+    if (!read_columns(connection, deadline, error))
         return STORE_UNAVAILABLE;
     if (connection->columns[APP_ID].there)
-        return add_columns(connection, patience, error);
+        return add_columns(connection, deadline, error);
     append_create_table(&statement, connection->store);
-    answer = change(connection, statement.data, patience, error);
+    answer = change(connection, statement.data, deadline, error);
     buffer_dispose(&statement);
     return answer;
 }
 
-static enum store_answer create_index(struct store_connection *connection, const struct patience *patience,
+static enum store_answer create_index(struct store_connection *connection, const struct deadline *deadline,
                                       struct error *error) {
     const struct app_store *store = connection->store;
     char statement[1024];
 
-    if (!read_index(connection, patience, error))
+    if (!read_index(connection, deadline, error))
         return STORE_UNAVAILABLE;
     if (connection->has_index)
         return STORE_OK;
     snprintf(statement, sizeof statement, "CREATE INDEX IF NOT EXISTS ON \"%s\".\"%s\" (\"key\")", store->keyspace,
              store->table);
-    return change(connection, statement, patience, error);
+    return change(connection, statement, deadline, error);
 }
 
-static enum store_answer create_all(struct store_connection *connection, const struct patience *patience,
+static enum store_answer create_all(struct store_connection *connection, const struct deadline *deadline,
                                     struct error *error) {
-    enum store_answer answer = create_keyspace(connection, patience, error);
+    enum store_answer answer = create_keyspace(connection, deadline, error);
 
     if (answer != STORE_UNAVAILABLE)
-        answer = create_table(connection, patience, error);
+        answer = create_table(connection, deadline, error);
     if (answer != STORE_UNAVAILABLE)
-        answer = create_index(connection, patience, error);
+        answer = create_index(connection, deadline, error);
     if (answer != STORE_UNAVAILABLE)
-        await_agreement(connection, patience);
+        await_agreement(connection, deadline);
     return answer;
 }
 
 /* Whether there is nothing to change. */
-static bool is_complete(struct store_connection *connection, const struct patience *patience) {
+static bool is_complete(struct store_connection *connection, const struct deadline *deadline) {
     struct error ignored;
 
-    if (!look_at_table(connection, patience, &ignored) || !connection->has_index)
+    if (!look_at_table(connection, deadline, &ignored) || !connection->has_index)
         return false;
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
         if (!connection->columns[i].there)
@@ -308,32 +308,32 @@ static bool is_complete(struct store_connection *connection, const struct patien
 }
 
 /* All servers change the schema through the same node if they can, one after the other. */
-static enum store_answer create_through_first(struct store_connection *connection, const struct patience *patience,
+static enum store_answer create_through_first(struct store_connection *connection, const struct deadline *deadline,
                                               struct error *error) {
     struct store_connection *first =
-        connection->first[0] != '\0' ? scylladb_connect_to_first(connection, patience) : NULL;
-    enum store_answer answer = create_all(first != NULL ? first : connection, patience, error);
+        connection->first[0] != '\0' ? scylladb_connect_to_first(connection, deadline) : NULL;
+    enum store_answer answer = create_all(first != NULL ? first : connection, deadline, error);
 
     if (first != NULL)
         scylladb_disconnect(first);
     return answer;
 }
 
-enum store_answer scylladb_prepare(struct store_connection *connection, const struct patience *patience,
+enum store_answer scylladb_prepare(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error) {
-    if (!is_complete(connection, patience) && create_through_first(connection, patience, error) == STORE_UNAVAILABLE)
+    if (!is_complete(connection, deadline) && create_through_first(connection, deadline, error) == STORE_UNAVAILABLE)
         return STORE_UNAVAILABLE;
     connection->looked = false;
     connection->look_around_ms = 0; /* the keyspace may be new */
-    return scylladb_look(connection, patience, error);
+    return scylladb_look(connection, deadline, error);
 }
 
-enum store_answer scylladb_inspect(struct store_connection *connection, const struct patience *patience,
+enum store_answer scylladb_inspect(struct store_connection *connection, const struct deadline *deadline,
                                    struct error *error) {
-    if (!read_columns(connection, patience, error))
+    if (!read_columns(connection, deadline, error))
         return STORE_UNAVAILABLE;
     if (connection->columns[APP_ID].there)
-        return scylladb_look(connection, patience, error);
+        return scylladb_look(connection, deadline, error);
     error_set(error, "database.scylladb: there is no table %s.%s", connection->store->keyspace,
               connection->store->table);
     return STORE_NOT_FOUND;

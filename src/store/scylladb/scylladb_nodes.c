@@ -10,7 +10,7 @@
 #define PORT 9042
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_LAST_MS 10000
-#define SHARE_LEAST_MS 500 /* of the patience that one node gets when there are others */
+#define SHARE_LEAST_MS 500 /* of the deadline that one node gets when there are others */
 #define LOOK_AROUND_MS 10000
 #define CONNECT_TO_FIRST_MS 2000
 
@@ -118,27 +118,27 @@ static unsigned count_nodes(struct app_store *store) {
     return count;
 }
 
-struct patience scylladb_share_of(struct app_store *store, const struct patience *patience) {
-    struct patience share = *patience;
-    uint32_t left_ms = patience_left_ms(patience), share_ms = left_ms / 3;
+struct deadline scylladb_share_of(struct app_store *store, const struct deadline *deadline) {
+    struct deadline share = *deadline;
+    uint32_t left_ms = deadline_remaining_ms(deadline), share_ms = left_ms / 3;
 
     if (count_nodes(store) < 2)
         return share;
     if (share_ms < SHARE_LEAST_MS)
         share_ms = SHARE_LEAST_MS;
     if (share_ms < left_ms)
-        share.deadline_ns = clock_monotonic_ns() + share_ms * UINT64_C(1000000);
+        share.ends_ns = clock_monotonic_ns() + share_ms * UINT64_C(1000000);
     return share;
 }
 
 /* --- what a node knows of the others --- */
 
 static bool ask(struct store_connection *connection, const char *statement, const struct slice *values, unsigned count,
-                const struct patience *patience, struct cql_rows *rows, struct error *error) {
+                const struct deadline *deadline, struct cql_rows *rows, struct error *error) {
     const struct cql_request request = {
         .statement = slice_of(statement), .values = values, .count = count, .consistency = CQL_ONE};
 
-    return cql_run(connection->link, &request, patience, rows, error);
+    return cql_run(connection->link, &request, deadline, rows, error);
 }
 
 static bool address_text(struct slice bytes, char text[INET6_ADDRSTRLEN]) {
@@ -164,11 +164,11 @@ static void add_to_view(struct view *view, const struct slice *address, const st
         memcpy(view->hosts[view->count++], text, sizeof text);
 }
 
-static bool read_own(struct store_connection *connection, const struct patience *patience, struct view *view,
+static bool read_own(struct store_connection *connection, const struct deadline *deadline, struct view *view,
                      struct cql_rows *rows, struct error *error) {
     struct slice values[3];
 
-    if (!ask(connection, "SELECT data_center, rpc_address, broadcast_address FROM system.local", NULL, 0, patience,
+    if (!ask(connection, "SELECT data_center, rpc_address, broadcast_address FROM system.local", NULL, 0, deadline,
              rows, error))
         return false;
     if (rows->row_count == 0 || rows->column_count != 3)
@@ -182,9 +182,9 @@ static bool read_own(struct store_connection *connection, const struct patience 
 }
 
 /* What has no data centre or address is not all there yet, or not any more. */
-static bool read_peers(struct store_connection *connection, const struct patience *patience, struct view *view,
+static bool read_peers(struct store_connection *connection, const struct deadline *deadline, struct view *view,
                        struct cql_rows *rows, struct error *error) {
-    if (!ask(connection, "SELECT data_center, rpc_address, peer FROM system.peers", NULL, 0, patience, rows, error))
+    if (!ask(connection, "SELECT data_center, rpc_address, peer FROM system.peers", NULL, 0, deadline, rows, error))
         return false;
     for (uint32_t i = 0; i < rows->row_count && rows->column_count == 3; i++) {
         struct slice values[3];
@@ -276,13 +276,13 @@ static unsigned replicas_of(struct slice options, const char *center) {
 }
 
 /* As the keyspace that is there says, or as the one will that is made. */
-static bool read_replicas(struct store_connection *connection, const struct patience *patience, const char *center,
+static bool read_replicas(struct store_connection *connection, const struct deadline *deadline, const char *center,
                           unsigned *replicas, struct cql_rows *rows, struct error *error) {
     const struct slice keyspace = slice_of(connection->store->keyspace);
     struct slice options;
 
     if (!ask(connection, "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", &keyspace, 1,
-             patience, rows, error))
+             deadline, rows, error))
         return false;
     *replicas = connection->store->config->database.scylladb.replication_factor;
     if (rows->row_count > 0 && cql_next_value(rows, &options))
@@ -304,7 +304,7 @@ static void choose_consistency(struct app_store *store, unsigned replicas, unsig
         log_info("app", "scylladb: %u nodes are known now: reading and writing at LOCAL_QUORUM", known);
 }
 
-bool scylladb_look_around(struct store_connection *connection, const struct patience *patience, struct error *error) {
+bool scylladb_look_around(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
     struct cql_rows *rows;
     struct view *view;
     unsigned replicas = 0;
@@ -316,8 +316,8 @@ bool scylladb_look_around(struct store_connection *connection, const struct pati
     }
     rows = alloc(sizeof *rows);
     view = alloc_zero(sizeof *view);
-    good = read_own(connection, patience, view, rows, error) && read_peers(connection, patience, view, rows, error) &&
-           read_replicas(connection, patience, view->center, &replicas, rows, error);
+    good = read_own(connection, deadline, view, rows, error) && read_peers(connection, deadline, view, rows, error) &&
+           read_replicas(connection, deadline, view->center, &replicas, rows, error);
     if (good) {
         connection->look_around_ms = clock_monotonic_ms() + LOOK_AROUND_MS;
         choose_first(connection, view);
@@ -333,7 +333,7 @@ bool scylladb_look_around(struct store_connection *connection, const struct pati
 /* --- connections --- */
 
 static struct store_connection *connect_to(struct app_store *store, const struct scylladb_node *node,
-                                           const struct patience *patience, struct error *error) {
+                                           const struct deadline *deadline, struct error *error) {
     const struct cql_node_address address = {node->host, node->port};
     struct store_connection *connection = alloc_zero(sizeof *connection);
 
@@ -341,39 +341,39 @@ static struct store_connection *connect_to(struct app_store *store, const struct
     connection->node = *node;
     connection->link =
         cql_connect(&address, store->config->database.scylladb.username, store->config->database.scylladb.password,
-                    &store->config->database.scylladb.tls, patience, error);
-    if (connection->link != NULL && scylladb_look_around(connection, patience, error))
+                    &store->config->database.scylladb.tls, deadline, error);
+    if (connection->link != NULL && scylladb_look_around(connection, deadline, error))
         return connection;
     scylladb_disconnect(connection);
     error_prefix(error, "database.scylladb.nodes: %s:%u", node->host, node->port);
     return NULL;
 }
 
-struct store_connection *scylladb_connect(struct app_store *store, const struct patience *patience,
+struct store_connection *scylladb_connect(struct app_store *store, const struct deadline *deadline,
                                           struct error *error) {
     unsigned tried = 0;
 
     do {
         struct scylladb_node node = choose_node(store);
-        const struct patience share = scylladb_share_of(store, patience);
+        const struct deadline share = scylladb_share_of(store, deadline);
         struct store_connection *connection = connect_to(store, &node, &share, error);
         note_node(store, &node, connection != NULL);
         if (connection != NULL)
             return connection;
-    } while (++tried < count_nodes(store) && !patience_ended(patience));
+    } while (++tried < count_nodes(store) && !deadline_passed(deadline));
     return NULL;
 }
 
 struct store_connection *scylladb_connect_to_first(const struct store_connection *connection,
-                                                   const struct patience *patience) {
-    struct patience soon = patience_for(CONNECT_TO_FIRST_MS, patience->stop_fd);
+                                                   const struct deadline *deadline) {
+    struct deadline soon = deadline_after(CONNECT_TO_FIRST_MS, deadline->cancel_fd);
     struct scylladb_node node = connection->node;
     struct error error;
     struct store_connection *first;
 
     memcpy(node.host, connection->first, sizeof node.host);
-    first = connect_to(connection->store, &node, patience_left_ms(patience) < CONNECT_TO_FIRST_MS ? patience : &soon,
-                       &error);
+    first = connect_to(connection->store, &node,
+                       deadline_remaining_ms(deadline) < CONNECT_TO_FIRST_MS ? deadline : &soon, &error);
     if (first == NULL)
         log_debug("app", "scylladb: the schema is not changed through the first node: %s", error.text);
     return first;
@@ -387,12 +387,13 @@ void scylladb_disconnect(struct store_connection *connection) {
 
 /* --- requests --- */
 
-bool scylladb_run(struct store_connection *connection, struct cql_request *request, const struct patience *patience,
+bool scylladb_run(struct store_connection *connection, struct cql_request *request, const struct deadline *deadline,
                   struct cql_rows *rows, struct error *error) {
     request->consistency = connection->alone ? CQL_LOCAL_ONE : CQL_LOCAL_QUORUM;
-    if (cql_run(connection->link, request, patience, rows, error))
+    if (cql_run(connection->link, request, deadline, rows, error))
         return true;
-    if (cql_failure(connection->link) == CQL_LOST && !patience_ended(&(struct patience){UINT64_MAX, patience->stop_fd}))
+    if (cql_failure(connection->link) == CQL_LOST &&
+        !deadline_passed(&(struct deadline){UINT64_MAX, deadline->cancel_fd}))
         note_node(connection->store, &connection->node, false);
     return error_prefix(error, "scylladb node %s:%u", connection->node.host, connection->node.port);
 }

@@ -57,7 +57,7 @@ enum store_answer sqlite_failed(struct store_connection *connection, struct erro
         return STORE_REFUSED;
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-    case SQLITE_PROTOCOL: /* it tried the locks of the shared memory until patience ended */
+    case SQLITE_PROTOCOL: /* it tried the locks of the shared memory until deadline ended */
         error_set(error, "database.sqlite.path %s is locked by another process", connection->store->path);
         return STORE_UNAVAILABLE;
     case SQLITE_INTERRUPT:
@@ -80,13 +80,13 @@ static int on_busy(void *context, int times) {
     struct store_connection *connection = context;
 
     (void)times;
-    return patience_pause(connection->patience, RETRY_MS);
+    return deadline_sleep(connection->deadline, RETRY_MS);
 }
 
 static int on_progress(void *context) {
     struct store_connection *connection = context;
 
-    return patience_ended(connection->patience);
+    return deadline_passed(connection->deadline);
 }
 
 /* --- connections --- */
@@ -102,9 +102,9 @@ bool sqlite_run_text(struct store_connection *connection, const char *sql) {
     return sqlite3_exec(connection->database, sql, NULL, NULL, NULL) == SQLITE_OK;
 }
 
-static void set_patience(struct store_connection *connection, const struct patience *patience) {
-    connection->patience = patience;
-    sqlite_sleep_within(patience);
+static void set_deadline(struct store_connection *connection, const struct deadline *deadline) {
+    connection->deadline = deadline;
+    sqlite_sleep_within(deadline);
 }
 
 static bool open_file(struct store_connection *connection, int more_flags) {
@@ -118,12 +118,12 @@ static bool open_file(struct store_connection *connection, int more_flags) {
     return true;
 }
 
-static struct store_connection *sqlite_connect(struct app_store *store, const struct patience *patience,
+static struct store_connection *sqlite_connect(struct app_store *store, const struct deadline *deadline,
                                                struct error *error) {
     struct store_connection *connection = alloc_zero(sizeof *connection);
 
     connection->store = store;
-    set_patience(connection, patience);
+    set_deadline(connection, deadline);
     if (!atomic_load(&store->prepared) && access(store->path, F_OK) != 0 && errno == ENOENT)
         return connection;
     if (open_file(connection, 0) && sqlite_run_text(connection, "SELECT 1 FROM sqlite_master"))
@@ -277,13 +277,13 @@ bool sqlite_look_at_columns(struct store_connection *connection) {
 }
 
 /* Before each operation: the file is still the one that was opened, and its columns are known. */
-static enum store_answer begin_operation(struct store_connection *connection, const struct patience *patience,
+static enum store_answer begin_operation(struct store_connection *connection, const struct deadline *deadline,
                                          struct error *error) {
     const char *path = connection->store->path;
     int moved = 0;
 
-    set_patience(connection, patience);
-    if (patience_ended(patience)) {
+    set_deadline(connection, deadline);
+    if (deadline_passed(deadline)) {
         error_set(error, "database.sqlite.path %s: no answer in time", path);
         return STORE_UNAVAILABLE;
     }
@@ -310,16 +310,16 @@ static enum store_answer begin_operation(struct store_connection *connection, co
 static bool use_wal(struct store_connection *connection) {
     while (!sqlite_run_text(connection, "PRAGMA journal_mode = WAL"))
         if ((sqlite3_errcode(connection->database) & 0xff) != SQLITE_BUSY ||
-            !patience_pause(connection->patience, RETRY_MS))
+            !deadline_sleep(connection->deadline, RETRY_MS))
             return false;
     return true;
 }
 
-static enum store_answer sqlite_prepare(struct store_connection *connection, const struct patience *patience,
+static enum store_answer sqlite_prepare(struct store_connection *connection, const struct deadline *deadline,
                                         struct error *error) {
     enum store_answer answer;
 
-    set_patience(connection, patience);
+    set_deadline(connection, deadline);
     if (connection->database == NULL && !open_file(connection, SQLITE_OPEN_CREATE)) {
         sqlite_failed(connection, error);
         return STORE_UNAVAILABLE;
@@ -329,15 +329,15 @@ static enum store_answer sqlite_prepare(struct store_connection *connection, con
     answer = sqlite_migrate(connection, error);
     connection->columns = 0;
     if (answer != STORE_UNAVAILABLE)
-        answer = begin_operation(connection, patience, error);
+        answer = begin_operation(connection, deadline, error);
     if (answer == STORE_OK)
         atomic_store(&connection->store->prepared, true);
     return answer;
 }
 
-static enum store_answer sqlite_inspect(struct store_connection *connection, const struct patience *patience,
+static enum store_answer sqlite_inspect(struct store_connection *connection, const struct deadline *deadline,
                                         struct error *error) {
-    enum store_answer answer = begin_operation(connection, patience, error);
+    enum store_answer answer = begin_operation(connection, deadline, error);
 
     if (answer != STORE_OK &&
         (connection->database == NULL || (sqlite_look_at_columns(connection) && connection->columns == 0)))
@@ -358,8 +358,8 @@ static enum store_answer two_with_one_key(struct store_connection *connection, j
 }
 
 static enum store_answer find(struct store_connection *connection, enum statement which, struct slice name,
-                              const struct patience *patience, struct app **app, struct error *error) {
-    enum store_answer answer = begin_operation(connection, patience, error);
+                              const struct deadline *deadline, struct app **app, struct error *error) {
+    enum store_answer answer = begin_operation(connection, deadline, error);
     sqlite3_stmt *statement;
     json_t *record;
     int code;
@@ -382,19 +382,19 @@ static enum store_answer find(struct store_connection *connection, enum statemen
 }
 
 static enum store_answer sqlite_find_by_id(struct store_connection *connection, struct slice id,
-                                           const struct patience *patience, struct app **app, struct error *error) {
-    return find(connection, FIND_BY_ID, id, patience, app, error);
+                                           const struct deadline *deadline, struct app **app, struct error *error) {
+    return find(connection, FIND_BY_ID, id, deadline, app, error);
 }
 
 static enum store_answer sqlite_find_by_key(struct store_connection *connection, struct slice key,
-                                            const struct patience *patience, struct app **app, struct error *error) {
-    return find(connection, FIND_BY_KEY, key, patience, app, error);
+                                            const struct deadline *deadline, struct app **app, struct error *error) {
+    return find(connection, FIND_BY_KEY, key, deadline, app, error);
 }
 
 static enum store_answer sqlite_list(struct store_connection *connection, struct slice after, size_t limit,
-                                     const struct patience *patience, store_list_function *each, void *context,
+                                     const struct deadline *deadline, store_list_function *each, void *context,
                                      struct error *error) {
-    enum store_answer answer = begin_operation(connection, patience, error);
+    enum store_answer answer = begin_operation(connection, deadline, error);
     sqlite3_stmt *statement;
     int code;
 
@@ -410,9 +410,9 @@ static enum store_answer sqlite_list(struct store_connection *connection, struct
     return code == SQLITE_DONE ? STORE_OK : sqlite_failed(connection, error);
 }
 
-static enum store_answer sqlite_check_health(struct store_connection *connection, const struct patience *patience,
+static enum store_answer sqlite_check_health(struct store_connection *connection, const struct deadline *deadline,
                                              struct error *error) {
-    enum store_answer answer = begin_operation(connection, patience, error);
+    enum store_answer answer = begin_operation(connection, deadline, error);
     sqlite3_stmt *statement;
     int code;
 
@@ -508,8 +508,8 @@ static enum store_answer delete_row(struct store_connection *connection, struct 
 
 /* One write in a transaction: `app` is put, or without one the row `id` deleted. */
 static enum store_answer write_row(struct store_connection *connection, enum statement which, const struct app *app,
-                                   struct slice id, const struct patience *patience, struct error *error) {
-    enum store_answer answer = begin_operation(connection, patience, error);
+                                   struct slice id, const struct deadline *deadline, struct error *error) {
+    enum store_answer answer = begin_operation(connection, deadline, error);
     struct error ignored;
 
     if (answer == STORE_OK)
@@ -525,29 +525,29 @@ static enum store_answer write_row(struct store_connection *connection, enum sta
 }
 
 static enum store_answer sqlite_create(struct store_connection *connection, const struct app *app,
-                                       const struct patience *patience, struct error *error) {
-    return write_row(connection, CREATE, app, app->id, patience, error);
+                                       const struct deadline *deadline, struct error *error) {
+    return write_row(connection, CREATE, app, app->id, deadline, error);
 }
 
 static enum store_answer sqlite_update(struct store_connection *connection, const struct app *app,
-                                       const struct patience *patience, struct error *error) {
-    return write_row(connection, UPDATE, app, app->id, patience, error);
+                                       const struct deadline *deadline, struct error *error) {
+    return write_row(connection, UPDATE, app, app->id, deadline, error);
 }
 
 static enum store_answer sqlite_remove(struct store_connection *connection, struct slice id,
-                                       const struct patience *patience, struct error *error) {
-    return write_row(connection, REMOVE, NULL, id, patience, error);
+                                       const struct deadline *deadline, struct error *error) {
+    return write_row(connection, REMOVE, NULL, id, deadline, error);
 }
 
 /* --- changes that other connections and processes make --- */
 
 /* PRAGMA data_version: another number when somebody else has changed the file. -1 when it cannot be read. */
-static int64_t data_version(struct store_connection *connection, const struct patience *patience) {
+static int64_t data_version(struct store_connection *connection, const struct deadline *deadline) {
     sqlite3_stmt *statement;
     struct error ignored;
     int64_t version = -1;
 
-    if (begin_operation(connection, patience, &ignored) != STORE_OK ||
+    if (begin_operation(connection, deadline, &ignored) != STORE_OK ||
         sqlite3_prepare_v2(connection->database, "PRAGMA data_version", -1, &statement, NULL) != SQLITE_OK)
         return -1;
     if (sqlite3_step(statement) == SQLITE_ROW)
@@ -557,42 +557,42 @@ static int64_t data_version(struct store_connection *connection, const struct pa
 }
 
 /* Looks each second until the file cannot be read any more; false when it is time to stop. */
-static bool watch_file(struct store_connection *connection, uint32_t timeout_ms, int stop_fd,
+static bool watch_file(struct store_connection *connection, uint32_t timeout_ms, int cancel_fd,
                        const struct store_watcher *watcher) {
     int64_t known = -1;
 
     for (;;) {
-        const struct patience patience = patience_for(timeout_ms, stop_fd);
-        const struct patience pause = patience_for(WATCH_INTERVAL_MS * 2, stop_fd);
-        int64_t version = data_version(connection, &patience);
+        const struct deadline deadline = deadline_after(timeout_ms, cancel_fd);
+        const struct deadline pause = deadline_after(WATCH_INTERVAL_MS * 2, cancel_fd);
+        int64_t version = data_version(connection, &deadline);
 
         if (version < 0)
-            return !patience_ended(&pause);
+            return !deadline_passed(&pause);
         if (version != known)
             watcher->anything_changed(watcher->context);
         known = version;
-        if (!patience_pause(&pause, WATCH_INTERVAL_MS))
+        if (!deadline_sleep(&pause, WATCH_INTERVAL_MS))
             return false;
     }
 }
 
-static void sqlite_watch(struct app_store *store, uint32_t timeout_ms, int stop_fd,
+static void sqlite_watch(struct app_store *store, uint32_t timeout_ms, int cancel_fd,
                          const struct store_watcher *watcher) {
     uint32_t backoff_ms = REOPEN_FIRST_MS;
 
     for (;;) {
-        const struct patience patience = patience_for(timeout_ms, stop_fd);
-        const struct patience pause = patience_for(REOPEN_LAST_MS * 2, stop_fd);
+        const struct deadline deadline = deadline_after(timeout_ms, cancel_fd);
+        const struct deadline pause = deadline_after(REOPEN_LAST_MS * 2, cancel_fd);
         struct error ignored;
-        struct store_connection *connection = sqlite_connect(store, &patience, &ignored);
+        struct store_connection *connection = sqlite_connect(store, &deadline, &ignored);
         bool go_on = true;
 
         if (connection != NULL) {
             backoff_ms = REOPEN_FIRST_MS;
-            go_on = watch_file(connection, timeout_ms, stop_fd, watcher);
+            go_on = watch_file(connection, timeout_ms, cancel_fd, watcher);
             sqlite_disconnect(connection);
         }
-        if (!go_on || !patience_pause(&pause, backoff_ms))
+        if (!go_on || !deadline_sleep(&pause, backoff_ms))
             return;
         backoff_ms = backoff_ms * 2 < REOPEN_LAST_MS ? backoff_ms * 2 : REOPEN_LAST_MS;
     }

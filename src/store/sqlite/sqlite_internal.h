@@ -2,7 +2,7 @@
  * The SQLite driver: apps in a file on this machine, for one node that must survive a restart.
  *
  * Each connection is a handle of its own on the file, in WAL mode, so that readers and the writer do not wait for each
- * other. What waits, for another process's lock for instance, ends with the operation's patience.
+ * other. What waits, for another process's lock for instance, ends with the operation's deadline.
  *
  *   sqlite.c          connections, finding and writing apps, changes by others
  *   sqlite_migrate.c  the table
@@ -39,7 +39,7 @@ struct app_store {
 struct store_connection {
     struct app_store *store;
     sqlite3 *database;               /* NULL: there is no file yet, and prepare makes it */
-    const struct patience *patience; /* of the operation under way */
+    const struct deadline *deadline; /* of the operation under way */
     uint32_t columns;                /* bits: fields that have a column; 0: not looked yet */
     bool has_created_at, has_updated_at;
     sqlite3_stmt *statements[STATEMENT_COUNT];

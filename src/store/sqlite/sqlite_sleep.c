@@ -3,14 +3,14 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
-static _Thread_local struct patience patience; /* ended, until there is one */
+static _Thread_local struct deadline deadline; /* ended, until there is one */
 static pthread_once_t registered = PTHREAD_ONCE_INIT;
 static sqlite3_vfs vfs;
 
 static int sleep_patiently(sqlite3_vfs *own, int microseconds) {
     (void)own;
-    if (patience_left_ms(&patience) != 0)
-        patience_pause(&patience, ((uint32_t)microseconds + 999) / 1000);
+    if (deadline_remaining_ms(&deadline) != 0)
+        deadline_sleep(&deadline, ((uint32_t)microseconds + 999) / 1000);
     return microseconds;
 }
 
@@ -27,6 +27,6 @@ const char *sqlite_sleep_vfs(void) {
     return vfs.zName;
 }
 
-void sqlite_sleep_within(const struct patience *of_operation) {
-    patience = *of_operation;
+void sqlite_sleep_within(const struct deadline *of_operation) {
+    deadline = *of_operation;
 }

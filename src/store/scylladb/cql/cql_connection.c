@@ -72,7 +72,7 @@ static ssize_t move_some(struct cql_connection *connection, void *data, size_t l
 }
 
 static bool move_all(struct cql_connection *connection, void *data, size_t length, bool writes,
-                     const struct patience *patience, struct error *error) {
+                     const struct deadline *deadline, struct error *error) {
     size_t done = 0;
     short wanted;
 
@@ -85,7 +85,7 @@ static bool move_all(struct cql_connection *connection, void *data, size_t lengt
             return lose(connection);
         }
         done += (size_t)moved;
-        if (moved == 0 && !patience_wait_or_fail(patience, connection->fd, wanted, error))
+        if (moved == 0 && !deadline_wait_or_fail(deadline, connection->fd, wanted, error))
             return lose(connection);
     }
     return true;
@@ -94,7 +94,7 @@ static bool move_all(struct cql_connection *connection, void *data, size_t lengt
 /* --- frames --- */
 
 /* Takes in what the header announces. The memory for it grows with what arrives. */
-static bool receive_body(struct cql_connection *connection, const struct patience *patience, struct error *error) {
+static bool receive_body(struct cql_connection *connection, const struct deadline *deadline, struct error *error) {
     struct buffer *body = &connection->body;
     size_t left = connection->header.length;
 
@@ -107,7 +107,7 @@ static bool receive_body(struct cql_connection *connection, const struct patienc
             error_set(error, "no memory for an answer of %u bytes", connection->header.length);
             return lose(connection);
         }
-        if (!move_all(connection, body->data + body->length, step, false, patience, error))
+        if (!move_all(connection, body->data + body->length, step, false, deadline, error))
             return false;
         body->length += step;
         left -= step;
@@ -115,21 +115,21 @@ static bool receive_body(struct cql_connection *connection, const struct patienc
     return true;
 }
 
-/* Receives the answer to the request in hand. Events, and answers to nobody, are passed over for as long as patience
+/* Receives the answer to the request in hand. Events, and answers to nobody, are passed over for as long as deadline
  * lasts. */
-static bool receive_frame(struct cql_connection *connection, const struct patience *patience, struct error *error) {
+static bool receive_frame(struct cql_connection *connection, const struct deadline *deadline, struct error *error) {
     uint8_t bytes[CQL_HEADER_BYTES];
 
     for (;;) {
-        if (!move_all(connection, bytes, sizeof bytes, false, patience, error))
+        if (!move_all(connection, bytes, sizeof bytes, false, deadline, error))
             return false;
         if (!cql_read_header(bytes, &connection->header, error))
             return lose(connection);
-        if (!receive_body(connection, patience, error))
+        if (!receive_body(connection, deadline, error))
             return false;
         if (connection->header.opcode != CQL_OPCODE_EVENT && connection->header.stream == connection->stream)
             return true;
-        if (patience_ended(patience)) {
+        if (deadline_passed(deadline)) {
             error_set(error, "no answer in time");
             return lose(connection);
         }
@@ -150,20 +150,20 @@ static void begin_request(struct cql_connection *connection, enum cql_opcode opc
 }
 
 /* Sends the frame in `out` and receives the answer. An answer that is an error is false, too. */
-static bool exchange(struct cql_connection *connection, const struct patience *patience, struct error *error) {
+static bool exchange(struct cql_connection *connection, const struct deadline *deadline, struct error *error) {
     struct cql_reader reader;
     struct slice text;
 
     connection->code = 0;
     if (connection->lost)
         return error_set(error, "the connection is lost");
-    if (patience_ended(patience)) {
+    if (deadline_passed(deadline)) {
         error_set(error, "no answer in time");
         return lose(connection);
     }
     cql_end_frame(&connection->out);
-    if (!move_all(connection, connection->out.data, connection->out.length, true, patience, error) ||
-        !receive_frame(connection, patience, error))
+    if (!move_all(connection, connection->out.data, connection->out.length, true, deadline, error) ||
+        !receive_frame(connection, deadline, error))
         return false;
     if (connection->header.opcode != CQL_OPCODE_ERROR)
         return true;
@@ -193,30 +193,30 @@ static int begin_connect(const struct addrinfo *address) {
     return -1;
 }
 
-static bool finish_connect(int fd, const struct patience *patience, struct error *error) {
+static bool finish_connect(int fd, const struct deadline *deadline, struct error *error) {
     int code = 0;
     socklen_t size = sizeof code;
 
-    if (!patience_wait_or_fail(patience, fd, POLLOUT, error))
+    if (!deadline_wait_or_fail(deadline, fd, POLLOUT, error))
         return false;
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size);
     return code == 0 || error_set(error, "%s", strerror(code));
 }
 
-/* What the first of `count` addresses gets of the patience, so that one that swallows everything leaves time. */
-static struct patience part_of(const struct patience *patience, unsigned count) {
-    struct patience part = patience_for(patience_left_ms(patience) / count, patience->stop_fd);
+/* What the first of `count` addresses gets of the deadline, so that one that swallows everything leaves time. */
+static struct deadline part_of(const struct deadline *deadline, unsigned count) {
+    struct deadline part = deadline_after(deadline_remaining_ms(deadline) / count, deadline->cancel_fd);
 
-    return part.deadline_ns < patience->deadline_ns ? part : *patience;
+    return part.ends_ns < deadline->ends_ns ? part : *deadline;
 }
 
-static int connect_to_any(const struct addrinfo *addresses, const struct patience *patience, struct error *error) {
+static int connect_to_any(const struct addrinfo *addresses, const struct deadline *deadline, struct error *error) {
     unsigned left = 0;
 
     for (const struct addrinfo *at = addresses; at != NULL; at = at->ai_next)
         left++;
     for (const struct addrinfo *at = addresses; at != NULL; at = at->ai_next) {
-        const struct patience part = part_of(patience, left--);
+        const struct deadline part = part_of(deadline, left--);
         int fd = begin_connect(at);
         if (fd < 0) {
             error_set(error, "%s", strerror(errno));
@@ -229,20 +229,20 @@ static int connect_to_any(const struct addrinfo *addresses, const struct patienc
     return -1;
 }
 
-static int connect_socket(const struct cql_node_address *node, const struct patience *patience, struct error *error) {
-    struct addrinfo *addresses = resolve_addresses(node->host, node->port, patience, error);
+static int connect_socket(const struct cql_node_address *node, const struct deadline *deadline, struct error *error) {
+    struct addrinfo *addresses = resolve_addresses(node->host, node->port, deadline, error);
     int fd;
 
     if (addresses == NULL)
         return -1;
-    fd = connect_to_any(addresses, patience, error);
+    fd = connect_to_any(addresses, deadline, error);
     freeaddrinfo(addresses);
     return fd;
 }
 
 /* SASL PLAIN (RFC 4616), as PasswordAuthenticator takes it. */
 static bool sign_in(struct cql_connection *connection, const char *username, const char *password,
-                    const struct patience *patience, struct error *error) {
+                    const struct deadline *deadline, struct error *error) {
     struct buffer token = {0};
     bool good;
 
@@ -254,7 +254,7 @@ static bool sign_in(struct cql_connection *connection, const char *username, con
     buffer_append_string(&token, password != NULL ? password : "");
     begin_request(connection, CQL_OPCODE_AUTH_RESPONSE);
     cql_append_bytes(&connection->out, buffer_slice(&token));
-    good = exchange(connection, patience, error);
+    good = exchange(connection, deadline, error);
     explicit_bzero(token.data, token.length);
     explicit_bzero(connection->out.data, connection->out.length);
     buffer_dispose(&token);
@@ -266,27 +266,27 @@ static bool sign_in(struct cql_connection *connection, const char *username, con
 }
 
 static bool start_up(struct cql_connection *connection, const char *username, const char *password,
-                     const struct patience *patience, struct error *error) {
+                     const struct deadline *deadline, struct error *error) {
     begin_request(connection, CQL_OPCODE_STARTUP);
     cql_append_short(&connection->out, 1);
     cql_append_string(&connection->out, SLICE("CQL_VERSION"));
     cql_append_string(&connection->out, SLICE("3.0.0"));
-    if (!exchange(connection, patience, error))
+    if (!exchange(connection, deadline, error))
         return false;
     if (connection->header.opcode == CQL_OPCODE_AUTHENTICATE)
-        return sign_in(connection, username, password, patience, error);
+        return sign_in(connection, username, password, deadline, error);
     return connection->header.opcode == CQL_OPCODE_READY || error_set(error, "an answer that was not asked for");
 }
 
 /* A connection on which nothing has been said; over TLS if there is a context, which is its own then. */
 static struct cql_connection *open_connection(const struct cql_node_address *address, SSL_CTX *tls_context,
-                                              const struct patience *patience, struct error *error) {
+                                              const struct deadline *deadline, struct error *error) {
     struct cql_connection *connection = alloc_zero(sizeof *connection);
 
     connection->tls_context = tls_context;
-    connection->fd = connect_socket(address, patience, error);
+    connection->fd = connect_socket(address, deadline, error);
     if (connection->fd >= 0 && tls_context != NULL)
-        connection->tls = cql_tls_start(tls_context, connection->fd, address->host, patience, error);
+        connection->tls = cql_tls_start(tls_context, connection->fd, address->host, deadline, error);
     if (connection->fd >= 0 && (tls_context == NULL || connection->tls != NULL))
         return connection;
     cql_close(connection);
@@ -295,29 +295,29 @@ static struct cql_connection *open_connection(const struct cql_node_address *add
 
 /* With `prefer`, a node with which TLS cannot be begun is spoken to without it. */
 static struct cql_connection *open_as_configured(const struct cql_node_address *address,
-                                                 const struct config_tls *settings, const struct patience *patience,
+                                                 const struct config_tls *settings, const struct deadline *deadline,
                                                  struct error *error) {
     struct cql_connection *connection;
     SSL_CTX *tls_context;
-    struct patience half;
+    struct deadline half;
 
     if (settings->mode == CONFIG_TLS_DISABLE)
-        return open_connection(address, NULL, patience, error);
+        return open_connection(address, NULL, deadline, error);
     tls_context = cql_tls_context(settings, error);
     if (tls_context == NULL)
         return NULL;
     if (settings->mode != CONFIG_TLS_PREFER)
-        return open_connection(address, tls_context, patience, error);
-    half = part_of(patience, 2);
+        return open_connection(address, tls_context, deadline, error);
+    half = part_of(deadline, 2);
     connection = open_connection(address, tls_context, &half, error);
-    return connection != NULL ? connection : open_connection(address, NULL, patience, error);
+    return connection != NULL ? connection : open_connection(address, NULL, deadline, error);
 }
 
 struct cql_connection *cql_connect(const struct cql_node_address *address, const char *username, const char *password,
-                                   const struct config_tls *tls, const struct patience *patience, struct error *error) {
-    struct cql_connection *connection = open_as_configured(address, tls, patience, error);
+                                   const struct config_tls *tls, const struct deadline *deadline, struct error *error) {
+    struct cql_connection *connection = open_as_configured(address, tls, deadline, error);
 
-    if (connection == NULL || start_up(connection, username, password, patience, error))
+    if (connection == NULL || start_up(connection, username, password, deadline, error))
         return connection;
     cql_close(connection);
     return NULL;
@@ -352,7 +352,7 @@ static void forget(struct cql_connection *connection, struct prepared *prepared)
     *prepared = connection->statements[--connection->statement_count];
 }
 
-static struct prepared *prepare(struct cql_connection *connection, struct slice text, const struct patience *patience,
+static struct prepared *prepare(struct cql_connection *connection, struct slice text, const struct deadline *deadline,
                                 struct error *error) {
     struct cql_reader reader;
     struct prepared *prepared;
@@ -360,7 +360,7 @@ static struct prepared *prepare(struct cql_connection *connection, struct slice 
 
     begin_request(connection, CQL_OPCODE_PREPARE);
     cql_append_long_string(&connection->out, text);
-    if (!exchange(connection, patience, error))
+    if (!exchange(connection, deadline, error))
         return NULL;
     reader = body_of(connection);
     if (connection->header.opcode != CQL_OPCODE_RESULT || cql_read_int(&reader) != RESULT_PREPARED) {
@@ -404,25 +404,25 @@ static void append_parameters(struct buffer *out, const struct cql_request *requ
 }
 
 static bool execute(struct cql_connection *connection, const struct cql_request *request,
-                    const struct patience *patience, struct error *error) {
+                    const struct deadline *deadline, struct error *error) {
     struct prepared *prepared = NULL;
 
     if (request->count == 0) { /* changes of the schema, and what is asked once */
         begin_request(connection, CQL_OPCODE_QUERY);
         cql_append_long_string(&connection->out, request->statement);
         append_parameters(&connection->out, request);
-        return exchange(connection, patience, error);
+        return exchange(connection, deadline, error);
     }
     for (unsigned attempt = 0; attempt < 2; attempt++) {
         prepared = find_prepared(connection, request->statement);
         if (prepared == NULL)
-            prepared = prepare(connection, request->statement, patience, error);
+            prepared = prepare(connection, request->statement, deadline, error);
         if (prepared == NULL)
             return false;
         begin_request(connection, CQL_OPCODE_EXECUTE);
         cql_append_string(&connection->out, (struct slice){prepared->id, prepared->id_length});
         append_parameters(&connection->out, request);
-        if (exchange(connection, patience, error))
+        if (exchange(connection, deadline, error))
             return true;
         if (connection->code != CQL_ERROR_UNPREPARED) /* the node may have forgotten it */
             return false;
@@ -431,13 +431,13 @@ static bool execute(struct cql_connection *connection, const struct cql_request 
     return false;
 }
 
-bool cql_run(struct cql_connection *connection, const struct cql_request *request, const struct patience *patience,
+bool cql_run(struct cql_connection *connection, const struct cql_request *request, const struct deadline *deadline,
              struct cql_rows *rows, struct error *error) {
     struct cql_reader reader;
 
     rows->column_count = rows->row_count = 0;
     rows->paging_state = SLICE("");
-    if (!execute(connection, request, patience, error))
+    if (!execute(connection, request, deadline, error))
         return false;
     reader = body_of(connection);
     if (connection->header.opcode != CQL_OPCODE_RESULT) {

@@ -1,6 +1,6 @@
 /*
  * One connection to a node of a Cassandra or ScyllaDB cluster: TCP or TLS, signed in, one request at a time, each
- * within its patience.
+ * within its deadline.
  */
 #pragma once
 
@@ -23,7 +23,7 @@ enum cql_failure {
 
 /* Connects and signs in with username and password, unless the username is NULL. NULL with an error. */
 struct cql_connection *cql_connect(const struct cql_node_address *address, const char *username, const char *password,
-                                   const struct config_tls *tls, const struct patience *patience, struct error *error);
+                                   const struct config_tls *tls, const struct deadline *deadline, struct error *error);
 void cql_close(struct cql_connection *connection);
 
 struct cql_request {
@@ -40,7 +40,7 @@ struct cql_request {
  * Runs a statement. False with an error, and then cql_failure says of which kind. The rows, if there are any, point
  * into the connection and are good until the next request.
  */
-bool cql_run(struct cql_connection *connection, const struct cql_request *request, const struct patience *patience,
+bool cql_run(struct cql_connection *connection, const struct cql_request *request, const struct deadline *deadline,
              struct cql_rows *rows, struct error *error);
 enum cql_failure cql_failure(const struct cql_connection *connection);
 uint32_t cql_failure_code(const struct cql_connection *connection);

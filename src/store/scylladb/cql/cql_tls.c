@@ -82,7 +82,7 @@ short cql_tls_wants(const SSL *tls, int result) {
     }
 }
 
-static bool shake_hands(SSL *tls, int fd, const struct patience *patience, struct error *error) {
+static bool shake_hands(SSL *tls, int fd, const struct deadline *deadline, struct error *error) {
     for (;;) {
         short wanted;
         int result;
@@ -97,12 +97,12 @@ static bool shake_hands(SSL *tls, int fd, const struct patience *patience, struc
         if (wanted == 0)
             return error_set(error, "the node does not speak TLS as asked for: %s",
                              ERR_peek_error() != 0 ? cql_tls_reason() : "it closed the connection");
-        if (!patience_wait_or_fail(patience, fd, wanted, error))
+        if (!deadline_wait_or_fail(deadline, fd, wanted, error))
             return false;
     }
 }
 
-SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct patience *patience, struct error *error) {
+SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct deadline *deadline, struct error *error) {
     SSL *tls = SSL_new(context);
 
     if (tls == NULL || SSL_set_fd(tls, fd) != 1) {
@@ -111,7 +111,7 @@ SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct pati
         return NULL;
     }
     name_peer(tls, host);
-    if (shake_hands(tls, fd, patience, error))
+    if (shake_hands(tls, fd, deadline, error))
         return tls;
     error_prefix(error, "database.scylladb.tls");
     SSL_free(tls);

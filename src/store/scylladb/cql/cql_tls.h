@@ -15,7 +15,7 @@ SSL_CTX *cql_tls_context(const struct config_tls *settings, struct error *error)
 
 /* Begins TLS on a connected socket that does not block; `host` is whose certificate is expected. NULL with an error.
  * Free it with SSL_free. */
-SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct patience *patience, struct error *error);
+SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct deadline *deadline, struct error *error);
 
 /* What a call that returned `result` waits for: POLLIN, POLLOUT; 0: it failed. */
 short cql_tls_wants(const SSL *tls, int result);
