@@ -9,18 +9,13 @@ static unsigned char lower(char byte) {
 /* Orders by key as it is signed, then by value, so that a key that is there twice has one text too. */
 static int compare(const struct query_parameter *a, const struct query_parameter *b) {
     size_t shorter = a->key.length < b->key.length ? a->key.length : b->key.length;
-    int difference;
 
     for (size_t i = 0; i < shorter; i++)
         if (lower(a->key.data[i]) != lower(b->key.data[i]))
             return lower(a->key.data[i]) < lower(b->key.data[i]) ? -1 : 1;
     if (a->key.length != b->key.length)
         return a->key.length < b->key.length ? -1 : 1;
-    shorter = a->value.length < b->value.length ? a->value.length : b->value.length;
-    difference = shorter != 0 ? memcmp(a->value.data, b->value.data, shorter) : 0;
-    if (difference != 0)
-        return difference;
-    return a->value.length < b->value.length ? -1 : a->value.length > b->value.length;
+    return slice_compare(a->value, b->value);
 }
 
 void auth_append_query(const struct query *query, struct buffer *out) {

@@ -4,8 +4,9 @@
 #include <stdio.h>
 
 static const struct slice member_names[EVENT_MEMBER_COUNT] = {
-    [EVENT_NAME] = {"name", 4},         [EVENT_DATA] = {"data", 4},           [EVENT_CHANNEL] = {"channel", 7},
-    [EVENT_CHANNELS] = {"channels", 8}, [EVENT_SOCKET_ID] = {"socket_id", 9}, [EVENT_INFO] = {"info", 4},
+    [EVENT_NAME] = SLICE_INIT("name"),           [EVENT_DATA] = SLICE_INIT("data"),
+    [EVENT_CHANNEL] = SLICE_INIT("channel"),     [EVENT_CHANNELS] = SLICE_INIT("channels"),
+    [EVENT_SOCKET_ID] = SLICE_INIT("socket_id"), [EVENT_INFO] = SLICE_INIT("info"),
 };
 
 bool event_refuse(struct event_refusal *refusal, enum refusal reason, const char *format, ...) {
@@ -24,9 +25,9 @@ unsigned info_parse(struct slice list) {
         struct slice name;
         unsigned bit;
     } names[] = {
-        {{"user_count", 10}, INFO_USER_COUNT},
-        {{"subscription_count", 18}, INFO_SUBSCRIPTION_COUNT},
-        {{"cache", 5}, INFO_CACHE},
+        {SLICE_INIT("user_count"), INFO_USER_COUNT},
+        {SLICE_INIT("subscription_count"), INFO_SUBSCRIPTION_COUNT},
+        {SLICE_INIT("cache"), INFO_CACHE},
     };
     unsigned info = 0;
 

@@ -55,11 +55,8 @@ static void publish(struct api_call *call, const struct event *event, struct sli
 
 static int compare_names(const void *a, const void *b) {
     const struct slice *const *first = a, *const *second = b;
-    size_t shorter = (*first)->length < (*second)->length ? (*first)->length : (*second)->length;
-    int difference = memcmp((*first)->data, (*second)->data, shorter);
+    int difference = slice_compare(**first, **second);
 
-    if (difference == 0 && (*first)->length != (*second)->length)
-        return (*first)->length < (*second)->length ? -1 : 1;
     if (difference == 0) /* equal names in the order in which they came, so that the first one stays */
         return *first < *second ? -1 : *first > *second;
     return difference;

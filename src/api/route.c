@@ -33,7 +33,7 @@ bool route_matches(const char *pattern, struct slice path, struct slice paramete
 }
 
 struct slice route_path(struct slice path) {
-    static const struct slice schemes[] = {{"http://", 7}, {"https://", 8}};
+    static const struct slice schemes[] = {SLICE_INIT("http://"), SLICE_INIT("https://")};
 
     if (path.length == 0 || path.data[0] == '/')
         return path;

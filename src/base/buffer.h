@@ -1,5 +1,5 @@
 /*
- * A growing run of bytes, for building text and for collecting input.
+ * A growing array of bytes, for building text and for collecting input.
  *
  * Zero-initialise it (`struct buffer buffer = {0}`) and give it back with buffer_dispose. The appending functions
  * treat lack of memory as fatal; input whose size a client decides goes through buffer_try_reserve first.
@@ -51,6 +51,14 @@ static inline void buffer_append_byte(struct buffer *buffer, char byte) {
 void buffer_append_number(struct buffer *buffer, unsigned long long number);
 
 void buffer_appendf(struct buffer *buffer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The bytes as a string: a zero byte behind them, not counted in `length`. Valid until the buffer changes. */
+static inline char *buffer_string(struct buffer *buffer) {
+    if (buffer->capacity == buffer->length)
+        buffer_reserve(buffer, 1);
+    buffer->data[buffer->length] = '\0';
+    return buffer->data;
+}
 
 static inline struct slice buffer_slice(const struct buffer *buffer) {
     return (struct slice){buffer->data, buffer->length};

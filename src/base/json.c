@@ -434,7 +434,7 @@ bool json_scan_object(struct slice text, const struct slice *names, struct json_
     struct json_value key, value;
 
     for (size_t i = 0; i < count; i++)
-        values[i] = (struct json_value){JSON_TYPE_ABSENT, false, {"", 0}};
+        values[i] = (struct json_value){JSON_TYPE_ABSENT, false, SLICE_INIT("")};
     if (peek(&scanner) != '{')
         return expected(&scanner, "an object");
     scanner.at++;
@@ -530,8 +530,8 @@ bool json_next(struct json_iterator *iterator, struct json_value *key, struct js
     const char *end = iterator->end;
 
     if (key != NULL)
-        *key = (struct json_value){JSON_TYPE_ABSENT, false, {"", 0}};
-    *value = (struct json_value){JSON_TYPE_ABSENT, false, {"", 0}};
+        *key = (struct json_value){JSON_TYPE_ABSENT, false, SLICE_INIT("")};
+    *value = (struct json_value){JSON_TYPE_ABSENT, false, SLICE_INIT("")};
     if (at == end) {
         iterator->at = end;
         return false;

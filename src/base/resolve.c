@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,13 +12,15 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/thread.h"
 
-/* Shared by who asks and the thread that may still wait when nobody asks any more; the last one frees it. */
+/* A lookup under way, shared by the caller and the thread, which may outlive the caller's wait; the last one frees it.
+ */
 struct lookup {
     atomic_int references;
     int done_fd;
-    atomic_int code;        /* getaddrinfo's; once done_fd is readable */
-    struct addrinfo *found; /* likewise; NULL again when somebody has taken it */
+    atomic_int code;        /* of getaddrinfo; valid once done_fd is readable */
+    struct addrinfo *found; /* likewise; NULL again when the caller has taken it */
     char *host;
     char port[8];
 };
@@ -40,25 +41,13 @@ static int look_up(const char *host, const char *port, int flags, struct addrinf
     return getaddrinfo(host, port, &hints, found);
 }
 
-static void *run(void *context) {
+static void *run_lookup(void *context) {
     struct lookup *lookup = context;
 
     atomic_store(&lookup->code, look_up(lookup->host, lookup->port, 0, &lookup->found));
     eventfd_write(lookup->done_fd, 1);
     lookup_unref(lookup);
     return NULL;
-}
-
-static bool start_thread(struct lookup *lookup) {
-    pthread_attr_t attributes;
-    pthread_t thread;
-    bool started;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    started = pthread_create(&thread, &attributes, run, lookup) == 0;
-    pthread_attr_destroy(&attributes);
-    return started;
 }
 
 struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct deadline *deadline,
@@ -75,8 +64,10 @@ struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct
     lookup->host = alloc_copy(host, strlen(host));
     memcpy(lookup->port, digits, sizeof digits);
     lookup->done_fd = eventfd(0, EFD_CLOEXEC);
-    if (lookup->done_fd < 0 || !start_thread(lookup)) {
-        error_set(error, "the name cannot be looked up: %s", strerror(errno));
+    if (lookup->done_fd < 0)
+        error_set(error, "%s", strerror(errno));
+    if (lookup->done_fd < 0 || !thread_start_detached("resolve", run_lookup, lookup, error)) {
+        error_prefix(error, "the name cannot be looked up");
         lookup_unref(lookup);
         lookup_unref(lookup);
         return NULL;

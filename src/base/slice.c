@@ -1,5 +1,24 @@
 #include "base/slice.h"
 
+int slice_compare(struct slice a, struct slice b) {
+    size_t shorter = a.length < b.length ? a.length : b.length;
+    int order = shorter != 0 ? memcmp(a.data, b.data, shorter) : 0;
+
+    return order != 0 ? order : (a.length > b.length) - (a.length < b.length);
+}
+
+static bool is_blank(char byte) {
+    return byte == ' ' || byte == '\t';
+}
+
+struct slice slice_trim(struct slice text) {
+    while (text.length != 0 && is_blank(text.data[0]))
+        text = slice_skip(text, 1);
+    while (text.length != 0 && is_blank(text.data[text.length - 1]))
+        text.length--;
+    return text;
+}
+
 static unsigned char lower(char byte) {
     return (unsigned char)(byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte);
 }

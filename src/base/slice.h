@@ -1,8 +1,8 @@
 /*
- * A slice: bytes that somebody else owns.
+ * A slice: a pointer to bytes and their length, not owned.
  *
- * Parsers hand out slices into the bytes they were given, so nothing is copied until someone has a reason to.
- * A slice is valid as long as the bytes behind it; it is not terminated by a zero byte.
+ * Parsers return slices of their input, so that nothing is copied without need. A slice is valid as long as the bytes
+ * that it points to; it is not terminated by a zero byte.
  */
 #pragma once
 
@@ -17,6 +17,10 @@ struct slice {
 
 /* A slice of a string literal. */
 #define SLICE(literal) ((struct slice){(literal), sizeof(literal) - 1})
+
+/* The same as an initializer, for tables. */
+#define SLICE_INIT(literal)                                                                                            \
+    { (literal), sizeof(literal) - 1 }
 
 /* For printf: printf("%.*s", SLICE_ARGS(slice)). */
 #define SLICE_ARGS(slice) ((int)(slice).length), (slice).data
@@ -42,6 +46,12 @@ static inline bool slice_ends_with(struct slice text, struct slice suffix) {
 static inline struct slice slice_skip(struct slice text, size_t count) {
     return (struct slice){text.data + count, text.length - count};
 }
+
+/* Less than, equal to or greater than 0, as `a` stands before, at or behind `b` in the order of bytes. */
+int slice_compare(struct slice a, struct slice b);
+
+/* The slice without spaces and tabs at both ends (the optional white space of RFC 9110 section 5.6.3). */
+struct slice slice_trim(struct slice text);
 
 /* True if both are equal when ASCII letters are compared without regard to case. */
 bool slice_equal_ignoring_case(struct slice a, struct slice b);

@@ -12,13 +12,13 @@ struct channel_type channel_type_of(struct slice name) {
         struct channel_type type;
     } prefixes[] = {
         /* longer ones before those that they begin with */
-        {{"private-encrypted-cache-", 24}, {CHANNEL_ENCRYPTED, true}},
-        {{"private-encrypted-", 18}, {CHANNEL_ENCRYPTED, false}},
-        {{"private-cache-", 14}, {CHANNEL_PRIVATE, true}},
-        {{"private-", 8}, {CHANNEL_PRIVATE, false}},
-        {{"presence-cache-", 15}, {CHANNEL_PRESENCE, true}},
-        {{"presence-", 9}, {CHANNEL_PRESENCE, false}},
-        {{"cache-", 6}, {CHANNEL_PUBLIC, true}},
+        {SLICE_INIT("private-encrypted-cache-"), {CHANNEL_ENCRYPTED, true}},
+        {SLICE_INIT("private-encrypted-"), {CHANNEL_ENCRYPTED, false}},
+        {SLICE_INIT("private-cache-"), {CHANNEL_PRIVATE, true}},
+        {SLICE_INIT("private-"), {CHANNEL_PRIVATE, false}},
+        {SLICE_INIT("presence-cache-"), {CHANNEL_PRESENCE, true}},
+        {SLICE_INIT("presence-"), {CHANNEL_PRESENCE, false}},
+        {SLICE_INIT("cache-"), {CHANNEL_PUBLIC, true}},
         {{USER_CHANNEL_PREFIX, sizeof USER_CHANNEL_PREFIX - 1}, {CHANNEL_USER, false}},
     };
 

@@ -88,11 +88,7 @@ static struct slice cut_last(struct slice *list) {
     struct slice word = comma != NULL ? slice_skip(*list, (size_t)(comma + 1 - list->data)) : *list;
 
     list->length = comma != NULL ? (size_t)(comma - list->data) : 0;
-    while (word.length != 0 && (word.data[0] == ' ' || word.data[0] == '\t'))
-        word = slice_skip(word, 1);
-    while (word.length != 0 && (word.data[word.length - 1] == ' ' || word.data[word.length - 1] == '\t'))
-        word.length--;
-    return word;
+    return slice_trim(word);
 }
 
 /* A header that is sent several times is one list, in the order in which it was sent. */

@@ -465,7 +465,7 @@ static void answered(struct http_connection *connection) {
 }
 
 size_t http_respond(struct http_connection *connection, const struct http_response *response) {
-    static const struct slice json = {"application/json", 16};
+    static const struct slice json = SLICE_INIT("application/json");
     struct buffer text = {0};
     struct slice type = response->content_type.length != 0 ? response->content_type : json;
     bool head_only = connection->request != NULL && slice_equal(connection->request->method, SLICE("HEAD"));
@@ -593,12 +593,7 @@ bool http_header_has(const struct http_request *request, struct slice name, stru
         while (rest.length != 0) {
             const char *comma = memchr(rest.data, ',', rest.length);
             size_t length = comma != NULL ? (size_t)(comma - rest.data) : rest.length;
-            struct slice part = {rest.data, length};
-            while (part.length != 0 && (part.data[0] == ' ' || part.data[0] == '\t'))
-                part = slice_skip(part, 1);
-            while (part.length != 0 && (part.data[part.length - 1] == ' ' || part.data[part.length - 1] == '\t'))
-                part.length--;
-            if (slice_equal_ignoring_case(part, word))
+            if (slice_equal_ignoring_case(slice_trim((struct slice){rest.data, length}), word))
                 return true;
             rest = slice_skip(rest, comma != NULL ? length + 1 : length);
         }

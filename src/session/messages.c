@@ -8,11 +8,11 @@ static const struct {
     struct slice event;
     void (*handle)(struct session *session, struct json_value data);
 } protocol_events[] = {
-    {{"pusher:ping", 11}, answer_ping},
-    {{"pusher:pong", 11}, ignore},
-    {{"pusher:subscribe", 16}, session_subscribe},
-    {{"pusher:unsubscribe", 18}, session_unsubscribe},
-    {{"pusher:signin", 13}, session_signin},
+    {SLICE_INIT("pusher:ping"), answer_ping},
+    {SLICE_INIT("pusher:pong"), ignore},
+    {SLICE_INIT("pusher:subscribe"), session_subscribe},
+    {SLICE_INIT("pusher:unsubscribe"), session_unsubscribe},
+    {SLICE_INIT("pusher:signin"), session_signin},
 };
 
 static void answer_ping(struct session *session, struct json_value data) {
@@ -64,7 +64,7 @@ static void dispatch(struct session *session, struct json_value event, struct js
 }
 
 void session_message(struct session *session, struct slice text) {
-    static const struct slice names[] = {{"event", 5}, {"channel", 7}, {"data", 4}};
+    static const struct slice names[] = {SLICE_INIT("event"), SLICE_INIT("channel"), SLICE_INIT("data")};
     struct json_value values[3];
     struct error error;
 

@@ -25,7 +25,7 @@ static bool authorized(struct session *session, struct json_value auth, struct s
 /* Reads `{"id":...,"user_info":...,"watchlist":[...]}`; NULL is success, else what is wrong. */
 static const char *read_user_data(struct slice text, struct json_value *values) {
     static const struct slice names[USER_MEMBERS] = {
-        [ID] = {"id", 2}, [USER_INFO] = {"user_info", 9}, [WATCHLIST] = {"watchlist", 9}};
+        [ID] = SLICE_INIT("id"), [USER_INFO] = SLICE_INIT("user_info"), [WATCHLIST] = SLICE_INIT("watchlist")};
     size_t length;
 
     if (!json_scan_object(text, names, values, USER_MEMBERS, NULL))
@@ -195,7 +195,8 @@ static void signin(struct session *session, struct json_value auth, struct json_
 }
 
 void session_signin(struct session *session, struct json_value data) {
-    static const struct slice names[SIGNIN_MEMBERS] = {[AUTH] = {"auth", 4}, [USER_DATA] = {"user_data", 9}};
+    static const struct slice names[SIGNIN_MEMBERS] = {
+        [AUTH] = SLICE_INIT("auth"), [USER_DATA] = SLICE_INIT("user_data")};
     struct json_value values[SIGNIN_MEMBERS];
     struct buffer storage = {0};
 

@@ -92,7 +92,7 @@ static bool authorized(struct request *request, struct slice channel_data) {
 
 /* The user of a presence channel from its channel_data: `{"user_id":...,"user_info":...}`. */
 static const char *read_channel_data(struct request *request, struct slice text) {
-    static const struct slice names[] = {{"user_id", 7}, {"user_info", 9}};
+    static const struct slice names[] = {SLICE_INIT("user_id"), SLICE_INIT("user_info")};
     struct json_value values[2];
     struct buffer storage = {0};
 
@@ -250,7 +250,7 @@ static void refuse_message(struct session *session, const char *event) {
 
 void session_subscribe(struct session *session, struct json_value data) {
     static const struct slice names[SUBSCRIBE_MEMBERS] = {
-        [CHANNEL] = {"channel", 7}, [AUTH] = {"auth", 4}, [CHANNEL_DATA] = {"channel_data", 12}};
+        [CHANNEL] = SLICE_INIT("channel"), [AUTH] = SLICE_INIT("auth"), [CHANNEL_DATA] = SLICE_INIT("channel_data")};
     struct json_value values[SUBSCRIBE_MEMBERS];
     struct buffer data_storage = {0}, name_storage = {0};
     struct request request = {.session = session};
@@ -273,7 +273,7 @@ void session_subscribe(struct session *session, struct json_value data) {
 }
 
 void session_unsubscribe(struct session *session, struct json_value data) {
-    static const struct slice names[] = {{"channel", 7}};
+    static const struct slice names[] = {SLICE_INIT("channel")};
     struct buffer data_storage = {0}, name_storage = {0};
     struct json_value value;
 

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,12 +18,15 @@
 #define TURNS_MAX 10000
 
 static __thread uint64_t allocations;
+static atomic_uint thread_failures; /* still to be provoked */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__real_reallocarray(void *old, size_t count, size_t size);
 void *__real_realloc(void *old, size_t size);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
@@ -51,6 +56,19 @@ void *__wrap_reallocarray(void *old, size_t count, size_t size) {
 void *__wrap_realloc(void *old, size_t size) {
     allocations++;
     return __real_realloc(old, size);
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *context) {
+    unsigned failures = atomic_load(&thread_failures);
+
+    while (failures != 0)
+        if (atomic_compare_exchange_weak(&thread_failures, &failures, failures - 1))
+            return EAGAIN;
+    return __real_pthread_create(thread, attributes, run, context);
+}
+
+void harness_fail_threads(unsigned count) {
+    atomic_store(&thread_failures, count);
 }
 
 uint64_t harness_allocations(void) {

@@ -35,6 +35,9 @@ void harness_advance(struct worker *worker, uint64_t ms);
 /* How often this thread has asked for memory, but for what libraries do. */
 uint64_t harness_allocations(void);
 
+/* Makes the next `count` starts of a thread fail, as on a system that has no thread left; 0: none any more. */
+void harness_fail_threads(unsigned count);
+
 /* A stream on the server's end of a pair. */
 struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context);
 

@@ -6,11 +6,15 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <string.h>
+
 #include "base/resolve.h"
+#include "harness.h"
 
 static void addresses_and_known_names_resolve(void **state) {
     static const char *const hosts[] = {"127.0.0.1", "::1", "localhost"};
@@ -63,12 +67,25 @@ static void nobody_is_waited_for_when_it_is_time_to_stop(void **state) {
     close(cancel_fd);
 }
 
+static void a_thread_that_cannot_be_started_is_named_with_the_reason(void **state) {
+    const struct deadline deadline = deadline_after(20000, -1);
+    struct error error = {0};
+
+    (void)state;
+    harness_fail_threads(1);
+    assert_false(resolve_in_time("localhost", &deadline, &error));
+    harness_fail_threads(0);
+    assert_non_null(strstr(error.text, "the name cannot be looked up"));
+    assert_non_null(strstr(error.text, strerror(EAGAIN)));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_and_known_names_resolve),
         cmocka_unit_test(addresses_bear_the_port),
         cmocka_unit_test(an_unknown_name_is_refused_in_words),
         cmocka_unit_test(nobody_is_waited_for_when_it_is_time_to_stop),
+        cmocka_unit_test(a_thread_that_cannot_be_started_is_named_with_the_reason),
     };
 
     return cmocka_run_group_tests_name("resolve", tests, NULL, NULL);

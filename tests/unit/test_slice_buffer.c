@@ -41,6 +41,26 @@ static void skipping_leaves_the_rest(void **state) {
     assert_int_equal(slice_skip(SLICE("abc"), 3).length, 0);
 }
 
+static void slices_are_ordered_by_their_bytes_and_then_by_length(void **state) {
+    (void)state;
+    assert_int_equal(slice_compare(SLICE("abc"), SLICE("abc")), 0);
+    assert_true(slice_compare(SLICE("abc"), SLICE("abd")) < 0);
+    assert_true(slice_compare(SLICE("b"), SLICE("abc")) > 0);
+    assert_true(slice_compare(SLICE("ab"), SLICE("abc")) < 0);
+    assert_true(slice_compare(SLICE("\xff"), SLICE("a")) > 0);
+    assert_int_equal(slice_compare(none, SLICE("")), 0);
+    assert_true(slice_compare(none, SLICE("a")) < 0);
+}
+
+static void trimming_takes_spaces_and_tabs_off_both_ends(void **state) {
+    (void)state;
+    assert_true(slice_equal(slice_trim(SLICE(" \t a b \t")), SLICE("a b")));
+    assert_true(slice_equal(slice_trim(SLICE("a")), SLICE("a")));
+    assert_true(slice_equal(slice_trim(SLICE("\na\r")), SLICE("\na\r")));
+    assert_int_equal(slice_trim(SLICE(" \t ")).length, 0);
+    assert_int_equal(slice_trim(none).length, 0);
+}
+
 static void case_is_ignored_for_ascii_letters_only(void **state) {
     (void)state;
     assert_true(slice_equal_ignoring_case(SLICE("Upgrade"), SLICE("uPGRADE")));
@@ -140,6 +160,19 @@ static void formatted_text_of_every_length_is_whole(void **state) {
     }
 }
 
+static void a_buffer_is_a_string_at_any_length(void **state) {
+    struct buffer buffer = {0};
+
+    (void)state;
+    assert_string_equal(buffer_string(&buffer), "");
+    for (unsigned i = 0; i < 200; i++) { /* each capacity is filled to its last byte */
+        assert_int_equal(strlen(buffer_string(&buffer)), i);
+        assert_int_equal(buffer.length, i);
+        buffer_append_byte(&buffer, 'x');
+    }
+    buffer_dispose(&buffer);
+}
+
 static void room_that_cannot_be_had_leaves_the_buffer_as_it_was(void **state) {
     struct buffer buffer = {0};
     struct buffer before;
@@ -163,11 +196,14 @@ int main(void) {
         cmocka_unit_test(slices_compare_by_bytes_and_length),
         cmocka_unit_test(a_slice_knows_how_it_starts_and_ends),
         cmocka_unit_test(skipping_leaves_the_rest),
+        cmocka_unit_test(slices_are_ordered_by_their_bytes_and_then_by_length),
+        cmocka_unit_test(trimming_takes_spaces_and_tabs_off_both_ends),
         cmocka_unit_test(case_is_ignored_for_ascii_letters_only),
         cmocka_unit_test(numbers_are_digits_up_to_the_maximum),
         cmocka_unit_test(a_buffer_keeps_what_was_appended_while_it_grows),
         cmocka_unit_test(every_way_to_append_adds_its_text),
         cmocka_unit_test(formatted_text_of_every_length_is_whole),
+        cmocka_unit_test(a_buffer_is_a_string_at_any_length),
         cmocka_unit_test(room_that_cannot_be_had_leaves_the_buffer_as_it_was),
     };
 

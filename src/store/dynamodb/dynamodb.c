@@ -228,21 +228,14 @@ static enum store_answer ids_of_key(struct store_connection *connection, struct 
     return result == DYNAMODB_OK ? STORE_OK : STORE_UNAVAILABLE;
 }
 
-static int compare_texts(struct slice a, struct slice b) {
-    size_t shared = a.length < b.length ? a.length : b.length;
-    int order = shared != 0 ? memcmp(a.data, b.data, shared) : 0;
-
-    return order != 0 ? order : (a.length > b.length) - (a.length < b.length);
-}
-
 /* Of two items with one key the one that was created first; where either does not say when, the one with the smaller
  * id. */
 static bool answers_before(const json_t *a, const json_t *b) {
     struct slice created_a = dynamodb_text_of(a, "created_at"), created_b = dynamodb_text_of(b, "created_at");
-    int order = created_a.length != 0 && created_b.length != 0 ? compare_texts(created_a, created_b) : 0;
+    int order = created_a.length != 0 && created_b.length != 0 ? slice_compare(created_a, created_b) : 0;
 
     if (order == 0)
-        order = compare_texts(dynamodb_text_of(a, "id"), dynamodb_text_of(b, "id"));
+        order = slice_compare(dynamodb_text_of(a, "id"), dynamodb_text_of(b, "id"));
     return order < 0;
 }
 

@@ -34,13 +34,6 @@ static void record_dispose(struct memory_record *record) {
     app_unref(record->app);
 }
 
-static int compare_ids(struct slice a, struct slice b) {
-    size_t shared = a.length < b.length ? a.length : b.length;
-    int order = memcmp(a.data, b.data, shared);
-
-    return order != 0 ? order : (a.length > b.length) - (a.length < b.length);
-}
-
 /* The place of `id`, or the one where it belongs. */
 static size_t find_place(const struct app_store *store, struct slice id, bool *found) {
     size_t low = 0, high = store->count;
@@ -48,7 +41,7 @@ static size_t find_place(const struct app_store *store, struct slice id, bool *f
     *found = false;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int order = compare_ids(slice_of(store->records[middle].id), id);
+        int order = slice_compare(slice_of(store->records[middle].id), id);
         if (order == 0) {
             *found = true;
             return middle;
@@ -105,7 +98,7 @@ static void add_configured(struct app_store *store, const json_t *json, size_t p
 
 static int compare_records(const void *left, const void *right) {
     const struct memory_record *a = left, *b = right;
-    int order = compare_ids(slice_of(a->id), slice_of(b->id));
+    int order = slice_compare(slice_of(a->id), slice_of(b->id));
 
     return order != 0 ? order : (a->position > b->position) - (a->position < b->position);
 }
