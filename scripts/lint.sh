@@ -57,7 +57,15 @@ left_overs() {
     fi
 }
 
+# Waits go by the monotonic clock: a wall clock that is set back would hold them up.
+clock() {
+    local found
+    found=$(files 'src/*.[ch]' ':!src/base/clock.h' | xargs -0 -r grep -nE 'CLOCK_REALTIME|pthread_timedjoin_np' || true)
+    [ -z "$found" ] || { printf '%s\n' "$found"; return 1; }
+}
+
 check 'format' format
+check 'clock' clock
 check 'floors' scripts/check-floors.sh
 check 'shell scripts' shell_scripts
 check 'JavaScript' javascript

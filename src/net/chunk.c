@@ -1,6 +1,7 @@
 #include "net/chunk.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
 
@@ -27,6 +28,14 @@ struct chunk *chunk_create(size_t length, char **bytes) {
 
     *bytes = (char *)(chunk + 1);
     *chunk = (struct chunk){.references = 1, .length = (uint32_t)length, .messages = 1, .bytes = *bytes};
+    return chunk;
+}
+
+struct chunk *chunk_copy(const void *data, size_t length) {
+    char *bytes;
+    struct chunk *chunk = chunk_create(length, &bytes);
+
+    memcpy(bytes, data, length);
     return chunk;
 }
 

@@ -42,6 +42,9 @@ struct chunk {
 /* A chunk of `length` bytes of its own, to be filled through the returned pointer; one reference, one message. */
 struct chunk *chunk_create(size_t length, char **bytes);
 
+/* A chunk with a copy of the bytes. */
+struct chunk *chunk_copy(const void *data, size_t length);
+
 /* A chunk over a shared frame; takes a reference of its own to the frame. */
 struct chunk *chunk_of_frame(struct frame *frame);
 

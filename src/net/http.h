@@ -1,12 +1,11 @@
 /*
  * HTTP/1.1 on a stream, parsed by llhttp: keep-alive, pipelining, chunked bodies, Expect, and the upgrade to WebSocket.
  *
- * One request at a time: what follows on the connection is not parsed before the answer to the one before it has been
- * given, so answers leave in order whatever they wait for. A connection between requests owns no buffer; a request that
- * is being received borrows the worker's spare one.
+ * One request at a time: the next request on a connection is parsed when the one before is answered, so answers leave
+ * in order. A connection between requests owns no buffer; a request that is being received uses the worker's spare one.
  *
- * Broken requests (a malformed line, an oversized head, both a length and chunks) are answered here and the
- * connection closed; everything else is the handler's.
+ * A broken request (a malformed line, an oversized head, both a length and chunks) is answered here and the connection
+ * closed; all others go to the handler.
  */
 #pragma once
 
@@ -34,33 +33,34 @@ struct http_request {
     struct slice method; /* "GET" */
     struct slice target; /* as received */
     struct slice path;   /* the target up to `?` */
-    struct slice query;  /* behind it */
+    struct slice query;  /* the rest, without `?` */
     struct slice body;
     struct http_header headers[HTTP_HEADERS_MAX];
     unsigned header_count;
     bool wants_websocket;  /* GET with `Upgrade: websocket` */
-    bool body_too_large;   /* over the handler's limit: `body` is empty and the connection will be closed */
-    size_t received_bytes; /* head and body as they were sent, for the counters */
+    bool body_too_large;   /* above max_body_bytes: `body` is empty, and the connection will be closed */
+    size_t received_bytes; /* of head and body on the wire, for the counters */
 
-    /* Where the slices point. */
+    /* The memory behind the slices. */
     struct buffer head;
     struct buffer body_buffer;
     struct {
         uint32_t name, name_length, value, value_length;
     } spans[HTTP_HEADERS_MAX];
     uint32_t target_length;
-    size_t trailer_bytes; /* behind a chunked body */
+    size_t trailer_bytes; /* after a chunked body */
 };
 
 struct http_handler {
-    /* A request is complete. Answer with http_respond or websocket_accept, now or later on this thread; the request is
-     * valid until then. */
+    /* A request is complete. Answer it with http_respond or websocket_accept, now or later on this thread; it is valid
+     * until then. */
     void (*on_request)(struct http_connection *connection, struct http_request *request);
-    /* The client went away before the answer that on_request put off; do not answer any more. */
+    /* The client has closed the connection before an answer that on_request left for later; do not answer. */
     void (*on_abort)(struct http_connection *connection);
     size_t max_body_bytes;
-    const atomic_bool *memory_full; /* while it is set, larger bodies than HTTP_SMALL_BODY_BYTES get 503; may be NULL */
-    void *context;                  /* the handler's */
+    /* While it is set, bodies above HTTP_SMALL_BODY_BYTES get 503; may be NULL. */
+    const atomic_bool *memory_full;
+    void *context; /* the handler's */
 };
 
 /* Speaks HTTP on an accepted socket, inside TLS unless `tls` is NULL. `handler` and `tls` outlive it. */
@@ -69,7 +69,7 @@ void http_accept(struct worker *worker, int fd, struct tls_context *tls, const s
 /* The value of a header, by its name in any case; false if it was not sent. */
 bool http_header(const struct http_request *request, struct slice name, struct slice *value);
 
-/* Like http_header; true if one of the comma-separated words of the value equals `word` in any case. */
+/* True if a comma-separated word of the header equals `word`, in any case. */
 bool http_header_has(const struct http_request *request, struct slice name, struct slice word);
 
 struct http_response {
@@ -87,18 +87,19 @@ struct worker *http_worker(struct http_connection *connection);
 const struct http_handler *http_connection_handler(struct http_connection *connection);
 struct stream *http_stream(struct http_connection *connection);
 
-/* What the handler keeps with a request whose answer it put off. */
+/* A pointer of the handler's for a request that it answers later. */
 void http_set_pending(struct http_connection *connection, void *pending);
 void *http_pending(struct http_connection *connection);
 
-/* Ends the HTTP life of the connection and returns its stream, whose handler the caller sets at once. */
+/* Ends HTTP on the connection and returns its stream; the caller sets its new handler at once. */
 struct stream *http_take_stream(struct http_connection *connection);
 
-/* On a worker that shuts down: connections between requests close, others after their answer. In a `hurry` what is
- * still missing of a request has to come within two seconds. */
-void http_drain(struct worker *worker, bool hurry);
+/* For a worker that shuts down: connections between requests close, others after their answer. With `shorten_timeouts`
+ * the rest of a request has to arrive within two seconds. */
+void http_drain(struct worker *worker, bool shorten_timeouts);
 
+/* Frees a worker's spare request; may be NULL. */
 void http_request_free(struct http_request *request);
 
-/* "Not Found" for 404. */
+/* The reason phrase of a status: "Not Found" for 404. */
 const char *http_reason(unsigned status);

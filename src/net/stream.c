@@ -12,15 +12,15 @@
 #include "base/alloc.h"
 #include "net/tls.h"
 
-#define FINISH_MS 30000 /* for the peer to take what is still to be written */
-#define HURRY_MS 2000   /* the same while the worker ends */
-#define LINGER_MS 5000  /* for the peer to close after our FIN */
+#define FINISH_MS 30000          /* for the peer to read the remaining output */
+#define SHORTENED_FINISH_MS 2000 /* the same while the worker ends */
+#define LINGER_MS 5000           /* for the peer to close after our FIN */
 #define CHUNKS_PER_WRITE 64
 
-/* How much of a fan-out is written in one turn: a share of those that wait, within bounds that keep a turn short and
- * its overhead small. The more turns going around takes, the more events that publishers send meanwhile go out in the
- * same writes. Workers share the processors with each other and with the publishers, so that with more workers a
- * publisher comes to send in fewer of a worker's turns: there are more of them, then. */
+/* A turn writes a share of the fan-out queue, within bounds that keep a turn short and its overhead small. The more
+ * turns a whole fan-out takes, the more events that publishers send meanwhile go out in the same writes. Workers share
+ * the CPUs with each other and with the publishers: with more workers a publisher sends in fewer of a worker's turns,
+ * so the share is smaller. */
 #define FAN_OUT_SHARES_PER_WORKER 8
 #define FAN_OUT_MOST 64
 
@@ -80,13 +80,13 @@ void stream_resume(struct stream *stream) {
     stream->paused = false;
     stream->offer_due = true;
     update_watch(stream);
-    stream_mark_due(stream); /* kept input is offered at the end of the turn, not from inside the caller */
+    stream_schedule_flush(stream); /* kept input is offered at the end of the turn, not inside the caller */
 }
 
 void stream_pause_until_drained(struct stream *stream) {
     stream->resume_when_drained = true;
     stream_pause(stream);
-    stream_mark_due(stream);
+    stream_schedule_flush(stream);
 }
 
 static void stream_timer_fired(struct timer *timer) {
@@ -99,7 +99,7 @@ static void stream_timer_fired(struct timer *timer) {
 }
 
 void stream_set_timeout(struct stream *stream, uint64_t delay_ms) {
-    if (stream->state != STREAM_OPEN) /* the timer belongs to the stream's end from then on */
+    if (stream->state != STREAM_OPEN) /* the timer then bounds finishing and lingering */
         return;
     if (delay_ms == 0)
         timer_cancel(&stream->timer);
@@ -107,37 +107,62 @@ void stream_set_timeout(struct stream *stream, uint64_t delay_ms) {
         timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, delay_ms);
 }
 
-/* Takes the stream off the list of those to be written that it is on. */
-static void unlist(struct stream *stream) {
-    if (!stream->due && !list_empty(&stream->to_write))
+/* Takes the stream off the queue that it is in, if any. */
+static void unqueue(struct stream *stream) {
+    if (!stream->in_flush_queue && !list_empty(&stream->queued))
         stream->worker->fan_out_count--;
-    stream->due = false;
-    list_remove(&stream->to_write);
+    stream->in_flush_queue = false;
+    list_remove(&stream->queued);
 }
 
-void stream_mark_due(struct stream *stream) {
-    if (stream->due)
+void stream_schedule_flush(struct stream *stream) {
+    if (stream->in_flush_queue)
         return;
-    unlist(stream);
-    stream->due = true;
-    list_append(&stream->worker->due, &stream->to_write);
+    unqueue(stream);
+    stream->in_flush_queue = true;
+    list_append(&stream->worker->flush_queue, &stream->queued);
+}
+
+static void begin_lingering(struct stream *stream) {
+    if (stream->tls != NULL)
+        tls_shutdown(stream->tls);
+    shutdown(stream->fd, SHUT_WR);
+    timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, LINGER_MS);
+    if (stream->paused) {
+        stream->paused = false;
+        update_watch(stream);
+    }
+}
+
+/* Changes the state; every change goes through here. */
+static void stream_enter(struct stream *stream, enum stream_state state) {
+    stream->state = (uint8_t)state;
+    switch (state) {
+    case STREAM_OPEN:
+        break;
+    case STREAM_FINISHING:
+        timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms,
+                  stream->worker->stopping ? SHORTENED_FINISH_MS : FINISH_MS);
+        stream_schedule_flush(stream);
+        break;
+    case STREAM_LINGERING:
+        begin_lingering(stream);
+        break;
+    case STREAM_CLOSED:
+        timer_cancel(&stream->timer);
+        stream_schedule_flush(stream);
+        break;
+    }
 }
 
 void stream_finish(struct stream *stream) {
-    if (stream->state != STREAM_OPEN)
-        return;
-    stream->state = STREAM_FINISHING;
-    timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms,
-              stream->worker->stopping ? HURRY_MS : FINISH_MS);
-    stream_mark_due(stream);
+    if (stream->state == STREAM_OPEN)
+        stream_enter(stream, STREAM_FINISHING);
 }
 
 void stream_close(struct stream *stream) {
-    if (stream->state == STREAM_CLOSED)
-        return;
-    stream->state = STREAM_CLOSED;
-    timer_cancel(&stream->timer);
-    stream_mark_due(stream);
+    if (stream->state != STREAM_CLOSED)
+        stream_enter(stream, STREAM_CLOSED);
 }
 
 void stream_reset(struct stream *stream) {
@@ -151,7 +176,7 @@ static struct chunk **out_at(struct stream *stream, unsigned position) {
     return &stream->out[(stream->out_first + position) % stream->out_capacity];
 }
 
-/* Doubles the ring. False if the list is as long as its counters reach. */
+/* Doubles the ring. False at the largest length that its counters can hold. */
 static bool out_grow(struct stream *stream) {
     unsigned capacity = stream->out_capacity < 16 ? 16 : stream->out_capacity * 2u;
     struct chunk **out;
@@ -186,7 +211,7 @@ static bool over_limits(const struct stream *stream, const struct chunk *chunk) 
            (limits->max_bytes != 0 && stream->out_bytes + chunk->length > limits->max_bytes);
 }
 
-/* The socket takes no more and the list is full: either this chunk may go missing, or the reader is too slow. */
+/* The socket takes no more and the queue is full: drop the chunk if that is allowed, else the reader is slow. */
 static void refuse_chunk(struct stream *stream, const struct chunk *chunk) {
     if (stream->limits != NULL && stream->limits->drop_droppable && chunk->droppable) {
         counter_add(&stream->worker->counters.dropped_messages, chunk->messages);
@@ -196,12 +221,12 @@ static void refuse_chunk(struct stream *stream, const struct chunk *chunk) {
     counter_add(&stream->worker->counters.slow_readers, 1);
 }
 
-/* Returns the bytes that were queued; -1 if the chunk was not taken. */
+/* Returns the bytes that were queued; -1 if the chunk was dropped. */
 static ssize_t out_append(struct stream *stream, struct chunk *chunk) {
     if (stream->state != STREAM_OPEN || stream->slow || stream->broken)
         return -1;
     if (over_limits(stream, chunk) || (stream->out_count == stream->out_capacity && !out_grow(stream))) {
-        stream_mark_due(stream);
+        stream_schedule_flush(stream);
         stream_write(stream);
         if (stream->broken)
             return -1;
@@ -222,7 +247,15 @@ ssize_t stream_send(struct stream *stream, struct chunk *chunk) {
     ssize_t queued = out_append(stream, chunk);
 
     if (queued >= 0)
-        stream_mark_due(stream);
+        stream_schedule_flush(stream);
+    return queued;
+}
+
+ssize_t stream_send_copy(struct stream *stream, const void *data, size_t length) {
+    struct chunk *chunk = chunk_copy(data, length);
+    ssize_t queued = stream_send(stream, chunk);
+
+    chunk_unref(chunk);
     return queued;
 }
 
@@ -230,8 +263,8 @@ ssize_t stream_fan_out(struct stream *stream, struct chunk *chunk) {
     struct worker *worker = stream->worker;
     ssize_t queued = out_append(stream, chunk);
 
-    if (queued >= 0 && list_empty(&stream->to_write)) {
-        list_append(&worker->fan_out, &stream->to_write);
+    if (queued >= 0 && list_empty(&stream->queued)) {
+        list_append(&worker->fan_out_queue, &stream->queued);
         worker->fan_out_count++;
     }
     return queued;
@@ -252,7 +285,7 @@ void stream_drop_output(struct stream *stream) {
     stream->slow = false;
 }
 
-/* Takes what `written` bytes cover off the front of the list. */
+/* Removes `written` bytes from the front of the queue. */
 static void out_consume(struct stream *stream, size_t written) {
     stream->out_bytes -= written;
     written += stream->out_offset;
@@ -281,7 +314,7 @@ static ssize_t write_some(struct stream *stream, size_t *wanted) {
         written = tls_write(stream->tls, first->bytes + stream->out_offset, *wanted, &want_write);
         stream->tls_repeat = written < 0;
         if (written >= 0)
-            *wanted = (size_t)written; /* a short count is the end of a record, not of the socket's room */
+            *wanted = (size_t)written; /* a short count is the end of a record, not a full socket */
         return written;
     }
     if (count == 1) {
@@ -298,7 +331,7 @@ static ssize_t write_some(struct stream *stream, size_t *wanted) {
     return sendmsg(stream->fd, &(struct msghdr){.msg_iov = parts, .msg_iovlen = count}, MSG_NOSIGNAL);
 }
 
-/* Writes until the list is empty or the socket takes no more. */
+/* Writes until the queue is empty or the socket is full. */
 static void stream_write(struct stream *stream) {
     bool want_write = false;
 
@@ -331,12 +364,12 @@ static void stream_ready(struct poll_target *target, uint32_t events) {
 
     if (stream->state == STREAM_CLOSED)
         return;
-    if ((events & EPOLLHUP) && stream->ended) { /* nobody is left to write to, and it is reported in every turn */
+    if ((events & EPOLLHUP) && stream->ended) { /* the peer reads no more, and epoll reports it in every turn */
         stream_close(stream);
         return;
     }
     if (events & EPOLLOUT || stream->tls_repeat)
-        stream_mark_due(stream);
+        stream_schedule_flush(stream);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) || stream->tls_read_writes)
         stream_read(stream);
 }
@@ -348,8 +381,8 @@ static void input_ended(struct stream *stream) {
     if (stream->state == STREAM_OPEN)
         stream->handler->on_end(stream);
     else if (stream->state == STREAM_LINGERING)
-        stream_close(stream);             /* when finishing, what is unsent still has a reader */
-    if (stream->state != STREAM_CLOSED) { /* a socket at its end stays readable; do not be told again and again */
+        stream_close(stream);             /* but not FINISHING: the peer still reads */
+    if (stream->state != STREAM_CLOSED) { /* a socket at its end stays readable: stop watching it */
         stream->paused = true;
         update_watch(stream);
     }
@@ -370,7 +403,7 @@ static ssize_t read_some(struct stream *stream, void *data, size_t length) {
     return count;
 }
 
-/* True if there may be more that the socket will not tell of. */
+/* True if TLS may hold more input, which epoll does not report. */
 static bool read_and_offer(struct stream *stream) {
     struct worker *worker = stream->worker;
     struct buffer *in = stream->in;
@@ -401,7 +434,7 @@ static bool read_and_offer(struct stream *stream) {
         offer_input(stream, (uint8_t *)in->data, in->length);
     } else if (stream->state == STREAM_OPEN) {
         offer_input(stream, worker->receive_buffer, (size_t)length);
-    } /* else lingering: the bytes are of no interest */
+    } /* else lingering: input is ignored */
     return stream->tls != NULL && tls_has_pending(stream->tls);
 }
 
@@ -471,10 +504,19 @@ static void stream_destroy(struct stream *stream) {
     worker->stream_count--;
     counter_add(&worker->counters.closed, 1);
     list_remove(&stream->link);
-    list_append(&worker->corpses, &stream->link);
+    list_append(&worker->closed, &stream->link);
 }
 
-static void flush_one(struct stream *stream) {
+/* Offers input that was kept while the stream was paused to the handler again. */
+static void offer_kept_input(struct stream *stream) {
+    stream->offer_due = false;
+    if (stream->in != NULL)
+        offer_input(stream, (uint8_t *)stream->in->data, stream->in->length);
+    if (stream->tls != NULL && tls_has_pending(stream->tls) && stream->state == STREAM_OPEN && !stream->paused)
+        stream_read(stream);
+}
+
+static void flush_stream(struct stream *stream) {
     if (stream->state != STREAM_CLOSED && (stream->out_count != 0 || stream->want_write))
         stream_write(stream);
     if (stream->slow && stream->state == STREAM_OPEN) {
@@ -486,38 +528,20 @@ static void flush_one(struct stream *stream) {
         stream->resume_when_drained = false;
         stream_resume(stream);
     }
-    if (stream->offer_due && stream->state == STREAM_OPEN && !stream->paused) {
-        stream->offer_due = false;
-        if (stream->in != NULL)
-            offer_input(stream, (uint8_t *)stream->in->data, stream->in->length);
-        if (stream->tls != NULL && tls_has_pending(stream->tls) && stream->state == STREAM_OPEN && !stream->paused)
-            stream_read(stream);
-    }
+    if (stream->offer_due && stream->state == STREAM_OPEN && !stream->paused)
+        offer_kept_input(stream);
     if (stream->broken)
-        stream->state = STREAM_CLOSED;
-    if (stream->state == STREAM_FINISHING && stream->out_count == 0) {
-        if (stream->ended) {
-            stream->state = STREAM_CLOSED;
-        } else {
-            stream->state = STREAM_LINGERING;
-            if (stream->tls != NULL)
-                tls_shutdown(stream->tls);
-            shutdown(stream->fd, SHUT_WR);
-            timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, LINGER_MS);
-            if (stream->paused) {
-                stream->paused = false;
-                update_watch(stream);
-            }
-        }
-    }
+        stream_close(stream);
+    if (stream->state == STREAM_FINISHING && stream->out_count == 0)
+        stream_enter(stream, stream->ended ? STREAM_CLOSED : STREAM_LINGERING);
 }
 
-static void flush_first(struct list *list, unsigned most) {
-    for (unsigned i = 0; i < most && !list_empty(list); i++) {
-        struct stream *stream = container_of(list->next, struct stream, to_write);
-        unlist(stream);
-        flush_one(stream);
-        if (stream->state == STREAM_CLOSED && !stream->due)
+static void flush_queue(struct list *queue, unsigned most) {
+    for (unsigned i = 0; i < most && !list_empty(queue); i++) {
+        struct stream *stream = container_of(queue->next, struct stream, queued);
+        unqueue(stream);
+        flush_stream(stream);
+        if (stream->state == STREAM_CLOSED && !stream->in_flush_queue)
             stream_destroy(stream);
     }
 }
@@ -528,25 +552,32 @@ static unsigned fan_out_share(const struct worker *worker) {
     return share < STREAM_FAN_OUT_LEAST ? STREAM_FAN_OUT_LEAST : share > FAN_OUT_MOST ? FAN_OUT_MOST : share;
 }
 
-void streams_hurry(struct worker *worker) {
-    for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next) {
-        struct stream *stream = container_of(link, struct stream, link);
-        if (stream->state == STREAM_FINISHING)
-            timer_set(&worker->timers, &stream->timer, worker->now_ms, HURRY_MS);
-    }
+void streams_each(struct worker *worker, void (*each)(struct stream *stream, void *context), void *context) {
+    for (struct list *link = worker->streams.next; link != &worker->streams; link = link->next)
+        each(container_of(link, struct stream, link), context);
+}
+
+static void shorten_timeout(struct stream *stream, void *context) {
+    (void)context;
+    if (stream->state == STREAM_FINISHING)
+        timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, SHORTENED_FINISH_MS);
+}
+
+void streams_shorten_timeouts(struct worker *worker) {
+    streams_each(worker, shorten_timeout, NULL);
 }
 
 void streams_flush(struct worker *worker) {
-    flush_first(&worker->due, UINT_MAX);
+    flush_queue(&worker->flush_queue, UINT_MAX);
     if (worker->fan_out_count != 0) {
-        /* Whoever waits for this CPU goes first, if anybody does: another worker, a proxy, the publisher with its next
-         * event, which then goes out in the same writes. */
+        /* Another worker, a proxy or the publisher may need this CPU; the publisher's next event then goes out in the
+         * same writes. */
         sched_yield();
-        flush_first(&worker->fan_out, fan_out_share(worker));
-        flush_first(&worker->due, UINT_MAX); /* what closed or was too slow */
+        flush_queue(&worker->fan_out_queue, fan_out_share(worker));
+        flush_queue(&worker->flush_queue, UINT_MAX); /* streams that have closed, or whose reader is slow */
     }
-    while (!list_empty(&worker->corpses)) {
-        struct stream *stream = container_of(worker->corpses.next, struct stream, link);
+    while (!list_empty(&worker->closed)) {
+        struct stream *stream = container_of(worker->closed.next, struct stream, link);
         list_remove(&stream->link);
         free(stream);
     }

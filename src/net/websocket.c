@@ -67,8 +67,6 @@ bool websocket_accept(struct http_connection *connection, const struct http_requ
     struct slice key, version;
     char accept[28];
     struct buffer answer = {0};
-    struct chunk *chunk;
-    char *bytes;
 
     if (!http_header(request, SLICE("sec-websocket-version"), &version) || !slice_equal(version, SLICE(VERSION)))
         return refuse_handshake(connection, 426, SLICE("Sec-WebSocket-Version: " VERSION "\r\n"),
@@ -87,21 +85,17 @@ bool websocket_accept(struct http_connection *connection, const struct http_requ
     websocket->limits = limits;
     negotiate_compression(request, websocket, http_worker(connection), &answer);
     buffer_append(&answer, SLICE("\r\n"));
-    chunk = chunk_create(answer.length, &bytes);
-    memcpy(bytes, answer.data, answer.length);
-    buffer_dispose(&answer);
-
     websocket->stream = http_take_stream(connection);
     stream_set_handler(websocket->stream, &websocket_stream_handler, websocket);
-    stream_send(websocket->stream, chunk);
-    chunk_unref(chunk);
-    websocket->stream->limits = &limits->output;
+    stream_send_copy(websocket->stream, answer.data, answer.length);
+    buffer_dispose(&answer);
+    stream_set_limits(websocket->stream, &limits->output);
     websocket->stream->encodes = websocket->compresses;
     return true;
 }
 
 struct websocket *websocket_of_stream(struct stream *stream) {
-    return stream->handler == &websocket_stream_handler ? stream->context : NULL;
+    return stream_is(stream, &websocket_stream_handler) ? stream->context : NULL;
 }
 
 /* --- output --- */
@@ -155,8 +149,8 @@ ssize_t websocket_send_text(struct websocket *websocket, const struct slice *par
     return websocket->closing ? -1 : send_frame(websocket, WEBSOCKET_TEXT, parts, count);
 }
 
-/* Appends a frame as it goes out where messages are compressed: a text that gets smaller compressed, and others as they
- * are. What has become part of a window goes out in that form whatever its size. */
+/* Appends a frame, compressed if it is a text that gets smaller by it. A text that has become part of a window is
+ * always sent compressed. */
 static void append_compressed(struct buffer *out, struct deflate_tools *tools, struct deflate_window *window,
                               struct slice frame) {
     uint8_t header[WEBSOCKET_HEADER_MAX];
@@ -177,13 +171,12 @@ static void append_compressed(struct buffer *out, struct deflate_tools *tools, s
     buffer_append(out, compressed);
 }
 
-/* A chunk is one or several whole frames. */
+/* Compresses the frames of a chunk, which are whole. */
 static struct chunk *compress_chunk(struct websocket *websocket, const struct chunk *chunk) {
     struct deflate_tools *tools = websocket->stream->worker->deflate;
     struct slice rest = {chunk->bytes, chunk->length};
     struct buffer out = {0};
     struct chunk *made;
-    char *bytes;
 
     while (rest.length != 0) {
         uint64_t length;
@@ -191,8 +184,7 @@ static struct chunk *compress_chunk(struct websocket *websocket, const struct ch
         append_compressed(&out, tools, websocket->window, (struct slice){rest.data, frame_length});
         rest = slice_skip(rest, frame_length);
     }
-    made = chunk_create(out.length, &bytes);
-    memcpy(bytes, out.data, out.length);
+    made = chunk_copy(out.data, out.length);
     buffer_dispose(&out);
     made->messages = chunk->messages;
     made->droppable = chunk->droppable;
@@ -209,7 +201,7 @@ static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk
     return chunk_ref(chunk->encoded);
 }
 
-static void closing(struct websocket *websocket) {
+static void begin_closing(struct websocket *websocket) {
     if (websocket->closing)
         return;
     websocket->closing = true;
@@ -222,9 +214,10 @@ void websocket_will_close(struct websocket *websocket) {
 
     if (stream->slow) {
         stream_drop_output(stream);
-        stream->encodes = false; /* the window knows what was dropped, and the client does not */
+        stream->encodes =
+            false; /* the compressor has seen the dropped messages, the client has not: send the rest uncompressed */
     }
-    stream->limits = NULL;
+    stream_set_limits(stream, NULL);
 }
 
 static void send_close(struct websocket *websocket, unsigned code, struct slice reason) {
@@ -244,7 +237,7 @@ void websocket_close(struct websocket *websocket, unsigned code, struct slice re
         return;
     send_close(websocket, code, reason);
     stream_set_timeout(websocket->stream, CLOSE_TIMEOUT_MS);
-    closing(websocket);
+    begin_closing(websocket);
 }
 
 void websocket_close_slow(struct websocket *websocket, struct slice text, unsigned code, struct slice reason) {
@@ -258,19 +251,19 @@ void websocket_close_slow(struct websocket *websocket, struct slice text, unsign
 
 /* --- input --- */
 
-/* The peer broke the protocol: say so and close. */
-static void fail(struct websocket *websocket, unsigned code, const char *reason) {
+/* Closes the connection of a peer that broke the protocol. */
+static void fail_connection(struct websocket *websocket, unsigned code, const char *reason) {
     websocket_close(websocket, code, slice_of(reason));
 }
 
 static void deliver_text(struct websocket *websocket, struct slice text) {
     if (!utf8_valid(text))
-        fail(websocket, 1007, "the message is not valid UTF-8");
+        fail_connection(websocket, 1007, "the message is not valid UTF-8");
     else
         websocket->handler->on_message(websocket, text);
 }
 
-static void deliver(struct websocket *websocket, const uint8_t *data, size_t length, bool compressed) {
+static void deliver_message(struct websocket *websocket, const uint8_t *data, size_t length, bool compressed) {
     struct slice text = {(const char *)data, length};
 
     if (!compressed) {
@@ -282,13 +275,13 @@ static void deliver(struct websocket *websocket, const uint8_t *data, size_t len
         deliver_text(websocket, text);
         break;
     case INFLATE_BAD:
-        fail(websocket, 1007, "the message is not compressed as was agreed");
+        fail_connection(websocket, 1007, "the message is not compressed as was agreed");
         break;
     case INFLATE_TOO_LARGE:
-        fail(websocket, 1009, "the message is too large");
+        fail_connection(websocket, 1009, "the message is too large");
         break;
     case INFLATE_NO_MEMORY:
-        fail(websocket, 1009, "out of memory for this message");
+        fail_connection(websocket, 1009, "out of memory for this message");
         break;
     }
 }
@@ -299,22 +292,23 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
     struct buffer whole;
 
     if (frame->opcode == WEBSOCKET_BINARY) {
-        fail(websocket, 1003, "only text messages are understood");
+        fail_connection(websocket, 1003, "only text messages are understood");
         return;
     }
     if (continues != (fragments->capacity != 0)) {
-        fail(websocket, 1002, continues ? "a continuation without a first frame" : "a new message inside another");
+        fail_connection(websocket, 1002,
+                        continues ? "a continuation without a first frame" : "a new message inside another");
         return;
     }
     if (frame->fin && !continues) {
-        deliver(websocket, payload, frame->length, frame->compressed);
+        deliver_message(websocket, payload, frame->length, frame->compressed);
         return;
     }
     if (!continues)
         websocket->compressed = frame->compressed;
     if (!buffer_try_reserve(fragments,
                             frame->length + 1)) { /* one more, so that an empty first frame leaves its mark */
-        fail(websocket, 1009, "out of memory for this message");
+        fail_connection(websocket, 1009, "out of memory for this message");
         return;
     }
     buffer_append_bytes(fragments, payload, frame->length);
@@ -322,7 +316,7 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
         return;
     whole = *fragments;
     *fragments = (struct buffer){0};
-    deliver(websocket, (const uint8_t *)whole.data, whole.length, websocket->compressed);
+    deliver_message(websocket, (const uint8_t *)whole.data, whole.length, websocket->compressed);
     buffer_dispose(&whole);
 }
 
@@ -335,7 +329,7 @@ static void handle_close_frame(struct websocket *websocket, const uint8_t *paylo
         else if (length > 2 && !utf8_valid((struct slice){(const char *)payload + 2, length - 2}))
             code = 1007;
         send_close(websocket, code, SLICE(""));
-        closing(websocket);
+        begin_closing(websocket);
     }
     if (!websocket->reset_at_timeout)
         stream_finish(websocket->stream);
@@ -373,9 +367,9 @@ static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t 
             return at;
         if (parse == WEBSOCKET_FRAME_BAD || too_large(websocket, &frame)) {
             if (parse == WEBSOCKET_FRAME_BAD)
-                fail(websocket, 1002, why);
+                fail_connection(websocket, 1002, why);
             else
-                fail(websocket, 1009, "the message is too large");
+                fail_connection(websocket, 1009, "the message is too large");
             return length; /* what comes makes no frames any more; the close timer ends it */
         }
         if (length - at - frame.header_length < frame.length)
@@ -421,7 +415,7 @@ static void websocket_on_slow(struct stream *stream) {
 static void websocket_on_closed(struct stream *stream) {
     struct websocket *websocket = stream->context;
 
-    closing(websocket);
+    begin_closing(websocket);
     buffer_dispose(&websocket->fragments);
     deflate_window_destroy(websocket->window);
     websocket->handler->on_closed(websocket);

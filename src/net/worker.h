@@ -1,15 +1,8 @@
 /*
- * A worker: one thread, one epoll loop, the connections it accepted, and a mailbox.
+ * A worker: one thread, one epoll loop, the connections it accepted, and a mailbox. See workers.h for the loop.
  *
- * One turn of the loop:
- *
- *   epoll_wait -> what is ready: accept, read, parse, act   (answers and events join output lists)
- *              -> the mailbox: events of channels, changes to apps
- *              -> timers, once a second
- *              -> flush: one writev for each connection that got something this turn; then the closed ones go
- *
- * A connection and everything that hangs on it is touched by its own worker's thread only. Closing is always put off to
- * the end of the turn, so a handler never finds what it is walking over freed under it.
+ * A connection and all that belongs to it is used by its own worker's thread only. A connection is freed at the end of
+ * the turn that closed it, so a handler may walk over connections while it closes them.
  */
 #pragma once
 
@@ -28,10 +21,10 @@ struct stream;
 struct http_request;
 struct deflate_tools;
 
-/* Workers are numbered; sets of them are kept as bits of a word. */
+/* Workers are numbered; a set of them is a word of bits. */
 #define WORKERS_MAX 64
 
-/* Everything that epoll reports begins with this. */
+/* The first member of everything that epoll reports. */
 struct poll_target {
     void (*ready)(struct poll_target *target, uint32_t events);
 };
@@ -41,13 +34,13 @@ struct poll_target {
 struct worker_counters {
     struct counter accepted; /* connections accepted */
     struct counter closed;   /* connections closed */
-    struct counter turns;    /* turns of the loop */
-    struct counter
-        lag_buckets[LAG_BUCKETS]; /* turns by how long they kept others waiting; bounds in worker_lag_bounds_us */
+    struct counter turns;    /* of the loop */
+    /* turns by their length; the bounds are worker_lag_bounds_us */
+    struct counter lag_buckets[LAG_BUCKETS];
     struct counter lag_sum_us;
-    struct counter lag_max_us;       /* the longest since the start */
-    struct counter slow_readers;     /* connections that did not keep up */
-    struct counter dropped_messages; /* left out for slow readers */
+    struct counter lag_max_us;       /* of the longest turn since the start */
+    struct counter slow_readers;     /* connections whose output reached its limits */
+    struct counter dropped_messages; /* dropped for slow readers */
 };
 
 /* Upper bounds of the lag buckets; the last bucket has none. */
@@ -61,65 +54,47 @@ struct worker {
     struct mailbox mailbox;
     struct poll_target mailbox_target;
     struct timer_wheel timers;
-    uint64_t now_ns; /* monotonic, as of this turn */
+    uint64_t now_ns; /* monotonic, at the start of this turn */
     uint64_t now_ms;
-    bool stopping; /* leave the loop when the last connection is gone */
+    bool stopping; /* end the loop with the last connection */
 
-    struct list due;     /* connections that the end of this turn looks at */
-    struct list fan_out; /* connections that got the events of channels; some of them are written in each turn */
+    struct list flush_queue;   /* streams that the end of this turn flushes */
+    struct list fan_out_queue; /* streams that got events of large channels; each turn writes a share of them */
     uint32_t fan_out_count;
-    struct list streams; /* all connections */
-    struct list corpses; /* closed this turn, freed at its end */
+    struct list streams; /* all that are not closed */
+    struct list closed;  /* streams closed in this turn, freed at its end */
     uint32_t stream_count;
 
-    uint8_t *receive_buffer; /* one for all connections: an idle connection owns none */
+    uint8_t *receive_buffer; /* shared by all connections: an idle one owns none */
     size_t receive_capacity;
-    struct http_request *spare_request; /* kept for the next request */
-    struct deflate_tools *deflate;      /* for compressed messages; NULL until the first connection has them */
+    struct http_request *spare_request; /* for the next request */
+    struct deflate_tools *deflate;      /* NULL until the first connection is compressed */
 
     struct worker_counters counters;
 };
 
 struct workers {
     unsigned count;
-    unsigned started; /* how many threads run, the first so many */
+    unsigned started; /* threads that run: those of the first workers of the list */
     struct worker *list[WORKERS_MAX];
 };
 
-/* Creates `count` workers (1 to WORKERS_MAX) that do not run yet. */
-bool workers_create(struct workers *workers, unsigned count, struct error *error);
-
-/* Starts a thread for each; signals are blocked in them. After a failure those that were started run: they are to be
- * stopped and joined. */
-bool workers_start(struct workers *workers, struct error *error);
-
-/* Waits until all threads that were started have ended (see worker_stop). */
-void workers_join(struct workers *workers);
-/* The same, but false when some have not ended after that time, to a second: they go on, and are to be joined later. */
-bool workers_join_within(struct workers *workers, uint64_t timeout_ms);
-
-/* Frees them; nothing may be left that posts to them. */
-void workers_destroy(struct workers *workers);
-
-/* Handles the messages that came after the workers had ended: they find nobody, and free themselves. On the calling
- * thread; workers_join does it too. */
-void workers_settle(struct workers *workers);
-
-/* Posts `message` and wakes the worker. Any thread, no lock held. */
+/* Posts `message` and wakes the worker. Callable from any thread, without a lock held. */
 void worker_post(struct worker *worker, struct message *message);
 
-/* On the worker's thread: the loop ends when no connection is left. */
-void worker_stop(struct worker *worker);
-
+/* Adds a descriptor to the worker's epoll set, changes its events (EPOLLIN, EPOLLOUT), and removes it. On the worker's
+ * thread, or before it is started. False with errno set. */
 bool worker_watch(struct worker *worker, int fd, uint32_t events, struct poll_target *target);
 void worker_rewatch(struct worker *worker, int fd, uint32_t events, struct poll_target *target);
 void worker_unwatch(struct worker *worker, int fd);
 
-/* A task for every worker, for instance to apply a change: `run` is called once on each worker's thread, and `finished`
- * on the last one to do it, after which the task is freed. */
+/* A task for every worker: `run` is called once on each worker's thread, then `finished` (may be NULL) on the thread of
+ * the last one. */
 struct worker_task {
     void (*run)(struct worker *worker, void *context);
     void (*finished)(void *context);
     void *context;
 };
+
+/* Posts the task, which is copied, to all workers. Callable from any thread, without a lock held. */
 void workers_run_on_all(struct workers *workers, const struct worker_task *task);

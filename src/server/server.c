@@ -17,6 +17,7 @@
 #include "config/config.h"
 #include "net/listener.h"
 #include "net/tls.h"
+#include "net/workers.h"
 #include "server/housekeeping.h"
 #include "server/redirect.h"
 #include "server/server_tls.h"

@@ -12,7 +12,7 @@
 #include "base/buffer.h"
 #include "net/http.h"
 #include "net/stream.h"
-#include "net/worker.h"
+#include "net/workers.h"
 
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \
@@ -22,23 +22,12 @@
 
 /* One turn of the worker's loop, without waiting; true if anything happened. */
 static inline bool loop_turn(struct worker *worker) {
-    struct message *rest = mailbox_take(&worker->mailbox);
-    bool busy = rest != NULL || !list_empty(&worker->due) || worker->fan_out_count != 0;
+    bool busy =
+        atomic_load(&worker->mailbox.head) != NULL || !list_empty(&worker->flush_queue) || worker->fan_out_count != 0;
     struct epoll_event events[16];
-    int count;
+    int count = epoll_wait(worker->epoll_fd, events, 16, 0);
 
-    while (rest != NULL) {
-        struct message *message = rest;
-        rest = message->next;
-        message->handle(worker, message, &rest);
-    }
-    count = epoll_wait(worker->epoll_fd, events, 16, 0);
-    for (int i = 0; i < count; i++) {
-        struct poll_target *target = events[i].data.ptr;
-        target->ready(target, events[i].events);
-    }
-    timer_advance(&worker->timers, worker->now_ms);
-    streams_flush(worker);
+    worker_turn(worker, events, count < 0 ? 0 : count);
     return busy || count > 0;
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "net/workers.h"
 
 #define TURNS_MAX 10000
 
@@ -88,14 +89,16 @@ void harness_create(struct workers *workers, unsigned count) {
     }
 }
 
+static void close_stream(struct stream *stream, void *context) {
+    (void)context;
+    stream_close(stream);
+}
+
 void harness_destroy(struct workers *workers) {
     bool more = true;
 
-    for (unsigned i = 0; i < workers->count; i++) {
-        struct list *streams = &workers->list[i]->streams;
-        for (struct list *link = streams->next; link != streams; link = link->next)
-            stream_close(container_of(link, struct stream, link));
-    }
+    for (unsigned i = 0; i < workers->count; i++)
+        streams_each(workers->list[i], close_stream, NULL);
     while (more) {
         more = false;
         for (unsigned i = 0; i < workers->count; i++) {
@@ -108,28 +111,13 @@ void harness_destroy(struct workers *workers) {
     workers_destroy(workers);
 }
 
-static void handle_messages(struct worker *worker) {
-    struct message *rest = mailbox_take(&worker->mailbox);
-
-    while (rest != NULL) {
-        struct message *message = rest;
-        rest = message->next;
-        message->handle(worker, message, &rest);
-    }
-}
-
 int harness_turn(struct worker *worker) {
     struct epoll_event events[64];
     int count = epoll_wait(worker->epoll_fd, events, 64, 0);
 
-    for (int i = 0; i < count; i++) {
-        struct poll_target *target = events[i].data.ptr;
-        target->ready(target, events[i].events);
-    }
-    handle_messages(worker);
-    timer_advance(&worker->timers, worker->now_ms);
-    streams_flush(worker);
-    return count < 0 ? 0 : count;
+    count = count < 0 ? 0 : count;
+    worker_turn(worker, events, count);
+    return count;
 }
 
 void harness_settle(struct worker *worker) {

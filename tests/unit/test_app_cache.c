@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "harness.h"
+#include "net/workers.h"
 #include "store/sqlite/sqlite_sleep.h"
 
 #define WORKERS 2

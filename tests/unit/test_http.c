@@ -15,6 +15,7 @@
 
 #include "harness.h"
 #include "net/http.h"
+#include "net/workers.h"
 
 #define MAX_BODY 1000
 

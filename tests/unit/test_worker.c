@@ -12,7 +12,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "net/worker.h"
+#include "harness.h"
+#include "net/workers.h"
 
 static unsigned open_files(void) {
     DIR *folder = opendir("/proc/self/fd");
@@ -70,24 +71,35 @@ static void more_workers_than_there_can_be_are_refused(void **state) {
 static void without_a_thread_there_is_nobody_to_wait_for(void **state) {
     struct workers workers;
     struct error error;
-    pthread_attr_t usual, huge;
-    size_t stack_bytes;
 
     (void)state;
     assert_true(workers_create(&workers, 2, &error));
-    pthread_getattr_default_np(&usual);
-    pthread_attr_getstacksize(&usual, &stack_bytes);
-    pthread_attr_init(&huge);
-    pthread_attr_setstacksize(&huge, (size_t)1 << 46); /* more than there are addresses for */
-    assert_int_equal(pthread_setattr_default_np(&huge), 0);
+    harness_fail_threads(1);
     assert_false(workers_start(&workers, &error));
-    assert_int_equal(pthread_setattr_default_np(&usual), 0);
     assert_int_equal(workers.started, 0);
-    assert_non_null(strstr(error.text, "a thread for a worker could not be started"));
+    assert_non_null(strstr(error.text, "worker-0 could not be started"));
     workers_join(&workers);
     workers_destroy(&workers);
-    pthread_attr_destroy(&usual);
-    pthread_attr_destroy(&huge);
+}
+
+static void stop_loop(struct worker *worker, void *context) {
+    (void)context;
+    worker_stop(worker);
+}
+
+static void a_join_that_gives_up_leaves_the_workers_running(void **state) {
+    struct workers workers;
+    struct error error;
+
+    (void)state;
+    assert_true(workers_create(&workers, 2, &error));
+    assert_true(workers_start(&workers, &error));
+    assert_false(workers_join_within(&workers, 10));
+    assert_int_equal(workers.started, 2);
+    workers_run_on_all(&workers, &(struct worker_task){.run = stop_loop});
+    assert_true(workers_join_within(&workers, 600000));
+    assert_int_equal(workers.started, 0);
+    workers_destroy(&workers);
 }
 
 int main(void) {
@@ -95,6 +107,7 @@ int main(void) {
         cmocka_unit_test(without_files_for_all_none_is_left_open),
         cmocka_unit_test(more_workers_than_there_can_be_are_refused),
         cmocka_unit_test(without_a_thread_there_is_nobody_to_wait_for),
+        cmocka_unit_test(a_join_that_gives_up_leaves_the_workers_running),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,306 @@
+#include "net/http_internal.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+
+static int on_message_begin(llhttp_t *parser);
+static int on_url(llhttp_t *parser, const char *at, size_t length);
+static int on_header_field(llhttp_t *parser, const char *at, size_t length);
+static int on_header_value(llhttp_t *parser, const char *at, size_t length);
+static int on_header_value_complete(llhttp_t *parser);
+static int on_headers_complete(llhttp_t *parser);
+static int on_body(llhttp_t *parser, const char *at, size_t length);
+static int on_message_complete(llhttp_t *parser);
+
+static const llhttp_settings_t parser_settings = {
+    .on_message_begin = on_message_begin,
+    .on_url = on_url,
+    .on_header_field = on_header_field,
+    .on_header_value = on_header_value,
+    .on_header_value_complete = on_header_value_complete,
+    .on_headers_complete = on_headers_complete,
+    .on_body = on_body,
+    .on_message_complete = on_message_complete,
+};
+
+void http_parser_init(struct http_connection *connection) {
+    llhttp_init(&connection->parser, HTTP_REQUEST, (llhttp_settings_t *)&parser_settings);
+    connection->parser.data = connection;
+}
+
+/* --- memory --- */
+
+void http_request_free(struct http_request *request) {
+    if (request == NULL)
+        return;
+    buffer_dispose(&request->head);
+    buffer_dispose(&request->body_buffer);
+    free(request);
+}
+
+static struct http_request *borrow_request(struct worker *worker) {
+    struct http_request *request = worker->spare_request;
+
+    worker->spare_request = NULL;
+    return request != NULL ? request : alloc_zero(sizeof *request);
+}
+
+void http_request_return(struct http_connection *connection) {
+    struct http_request *request = connection->request;
+    struct worker *worker = connection->stream->worker;
+
+    connection->request = NULL;
+    if (request == NULL)
+        return;
+    if (worker->spare_request != NULL) {
+        http_request_free(request);
+        return;
+    }
+    if (request->body_buffer.capacity > 64 * 1024)
+        buffer_dispose(&request->body_buffer);
+    request->head.length = 0;
+    request->body_buffer.length = 0;
+    request->header_count = 0;
+    request->target_length = 0;
+    request->received_bytes = request->trailer_bytes = 0;
+    request->method = request->target = request->path = request->query = request->body = (struct slice){0};
+    request->wants_websocket = request->body_too_large = false;
+    worker->spare_request = request;
+}
+
+/* --- headers --- */
+
+bool http_header(const struct http_request *request, struct slice name, struct slice *value) {
+    for (unsigned i = 0; i < request->header_count; i++) {
+        if (slice_equal_ignoring_case(request->headers[i].name, name)) {
+            *value = request->headers[i].value;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool http_header_has(const struct http_request *request, struct slice name, struct slice word) {
+    for (unsigned i = 0; i < request->header_count; i++) {
+        struct slice rest = request->headers[i].value;
+        if (!slice_equal_ignoring_case(request->headers[i].name, name))
+            continue;
+        while (rest.length != 0) {
+            const char *comma = memchr(rest.data, ',', rest.length);
+            size_t length = comma != NULL ? (size_t)(comma - rest.data) : rest.length;
+            if (slice_equal_ignoring_case(slice_trim((struct slice){rest.data, length}), word))
+                return true;
+            rest = slice_skip(rest, comma != NULL ? length + 1 : length);
+        }
+    }
+    return false;
+}
+
+/* --- llhttp's callbacks --- */
+
+static int on_message_begin(llhttp_t *parser) {
+    struct http_connection *connection = parser->data;
+
+    connection->request = borrow_request(connection->stream->worker);
+    connection->state = REQUEST_HEAD;
+    connection->in_value = connection->value_done = false;
+    stream_set_timeout(connection->stream, HTTP_HEAD_TIMEOUT_MS);
+    return 0;
+}
+
+/* Appends to the text of the head. Names and values of headers are offsets into it until it is complete. */
+static bool head_append(struct http_connection *connection, const char *at, size_t length) {
+    struct http_request *request = connection->request;
+
+    if (request->head.length + length > HTTP_HEAD_MAX_BYTES) {
+        connection->too_large = true;
+        return false;
+    }
+    buffer_append_bytes(&request->head, at, length);
+    return true;
+}
+
+static int on_url(llhttp_t *parser, const char *at, size_t length) {
+    struct http_connection *connection = parser->data;
+
+    if (!head_append(connection, at, length))
+        return HPE_USER;
+    connection->request->target_length += (uint32_t)length;
+    return 0;
+}
+
+/* Ends parsing with a reason of our own. */
+static int refuse_request(struct http_connection *connection, const char *reason) {
+    connection->refusal = reason;
+    return HPE_USER;
+}
+
+/* Trailers are ignored, within the size of a head. */
+static int skip_trailer(struct http_connection *connection, size_t length) {
+    connection->request->trailer_bytes += length;
+    connection->too_large = connection->request->trailer_bytes > HTTP_HEAD_MAX_BYTES;
+    return connection->too_large ? HPE_USER : 0;
+}
+
+static int on_header_field(llhttp_t *parser, const char *at, size_t length) {
+    struct http_connection *connection = parser->data;
+    struct http_request *request = connection->request;
+
+    if (connection->state == REQUEST_BODY)
+        return skip_trailer(connection, length);
+    connection->value_done = false;
+    if (request->header_count == 0 || connection->in_value) {
+        if (request->header_count == HTTP_HEADERS_MAX) {
+            connection->too_large = true;
+            return HPE_USER;
+        }
+        request->spans[request->header_count].name = (uint32_t)request->head.length;
+        request->spans[request->header_count].name_length = 0;
+        request->spans[request->header_count].value = 0;
+        request->spans[request->header_count].value_length = 0;
+        request->header_count++;
+        connection->in_value = false;
+    }
+    request->spans[request->header_count - 1].name_length += (uint32_t)length;
+    return head_append(connection, at, length) ? 0 : HPE_USER;
+}
+
+static int on_header_value(llhttp_t *parser, const char *at, size_t length) {
+    struct http_connection *connection = parser->data;
+    struct http_request *request = connection->request;
+
+    if (connection->state == REQUEST_BODY)
+        return skip_trailer(connection, length);
+    if (connection->value_done)
+        return refuse_request(connection, "a header without a name");
+    if (!connection->in_value) {
+        connection->in_value = true;
+        request->spans[request->header_count - 1].value = (uint32_t)request->head.length;
+    }
+    request->spans[request->header_count - 1].value_length += (uint32_t)length;
+    return head_append(connection, at, length) ? 0 : HPE_USER;
+}
+
+static uint32_t last_name_length(const struct http_request *request) {
+    return request->spans[request->header_count - 1].name_length;
+}
+
+static int on_header_value_complete(llhttp_t *parser) {
+    struct http_connection *connection = parser->data;
+
+    if (connection->state == REQUEST_HEAD && (connection->value_done || connection->request->header_count == 0 ||
+                                              last_name_length(connection->request) == 0))
+        return refuse_request(connection, "a header without a name");
+    connection->value_done = connection->state == REQUEST_HEAD;
+    return 0;
+}
+
+/* Turns the offsets of the complete head into slices. */
+static void resolve_head(struct http_connection *connection) {
+    struct http_request *request = connection->request;
+    const char *text = request->head.data;
+    const char *mark;
+
+    request->method = slice_of(llhttp_method_name((llhttp_method_t)connection->parser.method));
+    request->target = (struct slice){text, request->target_length};
+    mark = request->target_length != 0 ? memchr(text, '?', request->target_length) : NULL;
+    request->path = request->target;
+    request->query = SLICE("");
+    if (mark != NULL) {
+        request->path.length = (size_t)(mark - text);
+        request->query = slice_skip(request->target, request->path.length + 1);
+    }
+    for (unsigned i = 0; i < request->header_count; i++) {
+        request->headers[i].name = (struct slice){text + request->spans[i].name, request->spans[i].name_length};
+        /* llhttp leaves blanks at the end of a value. */
+        request->headers[i].value =
+            slice_trim((struct slice){text + request->spans[i].value, request->spans[i].value_length});
+    }
+}
+
+/* Why a proxy in front may see another request, with another end or for another host (request smuggling); NULL: it does
+ * not. Forms that llhttp refuses are not checked again. */
+static const char *find_ambiguity(const struct http_request *request, const llhttp_t *parser) {
+    unsigned encodings = 0, hosts = 0;
+
+    for (unsigned i = 0; i < request->header_count; i++) {
+        if (slice_equal_ignoring_case(request->headers[i].name, SLICE("host")) && hosts++ != 0)
+            return "there is more than one Host";
+        if (!slice_equal_ignoring_case(request->headers[i].name, SLICE("transfer-encoding")))
+            continue;
+        if (!slice_equal_ignoring_case(request->headers[i].value, SLICE("chunked")) || encodings++ != 0 ||
+            parser->http_minor == 0)
+            return "the only Transfer-Encoding that is understood is one `chunked` in HTTP/1.1";
+    }
+    if (request->wants_websocket && (encodings != 0 || parser->content_length != 0))
+        return "a WebSocket handshake has no body";
+    return NULL;
+}
+
+static int on_headers_complete(llhttp_t *parser) {
+    static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct http_connection *connection = parser->data;
+    struct http_request *request = connection->request;
+    const char *ambiguous;
+    bool expects;
+
+    if (parser->http_major != 1)
+        return refuse_request(connection, "the request line must end in HTTP/1.1 or HTTP/1.0");
+    resolve_head(connection);
+    connection->value_done = false;
+    connection->keep_alive = llhttp_should_keep_alive(parser) != 0;
+    connection->chunked = (parser->flags & F_CHUNKED) != 0;
+    request->wants_websocket =
+        slice_equal(request->method, SLICE("GET")) && http_header_has(request, SLICE("upgrade"), SLICE("websocket"));
+    ambiguous = find_ambiguity(request, parser);
+    if (ambiguous != NULL)
+        return refuse_request(connection, ambiguous);
+    parser->upgrade = 0; /* other offers (h2c) are declined by ignoring them */
+    if (!connection->chunked && parser->content_length > connection->handler->max_body_bytes &&
+        (parser->flags & F_CONTENT_LENGTH)) {
+        request->body_too_large = true;
+        connection->state = REQUEST_COMPLETE;
+        return HPE_PAUSED;
+    }
+    expects = http_header_has(request, SLICE("expect"), SLICE("100-continue"));
+    if (expects && (connection->chunked || parser->content_length != 0) && parser->http_minor >= 1)
+        stream_send_copy(connection->stream, proceed, sizeof proceed - 1);
+    connection->state = REQUEST_BODY;
+    stream_set_timeout(connection->stream,
+                       connection->stream->worker->stopping ? HTTP_DRAIN_TIMEOUT_MS : HTTP_BODY_TIMEOUT_MS);
+    return 0;
+}
+
+/* Bodies are read before the signature is checked, so large ones are refused while memory is short. */
+static bool body_may_grow(const struct http_handler *handler, size_t length) {
+    return length <= HTTP_SMALL_BODY_BYTES || handler->memory_full == NULL ||
+           !atomic_load_explicit(handler->memory_full, memory_order_relaxed);
+}
+
+static int on_body(llhttp_t *parser, const char *at, size_t length) {
+    struct http_connection *connection = parser->data;
+    struct http_request *request = connection->request;
+
+    if (request->body_buffer.length + length > connection->handler->max_body_bytes) {
+        request->body_too_large = true;
+        request->body_buffer.length = 0;
+        connection->state = REQUEST_COMPLETE;
+        return HPE_USER;
+    }
+    if (!body_may_grow(connection->handler, request->body_buffer.length + length) ||
+        !buffer_try_reserve(&request->body_buffer, length)) {
+        connection->no_memory = true;
+        return HPE_USER;
+    }
+    buffer_append_bytes(&request->body_buffer, at, length);
+    return 0;
+}
+
+static int on_message_complete(llhttp_t *parser) {
+    struct http_connection *connection = parser->data;
+
+    connection->request->body = buffer_slice(&connection->request->body_buffer);
+    connection->state = REQUEST_COMPLETE;
+    return HPE_PAUSED;
+}
