@@ -71,6 +71,7 @@ struct app_part *slot_part(struct app_slot *slot, struct worker *worker) {
     if (part == NULL) {
         part = alloc_cache_line(sizeof *part);
         list_init(&part->sessions);
+        list_init(&part->link);
         atomic_store_explicit(&slot->parts[worker->index], part, memory_order_release);
     }
     return part;

@@ -86,8 +86,9 @@ struct app_counters {
 
 /* What one worker keeps of one app. */
 struct app_part {
-    struct list sessions; /* established connections of the app on this worker */
+    struct list sessions; /* established, on this worker; kept by session/ */
     uint32_t session_count;
+    struct list link; /* while there are sessions: in session_server.parts */
     struct app_counters counters;
     _Atomic(struct broadcast_latency *) latency; /* NULL until the first event is delivered */
 };

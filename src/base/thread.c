@@ -43,7 +43,7 @@ bool thread_start_detached(const char *name, void *(*run)(void *context), void *
     return started;
 }
 
-/* pthread_timedjoin_np goes by the wall clock, and ThreadSanitizer does not know pthread_clockjoin_np. */
+/* The timed join of glibc goes by the wall clock, and ThreadSanitizer does not know its monotonic form. */
 bool thread_join_until(pthread_t thread, uint64_t until_ns) {
     const struct timespec pause = {.tv_nsec = JOIN_POLL_NS};
 

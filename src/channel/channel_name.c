@@ -1,4 +1,4 @@
-#include "channel/channel_internal.h"
+#include "channel/channel_name.h"
 
 /* The characters of a channel name: letters, digits and _-=@,.;:# */
 static const bool name_bytes[256] = {
@@ -11,7 +11,7 @@ struct channel_type channel_type_of(struct slice name) {
         struct slice prefix;
         struct channel_type type;
     } prefixes[] = {
-        /* longer ones before those that they begin with */
+        /* a longer prefix before one that it begins with */
         {SLICE_INIT("private-encrypted-cache-"), {CHANNEL_ENCRYPTED, true}},
         {SLICE_INIT("private-encrypted-"), {CHANNEL_ENCRYPTED, false}},
         {SLICE_INIT("private-cache-"), {CHANNEL_PRIVATE, true}},
@@ -53,19 +53,4 @@ enum channel_label channel_label_of(struct channel_type type) {
         break;
     }
     return LABEL_PUBLIC;
-}
-
-bool socket_id_parse(struct slice text, struct socket_id *id) {
-    const char *dot = memchr(text.data != NULL ? text.data : "", '.', text.length);
-    unsigned long long first, second;
-    size_t length;
-
-    if (dot == NULL)
-        return false;
-    length = (size_t)(dot - text.data);
-    if (!slice_to_number((struct slice){text.data, length}, UINT64_MAX, &first) ||
-        !slice_to_number(slice_skip(text, length + 1), UINT64_MAX, &second))
-        return false;
-    *id = (struct socket_id){first, second};
-    return true;
 }

@@ -5,10 +5,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-static struct channel_counts counts_of(const struct channel *channel) {
-    return (struct channel_counts){channel->subscribers, presence_count(&channel->members)};
-}
-
 static void copy_cached(const struct cached_event *cached, uint64_t now_ms, struct channel_info *info) {
     buffer_append_bytes(&info->cached_data, cached->frame->bytes + cached->data_offset, cached->data_length);
     if (cached->expires_ms != 0)
@@ -24,7 +20,7 @@ void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached,
     if (channel == NULL)
         return;
     pthread_mutex_lock(&channel->mutex);
-    info->counts = counts_of(channel);
+    info->counts = channel_counts_of(channel);
     if (with_cached) {
         expired = channel_take_expired(channel, now_ms);
         cached = channel->cached;
@@ -78,7 +74,7 @@ void channel_each(struct app_slot *slot, struct slice prefix,
 
             if (channel->type.kind != CHANNEL_USER && slice_starts_with(channel_name(channel), prefix)) {
                 pthread_mutex_lock(&channel->mutex);
-                counts = counts_of(channel);
+                counts = channel_counts_of(channel);
                 pthread_mutex_unlock(&channel->mutex);
             }
             if (counts.subscriptions != 0)
@@ -110,15 +106,9 @@ void channel_append_users(struct app_slot *slot, struct slice name, struct buffe
     member_list_unref(list);
 }
 
-static void count_one(void *context, struct slice name, struct channel_type type, struct channel_counts counts) {
-    uint32_t *by_label = context;
-
-    (void)name;
-    (void)counts;
-    by_label[channel_label_of(type)]++;
-}
-
 void channel_count_active(struct app_slot *slot, uint32_t counts[CHANNEL_LABEL_COUNT]) {
-    memset(counts, 0, CHANNEL_LABEL_COUNT * sizeof counts[0]);
-    channel_each(slot, SLICE(""), count_one, counts);
+    struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);
+
+    for (unsigned i = 0; i < CHANNEL_LABEL_COUNT; i++)
+        counts[i] = table != NULL ? atomic_load_explicit(&table->active[i], memory_order_relaxed) : 0;
 }

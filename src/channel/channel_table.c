@@ -7,27 +7,6 @@
 
 #define FIRST_BUCKETS 8
 
-static struct channel *pop_idle(struct channel_hub *hub);
-
-struct channel_hub *channel_hub_create(struct workers *workers, const struct channel_hub_settings *settings) {
-    struct channel_hub *hub = alloc_zero(sizeof *hub);
-
-    hub->workers = workers;
-    hub->settings = *settings;
-    pthread_mutex_init(&hub->idle_mutex, NULL);
-    list_init(&hub->idle);
-    return hub;
-}
-
-void channel_hub_destroy(struct channel_hub *hub) {
-    while (!list_empty(&hub->idle))
-        channel_unref(pop_idle(hub));
-    pthread_mutex_destroy(&hub->idle_mutex);
-    free(hub);
-}
-
-/* --- tables --- */
-
 static struct channel_table *table_create(void) {
     struct channel_table *table = alloc_zero(sizeof *table);
 
@@ -71,7 +50,11 @@ bool channel_table_empty(void *memory) {
     return empty;
 }
 
-/* The app's table, made by whoever comes first. */
+static struct channel_shard *shard_of(struct channel_table *table, uint64_t hash) {
+    return &table->shards[hash % CHANNEL_SHARDS];
+}
+
+/* The app's table, created by the first thread that needs it. */
 static struct channel_table *table_of(struct app_slot *slot) {
     struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);
     struct channel_table *made;
@@ -88,28 +71,36 @@ static struct channel_table *table_of(struct app_slot *slot) {
 
 /* --- channels --- */
 
-static struct channel *channel_create(struct channel_hub *hub, struct app_slot *slot, struct channel_shard *shard,
+static struct channel *channel_create(struct channel_hub *hub, struct app_slot *slot, struct channel_table *table,
                                       struct slice name, uint64_t hash) {
     struct channel_type type = channel_type_of(name);
     unsigned workers = hub->workers->count;
     bool watched = type.kind == CHANNEL_USER;
-    unsigned parts = (watched ? 2 : 1) * workers;
-    struct channel *channel = alloc_zero(sizeof *channel + parts * sizeof channel->parts[0] + name.length);
+    unsigned lists = (watched ? 2 : 1) * workers;
+    struct channel *channel = alloc_zero(sizeof *channel + lists * sizeof channel->lists[0] + name.length);
 
     atomic_init(&channel->references, 1);
     channel->type = type;
     channel->slot = slot;
-    channel->shard = shard;
+    channel->table = table;
     channel->hash = hash;
     pthread_mutex_init(&channel->mutex, NULL);
-    channel->part_count = parts;
-    channel->name = (char *)&channel->parts[parts];
+    channel->list_count = lists;
+    channel->name = (char *)&channel->lists[lists];
     channel->name_length = (uint32_t)name.length;
     memcpy(channel->name, name.data, name.length);
-    channel->audience.parts = channel->parts;
+    channel->subscribers.lists = channel->lists;
     if (watched)
-        channel->watching.parts = channel->parts + workers;
+        channel->watchers.lists = channel->lists + workers;
     return channel;
+}
+
+struct slice channel_name(const struct channel *channel) {
+    return (struct slice){channel->name, channel->name_length};
+}
+
+struct channel_type channel_type(const struct channel *channel) {
+    return channel->type;
 }
 
 struct channel *channel_ref(struct channel *channel) {
@@ -122,8 +113,8 @@ void channel_unref(struct channel *channel) {
         return;
     presence_members_dispose(&channel->members);
     cached_event_unref(channel->cached);
-    for (uint32_t i = 0; i < channel->part_count; i++)
-        free(channel->parts[i].entries);
+    for (uint32_t i = 0; i < channel->list_count; i++)
+        free(channel->lists[i].entries);
     pthread_mutex_destroy(&channel->mutex);
     free(channel);
 }
@@ -145,7 +136,7 @@ struct channel *channel_find(struct app_slot *slot, struct slice name) {
 
     if (table == NULL)
         return NULL;
-    shard = &table->shards[hash % CHANNEL_SHARDS];
+    shard = shard_of(table, hash);
     pthread_mutex_lock(&shard->mutex);
     channel = *find_link(shard, name, hash);
     if (channel != NULL)
@@ -189,15 +180,17 @@ static void grow_if_full(struct channel_shard *shard) {
 struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot *slot, struct slice name) {
     struct channel *channel = channel_find(slot, name);
     struct channel *made, **link;
+    struct channel_table *table;
     struct channel_shard *shard;
     uint64_t hash;
 
     if (channel != NULL)
         return channel;
     hash = hash_bytes(name);
-    shard = &table_of(slot)->shards[hash % CHANNEL_SHARDS];
+    table = table_of(slot);
+    shard = shard_of(table, hash);
     grow_if_full(shard);
-    made = channel_create(hub, slot, shard, name, hash);
+    made = channel_create(hub, slot, table, name, hash);
     pthread_mutex_lock(&shard->mutex);
     link = find_link(shard, name, hash);
     channel = *link;
@@ -214,7 +207,7 @@ struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot 
 }
 
 void channel_unlink(struct channel *channel) {
-    struct channel_shard *shard = channel->shard;
+    struct channel_shard *shard = shard_of(channel->table, channel->hash);
     struct channel **link;
 
     pthread_mutex_lock(&shard->mutex);
@@ -230,140 +223,4 @@ void channel_unlink(struct channel *channel) {
     pthread_mutex_unlock(&shard->mutex);
     if (channel != NULL)
         channel_unref(channel);
-}
-
-/* --- cache channels without subscribers --- */
-
-void cached_event_unref(struct cached_event *cached) {
-    if (cached == NULL || atomic_fetch_sub_explicit(&cached->references, 1, memory_order_acq_rel) != 1)
-        return;
-    frame_unref(cached->frame);
-    free(cached);
-}
-
-struct cached_event *channel_take_expired(struct channel *channel, uint64_t now_ms) {
-    struct cached_event *cached = channel->cached;
-
-    if (cached == NULL || cached->expires_ms == 0 || now_ms < cached->expires_ms)
-        return NULL;
-    channel->cached = NULL;
-    return cached;
-}
-
-/* Takes the first channel off the idle list, whose reference goes to the caller. Under the idle mutex. */
-static struct channel *pop_idle(struct channel_hub *hub) {
-    struct channel *channel = container_of(hub->idle.next, struct channel, idle_link);
-
-    list_remove(&channel->idle_link);
-    hub->idle_count--;
-    return channel;
-}
-
-/* Forgets what an idle channel has kept; it goes if nobody has joined in the meantime. */
-static void drop_idle(struct channel *channel) {
-    struct cached_event *cached = NULL;
-    bool dead = false;
-
-    pthread_mutex_lock(&channel->mutex);
-    if (!channel->dead && channel->subscribers == 0) {
-        cached = channel->cached;
-        channel->cached = NULL;
-        dead = channel->dead = channel_is_unused(channel);
-    }
-    pthread_mutex_unlock(&channel->mutex);
-    cached_event_unref(cached);
-    if (dead)
-        channel_unlink(channel);
-    channel_unref(channel);
-}
-
-/* The same if what it has kept is too old. False, with the reference still the caller's, if it is not. */
-static bool drop_expired(struct channel *channel, uint64_t now_ms) {
-    struct cached_event *cached;
-    bool dead = false, kept;
-
-    pthread_mutex_lock(&channel->mutex);
-    cached = channel_take_expired(channel, now_ms);
-    kept = channel->cached != NULL;
-    if (!channel->dead)
-        dead = channel->dead = channel_is_unused(channel);
-    pthread_mutex_unlock(&channel->mutex);
-    cached_event_unref(cached);
-    if (dead)
-        channel_unlink(channel);
-    if (!kept)
-        channel_unref(channel);
-    return !kept;
-}
-
-void channel_idle_begin(struct channel_hub *hub, struct channel *channel) {
-    struct channel *oldest = NULL;
-
-    pthread_mutex_lock(&hub->idle_mutex);
-    if (!list_empty(&channel->idle_link)) {
-        list_remove(&channel->idle_link);
-    } else {
-        channel_ref(channel);
-        hub->idle_count++;
-    }
-    list_append(&hub->idle, &channel->idle_link);
-    if (hub->settings.cache_max_channels != 0 && hub->idle_count > hub->settings.cache_max_channels)
-        oldest = pop_idle(hub);
-    pthread_mutex_unlock(&hub->idle_mutex);
-    if (oldest != NULL)
-        drop_idle(oldest);
-}
-
-void channel_idle_end(struct channel_hub *hub, struct channel *channel) {
-    bool was_idle;
-
-    pthread_mutex_lock(&hub->idle_mutex);
-    was_idle = !list_empty(&channel->idle_link);
-    if (was_idle) {
-        list_remove(&channel->idle_link);
-        hub->idle_count--;
-    }
-    pthread_mutex_unlock(&hub->idle_mutex);
-    if (was_idle)
-        channel_unref(channel);
-}
-
-/* Puts a channel that was popped back in front, unless it came back by itself. Takes over the reference. */
-static void put_back(struct channel_hub *hub, struct channel *channel) {
-    bool back;
-
-    pthread_mutex_lock(&hub->idle_mutex);
-    back = !list_empty(&channel->idle_link);
-    if (!back) {
-        list_append(hub->idle.next, &channel->idle_link);
-        hub->idle_count++;
-    }
-    pthread_mutex_unlock(&hub->idle_mutex);
-    if (back)
-        channel_unref(channel);
-}
-
-void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms) {
-    /*
-     * The list is in the order of leaving and filling, so the oldest event is not always in front; but none outlives
-     * its time in a lookup (channel_take_expired), and here all go in the end: an expired one in front is dropped, one
-     * that is not holds up those behind it for at most its own time.
-     *
-     * A channel is off the list while it is looked at, since it may get another event at any time, and is then put on
-     * the list by who publishes it.
-     */
-    for (;;) {
-        struct channel *channel = NULL;
-
-        pthread_mutex_lock(&hub->idle_mutex);
-        if (!list_empty(&hub->idle))
-            channel = pop_idle(hub);
-        pthread_mutex_unlock(&hub->idle_mutex);
-        if (channel == NULL)
-            return;
-        if (!drop_expired(channel, now_ms)) {
-            put_back(hub, channel);
-            return;
-        }
-    }
 }

@@ -249,3 +249,7 @@ void member_list_append_escaped(const struct member_list *list, struct buffer *o
     }
     buffer_append(out, SLICE("}}}"));
 }
+
+struct slice presence_member_id(const struct presence_member *member) {
+    return member->id_json;
+}

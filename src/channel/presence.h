@@ -41,6 +41,9 @@ struct presence_member {
 struct presence_member *presence_member_create(struct slice id, struct slice info);
 void presence_member_unref(struct presence_member *member);
 
+/* The user id as a JSON string with its quotes. */
+struct slice presence_member_id(const struct presence_member *member);
+
 struct member_chunk {
     atomic_uint references;
     uint32_t count;

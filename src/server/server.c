@@ -265,6 +265,7 @@ static void set_up_parts(struct server *server) {
     server->connect_limit =
         create_limit(config, &config->rate_limiter.websocket_rate_limit, "rate_limiter.websocket_rate_limit");
     server->sessions.connect_limit = server->connect_limit;
+    session_server_init(&server->sessions);
     server->sessions.config = &server->config;
     server->sessions.apps = server->apps;
     server->sessions.limits = websocket_limits(&server->config);

@@ -1,6 +1,7 @@
+#include "channel/presence.h"
 #include "session/session_internal.h"
 
-static void refuse(struct session *session, enum refusal reason, const char *text) {
+static void refuse_client_event(struct session *session, enum refusal reason, const char *text) {
     session_refused(session, reason);
     session_error(session, 4301, "client event refused: %s", text);
 }
@@ -9,24 +10,12 @@ static bool kind_takes_client_events(enum channel_kind kind) {
     return kind == CHANNEL_PRIVATE || kind == CHANNEL_PRESENCE;
 }
 
-/* The session's subscription to the channel of that name, or NULL. */
-static struct subscription *subscription_to(struct session *session, struct slice name) {
-    struct channel *channel = channel_find(session->slot, name);
-    struct subscription *subscription;
-
-    if (channel == NULL)
-        return NULL;
-    subscription = subscriptions_find(&session->subscriptions, channel);
-    channel_unref(channel);
-    return subscription;
-}
-
-/* An event's size is that of its data once decoded, so that escapes cost nothing. */
+/* The size of an event is that of its decoded data: escapes do not count. */
 static size_t data_size(struct json_value data) {
     return data.type == JSON_TYPE_STRING ? json_decoded_length(data) : data.token.length;
 }
 
-static bool within_limits(struct session *session, struct json_value event, struct json_value data) {
+static bool event_within_limits(struct session *session, struct json_value event, struct json_value data) {
     const struct app *app = session->app;
     size_t name_length = json_decoded_length(event);
 
@@ -55,7 +44,7 @@ void session_client_event(struct session *session, struct json_value event, stru
     struct slice name;
 
     if (!app->enable_client_messages) {
-        refuse(session, REFUSED_CLIENT_EVENTS_OFF, "`enable_client_messages` of this app is false");
+        refuse_client_event(session, REFUSED_CLIENT_EVENTS_OFF, "`enable_client_messages` of this app is false");
         return;
     }
     if (channel.type != JSON_TYPE_STRING) {
@@ -65,12 +54,13 @@ void session_client_event(struct session *session, struct json_value event, stru
         return;
     }
     name = json_decode_string(channel, &storage);
-    subscription = subscription_to(session, name);
+    subscription = subscriptions_find_by_name(&session->subscriptions, session->slot, name);
     if (!kind_takes_client_events(channel_type_of(name).kind)) {
-        refuse(session, REFUSED_CLIENT_EVENT_CHANNEL, "only private and presence channels take client events");
+        refuse_client_event(session, REFUSED_CLIENT_EVENT_CHANNEL,
+                            "only private and presence channels take client events");
     } else if (subscription == NULL) {
-        refuse(session, REFUSED_CLIENT_EVENT_CHANNEL, "this connection is not subscribed to the channel");
-    } else if (within_limits(session, event, data)) {
+        refuse_client_event(session, REFUSED_CLIENT_EVENT_CHANNEL, "this connection is not subscribed to the channel");
+    } else if (event_within_limits(session, event, data)) {
         counter_add(&session_part(session)->counters.client_events, 1);
         channel_publish(
             session->server->channels, session->slot, session_worker(session), name,

@@ -10,42 +10,32 @@
 
 #define STEP_NS 20000000u
 #define CHANGED_AT_ONCE 1000         /* sessions, on all workers together */
-#define CHANGED_SPREAD_NS 900000000u /* of more of them: the last one, too, within a second */
+#define CHANGED_SPREAD_NS 900000000u /* for more of them: the last one closes within a second */
 
-/* Sessions that are being closed on a worker, spread over a time so that their clients do not all come back at once. */
+/* Closing sessions of a worker over a time, so that their clients do not all reconnect at once. */
 struct closing {
     struct poll_target target;
     struct session_server *server;
     struct worker *worker;
     int timer_fd;  /* -1: all are closed at once */
-    bool shutdown; /* every session, and then the worker stops; else those whose app is disabled or gone */
+    bool shutdown; /* all sessions, and then the worker stops; else those whose app is disabled or gone */
     uint64_t began_ns, spread_ns;
     uint64_t total, closed;
 };
 
-/* The session on a stream, or NULL if the stream speaks HTTP, or its session is closing or not established. */
-static struct session *live_session(struct stream *stream) {
-    struct websocket *websocket = websocket_of_stream(stream);
-    struct session *session;
-
-    if (websocket == NULL || websocket->closing || !stream_is_open(stream))
-        return NULL;
-    session = container_of(websocket, struct session, websocket);
-    return session->slot != NULL ? session : NULL;
+/* Any session of an app's part, which has some. */
+static struct session *first_session(const struct app_part *part) {
+    return container_of(part->sessions.next, struct session, link);
 }
 
-/* The session on a stream if it has to go. */
-static struct session *doomed_session(const struct closing *closing, struct stream *stream) {
-    struct session *session = live_session(stream);
-    const struct app *app;
+/* True if the sessions of an app have to close. */
+static bool has_to_close(const struct closing *closing, const struct app_part *part) {
+    const struct app *app = slot_app(first_session(part)->slot);
 
-    if (session == NULL || closing->shutdown)
-        return session;
-    app = slot_app(session->slot);
-    return app == NULL || !app->enabled ? session : NULL;
+    return closing->shutdown || app == NULL || !app->enabled;
 }
 
-static void close_doomed(const struct closing *closing, struct session *session) {
+static void close_for_reason(const struct closing *closing, struct session *session) {
     if (closing->shutdown)
         session_close(session, 4200, "the server is shutting down");
     else if (slot_app(session->slot) == NULL)
@@ -54,15 +44,34 @@ static void close_doomed(const struct closing *closing, struct session *session)
         session_close(session, 4003, "the app was disabled");
 }
 
-static uint64_t count_doomed(const struct closing *closing) {
+static struct list *parts_of_worker(const struct closing *closing) {
+    return &closing->server->parts[closing->worker->index];
+}
+
+static uint64_t count_to_close(const struct closing *closing) {
+    struct list *parts = parts_of_worker(closing);
     uint64_t count = 0;
 
-    for (struct list *link = closing->worker->streams.next; link != &closing->worker->streams; link = link->next)
-        count += doomed_session(closing, container_of(link, struct stream, link)) != NULL;
+    for (struct list *link = parts->next; link != parts; link = link->next) {
+        const struct app_part *part = container_of(link, struct app_part, link);
+        if (has_to_close(closing, part))
+            count += part->session_count;
+    }
     return count;
 }
 
-static void forget(struct closing *closing) {
+/* Closes sessions of an app until `due` are closed; false if some are left. */
+static bool close_part(struct closing *closing, struct app_part *part, uint64_t due) {
+    while (!list_empty(&part->sessions)) {
+        if (closing->closed >= due)
+            return false;
+        close_for_reason(closing, first_session(part)); /* takes it off the list */
+        closing->closed++;
+    }
+    return true;
+}
+
+static void closing_destroy(struct closing *closing) {
     if (closing->timer_fd >= 0) {
         worker_unwatch(closing->worker, closing->timer_fd);
         close(closing->timer_fd);
@@ -72,46 +81,45 @@ static void forget(struct closing *closing) {
     free(closing);
 }
 
-static void end(struct closing *closing) {
+static void end_closing(struct closing *closing) {
     struct worker *worker = closing->worker;
     bool shutdown = closing->shutdown;
 
-    forget(closing);
+    closing_destroy(closing);
     if (shutdown) {
         http_drain(worker, true);
         worker_stop(worker);
     }
 }
 
-/* Closes what is due by now: the same part of the sessions as of the time. */
-static void step(struct closing *closing) {
+/* Closes the share of the sessions that is due by now: the same as that of the time. */
+static void close_due(struct closing *closing) {
     uint64_t elapsed_ns = clock_monotonic_ns() - closing->began_ns, due = UINT64_MAX;
+    struct list *parts = parts_of_worker(closing);
+    struct list *next;
 
     if (elapsed_ns < closing->spread_ns)
         due = 1 + (uint64_t)((double)closing->total * (double)elapsed_ns / (double)closing->spread_ns);
-    for (struct list *link = closing->worker->streams.next; link != &closing->worker->streams; link = link->next) {
-        struct session *session = doomed_session(closing, container_of(link, struct stream, link));
-        if (session == NULL)
-            continue;
-        if (closing->closed >= due)
+    for (struct list *link = parts->next; link != parts; link = next) {
+        struct app_part *part = container_of(link, struct app_part, link);
+        next = link->next; /* a part without sessions leaves the list */
+        if (has_to_close(closing, part) && !close_part(closing, part, due))
             return;
-        close_doomed(closing, session);
-        closing->closed++;
     }
-    end(closing);
+    end_closing(closing);
 }
 
-static void timer_ready(struct poll_target *target, uint32_t events) {
+static void on_closing_timer(struct poll_target *target, uint32_t events) {
     struct closing *closing = container_of(target, struct closing, target);
     uint64_t expirations;
 
     (void)events;
     (void)!read(closing->timer_fd, &expirations, sizeof expirations);
-    step(closing);
+    close_due(closing);
 }
 
-/* The worker's own timers go by the second. Without a file to be had for one, all are closed at once. */
-static void spread(struct closing *closing, uint64_t over_ns) {
+/* A timerfd, because the worker's timers count seconds. If there is no file descriptor for it, all close at once. */
+static void spread_closing(struct closing *closing, uint64_t over_ns) {
     const struct itimerspec every = {.it_interval.tv_nsec = STEP_NS, .it_value.tv_nsec = STEP_NS};
 
     closing->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -123,7 +131,7 @@ static void spread(struct closing *closing, uint64_t over_ns) {
 static struct closing *closing_create(struct session_server *server, struct worker *worker, bool shutdown) {
     struct closing *closing = alloc_zero(sizeof *closing);
 
-    closing->target.ready = timer_ready;
+    closing->target.ready = on_closing_timer;
     closing->server = server;
     closing->worker = worker;
     closing->timer_fd = -1;
@@ -140,24 +148,24 @@ void sessions_apply_app_changes(struct session_server *server, struct worker *wo
     if (!under_way)
         closing = closing_create(server, worker, false);
     else if (closing->shutdown)
-        return; /* nobody stays */
-    closing->total = closing->closed + count_doomed(closing);
+        return; /* all sessions close anyway */
+    closing->total = closing->closed + count_to_close(closing);
     if (!under_way && closing->total > CHANGED_AT_ONCE / worker->all->count)
-        spread(closing, CHANGED_SPREAD_NS);
-    step(closing);
+        spread_closing(closing, CHANGED_SPREAD_NS);
+    close_due(closing);
 }
 
 void sessions_drain(struct session_server *server, struct worker *worker, uint32_t grace_s) {
     struct closing *closing = server->closing[worker->index];
 
-    if (closing != NULL) { /* whoever waits for another word has it now */
+    if (closing != NULL) { /* finish the closing in progress at once */
         closing->spread_ns = 0;
-        step(closing);
+        close_due(closing);
     }
     closing = closing_create(server, worker, true);
-    closing->total = count_doomed(closing);
+    closing->total = count_to_close(closing);
     http_drain(worker, false);
     if (grace_s != 0 && closing->total != 0)
-        spread(closing, grace_s * UINT64_C(1000000000));
-    step(closing);
+        spread_closing(closing, grace_s * UINT64_C(1000000000));
+    close_due(closing);
 }

@@ -1,15 +1,15 @@
 #include "session/session_internal.h"
 
 static void answer_ping(struct session *session, struct json_value data);
-static void ignore(struct session *session, struct json_value data);
+static void ignore_pong(struct session *session, struct json_value data);
 
-/* Every event that a client may send besides its own client- events: one row each. */
+/* The events that a client may send besides client- events. */
 static const struct {
     struct slice event;
     void (*handle)(struct session *session, struct json_value data);
 } protocol_events[] = {
     {SLICE_INIT("pusher:ping"), answer_ping},
-    {SLICE_INIT("pusher:pong"), ignore},
+    {SLICE_INIT("pusher:pong"), ignore_pong},
     {SLICE_INIT("pusher:subscribe"), session_subscribe},
     {SLICE_INIT("pusher:unsubscribe"), session_unsubscribe},
     {SLICE_INIT("pusher:signin"), session_signin},
@@ -20,30 +20,19 @@ static void answer_ping(struct session *session, struct json_value data) {
     session_send(session, &SLICE("{\"event\":\"pusher:pong\",\"data\":\"{}\"}"), 1);
 }
 
-static void ignore(struct session *session, struct json_value data) {
+static void ignore_pong(struct session *session, struct json_value data) {
     (void)session;
     (void)data;
 }
 
-bool message_data(struct json_value data, struct buffer *storage, const struct slice *names, struct json_value *values,
-                  size_t count) {
-    struct slice text = data.token;
-
-    if (data.type == JSON_TYPE_STRING)
-        text = json_decode_string(data, storage);
-    else if (data.type != JSON_TYPE_OBJECT)
-        return false;
-    return json_scan_object(text, names, values, count, NULL);
-}
-
-static void refuse_message(struct session *session, enum connection_error type, const char *text) {
+static void refuse_event(struct session *session, enum connection_error type, const char *text) {
     session_counted_error(session, type);
     session_refused(session, REFUSED_MESSAGE);
     session_error(session, 4300, "%s", text);
 }
 
-static void dispatch(struct session *session, struct json_value event, struct json_value channel,
-                     struct json_value data) {
+static void dispatch_event(struct session *session, struct json_value event, struct json_value channel,
+                           struct json_value data) {
     struct buffer storage = {0};
     struct slice name = json_decode_string(event, &storage);
     bool known = false;
@@ -69,18 +58,18 @@ void session_message(struct session *session, struct slice text) {
     struct error error;
 
     counter_add(&session_part(session)->counters.messages_received, 1);
-    session->app = slot_app(session->slot); /* once: it may be replaced, or gone, at any time */
+    session->app = slot_app(session->slot); /* read once: it may be replaced or removed at any time */
     if (session->app == NULL)
-        return; /* deleted: the close is on its way */
+        return; /* deleted: the session is about to be closed */
     if (!json_scan_object(text, names, values, 3, &error)) {
         session_counted_error(session, CONNECTION_ERROR_MESSAGE_PARSE_ERROR);
         session_refused(session, REFUSED_MESSAGE);
         session_error(session, 4300, "the message is not a JSON object: %s", error.text);
     } else if (values[0].type == JSON_TYPE_ABSENT) {
-        refuse_message(session, CONNECTION_ERROR_MISSING_EVENT_NAME, "the message has no `event`");
+        refuse_event(session, CONNECTION_ERROR_MISSING_EVENT_NAME, "the message has no `event`");
     } else if (values[0].type != JSON_TYPE_STRING) {
-        refuse_message(session, CONNECTION_ERROR_INVALID_MESSAGE_FORMAT, "`event` must be a string");
+        refuse_event(session, CONNECTION_ERROR_INVALID_MESSAGE_FORMAT, "`event` must be a string");
     } else {
-        dispatch(session, values[0], values[1], values[2]);
+        dispatch_event(session, values[0], values[1], values[2]);
     }
 }

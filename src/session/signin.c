@@ -6,13 +6,13 @@
 enum { AUTH, USER_DATA, SIGNIN_MEMBERS };
 enum { ID, USER_INFO, WATCHLIST, USER_MEMBERS };
 
-static void fail(struct session *session, const char *why) {
+static void fail_signin(struct session *session, const char *why) {
     session_counted_error(session, CONNECTION_ERROR_AUTHENTICATION_FAILED);
     session_refused(session, REFUSED_SIGNATURE);
     session_close(session, 4009, "sign-in refused: %s", why);
 }
 
-static bool authorized(struct session *session, struct json_value auth, struct slice user_data, const char **why) {
+static bool check_user_auth(struct session *session, struct json_value auth, struct slice user_data, const char **why) {
     struct buffer storage = {0};
     char socket_id[SOCKET_ID_TEXT];
     const struct slice parts[] = {{socket_id, socket_id_format(&session->id, socket_id)}, SLICE("::user::"), user_data};
@@ -178,16 +178,16 @@ static void signin(struct session *session, struct json_value auth, struct json_
     struct slice text = json_decode_string(user_data, &storage);
     const char *why = NULL;
 
-    if (authorized(session, auth, text, &why))
+    if (check_user_auth(session, auth, text, &why))
         why = read_user_data(text, values);
     if (why != NULL) {
-        fail(session, why);
+        fail_signin(session, why);
     } else if (session->user == NULL) {
         create_user(session, values);
         send_success(session, user_data.token);
         start_watching(session, values[WATCHLIST]);
     } else if (is_other_user(session, values[ID])) {
-        fail(session, "this connection is signed in as another user");
+        fail_signin(session, "this connection is signed in as another user");
     } else {
         send_success(session, user_data.token);
     }
@@ -201,9 +201,9 @@ void session_signin(struct session *session, struct json_value data) {
     struct buffer storage = {0};
 
     if (!message_data(data, &storage, names, values, SIGNIN_MEMBERS))
-        fail(session, "pusher:signin needs `data`, an object");
+        fail_signin(session, "pusher:signin needs `data`, an object");
     else if (values[AUTH].type != JSON_TYPE_STRING || values[USER_DATA].type != JSON_TYPE_STRING)
-        fail(session, "pusher:signin needs `auth` and `user_data`, both strings");
+        fail_signin(session, "pusher:signin needs `auth` and `user_data`, both strings");
     else
         signin(session, values[AUTH], values[USER_DATA]);
     buffer_dispose(&storage);

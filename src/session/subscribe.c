@@ -6,10 +6,10 @@
 
 enum { CHANNEL, AUTH, CHANNEL_DATA, SUBSCRIBE_MEMBERS };
 
-/* One pusher:subscribe on its way through the checks. */
-struct request {
+/* A pusher:subscribe while it is checked. */
+struct subscribe_request {
     struct session *session;
-    struct slice channel_token; /* as the client wrote it, for answers */
+    struct slice channel_token; /* as the client wrote it, for replies */
     struct slice name;
     struct channel_type type;
     struct json_value auth, channel_data;
@@ -17,13 +17,13 @@ struct request {
     struct buffer user_id, user_info;
 };
 
-static void refuse_auth(struct request *request, const char *why) {
+static void refuse_auth(struct subscribe_request *request, const char *why) {
     session_counted_error(request->session, CONNECTION_ERROR_AUTHENTICATION_FAILED);
     session_refused(request->session, REFUSED_SIGNATURE);
     session_subscription_error(request->session, request->channel_token, "AuthError", 401, "%s", why);
 }
 
-static const char *name_problem(const struct request *request) {
+static const char *name_problem(const struct subscribe_request *request) {
     if (request->name.length == 0)
         return "the channel's name is empty";
     if (request->type.kind == CHANNEL_USER)
@@ -31,7 +31,7 @@ static const char *name_problem(const struct request *request) {
     return "a channel's name consists of letters, digits and _ - = @ , . ; : #";
 }
 
-static bool name_acceptable(struct request *request) {
+static bool name_acceptable(struct subscribe_request *request) {
     struct session *session = request->session;
     const struct app *app = session->app;
 
@@ -50,8 +50,8 @@ static bool name_acceptable(struct request *request) {
     return true;
 }
 
-/* A user's channel is joined by signing in; subscribing to it is only confirmed to that user. */
-static void answer_user_channel(struct request *request) {
+/* A user's channel is joined by signing in: subscribing to it changes nothing, and only that user gets a success. */
+static void answer_user_channel(struct subscribe_request *request) {
     const struct session_user *user = request->session->user;
     struct slice id = slice_skip(request->name, sizeof USER_CHANNEL_PREFIX - 1);
 
@@ -66,7 +66,7 @@ static void answer_user_channel(struct request *request) {
 }
 
 /* Checks the signature over socket_id:channel[:channel_data]. */
-static bool authorized(struct request *request, struct slice channel_data) {
+static bool check_channel_auth(struct subscribe_request *request, struct slice channel_data) {
     struct session *session = request->session;
     struct buffer storage = {0};
     char socket_id[SOCKET_ID_TEXT];
@@ -91,7 +91,7 @@ static bool authorized(struct request *request, struct slice channel_data) {
 }
 
 /* The user of a presence channel from its channel_data: `{"user_id":...,"user_info":...}`. */
-static const char *read_channel_data(struct request *request, struct slice text) {
+static const char *read_channel_data(struct subscribe_request *request, struct slice text) {
     static const struct slice names[] = {SLICE_INIT("user_id"), SLICE_INIT("user_info")};
     struct json_value values[2];
     struct buffer storage = {0};
@@ -109,8 +109,8 @@ static const char *read_channel_data(struct request *request, struct slice text)
     return NULL;
 }
 
-/* Finds out who joins a presence channel, and checks what an app allows there. */
-static bool member_acceptable(struct request *request, struct slice channel_data) {
+/* Reads the member that joins a presence channel, and checks the limits of the app. */
+static bool member_acceptable(struct subscribe_request *request, struct slice channel_data) {
     struct session *session = request->session;
     const struct app *app = session->app;
     const char *why = NULL;
@@ -141,7 +141,7 @@ static bool member_acceptable(struct request *request, struct slice channel_data
     return true;
 }
 
-static void send_succeeded(struct request *request) {
+static void send_succeeded(struct subscribe_request *request) {
     struct session *session = request->session;
     struct buffer members = {0};
 
@@ -157,7 +157,7 @@ static void send_succeeded(struct request *request) {
     member_list_unref(request->join.members);
 }
 
-static void send_cached(struct request *request) {
+static void send_cached(struct subscribe_request *request) {
     struct session *session = request->session;
 
     if (request->join.cached != NULL) {
@@ -179,24 +179,14 @@ static void send_cached(struct request *request) {
     }
 }
 
-static struct subscription *subscribed_already(struct request *request) {
-    struct channel *channel = channel_find(request->session->slot, request->name);
-    struct subscription *subscription = NULL;
-
-    if (channel != NULL) {
-        subscription = subscriptions_find(&request->session->subscriptions, channel);
-        channel_unref(channel);
-    }
-    return subscription;
-}
-
-static void join(struct request *request) {
+static void join_requested(struct subscribe_request *request) {
     struct session *session = request->session;
     const struct app *app = session->app;
-    struct subscription *subscription = subscribed_already(request);
+    struct subscription *subscription =
+        subscriptions_find_by_name(&session->subscriptions, session->slot, request->name);
 
     if (subscription != NULL) {
-        channel_look_again(subscription, &request->join);
+        channel_snapshot(subscription, &request->join);
         send_succeeded(request);
         send_cached(request);
         return;
@@ -224,7 +214,7 @@ static void join(struct request *request) {
     send_cached(request);
 }
 
-static void handle(struct request *request) {
+static void handle_subscribe(struct subscribe_request *request) {
     struct buffer storage = {0};
     struct slice channel_data = {0};
 
@@ -236,13 +226,13 @@ static void handle(struct request *request) {
     }
     if (request->channel_data.type == JSON_TYPE_STRING)
         channel_data = json_decode_string(request->channel_data, &storage);
-    if ((request->type.kind == CHANNEL_PUBLIC || authorized(request, channel_data)) &&
+    if ((request->type.kind == CHANNEL_PUBLIC || check_channel_auth(request, channel_data)) &&
         (request->type.kind != CHANNEL_PRESENCE || member_acceptable(request, channel_data)))
-        join(request);
+        join_requested(request);
     buffer_dispose(&storage);
 }
 
-static void refuse_message(struct session *session, const char *event) {
+static void refuse_without_channel(struct session *session, const char *event) {
     session_counted_error(session, CONNECTION_ERROR_INVALID_MESSAGE_FORMAT);
     session_refused(session, REFUSED_MESSAGE);
     session_error(session, 4300, "%s needs `data` with `channel`, a string", event);
@@ -253,18 +243,18 @@ void session_subscribe(struct session *session, struct json_value data) {
         [CHANNEL] = SLICE_INIT("channel"), [AUTH] = SLICE_INIT("auth"), [CHANNEL_DATA] = SLICE_INIT("channel_data")};
     struct json_value values[SUBSCRIBE_MEMBERS];
     struct buffer data_storage = {0}, name_storage = {0};
-    struct request request = {.session = session};
+    struct subscribe_request request = {.session = session};
 
     if (!message_data(data, &data_storage, names, values, SUBSCRIBE_MEMBERS) ||
         values[CHANNEL].type != JSON_TYPE_STRING) {
-        refuse_message(session, "pusher:subscribe");
+        refuse_without_channel(session, "pusher:subscribe");
     } else {
         request.channel_token = values[CHANNEL].token;
         request.name = json_decode_string(values[CHANNEL], &name_storage);
         request.type = channel_type_of(request.name);
         request.auth = values[AUTH];
         request.channel_data = values[CHANNEL_DATA];
-        handle(&request);
+        handle_subscribe(&request);
     }
     buffer_dispose(&data_storage);
     buffer_dispose(&name_storage);
@@ -278,10 +268,10 @@ void session_unsubscribe(struct session *session, struct json_value data) {
     struct json_value value;
 
     if (!message_data(data, &data_storage, names, &value, 1) || value.type != JSON_TYPE_STRING) {
-        refuse_message(session, "pusher:unsubscribe");
+        refuse_without_channel(session, "pusher:unsubscribe");
     } else {
-        struct request request = {.session = session, .name = json_decode_string(value, &name_storage)};
-        struct subscription *subscription = subscribed_already(&request);
+        struct slice name = json_decode_string(value, &name_storage);
+        struct subscription *subscription = subscriptions_find_by_name(&session->subscriptions, session->slot, name);
         if (subscription != NULL) {
             enum channel_label label = channel_label_of(channel_type(subscription->channel));
             subscriptions_remove(&session->subscriptions, subscription);

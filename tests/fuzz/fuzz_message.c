@@ -81,6 +81,7 @@ static void start(void) {
         "max_event_name_length", 50, "max_event_payload_in_kb", 1, "max_channel_name_length", 60, "webhooks", "url",
         "http://127.0.0.1/", "event_types", "subscription_count");
     MUST(config.app_manager.array_apps != NULL);
+    session_server_init(&server);
     server.config = &config;
     server.apps = app_manager_create(&config, &workers, &hooks, NULL);
     MUST(server.apps != NULL);

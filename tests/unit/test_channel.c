@@ -567,7 +567,7 @@ static void the_last_event_of_a_cache_channel_is_kept_for_who_comes_later(void *
     assert_true(exists("cache-x"));
     assert_kept(&peer, "cache-x", "{\"second\":2}");
     join(&peer, "cache-x");
-    channel_look_again(&peer.own, &again);
+    channel_snapshot(&peer.own, &again);
     assert_non_null(again.cached);
     frame_unref(again.cached);
     leave(&peer);
@@ -865,6 +865,63 @@ static void note_channel(void *context, struct slice name, struct channel_type t
     channels->subscriptions += counts.subscriptions;
 }
 
+static void assert_active(uint32_t public, uint32_t private, uint32_t presence, uint32_t cache) {
+    uint32_t counts[CHANNEL_LABEL_COUNT];
+
+    channel_count_active(slot, counts);
+    assert_int_equal(counts[LABEL_PUBLIC], public);
+    assert_int_equal(counts[LABEL_PRIVATE], private);
+    assert_int_equal(counts[LABEL_PRESENCE], presence);
+    assert_int_equal(counts[LABEL_CACHE], cache);
+}
+
+static void a_channel_is_active_while_any_worker_has_a_subscriber(void **state) {
+    struct peer here, there, cached, user, watcher;
+    struct channel_join refused;
+    bool online;
+
+    (void)state;
+    assert_active(0, 0, 0, 0);
+    open_peer(&here, 0);
+    open_peer(&there, 1);
+    open_peer(&cached, 0);
+    open_peer(&user, 1);
+    open_peer(&watcher, 0);
+    join(&here, "chat");
+    join(&there, "chat");
+    assert_active(1, 0, 0, 0);
+    leave(&here);
+    assert_active(1, 0, 0, 0);
+    leave(&there);
+    assert_active(0, 0, 0, 0);
+
+    assert_int_equal(join_presence(&here, "1", 1), 1);
+    assert_active(0, 0, 1, 0);
+    assert_int_equal(join_as(&there, "presence-x", "2", 1, &refused), CHANNEL_FULL);
+    assert_active(0, 0, 1, 0);
+    leave(&here);
+    assert_active(0, 0, 0, 0);
+
+    publish_with(0, "cache-kept", &(struct channel_event){.event = SLICE("\"e\""), .data = SLICE("1"), .keep = true});
+    assert_active(0, 0, 0, 0); /* it has an event and no subscriber */
+    join(&cached, "cache-kept");
+    assert_active(0, 0, 0, 1);
+    leave(&cached);
+    assert_active(0, 0, 0, 0);
+
+    channel_watch_user(hub, slot, watcher.stream, SLICE("7"), &watcher.own, &online);
+    join(&user, USER_CHANNEL_PREFIX "7");
+    assert_active(0, 0, 0, 0); /* a user's channel is none of the app's */
+    leave(&user);
+    leave(&watcher);
+    assert_active(0, 0, 0, 0);
+    close_peer(&here);
+    close_peer(&there);
+    close_peer(&cached);
+    close_peer(&user);
+    close_peer(&watcher);
+}
+
 static void thousands_of_channels_are_found_listed_and_counted(void **state) {
     enum { MANY = 3000 };
     struct subscription *subscriptions = calloc(MANY + 3, sizeof *subscriptions);
@@ -942,6 +999,7 @@ int main(void) {
         TEST(watchers_learn_that_a_user_comes_and_goes),
         TEST(what_is_sent_to_a_user_does_not_reach_its_watchers),
         TEST(terminating_a_user_closes_the_connections_that_it_has_now),
+        TEST(a_channel_is_active_while_any_worker_has_a_subscriber),
         TEST(thousands_of_channels_are_found_listed_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

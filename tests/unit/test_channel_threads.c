@@ -105,16 +105,16 @@ static bool join(struct peer *peer, struct slice name, uint32_t max_members) {
     char id[8], text[400];
     struct channel_join answers = {.user_id = {id, 0}, .user_info = SLICE("{}"), .max_members = max_members};
     const struct presence_member *member;
-    const struct audience_part *part;
+    const struct subscriber_list *list;
     int length;
 
     answers.user_id.length = (size_t)snprintf(id, sizeof id, "%u", peer->user);
     if (channel_subscribe(hub, slot, peer->stream, name, &peer->own, &answers) == CHANNEL_FULL)
         return false;
     peer->joined = true;
-    part = &peer->own.channel->audience.parts[peer->stream->worker->index];
+    list = &peer->own.channel->subscribers.lists[peer->stream->worker->index];
     length = snprintf(text, sizeof text, "{\"joined\":%llu,\"list\":[",
-                      (unsigned long long)part->entries[peer->own.index].joined);
+                      (unsigned long long)list->entries[peer->own.index].joined);
     member_list_each(answers.members, member) {
         length += snprintf(text + length, sizeof text - (size_t)length, "%s\"%.*s\"", at_ + chunk_ == 0 ? "" : ",",
                            SLICE_ARGS(member->id));

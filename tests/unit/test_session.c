@@ -123,6 +123,7 @@ static int set_up(void **state) {
         .channels = channel_hub_create(&workers, &settings),
         .limits = {.max_message_bytes = 1000, .max_frame_bytes = 1000},
     };
+    session_server_init(&server);
     return 0;
 }
 

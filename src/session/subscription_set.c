@@ -1,11 +1,11 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "session/session_internal.h"
+#include "session/subscription_set.h"
 
 #define FIRST_CAPACITY 2
 
-static uint32_t home(const struct subscription_set *set, const struct channel *channel) {
+static uint32_t home_slot(const struct subscription_set *set, const struct channel *channel) {
     uint64_t hash = ((uintptr_t)channel >> 4) * UINT64_C(0x9E3779B97F4A7C15);
 
     return (uint32_t)(hash >> 32) & (set->capacity - 1);
@@ -13,7 +13,7 @@ static uint32_t home(const struct subscription_set *set, const struct channel *c
 
 /* The slot of the channel's subscription, or the empty one where it would go. */
 static uint32_t find_slot(const struct subscription_set *set, const struct channel *channel) {
-    uint32_t at = home(set, channel);
+    uint32_t at = home_slot(set, channel);
 
     while (set->slots[at] != NULL && set->slots[at]->channel != channel)
         at = (at + 1) & (set->capacity - 1);
@@ -24,7 +24,19 @@ struct subscription *subscriptions_find(const struct subscription_set *set, cons
     return set->count != 0 ? set->slots[find_slot(set, channel)] : NULL;
 }
 
-static void grow(struct subscription_set *set) {
+struct subscription *subscriptions_find_by_name(const struct subscription_set *set, struct app_slot *slot,
+                                                struct slice name) {
+    struct channel *channel = channel_find(slot, name);
+    struct subscription *subscription;
+
+    if (channel == NULL)
+        return NULL;
+    subscription = subscriptions_find(set, channel);
+    channel_unref(channel);
+    return subscription;
+}
+
+static void grow_set(struct subscription_set *set) {
     struct subscription **old = set->slots;
     uint32_t old_capacity = set->capacity;
 
@@ -39,7 +51,7 @@ static void grow(struct subscription_set *set) {
 void subscriptions_add(struct subscription_set *set, struct subscription *subscription) {
     /* At least one slot stays empty, so that every search ends; a large set is kept three quarters full at most. */
     if (set->count + 1 >= set->capacity || set->count + 1 > set->capacity / 4 * 3 + 1)
-        grow(set);
+        grow_set(set);
     set->slots[find_slot(set, subscription->channel)] = subscription;
     set->count++;
 }
@@ -50,7 +62,7 @@ static void clear_slot(struct subscription_set *set, uint32_t hole) {
 
     set->slots[hole] = NULL;
     for (uint32_t at = (hole + 1) & mask; set->slots[at] != NULL; at = (at + 1) & mask) {
-        uint32_t wanted = home(set, set->slots[at]->channel);
+        uint32_t wanted = home_slot(set, set->slots[at]->channel);
         if (((at - wanted) & mask) >= ((at - hole) & mask)) {
             set->slots[hole] = set->slots[at];
             set->slots[at] = NULL;

@@ -1,0 +1,40 @@
+#include "base/json.h"
+#include "channel/channel_internal.h"
+#include "net/websocket.h"
+
+struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id,
+                          uint32_t *data_offset) {
+    struct buffer escaped = {0};
+    struct slice parts[9];
+    size_t count = 0, before = 0;
+    struct frame *frame;
+
+    parts[count++] = SLICE("{\"event\":");
+    parts[count++] = event;
+    if (slice_starts_with(channel, SLICE(USER_CHANNEL_PREFIX))) {
+        json_append_string(&escaped, channel);
+        parts[count++] = SLICE(",\"channel\":");
+        parts[count++] = buffer_slice(&escaped);
+        parts[count++] = SLICE(",\"data\":");
+    } else {
+        parts[count++] = SLICE(",\"channel\":\"");
+        parts[count++] = channel;
+        parts[count++] = SLICE("\",\"data\":");
+    }
+    for (size_t i = 0; i < count; i++)
+        before += parts[i].length;
+    parts[count++] = data;
+    if (user_id.length != 0) {
+        parts[count++] = SLICE(",\"user_id\":");
+        parts[count++] = user_id;
+    }
+    parts[count++] = SLICE("}");
+    frame = websocket_text_frame(parts, count);
+    if (data_offset != NULL) {
+        size_t payload = before + data.length + 1;
+        payload += user_id.length != 0 ? SLICE(",\"user_id\":").length + user_id.length : 0;
+        *data_offset = (uint32_t)(frame->length - payload + before);
+    }
+    buffer_dispose(&escaped);
+    return frame;
+}

@@ -1,0 +1,303 @@
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "channel/channel_internal.h"
+
+/* --- the subscribers on this worker --- */
+
+static void list_subscriber(struct subscriber_list *list, struct stream *stream, struct subscription *subscription,
+                            uint64_t joined) {
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity < 4 ? 4 : list->capacity + list->capacity / 2;
+        list->entries = alloc_array(list->entries, list->capacity, sizeof list->entries[0]);
+    }
+    subscription->index = list->count;
+    list->entries[list->count++] = (struct subscriber){stream, subscription, joined};
+    if (joined > list->newest)
+        list->newest = joined;
+}
+
+static void unlist_subscriber(struct subscriber_list *list, uint32_t index) {
+    list->count--;
+    if (index != list->count) {
+        list->entries[index] = list->entries[list->count];
+        list->entries[index].subscription->index = index;
+    }
+    if (list->count == 0) {
+        free(list->entries);
+        list->entries = NULL;
+        list->capacity = 0;
+    }
+}
+
+/* --- the channel's counts; under its mutex --- */
+
+static void count_active(struct channel *channel, unsigned change) {
+    if (channel->type.kind != CHANNEL_USER)
+        atomic_fetch_add_explicit(&channel->table->active[channel_label_of(channel->type)], change,
+                                  memory_order_relaxed);
+}
+
+static void count_in(struct channel *channel, const struct worker *worker) {
+    if (channel->subscriber_count++ == 0)
+        count_active(channel, 1);
+    channel->subscribers.workers |= UINT64_C(1) << worker->index;
+}
+
+/* Before the subscriber is taken off its worker's list. */
+static void count_out(struct channel *channel, const struct worker *worker) {
+    if (channel->subscribers.lists[worker->index].count == 1)
+        channel->subscribers.workers &= ~(UINT64_C(1) << worker->index);
+    if (--channel->subscriber_count == 0)
+        count_active(channel, -1u);
+}
+
+/* --- joining --- */
+
+enum attempt { ATTEMPT_DONE, ATTEMPT_FULL, ATTEMPT_DEAD, ATTEMPT_AGAIN };
+
+/* Grows the table of members before it is needed, so that nothing is allocated by its size under the mutex. */
+static void make_room_for_member(struct channel *channel) {
+    struct presence_member **buckets;
+    uint32_t wanted;
+
+    pthread_mutex_lock(&channel->mutex);
+    wanted = presence_wants_buckets(&channel->members);
+    pthread_mutex_unlock(&channel->mutex);
+    if (wanted == 0)
+        return;
+    buckets = alloc_zero(wanted * sizeof(struct presence_member *));
+    pthread_mutex_lock(&channel->mutex);
+    if (presence_wants_buckets(&channel->members) == wanted)
+        buckets = presence_rehash(&channel->members, buckets, wanted);
+    pthread_mutex_unlock(&channel->mutex);
+    free(buckets);
+}
+
+/* Adds the candidate to the members, or one more connection to the member that has its id. Under the mutex. */
+static enum attempt join_members(struct channel *channel, struct presence_member *candidate, uint32_t max_members,
+                                 struct publication *added, struct presence_member **member) {
+    struct presence_members *members = &channel->members;
+
+    *member = presence_find(members, candidate->id, candidate->hash);
+    if (*member == NULL) {
+        if (max_members != 0 && presence_count(members) >= max_members)
+            return ATTEMPT_FULL;
+        if (presence_wants_buckets(members) != 0)
+            return ATTEMPT_AGAIN;
+        presence_add(members, candidate);
+        *member = candidate;
+        publication_post(added);
+    }
+    (*member)->connections++;
+    return ATTEMPT_DONE;
+}
+
+/* Takes the member list and the cached event as they are now. Under the mutex. */
+static void take_snapshot(const struct channel *channel, struct channel_join *join) {
+    join->members = presence_snapshot(&channel->members);
+    if (channel->cached != NULL) {
+        join->cached = channel->cached->frame;
+        frame_ref(join->cached);
+    }
+}
+
+struct joining {
+    struct channel_hub *hub;
+    struct stream *stream;
+    struct subscription *subscription;
+    struct channel_join *join;
+    struct presence_member *candidate; /* goes to the table if it is a new member */
+};
+
+/* What the step under the mutex leaves to be done after it. */
+struct join_result {
+    struct presence_member *member;
+    uint64_t joined; /* the channel's number at the join */
+    struct cached_event *expired;
+    bool was_idle;
+    bool unused;
+};
+
+/* The join itself, one step in the order of the channel's events. Under the mutex. */
+static enum attempt join_channel(struct joining *joining, struct channel *channel, struct announcements *announcements,
+                                 struct join_result *result) {
+    const struct worker *worker = joining->stream->worker;
+    enum attempt attempt = ATTEMPT_DONE;
+
+    if (channel->dead)
+        return ATTEMPT_DEAD;
+    if (joining->candidate != NULL)
+        attempt = join_members(channel, joining->candidate, joining->join->max_members, announcements->member,
+                               &result->member);
+    if (attempt == ATTEMPT_FULL)
+        result->unused = channel->dead = channel_is_unused(channel);
+    if (attempt != ATTEMPT_DONE)
+        return attempt;
+    if (announcements->watch != NULL && channel->subscriber_count == 0)
+        publication_post(announcements->watch);
+    result->expired = channel_take_expired(channel, worker->now_ms);
+    result->was_idle = channel->subscriber_count == 0 && channel->type.caches;
+    count_in(channel, worker);
+    result->joined = channel->number;
+    take_snapshot(channel, joining->join);
+    announcements_post_count(announcements);
+    return ATTEMPT_DONE;
+}
+
+static enum attempt try_subscribe(struct joining *joining, struct channel *channel) {
+    struct worker *worker = joining->stream->worker;
+    struct announcements announcements;
+    struct join_result result = {0};
+    enum attempt attempt;
+
+    if (joining->candidate != NULL)
+        make_room_for_member(channel);
+    announcements_create(&announcements, joining->hub, channel, worker, joining->candidate, true,
+                         joining->join->counts_wanted);
+
+    pthread_mutex_lock(&channel->mutex);
+    attempt = join_channel(joining, channel, &announcements, &result);
+    pthread_mutex_unlock(&channel->mutex);
+
+    announcements_finish(&announcements);
+    cached_event_unref(result.expired);
+    if (result.was_idle)
+        channel_idle_end(joining->hub, channel);
+    if (attempt == ATTEMPT_DEAD || result.unused)
+        channel_unlink(channel);
+    if (attempt != ATTEMPT_DONE)
+        return attempt;
+    if (result.member != NULL && result.member == joining->candidate)
+        joining->candidate = NULL; /* the table has it now */
+    *joining->subscription =
+        (struct subscription){.channel = channel_ref(channel), .stream = joining->stream, .member = result.member};
+    list_subscriber(&channel->subscribers.lists[worker->index], joining->stream, joining->subscription, result.joined);
+    return ATTEMPT_DONE;
+}
+
+enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *slot, struct stream *stream,
+                                      struct slice name, struct subscription *subscription, struct channel_join *join) {
+    struct joining joining = {.hub = hub, .stream = stream, .subscription = subscription, .join = join};
+    enum attempt attempt;
+
+    join->members = NULL;
+    join->cached = NULL;
+    if (channel_type_of(name).kind == CHANNEL_PRESENCE)
+        joining.candidate = presence_member_create(join->user_id, join->user_info);
+    do {
+        struct channel *channel = channel_find_or_create(hub, slot, name);
+        attempt = try_subscribe(&joining, channel);
+        channel_unref(channel);
+    } while (attempt == ATTEMPT_DEAD || attempt == ATTEMPT_AGAIN);
+    presence_member_unref(joining.candidate);
+    return attempt == ATTEMPT_FULL ? CHANNEL_FULL : CHANNEL_JOINED;
+}
+
+void channel_snapshot(const struct subscription *subscription, struct channel_join *join) {
+    struct channel *channel = subscription->channel;
+    struct cached_event *expired;
+
+    join->cached = NULL;
+    pthread_mutex_lock(&channel->mutex);
+    expired = channel_take_expired(channel, subscription->stream->worker->now_ms);
+    take_snapshot(channel, join);
+    pthread_mutex_unlock(&channel->mutex);
+    cached_event_unref(expired);
+}
+
+void channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct stream *stream, struct slice user_id,
+                        struct subscription *subscription, bool *online) {
+    struct worker *worker = stream->worker;
+    struct buffer name = {0};
+    bool dead;
+
+    buffer_append(&name, SLICE(USER_CHANNEL_PREFIX));
+    buffer_append(&name, user_id);
+    do {
+        struct channel *channel = channel_find_or_create(hub, slot, buffer_slice(&name));
+        uint64_t joined = 0;
+
+        pthread_mutex_lock(&channel->mutex);
+        dead = channel->dead;
+        if (!dead) {
+            channel->watcher_count++;
+            channel->watchers.workers |= UINT64_C(1) << worker->index;
+            *online = channel->subscriber_count != 0;
+            joined = channel->number;
+        }
+        pthread_mutex_unlock(&channel->mutex);
+        if (dead) {
+            channel_unlink(channel);
+        } else {
+            *subscription = (struct subscription){.channel = channel_ref(channel), .stream = stream, .watcher = true};
+            list_subscriber(&channel->watchers.lists[worker->index], stream, subscription, joined);
+        }
+        channel_unref(channel);
+    } while (dead);
+    buffer_dispose(&name);
+}
+
+/* --- leaving --- */
+
+static void stop_watching(struct subscription *subscription) {
+    struct channel *channel = subscription->channel;
+    unsigned worker = subscription->stream->worker->index;
+    struct subscriber_list *list = &channel->watchers.lists[worker];
+    bool dead;
+
+    pthread_mutex_lock(&channel->mutex);
+    if (list->count == 1)
+        channel->watchers.workers &= ~(UINT64_C(1) << worker);
+    channel->watcher_count--;
+    dead = channel->dead = channel_is_unused(channel);
+    pthread_mutex_unlock(&channel->mutex);
+    unlist_subscriber(list, subscription->index);
+    if (dead)
+        channel_unlink(channel);
+}
+
+static void unsubscribe(struct channel_hub *hub, struct subscription *subscription, bool counts_wanted) {
+    struct channel *channel = subscription->channel;
+    struct worker *worker = subscription->stream->worker;
+    struct presence_member *member = subscription->member;
+    struct announcements announcements;
+    struct cached_event *expired;
+    bool dead, idle, member_left;
+
+    announcements_create(&announcements, hub, channel, worker, member, false, counts_wanted);
+
+    pthread_mutex_lock(&channel->mutex);
+    count_out(channel, worker);
+    member_left = member != NULL && --member->connections == 0;
+    if (member_left) {
+        presence_remove(&channel->members, member);
+        publication_post(announcements.member);
+    }
+    if (announcements.watch != NULL && channel->subscriber_count == 0)
+        publication_post(announcements.watch);
+    announcements_post_count(&announcements);
+    expired = channel_take_expired(channel, worker->now_ms);
+    dead = channel->dead = channel_is_unused(channel);
+    idle = channel->subscriber_count == 0 && channel->cached != NULL;
+    pthread_mutex_unlock(&channel->mutex);
+
+    unlist_subscriber(&channel->subscribers.lists[worker->index], subscription->index);
+    announcements_finish(&announcements);
+    if (member_left)
+        presence_member_unref(member);
+    cached_event_unref(expired);
+    if (idle)
+        channel_idle_begin(hub, channel);
+    if (dead)
+        channel_unlink(channel);
+}
+
+void channel_leave(struct channel_hub *hub, struct subscription *subscription, bool counts_wanted) {
+    if (subscription->watcher)
+        stop_watching(subscription);
+    else
+        unsubscribe(hub, subscription, counts_wanted);
+    channel_unref(subscription->channel);
+    subscription->channel = NULL;
+}

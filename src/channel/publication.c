@@ -1,0 +1,205 @@
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "channel/channel_internal.h"
+
+/* The most events that are joined into one chunk. */
+#define GROUP_MAX 64
+
+static void deliver_publication(struct worker *worker, struct message *message, struct message **rest);
+
+/* --- from the publisher --- */
+
+struct publication *publication_create(struct channel_hub *hub, struct channel *channel, struct frame *frame,
+                                       uint64_t now_ns) {
+    unsigned workers = hub->workers->count;
+    struct publication *publication = alloc(sizeof *publication + workers * sizeof publication->deliveries[0]);
+
+    *publication = (struct publication){.channel = channel_ref(channel), .frame = frame, .born_ns = now_ns, .hub = hub};
+    atomic_init(&publication->references, 1);
+    for (unsigned i = 0; i < workers; i++)
+        publication->deliveries[i] = (struct delivery){{NULL, deliver_publication}, publication};
+    return publication;
+}
+
+static void publication_unref(struct publication *publication) {
+    if (atomic_fetch_sub_explicit(&publication->references, 1, memory_order_acq_rel) != 1)
+        return;
+    if (publication->frame != NULL)
+        frame_unref(publication->frame);
+    channel_unref(publication->channel);
+    free(publication);
+}
+
+void publication_post(struct publication *publication) {
+    struct channel *channel = publication->channel;
+    uint64_t workers = publication->to_watchers ? channel->watchers.workers : channel->subscribers.workers;
+
+    publication->posted_to = workers;
+    publication->number = ++channel->number;
+    atomic_fetch_add_explicit(&publication->references, (unsigned)__builtin_popcountll(workers), memory_order_relaxed);
+    for (uint64_t left = workers; left != 0; left &= left - 1) {
+        unsigned index = (unsigned)__builtin_ctzll(left);
+        mailbox_post(&publication->hub->workers->list[index]->mailbox, &publication->deliveries[index].message);
+    }
+}
+
+void publication_finish(struct publication *publication) {
+    if (publication == NULL)
+        return;
+    for (uint64_t left = publication->posted_to; left != 0; left &= left - 1)
+        mailbox_wake(&publication->hub->workers->list[__builtin_ctzll(left)]->mailbox);
+    publication_unref(publication);
+}
+
+/* --- to the subscribers of one worker --- */
+
+static struct publication *publication_of(struct message *message) {
+    return container_of(message, struct delivery, message)->publication;
+}
+
+static void count_sent(struct app_part *part, uint64_t messages, uint64_t bytes) {
+    counter_add(&part->counters.messages_sent, messages);
+    counter_add(&part->counters.bytes_sent, bytes);
+}
+
+/* Records the time from publishing to queueing; the sockets are written at the end of this turn. */
+static void note_latency(struct app_part *app, const struct publication *publication, uint32_t recipients,
+                         uint64_t now_ns) {
+    uint64_t latency_us = now_ns > publication->born_ns ? (now_ns - publication->born_ns) / 1000 : 0;
+
+    broadcast_latency_record(&app->latency, channel_label_of(publication->channel->type), recipients, latency_us);
+}
+
+/* Closes the connections of a user. Backwards: a subscriber that leaves is replaced by one that was visited already. */
+static void close_subscribers(const struct publication *publication, const struct subscriber_list *list) {
+    for (uint32_t i = list->count; i-- != 0;)
+        if (list->entries[i].joined < publication->number)
+            publication->hub->settings.terminate(list->entries[i].stream);
+}
+
+/* Events of small channels do not wait for the fan-out of a large one. */
+static ssize_t send_event(const struct subscriber_list *list, struct stream *stream, struct chunk *chunk) {
+    return list->count > STREAM_FAN_OUT_LEAST ? stream_fan_out(stream, chunk) : stream_send(stream, chunk);
+}
+
+/* Delivers one event that some subscribers do not get: they are excluded, or joined after it. */
+static void deliver_filtered(const struct publication *publication, const struct subscriber_list *list,
+                             struct app_part *app) {
+    struct chunk *chunk = chunk_of_frame(publication->frame);
+    uint64_t bytes = 0;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct subscriber *entry = &list->entries[i];
+        ssize_t queued;
+        if (entry->joined >= publication->number || entry->stream == publication->except_stream)
+            continue;
+        if (publication->has_except_socket &&
+            publication->hub->settings.has_socket_id(entry->stream, &publication->except_socket))
+            continue;
+        queued = send_event(list, entry->stream, chunk);
+        if (queued >= 0) {
+            bytes += (uint64_t)queued;
+            count++;
+        }
+    }
+    count_sent(app, count, bytes);
+    note_latency(app, publication, count, clock_monotonic_ns());
+    chunk_unref(chunk);
+}
+
+static bool has_no_exclusions(const struct publication *publication) {
+    return publication->frame != NULL && publication->except_stream == NULL && !publication->has_except_socket;
+}
+
+/*
+ * Takes the deliveries off the mailbox that can go out together with the first one: those right behind it, to the same
+ * subscribers, without exclusions. Only neighbours are joined, so events of different channels keep their order, too.
+ */
+static unsigned take_group(struct publication *first, struct publication **group, struct message **rest) {
+    const struct channel_hub_settings *settings = &first->hub->settings;
+    size_t bytes = first->frame->length;
+    unsigned count = 0;
+
+    group[count++] = first;
+    while (*rest != NULL && (*rest)->handle == deliver_publication && count < GROUP_MAX &&
+           count < settings->group_max_messages) {
+        struct publication *next = publication_of(*rest);
+        if (next->channel != first->channel || next->to_watchers != first->to_watchers || !has_no_exclusions(next) ||
+            next->frame->droppable != first->frame->droppable ||
+            bytes + next->frame->length > settings->group_max_bytes)
+            break;
+        bytes += next->frame->length;
+        group[count++] = next;
+        *rest = (*rest)->next;
+    }
+    return count;
+}
+
+static struct chunk *join_frames(struct publication *const *group, unsigned count) {
+    size_t length = 0;
+    struct chunk *chunk;
+    char *at;
+
+    if (count == 1)
+        return chunk_of_frame(group[0]->frame);
+    for (unsigned i = 0; i < count; i++)
+        length += group[i]->frame->length;
+    chunk = chunk_create(length, &at);
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(at, group[i]->frame->bytes, group[i]->frame->length);
+        at += group[i]->frame->length;
+    }
+    chunk->messages = count;
+    chunk->droppable = group[0]->frame->droppable;
+    return chunk;
+}
+
+static void deliver_group(struct publication *const *group, unsigned count, const struct subscriber_list *list,
+                          struct app_part *app) {
+    struct chunk *chunk = join_frames(group, count);
+    uint64_t now_ns, bytes = 0;
+    uint32_t recipients = 0;
+
+    for (uint32_t i = 0; i < list->count; i++) {
+        ssize_t queued = send_event(list, list->entries[i].stream, chunk);
+        if (queued >= 0) {
+            bytes += (uint64_t)queued;
+            recipients++;
+        }
+    }
+    count_sent(app, (uint64_t)count * recipients, bytes);
+    now_ns = clock_monotonic_ns();
+    for (unsigned i = 0; i < count; i++)
+        note_latency(app, group[i], recipients, now_ns);
+    chunk_unref(chunk);
+}
+
+static void deliver_publication(struct worker *worker, struct message *message, struct message **rest) {
+    struct publication *first = publication_of(message);
+    struct channel *channel = first->channel;
+    const struct subscriber_list *list =
+        &(first->to_watchers ? channel->watchers.lists : channel->subscribers.lists)[worker->index];
+    struct publication *group[GROUP_MAX];
+    struct app_part *app;
+
+    if (list->count == 0) {
+        publication_unref(first);
+        return;
+    }
+    app = slot_part(channel->slot, worker);
+    if (first->frame == NULL) {
+        close_subscribers(first, list);
+        publication_unref(first);
+    } else if (has_no_exclusions(first) && list->newest < first->number) {
+        unsigned count = take_group(first, group, rest);
+        deliver_group(group, count, list, app);
+        for (unsigned i = 0; i < count; i++)
+            publication_unref(group[i]);
+    } else {
+        deliver_filtered(first, list, app);
+        publication_unref(first);
+    }
+}

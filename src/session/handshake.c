@@ -1,0 +1,183 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/query.h"
+#include "session/session_internal.h"
+
+#define PROTOCOL_MIN 5
+#define PROTOCOL_MAX 7
+
+static void establish(struct session *session, struct app_slot *slot) {
+    struct worker *worker = session_worker(session);
+    struct app_part *part = slot_part(slot, worker);
+    char socket_id[SOCKET_ID_TEXT], data[160];
+    size_t id_length, length;
+
+    session->slot = slot;
+    session->id = socket_id_draw();
+    session_list_add(session);
+    counter_add(&part->counters.connections, 1);
+    id_length = socket_id_format(&session->id, socket_id);
+    length = (size_t)snprintf(data, sizeof data,
+                              "{\"event\":\"pusher:connection_established\",\"data\":\"{\\\"socket_id\\\":\\\"%.*s\\\","
+                              "\\\"activity_timeout\\\":%u}\"}",
+                              (int)id_length, socket_id, session->server->config->activity_timeout_s);
+    session_send(session, &(struct slice){data, length}, 1);
+    session->active_ms = worker->now_ms;
+    stream_set_timeout(session->websocket.stream, session_activity_limit_ms(session));
+}
+
+static void count_connection_error(struct session *session, struct app_slot *slot, enum connection_error type) {
+    counter_add(&slot_part(slot, session_worker(session))->counters.errors[type], 1);
+}
+
+/* Admits the session to its app. The lookup may have taken long, so the state of the server is checked now: a drain
+ * only closes sessions that are established. */
+static void admit_session(struct session *session, const struct app_lookup *lookup) {
+    struct worker *worker = session_worker(session);
+    struct app_slot *slot = lookup->slot;
+    const struct app *app = lookup->app;
+
+    if (!app->enabled) {
+        slot_refused(slot, worker, REFUSED_DISABLED);
+        count_connection_error(session, slot, CONNECTION_ERROR_APP_DISABLED);
+        session_close(session, 4003, "the app is disabled");
+    } else if (atomic_load_explicit(&session->server->draining, memory_order_relaxed)) {
+        session_close(session, 4200, "the server is shutting down");
+    } else if (atomic_load_explicit(&session->server->memory_full, memory_order_relaxed)) {
+        slot_refused(slot, worker, REFUSED_MEMORY);
+        session_close(session, 4100, "the server is over capacity: `http_api.accept_traffic.memory_threshold` is %.2f",
+                      session->server->config->http_api.accept_traffic.memory_threshold);
+    } else if (!slot_connection_enter(slot, app->max_connections)) {
+        slot_refused(slot, worker, REFUSED_CONNECTIONS);
+        count_connection_error(session, slot, CONNECTION_ERROR_OVER_QUOTA);
+        session_close(session, 4004, "the app is over its connection quota: `max_connections` is %u",
+                      app->max_connections);
+    } else {
+        establish(session, slot);
+    }
+}
+
+static void apply_lookup(struct session *session, const struct app_lookup *lookup) {
+    switch (lookup->answer) {
+    case APP_FOUND:
+        admit_session(session, lookup);
+        break;
+    case APP_NOT_FOUND:
+        counter_add(&session->server->unknown_apps[session_worker(session)->index], 1);
+        session_close(session, 4001, "there is no app with this key");
+        break;
+    case APP_INVALID:
+        session_close(session, 4100, "the app's record is broken; try again later");
+        break;
+    case APP_UNAVAILABLE:
+        session_close(session, 4100, "the app store cannot be reached; try again later");
+        break;
+    case APP_PENDING:
+        break;
+    }
+}
+
+static void on_lookup_done(struct app_lookup *lookup) {
+    struct session_lookup *waiting = container_of(lookup, struct session_lookup, lookup);
+    struct session *session = waiting->session;
+
+    session->lookup = NULL;
+    apply_lookup(session, lookup);
+    stream_resume(session->websocket.stream);
+    free(waiting);
+}
+
+static void find_app(struct session *session, struct slice key) {
+    struct session_lookup *waiting = alloc_zero(sizeof *waiting);
+
+    waiting->lookup.done = on_lookup_done;
+    waiting->session = session;
+    if (app_manager_find_by_key(session->server->apps, session_worker(session), key, &waiting->lookup) != APP_PENDING) {
+        apply_lookup(session, &waiting->lookup);
+        free(waiting);
+        return;
+    }
+    session->lookup = waiting;
+    stream_pause(session->websocket.stream); /* a waiting connection buffers only what it has sent so far */
+}
+
+static bool has_only_digits(struct slice text) {
+    for (size_t i = 0; i < text.length; i++)
+        if (text.data[i] < '0' || text.data[i] > '9')
+            return false;
+    return text.length != 0;
+}
+
+/* Checks `protocol` of the query: 5, 6 or 7; 7 if it is absent. Closes and returns false otherwise. */
+static bool protocol_supported(struct session *session, struct slice query_text) {
+    unsigned long long version = PROTOCOL_MAX;
+    bool number = true, supported = true;
+    struct query query;
+    struct slice value;
+
+    if (query_parse(&query, query_text) && query_find(&query, SLICE("protocol"), &value)) {
+        number = has_only_digits(value);
+        supported = slice_to_number(value, PROTOCOL_MAX, &version) && version >= PROTOCOL_MIN;
+    }
+    query_dispose(&query);
+    if (!number)
+        session_close(session, 4006, "`protocol` must be a number");
+    else if (!supported)
+        session_close(session, 4007, "this protocol version is not supported, %d to %d are", PROTOCOL_MIN,
+                      PROTOCOL_MAX);
+    return number && supported;
+}
+
+static void refuse_too_many(struct session *session, uint32_t wait_s) {
+    const struct rate_limiter_settings *limit = rate_limiter_settings(session->server->connect_limit);
+
+    session_close(session, 4100,
+                  "too many connections from this address: %s.max_requests is %u in %u s; try again in %u s",
+                  limit->path, limit->max_requests, limit->window_s, wait_s);
+}
+
+static void start_session(struct session *session, struct slice path, struct slice query) {
+    struct buffer decoded = {0};
+    struct slice key;
+
+    if (!slice_starts_with(path, SLICE("/app/")) || path.length == SLICE("/app/").length ||
+        memchr(path.data + 5, '/', path.length - 5) != NULL) {
+        session_close(session, 4005, "there is no such path: connect to /app/{key}");
+        return;
+    }
+    if (!protocol_supported(session, query))
+        return;
+    key = slice_skip(path, 5);
+    if (memchr(key.data, '%', key.length) != NULL) {
+        percent_decode(key, &decoded);
+        key = buffer_slice(&decoded);
+    }
+    find_app(session, key);
+    buffer_dispose(&decoded);
+}
+
+void session_accept(struct session_server *server, struct http_connection *connection, struct http_request *request,
+                    struct slice path) {
+    struct session *session = alloc_zero(sizeof *session);
+    struct buffer target = {0};
+    size_t path_length = path.length;
+    uint32_t wait_s = rate_limiter_check(server->connect_limit, connection, request);
+
+    session->server = server;
+    /* The request is freed when the handshake is answered: copy what is needed after that. */
+    buffer_append(&target, path);
+    buffer_append(&target, request->query);
+    if (!websocket_accept(connection, request, &session->websocket, &session_websocket_handler, &server->limits)) {
+        free(session);
+    } else {
+        session->active_ms = session_worker(session)->now_ms;
+        if (wait_s != 0)
+            refuse_too_many(session, wait_s);
+        else
+            start_session(session, (struct slice){target.data, path_length},
+                          slice_skip(buffer_slice(&target), path_length));
+    }
+    buffer_dispose(&target);
+}

@@ -1,0 +1,145 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "session/session_internal.h"
+
+#define PONG_TIMEOUT_MS 30000
+
+static void on_activity(struct websocket *websocket, size_t length);
+static void on_message(struct websocket *websocket, struct slice text);
+static void on_timer(struct websocket *websocket);
+static void on_slow(struct websocket *websocket);
+static void on_closing(struct websocket *websocket);
+static void on_closed(struct websocket *websocket);
+
+const struct websocket_handler session_websocket_handler = {
+    .on_activity = on_activity,
+    .on_message = on_message,
+    .on_timer = on_timer,
+    .on_slow = on_slow,
+    .on_closing = on_closing,
+    .on_closed = on_closed,
+};
+
+static struct session *session_of(struct websocket *websocket) {
+    return container_of(websocket, struct session, websocket);
+}
+
+/* The session of a stream that is subscribed to a channel. */
+static struct session *session_of_stream(const struct stream *stream) {
+    return session_of(stream->context);
+}
+
+/* --- activity --- */
+
+uint64_t session_activity_limit_ms(const struct session *session) {
+    return session->server->config->activity_timeout_s * UINT64_C(1250);
+}
+
+static void on_activity(struct websocket *websocket, size_t length) {
+    struct session *session = session_of(websocket);
+
+    session->active_ms = session_worker(session)->now_ms;
+    if (session->pinged && !websocket->closing) {
+        /* The timer was set for the pong. */
+        session->pinged = false;
+        stream_set_timeout(websocket->stream, session_activity_limit_ms(session));
+    }
+    if (session->slot != NULL)
+        counter_add(&session_part(session)->counters.bytes_received, length);
+}
+
+static void on_message(struct websocket *websocket, struct slice text) {
+    struct session *session = session_of(websocket);
+
+    if (session->slot != NULL)
+        session_message(session, text);
+}
+
+static void on_timer(struct websocket *websocket) {
+    struct session *session = session_of(websocket);
+    uint64_t idle_ms = session_worker(session)->now_ms - session->active_ms;
+
+    if (session->slot == NULL)
+        return;
+    if (session->pinged) {
+        session_close(session, 4201, "no pong came within %d s", PONG_TIMEOUT_MS / 1000);
+    } else if (idle_ms < session_activity_limit_ms(session)) {
+        stream_set_timeout(websocket->stream, session_activity_limit_ms(session) - idle_ms);
+    } else {
+        session_send(session, &SLICE("{\"event\":\"pusher:ping\",\"data\":\"{}\"}"), 1);
+        session->pinged = true;
+        stream_set_timeout(websocket->stream, PONG_TIMEOUT_MS);
+    }
+}
+
+static void on_slow(struct websocket *websocket) {
+    struct session *session = session_of(websocket);
+    const struct stream_limits *limits = &session->server->limits.output;
+    bool own_bound = session->server->config->websocket.max_backpressure == limits->max_bytes;
+    struct buffer text = {0};
+    char words[160];
+    struct slice reason;
+
+    snprintf(words, sizeof words, "not read fast enough: `websocket.max_messages` is %u, `websocket.%s` %zu bytes",
+             limits->max_messages, own_bound ? "max_backpressure" : "max_bytes", (size_t)limits->max_bytes);
+    reason = slice_of(words);
+    if (session->slot != NULL)
+        session_refused(session, REFUSED_SLOW_READER);
+    error_message_append(&text, 4100, reason);
+    websocket_close_slow(websocket, buffer_slice(&text), 4100, reason);
+    buffer_dispose(&text);
+}
+
+void session_terminate(struct stream *stream) {
+    session_close(session_of_stream(stream), 4009, "the connection was terminated by the API");
+}
+
+bool session_has_socket_id(const struct stream *stream, const struct socket_id *id) {
+    const struct session *session = session_of_stream(stream);
+
+    return session->id.first == id->first && session->id.second == id->second;
+}
+
+/* --- closing --- */
+
+static void leave_channels(struct session *session) {
+    struct subscription_set *set = &session->subscriptions;
+    const struct app *app = slot_app(session->slot);
+    bool counts_wanted = app != NULL && app->wants_subscription_count;
+
+    for (uint32_t i = 0; i < set->capacity; i++) {
+        struct subscription *subscription = set->slots[i];
+        if (subscription == NULL)
+            continue;
+        counter_add(
+            &session_part(session)->counters.unsubscriptions[channel_label_of(channel_type(subscription->channel))], 1);
+        channel_leave(session->server->channels, subscription, counts_wanted);
+        free(subscription);
+    }
+    free(set->slots);
+    *set = (struct subscription_set){0};
+}
+
+/* The session leaves its channels at once; only the close handshake is left. */
+static void on_closing(struct websocket *websocket) {
+    struct session *session = session_of(websocket);
+
+    if (session->lookup != NULL) {
+        app_manager_cancel(session->server->apps, &session->lookup->lookup);
+        free(session->lookup);
+        session->lookup = NULL;
+    }
+    if (session->slot == NULL)
+        return;
+    leave_channels(session);
+    session_user_dispose(session);
+    session_list_remove(session);
+    counter_add(&session_part(session)->counters.disconnections, 1);
+    slot_connection_leave(session->slot);
+    session->slot = NULL; /* it may be freed before the client answers the close */
+}
+
+static void on_closed(struct websocket *websocket) {
+    free(session_of(websocket));
+}
