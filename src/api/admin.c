@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/call.h"
+#include "api/api_call.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
 

@@ -1,11 +1,13 @@
 /*
  * The HTTP API: what the server SDKs call, the health pages and the metrics.
  *
- *   net/http -- request --> routes.c -- path, method --> auth.c -- app, signature --> events.c, channels.c, users.c,
- *                                                                                     health.c, usage.c, metrics.c
+ *   net/http -- request --> dispatch.c -- path, method --> auth.c -- app, signature --> publish_events.c, channels.c,
+ *                               |                                                     users.c, health.c, usage.c, ...
+ *                          route_table.c
  *
- * Everything runs on the worker of the request's connection. WebSocket handshakes on the same port are given to
- * `on_websocket`, which floor 6 points at the sessions: this floor does not know them.
+ * All of it runs on the worker of the request's connection; only the metrics page is built on a thread of its own.
+ * WebSocket handshakes on the same port go to `on_websocket`, which server/ sets to the sessions: api/ does not know
+ * them.
  */
 #pragma once
 
@@ -19,7 +21,9 @@
 #include "net/http.h"
 #include "net/rate_limiter.h"
 
-/* What the API needs of the process. Filled by the server before the first connection, except what says otherwise. */
+struct metrics_thread;
+
+/* What the API uses of the process. server/ fills it before the first connection. */
 struct api {
     const struct config *config;
     struct app_manager *apps;
@@ -27,21 +31,22 @@ struct api {
     struct workers *workers;
     uint64_t started_at_s;              /* wall clock */
     const atomic_bool *draining;        /* the process shuts down: /up fails */
-    const atomic_bool *memory_full;     /* over http_api.accept_traffic.memory_threshold: no large bodies */
+    const atomic_bool *memory_full;     /* above http_api.accept_traffic.memory_threshold: large bodies are refused */
     atomic_uint health_checks;          /* under way, for /up */
+    struct metrics_thread *metrics;     /* NULL: without a metrics port */
     struct rate_limiter *request_limit; /* on requests to /apps by client address; NULL: none */
-    struct rate_limiter *connect_limit; /* on connects, checked by the sessions and only counted here; NULL: none */
-    unsigned metrics_port;              /* where the metrics page listens, set once that is known; the label `port` */
-    /* Connections with a key that no app has: a counter for each of WORKERS_MAX workers, or NULL. */
+    struct rate_limiter *connect_limit; /* on connects; checked by the sessions, shown in the metrics; NULL: none */
+    unsigned metrics_port;              /* the label `port`; set when the port is known */
+    /* Connections with a key that no app has, for each of WORKERS_MAX workers; or NULL. */
     const struct counter *unknown_apps;
-    /* Speaks WebSocket with the client; answers the request in any case. `path` is without the path_prefix, and empty
-     * for a path outside it. */
+    /* Takes over a WebSocket handshake and answers it. `path` is without the path_prefix, empty for a path outside it.
+     */
     void (*on_websocket)(struct http_connection *connection, struct http_request *request, struct slice path,
                          void *context);
     void *websocket_context;
 };
 
-/* The handlers of the main port, of the metrics port and of the admin API's; all keep `api` as their context. */
+/* The handlers of the main port, the metrics port and the admin port. Their context is `api`. */
 struct http_handler api_main_handler(struct api *api);
 struct http_handler api_admin_handler(struct api *api);
 struct http_handler api_metrics_handler(struct api *api);

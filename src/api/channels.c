@@ -1,8 +1,8 @@
 /*
  * GET /apps/{id}/channels, /channels/{name} and /channels/{name}/users.
  */
-#include "api/call.h"
-#include "api/event.h"
+#include "api/api_call.h"
+#include "api/publish_body.h"
 #include "base/json.h"
 
 static unsigned asked_info(const struct api_call *call) {

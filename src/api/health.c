@@ -3,7 +3,7 @@
  */
 #include <stdlib.h>
 
-#include "api/call.h"
+#include "api/api_call.h"
 #include "base/alloc.h"
 
 static void answer_health(struct api_call *call, unsigned status, const char *word) {

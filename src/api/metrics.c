@@ -2,10 +2,9 @@
 
 #include <stdio.h>
 
-#include "api/call.h"
 #include "base/memory_usage.h"
 
-/* `worker="0",port="9601"`; the worker is left out when there is none. */
+/* `worker="0",port="9601"`, or `port="9601"` without a worker. */
 static struct slice labels_of(const struct api *api, const struct worker *worker, struct buffer *labels) {
     char number[16];
 
@@ -96,7 +95,7 @@ static void append_limits(struct metrics_page *page, const struct api *api) {
     append_limit(page, api, "websocket", "connect", refusals[1]);
 }
 
-static void append_memory(struct metrics_page *page, const struct api *api, struct buffer *labels) {
+static void append_machine_memory(struct metrics_page *page, const struct api *api, struct buffer *labels) {
     struct memory_usage usage;
 
     if (!memory_usage(&usage))
@@ -107,17 +106,17 @@ static void append_memory(struct metrics_page *page, const struct api *api, stru
     metrics_sample(page, labels_of(api, NULL, labels), usage.used_bytes);
 }
 
-void api_get_metrics(struct api_call *call) {
-    struct metrics_page page = {.prefix = slice_of(call->api->config->metrics.prometheus.prefix)};
+void metrics_append_page(const struct api *api, struct buffer *text) {
+    struct metrics_page page = {.prefix = slice_of(api->config->metrics.prometheus.prefix)};
     struct buffer labels = {0};
 
-    metrics_append_apps(&page, call->api);
-    append_limits(&page, call->api);
-    append_workers(&page, call->api, &labels);
-    append_memory(&page, call->api, &labels);
-    metrics_append_store(&page, call->api, labels_of(call->api, NULL, &labels));
-    metrics_append_process(&page, call->api->started_at_s);
-    api_answer_with(call, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"), SLICE(""), buffer_slice(&page.text));
+    metrics_append_apps(&page, api);
+    append_limits(&page, api);
+    append_workers(&page, api, &labels);
+    append_machine_memory(&page, api, &labels);
+    metrics_append_store(&page, api, labels_of(api, NULL, &labels));
+    metrics_append_process(&page, api->started_at_s);
+    buffer_append(text, buffer_slice(&page.text));
     buffer_dispose(&labels);
     buffer_dispose(&page.text);
 }

@@ -1,11 +1,16 @@
 /*
- * The metrics page: Prometheus text format 0.0.4, made afresh for each request out of the workers' counters.
+ * The metrics page: Prometheus text format 0.0.4, made of the workers' counters.
  *
- *   metrics.c          the page, and what belongs to workers
- *   metrics_apps.c     what belongs to apps
+ *   metrics_thread.c   the thread that builds the page, and scrapes
+ *   metrics.c          the page; metrics of workers
+ *   metrics_apps.c     metrics of apps
  *   metrics_process.c  process_*
- *   metrics_store.c    the app store and the cache in front of it
+ *   metrics_store.c    metrics of the app store and the cache in front of it
  *   metrics_text.c     lines
+ *
+ * No worker builds a page: with many apps that takes longer than a turn may. A page is kept for a second, and scrapes
+ * within that time get the same one, unless they ask with `Cache-Control: no-cache` for a new one. Building takes at
+ * most a twentieth of one CPU.
  */
 #pragma once
 
@@ -16,31 +21,43 @@
 #include "base/buffer.h"
 #include "base/slice.h"
 
+struct metrics_thread;
+
+/* Starts the thread; a page is kept for `keep_ms`. `api` outlives it. NULL with an error. */
+struct metrics_thread *metrics_thread_start(const struct api *api, uint32_t keep_ms, struct error *error);
+/* Ends and frees it, when the workers have ended and before their messages are settled; may be NULL. */
+void metrics_thread_stop(struct metrics_thread *metrics);
+/* Pages built so far. Any thread. */
+uint64_t metrics_thread_built(struct metrics_thread *metrics);
+
+/* Appends the page. On any thread. */
+void metrics_append_page(const struct api *api, struct buffer *text);
+
 struct metrics_page {
     struct buffer text;
     struct slice prefix; /* before each name */
     const char *name;    /* of the family that is being written */
 };
 
-/* Begins a family: all samples up to the next call are its. `type` is counter, gauge or histogram. */
+/* Begins a family, to which the next samples belong. `type` is counter, gauge or histogram. */
 void metrics_family(struct metrics_page *page, const char *name, const char *type, const char *help);
 
 /* One sample. `labels` is `a="1",b="2"` or empty. */
 void metrics_sample(struct metrics_page *page, struct slice labels, uint64_t value);
 void metrics_fraction(struct metrics_page *page, struct slice labels, double value);
 
-/* One sample with a label more. */
+/* One sample with one more label. */
 void metrics_sample_of(struct metrics_page *page, struct slice labels, const char *label, const char *label_value,
                        uint64_t value);
 
 /*
- * One series of a histogram: `counts[i]` values were at most `bounds[i]` and above the bound before, the last of the
- * `bucket_count` has no bound. Bounds and sum are divided by `unit` for the page.
+ * One series of a histogram. `counts[i]` values were above `bounds[i - 1]` and at most `bounds[i]`; the last bucket has
+ * no bound. The page shows bounds and sum divided by `unit`.
  */
 void metrics_histogram(struct metrics_page *page, struct slice labels, const uint64_t *bounds, const uint64_t *counts,
                        size_t bucket_count, uint64_t sum, double unit);
 
-/* Appends `name="value"` with the value escaped, and a comma before it if there is something already. */
+/* Appends `name="value"` with the value escaped, after a comma unless it is the first. */
 void metrics_append_label(struct buffer *labels, const char *name, struct slice value);
 
 void metrics_append_apps(struct metrics_page *page, const struct api *api);

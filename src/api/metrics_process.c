@@ -3,15 +3,16 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* process_* have no prefix and no labels: every exporter has them like this. */
+/* process_* have no prefix and no labels, as in every exporter. */
 static void append_gauge(struct metrics_page *page, const char *name, const char *help, uint64_t value) {
     metrics_family(page, name, "gauge", help);
     metrics_sample(page, SLICE(""), value);
 }
 
-static void append_memory(struct metrics_page *page) {
+static void append_process_memory(struct metrics_page *page) {
     unsigned long long pages_virtual, pages_resident;
     uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
     FILE *file = fopen("/proc/self/statm", "re");
@@ -30,18 +31,29 @@ static double seconds(struct timeval time) {
     return (double)time.tv_sec + (double)time.tv_usec / 1e6;
 }
 
-static void append_descriptors(struct metrics_page *page) {
-    DIR *folder = opendir("/proc/self/fd");
-    struct rlimit limit;
+/* 0: unknown. */
+static uint64_t count_descriptors(void) {
+    struct stat status;
     uint64_t count = 0;
+    DIR *folder;
 
-    if (folder != NULL) {
-        while (readdir(folder) != NULL)
-            count++;
-        closedir(folder);
-        /* Without ".", ".." and the folder's own. */
-        append_gauge(page, "process_open_fds", "Number of open file descriptors.", count > 3 ? count - 3 : 0);
-    }
+    if (stat("/proc/self/fd", &status) == 0 && status.st_size > 0) /* the count, since Linux 6.2 */
+        return (uint64_t)status.st_size;
+    folder = opendir("/proc/self/fd");
+    if (folder == NULL)
+        return 0;
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count > 3 ? count - 3 : 0; /* without ".", ".." and the folder's own */
+}
+
+static void append_descriptors(struct metrics_page *page) {
+    uint64_t count = count_descriptors();
+    struct rlimit limit;
+
+    if (count != 0)
+        append_gauge(page, "process_open_fds", "Number of open file descriptors.", count);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         append_gauge(page, "process_max_fds", "Maximum number of open file descriptors.", limit.rlim_cur);
 }
@@ -51,7 +63,7 @@ void metrics_append_process(struct metrics_page *page, uint64_t started_at_s) {
     struct rusage usage;
 
     page->prefix = SLICE("");
-    append_memory(page);
+    append_process_memory(page);
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
         metrics_family(page, "process_cpu_seconds_total", "counter", "Total user and system CPU time in seconds.");
         metrics_fraction(page, SLICE(""), seconds(usage.ru_utime) + seconds(usage.ru_stime));

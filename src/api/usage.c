@@ -1,7 +1,7 @@
 /*
  * GET /usage: the memory of the machine, or of the control group.
  */
-#include "api/call.h"
+#include "api/api_call.h"
 #include "base/memory_usage.h"
 
 void api_get_usage(struct api_call *call) {

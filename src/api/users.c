@@ -1,7 +1,7 @@
 /*
  * POST /apps/{id}/users/{user}/terminate_connections.
  */
-#include "api/call.h"
+#include "api/api_call.h"
 
 void api_terminate_user(struct api_call *call) {
     struct slice user = call->parameters[1];

@@ -146,35 +146,53 @@ static void end_request(struct http_connection *connection) {
         stream_resume(stream);
 }
 
-size_t http_respond(struct http_connection *connection, const struct http_response *response) {
+static void append_head(struct buffer *text, const struct http_connection *connection,
+                        const struct http_response *response, size_t body_length) {
     static const struct slice json = SLICE_INIT("application/json");
-    struct buffer text = {0};
-    struct slice type = response->content_type.length != 0 ? response->content_type : json;
+
+    buffer_append(text, SLICE("HTTP/1.1 "));
+    buffer_append_number(text, response->status);
+    buffer_append_byte(text, ' ');
+    buffer_append_string(text, http_reason(response->status));
+    if (response->status != 204) {
+        buffer_append(text, SLICE("\r\nContent-Type: "));
+        buffer_append(text, response->content_type.length != 0 ? response->content_type : json);
+        buffer_append(text, SLICE("\r\nContent-Length: "));
+        buffer_append_number(text, body_length);
+    }
+    buffer_append(text, connection->keep_alive ? SLICE("\r\nKeep-Alive: timeout=60\r\nConnection: keep-alive\r\n")
+                                               : SLICE("\r\nConnection: close\r\n"));
+    buffer_append(text, response->headers);
+    buffer_append(text, SLICE("\r\n"));
+}
+
+static void send_frame_bytes(struct stream *stream, struct frame *frame) {
+    struct chunk *chunk = chunk_of_frame(frame);
+
+    stream_send(stream, chunk);
+    chunk_unref(chunk);
+}
+
+size_t http_respond(struct http_connection *connection, const struct http_response *response) {
     bool head_only = connection->request != NULL && slice_equal(connection->request->method, SLICE("HEAD"));
+    bool has_body = !head_only && response->status != 204;
+    struct frame *frame = response->body_frame;
+    struct buffer text = {0};
     size_t length;
 
     if (response->close || connection->draining)
         connection->keep_alive = false;
     buffer_reserve(&text, 256 + response->headers.length + response->body.length);
-    buffer_append(&text, SLICE("HTTP/1.1 "));
-    buffer_append_number(&text, response->status);
-    buffer_append_byte(&text, ' ');
-    buffer_append_string(&text, http_reason(response->status));
-    if (response->status != 204) {
-        buffer_append(&text, SLICE("\r\nContent-Type: "));
-        buffer_append(&text, type);
-        buffer_append(&text, SLICE("\r\nContent-Length: "));
-        buffer_append_number(&text, response->body.length);
-    }
-    buffer_append(&text, connection->keep_alive ? SLICE("\r\nKeep-Alive: timeout=60\r\nConnection: keep-alive\r\n")
-                                                : SLICE("\r\nConnection: close\r\n"));
-    buffer_append(&text, response->headers);
-    buffer_append(&text, SLICE("\r\n"));
-    if (!head_only && response->status != 204)
+    append_head(&text, connection, response, frame != NULL ? frame->length : response->body.length);
+    if (has_body && frame == NULL)
         buffer_append(&text, response->body);
     stream_send_copy(connection->stream, text.data, text.length);
     length = text.length;
     buffer_dispose(&text);
+    if (has_body && frame != NULL) {
+        send_frame_bytes(connection->stream, frame);
+        length += frame->length;
+    }
     end_request(connection);
     return length;
 }

@@ -22,6 +22,7 @@
 #define HTTP_SMALL_BODY_BYTES (16 * 1024)
 
 struct http_connection;
+struct frame;
 struct tls_context;
 
 struct http_header {
@@ -77,7 +78,8 @@ struct http_response {
     struct slice content_type; /* empty: application/json */
     struct slice headers;      /* further complete lines, each ending in CRLF */
     struct slice body;
-    bool close; /* close the connection after it */
+    struct frame *body_frame; /* in place of `body`, sent without a copy; NULL: none */
+    bool close;               /* close the connection after it */
 };
 
 /* Answers the request in hand and returns the number of bytes that go out. A HEAD request gets the head only. */

@@ -27,6 +27,7 @@ void reclaimer_init(struct reclaimer *reclaimer, struct workers *workers) {
 
 void reclaimer_dispose(struct reclaimer *reclaimer) {
     reclaimer->ended = true;
+    free_batch(reclaimer->held);
     free_batch(reclaimer->batch);
     free_batch(reclaimer->next_batch);
     pthread_mutex_destroy(&reclaimer->mutex);
@@ -45,6 +46,12 @@ static void begin_grace_period(struct reclaimer *reclaimer) {
                        &(struct worker_task){.run = note_turn, .finished = end_grace_period, .context = reclaimer});
 }
 
+static void append_batch(struct deferred **list, struct deferred *batch) {
+    while (*list != NULL)
+        list = &(*list)->next;
+    *list = batch;
+}
+
 static void end_grace_period(void *context) {
     struct reclaimer *reclaimer = context;
     struct deferred *unused;
@@ -52,6 +59,11 @@ static void end_grace_period(void *context) {
 
     pthread_mutex_lock(&reclaimer->mutex);
     unused = reclaimer->batch;
+    if (reclaimer->readers != 0) {
+        append_batch(&unused, reclaimer->held);
+        reclaimer->held = unused;
+        unused = NULL;
+    }
     reclaimer->batch = reclaimer->next_batch;
     reclaimer->next_batch = NULL;
     more = reclaimer->batch != NULL;
@@ -94,4 +106,22 @@ static void free_memory(void *object, void *context) {
 
 void reclaim_free(struct reclaimer *reclaimer, void *memory) {
     reclaim_defer(reclaimer, memory, free_memory, NULL);
+}
+
+void reclaim_read_begin(struct reclaimer *reclaimer) {
+    pthread_mutex_lock(&reclaimer->mutex);
+    reclaimer->readers++;
+    pthread_mutex_unlock(&reclaimer->mutex);
+}
+
+void reclaim_read_end(struct reclaimer *reclaimer) {
+    struct deferred *unused = NULL;
+
+    pthread_mutex_lock(&reclaimer->mutex);
+    if (--reclaimer->readers == 0) {
+        unused = reclaimer->held;
+        reclaimer->held = NULL;
+    }
+    pthread_mutex_unlock(&reclaimer->mutex);
+    free_batch(unused);
 }

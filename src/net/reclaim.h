@@ -19,6 +19,8 @@ struct reclaimer {
     pthread_mutex_t mutex;
     struct deferred *next_batch; /* deferred since the grace period began */
     struct deferred *batch;      /* in its grace period; NULL: none is */
+    struct deferred *held;       /* after its grace period, but other threads read */
+    unsigned readers;            /* threads between reclaim_read_begin and reclaim_read_end */
     bool ended;                  /* all workers have ended: free at once */
 };
 
@@ -37,3 +39,8 @@ void reclaim_defer(struct reclaimer *reclaimer, void *object, void (*free_object
 
 /* The same with free(), for memory from alloc(). */
 void reclaim_free(struct reclaimer *reclaimer, void *memory);
+
+/* Between these a thread that is no worker may read shared tables, too: nothing that it can find is freed. Meanwhile
+ * deferred memory accumulates, so do not block for long. */
+void reclaim_read_begin(struct reclaimer *reclaimer);
+void reclaim_read_end(struct reclaimer *reclaimer);

@@ -1,6 +1,6 @@
 #include "server/redirect.h"
 
-#include "api/route.h"
+#include "api/route_match.h"
 
 /* The host of the request's Host header without its port, or "" if there is none that could stand in a Location. */
 static struct slice requested_host(const struct http_request *request) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/metrics.h"
 #include "app_manager/app_manager.h"
 #include "base/alloc.h"
 #include "base/hash.h"
@@ -23,7 +24,9 @@
 #include "server/server_tls.h"
 #include "session/session.h"
 
-/* Those who still wait for the store when the grace period has ended get an answer of it for as long. */
+#define METRICS_KEEP_MS 1000
+
+/* How long lookups may still wait for the store after the grace period. */
 #define STORE_ANSWERS_MS 2000
 
 /* A write to a slow reader may carry this part of what it may have unsent, so that joining events never breaks a bound.
@@ -218,6 +221,9 @@ static bool listen_for_metrics(struct server *server, struct error *error) {
     if (!listen_beside(server, &server->metrics_listener, config->metrics.host, &port, accept_metrics, error))
         return error_prefix(error, "metrics.host and .port");
     server->api.metrics_port = port;
+    server->api.metrics = metrics_thread_start(&server->api, METRICS_KEEP_MS, error);
+    if (server->api.metrics == NULL)
+        return false;
     log_address("metrics on", "http", config->metrics.host, port, "/metrics");
     return true;
 }
@@ -353,6 +359,7 @@ static bool build(struct server *server, struct error *error) {
 }
 
 static void take_apart(struct server *server) {
+    metrics_thread_stop(server->api.metrics);
     if (server->apps != NULL) {
         stop_apps(server);
         workers_settle(&server->workers);

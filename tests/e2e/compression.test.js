@@ -7,9 +7,10 @@ import { constants, deflateRawSync } from 'node:zlib';
 
 import WebSocket from 'ws';
 
-import { get, publish } from './lib/api.js';
+import { publish } from './lib/api.js';
 import { connect, subscribe } from './lib/client.js';
 import { Inbox, matching, within } from './lib/inbox.js';
+import { getMetrics } from './lib/metrics.js';
 import { connected, makePusher, record } from './lib/pusher.js';
 import { OPCODE, RawWebSocket } from './lib/raw-websocket.js';
 import { APP, serverFor } from './lib/server.js';
@@ -101,7 +102,7 @@ test('pusher-js, which offers nothing, works beside clients that compress', asyn
 });
 
 test('what is agreed on, and what it saves', async (t) => {
-  const sent = async (server) => Number((await get(server.metricsUrl)).body.match(/^sockudo_socket_transmitted_bytes\{.*\} (\d+)$/m)[1]);
+  const sent = async (server) => Number((await getMetrics(server)).body.match(/^sockudo_socket_transmitted_bytes\{.*\} (\d+)$/m)[1]);
   const bytes = {};
   for (const [mode, answer] of [
     ['disabled', undefined],
@@ -158,7 +159,7 @@ describe('what breaks the agreement', () => {
     for (let i = 0; i < 3000 && !closedOne; i++) {
       await publish(server, { name: 'e', channel: 'c', data: noise() });
       await fast.next('e');
-      closedOne = i % 50 === 49 && /reason="slow_reader"[^\n]* [1-9]/.test((await get(server.metricsUrl)).body);
+      closedOne = i % 50 === 49 && /reason="slow_reader"[^\n]* [1-9]/.test((await getMetrics(server)).body);
     }
     assert.ok(closedOne, 'the slow reader was closed');
     slow.resume();

@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import { api, get, publish, request } from './lib/api.js';
 import { closedWithError, connect, sendSignin, subscribeRefused, trigger, unsubscribe } from './lib/client.js';
 import { nextOn, subscriber } from './lib/events.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
+import { eventually, fetchMetrics, getMetrics } from './lib/metrics.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { APP, serverFor } from './lib/server.js';
 
@@ -28,7 +28,7 @@ describe('the page', () => {
     const ws = await subscriber(server, t, 'c');
     await publish(server, { name: 'e', channel: 'c', data: 'x' });
     await nextOn(ws, 'c');
-    const response = await get(server.metricsUrl);
+    const response = await getMetrics(server);
     assert.equal(response.status, 200);
     assert.match(response.headers['content-type'], /^text\/plain; version=0\.0\.4/);
     assert.ok(response.body.endsWith('\n'));
@@ -65,7 +65,7 @@ describe('the page', () => {
     await ws.fence();
     await publish(server, { name: 'e', channel: 'c', data: 'x' });
     await nextOn(ws, 'c');
-    const { body } = await get(server.metricsUrl);
+    const { body } = await getMetrics(server);
     const type = (name) => body.match(new RegExp(`^# TYPE ${name} (\\w+)$`, 'm'))?.[1];
     for (const name of ['connected', 'active_channels']) assert.equal(type(`sockudo_${name}`), 'gauge', name);
     for (const name of ['new_connections_total', 'new_disconnections_total', 'connection_errors_total', 'socket_received_bytes',
@@ -328,7 +328,7 @@ describe('values', () => {
     const ws = await connect(server, { t });
     ws.send({ event: 'made-up-event', channel: 'made-up-channel', data: '' });
     await ws.fence();
-    const { body } = await get(server.metricsUrl);
+    const { body } = await getMetrics(server);
     assert.doesNotMatch(body, /made-up/);
     const metrics = await fetchMetrics(server);
     assert.equal(metrics.sum('connection_errors_total', { error_type: 'app_not_found' }), made.length);

@@ -9,7 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 import { backendFor } from './lib/backends/index.js';
 import { connect } from './lib/client.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
+import { eventually, fetchMetrics, getMetrics } from './lib/metrics.js';
 import { RawWebSocket } from './lib/raw-websocket.js';
 import { startServer } from './lib/server.js';
 
@@ -62,7 +62,7 @@ async function connectFor(server, milliseconds) {
 }
 
 async function lagMax(server) {
-  const page = await (await fetch(server.metricsUrl)).text();
+  const page = (await getMetrics(server)).body;
   return Math.max(...[...page.matchAll(/^sockudo_loop_lag_max_seconds\{.*\} (\S+)$/gm)].map((match) => Number(match[1])));
 }
 

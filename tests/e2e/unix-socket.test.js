@@ -9,6 +9,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 
 import { get, publish } from './lib/api.js';
+import { getMetrics } from './lib/metrics.js';
 import { connect, trySubscribe } from './lib/client.js';
 import { connected, makePusher, record } from './lib/pusher.js';
 import { BINARY, runCurlew, serverFor, startServer } from './lib/server.js';
@@ -66,7 +67,7 @@ test('too few files to listen with are named, whichever they are short for', asy
 test('every worker takes connections from the socket', async (t) => {
   const server = await serverFor(t, { config: { workers: 2, ...on(path.join(folderFor(t), 's')) } });
   const seen = await proxyTo(server, t);
-  const taken = async () => [...(await get(server.metricsUrl)).body.matchAll(/^sockudo_worker_connections_total\{.*worker="(\d)".*\} (\d+)$/gm)].map(([, , count]) => Number(count));
+  const taken = async () => [...(await getMetrics(server)).body.matchAll(/^sockudo_worker_connections_total\{.*worker="(\d)".*\} (\d+)$/gm)].map(([, , count]) => Number(count));
   let clients = 0;
   // The kernel wakes whoever sleeps; with both busy at the same time each gets some.
   while (!(await taken()).every((count) => count > 1) && clients < 2000) {

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "api/auth.h"
-#include "api/event.h"
-#include "api/route.h"
+#include "api/publish_body.h"
+#include "api/route_match.h"
 #include "base/utf8.h"
 
 #define MUST(condition)                                                                                                \

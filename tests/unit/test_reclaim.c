@@ -137,6 +137,36 @@ static void at_the_end_all_is_freed_at_once_and_so_are_later_objects(void **stat
     set_up(NULL);
 }
 
+static void another_thread_that_reads_keeps_what_it_may_have_found(void **state) {
+    static bool after; /* outlives the test */
+    bool before = false, during = false, more = false;
+
+    (void)state;
+    defer_flag(&before);
+    reclaim_read_begin(&reclaimer);
+    defer_flag(&during);
+    turn_all();
+    turn_all();
+    assert_false(before || during);
+    reclaim_read_begin(&reclaimer);
+    defer_flag(&more);
+    turn_all();
+    turn_all();
+    reclaim_read_end(&reclaimer);
+    assert_false(before || during || more);
+    reclaim_read_end(&reclaimer);
+    assert_true(before && during && more);
+    defer_flag(&after);
+    turn_all();
+    assert_true(after);
+    reclaim_read_begin(&reclaimer);
+    after = false;
+    defer_flag(&after);
+    turn_all();
+    turn_all();
+    assert_false(after); /* freed by reclaimer_dispose */
+}
+
 static void nothing_is_no_object(void **state) {
     (void)state;
     reclaim_defer(&reclaimer, NULL, free_flag, &reclaimer);
@@ -182,6 +212,7 @@ int main(void) {
         TEST(after_a_grace_period_without_more_the_next_object_begins_another),
         TEST(freeing_may_defer_more),
         TEST(at_the_end_all_is_freed_at_once_and_so_are_later_objects),
+        TEST(another_thread_that_reads_keeps_what_it_may_have_found),
         TEST(nothing_is_no_object),
         TEST(objects_of_any_thread_are_freed_once_each),
     };

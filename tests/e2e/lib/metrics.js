@@ -3,9 +3,14 @@
 import { get } from './api.js';
 import { TIMEOUT_MS } from './inbox.js';
 
-// Fetches and parses the page of a server. Names are given without the family's prefix where it applies; further options as get().
+// Requests a new page of a server, not one that it keeps; options as get().
+export function getMetrics(server, options = {}) {
+  return get(server.metricsUrl, { ...options, headers: { 'Cache-Control': 'no-cache', ...options.headers } });
+}
+
+// The same, parsed. Names are given without the family's prefix where it applies; further options as get().
 export async function fetchMetrics(server, { prefix = 'sockudo_', ...options } = {}) {
-  const response = await get(server.metricsUrl, options);
+  const response = await getMetrics(server, options);
   if (response.status !== 200) throw new Error(`GET ${server.metricsUrl}: ${response.status} ${response.body}`);
   return new Metrics(parseMetrics(response.body), prefix);
 }

@@ -1,4 +1,4 @@
-#include "api/route.h"
+#include "api/route_match.h"
 
 bool route_matches(const char *pattern, struct slice path, struct slice parameters[ROUTE_PARAMETERS]) {
     size_t count = 0;

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "api/route.h"
+#include "api/route_match.h"
 
 #define USER_ROUTE "/apps/{}/users/{...}/terminate_connections"
 

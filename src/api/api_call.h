@@ -1,10 +1,10 @@
 /*
- * One request to the API on its way through routes, lookup, authentication and handler.
+ * One request to the API, from its route to its answer.
  *
- *   api_handle --> call --> (app looked up: at once or later) --> authenticated --> route->handle --> one answer
+ *   request --> call --> (app looked up: at once or later) --> signature checked --> route->handle --> one answer
  *
- * A handler answers exactly once, with api_answer or api_refuse, before it returns or when the job ends that it handed
- * over with api_submit; the call is freed behind it. What the call points to in the request is gone after the answer.
+ * A handler answers exactly once: before it returns, or later after api_call_wait. The call is freed after the answer.
+ * Slices of the request are valid until the answer.
  */
 #pragma once
 
@@ -16,16 +16,16 @@
 
 struct api_call;
 
-/* What has to be known before a route's handler runs. */
+/* What a route needs before its handler runs. */
 enum route_needs {
     ROUTE_NOTHING,
-    ROUTE_APP,    /* the app has been looked up, whatever the answer */
-    ROUTE_SIGNED, /* the app is there and enabled, and the request is signed with its secret */
+    ROUTE_APP,    /* the app has been looked up, with any answer */
+    ROUTE_SIGNED, /* the app exists and is enabled, and the request is signed with its secret */
 };
 
 struct api_route {
     const char *method; /* GET is HEAD too */
-    const char *path;   /* `{}` is one piece of the path, `{...}` all up to what follows in the pattern */
+    const char *path;   /* `{}` is one segment of the path, `{...}` one or more */
     void (*handle)(struct api_call *call);
     enum route_needs needs;
 };
@@ -41,20 +41,34 @@ struct api_call {
     const struct api_route *route;
     struct slice path;                         /* as received, with the path_prefix; without scheme and host */
     struct slice parameters[ROUTE_PARAMETERS]; /* of the path: the app's id, then another; percent-decoded */
-    struct buffer decoded;                     /* where parameters point that had to be decoded */
+    struct buffer decoded;                     /* the memory of decoded parameters */
     const struct query *query;                 /* ROUTE_SIGNED only */
-    struct api_job *waits_for;                 /* the job that is under way, or NULL */
-    bool cross_origin; /* pages of other origins may read the answer: the `cors` section holds */
+    void *waits_for;                           /* see api_call_wait */
+    void (*on_abort)(struct api_call *call);   /* likewise; NULL: the call does not wait */
+    bool cross_origin; /* web pages of other origins may read the answer, by the `cors` section */
 };
 
-/* Work on the app store that a handler's answer waits for. Part of something from alloc() that job.destroy frees. */
+struct api_call *api_call_create(struct http_connection *connection, struct http_request *request);
+/* Frees the call, unless it waits. */
+void api_call_release(struct api_call *call);
+
+/* Puts the answer off: the handler returns without one. If the client goes away before api_call_resume, `on_abort` is
+ * called, and the call is then freed. `waits_for` is the handler's. */
+void api_call_wait(struct api_call *call, void *waits_for, void (*on_abort)(struct api_call *call));
+/* The wait is over: answer, then release the call. */
+void api_call_resume(struct api_call *call);
+/* The client has gone while the call waited. */
+void api_call_abort(struct api_call *call);
+
+/* A job on the app store that an answer waits for. Embedded in memory from alloc() that job.destroy frees. */
 struct api_job {
     struct app_job job; /* its `done` is set by api_submit */
     struct api_call *call;
-    void (*ended)(struct api_call *call, struct api_job *job); /* answers the call; not called if the client has gone */
+    /* Answers the call; not called if the client has gone. */
+    void (*ended)(struct api_call *call, struct api_job *job);
 };
 
-/* Hands the job to the app manager; see app_manager_submit. */
+/* Submits the job to the app manager, and lets the call wait for it; see app_manager_submit. */
 void api_submit(struct api_call *call, struct api_job *job, uint32_t timeout_ms);
 
 /* Answers 200 with a JSON body. */
@@ -64,15 +78,18 @@ void api_answer(struct api_call *call, struct slice body);
 void api_answer_with(struct api_call *call, unsigned status, struct slice type, struct slice headers,
                      struct slice body);
 
+/* The same with a body that is sent without a copy. The call takes a reference of its own to the frame. */
+void api_answer_frame(struct api_call *call, struct slice type, struct frame *frame);
+
 /* Answers {"error":text} and counts the refusal for the app, if there is one. */
 void api_refuse(struct api_call *call, unsigned status, enum refusal reason, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The same with a text that is there and further header lines. */
+/* The same with a ready text and further header lines. */
 void api_refuse_with(struct api_call *call, unsigned status, enum refusal reason, struct slice headers,
                      const char *text);
 
-/* --- routes.c: the handlers of its tables --- */
+/* --- the handlers of the tables in route_table.c --- */
 
 void api_post_event(struct api_call *call);
 void api_post_batch(struct api_call *call);

@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include "api/call.h"
+#include "api/api_call.h"
 
 /*
  * True if `path` has the form of `pattern`; `parameters` gets what stands at its braces, as received. A parameter is

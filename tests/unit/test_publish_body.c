@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "api/event.h"
+#include "api/publish_body.h"
 
 static const struct app limited = {
     .max_event_name_length = 5, .max_channel_name_length = 8, .max_event_payload_in_kb = 1};

@@ -6,8 +6,8 @@
  */
 #include <stdlib.h>
 
-#include "api/call.h"
-#include "api/event.h"
+#include "api/api_call.h"
+#include "api/publish_body.h"
 #include "base/utf8.h"
 
 /* The channels that an event goes to; a few need no allocation. */

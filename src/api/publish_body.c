@@ -1,4 +1,4 @@
-#include "api/event.h"
+#include "api/publish_body.h"
 
 #include <stdarg.h>
 #include <stdio.h>

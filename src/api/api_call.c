@@ -1,0 +1,144 @@
+#include "api/api_call.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/cors.h"
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/list.h"
+
+/* --- the call --- */
+
+struct api_call *api_call_create(struct http_connection *connection, struct http_request *request) {
+    struct api_call *call = alloc_zero(sizeof *call);
+
+    call->api = http_connection_handler(connection)->context;
+    call->worker = http_worker(connection);
+    call->connection = connection;
+    call->request = request;
+    return call;
+}
+
+void api_call_release(struct api_call *call) {
+    if (call->on_abort != NULL)
+        return;
+    buffer_dispose(&call->decoded);
+    free(call);
+}
+
+void api_call_wait(struct api_call *call, void *waits_for, void (*on_abort)(struct api_call *call)) {
+    call->waits_for = waits_for;
+    call->on_abort = on_abort;
+    http_set_pending(call->connection, call);
+}
+
+void api_call_resume(struct api_call *call) {
+    call->waits_for = NULL;
+    call->on_abort = NULL;
+    http_set_pending(call->connection, NULL);
+}
+
+void api_call_abort(struct api_call *call) {
+    call->on_abort(call);
+    call->on_abort = NULL;
+    api_call_release(call);
+}
+
+/* --- jobs on the store --- */
+
+static void on_job_done(struct app_job *job) {
+    struct api_job *done = container_of(job, struct api_job, job);
+    struct api_call *call = done->call;
+
+    api_call_resume(call);
+    done->ended(call, done);
+    api_call_release(call);
+}
+
+static void forget_job(struct api_call *call) {
+    ((struct api_job *)call->waits_for)->job.done = NULL;
+}
+
+void api_submit(struct api_call *call, struct api_job *job, uint32_t timeout_ms) {
+    job->call = call;
+    job->job.done = on_job_done;
+    api_call_wait(call, job, forget_job);
+    app_manager_submit(call->api->apps, call->worker, &job->job, timeout_ms);
+}
+
+/* --- answers --- */
+
+/* The app's part whose counters this call adds to; NULL for health checks and unknown apps. */
+static struct app_part *part_of(struct api_call *call) {
+    if (call->route == NULL || call->route->needs != ROUTE_SIGNED || call->lookup.answer != APP_FOUND)
+        return NULL;
+    return slot_part(call->lookup.slot, call->worker);
+}
+
+/* Appends the CORS headers to those of the answer. */
+static struct slice all_headers(const struct api_call *call, struct slice headers, struct buffer *storage) {
+    struct buffer cors_storage = {0};
+
+    if (!call->cross_origin)
+        return headers;
+    buffer_append(storage, headers);
+    buffer_append(storage, cors_headers(call->api->config, call->request, &cors_storage));
+    buffer_dispose(&cors_storage);
+    return buffer_slice(storage);
+}
+
+static void send_response(struct api_call *call, struct http_response *response) {
+    struct app_part *part = part_of(call);
+    struct buffer storage = {0};
+    size_t received = call->request->received_bytes;
+    size_t sent;
+
+    response->headers = all_headers(call, response->headers, &storage);
+    sent = http_respond(call->connection, response);
+    buffer_dispose(&storage);
+    if (part != NULL) {
+        counter_add(&part->counters.http_calls, 1);
+        counter_add(&part->counters.http_bytes_received, received);
+        counter_add(&part->counters.http_bytes_sent, sent);
+    }
+}
+
+void api_answer_with(struct api_call *call, unsigned status, struct slice type, struct slice headers,
+                     struct slice body) {
+    send_response(call,
+                  &(struct http_response){.status = status, .content_type = type, .headers = headers, .body = body});
+}
+
+void api_answer_frame(struct api_call *call, struct slice type, struct frame *frame) {
+    send_response(call, &(struct http_response){.status = 200, .content_type = type, .body_frame = frame});
+}
+
+void api_answer(struct api_call *call, struct slice body) {
+    api_answer_with(call, 200, SLICE(""), SLICE(""), body);
+}
+
+void api_refuse_with(struct api_call *call, unsigned status, enum refusal reason, struct slice headers,
+                     const char *text) {
+    struct app_part *part = part_of(call);
+    struct buffer body = {0};
+
+    if (part != NULL)
+        counter_add(&part->counters.refusals[reason], 1);
+    buffer_append(&body, SLICE("{\"error\":"));
+    json_append_string(&body, slice_of(text));
+    buffer_append_byte(&body, '}');
+    api_answer_with(call, status, SLICE(""), headers, buffer_slice(&body));
+    buffer_dispose(&body);
+}
+
+void api_refuse(struct api_call *call, unsigned status, enum refusal reason, const char *format, ...) {
+    struct error error;
+    va_list arguments;
+
+    va_start(arguments, format);
+    error_set_list(&error, format, arguments);
+    va_end(arguments);
+    api_refuse_with(call, status, reason, SLICE(""), error.text);
+}

@@ -1,0 +1,202 @@
+#include "api/dispatch.h"
+
+#include <stdio.h>
+
+#include "api/auth.h"
+#include "api/cors.h"
+#include "api/route_match.h"
+#include "base/clock.h"
+#include "base/list.h"
+
+static void find_route(struct api_call *call, const struct route_table *table, struct slice path);
+static void find_app(struct api_call *call);
+static void run_route(struct api_call *call);
+static void refuse_over_limit(struct api_call *call, uint32_t wait_s);
+
+void api_dispatch(struct http_connection *connection, struct http_request *request, const struct route_table *table) {
+    struct api *api = http_connection_handler(connection)->context;
+    struct slice received = route_path(request->path);
+    struct slice path = received;
+    struct api_call *call;
+    uint32_t wait_s = 0;
+
+    if (table->prefixed && !route_strip_prefix(slice_of(api->config->path_prefix), &path))
+        path = SLICE("");
+    if (table->websockets && request->wants_websocket) {
+        api->on_websocket(connection, request, path, api->websocket_context);
+        return;
+    }
+    call = api_call_create(connection, request);
+    call->path = received;
+    call->cross_origin = table->cross_origin;
+    if (slice_starts_with(path, SLICE("/apps/")))
+        wait_s = rate_limiter_check(api->request_limit, connection, request);
+    if (wait_s != 0) {
+        refuse_over_limit(call, wait_s);
+        return;
+    }
+    if (path.length > 1 && path.data[path.length - 1] == '/')
+        path.length--;
+    find_route(call, table, path);
+}
+
+/* The rate limit is the first check, before any lookup or signature. */
+static void refuse_over_limit(struct api_call *call, uint32_t wait_s) {
+    const struct rate_limiter_settings *limit = rate_limiter_settings(call->api->request_limit);
+    char header[40];
+    struct error error;
+
+    snprintf(header, sizeof header, "Retry-After: %u\r\n", wait_s);
+    error_set(&error, "too many requests from this address: %s.max_requests is %u in %u s", limit->path,
+              limit->max_requests, limit->window_s);
+    api_refuse_with(call, 429, REFUSED_REQUEST, slice_of(header), error.text);
+    api_call_release(call);
+}
+
+/* --- the route --- */
+
+static void append_allowed(struct buffer *headers, struct slice method) {
+    buffer_append(headers, headers->length == 0 ? SLICE("Allow: ") : SLICE(", "));
+    buffer_append(headers, method);
+}
+
+/* The path exists, but not with this method: 405, or the answer to OPTIONS. */
+static void answer_other_method(struct api_call *call, struct buffer *headers) {
+    bool is_options = slice_equal(call->request->method, SLICE("OPTIONS"));
+
+    append_allowed(headers, SLICE("OPTIONS"));
+    buffer_append(headers, SLICE("\r\n"));
+    if (is_options && call->cross_origin)
+        cors_append_preflight(call->api->config, headers);
+    if (is_options)
+        api_answer_with(call, 204, SLICE(""), buffer_slice(headers), SLICE(""));
+    else
+        api_refuse_with(call, 405, REFUSED_REQUEST, buffer_slice(headers),
+                        "the path does not take this method; the Allow header says which it takes");
+}
+
+/* Decodes percent-encoded parameters into one buffer, which is reserved first so that it does not move. */
+static void decode_parameters(struct api_call *call, const struct slice parameters[ROUTE_PARAMETERS]) {
+    for (size_t i = 0; i < ROUTE_PARAMETERS; i++) {
+        size_t start = call->decoded.length;
+        call->parameters[i] = parameters[i];
+        if (parameters[i].length == 0 || memchr(parameters[i].data, '%', parameters[i].length) == NULL)
+            continue;
+        if (call->decoded.capacity == 0)
+            buffer_reserve(&call->decoded, call->path.length);
+        percent_decode(parameters[i], &call->decoded);
+        call->parameters[i] = slice_skip(buffer_slice(&call->decoded), start);
+    }
+}
+
+static void find_route(struct api_call *call, const struct route_table *table, struct slice path) {
+    struct slice method = call->request->method;
+    struct buffer allowed = {0};
+
+    if (slice_equal(method, SLICE("HEAD")))
+        method = SLICE("GET");
+    for (size_t i = 0; i < table->count; i++) {
+        const struct api_route *route = &table->routes[i];
+        struct slice parameters[ROUTE_PARAMETERS] = {0};
+        if (!route_matches(route->path, path, parameters))
+            continue;
+        if (slice_equal(slice_of(route->method), method)) {
+            buffer_dispose(&allowed);
+            call->route = route;
+            decode_parameters(call, parameters);
+            find_app(call);
+            return;
+        }
+        append_allowed(&allowed, slice_of(route->method));
+        if (slice_equal(slice_of(route->method), SLICE("GET")))
+            append_allowed(&allowed, SLICE("HEAD"));
+    }
+    if (allowed.length != 0)
+        answer_other_method(call, &allowed);
+    else
+        api_refuse(call, 404, REFUSED_REQUEST, "there is nothing at this path");
+    buffer_dispose(&allowed);
+    api_call_release(call);
+}
+
+/* --- the app --- */
+
+static void on_app_found(struct app_lookup *lookup) {
+    struct api_call *call = container_of(lookup, struct api_call, lookup);
+
+    api_call_resume(call);
+    run_route(call);
+    api_call_release(call);
+}
+
+static void cancel_lookup(struct api_call *call) {
+    app_manager_cancel(call->api->apps, &call->lookup);
+}
+
+static void find_app(struct api_call *call) {
+    if (call->route->needs != ROUTE_NOTHING) {
+        call->lookup.done = on_app_found;
+        if (app_manager_find_by_id(call->api->apps, call->worker, call->parameters[0], &call->lookup) == APP_PENDING) {
+            api_call_wait(call, NULL, cancel_lookup);
+            return;
+        }
+    }
+    run_route(call);
+    api_call_release(call);
+}
+
+/* --- the signature --- */
+
+static void run_signed(struct api_call *call) {
+    const struct app *app = call->lookup.app;
+    struct http_request *request = call->request;
+    struct query query;
+    struct error error;
+    const struct auth_request signed_request = {
+        .method = request->method,
+        .path = call->path,
+        .path_prefix = slice_of(call->api->config->path_prefix),
+        .query = &query,
+        .body = request->body,
+        .body_unknown = request->body_too_large,
+    };
+
+    call->query = &query;
+    if (!query_parse(&query, request->query))
+        api_refuse(call, 401, REFUSED_SIGNATURE,
+                   "the query has more than %d parameters: its auth_signature is not verified", QUERY_MAX);
+    else if (!auth_verify(app, &signed_request, clock_wall_ms() / 1000, &error))
+        api_refuse_with(call, 401, REFUSED_SIGNATURE, SLICE(""), error.text);
+    else if (!app->enabled)
+        api_refuse(call, 403, REFUSED_DISABLED, "the app is disabled");
+    else if (request->body_too_large)
+        api_refuse(call, 413, REFUSED_REQUEST, "the body is over http_api.request_limit_in_mb, which is %u",
+                   call->api->config->http_api.request_limit_in_mb);
+    else
+        call->route->handle(call);
+    query_dispose(&query);
+}
+
+static void run_route(struct api_call *call) {
+    if (call->route->needs != ROUTE_SIGNED) {
+        call->route->handle(call);
+        return;
+    }
+    switch (call->lookup.answer) {
+    case APP_FOUND:
+        run_signed(call);
+        break;
+    case APP_NOT_FOUND:
+        api_refuse(call, 404, REFUSED_REQUEST, "there is no app with this id");
+        break;
+    case APP_INVALID:
+        api_refuse(call, 500, REFUSED_REQUEST, "the app's record is broken: %s",
+                   call->lookup.reason != NULL ? call->lookup.reason : "no field is named");
+        break;
+    case APP_UNAVAILABLE:
+    case APP_PENDING: /* answered later: never here */
+        api_refuse_with(call, 503, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"),
+                        "the app store cannot be reached, and nothing is known about this app: try again");
+        break;
+    }
+}
