@@ -25,28 +25,8 @@ bool config_supported(const struct config *config, struct config_report *report)
     return false;
 }
 
-bool config_split_address(const char *address, char host[256], uint16_t *port) {
-    const char *colon = strrchr(address, ':');
-    size_t length = colon != NULL ? (size_t)(colon - address) : 0;
-    char *end = NULL;
-    unsigned long number = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
-
-    if (length == 0 || length > 255 || colon[1] < '0' || colon[1] > '9' || *end != '\0' || number > 65535)
-        return false;
-    if (address[0] == '[' && address[length - 1] == ']')
-        snprintf(host, 256, "%.*s", (int)length - 2, address + 1);
-    else
-        snprintf(host, 256, "%.*s", (int)length, address);
-    *port = (uint16_t)number;
-    return true;
-}
-
 bool config_is_production(const struct config *config) {
     return slice_equal_ignoring_case(slice_of(config->mode), SLICE("production"));
-}
-
-bool config_webhooks_enabled(const struct config *config) {
-    return !slice_equal_ignoring_case(slice_of(config->queue.driver), SLICE("none"));
 }
 
 uint32_t config_max_message_bytes(const struct config *config) {
@@ -94,20 +74,4 @@ bool config_pool_sizes(const struct config *config, const struct config_sql *sql
                          "database_pooling, that before connection_pool_size, that before 2 and 10)",
                          section, prefix, *min, section, prefix, *max);
     return true;
-}
-
-bool config_driver_from_name(const char *name, enum config_driver *driver) {
-    for (unsigned i = 0; config_driver_choices[i] != NULL; i++) {
-        if (config_choice_matches(config_driver_choices[i], slice_of(name), true)) {
-            *driver = (enum config_driver)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-const char *config_driver_name(enum config_driver driver) {
-    static const char *const names[] = {"memory", "sqlite", "mysql", "postgres", "dynamodb", "scylladb"};
-
-    return names[driver];
 }

@@ -256,7 +256,7 @@ struct config {
     } webhooks;
 
     struct {
-        char *driver; /* "none" turns webhooks off; see config_webhooks_enabled */
+        char *driver; /* "none": no webhooks */
     } queue;
 
     struct {
@@ -325,9 +325,6 @@ bool config_split_address(const char *address, char host[256], uint16_t *port);
 /* True if `mode` is "production", in any case. */
 bool config_is_production(const struct config *config);
 
-/* False if `queue.driver` is "none". */
-bool config_webhooks_enabled(const struct config *config);
-
 /* The largest message a client may send, in bytes: the smallest of websocket_max_payload_kb,
  * websocket.max_message_size. */
 uint32_t config_max_message_bytes(const struct config *config);
@@ -342,9 +339,3 @@ struct log_settings config_log_settings(const struct config *config);
  */
 bool config_pool_sizes(const struct config *config, const struct config_sql *sql, uint32_t *min, uint32_t *max,
                        struct error *error);
-
-/* The driver of that name or alias in any case; false if there is none. */
-bool config_driver_from_name(const char *name, enum config_driver *driver);
-
-/* The driver's name as the documentation has it. */
-const char *config_driver_name(enum config_driver driver);

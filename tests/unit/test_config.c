@@ -860,18 +860,24 @@ static void pool_sizes_come_from_the_nearest_setting(void **state) {
 }
 
 static void drivers_have_aliases_in_any_case(void **state) {
-    enum config_driver driver;
+    static const struct {
+        const char *name;
+        enum config_driver driver;
+    } names[] = {
+        {"Memory", CONFIG_DRIVER_MEMORY},      {"SQLite", CONFIG_DRIVER_SQLITE},
+        {"mysql", CONFIG_DRIVER_MYSQL},        {"postgres", CONFIG_DRIVER_POSTGRES},
+        {"PGSQL", CONFIG_DRIVER_POSTGRES},     {"postgresql", CONFIG_DRIVER_POSTGRES},
+        {"dynamodb", CONFIG_DRIVER_DYNAMODB},  {"scylladb", CONFIG_DRIVER_SCYLLADB},
+        {"Cassandra", CONFIG_DRIVER_SCYLLADB}, {"scylla", CONFIG_DRIVER_SCYLLADB},
+    };
 
     (void)state;
-    assert_true(load("{\"app_manager\":{\"driver\":\"Memory\"}}"));
-    assert_true(config_driver_from_name("PGSQL", &driver) && driver == CONFIG_DRIVER_POSTGRES);
-    assert_true(config_driver_from_name("postgresql", &driver) && driver == CONFIG_DRIVER_POSTGRES);
-    assert_true(config_driver_from_name("Cassandra", &driver) && driver == CONFIG_DRIVER_SCYLLADB);
-    assert_true(config_driver_from_name("scylla", &driver) && driver == CONFIG_DRIVER_SCYLLADB);
-    assert_false(config_driver_from_name("redis", &driver));
-    assert_false(config_driver_from_name("", &driver));
-    for (unsigned i = 0; config_driver_choices[i] != NULL; i++)
-        assert_true(config_driver_from_name(config_driver_name((enum config_driver)i), &driver) && driver == i);
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char text[100];
+        snprintf(text, sizeof text, "{\"app_manager\":{\"driver\":\"%s\"}}", names[i].name);
+        assert_true(load(text));
+        assert_int_equal(config.app_manager.driver, names[i].driver);
+    }
 }
 
 static void a_driver_that_is_none_is_an_error_that_names_those_there_are(void **state) {
@@ -931,14 +937,6 @@ static void a_short_admin_token_leaves_the_admin_api_off(void **state) {
     assert_true(load(NULL));
     assert_null(config.admin.token);
     assert_holds(report.warnings, "CURLEW_ADMIN_TOKEN must have 32 characters");
-}
-
-static void queue_driver_none_turns_webhooks_off(void **state) {
-    (void)state;
-    assert_true(load("{\"queue\":{\"driver\":\"redis\"}}"));
-    assert_true(config_webhooks_enabled(&config));
-    assert_true(load("{\"queue\":{\"driver\":\"none\"}}"));
-    assert_false(config_webhooks_enabled(&config));
 }
 
 static void assert_apps(const char *expected) {
@@ -1120,7 +1118,6 @@ int main(void) {
         TEST(an_adapter_other_than_local_is_an_error),
         TEST(the_log_level_is_log_levels_else_rust_logs),
         TEST(a_short_admin_token_leaves_the_admin_api_off),
-        TEST(queue_driver_none_turns_webhooks_off),
         TEST(the_environments_app_takes_all_of_its_variables),
         TEST(the_environments_app_replaces_an_inline_app_of_the_same_id),
         TEST(an_incomplete_app_in_the_environment_is_a_warning_and_no_app),

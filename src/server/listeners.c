@@ -1,0 +1,149 @@
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/metrics.h"
+#include "base/log.h"
+#include "server/server_internal.h"
+
+#define METRICS_KEEP_MS 1000
+
+static void accept_main(struct worker *worker, int fd, void *context) {
+    struct server *server = context;
+
+    http_accept(worker, fd, atomic_load(&server->tls), &server->main_handler);
+}
+
+static void accept_metrics(struct worker *worker, int fd, void *context) {
+    struct server *server = context;
+
+    http_accept(worker, fd, NULL, &server->metrics_handler);
+}
+
+static void accept_admin(struct worker *worker, int fd, void *context) {
+    struct server *server = context;
+
+    http_accept(worker, fd, NULL, &server->admin_handler);
+}
+
+static void accept_redirected(struct worker *worker, int fd, void *context) {
+    struct server *server = context;
+
+    http_accept(worker, fd, NULL, &server->redirect_handler);
+}
+
+/* Logs an address as a URL: an IPv6 address is in brackets (RFC 3986 section 3.2.2). */
+static void log_address(const char *what, const char *scheme, const char *host, uint16_t port, const char *path) {
+    bool ipv6 = strchr(host, ':') != NULL;
+
+    log_info("server", "%s %s://%s%s%s:%u%s", what, scheme, ipv6 ? "[" : "", host, ipv6 ? "]" : "", port, path);
+}
+
+static bool listen_on_workers(struct server *server, struct error *error) {
+    struct config *config = &server->config;
+    uint16_t port = (uint16_t)config->port;
+    int unix_fd = -1;
+
+    if (config->unix_socket.enabled) {
+        unix_fd = listen_unix(config->unix_socket.path, config->unix_socket.permission_mode, error);
+        if (unix_fd < 0)
+            return error_prefix(error, "unix_socket.path");
+        server->owns_unix_socket = true;
+    }
+    if (unix_fd < 0 && !tcp_port_is_free(config->host, port, error))
+        return error_prefix(error, "host and port");
+    for (unsigned i = 0; i < server->workers.count; i++) {
+        struct listener *listener = &server->listeners[i];
+        int fd = unix_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? unix_fd : dup(unix_fd);
+        listener->on_accept = accept_main;
+        listener->context = server;
+        if (fd < 0 && unix_fd >= 0)
+            return error_set(error, "unix_socket: worker %u of %u cannot listen on it, too: %s", i + 1,
+                             server->workers.count, strerror(errno));
+        if (fd < 0 || !listener_start(listener, server->workers.list[i], fd, unix_fd >= 0, error))
+            return false;
+    }
+    if (unix_fd >= 0)
+        log_info("server", "listening on unix:%s", config->unix_socket.path);
+    else
+        log_address("listening on", atomic_load(&server->tls) != NULL ? "https" : "http", config->host, port, "");
+    server->redirect.https_port = port;
+    return true;
+}
+
+/* Listens on worker 0 only, for ports with little traffic. */
+static bool listen_on_first_worker(struct server *server, struct listener *listener, const char *host, uint16_t *port,
+                                   void (*on_accept)(struct worker *worker, int fd, void *context),
+                                   struct error *error) {
+    int fd = tcp_port_is_free(host, *port, error) ? listen_tcp(host, port, error) : -1;
+
+    listener->on_accept = on_accept;
+    listener->context = server;
+    return fd >= 0 && listener_start(listener, server->workers.list[0], fd, false, error);
+}
+
+static bool listen_for_redirects(struct server *server, struct error *error) {
+    uint16_t port = (uint16_t)server->config.ssl.http_port;
+
+    server->redirect_listener.fd = -1;
+    if (atomic_load(&server->tls) == NULL || !server->config.ssl.redirect_http || server->config.unix_socket.enabled)
+        return true;
+    server->redirect_handler = redirect_handler(&server->redirect);
+    if (!listen_on_first_worker(server, &server->redirect_listener, server->config.host, &port, accept_redirected,
+                                error))
+        return error_prefix(error, "host and ssl.http_port");
+    log_address("redirecting from", "http", server->config.host, port, "");
+    return true;
+}
+
+static bool listen_for_metrics(struct server *server, struct error *error) {
+    struct config *config = &server->config;
+    uint16_t port = (uint16_t)config->metrics.port;
+
+    server->metrics_listener.fd = -1;
+    if (!config->metrics.enabled)
+        return true;
+    if (!listen_on_first_worker(server, &server->metrics_listener, config->metrics.host, &port, accept_metrics, error))
+        return error_prefix(error, "metrics.host and .port");
+    server->api.metrics_port = port;
+    server->api.metrics = metrics_thread_start(&server->api, METRICS_KEEP_MS, error);
+    if (server->api.metrics == NULL)
+        return false;
+    log_address("metrics on", "http", config->metrics.host, port, "/metrics");
+    return true;
+}
+
+static bool listen_for_admin(struct server *server, struct error *error) {
+    struct config *config = &server->config;
+    char host[256];
+    uint16_t port;
+
+    server->admin_listener.fd = -1;
+    if (config->admin.token == NULL)
+        return true;
+    if (!app_manager_has_store(server->apps)) {
+        log_warning("server",
+                    "CURLEW_ADMIN_TOKEN is set, but the memory driver has nothing to administer: its apps are "
+                    "those of the configuration");
+        return true;
+    }
+    config_split_address(config->admin.listen, host, &port);
+    if (!listen_on_first_worker(server, &server->admin_listener, host, &port, accept_admin, error))
+        return error_prefix(error, "CURLEW_ADMIN_LISTEN");
+    log_address("admin API on", "http", host, port, "/admin/apps");
+    return true;
+}
+
+bool server_listen(struct server *server, struct error *error) {
+    return listen_on_workers(server, error) && listen_for_redirects(server, error) &&
+           listen_for_metrics(server, error) && listen_for_admin(server, error);
+}
+
+void server_stop_listening(struct server *server, struct worker *worker) {
+    listener_stop(&server->listeners[worker->index]);
+    if (worker->index != 0)
+        return;
+    listener_stop(&server->metrics_listener);
+    listener_stop(&server->admin_listener);
+    listener_stop(&server->redirect_listener);
+}

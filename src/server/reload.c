@@ -1,0 +1,36 @@
+#include "base/log.h"
+#include "server/server_internal.h"
+
+static void reload_apps(struct server *server, const struct config *config) {
+    struct app_changes changes;
+    struct error error;
+
+    if (app_manager_has_store(server->apps))
+        log_info("server", "the apps are in a store, so they are not read from the configuration");
+    else if (app_manager_reload(server->apps, config, &changes, &error))
+        log_info("server", "apps reloaded: %u added, %u changed, %u removed", changes.added, changes.changed,
+                 changes.removed);
+    else
+        log_error("server", "nothing was changed: %s", error.text);
+}
+
+void server_reload(struct server *server, const char *config_file) {
+    struct config_report report = {0};
+    struct config config;
+    struct error error;
+
+    log_info("server", "SIGHUP: reading the apps and the certificate again");
+    if (!config_load(&config, config_file, &report, &error)) {
+        config_report_log(&report);
+        log_error("server", "nothing was changed: the configuration has the errors above");
+    } else if (config.app_manager.driver != server->config.app_manager.driver) {
+        /* The file's list of apps is not the one in use. */
+        log_error("server", "nothing was changed: app_manager.driver is another one now, which wants a restart");
+        config_dispose(&config);
+    } else {
+        server_tls_reload(&server->tls, &config, &server->workers);
+        reload_apps(server, &config);
+        config_dispose(&config);
+    }
+    config_report_dispose(&report);
+}

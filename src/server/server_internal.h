@@ -1,0 +1,51 @@
+/*
+ * What the files of the server share.
+ *
+ *   listeners.c  the ports
+ *   reload.c     SIGHUP
+ *   server.c     the process: built of its parts, run until a signal, taken apart
+ */
+#pragma once
+
+#include "api/api.h"
+#include "net/listener.h"
+#include "net/workers.h"
+#include "server/housekeeping.h"
+#include "server/redirect.h"
+#include "server/server_tls.h"
+#include "session/session.h"
+
+struct server {
+    struct config config;
+    struct workers workers;
+    struct app_manager *apps;
+    struct app_manager_hooks app_hooks;
+    struct session_server sessions;
+    struct api api;
+    struct http_handler main_handler;
+    struct http_handler metrics_handler;
+    struct listener listeners[WORKERS_MAX];
+    struct listener metrics_listener;
+    struct http_handler admin_handler;
+    struct listener admin_listener;
+    bool owns_unix_socket; /* remove its file at the end; not if another server listens there */
+    server_tls tls;
+    struct redirect redirect;
+    struct http_handler redirect_handler;
+    struct listener redirect_listener;
+    struct housekeeping housekeeping;
+    struct rate_limiter *request_limit; /* NULL: none */
+    struct rate_limiter *connect_limit;
+};
+
+/* --- listeners.c --- */
+
+/* Listens on every port of the configuration, before the workers start. */
+bool server_listen(struct server *server, struct error *error);
+/* Stops the listeners of a worker, on its thread. */
+void server_stop_listening(struct server *server, struct worker *worker);
+
+/* --- reload.c --- */
+
+/* Reads the apps of the driver `memory` and the certificate again. On the main thread. */
+void server_reload(struct server *server, const char *config_file);
