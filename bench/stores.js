@@ -9,12 +9,12 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-import { counterOf, countedOptions, fillPlace } from '../tests/e2e/lib/backends/counted.js';
-import { backendFor } from '../tests/e2e/lib/backends/index.js';
-import { connect } from '../tests/e2e/lib/client.js';
-import { generate, generateOutage } from '../tests/e2e/lib/generator.js';
-import { fetchMetrics } from '../tests/e2e/lib/metrics.js';
-import { RELEASE_BINARY, runCurlew, startServer } from '../tests/e2e/lib/server.js';
+import { counterOf, countedOptions, fillPlace } from '../tests/lib/backends/counted.js';
+import { backendFor } from '../tests/lib/backends/index.js';
+import { connect } from '../tests/lib/client.js';
+import { generate, generateOutage } from '../tests/lib/generator.js';
+import { fetchMetrics } from '../tests/lib/metrics.js';
+import { RELEASE_BINARY, runCurlew, startServer } from '../tests/lib/server.js';
 
 const SLOW_SECONDS = 0.2;
 const APPS = 1000;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches what tests/e2e/package-lock.json names, once for each of its versions.
+# Fetches what tests/package-lock.json names, once for each of its versions.
 set -euo pipefail
-cd "$(dirname "$0")/../tests/e2e"
+cd "$(dirname "$0")/../tests"
 
 stamp=node_modules/.installed-lock
 if cmp -s package-lock.json "$stamp"; then

@@ -4,11 +4,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { publish } from './lib/api.js';
-import { closedWithError, connect, sendSignin, subscribe, trigger } from './lib/client.js';
-import { RawHttp } from './lib/raw-http.js';
-import { OPCODE, RawWebSocket } from './lib/raw-websocket.js';
-import { sharedServer } from './lib/server.js';
+import { publish } from '../lib/api.js';
+import { closedWithError, connect, sendSignin, subscribe, trigger } from '../lib/client.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
+import { sharedServer } from '../lib/server.js';
 
 const server = await sharedServer({ config: { activity_timeout: 1 } });
 const LONG_MS = 60_000;

@@ -6,8 +6,8 @@ import { renameSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import { folderWith } from './lib/process.js';
-import { serverFor } from './lib/server.js';
+import { folderWith } from '../lib/process.js';
+import { serverFor } from '../lib/server.js';
 
 const TOKEN = 'a token of at least thirty-two characters';
 const ONE = { id: 'one', key: 'one-key', secret: 'one-secret' };

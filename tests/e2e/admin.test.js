@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { request } from './lib/api.js';
-import { appsDone } from './lib/apps-command.js';
-import { connect } from './lib/client.js';
-import { eventually } from './lib/metrics.js';
-import { folderWith } from './lib/process.js';
-import { encodeFrame, OPCODE, RawWebSocket } from './lib/raw-websocket.js';
-import { runCurlew, serverFor, startServer } from './lib/server.js';
+import { request } from '../lib/api.js';
+import { appsDone } from '../lib/apps-command.js';
+import { connect } from '../lib/client.js';
+import { eventually } from '../lib/metrics.js';
+import { folderWith } from '../lib/process.js';
+import { encodeFrame, OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
+import { runCurlew, serverFor, startServer } from '../lib/server.js';
 
 const TOKEN = 'a token of at least thirty-two characters';
 const AN_APP = { id: 'one', key: 'one-key', secret: 'one-secret' };

@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api, request } from './lib/api.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
-import { hmac, md5, signedPath } from './lib/sign.js';
+import { api, request } from '../lib/api.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
+import { hmac, md5, signedPath } from '../lib/sign.js';
 
 const OTHER = { id: 'other-id', key: 'other-key', secret: 'other-secret' };
 const server = await sharedServer({ apps: [APP, OTHER] });

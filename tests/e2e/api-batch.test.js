@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api } from './lib/api.js';
-import { assertRefusal, nextOn, subscriber, untilFence } from './lib/events.js';
-import { sharedServer } from './lib/server.js';
+import { api } from '../lib/api.js';
+import { assertRefusal, nextOn, subscriber, untilFence } from '../lib/events.js';
+import { sharedServer } from '../lib/server.js';
 
 const server = await sharedServer();
 

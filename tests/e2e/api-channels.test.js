@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api, publish } from './lib/api.js';
-import { connect, join, signin, trySubscribe, unsubscribe } from './lib/client.js';
-import { assertRefusal, subscriber } from './lib/events.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
+import { api, publish } from '../lib/api.js';
+import { connect, join, signin, trySubscribe, unsubscribe } from '../lib/client.js';
+import { assertRefusal, subscriber } from '../lib/events.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const server = await sharedServer();
 

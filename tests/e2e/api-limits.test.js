@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api } from './lib/api.js';
-import { assertRefusal, nextOn, subscriber, untilFence } from './lib/events.js';
-import { RawHttp } from './lib/raw-http.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
+import { api } from '../lib/api.js';
+import { assertRefusal, nextOn, subscriber, untilFence } from '../lib/events.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const LIMITED = {
   ...APP, id: 'limited', key: 'limited-key',

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api, publish } from './lib/api.js';
-import { connect, signin, stillOpen } from './lib/client.js';
-import { assertRefusal, nextOn, subscriber, untilFence } from './lib/events.js';
-import { sharedServer } from './lib/server.js';
+import { api, publish } from '../lib/api.js';
+import { connect, signin, stillOpen } from '../lib/client.js';
+import { assertRefusal, nextOn, subscriber, untilFence } from '../lib/events.js';
+import { sharedServer } from '../lib/server.js';
 
 const server = await sharedServer();
 

@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { eventually, fetchMetrics } from './lib/metrics.js';
-import { RawHttp } from './lib/raw-http.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
-import { md5, signedPath } from './lib/sign.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
+import { md5, signedPath } from '../lib/sign.js';
 
 const LIMITED = {
   ...APP, id: 'limited', key: 'limited-key', max_event_name_length: 5, max_event_channels_at_once: 2, max_channel_name_length: 9,

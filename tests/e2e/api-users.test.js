@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api, request } from './lib/api.js';
-import { closedWithError, connect, join, signin, stillOpen } from './lib/client.js';
-import { APP, sharedServer } from './lib/server.js';
-import { signedPath } from './lib/sign.js';
+import { api, request } from '../lib/api.js';
+import { closedWithError, connect, join, signin, stillOpen } from '../lib/client.js';
+import { APP, sharedServer } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const OTHER = { id: 'other', key: 'other-key', secret: 'other-secret' };
 const server = await sharedServer({ apps: [APP, OTHER] });

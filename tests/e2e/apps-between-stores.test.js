@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { BARE, NONE, apps, appsDone, counts, exported, interruptedBy, manyApps, sqliteConfig } from './lib/apps-command.js';
-import { backendFor } from './lib/backends/index.js';
-import { folderWith } from './lib/process.js';
+import { BARE, NONE, apps, appsDone, counts, exported, interruptedBy, manyApps, sqliteConfig } from '../lib/apps-command.js';
+import { backendFor } from '../lib/backends/index.js';
+import { folderWith } from '../lib/process.js';
 
 const PLACE = 'round';
 const COUNT = 230; // some pages

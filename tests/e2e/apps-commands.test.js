@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { ADMIN_TOKEN, EVERY_FIELD, adminServer, apps, appsDone, sqliteConfig } from './lib/apps-command.js';
-import { folderWith } from './lib/process.js';
+import { ADMIN_TOKEN, EVERY_FIELD, adminServer, apps, appsDone, sqliteConfig } from '../lib/apps-command.js';
+import { folderWith } from '../lib/process.js';
 
 const AN_APP = ['--id', 'a', '--key', 'a-key', '--secret', 'a-secret'];
 

@@ -7,8 +7,8 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { BARE, EVERY_FIELD, NONE, apps, appsDone, counts, exported, interruptedBy, manyApps, sqliteConfig } from './lib/apps-command.js';
-import { folderWith } from './lib/process.js';
+import { BARE, EVERY_FIELD, NONE, apps, appsDone, counts, exported, interruptedBy, manyApps, sqliteConfig } from '../lib/apps-command.js';
+import { folderWith } from '../lib/process.js';
 
 function fileWith(t, list) {
   return path.join(folderWith(t, { 'apps.json': { apps: list } }), 'apps.json');

@@ -6,7 +6,7 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { apps, appsDone, sqliteConfig } from './lib/apps-command.js';
+import { apps, appsDone, sqliteConfig } from '../lib/apps-command.js';
 
 function fileOf(config) {
   return JSON.parse(readFileSync(config, 'utf8')).database.sqlite.path;

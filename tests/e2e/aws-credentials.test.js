@@ -8,12 +8,12 @@ import { describe, test } from 'node:test';
 import { Sha256 } from '@aws-crypto/sha256-js';
 import { SignatureV4 } from '@smithy/signature-v4';
 
-import { api } from './lib/api.js';
-import { apps } from './lib/apps-command.js';
-import { REGION, exception, operationOf, sharedDynamoDb, signerOf } from './lib/dynamodb.js';
-import { httpStub } from './lib/http-stub.js';
-import { folderWith } from './lib/process.js';
-import { serverFor } from './lib/server.js';
+import { api } from '../lib/api.js';
+import { apps } from '../lib/apps-command.js';
+import { REGION, exception, operationOf, sharedDynamoDb, signerOf } from '../lib/dynamodb.js';
+import { httpStub } from '../lib/http-stub.js';
+import { folderWith } from '../lib/process.js';
+import { serverFor } from '../lib/server.js';
 
 const database = await sharedDynamoDb();
 const NO_KEYS = { aws_access_key_id: undefined, aws_secret_access_key: undefined };

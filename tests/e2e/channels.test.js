@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { api, publish } from './lib/api.js';
-import { connect, nextError, nothingArrived, settle, stillOpen, subscribe, subscribeRefused, trySubscribe, unsubscribe } from './lib/client.js';
-import { APP, sharedServer } from './lib/server.js';
-import { channelAuth } from './lib/sign.js';
+import { api, publish } from '../lib/api.js';
+import { connect, nextError, nothingArrived, settle, stillOpen, subscribe, subscribeRefused, trySubscribe, unsubscribe } from '../lib/client.js';
+import { APP, sharedServer } from '../lib/server.js';
+import { channelAuth } from '../lib/sign.js';
 
 const OTHER = { id: 'other', key: 'other-key', secret: 'other-secret' };
 const SHORT = { id: 'short', key: 'short-key', secret: 'short-secret', max_channel_name_length: 20 };

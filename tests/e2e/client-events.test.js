@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { connect, join, nextError, nothingArrived, signin, stillOpen, subscribe, trigger, unsubscribe } from './lib/client.js';
-import { memberText } from './lib/json-text.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
+import { connect, join, nextError, nothingArrived, signin, stillOpen, subscribe, trigger, unsubscribe } from '../lib/client.js';
+import { memberText } from '../lib/json-text.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const MUTE = { id: 'mute', key: 'mute-key', secret: 'mute-secret', enable_client_messages: false };
 const TIGHT = {

@@ -6,9 +6,9 @@ import net from 'node:net';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { get } from './lib/api.js';
-import { folderWith, start } from './lib/process.js';
-import { APP, BINARY, runCurlew } from './lib/server.js';
+import { get } from '../lib/api.js';
+import { folderWith, start } from '../lib/process.js';
+import { APP, BINARY, runCurlew } from '../lib/server.js';
 
 const GOOD = {
   host: '127.0.0.1', port: 0, metrics: { host: '127.0.0.1', port: 0 }, shutdown_grace_period: 0,

@@ -7,14 +7,14 @@ import { constants, deflateRawSync } from 'node:zlib';
 
 import WebSocket from 'ws';
 
-import { publish } from './lib/api.js';
-import { connect, subscribe } from './lib/client.js';
-import { Inbox, matching, within } from './lib/inbox.js';
-import { getMetrics } from './lib/metrics.js';
-import { connected, makePusher, record } from './lib/pusher.js';
-import { OPCODE, RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor } from './lib/server.js';
-import { channelAuth } from './lib/sign.js';
+import { publish } from '../lib/api.js';
+import { connect, subscribe } from '../lib/client.js';
+import { Inbox, matching, within } from '../lib/inbox.js';
+import { getMetrics } from '../lib/metrics.js';
+import { connected, makePusher, record } from '../lib/pusher.js';
+import { OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, serverFor } from '../lib/server.js';
+import { channelAuth } from '../lib/sign.js';
 
 const MODES = ['shared', 'dedicated', 'window256b', 'window512b', 'window4kb', 'window32kb'];
 const compression = (mode, more = {}) => ({ websocket: { compression: mode }, ...more });

@@ -4,12 +4,12 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Worker } from 'node:worker_threads';
 
-import { api } from './lib/api.js';
-import { connect, join, sendSubscribe, settle } from './lib/client.js';
-import { Inbox } from './lib/inbox.js';
-import { fetchMetrics } from './lib/metrics.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, sharedServer, THREADS_BINARY } from './lib/server.js';
+import { api } from '../lib/api.js';
+import { connect, join, sendSubscribe, settle } from '../lib/client.js';
+import { Inbox } from '../lib/inbox.js';
+import { fetchMetrics } from '../lib/metrics.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, sharedServer, THREADS_BINARY } from '../lib/server.js';
 
 const LIMITED = { id: 'limited', key: 'limited-key', secret: 'limited-secret', max_connections: 137 };
 const CROWDED = { ...APP, max_connections: 0, max_presence_members_per_channel: 0 };
@@ -64,7 +64,7 @@ test('1000_connections_join_and_leave_one_presence_channel_and_every_observer_se
 
   const reports = new Inbox('reports of the load threads');
   const threads = Array.from({ length: 4 }, (_, i) => {
-    const thread = new Worker(new URL('./lib/presence-load.js', import.meta.url), {
+    const thread = new Worker(new URL('../lib/presence-load.js', import.meta.url), {
       workerData: { host: server.host, port: server.port, app: CROWDED, channel, first: i * 250, count: 250, rounds: 2 },
     });
     thread.on('message', (report) => reports.push(report));

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { closedWithError, connect, stillOpen } from './lib/client.js';
-import { RawHttp } from './lib/raw-http.js';
-import { OPCODE, RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
+import { closedWithError, connect, stillOpen } from '../lib/client.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const SMALL = { id: 'small', key: 'small-key', secret: 'small-secret', max_connections: 2 };
 const UNLIMITED = { id: 'unlimited', key: 'unlimited-key', secret: 'unlimited-secret', max_connections: 0 };

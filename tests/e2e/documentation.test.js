@@ -7,9 +7,9 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { appsDone, exported, sqliteConfig } from './lib/apps-command.js';
-import { folderWith } from './lib/process.js';
-import { APP, BINARY, runCurlew, serverFor } from './lib/server.js';
+import { appsDone, exported, sqliteConfig } from '../lib/apps-command.js';
+import { folderWith } from '../lib/process.js';
+import { APP, BINARY, runCurlew, serverFor } from '../lib/server.js';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const pages = ['README.md', ...readdirSync(path.join(root, 'docs')).map((name) => `docs/${name}`)];

@@ -5,8 +5,8 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { start } from './lib/process.js';
-import { APP, serverFor } from './lib/server.js';
+import { start } from '../lib/process.js';
+import { APP, serverFor } from '../lib/server.js';
 
 const FOLDER = path.join(path.dirname(fileURLToPath(import.meta.url)), 'example');
 

@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { connect, subscribe } from './lib/client.js';
-import { encodeFrame, OPCODE, RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
+import { connect, subscribe } from '../lib/client.js';
+import { encodeFrame, OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const server = await sharedServer();
 const PING = JSON.stringify({ event: 'pusher:ping', data: {} });

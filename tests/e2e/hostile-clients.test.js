@@ -4,13 +4,13 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { publish, request } from './lib/api.js';
-import { connect, nextError, stillOpen, subscribe } from './lib/client.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
-import { RawHttp } from './lib/raw-http.js';
-import { encodeFrame, OPCODE, RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor } from './lib/server.js';
-import { signedPath } from './lib/sign.js';
+import { publish, request } from '../lib/api.js';
+import { connect, nextError, stillOpen, subscribe } from '../lib/client.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { encodeFrame, OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, serverFor } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const BULKY = { ...APP, max_connections: 0, max_event_payload_in_kb: 0 };
 const CROWD = 100;

@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
 
-import { get } from './lib/api.js';
-import { RawHttp } from './lib/raw-http.js';
-import { APP, sharedServer } from './lib/server.js';
-import { signedPath } from './lib/sign.js';
+import { get } from '../lib/api.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { APP, sharedServer } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const UNLIMITED = { ...APP, id: 'unlimited', key: 'unlimited-key', max_event_payload_in_kb: 0 };
 const DISABLED = { ...APP, id: 'disabled', key: 'disabled-key', enabled: false };

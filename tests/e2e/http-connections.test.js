@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, test } from 'node:test';
 
-import { subscriber } from './lib/events.js';
-import { RawHttp } from './lib/raw-http.js';
-import { APP, sharedServer } from './lib/server.js';
-import { signedPath } from './lib/sign.js';
+import { subscriber } from '../lib/events.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { APP, sharedServer } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const server = await sharedServer();
 

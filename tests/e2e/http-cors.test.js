@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api, request } from './lib/api.js';
-import { serverFor, sharedServer } from './lib/server.js';
+import { api, request } from '../lib/api.js';
+import { serverFor, sharedServer } from '../lib/server.js';
 
 const PAGE = 'https://page.example';
 const LISTED = ['https://page.example', 'http://localhost:3000'];

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api, get, publish, request } from './lib/api.js';
-import { assertRefusal, subscriber } from './lib/events.js';
-import { RawHttp } from './lib/raw-http.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
-import { signedPath } from './lib/sign.js';
+import { api, get, publish, request } from '../lib/api.js';
+import { assertRefusal, subscriber } from '../lib/events.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const DISABLED = { id: 'disabled', key: 'disabled-key', secret: 'disabled-secret', enabled: false };
 const INVALID = { id: 'invalid', key: 'invalid-key', secret: 'invalid-secret', max_connections: 1.5 };

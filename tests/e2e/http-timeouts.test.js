@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { RawHttp } from './lib/raw-http.js';
-import { APP, sharedServer } from './lib/server.js';
-import { signedPath } from './lib/sign.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { APP, sharedServer } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const server = await sharedServer();
 

@@ -5,12 +5,12 @@ import { mkdirSync, rmdirSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import { appsDone } from './lib/apps-command.js';
-import { connect } from './lib/client.js';
-import { operationOf, sharedDynamoDb } from './lib/dynamodb.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor } from './lib/server.js';
+import { appsDone } from '../lib/apps-command.js';
+import { connect } from '../lib/client.js';
+import { operationOf, sharedDynamoDb } from '../lib/dynamodb.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { serverFor } from '../lib/server.js';
 
 const database = await sharedDynamoDb();
 const ONE = { id: 'one', key: 'one-key', secret: 'one-secret' };

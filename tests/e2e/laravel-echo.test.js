@@ -5,10 +5,10 @@ import test from 'node:test';
 
 import Echo from 'laravel-echo';
 
-import { publish } from './lib/api.js';
-import { Inbox, within } from './lib/inbox.js';
-import { makePusher } from './lib/pusher.js';
-import { APP, sharedServer } from './lib/server.js';
+import { publish } from '../lib/api.js';
+import { Inbox, within } from '../lib/inbox.js';
+import { makePusher } from '../lib/pusher.js';
+import { APP, sharedServer } from '../lib/server.js';
 
 const server = await sharedServer();
 

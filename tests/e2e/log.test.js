@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { api, publish, request } from './lib/api.js';
-import { closedWithError, connect, join, sendSignin, sendSubscribe, signin, subscribeRefused, trigger } from './lib/client.js';
-import { subscriber } from './lib/events.js';
-import { folderWith, start } from './lib/process.js';
-import { APP, BINARY, serverFor } from './lib/server.js';
+import { api, publish, request } from '../lib/api.js';
+import { closedWithError, connect, join, sendSignin, sendSubscribe, signin, subscribeRefused, trigger } from '../lib/client.js';
+import { subscriber } from '../lib/events.js';
+import { folderWith, start } from '../lib/process.js';
+import { APP, BINARY, serverFor } from '../lib/server.js';
 
 const SECRET = 'the-secret-that-no-log-may-hold';
 const GOOD = {

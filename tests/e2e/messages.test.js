@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { publish } from './lib/api.js';
-import { connect, nextError, nothingArrived, stillOpen, subscribe } from './lib/client.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { sharedServer } from './lib/server.js';
+import { publish } from '../lib/api.js';
+import { connect, nextError, nothingArrived, stillOpen, subscribe } from '../lib/client.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { sharedServer } from '../lib/server.js';
 
 const server = await sharedServer();
 

@@ -6,12 +6,12 @@ import { renameSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import { backendFor } from './lib/backends/index.js';
-import { connect } from './lib/client.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor } from './lib/server.js';
+import { backendFor } from '../lib/backends/index.js';
+import { connect } from '../lib/client.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { serverFor } from '../lib/server.js';
 
 const ONE = { id: 'one', key: 'one-key', secret: 's' };
 const TWO = { id: 'two', key: 'two-key', secret: 's' };

@@ -4,12 +4,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api, get, publish, request } from './lib/api.js';
-import { closedWithError, connect, sendSignin, subscribeRefused, trigger, unsubscribe } from './lib/client.js';
-import { nextOn, subscriber } from './lib/events.js';
-import { eventually, fetchMetrics, getMetrics } from './lib/metrics.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor } from './lib/server.js';
+import { api, get, publish, request } from '../lib/api.js';
+import { closedWithError, connect, sendSignin, subscribeRefused, trigger, unsubscribe } from '../lib/client.js';
+import { nextOn, subscriber } from '../lib/events.js';
+import { eventually, fetchMetrics, getMetrics } from '../lib/metrics.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, serverFor } from '../lib/server.js';
 
 const LIMITED = {
   id: 'limited', key: 'limited-key', secret: 'limited-secret', enable_client_messages: false, max_connections: 1, max_event_name_length: 5,

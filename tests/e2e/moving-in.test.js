@@ -7,13 +7,13 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import test from 'node:test';
 
-import { appsDone, exported, migrate, sqliteConfig } from './lib/apps-command.js';
-import { backendFor } from './lib/backends/index.js';
-import { closedWithError, connect } from './lib/client.js';
-import { folderWith } from './lib/process.js';
-import { connected, makePusher, record, subscribed } from './lib/pusher.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { BINARY, serverFor } from './lib/server.js';
+import { appsDone, exported, migrate, sqliteConfig } from '../lib/apps-command.js';
+import { backendFor } from '../lib/backends/index.js';
+import { closedWithError, connect } from '../lib/client.js';
+import { folderWith } from '../lib/process.js';
+import { connected, makePusher, record, subscribed } from '../lib/pusher.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { BINARY, serverFor } from '../lib/server.js';
 import { snippets } from '../readme/snippets.mjs';
 
 const require = createRequire(import.meta.url);

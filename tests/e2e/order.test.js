@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import test from 'node:test';
 
-import { publish } from './lib/api.js';
-import { connect, join, settle, subscribe, trigger, unsubscribe } from './lib/client.js';
-import { fetchMetrics } from './lib/metrics.js';
-import { sharedServer, THREADS_BINARY } from './lib/server.js';
+import { publish } from '../lib/api.js';
+import { connect, join, settle, subscribe, trigger, unsubscribe } from '../lib/client.js';
+import { fetchMetrics } from '../lib/metrics.js';
+import { sharedServer, THREADS_BINARY } from '../lib/server.js';
 
 const server = await sharedServer({ config: { workers: 4 }, binary: THREADS_BINARY });
 

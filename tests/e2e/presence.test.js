@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { api } from './lib/api.js';
-import { connect, join, nothingArrived, signin, stillOpen, subscribe, subscribeRefused, trySubscribe, unsubscribe } from './lib/client.js';
-import { memberText } from './lib/json-text.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
-import { channelAuth } from './lib/sign.js';
+import { api } from '../lib/api.js';
+import { connect, join, nothingArrived, signin, stillOpen, subscribe, subscribeRefused, trySubscribe, unsubscribe } from '../lib/client.js';
+import { memberText } from '../lib/json-text.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
+import { channelAuth } from '../lib/sign.js';
 
 const PAIR = { id: 'pair', key: 'pair-key', secret: 'pair-secret', max_presence_members_per_channel: 2 };
 const SLIM = { id: 'slim', key: 'slim-key', secret: 'slim-secret', max_presence_member_size_in_kb: 1 };

@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { api, publish } from './lib/api.js';
-import { connect, subscribe } from './lib/client.js';
-import { connected, makePusher, record, subscribed } from './lib/pusher.js';
-import { APP, serverFor, sharedServer, startServer } from './lib/server.js';
+import { api, publish } from '../lib/api.js';
+import { connect, subscribe } from '../lib/client.js';
+import { connected, makePusher, record, subscribed } from '../lib/pusher.js';
+import { APP, serverFor, sharedServer, startServer } from '../lib/server.js';
 
 const WATCHING = { ...APP, enable_watchlist_events: true };
 const DISABLED = { id: 'disabled', key: 'disabled-key', secret: 'disabled-secret', enabled: false };

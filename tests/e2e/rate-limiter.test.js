@@ -4,13 +4,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { connect, closedWithError } from './lib/client.js';
-import { fetchMetrics } from './lib/metrics.js';
-import { connected, makePusher, record } from './lib/pusher.js';
-import { RawHttp } from './lib/raw-http.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor, THREADS_BINARY } from './lib/server.js';
-import { signedPath } from './lib/sign.js';
+import { connect, closedWithError } from '../lib/client.js';
+import { fetchMetrics } from '../lib/metrics.js';
+import { connected, makePusher, record } from '../lib/pusher.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, serverFor, THREADS_BINARY } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 // A window so long that no token comes back while a test runs.
 const HOUR = 3600;

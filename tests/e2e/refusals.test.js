@@ -4,12 +4,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { api } from './lib/api.js';
-import { connect, cutToBytes, join, sendSignin, sendSubscribe, signin, stillOpen, subscribe, trigger } from './lib/client.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
-import { channelAuth, signinAuth } from './lib/sign.js';
+import { api } from '../lib/api.js';
+import { connect, cutToBytes, join, sendSignin, sendSubscribe, signin, stillOpen, subscribe, trigger } from '../lib/client.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
+import { channelAuth, signinAuth } from '../lib/sign.js';
 
 const app = (id, limits) => ({ id, key: `${id}-key`, secret: `${id}-secret`, enable_client_messages: true, ...limits });
 const LIMITED = app('limited', {

@@ -6,12 +6,12 @@ import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { api, publish } from './lib/api.js';
-import { closedWithError, connect, join, nextError, stillOpen, subscribe, subscribeRefused, trigger } from './lib/client.js';
-import { assertRefusal, nextOn, subscriber } from './lib/events.js';
-import { folderWith, start } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { APP, BINARY, serverFor, THREADS_BINARY } from './lib/server.js';
+import { api, publish } from '../lib/api.js';
+import { closedWithError, connect, join, nextError, stillOpen, subscribe, subscribeRefused, trigger } from '../lib/client.js';
+import { assertRefusal, nextOn, subscriber } from '../lib/events.js';
+import { folderWith, start } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, BINARY, serverFor, THREADS_BINARY } from '../lib/server.js';
 
 const OTHER = { id: 'other-id', key: 'other-key', secret: 'other-secret', enable_client_messages: true };
 

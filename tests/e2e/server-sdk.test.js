@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { describe, test } from 'node:test';
 
-import { closedWithError, connect, signin, stillOpen } from './lib/client.js';
-import { nextOn, subscriber, untilFence } from './lib/events.js';
-import { connected, makePusher, record, subscribed } from './lib/pusher.js';
-import { APP, serverFor, sharedServer } from './lib/server.js';
+import { closedWithError, connect, signin, stillOpen } from '../lib/client.js';
+import { nextOn, subscriber, untilFence } from '../lib/events.js';
+import { connected, makePusher, record, subscribed } from '../lib/pusher.js';
+import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const require = createRequire(import.meta.url);
 const Pusher = require('pusher');

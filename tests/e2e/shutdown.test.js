@@ -5,12 +5,12 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { test } from 'node:test';
 
-import { closedWithError, connect } from './lib/client.js';
-import { subscriber } from './lib/events.js';
-import { TIMEOUT_MS, within } from './lib/inbox.js';
-import { RawHttp } from './lib/raw-http.js';
-import { APP, serverFor } from './lib/server.js';
-import { signedPath } from './lib/sign.js';
+import { closedWithError, connect } from '../lib/client.js';
+import { subscriber } from '../lib/events.js';
+import { TIMEOUT_MS, within } from '../lib/inbox.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { APP, serverFor } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 // Whether the server takes a new connection: it is refused, or cut before any answer.
 async function acceptsConnections(server) {

@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { closedWithError, connect, nextError, nothingArrived, sendSignin, signin, stillOpen } from './lib/client.js';
-import { APP, sharedServer } from './lib/server.js';
-import { channelAuth, signinAuth } from './lib/sign.js';
+import { closedWithError, connect, nextError, nothingArrived, sendSignin, signin, stillOpen } from '../lib/client.js';
+import { APP, sharedServer } from '../lib/server.js';
+import { channelAuth, signinAuth } from '../lib/sign.js';
 
 const WATCHING = { id: 'watching', key: 'watching-key', secret: 'watching-secret', enable_watchlist_events: true };
 const server = await sharedServer({ apps: [APP, WATCHING] });

@@ -6,10 +6,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { publish } from './lib/api.js';
-import { closedWithError, connect, join, stillOpen, subscribe, trySubscribe } from './lib/client.js';
-import { fetchMetrics } from './lib/metrics.js';
-import { APP, serverFor } from './lib/server.js';
+import { publish } from '../lib/api.js';
+import { closedWithError, connect, join, stillOpen, subscribe, trySubscribe } from '../lib/client.js';
+import { fetchMetrics } from '../lib/metrics.js';
+import { APP, serverFor } from '../lib/server.js';
 
 const BULKY = { ...APP, max_event_payload_in_kb: 0 };
 const EVENTS = 60;

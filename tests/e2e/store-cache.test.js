@@ -5,13 +5,13 @@ import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import { api } from './lib/api.js';
-import { closedWithError, connect } from './lib/client.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
-import { folderWith } from './lib/process.js';
-import { RawHttp } from './lib/raw-http.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor } from './lib/server.js';
+import { api } from '../lib/api.js';
+import { closedWithError, connect } from '../lib/client.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { folderWith } from '../lib/process.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { serverFor } from '../lib/server.js';
 
 const ONE = { id: 'one', key: 'one-key', secret: 's' };
 

@@ -8,17 +8,17 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { api, get } from './lib/api.js';
-import { EVERY_FIELD, NONE, apps, appsDone, counts, startApps } from './lib/apps-command.js';
-import { makeCertificates } from './lib/backends/certificates.js';
-import { freePorts } from './lib/backends/daemon.js';
-import { connect } from './lib/client.js';
-import { INDEX, WITHOUT_INDEX, exception, operationOf, sharedDynamoDb } from './lib/dynamodb.js';
-import { lead } from './lib/middle.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { runCurlew, serverFor } from './lib/server.js';
-import { neverStarts, servesWithout } from './lib/wrong-settings.js';
+import { api, get } from '../lib/api.js';
+import { EVERY_FIELD, NONE, apps, appsDone, counts, startApps } from '../lib/apps-command.js';
+import { makeCertificates } from '../lib/backends/certificates.js';
+import { freePorts } from '../lib/backends/daemon.js';
+import { connect } from '../lib/client.js';
+import { INDEX, WITHOUT_INDEX, exception, operationOf, sharedDynamoDb } from '../lib/dynamodb.js';
+import { lead } from '../lib/middle.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { runCurlew, serverFor } from '../lib/server.js';
+import { neverStarts, servesWithout } from '../lib/wrong-settings.js';
 
 const database = await sharedDynamoDb();
 const AN_APP = ['--id', 'a', '--key', 'a-key', '--secret', 'a-secret'];

@@ -7,11 +7,11 @@ import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { backendFor } from './lib/backends/index.js';
-import { connect } from './lib/client.js';
-import { eventually, fetchMetrics, getMetrics } from './lib/metrics.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { startServer } from './lib/server.js';
+import { backendFor } from '../lib/backends/index.js';
+import { connect } from '../lib/client.js';
+import { eventually, fetchMetrics, getMetrics } from '../lib/metrics.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { startServer } from '../lib/server.js';
 
 const APP = { id: 'known', key: 'known-key', secret: 's' };
 const TOKEN = 'a token of at least thirty-two characters';

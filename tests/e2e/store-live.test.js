@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { counterOf, fillPlace } from './lib/backends/counted.js';
-import { backendFor } from './lib/backends/index.js';
-import { connect } from './lib/client.js';
-import { fetchMetrics } from './lib/metrics.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor, startServer } from './lib/server.js';
+import { counterOf, fillPlace } from '../lib/backends/counted.js';
+import { backendFor } from '../lib/backends/index.js';
+import { connect } from '../lib/client.js';
+import { fetchMetrics } from '../lib/metrics.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { serverFor, startServer } from '../lib/server.js';
 
 const TOKEN = 'a token of at least thirty-two characters';
 const ends = [];

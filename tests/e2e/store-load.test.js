@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { countedOptions, counterOf, fillPlace, runSql } from './lib/backends/counted.js';
-import { backendFor } from './lib/backends/index.js';
-import { connect } from './lib/client.js';
-import { generate, generateOutage } from './lib/generator.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { RELEASE_BINARY, serverFor } from './lib/server.js';
+import { countedOptions, counterOf, fillPlace, runSql } from '../lib/backends/counted.js';
+import { backendFor } from '../lib/backends/index.js';
+import { connect } from '../lib/client.js';
+import { generate, generateOutage } from '../lib/generator.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { RELEASE_BINARY, serverFor } from '../lib/server.js';
 
 const SLOW_SECONDS = 0.2;
 const APPS = 1000;

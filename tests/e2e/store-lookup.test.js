@@ -5,14 +5,14 @@ import { execFileSync } from 'node:child_process';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { api } from './lib/api.js';
-import { backendFor } from './lib/backends/index.js';
-import { connect } from './lib/client.js';
-import { assertRefusal } from './lib/events.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor } from './lib/server.js';
+import { api } from '../lib/api.js';
+import { backendFor } from '../lib/backends/index.js';
+import { connect } from '../lib/client.js';
+import { assertRefusal } from '../lib/events.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { serverFor } from '../lib/server.js';
 
 const APP = { id: 'one', key: 'one-key', secret: 's' };
 const INSERT = 'INSERT INTO applications (id, key, secret, enabled, enable_client_messages, max_connections, max_client_events_per_second) VALUES ';

@@ -8,17 +8,17 @@ import net from 'node:net';
 import path from 'node:path';
 import test, { after } from 'node:test';
 
-import { api } from './lib/api.js';
-import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from './lib/apps-command.js';
-import { freePorts } from './lib/backends/daemon.js';
-import { backendFor } from './lib/backends/index.js';
-import { MariaDb } from './lib/backends/mariadb.js';
-import { connect } from './lib/client.js';
-import { impostor, lead } from './lib/middle.js';
-import { folderWith } from './lib/process.js';
-import { serverFor } from './lib/server.js';
-import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from './lib/sql-cases.js';
-import { neverStarts, servesWithout } from './lib/wrong-settings.js';
+import { api } from '../lib/api.js';
+import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from '../lib/apps-command.js';
+import { freePorts } from '../lib/backends/daemon.js';
+import { backendFor } from '../lib/backends/index.js';
+import { MariaDb } from '../lib/backends/mariadb.js';
+import { connect } from '../lib/client.js';
+import { impostor, lead } from '../lib/middle.js';
+import { folderWith } from '../lib/process.js';
+import { serverFor } from '../lib/server.js';
+import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from '../lib/sql-cases.js';
+import { neverStarts, servesWithout } from '../lib/wrong-settings.js';
 
 const backend = await backendFor({ after }, 'mariadb', { tls: true });
 const { address } = backend;

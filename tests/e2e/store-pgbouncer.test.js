@@ -5,14 +5,14 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { after } from 'node:test';
 
-import { appsDone } from './lib/apps-command.js';
-import { Daemon, freePorts, giveToNobody, program } from './lib/backends/daemon.js';
-import { backendFor } from './lib/backends/index.js';
-import { Postgres } from './lib/backends/postgres.js';
-import { connect } from './lib/client.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor } from './lib/server.js';
+import { appsDone } from '../lib/apps-command.js';
+import { Daemon, freePorts, giveToNobody, program } from '../lib/backends/daemon.js';
+import { backendFor } from '../lib/backends/index.js';
+import { Postgres } from '../lib/backends/postgres.js';
+import { connect } from '../lib/client.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { serverFor } from '../lib/server.js';
 
 const backend = await backendFor({ after }, 'postgres');
 const APP = { id: 'a', key: 'a-key', secret: 's' };

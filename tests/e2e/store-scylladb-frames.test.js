@@ -7,12 +7,12 @@ import net from 'node:net';
 import path from 'node:path';
 import test, { after } from 'node:test';
 
-import { EVERY_FIELD, apps, appsDone } from './lib/apps-command.js';
-import { backendFor } from './lib/backends/index.js';
-import { connect } from './lib/client.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor } from './lib/server.js';
+import { EVERY_FIELD, apps, appsDone } from '../lib/apps-command.js';
+import { backendFor } from '../lib/backends/index.js';
+import { connect } from '../lib/client.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { serverFor } from '../lib/server.js';
 
 const HEADER_BYTES = 9;
 const ERROR = 0x00;

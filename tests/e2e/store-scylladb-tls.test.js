@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import test, { after } from 'node:test';
 
-import { apps, appsDone, migrate } from './lib/apps-command.js';
-import { backendFor } from './lib/backends/index.js';
-import { makeCertificates } from './lib/backends/certificates.js';
-import { folderWith } from './lib/process.js';
+import { apps, appsDone, migrate } from '../lib/apps-command.js';
+import { backendFor } from '../lib/backends/index.js';
+import { makeCertificates } from '../lib/backends/certificates.js';
+import { folderWith } from '../lib/process.js';
 
 const [encrypted, plain] = await Promise.all([
   backendFor({ after }, 'cassandra', { tls: true }), // from those who use TLS it wants a certificate by its authority

@@ -6,17 +6,17 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from './lib/apps-command.js';
-import { freePorts } from './lib/backends/daemon.js';
-import { backendFor } from './lib/backends/index.js';
-import { Cassandra } from './lib/backends/cassandra.js';
-import { makeCertificates } from './lib/backends/certificates.js';
-import { connect } from './lib/client.js';
-import { lead } from './lib/middle.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { serverFor } from './lib/server.js';
-import { neverStarts, servesWithout } from './lib/wrong-settings.js';
+import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from '../lib/apps-command.js';
+import { freePorts } from '../lib/backends/daemon.js';
+import { backendFor } from '../lib/backends/index.js';
+import { Cassandra } from '../lib/backends/cassandra.js';
+import { makeCertificates } from '../lib/backends/certificates.js';
+import { connect } from '../lib/client.js';
+import { lead } from '../lib/middle.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { serverFor } from '../lib/server.js';
+import { neverStarts, servesWithout } from '../lib/wrong-settings.js';
 
 const APP = { id: 'one', key: 'one-key', secret: 's' };
 

@@ -7,12 +7,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import { connect } from './lib/client.js';
-import { TIMEOUT_MS } from './lib/inbox.js';
-import { eventually, fetchMetrics } from './lib/metrics.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { BINARY, RELEASE_BINARY, runCurlew, serverFor } from './lib/server.js';
+import { connect } from '../lib/client.js';
+import { TIMEOUT_MS } from '../lib/inbox.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { BINARY, RELEASE_BINARY, runCurlew, serverFor } from '../lib/server.js';
 
 const TOKEN = 'a token of at least thirty-two characters';
 const KNOWN = { id: 'known', key: 'known-key', secret: 's' };

@@ -7,13 +7,13 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { appsDone } from './lib/apps-command.js';
-import { backendFor } from './lib/backends/index.js';
-import { closedWithError, connect } from './lib/client.js';
-import { eventually } from './lib/metrics.js';
-import { folderWith } from './lib/process.js';
-import { RawWebSocket } from './lib/raw-websocket.js';
-import { BINARY, serverFor } from './lib/server.js';
+import { appsDone } from '../lib/apps-command.js';
+import { backendFor } from '../lib/backends/index.js';
+import { closedWithError, connect } from '../lib/client.js';
+import { eventually } from '../lib/metrics.js';
+import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { BINARY, serverFor } from '../lib/server.js';
 
 const SUITE = path.join(path.dirname(BINARY), 'tests/stores/store_suite');
 const TOKEN = 'a token of at least thirty-two characters';

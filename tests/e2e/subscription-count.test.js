@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { connect, join, nothingArrived, subscribe, unsubscribe } from './lib/client.js';
-import { APP, sharedServer } from './lib/server.js';
+import { connect, join, nothingArrived, subscribe, unsubscribe } from '../lib/client.js';
+import { APP, sharedServer } from '../lib/server.js';
 
 // Nobody listens there: what matters is that the type is configured.
 const webhook = (type) => [{ url: 'http://127.0.0.1:9/', event_types: [type] }];

@@ -8,9 +8,9 @@ import path from 'node:path';
 import { after, describe, test } from 'node:test';
 import tls from 'node:tls';
 
-import { within } from './lib/inbox.js';
-import { RawHttp } from './lib/raw-http.js';
-import { runCurlew, serverFor, THREADS_BINARY } from './lib/server.js';
+import { within } from '../lib/inbox.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { runCurlew, serverFor, THREADS_BINARY } from '../lib/server.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'curlew-tls-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

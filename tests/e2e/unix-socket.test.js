@@ -8,11 +8,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 
-import { get, publish } from './lib/api.js';
-import { getMetrics } from './lib/metrics.js';
-import { connect, trySubscribe } from './lib/client.js';
-import { connected, makePusher, record } from './lib/pusher.js';
-import { BINARY, runCurlew, serverFor, startServer } from './lib/server.js';
+import { get, publish } from '../lib/api.js';
+import { getMetrics } from '../lib/metrics.js';
+import { connect, trySubscribe } from '../lib/client.js';
+import { connected, makePusher, record } from '../lib/pusher.js';
+import { BINARY, runCurlew, serverFor, startServer } from '../lib/server.js';
 
 function folderFor(t) {
   const folder = mkdtempSync(path.join(tmpdir(), 'curlew-unix-'));

@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { api, publish } from './lib/api.js';
-import { closedWithError, connect, nothingArrived, signin, stillOpen, subscribe, subscribeRefused, unsubscribe } from './lib/client.js';
-import { APP, sharedServer } from './lib/server.js';
+import { api, publish } from '../lib/api.js';
+import { closedWithError, connect, nothingArrived, signin, stillOpen, subscribe, subscribeRefused, unsubscribe } from '../lib/client.js';
+import { APP, sharedServer } from '../lib/server.js';
 
 const OTHER = { id: 'other', key: 'other-key', secret: 'other-secret' };
 const server = await sharedServer({ apps: [APP, OTHER] });

@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { connect, nothingArrived, signin } from './lib/client.js';
-import { APP, sharedServer } from './lib/server.js';
+import { connect, nothingArrived, signin } from '../lib/client.js';
+import { APP, sharedServer } from '../lib/server.js';
 
 const WATCHING = { id: 'watching', key: 'watching-key', secret: 'watching-secret', enable_watchlist_events: true };
 const ELSEWHERE = { id: 'elsewhere', key: 'elsewhere-key', secret: 'elsewhere-secret', enable_watchlist_events: true };

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 import { program } from './daemon.js';
 
-const JARS = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../../backends/jars');
+const JARS = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../backends/jars');
 
 // The folder of a database's jars.
 export function jarsOf(name) {

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 
 import { Inbox, TIMEOUT_MS, within } from './inbox.js';
 
-const REPOSITORY = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
+const REPOSITORY = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const BINARY = path.resolve(process.env.CURLEW_BINARY ?? path.join(REPOSITORY, 'build/curlew'));
 // For tests that are about threads: the build with ThreadSanitizer, where there is one.
 export const THREADS_BINARY = path.resolve(process.env.CURLEW_BINARY_TSAN ?? BINARY);
