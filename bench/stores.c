@@ -1,6 +1,6 @@
 /*
  * How long clients wait for apps that are in a store. The store, its slowness and its faults are somebody else's
- * (bench/stores.js), who also counts what it was asked.
+ * (bench/stores.mjs), who also counts what it was asked.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #   1. one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the kernel's floor
 #   2. one worker against two, both servers and the generator free to run anywhere, in turns
 # then what looking up an app costs (build/bench/curlew-bench-lookup), and what apps in a store cost clients and the
-# store, on databases that it starts (bench/stores.js). With a --scenario of one's own only the first; `--scenario lookup`
+# store, on databases that it starts (bench/stores.mjs). With a --scenario of one's own only the first; `--scenario lookup`
 # and `--scenario stores` are the last two alone. The figures are in bench.json and bench-workers.json, too, in the build
 # folder. BUILD names another build folder. Exit code: 1 if the server refused something or lost events, or if a goal of
 # the last two was missed.
@@ -78,7 +78,7 @@ END
 bench_stores() {
     scripts/install-packages.sh test
     scripts/test-packages.sh
-    CURLEW_BINARY_RELEASE=$build/curlew node bench/stores.js
+    CURLEW_BINARY_RELEASE=$build/curlew node bench/stores.mjs
 }
 
 [ "$(nproc)" -ge 2 ] || give_up "two CPUs are needed: one for the server and one for the load generator"

@@ -1,4 +1,4 @@
-// usage: node stores.js [NAME...]
+// usage: node stores.mjs [NAME...]
 //
 // Behind `make bench BENCH_ARGS="--scenario stores"`: what apps in a store cost clients and the store. Starts the databases, build/curlew
 // on each, and build/bench/curlew-bench as the clients; the databases themselves count what they are asked. NAMEs are of the table
@@ -157,7 +157,7 @@ const SCENARIOS = {
 const chosen = process.argv.slice(2);
 for (const name of chosen) {
   if (!Object.hasOwn(SCENARIOS, name)) {
-    console.error(`usage: node stores.js [NAME...]; a name is one of ${Object.keys(SCENARIOS).join(', ')}`);
+    console.error(`usage: node stores.mjs [NAME...]; a name is one of ${Object.keys(SCENARIOS).join(', ')}`);
     process.exit(2);
   }
 }
