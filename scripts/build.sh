@@ -1,21 +1,26 @@
 #!/usr/bin/env bash
-# usage: build.sh release|asan|tsan|fuzz
+# usage: build.sh release|asan|tsan|fuzz|lint
 #
 # Configures and builds one variant in a folder of its own, and prints the folder's name last:
 #   release  build/       what users run: optimised, hardened, with debug information
 #   asan     build-asan/  AddressSanitizer (with leaks) and UndefinedBehaviorSanitizer
 #   tsan     build-tsan/  ThreadSanitizer
 #   fuzz     build-fuzz/  libFuzzer targets with clang, address and undefined behaviour
+#   lint     build-lint/  clang without optimisation, for what reads a compile database or object files
+# A compiler's warning is an error in all of them but the release, which users build with compilers that are newer than
+# this; CURLEW_WERROR=true makes it one there, too (.ci/run does).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+werror=true
 case ${1-} in
-release) folder=build options=() ;;
+release) folder=build options=() werror=${CURLEW_WERROR-false} ;;
 asan) folder=build-asan options=('-Db_sanitize=address,undefined' -Dtests=enabled) ;;
 tsan) folder=build-tsan options=(-Db_sanitize=thread -Dtests=enabled) ;;
 fuzz) folder=build-fuzz options=(-Dfuzz=true) && export CC=clang ;;
+lint) folder=build-lint options=(-Dbuildtype=debug -Dtests=disabled) && export CC=clang ;;
 *)
-    echo "usage: $0 release|asan|tsan|fuzz" >&2
+    echo "usage: $0 release|asan|tsan|fuzz|lint" >&2
     exit 2
     ;;
 esac
@@ -25,7 +30,7 @@ echo "build: $folder"
 mkdir -p "$folder"
 again=()
 if [ -f "$folder/build.ninja" ]; then again=(--reconfigure); fi
-if ! meson setup "${again[@]}" "$folder" "${options[@]}" >"$folder/configure.log" 2>&1; then
+if ! meson setup "${again[@]}" "$folder" -Dwerror="$werror" "${options[@]}" >"$folder/configure.log" 2>&1; then
     cat "$folder/configure.log" >&2
     exit 1
 fi
