@@ -23,6 +23,11 @@ static void note_column(struct mysql_columns *columns, struct slice name, bool m
     columns->mandatory |= (uint32_t)mandatory << field;
 }
 
+static bool columns_equal(const struct mysql_columns *one, const struct mysql_columns *other) {
+    return one->present == other->present && one->mandatory == other->mandatory &&
+           one->created_at == other->created_at && one->updated_at == other->updated_at;
+}
+
 /* The columns as they are; none if there is no table. */
 static enum store_answer look(struct store_connection *connection, struct error *error) {
     const struct row_value table = {.kind = ROW_TEXT, .text = slice_of(connection->store->config->table_name)};
@@ -41,7 +46,7 @@ static enum store_answer look(struct store_connection *connection, struct error 
         mysql_driver_column(connection, MYSQL_LOOK, 1, &text);
         note_column(&columns, slice_of(name), slice_equal_ignoring_case(text, SLICE("NO")));
     }
-    if (memcmp(&columns, &connection->columns, sizeof columns) != 0)
+    if (!columns_equal(&columns, &connection->columns))
         mysql_driver_forget_statements(connection);
     connection->columns = columns;
     return STORE_OK;
