@@ -43,7 +43,9 @@ docs  | npm                         | the client libraries they use
 docs  | ca-certificates             | npm fetches over TLS
 docs  | chromium                    | shows the page
 lint  | clang-format                 | the format of C
-lint  | cppcheck                     | static analysis
+lint  | clang                        | the compile database of clang-tidy
+lint  | clang-tidy                   | static analysis
+lint  | cppcheck                     | more of it
 lint  | shellcheck                   | shell scripts
 lint  | node                         | the syntax of JavaScript
 '
