@@ -25,4 +25,4 @@ lint: ## check format, floors, shell, JavaScript and left-overs; one pass of sta
 	@scripts/lint.sh
 
 clean: ## remove everything that was built or fetched
-	rm -rf build build-asan build-tsan build-fuzz build-lint tests/node_modules examples/node_modules
+	rm -rf build build-asan build-tsan build-fuzz build-lint tests/node_modules scripts/javascript/node_modules examples/node_modules

@@ -77,7 +77,7 @@ END
 
 bench_stores() {
     scripts/install-packages.sh test
-    scripts/test-packages.sh
+    scripts/npm-packages.sh tests
     CURLEW_BINARY_RELEASE=$build/curlew node bench/stores.mjs
 }
 

@@ -47,7 +47,9 @@ lint  | clang                        | the compile database of clang-tidy
 lint  | clang-tidy                   | static analysis
 lint  | cppcheck                     | more of it
 lint  | shellcheck                   | shell scripts
-lint  | node                         | the syntax of JavaScript
+lint  | node                         | ESLint, for JavaScript
+lint  | npm                          | its packages
+lint  | ca-certificates              | npm fetches over TLS
 '
 
 installed() {

@@ -67,7 +67,9 @@ shell_scripts() {
 }
 
 javascript() {
-    files '*.js' '*.mjs' | xargs -0 -r -n 1 node --check
+    local eslint=scripts/javascript/node_modules/.bin/eslint
+    scripts/npm-packages.sh scripts/javascript >&2 || return 1
+    files '*.js' '*.mjs' | xargs -0 -r "$eslint" --config scripts/javascript/eslint.config.js
 }
 
 left_overs() {

@@ -54,7 +54,7 @@ if [ -n "$tsan_built" ]; then
     stage 'unit tests: thread sanitizer' unit_tests build-tsan || true
 fi
 end_to_end_needs() {
-    scripts/test-packages.sh && scripts/test-jars.sh
+    scripts/npm-packages.sh tests && scripts/test-jars.sh
 }
 
 if [ -n "$asan_built" ] && [ -n "$tsan_built" ] && stage 'end-to-end tests: packages' end_to_end_needs; then

@@ -6,7 +6,7 @@ import test from 'node:test';
 import { api, publish } from '../lib/api.js';
 import { connect, nothingArrived, settle, stillOpen, subscribe, trigger, unsubscribe } from '../lib/client.js';
 import { memberText } from '../lib/json-text.js';
-import { APP, serverFor, sharedServer } from '../lib/server.js';
+import { serverFor, sharedServer } from '../lib/server.js';
 
 const server = await sharedServer();
 

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
 import path from 'node:path';
-import test, { after } from 'node:test';
+import test from 'node:test';
 
 import { EVERY_FIELD, apps, appsDone } from '../lib/apps-command.js';
 import { backendFor } from '../lib/backends/index.js';

@@ -1,0 +1,31 @@
+// Rules for the project's JavaScript: tests/, bench/ and examples/. `make lint` runs them from the project's folder.
+import js from '@eslint/js';
+import globals from 'globals';
+
+export default [
+  js.configs.recommended,
+  {
+    files: ['**/*.{js,mjs}'],
+    linterOptions: { reportUnusedDisableDirectives: 'error' },
+    languageOptions: { ecmaVersion: 2023, sourceType: 'module', globals: globals.node },
+    rules: {
+      'array-callback-return': 'error',
+      'eqeqeq': ['error', 'always', { null: 'ignore' }],
+      'no-constructor-return': 'error',
+      'no-implicit-globals': 'error',
+      'no-self-compare': 'error',
+      'no-template-curly-in-string': 'error',
+      'no-throw-literal': 'error',
+      'no-unreachable-loop': 'error',
+      'no-unused-vars': ['error', { args: 'after-used', caughtErrors: 'all', ignoreRestSiblings: true }],
+      'no-useless-return': 'error',
+      'no-var': 'error',
+      'prefer-const': 'error',
+      'max-len': ['warn', { code: 200, ignoreUrls: true }],
+    },
+  },
+  {
+    files: ['tests/readme/page.mjs'], // hands functions to a page
+    languageOptions: { globals: globals.browser },
+  },
+];
