@@ -1,9 +1,9 @@
 # Everything here is a thin name for a script; `make help` lists what there is.
-.PHONY: help run test build bench lint clean
+.PHONY: help run test build bench coverage lint clean
 .DEFAULT_GOAL := help
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-6s %s\n' "$$name" "$$what"; done
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-8s  %s\n' "$$name" "$$what"; done
 
 run: ## install what is missing, build, and start the server on port 6001 with config/config.json
 	@scripts/run.sh
@@ -20,9 +20,12 @@ bench: ## build the load generator and measure; BENCH_ARGS are passed on
 	@scripts/build.sh release
 	@scripts/bench.sh $(BENCH_ARGS)
 
+coverage: ## run the tests and print the lines and branches that ran, by folder; E2E names end-to-end test files
+	@scripts/coverage.sh $(E2E)
+
 lint: ## check format, floors, shell, JavaScript and left-overs; one pass of static analysis
 	@scripts/install-packages.sh build lint
 	@scripts/lint.sh
 
 clean: ## remove everything that was built or fetched
-	rm -rf build build-asan build-tsan build-fuzz build-lint tests/node_modules scripts/javascript/node_modules examples/node_modules
+	rm -rf build build-asan build-tsan build-fuzz build-coverage build-lint tests/node_modules scripts/javascript/node_modules examples/node_modules

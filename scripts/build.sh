@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# usage: build.sh release|asan|tsan|fuzz|lint
+# usage: build.sh release|asan|tsan|fuzz|lint|coverage
 #
 # Configures and builds one variant in a folder of its own, and prints the folder's name last:
 #   release  build/       what users run: optimised, hardened, with debug information
 #   asan     build-asan/  AddressSanitizer (with leaks) and UndefinedBehaviorSanitizer
 #   tsan     build-tsan/  ThreadSanitizer
 #   fuzz     build-fuzz/  libFuzzer targets with clang, address and undefined behaviour
+#   coverage build-coverage/  counts for gcov which lines and branches run
 #   lint     build-lint/  clang without optimisation, for what reads a compile database or object files
 # A compiler's warning is an error in all of them but the release, which users build with compilers that are newer than
 # this; CURLEW_WERROR=true makes it one there, too (.ci/run does).
@@ -18,9 +19,14 @@ release) folder=build options=() werror=${CURLEW_WERROR-false} ;;
 asan) folder=build-asan options=('-Db_sanitize=address,undefined' -Dtests=enabled) ;;
 tsan) folder=build-tsan options=(-Db_sanitize=thread -Dtests=enabled) ;;
 fuzz) folder=build-fuzz options=(-Dfuzz=true) && export CC=clang ;;
+coverage)
+    # Counters that several threads change need atomic updates.
+    folder=build-coverage
+    options=(-Db_coverage=true -Dbuildtype=debug -Dc_args=-fprofile-update=atomic -Dtests=enabled)
+    ;;
 lint) folder=build-lint options=(-Dbuildtype=debug -Dtests=disabled) && export CC=clang ;;
 *)
-    echo "usage: $0 release|asan|tsan|fuzz|lint" >&2
+    echo "usage: $0 release|asan|tsan|fuzz|lint|coverage" >&2
     exit 2
     ;;
 esac

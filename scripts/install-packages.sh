@@ -42,6 +42,7 @@ docs  | node                        | the examples, and what drives them
 docs  | npm                         | the client libraries they use
 docs  | ca-certificates             | npm fetches over TLS
 docs  | chromium                    | shows the page
+coverage | gcovr                     | counts the lines that gcov saw run
 lint  | clang-format                 | the format of C
 lint  | clang                        | the compile database of clang-tidy
 lint  | clang-tidy                   | static analysis
@@ -90,7 +91,7 @@ as_root() {
 
 groups=("$@")
 if [ ${#groups[@]} = 0 ]; then
-    echo "usage: $0 GROUP... (build, run, test, docs, fuzz, lint)" >&2
+    echo "usage: $0 GROUP... (build, run, test, docs, fuzz, coverage, lint)" >&2
     exit 2
 fi
 
