@@ -12,7 +12,8 @@ import { folderWith } from '../lib/process.js';
 import { APP, BINARY, runCurlew, serverFor } from '../lib/server.js';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const pages = ['README.md', ...readdirSync(path.join(root, 'docs')).map((name) => `docs/${name}`)];
+const pages = ['.', 'docs'].flatMap((folder) => readdirSync(path.join(root, folder))
+  .filter((name) => name.endsWith('.md')).map((name) => path.join(folder, name)));
 const text = (page) => readFileSync(path.join(root, page), 'utf8');
 const blocks = (page, language) => [...text(page).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, body]) => body);
 
