@@ -23,7 +23,7 @@ bench: ## build the load generator and measure; BENCH_ARGS are passed on
 coverage: ## run the tests and print the lines and branches that ran, by folder; E2E names end-to-end test files
 	@scripts/coverage.sh $(E2E)
 
-lint: ## check format, floors, shell, JavaScript and left-overs; one pass of static analysis
+lint: ## check format, structure and names of src/, shell scripts and JavaScript; clang-tidy and cppcheck; two to four minutes
 	@scripts/install-packages.sh build lint
 	@scripts/lint.sh
 
