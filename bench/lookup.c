@@ -283,7 +283,7 @@ static void pin_worker(struct worker *worker, void *context) {
 
 static void run_all(void) {
     struct app_lookup_counts counts;
-    struct store_pool_status status;
+    struct store_pool_stats status;
     pthread_t writer;
     double one = 0, two;
 

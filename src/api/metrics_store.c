@@ -31,7 +31,7 @@ static void append_lookups(struct metrics_page *page, const struct app_lookup_co
     metrics_sample(page, labels, counts->outages);
 }
 
-static void append_pool(struct metrics_page *page, const struct store_pool_status *status, struct slice labels) {
+static void append_pool(struct metrics_page *page, const struct store_pool_stats *status, struct slice labels) {
     static const char *const priorities[] = {"urgent", "known", "unknown"};
     uint64_t bounds[STORE_LATENCY_BUCKETS] = {0};
 
@@ -46,7 +46,7 @@ static void append_pool(struct metrics_page *page, const struct store_pool_statu
         metrics_sample_of(page, labels, "priority", priorities[i], status->waiting[i]);
     metrics_family(page, "app_store_turned_away_total", "counter",
                    "Lookups of names never seen that found too many of their kind waiting.");
-    metrics_sample(page, labels, status->turned_away);
+    metrics_sample(page, labels, status->rejected);
     metrics_family(page, "app_store_failures_total", "counter", "Operations for which the store could not be asked.");
     metrics_sample(page, labels, status->failures);
     metrics_family(page, "app_store_seconds", "histogram", "How long operations on the store took.");
@@ -55,7 +55,7 @@ static void append_pool(struct metrics_page *page, const struct store_pool_statu
 
 void metrics_append_store(struct metrics_page *page, const struct api *api, struct slice labels) {
     struct app_lookup_counts counts;
-    struct store_pool_status status;
+    struct store_pool_stats status;
 
     if (!app_manager_look(api->apps, &counts, &status))
         return;

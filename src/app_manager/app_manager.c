@@ -408,10 +408,10 @@ bool app_manager_health_known(struct app_manager *manager) {
     return manager->cache == NULL || app_cache_health_known(manager->cache);
 }
 
-bool app_manager_look(struct app_manager *manager, struct app_lookup_counts *counts, struct store_pool_status *status) {
+bool app_manager_look(struct app_manager *manager, struct app_lookup_counts *counts, struct store_pool_stats *status) {
     if (manager->cache == NULL)
         return false;
     app_cache_look(manager->cache, counts);
-    store_pool_look(app_cache_pool(manager->cache), status);
+    store_pool_read_stats(app_cache_pool(manager->cache), status);
     return true;
 }

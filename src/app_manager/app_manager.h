@@ -147,7 +147,7 @@ struct app_lookup_counts {
 };
 
 /* False with the memory driver. */
-bool app_manager_look(struct app_manager *manager, struct app_lookup_counts *counts, struct store_pool_status *status);
+bool app_manager_look(struct app_manager *manager, struct app_lookup_counts *counts, struct store_pool_stats *status);
 
 /* Calls `each` for every slot that is in use; for the metrics page. On a worker; the slots are good until the end of
  * its turn. */

@@ -233,7 +233,7 @@ static enum app_answer by_id(const char *id) {
 
 static struct app_lookup_counts counts(void) {
     struct app_lookup_counts result;
-    struct store_pool_status status;
+    struct store_pool_stats status;
 
     assert_true(app_manager_look(manager, &result, &status));
     return result;
@@ -241,7 +241,7 @@ static struct app_lookup_counts counts(void) {
 
 static uint64_t queries(void) {
     struct app_lookup_counts ignored;
-    struct store_pool_status status;
+    struct store_pool_stats status;
     uint64_t sum = 0;
 
     assert_true(app_manager_look(manager, &ignored, &status));

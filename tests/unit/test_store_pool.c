@@ -23,6 +23,7 @@
 #include "base/deadline.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "harness.h"
 
 #define PATIENCE_MS 20000
 #define ATTEMPTS_MAX 64
@@ -36,7 +37,7 @@ static struct store_pool *pool;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
 static bool gate_open;
-static unsigned running, most_running, finished_count, attempts;
+static unsigned running, most_running, finished_count, attempts, preparing;
 static uint64_t attempted_ns[ATTEMPTS_MAX];
 
 /* An operation of the test. */
@@ -128,29 +129,29 @@ static void open_gate(void) {
     pthread_mutex_unlock(&mutex);
 }
 
-static struct store_pool_status look(void) {
-    struct store_pool_status status;
+static struct store_pool_stats stats(void) {
+    struct store_pool_stats result;
 
-    store_pool_look(pool, &status);
-    return status;
+    store_pool_read_stats(pool, &result);
+    return result;
 }
 
 static void await_connections(unsigned count) {
     uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
 
-    while (look().connections != count) {
+    while (stats().connections != count) {
         if (clock_monotonic_ms() > end_ms)
-            fail_msg("there are %u connections, not %u", look().connections, count);
+            fail_msg("there are %u connections, not %u", stats().connections, count);
         poll(NULL, 0, 2);
     }
 }
 
 static uint64_t in_histogram(void) {
-    struct store_pool_status status = look();
+    struct store_pool_stats now = stats();
     uint64_t sum = 0;
 
     for (unsigned i = 0; i < STORE_LATENCY_BUCKETS; i++)
-        sum += status.latency[i];
+        sum += now.latency[i];
     return sum;
 }
 
@@ -166,7 +167,7 @@ static int set_up(void **state) {
     config = (struct config){0};
     config.database.sqlite.path = path;
     gate_open = false;
-    running = most_running = finished_count = attempts = 0;
+    running = most_running = finished_count = attempts = preparing = 0;
     settings = (struct store_pool_settings){.driver = &sqlite_store_driver,
                                             .store = sqlite_store_driver.open(&config, &defaults, &error),
                                             .timeout_ms = PATIENCE_MS,
@@ -207,13 +208,13 @@ static void there_are_never_more_than_the_most(void **state) {
         submit(&steps[i], STORE_KNOWN, 0);
     }
     await(&running, 3);
-    assert_int_equal(look().connections, 3);
-    assert_int_equal(look().busy, 3);
-    assert_int_equal(look().waiting[STORE_KNOWN], 47);
+    assert_int_equal(stats().connections, 3);
+    assert_int_equal(stats().busy, 3);
+    assert_int_equal(stats().waiting[STORE_KNOWN], 47);
     open_gate();
     await(&finished_count, 50);
     assert_int_equal(most_running, 3);
-    assert_true(look().connections <= 3);
+    assert_true(stats().connections <= 3);
     assert_int_equal(in_histogram(), 50);
 }
 
@@ -228,7 +229,7 @@ static void idle_ones_above_the_least_are_closed(void **state) {
         submit(&steps[i], STORE_KNOWN, 0);
     }
     await(&running, 4);
-    assert_int_equal(look().connections, 4);
+    assert_int_equal(stats().connections, 4);
     open_gate();
     await(&finished_count, 4);
     await_connections(1);
@@ -279,16 +280,16 @@ static void what_waits_beyond_its_time_is_not_done_and_counts_as_slow(void **sta
     await(&running, 1);
     submit(&waits, STORE_URGENT, 30);
     submit(&other, STORE_KNOWN, 0);
-    while (look().waiting[STORE_URGENT] != 0) {
+    while (stats().waiting[STORE_URGENT] != 0) {
         store_pool_expire(pool);
         poll(NULL, 0, 1);
     }
     assert_int_equal(waits.finished, 1);
     assert_int_equal(waits.answer, STORE_UNAVAILABLE);
     assert_string_equal(waits.error.text, "no connection to the store was free in time");
-    assert_int_equal(look().failures, 1);
+    assert_int_equal(stats().failures, 1);
     assert_int_equal(in_histogram(), 1);
-    assert_true(look().latency_sum_us >= 30000);
+    assert_true(stats().latency_sum_us >= 30000);
     open_gate();
     await(&finished_count, 3);
     assert_int_equal(waits.runs, 0);
@@ -310,11 +311,11 @@ static void what_comes_to_a_connection_too_late_is_not_done(void **state) {
     await(&finished_count, 2);
     assert_int_equal(waits.runs, 0);
     assert_int_equal(waits.answer, STORE_UNAVAILABLE);
-    assert_int_equal(look().failures, 1);
+    assert_int_equal(stats().failures, 1);
     assert_int_equal(in_histogram(), 2);
 }
 
-static void beyond_a_thousand_unknown_ones_are_turned_away_and_others_are_not(void **state) {
+static void beyond_a_thousand_unknown_ones_are_rejected_and_others_are_not(void **state) {
     struct step *steps = alloc_array(NULL, STORE_UNKNOWN_WAITING_MAX, sizeof *steps);
     struct step holds = {.gated = true}, beyond = {0}, known = {0}, urgent = {0};
 
@@ -330,7 +331,7 @@ static void beyond_a_thousand_unknown_ones_are_turned_away_and_others_are_not(vo
     assert_int_equal(beyond.finished, 1);
     assert_int_equal(beyond.answer, STORE_UNAVAILABLE);
     assert_string_equal(beyond.error.text, "1000 lookups wait already");
-    assert_int_equal(look().turned_away, 1);
+    assert_int_equal(stats().rejected, 1);
     submit(&known, STORE_KNOWN, 0);
     submit(&urgent, STORE_URGENT, 0);
     open_gate();
@@ -364,6 +365,92 @@ static void nobody_waits_longer_than_his_time_for_a_store_that_is_being_prepared
     submit(&step, STORE_URGENT, 0);
     await(&finished_count, 2);
     assert_int_equal(step.answer, STORE_OK);
+}
+
+/* --- a store that takes long to prepare --- */
+
+/* A driver without a store. Its connections are good from the moment they are opened; prepare waits for the gate. */
+static char fake_connection;
+
+static struct store_connection *fake_connect(struct app_store *store, const struct deadline *deadline,
+                                             struct error *error) {
+    (void)store;
+    if (deadline_passed(deadline)) {
+        error_set(error, "no answer in time");
+        return NULL;
+    }
+    return (struct store_connection *)&fake_connection;
+}
+
+static void fake_disconnect(struct store_connection *connection) {
+    (void)connection;
+}
+
+static enum store_answer fake_prepare(struct store_connection *connection, const struct deadline *deadline,
+                                      struct error *error) {
+    (void)connection;
+    (void)deadline;
+    (void)error;
+    pthread_mutex_lock(&mutex);
+    preparing++;
+    pthread_cond_broadcast(&moved);
+    while (!gate_open)
+        pthread_cond_wait(&moved, &mutex);
+    pthread_mutex_unlock(&mutex);
+    return STORE_OK;
+}
+
+static enum store_answer fake_check(struct store_connection *connection, const struct deadline *deadline,
+                                    struct error *error) {
+    (void)connection;
+    (void)deadline;
+    (void)error;
+    return STORE_OK;
+}
+
+static void fake_close(struct app_store *store) {
+    (void)store;
+}
+
+static const struct app_store_driver fake_driver = {.name = "fake",
+                                                    .close = fake_close,
+                                                    .connect = fake_connect,
+                                                    .disconnect = fake_disconnect,
+                                                    .prepare = fake_prepare,
+                                                    .check_health = fake_check};
+
+static void use_fake_driver(void) {
+    settings.driver->close(settings.store);
+    settings.driver = &fake_driver;
+    settings.store = NULL;
+}
+
+/* The other threads' time to connect ends before the first one has prepared the store. */
+static void what_waits_while_a_slow_store_is_prepared_is_done_when_it_is(void **state) {
+    static struct step steps[20];
+
+    (void)state;
+    use_fake_driver();
+    settings.timeout_ms = 1;
+    for (unsigned round = 1; round <= 20; round++) {
+        memset(steps, 0, sizeof steps);
+        gate_open = false;
+        finished_count = 0;
+        start(8, 8);
+        await(&preparing, round);
+        for (unsigned i = 0; i < 20; i++)
+            submit(&steps[i], STORE_KNOWN, PATIENCE_MS);
+        poll(NULL, 0, 5);
+        open_gate();
+        await(&finished_count, 20);
+        for (unsigned i = 0; i < 20; i++)
+            assert_int_equal(steps[i].answer, STORE_OK);
+        assert_int_equal(attempts, 0); /* it was never said to be unreachable */
+        if (round < 20) {
+            store_pool_stop(pool);
+            store_pool_destroy(pool);
+        }
+    }
 }
 
 /* --- connections that break --- */
@@ -401,7 +488,7 @@ static void a_read_that_fails_on_a_new_connection_is_not_done_again(void **state
     start(0, 1);
     submit(&breaks, STORE_KNOWN, 0);
     await(&finished_count, 1);
-    assert_int_equal(look().connections, 0);
+    assert_int_equal(stats().connections, 0);
     submit(&read, STORE_KNOWN, 0);
     await(&finished_count, 2);
     assert_int_equal(read.runs, 1);
@@ -440,7 +527,7 @@ static void attempts_to_connect_back_off_and_operations_fail_meanwhile_with_the_
     assert_int_equal(fails.answer, STORE_UNAVAILABLE);
     assert_int_equal(fails.runs, 0);
     assert_non_null(strstr(fails.error.text, "unable to open database file"));
-    assert_int_equal(look().failures, 1);
+    assert_int_equal(stats().failures, 1);
     await(&attempts, 5);
     for (unsigned i = 0; i < 4; i++)
         assert_true(attempted_ns[i + 1] - attempted_ns[i] >= gaps_ms[i] * UINT64_C(1000000));
@@ -449,6 +536,40 @@ static void attempts_to_connect_back_off_and_operations_fail_meanwhile_with_the_
     submit(&works, STORE_KNOWN, 0);
     await(&finished_count, 2);
     assert_int_equal(works.answer, STORE_OK);
+}
+
+/* --- a system that has no thread left --- */
+
+static void without_any_thread_operations_fail_at_once_and_work_again_when_one_can_be_started(void **state) {
+    struct step step = {0}, again = {0};
+
+    (void)state;
+    harness_fail_threads(2);
+    start(1, 1);
+    submit(&step, STORE_KNOWN, 0);
+    assert_int_equal(step.finished, 1);
+    assert_int_equal(step.answer, STORE_UNAVAILABLE);
+    assert_non_null(strstr(step.error.text, "the thread curlew-store could not be started"));
+    assert_int_equal(stats().failures, 1);
+    submit(&again, STORE_KNOWN, 0);
+    await(&finished_count, 2);
+    assert_int_equal(again.answer, STORE_OK);
+}
+
+static void a_pool_that_gets_fewer_threads_than_it_wants_works_with_those(void **state) {
+    struct step holds = {.gated = true}, waits = {0};
+
+    (void)state;
+    start(1, 2);
+    harness_fail_threads(1000);
+    submit(&holds, STORE_KNOWN, 0);
+    await(&running, 1);
+    submit(&waits, STORE_KNOWN, 0);
+    harness_fail_threads(0);
+    assert_int_equal(waits.finished, 0);
+    open_gate();
+    await(&finished_count, 2);
+    assert_int_equal(waits.answer, STORE_OK);
 }
 
 /* --- the end --- */
@@ -494,7 +615,7 @@ static void the_end_does_not_wait_for_what_hangs(void **state) {
         assert_int_equal(steps[i].finished, 1);
         assert_int_equal(steps[i].answer, STORE_UNAVAILABLE);
     }
-    assert_int_equal(look().connections, 0);
+    assert_int_equal(stats().connections, 0);
     submit(&late, STORE_URGENT, 0);
     assert_int_equal(late.finished, 1);
     assert_string_equal(late.error.text, "the server stops");
@@ -510,12 +631,15 @@ int main(void) {
         TEST(urgent_ones_go_first_then_known_then_unknown),
         TEST(what_waits_beyond_its_time_is_not_done_and_counts_as_slow),
         TEST(what_comes_to_a_connection_too_late_is_not_done),
-        TEST(beyond_a_thousand_unknown_ones_are_turned_away_and_others_are_not),
+        TEST(beyond_a_thousand_unknown_ones_are_rejected_and_others_are_not),
         TEST(nobody_waits_longer_than_his_time_for_a_store_that_is_being_prepared),
+        TEST(what_waits_while_a_slow_store_is_prepared_is_done_when_it_is),
         TEST(a_read_on_a_connection_that_broke_is_done_again_on_a_new_one),
         TEST(a_read_that_fails_on_a_new_connection_is_not_done_again),
         TEST(a_write_is_never_repeated_and_not_tried_on_a_connection_that_is_dead),
         TEST(attempts_to_connect_back_off_and_operations_fail_meanwhile_with_the_reason),
+        TEST(without_any_thread_operations_fail_at_once_and_work_again_when_one_can_be_started),
+        TEST(a_pool_that_gets_fewer_threads_than_it_wants_works_with_those),
         TEST(the_end_does_not_wait_for_what_hangs),
     };
 

@@ -121,7 +121,7 @@ static bool join_watch(struct app_cache *cache) {
     struct timespec until;
 
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += STORE_END_MS / 1000;
+    until.tv_sec += STORE_STOP_MS / 1000;
     cache->watch_runs = pthread_timedjoin_np(cache->watch_thread, NULL, &until) != 0;
     return !cache->watch_runs;
 }
