@@ -102,7 +102,7 @@ static void look_up_more(void);
 static void answered(struct app_lookup *lookup) {
     if (lookup->answer != APP_FOUND)
         fail("an app was not found");
-    lookup->context = NULL;
+    lookup->done = NULL;
     warm.waiting--;
     look_up_more();
 }
@@ -110,14 +110,14 @@ static void answered(struct app_lookup *lookup) {
 static void look_up_more(void) {
     for (unsigned i = 0; i < AT_ONCE && warm.next < warm.end; i++) {
         struct app_lookup *lookup = &warm.lookups[i];
-        if (lookup->context != NULL)
+        if (lookup->done != NULL)
             continue;
-        *lookup = (struct app_lookup){.done = answered, .context = &warm};
+        *lookup = (struct app_lookup){.done = answered};
         if (app_manager_find_by_key(manager, warm.worker, slice_of(keys[warm.next++]), lookup) == APP_PENDING) {
             warm.waiting++;
             continue;
         }
-        lookup->context = NULL; /* known already: the place is free for the next */
+        lookup->done = NULL; /* known already: the place is free for the next */
         i--;
     }
     if (warm.next == warm.end && warm.waiting == 0)
@@ -249,7 +249,7 @@ static void *write_on(void *context) {
         json = json_pack("{s:s, s:s, s:s, s:i}", "id", id, "key", keys[i % 2], "secret", "secret", "max_connections",
                          (int)(i % 1000 + 1));
         app = app_parse(json, app_manager_defaults(manager), APP_FROM_CONFIGURATION, NULL, NULL, NULL);
-        app_manager_written(manager, app_manager_write_begins(manager), app->id, NULL, app);
+        app_manager_written(manager, app_manager_write_version(manager), app->id, NULL, app);
         app_unref(app);
         json_decref(json);
         usleep(1000);
@@ -282,7 +282,7 @@ static void pin_worker(struct worker *worker, void *context) {
 }
 
 static void run_all(void) {
-    struct app_lookup_counts counts;
+    struct app_lookup_stats counts;
     struct store_pool_stats status;
     pthread_t writer;
     double one = 0, two;
@@ -306,7 +306,7 @@ static void run_all(void) {
             one = resident_mb();
     }
     two = resident_mb();
-    app_manager_look(manager, &counts, &status);
+    app_manager_read_stats(manager, &counts, &status);
     printf(
         "a cache of %u through which %u apps pass %u times: %lu apps in it, %.1f MB after half of that, %.1f MB after "
         "all",
@@ -344,7 +344,8 @@ int main(void) {
     manager = app_manager_create(&config, &workers, &hooks, &error);
     if (manager == NULL)
         fail(error.text);
-    app_manager_start(manager);
+    if (!app_manager_start(manager, &error))
+        fail(error.text);
     run_all();
     app_manager_stop(manager);
     workers_run_on_all(&workers, &(struct worker_task){.run = end_worker});

@@ -133,7 +133,7 @@ static enum store_answer written(struct admin_job *own, enum store_answer answer
     if (answer == STORE_OK)
         app_manager_written(manager, own->mark, id, before, after);
     else if (answer == STORE_UNAVAILABLE)
-        app_manager_suspect(manager, id, after != NULL ? after->key : SLICE(""));
+        app_manager_invalidate(manager, id, after != NULL ? after->key : SLICE(""));
     if (answer == STORE_OK)
         own->result = after != NULL ? shown(own, after) : json_object();
     app_unref(after);
@@ -205,7 +205,7 @@ static enum store_answer run_on_app(struct admin_job *own, const struct app_stor
     if (answer == STORE_NOT_FOUND)
         error_set(error, "there is no app with the id %s", own->id);
     if (own->action == ADMIN_REFRESH && (readable || answer == STORE_NOT_FOUND || answer == STORE_INVALID)) {
-        app_manager_suspect(own->base.job.manager, slice_of(own->id), readable ? before->key : SLICE(""));
+        app_manager_invalidate(own->base.job.manager, slice_of(own->id), readable ? before->key : SLICE(""));
         own->result = json_object();
         answer = STORE_OK;
     } else if (own->action == ADMIN_SHOW && readable) {
@@ -228,7 +228,7 @@ static enum store_answer run(struct app_job *job, const struct app_store_driver 
 
     json_decref(own->result); /* of an attempt on a connection that broke */
     own->result = NULL;
-    own->mark = app_manager_write_begins(job->manager);
+    own->mark = app_manager_write_version(job->manager);
     switch (own->action) {
     case ADMIN_LIST:
         return run_list(own, driver, connection, deadline);

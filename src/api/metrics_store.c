@@ -5,12 +5,12 @@ static const struct {
     const char *answer;
     size_t offset;
 } answers[] = {
-    {"hit", offsetof(struct app_lookup_counts, hits)},           {"miss", offsetof(struct app_lookup_counts, misses)},
-    {"negative", offsetof(struct app_lookup_counts, negatives)}, {"stale", offsetof(struct app_lookup_counts, stale)},
-    {"error", offsetof(struct app_lookup_counts, errors)},
+    {"hit", offsetof(struct app_lookup_stats, hits)},           {"miss", offsetof(struct app_lookup_stats, misses)},
+    {"negative", offsetof(struct app_lookup_stats, negatives)}, {"stale", offsetof(struct app_lookup_stats, stale)},
+    {"error", offsetof(struct app_lookup_stats, errors)},
 };
 
-static void append_lookups(struct metrics_page *page, const struct app_lookup_counts *counts, struct slice labels) {
+static void append_lookups(struct metrics_page *page, const struct app_lookup_stats *counts, struct slice labels) {
     metrics_family(
         page, "app_lookups_total", "counter",
         "Lookups of apps by how they were answered: from the cache, by asking the store (miss), as known not "
@@ -21,7 +21,7 @@ static void append_lookups(struct metrics_page *page, const struct app_lookup_co
     metrics_family(page, "app_cache_entries", "gauge", "Apps in the cache.");
     metrics_sample(page, labels, counts->entries);
     metrics_family(page, "app_cache_absent_entries", "gauge", "Names in the cache that the store does not know.");
-    metrics_sample(page, labels, counts->absent);
+    metrics_sample(page, labels, counts->negative_entries);
     metrics_family(page, "app_cache_invalid_entries", "gauge",
                    "Apps whose record in the store has become invalid; the last valid one is in force.");
     metrics_sample(page, labels, counts->broken);
@@ -54,10 +54,10 @@ static void append_pool(struct metrics_page *page, const struct store_pool_stats
 }
 
 void metrics_append_store(struct metrics_page *page, const struct api *api, struct slice labels) {
-    struct app_lookup_counts counts;
+    struct app_lookup_stats counts;
     struct store_pool_stats status;
 
-    if (!app_manager_look(api->apps, &counts, &status))
+    if (!app_manager_read_stats(api->apps, &counts, &status))
         return;
     append_lookups(page, &counts, labels);
     append_pool(page, &status, labels);

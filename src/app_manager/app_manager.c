@@ -1,238 +1,36 @@
 #include "app_manager/app_manager.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "app_manager/cache/cache.h"
-#include "app_manager/memory_index.h"
+#include "app_manager/cache/cache_invalidate.h"
+#include "app_manager/cache/cache_outage.h"
 #include "base/alloc.h"
-#include "base/log.h"
-
-#define LIST_PAGE 1000
 
 struct app_manager {
-    struct workers *workers;
-    const struct app_manager_hooks *hooks;
     struct app_defaults defaults;
-    struct app_cache *cache; /* every driver but memory; the rest is memory's */
-    const struct app_store_driver *driver;
-    struct app_store *store;
-    _Atomic(struct app_index *) index;
-    atomic_bool has_apps;
-
-    pthread_mutex_t mutex;   /* of the two below: the metrics page walks them while a reload adds */
-    struct app_slot **slots; /* every slot there ever was: a slot outlives its record, for those still connected */
-    size_t slot_count;
+    struct memory_apps *memory; /* the memory driver's; else NULL */
+    struct app_cache *cache;    /* every other driver's; else NULL */
 };
-
-/* One broken or valid record of a list. */
-struct listed_app {
-    char *id, *key;
-    struct app *app;
-    char *broken;
-};
-
-struct listing {
-    struct listed_app *apps;
-    size_t count, capacity;
-};
-
-/* --- loading --- */
-
-static void collect(void *context, struct slice id, struct slice key, struct app *app, const struct error *error) {
-    struct listing *listing = context;
-
-    if (listing->count == listing->capacity) {
-        listing->capacity = listing->capacity == 0 ? 16 : listing->capacity * 2;
-        listing->apps = alloc_array(listing->apps, listing->capacity, sizeof listing->apps[0]);
-    }
-    listing->apps[listing->count++] = (struct listed_app){
-        .id = alloc_copy(id.data, id.length),
-        .key = alloc_copy(key.data, key.length),
-        .app = app,
-        .broken = app == NULL ? alloc_copy(error->text, strlen(error->text)) : NULL,
-    };
-    if (app == NULL)
-        log_error("app", "%s", error->text);
-}
-
-static void listing_dispose(struct listing *listing) {
-    for (size_t i = 0; i < listing->count; i++) {
-        free(listing->apps[i].id);
-        free(listing->apps[i].key);
-        free(listing->apps[i].broken);
-        app_unref(listing->apps[i].app);
-    }
-    free(listing->apps);
-}
-
-/* Reads the whole store, page by page. */
-static bool list_all(const struct app_store_driver *driver, struct app_store *store, struct listing *listing,
-                     struct error *error) {
-    const struct deadline deadline = deadline_after(0, -1); /* the memory driver needs none */
-    struct store_connection *connection = driver->connect(store, &deadline, error);
-    enum store_answer answer;
-    size_t before;
-
-    do {
-        struct slice after = SLICE("");
-        before = listing->count;
-        if (before != 0)
-            after = slice_of(listing->apps[before - 1].id);
-        answer = driver->list(connection, after, LIST_PAGE, &deadline, collect, listing, error);
-    } while (answer == STORE_OK && listing->count - before >= LIST_PAGE);
-    driver->disconnect(connection);
-    return answer == STORE_OK;
-}
-
-/* The slot of an id: the one that was there before, or a new one. */
-static struct app_slot *slot_for(struct app_manager *manager, const struct app_index *old, struct slice id) {
-    const struct app_index_entry *entry = old != NULL ? app_index_find(&old->by_id, id) : NULL;
-    struct app_slot *slot;
-
-    if (entry != NULL)
-        return entry->slot;
-    slot = app_slot_create(id, manager->workers->count);
-    pthread_mutex_lock(&manager->mutex);
-    manager->slots = alloc_array(manager->slots, manager->slot_count + 1, sizeof manager->slots[0]);
-    manager->slots[manager->slot_count++] = slot;
-    pthread_mutex_unlock(&manager->mutex);
-    return slot;
-}
-
-/* What a reload replaced, until no worker can be looking at it. */
-struct retired {
-    struct app_index *index;
-    struct app **records;
-    size_t count;
-    const struct app_manager_hooks *hooks;
-};
-
-static void retired_free(void *context) {
-    struct retired *retired = context;
-
-    for (size_t i = 0; i < retired->count; i++)
-        app_unref(retired->records[i]);
-    free(retired->records);
-    app_index_destroy(retired->index);
-    free(retired);
-}
-
-static void retire_record(struct retired *retired, struct app *record) {
-    if (record == NULL)
-        return;
-    retired->records = alloc_array(retired->records, retired->count + 1, sizeof retired->records[0]);
-    retired->records[retired->count++] = record;
-}
-
-static void put_record(struct app_slot *slot, struct app *record, struct retired *retired,
-                       struct app_changes *changes) {
-    struct app *old = atomic_load(&slot->current);
-
-    if (old != NULL && app_equal(old, record))
-        return;
-    changes->changed += old != NULL;
-    changes->added += old == NULL;
-    retire_record(retired, atomic_exchange(&slot->current, app_ref(record)));
-}
-
-/* Enters one listed app into the new index, and its record into its slot. */
-static void take_over(struct app_manager *manager, struct app_index *index, const struct app_index *old,
-                      const struct listed_app *listed, struct retired *retired, struct app_changes *changes) {
-    struct slice id = slice_of(listed->id);
-    struct slice key = slice_of(listed->key);
-    struct app_slot *slot;
-    struct app *last;
-
-    if (id.length == 0)
-        return;
-    slot = slot_for(manager, old, id);
-    last = atomic_load(&slot->current);
-    if (listed->app == NULL && last != NULL) {
-        log_error("app", "app %s: its last valid record stays in force", listed->id);
-        app_index_add(&index->by_id, id, slot, NULL);
-        app_index_add(&index->by_key, last->key, slot, NULL);
-        return;
-    }
-    if (!app_index_add(&index->by_id, id, slot, listed->broken)) {
-        log_error("app", "app %s: there is another app with this id; the first one counts", listed->id);
-        return;
-    }
-    if (key.length != 0 && !app_index_add(&index->by_key, key, slot, listed->broken))
-        log_error("app", "app %s: its key is another app's; the first one counts", listed->id);
-    if (listed->app != NULL)
-        put_record(slot, listed->app, retired, changes);
-}
-
-/* Apps that are not listed any more lose their record. Their slots stay in the index by id, where they count as not
- * found, so that an app that comes back finds its connections. */
-static void drop_missing(struct app_manager *manager, struct app_index *index, struct retired *retired,
-                         struct app_changes *changes) {
-    for (size_t i = 0; i < manager->slot_count; i++) {
-        struct app_slot *slot = manager->slots[i];
-        struct app *record;
-
-        if (!app_index_add(&index->by_id, slice_of(slot->id), slot, NULL))
-            continue;
-        record = atomic_exchange(&slot->current, NULL);
-        changes->removed += record != NULL;
-        retire_record(retired, record);
-    }
-}
-
-static struct retired *take_over_all(struct app_manager *manager, const struct listing *listing,
-                                     struct app_changes *changes) {
-    struct retired *retired = alloc_zero(sizeof *retired);
-    struct app_index *old = atomic_load(&manager->index);
-    struct app_index *index = app_index_create(listing->count + manager->slot_count);
-
-    *changes = (struct app_changes){0};
-    for (size_t i = 0; i < listing->count; i++)
-        take_over(manager, index, old, &listing->apps[i], retired, changes);
-    atomic_store(&manager->has_apps, index->by_id.count != 0);
-    drop_missing(manager, index, retired, changes);
-    retired->index = atomic_exchange(&manager->index, index);
-    return retired;
-}
-
-/* The memory driver: everything is read at once and stays. */
-static bool load_all(struct app_manager *manager, const struct config *config, struct error *error) {
-    struct listing listing = {0};
-    struct app_changes changes;
-    bool loaded;
-
-    manager->store = manager->driver->open(config, &manager->defaults, error);
-    loaded = manager->store != NULL && list_all(manager->driver, manager->store, &listing, error);
-    if (loaded)
-        retired_free(take_over_all(manager, &listing, &changes));
-    listing_dispose(&listing);
-    return loaded;
-}
 
 struct app_manager *app_manager_create(const struct config *config, struct workers *workers,
                                        const struct app_manager_hooks *hooks, struct error *error) {
+    const struct app_store_driver *driver = app_store_driver_of(config->app_manager.driver);
     struct app_manager *manager = alloc_zero(sizeof *manager);
-    bool ready;
 
-    manager->workers = workers;
-    manager->hooks = hooks;
-    manager->driver = app_store_driver_of(config->app_manager.driver);
-    pthread_mutex_init(&manager->mutex, NULL);
-    atomic_init(&manager->index, NULL);
     app_defaults_from_config(&manager->defaults, config);
-    if (manager->driver == &memory_store_driver)
-        ready = load_all(manager, config, error);
+    if (driver == &memory_store_driver)
+        manager->memory = memory_apps_create(config, &manager->defaults, workers, hooks, error);
     else
-        ready = (manager->cache = app_cache_create(config, manager->driver, workers, hooks, error)) != NULL;
-    if (ready)
+        manager->cache = app_cache_create(config, driver, workers, hooks, error);
+    if (manager->memory != NULL || manager->cache != NULL)
         return manager;
-    app_manager_destroy(manager);
+    free(manager);
     return NULL;
 }
 
-void app_manager_start(struct app_manager *manager) {
-    if (manager->cache != NULL)
-        app_cache_start(manager->cache);
+bool app_manager_start(struct app_manager *manager, struct error *error) {
+    return manager->cache == NULL || app_cache_start(manager->cache, error);
 }
 
 bool app_manager_stop(struct app_manager *manager) {
@@ -242,96 +40,50 @@ bool app_manager_stop(struct app_manager *manager) {
 void app_manager_destroy(struct app_manager *manager) {
     if (manager->cache != NULL)
         app_cache_destroy(manager->cache);
-    for (size_t i = 0; i < manager->slot_count; i++)
-        app_slot_destroy(manager->slots[i], manager->hooks->free_channels);
-    free(manager->slots);
-    app_index_destroy(atomic_load(&manager->index));
-    if (manager->store != NULL)
-        manager->driver->close(manager->store);
-    pthread_mutex_destroy(&manager->mutex);
+    memory_apps_destroy(manager->memory);
     free(manager);
-}
-
-static void run_changed(struct worker *worker, void *context) {
-    const struct app_manager_hooks *hooks = ((struct retired *)context)->hooks;
-
-    hooks->changed(worker, hooks->context);
 }
 
 bool app_manager_reload(struct app_manager *manager, const struct config *config, struct app_changes *changes,
                         struct error *error) {
-    struct app_store *store;
-    struct listing listing = {0};
-    struct retired *retired;
-
     app_defaults_from_config(&manager->defaults, config);
-    store = manager->driver->open(config, &manager->defaults, error);
-    if (store == NULL)
-        return false;
-    if (!list_all(manager->driver, store, &listing, error)) {
-        manager->driver->close(store);
-        return false;
-    }
-    manager->driver->close(manager->store);
-    manager->store = store;
-    retired = take_over_all(manager, &listing, changes);
-    listing_dispose(&listing);
-    retired->hooks = manager->hooks;
-    workers_run_on_all(manager->workers,
-                       &(struct worker_task){.run = run_changed, .finished = retired_free, .context = retired});
-    return true;
+    return memory_apps_reload(manager->memory, config, changes, error);
 }
 
 /* --- lookups --- */
 
-static enum app_answer answer(struct app_lookup *lookup, const struct app_index_entry *entry) {
-    if (entry == NULL)
-        return lookup->answer = APP_NOT_FOUND;
-    lookup->slot = entry->slot;
-    lookup->app = slot_app(entry->slot);
-    lookup->reason = entry->broken;
-    if (lookup->app != NULL)
-        return lookup->answer = APP_FOUND;
-    return lookup->answer = entry->broken != NULL ? APP_INVALID : APP_NOT_FOUND;
+static enum app_answer find_app(struct app_manager *manager, struct worker *worker, enum name_kind kind,
+                                struct slice name, struct app_lookup *lookup) {
+    if (manager->cache != NULL)
+        return app_cache_find(manager->cache, worker, kind, name, lookup);
+    return memory_apps_find(manager->memory, kind, name, lookup);
 }
 
 enum app_answer app_manager_find_by_key(struct app_manager *manager, struct worker *worker, struct slice key,
                                         struct app_lookup *lookup) {
-    const struct app_index *index;
-
-    if (manager->cache != NULL)
-        return app_cache_find(manager->cache, worker, NAME_KEY, key, lookup);
-    index = atomic_load_explicit(&manager->index, memory_order_acquire);
-    return answer(lookup, app_index_find(&index->by_key, key));
+    return find_app(manager, worker, NAME_KEY, key, lookup);
 }
 
 enum app_answer app_manager_find_by_id(struct app_manager *manager, struct worker *worker, struct slice id,
                                        struct app_lookup *lookup) {
-    const struct app_index *index;
-
-    if (manager->cache != NULL)
-        return app_cache_find(manager->cache, worker, NAME_ID, id, lookup);
-    index = atomic_load_explicit(&manager->index, memory_order_acquire);
-    return answer(lookup, app_index_find(&index->by_id, id));
+    return find_app(manager, worker, NAME_ID, id, lookup);
 }
 
 void app_manager_cancel(struct app_manager *manager, struct app_lookup *lookup) {
     (void)manager;
-    list_remove(&lookup->link); /* it waits on a list of its own worker's, or on none */
+    list_remove(&lookup->link); /* from a list of its worker, or from none */
 }
 
 bool app_manager_has_apps(struct app_manager *manager) {
-    return manager->cache != NULL || atomic_load(&manager->has_apps);
+    return manager->cache != NULL || memory_apps_any(manager->memory);
 }
 
 void app_manager_each_slot(struct app_manager *manager, void (*each)(struct app_slot *slot, void *context),
                            void *context) {
     if (manager->cache != NULL)
         app_cache_each_slot(manager->cache, each, context);
-    pthread_mutex_lock(&manager->mutex);
-    for (size_t i = 0; i < manager->slot_count; i++)
-        each(manager->slots[i], context);
-    pthread_mutex_unlock(&manager->mutex);
+    else
+        memory_apps_each_slot(manager->memory, each, context);
 }
 
 /* --- jobs --- */
@@ -348,7 +100,7 @@ static enum store_answer run_job(struct store_operation *operation, const struct
     return answer;
 }
 
-static void job_done(struct worker *worker, struct message *message, struct message **rest) {
+static void deliver_job(struct worker *worker, struct message *message, struct message **rest) {
     struct app_job *job = container_of(message, struct app_job, message);
 
     (void)worker;
@@ -358,13 +110,13 @@ static void job_done(struct worker *worker, struct message *message, struct mess
     job->destroy(job);
 }
 
-static void job_finished(struct store_operation *operation, enum store_answer answer, const struct error *error) {
+static void finish_job(struct store_operation *operation, enum store_answer answer, const struct error *error) {
     struct app_job *job = container_of(operation, struct app_job, operation);
 
     job->answer = answer;
     job->error = *error;
     app_cache_note_answer(job->manager->cache, operation, answer, error);
-    job->message = (struct message){.handle = job_done};
+    job->message = (struct message){.handle = deliver_job};
     worker_post(job->worker, &job->message);
 }
 
@@ -372,22 +124,22 @@ void app_manager_submit(struct app_manager *manager, struct worker *worker, stru
     job->manager = manager;
     job->worker = worker;
     job->operation.run = run_job;
-    job->operation.finished = job_finished;
-    store_pool_submit(app_cache_pool(manager->cache), &job->operation, timeout_ms);
+    job->operation.finished = finish_job;
+    app_cache_submit(manager->cache, &job->operation, timeout_ms);
 }
 
-uint64_t app_manager_write_begins(struct app_manager *manager) {
-    return app_cache_write_begins(manager->cache);
+uint64_t app_manager_write_version(struct app_manager *manager) {
+    return app_cache_write_version(manager->cache);
 }
 
-void app_manager_written(struct app_manager *manager, uint64_t mark, struct slice id, const struct app *before,
+void app_manager_written(struct app_manager *manager, uint64_t write_version, struct slice id, const struct app *before,
                          const struct app *after) {
-    app_cache_written(manager->cache, mark, id, before, after);
+    app_cache_written(manager->cache, write_version, id, before, after);
 }
 
-void app_manager_suspect(struct app_manager *manager, struct slice id, struct slice key) {
+void app_manager_invalidate(struct app_manager *manager, struct slice id, struct slice key) {
     if (manager->cache != NULL)
-        app_cache_suspect(manager->cache, id, SLICE(""), key);
+        app_cache_invalidate(manager->cache, id, SLICE(""), key);
 }
 
 bool app_manager_has_store(const struct app_manager *manager) {
@@ -398,20 +150,22 @@ const struct app_defaults *app_manager_defaults(const struct app_manager *manage
     return &manager->defaults;
 }
 
+/* --- for the health and metrics pages --- */
+
 enum app_health app_manager_health(struct app_manager *manager) {
     if (manager->cache != NULL)
         return app_cache_health(manager->cache);
-    return app_manager_has_apps(manager) ? APP_HEALTH_OK : APP_HEALTH_ERROR;
+    return memory_apps_any(manager->memory) ? APP_HEALTH_OK : APP_HEALTH_ERROR;
 }
 
 bool app_manager_health_known(struct app_manager *manager) {
     return manager->cache == NULL || app_cache_health_known(manager->cache);
 }
 
-bool app_manager_look(struct app_manager *manager, struct app_lookup_counts *counts, struct store_pool_stats *status) {
+bool app_manager_read_stats(struct app_manager *manager, struct app_lookup_stats *lookups,
+                            struct store_pool_stats *pool) {
     if (manager->cache == NULL)
         return false;
-    app_cache_look(manager->cache, counts);
-    store_pool_read_stats(app_cache_pool(manager->cache), status);
+    app_cache_read_stats(manager->cache, lookups, pool);
     return true;
 }

@@ -3,7 +3,7 @@
 #include "base/buffer.h"
 #include "base/log.h"
 
-static void warn(void *context, const char *text) {
+static void warn_of_field(void *context, const char *text) {
     (void)context;
     log_warning("app", "%s", text);
 }
@@ -21,7 +21,7 @@ static void append_differences(struct buffer *out, const struct app *configured,
     json_decref(theirs);
 }
 
-static void compare(const struct app *configured, const struct app *stored, const char *driver) {
+static void compare_app(const struct app *configured, const struct app *stored, const char *driver) {
     struct buffer fields = {0};
 
     append_differences(&fields, configured, stored);
@@ -31,9 +31,9 @@ static void compare(const struct app *configured, const struct app *stored, cons
     buffer_dispose(&fields);
 }
 
-static enum store_answer create(const struct app *app, const struct app_store_driver *driver,
-                                struct store_connection *connection, const struct deadline *deadline,
-                                struct error *error) {
+static enum store_answer create_app(const struct app *app, const struct app_store_driver *driver,
+                                    struct store_connection *connection, const struct deadline *deadline,
+                                    struct error *error) {
     enum store_answer answer = driver->create(connection, app, deadline, error);
 
     if (answer == STORE_OK)
@@ -44,16 +44,16 @@ static enum store_answer create(const struct app *app, const struct app_store_dr
     return answer;
 }
 
-static enum store_answer create_or_compare(const struct app *app, const struct app_store_driver *driver,
-                                           struct store_connection *connection, const struct deadline *deadline,
-                                           struct error *error) {
+static enum store_answer seed_app(const struct app *app, const struct app_store_driver *driver,
+                                  struct store_connection *connection, const struct deadline *deadline,
+                                  struct error *error) {
     struct app *stored = NULL;
     enum store_answer answer = driver->find_by_id(connection, app->id, deadline, &stored, error);
 
     if (answer == STORE_NOT_FOUND)
-        return create(app, driver, connection, deadline, error);
+        return create_app(app, driver, connection, deadline, error);
     if (answer == STORE_OK)
-        compare(app, stored, driver->name);
+        compare_app(app, stored, driver->name);
     else
         log_error("app", "app %s of the configuration could not be looked up in the %s store: %s", app->id.data,
                   driver->name, error->text);
@@ -61,21 +61,21 @@ static enum store_answer create_or_compare(const struct app *app, const struct a
     return answer;
 }
 
-bool inline_apps_create(const struct config *config, const struct app_defaults *defaults,
-                        const struct app_store_driver *driver, struct store_connection *connection, int cancel_fd,
-                        struct error *error) {
+bool seed_apps_create(const struct config *config, const struct app_defaults *defaults,
+                      const struct app_store_driver *driver, struct store_connection *connection, int cancel_fd,
+                      struct error *error) {
     enum store_answer answer = STORE_OK;
     const json_t *json;
     size_t i;
 
     json_array_foreach(config->app_manager.array_apps, i, json) {
         const struct deadline deadline = deadline_after(config->app_manager.lookup_timeout_ms, cancel_fd);
-        struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn, NULL, error);
+        struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn_of_field, NULL, error);
 
         if (app == NULL)
             log_error("app", "%s", error->text);
         else
-            answer = create_or_compare(app, driver, connection, &deadline, error);
+            answer = seed_app(app, driver, connection, &deadline, error);
         app_unref(app);
         if (answer == STORE_UNAVAILABLE)
             return false;

@@ -73,35 +73,63 @@ static void end_grace_period(void *context) {
     free_batch(unused);
 }
 
-void reclaim_defer(struct reclaimer *reclaimer, void *object, void (*free_object)(void *object, void *context),
-                   void *context) {
+void reclaim_batch_add(struct reclaim_batch *batch, void *object, void (*free_object)(void *object, void *context),
+                       void *context) {
     struct deferred *deferred;
-    bool first;
 
     if (object == NULL)
         return;
-    if (reclaimer->ended) {
-        free_object(object, context);
-        return;
-    }
     deferred = alloc(sizeof *deferred);
-    *deferred = (struct deferred){.object = object, .free_object = free_object, .context = context};
-    pthread_mutex_lock(&reclaimer->mutex);
-    first = reclaimer->batch == NULL;
-    if (first) {
-        reclaimer->batch = deferred;
-    } else {
-        deferred->next = reclaimer->next_batch;
-        reclaimer->next_batch = deferred;
-    }
-    pthread_mutex_unlock(&reclaimer->mutex);
-    if (first)
-        begin_grace_period(reclaimer);
+    *deferred =
+        (struct deferred){.next = batch->first, .object = object, .free_object = free_object, .context = context};
+    batch->first = deferred;
+    if (batch->last == NULL)
+        batch->last = deferred;
 }
 
 static void free_memory(void *object, void *context) {
     (void)context;
     free(object);
+}
+
+void reclaim_batch_add_memory(struct reclaim_batch *batch, void *memory) {
+    reclaim_batch_add(batch, memory, free_memory, NULL);
+}
+
+void reclaim_batch_free(struct reclaim_batch *batch) {
+    free_batch(batch->first);
+    *batch = (struct reclaim_batch){0};
+}
+
+void reclaim_batch_defer(struct reclaimer *reclaimer, struct reclaim_batch *batch) {
+    bool idle;
+
+    if (batch->first == NULL)
+        return;
+    if (reclaimer->ended) {
+        reclaim_batch_free(batch);
+        return;
+    }
+    pthread_mutex_lock(&reclaimer->mutex);
+    idle = reclaimer->batch == NULL;
+    if (idle) {
+        reclaimer->batch = batch->first;
+    } else {
+        batch->last->next = reclaimer->next_batch;
+        reclaimer->next_batch = batch->first;
+    }
+    pthread_mutex_unlock(&reclaimer->mutex);
+    *batch = (struct reclaim_batch){0};
+    if (idle)
+        begin_grace_period(reclaimer);
+}
+
+void reclaim_defer(struct reclaimer *reclaimer, void *object, void (*free_object)(void *object, void *context),
+                   void *context) {
+    struct reclaim_batch batch = {0};
+
+    reclaim_batch_add(&batch, object, free_object, context);
+    reclaim_batch_defer(reclaimer, &batch);
 }
 
 void reclaim_free(struct reclaimer *reclaimer, void *memory) {

@@ -44,3 +44,22 @@ void reclaim_free(struct reclaimer *reclaimer, void *memory);
  * deferred memory accumulates, so do not block for long. */
 void reclaim_read_begin(struct reclaimer *reclaimer);
 void reclaim_read_end(struct reclaimer *reclaimer);
+
+/*
+ * Objects to be deferred together. Code that unlinks objects under a lock collects them here and hands them over when
+ * the lock is released: reclaim_defer takes a lock of its own and wakes the workers. {0} is an empty batch.
+ */
+struct reclaim_batch {
+    struct deferred *first, *last;
+};
+
+/* Adds an object, as for reclaim_defer. Takes no lock. */
+void reclaim_batch_add(struct reclaim_batch *batch, void *object, void (*free_object)(void *object, void *context),
+                       void *context);
+void reclaim_batch_add_memory(struct reclaim_batch *batch, void *memory);
+
+/* Defers all objects of the batch, and leaves it empty. */
+void reclaim_batch_defer(struct reclaimer *reclaimer, struct reclaim_batch *batch);
+
+/* Frees all objects of the batch at once, for a caller that knows of no reader, and leaves it empty. */
+void reclaim_batch_free(struct reclaim_batch *batch);

@@ -185,7 +185,10 @@ static bool build_server(struct server *server, struct error *error) {
         stop_workers(server);
         return false;
     }
-    app_manager_start(server->apps);
+    if (!app_manager_start(server->apps, error)) {
+        stop_workers(server);
+        return false;
+    }
     return true;
 }
 

@@ -155,7 +155,8 @@ static void open_with(const char *cache, unsigned timeout_ms) {
     manager = app_manager_create(&config, &workers, &hooks, &error);
     if (manager == NULL)
         fail_msg("%s", error.text);
-    app_manager_start(manager);
+    if (!app_manager_start(manager, &error))
+        fail_msg("%s", error.text);
 }
 
 /* Lets the workers run until `count` lookups were answered later than at once. */
@@ -231,20 +232,20 @@ static enum app_answer by_id(const char *id) {
     return ask(false, id);
 }
 
-static struct app_lookup_counts counts(void) {
-    struct app_lookup_counts result;
+static struct app_lookup_stats counts(void) {
+    struct app_lookup_stats result;
     struct store_pool_stats status;
 
-    assert_true(app_manager_look(manager, &result, &status));
+    assert_true(app_manager_read_stats(manager, &result, &status));
     return result;
 }
 
 static uint64_t queries(void) {
-    struct app_lookup_counts ignored;
+    struct app_lookup_stats ignored;
     struct store_pool_stats status;
     uint64_t sum = 0;
 
-    assert_true(app_manager_look(manager, &ignored, &status));
+    assert_true(app_manager_read_stats(manager, &ignored, &status));
     for (unsigned i = 0; i < STORE_LATENCY_BUCKETS; i++)
         sum += status.latency[i];
     return sum;
@@ -404,8 +405,8 @@ static void names_that_are_not_there_take_a_bounded_space(void **state) {
     for (unsigned i = 0, full = 0; full < 500; i++) {
         snprintf(name, sizeof name, "made-up-%u", i);
         assert_int_equal(by_key(name), APP_NOT_FOUND);
-        assert_true(counts().absent <= 10000);
-        full += counts().absent == 10000;
+        assert_true(counts().negative_entries <= 10000);
+        full += counts().negative_entries == 10000;
         assert_true(i < 25000);
     }
     assert_int_equal(counts().entries, 1);
@@ -644,13 +645,13 @@ static void a_changed_key_works_at_once_and_the_old_one_no_more(void **state) {
     old = record("a", "ka", 1, true);
     new = record("a", "ka2", 2, true);
     others_run("UPDATE applications SET key = 'ka2', max_connections = 2 WHERE id = 'a'");
-    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), old, new);
+    app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), old, new);
     assert_int_equal(by_key("ka2"), APP_FOUND);
     assert_int_equal(limit, 2);
     assert_int_equal(by_key("ka"), APP_NOT_FOUND);
     assert_int_equal(by_id("a"), APP_FOUND);
     others_run("DELETE FROM applications WHERE id = 'a'");
-    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), new, NULL);
+    app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), new, NULL);
     assert_int_equal(by_id("a"), APP_NOT_FOUND);
     assert_int_equal(by_key("ka2"), APP_NOT_FOUND);
     app_unref(old);
@@ -668,17 +669,17 @@ static void of_two_writes_at_the_same_moment_the_later_one_counts_whoever_tells_
     assert_int_equal(by_key("ka"), APP_FOUND);
     old = record("a", "ka", 2, true);
     new = record("a", "ka", 3, true);
-    first = app_manager_write_begins(manager);
+    first = app_manager_write_version(manager);
     others_run("UPDATE applications SET max_connections = 2 WHERE id = 'a'");
-    second = app_manager_write_begins(manager);
+    second = app_manager_write_version(manager);
     others_run("UPDATE applications SET max_connections = 3 WHERE id = 'a'");
     app_manager_written(manager, second, SLICE("a"), NULL, new);
     app_manager_written(manager, first, SLICE("a"), NULL, old);
     assert_int_equal(by_key("ka"), APP_FOUND);
     assert_int_equal(limit, 3);
-    first = app_manager_write_begins(manager);
+    first = app_manager_write_version(manager);
     others_run("UPDATE applications SET max_connections = 2 WHERE id = 'a'");
-    second = app_manager_write_begins(manager);
+    second = app_manager_write_version(manager);
     others_run("DELETE FROM applications WHERE id = 'a'");
     app_manager_written(manager, second, SLICE("a"), new, NULL);
     app_manager_written(manager, first, SLICE("a"), NULL, old);
@@ -698,12 +699,12 @@ static void live_connections_hear_of_an_app_that_is_disabled_or_deleted(void **s
     off = record("a", "ka", 1, false);
     on = record("a", "ka", 1, true);
     assert_true(slot_connection_enter(last.slot, 0));
-    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
+    app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), NULL, off);
     settle();
     assert_int_equal(told[0], 1);
     assert_int_equal(told[1], 1);
-    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, on);
-    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), on, NULL);
+    app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), NULL, on);
+    app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), on, NULL);
     settle();
     assert_int_equal(told[1], 2);
     assert_null(slot_app(last.slot));
@@ -726,14 +727,14 @@ static void who_is_let_in_while_the_app_is_disabled_or_deleted_hears_of_it(void 
              start(&last, 0, true, "ka") == APP_PENDING;) /* others' changes are watched now */
             await_answers(++count);
         off = deleted ? NULL : record("a", "ka", 1, false);
-        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
+        app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), NULL, off);
         assert_true(slot_connection_enter(last.slot, 0));
         settle();
         assert_true(told[0] > before && told[1] > before);
         slot_connection_leave(last.slot);
         app_unref(off);
         off = record("a", "ka", 1, true);
-        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
+        app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), NULL, off);
         app_unref(off);
     }
 }
@@ -749,13 +750,13 @@ static void one_look_is_for_all_changes_before_it(void **state) {
     off = record("a", "ka", 1, false);
     on = record("a", "ka", 1, true);
     for (unsigned i = 0; i < 100; i++) {
-        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
-        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, on);
+        app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), NULL, off);
+        app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), NULL, on);
     }
     settle();
     assert_int_equal(told[0], 1);
     assert_int_equal(told[1], 1);
-    app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, off);
+    app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), NULL, off);
     settle();
     assert_int_equal(told[0], 2);
     assert_int_equal(told[1], 2);
@@ -878,7 +879,7 @@ static void *write_on(void *context) {
         struct app *app = record("a", "ka", i, true);
         snprintf(sql, sizeof sql, "UPDATE applications SET max_connections = %u WHERE id = 'a'", i);
         assert_int_equal(sqlite3_exec(own, sql, NULL, NULL, NULL), SQLITE_OK);
-        app_manager_written(manager, app_manager_write_begins(manager), SLICE("a"), NULL, app);
+        app_manager_written(manager, app_manager_write_version(manager), SLICE("a"), NULL, app);
         atomic_store(&writer->written, i);
         app_unref(app);
     }

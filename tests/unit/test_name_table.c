@@ -33,11 +33,13 @@ struct name {
 
 static struct name *add_with_hash(const char *text, uint64_t hash) {
     struct name *name = alloc_zero(sizeof *name);
+    struct reclaim_batch unlinked = {0};
 
     snprintf(name->text, sizeof name->text, "%s", text);
     name->node.text = slice_of(name->text);
     name->node.hash = hash;
-    name_table_add(&table, &name->node, &reclaimer);
+    name_table_add(&table, &name->node, &unlinked);
+    reclaim_batch_defer(&reclaimer, &unlinked);
     return name;
 }
 

@@ -1,16 +1,21 @@
 #include "app_manager/cache/cache.h"
 
-#include <signal.h>
 #include <stdlib.h>
 
+#include "app_manager/cache/cache_answer.h"
 #include "app_manager/cache/cache_internal.h"
+#include "app_manager/cache/cache_maintenance.h"
+#include "app_manager/cache/cache_outage.h"
+#include "app_manager/cache/cache_watch.h"
 #include "app_manager/seed_apps.h"
+#include "base/alloc.h"
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/thread.h"
 
-#define IDLE_MS 60000 /* a connection to the store that is not needed is kept for so long */
+#define IDLE_MS 60000         /* a connection to the store that is not needed is closed after so long */
+#define USED_PRECISION_MS 100 /* of the time when an entry was last used */
 
-/* --- building and ending --- */
+/* --- start and end --- */
 
 static const struct config_sql *sql_settings(const struct config *config) {
     switch (config->app_manager.driver) {
@@ -23,54 +28,47 @@ static const struct config_sql *sql_settings(const struct config *config) {
     }
 }
 
-static struct app_cache_settings settings_of(const struct config *config, const struct config_sql *sql) {
-    struct app_cache_settings settings = {
-        .enabled = config->app_manager.cache.enabled,
-        .ttl_s = config->app_manager.cache.ttl_s,
-        .negative_ttl_s = config->app_manager.cache.negative_ttl_s,
-        .stale_if_error_s = config->app_manager.cache.stale_if_error_s,
-        .cleanup_interval_s = config->app_manager.cache.cleanup_interval_s,
-        .capacity = config->app_manager.cache.max_capacity,
-    };
-
-    if (sql == NULL)
-        return settings;
-    if (sql->cache_ttl.set)
-        settings.ttl_s = sql->cache_ttl.value;
-    if (sql->cache_cleanup_interval.set)
-        settings.cleanup_interval_s = sql->cache_cleanup_interval.value;
-    settings.capacity = sql->cache_max_capacity.value;
-    return settings;
-}
-
 /* The store answers for the first time. On a thread of the pool. */
-static bool prepared(void *context, struct store_connection *connection, int cancel_fd, struct error *error) {
+static bool seed_store(void *context, struct store_connection *connection, int cancel_fd, struct error *error) {
     struct app_cache *cache = context;
 
-    return inline_apps_create(cache->config, &cache->defaults, cache->driver, connection, cancel_fd, error);
+    return seed_apps_create(cache->config, &cache->defaults, cache->driver, connection, cancel_fd, error);
 }
 
-/* Nobody need have asked for an app: a store that is not there at the start is said so then. On a thread of the pool.
- */
-static void unreachable(void *context, const struct error *error) {
+/* Logs an outage even if no app was looked up. On a thread of the pool. */
+static void note_unreachable(void *context, const struct error *error) {
     app_cache_note_answer(context, NULL, STORE_UNAVAILABLE, error);
+}
+
+static void init_parts(struct app_cache *cache, struct workers *workers, const struct app_manager_hooks *hooks) {
+    uint64_t timeout_ms = cache->settings.lookup_timeout_ms;
+
+    cache_surroundings_init(&cache->surroundings, workers, hooks, &cache->defaults);
+    pthread_mutex_init(&cache->mutex, NULL);
+    cache_wake_init(&cache->wake);
+    records_init(&cache->records, &cache->settings, &cache->wake, workers->count, hooks->free_channels);
+    negatives_init(&cache->negatives, cache->settings.negative_ttl_ms);
+    fetches_init(&cache->fetches, workers, cache->counters, &cache->wake);
+    write_log_init(&cache->writes, 2 * timeout_ms + 1000);
+    store_health_init(&cache->health, timeout_ms);
+    cache_capacity_init(&cache->capacity, &cache->records);
 }
 
 struct app_cache *app_cache_create(const struct config *config, const struct app_store_driver *driver,
                                    struct workers *workers, const struct app_manager_hooks *hooks,
                                    struct error *error) {
     const struct config_sql *sql = sql_settings(config);
-    struct store_pool_settings pool = {
-        .driver = driver, .timeout_ms = config->app_manager.lookup_timeout_ms, .idle_ms = IDLE_MS};
+    struct store_pool_settings pool = {.driver = driver,
+                                       .timeout_ms = config->app_manager.lookup_timeout_ms,
+                                       .idle_ms = IDLE_MS,
+                                       .prepared = seed_store,
+                                       .unreachable = note_unreachable};
     struct app_cache *cache;
-    pthread_condattr_t attributes;
 
     if (!config_pool_sizes(config, sql, &pool.min, &pool.max, error))
         return NULL;
     cache = alloc_cache_line(sizeof *cache);
     cache->config = config;
-    cache->hooks = hooks;
-    cache->workers = workers;
     cache->driver = driver;
     app_defaults_from_config(&cache->defaults, config);
     cache->store = driver->open(config, &cache->defaults, error);
@@ -78,52 +76,23 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
         free(cache);
         return NULL;
     }
-    cache->settings = settings_of(config, sql);
+    cache->settings = cache_settings_read(config, sql);
+    init_parts(cache, workers, hooks);
     pool.store = cache->store;
-    pool.prepared = prepared;
-    pool.unreachable = unreachable;
     pool.context = cache;
     cache->pool = store_pool_create(&pool);
-    reclaimer_init(&cache->reclaimer, workers);
-    pthread_mutex_init(&cache->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&cache->upkeep_wake, &attributes);
-    pthread_cond_init(&cache->room, &attributes);
-    pthread_condattr_destroy(&attributes);
-    for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++) {
-        name_table_init(&cache->names[kind]);
-        name_table_init(&cache->absent[kind]);
-        name_table_init(&cache->flights[kind]);
-        list_init(&cache->absent_order[kind]);
-        list_init(&cache->broken_order[kind]);
-    }
-    list_init(&cache->entries);
-    list_init(&cache->flight_list);
-    list_init(&cache->writes);
     return cache;
 }
 
-void app_cache_start(struct app_cache *cache) {
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+bool app_cache_start(struct app_cache *cache, struct error *error) {
     store_pool_start(cache->pool);
-    cache->upkeep_runs = pthread_create(&cache->upkeep_thread, NULL, cache_upkeep_run, cache) == 0;
+    cache->maintenance_runs =
+        thread_start(&cache->maintenance_thread, "curlew-cache", cache_maintenance_run, cache, error);
+    if (!cache->maintenance_runs)
+        return false;
     if (cache->driver->watch != NULL)
-        cache->watch_runs = pthread_create(&cache->watch_thread, NULL, cache_watch_run, cache) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
-/* True if it has ended in time. */
-static bool join_watch(struct app_cache *cache) {
-    struct timespec until;
-
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += STORE_STOP_MS / 1000;
-    cache->watch_runs = pthread_timedjoin_np(cache->watch_thread, NULL, &until) != 0;
-    return !cache->watch_runs;
+        cache->watch_runs = thread_start(&cache->watch_thread, "curlew-watch", cache_watch_run, cache, error);
+    return cache->watch_runs || cache->driver->watch == NULL;
 }
 
 bool app_cache_stop(struct app_cache *cache) {
@@ -131,61 +100,48 @@ bool app_cache_stop(struct app_cache *cache) {
 
     pthread_mutex_lock(&cache->mutex);
     cache->stopping = true;
-    pthread_cond_broadcast(&cache->upkeep_wake);
-    pthread_cond_broadcast(&cache->room);
+    pthread_cond_broadcast(&cache->wake.condition);
+    cache_capacity_stop(&cache->capacity);
     pthread_mutex_unlock(&cache->mutex);
     ended = store_pool_stop(cache->pool);
-    if (cache->upkeep_runs)
-        pthread_join(cache->upkeep_thread, NULL);
-    cache->upkeep_runs = false;
-    return (!cache->watch_runs || join_watch(cache)) && ended;
+    if (cache->maintenance_runs)
+        pthread_join(cache->maintenance_thread, NULL);
+    cache->maintenance_runs = false;
+    if (cache->watch_runs)
+        cache->watch_runs =
+            !thread_join_until(cache->watch_thread, clock_monotonic_ns() + STORE_STOP_MS * UINT64_C(1000000));
+    return ended && !cache->watch_runs;
 }
 
 void app_cache_destroy(struct app_cache *cache) {
-    reclaimer_dispose(&cache->reclaimer);
-    cache_drop_all_absent(cache);
-    cache_forget_writes(cache, 0, 0);
-    while (!list_empty(&cache->entries)) {
-        struct cache_entry *entry = container_of(cache->entries.next, struct cache_entry, link);
-        cache_unlink(cache, entry);
-        cache_entry_free(entry, cache);
-    }
-    for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++) {
-        name_table_dispose(&cache->names[kind]);
-        name_table_dispose(&cache->absent[kind]);
-        name_table_dispose(&cache->flights[kind]);
-    }
+    cache_surroundings_dispose(&cache->surroundings);
+    cache_capacity_dispose(&cache->capacity);
+    write_log_dispose(&cache->writes);
+    fetches_dispose(&cache->fetches);
+    negatives_dispose(&cache->negatives);
+    records_dispose(&cache->records);
+    cache_wake_dispose(&cache->wake);
     store_pool_destroy(cache->pool);
     cache->driver->close(cache->store);
-    pthread_cond_destroy(&cache->room);
-    pthread_cond_destroy(&cache->upkeep_wake);
     pthread_mutex_destroy(&cache->mutex);
     free(cache);
 }
 
-/* --- looking up --- */
+/* --- lookups --- */
 
-/* True if the entry lives; a doubted one does from now on. */
-static bool keep_alive(struct cache_entry *entry) {
-    enum entry_life life = atomic_load_explicit(&entry->life, memory_order_acquire);
-
-    if (life == ENTRY_DOUBTED)
-        return atomic_compare_exchange_strong(&entry->life, &life, ENTRY_LIVE) || life == ENTRY_LIVE;
-    return life == ENTRY_LIVE;
-}
-
-static bool use(struct app_cache *cache, struct cache_entry *entry, struct worker *worker, struct app_lookup *lookup) {
+static bool answer_from_entry(struct app_cache *cache, struct cache_entry *entry, struct worker *worker,
+                              struct app_lookup *lookup) {
     uint64_t now_ms = worker->now_ms;
     atomic_uint_fast64_t *used_ms = &entry->used_ms[worker->index];
-    struct cache_counters *counters = &cache->counters[worker->index];
+    struct lookup_counters *counters = &cache->counters[worker->index];
 
-    if (now_ms >= atomic_load_explicit(&entry->fresh_until_ms, memory_order_acquire) || !keep_alive(entry))
+    if (now_ms >= atomic_load_explicit(&entry->fresh_until_ms, memory_order_acquire) || !entry_revive(entry))
         return false;
     lookup->slot = entry->slot;
     lookup->app = slot_app(entry->slot);
     if (lookup->app == NULL)
         return false;
-    if (now_ms - atomic_load_explicit(used_ms, memory_order_relaxed) >= 100)
+    if (now_ms - atomic_load_explicit(used_ms, memory_order_relaxed) >= USED_PRECISION_MS)
         atomic_store_explicit(used_ms, now_ms, memory_order_relaxed);
     if (atomic_load_explicit(&entry->stale, memory_order_relaxed))
         counter_add(&counters->stale, 1);
@@ -195,59 +151,64 @@ static bool use(struct app_cache *cache, struct cache_entry *entry, struct worke
     return true;
 }
 
-static bool known_absent(struct app_cache *cache, struct name_node *node, struct worker *worker,
-                         struct app_lookup *lookup) {
-    struct cache_absent *absent = container_of(node, struct cache_absent, node);
+/* Answers with what is known, without the store and without a lock. */
+static bool answer_from_tables(struct app_cache *cache, struct worker *worker, enum name_kind kind, struct slice name,
+                               uint64_t hash, struct app_lookup *lookup) {
+    struct cache_entry *entry = records_find(&cache->records, kind, name, hash);
 
-    if (node == NULL || worker->now_ms >= atomic_load_explicit(&absent->until_ms, memory_order_relaxed))
+    if (entry != NULL && answer_from_entry(cache, entry, worker, lookup))
+        return true;
+    if (!negatives_find(&cache->negatives, kind, name, hash, worker->now_ms, lookup))
         return false;
-    lookup->answer = absent->answer;
-    lookup->reason = absent->reason;
     counter_add(&cache->counters[worker->index].negatives, 1);
     return true;
 }
 
-/* What is known, without asking anyone. */
-static bool answer_from_tables(struct app_cache *cache, struct worker *worker, enum name_kind kind, struct slice name,
-                               uint64_t hash, struct app_lookup *lookup) {
-    struct cache_entry *entry = cache_entry_of(kind, name_table_find(&cache->names[kind], name, hash));
-
-    return (entry != NULL && use(cache, entry, worker, lookup)) ||
-           known_absent(cache, name_table_find(&cache->absent[kind], name, hash), worker, lookup);
-}
-
-/* While the store is known not to answer nobody waits for it who can be served with what was true a while ago. */
-static bool serve_stale(struct app_cache *cache, struct cache_entry *entry, struct worker *worker,
-                        struct app_lookup *lookup) {
+/* In an outage an expired record is served at once. With the mutex held. */
+static bool answer_stale(struct app_cache *cache, struct cache_entry *entry, struct worker *worker,
+                         struct app_lookup *lookup) {
     uint64_t now_ms = clock_monotonic_ms();
 
-    if (entry == NULL || !cache->outage || !cache_may_be_stale(cache, entry, now_ms))
+    if (entry == NULL || !cache->health.outage || !records_may_serve_stale(&cache->records, entry, now_ms))
         return false;
-    cache_serve_stale(cache, entry, now_ms + STALE_AFTER_MS);
-    return use(cache, entry, worker, lookup);
+    records_serve_stale(&cache->records, entry, now_ms + STALE_AFTER_MS);
+    return answer_from_entry(cache, entry, worker, lookup);
 }
 
-/* Asks the store, together with all who ask for the same name. */
-static enum app_answer ask(struct app_cache *cache, struct worker *worker, enum name_kind kind, struct slice name,
-                           uint64_t hash, struct app_lookup *lookup) {
-    struct cache_flight *flight, *created = NULL;
-    struct cache_entry *entry;
+/* Joins the fetch of the name, or a new one, which goes to `created`. With the mutex held. */
+static void join_fetch(struct app_cache *cache, struct worker *worker, enum name_kind kind, struct slice name,
+                       uint64_t hash, struct app_lookup *lookup, struct cache_fetch **created,
+                       struct reclaim_batch *unlinked) {
+    struct cache_fetch *fetch = fetches_find(&cache->fetches, kind, name, hash);
+
+    if (fetch == NULL) {
+        struct cache_entry *entry = records_find(&cache->records, kind, name, hash);
+        fetch = *created = fetches_add(&cache->fetches, kind, name, entry, clock_monotonic_ms(), unlinked);
+    }
+    lookup->answer = APP_PENDING;
+    fetch_join(fetch, worker, lookup);
+}
+
+/* Asks the store, together with all lookups of the same name. The tables are read again first: a reader without the
+ * lock may miss a name. */
+static enum app_answer ask_store(struct app_cache *cache, struct worker *worker, enum name_kind kind, struct slice name,
+                                 uint64_t hash, struct app_lookup *lookup) {
+    struct cache_effects effects = {0};
+    struct cache_fetch *created = NULL;
+    bool known;
 
     pthread_mutex_lock(&cache->mutex);
-    entry = cache_entry_of(kind, name_table_find(&cache->names[kind], name, hash));
-    if (answer_from_tables(cache, worker, kind, name, hash, lookup) || serve_stale(cache, entry, worker, lookup)) {
-        pthread_mutex_unlock(&cache->mutex);
-        return lookup->answer;
-    }
-    flight = cache_flight_find(cache, kind, name, hash);
-    if (flight == NULL)
-        flight = created = cache_flight_create(cache, kind, name, entry, clock_monotonic_ms());
-    lookup->answer = APP_PENDING;
-    cache_flight_join(flight, worker, lookup);
+    known = answer_from_tables(cache, worker, kind, name, hash, lookup) ||
+            answer_stale(cache, records_find(&cache->records, kind, name, hash), worker, lookup);
+    if (!known)
+        join_fetch(cache, worker, kind, name, hash, lookup, &created, &effects.unlinked);
     pthread_mutex_unlock(&cache->mutex);
+    if (known)
+        return lookup->answer;
     counter_add(&cache->counters[worker->index].misses, 1);
+    cache_effects_run(&effects, &cache->surroundings);
     if (created != NULL)
-        cache_flight_submit(created);
+        cache_submit_fetch(cache, created);
     return APP_PENDING;
 }
 
@@ -259,107 +220,16 @@ enum app_answer app_cache_find(struct app_cache *cache, struct worker *worker, e
         return lookup->answer;
     if (!app_name_valid(name))
         return lookup->answer = APP_NOT_FOUND;
-    return ask(cache, worker, kind, name, hash, lookup);
+    return ask_store(cache, worker, kind, name, hash, lookup);
 }
 
-/* --- writes --- */
+/* --- for the app manager --- */
 
-static struct slice key_of(const struct app *app) {
-    return app != NULL ? app->key : SLICE("");
-}
-
-static struct cache_entry *entry_of_id(struct app_cache *cache, struct slice id) {
-    return cache_entry_of(NAME_ID, name_table_find(&cache->names[NAME_ID], id, hash_bytes(id)));
-}
-
-/* The app is asked for anew by a round, and "not found" is believed then; with the mutex held. */
-static void announce(struct app_cache *cache, struct cache_entry *entry) {
-    entry->announced = true;
-    entry->refresh_at_ms = 0;
-    cache_upkeep_wake(cache);
-}
-
-uint64_t app_cache_write_begins(struct app_cache *cache) {
-    uint64_t mark;
-
+void app_cache_submit(struct app_cache *cache, struct store_operation *operation, uint32_t timeout_ms) {
+    store_pool_submit(cache->pool, operation, timeout_ms);
     pthread_mutex_lock(&cache->mutex);
-    mark = cache->last_write;
+    cache_wake_for_work(&cache->wake);
     pthread_mutex_unlock(&cache->mutex);
-    return mark;
-}
-
-void app_cache_written(struct app_cache *cache, uint64_t mark, struct slice id, const struct app *before,
-                       const struct app *after) {
-    struct cache_aftermath aftermath = {0};
-    struct cache_entry *entry;
-    bool alone;
-
-    pthread_mutex_lock(&cache->mutex);
-    alone = !cache_written_since(cache, mark, id, SLICE(""));
-    cache_note_write(cache, id, key_of(before), key_of(after));
-    entry = entry_of_id(cache, id);
-    if (after != NULL)
-        entry = cache_put(cache, app_ref((struct app *)after), clock_monotonic_ms(), &aftermath);
-    else if (entry != NULL)
-        cache_drop_record(cache, entry, &aftermath);
-    if (!alone && entry != NULL) { /* lookups ask the store, too */
-        atomic_store(&entry->fresh_until_ms, 0);
-        announce(cache, entry);
-    }
-    pthread_mutex_unlock(&cache->mutex);
-    cache_do_aftermath(cache, &aftermath);
-}
-
-void app_cache_suspect(struct app_cache *cache, struct slice id, struct slice old_key, struct slice new_key) {
-    struct cache_entry *entry;
-
-    pthread_mutex_lock(&cache->mutex);
-    cache_note_write(cache, id, old_key, new_key);
-    cache_expire_absent(cache, NAME_ID, id);
-    cache_expire_absent(cache, NAME_KEY, old_key);
-    cache_expire_absent(cache, NAME_KEY, new_key);
-    entry = entry_of_id(cache, id);
-    if (entry != NULL)
-        announce(cache, entry);
-    pthread_mutex_unlock(&cache->mutex);
-}
-
-/* --- looking at it --- */
-
-struct store_pool *app_cache_pool(struct app_cache *cache) {
-    return cache->pool;
-}
-
-enum app_health app_cache_health(struct app_cache *cache) {
-    enum app_health health;
-
-    pthread_mutex_lock(&cache->mutex);
-    if (cache->answered_ms != 0 && !cache->outage)
-        health = APP_HEALTH_OK;
-    else
-        health = cache->ever_loaded ? APP_HEALTH_DEGRADED : APP_HEALTH_ERROR;
-    pthread_mutex_unlock(&cache->mutex);
-    return health;
-}
-
-bool app_cache_health_known(struct app_cache *cache) {
-    bool known;
-
-    pthread_mutex_lock(&cache->mutex);
-    known = cache->outage || clock_monotonic_ms() < cache->answered_ms + 1000;
-    pthread_mutex_unlock(&cache->mutex);
-    return known;
-}
-
-void app_cache_note_answer(struct app_cache *cache, const struct store_operation *operation, enum store_answer answer,
-                           const struct error *error) {
-    bool news;
-
-    pthread_mutex_lock(&cache->mutex);
-    news = cache_note_answer(cache, operation, answer, clock_monotonic_ms());
-    pthread_mutex_unlock(&cache->mutex);
-    if (news)
-        cache_log_outage(cache, answer, error);
 }
 
 void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *slot, void *context), void *context) {
@@ -367,8 +237,8 @@ void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *
     size_t count = 0;
 
     pthread_mutex_lock(&cache->mutex);
-    slots = alloc_array(NULL, cache->entry_count + 1, sizeof slots[0]);
-    for (struct list *link = cache->entries.next; link != &cache->entries; link = link->next)
+    slots = alloc_array(NULL, cache->records.count + 1, sizeof slots[0]);
+    for (struct list *link = cache->records.entries.next; link != &cache->records.entries; link = link->next)
         slots[count++] = container_of(link, struct cache_entry, link)->slot;
     pthread_mutex_unlock(&cache->mutex);
     for (size_t i = 0; i < count; i++) /* a slot outlives the worker's turn */
@@ -376,21 +246,22 @@ void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *
     free(slots);
 }
 
-void app_cache_look(struct app_cache *cache, struct app_lookup_counts *counts) {
-    *counts = (struct app_lookup_counts){0};
-    for (unsigned i = 0; i < cache->workers->count; i++) {
-        const struct cache_counters *counters = &cache->counters[i];
-        counts->hits += counter_read(&counters->hits);
-        counts->misses += counter_read(&counters->misses);
-        counts->negatives += counter_read(&counters->negatives);
-        counts->stale += counter_read(&counters->stale);
-        counts->errors += counter_read(&counters->errors);
+void app_cache_read_stats(struct app_cache *cache, struct app_lookup_stats *lookups, struct store_pool_stats *pool) {
+    *lookups = (struct app_lookup_stats){0};
+    for (unsigned i = 0; i < cache->surroundings.workers->count; i++) {
+        const struct lookup_counters *counters = &cache->counters[i];
+        lookups->hits += counter_read(&counters->hits);
+        lookups->misses += counter_read(&counters->misses);
+        lookups->negatives += counter_read(&counters->negatives);
+        lookups->stale += counter_read(&counters->stale);
+        lookups->errors += counter_read(&counters->errors);
     }
     pthread_mutex_lock(&cache->mutex);
-    counts->entries = cache->entry_count;
-    counts->absent = cache->absent[NAME_ID].count + cache->absent[NAME_KEY].count;
-    counts->broken = cache->broken;
-    counts->outages = cache->outages;
-    counts->outage = cache->outage;
+    lookups->entries = cache->records.count;
+    lookups->negative_entries = negatives_count(&cache->negatives);
+    lookups->broken = cache->records.broken;
+    lookups->outages = cache->health.outages;
+    lookups->outage = cache->health.outage;
     pthread_mutex_unlock(&cache->mutex);
+    store_pool_read_stats(cache->pool, pool);
 }

@@ -1,219 +1,147 @@
-#include <stdlib.h>
+#include "app_manager/cache/cache_maintenance.h"
+
+#include <sched.h>
 
 #include "app_manager/cache/cache_internal.h"
+#include "app_manager/cache/cache_outage.h"
+#include "app_manager/cache/cache_sweep.h"
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/thread.h"
 
-#define PROBE_INTERVAL_MS 1000
-#define PROBE_TIMEOUT_MS 2000
-#define DELIVERIES_MAX 1000 /* that are made in a tick */
-#define OVERDUE_MS 500      /* that an answer may come after its time */
+#define ENDED_PER_TICK 1000  /* fetches whose lookups are answered in a tick */
+#define OVERDUE_MS 500       /* an answer may come so long after its time */
+#define CLEAN_UP_ENTRIES 500 /* negative entries that are removed while the mutex is held once */
+#define SWEEP_FIRST_MS 100   /* the shortest interval between sweeps */
+#define SWEEP_LAST_MS 1000   /* the longest one */
+#define NS_PER_MS UINT64_C(1000000)
 
-/* --- the store's health --- */
+struct maintenance {
+    struct app_cache *cache;
+    struct cache_sweep *sweep;
+    uint64_t sweep_at_ms, clean_up_at_ms;
+    bool operations_wait; /* in the pool's queue, at the last tick */
+};
 
-/* Who found no connection free in time, or too many waiting, says something of the store only if nobody else has had an
- * answer for as long: else there is just more to do than it can. */
-static bool says_nothing(const struct app_cache *cache, const struct store_operation *operation, uint64_t now_ms) {
-    return operation != NULL && !operation->asked && cache->answered_ms != 0 &&
-           now_ms < cache->answered_ms + cache->config->app_manager.lookup_timeout_ms;
-}
+/* --- lookups that wait too long --- */
 
-bool cache_note_answer(struct app_cache *cache, const struct store_operation *operation, enum store_answer answer,
-                       uint64_t now_ms) {
-    bool failed = answer == STORE_UNAVAILABLE, news = failed != cache->outage && !cache->stopping;
+/* Serves an expired record after STALE_AFTER_MS. Without one, a lookup gets "unavailable" when its time is over: a
+ * driver that hangs in the kernel, as on a dead disk, does not see that. With the mutex held; true if there was
+ * something to answer. */
+static bool answer_late_fetch(struct app_cache *cache, struct cache_fetch *fetch, uint64_t now_ms,
+                              struct fetch_delivery **deliveries) {
+    bool overdue = now_ms >= fetch->started_ms + cache->settings.lookup_timeout_ms + OVERDUE_MS;
 
-    if (failed && says_nothing(cache, operation, now_ms))
+    if (fetch->waiting_workers == 0 || (!overdue && now_ms < fetch->started_ms + STALE_AFTER_MS))
         return false;
-    if (!failed)
-        cache->answered_ms = now_ms;
-    if (!news)
-        return false;
-    cache->outage = failed;
-    if (failed) {
-        cache->outage_ms = now_ms;
-        cache->outages++;
+    if (fetch->entry != NULL && records_may_serve_stale(&cache->records, fetch->entry, now_ms)) {
+        records_serve_stale(&cache->records, fetch->entry, now_ms + STALE_AFTER_MS);
+        fetch_answer(fetch, APP_FOUND, NULL, deliveries);
         return true;
     }
-    /* What could not be read again in the meantime is now. */
-    for (struct list *link = cache->entries.next; link != &cache->entries; link = link->next) {
-        struct cache_entry *entry = container_of(link, struct cache_entry, link);
-        if (entry->failures == 0)
-            continue;
-        entry->failures = 0;
-        entry->refresh_at_ms = now_ms;
-    }
-    cache_upkeep_wake(cache);
-    return true;
+    if (overdue)
+        fetch_answer(fetch, APP_UNAVAILABLE, NULL, deliveries);
+    return overdue;
 }
 
-void cache_log_outage(struct app_cache *cache, enum store_answer answer, const struct error *error) {
-    if (answer == STORE_UNAVAILABLE)
-        log_error("app", "the %s store cannot be asked: %s; apps that are known are served as they were",
-                  cache->driver->name, error->text);
-    else
-        log_info("app", "the %s store answers", cache->driver->name);
-}
+static void answer_late_fetches(struct app_cache *cache, uint64_t now_ms) {
+    struct fetch_delivery *deliveries = NULL;
+    struct list *fetches = &cache->fetches.list;
+    unsigned answered = 0;
 
-static enum store_answer run_probe(struct store_operation *operation, const struct app_store_driver *driver,
-                                   struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error) {
-    (void)operation;
-    return driver->check_health(connection, deadline, error);
-}
-
-static void probe_finished(struct store_operation *operation, enum store_answer answer, const struct error *error) {
-    struct app_cache *cache = container_of(operation, struct app_cache, probe);
-
-    app_cache_note_answer(cache, operation, answer, error);
     pthread_mutex_lock(&cache->mutex);
-    cache->probing = false;
+    for (struct list *link = fetches->next; link != fetches && answered < ENDED_PER_TICK; link = link->next)
+        answered += answer_late_fetch(cache, container_of(link, struct cache_fetch, link), now_ms, &deliveries);
     pthread_mutex_unlock(&cache->mutex);
+    fetch_post(deliveries);
 }
 
-/* While the store does not answer it is tried every second, so that its return is noticed. With the mutex held. */
-static bool wants_probe(struct app_cache *cache, uint64_t now_ms) {
-    if (!cache->outage || cache->probing || now_ms < cache->probed_ms + PROBE_INTERVAL_MS)
-        return false;
-    cache->probing = true;
-    cache->probed_ms = now_ms;
-    cache->probe = (struct store_operation){
-        .priority = STORE_URGENT, .repeatable = true, .run = run_probe, .finished = probe_finished};
-    return true;
+/* --- clean-up --- */
+
+static size_t clean_up_some(struct app_cache *cache, enum name_kind kind, uint64_t now_ms) {
+    struct cache_effects effects = {0};
+    size_t removed;
+
+    pthread_mutex_lock(&cache->mutex);
+    removed = negatives_clean_up(&cache->negatives, kind, now_ms, CLEAN_UP_ENTRIES, &effects.unlinked);
+    pthread_mutex_unlock(&cache->mutex);
+    cache_effects_run(&effects, &cache->surroundings);
+    return removed;
 }
 
-/* --- who waits --- */
-
-/* Messages that end the waiting; NULL if whoever waits for the query has to go on. With the mutex held. */
-static struct cache_delivery *end_waiting(struct app_cache *cache, struct cache_flight *flight, uint64_t now_ms) {
-    uint64_t overdue_ms = flight->started_ms + cache->config->app_manager.lookup_timeout_ms + OVERDUE_MS;
-    bool overdue = now_ms >= overdue_ms, long_enough = overdue || now_ms >= flight->started_ms + STALE_AFTER_MS;
-
-    if (flight->asking == 0 || !long_enough)
-        return NULL;
-    if (flight->entry != NULL && cache_may_be_stale(cache, flight->entry, now_ms)) {
-        cache_serve_stale(cache, flight->entry, now_ms + STALE_AFTER_MS);
-        return cache_flight_serve_stale(flight);
-    }
-    return overdue ? cache_flight_give_up(flight) : NULL;
-}
-
-/* Who has waited long enough gets the record that was known once, or is told to come back: a driver that hangs in the
- * kernel, as on a dead disk, does not see that its time is up. */
-static void answer_who_waits(struct app_cache *cache, uint64_t now_ms, struct cache_delivery **deliveries,
-                             size_t *count) {
-    for (struct list *link = cache->flight_list.next; link != &cache->flight_list && *count < DELIVERIES_MAX;
-         link = link->next) {
-        struct cache_flight *flight = container_of(link, struct cache_flight, link);
-        struct cache_delivery *delivery = end_waiting(cache, flight, now_ms);
-        if (delivery != NULL)
-            deliveries[(*count)++] = delivery;
-    }
+static void clean_up_negatives(struct app_cache *cache, uint64_t now_ms) {
+    for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++)
+        while (clean_up_some(cache, kind, now_ms) == CLEAN_UP_ENTRIES)
+            sched_yield();
 }
 
 /* --- the thread --- */
 
-/* Ten rounds in a TTL, but not more than ten a second and not fewer than one. */
-static uint64_t round_interval_ms(const struct app_cache *cache) {
-    uint64_t tenth_ms = cache->settings.ttl_s * UINT64_C(100);
+/* A tenth of the TTL, within limits. */
+static uint64_t sweep_interval_ms(const struct app_cache *cache) {
+    uint64_t tenth_ms = cache->settings.ttl_ms / 10;
 
-    return tenth_ms < 100 ? 100 : tenth_ms > 1000 ? 1000 : tenth_ms;
+    return tenth_ms < SWEEP_FIRST_MS ? SWEEP_FIRST_MS : tenth_ms > SWEEP_LAST_MS ? SWEEP_LAST_MS : tenth_ms;
 }
 
-static void look_after_flights(struct app_cache *cache, uint64_t now_ms) {
-    struct cache_delivery **deliveries = alloc_array(NULL, DELIVERIES_MAX, sizeof *deliveries);
-    size_t count = 0;
-    bool probe;
+/* When a sleep that began at `since_ms` ends. With the mutex held. */
+static uint64_t wake_at_ms(const struct maintenance *maintenance, uint64_t since_ms) {
+    const struct app_cache *cache = maintenance->cache;
+    uint64_t tick_ms = since_ms + CACHE_TICK_MS;
+    uint64_t next_ms =
+        maintenance->sweep_at_ms < maintenance->clean_up_at_ms ? maintenance->sweep_at_ms : maintenance->clean_up_at_ms;
 
-    store_pool_expire(cache->pool);
-    pthread_mutex_lock(&cache->mutex);
-    answer_who_waits(cache, now_ms, deliveries, &count);
-    probe = wants_probe(cache, now_ms);
-    pthread_mutex_unlock(&cache->mutex);
-    for (size_t i = 0; i < count; i++)
-        cache_post(deliveries[i]);
-    free(deliveries);
-    if (probe)
-        store_pool_submit(cache->pool, &cache->probe, PROBE_TIMEOUT_MS);
+    if (maintenance->operations_wait || cache->wake.work_waits || cache->health.outage ||
+        !list_empty(&cache->fetches.list))
+        return tick_ms;
+    return next_ms > tick_ms ? next_ms : tick_ms;
 }
 
-void cache_upkeep_wake(struct app_cache *cache) {
-    cache->upkeep_wanted = true;
-    pthread_cond_signal(&cache->upkeep_wake);
-}
-
-/* Waits for the next tick; true if somebody wanted to be looked after at once. */
-static bool wait_for_tick(struct app_cache *cache, bool *stopping) {
-    uint64_t until_ns = clock_monotonic_ns() + CACHE_TICK_MS * UINT64_C(1000000);
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u),
-                                   .tv_nsec = (long)(until_ns % 1000000000u)};
-    bool wanted;
+/* Sleeps until the next tick. Returns false when the cache stops; `*sweeps` is set if a sweep is wanted at once. */
+static bool sleep_until_tick(struct maintenance *maintenance, bool *sweeps) {
+    struct app_cache *cache = maintenance->cache;
+    struct cache_wake *wake = &cache->wake;
+    uint64_t since_ms = clock_monotonic_ms(), until_ms;
+    bool goes_on;
 
     pthread_mutex_lock(&cache->mutex);
-    if (!cache->stopping && !cache->upkeep_wanted)
-        pthread_cond_timedwait(&cache->upkeep_wake, &cache->mutex, &until);
-    wanted = cache->upkeep_wanted;
-    cache->upkeep_wanted = false;
-    *stopping = cache->stopping;
-    pthread_mutex_unlock(&cache->mutex);
-    return wanted;
-}
-
-void *cache_upkeep_run(void *context) {
-    struct app_cache *cache = context;
-    struct cache_round *round = cache_round_create(cache);
-    uint64_t begun_ms = 0, cleaned_ms = 0;
-    bool stopping = false;
-
-    while (!stopping) {
-        bool wanted = wait_for_tick(cache, &stopping);
-        uint64_t now_ms = clock_monotonic_ms();
-        bool clean = now_ms >= cleaned_ms + cache->settings.cleanup_interval_s * UINT64_C(1000);
-
-        look_after_flights(cache, now_ms);
-        if (clean) {
-            cache_clean_absent(cache, now_ms);
-            cleaned_ms = now_ms;
-        }
-        if (wanted || clean || now_ms >= begun_ms + round_interval_ms(cache)) {
-            cache_round_begin(round);
-            begun_ms = now_ms;
-        }
-        cache_round_go_on(round);
+    while (!cache->stopping && !wake->sweep_wanted &&
+           clock_monotonic_ms() < (until_ms = wake_at_ms(maintenance, since_ms))) {
+        wake->sleeps_long = until_ms > since_ms + CACHE_TICK_MS;
+        condition_wait_until(&wake->condition, &cache->mutex, until_ms * NS_PER_MS);
     }
-    cache_round_destroy(round);
-    return NULL;
+    *sweeps = wake->sweep_wanted;
+    wake->sweep_wanted = wake->work_waits = wake->sleeps_long = false;
+    goes_on = !cache->stopping;
+    pthread_mutex_unlock(&cache->mutex);
+    return goes_on;
 }
 
-/* --- changes that others make --- */
-
-static void on_changed(void *context, struct slice id, struct slice old_key, struct slice new_key) {
-    app_cache_suspect(context, id, old_key, new_key);
-}
-
-static void on_anything_changed(void *context) {
-    struct app_cache *cache = context;
+static void do_tick(struct maintenance *maintenance, bool sweeps) {
+    struct app_cache *cache = maintenance->cache;
     uint64_t now_ms = clock_monotonic_ms();
+    bool cleans_up = now_ms >= maintenance->clean_up_at_ms;
 
-    pthread_mutex_lock(&cache->mutex);
-    cache->forgotten_write = ++cache->last_write;
-    cache_expire_all_absent(cache);
-    for (struct list *link = cache->entries.next; link != &cache->entries; link = link->next) {
-        struct cache_entry *entry = container_of(link, struct cache_entry, link);
-        if (entry->refresh_at_ms > now_ms)
-            entry->refresh_at_ms = now_ms;
-        if (!cache_has_connections(entry)) /* asked for again when somebody wants it */
-            atomic_store(&entry->fresh_until_ms, 0);
+    maintenance->operations_wait = store_pool_expire(cache->pool);
+    answer_late_fetches(cache, now_ms);
+    cache_probe_store(cache);
+    if (cleans_up) {
+        clean_up_negatives(cache, now_ms);
+        maintenance->clean_up_at_ms = now_ms + cache->settings.cleanup_interval_ms;
     }
-    cache_upkeep_wake(cache);
-    pthread_mutex_unlock(&cache->mutex);
+    if (sweeps || cleans_up || now_ms >= maintenance->sweep_at_ms) {
+        cache_sweep_begin(maintenance->sweep);
+        maintenance->sweep_at_ms = now_ms + sweep_interval_ms(cache);
+    }
+    cache_sweep_continue(maintenance->sweep);
 }
 
-void *cache_watch_run(void *context) {
+void *cache_maintenance_run(void *context) {
     struct app_cache *cache = context;
-    const struct store_watcher watcher = {
-        .changed = on_changed, .anything_changed = on_anything_changed, .context = cache};
+    struct maintenance maintenance = {.cache = cache, .sweep = cache_sweep_create(cache)};
+    bool sweeps;
 
-    cache->driver->watch(cache->store, cache->config->app_manager.lookup_timeout_ms, store_pool_stop_fd(cache->pool),
-                         &watcher);
+    while (sleep_until_tick(&maintenance, &sweeps))
+        do_tick(&maintenance, sweeps);
+    cache_sweep_destroy(maintenance.sweep);
     return NULL;
 }

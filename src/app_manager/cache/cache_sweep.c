@@ -1,290 +1,173 @@
+#include "app_manager/cache/cache_sweep.h"
+
 #include <sched.h>
 #include <stdlib.h>
 
+#include "app_manager/cache/cache_answer.h"
+#include "app_manager/cache/cache_eviction.h"
 #include "app_manager/cache/cache_internal.h"
+#include "base/alloc.h"
 #include "base/clock.h"
 
-#define ROOM_BEYOND 500    /* new entries, in addition to an eighth of the capacity, that nobody waits for */
-#define ROOM_WAIT_MS 1000  /* that a thread of the pool waits at most */
-#define ROUND_SLICE 500    /* entries that are looked at while the mutex is held once */
-#define REFRESHES_MAX 1000 /* under way: who waits for the store waits behind no more of them */
+#define SLICE_ENTRIES 500 /* entries that are visited while the mutex is held once */
 
-struct candidate {
+/* The list of entries rotates under the sweep: visited entries go to its end. */
+struct cache_sweep {
+    struct app_cache *cache;
+    size_t left;   /* entries to visit until the sweep has ended */
+    bool wanted;   /* another one, when this one has ended */
+    bool evicting; /* candidates are noted: no eviction was pending when the sweep began */
+    struct eviction_candidates candidates;
+    size_t in_use; /* entries that do not count against the capacity */
+};
+
+/* A visited entry, for what is done without the mutex. */
+struct visit {
     struct cache_entry *entry;
     uint64_t used_ms;
+    bool pinned, expired;
 };
 
-/* The list of entries turns under the round: what was looked at goes to its end. */
-struct cache_round {
-    struct app_cache *cache;
-    size_t left;                  /* entries to look at until the round has ended */
-    bool begins;                  /* another one, when this one has ended */
-    bool doubting;                /* idle entries are noted, for those that have to go are among them */
-    struct candidate *candidates; /* the idle entries */
-    size_t count, room, outdated;
-    size_t held; /* entries that do not count against the capacity */
+/* The part of a sweep that is done while the mutex is held once. */
+struct sweep_slice {
+    struct visit visits[SLICE_ENTRIES]; /* of live entries */
+    struct cache_fetch *refreshes[SLICE_ENTRIES];
+    size_t visit_count, refresh_count;
+    bool waits; /* too many refreshes are in flight */
 };
 
-/* --- what is in use --- */
+struct cache_sweep *cache_sweep_create(struct app_cache *cache) {
+    struct cache_sweep *sweep = alloc_zero(sizeof *sweep);
 
-static uint64_t last_used_ms(const struct app_cache *cache, const struct cache_entry *entry) {
-    uint64_t latest_ms = 0;
-
-    for (unsigned i = 0; i < cache->workers->count; i++) {
-        uint64_t used_ms = atomic_load_explicit(&entry->used_ms[i], memory_order_relaxed);
-        if (used_ms > latest_ms)
-            latest_ms = used_ms;
-    }
-    return latest_ms > entry->loaded_ms ? latest_ms : entry->loaded_ms;
+    sweep->cache = cache;
+    return sweep;
 }
 
-/* It has a connection, or a channel that remembers an event. */
-static bool is_held(const struct app_cache *cache, const struct cache_entry *entry) {
-    void *channels = atomic_load_explicit(&entry->slot->channels, memory_order_acquire);
-
-    return cache_has_connections(entry) || (channels != NULL && !cache->hooks->channels_empty(channels));
+void cache_sweep_destroy(struct cache_sweep *sweep) {
+    eviction_dispose(&sweep->candidates);
+    free(sweep);
 }
 
-/* Nothing keeps it, no answer on its way either. */
-static bool idle(const struct app_cache *cache, const struct cache_entry *entry) {
-    return entry->pins == 0 && !is_held(cache, entry);
+void cache_sweep_begin(struct cache_sweep *sweep) {
+    sweep->wanted = true;
 }
 
-static bool wants_refresh(struct app_cache *cache, struct cache_entry *entry, uint64_t now_ms) {
+/* --- visiting; with the mutex held --- */
+
+static bool wants_refresh(const struct app_cache *cache, const struct cache_entry *entry, uint64_t used_ms,
+                          uint64_t now_ms) {
     if (now_ms < entry->refresh_at_ms ||
-        (!cache_has_connections(entry) && !entry->announced && last_used_ms(cache, entry) <= entry->loaded_ms))
+        (!entry_has_connections(entry) && !entry->announced && used_ms <= entry->loaded_ms))
         return false;
-    return cache_flight_find(cache, NAME_ID, entry->by_id.text, entry->by_id.hash) == NULL;
+    return fetches_find(&cache->fetches, NAME_ID, entry->by_id.text, entry->by_id.hash) == NULL;
 }
 
-/* --- giving up --- */
+/* True if the entry has no record, or could not be served any more even in an outage. */
+static bool is_expired(const struct cache_settings *settings, const struct cache_entry *entry, uint64_t used_ms,
+                       uint64_t now_ms) {
+    uint64_t kept_ms = settings->passthrough ? CACHE_TICK_MS : settings->ttl_ms + settings->stale_if_error_ms;
 
-struct doubts {
-    size_t count;
-    struct cache_entry *entries[];
-};
-
-/* Every worker has ended a turn since the entries were doubted. */
-static void judge(void *object, void *context) {
-    struct doubts *doubts = object;
-    struct app_cache *cache = context;
-    size_t dead = 0;
-
-    pthread_mutex_lock(&cache->mutex);
-    for (size_t i = 0; i < doubts->count; i++) {
-        struct cache_entry *entry = doubts->entries[i];
-        enum entry_life life = ENTRY_DOUBTED;
-        if (!idle(cache, entry)) {
-            atomic_store(&entry->life, ENTRY_LIVE);
-        } else if (atomic_compare_exchange_strong(&entry->life, &life, ENTRY_DEAD)) {
-            cache_unlink(cache, entry);
-            doubts->entries[dead++] = entry;
-        }
-    }
-    cache->judging = false;
-    pthread_cond_broadcast(&cache->room);
-    pthread_mutex_unlock(&cache->mutex);
-    for (size_t i = 0; i < dead; i++)
-        reclaim_defer(&cache->reclaimer, doubts->entries[i], cache_entry_free, cache);
-    free(doubts);
+    return atomic_load(&entry->slot->current) == NULL || now_ms > used_ms + kept_ms;
 }
 
-static int compare_candidates(const void *left, const void *right) {
-    const struct candidate *a = left, *b = right;
-
-    return (a->used_ms > b->used_ms) - (a->used_ms < b->used_ms);
+static void visit_entry(struct app_cache *cache, struct cache_entry *entry, uint64_t used_ms, uint64_t now_ms,
+                        struct sweep_slice *slice) {
+    if (atomic_load(&entry->life) == ENTRY_LIVE)
+        slice->visits[slice->visit_count++] = (struct visit){
+            .entry = entry,
+            .used_ms = used_ms,
+            .pinned = atomic_load_explicit(&entry->pins, memory_order_relaxed) != 0,
+            .expired = is_expired(&cache->settings, entry, used_ms, now_ms),
+        };
+    list_remove(&entry->link);
+    list_append(&cache->records.entries, &entry->link);
 }
 
-/* Beyond the time in which even a store that fails would be no excuse to serve it, or without a record at all. */
-static bool outdated(const struct app_cache *cache, const struct cache_entry *entry, uint64_t used_ms,
-                     uint64_t now_ms) {
-    uint64_t kept_ms = (cache->settings.ttl_s + (uint64_t)cache->settings.stale_if_error_s) * 1000;
-
-    return atomic_load(&entry->slot->current) == NULL ||
-           now_ms > used_ms + (cache_is_passing(cache) ? CACHE_TICK_MS : kept_ms);
-}
-
-static void note_candidate(struct cache_round *round, struct cache_entry *entry, uint64_t now_ms) {
-    struct candidate *candidate = &round->candidates[round->count];
-
-    if (atomic_load(&entry->life) != ENTRY_LIVE || !idle(round->cache, entry))
-        return;
-    *candidate = (struct candidate){entry, last_used_ms(round->cache, entry)};
-    if (outdated(round->cache, entry, candidate->used_ms, now_ms)) {
-        candidate->used_ms = 0;
-        round->outdated++;
-    }
-    round->count++;
-}
-
-/*
- * Doubts the idle entries that have to go: the outdated, and the least recently used of those beyond the capacity.
- *
- * Without the mutex: entries die by the judgment on doubts only, and while one is to come no candidates are noted.
- */
-static void doubt(struct cache_round *round) {
-    struct app_cache *cache = round->cache;
-    size_t capacity = cache->settings.capacity;
-    size_t excess = round->count > capacity ? round->count - capacity + capacity / 16 : 0;
-    struct doubts *doubts;
-
-    if (excess < round->outdated)
-        excess = round->outdated;
-    if (excess == 0)
-        return;
-    qsort(round->candidates, round->count, sizeof round->candidates[0], compare_candidates);
-    doubts = alloc(sizeof *doubts + excess * sizeof doubts->entries[0]);
-    doubts->count = excess;
-    for (size_t i = 0; i < excess; i++) {
-        doubts->entries[i] = round->candidates[i].entry;
-        atomic_store(&doubts->entries[i]->life, ENTRY_DOUBTED);
-    }
-    pthread_mutex_lock(&cache->mutex);
-    cache->judging = true;
-    pthread_mutex_unlock(&cache->mutex);
-    reclaim_defer(&cache->reclaimer, doubts, judge, cache);
-}
-
-/* --- rounds --- */
-
-struct cache_round *cache_round_create(struct app_cache *cache) {
-    struct cache_round *round = alloc_zero(sizeof *round);
-
-    round->cache = cache;
-    return round;
-}
-
-void cache_round_destroy(struct cache_round *round) {
-    free(round->candidates);
-    free(round);
-}
-
-void cache_round_begin(struct cache_round *round) {
-    round->begins = true;
-}
-
-static void begin(struct cache_round *round) {
-    struct app_cache *cache = round->cache;
-
-    round->begins = false;
-    round->count = round->outdated = round->held = 0;
-    pthread_mutex_lock(&cache->mutex);
-    round->left = cache->entry_count;
-    round->doubting = !cache->judging;
-    cache->created_since_round = 0;
-    cache_forget_writes(cache, clock_monotonic_ms(), WRITES_MAX);
-    pthread_mutex_unlock(&cache->mutex);
-}
-
-/* The next entries of the round; queries for what is due go to `flights`. False if the round has to wait for those that
- * are under way. */
-static bool look_at_slice(struct cache_round *round, struct cache_flight **flights, size_t *count) {
-    struct app_cache *cache = round->cache;
+static void visit_slice(struct cache_sweep *sweep, struct sweep_slice *slice, struct reclaim_batch *unlinked) {
+    struct app_cache *cache = sweep->cache;
+    struct list *entries = &cache->records.entries;
     uint64_t now_ms = clock_monotonic_ms();
-    bool go_on = true;
 
-    if (round->room < round->count + ROUND_SLICE) {
-        round->room = 2 * round->room + ROUND_SLICE;
-        round->candidates = alloc_array(round->candidates, round->room, sizeof round->candidates[0]);
-    }
-    pthread_mutex_lock(&cache->mutex);
-    for (size_t i = 0; i < ROUND_SLICE && round->left != 0 && !list_empty(&cache->entries); i++) {
-        struct cache_entry *entry = container_of(cache->entries.next, struct cache_entry, link);
-        if (wants_refresh(cache, entry, now_ms)) {
-            go_on = cache->refreshes < REFRESHES_MAX;
-            if (!go_on)
-                break;
-            flights[*count] = cache_flight_create(cache, NAME_ID, entry->by_id.text, entry, now_ms);
-            flights[(*count)++]->refresh = true;
-            cache->refreshes++;
+    for (size_t i = 0; i < SLICE_ENTRIES && sweep->left != 0 && !list_empty(entries); i++) {
+        struct cache_entry *entry = container_of(entries->next, struct cache_entry, link);
+        uint64_t used_ms = entry_last_used_ms(entry, cache->records.worker_count);
+        if (wants_refresh(cache, entry, used_ms, now_ms)) {
+            slice->waits = !fetches_may_refresh(&cache->fetches);
+            if (slice->waits)
+                return;
+            slice->refreshes[slice->refresh_count++] = fetches_add_refresh(&cache->fetches, entry, now_ms, unlinked);
         }
-        round->held += is_held(cache, entry);
-        if (round->doubting)
-            note_candidate(round, entry, now_ms);
-        list_remove(&entry->link);
-        list_append(&cache->entries, &entry->link);
-        round->left--;
+        visit_entry(cache, entry, used_ms, now_ms, slice);
+        sweep->left--;
     }
-    if (list_empty(&cache->entries))
-        round->left = 0;
-    if (round->left == 0) {
-        cache->held_count = round->held;
-        pthread_cond_broadcast(&cache->room);
+    if (list_empty(entries))
+        sweep->left = 0;
+}
+
+/* --- between slices; without the mutex --- */
+
+/* The entries stay allocated, see cache_eviction.h: they were live, and this thread begins the evictions. */
+static void note_use(struct cache_sweep *sweep, const struct sweep_slice *slice) {
+    for (size_t i = 0; i < slice->visit_count; i++) {
+        const struct visit *visit = &slice->visits[i];
+        if (cache_entry_in_use(sweep->cache, visit->entry))
+            sweep->in_use++;
+        else if (sweep->evicting && !visit->pinned)
+            eviction_add(&sweep->candidates, visit->entry, visit->used_ms, visit->expired);
     }
-    cache->refreshes_wait = !go_on;
+}
+
+static void begin_sweep(struct cache_sweep *sweep) {
+    struct app_cache *cache = sweep->cache;
+
+    sweep->wanted = false;
+    sweep->candidates.count = sweep->candidates.expired = sweep->in_use = 0;
+    pthread_mutex_lock(&cache->mutex);
+    sweep->left = cache->records.count;
+    sweep->evicting = !cache->eviction_pending;
+    cache->records.created_since_sweep = 0;
+    write_log_trim(&cache->writes, clock_monotonic_ms());
     pthread_mutex_unlock(&cache->mutex);
-    return go_on;
 }
 
-void cache_round_go_on(struct cache_round *round) {
-    struct cache_flight *flights[ROUND_SLICE];
-    bool go_on = true;
-
-    if (round->left == 0 && round->begins)
-        begin(round);
-    while (go_on && round->left != 0) {
-        size_t count = 0;
-        go_on = look_at_slice(round, flights, &count);
-        for (size_t i = 0; i < count; i++)
-            cache_flight_submit(flights[i]);
-        if (round->left == 0 && round->doubting)
-            doubt(round);
-        sched_yield(); /* who waits for the mutex may have it before the next slice */
-    }
-}
-
-/* --- room --- */
-
-/* Those that are held do not count, and how many they are only a round knows: one is woken where it matters. Where the
- * upkeep thread and the workers get their share of the processors nobody ever waits. */
-static bool is_crowded(const struct app_cache *cache) {
-    return !cache->stopping && cache->entry_count > cache->held_count + cache->settings.capacity +
-                                                        cache->settings.capacity / 8 + ROOM_BEYOND;
-}
-
-void cache_wait_for_room(struct app_cache *cache) {
-    uint64_t until_ns = clock_monotonic_ns() + ROOM_WAIT_MS * UINT64_C(1000000);
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u),
-                                   .tv_nsec = (long)(until_ns % 1000000000u)};
-    int ended = 0;
+static void end_sweep(struct cache_sweep *sweep) {
+    struct app_cache *cache = sweep->cache;
+    size_t chosen;
 
     pthread_mutex_lock(&cache->mutex);
-    while (is_crowded(cache) && ended == 0) {
-        cache_upkeep_wake(cache);
-        ended = pthread_cond_timedwait(&cache->room, &cache->mutex, &until);
-    }
+    cache_capacity_set_in_use(&cache->capacity, sweep->in_use);
     pthread_mutex_unlock(&cache->mutex);
-}
-
-void cache_note_refreshed(struct app_cache *cache) {
-    cache->refreshes--;
-    if (!cache->refreshes_wait || cache->refreshes > REFRESHES_MAX / 2)
+    if (!sweep->evicting)
         return;
-    cache->refreshes_wait = false;
-    cache_upkeep_wake(cache);
+    chosen = eviction_choose(&sweep->candidates, cache->settings.capacity);
+    if (chosen != 0)
+        cache_evict(cache, &sweep->candidates, chosen);
 }
 
-/* --- absent names --- */
-
-/* The expired ones at the beginning of the list; true if there may be more. */
-static bool clean_slice(struct app_cache *cache, enum name_kind kind, uint64_t now_ms) {
-    struct list *order = &cache->absent_order[kind];
-    size_t dropped = 0;
+static bool sweep_one_slice(struct cache_sweep *sweep) {
+    struct app_cache *cache = sweep->cache;
+    struct cache_effects effects = {0};
+    struct sweep_slice slice = {.waits = false};
 
     pthread_mutex_lock(&cache->mutex);
-    while (dropped < ROUND_SLICE && !list_empty(order)) {
-        struct cache_absent *absent = container_of(order->next, struct cache_absent, link);
-        if (now_ms < atomic_load(&absent->until_ms)) /* and so are those behind it */
-            break;
-        cache_drop_absent(cache, kind, absent->node.text);
-        dropped++;
-    }
+    visit_slice(sweep, &slice, &effects.unlinked);
     pthread_mutex_unlock(&cache->mutex);
-    return dropped == ROUND_SLICE;
+    cache_effects_run(&effects, &cache->surroundings);
+    for (size_t i = 0; i < slice.refresh_count; i++)
+        cache_submit_fetch(cache, slice.refreshes[i]);
+    note_use(sweep, &slice);
+    return !slice.waits;
 }
 
-void cache_clean_absent(struct app_cache *cache, uint64_t now_ms) {
-    for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++)
-        while (clean_slice(cache, kind, now_ms))
-            sched_yield();
+void cache_sweep_continue(struct cache_sweep *sweep) {
+    bool goes_on = true;
+
+    if (sweep->left == 0 && sweep->wanted)
+        begin_sweep(sweep);
+    while (goes_on && sweep->left != 0) {
+        goes_on = sweep_one_slice(sweep);
+        if (sweep->left == 0)
+            end_sweep(sweep);
+        sched_yield(); /* a worker that waits for the mutex gets it before the next slice */
+    }
 }

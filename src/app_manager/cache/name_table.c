@@ -35,7 +35,7 @@ struct name_node *name_table_find(const struct name_table *table, struct slice t
     return node;
 }
 
-static void push(struct name_buckets *buckets, struct name_node *node) {
+static void push_node(struct name_buckets *buckets, struct name_node *node) {
     _Atomic(struct name_node *) *head = head_of(buckets, node->hash);
 
     atomic_store_explicit(&node->next, atomic_load_explicit(head, memory_order_relaxed), memory_order_release);
@@ -43,10 +43,10 @@ static void push(struct name_buckets *buckets, struct name_node *node) {
 }
 
 /*
- * Moves the nodes one by one into twice as many buckets. A reader in the old ones may be led into a new chain and miss
- * its name, but every chain ends: a node's next is either an old one not moved yet or one that was moved before it.
+ * Moves the nodes one by one into twice as many buckets. A reader in an old bucket may be led into a new chain and miss
+ * its name, but every chain ends: the `next` of a node is either a node not moved yet or one that was moved before it.
  */
-static void grow(struct name_table *table, struct reclaimer *reclaimer) {
+static void grow_table(struct name_table *table, struct reclaim_batch *unlinked) {
     struct name_buckets *old = atomic_load_explicit(&table->buckets, memory_order_relaxed);
     struct name_buckets *buckets = buckets_create(old->count * 2);
 
@@ -54,18 +54,18 @@ static void grow(struct name_table *table, struct reclaimer *reclaimer) {
         struct name_node *node = atomic_load_explicit(&old->heads[i], memory_order_relaxed);
         while (node != NULL) {
             struct name_node *next = atomic_load_explicit(&node->next, memory_order_relaxed);
-            push(buckets, node);
+            push_node(buckets, node);
             node = next;
         }
     }
     atomic_store_explicit(&table->buckets, buckets, memory_order_release);
-    reclaim_free(reclaimer, old);
+    reclaim_batch_add_memory(unlinked, old);
 }
 
-void name_table_add(struct name_table *table, struct name_node *node, struct reclaimer *reclaimer) {
+void name_table_add(struct name_table *table, struct name_node *node, struct reclaim_batch *unlinked) {
     if (table->count >= atomic_load_explicit(&table->buckets, memory_order_relaxed)->count)
-        grow(table, reclaimer);
-    push(atomic_load_explicit(&table->buckets, memory_order_relaxed), node);
+        grow_table(table, unlinked);
+    push_node(atomic_load_explicit(&table->buckets, memory_order_relaxed), node);
     table->count++;
 }
 
@@ -76,7 +76,7 @@ void name_table_remove(struct name_table *table, struct name_node *node) {
 
     while ((at = atomic_load_explicit(link, memory_order_relaxed)) != node)
         link = &at->next;
-    /* The node keeps its next: a reader that stands on it goes on from there. */
+    /* The node keeps its `next`: a reader that is at it continues from there. */
     atomic_store_explicit(link, atomic_load_explicit(&node->next, memory_order_relaxed), memory_order_release);
     table->count--;
 }

@@ -1,9 +1,10 @@
 /*
- * A hash table from names to whatever they stand for, that workers read without a lock while one writer changes it.
+ * A hash table of names, which workers read without a lock while one writer changes it.
  *
- * Nodes are chained in buckets and live inside the user's structures. A reader follows pointers that are each stored
- * whole; it may miss a name while the table grows, never find a wrong one, so it asks again under the writer's lock
- * before it takes a miss for an answer. What is removed must outlive the readers' turns: see net/reclaim.h.
+ * Nodes are chained in buckets and embedded in the user's structures. Readers follow pointers that are stored
+ * atomically. A reader may miss a name while the table grows, but never finds a wrong one: it repeats a failed search
+ * under the writer's lock. A node that is removed, and the buckets that a bigger table replaces, must stay allocated
+ * until the readers' turns have ended: see net/reclaim.h.
  */
 #pragma once
 
@@ -28,19 +29,21 @@ struct name_buckets {
 
 struct name_table {
     _Atomic(struct name_buckets *) buckets;
-    size_t count; /* of nodes; the writer's */
+    size_t count; /* of nodes; under the writer's lock */
 };
 
 void name_table_init(struct name_table *table);
 
-/* Frees the buckets; the nodes are the user's. */
+/* Frees the buckets. The nodes are the user's. */
 void name_table_dispose(struct name_table *table);
 
-/* The node of that name, or NULL. A worker within its turn, or under the writer's lock. `hash` is the text's. */
+/* Returns the node of that name, or NULL. On a worker within its turn, or under the writer's lock. `hash` is
+ * hash_bytes(text). */
 struct name_node *name_table_find(const struct name_table *table, struct slice text, uint64_t hash);
 
-/* Adds a node, whose text and hash are set and whose name is not in the table. Under the writer's lock. */
-void name_table_add(struct name_table *table, struct name_node *node, struct reclaimer *reclaimer);
+/* Adds a node with its text and hash set, whose name is not in the table. Buckets that were replaced go to `unlinked`.
+ * Under the writer's lock. */
+void name_table_add(struct name_table *table, struct name_node *node, struct reclaim_batch *unlinked);
 
-/* Takes out a node that is in the table. Under the writer's lock. */
+/* Removes a node that is in the table. Under the writer's lock. */
 void name_table_remove(struct name_table *table, struct name_node *node);

@@ -1,0 +1,69 @@
+#include "app_manager/cache/cache_effects.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+void cache_surroundings_init(struct cache_surroundings *surroundings, struct workers *workers,
+                             const struct app_manager_hooks *hooks, const struct app_defaults *defaults) {
+    surroundings->workers = workers;
+    surroundings->hooks = hooks;
+    surroundings->defaults = defaults;
+    reclaimer_init(&surroundings->reclaimer, workers);
+    atomic_init(&surroundings->close_pending, false);
+}
+
+void cache_surroundings_dispose(struct cache_surroundings *surroundings) {
+    reclaimer_dispose(&surroundings->reclaimer);
+}
+
+void cache_effects_log_broken(struct cache_effects *effects, const char *reason, bool keeps_last_valid) {
+    free(effects->broken);
+    effects->broken = alloc_copy(reason, strlen(reason));
+    effects->keeps_last_valid = keeps_last_valid;
+}
+
+static void close_sessions(struct worker *worker, void *context) {
+    struct cache_surroundings *surroundings = context;
+
+    /* First: a change from now on may be missed by this look, and needs another one. */
+    atomic_store(&surroundings->close_pending, false);
+    surroundings->hooks->changed(worker, surroundings->hooks->context);
+}
+
+static void warn_of_field(void *context, const char *text) {
+    (void)context;
+    log_warning("app", "%s", text);
+}
+
+/* Logs fields that this version does not know and a newer server may have written: once for a record, not each time it
+ * is read. */
+static void warn_of_unknown_fields(const struct cache_surroundings *surroundings, const struct app *app) {
+    json_t *record;
+    struct error ignored;
+
+    if (app->webhooks_json == NULL && app->delta_json == NULL)
+        return;
+    record = app_to_json(app);
+    app_unref(app_parse(record, surroundings->defaults, APP_FROM_STORE, warn_of_field, NULL, &ignored));
+    json_decref(record);
+}
+
+void cache_effects_run(struct cache_effects *effects, struct cache_surroundings *surroundings) {
+    /* All workers look, whether the app has connections or not: in this very turn one may accept a connection by the
+     * record that it found a moment ago. One look serves all changes before it. */
+    if (effects->closes_sessions && !atomic_exchange(&surroundings->close_pending, true))
+        workers_run_on_all(surroundings->workers,
+                           &(struct worker_task){.run = close_sessions, .context = surroundings});
+    if (effects->changed != NULL)
+        warn_of_unknown_fields(surroundings, effects->changed);
+    if (effects->broken != NULL)
+        log_error("app", "%s%s", effects->broken,
+                  effects->keeps_last_valid ? "; its last valid record stays in force" : "");
+    reclaim_batch_defer(&surroundings->reclaimer, &effects->unlinked);
+    app_unref(effects->changed);
+    free(effects->broken);
+    *effects = (struct cache_effects){0};
+}

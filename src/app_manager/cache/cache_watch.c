@@ -1,0 +1,22 @@
+#include "app_manager/cache/cache_watch.h"
+
+#include "app_manager/cache/cache_internal.h"
+#include "app_manager/cache/cache_invalidate.h"
+
+static void note_change(void *context, struct slice id, struct slice old_key, struct slice new_key) {
+    app_cache_invalidate(context, id, old_key, new_key);
+}
+
+static void note_any_change(void *context) {
+    app_cache_invalidate_all(context);
+}
+
+void *cache_watch_run(void *context) {
+    struct app_cache *cache = context;
+    const struct store_watcher watcher = {
+        .changed = note_change, .anything_changed = note_any_change, .context = cache};
+
+    cache->driver->watch(cache->store, cache->config->app_manager.lookup_timeout_ms, store_pool_stop_fd(cache->pool),
+                         &watcher);
+    return NULL;
+}
