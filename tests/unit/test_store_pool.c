@@ -23,6 +23,7 @@
 #include "base/deadline.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "fake_store.h"
 #include "harness.h"
 
 #define PATIENCE_MS 20000
@@ -369,60 +370,22 @@ static void nobody_waits_longer_than_his_time_for_a_store_that_is_being_prepared
 
 /* --- a store that takes long to prepare --- */
 
-/* A driver without a store. Its connections are good from the moment they are opened; prepare waits for the gate. */
-static char fake_connection;
-
-static struct store_connection *fake_connect(struct app_store *store, const struct deadline *deadline,
-                                             struct error *error) {
-    (void)store;
-    if (deadline_passed(deadline)) {
-        error_set(error, "no answer in time");
-        return NULL;
-    }
-    return (struct store_connection *)&fake_connection;
-}
-
-static void fake_disconnect(struct store_connection *connection) {
-    (void)connection;
-}
-
-static enum store_answer fake_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                      struct error *error) {
-    (void)connection;
-    (void)deadline;
-    (void)error;
+static void prepare_until_gate_opens(void) {
     pthread_mutex_lock(&mutex);
     preparing++;
     pthread_cond_broadcast(&moved);
     while (!gate_open)
         pthread_cond_wait(&moved, &mutex);
     pthread_mutex_unlock(&mutex);
-    return STORE_OK;
 }
-
-static enum store_answer fake_check(struct store_connection *connection, const struct deadline *deadline,
-                                    struct error *error) {
-    (void)connection;
-    (void)deadline;
-    (void)error;
-    return STORE_OK;
-}
-
-static void fake_close(struct app_store *store) {
-    (void)store;
-}
-
-static const struct app_store_driver fake_driver = {.name = "fake",
-                                                    .close = fake_close,
-                                                    .connect = fake_connect,
-                                                    .disconnect = fake_disconnect,
-                                                    .prepare = fake_prepare,
-                                                    .check_health = fake_check};
 
 static void use_fake_driver(void) {
+    struct error error;
+
     settings.driver->close(settings.store);
-    settings.driver = &fake_driver;
-    settings.store = NULL;
+    fake_store_reset();
+    settings.driver = &fake_store_driver;
+    settings.store = settings.driver->open(&config, &defaults, &error);
 }
 
 /* The other threads' time to connect ends before the first one has prepared the store. */
@@ -431,6 +394,7 @@ static void what_waits_while_a_slow_store_is_prepared_is_done_when_it_is(void **
 
     (void)state;
     use_fake_driver();
+    fake_store.prepare = prepare_until_gate_opens;
     settings.timeout_ms = 1;
     for (unsigned round = 1; round <= 20; round++) {
         memset(steps, 0, sizeof steps);

@@ -86,13 +86,14 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
 
 bool app_cache_start(struct app_cache *cache, struct error *error) {
     store_pool_start(cache->pool);
+    if (cache->driver->watch != NULL) {
+        cache->watch_runs = thread_start(&cache->watch_thread, "curlew-watch", cache_watch_run, cache, error);
+        if (!cache->watch_runs)
+            return false;
+    }
     cache->maintenance_runs =
         thread_start(&cache->maintenance_thread, "curlew-cache", cache_maintenance_run, cache, error);
-    if (!cache->maintenance_runs)
-        return false;
-    if (cache->driver->watch != NULL)
-        cache->watch_runs = thread_start(&cache->watch_thread, "curlew-watch", cache_watch_run, cache, error);
-    return cache->watch_runs || cache->driver->watch == NULL;
+    return cache->maintenance_runs;
 }
 
 bool app_cache_stop(struct app_cache *cache) {
