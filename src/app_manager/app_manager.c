@@ -52,8 +52,8 @@ bool app_manager_reload(struct app_manager *manager, const struct config *config
 
 /* --- lookups --- */
 
-static enum app_answer find_app(struct app_manager *manager, struct worker *worker, enum name_kind kind,
-                                struct slice name, struct app_lookup *lookup) {
+static enum app_answer find_by_name(struct app_manager *manager, struct worker *worker, enum name_kind kind,
+                                    struct slice name, struct app_lookup *lookup) {
     if (manager->cache != NULL)
         return app_cache_find(manager->cache, worker, kind, name, lookup);
     return memory_apps_find(manager->memory, kind, name, lookup);
@@ -61,12 +61,12 @@ static enum app_answer find_app(struct app_manager *manager, struct worker *work
 
 enum app_answer app_manager_find_by_key(struct app_manager *manager, struct worker *worker, struct slice key,
                                         struct app_lookup *lookup) {
-    return find_app(manager, worker, NAME_KEY, key, lookup);
+    return find_by_name(manager, worker, NAME_KEY, key, lookup);
 }
 
 enum app_answer app_manager_find_by_id(struct app_manager *manager, struct worker *worker, struct slice id,
                                        struct app_lookup *lookup) {
-    return find_app(manager, worker, NAME_ID, id, lookup);
+    return find_by_name(manager, worker, NAME_ID, id, lookup);
 }
 
 void app_manager_cancel(struct app_manager *manager, struct app_lookup *lookup) {

@@ -107,7 +107,7 @@ struct takeover {
     struct reclaim_batch unlinked; /* records and the old index, which workers may still read */
 };
 
-static void release_record(void *record, void *context) {
+static void unref_replaced_record(void *record, void *context) {
     (void)context;
     app_unref(record);
 }
@@ -139,7 +139,8 @@ static void put_record(struct takeover *takeover, struct app_slot *slot, struct 
         return;
     takeover->changes->changed += old != NULL;
     takeover->changes->added += old == NULL;
-    reclaim_batch_add(&takeover->unlinked, atomic_exchange(&slot->current, app_ref(record)), release_record, NULL);
+    reclaim_batch_add(&takeover->unlinked, atomic_exchange(&slot->current, app_ref(record)), unref_replaced_record,
+                      NULL);
 }
 
 /* Enters a listed app into the new index, and its record into its slot. */
@@ -182,7 +183,7 @@ static void drop_missing_apps(struct takeover *takeover) {
             continue;
         record = atomic_exchange(&slot->current, NULL);
         takeover->changes->removed += record != NULL;
-        reclaim_batch_add(&takeover->unlinked, record, release_record, NULL);
+        reclaim_batch_add(&takeover->unlinked, record, unref_replaced_record, NULL);
     }
 }
 

@@ -37,8 +37,8 @@ void app_index_destroy(struct app_index *index) {
     free(index);
 }
 
-/* The place of `text`, or the empty one where it would go; half of the places are empty. */
-static struct app_index_entry *find_place(const struct app_index_table *table, struct slice text, uint64_t hash) {
+/* The entry of `text`, or the free one for it; half of all entries are free. */
+static struct app_index_entry *find_index_entry(const struct app_index_table *table, struct slice text, uint64_t hash) {
     uint32_t at = (uint32_t)hash & (table->capacity - 1);
 
     for (;;) {
@@ -52,7 +52,7 @@ static struct app_index_entry *find_place(const struct app_index_table *table, s
 
 bool app_index_add(struct app_index_table *table, struct slice text, struct app_slot *slot, const char *broken) {
     uint64_t hash = hash_bytes(text);
-    struct app_index_entry *entry = find_place(table, text, hash);
+    struct app_index_entry *entry = find_index_entry(table, text, hash);
 
     if (entry->text != NULL)
         return false;
@@ -68,7 +68,7 @@ bool app_index_add(struct app_index_table *table, struct slice text, struct app_
 }
 
 const struct app_index_entry *app_index_find(const struct app_index_table *table, struct slice text) {
-    const struct app_index_entry *entry = find_place(table, text, hash_bytes(text));
+    const struct app_index_entry *entry = find_index_entry(table, text, hash_bytes(text));
 
     return entry->text != NULL ? entry : NULL;
 }

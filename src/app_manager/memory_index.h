@@ -1,6 +1,6 @@
 /*
- * All apps by id and by key: an immutable pair of hash tables that workers read without a lock. A reload builds a new
- * index and swaps the pointer; the old one is freed when no worker can be looking at it any more.
+ * The index of the memory driver's apps, by id and by key: a pair of hash tables that do not change once they are
+ * published, so that workers read them without a lock.
  */
 #pragma once
 
@@ -11,11 +11,11 @@
 #include "base/slice.h"
 
 struct app_index_entry {
-    char *text; /* the id or key; NULL: an empty place */
+    char *text; /* the id or key; NULL: a free entry */
     uint64_t hash;
     uint32_t length;
     struct app_slot *slot;
-    char *broken; /* the record is broken, and why; else NULL */
+    char *broken; /* why the record is broken; NULL: it is not */
 };
 
 struct app_index_table {
@@ -29,11 +29,11 @@ struct app_index {
     struct app_index_table by_key;
 };
 
-/* An empty index with room for `apps` apps. */
+/* An empty index for up to `apps` apps. */
 struct app_index *app_index_create(size_t apps);
 void app_index_destroy(struct app_index *index);
 
-/* Adds an entry; false if the text is there already. `broken` may be NULL and is copied. */
+/* Adds an entry; false if there is one of that text. `broken` may be NULL and is copied. */
 bool app_index_add(struct app_index_table *table, struct slice text, struct app_slot *slot, const char *broken);
 
 /* The entry of that text, or NULL. */

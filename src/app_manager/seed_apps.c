@@ -8,7 +8,7 @@ static void warn_of_field(void *context, const char *text) {
     log_warning("app", "%s", text);
 }
 
-/* The names of the fields in which the two differ. */
+/* Appends the names of the fields in which the two differ. */
 static void append_differences(struct buffer *out, const struct app *configured, const struct app *stored) {
     json_t *ours = app_to_json(configured), *theirs = app_to_json(stored);
 
@@ -38,7 +38,7 @@ static enum store_answer create_app(const struct app *app, const struct app_stor
 
     if (answer == STORE_OK)
         log_info("app", "app %s of the configuration was created in the %s store", app->id.data, driver->name);
-    else if (answer != STORE_ID_TAKEN) /* else another server was faster */
+    else if (answer != STORE_ID_TAKEN) /* else another server has just created it */
         log_error("app", "app %s of the configuration could not be created in the %s store: %s", app->id.data,
                   driver->name, error->text);
     return answer;

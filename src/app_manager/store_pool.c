@@ -128,7 +128,7 @@ static void join_finished(struct store_pool *pool) {
 }
 
 /* With the mutex held. */
-static void note_latency(struct store_pool *pool, const struct store_operation *operation) {
+static void note_operation_latency(struct store_pool *pool, const struct store_operation *operation) {
     uint64_t took_us = (clock_monotonic_ns() - operation->began_ns) / 1000;
     unsigned bucket = 0;
 
@@ -170,8 +170,8 @@ static bool prepare_store(struct store_pool *pool, struct store_connection *conn
             pool->settings.prepared(pool->settings.context, connection, pool->cancel_fd, error));
 }
 
-static struct store_connection *open_connection(struct store_pool *pool, bool prepares, const struct deadline *deadline,
-                                                struct error *error) {
+static struct store_connection *open_pool_connection(struct store_pool *pool, bool prepares,
+                                                     const struct deadline *deadline, struct error *error) {
     const struct app_store_driver *driver = pool->settings.driver;
     struct store_connection *connection = driver->connect(pool->settings.store, deadline, error);
 
@@ -229,7 +229,7 @@ static void note_connect_failure(struct pool_thread *thread, bool prepared, cons
 
 static bool connect_thread(struct pool_thread *thread, bool prepares, const struct deadline *deadline,
                            struct error *error) {
-    thread->connection = open_connection(thread->pool, prepares, deadline, error);
+    thread->connection = open_pool_connection(thread->pool, prepares, deadline, error);
     if (thread->connection != NULL)
         note_connected(thread, prepares);
     else
@@ -287,7 +287,7 @@ static void finish_operation(struct pool_thread *thread, struct store_operation 
     enum store_answer answer = run_operation(thread, operation, &error);
 
     pthread_mutex_lock(&pool->mutex);
-    note_latency(pool, operation);
+    note_operation_latency(pool, operation);
     pool->failures += answer == STORE_UNAVAILABLE;
     pthread_mutex_unlock(&pool->mutex);
     operation->finished(operation, answer, &error);
@@ -496,7 +496,7 @@ bool store_pool_expire(struct store_pool *pool) {
     store_queue_take_expired(&pool->queue, clock_monotonic_ns(), &expired);
     for (struct list *link = expired.next; link != &expired; link = link->next) {
         pool->failures++;
-        note_latency(pool, container_of(link, struct store_operation, link));
+        note_operation_latency(pool, container_of(link, struct store_operation, link));
     }
     waiting = store_queue_count(&pool->queue) != 0;
     pthread_mutex_unlock(&pool->mutex);

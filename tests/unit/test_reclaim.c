@@ -205,6 +205,52 @@ static void objects_of_any_thread_are_freed_once_each(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void a_batch_is_freed_together_after_one_grace_period(void **state) {
+    struct reclaim_batch batch = {0};
+    bool gone[3] = {false};
+
+    (void)state;
+    reclaim_batch_defer(&reclaimer, &batch); /* nothing */
+    for (unsigned i = 0; i < 3; i++)
+        reclaim_batch_add(&batch, &gone[i], free_flag, &reclaimer);
+    reclaim_batch_add(&batch, NULL, free_flag, &reclaimer);
+    turn_all();
+    assert_int_equal(atomic_load(&freed), 0);
+    reclaim_batch_defer(&reclaimer, &batch);
+    assert_null(batch.first);
+    turn_all();
+    assert_int_equal(atomic_load(&freed), 3);
+    assert_true(gone[0] && gone[1] && gone[2]);
+}
+
+static void a_batch_that_no_worker_can_see_is_freed_at_once(void **state) {
+    struct reclaim_batch batch = {0};
+    bool gone = false;
+
+    (void)state;
+    reclaim_batch_add(&batch, &gone, free_flag, &reclaimer);
+    reclaim_batch_add_memory(&batch, alloc(16));
+    reclaim_batch_free(&batch);
+    assert_true(gone);
+    assert_null(batch.first);
+}
+
+static void a_batch_during_a_grace_period_waits_for_the_next_one(void **state) {
+    struct reclaim_batch batch = {0};
+    bool first = false, later[2] = {false};
+
+    (void)state;
+    defer_flag(&first);
+    for (unsigned i = 0; i < 2; i++)
+        reclaim_batch_add(&batch, &later[i], free_flag, &reclaimer);
+    reclaim_batch_defer(&reclaimer, &batch);
+    turn_all();
+    assert_true(first);
+    assert_int_equal(atomic_load(&freed), 1);
+    turn_all();
+    assert_int_equal(atomic_load(&freed), 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(an_object_is_freed_when_the_last_worker_has_ended_a_turn),
@@ -215,6 +261,9 @@ int main(void) {
         TEST(another_thread_that_reads_keeps_what_it_may_have_found),
         TEST(nothing_is_no_object),
         TEST(objects_of_any_thread_are_freed_once_each),
+        TEST(a_batch_is_freed_together_after_one_grace_period),
+        TEST(a_batch_that_no_worker_can_see_is_freed_at_once),
+        TEST(a_batch_during_a_grace_period_waits_for_the_next_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

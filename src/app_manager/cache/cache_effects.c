@@ -33,7 +33,7 @@ static void close_sessions(struct worker *worker, void *context) {
     surroundings->hooks->changed(worker, surroundings->hooks->context);
 }
 
-static void warn_of_field(void *context, const char *text) {
+static void warn_of_record_field(void *context, const char *text) {
     (void)context;
     log_warning("app", "%s", text);
 }
@@ -47,7 +47,7 @@ static void warn_of_unknown_fields(const struct cache_surroundings *surroundings
     if (app->webhooks_json == NULL && app->delta_json == NULL)
         return;
     record = app_to_json(app);
-    app_unref(app_parse(record, surroundings->defaults, APP_FROM_STORE, warn_of_field, NULL, &ignored));
+    app_unref(app_parse(record, surroundings->defaults, APP_FROM_STORE, warn_of_record_field, NULL, &ignored));
     json_decref(record);
 }
 

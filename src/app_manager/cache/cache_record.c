@@ -127,7 +127,7 @@ static void put_key(struct records *records, struct cache_entry *entry, struct s
 
 /* --- records --- */
 
-static void release_record(void *record, void *context) {
+static void unref_unlinked_record(void *record, void *context) {
     (void)context;
     app_unref(record);
 }
@@ -170,7 +170,7 @@ struct cache_entry *records_put(struct records *records, struct app *app, uint64
             effects->closes_sessions = true;
         effects->changed = app_ref(app);
         atomic_store(&entry->slot->current, app);
-        reclaim_batch_add(&effects->unlinked, old, release_record, NULL);
+        reclaim_batch_add(&effects->unlinked, old, unref_unlinked_record, NULL);
     }
     records_set_broken(records, entry, NULL);
     note_loaded(records, entry, now_ms);
@@ -187,7 +187,7 @@ void records_drop(struct records *records, struct cache_entry *entry, struct cac
     entry->announced = false;
     entry->refresh_at_ms = UINT64_MAX;
     effects->closes_sessions |= old != NULL;
-    reclaim_batch_add(&effects->unlinked, old, release_record, NULL);
+    reclaim_batch_add(&effects->unlinked, old, unref_unlinked_record, NULL);
 }
 
 void records_set_broken(struct records *records, struct cache_entry *entry, const char *reason) {
