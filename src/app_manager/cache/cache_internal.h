@@ -6,20 +6,22 @@
  *   cache_write_log  recent writes                        cache_health     the store's health
  *   cache_negative   negative entries                     cache_effects    what waits for the mutex to be released
  *   cache_record     records that were found              cache_fetch      queries in flight
- *   cache_capacity   back-pressure on new entries         cache_eviction   choosing the entries to evict
+ *   cache_capacity   back-pressure on new entries         cache_counters   lookups by how they were answered
  *
  * What acts on several parts, from the bottom up:
- *   cache_outage       the answers' part in the health, log lines, probes
+ *   cache_outage       answers enter the store's health; outages are logged and probed
  *   cache_answer       the store's answers enter the cache
  *   cache_invalidate   writes and notices of changes
- *   cache_sweep        refreshing and evicting entries
+ *   cache_eviction     choosing entries out of use, and freeing them when no worker uses them
+ *   cache_sweep        refreshing entries in use, finding those out of use
  *   cache_watch        the thread that hears of changes in the store
  *   cache_maintenance  the thread for timeouts, sweeps, clean-up and probes
  *   cache              lookups; start and end
  *
- * The mutex guards the parts, but for what workers read in the tables. Under it nothing is freed that a worker may
- * read, nothing is logged or posted, and no other lock is taken: that is done by cache_effects_run, fetch_post and
- * store_pool_submit after it was released.
+ * The mutex guards the parts, but for what workers read in the tables. Under it no other lock is taken, nothing is
+ * logged or posted, and nothing is freed that a worker may read: cache_effects_run, fetch_post and store_pool_submit do
+ * that after it was released. Memory that only the mutex's holder reads, as of the write log, is allocated and freed
+ * under it.
  */
 #pragma once
 
