@@ -103,6 +103,6 @@ bool app_manager_health_known(struct app_manager *manager);
 bool app_manager_read_stats(struct app_manager *manager, struct app_lookup_stats *lookups,
                             struct store_pool_stats *pool);
 
-/* Calls `each` for every slot in use, without a lock. On a worker: the slots are valid until the end of its turn. */
+/* Calls `each` for every slot in use, without a lock; slots and records are valid until this returns. Any thread. */
 void app_manager_each_slot(struct app_manager *manager, void (*each)(struct app_slot *slot, void *context),
                            void *context);

@@ -292,7 +292,9 @@ void memory_apps_each_slot(struct memory_apps *apps, void (*each)(struct app_slo
     if (count != 0)
         memcpy(slots, apps->slots, count * sizeof slots[0]);
     pthread_mutex_unlock(&apps->mutex);
-    for (size_t i = 0; i < count; i++) /* slots are freed at the end only */
+    reclaim_read_begin(&apps->reclaimer); /* of records: slots are freed at the end only */
+    for (size_t i = 0; i < count; i++)
         each(slots[i], context);
+    reclaim_read_end(&apps->reclaimer);
     free(slots);
 }

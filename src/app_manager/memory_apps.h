@@ -36,5 +36,5 @@ enum app_answer memory_apps_find(struct memory_apps *apps, enum name_kind kind, 
 /* True if there is any app, valid or broken. Any thread. */
 bool memory_apps_any(struct memory_apps *apps);
 
-/* Calls `each` for every slot, without a lock. Any thread. */
+/* Calls `each` for every slot, without a lock; records are valid until this returns. Any thread. */
 void memory_apps_each_slot(struct memory_apps *apps, void (*each)(struct app_slot *slot, void *context), void *context);

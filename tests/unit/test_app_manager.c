@@ -490,6 +490,21 @@ static void a_slot_takes_as_many_connections_as_are_allowed(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void reload_meanwhile(struct app_slot *slot, void *context) {
+    const struct app *record = slot_app(slot);
+
+    (void)context;
+    reload("[" A2 "]", 0, 1, 0);
+    assert_int_equal(record->max_connections, 1);
+    assert_int_equal(slot_app(slot)->max_connections, 2);
+}
+
+static void a_record_stays_for_a_thread_that_reads_all_slots(void **state) {
+    (void)state;
+    open_with("[" A1 "]");
+    app_manager_each_slot(manager, reload_meanwhile, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(apps_are_found_by_id_and_by_key),
@@ -508,6 +523,7 @@ int main(void) {
         TEST(lookups_go_on_while_apps_change),
         TEST(an_index_has_room_for_what_it_was_made_for),
         TEST(a_slot_takes_as_many_connections_as_are_allowed),
+        TEST(a_record_stays_for_a_thread_that_reads_all_slots),
     };
     hash_seed();
     return cmocka_run_group_tests(tests, NULL, NULL);

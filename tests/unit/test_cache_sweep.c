@@ -272,6 +272,27 @@ static void an_entry_that_has_lost_its_record_goes_whatever_the_capacity(void **
     assert_non_null(entry_of(1));
 }
 
+static void evict_meanwhile(struct app_slot *slot, void *context) {
+    unsigned *seen = context;
+
+    if ((*seen)++ == 0) {
+        run_sweep();
+        turn_all();
+    }
+    assert_non_null(slot_app(slot));
+}
+
+static void slots_stay_for_a_thread_that_reads_them_all(void **state) {
+    unsigned seen = 0;
+
+    (void)state;
+    load(CAPACITY + 5);
+    app_cache_each_slot(cache, evict_meanwhile, &seen);
+    assert_int_equal(seen, CAPACITY + 5);
+    turn_all();
+    assert_int_equal(cache->records.count, CAPACITY - 1);
+}
+
 static void records_in_use_are_read_again_when_it_is_time(void **state) {
     (void)state;
     load(3);
@@ -319,6 +340,7 @@ int main(void) {
         TEST(an_app_that_gets_a_connection_meanwhile_stays),
         TEST(an_app_whose_channels_keep_an_event_stays_and_they_are_asked_without_the_mutex),
         TEST(an_entry_that_has_lost_its_record_goes_whatever_the_capacity),
+        TEST(slots_stay_for_a_thread_that_reads_them_all),
         TEST(records_in_use_are_read_again_when_it_is_time),
         TEST(of_what_may_have_changed_all_in_use_is_read_again_and_the_rest_when_it_is_looked_up),
     };

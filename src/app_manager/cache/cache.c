@@ -237,13 +237,15 @@ void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *
     struct app_slot **slots;
     size_t count = 0;
 
+    reclaim_read_begin(&cache->surroundings.reclaimer);
     pthread_mutex_lock(&cache->mutex);
     slots = alloc_array(NULL, cache->records.count + 1, sizeof slots[0]);
     for (struct list *link = cache->records.entries.next; link != &cache->records.entries; link = link->next)
         slots[count++] = container_of(link, struct cache_entry, link)->slot;
     pthread_mutex_unlock(&cache->mutex);
-    for (size_t i = 0; i < count; i++) /* a slot outlives the worker's turn */
+    for (size_t i = 0; i < count; i++)
         each(slots[i], context);
+    reclaim_read_end(&cache->surroundings.reclaimer);
     free(slots);
 }
 

@@ -40,7 +40,7 @@ enum app_answer app_cache_find(struct app_cache *cache, struct worker *worker, e
 /* Submits an operation that is not the cache's own; see store_pool_submit. Any thread. */
 void app_cache_submit(struct app_cache *cache, struct store_operation *operation, uint32_t timeout_ms);
 
-/* Calls `each` for every slot, without a lock. On a worker: the slots are valid until the end of its turn. */
+/* Calls `each` for every slot, without a lock; slots and records are valid until this returns. Any thread. */
 void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *slot, void *context), void *context);
 
 /* For the metrics page. Any thread. */
