@@ -31,9 +31,9 @@ static void compare_app(const struct app *configured, const struct app *stored, 
     buffer_dispose(&fields);
 }
 
-static enum store_answer create_app(const struct app *app, const struct app_store_driver *driver,
-                                    struct store_connection *connection, const struct deadline *deadline,
-                                    struct error *error) {
+static enum store_answer create_missing_app(const struct app *app, const struct app_store_driver *driver,
+                                            struct store_connection *connection, const struct deadline *deadline,
+                                            struct error *error) {
     enum store_answer answer = driver->create(connection, app, deadline, error);
 
     if (answer == STORE_OK)
@@ -51,7 +51,7 @@ static enum store_answer seed_app(const struct app *app, const struct app_store_
     enum store_answer answer = driver->find_by_id(connection, app->id, deadline, &stored, error);
 
     if (answer == STORE_NOT_FOUND)
-        return create_app(app, driver, connection, deadline, error);
+        return create_missing_app(app, driver, connection, deadline, error);
     if (answer == STORE_OK)
         compare_app(app, stored, driver->name);
     else
