@@ -104,14 +104,13 @@ static void add_listed(void *context, struct slice id, struct slice key, struct 
 }
 
 /* With `next`, where the list goes on, if it does. */
-static enum store_answer run_list(struct admin_job *own, const struct app_store_driver *driver,
-                                  struct store_connection *connection, const struct deadline *deadline) {
+static enum store_answer run_list(struct admin_job *own, struct store_connection *connection) {
     enum store_answer answer;
     const json_t *apps;
     json_t *last;
 
     own->result = json_pack("{s:[]}", "apps");
-    answer = driver->list(connection, slice_of(own->id), own->limit, deadline, add_listed, own, &own->base.job.error);
+    answer = store_list(connection, slice_of(own->id), own->limit, add_listed, own, &own->base.job.error);
     apps = json_object_get(own->result, "apps");
     if (answer != STORE_OK || json_array_size(apps) < own->limit)
         return answer;
@@ -140,13 +139,12 @@ static enum store_answer written(struct admin_job *own, enum store_answer answer
     return answer;
 }
 
-static enum store_answer run_create(struct admin_job *own, const struct app_store_driver *driver,
-                                    struct store_connection *connection, const struct deadline *deadline) {
+static enum store_answer run_create(struct admin_job *own, struct store_connection *connection) {
     struct app *app = parse(own, own->body, NULL);
 
     if (app == NULL)
         return STORE_INVALID;
-    return written(own, driver->create(connection, app, deadline, &own->base.job.error), NULL, app, app->id);
+    return written(own, store_create(connection, app, &own->base.job.error), NULL, app, app->id);
 }
 
 /* What the record becomes: the body alone, or the fields of the body in place of those that are there; null unsets. */
@@ -167,8 +165,7 @@ static json_t *merged(const struct admin_job *own, const struct app *before) {
     return record;
 }
 
-static enum store_answer run_change(struct admin_job *own, const struct app_store_driver *driver,
-                                    struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer run_change(struct admin_job *own, struct store_connection *connection,
                                     const struct app *before) {
     struct error *error = &own->base.job.error;
     json_t *record = merged(own, before);
@@ -183,23 +180,21 @@ static enum store_answer run_change(struct admin_job *own, const struct app_stor
         app_unref(app);
         return STORE_INVALID;
     }
-    return written(own, driver->update(connection, app, deadline, error), before, app, app->id);
+    return written(own, store_update(connection, app, error), before, app, app->id);
 }
 
-static enum store_answer run_delete(struct admin_job *own, const struct app_store_driver *driver,
-                                    struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer run_delete(struct admin_job *own, struct store_connection *connection,
                                     const struct app *before) {
     struct slice id = slice_of(own->id);
 
-    return written(own, driver->remove(connection, id, deadline, &own->base.job.error), before, NULL, id);
+    return written(own, store_remove(connection, id, &own->base.job.error), before, NULL, id);
 }
 
 /* What is done with an app that is there. A broken record can be replaced and deleted. */
-static enum store_answer run_on_app(struct admin_job *own, const struct app_store_driver *driver,
-                                    struct store_connection *connection, const struct deadline *deadline) {
+static enum store_answer run_on_app(struct admin_job *own, struct store_connection *connection) {
     struct error *error = &own->base.job.error;
     struct app *before = NULL;
-    enum store_answer answer = driver->find_by_id(connection, slice_of(own->id), deadline, &before, error);
+    enum store_answer answer = store_find_by_id(connection, slice_of(own->id), &before, error);
     bool readable = answer == STORE_OK;
 
     if (answer == STORE_NOT_FOUND)
@@ -211,10 +206,10 @@ static enum store_answer run_on_app(struct admin_job *own, const struct app_stor
     } else if (own->action == ADMIN_SHOW && readable) {
         own->result = shown(own, before);
     } else if (own->action == ADMIN_DELETE && (readable || answer == STORE_INVALID)) {
-        answer = run_delete(own, driver, connection, deadline, before);
+        answer = run_delete(own, connection, before);
     } else if ((own->action == ADMIN_PATCH && readable) ||
                (own->action == ADMIN_REPLACE && (readable || answer == STORE_INVALID))) {
-        answer = run_change(own, driver, connection, deadline, before);
+        answer = run_change(own, connection, before);
     } else if (answer == STORE_INVALID) {
         own->field = NULL; /* the store's record is the broken one, not what was sent */
     }
@@ -222,8 +217,7 @@ static enum store_answer run_on_app(struct admin_job *own, const struct app_stor
     return answer;
 }
 
-static enum store_answer run(struct app_job *job, const struct app_store_driver *driver,
-                             struct store_connection *connection, const struct deadline *deadline) {
+static enum store_answer run(struct app_job *job, struct store_connection *connection) {
     struct admin_job *own = container_of(job, struct admin_job, base.job);
 
     json_decref(own->result); /* of an attempt on a connection that broke */
@@ -231,11 +225,11 @@ static enum store_answer run(struct app_job *job, const struct app_store_driver 
     own->mark = app_manager_write_version(job->manager);
     switch (own->action) {
     case ADMIN_LIST:
-        return run_list(own, driver, connection, deadline);
+        return run_list(own, connection);
     case ADMIN_CREATE:
-        return run_create(own, driver, connection, deadline);
+        return run_create(own, connection);
     default:
-        return run_on_app(own, driver, connection, deadline);
+        return run_on_app(own, connection);
     }
 }
 

@@ -39,9 +39,8 @@ static void answer_known_health(struct api_call *call) {
         answer_health(call, 200, health == APP_HEALTH_DEGRADED ? "DEGRADED" : "OK");
 }
 
-static enum store_answer run_check(struct app_job *job, const struct app_store_driver *driver,
-                                   struct store_connection *connection, const struct deadline *deadline) {
-    return driver->check_health(connection, deadline, &job->error);
+static enum store_answer run_check(struct app_job *job, struct store_connection *connection) {
+    return store_check_health(connection, &job->error);
 }
 
 static void check_ended(struct api_call *call, struct api_job *job) {

@@ -88,14 +88,13 @@ void app_manager_each_slot(struct app_manager *manager, void (*each)(struct app_
 
 /* --- jobs --- */
 
-static enum store_answer run_job(struct store_operation *operation, const struct app_store_driver *driver,
-                                 struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer run_job(struct store_operation *operation, struct store_connection *connection,
                                  struct error *error) {
     struct app_job *job = container_of(operation, struct app_job, operation);
     enum store_answer answer;
 
     job->error.text[0] = '\0';
-    answer = job->run(job, driver, connection, deadline);
+    answer = job->run(job, connection);
     *error = job->error;
     return answer;
 }

@@ -70,8 +70,7 @@ struct app_job {
     enum store_answer answer;
     struct error error;
     /* On a thread that may block. */
-    enum store_answer (*run)(struct app_job *job, const struct app_store_driver *driver,
-                             struct store_connection *connection, const struct deadline *deadline);
+    enum store_answer (*run)(struct app_job *job, struct store_connection *connection);
     void (*done)(struct app_job *job);    /* with the answer, on the worker; NULL: nothing waits for it any more */
     void (*destroy)(struct app_job *job); /* after `done`, on the worker */
 };

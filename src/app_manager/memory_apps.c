@@ -12,7 +12,6 @@
 #define LIST_PAGE 1000
 
 struct memory_apps {
-    const struct app_store_driver *driver;
     const struct app_defaults *defaults;
     const struct app_manager_hooks *hooks;
     struct workers *workers;
@@ -68,10 +67,9 @@ static void listing_dispose(struct listing *listing) {
 }
 
 /* Reads the whole store, page by page. */
-static bool list_store(const struct app_store_driver *driver, struct app_store *store, struct listing *listing,
-                       struct error *error) {
+static bool list_store(struct app_store *store, struct listing *listing, struct error *error) {
     const struct deadline deadline = deadline_after(0, -1); /* the memory driver never waits */
-    struct store_connection *connection = driver->connect(store, &deadline, error);
+    struct store_connection *connection = store_connect(store, &deadline, error);
     enum store_answer answer;
     size_t before;
 
@@ -80,20 +78,20 @@ static bool list_store(const struct app_store_driver *driver, struct app_store *
         before = listing->count;
         if (before != 0)
             after = slice_of(listing->apps[before - 1].id);
-        answer = driver->list(connection, after, LIST_PAGE, &deadline, collect_app, listing, error);
+        answer = store_list(connection, after, LIST_PAGE, collect_app, listing, error);
     } while (answer == STORE_OK && listing->count - before >= LIST_PAGE);
-    driver->disconnect(connection);
+    store_disconnect(connection);
     return answer == STORE_OK;
 }
 
 /* Opens the store that `config` describes, and reads it. */
 static struct app_store *read_store(struct memory_apps *apps, const struct config *config, struct listing *listing,
                                     struct error *error) {
-    struct app_store *store = apps->driver->open(config, apps->defaults, error);
+    struct app_store *store = store_open(&memory_store_driver, config, apps->defaults, error);
 
-    if (store == NULL || list_store(apps->driver, store, listing, error))
+    if (store == NULL || list_store(store, listing, error))
         return store;
-    apps->driver->close(store);
+    store_close(store);
     return NULL;
 }
 
@@ -209,7 +207,6 @@ struct memory_apps *memory_apps_create(const struct config *config, const struct
     struct listing listing = {0};
     struct app_changes unused;
 
-    apps->driver = &memory_store_driver;
     apps->defaults = defaults;
     apps->hooks = hooks;
     apps->workers = workers;
@@ -234,7 +231,7 @@ void memory_apps_destroy(struct memory_apps *apps) {
     free(apps->slots);
     app_index_destroy(atomic_load(&apps->index));
     if (apps->store != NULL)
-        apps->driver->close(apps->store);
+        store_close(apps->store);
     pthread_mutex_destroy(&apps->mutex);
     free(apps);
 }
@@ -251,7 +248,7 @@ bool memory_apps_reload(struct memory_apps *apps, const struct config *config, s
     struct app_store *store = read_store(apps, config, &listing, error);
 
     if (store != NULL) {
-        apps->driver->close(apps->store);
+        store_close(apps->store);
         apps->store = store;
         take_over(apps, &listing, changes);
         workers_run_on_all(apps->workers, &(struct worker_task){.run = run_changed_hook, .context = apps});

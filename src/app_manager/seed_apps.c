@@ -31,39 +31,36 @@ static void compare_app(const struct app *configured, const struct app *stored, 
     buffer_dispose(&fields);
 }
 
-static enum store_answer create_missing_app(const struct app *app, const struct app_store_driver *driver,
-                                            struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer create_missing_app(const struct app *app, struct store_connection *connection,
                                             struct error *error) {
-    enum store_answer answer = driver->create(connection, app, deadline, error);
+    enum store_answer answer = store_create(connection, app, error);
 
     if (answer == STORE_OK)
-        log_info("app", "app %s of the configuration was created in the %s store", app->id.data, driver->name);
+        log_info("app", "app %s of the configuration was created in the %s store", app->id.data,
+                 connection->driver->name);
     else if (answer != STORE_ID_TAKEN) /* else another server has just created it */
         log_error("app", "app %s of the configuration could not be created in the %s store: %s", app->id.data,
-                  driver->name, error->text);
+                  connection->driver->name, error->text);
     return answer;
 }
 
-static enum store_answer seed_app(const struct app *app, const struct app_store_driver *driver,
-                                  struct store_connection *connection, const struct deadline *deadline,
-                                  struct error *error) {
+static enum store_answer seed_app(const struct app *app, struct store_connection *connection, struct error *error) {
     struct app *stored = NULL;
-    enum store_answer answer = driver->find_by_id(connection, app->id, deadline, &stored, error);
+    enum store_answer answer = store_find_by_id(connection, app->id, &stored, error);
 
     if (answer == STORE_NOT_FOUND)
-        return create_missing_app(app, driver, connection, deadline, error);
+        return create_missing_app(app, connection, error);
     if (answer == STORE_OK)
-        compare_app(app, stored, driver->name);
+        compare_app(app, stored, connection->driver->name);
     else
         log_error("app", "app %s of the configuration could not be looked up in the %s store: %s", app->id.data,
-                  driver->name, error->text);
+                  connection->driver->name, error->text);
     app_unref(stored);
     return answer;
 }
 
 bool seed_apps_create(const struct config *config, const struct app_defaults *defaults,
-                      const struct app_store_driver *driver, struct store_connection *connection, int cancel_fd,
-                      struct error *error) {
+                      struct store_connection *connection, int cancel_fd, struct error *error) {
     enum store_answer answer = STORE_OK;
     const json_t *json;
     size_t i;
@@ -72,10 +69,11 @@ bool seed_apps_create(const struct config *config, const struct app_defaults *de
         const struct deadline deadline = deadline_after(config->app_manager.lookup_timeout_ms, cancel_fd);
         struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn_of_field, NULL, error);
 
+        store_begin(connection, &deadline);
         if (app == NULL)
             log_error("app", "%s", error->text);
         else
-            answer = seed_app(app, driver, connection, &deadline, error);
+            answer = seed_app(app, connection, error);
         app_unref(app);
         if (answer == STORE_UNAVAILABLE)
             return false;

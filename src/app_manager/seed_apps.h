@@ -9,5 +9,4 @@
 /* On a prepared connection, on a thread of the pool. Logs what was created and what differs. False with an error if the
  * store could not be asked before the end: the caller repeats it. */
 bool seed_apps_create(const struct config *config, const struct app_defaults *defaults,
-                      const struct app_store_driver *driver, struct store_connection *connection, int cancel_fd,
-                      struct error *error);
+                      struct store_connection *connection, int cancel_fd, struct error *error);

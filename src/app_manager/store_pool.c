@@ -154,7 +154,7 @@ static void drop_connection(struct pool_thread *thread) {
 
     if (thread->connection == NULL)
         return;
-    pool->settings.driver->disconnect(thread->connection);
+    store_disconnect(thread->connection);
     thread->connection = NULL;
     pthread_mutex_lock(&pool->mutex);
     pool->connections--;
@@ -165,18 +165,18 @@ static void drop_connection(struct pool_thread *thread) {
 static bool prepare_store(struct store_pool *pool, struct store_connection *connection, struct error *error) {
     const struct deadline deadline = deadline_after(PREPARE_TIMEOUT_MS, pool->cancel_fd);
 
-    return pool->settings.driver->prepare(connection, &deadline, error) == STORE_OK &&
+    store_begin(connection, &deadline);
+    return store_prepare(connection, error) == STORE_OK &&
            (pool->settings.prepared == NULL ||
             pool->settings.prepared(pool->settings.context, connection, pool->cancel_fd, error));
 }
 
 static struct store_connection *open_pool_connection(struct store_pool *pool, bool prepares,
                                                      const struct deadline *deadline, struct error *error) {
-    const struct app_store_driver *driver = pool->settings.driver;
-    struct store_connection *connection = driver->connect(pool->settings.store, deadline, error);
+    struct store_connection *connection = store_connect(pool->settings.store, deadline, error);
 
     if (connection != NULL && prepares && !prepare_store(pool, connection, error)) {
-        driver->disconnect(connection);
+        store_disconnect(connection);
         connection = NULL;
     }
     return connection;
@@ -241,12 +241,12 @@ static bool connect_thread(struct pool_thread *thread, bool prepares, const stru
 
 static enum store_answer try_operation(struct pool_thread *thread, struct store_operation *operation,
                                        const struct deadline *deadline, struct error *error) {
-    const struct app_store_driver *driver = thread->pool->settings.driver;
     enum store_answer answer;
 
     if (thread->connection == NULL && !connect_thread(thread, false, deadline, error))
         return STORE_UNAVAILABLE;
-    answer = operation->run(operation, driver, thread->connection, deadline, error);
+    store_begin(thread->connection, deadline);
+    answer = operation->run(operation, thread->connection, error);
     if (answer == STORE_UNAVAILABLE)
         drop_connection(thread);
     return answer;
@@ -256,8 +256,10 @@ static enum store_answer try_operation(struct pool_thread *thread, struct store_
 static void check_before_write(struct pool_thread *thread, const struct deadline *deadline) {
     struct error ignored;
 
-    if (thread->connection != NULL &&
-        thread->pool->settings.driver->check_health(thread->connection, deadline, &ignored) == STORE_UNAVAILABLE)
+    if (thread->connection == NULL)
+        return;
+    store_begin(thread->connection, deadline);
+    if (store_check_health(thread->connection, &ignored) == STORE_UNAVAILABLE)
         drop_connection(thread);
 }
 

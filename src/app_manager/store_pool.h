@@ -26,7 +26,6 @@
 struct store_pool;
 
 struct store_pool_settings {
-    const struct app_store_driver *driver;
     struct app_store *store;
     uint32_t min, max; /* connections to keep, and the most there may be; max is at least 1 */
     uint32_t timeout_ms;

@@ -25,8 +25,8 @@ struct store_operation {
     bool asked; /* came to a connection, or to an attempt to open one: the answer tells about the store */
     uint64_t deadline_ns;
     /* Asks the store. On a thread of the pool. */
-    enum store_answer (*run)(struct store_operation *operation, const struct app_store_driver *driver,
-                             struct store_connection *connection, const struct deadline *deadline, struct error *error);
+    enum store_answer (*run)(struct store_operation *operation, struct store_connection *connection,
+                             struct error *error);
     /* Called once, with the answer; the operation is then the submitter's again. On a thread of the pool, or on the
      * thread that called store_pool_submit or store_pool_expire. */
     void (*finished)(struct store_operation *operation, enum store_answer answer, const struct error *error);

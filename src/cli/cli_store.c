@@ -67,32 +67,37 @@ static struct deadline operation_deadline(const struct tool_store *store) {
     return deadline_after(store->config.app_manager.lookup_timeout_ms, -1);
 }
 
+/* Sees to it that there is a connection, and begins an operation on it. */
 static bool connect_store(struct tool_store *store, struct error *error) {
     struct deadline deadline = operation_deadline(store);
 
     if (store->connection == NULL)
-        store->connection = store->driver->connect(store->store, &deadline, error);
+        store->connection = store_connect(store->store, &deadline, error);
+    else
+        store_begin(store->connection, &deadline);
     return store->connection != NULL;
 }
 
 static void disconnect_store(struct tool_store *store) {
     if (store->connection != NULL)
-        store->driver->disconnect(store->connection);
+        store_disconnect(store->connection);
     store->connection = NULL;
 }
 
 static bool prepare(struct tool_store *store, struct error *error) {
     struct deadline deadline = deadline_after(PREPARE_TIMEOUT_MS, -1);
 
-    return connect_store(store, error) && store->driver->prepare(store->connection, &deadline, error) == STORE_OK;
+    if (!connect_store(store, error))
+        return false;
+    store_begin(store->connection, &deadline);
+    return store_prepare(store->connection, error) == STORE_OK;
 }
 
 static bool inspect(struct tool_store *store, enum tool_use use, struct error *error) {
-    struct deadline deadline = operation_deadline(store);
     enum store_answer answer = STORE_UNAVAILABLE;
 
     if (connect_store(store, error))
-        answer = store->driver->inspect(store->connection, &deadline, error);
+        answer = store_inspect(store->connection, error);
     store->absent = answer == STORE_NOT_FOUND;
     if (store->absent && use == TOOL_READS)
         return error_prefix(error, "no apps are kept there yet");
@@ -106,7 +111,7 @@ enum tool_exit tool_store_open(struct tool_store *store, const char *config_file
         return TOOL_MISUSED;
     hash_seed();
     if (choose_driver(store, use, error))
-        store->store = store->driver->open(&store->config, &store->defaults, error);
+        store->store = store_open(store->driver, &store->config, &store->defaults, error);
     if (store->store == NULL) {
         config_dispose(&store->config);
         return TOOL_MISUSED;
@@ -119,7 +124,7 @@ enum tool_exit tool_store_open(struct tool_store *store, const char *config_file
 
 void tool_store_close(struct tool_store *store) {
     disconnect_store(store);
-    store->driver->close(store->store);
+    store_close(store->store);
     config_dispose(&store->config);
 }
 
@@ -147,27 +152,24 @@ static void clear_page(struct page *page) {
 }
 
 static enum store_answer ask_once(struct tool_store *store, const struct request *request, struct error *error) {
-    const struct app_store_driver *driver = store->driver;
-    struct deadline deadline = operation_deadline(store);
-
     if (!connect_store(store, error))
         return STORE_UNAVAILABLE;
     switch (request->kind) {
     case FIND_BY_ID:
-        return driver->find_by_id(store->connection, request->text, &deadline, request->found, error);
+        return store_find_by_id(store->connection, request->text, request->found, error);
     case FIND_BY_KEY:
-        return driver->find_by_key(store->connection, request->text, &deadline, request->found, error);
+        return store_find_by_key(store->connection, request->text, request->found, error);
     case LIST:
         clear_page(request->page);
-        return driver->list(store->connection, request->text, PAGE, &deadline, add_to_page, request->page, error);
+        return store_list(store->connection, request->text, PAGE, add_to_page, request->page, error);
     case CREATE:
-        return driver->create(store->connection, request->app, &deadline, error);
+        return store_create(store->connection, request->app, error);
     case UPDATE:
-        return driver->update(store->connection, request->app, &deadline, error);
+        return store_update(store->connection, request->app, error);
     case REMOVE:
         break;
     }
-    return driver->remove(store->connection, request->text, &deadline, error);
+    return store_remove(store->connection, request->text, error);
 }
 
 static enum store_answer ask(struct tool_store *store, const struct request *request, struct error *error) {

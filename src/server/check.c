@@ -89,12 +89,12 @@ static bool check_store(const struct config *config, struct config_report *repor
     if (config->app_manager.driver == CONFIG_DRIVER_MEMORY)
         return true;
     app_defaults_from_config(&defaults, config);
-    store = driver->open(config, &defaults, &error);
+    store = store_open(driver, config, &defaults, &error);
     if (store == NULL) {
         config_report_error(report, "%s", error.text);
         return false;
     }
-    driver->close(store);
+    store_close(store);
     return true;
 }
 

@@ -2,12 +2,16 @@
  * A store is a place where apps are kept; a driver is the code for one kind of store. This is what every driver
  * implements: one folder in store/ and one line in the table of store.c.
  *
- *   struct app_store         what the configuration says, shared by all connections; no connection of its own
+ *   struct app_store         a store as the configuration describes it; shared by all connections, has none itself
  *   struct store_connection  one connection, used by one thread at a time
  *
- * Everything that takes a connection may block, and ends when its deadline does. It runs on a thread made for it (see
- * app_manager/store_pool.h, or the command line's main thread), never on a worker. After STORE_UNAVAILABLE the
- * connection is in an unknown state and its owner disconnects it; after any other answer it is fit for use.
+ * A driver puts these two first into structures of its own (struct sqlite_store, struct sqlite_connection); everybody
+ * else passes them to the functions below, which call the driver.
+ *
+ * Every function with a connection may block, until the connection's deadline: store_begin sets it, once for each
+ * operation. These functions run on a thread made for them (see app_manager/store_pool.h, or the command line's main
+ * thread), never on a worker. After STORE_UNAVAILABLE the connection is in an unknown state and its owner disconnects
+ * it; after any other answer it is fit for use.
  *
  * Records travel parsed, with the reason beside them when one of them is broken. Several threads may call a driver at
  * once, each with its own connection: what they share in struct app_store is the driver's to guard.
@@ -23,8 +27,16 @@
 #include "base/slice.h"
 #include "config/config.h"
 
-struct app_store;
-struct store_connection;
+struct app_store_driver;
+
+struct app_store {
+    const struct app_store_driver *driver;
+};
+
+struct store_connection {
+    const struct app_store_driver *driver;
+    struct deadline deadline; /* of the operation in progress */
+};
 
 enum store_answer {
     STORE_OK,
@@ -53,61 +65,92 @@ struct store_watcher {
     void *context;
 };
 
+/* What a driver implements; the functions below say what each does. */
 struct app_store_driver {
     const char *name;
-
-    /* Reads the settings, without talking to anyone. NULL with an error that names the setting if it can never work.
-     * `config` and `defaults` outlive the store. Any thread. */
     struct app_store *(*open)(const struct config *config, const struct app_defaults *defaults, struct error *error);
     void (*close)(struct app_store *store);
-
-    /* Connects and signs in. NULL with an error that names the setting and what the server answered. */
     struct store_connection *(*connect)(struct app_store *store, const struct deadline *deadline, struct error *error);
     void (*disconnect)(struct store_connection *connection);
-
-    /*
-     * Brings the store to the current shape: looks first, changes only what is missing, logs a line for each change.
-     * Called on the first connection before anything else is asked, again after a failure, and by several servers at
-     * once. STORE_REFUSED if the store cannot be used as it stands; STORE_UNAVAILABLE to try again later.
-     */
-    enum store_answer (*prepare)(struct store_connection *connection, const struct deadline *deadline,
-                                 struct error *error);
-
-    /*
-     * In place of prepare where nothing may be changed. STORE_OK: the store can be read as it stands. STORE_NOT_FOUND,
-     * with an error: prepare has yet to make the table, or what it stands in. Else as prepare.
-     */
-    enum store_answer (*inspect)(struct store_connection *connection, const struct deadline *deadline,
-                                 struct error *error);
-
-    enum store_answer (*find_by_id)(struct store_connection *connection, struct slice id,
-                                    const struct deadline *deadline, struct app **app, struct error *error);
-    enum store_answer (*find_by_key)(struct store_connection *connection, struct slice key,
-                                     const struct deadline *deadline, struct app **app, struct error *error);
-    /* Up to `limit` apps in the store's own order, which stays the same while nothing is written; those behind the app
-     * with the id `after` (empty: from the first; it need not exist any more). `each` was called fewer than `limit`
-     * times: that was the end. */
+    enum store_answer (*prepare)(struct store_connection *connection, struct error *error);
+    enum store_answer (*inspect)(struct store_connection *connection, struct error *error);
+    enum store_answer (*find_by_id)(struct store_connection *connection, struct slice id, struct app **app,
+                                    struct error *error);
+    enum store_answer (*find_by_key)(struct store_connection *connection, struct slice key, struct app **app,
+                                     struct error *error);
     enum store_answer (*list)(struct store_connection *connection, struct slice after, size_t limit,
-                              const struct deadline *deadline, store_list_function *each, void *context,
-                              struct error *error);
-    /* What is not set (app_field_is_set) stays unset where the store can say so. */
-    enum store_answer (*create)(struct store_connection *connection, const struct app *app,
-                                const struct deadline *deadline, struct error *error);
-    enum store_answer (*update)(struct store_connection *connection, const struct app *app,
-                                const struct deadline *deadline, struct error *error);
-    enum store_answer (*remove)(struct store_connection *connection, struct slice id, const struct deadline *deadline,
-                                struct error *error);
-    /* Asks for the least that shows that the store answers. */
-    enum store_answer (*check_health)(struct store_connection *connection, const struct deadline *deadline,
-                                      struct error *error);
-
-    /*
-     * May be NULL. Tells of changes that others make, over a connection of its own that it opens, and opens again with
-     * back-off (100 ms doubling to 10 s), until `cancel_fd` is readable; `timeout_ms` is for each operation in it. Runs
-     * on a thread of its own, after prepare.
-     */
+                              store_list_function *each, void *context, struct error *error);
+    enum store_answer (*create)(struct store_connection *connection, const struct app *app, struct error *error);
+    enum store_answer (*update)(struct store_connection *connection, const struct app *app, struct error *error);
+    enum store_answer (*remove)(struct store_connection *connection, struct slice id, struct error *error);
+    enum store_answer (*check_health)(struct store_connection *connection, struct error *error);
     void (*watch)(struct app_store *store, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher);
 };
+
+/* --- a store --- */
+
+/* Reads the settings, without talking to a server. NULL with an error that names the setting if it can never work.
+ * `config` and `defaults` outlive the store. Any thread. */
+struct app_store *store_open(const struct app_store_driver *driver, const struct config *config,
+                             const struct app_defaults *defaults, struct error *error);
+void store_close(struct app_store *store);
+
+/* Whether the driver can report changes that others make. */
+bool store_can_watch(const struct app_store *store);
+
+/*
+ * Reports changes that others make, over a connection of its own that it opens, and opens again with back-off (100 ms
+ * doubling to 10 s), until `cancel_fd` is readable; `timeout_ms` is for each operation in it. Runs on a thread of its
+ * own, after store_prepare.
+ */
+void store_watch(struct app_store *store, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher);
+
+/* --- a connection --- */
+
+/* Connects and signs in; the connection has this deadline until the next store_begin. NULL with an error that names the
+ * setting and what the server answered. */
+struct store_connection *store_connect(struct app_store *store, const struct deadline *deadline, struct error *error);
+/* Does not wait for the server. */
+void store_disconnect(struct store_connection *connection);
+
+/* Sets the deadline of what follows on this connection. */
+void store_begin(struct store_connection *connection, const struct deadline *deadline);
+
+/*
+ * Brings the store to the current shape: looks first, changes only what is missing, logs a line for each change.
+ * Called on the first connection before anything else, again after a failure, and by several servers at once.
+ * STORE_REFUSED if the store cannot be used as it stands; STORE_UNAVAILABLE to try again later.
+ */
+enum store_answer store_prepare(struct store_connection *connection, struct error *error);
+
+/*
+ * In place of store_prepare where nothing may be changed. STORE_OK: the store can be read as it stands.
+ * STORE_NOT_FOUND, with an error: store_prepare has yet to make the table, or what it stands in. Else as
+ * store_prepare.
+ */
+enum store_answer store_inspect(struct store_connection *connection, struct error *error);
+
+/* The app is the caller's reference. */
+enum store_answer store_find_by_id(struct store_connection *connection, struct slice id, struct app **app,
+                                   struct error *error);
+enum store_answer store_find_by_key(struct store_connection *connection, struct slice key, struct app **app,
+                                    struct error *error);
+
+/* Up to `limit` apps in the store's own order, which stays the same while nothing is written, beginning after the app
+ * with the id `after` (empty: with the first; it need not exist any more). `each` was called fewer than `limit` times:
+ * that was the end. */
+enum store_answer store_list(struct store_connection *connection, struct slice after, size_t limit,
+                             store_list_function *each, void *context, struct error *error);
+
+/* Fields that are not set (app_field_is_set) stay unset where the store can say so. */
+enum store_answer store_create(struct store_connection *connection, const struct app *app, struct error *error);
+enum store_answer store_update(struct store_connection *connection, const struct app *app, struct error *error);
+enum store_answer store_remove(struct store_connection *connection, struct slice id, struct error *error);
+
+/* Makes the cheapest request that shows that the store answers. */
+enum store_answer store_check_health(struct store_connection *connection, struct error *error);
+
+/* --- drivers --- */
 
 /* Apps of the configuration, kept in memory; store/memory/memory.c. */
 extern const struct app_store_driver memory_store_driver;
@@ -124,3 +167,7 @@ extern const struct app_store_driver dynamodb_store_driver;
 
 /* The driver that keeps apps there. */
 const struct app_store_driver *app_store_driver_of(enum config_driver driver);
+
+/* For drivers: fills in a new connection to the store. */
+void store_connection_init(struct store_connection *connection, const struct app_store *store,
+                           const struct deadline *deadline);

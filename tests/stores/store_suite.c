@@ -36,14 +36,13 @@ static struct app_defaults defaults;
 static const struct app_store_driver *driver;
 static struct app_store *store;
 static struct store_connection *connection;
-static struct deadline deadline;
 static struct error error;
 
 /* --- helpers --- */
 
 static struct store_connection *connect_or_fail(void) {
     const struct deadline enough = deadline_after(TIMEOUT_MS, -1);
-    struct store_connection *made = driver->connect(store, &enough, &error);
+    struct store_connection *made = store_connect(store, &enough, &error);
 
     if (made == NULL)
         fail_msg("%s", error.text);
@@ -71,7 +70,7 @@ static struct app *make(const char *id, const char *key, unsigned max_connection
 
 static enum store_answer create(const char *id, const char *key) {
     struct app *app = make(id, key, 1);
-    enum store_answer answer = driver->create(connection, app, &deadline, &error);
+    enum store_answer answer = store_create(connection, app, &error);
 
     app_unref(app);
     return answer;
@@ -79,27 +78,27 @@ static enum store_answer create(const char *id, const char *key) {
 
 static enum store_answer update(const char *id, const char *key, unsigned max_connections) {
     struct app *app = make(id, key, max_connections);
-    enum store_answer answer = driver->update(connection, app, &deadline, &error);
+    enum store_answer answer = store_update(connection, app, &error);
 
     app_unref(app);
     return answer;
 }
 
 static enum store_answer drop(const char *id) {
-    return driver->remove(connection, slice_of(id), &deadline, &error);
+    return store_remove(connection, slice_of(id), &error);
 }
 
 static struct app *get(const char *id) {
     struct app *app = NULL;
 
-    assert_answer(driver->find_by_id(connection, slice_of(id), &deadline, &app, &error), STORE_OK);
+    assert_answer(store_find_by_id(connection, slice_of(id), &app, &error), STORE_OK);
     assert_string_equal(app->id.data, id);
     return app;
 }
 
 static void assert_key_leads_to(const char *key, const char *id) {
     struct app *app = NULL;
-    enum store_answer answer = driver->find_by_key(connection, slice_of(key), &deadline, &app, &error);
+    enum store_answer answer = store_find_by_key(connection, slice_of(key), &app, &error);
 
     if (id == NULL) {
         assert_answer(answer, STORE_NOT_FOUND);
@@ -110,9 +109,16 @@ static void assert_key_leads_to(const char *key, const char *id) {
     app_unref(app);
 }
 
+static void begin(struct store_connection *on, uint32_t timeout_ms) {
+    const struct deadline deadline = deadline_after(timeout_ms, -1);
+
+    store_begin(on, &deadline);
+}
+
 static int new_deadline(void **state) {
     (void)state;
-    deadline = deadline_after(TIMEOUT_MS, -1);
+    if (connection != NULL)
+        begin(connection, TIMEOUT_MS);
     error.text[0] = '\0';
     return 0;
 }
@@ -136,7 +142,7 @@ static void an_app_is_found_by_id_and_by_key_until_it_is_removed(void **state) {
     assert_int_equal(app->max_connections, 7);
     app_unref(app);
     assert_answer(drop("suite-a"), STORE_OK);
-    assert_answer(driver->find_by_id(connection, SLICE("suite-a"), &deadline, &app, &error), STORE_NOT_FOUND);
+    assert_answer(store_find_by_id(connection, SLICE("suite-a"), &app, &error), STORE_NOT_FOUND);
     assert_key_leads_to("suite-ka", NULL);
 }
 
@@ -191,15 +197,15 @@ static void ids_and_keys_are_compared_byte_by_byte(void **state) {
     assert_key_leads_to("suite-keycase", NULL);
     assert_key_leads_to("suite-KeyCase ", NULL);
     assert_key_leads_to("suite-KeyCas", NULL);
-    assert_answer(driver->find_by_id(connection, SLICE("suite-case"), &deadline, &app, &error), STORE_NOT_FOUND);
-    assert_answer(driver->find_by_id(connection, SLICE("suite-Case "), &deadline, &app, &error), STORE_NOT_FOUND);
+    assert_answer(store_find_by_id(connection, SLICE("suite-case"), &app, &error), STORE_NOT_FOUND);
+    assert_answer(store_find_by_id(connection, SLICE("suite-Case "), &app, &error), STORE_NOT_FOUND);
     assert_key_leads_to("suite-KeyCase", "suite-Case");
     assert_answer(drop("suite-Case"), STORE_OK);
 }
 
 static void a_store_that_answers_is_healthy(void **state) {
     (void)state;
-    assert_answer(driver->check_health(connection, &deadline, &error), STORE_OK);
+    assert_answer(store_check_health(connection, &error), STORE_OK);
 }
 
 /* --- what is in a record --- */
@@ -209,7 +215,7 @@ static void assert_stored(json_t *json) {
     json_t *expected = app_to_json(app), *actual;
     char *expected_text, *actual_text;
 
-    assert_answer(driver->create(connection, app, &deadline, &error), STORE_OK);
+    assert_answer(store_create(connection, app, &error), STORE_OK);
     found = get(app->id.data);
     actual = app_to_json(found);
     /* A store may have no way to say that a number which it must have was not given. */
@@ -219,7 +225,7 @@ static void assert_stored(json_t *json) {
     expected_text = json_dumps(expected, JSON_SORT_KEYS);
     actual_text = json_dumps(actual, JSON_SORT_KEYS);
     assert_string_equal(actual_text, expected_text);
-    assert_answer(driver->remove(connection, app->id, &deadline, &error), STORE_OK);
+    assert_answer(store_remove(connection, app->id, &error), STORE_OK);
     free(expected_text);
     free(actual_text);
     json_decref(expected);
@@ -295,7 +301,7 @@ static void an_update_clears_what_is_not_set_any_more(void **state) {
     struct app *app = parse(full_record()), *found;
 
     (void)state;
-    assert_answer(driver->create(connection, app, &deadline, &error), STORE_OK);
+    assert_answer(store_create(connection, app, &error), STORE_OK);
     app_unref(app);
     assert_answer(update("suite-full", "suite-kf", 3), STORE_OK);
     found = get("suite-full");
@@ -333,13 +339,13 @@ static void nothing_in_a_value_is_taken_for_a_command(void **state) {
     assert_answer(create("suite-x", "suite-kx"), STORE_OK);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         struct app *app = NULL;
-        enum store_answer answer = driver->find_by_id(connection, slice_of(texts[i]), &deadline, &app, &error);
+        enum store_answer answer = store_find_by_id(connection, slice_of(texts[i]), &app, &error);
         if (answer != STORE_NOT_FOUND)
             fail_msg("id %s: answer %d: %s", texts[i], answer, error.text);
-        answer = driver->find_by_key(connection, slice_of(texts[i]), &deadline, &app, &error);
+        answer = store_find_by_key(connection, slice_of(texts[i]), &app, &error);
         if (answer != STORE_NOT_FOUND)
             fail_msg("key %s: answer %d: %s", texts[i], answer, error.text);
-        assert_answer(driver->remove(connection, slice_of(texts[i]), &deadline, &error), STORE_NOT_FOUND);
+        assert_answer(store_remove(connection, slice_of(texts[i]), &error), STORE_NOT_FOUND);
     }
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         json_t *record = json_pack("{s:s, s:s, s:s}", "id", "suite-y", "key", "suite-ky", "secret", "s");
@@ -392,16 +398,16 @@ static void walk(size_t page, struct seen *seen) {
     do {
         char after[256];
         before = seen->calls;
-        deadline = deadline_after(TIMEOUT_MS, -1);
+        begin(connection, TIMEOUT_MS);
         snprintf(after, sizeof after, "%s", seen->last);
-        assert_answer(driver->list(connection, slice_of(after), page, &deadline, see, seen, &error), STORE_OK);
+        assert_answer(store_list(connection, slice_of(after), page, see, seen, &error), STORE_OK);
         assert_true(seen->calls - before <= page);
     } while (seen->calls - before == page);
 }
 
 static void for_all_many(enum store_answer (*act)(unsigned number)) {
     for (unsigned i = 0; i < MANY_APPS; i++) {
-        deadline = deadline_after(TIMEOUT_MS, -1);
+        begin(connection, TIMEOUT_MS);
         assert_answer(act(i), STORE_OK);
     }
 }
@@ -435,7 +441,7 @@ static void a_list_of_2500_apps_holds_each_once_whatever_the_pages(void **state)
     }
     /* Behind an app that has gone in the meantime, the list goes on. */
     *seen = (struct seen){0};
-    assert_answer(driver->list(connection, SLICE(""), 1000, &deadline, see, seen, &error), STORE_OK);
+    assert_answer(store_list(connection, SLICE(""), 1000, see, seen, &error), STORE_OK);
     assert_int_equal(seen->calls, 1000);
     if (strncmp(seen->last, "suite-many-", 11) == 0) {
         char last[256], key[300];
@@ -443,7 +449,7 @@ static void a_list_of_2500_apps_holds_each_once_whatever_the_pages(void **state)
         assert_answer(drop(last), STORE_OK);
         do {
             snprintf(key, sizeof key, "%s", seen->last);
-            assert_answer(driver->list(connection, slice_of(key), 1000, &deadline, see, seen, &error), STORE_OK);
+            assert_answer(store_list(connection, slice_of(key), 1000, see, seen, &error), STORE_OK);
         } while (seen->calls % 1000 == 0 && seen->calls != 0);
         for (unsigned i = 0; i < MANY_APPS; i++)
             if (seen->count[i] != 1)
@@ -462,15 +468,15 @@ static void *prepare_once(void *answer) {
     const struct deadline long_enough = deadline_after(TIMEOUT_MS * 3, -1);
     struct error own_error;
 
-    own = driver->connect(store, &long_enough, &own_error);
+    own = store_connect(store, &long_enough, &own_error);
     if (own == NULL) {
         fprintf(stderr, "%s\n", own_error.text);
         return NULL;
     }
-    *(enum store_answer *)answer = driver->prepare(own, &long_enough, &own_error);
+    *(enum store_answer *)answer = store_prepare(own, &own_error);
     if (*(enum store_answer *)answer != STORE_OK)
         fprintf(stderr, "%s\n", own_error.text);
-    driver->disconnect(own);
+    store_disconnect(own);
     return NULL;
 }
 
@@ -486,8 +492,8 @@ static void a_store_is_prepared_by_several_at_once_and_again(void **state) {
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(answers[i], STORE_OK);
     connection = connect_or_fail();
-    deadline = deadline_after(TIMEOUT_MS * 3, -1);
-    assert_answer(driver->prepare(connection, &deadline, &error), STORE_OK);
+    begin(connection, TIMEOUT_MS * 3);
+    assert_answer(store_prepare(connection, &error), STORE_OK);
 }
 
 /* --- threads --- */
@@ -499,21 +505,19 @@ struct racer {
 };
 
 static void race_round(struct racer *racer, struct store_connection *own, unsigned round) {
-    const struct deadline enough = deadline_after(TIMEOUT_MS, -1);
     char id[64], key[64], shared[64];
     struct app *mine, *contended, *found = NULL;
     struct error why = {0};
 
+    begin(own, TIMEOUT_MS);
     snprintf(id, sizeof id, "suite-race-%u-%u", racer->number, round);
     snprintf(key, sizeof key, "suite-race-key-%u-%u", racer->number, round);
     snprintf(shared, sizeof shared, "suite-race-shared-%u", round);
     mine = make(id, key, 1);
     contended = make(shared, shared, racer->number + 1);
-    racer->won += driver->create(own, contended, &enough, &why) == STORE_OK;
-    if (driver->create(own, mine, &enough, &why) != STORE_OK ||
-        driver->find_by_key(own, slice_of(key), &enough, &found, &why) != STORE_OK ||
-        driver->update(own, mine, &enough, &why) != STORE_OK ||
-        driver->remove(own, mine->id, &enough, &why) != STORE_OK)
+    racer->won += store_create(own, contended, &why) == STORE_OK;
+    if (store_create(own, mine, &why) != STORE_OK || store_find_by_key(own, slice_of(key), &found, &why) != STORE_OK ||
+        store_update(own, mine, &why) != STORE_OK || store_remove(own, mine->id, &why) != STORE_OK)
         snprintf(racer->failure, sizeof racer->failure, "round %u: %.200s", round, why.text);
     app_unref(found);
     app_unref(mine);
@@ -524,7 +528,7 @@ static void *race(void *context) {
     struct racer *racer = context;
     const struct deadline enough = deadline_after(TIMEOUT_MS, -1);
     struct error why;
-    struct store_connection *own = driver->connect(store, &enough, &why);
+    struct store_connection *own = store_connect(store, &enough, &why);
 
     if (own == NULL) {
         snprintf(racer->failure, sizeof racer->failure, "%.200s", why.text);
@@ -532,7 +536,7 @@ static void *race(void *context) {
     }
     for (unsigned round = 0; round < ROUNDS && racer->failure[0] == '\0'; round++)
         race_round(racer, own, round);
-    driver->disconnect(own);
+    store_disconnect(own);
     return NULL;
 }
 
@@ -569,9 +573,10 @@ static void an_operation_whose_time_is_up_ends_at_once(void **state) {
     uint64_t start_ms = clock_monotonic_ms();
 
     (void)state;
-    assert_answer(driver->find_by_id(own, SLICE("suite-a"), &none, &app, &error), STORE_UNAVAILABLE);
+    store_begin(own, &none);
+    assert_answer(store_find_by_id(own, SLICE("suite-a"), &app, &error), STORE_UNAVAILABLE);
     assert_true(error.text[0] != '\0');
-    driver->disconnect(own);
+    store_disconnect(own);
     assert_true(clock_monotonic_ms() - start_ms < 5000);
 }
 
@@ -582,10 +587,11 @@ static void an_operation_ends_when_its_owner_wants_it(void **state) {
     struct app *app = NULL;
 
     (void)state;
+    store_begin(own, &stopped);
     /* The answer may be there already; if not, nobody waits for it. */
-    if (driver->find_by_id(own, SLICE("suite-a"), &stopped, &app, &error) != STORE_NOT_FOUND)
+    if (store_find_by_id(own, SLICE("suite-a"), &app, &error) != STORE_NOT_FOUND)
         assert_true(error.text[0] != '\0');
-    driver->disconnect(own);
+    store_disconnect(own);
     close(cancel_fd);
 }
 
@@ -622,15 +628,15 @@ int main(int count, char **arguments) {
     hash_seed();
     app_defaults_from_config(&defaults, &config);
     driver = app_store_driver_of(config.app_manager.driver);
-    store = driver->open(&config, &defaults, &error);
+    store = store_open(driver, &config, &defaults, &error);
     if (store == NULL) {
         fprintf(stderr, "%s\n", error.text);
         return 2;
     }
     failed = cmocka_run_group_tests_name(driver->name, tests, NULL, NULL);
     if (connection != NULL)
-        driver->disconnect(connection);
-    driver->close(store);
+        store_disconnect(connection);
+    store_close(store);
     config_dispose(&config);
     return failed;
 }

@@ -7,7 +7,8 @@
 
 struct fake_store fake_store;
 
-static char the_store, the_connection; /* never looked into */
+static struct app_store the_store;
+static struct store_connection the_connection;
 static const struct app_defaults *app_defaults;
 
 void fake_store_reset(void) {
@@ -19,7 +20,7 @@ static struct app_store *fake_open(const struct config *config, const struct app
     (void)config;
     (void)error;
     app_defaults = defaults;
-    return (struct app_store *)&the_store;
+    return &the_store;
 }
 
 static void fake_close(struct app_store *store) {
@@ -34,18 +35,18 @@ static bool answers(const struct deadline *deadline, struct error *error) {
 
 static struct store_connection *fake_connect(struct app_store *store, const struct deadline *deadline,
                                              struct error *error) {
-    (void)store;
-    return answers(deadline, error) ? (struct store_connection *)&the_connection : NULL;
+    if (!answers(deadline, error))
+        return NULL;
+    store_connection_init(&the_connection, store, deadline);
+    return &the_connection;
 }
 
 static void fake_disconnect(struct store_connection *connection) {
     (void)connection;
 }
 
-static enum store_answer fake_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                      struct error *error) {
+static enum store_answer fake_prepare(struct store_connection *connection, struct error *error) {
     (void)connection;
-    (void)deadline;
     (void)error;
     if (fake_store.prepare != NULL)
         fake_store.prepare();
@@ -76,22 +77,18 @@ static enum store_answer find_app(struct slice name, const char *prefix, const s
     return *app != NULL ? STORE_OK : STORE_INVALID;
 }
 
-static enum store_answer fake_find_by_id(struct store_connection *connection, struct slice id,
-                                         const struct deadline *deadline, struct app **app, struct error *error) {
-    (void)connection;
-    return find_app(id, "app-", deadline, app, error);
+static enum store_answer fake_find_by_id(struct store_connection *connection, struct slice id, struct app **app,
+                                         struct error *error) {
+    return find_app(id, "app-", &connection->deadline, app, error);
 }
 
-static enum store_answer fake_find_by_key(struct store_connection *connection, struct slice key,
-                                          const struct deadline *deadline, struct app **app, struct error *error) {
-    (void)connection;
-    return find_app(key, "key-", deadline, app, error);
+static enum store_answer fake_find_by_key(struct store_connection *connection, struct slice key, struct app **app,
+                                          struct error *error) {
+    return find_app(key, "key-", &connection->deadline, app, error);
 }
 
-static enum store_answer fake_check_health(struct store_connection *connection, const struct deadline *deadline,
-                                           struct error *error) {
-    (void)connection;
-    return answers(deadline, error) ? STORE_OK : STORE_UNAVAILABLE;
+static enum store_answer fake_check_health(struct store_connection *connection, struct error *error) {
+    return answers(&connection->deadline, error) ? STORE_OK : STORE_UNAVAILABLE;
 }
 
 static void fake_watch(struct app_store *store, uint32_t timeout_ms, int cancel_fd,

@@ -168,13 +168,10 @@ static void a_lookup_that_comes_while_it_sleeps_is_ended_in_time(void **state) {
 
 static atomic_uint ended;
 
-static enum store_answer never_run(struct store_operation *operation, const struct app_store_driver *driver,
-                                   struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer never_run(struct store_operation *operation, struct store_connection *connection,
                                    struct error *ignored) {
     (void)operation;
-    (void)driver;
     (void)connection;
-    (void)deadline;
     (void)ignored;
     return STORE_OK;
 }

@@ -27,11 +27,11 @@ static void open_with(const char *apps) {
 
     config.app_manager.array_apps = json_loads(apps, 0, NULL);
     assert_non_null(config.app_manager.array_apps);
-    store = driver->open(&config, &defaults, &error);
+    store = store_open(driver, &config, &defaults, &error);
     assert_non_null(store);
-    connection = driver->connect(store, &deadline, &error);
+    connection = store_connect(store, &deadline, &error);
     assert_non_null(connection);
-    assert_int_equal(driver->prepare(connection, &deadline, &error), STORE_OK);
+    assert_int_equal(store_prepare(connection, &error), STORE_OK);
     json_decref(config.app_manager.array_apps);
 }
 
@@ -49,8 +49,8 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    driver->disconnect(connection);
-    driver->close(store);
+    store_disconnect(connection);
+    store_close(store);
     return 0;
 }
 
@@ -66,7 +66,7 @@ static struct app *make(const char *id, const char *key, unsigned max_connection
 
 static enum store_answer create(const char *id, const char *key) {
     struct app *app = make(id, key, 1);
-    enum store_answer answer = driver->create(connection, app, &deadline, &error);
+    enum store_answer answer = store_create(connection, app, &error);
 
     app_unref(app);
     return answer;
@@ -74,7 +74,7 @@ static enum store_answer create(const char *id, const char *key) {
 
 static enum store_answer update(const char *id, const char *key, unsigned max_connections) {
     struct app *app = make(id, key, max_connections);
-    enum store_answer answer = driver->update(connection, app, &deadline, &error);
+    enum store_answer answer = store_update(connection, app, &error);
 
     app_unref(app);
     return answer;
@@ -85,7 +85,7 @@ static unsigned limit_of(const char *id) {
     struct app *app = NULL;
     unsigned limit = 0;
 
-    if (driver->find_by_id(connection, slice_of(id), &deadline, &app, &error) == STORE_OK) {
+    if (store_find_by_id(connection, slice_of(id), &app, &error) == STORE_OK) {
         assert_true(slice_equal(app->id, slice_of(id)));
         limit = app->max_connections;
         app_unref(app);
@@ -95,7 +95,7 @@ static unsigned limit_of(const char *id) {
 
 static bool key_finds(const char *key, const char *id) {
     struct app *app = NULL;
-    bool found = driver->find_by_key(connection, slice_of(key), &deadline, &app, &error) == STORE_OK;
+    bool found = store_find_by_key(connection, slice_of(key), &app, &error) == STORE_OK;
 
     if (!found)
         return false;
@@ -116,8 +116,7 @@ static void append_listed(void *context, struct slice id, struct slice key, stru
 static void assert_listed(const char *after, size_t limit, const char *expected) {
     struct buffer out = {0};
 
-    assert_int_equal(driver->list(connection, slice_of(after), limit, &deadline, append_listed, &out, &error),
-                     STORE_OK);
+    assert_int_equal(store_list(connection, slice_of(after), limit, append_listed, &out, &error), STORE_OK);
     buffer_append_byte(&out, '\0');
     assert_string_equal(out.data, expected);
     buffer_dispose(&out);
@@ -135,11 +134,11 @@ static void apps_of_the_configuration_are_found_by_id_and_key(void **state) {
     assert_int_equal(limit_of("b"), 2);
     assert_true(key_finds("ka", "a"));
     assert_true(key_finds("kb", "b"));
-    assert_int_equal(driver->find_by_id(connection, SLICE("kb"), &deadline, &app, &error), STORE_NOT_FOUND);
-    assert_int_equal(driver->find_by_key(connection, SLICE("b"), &deadline, &app, &error), STORE_NOT_FOUND);
-    assert_int_equal(driver->find_by_id(connection, SLICE(""), &deadline, &app, &error), STORE_NOT_FOUND);
-    assert_int_equal(driver->find_by_id(connection, SLICE("aa"), &deadline, &app, &error), STORE_NOT_FOUND);
-    assert_int_equal(driver->check_health(connection, &deadline, &error), STORE_OK);
+    assert_int_equal(store_find_by_id(connection, SLICE("kb"), &app, &error), STORE_NOT_FOUND);
+    assert_int_equal(store_find_by_key(connection, SLICE("b"), &app, &error), STORE_NOT_FOUND);
+    assert_int_equal(store_find_by_id(connection, SLICE(""), &app, &error), STORE_NOT_FOUND);
+    assert_int_equal(store_find_by_id(connection, SLICE("aa"), &app, &error), STORE_NOT_FOUND);
+    assert_int_equal(store_check_health(connection, &error), STORE_OK);
     assert_null(app);
 }
 
@@ -150,10 +149,10 @@ static void a_broken_record_is_found_as_broken_with_its_field(void **state) {
     open_with(
         "[{\"id\":\"a\",\"key\":\"ka\",\"secret\":\"s\",\"max_connections\":\"many\"},"
         "{\"id\":\"b\",\"key\":\"kb\",\"secret\":\"s\"}]");
-    assert_int_equal(driver->find_by_id(connection, SLICE("a"), &deadline, &app, &error), STORE_INVALID);
+    assert_int_equal(store_find_by_id(connection, SLICE("a"), &app, &error), STORE_INVALID);
     assert_non_null(strstr(error.text, "max_connections"));
     error.text[0] = '\0';
-    assert_int_equal(driver->find_by_key(connection, SLICE("ka"), &deadline, &app, &error), STORE_INVALID);
+    assert_int_equal(store_find_by_key(connection, SLICE("ka"), &app, &error), STORE_INVALID);
     assert_non_null(strstr(error.text, "max_connections"));
     assert_null(app);
     assert_listed("", 10, "a=ka! b=kb ");
@@ -194,7 +193,7 @@ static void an_empty_store_answers_too(void **state) {
     assert_int_equal(limit_of("a"), 0);
     assert_false(key_finds("ka", "a"));
     assert_listed("", 10, "");
-    assert_int_equal(driver->remove(connection, SLICE("a"), &deadline, &error), STORE_NOT_FOUND);
+    assert_int_equal(store_remove(connection, SLICE("a"), &error), STORE_NOT_FOUND);
 }
 
 static void creating_takes_an_id_and_a_key_that_nobody_has(void **state) {
@@ -238,8 +237,8 @@ static void removing_frees_id_and_key(void **state) {
     open_with(
         "[{\"id\":\"a\",\"key\":\"ka\",\"secret\":\"s\"},{\"id\":\"b\",\"key\":\"kb\",\"secret\":\"s\"},"
         "{\"id\":\"c\",\"key\":\"kc\",\"secret\":\"s\"}]");
-    assert_int_equal(driver->remove(connection, SLICE("b"), &deadline, &error), STORE_OK);
-    assert_int_equal(driver->remove(connection, SLICE("b"), &deadline, &error), STORE_NOT_FOUND);
+    assert_int_equal(store_remove(connection, SLICE("b"), &error), STORE_OK);
+    assert_int_equal(store_remove(connection, SLICE("b"), &error), STORE_NOT_FOUND);
     assert_string_equal(error.text, "there is no app with the id b");
     assert_listed("", 10, "a=ka c=kc ");
     assert_int_equal(create("b", "kb"), STORE_OK);
@@ -251,8 +250,8 @@ static void a_record_that_was_found_outlives_its_removal(void **state) {
 
     (void)state;
     open_with("[{\"id\":\"a\",\"key\":\"ka\",\"secret\":\"s\"}]");
-    assert_int_equal(driver->find_by_id(connection, SLICE("a"), &deadline, &app, &error), STORE_OK);
-    assert_int_equal(driver->remove(connection, SLICE("a"), &deadline, &error), STORE_OK);
+    assert_int_equal(store_find_by_id(connection, SLICE("a"), &app, &error), STORE_OK);
+    assert_int_equal(store_remove(connection, SLICE("a"), &error), STORE_OK);
     assert_true(slice_equal(app->key, SLICE("ka")));
     app_unref(app);
 }
@@ -294,7 +293,7 @@ static void random_use_agrees_with_an_array(void **state) {
             break;
         default:
             expected = key_of[id] < 0 ? STORE_NOT_FOUND : STORE_OK;
-            answer = driver->remove(connection, slice_of(id_text), &deadline, &error);
+            answer = store_remove(connection, slice_of(id_text), &error);
             key = -1;
             if (expected == STORE_OK)
                 limit[id] = 0;

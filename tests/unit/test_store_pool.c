@@ -51,8 +51,7 @@ struct step {
     struct error error;
 };
 
-static enum store_answer run(struct store_operation *operation, const struct app_store_driver *driver,
-                             struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer run(struct store_operation *operation, struct store_connection *connection,
                              struct error *error) {
     struct step *step = container_of(operation, struct step, operation);
     bool fails;
@@ -72,7 +71,7 @@ static enum store_answer run(struct store_operation *operation, const struct app
         error_set(error, "the test says so");
         return STORE_UNAVAILABLE;
     }
-    return driver->check_health(connection, deadline, error);
+    return store_check_health(connection, error);
 }
 
 static void finished(struct store_operation *operation, enum store_answer answer, const struct error *error) {
@@ -169,8 +168,7 @@ static int set_up(void **state) {
     config.database.sqlite.path = path;
     gate_open = false;
     running = most_running = finished_count = attempts = preparing = 0;
-    settings = (struct store_pool_settings){.driver = &sqlite_store_driver,
-                                            .store = sqlite_store_driver.open(&config, &defaults, &error),
+    settings = (struct store_pool_settings){.store = store_open(&sqlite_store_driver, &config, &defaults, &error),
                                             .timeout_ms = PATIENCE_MS,
                                             .idle_ms = 60000,
                                             .unreachable = unreachable};
@@ -185,7 +183,7 @@ static int tear_down(void **state) {
     open_gate();
     store_pool_stop(pool);
     store_pool_destroy(pool);
-    settings.driver->close(settings.store);
+    store_close(settings.store);
     snprintf(command, sizeof command, "rm -rf %s", folder);
     return system(command);
 }
@@ -382,10 +380,9 @@ static void prepare_until_gate_opens(void) {
 static void use_fake_driver(void) {
     struct error error;
 
-    settings.driver->close(settings.store);
+    store_close(settings.store);
     fake_store_reset();
-    settings.driver = &fake_store_driver;
-    settings.store = settings.driver->open(&config, &defaults, &error);
+    settings.store = store_open(&fake_store_driver, &config, &defaults, &error);
 }
 
 /* The other threads' time to connect ends before the first one has prepared the store. */
@@ -545,17 +542,14 @@ static void *stop(void *context) {
 }
 
 /* Waits for longer than any test may take. */
-static enum store_answer hang(struct store_operation *operation, const struct app_store_driver *driver,
-                              struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer hang(struct store_operation *operation, struct store_connection *connection,
                               struct error *error) {
     (void)operation;
-    (void)driver;
-    (void)connection;
     pthread_mutex_lock(&mutex);
     running++;
     pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&mutex);
-    deadline_wait_or_fail(deadline, -1, 0, error);
+    deadline_wait_or_fail(&connection->deadline, -1, 0, error);
     return STORE_UNAVAILABLE;
 }
 

@@ -32,7 +32,7 @@ static const struct config_sql *sql_settings(const struct config *config) {
 static bool seed_store(void *context, struct store_connection *connection, int cancel_fd, struct error *error) {
     struct app_cache *cache = context;
 
-    return seed_apps_create(cache->config, &cache->defaults, cache->driver, connection, cancel_fd, error);
+    return seed_apps_create(cache->config, &cache->defaults, connection, cancel_fd, error);
 }
 
 /* Logs an outage even if no app was looked up. On a thread of the pool. */
@@ -58,8 +58,7 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
                                    struct workers *workers, const struct app_manager_hooks *hooks,
                                    struct error *error) {
     const struct config_sql *sql = sql_settings(config);
-    struct store_pool_settings pool = {.driver = driver,
-                                       .timeout_ms = config->app_manager.lookup_timeout_ms,
+    struct store_pool_settings pool = {.timeout_ms = config->app_manager.lookup_timeout_ms,
                                        .idle_ms = IDLE_MS,
                                        .prepared = seed_store,
                                        .unreachable = note_unreachable};
@@ -71,7 +70,7 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
     cache->config = config;
     cache->driver = driver;
     app_defaults_from_config(&cache->defaults, config);
-    cache->store = driver->open(config, &cache->defaults, error);
+    cache->store = store_open(driver, config, &cache->defaults, error);
     if (cache->store == NULL) {
         free(cache);
         return NULL;
@@ -86,7 +85,7 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
 
 bool app_cache_start(struct app_cache *cache, struct error *error) {
     store_pool_start(cache->pool);
-    if (cache->driver->watch != NULL) {
+    if (store_can_watch(cache->store)) {
         cache->watch_runs = thread_start(&cache->watch_thread, "curlew-watch", cache_watch_run, cache, error);
         if (!cache->watch_runs)
             return false;
@@ -123,7 +122,7 @@ void app_cache_destroy(struct app_cache *cache) {
     records_dispose(&cache->records);
     cache_wake_dispose(&cache->wake);
     store_pool_destroy(cache->pool);
-    cache->driver->close(cache->store);
+    store_close(cache->store);
     pthread_mutex_destroy(&cache->mutex);
     free(cache);
 }

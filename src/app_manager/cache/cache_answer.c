@@ -99,8 +99,7 @@ static enum app_answer apply_answer(struct app_cache *cache, struct cache_fetch 
 
 /* --- queries --- */
 
-static enum store_answer run_fetch(struct store_operation *operation, const struct app_store_driver *driver,
-                                   struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer run_fetch(struct store_operation *operation, struct store_connection *connection,
                                    struct error *error) {
     struct cache_fetch *fetch = container_of(operation, struct cache_fetch, operation);
     struct app_cache *cache = container_of(fetch->fetches, struct app_cache, fetches);
@@ -109,8 +108,8 @@ static enum store_answer run_fetch(struct store_operation *operation, const stru
     pthread_mutex_lock(&cache->mutex);
     fetch->write_version = write_log_version(&cache->writes);
     pthread_mutex_unlock(&cache->mutex);
-    return fetch->kind == NAME_ID ? driver->find_by_id(connection, name, deadline, &fetch->app, error)
-                                  : driver->find_by_key(connection, name, deadline, &fetch->app, error);
+    return fetch->kind == NAME_ID ? store_find_by_id(connection, name, &fetch->app, error)
+                                  : store_find_by_key(connection, name, &fetch->app, error);
 }
 
 /* True if the answer may be older than a write: the query is to be repeated. */

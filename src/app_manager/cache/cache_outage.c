@@ -70,11 +70,10 @@ bool app_cache_health_known(struct app_cache *cache) {
 
 /* --- probes --- */
 
-static enum store_answer run_probe(struct store_operation *operation, const struct app_store_driver *driver,
-                                   struct store_connection *connection, const struct deadline *deadline,
+static enum store_answer run_probe(struct store_operation *operation, struct store_connection *connection,
                                    struct error *error) {
     (void)operation;
-    return driver->check_health(connection, deadline, error);
+    return store_check_health(connection, error);
 }
 
 static void finish_probe(struct store_operation *operation, enum store_answer answer, const struct error *error) {

@@ -16,7 +16,6 @@ void *cache_watch_run(void *context) {
     const struct store_watcher watcher = {
         .changed = note_change, .anything_changed = note_any_change, .context = cache};
 
-    cache->driver->watch(cache->store, cache->config->app_manager.lookup_timeout_ms, store_pool_stop_fd(cache->pool),
-                         &watcher);
+    store_watch(cache->store, cache->config->app_manager.lookup_timeout_ms, store_pool_stop_fd(cache->pool), &watcher);
     return NULL;
 }

@@ -76,7 +76,7 @@ static struct app_store *dynamodb_open(const struct config *config, const struct
                                        .access_key_id = config->database.dynamodb.aws_access_key_id,
                                        .secret_access_key = config->database.dynamodb.aws_secret_access_key,
                                        .profile_name = config->database.dynamodb.aws_profile_name};
-    struct app_store *store;
+    struct dynamodb_store *store;
 
     if (!region_valid(region, error) || !table_name_valid(config->database.dynamodb.table_name, error) ||
         !keys_valid(config, error) || !endpoint_valid(endpoint, &chain.needs_none, error))
@@ -89,10 +89,12 @@ static struct app_store *dynamodb_open(const struct config *config, const struct
     store->loopback = chain.needs_none;
     store->defaults = defaults;
     store->chain = aws_chain_create(&chain);
-    return store;
+    return &store->base;
 }
 
-static void dynamodb_close(struct app_store *store) {
+static void dynamodb_close(struct app_store *base) {
+    struct dynamodb_store *store = dynamodb_store_of(base);
+
     aws_chain_destroy(store->chain);
     free(store->url);
     free(store);
@@ -100,40 +102,41 @@ static void dynamodb_close(struct app_store *store) {
 
 /* --- connections --- */
 
-static void dynamodb_disconnect(struct store_connection *connection) {
+static void dynamodb_disconnect(struct store_connection *base) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
     http_caller_destroy(connection->caller);
     buffer_dispose(&connection->answer);
     free(connection);
 }
 
 /* Reads an item, whether there is one or not: DynamoDB answers, and takes the credentials. */
-static enum dynamodb_answer knock(struct store_connection *connection, const struct deadline *deadline,
-                                  struct error *error) {
+static enum dynamodb_answer knock(struct dynamodb_connection *connection, struct error *error) {
     json_t *request = dynamodb_new_request(connection), *answer;
     enum dynamodb_answer result;
 
     json_object_set_new(request, "Key", json_pack("{s:{s:s}}", "id", "S", "-"));
     json_object_set_new(request, "ProjectionExpression", json_string("id"));
-    result = dynamodb_request(connection, "GetItem", request, deadline, &answer, error);
+    result = dynamodb_request(connection, "GetItem", request, &answer, error);
     json_decref(answer);
     return result;
 }
 
-static struct store_connection *dynamodb_connect(struct app_store *store, const struct deadline *deadline,
+static struct store_connection *dynamodb_connect(struct app_store *base, const struct deadline *deadline,
                                                  struct error *error) {
-    struct store_connection *connection = alloc_zero(sizeof *connection);
+    struct dynamodb_connection *connection = alloc_zero(sizeof *connection);
 
-    connection->store = store;
+    store_connection_init(&connection->base, base, deadline);
+    connection->store = dynamodb_store_of(base);
     connection->caller = http_caller_create();
-    if (knock(connection, deadline, error) != DYNAMODB_UNAVAILABLE) /* a missing table is for prepare */
-        return connection;
-    dynamodb_disconnect(connection);
+    if (knock(connection, error) != DYNAMODB_UNAVAILABLE) /* a missing table is for prepare */
+        return &connection->base;
+    dynamodb_disconnect(&connection->base);
     return NULL;
 }
 
-static enum store_answer dynamodb_check_health(struct store_connection *connection, const struct deadline *deadline,
-                                               struct error *error) {
-    return knock(connection, deadline, error) == DYNAMODB_OK ? STORE_OK : STORE_UNAVAILABLE;
+static enum store_answer dynamodb_check_health(struct store_connection *base, struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
+    return knock(connection, error) == DYNAMODB_OK ? STORE_OK : STORE_UNAVAILABLE;
 }
 
 /* What a failed write is for the caller. */
@@ -144,8 +147,8 @@ static enum store_answer refused_or_unavailable(enum dynamodb_answer result) {
 /* --- finding --- */
 
 /* STORE_OK with a new reference to the item, or NOT_FOUND. */
-static enum store_answer get_item(struct store_connection *connection, struct slice id, const struct deadline *deadline,
-                                  json_t **item, struct error *error) {
+static enum store_answer get_item(struct dynamodb_connection *connection, struct slice id, json_t **item,
+                                  struct error *error) {
     json_t *request, *answer, *name = id.length != 0 && id.length <= NAME_MAX_BYTES ? dynamodb_text(id) : NULL;
 
     *item = NULL;
@@ -154,17 +157,18 @@ static enum store_answer get_item(struct store_connection *connection, struct sl
     request = dynamodb_new_request(connection);
     json_object_set_new(request, "Key", json_pack("{s:o}", "id", name));
     json_object_set_new(request, "ConsistentRead", json_true());
-    if (dynamodb_request(connection, "GetItem", request, deadline, &answer, error) != DYNAMODB_OK)
+    if (dynamodb_request(connection, "GetItem", request, &answer, error) != DYNAMODB_OK)
         return STORE_UNAVAILABLE;
     *item = json_incref(json_object_get(answer, "Item"));
     json_decref(answer);
     return *item != NULL ? STORE_OK : STORE_NOT_FOUND;
 }
 
-static enum store_answer dynamodb_find_by_id(struct store_connection *connection, struct slice id,
-                                             const struct deadline *deadline, struct app **app, struct error *error) {
+static enum store_answer dynamodb_find_by_id(struct store_connection *base, struct slice id, struct app **app,
+                                             struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
     json_t *item;
-    enum store_answer answer = get_item(connection, id, deadline, &item, error);
+    enum store_answer answer = get_item(connection, id, &item, error);
 
     if (answer == STORE_OK)
         answer = row_to_app(dynamodb_item_to_record(item), connection->store->defaults, app, error);
@@ -173,14 +177,14 @@ static enum store_answer dynamodb_find_by_id(struct store_connection *connection
 }
 
 /* Appends the ids on all pages of a Query or Scan to `ids`. */
-static enum dynamodb_answer collect_ids(struct store_connection *connection, const char *operation, json_t *request,
-                                        const struct deadline *deadline, json_t *ids, struct error *error) {
+static enum dynamodb_answer collect_ids(struct dynamodb_connection *connection, const char *operation, json_t *request,
+                                        json_t *ids, struct error *error) {
     enum dynamodb_answer result;
     json_t *answer, *last, *item;
     size_t i;
 
     do {
-        result = dynamodb_request(connection, operation, json_incref(request), deadline, &answer, error);
+        result = dynamodb_request(connection, operation, json_incref(request), &answer, error);
         json_array_foreach(json_object_get(answer, "Items"), i, item) {
             json_t *id = json_object_get(json_object_get(item, "id"), "S");
             if (id != NULL)
@@ -195,7 +199,7 @@ static enum dynamodb_answer collect_ids(struct store_connection *connection, con
     return result;
 }
 
-static json_t *request_for_key(const struct store_connection *connection, struct slice key) {
+static json_t *request_for_key(const struct dynamodb_connection *connection, struct slice key) {
     json_t *request = dynamodb_new_request(connection);
 
     json_object_set_new(request, "ExpressionAttributeNames", json_pack("{s:s}", "#key", "key"));
@@ -205,15 +209,15 @@ static json_t *request_for_key(const struct store_connection *connection, struct
 }
 
 /* The ids of the items that have the key, or had it a moment ago. */
-static enum store_answer ids_of_key(struct store_connection *connection, struct slice key,
-                                    const struct deadline *deadline, json_t *ids, struct error *error) {
+static enum store_answer ids_of_key(struct dynamodb_connection *connection, struct slice key, json_t *ids,
+                                    struct error *error) {
     json_t *request = request_for_key(connection, key);
     enum dynamodb_answer result;
 
-    if (dynamodb_index_usable(connection, deadline)) {
+    if (dynamodb_index_usable(connection)) {
         json_object_set_new(request, "IndexName", json_string(DYNAMODB_INDEX));
         json_object_set_new(request, "KeyConditionExpression", json_string("#key = :key"));
-        result = collect_ids(connection, "Query", request, deadline, ids, error);
+        result = collect_ids(connection, "Query", request, ids, error);
         if (result == DYNAMODB_OK)
             return STORE_OK;
         if (result != DYNAMODB_REFUSED && result != DYNAMODB_MISSING)
@@ -224,7 +228,7 @@ static enum store_answer ids_of_key(struct store_connection *connection, struct 
     }
     json_object_set_new(request, "FilterExpression", json_string("#key = :key"));
     json_object_set_new(request, "ConsistentRead", json_true());
-    result = collect_ids(connection, "Scan", request, deadline, ids, error);
+    result = collect_ids(connection, "Scan", request, ids, error);
     return result == DYNAMODB_OK ? STORE_OK : STORE_UNAVAILABLE;
 }
 
@@ -262,10 +266,10 @@ static json_t *choose(json_t *best, json_t *item, struct slice key) {
 }
 
 /* STORE_OK with a new reference to the item that has the key, others than that with the id `except`. */
-static enum store_answer find_key(struct store_connection *connection, struct slice key, struct slice except,
-                                  const struct deadline *deadline, json_t **found, struct error *error) {
+static enum store_answer find_key(struct dynamodb_connection *connection, struct slice key, struct slice except,
+                                  json_t **found, struct error *error) {
     json_t *ids = json_array(), *item, *value;
-    enum store_answer answer = ids_of_key(connection, key, deadline, ids, error);
+    enum store_answer answer = ids_of_key(connection, key, ids, error);
     size_t i;
 
     *found = NULL;
@@ -275,7 +279,7 @@ static enum store_answer find_key(struct store_connection *connection, struct sl
             break;
         if (slice_equal(id, except))
             continue;
-        answer = get_item(connection, id, deadline, &item, error);
+        answer = get_item(connection, id, &item, error);
         if (answer == STORE_OK)
             *found = choose(*found, item, key);
         else if (answer == STORE_NOT_FOUND)
@@ -297,14 +301,15 @@ static bool can_be_a_key(struct slice key) {
     return can;
 }
 
-static enum store_answer dynamodb_find_by_key(struct store_connection *connection, struct slice key,
-                                              const struct deadline *deadline, struct app **app, struct error *error) {
+static enum store_answer dynamodb_find_by_key(struct store_connection *base, struct slice key, struct app **app,
+                                              struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
     enum store_answer answer;
     json_t *item;
 
     if (!can_be_a_key(key))
         return STORE_NOT_FOUND;
-    answer = find_key(connection, key, SLICE(""), deadline, &item, error);
+    answer = find_key(connection, key, SLICE(""), &item, error);
     if (answer == STORE_OK)
         answer = row_to_app(dynamodb_item_to_record(item), connection->store->defaults, app, error);
     json_decref(item);
@@ -313,9 +318,9 @@ static enum store_answer dynamodb_find_by_key(struct store_connection *connectio
 
 /* --- listing --- */
 
-static enum store_answer dynamodb_list(struct store_connection *connection, struct slice after, size_t limit,
-                                       const struct deadline *deadline, store_list_function *each, void *context,
-                                       struct error *error) {
+static enum store_answer dynamodb_list(struct store_connection *base, struct slice after, size_t limit,
+                                       store_list_function *each, void *context, struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
     json_t *request = dynamodb_new_request(connection), *answer, *item, *last = NULL;
     enum dynamodb_answer result;
     size_t i;
@@ -325,7 +330,7 @@ static enum store_answer dynamodb_list(struct store_connection *connection, stru
         json_object_set_new(request, "ExclusiveStartKey", json_pack("{s:o}", "id", dynamodb_text(after)));
     do {
         json_object_set_new(request, "Limit", json_integer((json_int_t)limit));
-        result = dynamodb_request(connection, "Scan", json_incref(request), deadline, &answer, error);
+        result = dynamodb_request(connection, "Scan", json_incref(request), &answer, error);
         json_array_foreach(json_object_get(answer, "Items"), i, item) {
             row_to_list(dynamodb_item_to_record(item), connection->store->defaults, each, context);
             limit--;
@@ -342,14 +347,14 @@ static enum store_answer dynamodb_list(struct store_connection *connection, stru
 /* --- writing --- */
 
 /* STORE_OK if no other app has the key; the item with the app's own id is looked at first where one has. */
-static enum store_answer check_key(struct store_connection *connection, const struct app *app, bool is_new,
-                                   const struct deadline *deadline, struct error *error) {
+static enum store_answer check_key(struct dynamodb_connection *connection, const struct app *app, bool is_new,
+                                   struct error *error) {
     json_t *owner, *own;
-    enum store_answer answer = find_key(connection, app->key, app->id, deadline, &owner, error);
+    enum store_answer answer = find_key(connection, app->key, app->id, &owner, error);
 
     if (answer != STORE_OK)
         return answer == STORE_NOT_FOUND ? STORE_OK : answer;
-    answer = get_item(connection, app->id, deadline, &own, error);
+    answer = get_item(connection, app->id, &own, error);
     json_decref(own);
     if (answer == STORE_OK && is_new) {
         answer = names_id_taken(app->id, error);
@@ -375,9 +380,9 @@ static json_t *item_of(const struct app *app, json_t *now) {
     return item;
 }
 
-static enum store_answer dynamodb_create(struct store_connection *connection, const struct app *app,
-                                         const struct deadline *deadline, struct error *error) {
-    enum store_answer checked = check_key(connection, app, true, deadline, error);
+static enum store_answer dynamodb_create(struct store_connection *base, const struct app *app, struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
+    enum store_answer checked = check_key(connection, app, true, error);
     json_t *now = dynamodb_now(), *request = dynamodb_new_request(connection), *answer;
     enum dynamodb_answer result;
 
@@ -392,7 +397,7 @@ static enum store_answer dynamodb_create(struct store_connection *connection, co
                         json_string("attribute_not_exists(id) OR (created_at = :now AND secret = :secret)"));
     json_object_set_new(request, "ExpressionAttributeValues",
                         json_pack("{s:o, s:o}", ":now", now, ":secret", dynamodb_text(app->secret)));
-    result = dynamodb_request(connection, "PutItem", request, deadline, &answer, error);
+    result = dynamodb_request(connection, "PutItem", request, &answer, error);
     json_decref(answer);
     if (result == DYNAMODB_OK)
         return STORE_OK;
@@ -427,9 +432,9 @@ static void add_changes(json_t *request, const struct app *app) {
     buffer_dispose(&removed);
 }
 
-static enum store_answer dynamodb_update(struct store_connection *connection, const struct app *app,
-                                         const struct deadline *deadline, struct error *error) {
-    enum store_answer checked = check_key(connection, app, false, deadline, error);
+static enum store_answer dynamodb_update(struct store_connection *base, const struct app *app, struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
+    enum store_answer checked = check_key(connection, app, false, error);
     enum dynamodb_answer result;
     json_t *request, *answer;
 
@@ -439,15 +444,15 @@ static enum store_answer dynamodb_update(struct store_connection *connection, co
     json_object_set_new(request, "Key", json_pack("{s:o}", "id", dynamodb_text(app->id)));
     json_object_set_new(request, "ConditionExpression", json_string("attribute_exists(id)"));
     add_changes(request, app);
-    result = dynamodb_request(connection, "UpdateItem", request, deadline, &answer, error);
+    result = dynamodb_request(connection, "UpdateItem", request, &answer, error);
     json_decref(answer);
     if (result == DYNAMODB_OK)
         return STORE_OK;
     return result == DYNAMODB_CONDITION_FAILED ? names_no_such_app(app->id, error) : refused_or_unavailable(result);
 }
 
-static enum store_answer dynamodb_remove(struct store_connection *connection, struct slice id,
-                                         const struct deadline *deadline, struct error *error) {
+static enum store_answer dynamodb_remove(struct store_connection *base, struct slice id, struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
     json_t *name = id.length != 0 && id.length <= NAME_MAX_BYTES ? dynamodb_text(id) : NULL, *request, *answer;
     enum dynamodb_answer result;
 
@@ -456,7 +461,7 @@ static enum store_answer dynamodb_remove(struct store_connection *connection, st
     request = dynamodb_new_request(connection);
     json_object_set_new(request, "Key", json_pack("{s:o}", "id", name));
     json_object_set_new(request, "ConditionExpression", json_string("attribute_exists(id)"));
-    result = dynamodb_request(connection, "DeleteItem", request, deadline, &answer, error);
+    result = dynamodb_request(connection, "DeleteItem", request, &answer, error);
     json_decref(answer);
     if (result == DYNAMODB_OK || (result == DYNAMODB_CONDITION_FAILED && connection->repeated))
         return STORE_OK;

@@ -15,12 +15,14 @@
 
 #include "aws/credentials.h"
 #include "base/buffer.h"
+#include "base/list.h"
 #include "net/http_client.h"
 #include "store/store.h"
 
 #define DYNAMODB_INDEX "KeyIndex"
 
-struct app_store {
+struct dynamodb_store {
+    struct app_store base;
     const char *region, *table;
     char *url;
     const char *setting; /* that the URL is from, for people */
@@ -32,12 +34,21 @@ struct app_store {
     _Atomic uint64_t index_look_ms; /* on the monotonic clock */
 };
 
-struct store_connection {
-    struct app_store *store;
+struct dynamodb_connection {
+    struct store_connection base;
+    struct dynamodb_store *store;
     struct http_caller *caller;
     struct buffer answer;
     bool repeated; /* the last request was made more than once: an earlier one may have been carried out */
 };
+
+static inline struct dynamodb_store *dynamodb_store_of(struct app_store *base) {
+    return container_of(base, struct dynamodb_store, base);
+}
+
+static inline struct dynamodb_connection *dynamodb_connection_of(struct store_connection *base) {
+    return container_of(base, struct dynamodb_connection, base);
+}
 
 /* --- dynamodb_request.c --- */
 
@@ -56,24 +67,22 @@ enum dynamodb_answer {
  * back; NULL unless the answer is DYNAMODB_OK. Throttling and failures of the service are tried again until deadline
  * ends. Takes the reference to `request`. Any other answer than DYNAMODB_OK sets the error.
  */
-enum dynamodb_answer dynamodb_request(struct store_connection *connection, const char *operation, json_t *request,
-                                      const struct deadline *deadline, json_t **answer, struct error *error);
+enum dynamodb_answer dynamodb_request(struct dynamodb_connection *connection, const char *operation, json_t *request,
+                                      json_t **answer, struct error *error);
 
 /* A request that says which table it is for. */
-json_t *dynamodb_new_request(const struct store_connection *connection);
+json_t *dynamodb_new_request(const struct dynamodb_connection *connection);
 
 /* --- dynamodb_table.c --- */
 
-enum store_answer dynamodb_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error);
-enum store_answer dynamodb_inspect(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error);
+enum store_answer dynamodb_prepare(struct store_connection *base, struct error *error);
+enum store_answer dynamodb_inspect(struct store_connection *base, struct error *error);
 
 /* True if a key lookup may ask the index now. */
-bool dynamodb_index_usable(struct store_connection *connection, const struct deadline *deadline);
+bool dynamodb_index_usable(struct dynamodb_connection *connection);
 
 /* The index turned out not to answer; it is looked at again in a few seconds. */
-void dynamodb_index_failed(struct app_store *store);
+void dynamodb_index_failed(struct dynamodb_store *store);
 
 /* --- dynamodb_item.c --- */
 

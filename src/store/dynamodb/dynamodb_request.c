@@ -37,7 +37,7 @@ static const struct exception {
     {"InvalidSignatureException", {VERDICT_OTHER_CREDENTIALS, DYNAMODB_UNAVAILABLE}},
 };
 
-json_t *dynamodb_new_request(const struct store_connection *connection) {
+json_t *dynamodb_new_request(const struct dynamodb_connection *connection) {
     return json_pack("{s:s}", "TableName", connection->store->table);
 }
 
@@ -51,7 +51,7 @@ static const char *exception_of(const json_t *body) {
     return hash != NULL ? hash + 1 : type;
 }
 
-static void describe(const struct store_connection *connection, const char *operation, unsigned status,
+static void describe(const struct dynamodb_connection *connection, const char *operation, unsigned status,
                      const json_t *body, struct error *error) {
     const char *name = exception_of(body), *message = json_string_value(json_object_get(body, "message"));
 
@@ -80,10 +80,9 @@ static struct outcome judge(unsigned status, const json_t *body) {
 }
 
 /* Sends the request once. */
-static struct outcome attempt(struct store_connection *connection, const char *operation, struct slice body,
-                              const struct aws_credentials *credentials, const struct deadline *deadline,
-                              json_t **answer, struct error *error) {
-    struct app_store *store = connection->store;
+static struct outcome attempt(struct dynamodb_connection *connection, const char *operation, struct slice body,
+                              const struct aws_credentials *credentials, json_t **answer, struct error *error) {
+    struct dynamodb_store *store = connection->store;
     char target[64];
     const char *const headers[] = {"Content-Type: application/x-amz-json-1.0", target, NULL};
     const struct http_signature signature = {.access_key_id = credentials->access_key_id,
@@ -101,7 +100,7 @@ static struct outcome attempt(struct store_connection *connection, const char *o
     unsigned status;
 
     snprintf(target, sizeof target, "X-Amz-Target: DynamoDB_20120810.%s", operation);
-    status = http_caller_call(connection->caller, &call, deadline, &connection->answer, error);
+    status = http_caller_call(connection->caller, &call, &connection->base.deadline, &connection->answer, error);
     if (status == 0) {
         error_prefix(error, "%s: DynamoDB at %s", store->setting, store->url);
         return (struct outcome){VERDICT_FINAL, DYNAMODB_UNAVAILABLE};
@@ -125,8 +124,8 @@ static uint32_t jitter(uint32_t most_ms) {
     return drawn % (most_ms + 1);
 }
 
-static enum dynamodb_answer repeat(struct store_connection *connection, const char *operation, struct slice body,
-                                   const struct deadline *deadline, json_t **answer, struct error *error) {
+static enum dynamodb_answer repeat(struct dynamodb_connection *connection, const char *operation, struct slice body,
+                                   json_t **answer, struct error *error) {
     struct aws_chain *chain = connection->store->chain;
     struct aws_credentials credentials;
     uint32_t backoff_ms = BACKOFF_FIRST_MS;
@@ -136,9 +135,9 @@ static enum dynamodb_answer repeat(struct store_connection *connection, const ch
     for (;; connection->repeated = true) {
         struct outcome outcome;
 
-        if (!aws_chain_get(chain, deadline, &credentials, error))
+        if (!aws_chain_get(chain, &connection->base.deadline, &credentials, error))
             return DYNAMODB_UNAVAILABLE;
-        outcome = attempt(connection, operation, body, &credentials, deadline, answer, error);
+        outcome = attempt(connection, operation, body, &credentials, answer, error);
         if (outcome.verdict == VERDICT_OTHER_CREDENTIALS)
             aws_chain_reject(chain, &credentials);
         aws_credentials_dispose(&credentials);
@@ -148,20 +147,20 @@ static enum dynamodb_answer repeat(struct store_connection *connection, const ch
             rejected = true;
             continue;
         }
-        if (!deadline_sleep(deadline, jitter(backoff_ms)))
+        if (!deadline_sleep(&connection->base.deadline, jitter(backoff_ms)))
             return outcome.answer;
         backoff_ms = backoff_ms * 2 < BACKOFF_LAST_MS ? backoff_ms * 2 : BACKOFF_LAST_MS;
     }
 }
 
-enum dynamodb_answer dynamodb_request(struct store_connection *connection, const char *operation, json_t *request,
-                                      const struct deadline *deadline, json_t **answer, struct error *error) {
+enum dynamodb_answer dynamodb_request(struct dynamodb_connection *connection, const char *operation, json_t *request,
+                                      json_t **answer, struct error *error) {
     char *body = json_dumps(request, JSON_COMPACT);
     enum dynamodb_answer result;
 
     *answer = NULL;
     json_decref(request);
-    result = repeat(connection, operation, slice_of(body), deadline, answer, error);
+    result = repeat(connection, operation, slice_of(body), answer, error);
     free(body);
     return result;
 }

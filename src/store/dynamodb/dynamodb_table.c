@@ -15,11 +15,10 @@ static const char *text_in(const json_t *object, const char *name) {
 }
 
 /* DYNAMODB_OK with the table's description, a new reference. */
-static enum dynamodb_answer describe(struct store_connection *connection, const struct deadline *deadline,
-                                     json_t **table, struct error *error) {
+static enum dynamodb_answer describe(struct dynamodb_connection *connection, json_t **table, struct error *error) {
     json_t *answer;
     enum dynamodb_answer result =
-        dynamodb_request(connection, "DescribeTable", dynamodb_new_request(connection), deadline, &answer, error);
+        dynamodb_request(connection, "DescribeTable", dynamodb_new_request(connection), &answer, error);
 
     *table = json_incref(json_object_get(answer, "Table"));
     json_decref(answer);
@@ -50,13 +49,13 @@ static bool index_answers(const json_t *index) {
     return index != NULL && strcmp(text_in(index, "IndexStatus"), "ACTIVE") == 0 && has_partition_key(index, "key");
 }
 
-void dynamodb_index_failed(struct app_store *store) {
+void dynamodb_index_failed(struct dynamodb_store *store) {
     atomic_store(&store->index_look_ms, clock_monotonic_ms() + INDEX_LOOK_MS);
     atomic_store(&store->index_usable, false);
 }
 
-bool dynamodb_index_usable(struct store_connection *connection, const struct deadline *deadline) {
-    struct app_store *store = connection->store;
+bool dynamodb_index_usable(struct dynamodb_connection *connection) {
+    struct dynamodb_store *store = connection->store;
     uint64_t now_ms = clock_monotonic_ms(), look_ms = atomic_load(&store->index_look_ms);
     enum dynamodb_answer result;
     struct error error;
@@ -66,7 +65,7 @@ bool dynamodb_index_usable(struct store_connection *connection, const struct dea
         return true;
     if (now_ms < look_ms || !atomic_compare_exchange_strong(&store->index_look_ms, &look_ms, now_ms + INDEX_LOOK_MS))
         return false;
-    result = describe(connection, deadline, &table, &error);
+    result = describe(connection, &table, &error);
     /* Who may not look tries. */
     if (result == DYNAMODB_DENIED || (result == DYNAMODB_OK && index_answers(find_index(table)))) {
         log_info("app", "DynamoDB table %s: key lookups ask the index " DYNAMODB_INDEX " from now on", store->table);
@@ -93,10 +92,9 @@ static void add_throughput(json_t *definition, const json_t *table) {
 }
 
 /* Asks for the index, without waiting for it: a table without one still works. */
-static void add_index(struct store_connection *connection, const json_t *table, const struct deadline *deadline) {
+static void add_index(struct dynamodb_connection *connection, const json_t *table) {
     const char *name = connection->store->table;
-    uint32_t left_ms = deadline_remaining_ms(deadline);
-    const struct deadline enough = deadline_after(left_ms < INDEX_ADD_MS ? left_ms : INDEX_ADD_MS, deadline->cancel_fd);
+    const struct deadline whole = connection->base.deadline, enough = deadline_after(INDEX_ADD_MS, whole.cancel_fd);
     json_t *request = dynamodb_new_request(connection), *definition = index_definition(), *answer;
     enum dynamodb_answer result;
     struct error error;
@@ -105,7 +103,10 @@ static void add_index(struct store_connection *connection, const json_t *table, 
     json_object_set_new(request, "AttributeDefinitions",
                         json_pack("[{s:s, s:s}]", "AttributeName", "key", "AttributeType", "S"));
     json_object_set_new(request, "GlobalSecondaryIndexUpdates", json_pack("[{s:o}]", "Create", definition));
-    result = dynamodb_request(connection, "UpdateTable", request, &enough, &answer, &error);
+    if (enough.ends_ns < whole.ends_ns)
+        store_begin(&connection->base, &enough);
+    result = dynamodb_request(connection, "UpdateTable", request, &answer, &error);
+    store_begin(&connection->base, &whole);
     json_decref(answer);
     if (result == DYNAMODB_OK)
         log_info("app", "DynamoDB table %s: adding the index " DYNAMODB_INDEX "; until it is ready key lookups scan",
@@ -118,8 +119,8 @@ static void add_index(struct store_connection *connection, const json_t *table, 
                     name, error.text);
 }
 
-static void see_to_index(struct store_connection *connection, const json_t *table, const struct deadline *deadline) {
-    struct app_store *store = connection->store;
+static void see_to_index(struct dynamodb_connection *connection, const json_t *table) {
+    struct dynamodb_store *store = connection->store;
     const json_t *index = find_index(table);
 
     if (index_answers(index)) {
@@ -128,7 +129,7 @@ static void see_to_index(struct store_connection *connection, const json_t *tabl
     }
     dynamodb_index_failed(store);
     if (index == NULL)
-        add_index(connection, table, deadline);
+        add_index(connection, table);
     else if (!has_partition_key(index, "key"))
         log_warning("app", "DynamoDB table %s: the index " DYNAMODB_INDEX " is not on key, so key lookups scan",
                     store->table);
@@ -137,8 +138,7 @@ static void see_to_index(struct store_connection *connection, const json_t *tabl
 /* --- the table --- */
 
 /* True if there is a table now, or soon: another server may have been faster. */
-static enum store_answer create_table(struct store_connection *connection, const struct deadline *deadline,
-                                      struct error *error) {
+static enum store_answer create_table(struct dynamodb_connection *connection, struct error *error) {
     const char *name = connection->store->table;
     json_t *request = dynamodb_new_request(connection), *answer;
     enum dynamodb_answer result;
@@ -149,7 +149,7 @@ static enum store_answer create_table(struct store_connection *connection, const
     json_object_set_new(request, "KeySchema", json_pack("[{s:s, s:s}]", "AttributeName", "id", "KeyType", "HASH"));
     json_object_set_new(request, "GlobalSecondaryIndexes", json_pack("[o]", index_definition()));
     json_object_set_new(request, "BillingMode", json_string("PAY_PER_REQUEST"));
-    result = dynamodb_request(connection, "CreateTable", request, deadline, &answer, error);
+    result = dynamodb_request(connection, "CreateTable", request, &answer, error);
     json_decref(answer);
     switch (result) {
     case DYNAMODB_OK:
@@ -176,7 +176,7 @@ static enum table_state state_of(const json_t *table) {
     return strcmp(status, "ACTIVE") == 0 || strcmp(status, "UPDATING") == 0 ? TABLE_READY : TABLE_UNFIT;
 }
 
-static enum store_answer check_table(const struct store_connection *connection, const json_t *table,
+static enum store_answer check_table(const struct dynamodb_connection *connection, const json_t *table,
                                      struct error *error) {
     const char *name = connection->store->table;
 
@@ -193,13 +193,13 @@ static enum store_answer check_table(const struct store_connection *connection, 
     return STORE_OK;
 }
 
-enum store_answer dynamodb_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error) {
-    struct app_store *store = connection->store;
+enum store_answer dynamodb_prepare(struct store_connection *base, struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
+    struct dynamodb_store *store = connection->store;
 
     do {
         json_t *table;
-        enum dynamodb_answer result = describe(connection, deadline, &table, error);
+        enum dynamodb_answer result = describe(connection, &table, error);
         enum store_answer answer;
 
         if (result == DYNAMODB_DENIED) {
@@ -211,27 +211,27 @@ enum store_answer dynamodb_prepare(struct store_connection *connection, const st
         if (result == DYNAMODB_OK && state_of(table) != TABLE_CHANGES) {
             answer = check_table(connection, table, error);
             if (answer == STORE_OK)
-                see_to_index(connection, table, deadline);
+                see_to_index(connection, table);
             json_decref(table);
             return answer;
         }
         json_decref(table);
         if (result == DYNAMODB_MISSING) {
-            answer = create_table(connection, deadline, error);
+            answer = create_table(connection, error);
             if (answer != STORE_OK)
                 return answer;
         } else if (result != DYNAMODB_OK) {
             return STORE_UNAVAILABLE;
         }
-    } while (deadline_sleep(deadline, LOOK_MS));
+    } while (deadline_sleep(&connection->base.deadline, LOOK_MS));
     error_set(error, "DynamoDB table %s is not ready yet", store->table);
     return STORE_UNAVAILABLE;
 }
 
-enum store_answer dynamodb_inspect(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error) {
+enum store_answer dynamodb_inspect(struct store_connection *base, struct error *error) {
+    struct dynamodb_connection *connection = dynamodb_connection_of(base);
     json_t *table;
-    enum dynamodb_answer result = describe(connection, deadline, &table, error);
+    enum dynamodb_answer result = describe(connection, &table, error);
     enum store_answer answer;
 
     switch (result) {

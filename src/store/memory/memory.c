@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "store/name_conflict.h"
@@ -18,15 +19,21 @@ struct memory_record {
     struct error error; /* then why */
 };
 
-struct app_store {
+struct memory_store {
+    struct app_store base;
     pthread_mutex_t mutex;
     struct memory_record *records;
     size_t count;
 };
 
-struct store_connection {
-    struct app_store *store;
+struct memory_connection {
+    struct store_connection base;
+    struct memory_store *store;
 };
+
+static struct memory_store *store_of(struct store_connection *base) {
+    return container_of(base, struct memory_connection, base)->store;
+}
 
 static void record_dispose(struct memory_record *record) {
     free(record->id);
@@ -35,7 +42,7 @@ static void record_dispose(struct memory_record *record) {
 }
 
 /* The place of `id`, or the one where it belongs. */
-static size_t find_place(const struct app_store *store, struct slice id, bool *found) {
+static size_t find_place(const struct memory_store *store, struct slice id, bool *found) {
     size_t low = 0, high = store->count;
 
     *found = false;
@@ -54,7 +61,7 @@ static size_t find_place(const struct app_store *store, struct slice id, bool *f
     return low;
 }
 
-static void insert_at(struct app_store *store, size_t place, const struct memory_record *record) {
+static void insert_at(struct memory_store *store, size_t place, const struct memory_record *record) {
     store->records = alloc_array(store->records, store->count + 1, sizeof store->records[0]);
     memmove(&store->records[place + 1], &store->records[place], (store->count - place) * sizeof store->records[0]);
     store->records[place] = *record;
@@ -62,7 +69,8 @@ static void insert_at(struct app_store *store, size_t place, const struct memory
 }
 
 /* Another app that has this key, or NULL. */
-static const struct memory_record *key_owner(const struct app_store *store, struct slice key, struct slice except_id) {
+static const struct memory_record *key_owner(const struct memory_store *store, struct slice key,
+                                             struct slice except_id) {
     for (size_t i = 0; i < store->count; i++)
         if (slice_equal(slice_of(store->records[i].key), key) &&
             !slice_equal(slice_of(store->records[i].id), except_id))
@@ -82,7 +90,7 @@ static char *text_member(const json_t *record, const char *name) {
 }
 
 /* Appends a record of the configuration; one without an id can never be asked for, so it is only reported. */
-static void add_configured(struct app_store *store, const json_t *json, size_t position,
+static void add_configured(struct memory_store *store, const json_t *json, size_t position,
                            const struct app_defaults *defaults) {
     struct memory_record record = {
         .id = text_member(json, "id"), .key = text_member(json, "key"), .position = position};
@@ -104,7 +112,7 @@ static int compare_records(const void *left, const void *right) {
 }
 
 /* Puts the records in order of id and leaves out ids that are there already. */
-static void sort_configured(struct app_store *store) {
+static void sort_configured(struct memory_store *store) {
     size_t kept = 0;
 
     qsort(store->records, store->count, sizeof store->records[0], compare_records);
@@ -122,7 +130,7 @@ static void sort_configured(struct app_store *store) {
 
 static struct app_store *memory_open(const struct config *config, const struct app_defaults *defaults,
                                      struct error *error) {
-    struct app_store *store = alloc_zero(sizeof *store);
+    struct memory_store *store = alloc_zero(sizeof *store);
     const json_t *json;
     size_t i;
 
@@ -133,10 +141,12 @@ static struct app_store *memory_open(const struct config *config, const struct a
         add_configured(store, json, i, defaults);
     }
     sort_configured(store);
-    return store;
+    return &store->base;
 }
 
-static void memory_close(struct app_store *store) {
+static void memory_close(struct app_store *base) {
+    struct memory_store *store = container_of(base, struct memory_store, base);
+
     for (size_t i = 0; i < store->count; i++)
         record_dispose(&store->records[i]);
     free(store->records);
@@ -144,24 +154,22 @@ static void memory_close(struct app_store *store) {
     free(store);
 }
 
-static struct store_connection *memory_connect(struct app_store *store, const struct deadline *deadline,
+static struct store_connection *memory_connect(struct app_store *base, const struct deadline *deadline,
                                                struct error *error) {
-    struct store_connection *connection = alloc(sizeof *connection);
+    struct memory_connection *connection = alloc(sizeof *connection);
 
-    (void)deadline;
     (void)error;
-    connection->store = store;
-    return connection;
+    store_connection_init(&connection->base, base, deadline);
+    connection->store = container_of(base, struct memory_store, base);
+    return &connection->base;
 }
 
 static void memory_disconnect(struct store_connection *connection) {
-    free(connection);
+    free(container_of(connection, struct memory_connection, base));
 }
 
-static enum store_answer memory_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                        struct error *error) {
+static enum store_answer memory_prepare(struct store_connection *connection, struct error *error) {
     (void)connection;
-    (void)deadline;
     (void)error;
     return STORE_OK;
 }
@@ -177,14 +185,13 @@ static enum store_answer give(const struct memory_record *record, struct app **a
     return STORE_OK;
 }
 
-static enum store_answer memory_find_by_id(struct store_connection *connection, struct slice id,
-                                           const struct deadline *deadline, struct app **app, struct error *error) {
-    struct app_store *store = connection->store;
+static enum store_answer memory_find_by_id(struct store_connection *connection, struct slice id, struct app **app,
+                                           struct error *error) {
+    struct memory_store *store = store_of(connection);
     enum store_answer answer;
     size_t place;
     bool found;
 
-    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, id, &found);
     answer = give(found ? &store->records[place] : NULL, app, error);
@@ -192,12 +199,11 @@ static enum store_answer memory_find_by_id(struct store_connection *connection, 
     return answer;
 }
 
-static enum store_answer memory_find_by_key(struct store_connection *connection, struct slice key,
-                                            const struct deadline *deadline, struct app **app, struct error *error) {
-    struct app_store *store = connection->store;
+static enum store_answer memory_find_by_key(struct store_connection *connection, struct slice key, struct app **app,
+                                            struct error *error) {
+    struct memory_store *store = store_of(connection);
     enum store_answer answer;
 
-    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     answer = give(key_owner(store, key, SLICE("")), app, error);
     pthread_mutex_unlock(&store->mutex);
@@ -205,13 +211,11 @@ static enum store_answer memory_find_by_key(struct store_connection *connection,
 }
 
 static enum store_answer memory_list(struct store_connection *connection, struct slice after, size_t limit,
-                                     const struct deadline *deadline, store_list_function *each, void *context,
-                                     struct error *error) {
-    struct app_store *store = connection->store;
+                                     store_list_function *each, void *context, struct error *error) {
+    struct memory_store *store = store_of(connection);
     size_t place = 0;
     bool found = false;
 
-    (void)deadline;
     (void)error;
     pthread_mutex_lock(&store->mutex);
     if (after.length != 0)
@@ -232,14 +236,13 @@ static struct memory_record record_of(const struct app *app) {
 }
 
 static enum store_answer memory_create(struct store_connection *connection, const struct app *app,
-                                       const struct deadline *deadline, struct error *error) {
-    struct app_store *store = connection->store;
+                                       struct error *error) {
+    struct memory_store *store = store_of(connection);
     enum store_answer answer = STORE_OK;
     const struct memory_record *owner;
     size_t place;
     bool found;
 
-    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
@@ -256,14 +259,13 @@ static enum store_answer memory_create(struct store_connection *connection, cons
 }
 
 static enum store_answer memory_update(struct store_connection *connection, const struct app *app,
-                                       const struct deadline *deadline, struct error *error) {
-    struct app_store *store = connection->store;
+                                       struct error *error) {
+    struct memory_store *store = store_of(connection);
     enum store_answer answer = STORE_OK;
     const struct memory_record *owner;
     size_t place;
     bool found;
 
-    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
@@ -279,14 +281,12 @@ static enum store_answer memory_update(struct store_connection *connection, cons
     return answer;
 }
 
-static enum store_answer memory_remove(struct store_connection *connection, struct slice id,
-                                       const struct deadline *deadline, struct error *error) {
-    struct app_store *store = connection->store;
+static enum store_answer memory_remove(struct store_connection *connection, struct slice id, struct error *error) {
+    struct memory_store *store = store_of(connection);
     enum store_answer answer = STORE_OK;
     size_t place;
     bool found;
 
-    (void)deadline;
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, id, &found);
     if (!found) {
@@ -300,10 +300,8 @@ static enum store_answer memory_remove(struct store_connection *connection, stru
     return answer;
 }
 
-static enum store_answer memory_check_health(struct store_connection *connection, const struct deadline *deadline,
-                                             struct error *error) {
+static enum store_answer memory_check_health(struct store_connection *connection, struct error *error) {
     (void)connection;
-    (void)deadline;
     (void)error;
     return STORE_OK;
 }

@@ -19,17 +19,20 @@ static void start_library(void) {
 static struct app_store *driver_open(const struct config *config, const struct app_defaults *defaults,
                                      struct error *error) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct app_store *store;
+    struct mysql_store *store;
 
     if (!row_name_valid(config->database.mysql.table_name, "", 64, "database.mysql.table_name", error))
         return NULL;
     pthread_once(&once, start_library);
     store = alloc_zero(sizeof *store);
-    *store = (struct app_store){&config->database.mysql, defaults};
-    return store;
+    store->config = &config->database.mysql;
+    store->defaults = defaults;
+    return &store->base;
 }
 
-static void driver_close(struct app_store *store) {
+static void driver_close(struct app_store *base) {
+    struct mysql_store *store = mysql_store_of(base);
+
     free(store);
 }
 
@@ -39,7 +42,7 @@ static struct row_value text_value(struct slice text) {
     return (struct row_value){.kind = ROW_TEXT, .text = text};
 }
 
-static json_t *read_row(struct store_connection *connection, enum mysql_statement which) {
+static json_t *read_row(struct mysql_connection *connection, enum mysql_statement which) {
     json_t *record = json_object();
     unsigned column = 0;
     struct slice text;
@@ -57,7 +60,7 @@ static bool has_text(const json_t *record, enum app_field field, struct slice te
 }
 
 /* The next row whose field is this text byte by byte; NULL if there is none any more. */
-static json_t *next_match(struct store_connection *connection, enum mysql_statement which, enum app_field field,
+static json_t *next_match(struct mysql_connection *connection, enum mysql_statement which, enum app_field field,
                           struct slice text) {
     while (mysql_driver_next(connection, which)) {
         json_t *record = read_row(connection, which);
@@ -68,7 +71,7 @@ static json_t *next_match(struct store_connection *connection, enum mysql_statem
     return NULL;
 }
 
-static void report_second(struct store_connection *connection, enum mysql_statement which, const json_t *first,
+static void report_second(struct mysql_connection *connection, enum mysql_statement which, const json_t *first,
                           struct slice key) {
     json_t *second = next_match(connection, which, APP_KEY, key);
 
@@ -80,11 +83,10 @@ static void report_second(struct store_connection *connection, enum mysql_statem
     mysql_driver_finish(connection, which);
 }
 
-static enum store_answer find(struct store_connection *connection, enum mysql_statement which, enum app_field field,
-                              struct slice name, const struct deadline *deadline, struct app **app,
-                              struct error *error) {
+static enum store_answer find(struct mysql_connection *connection, enum mysql_statement which, enum app_field field,
+                              struct slice name, struct app **app, struct error *error) {
     const struct row_value value = text_value(name);
-    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
+    enum store_answer answer = mysql_driver_begin(connection, error);
     json_t *record;
 
     if (answer != STORE_OK)
@@ -104,24 +106,26 @@ static enum store_answer find(struct store_connection *connection, enum mysql_st
     return row_to_app(record, connection->store->defaults, app, error);
 }
 
-static enum store_answer driver_find_by_id(struct store_connection *connection, struct slice id,
-                                           const struct deadline *deadline, struct app **app, struct error *error) {
-    return find(connection, MYSQL_FIND_BY_ID, APP_ID, id, deadline, app, error);
+static enum store_answer driver_find_by_id(struct store_connection *base, struct slice id, struct app **app,
+                                           struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
+    return find(connection, MYSQL_FIND_BY_ID, APP_ID, id, app, error);
 }
 
-static enum store_answer driver_find_by_key(struct store_connection *connection, struct slice key,
-                                            const struct deadline *deadline, struct app **app, struct error *error) {
-    return find(connection, MYSQL_FIND_BY_KEY, APP_KEY, key, deadline, app, error);
+static enum store_answer driver_find_by_key(struct store_connection *base, struct slice key, struct app **app,
+                                            struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
+    return find(connection, MYSQL_FIND_BY_KEY, APP_KEY, key, app, error);
 }
 
-static enum store_answer driver_list(struct store_connection *connection, struct slice after, size_t limit,
-                                     const struct deadline *deadline, store_list_function *each, void *context,
-                                     struct error *error) {
+static enum store_answer driver_list(struct store_connection *base, struct slice after, size_t limit,
+                                     store_list_function *each, void *context, struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
     const struct row_value values[] = {
         text_value(after),
         {.kind = ROW_NUMBER, .number = limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX},
     };
-    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
+    enum store_answer answer = mysql_driver_begin(connection, error);
 
     if (answer == STORE_OK)
         answer = mysql_driver_run(connection, MYSQL_LIST, values, 2, error);
@@ -132,10 +136,10 @@ static enum store_answer driver_list(struct store_connection *connection, struct
     return STORE_OK;
 }
 
-static enum store_answer driver_check_health(struct store_connection *connection, const struct deadline *deadline,
-                                             struct error *error) {
+static enum store_answer driver_check_health(struct store_connection *base, struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
     const struct row_value nobody = text_value(SLICE(""));
-    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
+    enum store_answer answer = mysql_driver_begin(connection, error);
 
     if (answer == STORE_OK)
         answer = mysql_driver_run(connection, MYSQL_ID_OWNER, &nobody, 1, error);
@@ -153,7 +157,7 @@ enum sameness { SAME_BYTES, SAME_FOR_COLLATION };
  * Whether an app other than `except` has the id or key `name`; its id goes into `owner`. Not to be called with a name
  * that is no UTF-8.
  */
-static enum store_answer look_for_owner(struct store_connection *connection, enum mysql_statement which,
+static enum store_answer look_for_owner(struct mysql_connection *connection, enum mysql_statement which,
                                         struct slice name, struct slice except, enum sameness sameness,
                                         struct buffer *owner, struct error *error) {
     const struct row_value value = text_value(name);
@@ -175,7 +179,7 @@ static enum store_answer look_for_owner(struct store_connection *connection, enu
 }
 
 /* STORE_OK if nothing stands against writing the app. */
-static enum store_answer check_names(struct store_connection *connection, enum mysql_statement which,
+static enum store_answer check_names(struct mysql_connection *connection, enum mysql_statement which,
                                      const struct app *app, enum sameness sameness, struct error *error) {
     struct buffer owner = {0};
     enum store_answer answer = look_for_owner(connection, MYSQL_ID_OWNER, app->id, SLICE(""), sameness, &owner, error);
@@ -211,7 +215,7 @@ static void fill_in(struct row_value *value, const struct app *app, enum app_fie
     }
 }
 
-static enum store_answer write_row(struct store_connection *connection, enum mysql_statement which,
+static enum store_answer write_row(struct mysql_connection *connection, enum mysql_statement which,
                                    const struct app *app, struct error *error) {
     const struct mysql_columns *columns = &connection->columns;
     struct row_value values[APP_FIELD_COUNT + 2];
@@ -239,7 +243,7 @@ static enum store_answer write_row(struct store_connection *connection, enum mys
 }
 
 /* A write that the server calls a duplicate: says of what. */
-static enum store_answer explain_duplicate(struct store_connection *connection, enum mysql_statement which,
+static enum store_answer explain_duplicate(struct mysql_connection *connection, enum mysql_statement which,
                                            const struct app *app, struct error *error) {
     const struct error said = *error;
     enum store_answer answer = check_names(connection, which, app, SAME_FOR_COLLATION, error);
@@ -250,13 +254,13 @@ static enum store_answer explain_duplicate(struct store_connection *connection, 
     return STORE_REFUSED;
 }
 
-static enum store_answer put(struct store_connection *connection, enum mysql_statement which, const struct app *app,
-                             const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
+static enum store_answer put(struct mysql_connection *connection, enum mysql_statement which, const struct app *app,
+                             struct error *error) {
+    enum store_answer answer = mysql_driver_begin(connection, error);
 
     if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error)) {
         connection->look_again_ms = 0; /* it may have been added by now */
-        answer = mysql_driver_begin(connection, deadline, error);
+        answer = mysql_driver_begin(connection, error);
         if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error))
             answer = STORE_REFUSED;
     }
@@ -270,20 +274,20 @@ static enum store_answer put(struct store_connection *connection, enum mysql_sta
     return answer;
 }
 
-static enum store_answer driver_create(struct store_connection *connection, const struct app *app,
-                                       const struct deadline *deadline, struct error *error) {
-    return put(connection, MYSQL_CREATE, app, deadline, error);
+static enum store_answer driver_create(struct store_connection *base, const struct app *app, struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
+    return put(connection, MYSQL_CREATE, app, error);
 }
 
-static enum store_answer driver_update(struct store_connection *connection, const struct app *app,
-                                       const struct deadline *deadline, struct error *error) {
-    return put(connection, MYSQL_UPDATE, app, deadline, error);
+static enum store_answer driver_update(struct store_connection *base, const struct app *app, struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
+    return put(connection, MYSQL_UPDATE, app, error);
 }
 
-static enum store_answer driver_remove(struct store_connection *connection, struct slice id,
-                                       const struct deadline *deadline, struct error *error) {
+static enum store_answer driver_remove(struct store_connection *base, struct slice id, struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
     const struct row_value values[] = {text_value(id), text_value(id)};
-    enum store_answer answer = mysql_driver_begin(connection, deadline, error);
+    enum store_answer answer = mysql_driver_begin(connection, error);
 
     if (answer == STORE_OK && !utf8_valid(id))
         return names_no_such_app(id, error);

@@ -32,7 +32,7 @@ static const char *setting_of(unsigned code) {
     }
 }
 
-static bool explain(struct store_connection *connection, struct error *error) {
+static bool explain(struct mysql_connection *connection, struct error *error) {
     const struct config_sql *config = connection->store->config;
 
     if (connection->gave_up)
@@ -104,10 +104,10 @@ static void set_tls(MYSQL *link, const struct config_tls *tls, bool encrypted) {
 
 /* --- signing in --- */
 
-static void set_options(struct store_connection *connection, bool encrypted) {
+static void set_options(struct mysql_connection *connection, bool encrypted) {
     const struct config_sql *config = connection->store->config;
     unsigned protocol = is_socket_path(config->host) ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP, no_files = 0;
-    unsigned timeout_s = deadline_remaining_ms(connection->deadline) / 1000 + 1;
+    unsigned timeout_s = deadline_remaining_ms(&connection->base.deadline) / 1000 + 1;
     size_t row_max_bytes = ANSWER_MAX_BYTES;
     char limits[128];
 
@@ -131,7 +131,7 @@ static void set_options(struct store_connection *connection, bool encrypted) {
     set_tls(connection->link, &config->tls, encrypted);
 }
 
-static bool sign_in(struct store_connection *connection, bool encrypted, struct error *error) {
+static bool sign_in(struct mysql_connection *connection, bool encrypted, struct error *error) {
     const struct config_sql *config = connection->store->config;
     bool socket = is_socket_path(config->host);
 
@@ -144,7 +144,7 @@ static bool sign_in(struct store_connection *connection, bool encrypted, struct 
            explain(connection, error);
 }
 
-static bool sign_in_as_configured(struct store_connection *connection, struct error *error) {
+static bool sign_in_as_configured(struct mysql_connection *connection, struct error *error) {
     const struct config_sql *config = connection->store->config;
     bool preferred = config->tls.mode == CONFIG_TLS_PREFER,
          optional = preferred || config->tls.mode == CONFIG_TLS_DISABLE;
@@ -159,28 +159,32 @@ static bool sign_in_as_configured(struct store_connection *connection, struct er
     return sign_in(connection, false, error);
 }
 
-struct store_connection *mysql_driver_connect(struct app_store *store, const struct deadline *deadline,
+struct store_connection *mysql_driver_connect(struct app_store *base, const struct deadline *deadline,
                                               struct error *error) {
+    struct mysql_store *store = mysql_store_of(base);
     const struct config_sql *config = store->config;
-    struct store_connection *connection = alloc_zero(sizeof *connection);
+    struct mysql_connection *connection = alloc_zero(sizeof *connection);
 
+    store_connection_init(&connection->base, base, deadline);
     connection->store = store;
-    mysql_driver_use(connection, deadline);
+    mysql_driver_use(connection);
     if (config->tls.mode != CONFIG_TLS_DISABLE && !check_tls_files(&config->tls, error)) {
         /* said already */
     } else if (!is_socket_path(config->host) && !resolve_in_time(config->host, deadline, error)) {
         error_prefix(error, "database.mysql.host %s", config->host);
     } else if (sign_in_as_configured(connection, error)) {
-        return connection;
+        return &connection->base;
     }
-    mysql_driver_disconnect(connection);
+    mysql_driver_disconnect(&connection->base);
     return NULL;
 }
 
-void mysql_driver_disconnect(struct store_connection *connection) {
+void mysql_driver_disconnect(struct store_connection *base) {
     static const struct deadline none = {.cancel_fd = -1};
+    struct mysql_connection *connection = mysql_connection_of(base);
 
-    mysql_driver_use(connection, &none);
+    store_begin(base, &none);
+    mysql_driver_use(connection);
     if (connection->link != NULL)
         mysql_close(connection->link);
     /* They have lost their connection, and are only memory now. */

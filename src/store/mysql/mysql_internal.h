@@ -16,6 +16,7 @@
 #include <mysql.h>
 
 #include "base/buffer.h"
+#include "base/list.h"
 #include "store/row.h"
 #include "store/store.h"
 
@@ -38,41 +39,50 @@ struct mysql_columns {
     bool created_at, updated_at;
 };
 
-struct app_store {
+struct mysql_store {
+    struct app_store base;
     const struct config_sql *config;
     const struct app_defaults *defaults;
 };
 
-struct store_connection {
-    struct app_store *store;
+struct mysql_connection {
+    struct store_connection base;
+    struct mysql_store *store;
     MYSQL *link;
-    const struct deadline *deadline; /* of the operation under way */
-    bool gave_up;                    /* the operation under way ended because deadline did */
-    bool too_large;                  /* because its answer was */
-    uint64_t received;               /* by the socket before it began */
-    bool expects_greeting;           /* the server has not spoken yet, and TLS is wanted */
-    bool offers_no_tls;              /* though it is wanted */
-    unsigned code;                   /* the server's number of the last failure */
-    uint64_t look_again_ms;          /* at the columns; 0: not looked yet */
+    bool gave_up;           /* the operation under way ended because deadline did */
+    bool too_large;         /* because its answer was */
+    uint64_t received;      /* by the socket before it began */
+    bool expects_greeting;  /* the server has not spoken yet, and TLS is wanted */
+    bool offers_no_tls;     /* though it is wanted */
+    unsigned code;          /* the server's number of the last failure */
+    uint64_t look_again_ms; /* at the columns; 0: not looked yet */
     struct mysql_columns columns;
     MYSQL_STMT *statements[MYSQL_STATEMENT_COUNT]; /* NULL: not prepared yet */
     struct buffer value;                           /* the column read last */
 };
 
+static inline struct mysql_store *mysql_store_of(struct app_store *base) {
+    return container_of(base, struct mysql_store, base);
+}
+
+static inline struct mysql_connection *mysql_connection_of(struct store_connection *base) {
+    return container_of(base, struct mysql_connection, base);
+}
+
 /* --- mysql_connect.c --- */
 
-struct store_connection *mysql_driver_connect(struct app_store *store, const struct deadline *deadline,
+struct store_connection *mysql_driver_connect(struct app_store *base, const struct deadline *deadline,
                                               struct error *error);
-/* Waits for nobody. */
-void mysql_driver_disconnect(struct store_connection *connection);
+/* Does not wait for the server. */
+void mysql_driver_disconnect(struct store_connection *base);
 
 /* --- mysql_wait.c --- */
 
-/* From now on this thread's waits are for an operation of this connection. */
-void mysql_driver_use(struct store_connection *connection, const struct deadline *deadline);
+/* Begins an operation: this thread's waits are for this connection from now on. */
+void mysql_driver_use(struct mysql_connection *connection);
 
 /* Why the operation under way was given up. */
-const char *mysql_driver_why(const struct store_connection *connection);
+const char *mysql_driver_why(const struct mysql_connection *connection);
 
 /* The library's call-back: 1 when the socket is ready, 0 when it is to give up. */
 int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout);
@@ -83,29 +93,26 @@ int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout);
  * Runs a prepared statement with these parameters; it is prepared at its first use. Its rows, if it has any, are then
  * all there. A deadlock is tried again. On failure `connection->code` is the server's number.
  */
-enum store_answer mysql_driver_run(struct store_connection *connection, enum mysql_statement which,
+enum store_answer mysql_driver_run(struct mysql_connection *connection, enum mysql_statement which,
                                    const struct row_value *values, unsigned count, struct error *error);
 /* The next row of a statement that was run; false: there is none any more. */
-bool mysql_driver_next(struct store_connection *connection, enum mysql_statement which);
+bool mysql_driver_next(struct mysql_connection *connection, enum mysql_statement which);
 /* A column of the current row as text, until the next call; false: it is NULL. */
-bool mysql_driver_column(struct store_connection *connection, enum mysql_statement which, unsigned column,
+bool mysql_driver_column(struct mysql_connection *connection, enum mysql_statement which, unsigned column,
                          struct slice *text);
 /* Ends the reading of a statement whose rows were not all asked for. */
-void mysql_driver_finish(struct store_connection *connection, enum mysql_statement which);
+void mysql_driver_finish(struct mysql_connection *connection, enum mysql_statement which);
 
 /* Runs a statement without parameters and rows. */
-enum store_answer mysql_driver_command(struct store_connection *connection, struct slice sql, struct error *error);
+enum store_answer mysql_driver_command(struct mysql_connection *connection, struct slice sql, struct error *error);
 
 /* Forgets prepared statements: the columns that they name have changed. */
-void mysql_driver_forget_statements(struct store_connection *connection);
+void mysql_driver_forget_statements(struct mysql_connection *connection);
 
 /* --- mysql_migrate.c --- */
 
 /* Begins an operation: its deadline counts from now on, and the columns are known. STORE_REFUSED if the table cannot be
  * used. */
-enum store_answer mysql_driver_begin(struct store_connection *connection, const struct deadline *deadline,
-                                     struct error *error);
-enum store_answer mysql_driver_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                       struct error *error);
-enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct deadline *deadline,
-                                       struct error *error);
+enum store_answer mysql_driver_begin(struct mysql_connection *connection, struct error *error);
+enum store_answer mysql_driver_prepare(struct store_connection *base, struct error *error);
+enum store_answer mysql_driver_inspect(struct store_connection *base, struct error *error);

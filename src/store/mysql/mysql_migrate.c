@@ -29,7 +29,7 @@ static bool columns_equal(const struct mysql_columns *one, const struct mysql_co
 }
 
 /* The columns as they are; none if there is no table. */
-static enum store_answer look(struct store_connection *connection, struct error *error) {
+static enum store_answer look(struct mysql_connection *connection, struct error *error) {
     const struct row_value table = {.kind = ROW_TEXT, .text = slice_of(connection->store->config->table_name)};
     enum store_answer answer = mysql_driver_run(connection, MYSQL_LOOK, &table, 1, error);
     struct mysql_columns columns = {0};
@@ -52,7 +52,7 @@ static enum store_answer look(struct store_connection *connection, struct error 
     return STORE_OK;
 }
 
-static enum store_answer check_required(const struct store_connection *connection, struct error *error) {
+static enum store_answer check_required(const struct mysql_connection *connection, struct error *error) {
     uint32_t missing = row_required_fields & ~connection->columns.present;
     struct buffer names = {0};
 
@@ -71,19 +71,17 @@ static enum store_answer check_required(const struct store_connection *connectio
     return STORE_REFUSED;
 }
 
-static enum store_answer begin(struct store_connection *connection, const struct deadline *deadline,
-                               struct error *error) {
-    mysql_driver_use(connection, deadline);
-    if (!deadline_passed(deadline))
+static enum store_answer begin(struct mysql_connection *connection, struct error *error) {
+    mysql_driver_use(connection);
+    if (!deadline_passed(&connection->base.deadline))
         return STORE_OK;
     error_set(error, "MySQL at %s:%u: no answer in time", connection->store->config->host,
               connection->store->config->port);
     return STORE_UNAVAILABLE;
 }
 
-enum store_answer mysql_driver_begin(struct store_connection *connection, const struct deadline *deadline,
-                                     struct error *error) {
-    enum store_answer answer = begin(connection, deadline, error);
+enum store_answer mysql_driver_begin(struct mysql_connection *connection, struct error *error) {
+    enum store_answer answer = begin(connection, error);
 
     if (answer != STORE_OK || clock_monotonic_ms() < connection->look_again_ms)
         return answer;
@@ -155,7 +153,7 @@ static void append_missing(struct buffer *sql, const struct mysql_columns *colum
 }
 
 /* The statement that brings the table to the current shape; empty: it has that already. */
-static void append_change(struct buffer *sql, const struct store_connection *connection) {
+static void append_change(struct buffer *sql, const struct mysql_connection *connection) {
     const char *table = connection->store->config->table_name;
     struct buffer missing = {0};
 
@@ -183,7 +181,7 @@ static bool was_done_by_another(unsigned code) {
     return code == ER_TABLE_EXISTS_ERROR || code == ER_DUP_FIELDNAME;
 }
 
-static enum store_answer change(struct store_connection *connection, struct slice sql, struct error *error) {
+static enum store_answer change(struct mysql_connection *connection, struct slice sql, struct error *error) {
     const char *table = connection->store->config->table_name;
     const struct mysql_columns before = connection->columns;
     enum store_answer answer = mysql_driver_command(connection, sql, error);
@@ -205,9 +203,9 @@ static enum store_answer change(struct store_connection *connection, struct slic
     return STORE_OK;
 }
 
-enum store_answer mysql_driver_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                       struct error *error) {
-    enum store_answer answer = begin(connection, deadline, error);
+enum store_answer mysql_driver_prepare(struct store_connection *base, struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
+    enum store_answer answer = begin(connection, error);
     bool more = true;
 
     if (answer == STORE_OK)
@@ -227,9 +225,9 @@ enum store_answer mysql_driver_prepare(struct store_connection *connection, cons
     return answer;
 }
 
-enum store_answer mysql_driver_inspect(struct store_connection *connection, const struct deadline *deadline,
-                                       struct error *error) {
-    enum store_answer answer = begin(connection, deadline, error);
+enum store_answer mysql_driver_inspect(struct store_connection *base, struct error *error) {
+    struct mysql_connection *connection = mysql_connection_of(base);
+    enum store_answer answer = begin(connection, error);
 
     if (answer == STORE_OK)
         answer = look(connection, error);

@@ -51,7 +51,7 @@ static bool passes(unsigned code) {
     }
 }
 
-static enum store_answer fail(struct store_connection *connection, unsigned code, const char *said,
+static enum store_answer fail(struct mysql_connection *connection, unsigned code, const char *said,
                               struct error *error) {
     const struct config_sql *config = connection->store->config;
 
@@ -62,20 +62,20 @@ static enum store_answer fail(struct store_connection *connection, unsigned code
     return connection->gave_up || passes(code) ? STORE_UNAVAILABLE : STORE_REFUSED;
 }
 
-static enum store_answer statement_failed(struct store_connection *connection, MYSQL_STMT *statement,
+static enum store_answer statement_failed(struct mysql_connection *connection, MYSQL_STMT *statement,
                                           struct error *error) {
     return fail(connection, mysql_stmt_errno(statement), mysql_stmt_error(statement), error);
 }
 
 /* --- statements --- */
 
-static void append_select(struct buffer *sql, const struct store_connection *connection, const char *behind) {
+static void append_select(struct buffer *sql, const struct mysql_connection *connection, const char *behind) {
     buffer_appendf(sql, "SELECT ");
     row_append_columns(sql, connection->columns.present, '`', "");
     buffer_appendf(sql, " FROM `%s` WHERE %s", connection->store->config->table_name, behind);
 }
 
-static void append_insert(struct buffer *sql, const struct store_connection *connection) {
+static void append_insert(struct buffer *sql, const struct mysql_connection *connection) {
     const struct mysql_columns *columns = &connection->columns;
 
     buffer_appendf(sql, "INSERT INTO `%s` (", connection->store->config->table_name);
@@ -94,7 +94,7 @@ static void append_insert(struct buffer *sql, const struct store_connection *con
  */
 #define SAME_ID "`id` = ? AND CAST(`id` AS BINARY) = ?"
 
-static void append_statement(struct buffer *sql, const struct store_connection *connection,
+static void append_statement(struct buffer *sql, const struct mysql_connection *connection,
                              enum mysql_statement which) {
     const char *table = connection->store->config->table_name;
 
@@ -155,7 +155,7 @@ static bool is_as_sent(MYSQL_STMT *statement, unsigned count) {
     return mysql_stmt_param_count(statement) == count && mysql_stmt_field_count(statement) <= APP_FIELD_COUNT;
 }
 
-static enum store_answer prepare(struct store_connection *connection, enum mysql_statement which, unsigned count,
+static enum store_answer prepare(struct mysql_connection *connection, enum mysql_statement which, unsigned count,
                                  struct error *error) {
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
@@ -210,7 +210,7 @@ static bool execute(MYSQL_STMT *statement) {
            (mysql_stmt_field_count(statement) == 0 || mysql_stmt_store_result(statement) == 0);
 }
 
-enum store_answer mysql_driver_run(struct store_connection *connection, enum mysql_statement which,
+enum store_answer mysql_driver_run(struct mysql_connection *connection, enum mysql_statement which,
                                    const struct row_value *values, unsigned count, struct error *error) {
     enum store_answer answer = prepare(connection, which, count, error);
     MYSQL_BIND parameters[APP_FIELD_COUNT + 2];
@@ -223,7 +223,7 @@ enum store_answer mysql_driver_run(struct store_connection *connection, enum mys
     mysql_stmt_bind_param(statement, parameters);
     while (!execute(statement)) {
         answer = statement_failed(connection, statement, error);
-        if (connection->code != ER_LOCK_DEADLOCK || !deadline_sleep(connection->deadline, DEADLOCK_PAUSE_MS))
+        if (connection->code != ER_LOCK_DEADLOCK || !deadline_sleep(&connection->base.deadline, DEADLOCK_PAUSE_MS))
             return answer;
     }
     if (answer_fits(mysql_get_socket(connection->link), connection->received))
@@ -234,7 +234,7 @@ enum store_answer mysql_driver_run(struct store_connection *connection, enum mys
     return fail(connection, 0, "", error);
 }
 
-bool mysql_driver_next(struct store_connection *connection, enum mysql_statement which) {
+bool mysql_driver_next(struct mysql_connection *connection, enum mysql_statement which) {
     int code = mysql_stmt_fetch(connection->statements[which]);
 
     if (code == 0 || code == MYSQL_DATA_TRUNCATED)
@@ -243,11 +243,11 @@ bool mysql_driver_next(struct store_connection *connection, enum mysql_statement
     return false;
 }
 
-void mysql_driver_finish(struct store_connection *connection, enum mysql_statement which) {
+void mysql_driver_finish(struct mysql_connection *connection, enum mysql_statement which) {
     mysql_stmt_free_result(connection->statements[which]);
 }
 
-bool mysql_driver_column(struct store_connection *connection, enum mysql_statement which, unsigned column,
+bool mysql_driver_column(struct mysql_connection *connection, enum mysql_statement which, unsigned column,
                          struct slice *text) {
     struct buffer *value = &connection->value;
     unsigned long length = 0;
@@ -264,13 +264,13 @@ bool mysql_driver_column(struct store_connection *connection, enum mysql_stateme
     return is_null == 0;
 }
 
-enum store_answer mysql_driver_command(struct store_connection *connection, struct slice sql, struct error *error) {
+enum store_answer mysql_driver_command(struct mysql_connection *connection, struct slice sql, struct error *error) {
     if (mysql_real_query(connection->link, sql.data, sql.length) != 0)
         return fail(connection, mysql_errno(connection->link), mysql_error(connection->link), error);
     return STORE_OK;
 }
 
-void mysql_driver_forget_statements(struct store_connection *connection) {
+void mysql_driver_forget_statements(struct mysql_connection *connection) {
     for (unsigned i = 0; i < MYSQL_STATEMENT_COUNT; i++) {
         if (i == MYSQL_LOOK || connection->statements[i] == NULL)
             continue;

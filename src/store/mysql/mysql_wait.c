@@ -9,18 +9,17 @@
 #define AGAIN_MS 2 /* between two looks at a greeting that is not all there */
 
 /* The library says which socket waits, not for whom. */
-static _Thread_local struct store_connection *in_use;
+static _Thread_local struct mysql_connection *in_use;
 
 /* The library leaves sockets blocking, and then TLS reads without a wait. */
 static void unblock(my_socket socket) {
     fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK);
 }
 
-void mysql_driver_use(struct store_connection *connection, const struct deadline *deadline) {
+void mysql_driver_use(struct mysql_connection *connection) {
     if (connection->link != NULL)
         unblock(mysql_get_socket(connection->link));
     in_use = connection;
-    connection->deadline = deadline;
     connection->received = connection->link != NULL ? answer_received(mysql_get_socket(connection->link)) : 0;
     connection->too_large = false;
     connection->gave_up = false;
@@ -32,10 +31,10 @@ static bool give_up(void) {
     return false;
 }
 
-const char *mysql_driver_why(const struct store_connection *connection) {
+const char *mysql_driver_why(const struct mysql_connection *connection) {
     if (connection->too_large)
         return answer_too_large;
-    return deadline_remaining_ms(connection->deadline) == 0 ? "no answer in time" : "stopped";
+    return deadline_remaining_ms(&connection->base.deadline) == 0 ? "no answer in time" : "stopped";
 }
 
 /* --- the greeting --- */
@@ -77,7 +76,7 @@ static bool look_at_greeting(my_socket socket) {
 
     while (greeting == GREETING_INCOMPLETE) {
         ssize_t length;
-        if (deadline_wait(in_use->deadline, socket, POLLIN) != WAIT_READY)
+        if (deadline_wait(&in_use->base.deadline, socket, POLLIN) != WAIT_READY)
             return give_up();
         if (has_failed(socket)) /* perhaps there is another address */
             return true;
@@ -85,7 +84,7 @@ static bool look_at_greeting(my_socket socket) {
         if (length <= 0 || length == sizeof bytes)
             return true;
         greeting = read_greeting(bytes, (size_t)length);
-        if (greeting == GREETING_INCOMPLETE && !deadline_sleep(in_use->deadline, AGAIN_MS))
+        if (greeting == GREETING_INCOMPLETE && !deadline_sleep(&in_use->base.deadline, AGAIN_MS))
             return give_up();
     }
     in_use->expects_greeting = false;
@@ -99,7 +98,7 @@ static bool look_at_greeting(my_socket socket) {
 int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout) {
     (void)timeout;
     unblock(socket);
-    if (deadline_wait(in_use->deadline, socket, for_reading ? POLLIN : POLLOUT) != WAIT_READY)
+    if (deadline_wait(&in_use->base.deadline, socket, for_reading ? POLLIN : POLLOUT) != WAIT_READY)
         return give_up();
     if (!answer_fits(socket, in_use->received)) {
         in_use->too_large = true;

@@ -13,23 +13,38 @@
 
 static struct app_store *postgres_open(const struct config *config, const struct app_defaults *defaults,
                                        struct error *error) {
-    struct app_store *store;
+    struct postgres_store *store;
 
     /* What is longer PostgreSQL cuts in silence. */
     if (!row_name_valid(config->database.postgres.table_name, "", 63, "database.postgres.table_name", error))
         return NULL;
     store = alloc_zero(sizeof *store);
-    *store = (struct app_store){&config->database.postgres, defaults, config->app_manager.lookup_timeout_ms};
-    return store;
+    store->config = &config->database.postgres;
+    store->defaults = defaults;
+    store->timeout_ms = config->app_manager.lookup_timeout_ms;
+    return &store->base;
 }
 
-static void postgres_close(struct app_store *store) {
+static void postgres_close(struct app_store *base) {
+    struct postgres_store *store = postgres_store_of(base);
+
     free(store);
+}
+
+static struct store_connection *postgres_connect(struct app_store *base, const struct deadline *deadline,
+                                                 struct error *error) {
+    struct postgres_connection *connection = postgres_open_connection(postgres_store_of(base), deadline, error);
+
+    return connection != NULL ? &connection->base : NULL;
+}
+
+static void postgres_disconnect(struct store_connection *base) {
+    postgres_close_connection(postgres_connection_of(base));
 }
 
 /* --- reading --- */
 
-static json_t *read_row(const struct store_connection *connection, const PGresult *result, int row) {
+static json_t *read_row(const struct postgres_connection *connection, const PGresult *result, int row) {
     json_t *record = json_object();
     int column = 0;
 
@@ -43,8 +58,8 @@ static json_t *read_row(const struct store_connection *connection, const PGresul
     return record;
 }
 
-static PGresult *select_rows(struct store_connection *connection, const char *behind, int count,
-                             const char *const *values, const struct deadline *deadline, struct error *error) {
+static PGresult *select_rows(struct postgres_connection *connection, const char *behind, int count,
+                             const char *const *values, struct error *error) {
     struct buffer sql = {0};
     PGresult *result;
 
@@ -52,7 +67,7 @@ static PGresult *select_rows(struct store_connection *connection, const char *be
     row_append_columns(&sql, postgres_columns(connection), '"', "");
     buffer_appendf(&sql, " FROM \"%s\" %s", connection->store->config->table_name, behind);
     buffer_append_byte(&sql, '\0');
-    result = postgres_run(connection, sql.data, count, values, deadline, error);
+    result = postgres_run(connection, sql.data, count, values, error);
     buffer_dispose(&sql);
     return result;
 }
@@ -73,7 +88,7 @@ static bool can_be_sent(struct slice name) {
     return text != NULL;
 }
 
-static void warn_of_two(const PGresult *result, const struct store_connection *connection) {
+static void warn_of_two(const PGresult *result, const struct postgres_connection *connection) {
     json_t *first = read_row(connection, result, 0), *second = read_row(connection, result, 1);
 
     log_error("app", "apps %s and %s have the same key; the first one counts",
@@ -82,9 +97,9 @@ static void warn_of_two(const PGresult *result, const struct store_connection *c
     json_decref(second);
 }
 
-static enum store_answer find(struct store_connection *connection, const char *condition, struct slice name,
-                              const struct deadline *deadline, struct app **app, struct error *error) {
-    enum store_answer answer = postgres_look(connection, deadline, error);
+static enum store_answer find(struct postgres_connection *connection, const char *condition, struct slice name,
+                              struct app **app, struct error *error) {
+    enum store_answer answer = postgres_look(connection, error);
     char *value;
     PGresult *result;
 
@@ -93,7 +108,7 @@ static enum store_answer find(struct store_connection *connection, const char *c
     if (name.length == 0 || !can_be_sent(name))
         return STORE_NOT_FOUND;
     value = alloc_copy(name.data, name.length);
-    result = select_rows(connection, condition, 1, (const char *const[]){value}, deadline, error);
+    result = select_rows(connection, condition, 1, (const char *const[]){value}, error);
     free(value);
     if (result == NULL)
         return postgres_failure(connection);
@@ -106,27 +121,29 @@ static enum store_answer find(struct store_connection *connection, const char *c
     return answer;
 }
 
-static enum store_answer postgres_find_by_id(struct store_connection *connection, struct slice id,
-                                             const struct deadline *deadline, struct app **app, struct error *error) {
-    return find(connection, SAME_ID, id, deadline, app, error);
+static enum store_answer postgres_find_by_id(struct store_connection *base, struct slice id, struct app **app,
+                                             struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
+    return find(connection, SAME_ID, id, app, error);
 }
 
-static enum store_answer postgres_find_by_key(struct store_connection *connection, struct slice key,
-                                              const struct deadline *deadline, struct app **app, struct error *error) {
-    enum store_answer answer = postgres_look(connection, deadline, error);
+static enum store_answer postgres_find_by_key(struct store_connection *base, struct slice key, struct app **app,
+                                              struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
+    enum store_answer answer = postgres_look(connection, error);
 
     if (answer != STORE_OK)
         return answer;
     return find(connection,
                 connection->has_created_at ? SAME_KEY " ORDER BY created_at, id LIMIT 2"
                                            : SAME_KEY " ORDER BY id LIMIT 2",
-                key, deadline, app, error);
+                key, app, error);
 }
 
-static enum store_answer postgres_list(struct store_connection *connection, struct slice after, size_t limit,
-                                       const struct deadline *deadline, store_list_function *each, void *context,
-                                       struct error *error) {
-    enum store_answer answer = postgres_look(connection, deadline, error);
+static enum store_answer postgres_list(struct store_connection *base, struct slice after, size_t limit,
+                                       store_list_function *each, void *context, struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
+    enum store_answer answer = postgres_look(connection, error);
     char number[32], *id;
     PGresult *result;
 
@@ -135,7 +152,7 @@ static enum store_answer postgres_list(struct store_connection *connection, stru
     snprintf(number, sizeof number, "%zu", limit);
     id = alloc_copy(after.data, after.length);
     result = select_rows(connection, "WHERE id > $1 ORDER BY id LIMIT $2::bigint", 2, (const char *const[]){id, number},
-                         deadline, error);
+                         error);
     free(id);
     if (result == NULL)
         return postgres_failure(connection);
@@ -145,14 +162,14 @@ static enum store_answer postgres_list(struct store_connection *connection, stru
     return STORE_OK;
 }
 
-static enum store_answer postgres_check_health(struct store_connection *connection, const struct deadline *deadline,
-                                               struct error *error) {
+static enum store_answer postgres_check_health(struct store_connection *base, struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
     char sql[128];
     PGresult *result;
 
     /* Of the table: what else the server may answer is of no use. */
     snprintf(sql, sizeof sql, "SELECT 1 FROM \"%s\" WHERE id = ''", connection->store->config->table_name);
-    result = postgres_run(connection, sql, 0, NULL, deadline, error);
+    result = postgres_run(connection, sql, 0, NULL, error);
     PQclear(result);
     return result != NULL ? STORE_OK : postgres_failure(connection);
 }
@@ -186,7 +203,7 @@ static const char *parameter(const struct postgres_field *field, const struct ro
     return NULL;
 }
 
-static void parameters_init(struct parameters *parameters, const struct store_connection *connection,
+static void parameters_init(struct parameters *parameters, const struct postgres_connection *connection,
                             const struct app *app) {
     parameters->count = 0;
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
@@ -204,29 +221,29 @@ static void parameters_dispose(struct parameters *parameters) {
         row_value_dispose(&parameters->values[i]);
 }
 
-static PGresult *run_write(struct store_connection *connection, struct buffer *sql, const struct app *app,
-                           const struct deadline *deadline, struct error *error) {
+static PGresult *run_write(struct postgres_connection *connection, struct buffer *sql, const struct app *app,
+                           struct error *error) {
     struct parameters parameters;
     PGresult *result;
 
     buffer_append_byte(sql, '\0');
     parameters_init(&parameters, connection, app);
-    result = postgres_run(connection, sql->data, parameters.count, parameters.texts, deadline, error);
+    result = postgres_run(connection, sql->data, parameters.count, parameters.texts, error);
     parameters_dispose(&parameters);
     buffer_dispose(sql);
     return result;
 }
 
 /* Who has the key besides `id`: its id into `owner`; false if nobody, or with `answer` other than STORE_OK. */
-static bool key_owner(struct store_connection *connection, const struct app *app, const struct deadline *deadline,
-                      char owner[256], enum store_answer *answer, struct error *error) {
+static bool key_owner(struct postgres_connection *connection, const struct app *app, char owner[256],
+                      enum store_answer *answer, struct error *error) {
     char sql[512];
     PGresult *result;
     bool taken;
 
     snprintf(sql, sizeof sql, "SELECT id FROM \"%s\" WHERE \"key\" = $1 AND id <> $2 LIMIT 1",
              connection->store->config->table_name);
-    result = postgres_run(connection, sql, 2, (const char *const[]){app->key.data, app->id.data}, deadline, error);
+    result = postgres_run(connection, sql, 2, (const char *const[]){app->key.data, app->id.data}, error);
     *answer = result != NULL ? STORE_OK : postgres_failure(connection);
     taken = result != NULL && PQntuples(result) > 0;
     if (taken)
@@ -236,21 +253,19 @@ static bool key_owner(struct store_connection *connection, const struct app *app
 }
 
 /* STORE_OK if the key is free. */
-static enum store_answer check_key(struct store_connection *connection, const struct app *app,
-                                   const struct deadline *deadline, struct error *error) {
+static enum store_answer check_key(struct postgres_connection *connection, const struct app *app, struct error *error) {
     enum store_answer answer;
     char owner[256];
 
-    if (!key_owner(connection, app, deadline, owner, &answer, error))
+    if (!key_owner(connection, app, owner, &answer, error))
         return answer;
     return names_key_taken(slice_of(owner), error);
 }
 
 /* STORE_OK if the id is free. */
-static enum store_answer check_id(struct store_connection *connection, const struct app *app,
-                                  const struct deadline *deadline, struct error *error) {
+static enum store_answer check_id(struct postgres_connection *connection, const struct app *app, struct error *error) {
     struct app *other = NULL;
-    enum store_answer answer = postgres_find_by_id(connection, app->id, deadline, &other, error);
+    enum store_answer answer = find(connection, SAME_ID, app->id, &other, error);
 
     app_unref(other);
     switch (answer) {
@@ -265,17 +280,17 @@ static enum store_answer check_id(struct store_connection *connection, const str
 }
 
 /* A write failed: was it because of a name that is taken? */
-static enum store_answer explain_write(struct store_connection *connection, const struct app *app, bool creates,
-                                       const struct deadline *deadline, struct error *error) {
+static enum store_answer explain_write(struct postgres_connection *connection, const struct app *app, bool creates,
+                                       struct error *error) {
     enum store_answer failure = postgres_failure(connection), answer;
     struct error said = *error;
 
     if (strcmp(connection->sqlstate, "23505") != 0) /* unique_violation */
         return failure;
-    answer = check_key(connection, app, deadline, error);
+    answer = check_key(connection, app, error);
     if (answer != STORE_OK)
         return answer;
-    answer = creates ? check_id(connection, app, deadline, error) : STORE_OK;
+    answer = creates ? check_id(connection, app, error) : STORE_OK;
     if (answer != STORE_OK)
         return answer;
     *error = said;
@@ -286,17 +301,17 @@ static void append_cast(struct buffer *sql, const struct postgres_field *field, 
     buffer_appendf(sql, "$%d::%s", at, field->type);
 }
 
-static enum store_answer postgres_create(struct store_connection *connection, const struct app *app,
-                                         const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = postgres_look_for(connection, app, deadline, error);
+static enum store_answer postgres_create(struct store_connection *base, const struct app *app, struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
+    enum store_answer answer = postgres_look_for(connection, app, error);
     struct buffer sql = {0};
     PGresult *result;
     int at = 0;
 
     if (answer == STORE_OK)
-        answer = check_id(connection, app, deadline, error);
+        answer = check_id(connection, app, error);
     if (answer == STORE_OK)
-        answer = check_key(connection, app, deadline, error);
+        answer = check_key(connection, app, error);
     if (answer != STORE_OK)
         return answer;
     buffer_appendf(&sql, "INSERT INTO \"%s\" (", connection->store->config->table_name);
@@ -308,9 +323,9 @@ static enum store_answer postgres_create(struct store_connection *connection, co
         buffer_appendf(&sql, "%s", at > 0 ? ", " : "");
         append_cast(&sql, &connection->fields[i], ++at);
     }
-    result = run_write(connection, &sql, app, deadline, error);
+    result = run_write(connection, &sql, app, error);
     if (result == NULL)
-        return explain_write(connection, app, true, deadline, error);
+        return explain_write(connection, app, true, error);
     PQclear(result);
     return STORE_OK;
 }
@@ -322,15 +337,15 @@ static bool changed_a_row(PGresult *result) {
     return changed;
 }
 
-static enum store_answer postgres_update(struct store_connection *connection, const struct app *app,
-                                         const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = postgres_look_for(connection, app, deadline, error);
+static enum store_answer postgres_update(struct store_connection *base, const struct app *app, struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
+    enum store_answer answer = postgres_look_for(connection, app, error);
     struct buffer sql = {0};
     PGresult *result;
     int at = 0;
 
     if (answer == STORE_OK)
-        answer = check_key(connection, app, deadline, error);
+        answer = check_key(connection, app, error);
     if (answer != STORE_OK)
         return answer;
     buffer_appendf(&sql, "UPDATE \"%s\" SET ", connection->store->config->table_name);
@@ -343,15 +358,15 @@ static enum store_answer postgres_update(struct store_connection *connection, co
     if (connection->has_updated_at)
         buffer_appendf(&sql, ", updated_at = CURRENT_TIMESTAMP");
     buffer_appendf(&sql, " " SAME_ID); /* APP_ID is the first field */
-    result = run_write(connection, &sql, app, deadline, error);
+    result = run_write(connection, &sql, app, error);
     if (result == NULL)
-        return explain_write(connection, app, false, deadline, error);
+        return explain_write(connection, app, false, error);
     return changed_a_row(result) ? STORE_OK : names_no_such_app(app->id, error);
 }
 
-static enum store_answer postgres_remove(struct store_connection *connection, struct slice id,
-                                         const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = postgres_look(connection, deadline, error);
+static enum store_answer postgres_remove(struct store_connection *base, struct slice id, struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
+    enum store_answer answer = postgres_look(connection, error);
     PGresult *result;
     char sql[512], *value;
 
@@ -361,7 +376,7 @@ static enum store_answer postgres_remove(struct store_connection *connection, st
         return names_no_such_app(id, error);
     value = alloc_copy(id.data, id.length);
     snprintf(sql, sizeof sql, "DELETE FROM \"%s\" " SAME_ID, connection->store->config->table_name);
-    result = postgres_run(connection, sql, 1, (const char *const[]){value}, deadline, error);
+    result = postgres_run(connection, sql, 1, (const char *const[]){value}, error);
     free(value);
     if (result == NULL)
         return postgres_failure(connection);

@@ -12,7 +12,7 @@ static bool is_narrow(const char *type) {
     return strcmp(type, "integer") == 0 || strcmp(type, "smallint") == 0;
 }
 
-static void note_column(struct store_connection *connection, struct slice name, const char *type) {
+static void note_column(struct postgres_connection *connection, struct slice name, const char *type) {
     enum app_field field;
 
     if (slice_equal(name, SLICE("created_at")))
@@ -28,7 +28,7 @@ static void note_column(struct store_connection *connection, struct slice name, 
         connection->fields[field].kind = is_narrow(type) ? POSTGRES_NARROW : POSTGRES_WIDE;
 }
 
-uint32_t postgres_columns(const struct store_connection *connection) {
+uint32_t postgres_columns(const struct postgres_connection *connection) {
     uint32_t bits = 0;
 
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
@@ -37,13 +37,13 @@ uint32_t postgres_columns(const struct store_connection *connection) {
 }
 
 /* The columns of the table that an unqualified name means; none if there is no table. */
-static bool read_columns(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
+static bool read_columns(struct postgres_connection *connection, struct error *error) {
     const char *const values[] = {connection->store->config->table_name};
     PGresult *result = postgres_run(connection,
                                     "SELECT a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a "
                                     "WHERE a.attrelid = to_regclass(quote_ident($1)) AND a.attnum > 0 "
                                     "AND NOT a.attisdropped",
-                                    1, values, deadline, error);
+                                    1, values, error);
 
     if (result == NULL)
         return false;
@@ -60,11 +60,10 @@ static bool read_columns(struct store_connection *connection, const struct deadl
     return true;
 }
 
-enum store_answer postgres_look(struct store_connection *connection, const struct deadline *deadline,
-                                struct error *error) {
+enum store_answer postgres_look(struct postgres_connection *connection, struct error *error) {
     if (clock_monotonic_ms() < connection->look_again_ms)
         return STORE_OK;
-    if (!read_columns(connection, deadline, error))
+    if (!read_columns(connection, error))
         return postgres_failure(connection);
     if ((postgres_columns(connection) & row_required_fields) != row_required_fields) {
         error_set(error, "database.postgres.table_name: there is no table %s with the columns id, key and secret",
@@ -75,14 +74,14 @@ enum store_answer postgres_look(struct store_connection *connection, const struc
     return STORE_OK;
 }
 
-enum store_answer postgres_look_for(struct store_connection *connection, const struct app *app,
-                                    const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = postgres_look(connection, deadline, error);
+enum store_answer postgres_look_for(struct postgres_connection *connection, const struct app *app,
+                                    struct error *error) {
+    enum store_answer answer = postgres_look(connection, error);
 
     if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
         return answer;
     connection->look_again_ms = 0; /* it may have been added by now */
-    answer = postgres_look(connection, deadline, error);
+    answer = postgres_look(connection, error);
     return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
 }
 
@@ -117,14 +116,13 @@ static void append_create_table(struct buffer *sql, const char *table) {
 
 /* Runs what changes the schema inside the transaction under way. Where it may not, the transaction goes on as if it had
  * not been tried, and the log says what somebody else should run. */
-static enum store_answer change(struct store_connection *connection, const char *sql, const struct deadline *deadline,
-                                struct error *error) {
+static enum store_answer change(struct postgres_connection *connection, const char *sql, struct error *error) {
     PGresult *result;
     enum store_answer answer;
     struct error ignored;
 
-    PQclear(postgres_run(connection, "SAVEPOINT curlew", 0, NULL, deadline, error));
-    result = postgres_run(connection, sql, 0, NULL, deadline, error);
+    PQclear(postgres_run(connection, "SAVEPOINT curlew", 0, NULL, error));
+    result = postgres_run(connection, sql, 0, NULL, error);
     if (result != NULL) {
         PQclear(result);
         log_info("app", "postgres: %s", sql);
@@ -133,14 +131,13 @@ static enum store_answer change(struct store_connection *connection, const char 
     answer = postgres_failure(connection);
     if (answer == STORE_REFUSED) {
         log_warning("app", "%s; to be run by somebody who may: %s", error->text, sql);
-        PQclear(postgres_run(connection, "ROLLBACK TO SAVEPOINT curlew", 0, NULL, deadline, &ignored));
+        PQclear(postgres_run(connection, "ROLLBACK TO SAVEPOINT curlew", 0, NULL, &ignored));
     }
     return answer;
 }
 
 /* One statement for all that are missing. */
-static enum store_answer add_columns(struct store_connection *connection, const struct deadline *deadline,
-                                     struct error *error) {
+static enum store_answer add_columns(struct postgres_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
 
@@ -155,37 +152,35 @@ static enum store_answer add_columns(struct store_connection *connection, const 
     }
     if (sql.length != 0) {
         buffer_append_byte(&sql, '\0');
-        answer = change(connection, sql.data, deadline, error);
+        answer = change(connection, sql.data, error);
     }
     buffer_dispose(&sql);
     return answer;
 }
 
-static enum store_answer bring_table_up_to_date(struct store_connection *connection, const struct deadline *deadline,
-                                                struct error *error) {
+static enum store_answer bring_table_up_to_date(struct postgres_connection *connection, struct error *error) {
     struct buffer sql = {0};
     enum store_answer answer;
 
-    if (!read_columns(connection, deadline, error))
+    if (!read_columns(connection, error))
         return postgres_failure(connection);
     if (postgres_columns(connection) != 0)
-        return add_columns(connection, deadline, error);
+        return add_columns(connection, error);
     append_create_table(&sql, connection->store->config->table_name);
-    answer = change(connection, sql.data, deadline, error);
+    answer = change(connection, sql.data, error);
     buffer_dispose(&sql);
     return answer;
 }
 
 /* --- telling of changes --- */
 
-bool postgres_channel(struct store_connection *connection, const struct deadline *deadline, struct buffer *channel,
-                      struct error *error) {
+bool postgres_channel(struct postgres_connection *connection, struct buffer *channel, struct error *error) {
     const char *const values[] = {connection->store->config->table_name};
     PGresult *result = postgres_run(connection,
                                     "SELECT 'curlew_' || md5(n.nspname || '.' || c.relname) FROM pg_class c "
                                     "JOIN pg_namespace n ON n.oid = c.relnamespace "
                                     "WHERE c.oid = to_regclass(quote_ident($1))",
-                                    1, values, deadline, error);
+                                    1, values, error);
 
     if (result == NULL)
         return false;
@@ -227,36 +222,34 @@ static void append_install(struct buffer *sql, const char *table, const char *bo
 }
 
 /* Whether both triggers are there and run this function: 1 or 0; -1 with an error. */
-static int has_triggers(struct store_connection *connection, const char *body, const struct deadline *deadline,
-                        struct error *error) {
+static int has_triggers(struct postgres_connection *connection, const char *body, struct error *error) {
     const char *const values[] = {connection->store->config->table_name, body};
     PGresult *result = postgres_run(connection,
                                     "SELECT 1 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "
                                     "WHERE t.tgrelid = to_regclass(quote_ident($1)) AND p.prosrc = $2 "
                                     "AND t.tgname IN ('curlew_notify', 'curlew_notify_truncate')",
-                                    2, values, deadline, error);
+                                    2, values, error);
     int found = result != NULL ? PQntuples(result) == 2 : -1;
 
     PQclear(result);
     return found;
 }
 
-static enum store_answer install_triggers(struct store_connection *connection, const struct deadline *deadline,
-                                          struct error *error) {
+static enum store_answer install_triggers(struct postgres_connection *connection, struct error *error) {
     struct buffer channel = {0}, body = {0}, sql = {0};
     enum store_answer answer = STORE_OK;
     int found = -1;
 
-    if (postgres_channel(connection, deadline, &channel, error)) {
+    if (postgres_channel(connection, &channel, error)) {
         append_body(&body, channel.data);
         buffer_append_byte(&body, '\0');
-        found = has_triggers(connection, body.data, deadline, error);
+        found = has_triggers(connection, body.data, error);
     }
     if (found < 0)
         answer = postgres_failure(connection);
     if (found == 0) {
         append_install(&sql, connection->store->config->table_name, body.data);
-        answer = change(connection, sql.data, deadline, error);
+        answer = change(connection, sql.data, error);
     }
     buffer_dispose(&channel);
     buffer_dispose(&body);
@@ -268,64 +261,63 @@ static enum store_answer install_triggers(struct store_connection *connection, c
 
 /* A change that waits for a lock holds up everybody who comes after it, so it is tried again instead; it may take its
  * time. For the transaction under way. */
-static bool limit_locks(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
+static bool limit_locks(struct postgres_connection *connection, struct error *error) {
     const char *sql = connection->limited ? "SELECT set_config('lock_timeout', '2s', true), "
                                             "set_config('statement_timeout', '0', true)"
                                           : "SELECT set_config('lock_timeout', '2s', true)";
-    PGresult *result = postgres_run(connection, sql, 0, NULL, deadline, error);
+    PGresult *result = postgres_run(connection, sql, 0, NULL, error);
 
     PQclear(result);
     return result != NULL;
 }
 
-static enum store_answer run_alone(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error) {
+static enum store_answer run_alone(struct postgres_connection *connection, struct error *error) {
     PGresult *result;
     enum store_answer answer;
 
     /* Servers that start at the same instant do this one after another. */
     result = postgres_run(connection, "SELECT pg_advisory_xact_lock(hashtext('curlew ' || $1))", 1,
-                          (const char *const[]){connection->store->config->table_name}, deadline, error);
+                          (const char *const[]){connection->store->config->table_name}, error);
     if (result == NULL)
         return postgres_failure(connection);
     PQclear(result);
-    if (!limit_locks(connection, deadline, error))
+    if (!limit_locks(connection, error))
         return postgres_failure(connection);
-    answer = bring_table_up_to_date(connection, deadline, error);
+    answer = bring_table_up_to_date(connection, error);
     if (answer == STORE_UNAVAILABLE)
         return answer;
-    if (!read_columns(connection, deadline, error))
+    if (!read_columns(connection, error))
         return postgres_failure(connection);
     if ((postgres_columns(connection) & row_required_fields) != row_required_fields)
         return STORE_OK; /* postgres_look says so */
-    return install_triggers(connection, deadline, error);
+    return install_triggers(connection, error);
 }
 
-enum store_answer postgres_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error) {
-    PGresult *result = postgres_run(connection, "BEGIN", 0, NULL, deadline, error);
+enum store_answer postgres_prepare(struct store_connection *base, struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
+    PGresult *result = postgres_run(connection, "BEGIN", 0, NULL, error);
     enum store_answer answer;
 
     if (result == NULL)
         return postgres_failure(connection);
     PQclear(result);
-    answer = run_alone(connection, deadline, error);
+    answer = run_alone(connection, error);
     if (answer == STORE_UNAVAILABLE)
         return answer;
-    result = postgres_run(connection, "COMMIT", 0, NULL, deadline, error);
+    result = postgres_run(connection, "COMMIT", 0, NULL, error);
     if (result == NULL)
         return postgres_failure(connection);
     PQclear(result);
     connection->look_again_ms = 0;
-    return postgres_look(connection, deadline, error);
+    return postgres_look(connection, error);
 }
 
-enum store_answer postgres_inspect(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error) {
-    if (!read_columns(connection, deadline, error))
+enum store_answer postgres_inspect(struct store_connection *base, struct error *error) {
+    struct postgres_connection *connection = postgres_connection_of(base);
+    if (!read_columns(connection, error))
         return postgres_failure(connection);
     if (postgres_columns(connection) != 0)
-        return postgres_look(connection, deadline, error);
+        return postgres_look(connection, error);
     error_set(error, "database.postgres.table_name: there is no table %s", connection->store->config->table_name);
     return STORE_NOT_FOUND;
 }

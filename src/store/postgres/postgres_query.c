@@ -71,7 +71,7 @@ static const char *setting_of(const PGconn *link) {
     return state == NULL && is_about_tls(said) ? "database.postgres.tls" : "database.postgres.host and .port";
 }
 
-static void explain_connect(struct store_connection *connection, struct error *error) {
+static void explain_connect(struct postgres_connection *connection, struct error *error) {
     const struct config_sql *config = connection->store->config;
     char *said = alloc_copy(PQerrorMessage(connection->link), strlen(PQerrorMessage(connection->link)));
     char *where = strstr(said, "\nLOCATION:"); /* in the server's source */
@@ -170,7 +170,8 @@ static PGconn *begin_connect(const struct config_sql *config, const struct place
     return PQconnectStartParams(names, values, 0);
 }
 
-static bool finish_connect(PGconn *link, const struct deadline *deadline, struct error *error) {
+static bool finish_connect(struct postgres_connection *connection, struct error *error) {
+    PGconn *link = connection->link;
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
     if (link == NULL || PQstatus(link) == CONNECTION_BAD)
@@ -179,7 +180,8 @@ static bool finish_connect(PGconn *link, const struct deadline *deadline, struct
     while (state != PGRES_POLLING_OK) {
         if (state == PGRES_POLLING_FAILED)
             return false;
-        if (!deadline_wait_or_fail(deadline, PQsocket(link), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, error))
+        if (!deadline_wait_or_fail(&connection->base.deadline, PQsocket(link),
+                                   state == PGRES_POLLING_READING ? POLLIN : POLLOUT, error))
             return false;
         state = PQconnectPoll(link);
     }
@@ -197,8 +199,7 @@ static void ignore_notice(void *context, const char *text) {
  * with each that is given up one more process would be busy there. A limit that somebody else has set counts. Behind a
  * pooler the session may be another's a moment later, so it is left as it is: its processes are the pooler's.
  */
-static bool limit_statements(struct store_connection *connection, const struct deadline *deadline,
-                             struct error *error) {
+static bool limit_statements(struct postgres_connection *connection, struct error *error) {
     char limit_ms[16], pid[16];
     PGresult *result;
 
@@ -207,38 +208,39 @@ static bool limit_statements(struct store_connection *connection, const struct d
     result = postgres_run(connection,
                           "SELECT set_config('statement_timeout', $1, false) WHERE pg_backend_pid() = $2::integer "
                           "AND current_setting('statement_timeout') = '0'",
-                          2, (const char *const[]){limit_ms, pid}, deadline, error);
+                          2, (const char *const[]){limit_ms, pid}, error);
     connection->limited = result != NULL && PQntuples(result) == 1;
     PQclear(result);
     return result != NULL;
 }
 
-struct store_connection *postgres_connect(struct app_store *store, const struct deadline *deadline,
-                                          struct error *error) {
-    struct store_connection *connection;
+struct postgres_connection *postgres_open_connection(struct postgres_store *store, const struct deadline *deadline,
+                                                     struct error *error) {
+    struct postgres_connection *connection;
     struct places places = {0};
 
     if (!find_places(&places, store->config->host, deadline, error))
         return NULL;
     connection = alloc_zero(sizeof *connection);
+    store_connection_init(&connection->base, &store->base, deadline);
     connection->store = store;
     connection->link = begin_connect(store->config, &places);
     places_dispose(&places);
     error->text[0] = '\0';
-    if (finish_connect(connection->link, deadline, error)) {
+    if (finish_connect(connection, error)) {
         PQsetNoticeProcessor(connection->link, ignore_notice, NULL);
-        if (limit_statements(connection, deadline, error))
+        if (limit_statements(connection, error))
             return connection;
     } else if (error->text[0] == '\0') {
         explain_connect(connection, error);
     } else {
         error_prefix(error, "database.postgres.host %s:%u", store->config->host, store->config->port);
     }
-    postgres_disconnect(connection);
+    postgres_close_connection(connection);
     return NULL;
 }
 
-void postgres_disconnect(struct store_connection *connection) {
+void postgres_close_connection(struct postgres_connection *connection) {
     PQfinish(connection->link);
     free(connection);
 }
@@ -247,11 +249,12 @@ void postgres_disconnect(struct store_connection *connection) {
 
 const char postgres_other_answer[] = "an answer to something else than what was asked";
 
-static bool flush(PGconn *link, const struct deadline *deadline, struct error *error) {
+static bool flush(struct postgres_connection *connection, struct error *error) {
+    PGconn *link = connection->link;
     int left;
 
     while ((left = PQflush(link)) > 0) {
-        if (!deadline_wait_or_fail(deadline, PQsocket(link), POLLIN | POLLOUT, error))
+        if (!deadline_wait_or_fail(&connection->base.deadline, PQsocket(link), POLLIN | POLLOUT, error))
             return false;
         if (PQconsumeInput(link) == 0)
             return false;
@@ -260,10 +263,12 @@ static bool flush(PGconn *link, const struct deadline *deadline, struct error *e
 }
 
 /* The next result; false when it did not come. NULL: there is none any more. */
-static bool next_result(PGconn *link, uint64_t received, const struct deadline *deadline, PGresult **result,
+static bool next_result(struct postgres_connection *connection, uint64_t received, PGresult **result,
                         struct error *error) {
+    PGconn *link = connection->link;
+
     while (PQisBusy(link)) {
-        if (!deadline_wait_or_fail(deadline, PQsocket(link), POLLIN, error))
+        if (!deadline_wait_or_fail(&connection->base.deadline, PQsocket(link), POLLIN, error))
             return false;
         if (PQconsumeInput(link) == 0) /* a row, which is never more than a gigabyte, may come as a whole */
             return false;
@@ -287,7 +292,7 @@ static bool is_copy(const PGresult *result) {
     return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
 }
 
-static PGresult *fail(struct store_connection *connection, PGresult *result, struct error *error) {
+static PGresult *fail(struct postgres_connection *connection, PGresult *result, struct error *error) {
     const struct config_sql *config = connection->store->config;
     const char *state = result != NULL ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
 
@@ -302,22 +307,21 @@ static PGresult *fail(struct store_connection *connection, PGresult *result, str
     return NULL;
 }
 
-PGresult *postgres_run(struct store_connection *connection, const char *sql, int count, const char *const *values,
-                       const struct deadline *deadline, struct error *error) {
+PGresult *postgres_run(struct postgres_connection *connection, const char *sql, int count, const char *const *values,
+                       struct error *error) {
     PGresult *result = NULL, *next = NULL;
     uint64_t received = answer_received(PQsocket(connection->link));
 
     error->text[0] = '\0';
-    if (deadline_passed(deadline)) {
+    if (deadline_passed(&connection->base.deadline)) {
         error_set(error, "no answer in time");
         return fail(connection, NULL, error);
     }
     /* Statements without a name: they work behind a pooler that hands out its connections by transaction, too. */
-    if (PQsendQueryParams(connection->link, sql, count, NULL, values, NULL, NULL, 0) == 0 ||
-        !flush(connection->link, deadline, error))
+    if (PQsendQueryParams(connection->link, sql, count, NULL, values, NULL, NULL, 0) == 0 || !flush(connection, error))
         return fail(connection, NULL, error);
     do {
-        if (!next_result(connection->link, received, deadline, &next, error)) {
+        if (!next_result(connection, received, &next, error)) {
             PQclear(result);
             return fail(connection, NULL, error);
         }
@@ -334,7 +338,7 @@ PGresult *postgres_run(struct store_connection *connection, const char *sql, int
     return result != NULL && succeeded(result) ? result : fail(connection, result, error);
 }
 
-enum store_answer postgres_failure(const struct store_connection *connection) {
+enum store_answer postgres_failure(const struct postgres_connection *connection) {
     static const char *const unavailable[] = {"08", "57", "532", "533", "55P03", "40", "XX",
                                               /* The table is another one than when this connection looked at it. */
                                               "42P01", "42703"}; /* beginnings */

@@ -39,9 +39,8 @@ static void tell_all(PGconn *link, const struct store_watcher *watcher) {
 /* --- poolers --- */
 
 /* Whether statements are run by another process than the one that the connection was said to be. */
-static bool is_pooled(struct store_connection *connection, const struct deadline *deadline, bool *pooled,
-                      struct error *error) {
-    PGresult *result = postgres_run(connection, "SELECT pg_backend_pid()", 0, NULL, deadline, error);
+static bool is_pooled(struct postgres_connection *connection, bool *pooled, struct error *error) {
+    PGresult *result = postgres_run(connection, "SELECT pg_backend_pid()", 0, NULL, error);
 
     if (result == NULL)
         return false;
@@ -51,16 +50,15 @@ static bool is_pooled(struct store_connection *connection, const struct deadline
     return true;
 }
 
-static bool send_echo(struct store_connection *connection, const char *words, const struct deadline *deadline,
-                      struct error *error) {
-    struct store_connection *other = postgres_connect(connection->store, deadline, error);
+static bool send_echo(struct postgres_connection *connection, const char *words, struct error *error) {
+    struct postgres_connection *other = postgres_open_connection(connection->store, &connection->base.deadline, error);
     PGresult *result = NULL;
 
     if (other == NULL)
         return false;
-    result = postgres_run(other, "SELECT pg_notify('curlew_echo', $1)", 1, &words, deadline, error);
+    result = postgres_run(other, "SELECT pg_notify('curlew_echo', $1)", 1, &words, error);
     PQclear(result);
-    postgres_disconnect(other);
+    postgres_close_connection(other);
     return result != NULL;
 }
 
@@ -80,23 +78,22 @@ static bool take_echo(PGconn *link, const char *words) {
  * that listens to others. So a notice is sent on another connection, and has to come while this one asks for nothing.
  * False with an error if that could not be tried.
  */
-static bool try_echo(struct store_connection *connection, const struct deadline *deadline, bool *heard,
-                     struct error *error) {
-    struct deadline echo = deadline_after(ECHO_MS, deadline->cancel_fd);
+static bool try_echo(struct postgres_connection *connection, bool *heard, struct error *error) {
+    struct deadline echo = deadline_after(ECHO_MS, connection->base.deadline.cancel_fd);
     char words[32];
-    PGresult *result = postgres_run(connection, "LISTEN curlew_echo", 0, NULL, deadline, error);
+    PGresult *result = postgres_run(connection, "LISTEN curlew_echo", 0, NULL, error);
 
     if (result == NULL)
         return false;
     PQclear(result);
     snprintf(words, sizeof words, "%d", PQbackendPID(connection->link));
-    if (!send_echo(connection, words, deadline, error))
+    if (!send_echo(connection, words, error))
         return false;
     do
         *heard = take_echo(connection->link, words);
     while (!*heard && deadline_wait(&echo, PQsocket(connection->link), POLLIN) == WAIT_READY &&
            PQconsumeInput(connection->link) == 1);
-    result = postgres_run(connection, "UNLISTEN curlew_echo", 0, NULL, deadline, error);
+    result = postgres_run(connection, "UNLISTEN curlew_echo", 0, NULL, error);
     PQclear(result);
     *heard = *heard || take_echo(connection->link, words); /* the server was slow */
     return result != NULL;
@@ -104,31 +101,33 @@ static bool try_echo(struct store_connection *connection, const struct deadline 
 
 /* --- listening --- */
 
-static bool listen_to(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
+static bool listen_to(struct postgres_connection *connection, struct error *error) {
     struct buffer channel = {0};
     char sql[128];
     PGresult *result = NULL;
 
-    if (postgres_channel(connection, deadline, &channel, error)) {
+    if (postgres_channel(connection, &channel, error)) {
         snprintf(sql, sizeof sql, "LISTEN \"%s\"", channel.data);
-        result = postgres_run(connection, sql, 0, NULL, deadline, error);
+        result = postgres_run(connection, sql, 0, NULL, error);
     }
     PQclear(result);
     buffer_dispose(&channel);
     return result != NULL;
 }
 
-static bool still_there(struct store_connection *connection, uint32_t timeout_ms, int cancel_fd) {
+static bool still_there(struct postgres_connection *connection, uint32_t timeout_ms, int cancel_fd) {
     const struct deadline deadline = deadline_after(timeout_ms, cancel_fd);
     struct error ignored;
-    PGresult *result = postgres_run(connection, "SELECT 1", 0, NULL, &deadline, &ignored);
+    PGresult *result;
 
+    store_begin(&connection->base, &deadline);
+    result = postgres_run(connection, "SELECT 1", 0, NULL, &ignored);
     PQclear(result);
     return result != NULL;
 }
 
 /* Until the connection is lost; false when it is time to stop. */
-static bool hear(struct store_connection *connection, uint32_t timeout_ms, int cancel_fd,
+static bool hear(struct postgres_connection *connection, uint32_t timeout_ms, int cancel_fd,
                  const struct store_watcher *watcher) {
     for (;;) {
         const struct deadline quiet = deadline_after(QUIET_MS, cancel_fd);
@@ -157,32 +156,32 @@ enum life {
 };
 
 /* One connection's life. */
-static enum life live(struct store_connection *connection, uint32_t timeout_ms, const struct deadline *deadline,
-                      const struct store_watcher *watcher, struct error *error) {
+static enum life live(struct postgres_connection *connection, uint32_t timeout_ms, const struct store_watcher *watcher,
+                      struct error *error) {
     bool pooled, heard = true;
 
-    if (!is_pooled(connection, deadline, &pooled, error) || (pooled && !try_echo(connection, deadline, &heard, error)))
+    if (!is_pooled(connection, &pooled, error) || (pooled && !try_echo(connection, &heard, error)))
         return LIFE_FAILED;
     if (!heard) {
         error_set(error,
                   "a pooler is in between that does not hand on notices (PgBouncer does with pool_mode session)");
         return LIFE_DEAF;
     }
-    if (!listen_to(connection, deadline, error))
+    if (!listen_to(connection, error))
         return postgres_failure(connection) == STORE_REFUSED ? LIFE_DEAF : LIFE_FAILED;
     watcher->anything_changed(watcher->context);
-    return hear(connection, timeout_ms, deadline->cancel_fd, watcher) ? LIFE_LOST : LIFE_STOPPED;
+    return hear(connection, timeout_ms, connection->base.deadline.cancel_fd, watcher) ? LIFE_LOST : LIFE_STOPPED;
 }
 
-static enum life listen_once(struct app_store *store, uint32_t timeout_ms, int cancel_fd,
+static enum life listen_once(struct postgres_store *store, uint32_t timeout_ms, int cancel_fd,
                              const struct store_watcher *watcher, struct error *error) {
     const struct deadline deadline = deadline_after(timeout_ms, cancel_fd);
-    struct store_connection *connection = postgres_connect(store, &deadline, error);
+    struct postgres_connection *connection = postgres_open_connection(store, &deadline, error);
     enum life life = LIFE_FAILED;
 
     if (connection != NULL) {
-        life = live(connection, timeout_ms, &deadline, watcher, error);
-        postgres_disconnect(connection);
+        life = live(connection, timeout_ms, watcher, error);
+        postgres_close_connection(connection);
     }
     return life;
 }
@@ -196,7 +195,8 @@ static void explain(const struct config_sql *config, enum life life, bool was_de
         log_debug("app", "not listening for changes: %s", error->text);
 }
 
-void postgres_watch(struct app_store *store, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher) {
+void postgres_watch(struct app_store *base, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher) {
+    struct postgres_store *store = postgres_store_of(base);
     uint32_t backoff_ms = BACKOFF_FIRST_MS;
     bool was_deaf = false;
     struct error error;

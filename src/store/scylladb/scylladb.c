@@ -25,7 +25,7 @@ static void fold(const char *name, char out[SCYLLADB_NAME_MAX]) {
 
 static struct app_store *scylladb_open(const struct config *config, const struct app_defaults *defaults,
                                        struct error *error) {
-    struct app_store *store;
+    struct scylladb_store *store;
 
     if (!row_name_valid(config->database.scylladb.keyspace, "", 255, "database.scylladb.keyspace", error) ||
         !row_name_valid(config->database.scylladb.table_name, "", 255, "database.scylladb.table_name", error) ||
@@ -42,12 +42,25 @@ static struct app_store *scylladb_open(const struct config *config, const struct
         return NULL;
     }
     pthread_mutex_init(&store->mutex, NULL);
-    return store;
+    return &store->base;
 }
 
-static void scylladb_close(struct app_store *store) {
+static void scylladb_close(struct app_store *base) {
+    struct scylladb_store *store = scylladb_store_of(base);
+
     pthread_mutex_destroy(&store->mutex);
     free(store);
+}
+
+static struct store_connection *scylladb_connect(struct app_store *base, const struct deadline *deadline,
+                                                 struct error *error) {
+    struct scylladb_connection *connection = scylladb_open_connection(scylladb_store_of(base), deadline, error);
+
+    return connection != NULL ? &connection->base : NULL;
+}
+
+static void scylladb_disconnect(struct store_connection *base) {
+    scylladb_close_connection(scylladb_connection_of(base));
 }
 
 /* --- rows --- */
@@ -86,8 +99,8 @@ static const char *id_of(const json_t *record) {
 #define INDEX_TRIES 20
 #define INDEX_PAUSE_MS 100
 
-static bool select_rows(struct store_connection *connection, const char *behind, struct cql_request *request,
-                        const struct deadline *deadline, struct cql_rows *rows, struct error *error) {
+static bool select_rows(struct scylladb_connection *connection, const char *behind, struct cql_request *request,
+                        struct cql_rows *rows, struct error *error) {
     struct buffer statement = {0};
     bool done;
 
@@ -99,14 +112,14 @@ static bool select_rows(struct store_connection *connection, const char *behind,
     buffer_appendf(&statement, "%s FROM \"%s\".\"%s\" %s", connection->has_created_at ? ", created_at" : "",
                    connection->store->keyspace, connection->store->table, behind);
     request->statement = buffer_slice(&statement);
-    done = scylladb_run(connection, request, deadline, rows, error);
+    done = scylladb_run(connection, request, rows, error);
     buffer_dispose(&statement);
     return done;
 }
 
 /* The name as a value of its column. A text that is no UTF-8, or empty, or nothing that the column could hold, is in no
  * row, and the node would not even look: false. */
-static bool bind_name(struct buffer *value, const struct store_connection *connection, enum app_field field,
+static bool bind_name(struct buffer *value, const struct scylladb_connection *connection, enum app_field field,
                       struct slice name) {
     json_t *text = name.length != 0 ? json_stringn(name.data, name.length) : NULL;
 
@@ -147,23 +160,23 @@ static const char *condition_on(enum app_field field) {
 }
 
 /* The rows with this name. A new index fails until it is built, which for a small table is soon. */
-static bool select_by_name(struct store_connection *connection, enum app_field field, struct slice value,
-                           const struct deadline *deadline, struct cql_rows *rows, struct error *error) {
+static bool select_by_name(struct scylladb_connection *connection, enum app_field field, struct slice value,
+                           struct cql_rows *rows, struct error *error) {
     struct cql_request request = {.values = &value, .count = 1};
 
     for (unsigned tries = 1;; tries++) {
-        if (select_rows(connection, condition_on(field), &request, deadline, rows, error))
+        if (select_rows(connection, condition_on(field), &request, rows, error))
             return true;
         if (field != APP_KEY || cql_failure(connection->link) == CQL_LOST ||
             cql_failure_code(connection->link) != CQL_ERROR_READ_FAILURE || tries == INDEX_TRIES ||
-            !deadline_sleep(deadline, INDEX_PAUSE_MS))
+            !deadline_sleep(&connection->base.deadline, INDEX_PAUSE_MS))
             return false;
     }
 }
 
 /* The first of the records with this name; NULL: there is none. */
-static enum store_answer find_first(struct store_connection *connection, enum app_field field, struct slice name,
-                                    const struct deadline *deadline, json_t **record, struct error *error) {
+static enum store_answer find_first(struct scylladb_connection *connection, enum app_field field, struct slice name,
+                                    json_t **record, struct error *error) {
     struct buffer value = {0};
     struct found_row best = {0};
     enum store_answer answer = STORE_OK;
@@ -171,7 +184,7 @@ static enum store_answer find_first(struct store_connection *connection, enum ap
 
     if (bind_name(&value, connection, field, name)) {
         rows = alloc(sizeof *rows);
-        if (!select_by_name(connection, field, buffer_slice(&value), deadline, rows, error))
+        if (!select_by_name(connection, field, buffer_slice(&value), rows, error))
             answer = scylladb_failure(connection);
     }
     for (uint32_t i = 0; rows != NULL && i < rows->row_count; i++) {
@@ -187,48 +200,57 @@ static enum store_answer find_first(struct store_connection *connection, enum ap
     return answer;
 }
 
-static enum store_answer find_once(struct store_connection *connection, enum app_field field, struct slice name,
-                                   const struct deadline *deadline, struct app **app, struct error *error) {
-    enum store_answer answer = scylladb_look(connection, deadline, error);
+static enum store_answer find_once(struct scylladb_connection *connection, enum app_field field, struct slice name,
+                                   struct app **app, struct error *error) {
+    enum store_answer answer = scylladb_look(connection, error);
     json_t *record;
 
     if (answer == STORE_OK)
-        answer = find_first(connection, field, name, deadline, &record, error);
+        answer = find_first(connection, field, name, &record, error);
     if (answer != STORE_OK)
         return answer;
     return record != NULL ? row_to_app(record, connection->store->defaults, app, error) : STORE_NOT_FOUND;
 }
 
 /* True for a request that was refused since the table is not any more what it was: it may be made again. */
-static bool table_changed(const struct store_connection *connection, enum store_answer answer) {
+static bool table_changed(const struct scylladb_connection *connection, enum store_answer answer) {
     return answer == STORE_REFUSED && !connection->looked;
 }
 
-static enum store_answer find(struct store_connection *connection, enum app_field field, struct slice name,
-                              const struct deadline *deadline, struct app **app, struct error *error) {
-    enum store_answer answer = find_once(connection, field, name, deadline, app, error);
+static enum store_answer find(struct scylladb_connection *connection, enum app_field field, struct slice name,
+                              struct app **app, struct error *error) {
+    enum store_answer answer = find_once(connection, field, name, app, error);
 
-    return table_changed(connection, answer) ? find_once(connection, field, name, deadline, app, error) : answer;
+    return table_changed(connection, answer) ? find_once(connection, field, name, app, error) : answer;
 }
 
-static enum store_answer scylladb_find_by_id(struct store_connection *connection, struct slice id,
-                                             const struct deadline *deadline, struct app **app, struct error *error) {
-    const struct deadline share = scylladb_share_of(connection->store, deadline);
+/* The connection's deadline is shared with the other nodes: see scylladb_share_deadline. */
+static enum store_answer find_within_share(struct scylladb_connection *connection, enum app_field field,
+                                           struct slice name, struct app **app, struct error *error) {
+    const struct deadline whole = scylladb_share_deadline(connection);
+    enum store_answer answer = find(connection, field, name, app, error);
 
-    return find(connection, APP_ID, id, &share, app, error);
+    store_begin(&connection->base, &whole);
+    return answer;
 }
 
-static enum store_answer scylladb_find_by_key(struct store_connection *connection, struct slice key,
-                                              const struct deadline *deadline, struct app **app, struct error *error) {
-    const struct deadline share = scylladb_share_of(connection->store, deadline);
+static enum store_answer scylladb_find_by_id(struct store_connection *base, struct slice id, struct app **app,
+                                             struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
 
-    return find(connection, APP_KEY, key, &share, app, error);
+    return find_within_share(connection, APP_ID, id, app, error);
+}
+
+static enum store_answer scylladb_find_by_key(struct store_connection *base, struct slice key, struct app **app,
+                                              struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
+
+    return find_within_share(connection, APP_KEY, key, app, error);
 }
 
 /* In the order of the ids' tokens. */
-static enum store_answer list_behind(struct store_connection *connection, struct slice after, size_t limit,
-                                     const struct deadline *deadline, store_list_function *each, void *context,
-                                     struct error *error) {
+static enum store_answer list_behind(struct scylladb_connection *connection, struct slice after, size_t limit,
+                                     store_list_function *each, void *context, struct error *error) {
     char number[4], behind[128];
     const struct slice values[] = {after, {number, 4}};
     bool from_first = after.data == NULL;
@@ -243,8 +265,11 @@ static enum store_answer list_behind(struct store_connection *connection, struct
         number[i] = (char)(limit >> (24 - 8 * i));
     snprintf(behind, sizeof behind, "%s LIMIT ?", from_first ? "" : "WHERE token(id) > token(?)");
     do {
-        const struct deadline share = scylladb_share_of(connection->store, deadline);
-        if (!select_rows(connection, behind, &request, &share, rows, error)) {
+        const struct deadline whole = scylladb_share_deadline(connection);
+        bool read = select_rows(connection, behind, &request, rows, error);
+
+        store_begin(&connection->base, &whole);
+        if (!read) {
             answer = scylladb_failure(connection);
             break;
         }
@@ -260,10 +285,10 @@ static enum store_answer list_behind(struct store_connection *connection, struct
     return answer;
 }
 
-static enum store_answer scylladb_list(struct store_connection *connection, struct slice after, size_t limit,
-                                       const struct deadline *deadline, store_list_function *each, void *context,
-                                       struct error *error) {
-    enum store_answer answer = scylladb_look(connection, deadline, error);
+static enum store_answer scylladb_list(struct store_connection *base, struct slice after, size_t limit,
+                                       store_list_function *each, void *context, struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
+    enum store_answer answer = scylladb_look(connection, error);
     struct buffer value = {0};
 
     if (answer == STORE_OK && after.length != 0 && !bind_name(&value, connection, APP_ID, after)) {
@@ -271,16 +296,15 @@ static enum store_answer scylladb_list(struct store_connection *connection, stru
         answer = STORE_REFUSED;
     }
     if (answer == STORE_OK)
-        answer = list_behind(connection, buffer_slice(&value), limit, deadline, each, context, error);
+        answer = list_behind(connection, buffer_slice(&value), limit, each, context, error);
     buffer_dispose(&value);
     return answer;
 }
 
-static enum store_answer scylladb_check_health(struct store_connection *connection, const struct deadline *deadline,
-                                               struct error *error) {
-    const struct deadline share = scylladb_share_of(connection->store, deadline);
+static enum store_answer scylladb_check_health(struct store_connection *base, struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
     struct app *nobody = NULL;
-    enum store_answer answer = find(connection, APP_ID, SLICE("-"), &share, &nobody, error);
+    enum store_answer answer = find_within_share(connection, APP_ID, SLICE("-"), &nobody, error);
 
     app_unref(nobody);
     return answer == STORE_NOT_FOUND || answer == STORE_INVALID ? STORE_OK : answer;
@@ -314,8 +338,8 @@ static void add_time(struct parameters *parameters, const char *name) {
  * The fields that have a column. What is not set is left away where there is nothing that it could undo, and where the
  * column is of a type that is not ours to write.
  */
-static bool add_fields(struct parameters *parameters, const struct store_connection *connection, const struct app *app,
-                       bool is_new, struct error *error) {
+static bool add_fields(struct parameters *parameters, const struct scylladb_connection *connection,
+                       const struct app *app, bool is_new, struct error *error) {
     uint32_t there = 0;
 
     for (unsigned i = is_new ? APP_ID : APP_ID + 1; i < APP_FIELD_COUNT; i++) {
@@ -339,7 +363,7 @@ static void parameters_dispose(struct parameters *parameters) {
 }
 
 /* The node may have done it, and nobody has heard of it. */
-static bool outcome_unknown(const struct store_connection *connection) {
+static bool outcome_unknown(const struct scylladb_connection *connection) {
     uint32_t code = cql_failure_code(connection->link);
 
     return cql_failure(connection->link) == CQL_LOST || code == CQL_ERROR_WRITE_TIMEOUT ||
@@ -347,9 +371,8 @@ static bool outcome_unknown(const struct store_connection *connection) {
 }
 
 /* Runs a write; `applied` is false if a lightweight transaction's condition did not hold. */
-static enum store_answer run_write(struct store_connection *connection, struct slice statement,
-                                   const struct slice *values, unsigned count, const struct deadline *deadline,
-                                   bool *applied, struct error *error) {
+static enum store_answer run_write(struct scylladb_connection *connection, struct slice statement,
+                                   const struct slice *values, unsigned count, bool *applied, struct error *error) {
     struct cql_request request = {
         .statement = statement, .values = values, .count = count, .conditional = !connection->alone};
     struct cql_rows *rows = alloc(sizeof *rows);
@@ -357,7 +380,7 @@ static enum store_answer run_write(struct store_connection *connection, struct s
     struct slice value;
 
     *applied = true;
-    if (!scylladb_run(connection, &request, deadline, rows, error)) {
+    if (!scylladb_run(connection, &request, rows, error)) {
         answer = scylladb_failure(connection);
         if (outcome_unknown(connection))
             error_prefix(error, "the write may or may not have been done");
@@ -370,8 +393,7 @@ static enum store_answer run_write(struct store_connection *connection, struct s
 }
 
 /* STORE_OK if no other app has the key. */
-static enum store_answer check_key(struct store_connection *connection, const struct app *app,
-                                   const struct deadline *deadline, struct error *error) {
+static enum store_answer check_key(struct scylladb_connection *connection, const struct app *app, struct error *error) {
     struct buffer value = {0};
     struct cql_rows *rows;
     enum store_answer answer = STORE_OK;
@@ -381,7 +403,7 @@ static enum store_answer check_key(struct store_connection *connection, const st
         return STORE_OK;
     }
     rows = alloc(sizeof *rows);
-    if (!select_by_name(connection, APP_KEY, buffer_slice(&value), deadline, rows, error))
+    if (!select_by_name(connection, APP_KEY, buffer_slice(&value), rows, error))
         answer = scylladb_failure(connection);
     for (uint32_t i = 0; answer == STORE_OK && i < rows->row_count; i++) {
         struct found_row row = read_row(rows);
@@ -395,17 +417,15 @@ static enum store_answer check_key(struct store_connection *connection, const st
 }
 
 /* Whether the id is there: STORE_OK or STORE_NOT_FOUND; a broken record is there. */
-static enum store_answer check_id(struct store_connection *connection, struct slice id, const struct deadline *deadline,
-                                  struct error *error) {
+static enum store_answer check_id(struct scylladb_connection *connection, struct slice id, struct error *error) {
     struct app *there = NULL;
-    enum store_answer answer = find(connection, APP_ID, id, deadline, &there, error);
+    enum store_answer answer = find(connection, APP_ID, id, &there, error);
 
     app_unref(there);
     return answer == STORE_INVALID ? STORE_OK : answer;
 }
 
-static enum store_answer insert(struct store_connection *connection, const struct app *app,
-                                const struct deadline *deadline, struct error *error) {
+static enum store_answer insert(struct scylladb_connection *connection, const struct app *app, struct error *error) {
     struct parameters parameters = {0};
     struct buffer statement = {0};
     enum store_answer answer = STORE_REFUSED;
@@ -423,8 +443,7 @@ static enum store_answer insert(struct store_connection *connection, const struc
         for (unsigned i = 1; i < parameters.count; i++)
             buffer_append_string(&statement, ", ?");
         buffer_appendf(&statement, ")%s", connection->alone ? "" : " IF NOT EXISTS");
-        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, deadline,
-                           &applied, error);
+        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, &applied, error);
     } else {
         connection->looked = false; /* the table may have other columns by now */
     }
@@ -433,28 +452,27 @@ static enum store_answer insert(struct store_connection *connection, const struc
     return answer == STORE_OK && !applied ? names_id_taken(app->id, error) : answer;
 }
 
-static enum store_answer create_once(struct store_connection *connection, const struct app *app,
-                                     const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = check_id(connection, app->id, deadline, error);
+static enum store_answer create_once(struct scylladb_connection *connection, const struct app *app,
+                                     struct error *error) {
+    enum store_answer answer = check_id(connection, app->id, error);
 
     if (answer == STORE_OK)
         return names_id_taken(app->id, error);
     if (answer != STORE_NOT_FOUND)
         return answer;
-    answer = check_key(connection, app, deadline, error);
-    return answer == STORE_OK ? insert(connection, app, deadline, error) : answer;
+    answer = check_key(connection, app, error);
+    return answer == STORE_OK ? insert(connection, app, error) : answer;
 }
 
-static enum store_answer scylladb_create(struct store_connection *connection, const struct app *app,
-                                         const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = create_once(connection, app, deadline, error);
+static enum store_answer scylladb_create(struct store_connection *base, const struct app *app, struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
+    enum store_answer answer = create_once(connection, app, error);
 
-    return table_changed(connection, answer) ? create_once(connection, app, deadline, error) : answer;
+    return table_changed(connection, answer) ? create_once(connection, app, error) : answer;
 }
 
 /* An update in CQL makes what it does not find, so it says that it must not, or looks before. */
-static enum store_answer replace(struct store_connection *connection, const struct app *app,
-                                 const struct deadline *deadline, struct error *error) {
+static enum store_answer replace(struct scylladb_connection *connection, const struct app *app, struct error *error) {
     struct parameters parameters = {0};
     struct buffer statement = {0};
     enum store_answer answer = STORE_REFUSED;
@@ -469,8 +487,7 @@ static enum store_answer replace(struct store_connection *connection, const stru
         buffer_appendf(&statement, " WHERE id = ?%s", connection->alone ? "" : " IF EXISTS");
         bind_name(&parameters.bytes[parameters.count], connection, APP_ID, app->id);
         close_parameter(&parameters, "id", false);
-        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, deadline,
-                           &applied, error);
+        answer = run_write(connection, buffer_slice(&statement), parameters.values, parameters.count, &applied, error);
     } else {
         connection->looked = false; /* the table may have other columns by now */
     }
@@ -479,27 +496,27 @@ static enum store_answer replace(struct store_connection *connection, const stru
     return answer == STORE_OK && !applied ? names_no_such_app(app->id, error) : answer;
 }
 
-static enum store_answer update_once(struct store_connection *connection, const struct app *app,
-                                     const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = check_id(connection, app->id, deadline, error);
+static enum store_answer update_once(struct scylladb_connection *connection, const struct app *app,
+                                     struct error *error) {
+    enum store_answer answer = check_id(connection, app->id, error);
 
     if (answer == STORE_NOT_FOUND)
         return names_no_such_app(app->id, error);
     if (answer == STORE_OK)
-        answer = check_key(connection, app, deadline, error);
-    return answer == STORE_OK ? replace(connection, app, deadline, error) : answer;
+        answer = check_key(connection, app, error);
+    return answer == STORE_OK ? replace(connection, app, error) : answer;
 }
 
-static enum store_answer scylladb_update(struct store_connection *connection, const struct app *app,
-                                         const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = update_once(connection, app, deadline, error);
+static enum store_answer scylladb_update(struct store_connection *base, const struct app *app, struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
+    enum store_answer answer = update_once(connection, app, error);
 
-    return table_changed(connection, answer) ? update_once(connection, app, deadline, error) : answer;
+    return table_changed(connection, answer) ? update_once(connection, app, error) : answer;
 }
 
-static enum store_answer scylladb_remove(struct store_connection *connection, struct slice id,
-                                         const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = check_id(connection, id, deadline, error);
+static enum store_answer scylladb_remove(struct store_connection *base, struct slice id, struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
+    enum store_answer answer = check_id(connection, id, error);
     struct buffer value = {0};
     struct slice values[1];
     char statement[1024];
@@ -513,7 +530,7 @@ static enum store_answer scylladb_remove(struct store_connection *connection, st
     values[0] = buffer_slice(&value);
     snprintf(statement, sizeof statement, "DELETE FROM \"%s\".\"%s\" WHERE id = ?%s", connection->store->keyspace,
              connection->store->table, connection->alone ? "" : " IF EXISTS");
-    answer = run_write(connection, slice_of(statement), values, 1, deadline, &applied, error);
+    answer = run_write(connection, slice_of(statement), values, 1, &applied, error);
     buffer_dispose(&value);
     return answer == STORE_OK && !applied ? names_no_such_app(id, error) : answer;
 }

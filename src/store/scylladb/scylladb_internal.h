@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/list.h"
 #include "store/scylladb/cql/cql_connection.h"
 #include "store/scylladb/cql/cql_value.h"
 #include "store/store.h"
@@ -29,7 +30,8 @@ struct scylladb_node {
     uint64_t left_out_until_ms;
 };
 
-struct app_store {
+struct scylladb_store {
+    struct app_store base;
     const struct config *config;
     const struct app_defaults *defaults;
     char keyspace[SCYLLADB_NAME_MAX], table[SCYLLADB_NAME_MAX]; /* in lower case, as unquoted names are read */
@@ -47,8 +49,9 @@ struct scylladb_column {
     char type_name[64]; /* for people */
 };
 
-struct store_connection {
-    struct app_store *store;
+struct scylladb_connection {
+    struct store_connection base;
+    struct scylladb_store *store;
     struct cql_connection *link;
     struct scylladb_node node;
     char first[SCYLLADB_NAME_MAX]; /* of the data centre's nodes the one that all servers ask for changes of the schema;
@@ -58,6 +61,14 @@ struct store_connection {
     struct scylladb_column columns[APP_FIELD_COUNT];
     bool looked, has_created_at, has_updated_at, has_index;
 };
+
+static inline struct scylladb_store *scylladb_store_of(struct app_store *base) {
+    return container_of(base, struct scylladb_store, base);
+}
+
+static inline struct scylladb_connection *scylladb_connection_of(struct store_connection *base) {
+    return container_of(base, struct scylladb_connection, base);
+}
 
 /* --- scylladb_column.c --- */
 
@@ -75,35 +86,33 @@ bool scylladb_field_value(struct buffer *out, bool *is_null, const struct app *a
 
 /* --- scylladb_nodes.c --- */
 
-bool scylladb_nodes_init(struct app_store *store, struct error *error);
-struct store_connection *scylladb_connect(struct app_store *store, const struct deadline *deadline,
-                                          struct error *error);
+bool scylladb_nodes_init(struct scylladb_store *store, struct error *error);
+/* A connection to one of the nodes; NULL with an error. */
+struct scylladb_connection *scylladb_open_connection(struct scylladb_store *store, const struct deadline *deadline,
+                                                     struct error *error);
 /* A connection to the node `first`, for changes of the schema: two nodes that make the same table at once make two.
  * NULL if it cannot be had soon. */
-struct store_connection *scylladb_connect_to_first(const struct store_connection *connection,
-                                                   const struct deadline *deadline);
-void scylladb_disconnect(struct store_connection *connection);
+struct scylladb_connection *scylladb_connect_to_first(const struct scylladb_connection *connection);
+void scylladb_close_connection(struct scylladb_connection *connection);
 
 /* Asks, when it is time to, which nodes there are and how many replicas the keyspace wants; false with an error. */
-bool scylladb_look_around(struct store_connection *connection, const struct deadline *deadline, struct error *error);
+bool scylladb_look_around(struct scylladb_connection *connection, struct error *error);
 
-/* What a question gets of the deadline when there are other nodes, so that one that hangs leaves time for them. */
-struct deadline scylladb_share_of(struct app_store *store, const struct deadline *deadline);
+/* Gives a question a part of the connection's deadline when there are other nodes, so that one that hangs leaves time
+ * for them. Returns the whole deadline, to be put back with store_begin. */
+struct deadline scylladb_share_deadline(struct scylladb_connection *connection);
 
 /* Runs a request at the consistency that the cluster allows. One that is not answered leaves the node out for a while.
  */
-bool scylladb_run(struct store_connection *connection, struct cql_request *request, const struct deadline *deadline,
-                  struct cql_rows *rows, struct error *error);
+bool scylladb_run(struct scylladb_connection *connection, struct cql_request *request, struct cql_rows *rows,
+                  struct error *error);
 
 /* What the failure of a request means. After "invalid" the table is looked at again: it may have changed. */
-enum store_answer scylladb_failure(struct store_connection *connection);
+enum store_answer scylladb_failure(struct scylladb_connection *connection);
 
 /* --- scylladb_migrate.c --- */
 
 /* Sees to it that what the cluster and the table look like is known. */
-enum store_answer scylladb_look(struct store_connection *connection, const struct deadline *deadline,
-                                struct error *error);
-enum store_answer scylladb_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error);
-enum store_answer scylladb_inspect(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error);
+enum store_answer scylladb_look(struct scylladb_connection *connection, struct error *error);
+enum store_answer scylladb_prepare(struct store_connection *base, struct error *error);
+enum store_answer scylladb_inspect(struct store_connection *base, struct error *error);

@@ -10,18 +10,18 @@
 #define AGREEMENT_TRIES 100
 #define ADD_TRIES 5
 
-static bool ask_schema(struct store_connection *connection, const char *statement, const struct slice *values,
-                       unsigned count, const struct deadline *deadline, struct cql_rows *rows, struct error *error) {
+static bool ask_schema(struct scylladb_connection *connection, const char *statement, const struct slice *values,
+                       unsigned count, struct cql_rows *rows, struct error *error) {
     struct cql_request request = {
         .statement = slice_of(statement), .values = values, .count = count, .consistency = CQL_ONE};
 
-    return cql_run(connection->link, &request, deadline, rows, error) ||
+    return cql_run(connection->link, &request, &connection->base.deadline, rows, error) ||
            error_prefix(error, "scylladb node %s:%u", connection->node.host, connection->node.port);
 }
 
 /* --- what is there --- */
 
-static void note_column(struct store_connection *connection, struct slice name, struct slice type) {
+static void note_column(struct scylladb_connection *connection, struct slice name, struct slice type) {
     struct scylladb_column column = {.there = true};
     bool is_time;
     enum app_field field;
@@ -35,13 +35,13 @@ static void note_column(struct store_connection *connection, struct slice name, 
     connection->has_updated_at = connection->has_updated_at || (is_time && slice_equal(name, SLICE("updated_at")));
 }
 
-static bool read_columns(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
+static bool read_columns(struct scylladb_connection *connection, struct error *error) {
     const struct slice names[] = {slice_of(connection->store->keyspace), slice_of(connection->store->table)};
     struct cql_rows *rows = alloc(sizeof *rows);
     bool good = ask_schema(connection,
                            "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = ? AND "
                            "table_name = ?",
-                           names, 2, deadline, rows, error);
+                           names, 2, rows, error);
 
     memset(connection->columns, 0, sizeof connection->columns);
     connection->has_created_at = connection->has_updated_at = false;
@@ -68,12 +68,12 @@ static bool is_on_key(struct slice options) {
     return false;
 }
 
-static bool read_index(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
+static bool read_index(struct scylladb_connection *connection, struct error *error) {
     const struct slice names[] = {slice_of(connection->store->keyspace), slice_of(connection->store->table)};
     struct cql_rows *rows = alloc(sizeof *rows);
     bool good =
         ask_schema(connection, "SELECT options FROM system_schema.indexes WHERE keyspace_name = ? AND table_name = ?",
-                   names, 2, deadline, rows, error);
+                   names, 2, rows, error);
 
     connection->has_index = false;
     for (uint32_t i = 0; good && i < rows->row_count; i++) {
@@ -85,10 +85,10 @@ static bool read_index(struct store_connection *connection, const struct deadlin
     return good;
 }
 
-static bool look_at_table(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
+static bool look_at_table(struct scylladb_connection *connection, struct error *error) {
     static const enum app_field needed[] = {APP_ID, APP_KEY, APP_SECRET};
 
-    if (!read_columns(connection, deadline, error) || !read_index(connection, deadline, error))
+    if (!read_columns(connection, error) || !read_index(connection, error))
         return false;
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
         const struct scylladb_column *column = &connection->columns[needed[i]];
@@ -105,13 +105,12 @@ static bool look_at_table(struct store_connection *connection, const struct dead
     return true;
 }
 
-enum store_answer scylladb_look(struct store_connection *connection, const struct deadline *deadline,
-                                struct error *error) {
-    if (!scylladb_look_around(connection, deadline, error))
+enum store_answer scylladb_look(struct scylladb_connection *connection, struct error *error) {
+    if (!scylladb_look_around(connection, error))
         return STORE_UNAVAILABLE;
     if (connection->looked)
         return STORE_OK;
-    if (!look_at_table(connection, deadline, error))
+    if (!look_at_table(connection, error))
         return STORE_UNAVAILABLE;
     connection->looked = true;
     return STORE_OK;
@@ -119,10 +118,10 @@ enum store_answer scylladb_look(struct store_connection *connection, const struc
 
 /* --- changes --- */
 
-static bool read_version(struct store_connection *connection, const char *statement, const struct deadline *deadline,
-                         char version[16], bool *agreed, struct error *error) {
+static bool read_version(struct scylladb_connection *connection, const char *statement, char version[16], bool *agreed,
+                         struct error *error) {
     struct cql_rows *rows = alloc(sizeof *rows);
-    bool good = ask_schema(connection, statement, NULL, 0, deadline, rows, error);
+    bool good = ask_schema(connection, statement, NULL, 0, rows, error);
 
     for (uint32_t i = 0; good && i < rows->row_count; i++) {
         struct slice value;
@@ -141,16 +140,15 @@ static bool read_version(struct store_connection *connection, const char *statem
  * Until the nodes have the same schema: one that has not heard of a table yet answers that there is none. What a node
  * that is down had last counts as well, so this ends after ten seconds, and the servers go on.
  */
-static void await_agreement(struct store_connection *connection, const struct deadline *deadline) {
+static void await_agreement(struct scylladb_connection *connection) {
     char version[16] = {0};
     struct error ignored;
 
     for (unsigned i = 0; i < AGREEMENT_TRIES; i++) {
         bool agreed = true;
-        if (!read_version(connection, "SELECT schema_version FROM system.local", deadline, version, NULL, &ignored) ||
-            !read_version(connection, "SELECT schema_version FROM system.peers", deadline, version, &agreed,
-                          &ignored) ||
-            agreed || !deadline_sleep(deadline, AGREEMENT_PAUSE_MS))
+        if (!read_version(connection, "SELECT schema_version FROM system.local", version, NULL, &ignored) ||
+            !read_version(connection, "SELECT schema_version FROM system.peers", version, &agreed, &ignored) ||
+            agreed || !deadline_sleep(&connection->base.deadline, AGREEMENT_PAUSE_MS))
             return;
     }
     log_warning("app",
@@ -159,10 +157,9 @@ static void await_agreement(struct store_connection *connection, const struct de
 }
 
 /* Runs what changes the schema. Where it may not, the log says what somebody else should run. */
-static enum store_answer change(struct store_connection *connection, const char *statement,
-                                const struct deadline *deadline, struct error *error) {
+static enum store_answer change(struct scylladb_connection *connection, const char *statement, struct error *error) {
     struct cql_rows *rows = alloc(sizeof *rows);
-    bool done = ask_schema(connection, statement, NULL, 0, deadline, rows, error);
+    bool done = ask_schema(connection, statement, NULL, 0, rows, error);
     enum store_answer answer = done ? STORE_OK : scylladb_failure(connection);
 
     free(rows);
@@ -188,13 +185,12 @@ static const char *column_type(enum app_field field) {
     }
 }
 
-static enum store_answer create_keyspace(struct store_connection *connection, const struct deadline *deadline,
-                                         struct error *error) {
-    const struct app_store *store = connection->store;
+static enum store_answer create_keyspace(struct scylladb_connection *connection, struct error *error) {
+    const struct scylladb_store *store = connection->store;
     const struct slice keyspace = slice_of(store->keyspace);
     struct cql_rows *rows = alloc(sizeof *rows);
     bool good = ask_schema(connection, "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?",
-                           &keyspace, 1, deadline, rows, error);
+                           &keyspace, 1, rows, error);
     bool there = good && rows->row_count > 0;
     char statement[1024];
 
@@ -207,10 +203,10 @@ static enum store_answer create_keyspace(struct store_connection *connection, co
              "CREATE KEYSPACE IF NOT EXISTS \"%s\" WITH replication = {'class': '%s', 'replication_factor': %u}",
              store->keyspace, store->config->database.scylladb.replication_class,
              store->config->database.scylladb.replication_factor);
-    return change(connection, statement, deadline, error);
+    return change(connection, statement, error);
 }
 
-static void append_create_table(struct buffer *statement, const struct app_store *store) {
+static void append_create_table(struct buffer *statement, const struct scylladb_store *store) {
     buffer_appendf(statement, "CREATE TABLE IF NOT EXISTS \"%s\".\"%s\" (", store->keyspace, store->table);
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
         buffer_appendf(statement, "\"%s\" %s%s, ", app_fields[i].name, column_type((enum app_field)i),
@@ -220,7 +216,7 @@ static void append_create_table(struct buffer *statement, const struct app_store
 }
 
 /* False if no column is missing. */
-static bool append_add_columns(struct buffer *statement, const struct store_connection *connection) {
+static bool append_add_columns(struct buffer *statement, const struct scylladb_connection *connection) {
     const char *between = "(";
 
     buffer_appendf(statement, "ALTER TABLE \"%s\".\"%s\" ADD ", connection->store->keyspace, connection->store->table);
@@ -236,70 +232,66 @@ static bool append_add_columns(struct buffer *statement, const struct store_conn
 }
 
 /* Another server may be adding the same ones: then the statement is invalid, and what is missing is less. */
-static enum store_answer add_columns(struct store_connection *connection, const struct deadline *deadline,
-                                     struct error *error) {
+static enum store_answer add_columns(struct scylladb_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
 
     for (unsigned attempt = 0; attempt < ADD_TRIES; attempt++) {
         struct buffer statement = {0};
         bool missing = append_add_columns(&statement, connection);
-        answer = missing ? change(connection, statement.data, deadline, error) : STORE_OK;
+        answer = missing ? change(connection, statement.data, error) : STORE_OK;
         buffer_dispose(&statement);
         if (answer != STORE_REFUSED || cql_failure_code(connection->link) != CQL_ERROR_INVALID)
             return answer;
-        if (!read_columns(connection, deadline, error))
+        if (!read_columns(connection, error))
             return STORE_UNAVAILABLE;
     }
     return answer;
 }
 
-static enum store_answer create_table(struct store_connection *connection, const struct deadline *deadline,
-                                      struct error *error) {
+static enum store_answer create_table(struct scylladb_connection *connection, struct error *error) {
     struct buffer statement = {0};
     enum store_answer answer;
 
-    if (!read_columns(connection, deadline, error))
+    if (!read_columns(connection, error))
         return STORE_UNAVAILABLE;
     if (connection->columns[APP_ID].there)
-        return add_columns(connection, deadline, error);
+        return add_columns(connection, error);
     append_create_table(&statement, connection->store);
-    answer = change(connection, statement.data, deadline, error);
+    answer = change(connection, statement.data, error);
     buffer_dispose(&statement);
     return answer;
 }
 
-static enum store_answer create_index(struct store_connection *connection, const struct deadline *deadline,
-                                      struct error *error) {
-    const struct app_store *store = connection->store;
+static enum store_answer create_index(struct scylladb_connection *connection, struct error *error) {
+    const struct scylladb_store *store = connection->store;
     char statement[1024];
 
-    if (!read_index(connection, deadline, error))
+    if (!read_index(connection, error))
         return STORE_UNAVAILABLE;
     if (connection->has_index)
         return STORE_OK;
     snprintf(statement, sizeof statement, "CREATE INDEX IF NOT EXISTS ON \"%s\".\"%s\" (\"key\")", store->keyspace,
              store->table);
-    return change(connection, statement, deadline, error);
+    return change(connection, statement, error);
 }
 
-static enum store_answer create_all(struct store_connection *connection, const struct deadline *deadline,
-                                    struct error *error) {
-    enum store_answer answer = create_keyspace(connection, deadline, error);
+static enum store_answer create_all(struct scylladb_connection *connection, struct error *error) {
+    enum store_answer answer = create_keyspace(connection, error);
 
     if (answer != STORE_UNAVAILABLE)
-        answer = create_table(connection, deadline, error);
+        answer = create_table(connection, error);
     if (answer != STORE_UNAVAILABLE)
-        answer = create_index(connection, deadline, error);
+        answer = create_index(connection, error);
     if (answer != STORE_UNAVAILABLE)
-        await_agreement(connection, deadline);
+        await_agreement(connection);
     return answer;
 }
 
 /* Whether there is nothing to change. */
-static bool is_complete(struct store_connection *connection, const struct deadline *deadline) {
+static bool is_complete(struct scylladb_connection *connection) {
     struct error ignored;
 
-    if (!look_at_table(connection, deadline, &ignored) || !connection->has_index)
+    if (!look_at_table(connection, &ignored) || !connection->has_index)
         return false;
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
         if (!connection->columns[i].there)
@@ -308,32 +300,30 @@ static bool is_complete(struct store_connection *connection, const struct deadli
 }
 
 /* All servers change the schema through the same node if they can, one after the other. */
-static enum store_answer create_through_first(struct store_connection *connection, const struct deadline *deadline,
-                                              struct error *error) {
-    struct store_connection *first =
-        connection->first[0] != '\0' ? scylladb_connect_to_first(connection, deadline) : NULL;
-    enum store_answer answer = create_all(first != NULL ? first : connection, deadline, error);
+static enum store_answer create_through_first(struct scylladb_connection *connection, struct error *error) {
+    struct scylladb_connection *first = connection->first[0] != '\0' ? scylladb_connect_to_first(connection) : NULL;
+    enum store_answer answer = create_all(first != NULL ? first : connection, error);
 
     if (first != NULL)
-        scylladb_disconnect(first);
+        scylladb_close_connection(first);
     return answer;
 }
 
-enum store_answer scylladb_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error) {
-    if (!is_complete(connection, deadline) && create_through_first(connection, deadline, error) == STORE_UNAVAILABLE)
+enum store_answer scylladb_prepare(struct store_connection *base, struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
+    if (!is_complete(connection) && create_through_first(connection, error) == STORE_UNAVAILABLE)
         return STORE_UNAVAILABLE;
     connection->looked = false;
     connection->look_around_ms = 0; /* the keyspace may be new */
-    return scylladb_look(connection, deadline, error);
+    return scylladb_look(connection, error);
 }
 
-enum store_answer scylladb_inspect(struct store_connection *connection, const struct deadline *deadline,
-                                   struct error *error) {
-    if (!read_columns(connection, deadline, error))
+enum store_answer scylladb_inspect(struct store_connection *base, struct error *error) {
+    struct scylladb_connection *connection = scylladb_connection_of(base);
+    if (!read_columns(connection, error))
         return STORE_UNAVAILABLE;
     if (connection->columns[APP_ID].there)
-        return scylladb_look(connection, deadline, error);
+        return scylladb_look(connection, error);
     error_set(error, "database.scylladb: there is no table %s.%s", connection->store->keyspace,
               connection->store->table);
     return STORE_NOT_FOUND;

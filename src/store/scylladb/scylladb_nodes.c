@@ -16,7 +16,7 @@
 
 /* --- the list; with the mutex held, or before there are threads --- */
 
-static struct scylladb_node *find_node(struct app_store *store, const char *host, uint16_t port) {
+static struct scylladb_node *find_node(struct scylladb_store *store, const char *host, uint16_t port) {
     for (unsigned i = 0; i < store->node_count; i++)
         if (strcmp(store->nodes[i].host, host) == 0 && store->nodes[i].port == port)
             return &store->nodes[i];
@@ -24,7 +24,7 @@ static struct scylladb_node *find_node(struct app_store *store, const char *host
 }
 
 /* NULL if the list is full. */
-static struct scylladb_node *add_node(struct app_store *store, const char *host, uint16_t port) {
+static struct scylladb_node *add_node(struct scylladb_store *store, const char *host, uint16_t port) {
     struct scylladb_node *node = find_node(store, host, port);
 
     if (node != NULL || store->node_count == SCYLLADB_NODES_MAX)
@@ -36,7 +36,7 @@ static struct scylladb_node *add_node(struct app_store *store, const char *host,
 }
 
 /* "host", "host:port", "[v6]:port" or a bare v6 address. */
-static bool add_configured(struct app_store *store, const char *text, struct error *error) {
+static bool add_configured(struct scylladb_store *store, const char *text, struct error *error) {
     const char *colon = strrchr(text, ':');
     size_t length = strlen(text);
     unsigned long port = PORT;
@@ -63,7 +63,7 @@ static bool add_configured(struct app_store *store, const char *text, struct err
     return true;
 }
 
-bool scylladb_nodes_init(struct app_store *store, struct error *error) {
+bool scylladb_nodes_init(struct scylladb_store *store, struct error *error) {
     const struct config_list *nodes = &store->config->database.scylladb.nodes;
 
     for (size_t i = 0; i < nodes->count; i++)
@@ -73,7 +73,7 @@ bool scylladb_nodes_init(struct app_store *store, struct error *error) {
 }
 
 /* The next node that is not left out; when all are, the one whose time comes first. */
-static struct scylladb_node choose_node(struct app_store *store) {
+static struct scylladb_node choose_node(struct scylladb_store *store) {
     uint64_t now_ms = clock_monotonic_ms();
     struct scylladb_node node;
     unsigned best;
@@ -95,7 +95,7 @@ static struct scylladb_node choose_node(struct app_store *store) {
     return node;
 }
 
-static void note_node(struct app_store *store, const struct scylladb_node *asked, bool answered) {
+static void note_node(struct scylladb_store *store, const struct scylladb_node *asked, bool answered) {
     struct scylladb_node *node;
 
     pthread_mutex_lock(&store->mutex);
@@ -109,7 +109,7 @@ static void note_node(struct app_store *store, const struct scylladb_node *asked
     pthread_mutex_unlock(&store->mutex);
 }
 
-static unsigned count_nodes(struct app_store *store) {
+static unsigned count_nodes(struct scylladb_store *store) {
     unsigned count;
 
     pthread_mutex_lock(&store->mutex);
@@ -118,7 +118,7 @@ static unsigned count_nodes(struct app_store *store) {
     return count;
 }
 
-struct deadline scylladb_share_of(struct app_store *store, const struct deadline *deadline) {
+static struct deadline share_of(struct scylladb_store *store, const struct deadline *deadline) {
     struct deadline share = *deadline;
     uint32_t left_ms = deadline_remaining_ms(deadline), share_ms = left_ms / 3;
 
@@ -131,14 +131,21 @@ struct deadline scylladb_share_of(struct app_store *store, const struct deadline
     return share;
 }
 
+struct deadline scylladb_share_deadline(struct scylladb_connection *connection) {
+    const struct deadline whole = connection->base.deadline;
+
+    connection->base.deadline = share_of(connection->store, &whole);
+    return whole;
+}
+
 /* --- what a node knows of the others --- */
 
-static bool ask(struct store_connection *connection, const char *statement, const struct slice *values, unsigned count,
-                const struct deadline *deadline, struct cql_rows *rows, struct error *error) {
+static bool ask(struct scylladb_connection *connection, const char *statement, const struct slice *values,
+                unsigned count, struct cql_rows *rows, struct error *error) {
     const struct cql_request request = {
         .statement = slice_of(statement), .values = values, .count = count, .consistency = CQL_ONE};
 
-    return cql_run(connection->link, &request, deadline, rows, error);
+    return cql_run(connection->link, &request, &connection->base.deadline, rows, error);
 }
 
 static bool address_text(struct slice bytes, char text[INET6_ADDRSTRLEN]) {
@@ -164,12 +171,11 @@ static void add_to_view(struct view *view, const struct slice *address, const st
         memcpy(view->hosts[view->count++], text, sizeof text);
 }
 
-static bool read_own(struct store_connection *connection, const struct deadline *deadline, struct view *view,
-                     struct cql_rows *rows, struct error *error) {
+static bool read_own(struct scylladb_connection *connection, struct view *view, struct cql_rows *rows,
+                     struct error *error) {
     struct slice values[3];
 
-    if (!ask(connection, "SELECT data_center, rpc_address, broadcast_address FROM system.local", NULL, 0, deadline,
-             rows, error))
+    if (!ask(connection, "SELECT data_center, rpc_address, broadcast_address FROM system.local", NULL, 0, rows, error))
         return false;
     if (rows->row_count == 0 || rows->column_count != 3)
         return error_set(error, "the node does not know itself");
@@ -182,9 +188,9 @@ static bool read_own(struct store_connection *connection, const struct deadline 
 }
 
 /* What has no data centre or address is not all there yet, or not any more. */
-static bool read_peers(struct store_connection *connection, const struct deadline *deadline, struct view *view,
-                       struct cql_rows *rows, struct error *error) {
-    if (!ask(connection, "SELECT data_center, rpc_address, peer FROM system.peers", NULL, 0, deadline, rows, error))
+static bool read_peers(struct scylladb_connection *connection, struct view *view, struct cql_rows *rows,
+                       struct error *error) {
+    if (!ask(connection, "SELECT data_center, rpc_address, peer FROM system.peers", NULL, 0, rows, error))
         return false;
     for (uint32_t i = 0; i < rows->row_count && rows->column_count == 3; i++) {
         struct slice values[3];
@@ -210,7 +216,7 @@ static bool has_left(const struct scylladb_node *node, const struct scylladb_nod
            strcmp(node->host, asked->host) != 0;
 }
 
-static void note_member(struct app_store *store, const char *host, uint16_t port, const char *center) {
+static void note_member(struct scylladb_store *store, const char *host, uint16_t port, const char *center) {
     bool is_new = find_node(store, host, port) == NULL;
     struct scylladb_node *node = add_node(store, host, port);
 
@@ -222,7 +228,7 @@ static void note_member(struct app_store *store, const char *host, uint16_t port
 }
 
 /* Takes in what a node knows of its data centre: new nodes, and those that have left it. */
-static void merge_view(struct app_store *store, const struct scylladb_node *asked, const struct view *view) {
+static void merge_view(struct scylladb_store *store, const struct scylladb_node *asked, const struct view *view) {
     unsigned kept = 0;
 
     pthread_mutex_lock(&store->mutex);
@@ -240,7 +246,7 @@ static void merge_view(struct app_store *store, const struct scylladb_node *aske
 }
 
 /* Every server finds the same node, whichever of them it asks. */
-static void choose_first(struct store_connection *connection, const struct view *view) {
+static void choose_first(struct scylladb_connection *connection, const struct view *view) {
     const char *first = view->count > 0 ? view->hosts[0] : "";
 
     for (unsigned i = 1; i < view->count; i++)
@@ -276,13 +282,13 @@ static unsigned replicas_of(struct slice options, const char *center) {
 }
 
 /* As the keyspace that is there says, or as the one will that is made. */
-static bool read_replicas(struct store_connection *connection, const struct deadline *deadline, const char *center,
-                          unsigned *replicas, struct cql_rows *rows, struct error *error) {
+static bool read_replicas(struct scylladb_connection *connection, const char *center, unsigned *replicas,
+                          struct cql_rows *rows, struct error *error) {
     const struct slice keyspace = slice_of(connection->store->keyspace);
     struct slice options;
 
-    if (!ask(connection, "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", &keyspace, 1,
-             deadline, rows, error))
+    if (!ask(connection, "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?", &keyspace, 1, rows,
+             error))
         return false;
     *replicas = connection->store->config->database.scylladb.replication_factor;
     if (rows->row_count > 0 && cql_next_value(rows, &options))
@@ -291,7 +297,7 @@ static bool read_replicas(struct store_connection *connection, const struct dead
 }
 
 /* For all connections; it is said when it has changed. */
-static void choose_consistency(struct app_store *store, unsigned replicas, unsigned known) {
+static void choose_consistency(struct scylladb_store *store, unsigned replicas, unsigned known) {
     bool few = known < replicas / 2 + 1, changed = atomic_exchange(&store->few, few) != few;
 
     if (changed && few)
@@ -304,7 +310,7 @@ static void choose_consistency(struct app_store *store, unsigned replicas, unsig
         log_info("app", "scylladb: %u nodes are known now: reading and writing at LOCAL_QUORUM", known);
 }
 
-bool scylladb_look_around(struct store_connection *connection, const struct deadline *deadline, struct error *error) {
+bool scylladb_look_around(struct scylladb_connection *connection, struct error *error) {
     struct cql_rows *rows;
     struct view *view;
     unsigned replicas = 0;
@@ -316,8 +322,8 @@ bool scylladb_look_around(struct store_connection *connection, const struct dead
     }
     rows = alloc(sizeof *rows);
     view = alloc_zero(sizeof *view);
-    good = read_own(connection, deadline, view, rows, error) && read_peers(connection, deadline, view, rows, error) &&
-           read_replicas(connection, deadline, view->center, &replicas, rows, error);
+    good = read_own(connection, view, rows, error) && read_peers(connection, view, rows, error) &&
+           read_replicas(connection, view->center, &replicas, rows, error);
     if (good) {
         connection->look_around_ms = clock_monotonic_ms() + LOOK_AROUND_MS;
         choose_first(connection, view);
@@ -332,54 +338,58 @@ bool scylladb_look_around(struct store_connection *connection, const struct dead
 
 /* --- connections --- */
 
-static struct store_connection *connect_to(struct app_store *store, const struct scylladb_node *node,
-                                           const struct deadline *deadline, struct error *error) {
+static struct scylladb_connection *connect_to(struct scylladb_store *store, const struct scylladb_node *node,
+                                              const struct deadline *deadline, struct error *error) {
     const struct cql_node_address address = {node->host, node->port};
-    struct store_connection *connection = alloc_zero(sizeof *connection);
+    struct scylladb_connection *connection = alloc_zero(sizeof *connection);
 
+    store_connection_init(&connection->base, &store->base, deadline);
     connection->store = store;
     connection->node = *node;
     connection->link =
         cql_connect(&address, store->config->database.scylladb.username, store->config->database.scylladb.password,
                     &store->config->database.scylladb.tls, deadline, error);
-    if (connection->link != NULL && scylladb_look_around(connection, deadline, error))
+    if (connection->link != NULL && scylladb_look_around(connection, error))
         return connection;
-    scylladb_disconnect(connection);
+    scylladb_close_connection(connection);
     error_prefix(error, "database.scylladb.nodes: %s:%u", node->host, node->port);
     return NULL;
 }
 
-struct store_connection *scylladb_connect(struct app_store *store, const struct deadline *deadline,
-                                          struct error *error) {
+struct scylladb_connection *scylladb_open_connection(struct scylladb_store *store, const struct deadline *deadline,
+                                                     struct error *error) {
     unsigned tried = 0;
 
     do {
         struct scylladb_node node = choose_node(store);
-        const struct deadline share = scylladb_share_of(store, deadline);
-        struct store_connection *connection = connect_to(store, &node, &share, error);
+        const struct deadline share = share_of(store, deadline);
+        struct scylladb_connection *connection = connect_to(store, &node, &share, error);
         note_node(store, &node, connection != NULL);
-        if (connection != NULL)
+        if (connection != NULL) {
+            store_begin(&connection->base, deadline);
             return connection;
+        }
     } while (++tried < count_nodes(store) && !deadline_passed(deadline));
     return NULL;
 }
 
-struct store_connection *scylladb_connect_to_first(const struct store_connection *connection,
-                                                   const struct deadline *deadline) {
-    struct deadline soon = deadline_after(CONNECT_TO_FIRST_MS, deadline->cancel_fd);
+struct scylladb_connection *scylladb_connect_to_first(const struct scylladb_connection *connection) {
+    const struct deadline *whole = &connection->base.deadline;
+    const struct deadline soon = deadline_after(CONNECT_TO_FIRST_MS, whole->cancel_fd);
     struct scylladb_node node = connection->node;
     struct error error;
-    struct store_connection *first;
+    struct scylladb_connection *first;
 
     memcpy(node.host, connection->first, sizeof node.host);
-    first = connect_to(connection->store, &node,
-                       deadline_remaining_ms(deadline) < CONNECT_TO_FIRST_MS ? deadline : &soon, &error);
+    first = connect_to(connection->store, &node, whole->ends_ns < soon.ends_ns ? whole : &soon, &error);
     if (first == NULL)
         log_debug("app", "scylladb: the schema is not changed through the first node: %s", error.text);
+    else
+        store_begin(&first->base, whole);
     return first;
 }
 
-void scylladb_disconnect(struct store_connection *connection) {
+void scylladb_close_connection(struct scylladb_connection *connection) {
     if (connection->link != NULL)
         cql_close(connection->link);
     free(connection);
@@ -387,18 +397,18 @@ void scylladb_disconnect(struct store_connection *connection) {
 
 /* --- requests --- */
 
-bool scylladb_run(struct store_connection *connection, struct cql_request *request, const struct deadline *deadline,
-                  struct cql_rows *rows, struct error *error) {
+bool scylladb_run(struct scylladb_connection *connection, struct cql_request *request, struct cql_rows *rows,
+                  struct error *error) {
     request->consistency = connection->alone ? CQL_LOCAL_ONE : CQL_LOCAL_QUORUM;
-    if (cql_run(connection->link, request, deadline, rows, error))
+    if (cql_run(connection->link, request, &connection->base.deadline, rows, error))
         return true;
     if (cql_failure(connection->link) == CQL_LOST &&
-        !deadline_passed(&(struct deadline){UINT64_MAX, deadline->cancel_fd}))
+        !deadline_passed(&(struct deadline){UINT64_MAX, connection->base.deadline.cancel_fd}))
         note_node(connection->store, &connection->node, false);
     return error_prefix(error, "scylladb node %s:%u", connection->node.host, connection->node.port);
 }
 
-enum store_answer scylladb_failure(struct store_connection *connection) {
+enum store_answer scylladb_failure(struct scylladb_connection *connection) {
     if (cql_failure(connection->link) == CQL_LOST)
         return STORE_UNAVAILABLE;
     switch (cql_failure_code(connection->link)) {

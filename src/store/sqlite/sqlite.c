@@ -20,18 +20,21 @@
 
 static struct app_store *sqlite_open(const struct config *config, const struct app_defaults *defaults,
                                      struct error *error) {
-    struct app_store *store;
+    struct sqlite_store *store;
 
     if (config->database.sqlite.path == NULL || config->database.sqlite.path[0] == '\0') {
         error_set(error, "database.sqlite.path is empty: it names the file that holds the apps");
         return NULL;
     }
     store = alloc_zero(sizeof *store);
-    *store = (struct app_store){.path = config->database.sqlite.path, .defaults = defaults};
-    return store;
+    store->path = config->database.sqlite.path;
+    store->defaults = defaults;
+    return &store->base;
 }
 
-static void sqlite_close(struct app_store *store) {
+static void sqlite_close(struct app_store *base) {
+    struct sqlite_store *store = sqlite_store_of(base);
+
     free(store);
 }
 
@@ -42,7 +45,7 @@ static bool is_for_want_of_folder(int code) {
     return (code & 0xff) == SQLITE_CANTOPEN || code == SQLITE_READONLY_DIRECTORY || code == SQLITE_READONLY_CANTINIT;
 }
 
-enum store_answer sqlite_failed(struct store_connection *connection, struct error *error) {
+enum store_answer sqlite_failed(struct sqlite_connection *connection, struct error *error) {
     int code = sqlite3_extended_errcode(connection->database);
 
     error_set(error, "database.sqlite.path %s: %s%s", connection->store->path, sqlite3_errmsg(connection->database),
@@ -69,7 +72,7 @@ enum store_answer sqlite_failed(struct store_connection *connection, struct erro
 }
 
 /* A write that the disk does not take is refused; the connection is as good as before. */
-enum store_answer sqlite_write_failed(struct store_connection *connection, struct error *error) {
+enum store_answer sqlite_write_failed(struct sqlite_connection *connection, struct error *error) {
     bool disk = (sqlite3_errcode(connection->database) & 0xff) == SQLITE_IOERR;
     enum store_answer answer = sqlite_failed(connection, error);
 
@@ -77,37 +80,36 @@ enum store_answer sqlite_write_failed(struct store_connection *connection, struc
 }
 
 static int on_busy(void *context, int times) {
-    struct store_connection *connection = context;
+    struct sqlite_connection *connection = context;
 
     (void)times;
-    return deadline_sleep(connection->deadline, RETRY_MS);
+    return deadline_sleep(&connection->base.deadline, RETRY_MS);
 }
 
 static int on_progress(void *context) {
-    struct store_connection *connection = context;
+    struct sqlite_connection *connection = context;
 
-    return deadline_passed(connection->deadline);
+    return deadline_passed(&connection->base.deadline);
 }
 
 /* --- connections --- */
 
-static void sqlite_disconnect(struct store_connection *connection) {
+static void close_connection(struct sqlite_connection *connection) {
     for (unsigned i = 0; i < STATEMENT_COUNT; i++)
         sqlite3_finalize(connection->statements[i]);
     sqlite3_close(connection->database);
     free(connection);
 }
 
-bool sqlite_run_text(struct store_connection *connection, const char *sql) {
+static void sqlite_disconnect(struct store_connection *base) {
+    close_connection(sqlite_connection_of(base));
+}
+
+bool sqlite_run_text(struct sqlite_connection *connection, const char *sql) {
     return sqlite3_exec(connection->database, sql, NULL, NULL, NULL) == SQLITE_OK;
 }
 
-static void set_deadline(struct store_connection *connection, const struct deadline *deadline) {
-    connection->deadline = deadline;
-    sqlite_sleep_within(deadline);
-}
-
-static bool open_file(struct store_connection *connection, int more_flags) {
+static bool open_file(struct sqlite_connection *connection, int more_flags) {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | more_flags;
 
     if (sqlite3_open_v2(connection->store->path, &connection->database, flags, sqlite_sleep_vfs()) != SQLITE_OK)
@@ -118,19 +120,27 @@ static bool open_file(struct store_connection *connection, int more_flags) {
     return true;
 }
 
-static struct store_connection *sqlite_connect(struct app_store *store, const struct deadline *deadline,
-                                               struct error *error) {
-    struct store_connection *connection = alloc_zero(sizeof *connection);
+static struct sqlite_connection *open_connection(struct sqlite_store *store, const struct deadline *deadline,
+                                                 struct error *error) {
+    struct sqlite_connection *connection = alloc_zero(sizeof *connection);
 
+    store_connection_init(&connection->base, &store->base, deadline);
     connection->store = store;
-    set_deadline(connection, deadline);
+    sqlite_sleep_within(deadline);
     if (!atomic_load(&store->prepared) && access(store->path, F_OK) != 0 && errno == ENOENT)
         return connection;
     if (open_file(connection, 0) && sqlite_run_text(connection, "SELECT 1 FROM sqlite_master"))
         return connection;
     sqlite_failed(connection, error);
-    sqlite_disconnect(connection);
+    close_connection(connection);
     return NULL;
+}
+
+static struct store_connection *sqlite_connect(struct app_store *base, const struct deadline *deadline,
+                                               struct error *error) {
+    struct sqlite_connection *connection = open_connection(sqlite_store_of(base), deadline, error);
+
+    return connection != NULL ? &connection->base : NULL;
 }
 
 /* --- statements --- */
@@ -180,7 +190,7 @@ static void append_statement(struct buffer *sql, enum statement statement, uint3
     }
 }
 
-static sqlite3_stmt *statement_of(struct store_connection *connection, enum statement statement) {
+static sqlite3_stmt *statement_of(struct sqlite_connection *connection, enum statement statement) {
     struct buffer sql = {0};
 
     if (connection->statements[statement] == NULL) {
@@ -257,7 +267,7 @@ static json_t *read_row(sqlite3_stmt *statement, uint32_t columns) {
 
 /* --- the table --- */
 
-bool sqlite_look_at_columns(struct store_connection *connection) {
+bool sqlite_look_at_columns(struct sqlite_connection *connection) {
     sqlite3_stmt *statement;
     enum app_field field;
 
@@ -277,13 +287,12 @@ bool sqlite_look_at_columns(struct store_connection *connection) {
 }
 
 /* Before each operation: the file is still the one that was opened, and its columns are known. */
-static enum store_answer begin_operation(struct store_connection *connection, const struct deadline *deadline,
-                                         struct error *error) {
+static enum store_answer begin_operation(struct sqlite_connection *connection, struct error *error) {
     const char *path = connection->store->path;
     int moved = 0;
 
-    set_deadline(connection, deadline);
-    if (deadline_passed(deadline)) {
+    sqlite_sleep_within(&connection->base.deadline);
+    if (deadline_passed(&connection->base.deadline)) {
         error_set(error, "database.sqlite.path %s: no answer in time", path);
         return STORE_UNAVAILABLE;
     }
@@ -307,19 +316,19 @@ static enum store_answer begin_operation(struct store_connection *connection, co
 
 /* False for a file that may not be written: it stays as it is, and can still be read. Of several who do this at once
  * SQLite lets none wait for another, lest they wait for each other. */
-static bool use_wal(struct store_connection *connection) {
+static bool use_wal(struct sqlite_connection *connection) {
     while (!sqlite_run_text(connection, "PRAGMA journal_mode = WAL"))
         if ((sqlite3_errcode(connection->database) & 0xff) != SQLITE_BUSY ||
-            !deadline_sleep(connection->deadline, RETRY_MS))
+            !deadline_sleep(&connection->base.deadline, RETRY_MS))
             return false;
     return true;
 }
 
-static enum store_answer sqlite_prepare(struct store_connection *connection, const struct deadline *deadline,
-                                        struct error *error) {
+static enum store_answer sqlite_prepare(struct store_connection *base, struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
     enum store_answer answer;
 
-    set_deadline(connection, deadline);
+    sqlite_sleep_within(&connection->base.deadline);
     if (connection->database == NULL && !open_file(connection, SQLITE_OPEN_CREATE)) {
         sqlite_failed(connection, error);
         return STORE_UNAVAILABLE;
@@ -329,15 +338,15 @@ static enum store_answer sqlite_prepare(struct store_connection *connection, con
     answer = sqlite_migrate(connection, error);
     connection->columns = 0;
     if (answer != STORE_UNAVAILABLE)
-        answer = begin_operation(connection, deadline, error);
+        answer = begin_operation(connection, error);
     if (answer == STORE_OK)
         atomic_store(&connection->store->prepared, true);
     return answer;
 }
 
-static enum store_answer sqlite_inspect(struct store_connection *connection, const struct deadline *deadline,
-                                        struct error *error) {
-    enum store_answer answer = begin_operation(connection, deadline, error);
+static enum store_answer sqlite_inspect(struct store_connection *base, struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
+    enum store_answer answer = begin_operation(connection, error);
 
     if (answer != STORE_OK &&
         (connection->database == NULL || (sqlite_look_at_columns(connection) && connection->columns == 0)))
@@ -347,7 +356,8 @@ static enum store_answer sqlite_inspect(struct store_connection *connection, con
 
 /* --- reading --- */
 
-static enum store_answer two_with_one_key(struct store_connection *connection, json_t *first, sqlite3_stmt *statement) {
+static enum store_answer two_with_one_key(struct sqlite_connection *connection, json_t *first,
+                                          sqlite3_stmt *statement) {
     json_t *second = read_row(statement, connection->columns);
 
     log_error("app", "apps %s and %s have the same key; the first one counts",
@@ -357,9 +367,9 @@ static enum store_answer two_with_one_key(struct store_connection *connection, j
     return STORE_OK;
 }
 
-static enum store_answer find(struct store_connection *connection, enum statement which, struct slice name,
-                              const struct deadline *deadline, struct app **app, struct error *error) {
-    enum store_answer answer = begin_operation(connection, deadline, error);
+static enum store_answer find(struct sqlite_connection *connection, enum statement which, struct slice name,
+                              struct app **app, struct error *error) {
+    enum store_answer answer = begin_operation(connection, error);
     sqlite3_stmt *statement;
     json_t *record;
     int code;
@@ -381,20 +391,22 @@ static enum store_answer find(struct store_connection *connection, enum statemen
     return row_to_app(record, connection->store->defaults, app, error);
 }
 
-static enum store_answer sqlite_find_by_id(struct store_connection *connection, struct slice id,
-                                           const struct deadline *deadline, struct app **app, struct error *error) {
-    return find(connection, FIND_BY_ID, id, deadline, app, error);
+static enum store_answer sqlite_find_by_id(struct store_connection *base, struct slice id, struct app **app,
+                                           struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
+    return find(connection, FIND_BY_ID, id, app, error);
 }
 
-static enum store_answer sqlite_find_by_key(struct store_connection *connection, struct slice key,
-                                            const struct deadline *deadline, struct app **app, struct error *error) {
-    return find(connection, FIND_BY_KEY, key, deadline, app, error);
+static enum store_answer sqlite_find_by_key(struct store_connection *base, struct slice key, struct app **app,
+                                            struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
+    return find(connection, FIND_BY_KEY, key, app, error);
 }
 
-static enum store_answer sqlite_list(struct store_connection *connection, struct slice after, size_t limit,
-                                     const struct deadline *deadline, store_list_function *each, void *context,
-                                     struct error *error) {
-    enum store_answer answer = begin_operation(connection, deadline, error);
+static enum store_answer sqlite_list(struct store_connection *base, struct slice after, size_t limit,
+                                     store_list_function *each, void *context, struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
+    enum store_answer answer = begin_operation(connection, error);
     sqlite3_stmt *statement;
     int code;
 
@@ -410,9 +422,9 @@ static enum store_answer sqlite_list(struct store_connection *connection, struct
     return code == SQLITE_DONE ? STORE_OK : sqlite_failed(connection, error);
 }
 
-static enum store_answer sqlite_check_health(struct store_connection *connection, const struct deadline *deadline,
-                                             struct error *error) {
-    enum store_answer answer = begin_operation(connection, deadline, error);
+static enum store_answer sqlite_check_health(struct store_connection *base, struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
+    enum store_answer answer = begin_operation(connection, error);
     sqlite3_stmt *statement;
     int code;
 
@@ -430,7 +442,8 @@ static enum store_answer sqlite_check_health(struct store_connection *connection
 
 /* --- writing: every write looks first, inside one transaction --- */
 
-static enum store_answer run_statement(struct store_connection *connection, enum statement which, struct error *error) {
+static enum store_answer run_statement(struct sqlite_connection *connection, enum statement which,
+                                       struct error *error) {
     sqlite3_stmt *statement = statement_of(connection, which);
 
     if (statement != NULL && step(statement) == SQLITE_DONE)
@@ -439,7 +452,7 @@ static enum store_answer run_statement(struct store_connection *connection, enum
 }
 
 /* STORE_OK if there is a row, and copies its id; STORE_NOT_FOUND if there is none. */
-static enum store_answer look_for(struct store_connection *connection, enum statement which, struct slice name,
+static enum store_answer look_for(struct sqlite_connection *connection, enum statement which, struct slice name,
                                   struct slice other, char id[256], struct error *error) {
     sqlite3_stmt *statement = statement_of(connection, which);
     int code;
@@ -457,7 +470,7 @@ static enum store_answer look_for(struct store_connection *connection, enum stat
     return STORE_OK;
 }
 
-static enum store_answer check_names(struct store_connection *connection, enum statement which, const struct app *app,
+static enum store_answer check_names(struct sqlite_connection *connection, enum statement which, const struct app *app,
                                      struct error *error) {
     char id[256];
     enum store_answer answer = look_for(connection, ID_EXISTS, app->id, SLICE(""), id, error);
@@ -474,7 +487,7 @@ static enum store_answer check_names(struct store_connection *connection, enum s
     return answer == STORE_NOT_FOUND ? STORE_OK : answer;
 }
 
-static enum store_answer put(struct store_connection *connection, enum statement which, const struct app *app,
+static enum store_answer put(struct sqlite_connection *connection, enum statement which, const struct app *app,
                              struct error *error) {
     enum store_answer answer = check_names(connection, which, app, error);
     sqlite3_stmt *statement;
@@ -493,7 +506,7 @@ static enum store_answer put(struct store_connection *connection, enum statement
     return run_statement(connection, which, error);
 }
 
-static enum store_answer delete_row(struct store_connection *connection, struct slice id, struct error *error) {
+static enum store_answer delete_row(struct sqlite_connection *connection, struct slice id, struct error *error) {
     sqlite3_stmt *statement = statement_of(connection, REMOVE);
     enum store_answer answer;
 
@@ -507,9 +520,9 @@ static enum store_answer delete_row(struct store_connection *connection, struct 
 }
 
 /* One write in a transaction: `app` is put, or without one the row `id` deleted. */
-static enum store_answer write_row(struct store_connection *connection, enum statement which, const struct app *app,
-                                   struct slice id, const struct deadline *deadline, struct error *error) {
-    enum store_answer answer = begin_operation(connection, deadline, error);
+static enum store_answer write_row(struct sqlite_connection *connection, enum statement which, const struct app *app,
+                                   struct slice id, struct error *error) {
+    enum store_answer answer = begin_operation(connection, error);
     struct error ignored;
 
     if (answer == STORE_OK)
@@ -524,30 +537,30 @@ static enum store_answer write_row(struct store_connection *connection, enum sta
     return answer;
 }
 
-static enum store_answer sqlite_create(struct store_connection *connection, const struct app *app,
-                                       const struct deadline *deadline, struct error *error) {
-    return write_row(connection, CREATE, app, app->id, deadline, error);
+static enum store_answer sqlite_create(struct store_connection *base, const struct app *app, struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
+    return write_row(connection, CREATE, app, app->id, error);
 }
 
-static enum store_answer sqlite_update(struct store_connection *connection, const struct app *app,
-                                       const struct deadline *deadline, struct error *error) {
-    return write_row(connection, UPDATE, app, app->id, deadline, error);
+static enum store_answer sqlite_update(struct store_connection *base, const struct app *app, struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
+    return write_row(connection, UPDATE, app, app->id, error);
 }
 
-static enum store_answer sqlite_remove(struct store_connection *connection, struct slice id,
-                                       const struct deadline *deadline, struct error *error) {
-    return write_row(connection, REMOVE, NULL, id, deadline, error);
+static enum store_answer sqlite_remove(struct store_connection *base, struct slice id, struct error *error) {
+    struct sqlite_connection *connection = sqlite_connection_of(base);
+    return write_row(connection, REMOVE, NULL, id, error);
 }
 
 /* --- changes that other connections and processes make --- */
 
 /* PRAGMA data_version: another number when somebody else has changed the file. -1 when it cannot be read. */
-static int64_t data_version(struct store_connection *connection, const struct deadline *deadline) {
+static int64_t data_version(struct sqlite_connection *connection) {
     sqlite3_stmt *statement;
     struct error ignored;
     int64_t version = -1;
 
-    if (begin_operation(connection, deadline, &ignored) != STORE_OK ||
+    if (begin_operation(connection, &ignored) != STORE_OK ||
         sqlite3_prepare_v2(connection->database, "PRAGMA data_version", -1, &statement, NULL) != SQLITE_OK)
         return -1;
     if (sqlite3_step(statement) == SQLITE_ROW)
@@ -557,15 +570,17 @@ static int64_t data_version(struct store_connection *connection, const struct de
 }
 
 /* Looks each second until the file cannot be read any more; false when it is time to stop. */
-static bool watch_file(struct store_connection *connection, uint32_t timeout_ms, int cancel_fd,
+static bool watch_file(struct sqlite_connection *connection, uint32_t timeout_ms, int cancel_fd,
                        const struct store_watcher *watcher) {
     int64_t known = -1;
 
     for (;;) {
         const struct deadline deadline = deadline_after(timeout_ms, cancel_fd);
         const struct deadline pause = deadline_after(WATCH_INTERVAL_MS * 2, cancel_fd);
-        int64_t version = data_version(connection, &deadline);
+        int64_t version;
 
+        store_begin(&connection->base, &deadline);
+        version = data_version(connection);
         if (version < 0)
             return !deadline_passed(&pause);
         if (version != known)
@@ -576,21 +591,22 @@ static bool watch_file(struct store_connection *connection, uint32_t timeout_ms,
     }
 }
 
-static void sqlite_watch(struct app_store *store, uint32_t timeout_ms, int cancel_fd,
+static void sqlite_watch(struct app_store *base, uint32_t timeout_ms, int cancel_fd,
                          const struct store_watcher *watcher) {
+    struct sqlite_store *store = sqlite_store_of(base);
     uint32_t backoff_ms = REOPEN_FIRST_MS;
 
     for (;;) {
         const struct deadline deadline = deadline_after(timeout_ms, cancel_fd);
         const struct deadline pause = deadline_after(REOPEN_LAST_MS * 2, cancel_fd);
         struct error ignored;
-        struct store_connection *connection = sqlite_connect(store, &deadline, &ignored);
+        struct sqlite_connection *connection = open_connection(store, &deadline, &ignored);
         bool go_on = true;
 
         if (connection != NULL) {
             backoff_ms = REOPEN_FIRST_MS;
             go_on = watch_file(connection, timeout_ms, cancel_fd, watcher);
-            sqlite_disconnect(connection);
+            close_connection(connection);
         }
         if (!go_on || !deadline_sleep(&pause, backoff_ms))
             return;

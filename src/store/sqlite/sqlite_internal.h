@@ -13,6 +13,7 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 
+#include "base/list.h"
 #include "store/store.h"
 
 enum statement {
@@ -30,32 +31,41 @@ enum statement {
     STATEMENT_COUNT,
 };
 
-struct app_store {
+struct sqlite_store {
+    struct app_store base;
     const char *path;
     const struct app_defaults *defaults;
     atomic_bool prepared; /* by this process: a file that is gone was there */
 };
 
-struct store_connection {
-    struct app_store *store;
-    sqlite3 *database;               /* NULL: there is no file yet, and prepare makes it */
-    const struct deadline *deadline; /* of the operation under way */
-    uint32_t columns;                /* bits: fields that have a column; 0: not looked yet */
+struct sqlite_connection {
+    struct store_connection base;
+    struct sqlite_store *store;
+    sqlite3 *database; /* NULL: there is no file yet, and prepare makes it */
+    uint32_t columns;  /* bits: fields that have a column; 0: not looked yet */
     bool has_created_at, has_updated_at;
     sqlite3_stmt *statements[STATEMENT_COUNT];
 };
 
+static inline struct sqlite_store *sqlite_store_of(struct app_store *base) {
+    return container_of(base, struct sqlite_store, base);
+}
+
+static inline struct sqlite_connection *sqlite_connection_of(struct store_connection *base) {
+    return container_of(base, struct sqlite_connection, base);
+}
+
 /* --- sqlite.c --- */
 
 /* What SQLite answered last, as an error with the setting; a write that the disk does not take is refused. */
-enum store_answer sqlite_failed(struct store_connection *connection, struct error *error);
-enum store_answer sqlite_write_failed(struct store_connection *connection, struct error *error);
-bool sqlite_run_text(struct store_connection *connection, const char *sql);
+enum store_answer sqlite_failed(struct sqlite_connection *connection, struct error *error);
+enum store_answer sqlite_write_failed(struct sqlite_connection *connection, struct error *error);
+bool sqlite_run_text(struct sqlite_connection *connection, const char *sql);
 /* Which columns the table has: none if there is no table. */
-bool sqlite_look_at_columns(struct store_connection *connection);
+bool sqlite_look_at_columns(struct sqlite_connection *connection);
 
 /* --- sqlite_migrate.c --- */
 
 /* Makes the table, or adds the columns that it lacks. Where that is not allowed the table stays as it is, and the log
  * has what somebody else should run. */
-enum store_answer sqlite_migrate(struct store_connection *connection, struct error *error);
+enum store_answer sqlite_migrate(struct sqlite_connection *connection, struct error *error);

@@ -26,7 +26,7 @@ static void append_create_table(struct buffer *sql) {
 }
 
 /* Runs a statement that changes the table; where it is not allowed to, says what somebody else should run. */
-static enum store_answer change(struct store_connection *connection, const char *sql, struct error *error) {
+static enum store_answer change(struct sqlite_connection *connection, const char *sql, struct error *error) {
     enum store_answer answer;
 
     if (sqlite_run_text(connection, sql)) {
@@ -40,7 +40,7 @@ static enum store_answer change(struct store_connection *connection, const char 
 }
 
 /* So that every field has its column. */
-static enum store_answer add_columns(struct store_connection *connection, struct error *error) {
+static enum store_answer add_columns(struct sqlite_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
 
@@ -57,7 +57,7 @@ static enum store_answer add_columns(struct store_connection *connection, struct
     return answer;
 }
 
-static enum store_answer add_times(struct store_connection *connection, struct error *error) {
+static enum store_answer add_times(struct sqlite_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
 
     if (!connection->has_created_at)
@@ -67,7 +67,7 @@ static enum store_answer add_times(struct store_connection *connection, struct e
     return answer;
 }
 
-static enum store_answer bring_up_to_date(struct store_connection *connection, struct error *error) {
+static enum store_answer bring_up_to_date(struct sqlite_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
 
@@ -84,12 +84,12 @@ static enum store_answer bring_up_to_date(struct store_connection *connection, s
     return answer == STORE_OK ? add_times(connection, error) : answer;
 }
 
-static bool is_current(const struct store_connection *connection) {
+static bool is_current(const struct sqlite_connection *connection) {
     return connection->columns == (1u << APP_FIELD_COUNT) - 1 && connection->has_created_at &&
            connection->has_updated_at;
 }
 
-enum store_answer sqlite_migrate(struct store_connection *connection, struct error *error) {
+enum store_answer sqlite_migrate(struct sqlite_connection *connection, struct error *error) {
     enum store_answer answer;
     bool locked;
 
