@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "config/config.h"
 
 #define TEXT(field, member)                                                                                            \
@@ -46,12 +47,6 @@ const struct app_field_info app_fields[APP_FIELD_COUNT] = {
     JSON(APP_CHANNEL_DELTA_COMPRESSION, "channel_delta_compression"),
 };
 
-void app_defaults_init(struct app_defaults *defaults) {
-    for (size_t i = 0; i < APP_FIELD_COUNT; i++)
-        if (app_fields[i].defaults_offset >= 0)
-            *(uint32_t *)((char *)defaults + app_fields[i].defaults_offset) = app_fields[i].fallback;
-}
-
 void app_defaults_from_config(struct app_defaults *defaults, const struct config *config) {
     *defaults = (struct app_defaults){
         .max_read_requests_per_second = config->rate_limits.max_read_requests_per_second,
@@ -64,6 +59,11 @@ void app_defaults_from_config(struct app_defaults *defaults, const struct config
         .max_event_payload_in_kb = config->event_limits.max_payload_in_kb,
         .max_event_batch_size = config->event_limits.max_batch_size,
     };
+}
+
+void app_warn_to_log(void *context, const char *text) {
+    (void)context;
+    log_warning("app", "%s", text);
 }
 
 struct app *app_ref(struct app *app) {

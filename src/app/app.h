@@ -139,20 +139,25 @@ enum app_source {
 /* Called with one sentence that names the app and the field. */
 typedef void app_warning_function(void *context, const char *text);
 
-/* 100 everywhere. */
-void app_defaults_init(struct app_defaults *defaults);
+/* Writes the warning to the log; `context` is not used. */
+void app_warn_to_log(void *context, const char *text);
 
 /* The server-wide defaults that the configuration sets. */
 void app_defaults_from_config(struct app_defaults *defaults, const struct config *config);
 
 /*
  * Reads and validates a record. Returns it with one reference, or NULL with an error that names the app's id and the
- * field and says what would be right. Unknown fields are kept and, like what means nothing inside of
- * known ones, told to `warn` (may be NULL). Takes no reference to
- * `record`. Any thread.
+ * field and says what would be right. Unknown fields are kept. They, and meaningless entries inside known fields, are
+ * reported to `warn` (may be NULL). Takes no reference to `record`. Any thread.
  */
 struct app *app_parse(const json_t *record, const struct app_defaults *defaults, enum app_source source,
                       app_warning_function *warn, void *context, struct error *error);
+
+/* The same; when it returns NULL, `refused` is the name of the field that was refused, or NULL if `record` is not an
+ * object. */
+struct app *app_parse_or_name_field(const json_t *record, const struct app_defaults *defaults, enum app_source source,
+                                    app_warning_function *warn, void *context, const char **refused,
+                                    struct error *error);
 
 /* One more reference; returns its argument. Any thread. */
 struct app *app_ref(struct app *app);

@@ -61,7 +61,7 @@ static bool check_text(const json_t *record, enum app_field field, struct slice 
 }
 
 /* The record and the three texts in one piece of memory. */
-static struct app *create(const struct slice texts[3]) {
+static struct app *create_app(const struct slice texts[3]) {
     struct app *app = alloc_zero(sizeof *app + texts[0].length + texts[1].length + texts[2].length + 3);
     struct slice *const places[] = {&app->id, &app->key, &app->secret};
     char *at = (char *)(app + 1);
@@ -197,35 +197,67 @@ static void keep_unknown(const struct parser *parser, struct app *app, const jso
     }
 }
 
-struct app *app_parse(const json_t *record, const struct app_defaults *defaults, enum app_source source,
-                      app_warning_function *warn_function, void *context, struct error *error) {
-    struct parser parser = {defaults, source, warn_function, context, NULL};
+/* Reads id, key and secret. Returns the field that is refused, or APP_FIELD_COUNT. */
+static enum app_field check_texts(const json_t *record, struct slice texts[3], struct error *error) {
     const char *id = json_string_value(json_object_get(record, "id"));
-    struct slice texts[3];
-    struct app *app;
 
-    if (!json_is_object(record)) {
-        error_set(error, "an app must be an object with id, key and secret");
-        return NULL;
-    }
     for (unsigned i = 0; i < 3; i++) {
-        if (check_text(record, (enum app_field)(APP_ID + i), &texts[i], error))
+        enum app_field field = (enum app_field)(APP_ID + i);
+        if (check_text(record, field, &texts[i], error))
             continue;
         if (id == NULL)
             error_prefix(error, "an app without an id");
         else
             error_prefix(error, "app \"%.*s\"", LONGEST_TEXT, id);
+        return field;
+    }
+    return APP_FIELD_COUNT;
+}
+
+/* Reads all other fields. Returns the field that is refused, or APP_FIELD_COUNT. */
+static enum app_field parse_fields(struct parser *parser, struct app *app, const json_t *record, struct error *error) {
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        if (!parse_field(parser, app, (enum app_field)i, json_object_get(record, app_fields[i].name), error)) {
+            error_prefix(error, "app \"%s\"", parser->id);
+            return (enum app_field)i;
+        }
+    }
+    return APP_FIELD_COUNT;
+}
+
+struct app *app_parse_or_name_field(const json_t *record, const struct app_defaults *defaults, enum app_source source,
+                                    app_warning_function *warn_function, void *context, const char **refused,
+                                    struct error *error) {
+    struct parser parser = {defaults, source, warn_function, context, NULL};
+    struct slice texts[3];
+    enum app_field field;
+    struct app *app;
+
+    *refused = NULL;
+    if (!json_is_object(record)) {
+        error_set(error, "an app must be an object with id, key and secret");
         return NULL;
     }
-    app = create(texts);
+    field = check_texts(record, texts, error);
+    if (field != APP_FIELD_COUNT) {
+        *refused = app_fields[field].name;
+        return NULL;
+    }
+    app = create_app(texts);
     parser.id = app->id.data;
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if (!parse_field(&parser, app, (enum app_field)i, json_object_get(record, app_fields[i].name), error)) {
-            error_prefix(error, "app \"%s\"", parser.id);
-            app_unref(app);
-            return NULL;
-        }
+    field = parse_fields(&parser, app, record, error);
+    if (field != APP_FIELD_COUNT) {
+        *refused = app_fields[field].name;
+        app_unref(app);
+        return NULL;
     }
     keep_unknown(&parser, app, record);
     return app;
+}
+
+struct app *app_parse(const json_t *record, const struct app_defaults *defaults, enum app_source source,
+                      app_warning_function *warn_function, void *context, struct error *error) {
+    const char *ignored;
+
+    return app_parse_or_name_field(record, defaults, source, warn_function, context, &ignored, error);
 }

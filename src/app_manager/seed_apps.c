@@ -3,11 +3,6 @@
 #include "base/buffer.h"
 #include "base/log.h"
 
-static void warn_of_field(void *context, const char *text) {
-    (void)context;
-    log_warning("app", "%s", text);
-}
-
 /* Appends the names of the fields in which the two differ. */
 static void append_differences(struct buffer *out, const struct app *configured, const struct app *stored) {
     json_t *ours = app_to_json(configured), *theirs = app_to_json(stored);
@@ -67,7 +62,7 @@ bool seed_apps_create(const struct config *config, const struct app_defaults *de
 
     json_array_foreach(config->app_manager.array_apps, i, json) {
         const struct deadline deadline = deadline_after(config->app_manager.lookup_timeout_ms, cancel_fd);
-        struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn_of_field, NULL, error);
+        struct app *app = app_parse(json, defaults, APP_FROM_CONFIGURATION, app_warn_to_log, NULL, error);
 
         store_begin(connection, &deadline);
         if (app == NULL)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/app_defaults.h"
 #include "app/app.h"
 
 #define MUST(condition)                                                                                                \
@@ -38,7 +39,7 @@ static void check_round_trip(const json_t *record, enum app_source source) {
     struct app *app, *again;
     json_t *written;
 
-    app_defaults_init(&defaults);
+    app_defaults_of_100(&defaults);
     app = app_parse(record, &defaults, source, see_warning, NULL, &error);
     if (app == NULL) {
         MUST(error.text[0] != '\0');

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "../unit/app_defaults.h"
 #include "store/dynamodb/dynamodb_internal.h"
 #include "store/row.h"
 
@@ -35,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     if (item == NULL)
         return 0;
-    app_defaults_init(&defaults);
+    app_defaults_of_100(&defaults);
     if (row_to_app(dynamodb_item_to_record(item), &defaults, &app, &error) == STORE_OK) {
         first = written(app);
         MUST(row_to_app(dynamodb_item_to_record(first), &defaults, &reread, &error) == STORE_OK);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "app/app.h"
+#include "app_defaults.h"
 #include "base/buffer.h"
 #include "config/config.h"
 
@@ -23,7 +24,7 @@ static struct buffer warnings;
 
 static int set_up(void **state) {
     (void)state;
-    app_defaults_init(&defaults);
+    app_defaults_of_100(&defaults);
     warnings.length = 0;
     return 0;
 }
@@ -311,7 +312,7 @@ static void what_is_not_set_takes_the_servers_defaults(void **state) {
     assert_int_equal(app->max_read_requests_per_second, 8);
     assert_int_equal(app->max_backend_events_per_second, 0);
     assert_writes(app, START ",\"max_event_name_length\":50}");
-    app_defaults_init(&defaults);
+    app_defaults_of_100(&defaults);
     other = must(parse_with("\"max_event_name_length\":50"));
     assert_false(app_equal(app, other)); /* the same record under other limits */
     app_unref(app);
@@ -349,6 +350,32 @@ static void id_key_and_secret_are_required_and_bounded(void **state) {
         if (strstr(error.text, cases[i].part) == NULL)
             fail_msg("%s: %s", cases[i].text, error.text);
         assert_null(strstr(error.text, "hunter2"));
+    }
+}
+
+static void the_field_that_is_refused_is_named(void **state) {
+    static const struct {
+        const char *text, *field;
+    } cases[] = {
+        {"[]", NULL},
+        {"{\"id\":\"a\",\"max_connections\":-1}", "key"},
+        {START ",\"max_connections\":-1}", "max_connections"},
+        {START ",\"enabled\":1}", "enabled"},
+        {START ",\"webhooks\":1,\"allowed_origins\":1}", "allowed_origins"},
+        {START ",\"unknown\":1,\"webhooks\":[1]}", "webhooks"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *json = json_loads(cases[i].text, JSON_DECODE_ANY, NULL);
+        const char *field = "untouched";
+
+        assert_null(app_parse_or_name_field(json, &defaults, APP_FROM_CONFIGURATION, NULL, NULL, &field, &error));
+        if (cases[i].field == NULL)
+            assert_null(field);
+        else
+            assert_string_equal(field, cases[i].field);
+        json_decref(json);
     }
 }
 
@@ -645,6 +672,7 @@ int main(void) {
         TEST(zero_is_set_and_means_no_limit),
         TEST(what_is_not_set_takes_the_servers_defaults),
         TEST(id_key_and_secret_are_required_and_bounded),
+        TEST(the_field_that_is_refused_is_named),
         TEST(the_longest_id_has_255_bytes),
         TEST(the_signing_key_is_the_secrets),
         TEST(an_unknown_field_is_a_warning_and_survives),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "app/app.h"
+#include "app_defaults.h"
 #include "cli/change.h"
 #include "cli/compare.h"
 
@@ -78,7 +79,7 @@ static struct app *app_of(const char *fields) {
     json_t *json = json_loads(fields, 0, NULL);
     struct app *app;
 
-    app_defaults_init(&defaults);
+    app_defaults_of_100(&defaults);
     json_object_set_new(json, "id", json_string("x"));
     json_object_set_new(json, "key", json_string("k"));
     json_object_set_new(json, "secret", json_string("s"));

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "app_defaults.h"
 #include "store/dynamodb/dynamodb_internal.h"
 #include "store/row.h"
 
@@ -22,7 +23,7 @@ static struct app *app_with(enum app_field field, const char *attribute) {
     struct app *app;
 
     assert_non_null(value);
-    app_defaults_init(&defaults);
+    app_defaults_of_100(&defaults);
     json_object_set_new(item, app_fields[field].name, value);
     row_to_app(dynamodb_item_to_record(item), &defaults, &app, &error);
     json_decref(item);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app_defaults.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "harness.h"
@@ -40,7 +41,7 @@ static int set_up(void **state) {
 
     (void)state;
     log_configure(&quiet);
-    app_defaults_init(&defaults);
+    app_defaults_of_100(&defaults);
     error.text[0] = '\0';
     store = NULL;
     deadline = deadline_after(5000, -1);

@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "app_defaults.h"
 #include "store/row.h"
 
 static struct app_defaults defaults;
@@ -15,7 +16,7 @@ static struct error error;
 
 static int set_up(void **state) {
     (void)state;
-    app_defaults_init(&defaults);
+    app_defaults_of_100(&defaults);
     error = (struct error){0};
     return 0;
 }

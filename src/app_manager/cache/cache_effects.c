@@ -33,11 +33,6 @@ static void close_sessions(struct worker *worker, void *context) {
     surroundings->hooks->changed(worker, surroundings->hooks->context);
 }
 
-static void warn_of_record_field(void *context, const char *text) {
-    (void)context;
-    log_warning("app", "%s", text);
-}
-
 /* Logs fields that this version does not know and a newer server may have written: once for a record, not each time it
  * is read. */
 static void warn_of_unknown_fields(const struct cache_surroundings *surroundings, const struct app *app) {
@@ -47,7 +42,7 @@ static void warn_of_unknown_fields(const struct cache_surroundings *surroundings
     if (app->webhooks_json == NULL && app->delta_json == NULL)
         return;
     record = app_to_json(app);
-    app_unref(app_parse(record, surroundings->defaults, APP_FROM_STORE, warn_of_record_field, NULL, &ignored));
+    app_unref(app_parse(record, surroundings->defaults, APP_FROM_STORE, app_warn_to_log, NULL, &ignored));
     json_decref(record);
 }
 

@@ -78,11 +78,6 @@ static const struct memory_record *key_owner(const struct memory_store *store, s
     return NULL;
 }
 
-static void warn(void *context, const char *text) {
-    (void)context;
-    log_warning("app", "%s", text);
-}
-
 static char *text_member(const json_t *record, const char *name) {
     const char *text = json_string_value(json_object_get(record, name));
 
@@ -95,7 +90,7 @@ static void add_configured(struct memory_store *store, const json_t *json, size_
     struct memory_record record = {
         .id = text_member(json, "id"), .key = text_member(json, "key"), .position = position};
 
-    record.app = app_parse(json, defaults, APP_FROM_CONFIGURATION, warn, NULL, &record.error);
+    record.app = app_parse(json, defaults, APP_FROM_CONFIGURATION, app_warn_to_log, NULL, &record.error);
     if (record.id[0] == '\0') {
         log_error("app", "%s", record.error.text);
         record_dispose(&record);
