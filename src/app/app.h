@@ -65,6 +65,13 @@ struct app_field_info {
     ptrdiff_t defaults_offset; /* of the server-wide default in struct app_defaults, -1 if there is none */
 };
 
+/* Runs the statement for each field whose bit (1 << field) is set in `bits`; `i` is the field's number. */
+#define for_each_field(i, bits)                                                                                        \
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)                                                                     \
+        if (((bits) >> i & 1) != 0)
+
+#define APP_ALL_FIELDS ((1u << APP_FIELD_COUNT) - 1)
+
 /* Indexed by enum app_field. */
 extern const struct app_field_info app_fields[APP_FIELD_COUNT];
 

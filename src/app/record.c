@@ -1,5 +1,11 @@
 #include "app/record.h"
 
+struct slice record_member(const json_t *object, const char *name) {
+    const json_t *json = json_object_get(object, name);
+
+    return json_is_string(json) ? record_slice(json) : SLICE("");
+}
+
 bool record_number(const json_t *json, bool wrap, const char *field, uint32_t *number, struct error *error) {
     unsigned long long magnitude = 0;
     bool negative = false, whole = false;

@@ -22,6 +22,9 @@ static inline struct slice record_slice(const json_t *json) {
     return (struct slice){json_string_value(json), json_string_length(json)};
 }
 
+/* The text of a member of an object; empty if there is none, or if it is not a text. */
+struct slice record_member(const json_t *object, const char *name);
+
 /*
  * A number from 0 to 2^32 - 1, as a JSON number or as a string of digits. With `wrap` a negative 32-bit number stands
  * for the unsigned number of the same bits.

@@ -1,13 +1,44 @@
 /*
- * What every driver answers about ids and keys, in the same words.
+ * Conflicts about names: the check before a write that its id and key are free, and what every driver answers when they
+ * are not, in the same words.
+ *
+ * Only some stores can keep keys unique by themselves, so every driver looks before it writes. A store that does keep
+ * them unique refuses a duplicate that another server wrote meanwhile; the driver then looks again to say which name it
+ * was.
  */
 #pragma once
 
+#include <jansson.h>
+
+#include "base/buffer.h"
 #include "store/store.h"
 
+/* How a driver looks for the owners of names. STORE_OK: there is one. STORE_NOT_FOUND: there is none. */
+struct conflict_lookups {
+    enum store_answer (*find_id)(struct store_connection *connection, const struct app *app, struct error *error);
+    /* Another app than `app` that has its key; the id of that app goes into `owner`. */
+    enum store_answer (*find_key_owner)(struct store_connection *connection, const struct app *app,
+                                        struct buffer *owner, struct error *error);
+};
+
+/* STORE_OK if the app can be created: neither its id nor its key is taken. */
+enum store_answer conflict_check_create(struct store_connection *connection, const struct conflict_lookups *lookups,
+                                        const struct app *app, struct error *error);
+
+/* STORE_OK if the app can be updated: its id is there, and no other app has its key. */
+enum store_answer conflict_check_update(struct store_connection *connection, const struct conflict_lookups *lookups,
+                                        const struct app *app, struct error *error);
+
+/* STORE_OK if no other app has the key. */
+enum store_answer conflict_check_key(struct store_connection *connection, const struct conflict_lookups *lookups,
+                                     const struct app *app, struct error *error);
+
 /* STORE_NOT_FOUND: no app has this id. */
-enum store_answer names_no_such_app(struct slice id, struct error *error);
+enum store_answer conflict_no_such_app(struct slice id, struct error *error);
 /* STORE_ID_TAKEN */
-enum store_answer names_id_taken(struct slice id, struct error *error);
-/* STORE_KEY_TAKEN; `owner` is the id of the app whose key it is. */
-enum store_answer names_key_taken(struct slice owner, struct error *error);
+enum store_answer conflict_id_taken(struct slice id, struct error *error);
+/* STORE_KEY_TAKEN; `owner` is the id of the app that has the key. */
+enum store_answer conflict_key_taken(struct slice owner, struct error *error);
+
+/* Logs that two records of a table without a unique index have the same key; lookups return `first`. */
+void conflict_log_shared_key(const json_t *first, const json_t *second);

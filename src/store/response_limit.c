@@ -4,15 +4,15 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-const char answer_too_large[] = "an answer of more than 64 MB";
+const char response_too_large[] = "an answer of more than 64 MB";
 
-uint64_t answer_received(int fd) {
+uint64_t response_received(int fd) {
     struct tcp_info info = {0};
     socklen_t length = sizeof info;
 
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.tcpi_bytes_received : 0;
 }
 
-bool answer_fits(int fd, uint64_t before) {
-    return answer_received(fd) - before <= ANSWER_MAX_BYTES;
+bool response_fits(int fd, uint64_t before) {
+    return response_received(fd) - before <= RESPONSE_MAX_BYTES;
 }

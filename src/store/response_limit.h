@@ -1,19 +1,19 @@
 /*
- * How much of a database's answer is taken. Client libraries keep whatever a server sends until it is all there, so it
- * is the socket that is asked how much has come.
+ * The limit on the size of a database's response. Client libraries keep whatever a server sends until all of it is
+ * there, so the driver asks the socket how many bytes have arrived.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ANSWER_MAX_BYTES (64ul << 20) /* 1000 apps, each larger than anybody's */
+#define RESPONSE_MAX_BYTES (64ul << 20) /* far more than a page of 1000 apps */
 
-/* What a TCP socket has received so far. Nothing for sockets of other kinds, which are of this machine. */
-uint64_t answer_received(int fd);
+/* The bytes that a TCP socket has received so far. 0 for other sockets, which are on this machine. */
+uint64_t response_received(int fd);
 
-/* False when more came since answer_received said `before`. */
-bool answer_fits(int fd, uint64_t before);
+/* False when more than RESPONSE_MAX_BYTES arrived since response_received returned `before`. */
+bool response_fits(int fd, uint64_t before);
 
-/* How to say so. */
-extern const char answer_too_large[];
+/* The error text of a response that is too large. */
+extern const char response_too_large[];

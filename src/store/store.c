@@ -1,5 +1,9 @@
 #include "store/store.h"
 
+#include <string.h>
+
+#include "base/utf8.h"
+
 /* Those that this build has; a new one is a line here. */
 static const struct app_store_driver *const drivers[] = {
     [CONFIG_DRIVER_MEMORY] = &memory_store_driver,     [CONFIG_DRIVER_SQLITE] = &sqlite_store_driver,
@@ -69,6 +73,11 @@ enum store_answer store_find_by_key(struct store_connection *connection, struct 
 
 enum store_answer store_list(struct store_connection *connection, struct slice after, size_t limit,
                              store_list_function *each, void *context, struct error *error) {
+    /* No table holds such an id. Libraries would cut it, or drop it and list from the first app again. */
+    if (after.length != 0 && (!utf8_valid(after) || memchr(after.data, '\0', after.length) != NULL)) {
+        error_set(error, "the id to list after must be UTF-8 without zero bytes");
+        return STORE_REFUSED;
+    }
     return connection->driver->list(connection, after, limit, each, context, error);
 }
 

@@ -138,7 +138,7 @@ enum store_answer store_find_by_key(struct store_connection *connection, struct 
 
 /* Up to `limit` apps in the store's own order, which stays the same while nothing is written, beginning after the app
  * with the id `after` (empty: with the first; it need not exist any more). `each` was called fewer than `limit` times:
- * that was the end. */
+ * that was the end. STORE_REFUSED if `after` is not UTF-8 or holds a zero byte. */
 enum store_answer store_list(struct store_connection *connection, struct slice after, size_t limit,
                              store_list_function *each, void *context, struct error *error);
 

@@ -461,6 +461,22 @@ static void a_list_of_2500_apps_holds_each_once_whatever_the_pages(void **state)
     free(seen);
 }
 
+/* A store that cut or dropped such an id would list from the first app again, and a client would never see the end. */
+static void a_list_after_what_no_id_can_be_is_refused(void **state) {
+    static const struct slice ids[] = {SLICE_INIT("\xff"), SLICE_INIT("suite-\xc3"), SLICE_INIT("a\0b"),
+                                       SLICE_INIT("\0")};
+    struct seen *seen = alloc_zero(sizeof *seen);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        error.text[0] = '\0';
+        assert_answer(store_list(connection, ids[i], 1000, see, seen, &error), STORE_REFUSED);
+        assert_true(error.text[0] != '\0');
+        assert_int_equal(seen->calls, 0);
+    }
+    free(seen);
+}
+
 /* --- preparing --- */
 
 static void *prepare_once(void *answer) {
@@ -611,6 +627,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test_setup(an_update_clears_what_is_not_set_any_more, new_deadline),
         cmocka_unit_test_setup(nothing_in_a_value_is_taken_for_a_command, new_deadline),
         cmocka_unit_test_setup(a_list_of_2500_apps_holds_each_once_whatever_the_pages, new_deadline),
+        cmocka_unit_test_setup(a_list_after_what_no_id_can_be_is_refused, new_deadline),
         cmocka_unit_test_setup(of_eight_who_create_one_app_at_once_one_wins, new_deadline),
         cmocka_unit_test_setup(an_operation_whose_time_is_up_ends_at_once, new_deadline),
         cmocka_unit_test_setup(an_operation_ends_when_its_owner_wants_it, new_deadline),

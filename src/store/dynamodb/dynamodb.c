@@ -357,11 +357,11 @@ static enum store_answer check_key(struct dynamodb_connection *connection, const
     answer = get_item(connection, app->id, &own, error);
     json_decref(own);
     if (answer == STORE_OK && is_new) {
-        answer = names_id_taken(app->id, error);
+        answer = conflict_id_taken(app->id, error);
     } else if (answer == STORE_NOT_FOUND && !is_new) {
-        answer = names_no_such_app(app->id, error);
+        answer = conflict_no_such_app(app->id, error);
     } else if (answer != STORE_UNAVAILABLE) {
-        answer = names_key_taken(dynamodb_text_of(owner, "id"), error);
+        answer = conflict_key_taken(dynamodb_text_of(owner, "id"), error);
     }
     json_decref(owner);
     return answer;
@@ -401,7 +401,7 @@ static enum store_answer dynamodb_create(struct store_connection *base, const st
     json_decref(answer);
     if (result == DYNAMODB_OK)
         return STORE_OK;
-    return result == DYNAMODB_CONDITION_FAILED ? names_id_taken(app->id, error) : refused_or_unavailable(result);
+    return result == DYNAMODB_CONDITION_FAILED ? conflict_id_taken(app->id, error) : refused_or_unavailable(result);
 }
 
 /* "SET #f1 = :f1, ... REMOVE #f7, ...", with what the names and values stand for. */
@@ -448,7 +448,7 @@ static enum store_answer dynamodb_update(struct store_connection *base, const st
     json_decref(answer);
     if (result == DYNAMODB_OK)
         return STORE_OK;
-    return result == DYNAMODB_CONDITION_FAILED ? names_no_such_app(app->id, error) : refused_or_unavailable(result);
+    return result == DYNAMODB_CONDITION_FAILED ? conflict_no_such_app(app->id, error) : refused_or_unavailable(result);
 }
 
 static enum store_answer dynamodb_remove(struct store_connection *base, struct slice id, struct error *error) {
@@ -457,7 +457,7 @@ static enum store_answer dynamodb_remove(struct store_connection *base, struct s
     enum dynamodb_answer result;
 
     if (name == NULL)
-        return names_no_such_app(id, error);
+        return conflict_no_such_app(id, error);
     request = dynamodb_new_request(connection);
     json_object_set_new(request, "Key", json_pack("{s:o}", "id", name));
     json_object_set_new(request, "ConditionExpression", json_string("attribute_exists(id)"));
@@ -465,7 +465,7 @@ static enum store_answer dynamodb_remove(struct store_connection *base, struct s
     json_decref(answer);
     if (result == DYNAMODB_OK || (result == DYNAMODB_CONDITION_FAILED && connection->repeated))
         return STORE_OK;
-    return result == DYNAMODB_CONDITION_FAILED ? names_no_such_app(id, error) : refused_or_unavailable(result);
+    return result == DYNAMODB_CONDITION_FAILED ? conflict_no_such_app(id, error) : refused_or_unavailable(result);
 }
 
 const struct app_store_driver dynamodb_store_driver = {

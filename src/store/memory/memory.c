@@ -242,9 +242,9 @@ static enum store_answer memory_create(struct store_connection *connection, cons
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
     if (found) {
-        answer = names_id_taken(app->id, error);
+        answer = conflict_id_taken(app->id, error);
     } else if (owner != NULL) {
-        answer = names_key_taken(slice_of(owner->id), error);
+        answer = conflict_key_taken(slice_of(owner->id), error);
     } else {
         struct memory_record record = record_of(app);
         insert_at(store, place, &record);
@@ -265,9 +265,9 @@ static enum store_answer memory_update(struct store_connection *connection, cons
     place = find_place(store, app->id, &found);
     owner = key_owner(store, app->key, app->id);
     if (!found) {
-        answer = names_no_such_app(app->id, error);
+        answer = conflict_no_such_app(app->id, error);
     } else if (owner != NULL) {
-        answer = names_key_taken(slice_of(owner->id), error);
+        answer = conflict_key_taken(slice_of(owner->id), error);
     } else {
         record_dispose(&store->records[place]);
         store->records[place] = record_of(app);
@@ -285,7 +285,7 @@ static enum store_answer memory_remove(struct store_connection *connection, stru
     pthread_mutex_lock(&store->mutex);
     place = find_place(store, id, &found);
     if (!found) {
-        answer = names_no_such_app(id, error);
+        answer = conflict_no_such_app(id, error);
     } else {
         record_dispose(&store->records[place]);
         store->count--;

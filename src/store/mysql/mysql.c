@@ -185,13 +185,13 @@ static enum store_answer check_names(struct mysql_connection *connection, enum m
     enum store_answer answer = look_for_owner(connection, MYSQL_ID_OWNER, app->id, SLICE(""), sameness, &owner, error);
 
     if (answer == STORE_OK && which == MYSQL_CREATE && owner.length != 0) {
-        answer = names_id_taken(buffer_slice(&owner), error);
+        answer = conflict_id_taken(buffer_slice(&owner), error);
     } else if (answer == STORE_OK && which == MYSQL_UPDATE && owner.length == 0) {
-        answer = names_no_such_app(app->id, error);
+        answer = conflict_no_such_app(app->id, error);
     } else if (answer == STORE_OK) {
         answer = look_for_owner(connection, MYSQL_KEY_OWNER, app->key, app->id, sameness, &owner, error);
         if (answer == STORE_OK && owner.length != 0)
-            answer = names_key_taken(buffer_slice(&owner), error);
+            answer = conflict_key_taken(buffer_slice(&owner), error);
     }
     buffer_dispose(&owner);
     return answer;
@@ -238,7 +238,7 @@ static enum store_answer write_row(struct mysql_connection *connection, enum mys
     for (unsigned i = 0; i < fields; i++)
         row_value_dispose(&values[i]);
     if (answer == STORE_OK && mysql_stmt_affected_rows(connection->statements[which]) == 0)
-        return names_no_such_app(app->id, error);
+        return conflict_no_such_app(app->id, error);
     return answer;
 }
 
@@ -290,11 +290,11 @@ static enum store_answer driver_remove(struct store_connection *base, struct sli
     enum store_answer answer = mysql_driver_begin(connection, error);
 
     if (answer == STORE_OK && !utf8_valid(id))
-        return names_no_such_app(id, error);
+        return conflict_no_such_app(id, error);
     if (answer == STORE_OK)
         answer = mysql_driver_run(connection, MYSQL_REMOVE, values, 2, error);
     if (answer == STORE_OK && mysql_stmt_affected_rows(connection->statements[MYSQL_REMOVE]) == 0)
-        return names_no_such_app(id, error);
+        return conflict_no_such_app(id, error);
     return answer;
 }
 

@@ -108,7 +108,7 @@ static void set_options(struct mysql_connection *connection, bool encrypted) {
     const struct config_sql *config = connection->store->config;
     unsigned protocol = is_socket_path(config->host) ? MYSQL_PROTOCOL_SOCKET : MYSQL_PROTOCOL_TCP, no_files = 0;
     unsigned timeout_s = deadline_remaining_ms(&connection->base.deadline) / 1000 + 1;
-    size_t row_max_bytes = ANSWER_MAX_BYTES;
+    size_t row_max_bytes = RESPONSE_MAX_BYTES;
     char limits[128];
 
     mysql_options(connection->link, MARIADB_OPT_IO_WAIT, (const void *)mysql_driver_wait);

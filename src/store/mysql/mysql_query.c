@@ -226,7 +226,7 @@ enum store_answer mysql_driver_run(struct mysql_connection *connection, enum mys
         if (connection->code != ER_LOCK_DEADLOCK || !deadline_sleep(&connection->base.deadline, DEADLOCK_PAUSE_MS))
             return answer;
     }
-    if (answer_fits(mysql_get_socket(connection->link), connection->received))
+    if (response_fits(mysql_get_socket(connection->link), connection->received))
         return STORE_OK;
     /* It came so fast that nobody had to wait for it. */
     mysql_stmt_free_result(statement);

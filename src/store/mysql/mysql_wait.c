@@ -20,7 +20,7 @@ void mysql_driver_use(struct mysql_connection *connection) {
     if (connection->link != NULL)
         unblock(mysql_get_socket(connection->link));
     in_use = connection;
-    connection->received = connection->link != NULL ? answer_received(mysql_get_socket(connection->link)) : 0;
+    connection->received = connection->link != NULL ? response_received(mysql_get_socket(connection->link)) : 0;
     connection->too_large = false;
     connection->gave_up = false;
 }
@@ -33,7 +33,7 @@ static bool give_up(void) {
 
 const char *mysql_driver_why(const struct mysql_connection *connection) {
     if (connection->too_large)
-        return answer_too_large;
+        return response_too_large;
     return deadline_remaining_ms(&connection->base.deadline) == 0 ? "no answer in time" : "stopped";
 }
 
@@ -100,7 +100,7 @@ int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout) {
     unblock(socket);
     if (deadline_wait(&in_use->base.deadline, socket, for_reading ? POLLIN : POLLOUT) != WAIT_READY)
         return give_up();
-    if (!answer_fits(socket, in_use->received)) {
+    if (!response_fits(socket, in_use->received)) {
         in_use->too_large = true;
         return give_up();
     }

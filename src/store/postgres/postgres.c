@@ -259,7 +259,7 @@ static enum store_answer check_key(struct postgres_connection *connection, const
 
     if (!key_owner(connection, app, owner, &answer, error))
         return answer;
-    return names_key_taken(slice_of(owner), error);
+    return conflict_key_taken(slice_of(owner), error);
 }
 
 /* STORE_OK if the id is free. */
@@ -273,7 +273,7 @@ static enum store_answer check_id(struct postgres_connection *connection, const 
         return STORE_OK;
     case STORE_OK:
     case STORE_INVALID:
-        return names_id_taken(app->id, error);
+        return conflict_id_taken(app->id, error);
     default:
         return answer;
     }
@@ -361,7 +361,7 @@ static enum store_answer postgres_update(struct store_connection *base, const st
     result = run_write(connection, &sql, app, error);
     if (result == NULL)
         return explain_write(connection, app, false, error);
-    return changed_a_row(result) ? STORE_OK : names_no_such_app(app->id, error);
+    return changed_a_row(result) ? STORE_OK : conflict_no_such_app(app->id, error);
 }
 
 static enum store_answer postgres_remove(struct store_connection *base, struct slice id, struct error *error) {
@@ -373,14 +373,14 @@ static enum store_answer postgres_remove(struct store_connection *base, struct s
     if (answer != STORE_OK)
         return answer;
     if (!can_be_sent(id))
-        return names_no_such_app(id, error);
+        return conflict_no_such_app(id, error);
     value = alloc_copy(id.data, id.length);
     snprintf(sql, sizeof sql, "DELETE FROM \"%s\" " SAME_ID, connection->store->config->table_name);
     result = postgres_run(connection, sql, 1, (const char *const[]){value}, error);
     free(value);
     if (result == NULL)
         return postgres_failure(connection);
-    return changed_a_row(result) ? STORE_OK : names_no_such_app(id, error);
+    return changed_a_row(result) ? STORE_OK : conflict_no_such_app(id, error);
 }
 
 const struct app_store_driver postgres_store_driver = {

@@ -272,8 +272,8 @@ static bool next_result(struct postgres_connection *connection, uint64_t receive
             return false;
         if (PQconsumeInput(link) == 0) /* a row, which is never more than a gigabyte, may come as a whole */
             return false;
-        if (!answer_fits(PQsocket(link), received))
-            return error_set(error, "%s", answer_too_large);
+        if (!response_fits(PQsocket(link), received))
+            return error_set(error, "%s", response_too_large);
     }
     *result = PQgetResult(link);
     return true;
@@ -310,7 +310,7 @@ static PGresult *fail(struct postgres_connection *connection, PGresult *result, 
 PGresult *postgres_run(struct postgres_connection *connection, const char *sql, int count, const char *const *values,
                        struct error *error) {
     PGresult *result = NULL, *next = NULL;
-    uint64_t received = answer_received(PQsocket(connection->link));
+    uint64_t received = response_received(PQsocket(connection->link));
 
     error->text[0] = '\0';
     if (deadline_passed(&connection->base.deadline)) {

@@ -408,7 +408,7 @@ static enum store_answer check_key(struct scylladb_connection *connection, const
     for (uint32_t i = 0; answer == STORE_OK && i < rows->row_count; i++) {
         struct found_row row = read_row(rows);
         if (names(row.record, APP_KEY, app->key) && !names(row.record, APP_ID, app->id))
-            answer = names_key_taken(slice_of(id_of(row.record)), error);
+            answer = conflict_key_taken(slice_of(id_of(row.record)), error);
         json_decref(row.record);
     }
     free(rows);
@@ -449,7 +449,7 @@ static enum store_answer insert(struct scylladb_connection *connection, const st
     }
     buffer_dispose(&statement);
     parameters_dispose(&parameters);
-    return answer == STORE_OK && !applied ? names_id_taken(app->id, error) : answer;
+    return answer == STORE_OK && !applied ? conflict_id_taken(app->id, error) : answer;
 }
 
 static enum store_answer create_once(struct scylladb_connection *connection, const struct app *app,
@@ -457,7 +457,7 @@ static enum store_answer create_once(struct scylladb_connection *connection, con
     enum store_answer answer = check_id(connection, app->id, error);
 
     if (answer == STORE_OK)
-        return names_id_taken(app->id, error);
+        return conflict_id_taken(app->id, error);
     if (answer != STORE_NOT_FOUND)
         return answer;
     answer = check_key(connection, app, error);
@@ -493,7 +493,7 @@ static enum store_answer replace(struct scylladb_connection *connection, const s
     }
     buffer_dispose(&statement);
     parameters_dispose(&parameters);
-    return answer == STORE_OK && !applied ? names_no_such_app(app->id, error) : answer;
+    return answer == STORE_OK && !applied ? conflict_no_such_app(app->id, error) : answer;
 }
 
 static enum store_answer update_once(struct scylladb_connection *connection, const struct app *app,
@@ -501,7 +501,7 @@ static enum store_answer update_once(struct scylladb_connection *connection, con
     enum store_answer answer = check_id(connection, app->id, error);
 
     if (answer == STORE_NOT_FOUND)
-        return names_no_such_app(app->id, error);
+        return conflict_no_such_app(app->id, error);
     if (answer == STORE_OK)
         answer = check_key(connection, app, error);
     return answer == STORE_OK ? replace(connection, app, error) : answer;
@@ -523,7 +523,7 @@ static enum store_answer scylladb_remove(struct store_connection *base, struct s
     bool applied;
 
     if (answer == STORE_NOT_FOUND)
-        return names_no_such_app(id, error);
+        return conflict_no_such_app(id, error);
     if (answer != STORE_OK)
         return answer;
     bind_name(&value, connection, APP_ID, id);
@@ -532,7 +532,7 @@ static enum store_answer scylladb_remove(struct store_connection *base, struct s
              connection->store->table, connection->alone ? "" : " IF EXISTS");
     answer = run_write(connection, slice_of(statement), values, 1, &applied, error);
     buffer_dispose(&value);
-    return answer == STORE_OK && !applied ? names_no_such_app(id, error) : answer;
+    return answer == STORE_OK && !applied ? conflict_no_such_app(id, error) : answer;
 }
 
 const struct app_store_driver scylladb_store_driver = {

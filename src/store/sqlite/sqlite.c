@@ -476,14 +476,14 @@ static enum store_answer check_names(struct sqlite_connection *connection, enum 
     enum store_answer answer = look_for(connection, ID_EXISTS, app->id, SLICE(""), id, error);
 
     if (which == CREATE && answer == STORE_OK)
-        return names_id_taken(app->id, error);
+        return conflict_id_taken(app->id, error);
     if (which == UPDATE && answer == STORE_NOT_FOUND)
-        return names_no_such_app(app->id, error);
+        return conflict_no_such_app(app->id, error);
     if (answer != (which == CREATE ? STORE_NOT_FOUND : STORE_OK))
         return answer;
     answer = look_for(connection, KEY_OWNER, app->key, app->id, id, error);
     if (answer == STORE_OK)
-        return names_key_taken(slice_of(id), error);
+        return conflict_key_taken(slice_of(id), error);
     return answer == STORE_NOT_FOUND ? STORE_OK : answer;
 }
 
@@ -515,7 +515,7 @@ static enum store_answer delete_row(struct sqlite_connection *connection, struct
     bind_text(statement, 1, id);
     answer = run_statement(connection, REMOVE, error);
     if (answer == STORE_OK && sqlite3_changes(connection->database) == 0)
-        return names_no_such_app(id, error);
+        return conflict_no_such_app(id, error);
     return answer;
 }
 
