@@ -1,12 +1,15 @@
 /*
- * The SQLite driver: apps in a file on this machine, for one node that must survive a restart.
+ * What the files of the SQLite driver share. The driver keeps apps in a file on this machine, for one node that must
+ * survive a restart.
  *
  * Each connection is a handle of its own on the file, in WAL mode, so that readers and the writer do not wait for each
- * other. What waits, for another process's lock for instance, ends with the operation's deadline.
+ * other. Waits, for another process's lock for instance, end with the deadline of the connection.
  *
- *   sqlite.c          connections, finding and writing apps, changes by others
- *   sqlite_migrate.c  the table
- *   sqlite_sleep.c    how SQLite itself waits
+ *   sqlite.c             finding and writing apps
+ *   sqlite_watch.c       changes that others make
+ *   sqlite_migrate.c     the table
+ *   sqlite_connection.c  opening and closing, errors, what the table's columns are
+ *   sqlite_sleep.c       the pauses that SQLite makes by itself
  */
 #pragma once
 
@@ -16,18 +19,20 @@
 #include "base/list.h"
 #include "store/store.h"
 
-enum statement {
-    FIND_BY_ID,
-    FIND_BY_KEY,
-    LIST,
-    CREATE,
-    UPDATE,
-    REMOVE,
-    ID_EXISTS,
-    KEY_OWNER,
-    BEGIN,
-    COMMIT,
-    ROLLBACK,
+#define SQLITE_RETRY_MS 5 /* between two attempts to get a lock */
+
+enum sqlite_statement {
+    STATEMENT_FIND_BY_ID,
+    STATEMENT_FIND_BY_KEY,
+    STATEMENT_LIST,
+    STATEMENT_CREATE,
+    STATEMENT_UPDATE,
+    STATEMENT_REMOVE,
+    STATEMENT_FIND_ID,
+    STATEMENT_FIND_KEY_OWNER,
+    STATEMENT_BEGIN,
+    STATEMENT_COMMIT,
+    STATEMENT_ROLLBACK,
     STATEMENT_COUNT,
 };
 
@@ -35,16 +40,16 @@ struct sqlite_store {
     struct app_store base;
     const char *path;
     const struct app_defaults *defaults;
-    atomic_bool prepared; /* by this process: a file that is gone was there */
+    atomic_bool prepared; /* by this process, so a missing file is an error from now on */
 };
 
 struct sqlite_connection {
     struct store_connection base;
     struct sqlite_store *store;
-    sqlite3 *database; /* NULL: there is no file yet, and prepare makes it */
-    uint32_t columns;  /* bits: fields that have a column; 0: not looked yet */
+    sqlite3 *database; /* NULL: there is no file yet; prepare makes it */
+    uint32_t columns;  /* bits: fields that have a column; 0: not read yet */
     bool has_created_at, has_updated_at;
-    sqlite3_stmt *statements[STATEMENT_COUNT];
+    sqlite3_stmt *statements[STATEMENT_COUNT]; /* prepared at their first use */
 };
 
 static inline struct sqlite_store *sqlite_store_of(struct app_store *base) {
@@ -55,17 +60,40 @@ static inline struct sqlite_connection *sqlite_connection_of(struct store_connec
     return container_of(base, struct sqlite_connection, base);
 }
 
-/* --- sqlite.c --- */
+/* --- sqlite_connection.c --- */
 
-/* What SQLite answered last, as an error with the setting; a write that the disk does not take is refused. */
-enum store_answer sqlite_failed(struct sqlite_connection *connection, struct error *error);
-enum store_answer sqlite_write_failed(struct sqlite_connection *connection, struct error *error);
+/* A connection, without a database if there is no file and this process has not prepared one. NULL with an error. */
+struct sqlite_connection *sqlite_open_connection(struct sqlite_store *store, const struct deadline *deadline,
+                                                 struct error *error);
+void sqlite_close_connection(struct sqlite_connection *connection);
+
+/* Opens the file and creates it if it is missing. False: sqlite_failed says why. */
+bool sqlite_create_file(struct sqlite_connection *connection);
+
+/* Runs a statement without parameters and rows. False: sqlite_failed says why. */
 bool sqlite_run_text(struct sqlite_connection *connection, const char *sql);
-/* Which columns the table has: none if there is no table. */
-bool sqlite_look_at_columns(struct sqlite_connection *connection);
+
+/* Sets the error to SQLite's last one, with the name of the setting. */
+enum store_answer sqlite_failed(struct sqlite_connection *connection, struct error *error);
+/* The same for a write: STORE_REFUSED if the disk does not take it, since the connection is as good as before. */
+enum store_answer sqlite_write_failed(struct sqlite_connection *connection, struct error *error);
+
+/* Reads which columns the table has; none if there is no table. False: sqlite_failed says why. */
+bool sqlite_read_columns(struct sqlite_connection *connection);
+
+/* Begins an operation: STORE_OK if the file is still the one that was opened, and the table can be used. */
+enum store_answer sqlite_begin_operation(struct sqlite_connection *connection, struct error *error);
+
+/* The text in a column of the current row; empty for NULL. Valid until the next step. */
+struct slice sqlite_column_slice(sqlite3_stmt *statement, int at);
 
 /* --- sqlite_migrate.c --- */
 
-/* Makes the table, or adds the columns that it lacks. Where that is not allowed the table stays as it is, and the log
- * has what somebody else should run. */
+/* Creates the table, or adds the columns that it lacks. Where this user may not, the table stays as it is, and the log
+ * says which statements another user should run. */
 enum store_answer sqlite_migrate(struct sqlite_connection *connection, struct error *error);
+
+/* --- sqlite_watch.c --- */
+
+/* For struct app_store_driver. */
+void sqlite_watch(struct app_store *base, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher);

@@ -3,14 +3,15 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
-static _Thread_local struct deadline deadline; /* ended, until there is one */
+/* SQLite calls the VFS without saying for which connection. Before the first operation the deadline has passed. */
+static _Thread_local struct deadline thread_deadline;
 static pthread_once_t registered = PTHREAD_ONCE_INIT;
 static sqlite3_vfs vfs;
 
-static int sleep_patiently(sqlite3_vfs *own, int microseconds) {
-    (void)own;
-    if (deadline_remaining_ms(&deadline) != 0)
-        deadline_sleep(&deadline, ((uint32_t)microseconds + 999) / 1000);
+static int sleep_until_deadline(sqlite3_vfs *self, int microseconds) {
+    (void)self;
+    if (deadline_remaining_ms(&thread_deadline) != 0)
+        deadline_sleep(&thread_deadline, ((uint32_t)microseconds + 999) / 1000);
     return microseconds;
 }
 
@@ -18,7 +19,7 @@ static void register_vfs(void) {
     vfs = *sqlite3_vfs_find(NULL);
     vfs.pNext = NULL;
     vfs.zName = "curlew";
-    vfs.xSleep = sleep_patiently;
+    vfs.xSleep = sleep_until_deadline;
     sqlite3_vfs_register(&vfs, 0);
 }
 
@@ -27,6 +28,6 @@ const char *sqlite_sleep_vfs(void) {
     return vfs.zName;
 }
 
-void sqlite_sleep_within(const struct deadline *of_operation) {
-    deadline = *of_operation;
+void sqlite_sleep_within(const struct deadline *deadline) {
+    thread_deadline = *deadline;
 }
