@@ -27,15 +27,15 @@ enum aws_profile_value {
 
 /* Zero-initialise it. */
 struct aws_profile {
-    bool found; /* some file has the section */
+    bool found; /* one of the files has its section */
     char *values[AWS_PROFILE_VALUES];
 };
 
 enum aws_profile_file { AWS_CONFIG_FILE, AWS_CREDENTIALS_FILE };
 
-/* Takes over what the text of a file says about the profile; what is set already is replaced. */
+/* Adds the values that the text of a file gives for the profile; they replace those that are set already. */
 void aws_profile_read(struct aws_profile *profile, const char *name, enum aws_profile_file file, struct slice text);
 void aws_profile_dispose(struct aws_profile *profile);
 
-/* The name as the files spell it, for messages. */
+/* The name of a value as the files spell it, for messages. */
 const char *aws_profile_value_name(enum aws_profile_value value);

@@ -72,21 +72,21 @@ static char *endpoint_url(const char *region, const char *given) {
 static struct app_store *dynamodb_open(const struct config *config, const struct app_defaults *defaults,
                                        struct error *error) {
     const char *region = config->database.dynamodb.region, *endpoint = config->database.dynamodb.endpoint_url;
-    struct aws_chain_settings chain = {.region = region,
+    struct aws_provider_settings chain = {.region = region,
                                        .access_key_id = config->database.dynamodb.aws_access_key_id,
                                        .secret_access_key = config->database.dynamodb.aws_secret_access_key,
                                        .profile_name = config->database.dynamodb.aws_profile_name};
     struct dynamodb_store *store;
 
     if (!region_valid(region, error) || !table_name_valid(config->database.dynamodb.table_name, error) ||
-        !keys_valid(config, error) || !endpoint_valid(endpoint, &chain.needs_none, error))
+        !keys_valid(config, error) || !endpoint_valid(endpoint, &chain.may_be_made_up, error))
         return NULL;
     store = alloc_zero(sizeof *store);
     store->region = region;
     store->table = config->database.dynamodb.table_name;
     store->url = endpoint_url(region, endpoint);
     store->setting = is_set(endpoint) ? "database.dynamodb.endpoint_url" : "database.dynamodb.region";
-    store->loopback = chain.needs_none;
+    store->loopback = chain.may_be_made_up;
     store->defaults = defaults;
     store->chain = aws_chain_create(&chain);
     return &store->base;

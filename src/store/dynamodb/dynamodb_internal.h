@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "aws/credentials.h"
+#include "aws/credential_chain.h"
 #include "base/buffer.h"
 #include "base/list.h"
 #include "net/http_client.h"
