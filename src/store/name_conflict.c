@@ -1,6 +1,5 @@
 #include "store/name_conflict.h"
 
-#include "app/record.h"
 #include "base/log.h"
 
 enum store_answer conflict_no_such_app(struct slice id, struct error *error) {
@@ -49,7 +48,7 @@ enum store_answer conflict_check_update(struct store_connection *connection, con
     return answer == STORE_OK ? conflict_check_key(connection, lookups, app, error) : answer;
 }
 
-void conflict_log_shared_key(const json_t *first, const json_t *second) {
-    log_error("app", "apps %.*s and %.*s have the same key; the first one counts",
-              SLICE_ARGS(record_member(first, "id")), SLICE_ARGS(record_member(second, "id")));
+void conflict_log_shared_key(struct slice first_id, struct slice second_id) {
+    log_error("app", "apps %.*s and %.*s have the same key; the first one counts", SLICE_ARGS(first_id),
+              SLICE_ARGS(second_id));
 }

@@ -8,8 +8,6 @@
  */
 #pragma once
 
-#include <jansson.h>
-
 #include "base/buffer.h"
 #include "store/store.h"
 
@@ -40,5 +38,5 @@ enum store_answer conflict_id_taken(struct slice id, struct error *error);
 /* STORE_KEY_TAKEN; `owner` is the id of the app that has the key. */
 enum store_answer conflict_key_taken(struct slice owner, struct error *error);
 
-/* Logs that two records of a table without a unique index have the same key; lookups return `first`. */
-void conflict_log_shared_key(const json_t *first, const json_t *second);
+/* Logs that two records of a table without a unique index have the same key; lookups return the first. */
+void conflict_log_shared_key(struct slice first_id, struct slice second_id);

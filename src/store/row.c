@@ -3,30 +3,35 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/record.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 
-#define LOOK_AGAIN_MS 1000
+#define REREAD_MS 1000
 
 const uint32_t row_required_fields = 1u << APP_ID | 1u << APP_KEY | 1u << APP_SECRET;
 
-static bool text_is(struct slice text, const char *word) {
+static bool equals_word(struct slice text, const char *word) {
     return slice_equal_ignoring_case(text, slice_of(word));
 }
 
-static json_t *flag_of(struct slice text) {
-    if (text_is(text, "1") || text_is(text, "t") || text_is(text, "true"))
+static json_t *flag_from_text(struct slice text) {
+    if (equals_word(text, "1") || equals_word(text, "t") || equals_word(text, "true"))
         return json_true();
-    if (text_is(text, "0") || text_is(text, "f") || text_is(text, "false"))
+    if (equals_word(text, "0") || equals_word(text, "f") || equals_word(text, "false"))
         return json_false();
     return NULL;
 }
 
-/* Bytes that are no UTF-8 become a value that no field accepts: the record is then refused, not read as another. */
-static json_t *text_of(struct slice text) {
+json_t *row_unreadable(void) {
+    return json_real(0.5);
+}
+
+/* Bytes that are not UTF-8 cannot be a JSON string. */
+static json_t *text_or_unreadable(struct slice text) {
     json_t *json = json_stringn(text.data, text.length);
 
-    return json != NULL ? json : json_real(0.5);
+    return json != NULL ? json : row_unreadable();
 }
 
 void row_set_text(json_t *record, enum app_field field, struct slice text) {
@@ -34,11 +39,11 @@ void row_set_text(json_t *record, enum app_field field, struct slice text) {
     json_t *value = NULL;
 
     if (info->type == APP_TYPE_FLAG)
-        value = flag_of(text);
+        value = flag_from_text(text);
     else if (info->type == APP_TYPE_JSON)
         value = json_loadb(text.data, text.length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
     if (value == NULL)
-        value = text_of(text);
+        value = text_or_unreadable(text);
     json_object_set_new(record, info->name, value);
 }
 
@@ -57,22 +62,16 @@ enum store_answer row_to_app(json_t *record, const struct app_defaults *defaults
     return *app != NULL ? STORE_OK : STORE_INVALID;
 }
 
-static struct slice member(const json_t *record, enum app_field field) {
-    const json_t *json = json_object_get(record, app_fields[field].name);
-
-    return json_is_string(json) ? (struct slice){json_string_value(json), json_string_length(json)} : SLICE("");
-}
-
 void row_to_list(json_t *record, const struct app_defaults *defaults, store_list_function *each, void *context) {
     struct error error = {0};
     struct app *app;
 
     row_to_app(json_incref(record), defaults, &app, &error);
-    each(context, member(record, APP_ID), member(record, APP_KEY), app, &error);
+    each(context, record_member(record, "id"), record_member(record, "key"), app, &error);
     json_decref(record);
 }
 
-static void set_json(struct row_value *value, const struct app *app, enum app_field field) {
+static void set_json_value(struct row_value *value, const struct app *app, enum app_field field) {
     json_t *record = app_to_json(app);
 
     value->owned = json_dumps(json_object_get(record, app_fields[field].name), JSON_COMPACT | JSON_ENCODE_ANY);
@@ -102,7 +101,7 @@ void row_value_init(struct row_value *value, const struct app *app, enum app_fie
         value->number = *(const uint32_t *)at;
         break;
     case APP_TYPE_JSON:
-        set_json(value, app, field);
+        set_json_value(value, app, field);
         break;
     }
 }
@@ -111,19 +110,17 @@ void row_value_dispose(struct row_value *value) {
     free(value->owned);
 }
 
-void row_append_columns(struct buffer *sql, uint32_t columns, char quote, const char *behind) {
+void row_append_columns(struct buffer *sql, uint32_t columns, char quote, const char *suffix) {
     const char *between = "";
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if ((columns >> i & 1) == 0)
-            continue;
-        buffer_appendf(sql, "%s%c%s%c%s", between, quote, app_fields[i].name, quote, behind);
+    for_each_field(i, columns) {
+        buffer_appendf(sql, "%s%c%s%c%s", between, quote, app_fields[i].name, quote, suffix);
         between = ", ";
     }
 }
 
-/* Whether an app that is read without the field would be another. */
-static bool says_something(const struct app *app, enum app_field field) {
+/* Whether an app would be different if it were read without the field. */
+static bool differs_without(const struct app *app, enum app_field field) {
     const struct app_field_info *info = &app_fields[field];
     const char *at = (const char *)app + info->offset;
 
@@ -135,24 +132,24 @@ static bool says_something(const struct app *app, enum app_field field) {
 }
 
 bool row_keeps(uint32_t columns, const struct app *app, struct error *error) {
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        if ((columns >> i & 1) == 0 && says_something(app, (enum app_field)i))
+    for_each_field(i, ~columns)
+        if (differs_without(app, (enum app_field)i))
             return error_set(error, "the table has no column %s", app_fields[i].name);
     return true;
 }
 
-uint64_t row_look_again_ms(uint32_t columns) {
-    return columns == (1u << APP_FIELD_COUNT) - 1 ? UINT64_MAX : clock_monotonic_ms() + LOOK_AGAIN_MS;
+uint64_t row_reread_ms(uint32_t columns) {
+    return columns == APP_ALL_FIELDS ? UINT64_MAX : clock_monotonic_ms() + REREAD_MS;
 }
 
-bool row_name_valid(const char *name, const char *also, size_t longest, const char *setting, struct error *error) {
+bool row_name_valid(const char *name, const char *more, size_t longest, const char *setting, struct error *error) {
     size_t length = strlen(name);
 
     for (const char *c = name; *c != '\0'; c++) {
         bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_';
-        if (!plain && strchr(also, *c) == NULL)
+        if (!plain && strchr(more, *c) == NULL)
             return error_set(error, "%s: \"%s\" is not a name that can be used: letters, digits and _%s%s only",
-                             setting, name, also[0] != '\0' ? " and " : "", also);
+                             setting, name, more[0] != '\0' ? " and " : "", more);
     }
     return (length >= 1 && length <= longest) ||
            error_set(error, "%s must be 1 to %zu characters long", setting, longest);

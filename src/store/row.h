@@ -21,6 +21,9 @@
  * row_to_app refuses it by the field's name. The JSON text `null` is NULL.
  */
 void row_set_text(json_t *record, enum app_field field, struct slice text);
+/* The JSON value for a column that no field can hold: row_to_app refuses the record by the field's name instead of
+ * reading it as another value. A new reference. */
+json_t *row_unreadable(void);
 void row_set_number(json_t *record, enum app_field field, int64_t number);
 void row_set_flag(json_t *record, enum app_field field, bool flag);
 
@@ -54,7 +57,7 @@ bool row_keeps(uint32_t columns, const struct app *app, struct error *error);
 
 /* Until when the columns of a table that were looked at count, on the monotonic clock: for good, or for a second where
  * one is missing, since somebody may add it. */
-uint64_t row_look_again_ms(uint32_t columns);
+uint64_t row_reread_ms(uint32_t columns);
 
 /* True if `name` is made of 1 to `longest` letters, digits and `_`, and of the bytes in `also`: what tables, keyspaces
  * and indexes may be called. Else false with an error that names the setting. */

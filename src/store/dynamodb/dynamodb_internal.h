@@ -1,10 +1,16 @@
 /*
- * What the files of the DynamoDB driver share.
+ * What the files of the DynamoDB driver share. Apps are items of one table, found by `id`, its partition key, and by
+ * `key` through the index KeyIndex.
  *
- *   dynamodb.c          the driver: finding, listing, writing
- *   dynamodb_table.c    the table and its index: looked at, created, waited for
+ * The index follows the table after a moment, so it only says which items to read; the items are read consistently.
+ * Nothing in DynamoDB keeps `key` unique: it is looked up before a write, and of two items with the same key the older
+ * one is returned.
+ *
+ *   dynamodb.c          the driver: settings, connections, listing, writing
+ *   dynamodb_find.c     finding an item by its id or key
+ *   dynamodb_table.c    the table and its index: inspected, created, awaited
+ *   dynamodb_item.c     items and records
  *   dynamodb_request.c  one request, repeated as long as DynamoDB asks for it
- *   dynamodb_item.c     between items and records
  */
 #pragma once
 
@@ -25,21 +31,22 @@ struct dynamodb_store {
     struct app_store base;
     const char *region, *table;
     char *url;
-    const char *setting; /* that the URL is from, for people */
+    const char *setting; /* where the URL comes from, for messages */
     bool loopback;       /* the URL is on this machine */
     const struct app_defaults *defaults;
     struct aws_chain *chain;
-    /* Whether key lookups may ask the index; while they may not they scan, and look again from time to time. */
+    /* Whether key lookups may query the index. While they may not, they scan the table, and the index is checked again
+     * at `index_check_ms` (monotonic clock). */
     atomic_bool index_usable;
-    _Atomic uint64_t index_look_ms; /* on the monotonic clock */
+    _Atomic uint64_t index_check_ms;
 };
 
 struct dynamodb_connection {
     struct store_connection base;
     struct dynamodb_store *store;
     struct http_caller *caller;
-    struct buffer answer;
-    bool repeated; /* the last request was made more than once: an earlier one may have been carried out */
+    struct buffer answer; /* the body of the last response */
+    bool repeated;        /* the last request was sent more than once, so an earlier attempt may have taken effect */
 };
 
 static inline struct dynamodb_store *dynamodb_store_of(struct app_store *base) {
@@ -57,20 +64,20 @@ enum dynamodb_answer {
     DYNAMODB_CONDITION_FAILED,
     DYNAMODB_MISSING, /* no such table or index */
     DYNAMODB_IN_USE,  /* the table is being changed, by another server for instance */
-    DYNAMODB_DENIED,  /* no right to */
-    DYNAMODB_REFUSED, /* not as asked: an item that is too large, an index that is not ready */
+    DYNAMODB_DENIED,  /* the credentials give no right to it */
+    DYNAMODB_REFUSED, /* the request is invalid: an item that is too large, an index that is not ready */
     DYNAMODB_UNAVAILABLE,
 };
 
 /*
- * Makes a request of the DynamoDB API (version 2012-08-10), "GetItem" for instance, and hands out the JSON that came
- * back; NULL unless the answer is DYNAMODB_OK. Throttling and failures of the service are tried again until deadline
- * ends. Takes the reference to `request`. Any other answer than DYNAMODB_OK sets the error.
+ * Makes a request of the DynamoDB API (version 2012-08-10), "GetItem" for instance. `answer` is the JSON of the
+ * response; NULL unless DYNAMODB_OK is returned. Throttled requests and failures of the service are tried again until
+ * the deadline. Takes the reference to `request`. Every result but DYNAMODB_OK sets the error.
  */
 enum dynamodb_answer dynamodb_request(struct dynamodb_connection *connection, const char *operation, json_t *request,
                                       json_t **answer, struct error *error);
 
-/* A request that says which table it is for. */
+/* A request with the name of the table. */
 json_t *dynamodb_new_request(const struct dynamodb_connection *connection);
 
 /* --- dynamodb_table.c --- */
@@ -78,11 +85,25 @@ json_t *dynamodb_new_request(const struct dynamodb_connection *connection);
 enum store_answer dynamodb_prepare(struct store_connection *base, struct error *error);
 enum store_answer dynamodb_inspect(struct store_connection *base, struct error *error);
 
-/* True if a key lookup may ask the index now. */
+/* True if a key lookup may query the index now. */
 bool dynamodb_index_usable(struct dynamodb_connection *connection);
 
-/* The index turned out not to answer; it is looked at again in a few seconds. */
+/* Call when a query of the index was refused: it is checked again in a few seconds. */
 void dynamodb_index_failed(struct dynamodb_store *store);
+
+/* --- dynamodb_find.c --- */
+
+/* False for what no table holds as an id or key; DynamoDB would refuse a request with it. */
+bool dynamodb_name_possible(struct slice name);
+
+/* STORE_OK with a new reference to the item, or STORE_NOT_FOUND. */
+enum store_answer dynamodb_get_item(struct dynamodb_connection *connection, struct slice id, json_t **item,
+                                    struct error *error);
+
+/* STORE_OK with a new reference to the item that has the key, or STORE_NOT_FOUND. The item with the id `except` does
+ * not count. */
+enum store_answer dynamodb_find_key(struct dynamodb_connection *connection, struct slice key, struct slice except,
+                                    json_t **found, struct error *error);
 
 /* --- dynamodb_item.c --- */
 
@@ -92,11 +113,11 @@ json_t *dynamodb_item_to_record(const json_t *item);
 /* The attribute for a field of the app; NULL for one that is not set. */
 json_t *dynamodb_attribute(const struct app *app, enum app_field field);
 
-/* {"S": text}; NULL if the text is no UTF-8. */
+/* {"S": text}; NULL if the text is not UTF-8. */
 json_t *dynamodb_text(struct slice text);
 
-/* The text of an attribute of an item; empty if it is none. */
+/* The text of an attribute of an item; empty if there is none, or if it is not a text. */
 struct slice dynamodb_text_of(const json_t *item, const char *name);
 
-/* Now, as an attribute. */
+/* The time now, as an attribute. */
 json_t *dynamodb_now(void);

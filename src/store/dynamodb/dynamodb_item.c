@@ -4,10 +4,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/record.h"
 #include "store/dynamodb/dynamodb_internal.h"
 #include "store/row.h"
 
-#define NESTED_MAX 32 /* DynamoDB's own limit for documents */
+#define NESTED_MAX 32 /* the limit that DynamoDB itself has for documents */
 
 json_t *dynamodb_text(struct slice text) {
     json_t *value = json_stringn(text.data, text.length);
@@ -16,9 +17,7 @@ json_t *dynamodb_text(struct slice text) {
 }
 
 struct slice dynamodb_text_of(const json_t *item, const char *name) {
-    const json_t *text = json_object_get(json_object_get(item, name), "S");
-
-    return json_is_string(text) ? (struct slice){json_string_value(text), json_string_length(text)} : SLICE("");
+    return record_member(json_object_get(item, name), "S");
 }
 
 json_t *dynamodb_now(void) {
@@ -37,8 +36,8 @@ json_t *dynamodb_now(void) {
 
 /* --- from an item --- */
 
-/* The one member of an attribute: its type and value; NULL if it is not of that form. */
-static const char *type_of(const json_t *attribute, json_t **value) {
+/* The type of an attribute, the name of its only member, and its value; NULL if it has no member. */
+static const char *attribute_type(const json_t *attribute, json_t **value) {
     void *member = json_object_iter((json_t *)attribute);
 
     if (member == NULL)
@@ -47,61 +46,56 @@ static const char *type_of(const json_t *attribute, json_t **value) {
     return json_object_iter_key(member);
 }
 
-/* A value that no field accepts: the record is refused by the field's name, not read as if the field were not set. */
-static json_t *unreadable(void) {
-    return json_real(0.5);
-}
+static json_t *json_from_attribute(const json_t *attribute, unsigned depth);
 
-static json_t *document_of(const json_t *attribute, unsigned depth);
-
-static json_t *list_of(const json_t *values, unsigned depth) {
+static json_t *json_from_list(const json_t *values, unsigned depth) {
     json_t *list = json_array(), *value;
     size_t i;
 
     json_array_foreach(values, i, value) {
-        json_array_append_new(list, document_of(value, depth));
+        json_array_append_new(list, json_from_attribute(value, depth));
     }
     return list;
 }
 
-static json_t *map_of(json_t *values, unsigned depth) {
+static json_t *json_from_map(json_t *values, unsigned depth) {
     json_t *map = json_object(), *value;
     const char *name;
 
     json_object_foreach(values, name, value) {
-        json_object_set_new(map, name, document_of(value, depth));
+        json_object_set_new(map, name, json_from_attribute(value, depth));
     }
     return map;
 }
 
-static json_t *number_of(const json_t *value) {
+static json_t *json_from_number(const json_t *value) {
     json_t *number = json_loads(json_is_string(value) ? json_string_value(value) : "", JSON_DECODE_ANY, NULL);
 
-    return json_is_number(number) ? number : (json_decref(number), unreadable());
+    return json_is_number(number) ? number : (json_decref(number), row_unreadable());
 }
 
-/* An attribute of any type as the JSON that it stands for. */
-static json_t *document_of(const json_t *attribute, unsigned depth) {
+/* The JSON that an attribute of any type stands for. */
+static json_t *json_from_attribute(const json_t *attribute, unsigned depth) {
     json_t *value = NULL;
-    const char *type = type_of(attribute, &value);
+    const char *type = attribute_type(attribute, &value);
 
     if (type == NULL || depth > NESTED_MAX)
-        return unreadable();
+        return row_unreadable();
     if (strcmp(type, "NULL") == 0)
         return json_null();
     if (strcmp(type, "L") == 0)
-        return list_of(value, depth + 1);
+        return json_from_list(value, depth + 1);
     if (strcmp(type, "M") == 0)
-        return map_of(value, depth + 1);
+        return json_from_map(value, depth + 1);
     if (strcmp(type, "N") == 0)
-        return number_of(value);
+        return json_from_number(value);
     if (strcmp(type, "S") == 0 || strcmp(type, "BOOL") == 0 || strcmp(type, "SS") == 0)
         return json_incref(value);
-    return unreadable();
+    return row_unreadable();
 }
 
-/* A number beyond 64 bits or with a fraction stays a text, which its field refuses. */
-static void set_number(json_t *record, enum app_field field, struct slice digits) {
+/* A number of more than 64 bits or with a fraction stays a text, which the field refuses. */
+static void set_item_number(json_t *record, enum app_field field, struct slice digits) {
     char *end;
     long long number;
 
@@ -113,23 +107,23 @@ static void set_number(json_t *record, enum app_field field, struct slice digits
         row_set_number(record, field, number);
 }
 
-static void set_text(json_t *record, enum app_field field, struct slice text) {
+static void set_item_text(json_t *record, enum app_field field, struct slice text) {
     if (app_fields[field].type == APP_TYPE_NUMBER)
-        set_number(record, field, text);
+        set_item_number(record, field, text);
     else if (app_fields[field].type != APP_TYPE_JSON || text.length != 0)
         row_set_text(record, field, text);
 }
 
-static void set_field(json_t *record, enum app_field field, const json_t *attribute) {
+static void set_item_field(json_t *record, enum app_field field, const json_t *attribute) {
     json_t *value = NULL;
-    const char *type = type_of(attribute, &value);
+    const char *type = attribute_type(attribute, &value);
 
     if (type != NULL && strcmp(type, "NULL") == 0)
         return;
     if (json_is_string(value) && (strcmp(type, "S") == 0 || strcmp(type, "N") == 0))
-        set_text(record, field, (struct slice){json_string_value(value), json_string_length(value)});
+        set_item_text(record, field, record_slice(value));
     else
-        json_object_set_new(record, app_fields[field].name, document_of(attribute, 0));
+        json_object_set_new(record, app_fields[field].name, json_from_attribute(attribute, 0));
 }
 
 json_t *dynamodb_item_to_record(const json_t *item) {
@@ -138,7 +132,7 @@ json_t *dynamodb_item_to_record(const json_t *item) {
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
         const json_t *attribute = json_object_get(item, app_fields[i].name);
         if (attribute != NULL)
-            set_field(record, (enum app_field)i, attribute);
+            set_item_field(record, (enum app_field)i, attribute);
     }
     return record;
 }

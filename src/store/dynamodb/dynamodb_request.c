@@ -2,14 +2,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/backoff.h"
 #include "base/crypto.h"
 #include "store/dynamodb/dynamodb_internal.h"
 
-#define BACKOFF_FIRST_MS 50 /* doubling; what is waited is drawn between nothing and this */
+#define BACKOFF_FIRST_MS 50 /* doubling; each pause is drawn at random between 0 and this */
 #define BACKOFF_LAST_MS 2000
 
-/* What to do about an answer, beyond what the caller can be told. */
-enum verdict { VERDICT_FINAL, VERDICT_AGAIN, VERDICT_OTHER_CREDENTIALS };
+/* What to do after a response. */
+enum verdict { VERDICT_FINAL, VERDICT_RETRY, VERDICT_OTHER_CREDENTIALS };
 
 struct outcome {
     enum verdict verdict;
@@ -27,11 +28,11 @@ static const struct exception {
     {"AccessDeniedException", {VERDICT_FINAL, DYNAMODB_DENIED}},
     {"ValidationException", {VERDICT_FINAL, DYNAMODB_REFUSED}},
     {"ItemCollectionSizeLimitExceededException", {VERDICT_FINAL, DYNAMODB_REFUSED}},
-    {"ProvisionedThroughputExceededException", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
-    {"ThrottlingException", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
-    {"RequestLimitExceeded", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
-    {"LimitExceededException", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
-    {"InternalServerError", {VERDICT_AGAIN, DYNAMODB_UNAVAILABLE}},
+    {"ProvisionedThroughputExceededException", {VERDICT_RETRY, DYNAMODB_UNAVAILABLE}},
+    {"ThrottlingException", {VERDICT_RETRY, DYNAMODB_UNAVAILABLE}},
+    {"RequestLimitExceeded", {VERDICT_RETRY, DYNAMODB_UNAVAILABLE}},
+    {"LimitExceededException", {VERDICT_RETRY, DYNAMODB_UNAVAILABLE}},
+    {"InternalServerError", {VERDICT_RETRY, DYNAMODB_UNAVAILABLE}},
     {"ExpiredTokenException", {VERDICT_OTHER_CREDENTIALS, DYNAMODB_UNAVAILABLE}},
     {"UnrecognizedClientException", {VERDICT_OTHER_CREDENTIALS, DYNAMODB_UNAVAILABLE}},
     {"InvalidSignatureException", {VERDICT_OTHER_CREDENTIALS, DYNAMODB_UNAVAILABLE}},
@@ -41,7 +42,7 @@ json_t *dynamodb_new_request(const struct dynamodb_connection *connection) {
     return json_pack("{s:s}", "TableName", connection->store->table);
 }
 
-/* The exception's name: what is behind the `#`, if there is one. */
+/* The name of the exception in a response: the part after the `#` if there is one. NULL: there is no exception. */
 static const char *exception_of(const json_t *body) {
     const char *type = json_string_value(json_object_get(body, "__type")), *hash;
 
@@ -51,8 +52,8 @@ static const char *exception_of(const json_t *body) {
     return hash != NULL ? hash + 1 : type;
 }
 
-static void describe(const struct dynamodb_connection *connection, const char *operation, unsigned status,
-                     const json_t *body, struct error *error) {
+static void describe_exception(const struct dynamodb_connection *connection, const char *operation, unsigned status,
+                               const json_t *body, struct error *error) {
     const char *name = exception_of(body), *message = json_string_value(json_object_get(body, "message"));
 
     if (message == NULL)
@@ -65,7 +66,7 @@ static void describe(const struct dynamodb_connection *connection, const char *o
                   connection->store->region, name, message != NULL ? ": " : "", message != NULL ? message : "");
 }
 
-static struct outcome judge(unsigned status, const json_t *body) {
+static struct outcome classify_response(unsigned status, const json_t *body) {
     const char *name = exception_of(body);
 
     if (status == 200)
@@ -75,13 +76,13 @@ static struct outcome judge(unsigned status, const json_t *body) {
         if (strcmp(name, exceptions[i].name) == 0)
             return exceptions[i].outcome;
     if (status >= 500 || status == 429)
-        return (struct outcome){VERDICT_AGAIN, DYNAMODB_UNAVAILABLE};
+        return (struct outcome){VERDICT_RETRY, DYNAMODB_UNAVAILABLE};
     return (struct outcome){VERDICT_FINAL, name != NULL ? DYNAMODB_REFUSED : DYNAMODB_UNAVAILABLE};
 }
 
-/* Sends the request once. */
-static struct outcome attempt(struct dynamodb_connection *connection, const char *operation, struct slice body,
-                              const struct aws_credentials *credentials, json_t **answer, struct error *error) {
+/* Sends the request once. `answer` is the JSON of the response if the outcome is DYNAMODB_OK. */
+static struct outcome send_request(struct dynamodb_connection *connection, const char *operation, struct slice body,
+                                   const struct aws_credentials *credentials, json_t **answer, struct error *error) {
     struct dynamodb_store *store = connection->store;
     char target[64];
     const char *const headers[] = {"Content-Type: application/x-amz-json-1.0", target, NULL};
@@ -106,10 +107,10 @@ static struct outcome attempt(struct dynamodb_connection *connection, const char
         return (struct outcome){VERDICT_FINAL, DYNAMODB_UNAVAILABLE};
     }
     *answer = json_loadb(connection->answer.data, connection->answer.length, JSON_ALLOW_NUL, NULL);
-    outcome = judge(status, *answer);
+    outcome = classify_response(status, *answer);
     if (outcome.answer == DYNAMODB_OK)
         return outcome;
-    describe(connection, operation, status, *answer, error);
+    describe_exception(connection, operation, status, *answer, error);
     if (outcome.verdict == VERDICT_OTHER_CREDENTIALS)
         error_prefix(error, "the credentials from %s are refused", credentials->source);
     json_decref(*answer);
@@ -117,18 +118,19 @@ static struct outcome attempt(struct dynamodb_connection *connection, const char
     return outcome;
 }
 
-static uint32_t jitter(uint32_t most_ms) {
+static uint32_t random_pause_ms(uint32_t most_ms) {
     uint32_t drawn;
 
     random_bytes(&drawn, sizeof drawn);
     return drawn % (most_ms + 1);
 }
 
-static enum dynamodb_answer repeat(struct dynamodb_connection *connection, const char *operation, struct slice body,
-                                   json_t **answer, struct error *error) {
+/* Sends the request again, after pauses or with other credentials, until the response is final. */
+static enum dynamodb_answer send_until_final(struct dynamodb_connection *connection, const char *operation,
+                                             struct slice body, json_t **answer, struct error *error) {
     struct aws_chain *chain = connection->store->chain;
     struct aws_credentials credentials;
-    uint32_t backoff_ms = BACKOFF_FIRST_MS;
+    uint32_t pause_ms = 0;
     bool rejected = false;
 
     connection->repeated = false;
@@ -137,7 +139,7 @@ static enum dynamodb_answer repeat(struct dynamodb_connection *connection, const
 
         if (!aws_chain_get(chain, &connection->base.deadline, &credentials, error))
             return DYNAMODB_UNAVAILABLE;
-        outcome = attempt(connection, operation, body, &credentials, answer, error);
+        outcome = send_request(connection, operation, body, &credentials, answer, error);
         if (outcome.verdict == VERDICT_OTHER_CREDENTIALS)
             aws_chain_reject(chain, &credentials);
         aws_credentials_dispose(&credentials);
@@ -147,9 +149,9 @@ static enum dynamodb_answer repeat(struct dynamodb_connection *connection, const
             rejected = true;
             continue;
         }
-        if (!deadline_sleep(&connection->base.deadline, jitter(backoff_ms)))
+        pause_ms = backoff_next_ms(pause_ms, BACKOFF_FIRST_MS, BACKOFF_LAST_MS);
+        if (!deadline_sleep(&connection->base.deadline, random_pause_ms(pause_ms)))
             return outcome.answer;
-        backoff_ms = backoff_ms * 2 < BACKOFF_LAST_MS ? backoff_ms * 2 : BACKOFF_LAST_MS;
     }
 }
 
@@ -160,7 +162,7 @@ enum dynamodb_answer dynamodb_request(struct dynamodb_connection *connection, co
 
     *answer = NULL;
     json_decref(request);
-    result = repeat(connection, operation, slice_of(body), answer, error);
+    result = send_until_final(connection, operation, slice_of(body), answer, error);
     free(body);
     return result;
 }

@@ -4,18 +4,19 @@
 #include "base/log.h"
 #include "store/dynamodb/dynamodb_internal.h"
 
-#define LOOK_MS 500        /* between two looks at a table that comes into being */
-#define INDEX_LOOK_MS 5000 /* between two looks at an index that does */
+#define TABLE_CHECK_MS 500  /* between two checks of a table that is being created */
+#define INDEX_CHECK_MS 5000 /* between two checks of an index that is being created */
 #define INDEX_ADD_MS 10000
 
-static const char *text_in(const json_t *object, const char *name) {
+static const char *member_string(const json_t *object, const char *name) {
     const char *text = json_string_value(json_object_get(object, name));
 
     return text != NULL ? text : "";
 }
 
-/* DYNAMODB_OK with the table's description, a new reference. */
-static enum dynamodb_answer describe(struct dynamodb_connection *connection, json_t **table, struct error *error) {
+/* DYNAMODB_OK with the description of the table, a new reference. */
+static enum dynamodb_answer describe_table(struct dynamodb_connection *connection, json_t **table,
+                                           struct error *error) {
     json_t *answer;
     enum dynamodb_answer result =
         dynamodb_request(connection, "DescribeTable", dynamodb_new_request(connection), &answer, error);
@@ -32,42 +33,45 @@ static const json_t *find_index(const json_t *table) {
     size_t i;
 
     json_array_foreach(indexes, i, index) {
-        if (strcmp(text_in(index, "IndexName"), DYNAMODB_INDEX) == 0)
+        if (strcmp(member_string(index, "IndexName"), DYNAMODB_INDEX) == 0)
             return index;
     }
     return NULL;
 }
 
-/* True if the partition key of a table or index is that attribute. */
+/* True if that attribute is the partition key of a table or index. */
 static bool has_partition_key(const json_t *described, const char *attribute) {
     const json_t *first = json_array_get(json_object_get(described, "KeySchema"), 0);
 
-    return strcmp(text_in(first, "AttributeName"), attribute) == 0 && strcmp(text_in(first, "KeyType"), "HASH") == 0;
+    return strcmp(member_string(first, "AttributeName"), attribute) == 0 &&
+           strcmp(member_string(first, "KeyType"), "HASH") == 0;
 }
 
-static bool index_answers(const json_t *index) {
-    return index != NULL && strcmp(text_in(index, "IndexStatus"), "ACTIVE") == 0 && has_partition_key(index, "key");
+static bool index_ready(const json_t *index) {
+    return index != NULL && strcmp(member_string(index, "IndexStatus"), "ACTIVE") == 0 &&
+           has_partition_key(index, "key");
 }
 
 void dynamodb_index_failed(struct dynamodb_store *store) {
-    atomic_store(&store->index_look_ms, clock_monotonic_ms() + INDEX_LOOK_MS);
+    atomic_store(&store->index_check_ms, clock_monotonic_ms() + INDEX_CHECK_MS);
     atomic_store(&store->index_usable, false);
 }
 
 bool dynamodb_index_usable(struct dynamodb_connection *connection) {
     struct dynamodb_store *store = connection->store;
-    uint64_t now_ms = clock_monotonic_ms(), look_ms = atomic_load(&store->index_look_ms);
+    uint64_t now_ms = clock_monotonic_ms(), check_ms = atomic_load(&store->index_check_ms);
     enum dynamodb_answer result;
     struct error error;
     json_t *table;
 
     if (atomic_load(&store->index_usable))
         return true;
-    if (now_ms < look_ms || !atomic_compare_exchange_strong(&store->index_look_ms, &look_ms, now_ms + INDEX_LOOK_MS))
+    if (now_ms < check_ms ||
+        !atomic_compare_exchange_strong(&store->index_check_ms, &check_ms, now_ms + INDEX_CHECK_MS))
         return false;
-    result = describe(connection, &table, &error);
-    /* Who may not look tries. */
-    if (result == DYNAMODB_DENIED || (result == DYNAMODB_OK && index_answers(find_index(table)))) {
+    result = describe_table(connection, &table, &error);
+    /* Without the right to look, try it. */
+    if (result == DYNAMODB_DENIED || (result == DYNAMODB_OK && index_ready(find_index(table)))) {
         log_info("app", "DynamoDB table %s: key lookups ask the index " DYNAMODB_INDEX " from now on", store->table);
         atomic_store(&store->index_usable, true);
     }
@@ -80,7 +84,7 @@ static json_t *index_definition(void) {
                      "KeyType", "HASH", "Projection", "ProjectionType", "ALL");
 }
 
-/* Capacity that is paid for in advance must be given to an index as well: as much as the table has. */
+/* An index of a table with provisioned capacity needs a capacity of its own: as much as the table has. */
 static void add_throughput(json_t *definition, const json_t *table) {
     const json_t *throughput = json_object_get(table, "ProvisionedThroughput");
     json_t *reads = json_object_get(throughput, "ReadCapacityUnits");
@@ -91,7 +95,7 @@ static void add_throughput(json_t *definition, const json_t *table) {
                             json_pack("{s:O, s:O}", "ReadCapacityUnits", reads, "WriteCapacityUnits", writes));
 }
 
-/* Asks for the index, without waiting for it: a table without one still works. */
+/* Asks for the index without waiting for it, since a table works without. */
 static void add_index(struct dynamodb_connection *connection, const json_t *table) {
     const char *name = connection->store->table;
     const struct deadline whole = connection->base.deadline, enough = deadline_after(INDEX_ADD_MS, whole.cancel_fd);
@@ -111,7 +115,7 @@ static void add_index(struct dynamodb_connection *connection, const json_t *tabl
     if (result == DYNAMODB_OK)
         log_info("app", "DynamoDB table %s: adding the index " DYNAMODB_INDEX "; until it is ready key lookups scan",
                  name);
-    else if (result != DYNAMODB_IN_USE) /* by another server that adds it, most likely */
+    else if (result != DYNAMODB_IN_USE) /* most likely by another server that adds the index */
         log_warning("app",
                     "DynamoDB table %s has no index " DYNAMODB_INDEX
                     " on key and it cannot be added, so key lookups "
@@ -119,11 +123,11 @@ static void add_index(struct dynamodb_connection *connection, const json_t *tabl
                     name, error.text);
 }
 
-static void see_to_index(struct dynamodb_connection *connection, const json_t *table) {
+static void ensure_index(struct dynamodb_connection *connection, const json_t *table) {
     struct dynamodb_store *store = connection->store;
     const json_t *index = find_index(table);
 
-    if (index_answers(index)) {
+    if (index_ready(index)) {
         atomic_store(&store->index_usable, true);
         return;
     }
@@ -137,8 +141,8 @@ static void see_to_index(struct dynamodb_connection *connection, const json_t *t
 
 /* --- the table --- */
 
-/* True if there is a table now, or soon: another server may have been faster. */
-static enum store_answer create_table(struct dynamodb_connection *connection, struct error *error) {
+/* STORE_OK if there is a table now, or soon: another server may be creating it. */
+static enum store_answer create_dynamodb_table(struct dynamodb_connection *connection, struct error *error) {
     const char *name = connection->store->table;
     json_t *request = dynamodb_new_request(connection), *answer;
     enum dynamodb_answer result;
@@ -166,22 +170,22 @@ static enum store_answer create_table(struct dynamodb_connection *connection, st
     }
 }
 
-enum table_state { TABLE_READY, TABLE_CHANGES, TABLE_UNFIT };
+enum table_state { TABLE_READY, TABLE_CHANGING, TABLE_UNUSABLE };
 
-static enum table_state state_of(const json_t *table) {
-    const char *status = text_in(table, "TableStatus");
+static enum table_state table_state_of(const json_t *table) {
+    const char *status = member_string(table, "TableStatus");
 
     if (strcmp(status, "CREATING") == 0 || strcmp(status, "DELETING") == 0)
-        return TABLE_CHANGES;
-    return strcmp(status, "ACTIVE") == 0 || strcmp(status, "UPDATING") == 0 ? TABLE_READY : TABLE_UNFIT;
+        return TABLE_CHANGING;
+    return strcmp(status, "ACTIVE") == 0 || strcmp(status, "UPDATING") == 0 ? TABLE_READY : TABLE_UNUSABLE;
 }
 
-static enum store_answer check_table(const struct dynamodb_connection *connection, const json_t *table,
-                                     struct error *error) {
+static enum store_answer check_dynamodb_table(const struct dynamodb_connection *connection, const json_t *table,
+                                              struct error *error) {
     const char *name = connection->store->table;
 
-    if (state_of(table) != TABLE_READY) {
-        error_set(error, "DynamoDB table %s is %s", name, text_in(table, "TableStatus"));
+    if (table_state_of(table) != TABLE_READY) {
+        error_set(error, "DynamoDB table %s is %s", name, member_string(table, "TableStatus"));
         return STORE_UNAVAILABLE;
     }
     if (json_array_size(json_object_get(table, "KeySchema")) != 1 || !has_partition_key(table, "id")) {
@@ -199,7 +203,7 @@ enum store_answer dynamodb_prepare(struct store_connection *base, struct error *
 
     do {
         json_t *table;
-        enum dynamodb_answer result = describe(connection, &table, error);
+        enum dynamodb_answer result = describe_table(connection, &table, error);
         enum store_answer answer;
 
         if (result == DYNAMODB_DENIED) {
@@ -208,22 +212,22 @@ enum store_answer dynamodb_prepare(struct store_connection *base, struct error *
             atomic_store(&store->index_usable, true);
             return STORE_OK;
         }
-        if (result == DYNAMODB_OK && state_of(table) != TABLE_CHANGES) {
-            answer = check_table(connection, table, error);
+        if (result == DYNAMODB_OK && table_state_of(table) != TABLE_CHANGING) {
+            answer = check_dynamodb_table(connection, table, error);
             if (answer == STORE_OK)
-                see_to_index(connection, table);
+                ensure_index(connection, table);
             json_decref(table);
             return answer;
         }
         json_decref(table);
         if (result == DYNAMODB_MISSING) {
-            answer = create_table(connection, error);
+            answer = create_dynamodb_table(connection, error);
             if (answer != STORE_OK)
                 return answer;
         } else if (result != DYNAMODB_OK) {
             return STORE_UNAVAILABLE;
         }
-    } while (deadline_sleep(&connection->base.deadline, LOOK_MS));
+    } while (deadline_sleep(&connection->base.deadline, TABLE_CHECK_MS));
     error_set(error, "DynamoDB table %s is not ready yet", store->table);
     return STORE_UNAVAILABLE;
 }
@@ -231,14 +235,14 @@ enum store_answer dynamodb_prepare(struct store_connection *base, struct error *
 enum store_answer dynamodb_inspect(struct store_connection *base, struct error *error) {
     struct dynamodb_connection *connection = dynamodb_connection_of(base);
     json_t *table;
-    enum dynamodb_answer result = describe(connection, &table, error);
+    enum dynamodb_answer result = describe_table(connection, &table, error);
     enum store_answer answer;
 
     switch (result) {
     case DYNAMODB_OK:
-        answer = check_table(connection, table, error);
+        answer = check_dynamodb_table(connection, table, error);
         break;
-    case DYNAMODB_DENIED: /* reading will show */
+    case DYNAMODB_DENIED: /* the first read shows whether the table is there */
         answer = STORE_OK;
         break;
     case DYNAMODB_MISSING:

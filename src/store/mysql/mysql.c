@@ -259,7 +259,7 @@ static enum store_answer put(struct mysql_connection *connection, enum mysql_sta
     enum store_answer answer = mysql_driver_begin(connection, error);
 
     if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error)) {
-        connection->look_again_ms = 0; /* it may have been added by now */
+        connection->reread_columns_ms = 0; /* it may have been added by now */
         answer = mysql_driver_begin(connection, error);
         if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error))
             answer = STORE_REFUSED;

@@ -55,7 +55,7 @@ struct mysql_connection {
     bool expects_greeting;  /* the server has not spoken yet, and TLS is wanted */
     bool offers_no_tls;     /* though it is wanted */
     unsigned code;          /* the server's number of the last failure */
-    uint64_t look_again_ms; /* at the columns; 0: not looked yet */
+    uint64_t reread_columns_ms; /* at the columns; 0: not looked yet */
     struct mysql_columns columns;
     MYSQL_STMT *statements[MYSQL_STATEMENT_COUNT]; /* NULL: not prepared yet */
     struct buffer value;                           /* the column read last */

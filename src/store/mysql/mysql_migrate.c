@@ -83,12 +83,12 @@ static enum store_answer begin(struct mysql_connection *connection, struct error
 enum store_answer mysql_driver_begin(struct mysql_connection *connection, struct error *error) {
     enum store_answer answer = begin(connection, error);
 
-    if (answer != STORE_OK || clock_monotonic_ms() < connection->look_again_ms)
+    if (answer != STORE_OK || clock_monotonic_ms() < connection->reread_columns_ms)
         return answer;
     answer = look(connection, error);
     if (answer == STORE_OK)
         answer = check_required(connection, error);
-    connection->look_again_ms = answer == STORE_OK ? row_look_again_ms(connection->columns.present) : 0;
+    connection->reread_columns_ms = answer == STORE_OK ? row_reread_ms(connection->columns.present) : 0;
     return answer;
 }
 
@@ -221,7 +221,7 @@ enum store_answer mysql_driver_prepare(struct store_connection *base, struct err
     /* Where it may not be changed, the table is used as it stands. */
     if (answer != STORE_UNAVAILABLE)
         answer = check_required(connection, error);
-    connection->look_again_ms = answer == STORE_OK ? row_look_again_ms(connection->columns.present) : 0;
+    connection->reread_columns_ms = answer == STORE_OK ? row_reread_ms(connection->columns.present) : 0;
     return answer;
 }
 

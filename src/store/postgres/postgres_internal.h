@@ -39,7 +39,7 @@ struct postgres_connection {
     struct postgres_store *store;
     PGconn *link;
     struct postgres_field fields[APP_FIELD_COUNT];
-    uint64_t look_again_ms; /* at the columns; 0: not looked yet */
+    uint64_t reread_columns_ms; /* at the columns; 0: not looked yet */
     bool has_created_at, has_updated_at;
     bool limited;     /* the server ends statements that nobody waits for any more */
     char sqlstate[6]; /* of the last failure, empty: the connection failed */

@@ -61,7 +61,7 @@ static bool read_columns(struct postgres_connection *connection, struct error *e
 }
 
 enum store_answer postgres_look(struct postgres_connection *connection, struct error *error) {
-    if (clock_monotonic_ms() < connection->look_again_ms)
+    if (clock_monotonic_ms() < connection->reread_columns_ms)
         return STORE_OK;
     if (!read_columns(connection, error))
         return postgres_failure(connection);
@@ -70,7 +70,7 @@ enum store_answer postgres_look(struct postgres_connection *connection, struct e
                   connection->store->config->table_name);
         return STORE_UNAVAILABLE;
     }
-    connection->look_again_ms = row_look_again_ms(postgres_columns(connection));
+    connection->reread_columns_ms = row_reread_ms(postgres_columns(connection));
     return STORE_OK;
 }
 
@@ -80,7 +80,7 @@ enum store_answer postgres_look_for(struct postgres_connection *connection, cons
 
     if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
         return answer;
-    connection->look_again_ms = 0; /* it may have been added by now */
+    connection->reread_columns_ms = 0; /* it may have been added by now */
     answer = postgres_look(connection, error);
     return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
 }
@@ -308,7 +308,7 @@ enum store_answer postgres_prepare(struct store_connection *base, struct error *
     if (result == NULL)
         return postgres_failure(connection);
     PQclear(result);
-    connection->look_again_ms = 0;
+    connection->reread_columns_ms = 0;
     return postgres_look(connection, error);
 }
 

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "app/record.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "store/name_conflict.h"
@@ -219,7 +220,7 @@ static enum store_answer find_sqlite_app(struct sqlite_connection *connection, e
     record = read_sqlite_row(statement, connection->columns);
     if (step_statement(statement) == SQLITE_ROW) { /* a table without a unique index */
         second = read_sqlite_row(statement, connection->columns);
-        conflict_log_shared_key(record, second);
+        conflict_log_shared_key(record_member(record, "id"), record_member(second, "id"));
         json_decref(second);
         sqlite3_reset(statement);
     }
