@@ -94,6 +94,7 @@ static void dynamodb_close(struct app_store *base) {
 
 static void dynamodb_disconnect(struct store_connection *base) {
     struct dynamodb_connection *connection = dynamodb_connection_of(base);
+
     http_caller_destroy(connection->caller);
     buffer_dispose(&connection->answer);
     free(connection);
@@ -126,6 +127,7 @@ static struct store_connection *dynamodb_connect(struct app_store *base, const s
 
 static enum store_answer dynamodb_check_health(struct store_connection *base, struct error *error) {
     struct dynamodb_connection *connection = dynamodb_connection_of(base);
+
     return probe_item(connection, error) == DYNAMODB_OK ? STORE_OK : STORE_UNAVAILABLE;
 }
 

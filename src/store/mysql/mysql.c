@@ -1,39 +1,34 @@
-/*
- * The MySQL and MariaDB driver.
- */
 #include <mysqld_error.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/record.h"
 #include "base/alloc.h"
-#include "base/log.h"
 #include "base/utf8.h"
 #include "store/mysql/mysql_internal.h"
 #include "store/name_conflict.h"
 
-static void start_library(void) {
+static void start_mysql_library(void) {
     mysql_library_init(0, NULL, NULL);
 }
 
-static struct app_store *driver_open(const struct config *config, const struct app_defaults *defaults,
-                                     struct error *error) {
+static struct app_store *mysql_driver_open(const struct config *config, const struct app_defaults *defaults,
+                                           struct error *error) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct mysql_store *store;
 
     if (!row_name_valid(config->database.mysql.table_name, "", 64, "database.mysql.table_name", error))
         return NULL;
-    pthread_once(&once, start_library);
+    pthread_once(&once, start_mysql_library);
     store = alloc_zero(sizeof *store);
     store->config = &config->database.mysql;
     store->defaults = defaults;
     return &store->base;
 }
 
-static void driver_close(struct app_store *base) {
-    struct mysql_store *store = mysql_store_of(base);
-
-    free(store);
+static void mysql_driver_close(struct app_store *base) {
+    free(mysql_store_of(base));
 }
 
 /* --- reading --- */
@@ -42,84 +37,81 @@ static struct row_value text_value(struct slice text) {
     return (struct row_value){.kind = ROW_TEXT, .text = text};
 }
 
-static json_t *read_row(struct mysql_connection *connection, enum mysql_statement which) {
+static json_t *read_mysql_row(struct mysql_connection *connection, enum mysql_statement which) {
     json_t *record = json_object();
     unsigned column = 0;
     struct slice text;
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        if ((connection->columns.present >> i & 1) != 0 && mysql_driver_column(connection, which, column++, &text))
+    for_each_field(i, connection->columns.present)
+        if (mysql_driver_column(connection, which, column++, &text))
             row_set_text(record, (enum app_field)i, text);
     return record;
 }
 
-static bool has_text(const json_t *record, enum app_field field, struct slice text) {
-    const json_t *json = json_object_get(record, app_fields[field].name);
-
-    return json_is_string(json) && slice_equal((struct slice){json_string_value(json), json_string_length(json)}, text);
-}
-
-/* The next row whose field is this text byte by byte; NULL if there is none any more. */
-static json_t *next_match(struct mysql_connection *connection, enum mysql_statement which, enum app_field field,
-                          struct slice text) {
+/* The next row whose field is the same bytes as `text`; NULL if there is none any more. */
+static json_t *next_mysql_match(struct mysql_connection *connection, enum mysql_statement which, enum app_field field,
+                                struct slice text) {
     while (mysql_driver_next(connection, which)) {
-        json_t *record = read_row(connection, which);
-        if (has_text(record, field, text))
+        json_t *record = read_mysql_row(connection, which);
+        if (slice_equal(record_member(record, app_fields[field].name), text))
             return record;
         json_decref(record);
     }
     return NULL;
 }
 
-static void report_second(struct mysql_connection *connection, enum mysql_statement which, const json_t *first,
-                          struct slice key) {
-    json_t *second = next_match(connection, which, APP_KEY, key);
+/* Logs a second row with the key, which a table without a unique index can hold. */
+static void report_second_match(struct mysql_connection *connection, enum mysql_statement which, const json_t *first,
+                                struct slice key) {
+    json_t *second = next_mysql_match(connection, which, APP_KEY, key);
 
     if (second == NULL)
         return;
-    log_error("app", "apps %s and %s have the same key; the first one counts",
-              json_string_value(json_object_get(first, "id")), json_string_value(json_object_get(second, "id")));
+    conflict_log_shared_key(record_member(first, "id"), record_member(second, "id"));
     json_decref(second);
     mysql_driver_finish(connection, which);
 }
 
-static enum store_answer find(struct mysql_connection *connection, enum mysql_statement which, enum app_field field,
-                              struct slice name, struct app **app, struct error *error) {
+static enum store_answer find_mysql_app(struct mysql_connection *connection, enum mysql_statement which,
+                                        enum app_field field, struct slice name, struct app **app,
+                                        struct error *error) {
     const struct row_value value = text_value(name);
     enum store_answer answer = mysql_driver_begin(connection, error);
     json_t *record;
 
     if (answer != STORE_OK)
         return answer;
-    if (!utf8_valid(name)) /* no column holds it, and servers differ in what they say to it */
+    if (!utf8_valid(name)) /* no column holds it, and servers answer it differently */
         return STORE_NOT_FOUND;
     answer = mysql_driver_run(connection, which, &value, 1, error);
     if (answer != STORE_OK)
         return answer;
-    record = next_match(connection, which, field, name);
+    record = next_mysql_match(connection, which, field, name);
     if (record == NULL)
         return STORE_NOT_FOUND;
     if (field == APP_KEY)
-        report_second(connection, which, record, name); /* a table without a unique index */
+        report_second_match(connection, which, record, name);
     else
         mysql_driver_finish(connection, which);
     return row_to_app(record, connection->store->defaults, app, error);
 }
 
-static enum store_answer driver_find_by_id(struct store_connection *base, struct slice id, struct app **app,
-                                           struct error *error) {
+static enum store_answer mysql_driver_find_by_id(struct store_connection *base, struct slice id, struct app **app,
+                                                 struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
-    return find(connection, MYSQL_FIND_BY_ID, APP_ID, id, app, error);
+
+    return find_mysql_app(connection, MYSQL_FIND_BY_ID, APP_ID, id, app, error);
 }
 
-static enum store_answer driver_find_by_key(struct store_connection *base, struct slice key, struct app **app,
-                                            struct error *error) {
+static enum store_answer mysql_driver_find_by_key(struct store_connection *base, struct slice key, struct app **app,
+                                                  struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
-    return find(connection, MYSQL_FIND_BY_KEY, APP_KEY, key, app, error);
+
+    return find_mysql_app(connection, MYSQL_FIND_BY_KEY, APP_KEY, key, app, error);
 }
 
-static enum store_answer driver_list(struct store_connection *base, struct slice after, size_t limit,
-                                     store_list_function *each, void *context, struct error *error) {
+static enum store_answer mysql_driver_list(struct store_connection *base, struct slice after, size_t limit,
+                                           store_list_function *each, void *context, struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
     const struct row_value values[] = {
         text_value(after),
@@ -132,17 +124,17 @@ static enum store_answer driver_list(struct store_connection *base, struct slice
     if (answer != STORE_OK)
         return answer;
     while (mysql_driver_next(connection, MYSQL_LIST))
-        row_to_list(read_row(connection, MYSQL_LIST), connection->store->defaults, each, context);
+        row_to_list(read_mysql_row(connection, MYSQL_LIST), connection->store->defaults, each, context);
     return STORE_OK;
 }
 
-static enum store_answer driver_check_health(struct store_connection *base, struct error *error) {
+static enum store_answer mysql_driver_check_health(struct store_connection *base, struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
-    const struct row_value nobody = text_value(SLICE(""));
+    const struct row_value no_id = text_value(SLICE(""));
     enum store_answer answer = mysql_driver_begin(connection, error);
 
     if (answer == STORE_OK)
-        answer = mysql_driver_run(connection, MYSQL_ID_OWNER, &nobody, 1, error);
+        answer = mysql_driver_run(connection, MYSQL_ID_OWNER, &no_id, 1, error);
     if (answer == STORE_OK)
         mysql_driver_finish(connection, MYSQL_ID_OWNER);
     return answer;
@@ -150,55 +142,67 @@ static enum store_answer driver_check_health(struct store_connection *base, stru
 
 /* --- writing --- */
 
-/* Which names count as the same: those of the same bytes, or those that the column's collation does not tell apart. */
+/* Which names are the same: those of the same bytes, or also those that the column's collation takes for equal. */
 enum sameness { SAME_BYTES, SAME_FOR_COLLATION };
 
-/*
- * Whether an app other than `except` has the id or key `name`; its id goes into `owner`. Not to be called with a name
- * that is no UTF-8.
- */
-static enum store_answer look_for_owner(struct mysql_connection *connection, enum mysql_statement which,
-                                        struct slice name, struct slice except, enum sameness sameness,
-                                        struct buffer *owner, struct error *error) {
+/* Finds an app other than `except` that has the id or key `name`; its id is appended to `owner` (may be NULL). `name`
+ * is UTF-8. */
+static enum store_answer find_mysql_owner(struct mysql_connection *connection, enum mysql_statement which,
+                                          struct slice name, struct slice except, enum sameness sameness,
+                                          struct buffer *owner, struct error *error) {
     const struct row_value value = text_value(name);
     enum store_answer answer = mysql_driver_run(connection, which, &value, 1, error);
     struct slice text;
 
-    owner->length = 0;
     if (answer != STORE_OK)
         return answer;
     while (mysql_driver_next(connection, which)) {
         if (!mysql_driver_column(connection, which, 1, &text) || (sameness == SAME_BYTES && !slice_equal(text, name)) ||
             !mysql_driver_column(connection, which, 0, &text) || slice_equal(text, except))
             continue;
-        buffer_append(owner, text);
+        if (owner != NULL)
+            buffer_append(owner, text);
         mysql_driver_finish(connection, which);
-        break;
+        return STORE_OK;
     }
-    return STORE_OK;
+    return STORE_NOT_FOUND;
 }
 
-/* STORE_OK if nothing stands against writing the app. */
-static enum store_answer check_names(struct mysql_connection *connection, enum mysql_statement which,
-                                     const struct app *app, enum sameness sameness, struct error *error) {
-    struct buffer owner = {0};
-    enum store_answer answer = look_for_owner(connection, MYSQL_ID_OWNER, app->id, SLICE(""), sameness, &owner, error);
-
-    if (answer == STORE_OK && which == MYSQL_CREATE && owner.length != 0) {
-        answer = conflict_id_taken(buffer_slice(&owner), error);
-    } else if (answer == STORE_OK && which == MYSQL_UPDATE && owner.length == 0) {
-        answer = conflict_no_such_app(app->id, error);
-    } else if (answer == STORE_OK) {
-        answer = look_for_owner(connection, MYSQL_KEY_OWNER, app->key, app->id, sameness, &owner, error);
-        if (answer == STORE_OK && owner.length != 0)
-            answer = conflict_key_taken(buffer_slice(&owner), error);
-    }
-    buffer_dispose(&owner);
-    return answer;
+static enum store_answer mysql_lookup_id(struct store_connection *base, const struct app *app, struct error *error) {
+    return find_mysql_owner(mysql_connection_of(base), MYSQL_ID_OWNER, app->id, SLICE(""), SAME_BYTES, NULL, error);
 }
 
-/* A column that must have a value gets the one in force: it says the same today. */
-static void fill_in(struct row_value *value, const struct app *app, enum app_field field) {
+static enum store_answer mysql_lookup_key(struct store_connection *base, const struct app *app, struct buffer *owner,
+                                          struct error *error) {
+    return find_mysql_owner(mysql_connection_of(base), MYSQL_KEY_OWNER, app->key, app->id, SAME_BYTES, owner, error);
+}
+
+static enum store_answer mysql_lookup_like_id(struct store_connection *base, const struct app *app,
+                                              struct error *error) {
+    return find_mysql_owner(mysql_connection_of(base), MYSQL_ID_OWNER, app->id, SLICE(""), SAME_FOR_COLLATION, NULL,
+                            error);
+}
+
+static enum store_answer mysql_lookup_like_key(struct store_connection *base, const struct app *app,
+                                               struct buffer *owner, struct error *error) {
+    return find_mysql_owner(mysql_connection_of(base), MYSQL_KEY_OWNER, app->key, app->id, SAME_FOR_COLLATION, owner,
+                            error);
+}
+
+/* STORE_OK if no name stands against writing the app. */
+static enum store_answer check_mysql_names(struct mysql_connection *connection, enum mysql_statement which,
+                                           const struct app *app, enum sameness sameness, struct error *error) {
+    static const struct conflict_lookups lookups[] = {
+        [SAME_BYTES] = {mysql_lookup_id, mysql_lookup_key},
+        [SAME_FOR_COLLATION] = {mysql_lookup_like_id, mysql_lookup_like_key},
+    };
+
+    return which == MYSQL_CREATE ? conflict_check_create(&connection->base, &lookups[sameness], app, error)
+                                 : conflict_check_update(&connection->base, &lookups[sameness], app, error);
+}
+
+/* The value for a field that is not set but whose column is NOT NULL: the one in force, which means the same. */
+static void set_value_in_force(struct row_value *value, const struct app *app, enum app_field field) {
     const char *at = (const char *)app + app_fields[field].offset;
 
     switch (app_fields[field].type) {
@@ -215,19 +219,17 @@ static void fill_in(struct row_value *value, const struct app *app, enum app_fie
     }
 }
 
-static enum store_answer write_row(struct mysql_connection *connection, enum mysql_statement which,
-                                   const struct app *app, struct error *error) {
+static enum store_answer write_mysql_row(struct mysql_connection *connection, enum mysql_statement which,
+                                         const struct app *app, struct error *error) {
     const struct mysql_columns *columns = &connection->columns;
     struct row_value values[APP_FIELD_COUNT + 2];
     enum store_answer answer;
     unsigned fields = 0, count;
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if ((columns->present >> i & 1) == 0)
-            continue;
+    for_each_field(i, columns->present) {
         row_value_init(&values[fields], app, (enum app_field)i);
         if (values[fields].kind == ROW_NULL && (columns->mandatory >> i & 1) != 0)
-            fill_in(&values[fields], app, (enum app_field)i);
+            set_value_in_force(&values[fields], app, (enum app_field)i);
         fields++;
     }
     count = fields;
@@ -242,49 +244,53 @@ static enum store_answer write_row(struct mysql_connection *connection, enum mys
     return answer;
 }
 
-/* A write that the server calls a duplicate: says of what. */
-static enum store_answer explain_duplicate(struct mysql_connection *connection, enum mysql_statement which,
-                                           const struct app *app, struct error *error) {
+/* The server refused a write as a duplicate: looks again to say of which name. */
+static enum store_answer explain_mysql_duplicate(struct mysql_connection *connection, enum mysql_statement which,
+                                                 const struct app *app, struct error *error) {
     const struct error said = *error;
-    enum store_answer answer = check_names(connection, which, app, SAME_FOR_COLLATION, error);
+    enum store_answer answer = check_mysql_names(connection, which, app, SAME_FOR_COLLATION, error);
 
     if (answer != STORE_OK)
         return answer;
-    *error = said; /* some other unique column, or the app that was in the way has gone */
+    *error = said; /* another unique column, or the other app is gone by now */
     return STORE_REFUSED;
 }
 
-static enum store_answer put(struct mysql_connection *connection, enum mysql_statement which, const struct app *app,
-                             struct error *error) {
+static enum store_answer put_mysql_app(struct mysql_connection *connection, enum mysql_statement which,
+                                       const struct app *app, struct error *error) {
     enum store_answer answer = mysql_driver_begin(connection, error);
 
     if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error)) {
-        connection->reread_columns_ms = 0; /* it may have been added by now */
+        connection->reread_columns_ms = 0; /* the column may have been added by now */
         answer = mysql_driver_begin(connection, error);
         if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error))
             answer = STORE_REFUSED;
     }
     if (answer == STORE_OK)
-        answer = check_names(connection, which, app, SAME_BYTES, error);
+        answer = check_mysql_names(connection, which, app, SAME_BYTES, error);
     if (answer != STORE_OK)
         return answer;
-    answer = write_row(connection, which, app, error);
+    answer = write_mysql_row(connection, which, app, error);
     if (answer == STORE_REFUSED && connection->code == ER_DUP_ENTRY)
-        return explain_duplicate(connection, which, app, error);
+        return explain_mysql_duplicate(connection, which, app, error);
     return answer;
 }
 
-static enum store_answer driver_create(struct store_connection *base, const struct app *app, struct error *error) {
+static enum store_answer mysql_driver_create(struct store_connection *base, const struct app *app,
+                                             struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
-    return put(connection, MYSQL_CREATE, app, error);
+
+    return put_mysql_app(connection, MYSQL_CREATE, app, error);
 }
 
-static enum store_answer driver_update(struct store_connection *base, const struct app *app, struct error *error) {
+static enum store_answer mysql_driver_update(struct store_connection *base, const struct app *app,
+                                             struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
-    return put(connection, MYSQL_UPDATE, app, error);
+
+    return put_mysql_app(connection, MYSQL_UPDATE, app, error);
 }
 
-static enum store_answer driver_remove(struct store_connection *base, struct slice id, struct error *error) {
+static enum store_answer mysql_driver_remove(struct store_connection *base, struct slice id, struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
     const struct row_value values[] = {text_value(id), text_value(id)};
     enum store_answer answer = mysql_driver_begin(connection, error);
@@ -300,17 +306,17 @@ static enum store_answer driver_remove(struct store_connection *base, struct sli
 
 const struct app_store_driver mysql_store_driver = {
     .name = "mysql",
-    .open = driver_open,
-    .close = driver_close,
+    .open = mysql_driver_open,
+    .close = mysql_driver_close,
     .connect = mysql_driver_connect,
     .disconnect = mysql_driver_disconnect,
     .prepare = mysql_driver_prepare,
     .inspect = mysql_driver_inspect,
-    .find_by_id = driver_find_by_id,
-    .find_by_key = driver_find_by_key,
-    .list = driver_list,
-    .create = driver_create,
-    .update = driver_update,
-    .remove = driver_remove,
-    .check_health = driver_check_health,
+    .find_by_id = mysql_driver_find_by_id,
+    .find_by_key = mysql_driver_find_by_key,
+    .list = mysql_driver_list,
+    .create = mysql_driver_create,
+    .update = mysql_driver_update,
+    .remove = mysql_driver_remove,
+    .check_health = mysql_driver_check_health,
 };

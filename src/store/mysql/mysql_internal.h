@@ -2,14 +2,14 @@
  * What the files of the MySQL and MariaDB driver share.
  *
  *   mysql.c           finding and writing apps
- *   mysql_connect.c   signing in, encrypted or not
- *   mysql_wait.c      every wait for the server
- *   mysql_query.c     prepared statements that end when deadline does, and what their failures mean
  *   mysql_migrate.c   the table and its columns
+ *   mysql_query.c     prepared statements, and what their failures mean
+ *   mysql_connect.c   signing in, with or without TLS
+ *   mysql_wait.c      every wait for the server
  *
- * The library is libmariadb. Its calls block, but every wait in them is ours (MARIADB_OPT_IO_WAIT) and ends with the
- * operation's deadline. Its other way not to block, calls that are continued, does not cover TLS: there it waits for
- * the server itself. Functions are called mysql_driver_*, since mysql_* is the library's.
+ * The library is libmariadb. Its calls block, but it waits for the server through a callback of ours
+ * (MARIADB_OPT_IO_WAIT), which ends at the deadline of the connection. The library's own calls that do not block are no
+ * use with TLS: they then wait by themselves. Functions are called mysql_driver_*, since mysql_* is the library's.
  */
 #pragma once
 
@@ -21,7 +21,7 @@
 #include "store/store.h"
 
 enum mysql_statement {
-    MYSQL_LOOK,
+    MYSQL_READ_COLUMNS,
     MYSQL_FIND_BY_ID,
     MYSQL_FIND_BY_KEY,
     MYSQL_LIST,
@@ -49,16 +49,16 @@ struct mysql_connection {
     struct store_connection base;
     struct mysql_store *store;
     MYSQL *link;
-    bool gave_up;           /* the operation under way ended because deadline did */
-    bool too_large;         /* because its answer was */
-    uint64_t received;      /* by the socket before it began */
-    bool expects_greeting;  /* the server has not spoken yet, and TLS is wanted */
-    bool offers_no_tls;     /* though it is wanted */
-    unsigned code;          /* the server's number of the last failure */
-    uint64_t reread_columns_ms; /* at the columns; 0: not looked yet */
+    bool gave_up;               /* the operation in progress ended at the deadline, or at the response limit */
+    bool too_large;             /* it ended at the response limit */
+    uint64_t received;          /* bytes that the socket had received before the operation */
+    bool expects_greeting;      /* TLS is wanted, and the greeting of the server has not been checked yet */
+    bool offers_no_tls;         /* the greeting offers no TLS, which is wanted */
+    unsigned code;              /* the server's number of the last failure */
+    uint64_t reread_columns_ms; /* when to read the columns again; 0: not read yet */
     struct mysql_columns columns;
     MYSQL_STMT *statements[MYSQL_STATEMENT_COUNT]; /* NULL: not prepared yet */
-    struct buffer value;                           /* the column read last */
+    struct buffer value;                           /* the column that was read last */
 };
 
 static inline struct mysql_store *mysql_store_of(struct app_store *base) {
@@ -78,41 +78,41 @@ void mysql_driver_disconnect(struct store_connection *base);
 
 /* --- mysql_wait.c --- */
 
-/* Begins an operation: this thread's waits are for this connection from now on. */
+/* Begins an operation: from now on the waits of this thread are for this connection. NULL: for none. */
 void mysql_driver_use(struct mysql_connection *connection);
 
-/* Why the operation under way was given up. */
+/* Why the operation in progress was given up. */
 const char *mysql_driver_why(const struct mysql_connection *connection);
 
-/* The library's call-back: 1 when the socket is ready, 0 when it is to give up. */
+/* The library's callback: 1 when the socket is ready, 0 to make the library give up. */
 int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout);
 
 /* --- mysql_query.c --- */
 
 /*
- * Runs a prepared statement with these parameters; it is prepared at its first use. Its rows, if it has any, are then
- * all there. A deadlock is tried again. On failure `connection->code` is the server's number.
+ * Runs a prepared statement with these parameters; it is prepared at its first use. All of its rows have arrived when
+ * this returns. A deadlock is tried again. On failure `connection->code` is the server's number.
  */
 enum store_answer mysql_driver_run(struct mysql_connection *connection, enum mysql_statement which,
                                    const struct row_value *values, unsigned count, struct error *error);
 /* The next row of a statement that was run; false: there is none any more. */
 bool mysql_driver_next(struct mysql_connection *connection, enum mysql_statement which);
-/* A column of the current row as text, until the next call; false: it is NULL. */
+/* A column of the current row as text, valid until the next call; false: it is NULL. */
 bool mysql_driver_column(struct mysql_connection *connection, enum mysql_statement which, unsigned column,
                          struct slice *text);
-/* Ends the reading of a statement whose rows were not all asked for. */
+/* Ends the reading of a statement before its last row. */
 void mysql_driver_finish(struct mysql_connection *connection, enum mysql_statement which);
 
 /* Runs a statement without parameters and rows. */
 enum store_answer mysql_driver_command(struct mysql_connection *connection, struct slice sql, struct error *error);
 
-/* Forgets prepared statements: the columns that they name have changed. */
+/* Drops the prepared statements that name columns, since the columns have changed. */
 void mysql_driver_forget_statements(struct mysql_connection *connection);
 
 /* --- mysql_migrate.c --- */
 
-/* Begins an operation: its deadline counts from now on, and the columns are known. STORE_REFUSED if the table cannot be
- * used. */
+/* Begins an operation on apps: mysql_driver_use, and reads the columns when it is time to. STORE_REFUSED if the table
+ * cannot be used. */
 enum store_answer mysql_driver_begin(struct mysql_connection *connection, struct error *error);
 enum store_answer mysql_driver_prepare(struct store_connection *base, struct error *error);
 enum store_answer mysql_driver_inspect(struct store_connection *base, struct error *error);

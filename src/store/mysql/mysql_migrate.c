@@ -4,15 +4,15 @@
 #include "base/log.h"
 #include "store/mysql/mysql_internal.h"
 
-/* How often the table is looked at again because another server changes it at the same time. */
-#define MOST_LOOKS 5
+/* How often the table is changed again because another server changes it at the same time. */
+#define CHANGES_MAX 5
 
 #define CREATED_AT "created_at TIMESTAMP NULL DEFAULT CURRENT_TIMESTAMP"
 #define UPDATED_AT "updated_at TIMESTAMP NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP"
 
 /* --- looking --- */
 
-static void note_column(struct mysql_columns *columns, struct slice name, bool mandatory) {
+static void note_mysql_column(struct mysql_columns *columns, struct slice name, bool mandatory) {
     enum app_field field;
 
     columns->created_at |= slice_equal(name, SLICE("created_at"));
@@ -23,44 +23,43 @@ static void note_column(struct mysql_columns *columns, struct slice name, bool m
     columns->mandatory |= (uint32_t)mandatory << field;
 }
 
-static bool columns_equal(const struct mysql_columns *one, const struct mysql_columns *other) {
-    return one->present == other->present && one->mandatory == other->mandatory &&
-           one->created_at == other->created_at && one->updated_at == other->updated_at;
+static bool same_columns(const struct mysql_columns *a, const struct mysql_columns *b) {
+    return a->present == b->present && a->mandatory == b->mandatory && a->created_at == b->created_at &&
+           a->updated_at == b->updated_at;
 }
 
-/* The columns as they are; none if there is no table. */
-static enum store_answer look(struct mysql_connection *connection, struct error *error) {
+/* Reads the columns; there are none if there is no table. */
+static enum store_answer read_mysql_columns(struct mysql_connection *connection, struct error *error) {
     const struct row_value table = {.kind = ROW_TEXT, .text = slice_of(connection->store->config->table_name)};
-    enum store_answer answer = mysql_driver_run(connection, MYSQL_LOOK, &table, 1, error);
+    enum store_answer answer = mysql_driver_run(connection, MYSQL_READ_COLUMNS, &table, 1, error);
     struct mysql_columns columns = {0};
     struct slice text;
 
     if (answer != STORE_OK)
         return answer;
-    while (mysql_driver_next(connection, MYSQL_LOOK)) {
+    while (mysql_driver_next(connection, MYSQL_READ_COLUMNS)) {
         char name[256] = "";
-        if (!mysql_driver_column(connection, MYSQL_LOOK, 0, &text) || text.length >= sizeof name)
+        if (!mysql_driver_column(connection, MYSQL_READ_COLUMNS, 0, &text) || text.length >= sizeof name)
             continue;
-        for (size_t i = 0; i < text.length; i++) /* MySQL's names of columns have no case */
+        for (size_t i = 0; i < text.length; i++) /* names of columns have no case in MySQL */
             name[i] = (char)(text.data[i] >= 'A' && text.data[i] <= 'Z' ? text.data[i] | 0x20 : text.data[i]);
-        mysql_driver_column(connection, MYSQL_LOOK, 1, &text);
-        note_column(&columns, slice_of(name), slice_equal_ignoring_case(text, SLICE("NO")));
+        mysql_driver_column(connection, MYSQL_READ_COLUMNS, 1, &text);
+        note_mysql_column(&columns, slice_of(name), slice_equal_ignoring_case(text, SLICE("NO")));
     }
-    if (!columns_equal(&columns, &connection->columns))
+    if (!same_columns(&columns, &connection->columns))
         mysql_driver_forget_statements(connection);
     connection->columns = columns;
     return STORE_OK;
 }
 
-static enum store_answer check_required(const struct mysql_connection *connection, struct error *error) {
+static enum store_answer check_required_columns(const struct mysql_connection *connection, struct error *error) {
     uint32_t missing = row_required_fields & ~connection->columns.present;
     struct buffer names = {0};
 
     if (missing == 0)
         return STORE_OK;
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        if ((missing >> i & 1) != 0)
-            buffer_appendf(&names, "%s%s", names.length != 0 ? ", " : "", app_fields[i].name);
+    for_each_field(i, missing)
+        buffer_appendf(&names, "%s%s", names.length != 0 ? ", " : "", app_fields[i].name);
     if (connection->columns.present == 0)
         error_set(error, "database.mysql.table_name: there is no table %s in the database %s",
                   connection->store->config->table_name, connection->store->config->database);
@@ -71,7 +70,7 @@ static enum store_answer check_required(const struct mysql_connection *connectio
     return STORE_REFUSED;
 }
 
-static enum store_answer begin(struct mysql_connection *connection, struct error *error) {
+static enum store_answer begin_mysql_operation(struct mysql_connection *connection, struct error *error) {
     mysql_driver_use(connection);
     if (!deadline_passed(&connection->base.deadline))
         return STORE_OK;
@@ -81,20 +80,20 @@ static enum store_answer begin(struct mysql_connection *connection, struct error
 }
 
 enum store_answer mysql_driver_begin(struct mysql_connection *connection, struct error *error) {
-    enum store_answer answer = begin(connection, error);
+    enum store_answer answer = begin_mysql_operation(connection, error);
 
     if (answer != STORE_OK || clock_monotonic_ms() < connection->reread_columns_ms)
         return answer;
-    answer = look(connection, error);
+    answer = read_mysql_columns(connection, error);
     if (answer == STORE_OK)
-        answer = check_required(connection, error);
+        answer = check_required_columns(connection, error);
     connection->reread_columns_ms = answer == STORE_OK ? row_reread_ms(connection->columns.present) : 0;
     return answer;
 }
 
 /* --- changing --- */
 
-static void append_definition(struct buffer *sql, enum app_field field) {
+static void append_column_definition(struct buffer *sql, enum app_field field) {
     const struct app_field_info *info = &app_fields[field];
 
     buffer_appendf(sql, "`%s` ", info->name);
@@ -114,14 +113,14 @@ static void append_definition(struct buffer *sql, enum app_field field) {
     }
     if (info->optional)
         buffer_appendf(sql, "NULL");
-    else /* with a default, for rows that are there already */
+    else /* with a default, for rows that exist already */
         buffer_appendf(sql, "NOT NULL DEFAULT %u", info->fallback);
 }
 
-static void append_create_table(struct buffer *sql, const char *table) {
+static void append_mysql_table(struct buffer *sql, const char *table) {
     buffer_appendf(sql, "CREATE TABLE `%s` (", table);
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        append_definition(sql, (enum app_field)i);
+        append_column_definition(sql, (enum app_field)i);
         buffer_appendf(sql, ", ");
     }
     /* A binary collation: names that differ in case only are different names. */
@@ -130,109 +129,109 @@ static void append_create_table(struct buffer *sql, const char *table) {
                                    "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin");
 }
 
-static void append_add(struct buffer *sql) {
+static void append_add_column(struct buffer *sql) {
     buffer_appendf(sql, "%sADD COLUMN ", sql->length != 0 ? ", " : "");
 }
 
-/* What is missing, as the clauses of an ALTER TABLE. Never what an app cannot do without. */
-static void append_missing(struct buffer *sql, const struct mysql_columns *columns) {
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if (((columns->present | row_required_fields) >> i & 1) != 0)
-            continue;
-        append_add(sql);
-        append_definition(sql, (enum app_field)i);
+/* Appends the missing columns as clauses of an ALTER TABLE, without those that every table must have. */
+static void append_missing_columns(struct buffer *sql, const struct mysql_columns *columns) {
+    for_each_field(i, ~(columns->present | row_required_fields)) {
+        append_add_column(sql);
+        append_column_definition(sql, (enum app_field)i);
     }
     if (!columns->created_at) {
-        append_add(sql);
+        append_add_column(sql);
         buffer_appendf(sql, CREATED_AT);
     }
     if (!columns->updated_at) {
-        append_add(sql);
+        append_add_column(sql);
         buffer_appendf(sql, UPDATED_AT);
     }
 }
 
-/* The statement that brings the table to the current shape; empty: it has that already. */
-static void append_change(struct buffer *sql, const struct mysql_connection *connection) {
+/* Appends the statement that brings the table to the current shape; nothing if it has that already. */
+static void append_mysql_change(struct buffer *sql, const struct mysql_connection *connection) {
     const char *table = connection->store->config->table_name;
     struct buffer missing = {0};
 
     if (connection->columns.present == 0) {
-        append_create_table(sql, table);
+        append_mysql_table(sql, table);
         return;
     }
-    append_missing(&missing, &connection->columns);
+    append_missing_columns(&missing, &connection->columns);
     if (missing.length != 0)
         buffer_appendf(sql, "ALTER TABLE `%s` %.*s", table, SLICE_ARGS(buffer_slice(&missing)));
     buffer_dispose(&missing);
 }
 
-static void log_added(const char *table, const struct mysql_columns *before, const struct mysql_columns *after) {
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        if ((after->present & ~before->present & 1u << i) != 0)
-            log_info("app", "mysql: added the column %s to the table %s", app_fields[i].name, table);
+static void log_added_columns(const char *table, const struct mysql_columns *before,
+                              const struct mysql_columns *after) {
+    for_each_field(i, after->present & ~before->present)
+        log_info("app", "mysql: added the column %s to the table %s", app_fields[i].name, table);
     if (after->created_at && !before->created_at)
         log_info("app", "mysql: added the column created_at to the table %s", table);
     if (after->updated_at && !before->updated_at)
         log_info("app", "mysql: added the column updated_at to the table %s", table);
 }
 
-static bool was_done_by_another(unsigned code) {
+static bool was_changed_meanwhile(unsigned code) {
     return code == ER_TABLE_EXISTS_ERROR || code == ER_DUP_FIELDNAME;
 }
 
-static enum store_answer change(struct mysql_connection *connection, struct slice sql, struct error *error) {
+/* Runs the statement. If this user may not, logs it for a user who may. */
+static enum store_answer change_mysql_table(struct mysql_connection *connection, struct slice sql,
+                                            struct error *error) {
     const char *table = connection->store->config->table_name;
     const struct mysql_columns before = connection->columns;
     enum store_answer answer = mysql_driver_command(connection, sql, error);
     bool done = answer == STORE_OK;
 
-    if (answer == STORE_REFUSED && !was_done_by_another(connection->code)) {
+    if (answer == STORE_REFUSED && !was_changed_meanwhile(connection->code)) {
         log_warning("app", "%s; to be run by somebody who may: %.*s", error->text, SLICE_ARGS(sql));
         return STORE_REFUSED;
     }
     if (answer == STORE_UNAVAILABLE)
         return answer;
-    answer = look(connection, error);
+    answer = read_mysql_columns(connection, error);
     if (!done || answer != STORE_OK)
         return answer;
     if (before.present == 0)
         log_info("app", "mysql: created the table %s", table);
     else
-        log_added(table, &before, &connection->columns);
+        log_added_columns(table, &before, &connection->columns);
     return STORE_OK;
 }
 
 enum store_answer mysql_driver_prepare(struct store_connection *base, struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
-    enum store_answer answer = begin(connection, error);
+    enum store_answer answer = begin_mysql_operation(connection, error);
     bool more = true;
 
     if (answer == STORE_OK)
-        answer = look(connection, error);
-    for (unsigned i = 0; i < MOST_LOOKS && more && answer == STORE_OK; i++) {
+        answer = read_mysql_columns(connection, error);
+    for (unsigned i = 0; i < CHANGES_MAX && more && answer == STORE_OK; i++) {
         struct buffer sql = {0};
-        append_change(&sql, connection);
+        append_mysql_change(&sql, connection);
         more = sql.length != 0;
         if (more)
-            answer = change(connection, buffer_slice(&sql), error);
+            answer = change_mysql_table(connection, buffer_slice(&sql), error);
         buffer_dispose(&sql);
     }
-    /* Where it may not be changed, the table is used as it stands. */
+    /* A table that this user may not change is used as it stands. */
     if (answer != STORE_UNAVAILABLE)
-        answer = check_required(connection, error);
+        answer = check_required_columns(connection, error);
     connection->reread_columns_ms = answer == STORE_OK ? row_reread_ms(connection->columns.present) : 0;
     return answer;
 }
 
 enum store_answer mysql_driver_inspect(struct store_connection *base, struct error *error) {
     struct mysql_connection *connection = mysql_connection_of(base);
-    enum store_answer answer = begin(connection, error);
+    enum store_answer answer = begin_mysql_operation(connection, error);
 
     if (answer == STORE_OK)
-        answer = look(connection, error);
+        answer = read_mysql_columns(connection, error);
     if (answer != STORE_OK)
         return answer;
-    answer = check_required(connection, error);
+    answer = check_required_columns(connection, error);
     return connection->columns.present == 0 ? STORE_NOT_FOUND : answer;
 }

@@ -10,10 +10,10 @@
 #define MYSQL_ER_QUERY_TIMEOUT 3024
 #define MYSQL_ER_CLIENT_INTERACTION_TIMEOUT 4031
 
-/* --- what went wrong --- */
+/* --- failures --- */
 
-/* Of the server's errors, those after which another connection or a later attempt may do better. */
-static bool passes(unsigned code) {
+/* Whether another connection or a later attempt may succeed after this error. */
+static bool is_temporary(unsigned code) {
     switch (code) {
     case ER_CON_COUNT_ERROR:
     case ER_TOO_MANY_USER_CONNECTIONS:
@@ -37,45 +37,45 @@ static bool passes(unsigned code) {
     case ER_NET_PACKETS_OUT_OF_ORDER:
     case ER_OUT_OF_RESOURCES:
     case ER_OUTOFMEMORY:
-    /* The table is another one than when this connection looked at it. */
+    /* The table has changed since this connection read its columns. */
     case ER_NO_SUCH_TABLE:
     case ER_BAD_FIELD_ERROR:
     case ER_BAD_DB_ERROR:
     case ER_NO_DB_ERROR:
-    /* A proxy has given the statements of this connection to another server. */
+    /* A proxy has moved this connection to another server, which does not know its statements. */
     case ER_UNKNOWN_STMT_HANDLER:
     case ER_NEED_REPREPARE:
         return true;
     default:
-        return code >= CR_MIN_ERROR && code <= CR_MAX_ERROR; /* the library's own */
+        return code >= CR_MIN_ERROR && code <= CR_MAX_ERROR; /* the library's own errors */
     }
 }
 
-static enum store_answer fail(struct mysql_connection *connection, unsigned code, const char *said,
-                              struct error *error) {
+static enum store_answer mysql_failure(struct mysql_connection *connection, unsigned code, const char *text,
+                                       struct error *error) {
     const struct config_sql *config = connection->store->config;
 
     connection->code = code;
     if (connection->gave_up)
-        said = mysql_driver_why(connection);
-    error_set(error, "MySQL at %s:%u: %s", config->host, config->port, said);
-    return connection->gave_up || passes(code) ? STORE_UNAVAILABLE : STORE_REFUSED;
+        text = mysql_driver_why(connection);
+    error_set(error, "MySQL at %s:%u: %s", config->host, config->port, text);
+    return connection->gave_up || is_temporary(code) ? STORE_UNAVAILABLE : STORE_REFUSED;
 }
 
 static enum store_answer statement_failed(struct mysql_connection *connection, MYSQL_STMT *statement,
                                           struct error *error) {
-    return fail(connection, mysql_stmt_errno(statement), mysql_stmt_error(statement), error);
+    return mysql_failure(connection, mysql_stmt_errno(statement), mysql_stmt_error(statement), error);
 }
 
 /* --- statements --- */
 
-static void append_select(struct buffer *sql, const struct mysql_connection *connection, const char *behind) {
+static void append_mysql_select(struct buffer *sql, const struct mysql_connection *connection, const char *clause) {
     buffer_appendf(sql, "SELECT ");
     row_append_columns(sql, connection->columns.present, '`', "");
-    buffer_appendf(sql, " FROM `%s` WHERE %s", connection->store->config->table_name, behind);
+    buffer_appendf(sql, " FROM `%s` WHERE %s", connection->store->config->table_name, clause);
 }
 
-static void append_insert(struct buffer *sql, const struct mysql_connection *connection) {
+static void append_mysql_insert(struct buffer *sql, const struct mysql_connection *connection) {
     const struct mysql_columns *columns = &connection->columns;
 
     buffer_appendf(sql, "INSERT INTO `%s` (", connection->store->config->table_name);
@@ -88,36 +88,34 @@ static void append_insert(struct buffer *sql, const struct mysql_connection *con
                    columns->updated_at ? ", CURRENT_TIMESTAMP" : "");
 }
 
-/*
- * What finds one app compares with `=` first, since that can use the index. How `=` treats case and blanks is up to the
- * column's collation; who must have the very same bytes compares again.
- */
+/* `=` can use the index; CAST then rejects rows that only the column's collation takes for equal. Statements that find
+ * apps compare with `=` only, and their callers compare the bytes. */
 #define SAME_ID "`id` = ? AND CAST(`id` AS BINARY) = ?"
 
-static void append_statement(struct buffer *sql, const struct mysql_connection *connection,
-                             enum mysql_statement which) {
+static void append_mysql_statement(struct buffer *sql, const struct mysql_connection *connection,
+                                   enum mysql_statement which) {
     const char *table = connection->store->config->table_name;
 
     switch (which) {
-    case MYSQL_LOOK:
+    case MYSQL_READ_COLUMNS:
         buffer_appendf(sql,
                        "SELECT column_name, is_nullable FROM information_schema.columns "
                        "WHERE table_schema = DATABASE() AND table_name = ?");
         break;
     case MYSQL_FIND_BY_ID:
-        append_select(sql, connection, "`id` = ?");
+        append_mysql_select(sql, connection, "`id` = ?");
         break;
-    case MYSQL_FIND_BY_KEY: /* of several the earliest first, then the smallest id */
-        append_select(sql, connection, "`key` = ? ORDER BY ");
+    case MYSQL_FIND_BY_KEY: /* the oldest first, then the smallest id */
+        append_mysql_select(sql, connection, "`key` = ? ORDER BY ");
         if (connection->columns.created_at)
             buffer_appendf(sql, "created_at IS NULL, created_at, ");
         buffer_appendf(sql, "CAST(`id` AS BINARY)");
         break;
     case MYSQL_LIST:
-        append_select(sql, connection, "`id` > ? ORDER BY `id` LIMIT ?");
+        append_mysql_select(sql, connection, "`id` > ? ORDER BY `id` LIMIT ?");
         break;
     case MYSQL_CREATE:
-        append_insert(sql, connection);
+        append_mysql_insert(sql, connection);
         break;
     case MYSQL_UPDATE:
         buffer_appendf(sql, "UPDATE `%s` SET ", table);
@@ -139,8 +137,8 @@ static void append_statement(struct buffer *sql, const struct mysql_connection *
     }
 }
 
-/* Columns are fetched one by one, each into as much room as it needs: the statement's own buffers have none. */
-static void bind_no_results(MYSQL_STMT *statement) {
+/* Binds results without buffers: mysql_driver_column fetches each column into as much memory as it needs. */
+static void bind_empty_results(MYSQL_STMT *statement) {
     MYSQL_BIND results[APP_FIELD_COUNT];
 
     memset(results, 0, sizeof results);
@@ -150,13 +148,13 @@ static void bind_no_results(MYSQL_STMT *statement) {
         mysql_stmt_bind_result(statement, results);
 }
 
-/* The library goes by what the server says of a statement, however much room there is: `count` parameters. */
-static bool is_as_sent(MYSQL_STMT *statement, unsigned count) {
+/* The library believes the counts that the server sends, whatever the size of our arrays, so they are checked. */
+static bool counts_match(MYSQL_STMT *statement, unsigned count) {
     return mysql_stmt_param_count(statement) == count && mysql_stmt_field_count(statement) <= APP_FIELD_COUNT;
 }
 
-static enum store_answer prepare(struct mysql_connection *connection, enum mysql_statement which, unsigned count,
-                                 struct error *error) {
+static enum store_answer prepare_mysql_statement(struct mysql_connection *connection, enum mysql_statement which,
+                                                 unsigned count, struct error *error) {
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
     MYSQL_STMT *statement;
@@ -165,24 +163,24 @@ static enum store_answer prepare(struct mysql_connection *connection, enum mysql
     if (connection->statements[which] != NULL)
         return STORE_OK;
     statement = mysql_stmt_init(connection->link);
-    append_statement(&sql, connection, which);
+    append_mysql_statement(&sql, connection, which);
     done = mysql_stmt_prepare(statement, sql.data, sql.length) == 0;
     buffer_dispose(&sql);
     if (!done) {
         answer = statement_failed(connection, statement, error);
-        mysql_stmt_close(statement); /* the server does not know of it: only memory */
+        mysql_stmt_close(statement); /* the server does not know it: this frees memory only */
         return answer;
     }
-    if (!is_as_sent(statement, count)) {
+    if (!counts_match(statement, count)) {
         mysql_stmt_close(statement);
-        return fail(connection, CR_MALFORMED_PACKET, "the answer is to another statement", error);
+        return mysql_failure(connection, CR_MALFORMED_PACKET, "the answer is to another statement", error);
     }
-    bind_no_results(statement);
+    bind_empty_results(statement);
     connection->statements[which] = statement;
     return STORE_OK;
 }
 
-static void bind(MYSQL_BIND *parameter, const struct row_value *value) {
+static void bind_mysql_value(MYSQL_BIND *parameter, const struct row_value *value) {
     *parameter = (MYSQL_BIND){.buffer_type = MYSQL_TYPE_NULL};
     switch (value->kind) {
     case ROW_NULL:
@@ -205,33 +203,33 @@ static void bind(MYSQL_BIND *parameter, const struct row_value *value) {
     }
 }
 
-static bool execute(MYSQL_STMT *statement) {
+static bool execute_mysql_statement(MYSQL_STMT *statement) {
     return mysql_stmt_execute(statement) == 0 &&
            (mysql_stmt_field_count(statement) == 0 || mysql_stmt_store_result(statement) == 0);
 }
 
 enum store_answer mysql_driver_run(struct mysql_connection *connection, enum mysql_statement which,
                                    const struct row_value *values, unsigned count, struct error *error) {
-    enum store_answer answer = prepare(connection, which, count, error);
+    enum store_answer answer = prepare_mysql_statement(connection, which, count, error);
     MYSQL_BIND parameters[APP_FIELD_COUNT + 2];
     MYSQL_STMT *statement = connection->statements[which];
 
     if (answer != STORE_OK)
         return answer;
     for (unsigned i = 0; i < count; i++)
-        bind(&parameters[i], &values[i]);
+        bind_mysql_value(&parameters[i], &values[i]);
     mysql_stmt_bind_param(statement, parameters);
-    while (!execute(statement)) {
+    while (!execute_mysql_statement(statement)) {
         answer = statement_failed(connection, statement, error);
         if (connection->code != ER_LOCK_DEADLOCK || !deadline_sleep(&connection->base.deadline, DEADLOCK_PAUSE_MS))
             return answer;
     }
     if (response_fits(mysql_get_socket(connection->link), connection->received))
         return STORE_OK;
-    /* It came so fast that nobody had to wait for it. */
+    /* A response that arrives at once needs no wait, and the wait is where the limit is checked. */
     mysql_stmt_free_result(statement);
     connection->gave_up = connection->too_large = true;
-    return fail(connection, 0, "", error);
+    return mysql_failure(connection, 0, "", error);
 }
 
 bool mysql_driver_next(struct mysql_connection *connection, enum mysql_statement which) {
@@ -266,13 +264,13 @@ bool mysql_driver_column(struct mysql_connection *connection, enum mysql_stateme
 
 enum store_answer mysql_driver_command(struct mysql_connection *connection, struct slice sql, struct error *error) {
     if (mysql_real_query(connection->link, sql.data, sql.length) != 0)
-        return fail(connection, mysql_errno(connection->link), mysql_error(connection->link), error);
+        return mysql_failure(connection, mysql_errno(connection->link), mysql_error(connection->link), error);
     return STORE_OK;
 }
 
 void mysql_driver_forget_statements(struct mysql_connection *connection) {
     for (unsigned i = 0; i < MYSQL_STATEMENT_COUNT; i++) {
-        if (i == MYSQL_LOOK || connection->statements[i] == NULL)
+        if (i == MYSQL_READ_COLUMNS || connection->statements[i] == NULL)
             continue;
         mysql_stmt_close(connection->statements[i]);
         connection->statements[i] = NULL;

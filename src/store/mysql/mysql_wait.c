@@ -6,27 +6,29 @@
 #include "store/mysql/mysql_internal.h"
 #include "store/response_limit.h"
 
-#define AGAIN_MS 2 /* between two looks at a greeting that is not all there */
+#define GREETING_PAUSE_MS 2 /* between two looks at a greeting that has not arrived completely */
 
-/* The library says which socket waits, not for whom. */
-static _Thread_local struct mysql_connection *in_use;
+/* The callback gets the socket, not the connection. */
+static _Thread_local struct mysql_connection *current;
 
-/* The library leaves sockets blocking, and then TLS reads without a wait. */
-static void unblock(my_socket socket) {
+/* The library leaves sockets blocking, and TLS would then read from them without calling mysql_driver_wait. */
+static void make_nonblocking(my_socket socket) {
     fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK);
 }
 
 void mysql_driver_use(struct mysql_connection *connection) {
+    current = connection;
+    if (connection == NULL)
+        return;
     if (connection->link != NULL)
-        unblock(mysql_get_socket(connection->link));
-    in_use = connection;
+        make_nonblocking(mysql_get_socket(connection->link));
     connection->received = connection->link != NULL ? response_received(mysql_get_socket(connection->link)) : 0;
     connection->too_large = false;
     connection->gave_up = false;
 }
 
-static bool give_up(void) {
-    in_use->gave_up = true;
+static bool give_up_operation(void) {
+    current->gave_up = true;
     errno = ETIMEDOUT;
     return false;
 }
@@ -58,51 +60,51 @@ static enum greeting read_greeting(const unsigned char *bytes, size_t length) {
     return ((bytes[at] | bytes[at + 1] << 8) & CLIENT_SSL) != 0 ? GREETING_WITH_TLS : GREETING_WITHOUT_TLS;
 }
 
-static bool has_failed(my_socket socket) {
+static bool socket_has_failed(my_socket socket) {
     struct pollfd polled = {.fd = socket, .events = POLLIN};
 
     return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLERR | POLLHUP)) != 0;
 }
 
 /*
- * Told to use TLS, the library goes on without it when the server has none, and may then send the password as it is:
- * it takes the wish for the deed. So the greeting, with which every server begins, is looked at before the library sees
- * it.
+ * Checks the greeting, which every server sends first, before the library reads it. When the server offers no TLS the
+ * library goes on without, even if it was told to use TLS, and may send the password in clear text: libmariadb reports
+ * TLS as in use when it was only requested.
  */
-static bool look_at_greeting(my_socket socket) {
+static bool check_greeting(my_socket socket) {
     unsigned char bytes[512];
     enum greeting greeting = GREETING_INCOMPLETE;
-    my_bool no = 0;
+    my_bool enforced = 0;
 
     while (greeting == GREETING_INCOMPLETE) {
         ssize_t length;
-        if (deadline_wait(&in_use->base.deadline, socket, POLLIN) != WAIT_READY)
-            return give_up();
-        if (has_failed(socket)) /* perhaps there is another address */
+        if (deadline_wait(&current->base.deadline, socket, POLLIN) != WAIT_READY)
+            return give_up_operation();
+        if (socket_has_failed(socket)) /* the library may try another address */
             return true;
         length = recv(socket, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
         if (length <= 0 || length == sizeof bytes)
             return true;
         greeting = read_greeting(bytes, (size_t)length);
-        if (greeting == GREETING_INCOMPLETE && !deadline_sleep(&in_use->base.deadline, AGAIN_MS))
-            return give_up();
+        if (greeting == GREETING_INCOMPLETE && !deadline_sleep(&current->base.deadline, GREETING_PAUSE_MS))
+            return give_up_operation();
     }
-    in_use->expects_greeting = false;
+    current->expects_greeting = false;
     if (greeting != GREETING_WITHOUT_TLS)
         return true;
-    mysql_options(in_use->link, MYSQL_OPT_SSL_ENFORCE, &no);
-    in_use->offers_no_tls = true;
-    return in_use->store->config->tls.mode == CONFIG_TLS_PREFER;
+    mysql_options(current->link, MYSQL_OPT_SSL_ENFORCE, &enforced);
+    current->offers_no_tls = true;
+    return current->store->config->tls.mode == CONFIG_TLS_PREFER;
 }
 
 int mysql_driver_wait(my_socket socket, my_bool for_reading, int timeout) {
     (void)timeout;
-    unblock(socket);
-    if (deadline_wait(&in_use->base.deadline, socket, for_reading ? POLLIN : POLLOUT) != WAIT_READY)
-        return give_up();
-    if (!response_fits(socket, in_use->received)) {
-        in_use->too_large = true;
-        return give_up();
+    make_nonblocking(socket);
+    if (deadline_wait(&current->base.deadline, socket, for_reading ? POLLIN : POLLOUT) != WAIT_READY)
+        return give_up_operation();
+    if (!response_fits(socket, current->received)) {
+        current->too_large = true;
+        return give_up_operation();
     }
-    return !in_use->expects_greeting || look_at_greeting(socket);
+    return !current->expects_greeting || check_greeting(socket);
 }

@@ -124,6 +124,7 @@ static enum store_answer find(struct postgres_connection *connection, const char
 static enum store_answer postgres_find_by_id(struct store_connection *base, struct slice id, struct app **app,
                                              struct error *error) {
     struct postgres_connection *connection = postgres_connection_of(base);
+
     return find(connection, SAME_ID, id, app, error);
 }
 

@@ -314,6 +314,7 @@ enum store_answer postgres_prepare(struct store_connection *base, struct error *
 
 enum store_answer postgres_inspect(struct store_connection *base, struct error *error) {
     struct postgres_connection *connection = postgres_connection_of(base);
+
     if (!read_columns(connection, error))
         return postgres_failure(connection);
     if (postgres_columns(connection) != 0)

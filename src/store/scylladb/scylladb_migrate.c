@@ -311,6 +311,7 @@ static enum store_answer create_through_first(struct scylladb_connection *connec
 
 enum store_answer scylladb_prepare(struct store_connection *base, struct error *error) {
     struct scylladb_connection *connection = scylladb_connection_of(base);
+
     if (!is_complete(connection) && create_through_first(connection, error) == STORE_UNAVAILABLE)
         return STORE_UNAVAILABLE;
     connection->looked = false;
@@ -320,6 +321,7 @@ enum store_answer scylladb_prepare(struct store_connection *base, struct error *
 
 enum store_answer scylladb_inspect(struct store_connection *base, struct error *error) {
     struct scylladb_connection *connection = scylladb_connection_of(base);
+
     if (!read_columns(connection, error))
         return STORE_UNAVAILABLE;
     if (connection->columns[APP_ID].there)
