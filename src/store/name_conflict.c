@@ -20,7 +20,7 @@ enum store_answer conflict_key_taken(struct slice owner, struct error *error) {
 enum store_answer conflict_check_key(struct store_connection *connection, const struct conflict_lookups *lookups,
                                      const struct app *app, struct error *error) {
     struct buffer owner = {0};
-    enum store_answer answer = lookups->find_key_owner(connection, app, &owner, error);
+    enum store_answer answer = lookups->key_owner(connection, app, &owner, error);
 
     if (answer == STORE_OK)
         answer = conflict_key_taken(buffer_slice(&owner), error);
@@ -32,17 +32,23 @@ enum store_answer conflict_check_key(struct store_connection *connection, const 
 
 enum store_answer conflict_check_create(struct store_connection *connection, const struct conflict_lookups *lookups,
                                         const struct app *app, struct error *error) {
-    enum store_answer answer = lookups->find_id(connection, app, error);
+    struct buffer owner = {0};
+    enum store_answer answer = lookups->id_owner(connection, app, &owner, error);
 
     if (answer == STORE_OK)
-        return conflict_id_taken(app->id, error);
-    return answer == STORE_NOT_FOUND ? conflict_check_key(connection, lookups, app, error) : answer;
+        answer = conflict_id_taken(buffer_slice(&owner), error);
+    else if (answer == STORE_NOT_FOUND)
+        answer = conflict_check_key(connection, lookups, app, error);
+    buffer_dispose(&owner);
+    return answer;
 }
 
 enum store_answer conflict_check_update(struct store_connection *connection, const struct conflict_lookups *lookups,
                                         const struct app *app, struct error *error) {
-    enum store_answer answer = lookups->find_id(connection, app, error);
+    struct buffer ignored = {0};
+    enum store_answer answer = lookups->id_owner(connection, app, &ignored, error);
 
+    buffer_dispose(&ignored);
     if (answer == STORE_NOT_FOUND)
         return conflict_no_such_app(app->id, error);
     return answer == STORE_OK ? conflict_check_key(connection, lookups, app, error) : answer;

@@ -11,12 +11,15 @@
 #include "base/buffer.h"
 #include "store/store.h"
 
-/* How a driver looks for the owners of names. STORE_OK: there is one. STORE_NOT_FOUND: there is none. */
+/* Looks for the app that owns a name of `app`. STORE_OK: there is one, its id is appended to `owner`. STORE_NOT_FOUND:
+ * there is none. */
+typedef enum store_answer conflict_lookup(struct store_connection *connection, const struct app *app,
+                                          struct buffer *owner, struct error *error);
+
+/* The lookups of a driver. */
 struct conflict_lookups {
-    enum store_answer (*find_id)(struct store_connection *connection, const struct app *app, struct error *error);
-    /* Another app than `app` that has its key; the id of that app goes into `owner`. */
-    enum store_answer (*find_key_owner)(struct store_connection *connection, const struct app *app,
-                                        struct buffer *owner, struct error *error);
+    conflict_lookup *id_owner;
+    conflict_lookup *key_owner; /* an app with another id */
 };
 
 /* STORE_OK if the app can be created: neither its id nor its key is taken. */
@@ -33,7 +36,7 @@ enum store_answer conflict_check_key(struct store_connection *connection, const 
 
 /* STORE_NOT_FOUND: no app has this id. */
 enum store_answer conflict_no_such_app(struct slice id, struct error *error);
-/* STORE_ID_TAKEN */
+/* STORE_ID_TAKEN. `id` is as the store has it, since its collation may take different ids for equal. */
 enum store_answer conflict_id_taken(struct slice id, struct error *error);
 /* STORE_KEY_TAKEN; `owner` is the id of the app that has the key. */
 enum store_answer conflict_key_taken(struct slice owner, struct error *error);

@@ -145,8 +145,7 @@ static enum store_answer mysql_driver_check_health(struct store_connection *base
 /* Which names are the same: those of the same bytes, or also those that the column's collation takes for equal. */
 enum sameness { SAME_BYTES, SAME_FOR_COLLATION };
 
-/* Finds an app other than `except` that has the id or key `name`; its id is appended to `owner` (may be NULL). `name`
- * is UTF-8. */
+/* Finds an app other than `except` that has the id or key `name`; its id is appended to `owner`. `name` is UTF-8. */
 static enum store_answer find_mysql_owner(struct mysql_connection *connection, enum mysql_statement which,
                                           struct slice name, struct slice except, enum sameness sameness,
                                           struct buffer *owner, struct error *error) {
@@ -160,31 +159,31 @@ static enum store_answer find_mysql_owner(struct mysql_connection *connection, e
         if (!mysql_driver_column(connection, which, 1, &text) || (sameness == SAME_BYTES && !slice_equal(text, name)) ||
             !mysql_driver_column(connection, which, 0, &text) || slice_equal(text, except))
             continue;
-        if (owner != NULL)
-            buffer_append(owner, text);
+        buffer_append(owner, text);
         mysql_driver_finish(connection, which);
         return STORE_OK;
     }
     return STORE_NOT_FOUND;
 }
 
-static enum store_answer mysql_lookup_id(struct store_connection *base, const struct app *app, struct error *error) {
-    return find_mysql_owner(mysql_connection_of(base), MYSQL_ID_OWNER, app->id, SLICE(""), SAME_BYTES, NULL, error);
+static enum store_answer mysql_id_owner(struct store_connection *base, const struct app *app, struct buffer *owner,
+                                        struct error *error) {
+    return find_mysql_owner(mysql_connection_of(base), MYSQL_ID_OWNER, app->id, SLICE(""), SAME_BYTES, owner, error);
 }
 
-static enum store_answer mysql_lookup_key(struct store_connection *base, const struct app *app, struct buffer *owner,
-                                          struct error *error) {
+static enum store_answer mysql_key_owner(struct store_connection *base, const struct app *app, struct buffer *owner,
+                                         struct error *error) {
     return find_mysql_owner(mysql_connection_of(base), MYSQL_KEY_OWNER, app->key, app->id, SAME_BYTES, owner, error);
 }
 
-static enum store_answer mysql_lookup_like_id(struct store_connection *base, const struct app *app,
-                                              struct error *error) {
-    return find_mysql_owner(mysql_connection_of(base), MYSQL_ID_OWNER, app->id, SLICE(""), SAME_FOR_COLLATION, NULL,
+static enum store_answer mysql_similar_id_owner(struct store_connection *base, const struct app *app,
+                                                struct buffer *owner, struct error *error) {
+    return find_mysql_owner(mysql_connection_of(base), MYSQL_ID_OWNER, app->id, SLICE(""), SAME_FOR_COLLATION, owner,
                             error);
 }
 
-static enum store_answer mysql_lookup_like_key(struct store_connection *base, const struct app *app,
-                                               struct buffer *owner, struct error *error) {
+static enum store_answer mysql_similar_key_owner(struct store_connection *base, const struct app *app,
+                                                 struct buffer *owner, struct error *error) {
     return find_mysql_owner(mysql_connection_of(base), MYSQL_KEY_OWNER, app->key, app->id, SAME_FOR_COLLATION, owner,
                             error);
 }
@@ -193,8 +192,8 @@ static enum store_answer mysql_lookup_like_key(struct store_connection *base, co
 static enum store_answer check_mysql_names(struct mysql_connection *connection, enum mysql_statement which,
                                            const struct app *app, enum sameness sameness, struct error *error) {
     static const struct conflict_lookups lookups[] = {
-        [SAME_BYTES] = {mysql_lookup_id, mysql_lookup_key},
-        [SAME_FOR_COLLATION] = {mysql_lookup_like_id, mysql_lookup_like_key},
+        [SAME_BYTES] = {mysql_id_owner, mysql_key_owner},
+        [SAME_FOR_COLLATION] = {mysql_similar_id_owner, mysql_similar_key_owner},
     };
 
     return which == MYSQL_CREATE ? conflict_check_create(&connection->base, &lookups[sameness], app, error)

@@ -12,7 +12,7 @@ static bool is_narrow(const char *type) {
     return strcmp(type, "integer") == 0 || strcmp(type, "smallint") == 0;
 }
 
-static void note_column(struct postgres_connection *connection, struct slice name, const char *type) {
+static void note_postgres_column(struct postgres_connection *connection, struct slice name, const char *type) {
     enum app_field field;
 
     if (slice_equal(name, SLICE("created_at")))
@@ -32,12 +32,12 @@ uint32_t postgres_columns(const struct postgres_connection *connection) {
     uint32_t bits = 0;
 
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        bits |= (uint32_t)(connection->fields[i].kind != POSTGRES_ABSENT) << i;
+        bits |= (uint32_t)(connection->fields[i].kind != POSTGRES_NO_COLUMN) << i;
     return bits;
 }
 
-/* The columns of the table that an unqualified name means; none if there is no table. */
-static bool read_columns(struct postgres_connection *connection, struct error *error) {
+/* Reads the columns of the table that an unqualified name means; there are none if there is no table. */
+static bool read_postgres_columns(struct postgres_connection *connection, struct error *error) {
     const char *const values[] = {connection->store->config->table_name};
     PGresult *result = postgres_run(connection,
                                     "SELECT a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a "
@@ -55,15 +55,15 @@ static bool read_columns(struct postgres_connection *connection, struct error *e
     memset(connection->fields, 0, sizeof connection->fields);
     connection->has_created_at = connection->has_updated_at = false;
     for (int row = 0; row < PQntuples(result); row++)
-        note_column(connection, postgres_value(result, row, 0), PQgetvalue(result, row, 1));
+        note_postgres_column(connection, postgres_value(result, row, 0), PQgetvalue(result, row, 1));
     PQclear(result);
     return true;
 }
 
-enum store_answer postgres_look(struct postgres_connection *connection, struct error *error) {
+enum store_answer postgres_know_columns(struct postgres_connection *connection, struct error *error) {
     if (clock_monotonic_ms() < connection->reread_columns_ms)
         return STORE_OK;
-    if (!read_columns(connection, error))
+    if (!read_postgres_columns(connection, error))
         return postgres_failure(connection);
     if ((postgres_columns(connection) & row_required_fields) != row_required_fields) {
         error_set(error, "database.postgres.table_name: there is no table %s with the columns id, key and secret",
@@ -74,20 +74,20 @@ enum store_answer postgres_look(struct postgres_connection *connection, struct e
     return STORE_OK;
 }
 
-enum store_answer postgres_look_for(struct postgres_connection *connection, const struct app *app,
-                                    struct error *error) {
-    enum store_answer answer = postgres_look(connection, error);
+enum store_answer postgres_know_columns_for(struct postgres_connection *connection, const struct app *app,
+                                            struct error *error) {
+    enum store_answer answer = postgres_know_columns(connection, error);
 
     if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
         return answer;
-    connection->reread_columns_ms = 0; /* it may have been added by now */
-    answer = postgres_look(connection, error);
+    connection->reread_columns_ms = 0; /* the column may have been added by now */
+    answer = postgres_know_columns(connection, error);
     return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
 }
 
 /* --- changes --- */
 
-static const char *column_type(enum app_field field) {
+static const char *postgres_column_type(enum app_field field) {
     switch (app_fields[field].type) {
     case APP_TYPE_NUMBER:
         return "INTEGER";
@@ -101,22 +101,22 @@ static const char *column_type(enum app_field field) {
     return "VARCHAR(255)";
 }
 
-static void append_create_table(struct buffer *sql, const char *table) {
+static void append_postgres_table(struct buffer *sql, const char *table) {
     buffer_appendf(sql, "CREATE TABLE \"%s\" (", table);
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        buffer_appendf(sql, "\"%s\" %s%s, ", app_fields[i].name, column_type((enum app_field)i),
+        buffer_appendf(sql, "\"%s\" %s%s, ", app_fields[i].name, postgres_column_type((enum app_field)i),
                        i == APP_ID              ? " PRIMARY KEY"
                        : i == APP_KEY           ? " UNIQUE NOT NULL"
                        : app_fields[i].optional ? " NULL"
                                                 : " NOT NULL");
     buffer_appendf(sql,
                    "created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)");
-    buffer_append_byte(sql, '\0');
 }
 
-/* Runs what changes the schema inside the transaction under way. Where it may not, the transaction goes on as if it had
- * not been tried, and the log says what somebody else should run. */
-static enum store_answer change(struct postgres_connection *connection, const char *sql, struct error *error) {
+/* Runs a statement that changes the schema inside the transaction in progress. If this user may not, the transaction
+ * goes back to the savepoint, and the log has the statement for a user who may. */
+static enum store_answer change_postgres_schema(struct postgres_connection *connection, const char *sql,
+                                                struct error *error) {
     PGresult *result;
     enum store_answer answer;
     struct error ignored;
@@ -136,43 +136,39 @@ static enum store_answer change(struct postgres_connection *connection, const ch
     return answer;
 }
 
-/* One statement for all that are missing. */
-static enum store_answer add_columns(struct postgres_connection *connection, struct error *error) {
+/* Adds all missing columns with one statement. */
+static enum store_answer add_postgres_columns(struct postgres_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if (connection->fields[i].kind != POSTGRES_ABSENT)
-            continue;
+    for_each_field(i, ~postgres_columns(connection)) {
         if (sql.length == 0)
             buffer_appendf(&sql, "ALTER TABLE \"%s\"", connection->store->config->table_name);
         else
             buffer_appendf(&sql, ",");
-        buffer_appendf(&sql, " ADD COLUMN \"%s\" %s NULL", app_fields[i].name, column_type((enum app_field)i));
+        buffer_appendf(&sql, " ADD COLUMN \"%s\" %s NULL", app_fields[i].name, postgres_column_type((enum app_field)i));
     }
-    if (sql.length != 0) {
-        buffer_append_byte(&sql, '\0');
-        answer = change(connection, sql.data, error);
-    }
+    if (sql.length != 0)
+        answer = change_postgres_schema(connection, buffer_string(&sql), error);
     buffer_dispose(&sql);
     return answer;
 }
 
-static enum store_answer bring_table_up_to_date(struct postgres_connection *connection, struct error *error) {
+static enum store_answer update_postgres_table(struct postgres_connection *connection, struct error *error) {
     struct buffer sql = {0};
     enum store_answer answer;
 
-    if (!read_columns(connection, error))
+    if (!read_postgres_columns(connection, error))
         return postgres_failure(connection);
     if (postgres_columns(connection) != 0)
-        return add_columns(connection, error);
-    append_create_table(&sql, connection->store->config->table_name);
-    answer = change(connection, sql.data, error);
+        return add_postgres_columns(connection, error);
+    append_postgres_table(&sql, connection->store->config->table_name);
+    answer = change_postgres_schema(connection, buffer_string(&sql), error);
     buffer_dispose(&sql);
     return answer;
 }
 
-/* --- telling of changes --- */
+/* --- the trigger --- */
 
 bool postgres_channel(struct postgres_connection *connection, struct buffer *channel, struct error *error) {
     const char *const values[] = {connection->store->config->table_name};
@@ -186,13 +182,14 @@ bool postgres_channel(struct postgres_connection *connection, struct buffer *cha
         return false;
     if (PQntuples(result) == 1)
         buffer_append(channel, postgres_value(result, 0, 0));
-    buffer_append_byte(channel, '\0');
+    buffer_string(channel);
     PQclear(result);
-    return channel->length > 1 || error_set(error, "there is no table to listen for");
+    return channel->length != 0 || error_set(error, "there is no table to listen for");
 }
 
-/* A notice is shorter than 8000 bytes, or the user's own statement fails: without names it is that anything changed. */
-static void append_body(struct buffer *sql, const char *channel) {
+/* Appends the body of the trigger function. A notification of 8000 bytes or more would make the user's own statement
+ * fail, so it then has no names, which means that anything may have changed. */
+static void append_trigger_body(struct buffer *sql, const char *channel) {
     buffer_appendf(sql,
                    " DECLARE notice text := '{}'; BEGIN "
                    "IF TG_OP <> 'TRUNCATE' THEN notice := json_build_object("
@@ -204,8 +201,8 @@ static void append_body(struct buffer *sql, const char *channel) {
                    channel);
 }
 
-/* One statement, since somebody else may have to run it. What others or older versions installed is replaced. */
-static void append_install(struct buffer *sql, const char *table, const char *body) {
+/* Appends one statement, since another user may have to run it. It replaces what older versions installed. */
+static void append_trigger_install(struct buffer *sql, const char *table, const char *body) {
     buffer_appendf(sql,
                    "DO $curlew$ BEGIN "
                    "CREATE OR REPLACE FUNCTION \"%s_curlew_notify\"() RETURNS trigger LANGUAGE plpgsql AS $notify$%s"
@@ -218,10 +215,9 @@ static void append_install(struct buffer *sql, const char *table, const char *bo
                    "EXECUTE FUNCTION \"%s_curlew_notify\"(); "
                    "END $curlew$",
                    table, body, table, table, table, table, table, table);
-    buffer_append_byte(sql, '\0');
 }
 
-/* Whether both triggers are there and run this function: 1 or 0; -1 with an error. */
+/* Whether both triggers exist and run this function: 1 or 0; -1 with an error. */
 static int has_triggers(struct postgres_connection *connection, const char *body, struct error *error) {
     const char *const values[] = {connection->store->config->table_name, body};
     PGresult *result = postgres_run(connection,
@@ -241,15 +237,14 @@ static enum store_answer install_triggers(struct postgres_connection *connection
     int found = -1;
 
     if (postgres_channel(connection, &channel, error)) {
-        append_body(&body, channel.data);
-        buffer_append_byte(&body, '\0');
-        found = has_triggers(connection, body.data, error);
+        append_trigger_body(&body, channel.data);
+        found = has_triggers(connection, buffer_string(&body), error);
     }
     if (found < 0)
         answer = postgres_failure(connection);
     if (found == 0) {
-        append_install(&sql, connection->store->config->table_name, body.data);
-        answer = change(connection, sql.data, error);
+        append_trigger_install(&sql, connection->store->config->table_name, body.data);
+        answer = change_postgres_schema(connection, buffer_string(&sql), error);
     }
     buffer_dispose(&channel);
     buffer_dispose(&body);
@@ -257,10 +252,10 @@ static enum store_answer install_triggers(struct postgres_connection *connection
     return answer;
 }
 
-/* --- all of it --- */
+/* --- preparing --- */
 
-/* A change that waits for a lock holds up everybody who comes after it, so it is tried again instead; it may take its
- * time. For the transaction under way. */
+/* Sets the limits of the transaction in progress: a schema change that waits for a lock blocks every later statement,
+ * so it gives up soon and is tried again. Without a wait it may take long. */
 static bool limit_locks(struct postgres_connection *connection, struct error *error) {
     const char *sql = connection->limited ? "SELECT set_config('lock_timeout', '2s', true), "
                                             "set_config('statement_timeout', '0', true)"
@@ -271,11 +266,11 @@ static bool limit_locks(struct postgres_connection *connection, struct error *er
     return result != NULL;
 }
 
-static enum store_answer run_alone(struct postgres_connection *connection, struct error *error) {
+static enum store_answer prepare_under_lock(struct postgres_connection *connection, struct error *error) {
     PGresult *result;
     enum store_answer answer;
 
-    /* Servers that start at the same instant do this one after another. */
+    /* Servers that start at the same time do this one after another. */
     result = postgres_run(connection, "SELECT pg_advisory_xact_lock(hashtext('curlew ' || $1))", 1,
                           (const char *const[]){connection->store->config->table_name}, error);
     if (result == NULL)
@@ -283,13 +278,13 @@ static enum store_answer run_alone(struct postgres_connection *connection, struc
     PQclear(result);
     if (!limit_locks(connection, error))
         return postgres_failure(connection);
-    answer = bring_table_up_to_date(connection, error);
+    answer = update_postgres_table(connection, error);
     if (answer == STORE_UNAVAILABLE)
         return answer;
-    if (!read_columns(connection, error))
+    if (!read_postgres_columns(connection, error))
         return postgres_failure(connection);
     if ((postgres_columns(connection) & row_required_fields) != row_required_fields)
-        return STORE_OK; /* postgres_look says so */
+        return STORE_OK; /* postgres_know_columns says so */
     return install_triggers(connection, error);
 }
 
@@ -301,7 +296,7 @@ enum store_answer postgres_prepare(struct store_connection *base, struct error *
     if (result == NULL)
         return postgres_failure(connection);
     PQclear(result);
-    answer = run_alone(connection, error);
+    answer = prepare_under_lock(connection, error);
     if (answer == STORE_UNAVAILABLE)
         return answer;
     result = postgres_run(connection, "COMMIT", 0, NULL, error);
@@ -309,16 +304,16 @@ enum store_answer postgres_prepare(struct store_connection *base, struct error *
         return postgres_failure(connection);
     PQclear(result);
     connection->reread_columns_ms = 0;
-    return postgres_look(connection, error);
+    return postgres_know_columns(connection, error);
 }
 
 enum store_answer postgres_inspect(struct store_connection *base, struct error *error) {
     struct postgres_connection *connection = postgres_connection_of(base);
 
-    if (!read_columns(connection, error))
+    if (!read_postgres_columns(connection, error))
         return postgres_failure(connection);
     if (postgres_columns(connection) != 0)
-        return postgres_look(connection, error);
+        return postgres_know_columns(connection, error);
     error_set(error, "database.postgres.table_name: there is no table %s", connection->store->config->table_name);
     return STORE_NOT_FOUND;
 }

@@ -279,16 +279,17 @@ static enum store_answer find_sqlite_id(struct sqlite_connection *connection, en
     return STORE_OK;
 }
 
-static enum store_answer sqlite_lookup_id(struct store_connection *base, const struct app *app, struct error *error) {
-    return find_sqlite_id(sqlite_connection_of(base), STATEMENT_FIND_ID, app->id, SLICE(""), NULL, error);
+static enum store_answer sqlite_id_owner(struct store_connection *base, const struct app *app, struct buffer *owner,
+                                         struct error *error) {
+    return find_sqlite_id(sqlite_connection_of(base), STATEMENT_FIND_ID, app->id, SLICE(""), owner, error);
 }
 
-static enum store_answer sqlite_lookup_key(struct store_connection *base, const struct app *app, struct buffer *owner,
-                                           struct error *error) {
+static enum store_answer sqlite_key_owner(struct store_connection *base, const struct app *app, struct buffer *owner,
+                                          struct error *error) {
     return find_sqlite_id(sqlite_connection_of(base), STATEMENT_FIND_KEY_OWNER, app->key, app->id, owner, error);
 }
 
-static const struct conflict_lookups sqlite_lookups = {sqlite_lookup_id, sqlite_lookup_key};
+static const struct conflict_lookups sqlite_lookups = {sqlite_id_owner, sqlite_key_owner};
 
 static enum store_answer sqlite_check_health(struct store_connection *base, struct error *error) {
     struct sqlite_connection *connection = sqlite_connection_of(base);
