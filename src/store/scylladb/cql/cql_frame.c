@@ -3,9 +3,9 @@
 #include <string.h>
 
 #define VERSION_REQUEST 0x04
-#define ANSWER 0x80u
-#define VERSION_ANSWER 0x84
-#define NESTING_MAX 16 /* of types in types */
+#define RESPONSE_BIT 0x80u
+#define VERSION_RESPONSE 0x84
+#define NESTING_MAX 16 /* types within types */
 
 #define FLAG_COMPRESSION 0x01
 #define FLAG_TRACING 0x02
@@ -74,17 +74,17 @@ bool cql_read_header(const uint8_t bytes[CQL_HEADER_BYTES], struct cql_header *h
     header->stream = (int16_t)cql_read_short(&reader);
     header->opcode = cql_read_byte(&reader);
     header->length = cql_read_int(&reader);
-    if ((version & ANSWER) == 0)
+    if ((version & RESPONSE_BIT) == 0)
         return error_set(error, "the other side does not speak the CQL protocol");
-    if (version != VERSION_ANSWER)
-        return error_set(error, "the node speaks version %u of the CQL protocol, and not 4", version & ~ANSWER);
+    if (version != VERSION_RESPONSE)
+        return error_set(error, "the node speaks version %u of the CQL protocol, and not 4", version & ~RESPONSE_BIT);
     if ((header->flags & FLAG_COMPRESSION) != 0)
         return error_set(error, "a compressed answer, which was not asked for");
     return header->length <= CQL_BODY_MAX_BYTES ||
            error_set(error, "an answer of %u bytes is too long", header->length);
 }
 
-static const uint8_t *take(struct cql_reader *reader, size_t count) {
+static const uint8_t *take_bytes(struct cql_reader *reader, size_t count) {
     const uint8_t *at = reader->at;
 
     if (reader->failed || (size_t)(reader->end - reader->at) < count) {
@@ -95,8 +95,8 @@ static const uint8_t *take(struct cql_reader *reader, size_t count) {
     return at;
 }
 
-static uint32_t read_number(struct cql_reader *reader, unsigned bytes) {
-    const uint8_t *at = take(reader, bytes);
+static uint32_t read_big_endian(struct cql_reader *reader, unsigned bytes) {
+    const uint8_t *at = take_bytes(reader, bytes);
     uint32_t value = 0;
 
     for (unsigned i = 0; at != NULL && i < bytes; i++)
@@ -105,31 +105,31 @@ static uint32_t read_number(struct cql_reader *reader, unsigned bytes) {
 }
 
 uint8_t cql_read_byte(struct cql_reader *reader) {
-    return (uint8_t)read_number(reader, 1);
+    return (uint8_t)read_big_endian(reader, 1);
 }
 
 uint16_t cql_read_short(struct cql_reader *reader) {
-    return (uint16_t)read_number(reader, 2);
+    return (uint16_t)read_big_endian(reader, 2);
 }
 
 uint32_t cql_read_int(struct cql_reader *reader) {
-    return read_number(reader, 4);
+    return read_big_endian(reader, 4);
 }
 
-static struct slice read_slice(struct cql_reader *reader, size_t length) {
-    const uint8_t *at = take(reader, length);
+static struct slice read_bytes_of(struct cql_reader *reader, size_t length) {
+    const uint8_t *at = take_bytes(reader, length);
 
     return at != NULL ? (struct slice){(const char *)at, length} : SLICE("");
 }
 
 struct slice cql_read_string(struct cql_reader *reader) {
-    return read_slice(reader, cql_read_short(reader));
+    return read_bytes_of(reader, cql_read_short(reader));
 }
 
 bool cql_read_bytes(struct cql_reader *reader, struct slice *bytes) {
     int32_t length = (int32_t)cql_read_int(reader);
 
-    *bytes = length >= 0 ? read_slice(reader, (size_t)length) : SLICE("");
+    *bytes = length >= 0 ? read_bytes_of(reader, (size_t)length) : SLICE("");
     return length >= 0 && !reader->failed;
 }
 
@@ -137,7 +137,7 @@ void cql_skip_extras(struct cql_reader *reader, uint8_t flags) {
     struct slice ignored;
 
     if ((flags & FLAG_TRACING) != 0)
-        take(reader, 16);
+        take_bytes(reader, 16);
     if ((flags & FLAG_WARNING) != 0)
         for (unsigned left = cql_read_short(reader); left > 0 && !reader->failed; left--)
             cql_read_string(reader);
@@ -149,8 +149,8 @@ void cql_skip_extras(struct cql_reader *reader, uint8_t flags) {
     }
 }
 
-/* An [option]: the type's number, and of a list or set that of its elements. */
-static uint16_t read_type(struct cql_reader *reader, uint16_t *element, unsigned depth) {
+/* Reads an [option]: the number of a type, and for a list or set the type of its elements. */
+static uint16_t read_column_type(struct cql_reader *reader, uint16_t *element, unsigned depth) {
     uint16_t type = cql_read_short(reader), ignored = 0;
     unsigned count;
 
@@ -165,23 +165,23 @@ static uint16_t read_type(struct cql_reader *reader, uint16_t *element, unsigned
         break;
     case CQL_TYPE_LIST:
     case CQL_TYPE_SET:
-        *element = read_type(reader, &ignored, depth + 1);
+        *element = read_column_type(reader, &ignored, depth + 1);
         break;
     case CQL_TYPE_MAP:
-        read_type(reader, &ignored, depth + 1);
-        read_type(reader, &ignored, depth + 1);
+        read_column_type(reader, &ignored, depth + 1);
+        read_column_type(reader, &ignored, depth + 1);
         break;
     case CQL_TYPE_UDT:
         cql_read_string(reader);
         cql_read_string(reader);
         for (count = cql_read_short(reader); count > 0 && !reader->failed; count--) {
             cql_read_string(reader);
-            read_type(reader, &ignored, depth + 1);
+            read_column_type(reader, &ignored, depth + 1);
         }
         break;
     case CQL_TYPE_TUPLE:
         for (count = cql_read_short(reader); count > 0 && !reader->failed; count--)
-            read_type(reader, &ignored, depth + 1);
+            read_column_type(reader, &ignored, depth + 1);
         break;
     default:
         break;
@@ -189,7 +189,7 @@ static uint16_t read_type(struct cql_reader *reader, uint16_t *element, unsigned
     return type;
 }
 
-static void read_columns(struct cql_reader *reader, uint32_t flags, struct cql_rows *rows) {
+static void read_rows_columns(struct cql_reader *reader, uint32_t flags, struct cql_rows *rows) {
     if ((flags & ROWS_GLOBAL_TABLE) != 0) {
         cql_read_string(reader);
         cql_read_string(reader);
@@ -201,12 +201,12 @@ static void read_columns(struct cql_reader *reader, uint32_t flags, struct cql_r
             cql_read_string(reader);
         }
         column->name = cql_read_string(reader);
-        column->type = read_type(reader, &column->element, 0);
+        column->type = read_column_type(reader, &column->element, 0);
     }
 }
 
-/* Whether as many values follow as announced. Each takes four bytes at least, so that this ends. */
-static bool holds_values(struct cql_reader reader, const struct cql_rows *rows) {
+/* Whether as many values follow as announced. Each takes at least four bytes, which bounds the loop. */
+static bool has_all_values(struct cql_reader reader, const struct cql_rows *rows) {
     uint64_t count = (uint64_t)rows->row_count * rows->column_count;
     struct slice ignored;
 
@@ -226,10 +226,10 @@ bool cql_read_rows(struct cql_reader reader, struct cql_rows *rows, struct error
         cql_read_bytes(&reader, &rows->paging_state);
     if ((flags & ROWS_NO_METADATA) != 0 || rows->column_count > CQL_COLUMNS_MAX)
         return error_set(error, "an answer of %u columns without a usable description", rows->column_count);
-    read_columns(&reader, flags, rows);
+    read_rows_columns(&reader, flags, rows);
     rows->row_count = cql_read_int(&reader);
     rows->reader = reader;
-    if (holds_values(reader, rows))
+    if (has_all_values(reader, rows))
         return true;
     rows->row_count = 0;
     return error_set(error, "an answer that ends too early");

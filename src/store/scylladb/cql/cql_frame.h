@@ -1,7 +1,7 @@
 /*
  * The CQL binary protocol, version 4: frames and the types that they are made of (section numbers are those of
- * native_protocol_v4.spec). Writing goes into a buffer; reading is bounded by the frame and says once, at the end,
- * whether it ran over.
+ * native_protocol_v4.spec). Writing goes into a buffer. Reading is bounded by the frame; `failed` of the reader says at
+ * the end whether it went beyond.
  */
 #pragma once
 
@@ -47,7 +47,7 @@ enum cql_error_code {
     CQL_ERROR_UNPREPARED = 0x2500,
 };
 
-/* Section 4.2.5.2; the others are passed over. */
+/* Section 4.2.5.2; other types are skipped. */
 enum cql_type {
     CQL_TYPE_CUSTOM = 0x00,
     CQL_TYPE_ASCII = 0x01,
@@ -77,7 +77,7 @@ enum cql_consistency { CQL_ONE = 0x0001, CQL_LOCAL_QUORUM = 0x0006, CQL_LOCAL_SE
 
 /* --- writing --- */
 
-/* Begins a frame; cql_end_frame fills in its length. The answer will bear the same stream number. */
+/* Begins a frame; cql_end_frame fills in its length. The response has the same stream number. */
 void cql_begin_frame(struct buffer *out, enum cql_opcode opcode, int16_t stream);
 void cql_end_frame(struct buffer *out);
 void cql_append_byte(struct buffer *out, uint8_t value);
@@ -91,7 +91,7 @@ void cql_append_bytes(struct buffer *out, struct slice bytes);      /* [bytes]; 
 
 struct cql_reader {
     const uint8_t *at, *end;
-    bool failed; /* it read beyond the end; everything read since is zero or empty */
+    bool failed; /* it read beyond the end; what it read since is zero or empty */
 };
 
 struct cql_header {
@@ -101,7 +101,8 @@ struct cql_header {
     uint32_t length;
 };
 
-/* Takes a header apart; false with an error if it is none of a version 4 answer, compressed, or announces too much. */
+/* Parses a header. False with an error unless it is of a version 4 response, uncompressed, of at most
+ * CQL_BODY_MAX_BYTES. */
 bool cql_read_header(const uint8_t bytes[CQL_HEADER_BYTES], struct cql_header *header, struct error *error);
 
 uint8_t cql_read_byte(struct cql_reader *reader);
@@ -110,25 +111,25 @@ uint32_t cql_read_int(struct cql_reader *reader);
 struct slice cql_read_string(struct cql_reader *reader);             /* [string] and [short bytes] */
 bool cql_read_bytes(struct cql_reader *reader, struct slice *bytes); /* [bytes]; false: null */
 
-/* What may stand before a body: a tracing id, warnings, a custom payload (section 2.2). */
+/* Skips what may precede a body: a tracing id, warnings, a custom payload (section 2.2). */
 void cql_skip_extras(struct cql_reader *reader, uint8_t flags);
 
 /* A column of a result. */
 struct cql_column {
     struct slice name;
     uint16_t type;
-    uint16_t element; /* of a list or set */
+    uint16_t element; /* the type of the elements of a list or set */
 };
 
 #define CQL_COLUMNS_MAX 256
 
 struct cql_rows {
-    struct cql_reader reader; /* stands before the next value */
+    struct cql_reader reader; /* at the next value */
     uint32_t column_count, row_count;
     struct cql_column columns[CQL_COLUMNS_MAX];
     struct slice paging_state; /* empty: this is the last page */
 };
 
-/* Reads a result of the kind Rows up to its first value (section 4.2.5.2), and sees to it that all values are there.
- * False: there are no rows. */
+/* Reads a result of the kind Rows up to its first value (section 4.2.5.2), and checks that all values are there. False
+ * with an error, and then there are no rows. */
 bool cql_read_rows(struct cql_reader reader, struct cql_rows *rows, struct error *error);

@@ -6,7 +6,7 @@
 #include <poll.h>
 #include <string.h>
 
-/* What it stumbled over comes first, what it then could not do behind. */
+/* The first error of the queue is the cause, the later ones are its consequences. */
 const char *cql_tls_reason(void) {
     unsigned long code = ERR_peek_error();
     const char *text = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
@@ -16,8 +16,8 @@ const char *cql_tls_reason(void) {
     return text != NULL ? text : "for no known reason";
 }
 
-/* A key that wants a password is refused: nobody is there to type it. */
-static int no_password(char *password, int size, int writes, void *context) {
+/* Refuses keys that need a password, since OpenSSL would ask for it on the terminal. */
+static int refuse_password(char *password, int size, int writes, void *context) {
     (void)password;
     (void)size;
     (void)writes;
@@ -25,24 +25,24 @@ static int no_password(char *password, int size, int writes, void *context) {
     return 0;
 }
 
-static bool file_failed(const char *setting, const char *path, struct error *error) {
+static bool tls_file_failed(const char *setting, const char *path, struct error *error) {
     return error_set(error, "database.scylladb.tls.%s %s: %s", setting, path, cql_tls_reason());
 }
 
-static bool set_up(SSL_CTX *context, const struct config_tls *settings, struct error *error) {
+static bool set_up_context(SSL_CTX *context, const struct config_tls *settings, struct error *error) {
     const char *key_path = settings->key_path != NULL ? settings->key_path : settings->cert_path;
 
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_default_passwd_cb(context, no_password);
+    SSL_CTX_set_default_passwd_cb(context, refuse_password);
     if (settings->ca_path != NULL && SSL_CTX_load_verify_locations(context, settings->ca_path, NULL) != 1)
-        return file_failed("ca_path", settings->ca_path, error);
+        return tls_file_failed("ca_path", settings->ca_path, error);
     if (settings->ca_path == NULL)
         SSL_CTX_set_default_verify_paths(context);
     if (settings->cert_path != NULL && SSL_CTX_use_certificate_chain_file(context, settings->cert_path) != 1)
-        return file_failed("cert_path", settings->cert_path, error);
+        return tls_file_failed("cert_path", settings->cert_path, error);
     if (key_path != NULL && SSL_CTX_use_PrivateKey_file(context, key_path, SSL_FILETYPE_PEM) != 1)
-        return file_failed("key_path", key_path, error);
+        return tls_file_failed("key_path", key_path, error);
     if (settings->mode == CONFIG_TLS_VERIFY)
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     return true;
@@ -52,7 +52,7 @@ SSL_CTX *cql_tls_context(const struct config_tls *settings, struct error *error)
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
 
     ERR_clear_error();
-    if (context != NULL && set_up(context, settings, error))
+    if (context != NULL && set_up_context(context, settings, error))
         return context;
     if (context == NULL)
         error_set(error, "database.scylladb.tls: %s", cql_tls_reason());
@@ -60,7 +60,7 @@ SSL_CTX *cql_tls_context(const struct config_tls *settings, struct error *error)
     return NULL;
 }
 
-static void name_peer(SSL *tls, const char *host) {
+static void set_peer_name(SSL *tls, const char *host) {
     struct in6_addr ignored;
 
     if (inet_pton(AF_INET, host, &ignored) == 1 || inet_pton(AF_INET6, host, &ignored) == 1) {
@@ -82,7 +82,7 @@ short cql_tls_wants(const SSL *tls, int result) {
     }
 }
 
-static bool shake_hands(SSL *tls, int fd, const struct deadline *deadline, struct error *error) {
+static bool run_handshake(SSL *tls, int fd, const struct deadline *deadline, struct error *error) {
     for (;;) {
         short wanted;
         int result;
@@ -110,8 +110,8 @@ SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct dead
         SSL_free(tls);
         return NULL;
     }
-    name_peer(tls, host);
-    if (shake_hands(tls, fd, deadline, error))
+    set_peer_name(tls, host);
+    if (run_handshake(tls, fd, deadline, error))
         return tls;
     error_prefix(error, "database.scylladb.tls");
     SSL_free(tls);

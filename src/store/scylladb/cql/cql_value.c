@@ -7,7 +7,7 @@
 
 /* --- names --- */
 
-static uint16_t scalar_from_name(struct slice name) {
+static uint16_t scalar_type_from_name(struct slice name) {
     static const struct {
         const char *name;
         uint16_t type;
@@ -28,11 +28,11 @@ static uint16_t scalar_from_name(struct slice name) {
     return CQL_TYPE_CUSTOM;
 }
 
-/* Takes `before` and `>` away from around a name. */
-static bool unwrap(struct slice *name, const char *before) {
-    size_t length = strlen(before);
+/* Strips `prefix` and the final `>` from a name; false if they are not there. */
+static bool unwrap_type(struct slice *name, const char *prefix) {
+    size_t length = strlen(prefix);
 
-    if (!slice_starts_with(*name, slice_of(before)) || !slice_ends_with(*name, SLICE(">")))
+    if (!slice_starts_with(*name, slice_of(prefix)) || !slice_ends_with(*name, SLICE(">")))
         return false;
     *name = (struct slice){name->data + length, name->length - length - 1};
     return true;
@@ -40,15 +40,15 @@ static bool unwrap(struct slice *name, const char *before) {
 
 void cql_type_from_name(struct slice name, uint16_t *type, uint16_t *element) {
     *element = 0;
-    unwrap(&name, "frozen<");
-    if (unwrap(&name, "list<"))
+    unwrap_type(&name, "frozen<");
+    if (unwrap_type(&name, "list<"))
         *type = CQL_TYPE_LIST;
-    else if (unwrap(&name, "set<"))
+    else if (unwrap_type(&name, "set<"))
         *type = CQL_TYPE_SET;
     else
-        *type = scalar_from_name(name);
+        *type = scalar_type_from_name(name);
     if (*type == CQL_TYPE_LIST || *type == CQL_TYPE_SET)
-        *element = scalar_from_name(name);
+        *element = scalar_type_from_name(name);
 }
 
 /* --- writing --- */
@@ -58,7 +58,7 @@ static void append_big_endian(struct buffer *out, uint64_t bits, unsigned bytes)
         cql_append_byte(out, (uint8_t)(bits >> (8 * (bytes - 1 - i))));
 }
 
-static int hexadecimal(char digit) {
+static int uuid_digit(char digit) {
     if (digit >= '0' && digit <= '9')
         return digit - '0';
     if (digit >= 'a' && digit <= 'f')
@@ -66,7 +66,7 @@ static int hexadecimal(char digit) {
     return -1;
 }
 
-/* Only in the form in which it is read again: in lower case, with the hyphens at their places. */
+/* Accepts only the form that cql_uuid_text writes: lower case, with the hyphens in their places. */
 static bool append_uuid(struct buffer *out, struct slice text) {
     uint8_t bytes[UUID_BYTES];
     char again[CQL_UUID_TEXT];
@@ -76,9 +76,9 @@ static bool append_uuid(struct buffer *out, struct slice text) {
         return false;
     for (size_t i = 0; i < UUID_BYTES; i++) {
         at += text.data[at] == '-';
-        if (at + 2 > text.length || hexadecimal(text.data[at]) < 0 || hexadecimal(text.data[at + 1]) < 0)
+        if (at + 2 > text.length || uuid_digit(text.data[at]) < 0 || uuid_digit(text.data[at + 1]) < 0)
             return false;
-        bytes[i] = (uint8_t)(hexadecimal(text.data[at]) << 4 | hexadecimal(text.data[at + 1]));
+        bytes[i] = (uint8_t)(uuid_digit(text.data[at]) << 4 | uuid_digit(text.data[at + 1]));
         at += 2;
     }
     if (!cql_uuid_text((struct slice){(const char *)bytes, UUID_BYTES}, again) || !slice_equal(slice_of(again), text))
@@ -87,7 +87,7 @@ static bool append_uuid(struct buffer *out, struct slice text) {
     return true;
 }
 
-static bool is_ascii(struct slice text) {
+static bool is_cql_ascii(struct slice text) {
     for (size_t i = 0; i < text.length; i++)
         if ((uint8_t)text.data[i] >= 0x80)
             return false;
@@ -97,7 +97,7 @@ static bool is_ascii(struct slice text) {
 bool cql_append_text_value(struct buffer *out, uint16_t type, struct slice text) {
     switch (type) {
     case CQL_TYPE_ASCII:
-        if (!is_ascii(text))
+        if (!is_cql_ascii(text))
             return false;
         break;
     case CQL_TYPE_VARCHAR:
@@ -123,7 +123,7 @@ static bool append_signed(struct buffer *out, uint32_t number, unsigned bytes) {
     return true;
 }
 
-/* The fewest bytes that begin with the sign. */
+/* Appends the fewest bytes that leave a bit for the sign. */
 static void append_varint(struct buffer *out, uint32_t number) {
     unsigned bytes = 1;
 
@@ -208,21 +208,22 @@ static bool read_integer(struct slice value, int64_t *number) {
 
     if (value.length < 1 || value.length > 8)
         return false;
-    bits = (value.data[0] & 0x80) != 0 ? UINT64_MAX : 0; /* the sign of the short ones */
+    bits = (value.data[0] & 0x80) != 0 ? UINT64_MAX : 0; /* sign extension */
     for (size_t i = 0; i < value.length; i++)
         bits = bits << 8 | (uint8_t)value.data[i];
     *number = (int64_t)bits;
     return true;
 }
 
-static bool whole(double value, int64_t *number) {
+/* False for a fraction, and for a number that a double does not hold exactly. */
+static bool whole_number(double value, int64_t *number) {
     if (!(value > -9007199254740992.0 && value < 9007199254740992.0) || value != (double)(int64_t)value)
         return false;
     *number = (int64_t)value;
     return true;
 }
 
-/* The bytes of a value of this type, if that is always the same number. */
+/* The number of bytes of a value of this type, except of a varint. */
 static size_t width_of(uint16_t type) {
     switch (type) {
     case CQL_TYPE_TINYINT:
@@ -246,7 +247,7 @@ static bool read_float(struct slice value, int64_t *number) {
         return false;
     bits = (uint32_t)integer;
     memcpy(&single, &bits, sizeof single);
-    return whole(single, number);
+    return whole_number(single, number);
 }
 
 static bool read_double(struct slice value, int64_t *number) {
@@ -256,7 +257,7 @@ static bool read_double(struct slice value, int64_t *number) {
     if (!read_integer(value, &bits))
         return false;
     memcpy(&wide, &bits, sizeof wide);
-    return whole(wide, number);
+    return whole_number(wide, number);
 }
 
 bool cql_number_of(uint16_t type, struct slice value, int64_t *number) {
