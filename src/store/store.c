@@ -81,16 +81,24 @@ enum store_answer store_list(struct store_connection *connection, struct slice a
     return connection->driver->list(connection, after, limit, each, context, error);
 }
 
+static enum store_answer refuse_write(const struct store_connection *connection, struct error *error) {
+    error_set(error, "the %s driver cannot write apps", connection->driver->name);
+    return STORE_REFUSED;
+}
+
 enum store_answer store_create(struct store_connection *connection, const struct app *app, struct error *error) {
-    return connection->driver->create(connection, app, error);
+    return connection->driver->create != NULL ? connection->driver->create(connection, app, error)
+                                              : refuse_write(connection, error);
 }
 
 enum store_answer store_update(struct store_connection *connection, const struct app *app, struct error *error) {
-    return connection->driver->update(connection, app, error);
+    return connection->driver->update != NULL ? connection->driver->update(connection, app, error)
+                                              : refuse_write(connection, error);
 }
 
 enum store_answer store_remove(struct store_connection *connection, struct slice id, struct error *error) {
-    return connection->driver->remove(connection, id, error);
+    return connection->driver->remove != NULL ? connection->driver->remove(connection, id, error)
+                                              : refuse_write(connection, error);
 }
 
 enum store_answer store_check_health(struct store_connection *connection, struct error *error) {

@@ -65,7 +65,8 @@ struct store_watcher {
     void *context;
 };
 
-/* What a driver implements; the functions below say what each does. */
+/* What a driver implements; the functions below say what each does. `create`, `update` and `remove` are NULL if the
+ * store cannot be written, `watch` if it cannot report changes. */
 struct app_store_driver {
     const char *name;
     struct app_store *(*open)(const struct config *config, const struct app_defaults *defaults, struct error *error);

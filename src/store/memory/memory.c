@@ -1,27 +1,25 @@
 /*
- * The memory driver: the apps of the configuration and of the environment, gone when the process ends. Any thread may
- * call it; one mutex guards an array in order of id.
+ * The memory driver: the apps of the configuration and the environment, which end with the process. An array in order
+ * of id, which does not change after the store is opened, so any thread may read it. It cannot be written.
  */
-#include <pthread.h>
 #include <stdlib.h>
 
+#include "app/record.h"
 #include "base/alloc.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "config/config.h"
-#include "store/name_conflict.h"
 #include "store/store.h"
 
 struct memory_record {
     char *id, *key;
-    size_t position;    /* in the configuration */
+    size_t position;    /* in the list of the configuration */
     struct app *app;    /* NULL: broken */
-    struct error error; /* then why */
+    struct error error; /* why it is broken */
 };
 
 struct memory_store {
     struct app_store base;
-    pthread_mutex_t mutex;
     struct memory_record *records;
     size_t count;
 };
@@ -31,18 +29,18 @@ struct memory_connection {
     struct memory_store *store;
 };
 
-static struct memory_store *store_of(struct store_connection *base) {
+static struct memory_store *memory_store_of(struct store_connection *base) {
     return container_of(base, struct memory_connection, base)->store;
 }
 
-static void record_dispose(struct memory_record *record) {
+static void memory_record_dispose(struct memory_record *record) {
     free(record->id);
     free(record->key);
     app_unref(record->app);
 }
 
-/* The place of `id`, or the one where it belongs. */
-static size_t find_place(const struct memory_store *store, struct slice id, bool *found) {
+/* The index of the record with this id, or the one where it would be. */
+static size_t find_memory_id(const struct memory_store *store, struct slice id, bool *found) {
     size_t low = 0, high = store->count;
 
     *found = false;
@@ -61,39 +59,30 @@ static size_t find_place(const struct memory_store *store, struct slice id, bool
     return low;
 }
 
-static void insert_at(struct memory_store *store, size_t place, const struct memory_record *record) {
-    store->records = alloc_array(store->records, store->count + 1, sizeof store->records[0]);
-    memmove(&store->records[place + 1], &store->records[place], (store->count - place) * sizeof store->records[0]);
-    store->records[place] = *record;
-    store->count++;
-}
-
-/* Another app that has this key, or NULL. */
-static const struct memory_record *key_owner(const struct memory_store *store, struct slice key,
-                                             struct slice except_id) {
+/* The first record with this key, or NULL. */
+static const struct memory_record *find_memory_key(const struct memory_store *store, struct slice key) {
     for (size_t i = 0; i < store->count; i++)
-        if (slice_equal(slice_of(store->records[i].key), key) &&
-            !slice_equal(slice_of(store->records[i].id), except_id))
+        if (slice_equal(slice_of(store->records[i].key), key))
             return &store->records[i];
     return NULL;
 }
 
-static char *text_member(const json_t *record, const char *name) {
-    const char *text = json_string_value(json_object_get(record, name));
+static char *copy_member(const json_t *json, const char *name) {
+    struct slice text = record_member(json, name);
 
-    return text != NULL ? alloc_copy(text, strlen(text)) : alloc_copy("", 0);
+    return alloc_copy(text.data, text.length);
 }
 
-/* Appends a record of the configuration; one without an id can never be asked for, so it is only reported. */
-static void add_configured(struct memory_store *store, const json_t *json, size_t position,
-                           const struct app_defaults *defaults) {
+/* Appends a record of the configuration. One without an id can never be found, so it is only logged. */
+static void add_configured_app(struct memory_store *store, const json_t *json, size_t position,
+                               const struct app_defaults *defaults) {
     struct memory_record record = {
-        .id = text_member(json, "id"), .key = text_member(json, "key"), .position = position};
+        .id = copy_member(json, "id"), .key = copy_member(json, "key"), .position = position};
 
     record.app = app_parse(json, defaults, APP_FROM_CONFIGURATION, app_warn_to_log, NULL, &record.error);
     if (record.id[0] == '\0') {
         log_error("app", "%s", record.error.text);
-        record_dispose(&record);
+        memory_record_dispose(&record);
         return;
     }
     store->records[store->count++] = record;
@@ -106,8 +95,8 @@ static int compare_records(const void *left, const void *right) {
     return order != 0 ? order : (a->position > b->position) - (a->position < b->position);
 }
 
-/* Puts the records in order of id and leaves out ids that are there already. */
-static void sort_configured(struct memory_store *store) {
+/* Sorts the records by id and drops all but the first with the same id. */
+static void sort_configured_apps(struct memory_store *store) {
     size_t kept = 0;
 
     qsort(store->records, store->count, sizeof store->records[0], compare_records);
@@ -115,7 +104,7 @@ static void sort_configured(struct memory_store *store) {
         struct memory_record *record = &store->records[i];
         if (kept != 0 && strcmp(store->records[kept - 1].id, record->id) == 0) {
             log_error("app", "app %s is configured twice; the first one counts", record->id);
-            record_dispose(record);
+            memory_record_dispose(record);
         } else {
             store->records[kept++] = *record;
         }
@@ -130,12 +119,11 @@ static struct app_store *memory_open(const struct config *config, const struct a
     size_t i;
 
     (void)error;
-    pthread_mutex_init(&store->mutex, NULL);
     store->records = alloc_array(NULL, json_array_size(config->app_manager.array_apps), sizeof store->records[0]);
     json_array_foreach(config->app_manager.array_apps, i, json) {
-        add_configured(store, json, i, defaults);
+        add_configured_app(store, json, i, defaults);
     }
-    sort_configured(store);
+    sort_configured_apps(store);
     return &store->base;
 }
 
@@ -143,9 +131,8 @@ static void memory_close(struct app_store *base) {
     struct memory_store *store = container_of(base, struct memory_store, base);
 
     for (size_t i = 0; i < store->count; i++)
-        record_dispose(&store->records[i]);
+        memory_record_dispose(&store->records[i]);
     free(store->records);
-    pthread_mutex_destroy(&store->mutex);
     free(store);
 }
 
@@ -169,7 +156,7 @@ static enum store_answer memory_prepare(struct store_connection *connection, str
     return STORE_OK;
 }
 
-static enum store_answer give(const struct memory_record *record, struct app **app, struct error *error) {
+static enum store_answer answer_with(const struct memory_record *record, struct app **app, struct error *error) {
     if (record == NULL)
         return STORE_NOT_FOUND;
     if (record->app == NULL) {
@@ -182,117 +169,33 @@ static enum store_answer give(const struct memory_record *record, struct app **a
 
 static enum store_answer memory_find_by_id(struct store_connection *connection, struct slice id, struct app **app,
                                            struct error *error) {
-    struct memory_store *store = store_of(connection);
-    enum store_answer answer;
-    size_t place;
+    struct memory_store *store = memory_store_of(connection);
     bool found;
+    size_t at = find_memory_id(store, id, &found);
 
-    pthread_mutex_lock(&store->mutex);
-    place = find_place(store, id, &found);
-    answer = give(found ? &store->records[place] : NULL, app, error);
-    pthread_mutex_unlock(&store->mutex);
-    return answer;
+    return answer_with(found ? &store->records[at] : NULL, app, error);
 }
 
 static enum store_answer memory_find_by_key(struct store_connection *connection, struct slice key, struct app **app,
                                             struct error *error) {
-    struct memory_store *store = store_of(connection);
-    enum store_answer answer;
-
-    pthread_mutex_lock(&store->mutex);
-    answer = give(key_owner(store, key, SLICE("")), app, error);
-    pthread_mutex_unlock(&store->mutex);
-    return answer;
+    return answer_with(find_memory_key(memory_store_of(connection), key), app, error);
 }
 
 static enum store_answer memory_list(struct store_connection *connection, struct slice after, size_t limit,
                                      store_list_function *each, void *context, struct error *error) {
-    struct memory_store *store = store_of(connection);
-    size_t place = 0;
+    struct memory_store *store = memory_store_of(connection);
+    size_t at = 0;
     bool found = false;
 
     (void)error;
-    pthread_mutex_lock(&store->mutex);
     if (after.length != 0)
-        place = find_place(store, after, &found);
-    for (place += found; place < store->count && limit-- != 0; place++) {
-        const struct memory_record *record = &store->records[place];
+        at = find_memory_id(store, after, &found);
+    for (at += found; at < store->count && limit-- != 0; at++) {
+        const struct memory_record *record = &store->records[at];
         each(context, slice_of(record->id), slice_of(record->key), record->app != NULL ? app_ref(record->app) : NULL,
              &record->error);
     }
-    pthread_mutex_unlock(&store->mutex);
     return STORE_OK;
-}
-
-static struct memory_record record_of(const struct app *app) {
-    return (struct memory_record){.id = alloc_copy(app->id.data, app->id.length),
-                                  .key = alloc_copy(app->key.data, app->key.length),
-                                  .app = app_ref((struct app *)app)};
-}
-
-static enum store_answer memory_create(struct store_connection *connection, const struct app *app,
-                                       struct error *error) {
-    struct memory_store *store = store_of(connection);
-    enum store_answer answer = STORE_OK;
-    const struct memory_record *owner;
-    size_t place;
-    bool found;
-
-    pthread_mutex_lock(&store->mutex);
-    place = find_place(store, app->id, &found);
-    owner = key_owner(store, app->key, app->id);
-    if (found) {
-        answer = conflict_id_taken(app->id, error);
-    } else if (owner != NULL) {
-        answer = conflict_key_taken(slice_of(owner->id), error);
-    } else {
-        struct memory_record record = record_of(app);
-        insert_at(store, place, &record);
-    }
-    pthread_mutex_unlock(&store->mutex);
-    return answer;
-}
-
-static enum store_answer memory_update(struct store_connection *connection, const struct app *app,
-                                       struct error *error) {
-    struct memory_store *store = store_of(connection);
-    enum store_answer answer = STORE_OK;
-    const struct memory_record *owner;
-    size_t place;
-    bool found;
-
-    pthread_mutex_lock(&store->mutex);
-    place = find_place(store, app->id, &found);
-    owner = key_owner(store, app->key, app->id);
-    if (!found) {
-        answer = conflict_no_such_app(app->id, error);
-    } else if (owner != NULL) {
-        answer = conflict_key_taken(slice_of(owner->id), error);
-    } else {
-        record_dispose(&store->records[place]);
-        store->records[place] = record_of(app);
-    }
-    pthread_mutex_unlock(&store->mutex);
-    return answer;
-}
-
-static enum store_answer memory_remove(struct store_connection *connection, struct slice id, struct error *error) {
-    struct memory_store *store = store_of(connection);
-    enum store_answer answer = STORE_OK;
-    size_t place;
-    bool found;
-
-    pthread_mutex_lock(&store->mutex);
-    place = find_place(store, id, &found);
-    if (!found) {
-        answer = conflict_no_such_app(id, error);
-    } else {
-        record_dispose(&store->records[place]);
-        store->count--;
-        memmove(&store->records[place], &store->records[place + 1], (store->count - place) * sizeof store->records[0]);
-    }
-    pthread_mutex_unlock(&store->mutex);
-    return answer;
 }
 
 static enum store_answer memory_check_health(struct store_connection *connection, struct error *error) {
@@ -312,8 +215,5 @@ const struct app_store_driver memory_store_driver = {
     .find_by_id = memory_find_by_id,
     .find_by_key = memory_find_by_key,
     .list = memory_list,
-    .create = memory_create,
-    .update = memory_update,
-    .remove = memory_remove,
     .check_health = memory_check_health,
 };
