@@ -1,59 +1,51 @@
-/*
- * Between the fields of an app and the columns of a table, whose types may be others than those that we make: what a
- * column says is read, and what it cannot hold is refused by its name.
- */
 #include <stdlib.h>
 
+#include "app/record.h"
 #include "store/row.h"
 #include "store/scylladb/scylladb_internal.h"
 
 /* --- reading --- */
 
-/* A value that no field accepts: the record is refused by the field's name, not read as another. */
-static json_t *unreadable(void) {
-    return json_real(0.5);
-}
-
-static bool is_text(uint16_t type) {
+static bool is_text_type(uint16_t type) {
     return type == CQL_TYPE_VARCHAR || type == CQL_TYPE_ASCII || type == CQL_TYPE_BLOB;
 }
 
-static json_t *read_texts(struct slice value, uint16_t element) {
+static json_t *read_text_list(struct slice value, uint16_t element) {
     struct cql_reader reader = {(const uint8_t *)value.data, (const uint8_t *)value.data + value.length, false};
     json_t *texts = json_array();
 
     for (uint32_t left = cql_read_int(&reader); left > 0 && !reader.failed; left--) {
         struct slice text;
         json_t *json = cql_read_bytes(&reader, &text) ? json_stringn(text.data, text.length) : json_null();
-        json_array_append_new(texts, json != NULL ? json : unreadable());
+        json_array_append_new(texts, json != NULL ? json : row_unreadable());
     }
-    if (!reader.failed && is_text(element))
+    if (!reader.failed && is_text_type(element))
         return texts;
     json_decref(texts);
-    return unreadable();
+    return row_unreadable();
 }
 
 void scylladb_read_field(json_t *record, enum app_field field, const struct cql_column *column, struct slice value) {
     char uuid[CQL_UUID_TEXT];
     int64_t number;
 
-    if (is_text(column->type))
+    if (is_text_type(column->type))
         row_set_text(record, field, value);
     else if (column->type == CQL_TYPE_BOOLEAN)
         row_set_flag(record, field, value.length == 1 && value.data[0] != 0);
     else if (column->type == CQL_TYPE_LIST || column->type == CQL_TYPE_SET)
-        json_object_set_new(record, app_fields[field].name, read_texts(value, column->element));
+        json_object_set_new(record, app_fields[field].name, read_text_list(value, column->element));
     else if (cql_number_of(column->type, value, &number))
         row_set_number(record, field, number);
     else if ((column->type == CQL_TYPE_UUID || column->type == CQL_TYPE_TIMEUUID) && cql_uuid_text(value, uuid))
         row_set_text(record, field, slice_of(uuid));
     else
-        json_object_set_new(record, app_fields[field].name, unreadable());
+        json_object_set_new(record, app_fields[field].name, row_unreadable());
 }
 
 /* --- writing --- */
 
-static bool append_texts(struct buffer *out, uint16_t element, struct slice json_text) {
+static bool append_text_list(struct buffer *out, uint16_t element, struct slice json_text) {
     json_t *texts = json_loadb(json_text.data, json_text.length, 0, NULL), *json;
     struct buffer text = {0};
     bool good = json_is_array(texts);
@@ -63,8 +55,7 @@ static bool append_texts(struct buffer *out, uint16_t element, struct slice json
     json_array_foreach(texts, i, json) {
         text.length = 0;
         buffer_reserve(&text, 1); /* an empty text is not null */
-        good = good && json_is_string(json) &&
-               cql_append_text_value(&text, element, (struct slice){json_string_value(json), json_string_length(json)});
+        good = good && json_is_string(json) && cql_append_text_value(&text, element, record_slice(json));
         cql_append_bytes(out, buffer_slice(&text));
     }
     buffer_dispose(&text);
@@ -72,16 +63,16 @@ static bool append_texts(struct buffer *out, uint16_t element, struct slice json
     return good;
 }
 
-static bool append_text(struct buffer *out, const struct scylladb_column *column, struct slice text) {
+static bool append_column_text(struct buffer *out, const struct scylladb_column *column, struct slice text) {
     if (column->type == CQL_TYPE_LIST || column->type == CQL_TYPE_SET)
-        return append_texts(out, column->element, text);
+        return append_text_list(out, column->element, text);
     return cql_append_text_value(out, column->type, text);
 }
 
-static bool append_value(struct buffer *out, const struct scylladb_column *column, const struct row_value *value) {
+static bool append_row_value(struct buffer *out, const struct scylladb_column *column, const struct row_value *value) {
     switch (value->kind) {
     case ROW_TEXT:
-        return append_text(out, column, value->text);
+        return append_column_text(out, column, value->text);
     case ROW_FLAG:
         return cql_append_flag_value(out, column->type, value->flag);
     case ROW_NUMBER:
@@ -100,7 +91,7 @@ bool scylladb_field_value(struct buffer *out, bool *is_null, const struct app *a
     row_value_init(&value, app, field);
     *is_null = value.kind == ROW_NULL;
     buffer_reserve(out, 1); /* an empty text is not null */
-    good = append_value(out, column, &value);
+    good = append_row_value(out, column, &value);
     if (!good && value.kind == ROW_NUMBER)
         error_set(error, "the column %s has the type %s, which cannot hold %u", app_fields[field].name,
                   column->type_name, value.number);
@@ -117,7 +108,7 @@ bool scylladb_column_fits(enum app_field field, const struct scylladb_column *co
 
     switch (app_fields[field].type) {
     case APP_TYPE_TEXT:
-        fits = is_text(column->type) || column->type == CQL_TYPE_UUID || column->type == CQL_TYPE_TIMEUUID;
+        fits = is_text_type(column->type) || column->type == CQL_TYPE_UUID || column->type == CQL_TYPE_TIMEUUID;
         break;
     case APP_TYPE_FLAG:
         fits = cql_append_flag_value(&ignored, column->type, false);
@@ -126,7 +117,7 @@ bool scylladb_column_fits(enum app_field field, const struct scylladb_column *co
         fits = cql_append_number_value(&ignored, column->type, 0);
         break;
     case APP_TYPE_JSON:
-        fits = is_text(column->type) || (field == APP_ALLOWED_ORIGINS && is_text(column->element));
+        fits = is_text_type(column->type) || (field == APP_ALLOWED_ORIGINS && is_text_type(column->element));
         break;
     }
     buffer_dispose(&ignored);

@@ -10,8 +10,9 @@
 #define AGREEMENT_TRIES 100
 #define ADD_TRIES 5
 
-static bool ask_schema(struct scylladb_connection *connection, const char *statement, const struct slice *values,
-                       unsigned count, struct cql_rows *rows, struct error *error) {
+/* Runs a statement about the schema, which one node answers. */
+static bool query_schema(struct scylladb_connection *connection, const char *statement, const struct slice *values,
+                         unsigned count, struct cql_rows *rows, struct error *error) {
     struct cql_request request = {
         .statement = slice_of(statement), .values = values, .count = count, .consistency = CQL_ONE};
 
@@ -19,10 +20,10 @@ static bool ask_schema(struct scylladb_connection *connection, const char *state
            error_prefix(error, "scylladb node %s:%u", connection->node.host, connection->node.port);
 }
 
-/* --- what is there --- */
+/* --- the table --- */
 
-static void note_column(struct scylladb_connection *connection, struct slice name, struct slice type) {
-    struct scylladb_column column = {.there = true};
+static void note_scylladb_column(struct scylladb_connection *connection, struct slice name, struct slice type) {
+    struct scylladb_column column = {.exists = true};
     bool is_time;
     enum app_field field;
 
@@ -35,27 +36,27 @@ static void note_column(struct scylladb_connection *connection, struct slice nam
     connection->has_updated_at = connection->has_updated_at || (is_time && slice_equal(name, SLICE("updated_at")));
 }
 
-static bool read_columns(struct scylladb_connection *connection, struct error *error) {
+static bool read_scylladb_columns(struct scylladb_connection *connection, struct error *error) {
     const struct slice names[] = {slice_of(connection->store->keyspace), slice_of(connection->store->table)};
     struct cql_rows *rows = alloc(sizeof *rows);
-    bool good = ask_schema(connection,
-                           "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = ? AND "
-                           "table_name = ?",
-                           names, 2, rows, error);
+    bool good = query_schema(connection,
+                             "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = ? AND "
+                             "table_name = ?",
+                             names, 2, rows, error);
 
     memset(connection->columns, 0, sizeof connection->columns);
     connection->has_created_at = connection->has_updated_at = false;
     for (uint32_t i = 0; good && i < rows->row_count; i++) {
         struct slice name, type;
         if (cql_next_value(rows, &name) && cql_next_value(rows, &type))
-            note_column(connection, name, type);
+            note_scylladb_column(connection, name, type);
     }
     free(rows);
     return good;
 }
 
-/* Whether an index's options name the key column as its target; the name may stand in quotes. */
-static bool is_on_key(struct slice options) {
+/* Whether the options of an index name the column key as its target; the name may be in quotes. */
+static bool is_key_index(struct slice options) {
     struct cql_reader reader = {(const uint8_t *)options.data, (const uint8_t *)options.data + options.length, false};
 
     for (uint32_t left = cql_read_int(&reader); left > 0 && !reader.failed; left--) {
@@ -72,27 +73,27 @@ static bool read_index(struct scylladb_connection *connection, struct error *err
     const struct slice names[] = {slice_of(connection->store->keyspace), slice_of(connection->store->table)};
     struct cql_rows *rows = alloc(sizeof *rows);
     bool good =
-        ask_schema(connection, "SELECT options FROM system_schema.indexes WHERE keyspace_name = ? AND table_name = ?",
-                   names, 2, rows, error);
+        query_schema(connection, "SELECT options FROM system_schema.indexes WHERE keyspace_name = ? AND table_name = ?",
+                     names, 2, rows, error);
 
     connection->has_index = false;
     for (uint32_t i = 0; good && i < rows->row_count; i++) {
         struct slice options;
-        if (cql_next_value(rows, &options) && is_on_key(options))
+        if (cql_next_value(rows, &options) && is_key_index(options))
             connection->has_index = true;
     }
     free(rows);
     return good;
 }
 
-static bool look_at_table(struct scylladb_connection *connection, struct error *error) {
+static bool read_table(struct scylladb_connection *connection, struct error *error) {
     static const enum app_field needed[] = {APP_ID, APP_KEY, APP_SECRET};
 
-    if (!read_columns(connection, error) || !read_index(connection, error))
+    if (!read_scylladb_columns(connection, error) || !read_index(connection, error))
         return false;
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
         const struct scylladb_column *column = &connection->columns[needed[i]];
-        if (!column->there)
+        if (!column->exists)
             return error_set(error,
                              "database.scylladb.keyspace and .table_name: there is no table %s.%s with the columns id, "
                              "key and secret",
@@ -105,14 +106,22 @@ static bool look_at_table(struct scylladb_connection *connection, struct error *
     return true;
 }
 
-enum store_answer scylladb_look(struct scylladb_connection *connection, struct error *error) {
-    if (!scylladb_look_around(connection, error))
+uint32_t scylladb_columns(const struct scylladb_connection *connection) {
+    uint32_t bits = 0;
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        bits |= (uint32_t)connection->columns[i].exists << i;
+    return bits;
+}
+
+enum store_answer scylladb_know_table(struct scylladb_connection *connection, struct error *error) {
+    if (!scylladb_refresh_nodes(connection, error))
         return STORE_UNAVAILABLE;
-    if (connection->looked)
+    if (connection->table_known)
         return STORE_OK;
-    if (!look_at_table(connection, error))
+    if (!read_table(connection, error))
         return STORE_UNAVAILABLE;
-    connection->looked = true;
+    connection->table_known = true;
     return STORE_OK;
 }
 
@@ -121,7 +130,7 @@ enum store_answer scylladb_look(struct scylladb_connection *connection, struct e
 static bool read_version(struct scylladb_connection *connection, const char *statement, char version[16], bool *agreed,
                          struct error *error) {
     struct cql_rows *rows = alloc(sizeof *rows);
-    bool good = ask_schema(connection, statement, NULL, 0, rows, error);
+    bool good = query_schema(connection, statement, NULL, 0, rows, error);
 
     for (uint32_t i = 0; good && i < rows->row_count; i++) {
         struct slice value;
@@ -137,10 +146,10 @@ static bool read_version(struct scylladb_connection *connection, const char *sta
 }
 
 /*
- * Until the nodes have the same schema: one that has not heard of a table yet answers that there is none. What a node
- * that is down had last counts as well, so this ends after ten seconds, and the servers go on.
+ * Waits until the nodes have the same schema: a node that does not have a new table yet answers that there is none. The
+ * last schema of a node that is down counts as well, so the wait ends after ten seconds, and the server goes on.
  */
-static void await_agreement(struct scylladb_connection *connection) {
+static void await_schema_agreement(struct scylladb_connection *connection) {
     char version[16] = {0};
     struct error ignored;
 
@@ -156,10 +165,11 @@ static void await_agreement(struct scylladb_connection *connection) {
                 "that is why");
 }
 
-/* Runs what changes the schema. Where it may not, the log says what somebody else should run. */
-static enum store_answer change(struct scylladb_connection *connection, const char *statement, struct error *error) {
+/* Runs a statement that changes the schema. If this user may not, logs it for a user who may. */
+static enum store_answer change_scylladb_schema(struct scylladb_connection *connection, const char *statement,
+                                                struct error *error) {
     struct cql_rows *rows = alloc(sizeof *rows);
-    bool done = ask_schema(connection, statement, NULL, 0, rows, error);
+    bool done = query_schema(connection, statement, NULL, 0, rows, error);
     enum store_answer answer = done ? STORE_OK : scylladb_failure(connection);
 
     free(rows);
@@ -174,7 +184,7 @@ static enum store_answer change(struct scylladb_connection *connection, const ch
     return answer;
 }
 
-static const char *column_type(enum app_field field) {
+static const char *scylladb_type_name(enum app_field field) {
     switch (app_fields[field].type) {
     case APP_TYPE_NUMBER:
         return "int";
@@ -189,30 +199,29 @@ static enum store_answer create_keyspace(struct scylladb_connection *connection,
     const struct scylladb_store *store = connection->store;
     const struct slice keyspace = slice_of(store->keyspace);
     struct cql_rows *rows = alloc(sizeof *rows);
-    bool good = ask_schema(connection, "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?",
-                           &keyspace, 1, rows, error);
-    bool there = good && rows->row_count > 0;
+    bool good = query_schema(connection, "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?",
+                             &keyspace, 1, rows, error);
+    bool exists = good && rows->row_count > 0;
     char statement[1024];
 
     free(rows);
     if (!good)
         return STORE_UNAVAILABLE;
-    if (there)
+    if (exists)
         return STORE_OK;
     snprintf(statement, sizeof statement,
              "CREATE KEYSPACE IF NOT EXISTS \"%s\" WITH replication = {'class': '%s', 'replication_factor': %u}",
              store->keyspace, store->config->database.scylladb.replication_class,
              store->config->database.scylladb.replication_factor);
-    return change(connection, statement, error);
+    return change_scylladb_schema(connection, statement, error);
 }
 
-static void append_create_table(struct buffer *statement, const struct scylladb_store *store) {
+static void append_scylladb_table(struct buffer *statement, const struct scylladb_store *store) {
     buffer_appendf(statement, "CREATE TABLE IF NOT EXISTS \"%s\".\"%s\" (", store->keyspace, store->table);
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        buffer_appendf(statement, "\"%s\" %s%s, ", app_fields[i].name, column_type((enum app_field)i),
+        buffer_appendf(statement, "\"%s\" %s%s, ", app_fields[i].name, scylladb_type_name((enum app_field)i),
                        i == APP_ID ? " PRIMARY KEY" : "");
     buffer_appendf(statement, "created_at timestamp, updated_at timestamp)");
-    buffer_append_byte(statement, '\0');
 }
 
 /* False if no column is missing. */
@@ -220,49 +229,47 @@ static bool append_add_columns(struct buffer *statement, const struct scylladb_c
     const char *between = "(";
 
     buffer_appendf(statement, "ALTER TABLE \"%s\".\"%s\" ADD ", connection->store->keyspace, connection->store->table);
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if (connection->columns[i].there)
-            continue;
-        buffer_appendf(statement, "%s\"%s\" %s", between, app_fields[i].name, column_type((enum app_field)i));
+    for_each_field(i, ~scylladb_columns(connection)) {
+        buffer_appendf(statement, "%s\"%s\" %s", between, app_fields[i].name, scylladb_type_name((enum app_field)i));
         between = ", ";
     }
     buffer_append_string(statement, ")");
-    buffer_append_byte(statement, '\0');
     return between[0] == ',';
 }
 
-/* Another server may be adding the same ones: then the statement is invalid, and what is missing is less. */
-static enum store_answer add_columns(struct scylladb_connection *connection, struct error *error) {
+/* Adds the missing columns. If another server adds them at the same time the statement is invalid, and fewer are
+ * missing at the next attempt. */
+static enum store_answer add_scylladb_columns(struct scylladb_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
 
     for (unsigned attempt = 0; attempt < ADD_TRIES; attempt++) {
         struct buffer statement = {0};
         bool missing = append_add_columns(&statement, connection);
-        answer = missing ? change(connection, statement.data, error) : STORE_OK;
+        answer = missing ? change_scylladb_schema(connection, buffer_string(&statement), error) : STORE_OK;
         buffer_dispose(&statement);
         if (answer != STORE_REFUSED || cql_failure_code(connection->link) != CQL_ERROR_INVALID)
             return answer;
-        if (!read_columns(connection, error))
+        if (!read_scylladb_columns(connection, error))
             return STORE_UNAVAILABLE;
     }
     return answer;
 }
 
-static enum store_answer create_table(struct scylladb_connection *connection, struct error *error) {
+static enum store_answer create_scylladb_table(struct scylladb_connection *connection, struct error *error) {
     struct buffer statement = {0};
     enum store_answer answer;
 
-    if (!read_columns(connection, error))
+    if (!read_scylladb_columns(connection, error))
         return STORE_UNAVAILABLE;
-    if (connection->columns[APP_ID].there)
-        return add_columns(connection, error);
-    append_create_table(&statement, connection->store);
-    answer = change(connection, statement.data, error);
+    if (connection->columns[APP_ID].exists)
+        return add_scylladb_columns(connection, error);
+    append_scylladb_table(&statement, connection->store);
+    answer = change_scylladb_schema(connection, buffer_string(&statement), error);
     buffer_dispose(&statement);
     return answer;
 }
 
-static enum store_answer create_index(struct scylladb_connection *connection, struct error *error) {
+static enum store_answer create_key_index(struct scylladb_connection *connection, struct error *error) {
     const struct scylladb_store *store = connection->store;
     char statement[1024];
 
@@ -272,60 +279,56 @@ static enum store_answer create_index(struct scylladb_connection *connection, st
         return STORE_OK;
     snprintf(statement, sizeof statement, "CREATE INDEX IF NOT EXISTS ON \"%s\".\"%s\" (\"key\")", store->keyspace,
              store->table);
-    return change(connection, statement, error);
+    return change_scylladb_schema(connection, statement, error);
 }
 
-static enum store_answer create_all(struct scylladb_connection *connection, struct error *error) {
+static enum store_answer create_schema(struct scylladb_connection *connection, struct error *error) {
     enum store_answer answer = create_keyspace(connection, error);
 
     if (answer != STORE_UNAVAILABLE)
-        answer = create_table(connection, error);
+        answer = create_scylladb_table(connection, error);
     if (answer != STORE_UNAVAILABLE)
-        answer = create_index(connection, error);
+        answer = create_key_index(connection, error);
     if (answer != STORE_UNAVAILABLE)
-        await_agreement(connection);
+        await_schema_agreement(connection);
     return answer;
 }
 
-/* Whether there is nothing to change. */
+/* Whether nothing has to be changed. */
 static bool is_complete(struct scylladb_connection *connection) {
     struct error ignored;
 
-    if (!look_at_table(connection, &ignored) || !connection->has_index)
-        return false;
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        if (!connection->columns[i].there)
-            return false;
-    return true;
+    return read_table(connection, &ignored) && connection->has_index && scylladb_columns(connection) == APP_ALL_FIELDS;
 }
 
-/* All servers change the schema through the same node if they can, one after the other. */
-static enum store_answer create_through_first(struct scylladb_connection *connection, struct error *error) {
-    struct scylladb_connection *first = connection->first[0] != '\0' ? scylladb_connect_to_first(connection) : NULL;
-    enum store_answer answer = create_all(first != NULL ? first : connection, error);
+/* Changes the schema through the node that all servers use for it, if it can be had: one after the other. */
+static enum store_answer create_through_schema_node(struct scylladb_connection *connection, struct error *error) {
+    struct scylladb_connection *other =
+        connection->schema_node[0] != '\0' ? scylladb_connect_to_schema_node(connection) : NULL;
+    enum store_answer answer = create_schema(other != NULL ? other : connection, error);
 
-    if (first != NULL)
-        scylladb_close_connection(first);
+    if (other != NULL)
+        scylladb_close_connection(other);
     return answer;
 }
 
 enum store_answer scylladb_prepare(struct store_connection *base, struct error *error) {
     struct scylladb_connection *connection = scylladb_connection_of(base);
 
-    if (!is_complete(connection) && create_through_first(connection, error) == STORE_UNAVAILABLE)
+    if (!is_complete(connection) && create_through_schema_node(connection, error) == STORE_UNAVAILABLE)
         return STORE_UNAVAILABLE;
-    connection->looked = false;
-    connection->look_around_ms = 0; /* the keyspace may be new */
-    return scylladb_look(connection, error);
+    connection->table_known = false;
+    connection->refresh_nodes_ms = 0; /* the keyspace may be new */
+    return scylladb_know_table(connection, error);
 }
 
 enum store_answer scylladb_inspect(struct store_connection *base, struct error *error) {
     struct scylladb_connection *connection = scylladb_connection_of(base);
 
-    if (!read_columns(connection, error))
+    if (!read_scylladb_columns(connection, error))
         return STORE_UNAVAILABLE;
-    if (connection->columns[APP_ID].there)
-        return scylladb_look(connection, error);
+    if (connection->columns[APP_ID].exists)
+        return scylladb_know_table(connection, error);
     error_set(error, "database.scylladb: there is no table %s.%s", connection->store->keyspace,
               connection->store->table);
     return STORE_NOT_FOUND;
