@@ -100,7 +100,7 @@ bool app_field_from_name(struct slice name, enum app_field *field) {
     return false;
 }
 
-static json_t *origins_to_json(const struct app *app) {
+static json_t *origins_json(const struct app *app) {
     json_t *list = json_array();
 
     for (size_t i = 0; i < app->allowed_origin_count; i++)
@@ -108,7 +108,7 @@ static json_t *origins_to_json(const struct app *app) {
     return list;
 }
 
-static json_t *field_to_json(const struct app *app, enum app_field field) {
+static json_t *field_json(const struct app *app, enum app_field field) {
     const void *at = (const char *)app + app_fields[field].offset;
     const struct slice *text = at;
 
@@ -123,7 +123,7 @@ static json_t *field_to_json(const struct app *app, enum app_field field) {
         break;
     }
     if (field == APP_ALLOWED_ORIGINS)
-        return origins_to_json(app);
+        return origins_json(app);
     return json_deep_copy(field == APP_WEBHOOKS ? app->webhooks_json : app->delta_json);
 }
 
@@ -133,7 +133,7 @@ json_t *app_to_json(const struct app *app) {
 
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
         if (app_field_is_set(app, (enum app_field)i))
-            json_object_set_new(record, app_fields[i].name, field_to_json(app, (enum app_field)i));
+            json_object_set_new(record, app_fields[i].name, field_json(app, (enum app_field)i));
     json_object_foreach(app->unknown, name, value) {
         json_object_set_new(record, name, json_deep_copy(value));
     }

@@ -1,11 +1,11 @@
 /*
- * An app: the record that says who may connect and how much.
+ * An app: the record of who may connect and with which limits.
  *
- * A record is parsed once, from the configuration or from a store, and never changes; a change makes a new record.
- * It is shared by every worker and freed when the last reference goes. The plain fields are described by one table,
- * app_fields, which parsing, writing, comparing and the stores' columns walk.
+ * A record is parsed once, from the configuration or from a store, and never changes: a change makes a new record. All
+ * workers share it; the last reference frees it. One table, app_fields, describes the fields for parsing, writing,
+ * comparing and the columns of stores.
  *
- *     json ---app_parse---> struct app ---app_to_json---> json     (what was not set stays not set)
+ *     json ---app_parse---> struct app ---app_to_json---> json     (a field that was not set stays not set)
  */
 #pragma once
 
@@ -23,7 +23,7 @@
 
 struct config;
 
-/* The record's fields, in the order of the documentation. */
+/* The fields of a record, in the order of the documentation. */
 enum app_field {
     APP_ID,
     APP_KEY,
@@ -52,17 +52,17 @@ enum app_field {
 enum app_field_type {
     APP_TYPE_TEXT,   /* struct slice; id, key and secret */
     APP_TYPE_FLAG,   /* bool */
-    APP_TYPE_NUMBER, /* uint32_t; 0 is no limit */
+    APP_TYPE_NUMBER, /* uint32_t; 0: no limit */
     APP_TYPE_JSON,   /* allowed_origins, webhooks, channel_delta_compression */
 };
 
 struct app_field_info {
     const char *name;
     enum app_field_type type;
-    bool optional;             /* a `?` field: a store's column may be NULL */
+    bool optional;             /* the column of a store may be NULL */
     size_t offset;             /* of the value in struct app */
-    uint32_t fallback;         /* the default of a number or flag without a server-wide one */
-    ptrdiff_t defaults_offset; /* of the server-wide default in struct app_defaults, -1 if there is none */
+    uint32_t fallback;         /* the default of a number or flag that has no server-wide default */
+    ptrdiff_t defaults_offset; /* of the server-wide default in struct app_defaults; -1: there is none */
 };
 
 /* Runs the statement for each field whose bit (1 << field) is set in `bits`; `i` is the field's number. */
@@ -75,7 +75,7 @@ struct app_field_info {
 /* Indexed by enum app_field. */
 extern const struct app_field_info app_fields[APP_FIELD_COUNT];
 
-/* What apps take for numbers that they do not set. */
+/* The server-wide defaults, for numbers that an app does not set. */
 struct app_defaults {
     uint32_t max_read_requests_per_second;
     uint32_t max_backend_events_per_second;
@@ -90,9 +90,9 @@ struct app_defaults {
 
 struct app {
     atomic_uint references;
-    uint32_t set; /* bit n: field n of enum app_field was given; see app_field_is_set */
+    uint32_t set; /* bits (1 << field): the fields that were given; see app_field_is_set */
 
-    struct slice id; /* these three are terminated by a zero byte as well */
+    struct slice id; /* these three also end with a zero byte */
     struct slice key;
     struct slice secret;
     struct hmac_key hmac; /* of the secret */
@@ -102,7 +102,7 @@ struct app {
     bool enable_user_authentication;
     bool enable_watchlist_events;
 
-    /* The values in force: the app's own, else the server's. 0 is no limit: compare with limit_exceeded. */
+    /* The values in force: the app's, or the server-wide defaults. 0 is no limit; compare with limit_exceeded. */
     uint32_t max_connections;
     uint32_t max_client_events_per_second;
     uint32_t max_read_requests_per_second;
@@ -115,41 +115,41 @@ struct app {
     uint32_t max_event_payload_in_kb;
     uint32_t max_event_batch_size;
 
-    /* Origins that may connect; none means all. Each pattern is valid and holds at most one `*`. */
+    /* Origins that may connect; none: all may. Each pattern is valid and has at most one `*`. */
     struct slice *allowed_origins;
     size_t allowed_origin_count;
 
     struct app_webhook *webhooks;
     size_t webhook_count;
-    bool wants_subscription_count; /* some webhook has the event type subscription_count */
+    bool wants_subscription_count; /* a webhook has the event type subscription_count */
 
     struct app_delta_setting *delta_settings;
     size_t delta_setting_count;
 
-    /* For writing the record out again. */
+    /* For app_to_json. */
     json_t *webhooks_json;
     json_t *delta_json;
-    json_t *unknown; /* fields that this version does not know, NULL if none */
+    json_t *unknown; /* fields that this version does not know; NULL: none */
 };
 
-/* Where a record comes from decides how a number that is out of bounds reads, and what is worth a warning. */
+/* The source of a record. It decides how a number that is out of bounds is read, and which warnings there are. */
 enum app_source {
     APP_FROM_CONFIGURATION,
-    /* Somebody's words for an app of a store: whether that has room for a field that this version does not know is for
-     * the caller to find out, so there is no warning of it here. */
+    /* A command to write an app into a store. There is no warning of fields that this version does not know: the caller
+     * finds out whether the store can hold them. */
     APP_FROM_COMMAND,
-    /* A database that another server may have filled: a negative 32-bit number stands for the unsigned number of the
+    /* A store, which another server may have filled: a negative 32-bit number stands for the unsigned number of the
      * same bits (-1 is 4294967295), and a flag may be the number 0 or 1. */
     APP_FROM_STORE,
 };
 
-/* Called with one sentence that names the app and the field. */
+/* Receives a warning: one sentence that names the app and the field. */
 typedef void app_warning_function(void *context, const char *text);
 
 /* Writes the warning to the log; `context` is not used. */
 void app_warn_to_log(void *context, const char *text);
 
-/* The server-wide defaults that the configuration sets. */
+/* Sets the server-wide defaults to those of the configuration. */
 void app_defaults_from_config(struct app_defaults *defaults, const struct config *config);
 
 /*
@@ -166,35 +166,35 @@ struct app *app_parse_or_name_field(const json_t *record, const struct app_defau
                                     app_warning_function *warn, void *context, const char **refused,
                                     struct error *error);
 
-/* One more reference; returns its argument. Any thread. */
+/* Adds a reference; returns its argument. Any thread. */
 struct app *app_ref(struct app *app);
 
-/* One reference less; the last frees the record. NULL is accepted. Any thread. */
+/* Drops a reference; the last one frees the record. NULL is accepted. Any thread. */
 void app_unref(struct app *app);
 
 /*
- * The record as a new JSON object, secret included: the fields that were set, and the unknown ones. Webhook headers
- * are written flat, delta algorithms as the protocol family spells them.
+ * The record as a new JSON object with its secret: the fields that were set, and the unknown ones. Webhook headers are
+ * not nested, delta algorithms are spelled as other servers of the protocol family spell them.
  */
 json_t *app_to_json(const struct app *app);
 
-/* True if both say the same and the same limits are in force. */
+/* True if both have the same fields and the same limits in force. */
 bool app_equal(const struct app *a, const struct app *b);
 
 static inline bool app_field_is_set(const struct app *app, enum app_field field) {
     return (app->set >> field & 1) != 0;
 }
 
-/* The field's number in force. `field` must be an APP_TYPE_NUMBER. */
+/* The number in force of a field of the type APP_TYPE_NUMBER. */
 uint32_t app_number(const struct app *app, enum app_field field);
 
-/* The field of that name; false if there is none. */
+/* Finds the field with that name; false if there is none. */
 bool app_field_from_name(struct slice name, enum app_field *field);
 
-/* True if `text` may be an app's id or key; anything else is "not found" without a query. */
+/* True if `text` can be the id or key of an app. Any other text is "not found" without a query. */
 bool app_name_valid(struct slice text);
 
-/* True if `value` is over `limit`; a limit of 0 is none. */
+/* True if `value` exceeds `limit`; 0: no limit. */
 static inline bool limit_exceeded(uint32_t limit, size_t value) {
     return limit != 0 && value > limit;
 }

@@ -6,37 +6,36 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 
-#define LONGEST_TEXT 255
+#define TEXT_MAX_BYTES 255
 
-/* What one call of app_parse carries around. */
+/* The parameters of one call of app_parse. */
 struct parser {
     const struct app_defaults *defaults;
     enum app_source source;
     app_warning_function *warn;
     void *context;
-    const char *id; /* for the texts */
+    const char *id; /* for warnings; set after the id was read */
 };
 
-static void warn(const struct parser *parser, const char *text) {
+static void warn_about_app(const struct parser *parser, const char *text) {
     struct buffer buffer = {0};
 
     if (parser->warn == NULL)
         return;
     buffer_appendf(&buffer, "app \"%s\": %s", parser->id, text);
-    buffer_append_byte(&buffer, '\0');
-    parser->warn(parser->context, buffer.data);
+    parser->warn(parser->context, buffer_string(&buffer));
     buffer_dispose(&buffer);
 }
 
-static void note(void *context, const char *text) {
-    warn(context, text);
+static void note_oddity(void *context, const char *text) {
+    warn_about_app(context, text);
 }
 
-/* The secret may hold any printable ASCII; id and key travel in a URL's path. */
+/* The secret may be any printable ASCII; id and key are also part of a URL's path. */
 static bool valid_text(enum app_field field, struct slice text) {
     if (field != APP_SECRET)
         return app_name_valid(text);
-    if (text.length == 0 || text.length > LONGEST_TEXT)
+    if (text.length == 0 || text.length > TEXT_MAX_BYTES)
         return false;
     for (size_t i = 0; i < text.length; i++)
         if (text.data[i] < ' ' || text.data[i] > '~')
@@ -44,7 +43,8 @@ static bool valid_text(enum app_field field, struct slice text) {
     return true;
 }
 
-static bool check_text(const json_t *record, enum app_field field, struct slice *text, struct error *error) {
+/* Reads the id, key or secret. */
+static bool read_required_text(const json_t *record, enum app_field field, struct slice *text, struct error *error) {
     const json_t *json = json_object_get(record, app_fields[field].name);
 
     if (record_unset(json))
@@ -55,12 +55,12 @@ static bool check_text(const json_t *record, enum app_field field, struct slice 
         return error_set(error, "%s must be a text", app_fields[field].name);
     *text = record_slice(json);
     if (!valid_text(field, *text))
-        return error_set(error, "%s must have 1 to %d bytes of printable ASCII%s", app_fields[field].name, LONGEST_TEXT,
-                         field == APP_SECRET ? "" : " without / ? # % and blanks");
+        return error_set(error, "%s must have 1 to %d bytes of printable ASCII%s", app_fields[field].name,
+                         TEXT_MAX_BYTES, field == APP_SECRET ? "" : " without / ? # % and blanks");
     return true;
 }
 
-/* The record and the three texts in one piece of memory. */
+/* Allocates the record and the three texts together. */
 static struct app *create_app(const struct slice texts[3]) {
     struct app *app = alloc_zero(sizeof *app + texts[0].length + texts[1].length + texts[2].length + 3);
     struct slice *const places[] = {&app->id, &app->key, &app->secret};
@@ -77,8 +77,8 @@ static struct app *create_app(const struct slice texts[3]) {
     return app;
 }
 
-static bool parse_number(const struct parser *parser, struct app *app, enum app_field field, const json_t *json,
-                         struct error *error) {
+static bool parse_number_field(const struct parser *parser, struct app *app, enum app_field field, const json_t *json,
+                               struct error *error) {
     const struct app_field_info *info = &app_fields[field];
     uint32_t *number = (uint32_t *)((char *)app + info->offset);
 
@@ -89,8 +89,8 @@ static bool parse_number(const struct parser *parser, struct app *app, enum app_
     return true;
 }
 
-static bool parse_flag(const struct parser *parser, struct app *app, enum app_field field, const json_t *json,
-                       struct error *error) {
+static bool parse_flag_field(const struct parser *parser, struct app *app, enum app_field field, const json_t *json,
+                             struct error *error) {
     const struct app_field_info *info = &app_fields[field];
     bool *flag = (bool *)((char *)app + info->offset);
 
@@ -100,7 +100,7 @@ static bool parse_flag(const struct parser *parser, struct app *app, enum app_fi
     return true;
 }
 
-/* The slices and what they point to are one piece of memory. */
+/* Allocates the slices and the texts that they point to together. */
 static bool parse_origins(struct app *app, const json_t *json, struct error *error) {
     size_t count = json_array_size(json), bytes = 0;
     char *at;
@@ -141,10 +141,10 @@ static bool parse_structure(struct parser *parser, struct app *app, enum app_fie
         return parse_origins(app, json, error);
     if (field == APP_CHANNEL_DELTA_COMPRESSION) {
         app->delta_json =
-            app_delta_settings_parse(json, &app->delta_settings, &app->delta_setting_count, note, parser, error);
+            app_delta_settings_parse(json, &app->delta_settings, &app->delta_setting_count, note_oddity, parser, error);
         return app->delta_json != NULL;
     }
-    app->webhooks_json = app_webhooks_parse(json, &app->webhooks, &app->webhook_count, note, parser, error);
+    app->webhooks_json = app_webhooks_parse(json, &app->webhooks, &app->webhook_count, note_oddity, parser, error);
     for (size_t i = 0; i < app->webhook_count; i++)
         if ((app->webhooks[i].event_types & WEBHOOK_SUBSCRIPTION_COUNT) != 0)
             app->wants_subscription_count = true;
@@ -156,13 +156,13 @@ static bool parse_field(struct parser *parser, struct app *app, enum app_field f
     bool good = true;
 
     switch (app_fields[field].type) {
-    case APP_TYPE_TEXT: /* read before the record was made */
+    case APP_TYPE_TEXT: /* read before the record was allocated */
         break;
     case APP_TYPE_FLAG:
-        good = parse_flag(parser, app, field, json, error);
+        good = parse_flag_field(parser, app, field, json, error);
         break;
     case APP_TYPE_NUMBER:
-        good = parse_number(parser, app, field, json, error);
+        good = parse_number_field(parser, app, field, json, error);
         break;
     case APP_TYPE_JSON:
         good = parse_structure(parser, app, field, json, error);
@@ -173,13 +173,13 @@ static bool parse_field(struct parser *parser, struct app *app, enum app_field f
     return good;
 }
 
-/* A newer server may have written them: they are kept and go out again. */
-static void keep_unknown(const struct parser *parser, struct app *app, const json_t *record) {
+/* Keeps fields that this version does not know, since a newer server may have written them. */
+static void keep_unknown_fields(const struct parser *parser, struct app *app, const json_t *record) {
     enum app_field field;
     const char *name;
     json_t *value;
 
-    /* Jansson's iteration takes a pointer that is not const, and changes nothing. */
+    /* Jansson's iteration needs a pointer that is not const, but changes nothing. */
     json_object_foreach((json_t *)record, name, value) {
         struct buffer text = {0};
 
@@ -191,24 +191,23 @@ static void keep_unknown(const struct parser *parser, struct app *app, const jso
         if (parser->source == APP_FROM_COMMAND)
             continue;
         buffer_appendf(&text, "%s is not a field that this server knows; it is kept", name);
-        buffer_append_byte(&text, '\0');
-        warn(parser, text.data);
+        warn_about_app(parser, buffer_string(&text));
         buffer_dispose(&text);
     }
 }
 
 /* Reads id, key and secret. Returns the field that is refused, or APP_FIELD_COUNT. */
-static enum app_field check_texts(const json_t *record, struct slice texts[3], struct error *error) {
+static enum app_field read_required_texts(const json_t *record, struct slice texts[3], struct error *error) {
     const char *id = json_string_value(json_object_get(record, "id"));
 
     for (unsigned i = 0; i < 3; i++) {
         enum app_field field = (enum app_field)(APP_ID + i);
-        if (check_text(record, field, &texts[i], error))
+        if (read_required_text(record, field, &texts[i], error))
             continue;
         if (id == NULL)
             error_prefix(error, "an app without an id");
         else
-            error_prefix(error, "app \"%.*s\"", LONGEST_TEXT, id);
+            error_prefix(error, "app \"%.*s\"", TEXT_MAX_BYTES, id);
         return field;
     }
     return APP_FIELD_COUNT;
@@ -238,7 +237,7 @@ struct app *app_parse_or_name_field(const json_t *record, const struct app_defau
         error_set(error, "an app must be an object with id, key and secret");
         return NULL;
     }
-    field = check_texts(record, texts, error);
+    field = read_required_texts(record, texts, error);
     if (field != APP_FIELD_COUNT) {
         *refused = app_fields[field].name;
         return NULL;
@@ -251,7 +250,7 @@ struct app *app_parse_or_name_field(const json_t *record, const struct app_defau
         app_unref(app);
         return NULL;
     }
-    keep_unknown(&parser, app, record);
+    keep_unknown_fields(&parser, app, record);
     return app;
 }
 

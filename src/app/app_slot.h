@@ -1,14 +1,13 @@
 /*
- * A slot: the place of one app id in the running process. Records come and go in it; connections, counts and channels
- * stay.
+ * A slot: the run-time state of one app id. Records come and go in it; connections, counts and channels stay.
  *
  *   slot "42" ---- current ----> struct app (immutable; replaced as a whole when the app changes)
  *      |  connections: one atomic count, so that max_connections is exact
  *      |  channels:    the app's live channels, see channel/
- *      +-- parts[worker]: this worker's sessions and counters, written by that worker only
+ *      +-- parts[worker]: sessions and counters of this worker, written by that worker only
  *
- * A session holds the slot, not the record, and reads slot_app() each time it needs a limit: a change is in force at
- * once. What slot_app() returns is valid until the end of the worker's turn, because a replaced record is given up only
+ * A session holds the slot, not the record, and calls slot_app() each time it needs a limit, so a change is in force at
+ * once. The record that slot_app() returns is valid until the end of the worker's turn: a replaced record is freed only
  * after every worker has ended the turn in which it could have seen it.
  */
 #pragma once
@@ -24,7 +23,7 @@
 #include "base/slice.h"
 #include "net/worker.h"
 
-/* Why a connection, subscription, event or request was refused; the label `reason` of a metric. */
+/* The reason why a connection, subscription, event or request was refused; the label `reason` of a metric. */
 enum refusal {
     REFUSED_DISABLED,
     REFUSED_CONNECTIONS,
@@ -48,9 +47,9 @@ enum refusal {
 };
 extern const char *const refusal_names[REFUSAL_COUNT];
 
-/* error_type of connection_errors_total, the names that the protocol family's dashboards know. */
+/* The label error_type of connection_errors_total, with the names that dashboards of the protocol family know. */
 enum connection_error {
-    CONNECTION_ERROR_APP_NOT_FOUND, /* counted for the process: an unknown key never becomes a label */
+    CONNECTION_ERROR_APP_NOT_FOUND, /* counted for the process, since an unknown key must not become a label */
     CONNECTION_ERROR_APP_DISABLED,
     CONNECTION_ERROR_OVER_QUOTA,
     CONNECTION_ERROR_ORIGIN_NOT_ALLOWED,
@@ -62,21 +61,21 @@ enum connection_error {
 };
 extern const char *const connection_error_names[CONNECTION_ERROR_COUNT];
 
-/* channel_type of the channel metrics. */
+/* The label channel_type of the channel metrics. */
 enum channel_label { LABEL_PUBLIC, LABEL_PRIVATE, LABEL_PRESENCE, LABEL_CACHE, CHANNEL_LABEL_COUNT };
 extern const char *const channel_label_names[CHANNEL_LABEL_COUNT];
 
 struct app_counters {
     struct counter connections; /* opened */
     struct counter disconnections;
-    struct counter bytes_received; /* WebSocket */
+    struct counter bytes_received; /* over WebSocket */
     struct counter bytes_sent;
     struct counter messages_received;
     struct counter messages_sent;
     struct counter http_bytes_received;
     struct counter http_bytes_sent;
     struct counter http_calls;
-    struct counter publishes; /* events published over the API, one for each channel */
+    struct counter publishes; /* events published over the HTTP API, counted once for each channel */
     struct counter client_events;
     struct counter subscriptions[CHANNEL_LABEL_COUNT];
     struct counter unsubscriptions[CHANNEL_LABEL_COUNT];
@@ -84,7 +83,7 @@ struct app_counters {
     struct counter refusals[REFUSAL_COUNT];
 };
 
-/* What one worker keeps of one app. */
+/* One worker's part of an app's state. */
 struct app_part {
     struct list sessions; /* established, on this worker; kept by session/ */
     uint32_t session_count;
@@ -95,26 +94,27 @@ struct app_part {
 
 struct app_slot {
     _Atomic(struct app *) current; /* NULL: deleted, or never valid */
-    char *id;                      /* as in the records; the slot's own copy */
+    char *id;                      /* owned */
     atomic_uint_fast64_t connections;
-    _Atomic(void *) channels; /* struct channel_table, made by channel/ when it is first needed */
+    _Atomic(void *) channels; /* struct channel_table; channel/ makes it when it is first needed */
     unsigned worker_count;
-    _Atomic(struct app_part *) parts[]; /* by worker index; made by that worker when first needed */
+    _Atomic(struct app_part *) parts[]; /* by worker index; that worker makes it when it is first needed */
 };
 
 struct app_slot *app_slot_create(struct slice id, unsigned worker_count);
-/* Frees the slot and its record; `free_channels` frees what `channels` points to. */
+/* Frees the slot and its record; `free_channels` frees the channels. */
 void app_slot_destroy(struct app_slot *slot, void (*free_channels)(void *channels));
 
-/* The record in force, or NULL when the app is gone. Valid until the end of the worker's turn; do not keep it. */
+/* The current record, or NULL when the app is deleted. Valid until the end of the worker's turn; do not keep it. */
 static inline const struct app *slot_app(struct app_slot *slot) {
     return atomic_load_explicit(&slot->current, memory_order_acquire);
 }
 
-/* This worker's part of the slot; on that worker's thread only. */
+/* The worker's part of the slot. On that worker's thread only. */
 struct app_part *slot_part(struct app_slot *slot, struct worker *worker);
 
-/* Counts a connection if there are fewer than `max` (0: no limit); exact whatever other workers do at the same time. */
+/* Counts a connection if there are fewer than `max` (0: no limit); exact even if other workers count at the same time.
+ */
 bool slot_connection_enter(struct app_slot *slot, uint32_t max);
 void slot_connection_leave(struct app_slot *slot);
 

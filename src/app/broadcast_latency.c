@@ -10,7 +10,7 @@ const uint64_t broadcast_latency_bounds_us[BROADCAST_LATENCY_BUCKETS - 1] = {
     100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 500000, 1000000,
 };
 
-static unsigned size_of(uint32_t recipients) {
+static unsigned size_index(uint32_t recipients) {
     uint32_t bound = 10;
     unsigned size = 0;
 
@@ -19,7 +19,7 @@ static unsigned size_of(uint32_t recipients) {
     return size;
 }
 
-static unsigned bucket_of(uint64_t latency_us) {
+static unsigned bucket_index(uint64_t latency_us) {
     unsigned bucket = 0;
 
     while (bucket < BROADCAST_LATENCY_BUCKETS - 1 && latency_us > broadcast_latency_bounds_us[bucket])
@@ -38,7 +38,7 @@ void broadcast_latency_record(_Atomic(struct broadcast_latency *) *place, unsign
         latency = alloc_cache_line(sizeof *latency);
         atomic_store_explicit(place, latency, memory_order_release);
     }
-    series = &latency->series[channel_type][size_of(recipients)];
-    counter_add(&series->buckets[bucket_of(latency_us)], 1);
+    series = &latency->series[channel_type][size_index(recipients)];
+    counter_add(&series->buckets[bucket_index(latency_us)], 1);
     counter_add(&series->sum_us, latency_us);
 }

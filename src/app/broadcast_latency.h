@@ -1,7 +1,8 @@
 /*
- * How long events take from publishing to delivery: a histogram for each kind of channel and each size of audience.
+ * The latency of events from publishing to delivery: a histogram for each kind of channel and each number of
+ * recipients.
  *
- * Each worker keeps one for each app, made when the first event is delivered; only that worker writes it, the metrics
+ * Each worker keeps one for each app, made when the first event is delivered. Only that worker writes it; the metrics
  * page adds them up.
  */
 #pragma once
@@ -16,7 +17,7 @@
 extern const char *const broadcast_size_names[BROADCAST_SIZE_COUNT];
 
 #define BROADCAST_LATENCY_BUCKETS 13
-/* Upper bounds; the last bucket has none. */
+/* The upper bounds of the buckets; the last bucket has none. */
 extern const uint64_t broadcast_latency_bounds_us[BROADCAST_LATENCY_BUCKETS - 1];
 
 struct broadcast_series {
@@ -31,8 +32,8 @@ struct broadcast_latency {
 };
 
 /*
- * Records that an event went to `recipients` connections `latency_us` after it was published; nothing for no
- * recipients. Makes the histogram in `*place` if need be. On the owning worker's thread.
+ * Records that an event was delivered to `recipients` connections `latency_us` after it was published; without
+ * recipients nothing is recorded. Makes the histogram in `*place` if it is NULL. On the owning worker's thread.
  */
 void broadcast_latency_record(_Atomic(struct broadcast_latency *) *place, unsigned channel_type, uint32_t recipients,
                               uint64_t latency_us);

@@ -8,7 +8,7 @@
 
 #define FIELD "channel_delta_compression"
 
-/* How the protocol family spells the algorithms: lower case as a word, like this in an object. */
+/* The spelling of the algorithms in the protocol family: lower case as a word, capitalized in an object. */
 static const char *const object_spelling[] = {[APP_DELTA_FOSSIL] = "Fossil", [APP_DELTA_XDELTA3] = "Xdelta3"};
 static const char *const word_spelling[] = {[APP_DELTA_FOSSIL] = "fossil", [APP_DELTA_XDELTA3] = "xdelta3"};
 
@@ -22,8 +22,8 @@ static bool algorithm_from_name(struct slice name, enum app_delta_algorithm *alg
     return true;
 }
 
-/* `entry` is the name of the entry in texts. */
-static bool parse_word(json_t *json, const char *entry, struct app_delta_setting *setting, struct error *error) {
+/* `entry` is the name of the entry in errors. */
+static bool parse_delta_word(json_t *json, const char *entry, struct app_delta_setting *setting, struct error *error) {
     struct slice word = record_slice(json);
 
     if (slice_equal_ignoring_case(word, SLICE("inherit"))) {
@@ -42,8 +42,8 @@ static bool parse_word(json_t *json, const char *entry, struct app_delta_setting
     return true;
 }
 
-static bool parse_member(const char *entry, const char *key, json_t *value, struct app_delta_setting *setting,
-                         bool *known, struct error *error) {
+static bool parse_delta_member(const char *entry, const char *key, json_t *value, struct app_delta_setting *setting,
+                               bool *known, struct error *error) {
     struct slice name = slice_of(key);
     char field[200];
 
@@ -73,8 +73,8 @@ static bool parse_member(const char *entry, const char *key, json_t *value, stru
     return true;
 }
 
-static bool parse_entry(const char *pattern, json_t *json, struct app_delta_setting *setting, app_note_function *note,
-                        void *context, struct error *error) {
+static bool parse_delta_entry(const char *pattern, json_t *json, struct app_delta_setting *setting,
+                              app_note_function *note, void *context, struct error *error) {
     const char *key;
     json_t *value;
     char entry[120];
@@ -94,11 +94,11 @@ static bool parse_entry(const char *pattern, json_t *json, struct app_delta_sett
     if (record_count(setting->pattern, '*') > 1)
         return error_set(error, "%s: a pattern may hold one * only", entry);
     if (json_is_string(json))
-        return parse_word(json, entry, setting, error);
+        return parse_delta_word(json, entry, setting, error);
     if (!json_is_object(json))
         return error_set(error, "%s must be inherit, disabled, fossil, xdelta3 or an object", entry);
     json_object_foreach(json, key, value) {
-        if (!parse_member(entry, key, value, setting, &known, error))
+        if (!parse_delta_member(entry, key, value, setting, &known, error))
             return false;
         if (!known && note != NULL) {
             char text[300];
@@ -125,7 +125,7 @@ json_t *app_delta_settings_parse(const json_t *json, struct app_delta_setting **
     if (json_object_size(map) > 0)
         *settings = alloc_array(NULL, json_object_size(map), sizeof **settings);
     json_object_foreach(map, pattern, value) {
-        if (!parse_entry(pattern, value, &(*settings)[*count], note, context, error)) {
+        if (!parse_delta_entry(pattern, value, &(*settings)[*count], note, context, error)) {
             free(*settings);
             *settings = NULL;
             *count = 0;

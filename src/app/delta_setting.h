@@ -1,6 +1,6 @@
 /*
- * An app's `channel_delta_compression`: which channels send differences instead of whole messages.
- * Parsed and validated here; nothing uses it yet but the record itself.
+ * The setting `channel_delta_compression` of an app: which channels send differences instead of whole messages. It is
+ * parsed and validated here, and written out again with the record; channels do not use it yet.
  */
 #pragma once
 
@@ -14,30 +14,30 @@
 #include "base/slice.h"
 
 enum app_delta_kind {
-    APP_DELTA_INHERIT,  /* the word: what the server does by default */
-    APP_DELTA_DISABLED, /* the word */
+    APP_DELTA_INHERIT,  /* "inherit": the default of the server */
+    APP_DELTA_DISABLED, /* "disabled" */
     APP_DELTA_WORD,     /* "fossil" or "xdelta3" */
-    APP_DELTA_OBJECT,   /* with settings of its own */
+    APP_DELTA_OBJECT,   /* an object with settings */
 };
 
 enum app_delta_algorithm { APP_DELTA_FOSSIL, APP_DELTA_XDELTA3 };
 
-/* One entry. Strings are slices into the record's delta_json. */
+/* One entry. Its slices point into delta_json of the record. */
 struct app_delta_setting {
-    struct slice pattern; /* a channel's name, or one `*` in it */
+    struct slice pattern; /* a channel name, which may have one `*` */
     enum app_delta_kind kind;
     enum app_delta_algorithm algorithm;
     bool enabled;
     struct slice conflation_key; /* data is NULL when there is none */
     uint32_t max_messages_per_key;
     uint32_t max_conflation_keys;
-    bool max_conflation_keys_set; /* else the server's bound holds */
+    bool max_conflation_keys_set; /* false: the bound of the server applies */
     bool enable_tags;
 };
 
 /*
- * Reads the map `json`. Returns the normalised map, a new reference that the settings point into, or NULL with an
- * error that names the entry. Free the settings with free(), before the map.
+ * Reads the map `json`. Returns the normalized map, a new reference that the settings point into, or NULL with an error
+ * that names the entry. Free the settings with free() before the map.
  */
 json_t *app_delta_settings_parse(const json_t *json, struct app_delta_setting **settings, size_t *count,
                                  app_note_function *note, void *context, struct error *error);

@@ -19,7 +19,7 @@ bool record_number(const json_t *json, bool wrap, const char *field, uint32_t *n
     } else if (json_is_real(json)) {
         double value = json_real_value(json);
 
-        /* 100.0 is a whole number; what no uint32_t can hold is not converted */
+        /* 100.0 is a whole number; a number that no uint32_t holds is not converted */
         negative = value < 0;
         value = negative ? -value : value;
         whole = value <= UINT32_MAX && (double)(unsigned long long)value == value;

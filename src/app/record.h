@@ -1,6 +1,6 @@
 /*
- * Small readers that the parsers of a record share. Each says in its error what would be right, and never what a text
- * held: a secret may stand in the wrong field.
+ * Readers of JSON values, shared by the parsers of a record. Their errors say what would be right, and never quote a
+ * text, since a secret may be in the wrong field.
  */
 #pragma once
 
@@ -12,12 +12,12 @@
 #include "base/error.h"
 #include "base/slice.h"
 
-/* True if the field is not there or null, which means not set. */
+/* True if the field is missing or null: both mean that it is not set. */
 static inline bool record_unset(const json_t *json) {
     return json == NULL || json_is_null(json);
 }
 
-/* A text's bytes, valid as long as `json`. */
+/* The bytes of a JSON string, valid as long as `json`. */
 static inline struct slice record_slice(const json_t *json) {
     return (struct slice){json_string_value(json), json_string_length(json)};
 }
@@ -31,11 +31,11 @@ struct slice record_member(const json_t *object, const char *name);
  */
 bool record_number(const json_t *json, bool wrap, const char *field, uint32_t *number, struct error *error);
 
-/* true or false; with `digits` also the numbers 1 and 0. */
+/* true or false; with `digits` also the number 1 or 0. */
 bool record_flag(const json_t *json, bool digits, const char *field, bool *flag, struct error *error);
 
-/* A text, or unset, which leaves `text` as it is. */
+/* A text. A field that is not set leaves `text` as it is. */
 bool record_text(const json_t *json, const char *field, struct slice *text, struct error *error);
 
-/* How many bytes of `text` are `byte`. */
+/* The number of times that `byte` occurs in `text`. */
 size_t record_count(struct slice text, char byte);

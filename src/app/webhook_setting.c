@@ -11,8 +11,8 @@
 #include "app/record.h"
 #include "base/alloc.h"
 
-/* Long enough for any sensible choice of channels, short enough to compile at once. */
-#define LONGEST_PATTERN 1024
+/* Long enough for any sensible filter, short enough to compile quickly. */
+#define PATTERN_MAX_BYTES 1024
 
 static const struct {
     const char *name;
@@ -29,40 +29,40 @@ static const struct {
 
 #define EVENT_COUNT (sizeof events / sizeof events[0])
 
-/* The names that each object may hold; others are kept and told about. */
+/* The known fields of each object; others are kept and noted. */
 static const char *const webhook_fields[] = {"url",     "lambda", "lambda_function", "event_types", "filter",
                                              "headers", NULL};
 static const char *const lambda_fields[] = {"function_name", "region", NULL};
 static const char *const filter_fields[] = {"channel_prefix", "channel_suffix", "channel_pattern", NULL};
 
-/* Where the parser is, for its texts. */
-struct place {
+/* The webhook that is parsed, for errors and notes. */
+struct webhook_parser {
     size_t index; /* in the list */
     app_note_function *note;
     void *context;
 };
 
-static void note_unknown(const struct place *place, const json_t *object, const char *within,
-                         const char *const *known) {
+static void note_unknown_fields(const struct webhook_parser *parser, const json_t *object, const char *inside,
+                                const char *const *known) {
     const char *key;
     json_t *value;
 
-    /* Jansson's iteration takes a pointer that is not const, and changes nothing. */
+    /* Jansson's iteration needs a pointer that is not const, but changes nothing. */
     json_object_foreach((json_t *)object, key, value) {
         char text[200];
         size_t i = 0;
 
         while (known[i] != NULL && strcmp(known[i], key) != 0)
             i++;
-        if (known[i] != NULL || place->note == NULL)
+        if (known[i] != NULL || parser->note == NULL)
             continue;
         snprintf(text, sizeof text, "webhooks[%zu]%s.%.80s is not a field that this server knows; it is kept",
-                 place->index, within, key);
-        place->note(place->context, text);
+                 parser->index, inside, key);
+        parser->note(parser->context, text);
     }
 }
 
-/* `authority` is what stands between // and the path: user@host:port. */
+/* `authority` is the part of a URL between // and the path: user@host:port. */
 static bool valid_authority(struct slice authority) {
     const char *at = memrchr(authority.data, '@', authority.length), *colon;
     unsigned long long port;
@@ -96,126 +96,126 @@ static bool valid_url(struct slice url) {
         if (url.length < scheme.length || !slice_equal_ignoring_case((struct slice){url.data, scheme.length}, scheme))
             continue;
         rest = slice_skip(url, scheme.length);
-        rest.length = strcspn(rest.data, "/?#"); /* Jansson's texts end with a zero byte and hold no other */
+        rest.length = strcspn(rest.data, "/?#"); /* texts of Jansson end with their only zero byte */
         return rest.length > 0 && valid_authority(rest);
     }
     return false;
 }
 
-static bool parse_lambda(const struct place *place, const json_t *json, struct app_webhook *webhook,
+static bool parse_lambda(const struct webhook_parser *parser, const json_t *json, struct app_webhook *webhook,
                          struct error *error) {
     const json_t *lambda = json_object_get(json, "lambda"), *function = json_object_get(json, "lambda_function");
     char field[80];
 
-    snprintf(field, sizeof field, "webhooks[%zu].lambda_function", place->index);
+    snprintf(field, sizeof field, "webhooks[%zu].lambda_function", parser->index);
     if (!record_text(function, field, &webhook->lambda_function, error))
         return false;
     if (record_unset(lambda))
         return true;
     if (!json_is_object(lambda))
-        return error_set(error, "webhooks[%zu].lambda must be an object with function_name and region", place->index);
-    note_unknown(place, lambda, ".lambda", lambda_fields);
-    snprintf(field, sizeof field, "webhooks[%zu].lambda.function_name", place->index);
-    /* soketi names the function beside the object: {"lambda_function": NAME, "lambda": {"region": ...}} */
+        return error_set(error, "webhooks[%zu].lambda must be an object with function_name and region", parser->index);
+    note_unknown_fields(parser, lambda, ".lambda", lambda_fields);
+    snprintf(field, sizeof field, "webhooks[%zu].lambda.function_name", parser->index);
+    /* soketi has the name beside the object: {"lambda_function": NAME, "lambda": {"region": ...}} */
     if (record_unset(json_object_get(lambda, "function_name")) && webhook->lambda_function.data == NULL)
         return error_set(error, "%s is missing", field);
     if (!record_text(json_object_get(lambda, "function_name"), field, &webhook->lambda_function, error))
         return false;
-    snprintf(field, sizeof field, "webhooks[%zu].lambda.region", place->index);
+    snprintf(field, sizeof field, "webhooks[%zu].lambda.region", parser->index);
     return record_text(json_object_get(lambda, "region"), field, &webhook->lambda_region, error);
 }
 
-/* Exactly one place to send to. */
-static bool parse_target(const struct place *place, const json_t *json, struct app_webhook *webhook,
+/* Reads the target: exactly one of a URL and a Lambda function. */
+static bool parse_target(const struct webhook_parser *parser, const json_t *json, struct app_webhook *webhook,
                          struct error *error) {
     char field[80];
 
-    snprintf(field, sizeof field, "webhooks[%zu].url", place->index);
+    snprintf(field, sizeof field, "webhooks[%zu].url", parser->index);
     if (!record_text(json_object_get(json, "url"), field, &webhook->url, error) ||
-        !parse_lambda(place, json, webhook, error))
+        !parse_lambda(parser, json, webhook, error))
         return false;
     if (webhook->url.data != NULL && webhook->lambda_function.data != NULL)
         return error_set(error, "webhooks[%zu] has both a url and a Lambda function; it takes one of them",
-                         place->index);
+                         parser->index);
     if (webhook->url.data == NULL && webhook->lambda_function.data == NULL)
-        return error_set(error, "webhooks[%zu] needs a url or a lambda with a function_name", place->index);
+        return error_set(error, "webhooks[%zu] needs a url or a lambda with a function_name", parser->index);
     if (webhook->url.data != NULL && !valid_url(webhook->url))
         return error_set(error, "%s must be an http or https URL with a host", field);
     if (webhook->url.data == NULL && webhook->lambda_function.length == 0)
-        return error_set(error, "webhooks[%zu]: the name of the Lambda function is empty", place->index);
+        return error_set(error, "webhooks[%zu]: the name of the Lambda function is empty", parser->index);
     return true;
 }
 
-static bool parse_event_types(const struct place *place, const json_t *list, struct app_webhook *webhook,
+static bool parse_event_types(const struct webhook_parser *parser, const json_t *list, struct app_webhook *webhook,
                               struct error *error) {
     if (!json_is_array(list))
-        return error_set(error, "webhooks[%zu].event_types must be a list of texts", place->index);
+        return error_set(error, "webhooks[%zu].event_types must be a list of texts", parser->index);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
         unsigned before = webhook->event_types;
         bool known = false;
 
         if (!json_is_string(item))
-            return error_set(error, "webhooks[%zu].event_types[%zu] must be a text", place->index, i);
+            return error_set(error, "webhooks[%zu].event_types[%zu] must be a text", parser->index, i);
         for (size_t j = 0; j < EVENT_COUNT; j++) {
             if (strcmp(events[j].name, json_string_value(item)) == 0) {
                 webhook->event_types = before | events[j].event;
                 known = true;
             }
         }
-        if (!known && place->note != NULL) {
+        if (!known && parser->note != NULL) {
             char text[200];
 
             snprintf(text, sizeof text,
-                     "webhooks[%zu].event_types[%zu]: \"%.60s\" is not an event that this server sends", place->index,
+                     "webhooks[%zu].event_types[%zu]: \"%.60s\" is not an event that this server sends", parser->index,
                      i, json_string_value(item));
-            place->note(place->context, text);
+            parser->note(parser->context, text);
         }
     }
     return true;
 }
 
-static bool check_pattern(const struct place *place, struct slice pattern, struct error *error) {
+static bool check_pattern(const struct webhook_parser *parser, struct slice pattern, struct error *error) {
     PCRE2_SIZE offset;
     PCRE2_UCHAR reason[120];
     pcre2_code *code;
     int number;
 
-    if (pattern.length > LONGEST_PATTERN)
-        return error_set(error, "webhooks[%zu].filter.channel_pattern has %zu bytes, more than %d", place->index,
-                         pattern.length, LONGEST_PATTERN);
+    if (pattern.length > PATTERN_MAX_BYTES)
+        return error_set(error, "webhooks[%zu].filter.channel_pattern has %zu bytes, more than %d", parser->index,
+                         pattern.length, PATTERN_MAX_BYTES);
     code = pcre2_compile((PCRE2_SPTR)pattern.data, pattern.length, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &number,
                          &offset, NULL);
     if (code == NULL) {
         pcre2_get_error_message(number, reason, sizeof reason);
         return error_set(error,
                          "webhooks[%zu].filter.channel_pattern must be a regular expression; at its byte %zu: %s",
-                         place->index, (size_t)offset, (const char *)reason);
+                         parser->index, (size_t)offset, (const char *)reason);
     }
     pcre2_code_free(code);
     return true;
 }
 
-static bool parse_filter(const struct place *place, const json_t *filter, struct app_webhook *webhook,
+static bool parse_filter(const struct webhook_parser *parser, const json_t *filter, struct app_webhook *webhook,
                          struct error *error) {
     struct slice *const values[] = {&webhook->channel_prefix, &webhook->channel_suffix, &webhook->channel_pattern};
 
     if (record_unset(filter))
         return true;
     if (!json_is_object(filter))
-        return error_set(error, "webhooks[%zu].filter must be an object", place->index);
-    note_unknown(place, filter, ".filter", filter_fields);
+        return error_set(error, "webhooks[%zu].filter must be an object", parser->index);
+    note_unknown_fields(parser, filter, ".filter", filter_fields);
     for (size_t i = 0; i < 3; i++) {
         char field[80];
 
-        snprintf(field, sizeof field, "webhooks[%zu].filter.%s", place->index, filter_fields[i]);
+        snprintf(field, sizeof field, "webhooks[%zu].filter.%s", parser->index, filter_fields[i]);
         if (!record_text(json_object_get(filter, filter_fields[i]), field, values[i], error))
             return false;
     }
-    return webhook->channel_pattern.data == NULL || check_pattern(place, webhook->channel_pattern, error);
+    return webhook->channel_pattern.data == NULL || check_pattern(parser, webhook->channel_pattern, error);
 }
 
-/* RFC 9110 section 5.1: a field's name is a token. */
+/* RFC 9110 section 5.1: the name of a field is a token. */
 static bool valid_header_name(const char *name) {
     if (*name == '\0')
         return false;
@@ -225,7 +225,7 @@ static bool valid_header_name(const char *name) {
     return true;
 }
 
-/* RFC 9110 section 5.5: no control characters but the tab; a line break would let a value add headers. */
+/* RFC 9110 section 5.5: no control characters but the tab. A line break in a value could add headers. */
 static bool valid_header_value(struct slice value) {
     for (size_t i = 0; i < value.length; i++)
         if (((unsigned char)value.data[i] < ' ' && value.data[i] != '\t') || value.data[i] == 0x7f)
@@ -233,8 +233,8 @@ static bool valid_header_value(struct slice value) {
     return true;
 }
 
-/* Other servers of the family write the headers once more inside themselves. */
-static json_t *flat_headers(json_t *webhook) {
+/* Other servers of the protocol family nest the headers: {"headers": {"headers": ...}}. */
+static json_t *unnest_headers(json_t *webhook) {
     json_t *headers = json_object_get(webhook, "headers");
 
     while (json_object_size(headers) == 1 && json_is_object(json_object_get(headers, "headers"))) {
@@ -244,36 +244,38 @@ static json_t *flat_headers(json_t *webhook) {
     return headers;
 }
 
-static bool parse_headers(const struct place *place, json_t *json, struct app_webhook *webhook, struct error *error) {
-    json_t *headers = flat_headers(json), *value;
+static bool parse_headers(const struct webhook_parser *parser, json_t *json, struct app_webhook *webhook,
+                          struct error *error) {
+    json_t *headers = unnest_headers(json), *value;
     const char *name;
 
     if (record_unset(headers))
         return true;
     if (!json_is_object(headers))
-        return error_set(error, "webhooks[%zu].headers must be an object of texts", place->index);
+        return error_set(error, "webhooks[%zu].headers must be an object of texts", parser->index);
     if (json_object_size(headers) > 0)
         webhook->headers = alloc_array(NULL, json_object_size(headers), sizeof *webhook->headers);
     json_object_foreach(headers, name, value) {
         if (!valid_header_name(name))
             return error_set(error, "webhooks[%zu].headers: \"%.60s\" cannot be the name of an HTTP header",
-                             place->index, name);
+                             parser->index, name);
         if (!json_is_string(value) || !valid_header_value(record_slice(value)))
             return error_set(error, "webhooks[%zu].headers.%.60s must be a text without control characters",
-                             place->index, name);
+                             parser->index, name);
         webhook->headers[webhook->header_count++] = (struct app_webhook_header){slice_of(name), record_slice(value)};
     }
     return true;
 }
 
-static bool parse_webhook(const struct place *place, json_t *json, struct app_webhook *webhook, struct error *error) {
+static bool parse_webhook(const struct webhook_parser *parser, json_t *json, struct app_webhook *webhook,
+                          struct error *error) {
     if (!json_is_object(json))
-        return error_set(error, "webhooks[%zu] must be an object", place->index);
-    note_unknown(place, json, "", webhook_fields);
-    return parse_target(place, json, webhook, error) &&
-           parse_event_types(place, json_object_get(json, "event_types"), webhook, error) &&
-           parse_filter(place, json_object_get(json, "filter"), webhook, error) &&
-           parse_headers(place, json, webhook, error);
+        return error_set(error, "webhooks[%zu] must be an object", parser->index);
+    note_unknown_fields(parser, json, "", webhook_fields);
+    return parse_target(parser, json, webhook, error) &&
+           parse_event_types(parser, json_object_get(json, "event_types"), webhook, error) &&
+           parse_filter(parser, json_object_get(json, "filter"), webhook, error) &&
+           parse_headers(parser, json, webhook, error);
 }
 
 json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, size_t *count, app_note_function *note,
@@ -290,10 +292,10 @@ json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, si
     if (json_array_size(list) > 0)
         *webhooks = alloc_zero(json_array_size(list) * sizeof **webhooks);
     for (size_t i = 0; i < json_array_size(list); i++) {
-        struct place place = {i, note, context};
-        bool good = parse_webhook(&place, json_array_get(list, i), &(*webhooks)[i], error);
+        struct webhook_parser parser = {i, note, context};
+        bool good = parse_webhook(&parser, json_array_get(list, i), &(*webhooks)[i], error);
 
-        (*count)++; /* a broken one may hold headers already */
+        (*count)++; /* a broken webhook may have headers already */
         if (!good) {
             app_webhooks_free(*webhooks, *count);
             *webhooks = NULL;

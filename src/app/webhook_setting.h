@@ -1,5 +1,5 @@
 /*
- * The webhooks of an app's record: who is told about what. Parsed and validated here; sending is another part's task.
+ * The webhooks of an app's record: where to send which events. They are parsed and validated here, not sent.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/slice.h"
 
-/* What a webhook can be told about; bits of app_webhook.event_types. */
+/* The events of webhooks; bits of app_webhook.event_types. */
 enum app_webhook_event {
     WEBHOOK_CHANNEL_OCCUPIED = 1 << 0,
     WEBHOOK_CHANNEL_VACATED = 1 << 1,
@@ -27,14 +27,14 @@ struct app_webhook_header {
     struct slice value;
 };
 
-/* Strings are slices into the record's webhooks_json. Exactly one of `url` and `lambda_function` is there. */
+/* Its slices point into webhooks_json of the record. Exactly one of `url` and `lambda_function` is set. */
 struct app_webhook {
     struct slice url;             /* http or https; data is NULL for a Lambda function */
     struct slice lambda_function; /* name or ARN; data is NULL for a URL */
     struct slice lambda_region;   /* data is NULL when not given */
     unsigned event_types;         /* of enum app_webhook_event */
 
-    /* Filters, all of which must hold; data is NULL where there is none. */
+    /* Filters, which must all match; data is NULL where there is none. */
     struct slice channel_prefix;
     struct slice channel_suffix;
     struct slice channel_pattern; /* a regular expression that compiles */
@@ -43,12 +43,12 @@ struct app_webhook {
     size_t header_count;
 };
 
-/* Told of things that are odd but no error; the text names the field within the record. */
+/* Receives a note of something odd that is not an error; the text names the field. */
 typedef void app_note_function(void *context, const char *text);
 
 /*
- * Reads the list `json`. Returns the normalised list (headers flat), a new reference that the parsed webhooks point
- * into, or NULL with an error that names the field. Free the webhooks with app_webhooks_free, before the list.
+ * Reads the list `json`. Returns the normalized list (headers not nested), a new reference that the parsed webhooks
+ * point into, or NULL with an error that names the field. Free the webhooks with app_webhooks_free before the list.
  */
 json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, size_t *count, app_note_function *note,
                            void *context, struct error *error);

@@ -96,7 +96,7 @@ static bool receive_frame(struct cql_connection *connection, struct error *error
     }
 }
 
-static struct cql_reader read_body(const struct cql_connection *connection) {
+static struct cql_reader cql_body_reader(const struct cql_connection *connection) {
     const uint8_t *bytes = (const uint8_t *)(connection->body.length != 0 ? connection->body.data : "");
     struct cql_reader reader = {bytes, bytes + connection->body.length, false};
 
@@ -129,7 +129,7 @@ static bool exchange_frames(struct cql_connection *connection, struct error *err
         return false;
     if (connection->header.opcode != CQL_OPCODE_ERROR)
         return true;
-    reader = read_body(connection);
+    reader = cql_body_reader(connection);
     connection->code = cql_read_int(&reader);
     text = cql_read_string(&reader);
     if (reader.failed) {
@@ -219,7 +219,7 @@ static struct cql_statement *prepare_statement(struct cql_connection *connection
     cql_append_long_string(&connection->out, text);
     if (!exchange_frames(connection, error))
         return NULL;
-    reader = read_body(connection);
+    reader = cql_body_reader(connection);
     if (connection->header.opcode != CQL_OPCODE_RESULT || cql_read_int(&reader) != RESULT_PREPARED) {
         error_set(error, "an answer that was not asked for");
         lose_connection(connection);
@@ -296,7 +296,7 @@ bool cql_run(struct cql_connection *connection, const struct cql_request *reques
     rows->paging_state = SLICE("");
     if (!execute_request(connection, request, error))
         return false;
-    reader = read_body(connection);
+    reader = cql_body_reader(connection);
     if (connection->header.opcode != CQL_OPCODE_RESULT) {
         error_set(error, "an answer that was not asked for");
         return lose_connection(connection);

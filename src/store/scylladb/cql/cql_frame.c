@@ -95,7 +95,7 @@ static const uint8_t *take_bytes(struct cql_reader *reader, size_t count) {
     return at;
 }
 
-static uint32_t read_big_endian(struct cql_reader *reader, unsigned bytes) {
+static uint32_t read_frame_number(struct cql_reader *reader, unsigned bytes) {
     const uint8_t *at = take_bytes(reader, bytes);
     uint32_t value = 0;
 
@@ -105,15 +105,15 @@ static uint32_t read_big_endian(struct cql_reader *reader, unsigned bytes) {
 }
 
 uint8_t cql_read_byte(struct cql_reader *reader) {
-    return (uint8_t)read_big_endian(reader, 1);
+    return (uint8_t)read_frame_number(reader, 1);
 }
 
 uint16_t cql_read_short(struct cql_reader *reader) {
-    return (uint16_t)read_big_endian(reader, 2);
+    return (uint16_t)read_frame_number(reader, 2);
 }
 
 uint32_t cql_read_int(struct cql_reader *reader) {
-    return read_big_endian(reader, 4);
+    return read_frame_number(reader, 4);
 }
 
 static struct slice read_bytes_of(struct cql_reader *reader, size_t length) {
