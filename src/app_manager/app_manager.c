@@ -6,6 +6,7 @@
 #include "app_manager/cache/cache_invalidate.h"
 #include "app_manager/cache/cache_outage.h"
 #include "base/alloc.h"
+#include "store/drivers.h"
 
 struct app_manager {
     struct app_defaults defaults;

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "net/reclaim.h"
+#include "store/drivers.h"
 
 #define LIST_PAGE 1000
 

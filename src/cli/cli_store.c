@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "store/drivers.h"
 
 #define PREPARE_TIMEOUT_MS 60000
 #define PAGE 100

@@ -5,6 +5,7 @@
 #include "app/app.h"
 #include "config/config.h"
 #include "server/server_tls.h"
+#include "store/drivers.h"
 #include "store/store.h"
 
 static void add_warning(void *context, const char *text) {

@@ -1,6 +1,6 @@
 /*
- * Between a store's row and a record: what each column means as JSON, and what a record's field is in a column. Shared
- * by every driver, so that all of them read what other servers of the protocol family wrote in the same way.
+ * Rows of a store and records of apps: what each column means as JSON, and how each field of a record is written into a
+ * column. All drivers share it, so that they read alike what other servers of the protocol family wrote.
  *
  *   row --row_set_*--> json --row_to_app--> struct app --row_value--> column
  */
@@ -15,53 +15,62 @@
 #include "base/slice.h"
 #include "store/store.h"
 
+/* --- settings and columns --- */
+
 /*
- * Puts a column into the record from its text, as databases print values: digits for numbers, `1`/`0`/`t`/`f`/`true`/
- * `false` for flags, JSON for the three fields that are JSON. What does not read as such is kept as a text, so that
- * row_to_app refuses it by the field's name. The JSON text `null` is NULL.
+ * True if `name` has 1 to `longest` characters, each a letter, a digit, `_` or one of `more`: it can be the name of a
+ * table, keyspace or index without quoting. Otherwise false with an error that names the setting.
+ */
+bool row_name_valid(const char *name, const char *more, size_t longest, const char *setting, struct error *error);
+
+/* The fields (bits, 1 << field) that must have a column; the others read as NULL if theirs is missing. */
+extern const uint32_t row_required_fields;
+
+/* When to read the columns of a table again, on the monotonic clock: never, or in a second if one is missing, since it
+ * may be added. */
+uint64_t row_reread_ms(uint32_t columns);
+
+/* True if columns for these fields (bits, 1 << field) can keep all fields of the app that matter. Otherwise false with
+ * an error that names a missing column. */
+bool row_keeps(uint32_t columns, const struct app *app, struct error *error);
+
+/* Appends the columns of these fields (bits, 1 << field) in quotes, each followed by `suffix`: `"id" = ?, "key" = ?`.
+ */
+void row_append_columns(struct buffer *sql, uint32_t columns, char quote, const char *suffix);
+
+/* --- from a row --- */
+
+/*
+ * Puts a column into the record from its text, as databases print values: digits for numbers, `1`, `0`, `t`, `f`,
+ * `true` or `false` for flags, JSON for the three fields that are JSON. A text that cannot be read so stays a text,
+ * which row_to_app refuses with the name of the field. The JSON text `null` is NULL.
  */
 void row_set_text(json_t *record, enum app_field field, struct slice text);
-/* The JSON value for a column that no field can hold: row_to_app refuses the record by the field's name instead of
- * reading it as another value. A new reference. */
-json_t *row_unreadable(void);
 void row_set_number(json_t *record, enum app_field field, int64_t number);
 void row_set_flag(json_t *record, enum app_field field, bool flag);
+
+/* The value for a column that no field can be: row_to_app refuses the record with the name of the field, instead of
+ * reading it as another value. A new reference. */
+json_t *row_unreadable(void);
 
 /* STORE_OK with a new reference in `app`, or STORE_INVALID with an error. Takes the reference to `record`. */
 enum store_answer row_to_app(json_t *record, const struct app_defaults *defaults, struct app **app,
                              struct error *error);
 
-/* Hands one record to a list's receiver. Takes the reference to `record`. */
+/* Passes one record to the receiver of a list. Takes the reference to `record`. */
 void row_to_list(json_t *record, const struct app_defaults *defaults, store_list_function *each, void *context);
 
-/* What to write into a column. */
+/* --- to a row --- */
+
+/* The value to write into a column. */
 struct row_value {
     enum { ROW_NULL, ROW_TEXT, ROW_NUMBER, ROW_FLAG } kind;
-    struct slice text; /* ROW_TEXT, terminated by a zero byte as well; lives as long as the row_value and the app */
+    struct slice text; /* ROW_TEXT; also ends with a zero byte; valid as long as the row_value and the app */
     uint32_t number;   /* ROW_NUMBER */
     bool flag;         /* ROW_FLAG */
-    char *owned;
+    char *owned;       /* the memory of `text` if it is not the app's */
 };
 
-/* The column of a field: NULL for an optional one that is not set, the value in force for one that a column must have.
- * Dispose of it. */
+/* The value of a field: NULL for an optional field that is not set, otherwise the value in force. Dispose of it. */
 void row_value_init(struct row_value *value, const struct app *app, enum app_field field);
 void row_value_dispose(struct row_value *value);
-
-/* `"id" = ?, "key" = ?`: the columns of these fields (bits, 1 << field) in quotes, each with `behind` behind it. */
-void row_append_columns(struct buffer *sql, uint32_t columns, char quote, const char *behind);
-
-/* True if columns for these fields (bits, 1 << field) keep all that the app says. Else false with an error that names a
- * column that is not there. */
-bool row_keeps(uint32_t columns, const struct app *app, struct error *error);
-
-/* Until when the columns of a table that were looked at count, on the monotonic clock: for good, or for a second where
- * one is missing, since somebody may add it. */
-uint64_t row_reread_ms(uint32_t columns);
-
-/* True if `name` is made of 1 to `longest` letters, digits and `_`, and of the bytes in `also`: what tables, keyspaces
- * and indexes may be called. Else false with an error that names the setting. */
-bool row_name_valid(const char *name, const char *also, size_t longest, const char *setting, struct error *error);
-
-/* The bits (1 << field) of the fields whose column must be there; the others read as NULL when theirs is missing. */
-extern const uint32_t row_required_fields;

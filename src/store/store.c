@@ -4,17 +4,6 @@
 
 #include "base/utf8.h"
 
-/* Those that this build has; a new one is a line here. */
-static const struct app_store_driver *const drivers[] = {
-    [CONFIG_DRIVER_MEMORY] = &memory_store_driver,     [CONFIG_DRIVER_SQLITE] = &sqlite_store_driver,
-    [CONFIG_DRIVER_MYSQL] = &mysql_store_driver,       [CONFIG_DRIVER_SCYLLADB] = &scylladb_store_driver,
-    [CONFIG_DRIVER_POSTGRES] = &postgres_store_driver, [CONFIG_DRIVER_DYNAMODB] = &dynamodb_store_driver,
-};
-
-const struct app_store_driver *app_store_driver_of(enum config_driver driver) {
-    return drivers[driver];
-}
-
 struct app_store *store_open(const struct app_store_driver *driver, const struct config *config,
                              const struct app_defaults *defaults, struct error *error) {
     struct app_store *store = driver->open(config, defaults, error);

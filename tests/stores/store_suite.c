@@ -24,6 +24,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "store/drivers.h"
 #include "store/store.h"
 
 #define TIMEOUT_MS 20000

@@ -14,6 +14,7 @@
 #include "base/buffer.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "store/drivers.h"
 #include "store/store.h"
 
 static const struct app_store_driver *const driver = &memory_store_driver;

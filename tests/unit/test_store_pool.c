@@ -25,6 +25,7 @@
 #include "config/config.h"
 #include "fake_store.h"
 #include "harness.h"
+#include "store/drivers.h"
 
 #define PATIENCE_MS 20000
 #define ATTEMPTS_MAX 64

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "store/drivers.h"
 #include "store/dynamodb/dynamodb_internal.h"
 #include "store/name_conflict.h"
 #include "store/row.h"

@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "store/drivers.h"
 #include "store/store.h"
 
 struct memory_record {

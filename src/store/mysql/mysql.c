@@ -6,6 +6,7 @@
 #include "app/record.h"
 #include "base/alloc.h"
 #include "base/utf8.h"
+#include "store/drivers.h"
 #include "store/mysql/mysql_internal.h"
 #include "store/name_conflict.h"
 

@@ -4,6 +4,7 @@
 #include "app/record.h"
 #include "base/alloc.h"
 #include "base/utf8.h"
+#include "store/drivers.h"
 #include "store/name_conflict.h"
 #include "store/postgres/postgres_internal.h"
 #include "store/row.h"

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "store/drivers.h"
 #include "store/row.h"
 #include "store/scylladb/scylladb_internal.h"
 

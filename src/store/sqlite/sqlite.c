@@ -3,6 +3,7 @@
 #include "app/record.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
+#include "store/drivers.h"
 #include "store/name_conflict.h"
 #include "store/row.h"
 #include "store/sqlite/sqlite_internal.h"
