@@ -19,7 +19,7 @@ struct aws_provider_settings {
     bool may_be_made_up;           /* DynamoDB Local accepts any: when no provider has some, they are made up */
 };
 
-/* What a provider is asked with. It keeps responses over HTTP no longer than it takes to read them. */
+/* The parameters of a provider. It keeps responses over HTTP no longer than it takes to read them. */
 struct provider_request {
     const struct aws_provider_settings *settings;
     struct http_caller *caller;

@@ -65,8 +65,8 @@ struct store_watcher {
     void *context;
 };
 
-/* What a driver implements; the functions below say what each does. `create`, `update` and `remove` are NULL if the
- * store cannot be written, `watch` if it cannot report changes. */
+/* The functions of a driver; their wrappers below have the descriptions. `create`, `update` and `remove` are NULL if
+ * the store cannot be written, `watch` if it cannot report changes. */
 struct app_store_driver {
     const char *name;
     struct app_store *(*open)(const struct config *config, const struct app_defaults *defaults, struct error *error);
@@ -114,7 +114,7 @@ struct store_connection *store_connect(struct app_store *store, const struct dea
 /* Does not wait for the server. */
 void store_disconnect(struct store_connection *connection);
 
-/* Sets the deadline of what follows on this connection. */
+/* Begins an operation: sets the deadline of the calls that follow on this connection. */
 void store_begin(struct store_connection *connection, const struct deadline *deadline);
 
 /*

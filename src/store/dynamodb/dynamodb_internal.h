@@ -1,6 +1,6 @@
 /*
- * What the files of the DynamoDB driver share. Apps are items of one table, found by `id`, its partition key, and by
- * `key` through the index KeyIndex.
+ * Declarations shared by the files of the DynamoDB driver. Apps are items of one table, found by `id`, its partition
+ * key, and by `key` through the index KeyIndex.
  *
  * The index follows the table after a moment, so it only says which items to read; the items are read consistently.
  * Nothing in DynamoDB keeps `key` unique: it is looked up before a write, and of two items with the same key the older
@@ -93,7 +93,7 @@ void dynamodb_index_failed(struct dynamodb_store *store);
 
 /* --- dynamodb_find.c --- */
 
-/* False for what no table holds as an id or key; DynamoDB would refuse a request with it. */
+/* False if no item can have this id or key: DynamoDB would refuse a request with it. */
 bool dynamodb_name_possible(struct slice name);
 
 /* STORE_OK with a new reference to the item, or STORE_NOT_FOUND. */

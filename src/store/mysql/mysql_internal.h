@@ -1,5 +1,5 @@
 /*
- * What the files of the MySQL and MariaDB driver share.
+ * Declarations shared by the files of the MySQL and MariaDB driver.
  *
  *   mysql.c           finding and writing apps
  *   mysql_migrate.c   the table and its columns

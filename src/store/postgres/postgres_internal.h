@@ -1,6 +1,6 @@
 /*
- * What the files of the PostgreSQL driver share. Parameters are sent apart from the statement, and every wait for the
- * server ends at the deadline of the connection.
+ * Declarations shared by the files of the PostgreSQL driver. Parameters are sent apart from the statement, and every
+ * wait for the server ends at the deadline of the connection.
  *
  *   postgres.c          finding and writing apps
  *   postgres_migrate.c  the table, its columns, and the trigger that notifies of changes

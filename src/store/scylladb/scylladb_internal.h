@@ -1,5 +1,5 @@
 /*
- * What the files of the ScyllaDB and Cassandra driver share. It has its own client of the CQL protocol.
+ * Declarations shared by the files of the ScyllaDB and Cassandra driver. It has its own client of the CQL protocol.
  *
  * Writes are lightweight transactions if the cluster has enough nodes for them, so that two servers never both create
  * an app. Ids are unique; keys are checked before the write.

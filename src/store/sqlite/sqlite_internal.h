@@ -1,6 +1,6 @@
 /*
- * What the files of the SQLite driver share. The driver keeps apps in a file on this machine, for one node that must
- * survive a restart.
+ * Declarations shared by the files of the SQLite driver. The driver keeps apps in a file on this machine, for one node
+ * that must survive a restart.
  *
  * Each connection is a handle of its own on the file, in WAL mode, so that readers and the writer do not wait for each
  * other. Waits, for another process's lock for instance, end with the deadline of the connection.
