@@ -61,8 +61,8 @@ struct app_field_info {
     enum app_field_type type;
     bool optional;             /* the column of a store may be NULL */
     size_t offset;             /* of the value in struct app */
-    uint32_t fallback;         /* the default of a number or flag that has no server-wide default */
-    ptrdiff_t defaults_offset; /* of the server-wide default in struct app_defaults; -1: there is none */
+    uint32_t fallback;         /* the default of a number or flag, if there is no server-wide one */
+    ptrdiff_t defaults_offset; /* of the server-wide default in struct app_defaults, or -1 */
 };
 
 /* Runs the statement for each field whose bit (1 << field) is set in `bits`; `i` is the field's number. */
@@ -90,7 +90,7 @@ struct app_defaults {
 
 struct app {
     atomic_uint references;
-    uint32_t set; /* bits (1 << field): the fields that were given; see app_field_is_set */
+    uint32_t set; /* bits (1 << field) of the fields that were given */
 
     struct slice id; /* these three also end with a zero byte */
     struct slice key;

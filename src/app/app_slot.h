@@ -49,7 +49,8 @@ extern const char *const refusal_names[REFUSAL_COUNT];
 
 /* The label error_type of connection_errors_total, with the names that dashboards of the protocol family know. */
 enum connection_error {
-    CONNECTION_ERROR_APP_NOT_FOUND, /* counted for the process, since an unknown key must not become a label */
+    /* Counted for the process, since an unknown key must not become a label. */
+    CONNECTION_ERROR_APP_NOT_FOUND,
     CONNECTION_ERROR_APP_DISABLED,
     CONNECTION_ERROR_OVER_QUOTA,
     CONNECTION_ERROR_ORIGIN_NOT_ALLOWED,
@@ -75,7 +76,7 @@ struct app_counters {
     struct counter http_bytes_received;
     struct counter http_bytes_sent;
     struct counter http_calls;
-    struct counter publishes; /* events published over the HTTP API, counted once for each channel */
+    struct counter publishes; /* events over the HTTP API, one for each channel */
     struct counter client_events;
     struct counter subscriptions[CHANNEL_LABEL_COUNT];
     struct counter unsubscriptions[CHANNEL_LABEL_COUNT];
@@ -96,9 +97,11 @@ struct app_slot {
     _Atomic(struct app *) current; /* NULL: deleted, or never valid */
     char *id;                      /* owned */
     atomic_uint_fast64_t connections;
-    _Atomic(void *) channels; /* struct channel_table; channel/ makes it when it is first needed */
+    /* A struct channel_table, which channel/ makes when it is first needed. */
+    _Atomic(void *) channels;
     unsigned worker_count;
-    _Atomic(struct app_part *) parts[]; /* by worker index; that worker makes it when it is first needed */
+    /* By worker index. Each worker makes its part when it is first needed. */
+    _Atomic(struct app_part *) parts[];
 };
 
 struct app_slot *app_slot_create(struct slice id, unsigned worker_count);

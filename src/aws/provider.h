@@ -16,7 +16,8 @@ struct aws_provider_settings {
     const char *access_key_id;     /* from the configuration; NULL or empty: not set */
     const char *secret_access_key; /* likewise */
     const char *profile_name;      /* likewise */
-    bool may_be_made_up;           /* DynamoDB Local accepts any: when no provider has some, they are made up */
+    /* DynamoDB Local accepts any: when no provider has some, they are made up. */
+    bool may_be_made_up;
 };
 
 /* The parameters of a provider. It keeps responses over HTTP no longer than it takes to read them. */

@@ -65,10 +65,11 @@ void row_to_list(json_t *record, const struct app_defaults *defaults, store_list
 /* The value to write into a column. */
 struct row_value {
     enum { ROW_NULL, ROW_TEXT, ROW_NUMBER, ROW_FLAG } kind;
-    struct slice text; /* ROW_TEXT; also ends with a zero byte; valid as long as the row_value and the app */
-    uint32_t number;   /* ROW_NUMBER */
-    bool flag;         /* ROW_FLAG */
-    char *owned;       /* the memory of `text` if it is not the app's */
+    /* ROW_TEXT; also ends with a zero byte; valid as long as the row_value and the app. */
+    struct slice text;
+    uint32_t number; /* ROW_NUMBER */
+    bool flag;       /* ROW_FLAG */
+    char *owned;     /* the memory of `text` if it is not the app's */
 };
 
 /* The value of a field: NULL for an optional field that is not set, otherwise the value in force. Dispose of it. */

@@ -40,11 +40,11 @@ struct store_connection {
 
 enum store_answer {
     STORE_OK,
-    STORE_NOT_FOUND,   /* find, update, remove: there is no such app; `error` is not set by find */
+    STORE_NOT_FOUND,   /* find, update, remove: no such app; find sets no error */
     STORE_INVALID,     /* find: the record is broken, `error` says which field */
     STORE_ID_TAKEN,    /* create: another app has the id */
     STORE_KEY_TAKEN,   /* create, update: another app has the key */
-    STORE_REFUSED,     /* the store answered but refused: full, read-only, no permission; `error` is its answer */
+    STORE_REFUSED,     /* the store refused: full, read-only, no permission */
     STORE_UNAVAILABLE, /* no answer, or not in time; `error` says why */
 };
 

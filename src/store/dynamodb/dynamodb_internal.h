@@ -46,7 +46,8 @@ struct dynamodb_connection {
     struct dynamodb_store *store;
     struct http_caller *caller;
     struct buffer answer; /* the body of the last response */
-    bool repeated;        /* the last request was sent more than once, so an earlier attempt may have taken effect */
+    /* The last request was sent more than once, so an earlier attempt may have taken effect. */
+    bool repeated;
 };
 
 static inline struct dynamodb_store *dynamodb_store_of(struct app_store *base) {
@@ -65,7 +66,8 @@ enum dynamodb_answer {
     DYNAMODB_MISSING, /* no such table or index */
     DYNAMODB_IN_USE,  /* the table is being changed, by another server for instance */
     DYNAMODB_DENIED,  /* the credentials give no right to it */
-    DYNAMODB_REFUSED, /* the request is invalid: an item that is too large, an index that is not ready */
+    /* The request is invalid: an item that is too large, an index that is not ready. */
+    DYNAMODB_REFUSED,
     DYNAMODB_UNAVAILABLE,
 };
 

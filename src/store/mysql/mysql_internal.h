@@ -49,10 +49,12 @@ struct mysql_connection {
     struct store_connection base;
     struct mysql_store *store;
     MYSQL *link;
-    bool gave_up;               /* the operation in progress ended at the deadline, or at the response limit */
-    bool too_large;             /* it ended at the response limit */
-    uint64_t received;          /* bytes that the socket had received before the operation */
-    bool expects_greeting;      /* TLS is wanted, and the greeting of the server has not been checked yet */
+    /* The operation in progress ended at the deadline, or at the response limit. */
+    bool gave_up;
+    bool too_large;    /* it ended at the response limit */
+    uint64_t received; /* bytes that the socket had received before the operation */
+    /* TLS is wanted, and the greeting of the server has not been checked yet. */
+    bool expects_greeting;
     bool offers_no_tls;         /* the greeting offers no TLS, which is wanted */
     unsigned code;              /* the server's number of the last failure */
     uint64_t reread_columns_ms; /* when to read the columns again; 0: not read yet */

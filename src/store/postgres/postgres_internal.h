@@ -19,8 +19,9 @@
 /* How the column of a field is written. */
 enum postgres_column {
     POSTGRES_NO_COLUMN,
-    POSTGRES_NARROW, /* a signed integer of at most 32 bits: numbers above its range are written as negative ones */
-    POSTGRES_WIDE,   /* any other number */
+    /* A signed integer of at most 32 bits: numbers above its range are written as negative ones. */
+    POSTGRES_NARROW,
+    POSTGRES_WIDE, /* any other number */
     POSTGRES_OTHER,
 };
 

@@ -29,7 +29,7 @@ static bool address_text(struct slice bytes, char text[INET6_ADDRSTRLEN]) {
 /* The nodes of one data center as one of them knows them; that node is the first. */
 struct topology {
     char data_center[SCYLLADB_NAME_MAX];
-    unsigned known; /* nodes, whether they have an address that clients may use or not */
+    unsigned known; /* nodes, with or without an address for clients */
     unsigned count; /* nodes with such an address */
     char hosts[SCYLLADB_NODES_MAX][INET6_ADDRSTRLEN];
 };

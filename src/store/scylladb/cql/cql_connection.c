@@ -28,7 +28,8 @@ struct cql_connection {
     struct buffer out;
     struct buffer body;       /* of the response to the last request */
     struct cql_header header; /* likewise */
-    int16_t stream;           /* the number of the last request; responses with another number are skipped */
+    /* The number of the last request; responses with another number are skipped. */
+    int16_t stream;
     struct cql_statement statements[STATEMENTS_MAX];
     unsigned statement_count;
     bool lost;     /* of no further use */
