@@ -65,7 +65,7 @@ static struct deadline renewal_deadline(const struct aws_chain *chain, const str
     return deadline_after(deadline_remaining_ms(deadline) / 2, deadline->cancel_fd);
 }
 
-/* Gives up the mutex while it asks the providers. */
+/* Releases the mutex while it asks the providers. */
 static void renew_credentials(struct aws_chain *chain, const struct deadline *deadline, struct error *error) {
     const struct deadline enough = renewal_deadline(chain, deadline);
     struct aws_credentials fetched = {0};

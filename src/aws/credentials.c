@@ -58,7 +58,7 @@ static bool credentials_from_texts(const char *id, const char *secret, const cha
         (token != NULL && !is_header_value(token)))
         return error_set(error, "the answer holds no credentials");
     if (expires != NULL && !time_from_text(expires, &credentials->expires_ms))
-        return error_set(error, "the answer says in no known form when the credentials expire");
+        return error_set(error, "the answer has an expiry time of an unknown form");
     credentials->access_key_id = copy_credential_text(id);
     credentials->secret_access_key = copy_credential_text(secret);
     credentials->session_token = copy_credential_text(token);

@@ -21,7 +21,7 @@ static bool region_valid(const char *region, struct error *error) {
     if (length == 0 || length > 63 ||
         strspn(region, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != length)
         return error_set(error,
-                         "database.dynamodb.region: \"%s\" is no region: letters, digits and - only, "
+                         "database.dynamodb.region: \"%s\" is not a region: letters, digits and - only, "
                          "us-east-1 for example",
                          region);
     return true;

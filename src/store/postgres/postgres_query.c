@@ -4,7 +4,7 @@
 #include "store/postgres/postgres_internal.h"
 #include "store/response_limit.h"
 
-const char postgres_other_answer[] = "an answer to something else than what was asked";
+const char postgres_other_answer[] = "an answer to another statement";
 
 struct error postgres_single_line(const char *text) {
     struct error line;

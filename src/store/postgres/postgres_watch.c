@@ -160,7 +160,7 @@ static enum listen_result run_connection(struct postgres_connection *connection,
         return LISTEN_FAILED;
     if (!received) {
         error_set(error,
-                  "a pooler is in between that does not hand on notices (PgBouncer does with pool_mode session)");
+                  "a pooler is in between that does not pass on notifications (PgBouncer does with pool_mode session)");
         return LISTEN_UNSUPPORTED;
     }
     if (!start_listening(connection, error))

@@ -8,7 +8,7 @@
 #define DEFAULT_PORT 9042
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_LAST_MS 10000
-#define SHARE_MIN_MS 500 /* the least of the deadline that one node gets when there are others */
+#define SHARE_MIN_MS 500 /* the smallest share of a deadline for one node of several */
 
 /* --- the list; with the mutex held, or before there are threads --- */
 
@@ -41,7 +41,7 @@ static bool add_configured_node(struct scylladb_store *store, const char *text, 
     if (colon != NULL && (strchr(text, ':') == colon || colon[-1] == ']')) {
         port = strtoul(colon + 1, &end, 10);
         if (end == colon + 1 || *end != '\0' || port == 0 || port > 65535)
-            return error_set(error, "database.scylladb.nodes: %s is no HOST:PORT", text);
+            return error_set(error, "database.scylladb.nodes: %s is not HOST:PORT", text);
         length = (size_t)(colon - text);
     }
     if (length >= 2 && text[0] == '[' && text[length - 1] == ']') {

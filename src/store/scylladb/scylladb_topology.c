@@ -49,7 +49,7 @@ static bool read_local_node(struct scylladb_connection *connection, struct topol
                             rows, error))
         return false;
     if (rows->row_count == 0 || rows->column_count != 3)
-        return error_set(error, "the node does not know itself");
+        return error_set(error, "system.local of the node has no row");
     for (unsigned v = 0; v < 3; v++)
         cql_next_value(rows, &values[v]);
     snprintf(topology->data_center, sizeof topology->data_center, "%.*s", SLICE_ARGS(values[0]));

@@ -143,8 +143,8 @@ enum store_answer scylladb_create(struct store_connection *base, const struct ap
     return scylladb_table_changed(connection, answer) ? create_app_once(connection, app, error) : answer;
 }
 
-/* An UPDATE in CQL creates a row that does not exist, so it has IF EXISTS; without a quorum the check before has to
- * do. */
+/* An UPDATE in CQL creates a row that does not exist, so it has IF EXISTS; without a quorum only the check before
+ * the write prevents that. */
 static enum store_answer update_row(struct scylladb_connection *connection, const struct app *app,
                                     struct error *error) {
     struct write_values values = {0};

@@ -259,7 +259,7 @@ static enum store_answer sqlite_list(struct store_connection *base, struct slice
 
 /* --- names that are taken --- */
 
-/* Runs a statement that finds one id. STORE_OK with the id in `found`, or STORE_NOT_FOUND. */
+/* Runs a statement that finds one id. STORE_OK with the id in `found` (may be NULL), or STORE_NOT_FOUND. */
 static enum store_answer find_sqlite_id(struct sqlite_connection *connection, enum sqlite_statement which,
                                         struct slice name, struct slice except, struct buffer *found,
                                         struct error *error) {

@@ -163,7 +163,7 @@ static bool sign_in_to_node(struct cql_connection *connection, const char *usern
     if (connection->code == CQL_ERROR_BAD_CREDENTIALS)
         return error_prefix(error, "database.scylladb.username and .password");
     if (good && connection->header.opcode != CQL_OPCODE_AUTH_SUCCESS)
-        return error_set(error, "the node wants another way to sign in than a password");
+        return error_set(error, "the node wants another authentication than a password");
     return good;
 }
 
