@@ -173,6 +173,19 @@ static void lists_are_in_order_of_id_and_come_in_pages(void **state) {
     assert_listed("", 0, "");
 }
 
+static void a_list_after_what_no_id_can_be_is_refused(void **state) {
+    static const struct slice ids[] = {SLICE_INIT("\xff"), SLICE_INIT("a\0b"), SLICE_INIT("\xed\xa0\x80")};
+    struct buffer out = {0};
+
+    (void)state;
+    open_with("[{\"id\":\"a\",\"key\":\"ka\",\"secret\":\"s\"}]");
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        assert_int_equal(store_list(connection, ids[i], 10, append_listed, &out, &error), STORE_REFUSED);
+        assert_string_equal(error.text, "the id to list after must be UTF-8 without zero bytes");
+        assert_int_equal(out.length, 0);
+    }
+}
+
 static void an_empty_store_answers_too(void **state) {
     (void)state;
     open_with("[]");
@@ -215,6 +228,7 @@ int main(void) {
         TEST(a_broken_record_is_found_as_broken_with_its_field),
         TEST(of_an_id_that_is_configured_twice_the_first_counts),
         TEST(lists_are_in_order_of_id_and_come_in_pages),
+        TEST(a_list_after_what_no_id_can_be_is_refused),
         TEST(an_empty_store_answers_too),
         TEST(nothing_can_be_written),
         TEST(a_record_that_was_found_outlives_its_store),
