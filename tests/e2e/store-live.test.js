@@ -202,9 +202,9 @@ describe('two servers on one database, a record being good for 300 s', () => {
 describe('what lookups cost', () => {
   const APP = { id: 'app-1', key: 'key-1', secret: 's' };
 
-  // The database, whose lookups take 200 ms, and its count of them.
-  async function slowPlace(place) {
-    await fillPlace(backend, 'postgres', place, { apps: 1, slowSeconds: 0.2 });
+  // The database, whose lookups take their time, and its count of them.
+  async function slowPlace(place, slowSeconds = 0.2) {
+    await fillPlace(backend, 'postgres', place, { apps: 1, slowSeconds });
     return counterOf(backend, 'postgres', place);
   }
 
@@ -216,15 +216,18 @@ describe('what lookups cost', () => {
     for (const client of clients) client.destroy();
   });
 
+  /*
+   * A record in use is read again after half to three quarters of its TTL and up to a tenth of it until the next look at all records, so
+   * an answer that takes a tenth is in time with a seventh to spare for a busy machine. Without that every read would be waited for.
+   */
   test('while an app is in use, nobody waits for the store after the first, TTL after TTL', async (t) => {
-    const queries = await slowPlace('steady');
-    const server = await serverFor(t, settings('steady', { ttl: 1 }));
-    (await connect(server, { app: APP })).destroy();
+    const queries = await slowPlace('steady', 0.1);
+    const server = await serverFor(t, settings('steady', { ttl: 3 }));
     const waited = async () => (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' });
+    (await connect(server, { app: APP })).destroy();
     const before = await waited();
-    const end = performance.now() + 5_500;
-    while (performance.now() < end) (await connect(server, { app: APP })).destroy();
-    assert.equal(await waited(), before);
-    assert.ok(await queries() >= 5, 'the record was read again');
+    while (await queries() < 7) for (let i = 0; i < 20; i++) (await connect(server, { app: APP })).destroy();
+    const late = await waited() - before; // when it begins to listen the server asks anew, and a busy machine may be late once
+    assert.ok(late <= 2, `${late} waited`);
   });
 });
