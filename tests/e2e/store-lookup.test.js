@@ -137,6 +137,7 @@ describe('while the store does not answer', () => {
       before = taken;
       for (let i = 0; i < 20; i++) await fetchMetrics(server);
     } while (taken > before);
+    assert.ok(!large.socket.destroyed, 'the server has read what is no frame');
     const { unread, unsent } = bytesOnTheWay(large.socket);
     assert.ok(unread > 0, 'the kernel keeps it');
     assert.ok(taken - unread - unsent <= 64 * 1024, `${taken} - ${unread} - ${unsent} bytes were read`);
