@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches the databases of the end-to-end tests that are jars (tests/backends/pom.xml) with Maven, once for each of their
-# versions.
+# versions. What Maven says is kept in jars/maven.log, for the tests that miss the jars.
 set -euo pipefail
 cd "$(dirname "$0")/../tests/backends"
 
@@ -12,5 +12,6 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
 fi
 echo 'jars: fetching Cassandra and DynamoDB Local from Maven Central'
 rm -rf jars
-mvn --batch-mode --quiet --no-transfer-progress dependency:copy-dependencies
+mkdir jars
+{ mvn --batch-mode --quiet --no-transfer-progress dependency:copy-dependencies; } 2>&1 | tee jars/maven.log
 echo "$wanted" >"$stamp"

@@ -22,8 +22,21 @@ const WITH_INDEX = {
   GlobalSecondaryIndexes: [{ IndexName: INDEX, KeySchema: partitionKey('key'), Projection: { ProjectionType: 'ALL' } }],
 };
 
-// One database for all tests of a file, each of which uses a table of its own: `const database = await sharedDynamoDb()`.
+// One database for all tests of a file, each of which uses a table of its own: `const database = await sharedDynamoDb()`. If it does not
+// start, the tests that use it fail, and no others.
 export async function sharedDynamoDb() {
+  try {
+    return await startShared();
+  } catch (error) {
+    return new Proxy({}, {
+      get(_, name) {
+        if (name !== 'then') throw error; // which `await` asks for
+      },
+    });
+  }
+}
+
+async function startShared() {
   const backend = await backendFor({ after }, 'dynamodb');
   const client = await backend.client();
   after(() => client.destroy());

@@ -13,6 +13,9 @@ const USER = 'cassandra';
 const PASSWORD = 'cassandra';
 const DATA_CENTRE = 'datacenter1';
 
+// Where it stops serving it may leave the process behind.
+const FATAL = /^ERROR .*(?:startup|disk|stopping|exiting|unstable).*$/im;
+
 // What Cassandra's own start script passes on Java 17.
 const EXPORTS = ['java.base/jdk.internal.misc', 'java.base/jdk.internal.ref', 'java.base/sun.nio.ch', 'java.management.rmi/com.sun.jmx.remote.internal.rmi',
   'java.rmi/sun.rmi.registry', 'java.rmi/sun.rmi.server', 'java.sql/java.sql'];
@@ -56,7 +59,7 @@ export class Cassandra extends Backend {
         name === 'data_file' ? ['data_file_directories', [`${folder}/data`]] : [`${name}_directory`, `${folder}/${name}`])),
     }, null, 2));
     return new Daemon({
-      name: `Cassandra on ${host}`, log: `${folder}/cassandra.log`, probe: () => this.#probe(host),
+      name: `Cassandra on ${host}`, log: `${folder}/cassandra.log`, probe: () => this.#probe(host), fatal: FATAL,
       command: [java(), '-Xms512m', '-Xmx512m', '-Xss512k', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-XX:-UsePerfData',
         `-javaagent:${jarIn(jars, 'jamm-')}`, '-Djdk.attach.allowAttachSelf=true', `-Dcassandra.storagedir=${folder}`,
         '-Dcassandra.skip_wait_for_gossip_to_settle=0', `-Dcassandra.ring_delay_ms=${this.#grows ? 3000 : 0}`, '-Dcassandra.superuser_setup_delay_ms=0',

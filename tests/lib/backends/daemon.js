@@ -2,15 +2,16 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, closeSync, existsSync, openSync, readFileSync, readdirSync } from 'node:fs';
+import { chownSync, closeSync, existsSync, fstatSync, openSync, readFileSync, readdirSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
-// A JVM beside sanitizer builds on two cores takes its time; whoever passes never waits this long.
-const START_TIMEOUT_MS = 180_000;
-const STOP_TIMEOUT_MS = 30_000;
-const PROBE_TIMEOUT_MS = 5_000;
+// A JVM beside sanitizer builds on a busy machine takes its time; a test that passes never waits this long.
+const START_TIMEOUT_MS = 300_000;
+const STOP_TIMEOUT_MS = 60_000;
+// A probe that got no answer has to end by then, or its connection would keep the test's process alive.
+export const PROBE_TIMEOUT_MS = 5_000;
 
 // PostgreSQL refuses to run as root, so root starts it as this user.
 const NOBODY = 65534;
@@ -22,11 +23,13 @@ const PROGRAM_FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/
 export class Daemon {
   #child = null;
   #ended = null;
+  #ending = null;
 
   // `name` is for messages; `command` the program's name and arguments; `probe` an asynchronous function that resolves when the
-  // database serves requests; `log` a file that gets all output.
-  constructor({ name, command, probe, log, asNobody = false, env = {}, stopSignal = 'SIGTERM' }) {
-    Object.assign(this, { name, command, probe, log, asNobody, env, stopSignal });
+  // database serves requests; `log` a file that gets all output; `fatal` a pattern of lines after which it never will, though the process
+  // may go on.
+  constructor({ name, command, probe, log, fatal = null, asNobody = false, env = {}, stopSignal = 'SIGTERM' }) {
+    Object.assign(this, { name, command, probe, log, fatal, asNobody, env, stopSignal });
   }
 
   get pid() {
@@ -34,23 +37,34 @@ export class Daemon {
   }
 
   get isRunning() {
-    return this.#child !== null && this.#child.exitCode === null && this.#child.signalCode === null;
+    return this.#child !== null && this.#ending === null;
   }
 
-  // Resolves when the probe got an answer; rejects with the end of the log if the process ends before, or time is up.
+  // Resolves when the probe got an answer; rejects with the end of the log if the process ends before, gives up, or time is up.
   async start() {
     const log = openSync(this.log, 'a');
+    const logged = fstatSync(log).size;
     this.#child = launch(this.command, { asNobody: this.asNobody, env: this.env, stdio: ['ignore', log, log] });
     closeSync(log);
-    this.#ended = once(this.#child, 'exit').catch((error) => [error.message]);
+    this.#ending = null;
+    this.#ended = once(this.#child, 'exit').then(([code, signal]) => signal ?? `exit code ${code}`, (error) => error.message).then((how) => {
+      this.#ending = how;
+    });
     const deadline = performance.now() + START_TIMEOUT_MS;
     for (;;) {
-      const refusal = await bounded(this.probe()).then(() => null, (error) => error);
+      const refusal = await Promise.race([bounded(this.probe()).then(() => null, (error) => error), this.#ended]);
+      if (!this.isRunning) throw this.#failure(`ended with ${this.#ending}`); // whatever answers on its port
       if (refusal === null) return;
-      if (!this.isRunning) throw this.#failure(`ended with ${(await this.#ended).join(' ')}`);
-      if (performance.now() > deadline) throw this.#failure(`does not answer in ${START_TIMEOUT_MS} ms: ${refusal.message}`);
+      const fatal = this.fatal && readFileSync(this.log).subarray(logged).toString().match(this.fatal)?.[0];
+      if (fatal) await this.#giveUp(`does not start: ${fatal}`);
+      if (performance.now() > deadline) await this.#giveUp(`does not answer in ${START_TIMEOUT_MS} ms: ${refusal.message}`);
       await pause(50);
     }
+  }
+
+  async #giveUp(why) {
+    await this.kill();
+    throw this.#failure(why);
   }
 
   // Ends it as an administrator would, and by force when that takes too long.

@@ -3,7 +3,7 @@
 import { mkdirSync } from 'node:fs';
 
 import { Backend } from './backend.js';
-import { Daemon, freePorts } from './daemon.js';
+import { Daemon, freePorts, PROBE_TIMEOUT_MS } from './daemon.js';
 import { jarsOf, java } from './jvm.js';
 
 const REGION = 'eu-central-1';
@@ -26,7 +26,7 @@ export class DynamoDb extends Backend {
     const client = await DynamoDb.client(this.address, { maxAttempts: 1 });
     const { ListTablesCommand } = await import('@aws-sdk/client-dynamodb');
     try {
-      await client.send(new ListTablesCommand({}));
+      await client.send(new ListTablesCommand({}), { abortSignal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
     } finally {
       client.destroy();
     }

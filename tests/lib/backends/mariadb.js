@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 
 import { Backend } from './backend.js';
 import { makeCertificates } from './certificates.js';
-import { Daemon, freePorts, giveToNobody, program, run } from './daemon.js';
+import { Daemon, freePorts, giveToNobody, PROBE_TIMEOUT_MS, program, run } from './daemon.js';
 
 const USER = 'curlew';
 const PASSWORD = 'a mysql password';
@@ -52,14 +52,14 @@ export class MariaDb extends Backend {
   }
 
   async #probe() {
-    const connection = await MariaDb.client(this.address);
+    const connection = await MariaDb.client(this.address, undefined, { connectTimeout: PROBE_TIMEOUT_MS });
     await connection.end();
   }
 
-  // A connection by mysql2; `database` may be left out.
-  static async client({ host, port, user, password, ca }, database) {
+  // A connection by mysql2; `database` may be left out. A busy machine may take longer than the library would wait.
+  static async client({ host, port, user, password, ca }, database, options = { connectTimeout: 60_000 }) {
     const { createConnection } = await import('mysql2/promise');
-    return createConnection({ host, port, user, password, database, ssl: ca && { rejectUnauthorized: false } });
+    return createConnection({ host, port, user, password, database, ssl: ca && { rejectUnauthorized: false }, ...options });
   }
 
   static config({ host, port, user, password, ca }, database) {

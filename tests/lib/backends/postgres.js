@@ -5,7 +5,7 @@ import path from 'node:path';
 
 import { Backend } from './backend.js';
 import { makeCertificates } from './certificates.js';
-import { Daemon, freePorts, giveToNobody, program, run } from './daemon.js';
+import { Daemon, freePorts, giveToNobody, PROBE_TIMEOUT_MS, program, run } from './daemon.js';
 
 const USER = 'curlew';
 const PASSWORD = 'a postgres password';
@@ -56,14 +56,14 @@ export class Postgres extends Backend {
   }
 
   async #probe() {
-    const client = await Postgres.client(this.address);
+    const client = await Postgres.client(this.address, 'postgres', { connectionTimeoutMillis: PROBE_TIMEOUT_MS });
     await client.end();
   }
 
   // A connection by pg; `database` may be left out.
-  static async client({ host, port, user, password, ca }, database = 'postgres') {
+  static async client({ host, port, user, password, ca }, database = 'postgres', options = {}) {
     const { default: pg } = await import('pg');
-    const client = new pg.Client({ host, port, user, password, database, ssl: ca && { rejectUnauthorized: false } });
+    const client = new pg.Client({ host, port, user, password, database, ssl: ca && { rejectUnauthorized: false }, ...options });
     // Said again by whatever is asked of it next.
     client.on('error', () => {});
     await client.connect();
