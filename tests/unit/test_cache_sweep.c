@@ -23,7 +23,7 @@
 
 #define WORKERS 2
 #define CAPACITY 20
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 120000
 
 static struct config config;
 static struct workers workers;

@@ -20,7 +20,7 @@
 #include "fake_store.h"
 #include "harness.h"
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 120000
 
 static struct config config;
 static struct workers workers;

@@ -574,7 +574,7 @@ static void the_last_event_of_a_cache_channel_is_kept_for_who_comes_later(void *
     channel_inspect(slot, SLICE("cache-x"), true, &info);
     assert_false(info.occupied);
     assert_true(slice_equal(buffer_slice(&info.cached_data), SLICE("{\"second\":2}")));
-    assert_in_range(info.cached_ttl_s, 58, 60);
+    assert_in_range(info.cached_ttl_s, 1, 60);
     buffer_dispose(&info.cached_data);
     close_peer(&peer);
 }

@@ -18,7 +18,7 @@
 
 static void addresses_and_known_names_resolve(void **state) {
     static const char *const hosts[] = {"127.0.0.1", "::1", "localhost"};
-    const struct deadline deadline = deadline_after(20000, -1);
+    const struct deadline deadline = deadline_after(120000, -1);
     struct error error;
 
     (void)state;
@@ -29,7 +29,7 @@ static void addresses_and_known_names_resolve(void **state) {
 
 static void addresses_bear_the_port(void **state) {
     static const char *const hosts[] = {"127.0.0.1", "localhost"};
-    const struct deadline deadline = deadline_after(20000, -1);
+    const struct deadline deadline = deadline_after(120000, -1);
     struct error error;
 
     (void)state;
@@ -48,7 +48,7 @@ static void addresses_bear_the_port(void **state) {
 }
 
 static void an_unknown_name_is_refused_in_words(void **state) {
-    const struct deadline deadline = deadline_after(20000, -1);
+    const struct deadline deadline = deadline_after(120000, -1);
     struct error error = {0};
 
     (void)state;
@@ -58,7 +58,7 @@ static void an_unknown_name_is_refused_in_words(void **state) {
 
 static void nobody_is_waited_for_when_it_is_time_to_stop(void **state) {
     int cancel_fd = eventfd(1, EFD_CLOEXEC);
-    const struct deadline deadline = deadline_after(20000, cancel_fd);
+    const struct deadline deadline = deadline_after(120000, cancel_fd);
     struct error error = {0};
 
     (void)state;
@@ -68,7 +68,7 @@ static void nobody_is_waited_for_when_it_is_time_to_stop(void **state) {
 }
 
 static void a_thread_that_cannot_be_started_is_named_with_the_reason(void **state) {
-    const struct deadline deadline = deadline_after(20000, -1);
+    const struct deadline deadline = deadline_after(120000, -1);
     struct error error = {0};
 
     (void)state;

@@ -27,7 +27,7 @@
 #include "harness.h"
 #include "store/drivers.h"
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 120000
 #define ATTEMPTS_MAX 64
 
 static char folder[64], path[96];
