@@ -25,7 +25,7 @@ async function adminFor(t) {
     return { status: answer.status, json: JSON.parse(await answer.text()), headers: answer.headers };
   };
   assert.equal((await call('GET')).status, 200); // the table is made
-  return { file, call, sql: (text) => execFileSync('sqlite3', ['-cmd', '.timeout 10000', file, text]) };
+  return { file, call, sql: (text) => execFileSync('sqlite3', ['-cmd', '.timeout 60000', file, text]) };
 }
 
 function insert(id, key, enabled = '1') {

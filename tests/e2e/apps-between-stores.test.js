@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test';
 
 import { BARE, NONE, apps, appsDone, counts, exported, interruptedBy, manyApps, sqliteConfig } from '../lib/apps-command.js';
 import { backendFor } from '../lib/backends/index.js';
+import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { folderWith } from '../lib/process.js';
 
 const PLACE = 'round';
@@ -34,7 +35,7 @@ function fileFor(t, config) {
   return path.join(folderWith(t, { 'config.json': config }), 'config.json');
 }
 
-describe('copy between stores of different kinds', { timeout: 300_000 }, () => {
+describe('copy between stores of different kinds', { timeout: LONG_TIMEOUT_MS }, () => {
   const ends = [];
   const backends = {};
   const whole = { after: (end) => ends.push(end) };

@@ -12,6 +12,7 @@ import { api } from '../lib/api.js';
 import { apps } from '../lib/apps-command.js';
 import { REGION, exception, operationOf, sharedDynamoDb, signerOf } from '../lib/dynamodb.js';
 import { httpStub } from '../lib/http-stub.js';
+import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { folderWith } from '../lib/process.js';
 import { serverFor } from '../lib/server.js';
 
@@ -279,7 +280,7 @@ async function serverOnInstance(t, next) {
 // Asks until DynamoDB was asked with that key; every request has to be answered meanwhile.
 async function askUntilSigner({ place, ask }, signer) {
   const seen = () => place.stub.requests.all.some((request) => signerOf(request) === signer);
-  const giveUp = Date.now() + 60_000;
+  const giveUp = Date.now() + LONG_TIMEOUT_MS;
   while (!seen() && Date.now() < giveUp) assert.equal(await ask(), 200);
   assert.ok(seen(), `nothing was signed with ${signer}`);
 }

@@ -6,7 +6,7 @@ import { Worker } from 'node:worker_threads';
 
 import { api } from '../lib/api.js';
 import { connect, join, sendSubscribe, settle } from '../lib/client.js';
-import { Inbox } from '../lib/inbox.js';
+import { Inbox, LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { fetchMetrics } from '../lib/metrics.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, sharedServer, THREADS_BINARY } from '../lib/server.js';
@@ -15,7 +15,7 @@ const LIMITED = { id: 'limited', key: 'limited-key', secret: 'limited-secret', m
 const CROWDED = { ...APP, max_connections: 0, max_presence_members_per_channel: 0 };
 const FULL = { id: 'full', key: 'full-key', secret: 'full-secret', max_presence_members_per_channel: 25 };
 const server = await sharedServer({ apps: [CROWDED, LIMITED, FULL], config: { workers: 4 }, binary: THREADS_BINARY });
-const LONG_MS = 240_000;
+const LONG_MS = LONG_TIMEOUT_MS;
 
 async function assertEveryWorkerTookConnections(before) {
   const taken = (await fetchMetrics(server)).since(before, 'worker_connections_total', 'worker');

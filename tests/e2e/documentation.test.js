@@ -8,6 +8,7 @@ import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { appsDone, exported, sqliteConfig } from '../lib/apps-command.js';
+import { TIMEOUT_MS } from '../lib/inbox.js';
 import { folderWith } from '../lib/process.js';
 import { APP, BINARY, runCurlew, serverFor } from '../lib/server.js';
 
@@ -77,7 +78,7 @@ test('docs/protocol.md: Laravel Echo connects with the options that are shown', 
   const [example] = blocks('docs/protocol.md', 'js');
   const script = `${example.replace("'app-key'", `'${APP.key}'`).replace('6001', server.port)}
     echo.channel('news').subscribed(() => { console.log('subscribed'); echo.disconnect(); });`;
-  const said = execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: path.join(root, 'tests/e2e'), encoding: 'utf8', timeout: 10_000 });
+  const said = execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: path.join(root, 'tests/e2e'), encoding: 'utf8', timeout: TIMEOUT_MS });
   assert.equal(said, 'subscribed\n');
 });
 

@@ -8,6 +8,7 @@ import { test } from 'node:test';
 
 import { backendFor } from '../lib/backends/index.js';
 import { connect } from '../lib/client.js';
+import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
@@ -44,7 +45,7 @@ async function grown(server, before, expected) {
 }
 
 // With a store that tells nobody of changes, so that only these lookups ask it.
-test('lookups are counted by their answer, and what is in the cache is known', { timeout: 120_000 }, async (t) => {
+test('lookups are counted by their answer, and what is in the cache is known', { timeout: LONG_TIMEOUT_MS }, async (t) => {
   const backend = await backendFor(t, 'mariadb');
   await backend.createPlace('lookups');
   const server = await serverFor(t, { apps: [], config: backend.config('lookups') });
@@ -108,14 +109,14 @@ test('a record that has become invalid is counted until it is good again', async
   await eventually(server, (metrics) => assert.equal(metrics.sum('app_cache_invalid_entries'), 0));
 });
 
-test('the pool: connections in use, who waits at which priority, who is turned away, and how long it took', { timeout: 120_000 }, async (t) => {
+test('the pool: connections in use, who waits at which priority, who is turned away, and how long it took', { timeout: LONG_TIMEOUT_MS }, async (t) => {
   const token = 'a token of at least thirty-two characters';
   const backend = await backendFor(t, 'postgres');
   await backend.createPlace('pool');
   const { app_manager, database: { postgres } } = backend.config('pool');
   const server = await serverFor(t, {
     apps: [],
-    config: { app_manager: { ...app_manager, lookup_timeout_ms: 60_000 }, database: { postgres: { ...postgres, pool_min: 1, pool_max: 1 } } },
+    config: { app_manager: { ...app_manager, lookup_timeout_ms: 3_600_000 }, database: { postgres: { ...postgres, pool_min: 1, pool_max: 1 } } },
     env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
   });
   const admin = (await server.waitForLog(/^admin API on /)).message.match(/http:\/\/\S+/)[0];
@@ -153,7 +154,7 @@ test('the pool: connections in use, who waits at which priority, who is turned a
   await locker.query('COMMIT');
   await Promise.all([client.end(), locker.end()]);
   assert.equal((await write).status, 200);
-  const codes = await Promise.all(unknown.map(async (ws) => (await ws.expect('pusher:error', 60_000)).data.code));
+  const codes = await Promise.all(unknown.map(async (ws) => (await ws.expect('pusher:error')).data.code));
   const turnedAway = codes.filter((code) => code === 4100).length;
   await eventually(server, (metrics) => {
     assert.equal(metrics.sum('app_store_turned_away_total'), turnedAway);

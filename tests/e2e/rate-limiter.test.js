@@ -114,10 +114,13 @@ test('a connect over the limit is told 4100 and how long to wait, another addres
 
 test('pusher-js that is refused comes again by itself until it is taken', async (t) => {
   const server = await limited(t, { websocket: { max_requests: 1, window_seconds: 3 } });
-  await connected(makePusher(server, { t }));
-  const late = makePusher(server, { t });
-  const errors = record(late.connection, 'error');
-  await connected(late);
+  let errors;
+  do { // the second within the three seconds of the first
+    await connected(makePusher(server, { t }));
+    const late = makePusher(server, { t });
+    errors = record(late.connection, 'error');
+    await connected(late);
+  } while (errors.inbox.all.length === 0);
   const { data } = await errors.next();
   assert.equal(data.error.data.code, 4100, JSON.stringify(data));
   assert.ok(errors.inbox.all.length <= 4, `it waits between its attempts: ${errors.inbox.all.length}`);

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 
 import { closedWithError, connect } from '../lib/client.js';
 import { subscriber } from '../lib/events.js';
-import { TIMEOUT_MS, within } from '../lib/inbox.js';
+import { within } from '../lib/inbox.js';
 import { RawHttp } from '../lib/raw-http.js';
 import { APP, serverFor } from '../lib/server.js';
 import { signedPath } from '../lib/sign.js';
@@ -40,16 +40,16 @@ test('every client is told 4200 before the server ends with exit code 0', async 
 
 test('the closes are spread evenly over the grace period', async (t) => {
   const grace = 4;
-  const server = await serverFor(t, { config: { shutdown_grace_period: grace } });
+  const workers = 2;
+  const server = await serverFor(t, { config: { shutdown_grace_period: grace, workers } });
   const clients = await Promise.all(Array.from({ length: 40 }, () => connect(server, { t })));
   const began = performance.now();
   server.terminate();
   const times = await Promise.all(clients.map(async (ws) => (await ws.closing()).at));
   const seconds = times.map((at) => (at - began) / 1000).sort((a, b) => a - b);
-  assert.ok(seconds.at(-1) - seconds[0] > grace * 0.75, `first after ${seconds[0]} s, last after ${seconds.at(-1)} s`);
-  // Ten are due in a second; in steps of a second they would come in one go.
-  const fullest = Math.max(...seconds.map((from) => seconds.filter((at) => at >= from && at < from + 0.5).length));
-  assert.ok(fullest < 10, `${fullest} of ${clients.length} within half a second`);
+  // Each worker closes the first of its connections at once. None is closed before its time; a busy machine may be late.
+  const early = seconds.findIndex((after, i) => after < grace * (i + 1 - workers) / clients.length);
+  assert.equal(early, -1, `number ${early} of ${clients.length} was closed after ${seconds[early]} s`);
   assert.equal((await server.exited()).code, 0);
 });
 
@@ -82,7 +82,7 @@ test('an idle HTTP connection is closed at once, not at the end of the grace per
 });
 
 test('while it drains /up fails and nobody new is taken', async (t) => {
-  const server = await serverFor(t, { config: { shutdown_grace_period: 8 } });
+  const server = await serverFor(t, { config: { shutdown_grace_period: 60 } });
   const clients = await Promise.all(Array.from({ length: 20 }, () => connect(server, { t })));
   const asking = await RawHttp.connect(server);
   t.after(() => asking.destroy());
@@ -101,7 +101,7 @@ test('while it drains /up fails and nobody new is taken', async (t) => {
 });
 
 test('a request that has begun is answered', async (t) => {
-  const server = await serverFor(t, { config: { shutdown_grace_period: 4 } });
+  const server = await serverFor(t, { config: { shutdown_grace_period: 60 } });
   const clients = await Promise.all(Array.from({ length: 10 }, () => connect(server, { t })));
   const http = await RawHttp.connect(server);
   t.after(() => http.destroy());
@@ -130,7 +130,7 @@ test('clients that neither read nor answer do not hold it up', async (t) => {
   }
   for (const ws of silent) ws.pause();
   server.terminate();
-  assert.deepEqual(await server.exited(2 * TIMEOUT_MS), { code: 0, signal: null });
+  assert.deepEqual(await server.exited(), { code: 0, signal: null });
 });
 
 test('a reload that is asked for in the middle of it does not cut it short', async (t) => {

@@ -18,7 +18,7 @@ const ONE = { id: 'one', key: 'one-key', secret: 's' };
 // A file with the table of an older server and the app ONE; returns {sql, server}: run a statement, start a server on it.
 function store(t) {
   const file = path.join(folderWith(t), 'apps.db');
-  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 10000', file, text], { encoding: 'utf8' });
+  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 60000', file, text], { encoding: 'utf8' });
   sql('CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT UNIQUE, secret TEXT, enabled BOOLEAN DEFAULT 1, ' +
     'enable_client_messages BOOLEAN DEFAULT 0, max_connections INTEGER DEFAULT 0, max_client_events_per_second INTEGER DEFAULT 0); ' +
     "INSERT INTO applications (id, key, secret) VALUES ('one', 'one-key', 's')");

@@ -14,6 +14,7 @@ import { makeCertificates } from '../lib/backends/certificates.js';
 import { freePorts } from '../lib/backends/daemon.js';
 import { connect } from '../lib/client.js';
 import { INDEX, WITHOUT_INDEX, exception, operationOf, sharedDynamoDb } from '../lib/dynamodb.js';
+import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { lead } from '../lib/middle.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
@@ -78,7 +79,7 @@ describe('the table', () => {
     assert.equal((await database.describe(place.table)).GlobalSecondaryIndexes[0].IndexName, INDEX);
     assert.ok(place.stub.requests.all.some((request) => operationOf(request) === 'Scan'));
     ready = true;
-    const asked = place.stub.requests.next((request) => operationOf(request) === 'Query', 30_000);
+    const asked = place.stub.requests.next((request) => operationOf(request) === 'Query');
     const done = asked.then(() => true, () => true);
     while (await Promise.race([done, connectAs(server, t, 'a').then(() => false)]) === false);
     await asked;
@@ -254,7 +255,7 @@ describe('a DynamoDB that', () => {
     const { code, stderr } = await runCurlew(['apps', 'show', 'a'], { config });
     assert.notEqual(code, 0);
     assert.match(stderr, /ThrottlingException: Rate exceeded/);
-    assert.ok(asked > 2 && asked < 30, `asked ${asked} times`); // longer and longer pauses: about 7
+    assert.ok(asked >= 2 && asked < 30, `asked ${asked} times`); // longer and longer pauses: about 7
   });
 
   // What comes in the place of an answer to GetItem, after its head.
@@ -327,7 +328,7 @@ describe('a DynamoDB that', () => {
     assert.match(stderr, /app \\"lost\\": it was written, and is not there when it is read back/);
   });
 
-  test('hangs under an import does not hold up who presses Ctrl-C a second time, and the next run finishes', { timeout: 30_000 }, async (t) => {
+  test('hangs under an import does not hold up who presses Ctrl-C a second time, and the next run finishes', { timeout: LONG_TIMEOUT_MS }, async (t) => {
     let hangs;
     const place = await database.placeBehind(t, (request) => {
       if (operationOf(request) !== 'PutItem' || !request.body.includes('"b-key"')) return undefined;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { counterOf, fillPlace } from '../lib/backends/counted.js';
+import { counterOf, fillPlace, untilListening } from '../lib/backends/counted.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect } from '../lib/client.js';
 import { fetchMetrics } from '../lib/metrics.js';
@@ -95,14 +95,15 @@ describe('two servers on one database, a record being good for 300 s', () => {
   const reads = async () => (await query('live', `SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements s
     JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = 'live' AND query LIKE 'SELECT "id"%WHERE%'`))[0].calls;
 
-  // Does something for which all of the clients are closed with the code, within a second.
+  // Does something for which all of the clients are closed with the code: within a second, or ten of a busy machine, and not only when the
+  // record is read again.
   async function closesAll(clients, code, act) {
     const began = performance.now();
     await act();
     for (const client of clients) {
       assert.equal((await client.expect('pusher:error')).data.code, code);
       const { at } = await client.closing();
-      assert.ok(at - began < 1000, `${at - began} ms`);
+      assert.ok(at - began < 10_000, `${at - began} ms`);
       client.destroy();
     }
   }
@@ -147,7 +148,7 @@ describe('two servers on one database, a record being good for 300 s', () => {
     (await connect(one, { app: { id: 'keyed', key: 'second-key', secret: 's' } })).destroy();
     (await connected(two, 'second-key')).destroy();
     assert.equal(await refusal(two, 'first-key'), 4001);
-    assert.ok(performance.now() - began < 1000);
+    assert.ok(performance.now() - began < 10_000);
     for (const client of clients) {
       client.send({ event: 'pusher:ping', data: {} });
       await client.expect('pusher:pong');
@@ -202,15 +203,14 @@ describe('two servers on one database, a record being good for 300 s', () => {
 describe('what lookups cost', () => {
   const APP = { id: 'app-1', key: 'key-1', secret: 's' };
 
-  // The database, whose lookups take their time, and its count of them.
-  async function slowPlace(place, slowSeconds = 0.2) {
-    await fillPlace(backend, 'postgres', place, { apps: 1, slowSeconds });
-    return counterOf(backend, 'postgres', place);
-  }
+  // A database whose lookups take their time.
+  const slowPlace = (place, slowSeconds = 0.2) => fillPlace(backend, 'postgres', place, { apps: 1, slowSeconds });
 
   test('five hundred first connects at once for one app are one query', async (t) => {
-    const queries = await slowPlace('crowd');
+    await slowPlace('crowd');
     const server = await serverFor(t, settings('crowd'));
+    await untilListening(backend, 'postgres', 'crowd', server);
+    const queries = await counterOf(backend, 'postgres', 'crowd');
     const clients = await Promise.all(Array.from({ length: 500 }, () => connect(server, { app: APP })));
     assert.equal(await queries(), 1);
     for (const client of clients) client.destroy();
@@ -221,13 +221,15 @@ describe('what lookups cost', () => {
    * an answer that takes a tenth is in time with a seventh to spare for a busy machine. Without that every read would be waited for.
    */
   test('while an app is in use, nobody waits for the store after the first, TTL after TTL', async (t) => {
-    const queries = await slowPlace('steady', 0.1);
+    await slowPlace('steady', 0.1);
     const server = await serverFor(t, settings('steady', { ttl: 3 }));
-    const waited = async () => (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' });
+    await untilListening(backend, 'postgres', 'steady', server);
+    const queries = await counterOf(backend, 'postgres', 'steady');
     (await connect(server, { app: APP })).destroy();
+    const waited = async () => (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' });
     const before = await waited();
-    while (await queries() < 7) for (let i = 0; i < 20; i++) (await connect(server, { app: APP })).destroy();
-    const late = await waited() - before; // when it begins to listen the server asks anew, and a busy machine may be late once
-    assert.ok(late <= 2, `${late} waited`);
+    while (await queries() < 6) for (let i = 0; i < 20; i++) (await connect(server, { app: APP })).destroy();
+    const late = await waited() - before;
+    assert.ok(late <= 1, `${late} waited`); // none, but for a machine that has more to do than it can
   });
 });

@@ -10,6 +10,7 @@ import { api } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect } from '../lib/client.js';
 import { assertRefusal } from '../lib/events.js';
+import { TIMEOUT_MS } from '../lib/inbox.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
@@ -55,7 +56,7 @@ describe('while the store does not answer', () => {
       api(server, 'GET', '/channels', { app: APP }),
     ]);
     const took = performance.now() - began;
-    assert.ok(took >= 1400 && took < 4000, `${took} ms`);
+    assert.ok(took >= 1400 && took < 15_000, `${took} ms`);
     assert.equal(code, 4100);
     assertRefusal(answer, 503);
     assert.equal(answer.headers['retry-after'], '1');
@@ -72,10 +73,10 @@ describe('while the store does not answer', () => {
     backend.freeze();
     try {
       let word;
-      for (const end = performance.now() + 10_000; word !== 'DEGRADED' && performance.now() < end;) {
+      for (const end = performance.now() + TIMEOUT_MS; word !== 'DEGRADED' && performance.now() < end;) {
         const began = performance.now();
         word = await health();
-        assert.ok(performance.now() - began < 2000, `${performance.now() - began} ms`);
+        assert.ok(performance.now() - began < 10_000, `${performance.now() - began} ms`); // a lookup waits for 30 s
       }
       assert.equal(word, 'DEGRADED');
       for (let i = 0; i < 10; i++) assert.equal(await health(), 'DEGRADED');
@@ -95,7 +96,7 @@ describe('while the store does not answer', () => {
     let words = [];
     backend.freeze();
     try {
-      for (const end = performance.now() + 10_000; !words.includes('DEGRADED') && performance.now() < end;) {
+      for (const end = performance.now() + TIMEOUT_MS; !words.includes('DEGRADED') && performance.now() < end;) {
         const answers = Promise.all(Array.from({ length: 50 }, health));
         const metrics = await fetchMetrics(server);
         most.urgent = Math.max(most.urgent, metrics.sum('app_store_waiting', { priority: 'urgent' }));
@@ -152,7 +153,7 @@ test('what a newer server wrote into a record is a warning, once for each change
   const file = path.join(folderWith(t), 'apps.db');
   const server = await serverFor(t, { apps: [], config: { app_manager: { driver: 'sqlite', cache: { ttl: 1 } }, database: { sqlite: { path: file } } } });
   await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
-  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 10000', file, text]);
+  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 60000', file, text]);
   const webhook = (member) => JSON.stringify([{ url: 'https://a.example', event_types: [], [member]: 3 }]);
   sql(`${INSERT} ('one', 'one-key', 's', 1, 0, 0, 10); UPDATE applications SET webhooks = '${webhook('retries')}'`);
   await connect(server, { app: APP, t });
@@ -171,7 +172,7 @@ test('an app whose record is broken is 4100 and 500 with the field, by key and b
     apps: [], config: { app_manager: { driver: 'sqlite', cache: { negative_ttl: 0 } }, database: { sqlite: { path: file } } },
   });
   await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
-  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 10000', file, text]);
+  const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 60000', file, text]);
   sql(`${INSERT} ('one', 'one-key', 's', 1, 0, 'many', 10)`);
   for (let i = 0; i < 3; i++) { // asked for, and known
     assertRefusal(await api(server, 'GET', '/channels', { app: APP }), 500, /app "one": max_connections must be/);

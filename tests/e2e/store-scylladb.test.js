@@ -12,6 +12,7 @@ import { backendFor } from '../lib/backends/index.js';
 import { Cassandra } from '../lib/backends/cassandra.js';
 import { makeCertificates } from '../lib/backends/certificates.js';
 import { connect } from '../lib/client.js';
+import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { lead } from '../lib/middle.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
@@ -32,7 +33,7 @@ function sets(fields) {
 // What a connect is told first.
 async function answer(server, key) {
   const ws = await RawWebSocket.connect(server, { key });
-  const first = await ws.next(() => true, 15_000);
+  const first = await ws.next(() => true);
   ws.destroy();
   return first;
 }
@@ -58,7 +59,7 @@ async function administered(t, config, cache = {}) {
 }
 
 async function until(what, act) {
-  const end = performance.now() + 60_000;
+  const end = performance.now() + LONG_TIMEOUT_MS;
   for (;;) {
     const said = await act();
     if (said === what) return;
@@ -363,7 +364,7 @@ describe('one node', () => {
 });
 
 // Three nodes "here", of which the configuration names the first, and one "there".
-test('a cluster that grows gets its quorum; of three nodes one may be killed; with two the store is unavailable, and an app never "not found"', { timeout: 600_000 }, async (t) => {
+test('a cluster that grows gets its quorum; of three nodes one may be killed; with two the store is unavailable, and an app never "not found"', { timeout: 2 * LONG_TIMEOUT_MS }, async (t) => {
   const cluster = await backendFor(t, 'cassandra', { nodes: 4, centres: ['here', 'here', 'here', 'there'], first: 0 });
   await cluster.start(3);
   const asFirst = async (act) => {

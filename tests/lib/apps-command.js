@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import path from 'node:path';
 
-import { within } from './inbox.js';
+import { LONG_TIMEOUT_MS, within } from './inbox.js';
 import { folderWith } from './process.js';
 import { BINARY } from './server.js';
 
@@ -54,7 +54,7 @@ export function startApps(t, args, { input = '', env = {} } = {}) {
 }
 
 export function apps(t, args, options) {
-  return within(startApps(t, args, options).ended, `curlew apps ${args.join(' ')}`, 120_000);
+  return within(startApps(t, args, options).ended, `curlew apps ${args.join(' ')}`, LONG_TIMEOUT_MS);
 }
 
 export const ADMIN_TOKEN = 'a token of thirty-two characters';

@@ -3,8 +3,10 @@
 // Nothing is ever dropped: `all` keeps every item in the order of arrival, and an item leaves `waiting` only when a test
 // asks for it. So a test can wait for one item and then look at what arrived before it.
 
-// Sanitizer builds on a shared machine are slow; a test that passes never waits this long.
-export const TIMEOUT_MS = Number(process.env.CURLEW_TEST_TIMEOUT_MS ?? 10_000);
+// Sanitizer builds on a busy machine are slow; a test that passes never waits this long.
+export const TIMEOUT_MS = Number(process.env.CURLEW_TEST_TIMEOUT_MS ?? 60_000);
+// For what takes long on any machine, and for whole tests that may hang.
+export const LONG_TIMEOUT_MS = 10 * TIMEOUT_MS;
 
 export class Inbox {
   all = [];

@@ -24,8 +24,6 @@ export const RELEASE_BINARY = path.resolve(process.env.CURLEW_BINARY_RELEASE ?? 
 export const APP = { id: 'app-id', key: 'app-key', secret: 'app-secret', enable_client_messages: true };
 
 const SANITIZER_REPORT = /ERROR: (Address|Leak|Memory|Undefined)\w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w+Sanitizer/;
-const START_TIMEOUT_MS = Math.max(TIMEOUT_MS, 10_000);
-const STOP_TIMEOUT_MS = 30_000;
 
 const running = new Set();
 process.on('exit', () => {
@@ -145,7 +143,7 @@ class Server {
     lines(this.#child.stderr, (line) => this.log.push(parseLogLine(line)));
     lines(this.#child.stdout, (line) => this.log.push({ target: 'stdout', message: line }));
     try {
-      await this.waitForLog(/^ready\b/, { timeoutMs: START_TIMEOUT_MS });
+      await this.waitForLog(/^ready\b/);
       const { message } = await this.waitForLog(/^listening on (https?:\/\/|unix:)/);
       if (message.includes('unix:')) {
         this.socketPath = message.slice('listening on unix:'.length);
@@ -200,7 +198,7 @@ class Server {
   }
 
   // How the process ended: {code, signal}.
-  exited(timeoutMs = STOP_TIMEOUT_MS) {
+  exited(timeoutMs = TIMEOUT_MS) {
     return within(this.#ended, 'the server to end', timeoutMs);
   }
 

@@ -9,7 +9,7 @@ const health = async (server) => (await fetch(`${server.url}/up`)).text();
 
 async function refusal(server) {
   const ws = await RawWebSocket.connect(server, { key: 'nobody' });
-  const { data } = await ws.expect('pusher:error', 15_000);
+  const { data } = await ws.expect('pusher:error');
   ws.destroy();
   return data.code;
 }

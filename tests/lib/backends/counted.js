@@ -3,7 +3,11 @@
  * log (start it with `generalLog`). A place is filled by hand, with apps `app-1`, `app-2`, ... whose keys are `key-1`, `key-2`, ...
  */
 
+import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+
+import { eventually } from '../metrics.js';
+import { RawWebSocket } from '../raw-websocket.js';
 
 const COLUMNS = 'max_connections bigint, max_client_events_per_second bigint, enable_client_messages boolean, enabled boolean';
 
@@ -64,6 +68,22 @@ export const runSql = (backend, kind, place, sql) => SIDES[kind].run(backend, pl
 export async function fillPlace(backend, kind, place, { apps, slowSeconds = 0 }) {
   await backend.createPlace(place);
   for (const sql of SIDES[kind].fill(apps, slowSeconds)) await runSql(backend, kind, place, sql);
+}
+
+/*
+ * Returns when a server has begun to listen for changes, at which moment it forgets what it knew before; resolves to the number of lookups
+ * that this took. A notice about a name that is known to be absent shows it: the server forgets the name for the notice, or, where the
+ * notice came too early, because it begins to listen. MariaDB has no notices.
+ */
+export async function untilListening(backend, kind, place, server) {
+  if (kind !== 'postgres') return 0;
+  const ws = await RawWebSocket.connect(server, { key: 'nobody' });
+  assert.equal((await ws.expect('pusher:error')).data.code, 4001);
+  ws.destroy();
+  const [{ channel }] = await runSql(backend, kind, place, "SELECT 'curlew_' || md5('public.applications') AS channel");
+  await runSql(backend, kind, place, `NOTIFY ${channel}, '{"id":"nobody","old_key":"nobody"}'`);
+  await eventually(server, (metrics) => assert.equal(metrics.sum('app_cache_absent_entries'), 0));
+  return 1;
 }
 
 // Counts the server's `lookups` of names, or all `statements`, from now on: resolves to a function that resolves to their number.
