@@ -83,8 +83,14 @@ export class Daemon {
     await this.#ended;
   }
 
+  // Returns when none of its threads runs any more.
   freeze() {
     this.#signalAll('SIGSTOP');
+    const deadline = performance.now() + STOP_TIMEOUT_MS;
+    while (this.isRunning && !family(this.pid).every(isStopped)) {
+      if (performance.now() > deadline) throw this.#failure('cannot be frozen');
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
   }
 
   thaw() {
@@ -155,15 +161,28 @@ function launch([name, ...args], { asNobody = false, env = {}, cwd = '/', stdio 
     { cwd, env: { PATH, LANG, HOME, ...env }, stdio, detached: true });
 }
 
+// The state and the parent, and more, of a process or thread. The name before them, in parentheses, may hold anything.
+function statOf(folder) {
+  const stat = readFileSync(`${folder}/stat`, 'utf8');
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+}
+
+// A stop begins with one thread, which has to get its share of a busy machine before the others stop, too.
+function isStopped(pid) {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((thread) => /[TXZ]/.test(statOf(`/proc/${pid}/task/${thread}`)[0]));
+  } catch {
+    return false; // a thread has ended: look again
+  }
+}
+
 // A process and all below it.
 function family(root) {
   const children = new Map();
   for (const entry of readdirSync('/proc')) {
     if (!/^\d+$/.test(entry)) continue;
     try {
-      // The name in parentheses may hold anything; the parent is the second word behind it.
-      const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
-      const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+      const parent = Number(statOf(`/proc/${entry}`)[1]);
       children.set(parent, [...(children.get(parent) ?? []), Number(entry)]);
     } catch {
       // It has ended.
