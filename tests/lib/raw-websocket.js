@@ -74,6 +74,7 @@ export class RawWebSocket {
     this.#handshakeDone = withResolvers();
     this.#handshakeDone.promise.catch(() => {});
     this.#closeFrameSeen = withResolvers();
+    this.#closeFrameSeen.promise.catch(() => {});
     this.#ended = new Promise((resolve) => {
       let error = null;
       socket.on('error', (cause) => { error = cause; });
@@ -81,6 +82,7 @@ export class RawWebSocket {
         const ending = { error, reset: error?.code === 'ECONNRESET', at: performance.now() };
         this.frames.close('the connection closed');
         this.inbox.close('the connection closed');
+        this.#closeFrameSeen.reject(Object.assign(new Error('the connection closed without a close frame'), ending));
         this.#handshakeDone.reject(Object.assign(new Error('the connection closed before the handshake was answered'), ending));
         resolve(ending);
       });
