@@ -20,7 +20,7 @@ struct options {
 };
 
 static int run_serve(const struct options *options);
-static int run_check(const struct options *options);
+static int run_check_command(const struct options *options);
 static int run_version(const struct options *options);
 
 static const struct command {
@@ -47,7 +47,7 @@ static const struct command {
      "  -v, --verbose       also list what it accepts that has no effect\n"
      "  -h, --help          this text\n\n"
      "Exit code: 0 if all is well, 1 if the server would start without some broken app, 2 if it would not start.\n",
-     true, true, run_check, NULL},
+     true, true, run_check_command, NULL},
     {"apps", "list, create, change and copy apps in the configured store", NULL, false, false, NULL, apps_run},
     {"version", "print the version", "usage: curlew version\n", false, false, run_version, NULL},
 };
@@ -58,7 +58,7 @@ static int run_serve(const struct options *options) {
     return server_run(options->config_file);
 }
 
-static int run_check(const struct options *options) {
+static int run_check_command(const struct options *options) {
     return check_configuration(options->config_file, options->verbose, stdout);
 }
 
@@ -68,7 +68,7 @@ static int run_version(const struct options *options) {
     return 0;
 }
 
-static void print_help(FILE *out) {
+static void print_main_help(FILE *out) {
     fprintf(out,
             "curlew %s: a realtime server that speaks the Pusher Channels protocol\n\n"
             "usage: curlew [COMMAND] [OPTIONS]\n\ncommands:\n",
@@ -78,13 +78,13 @@ static void print_help(FILE *out) {
     fprintf(out, "\n`curlew COMMAND --help` tells more about one.\n");
 }
 
-static int misused(const struct command *command, const char *what, const char *argument) {
+static int refuse_main_usage(const struct command *command, const char *what, const char *argument) {
     fprintf(stderr, "curlew: %s: %s\n", what, argument);
     fprintf(stderr, "try `curlew %s%s--help`\n", command != NULL ? command->name : "", command != NULL ? " " : "");
     return 2;
 }
 
-static const struct command *find_command(const char *name) {
+static const struct command *find_main_command(const char *name) {
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(name, commands[i].name) == 0)
             return &commands[i];
@@ -106,17 +106,17 @@ static int parse_options(const struct command *command, char **arguments, struct
             continue;
         }
         if (!command->takes_config)
-            return misused(command, "unknown option", argument);
+            return refuse_main_usage(command, "unknown option", argument);
         if (strncmp(argument, "--config=", 9) == 0)
             value = argument + 9;
         else if (strcmp(argument, "--config") == 0 || strcmp(argument, "-c") == 0)
             value = arguments[1];
         else
-            return misused(command, argument[0] == '-' ? "unknown option" : "unexpected argument", argument);
+            return refuse_main_usage(command, argument[0] == '-' ? "unknown option" : "unexpected argument", argument);
         if (value == NULL || *value == '\0')
-            return misused(command, "a file name must follow", argument);
+            return refuse_main_usage(command, "a file name must follow", argument);
         if (options->config_file != NULL)
-            return misused(command, "only one configuration file can be given, and this is a second", value);
+            return refuse_main_usage(command, "only one configuration file can be given, and this is a second", value);
         options->config_file = value;
         arguments += value == arguments[1];
     }
@@ -132,15 +132,15 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); /* a connection that the other side has closed is an error like any other */
     if (*arguments != NULL &&
         (strcmp(*arguments, "--help") == 0 || strcmp(*arguments, "-h") == 0 || strcmp(*arguments, "help") == 0)) {
-        print_help(stdout);
+        print_main_help(stdout);
         return 0;
     }
     if (*arguments != NULL && strcmp(*arguments, "--version") == 0)
         return run_version(&options);
     if (*arguments != NULL && **arguments != '-') {
-        command = find_command(*arguments);
+        command = find_main_command(*arguments);
         if (command == NULL)
-            return misused(NULL, "unknown command", *arguments);
+            return refuse_main_usage(NULL, "unknown command", *arguments);
         arguments++;
     }
     if (command->run_arguments != NULL)

@@ -28,7 +28,7 @@ struct admin_job {
 
 /* --- on a connection to the store --- */
 
-static json_t *shown(const struct admin_job *own, const struct app *app) {
+static json_t *record_to_show(const struct admin_job *own, const struct app *app) {
     json_t *record = app_to_json(app);
 
     if (!own->secrets)
@@ -75,7 +75,7 @@ static bool knows_all_fields(struct admin_job *own, const struct app *before) {
     return true;
 }
 
-static struct app *parse(struct admin_job *own, const json_t *record, const struct app *before) {
+static struct app *parse_record(struct admin_job *own, const json_t *record, const struct app *before) {
     const struct app_defaults *defaults = app_manager_defaults(own->base.job.manager);
     struct app *app;
 
@@ -93,7 +93,7 @@ static void add_listed(void *context, struct slice id, struct slice key, struct 
     json_t *item;
 
     if (app != NULL)
-        item = shown(own, app);
+        item = record_to_show(own, app);
     else
         item =
             json_pack("{s:s%, s:s%, s:s}", "id", id.data, id.length, "key", key.data, key.length, "error", error->text);
@@ -125,8 +125,8 @@ static enum store_answer run_list(struct admin_job *own, struct store_connection
 }
 
 /* Hands a write's outcome to the cache. After an answer that did not come nobody knows what is in the store. */
-static enum store_answer written(struct admin_job *own, enum store_answer answer, const struct app *before,
-                                 struct app *after, struct slice id) {
+static enum store_answer note_written(struct admin_job *own, enum store_answer answer, const struct app *before,
+                                      struct app *after, struct slice id) {
     struct app_manager *manager = own->base.job.manager;
 
     if (answer == STORE_OK)
@@ -134,21 +134,21 @@ static enum store_answer written(struct admin_job *own, enum store_answer answer
     else if (answer == STORE_UNAVAILABLE)
         app_manager_invalidate(manager, id, after != NULL ? after->key : SLICE(""));
     if (answer == STORE_OK)
-        own->result = after != NULL ? shown(own, after) : json_object();
+        own->result = after != NULL ? record_to_show(own, after) : json_object();
     app_unref(after);
     return answer;
 }
 
 static enum store_answer run_create(struct admin_job *own, struct store_connection *connection) {
-    struct app *app = parse(own, own->body, NULL);
+    struct app *app = parse_record(own, own->body, NULL);
 
     if (app == NULL)
         return STORE_INVALID;
-    return written(own, store_create(connection, app, &own->base.job.error), NULL, app, app->id);
+    return note_written(own, store_create(connection, app, &own->base.job.error), NULL, app, app->id);
 }
 
 /* What the record becomes: the body alone, or the fields of the body in place of those that are there; null unsets. */
-static json_t *merged(const struct admin_job *own, const struct app *before) {
+static json_t *merge_records(const struct admin_job *own, const struct app *before) {
     json_t *record = own->action == ADMIN_PATCH ? app_to_json(before) : json_deep_copy(own->body), *value;
     const char *name;
 
@@ -168,8 +168,8 @@ static json_t *merged(const struct admin_job *own, const struct app *before) {
 static enum store_answer run_change(struct admin_job *own, struct store_connection *connection,
                                     const struct app *before) {
     struct error *error = &own->base.job.error;
-    json_t *record = merged(own, before);
-    struct app *app = parse(own, record, before);
+    json_t *record = merge_records(own, before);
+    struct app *app = parse_record(own, record, before);
 
     json_decref(record);
     if (app == NULL)
@@ -180,14 +180,14 @@ static enum store_answer run_change(struct admin_job *own, struct store_connecti
         app_unref(app);
         return STORE_INVALID;
     }
-    return written(own, store_update(connection, app, error), before, app, app->id);
+    return note_written(own, store_update(connection, app, error), before, app, app->id);
 }
 
 static enum store_answer run_delete(struct admin_job *own, struct store_connection *connection,
                                     const struct app *before) {
     struct slice id = slice_of(own->id);
 
-    return written(own, store_remove(connection, id, &own->base.job.error), before, NULL, id);
+    return note_written(own, store_remove(connection, id, &own->base.job.error), before, NULL, id);
 }
 
 /* What is done with an app that is there. A broken record can be replaced and deleted. */
@@ -204,7 +204,7 @@ static enum store_answer run_on_app(struct admin_job *own, struct store_connecti
         own->result = json_object();
         answer = STORE_OK;
     } else if (own->action == ADMIN_SHOW && readable) {
-        own->result = shown(own, before);
+        own->result = record_to_show(own, before);
     } else if (own->action == ADMIN_DELETE && (readable || answer == STORE_INVALID)) {
         answer = run_delete(own, connection, before);
     } else if ((own->action == ADMIN_PATCH && readable) ||
@@ -217,7 +217,7 @@ static enum store_answer run_on_app(struct admin_job *own, struct store_connecti
     return answer;
 }
 
-static enum store_answer run(struct app_job *job, struct store_connection *connection) {
+static enum store_answer run_admin_job(struct app_job *job, struct store_connection *connection) {
     struct admin_job *own = container_of(job, struct admin_job, base.job);
 
     json_decref(own->result); /* of an attempt on a connection that broke */
@@ -249,7 +249,7 @@ static void answer_error(struct api_call *call, unsigned status, const char *tex
     json_decref(json);
 }
 
-static void ended(struct api_call *call, struct api_job *job) {
+static void on_admin_job_ended(struct api_call *call, struct api_job *job) {
     const struct admin_job *own = container_of(job, struct admin_job, base);
     const char *text = job->job.error.text;
 
@@ -278,7 +278,7 @@ static void ended(struct api_call *call, struct api_job *job) {
     }
 }
 
-static void destroy(struct app_job *job) {
+static void destroy_admin_job(struct app_job *job) {
     struct admin_job *own = container_of(job, struct admin_job, base.job);
 
     free(own->id);
@@ -338,7 +338,7 @@ static bool read_body(struct api_call *call, struct admin_job *own) {
     return false;
 }
 
-static void start(struct api_call *call, enum admin_action action) {
+static void start_admin_job(struct api_call *call, enum admin_action action) {
     struct admin_job *own;
 
     if (!has_token(call)) {
@@ -356,12 +356,12 @@ static void start(struct api_call *call, enum admin_action action) {
     }
     own = alloc_zero(sizeof *own);
     own->action = action;
-    own->base.ended = ended;
-    own->base.job = (struct app_job){.run = run, .destroy = destroy};
+    own->base.ended = on_admin_job_ended;
+    own->base.job = (struct app_job){.run = run_admin_job, .destroy = destroy_admin_job};
     own->base.job.operation.priority = STORE_URGENT;
     own->base.job.operation.repeatable = action == ADMIN_LIST || action == ADMIN_SHOW || action == ADMIN_REFRESH;
     if (!read_query(call, own) || !read_body(call, own)) {
-        destroy(&own->base.job);
+        destroy_admin_job(&own->base.job);
         return;
     }
     if (own->id == NULL)
@@ -370,29 +370,29 @@ static void start(struct api_call *call, enum admin_action action) {
 }
 
 void api_admin_list(struct api_call *call) {
-    start(call, ADMIN_LIST);
+    start_admin_job(call, ADMIN_LIST);
 }
 
 void api_admin_create(struct api_call *call) {
-    start(call, ADMIN_CREATE);
+    start_admin_job(call, ADMIN_CREATE);
 }
 
 void api_admin_show(struct api_call *call) {
-    start(call, ADMIN_SHOW);
+    start_admin_job(call, ADMIN_SHOW);
 }
 
 void api_admin_replace(struct api_call *call) {
-    start(call, ADMIN_REPLACE);
+    start_admin_job(call, ADMIN_REPLACE);
 }
 
 void api_admin_patch(struct api_call *call) {
-    start(call, ADMIN_PATCH);
+    start_admin_job(call, ADMIN_PATCH);
 }
 
 void api_admin_delete(struct api_call *call) {
-    start(call, ADMIN_DELETE);
+    start_admin_job(call, ADMIN_DELETE);
 }
 
 void api_admin_refresh(struct api_call *call) {
-    start(call, ADMIN_REFRESH);
+    start_admin_job(call, ADMIN_REFRESH);
 }

@@ -2,17 +2,17 @@
 
 #define SIGNATURE SLICE("auth_signature")
 
-static unsigned char lower(char byte) {
+static unsigned char to_lower(char byte) {
     return (unsigned char)(byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte);
 }
 
 /* Orders by key as it is signed, then by value, so that a key that is there twice has one text too. */
-static int compare(const struct query_parameter *a, const struct query_parameter *b) {
+static int compare_parameters(const struct query_parameter *a, const struct query_parameter *b) {
     size_t shorter = a->key.length < b->key.length ? a->key.length : b->key.length;
 
     for (size_t i = 0; i < shorter; i++)
-        if (lower(a->key.data[i]) != lower(b->key.data[i]))
-            return lower(a->key.data[i]) < lower(b->key.data[i]) ? -1 : 1;
+        if (to_lower(a->key.data[i]) != to_lower(b->key.data[i]))
+            return to_lower(a->key.data[i]) < to_lower(b->key.data[i]) ? -1 : 1;
     if (a->key.length != b->key.length)
         return a->key.length < b->key.length ? -1 : 1;
     return slice_compare(a->value, b->value);
@@ -28,7 +28,8 @@ void auth_append_query(const struct query *query, struct buffer *out) {
         size_t place = count;
         if (slice_equal_ignoring_case(query->parameters[i].key, SIGNATURE))
             continue;
-        for (; place != 0 && compare(&query->parameters[i], &query->parameters[order[place - 1]]) < 0; place--)
+        for (; place != 0 && compare_parameters(&query->parameters[i], &query->parameters[order[place - 1]]) < 0;
+             place--)
             order[place] = order[place - 1];
         order[place] = (unsigned char)i;
         count++;
@@ -43,7 +44,7 @@ void auth_append_query(const struct query *query, struct buffer *out) {
         if (i != 0)
             *at++ = '&';
         for (size_t byte = 0; byte < parameter->key.length; byte++)
-            *at++ = (char)lower(parameter->key.data[byte]);
+            *at++ = (char)to_lower(parameter->key.data[byte]);
         *at++ = '=';
         if (parameter->value.length != 0)
             at = mempcpy(at, parameter->value.data, parameter->value.length);

@@ -9,7 +9,7 @@
 #include "base/list.h"
 
 static void find_route(struct api_call *call, const struct route_table *table, struct slice path);
-static void find_app(struct api_call *call);
+static void find_call_app(struct api_call *call);
 static void run_route(struct api_call *call);
 static void refuse_over_limit(struct api_call *call, uint32_t wait_s);
 
@@ -104,7 +104,7 @@ static void find_route(struct api_call *call, const struct route_table *table, s
             buffer_dispose(&allowed);
             call->route = route;
             decode_parameters(call, parameters);
-            find_app(call);
+            find_call_app(call);
             return;
         }
         append_allowed(&allowed, slice_of(route->method));
@@ -133,7 +133,7 @@ static void cancel_lookup(struct api_call *call) {
     app_manager_cancel(call->api->apps, &call->lookup);
 }
 
-static void find_app(struct api_call *call) {
+static void find_call_app(struct api_call *call) {
     if (call->route->needs != ROUTE_NOTHING) {
         call->lookup.done = on_app_found;
         if (app_manager_find_by_id(call->api->apps, call->worker, call->parameters[0], &call->lookup) == APP_PENDING) {

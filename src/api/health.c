@@ -39,16 +39,16 @@ static void answer_known_health(struct api_call *call) {
         answer_health(call, 200, health == APP_HEALTH_DEGRADED ? "DEGRADED" : "OK");
 }
 
-static enum store_answer run_check(struct app_job *job, struct store_connection *connection) {
+static enum store_answer run_health_check(struct app_job *job, struct store_connection *connection) {
     return store_check_health(connection, &job->error);
 }
 
-static void check_ended(struct api_call *call, struct api_job *job) {
+static void on_health_check_ended(struct api_call *call, struct api_job *job) {
     (void)job; /* the manager knows by now */
     answer_known_health(call);
 }
 
-static void check_free(struct app_job *job) {
+static void health_check_free(struct app_job *job) {
     struct health_check *check = container_of(job, struct health_check, base.job);
 
     atomic_fetch_sub(&check->api->health_checks, 1);
@@ -71,9 +71,10 @@ void api_get_up(struct api_call *call) {
     }
     check = alloc_zero(sizeof *check);
     check->api = call->api;
-    check->base = (struct api_job){
-        .job = {.operation = {.priority = STORE_URGENT, .repeatable = true}, .run = run_check, .destroy = check_free},
-        .ended = check_ended};
+    check->base = (struct api_job){.job = {.operation = {.priority = STORE_URGENT, .repeatable = true},
+                                           .run = run_health_check,
+                                           .destroy = health_check_free},
+                                   .ended = on_health_check_ended};
     api_submit(call, &check->base, CHECK_TIMEOUT_MS);
 }
 

@@ -84,7 +84,7 @@ static bool is_unused(const struct app_totals *app) {
     return !used;
 }
 
-static void collect(struct app_slot *slot, void *context) {
+static void collect_totals(struct app_slot *slot, void *context) {
     struct totals *totals = context;
     struct app_totals *app;
     char port[16];
@@ -202,7 +202,7 @@ _Static_assert(BROADCAST_CHANNEL_TYPES == CHANNEL_LABEL_COUNT, "one series for e
 void metrics_append_apps(struct metrics_page *page, const struct api *api) {
     struct totals totals = {.api = api};
 
-    app_manager_each_slot(api->apps, collect, &totals);
+    app_manager_each_slot(api->apps, collect_totals, &totals);
     append_gauges(page, &totals);
     append_counters(page, &totals);
     append_adapter(page, &totals);

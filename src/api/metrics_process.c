@@ -27,7 +27,7 @@ static void append_process_memory(struct metrics_page *page) {
     fclose(file);
 }
 
-static double seconds(struct timeval time) {
+static double timeval_seconds(struct timeval time) {
     return (double)time.tv_sec + (double)time.tv_usec / 1e6;
 }
 
@@ -66,7 +66,7 @@ void metrics_append_process(struct metrics_page *page, uint64_t started_at_s) {
     append_process_memory(page);
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
         metrics_family(page, "process_cpu_seconds_total", "counter", "Total user and system CPU time in seconds.");
-        metrics_fraction(page, SLICE(""), seconds(usage.ru_utime) + seconds(usage.ru_stime));
+        metrics_fraction(page, SLICE(""), timeval_seconds(usage.ru_utime) + timeval_seconds(usage.ru_stime));
     }
     append_gauge(page, "process_start_time_seconds", "Start time of the process since the Unix epoch in seconds.",
                  started_at_s);

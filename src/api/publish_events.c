@@ -24,7 +24,7 @@ static void targets_dispose(struct targets *targets) {
     buffer_dispose(&targets->decoded);
 }
 
-static void refuse(struct api_call *call, const struct event_refusal *refusal) {
+static void refuse_publish(struct api_call *call, const struct event_refusal *refusal) {
     api_refuse_with(call, refusal->status, refusal->reason, SLICE(""), refusal->error.text);
 }
 
@@ -36,8 +36,8 @@ static bool check_body(const struct http_request *request, struct event_refusal 
     return true;
 }
 
-static void publish(struct api_call *call, const struct event *event, struct slice data, const struct slice *names,
-                    size_t count, struct channel_counts *counts) {
+static void publish_event(struct api_call *call, const struct event *event, struct slice data,
+                          const struct slice *names, size_t count, struct channel_counts *counts) {
     const struct channel_event published = {
         .event = event->members[EVENT_NAME].token,
         .data = data,
@@ -96,15 +96,15 @@ static size_t count_elements(struct json_value array) {
     return count;
 }
 
-static bool out_of_memory(struct event_refusal *refusal, size_t count) {
+static bool refuse_for_memory(struct event_refusal *refusal, size_t count) {
     event_refuse(refusal, REFUSED_EVENT_CHANNELS, "`channels` names %zu channels, more than there is memory for",
                  count);
     refusal->status = 413;
     return false;
 }
 
-static bool read_list(const struct app *app, struct json_value list, struct targets *targets,
-                      struct event_refusal *refusal) {
+static bool read_channel_list(const struct app *app, struct json_value list, struct targets *targets,
+                              struct event_refusal *refusal) {
     struct json_iterator iterator = json_iterate(list);
     struct json_value element;
     size_t count = count_elements(list);
@@ -120,13 +120,13 @@ static bool read_list(const struct app *app, struct json_value list, struct targ
     /* Decoding never lengthens, so with this the names stay where they are while others are decoded. */
     if (targets->names == NULL || (memchr(list.token.data, '\\', list.token.length) != NULL &&
                                    !buffer_try_reserve(&targets->decoded, list.token.length)))
-        return out_of_memory(refusal, count);
+        return refuse_for_memory(refusal, count);
     while (json_next(&iterator, NULL, &element)) {
         if (!event_check_channel(app, element, "channels", &targets->decoded, &targets->names[targets->count], refusal))
             return false;
         targets->count++;
     }
-    return drop_repeated(targets) || out_of_memory(refusal, count);
+    return drop_repeated(targets) || refuse_for_memory(refusal, count);
 }
 
 static bool read_targets(const struct app *app, const struct event *event, struct targets *targets,
@@ -141,7 +141,7 @@ static bool read_targets(const struct app *app, const struct event *event, struc
     if (has_list && list.type != JSON_TYPE_ARRAY)
         return event_refuse(refusal, REFUSED_REQUEST, "`channels` must be an array of strings: names of channels");
     if (has_list)
-        return read_list(app, list, targets, refusal);
+        return read_channel_list(app, list, targets, refusal);
     targets->count = 1;
     return event_check_channel(app, one, "channel", &targets->decoded, &targets->names[0], refusal);
 }
@@ -170,7 +170,7 @@ static void publish_with_info(struct api_call *call, const struct event *event, 
         api_refuse(call, 413, REFUSED_EVENT_CHANNELS, "`channels` names more channels than there is memory for");
         return;
     }
-    publish(call, event, data, targets->names, targets->count, counts);
+    publish_event(call, event, data, targets->names, targets->count, counts);
     append_channels(&answer, event->info, targets, counts);
     api_answer(call, buffer_slice(&answer));
     buffer_dispose(&answer);
@@ -190,13 +190,13 @@ void api_post_event(struct api_call *call) {
     if (!check_body(call->request, &refusal) || !event_scan(call->request->body, &event, &refusal) ||
         !event_fits(app, &event, &refusal) || !event_check(app, &event, &scratch, &refusal) ||
         !read_targets(app, &event, &targets, &refusal)) {
-        refuse(call, &refusal);
+        refuse_publish(call, &refusal);
     } else {
         struct slice data = event_data(&event, &scratch);
         if (event.info != 0) {
             publish_with_info(call, &event, data, &targets);
         } else {
-            publish(call, &event, data, targets.names, targets.count, NULL);
+            publish_event(call, &event, data, targets.names, targets.count, NULL);
             api_answer(call, SLICE("{}"));
         }
     }
@@ -270,7 +270,7 @@ static void publish_batch(struct api_call *call, struct json_value batch, struct
         if (!event_scan(item.token, &event, &refusal) ||
             !check_item(call->lookup.app, &event, &scratch, &decoded, &channel, &refusal))
             continue;
-        publish(call, &event, event_data(&event, &scratch), &channel, 1, event.info != 0 ? &counts : NULL);
+        publish_event(call, &event, event_data(&event, &scratch), &channel, 1, event.info != 0 ? &counts : NULL);
         if (answer != NULL) {
             buffer_append(answer, answer->length == 0 ? SLICE("{\"batch\":[{") : SLICE(",{"));
             info_append_counts(answer, event.info, channel_type_of(channel), counts);
@@ -302,7 +302,7 @@ void api_post_batch(struct api_call *call) {
     unsigned info = 0;
 
     if (!read_batch(call, &batch, &info, &refusal)) {
-        refuse(call, &refusal);
+        refuse_publish(call, &refusal);
     } else if (info == 0) {
         publish_batch(call, batch, NULL);
         api_answer(call, SLICE("{}"));

@@ -50,13 +50,13 @@ static void on_admin_request(struct http_connection *connection, struct http_req
 }
 
 /* A call that waits has a connection whose client may go away. */
-static void on_abort(struct http_connection *connection) {
+static void on_call_abort(struct http_connection *connection) {
     api_call_abort(http_pending(connection));
 }
 
 struct http_handler api_main_handler(struct api *api) {
     return (struct http_handler){.on_request = on_main_request,
-                                 .on_abort = on_abort,
+                                 .on_abort = on_call_abort,
                                  .max_body_bytes = (size_t)api->config->http_api.request_limit_in_mb * 1024 * 1024,
                                  .memory_full = api->memory_full,
                                  .context = api};
@@ -64,10 +64,10 @@ struct http_handler api_main_handler(struct api *api) {
 
 struct http_handler api_admin_handler(struct api *api) {
     return (struct http_handler){
-        .on_request = on_admin_request, .on_abort = on_abort, .max_body_bytes = 1024 * 1024, .context = api};
+        .on_request = on_admin_request, .on_abort = on_call_abort, .max_body_bytes = 1024 * 1024, .context = api};
 }
 
 struct http_handler api_metrics_handler(struct api *api) {
     return (struct http_handler){
-        .on_request = on_metrics_request, .on_abort = on_abort, .max_body_bytes = 64 * 1024, .context = api};
+        .on_request = on_metrics_request, .on_abort = on_call_abort, .max_body_bytes = 64 * 1024, .context = api};
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void out_of_memory(size_t size) {
+static void die_out_of_memory(size_t size) {
     fprintf(stderr, "curlew: out of memory: %zu bytes could not be allocated\n", size);
     abort();
 }
@@ -13,7 +13,7 @@ void *alloc(size_t size) {
     void *memory = malloc(size != 0 ? size : 1);
 
     if (memory == NULL)
-        out_of_memory(size);
+        die_out_of_memory(size);
     return memory;
 }
 
@@ -21,7 +21,7 @@ void *alloc_zero(size_t size) {
     void *memory = calloc(1, size != 0 ? size : 1);
 
     if (memory == NULL)
-        out_of_memory(size);
+        die_out_of_memory(size);
     return memory;
 }
 
@@ -30,7 +30,7 @@ void *alloc_cache_line(size_t size) {
     void *memory = aligned_alloc(CACHE_LINE, rounded);
 
     if (memory == NULL)
-        out_of_memory(rounded);
+        die_out_of_memory(rounded);
     return memset(memory, 0, rounded);
 }
 
@@ -38,7 +38,7 @@ void *alloc_array(void *old, size_t count, size_t size) {
     void *memory = reallocarray(old, count != 0 ? count : 1, size);
 
     if (memory == NULL)
-        out_of_memory(count * size);
+        die_out_of_memory(count * size);
     return memory;
 }
 

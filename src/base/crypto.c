@@ -44,7 +44,7 @@ static void pad_state(const unsigned char key[BLOCK], unsigned char pad, uint32_
 }
 
 /* A digest that has gone over one block and stands at `state`. */
-static SHA256_CTX context_of(const uint32_t state[8]) {
+static SHA256_CTX digest_context(const uint32_t state[8]) {
     SHA256_CTX context = {.Nl = 8 * BLOCK, .md_len = SHA256_DIGEST_LENGTH};
 
     for (size_t i = 0; i < 8; i++)
@@ -70,13 +70,13 @@ void hmac_key_init(struct hmac_key *key, struct slice secret) {
 
 void hmac_sha256_hex(const struct hmac_key *key, const struct slice *parts, size_t count, char hex[HMAC_SHA256_HEX]) {
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    SHA256_CTX context = context_of(key->inner);
+    SHA256_CTX context = digest_context(key->inner);
 
     for (size_t i = 0; i < count; i++)
         if (parts[i].length != 0)
             SHA256_Update(&context, parts[i].data, parts[i].length);
     SHA256_Final(digest, &context);
-    context = context_of(key->outer);
+    context = digest_context(key->outer);
     SHA256_Update(&context, digest, sizeof digest);
     SHA256_Final(digest, &context);
     write_hex(digest, sizeof digest, hex);

@@ -39,7 +39,7 @@ static const char *skip_plain(const char *at, const char *end) {
     return at;
 }
 
-static bool is_blank(char byte) {
+static bool is_json_blank(char byte) {
     return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t';
 }
 
@@ -47,7 +47,7 @@ static bool is_digit(char byte) {
     return byte >= '0' && byte <= '9';
 }
 
-static int hex_digit(char byte) {
+static int hex_digit_of_escape(char byte) {
     if (is_digit(byte))
         return byte - '0';
     if (byte >= 'a' && byte <= 'f')
@@ -57,26 +57,26 @@ static int hex_digit(char byte) {
     return -1;
 }
 
-static const char *skip_blanks(const char *at, const char *end) {
-    while (at != end && is_blank(*at))
+static const char *skip_json_blanks(const char *at, const char *end) {
+    while (at != end && is_json_blank(*at))
         at++;
     return at;
 }
 
 /* Out of line, as programs write JSON without blanks. */
 static __attribute__((noinline)) int peek_past_blanks(struct scanner *scanner) {
-    scanner->at = skip_blanks(scanner->at, scanner->end);
+    scanner->at = skip_json_blanks(scanner->at, scanner->end);
     return scanner->at != scanner->end ? (unsigned char)*scanner->at : -1;
 }
 
 /* The next byte that is not blank, left to be read; -1 at the end. */
-static inline __attribute__((always_inline)) int peek(struct scanner *scanner) {
+static inline __attribute__((always_inline)) int peek_byte(struct scanner *scanner) {
     if (scanner->at != scanner->end && (unsigned char)*scanner->at > ' ')
         return (unsigned char)*scanner->at;
     return peek_past_blanks(scanner);
 }
 
-static bool expected(const struct scanner *scanner, const char *what) {
+static bool expect_token(const struct scanner *scanner, const char *what) {
     size_t offset = (size_t)(scanner->at - scanner->start);
     unsigned char found;
 
@@ -91,7 +91,7 @@ static bool expected(const struct scanner *scanner, const char *what) {
 static bool scan_escape(struct scanner *scanner) {
     scanner->at++;
     if (scanner->at == scanner->end)
-        return expected(scanner, "an escape");
+        return expect_token(scanner, "an escape");
     switch (*scanner->at) {
     case '"':
     case '\\':
@@ -106,11 +106,11 @@ static bool scan_escape(struct scanner *scanner) {
     case 'u':
         scanner->at++;
         for (int i = 0; i < 4; i++, scanner->at++)
-            if (scanner->at == scanner->end || hex_digit(*scanner->at) < 0)
-                return expected(scanner, "a hexadecimal digit");
+            if (scanner->at == scanner->end || hex_digit_of_escape(*scanner->at) < 0)
+                return expect_token(scanner, "a hexadecimal digit");
         return true;
     default:
-        return expected(scanner, "one of \"\\/bfnrtu after a backslash");
+        return expect_token(scanner, "one of \"\\/bfnrtu after a backslash");
     }
 }
 
@@ -122,11 +122,11 @@ static bool scan_string(struct scanner *scanner, struct json_value *value) {
     for (;;) {
         scanner->at = skip_plain(scanner->at, scanner->end);
         if (scanner->at == scanner->end)
-            return expected(scanner, "a closing quote");
+            return expect_token(scanner, "a closing quote");
         if (*scanner->at == '"')
             break;
         if (*scanner->at != '\\')
-            return expected(scanner, "an escape in place of a control character");
+            return expect_token(scanner, "an escape in place of a control character");
         escaped = true;
         if (!scan_escape(scanner))
             return false;
@@ -138,7 +138,7 @@ static bool scan_string(struct scanner *scanner, struct json_value *value) {
 
 static bool scan_digits(struct scanner *scanner) {
     if (scanner->at == scanner->end || !is_digit(*scanner->at))
-        return expected(scanner, "a digit");
+        return expect_token(scanner, "a digit");
     while (scanner->at != scanner->end && is_digit(*scanner->at))
         scanner->at++;
     return true;
@@ -152,7 +152,7 @@ static bool scan_number(struct scanner *scanner, struct json_value *value) {
     if (scanner->at != scanner->end && *scanner->at == '0') {
         scanner->at++;
         if (scanner->at != scanner->end && is_digit(*scanner->at))
-            return expected(scanner, "no digit after a leading zero");
+            return expect_token(scanner, "no digit after a leading zero");
     } else if (!scan_digits(scanner)) {
         return false;
     }
@@ -174,7 +174,7 @@ static bool scan_number(struct scanner *scanner, struct json_value *value) {
 
 static bool scan_word(struct scanner *scanner, struct json_value *value, struct slice word, enum json_type type) {
     if (!slice_starts_with((struct slice){scanner->at, (size_t)(scanner->end - scanner->at)}, word))
-        return expected(scanner, "a value");
+        return expect_token(scanner, "a value");
     *value = (struct json_value){type, false, {scanner->at, word.length}};
     scanner->at += word.length;
     return true;
@@ -183,7 +183,7 @@ static bool scan_word(struct scanner *scanner, struct json_value *value, struct 
 /* A value that holds no others. */
 static bool scan_scalar(struct scanner *scanner, struct json_value *value) {
     if (scanner->at == scanner->end)
-        return expected(scanner, "a value");
+        return expect_token(scanner, "a value");
     switch (*scanner->at) {
     case '"':
         return scan_string(scanner, value);
@@ -196,18 +196,18 @@ static bool scan_scalar(struct scanner *scanner, struct json_value *value) {
     case '-':
         return scan_number(scanner, value);
     default:
-        return is_digit(*scanner->at) ? scan_number(scanner, value) : expected(scanner, "a value");
+        return is_digit(*scanner->at) ? scan_number(scanner, value) : expect_token(scanner, "a value");
     }
 }
 
 /* A member's name and the colon behind it. */
 static bool scan_key(struct scanner *scanner, struct json_value *key) {
-    if (peek(scanner) != '"')
-        return expected(scanner, "a member name");
+    if (peek_byte(scanner) != '"')
+        return expect_token(scanner, "a member name");
     if (!scan_string(scanner, key))
         return false;
-    if (peek(scanner) != ':')
-        return expected(scanner, "':'");
+    if (peek_byte(scanner) != ':')
+        return expect_token(scanner, "':'");
     scanner->at++;
     return true;
 }
@@ -218,14 +218,14 @@ static bool scan_value(struct scanner *scanner, unsigned outer, struct json_valu
     unsigned depth = outer;
     struct json_value inner;
     const char *token;
-    int next = peek(scanner);
+    int next = peek_byte(scanner);
 
     if (next != '{' && next != '[')
         return scan_scalar(scanner, value);
     token = scanner->at;
     for (;;) {
         /* Down: a value starts here. */
-        next = peek(scanner);
+        next = peek_byte(scanner);
         if (next == '{' || next == '[') {
             bool object = next == '{';
             uint64_t bit = (uint64_t)1 << depth % 64;
@@ -235,7 +235,7 @@ static bool scan_value(struct scanner *scanner, unsigned outer, struct json_valu
             objects[depth / 64] = object ? objects[depth / 64] | bit : objects[depth / 64] & ~bit;
             depth++;
             scanner->at++;
-            if (peek(scanner) != (object ? '}' : ']')) {
+            if (peek_byte(scanner) != (object ? '}' : ']')) {
                 if (object && !scan_key(scanner, &inner))
                     return false;
                 continue;
@@ -246,7 +246,7 @@ static bool scan_value(struct scanner *scanner, unsigned outer, struct json_valu
         /* Up: a value has ended, and perhaps the containers around it. */
         while (depth > outer) {
             bool object = (objects[(depth - 1) / 64] >> (depth - 1) % 64 & 1) != 0;
-            next = peek(scanner);
+            next = peek_byte(scanner);
             if (next == ',') {
                 scanner->at++;
                 if (object && !scan_key(scanner, &inner))
@@ -254,7 +254,7 @@ static bool scan_value(struct scanner *scanner, unsigned outer, struct json_valu
                 break;
             }
             if (next != (object ? '}' : ']'))
-                return expected(scanner, object ? "',' or '}'" : "',' or ']'");
+                return expect_token(scanner, object ? "',' or '}'" : "',' or ']'");
             scanner->at++;
             depth--;
         }
@@ -273,7 +273,7 @@ static struct scanner scanner_of(struct slice text, struct error *error) {
 }
 
 static bool scan_end(struct scanner *scanner) {
-    return peek(scanner) == -1 || expected(scanner, "the end of the text");
+    return peek_byte(scanner) == -1 || expect_token(scanner, "the end of the text");
 }
 
 bool json_scan(struct slice text, struct json_value *value, struct error *error) {
@@ -310,7 +310,7 @@ static unsigned decode_hex4(const char *digits) {
     unsigned code = 0;
 
     for (int i = 0; i < 4; i++)
-        code = code << 4 | (unsigned)hex_digit(digits[i]);
+        code = code << 4 | (unsigned)hex_digit_of_escape(digits[i]);
     return code;
 }
 
@@ -435,10 +435,10 @@ bool json_scan_object(struct slice text, const struct slice *names, struct json_
 
     for (size_t i = 0; i < count; i++)
         values[i] = (struct json_value){JSON_TYPE_ABSENT, false, SLICE_INIT("")};
-    if (peek(&scanner) != '{')
-        return expected(&scanner, "an object");
+    if (peek_byte(&scanner) != '{')
+        return expect_token(&scanner, "an object");
     scanner.at++;
-    if (peek(&scanner) == '}') {
+    if (peek_byte(&scanner) == '}') {
         scanner.at++;
         return scan_end(&scanner);
     }
@@ -449,9 +449,9 @@ bool json_scan_object(struct slice text, const struct slice *names, struct json_
         for (size_t i = 0; i < count; i++)
             if (string_is(&key, names[i]))
                 values[i] = value;
-        next = peek(&scanner);
+        next = peek_byte(&scanner);
         if (next != ',' && next != '}')
-            return expected(&scanner, "',' or '}'");
+            return expect_token(&scanner, "',' or '}'");
         scanner.at++;
         if (next == '}')
             return scan_end(&scanner);
@@ -517,7 +517,7 @@ static struct json_value walk_value(const char *at, const char *end) {
                      : *at == 'f' ? JSON_TYPE_FALSE
                      : *at == 'n' ? JSON_TYPE_NULL
                                   : JSON_TYPE_NUMBER;
-        while (at != end && *at != ',' && !is_blank(*at))
+        while (at != end && *at != ',' && !is_json_blank(*at))
             at++;
         break;
     }
@@ -526,7 +526,7 @@ static struct json_value walk_value(const char *at, const char *end) {
 }
 
 bool json_next(struct json_iterator *iterator, struct json_value *key, struct json_value *value) {
-    const char *at = skip_blanks(iterator->at, iterator->end);
+    const char *at = skip_json_blanks(iterator->at, iterator->end);
     const char *end = iterator->end;
 
     if (key != NULL)
@@ -537,13 +537,13 @@ bool json_next(struct json_iterator *iterator, struct json_value *key, struct js
         return false;
     }
     *value = walk_value(at, end);
-    at = skip_blanks(value->token.data + value->token.length, end);
+    at = skip_json_blanks(value->token.data + value->token.length, end);
     if (at != end && *at == ':') { /* only a member's name stands before a colon */
         if (key != NULL)
             *key = *value;
-        at = skip_blanks(at + 1, end);
+        at = skip_json_blanks(at + 1, end);
         *value = walk_value(at, end);
-        at = skip_blanks(value->token.data + value->token.length, end);
+        at = skip_json_blanks(value->token.data + value->token.length, end);
     }
     iterator->at = at != end ? at + 1 : end; /* the comma */
     return true;

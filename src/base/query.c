@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static int hex_digit(char byte) {
+static int percent_digit(char byte) {
     if (byte >= '0' && byte <= '9')
         return byte - '0';
     if (byte >= 'a' && byte <= 'f')
@@ -22,8 +22,8 @@ void percent_decode(struct slice text, struct buffer *out) {
         text = slice_skip(text, plain);
         if (text.length == 0)
             return;
-        high = text.length >= 3 ? hex_digit(text.data[1]) : -1;
-        low = text.length >= 3 ? hex_digit(text.data[2]) : -1;
+        high = text.length >= 3 ? percent_digit(text.data[1]) : -1;
+        low = text.length >= 3 ? percent_digit(text.data[2]) : -1;
         if (high < 0 || low < 0) {
             buffer_append_byte(out, '%');
             text = slice_skip(text, 1);
@@ -35,7 +35,7 @@ void percent_decode(struct slice text, struct buffer *out) {
 }
 
 /* Cuts what stands before `separator` off `text`: the separator goes too. All of it, if there is none. */
-static struct slice cut(struct slice *text, char separator) {
+static struct slice cut_parameter(struct slice *text, char separator) {
     const char *found = text->length != 0 ? memchr(text->data, separator, text->length) : NULL;
     struct slice before = *text;
 
@@ -48,7 +48,7 @@ static struct slice cut(struct slice *text, char separator) {
     return before;
 }
 
-static struct slice decoded(struct slice text, struct buffer *storage) {
+static struct slice decode_part(struct slice text, struct buffer *storage) {
     size_t start = storage->length;
 
     if (text.length == 0 || memchr(text.data, '%', text.length) == NULL)
@@ -64,15 +64,15 @@ bool query_parse(struct query *query, struct slice text) {
     if (text.length != 0 && memchr(text.data, '%', text.length) != NULL)
         buffer_reserve(&query->storage, text.length);
     while (text.length != 0) {
-        struct slice value = cut(&text, '&');
+        struct slice value = cut_parameter(&text, '&');
         struct slice key;
         if (value.length == 0)
             continue;
         if (query->count == QUERY_MAX)
             return false;
-        key = cut(&value, '=');
+        key = cut_parameter(&value, '=');
         query->parameters[query->count++] =
-            (struct query_parameter){decoded(key, &query->storage), decoded(value, &query->storage)};
+            (struct query_parameter){decode_part(key, &query->storage), decode_part(value, &query->storage)};
     }
     return true;
 }

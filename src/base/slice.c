@@ -19,7 +19,7 @@ struct slice slice_trim(struct slice text) {
     return text;
 }
 
-static unsigned char lower(char byte) {
+static unsigned char lower_byte(char byte) {
     return (unsigned char)(byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte);
 }
 
@@ -27,7 +27,7 @@ bool slice_equal_ignoring_case(struct slice a, struct slice b) {
     if (a.length != b.length)
         return false;
     for (size_t i = 0; i < a.length; i++)
-        if (lower(a.data[i]) != lower(b.data[i]))
+        if (lower_byte(a.data[i]) != lower_byte(b.data[i]))
             return false;
     return true;
 }

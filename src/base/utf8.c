@@ -29,7 +29,7 @@ static const unsigned char *skip_ascii(const unsigned char *at, const unsigned c
     return at;
 }
 
-static bool continues(unsigned char byte) {
+static bool is_continuation(unsigned char byte) {
     return (byte & 0xC0) == 0x80;
 }
 
@@ -43,7 +43,7 @@ static unsigned multibyte_length(const unsigned char *at, size_t available) {
     unsigned char low = 0x80, high = 0xBF;
 
     if (lead >= 0xC2 && lead <= 0xDF)
-        return available >= 2 && continues(at[1]) ? 2 : 0;
+        return available >= 2 && is_continuation(at[1]) ? 2 : 0;
     if (lead == 0xE0)
         low = 0xA0;
     else if (lead == 0xED)
@@ -53,9 +53,10 @@ static unsigned multibyte_length(const unsigned char *at, size_t available) {
     else if (lead == 0xF4)
         high = 0x8F;
     if (lead >= 0xE0 && lead <= 0xEF)
-        return available >= 3 && at[1] >= low && at[1] <= high && continues(at[2]) ? 3 : 0;
+        return available >= 3 && at[1] >= low && at[1] <= high && is_continuation(at[2]) ? 3 : 0;
     if (lead >= 0xF0 && lead <= 0xF4)
-        return available >= 4 && at[1] >= low && at[1] <= high && continues(at[2]) && continues(at[3]) ? 4 : 0;
+        return available >= 4 && at[1] >= low && at[1] <= high && is_continuation(at[2]) && is_continuation(at[3]) ? 4
+                                                                                                                   : 0;
     return 0;
 }
 

@@ -257,7 +257,7 @@ static void stop_watching(struct subscription *subscription) {
         channel_unlink(channel);
 }
 
-static void unsubscribe(struct channel_hub *hub, struct subscription *subscription, bool counts_wanted) {
+static void leave_channel(struct channel_hub *hub, struct subscription *subscription, bool counts_wanted) {
     struct channel *channel = subscription->channel;
     struct worker *worker = subscription->stream->worker;
     struct presence_member *member = subscription->member;
@@ -297,7 +297,7 @@ void channel_leave(struct channel_hub *hub, struct subscription *subscription, b
     if (subscription->watcher)
         stop_watching(subscription);
     else
-        unsubscribe(hub, subscription, counts_wanted);
+        leave_channel(hub, subscription, counts_wanted);
     channel_unref(subscription->channel);
     subscription->channel = NULL;
 }

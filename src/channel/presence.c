@@ -54,7 +54,7 @@ void presence_member_unref(struct presence_member *member) {
         free(member);
 }
 
-static void chunk_unref(struct member_chunk *chunk) {
+static void member_chunk_unref(struct member_chunk *chunk) {
     if (atomic_fetch_sub_explicit(&chunk->references, 1, memory_order_acq_rel) != 1)
         return;
     for (uint32_t i = 0; i < chunk->count; i++)
@@ -66,7 +66,7 @@ void member_list_unref(struct member_list *list) {
     if (list == NULL || atomic_fetch_sub_explicit(&list->references, 1, memory_order_acq_rel) != 1)
         return;
     for (uint32_t i = 0; i < list->chunk_count; i++)
-        chunk_unref(list->chunks[i]);
+        member_chunk_unref(list->chunks[i]);
     free(list);
 }
 
@@ -168,7 +168,7 @@ static struct member_chunk *own_chunk(struct member_list *list, uint32_t index) 
         member_ref(chunk->members[i]);
     }
     list->chunks[index] = chunk;
-    chunk_unref(old);
+    member_chunk_unref(old);
     return chunk;
 }
 
@@ -216,7 +216,7 @@ void presence_remove(struct presence_members *members, struct presence_member *m
     list->count--;
     if (last->count == 0) {
         list->chunk_count--;
-        chunk_unref(last);
+        member_chunk_unref(last);
     }
     if (list->count == 0) {
         members->list = NULL;

@@ -82,7 +82,7 @@ static const char exit_codes[] =
     "  -h, --help          this text\n\n"
     "Exit code: 0 if all was done, 1 if something was not, 2 for a bad command line or configuration.\n";
 
-static void print_help(void) {
+static void print_apps_help(void) {
     printf(
         "usage: curlew apps COMMAND [OPTIONS]\n\n"
         "The apps of the configured store. Changes are written to the store; running servers learn of them by the\n"
@@ -92,14 +92,14 @@ static void print_help(void) {
     printf("\n`curlew apps COMMAND --help` tells more about one.\n");
 }
 
-static const struct command *find_command(const char *name) {
+static const struct command *find_apps_command(const char *name) {
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(name, commands[i].name) == 0)
             return &commands[i];
     return NULL;
 }
 
-static enum tool_exit misused(const struct command *command, bool json, const char *text) {
+static enum tool_exit refuse_usage(const struct command *command, bool json, const char *text) {
     print_failure(json, text);
     if (!json)
         fprintf(stderr, "try `curlew apps %s%s--help`\n", command != NULL ? command->name : "",
@@ -108,7 +108,7 @@ static enum tool_exit misused(const struct command *command, bool json, const ch
 }
 
 /* What was written may only now meet a full disk. */
-static enum tool_exit finish(const struct apps_options *options, enum tool_exit code) {
+static enum tool_exit finish_output(const struct apps_options *options, enum tool_exit code) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
     print_failure(options->json, "standard output takes no more; what was to be printed is lost");
@@ -121,17 +121,17 @@ static enum tool_exit run_command(const struct command *command, char **argument
     enum tool_exit code;
 
     if (!apps_options_parse(&options, arguments, command->takes, command->takes_argument, &error)) {
-        code = misused(command, options.json, error.text);
+        code = refuse_usage(command, options.json, error.text);
     } else if (options.help) {
         printf("%s%s", command->usage, exit_codes);
         code = TOOL_DONE;
     } else if (command->needs_argument && options.argument == NULL) {
-        code = misused(command, options.json,
-                       command->run == apps_import ? "a file must be named" : "the id of an app must be named");
+        code = refuse_usage(command, options.json,
+                            command->run == apps_import ? "a file must be named" : "the id of an app must be named");
     } else {
         code = command->run(&options);
     }
-    code = finish(&options, code);
+    code = finish_output(&options, code);
     apps_options_dispose(&options);
     return code;
 }
@@ -142,15 +142,15 @@ int apps_run(char **arguments) {
 
     signal(SIGPIPE, SIG_IGN); /* a lost connection is an answer of the store, not the end */
     if (*arguments == NULL)
-        return misused(NULL, false, "a command must follow `curlew apps`");
+        return refuse_usage(NULL, false, "a command must follow `curlew apps`");
     if (strcmp(*arguments, "--help") == 0 || strcmp(*arguments, "-h") == 0 || strcmp(*arguments, "help") == 0) {
-        print_help();
+        print_apps_help();
         return TOOL_DONE;
     }
-    command = find_command(*arguments);
+    command = find_apps_command(*arguments);
     if (command == NULL) {
         error_set(&error, "unknown command: apps %s", *arguments);
-        return misused(NULL, false, error.text);
+        return refuse_usage(NULL, false, error.text);
     }
     return run_command(command, arguments + 1);
 }

@@ -29,20 +29,20 @@ struct bulk {
 
 static volatile sig_atomic_t interrupted;
 
-static void interrupt(int signal_number) {
+static void note_interrupt(int signal_number) {
     (void)signal_number;
     interrupted = 1;
 }
 
 /* The first Ctrl-C ends between two apps, the second one at once. */
 static void catch_interrupts(void) {
-    struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
 
-static size_t seen(const struct bulk *bulk) {
+static size_t count_app(const struct bulk *bulk) {
     return bulk->created + bulk->updated + bulk->equal + bulk->conflicts + bulk->failed;
 }
 
@@ -56,13 +56,13 @@ static void clear_progress(const struct bulk *bulk) {
         fputs("\r\033[K", stderr);
 }
 
-static void complain(const struct bulk *bulk, const struct error *error) {
+static void report_app(const struct bulk *bulk, const struct error *error) {
     clear_progress(bulk);
     print_failure(bulk->options->json, error->text);
 }
 
 static void show_progress(const struct bulk *bulk) {
-    size_t count = seen(bulk);
+    size_t count = count_app(bulk);
 
     if (shows_line(bulk))
         fprintf(stderr, "\r%zu app%s", count, count == 1 ? "" : "s");
@@ -70,15 +70,15 @@ static void show_progress(const struct bulk *bulk) {
         fprintf(stderr, "%zu apps\n", count);
 }
 
-static void fail(struct bulk *bulk, const struct app *app, struct error *error) {
+static void fail_transfer(struct bulk *bulk, const struct app *app, struct error *error) {
     error_prefix(error, "app \"%s\"", app->id.data);
-    complain(bulk, error);
+    report_app(bulk, error);
     bulk->failed++;
 }
 
 /* The store cannot be asked any more: nothing that follows would do better. */
-static void stop(struct bulk *bulk, const struct app *app, struct error *error) {
-    fail(bulk, app, error);
+static void stop_transfer(struct bulk *bulk, const struct app *app, struct error *error) {
+    fail_transfer(bulk, app, error);
     bulk->stopped = true;
 }
 
@@ -89,13 +89,13 @@ static void warn_of_unkept(const struct bulk *bulk, const struct app *app, const
     if (compare_unknown(app, there, &fields)) {
         error_set(&text, "warning: app \"%s\": the store that is written has no place for %.*s", app->id.data,
                   SLICE_ARGS(buffer_slice(&fields)));
-        complain(bulk, &text);
+        report_app(bulk, &text);
     }
     buffer_dispose(&fields);
 }
 
 /* Reads the app back. True if it is there as it was written. */
-static bool verify(struct bulk *bulk, const struct app *app) {
+static bool verify_app(struct bulk *bulk, const struct app *app) {
     struct buffer fields = {0};
     struct error error = {0};
     struct app *there = NULL;
@@ -111,9 +111,9 @@ static bool verify(struct bulk *bulk, const struct app *app) {
     else
         error_prefix(&error, "reading it back");
     if (answer == STORE_UNAVAILABLE)
-        stop(bulk, app, &error);
+        stop_transfer(bulk, app, &error);
     else if (!good)
-        fail(bulk, app, &error);
+        fail_transfer(bulk, app, &error);
     buffer_dispose(&fields);
     app_unref(there);
     return good;
@@ -122,11 +122,11 @@ static bool verify(struct bulk *bulk, const struct app *app) {
 static void count_write(struct bulk *bulk, const struct app *app, enum store_answer answer, struct error *error,
                         size_t *counter) {
     if (answer == STORE_UNAVAILABLE) {
-        stop(bulk, app, error);
+        stop_transfer(bulk, app, error);
     } else if (answer != STORE_OK) {
-        fail(bulk, app, error);
+        fail_transfer(bulk, app, error);
     } else {
-        if (verify(bulk, app))
+        if (verify_app(bulk, app))
             ++*counter;
         refresher_tell(bulk->refresher, app->id);
     }
@@ -141,11 +141,11 @@ static void foresee_create(struct bulk *bulk, const struct app *app) {
     if (answer == STORE_NOT_FOUND) {
         bulk->created++;
     } else if (answer == STORE_UNAVAILABLE) {
-        stop(bulk, app, &error);
+        stop_transfer(bulk, app, &error);
     } else {
         if (answer == STORE_OK)
             error_set(&error, "the key is already that of app %s", owner->id.data);
-        fail(bulk, app, &error);
+        fail_transfer(bulk, app, &error);
     }
     app_unref(owner);
 }
@@ -163,7 +163,7 @@ static void put_new(struct bulk *bulk, const struct app *app) {
 static void put_over(struct bulk *bulk, const struct app *app, struct error *why) {
     if (!bulk->options->update) {
         error_prefix(why, "app \"%s\"", app->id.data);
-        complain(bulk, why);
+        report_app(bulk, why);
         bulk->conflicts++;
     } else if (bulk->options->dry_run) {
         bulk->updated++;
@@ -188,7 +188,7 @@ static void put_over_known(struct bulk *bulk, const struct app *app, const struc
 }
 
 /* Puts one app into the store; false if the run is to end. */
-static bool put(struct bulk *bulk, const struct app *app) {
+static bool transfer_app(struct bulk *bulk, const struct app *app) {
     struct error error = {0};
     struct app *there = NULL;
 
@@ -208,7 +208,7 @@ static bool put(struct bulk *bulk, const struct app *app) {
         put_over(bulk, app, &error);
         break;
     default:
-        stop(bulk, app, &error);
+        stop_transfer(bulk, app, &error);
         break;
     }
     app_unref(there);
@@ -233,13 +233,13 @@ static void print_summary(const struct bulk *bulk) {
         print_failure(options->json, "stopped before the end; running it again goes on from there");
 }
 
-static enum tool_exit finish(struct bulk *bulk) {
+static enum tool_exit finish_transfer(struct bulk *bulk) {
     print_summary(bulk);
     refresher_destroy(bulk->refresher);
     return bulk->stopped || bulk->conflicts != 0 || bulk->failed != 0 ? TOOL_NOT_DONE : TOOL_DONE;
 }
 
-static struct bulk begin(const struct apps_options *options, struct tool_store *to) {
+static struct bulk begin_transfer(const struct apps_options *options, struct tool_store *to) {
     catch_interrupts();
     return (struct bulk){
         .options = options, .to = to, .refresher = options->dry_run ? NULL : refresher_create(&to->config)};
@@ -254,7 +254,7 @@ static const char *file_name(const struct apps_options *options) {
 }
 
 /* The list of apps in the file, a new reference; NULL with an error. */
-static json_t *read_list(const struct apps_options *options, struct error *error) {
+static json_t *read_app_list(const struct apps_options *options, struct error *error) {
     bool is_stdin = strcmp(options->argument, "-") == 0;
     FILE *in = is_stdin ? stdin : fopen(options->argument, "re");
     json_error_t problem;
@@ -285,7 +285,7 @@ static json_t *read_list(const struct apps_options *options, struct error *error
     return NULL;
 }
 
-static void warn(void *context, const char *text) {
+static void warn_of_app(void *context, const char *text) {
     const struct bulk *bulk = context;
 
     clear_progress(bulk);
@@ -298,15 +298,15 @@ static void import_list(struct bulk *bulk, const json_t *list) {
 
     json_array_foreach(list, i, record) {
         struct error error = {0};
-        struct app *app = app_parse(record, &bulk->to->defaults, APP_FROM_COMMAND, warn, bulk, &error);
+        struct app *app = app_parse(record, &bulk->to->defaults, APP_FROM_COMMAND, warn_of_app, bulk, &error);
         bool more = true;
 
         if (app == NULL) {
             error_prefix(&error, "apps[%zu]", i);
-            complain(bulk, &error);
+            report_app(bulk, &error);
             bulk->failed++;
         } else {
-            more = put(bulk, app);
+            more = transfer_app(bulk, app);
         }
         app_unref(app);
         show_progress(bulk);
@@ -319,7 +319,7 @@ enum tool_exit apps_import(const struct apps_options *options) {
     struct tool_store to;
     struct bulk bulk;
     struct error error = {0};
-    json_t *list = read_list(options, &error);
+    json_t *list = read_app_list(options, &error);
     enum tool_exit code =
         list != NULL ? tool_store_open(&to, options->config_file, use_of_target(options), &error) : TOOL_NOT_DONE;
 
@@ -328,9 +328,9 @@ enum tool_exit apps_import(const struct apps_options *options) {
         json_decref(list);
         return code;
     }
-    bulk = begin(options, &to);
+    bulk = begin_transfer(options, &to);
     import_list(&bulk, list);
-    code = finish(&bulk);
+    code = finish_transfer(&bulk);
     tool_store_close(&to);
     json_decref(list);
     return code;
@@ -343,27 +343,27 @@ static bool copy_one(void *context, struct slice id, struct app *app, const stru
     bool more = true;
 
     if (app != NULL) {
-        more = put(bulk, app);
+        more = transfer_app(bulk, app);
     } else {
         error = *broken;
         error_prefix(&error, "the store that is read has a broken record, \"%.*s\"", SLICE_ARGS(id));
-        complain(bulk, &error);
+        report_app(bulk, &error);
         bulk->failed++;
     }
     show_progress(bulk);
     return more;
 }
 
-static enum tool_exit copy(const struct apps_options *options, struct tool_store *from, struct tool_store *to) {
-    struct bulk bulk = begin(options, to);
+static enum tool_exit copy_apps(const struct apps_options *options, struct tool_store *from, struct tool_store *to) {
+    struct bulk bulk = begin_transfer(options, to);
     struct error error = {0};
 
     if (!tool_store_walk(from, copy_one, &bulk, &error)) {
         error_prefix(&error, "--from %s", options->from);
-        complain(&bulk, &error);
+        report_app(&bulk, &error);
         bulk.stopped = true;
     }
-    return finish(&bulk);
+    return finish_transfer(&bulk);
 }
 
 enum tool_exit apps_copy(const struct apps_options *options) {
@@ -383,7 +383,7 @@ enum tool_exit apps_copy(const struct apps_options *options) {
     }
     code = tool_store_open(&to, options->to, use_of_target(options), &error);
     if (code == TOOL_DONE) {
-        code = copy(options, &from, &to);
+        code = copy_apps(options, &from, &to);
         tool_store_close(&to);
     } else {
         error_prefix(&error, "--to %s", options->to);

@@ -19,7 +19,7 @@ struct collection {
     bool json; /* for the errors */
 };
 
-static bool collect(void *context, struct slice id, struct app *app, const struct error *broken) {
+static bool collect_row(void *context, struct slice id, struct app *app, const struct error *broken) {
     struct collection *collection = context;
 
     (void)id;
@@ -58,7 +58,7 @@ static enum tool_exit read_all(const struct apps_options *options, struct collec
         print_failure(options->json, error.text);
         return code;
     }
-    if (!tool_store_walk(&store, collect, collection, &error)) {
+    if (!tool_store_walk(&store, collect_row, collection, &error)) {
         print_failure(options->json, error.text);
         collection_dispose(collection);
         code = TOOL_NOT_DONE;

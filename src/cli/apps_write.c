@@ -26,7 +26,7 @@ struct writing {
     struct error error;
 };
 
-static enum tool_exit begin(struct writing *writing, const struct apps_options *options) {
+static enum tool_exit begin_write(struct writing *writing, const struct apps_options *options) {
     enum tool_exit code;
 
     *writing = (struct writing){.options = options};
@@ -39,7 +39,7 @@ static enum tool_exit begin(struct writing *writing, const struct apps_options *
 }
 
 /* Says what went wrong, if anything did. */
-static enum tool_exit end(struct writing *writing, bool good) {
+static enum tool_exit end_write(struct writing *writing, bool good) {
     if (!good)
         print_failure(writing->options->json, writing->error.text);
     refresher_destroy(writing->refresher);
@@ -80,7 +80,7 @@ static bool read_secret(struct changes *changes, struct error *error) {
 }
 
 /* The record that the options describe, before anything is made up for it. */
-static bool describe(const struct apps_options *options, json_t *record, struct error *error) {
+static bool describe_change(const struct apps_options *options, json_t *record, struct error *error) {
     struct changes named = {0};
     bool good = (options->id == NULL || changes_set_field(&named, "id", options->id, error)) &&
                 (options->key == NULL || changes_set_field(&named, "key", options->key, error));
@@ -93,17 +93,17 @@ static bool describe(const struct apps_options *options, json_t *record, struct 
     return good;
 }
 
-static void warn(void *context, const char *text) {
+static void warn_of_field(void *context, const char *text) {
     const struct writing *writing = context;
 
     print_warning(writing->options->json, text);
 }
 
-static struct app *parse(struct writing *writing, const json_t *record) {
-    return app_parse(record, &writing->store.defaults, APP_FROM_COMMAND, warn, writing, &writing->error);
+static struct app *parse_app(struct writing *writing, const json_t *record) {
+    return app_parse(record, &writing->store.defaults, APP_FROM_COMMAND, warn_of_field, writing, &writing->error);
 }
 
-static bool create(struct writing *writing, const struct app *app) {
+static bool create_from_options(struct writing *writing, const struct app *app) {
     if (tool_store_create(&writing->store, app, &writing->error) != STORE_OK)
         return error_prefix(&writing->error, "app \"%s\" was not created", app->id.data);
     refresher_tell(writing->refresher, app->id);
@@ -129,27 +129,27 @@ enum tool_exit apps_create(const struct apps_options *options) {
     bool made_key, made_secret, good;
     struct app *app = NULL;
     struct writing writing;
-    enum tool_exit code = begin(&writing, options);
+    enum tool_exit code = begin_write(&writing, options);
 
     if (code != TOOL_DONE) {
         json_decref(record);
         return code;
     }
-    good = describe(options, record, &writing.error);
+    good = describe_change(options, record, &writing.error);
     made_key = json_object_get(record, "key") == NULL;
     made_secret = json_object_get(record, "secret") == NULL;
     if (good) {
         make_if_missing(record, APP_ID, ID_BYTES);
         make_if_missing(record, APP_KEY, KEY_BYTES);
         make_if_missing(record, APP_SECRET, SECRET_BYTES);
-        app = parse(&writing, record);
+        app = parse_app(&writing, record);
     }
-    good = app != NULL && create(&writing, app);
+    good = app != NULL && create_from_options(&writing, app);
     if (good)
         print_created(options, app, made_key, made_secret);
     app_unref(app);
     json_decref(record);
-    return end(&writing, good);
+    return end_write(&writing, good);
 }
 
 /* The app as it is in the store, as an object to change. */
@@ -180,7 +180,7 @@ static struct app *changed_app(struct writing *writing, struct slice id, const s
     struct app *app = NULL;
 
     if (record != NULL && changes_apply(changes, record, &writing->error))
-        app = parse(writing, record);
+        app = parse_app(writing, record);
     if (app != NULL && !slice_equal(app->id, id)) {
         error_set(&writing->error, "id cannot be changed: create another app and delete this one");
         app_unref(app);
@@ -191,7 +191,7 @@ static struct app *changed_app(struct writing *writing, struct slice id, const s
 }
 
 /* Changes the app that the options name, and gives its new record; NULL after an error. */
-static struct app *change(struct writing *writing, const struct changes *changes) {
+static struct app *change_app(struct writing *writing, const struct changes *changes) {
     struct slice id = slice_of(writing->options->argument);
     struct app *app = changed_app(writing, id, changes);
 
@@ -210,17 +210,17 @@ static struct app *change(struct writing *writing, const struct changes *changes
 static enum tool_exit change_and_say(const struct apps_options *options, const struct changes *changes,
                                      const char *done) {
     struct writing writing;
-    enum tool_exit code = begin(&writing, options);
+    enum tool_exit code = begin_write(&writing, options);
     struct app *app;
 
     if (code != TOOL_DONE)
         return code;
-    app = change(&writing, changes);
+    app = change_app(&writing, changes);
     if (app != NULL && options->json)
         print_json(stdout, print_record(app, options->show_secrets));
     else if (app != NULL)
         printf("%s app %s\n", done, app->id.data);
-    code = end(&writing, app != NULL);
+    code = end_write(&writing, app != NULL);
     app_unref(app);
     return code;
 }
@@ -255,7 +255,7 @@ enum tool_exit apps_rotate_secret(const struct apps_options *options) {
     char secret[2 * SECRET_BYTES + 1];
     struct changes changes = {0};
     struct writing writing;
-    enum tool_exit code = begin(&writing, options);
+    enum tool_exit code = begin_write(&writing, options);
     struct app *app;
 
     if (code != TOOL_DONE)
@@ -263,12 +263,12 @@ enum tool_exit apps_rotate_secret(const struct apps_options *options) {
     random_hex(secret, SECRET_BYTES);
     changes_set_field(&changes, "secret", secret, NULL);
     explicit_bzero(secret, sizeof secret);
-    app = change(&writing, &changes);
+    app = change_app(&writing, &changes);
     if (app != NULL && options->json)
         print_json(stdout, print_record(app, true));
     else if (app != NULL)
         printf("the new secret of app %s:\n%s\n", app->id.data, app->secret.data);
-    code = end(&writing, app != NULL);
+    code = end_write(&writing, app != NULL);
     app_unref(app);
     changes_dispose(&changes);
     return code;
@@ -277,7 +277,7 @@ enum tool_exit apps_rotate_secret(const struct apps_options *options) {
 enum tool_exit apps_delete(const struct apps_options *options) {
     struct slice id = slice_of(options->argument);
     struct writing writing;
-    enum tool_exit code = begin(&writing, options);
+    enum tool_exit code = begin_write(&writing, options);
     enum store_answer answer = STORE_NOT_FOUND;
 
     if (code != TOOL_DONE)
@@ -293,5 +293,5 @@ enum tool_exit apps_delete(const struct apps_options *options) {
         else
             printf("deleted app %s\n", options->argument);
     }
-    return end(&writing, answer == STORE_OK);
+    return end_write(&writing, answer == STORE_OK);
 }

@@ -11,7 +11,7 @@ void changes_dispose(struct changes *changes) {
     changes->list = NULL;
 }
 
-static void add(struct changes *changes, const char *field, json_t *value) {
+static void add_change(struct changes *changes, const char *field, json_t *value) {
     if (changes->list == NULL)
         changes->list = json_array();
     json_array_append_new(changes->list, json_pack("[s,o]", field, value));
@@ -42,7 +42,7 @@ bool changes_set_field(struct changes *changes, const char *field, const char *v
     if (json == NULL)
         /* jansson's own text may quote half a secret */
         return error_set(error, "%s must be JSON, and is none from byte %d on", field, problem.position);
-    add(changes, field, json);
+    add_change(changes, field, json);
     return true;
 }
 
@@ -60,7 +60,7 @@ bool changes_set(struct changes *changes, const char *assignment, struct error *
 }
 
 void changes_unset(struct changes *changes, const char *field) {
-    add(changes, field, json_null());
+    add_change(changes, field, json_null());
 }
 
 bool changes_apply(const struct changes *changes, json_t *record, struct error *error) {

@@ -30,7 +30,7 @@ struct request {
     struct page *page;
 };
 
-static enum tool_exit load(struct tool_store *store, const char *config_file, struct error *error) {
+static enum tool_exit load_settings(struct tool_store *store, const char *config_file, struct error *error) {
     struct config_report report = {0};
     struct log_settings log_settings;
 
@@ -85,7 +85,7 @@ static void disconnect_store(struct tool_store *store) {
     store->connection = NULL;
 }
 
-static bool prepare(struct tool_store *store, struct error *error) {
+static bool prepare_opened_store(struct tool_store *store, struct error *error) {
     struct deadline deadline = deadline_after(PREPARE_TIMEOUT_MS, -1);
 
     if (!connect_store(store, error))
@@ -94,7 +94,7 @@ static bool prepare(struct tool_store *store, struct error *error) {
     return store_prepare(store->connection, error) == STORE_OK;
 }
 
-static bool inspect(struct tool_store *store, enum tool_use use, struct error *error) {
+static bool inspect_store(struct tool_store *store, enum tool_use use, struct error *error) {
     enum store_answer answer = STORE_UNAVAILABLE;
 
     if (connect_store(store, error))
@@ -108,7 +108,7 @@ static bool inspect(struct tool_store *store, enum tool_use use, struct error *e
 enum tool_exit tool_store_open(struct tool_store *store, const char *config_file, enum tool_use use,
                                struct error *error) {
     *store = (struct tool_store){0};
-    if (load(store, config_file, error) != TOOL_DONE)
+    if (load_settings(store, config_file, error) != TOOL_DONE)
         return TOOL_MISUSED;
     hash_seed();
     if (choose_driver(store, use, error))
@@ -117,7 +117,7 @@ enum tool_exit tool_store_open(struct tool_store *store, const char *config_file
         config_dispose(&store->config);
         return TOOL_MISUSED;
     }
-    if (use == TOOL_WRITES ? prepare(store, error) : inspect(store, use, error))
+    if (use == TOOL_WRITES ? prepare_opened_store(store, error) : inspect_store(store, use, error))
         return TOOL_DONE;
     tool_store_close(store);
     return TOOL_NOT_DONE;
@@ -173,7 +173,8 @@ static enum store_answer ask_once(struct tool_store *store, const struct request
     return store_remove(store->connection, request->text, error);
 }
 
-static enum store_answer ask(struct tool_store *store, const struct request *request, struct error *error) {
+static enum store_answer ask_opened_store(struct tool_store *store, const struct request *request,
+                                          struct error *error) {
     bool reads = request->kind == FIND_BY_ID || request->kind == FIND_BY_KEY || request->kind == LIST;
     enum store_answer answer = ask_once(store, request, error);
 
@@ -188,31 +189,31 @@ static enum store_answer ask(struct tool_store *store, const struct request *req
 }
 
 /* What no store can hold, and what has nowhere to be, is not asked for. */
-static enum store_answer find(struct tool_store *store, const struct request *request, struct error *error) {
+static enum store_answer find_app_by(struct tool_store *store, const struct request *request, struct error *error) {
     *request->found = NULL;
-    return app_name_valid(request->text) && !store->absent ? ask(store, request, error) : STORE_NOT_FOUND;
+    return app_name_valid(request->text) && !store->absent ? ask_opened_store(store, request, error) : STORE_NOT_FOUND;
 }
 
 enum store_answer tool_store_find_by_id(struct tool_store *store, struct slice id, struct app **app,
                                         struct error *error) {
-    return find(store, &(struct request){FIND_BY_ID, id, .found = app}, error);
+    return find_app_by(store, &(struct request){FIND_BY_ID, id, .found = app}, error);
 }
 
 enum store_answer tool_store_find_by_key(struct tool_store *store, struct slice key, struct app **app,
                                          struct error *error) {
-    return find(store, &(struct request){FIND_BY_KEY, key, .found = app}, error);
+    return find_app_by(store, &(struct request){FIND_BY_KEY, key, .found = app}, error);
 }
 
 enum store_answer tool_store_create(struct tool_store *store, const struct app *app, struct error *error) {
-    return ask(store, &(struct request){CREATE, .app = app}, error);
+    return ask_opened_store(store, &(struct request){CREATE, .app = app}, error);
 }
 
 enum store_answer tool_store_update(struct tool_store *store, const struct app *app, struct error *error) {
-    return ask(store, &(struct request){UPDATE, .app = app}, error);
+    return ask_opened_store(store, &(struct request){UPDATE, .app = app}, error);
 }
 
 enum store_answer tool_store_remove(struct tool_store *store, struct slice id, struct error *error) {
-    return ask(store, &(struct request){REMOVE, id}, error);
+    return ask_opened_store(store, &(struct request){REMOVE, id}, error);
 }
 
 static bool visit_page(const struct page *page, tool_store_visit *each, void *context) {
@@ -231,7 +232,7 @@ bool tool_store_walk(struct tool_store *store, tool_store_visit *each, void *con
 
     while (more) {
         struct request request = {LIST, slice_of(after), .page = page};
-        good = ask(store, &request, error) == STORE_OK;
+        good = ask_opened_store(store, &request, error) == STORE_OK;
         more = good && visit_page(page, each, context) && page->count == PAGE;
         if (more) {
             free(after);

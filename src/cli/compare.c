@@ -2,7 +2,7 @@
 
 #include <jansson.h>
 
-static void add(struct buffer *fields, const char *name) {
+static void add_difference(struct buffer *fields, const char *name) {
     buffer_append_string(fields, fields->length != 0 ? ", " : "");
     buffer_append_string(fields, name);
 }
@@ -16,8 +16,8 @@ static bool same_in_force(const struct app *a, const struct app *b, enum app_fie
     return *(const bool *)((const char *)a + info->offset) == *(const bool *)((const char *)b + info->offset);
 }
 
-static bool same(const struct app *a, const struct app *b, enum app_field field, const json_t *first,
-                 const json_t *second) {
+static bool same_field(const struct app *a, const struct app *b, enum app_field field, const json_t *first,
+                       const json_t *second) {
     const struct app_field_info *info = &app_fields[field];
 
     if (info->type == APP_TYPE_TEXT || info->optional)
@@ -31,13 +31,13 @@ bool compare_apps(const struct app *wanted, const struct app *there, struct buff
     const char *name;
 
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        if (!same(wanted, there, (enum app_field)i, json_object_get(first, app_fields[i].name),
-                  json_object_get(second, app_fields[i].name)))
-            add(fields, app_fields[i].name);
+        if (!same_field(wanted, there, (enum app_field)i, json_object_get(first, app_fields[i].name),
+                        json_object_get(second, app_fields[i].name)))
+            add_difference(fields, app_fields[i].name);
     json_object_foreach(wanted->unknown, name, value) {
         const json_t *kept = json_object_get(second, name);
         if (kept != NULL && !json_equal(value, kept))
-            add(fields, name);
+            add_difference(fields, name);
     }
     json_decref(first);
     json_decref(second);
@@ -51,7 +51,7 @@ bool compare_unknown(const struct app *wanted, const struct app *there, struct b
 
     json_object_foreach(wanted->unknown, name, value) {
         if (json_object_get(there->unknown, name) == NULL)
-            add(fields, name);
+            add_difference(fields, name);
     }
     return fields->length > before;
 }

@@ -21,7 +21,7 @@ struct refresher {
 };
 
 /* Whether there is enough to ask with. Nothing of the URL is repeated: it may hold a password. */
-static bool usable(const struct config *config, bool *loopback) {
+static bool is_usable_url(const struct config *config, bool *loopback) {
     if (!http_url_valid(config->admin.url, loopback)) {
         log_warning("apps",
                     "CURLEW_ADMIN_URL must be a URL of http or https, without user and password; the server is "
@@ -37,7 +37,7 @@ struct refresher *refresher_create(const struct config *config) {
     struct refresher *refresher;
     bool loopback;
 
-    if (config->admin.url == NULL || config->admin.url[0] == '\0' || !usable(config, &loopback))
+    if (config->admin.url == NULL || config->admin.url[0] == '\0' || !is_usable_url(config, &loopback))
         return NULL;
     refresher = alloc_zero(sizeof *refresher);
     refresher->url = config->admin.url;
@@ -65,7 +65,7 @@ void refresher_destroy(struct refresher *refresher) {
     free(refresher);
 }
 
-static unsigned post(struct refresher *refresher, struct slice id, struct error *error) {
+static unsigned post_notice(struct refresher *refresher, struct slice id, struct error *error) {
     const char *const headers[] = {refresher->authorization.data, NULL};
     const struct deadline deadline = deadline_after(TIMEOUT_MS, -1);
     struct http_call call = {.method = "POST", .headers = headers, .direct = refresher->direct};
@@ -81,9 +81,9 @@ static unsigned post(struct refresher *refresher, struct slice id, struct error 
     return status;
 }
 
-static void ask(struct refresher *refresher, struct slice id) {
+static void request_refresh(struct refresher *refresher, struct slice id) {
     struct error error;
-    unsigned status = post(refresher, id, &error);
+    unsigned status = post_notice(refresher, id, &error);
 
     if (status >= 200 && status < 300)
         return;
@@ -101,5 +101,5 @@ void refresher_tell(struct refresher *refresher, struct slice id) {
     if (refresher->gave_up)
         refresher->untold++;
     else
-        ask(refresher, id);
+        request_refresh(refresher, id);
 }

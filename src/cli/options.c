@@ -48,7 +48,7 @@ static const struct row *row_of(const char *argument, unsigned takes, const char
     return NULL;
 }
 
-static bool take(struct apps_options *options, const struct row *row, const char *value, struct error *error) {
+static bool take_option(struct apps_options *options, const struct row *row, const char *value, struct error *error) {
     const char **text = (const char **)(void *)((char *)options + row->offset);
 
     switch (row->kind) {
@@ -98,7 +98,7 @@ bool apps_options_parse(struct apps_options *options, char **arguments, unsigned
         }
         if (row->kind != KIND_FLAG && value == NULL && arguments[1] != NULL)
             value = *++arguments;
-        if (!take(options, row, value, error))
+        if (!take_option(options, row, value, error))
             return false;
     }
     return true;

@@ -75,7 +75,7 @@ void print_app(FILE *out, const struct app *app, bool secrets) {
     json_decref(record);
 }
 
-static int width(struct app *const *apps, size_t count, size_t heading, size_t offset) {
+static int text_width(struct app *const *apps, size_t count, size_t heading, size_t offset) {
     size_t most = heading;
 
     for (size_t i = 0; i < count; i++) {
@@ -87,9 +87,9 @@ static int width(struct app *const *apps, size_t count, size_t heading, size_t o
 }
 
 void print_table(FILE *out, struct app *const *apps, size_t count, bool secrets) {
-    int id = width(apps, count, 2, offsetof(struct app, id));
-    int key = width(apps, count, 3, offsetof(struct app, key));
-    int secret = secrets ? width(apps, count, 6, offsetof(struct app, secret)) : (int)strlen(HIDDEN);
+    int id = text_width(apps, count, 2, offsetof(struct app, id));
+    int key = text_width(apps, count, 3, offsetof(struct app, key));
+    int secret = secrets ? text_width(apps, count, 6, offsetof(struct app, secret)) : (int)strlen(HIDDEN);
 
     fprintf(out, "%-*s  %-*s  %-*s  %-7s  %s\n", id, "ID", key, "KEY", secret, "SECRET", "ENABLED", "MAX CONNECTIONS");
     for (size_t i = 0; i < count; i++)

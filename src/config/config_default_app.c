@@ -92,7 +92,7 @@ static json_t *variable_value(struct config_loader *loader, size_t index, const 
 }
 
 /* Warns if only some of the app's variables are there; true if an app can be made. */
-static bool complete(struct config_loader *loader) {
+static bool complete_app(struct config_loader *loader) {
     const char *missing = NULL, *present = NULL;
 
     for (size_t i = 0; i < VARIABLE_COUNT; i++) {
@@ -115,7 +115,7 @@ static bool complete(struct config_loader *loader) {
 static json_t *app_from_environment(struct config_loader *loader) {
     json_t *app;
 
-    if (!complete(loader))
+    if (!complete_app(loader))
         return NULL;
     app = json_object();
     for (size_t i = 0; i < VARIABLE_COUNT; i++) {

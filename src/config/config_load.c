@@ -260,7 +260,7 @@ static void check_pools(struct config_loader *loader, const struct config_sql *s
 }
 
 /* What one row cannot see. */
-static void check(struct config_loader *loader) {
+static void check_config(struct config_loader *loader) {
     struct config *config = loader->config;
     char source[512];
 
@@ -286,7 +286,7 @@ bool config_load(struct config *config, const char *file, struct config_report *
     load_file(&loader, file);
     config_load_environment(&loader);
     fill_in(&loader);
-    check(&loader);
+    check_config(&loader);
     config_load_default_app(&loader);
     good = loader.report->errors.count == errors_before;
     if (!good) {

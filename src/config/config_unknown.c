@@ -13,11 +13,11 @@
 
 enum key_kind { KEY_UNKNOWN, KEY_SETTING, KEY_WITHOUT_EFFECT, KEY_SECTION, KEY_ACCEPTED };
 
-static int folded(char c) {
+static int fold_case(char c) {
     return c == '-' ? '_' : tolower((unsigned char)c);
 }
 
-static size_t least(size_t a, size_t b) {
+static size_t least_of(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
@@ -25,7 +25,7 @@ static size_t least(size_t a, size_t b) {
  * How many slips make `a` from `b`: a letter put in, left out, replaced, or swapped with its neighbour (the optimal
  * string alignment distance). Hyphens are taken as underscores and letters in any case.
  */
-static size_t distance(struct slice a, struct slice b) {
+static size_t edit_distance(struct slice a, struct slice b) {
     size_t rows[3][LONGEST_NAME + 1];
 
     if (a.length > LONGEST_NAME || b.length > LONGEST_NAME)
@@ -34,13 +34,13 @@ static size_t distance(struct slice a, struct slice b) {
         rows[0][j] = j;
     for (size_t i = 1; i <= a.length; i++) {
         size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
-        int c = folded(a.data[i - 1]);
+        int c = fold_case(a.data[i - 1]);
 
         row[0] = i;
         for (size_t j = 1; j <= b.length; j++) {
-            row[j] = least(least(above[j], row[j - 1]) + 1, above[j - 1] + (c != folded(b.data[j - 1])));
-            if (i > 1 && j > 1 && c == folded(b.data[j - 2]) && folded(a.data[i - 2]) == folded(b.data[j - 1]))
-                row[j] = least(row[j], before[j - 2] + 1);
+            row[j] = least_of(least_of(above[j], row[j - 1]) + 1, above[j - 1] + (c != fold_case(b.data[j - 1])));
+            if (i > 1 && j > 1 && c == fold_case(b.data[j - 2]) && fold_case(a.data[i - 2]) == fold_case(b.data[j - 1]))
+                row[j] = least_of(row[j], before[j - 2] + 1);
         }
     }
     return rows[a.length % 3][b.length];
@@ -53,7 +53,7 @@ static struct slice last_name(struct slice path) {
     return dot != NULL ? slice_skip(path, (size_t)(dot + 1 - path.data)) : path;
 }
 
-static enum key_kind classify(struct slice path) {
+static enum key_kind classify_key(struct slice path) {
     for (size_t i = 0; i < config_row_count; i++) {
         struct slice row = slice_of(config_rows[i].path);
 
@@ -85,7 +85,7 @@ static bool accepted_by_wildcard(struct slice path) {
 }
 
 /* The one setting with that last name, empty if there is none or more than one. */
-static struct slice namesake(struct slice name) {
+static struct slice find_namesake(struct slice name) {
     struct slice found = {0};
 
     for (size_t i = 0; i < config_row_count; i++) {
@@ -104,7 +104,7 @@ static struct slice namesake(struct slice name) {
  * The key that was likely meant, empty if none comes near: a sibling that is one or two slips away, else the one key of
  * that name in another section.
  */
-static struct slice likely(struct slice path) {
+static struct slice likely_key(struct slice path) {
     struct slice name = last_name(path), best = {0};
     size_t parent = path.length - name.length;
     size_t nearest = name.length > 4 ? 3 : 2; /* distances below this count */
@@ -120,18 +120,18 @@ static struct slice likely(struct slice path) {
         dot = memchr(sibling.data, '.', sibling.length);
         if (dot != NULL)
             sibling.length = (size_t)(dot - sibling.data);
-        slips = distance(name, sibling);
+        slips = edit_distance(name, sibling);
         if (slips < nearest) {
             nearest = slips;
             best = (struct slice){row.data, parent + sibling.length};
         }
     }
-    return best.data != NULL || name.length <= 4 ? best : namesake(name);
+    return best.data != NULL || name.length <= 4 ? best : find_namesake(name);
 }
 
 /* `dotted` says that the last name of the path holds dots itself. */
 static void report_unknown(struct slice path, bool dotted, const char *file, struct config_report *report) {
-    struct slice meant = likely(path);
+    struct slice meant = likely_key(path);
 
     if (accepted_by_wildcard(path) && meant.data == NULL)
         config_report_accepted(report, "%.*s", SLICE_ARGS(path));
@@ -148,7 +148,7 @@ static void report_unknown(struct slice path, bool dotted, const char *file, str
                               SLICE_ARGS(path));
 }
 
-static void walk(const json_t *object, struct buffer *path, const char *file, struct config_report *report) {
+static void walk_object(const json_t *object, struct buffer *path, const char *file, struct config_report *report) {
     const char *key;
     json_t *value;
 
@@ -160,12 +160,12 @@ static void walk(const json_t *object, struct buffer *path, const char *file, st
             buffer_append_byte(path, '.');
         buffer_append_string(path, key);
         /* A name that holds a dot is not the path it looks like. */
-        switch (strchr(key, '.') != NULL ? KEY_UNKNOWN : classify(buffer_slice(path))) {
+        switch (strchr(key, '.') != NULL ? KEY_UNKNOWN : classify_key(buffer_slice(path))) {
         case KEY_SETTING:
             break;
         case KEY_SECTION:
             if (json_is_object(value))
-                walk(value, path, file, report);
+                walk_object(value, path, file, report);
             break;
         case KEY_WITHOUT_EFFECT:
         case KEY_ACCEPTED:
@@ -182,6 +182,6 @@ static void walk(const json_t *object, struct buffer *path, const char *file, st
 void config_report_unknown(const json_t *root, const char *file, struct config_report *report) {
     struct buffer path = {0};
 
-    walk(root, &path, file, report);
+    walk_object(root, &path, file, report);
     buffer_dispose(&path);
 }

@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 
-static void *place(struct config *config, const struct config_row *row) {
+static void *value_place(struct config *config, const struct config_row *row) {
     return (char *)config + row->offset;
 }
 
@@ -51,7 +51,7 @@ static bool list_add(struct config_list *list, const struct config_row *row, str
 }
 
 void config_value_clear(struct config *config, const struct config_row *row) {
-    void *at = place(config, row);
+    void *at = value_place(config, row);
 
     switch (row->type) {
     case CONFIG_TEXT:
@@ -93,7 +93,7 @@ static bool set_text(struct config *config, const struct config_row *row, struct
         return false;
     }
     config_value_clear(config, row);
-    *(char **)place(config, row) = copy;
+    *(char **)value_place(config, row) = copy;
     return true;
 }
 
@@ -101,16 +101,16 @@ static bool set_number(struct config *config, const struct config_row *row, unsi
     if (number < row->min || number > row_max(row))
         return false;
     if (row->type == CONFIG_OPTIONAL_NUMBER)
-        *(struct config_number *)place(config, row) = (struct config_number){(uint32_t)number, true};
+        *(struct config_number *)value_place(config, row) = (struct config_number){(uint32_t)number, true};
     else
-        *(uint32_t *)place(config, row) = (uint32_t)number;
+        *(uint32_t *)value_place(config, row) = (uint32_t)number;
     return true;
 }
 
 static bool set_fraction(struct config *config, const struct config_row *row, double fraction) {
     if (!(fraction > 0 && fraction <= 1))
         return false;
-    *(double *)place(config, row) = fraction;
+    *(double *)value_place(config, row) = fraction;
     return true;
 }
 
@@ -143,13 +143,13 @@ bool config_choice_matches(const char *choice, struct slice word, bool any_case)
 static bool set_choice(struct config *config, const struct config_row *row, struct slice word) {
     for (unsigned i = 0; row->choices[i] != NULL; i++) {
         if (config_choice_matches(row->choices[i], word, (row->flags & CONFIG_CASE_INSENSITIVE) != 0)) {
-            *(unsigned *)place(config, row) = i;
+            *(unsigned *)value_place(config, row) = i;
             return true;
         }
     }
     if ((row->flags & CONFIG_FIRST_IF_OTHER) == 0)
         return false;
-    *(unsigned *)place(config, row) = 0;
+    *(unsigned *)value_place(config, row) = 0;
     return true;
 }
 
@@ -171,7 +171,7 @@ static bool set_list_from_text(struct config *config, const struct config_row *r
         return false;
     }
     config_value_clear(config, row);
-    *(struct config_list *)place(config, row) = list;
+    *(struct config_list *)value_place(config, row) = list;
     return true;
 }
 
@@ -185,7 +185,7 @@ bool config_value_from_text(struct config *config, const struct config_row *row,
     case CONFIG_TEXT:
         return set_text(config, row, slice_of(text));
     case CONFIG_FLAG:
-        return config_flag_from_text(trimmed, place(config, row));
+        return config_flag_from_text(trimmed, value_place(config, row));
     case CONFIG_LIMIT:
         if (slice_equal_ignoring_case(trimmed, SLICE("none")))
             return set_number(config, row, 0);
@@ -226,7 +226,7 @@ static bool set_list_from_json(struct config *config, const struct config_row *r
         }
     }
     config_value_clear(config, row);
-    *(struct config_list *)place(config, row) = list;
+    *(struct config_list *)value_place(config, row) = list;
     return true;
 }
 
@@ -248,7 +248,7 @@ bool config_value_from_json(struct config *config, const struct config_row *row,
     case CONFIG_FLAG:
         if (!json_is_boolean(json))
             return false;
-        *(bool *)place(config, row) = json_is_true(json);
+        *(bool *)value_place(config, row) = json_is_true(json);
         return true;
     case CONFIG_LIMIT:
         if (json_is_null(json) || (json_is_string(json) && slice_equal_ignoring_case(json_slice(json), SLICE("none"))))
@@ -277,7 +277,7 @@ bool config_value_from_json(struct config *config, const struct config_row *row,
         if (!json_is_array(json))
             return false;
         config_value_clear(config, row);
-        *(json_t **)place(config, row) = json_incref((json_t *)json);
+        *(json_t **)value_place(config, row) = json_incref((json_t *)json);
         return true;
     }
     return false;

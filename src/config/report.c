@@ -23,7 +23,7 @@ void config_report_dispose(struct config_report *report) {
 }
 
 /* Texts quote names from a file; a control character in one must not drive the terminal that shows it. */
-static char *escaped(const char *text) {
+static char *escape_text(const char *text) {
     struct buffer buffer = {0};
 
     for (; *text != '\0'; text++) {
@@ -50,7 +50,7 @@ static void messages_add(struct config_messages *messages, const char *format, v
         return;
     text = alloc((size_t)length + 1);
     vsnprintf(text, (size_t)length + 1, format, arguments);
-    clean = escaped(text);
+    clean = escape_text(text);
     free(text);
     for (size_t i = 0; i < messages->count; i++) {
         if (strcmp(messages->texts[i], clean) == 0) {

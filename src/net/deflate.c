@@ -33,18 +33,18 @@ struct offer {
     unsigned server_bits;
 };
 
-static void skip_blanks(struct slice *rest) {
+static void skip_offer_blanks(struct slice *rest) {
     while (rest->length != 0 && (rest->data[0] == ' ' || rest->data[0] == '\t'))
         *rest = slice_skip(*rest, 1);
 }
 
 /* Takes `byte` and the blanks around it off the front. */
-static bool take(struct slice *rest, char byte) {
-    skip_blanks(rest);
+static bool take_byte(struct slice *rest, char byte) {
+    skip_offer_blanks(rest);
     if (rest->length == 0 || rest->data[0] != byte)
         return false;
     *rest = slice_skip(*rest, 1);
-    skip_blanks(rest);
+    skip_offer_blanks(rest);
     return true;
 }
 
@@ -83,7 +83,7 @@ static bool read_bits(struct slice text, unsigned *bits) {
 }
 
 /* True the first time. */
-static bool first(bool *seen) {
+static bool first_offer(bool *seen) {
     bool again = *seen;
 
     *seen = true;
@@ -95,13 +95,13 @@ static bool note_parameter(struct offer *offer, struct slice name, bool has_valu
     unsigned bits;
 
     if (slice_equal(name, SLICE("server_no_context_takeover")))
-        return !has_value && first(&offer->has_server_no_context);
+        return !has_value && first_offer(&offer->has_server_no_context);
     if (slice_equal(name, SLICE("client_no_context_takeover")))
-        return !has_value && first(&offer->has_client_no_context);
+        return !has_value && first_offer(&offer->has_client_no_context);
     if (slice_equal(name, SLICE("server_max_window_bits")))
-        return has_value && read_bits(value, &offer->server_bits) && first(&offer->has_server_bits);
+        return has_value && read_bits(value, &offer->server_bits) && first_offer(&offer->has_server_bits);
     if (slice_equal(name, SLICE("client_max_window_bits")))
-        return (!has_value || read_bits(value, &bits)) && first(&offer->has_client_bits);
+        return (!has_value || read_bits(value, &bits)) && first_offer(&offer->has_client_bits);
     return false;
 }
 
@@ -114,11 +114,11 @@ static bool take_offer(struct slice *rest, struct offer *offer, bool *ours) {
     if (!take_token(rest, &name))
         return false;
     *ours = slice_equal_ignoring_case(name, SLICE(NAME));
-    while (take(rest, ';')) {
+    while (take_byte(rest, ';')) {
         bool has_value;
         if (!take_token(rest, &name))
             return false;
-        has_value = take(rest, '=');
+        has_value = take_byte(rest, '=');
         if (has_value && !take_value(rest, &value))
             return false;
         *ours = *ours && note_parameter(offer, name, has_value, value);
@@ -126,7 +126,7 @@ static bool take_offer(struct slice *rest, struct offer *offer, bool *ours) {
     return rest->length == 0 || rest->data[0] == ',';
 }
 
-static bool acceptable(const struct offer *offer, uint8_t window_bits, struct deflate_agreement *agreement) {
+static bool offer_acceptable(const struct offer *offer, uint8_t window_bits, struct deflate_agreement *agreement) {
     unsigned most = offer->has_server_bits ? offer->server_bits : DEFLATE_WINDOW_BITS_MAX;
 
     if (offer->has_server_no_context)
@@ -147,12 +147,12 @@ bool deflate_negotiate(struct slice offers, uint8_t window_bits, struct deflate_
     bool ours;
 
     do {
-        skip_blanks(&offers);
+        skip_offer_blanks(&offers);
         if (!take_offer(&offers, &offer, &ours))
             return false;
-        if (ours && acceptable(&offer, window_bits, agreement))
+        if (ours && offer_acceptable(&offer, window_bits, agreement))
             return true;
-    } while (take(&offers, ','));
+    } while (take_byte(&offers, ','));
     return false;
 }
 
@@ -215,7 +215,7 @@ void deflate_window_destroy(struct deflate_window *window) {
 }
 
 /* Empties a buffer and makes room in it; a large one is not kept for small messages. */
-static bool prepare(struct buffer *buffer, size_t bytes) {
+static bool prepare_inflater(struct buffer *buffer, size_t bytes) {
     if (buffer->capacity > KEPT_BYTES && bytes <= KEPT_BYTES) {
         buffer_dispose(buffer);
         *buffer = (struct buffer){0};
@@ -231,7 +231,7 @@ bool deflate_message(struct deflate_tools *tools, struct deflate_window *window,
     z_stream *deflater = window != NULL ? &window->deflater : &tools->deflater;
     size_t room = deflateBound(deflater, message.length) + 16; /* and the block that ends the message */
 
-    if (!prepare(&tools->out, room))
+    if (!prepare_inflater(&tools->out, room))
         return false;
     if (window == NULL)
         deflateReset(deflater);
@@ -245,7 +245,8 @@ bool deflate_message(struct deflate_tools *tools, struct deflate_window *window,
 }
 
 /* Feeds input to the inflater; the output is at most `max_bytes` and one. */
-static enum inflate_answer feed(struct deflate_tools *tools, const uint8_t *data, size_t length, size_t max_bytes) {
+static enum inflate_answer feed_inflater(struct deflate_tools *tools, const uint8_t *data, size_t length,
+                                         size_t max_bytes) {
     z_stream *inflater = &tools->inflater;
     struct buffer *out = &tools->in;
 
@@ -283,12 +284,12 @@ enum inflate_answer inflate_message(struct deflate_tools *tools, struct slice co
                                     struct slice *message) {
     enum inflate_answer answer;
 
-    if (!prepare(&tools->in, FIRST_BYTES))
+    if (!prepare_inflater(&tools->in, FIRST_BYTES))
         return INFLATE_NO_MEMORY;
     inflateReset(&tools->inflater);
-    answer = feed(tools, (const uint8_t *)compressed.data, compressed.length, max_bytes);
+    answer = feed_inflater(tools, (const uint8_t *)compressed.data, compressed.length, max_bytes);
     if (answer == INFLATE_OK)
-        answer = feed(tools, tail, sizeof tail, max_bytes);
+        answer = feed_inflater(tools, tail, sizeof tail, max_bytes);
     /* zlib's 128: between two blocks. What ends in the middle of one is not all there. */
     if (answer == INFLATE_OK && (tools->inflater.data_type & 128) == 0)
         answer = INFLATE_BAD;

@@ -38,7 +38,7 @@ void http_caller_destroy(struct http_caller *caller) {
     free(caller);
 }
 
-static size_t receive(char *data, size_t size, size_t count, void *context) {
+static size_t receive_body(char *data, size_t size, size_t count, void *context) {
     struct buffer *answer = context;
     size_t length = size * count;
 
@@ -72,7 +72,7 @@ static struct curl_slist *headers_of(const struct http_call *call) {
     return list;
 }
 
-static void sign(CURL *easy, const struct http_call *call) {
+static void sign_request(CURL *easy, const struct http_call *call) {
     struct buffer scope = {0};
 
     buffer_appendf(&scope, "aws:amz:%s:%s", call->signature->region, call->signature->service);
@@ -93,7 +93,7 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "curlew");
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, caller->why);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, answer);
     curl_easy_setopt(easy, CURLOPT_URL, call->url);
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L); /* an app may be called ".." */
@@ -109,7 +109,7 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
     if (call->direct)
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     if (call->signature != NULL)
-        sign(easy, call);
+        sign_request(easy, call);
 }
 
 static bool give_up(const struct deadline *deadline, struct error *error) {
@@ -117,7 +117,7 @@ static bool give_up(const struct deadline *deadline, struct error *error) {
 }
 
 /* Until the transfer has ended; false if it did not, or not well. */
-static bool perform(struct http_caller *caller, const struct deadline *deadline, struct error *error) {
+static bool perform_transfer(struct http_caller *caller, const struct deadline *deadline, struct error *error) {
     /* Nothing is sent for which it is too late. */
     if (deadline_passed(deadline))
         return give_up(deadline, error);
@@ -152,7 +152,7 @@ unsigned http_caller_call(struct http_caller *caller, const struct http_call *ca
     caller->why[0] = '\0';
     set_up(caller, call, headers, deadline, answer);
     curl_multi_add_handle(caller->multi, caller->easy);
-    done = perform(caller, deadline, error);
+    done = perform_transfer(caller, deadline, error);
     if (done)
         curl_easy_getinfo(caller->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_multi_remove_handle(caller->multi, caller->easy);

@@ -48,7 +48,7 @@ static int open_tcp(const struct addrinfo *info, bool shared) {
     return -1;
 }
 
-static const char *advice(int reason) {
+static const char *bind_advice(int reason) {
     switch (reason) {
     case EADDRINUSE:
         return "; is another server running there? Choose another port, or stop it";
@@ -75,7 +75,7 @@ static int listen_on(const char *host, uint16_t *port, bool shared, struct error
     fd = open_tcp(found, shared);
     freeaddrinfo(found);
     if (fd < 0) {
-        error_set(error, "cannot listen on %s port %u: %s%s", host, *port, strerror(errno), advice(errno));
+        error_set(error, "cannot listen on %s port %u: %s%s", host, *port, strerror(errno), bind_advice(errno));
         return -1;
     }
     *port = bound_port(fd);
@@ -181,7 +181,7 @@ void listener_stop(struct listener *listener) {
 }
 
 /* Without descriptors the socket stays readable; looking away for a moment keeps the loop from spinning. */
-static void rest(struct listener *listener, int reason) {
+static void rest_listener(struct listener *listener, int reason) {
     struct worker *worker = listener->worker;
 
     log_warning("net",
@@ -204,6 +204,6 @@ static void listener_ready(struct poll_target *target, uint32_t events) {
         else if (errno == EAGAIN)
             return;
         else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            rest(listener, errno);
+            rest_listener(listener, errno);
     }
 }

@@ -72,7 +72,8 @@ static struct place *find_place(struct set *set, uint64_t address) {
 }
 
 /* The nanoseconds until there is a token; if there is one, it is taken. */
-static uint64_t take(const struct rate_limiter *limiter, struct set *set, uint64_t address, uint64_t now_ns) {
+static uint64_t take_request_token(const struct rate_limiter *limiter, struct set *set, uint64_t address,
+                                   uint64_t now_ns) {
     struct place *place = find_place(set, address);
     uint64_t full_ns = place->address == address && place->full_ns > now_ns ? place->full_ns : now_ns;
 
@@ -90,7 +91,7 @@ uint32_t rate_limiter_take(struct rate_limiter *limiter, uint64_t address, uint6
     uint64_t wait_ns;
 
     pthread_mutex_lock(&shard->mutex);
-    wait_ns = take(limiter, &limiter->sets[number], address, now_ns);
+    wait_ns = take_request_token(limiter, &limiter->sets[number], address, now_ns);
     counter_add(&shard->checks, 1);
     counter_add(&shard->refusals, wait_ns != 0);
     pthread_mutex_unlock(&shard->mutex);

@@ -108,7 +108,7 @@ void stream_set_timeout(struct stream *stream, uint64_t delay_ms) {
 }
 
 /* Takes the stream off the queue that it is in, if any. */
-static void unqueue(struct stream *stream) {
+static void unqueue_stream(struct stream *stream) {
     if (!stream->in_flush_queue && !list_empty(&stream->queued))
         stream->worker->fan_out_count--;
     stream->in_flush_queue = false;
@@ -118,7 +118,7 @@ static void unqueue(struct stream *stream) {
 void stream_schedule_flush(struct stream *stream) {
     if (stream->in_flush_queue)
         return;
-    unqueue(stream);
+    unqueue_stream(stream);
     stream->in_flush_queue = true;
     list_append(&stream->worker->flush_queue, &stream->queued);
 }
@@ -539,7 +539,7 @@ static void flush_stream(struct stream *stream) {
 static void flush_queue(struct list *queue, unsigned most) {
     for (unsigned i = 0; i < most && !list_empty(queue); i++) {
         struct stream *stream = container_of(queue->next, struct stream, queued);
-        unqueue(stream);
+        unqueue_stream(stream);
         flush_stream(stream);
         if (stream->state == STREAM_CLOSED && !stream->in_flush_queue)
             stream_destroy(stream);

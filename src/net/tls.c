@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* The opaque types are OpenSSL's; the names are ours, so that its headers stay in this file. */
-static SSL_CTX *context_of(struct tls_context *context) {
+static SSL_CTX *tls_settings_of(struct tls_context *context) {
     return (SSL_CTX *)context;
 }
 
@@ -39,7 +39,7 @@ static const char *const no_pem[] = {"it holds no certificate in PEM format", "i
  * What OpenSSL's reasons mean for whoever wrote the configuration; NULL for rare ones. A wrong passphrase is found by
  * what comes out as nonsense, so each way to encrypt says it differently.
  */
-static const char *explain(unsigned long code, enum tls_file file, const char *passphrase) {
+static const char *explain_failure(unsigned long code, enum tls_file file, const char *passphrase) {
     switch (ERR_GET_LIB(code) << 16 | ERR_GET_REASON(code)) {
     case ERR_LIB_X509 << 16 | X509_R_KEY_VALUES_MISMATCH:
     case ERR_LIB_X509 << 16 | X509_R_KEY_TYPE_MISMATCH:
@@ -62,13 +62,13 @@ static const char *explain(unsigned long code, enum tls_file file, const char *p
     }
 }
 
-static bool failed(struct error *error, const struct tls_settings *settings, enum tls_file file) {
+static bool set_tls_error(struct error *error, const struct tls_settings *settings, enum tls_file file) {
     const char *const names[] = {"ssl.cert_path", "ssl.key_path", "ssl.ca_path"};
     const char *const paths[] = {settings->cert_path, settings->key_path, settings->ca_path};
     /* The first is the cause; what the callers of its finder add says less and less. */
     unsigned long code = ERR_peek_error();
     const char *reason =
-        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : explain(code, file, settings->passphrase);
+        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : explain_failure(code, file, settings->passphrase);
 
     if (reason == NULL)
         reason = ERR_reason_error_string(code);
@@ -77,19 +77,19 @@ static bool failed(struct error *error, const struct tls_settings *settings, enu
                      reason != NULL ? reason : "unknown reason");
 }
 
-static bool load(SSL_CTX *context, const struct tls_settings *settings, struct error *error) {
+static bool load_pem_file(SSL_CTX *context, const struct tls_settings *settings, struct error *error) {
     if (SSL_CTX_use_certificate_chain_file(context, settings->cert_path) != 1)
-        return failed(error, settings, CERTIFICATE);
+        return set_tls_error(error, settings, CERTIFICATE);
     SSL_CTX_set_default_passwd_cb(context, give_passphrase);
     SSL_CTX_set_default_passwd_cb_userdata(context, (void *)settings->passphrase);
     if (SSL_CTX_use_PrivateKey_file(context, settings->key_path, SSL_FILETYPE_PEM) != 1)
-        return failed(error, settings, KEY);
+        return set_tls_error(error, settings, KEY);
     SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
     if (SSL_CTX_check_private_key(context) != 1)
-        return failed(error, settings, KEY);
+        return set_tls_error(error, settings, KEY);
     if (settings->ca_path != NULL) {
         if (SSL_CTX_load_verify_locations(context, settings->ca_path, NULL) != 1)
-            return failed(error, settings, AUTHORITIES);
+            return set_tls_error(error, settings, AUTHORITIES);
         SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     }
     return true;
@@ -122,7 +122,7 @@ struct tls_context *tls_context_create(const struct tls_settings *settings, stru
                      SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
     SSL_CTX_set_session_id_context(context, (const unsigned char *)"curlew", 6);
-    if (!load(context, settings, error)) {
+    if (!load_pem_file(context, settings, error)) {
         SSL_CTX_free(context);
         return NULL;
     }
@@ -130,11 +130,11 @@ struct tls_context *tls_context_create(const struct tls_settings *settings, stru
 }
 
 void tls_context_destroy(struct tls_context *context) {
-    SSL_CTX_free(context_of(context));
+    SSL_CTX_free(tls_settings_of(context));
 }
 
 struct tls_connection *tls_connection_create(struct tls_context *context, int fd) {
-    SSL *ssl = SSL_new(context_of(context));
+    SSL *ssl = SSL_new(tls_settings_of(context));
 
     if (ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
         SSL_free(ssl);
@@ -150,7 +150,7 @@ void tls_connection_destroy(struct tls_connection *connection) {
 }
 
 /* Turns OpenSSL's answer into recv's or send's. */
-static ssize_t translate(SSL *ssl, int result, bool *want_write) {
+static ssize_t translate_result(SSL *ssl, int result, bool *want_write) {
     int reason = result > 0 ? SSL_ERROR_NONE : SSL_get_error(ssl, result);
 
     *want_write = false;
@@ -176,13 +176,13 @@ static ssize_t translate(SSL *ssl, int result, bool *want_write) {
 ssize_t tls_read(struct tls_connection *connection, void *data, size_t length, bool *want_write) {
     SSL *ssl = ssl_of(connection);
 
-    return translate(ssl, SSL_read(ssl, data, length < INT_MAX ? (int)length : INT_MAX), want_write);
+    return translate_result(ssl, SSL_read(ssl, data, length < INT_MAX ? (int)length : INT_MAX), want_write);
 }
 
 ssize_t tls_write(struct tls_connection *connection, const void *data, size_t length, bool *want_write) {
     SSL *ssl = ssl_of(connection);
 
-    return translate(ssl, SSL_write(ssl, data, length < INT_MAX ? (int)length : INT_MAX), want_write);
+    return translate_result(ssl, SSL_write(ssl, data, length < INT_MAX ? (int)length : INT_MAX), want_write);
 }
 
 bool tls_has_pending(const struct tls_connection *connection) {

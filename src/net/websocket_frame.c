@@ -9,7 +9,7 @@
 
 #define ACCEPT_GUID "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" /* RFC 6455 section 1.3 */
 
-static enum websocket_parse bad(const char **why, const char *reason) {
+static enum websocket_parse bad_frame(const char **why, const char *reason) {
     *why = reason;
     return WEBSOCKET_FRAME_BAD;
 }
@@ -33,22 +33,22 @@ enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, b
     if (length < 2)
         return WEBSOCKET_FRAME_INCOMPLETE;
     if ((data[0] & 0x30) != 0)
-        return bad(why, "a reserved bit is set");
+        return bad_frame(why, "a reserved bit is set");
     if (!opcode_known(data[0] & 0x0F))
-        return bad(why, "unknown opcode");
+        return bad_frame(why, "unknown opcode");
     frame->compressed = (data[0] & WEBSOCKET_COMPRESSED) != 0;
     if (frame->compressed &&
         (!compression || ((data[0] & 0x0F) != WEBSOCKET_TEXT && (data[0] & 0x0F) != WEBSOCKET_BINARY)))
-        return bad(why, "a reserved bit is set");
+        return bad_frame(why, "a reserved bit is set");
     if ((data[1] & 0x80) == 0)
-        return bad(why, "a frame without a mask");
+        return bad_frame(why, "a frame without a mask");
     frame->fin = (data[0] & 0x80) != 0;
     frame->opcode = (enum websocket_opcode)(data[0] & 0x0F);
     frame->length = data[1] & 0x7F;
     if (frame->opcode >= WEBSOCKET_CLOSE && !frame->fin)
-        return bad(why, "a fragmented control frame");
+        return bad_frame(why, "a fragmented control frame");
     if (frame->opcode >= WEBSOCKET_CLOSE && frame->length > 125)
-        return bad(why, "a control frame of more than 125 bytes");
+        return bad_frame(why, "a control frame of more than 125 bytes");
     length_bytes = frame->length == 126 ? 2 : frame->length == 127 ? 8 : 0;
     frame->header_length = 2 + length_bytes + sizeof frame->mask;
     if (length < frame->header_length)
@@ -56,9 +56,9 @@ enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, b
     if (length_bytes != 0) {
         frame->length = read_big_endian(data + 2, length_bytes);
         if (frame->length >> 63 != 0)
-            return bad(why, "a frame length with its top bit set");
+            return bad_frame(why, "a frame length with its top bit set");
         if (frame->length < (length_bytes == 2 ? 126u : 65536u))
-            return bad(why, "a frame length that is not in its shortest form");
+            return bad_frame(why, "a frame length that is not in its shortest form");
     }
     memcpy(frame->mask, data + 2 + length_bytes, sizeof frame->mask);
     return WEBSOCKET_FRAME_READY;

@@ -13,8 +13,8 @@ static void add_warning(void *context, const char *text) {
 }
 
 /* The first app that has the id or key stays; a later one is broken. */
-static bool clashes(const json_t *owners_by_id, const json_t *owners_by_key, const struct app *app,
-                    struct config_report *report) {
+static bool apps_clash(const json_t *owners_by_id, const json_t *owners_by_key, const struct app *app,
+                       struct config_report *report) {
     const json_t *owner = json_object_get(owners_by_key, app->key.data);
 
     if (json_object_get(owners_by_id, app->id.data) != NULL)
@@ -56,7 +56,7 @@ static size_t check_apps(const struct config *config, struct config_report *repo
 
         if (app == NULL) {
             config_report_error(report, "app_manager.array.apps[%zu]: %s", i, error.text);
-        } else if (!clashes(by_id, by_key, app, report)) {
+        } else if (!apps_clash(by_id, by_key, app, report)) {
             json_object_set_new(by_id, app->id.data, json_true());
             json_object_set_new(by_key, app->key.data, json_string(app->id.data));
             report_not_enforced(app, report);

@@ -5,7 +5,7 @@
 
 #define INTERVAL_MS 1000
 
-static void look_at_memory(struct session_server *sessions) {
+static void check_memory(struct session_server *sessions) {
     double threshold = sessions->config->http_api.accept_traffic.memory_threshold;
     struct memory_usage usage;
     bool full;
@@ -25,21 +25,21 @@ static void look_at_memory(struct session_server *sessions) {
         log_info("server", "memory is below the threshold again: new connections are accepted");
 }
 
-static void fired(struct timer *timer) {
+static void on_interval(struct timer *timer) {
     struct housekeeping *housekeeping = container_of(timer, struct housekeeping, timer);
     struct worker *worker = housekeeping->worker;
 
-    look_at_memory(housekeeping->sessions);
+    check_memory(housekeeping->sessions);
     channel_hub_expire(housekeeping->sessions->channels, worker->now_ms);
     if (!worker->stopping)
         timer_set(&worker->timers, timer, worker->now_ms, INTERVAL_MS);
 }
 
 void housekeeping_start(struct housekeeping *housekeeping, struct worker *worker, struct session_server *sessions) {
-    housekeeping->timer = (struct timer){.fire = fired};
+    housekeeping->timer = (struct timer){.fire = on_interval};
     housekeeping->worker = worker;
     housekeeping->sessions = sessions;
-    look_at_memory(sessions); /* the first connection may come before the first second is over */
+    check_memory(sessions); /* the first connection may come before the first second is over */
     timer_set(&worker->timers, &housekeeping->timer, worker->now_ms, INTERVAL_MS);
 }
 

@@ -43,10 +43,10 @@ static void on_request(struct http_connection *connection, struct http_request *
 }
 
 /* No answer is ever put off here. */
-static void on_abort(struct http_connection *connection) {
+static void on_redirect_abort(struct http_connection *connection) {
     (void)connection;
 }
 
 struct http_handler redirect_handler(struct redirect *redirect) {
-    return (struct http_handler){.on_request = on_request, .on_abort = on_abort, .context = redirect};
+    return (struct http_handler){.on_request = on_request, .on_abort = on_redirect_abort, .context = redirect};
 }

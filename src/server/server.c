@@ -241,7 +241,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
 }
 
 /* Reads the configuration and applies what concerns the whole process; false after printing what is wrong. */
-static bool configure(struct server *server, const char *config_file) {
+static bool configure_process(struct server *server, const char *config_file) {
     struct config_report report = {0};
     struct log_settings log_settings;
     bool good = config_load(&server->config, config_file, &report, &(struct error){0}) &&
@@ -291,7 +291,7 @@ int server_run(const char *config_file) {
     sigemptyset(&signals);
     sigaddset(&signals, SIGHUP); /* one during the start waits, and does not end the process */
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    if (!configure(server, config_file)) {
+    if (!configure_process(server, config_file)) {
         config_dispose(&server->config);
         free(server);
         return 2;

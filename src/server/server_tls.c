@@ -16,12 +16,12 @@ bool server_tls_create(const struct config *config, struct tls_context **tls, st
     return *tls != NULL || !config->ssl.enabled;
 }
 
-static void nothing(struct worker *worker, void *context) {
+static void note_turn_ended(struct worker *worker, void *context) {
     (void)worker;
     (void)context;
 }
 
-static void destroy(void *context) {
+static void destroy_context(void *context) {
     tls_context_destroy(context);
 }
 
@@ -36,7 +36,8 @@ void server_tls_reload(server_tls *tls, const struct config *config, struct work
         return;
     }
     /* A worker may be accepting with the old one in this very turn. */
-    workers_run_on_all(
-        workers, &(struct worker_task){.run = nothing, .finished = destroy, .context = atomic_exchange(tls, fresh)});
+    workers_run_on_all(workers, &(struct worker_task){.run = note_turn_ended,
+                                                      .finished = destroy_context,
+                                                      .context = atomic_exchange(tls, fresh)});
     log_info("server", "certificate and key read again");
 }

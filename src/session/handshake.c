@@ -8,7 +8,7 @@
 #define PROTOCOL_MIN 5
 #define PROTOCOL_MAX 7
 
-static void establish(struct session *session, struct app_slot *slot) {
+static void establish_session(struct session *session, struct app_slot *slot) {
     struct worker *worker = session_worker(session);
     struct app_part *part = slot_part(slot, worker);
     char socket_id[SOCKET_ID_TEXT], data[160];
@@ -55,7 +55,7 @@ static void admit_session(struct session *session, const struct app_lookup *look
         session_close(session, 4004, "the app is over its connection quota: `max_connections` is %u",
                       app->max_connections);
     } else {
-        establish(session, slot);
+        establish_session(session, slot);
     }
 }
 
@@ -89,7 +89,7 @@ static void on_lookup_done(struct app_lookup *lookup) {
     free(waiting);
 }
 
-static void find_app(struct session *session, struct slice key) {
+static void find_session_app(struct session *session, struct slice key) {
     struct session_lookup *waiting = alloc_zero(sizeof *waiting);
 
     waiting->lookup.done = on_lookup_done;
@@ -154,7 +154,7 @@ static void start_session(struct session *session, struct slice path, struct sli
         percent_decode(key, &decoded);
         key = buffer_slice(&decoded);
     }
-    find_app(session, key);
+    find_session_app(session, key);
     buffer_dispose(&decoded);
 }
 

@@ -85,7 +85,7 @@ static void append_watch_event(struct buffer *events, const char *name, struct s
 }
 
 /* Who of them is there now; the changes that follow come from the users' channels. */
-static void watch(struct session *session, struct json_value watchlist, uint32_t count) {
+static void watch_listed_user(struct session *session, struct json_value watchlist, uint32_t count) {
     struct session_user *user = session->user;
     struct json_iterator iterator = json_iterate(watchlist);
     struct buffer online_ids = {0}, offline_ids = {0}, events = {0}, data = {0};
@@ -142,7 +142,7 @@ static void start_watching(struct session *session, struct json_value watchlist)
         session_refused(session, REFUSED_WATCHLIST);
         session_error(session, 4302, "the watchlist has %u users, the limit is %d", count, WATCHLIST_MAX);
     } else if (count != 0 && session->app->enable_watchlist_events) {
-        watch(session, watchlist, count);
+        watch_listed_user(session, watchlist, count);
     }
 }
 
@@ -172,7 +172,7 @@ static bool is_other_user(const struct session *session, struct json_value id) {
     return other;
 }
 
-static void signin(struct session *session, struct json_value auth, struct json_value user_data) {
+static void sign_in_user(struct session *session, struct json_value auth, struct json_value user_data) {
     struct json_value values[USER_MEMBERS];
     struct buffer storage = {0};
     struct slice text = json_decode_string(user_data, &storage);
@@ -205,7 +205,7 @@ void session_signin(struct session *session, struct json_value data) {
     else if (values[AUTH].type != JSON_TYPE_STRING || values[USER_DATA].type != JSON_TYPE_STRING)
         fail_signin(session, "pusher:signin needs `auth` and `user_data`, both strings");
     else
-        signin(session, values[AUTH], values[USER_DATA]);
+        sign_in_user(session, values[AUTH], values[USER_DATA]);
     buffer_dispose(&storage);
 }
 
