@@ -48,6 +48,7 @@ lint  | clang                        | the compile database of clang-tidy
 lint  | clang-tidy                   | static analysis
 lint  | cppcheck                     | more of it
 lint  | shellcheck                   | shell scripts
+lint  | universal-ctags              | the names of functions
 lint  | node                         | ESLint, for JavaScript
 lint  | npm                          | its packages
 lint  | ca-certificates              | npm fetches over TLS

@@ -96,6 +96,7 @@ clock() {
 check 'format' format
 check 'clock' clock
 check 'floors' checked_checker scripts/check-floors.sh
+check 'names' checked_checker scripts/check-names.sh
 check 'shell scripts' shell_scripts
 check 'JavaScript' javascript
 check 'left-overs' left_overs
