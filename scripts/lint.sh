@@ -67,6 +67,10 @@ checked_checker() {
     "$1" --self-test && "$1"
 }
 
+circles() {
+    scripts/build.sh lint >/dev/null && scripts/check-circles.py --self-test && scripts/check-circles.py build-lint
+}
+
 shell_scripts() {
     files '*.sh' .ci/run | xargs -0 -r shellcheck
 }
@@ -96,6 +100,7 @@ clock() {
 check 'format' format
 check 'clock' clock
 check 'floors' checked_checker scripts/check-floors.sh
+check 'circles' circles
 check 'names' checked_checker scripts/check-names.sh
 check 'shell scripts' shell_scripts
 check 'JavaScript' javascript
