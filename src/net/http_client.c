@@ -38,7 +38,7 @@ void http_caller_destroy(struct http_caller *caller) {
     free(caller);
 }
 
-static size_t receive_body(char *data, size_t size, size_t count, void *context) {
+static size_t collect_body(char *data, size_t size, size_t count, void *context) {
     struct buffer *answer = context;
     size_t length = size * count;
 
@@ -93,7 +93,7 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "curlew");
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, caller->why);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, collect_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, answer);
     curl_easy_setopt(easy, CURLOPT_URL, call->url);
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L); /* an app may be called ".." */
