@@ -71,7 +71,8 @@ struct app_job {
     struct error error;
     /* On a thread that may block. */
     enum store_answer (*run)(struct app_job *job, struct store_connection *connection);
-    void (*done)(struct app_job *job);    /* with the answer, on the worker; NULL: nothing waits for it any more */
+    /* With the answer, on the worker; NULL: nothing waits for it any more. */
+    void (*done)(struct app_job *job);
     void (*destroy)(struct app_job *job); /* after `done`, on the worker */
 };
 

@@ -27,7 +27,8 @@ struct app_lookup {
     enum app_answer answer;
     struct app_slot *slot; /* APP_FOUND */
     const struct app *app; /* APP_FOUND: the record, valid until the end of the turn */
-    const char *reason;    /* APP_INVALID: which field is broken; valid until the end of the turn, or of `done` */
+    /* APP_INVALID: which field is broken; valid until the end of the turn, or of `done`. */
+    const char *reason;
     void (*done)(struct app_lookup *lookup); /* after APP_PENDING only, on the caller's worker */
     struct list link;                        /* the manager's, while the answer is pending */
 };
@@ -52,7 +53,8 @@ enum app_health {
 struct app_lookup_stats {
     uint64_t hits, misses, negatives, stale, errors; /* lookups, by how they were answered */
     uint64_t entries, negative_entries;              /* in the cache */
-    uint64_t broken; /* entries whose record in the store is broken, while the last valid one is in force */
+    /* Entries whose record in the store is broken, while the last valid one is in force. */
+    uint64_t broken;
     uint64_t outages;
     bool outage;
 };

@@ -21,8 +21,10 @@ struct memory_apps {
     _Atomic(struct app_index *) index;
     atomic_bool any;
 
-    pthread_mutex_t mutex;   /* guards the two below: the metrics page reads them while a reload adds */
-    struct app_slot **slots; /* all that there ever were: a slot outlives its record, for its connections */
+    /* Guards the two below: the metrics page reads them while a reload adds. */
+    pthread_mutex_t mutex;
+    /* All that there ever were: a slot outlives its record, for its connections. */
+    struct app_slot **slots;
     size_t slot_count;
 };
 

@@ -29,7 +29,8 @@ struct pool_thread {
     bool prober;                         /* never ends, and backs off for a second at most */
     uint32_t backoff_ms;                 /* 0: the last attempt to connect succeeded */
     uint64_t retry_ns;                   /* end of the back-off */
-    uint64_t connects_seen;              /* pool->connects at the start of the back-off: another value ends it */
+    /* pool->connects at the start of the back-off: another value ends it. */
+    uint64_t connects_seen;
 };
 
 enum pool_state { POOL_UNPREPARED, POOL_PREPARING, POOL_PREPARED };
@@ -37,9 +38,11 @@ enum pool_state { POOL_UNPREPARED, POOL_PREPARING, POOL_PREPARED };
 struct store_pool {
     struct store_pool_settings settings;
     pthread_mutex_t mutex;
-    pthread_cond_t work;      /* wakes idle threads: an operation, a missing connection, the end */
-    pthread_cond_t reconnect; /* wakes threads in their back-off: a connection was opened, the end */
-    pthread_cond_t ended;     /* a thread has ended */
+    /* Wakes idle threads: an operation, a missing connection, the end. */
+    pthread_cond_t work;
+    /* Wakes threads in their back-off: a connection was opened, the end. */
+    pthread_cond_t reconnect;
+    pthread_cond_t ended; /* a thread has ended */
     struct store_queue queue;
     unsigned threads, idle, connections, busy;
     unsigned opening;             /* threads that open a connection without an operation for it */

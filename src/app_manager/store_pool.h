@@ -27,9 +27,11 @@ struct store_pool;
 
 struct store_pool_settings {
     struct app_store *store;
-    uint32_t min, max; /* connections to keep, and the most there may be; max is at least 1 */
+    /* Connections to keep, and the most there may be; max is at least 1. */
+    uint32_t min, max;
     uint32_t timeout_ms;
-    uint32_t idle_ms; /* a connection above `min` is closed after so long without work */
+    /* A connection above `min` is closed after so long without work. */
+    uint32_t idle_ms;
     /* The store has been prepared and answers. On a thread of the pool, once. False with an error: it counts as not
      * prepared, and this is called again after the next attempt. */
     bool (*prepared)(void *context, struct store_connection *connection, int cancel_fd, struct error *error);

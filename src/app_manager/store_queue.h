@@ -22,7 +22,8 @@ struct store_operation {
     enum store_priority priority;
     bool repeatable; /* writes nothing: may be done again on another connection */
     uint64_t began_ns;
-    bool asked; /* came to a connection, or to an attempt to open one: the answer tells about the store */
+    /* Came to a connection, or to an attempt to open one: the answer tells about the store. */
+    bool asked;
     uint64_t deadline_ns;
     /* Asks the store. On a thread of the pool. */
     enum store_answer (*run)(struct store_operation *operation, struct store_connection *connection,

@@ -12,8 +12,9 @@
 struct cache_capacity {
     const struct records *records;
     pthread_cond_t freed; /* entries were evicted, or found to be in use */
-    size_t in_use;        /* entries that do not count against the capacity, as of the last sweep */
-    bool stopping;        /* nothing waits any more */
+    /* Entries that do not count against the capacity, as of the last sweep. */
+    size_t in_use;
+    bool stopping; /* nothing waits any more */
 };
 
 void cache_capacity_init(struct cache_capacity *capacity, const struct records *records);

@@ -14,9 +14,11 @@
 struct cache_effects {
     struct reclaim_batch unlinked; /* objects that workers may still read */
     bool closes_sessions;          /* an app was disabled or deleted */
-    struct app *changed;           /* a reference to a record that is new, or differs from the one before */
-    char *broken;                  /* the reason why a record is broken, to be logged; from alloc() */
-    bool keeps_last_valid;         /* it is said, too, that the last valid record stays in force */
+    /* A reference to a record that is new, or differs from the one before. */
+    struct app *changed;
+    /* The reason why a record is broken, to be logged; from alloc(). */
+    char *broken;
+    bool keeps_last_valid; /* it is said, too, that the last valid record stays in force */
 };
 
 /* What effects act on. */

@@ -26,8 +26,9 @@ struct negatives {
     struct list unknown[NAME_KIND_COUNT]; /* names that the store does not know, the oldest first */
     struct list broken[NAME_KIND_COUNT];  /* names of broken records, the oldest first */
     size_t broken_count[NAME_KIND_COUNT];
-    struct name_table reasons; /* why records are broken; each text once, for all names of its record */
-    uint64_t last_change;      /* number of the last change of a name's reason */
+    /* Why records are broken; each text once, for all names of its record. */
+    struct name_table reasons;
+    uint64_t last_change; /* number of the last change of a name's reason */
 };
 
 void negatives_init(struct negatives *negatives, uint64_t ttl_ms);

@@ -48,10 +48,13 @@ struct cache_entry {
     struct cache_key *key;
     uint64_t loaded_ms;     /* when the store last gave the record */
     uint64_t refresh_at_ms; /* when the store is to be asked again, if the app is in use */
-    uint32_t backoff_ms;    /* the pause after the last refresh, which failed; 0: it did not */
-    bool announced;         /* a notice said that the app changed: "not found" needs no second query */
-    uint64_t missing_ms;    /* when the store first did not find it, though it has connections; 0: it found it */
-    char *broken;           /* why the record in the store is broken; NULL: it is not */
+    /* The pause after the last refresh, which failed; 0: it did not. */
+    uint32_t backoff_ms;
+    /* A notice said that the app changed: "not found" needs no second query. */
+    bool announced;
+    /* When the store first did not find it, though it has connections; 0: it found it. */
+    uint64_t missing_ms;
+    char *broken; /* why the record in the store is broken; NULL: it is not */
 
     /* When each worker last used the entry, within a tenth of a second; written by that worker. */
     atomic_uint_fast64_t used_ms[];

@@ -14,9 +14,10 @@
 /* The list of entries rotates under the sweep: visited entries go to its end. */
 struct cache_sweep {
     struct app_cache *cache;
-    size_t left;   /* entries to visit until the sweep has ended */
-    bool wanted;   /* another one, when this one has ended */
-    bool evicting; /* candidates are noted: no eviction was pending when the sweep began */
+    size_t left; /* entries to visit until the sweep has ended */
+    bool wanted; /* another one, when this one has ended */
+    /* Candidates are noted: no eviction was pending when the sweep began. */
+    bool evicting;
     struct eviction_candidates candidates;
     size_t in_use; /* entries that do not count against the capacity */
 };

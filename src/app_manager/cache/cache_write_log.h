@@ -20,8 +20,9 @@
 struct write_log {
     struct list writes; /* the oldest first */
     size_t count;
-    uint64_t last;      /* version of the last write */
-    uint64_t forgotten; /* version of the last write that is not in the list any more, or concerned every app */
+    uint64_t last; /* version of the last write */
+    /* Version of the last write that is not in the list any more, or concerned every app. */
+    uint64_t forgotten;
     uint64_t keep_ms;
 };
 
