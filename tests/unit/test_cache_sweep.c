@@ -111,10 +111,19 @@ static void done(struct app_lookup *of_lookup) {
     answered++;
 }
 
+static bool fetches_are_in_flight(void) {
+    bool in_flight;
+
+    pthread_mutex_lock(&cache->mutex);
+    in_flight = !list_empty(&cache->fetches.list);
+    pthread_mutex_unlock(&cache->mutex);
+    return in_flight;
+}
+
 static void await_queries(unsigned count) {
     uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
 
-    while (atomic_load(&fake_store.queries) < count || !list_empty(&cache->fetches.list)) {
+    while (atomic_load(&fake_store.queries) < count || fetches_are_in_flight()) {
         poll(NULL, 0, 1);
         if (clock_monotonic_ms() > end_ms)
             fail_msg("%u of %u queries", atomic_load(&fake_store.queries), count);
