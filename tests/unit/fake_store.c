@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
+
 struct fake_store fake_store;
 
 static struct app_store the_store;
-static struct store_connection the_connection;
 static const struct app_defaults *app_defaults;
 
 void fake_store_reset(void) {
@@ -35,14 +36,17 @@ static bool answers(const struct deadline *deadline, struct error *error) {
 
 static struct store_connection *fake_connect(struct app_store *store, const struct deadline *deadline,
                                              struct error *error) {
+    struct store_connection *connection;
+
     if (!answers(deadline, error))
         return NULL;
-    store_connection_init(&the_connection, store, deadline);
-    return &the_connection;
+    connection = alloc(sizeof *connection);
+    store_connection_init(connection, store, deadline);
+    return connection;
 }
 
 static void fake_disconnect(struct store_connection *connection) {
-    (void)connection;
+    free(connection);
 }
 
 static enum store_answer fake_prepare(struct store_connection *connection, struct error *error) {
