@@ -56,7 +56,7 @@ static bool receive_bytes(struct cql_connection *connection, void *data, size_t 
 }
 
 /* Receives the body that the header announces. Its memory grows with the bytes that arrive. */
-static bool receive_body(struct cql_connection *connection, struct error *error) {
+static bool receive_frame_body(struct cql_connection *connection, struct error *error) {
     struct buffer *body = &connection->body;
     size_t left = connection->header.length;
 
@@ -86,7 +86,7 @@ static bool receive_frame(struct cql_connection *connection, struct error *error
             return false;
         if (!cql_read_header(bytes, &connection->header, error))
             return lose_connection(connection);
-        if (!receive_body(connection, error))
+        if (!receive_frame_body(connection, error))
             return false;
         if (connection->header.opcode != CQL_OPCODE_EVENT && connection->header.stream == connection->stream)
             return true;
