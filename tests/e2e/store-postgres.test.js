@@ -525,7 +525,7 @@ test('a_server_that_never_comes_to_an_end_holds_nobody_and_fills_no_memory', asy
       client.on('close', () => clearInterval(drip));
     }, /no answer in time/, 2000],
     // The library says of a copy, once for each time that it is asked, that it is there.
-    ...['G', 'H', 'W'].map((type) => [(client) => client.write(message(type, Buffer.from([0, 0, 0]))), /an answer to something else/]),
+    ...['G', 'H', 'W'].map((type) => [(client) => client.write(message(type, Buffer.from([0, 0, 0]))), /an answer to another statement/]),
   ]) {
     const port = await impostor(t, address, 'SELECT "id"', talk);
     await refused(t, ['list', '-c', here.config({ port, tls: { mode: 'disable' } }, { lookup_timeout_ms })], pattern);
