@@ -285,7 +285,7 @@ async function askUntilSigner({ place, ask }, signer) {
   assert.ok(seen(), `nothing was signed with ${signer}`);
 }
 
-describe('temporary credentials', () => {
+describe('temporary credentials', { concurrency: true }, () => {
   test('are renewed before they expire, without a pause', async (t) => {
     const answers = [keys('AKFIRST', 250_000), keys('AKSECOND')];
     const running = await serverOnInstance(t, () => ({ body: answers.length > 1 ? answers.shift() : answers[0] }));
