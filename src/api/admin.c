@@ -8,9 +8,12 @@
 #include "api/api_call.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
+#include "base/utf8.h"
 
 #define LIMIT_DEFAULT 100
 #define LIMIT_MAX 1000
+/* More than an id may have: a list must also continue after a broken record. DynamoDB takes keys of this size. */
+#define AFTER_MAX_BYTES 2048
 
 enum admin_action { ADMIN_LIST, ADMIN_SHOW, ADMIN_CREATE, ADMIN_REPLACE, ADMIN_PATCH, ADMIN_DELETE, ADMIN_REFRESH };
 
@@ -297,29 +300,48 @@ static bool has_token(const struct api_call *call) {
     return equal_in_constant_time(slice_skip(value, scheme.length), token);
 }
 
-/* False after an answer that says what is wrong with the query. */
+/* Reads where a list continues. False after a 400: every store must be able to compare the id. */
+static bool read_after(struct api_call *call, const struct query *query, struct admin_job *own) {
+    struct slice after;
+
+    if (!query_find(query, SLICE("after"), &after) || after.length == 0)
+        return true;
+    if (after.length > AFTER_MAX_BYTES || !utf8_valid(after) || memchr(after.data, '\0', after.length) != NULL) {
+        answer_error(call, 400, "after must be the id of an app: at most 2048 bytes of UTF-8 without a zero byte",
+                     "after");
+        return false;
+    }
+    own->id = alloc_copy(after.data, after.length);
+    return true;
+}
+
+/* Reads how many apps a list may have. False after a 400. */
+static bool read_limit(struct api_call *call, const struct query *query, struct admin_job *own) {
+    unsigned long long limit = LIMIT_DEFAULT;
+    struct slice text;
+
+    if (query_find(query, SLICE("limit"), &text) && (!slice_to_number(text, LIMIT_MAX, &limit) || limit == 0)) {
+        answer_error(call, 400, "limit must be a whole number from 1 to 1000", "limit");
+        return false;
+    }
+    own->limit = (uint32_t)limit;
+    return true;
+}
+
+/* Reads the parameters of the query. False after a 400 that names the bad one. */
 static bool read_query(struct api_call *call, struct admin_job *own) {
     struct query query;
     struct slice value;
     bool good = query_parse(&query, call->request->query);
-    uint64_t limit = LIMIT_DEFAULT;
 
-    if (good && query_find(&query, SLICE("secrets"), &value))
+    if (!good)
+        answer_error(call, 400, "the query has too many parameters", NULL);
+    else if (query_find(&query, SLICE("secrets"), &value))
         own->secrets = slice_equal(value, SLICE("1"));
-    if (good && query_find(&query, SLICE("limit"), &value)) {
-        limit = 0;
-        for (size_t i = 0; i < value.length && limit <= LIMIT_MAX; i++)
-            limit = value.data[i] >= '0' && value.data[i] <= '9' ? limit * 10 + (uint64_t)(value.data[i] - '0')
-                                                                 : LIMIT_MAX + 1;
-    }
-    if (good && own->action == ADMIN_LIST && query_find(&query, SLICE("after"), &value))
-        own->id = alloc_copy(value.data, value.length);
-    own->limit = (uint32_t)limit;
+    if (good && own->action == ADMIN_LIST)
+        good = read_limit(call, &query, own) && read_after(call, &query, own);
     query_dispose(&query);
-    if (good && limit >= 1 && limit <= LIMIT_MAX)
-        return true;
-    answer_error(call, 400, "limit must be a whole number from 1 to 1000", NULL);
-    return false;
+    return good;
 }
 
 static bool read_body(struct api_call *call, struct admin_job *own) {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
+import { refusesBadAfter } from '../lib/admin-list.js';
 import { request } from '../lib/api.js';
 import { appsDone } from '../lib/apps-command.js';
 import { connect } from '../lib/client.js';
@@ -115,6 +116,19 @@ describe('apps', () => {
     assert.deepEqual(rest.json.apps.map((app) => app.id), ['app-2', 'app-3', 'app-4']);
     assert.equal(rest.json.apps[0].secret, 'hidden-secret');
     assert.equal('next' in rest.json, false);
+  });
+
+  test('are not listed with an invalid limit: 400 names the parameter', async (t) => {
+    const { call } = await adminServerFor(t);
+    await call('POST', '', AN_APP);
+    for (const limit of ['', '0', '1001', '-1', '1x', '99999999999999999999999']) {
+      const { status, json } = await call('GET', `?limit=${limit}`);
+      assert.deepEqual([status, json.field], [400, 'limit'], limit);
+    }
+  });
+
+  test('are not listed after what cannot be an id', async (t) => {
+    await refusesBadAfter(t, settings(path.join(folderWith(t), 'apps.db')).config);
   });
 
   test('that the command line wrote are in force when it told the server', async (t) => {

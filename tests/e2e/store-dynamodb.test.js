@@ -8,6 +8,7 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
+import { refusesBadAfter } from '../lib/admin-list.js';
 import { api, get } from '../lib/api.js';
 import { EVERY_FIELD, NONE, apps, appsDone, counts, startApps } from '../lib/apps-command.js';
 import { makeCertificates } from '../lib/backends/certificates.js';
@@ -54,6 +55,8 @@ describe('the table', () => {
     assert.deepEqual([index.IndexName, index.KeySchema, index.Projection],
       [INDEX, [{ AttributeName: 'key', KeyType: 'HASH' }], { ProjectionType: 'ALL' }]);
   });
+
+  test('is not listed after what cannot be an id', async (t) => refusesBadAfter(t, database.place(t).config));
 
   test('is created once by servers that start together', async (t) => {
     const place = database.place(t);

@@ -9,6 +9,7 @@ import net from 'node:net';
 import path from 'node:path';
 import test, { after } from 'node:test';
 
+import { refusesBadAfter } from '../lib/admin-list.js';
 import { api } from '../lib/api.js';
 import { EVERY_FIELD, apps, appsDone, migrate, refused, show } from '../lib/apps-command.js';
 import { freePorts } from '../lib/backends/daemon.js';
@@ -326,6 +327,8 @@ test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {
     await refused(t, [...command, '-c', config], /permission denied for table applications/);
   }
 });
+
+test('a_list_after_what_cannot_be_an_id_is_refused_by_the_admin_api', async (t) => refusesBadAfter(t, (await place(t)).settings()));
 
 test('a_database_that_is_read_only_is_read_and_refuses_writes_in_its_own_words', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
