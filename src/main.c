@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/apps.h"
+#include "cli/apps_commands.h"
 #include "server/check.h"
 #include "server/server.h"
 

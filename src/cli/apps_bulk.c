@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/apps.h"
+#include "cli/apps_commands.h"
 #include "cli/compare.h"
 #include "cli/notify_server.h"
 #include "cli/print.h"
@@ -21,8 +21,8 @@
 
 struct bulk {
     const struct apps_options *options;
-    struct tool_store *to;
-    struct refresher *refresher;
+    struct cli_store *to;
+    struct notifier *notifier;
     size_t created, updated, equal, conflicts, failed;
     bool stopped; /* before the last app */
 };
@@ -99,7 +99,7 @@ static bool verify_app(struct bulk *bulk, const struct app *app) {
     struct buffer fields = {0};
     struct error error = {0};
     struct app *there = NULL;
-    enum store_answer answer = tool_store_find_by_id(bulk->to, app->id, &there, &error);
+    enum store_answer answer = cli_store_find_by_id(bulk->to, app->id, &there, &error);
     bool good = answer == STORE_OK && !compare_apps(app, there, &fields);
 
     if (good)
@@ -128,15 +128,15 @@ static void count_write(struct bulk *bulk, const struct app *app, enum store_ans
     } else {
         if (verify_app(bulk, app))
             ++*counter;
-        refresher_tell(bulk->refresher, app->id);
+        notifier_notify(bulk->notifier, app->id);
     }
 }
 
 /* What a dry run can say of an app that is not there: whether its key is free. */
-static void foresee_create(struct bulk *bulk, const struct app *app) {
+static void preview_create(struct bulk *bulk, const struct app *app) {
     struct error error = {0};
     struct app *owner = NULL;
-    enum store_answer answer = tool_store_find_by_key(bulk->to, app->key, &owner, &error);
+    enum store_answer answer = cli_store_find_by_key(bulk->to, app->key, &owner, &error);
 
     if (answer == STORE_NOT_FOUND) {
         bulk->created++;
@@ -154,9 +154,9 @@ static void put_new(struct bulk *bulk, const struct app *app) {
     struct error error = {0};
 
     if (bulk->options->dry_run)
-        foresee_create(bulk, app);
+        preview_create(bulk, app);
     else
-        count_write(bulk, app, tool_store_create(bulk->to, app, &error), &error, &bulk->created);
+        count_write(bulk, app, cli_store_create(bulk->to, app, &error), &error, &bulk->created);
 }
 
 /* `why` says what is there instead. */
@@ -168,7 +168,7 @@ static void put_over(struct bulk *bulk, const struct app *app, struct error *why
     } else if (bulk->options->dry_run) {
         bulk->updated++;
     } else {
-        count_write(bulk, app, tool_store_update(bulk->to, app, why), why, &bulk->updated);
+        count_write(bulk, app, cli_store_update(bulk->to, app, why), why, &bulk->updated);
     }
 }
 
@@ -196,7 +196,7 @@ static bool transfer_app(struct bulk *bulk, const struct app *app) {
         bulk->stopped = true;
         return false;
     }
-    switch (tool_store_find_by_id(bulk->to, app->id, &there, &error)) {
+    switch (cli_store_find_by_id(bulk->to, app->id, &there, &error)) {
     case STORE_OK:
         put_over_known(bulk, app, there);
         break;
@@ -233,20 +233,20 @@ static void print_summary(const struct bulk *bulk) {
         print_failure(options->json, "stopped before the end; running it again goes on from there");
 }
 
-static enum tool_exit finish_transfer(struct bulk *bulk) {
+static enum cli_exit finish_transfer(struct bulk *bulk) {
     print_summary(bulk);
-    refresher_destroy(bulk->refresher);
-    return bulk->stopped || bulk->conflicts != 0 || bulk->failed != 0 ? TOOL_NOT_DONE : TOOL_DONE;
+    notifier_destroy(bulk->notifier);
+    return bulk->stopped || bulk->conflicts != 0 || bulk->failed != 0 ? CLI_NOT_DONE : CLI_DONE;
 }
 
-static struct bulk begin_transfer(const struct apps_options *options, struct tool_store *to) {
+static struct bulk begin_transfer(const struct apps_options *options, struct cli_store *to) {
     catch_interrupts();
     return (struct bulk){
-        .options = options, .to = to, .refresher = options->dry_run ? NULL : refresher_create(&to->config)};
+        .options = options, .to = to, .notifier = options->dry_run ? NULL : notifier_create(&to->config)};
 }
 
-static enum tool_use use_of_target(const struct apps_options *options) {
-    return options->dry_run ? TOOL_FORESEES : TOOL_WRITES;
+static enum cli_use target_use(const struct apps_options *options) {
+    return options->dry_run ? CLI_DRY_RUN : CLI_WRITES;
 }
 
 static const char *file_name(const struct apps_options *options) {
@@ -315,15 +315,15 @@ static void import_list(struct bulk *bulk, const json_t *list) {
     }
 }
 
-enum tool_exit apps_import(const struct apps_options *options) {
-    struct tool_store to;
+enum cli_exit apps_import(const struct apps_options *options) {
+    struct cli_store to;
     struct bulk bulk;
     struct error error = {0};
     json_t *list = read_app_list(options, &error);
-    enum tool_exit code =
-        list != NULL ? tool_store_open(&to, options->config_file, use_of_target(options), &error) : TOOL_NOT_DONE;
+    enum cli_exit code =
+        list != NULL ? cli_store_open(&to, options->config_file, target_use(options), &error) : CLI_NOT_DONE;
 
-    if (code != TOOL_DONE) {
+    if (code != CLI_DONE) {
         print_failure(options->json, error.text);
         json_decref(list);
         return code;
@@ -331,7 +331,7 @@ enum tool_exit apps_import(const struct apps_options *options) {
     bulk = begin_transfer(options, &to);
     import_list(&bulk, list);
     code = finish_transfer(&bulk);
-    tool_store_close(&to);
+    cli_store_close(&to);
     json_decref(list);
     return code;
 }
@@ -354,11 +354,11 @@ static bool copy_one(void *context, struct slice id, struct app *app, const stru
     return more;
 }
 
-static enum tool_exit copy_apps(const struct apps_options *options, struct tool_store *from, struct tool_store *to) {
+static enum cli_exit copy_apps(const struct apps_options *options, struct cli_store *from, struct cli_store *to) {
     struct bulk bulk = begin_transfer(options, to);
     struct error error = {0};
 
-    if (!tool_store_walk(from, copy_one, &bulk, &error)) {
+    if (!cli_store_walk(from, copy_one, &bulk, &error)) {
         error_prefix(&error, "--from %s", options->from);
         report_app(&bulk, &error);
         bulk.stopped = true;
@@ -366,29 +366,29 @@ static enum tool_exit copy_apps(const struct apps_options *options, struct tool_
     return finish_transfer(&bulk);
 }
 
-enum tool_exit apps_copy(const struct apps_options *options) {
-    struct tool_store from, to;
+enum cli_exit apps_copy(const struct apps_options *options) {
+    struct cli_store from, to;
     struct error error = {0};
-    enum tool_exit code = TOOL_MISUSED;
+    enum cli_exit code = CLI_MISUSED;
 
     if (options->from == NULL || options->to == NULL) {
         print_failure(options->json, "--from FILE and --to FILE must name two configurations");
-        return TOOL_MISUSED;
+        return CLI_MISUSED;
     }
-    code = tool_store_open(&from, options->from, TOOL_READS, &error);
-    if (code != TOOL_DONE) {
+    code = cli_store_open(&from, options->from, CLI_READS, &error);
+    if (code != CLI_DONE) {
         error_prefix(&error, "--from %s", options->from);
         print_failure(options->json, error.text);
         return code;
     }
-    code = tool_store_open(&to, options->to, use_of_target(options), &error);
-    if (code == TOOL_DONE) {
+    code = cli_store_open(&to, options->to, target_use(options), &error);
+    if (code == CLI_DONE) {
         code = copy_apps(options, &from, &to);
-        tool_store_close(&to);
+        cli_store_close(&to);
     } else {
         error_prefix(&error, "--to %s", options->to);
         print_failure(options->json, error.text);
     }
-    tool_store_close(&from);
+    cli_store_close(&from);
     return code;
 }

@@ -10,7 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/buffer.h"
-#include "cli/apps.h"
+#include "cli/apps_commands.h"
 #include "cli/print.h"
 
 struct collection {
@@ -48,24 +48,24 @@ static void collection_dispose(struct collection *collection) {
 }
 
 /* All apps of the configured store in order of id. */
-static enum tool_exit read_all(const struct apps_options *options, struct collection *collection) {
-    struct tool_store store;
+static enum cli_exit read_all(const struct apps_options *options, struct collection *collection) {
+    struct cli_store store;
     struct error error = {0};
-    enum tool_exit code = tool_store_open(&store, options->config_file, TOOL_READS, &error);
+    enum cli_exit code = cli_store_open(&store, options->config_file, CLI_READS, &error);
 
     *collection = (struct collection){.json = options->json};
-    if (code != TOOL_DONE) {
+    if (code != CLI_DONE) {
         print_failure(options->json, error.text);
         return code;
     }
-    if (!tool_store_walk(&store, collect_row, collection, &error)) {
+    if (!cli_store_walk(&store, collect_row, collection, &error)) {
         print_failure(options->json, error.text);
         collection_dispose(collection);
-        code = TOOL_NOT_DONE;
+        code = CLI_NOT_DONE;
     } else if (collection->count > 1) {
         qsort(collection->apps, collection->count, sizeof collection->apps[0], compare_ids);
     }
-    tool_store_close(&store);
+    cli_store_close(&store);
     return code;
 }
 
@@ -77,57 +77,57 @@ static json_t *apps_object(const struct collection *collection, bool secrets) {
     return json_pack("{s:o}", "apps", list);
 }
 
-enum tool_exit apps_list(const struct apps_options *options) {
+enum cli_exit apps_list(const struct apps_options *options) {
     struct collection collection;
-    enum tool_exit code = read_all(options, &collection);
+    enum cli_exit code = read_all(options, &collection);
 
-    if (code != TOOL_DONE)
+    if (code != CLI_DONE)
         return code;
     if (options->json)
         print_json(stdout, apps_object(&collection, options->show_secrets));
     else
         print_table(stdout, collection.apps, collection.count, options->show_secrets);
-    code = collection.broken == 0 ? TOOL_DONE : TOOL_NOT_DONE;
+    code = collection.broken == 0 ? CLI_DONE : CLI_NOT_DONE;
     collection_dispose(&collection);
     return code;
 }
 
-static enum store_answer find_named(struct tool_store *store, const struct apps_options *options, struct app **app,
+static enum store_answer find_named(struct cli_store *store, const struct apps_options *options, struct app **app,
                                     struct error *error) {
     const char *name = options->argument != NULL ? options->argument : options->key;
-    enum store_answer answer = options->argument != NULL ? tool_store_find_by_id(store, slice_of(name), app, error)
-                                                         : tool_store_find_by_key(store, slice_of(name), app, error);
+    enum store_answer answer = options->argument != NULL ? cli_store_find_by_id(store, slice_of(name), app, error)
+                                                         : cli_store_find_by_key(store, slice_of(name), app, error);
 
     if (answer == STORE_NOT_FOUND)
         error_set(error, "there is no app with the %s %s", options->argument != NULL ? "id" : "key", name);
     return answer;
 }
 
-enum tool_exit apps_show(const struct apps_options *options) {
-    struct tool_store store;
+enum cli_exit apps_show(const struct apps_options *options) {
+    struct cli_store store;
     struct error error = {0};
     struct app *app = NULL;
-    enum tool_exit code;
+    enum cli_exit code;
 
     if ((options->argument == NULL) == (options->key == NULL)) {
         print_failure(options->json, "either an id or --key KEY must name the app to show");
-        return TOOL_MISUSED;
+        return CLI_MISUSED;
     }
-    code = tool_store_open(&store, options->config_file, TOOL_READS, &error);
-    if (code != TOOL_DONE) {
+    code = cli_store_open(&store, options->config_file, CLI_READS, &error);
+    if (code != CLI_DONE) {
         print_failure(options->json, error.text);
         return code;
     }
     if (find_named(&store, options, &app, &error) != STORE_OK) {
         print_failure(options->json, error.text);
-        code = TOOL_NOT_DONE;
+        code = CLI_NOT_DONE;
     } else if (options->json) {
         print_json(stdout, print_record(app, options->show_secrets));
     } else {
         print_app(stdout, app, options->show_secrets);
     }
     app_unref(app);
-    tool_store_close(&store);
+    cli_store_close(&store);
     return code;
 }
 
@@ -180,20 +180,20 @@ static bool write_place(const char *place, json_t *apps, struct error *error) {
     return good;
 }
 
-enum tool_exit apps_export(const struct apps_options *options) {
+enum cli_exit apps_export(const struct apps_options *options) {
     struct collection collection;
     struct error error;
-    enum tool_exit code = read_all(options, &collection);
+    enum cli_exit code = read_all(options, &collection);
 
-    if (code != TOOL_DONE)
+    if (code != CLI_DONE)
         return code;
     if (collection.broken != 0)
-        code = TOOL_NOT_DONE;
+        code = CLI_NOT_DONE;
     if (options->output == NULL) {
         print_json(stdout, apps_object(&collection, true));
     } else if (!write_place(options->output, apps_object(&collection, true), &error)) {
         print_failure(options->json, error.text);
-        code = TOOL_NOT_DONE;
+        code = CLI_NOT_DONE;
     }
     collection_dispose(&collection);
     return code;

@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/crypto.h"
-#include "cli/apps.h"
+#include "cli/apps_commands.h"
 #include "cli/notify_server.h"
 #include "cli/print.h"
 
@@ -21,30 +21,30 @@
 /* What an operation on one app carries from its start to its end. */
 struct writing {
     const struct apps_options *options;
-    struct tool_store store;
-    struct refresher *refresher;
+    struct cli_store store;
+    struct notifier *notifier;
     struct error error;
 };
 
-static enum tool_exit begin_write(struct writing *writing, const struct apps_options *options) {
-    enum tool_exit code;
+static enum cli_exit begin_write(struct writing *writing, const struct apps_options *options) {
+    enum cli_exit code;
 
     *writing = (struct writing){.options = options};
-    code = tool_store_open(&writing->store, options->config_file, TOOL_WRITES, &writing->error);
-    if (code == TOOL_DONE)
-        writing->refresher = refresher_create(&writing->store.config);
+    code = cli_store_open(&writing->store, options->config_file, CLI_WRITES, &writing->error);
+    if (code == CLI_DONE)
+        writing->notifier = notifier_create(&writing->store.config);
     else
         print_failure(options->json, writing->error.text);
     return code;
 }
 
 /* Says what went wrong, if anything did. */
-static enum tool_exit end_write(struct writing *writing, bool good) {
+static enum cli_exit end_write(struct writing *writing, bool good) {
     if (!good)
         print_failure(writing->options->json, writing->error.text);
-    refresher_destroy(writing->refresher);
-    tool_store_close(&writing->store);
-    return good ? TOOL_DONE : TOOL_NOT_DONE;
+    notifier_destroy(writing->notifier);
+    cli_store_close(&writing->store);
+    return good ? CLI_DONE : CLI_NOT_DONE;
 }
 
 static void random_hex(char *text, size_t bytes) {
@@ -104,9 +104,9 @@ static struct app *parse_app(struct writing *writing, const json_t *record) {
 }
 
 static bool create_from_options(struct writing *writing, const struct app *app) {
-    if (tool_store_create(&writing->store, app, &writing->error) != STORE_OK)
+    if (cli_store_create(&writing->store, app, &writing->error) != STORE_OK)
         return error_prefix(&writing->error, "app \"%s\" was not created", app->id.data);
-    refresher_tell(writing->refresher, app->id);
+    notifier_notify(writing->notifier, app->id);
     return true;
 }
 
@@ -124,14 +124,14 @@ static void print_created(const struct apps_options *options, const struct app *
         printf("secret  %s\n", app->secret.data);
 }
 
-enum tool_exit apps_create(const struct apps_options *options) {
+enum cli_exit apps_create(const struct apps_options *options) {
     json_t *record = json_object();
     bool made_key, made_secret, good;
     struct app *app = NULL;
     struct writing writing;
-    enum tool_exit code = begin_write(&writing, options);
+    enum cli_exit code = begin_write(&writing, options);
 
-    if (code != TOOL_DONE) {
+    if (code != CLI_DONE) {
         json_decref(record);
         return code;
     }
@@ -157,7 +157,7 @@ static json_t *read_record(struct writing *writing, struct slice id) {
     struct app *app = NULL;
     json_t *record = NULL;
 
-    switch (tool_store_find_by_id(&writing->store, id, &app, &writing->error)) {
+    switch (cli_store_find_by_id(&writing->store, id, &app, &writing->error)) {
     case STORE_OK:
         record = app_to_json(app);
         break;
@@ -197,23 +197,23 @@ static struct app *change_app(struct writing *writing, const struct changes *cha
 
     if (app == NULL)
         return NULL;
-    if (tool_store_update(&writing->store, app, &writing->error) != STORE_OK) {
+    if (cli_store_update(&writing->store, app, &writing->error) != STORE_OK) {
         error_prefix(&writing->error, "app \"%s\" was not changed", app->id.data);
         app_unref(app);
         return NULL;
     }
-    refresher_tell(writing->refresher, app->id);
+    notifier_notify(writing->notifier, app->id);
     return app;
 }
 
 /* A change that ends with a sentence, or with the app as JSON. */
-static enum tool_exit change_and_say(const struct apps_options *options, const struct changes *changes,
-                                     const char *done) {
+static enum cli_exit change_and_say(const struct apps_options *options, const struct changes *changes,
+                                    const char *done) {
     struct writing writing;
-    enum tool_exit code = begin_write(&writing, options);
+    enum cli_exit code = begin_write(&writing, options);
     struct app *app;
 
-    if (code != TOOL_DONE)
+    if (code != CLI_DONE)
         return code;
     app = change_app(&writing, changes);
     if (app != NULL && options->json)
@@ -225,17 +225,17 @@ static enum tool_exit change_and_say(const struct apps_options *options, const s
     return code;
 }
 
-enum tool_exit apps_update(const struct apps_options *options) {
+enum cli_exit apps_update(const struct apps_options *options) {
     if (options->changes.list == NULL) {
         print_failure(options->json, "nothing to change: give --set FIELD=VALUE or --unset FIELD");
-        return TOOL_MISUSED;
+        return CLI_MISUSED;
     }
     return change_and_say(options, &options->changes, "updated");
 }
 
-static enum tool_exit set_enabled(const struct apps_options *options, const char *value, const char *done) {
+static enum cli_exit set_enabled(const struct apps_options *options, const char *value, const char *done) {
     struct changes changes = {0};
-    enum tool_exit code;
+    enum cli_exit code;
 
     changes_set_field(&changes, "enabled", value, NULL);
     code = change_and_say(options, &changes, done);
@@ -243,22 +243,22 @@ static enum tool_exit set_enabled(const struct apps_options *options, const char
     return code;
 }
 
-enum tool_exit apps_enable(const struct apps_options *options) {
+enum cli_exit apps_enable(const struct apps_options *options) {
     return set_enabled(options, "true", "enabled");
 }
 
-enum tool_exit apps_disable(const struct apps_options *options) {
+enum cli_exit apps_disable(const struct apps_options *options) {
     return set_enabled(options, "false", "disabled");
 }
 
-enum tool_exit apps_rotate_secret(const struct apps_options *options) {
+enum cli_exit apps_rotate_secret(const struct apps_options *options) {
     char secret[2 * SECRET_BYTES + 1];
     struct changes changes = {0};
     struct writing writing;
-    enum tool_exit code = begin_write(&writing, options);
+    enum cli_exit code = begin_write(&writing, options);
     struct app *app;
 
-    if (code != TOOL_DONE)
+    if (code != CLI_DONE)
         return code;
     random_hex(secret, SECRET_BYTES);
     changes_set_field(&changes, "secret", secret, NULL);
@@ -274,20 +274,20 @@ enum tool_exit apps_rotate_secret(const struct apps_options *options) {
     return code;
 }
 
-enum tool_exit apps_delete(const struct apps_options *options) {
+enum cli_exit apps_delete(const struct apps_options *options) {
     struct slice id = slice_of(options->argument);
     struct writing writing;
-    enum tool_exit code = begin_write(&writing, options);
+    enum cli_exit code = begin_write(&writing, options);
     enum store_answer answer = STORE_NOT_FOUND;
 
-    if (code != TOOL_DONE)
+    if (code != CLI_DONE)
         return code;
     if (app_name_valid(id))
-        answer = tool_store_remove(&writing.store, id, &writing.error);
+        answer = cli_store_remove(&writing.store, id, &writing.error);
     if (answer == STORE_NOT_FOUND)
         error_set(&writing.error, "there is no app with the id %s", options->argument);
     if (answer == STORE_OK) {
-        refresher_tell(writing.refresher, id);
+        notifier_notify(writing.notifier, id);
         if (options->json)
             print_json(stdout, json_pack("{s:s}", "deleted", options->argument));
         else

@@ -30,13 +30,13 @@ struct request {
     struct page *page;
 };
 
-static enum tool_exit load_settings(struct tool_store *store, const char *config_file, struct error *error) {
+static enum cli_exit load_settings(struct cli_store *store, const char *config_file, struct error *error) {
     struct config_report report = {0};
     struct log_settings log_settings;
 
     if (!config_load(&store->config, config_file, &report, error)) {
         config_report_dispose(&report);
-        return TOOL_MISUSED;
+        return CLI_MISUSED;
     }
     app_defaults_from_config(&store->defaults, &store->config);
     log_settings = config_log_settings(&store->config);
@@ -45,17 +45,17 @@ static enum tool_exit load_settings(struct tool_store *store, const char *config
     log_configure(&log_settings);
     config_report_log(&report); /* what is ignored may be what names the store */
     config_report_dispose(&report);
-    return TOOL_DONE;
+    return CLI_DONE;
 }
 
-static const char *file_of(const struct tool_store *store) {
+static const char *file_of(const struct cli_store *store) {
     return store->config.file != NULL ? store->config.file : "the configuration file";
 }
 
-static bool choose_driver(struct tool_store *store, enum tool_use use, struct error *error) {
+static bool choose_driver(struct cli_store *store, enum cli_use use, struct error *error) {
     enum config_driver driver = store->config.app_manager.driver;
 
-    if (use != TOOL_READS && driver == CONFIG_DRIVER_MEMORY)
+    if (use != CLI_READS && driver == CONFIG_DRIVER_MEMORY)
         return error_set(error,
                          "app_manager.driver is \"memory\", which keeps nothing: write apps into "
                          "app_manager.array.apps of %s, or set a driver that keeps them",
@@ -64,12 +64,12 @@ static bool choose_driver(struct tool_store *store, enum tool_use use, struct er
     return true;
 }
 
-static struct deadline operation_deadline(const struct tool_store *store) {
+static struct deadline operation_deadline(const struct cli_store *store) {
     return deadline_after(store->config.app_manager.lookup_timeout_ms, -1);
 }
 
 /* Sees to it that there is a connection, and begins an operation on it. */
-static bool connect_store(struct tool_store *store, struct error *error) {
+static bool connect_store(struct cli_store *store, struct error *error) {
     struct deadline deadline = operation_deadline(store);
 
     if (store->connection == NULL)
@@ -79,13 +79,13 @@ static bool connect_store(struct tool_store *store, struct error *error) {
     return store->connection != NULL;
 }
 
-static void disconnect_store(struct tool_store *store) {
+static void disconnect_store(struct cli_store *store) {
     if (store->connection != NULL)
         store_disconnect(store->connection);
     store->connection = NULL;
 }
 
-static bool prepare_opened_store(struct tool_store *store, struct error *error) {
+static bool prepare_opened_store(struct cli_store *store, struct error *error) {
     struct deadline deadline = deadline_after(PREPARE_TIMEOUT_MS, -1);
 
     if (!connect_store(store, error))
@@ -94,36 +94,35 @@ static bool prepare_opened_store(struct tool_store *store, struct error *error) 
     return store_prepare(store->connection, error) == STORE_OK;
 }
 
-static bool inspect_store(struct tool_store *store, enum tool_use use, struct error *error) {
+static bool inspect_store(struct cli_store *store, enum cli_use use, struct error *error) {
     enum store_answer answer = STORE_UNAVAILABLE;
 
     if (connect_store(store, error))
         answer = store_inspect(store->connection, error);
     store->absent = answer == STORE_NOT_FOUND;
-    if (store->absent && use == TOOL_READS)
+    if (store->absent && use == CLI_READS)
         return error_prefix(error, "no apps are kept there yet");
     return answer == STORE_OK || store->absent;
 }
 
-enum tool_exit tool_store_open(struct tool_store *store, const char *config_file, enum tool_use use,
-                               struct error *error) {
-    *store = (struct tool_store){0};
-    if (load_settings(store, config_file, error) != TOOL_DONE)
-        return TOOL_MISUSED;
+enum cli_exit cli_store_open(struct cli_store *store, const char *config_file, enum cli_use use, struct error *error) {
+    *store = (struct cli_store){0};
+    if (load_settings(store, config_file, error) != CLI_DONE)
+        return CLI_MISUSED;
     hash_seed();
     if (choose_driver(store, use, error))
         store->store = store_open(store->driver, &store->config, &store->defaults, error);
     if (store->store == NULL) {
         config_dispose(&store->config);
-        return TOOL_MISUSED;
+        return CLI_MISUSED;
     }
-    if (use == TOOL_WRITES ? prepare_opened_store(store, error) : inspect_store(store, use, error))
-        return TOOL_DONE;
-    tool_store_close(store);
-    return TOOL_NOT_DONE;
+    if (use == CLI_WRITES ? prepare_opened_store(store, error) : inspect_store(store, use, error))
+        return CLI_DONE;
+    cli_store_close(store);
+    return CLI_NOT_DONE;
 }
 
-void tool_store_close(struct tool_store *store) {
+void cli_store_close(struct cli_store *store) {
     disconnect_store(store);
     store_close(store->store);
     config_dispose(&store->config);
@@ -152,7 +151,7 @@ static void clear_page(struct page *page) {
     page->count = 0;
 }
 
-static enum store_answer ask_once(struct tool_store *store, const struct request *request, struct error *error) {
+static enum store_answer ask_once(struct cli_store *store, const struct request *request, struct error *error) {
     if (!connect_store(store, error))
         return STORE_UNAVAILABLE;
     switch (request->kind) {
@@ -173,8 +172,7 @@ static enum store_answer ask_once(struct tool_store *store, const struct request
     return store_remove(store->connection, request->text, error);
 }
 
-static enum store_answer ask_opened_store(struct tool_store *store, const struct request *request,
-                                          struct error *error) {
+static enum store_answer ask_opened_store(struct cli_store *store, const struct request *request, struct error *error) {
     bool reads = request->kind == FIND_BY_ID || request->kind == FIND_BY_KEY || request->kind == LIST;
     enum store_answer answer = ask_once(store, request, error);
 
@@ -189,34 +187,34 @@ static enum store_answer ask_opened_store(struct tool_store *store, const struct
 }
 
 /* What no store can hold, and what has nowhere to be, is not asked for. */
-static enum store_answer find_app_by(struct tool_store *store, const struct request *request, struct error *error) {
+static enum store_answer find_app_by(struct cli_store *store, const struct request *request, struct error *error) {
     *request->found = NULL;
     return app_name_valid(request->text) && !store->absent ? ask_opened_store(store, request, error) : STORE_NOT_FOUND;
 }
 
-enum store_answer tool_store_find_by_id(struct tool_store *store, struct slice id, struct app **app,
-                                        struct error *error) {
+enum store_answer cli_store_find_by_id(struct cli_store *store, struct slice id, struct app **app,
+                                       struct error *error) {
     return find_app_by(store, &(struct request){FIND_BY_ID, id, .found = app}, error);
 }
 
-enum store_answer tool_store_find_by_key(struct tool_store *store, struct slice key, struct app **app,
-                                         struct error *error) {
+enum store_answer cli_store_find_by_key(struct cli_store *store, struct slice key, struct app **app,
+                                        struct error *error) {
     return find_app_by(store, &(struct request){FIND_BY_KEY, key, .found = app}, error);
 }
 
-enum store_answer tool_store_create(struct tool_store *store, const struct app *app, struct error *error) {
+enum store_answer cli_store_create(struct cli_store *store, const struct app *app, struct error *error) {
     return ask_opened_store(store, &(struct request){CREATE, .app = app}, error);
 }
 
-enum store_answer tool_store_update(struct tool_store *store, const struct app *app, struct error *error) {
+enum store_answer cli_store_update(struct cli_store *store, const struct app *app, struct error *error) {
     return ask_opened_store(store, &(struct request){UPDATE, .app = app}, error);
 }
 
-enum store_answer tool_store_remove(struct tool_store *store, struct slice id, struct error *error) {
+enum store_answer cli_store_remove(struct cli_store *store, struct slice id, struct error *error) {
     return ask_opened_store(store, &(struct request){REMOVE, id}, error);
 }
 
-static bool visit_page(const struct page *page, tool_store_visit *each, void *context) {
+static bool visit_page(const struct page *page, cli_store_visit *each, void *context) {
     for (size_t i = 0; i < page->count; i++) {
         const struct page_entry *entry = &page->entries[i];
         if (!each(context, slice_of(entry->id), entry->app, entry->app == NULL ? &entry->error : NULL))
@@ -225,7 +223,7 @@ static bool visit_page(const struct page *page, tool_store_visit *each, void *co
     return true;
 }
 
-bool tool_store_walk(struct tool_store *store, tool_store_visit *each, void *context, struct error *error) {
+bool cli_store_walk(struct cli_store *store, cli_store_visit *each, void *context, struct error *error) {
     struct page *page = alloc_zero(sizeof *page);
     char *after = alloc_copy("", 0);
     bool more = true, good = true;

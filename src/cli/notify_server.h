@@ -7,14 +7,14 @@
 #include "base/slice.h"
 #include "config/config.h"
 
-struct refresher;
+struct notifier;
 
 /* NULL if the configuration names no server, or says too little to ask one, which is a warning. `config` outlives it.
  */
-struct refresher *refresher_create(const struct config *config);
+struct notifier *notifier_create(const struct config *config);
 
 /* Says how many changes the server was not told of, if there were several. */
-void refresher_destroy(struct refresher *refresher);
+void notifier_destroy(struct notifier *notifier);
 
-/* Once the server cannot be reached or refuses the token, it is not asked again. `refresher` may be NULL. */
-void refresher_tell(struct refresher *refresher, struct slice id);
+/* Once the server cannot be reached or refuses the token, it is not asked again. `notifier` may be NULL. */
+void notifier_notify(struct notifier *notifier, struct slice id);

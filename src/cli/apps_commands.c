@@ -1,4 +1,4 @@
-#include "cli/apps.h"
+#include "cli/apps_commands.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 
 static const struct command {
     const char *name, *summary;
-    enum tool_exit (*run)(const struct apps_options *options);
+    enum cli_exit (*run)(const struct apps_options *options);
     unsigned takes;
     bool takes_argument, needs_argument;
     const char *usage;
@@ -99,32 +99,32 @@ static const struct command *find_apps_command(const char *name) {
     return NULL;
 }
 
-static enum tool_exit refuse_usage(const struct command *command, bool json, const char *text) {
+static enum cli_exit refuse_usage(const struct command *command, bool json, const char *text) {
     print_failure(json, text);
     if (!json)
         fprintf(stderr, "try `curlew apps %s%s--help`\n", command != NULL ? command->name : "",
                 command != NULL ? " " : "");
-    return TOOL_MISUSED;
+    return CLI_MISUSED;
 }
 
 /* What was written may only now meet a full disk. */
-static enum tool_exit finish_output(const struct apps_options *options, enum tool_exit code) {
+static enum cli_exit finish_output(const struct apps_options *options, enum cli_exit code) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
     print_failure(options->json, "standard output takes no more; what was to be printed is lost");
-    return code != TOOL_DONE ? code : TOOL_NOT_DONE;
+    return code != CLI_DONE ? code : CLI_NOT_DONE;
 }
 
-static enum tool_exit run_command(const struct command *command, char **arguments) {
+static enum cli_exit run_command(const struct command *command, char **arguments) {
     struct apps_options options;
     struct error error = {0};
-    enum tool_exit code;
+    enum cli_exit code;
 
     if (!apps_options_parse(&options, arguments, command->takes, command->takes_argument, &error)) {
         code = refuse_usage(command, options.json, error.text);
     } else if (options.help) {
         printf("%s%s", command->usage, exit_codes);
-        code = TOOL_DONE;
+        code = CLI_DONE;
     } else if (command->needs_argument && options.argument == NULL) {
         code = refuse_usage(command, options.json,
                             command->run == apps_import ? "a file must be named" : "the id of an app must be named");
@@ -145,7 +145,7 @@ int apps_run(char **arguments) {
         return refuse_usage(NULL, false, "a command must follow `curlew apps`");
     if (strcmp(*arguments, "--help") == 0 || strcmp(*arguments, "-h") == 0 || strcmp(*arguments, "help") == 0) {
         print_apps_help();
-        return TOOL_DONE;
+        return CLI_DONE;
     }
     command = find_apps_command(*arguments);
     if (command == NULL) {
