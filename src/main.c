@@ -33,20 +33,22 @@ static const struct command {
 } commands[] = {
     {"serve", "start the server (also: curlew without a command)",
      "usage: curlew serve [--config FILE]\n\n"
-     "Starts the server in the foreground. Settings come from FILE (config/config.json if there is one and no other\n"
-     "is given) and from the environment, which wins. SIGTERM ends it in good order, SIGHUP reads the apps and the\n"
-     "certificate again.\n\n"
+     "Starts the server in the foreground. Settings come from FILE (default: config/config.json, if it exists) and "
+     "from the\n"
+     "environment, which takes precedence. SIGTERM shuts the server down, SIGHUP reads the apps and the certificate\n"
+     "again.\n\n"
      "  -c, --config FILE   the configuration file\n"
-     "  -h, --help          this text\n\n"
-     "Exit code: 0 after an orderly end, 1 if a port or another resource is not to be had, 2 for a bad "
+     "  -h, --help          show this help\n\n"
+     "Exit code: 0 after a normal shutdown, 1 if a port or another resource cannot be obtained, 2 for an invalid\n"
      "configuration.\n",
      true, false, run_serve, NULL},
-    {"check", "say what a start would say about a configuration, without starting",
+    {"check", "validate a configuration without starting the server",
      "usage: curlew check [--config FILE] [--verbose]\n\n"
      "  -c, --config FILE   the configuration file\n"
-     "  -v, --verbose       also list what it accepts that has no effect\n"
-     "  -h, --help          this text\n\n"
-     "Exit code: 0 if all is well, 1 if the server would start without some broken app, 2 if it would not start.\n",
+     "  -v, --verbose       also list settings that are accepted but have no effect\n"
+     "  -h, --help          show this help\n\n"
+     "Exit code: 0 if the configuration is valid, 1 if the server would start without a broken app, 2 if it would not "
+     "start.\n",
      true, true, run_check_command, NULL},
     {"apps", "list, create, change and copy apps in the configured store", NULL, false, false, NULL, apps_run},
     {"version", "print the version", "usage: curlew version\n", false, false, run_version, NULL},
@@ -75,7 +77,7 @@ static void print_main_help(FILE *out) {
             CURLEW_VERSION);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
-    fprintf(out, "\n`curlew COMMAND --help` tells more about one.\n");
+    fprintf(out, "\n`curlew COMMAND --help` describes a command.\n");
 }
 
 static int refuse_main_usage(const struct command *command, const char *what, const char *argument) {
@@ -116,7 +118,7 @@ static int parse_options(const struct command *command, char **arguments, struct
         if (value == NULL || *value == '\0')
             return refuse_main_usage(command, "a file name must follow", argument);
         if (options->config_file != NULL)
-            return refuse_main_usage(command, "only one configuration file can be given, and this is a second", value);
+            return refuse_main_usage(command, "--config is given twice; only one configuration file is read", value);
         options->config_file = value;
         arguments += value == arguments[1];
     }

@@ -7,12 +7,12 @@
 #include "cli/print.h"
 
 #define COMMON (OPTION_CONFIG | OPTION_JSON)
-#define CONFIG_HELP "  -c, --config FILE   the configuration whose store is meant, as for `curlew serve`\n"
+#define CONFIG_HELP "  -c, --config FILE   the configuration that names the store, as for `curlew serve`\n"
 #define JSON_HELP "  --json              JSON on standard output; errors as {\"error\": ...}\n"
-#define SECRETS_HELP "  --show-secrets      print secrets; they are hidden (left out of JSON) otherwise\n"
+#define SECRETS_HELP "  --show-secrets      print secrets; without it they are hidden, and left out of JSON\n"
 #define SET_HELP                                                                                                       \
     "  --set FIELD=VALUE   set a field; VALUE is digits, true or false, or JSON for allowed_origins, webhooks and\n"   \
-    "                      channel_delta_compression; may be given often. null unsets a field that is JSON\n"
+    "                      channel_delta_compression; may be repeated. null unsets a JSON field\n"
 
 static const struct command {
     const char *name, *summary;
@@ -31,62 +31,63 @@ static const struct command {
     {"create", "create an app", apps_create,
      COMMON | OPTION_SHOW_SECRETS | OPTION_ID | OPTION_KEY | OPTION_SECRET | OPTION_SET, false, false,
      "usage: curlew apps create [--id ID] [--key KEY] [--secret SECRET] [--set FIELD=VALUE]... [OPTIONS]\n\n"
-     "What is not given of id, key and secret is made, from strong random numbers, and printed this once.\n\n"
+     "A missing id, key or secret is generated from strong random numbers, and shown only now.\n\n"
      "  --id ID, --key KEY\n"
      "  --secret SECRET     `-` reads it from standard input, which keeps it out of the list of processes\n" SET_HELP
          CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"update", "change fields of an app", apps_update, COMMON | OPTION_SHOW_SECRETS | OPTION_SET | OPTION_UNSET, true,
      true,
      "usage: curlew apps update ID [--set FIELD=VALUE]... [--unset FIELD]... [OPTIONS]\n\n"
-     "Changes what is named and leaves everything else as it is, unset fields unset.\n\n" SET_HELP
-     "  --unset FIELD       let the server's default count\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
+     "Changes only the named fields; fields that are not set stay unset.\n\n" SET_HELP
+     "  --unset FIELD       unset a field, so that the server's default applies\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"delete", "delete an app", apps_delete, COMMON, true, true,
-     "usage: curlew apps delete ID [OPTIONS]\n\nDeletes the app without asking.\n\n" CONFIG_HELP JSON_HELP},
+     "usage: curlew apps delete ID [OPTIONS]\n\nDeletes the app without asking for confirmation.\n\n" CONFIG_HELP
+         JSON_HELP},
     {"enable", "let clients of an app connect", apps_enable, COMMON | OPTION_SHOW_SECRETS, true, true,
      "usage: curlew apps enable ID [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"disable", "keep clients of an app out", apps_disable, COMMON | OPTION_SHOW_SECRETS, true, true,
      "usage: curlew apps disable ID [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
-    {"rotate-secret", "give an app a new secret, and print it once", apps_rotate_secret, COMMON, true, true,
+    {"rotate-secret", "generate a new secret for an app, and show it", apps_rotate_secret, COMMON, true, true,
      "usage: curlew apps rotate-secret ID [OPTIONS]\n\n"
-     "Makes a new secret and prints it. What was signed with the old one is refused from then on.\n\n" CONFIG_HELP
-         JSON_HELP},
+     "Generates a new secret and shows it only now. The old secret stops working at once.\n\n" CONFIG_HELP JSON_HELP},
     {"import", "create apps from a file", apps_import, COMMON | OPTION_UPDATE | OPTION_DRY_RUN, true, true,
      "usage: curlew apps import FILE [OPTIONS]\n\n"
      "Creates the apps of FILE (`-`: standard input), {\"apps\": [...]} as in app_manager.array, and reads each back.\n"
-     "Those that are there already and equal are skipped; those that differ are conflicts, reported by id, unless\n"
-     "--update. A broken one is reported and the others go on. After an interruption run it again.\n\n"
+     "Apps that the store already has are skipped if they are equal. If they differ, they are reported as conflicts,\n"
+     "unless --update. A broken app is reported, and the others are imported. After an interruption, run it again.\n\n"
      "  --update            overwrite those that differ\n"
-     "  --dry-run           only say what would be done; nothing is changed\n" CONFIG_HELP JSON_HELP},
+     "  --dry-run           report what would be done, and change nothing\n" CONFIG_HELP JSON_HELP},
     {"export", "write all apps as JSON, secrets included", apps_export, OPTION_CONFIG | OPTION_OUTPUT | OPTION_JSON,
      false, false,
      "usage: curlew apps export [--output FILE] [OPTIONS]\n\n"
      "Writes {\"apps\": [...]} in order of id, secrets included, to standard output.\n\n"
-     "  -o, --output FILE   to FILE instead, which only its owner may read, whole or not at all\n" CONFIG_HELP
+     "  -o, --output FILE   write to FILE, which only its owner may read; completely or not at all\n" CONFIG_HELP
          JSON_HELP},
     {"copy", "copy all apps to another store", apps_copy,
      OPTION_FROM | OPTION_TO | OPTION_UPDATE | OPTION_DRY_RUN | OPTION_JSON, false, false,
      "usage: curlew apps copy --from FILE --to FILE [OPTIONS]\n\n"
      "Copies the apps of one configuration's store to that of another, and reads each back. Those that are there\n"
-     "already and equal are skipped; those that differ are conflicts, reported by id, unless --update. Broken records\n"
-     "are reported and stay behind. After an interruption run it again. Variables of the environment count for both\n"
+     "already and are equal are skipped. Those that differ are reported as conflicts, unless --update. Broken records\n"
+     "are reported and not copied. After an interruption, run it again. Environment variables apply to both\n"
      "configurations.\n\n"
      "  --from FILE         the configuration of the store that is read\n"
      "  --to FILE           the configuration of the store that is written\n"
      "  --update            overwrite those that differ\n"
-     "  --dry-run           only say what would be done; nothing is changed\n" JSON_HELP},
+     "  --dry-run           report what would be done, and change nothing\n" JSON_HELP},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
 static const char exit_codes[] =
-    "  -h, --help          this text\n\n"
-    "Exit code: 0 if all was done, 1 if something was not, 2 for a bad command line or configuration.\n";
+    "  -h, --help          show this help\n\n"
+    "Exit code: 0 if everything was done, 1 if something was not, 2 for an invalid command line or configuration.\n";
 
 static void print_apps_help(void) {
     printf(
         "usage: curlew apps COMMAND [OPTIONS]\n\n"
-        "The apps of the configured store. Changes are written to the store; running servers learn of them by the\n"
-        "store's own ways, and at once if CURLEW_ADMIN_URL (with CURLEW_ADMIN_TOKEN) names one.\n\ncommands:\n");
+        "Manages the apps in the configured store. Running servers learn of changes as their store allows, and at "
+        "once\n"
+        "if CURLEW_ADMIN_URL (with CURLEW_ADMIN_TOKEN) names the server.\n\ncommands:\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-14s %s\n", commands[i].name, commands[i].summary);
     printf("\n`curlew apps COMMAND --help` tells more about one.\n");
@@ -111,7 +112,7 @@ static enum cli_exit refuse_usage(const struct command *command, bool json, cons
 static enum cli_exit finish_output(const struct apps_options *options, enum cli_exit code) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    print_failure(options->json, "standard output takes no more; what was to be printed is lost");
+    print_failure(options->json, "cannot write to standard output; the output is incomplete");
     return code != CLI_DONE ? code : CLI_NOT_DONE;
 }
 

@@ -72,7 +72,7 @@ static bool read_secret(struct changes *changes, struct error *error) {
     bool good;
 
     if (fgets(line, sizeof line, stdin) == NULL)
-        return error_set(error, "--secret -: standard input holds no secret");
+        return error_set(error, "--secret -: standard input is empty");
     line[strcspn(line, "\r\n")] = '\0';
     good = changes_set_field(changes, "secret", line, error);
     explicit_bzero(line, sizeof line);

@@ -41,7 +41,7 @@ bool changes_set_field(struct changes *changes, const char *field, const char *v
     json = value_of(&app_fields[known], value, &problem);
     if (json == NULL)
         /* jansson's own text may quote half a secret */
-        return error_set(error, "%s must be JSON, and is none from byte %d on", field, problem.position);
+        return error_set(error, "%s must be JSON; it is invalid at byte %d", field, problem.position);
     add_change(changes, field, json);
     return true;
 }

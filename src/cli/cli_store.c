@@ -57,8 +57,8 @@ static bool choose_driver(struct cli_store *store, enum cli_use use, struct erro
 
     if (use != CLI_READS && driver == CONFIG_DRIVER_MEMORY)
         return error_set(error,
-                         "app_manager.driver is \"memory\", which keeps nothing: write apps into "
-                         "app_manager.array.apps of %s, or set a driver that keeps them",
+                         "app_manager.driver is \"memory\", which stores nothing: write apps into "
+                         "app_manager.array.apps of %s, or choose a driver that stores them",
                          file_of(store));
     store->driver = app_store_driver_of(driver);
     return true;

@@ -69,9 +69,10 @@ bool config_pool_sizes(const struct config *config, const struct config_sql *sql
     if (*max == 0)
         return error_set(error, "%s.%smax is 0: a pool needs at least one connection", section, prefix);
     if (*min > *max)
-        return error_set(error,
-                         "%s.%smin is %u, above %s.%smax, which is %u (settings of the driver itself go before "
-                         "database_pooling, that before connection_pool_size, that before 2 and 10)",
-                         section, prefix, *min, section, prefix, *max);
+        return error_set(
+            error,
+            "%s.%smin is %u, above %s.%smax, which is %u (the driver's own settings take precedence over "
+            "database_pooling, which takes precedence over connection_pool_size, and that over the defaults 2 and 10)",
+            section, prefix, *min, section, prefix, *max);
     return true;
 }

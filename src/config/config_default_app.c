@@ -162,7 +162,7 @@ void config_load_default_app(struct config_loader *loader) {
                           json_pack("{s:s, s:s, s:s, s:b}", "id", "app-id", "key", "app-key", "secret", "app-secret",
                                     "enable_client_messages", 1));
     config_report_warning(loader->report,
-                          "no app is configured, so there is a demo app that everyone knows the secret of: id app-id, "
+                          "no app is configured, so there is a demo app with a publicly known secret: id app-id, "
                           "key app-key; put apps under app_manager.array.apps, and set mode to production on the "
                           "internet");
 }

@@ -38,8 +38,8 @@ static void load_variable(struct config_loader *loader, size_t index, struct sli
                                 SLICE_ARGS(buffer_slice(&right)));
         else
             config_report_warning(loader->report,
-                                  "the environment variable %s must be %.*s; it is ignored, and the value from before "
-                                  "it stays",
+                                  "the environment variable %s must be %.*s; it is ignored, and the earlier value "
+                                  "stays",
                                   variable, SLICE_ARGS(buffer_slice(&right)));
         buffer_dispose(&right);
     }
@@ -131,7 +131,7 @@ static void warn_of_soketi(struct config_loader *loader) {
             continue;
         config_report_warning(loader->report,
                               "the environment variable %.*s and others that begin with SOKETI_ are not read; "
-                              "docs/app-managers.md says what they are called here",
+                              "docs/app-managers.md lists their names in Curlew",
                               (int)strcspn(*variable, "="), *variable);
         return;
     }

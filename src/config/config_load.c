@@ -175,11 +175,11 @@ static void load_file(struct config_loader *loader, const char *file) {
     json = json_of(&text);
     root = json_loadb(json.data, json.length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
     if (config_trim(json).length == 0) {
-        config_report_error(loader->report, "%s: the file is empty; it must hold one JSON object", loader->file);
+        config_report_error(loader->report, "%s: the file is empty; it must contain one JSON object", loader->file);
     } else if (root == NULL) {
         report_syntax(loader, &problem);
     } else if (!json_is_object(root)) {
-        config_report_error(loader->report, "%s: the file must hold one JSON object", loader->file);
+        config_report_error(loader->report, "%s: the file must contain one JSON object", loader->file);
     } else {
         for (size_t i = 0; i < config_row_count; i++)
             if (config_rows[i].path != NULL)
@@ -268,10 +268,11 @@ static void check_config(struct config_loader *loader) {
     check_pools(loader, &config->database.mysql);
     check_pools(loader, &config->database.postgres);
     if (!slice_equal_ignoring_case(slice_of(config->adapter.driver), SLICE("local")))
-        config_report_error(loader->report,
-                            "%.*s: this build has no adapter but \"local\", and nodes that do not see each other lose "
-                            "events; set it to \"local\" to run one node",
-                            SLICE_ARGS(config_source(loader, "adapter.driver", source, sizeof source)));
+        config_report_error(
+            loader->report,
+            "%.*s: this build has only the adapter \"local\", and nodes that do not see each other lose "
+            "events; set it to \"local\" to run one node",
+            SLICE_ARGS(config_source(loader, "adapter.driver", source, sizeof source)));
 }
 
 bool config_load(struct config *config, const char *file, struct config_report *report, struct error *error) {

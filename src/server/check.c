@@ -18,9 +18,9 @@ static bool apps_clash(const json_t *owners_by_id, const json_t *owners_by_key, 
     const json_t *owner = json_object_get(owners_by_key, app->key.data);
 
     if (json_object_get(owners_by_id, app->id.data) != NULL)
-        config_report_error(report, "app \"%s\": id is taken by another app in the list", app->id.data);
+        config_report_error(report, "app \"%s\": another app in the list has this id", app->id.data);
     else if (owner != NULL)
-        config_report_error(report, "app \"%s\": key is taken by app \"%s\"", app->id.data, json_string_value(owner));
+        config_report_error(report, "app \"%s\": app \"%s\" has this key", app->id.data, json_string_value(owner));
     else
         return false;
     return true;

@@ -25,7 +25,7 @@ void server_reload(struct server *server, const char *config_file) {
         log_error("server", "nothing was changed: the configuration has the errors above");
     } else if (config.app_manager.driver != server->config.app_manager.driver) {
         /* The file's list of apps is not the one in use. */
-        log_error("server", "nothing was changed: app_manager.driver is another one now, which wants a restart");
+        log_error("server", "nothing was changed: app_manager.driver has changed, which needs a restart");
         config_dispose(&config);
     } else {
         server_tls_reload(&server->tls, &config, &server->workers);

@@ -220,7 +220,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
 
     if (!app_manager_has_apps(server->apps))
         log_warning("server",
-                    "there is no app yet, so nobody can connect: add one to `app_manager.array.apps` and send "
+                    "there is no app yet, so no client can connect: add one to `app_manager.array.apps` and send "
                     "SIGHUP, or start with SOCKUDO_DEFAULT_APP_ID, _KEY and _SECRET set");
     log_info("server", "ready");
     while (signal_number != SIGTERM && signal_number != SIGINT) {

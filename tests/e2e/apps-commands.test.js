@@ -180,7 +180,7 @@ describe('the memory driver', () => {
     for (const args of [['create'], ['update', 'm', '--set', 'enabled=true'], ['delete', 'm'], ['import', '-']]) {
       const { code, stderr } = await apps(t, [...args, '-c', file], { input: '{"apps":[]}' });
       assert.equal(code, 2);
-      assert.match(stderr, /app_manager\.driver is "memory", which keeps nothing.*app_manager\.array\.apps of .*config\.json/);
+      assert.match(stderr, /app_manager\.driver is "memory", which stores nothing.*app_manager\.array\.apps of .*config\.json/);
     }
   });
 });

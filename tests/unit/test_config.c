@@ -1061,8 +1061,8 @@ static void check_says_what_a_start_would_say(void **state) {
     assert_int_equal(check_configuration(FILE_NAME, false, out), 1);
     fflush(out);
     assert_non_null(strstr(output, "error: app_manager.array.apps[1]: app \"b\": max_connections must be"));
-    assert_non_null(strstr(output, "error: app \"c\": key is taken by app \"a\""));
-    assert_non_null(strstr(output, "error: app \"a\": id is taken"));
+    assert_non_null(strstr(output, "error: app \"c\": app \"a\" has this key"));
+    assert_non_null(strstr(output, "error: app \"a\": another app in the list has this id"));
     assert_non_null(strstr(output, "warning: " FILE_NAME ": prot is not a setting"));
     assert_non_null(strstr(output, "warning: app \"a\": colour is not a field"));
     assert_null(strstr(output, "cleanup"));
