@@ -39,29 +39,6 @@ static json_t *record_to_show(const struct admin_job *own, const struct app *app
     return record;
 }
 
-/* The field of a record that app_parse refuses: the first that it refuses beside good ones. */
-static const char *broken_field(const json_t *record, const struct app_defaults *defaults) {
-    const char *broken = NULL;
-
-    for (unsigned i = 0; i < APP_FIELD_COUNT && broken == NULL; i++) {
-        const char *name = app_fields[i].name;
-        json_t *value = json_object_get(record, name);
-        json_t *alone = json_pack("{s:s, s:s, s:s}", "id", "a", "key", "a", "secret", "a");
-        struct error ignored;
-        struct app *app;
-        if (value == NULL && app_fields[i].type == APP_TYPE_TEXT)
-            broken = name;
-        if (value != NULL)
-            json_object_set(alone, name, value);
-        app = app_parse(alone, defaults, APP_FROM_CONFIGURATION, NULL, NULL, &ignored);
-        if (app == NULL)
-            broken = name;
-        app_unref(app);
-        json_decref(alone);
-    }
-    return broken;
-}
-
 /* A field that nobody knows would be lost in most stores, and is likely a slip; one that the app has already is not. */
 static bool knows_all_fields(struct admin_job *own, const struct app *before) {
     enum app_field field;
@@ -79,16 +56,10 @@ static bool knows_all_fields(struct admin_job *own, const struct app *before) {
 }
 
 static struct app *parse_record(struct admin_job *own, const json_t *record, const struct app *before) {
-    const struct app_defaults *defaults = app_manager_defaults(own->base.job.manager);
-    struct app *app;
-
     if (!knows_all_fields(own, before))
         return NULL;
-    app = app_parse(record, defaults, APP_FROM_CONFIGURATION, NULL, NULL, &own->base.job.error);
-
-    if (app == NULL)
-        own->field = broken_field(record, defaults);
-    return app;
+    return app_parse_or_name_field(record, app_manager_defaults(own->base.job.manager), APP_FROM_CONFIGURATION, NULL,
+                                   NULL, &own->field, &own->base.job.error);
 }
 
 static void add_listed(void *context, struct slice id, struct slice key, struct app *app, const struct error *error) {
