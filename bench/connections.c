@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "crowd.h"
+#include "load_clients.h"
 #include "measure.h"
 #include "process.h"
 #include "publisher.h"
@@ -25,12 +25,12 @@
 
 /* Lets every path of the server run once, so that what it loads then is not counted as memory of connections. */
 static void warm_up(struct bench *bench) {
-    struct crowd crowd;
+    struct load_clients clients;
 
-    crowd_init(&crowd, &bench->target, &bench->poller, "bench-warm-up", MANY_CHANNELS, WARM_UP_CONNECTIONS);
-    crowd_open(&crowd, IN_FLIGHT);
-    crowd_close(&crowd, IN_FLIGHT);
-    crowd_dispose(&crowd);
+    load_clients_init(&clients, &bench->target, &bench->poller, "bench-warm-up", MANY_CHANNELS, WARM_UP_CONNECTIONS);
+    load_clients_open(&clients, IN_FLIGHT);
+    load_clients_close(&clients, IN_FLIGHT);
+    load_clients_dispose(&clients);
 }
 
 static uint64_t memory_of(const struct target *target) {
@@ -41,15 +41,15 @@ static uint64_t memory_of(const struct target *target) {
 void scenario_idle(struct bench *bench) {
     struct row row = row_init("idle", "connection");
     uint64_t before, after;
-    struct crowd crowd;
+    struct load_clients clients;
 
     warm_up(bench);
-    crowd_init(&crowd, &bench->target, &bench->poller, "bench-idle", MANY_CHANNELS, IDLE_CONNECTIONS);
+    load_clients_init(&clients, &bench->target, &bench->poller, "bench-idle", MANY_CHANNELS, IDLE_CONNECTIONS);
     before = memory_of(&bench->target);
-    crowd_open(&crowd, IN_FLIGHT);
+    load_clients_open(&clients, IN_FLIGHT);
     after = memory_of(&bench->target);
-    crowd_close(&crowd, IN_FLIGHT);
-    crowd_dispose(&crowd);
+    load_clients_close(&clients, IN_FLIGHT);
+    load_clients_dispose(&clients);
     snprintf(row.load, sizeof row.load, "%d connections, %d channels", IDLE_CONNECTIONS, MANY_CHANNELS);
     if (bench->target.pid != 0) {
         row.bytes = ((double)after - (double)before) / IDLE_CONNECTIONS;
@@ -62,22 +62,22 @@ void scenario_idle(struct bench *bench) {
 static void storm_row(struct bench *bench, unsigned channels) {
     struct row row = row_init("storm", "connection");
     struct measure opening, closing;
-    struct crowd crowd;
+    struct load_clients clients;
 
-    crowd_init(&crowd, &bench->target, &bench->poller, "bench-storm", channels, STORM_CONNECTIONS);
-    crowd.latencies = alloc_zero(sizeof *crowd.latencies);
+    load_clients_init(&clients, &bench->target, &bench->poller, "bench-storm", channels, STORM_CONNECTIONS);
+    clients.latencies = alloc_zero(sizeof *clients.latencies);
     measure_begin(&opening, &bench->target);
-    crowd_open(&crowd, IN_FLIGHT);
+    load_clients_open(&clients, IN_FLIGHT);
     measure_end(&opening, &bench->target);
     measure_begin(&closing, &bench->target);
-    crowd_close(&crowd, IN_FLIGHT);
+    load_clients_close(&clients, IN_FLIGHT);
     measure_end(&closing, &bench->target);
 
     snprintf(row.load, sizeof row.load, "%d connections, %u channel%s", STORM_CONNECTIONS, channels,
              channels == 1 ? "" : "s");
     row.per_second = STORM_CONNECTIONS / ((double)opening.wall_ns / 1e9);
     row.generator_share = (double)opening.generator_cpu_ns / (double)opening.wall_ns;
-    row.latencies = crowd.latencies;
+    row.latencies = clients.latencies;
     if (bench->target.pid != 0) {
         row.cpu_us = (double)opening.server_cpu_ns / STORM_CONNECTIONS / 1e3;
         row.server_share = (double)opening.server_cpu_ns / (double)opening.wall_ns;
@@ -85,8 +85,8 @@ static void storm_row(struct bench *bench, unsigned channels) {
                  (double)closing.server_cpu_ns / STORM_CONNECTIONS / 1e3);
     }
     report_row(&row);
-    free(crowd.latencies);
-    crowd_dispose(&crowd);
+    free(clients.latencies);
+    load_clients_dispose(&clients);
 }
 
 void scenario_storm(struct bench *bench) {

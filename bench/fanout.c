@@ -10,8 +10,8 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "crowd.h"
 #include "floor.h"
+#include "load_clients.h"
 #include "measure.h"
 #include "publisher.h"
 #include "report.h"
@@ -29,7 +29,7 @@
 struct fanout {
     const struct target *target;
     struct poller *poller;
-    struct crowd crowd;
+    struct load_clients clients;
     struct publishing publishing;
     struct publisher *publishers;
     unsigned publisher_count;
@@ -44,13 +44,13 @@ struct fanout {
 static void fanout_open(struct fanout *fanout, const struct target *target, struct poller *poller,
                         unsigned subscribers) {
     *fanout = (struct fanout){.target = target, .poller = poller};
-    crowd_init(&fanout->crowd, target, poller, CHANNEL, 1, subscribers);
-    crowd_open(&fanout->crowd, IN_FLIGHT);
+    load_clients_init(&fanout->clients, target, poller, CHANNEL, 1, subscribers);
+    load_clients_open(&fanout->clients, IN_FLIGHT);
 }
 
 static void fanout_close(struct fanout *fanout) {
-    crowd_close(&fanout->crowd, IN_FLIGHT);
-    crowd_dispose(&fanout->crowd);
+    load_clients_close(&fanout->clients, IN_FLIGHT);
+    load_clients_dispose(&fanout->clients);
 }
 
 static void fanout_begin_row(struct fanout *fanout, unsigned publishers) {
@@ -59,7 +59,7 @@ static void fanout_begin_row(struct fanout *fanout, unsigned publishers) {
         (struct publishing){.target = fanout->target, .poller = fanout->poller, .channel = CHANNEL, .fresh = true};
     fanout->publishers = alloc_zero(publishers * sizeof fanout->publishers[0]);
     fanout->publisher_count = publishers;
-    crowd_expect_new_publishers(&fanout->crowd);
+    load_clients_expect_new_publishers(&fanout->clients);
     for (unsigned i = 0; i < publishers; i++)
         publisher_open(&fanout->publishers[i], &fanout->publishing, i);
     fanout->lost[0] = '\0';
@@ -72,33 +72,33 @@ static void fanout_end_row(struct fanout *fanout) {
         publisher_close(&fanout->publishers[i]);
     free(fanout->publishers);
     free(fanout->latencies);
-    fanout->crowd.latencies = NULL;
+    fanout->clients.latencies = NULL;
 }
 
 /* Waits for what is under way; false with the reason in `lost` if it does not come or was wrong. */
 static bool drain(struct fanout *fanout) {
-    struct crowd *crowd = &fanout->crowd;
+    struct load_clients *clients = &fanout->clients;
     struct publishing *publishing = &fanout->publishing;
-    uint64_t progress = crowd->progress + publishing->answered, moved_ns = clock_monotonic_ns();
+    uint64_t progress = clients->progress + publishing->answered, moved_ns = clock_monotonic_ns();
 
-    while (publishing->outstanding != 0 || crowd->received < publishing->answered * crowd->count) {
+    while (publishing->outstanding != 0 || clients->received < publishing->answered * clients->count) {
         poller_turn(fanout->poller);
-        if (crowd->progress + publishing->answered != progress) {
-            progress = crowd->progress + publishing->answered;
+        if (clients->progress + publishing->answered != progress) {
+            progress = clients->progress + publishing->answered;
             moved_ns = clock_monotonic_ns();
         } else if (clock_monotonic_ns() - moved_ns > LOST_AFTER_NS) {
             break;
         }
     }
-    if (crowd->wrong != 0)
-        snprintf(fanout->lost, sizeof fanout->lost, "%llu events out of order; %s", (unsigned long long)crowd->wrong,
-                 crowd->first_wrong);
+    if (clients->wrong != 0)
+        snprintf(fanout->lost, sizeof fanout->lost, "%llu events out of order; %s", (unsigned long long)clients->wrong,
+                 clients->first_wrong);
     else if (publishing->outstanding != 0)
         snprintf(fanout->lost, sizeof fanout->lost, "%u publishes had no answer within 5 s", publishing->outstanding);
-    else if (!crowd_complete(crowd, publishing->answered))
+    else if (!load_clients_complete(clients, publishing->answered))
         snprintf(fanout->lost, sizeof fanout->lost, "%llu events to %u subscribers: %llu frames came instead of %llu",
-                 (unsigned long long)publishing->answered, crowd->count, (unsigned long long)crowd->received,
-                 (unsigned long long)publishing->answered * crowd->count);
+                 (unsigned long long)publishing->answered, clients->count, (unsigned long long)clients->received,
+                 (unsigned long long)publishing->answered * clients->count);
     return fanout->lost[0] == '\0';
 }
 
@@ -106,7 +106,7 @@ static bool drain(struct fanout *fanout) {
 static bool fanout_run(struct fanout *fanout, uint64_t duration_ns, uint64_t every_ns, struct measure *measure) {
     uint64_t next_ns = clock_monotonic_ns(), end_ns = next_ns + duration_ns, now_ns;
 
-    crowd_clear_record(&fanout->crowd);
+    load_clients_clear_record(&fanout->clients);
     fanout->publishing.answered = 0;
     fanout->publishing.running = every_ns == 0;
     measure_begin(measure, fanout->target);
@@ -131,10 +131,10 @@ static bool fanout_slice(struct fanout *fanout, uint64_t duration_ns, uint64_t e
     struct measure measure;
     double frames;
 
-    fanout->crowd.latencies = fanout->latencies;
+    fanout->clients.latencies = fanout->latencies;
     if (!fanout_run(fanout, duration_ns, every_ns, &measure))
         return false;
-    frames = (double)fanout->crowd.received;
+    frames = (double)fanout->clients.received;
     fanout->per_second[fanout->slices] = frames / ((double)measure.wall_ns / 1e9);
     fanout->cpu_ns[fanout->slices++] = (double)measure.server_cpu_ns / frames;
     fanout->total.wall_ns += measure.wall_ns;
@@ -147,7 +147,7 @@ static bool fanout_slice(struct fanout *fanout, uint64_t duration_ns, uint64_t e
 static bool fanout_warm_up(struct fanout *fanout) {
     struct measure measure;
 
-    fanout->crowd.latencies = NULL;
+    fanout->clients.latencies = NULL;
     return fanout_run(fanout, WARM_UP_NS, 0, &measure);
 }
 
@@ -155,8 +155,8 @@ static bool fanout_warm_up(struct fanout *fanout) {
 static struct row fanout_row(struct fanout *fanout, const char *scenario) {
     struct row row = row_init(scenario, "frame");
 
-    snprintf(row.load, sizeof row.load, "%u subscribers, %u publisher%s", fanout->crowd.count, fanout->publisher_count,
-             fanout->publisher_count == 1 ? "" : "s");
+    snprintf(row.load, sizeof row.load, "%u subscribers, %u publisher%s", fanout->clients.count,
+             fanout->publisher_count, fanout->publisher_count == 1 ? "" : "s");
     row.failed = fanout->lost[0] != '\0';
     memcpy(row.note, fanout->lost, sizeof row.note);
     if (fanout->slices == 0)
@@ -208,7 +208,7 @@ static void measure_fanout(struct bench *bench, const char *scenario, unsigned s
     if (whole)
         fanout_close(&fanout);
     else
-        crowd_dispose(&fanout.crowd);
+        load_clients_dispose(&fanout.clients);
 }
 
 void scenario_fanout(struct bench *bench) {
@@ -232,7 +232,7 @@ void scenario_latency(struct bench *bench) {
     snprintf(row.load, sizeof row.load, "500 subscribers, %u events/s", 1000000000u / PACE_NS);
     report_row(&row);
     fanout_end_row(&fanout);
-    crowd_dispose(&fanout.crowd);
+    load_clients_dispose(&fanout.clients);
 }
 
 void scenario_floor(struct bench *bench) {
@@ -289,6 +289,6 @@ void scenario_compare(struct bench *bench) {
     for (size_t i = 0; i < sizeof publishers / sizeof publishers[0]; i++)
         if (first.lost[0] == '\0' && second.lost[0] == '\0')
             compare_row(bench, &first, &second, publishers[i]);
-    crowd_dispose(&first.crowd);
-    crowd_dispose(&second.crowd);
+    load_clients_dispose(&first.clients);
+    load_clients_dispose(&second.clients);
 }

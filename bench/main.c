@@ -23,7 +23,7 @@ static const struct {
     unsigned files; /* open at most */
     const char *does;
 } scenarios[] = {
-    /* Idle memory comes first: what earlier crowds left behind would be taken for nothing used. */
+    /* Idle memory comes first: what earlier clients left behind would be taken for nothing used. */
     {"idle", scenario_idle, true, 16000, "memory of 15,000 idle subscribed connections"},
     {"floor", scenario_floor, false, 1200, "send() alone, 1, 8 and 32 frames a call"},
     {"fanout", scenario_fanout, true, 1200, "500 subscribers, 1, 8 and 32 publishers, 100-byte events"},

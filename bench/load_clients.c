@@ -1,4 +1,4 @@
-#include "crowd.h"
+#include "load_clients.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -32,9 +32,9 @@ static const char *const state_names[] = {
 static void subscriber_ready(struct source *source, uint32_t events);
 
 static void subscriber_move(struct subscriber *subscriber, enum subscriber_state state) {
-    subscriber->crowd->in_state[subscriber->state]--;
-    subscriber->crowd->in_state[state]++;
-    subscriber->crowd->progress++;
+    subscriber->clients->in_state[subscriber->state]--;
+    subscriber->clients->in_state[state]++;
+    subscriber->clients->progress++;
     subscriber->state = state;
 }
 
@@ -46,8 +46,8 @@ static void fail_with_subscriber(struct subscriber *subscriber, const char *what
     if (received.length > 500)
         received.length = 500;
     fail("subscriber %u of %u at %s, %s: %s; received: \"%.*s\"",
-         (unsigned)(subscriber - subscriber->crowd->subscribers) + 1, subscriber->crowd->count,
-         subscriber->crowd->target->url, state_names[subscriber->state], what, SLICE_ARGS(received));
+         (unsigned)(subscriber - subscriber->clients->subscribers) + 1, subscriber->clients->count,
+         subscriber->clients->target->url, state_names[subscriber->state], what, SLICE_ARGS(received));
 }
 
 /* Sends, keeping for later what the socket does not take. */
@@ -78,7 +78,7 @@ static void subscriber_send_frame(struct subscriber *subscriber, uint8_t first, 
 }
 
 static void subscriber_start(struct subscriber *subscriber) {
-    const struct target *target = subscriber->crowd->target;
+    const struct target *target = subscriber->clients->target;
     struct buffer request = {0};
 
     subscriber->started_ns = clock_monotonic_ns();
@@ -87,20 +87,20 @@ static void subscriber_start(struct subscriber *subscriber) {
     upgrade_append_request(&request, target, target->app_key);
     subscriber_send(subscriber, buffer_slice(&request));
     buffer_dispose(&request);
-    poller_add(subscriber->crowd->poller, &subscriber->source, POLLER_GATHERED);
+    poller_add(subscriber->clients->poller, &subscriber->source, POLLER_GATHERED);
 }
 
 static void subscriber_subscribe(struct subscriber *subscriber) {
-    struct crowd *crowd = subscriber->crowd;
+    struct load_clients *clients = subscriber->clients;
     char message[FRAME_WRITE_MAX];
     int length;
 
-    if (crowd->channels == 1)
+    if (clients->channels == 1)
         length = snprintf(message, sizeof message, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"%s\"}}",
-                          crowd->channel);
+                          clients->channel);
     else
         length = snprintf(message, sizeof message, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"%s-%u\"}}",
-                          crowd->channel, (unsigned)(subscriber - crowd->subscribers) % crowd->channels);
+                          clients->channel, (unsigned)(subscriber - clients->subscribers) % clients->channels);
     subscriber_move(subscriber, SUBSCRIBER_SUBSCRIBING);
     subscriber_send_frame(subscriber, FRAME_TEXT, (struct slice){message, (size_t)length});
 }
@@ -148,79 +148,79 @@ static void take_protocol_frame(struct subscriber *subscriber, const struct fram
     } else if (subscriber->state == SUBSCRIBER_SUBSCRIBING &&
                contains(text, "\"pusher_internal:subscription_succeeded\"")) {
         subscriber_move(subscriber, SUBSCRIBER_SUBSCRIBED);
-        if (subscriber->crowd->latencies != NULL)
-            histogram_add(subscriber->crowd->latencies, clock_monotonic_ns() - subscriber->started_ns);
+        if (subscriber->clients->latencies != NULL)
+            histogram_add(subscriber->clients->latencies, clock_monotonic_ns() - subscriber->started_ns);
     }
 }
 
 static void note_wrong(struct subscriber *subscriber, struct event_identity expected, struct event_identity got) {
-    struct crowd *crowd = subscriber->crowd;
+    struct load_clients *clients = subscriber->clients;
     unsigned publishers[2];
     uint64_t numbers[2];
 
-    if (crowd->wrong++ != 0)
+    if (clients->wrong++ != 0)
         return;
     event_identity_parse(expected, &publishers[0], &numbers[0]);
     event_identity_parse(got, &publishers[1], &numbers[1]);
     snprintf(
-        crowd->first_wrong, sizeof crowd->first_wrong,
+        clients->first_wrong, sizeof clients->first_wrong,
         "subscriber %u: event %u should have been number %llu of publisher %u, and was number %llu of publisher %u",
-        (unsigned)(subscriber - crowd->subscribers) + 1, subscriber->position + 1, (unsigned long long)numbers[0],
+        (unsigned)(subscriber - clients->subscribers) + 1, subscriber->position + 1, (unsigned long long)numbers[0],
         publishers[0], (unsigned long long)numbers[1], publishers[1]);
 }
 
 /* The channel's next event is whatever comes first, but each publisher's numbers must follow one another. */
 static void put_on_record(struct subscriber *subscriber, struct event_identity got) {
-    struct crowd *crowd = subscriber->crowd;
+    struct load_clients *clients = subscriber->clients;
     unsigned publisher;
     uint64_t number;
 
     event_identity_parse(got, &publisher, &number);
-    if (publisher >= CROWD_PUBLISHERS_MAX || number != crowd->next_number[publisher]) {
+    if (publisher >= LOAD_CLIENTS_PUBLISHERS_MAX || number != clients->next_number[publisher]) {
         char expected[EVENT_DATA];
-        event_write(expected, publisher, publisher < CROWD_PUBLISHERS_MAX ? crowd->next_number[publisher] : 0);
+        event_write(expected, publisher, publisher < LOAD_CLIENTS_PUBLISHERS_MAX ? clients->next_number[publisher] : 0);
         note_wrong(subscriber, event_identity(expected), got);
     }
-    if (publisher < CROWD_PUBLISHERS_MAX)
-        crowd->next_number[publisher] = number + 1;
-    if (crowd->recorded == crowd->record_room) {
-        crowd->record_room = crowd->record_room != 0 ? crowd->record_room * 2 : 4096;
-        crowd->record = alloc_array(crowd->record, crowd->record_room, sizeof crowd->record[0]);
+    if (publisher < LOAD_CLIENTS_PUBLISHERS_MAX)
+        clients->next_number[publisher] = number + 1;
+    if (clients->recorded == clients->record_room) {
+        clients->record_room = clients->record_room != 0 ? clients->record_room * 2 : 4096;
+        clients->record = alloc_array(clients->record, clients->record_room, sizeof clients->record[0]);
     }
-    crowd->record[crowd->recorded++] = got;
+    clients->record[clients->recorded++] = got;
 }
 
 static void take_event(struct subscriber *subscriber, const char *data, uint64_t now_ns) {
-    struct crowd *crowd = subscriber->crowd;
+    struct load_clients *clients = subscriber->clients;
     struct event_identity got = event_identity(data);
 
-    if (subscriber->position == crowd->recorded)
+    if (subscriber->position == clients->recorded)
         put_on_record(subscriber, got);
-    else if (!event_same(crowd->record[subscriber->position], got))
-        note_wrong(subscriber, crowd->record[subscriber->position], got);
+    else if (!event_same(clients->record[subscriber->position], got))
+        note_wrong(subscriber, clients->record[subscriber->position], got);
     subscriber->position++;
-    crowd->received++;
+    clients->received++;
     if (now_ns != 0)
-        histogram_add(crowd->latencies, now_ns - event_time_ns(data));
+        histogram_add(clients->latencies, now_ns - event_time_ns(data));
 }
 
 /* The generator's data in a frame, where it was the last time or, if it is not there, anywhere. */
-static const char *find_event(struct crowd *crowd, struct slice payload) {
+static const char *find_event(struct load_clients *clients, struct slice payload) {
     const char *found;
 
-    if (payload.length >= crowd->data_at + EVENT_HEADER && event_has_mark(payload.data + crowd->data_at))
-        return payload.data + crowd->data_at;
+    if (payload.length >= clients->data_at + EVENT_HEADER && event_has_mark(payload.data + clients->data_at))
+        return payload.data + clients->data_at;
     found = memmem(payload.data, payload.length, EVENT_MARK, EVENT_MARK_LENGTH);
     if (found == NULL || (size_t)(payload.data + payload.length - found) < EVENT_HEADER)
         return NULL;
-    crowd->data_at = (size_t)(found - payload.data);
+    clients->data_at = (size_t)(found - payload.data);
     return found;
 }
 
 /* Takes whole frames off `text` and returns how many bytes they were. */
 static size_t take_frames(struct subscriber *subscriber, struct slice text) {
-    struct crowd *crowd = subscriber->crowd;
-    bool sampled = crowd->latencies != NULL && (subscriber - crowd->subscribers) % SAMPLE_EVERY == 0;
+    struct load_clients *clients = subscriber->clients;
+    bool sampled = clients->latencies != NULL && (subscriber - clients->subscribers) % SAMPLE_EVERY == 0;
     uint64_t now_ns = sampled ? clock_monotonic_ns() : 0;
     size_t at = 0, length;
     struct frame frame;
@@ -230,7 +230,7 @@ static size_t take_frames(struct subscriber *subscriber, struct slice text) {
 
         if (length == SIZE_MAX)
             fail_with_subscriber(subscriber, "the server sent a masked frame", slice_skip(text, at));
-        data = frame.first == FRAME_TEXT ? find_event(crowd, frame.payload) : NULL;
+        data = frame.first == FRAME_TEXT ? find_event(clients, frame.payload) : NULL;
         if (data != NULL)
             take_event(subscriber, data, now_ns);
         else
@@ -255,7 +255,7 @@ static size_t take_upgrade(struct subscriber *subscriber, struct slice text) {
 static void take_input(struct subscriber *subscriber, struct slice text) {
     size_t taken = 0;
 
-    subscriber->crowd->progress++;
+    subscriber->clients->progress++;
     if (subscriber->state == SUBSCRIBER_UPGRADING)
         taken = take_upgrade(subscriber, text);
     if (subscriber->state != SUBSCRIBER_UPGRADING)
@@ -268,7 +268,7 @@ static void take_input(struct subscriber *subscriber, struct slice text) {
 }
 
 static void read_input(struct subscriber *subscriber, bool to_the_end) {
-    char *input = subscriber->crowd->input;
+    char *input = subscriber->clients->input;
     ssize_t count;
     size_t carried, room;
 
@@ -300,44 +300,44 @@ static void subscriber_ready(struct source *source, uint32_t events) {
         read_input(subscriber, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
 }
 
-void crowd_init(struct crowd *crowd, const struct target *target, struct poller *poller, const char *channel,
-                unsigned channels, unsigned count) {
-    *crowd =
-        (struct crowd){.target = target, .poller = poller, .channel = channel, .channels = channels, .count = count};
-    crowd->subscribers = alloc_zero(count * sizeof crowd->subscribers[0]);
-    crowd->input = alloc(INPUT_SIZE);
-    crowd->in_state[SUBSCRIBER_NEW] = count;
+void load_clients_init(struct load_clients *clients, const struct target *target, struct poller *poller,
+                       const char *channel, unsigned channels, unsigned count) {
+    *clients = (struct load_clients){
+        .target = target, .poller = poller, .channel = channel, .channels = channels, .count = count};
+    clients->subscribers = alloc_zero(count * sizeof clients->subscribers[0]);
+    clients->input = alloc(INPUT_SIZE);
+    clients->in_state[SUBSCRIBER_NEW] = count;
     for (unsigned i = 0; i < count; i++)
-        crowd->subscribers[i].crowd = crowd;
+        clients->subscribers[i].clients = clients;
 }
 
 /* Lets the poller run until all are in `state`, starting each by `start` so that `in_flight` are between states. */
-static void move_all(struct crowd *crowd, enum subscriber_state state, void (*start)(struct subscriber *),
+static void move_all(struct load_clients *clients, enum subscriber_state state, void (*start)(struct subscriber *),
                      unsigned in_flight) {
-    enum poller_mode mode = crowd->poller->mode;
-    uint64_t progress = crowd->progress, moved_ns = clock_monotonic_ns();
+    enum poller_mode mode = clients->poller->mode;
+    uint64_t progress = clients->progress, moved_ns = clock_monotonic_ns();
     unsigned started = 0;
 
-    crowd->poller->mode = POLLER_CONNECT;
-    while (crowd->in_state[state] < crowd->count) {
-        while (started < crowd->count && started - crowd->in_state[state] < in_flight)
-            start(&crowd->subscribers[started++]);
-        poller_turn(crowd->poller);
-        if (crowd->progress != progress) {
-            progress = crowd->progress;
+    clients->poller->mode = POLLER_CONNECT;
+    while (clients->in_state[state] < clients->count) {
+        while (started < clients->count && started - clients->in_state[state] < in_flight)
+            start(&clients->subscribers[started++]);
+        poller_turn(clients->poller);
+        if (clients->progress != progress) {
+            progress = clients->progress;
             moved_ns = clock_monotonic_ns();
         } else if (clock_monotonic_ns() - moved_ns > STUCK_NS) {
             for (unsigned i = 0; i < started; i++)
-                if (crowd->subscribers[i].state != state)
-                    fail_with_subscriber(&crowd->subscribers[i], "nothing came for 10 s",
-                                         buffer_slice(&crowd->subscribers[i].carry));
+                if (clients->subscribers[i].state != state)
+                    fail_with_subscriber(&clients->subscribers[i], "nothing came for 10 s",
+                                         buffer_slice(&clients->subscribers[i].carry));
         }
     }
-    crowd->poller->mode = mode;
+    clients->poller->mode = mode;
 }
 
-void crowd_open(struct crowd *crowd, unsigned in_flight) {
-    move_all(crowd, SUBSCRIBER_SUBSCRIBED, subscriber_start, in_flight);
+void load_clients_open(struct load_clients *clients, unsigned in_flight) {
+    move_all(clients, SUBSCRIBER_SUBSCRIBED, subscriber_start, in_flight);
 }
 
 static void subscriber_start_closing(struct subscriber *subscriber) {
@@ -347,35 +347,35 @@ static void subscriber_start_closing(struct subscriber *subscriber) {
     subscriber_send_frame(subscriber, FRAME_CLOSE, (struct slice){normal_closure, sizeof normal_closure});
 }
 
-void crowd_close(struct crowd *crowd, unsigned in_flight) {
-    move_all(crowd, SUBSCRIBER_CLOSED, subscriber_start_closing, in_flight);
+void load_clients_close(struct load_clients *clients, unsigned in_flight) {
+    move_all(clients, SUBSCRIBER_CLOSED, subscriber_start_closing, in_flight);
 }
 
-void crowd_clear_record(struct crowd *crowd) {
-    for (unsigned i = 0; i < crowd->count; i++)
-        crowd->subscribers[i].position = 0;
-    crowd->recorded = 0;
-    crowd->received = 0;
+void load_clients_clear_record(struct load_clients *clients) {
+    for (unsigned i = 0; i < clients->count; i++)
+        clients->subscribers[i].position = 0;
+    clients->recorded = 0;
+    clients->received = 0;
 }
 
-void crowd_expect_new_publishers(struct crowd *crowd) {
-    memset(crowd->next_number, 0, sizeof crowd->next_number);
+void load_clients_expect_new_publishers(struct load_clients *clients) {
+    memset(clients->next_number, 0, sizeof clients->next_number);
 }
 
-bool crowd_complete(const struct crowd *crowd, uint64_t events) {
-    if (crowd->received < events * crowd->count)
+bool load_clients_complete(const struct load_clients *clients, uint64_t events) {
+    if (clients->received < events * clients->count)
         return false;
-    for (unsigned i = 0; i < crowd->count; i++)
-        if (crowd->subscribers[i].position != events)
+    for (unsigned i = 0; i < clients->count; i++)
+        if (clients->subscribers[i].position != events)
             return false;
     return true;
 }
 
-void crowd_dispose(struct crowd *crowd) {
-    for (unsigned i = 0; i < crowd->count; i++)
-        if (crowd->subscribers[i].state != SUBSCRIBER_NEW && crowd->subscribers[i].state != SUBSCRIBER_CLOSED)
-            subscriber_end(&crowd->subscribers[i]);
-    free(crowd->subscribers);
-    free(crowd->record);
-    free(crowd->input);
+void load_clients_dispose(struct load_clients *clients) {
+    for (unsigned i = 0; i < clients->count; i++)
+        if (clients->subscribers[i].state != SUBSCRIBER_NEW && clients->subscribers[i].state != SUBSCRIBER_CLOSED)
+            subscriber_end(&clients->subscribers[i]);
+    free(clients->subscribers);
+    free(clients->record);
+    free(clients->input);
 }

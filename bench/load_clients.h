@@ -1,5 +1,5 @@
 /*
- * A crowd: many WebSocket connections, each subscribed to one public channel, read in batches.
+ * Load clients: many WebSocket connections, each subscribed to one public channel, read in batches.
  *
  *   CONNECTING -> UPGRADING -> ESTABLISHING -> SUBSCRIBING -> SUBSCRIBED -> CLOSING -> CLOSED
  *   connect()     GET /app     waits for       subscribe      events       close       end of
@@ -7,9 +7,9 @@
  *                              established
  *
  * Every event of the generator that a subscriber receives is checked: the first subscriber that gets the n-th event of
- * the channel puts it on record, where each publisher's numbers must follow one another; everyone else's n-th event
- * must be the one on record. So at the end each got each event once, and all in one order, or somebody's position is
- * behind.
+ * the channel puts it on record, where each publisher's numbers must follow one another; the n-th event of each other
+ * one must be the one on record. So at the end each got each event once, and all in one order, or the position of one
+ * is behind.
  */
 #pragma once
 
@@ -22,7 +22,7 @@
 #include "poller.h"
 #include "target.h"
 
-#define CROWD_PUBLISHERS_MAX 64
+#define LOAD_CLIENTS_PUBLISHERS_MAX 64
 
 enum subscriber_state {
     SUBSCRIBER_NEW, /* no socket yet */
@@ -36,7 +36,7 @@ enum subscriber_state {
 
 struct subscriber {
     struct source source;
-    struct crowd *crowd;
+    struct load_clients *clients;
     enum subscriber_state state;
     uint32_t position;    /* events received since the record was cleared */
     uint64_t started_ns;  /* of connect */
@@ -44,7 +44,7 @@ struct subscriber {
     struct buffer unsent; /* what the socket did not take yet */
 };
 
-struct crowd {
+struct load_clients {
     const struct target *target;
     struct poller *poller;
     const char *channel;         /* its name; with more than one channel a number is put behind it */
@@ -57,32 +57,32 @@ struct crowd {
 
     struct event_identity *record; /* the channel's events in their order */
     size_t recorded, record_room;
-    uint64_t next_number[CROWD_PUBLISHERS_MAX]; /* that each publisher's next event must have */
-    uint64_t received;                          /* events, by all subscribers */
-    uint64_t wrong;                             /* events that were not the one that had to come */
-    char first_wrong[200];                      /* what was wrong with the first of them */
-    size_t data_at;                             /* where the data is in the frames of this server, once known */
+    uint64_t next_number[LOAD_CLIENTS_PUBLISHERS_MAX]; /* that each publisher's next event must have */
+    uint64_t received;                                 /* events, by all subscribers */
+    uint64_t wrong;                                    /* events that were not the one that had to come */
+    char first_wrong[200];                             /* what was wrong with the first of them */
+    size_t data_at;                                    /* where the data is in the frames of this server, once known */
     char *input;
 };
 
-/* Prepares `count` subscribers; nothing is sent yet. The channel's name must outlive the crowd. */
-void crowd_init(struct crowd *crowd, const struct target *target, struct poller *poller, const char *channel,
-                unsigned channels, unsigned count);
+/* Prepares `count` subscribers; nothing is sent yet. The channel's name must outlive the clients. */
+void load_clients_init(struct load_clients *clients, const struct target *target, struct poller *poller,
+                       const char *channel, unsigned channels, unsigned count);
 
 /* Connects and subscribes all, at most `in_flight` of them at a time. Ends the program if the server refuses one. */
-void crowd_open(struct crowd *crowd, unsigned in_flight);
+void load_clients_open(struct load_clients *clients, unsigned in_flight);
 
 /* Closes all with the closing handshake, at most `in_flight` at a time, and waits until the server is done with each.
  */
-void crowd_close(struct crowd *crowd, unsigned in_flight);
+void load_clients_close(struct load_clients *clients, unsigned in_flight);
 
 /* Begins a new record, with every subscriber at its start. The publishers' numbers go on. */
-void crowd_clear_record(struct crowd *crowd);
+void load_clients_clear_record(struct load_clients *clients);
 
 /* The publishers from now on are new ones, whose numbers begin at 0. */
-void crowd_expect_new_publishers(struct crowd *crowd);
+void load_clients_expect_new_publishers(struct load_clients *clients);
 
 /* True when every subscriber has received `events` events since the record was cleared. */
-bool crowd_complete(const struct crowd *crowd, uint64_t events);
+bool load_clients_complete(const struct load_clients *clients, uint64_t events);
 
-void crowd_dispose(struct crowd *crowd);
+void load_clients_dispose(struct load_clients *clients);
