@@ -150,6 +150,8 @@ static void take_protocol_frame(struct subscriber *subscriber, const struct fram
         subscriber_move(subscriber, SUBSCRIBER_SUBSCRIBED);
         if (subscriber->clients->latencies != NULL)
             histogram_add(subscriber->clients->latencies, clock_monotonic_ns() - subscriber->started_ns);
+    } else if (contains(text, "\"pusher_internal:subscription_succeeded\"")) {
+        subscriber->clients->subscribed_more++;
     }
 }
 
@@ -338,6 +340,25 @@ static void move_all(struct load_clients *clients, enum subscriber_state state, 
 
 void load_clients_open(struct load_clients *clients, unsigned in_flight) {
     move_all(clients, SUBSCRIBER_SUBSCRIBED, subscriber_start, in_flight);
+}
+
+void load_clients_subscribe_more(struct load_clients *clients, unsigned channels_each) {
+    uint64_t wanted = (uint64_t)clients->count * channels_each;
+
+    clients->poller->mode = POLLER_CONNECT;
+    for (unsigned i = 0; i < clients->count; i++) {
+        for (unsigned n = 0; n < channels_each; n++) {
+            char message[FRAME_WRITE_MAX];
+            int length = snprintf(message, sizeof message,
+                                  "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"%s-more-%u-%u\"}}",
+                                  clients->channel, i, n);
+            subscriber_send_frame(&clients->subscribers[i], FRAME_TEXT, (struct slice){message, (size_t)length});
+        }
+        poller_turn(clients->poller);
+    }
+    while (clients->subscribed_more < wanted)
+        poller_turn(clients->poller);
+    clients->poller->mode = POLLER_GATHER;
 }
 
 static void subscriber_start_closing(struct subscriber *subscriber) {

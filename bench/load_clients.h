@@ -55,6 +55,8 @@ struct load_clients {
     unsigned in_state[SUBSCRIBER_CLOSED + 1]; /* how many subscribers are in each */
     uint64_t progress;                        /* goes up with everything that comes */
 
+    uint64_t subscribed_more; /* answers to load_clients_subscribe_more */
+
     struct event_identity *record; /* the channel's events in their order */
     size_t recorded, record_room;
     uint64_t next_number[LOAD_CLIENTS_PUBLISHERS_MAX]; /* that each publisher's next event must have */
@@ -71,6 +73,9 @@ void load_clients_init(struct load_clients *clients, const struct target *target
 
 /* Connects and subscribes all, at most `in_flight` of them at a time. Ends the program if the server refuses one. */
 void load_clients_open(struct load_clients *clients, unsigned in_flight);
+
+/* Subscribes each, once all are open, to `channels_each` more channels that no other has, and waits for the answers. */
+void load_clients_subscribe_more(struct load_clients *clients, unsigned channels_each);
 
 /* Closes all with the closing handshake, at most `in_flight` at a time, and waits until the server is done with each.
  */

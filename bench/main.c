@@ -35,6 +35,7 @@ static const struct {
     {"unknown-keys", scenario_unknown_keys, false, 1200, "1,000 keys that no app has, asked 20 times each"},
     {"steady", scenario_steady, false, 1200, "500 connects a second, to each of --keys apps in turn"},
     {"outage", scenario_outage, false, 1200, "200 connected clients and 50 connects a second"},
+    {"metrics", scenario_metrics, false, 6000, "scrapes of /metrics with 5,000 connections and 105,000 channels"},
     {"compare", scenario_compare, false, 1200, "fan-out on --url and --against-url in turns, and the ratios"},
 };
 #define SCENARIOS (sizeof scenarios / sizeof scenarios[0])
@@ -46,6 +47,7 @@ static void print_help(void) {
         "Drives a server of the Pusher protocol and prints what each thing costs it.\n"
         "\n"
         "  --pid PID            the server's process, for CPU and memory from /proc; without it they are '-'\n"
+        "  --metrics-url URL    the server's port for /metrics, for metrics\n"
         "  --scenario LIST      names from below, with commas between; default: those with a *\n"
         "  --keys N             the app key is only the beginning of N keys, which have numbers from 1 to N behind it\n"
         "  --seconds N          length of one measurement, default 3\n"
@@ -123,14 +125,40 @@ static int floor_cpu(const struct target *target, int own_cpu) {
     return own_cpu == 0 ? 1 : 0;
 }
 
+/* Refuses scenarios without the second address that they need. */
+static void check_urls(const struct bench *bench, const bool *selected) {
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        if (selected[i] && scenarios[i].run == scenario_compare && bench->against.url == NULL)
+            fail_usage("--scenario compare: --against-url is needed for it");
+        if (selected[i] && scenarios[i].run == scenario_metrics && bench->metrics.url == NULL)
+            fail_usage("--scenario metrics: --metrics-url is needed for it");
+    }
+}
+
 static void parse_options(int argc, char **argv, struct bench *bench, bool *selected, const char **json, int *cpu) {
-    enum { URL, APP_ID, APP_KEY, APP_SECRET, PID, SCENARIO, KEYS, SECONDS, CPU, AGAINST_URL, AGAINST_PID, JSON, HELP };
+    enum {
+        URL,
+        APP_ID,
+        APP_KEY,
+        APP_SECRET,
+        PID,
+        METRICS_URL,
+        SCENARIO,
+        KEYS,
+        SECONDS,
+        CPU,
+        AGAINST_URL,
+        AGAINST_PID,
+        JSON,
+        HELP
+    };
     static const struct option options[] = {
         {"url", required_argument, NULL, URL},
         {"app-id", required_argument, NULL, APP_ID},
         {"app-key", required_argument, NULL, APP_KEY},
         {"app-secret", required_argument, NULL, APP_SECRET},
         {"pid", required_argument, NULL, PID},
+        {"metrics-url", required_argument, NULL, METRICS_URL},
         {"scenario", required_argument, NULL, SCENARIO},
         {"keys", required_argument, NULL, KEYS},
         {"seconds", required_argument, NULL, SECONDS},
@@ -160,6 +188,9 @@ static void parse_options(int argc, char **argv, struct bench *bench, bool *sele
             break;
         case PID:
             bench->target.pid = (pid_t)number_option("pid", optarg, 1, 1 << 22);
+            break;
+        case METRICS_URL:
+            target_set_url(&bench->metrics, optarg);
             break;
         case SCENARIO:
             select_scenarios(optarg, selected);
@@ -195,9 +226,7 @@ static void parse_options(int argc, char **argv, struct bench *bench, bool *sele
     if (bench->target.url == NULL || bench->target.app_id == NULL || bench->target.app_key == NULL ||
         !bench->has_secret)
         fail_usage("--url, --app-id, --app-key and --app-secret are needed");
-    for (size_t i = 0; i < SCENARIOS; i++)
-        if (selected[i] && scenarios[i].run == scenario_compare && bench->against.url == NULL)
-            fail_usage("--scenario compare: --against-url is needed for it");
+    check_urls(bench, selected);
 }
 
 /* CPU time of everything that takes part in the run. */

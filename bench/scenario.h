@@ -15,6 +15,7 @@ struct bench {
     struct target target;
     bool has_secret;
     struct target against; /* a second server to compare with; its url is NULL without one */
+    struct target metrics; /* the port that serves GET /metrics; its url is NULL without one */
     struct poller poller;
     struct floor *floor;
     int server_cpu;       /* where the floor is measured; negative: anywhere */
@@ -38,6 +39,9 @@ void scenario_first_connects(struct bench *bench);
 void scenario_unknown_keys(struct bench *bench);
 void scenario_steady(struct bench *bench);
 void scenario_outage(struct bench *bench);
+
+/* The longest turn of a worker that a scrape of GET /metrics causes. Of Curlew only. */
+void scenario_metrics(struct bench *bench);
 
 /* The fan-out with its slices alternating between two servers. */
 void scenario_compare(struct bench *bench);

@@ -2,7 +2,8 @@
 # usage: bench.sh [options of curlew-bench]
 #
 # Behind `make bench`: measures build/curlew with build/bench/curlew-bench and prints two tables.
-#   1. one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the kernel's floor
+#   1. one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the kernel's floor; then the
+#      longest turn of the worker that a scrape of /metrics causes
 #   2. one worker against two, both servers and the generator free to run anywhere, in turns
 # then what looking up an app costs (build/bench/curlew-bench-lookup), and what apps in a store cost clients and the
 # store, on databases that it starts (bench/stores.mjs). With a --scenario of one's own only the first; `--scenario lookup`
@@ -45,7 +46,8 @@ up() {
     printf '%s' "$line"
 }
 
-# start_server WORKERS [COMMAND...]: starts the server under COMMAND; its address is in $url and its process in $pid.
+# start_server WORKERS [COMMAND...]: starts the server under COMMAND; its address is in $url, that of its metrics in
+# $metrics_url, and its process in $pid.
 start_server() {
     local workers=$1 name=$scratch/${#servers[@]} port=
     shift
@@ -68,6 +70,7 @@ END
         port=$(sed -nE 's#.*listening on http://127\.0\.0\.1:([0-9]+).*#\1#p' "$name.log" | head -n 1)
         if [ -n "$port" ] && [[ $(up "$port") == *' 200 '* ]]; then
             url=http://127.0.0.1:$port
+            metrics_url=$(sed -nE 's#.*metrics on (http://127\.0\.0\.1:[0-9]+)/metrics.*#\1#p' "$name.log" | head -n 1)
             return
         fi
         sleep 0.1
@@ -97,8 +100,16 @@ esac
 echo "bench: one worker, the server on CPU 0, the generator on CPU 1"
 start_server 1 taskset -c 0
 status=0
-"$build/bench/curlew-bench" --url "$url" "${credentials[@]}" --pid "$pid" --cpu 1 --json "$build/bench.json" "$@" ||
-    status=$?
+one=(--url "$url" "${credentials[@]}" --pid "$pid" --metrics-url "$metrics_url" --cpu 1)
+"$build/bench/curlew-bench" "${one[@]}" --json "$build/bench.json" "$@" || status=$?
+case " $* " in
+*' --scenario'* | *' --help '*) ;;
+*)
+    echo
+    echo "bench: scrapes of /metrics on the same server"
+    "$build/bench/curlew-bench" "${one[@]}" "$@" --scenario metrics || status=$?
+    ;;
+esac
 stop_servers
 
 case " $* " in
