@@ -135,98 +135,110 @@ static void check_urls(const struct bench *bench, const bool *selected) {
     }
 }
 
-static void parse_options(int argc, char **argv, struct bench *bench, bool *selected, const char **json, int *cpu) {
-    enum {
-        URL,
-        APP_ID,
-        APP_KEY,
-        APP_SECRET,
-        PID,
-        METRICS_URL,
-        SCENARIO,
-        KEYS,
-        SECONDS,
-        CPU,
-        AGAINST_URL,
-        AGAINST_PID,
-        JSON,
-        HELP
-    };
-    static const struct option options[] = {
-        {"url", required_argument, NULL, URL},
-        {"app-id", required_argument, NULL, APP_ID},
-        {"app-key", required_argument, NULL, APP_KEY},
-        {"app-secret", required_argument, NULL, APP_SECRET},
-        {"pid", required_argument, NULL, PID},
-        {"metrics-url", required_argument, NULL, METRICS_URL},
-        {"scenario", required_argument, NULL, SCENARIO},
-        {"keys", required_argument, NULL, KEYS},
-        {"seconds", required_argument, NULL, SECONDS},
-        {"cpu", required_argument, NULL, CPU},
-        {"against-url", required_argument, NULL, AGAINST_URL},
-        {"against-pid", required_argument, NULL, AGAINST_PID},
-        {"json", required_argument, NULL, JSON},
-        {"help", no_argument, NULL, HELP},
-        {NULL, 0, NULL, 0},
-    };
+enum {
+    URL,
+    APP_ID,
+    APP_KEY,
+    APP_SECRET,
+    PID,
+    METRICS_URL,
+    SCENARIO,
+    KEYS,
+    SECONDS,
+    CPU,
+    AGAINST_URL,
+    AGAINST_PID,
+    JSON,
+    HELP
+};
+
+static const struct option options[] = {
+    {"url", required_argument, NULL, URL},
+    {"app-id", required_argument, NULL, APP_ID},
+    {"app-key", required_argument, NULL, APP_KEY},
+    {"app-secret", required_argument, NULL, APP_SECRET},
+    {"pid", required_argument, NULL, PID},
+    {"metrics-url", required_argument, NULL, METRICS_URL},
+    {"scenario", required_argument, NULL, SCENARIO},
+    {"keys", required_argument, NULL, KEYS},
+    {"seconds", required_argument, NULL, SECONDS},
+    {"cpu", required_argument, NULL, CPU},
+    {"against-url", required_argument, NULL, AGAINST_URL},
+    {"against-pid", required_argument, NULL, AGAINST_PID},
+    {"json", required_argument, NULL, JSON},
+    {"help", no_argument, NULL, HELP},
+    {NULL, 0, NULL, 0},
+};
+
+/* What the command line says beside the members of struct bench. */
+struct run_options {
+    bool selected[SCENARIOS];
+    const char *json; /* NULL: no file of results */
+    int cpu;          /* negative: any */
+};
+
+static void apply_option(int option, char *value, struct bench *bench, struct run_options *run) {
+    switch (option) {
+    case URL:
+        target_set_url(&bench->target, value);
+        break;
+    case APP_ID:
+        bench->target.app_id = value;
+        break;
+    case APP_KEY:
+        bench->target.app_key = value;
+        break;
+    case APP_SECRET:
+        hmac_key_init(&bench->target.secret, slice_of(value));
+        bench->has_secret = true;
+        break;
+    case PID:
+        bench->target.pid = (pid_t)number_option("pid", value, 1, 1 << 22);
+        break;
+    case METRICS_URL:
+        target_set_url(&bench->metrics, value);
+        break;
+    case SCENARIO:
+        select_scenarios(value, run->selected);
+        break;
+    case KEYS:
+        bench->keys = (unsigned)number_option("keys", value, 1, 1000000);
+        break;
+    case SECONDS:
+        bench->duration_ns = (uint64_t)number_option("seconds", value, 1, 600) * 1000000000u;
+        break;
+    case CPU:
+        run->cpu = (int)number_option("cpu", value, 0, 1023);
+        break;
+    case AGAINST_URL:
+        target_set_url(&bench->against, value);
+        break;
+    case AGAINST_PID:
+        bench->against.pid = (pid_t)number_option("against-pid", value, 1, 1 << 22);
+        break;
+    case JSON:
+        run->json = value;
+        break;
+    case HELP:
+        print_help();
+        exit(0);
+    default:
+        fputs("Try curlew-bench --help.\n", stderr);
+        exit(2);
+    }
+}
+
+static void parse_options(int argc, char **argv, struct bench *bench, struct run_options *run) {
     int option;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (option) {
-        case URL:
-            target_set_url(&bench->target, optarg);
-            break;
-        case APP_ID:
-            bench->target.app_id = optarg;
-            break;
-        case APP_KEY:
-            bench->target.app_key = optarg;
-            break;
-        case APP_SECRET:
-            hmac_key_init(&bench->target.secret, slice_of(optarg));
-            bench->has_secret = true;
-            break;
-        case PID:
-            bench->target.pid = (pid_t)number_option("pid", optarg, 1, 1 << 22);
-            break;
-        case METRICS_URL:
-            target_set_url(&bench->metrics, optarg);
-            break;
-        case SCENARIO:
-            select_scenarios(optarg, selected);
-            break;
-        case KEYS:
-            bench->keys = (unsigned)number_option("keys", optarg, 1, 1000000);
-            break;
-        case SECONDS:
-            bench->duration_ns = (uint64_t)number_option("seconds", optarg, 1, 600) * 1000000000u;
-            break;
-        case CPU:
-            *cpu = (int)number_option("cpu", optarg, 0, 1023);
-            break;
-        case AGAINST_URL:
-            target_set_url(&bench->against, optarg);
-            break;
-        case AGAINST_PID:
-            bench->against.pid = (pid_t)number_option("against-pid", optarg, 1, 1 << 22);
-            break;
-        case JSON:
-            *json = optarg;
-            break;
-        case HELP:
-            print_help();
-            exit(0);
-        default:
-            fputs("Try curlew-bench --help.\n", stderr);
-            exit(2);
-        }
-    }
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        apply_option(option, optarg, bench, run);
     if (optind < argc)
         fail_usage("%s: only options are expected", argv[optind]);
     if (bench->target.url == NULL || bench->target.app_id == NULL || bench->target.app_key == NULL ||
         !bench->has_secret)
         fail_usage("--url, --app-id, --app-key and --app-secret are needed");
-    check_urls(bench, selected);
+    check_urls(bench, run->selected);
 }
 
 /* CPU time of everything that takes part in the run. */
@@ -250,29 +262,27 @@ static double others_share(const struct bench *bench, uint64_t started_ns, uint6
 
 int main(int argc, char **argv) {
     static struct bench bench = {.duration_ns = 3000000000u};
-    bool selected[SCENARIOS];
+    struct run_options run = {.cpu = -1};
     uint64_t started_ns, busy_ns, used_ns;
-    const char *json = NULL;
-    int cpu = -1;
 
     for (size_t i = 0; i < SCENARIOS; i++)
-        selected[i] = scenarios[i].by_default;
-    parse_options(argc, argv, &bench, selected, &json, &cpu);
+        run.selected[i] = scenarios[i].by_default;
+    parse_options(argc, argv, &bench, &run);
     bench.against.app_id = bench.target.app_id;
     bench.against.app_key = bench.target.app_key;
     bench.against.secret = bench.target.secret;
-    raise_file_limit(selected);
-    if (cpu >= 0 && !process_pin(cpu))
-        fail("--cpu %d: %s", cpu, strerror(errno));
-    bench.server_cpu = floor_cpu(&bench.target, cpu);
+    raise_file_limit(run.selected);
+    if (run.cpu >= 0 && !process_pin(run.cpu))
+        fail("--cpu %d: %s", run.cpu, strerror(errno));
+    bench.server_cpu = floor_cpu(&bench.target, run.cpu);
     poller_init(&bench.poller);
 
     started_ns = clock_monotonic_ns();
     busy_ns = process_machine_busy_ns();
     used_ns = participants_cpu_ns(&bench);
-    report_begin(bench.target.url, json);
+    report_begin(bench.target.url, run.json);
     for (size_t i = 0; i < SCENARIOS; i++)
-        if (selected[i])
+        if (run.selected[i])
             scenarios[i].run(&bench);
     if (bench.floor != NULL)
         floor_stop(bench.floor);
