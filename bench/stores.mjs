@@ -1,8 +1,9 @@
 // usage: node stores.mjs [NAME...]
 //
-// Behind `make bench BENCH_ARGS="--scenario stores"`: what apps in a store cost clients and the store. Starts the databases, build/curlew
-// on each, and build/bench/curlew-bench as the clients; the databases themselves count what they are asked. NAMEs are of the table
-// below, all by default. CURLEW_BINARY_RELEASE names another build. Exit code: 1 if a goal was missed.
+// Behind `make bench BENCH_ARGS="--scenario stores"`: what apps in a store cost clients and the store. Starts the
+// databases, build/curlew on each, and build/bench/curlew-bench as the clients; the databases themselves count what
+// they are asked. NAMEs are of the table below, all by default. CURLEW_BINARY_RELEASE names another build. Exit code: 1
+// if a goal was missed.
 
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -34,7 +35,8 @@ function say(name, where, figures, goal, reached) {
 }
 
 async function backendOf(kind) {
-  if (!backends.has(kind)) backends.set(kind, await backendFor({ after: (end) => ends.unshift(end) }, kind, countedOptions(kind)));
+  if (!backends.has(kind))
+    backends.set(kind, await backendFor({ after: (end) => ends.unshift(end) }, kind, countedOptions(kind)));
   return backends.get(kind);
 }
 
@@ -56,7 +58,8 @@ function configOf(backend, place, cache, driver = {}) {
 }
 
 const milliseconds = (us) => (us / 1000).toFixed(us < 10_000 ? 1 : 0);
-const latencies = ({ latency_us: us }) => `p50 ${milliseconds(us.p50)}, p99 ${milliseconds(us.p99)}, max ${milliseconds(us.max)} ms`;
+const latencies = ({ latency_us: us }) =>
+  `p50 ${milliseconds(us.p50)}, p99 ${milliseconds(us.p99)}, max ${milliseconds(us.max)} ms`;
 const misses = async (server) => (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' });
 
 async function firstConnects(kind) {
@@ -66,8 +69,13 @@ async function firstConnects(kind) {
   await withServer(configOf(backend, 'first', { ttl: 300 }), async (server) => {
     const row = await generate(server, 'first-connects', 'key-1');
     const waited = await misses(server);
-    say('first-connects', kind, `10,000 at once, of which ${waited} waited for the store: ${await queries()} query; ${latencies(row)}`,
-      '1 query', await queries() === 1);
+    say(
+      'first-connects',
+      kind,
+      `10,000 at once, of which ${waited} waited for the store: ${await queries()} query; ${latencies(row)}`,
+      '1 query',
+      (await queries()) === 1,
+    );
   });
 }
 
@@ -77,21 +85,35 @@ async function unknownKeys(kind) {
   const queries = await counterOf(backend, kind, 'unknown');
   await withServer(configOf(backend, 'unknown', { negative_ttl: 300 }), async (server) => {
     const row = await generate(server, 'unknown-keys', 'unknown-');
-    say('unknown-keys', kind, `1,000 keys, 20 times each: ${await queries()} queries; ${latencies(row)}`, 'at most 1,000', await queries() <= 1000);
+    say(
+      'unknown-keys',
+      kind,
+      `1,000 keys, 20 times each: ${await queries()} queries; ${latencies(row)}`,
+      'at most 1,000',
+      (await queries()) <= 1000,
+    );
   });
 }
 
 async function steady(kind) {
   const backend = await backendOf(kind);
   await fillPlace(backend, kind, 'steady', { apps: APPS, slowSeconds: SLOW_SECONDS });
-  await withServer(configOf(backend, 'steady', { ttl: TTL_SECONDS }, { cache_max_capacity: 2 * APPS }), async (server) => {
-    const queries = await counterOf(backend, kind, 'steady');
-    const row = await generate(server, 'steady', 'key-', { options: ['--keys', APPS, '--seconds', 5 * TTL_SECONDS] });
-    const blocked = await misses(server) - APPS;
-    say('steady', kind, `${APPS} apps, TTL ${TTL_SECONDS} s, five of them: ${blocked} lookups waited after the first of each app; ` +
-      `${await queries()} queries; ${Math.round(row.per_second)} connects a second: ${latencies(row)}`,
-    '0, p99 under 20 ms', blocked === 0 && row.latency_us.p99 < 20_000);
-  });
+  await withServer(
+    configOf(backend, 'steady', { ttl: TTL_SECONDS }, { cache_max_capacity: 2 * APPS }),
+    async (server) => {
+      const queries = await counterOf(backend, kind, 'steady');
+      const row = await generate(server, 'steady', 'key-', { options: ['--keys', APPS, '--seconds', 5 * TTL_SECONDS] });
+      const blocked = (await misses(server)) - APPS;
+      say(
+        'steady',
+        kind,
+        `${APPS} apps, TTL ${TTL_SECONDS} s, five of them: ${blocked} lookups waited after the first of each app; ` +
+          `${await queries()} queries; ${Math.round(row.per_second)} connects a second: ${latencies(row)}`,
+        '0, p99 under 20 ms',
+        blocked === 0 && row.latency_us.p99 < 20_000,
+      );
+    },
+  );
 }
 
 async function outage(kind) {
@@ -99,12 +121,18 @@ async function outage(kind) {
   await fillPlace(backend, kind, 'frozen', { apps: 1 });
   await withServer(configOf(backend, 'frozen', { ttl: 1 }), async (server) => {
     const { row, lagSeconds } = await generateOutage(server, 'key-1', backend, { seconds: FREEZE_SECONDS });
-    say('outage', kind, `frozen for ${FREEZE_SECONDS} s, 200 clients, 50 connects a second: longest turn of a loop ${milliseconds(lagSeconds * 1e6)} ms; ${latencies(row)}`,
-      'under 50 ms', lagSeconds < 0.05);
+    say(
+      'outage',
+      kind,
+      `frozen for ${FREEZE_SECONDS} s, 200 clients, 50 connects a second: longest turn of a loop ${milliseconds(lagSeconds * 1e6)} ms; ${latencies(row)}`,
+      'under 50 ms',
+      lagSeconds < 0.05,
+    );
   });
 }
 
-// A store of so many apps: its configuration, and how what it is asked is counted (SQLite, which does not count, by the server).
+// A store of so many apps: its configuration, and how what it is asked is counted (SQLite, which does not count, by the
+// server).
 async function storeOf(kind, apps) {
   const place = `start_${apps}`;
   if (kind !== 'sqlite') {
@@ -112,10 +140,22 @@ async function storeOf(kind, apps) {
     await fillPlace(backend, kind, place, { apps });
     return { config: backend.config(place), counter: () => counterOf(backend, kind, place, 'statements') };
   }
-  const config = { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: path.join(scratch, `${place}.db`) } } };
+  const config = {
+    app_manager: { driver: 'sqlite' },
+    database: { sqlite: { path: path.join(scratch, `${place}.db`) } },
+  };
   const file = path.join(scratch, 'apps.json');
-  writeFileSync(file, JSON.stringify({ apps: Array.from({ length: apps }, (_, i) => ({ id: `app-${i + 1}`, key: `key-${i + 1}`, secret: 's' })) }));
-  const { code, stderr } = await runCurlew(['apps', 'import', file], { config, binary: RELEASE_BINARY, timeoutMs: 120_000 });
+  writeFileSync(
+    file,
+    JSON.stringify({
+      apps: Array.from({ length: apps }, (_, i) => ({ id: `app-${i + 1}`, key: `key-${i + 1}`, secret: 's' })),
+    }),
+  );
+  const { code, stderr } = await runCurlew(['apps', 'import', file], {
+    config,
+    binary: RELEASE_BINARY,
+    timeoutMs: 120_000,
+  });
   assert.equal(code, 0, stderr);
   return { config, counter: async () => async (server) => (await fetchMetrics(server)).sum('app_store_seconds_count') };
 }
@@ -138,10 +178,17 @@ async function startUp(kind) {
   for (let round = 0; round < STARTS; round++) {
     for (const at of [0, 1]) runs[at].push(await timeStart(stores[at]));
   }
-  const [few, many] = runs.map((starts) => Object.fromEntries(['ready', 'served', 'asked'].map((what) => [what, median(starts.map((one) => one[what]))])));
-  say('start-up', kind, `1 app: ready after ${few.ready.toFixed(0)} ms, an app served after ${few.served.toFixed(0)} ms, ${few.asked} queries; ` +
-    `10,000 apps: ${many.ready.toFixed(0)} ms, ${many.served.toFixed(0)} ms, ${many.asked} queries`,
-  'the same', many.asked <= few.asked + 5);
+  const [few, many] = runs.map((starts) =>
+    Object.fromEntries(['ready', 'served', 'asked'].map((what) => [what, median(starts.map((one) => one[what]))])),
+  );
+  say(
+    'start-up',
+    kind,
+    `1 app: ready after ${few.ready.toFixed(0)} ms, an app served after ${few.served.toFixed(0)} ms, ${few.asked} queries; ` +
+      `10,000 apps: ${many.ready.toFixed(0)} ms, ${many.served.toFixed(0)} ms, ${many.asked} queries`,
+    'the same',
+    many.asked <= few.asked + 5,
+  );
 }
 
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];

@@ -1,5 +1,12 @@
 import Pusher from 'pusher';
 
-const pusher = new Pusher({ appId: 'app-id', key: 'app-key', secret: 'app-secret', host: '127.0.0.1', port: '6001', useTLS: false });
+const pusher = new Pusher({
+  appId: 'app-id',
+  key: 'app-key',
+  secret: 'app-secret',
+  host: '127.0.0.1',
+  port: '6001',
+  useTLS: false,
+});
 
 await pusher.trigger('my-channel', 'my-event', { message: 'hello from Node' });

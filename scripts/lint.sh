@@ -76,9 +76,11 @@ shell_scripts() {
 }
 
 javascript() {
-    local eslint=scripts/javascript/node_modules/.bin/eslint
+    local bin=scripts/javascript/node_modules/.bin result=0
     scripts/npm-packages.sh scripts/javascript >&2 || return 1
-    files '*.js' '*.mjs' | xargs -0 -r "$eslint" --config scripts/javascript/eslint.config.js
+    files '*.js' '*.mjs' | xargs -0 -r "$bin/eslint" --config scripts/javascript/eslint.config.js || result=1
+    files '*.js' '*.mjs' | xargs -0 -r "$bin/prettier" --check --log-level warn || result=1
+    return "$result"
 }
 
 left_overs() {

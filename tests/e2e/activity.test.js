@@ -1,5 +1,5 @@
-// What the server does when a client says nothing, and what it does only after a while. These tests take half a minute each, so they run side by
-// side.
+// What the server does when a client says nothing, and what it does only after a while. These tests take half a minute
+// each, so they run side by side.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -55,7 +55,10 @@ describe('activity', { concurrency: true }, () => {
       }
       assert.ok(pings >= 5, `it was pinged ${pings} times, each time after 1.25 s of silence`);
       assert.equal(ws.closeFrame, null);
-      assert.deepEqual(await ws.fence().then((messages) => messages.filter(({ event }) => event !== 'pusher:ping')), []);
+      assert.deepEqual(
+        await ws.fence().then((messages) => messages.filter(({ event }) => event !== 'pusher:ping')),
+        [],
+      );
     });
   }
 
@@ -108,7 +111,9 @@ describe('activity', { concurrency: true }, () => {
 // Calls `act` at intervals until the returned function is called.
 function repeatedly(intervalMs, act) {
   let last = Promise.resolve();
-  const timer = setInterval(() => { last = Promise.resolve(act()).catch(() => {}); }, intervalMs);
+  const timer = setInterval(() => {
+    last = Promise.resolve(act()).catch(() => {});
+  }, intervalMs);
   return () => {
     clearInterval(timer);
     return last;

@@ -21,7 +21,11 @@ async function adminFor(t) {
   });
   const base = (await server.waitForLog(/^admin API on /)).message.match(/http:\/\/\S+/)[0];
   const call = async (method, where = '', body) => {
-    const answer = await fetch(base + where, { method, headers: { authorization: `Bearer ${TOKEN}` }, body: body && JSON.stringify(body) });
+    const answer = await fetch(base + where, {
+      method,
+      headers: { authorization: `Bearer ${TOKEN}` },
+      body: body && JSON.stringify(body),
+    });
     return { status: answer.status, json: JSON.parse(await answer.text()), headers: answer.headers };
   };
   assert.equal((await call('GET')).status, 200); // the table is made
@@ -41,7 +45,14 @@ test('a broken record is 500 with its field and stands in lists; refresh takes i
     assert.deepEqual([status, json], [500, { error: text }], method);
   }
   const { apps } = (await call('GET')).json;
-  assert.deepEqual(apps.map(({ id, error }) => [id, error]), [['a', text], ['b', text.replace('"a"', '"b"')], ['c', undefined]]);
+  assert.deepEqual(
+    apps.map(({ id, error }) => [id, error]),
+    [
+      ['a', text],
+      ['b', text.replace('"a"', '"b"')],
+      ['c', undefined],
+    ],
+  );
   assert.deepEqual((await call('POST', '/a/refresh')).json, {});
   assert.equal((await call('PUT', '/a', { key: 'a-key', secret: 's' })).status, 200);
   assert.equal((await call('GET', '/a')).json.enabled, true);
@@ -57,16 +68,30 @@ test('an error that quotes a text and is cut inside a character is told all the 
   assert.match(json.error, /^app "é{127}\?": id must have 1 to 255 bytes of printable ASCII/);
   sql(insert(`'${id}'`, "'a-key'") + insert("'b'", "'b-key'"));
   const { apps, next } = (await call('GET', '?limit=2')).json;
-  assert.deepEqual(apps.map((app) => [app.id, app.error]), [['b', undefined], [id, json.error]]);
+  assert.deepEqual(
+    apps.map((app) => [app.id, app.error]),
+    [
+      ['b', undefined],
+      [id, json.error],
+    ],
+  );
   assert.equal(next, id);
 });
 
 test('a write that the store does not take is 507 with its words, and changes nothing', async (t) => {
   const { call, sql } = await adminFor(t);
   assert.equal((await call('POST', '', ONE)).status, 201);
-  for (const what of ['INSERT', 'UPDATE', 'DELETE']) sql(`CREATE TRIGGER no_${what} BEFORE ${what} ON applications BEGIN SELECT RAISE(ABORT, 'closed for the night'); END`);
+  for (const what of ['INSERT', 'UPDATE', 'DELETE'])
+    sql(
+      `CREATE TRIGGER no_${what} BEFORE ${what} ON applications BEGIN SELECT RAISE(ABORT, 'closed for the night'); END`,
+    );
   const before = (await call('GET', '/one?secrets=1')).json;
-  const writes = [['POST', '', { ...ONE, id: 'two', key: 'two-key' }], ['PUT', '/one', { key: 'k', secret: 's' }], ['PATCH', '/one', { enabled: false }], ['DELETE', '/one']];
+  const writes = [
+    ['POST', '', { ...ONE, id: 'two', key: 'two-key' }],
+    ['PUT', '/one', { key: 'k', secret: 's' }],
+    ['PATCH', '/one', { enabled: false }],
+    ['DELETE', '/one'],
+  ];
   for (const [method, where, body] of writes) {
     const { status, json } = await call(method, where, body);
     assert.equal(status, 507, method);
@@ -79,7 +104,13 @@ test('a store that cannot be reached is 503, and all is well once it is back', a
   const { call, file } = await adminFor(t);
   assert.equal((await call('POST', '', ONE)).status, 201);
   renameSync(file, `${file}.away`);
-  for (const [method, where, body] of [['GET', '/one'], ['GET', ''], ['PATCH', '/one', { enabled: false }], ['DELETE', '/one'], ['POST', '/one/refresh']]) {
+  for (const [method, where, body] of [
+    ['GET', '/one'],
+    ['GET', ''],
+    ['PATCH', '/one', { enabled: false }],
+    ['DELETE', '/one'],
+    ['POST', '/one/refresh'],
+  ]) {
     const { status, json, headers } = await call(method, where, body);
     assert.equal(status, 503, method);
     assert.match(json.error, /apps\.db/);
@@ -108,7 +139,10 @@ test('a record without a readable id is listed with its error; a list that could
   sql(insert("CAST(x'61ff' AS TEXT)", "'k'"));
   const { status, json } = await call('GET');
   assert.equal(status, 200);
-  assert.deepEqual(json.apps.map(({ id }) => id), ['', 'one']);
+  assert.deepEqual(
+    json.apps.map(({ id }) => id),
+    ['', 'one'],
+  );
   assert.match(json.apps[0].error, /id must be/);
   const page = await call('GET', '?limit=1');
   assert.equal(page.status, 500);

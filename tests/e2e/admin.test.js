@@ -81,7 +81,9 @@ describe('apps', () => {
   test('that are deleted may be forgotten before their clients have answered the close', async (t) => {
     const { server, call } = await adminServerFor(t);
     await call('POST', '', AN_APP);
-    const clients = await Promise.all(Array.from({ length: 4 }, () => connect(server, { app: AN_APP, t, answerClose: false })));
+    const clients = await Promise.all(
+      Array.from({ length: 4 }, () => connect(server, { app: AN_APP, t, answerClose: false })),
+    );
     await call('DELETE', '/one');
     for (const ws of clients) assert.equal((await ws.closing()).code, 4001);
     await eventually(server, (metrics) => assert.equal(metrics.select('connected', { app_id: 'one' }).length, 0));
@@ -108,12 +110,18 @@ describe('apps', () => {
     const { call } = await adminServerFor(t);
     for (let i = 0; i < 5; i++) await call('POST', '', { id: `app-${i}`, key: `key-${i}`, secret: 'hidden-secret' });
     const first = await call('GET', '?limit=2');
-    assert.deepEqual(first.json.apps.map((app) => app.id), ['app-0', 'app-1']);
+    assert.deepEqual(
+      first.json.apps.map((app) => app.id),
+      ['app-0', 'app-1'],
+    );
     assert.equal(first.json.next, 'app-1');
     assert.equal(JSON.stringify(first.json).includes('hidden-secret'), false);
     assert.equal(first.headers['cache-control'], 'no-store');
     const rest = await call('GET', '?limit=10&after=app-1&secrets=1');
-    assert.deepEqual(rest.json.apps.map((app) => app.id), ['app-2', 'app-3', 'app-4']);
+    assert.deepEqual(
+      rest.json.apps.map((app) => app.id),
+      ['app-2', 'app-3', 'app-4'],
+    );
     assert.equal(rest.json.apps[0].secret, 'hidden-secret');
     assert.equal('next' in rest.json, false);
   });
@@ -133,9 +141,12 @@ describe('apps', () => {
 
   test('that the command line wrote are in force when it told the server', async (t) => {
     const { server, call, file, origin } = await adminServerFor(t);
-    const config = path.join(folderWith(t, {
-      'config.json': { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } } },
-    }), 'config.json');
+    const config = path.join(
+      folderWith(t, {
+        'config.json': { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } } },
+      }),
+      'config.json',
+    );
     const env = { CURLEW_ADMIN_URL: origin, CURLEW_ADMIN_TOKEN: TOKEN };
     await call('POST', '', AN_APP);
     const ws = await connect(server, { app: AN_APP, t });
@@ -164,7 +175,9 @@ describe('bad input', () => {
   });
 
   test('an error says what is wrong even where it cuts a character in two', async () => {
-    const webhooks = [{ url: 'https://a.example/', event_types: ['channel_occupied'], headers: { [`${'a'.repeat(59)}\u00e9 `]: 'x' } }];
+    const webhooks = [
+      { url: 'https://a.example/', event_types: ['channel_occupied'], headers: { [`${'a'.repeat(59)}\u00e9 `]: 'x' } },
+    ];
     const { status, json } = await call('POST', '', { id: 'three', key: 'three-key', secret: 's', webhooks });
     assert.equal(status, 422);
     assert.deepEqual(json, {
@@ -174,7 +187,12 @@ describe('bad input', () => {
   });
 
   test('without the token there is nothing but 401', async () => {
-    for (const headers of [{}, { authorization: 'Bearer ' }, { authorization: `Bearer ${TOKEN}x` }, { authorization: `Basic ${TOKEN}` }]) {
+    for (const headers of [
+      {},
+      { authorization: 'Bearer ' },
+      { authorization: `Bearer ${TOKEN}x` },
+      { authorization: `Basic ${TOKEN}` },
+    ]) {
       const answer = await call('GET', '', undefined, headers);
       assert.equal(answer.status, 401);
       assert.equal(answer.headers['www-authenticate'], 'Bearer');
@@ -203,9 +221,15 @@ describe('bad input', () => {
 
   test('a field that breaks a rule is 422 with its name', async () => {
     const cases = [
-      [{ max_connections: -1 }, 'max_connections'], [{ enabled: 'maybe' }, 'enabled'], [{ id: 'a/b' }, 'id'], [{ key: '' }, 'key'],
-      [{ secret: 5 }, 'secret'], [{ allowed_origins: ['*.*'] }, 'allowed_origins'], [{ webhooks: {} }, 'webhooks'],
-      [{ channel_delta_compression: [] }, 'channel_delta_compression'], [{ max_event_batch_size: 4294967296 }, 'max_event_batch_size'],
+      [{ max_connections: -1 }, 'max_connections'],
+      [{ enabled: 'maybe' }, 'enabled'],
+      [{ id: 'a/b' }, 'id'],
+      [{ key: '' }, 'key'],
+      [{ secret: 5 }, 'secret'],
+      [{ allowed_origins: ['*.*'] }, 'allowed_origins'],
+      [{ webhooks: {} }, 'webhooks'],
+      [{ channel_delta_compression: [] }, 'channel_delta_compression'],
+      [{ max_event_batch_size: 4294967296 }, 'max_event_batch_size'],
     ];
     for (const [change, field] of cases) {
       const answer = await call('POST', '', { id: 'x', key: 'x-key', secret: 's', ...change });
@@ -216,36 +240,55 @@ describe('bad input', () => {
     assert.deepEqual([missing.status, missing.json.field], [422, 'secret']);
     const renamed = await call('PATCH', '/one', { id: 'other' });
     assert.deepEqual([renamed.status, renamed.json.field], [422, 'id']);
-    for (const [method, path, record] of [['POST', '', { id: 'x', key: 'x-key', secret: 's' }], ['PATCH', '/one', {}], ['PUT', '/one', { key: 'one-key', secret: 's' }]]) {
+    for (const [method, path, record] of [
+      ['POST', '', { id: 'x', key: 'x-key', secret: 's' }],
+      ['PATCH', '/one', {}],
+      ['PUT', '/one', { key: 'one-key', secret: 's' }],
+    ]) {
       const slip = await call(method, path, { ...record, maxConnections: 5 });
-      assert.deepEqual([slip.status, slip.json], [422, { error: 'maxConnections is not a field of an app', field: 'maxConnections' }]);
+      assert.deepEqual(
+        [slip.status, slip.json],
+        [422, { error: 'maxConnections is not a field of an app', field: 'maxConnections' }],
+      );
     }
     assert.equal((await call('GET', '/x')).status, 404);
   });
 
   test('what is no JSON object, no good limit, path or method says so', async () => {
-    for (const body of ['', '[]', '{"id":', '"x"', '{"id":"a","id":"b"}']) assert.equal((await call('POST', '', body)).status, 400, body);
-    for (const limit of ['0', '1001', '-1', 'x', '']) assert.equal((await call('GET', `?limit=${limit}`)).status, 400, limit);
+    for (const body of ['', '[]', '{"id":', '"x"', '{"id":"a","id":"b"}'])
+      assert.equal((await call('POST', '', body)).status, 400, body);
+    for (const limit of ['0', '1001', '-1', 'x', ''])
+      assert.equal((await call('GET', `?limit=${limit}`)).status, 400, limit);
     assert.equal((await call('GET', '/one/refresh')).status, 405);
     assert.equal((await call('DELETE', '')).status, 405);
     assert.equal((await call('POST', '', ' '.repeat(1024 * 1024 + 1))).status, 413);
   });
 
   test('the main port knows nothing of it', async () => {
-    const answer = await fetch(`http://127.0.0.1:${server.port}/admin/apps`, { headers: { authorization: `Bearer ${TOKEN}` } });
+    const answer = await fetch(`http://127.0.0.1:${server.port}/admin/apps`, {
+      headers: { authorization: `Bearer ${TOKEN}` },
+    });
     assert.equal(answer.status, 404);
   });
 
   for (const address of ['nowhere', '9602', ':9602', '127.0.0.1:', '127.0.0.1:65536', '127.0.0.1:9602x']) {
     test(`${address} is no address, and like any variable it is ignored with a warning`, async () => {
-      const { stdout } = await runCurlew(['check'], { config: {}, env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: address } });
+      const { stdout } = await runCurlew(['check'], {
+        config: {},
+        env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: address },
+      });
       assert.match(stdout, /^warning: the environment variable CURLEW_ADMIN_LISTEN must be HOST:PORT/m);
     });
   }
 
   test('an address that is not to be had ends the start with its setting', async () => {
     const ended = await runCurlew(['serve'], {
-      config: { port: 0, metrics: { enabled: false }, app_manager: { driver: 'sqlite' }, database: { sqlite: { path: ':memory:' } } },
+      config: {
+        port: 0,
+        metrics: { enabled: false },
+        app_manager: { driver: 'sqlite' },
+        database: { sqlite: { path: ':memory:' } },
+      },
       env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: `127.0.0.1:${server.port}` },
     });
     assert.equal(ended.code, 1);
@@ -262,5 +305,8 @@ test('with a token of fewer than 32 characters there is no admin API, and the lo
   const { env, ...rest } = settings(path.join(folderWith(t), 'apps.db'));
   const server = await serverFor(t, { ...rest, env: { ...env, CURLEW_ADMIN_TOKEN: 'x'.repeat(31) } });
   await server.waitForLog(/CURLEW_ADMIN_TOKEN must have 32 characters/);
-  assert.equal(server.log.all.some(({ message }) => /^admin API on/.test(message)), false);
+  assert.equal(
+    server.log.all.some(({ message }) => /^admin API on/.test(message)),
+    false,
+  );
 });

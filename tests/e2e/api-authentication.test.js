@@ -41,7 +41,10 @@ describe('each parameter of the signature', () => {
 
   for (const name of ['auth_key', 'auth_timestamp', 'auth_version', 'auth_signature', 'body_md5']) {
     test(`a request without ${name} is refused with a text that names it`, async () => {
-      assertRefused(await api(server, 'POST', '/events', { body: EVENT, auth: { [name]: undefined } }), new RegExp(name));
+      assertRefused(
+        await api(server, 'POST', '/events', { body: EVENT, auth: { [name]: undefined } }),
+        new RegExp(name),
+      );
     });
   }
 
@@ -66,7 +69,10 @@ describe('each parameter of the signature', () => {
 
   test('another version than 1.0 is refused', async () => {
     for (const version of ['1.1', '2.0', '1', '']) {
-      assertRefused(await api(server, 'GET', '/channels', { signAs: { query: { auth_version: version } } }), /auth_version/);
+      assertRefused(
+        await api(server, 'GET', '/channels', { signAs: { query: { auth_version: version } } }),
+        /auth_version/,
+      );
     }
   });
 
@@ -81,8 +87,13 @@ describe('each parameter of the signature', () => {
       assertRefused(await api(server, 'POST', '/events', { body: EVENT, signAs }), /signature/);
     }
     const good = signedPath(APP, 'GET', `/apps/${APP.id}/channels`, { query: { info: 'user_count' } });
-    for (const target of [good.replace('info=user_count', 'info=cache'), `${good}&filter_by_prefix=a`,
-      good.replace(/(auth_signature=.)./, '$1g'), good.slice(0, -1), `${good}0`]) {
+    for (const target of [
+      good.replace('info=user_count', 'info=cache'),
+      `${good}&filter_by_prefix=a`,
+      good.replace(/(auth_signature=.)./, '$1g'),
+      good.slice(0, -1),
+      `${good}0`,
+    ]) {
       assertRefused(await request(server.url + target), /signature/);
     }
     for (const signature of ['', '0', '0'.repeat(64)]) {

@@ -19,14 +19,23 @@ describe('a batch', () => {
     const [first, second] = [freshName(), freshName('private-')];
     const ws = await subscriber(server, t, [first, second]);
     const response = await post([
-      { name: 'a', channel: first, data: '1' }, { name: 'b', channel: second, data: '2' },
-      { name: 'c', channel: first, data: '3' }, { name: 'd', channel: first, data: '4' },
+      { name: 'a', channel: first, data: '1' },
+      { name: 'b', channel: second, data: '2' },
+      { name: 'c', channel: first, data: '3' },
+      { name: 'd', channel: first, data: '4' },
     ]);
     assert.equal(response.status, 200, response.body);
     assert.equal(response.body, '{}');
     const received = [];
     for (let i = 0; i < 3; i++) received.push(await nextOn(ws, first));
-    assert.deepEqual(received.map(({ event, data }) => [event, data]), [['a', '1'], ['c', '3'], ['d', '4']]);
+    assert.deepEqual(
+      received.map(({ event, data }) => [event, data]),
+      [
+        ['a', '1'],
+        ['c', '3'],
+        ['d', '4'],
+      ],
+    );
     assert.equal((await nextOn(ws, second)).event, 'b');
     assert.deepEqual(await untilFence(server, ws, first), []);
   });
@@ -36,8 +45,10 @@ describe('a batch', () => {
     const ws = await subscriber(server, t, channel);
     const token = String.raw`"\u00e9\/ \ud83d\ude00"`;
     const source = '{ "a" : [1.50, -0.0] }';
-    const response = await postText(`{"batch":[{"name":"e","channel":"${channel}","data":${token}},` +
-      `{"name":"e","channel":"${channel}","data":${source}}, {"name":"e","channel":"${channel}","data":[ ]} ]}`);
+    const response = await postText(
+      `{"batch":[{"name":"e","channel":"${channel}","data":${token}},` +
+        `{"name":"e","channel":"${channel}","data":${source}}, {"name":"e","channel":"${channel}","data":[ ]} ]}`,
+    );
     assert.equal(response.status, 200, response.body);
     const first = await nextOn(ws, channel);
     assert.ok(first.text.includes(`"data":${token}`), first.text);
@@ -72,9 +83,7 @@ describe('a batch', () => {
     ]);
     assert.equal(response.status, 200, response.body);
     assert.deepEqual(response.json, {
-      batch: [
-        { subscription_count: 1 }, {}, { user_count: 1, subscription_count: 2 }, {}, { subscription_count: 0 },
-      ],
+      batch: [{ subscription_count: 1 }, {}, { user_count: 1, subscription_count: 2 }, {}, { subscription_count: 0 }],
     });
   });
 });

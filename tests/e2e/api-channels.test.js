@@ -59,19 +59,25 @@ describe('the list of channels', () => {
     await subscriber(server, t, ['list-a', 'presence-list'], { user: { user_id: '1' } });
     await assertAnswer(get('/channels', { filter_by_prefix: 'list-' }), { channels: { 'list-a': {}, 'list-b': {} } });
     await assertAnswer(get('/channels', { filter_by_prefix: 'nothing' }), { channels: {} });
-    await assertAnswer(get('/channels', { filter_by_prefix: 'list-', info: 'subscription_count' }),
-      { channels: { 'list-a': { subscription_count: 2 }, 'list-b': { subscription_count: 1 } } });
-    await assertAnswer(get('/channels', { filter_by_prefix: 'presence-list', info: 'user_count' }),
-      { channels: { 'presence-list': { user_count: 1 } } });
-    await assertAnswer(get('/channels', { filter_by_prefix: 'presence-list', info: 'user_count,subscription_count' }),
-      { channels: { 'presence-list': { user_count: 1, subscription_count: 2 } } });
+    await assertAnswer(get('/channels', { filter_by_prefix: 'list-', info: 'subscription_count' }), {
+      channels: { 'list-a': { subscription_count: 2 }, 'list-b': { subscription_count: 1 } },
+    });
+    await assertAnswer(get('/channels', { filter_by_prefix: 'presence-list', info: 'user_count' }), {
+      channels: { 'presence-list': { user_count: 1 } },
+    });
+    await assertAnswer(get('/channels', { filter_by_prefix: 'presence-list', info: 'user_count,subscription_count' }), {
+      channels: { 'presence-list': { user_count: 1, subscription_count: 2 } },
+    });
   });
 
   test('unknown names in info are ignored', async (t) => {
     await subscriber(server, t, 'ignored-a');
-    await assertAnswer(get('/channels', { filter_by_prefix: 'ignored-', info: 'colour,subscription_count,' }),
-      { channels: { 'ignored-a': { subscription_count: 1 } } });
-    await assertAnswer(get('/channels', { filter_by_prefix: 'ignored-', info: 'colour' }), { channels: { 'ignored-a': {} } });
+    await assertAnswer(get('/channels', { filter_by_prefix: 'ignored-', info: 'colour,subscription_count,' }), {
+      channels: { 'ignored-a': { subscription_count: 1 } },
+    });
+    await assertAnswer(get('/channels', { filter_by_prefix: 'ignored-', info: 'colour' }), {
+      channels: { 'ignored-a': {} },
+    });
   });
 
   test('user_count without a prefix that begins with presence- is refused', async () => {
@@ -92,15 +98,24 @@ describe('one channel', () => {
     await assertAnswer(get('/channels/one'), { occupied: true });
     await assertAnswer(get('/channels/one', { info: 'subscription_count' }), { occupied: true, subscription_count: 2 });
     await assertAnswer(get('/channels/presence-one', { info: 'user_count' }), { occupied: true, user_count: 2 });
-    await assertAnswer(get('/channels/presence-one', { info: 'user_count,subscription_count,colour' }),
-      { occupied: true, user_count: 2, subscription_count: 3 });
+    await assertAnswer(get('/channels/presence-one', { info: 'user_count,subscription_count,colour' }), {
+      occupied: true,
+      user_count: 2,
+      subscription_count: 3,
+    });
   });
 
   test('an unoccupied one is no error, and its counts are 0', async () => {
     await assertAnswer(get('/channels/nobody'), { occupied: false });
-    await assertAnswer(get('/channels/nobody', { info: 'subscription_count' }), { occupied: false, subscription_count: 0 });
-    await assertAnswer(get('/channels/presence-nobody', { info: 'user_count,subscription_count' }),
-      { occupied: false, user_count: 0, subscription_count: 0 });
+    await assertAnswer(get('/channels/nobody', { info: 'subscription_count' }), {
+      occupied: false,
+      subscription_count: 0,
+    });
+    await assertAnswer(get('/channels/presence-nobody', { info: 'user_count,subscription_count' }), {
+      occupied: false,
+      user_count: 0,
+      subscription_count: 0,
+    });
   });
 
   test('user_count of one that is no presence channel is refused', async (t) => {
@@ -126,7 +141,10 @@ describe('one channel', () => {
       assert.equal(json.occupied, occupied);
       assert.equal(json.subscription_count, occupied ? 1 : 0);
       assert.equal(json.cache.data, data);
-      assert.ok(Number.isInteger(json.cache.ttl) && json.cache.ttl > 3500 && json.cache.ttl <= 3600, `ttl ${json.cache.ttl}`);
+      assert.ok(
+        Number.isInteger(json.cache.ttl) && json.cache.ttl > 3500 && json.cache.ttl <= 3600,
+        `ttl ${json.cache.ttl}`,
+      );
     };
     await check(false);
     await subscriber(server, t, 'cache-one');
@@ -163,8 +181,11 @@ describe('the users of a presence channel', () => {
     const { status, json } = await get('/channels/presence-users/users');
     assert.equal(status, 200);
     assert.deepEqual(Object.keys(json), ['users']);
-    assert.deepEqual(json.users.map((user) => JSON.stringify(user)).sort(),
-      ['{"id":"7"}', '{"id":"a"}', '{"id":"quote \\" ü"}']);
+    assert.deepEqual(json.users.map((user) => JSON.stringify(user)).sort(), [
+      '{"id":"7"}',
+      '{"id":"a"}',
+      '{"id":"quote \\" ü"}',
+    ]);
   });
 
   test('of an unoccupied presence channel are none', async () => {

@@ -1,5 +1,5 @@
-// The limits of an app on what is published: at the limit an event goes out, one over it is refused with a text that names the
-// limit and its value.
+// The limits of an app on what is published: at the limit an event goes out, one over it is refused with a text that
+// names the limit and its value.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -10,12 +10,24 @@ import { RawHttp } from '../lib/raw-http.js';
 import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const LIMITED = {
-  ...APP, id: 'limited', key: 'limited-key',
-  max_event_name_length: 12, max_event_channels_at_once: 3, max_channel_name_length: 14, max_event_payload_in_kb: 2, max_event_batch_size: 4,
+  ...APP,
+  id: 'limited',
+  key: 'limited-key',
+  max_event_name_length: 12,
+  max_event_channels_at_once: 3,
+  max_channel_name_length: 14,
+  max_event_payload_in_kb: 2,
+  max_event_batch_size: 4,
 };
 const UNLIMITED = {
-  ...APP, id: 'unlimited', key: 'unlimited-key',
-  max_event_name_length: 0, max_event_channels_at_once: 0, max_channel_name_length: 0, max_event_payload_in_kb: 0, max_event_batch_size: 0,
+  ...APP,
+  id: 'unlimited',
+  key: 'unlimited-key',
+  max_event_name_length: 0,
+  max_event_channels_at_once: 0,
+  max_channel_name_length: 0,
+  max_event_payload_in_kb: 0,
+  max_event_batch_size: 0,
 };
 const server = await sharedServer({ apps: [LIMITED, UNLIMITED, APP] });
 
@@ -51,8 +63,12 @@ describe('POST events', () => {
   test('the length of a name counts without its escapes', async () => {
     const escaped = String.raw`{"name":"${'\\u006e'.repeat(12)}","channel":"limits","data":"x"}`;
     await assertAccepted(post(escaped));
-    assertLimit(await post(escaped.replace('"channel"', '"x":0,"channel"').replace('"name":"', '"name":"n')), 400,
-      'max_event_name_length', 12);
+    assertLimit(
+      await post(escaped.replace('"channel"', '"x":0,"channel"').replace('"name":"', '"name":"n')),
+      400,
+      'max_event_name_length',
+      12,
+    );
   });
 
   test('the number of channels', async (t) => {
@@ -68,7 +84,12 @@ describe('POST events', () => {
     await assertAccepted(post(event({ channel: 'c'.repeat(14) })));
     assertLimit(await post(event({ channel: tooLong })), 400, 'max_channel_name_length', 14);
     await subscriberThatHearsNothing(t, async () => {
-      assertLimit(await post(event({ channel: undefined, channels: ['limits', tooLong] })), 400, 'max_channel_name_length', 14);
+      assertLimit(
+        await post(event({ channel: undefined, channels: ['limits', tooLong] })),
+        400,
+        'max_channel_name_length',
+        14,
+      );
     });
   });
 
@@ -142,7 +163,12 @@ test('an app without limits of its own has the documented defaults', async () =>
   await assertAccepted(post(event({ channel: 'c'.repeat(100) }), APP));
   assertLimit(await post(event({ channel: 'c'.repeat(101) }), APP), 400, 'max_channel_name_length', 100);
   await assertAccepted(post(event({ channel: undefined, channels: names(100) }), APP));
-  assertLimit(await post(event({ channel: undefined, channels: names(101) }), APP), 400, 'max_event_channels_at_once', 100);
+  assertLimit(
+    await post(event({ channel: undefined, channels: names(101) }), APP),
+    400,
+    'max_event_channels_at_once',
+    100,
+  );
   await assertAccepted(post(event({ data: 'x'.repeat(102_400) }), APP));
   assertLimit(await post(event({ data: 'x'.repeat(102_401) }), APP), 413, 'max_event_payload_in_kb', 100);
   await assertAccepted(batch(Array(100).fill(event()), APP));
@@ -181,7 +207,9 @@ test('while memory is short no large body is read, whoever sends it', async (t) 
   assert.deepEqual(refused.json, { error: 'there is no memory for a body of this size: try again later' });
   const half = await RawHttp.connect(full); // it is refused when it passes the size, before all of it is there
   t.after(() => half.destroy());
-  half.write(`POST /apps/${APP.id}/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n${'x'.repeat(16 * 1024)}`);
+  half.write(
+    `POST /apps/${APP.id}/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n${'x'.repeat(16 * 1024)}`,
+  );
   half.write('x');
   assert.equal((await half.next()).status, 503);
 });

@@ -41,12 +41,23 @@ describe('who receives an event', () => {
     for (const channel of list) await all.next({ event: 'e', channel });
     assert.equal((await nextOn(one, list[1])).event, 'e');
     assert.deepEqual(await untilFence(server, one, list[1]), []);
-    assert.deepEqual((await untilFence(server, all, list[0])).map((message) => message.event), ['pusher:cache_miss']);
+    assert.deepEqual(
+      (await untilFence(server, all, list[0])).map((message) => message.event),
+      ['pusher:cache_miss'],
+    );
   });
 
   test('every kind of channel can be published to', async (t) => {
-    for (const prefix of ['', 'private-', 'private-encrypted-', 'presence-', 'cache-', 'private-cache-',
-      'private-encrypted-cache-', 'presence-cache-']) {
+    for (const prefix of [
+      '',
+      'private-',
+      'private-encrypted-',
+      'presence-',
+      'cache-',
+      'private-cache-',
+      'private-encrypted-cache-',
+      'presence-cache-',
+    ]) {
       const channel = freshName(prefix);
       const ws = await subscriber(server, t, channel, { user: { user_id: '1' } });
       await publish(server, { name: 'e', channel, data: 'x' });
@@ -97,7 +108,10 @@ describe('who receives an event', () => {
     const ws = await subscriber(server, t, channel);
     for (let i = 0; i < 50; i++) await publish(server, { name: `e${i}`, channel, data: String(i) });
     const names = (await ws.inbox.take(50)).map((message) => message.event);
-    assert.deepEqual(names, Array.from({ length: 50 }, (_, i) => `e${i}`));
+    assert.deepEqual(
+      names,
+      Array.from({ length: 50 }, (_, i) => `e${i}`),
+    );
   });
 });
 
@@ -106,7 +120,12 @@ describe('the answer with info', () => {
     const list = [freshName(), freshName('presence-'), freshName()];
     await subscriber(server, t, list.slice(0, 2), { user: { user_id: '1' } });
     await subscriber(server, t, list[1], { user: { user_id: '1' } });
-    const answer = await publish(server, { name: 'e', channels: list, data: 'x', info: 'subscription_count,user_count,unknown' });
+    const answer = await publish(server, {
+      name: 'e',
+      channels: list,
+      data: 'x',
+      info: 'subscription_count,user_count,unknown',
+    });
     assert.deepEqual(answer, {
       channels: {
         [list[0]]: { subscription_count: 1 },
@@ -134,7 +153,7 @@ describe('data arrives exactly as it was sent', () => {
     'JSON with odd numbers': String.raw`"{\"n\":1.50e+10,\"z\":-0.0,\"big\":123456789012345678901234567890}"`,
     'characters beyond the basic plane': '"😀 𝄞"',
     'the delete character and line separators': '"\u007f\u2028\u2029"',
-    'nothing': '""',
+    nothing: '""',
   };
   for (const [what, token] of Object.entries(strings)) {
     test(`a string goes out as the very token received: ${what}`, async (t) => {
@@ -149,7 +168,8 @@ describe('data arrives exactly as it was sent', () => {
   }
 
   const sources = {
-    'an object with blanks and odd numbers': '{ "a" : 1.50, "b" :\n[1e5, -0.0, 123456789012345678901234567890], "a": null }',
+    'an object with blanks and odd numbers':
+      '{ "a" : 1.50, "b" :\n[1e5, -0.0, 123456789012345678901234567890], "a": null }',
     'an object with escapes': String.raw`{"text":"\u00e9\/\"\\ é \ud83d\ude00","key\u0020":"\t"}`,
     'an array': '[ 1,2 ,{"x":[]}, "y", true ]',
     'an empty object': '{}',
@@ -211,7 +231,10 @@ describe('bodies that are no event are refused, and nothing is sent', () => {
     'channels of which one is badly named': ['{"name":"e","data":"x","channels":["refused","b/d"]}', /channel/],
     'an empty list of channels': ['{"name":"e","data":"x","channels":[]}', /channels/],
     'a control character in a string': ['{"name":"e","channel":"refused","data":"\n"}', /JSON/],
-    '20,000 nested brackets': [`{"name":"e","channel":"refused","data":${'['.repeat(20_000)}${']'.repeat(20_000)}}`, /JSON|nest|deep/i],
+    '20,000 nested brackets': [
+      `{"name":"e","channel":"refused","data":${'['.repeat(20_000)}${']'.repeat(20_000)}}`,
+      /JSON|nest|deep/i,
+    ],
     '20,000 open brackets': ['['.repeat(20_000), /JSON|nest|deep/i],
     'invalid UTF-8': [Buffer.from('{"name":"e","channel":"refused","data":"\xff"}', 'latin1'), /UTF-8/],
     'overlong UTF-8': [Buffer.from('{"name":"e","channel":"refused","data":"\xc0\xaf"}', 'latin1'), /UTF-8/],

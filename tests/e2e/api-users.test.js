@@ -1,4 +1,5 @@
-// POST /apps/{id}/users/{user}/terminate_connections closes the connections that are signed in as that user, and no others.
+// POST /apps/{id}/users/{user}/terminate_connections closes the connections that are signed in as that user, and no
+// others.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -24,7 +25,7 @@ async function terminate(path, options) {
 }
 
 describe('terminating a user', () => {
-  test('closes all of the user\'s connections with 4009 and leaves the others', async (t) => {
+  test("closes all of the user's connections with 4009 and leaves the others", async (t) => {
     const mine = [await signedIn(t, 'u1'), await signedIn(t, 'u1'), await signedIn(t, 'u1')];
     const namesake = await signedIn(t, 'u1', { app: OTHER });
     const bystanders = [await signedIn(t, 'u11'), await signedIn(t, 'U1'), await connect(server, { t })];
@@ -43,8 +44,15 @@ describe('terminating a user', () => {
   });
 
   const ids = {
-    'a slash': 'a/b', 'several slashes': 'a//b/', 'a space': 'a b', 'a percent sign': '100%', 'percent and digits': '%41',
-    'letters beyond ASCII': 'jürgen 😀', 'a question mark': 'who?', 'a hash': '#1', 'a plus': 'a+b',
+    'a slash': 'a/b',
+    'several slashes': 'a//b/',
+    'a space': 'a b',
+    'a percent sign': '100%',
+    'percent and digits': '%41',
+    'letters beyond ASCII': 'jürgen 😀',
+    'a question mark': 'who?',
+    'a hash': '#1',
+    'a plus': 'a+b',
     'the words of the route': 'x/terminate_connections',
   };
   for (const [what, id] of Object.entries(ids)) {

@@ -4,7 +4,17 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-import { BARE, NONE, apps, appsDone, counts, exported, interruptedBy, manyApps, sqliteConfig } from '../lib/apps-command.js';
+import {
+  BARE,
+  NONE,
+  apps,
+  appsDone,
+  counts,
+  exported,
+  interruptedBy,
+  manyApps,
+  sqliteConfig,
+} from '../lib/apps-command.js';
 import { backendFor } from '../lib/backends/index.js';
 import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { folderWith } from '../lib/process.js';
@@ -23,9 +33,14 @@ const BREAK = {
   cassandra: (client, id) => client.execute("UPDATE round.applications SET webhooks = '3' WHERE id = ?", [id]),
   async dynamodb(client, id) {
     const { UpdateItemCommand } = await import('@aws-sdk/client-dynamodb');
-    await client.send(new UpdateItemCommand({
-      TableName: PLACE, Key: { id: { S: id } }, UpdateExpression: 'SET webhooks = :w', ExpressionAttributeValues: { ':w': { S: '3' } },
-    }));
+    await client.send(
+      new UpdateItemCommand({
+        TableName: PLACE,
+        Key: { id: { S: id } },
+        UpdateExpression: 'SET webhooks = :w',
+        ExpressionAttributeValues: { ':w': { S: '3' } },
+      }),
+    );
   },
 };
 
@@ -43,15 +58,19 @@ describe('copy between stores of different kinds', { timeout: LONG_TIMEOUT_MS },
   let start;
 
   before(async () => {
-    await Promise.all(ROUTE.map(async (kind) => {
-      backends[kind] = await backendFor(whole, kind);
-      await backends[kind].createPlace(PLACE);
-      configs[kind] = fileFor(whole, backends[kind].config(PLACE));
-    }));
+    await Promise.all(
+      ROUTE.map(async (kind) => {
+        backends[kind] = await backendFor(whole, kind);
+        await backends[kind].createPlace(PLACE);
+        configs[kind] = fileFor(whole, backends[kind].config(PLACE));
+      }),
+    );
     start = sqliteConfig(whole);
     await appsDone(whole, ['import', '-', '-c', start], { input: JSON.stringify({ apps: LIST }) });
   });
-  after(async () => { for (const end of ends.reverse()) await end(); });
+  after(async () => {
+    for (const end of ends.reverse()) await end();
+  });
 
   ROUTE.forEach((kind, i) => {
     const from = () => (i === 0 ? start : configs[ROUTE[i - 1]]);
@@ -62,7 +81,10 @@ describe('copy between stores of different kinds', { timeout: LONG_TIMEOUT_MS },
         const { code, stderr } = await apps(t, ['list', '-c', to]);
         assert.equal(code, 1);
         assert.match(stderr, /no apps are kept there yet: .*there is no table/);
-        assert.deepEqual(counts(await appsDone(t, ['copy', '--from', from(), '--to', to, '--dry-run', '--json'])), { ...NONE, created: COUNT });
+        assert.deepEqual(counts(await appsDone(t, ['copy', '--from', from(), '--to', to, '--dry-run', '--json'])), {
+          ...NONE,
+          created: COUNT,
+        });
       }
     });
 
@@ -78,7 +100,9 @@ describe('copy between stores of different kinds', { timeout: LONG_TIMEOUT_MS },
       const { code, stdout, stderr } = await apps(t, args);
       assert.equal(code, 0, stderr);
       assert.match(stderr, /^100 apps\n200 apps\n/m);
-      const [, created, equal] = stdout.match(/^(\d+) created, 0 updated, (\d+) equal, 0 in conflict, 0 failed\n$/).map(Number);
+      const [, created, equal] = stdout
+        .match(/^(\d+) created, 0 updated, (\d+) equal, 0 in conflict, 0 failed\n$/)
+        .map(Number);
       assert.equal(created + equal, COUNT);
       assert.ok(equal >= there.length + 20);
       assert.deepEqual(await exported(t, configs[kind]), LIST);
@@ -87,20 +111,44 @@ describe('copy between stores of different kinds', { timeout: LONG_TIMEOUT_MS },
 
     test(`to ${kind}: an id and a key that are taken are said, and neither run nor dry run changes what is there`, async (t) => {
       const other = sqliteConfig(t);
-      const list = [{ ...LIST[1], max_connections: 7 }, { ...BARE, id: 'thief', key: LIST[2].key }];
+      const list = [
+        { ...LIST[1], max_connections: 7 },
+        { ...BARE, id: 'thief', key: LIST[2].key },
+      ];
       await appsDone(t, ['import', '-', '-c', other], { input: JSON.stringify({ apps: list }) });
       for (const more of [['--dry-run'], []]) {
-        const { code, stdout, stderr } = await apps(t, ['copy', '--from', other, '--to', configs[kind], '--json', ...more]);
+        const { code, stdout, stderr } = await apps(t, [
+          'copy',
+          '--from',
+          other,
+          '--to',
+          configs[kind],
+          '--json',
+          ...more,
+        ]);
         assert.equal(code, 1);
         assert.deepEqual(counts(JSON.parse(stdout)), { ...NONE, conflicts: 1, failed: 1 });
-        assert.match(stderr, new RegExp(`app \\\\"${list[0].id}\\\\": .*differs in max_connections; --update overwrites it`));
+        assert.match(
+          stderr,
+          new RegExp(`app \\\\"${list[0].id}\\\\": .*differs in max_connections; --update overwrites it`),
+        );
         assert.match(stderr, new RegExp(`app \\\\"thief\\\\": .*\\bkey\\b.*\\b${LIST[2].id}\\b`));
         assert.deepEqual(await exported(t, configs[kind]), LIST);
       }
     });
 
     test(`from ${kind}: a broken record is named and the others are copied`, async (t) => {
-      await appsDone(t, ['create', '-c', configs[kind], '--id', 'app-00100-broken', '--key', 'broken', '--secret', 's']);
+      await appsDone(t, [
+        'create',
+        '-c',
+        configs[kind],
+        '--id',
+        'app-00100-broken',
+        '--key',
+        'broken',
+        '--secret',
+        's',
+      ]);
       const client = await backends[kind].client(PLACE);
       await BREAK[kind](client, 'app-00100-broken');
       await client[CLOSE[kind]]();

@@ -39,7 +39,10 @@ describe('create', () => {
   test('takes every field, and what is not set stays unset', async (t) => {
     const config = sqliteConfig(t);
     const { id, key, secret, ...rest } = EVERY_FIELD;
-    const sets = Object.entries(rest).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
+    const sets = Object.entries(rest).flatMap(([name, value]) => [
+      '--set',
+      `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`,
+    ]);
     await appsDone(t, ['create', '-c', config, '--id', id, '--key', key, '--secret', secret, ...sets]);
     assert.deepEqual(await appsDone(t, ['show', id, '-c', config, '--json', '--show-secrets']), EVERY_FIELD);
     await appsDone(t, ['create', '-c', config, ...AN_APP]);
@@ -51,7 +54,9 @@ describe('create', () => {
 
   test('reads the secret from standard input', async (t) => {
     const config = sqliteConfig(t);
-    const said = await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'k', '--secret', '-'], { input: 'from outside\nsecond line\n' });
+    const said = await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'k', '--secret', '-'], {
+      input: 'from outside\nsecond line\n',
+    });
     assert.doesNotMatch(said, /from outside/);
     const app = await appsDone(t, ['show', 'a', '-c', config, '--json', '--show-secrets']);
     assert.equal(app.secret, 'from outside');
@@ -85,7 +90,10 @@ describe('a value that breaks a rule is refused with the name of its field, and 
     test(assignment, async (t) => {
       const config = await storeWithAnApp(t);
       const before = await appsDone(t, ['export', '-c', config]);
-      for (const args of [['update', 'a'], ['create', '--id', 'b']]) {
+      for (const args of [
+        ['update', 'a'],
+        ['create', '--id', 'b'],
+      ]) {
         const { code, stderr, stdout } = await apps(t, [...args, '-c', config, '--set', assignment]);
         assert.equal(code, 1);
         assert.equal(stdout, '');
@@ -98,9 +106,24 @@ describe('a value that breaks a rule is refused with the name of its field, and 
   test('of each field there is', async (t) => {
     const config = await storeWithAnApp(t);
     const before = await appsDone(t, ['export', '-c', config]);
-    const bad = { id: 'a/b', key: 'k '.repeat(200), secret: 's'.repeat(256), allowed_origins: '[7]', webhooks: '[{"url":"nowhere"}]', channel_delta_compression: '{"x":"zip"}' };
+    const bad = {
+      id: 'a/b',
+      key: 'k '.repeat(200),
+      secret: 's'.repeat(256),
+      allowed_origins: '[7]',
+      webhooks: '[{"url":"nowhere"}]',
+      channel_delta_compression: '{"x":"zip"}',
+    };
     for (const name of Object.keys(EVERY_FIELD)) {
-      const { code, stdout, stderr } = await apps(t, ['create', '-c', config, '--id', 'b', '--set', `${name}=${bad[name] ?? 'minus one'}`]);
+      const { code, stdout, stderr } = await apps(t, [
+        'create',
+        '-c',
+        config,
+        '--id',
+        'b',
+        '--set',
+        `${name}=${bad[name] ?? 'minus one'}`,
+      ]);
       assert.deepEqual([code, stdout], [1, ''], name);
       assert.match(stderr, new RegExp(`^curlew: app "(b|a/b)": ${name}\\b`));
     }
@@ -119,7 +142,18 @@ describe('update', () => {
   test('changes and unsets what is named, in that order, and nothing else', async (t) => {
     const config = await storeWithAnApp(t, '--set', 'max_event_batch_size=3', '--set', 'webhooks=[]');
     const before = await appsDone(t, ['show', 'a', '-c', config, '--json', '--show-secrets']);
-    await appsDone(t, ['update', 'a', '-c', config, '--set', 'max_event_name_length=0', '--unset', 'webhooks', '--set', 'key=new-key']);
+    await appsDone(t, [
+      'update',
+      'a',
+      '-c',
+      config,
+      '--set',
+      'max_event_name_length=0',
+      '--unset',
+      'webhooks',
+      '--set',
+      'key=new-key',
+    ]);
     const { webhooks, ...rest } = before;
     assert.deepEqual(webhooks, []);
     const now = await appsDone(t, ['show', '--key', 'new-key', '-c', config, '--json', '--show-secrets']);
@@ -130,7 +164,10 @@ describe('update', () => {
   test('the id cannot be changed, an app that is not there neither', async (t) => {
     const config = await storeWithAnApp(t);
     assert.match((await apps(t, ['update', 'a', '-c', config, '--set', 'id=b'])).stderr, /id cannot be changed/);
-    assert.match((await apps(t, ['update', 'b', '-c', config, '--set', 'enabled=true'])).stderr, /no app with the id b/);
+    assert.match(
+      (await apps(t, ['update', 'b', '-c', config, '--set', 'enabled=true'])).stderr,
+      /no app with the id b/,
+    );
   });
 
   test('enable, disable, rotate-secret and delete do what they say', async (t) => {
@@ -165,7 +202,16 @@ describe('secrets', () => {
 });
 
 describe('the memory driver', () => {
-  const config = { app_manager: { array: { apps: [{ id: 'm', key: 'mk', secret: 'ms' }, { id: 'bad', key: 'k', secret: 's', enabled: 3 }] } } };
+  const config = {
+    app_manager: {
+      array: {
+        apps: [
+          { id: 'm', key: 'mk', secret: 'ms' },
+          { id: 'bad', key: 'k', secret: 's', enabled: 3 },
+        ],
+      },
+    },
+  };
 
   test('is read: broken records are reported, the others listed, and the exit code is 1', async (t) => {
     const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
@@ -180,17 +226,24 @@ describe('the memory driver', () => {
     for (const args of [['create'], ['update', 'm', '--set', 'enabled=true'], ['delete', 'm'], ['import', '-']]) {
       const { code, stderr } = await apps(t, [...args, '-c', file], { input: '{"apps":[]}' });
       assert.equal(code, 2);
-      assert.match(stderr, /app_manager\.driver is "memory", which stores nothing.*app_manager\.array\.apps of .*config\.json/);
+      assert.match(
+        stderr,
+        /app_manager\.driver is "memory", which stores nothing.*app_manager\.array\.apps of .*config\.json/,
+      );
     }
   });
 });
 
 describe('a command line that makes no sense has exit code 2 and says where to read on', () => {
   const lines = {
-    'no command': [[], /a command must follow/], 'an unknown command': [['lst'], /unknown command: apps lst/],
-    'an unknown option': [['list', '--jsn'], /unknown option: --jsn/], 'an option of another command': [['list', '--set', 'a=b'], /unknown option: --set/],
-    'an argument too many': [['show', 'a', 'b'], /unexpected argument: b/], 'a value missing': [['create', '--id'], /a value must follow --id/],
-    'no id': [['delete'], /the id of an app must be named/], 'no file': [['import'], /a file must be named/],
+    'no command': [[], /a command must follow/],
+    'an unknown command': [['lst'], /unknown command: apps lst/],
+    'an unknown option': [['list', '--jsn'], /unknown option: --jsn/],
+    'an option of another command': [['list', '--set', 'a=b'], /unknown option: --set/],
+    'an argument too many': [['show', 'a', 'b'], /unexpected argument: b/],
+    'a value missing': [['create', '--id'], /a value must follow --id/],
+    'no id': [['delete'], /the id of an app must be named/],
+    'no file': [['import'], /a file must be named/],
     'an unknown field': [['create', '--set', 'colour=blue'], /colour is not a field of an app/],
     'no assignment': [['create', '--set', 'enabled'], /FIELD=VALUE must follow --set/],
     'no JSON': [['create', '--set', 'webhooks={'], /webhooks must be JSON/],
@@ -208,7 +261,19 @@ describe('a command line that makes no sense has exit code 2 and says where to r
 
   test('--help of each command', async (t) => {
     const names = [...(await appsDone(t, ['--help'])).matchAll(/^ {2}(\S+) /gm)].map((match) => match[1]);
-    assert.deepEqual(names, ['list', 'show', 'create', 'update', 'delete', 'enable', 'disable', 'rotate-secret', 'import', 'export', 'copy']);
+    assert.deepEqual(names, [
+      'list',
+      'show',
+      'create',
+      'update',
+      'delete',
+      'enable',
+      'disable',
+      'rotate-secret',
+      'import',
+      'export',
+      'copy',
+    ]);
     for (const name of names) {
       const text = await appsDone(t, [name, '--help']);
       assert.match(text, new RegExp(`^usage: curlew apps ${name}\\b`));
@@ -228,7 +293,10 @@ describe('a server that CURLEW_ADMIN_URL names', () => {
     assert.deepEqual(requests, Array(3).fill(`POST /admin/apps/a/refresh Bearer ${ADMIN_TOKEN}`));
   });
 
-  const WARNING = (i) => new RegExp(`the change of app ${i} is in the store, but CURLEW_ADMIN_URL \\(http://127\\.0\\.0\\.1:\\d+\\) was not told: `);
+  const WARNING = (i) =>
+    new RegExp(
+      `the change of app ${i} is in the store, but CURLEW_ADMIN_URL \\(http://127\\.0\\.0\\.1:\\d+\\) was not told: `,
+    );
   const three = { input: JSON.stringify({ apps: ['a', 'b', 'c'].map((id) => ({ id, key: id, secret: 's' })) }) };
 
   test('and refuses the token is asked once; the store is written, and the last line counts', async (t) => {
@@ -256,7 +324,9 @@ describe('a server that CURLEW_ADMIN_URL names', () => {
   });
 
   test('and does not take one change is told of the others', async (t) => {
-    const { requests, env } = await adminServer(t, (response, count) => response.writeHead(count === 1 ? 404 : 200).end());
+    const { requests, env } = await adminServer(t, (response, count) =>
+      response.writeHead(count === 1 ? 404 : 200).end(),
+    );
     const { code, stderr } = await apps(t, ['import', '-', '-c', sqliteConfig(t)], { ...three, env });
     assert.equal(code, 0, stderr);
     assert.equal(requests.length, 3);
@@ -269,7 +339,12 @@ describe('a server that CURLEW_ADMIN_URL names', () => {
   test('on this machine is asked directly, whatever the proxy variables say', async (t) => {
     const proxy = await adminServer(t);
     const { requests, env } = await adminServer(t);
-    const variables = Object.fromEntries(['http_proxy', 'https_proxy', 'HTTP_PROXY', 'ALL_PROXY', 'all_proxy'].map((name) => [name, proxy.env.CURLEW_ADMIN_URL]));
+    const variables = Object.fromEntries(
+      ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'ALL_PROXY', 'all_proxy'].map((name) => [
+        name,
+        proxy.env.CURLEW_ADMIN_URL,
+      ]),
+    );
     await appsDone(t, ['create', '-c', sqliteConfig(t), ...AN_APP], { env: { ...variables, ...env } });
     assert.deepEqual(proxy.requests, []);
     assert.equal(requests.length, 1);
@@ -278,10 +353,14 @@ describe('a server that CURLEW_ADMIN_URL names', () => {
   test('an address with a password, or without a token, is refused before anything is sent, and without the password', async (t) => {
     const { requests, env } = await adminServer(t);
     const withPassword = env.CURLEW_ADMIN_URL.replace('//', '//user:hush-hush@');
-    for (const [more, text] of [[{ CURLEW_ADMIN_URL: withPassword }, /CURLEW_ADMIN_URL must be a URL .*without user and password/],
+    for (const [more, text] of [
+      [{ CURLEW_ADMIN_URL: withPassword }, /CURLEW_ADMIN_URL must be a URL .*without user and password/],
       [{ CURLEW_ADMIN_URL: 'ftp://127.0.0.1/hush-hush' }, /CURLEW_ADMIN_URL must be a URL of http or https/],
-      [{ CURLEW_ADMIN_TOKEN: '' }, /no CURLEW_ADMIN_TOKEN; the server is not told/]]) {
-      const { code, stderr } = await apps(t, ['create', '-c', sqliteConfig(t), ...AN_APP], { env: { ...env, ...more } });
+      [{ CURLEW_ADMIN_TOKEN: '' }, /no CURLEW_ADMIN_TOKEN; the server is not told/],
+    ]) {
+      const { code, stderr } = await apps(t, ['create', '-c', sqliteConfig(t), ...AN_APP], {
+        env: { ...env, ...more },
+      });
       assert.equal(code, 0);
       assert.match(stderr, text);
       assert.doesNotMatch(stderr, /hush/);

@@ -7,7 +7,18 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { BARE, EVERY_FIELD, NONE, apps, appsDone, counts, exported, interruptedBy, manyApps, sqliteConfig } from '../lib/apps-command.js';
+import {
+  BARE,
+  EVERY_FIELD,
+  NONE,
+  apps,
+  appsDone,
+  counts,
+  exported,
+  interruptedBy,
+  manyApps,
+  sqliteConfig,
+} from '../lib/apps-command.js';
 import { folderWith } from '../lib/process.js';
 
 function fileWith(t, list) {
@@ -62,7 +73,13 @@ describe('export and import', () => {
   });
 
   test('a file that cannot be written is named as it was given', async (t) => {
-    const { code, stderr } = await apps(t, ['export', '-c', await storeWith(t, [BARE]), '--output', '/nowhere/out.json']);
+    const { code, stderr } = await apps(t, [
+      'export',
+      '-c',
+      await storeWith(t, [BARE]),
+      '--output',
+      '/nowhere/out.json',
+    ]);
     assert.equal(code, 1);
     assert.equal(stderr, 'curlew: cannot write /nowhere/out.json: No such file or directory\n');
   });
@@ -80,7 +97,14 @@ describe('export and import', () => {
 
   test('a broken record is reported by place, id and field, and the others go on', async (t) => {
     const config = sqliteConfig(t);
-    const list = [BARE, { ...BARE, id: 'x', key: 'x', webhooks: 3 }, { key: 'k' }, 7, { ...BARE, id: 'y' }, { ...BARE, id: 'z', key: 'z' }];
+    const list = [
+      BARE,
+      { ...BARE, id: 'x', key: 'x', webhooks: 3 },
+      { key: 'k' },
+      7,
+      { ...BARE, id: 'y' },
+      { ...BARE, id: 'z', key: 'z' },
+    ];
     const { code, stdout, stderr } = await apps(t, ['import', fileWith(t, list), '-c', config]);
     assert.equal(code, 1);
     assert.equal(stdout, '2 created, 0 updated, 0 equal, 0 in conflict, 4 failed\n');
@@ -89,7 +113,10 @@ describe('export and import', () => {
     assert.equal(lines[1], 'curlew: apps[2]: an app without an id: id is missing');
     assert.equal(lines[2], 'curlew: apps[3]: an app must be an object with id, key and secret');
     assert.match(lines[3], /^curlew: app "y": .*\bkey\b.*\bbare\b/);
-    assert.deepEqual((await exported(t, config)).map(({ id }) => id), ['bare', 'z']);
+    assert.deepEqual(
+      (await exported(t, config)).map(({ id }) => id),
+      ['bare', 'z'],
+    );
   });
 
   test('what differs is a conflict, and is overwritten with --update only', async (t) => {
@@ -99,16 +126,34 @@ describe('export and import', () => {
     assert.equal(code, 1);
     assert.match(stderr, /app "bare": .* differs in max_connections, max_event_batch_size; --update overwrites it/);
     assert.deepEqual(await exported(t, config), [BARE]);
-    assert.deepEqual(counts(await appsDone(t, ['import', file, '-c', config, '--update', '--json'])), { ...NONE, updated: 1 });
+    assert.deepEqual(counts(await appsDone(t, ['import', file, '-c', config, '--update', '--json'])), {
+      ...NONE,
+      updated: 1,
+    });
     assert.equal((await exported(t, config))[0].max_connections, 7);
   });
 
   test('what means nothing inside of a webhook is a warning, and the app is created', async (t) => {
     const config = sqliteConfig(t);
-    const webhooks = [{ url: 'https://shop.example/hook', event_types: ['member_added', 'joined'], filter: { channel_name_starts_with: 'private-' } }];
-    const { code, stdout, stderr } = await apps(t, ['import', fileWith(t, [{ ...BARE, webhooks, colour: 'blue' }]), '-c', config]);
+    const webhooks = [
+      {
+        url: 'https://shop.example/hook',
+        event_types: ['member_added', 'joined'],
+        filter: { channel_name_starts_with: 'private-' },
+      },
+    ];
+    const { code, stdout, stderr } = await apps(t, [
+      'import',
+      fileWith(t, [{ ...BARE, webhooks, colour: 'blue' }]),
+      '-c',
+      config,
+    ]);
     assert.deepEqual([code, stdout], [0, '1 created, 0 updated, 0 equal, 0 in conflict, 0 failed\n'], stderr);
-    for (const part of ['webhooks\\[0\\]\\.event_types\\[1\\]: "joined"', 'webhooks\\[0\\]\\.filter\\.channel_name_starts_with', '.* no place for colour']) {
+    for (const part of [
+      'webhooks\\[0\\]\\.event_types\\[1\\]: "joined"',
+      'webhooks\\[0\\]\\.filter\\.channel_name_starts_with',
+      '.* no place for colour',
+    ]) {
       assert.match(stderr, new RegExp(`^curlew: warning: app "bare": ${part}`, 'm'));
     }
     assert.equal(stderr.trimEnd().split('\n').length, 3, stderr);
@@ -131,10 +176,15 @@ describe('export and import', () => {
     const config = sqliteConfig(t);
     const folder = folderWith(t, {});
     const nonsense = [
-      [path.join(folder, 'none.json'), '', /cannot read .*none\.json: No such file/], [folder, '', /is a directory|not JSON/i],
-      ['-', '', /standard input:\d+:\d+: this is not JSON/], ['-', Buffer.from([0xff, 0xfe, 0, 1]), /not JSON/],
-      ['-', '{"apps":[],"apps":[]}', /not JSON: duplicate object key/], ['-', '['.repeat(100_000), /not JSON: maximum parsing depth/],
-      ['-', '{"apps":[]}{}', /not JSON: end of file expected/], ['-', '7', /not JSON/], ['-', '{}', /must hold/],
+      [path.join(folder, 'none.json'), '', /cannot read .*none\.json: No such file/],
+      [folder, '', /is a directory|not JSON/i],
+      ['-', '', /standard input:\d+:\d+: this is not JSON/],
+      ['-', Buffer.from([0xff, 0xfe, 0, 1]), /not JSON/],
+      ['-', '{"apps":[],"apps":[]}', /not JSON: duplicate object key/],
+      ['-', '['.repeat(100_000), /not JSON: maximum parsing depth/],
+      ['-', '{"apps":[]}{}', /not JSON: end of file expected/],
+      ['-', '7', /not JSON/],
+      ['-', '{}', /must hold/],
     ];
     for (const [file, input, text] of nonsense) {
       const { code, stdout, stderr } = await apps(t, ['import', file, '-c', config], { input });
@@ -146,7 +196,11 @@ describe('export and import', () => {
 
   test('a file that is no list of apps is refused, without repeating what stands in it', async (t) => {
     const config = sqliteConfig(t);
-    for (const [input, text] of [['{"apps": ["hush-hush', /standard input:1:\d+: this is not JSON/], ['[]', /must hold \{"apps": \[\.\.\.\]\}/], ['{"apps": {}}', /must hold/]]) {
+    for (const [input, text] of [
+      ['{"apps": ["hush-hush', /standard input:1:\d+: this is not JSON/],
+      ['[]', /must hold \{"apps": \[\.\.\.\]\}/],
+      ['{"apps": {}}', /must hold/],
+    ]) {
       const { code, stderr } = await apps(t, ['import', '-', '-c', config], { input });
       assert.equal(code, 1);
       assert.match(stderr, text);
@@ -160,28 +214,57 @@ describe('copy', () => {
     const list = manyApps(250);
     const from = await storeWith(t, list);
     const to = sqliteConfig(t);
-    assert.deepEqual(counts(await appsDone(t, ['copy', '--from', from, '--to', to, '--json'])), { ...NONE, created: 250 });
+    assert.deepEqual(counts(await appsDone(t, ['copy', '--from', from, '--to', to, '--json'])), {
+      ...NONE,
+      created: 250,
+    });
     assert.deepEqual(await exported(t, to), list);
-    assert.deepEqual(counts(await appsDone(t, ['copy', '--from', from, '--to', to, '--json'])), { ...NONE, equal: 250 });
+    assert.deepEqual(counts(await appsDone(t, ['copy', '--from', from, '--to', to, '--json'])), {
+      ...NONE,
+      equal: 250,
+    });
   });
 
   test('--dry-run foretells what the run does, and writes no app', async (t) => {
-    const from = await storeWith(t, [BARE, { ...BARE, id: 'b', key: 'b' }, { ...BARE, id: 'c', key: 'taken' }, { ...BARE, id: 'd', key: 'd' }]);
+    const from = await storeWith(t, [
+      BARE,
+      { ...BARE, id: 'b', key: 'b' },
+      { ...BARE, id: 'c', key: 'taken' },
+      { ...BARE, id: 'd', key: 'd' },
+    ]);
     const there = [BARE, { ...BARE, id: 'b', key: 'b', max_connections: 3 }, { ...BARE, id: 'other', key: 'taken' }];
     const to = await storeWith(t, there);
     const before = await exported(t, to);
     const foretold = await apps(t, ['copy', '--from', from, '--to', to, '--update', '--dry-run', '--json']);
     assert.deepEqual(await exported(t, to), before);
     const done = await apps(t, ['copy', '--from', from, '--to', to, '--update', '--json']);
-    assert.deepEqual(counts(JSON.parse(foretold.stdout)), { created: 1, updated: 1, equal: 1, conflicts: 0, failed: 1 });
+    assert.deepEqual(counts(JSON.parse(foretold.stdout)), {
+      created: 1,
+      updated: 1,
+      equal: 1,
+      conflicts: 0,
+      failed: 1,
+    });
     assert.deepEqual(counts(JSON.parse(done.stdout)), counts(JSON.parse(foretold.stdout)));
     assert.deepEqual([foretold.code, done.code], [1, 1]);
   });
 
   test('a broken record stays behind and is named; unknown fields without a place are warned of', async (t) => {
-    const from = path.join(folderWith(t, {
-      'config.json': { app_manager: { array: { apps: [{ ...BARE, colour: 'blue' }, { ...BARE, id: 'x', key: 'x', enabled: 9 }] } } },
-    }), 'config.json');
+    const from = path.join(
+      folderWith(t, {
+        'config.json': {
+          app_manager: {
+            array: {
+              apps: [
+                { ...BARE, colour: 'blue' },
+                { ...BARE, id: 'x', key: 'x', enabled: 9 },
+              ],
+            },
+          },
+        },
+      }),
+      'config.json',
+    );
     const to = sqliteConfig(t);
     const { code, stderr } = await apps(t, ['copy', '--from', from, '--to', to]);
     assert.equal(code, 1);
@@ -192,8 +275,16 @@ describe('copy', () => {
 
   test('names the side whose store cannot be used', async (t) => {
     const good = await storeWith(t, [BARE]);
-    const bad = path.join(folderWith(t, { 'config.json': { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: '/nowhere/apps.db' } } } }), 'config.json');
-    for (const [from, to, side] of [[bad, good, '--from'], [good, bad, '--to']]) {
+    const bad = path.join(
+      folderWith(t, {
+        'config.json': { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: '/nowhere/apps.db' } } },
+      }),
+      'config.json',
+    );
+    for (const [from, to, side] of [
+      [bad, good, '--from'],
+      [good, bad, '--to'],
+    ]) {
       const { code, stderr } = await apps(t, ['copy', '--from', from, '--to', to]);
       assert.equal(code, 1);
       assert.match(stderr, new RegExp(`curlew: ${side} .*/nowhere/apps\\.db`));

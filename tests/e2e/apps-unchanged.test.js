@@ -15,8 +15,11 @@ function fileOf(config) {
 // A file as an older server left it: few columns, no times, no write-ahead log.
 function olderFile(t) {
   const config = sqliteConfig(t);
-  execFileSync('sqlite3', [fileOf(config), "CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT, enabled INTEGER, max_connections TEXT); " +
-    "INSERT INTO applications VALUES ('old', 'old-key', 'old-secret', 1, '7'), ('bad', 'bad-key', 's', 'perhaps', '7')"]);
+  execFileSync('sqlite3', [
+    fileOf(config),
+    'CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT, enabled INTEGER, max_connections TEXT); ' +
+      "INSERT INTO applications VALUES ('old', 'old-key', 'old-secret', 1, '7'), ('bad', 'bad-key', 's', 'perhaps', '7')",
+  ]);
   return config;
 }
 
@@ -54,9 +57,19 @@ describe('a file of an older server is read as it stands, and stays that byte fo
   test('import --dry-run', async (t) => {
     const config = olderFile(t);
     const before = readFileSync(fileOf(config));
-    const list = [{ id: 'old', key: 'old-key', secret: 'old-secret', max_connections: 7 }, { id: 'x', key: 'old-key', secret: 's' }, { id: 'new', key: 'new', secret: 's' }];
-    const { stdout, stderr } = await apps(t, ['import', '-', '--dry-run', '-c', config], { input: JSON.stringify({ apps: list }) });
-    assert.equal(stdout, 'dry run, nothing was written: 1 created, 0 updated, 1 equal, 0 in conflict, 1 failed\n', stderr);
+    const list = [
+      { id: 'old', key: 'old-key', secret: 'old-secret', max_connections: 7 },
+      { id: 'x', key: 'old-key', secret: 's' },
+      { id: 'new', key: 'new', secret: 's' },
+    ];
+    const { stdout, stderr } = await apps(t, ['import', '-', '--dry-run', '-c', config], {
+      input: JSON.stringify({ apps: list }),
+    });
+    assert.equal(
+      stdout,
+      'dry run, nothing was written: 1 created, 0 updated, 1 equal, 0 in conflict, 1 failed\n',
+      stderr,
+    );
     assert.match(stderr, /app "x": the key is already that of app old/);
     assert.deepEqual(readFileSync(fileOf(config)), before);
   });
@@ -64,7 +77,11 @@ describe('a file of an older server is read as it stands, and stays that byte fo
   test('while a command that writes brings it to the current shape', async (t) => {
     const config = olderFile(t);
     await appsDone(t, ['update', 'old', '--set', 'max_event_batch_size=3', '-c', config]);
-    const columns = execFileSync('sqlite3', [fileOf(config), 'SELECT count(*) FROM pragma_table_info(\'applications\')'], { encoding: 'utf8' });
+    const columns = execFileSync(
+      'sqlite3',
+      [fileOf(config), "SELECT count(*) FROM pragma_table_info('applications')"],
+      { encoding: 'utf8' },
+    );
     assert.equal(columns, '23\n');
   });
 });
@@ -100,7 +117,9 @@ describe('a file that is not there', () => {
     const { code, stderr } = await apps(t, ['list', '-c', config]);
     assert.equal(code, 1);
     assert.match(stderr, /no apps are kept there yet: .*has no table `applications`/);
-    const foretold = await apps(t, ['import', '-', '--dry-run', '-c', config], { input: '{"apps":[{"id":"a","key":"a","secret":"a"}]}' });
+    const foretold = await apps(t, ['import', '-', '--dry-run', '-c', config], {
+      input: '{"apps":[{"id":"a","key":"a","secret":"a"}]}',
+    });
     assert.match(foretold.stdout, /: 1 created/);
     assert.deepEqual(readFileSync(fileOf(config)), before);
   });

@@ -23,12 +23,15 @@ const HOUR_MS = 3_600_000;
 
 const inMs = (ms) => new Date(Date.now() + ms).toISOString().replace(/\.\d+Z$/, 'Z');
 const keys = (name, lifeMs = HOUR_MS) => ({
-  AccessKeyId: name, SecretAccessKey: `secret of ${name}`.replaceAll(' ', '/'), Token: `token/of+${name}==`, Expiration: inMs(lifeMs),
+  AccessKeyId: name,
+  SecretAccessKey: `secret of ${name}`.replaceAll(' ', '/'),
+  Token: `token/of+${name}==`,
+  Expiration: inMs(lifeMs),
 });
 
 /*
- * Runs `curlew apps create` without any credentials but what `env`, `files` in the home folder ({config, credentials}) and
- * `settings` say. Resolves to {code, stderr, signers, requests}: with which access keys DynamoDB was asked.
+ * Runs `curlew apps create` without any credentials but what `env`, `files` in the home folder ({config, credentials})
+ * and `settings` say. Resolves to {code, stderr, signers, requests}: with which access keys DynamoDB was asked.
  */
 async function create(t, { env = {}, files = {}, settings = {} } = {}) {
   const place = await database.placeBehind(t, undefined, { ...NO_KEYS, ...settings });
@@ -61,30 +64,64 @@ async function signatureOf({ method, path: at, headers, body }, { accessKeyId, s
   const [hostname, port] = headers.host.split(':');
   const date = headers['x-amz-date'].replace(/(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/, '$1-$2-$3T$4:$5:$6Z');
   const signer = new SignatureV4({
-    service: 'dynamodb', region: REGION, credentials: { accessKeyId, secretAccessKey, sessionToken }, sha256: Sha256, applyChecksum: false,
+    service: 'dynamodb',
+    region: REGION,
+    credentials: { accessKeyId, secretAccessKey, sessionToken },
+    sha256: Sha256,
+    applyChecksum: false,
   });
-  const request = await signer.sign({
-    method, hostname, port: Number(port), protocol: 'http:', path: at, query: {}, body,
-    headers: Object.fromEntries(signed.filter((name) => !['x-amz-date', 'x-amz-security-token'].includes(name)).map((name) => [name, headers[name]])),
-  }, { signingDate: new Date(date), signableHeaders: new Set(signed) });
+  const request = await signer.sign(
+    {
+      method,
+      hostname,
+      port: Number(port),
+      protocol: 'http:',
+      path: at,
+      query: {},
+      body,
+      headers: Object.fromEntries(
+        signed
+          .filter((name) => !['x-amz-date', 'x-amz-security-token'].includes(name))
+          .map((name) => [name, headers[name]]),
+      ),
+    },
+    { signingDate: new Date(date), signableHeaders: new Set(signed) },
+  );
   return request.headers.authorization;
 }
 
-const partsOf = (authorization) => Object.fromEntries(authorization.replace(/^AWS4-HMAC-SHA256 /, '').split(/, */).map((part) => part.split(/=(.*)/).slice(0, 2)));
+const partsOf = (authorization) =>
+  Object.fromEntries(
+    authorization
+      .replace(/^AWS4-HMAC-SHA256 /, '')
+      .split(/, */)
+      .map((part) => part.split(/=(.*)/).slice(0, 2)),
+  );
 
 describe('a request is signed', () => {
-  for (const [what, sessionToken] of [['keys', undefined], ['keys and a session token', 'IQoJb3JpZ2luX2Vj//+/==']]) {
+  for (const [what, sessionToken] of [
+    ['keys', undefined],
+    ['keys and a session token', 'IQoJb3JpZ2luX2Vj//+/=='],
+  ]) {
     test(`with ${what} as AWS's own library signs it`, async (t) => {
       const secretAccessKey = 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY:';
       const { requests } = await assertSigner(t, 'AKIAEXAMPLE', {
-        env: { AWS_ACCESS_KEY_ID: 'AKIAEXAMPLE', AWS_SECRET_ACCESS_KEY: secretAccessKey, ...(sessionToken && { AWS_SESSION_TOKEN: sessionToken }) },
+        env: {
+          AWS_ACCESS_KEY_ID: 'AKIAEXAMPLE',
+          AWS_SECRET_ACCESS_KEY: secretAccessKey,
+          ...(sessionToken && { AWS_SESSION_TOKEN: sessionToken }),
+        },
       });
       assert.ok(new Set(requests.map(operationOf)).size >= 3);
       for (const request of requests) {
         const parts = partsOf(request.headers.authorization);
-        assert.deepEqual(parts, partsOf(await signatureOf(request, { accessKeyId: 'AKIAEXAMPLE', secretAccessKey, sessionToken })));
+        assert.deepEqual(
+          parts,
+          partsOf(await signatureOf(request, { accessKeyId: 'AKIAEXAMPLE', secretAccessKey, sessionToken })),
+        );
         const names = parts.SignedHeaders.split(';');
-        for (const name of ['host', 'x-amz-date', 'x-amz-target', ...(sessionToken ? ['x-amz-security-token'] : [])]) assert.ok(names.includes(name), name);
+        for (const name of ['host', 'x-amz-date', 'x-amz-target', ...(sessionToken ? ['x-amz-security-token'] : [])])
+          assert.ok(names.includes(name), name);
         assert.equal(request.headers['x-amz-security-token'], sessionToken);
       }
     });
@@ -92,13 +129,17 @@ describe('a request is signed', () => {
 });
 
 describe('given keys', () => {
-  test('of the environment go before those of the configuration', (t) => assertSigner(t, 'AKENV', {
-    env: { AWS_ACCESS_KEY_ID: 'AKENV', AWS_SECRET_ACCESS_KEY: 's' }, settings: { aws_access_key_id: 'AKCONFIG', aws_secret_access_key: 's' },
-  }));
+  test('of the environment go before those of the configuration', (t) =>
+    assertSigner(t, 'AKENV', {
+      env: { AWS_ACCESS_KEY_ID: 'AKENV', AWS_SECRET_ACCESS_KEY: 's' },
+      settings: { aws_access_key_id: 'AKCONFIG', aws_secret_access_key: 's' },
+    }));
 
-  test('of the configuration go before a profile', (t) => assertSigner(t, 'AKCONFIG', {
-    settings: { aws_access_key_id: 'AKCONFIG', aws_secret_access_key: 's' }, files: { credentials: '[default]\naws_access_key_id=AKFILE\naws_secret_access_key=s\n' },
-  }));
+  test('of the configuration go before a profile', (t) =>
+    assertSigner(t, 'AKCONFIG', {
+      settings: { aws_access_key_id: 'AKCONFIG', aws_secret_access_key: 's' },
+      files: { credentials: '[default]\naws_access_key_id=AKFILE\naws_secret_access_key=s\n' },
+    }));
 
   test('are not needed by a DynamoDB on this machine', async (t) => {
     const { stderr } = await assertSigner(t, 'local');
@@ -107,28 +148,46 @@ describe('given keys', () => {
 });
 
 describe('a profile', () => {
-  const credentials = '[default]\naws_access_key_id = AKDEFAULT\naws_secret_access_key = s\n\n[work]\naws_access_key_id = AKWORK\naws_secret_access_key = s\naws_session_token = T\n';
+  const credentials =
+    '[default]\naws_access_key_id = AKDEFAULT\naws_secret_access_key = s\n\n[work]\naws_access_key_id = AKWORK\naws_secret_access_key = s\naws_session_token = T\n';
 
   test('that nobody names is the default one', (t) => assertSigner(t, 'AKDEFAULT', { files: { credentials } }));
   test('is named by the configuration', async (t) => {
-    const { requests } = await assertSigner(t, 'AKWORK', { files: { credentials }, settings: { aws_profile_name: 'work' } });
+    const { requests } = await assertSigner(t, 'AKWORK', {
+      files: { credentials },
+      settings: { aws_profile_name: 'work' },
+    });
     assert.equal(requests[0].headers['x-amz-security-token'], 'T');
   });
-  test('is named by AWS_PROFILE', (t) => assertSigner(t, 'AKWORK', { files: { credentials }, env: { AWS_PROFILE: 'work' } }));
-  test('may be in the config file', (t) => assertSigner(t, 'AKC', {
-    files: { config: '[profile work]\naws_access_key_id=AKC\naws_secret_access_key=s\n' }, env: { AWS_PROFILE: 'work' },
-  }));
+  test('is named by AWS_PROFILE', (t) =>
+    assertSigner(t, 'AKWORK', { files: { credentials }, env: { AWS_PROFILE: 'work' } }));
+  test('may be in the config file', (t) =>
+    assertSigner(t, 'AKC', {
+      files: { config: '[profile work]\naws_access_key_id=AKC\naws_secret_access_key=s\n' },
+      env: { AWS_PROFILE: 'work' },
+    }));
   test('may be in files elsewhere', async (t) => {
     const folder = folderWith(t, { mine: '[default]\naws_access_key_id=AKMINE\naws_secret_access_key=s\n' });
-    await assertSigner(t, 'AKMINE', { files: { credentials }, env: { AWS_SHARED_CREDENTIALS_FILE: path.join(folder, 'mine') } });
+    await assertSigner(t, 'AKMINE', {
+      files: { credentials },
+      env: { AWS_SHARED_CREDENTIALS_FILE: path.join(folder, 'mine') },
+    });
   });
-  test('goes before the agent of a container', (t) => assertSigner(t, 'AKDEFAULT', {
-    files: { credentials }, env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: 'http://127.0.0.1:1/' },
-  }));
-  test('that is nowhere is named', (t) => assertNoCredentials(t, /profile "other" is neither/, { files: { credentials }, settings: { aws_profile_name: 'other' } }));
-  test('that goes a way which is not supported says which', (t) => assertNoCredentials(t, /profile "work" uses credential_process/, {
-    files: { config: '[profile work]\ncredential_process = /bin/true\n' }, settings: { aws_profile_name: 'work' },
-  }));
+  test('goes before the agent of a container', (t) =>
+    assertSigner(t, 'AKDEFAULT', {
+      files: { credentials },
+      env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: 'http://127.0.0.1:1/' },
+    }));
+  test('that is nowhere is named', (t) =>
+    assertNoCredentials(t, /profile "other" is neither/, {
+      files: { credentials },
+      settings: { aws_profile_name: 'other' },
+    }));
+  test('that goes a way which is not supported says which', (t) =>
+    assertNoCredentials(t, /profile "work" uses credential_process/, {
+      files: { config: '[profile work]\ncredential_process = /bin/true\n' },
+      settings: { aws_profile_name: 'work' },
+    }));
 });
 
 // STS as far as this server uses it; `answer` is for its next requests.
@@ -149,18 +208,26 @@ async function sts(t, name = 'AKSTS') {
 describe('a web identity', () => {
   const ROLE = 'arn:aws:iam::123456789012:role/curlew & co';
   const webIdentity = (t, stub, token = 'header.pay-load.sig_nature\n') => ({
-    AWS_WEB_IDENTITY_TOKEN_FILE: path.join(folderWith(t, { token }), 'token'), AWS_ROLE_ARN: ROLE, AWS_ENDPOINT_URL_STS: stub.url,
+    AWS_WEB_IDENTITY_TOKEN_FILE: path.join(folderWith(t, { token }), 'token'),
+    AWS_ROLE_ARN: ROLE,
+    AWS_ENDPOINT_URL_STS: stub.url,
   });
 
   test('is exchanged at STS', async (t) => {
     const stub = await sts(t);
-    const { requests } = await assertSigner(t, 'AKSTS', { env: { ...webIdentity(t, stub), AWS_ROLE_SESSION_NAME: 'mine' } });
+    const { requests } = await assertSigner(t, 'AKSTS', {
+      env: { ...webIdentity(t, stub), AWS_ROLE_SESSION_NAME: 'mine' },
+    });
     assert.equal(requests[0].headers['x-amz-security-token'], 'token/of+AKSTS==');
     const [{ method, body, headers }] = stub.requests.all;
     assert.equal(method, 'POST');
     assert.equal(headers['content-type'], 'application/x-www-form-urlencoded');
     assert.deepEqual(Object.fromEntries(new URLSearchParams(body)), {
-      Action: 'AssumeRoleWithWebIdentity', Version: '2011-06-15', RoleArn: ROLE, RoleSessionName: 'mine', WebIdentityToken: 'header.pay-load.sig_nature',
+      Action: 'AssumeRoleWithWebIdentity',
+      Version: '2011-06-15',
+      RoleArn: ROLE,
+      RoleSessionName: 'mine',
+      WebIdentityToken: 'header.pay-load.sig_nature',
     });
     assert.equal(stub.requests.all.length, 1);
   });
@@ -169,14 +236,18 @@ describe('a web identity', () => {
     const stub = await sts(t);
     const { AWS_WEB_IDENTITY_TOKEN_FILE: file, AWS_ENDPOINT_URL_STS } = webIdentity(t, stub);
     await assertSigner(t, 'AKSTS', {
-      files: { config: `[default]\nrole_arn = arn:r\nweb_identity_token_file = ${file}\n` }, env: { AWS_ENDPOINT_URL_STS },
+      files: { config: `[default]\nrole_arn = arn:r\nweb_identity_token_file = ${file}\n` },
+      env: { AWS_ENDPOINT_URL_STS },
     });
     assert.equal(new URLSearchParams(stub.requests.all[0].body).get('RoleArn'), 'arn:r');
   });
 
   test('that STS refuses is told with its words, and nothing else is tried', async (t) => {
     const stub = await sts(t);
-    stub.answer = () => ({ status: 403, body: '<ErrorResponse><Error><Code>AccessDenied</Code><Message>Not authorized</Message></Error></ErrorResponse>' });
+    stub.answer = () => ({
+      status: 403,
+      body: '<ErrorResponse><Error><Code>AccessDenied</Code><Message>Not authorized</Message></Error></ErrorResponse>',
+    });
     const stderr = await assertNoCredentials(t, /AWS web identity for arn.*HTTP status 403 AccessDenied/, {
       env: { ...webIdentity(t, stub), AWS_CONTAINER_CREDENTIALS_FULL_URI: stub.url },
     });
@@ -196,7 +267,12 @@ describe("a container's agent", () => {
 
   test('is asked with the token of the environment', async (t) => {
     const stub = await agent(t);
-    await assertSigner(t, 'AKAGENT', { env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: `${stub.url}/v2/creds?x=1`, AWS_CONTAINER_AUTHORIZATION_TOKEN: 'Basic abc' } });
+    await assertSigner(t, 'AKAGENT', {
+      env: {
+        AWS_CONTAINER_CREDENTIALS_FULL_URI: `${stub.url}/v2/creds?x=1`,
+        AWS_CONTAINER_AUTHORIZATION_TOKEN: 'Basic abc',
+      },
+    });
     const [{ method, path: at, headers }] = stub.requests.all;
     assert.deepEqual([method, at, headers.authorization], ['GET', '/v2/creds?x=1', 'Basic abc']);
   });
@@ -204,17 +280,29 @@ describe("a container's agent", () => {
   test('is asked with the token of a file', async (t) => {
     const stub = await agent(t);
     const file = path.join(folderWith(t, { token: 'file-token\n' }), 'token');
-    await assertSigner(t, 'AKAGENT', { env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: stub.url, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file } });
+    await assertSigner(t, 'AKAGENT', {
+      env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: stub.url, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: file },
+    });
     assert.equal(stub.requests.all[0].headers.authorization, 'file-token');
   });
 
-  for (const uri of ['http://example.com/creds', 'http://169.254.170.2@example.com/', 'http://169.254.170.2.example.com/', 'file:///etc/passwd']) {
-    test(`is not asked at ${uri}`, (t) => assertNoCredentials(t, /neither https nor a loopback, ECS or EKS address/, { env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: uri } }));
+  for (const uri of [
+    'http://example.com/creds',
+    'http://169.254.170.2@example.com/',
+    'http://169.254.170.2.example.com/',
+    'file:///etc/passwd',
+  ]) {
+    test(`is not asked at ${uri}`, (t) =>
+      assertNoCredentials(t, /neither https nor a loopback, ECS or EKS address/, {
+        env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: uri },
+      }));
   }
 
   test('that fails is told', async (t) => {
     const stub = await httpStub(t, { answer: () => ({ status: 500 }) });
-    await assertNoCredentials(t, /AWS container credentials from http.*HTTP status 500/, { env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: stub.url } });
+    await assertNoCredentials(t, /AWS container credentials from http.*HTTP status 500/, {
+      env: { AWS_CONTAINER_CREDENTIALS_FULL_URI: stub.url },
+    });
   });
 });
 
@@ -244,7 +332,9 @@ describe("an instance's role", () => {
 
   test('that answers with an error is told', async (t) => {
     const stub = await metadata(t, () => ({ body: { Code: 'AssumeRoleUnauthorizedAccess' } }));
-    await assertNoCredentials(t, /EC2 instance metadata, role my-role.*AssumeRoleUnauthorizedAccess/, { env: instance(stub) });
+    await assertNoCredentials(t, /EC2 instance metadata, role my-role.*AssumeRoleUnauthorizedAccess/, {
+      env: instance(stub),
+    });
   });
 
   test('counts last', async (t) => {
@@ -272,7 +362,8 @@ async function serverOnInstance(t, next) {
   await database.createTable(place.table);
   await database.put(place.table, Object.fromEntries(Object.entries(app).map(([name, S]) => [name, { S }])));
   const server = await serverFor(t, {
-    config: { ...place.config, app_manager: { ...place.config.app_manager, cache: { enabled: false } } }, env: { HOME: folderWith(t), ...instance(stub) },
+    config: { ...place.config, app_manager: { ...place.config.app_manager, cache: { enabled: false } } },
+    env: { HOME: folderWith(t), ...instance(stub) },
   });
   return { server, place, stub, ask: async () => (await api(server, 'GET', '/channels', { app })).status };
 }
@@ -304,7 +395,8 @@ describe('temporary credentials', { concurrency: true }, () => {
     const answers = [keys('AKFIRST'), keys('AKSECOND')];
     const running = await serverOnInstance(t, () => ({ body: answers.length > 1 ? answers.shift() : answers[0] }));
     await askUntilSigner(running, 'AKFIRST');
-    running.place.stub.answer = (request) => (signerOf(request) === 'AKFIRST' ? exception('ExpiredTokenException') : undefined);
+    running.place.stub.answer = (request) =>
+      signerOf(request) === 'AKFIRST' ? exception('ExpiredTokenException') : undefined;
     assert.equal(await running.ask(), 200);
     await askUntilSigner(running, 'AKSECOND');
   });
@@ -312,7 +404,8 @@ describe('temporary credentials', { concurrency: true }, () => {
   test('are in no line of the log', async (t) => {
     const running = await serverOnInstance(t, () => ({ body: keys('AKFIRST') }));
     await askUntilSigner(running, 'AKFIRST');
-    running.place.stub.answer = () => exception('UnrecognizedClientException', { message: 'The security token included in the request is invalid.' });
+    running.place.stub.answer = () =>
+      exception('UnrecognizedClientException', { message: 'The security token included in the request is invalid.' });
     assert.equal(await running.ask(), 503);
     await running.server.stop();
     const log = JSON.stringify(running.server.log.all);

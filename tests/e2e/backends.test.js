@@ -24,7 +24,10 @@ async function failure(t, kind, spoil) {
   t.after(() => backend.discard());
   await backend.create();
   await spoil(backend);
-  const failed = backend.start().then(() => assert.fail(`${kind} has started`), (error) => error.message);
+  const failed = backend.start().then(
+    () => assert.fail(`${kind} has started`),
+    (error) => error.message,
+  );
   return within(failed, `${kind} to give up`);
 }
 
@@ -37,7 +40,10 @@ async function takePort(t, { host, port }) {
 describe('a back end that does not start fails with its last words', { concurrency: true }, () => {
   const folders = {
     mariadb: ['data', /^MariaDB ended with exit code 1\. Its log:.*Can't change dir to .*\[ERROR\] Aborting/s],
-    postgres: ['data', /^PostgreSQL ended with exit code 2\. Its log:.*could not access the server configuration file/s],
+    postgres: [
+      'data',
+      /^PostgreSQL ended with exit code 2\. Its log:.*could not access the server configuration file/s,
+    ],
     dynamodb: ['data', /^DynamoDB Local ended with exit code 0\. Its log:.*Invalid directory for database creation/s],
     cassandra: ['127.0.0.1/data', /^Cassandra on 127\.0\.0\.1 (ended|does not start).*Not a directory/s],
   };
@@ -69,7 +75,13 @@ describe('a process that never serves', { concurrency: true }, () => {
   const refuses = () => Promise.reject(new Error('refused'));
 
   function daemon(t, script, options) {
-    const one = new Daemon({ name: 'Fake', log: path.join(folderWith(t), 'log'), command: ['sh', '-c', script], probe: refuses, ...options });
+    const one = new Daemon({
+      name: 'Fake',
+      log: path.join(folderWith(t), 'log'),
+      command: ['sh', '-c', script],
+      probe: refuses,
+      ...options,
+    });
     t.after(() => one.kill());
     return one;
   }
@@ -84,12 +96,17 @@ describe('a process that never serves', { concurrency: true }, () => {
   });
 
   test('a program that is not there is named', async (t) => {
-    await assert.rejects(daemon(t, '', { command: ['/no/such/program'] }).start(), /^Error: Fake ended with exit code 127\. .*\/no\/such\/program/s);
+    await assert.rejects(
+      daemon(t, '', { command: ['/no/such/program'] }).start(),
+      /^Error: Fake ended with exit code 127\. .*\/no\/such\/program/s,
+    );
   });
 
   test('one that gives up and stays is ended', async (t) => {
     const one = daemon(t, 'echo ERROR the disk is full; exec sleep 1000', { fatal: /^ERROR .*$/m });
-    await assert.rejects(one.start(), { message: 'Fake does not start: ERROR the disk is full. Its log:\nERROR the disk is full\n' });
+    await assert.rejects(one.start(), {
+      message: 'Fake does not start: ERROR the disk is full. Its log:\nERROR the disk is full\n',
+    });
     assert.equal(one.isRunning, false);
   });
 
@@ -100,7 +117,9 @@ describe('a process that never serves', { concurrency: true }, () => {
     const one = daemon(t, `cat ${folder}/said; exec sleep 1000`, { fatal: /^ERROR/m, probe });
     await assert.rejects(one.start(), /^Error: Fake does not start/);
     writeFileSync(path.join(folder, 'said'), 'well');
-    setTimeout(() => { answers = true; }, 200); // the log has been looked at by then
+    setTimeout(() => {
+      answers = true;
+    }, 200); // the log has been looked at by then
     await one.start();
     assert.ok(one.isRunning);
   });
@@ -113,7 +132,12 @@ test('jars that Maven could not fetch fail those who need them, with its words',
   const script = path.join(folder, 'scripts/test-jars.sh');
   copyFileSync(JARS_SCRIPT, script);
   for (const name of ['.', 'cassandra']) writeFileSync(path.join(folder, 'tests/backends', name, 'pom.xml'), '');
-  await assert.rejects(promisify(execFile)(script, { env: { ...process.env, PATH: `${folder}:${process.env.PATH}` } }), { code: 1 });
-  assert.throws(() => jarsOf('cassandra', path.join(folder, 'tests/backends/jars')),
-    /the jars of cassandra are not in .*scripts\/test-jars\.sh fetches them\. It said:\n\[ERROR\] No plugin found for prefix/);
+  await assert.rejects(
+    promisify(execFile)(script, { env: { ...process.env, PATH: `${folder}:${process.env.PATH}` } }),
+    { code: 1 },
+  );
+  assert.throws(
+    () => jarsOf('cassandra', path.join(folder, 'tests/backends/jars')),
+    /the jars of cassandra are not in .*scripts\/test-jars\.sh fetches them\. It said:\n\[ERROR\] No plugin found for prefix/,
+  );
 });

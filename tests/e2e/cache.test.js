@@ -93,7 +93,8 @@ test('the_event_expires_after_the_cache_ttl', async (t) => {
   await ws.expect('pusher:cache_miss');
   await publish(other, { name: 'x', channel: 'cache-short', data: 'x' });
   await ws.next('x');
-  // Nothing announces the expiry: ask until it has happened. The greeting before it proves nothing about time, only the miss does.
+  // Nothing announces the expiry: ask until it has happened. The greeting before it proves nothing about time, only the
+  // miss does.
   const deadline = performance.now() + TIMEOUT_MS;
   for (;;) {
     unsubscribe(ws, 'cache-short');
@@ -102,7 +103,9 @@ test('the_event_expires_after_the_cache_ttl', async (t) => {
     if (event === 'pusher:cache_miss') break;
     assert.equal(event, 'x');
     assert.ok(performance.now() < deadline, 'the event expires');
-    await new Promise((resolve) => { setTimeout(resolve, 50); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, 50);
+    });
   }
 });
 
@@ -125,7 +128,8 @@ test('beyond_the_capacity_the_oldest_channel_without_subscribers_is_dropped', as
 });
 
 test('a_greeting_and_live_events_do_not_overlap', async (t) => {
-  // Subscribers that come while events are published see a gapless, growing run of numbers, whichever event greets them.
+  // Subscribers that come while events are published see a gapless, growing run of numbers, whichever event greets
+  // them.
   const publishing = (async () => {
     for (let n = 0; n < 60; n++) await publish(server, { name: 'n', channel: 'cache-run', data: String(n) });
   })();
@@ -139,7 +143,11 @@ test('a_greeting_and_live_events_do_not_overlap', async (t) => {
   for (const [i, messages] of (await settle(server, ...sockets)).entries()) {
     const numbers = messages.filter(({ event }) => event === 'n').map(({ data }) => Number(data));
     const first = numbers[0];
-    assert.deepEqual(numbers, numbers.map((_, j) => first + j), `subscriber ${i}`);
+    assert.deepEqual(
+      numbers,
+      numbers.map((_, j) => first + j),
+      `subscriber ${i}`,
+    );
     assert.equal(numbers.at(-1), 59);
   }
 });

@@ -4,7 +4,17 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { api, publish } from '../lib/api.js';
-import { connect, nextError, nothingArrived, settle, stillOpen, subscribe, subscribeRefused, trySubscribe, unsubscribe } from '../lib/client.js';
+import {
+  connect,
+  nextError,
+  nothingArrived,
+  settle,
+  stillOpen,
+  subscribe,
+  subscribeRefused,
+  trySubscribe,
+  unsubscribe,
+} from '../lib/client.js';
 import { APP, sharedServer } from '../lib/server.js';
 import { channelAuth } from '../lib/sign.js';
 
@@ -19,7 +29,11 @@ const TOO_LONG = { type: 'LimitReached', status: 4009 };
 test('a_subscription_is_answered_with_the_channel_and_an_empty_object_as_a_string', async (t) => {
   const ws = await connect(server, { t });
   const answer = await subscribe(ws, 'plain');
-  assert.deepEqual(JSON.parse(answer.text), { event: 'pusher_internal:subscription_succeeded', channel: 'plain', data: '{}' });
+  assert.deepEqual(JSON.parse(answer.text), {
+    event: 'pusher_internal:subscription_succeeded',
+    channel: 'plain',
+    data: '{}',
+  });
 });
 
 test('a_published_event_reaches_subscribers_with_its_name_channel_and_data', async (t) => {
@@ -29,7 +43,11 @@ test('a_published_event_reaches_subscribers_with_its_name_channel_and_data', asy
   await subscribe(c, 'plain-2');
   await publish(server, { name: 'greeting', channel: 'plain-1', data: '{"x":1}' });
   for (const ws of [a, b]) {
-    assert.deepEqual(JSON.parse((await ws.next('greeting')).text), { event: 'greeting', channel: 'plain-1', data: '{"x":1}' });
+    assert.deepEqual(JSON.parse((await ws.next('greeting')).text), {
+      event: 'greeting',
+      channel: 'plain-1',
+      data: '{"x":1}',
+    });
   }
   await nothingArrived(server, a, b, c);
 });
@@ -53,19 +71,40 @@ test('the_excluded_socket_does_not_hear_the_event', async (t) => {
   await nothingArrived(server, a);
 });
 
-for (const channel of ['public-x', 'cache-x', 'Private-x', 'xprivate-x', 'my-private-x', 'my-cache-x', 'private', 'presence', 'a:b', 'a#b', '#a']) {
+for (const channel of [
+  'public-x',
+  'cache-x',
+  'Private-x',
+  'xprivate-x',
+  'my-private-x',
+  'my-cache-x',
+  'private',
+  'presence',
+  'a:b',
+  'a#b',
+  '#a',
+]) {
   test(`${channel}_is_public`, async (t) => {
     await subscribe(await connect(server, { t }), channel);
   });
 }
 
-for (const channel of ['private-x', 'private-encrypted-x', 'private-cache-x', 'private-encrypted-cache-x', 'private-my-cache-x']) {
+for (const channel of [
+  'private-x',
+  'private-encrypted-x',
+  'private-cache-x',
+  'private-encrypted-cache-x',
+  'private-my-cache-x',
+]) {
   test(`${channel}_needs_its_signature`, async (t) => {
     const ws = await connect(server, { t });
     await subscribeRefused(ws, channel, UNAUTHORIZED, { auth: undefined });
     await subscribeRefused(ws, channel, UNAUTHORIZED, { auth: `${APP.key}:${'0'.repeat(64)}` });
     await subscribe(ws, channel);
-    assert.equal((await stillOpen(ws)).every(({ event }) => event === 'pusher:cache_miss'), true);
+    assert.equal(
+      (await stillOpen(ws)).every(({ event }) => event === 'pusher:cache_miss'),
+      true,
+    );
   });
 }
 
@@ -99,7 +138,10 @@ test('signatures_for_something_else_are_refused', async (t) => {
   };
   for (const [what, auth] of Object.entries(wrong)) {
     const text = await subscribeRefused(ws, channel, UNAUTHORIZED, { auth });
-    assert.ok(!text.includes(good.slice(APP.key.length + 1)), `the answer to a signature ${what} does not tell the right one`);
+    assert.ok(
+      !text.includes(good.slice(APP.key.length + 1)),
+      `the answer to a signature ${what} does not tell the right one`,
+    );
   }
   await subscribe(ws, channel, { auth: good });
 });
@@ -107,7 +149,10 @@ test('signatures_for_something_else_are_refused', async (t) => {
 test('the_signature_of_a_private_channel_covers_channel_data_that_is_sent_along', async (t) => {
   const ws = await connect(server, { t });
   const channelData = '{"any":"thing"}';
-  await subscribeRefused(ws, 'private-data', UNAUTHORIZED, { channelData, auth: channelAuth(APP, ws.socketId, 'private-data') });
+  await subscribeRefused(ws, 'private-data', UNAUTHORIZED, {
+    channelData,
+    auth: channelAuth(APP, ws.socketId, 'private-data'),
+  });
   await subscribe(ws, 'private-data', { channelData });
 });
 
@@ -138,12 +183,23 @@ test('every_other_ascii_character_is_refused_in_a_name_and_the_connection_stays'
 
 test('other_bad_names_are_refused', async (t) => {
   const ws = await connect(server, { t });
-  for (const channel of ['', 'é', 'a\u{1f600}', 'private-é', 'presence-a b']) await subscribeRefused(ws, channel, INVALID);
+  for (const channel of ['', 'é', 'a\u{1f600}', 'private-é', 'presence-a b'])
+    await subscribeRefused(ws, channel, INVALID);
 });
 
 test('a_channel_that_is_missing_or_no_string_is_answered_4300', async (t) => {
   const ws = await connect(server, { t });
-  for (const data of [{}, { channel: null }, { channel: 5 }, { channel: ['a'] }, { channel: { a: 1 } }, null, undefined, 7, []]) {
+  for (const data of [
+    {},
+    { channel: null },
+    { channel: 5 },
+    { channel: ['a'] },
+    { channel: { a: 1 } },
+    null,
+    undefined,
+    7,
+    [],
+  ]) {
     ws.send({ event: 'pusher:subscribe', data });
     await nextError(ws, 4300);
   }
@@ -213,7 +269,8 @@ test('a_connection_holds_10000_subscriptions_and_no_more', async (t) => {
   for (let from = 0; from < names.length; from += 250) {
     const batch = names.slice(from, from + 250);
     for (const channel of batch) ws.send({ event: 'pusher:subscribe', data: { channel } });
-    for (const answer of await ws.inbox.take(batch.length)) assert.equal(answer.event, 'pusher_internal:subscription_succeeded');
+    for (const answer of await ws.inbox.take(batch.length))
+      assert.equal(answer.event, 'pusher_internal:subscription_succeeded');
   }
   const refusal = await trySubscribe(ws, 'one-more');
   assert.equal(refusal.event, 'pusher:subscription_error');
@@ -232,7 +289,10 @@ test('events_of_a_channel_are_settled_before_the_marker', async (t) => {
   for (const ws of [a, b]) await subscribe(ws, 'busy');
   for (let i = 0; i < 20; i++) await publish(server, { name: `n${i}`, channel: 'busy', data: 'x' });
   for (const messages of await settle(server, a, b)) {
-    assert.deepEqual(messages.map(({ event }) => event), Array.from({ length: 20 }, (_, i) => `n${i}`));
+    assert.deepEqual(
+      messages.map(({ event }) => event),
+      Array.from({ length: 20 }, (_, i) => `n${i}`),
+    );
   }
 });
 

@@ -3,16 +3,36 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { connect, join, nextError, nothingArrived, signin, stillOpen, subscribe, trigger, unsubscribe } from '../lib/client.js';
+import {
+  connect,
+  join,
+  nextError,
+  nothingArrived,
+  signin,
+  stillOpen,
+  subscribe,
+  trigger,
+  unsubscribe,
+} from '../lib/client.js';
 import { memberText } from '../lib/json-text.js';
 import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const MUTE = { id: 'mute', key: 'mute-key', secret: 'mute-secret', enable_client_messages: false };
 const TIGHT = {
-  id: 'tight', key: 'tight-key', secret: 'tight-secret', enable_client_messages: true, max_event_name_length: 20, max_event_payload_in_kb: 1,
+  id: 'tight',
+  key: 'tight-key',
+  secret: 'tight-secret',
+  enable_client_messages: true,
+  max_event_name_length: 20,
+  max_event_payload_in_kb: 1,
 };
 const LOOSE = {
-  id: 'loose', key: 'loose-key', secret: 'loose-secret', enable_client_messages: true, max_event_name_length: 0, max_event_payload_in_kb: 0,
+  id: 'loose',
+  key: 'loose-key',
+  secret: 'loose-secret',
+  enable_client_messages: true,
+  max_event_name_length: 0,
+  max_event_payload_in_kb: 0,
 };
 const server = await sharedServer({ apps: [APP, MUTE, TIGHT, LOOSE], config: { websocket_max_payload_kb: 256 } });
 
@@ -20,7 +40,11 @@ test('a_client_event_reaches_the_others_and_not_its_sender', async (t) => {
   const [sender, a, b] = await room(t, 'private-chat', 3);
   trigger(sender, 'private-chat', 'client-hello', { text: 'hi' });
   for (const ws of [a, b]) {
-    assert.deepEqual(JSON.parse((await ws.next('client-hello')).text), { event: 'client-hello', channel: 'private-chat', data: { text: 'hi' } });
+    assert.deepEqual(JSON.parse((await ws.next('client-hello')).text), {
+      event: 'client-hello',
+      channel: 'private-chat',
+      data: { text: 'hi' },
+    });
   }
   await nothingArrived(server, sender, a, b);
 });
@@ -31,8 +55,12 @@ test('on_a_presence_channel_the_sender_is_named', async (t) => {
   await join(number, 'presence-chat', { user_id: 7 });
   await join(observer, 'presence-chat', { user_id: 'o' });
   trigger(text, 'presence-chat', 'client-x', 'data');
-  assert.deepEqual(JSON.parse((await observer.next('client-x')).text),
-    { event: 'client-x', channel: 'presence-chat', data: 'data', user_id: 'u"1' });
+  assert.deepEqual(JSON.parse((await observer.next('client-x')).text), {
+    event: 'client-x',
+    channel: 'presence-chat',
+    data: 'data',
+    user_id: 'u"1',
+  });
   trigger(number, 'presence-chat', 'client-y', 'data');
   assert.equal((await observer.next('client-y')).user_id, '7');
 });
@@ -56,23 +84,23 @@ test('a_sender_cannot_name_itself', async (t) => {
   assert.ok(!event.text.includes('admin'));
   const [a, b] = await room(t, 'private-forged', 2);
   a.send({ event: 'client-x', channel: 'private-forged', user_id: 'admin', data: 'x' });
-  assert.ok(!('user_id' in await b.next('client-x')));
+  assert.ok(!('user_id' in (await b.next('client-x'))));
 });
 
 const EXACT = {
-  'numbers': '{"a":1.50,"b":1e400,"c":-0.0,"d":1E+2,"e":123456789012345678901234567890}',
+  numbers: '{"a":1.50,"b":1e400,"c":-0.0,"d":1E+2,"e":123456789012345678901234567890}',
   'the order of keys': '{"z":1,"a":2,"m":3}',
-  'spaces': '{ "a" :\t1 ,\n "b":[ 1,2 ] }',
-  'escapes': '{"a":"\\u0041\\/\\u00e9\\n\\ud83d\\ude00\\"\\\\"}',
+  spaces: '{ "a" :\t1 ,\n "b":[ 1,2 ] }',
+  escapes: '{"a":"\\u0041\\/\\u00e9\\n\\ud83d\\ude00\\"\\\\"}',
   'a lone surrogate escape': '"\\ud800"',
-  'unicode': '{"é":"\u{1f600}\u2028"}',
+  unicode: '{"é":"\u{1f600}\u2028"}',
   'duplicate keys': '{"a":1,"a":2,"a":{"a":3}}',
   'a string': '"text"',
   'a string with json': '"{\\"a\\":1}"',
   'an empty string': '""',
   'a number': '1.50',
-  'null': 'null',
-  'true': 'true',
+  null: 'null',
+  true: 'true',
   'an array': '[1.0, [], {}, "x"]',
   '1000 nested brackets': `${'['.repeat(1000)}${']'.repeat(1000)}`,
   '500 nested objects': `${'{"a":'.repeat(500)}-0${'}'.repeat(500)}`,
@@ -95,7 +123,11 @@ test('names_and_channels_may_be_written_with_escapes', async (t) => {
 test('unknown_members_are_left_behind', async (t) => {
   const [sender, receiver] = await room(t, 'private-extra', 2);
   sender.sendText('{"event":"client-x","more":{"data":2},"channel":"private-extra","data":1,"tags":{"a":"b"}}');
-  assert.deepEqual(JSON.parse((await receiver.next('client-x')).text), { event: 'client-x', channel: 'private-extra', data: 1 });
+  assert.deepEqual(JSON.parse((await receiver.next('client-x')).text), {
+    event: 'client-x',
+    channel: 'private-extra',
+    data: 1,
+  });
 });
 
 test('private_cache_and_presence_cache_channels_take_client_events', async (t) => {
@@ -114,8 +146,14 @@ for (const channel of ['public-room', 'cache-room', 'private-encrypted-room', 'p
     const [sender, receiver] = await room(t, channel, 2);
     trigger(sender, channel, 'client-x', {});
     await nextError(sender, 4301);
-    assert.deepEqual((await stillOpen(sender)).filter(({ event }) => event !== 'pusher:cache_miss'), []);
-    assert.deepEqual((await stillOpen(receiver)).filter(({ event }) => event !== 'pusher:cache_miss'), []);
+    assert.deepEqual(
+      (await stillOpen(sender)).filter(({ event }) => event !== 'pusher:cache_miss'),
+      [],
+    );
+    assert.deepEqual(
+      (await stillOpen(receiver)).filter(({ event }) => event !== 'pusher:cache_miss'),
+      [],
+    );
     await nothingArrived(server, receiver);
   });
 }
@@ -187,12 +225,23 @@ test('a_name_of_the_longest_length_is_accepted_and_one_more_is_refused', async (
 test('the_size_of_data_is_that_of_the_decoded_string_or_the_source_text', async (t) => {
   const [sender, receiver] = await room(t, 'private-tight', 2, TIGHT);
   const send = (data) => sender.sendText(`{"event":"client-x","channel":"private-tight","data":${data}}`);
-  const fits = [`"${'x'.repeat(1024)}"`, `"${'\\u0041'.repeat(1024)}"`, `"${'\\n'.repeat(1024)}"`, `"${'é'.repeat(512)}"`, `{"a":"${'x'.repeat(1016)}"}`];
+  const fits = [
+    `"${'x'.repeat(1024)}"`,
+    `"${'\\u0041'.repeat(1024)}"`,
+    `"${'\\n'.repeat(1024)}"`,
+    `"${'é'.repeat(512)}"`,
+    `{"a":"${'x'.repeat(1016)}"}`,
+  ];
   for (const data of fits) {
     send(data);
     assert.equal(memberText((await receiver.next('client-x')).text, 'data'), data);
   }
-  for (const data of [`"${'x'.repeat(1025)}"`, `"${'\\u00e9'.repeat(513)}"`, `"${'é'.repeat(513)}"`, `{"a":"${'x'.repeat(1017)}"}`]) {
+  for (const data of [
+    `"${'x'.repeat(1025)}"`,
+    `"${'\\u00e9'.repeat(513)}"`,
+    `"${'é'.repeat(513)}"`,
+    `{"a":"${'x'.repeat(1017)}"}`,
+  ]) {
     send(data);
     assert.match(await nextError(sender, 4301), /\b1\b/);
   }
@@ -222,7 +271,10 @@ test('events_of_one_sender_arrive_in_order', async (t) => {
   for (let i = 0; i < 300; i++) trigger(sender, 'private-order', 'client-n', i);
   for (const ws of receivers) {
     const numbers = (await ws.inbox.take(300)).map(({ data }) => data);
-    assert.deepEqual(numbers, Array.from({ length: 300 }, (_, i) => i));
+    assert.deepEqual(
+      numbers,
+      Array.from({ length: 300 }, (_, i) => i),
+    );
   }
 });
 

@@ -11,7 +11,10 @@ import { folderWith, start } from '../lib/process.js';
 import { APP, BINARY, runCurlew } from '../lib/server.js';
 
 const GOOD = {
-  host: '127.0.0.1', port: 0, metrics: { host: '127.0.0.1', port: 0 }, shutdown_grace_period: 0,
+  host: '127.0.0.1',
+  port: 0,
+  metrics: { host: '127.0.0.1', port: 0 },
+  shutdown_grace_period: 0,
   app_manager: { driver: 'memory', array: { apps: [APP] } },
 };
 
@@ -45,9 +48,12 @@ describe('help', () => {
 
 describe('command lines that make no sense: exit code 2, and where to read on', () => {
   const lines = {
-    'an unknown command': [['srve'], /srve/], 'an unknown flag': [['serve', '--prot', '1'], /--prot/],
-    'an unknown flag of check': [['check', '--verbos'], /--verbos/], 'an argument too many': [['serve', 'now'], /now/],
-    'a flag without its value': [['serve', '--config'], /--config/], 'an unknown flag alone': [['--bogus'], /--bogus/],
+    'an unknown command': [['srve'], /srve/],
+    'an unknown flag': [['serve', '--prot', '1'], /--prot/],
+    'an unknown flag of check': [['check', '--verbos'], /--verbos/],
+    'an argument too many': [['serve', 'now'], /now/],
+    'a flag without its value': [['serve', '--config'], /--config/],
+    'an unknown flag alone': [['--bogus'], /--bogus/],
   };
   for (const [what, [args, named]] of Object.entries(lines)) {
     test(what, async () => {
@@ -72,14 +78,26 @@ describe('check', () => {
 
   test('a bad one is not: exit code 2, and every problem with file, key path and what would be right', async () => {
     const bad = {
-      ...GOOD, port: 'many', activity_timeout: 0, metrics: { enabled: 'perhaps', port: 70000 },
-      websocket: { max_messages: -1 }, cors: { origin: 'everywhere', credentials: 3 },
+      ...GOOD,
+      port: 'many',
+      activity_timeout: 0,
+      metrics: { enabled: 'perhaps', port: 70000 },
+      websocket: { max_messages: -1 },
+      cors: { origin: 'everywhere', credentials: 3 },
       adapter: { driver: 'carrier-pigeon' },
     };
     const { code, stderr, stdout, configFile } = await runCurlew(['check'], { config: bad });
     const said = stdout + stderr;
     assert.equal(code, 2, said);
-    for (const key of ['port', 'activity_timeout', 'metrics.enabled', 'metrics.port', 'websocket.max_messages', 'cors.credentials', 'adapter.driver']) {
+    for (const key of [
+      'port',
+      'activity_timeout',
+      'metrics.enabled',
+      'metrics.port',
+      'websocket.max_messages',
+      'cors.credentials',
+      'adapter.driver',
+    ]) {
       assert.match(said, new RegExp(`(^|[^\\w.])${key.replace('.', '\\.')}\\b`, 'm'), key);
     }
     assert.ok(said.includes(configFile), said);
@@ -87,7 +105,9 @@ describe('check', () => {
   });
 
   test('a file that is no JSON is named with the line', async () => {
-    const { code, stderr, stdout, configFile } = await runCurlew(['check'], { configText: '{\n  "port": 1,\n  "host" "x"\n}\n' });
+    const { code, stderr, stdout, configFile } = await runCurlew(['check'], {
+      configText: '{\n  "port": 1,\n  "host" "x"\n}\n',
+    });
     assert.equal(code, 2);
     assert.ok((stdout + stderr).includes(configFile));
     assert.match(stdout + stderr, /\b3\b/);
@@ -104,8 +124,14 @@ describe('check', () => {
 
   const impossible = {
     'a node without a name': [{ app_manager: { driver: 'scylladb', scylladb: { nodes: [''] } } }, /scylladb\.nodes/],
-    'an endpoint that is no URL': [{ app_manager: { driver: 'dynamodb' }, database: { dynamodb: { endpoint_url: 'nonsense' } } }, /dynamodb\.endpoint_url/],
-    'half of a key': [{ app_manager: { driver: 'dynamodb' }, database: { dynamodb: { aws_access_key_id: 'AKIA' } } }, /aws_secret_access_key/],
+    'an endpoint that is no URL': [
+      { app_manager: { driver: 'dynamodb' }, database: { dynamodb: { endpoint_url: 'nonsense' } } },
+      /dynamodb\.endpoint_url/,
+    ],
+    'half of a key': [
+      { app_manager: { driver: 'dynamodb' }, database: { dynamodb: { aws_access_key_id: 'AKIA' } } },
+      /aws_secret_access_key/,
+    ],
   };
   for (const [what, [config, message]] of Object.entries(impossible)) {
     test(`a store that can never be opened is an error of check as of a start: ${what}`, async () => {
@@ -130,31 +156,50 @@ describe('check', () => {
   });
 
   test('--verbose lists what is not in effect yet, of the server and of an app', async () => {
-    const app = { ...APP, allowed_origins: ['https://shop.example'], max_client_events_per_second: 5, max_connections: 5 };
+    const app = {
+      ...APP,
+      allowed_origins: ['https://shop.example'],
+      max_client_events_per_second: 5,
+      max_connections: 5,
+    };
     const config = { ...GOOD, user_authentication_timeout: 60, app_manager: { array: { apps: [app] } } };
-    const { code, stdout, stderr } = await runCurlew(['check', '--verbose'], { config, env: { WEBHOOK_BATCHING_SIZE: '5' } });
+    const { code, stdout, stderr } = await runCurlew(['check', '--verbose'], {
+      config,
+      env: { WEBHOOK_BATCHING_SIZE: '5' },
+    });
     assert.equal(code, 0, stdout + stderr);
     assert.deepEqual((stdout + stderr).match(/(?<=accepted without effect: ).*/g).sort(), [
-      'WEBHOOK_BATCHING_SIZE', `allowed_origins of app "${APP.id}"`, `max_client_events_per_second of app "${APP.id}"`, 'user_authentication_timeout',
+      'WEBHOOK_BATCHING_SIZE',
+      `allowed_origins of app "${APP.id}"`,
+      `max_client_events_per_second of app "${APP.id}"`,
+      'user_authentication_timeout',
     ]);
   });
 
   test('a bad value in the environment is a warning that names the variable', async () => {
-    const { code, stdout, stderr } = await runCurlew(['check'], { config: GOOD, env: { PORT: 'many', SOCKUDO_DEFAULT_APP_ID: 'only-an-id' } });
+    const { code, stdout, stderr } = await runCurlew(['check'], {
+      config: GOOD,
+      env: { PORT: 'many', SOCKUDO_DEFAULT_APP_ID: 'only-an-id' },
+    });
     assert.equal(code, 0);
     assert.match(stdout + stderr, /warning.*\bPORT\b/i);
     assert.match(stdout + stderr, /warning.*SOCKUDO_DEFAULT_APP_KEY/i);
   });
 
   test('a bad app is named with its field', async () => {
-    const config = { ...GOOD, app_manager: { array: { apps: [APP, { ...APP, id: 'broken', key: 'k', max_connections: 1.5 }] } } };
+    const config = {
+      ...GOOD,
+      app_manager: { array: { apps: [APP, { ...APP, id: 'broken', key: 'k', max_connections: 1.5 }] } },
+    };
     const { stdout, stderr } = await runCurlew(['check'], { config });
     assert.match(stdout + stderr, /broken.*max_connections/);
   });
 
   test('the secrets of a configuration are not repeated, whatever is wrong with it', async () => {
     const config = {
-      ...GOOD, port: 'many', database: { mysql: { password: 'mysql-pass-word', port: 'x' } },
+      ...GOOD,
+      port: 'many',
+      database: { mysql: { password: 'mysql-pass-word', port: 'x' } },
       app_manager: { array: { apps: [{ ...APP, secret: 'hush-hush', max_connections: 1.5 }] } },
     };
     const { stdout, stderr } = await runCurlew(['check', '--verbose'], { config });
@@ -188,16 +233,26 @@ describe('serve', () => {
   });
 
   test('an IPv6 address is logged as a URL takes it', async (t) => {
-    const file = path.join(folderWith(t, { 'own.json': { ...GOOD, host: '::1', metrics: { host: '::1', port: 0 } } }), 'own.json');
+    const file = path.join(
+      folderWith(t, { 'own.json': { ...GOOD, host: '::1', metrics: { host: '::1', port: 0 } } }),
+      'own.json',
+    );
     const server = await serves(t, ['serve', '--config', file]);
     for (const what of [/listening on http:\/\/\[::1\]:\d+"/, /metrics on http:\/\/\[::1\]:\d+\/metrics/]) {
-      assert.ok(server.err.all.some((line) => what.test(line)), server.err.all.join('\n'));
+      assert.ok(
+        server.err.all.some((line) => what.test(line)),
+        server.err.all.join('\n'),
+      );
     }
   });
 
   test('an app from the environment works', async (t) => {
     const file = path.join(folderWith(t, { 'own.json': { ...GOOD, app_manager: {} } }), 'own.json');
-    const env = { SOCKUDO_DEFAULT_APP_ID: 'env', SOCKUDO_DEFAULT_APP_KEY: 'env-key', SOCKUDO_DEFAULT_APP_SECRET: 'env-secret' };
+    const env = {
+      SOCKUDO_DEFAULT_APP_ID: 'env',
+      SOCKUDO_DEFAULT_APP_KEY: 'env-key',
+      SOCKUDO_DEFAULT_APP_SECRET: 'env-secret',
+    };
     await serves(t, ['serve', '--config', file], { env });
   });
 
@@ -215,7 +270,10 @@ describe('serve', () => {
     assert.match(stderr, /adapter\.driver/);
   });
 
-  for (const [what, key] of [['the port', 'port'], ['the port of the metrics', 'metrics']]) {
+  for (const [what, key] of [
+    ['the port', 'port'],
+    ['the port of the metrics', 'metrics'],
+  ]) {
     test(`${what} in use is said, with the address`, async (t) => {
       const other = net.createServer();
       t.after(() => other.close());
@@ -245,11 +303,17 @@ describe('serve', () => {
     const file = path.join(folderWith(t, { 'own.json': { ...GOOD, mode: 'production', app_manager: {} } }), 'own.json');
     const server = start(t, BINARY, ['serve', '--config', file], { env: { LOG_OUTPUT_FORMAT: 'json' } });
     await server.err.next((line) => /"ready"/.test(line));
-    assert.ok(server.err.all.some((line) => /app_manager\.array\.apps|SOCKUDO_DEFAULT_APP_ID/.test(line)), server.err.all.join('\n'));
+    assert.ok(
+      server.err.all.some((line) => /app_manager\.array\.apps|SOCKUDO_DEFAULT_APP_ID/.test(line)),
+      server.err.all.join('\n'),
+    );
   });
 
   test('with no app at all it has a demo app in development, and warns', async (t) => {
-    const file = path.join(folderWith(t, { 'own.json': { ...GOOD, mode: 'development', app_manager: {} } }), 'own.json');
+    const file = path.join(
+      folderWith(t, { 'own.json': { ...GOOD, mode: 'development', app_manager: {} } }),
+      'own.json',
+    );
     const server = await serves(t, ['serve', '--config', file]);
     const warning = server.err.all.find((line) => /app-key/.test(line));
     assert.equal(JSON.parse(warning).level.toLowerCase().startsWith('warn'), true, warning);

@@ -1,5 +1,5 @@
-// permessage-deflate (RFC 7692), as `websocket.compression` has it: the `ws` client, which compresses what it sends and checks what it
-// gets, beside clients that do not; and raw frames for what no client sends.
+// permessage-deflate (RFC 7692), as `websocket.compression` has it: the `ws` client, which compresses what it sends and
+// checks what it gets, beside clients that do not; and raw frames for what no client sends.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -26,7 +26,9 @@ const deflated = (text) => deflateRawSync(text, { finishFlush: constants.Z_SYNC_
 async function open(server, { perMessageDeflate = { threshold: 0 } } = {}) {
   const socket = new WebSocket(`ws://${server.host}:${server.port}/app/${APP.key}?protocol=7`, { perMessageDeflate });
   const inbox = new Inbox('messages of a ws client', (message) => JSON.stringify(message).slice(0, 200));
-  const closed = new Promise((resolve) => socket.once('close', (code, reason) => resolve({ code, reason: String(reason) })));
+  const closed = new Promise((resolve) =>
+    socket.once('close', (code, reason) => resolve({ code, reason: String(reason) })),
+  );
   server.own(() => socket.terminate());
   socket.on('message', (data) => inbox.push(JSON.parse(data)));
   socket.on('error', (error) => inbox.push({ event: 'error', error: String(error) }));
@@ -47,13 +49,25 @@ async function join(client, channel) {
 }
 
 // Data that repeats itself, and some that does not.
-const texts = Array.from({ length: 150 }, (_, i) => JSON.stringify({ i, text: i % 3 === 0 ? 'to and fro '.repeat(i) : String(Math.random()).repeat(1 + i % 4), more: 'ü€😀'.repeat(i % 5) }));
+const texts = Array.from({ length: 150 }, (_, i) =>
+  JSON.stringify({
+    i,
+    text: i % 3 === 0 ? 'to and fro '.repeat(i) : String(Math.random()).repeat(1 + (i % 4)),
+    more: 'ü€😀'.repeat(i % 5),
+  }),
+);
 
 for (const mode of MODES) {
   test(`${mode}: everybody gets every event as it was sent, in order`, async (t) => {
-    const server = await serverFor(t, { apps: [{ ...APP, max_backend_events_per_second: 0 }], config: compression(mode) });
-    const clients = await Promise.all(Array.from({ length: 30 }, (_, i) => open(server, i % 5 === 4 ? { perMessageDeflate: false } : {})));
-    for (const [i, { socket }] of clients.entries()) assert.equal(socket.extensions.includes('permessage-deflate'), i % 5 !== 4);
+    const server = await serverFor(t, {
+      apps: [{ ...APP, max_backend_events_per_second: 0 }],
+      config: compression(mode),
+    });
+    const clients = await Promise.all(
+      Array.from({ length: 30 }, (_, i) => open(server, i % 5 === 4 ? { perMessageDeflate: false } : {})),
+    );
+    for (const [i, { socket }] of clients.entries())
+      assert.equal(socket.extensions.includes('permessage-deflate'), i % 5 !== 4);
     await Promise.all(clients.map((client) => join(client, 'my-channel')));
     const receiving = clients.map(async (client) => {
       for (const text of texts) assert.equal((await client.next('my-event')).data, text);
@@ -61,14 +75,22 @@ for (const mode of MODES) {
     // Ten at a time, so that some are joined into one write.
     for (let i = 0; i < texts.length; i += 10) {
       await publish(server, { name: 'my-event', channel: 'my-channel', data: texts[i] });
-      for (const data of texts.slice(i + 1, i + 10)) await publish(server, { name: 'my-event', channel: 'my-channel', data });
+      for (const data of texts.slice(i + 1, i + 10))
+        await publish(server, { name: 'my-event', channel: 'my-channel', data });
     }
     await Promise.all(receiving);
   });
 
   test(`${mode}: client events, compressed by their sender, reach the others`, async (t) => {
-    const server = await serverFor(t, { apps: [{ ...APP, enable_client_messages: true, max_client_events_per_second: 0 }], config: compression(mode) });
-    const [sender, ...others] = await Promise.all([open(server), open(server), open(server, { perMessageDeflate: false })]);
+    const server = await serverFor(t, {
+      apps: [{ ...APP, enable_client_messages: true, max_client_events_per_second: 0 }],
+      config: compression(mode),
+    });
+    const [sender, ...others] = await Promise.all([
+      open(server),
+      open(server),
+      open(server, { perMessageDeflate: false }),
+    ]);
     for (const client of [sender, ...others]) await join(client, 'private-c');
     for (const data of texts.slice(0, 50)) {
       sender.send({ event: 'client-e', channel: 'private-c', data });
@@ -96,13 +118,18 @@ test('pusher-js, which offers nothing, works beside clients that compress', asyn
   const events = record(channel);
   await events.next('pusher:subscription_succeeded');
   await join(client, 'my-channel');
-  await publish(server, { name: 'my-event', channel: 'my-channel', data: JSON.stringify({ text: 'to and fro '.repeat(50) }) });
+  await publish(server, {
+    name: 'my-event',
+    channel: 'my-channel',
+    data: JSON.stringify({ text: 'to and fro '.repeat(50) }),
+  });
   assert.equal((await events.next('my-event')).data.text, 'to and fro '.repeat(50));
   assert.equal(JSON.parse((await client.next('my-event')).data).text, 'to and fro '.repeat(50));
 });
 
 test('what is agreed on, and what it saves', async (t) => {
-  const sent = async (server) => Number((await getMetrics(server)).body.match(/^sockudo_socket_transmitted_bytes\{.*\} (\d+)$/m)[1]);
+  const sent = async (server) =>
+    Number((await getMetrics(server)).body.match(/^sockudo_socket_transmitted_bytes\{.*\} (\d+)$/m)[1]);
   const bytes = {};
   for (const [mode, answer] of [
     ['disabled', undefined],
@@ -110,16 +137,23 @@ test('what is agreed on, and what it saves', async (t) => {
     ['dedicated', 'permessage-deflate; client_no_context_takeover'],
   ]) {
     const server = await serverFor(t, { config: compression(mode) });
-    const ws = await connect(server, { t, headers: { 'Sec-WebSocket-Extensions': 'permessage-deflate; client_max_window_bits' } });
+    const ws = await connect(server, {
+      t,
+      headers: { 'Sec-WebSocket-Extensions': 'permessage-deflate; client_max_window_bits' },
+    });
     assert.equal(ws.handshake.headers['sec-websocket-extensions'], answer);
     const client = await open(server);
     await join(client, 'my-channel');
     const before = await sent(server);
     for (let i = 0; i < 20; i++) {
-      await publish(server, { name: 'my-event', channel: 'my-channel', data: JSON.stringify({ i, title: 'A title as they are', body: 'and a body, and more of a body' }) });
+      await publish(server, {
+        name: 'my-event',
+        channel: 'my-channel',
+        data: JSON.stringify({ i, title: 'A title as they are', body: 'and a body, and more of a body' }),
+      });
       await client.next('my-event');
     }
-    bytes[mode] = await sent(server) - before;
+    bytes[mode] = (await sent(server)) - before;
   }
   assert.ok(bytes.shared < bytes.disabled * 0.95, JSON.stringify(bytes));
   assert.ok(bytes.dedicated < bytes.shared * 0.5, JSON.stringify(bytes));
@@ -149,12 +183,16 @@ describe('what breaks the agreement', () => {
   }
 
   test('a slow reader with a window of its own is told so uncompressed', async (t) => {
-    const server = await serverFor(t, { apps: [{ ...APP, max_backend_events_per_second: 0 }], config: { websocket: { compression: 'dedicated', max_messages: 20 } } });
+    const server = await serverFor(t, {
+      apps: [{ ...APP, max_backend_events_per_second: 0 }],
+      config: { websocket: { compression: 'dedicated', max_messages: 20 } },
+    });
     const slow = await connect(server, { t, headers: { 'Sec-WebSocket-Extensions': 'permessage-deflate' } });
     const fast = await open(server);
     await Promise.all([subscribe(slow, 'c').catch(() => {}), join(fast, 'c')]);
     slow.pause();
-    const noise = () => Array.from({ length: 8000 }, () => String.fromCharCode(97 + Math.floor(Math.random() * 26))).join('');
+    const noise = () =>
+      Array.from({ length: 8000 }, () => String.fromCharCode(97 + Math.floor(Math.random() * 26))).join('');
     let closedOne = false;
     for (let i = 0; i < 3000 && !closedOne; i++) {
       await publish(server, { name: 'e', channel: 'c', data: noise() });
@@ -163,6 +201,8 @@ describe('what breaks the agreement', () => {
     }
     assert.ok(closedOne, 'the slow reader was closed');
     slow.resume();
-    await slow.frames.next((frame) => frame.opcode === OPCODE.text && frame.rsv === 0 && frame.payload.toString().includes('"code":4100'));
+    await slow.frames.next(
+      (frame) => frame.opcode === OPCODE.text && frame.rsv === 0 && frame.payload.toString().includes('"code":4100'),
+    );
   });
 });

@@ -29,7 +29,14 @@ test('the_configured_activity_timeout_is_announced', async (t) => {
   assert.equal((await connect(other)).activityTimeout, 31);
 });
 
-for (const query of ['', '?protocol=5', '?protocol=6', '?protocol=7', '?protocol=7&client=js&version=8.4.0&flash=false', '?client=js']) {
+for (const query of [
+  '',
+  '?protocol=5',
+  '?protocol=6',
+  '?protocol=7',
+  '?protocol=7&client=js&version=8.4.0&flash=false',
+  '?client=js',
+]) {
   test(`a_connection_with_the_query_"${query}"_is_established`, async (t) => {
     const ws = await connect(server, { t, path: `/app/${APP.key}${query}` });
     assert.deepEqual(await stillOpen(ws), []);
@@ -99,7 +106,12 @@ test('with_a_path_prefix_the_app_is_below_it', async (t) => {
   const other = await serverFor(t, { config: { path_prefix: '/realtime' } });
   const ws = await connect(other, { path: `/realtime/app/${APP.key}?protocol=7` });
   assert.deepEqual(await stillOpen(ws), []);
-  for (const path of [`/app/${APP.key}`, `/realtimeapp/${APP.key}`, `/realtime2/app/${APP.key}`, `/realtime/realtime/app/${APP.key}`]) {
+  for (const path of [
+    `/app/${APP.key}`,
+    `/realtimeapp/${APP.key}`,
+    `/realtime2/app/${APP.key}`,
+    `/realtime/realtime/app/${APP.key}`,
+  ]) {
     await closedWithError(await RawWebSocket.connect(other, { path }), 4005);
   }
 });
@@ -111,7 +123,12 @@ test('keys_that_no_app_can_have_are_unknown', async (t) => {
 });
 
 test('handshakes_that_break_rfc_6455_get_an_http_error', async () => {
-  const handshake = { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==' };
+  const handshake = {
+    Connection: 'Upgrade',
+    Upgrade: 'websocket',
+    'Sec-WebSocket-Version': '13',
+    'Sec-WebSocket-Key': 'AAAAAAAAAAAAAAAAAAAAAA==',
+  };
   const answer = async (change) => {
     const http = await RawHttp.connect(server);
     const headers = Object.entries({ ...handshake, ...change }).filter(([, value]) => value !== null);
@@ -128,7 +145,10 @@ test('handshakes_that_break_rfc_6455_get_an_http_error', async () => {
 });
 
 test('handshake_headers_are_read_whatever_their_case_and_company', async (t) => {
-  const ws = await connect(server, { t, headers: { Connection: 'keep-alive, uPGRADE', Upgrade: 'WebSocket', 'X-Other': 'x'.repeat(2000) } });
+  const ws = await connect(server, {
+    t,
+    headers: { Connection: 'keep-alive, uPGRADE', Upgrade: 'WebSocket', 'X-Other': 'x'.repeat(2000) },
+  });
   assert.deepEqual(await stillOpen(ws), []);
 });
 
@@ -145,7 +165,11 @@ test('frames_in_the_same_segment_as_the_handshake_are_handled', async (t) => {
 
 test('a_pusher_ping_is_answered_by_a_pusher_pong', async (t) => {
   const ws = await connect(server, { t });
-  for (const message of [{ event: 'pusher:ping', data: {} }, { event: 'pusher:ping', data: '{}' }, { event: 'pusher:ping' }]) {
+  for (const message of [
+    { event: 'pusher:ping', data: {} },
+    { event: 'pusher:ping', data: '{}' },
+    { event: 'pusher:ping' },
+  ]) {
     ws.send(message);
     const pong = await ws.expect('pusher:pong');
     assert.ok(pong.data === undefined || typeof pong.data === 'string', 'data is a string if there is any');

@@ -1,4 +1,5 @@
-// What the pages of docs/ show: configurations and apps that are taken as they stand, commands that do it, links that lead somewhere.
+// What the pages of docs/ show: configurations and apps that are taken as they stand, commands that do it, links that
+// lead somewhere.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -13,10 +14,14 @@ import { folderWith } from '../lib/process.js';
 import { APP, BINARY, runCurlew, serverFor } from '../lib/server.js';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const pages = ['.', 'docs'].flatMap((folder) => readdirSync(path.join(root, folder))
-  .filter((name) => name.endsWith('.md')).map((name) => path.join(folder, name)));
+const pages = ['.', 'docs'].flatMap((folder) =>
+  readdirSync(path.join(root, folder))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => path.join(folder, name)),
+);
 const text = (page) => readFileSync(path.join(root, page), 'utf8');
-const blocks = (page, language) => [...text(page).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, body]) => body);
+const blocks = (page, language) =>
+  [...text(page).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, body]) => body);
 
 describe('configurations', () => {
   for (const page of ['docs/configuration.md', 'docs/app-managers.md']) {
@@ -43,7 +48,9 @@ describe('docs/apps.md', () => {
 
   test('each field of its table is one, with the default that a server has', async (t) => {
     const config = sqliteConfig(t);
-    const rows = [...text('docs/apps.md').matchAll(/^\| `(\w+)` \| (text|boolean|number|list of \w+|object) \| ([^|]+) \|/gm)];
+    const rows = [
+      ...text('docs/apps.md').matchAll(/^\| `(\w+)` \| (text|boolean|number|list of \w+|object) \| ([^|]+) \|/gm),
+    ];
     assert.equal(rows.length, 21);
     await appsDone(t, ['create', '--id', 'a', '--key', 'k', '--secret', 's', '-c', config]);
     const shown = await appsDone(t, ['show', 'a', '-c', config]);
@@ -64,11 +71,21 @@ test('docs/command-line.md: its example runs', async (t) => {
   const [commands] = blocks('docs/command-line.md', 'bash');
   const script = `curlew() { "${BINARY}" "$@"; }\n${commands}`;
   execFileSync('bash', ['-ec', script], { cwd: folder });
-  const [app, ...others] = JSON.parse(execFileSync(BINARY, ['apps', 'list', '--json'], { cwd: folder, encoding: 'utf8' })).apps;
+  const [app, ...others] = JSON.parse(
+    execFileSync(BINARY, ['apps', 'list', '--json'], { cwd: folder, encoding: 'utf8' }),
+  ).apps;
   assert.deepEqual(others, []);
-  assert.deepEqual({ ...app, key: undefined }, {
-    id: 'shop', key: undefined, enabled: true, enable_client_messages: true, max_connections: 5000, max_client_events_per_second: 100,
-  });
+  assert.deepEqual(
+    { ...app, key: undefined },
+    {
+      id: 'shop',
+      key: undefined,
+      enabled: true,
+      enable_client_messages: true,
+      max_connections: 5000,
+      max_client_events_per_second: 100,
+    },
+  );
   assert.match(app.key, /^[0-9a-f]{32}$/);
   assert.ok(!existsSync(path.join(folder, 'other.db')), 'a dry run makes nothing');
 });
@@ -78,12 +95,21 @@ test('docs/protocol.md: Laravel Echo connects with the options that are shown', 
   const [example] = blocks('docs/protocol.md', 'js');
   const script = `${example.replace("'app-key'", `'${APP.key}'`).replace('6001', server.port)}
     echo.channel('news').subscribed(() => { console.log('subscribed'); echo.disconnect(); });`;
-  const said = execFileSync(process.execPath, ['--input-type=module', '--eval', script], { cwd: path.join(root, 'tests/e2e'), encoding: 'utf8', timeout: TIMEOUT_MS });
+  const said = execFileSync(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: path.join(root, 'tests/e2e'),
+    encoding: 'utf8',
+    timeout: TIMEOUT_MS,
+  });
   assert.equal(said, 'subscribed\n');
 });
 
 // As GitHub makes them of headings.
-const anchor = (heading) => heading.trim().toLowerCase().replace(/[^\w\- ]/g, '').replaceAll(' ', '-');
+const anchor = (heading) =>
+  heading
+    .trim()
+    .toLowerCase()
+    .replace(/[^\w\- ]/g, '')
+    .replaceAll(' ', '-');
 
 describe('links', () => {
   for (const page of pages) {
@@ -103,11 +129,17 @@ describe('links', () => {
 
 describe('docs/architecture.md', () => {
   // `app/app.h`, `scripts/bench.sh`, `net/listener`: what looks like a file of src/ or of the project.
-  const files = new Set([...text('docs/architecture.md').matchAll(/`([a-z_]+(?:\/[a-z_0-9]+)+(?:\.[a-z]+)?)`/g)].map(([, name]) => name));
+  const files = new Set(
+    [...text('docs/architecture.md').matchAll(/`([a-z_]+(?:\/[a-z_0-9]+)+(?:\.[a-z]+)?)`/g)].map(([, name]) => name),
+  );
 
   for (const name of files) {
     test(`${name} is there`, () => {
-      assert.ok(['', '.h', '.c'].some((ending) => ['src', '.'].some((folder) => existsSync(path.join(root, folder, name + ending)))));
+      assert.ok(
+        ['', '.h', '.c'].some((ending) =>
+          ['src', '.'].some((folder) => existsSync(path.join(root, folder, name + ending))),
+        ),
+      );
     });
   }
 });

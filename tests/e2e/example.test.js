@@ -1,4 +1,5 @@
-// What the first page promises: a server on this machine, `pusher-js` in one process, the `pusher` SDK in another, and their events.
+// What the first page promises: a server on this machine, `pusher-js` in one process, the `pusher` SDK in another, and
+// their events.
 
 import assert from 'node:assert/strict';
 import path from 'node:path';

@@ -37,14 +37,20 @@ const PROTOCOL_ERRORS = {
   'the close code 5000': closeFrame(5000),
   'a continuation of nothing': encodeFrame({ opcode: OPCODE.continuation, payload: 'x' }),
   'a second text frame within a message': Buffer.concat([
-    encodeFrame({ opcode: OPCODE.text, payload: '{', fin: false }), encodeFrame({ opcode: OPCODE.text, payload: PING })]),
+    encodeFrame({ opcode: OPCODE.text, payload: '{', fin: false }),
+    encodeFrame({ opcode: OPCODE.text, payload: PING }),
+  ]),
 };
 for (const [what, bytes] of Object.entries(PROTOCOL_ERRORS)) {
   test(`${what} closes with 1002`, async (t) => {
     const ws = await connect(server, { t });
     ws.write(bytes);
     assert.equal((await ws.closed()).code, 1002);
-    assert.deepEqual(ws.inbox.waiting.filter(({ event }) => event === 'pusher:pong'), [], 'nothing of it was obeyed');
+    assert.deepEqual(
+      ws.inbox.waiting.filter(({ event }) => event === 'pusher:pong'),
+      [],
+      'nothing of it was obeyed',
+    );
   });
 }
 
@@ -60,7 +66,8 @@ for (const [what, frame] of Object.entries({
   });
 }
 
-const around = (...bytes) => Buffer.concat([Buffer.from('{"event":"pusher:ping","data":"'), Buffer.from(bytes), Buffer.from('"}')]);
+const around = (...bytes) =>
+  Buffer.concat([Buffer.from('{"event":"pusher:ping","data":"'), Buffer.from(bytes), Buffer.from('"}')]);
 for (const [what, payload] of Object.entries({
   'a stray continuation byte': around(0x80),
   'an overlong slash': around(0xc0, 0xaf),
@@ -89,7 +96,11 @@ test('a_character_may_be_split_between_fragments', async (t) => {
   for (const ws of [sender, receiver]) await subscribe(ws, 'private-split');
   const bytes = Buffer.from(JSON.stringify({ event: 'client-x', channel: 'private-split', data: 'é\u{1f600}' }));
   for (let i = 0; i < bytes.length; i++) {
-    sender.sendFrame({ opcode: i === 0 ? OPCODE.text : OPCODE.continuation, payload: bytes.subarray(i, i + 1), fin: i === bytes.length - 1 });
+    sender.sendFrame({
+      opcode: i === 0 ? OPCODE.text : OPCODE.continuation,
+      payload: bytes.subarray(i, i + 1),
+      fin: i === bytes.length - 1,
+    });
   }
   assert.equal((await receiver.next('client-x')).data, 'é\u{1f600}');
 });
@@ -131,7 +142,8 @@ test('the_handshake_and_frames_may_arrive_byte_by_byte', async (t) => {
   const ws = RawWebSocket.open(server);
   t.after(() => ws.destroy());
   await ws.connected();
-  const handshake = `GET /app/${APP.key}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+  const handshake =
+    `GET /app/${APP.key}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
     'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
   await trickle(ws, Buffer.from(handshake));
   await ws.shaken();
@@ -195,7 +207,9 @@ test('fragments_count_together', async (t) => {
 test('endless_empty_fragments_disturb_nobody', async (t) => {
   const [ws, other] = [await connect(server, { t }), await connect(server, { t })];
   ws.sendFrame({ opcode: OPCODE.text, payload: PING.slice(0, 3), fin: false });
-  const fragments = Buffer.concat(Array.from({ length: 1000 }, () => encodeFrame({ opcode: OPCODE.continuation, fin: false })));
+  const fragments = Buffer.concat(
+    Array.from({ length: 1000 }, () => encodeFrame({ opcode: OPCODE.continuation, fin: false })),
+  );
   for (let i = 0; i < 100; i++) {
     ws.write(fragments);
     if (i % 20 === 0) assert.deepEqual(await other.fence(), []);
@@ -230,6 +244,8 @@ function closeFrame(code) {
 async function trickle(ws, bytes) {
   for (const byte of bytes) {
     ws.write(Buffer.from([byte]));
-    await new Promise((resolve) => { setImmediate(resolve); });
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    });
   }
 }

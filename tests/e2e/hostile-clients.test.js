@@ -1,5 +1,5 @@
-// Clients that mean harm, on the one worker that serves a well-behaved client too: while they go on, its events come and the worker never stays
-// away for long; when they are gone, so is everything that they cost.
+// Clients that mean harm, on the one worker that serves a well-behaved client too: while they go on, its events come
+// and the worker never stays away for long; when they are gone, so is everything that they cost.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -18,7 +18,8 @@ const CROWD = 100;
 const WARM_UP = 2;
 const ROUNDS = 6;
 const GROWTH = 20 * 1024 * 1024;
-const LONGEST_TURN_S = 5; // far beyond what any attack takes, for a busy machine may stop the worker in the middle of a turn
+// far beyond what any attack takes, for a busy machine may stop the worker in the middle of a turn
+const LONGEST_TURN_S = 5;
 
 const crowd = (count, open) => Promise.all(Array.from({ length: count }, open));
 const NESTED = '['.repeat(20_000);
@@ -32,10 +33,16 @@ test('20_000_nested_brackets', async (t) => {
       for (let i = 0; i < 5; i++) {
         ws.sendText(NESTED);
         ws.sendText(`{"event":"client-x","channel":"private-deep","data":${NESTED}${']'.repeat(20_000)}}`);
-        ws.sendText(`{"event":"pusher:subscribe","data":{"channel":"presence-x","auth":"x","channel_data":${JSON.stringify(NESTED)}}}`);
+        ws.sendText(
+          `{"event":"pusher:subscribe","data":{"channel":"presence-x","auth":"x","channel_data":${JSON.stringify(NESTED)}}}`,
+        );
       }
     }
-    for (const body of [NESTED, `{"name":"e","channel":"c","data":${NESTED}${']'.repeat(20_000)}}`, `{"batch":${NESTED}`]) {
+    for (const body of [
+      NESTED,
+      `{"name":"e","channel":"c","data":${NESTED}${']'.repeat(20_000)}}`,
+      `{"batch":${NESTED}`,
+    ]) {
       const target = signedPath(BULKY, 'POST', `/apps/${BULKY.id}/events`, { body });
       assert.equal((await request(server.url + target, { method: 'POST', body })).status, 400);
     }
@@ -65,8 +72,14 @@ test('a_frame_that_announces_2_to_the_62_bytes', async (t) => {
 });
 
 test('endless_fragments', async (t) => {
-  const empty = Buffer.concat(Array.from({ length: 1000 }, () => encodeFrame({ opcode: OPCODE.continuation, fin: false })));
-  const small = Buffer.concat(Array.from({ length: 600 }, () => encodeFrame({ opcode: OPCODE.continuation, payload: 'x'.repeat(100), fin: false })));
+  const empty = Buffer.concat(
+    Array.from({ length: 1000 }, () => encodeFrame({ opcode: OPCODE.continuation, fin: false })),
+  );
+  const small = Buffer.concat(
+    Array.from({ length: 600 }, () =>
+      encodeFrame({ opcode: OPCODE.continuation, payload: 'x'.repeat(100), fin: false }),
+    ),
+  );
   await survives(t, async (server) => {
     const clients = await crowd(2 * CROWD, () => connect(server));
     for (const ws of clients) {
@@ -98,7 +111,14 @@ test('half_requests_on_hundreds_of_connections', async (t) => {
   ];
   await survives(t, async (server) => {
     const clients = await crowd(4 * CROWD, () => RawHttp.connect(server));
-    await Promise.all(clients.map((http, i) => new Promise((resolve) => { http.socket.write(halves[i % halves.length], resolve); })));
+    await Promise.all(
+      clients.map(
+        (http, i) =>
+          new Promise((resolve) => {
+            http.socket.write(halves[i % halves.length], resolve);
+          }),
+      ),
+    );
     await eventually(server, (metrics) => assert.ok(openConnections(metrics) >= clients.length));
     // In each of the turns that this takes the worker reads what has come to the others as well.
     await (await connect(server)).close();
@@ -124,12 +144,17 @@ test('subscribers_that_never_read', async (t) => {
 });
 
 /*
- * Runs the attack again and again. All the while a bystander publishes and receives, one event after the other; each has to come. In the end
- * no connection is left but its own, the process has not grown, and no turn of the worker was long.
+ * Runs the attack again and again. All the while a bystander publishes and receives, one event after the other; each
+ * has to come. In the end no connection is left but its own, the process has not grown, and no turn of the worker was
+ * long.
  */
 async function survives(t, attack) {
   // The sanitizer keeps what was freed for a while; here it would look like growth.
-  const env = { ASAN_OPTIONS: [process.env.ASAN_OPTIONS, 'quarantine_size_mb=1', 'thread_local_quarantine_size_kb=64'].filter(Boolean).join(':') };
+  const env = {
+    ASAN_OPTIONS: [process.env.ASAN_OPTIONS, 'quarantine_size_mb=1', 'thread_local_quarantine_size_kb=64']
+      .filter(Boolean)
+      .join(':'),
+  };
   const server = await serverFor(t, { apps: [BULKY], config: { workers: 1 }, env });
   const bystander = await connect(server);
   await subscribe(bystander, 'calm');
@@ -138,7 +163,9 @@ async function survives(t, attack) {
   let settled;
   for (let round = 0; round < WARM_UP + ROUNDS; round++) {
     let attacking = true;
-    const attacked = attack(server).finally(() => { attacking = false; });
+    const attacked = attack(server).finally(() => {
+      attacking = false;
+    });
     let heard = 0;
     for (; attacking || heard === 0; heard++) {
       await publish(server, { name: 'event', channel: 'calm', data: String(heard) }, { app: BULKY });
@@ -152,7 +179,10 @@ async function survives(t, attack) {
   const grown = metrics.sum('process_resident_memory_bytes') - settled.sum('process_resident_memory_bytes');
   assert.ok(grown < GROWTH, `it has grown by ${grown} bytes`);
   assert.equal(metrics.sum('connected', { app_id: BULKY.id }), 1);
-  assert.ok(metrics.sum('loop_lag_max_seconds') < LONGEST_TURN_S, `a turn took ${metrics.sum('loop_lag_max_seconds')} s`);
+  assert.ok(
+    metrics.sum('loop_lag_max_seconds') < LONGEST_TURN_S,
+    `a turn took ${metrics.sum('loop_lag_max_seconds')} s`,
+  );
 }
 
 function openConnections(metrics) {

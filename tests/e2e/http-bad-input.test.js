@@ -1,5 +1,5 @@
-// Requests that no HTTP library would send, on raw sockets: each is refused with a status that says so, the connection is closed where
-// the bytes behind it could mean anything, and nobody else notices.
+// Requests that no HTTP library would send, on raw sockets: each is refused with a status that says so, the connection
+// is closed where the bytes behind it could mean anything, and nobody else notices.
 
 import assert from 'node:assert/strict';
 import { afterEach, describe, test } from 'node:test';
@@ -12,7 +12,10 @@ import { signedPath } from '../lib/sign.js';
 const UNLIMITED = { ...APP, id: 'unlimited', key: 'unlimited-key', max_event_payload_in_kb: 0 };
 const DISABLED = { ...APP, id: 'disabled', key: 'disabled-key', enabled: false };
 const BROKEN = { ...APP, id: 'broken', key: 'broken-key', max_connections: -1 };
-const server = await sharedServer({ apps: [APP, UNLIMITED, DISABLED, BROKEN], config: { http_api: { request_limit_in_mb: 1 } } });
+const server = await sharedServer({
+  apps: [APP, UNLIMITED, DISABLED, BROKEN],
+  config: { http_api: { request_limit_in_mb: 1 } },
+});
 const MIB = 1024 * 1024;
 
 afterEach(async () => {
@@ -114,7 +117,11 @@ describe('a head over 16 KB: 431, and the connection closes', () => {
   const KIB = 1024;
   const long = {
     'one long header': head('GET /up HTTP/1.1', 'Host: x', `Long: ${'x'.repeat(17 * KIB)}`),
-    'many headers': head('GET /up HTTP/1.1', 'Host: x', ...Array.from({ length: 1000 }, (_, i) => `Header-${i}: some value`)),
+    'many headers': head(
+      'GET /up HTTP/1.1',
+      'Host: x',
+      ...Array.from({ length: 1000 }, (_, i) => `Header-${i}: some value`),
+    ),
     'a long target': head(`GET /up?${'x'.repeat(17 * KIB)} HTTP/1.1`, 'Host: x'),
     'a header that never ends': `GET /up HTTP/1.1\r\nHost: x\r\nLong: ${'x'.repeat(17 * KIB)}`,
     'a header name that never ends': `GET /up HTTP/1.1\r\nHost: x\r\n${'x'.repeat(17 * KIB)}`,
@@ -174,7 +181,11 @@ describe('a body over http_api.request_limit_in_mb: 413', () => {
 
   test('is refused behind whatever comes before it in the order of the checks', async (t) => {
     const rows = [
-      [404, { ...APP, id: 'nobody' }], [500, BROKEN], [401, { ...APP, secret: 'wrong' }], [403, DISABLED], [413, APP],
+      [404, { ...APP, id: 'nobody' }],
+      [500, BROKEN],
+      [401, { ...APP, secret: 'wrong' }],
+      [403, DISABLED],
+      [413, APP],
     ];
     for (const [status, app] of rows) {
       const http = await open(t);
@@ -211,8 +222,14 @@ describe('a body over http_api.request_limit_in_mb: 413', () => {
     http.send('POST', eventsTarget(body, UNLIMITED), { body });
     const response = await http.next();
     assert.equal(response.status, 200, response.text);
-    const chunks = body.match(/.{1,65536}/gs).map((part) => `${part.length.toString(16)}\r\n${part}\r\n`).join('');
-    http.send('POST', eventsTarget(body, UNLIMITED), { headers: { 'Transfer-Encoding': 'chunked' }, body: `${chunks}0\r\n\r\n` });
+    const chunks = body
+      .match(/.{1,65536}/gs)
+      .map((part) => `${part.length.toString(16)}\r\n${part}\r\n`)
+      .join('');
+    http.send('POST', eventsTarget(body, UNLIMITED), {
+      headers: { 'Transfer-Encoding': 'chunked' },
+      body: `${chunks}0\r\n\r\n`,
+    });
     assert.equal((await http.next()).status, 200);
   });
 });
@@ -237,8 +254,13 @@ describe('half requests', () => {
 
   test('that are cut off leave nothing behind', async (t) => {
     const cut = await Promise.all(Array.from({ length: 200 }, () => open(t)));
-    const starts = ['', 'G', 'GET /up HTTP/1.1\r\nHost: x\r\n', head(POST, 'Host: x', 'Content-Length: 100') + 'x',
-      `${head(POST, 'Host: x', 'Transfer-Encoding: chunked')}5\r\nab`];
+    const starts = [
+      '',
+      'G',
+      'GET /up HTTP/1.1\r\nHost: x\r\n',
+      head(POST, 'Host: x', 'Content-Length: 100') + 'x',
+      `${head(POST, 'Host: x', 'Transfer-Encoding: chunked')}5\r\nab`,
+    ];
     cut.forEach((http, i) => {
       http.write(starts[i % starts.length]);
       if (i % 2 === 0) http.end();

@@ -29,7 +29,9 @@ function chunked(body, lengths, { extension = '', trailers = '' } = {}) {
     parts.push(rest.slice(0, length));
     rest = rest.slice(length);
   }
-  const chunks = [...parts, rest].filter((part) => part !== '').map((part) => `${part.length.toString(16)}${extension}\r\n${part}\r\n`);
+  const chunks = [...parts, rest]
+    .filter((part) => part !== '')
+    .map((part) => `${part.length.toString(16)}${extension}\r\n${part}\r\n`);
   return `POST ${events(body)} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${chunks.join('')}0\r\n${trailers}\r\n`;
 }
 
@@ -49,8 +51,13 @@ describe('keep-alive', () => {
 
   test('refusals that leave the connection in order do not end it', async (t) => {
     const http = await open(t);
-    for (const [method, target, status] of [['GET', '/nowhere', 404], ['DELETE', '/up', 405], ['GET', `/apps/${APP.id}/channels`, 401],
-      ['GET', '/up/nobody', 404], ['POST', events('no JSON'), 400]]) {
+    for (const [method, target, status] of [
+      ['GET', '/nowhere', 404],
+      ['DELETE', '/up', 405],
+      ['GET', `/apps/${APP.id}/channels`, 401],
+      ['GET', '/up/nobody', 404],
+      ['POST', events('no JSON'), 400],
+    ]) {
       http.send(method, target, { body: method === 'POST' ? 'no JSON' : '' });
       assert.equal((await http.next()).status, status);
     }
@@ -107,24 +114,41 @@ describe('pipelining', () => {
     const http = await open(t);
     const ws = await subscriber(server, t, 'pipe');
     const requests = Array.from({ length: 100 }, (_, i) => {
-      const body = event({ name: `e${i}`, channel: undefined, channels: ['pipe', `pipe-${i}`], info: 'subscription_count' });
+      const body = event({
+        name: `e${i}`,
+        channel: undefined,
+        channels: ['pipe', `pipe-${i}`],
+        info: 'subscription_count',
+      });
       return `POST ${events(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
     });
     http.write(requests.join(''));
     for (let i = 0; i < 100; i++) {
       const response = await http.next();
       assert.equal(response.status, 200, response.text);
-      assert.deepEqual(response.json.channels, { pipe: { subscription_count: 1 }, [`pipe-${i}`]: { subscription_count: 0 } });
+      assert.deepEqual(response.json.channels, {
+        pipe: { subscription_count: 1 },
+        [`pipe-${i}`]: { subscription_count: 0 },
+      });
     }
     const heard = (await ws.inbox.take(100)).map((message) => message.event);
-    assert.deepEqual(heard, Array.from({ length: 100 }, (_, i) => `e${i}`));
+    assert.deepEqual(
+      heard,
+      Array.from({ length: 100 }, (_, i) => `e${i}`),
+    );
   });
 
   test('requests of all kinds mix', async (t) => {
     const http = await open(t);
     const body = event();
-    http.write(GET_UP + chunked(body, [3]) + GET_UP + 'GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n' + chunked(body, []) +
-      `\r\n\r\n${GET_UP}`);
+    http.write(
+      GET_UP +
+        chunked(body, [3]) +
+        GET_UP +
+        'GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n' +
+        chunked(body, []) +
+        `\r\n\r\n${GET_UP}`,
+    );
     const statuses = [];
     for (let i = 0; i < 6; i++) statuses.push((await http.next()).status);
     assert.deepEqual(statuses, [200, 200, 200, 404, 200, 200]);
@@ -144,9 +168,14 @@ describe('chunked bodies', () => {
   test('are accepted in chunks of any size, with extensions and trailers', async (t) => {
     const http = await open(t);
     const body = event({ data: 'x'.repeat(50_000) });
-    for (const request of [chunked(body, []), chunked(body, [1, 2, 3]), chunked(body, Array(500).fill(1)),
-      chunked(body, [10], { extension: ';name="value"' }), chunked(body, [10], { trailers: 'Trailer: x\r\n' }),
-      chunked(body, []).replace(/Transfer-Encoding: chunked/, 'TRANSFER-ENCODING: Chunked')]) {
+    for (const request of [
+      chunked(body, []),
+      chunked(body, [1, 2, 3]),
+      chunked(body, Array(500).fill(1)),
+      chunked(body, [10], { extension: ';name="value"' }),
+      chunked(body, [10], { trailers: 'Trailer: x\r\n' }),
+      chunked(body, []).replace(/Transfer-Encoding: chunked/, 'TRANSFER-ENCODING: Chunked'),
+    ]) {
       http.write(request);
       const response = await http.next();
       assert.equal(response.status, 200, response.text);
@@ -213,7 +242,9 @@ describe('Expect: 100-continue', () => {
     const http = await open(t);
     const body = event();
     for (let i = 0; i < 2; i++) {
-      http.write(`POST ${events(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n`);
+      http.write(
+        `POST ${events(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n`,
+      );
       assert.equal((await http.next()).status, 100);
       http.write(body);
       const response = await http.next();
@@ -233,7 +264,9 @@ describe('Expect: 100-continue', () => {
   test('a client that sends at once gets its answer, and the next request is not disturbed', async (t) => {
     const http = await open(t);
     const body = event();
-    http.write(`POST ${events(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n${body}${GET_UP}`);
+    http.write(
+      `POST ${events(body)} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n${body}${GET_UP}`,
+    );
     let response = await http.next();
     if (response.status === 100) response = await http.next();
     assert.equal(response.text, '{}');

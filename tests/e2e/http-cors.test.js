@@ -11,19 +11,29 @@ const LISTED = ['https://page.example', 'http://localhost:3000'];
 
 function preflight(server, origin, path = '/apps/app-id/events') {
   const headers = { 'Access-Control-Request-Method': 'POST', 'Access-Control-Request-Headers': 'content-type' };
-  return request(server.url + path, { method: 'OPTIONS', headers: origin === undefined ? headers : { ...headers, Origin: origin } });
+  return request(server.url + path, {
+    method: 'OPTIONS',
+    headers: origin === undefined ? headers : { ...headers, Origin: origin },
+  });
 }
 
 function assertPreflight(response, methods, allowedHeaders) {
   assert.ok([200, 204].includes(response.status), `${response.status} ${response.body}`);
-  const list = (name) => (response.headers[name] ?? '').split(/\s*,\s*/).map((item) => item.toLowerCase()).sort();
+  const list = (name) =>
+    (response.headers[name] ?? '')
+      .split(/\s*,\s*/)
+      .map((item) => item.toLowerCase())
+      .sort();
   assert.deepEqual(list('access-control-allow-methods'), methods.map((item) => item.toLowerCase()).sort());
   assert.deepEqual(list('access-control-allow-headers'), allowedHeaders.map((item) => item.toLowerCase()).sort());
 }
 
 // What browsers refuse, no answer may hold: every origin together with credentials.
 function assertNeverBoth({ headers }) {
-  assert.ok(!(headers['access-control-allow-origin'] === '*' && 'access-control-allow-credentials' in headers), JSON.stringify(headers));
+  assert.ok(
+    !(headers['access-control-allow-origin'] === '*' && 'access-control-allow-credentials' in headers),
+    JSON.stringify(headers),
+  );
 }
 
 describe('by default', async () => {
@@ -31,14 +41,20 @@ describe('by default', async () => {
 
   test('every origin is allowed, without credentials', async () => {
     const response = await preflight(server, PAGE);
-    assertPreflight(response, ['GET', 'POST', 'OPTIONS'], ['Authorization', 'Content-Type', 'X-Requested-With', 'Accept']);
+    assertPreflight(
+      response,
+      ['GET', 'POST', 'OPTIONS'],
+      ['Authorization', 'Content-Type', 'X-Requested-With', 'Accept'],
+    );
     assert.equal(response.headers['access-control-allow-origin'], '*');
     assertNeverBoth(response);
   });
 
   test('answers of the API are open to every origin', async () => {
-    for (const response of [await api(server, 'GET', '/channels', { headers: { Origin: PAGE } }),
-      await request(`${server.url}/up`, { headers: { Origin: PAGE } })]) {
+    for (const response of [
+      await api(server, 'GET', '/channels', { headers: { Origin: PAGE } }),
+      await request(`${server.url}/up`, { headers: { Origin: PAGE } }),
+    ]) {
       assert.equal(response.status, 200);
       assert.equal(response.headers['access-control-allow-origin'], '*');
       assertNeverBoth(response);
@@ -46,7 +62,13 @@ describe('by default', async () => {
   });
 
   test('OPTIONS needs no signature, on any route', async () => {
-    for (const path of ['/apps/app-id/channels', '/apps/app-id/batch_events', '/apps/app-id/users/1/terminate_connections', '/up', '/usage']) {
+    for (const path of [
+      '/apps/app-id/channels',
+      '/apps/app-id/batch_events',
+      '/apps/app-id/users/1/terminate_connections',
+      '/up',
+      '/usage',
+    ]) {
       const response = await preflight(server, PAGE, path);
       assert.ok([200, 204].includes(response.status), `${path}: ${response.status}`);
       assert.equal(response.headers['access-control-allow-origin'], '*');
@@ -73,8 +95,17 @@ describe('with a list of origins', async () => {
   });
 
   test('another one, or none, is allowed nothing', async () => {
-    for (const origin of ['https://other.example', 'http://page.example', 'https://page.example:8443', 'https://page.example.evil.example', 'null']) {
-      for (const response of [await preflight(server, origin), await api(server, 'GET', '/channels', { headers: { Origin: origin } })]) {
+    for (const origin of [
+      'https://other.example',
+      'http://page.example',
+      'https://page.example:8443',
+      'https://page.example.evil.example',
+      'null',
+    ]) {
+      for (const response of [
+        await preflight(server, origin),
+        await api(server, 'GET', '/channels', { headers: { Origin: origin } }),
+      ]) {
         assert.equal(response.headers['access-control-allow-origin'], undefined, origin);
         assert.equal(response.headers['access-control-allow-credentials'], undefined, origin);
       }
@@ -96,7 +127,10 @@ test('* among others allows every origin, and never together with credentials', 
   const server = await serverFor(t, { config: { cors: { origin: [PAGE, '*'], credentials: true } } });
   for (const origin of [PAGE, 'https://other.example']) {
     const response = await preflight(server, origin);
-    assert.ok(['*', origin].includes(response.headers['access-control-allow-origin']), JSON.stringify(response.headers));
+    assert.ok(
+      ['*', origin].includes(response.headers['access-control-allow-origin']),
+      JSON.stringify(response.headers),
+    );
     assertNeverBoth(response);
   }
 });

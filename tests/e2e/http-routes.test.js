@@ -56,7 +56,11 @@ describe('health', () => {
   });
 
   test('HEAD tells it in the header alone', async () => {
-    for (const [path, status, text] of [['/up', 200, 'OK'], ['/up/nobody', 404, 'NOT_FOUND'], [`/up/${DISABLED.id}`, 503, 'ERROR']]) {
+    for (const [path, status, text] of [
+      ['/up', 200, 'OK'],
+      ['/up/nobody', 404, 'NOT_FOUND'],
+      [`/up/${DISABLED.id}`, 503, 'ERROR'],
+    ]) {
       const response = await request(server.url + path, { method: 'HEAD' });
       assert.equal(response.status, status);
       assert.equal(response.headers['x-health-check'], text);
@@ -79,8 +83,20 @@ test('usage tells the memory of the machine in bytes', async () => {
 
 describe('paths and methods', () => {
   test('a path that leads nowhere is 404', async () => {
-    for (const path of ['/', '/apps', `/apps/${APP.id}`, `/apps/${APP.id}/event`, `/apps/${APP.id}/events/x`, `/apps/${APP.id}/users`,
-      `/apps/${APP.id}/users/1`, '/usage/x', '/upx', '//up', '/metrics', '/APPS/app-id/events']) {
+    for (const path of [
+      '/',
+      '/apps',
+      `/apps/${APP.id}`,
+      `/apps/${APP.id}/event`,
+      `/apps/${APP.id}/events/x`,
+      `/apps/${APP.id}/users`,
+      `/apps/${APP.id}/users/1`,
+      '/usage/x',
+      '/upx',
+      '//up',
+      '/metrics',
+      '/APPS/app-id/events',
+    ]) {
       for (const method of ['GET', 'POST']) {
         assertRefusal(await request(server.url + path, { method }), 404);
       }
@@ -89,7 +105,9 @@ describe('paths and methods', () => {
 
   for (const [path, allowed] of Object.entries(ROUTES)) {
     test(`${path} allows ${allowed.join(' and ')}; other methods are 405 with Allow`, async () => {
-      for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'].filter((name) => !allowed.includes(name))) {
+      for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'].filter(
+        (name) => !allowed.includes(name),
+      )) {
         const response = await request(server.url + path, { method });
         assert.equal(response.status, 405, `${method} ${response.body}`);
         const allow = response.headers.allow.split(/\s*,\s*/);
@@ -112,7 +130,13 @@ describe('paths and methods', () => {
     // A body would be taken for the next answer here.
     const http = await RawHttp.connect(server);
     t.after(() => http.destroy());
-    const paths = ['/up', '/usage', '/nowhere', signedPath(APP, 'HEAD', `/apps/${APP.id}/channels`), `/apps/${APP.id}/channels`];
+    const paths = [
+      '/up',
+      '/usage',
+      '/nowhere',
+      signedPath(APP, 'HEAD', `/apps/${APP.id}/channels`),
+      `/apps/${APP.id}/channels`,
+    ];
     for (const path of paths) http.send('HEAD', path);
     http.send('GET', '/up');
     const statuses = [];
@@ -139,14 +163,19 @@ describe('paths and methods', () => {
     assert.equal((await get(`${prefixed.url}/a/b/usage`)).status, 200);
     const channels = (path) => get(prefixed.url + signedPath(APP, 'GET', path));
     assert.equal((await channels(`/a/b/apps/${APP.id}/channels`)).status, 200);
-    for (const path of ['/up', '/a/up', '/a/bup', '/a/b', '/a/b/', '/a/b/a/b/up']) assertRefusal(await get(prefixed.url + path), 404);
+    for (const path of ['/up', '/a/up', '/a/bup', '/a/b', '/a/b/', '/a/b/a/b/up'])
+      assertRefusal(await get(prefixed.url + path), 404);
     assertRefusal(await channels(`/apps/${APP.id}/channels`), 404);
   });
 
   test('a Content-Type is not required, nor believed', async () => {
     const body = JSON.stringify({ name: 'e', channel: 'c', data: 'x' });
     const target = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body });
-    for (const headers of [{}, { 'Content-Type': 'text/plain' }, { 'Content-Type': 'application/x-www-form-urlencoded' }]) {
+    for (const headers of [
+      {},
+      { 'Content-Type': 'text/plain' },
+      { 'Content-Type': 'application/x-www-form-urlencoded' },
+    ]) {
       const response = await request(server.url + target, { method: 'POST', body, headers });
       assert.equal(response.status, 200, response.body);
     }
@@ -173,7 +202,11 @@ describe('the order of the checks', () => {
   });
 
   test('an invalid record comes before the signature, and the text names its field', async () => {
-    assertRefusal(await request(`${server.url}/apps/${INVALID.id}/events`, { method: 'POST', body: noJson }), 500, /max_connections/);
+    assertRefusal(
+      await request(`${server.url}/apps/${INVALID.id}/events`, { method: 'POST', body: noJson }),
+      500,
+      /max_connections/,
+    );
     assertRefusal(await events(INVALID, oversized), 500, /max_connections/);
   });
 

@@ -1,4 +1,5 @@
-// How long the server waits for a request: 10 s for its head, 30 s for its body, however the bytes trickle in, and 60 s between two.
+// How long the server waits for a request: 10 s for its head, 30 s for its body, however the bytes trickle in, and 60 s
+// between two.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -30,7 +31,11 @@ const BODY = `${POST}Content-Length: 1000\r\n\r\n`;
 const CHUNKS = `${POST}Transfer-Encoding: chunked\r\n\r\n`;
 
 describe('a client that does not finish its request is closed', { concurrency: true }, () => {
-  const heads = { 'no byte at all': ['', null], 'half a head': ['GET /up HTTP/1.1\r\nHost:', null], 'a trickling head': ['GET /up?', 'x'] };
+  const heads = {
+    'no byte at all': ['', null],
+    'half a head': ['GET /up HTTP/1.1\r\nHost:', null],
+    'a trickling head': ['GET /up?', 'x'],
+  };
   for (const [what, [start, trickle]] of Object.entries(heads)) {
     test(`${what}: after 10 s`, async (t) => {
       const kept = await RawHttp.connect(server);
@@ -45,7 +50,11 @@ describe('a client that does not finish its request is closed', { concurrency: t
     });
   }
 
-  const bodies = { 'half a body': [`${BODY}x`, null], 'a trickling body': [BODY, 'x'], 'trickling chunks': [CHUNKS, '1\r\nx\r\n'] };
+  const bodies = {
+    'half a body': [`${BODY}x`, null],
+    'a trickling body': [BODY, 'x'],
+    'trickling chunks': [CHUNKS, '1\r\nx\r\n'],
+  };
   for (const [what, [start, trickle]] of Object.entries(bodies)) {
     test(`${what}: after 30 s`, async (t) => {
       const seconds = await secondsUntilClosed(t, start, trickle);

@@ -15,7 +15,12 @@ const server = await sharedServer();
 test('a_channel_hears_broadcast_events_under_their_namespace', async (t) => {
   const echo = makeEcho(t);
   const heard = new Inbox('events of Echo');
-  await subscription(echo.channel('orders').listen('OrderShipped', (data) => heard.push(data)).listen('.custom.name', (data) => heard.push(data)));
+  await subscription(
+    echo
+      .channel('orders')
+      .listen('OrderShipped', (data) => heard.push(data))
+      .listen('.custom.name', (data) => heard.push(data)),
+  );
   await publish(server, { name: 'App\\Events\\OrderShipped', channel: 'orders', data: '{"id":1}' });
   assert.deepEqual(await heard.next(), { id: 1 });
   await publish(server, { name: 'custom.name', channel: 'orders', data: '{"id":2}' });
@@ -26,7 +31,10 @@ test('a_private_channel_whispers', async (t) => {
   const [one, two] = [makeEcho(t), makeEcho(t)];
   const heard = new Inbox('whispers');
   const sender = one.private('chat');
-  await Promise.all([subscription(sender), subscription(two.private('chat').listenForWhisper('typing', (data) => heard.push(data)))]);
+  await Promise.all([
+    subscription(sender),
+    subscription(two.private('chat').listenForWhisper('typing', (data) => heard.push(data))),
+  ]);
   sender.whisper('typing', { who: 'one' });
   assert.deepEqual(await heard.next(), { who: 'one' });
 });
@@ -42,7 +50,11 @@ test('a_presence_channel_tells_who_is_here_who_joins_and_who_leaves', async (t) 
   const here = new Inbox('here');
   const joining = new Inbox('joining');
   const leaving = new Inbox('leaving');
-  one.join('room').here((users) => here.push(users)).joining((user) => joining.push(user)).leaving((user) => leaving.push(user));
+  one
+    .join('room')
+    .here((users) => here.push(users))
+    .joining((user) => joining.push(user))
+    .leaving((user) => leaving.push(user));
   assert.deepEqual(await here.next(), [{ name: 'user one' }]);
   const seen = new Inbox('here of the second');
   two.join('room').here((users) => seen.push(users));
@@ -73,5 +85,10 @@ function makeEcho(t, { user, sharedSecret } = {}) {
 }
 
 function subscription(channel) {
-  return within(new Promise((resolve, reject) => { channel.subscribed(resolve).error(reject); }), 'the subscription of Echo');
+  return within(
+    new Promise((resolve, reject) => {
+      channel.subscribed(resolve).error(reject);
+    }),
+    'the subscription of Echo',
+  );
 }

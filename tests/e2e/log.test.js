@@ -5,14 +5,26 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 
 import { api, publish, request } from '../lib/api.js';
-import { closedWithError, connect, join, sendSignin, sendSubscribe, signin, subscribeRefused, trigger } from '../lib/client.js';
+import {
+  closedWithError,
+  connect,
+  join,
+  sendSignin,
+  sendSubscribe,
+  signin,
+  subscribeRefused,
+  trigger,
+} from '../lib/client.js';
 import { subscriber } from '../lib/events.js';
 import { folderWith, start } from '../lib/process.js';
 import { APP, BINARY, serverFor } from '../lib/server.js';
 
 const SECRET = 'the-secret-that-no-log-may-hold';
 const GOOD = {
-  host: '127.0.0.1', port: 0, metrics: { host: '127.0.0.1', port: 0 }, shutdown_grace_period: 0,
+  host: '127.0.0.1',
+  port: 0,
+  metrics: { host: '127.0.0.1', port: 0 },
+  shutdown_grace_period: 0,
   app_manager: { driver: 'memory', array: { apps: [APP] } },
 };
 
@@ -31,7 +43,8 @@ describe('formats', () => {
   test('json: every line is an object with time, level, target and message', async (t) => {
     const lines = (await linesOf(t, { LOG_OUTPUT_FORMAT: 'json' })).map((line) => JSON.parse(line));
     for (const line of lines) {
-      for (const member of ['time', 'level', 'target', 'message']) assert.equal(typeof line[member], 'string', JSON.stringify(line));
+      for (const member of ['time', 'level', 'target', 'message'])
+        assert.equal(typeof line[member], 'string', JSON.stringify(line));
       assert.ok(Math.abs(Date.parse(line.time) - Date.now()) < 600_000, line.time);
     }
     const server = lines.filter((line) => line.target === 'server').map((line) => line.message);
@@ -44,18 +57,28 @@ describe('formats', () => {
   test('human: readable lines, without colours when nobody looks at a terminal', async (t) => {
     for (const env of [{}, { LOG_OUTPUT_FORMAT: 'human' }, { LOG_COLORS_ENABLED: 'true' }]) {
       const lines = await linesOf(t, env);
-      assert.ok(lines.some((line) => /server.*listening on http:/.test(line)), lines.join('\n'));
-      assert.ok(lines.every((line) => !line.includes('\x1b') && !line.startsWith('{')), lines.join('\n'));
+      assert.ok(
+        lines.some((line) => /server.*listening on http:/.test(line)),
+        lines.join('\n'),
+      );
+      assert.ok(
+        lines.every((line) => !line.includes('\x1b') && !line.startsWith('{')),
+        lines.join('\n'),
+      );
     }
   });
 
   test('the target can be left out', async (t) => {
     const lines = await linesOf(t, { LOG_INCLUDE_TARGET: 'false' });
-    assert.ok(lines.some((line) => /listening on/.test(line) && !/\bserver\b/.test(line.replace(/listening on.*/, ''))), lines.join('\n'));
+    assert.ok(
+      lines.some((line) => /listening on/.test(line) && !/\bserver\b/.test(line.replace(/listening on.*/, ''))),
+      lines.join('\n'),
+    );
   });
 
   test('debug says more than info', async (t) => {
-    const levels = async (env) => (await linesOf(t, { LOG_OUTPUT_FORMAT: 'json', ...env })).map((line) => JSON.parse(line).level.toLowerCase());
+    const levels = async (env) =>
+      (await linesOf(t, { LOG_OUTPUT_FORMAT: 'json', ...env })).map((line) => JSON.parse(line).level.toLowerCase());
     assert.ok(!(await levels({})).includes('debug'));
     assert.ok(!(await levels({ LOG_LEVEL: 'info', RUST_LOG: 'debug' })).includes('debug'));
   });
@@ -67,18 +90,35 @@ describe('what clients send', () => {
     const server = await serverFor(t, {
       apps: [app],
       env: { LOG_LEVEL: 'debug', DEBUG: 'true' },
-      config: { debug: true, database: { mysql: { password: SECRET }, postgres: { password: SECRET }, dynamodb: { aws_secret_access_key: SECRET } } },
+      config: {
+        debug: true,
+        database: {
+          mysql: { password: SECRET },
+          postgres: { password: SECRET },
+          dynamodb: { aws_secret_access_key: SECRET },
+        },
+      },
     });
     const ws = await subscriber(server, t, ['c', 'private-c'], { app });
     await join(ws, 'presence-c', { user_id: '1' });
     await signin(ws, { id: '1' });
     await publish(server, { name: 'e', channel: 'c', data: 'x' }, { app });
     const event = { name: 'e', channel: 'c', data: 'x' };
-    for (const wrong of [{ signAs: { secret: 'wrong' } }, { now: 1 }, { auth: { auth_version: '2' } }, { auth: { body_md5: 'x' } }]) {
+    for (const wrong of [
+      { signAs: { secret: 'wrong' } },
+      { now: 1 },
+      { auth: { auth_version: '2' } },
+      { auth: { body_md5: 'x' } },
+    ]) {
       assert.equal((await api(server, 'POST', '/events', { app, body: event, ...wrong })).status, 401);
     }
     const stranger = await connect(server, { app, t });
-    await subscribeRefused(stranger, 'private-c', { type: 'AuthError', status: 401 }, { auth: `${app.key}:${'0'.repeat(64)}` });
+    await subscribeRefused(
+      stranger,
+      'private-c',
+      { type: 'AuthError', status: 401 },
+      { auth: `${app.key}:${'0'.repeat(64)}` },
+    );
     sendSubscribe(stranger, 'private-c', { auth: `${app.key}:${SECRET}` });
     sendSignin(stranger, { id: '2' }, { auth: `${app.key}:${'1'.repeat(64)}` });
     await closedWithError(stranger, 4009);

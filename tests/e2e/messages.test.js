@@ -12,12 +12,12 @@ const server = await sharedServer();
 
 const NOT_UNDERSTOOD = {
   'an empty message': '',
-  'spaces': '   ',
+  spaces: '   ',
   'a word': 'hello',
   'an open brace': '{',
   'a string': '"pusher:ping"',
   'a number': '7',
-  'null': 'null',
+  null: 'null',
   'an array': '[{"event":"pusher:ping"}]',
   'an empty object': '{}',
   'no event': '{"data":{},"channel":"x"}',
@@ -68,7 +68,14 @@ test('20_000_nested_brackets_in_data_pass_or_are_answered', async (t) => {
   assert.deepEqual(await stillOpen(sender), []);
 });
 
-for (const event of ['pusher:unknown', 'pusher:', 'pusher:pong', 'pusher:error', 'pusher:connection_established', 'pusher:cache_miss']) {
+for (const event of [
+  'pusher:unknown',
+  'pusher:',
+  'pusher:pong',
+  'pusher:error',
+  'pusher:connection_established',
+  'pusher:cache_miss',
+]) {
   test(`${event} from a client is ignored`, async (t) => {
     const ws = await connect(server, { t });
     ws.send({ event, data: { channel: 'x' }, channel: 'x' });
@@ -111,7 +118,8 @@ test('half_handshakes_and_half_messages_on_hundreds_of_connections_disturb_nobod
   const halves = Array.from({ length: 300 }, () => RawWebSocket.open(server));
   t.after(() => halves.forEach((ws) => ws.destroy()));
   await Promise.all(halves.map((ws) => ws.connected()));
-  for (const [i, ws] of halves.entries()) ws.write('GET /app/app-key?protocol=7 HTTP/1.1\r\nHost: x\r\nUpgrade'.slice(0, 1 + (i % 60)));
+  for (const [i, ws] of halves.entries())
+    ws.write('GET /app/app-key?protocol=7 HTTP/1.1\r\nHost: x\r\nUpgrade'.slice(0, 1 + (i % 60)));
   await publish(server, { name: 'x', channel: 'calm', data: 'x' });
   await reader.expect('x');
   for (const ws of halves) ws.destroy();

@@ -1,5 +1,5 @@
-// The metrics page: Prometheus text on a port of its own, with the names that the family's dashboards know, and values that move
-// as they should.
+// The metrics page: Prometheus text on a port of its own, with the names that the family's dashboards know, and values
+// that move as they should.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -12,8 +12,16 @@ import { RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, serverFor } from '../lib/server.js';
 
 const LIMITED = {
-  id: 'limited', key: 'limited-key', secret: 'limited-secret', enable_client_messages: false, max_connections: 1, max_event_name_length: 5,
-  max_event_payload_in_kb: 1, max_event_batch_size: 1, max_channel_name_length: 20, max_presence_members_per_channel: 1,
+  id: 'limited',
+  key: 'limited-key',
+  secret: 'limited-secret',
+  enable_client_messages: false,
+  max_connections: 1,
+  max_event_name_length: 5,
+  max_event_payload_in_kb: 1,
+  max_event_batch_size: 1,
+  max_channel_name_length: 20,
+  max_presence_members_per_channel: 1,
 };
 const DISABLED = { id: 'disabled', key: 'disabled-key', secret: 'disabled-secret', enabled: false };
 const appLabels = { app_id: APP.id };
@@ -49,7 +57,12 @@ describe('the page', () => {
       } else {
         assert.doesNotMatch(line, /^#/);
         const [, sample, labels, value] = line.match(/^([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)$/);
-        assert.match(sample, types.get(current) === 'histogram' ? new RegExp(`^${current}_(bucket|sum|count)$`) : new RegExp(`^${current}$`));
+        assert.match(
+          sample,
+          types.get(current) === 'histogram'
+            ? new RegExp(`^${current}_(bucket|sum|count)$`)
+            : new RegExp(`^${current}$`),
+        );
         assert.ok(Number.isFinite(Number(value)), line);
         assert.ok(!seen.has(sample + labels), `twice: ${line}`);
         seen.add(sample + labels);
@@ -68,46 +81,83 @@ describe('the page', () => {
     const { body } = await getMetrics(server);
     const type = (name) => body.match(new RegExp(`^# TYPE ${name} (\\w+)$`, 'm'))?.[1];
     for (const name of ['connected', 'active_channels']) assert.equal(type(`sockudo_${name}`), 'gauge', name);
-    for (const name of ['new_connections_total', 'new_disconnections_total', 'connection_errors_total', 'socket_received_bytes',
-      'socket_transmitted_bytes', 'ws_messages_received_total', 'ws_messages_sent_total', 'http_received_bytes', 'http_transmitted_bytes',
-      'http_calls_received_total', 'rate_limit_checks_total', 'rate_limit_triggered_total', 'channel_subscriptions_total',
-      'channel_unsubscriptions_total', 'horizontal_adapter_resolved_promises', 'horizontal_adapter_uncomplete_promises',
-      'horizontal_adapter_sent_requests', 'horizontal_adapter_received_requests', 'horizontal_adapter_received_responses']) {
+    for (const name of [
+      'new_connections_total',
+      'new_disconnections_total',
+      'connection_errors_total',
+      'socket_received_bytes',
+      'socket_transmitted_bytes',
+      'ws_messages_received_total',
+      'ws_messages_sent_total',
+      'http_received_bytes',
+      'http_transmitted_bytes',
+      'http_calls_received_total',
+      'rate_limit_checks_total',
+      'rate_limit_triggered_total',
+      'channel_subscriptions_total',
+      'channel_unsubscriptions_total',
+      'horizontal_adapter_resolved_promises',
+      'horizontal_adapter_uncomplete_promises',
+      'horizontal_adapter_sent_requests',
+      'horizontal_adapter_received_requests',
+      'horizontal_adapter_received_responses',
+    ]) {
       assert.equal(type(`sockudo_${name}`), 'counter', name);
     }
     for (const name of ['horizontal_adapter_resolve_time', 'broadcast_latency_ms', 'loop_lag_seconds']) {
       assert.equal(type(`sockudo_${name}`), 'histogram', name);
     }
     const metrics = await fetchMetrics(server);
-    for (const name of ['connected', 'new_connections_total', 'http_calls_received_total', 'socket_transmitted_bytes']) {
+    for (const name of [
+      'connected',
+      'new_connections_total',
+      'http_calls_received_total',
+      'socket_transmitted_bytes',
+    ]) {
       const samples = metrics.select(name, { ...appLabels, port: server.metricsPort });
       assert.equal(samples.length, 1, `${name} of the app on its port`);
     }
     for (const sample of metrics.samples.filter(({ name }) => name.startsWith('sockudo_'))) {
       assert.equal(sample.labels.port, String(server.metricsPort), JSON.stringify(sample));
     }
-    for (const name of ['resident_memory_bytes', 'virtual_memory_bytes', 'cpu_seconds_total', 'start_time_seconds', 'open_fds', 'max_fds']) {
+    for (const name of [
+      'resident_memory_bytes',
+      'virtual_memory_bytes',
+      'cpu_seconds_total',
+      'start_time_seconds',
+      'open_fds',
+      'max_fds',
+    ]) {
       assert.ok(metrics.sum(`process_${name}`) > 0, name);
     }
     const age = Date.now() / 1000 - metrics.sum('process_start_time_seconds');
     assert.ok(age > -2 && age < 600, `started ${age} s ago`);
   });
 
-  test('a histogram\'s buckets add up', async (t) => {
+  test("a histogram's buckets add up", async (t) => {
     const server = await serverFor(t);
     const ws = await subscriber(server, t, 'c');
     for (let i = 0; i < 5; i++) await publish(server, { name: 'e', channel: 'c', data: 'x' });
     await ws.inbox.take(5);
     const metrics = await fetchMetrics(server);
     const series = new Map();
-    for (const { name, labels: { le, ...labels }, value } of metrics.samples.filter((sample) => 'le' in sample.labels)) {
+    for (const {
+      name,
+      labels: { le, ...labels },
+      value,
+    } of metrics.samples.filter((sample) => 'le' in sample.labels)) {
       const key = name.replace(/_bucket$/, '') + JSON.stringify(labels);
-      series.set(key, [...(series.get(key) ?? []), { le: Number(le.replace('+Inf', 'Infinity')), value, name: name.replace(/_bucket$/, ''), labels }]);
+      series.set(key, [
+        ...(series.get(key) ?? []),
+        { le: Number(le.replace('+Inf', 'Infinity')), value, name: name.replace(/_bucket$/, ''), labels },
+      ]);
     }
     assert.ok(series.size > 0, 'there is a histogram');
     for (const buckets of series.values()) {
       const { name, labels } = buckets[0];
-      const count = metrics.samples.find((sample) => sample.name === `${name}_count` && JSON.stringify(sample.labels) === JSON.stringify(labels));
+      const count = metrics.samples.find(
+        (sample) => sample.name === `${name}_count` && JSON.stringify(sample.labels) === JSON.stringify(labels),
+      );
       assert.equal(buckets.at(-1).le, Infinity, name);
       assert.equal(buckets.at(-1).value, count.value, name);
       buckets.reduce((before, bucket) => {
@@ -125,7 +175,10 @@ describe('the page', () => {
     (await RawWebSocket.connect(server, { key: APP.key })).destroy();
     await eventually(server, (metrics) => assert.equal(metrics.sum('new_disconnections_total', { app_id: APP.id }), 1));
     assert.ok((await samplesOf(APP.id)).some(({ name, value }) => /_connected$/.test(name) && value === 0));
-    assert.deepEqual((await samplesOf(APP.id)).filter(({ labels }) => 'reason' in labels || 'error_type' in labels), []);
+    assert.deepEqual(
+      (await samplesOf(APP.id)).filter(({ labels }) => 'reason' in labels || 'error_type' in labels),
+      [],
+    );
     assert.deepEqual(await samplesOf('idle'), []);
   });
 
@@ -134,7 +187,10 @@ describe('the page', () => {
     await connect(server, { t });
     const metrics = await fetchMetrics(server, { prefix: 'mine_' });
     assert.equal(metrics.sum('connected', appLabels), 1);
-    assert.deepEqual(metrics.samples.filter(({ name }) => !/^(mine|process)_/.test(name)), []);
+    assert.deepEqual(
+      metrics.samples.filter(({ name }) => !/^(mine|process)_/.test(name)),
+      [],
+    );
   });
 
   test('is on its own port only, which serves nothing else', async (t) => {
@@ -180,9 +236,18 @@ describe('values', () => {
     const ws = await subscriber(server, t, names, { user: { user_id: '1' } });
     await subscriber(server, t, 'a');
     await eventually(server, (metrics) => {
-      assert.deepEqual(values(metrics, 'active_channels', 'channel_type', appLabels), { public: 2, private: 1, presence: 1, cache: 2 });
-      assert.deepEqual(values(metrics, 'channel_subscriptions_total', 'channel_type', appLabels),
-        { public: 3, private: 1, presence: 1, cache: 2 });
+      assert.deepEqual(values(metrics, 'active_channels', 'channel_type', appLabels), {
+        public: 2,
+        private: 1,
+        presence: 1,
+        cache: 2,
+      });
+      assert.deepEqual(values(metrics, 'channel_subscriptions_total', 'channel_type', appLabels), {
+        public: 3,
+        private: 1,
+        presence: 1,
+        cache: 2,
+      });
     });
     unsubscribe(ws, 'b');
     unsubscribe(ws, 'b');
@@ -245,7 +310,10 @@ describe('values', () => {
     await eventually(server, (metrics) => {
       const grown = (name) => metrics.sum(name, appLabels) - before.sum(name, appLabels);
       assert.equal(grown('http_calls_received_total'), 8);
-      assert.ok(grown('http_received_bytes') >= 70_000 && grown('http_received_bytes') < 80_000, String(grown('http_received_bytes')));
+      assert.ok(
+        grown('http_received_bytes') >= 70_000 && grown('http_received_bytes') < 80_000,
+        String(grown('http_received_bytes')),
+      );
       assert.ok(grown('http_transmitted_bytes') > 7 * 2 && grown('http_transmitted_bytes') < 10_000);
     });
   });
@@ -277,7 +345,8 @@ describe('values', () => {
   test('every refusal is counted by app and reason', async (t) => {
     const server = await serverFor(t, { apps: [APP, LIMITED, DISABLED] });
     const event = { name: 'e', channel: 'c', data: 'x' };
-    const refusals = (metrics) => metrics.samples.filter(({ labels }) => labels.app_id === LIMITED.id && 'reason' in labels);
+    const refusals = (metrics) =>
+      metrics.samples.filter(({ labels }) => labels.app_id === LIMITED.id && 'reason' in labels);
     const total = (metrics) => refusals(metrics).reduce((sum, { value }) => sum + value, 0);
     const ws = await connect(server, { app: LIMITED, t });
     await subscriber(server, t, 'presence-c', { user: { user_id: '1' } });
@@ -312,7 +381,10 @@ describe('values', () => {
     await api(server, 'GET', '/channels', { app: DISABLED });
     await eventually(server, (metrics) => {
       const disabled = metrics.samples.filter(({ labels }) => labels.app_id === DISABLED.id && 'reason' in labels);
-      assert.equal(disabled.reduce((sum, { value }) => sum + value, 0), 1);
+      assert.equal(
+        disabled.reduce((sum, { value }) => sum + value, 0),
+        1,
+      );
     });
   });
 
@@ -332,7 +404,9 @@ describe('values', () => {
     assert.doesNotMatch(body, /made-up/);
     const metrics = await fetchMetrics(server);
     assert.equal(metrics.sum('connection_errors_total', { error_type: 'app_not_found' }), made.length);
-    const ids = new Set(metrics.samples.map(({ labels }) => labels.app_id).filter((id) => id !== undefined && id !== ''));
+    const ids = new Set(
+      metrics.samples.map(({ labels }) => labels.app_id).filter((id) => id !== undefined && id !== ''),
+    );
     assert.ok(ids.size <= 2, [...ids].join());
   });
 });

@@ -1,4 +1,5 @@
-// Moving from Sockudo and soketi: tables and files as those make them, and what docs/app-managers.md tells to do, word for word.
+// Moving from Sockudo and soketi: tables and files as those make them, and what docs/app-managers.md tells to do, word
+// for word.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -72,9 +73,17 @@ const KINDS = {
 };
 
 const HOOKS = [
-  { url: 'https://a.example/hook', event_types: ['channel_occupied'], headers: { 'X-Token': 't' },
-    filter: { channel_name_starts_with: 'beta-', channel_name_ends_with: '-app' } },
-  { lambda_function: 'told', lambda: { async: true, region: 'eu-west-1' }, event_types: ['member_added', 'cache_miss'] },
+  {
+    url: 'https://a.example/hook',
+    event_types: ['channel_occupied'],
+    headers: { 'X-Token': 't' },
+    filter: { channel_name_starts_with: 'beta-', channel_name_ends_with: '-app' },
+  },
+  {
+    lambda_function: 'told',
+    lambda: { async: true, region: 'eu-west-1' },
+    event_types: ['member_added', 'cache_miss'],
+  },
 ];
 const MOVED_HOOKS = [{ ...HOOKS[0], filter: { channel_prefix: 'beta-', channel_suffix: '-app' } }, HOOKS[1]];
 
@@ -87,16 +96,51 @@ const rows = (key) => `INSERT INTO apps (id, ${key}, secret, max_connections, en
   ('off', 'off-key', 'off-secret', 200, 0, 0, 1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0)`;
 
 const MOVED = [
-  { id: 'bound', key: 'bound-key', secret: 'bound-secret', enabled: true, enable_client_messages: false, max_connections: 1,
-    max_client_events_per_second: 20, max_read_requests_per_second: 30, max_backend_events_per_second: 10,
-    max_presence_members_per_channel: 40, max_presence_member_size_in_kb: 50, max_channel_name_length: 60,
-    max_event_channels_at_once: 70, max_event_name_length: 80, max_event_payload_in_kb: 90, max_event_batch_size: 100,
-    enable_user_authentication: true, webhooks: MOVED_HOOKS },
-  { id: 'free', key: 'free-key', secret: 'free-secret', enabled: true, enable_client_messages: true, max_connections: 0,
-    max_client_events_per_second: 0, max_read_requests_per_second: 0, max_backend_events_per_second: 0,
-    enable_user_authentication: false, webhooks: [] },
-  { id: 'off', key: 'off-key', secret: 'off-secret', enabled: false, enable_client_messages: false, max_connections: 200,
-    max_client_events_per_second: 1, max_read_requests_per_second: 1, max_backend_events_per_second: 1, enable_user_authentication: false },
+  {
+    id: 'bound',
+    key: 'bound-key',
+    secret: 'bound-secret',
+    enabled: true,
+    enable_client_messages: false,
+    max_connections: 1,
+    max_client_events_per_second: 20,
+    max_read_requests_per_second: 30,
+    max_backend_events_per_second: 10,
+    max_presence_members_per_channel: 40,
+    max_presence_member_size_in_kb: 50,
+    max_channel_name_length: 60,
+    max_event_channels_at_once: 70,
+    max_event_name_length: 80,
+    max_event_payload_in_kb: 90,
+    max_event_batch_size: 100,
+    enable_user_authentication: true,
+    webhooks: MOVED_HOOKS,
+  },
+  {
+    id: 'free',
+    key: 'free-key',
+    secret: 'free-secret',
+    enabled: true,
+    enable_client_messages: true,
+    max_connections: 0,
+    max_client_events_per_second: 0,
+    max_read_requests_per_second: 0,
+    max_backend_events_per_second: 0,
+    enable_user_authentication: false,
+    webhooks: [],
+  },
+  {
+    id: 'off',
+    key: 'off-key',
+    secret: 'off-secret',
+    enabled: false,
+    enable_client_messages: false,
+    max_connections: 200,
+    max_client_events_per_second: 1,
+    max_read_requests_per_second: 1,
+    max_backend_events_per_second: 1,
+    enable_user_authentication: false,
+  },
 ];
 
 // Both ends as users have them: pusher-js gets what the SDK publishes.
@@ -106,7 +150,14 @@ async function isServed(t, server, app) {
   const events = record(channel);
   await connected(pusher);
   await subscribed(channel);
-  const sdk = new Pusher({ appId: app.id, key: app.key, secret: app.secret, host: server.host, port: server.port, useTLS: false });
+  const sdk = new Pusher({
+    appId: app.id,
+    key: app.key,
+    secret: app.secret,
+    host: server.host,
+    port: server.port,
+    useTLS: false,
+  });
   await sdk.trigger('moved', 'e', { by: 'sdk' });
   assert.deepEqual((await events.next('e')).data, { by: 'sdk' });
 }
@@ -128,8 +179,16 @@ for (const [kind, table] of Object.entries(SOCKUDO)) {
     const before = await theirs();
     const config = backend.config('sockudo');
     const server = await serverFor(t, { apps: [], config });
-    const app = { id: 'app', key: 'app-key', secret: 'app-secret', enabled: true, enable_client_messages: true, max_connections: 10,
-      max_client_events_per_second: 20, webhooks: [{ url: 'https://a.example/', event_types: ['member_added'] }] };
+    const app = {
+      id: 'app',
+      key: 'app-key',
+      secret: 'app-secret',
+      enabled: true,
+      enable_client_messages: true,
+      max_connections: 10,
+      max_client_events_per_second: 20,
+      webhooks: [{ url: 'https://a.example/', event_types: ['member_added'] }],
+    };
     await isServed(t, server, app);
 
     const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
@@ -158,7 +217,10 @@ for (const [kind, { copy, table, key }] of Object.entries(KINDS)) {
     assert.deepEqual(await exported(t, file), MOVED);
     await isServed(t, server, MOVED[1]);
     await connect(server, { app: MOVED[0], t });
-    for (const [{ key: refused }, code] of [[MOVED[0], 4004], [MOVED[2], 4003]]) {
+    for (const [{ key: refused }, code] of [
+      [MOVED[0], 4004],
+      [MOVED[2], 4003],
+    ]) {
       const ws = await RawWebSocket.connect(server, { key: refused });
       t.after(() => ws.destroy());
       await closedWithError(ws, code);
@@ -166,26 +228,58 @@ for (const [kind, { copy, table, key }] of Object.entries(KINDS)) {
   });
 }
 
-const FILTERED = { url: 'https://shop.example/hook', event_types: ['channel_occupied'], headers: { 'X-Token': 'abc' }, filter: { channel_name_starts_with: 'private-' } };
+const FILTERED = {
+  url: 'https://shop.example/hook',
+  event_types: ['channel_occupied'],
+  headers: { 'X-Token': 'abc' },
+  filter: { channel_name_starts_with: 'private-' },
+};
 
 test('the_apps_of_a_file_of_soketi_are_imported_by_the_documented_command', async (t) => {
   const folder = folderWith(t, {
     'soketi.json': {
       port: 6001,
       'appManager.array.apps': [
-        { id: 'a', key: 'a-key', secret: 'a-secret', maxConnections: -1, enableClientMessages: true, enabled: true,
-          maxBackendEventsPerSecond: -1, maxClientEventsPerSecond: 5, maxReadRequestsPerSecond: -1, maxPresenceMembersPerChannel: 7,
-          maxPresenceMemberSizeInKb: 8, maxEventPayloadInKb: 9, enableUserAuthentication: true, webhooks: [HOOKS[1], FILTERED] },
+        {
+          id: 'a',
+          key: 'a-key',
+          secret: 'a-secret',
+          maxConnections: -1,
+          enableClientMessages: true,
+          enabled: true,
+          maxBackendEventsPerSecond: -1,
+          maxClientEventsPerSecond: 5,
+          maxReadRequestsPerSecond: -1,
+          maxPresenceMembersPerChannel: 7,
+          maxPresenceMemberSizeInKb: 8,
+          maxEventPayloadInKb: 9,
+          enableUserAuthentication: true,
+          webhooks: [HOOKS[1], FILTERED],
+        },
       ],
     },
   });
   const config = sqliteConfig(t);
-  const command = snippets(page).run.get('soketi-file').replace('curlew apps import -', `"$CURLEW" apps import - -c "$CONFIG"`);
+  const command = snippets(page)
+    .run.get('soketi-file')
+    .replace('curlew apps import -', `"$CURLEW" apps import - -c "$CONFIG"`);
   execFileSync('sh', ['-ec', command], { cwd: folder, env: { ...process.env, CURLEW: BINARY, CONFIG: config } });
   assert.deepEqual(await exported(t, config), [
-    { id: 'a', key: 'a-key', secret: 'a-secret', enabled: true, enable_client_messages: true, max_connections: 0,
-      max_client_events_per_second: 5, max_read_requests_per_second: 0, max_backend_events_per_second: 0,
-      max_presence_members_per_channel: 7, max_presence_member_size_in_kb: 8, max_event_payload_in_kb: 9,
-      enable_user_authentication: true, webhooks: [HOOKS[1], { ...FILTERED, filter: { channel_prefix: 'private-' } }] },
+    {
+      id: 'a',
+      key: 'a-key',
+      secret: 'a-secret',
+      enabled: true,
+      enable_client_messages: true,
+      max_connections: 0,
+      max_client_events_per_second: 5,
+      max_read_requests_per_second: 0,
+      max_backend_events_per_second: 0,
+      max_presence_members_per_channel: 7,
+      max_presence_member_size_in_kb: 8,
+      max_event_payload_in_kb: 9,
+      enable_user_authentication: true,
+      webhooks: [HOOKS[1], { ...FILTERED, filter: { channel_prefix: 'private-' } }],
+    },
   ]);
 });

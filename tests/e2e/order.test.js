@@ -16,11 +16,17 @@ test('all_subscribers_see_the_events_of_publishers_on_different_workers_in_one_o
   for (const ws of subscribers) await subscribe(ws, 'ordered');
   const agents = await onDifferentWorkers(t, 3);
   await Promise.all(['a', 'b', 'c'].map((name, i) => publishing(t, 'ordered', name, 100, agents[i])));
-  const runs = (await settle(server, ...subscribers)).map((messages) => messages.map(({ event, data }) => `${event}${data}`));
+  const runs = (await settle(server, ...subscribers)).map((messages) =>
+    messages.map(({ event, data }) => `${event}${data}`),
+  );
   assert.equal(runs[0].length, 300);
   for (const name of ['a', 'b', 'c']) {
     const own = runs[0].filter((event) => event[0] === name);
-    assert.deepEqual(own, Array.from({ length: 100 }, (_, i) => `${name}${i}`), 'each publisher in the order of its answers');
+    assert.deepEqual(
+      own,
+      Array.from({ length: 100 }, (_, i) => `${name}${i}`),
+      'each publisher in the order of its answers',
+    );
   }
   for (const run of runs) assert.deepEqual(run, runs[0]);
 });
@@ -34,18 +40,25 @@ test('client_events_and_published_events_have_one_order_too', async (t) => {
       await ws.ping();
     }
   };
-  await Promise.all([publishing(t, 'private-ordered', 'api', 100), triggering(first, 'first'), triggering(second, 'second')]);
+  await Promise.all([
+    publishing(t, 'private-ordered', 'api', 100),
+    triggering(first, 'first'),
+    triggering(second, 'second'),
+  ]);
   // Each sender's marker comes after its own events, and all markers are here when the observers have seen both.
   for (const ws of [first, second]) trigger(ws, 'private-ordered', 'client-end', '');
   const runs = [];
   for (const ws of observers) {
     const end = (message) => message.event === 'client-end';
-    const events = [...await ws.inbox.through(end), ...await ws.inbox.through(end)];
+    const events = [...(await ws.inbox.through(end)), ...(await ws.inbox.through(end))];
     runs.push(events.map(({ event, data }) => `${event} ${data}`));
   }
   assert.equal(runs[0].length, 302);
   for (const name of ['api', 'client-first', 'client-second']) {
-    assert.deepEqual(runs[0].filter((event) => event.startsWith(`${name} `)), Array.from({ length: 100 }, (_, i) => `${name} ${i}`));
+    assert.deepEqual(
+      runs[0].filter((event) => event.startsWith(`${name} `)),
+      Array.from({ length: 100 }, (_, i) => `${name} ${i}`),
+    );
   }
   for (const run of runs) assert.deepEqual(run, runs[0]);
 });
@@ -62,7 +75,9 @@ test('joins_leaves_and_events_of_a_presence_channel_have_one_order_too', async (
     await mover.fence();
   })();
   await Promise.all([moving, publishing(t, 'presence-ordered', 'api', 60)]);
-  const runs = (await settle(server, ...observers)).map((messages) => messages.map(({ event, data }) => `${event} ${data}`));
+  const runs = (await settle(server, ...observers)).map((messages) =>
+    messages.map(({ event, data }) => `${event} ${data}`),
+  );
   assert.equal(runs[0].length, 120);
   for (const run of runs) assert.deepEqual(run, runs[0]);
 });

@@ -1,10 +1,21 @@
-// Presence channels: one member per user, lists and announcements that agree, and user_info that passes through untouched.
+// Presence channels: one member per user, lists and announcements that agree, and user_info that passes through
+// untouched.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { api } from '../lib/api.js';
-import { connect, join, nothingArrived, signin, stillOpen, subscribe, subscribeRefused, trySubscribe, unsubscribe } from '../lib/client.js';
+import {
+  connect,
+  join,
+  nothingArrived,
+  signin,
+  stillOpen,
+  subscribe,
+  subscribeRefused,
+  trySubscribe,
+  unsubscribe,
+} from '../lib/client.js';
 import { memberText } from '../lib/json-text.js';
 import { APP, serverFor, sharedServer } from '../lib/server.js';
 import { channelAuth } from '../lib/sign.js';
@@ -12,7 +23,12 @@ import { channelAuth } from '../lib/sign.js';
 const PAIR = { id: 'pair', key: 'pair-key', secret: 'pair-secret', max_presence_members_per_channel: 2 };
 const SLIM = { id: 'slim', key: 'slim-key', secret: 'slim-secret', max_presence_member_size_in_kb: 1 };
 const FREE = {
-  id: 'free', key: 'free-key', secret: 'free-secret', max_connections: 0, max_presence_members_per_channel: 0, max_presence_member_size_in_kb: 0,
+  id: 'free',
+  key: 'free-key',
+  secret: 'free-secret',
+  max_connections: 0,
+  max_presence_members_per_channel: 0,
+  max_presence_member_size_in_kb: 0,
 };
 const DEFAULT = { ...APP, max_connections: 0 };
 const server = await sharedServer({ apps: [DEFAULT, PAIR, SLIM, FREE] });
@@ -31,13 +47,20 @@ test('the_others_are_told_of_a_user_who_joins_and_leaves', async (t) => {
   const [a, b] = await connections(t, 2);
   await join(a, 'presence-two', { user_id: 'a', user_info: { n: 1 } });
   const list = await join(b, 'presence-two', { user_id: 'b', user_info: { n: 2 } });
-  assert.deepEqual({ ...list, ids: list.ids.sort() }, { count: 2, ids: ['a', 'b'], hash: { a: { n: 1 }, b: { n: 2 } } });
+  assert.deepEqual(
+    { ...list, ids: list.ids.sort() },
+    { count: 2, ids: ['a', 'b'], hash: { a: { n: 1 }, b: { n: 2 } } },
+  );
   const added = await a.next('pusher_internal:member_added');
   assert.deepEqual(JSON.parse(added.text), { event: added.event, channel: 'presence-two', data: added.data });
   assert.deepEqual(JSON.parse(added.data), { user_id: 'b', user_info: { n: 2 } });
   unsubscribe(b, 'presence-two');
   const removed = await a.next('pusher_internal:member_removed');
-  assert.deepEqual(JSON.parse(removed.text), { event: removed.event, channel: 'presence-two', data: '{"user_id":"b"}' });
+  assert.deepEqual(JSON.parse(removed.text), {
+    event: removed.event,
+    channel: 'presence-two',
+    data: '{"user_id":"b"}',
+  });
   await nothingArrived(server, a, b);
 });
 
@@ -50,7 +73,10 @@ test('a_closed_and_a_cut_connection_leave_at_once', async (t) => {
   assert.equal((await observer.next('pusher_internal:member_removed')).data, '{"user_id":"polite"}');
   cut.destroy();
   assert.equal((await observer.next('pusher_internal:member_removed')).data, '{"user_id":"cut"}');
-  assert.deepEqual((await join(await connect(server, { t }), 'presence-leave', { user_id: 'n' })).ids.sort(), ['n', 'o']);
+  assert.deepEqual((await join(await connect(server, { t }), 'presence-leave', { user_id: 'n' })).ids.sort(), [
+    'n',
+    'o',
+  ]);
 });
 
 test('a_user_with_several_connections_is_one_member', async (t) => {
@@ -58,7 +84,10 @@ test('a_user_with_several_connections_is_one_member', async (t) => {
   const channel = 'presence-several';
   await join(observer, channel, { user_id: 'o' });
   await join(first, channel, { user_id: 'u', user_info: { from: 'first' } });
-  assert.deepEqual(JSON.parse((await observer.next('pusher_internal:member_added')).data), { user_id: 'u', user_info: { from: 'first' } });
+  assert.deepEqual(JSON.parse((await observer.next('pusher_internal:member_added')).data), {
+    user_id: 'u',
+    user_info: { from: 'first' },
+  });
   const list = await join(second, channel, { user_id: 'u', user_info: { from: 'second' } });
   assert.equal(list.count, 2);
   assert.deepEqual(list.hash.u, { from: 'first' }, 'the first connection speaks for the user');
@@ -66,12 +95,19 @@ test('a_user_with_several_connections_is_one_member', async (t) => {
 
   unsubscribe(first, channel);
   await stillOpen(first);
-  assert.deepEqual((await join(third, channel, { user_id: 'w' })).hash.u, { from: 'first' }, 'and does so until the last one leaves');
+  assert.deepEqual(
+    (await join(third, channel, { user_id: 'w' })).hash.u,
+    { from: 'first' },
+    'and does so until the last one leaves',
+  );
   await observer.next('pusher_internal:member_added');
   await second.close();
   assert.equal((await observer.next('pusher_internal:member_removed')).data, '{"user_id":"u"}');
   await join(first, channel, { user_id: 'u', user_info: { from: 'again' } });
-  assert.deepEqual(JSON.parse((await observer.next('pusher_internal:member_added')).data), { user_id: 'u', user_info: { from: 'again' } });
+  assert.deepEqual(JSON.parse((await observer.next('pusher_internal:member_added')).data), {
+    user_id: 'u',
+    user_info: { from: 'again' },
+  });
   await nothingArrived(server, observer);
 });
 
@@ -101,7 +137,11 @@ test('a_user_id_may_be_a_number_and_is_the_same_user_as_its_text', async (t) => 
 });
 
 test('an_integer_is_the_user_of_its_decimal_text', async (t) => {
-  for (const [number, text] of [['0', '0'], ['-0', '0'], ['-7', '-7']]) {
+  for (const [number, text] of [
+    ['0', '0'],
+    ['-0', '0'],
+    ['-7', '-7'],
+  ]) {
     const ws = await connect(server, { t });
     const list = await join(ws, `presence-integer-${number}`, undefined, { channelData: `{"user_id":${number}}` });
     assert.deepEqual(list.ids, [text], number);
@@ -163,11 +203,28 @@ test('a_user_id_has_1_to_255_bytes', async (t) => {
 
 test('channel_data_without_a_usable_user_is_refused', async (t) => {
   const ws = await connect(server, { t });
-  const bad = ['', 'x', '{', '[]', '"u"', 'null', '{}', '{"user_id":null}', '{"user_id":true}', '{"user_id":1.5}', '{"user_id":{}}', '{"user_id":["u"]}',
-    '{"user_id":"u"} x', '{"user_id":"u",}'];
+  const bad = [
+    '',
+    'x',
+    '{',
+    '[]',
+    '"u"',
+    'null',
+    '{}',
+    '{"user_id":null}',
+    '{"user_id":true}',
+    '{"user_id":1.5}',
+    '{"user_id":{}}',
+    '{"user_id":["u"]}',
+    '{"user_id":"u"} x',
+    '{"user_id":"u",}',
+  ];
   for (const channelData of bad) await subscribeRefused(ws, 'presence-bad', UNAUTHORIZED, { channelData });
   for (const channel_data of [{ user_id: 'u' }, 5, ['u']]) {
-    const answer = await trySubscribe(ws, 'presence-bad', { auth: channelAuth(APP, ws.socketId, 'presence-bad'), channel_data });
+    const answer = await trySubscribe(ws, 'presence-bad', {
+      auth: channelAuth(APP, ws.socketId, 'presence-bad'),
+      channel_data,
+    });
     assert.equal(answer.event, 'pusher:subscription_error', 'channel_data must be a string');
   }
   assert.deepEqual(await stillOpen(ws), []);
@@ -204,7 +261,9 @@ test('a_sign_in_does_not_replace_the_signature_of_the_channel', async (t) => {
   const ws = await connect(server, { t });
   await signin(ws, { id: 'u' });
   await subscribeRefused(ws, 'presence-unsigned', UNAUTHORIZED, { auth: undefined });
-  await subscribeRefused(ws, 'presence-unsigned', UNAUTHORIZED, { auth: channelAuth(APP, ws.socketId, 'presence-else') });
+  await subscribeRefused(ws, 'presence-unsigned', UNAUTHORIZED, {
+    auth: channelAuth(APP, ws.socketId, 'presence-else'),
+  });
 });
 
 test('the_member_limit_counts_users_and_lets_those_who_are_there_join_again', async (t) => {
@@ -237,7 +296,11 @@ test('the_limits_count_for_users_that_joined_by_sign_in_too', async (t) => {
 
 test('limits_of_0_are_none', async (t) => {
   const sockets = await connections(t, 101, FREE);
-  await Promise.all(sockets.map((ws, i) => join(ws, 'presence-free', { user_id: String(i), user_info: 'x'.repeat(i === 0 ? 20_000 : 1) })));
+  await Promise.all(
+    sockets.map((ws, i) =>
+      join(ws, 'presence-free', { user_id: String(i), user_info: 'x'.repeat(i === 0 ? 20_000 : 1) }),
+    ),
+  );
   const { json } = await api(server, 'GET', '/channels/presence-free', { app: FREE, query: { info: 'user_count' } });
   assert.equal(json.user_count, 101);
 });

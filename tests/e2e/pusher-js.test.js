@@ -12,8 +12,16 @@ const WATCHING = { ...APP, enable_watchlist_events: true };
 const DISABLED = { id: 'disabled', key: 'disabled-key', secret: 'disabled-secret', enabled: false };
 const BROKEN = { id: 'broken', key: 'broken-key', secret: 'broken-secret', max_connections: -1 };
 const LIMITED = {
-  id: 'limited', key: 'limited-key', secret: 'limited-secret', max_connections: 1, enable_client_messages: true, enable_watchlist_events: true,
-  max_channel_name_length: 12, max_presence_members_per_channel: 1, max_presence_member_size_in_kb: 1, max_event_name_length: 10,
+  id: 'limited',
+  key: 'limited-key',
+  secret: 'limited-secret',
+  max_connections: 1,
+  enable_client_messages: true,
+  enable_watchlist_events: true,
+  max_channel_name_length: 12,
+  max_presence_members_per_channel: 1,
+  max_presence_member_size_in_kb: 1,
+  max_event_name_length: 10,
   max_event_payload_in_kb: 1,
 };
 const server = await sharedServer({ apps: [WATCHING, DISABLED, BROKEN, LIMITED] });
@@ -42,7 +50,8 @@ test('a_private_channel_is_authorized_and_a_bad_signature_is_an_error', async (t
 });
 
 test('a_presence_channel_knows_its_members', async (t) => {
-  const member = (id) => makePusher(server, { t, members: () => ({ user_id: id, user_info: { name: `name of ${id}` } }) });
+  const member = (id) =>
+    makePusher(server, { t, members: () => ({ user_id: id, user_info: { name: `name of ${id}` } }) });
   const alice = member('alice');
   const room = alice.subscribe('presence-room');
   const seen = record(room);
@@ -149,7 +158,10 @@ test('an_unknown_key_stops_the_client', async (t) => {
 
 test('a_disabled_app_and_a_full_one_stop_the_client', async (t) => {
   await connected(makePusher(server, { t, app: LIMITED }));
-  for (const [app, code] of [[DISABLED, 4003], [LIMITED, 4004]]) {
+  for (const [app, code] of [
+    [DISABLED, 4003],
+    [LIMITED, 4004],
+  ]) {
     const connection = record(makePusher(server, { t, app }).connection, 'error', 'disconnected');
     assert.equal((await connection.next('error')).data.error.data.code, code);
     await connection.next('disconnected');
@@ -157,7 +169,12 @@ test('a_disabled_app_and_a_full_one_stop_the_client', async (t) => {
 });
 
 test('an_app_that_cannot_be_served_now_is_tried_again', async (t) => {
-  const connection = record(makePusher(server, { t, app: BROKEN }).connection, 'error', 'connecting_in', 'disconnected');
+  const connection = record(
+    makePusher(server, { t, app: BROKEN }).connection,
+    'error',
+    'connecting_in',
+    'disconnected',
+  );
   for (let attempt = 0; attempt < 2; attempt++) {
     assert.equal((await connection.next('error')).data.error.data.code, 4100);
     await connection.next('connecting_in');
@@ -166,9 +183,13 @@ test('an_app_that_cannot_be_served_now_is_tried_again', async (t) => {
 
 test('every_limit_of_a_channel_is_an_error_of_that_channel_alone', async (t) => {
   const holder = await serverFor(t, { apps: [{ ...LIMITED, max_connections: 0 }] });
-  await subscribed(makePusher(holder, { t, app: LIMITED, members: () => ({ user_id: 'first' }) }).subscribe('presence-a'));
+  await subscribed(
+    makePusher(holder, { t, app: LIMITED, members: () => ({ user_id: 'first' }) }).subscribe('presence-a'),
+  );
   const client = makePusher(holder, {
-    t, app: LIMITED, members: (channel) => ({ user_id: 'second', user_info: 'x'.repeat(channel === 'presence-b' ? 1023 : 1) }),
+    t,
+    app: LIMITED,
+    members: (channel) => ({ user_id: 'second', user_info: 'x'.repeat(channel === 'presence-b' ? 1023 : 1) }),
   });
   for (const [name, type, status, text] of [
     ['c'.repeat(13), 'LimitReached', 4009, /`max_channel_name_length` of this app is 12$/],
@@ -185,7 +206,11 @@ test('every_limit_of_a_channel_is_an_error_of_that_channel_alone', async (t) => 
 
 test('every_limit_of_a_client_event_and_a_watchlist_is_an_error_of_the_connection_that_stays', async (t) => {
   const own = await serverFor(t, { apps: [{ ...LIMITED, max_connections: 0 }] });
-  const client = makePusher(own, { t, app: LIMITED, user: { id: 'w', watchlist: Array.from({ length: 101 }, (_, i) => `u${i}`) } });
+  const client = makePusher(own, {
+    t,
+    app: LIMITED,
+    user: { id: 'w', watchlist: Array.from({ length: 101 }, (_, i) => `u${i}`) },
+  });
   const errors = record(client.connection, 'error');
   const channel = client.subscribe('private-a');
   await subscribed(channel);
@@ -196,7 +221,8 @@ test('every_limit_of_a_client_event_and_a_watchlist_is_an_error_of_the_connectio
     [4301, 'client event refused: the name has 11 bytes, `max_event_name_length` of this app is 10'],
     [4301, 'client event refused: `data` has 1025 bytes, `max_event_payload_in_kb` of this app is 1 KB'],
     [4302, 'the watchlist has 101 users, the limit is 100'],
-  ]) assert.deepEqual((await errors.next('error')).data.data, { code, message });
+  ])
+    assert.deepEqual((await errors.next('error')).data.data, { code, message });
   await client.user.signinDonePromise;
   assert.equal(client.connection.state, 'connected');
 });
@@ -219,8 +245,8 @@ test('when_its_server_shuts_down_the_client_moves_to_the_next_with_its_subscript
   await subscribed(channel);
   const socketId = client.connection.socket_id;
 
-  // A restart: the port belongs to one process at a time, so the first attempts of the client may be refused, after which
-  // pusher-js tries again every 15 s.
+  // A restart: the port belongs to one process at a time, so the first attempts of the client may be refused, after
+  // which pusher-js tries again every 15 s.
   first.terminate();
   assert.equal((await connection.next('error')).data.data.code, 4200);
   assert.equal((await first.exited()).code, 0);

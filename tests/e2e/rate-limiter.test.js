@@ -1,5 +1,5 @@
-// rate_limiter.*: how many API requests and connects one client address may make, whatever worker takes them. The loopback network has
-// many addresses, so the clients of these tests have different ones.
+// rate_limiter.*: how many API requests and connects one client address may make, whatever worker takes them. The
+// loopback network has many addresses, so the clients of these tests have different ones.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -30,7 +30,10 @@ function limited(t, { api = {}, websocket = {}, workers = 4, enabled = true }) {
 }
 
 // One request on a connection of its own, so that the kernel chooses a worker anew.
-async function ask(server, { localAddress, headers, target = signedPath(APP, 'GET', `/apps/${APP.id}/channels`) } = {}) {
+async function ask(
+  server,
+  { localAddress, headers, target = signedPath(APP, 'GET', `/apps/${APP.id}/channels`) } = {},
+) {
   const http = await RawHttp.connect(server, { localAddress });
   http.send('GET', target, { headers });
   const response = await http.next();
@@ -50,8 +53,9 @@ test('one address gets max_requests from all workers together, and is told when 
   const server = await limited(t, { api: { max_requests: 12 } });
   assert.deepEqual(await statuses(server, 14, { localAddress: '127.0.0.2' }), [...of(12, 200), 429, 429]);
   const refused = await ask(server, { localAddress: '127.0.0.2' });
-  assert.deepEqual(refused.json,
-    { error: `too many requests from this address: rate_limiter.api_rate_limit.max_requests is 12 in ${HOUR} s` });
+  assert.deepEqual(refused.json, {
+    error: `too many requests from this address: rate_limiter.api_rate_limit.max_requests is 12 in ${HOUR} s`,
+  });
   const wait = Number(refused.headers['retry-after']);
   assert.ok(Number.isInteger(wait) && wait > 0 && wait <= HOUR / 12, refused.headers['retry-after']);
   assert.equal(refused.headers['access-control-allow-origin'], '*');
@@ -105,8 +109,12 @@ test('a connect over the limit is told 4100 and how long to wait, another addres
   for (let i = 0; i < 5; i++) await connect(server, { t, localAddress: '127.0.0.4' });
   const refused = await RawWebSocket.connect(server, { localAddress: '127.0.0.4' });
   t.after(() => refused.destroy());
-  assert.match(await closedWithError(refused, 4100), new RegExp(
-    `^too many connections from this address: rate_limiter\\.websocket_rate_limit\\.max_requests is 5 in ${HOUR} s; try again in \\d+ s$`));
+  assert.match(
+    await closedWithError(refused, 4100),
+    new RegExp(
+      `^too many connections from this address: rate_limiter\\.websocket_rate_limit\\.max_requests is 5 in ${HOUR} s; try again in \\d+ s$`,
+    ),
+  );
   await connect(server, { t, localAddress: '127.0.0.5' });
   const metrics = await fetchMetrics(server);
   assert.equal(metrics.sum('connected'), 6);
@@ -115,7 +123,8 @@ test('a connect over the limit is told 4100 and how long to wait, another addres
 test('pusher-js that is refused comes again by itself until it is taken', async (t) => {
   const server = await limited(t, { websocket: { max_requests: 1, window_seconds: 3 } });
   let errors;
-  do { // the second within the three seconds of the first
+  do {
+    // the second within the three seconds of the first
     await connected(makePusher(server, { t }));
     const late = makePusher(server, { t });
     errors = record(late.connection, 'error');
@@ -128,7 +137,10 @@ test('pusher-js that is refused comes again by itself until it is taken', async 
 
 test('checks and refusals are counted on the metrics page', async (t) => {
   const server = await limited(t, { api: { max_requests: 2 }, websocket: { max_requests: 1 } });
-  const labels = { api: { limiter_type: 'api', request_context: 'http' }, websocket: { limiter_type: 'websocket', request_context: 'connect' } };
+  const labels = {
+    api: { limiter_type: 'api', request_context: 'http' },
+    websocket: { limiter_type: 'websocket', request_context: 'connect' },
+  };
   await statuses(server, 5);
   await connect(server, { t });
   for (let i = 0; i < 2; i++) await closedWithError(await RawWebSocket.connect(server), 4100);

@@ -8,7 +8,16 @@ import { describe, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 
 import { api, publish } from '../lib/api.js';
-import { closedWithError, connect, join, nextError, stillOpen, subscribe, subscribeRefused, trigger } from '../lib/client.js';
+import {
+  closedWithError,
+  connect,
+  join,
+  nextError,
+  stillOpen,
+  subscribe,
+  subscribeRefused,
+  trigger,
+} from '../lib/client.js';
 import { assertRefusal, nextOn, subscriber } from '../lib/events.js';
 import { folderWith, start } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
@@ -61,7 +70,7 @@ describe('apps come and go', () => {
       const stays = await connect(server, { t });
       const clients = [];
       while (clients.length < count) {
-        clients.push(...await Promise.all(Array.from({ length: 100 }, () => connect(server, { t, app: many }))));
+        clients.push(...(await Promise.all(Array.from({ length: 100 }, () => connect(server, { t, app: many })))));
       }
       return { server, stays, clients };
     }
@@ -80,13 +89,18 @@ describe('apps come and go', () => {
       const { server, stays, clients } = await crowd(t, 1500);
       const began = performance.now();
       await assertReload(server, { apps: [APP] }, [0, 0, 1]);
-      const after = (await Promise.all(clients.map(async (ws) => {
-        await closedWithError(ws, 4001);
-        return (await ws.closing()).at - began;
-      }))).sort((a, b) => a - b);
-      const early = after.findIndex((ms, i) => ms < SPREAD_MS * i / clients.length);
+      const after = (
+        await Promise.all(
+          clients.map(async (ws) => {
+            await closedWithError(ws, 4001);
+            return (await ws.closing()).at - began;
+          }),
+        )
+      ).sort((a, b) => a - b);
+      const early = after.findIndex((ms, i) => ms < (SPREAD_MS * i) / clients.length);
       assert.equal(early, -1, `number ${early} of ${clients.length} came after ${after[early]} ms`);
-      assert.ok(after.at(-1) < 10 * SPREAD_MS, `the last one came after ${after.at(-1)} ms`); // a machine ten times slower keeps this
+      // a machine ten times slower keeps this
+      assert.ok(after.at(-1) < 10 * SPREAD_MS, `the last one came after ${after.at(-1)} ms`);
       assert.deepEqual(await stillOpen(stays), []);
     });
   });
@@ -117,7 +131,8 @@ describe('apps come and go', () => {
     const ws = await subscriber(server, t, 'c');
     let reloading = true;
     const reloads = (async () => {
-      for (let i = 0; i < 20; i++) await server.reload({ apps: [{ ...APP, max_connections: 100 + i }, ...(i % 2 ? [OTHER] : [])] });
+      for (let i = 0; i < 20; i++)
+        await server.reload({ apps: [{ ...APP, max_connections: 100 + i }, ...(i % 2 ? [OTHER] : [])] });
       reloading = false;
     })();
     let sent = 0;
@@ -127,7 +142,10 @@ describe('apps come and go', () => {
     }
     await reloads;
     const heard = (await ws.inbox.take(sent)).map((message) => message.event);
-    assert.deepEqual(heard, Array.from({ length: sent }, (_, i) => `e${i}`));
+    assert.deepEqual(
+      heard,
+      Array.from({ length: sent }, (_, i) => `e${i}`),
+    );
   });
 });
 
@@ -163,7 +181,12 @@ describe('an app changes', () => {
     assert.match(await nextError(ws, 4301), /\b10\b/);
     assert.match(await subscribeRefused(ws, 'c'.repeat(13), { type: 'LimitReached', status: 4009 }), /\b12\b/);
     await join(ws, 'presence-c', { user_id: '1' });
-    const full = await subscribeRefused(other, 'presence-c', { type: 'LimitReached', status: 4004 }, { user: { user_id: '2' } });
+    const full = await subscribeRefused(
+      other,
+      'presence-c',
+      { type: 'LimitReached', status: 4004 },
+      { user: { user_id: '2' } },
+    );
     assert.match(full, /\b1\b/);
     const response = await api(server, 'POST', '/events', { body: { name: 'n'.repeat(11), channel: 'c', data: '' } });
     assertRefusal(response, 400, /\b10\b/);
@@ -216,7 +239,10 @@ describe('an app changes', () => {
 
   test('apps may exchange their keys', async (t) => {
     const server = await serverFor(t, { apps: [APP, OTHER] });
-    const swapped = [{ ...APP, key: OTHER.key }, { ...OTHER, key: APP.key }];
+    const swapped = [
+      { ...APP, key: OTHER.key },
+      { ...OTHER, key: APP.key },
+    ];
     await assertReload(server, { apps: swapped }, [0, 2, 0]);
     await subscriber(server, t, 'mine', { app: swapped[0] });
     assert.equal((await api(server, 'GET', '/channels/mine', { app: swapped[0] })).json.occupied, true);
@@ -230,9 +256,15 @@ describe('a bad file changes nothing, and the log says why', () => {
     'no JSON': ['{ "app_manager": ', /config\.json/],
     'an empty file': ['', /config\.json/],
     'apps that are no array': [JSON.stringify({ app_manager: { array: { apps: {} } } }), /app_manager\.array\.apps/],
-    'apps that are kept in a store now': [JSON.stringify({ app_manager: { driver: 'sqlite' } }), /app_manager\.driver.*restart/],
+    'apps that are kept in a store now': [
+      JSON.stringify({ app_manager: { driver: 'sqlite' } }),
+      /app_manager\.driver.*restart/,
+    ],
     'a wrong type elsewhere': [JSON.stringify({ port: 'many', app_manager: { array: { apps: [] } } }), /port/],
-    'a number out of range elsewhere': [JSON.stringify({ activity_timeout: 0, app_manager: { array: { apps: [] } } }), /activity_timeout/],
+    'a number out of range elsewhere': [
+      JSON.stringify({ activity_timeout: 0, app_manager: { array: { apps: [] } } }),
+      /activity_timeout/,
+    ],
   };
   for (const [what, [text, pattern]] of Object.entries(files)) {
     test(what, async (t) => {
@@ -256,7 +288,10 @@ describe('a bad file changes nothing, and the log says why', () => {
     const broken = { id: 'broken', key: 'broken-key', secret: 'broken-secret', max_event_batch_size: 'many' };
     const since = server.log.all.length;
     await server.reload({ apps: [{ ...APP, max_event_name_length: 7 }, { ...OTHER, max_connections: 1.5 }, broken] });
-    for (const [id, field] of [['other-id', 'max_connections'], ['broken', 'max_event_batch_size']]) {
+    for (const [id, field] of [
+      ['other-id', 'max_connections'],
+      ['broken', 'max_event_batch_size'],
+    ]) {
       const named = (line) => line.message.includes(id) && line.message.includes(field);
       assert.ok(server.log.all.slice(since).some(named), `the log names ${field} of ${id}`);
     }
@@ -265,7 +300,11 @@ describe('a bad file changes nothing, and the log says why', () => {
     assertRefusal(await api(server, 'GET', '/channels', { app: broken }), 500, /max_event_batch_size/);
     await connectRefused(server, t, broken, 4100);
     // The good one beside them has changed.
-    assertRefusal(await api(server, 'POST', '/events', { body: { name: 'n'.repeat(8), channel: 'c', data: '' } }), 400, /\b7\b/);
+    assertRefusal(
+      await api(server, 'POST', '/events', { body: { name: 'n'.repeat(8), channel: 'c', data: '' } }),
+      400,
+      /\b7\b/,
+    );
   });
 });
 

@@ -14,7 +14,15 @@ const Pusher = require('pusher');
 const server = await sharedServer();
 
 const sdkFor = (target, { app = APP, ...options } = {}) =>
-  new Pusher({ appId: app.id, key: app.key, secret: app.secret, host: target.host, port: target.port, useTLS: false, ...options });
+  new Pusher({
+    appId: app.id,
+    key: app.key,
+    secret: app.secret,
+    host: target.host,
+    port: target.port,
+    useTLS: false,
+    ...options,
+  });
 const sdk = sdkFor(server);
 
 let channels = 0;
@@ -49,7 +57,12 @@ describe('trigger', () => {
     const sender = await subscriber(server, t, channel, { user: { user_id: '1' } });
     const other = await subscriber(server, t, channel, { user: { user_id: '2' } });
     await sender.next('pusher_internal:member_added');
-    const response = await sdk.trigger(channel, 'e', {}, { socket_id: sender.socketId, info: 'user_count,subscription_count' });
+    const response = await sdk.trigger(
+      channel,
+      'e',
+      {},
+      { socket_id: sender.socketId, info: 'user_count,subscription_count' },
+    );
     assert.deepEqual(await response.json(), { channels: { [channel]: { user_count: 2, subscription_count: 2 } } });
     assert.equal((await nextOn(other, channel)).event, 'e');
     assert.deepEqual(await untilFence(server, sender, channel), []);
@@ -63,7 +76,8 @@ describe('trigger', () => {
       options: {
         nacl: require('tweetnacl'),
         channelAuthorization: {
-          customHandler: ({ socketId, channelName }, callback) => callback(null, encrypting.authorizeChannel(socketId, channelName)),
+          customHandler: ({ socketId, channelName }, callback) =>
+            callback(null, encrypting.authorizeChannel(socketId, channelName)),
         },
       },
     });
@@ -76,8 +90,14 @@ describe('trigger', () => {
   test('a refusal reaches the caller with status and text', async () => {
     const wrong = sdkFor(server, { app: { ...APP, secret: 'wrong' } });
     await assert.rejects(wrong.trigger('c', 'e', {}), (error) => error.status === 401 && /signature/.test(error.body));
-    await assert.rejects(sdk.trigger('c', 'n'.repeat(150), {}), (error) => error.status === 400 && /max_event_name_length/.test(error.body));
-    await assert.rejects(sdk.trigger('c', 'e', 'x'.repeat(110_000)), (error) => error.status === 413 && /100/.test(error.body));
+    await assert.rejects(
+      sdk.trigger('c', 'n'.repeat(150), {}),
+      (error) => error.status === 400 && /max_event_name_length/.test(error.body),
+    );
+    await assert.rejects(
+      sdk.trigger('c', 'e', 'x'.repeat(110_000)),
+      (error) => error.status === 413 && /100/.test(error.body),
+    );
   });
 
   test('many at once', async (t) => {
@@ -110,9 +130,13 @@ test('get: channels, one channel, users', async (t) => {
   await subscriber(own, t, 'presence-room', { user: { user_id: '2' } });
   const ask = async (path, params) => (await ownSdk.get({ path, params })).json();
   assert.deepEqual(await ask('/channels'), { channels: { 'presence-room': {}, news: {} } });
-  assert.deepEqual(await ask('/channels', { filter_by_prefix: 'presence-', info: 'user_count' }),
-    { channels: { 'presence-room': { user_count: 2 } } });
-  assert.deepEqual(await ask('/channels/news', { info: 'subscription_count' }), { occupied: true, subscription_count: 1 });
+  assert.deepEqual(await ask('/channels', { filter_by_prefix: 'presence-', info: 'user_count' }), {
+    channels: { 'presence-room': { user_count: 2 } },
+  });
+  assert.deepEqual(await ask('/channels/news', { info: 'subscription_count' }), {
+    occupied: true,
+    subscription_count: 1,
+  });
   const { users } = await ask('/channels/presence-room/users');
   assert.deepEqual(users.map((user) => user.id).sort(), ['2', 'u/1']);
   await assert.rejects(ask('/channels', { info: 'user_count' }), (error) => error.status === 400);
@@ -151,11 +175,18 @@ describe('with pusher-js', () => {
       options: {
         channelAuthorization: {
           customHandler: ({ socketId, channelName }, callback) =>
-            callback(null, sdk.authorizeChannel(socketId, channelName,
-              channelName.startsWith('presence-') ? { user_id: user, user_info: info } : undefined)),
+            callback(
+              null,
+              sdk.authorizeChannel(
+                socketId,
+                channelName,
+                channelName.startsWith('presence-') ? { user_id: user, user_info: info } : undefined,
+              ),
+            ),
         },
         userAuthentication: {
-          customHandler: ({ socketId }, callback) => callback(null, sdk.authenticateUser(socketId, { id: user, user_info: info })),
+          customHandler: ({ socketId }, callback) =>
+            callback(null, sdk.authenticateUser(socketId, { id: user, user_info: info })),
         },
       },
     });

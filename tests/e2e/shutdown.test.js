@@ -29,12 +29,16 @@ async function acceptsConnections(server) {
 
 test('every client is told 4200 before the server ends with exit code 0', async (t) => {
   const server = await serverFor(t, { config: { workers: 4, shutdown_grace_period: 1 } });
-  const clients = await Promise.all(Array.from({ length: 40 }, () => subscriber(server, t, 'presence-c', { user: { user_id: '1' } })));
+  const clients = await Promise.all(
+    Array.from({ length: 40 }, () => subscriber(server, t, 'presence-c', { user: { user_id: '1' } })),
+  );
   server.terminate();
-  await Promise.all(clients.map(async (ws) => {
-    await closedWithError(ws, 4200);
-    await ws.closed();
-  }));
+  await Promise.all(
+    clients.map(async (ws) => {
+      await closedWithError(ws, 4200);
+      await ws.closed();
+    }),
+  );
   assert.deepEqual(await server.exited(), { code: 0, signal: null });
 });
 
@@ -47,8 +51,9 @@ test('the closes are spread evenly over the grace period', async (t) => {
   server.terminate();
   const times = await Promise.all(clients.map(async (ws) => (await ws.closing()).at));
   const seconds = times.map((at) => (at - began) / 1000).sort((a, b) => a - b);
-  // Each worker closes the first of its connections at once. None is closed before its time; a busy machine may be late.
-  const early = seconds.findIndex((after, i) => after < grace * (i + 1 - workers) / clients.length);
+  // Each worker closes the first of its connections at once. None is closed before its time; a busy machine may be
+  // late.
+  const early = seconds.findIndex((after, i) => after < (grace * (i + 1 - workers)) / clients.length);
   assert.equal(early, -1, `number ${early} of ${clients.length} was closed after ${seconds[early]} s`);
   assert.equal((await server.exited()).code, 0);
 });
@@ -57,10 +62,14 @@ test('clients that are being told that their app has gone hear so at once, and n
   const gone = { ...APP, id: 'gone', key: 'gone-key', max_connections: 0 };
   const server = await serverFor(t, { apps: [APP, gone], config: { shutdown_grace_period: 60 } });
   const clients = [];
-  while (clients.length < 1200) clients.push(...await Promise.all(Array.from({ length: 100 }, () => connect(server, { t, app: gone }))));
+  while (clients.length < 1200)
+    clients.push(...(await Promise.all(Array.from({ length: 100 }, () => connect(server, { t, app: gone })))));
   await server.reload({ apps: [APP] });
   await Promise.any(clients.map((ws) => ws.closing()));
-  assert.ok(clients.some((ws) => ws.closeFrame === null), 'some are not told yet');
+  assert.ok(
+    clients.some((ws) => ws.closeFrame === null),
+    'some are not told yet',
+  );
   server.terminate();
   for (const ws of clients) await closedWithError(ws, 4001);
   assert.deepEqual(await server.exited(), { code: 0, signal: null });
@@ -86,11 +95,15 @@ test('while it drains /up fails and nobody new is taken', async (t) => {
   const clients = await Promise.all(Array.from({ length: 20 }, () => connect(server, { t })));
   const asking = await RawHttp.connect(server);
   t.after(() => asking.destroy());
-  asking.write('GET /usage HTTP/1.1\r\nHost: x\r\n\r\nGET /up HTTP/1.1\r\n'); // the answer to the first: half of the next is there
+  // the answer to the first: half of the next is there
+  asking.write('GET /usage HTTP/1.1\r\nHost: x\r\n\r\nGET /up HTTP/1.1\r\n');
   assert.equal((await asking.next()).status, 200);
   server.terminate();
   await Promise.any(clients.map((ws) => ws.closing()));
-  assert.ok(clients.some((ws) => ws.closeFrame === null), 'some clients are still connected');
+  assert.ok(
+    clients.some((ws) => ws.closeFrame === null),
+    'some clients are still connected',
+  );
   asking.write('Host: x\r\n\r\n');
   const answer = await asking.next();
   assert.equal(answer.status, 503);
@@ -106,8 +119,10 @@ test('a request that has begun is answered', async (t) => {
   const http = await RawHttp.connect(server);
   t.after(() => http.destroy());
   const body = JSON.stringify({ name: 'e', channel: 'c', data: 'x' });
-  http.write(`GET /usage HTTP/1.1\r\nHost: x\r\n\r\nPOST ${signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body })} HTTP/1.1\r\n` +
-    `Host: x\r\nContent-Length: ${body.length}\r\n\r\n${body.slice(0, 10)}`);
+  http.write(
+    `GET /usage HTTP/1.1\r\nHost: x\r\n\r\nPOST ${signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body })} HTTP/1.1\r\n` +
+      `Host: x\r\nContent-Length: ${body.length}\r\n\r\n${body.slice(0, 10)}`,
+  );
   assert.equal((await http.next()).status, 200);
   server.terminate();
   await Promise.any(clients.map((ws) => ws.closing()));
@@ -123,7 +138,11 @@ test('clients that neither read nor answer do not hold it up', async (t) => {
   const server = await serverFor(t, { config: { shutdown_grace_period: 1 } });
   const silent = await Promise.all(Array.from({ length: 5 }, () => connect(server, { t, answerClose: false })));
   const target = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body: 'x' });
-  for (const start of ['', 'GET /up HTTP/1.1\r\nHo', `POST ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nx`]) {
+  for (const start of [
+    '',
+    'GET /up HTTP/1.1\r\nHo',
+    `POST ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nx`,
+  ]) {
     const half = await RawHttp.connect(server);
     t.after(() => half.destroy());
     half.write(start);

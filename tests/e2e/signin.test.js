@@ -34,14 +34,35 @@ test('bad_signatures_close_with_4009', async (t) => {
     const ws = await connect(server, { t });
     sendSignin(ws, undefined, { userData, auth: auth(ws) });
     const text = await closedWithError(ws, 4009);
-    assert.ok(!text.includes(signinAuth(APP, ws.socketId, userData).split(':')[1]), `the answer to a signature ${what} does not tell the right one`);
+    assert.ok(
+      !text.includes(signinAuth(APP, ws.socketId, userData).split(':')[1]),
+      `the answer to a signature ${what} does not tell the right one`,
+    );
     await ws.closed();
-    assert.equal(ws.inbox.all.some(({ event }) => event === 'pusher:signin_success'), false);
+    assert.equal(
+      ws.inbox.all.some(({ event }) => event === 'pusher:signin_success'),
+      false,
+    );
   }
 });
 
 test('bad_user_data_closes_with_4009', async (t) => {
-  const bad = ['', 'x', '{', '[]', '"u"', 'null', '{}', '{"id":null}', '{"id":7}', '{"id":""}', '{"id":{}}', '{"id":["u"]}', '{"user_id":"u"}', '{"id":"u"} x'];
+  const bad = [
+    '',
+    'x',
+    '{',
+    '[]',
+    '"u"',
+    'null',
+    '{}',
+    '{"id":null}',
+    '{"id":7}',
+    '{"id":""}',
+    '{"id":{}}',
+    '{"id":["u"]}',
+    '{"user_id":"u"}',
+    '{"id":"u"} x',
+  ];
   for (const userData of bad) {
     const ws = await connect(server, { t });
     sendSignin(ws, undefined, { userData });

@@ -1,4 +1,5 @@
-// Apps in DynamoDB: the table and its index, items as others write them, and a DynamoDB that throttles, fails and forbids.
+// Apps in DynamoDB: the table and its index, items as others write them, and a DynamoDB that throttles, fails and
+// forbids.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -27,7 +28,8 @@ const AN_APP = ['--id', 'a', '--key', 'a-key', '--secret', 'a-secret'];
 const ITEM = { id: { S: 'a' }, key: { S: 'a-key' }, secret: { S: 'a-secret' } };
 
 const create = (t, { file }, ...more) => appsDone(t, ['create', '-c', file, ...AN_APP, ...more]);
-const show = (t, { file }, id = 'a', options = {}) => appsDone(t, ['show', id, '-c', file, '--json', '--show-secrets'], options);
+const show = (t, { file }, id = 'a', options = {}) =>
+  appsDone(t, ['show', id, '-c', file, '--json', '--show-secrets'], options);
 
 async function refused(server, key, code) {
   const ws = await RawWebSocket.connect(server, { key });
@@ -52,8 +54,10 @@ describe('the table', () => {
     assert.equal(table.BillingModeSummary.BillingMode, 'PAY_PER_REQUEST');
     assert.deepEqual(table.KeySchema, [{ AttributeName: 'id', KeyType: 'HASH' }]);
     const [index] = table.GlobalSecondaryIndexes;
-    assert.deepEqual([index.IndexName, index.KeySchema, index.Projection],
-      [INDEX, [{ AttributeName: 'key', KeyType: 'HASH' }], { ProjectionType: 'ALL' }]);
+    assert.deepEqual(
+      [index.IndexName, index.KeySchema, index.Projection],
+      [INDEX, [{ AttributeName: 'key', KeyType: 'HASH' }], { ProjectionType: 'ALL' }],
+    );
   });
 
   test('is not listed after what cannot be an id', async (t) => refusesBadAfter(t, database.place(t).config));
@@ -72,34 +76,46 @@ describe('the table', () => {
       if (operationOf(request) !== 'DescribeTable') return undefined;
       const { body, ...rest } = await forward();
       const described = JSON.parse(body);
-      for (const index of described.Table?.GlobalSecondaryIndexes ?? []) index.IndexStatus = ready ? 'ACTIVE' : 'CREATING';
+      for (const index of described.Table?.GlobalSecondaryIndexes ?? [])
+        index.IndexStatus = ready ? 'ACTIVE' : 'CREATING';
       return { ...rest, body: described };
     });
     await database.createTable(place.table, WITHOUT_INDEX);
     await database.put(place.table, ITEM);
-    const server = await serverFor(t, { config: { ...place.config, app_manager: { ...place.config.app_manager, cache: { enabled: false } } } });
+    const server = await serverFor(t, {
+      config: { ...place.config, app_manager: { ...place.config.app_manager, cache: { enabled: false } } },
+    });
     assert.equal((await connectAs(server, t, 'a')).status, 200);
     assert.equal((await database.describe(place.table)).GlobalSecondaryIndexes[0].IndexName, INDEX);
     assert.ok(place.stub.requests.all.some((request) => operationOf(request) === 'Scan'));
     ready = true;
     const asked = place.stub.requests.next((request) => operationOf(request) === 'Query');
-    const done = asked.then(() => true, () => true);
-    while (await Promise.race([done, connectAs(server, t, 'a').then(() => false)]) === false);
+    const done = asked.then(
+      () => true,
+      () => true,
+    );
+    while ((await Promise.race([done, connectAs(server, t, 'a').then(() => false)])) === false);
     await asked;
   });
 
   test('with capacity paid in advance gives the index as much', async (t) => {
     const place = database.place(t);
-    await database.createTable(place.table, { ...WITHOUT_INDEX, BillingMode: 'PROVISIONED', ProvisionedThroughput: { ReadCapacityUnits: 7, WriteCapacityUnits: 3 } });
+    await database.createTable(place.table, {
+      ...WITHOUT_INDEX,
+      BillingMode: 'PROVISIONED',
+      ProvisionedThroughput: { ReadCapacityUnits: 7, WriteCapacityUnits: 3 },
+    });
     await create(t, place);
-    const { ReadCapacityUnits, WriteCapacityUnits } = (await database.describe(place.table)).GlobalSecondaryIndexes[0].ProvisionedThroughput;
+    const { ReadCapacityUnits, WriteCapacityUnits } = (await database.describe(place.table)).GlobalSecondaryIndexes[0]
+      .ProvisionedThroughput;
     assert.deepEqual([ReadCapacityUnits, WriteCapacityUnits], [7, 3]);
   });
 
   test('of another shape is refused by name', async (t) => {
     const place = database.place(t);
     await database.createTable(place.table, {
-      KeySchema: [{ AttributeName: 'name', KeyType: 'HASH' }], AttributeDefinitions: [{ AttributeName: 'name', AttributeType: 'S' }],
+      KeySchema: [{ AttributeName: 'name', KeyType: 'HASH' }],
+      AttributeDefinitions: [{ AttributeName: 'name', AttributeType: 'S' }],
     });
     const { code, stderr } = await apps(t, ['list', '-c', place.file]);
     assert.notEqual(code, 0);
@@ -120,7 +136,9 @@ describe('the table', () => {
   });
 
   test('that is missing and may not be created is named', async (t) => {
-    const place = await database.placeBehind(t, (request) => (operationOf(request) === 'CreateTable' ? exception('AccessDeniedException') : undefined));
+    const place = await database.placeBehind(t, (request) =>
+      operationOf(request) === 'CreateTable' ? exception('AccessDeniedException') : undefined,
+    );
     const { code, stderr } = await apps(t, ['create', '-c', place.file]);
     assert.notEqual(code, 0);
     assert.match(stderr, new RegExp(`no table ${place.table} and it cannot be created.*AccessDeniedException`));
@@ -131,8 +149,21 @@ describe('items', () => {
   test('have the types of the protocol family', async (t) => {
     const place = database.place(t);
     const { id, key, secret, ...rest } = EVERY_FIELD;
-    await appsDone(t, ['create', '-c', place.file, '--id', id, '--key', key, '--secret', secret,
-      ...Object.entries(rest).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`])]);
+    await appsDone(t, [
+      'create',
+      '-c',
+      place.file,
+      '--id',
+      id,
+      '--key',
+      key,
+      '--secret',
+      secret,
+      ...Object.entries(rest).flatMap(([name, value]) => [
+        '--set',
+        `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`,
+      ]),
+    ]);
     const item = await database.get(place.table, id);
     assert.match(item.created_at.S, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z$/);
     assert.deepEqual(item.updated_at, item.created_at);
@@ -152,10 +183,27 @@ describe('items', () => {
     const webhook = { url: 'https://a.example/hook', event_types: ['member_added'], headers: { 'X-A': 'b' } };
     await database.createTable(place.table);
     await database.put(place.table, {
-      ...ITEM, max_connections: { S: '7' }, enabled: { N: '0' }, enable_client_messages: { S: 'true' }, max_event_batch_size: { NULL: true },
-      enable_watchlist_events: { NULL: true }, allowed_origins: { SS: ['https://a.example'] },
-      webhooks: { L: [{ M: { url: { S: webhook.url }, event_types: { L: [{ S: 'member_added' }] }, headers: { M: { 'X-A': { S: 'b' } } } } }] },
-      channel_delta_compression: { M: { 'x-*': { S: 'fossil' }, y: { M: { enabled: { BOOL: true }, max_messages_per_key: { N: '3' } } } } },
+      ...ITEM,
+      max_connections: { S: '7' },
+      enabled: { N: '0' },
+      enable_client_messages: { S: 'true' },
+      max_event_batch_size: { NULL: true },
+      enable_watchlist_events: { NULL: true },
+      allowed_origins: { SS: ['https://a.example'] },
+      webhooks: {
+        L: [
+          {
+            M: {
+              url: { S: webhook.url },
+              event_types: { L: [{ S: 'member_added' }] },
+              headers: { M: { 'X-A': { S: 'b' } } },
+            },
+          },
+        ],
+      },
+      channel_delta_compression: {
+        M: { 'x-*': { S: 'fossil' }, y: { M: { enabled: { BOOL: true }, max_messages_per_key: { N: '3' } } } },
+      },
     });
     const app = await show(t, place);
     assert.deepEqual([app.max_connections, app.enabled, app.enable_client_messages], [7, false, true]);
@@ -178,7 +226,12 @@ describe('items', () => {
   test('that are broken are named, and hide no other', async (t) => {
     const place = database.place(t);
     await database.createTable(place.table);
-    await database.put(place.table, { ...ITEM, id: { S: 'broken' }, key: { S: 'broken-key' }, max_connections: { N: '1.5' } });
+    await database.put(place.table, {
+      ...ITEM,
+      id: { S: 'broken' },
+      key: { S: 'broken-key' },
+      max_connections: { N: '1.5' },
+    });
     await database.put(place.table, ITEM);
     const { stdout, stderr } = await apps(t, ['list', '-c', place.file, '--json']);
     assert.match(stdout, /"a-key"/);
@@ -189,11 +242,27 @@ describe('items', () => {
     const place = database.place(t);
     await create(t, place, '--set', 'max_event_batch_size=5');
     const before = await database.get(place.table, 'a');
-    await database.put(place.table, { ...before, from_the_future: { M: { deep: { N: '1' } } }, max_channel_name_length: { N: '9' } });
-    await appsDone(t, ['update', 'a', '-c', place.file, '--set', 'max_connections=3', '--unset', 'max_event_batch_size']);
+    await database.put(place.table, {
+      ...before,
+      from_the_future: { M: { deep: { N: '1' } } },
+      max_channel_name_length: { N: '9' },
+    });
+    await appsDone(t, [
+      'update',
+      'a',
+      '-c',
+      place.file,
+      '--set',
+      'max_connections=3',
+      '--unset',
+      'max_event_batch_size',
+    ]);
     const after = await database.get(place.table, 'a');
     assert.deepEqual(after.from_the_future, { M: { deep: { N: '1' } } });
-    assert.deepEqual([after.max_connections, after.max_channel_name_length, after.max_event_batch_size], [{ N: '3' }, { N: '9' }, undefined]);
+    assert.deepEqual(
+      [after.max_connections, after.max_channel_name_length, after.max_event_batch_size],
+      [{ N: '3' }, { N: '9' }, undefined],
+    );
     assert.deepEqual(after.created_at, before.created_at);
     assert.notDeepEqual(after.updated_at, before.updated_at);
   });
@@ -204,7 +273,12 @@ describe('items', () => {
     await database.put(place.table, { ...ITEM, id: { S: 'a' }, created_at: { S: '2026-02-01T00:00:00Z' } });
     await database.put(place.table, { ...ITEM, id: { S: 'b' }, created_at: { S: '2026-01-01T00:00:00Z' } });
     await database.put(place.table, { ...ITEM, id: { S: 'y' }, key: { S: 'other' } });
-    await database.put(place.table, { ...ITEM, id: { S: 'x' }, key: { S: 'other' }, created_at: { S: '2026-01-01T00:00:00Z' } });
+    await database.put(place.table, {
+      ...ITEM,
+      id: { S: 'x' },
+      key: { S: 'other' },
+      created_at: { S: '2026-01-01T00:00:00Z' },
+    });
     const server = await serverFor(t, { config: place.config });
     await connectAs(server, t, 'b');
     await server.waitForLog(/apps b and a have the same key/);
@@ -213,8 +287,11 @@ describe('items', () => {
   });
 
   test('that the index still names under an old key are not found by it', async (t) => {
-    const place = await database.placeBehind(t, (request) => (operationOf(request) === 'Query'
-      ? { body: { Items: [{ id: { S: 'a' } }, { id: { S: 'gone' } }], Count: 2 } } : undefined));
+    const place = await database.placeBehind(t, (request) =>
+      operationOf(request) === 'Query'
+        ? { body: { Items: [{ id: { S: 'a' } }, { id: { S: 'gone' } }], Count: 2 } }
+        : undefined,
+    );
     const server = await serverFor(t, { config: place.config });
     await create(t, place);
     const { code } = await apps(t, ['create', '-c', place.file, '--id', 'b', '--key', 'b-key', '--secret', 's']);
@@ -226,7 +303,9 @@ describe('items', () => {
     const place = database.place(t);
     const origins = Array.from({ length: 30_000 }, (_, i) => `https://host-${i}.example`);
     const record = { id: 'a', key: 'a-key', secret: 's', allowed_origins: origins };
-    const { code, stderr } = await apps(t, ['import', '-', '-c', place.file], { input: JSON.stringify({ apps: [record] }) });
+    const { code, stderr } = await apps(t, ['import', '-', '-c', place.file], {
+      input: JSON.stringify({ apps: [record] }),
+    });
     assert.notEqual(code, 0);
     assert.match(stderr, /ValidationException/);
   });
@@ -234,8 +313,13 @@ describe('items', () => {
 
 describe('a DynamoDB that', () => {
   test('throttles and fails is asked again', async (t) => {
-    const answers = [exception('ProvisionedThroughputExceededException'), exception('ThrottlingException'), exception('RequestLimitExceeded'),
-      exception('InternalServerError', { status: 500 }), { status: 503, body: 'Service Unavailable' }];
+    const answers = [
+      exception('ProvisionedThroughputExceededException'),
+      exception('ThrottlingException'),
+      exception('RequestLimitExceeded'),
+      exception('InternalServerError', { status: 500 }),
+      { status: 503, body: 'Service Unavailable' },
+    ];
     const place = await database.placeBehind(t);
     await create(t, place);
     const since = place.stub.requests.all.length;
@@ -264,21 +348,38 @@ describe('a DynamoDB that', () => {
   // What comes in the place of an answer to GetItem, after its head.
   const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: ';
   const broken = {
-    'cuts the connection in the middle of an answer': [(socket) => socket.end(`${HEAD}1000\r\n\r\n{"Item":`), /DynamoDB at http:\S+: .*(closed|transfer)/],
-    'cuts the connection in the middle of a head': [(socket) => socket.end('HTTP/1.1 200 OK\r\nContent-'), /HTTP status 200 without a JSON object that is whole/],
-    'sends an answer byte by byte without an end': [(socket) => {
-      socket.write(`${HEAD}100000\r\n\r\n`);
-      const trickle = setInterval(() => socket.write(' '), 20);
-      socket.once('close', () => clearInterval(trickle)).once('error', () => {});
-    }, /DynamoDB at http:\S+: no answer in time/],
-    'announces and sends more than anybody could keep': [(socket) => {
-      const flood = Buffer.alloc(1 << 20, ' ');
-      const pour = () => { while (!socket.destroyed && socket.write(flood)); };
-      socket.on('drain', pour).once('error', () => {});
-      socket.write(`${HEAD}1000000000000000\r\n\r\n`);
-      pour();
-    }, /DynamoDB at http:\S+: the answer is over 16 MB/],
-    'sends nonsense': [(socket) => socket.end(`${HEAD}5\r\n\r\n<h1>\n`), /HTTP status 200 without a JSON object that is whole/],
+    'cuts the connection in the middle of an answer': [
+      (socket) => socket.end(`${HEAD}1000\r\n\r\n{"Item":`),
+      /DynamoDB at http:\S+: .*(closed|transfer)/,
+    ],
+    'cuts the connection in the middle of a head': [
+      (socket) => socket.end('HTTP/1.1 200 OK\r\nContent-'),
+      /HTTP status 200 without a JSON object that is whole/,
+    ],
+    'sends an answer byte by byte without an end': [
+      (socket) => {
+        socket.write(`${HEAD}100000\r\n\r\n`);
+        const trickle = setInterval(() => socket.write(' '), 20);
+        socket.once('close', () => clearInterval(trickle)).once('error', () => {});
+      },
+      /DynamoDB at http:\S+: no answer in time/,
+    ],
+    'announces and sends more than anybody could keep': [
+      (socket) => {
+        const flood = Buffer.alloc(1 << 20, ' ');
+        const pour = () => {
+          while (!socket.destroyed && socket.write(flood));
+        };
+        socket.on('drain', pour).once('error', () => {});
+        socket.write(`${HEAD}1000000000000000\r\n\r\n`);
+        pour();
+      },
+      /DynamoDB at http:\S+: the answer is over 16 MB/,
+    ],
+    'sends nonsense': [
+      (socket) => socket.end(`${HEAD}5\r\n\r\n<h1>\n`),
+      /HTTP status 200 without a JSON object that is whole/,
+    ],
   };
   for (const [what, [act, text]] of Object.entries(broken)) {
     test(`${what} is asked once more, then unavailable, and taken back`, async (t) => {
@@ -289,14 +390,15 @@ describe('a DynamoDB that', () => {
       const server = await serverFor(t, { config });
       await server.waitForLog(/ready/);
       place.stub.answer = (request) => (operationOf(request) === 'GetItem' && times-- > 0 ? act : undefined);
-      const ask = async () => (await api(server, 'GET', '/channels', { app: { id: 'a', key: 'a-key', secret: 'a-secret' } })).status;
+      const ask = async () =>
+        (await api(server, 'GET', '/channels', { app: { id: 'a', key: 'a-key', secret: 'a-secret' } })).status;
       assert.equal(await ask(), 503);
       await server.waitForLog(text);
       const { code, stderr } = await runCurlew(['apps', 'show', 'a'], { config });
       assert.equal(code, 1);
       assert.match(stderr, text);
       times = 1;
-      while (await ask() === 503);
+      while ((await ask()) === 503);
       assert.equal(await ask(), 200);
     });
   }
@@ -323,42 +425,63 @@ describe('a DynamoDB that', () => {
       request.body = request.body.replace('"7777"', '"7778"');
       return forward();
     });
-    const list = [{ id: 'a', key: 'a-key', secret: 's' }, { id: 'bent', key: 'b-key', secret: 's', max_connections: 7777 }, { id: 'lost', key: 'l-key', secret: 's' }];
-    const { code, stdout, stderr } = await apps(t, ['import', '-', '-c', place.file, '--json'], { input: JSON.stringify({ apps: list }) });
+    const list = [
+      { id: 'a', key: 'a-key', secret: 's' },
+      { id: 'bent', key: 'b-key', secret: 's', max_connections: 7777 },
+      { id: 'lost', key: 'l-key', secret: 's' },
+    ];
+    const { code, stdout, stderr } = await apps(t, ['import', '-', '-c', place.file, '--json'], {
+      input: JSON.stringify({ apps: list }),
+    });
     assert.equal(code, 1);
     assert.deepEqual(counts(JSON.parse(stdout)), { ...NONE, created: 1, failed: 2 });
     assert.match(stderr, /app \\"bent\\": reading it back gave something else in max_connections/);
     assert.match(stderr, /app \\"lost\\": it was written, and is not there when it is read back/);
   });
 
-  test('hangs under an import does not hold up who presses Ctrl-C a second time, and the next run finishes', { timeout: LONG_TIMEOUT_MS }, async (t) => {
-    let hangs;
-    const place = await database.placeBehind(t, (request) => {
-      if (operationOf(request) !== 'PutItem' || !request.body.includes('"b-key"')) return undefined;
-      return new Promise(() => hangs());
-    });
-    const hung = new Promise((resolve) => { hangs = resolve; });
-    const input = JSON.stringify({ apps: ['a', 'b', 'c'].map((id) => ({ id, key: `${id}-key`, secret: 's' })) });
-    const config = { ...place.config, app_manager: { ...place.config.app_manager, lookup_timeout_ms: 60_000 } };
-    const args = ['import', '-', '-c', path.join(folderWith(t, { 'config.json': config }), 'config.json')];
-    const { child, ended } = startApps(t, args, { input });
-    await hung;
-    const caught = () => (parseInt(readFileSync(`/proc/${child.pid}/status`, 'utf8').match(/^SigCgt:\s*(\w+)/m)[1].slice(-1), 16) & 2) !== 0;
-    assert.ok(caught());
-    child.kill('SIGINT');
-    while (caught()) await nextTurn(); // the first is taken note of, and the second will end it
-    child.kill('SIGINT');
-    assert.equal((await ended).signal, 'SIGINT');
-    assert.equal(await database.get(place.table, 'b'), undefined);
-    place.stub.answer = () => undefined;
-    assert.deepEqual(counts(await appsDone(t, [...args, '--json'], { input })), { ...NONE, created: 2, equal: 1 });
-  });
+  test(
+    'hangs under an import does not hold up who presses Ctrl-C a second time, and the next run finishes',
+    { timeout: LONG_TIMEOUT_MS },
+    async (t) => {
+      let hangs;
+      const place = await database.placeBehind(t, (request) => {
+        if (operationOf(request) !== 'PutItem' || !request.body.includes('"b-key"')) return undefined;
+        return new Promise(() => hangs());
+      });
+      const hung = new Promise((resolve) => {
+        hangs = resolve;
+      });
+      const input = JSON.stringify({ apps: ['a', 'b', 'c'].map((id) => ({ id, key: `${id}-key`, secret: 's' })) });
+      const config = { ...place.config, app_manager: { ...place.config.app_manager, lookup_timeout_ms: 60_000 } };
+      const args = ['import', '-', '-c', path.join(folderWith(t, { 'config.json': config }), 'config.json')];
+      const { child, ended } = startApps(t, args, { input });
+      await hung;
+      const caught = () =>
+        (parseInt(
+          readFileSync(`/proc/${child.pid}/status`, 'utf8')
+            .match(/^SigCgt:\s*(\w+)/m)[1]
+            .slice(-1),
+          16,
+        ) &
+          2) !==
+        0;
+      assert.ok(caught());
+      child.kill('SIGINT');
+      while (caught()) await nextTurn(); // the first is taken note of, and the second will end it
+      child.kill('SIGINT');
+      assert.equal((await ended).signal, 'SIGINT');
+      assert.equal(await database.get(place.table, 'b'), undefined);
+      place.stub.answer = () => undefined;
+      assert.deepEqual(counts(await appsDone(t, [...args, '--json'], { input })), { ...NONE, created: 2, equal: 1 });
+    },
+  );
 
   test('takes the credentials for expired gets others, once', async (t) => {
     let expired = 1;
     const place = await database.placeBehind(t);
     await create(t, place);
-    place.stub.answer = (request) => (operationOf(request) === 'GetItem' && expired-- > 0 ? exception('ExpiredTokenException') : undefined);
+    place.stub.answer = (request) =>
+      operationOf(request) === 'GetItem' && expired-- > 0 ? exception('ExpiredTokenException') : undefined;
     assert.equal((await show(t, place)).key, 'a-key');
     expired = Infinity;
     const { code, stderr } = await apps(t, ['show', 'a', '-c', place.file]);
@@ -367,8 +490,11 @@ describe('a DynamoDB that', () => {
   });
 
   test('forbids a write says so', async (t) => {
-    const place = await database.placeBehind(t, (request) => (operationOf(request) === 'PutItem'
-      ? exception('AccessDeniedException', { message: 'not authorized to perform: dynamodb:PutItem' }) : undefined));
+    const place = await database.placeBehind(t, (request) =>
+      operationOf(request) === 'PutItem'
+        ? exception('AccessDeniedException', { message: 'not authorized to perform: dynamodb:PutItem' })
+        : undefined,
+    );
     const { code, stderr } = await apps(t, ['create', '-c', place.file, ...AN_APP]);
     assert.notEqual(code, 0);
     assert.match(stderr, /AccessDeniedException: not authorized/);
@@ -378,15 +504,27 @@ describe('a DynamoDB that', () => {
   test('forbids a write to a server leaves what the server knows as it is', async (t) => {
     const place = await database.placeBehind(t);
     await create(t, place, '--set', 'max_connections=1');
-    place.stub.answer = (request) => (/^(PutItem|UpdateItem|DeleteItem)$/.test(operationOf(request))
-      ? exception('AccessDeniedException', { message: 'not authorized' }) : undefined);
+    place.stub.answer = (request) =>
+      /^(PutItem|UpdateItem|DeleteItem)$/.test(operationOf(request))
+        ? exception('AccessDeniedException', { message: 'not authorized' })
+        : undefined;
     const token = 'a token of at least thirty-two characters';
-    const server = await serverFor(t, { config: place.config, env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+    const server = await serverFor(t, {
+      config: place.config,
+      env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+    });
     assert.equal((await connectAs(server, t, 'a')).status, 200);
     const { message } = await server.waitForLog(/^admin API on /);
-    for (const [method, where, body] of [['POST', '', { id: 'b', key: 'b-key', secret: 's' }], ['PATCH', '/a', { max_connections: 0 }], ['DELETE', '/a']]) {
-      const answer = await fetch(message.match(/http:\/\/\S+/)[0] + where,
-        { method, headers: { authorization: `Bearer ${token}` }, body: body && JSON.stringify(body) });
+    for (const [method, where, body] of [
+      ['POST', '', { id: 'b', key: 'b-key', secret: 's' }],
+      ['PATCH', '/a', { max_connections: 0 }],
+      ['DELETE', '/a'],
+    ]) {
+      const answer = await fetch(message.match(/http:\/\/\S+/)[0] + where, {
+        method,
+        headers: { authorization: `Bearer ${token}` },
+        body: body && JSON.stringify(body),
+      });
       assert.equal(answer.status, 507, method);
       assert.match((await answer.json()).error, /AccessDeniedException: not authorized/);
     }
@@ -398,9 +536,12 @@ describe('a DynamoDB that', () => {
   test('refuses the credentials says so by where they are from, without the secret, and is asked again', async (t) => {
     const place = await database.placeBehind(t);
     await create(t, place);
-    place.stub.answer = () => exception('UnrecognizedClientException', { message: 'The security token included in the request is invalid.' });
+    place.stub.answer = () =>
+      exception('UnrecognizedClientException', { message: 'The security token included in the request is invalid.' });
     const server = await serverFor(t, { config: place.config });
-    await server.waitForLog(/the credentials from database\.dynamodb\.aws_access_key_id and aws_secret_access_key are refused: .*UnrecognizedClientException: The security token/);
+    await server.waitForLog(
+      /the credentials from database\.dynamodb\.aws_access_key_id and aws_secret_access_key are refused: .*UnrecognizedClientException: The security token/,
+    );
     await refused(server, 'a-key', 4100);
     assert.equal((await get(`${server.url}/up`)).body, 'ERROR');
     assert.ok(!server.log.all.some((line) => JSON.stringify(line).includes('a dynamodb secret')));
@@ -422,11 +563,12 @@ describe('a DynamoDB that', () => {
   test('is not there yet is waited for', async (t) => {
     const place = await database.placeBehind(t, () => null);
     const server = await serverFor(t, { config: place.config });
-    const ask = async () => (await api(server, 'GET', '/channels', { app: { id: 'a', key: 'a-key', secret: 'a-secret' } })).status;
+    const ask = async () =>
+      (await api(server, 'GET', '/channels', { app: { id: 'a', key: 'a-key', secret: 'a-secret' } })).status;
     assert.equal(await ask(), 503);
     place.stub.answer = () => undefined;
     await create(t, place);
-    while (await ask() === 503);
+    while ((await ask()) === 503);
     assert.equal((await connectAs(server, t, 'a')).status, 200);
   });
 
@@ -441,7 +583,8 @@ describe('a DynamoDB that', () => {
     const place = await database.placeBehind(t);
     const server = await serverFor(t, { config: place.config });
     await create(t, place);
-    const ask = async () => (await api(server, 'GET', '/channels', { app: { id: 'a', key: 'a-key', secret: 'a-secret' } })).status;
+    const ask = async () =>
+      (await api(server, 'GET', '/channels', { app: { id: 'a', key: 'a-key', secret: 'a-secret' } })).status;
     for (const body of ['[]', '"{}"', '1', 'null', '{', '']) {
       place.stub.answer = () => ({ status: 200, body });
       assert.equal(await ask(), 503, body);
@@ -449,14 +592,21 @@ describe('a DynamoDB that', () => {
   });
 
   test('is on this machine is asked without a proxy', async (t) => {
-    const env = { http_proxy: 'http://127.0.0.1:1', HTTPS_PROXY: 'http://127.0.0.1:1', ALL_PROXY: 'http://127.0.0.1:1' };
+    const env = {
+      http_proxy: 'http://127.0.0.1:1',
+      HTTPS_PROXY: 'http://127.0.0.1:1',
+      ALL_PROXY: 'http://127.0.0.1:1',
+    };
     await appsDone(t, ['create', '-c', database.place(t).file, ...AN_APP], { env });
   });
 
   test('is nowhere is named by its URL and the setting that this is from', async (t) => {
     const cases = [
       [{ url: 'http://127.0.0.1:1' }, /database\.dynamodb\.endpoint_url: DynamoDB at http:\/\/127\.0\.0\.1:1: \S/],
-      [{ endpoint_url: undefined, region: 'nowhere-9' }, /database\.dynamodb\.region: DynamoDB at https:\/\/dynamodb\.nowhere-9\.amazonaws\.com\/: \S/],
+      [
+        { endpoint_url: undefined, region: 'nowhere-9' },
+        /database\.dynamodb\.region: DynamoDB at https:\/\/dynamodb\.nowhere-9\.amazonaws\.com\/: \S/,
+      ],
     ];
     for (const [settings, text] of cases) {
       const { code, stderr } = await apps(t, ['list', '-c', database.place(t, settings).file]);
@@ -475,7 +625,11 @@ describe('a DynamoDB that', () => {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     t.after(() => server.close());
-    const { code, stderr } = await apps(t, ['list', '-c', database.place(t, { url: `https://localhost:${server.address().port}` }).file]);
+    const { code, stderr } = await apps(t, [
+      'list',
+      '-c',
+      database.place(t, { url: `https://localhost:${server.address().port}` }).file,
+    ]);
     assert.equal(code, 1);
     assert.match(stderr, /database\.dynamodb\.endpoint_url: DynamoDB at https:\S+: .*certificate/);
     assert.equal(asked, 0);
@@ -483,17 +637,38 @@ describe('a DynamoDB that', () => {
 });
 
 describe('a server starts with wrong settings, names them, and goes on when they are right', () => {
-  const wrong = (name, settings, says, repair) => test(name, async (t) => {
-    const { config } = database.place(t, await settings(t));
-    await servesWithout(t, { config, says, secret: 'a dynamodb secret', repair: repair && (() => repair(t)) });
-  });
+  const wrong = (name, settings, says, repair) =>
+    test(name, async (t) => {
+      const { config } = database.place(t, await settings(t));
+      await servesWithout(t, { config, says, secret: 'a dynamodb secret', repair: repair && (() => repair(t)) });
+    });
   let port;
-  wrong('host', () => ({ url: 'http://no-such-host.invalid:1' }), /database\.dynamodb\.endpoint_url: DynamoDB at http:\/\/no-such-host\.invalid:1: \S/);
-  wrong('port', async () => ({ url: `http://127.0.0.1:${[port] = await freePorts(1)}` }), /database\.dynamodb\.endpoint_url: DynamoDB at \S+: .*connect/,
-    (t) => lead(t, port, new URL(database.url)));
-  wrong('region', () => ({ endpoint_url: undefined, region: 'nowhere-9' }), /database\.dynamodb\.region: DynamoDB at https:\/\/dynamodb\.nowhere-9\.amazonaws\.com\/: \S/);
-  for (const [setting, value] of [['table_name', 'my table'], ['region', 'eu/west'], ['endpoint_url', 'localhost:8000']]) {
-    test(`or, with a ${setting} that is none, does not`, (t) => neverStarts({ config: database.place(t, { [setting]: value }).config, says: new RegExp(`database\\.dynamodb\\.${setting}`) }));
+  wrong(
+    'host',
+    () => ({ url: 'http://no-such-host.invalid:1' }),
+    /database\.dynamodb\.endpoint_url: DynamoDB at http:\/\/no-such-host\.invalid:1: \S/,
+  );
+  wrong(
+    'port',
+    async () => ({ url: `http://127.0.0.1:${([port] = await freePorts(1))}` }),
+    /database\.dynamodb\.endpoint_url: DynamoDB at \S+: .*connect/,
+    (t) => lead(t, port, new URL(database.url)),
+  );
+  wrong(
+    'region',
+    () => ({ endpoint_url: undefined, region: 'nowhere-9' }),
+    /database\.dynamodb\.region: DynamoDB at https:\/\/dynamodb\.nowhere-9\.amazonaws\.com\/: \S/,
+  );
+  for (const [setting, value] of [
+    ['table_name', 'my table'],
+    ['region', 'eu/west'],
+    ['endpoint_url', 'localhost:8000'],
+  ]) {
+    test(`or, with a ${setting} that is none, does not`, (t) =>
+      neverStarts({
+        config: database.place(t, { [setting]: value }).config,
+        says: new RegExp(`database\\.dynamodb\\.${setting}`),
+      }));
   }
 });
 

@@ -1,4 +1,5 @@
-// A database that stops, hangs, cuts its connections, is not there at the start, refuses the password, or takes no writes.
+// A database that stops, hangs, cuts its connections, is not there at the start, refuses the password, or takes no
+// writes.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -23,7 +24,8 @@ const FREEZE_MS = 20_000;
 
 const incompressible = (length) => randomBytes(length / 2).toString('hex');
 
-const health = async (server) => (await fetch(`http://127.0.0.1:${server.port}/up`, { signal: AbortSignal.timeout(TIMEOUT_MS) })).text();
+const health = async (server) =>
+  (await fetch(`http://127.0.0.1:${server.port}/up`, { signal: AbortSignal.timeout(TIMEOUT_MS) })).text();
 
 async function healthBecomes(server, word) {
   const end = performance.now() + TIMEOUT_MS;
@@ -48,7 +50,8 @@ async function refusal(server, key) {
   return data.code;
 }
 
-// 50 connects a second, or fewer on a busy machine, for so long, each of which has to succeed; returns how many there were.
+// 50 connects a second, or fewer on a busy machine, for so long, each of which has to succeed; returns how many there
+// were.
 async function connectFor(server, milliseconds) {
   const end = performance.now() + milliseconds;
   const started = [];
@@ -62,13 +65,19 @@ async function connectFor(server, milliseconds) {
 
 async function lagMax(server) {
   const page = (await getMetrics(server)).body;
-  return Math.max(...[...page.matchAll(/^sockudo_loop_lag_max_seconds\{.*\} (\S+)$/gm)].map((match) => Number(match[1])));
+  return Math.max(
+    ...[...page.matchAll(/^sockudo_loop_lag_max_seconds\{.*\} (\S+)$/gm)].map((match) => Number(match[1])),
+  );
 }
 
 function settings(backend, place, { cache = {}, ...more } = {}) {
   const config = backend.config(place);
   config.app_manager = { ...config.app_manager, cache: { ttl: 1, negative_ttl: 0, ...cache }, ...more };
-  return { apps: [{ ...APP, max_connections: 0 }], config: { ...config, workers: 2 }, env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } };
+  return {
+    apps: [{ ...APP, max_connections: 0 }],
+    config: { ...config, workers: 2 },
+    env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+  };
 }
 
 // A side whose `cut` closes what came through a port of its own, which `point` puts in the settings.
@@ -115,7 +124,9 @@ const SIDES = {
   mariadb: {
     async cut(backend) {
       const client = await backend.client('faults');
-      const [rows] = await client.query("SELECT id FROM information_schema.processlist WHERE db = 'faults' AND id <> CONNECTION_ID()");
+      const [rows] = await client.query(
+        "SELECT id FROM information_schema.processlist WHERE db = 'faults' AND id <> CONNECTION_ID()",
+      );
       for (const { id } of rows) await client.query(`KILL ${id}`);
       await client.end();
       return rows.length;
@@ -149,7 +160,8 @@ const SIDES = {
     async cut(backend) {
       const client = await backend.client('faults');
       const { rowCount } = await client.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'faults' AND pid <> pg_backend_pid()");
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'faults' AND pid <> pg_backend_pid()",
+      );
       await client.end();
       return rowCount;
     },
@@ -168,8 +180,12 @@ const SIDES = {
     },
   },
   // Neither of the two has a command to cut connections, so the server's go through a port that does.
-  dynamodb: throughPort((settings, at) => { settings.database.dynamodb.endpoint_url = `http://${at}`; }),
-  cassandra: throughPort((settings, at) => { settings.app_manager.scylladb.nodes = [at]; }),
+  dynamodb: throughPort((settings, at) => {
+    settings.database.dynamodb.endpoint_url = `http://${at}`;
+  }),
+  cassandra: throughPort((settings, at) => {
+    settings.app_manager.scylladb.nodes = [at];
+  }),
 };
 
 function faultsOf(kind) {
@@ -198,7 +214,7 @@ function faultsOf(kind) {
       const connecting = connectFor(server, OUTAGE_MS);
       await healthBecomes(server, 'DEGRADED');
       assert.equal(await refusal(server, 'unknown'), 4100);
-      assert.ok(await connecting >= OUTAGE_MS / 1000, 'many times');
+      assert.ok((await connecting) >= OUTAGE_MS / 1000, 'many times');
       assert.equal(await health(server), 'DEGRADED');
       await backend.start();
       await healthBecomes(server, 'OK');
@@ -221,7 +237,7 @@ function faultsOf(kind) {
         backend.thaw();
       }
       // A loop that waited for the database would have stood still for app_manager.lookup_timeout_ms, 5 s.
-      assert.ok(await lagMax(server) < 4, `${await lagMax(server)} s`);
+      assert.ok((await lagMax(server)) < 4, `${await lagMax(server)} s`);
       await healthBecomes(server, 'OK');
       assert.equal(await refusal(server, 'unknown'), 4001);
     });
@@ -233,9 +249,12 @@ function faultsOf(kind) {
       const { message } = await ending.waitForLog(/^admin API on /);
       backend.freeze();
       try {
-        const refused = Array.from({ length: 20 }, (_, i) => refusal(ending, `unknown-${i}`)); // more than there are connections
+        // more than there are connections
+        const refused = Array.from({ length: 20 }, (_, i) => refusal(ending, `unknown-${i}`));
         const writing = fetch(message.match(/http:\/\/\S+/)[0], {
-          method: 'POST', headers: { authorization: `Bearer ${TOKEN}` }, body: JSON.stringify({ id: 'late', key: 'late-key', secret: 's' }),
+          method: 'POST',
+          headers: { authorization: `Bearer ${TOKEN}` },
+          body: JSON.stringify({ id: 'late', key: 'late-key', secret: 's' }),
         });
         await eventually(ending, (metrics) => assert.ok(metrics.sum('app_store_waiting') >= 10));
         ending.terminate();
@@ -251,7 +270,7 @@ function faultsOf(kind) {
 
     test('every connection cut: the next questions are answered all the same', async () => {
       assert.equal(await refusal(server, 'unknown'), 4001);
-      assert.ok(await SIDES[kind].cut(backend) > 0);
+      assert.ok((await SIDES[kind].cut(backend)) > 0);
       for (let i = 0; i < 5; i++) assert.equal(await refusal(server, `unknown-${i}`), 4001);
       await connectOnce(server);
     });
@@ -259,9 +278,12 @@ function faultsOf(kind) {
     if (SIDES[kind].forbidWrites) {
       test('read-only: a create says so and changes nothing', async () => {
         const { message } = await server.waitForLog(/^admin API on /);
-        const create = () => fetch(message.match(/http:\/\/\S+/)[0], {
-          method: 'POST', headers: { authorization: `Bearer ${TOKEN}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's' }),
-        });
+        const create = () =>
+          fetch(message.match(/http:\/\/\S+/)[0], {
+            method: 'POST',
+            headers: { authorization: `Bearer ${TOKEN}` },
+            body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's' }),
+          });
         await SIDES[kind].forbidWrites(backend, true);
         const answer = await create();
         assert.equal(answer.status, 507);
@@ -297,7 +319,10 @@ function faultsOf(kind) {
       try {
         assert.equal(await refusal(refused, APP.key), 4100);
         const { message } = await refused.waitForLog(/cannot be asked/);
-        assert.match(message, /database\.(mysql|postgres|scylladb)\.username and \.password|database\.dynamodb\.aws_access_key_id and aws_secret_access_key/);
+        assert.match(
+          message,
+          /database\.(mysql|postgres|scylladb)\.username and \.password|database\.dynamodb\.aws_access_key_id and aws_secret_access_key/,
+        );
         assert.equal(await health(refused), 'ERROR');
         assert.ok(!refused.log.all.some((line) => JSON.stringify(line).includes('not-the-password')));
       } finally {
@@ -309,32 +334,40 @@ function faultsOf(kind) {
 
 // Beside the others, for it takes a minute.
 function idleConnections() {
-  test('connections that a rush needed are closed when nobody has for a minute', { timeout: LONG_TIMEOUT_MS }, async (t) => {
-    const backend = await backendFor(t, 'postgres');
-    await backend.createPlace('faults');
-    const options = settings(backend, 'faults', { cache: { ttl: 300 } });
-    Object.assign(options.config.database.postgres, { pool_min: 1, pool_max: 6 });
-    const server = await startServer(options);
-    const client = await backend.client('faults');
-    t.after(async () => {
-      await client.end();
-      await server.stop();
-    });
-    const connections = async () => (await fetchMetrics(server)).sum('app_store_connections');
-    await connectOnce(server);
-    await client.query('BEGIN; LOCK TABLE applications');
-    const rush = Array.from({ length: 20 }, (_, i) => refusal(server, `unknown-${i}`));
-    await eventually(server, async () => assert.equal(await connections(), 6));
-    const begin = performance.now();
-    await client.query('COMMIT');
-    assert.deepEqual(new Set(await Promise.all(rush)), new Set([4001]));
-    while (await connections() === 6) await pause(100);
-    const first = performance.now() - begin;
-    assert.ok(first > 59_000, `the first was closed after ${first} ms`);
-    while (await connections() > 1) await pause(100);
-    const { rows: [{ count }] } = await client.query("SELECT count(*)::int FROM pg_stat_activity WHERE datname = 'faults' AND pid <> pg_backend_pid()");
-    assert.equal(count, 2); // it, and the one that listens
-  });
+  test(
+    'connections that a rush needed are closed when nobody has for a minute',
+    { timeout: LONG_TIMEOUT_MS },
+    async (t) => {
+      const backend = await backendFor(t, 'postgres');
+      await backend.createPlace('faults');
+      const options = settings(backend, 'faults', { cache: { ttl: 300 } });
+      Object.assign(options.config.database.postgres, { pool_min: 1, pool_max: 6 });
+      const server = await startServer(options);
+      const client = await backend.client('faults');
+      t.after(async () => {
+        await client.end();
+        await server.stop();
+      });
+      const connections = async () => (await fetchMetrics(server)).sum('app_store_connections');
+      await connectOnce(server);
+      await client.query('BEGIN; LOCK TABLE applications');
+      const rush = Array.from({ length: 20 }, (_, i) => refusal(server, `unknown-${i}`));
+      await eventually(server, async () => assert.equal(await connections(), 6));
+      const begin = performance.now();
+      await client.query('COMMIT');
+      assert.deepEqual(new Set(await Promise.all(rush)), new Set([4001]));
+      while ((await connections()) === 6) await pause(100);
+      const first = performance.now() - begin;
+      assert.ok(first > 59_000, `the first was closed after ${first} ms`);
+      while ((await connections()) > 1) await pause(100);
+      const {
+        rows: [{ count }],
+      } = await client.query(
+        "SELECT count(*)::int FROM pg_stat_activity WHERE datname = 'faults' AND pid <> pg_backend_pid()",
+      );
+      assert.equal(count, 2); // it, and the one that listens
+    },
+  );
 }
 
 describe('a database that fails', { concurrency: true }, () => {
@@ -352,14 +385,26 @@ for (const [kind, { full }] of Object.entries(SIDES).filter(([, side]) => side.f
       const client = await backend.client('faults');
       await client.query(full.filler);
       for (let size = 1 << 20; size >= 1 << 12; size /= 2) {
-        for (;;) if (!await client.query(full.fill, [incompressible(size)]).then(() => true, () => false)) break;
+        for (;;)
+          if (
+            !(await client.query(full.fill, [incompressible(size)]).then(
+              () => true,
+              () => false,
+            ))
+          )
+            break;
       }
       const { message } = await server.waitForLog(/^admin API on /);
       // More than fits where there is still room for a few words.
-      const webhooks = Array.from({ length: 20 }, () => (
-        { url: 'https://a.example', event_types: ['member_added'], headers: { 'X-Long': incompressible(1000) } }));
+      const webhooks = Array.from({ length: 20 }, () => ({
+        url: 'https://a.example',
+        event_types: ['member_added'],
+        headers: { 'X-Long': incompressible(1000) },
+      }));
       const answer = await fetch(message.match(/http:\/\/\S+/)[0], {
-        method: 'POST', headers: { authorization: `Bearer ${TOKEN}` }, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', webhooks }),
+        method: 'POST',
+        headers: { authorization: `Bearer ${TOKEN}` },
+        body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', webhooks }),
       });
       assert.equal(answer.status, 507);
       assert.match((await answer.json()).error, full.says);

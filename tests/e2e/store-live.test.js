@@ -1,4 +1,5 @@
-// Changes in the store reach live connections, and what it costs the database to look apps up: two servers on one PostgreSQL.
+// Changes in the store reach live connections, and what it costs the database to look apps up: two servers on one
+// PostgreSQL.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -24,7 +25,11 @@ after(async () => {
 function settings(place, cache = {}) {
   const config = backend.config(place);
   config.app_manager = { ...config.app_manager, cache: { ttl: 300, negative_ttl: 300, ...cache } };
-  return { apps: [], config: { ...config, workers: 2 }, env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } };
+  return {
+    apps: [],
+    config: { ...config, workers: 2 },
+    env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+  };
 }
 
 async function query(place, sql, values) {
@@ -48,8 +53,11 @@ async function refusal(server, key) {
 
 async function admin(server, method, where, body) {
   const { message } = await server.waitForLog(/^admin API on /);
-  const answer = await fetch(message.match(/http:\/\/\S+/)[0] + where,
-    { method, headers: { authorization: `Bearer ${TOKEN}` }, body: body && JSON.stringify(body) });
+  const answer = await fetch(message.match(/http:\/\/\S+/)[0] + where, {
+    method,
+    headers: { authorization: `Bearer ${TOKEN}` },
+    body: body && JSON.stringify(body),
+  });
   assert.ok(answer.ok, `${answer.status} ${await answer.text()}`);
 }
 
@@ -92,11 +100,17 @@ describe('two servers on one database, a record being good for 300 s', () => {
   });
 
   // What PostgreSQL was asked for apps so far, by both servers.
-  const reads = async () => (await query('live', `SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements s
-    JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = 'live' AND query LIKE 'SELECT "id"%WHERE%'`))[0].calls;
+  const reads = async () =>
+    (
+      await query(
+        'live',
+        `SELECT coalesce(sum(calls), 0)::int AS calls FROM pg_stat_statements s
+    JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = 'live' AND query LIKE 'SELECT "id"%WHERE%'`,
+      )
+    )[0].calls;
 
-  // Does something for which all of the clients are closed with the code: within a second, or ten of a busy machine, and not only when the
-  // record is read again.
+  // Does something for which all of the clients are closed with the code: within a second, or ten of a busy machine,
+  // and not only when the record is read again.
   async function closesAll(clients, code, act) {
     const began = performance.now();
     await act();
@@ -125,7 +139,10 @@ describe('two servers on one database, a record being good for 300 s', () => {
   test('disabled and deleted by plain SQL, it is closed on both within a second, and nobody asked before', async () => {
     const client = await backend.client('live');
     await client.query("UPDATE applications SET enabled = true WHERE id = 'live'");
-    for (const [code, statement] of [[4003, "UPDATE applications SET enabled = false WHERE id = 'live'"], [4001, "DELETE FROM applications WHERE id = 'live'"]]) {
+    for (const [code, statement] of [
+      [4003, "UPDATE applications SET enabled = false WHERE id = 'live'"],
+      [4001, "DELETE FROM applications WHERE id = 'live'"],
+    ]) {
       const clients = await onBoth((server) => connected(server, app.key));
       const before = await reads();
       await client.query('BEGIN');
@@ -133,7 +150,7 @@ describe('two servers on one database, a record being good for 300 s', () => {
       for (let i = 0; i < 50; i++) await onBoth(async (server) => (await connect(server, { app })).destroy());
       assert.equal(await reads(), before);
       await closesAll(clients, code, () => client.query('COMMIT'));
-      assert.ok(await reads() - before <= 4, 'each has read it again, and nothing else');
+      assert.ok((await reads()) - before <= 4, 'each has read it again, and nothing else');
       await client.query("UPDATE applications SET enabled = true WHERE id = 'live'");
     }
     await client.end();
@@ -168,8 +185,11 @@ describe('two servers on one database, a record being good for 300 s', () => {
     const client = await backend.client('live');
     await query('postgres', 'ALTER DATABASE live ALLOW_CONNECTIONS false');
     try {
-      await query('postgres', `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-        WHERE datname = 'live' AND application_name = 'curlew'`);
+      await query(
+        'postgres',
+        `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+        WHERE datname = 'live' AND application_name = 'curlew'`,
+      );
       await client.query("UPDATE applications SET enabled = false WHERE id LIKE 'unheard-%'");
       await client.query(INSERT, ['late', 'late-key']);
     } finally {
@@ -188,14 +208,17 @@ describe('two servers on one database, a record being good for 300 s', () => {
     const others = `INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second, enable_client_messages, enabled)
       SELECT 'storm-' || i, 'storm-key-' || i, 's', 0, 100, true, true FROM generate_series(1, 100000) i`;
     await query('live', others);
-    const held = await Promise.all(Array.from({ length: 20 }, (_, i) =>
-      connect(one, { app: { id: `storm-${i + 1}`, key: `storm-key-${i + 1}`, secret: 's' } })));
+    const held = await Promise.all(
+      Array.from({ length: 20 }, (_, i) =>
+        connect(one, { app: { id: `storm-${i + 1}`, key: `storm-key-${i + 1}`, secret: 's' } }),
+      ),
+    );
     const before = await reads();
     await query('live', "UPDATE applications SET max_connections = 1000 WHERE id LIKE 'storm-%'");
     await query('live', "UPDATE applications SET enabled = false WHERE id = 'storm-20'");
     assert.equal((await held[19].expect('pusher:error')).data.code, 4003);
     // Each may be read again while there are changes that nobody has told apart.
-    assert.ok(await reads() - before < 1000, `${await reads() - before} reads`);
+    assert.ok((await reads()) - before < 1000, `${(await reads()) - before} reads`);
     for (const ws of held) ws.destroy();
   });
 });
@@ -217,8 +240,9 @@ describe('what lookups cost', () => {
   });
 
   /*
-   * A record in use is read again after half to three quarters of its TTL and up to a tenth of it until the next look at all records, so
-   * an answer that takes a tenth is in time with a seventh to spare for a busy machine. Without that every read would be waited for.
+   * A record in use is read again after half to three quarters of its TTL and up to a tenth of it until the next look
+   * at all records, so an answer that takes a tenth is in time with a seventh to spare for a busy machine. Without that
+   * every read would be waited for.
    */
   test('while an app is in use, nobody waits for the store after the first, TTL after TTL', async (t) => {
     await slowPlace('steady', 0.1);
@@ -228,8 +252,8 @@ describe('what lookups cost', () => {
     (await connect(server, { app: APP })).destroy();
     const waited = async () => (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' });
     const before = await waited();
-    while (await queries() < 6) for (let i = 0; i < 20; i++) (await connect(server, { app: APP })).destroy();
-    const late = await waited() - before;
+    while ((await queries()) < 6) for (let i = 0; i < 20; i++) (await connect(server, { app: APP })).destroy();
+    const late = (await waited()) - before;
     assert.ok(late <= 1, `${late} waited`); // none, but for a machine that has more to do than it can
   });
 });

@@ -1,4 +1,5 @@
-// What lookups cost the store at full size, counted by the databases: the release build, with the load generator as the clients.
+// What lookups cost the store at full size, counted by the databases: the release build, with the load generator as the
+// clients.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -34,7 +35,8 @@ function testFrozen(backendNow) {
     await backend.createPlace('frozen');
     const config = backend.config('frozen');
     const server = await serverFor(t, {
-      apps: [{ id: 'app-1', key: 'key-1', secret: 's', max_connections: 0 }], binary: RELEASE_BINARY,
+      apps: [{ id: 'app-1', key: 'key-1', secret: 's', max_connections: 0 }],
+      binary: RELEASE_BINARY,
       config: { ...config, app_manager: { ...config.app_manager, cache: { ttl: 1 } } },
     });
     await eventually(server, async () => (await connect(server, { app: { key: 'key-1' } })).destroy());
@@ -47,7 +49,8 @@ function testFrozen(backendNow) {
         }
       },
     });
-    // A turn that waited for the store would take app_manager.lookup_timeout_ms, 5 s; a busy machine may stop a thread for a while.
+    // A turn that waited for the store would take app_manager.lookup_timeout_ms, 5 s; a busy machine may stop a thread
+    // for a while.
     assert.ok(lagSeconds < 2, `the longest turn took ${lagSeconds} s`);
   });
 }
@@ -64,7 +67,8 @@ function lookupsOn(kind) {
     const config = backend.config(place);
     const [[name, database]] = Object.entries(config.database);
     return serverFor(t, {
-      apps: [], binary: RELEASE_BINARY,
+      apps: [],
+      binary: RELEASE_BINARY,
       config: { app_manager: { ...config.app_manager, cache }, database: { [name]: { ...database, ...driver } } },
     });
   }
@@ -76,7 +80,10 @@ function lookupsOn(kind) {
     const queries = await counterOf(backend, kind, 'crowd');
     await generate(server, 'first-connects', 'key-1');
     assert.equal(await queries(), 1);
-    assert.ok((await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' }) > 1000, 'they were there before the answer');
+    assert.ok(
+      (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' }) > 1000,
+      'they were there before the answer',
+    );
   });
 
   test('a thousand unknown keys, asked for twenty times each, are a thousand queries', async (t) => {
@@ -92,15 +99,18 @@ function lookupsOn(kind) {
   test('nobody waits for a thousand apps in use after the first, for five TTLs', async (t) => {
     await fillPlace(backend, kind, 'steady', { apps: APPS, slowSeconds: SLOW_SECONDS });
     const queries = await counterOf(backend, kind, 'steady');
-    const server = await serverOn(t, 'steady',
-      { cache: { ttl: TTL_SECONDS }, driver: { cache_max_capacity: 2 * APPS, pool_max: 80 } });
+    const server = await serverOn(t, 'steady', {
+      cache: { ttl: TTL_SECONDS },
+      driver: { cache_max_capacity: 2 * APPS, pool_max: 80 },
+    });
     await untilListening(backend, kind, 'steady', server);
     const before = (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' });
     await generate(server, 'steady', 'key-', { options: ['--keys', APPS, '--seconds', 5 * TTL_SECONDS] });
     const late = (await fetchMetrics(server)).sum('app_lookups_total', { answer: 'miss' }) - before - APPS;
-    const again = await queries() - APPS;
+    const again = (await queries()) - APPS;
     assert.ok(again >= 4 * APPS, `${again} times a record was read again`);
-    assert.ok(late < again / 10, `${late} lookups waited for that`); // none, but for a machine that has more to do than it can
+    // none, but for a machine that has more to do than it can
+    assert.ok(late < again / 10, `${late} lookups waited for that`);
   });
 
   testFrozen(backendNow);
@@ -121,5 +131,6 @@ function lookupsOn(kind) {
 
 describe('lookups at full size', { concurrency: true }, () => {
   for (const kind of ['postgres', 'mariadb']) describe(kind, { concurrency: false }, () => lookupsOn(kind));
-  for (const kind of ['dynamodb', 'cassandra']) describe(kind, { concurrency: false }, () => testFrozen(backendOf(kind)));
+  for (const kind of ['dynamodb', 'cassandra'])
+    describe(kind, { concurrency: false }, () => testFrozen(backendOf(kind)));
 });

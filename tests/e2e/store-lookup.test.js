@@ -17,7 +17,8 @@ import { RawWebSocket } from '../lib/raw-websocket.js';
 import { serverFor } from '../lib/server.js';
 
 const APP = { id: 'one', key: 'one-key', secret: 's' };
-const INSERT = 'INSERT INTO applications (id, key, secret, enabled, enable_client_messages, max_connections, max_client_events_per_second) VALUES ';
+const INSERT =
+  'INSERT INTO applications (id, key, secret, enabled, enable_client_messages, max_connections, max_client_events_per_second) VALUES ';
 
 describe('while the store does not answer', () => {
   const ends = [];
@@ -35,7 +36,10 @@ describe('while the store does not answer', () => {
     const place = `lookup_${++places}`;
     await backend.createPlace(place);
     const { app_manager, database } = backend.config(place);
-    const server = await serverFor(t, { apps: [], config: { app_manager: { ...app_manager, lookup_timeout_ms }, database } });
+    const server = await serverFor(t, {
+      apps: [],
+      config: { app_manager: { ...app_manager, lookup_timeout_ms }, database },
+    });
     await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
     const client = await backend.client(place);
     await client.query(`${INSERT} ('one', 'one-key', 's', true, false, 0, 10)`);
@@ -111,30 +115,43 @@ describe('while the store does not answer', () => {
     assert.equal(await health(), 'OK');
   });
 
-  // Of what was sent on a client's socket: how many bytes lie unread in the server's kernel, and how many have not got that far.
+  // Of what was sent on a client's socket: how many bytes lie unread in the server's kernel, and how many have not got
+  // that far.
   function bytesOnTheWay({ localPort, remotePort }) {
     const hex = (port) => `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-    const rows = readFileSync('/proc/net/tcp', 'utf8').split('\n').map((line) => line.trim().split(/\s+/));
-    const queues = (from, to) => rows.find(([, local, remote]) => local?.endsWith(hex(from)) && remote.endsWith(hex(to)))[4].split(':');
-    return { unread: parseInt(queues(remotePort, localPort)[1], 16), unsent: parseInt(queues(localPort, remotePort)[0], 16) };
+    const rows = readFileSync('/proc/net/tcp', 'utf8')
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/));
+    const queues = (from, to) =>
+      rows.find(([, local, remote]) => local?.endsWith(hex(from)) && remote.endsWith(hex(to)))[4].split(':');
+    return {
+      unread: parseInt(queues(remotePort, localPort)[1], 16),
+      unsent: parseInt(queues(localPort, remotePort)[0], 16),
+    };
   }
 
   test('what a client sends meanwhile is not read beyond a buffer, and is acted on afterwards', async (t) => {
     const { server, release } = await locked(t, 60_000);
-    const [small, large] = [await RawWebSocket.connect(server, { key: APP.key }), await RawWebSocket.connect(server, { key: APP.key })];
+    const [small, large] = [
+      await RawWebSocket.connect(server, { key: APP.key }),
+      await RawWebSocket.connect(server, { key: APP.key }),
+    ];
     t.after(() => large.destroy());
     small.send({ event: 'pusher:ping', data: {} });
     const most = 64 * 1024 * 1024; // far more than the kernel takes
     const piece = Buffer.alloc(64 * 1024);
     let taken = 0; // by the kernel; a piece of which it has taken a part is not counted
-    const send = () => taken < most && large.socket.write(piece, (error) => {
-      if (error) return;
-      taken += piece.length;
-      send();
-    });
+    const send = () =>
+      taken < most &&
+      large.socket.write(piece, (error) => {
+        if (error) return;
+        taken += piece.length;
+        send();
+      });
     send();
     let before;
-    do { // a server that reads has read something in twenty answers
+    do {
+      // a server that reads has read something in twenty answers
       before = taken;
       for (let i = 0; i < 20; i++) await fetchMetrics(server);
     } while (taken > before);
@@ -151,7 +168,10 @@ describe('while the store does not answer', () => {
 
 test('what a newer server wrote into a record is a warning, once for each change of it', async (t) => {
   const file = path.join(folderWith(t), 'apps.db');
-  const server = await serverFor(t, { apps: [], config: { app_manager: { driver: 'sqlite', cache: { ttl: 1 } }, database: { sqlite: { path: file } } } });
+  const server = await serverFor(t, {
+    apps: [],
+    config: { app_manager: { driver: 'sqlite', cache: { ttl: 1 } }, database: { sqlite: { path: file } } },
+  });
   await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
   const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 60000', file, text]);
   const webhook = (member) => JSON.stringify([{ url: 'https://a.example', event_types: [], [member]: 3 }]);
@@ -160,7 +180,8 @@ test('what a newer server wrote into a record is a warning, once for each change
   const { level } = await server.waitForLog(/^app "one": webhooks\[0\]\.retries is not a field/);
   assert.match(level, /warn/i);
   const before = (await eventually(server, (metrics) => metrics)).sum('app_store_seconds_count');
-  await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_seconds_count') >= before + 2)); // it was read again
+  // it was read again
+  await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_seconds_count') >= before + 2));
   sql(`UPDATE applications SET webhooks = '${webhook('colour')}'`);
   await server.waitForLog(/^app "one": webhooks\[0\]\.colour is not a field/);
   assert.equal(server.log.all.filter(({ message }) => /is not a field/.test(message)).length, 2);
@@ -169,15 +190,20 @@ test('what a newer server wrote into a record is a warning, once for each change
 test('an app whose record is broken is 4100 and 500 with the field, by key and by id, and good once it is repaired', async (t) => {
   const file = path.join(folderWith(t), 'apps.db');
   const server = await serverFor(t, {
-    apps: [], config: { app_manager: { driver: 'sqlite', cache: { negative_ttl: 0 } }, database: { sqlite: { path: file } } },
+    apps: [],
+    config: { app_manager: { driver: 'sqlite', cache: { negative_ttl: 0 } }, database: { sqlite: { path: file } } },
   });
   await eventually(server, (metrics) => assert.ok(metrics.sum('app_store_connections') >= 1));
   const sql = (text) => execFileSync('sqlite3', ['-cmd', '.timeout 60000', file, text]);
   sql(`${INSERT} ('one', 'one-key', 's', 1, 0, 'many', 10)`);
-  for (let i = 0; i < 3; i++) { // asked for, and known
+  for (let i = 0; i < 3; i++) {
+    // asked for, and known
     assertRefusal(await api(server, 'GET', '/channels', { app: APP }), 500, /app "one": max_connections must be/);
     const ws = await RawWebSocket.connect(server, { key: APP.key });
-    assert.deepEqual((await ws.expect('pusher:error')).data, { code: 4100, message: "the app's record is broken; try again later" });
+    assert.deepEqual((await ws.expect('pusher:error')).data, {
+      code: 4100,
+      message: "the app's record is broken; try again later",
+    });
     ws.destroy();
   }
   sql('UPDATE applications SET max_connections = 1');

@@ -1,4 +1,5 @@
-// The MySQL driver against a real MariaDB: tables as others left them, users who may little, servers that refuse, break and freeze.
+// The MySQL driver against a real MariaDB: tables as others left them, users who may little, servers that refuse, break
+// and freeze.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -30,15 +31,24 @@ const OLD_TABLE = `CREATE TABLE applications (
   max_client_events_per_second INT UNSIGNED NOT NULL,
   created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci`;
-const OLD_ROW = "INSERT INTO applications (id, `key`, secret, max_connections, max_client_events_per_second) VALUES ('old', 'old-key', 's', 7, 8)";
+const OLD_ROW =
+  "INSERT INTO applications (id, `key`, secret, max_connections, max_client_events_per_second) VALUES ('old', 'old-key', 's', 7, 8)";
 
-const OLD_APP = { id: 'old', key: 'old-key', secret: 's', enabled: true, enable_client_messages: false, max_connections: 7, max_client_events_per_second: 8 };
+const OLD_APP = {
+  id: 'old',
+  key: 'old-key',
+  secret: 's',
+  enabled: true,
+  enable_client_messages: false,
+  max_connections: 7,
+  max_client_events_per_second: 8,
+};
 
 let places = 0;
 
 /*
- * A database of its own for a test: {name, sql(statement, values), config(members of database.mysql, others)}; config() writes a
- * configuration file and returns its path.
+ * A database of its own for a test: {name, sql(statement, values), config(members of database.mysql, others)}; config()
+ * writes a configuration file and returns its path.
  */
 async function place(t, ...statements) {
   const name = `place${++places}`;
@@ -82,8 +92,11 @@ async function user(t, { name, sql }, rights, more = '') {
 }
 
 async function columns({ name, sql }) {
-  const rows = await sql(`SELECT column_name AS name, column_type AS type, is_nullable AS nullable FROM information_schema.columns
-    WHERE table_schema = ? AND table_name = 'applications' ORDER BY ordinal_position`, [name]);
+  const rows = await sql(
+    `SELECT column_name AS name, column_type AS type, is_nullable AS nullable FROM information_schema.columns
+    WHERE table_schema = ? AND table_name = 'applications' ORDER BY ordinal_position`,
+    [name],
+  );
   return Object.fromEntries(rows.map((row) => [row.name, `${row.type}${row.nullable === 'YES' ? '' : ' NOT NULL'}`]));
 }
 
@@ -93,7 +106,13 @@ async function ids(t, config) {
 
 // A server that has no apps but those of the database.
 function bareServer(t, here, mysql = {}, app_manager = {}) {
-  return serverFor(t, { apps: [], config: here.settings({ pool_min: 2, pool_max: 4, ...mysql }, { array: { apps: [] }, cache: { enabled: false }, ...app_manager }) });
+  return serverFor(t, {
+    apps: [],
+    config: here.settings(
+      { pool_min: 2, pool_max: 4, ...mysql },
+      { array: { apps: [] }, cache: { enabled: false }, ...app_manager },
+    ),
+  });
 }
 
 // --- the table ---
@@ -107,15 +126,35 @@ test('the_table_is_made_as_documented_and_then_left_alone', async (t) => {
   const number = 'int(10) unsigned';
   const flag = 'tinyint(1)';
   assert.deepEqual(await columns(here), {
-    id: text, key: text, secret: text, enabled: `${flag} NOT NULL`, enable_client_messages: `${flag} NOT NULL`,
-    max_connections: `${number} NOT NULL`, max_client_events_per_second: `${number} NOT NULL`, max_read_requests_per_second: number,
-    max_backend_events_per_second: number, max_presence_members_per_channel: number, max_presence_member_size_in_kb: number,
-    max_channel_name_length: number, max_event_channels_at_once: number, max_event_name_length: number, max_event_payload_in_kb: number,
-    max_event_batch_size: number, enable_user_authentication: flag, enable_watchlist_events: flag, allowed_origins: 'longtext',
-    webhooks: 'longtext', channel_delta_compression: 'longtext', created_at: 'timestamp', updated_at: 'timestamp',
+    id: text,
+    key: text,
+    secret: text,
+    enabled: `${flag} NOT NULL`,
+    enable_client_messages: `${flag} NOT NULL`,
+    max_connections: `${number} NOT NULL`,
+    max_client_events_per_second: `${number} NOT NULL`,
+    max_read_requests_per_second: number,
+    max_backend_events_per_second: number,
+    max_presence_members_per_channel: number,
+    max_presence_member_size_in_kb: number,
+    max_channel_name_length: number,
+    max_event_channels_at_once: number,
+    max_event_name_length: number,
+    max_event_payload_in_kb: number,
+    max_event_batch_size: number,
+    enable_user_authentication: flag,
+    enable_watchlist_events: flag,
+    allowed_origins: 'longtext',
+    webhooks: 'longtext',
+    channel_delta_compression: 'longtext',
+    created_at: 'timestamp',
+    updated_at: 'timestamp',
   });
   const [made] = await here.sql('SHOW CREATE TABLE applications');
-  assert.match(made['Create Table'], /PRIMARY KEY \(`id`\),\n +UNIQUE KEY `key` \(`key`\)\n\) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4/);
+  assert.match(
+    made['Create Table'],
+    /PRIMARY KEY \(`id`\),\n +UNIQUE KEY `key` \(`key`\)\n\) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4/,
+  );
   const second = await migrate(t, config);
   assert.deepEqual([second.code, second.stderr], [0, '']);
   assert.deepEqual(await here.sql('SHOW CREATE TABLE applications'), [made]);
@@ -124,7 +163,10 @@ test('the_table_is_made_as_documented_and_then_left_alone', async (t) => {
 test('every_field_comes_back', async (t) => {
   const config = (await place(t)).config();
   const { id, key, secret, ...rest } = EVERY_FIELD;
-  const sets = Object.entries(rest).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
+  const sets = Object.entries(rest).flatMap(([name, value]) => [
+    '--set',
+    `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`,
+  ]);
   await appsDone(t, ['create', '-c', config, '--id', id, '--key', key, '--secret', secret, ...sets]);
   assert.deepEqual(await show(t, id, config), EVERY_FIELD);
 });
@@ -135,35 +177,64 @@ test('an_old_table_gets_what_it_lacks_and_keeps_its_rows', async (t) => {
   const server = await bareServer(t, here);
   await server.waitForLog(/^mysql: added the column channel_delta_compression to the table applications$/);
   const added = server.log.all.flatMap((line) => line.message.match(/added the column (\w+)/)?.[1] ?? []);
-  assert.deepEqual(added, Object.keys(EVERY_FIELD).filter((name) => !OLD_TABLE.includes(name)));
+  assert.deepEqual(
+    added,
+    Object.keys(EVERY_FIELD).filter((name) => !OLD_TABLE.includes(name)),
+  );
   assert.deepEqual(await show(t, 'old', config), OLD_APP);
-  await appsDone(t, ['update', 'old', '-c', config, '--set', 'allowed_origins=["https://a.example"]', '--set', 'max_event_batch_size=0']);
-  assert.deepEqual(await show(t, 'old', config), { ...OLD_APP, allowed_origins: ['https://a.example'], max_event_batch_size: 0 });
+  await appsDone(t, [
+    'update',
+    'old',
+    '-c',
+    config,
+    '--set',
+    'allowed_origins=["https://a.example"]',
+    '--set',
+    'max_event_batch_size=0',
+  ]);
+  assert.deepEqual(await show(t, 'old', config), {
+    ...OLD_APP,
+    allowed_origins: ['https://a.example'],
+    max_event_batch_size: 0,
+  });
 });
 
 test('columns_that_an_app_must_have_are_added_with_their_defaults', async (t) => {
-  const here = await place(t, 'CREATE TABLE applications (id VARCHAR(64) PRIMARY KEY, `key` VARCHAR(64), secret TEXT)',
-    "INSERT INTO applications VALUES ('bare', 'bare-key', 's')");
+  const here = await place(
+    t,
+    'CREATE TABLE applications (id VARCHAR(64) PRIMARY KEY, `key` VARCHAR(64), secret TEXT)',
+    "INSERT INTO applications VALUES ('bare', 'bare-key', 's')",
+  );
   await migrate(t, here.config());
   assert.equal(Object.keys(await columns(here)).length, 23);
   const app = await show(t, 'bare', here.config());
   assert.deepEqual([app.enabled, app.max_connections, app.max_client_events_per_second], [true, 100, 100]);
 });
 
-for (const [what, statements] of [['no_table', []], ['an_old_table', [OLD_TABLE, OLD_ROW]]]) {
+for (const [what, statements] of [
+  ['no_table', []],
+  ['an_old_table', [OLD_TABLE, OLD_ROW]],
+]) {
   test(`servers_that_start_at_once_with_${what}_do_not_disturb_each_other`, async (t) => {
     const here = await place(t, ...statements);
     const config = here.config();
     const all = await Promise.all(Array.from({ length: 6 }, () => migrate(t, config)));
     for (const { code, stderr } of all) assert.equal(code, 0, stderr);
-    assert.deepEqual(all.map(({ stderr }) => stderr), Array(6).fill(''));
+    assert.deepEqual(
+      all.map(({ stderr }) => stderr),
+      Array(6).fill(''),
+    );
     assert.equal(Object.keys(await columns(here)).length, 23);
   });
 }
 
 test('a_table_without_a_column_that_no_app_can_do_without_is_refused_by_the_name_of_the_column', async (t) => {
   const here = await place(t, 'CREATE TABLE applications (id VARCHAR(64) PRIMARY KEY, secret VARCHAR(64))');
-  await refused(t, ['list', '-c', here.config()], /database\.mysql\.table_name: the table applications has no column key/);
+  await refused(
+    t,
+    ['list', '-c', here.config()],
+    /database\.mysql\.table_name: the table applications has no column key/,
+  );
 });
 
 test('a_table_of_another_name_is_used_and_a_dangerous_name_refused', async (t) => {
@@ -180,7 +251,12 @@ test('a_table_of_another_name_is_used_and_a_dangerous_name_refused', async (t) =
 });
 
 test('tables_whose_names_differ_in_case_are_not_mixed_up', async (t) => {
-  const here = await place(t, OLD_TABLE, OLD_ROW, 'CREATE TABLE Applications (id INT, webhooks TEXT, max_event_batch_size INT)');
+  const here = await place(
+    t,
+    OLD_TABLE,
+    OLD_ROW,
+    'CREATE TABLE Applications (id INT, webhooks TEXT, max_event_batch_size INT)',
+  );
   assert.deepEqual(await ids(t, here.config()), ['old']);
   await migrate(t, here.config());
   assert.equal(Object.keys(await columns(here)).includes('webhooks'), true);
@@ -189,53 +265,103 @@ test('tables_whose_names_differ_in_case_are_not_mixed_up', async (t) => {
 // --- rows as others leave them ---
 
 test('rows_in_columns_of_other_types_order_and_case_read_as_they_are_meant', async (t) => {
-  const here = await place(t, `CREATE TABLE applications (WEBHOOKS TEXT, extra_before INT NOT NULL DEFAULT 3, max_connections INT NULL,
+  const here = await place(
+    t,
+    `CREATE TABLE applications (WEBHOOKS TEXT, extra_before INT NOT NULL DEFAULT 3, max_connections INT NULL,
     Secret TEXT, max_client_events_per_second VARCHAR(20) NULL, \`KEY\` VARCHAR(191), Enabled VARCHAR(5) NULL, allowed_origins LONGTEXT NULL,
-    ID VARCHAR(191) CHARACTER SET latin1 PRIMARY KEY, channel_delta_compression TEXT NULL, max_event_batch_size BIGINT, enable_client_messages INT NULL)`);
-  await here.sql('INSERT INTO applications SET id = ?, `key` = ?, secret = ?, webhooks = ?, max_connections = -1, ' +
-    "max_client_events_per_second = '250', enabled = 'true', allowed_origins = 'null', max_event_batch_size = 4294967295, enable_client_messages = 1",
-  ['a', 'a-key', 's', JSON.stringify([{ url: 'https://a.example', event_types: ['channel_occupied'], headers: { headers: { headers: { 'X-A': '1' } } } }])]);
+    ID VARCHAR(191) CHARACTER SET latin1 PRIMARY KEY, channel_delta_compression TEXT NULL, max_event_batch_size BIGINT, enable_client_messages INT NULL)`,
+  );
+  await here.sql(
+    'INSERT INTO applications SET id = ?, `key` = ?, secret = ?, webhooks = ?, max_connections = -1, ' +
+      "max_client_events_per_second = '250', enabled = 'true', allowed_origins = 'null', max_event_batch_size = 4294967295, enable_client_messages = 1",
+    [
+      'a',
+      'a-key',
+      's',
+      JSON.stringify([
+        {
+          url: 'https://a.example',
+          event_types: ['channel_occupied'],
+          headers: { headers: { headers: { 'X-A': '1' } } },
+        },
+      ]),
+    ],
+  );
   await here.sql("INSERT INTO applications SET id = 'b', `key` = 'b-key', secret = 's'");
   const config = here.config();
   assert.deepEqual(await show(t, 'a', config), {
-    id: 'a', key: 'a-key', secret: 's', enabled: true, enable_client_messages: true, max_connections: 4294967295,
-    max_client_events_per_second: 250, max_event_batch_size: 4294967295,
+    id: 'a',
+    key: 'a-key',
+    secret: 's',
+    enabled: true,
+    enable_client_messages: true,
+    max_connections: 4294967295,
+    max_client_events_per_second: 250,
+    max_event_batch_size: 4294967295,
     webhooks: [{ url: 'https://a.example', event_types: ['channel_occupied'], headers: { 'X-A': '1' } }],
   });
   assert.deepEqual(await show(t, 'b', config), { id: 'b', key: 'b-key', secret: 's' });
 });
 
 test('an_update_touches_neither_other_columns_nor_rows_of_other_tables', async (t) => {
-  const here = await place(t, OLD_TABLE, 'ALTER TABLE applications ADD COLUMN owner VARCHAR(20), ADD COLUMN plan VARCHAR(20) NOT NULL DEFAULT "free"',
-    OLD_ROW, "UPDATE applications SET owner = 'me', plan = 'paid', created_at = '2020-01-01', updated_at = '2020-01-01'",
+  const here = await place(
+    t,
+    OLD_TABLE,
+    'ALTER TABLE applications ADD COLUMN owner VARCHAR(20), ADD COLUMN plan VARCHAR(20) NOT NULL DEFAULT "free"',
+    OLD_ROW,
+    "UPDATE applications SET owner = 'me', plan = 'paid', created_at = '2020-01-01', updated_at = '2020-01-01'",
     'CREATE TABLE bills (app VARCHAR(255) COLLATE utf8mb4_unicode_ci, FOREIGN KEY (app) REFERENCES applications (id) ON DELETE CASCADE) ENGINE=InnoDB',
-    "INSERT INTO bills VALUES ('old')");
+    "INSERT INTO bills VALUES ('old')",
+  );
   const config = here.config();
   await appsDone(t, ['update', 'old', '-c', config, '--set', 'max_connections=9']);
   await appsDone(t, ['update', 'old', '-c', config, '--set', 'key=new-key']);
   const [row] = await here.sql('SELECT *, YEAR(created_at) AS created, YEAR(updated_at) AS updated FROM applications');
-  assert.deepEqual([row.owner, row.plan, row.max_connections, row.key, row.created], ['me', 'paid', 9, 'new-key', 2020]);
+  assert.deepEqual(
+    [row.owner, row.plan, row.max_connections, row.key, row.created],
+    ['me', 'paid', 9, 'new-key', 2020],
+  );
   assert.ok(row.updated > 2020);
   assert.equal((await here.sql('SELECT * FROM bills')).length, 1);
 });
 
 test('a_field_that_is_not_set_takes_the_value_in_force_where_the_column_must_have_one', async (t) => {
-  const here = await place(t, OLD_TABLE, `ALTER TABLE applications ADD COLUMN max_event_batch_size INT UNSIGNED NOT NULL DEFAULT 3,
-    ADD COLUMN enable_watchlist_events BOOLEAN NOT NULL, ADD COLUMN webhooks TEXT NOT NULL, ADD COLUMN allowed_origins JSON NOT NULL`);
+  const here = await place(
+    t,
+    OLD_TABLE,
+    `ALTER TABLE applications ADD COLUMN max_event_batch_size INT UNSIGNED NOT NULL DEFAULT 3,
+    ADD COLUMN enable_watchlist_events BOOLEAN NOT NULL, ADD COLUMN webhooks TEXT NOT NULL, ADD COLUMN allowed_origins JSON NOT NULL`,
+  );
   const config = here.config();
   await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'k', '--secret', 's']);
   const app = await show(t, 'a', config);
-  assert.deepEqual([app.max_event_batch_size, app.enable_watchlist_events, app.webhooks, app.allowed_origins], [100, false, undefined, undefined]);
+  assert.deepEqual(
+    [app.max_event_batch_size, app.enable_watchlist_events, app.webhooks, app.allowed_origins],
+    [100, false, undefined, undefined],
+  );
 });
 
 test('a_number_that_a_column_cannot_hold_is_refused_and_never_cut_whatever_the_servers_own_mode', async (t) => {
-  const here = await place(t, OLD_TABLE, OLD_ROW, 'ALTER TABLE applications MODIFY max_connections INT NOT NULL, ADD COLUMN max_event_batch_size TINYINT');
+  const here = await place(
+    t,
+    OLD_TABLE,
+    OLD_ROW,
+    'ALTER TABLE applications MODIFY max_connections INT NOT NULL, ADD COLUMN max_event_batch_size TINYINT',
+  );
   const config = here.config();
   const [{ mode }] = await here.sql('SELECT @@GLOBAL.sql_mode AS mode');
   await here.sql("SET GLOBAL sql_mode = ''");
   t.after(() => administer(`SET GLOBAL sql_mode = '${mode}'`));
-  await refused(t, ['update', 'old', '-c', config, '--set', 'max_connections=4294967295'], /Out of range value for column 'max_connections'/);
-  await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=1000'], /Out of range value for column 'max_event_batch_size'/);
+  await refused(
+    t,
+    ['update', 'old', '-c', config, '--set', 'max_connections=4294967295'],
+    /Out of range value for column 'max_connections'/,
+  );
+  await refused(
+    t,
+    ['update', 'old', '-c', config, '--set', 'max_event_batch_size=1000'],
+    /Out of range value for column 'max_event_batch_size'/,
+  );
   assert.equal((await show(t, 'old', config)).max_connections, 7);
 });
 
@@ -246,7 +372,10 @@ test('bad_rows_do_not_hide_good_ones', async (t) => {
   const config = here.config();
   const { code, stdout, stderr } = await apps(t, ['list', '-c', config, '--json']);
   assert.equal(code, 1);
-  assert.deepEqual(JSON.parse(stdout).apps.map((app) => app.id), ['old', 'z-good']);
+  assert.deepEqual(
+    JSON.parse(stdout).apps.map((app) => app.id),
+    ['old', 'z-good'],
+  );
   for (const id of ['bad1', 'bad2', 'bad 3']) assert.match(stderr, new RegExp(id));
   await refused(t, ['show', 'bad1', '-c', config], /webhooks/);
 });
@@ -263,10 +392,13 @@ test('apps_are_looked_up_by_the_indexes_of_a_table_of_any_size_and_character_set
     const before = await rowsRead();
     const server = await bareServer(t, here);
     await connect(server, { t, app: { id: 'app-1', key: 'key-1', secret: 's' } });
-    assert.equal((await api(server, 'GET', '/channels', { app: { id: 'app-2', key: 'key-2', secret: 's' } })).status, 200);
+    assert.equal(
+      (await api(server, 'GET', '/channels', { app: { id: 'app-2', key: 'key-2', secret: 's' } })).status,
+      200,
+    );
     await appsDone(t, ['update', 'app-1', '-c', here.config(), '--set', 'max_connections=1']);
     await appsDone(t, ['delete', 'app-2', '-c', here.config()]);
-    const read = await rowsRead() - before;
+    const read = (await rowsRead()) - before;
     assert.ok(read < 10_000, `${read} rows were read one after the other`);
   }
 });
@@ -274,12 +406,19 @@ test('apps_are_looked_up_by_the_indexes_of_a_table_of_any_size_and_character_set
 test('a_collation_that_ignores_case_does_not_make_two_names_one', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   const config = here.config();
-  for (const [args, what] of [[['show', 'OLD'], 'show'], [['show', '--key', 'Old-Key'], 'key'], [['update', 'Old', '--set', 'max_connections=1'], 'update'],
-    [['delete', 'OLD', '--yes'], 'delete']]) {
+  for (const [args, what] of [
+    [['show', 'OLD'], 'show'],
+    [['show', '--key', 'Old-Key'], 'key'],
+    [['update', 'Old', '--set', 'max_connections=1'], 'update'],
+    [['delete', 'OLD', '--yes'], 'delete'],
+  ]) {
     const { code, stderr } = await apps(t, [...args.filter((word) => word !== '--yes'), '-c', config]);
     assert.equal(code, 1, `${what}: ${stderr}`);
   }
-  assert.deepEqual((await here.sql('SELECT id, max_connections FROM applications')).map((row) => ({ ...row })), [{ id: 'old', max_connections: 7 }]);
+  assert.deepEqual(
+    (await here.sql('SELECT id, max_connections FROM applications')).map((row) => ({ ...row })),
+    [{ id: 'old', max_connections: 7 }],
+  );
   // Where the column takes them for one, they cannot both be there.
   await refused(t, ['create', '-c', config, '--id', 'OLD', '--key', 'other'], /already an app with the id old/);
   await refused(t, ['create', '-c', config, '--id', 'b', '--key', 'OLD-key'], /key is already that of app old/);
@@ -303,7 +442,11 @@ test('of_two_records_with_one_key_the_earlier_answers_else_the_smaller_id_and_an
     ('e', 'three', 's', 1, 1, NULL), ('f', 'three', 's', 1, 1, '2024-01-01')`);
   const config = here.config();
   await appsDone(t, ['list', '-c', config]);
-  for (const [key, first, second] of [['one', 'z-early', 'a-late'], ['two', 'c', 'd'], ['three', 'f', 'e']]) {
+  for (const [key, first, second] of [
+    ['one', 'z-early', 'a-late'],
+    ['two', 'c', 'd'],
+    ['three', 'f', 'e'],
+  ]) {
     const { stdout, stderr } = await apps(t, ['show', '--key', key, '-c', config, '--json']);
     assert.equal(JSON.parse(stdout).id, first);
     assert.match(stderr, new RegExp(`apps ${first} and ${second} have the same key`));
@@ -339,7 +482,8 @@ test('what_the_table_has_no_column_for_is_refused_and_never_dropped', async (t) 
   await refusesWhatHasNoColumn(t, here, await user(t, here, 'SELECT, INSERT, UPDATE, DELETE'), OLD_APP);
 });
 
-test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => missesNothingThatGoesAway(t, await place(t, OLD_TABLE, OLD_ROW)));
+test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) =>
+  missesNothingThatGoesAway(t, await place(t, OLD_TABLE, OLD_ROW)));
 
 test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
@@ -357,8 +501,11 @@ test('a_server_that_is_read_only_is_read_and_refuses_writes_in_its_own_words', a
   await here.sql('SET GLOBAL read_only = 1');
   t.after(() => administer('SET GLOBAL read_only = 0'));
   assert.deepEqual(await ids(t, config), ['old']);
-  await refused(t, ['create', '-c', config, '--id', 'a', '--key', 'k'],
-    /--read-only.*; to be run by somebody who may: ALTER TABLE[^]*app "a" was not created: .*--read-only/);
+  await refused(
+    t,
+    ['create', '-c', config, '--id', 'a', '--key', 'k'],
+    /--read-only.*; to be run by somebody who may: ALTER TABLE[^]*app "a" was not created: .*--read-only/,
+  );
 });
 
 // --- connecting ---
@@ -367,7 +514,10 @@ test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_pas
   const here = await place(t);
   for (const [mysql, pattern] of [
     [{ password: 'not the password' }, /database\.mysql\.username and \.password: .*Access denied for user 'curlew'/],
-    [{ username: 'nobody', password: 'not the password' }, /database\.mysql\.username and \.password: .*Access denied for user 'nobody'/],
+    [
+      { username: 'nobody', password: 'not the password' },
+      /database\.mysql\.username and \.password: .*Access denied for user 'nobody'/,
+    ],
     [{ database: 'no_such_database' }, /database\.mysql\.database: .*Unknown database 'no_such_database'/],
     [{ host: 'no-such-host.invalid' }, /database\.mysql\.host no-such-host\.invalid: /],
     [{ port: 1 }, /database\.mysql\.host and \.port: MySQL at 127\.0\.0\.1:1: Can't connect/],
@@ -377,28 +527,56 @@ test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_pas
     assert.doesNotMatch(said, /not the password|a mysql password/);
   }
   const barred = await user(t, here, 'SELECT');
-  await refused(t, ['list', '-c', here.config({ ...barred, database: 'mysql' })], /database\.mysql\.database: .*Access denied .* to database 'mysql'/);
+  await refused(
+    t,
+    ['list', '-c', here.config({ ...barred, database: 'mysql' })],
+    /database\.mysql\.database: .*Access denied .* to database 'mysql'/,
+  );
 });
 
 test('a_server_starts_with_wrong_settings_names_them_and_goes_on_when_they_are_right', async (t) => {
   const here = await place(t);
-  const wrong = (name, mysql, says, repair) => t.test(name, (t) => servesWithout(t, {
-    config: here.settings(mysql, { lookup_timeout_ms: 5000 }), says, secret: 'not the password', repair: repair && (() => repair(t)),
-  }));
+  const wrong = (name, mysql, says, repair) =>
+    t.test(name, (t) =>
+      servesWithout(t, {
+        config: here.settings(mysql, { lookup_timeout_ms: 5000 }),
+        says,
+        secret: 'not the password',
+        repair: repair && (() => repair(t)),
+      }),
+    );
   const [port] = await freePorts(1);
   const folder = folderWith(t, { 'ca.pem': 'no certificate' });
   await user(t, here, 'ALL');
   const username = `user_of_${here.name}`;
   await wrong('host', { host: 'no-such-host.invalid' }, /database\.mysql\.host no-such-host\.invalid: /);
-  await wrong('port', { port }, new RegExp(`database\\.mysql\\.host and \\.port: MySQL at 127\\.0\\.0\\.1:${port}: Can't connect`), (t) => lead(t, port, address));
-  await wrong('database', { database: 'made_later' }, /database\.mysql\.database: .*Unknown database 'made_later'/, async (t) => {
-    await MariaDb.createPlace(address, 'made_later');
-    t.after(() => MariaDb.dropPlace(address, 'made_later'));
-  });
-  await wrong('password', { username, password: 'not the password' }, /database\.mysql\.username and \.password: .*Access denied for user/,
-    () => here.sql(`ALTER USER '${username}'@'%' IDENTIFIED BY 'not the password'`));
-  await wrong('TLS file', { tls: { mode: 'verify', ca_path: path.join(folder, 'ca.pem') } }, /database\.mysql\.tls\.ca_path \S+ca\.pem/,
-    () => copyFileSync(address.ca, path.join(folder, 'ca.pem')));
+  await wrong(
+    'port',
+    { port },
+    new RegExp(`database\\.mysql\\.host and \\.port: MySQL at 127\\.0\\.0\\.1:${port}: Can't connect`),
+    (t) => lead(t, port, address),
+  );
+  await wrong(
+    'database',
+    { database: 'made_later' },
+    /database\.mysql\.database: .*Unknown database 'made_later'/,
+    async (t) => {
+      await MariaDb.createPlace(address, 'made_later');
+      t.after(() => MariaDb.dropPlace(address, 'made_later'));
+    },
+  );
+  await wrong(
+    'password',
+    { username, password: 'not the password' },
+    /database\.mysql\.username and \.password: .*Access denied for user/,
+    () => here.sql(`ALTER USER '${username}'@'%' IDENTIFIED BY 'not the password'`),
+  );
+  await wrong(
+    'TLS file',
+    { tls: { mode: 'verify', ca_path: path.join(folder, 'ca.pem') } },
+    /database\.mysql\.tls\.ca_path \S+ca\.pem/,
+    () => copyFileSync(address.ca, path.join(folder, 'ca.pem')),
+  );
   await neverStarts({ config: here.settings({ table_name: 'apps; --' }), says: /database\.mysql\.table_name/ });
 });
 
@@ -423,7 +601,13 @@ test('an_encrypted_connection_is_made_where_it_is_asked_for_or_offered', async (
   const who = await user(t, here, 'ALL', 'REQUIRE SSL');
   await migrate(t, here.config());
   const ca_path = address.ca;
-  for (const tls of [undefined, { mode: 'prefer' }, { mode: 'require' }, { mode: 'verify', ca_path }, { mode: 'prefer', ca_path: '/etc/ssl/certs/ca-certificates.crt' }]) {
+  for (const tls of [
+    undefined,
+    { mode: 'prefer' },
+    { mode: 'require' },
+    { mode: 'verify', ca_path },
+    { mode: 'prefer', ca_path: '/etc/ssl/certs/ca-certificates.crt' },
+  ]) {
     assert.deepEqual(await ids(t, here.config({ ...who, ...(tls && { tls }) })), []);
   }
   for (const host of ['localhost', '127.0.0.1']) {
@@ -435,8 +619,27 @@ test('an_encrypted_connection_is_made_where_it_is_asked_for_or_offered', async (
 test('verify_wants_a_certificate_by_the_named_authority', async (t) => {
   const here = await place(t);
   const strangers = folderWith(t);
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', path.join(strangers, 'key.pem'),
-    '-out', path.join(strangers, 'ca.pem'), '-days', '2', '-subj', '/CN=Another authority'], { stdio: 'ignore' });
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-keyout',
+      path.join(strangers, 'key.pem'),
+      '-out',
+      path.join(strangers, 'ca.pem'),
+      '-days',
+      '2',
+      '-subj',
+      '/CN=Another authority',
+    ],
+    { stdio: 'ignore' },
+  );
   for (const tls of [{ mode: 'verify', ca_path: path.join(strangers, 'ca.pem') }, { mode: 'verify' }]) {
     await refused(t, ['list', '-c', here.config({ tls })], /database\.mysql\.tls: .*certificate/i);
   }
@@ -455,16 +658,41 @@ test('verify_wants_a_certificate_for_the_host_and_the_systems_authorities_count_
   const list = (host, env) => apps(t, ['list', '-c', here.config({ host, tls: { mode: 'verify' } })], { env });
   assert.equal((await list('127.0.0.1', system)).code, 0);
   writeFileSync(backend.file('other.ext'), 'subjectAltName=DNS:other.example\n');
-  execFileSync('openssl', ['req', '-new', '-key', files[1], '-subj', '/CN=other.example', '-out', backend.file('other.csr')], { stdio: 'ignore' });
-  const certificate = execFileSync('openssl', ['x509', '-req', '-in', backend.file('other.csr'), '-CA', address.ca, '-CAkey', backend.file('ca-key.pem'),
-    '-CAcreateserial', '-days', '2', '-extfile', backend.file('other.ext')], { stdio: ['ignore', 'pipe', 'ignore'] });
+  execFileSync(
+    'openssl',
+    ['req', '-new', '-key', files[1], '-subj', '/CN=other.example', '-out', backend.file('other.csr')],
+    { stdio: 'ignore' },
+  );
+  const certificate = execFileSync(
+    'openssl',
+    [
+      'x509',
+      '-req',
+      '-in',
+      backend.file('other.csr'),
+      '-CA',
+      address.ca,
+      '-CAkey',
+      backend.file('ca-key.pem'),
+      '-CAcreateserial',
+      '-days',
+      '2',
+      '-extfile',
+      backend.file('other.ext'),
+    ],
+    { stdio: ['ignore', 'pipe', 'ignore'] },
+  );
   writeFileSync(files[0], certificate);
   await here.sql('FLUSH SSL');
   for (const host of ['localhost', '127.0.0.1']) {
     const { code, stderr } = await list(host, system);
     assert.equal(code, 1, `${host} was accepted`);
     assert.match(stderr, /database\.mysql\.tls: /);
-    await refused(t, ['list', '-c', here.config({ host, tls: { mode: 'verify', ca_path: address.ca } })], /database\.mysql\.tls: /);
+    await refused(
+      t,
+      ['list', '-c', here.config({ host, tls: { mode: 'verify', ca_path: address.ca } })],
+      /database\.mysql\.tls: /,
+    );
     await appsDone(t, ['list', '-c', here.config({ host, tls: { mode: 'require' } })]);
   }
 });
@@ -476,7 +704,10 @@ test('a_tls_file_that_cannot_be_used_is_named', async (t) => {
     [{ mode: 'verify', ca_path: '/no/such/ca.pem' }, 'ca_path /no/such/ca.pem'],
     [{ mode: 'verify', ca_path: path.join(folder, 'text.pem') }, `ca_path ${folder}/text.pem`],
     [{ mode: 'require', cert_path: path.join(folder, 'empty.pem') }, `cert_path ${folder}/empty.pem`],
-    [{ mode: 'require', cert_path: backend.file('server.pem'), key_path: path.join(folder, 'text.pem') }, `key_path ${folder}/text.pem`],
+    [
+      { mode: 'require', cert_path: backend.file('server.pem'), key_path: path.join(folder, 'text.pem') },
+      `key_path ${folder}/text.pem`,
+    ],
   ]) {
     const said = await refused(t, ['list', '-c', here.config({ tls })], /database\.mysql\.tls/);
     assert.ok(said.includes(`database.mysql.tls.${setting}`), said);
@@ -488,7 +719,10 @@ test('a_server_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t
   await plain.createPlace('plain');
   const config = (tls) => {
     const settings = plain.config('plain');
-    return path.join(folderWith(t, { 'config.json': { ...settings, database: { mysql: { ...settings.database.mysql, tls } } } }), 'config.json');
+    return path.join(
+      folderWith(t, { 'config.json': { ...settings, database: { mysql: { ...settings.database.mysql, tls } } } }),
+      'config.json',
+    );
   };
   await migrate(t, config({ mode: 'disable' }));
   for (const mode of ['prefer', 'disable']) assert.deepEqual(await ids(t, config({ mode })), []);
@@ -496,16 +730,26 @@ test('a_server_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t
   await refused(t, ['list', '-c', config({ mode: 'verify', ca_path: address.ca })], /database\.mysql\.tls.*TLS|SSL/);
 });
 
-// MySQL's own way to sign in is in no Debian package, so a few lines stand in for a server without TLS that asks for it: its greeting,
-// and the request for the password itself, which may be answered by asking for a key to encrypt it with (2). Returns what it was sent.
+// MySQL's own way to sign in is in no Debian package, so a few lines stand in for a server without TLS that asks for
+// it: its greeting, and the request for the password itself, which may be answered by asking for a key to encrypt it
+// with (2). Returns what it was sent.
 async function signInBySha2(t, here, mode) {
   const packet = (number, ...parts) => {
     const body = Buffer.concat(parts.map((part) => Buffer.from(part)));
     return Buffer.concat([Buffer.from([body.length & 255, body.length >> 8, 0, number]), body]);
   };
   // Protocol 4.1, a database, transactions, secure connections, plugins; no TLS.
-  const greeting = packet(0, [10], '8.4.0\0', [1, 0, 0, 0], '12345678', [0, 0x0b, 0xa2, 45, 2, 0, 0x28, 0, 21], Buffer.alloc(10), '123456789012\0',
-    'caching_sha2_password\0');
+  const greeting = packet(
+    0,
+    [10],
+    '8.4.0\0',
+    [1, 0, 0, 0],
+    '12345678',
+    [0, 0x0b, 0xa2, 45, 2, 0, 0x28, 0, 21],
+    Buffer.alloc(10),
+    '123456789012\0',
+    'caching_sha2_password\0',
+  );
   const sent = [];
   const server = net.createServer((client) => {
     client.on('error', () => {});
@@ -518,7 +762,11 @@ async function signInBySha2(t, here, mode) {
   });
   await once(server.listen(0, '127.0.0.1'), 'listening');
   t.after(() => server.close());
-  await refused(t, ['list', '-c', here.config({ port: server.address().port, tls: { mode } })], mode === 'require' ? /tls\.mode: .*offers no TLS/ : /127/);
+  await refused(
+    t,
+    ['list', '-c', here.config({ port: server.address().port, tls: { mode } })],
+    mode === 'require' ? /tls\.mode: .*offers no TLS/ : /127/,
+  );
   return sent;
 }
 
@@ -540,14 +788,18 @@ test('a_server_that_takes_a_statement_for_another_is_not_believed', async (t) =>
   const packet = (number, ...body) => Buffer.from([body.length, 0, 0, number & 255, ...body]);
   // As MariaDB describes one, with what it knows of the type beyond the protocol's: nothing.
   const column = ['def', '', '', '', 'c', 'c', ''].flatMap((text) => [text.length, ...Buffer.from(text)]);
-  for (const [columns, parameters] of [[0, 1000], [1000, 1]]) {
+  for (const [columns, parameters] of [
+    [0, 1000],
+    [1000, 1],
+  ]) {
     const port = await impostor(t, address, 'SELECT `id`', (client) => {
       const count = (number) => [number & 255, number >> 8];
       let number = 0;
       const end = () => packet(++number, 0xfe, 0, 0, 2, 0);
       const says = [packet(++number, 0, 1, 0, 0, 0, ...count(columns), ...count(parameters), 0, 0, 0)];
       for (const many of [parameters, columns]) {
-        for (let i = 0; i < many; i++) says.push(packet(++number, ...column, 12, 45, 0, 255, 0, 0, 0, 253, 0, 0, 0, 0, 0));
+        for (let i = 0; i < many; i++)
+          says.push(packet(++number, ...column, 12, 45, 0, 255, 0, 0, 0, 253, 0, 0, 0, 0, 0));
         if (many) says.push(end());
       }
       client.write(Buffer.concat(says));
@@ -595,8 +847,10 @@ test('killed_connections_are_replaced', async (t) => {
 test('an_answer_larger_than_any_apps_is_not_taken_and_the_other_apps_are', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW, 'ALTER TABLE applications ADD COLUMN webhooks LONGTEXT');
   for (let i = 0; i < 10; i++) {
-    await here.sql("INSERT INTO applications (id, `key`, secret, max_connections, max_client_events_per_second, webhooks) VALUES (?, ?, 's', 0, 0, REPEAT('x', 10000000))",
-      [`huge-${i}`, `huge-key-${i}`]);
+    await here.sql(
+      "INSERT INTO applications (id, `key`, secret, max_connections, max_client_events_per_second, webhooks) VALUES (?, ?, 's', 0, 0, REPEAT('x', 10000000))",
+      [`huge-${i}`, `huge-key-${i}`],
+    );
   }
   await refused(t, ['list', '-c', here.config()], /an answer of more than 64 MB/);
   assert.equal((await show(t, 'old', here.config())).key, 'old-key');
@@ -647,8 +901,9 @@ test('a_change_that_has_to_wait_for_a_lock_does_not_stay_behind_in_the_server', 
   await here.sql('SELECT * FROM applications'); // nobody may change the table before this transaction ends
   const { code } = await migrate(t, here.config(who, { lookup_timeout_ms: 500 }));
   assert.equal(code, 1);
-  const waiting = async () => (await here.sql('SELECT id FROM information_schema.processlist WHERE user = ?', [who.username])).length;
-  while (await waiting() !== 0);
+  const waiting = async () =>
+    (await here.sql('SELECT id FROM information_schema.processlist WHERE user = ?', [who.username])).length;
+  while ((await waiting()) !== 0);
   await here.sql('COMMIT');
   assert.deepEqual(await ids(t, here.config(who)), ['old']);
 });

@@ -25,11 +25,17 @@ async function pooled(t, mode) {
   const { host, user, password } = address;
   const file = (name) => path.join(backend.folder, `${mode}.${name}`);
   writeFileSync(file('users'), `"${user}" "${password}"\n`);
-  writeFileSync(file('ini'), `[databases]\n* = host=${host} port=${backend.address.port}\n[pgbouncer]\nlisten_addr = ${host}\nlisten_port = ${port}\n` +
-    `unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = ${file('users')}\npool_mode = ${mode}\n`);
+  writeFileSync(
+    file('ini'),
+    `[databases]\n* = host=${host} port=${backend.address.port}\n[pgbouncer]\nlisten_addr = ${host}\nlisten_port = ${port}\n` +
+      `unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = ${file('users')}\npool_mode = ${mode}\n`,
+  );
   giveToNobody(file('users'), file('ini'));
   const daemon = new Daemon({
-    name: 'PgBouncer', asNobody: true, log: file('log'), command: [program('pgbouncer', 'pgbouncer'), file('ini')],
+    name: 'PgBouncer',
+    asNobody: true,
+    log: file('log'),
+    command: [program('pgbouncer', 'pgbouncer'), file('ini')],
     probe: async () => (await Postgres.client(address, mode)).end(),
   });
   await daemon.start();
@@ -53,9 +59,15 @@ async function refusal(server, key) {
 
 test('by_transaction_apps_are_found_and_written_and_that_changes_come_late_is_said', async (t) => {
   const { settings, config } = await pooled(t, 'transaction');
-  const server = await serverFor(t, { apps: [], config: { ...settings, app_manager: { ...settings.app_manager, cache: { ttl: 1 } } } });
+  const server = await serverFor(t, {
+    apps: [],
+    config: { ...settings, app_manager: { ...settings.app_manager, cache: { ttl: 1 } } },
+  });
   const live = await connect(server, { app: APP });
-  assert.deepEqual(await Promise.all(Array.from({ length: 200 }, (_, i) => refusal(server, `unknown-${i}`))), Array(200).fill(4001));
+  assert.deepEqual(
+    await Promise.all(Array.from({ length: 200 }, (_, i) => refusal(server, `unknown-${i}`))),
+    Array(200).fill(4001),
+  );
   const { level, message } = await server.waitForLog(/cannot be listened to/);
   assert.equal(level, 'warn');
   assert.match(message, /PostgreSQL at 127\.0\.0\.1:\d+ .*pool_mode session/);

@@ -1,4 +1,5 @@
-// The PostgreSQL driver against a real server: tables as others left them, users who may little, TLS, servers that refuse and freeze.
+// The PostgreSQL driver against a real server: tables as others left them, users who may little, TLS, servers that
+// refuse and freeze.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -34,12 +35,22 @@ const OLD_TABLE = `CREATE TABLE applications (
   max_connections INTEGER NOT NULL, enable_client_messages BOOLEAN NOT NULL DEFAULT FALSE, enabled BOOLEAN NOT NULL DEFAULT TRUE,
   max_client_events_per_second INTEGER NOT NULL,
   created_at TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMPTZ DEFAULT CURRENT_TIMESTAMP)`;
-const OLD_ROW = "INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second) VALUES ('old', 'old-key', 's', 7, 8)";
-const OLD_APP = { id: 'old', key: 'old-key', secret: 's', enabled: true, enable_client_messages: false, max_connections: 7, max_client_events_per_second: 8 };
+const OLD_ROW =
+  "INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second) VALUES ('old', 'old-key', 's', 7, 8)";
+const OLD_APP = {
+  id: 'old',
+  key: 'old-key',
+  secret: 's',
+  enabled: true,
+  enable_client_messages: false,
+  max_connections: 7,
+  max_client_events_per_second: 8,
+};
 
 let places = 0;
 
-// A database of its own for a test: {name, client, roles, sql(statement, values), settings(...), config(members of database.postgres, of app_manager)}.
+// A database of its own for a test: {name, client, roles, sql(statement, values), settings(...), config(members of
+// database.postgres, of app_manager)}.
 async function place(t, ...statements) {
   return placeIn(t, (name) => Postgres.createPlace(address, name), ...statements);
 }
@@ -89,7 +100,8 @@ async function user({ name, roles, sql }, rights) {
 }
 
 async function columns({ sql }) {
-  const rows = await sql(`SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS filled FROM pg_attribute
+  const rows =
+    await sql(`SELECT attname AS name, format_type(atttypid, atttypmod) AS type, attnotnull AS filled FROM pg_attribute
     WHERE attrelid = 'applications'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum`);
   return Object.fromEntries(rows.map((row) => [row.name, `${row.type}${row.filled ? ' NOT NULL' : ''}`]));
 }
@@ -109,16 +121,35 @@ test('the_table_and_its_triggers_are_made_once_and_then_left_alone', async (t) =
   await migrate(t, here.config());
   const text = 'character varying(255) NOT NULL';
   assert.deepEqual(await columns(here), {
-    id: text, key: text, secret: text, enabled: 'boolean NOT NULL', enable_client_messages: 'boolean NOT NULL',
-    max_connections: 'integer NOT NULL', max_client_events_per_second: 'integer NOT NULL', max_read_requests_per_second: 'integer',
-    max_backend_events_per_second: 'integer', max_presence_members_per_channel: 'integer', max_presence_member_size_in_kb: 'integer',
-    max_channel_name_length: 'integer', max_event_channels_at_once: 'integer', max_event_name_length: 'integer',
-    max_event_payload_in_kb: 'integer', max_event_batch_size: 'integer', enable_user_authentication: 'boolean',
-    enable_watchlist_events: 'boolean', allowed_origins: 'jsonb', webhooks: 'jsonb', channel_delta_compression: 'jsonb',
-    created_at: 'timestamp without time zone', updated_at: 'timestamp without time zone',
+    id: text,
+    key: text,
+    secret: text,
+    enabled: 'boolean NOT NULL',
+    enable_client_messages: 'boolean NOT NULL',
+    max_connections: 'integer NOT NULL',
+    max_client_events_per_second: 'integer NOT NULL',
+    max_read_requests_per_second: 'integer',
+    max_backend_events_per_second: 'integer',
+    max_presence_members_per_channel: 'integer',
+    max_presence_member_size_in_kb: 'integer',
+    max_channel_name_length: 'integer',
+    max_event_channels_at_once: 'integer',
+    max_event_name_length: 'integer',
+    max_event_payload_in_kb: 'integer',
+    max_event_batch_size: 'integer',
+    enable_user_authentication: 'boolean',
+    enable_watchlist_events: 'boolean',
+    allowed_origins: 'jsonb',
+    webhooks: 'jsonb',
+    channel_delta_compression: 'jsonb',
+    created_at: 'timestamp without time zone',
+    updated_at: 'timestamp without time zone',
   });
   const made = await triggers(here);
-  assert.deepEqual(made.map((row) => row.tgname), ['curlew_notify', 'curlew_notify_truncate']);
+  assert.deepEqual(
+    made.map((row) => row.tgname),
+    ['curlew_notify', 'curlew_notify_truncate'],
+  );
   const second = await migrate(t, here.config());
   assert.deepEqual([second.code, second.stderr], [0, '']);
   assert.deepEqual(await triggers(here), made);
@@ -127,7 +158,10 @@ test('the_table_and_its_triggers_are_made_once_and_then_left_alone', async (t) =
 test('every_field_comes_back', async (t) => {
   const config = (await place(t)).config();
   const { id, key, secret, ...rest } = EVERY_FIELD;
-  const sets = Object.entries(rest).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
+  const sets = Object.entries(rest).flatMap(([name, value]) => [
+    '--set',
+    `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`,
+  ]);
   await appsDone(t, ['create', '-c', config, '--id', id, '--key', key, '--secret', secret, ...sets]);
   assert.deepEqual(await show(t, id, config), EVERY_FIELD);
 });
@@ -138,12 +172,31 @@ test('an_old_table_gets_what_it_lacks_and_keeps_its_rows', async (t) => {
   assert.deepEqual(await show(t, 'old', config), OLD_APP);
   await migrate(t, config);
   assert.deepEqual(await show(t, 'old', config), OLD_APP);
-  assert.deepEqual(Object.keys(await columns(here)).sort(), [...Object.keys(EVERY_FIELD), 'created_at', 'updated_at'].sort());
-  await appsDone(t, ['update', 'old', '-c', config, '--set', 'allowed_origins=["https://a.example"]', '--set', 'max_event_batch_size=0']);
-  assert.deepEqual(await show(t, 'old', config), { ...OLD_APP, allowed_origins: ['https://a.example'], max_event_batch_size: 0 });
+  assert.deepEqual(
+    Object.keys(await columns(here)).sort(),
+    [...Object.keys(EVERY_FIELD), 'created_at', 'updated_at'].sort(),
+  );
+  await appsDone(t, [
+    'update',
+    'old',
+    '-c',
+    config,
+    '--set',
+    'allowed_origins=["https://a.example"]',
+    '--set',
+    'max_event_batch_size=0',
+  ]);
+  assert.deepEqual(await show(t, 'old', config), {
+    ...OLD_APP,
+    allowed_origins: ['https://a.example'],
+    max_event_batch_size: 0,
+  });
 });
 
-for (const [what, statements] of [['no_table', []], ['an_old_table', [OLD_TABLE, OLD_ROW]]]) {
+for (const [what, statements] of [
+  ['no_table', []],
+  ['an_old_table', [OLD_TABLE, OLD_ROW]],
+]) {
   test(`servers_that_start_at_once_with_${what}_do_not_disturb_each_other`, async (t) => {
     for (let round = 0; round < 3; round++) {
       const here = await place(t, ...statements);
@@ -158,7 +211,11 @@ for (const [what, statements] of [['no_table', []], ['an_old_table', [OLD_TABLE,
 
 test('a_table_without_a_column_that_no_app_can_do_without_is_refused_by_the_setting', async (t) => {
   const here = await place(t, 'CREATE VIEW applications AS SELECT 1 AS id');
-  await refused(t, ['list', '-c', here.config()], /database\.postgres\.table_name: there is no table applications with the columns id, key and secret/);
+  await refused(
+    t,
+    ['list', '-c', here.config()],
+    /database\.postgres\.table_name: there is no table applications with the columns id, key and secret/,
+  );
 });
 
 test('a_reserved_or_mixed_name_is_used_and_a_dangerous_one_refused', async (t) => {
@@ -178,8 +235,11 @@ test('a_reserved_or_mixed_name_is_used_and_a_dangerous_one_refused', async (t) =
 });
 
 test('of_two_apps_with_one_key_the_one_made_first_answers_and_the_log_names_both', async (t) => {
-  const here = await place(t, 'CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT, created_at TIMESTAMPTZ)',
-    "INSERT INTO applications VALUES ('a', 'one', 's', '2024-01-02'), ('b', 'one', 's', '2024-01-01'), ('c', 'one', 's', '2024-01-02')");
+  const here = await place(
+    t,
+    'CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT, created_at TIMESTAMPTZ)',
+    "INSERT INTO applications VALUES ('a', 'one', 's', '2024-01-02'), ('b', 'one', 's', '2024-01-01'), ('c', 'one', 's', '2024-01-02')",
+  );
   const { code, stdout, stderr } = await apps(t, ['show', '--key', 'one', '-c', here.config(), '--json']);
   assert.equal(code, 0, stderr);
   assert.equal(JSON.parse(stdout).id, 'b');
@@ -192,40 +252,89 @@ test('the_table_is_the_one_that_the_search_path_of_the_user_finds', async (t) =>
   await here.sql(`GRANT ALL ON SCHEMA mine TO ${who.username}`);
   await here.sql(`ALTER ROLE ${who.username} SET search_path = mine`);
   await appsDone(t, ['create', '-c', here.config(who), '--id', 'a', '--key', 'old-key', '--secret', 's']);
-  assert.deepEqual((await here.sql('SELECT id FROM mine.applications')).map((row) => row.id), ['a']);
-  assert.deepEqual((await here.sql('SELECT id FROM public.applications')).map((row) => row.id), ['old']);
+  assert.deepEqual(
+    (await here.sql('SELECT id FROM mine.applications')).map((row) => row.id),
+    ['a'],
+  );
+  assert.deepEqual(
+    (await here.sql('SELECT id FROM public.applications')).map((row) => row.id),
+    ['old'],
+  );
 });
 
 // --- rows as others leave them ---
 
 test('rows_in_columns_of_other_types_and_order_read_as_they_are_meant', async (t) => {
-  const here = await place(t, `CREATE TABLE applications (webhooks TEXT, extra_before INT NOT NULL DEFAULT 3, max_connections INT NULL,
+  const here = await place(
+    t,
+    `CREATE TABLE applications (webhooks TEXT, extra_before INT NOT NULL DEFAULT 3, max_connections INT NULL,
     secret TEXT, max_client_events_per_second VARCHAR(20) NULL, key TEXT, enabled VARCHAR(5) NULL, allowed_origins JSONB NULL,
-    id TEXT PRIMARY KEY, channel_delta_compression JSON NULL, max_event_batch_size BIGINT, enable_client_messages INT NULL)`);
-  await here.sql(`INSERT INTO applications (id, key, secret, webhooks, max_connections, max_client_events_per_second, enabled, allowed_origins,
+    id TEXT PRIMARY KEY, channel_delta_compression JSON NULL, max_event_batch_size BIGINT, enable_client_messages INT NULL)`,
+  );
+  await here.sql(
+    `INSERT INTO applications (id, key, secret, webhooks, max_connections, max_client_events_per_second, enabled, allowed_origins,
     max_event_batch_size, enable_client_messages, channel_delta_compression) VALUES ('a', 'a-key', 's', $1, -1, '250', 'true', 'null', 4294967295, 1, $2)`,
-  [JSON.stringify([{ url: 'https://a.example', event_types: ['channel_occupied'], headers: { headers: { headers: { 'X-A': '1' } } } }]), '{"a": "fossil"}']);
+    [
+      JSON.stringify([
+        {
+          url: 'https://a.example',
+          event_types: ['channel_occupied'],
+          headers: { headers: { headers: { 'X-A': '1' } } },
+        },
+      ]),
+      '{"a": "fossil"}',
+    ],
+  );
   await here.sql("INSERT INTO applications (id, key, secret) VALUES ('b', 'b-key', 's')");
   const config = here.config();
   const a = {
-    id: 'a', key: 'a-key', secret: 's', enabled: true, enable_client_messages: true, max_connections: 4294967295,
-    max_client_events_per_second: 250, max_event_batch_size: 4294967295, channel_delta_compression: { a: 'fossil' },
+    id: 'a',
+    key: 'a-key',
+    secret: 's',
+    enabled: true,
+    enable_client_messages: true,
+    max_connections: 4294967295,
+    max_client_events_per_second: 250,
+    max_event_batch_size: 4294967295,
+    channel_delta_compression: { a: 'fossil' },
     webhooks: [{ url: 'https://a.example', event_types: ['channel_occupied'], headers: { 'X-A': '1' } }],
   };
   assert.deepEqual(await show(t, 'a', config), a);
   assert.deepEqual(await show(t, 'b', config), { id: 'b', key: 'b-key', secret: 's' });
-  await appsDone(t, ['update', 'a', '-c', config, '--set', 'max_client_events_per_second=251', '--set', 'enable_client_messages=false']);
-  assert.deepEqual(await show(t, 'a', config), { ...a, max_client_events_per_second: 251, enable_client_messages: false });
+  await appsDone(t, [
+    'update',
+    'a',
+    '-c',
+    config,
+    '--set',
+    'max_client_events_per_second=251',
+    '--set',
+    'enable_client_messages=false',
+  ]);
+  assert.deepEqual(await show(t, 'a', config), {
+    ...a,
+    max_client_events_per_second: 251,
+    enable_client_messages: false,
+  });
 });
 
 test('an_update_touches_neither_other_columns_nor_rows_of_other_tables', async (t) => {
-  const here = await place(t, OLD_TABLE, "ALTER TABLE applications ADD COLUMN owner TEXT, ADD COLUMN plan TEXT NOT NULL DEFAULT 'free'",
-    OLD_ROW, "UPDATE applications SET owner = 'me', plan = 'paid', created_at = '2020-01-01', updated_at = '2020-01-01'",
-    'CREATE TABLE bills (app TEXT REFERENCES applications (id) ON DELETE CASCADE)', "INSERT INTO bills VALUES ('old')");
+  const here = await place(
+    t,
+    OLD_TABLE,
+    "ALTER TABLE applications ADD COLUMN owner TEXT, ADD COLUMN plan TEXT NOT NULL DEFAULT 'free'",
+    OLD_ROW,
+    "UPDATE applications SET owner = 'me', plan = 'paid', created_at = '2020-01-01', updated_at = '2020-01-01'",
+    'CREATE TABLE bills (app TEXT REFERENCES applications (id) ON DELETE CASCADE)',
+    "INSERT INTO bills VALUES ('old')",
+  );
   const config = here.config();
   await appsDone(t, ['update', 'old', '-c', config, '--set', 'max_connections=9', '--set', 'key=new-key']);
   const [row] = await here.sql('SELECT * FROM applications');
-  assert.deepEqual([row.owner, row.plan, row.max_connections, row.key, row.created_at.getFullYear()], ['me', 'paid', 9, 'new-key', 2020]);
+  assert.deepEqual(
+    [row.owner, row.plan, row.max_connections, row.key, row.created_at.getFullYear()],
+    ['me', 'paid', 9, 'new-key', 2020],
+  );
   assert.ok(row.updated_at.getFullYear() > 2020);
   assert.equal((await here.sql('SELECT * FROM bills')).length, 1);
 });
@@ -233,18 +342,41 @@ test('an_update_touches_neither_other_columns_nor_rows_of_other_tables', async (
 test('a_number_that_a_column_cannot_hold_is_refused_and_never_cut', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW, 'ALTER TABLE applications ADD COLUMN max_event_batch_size SMALLINT');
   const config = here.config();
-  await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=100000'], /out of range for type smallint/);
+  await refused(
+    t,
+    ['update', 'old', '-c', config, '--set', 'max_event_batch_size=100000'],
+    /out of range for type smallint/,
+  );
   assert.deepEqual(await show(t, 'old', config), OLD_APP);
 });
 
 for (const encoding of ['LATIN1', 'SQL_ASCII']) {
   test(`a_database_in_${encoding}_keeps_names_that_it_can_hold`, async (t) => {
-    const here = await placeIn(t, (name) => administer(`CREATE DATABASE ${name} ENCODING ${encoding} LOCALE 'C' TEMPLATE template0`));
+    const here = await placeIn(t, (name) =>
+      administer(`CREATE DATABASE ${name} ENCODING ${encoding} LOCALE 'C' TEMPLATE template0`),
+    );
     const config = here.config();
     const pattern = (text) => `channel_delta_compression=${JSON.stringify({ [`${text}-*`]: 'fossil' })}`;
-    await appsDone(t, ['create', '-c', config, '--id', 'a', '--key', 'k', '--secret', 's', '--set', pattern('gr\u00fcn')]);
+    await appsDone(t, [
+      'create',
+      '-c',
+      config,
+      '--id',
+      'a',
+      '--key',
+      'k',
+      '--secret',
+      's',
+      '--set',
+      pattern('gr\u00fcn'),
+    ]);
     assert.deepEqual((await show(t, 'a', config)).channel_delta_compression, { 'gr\u00fcn-*': 'fossil' });
-    if (encoding === 'LATIN1') await refused(t, ['create', '-c', config, '--id', 'b', '--set', pattern('\u65e5')], /no equivalent in encoding "LATIN1"/);
+    if (encoding === 'LATIN1')
+      await refused(
+        t,
+        ['create', '-c', config, '--id', 'b', '--set', pattern('\u65e5')],
+        /no equivalent in encoding "LATIN1"/,
+      );
   });
 }
 
@@ -268,23 +400,44 @@ test('apps_are_looked_up_by_the_indexes_of_a_table_of_any_size', async (t) => {
   const server = await serverFor(t, { apps: [], config: here.settings() });
   for (let i = 1; i <= 10; i++) {
     await connect(server, { t, app: { id: `app-${i}`, key: `key-${i}`, secret: 's' } });
-    assert.equal((await api(server, 'GET', '/channels', { app: { id: `app-${i + 100}`, key: `key-${i + 100}`, secret: 's' } })).status, 200);
+    assert.equal(
+      (await api(server, 'GET', '/channels', { app: { id: `app-${i + 100}`, key: `key-${i + 100}`, secret: 's' } }))
+        .status,
+      200,
+    );
   }
   await appsDone(t, ['update', 'app-1', '-c', here.config(), '--set', 'max_connections=1']);
   await appsDone(t, ['delete', 'app-2', '-c', here.config()]);
   await server.stop(); // what a connection has counted is there when it has ended
-  const counted = async () => (await here.sql("SELECT (idx_scan + seq_scan)::int AS scans, seq_tup_read::int AS read FROM pg_stat_user_tables WHERE relname = 'applications'"))[0];
+  const counted = async () =>
+    (
+      await here.sql(
+        "SELECT (idx_scan + seq_scan)::int AS scans, seq_tup_read::int AS read FROM pg_stat_user_tables WHERE relname = 'applications'",
+      )
+    )[0];
   let now;
-  do now = await counted(); while (now.scans < 22);
+  do now = await counted();
+  while (now.scans < 22);
   assert.ok(now.read < 10_000, `${now.read} rows were read one after the other`);
 });
 
 test('a_collation_that_ignores_case_does_not_make_two_names_one', async (t) => {
-  const here = await place(t, "CREATE COLLATION ignoring_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
-    OLD_TABLE.replace('id VARCHAR(255)', '$& COLLATE ignoring_case').replace('key VARCHAR(255)', '$& COLLATE ignoring_case'), OLD_ROW);
+  const here = await place(
+    t,
+    "CREATE COLLATION ignoring_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+    OLD_TABLE.replace('id VARCHAR(255)', '$& COLLATE ignoring_case').replace(
+      'key VARCHAR(255)',
+      '$& COLLATE ignoring_case',
+    ),
+    OLD_ROW,
+  );
   const config = here.config();
   assert.deepEqual(await show(t, 'old', config), OLD_APP);
-  for (const command of [['show', 'OLD'], ['update', 'OLD', '--set', 'max_connections=1'], ['delete', 'OLD']]) {
+  for (const command of [
+    ['show', 'OLD'],
+    ['update', 'OLD', '--set', 'max_connections=1'],
+    ['delete', 'OLD'],
+  ]) {
     await refused(t, [...command, '-c', config], /no app with the id OLD/);
   }
   await refused(t, ['create', '--id', 'OLD', '--key', 'k', '-c', config], /Key \(id\)=\(OLD\) already exists/);
@@ -304,7 +457,9 @@ test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_state
   const { code, stderr } = await apps(t, ['create', '-c', config, '--id', 'new', '--key', 'new-key']);
   assert.equal(code, 0, stderr);
   assert.match(stderr, /must be owner of table applications/);
-  const statements = stderr.split('\n').flatMap((line) => line.match(/to be run by somebody who may: (.*)$/)?.[1] ?? []);
+  const statements = stderr
+    .split('\n')
+    .flatMap((line) => line.match(/to be run by somebody who may: (.*)$/)?.[1] ?? []);
   assert.match(statements.join('\n'), /^ALTER TABLE .*\nDO .*CREATE OR REPLACE FUNCTION /);
   for (const statement of statements) await here.sql(statement);
   assert.deepEqual(Object.keys(await columns(here)).length, 23);
@@ -316,27 +471,36 @@ test('what_the_table_has_no_column_for_is_refused_and_never_dropped', async (t) 
   await refusesWhatHasNoColumn(t, here, await user(here, 'SELECT, INSERT, UPDATE, DELETE'), OLD_APP);
 });
 
-test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) => missesNothingThatGoesAway(t, await place(t, OLD_TABLE, OLD_ROW)));
+test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) =>
+  missesNothingThatGoesAway(t, await place(t, OLD_TABLE, OLD_ROW)));
 
 test('what_a_user_may_not_write_is_refused_in_the_servers_words', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   await migrate(t, here.config());
   const config = here.config(await user(here, 'SELECT'));
   assert.deepEqual(await ids(t, config), ['old']);
-  for (const command of [['create', '--id', 'a', '--key', 'k'], ['update', 'old', '--set', 'max_connections=1'], ['delete', 'old']]) {
+  for (const command of [
+    ['create', '--id', 'a', '--key', 'k'],
+    ['update', 'old', '--set', 'max_connections=1'],
+    ['delete', 'old'],
+  ]) {
     await refused(t, [...command, '-c', config], /permission denied for table applications/);
   }
 });
 
-test('a_list_after_what_cannot_be_an_id_is_refused_by_the_admin_api', async (t) => refusesBadAfter(t, (await place(t)).settings()));
+test('a_list_after_what_cannot_be_an_id_is_refused_by_the_admin_api', async (t) =>
+  refusesBadAfter(t, (await place(t)).settings()));
 
 test('a_database_that_is_read_only_is_read_and_refuses_writes_in_its_own_words', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   await here.sql(`ALTER DATABASE ${here.name} SET default_transaction_read_only = on`);
   const config = here.config();
   assert.deepEqual(await ids(t, config), ['old']);
-  await refused(t, ['create', '-c', config, '--id', 'a', '--key', 'k'],
-    /read-only transaction; to be run by somebody who may: ALTER TABLE[^]*app "a" was not created: .*read-only transaction/);
+  await refused(
+    t,
+    ['create', '-c', config, '--id', 'a', '--key', 'k'],
+    /read-only transaction; to be run by somebody who may: ALTER TABLE[^]*app "a" was not created: .*read-only transaction/,
+  );
 });
 
 // --- telling of changes ---
@@ -359,18 +523,31 @@ test('a_notice_has_the_id_and_the_keys_and_nothing_else', async (t) => {
   await here.sql("UPDATE applications SET key = 'two', secret = 'another' WHERE id = 'a'");
   await here.sql('DELETE FROM applications');
   await here.sql('TRUNCATE applications');
-  assert.deepEqual(await heard(), [{ id: 'a', old_key: 'one', new_key: 'two' }, { id: 'a', old_key: 'two', new_key: null }, {}]);
+  assert.deepEqual(await heard(), [
+    { id: 'a', old_key: 'one', new_key: 'two' },
+    { id: 'a', old_key: 'two', new_key: null },
+    {},
+  ]);
 });
 
 test('names_too_long_for_a_notice_are_written_all_the_same_and_say_that_anything_changed', async (t) => {
   const here = await place(t, 'CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT)');
   await migrate(t, here.config());
   const heard = await listen(here);
-  const [{ around }] = await here.sql("SELECT length(json_build_object('id', 'a', 'old_key', null, 'new_key', '')::text) AS around");
+  const [{ around }] = await here.sql(
+    "SELECT length(json_build_object('id', 'a', 'old_key', null, 'new_key', '')::text) AS around",
+  );
   await here.sql("INSERT INTO applications (id, key, secret) VALUES ('a', $1, 's')", ['x'.repeat(7999 - around)]);
   await here.sql("INSERT INTO applications (id, key, secret) VALUES ('b', $1, 's')", ['x'.repeat(8000 - around)]);
   await here.sql("UPDATE applications SET id = repeat('\u65e5', 3000) WHERE id = 'b'");
-  assert.deepEqual((await heard()).map(({ id, new_key }) => [id, new_key?.length]), [['a', 7999 - around], [undefined, undefined], [undefined, undefined]]);
+  assert.deepEqual(
+    (await heard()).map(({ id, new_key }) => [id, new_key?.length]),
+    [
+      ['a', 7999 - around],
+      [undefined, undefined],
+      [undefined, undefined],
+    ],
+  );
 });
 
 test('what_an_older_version_installed_for_its_notices_is_replaced', async (t) => {
@@ -384,12 +561,25 @@ test('what_an_older_version_installed_for_its_notices_is_replaced', async (t) =>
   const heard = await listen(here);
   await here.sql("UPDATE applications SET key = 'two'");
   assert.deepEqual(await heard(), [{ id: 'a', old_key: 'one', new_key: 'two' }]);
-  assert.deepEqual((await triggers(here)).map((row) => row.tgname), made.map((row) => row.tgname));
+  assert.deepEqual(
+    (await triggers(here)).map((row) => row.tgname),
+    made.map((row) => row.tgname),
+  );
 });
 
 test('a_table_of_another_name_tells_of_its_changes_by_its_new_name', async (t) => {
   const here = await place(t);
-  await appsDone(t, ['create', '-c', here.config({ table_name: 'first' }), '--id', 'a', '--key', 'one', '--secret', 's']);
+  await appsDone(t, [
+    'create',
+    '-c',
+    here.config({ table_name: 'first' }),
+    '--id',
+    'a',
+    '--key',
+    'one',
+    '--secret',
+    's',
+  ]);
   await here.sql('ALTER TABLE first RENAME TO applications');
   await migrate(t, here.config());
   const heard = await listen(here);
@@ -401,19 +591,41 @@ test('a_table_of_another_name_tells_of_its_changes_by_its_new_name', async (t) =
 
 test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_password', async (t) => {
   const here = await place(t);
-  await administer('CREATE DATABASE closed', 'REVOKE CONNECT ON DATABASE closed FROM PUBLIC', "CREATE ROLE sleeper PASSWORD 'pw'");
+  await administer(
+    'CREATE DATABASE closed',
+    'REVOKE CONNECT ON DATABASE closed FROM PUBLIC',
+    "CREATE ROLE sleeper PASSWORD 'pw'",
+  );
   t.after(() => administer('DROP DATABASE closed', 'DROP ROLE sleeper'));
   for (const [postgres, pattern] of [
-    [{ password: 'not the password' }, /database\.postgres\.username and \.password: .*password authentication failed for user "curlew"/],
-    [{ username: 'nobody', password: 'not the password' }, /database\.postgres\.username and \.password: .*user "nobody"/],
+    [
+      { password: 'not the password' },
+      /database\.postgres\.username and \.password: .*password authentication failed for user "curlew"/,
+    ],
+    [
+      { username: 'nobody', password: 'not the password' },
+      /database\.postgres\.username and \.password: .*user "nobody"/,
+    ],
     [{ database: 'no_such_database' }, /database\.postgres\.database: .*database "no_such_database" does not exist/],
     [{ database: 'role' }, /database\.postgres\.database: .*database "role" does not exist/],
-    [{ database: 'password certificate' }, /database\.postgres\.database: .*database "password certificate" does not exist/],
+    [
+      { database: 'password certificate' },
+      /database\.postgres\.database: .*database "password certificate" does not exist/,
+    ],
     [{ username: 'database', password: 'not the password' }, /database\.postgres\.username and \.password: /],
-    [{ ...await user(here), database: 'closed' }, /database\.postgres\.database: .*permission denied for database "closed"/],
-    [{ username: 'sleeper', password: 'pw' }, /database\.postgres\.username, \.database and \.tls: .*role "sleeper" is not permitted to log in$/m],
+    [
+      { ...(await user(here)), database: 'closed' },
+      /database\.postgres\.database: .*permission denied for database "closed"/,
+    ],
+    [
+      { username: 'sleeper', password: 'pw' },
+      /database\.postgres\.username, \.database and \.tls: .*role "sleeper" is not permitted to log in$/m,
+    ],
     [{ host: 'no-such-host.invalid' }, /database\.postgres\.host no-such-host\.invalid: /],
-    [{ port: 1 }, /database\.postgres\.host and \.port: PostgreSQL at 127\.0\.0\.1:1 says: .*refused Is the server running/],
+    [
+      { port: 1 },
+      /database\.postgres\.host and \.port: PostgreSQL at 127\.0\.0\.1:1 says: .*refused Is the server running/,
+    ],
   ]) {
     const said = await refused(t, ['list', '-c', here.config(postgres)], pattern);
     assert.doesNotMatch(said, /not the password|a postgres password/);
@@ -422,49 +634,101 @@ test('what_is_wrong_with_the_settings_is_said_by_the_setting_and_without_the_pas
 
 test('a_server_starts_with_wrong_settings_names_them_and_goes_on_when_they_are_right', async (t) => {
   const here = await place(t, OLD_TABLE);
-  const wrong = (name, postgres, says, repair) => t.test(name, (t) => servesWithout(t, {
-    config: here.settings(postgres, { lookup_timeout_ms: 5000 }), says, secret: 'not the password', repair: repair && (() => repair(t)),
-  }));
+  const wrong = (name, postgres, says, repair) =>
+    t.test(name, (t) =>
+      servesWithout(t, {
+        config: here.settings(postgres, { lookup_timeout_ms: 5000 }),
+        says,
+        secret: 'not the password',
+        repair: repair && (() => repair(t)),
+      }),
+    );
   const [port] = await freePorts(1);
   const folder = folderWith(t, { 'ca.pem': 'no certificate' });
   const { username } = await user(here, 'ALL');
   await wrong('host', { host: 'no-such-host.invalid' }, /database\.postgres\.host no-such-host\.invalid: /);
-  await wrong('port', { port }, new RegExp(`database\\.postgres\\.host and \\.port: PostgreSQL at 127\\.0\\.0\\.1:${port} says: .*refused`), (t) => lead(t, port, address));
-  await wrong('database', { database: 'made_later' }, /database\.postgres\.database: .*database "made_later" does not exist/, async (t) => {
-    await Postgres.createPlace(address, 'made_later');
-    t.after(() => Postgres.dropPlace(address, 'made_later'));
-  });
-  await wrong('password', { username, password: 'not the password' }, /database\.postgres\.username and \.password: .*password authentication failed/,
-    () => here.sql(`ALTER ROLE ${username} PASSWORD 'not the password'`));
-  await wrong('TLS file', { tls: { mode: 'verify', ca_path: path.join(folder, 'ca.pem') } }, /database\.postgres\.tls: .*ca\.pem/,
-    () => copyFileSync(address.ca, path.join(folder, 'ca.pem')));
+  await wrong(
+    'port',
+    { port },
+    new RegExp(`database\\.postgres\\.host and \\.port: PostgreSQL at 127\\.0\\.0\\.1:${port} says: .*refused`),
+    (t) => lead(t, port, address),
+  );
+  await wrong(
+    'database',
+    { database: 'made_later' },
+    /database\.postgres\.database: .*database "made_later" does not exist/,
+    async (t) => {
+      await Postgres.createPlace(address, 'made_later');
+      t.after(() => Postgres.dropPlace(address, 'made_later'));
+    },
+  );
+  await wrong(
+    'password',
+    { username, password: 'not the password' },
+    /database\.postgres\.username and \.password: .*password authentication failed/,
+    () => here.sql(`ALTER ROLE ${username} PASSWORD 'not the password'`),
+  );
+  await wrong(
+    'TLS file',
+    { tls: { mode: 'verify', ca_path: path.join(folder, 'ca.pem') } },
+    /database\.postgres\.tls: .*ca\.pem/,
+    () => copyFileSync(address.ca, path.join(folder, 'ca.pem')),
+  );
   await neverStarts({ config: here.settings({ table_name: 'apps; --' }), says: /database\.postgres\.table_name/ });
 });
 
 // --- TLS ---
 
 test('an_encrypted_connection_is_made_where_it_is_asked_for_or_offered', async (t) => {
-  const here = await place(t, `CREATE VIEW applications AS SELECT CASE WHEN ssl THEN 'encrypted' ELSE 'plain' END AS id, 'k' AS key, 's' AS secret
-    FROM pg_stat_ssl WHERE pid = pg_backend_pid()`);
+  const here = await place(
+    t,
+    `CREATE VIEW applications AS SELECT CASE WHEN ssl THEN 'encrypted' ELSE 'plain' END AS id, 'k' AS key, 's' AS secret
+    FROM pg_stat_ssl WHERE pid = pg_backend_pid()`,
+  );
   const ca_path = address.ca;
   for (const tls of [{ mode: 'disable' }, { mode: 'prefer' }, { mode: 'require' }, { mode: 'verify', ca_path }]) {
     for (const host of ['localhost', '127.0.0.1']) {
       assert.deepEqual(await ids(t, here.config({ host, tls })), [tls.mode === 'disable' ? 'plain' : 'encrypted']);
     }
   }
-  const system = await apps(t, ['list', '-c', here.config({ tls: { mode: 'verify' } })], { env: { SSL_CERT_FILE: ca_path } });
+  const system = await apps(t, ['list', '-c', here.config({ tls: { mode: 'verify' } })], {
+    env: { SSL_CERT_FILE: ca_path },
+  });
   assert.equal(system.code, 0, system.stderr);
 });
 
 test('verify_wants_a_certificate_by_the_named_authority_and_a_file_that_can_be_read', async (t) => {
   const here = await place(t);
   const strangers = folderWith(t);
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', path.join(strangers, 'key.pem'),
-    '-out', path.join(strangers, 'ca.pem'), '-days', '2', '-subj', '/CN=Another authority'], { stdio: 'ignore' });
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-keyout',
+      path.join(strangers, 'key.pem'),
+      '-out',
+      path.join(strangers, 'ca.pem'),
+      '-days',
+      '2',
+      '-subj',
+      '/CN=Another authority',
+    ],
+    { stdio: 'ignore' },
+  );
   for (const tls of [{ mode: 'verify', ca_path: path.join(strangers, 'ca.pem') }, { mode: 'verify' }]) {
     await refused(t, ['list', '-c', here.config({ tls })], /database\.postgres\.tls: .*certificate/i);
   }
-  await refused(t, ['list', '-c', here.config({ tls: { mode: 'verify', ca_path: '/no/such/ca.pem' } })], /database\.postgres\.tls: .*\/no\/such\/ca\.pem/);
+  await refused(
+    t,
+    ['list', '-c', here.config({ tls: { mode: 'verify', ca_path: '/no/such/ca.pem' } })],
+    /database\.postgres\.tls: .*\/no\/such\/ca\.pem/,
+  );
 });
 
 test('a_server_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t) => {
@@ -472,7 +736,10 @@ test('a_server_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t
   await plain.createPlace('plain');
   const config = (tls) => {
     const settings = plain.config('plain');
-    return path.join(folderWith(t, { 'config.json': { ...settings, database: { postgres: { ...settings.database.postgres, tls } } } }), 'config.json');
+    return path.join(
+      folderWith(t, { 'config.json': { ...settings, database: { postgres: { ...settings.database.postgres, tls } } } }),
+      'config.json',
+    );
   };
   await migrate(t, config({ mode: 'disable' }));
   for (const mode of ['prefer', 'disable']) assert.deepEqual(await ids(t, config({ mode })), []);
@@ -485,7 +752,9 @@ test('a_server_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t
 
 test('an_answer_larger_than_any_apps_is_not_taken_and_the_other_apps_are', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW, 'ALTER TABLE applications ADD COLUMN webhooks TEXT');
-  await here.sql("INSERT INTO applications SELECT 'huge', 'huge-key', 's', 0, true, true, 0, now(), now(), repeat('x', 70000000)");
+  await here.sql(
+    "INSERT INTO applications SELECT 'huge', 'huge-key', 's', 0, true, true, 0, now(), now(), repeat('x', 70000000)",
+  );
   await refused(t, ['show', 'huge', '-c', here.config()], /an answer of more than 64 MB/);
   await refused(t, ['list', '-c', here.config()], /an answer of more than 64 MB/);
   assert.deepEqual(await show(t, 'old', here.config()), OLD_APP);
@@ -504,7 +773,9 @@ const row = message('D', [0, 0]);
 test('more_rows_than_were_asked_for_are_not_taken', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   await appsDone(t, ['list', '-c', here.config()]);
-  const port = await impostor(t, address, 'SELECT "id"', (client) => client.write(Buffer.concat([begin, ...Array(1000).fill(row), message('C', 'SELECT 1000\0'), message('Z', 'I')])));
+  const port = await impostor(t, address, 'SELECT "id"', (client) =>
+    client.write(Buffer.concat([begin, ...Array(1000).fill(row), message('C', 'SELECT 1000\0'), message('Z', 'I')])),
+  );
   await refused(t, ['list', '-c', here.config({ port, tls: { mode: 'disable' } })], /has no id that can be read/);
 });
 
@@ -519,16 +790,32 @@ test('a_server_that_never_comes_to_an_end_holds_nobody_and_fills_no_memory', asy
     more();
   };
   for (const [talk, pattern, lookup_timeout_ms = 60_000] of [
-    [(client) => without_end(client.write(begin) && client, Buffer.concat(Array(10_000).fill(row))), /an answer of more than 64 MB/],
-    [(client) => without_end(client.write(Buffer.concat([begin, Buffer.from('D\x08\0\0\0\0\x01\x07\xff\xff\xf0', 'latin1')])) && client, Buffer.alloc(1 << 16)),
-      /an answer of more than 64 MB/],
-    [(client) => {
-      let at = 0;
-      const drip = setInterval(() => client.writable && client.write(begin.subarray(at, ++at)), 100);
-      client.on('close', () => clearInterval(drip));
-    }, /no answer in time/, 2000],
+    [
+      (client) => without_end(client.write(begin) && client, Buffer.concat(Array(10_000).fill(row))),
+      /an answer of more than 64 MB/,
+    ],
+    [
+      (client) =>
+        without_end(
+          client.write(Buffer.concat([begin, Buffer.from('D\x08\0\0\0\0\x01\x07\xff\xff\xf0', 'latin1')])) && client,
+          Buffer.alloc(1 << 16),
+        ),
+      /an answer of more than 64 MB/,
+    ],
+    [
+      (client) => {
+        let at = 0;
+        const drip = setInterval(() => client.writable && client.write(begin.subarray(at, ++at)), 100);
+        client.on('close', () => clearInterval(drip));
+      },
+      /no answer in time/,
+      2000,
+    ],
     // The library says of a copy, once for each time that it is asked, that it is there.
-    ...['G', 'H', 'W'].map((type) => [(client) => client.write(message(type, Buffer.from([0, 0, 0]))), /an answer to another statement/]),
+    ...['G', 'H', 'W'].map((type) => [
+      (client) => client.write(message(type, Buffer.from([0, 0, 0]))),
+      /an answer to another statement/,
+    ]),
   ]) {
     const port = await impostor(t, address, 'SELECT "id"', talk);
     await refused(t, ['list', '-c', here.config({ port, tls: { mode: 'disable' } }, { lookup_timeout_ms })], pattern);
@@ -567,18 +854,24 @@ test('a_statement_that_the_server_cancels_is_said_in_its_words_and_leaves_nothin
   const said = await refused(t, ['list', '-c', here.config()], /canceling statement due to statement timeout/);
   assert.doesNotMatch(said, /to be run by somebody who may/);
   await here.sql('COMMIT');
-  await here.sql(`ALTER DATABASE ${here.name} RESET statement_timeout`); // nothing else is to be cut off on a slow machine
+  // nothing else is to be cut off on a slow machine
+  await here.sql(`ALTER DATABASE ${here.name} RESET statement_timeout`);
   assert.deepEqual(await ids(t, here.config()), ['old']);
 });
 
 // The settings of a server on the place, whose lookups wait for a second.
-const hasty = (here) => ({ apps: [], config: here.settings({}, { lookup_timeout_ms: 1000, cache: { negative_ttl: 0 } }) });
+const hasty = (here) => ({
+  apps: [],
+  config: here.settings({}, { lookup_timeout_ms: 1000, cache: { negative_ttl: 0 } }),
+});
 
-// The processes that wait for a lock in the place's database; not to be asked for in a transaction, which sees the first answer only.
+// The processes that wait for a lock in the place's database; not to be asked for in a transaction, which sees the
+// first answer only.
 async function waiting(t, here) {
   const client = await Postgres.client(address, here.name);
   t.after(() => client.end());
-  const sql = "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+  const sql =
+    "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
   return { client, count: async () => (await client.query(sql)).rows[0].count };
 }
 

@@ -1,5 +1,5 @@
-// What a node may put on the wire, before and between its answers and in place of them: a real Cassandra through a port that adds
-// frames, and peers that send what no node does.
+// What a node may put on the wire, before and between its answers and in place of them: a real Cassandra through a port
+// that adds frames, and peers that send what no node does.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -67,7 +67,9 @@ async function listening(t, serve) {
 }
 
 function settingsFor(node, lookup_timeout_ms) {
-  return { app_manager: { driver: 'scylladb', lookup_timeout_ms, scylladb: { nodes: [node], username: 'u', password: 'p' } } };
+  return {
+    app_manager: { driver: 'scylladb', lookup_timeout_ms, scylladb: { nodes: [node], username: 'u', password: 'p' } },
+  };
 }
 
 function fileFor(t, settings) {
@@ -81,16 +83,26 @@ test('events_strange_streams_warnings_and_flags_between_the_answers_change_nothi
   const payload = Buffer.concat([Buffer.from([0, 1]), text('name'), Buffer.from([0, 0, 0, 1, 7])]);
   let added = 0;
   const node = await listening(t, (client) => {
-    const link = net.connect(port, host).on('error', () => client.destroy()).on('close', () => client.destroy());
+    const link = net
+      .connect(port, host)
+      .on('error', () => client.destroy())
+      .on('close', () => client.destroy());
     client.on('close', () => link.destroy()).pipe(link);
     framesOf(link, (header, body) => {
       const stream = header.readInt16BE(2);
-      client.write(frame(EVENT, -1, Buffer.concat([text('STATUS_CHANGE'), text('DOWN'), Buffer.from([4, 127, 0, 0, 1, 0, 0, 0, 1])])));
+      client.write(
+        frame(
+          EVENT,
+          -1,
+          Buffer.concat([text('STATUS_CHANGE'), text('DOWN'), Buffer.from([4, 127, 0, 0, 1, 0, 0, 0, 1])]),
+        ),
+      );
       client.write(frame(EVENT, stream, text('A_NEW_KIND_OF_EVENT')));
       client.write(frame(RESULT, stream ^ 0x4000, Buffer.from([0, 0, 0, 1])));
       client.write(frame(ERROR, stream - 1, Buffer.concat([Buffer.from([0, 0, 0x10, 1]), text('for somebody else')])));
       // Bits of flags that version 4 does not name are nobody's.
-      if ((header[1] & 0x0e) === 0) client.write(frame(header[4], stream, Buffer.concat([warning, payload, body]), { flags: 0x0c | 0xf0 }));
+      if ((header[1] & 0x0e) === 0)
+        client.write(frame(header[4], stream, Buffer.concat([warning, payload, body]), { flags: 0x0c | 0xf0 }));
       else client.write(Buffer.concat([header, body]));
       added++;
     });
@@ -99,7 +111,10 @@ test('events_strange_streams_warnings_and_flags_between_the_answers_change_nothi
   settings.app_manager.scylladb.nodes = [node];
   const file = fileFor(t, settings);
   const { id, key, secret, ...rest } = EVERY_FIELD;
-  const sets = Object.entries(rest).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
+  const sets = Object.entries(rest).flatMap(([name, value]) => [
+    '--set',
+    `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`,
+  ]);
   await appsDone(t, ['create', '-c', file, '--id', id, '--key', key, '--secret', secret, ...sets]);
   assert.deepEqual(await appsDone(t, ['show', id, '-c', file, '--json', '--show-secrets']), EVERY_FIELD);
   assert.ok(added > 20, `${added} answers`);
@@ -115,40 +130,83 @@ const PEERS = {
       let at = 0;
       const timer = setInterval(() => at < 8 && socket.write(bytes.subarray(at, ++at)), 300);
       socket.on('close', () => clearInterval(timer));
-    }, /no answer in time/],
+    },
+    /no answer in time/,
+  ],
   a_node_that_sends_events_without_end: [
     (socket) => {
       const flood = Buffer.concat(Array(1000).fill(frame(EVENT, -1, text('TOPOLOGY_CHANGE'))));
-      const more = () => { while (!socket.destroyed && socket.write(flood)); };
+      const more = () => {
+        while (!socket.destroyed && socket.write(flood));
+      };
       socket.on('drain', more);
       more();
-    }, /no answer in time/],
-  an_answer_that_announces_2_to_31_bytes: [(socket, stream) => socket.write(frame(READY, stream, nothing, { length: 2 ** 31 })),
-    /an answer of 2147483648 bytes is too long/],
-  an_answer_that_announces_what_never_comes: [(socket, stream) => socket.write(frame(READY, stream, nothing, { length: 16 * 1024 * 1024 })),
-    /no answer in time/],
-  an_answer_that_ends_in_the_middle: [(socket, stream) => socket.end(frame(READY, stream, Buffer.alloc(10), { length: 1000 })),
-    /the node closed the connection/],
-  a_node_that_speaks_version_3: [(socket, stream) => socket.write(frame(ERROR, stream, nothing, { version: 0x83 })),
-    /the node speaks version 3 of the CQL protocol, and not 4/],
-  a_node_that_speaks_version_5_with_segments: [(socket, stream) => socket.write(frame(READY, stream, nothing, { version: 0x85 })),
-    /the node speaks version 5 of the CQL protocol, and not 4/],
-  a_server_of_another_protocol: [(socket) => socket.write('HTTP/1.1 400 Bad Request\r\n\r\n'), /the other side does not speak the CQL protocol/],
+    },
+    /no answer in time/,
+  ],
+  an_answer_that_announces_2_to_31_bytes: [
+    (socket, stream) => socket.write(frame(READY, stream, nothing, { length: 2 ** 31 })),
+    /an answer of 2147483648 bytes is too long/,
+  ],
+  an_answer_that_announces_what_never_comes: [
+    (socket, stream) => socket.write(frame(READY, stream, nothing, { length: 16 * 1024 * 1024 })),
+    /no answer in time/,
+  ],
+  an_answer_that_ends_in_the_middle: [
+    (socket, stream) => socket.end(frame(READY, stream, Buffer.alloc(10), { length: 1000 })),
+    /the node closed the connection/,
+  ],
+  a_node_that_speaks_version_3: [
+    (socket, stream) => socket.write(frame(ERROR, stream, nothing, { version: 0x83 })),
+    /the node speaks version 3 of the CQL protocol, and not 4/,
+  ],
+  a_node_that_speaks_version_5_with_segments: [
+    (socket, stream) => socket.write(frame(READY, stream, nothing, { version: 0x85 })),
+    /the node speaks version 5 of the CQL protocol, and not 4/,
+  ],
+  a_server_of_another_protocol: [
+    (socket) => socket.write('HTTP/1.1 400 Bad Request\r\n\r\n'),
+    /the other side does not speak the CQL protocol/,
+  ],
   an_echo: [(socket, stream, request) => socket.write(request), /the other side does not speak the CQL protocol/],
-  a_compressed_answer: [(socket, stream) => socket.write(frame(READY, stream, nothing, { flags: 1 })), /a compressed answer/],
-  an_unknown_answer: [(socket, stream) => socket.write(frame(0x7f, stream, nothing)), /an answer that was not asked for/],
+  a_compressed_answer: [
+    (socket, stream) => socket.write(frame(READY, stream, nothing, { flags: 1 })),
+    /a compressed answer/,
+  ],
+  an_unknown_answer: [
+    (socket, stream) => socket.write(frame(0x7f, stream, nothing)),
+    /an answer that was not asked for/,
+  ],
   half_an_error: [(socket, stream) => socket.write(frame(ERROR, stream, Buffer.from([0, 0]))), /half an error/],
   a_result_without_an_end: [
     (socket, stream, request) => {
-      if (request[4] === 1) socket.write(frame(READY, stream, nothing)); // STARTUP
-      else socket.write(frame(RESULT, stream, Buffer.from([0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0x6b, 0, 1, 0x74, 0, 1, 0x63, 0, 0x0d, 0xff, 0xff, 0xff, 0xff])));
-    }, /an answer that ends too early/],
+      if (request[4] === 1)
+        socket.write(frame(READY, stream, nothing)); // STARTUP
+      else
+        socket.write(
+          frame(
+            RESULT,
+            stream,
+            Buffer.from([
+              0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0x6b, 0, 1, 0x74, 0, 1, 0x63, 0, 0x0d, 0xff, 0xff, 0xff, 0xff,
+            ]),
+          ),
+        );
+    },
+    /an answer that ends too early/,
+  ],
 };
 
 for (const [name, [answer, pattern]] of Object.entries(PEERS)) {
   test(`${name}_is_told_and_not_waited_for`, async (t) => {
-    const node = await listening(t, (socket) => framesOf(socket, (header, body) => answer(socket, header.readInt16BE(2), Buffer.concat([header, body]))));
-    const { code, stderr } = await apps(t, ['list', '-c', fileFor(t, settingsFor(node, /in time/.test(pattern.source) ? 1000 : 60_000))]);
+    const node = await listening(t, (socket) =>
+      framesOf(socket, (header, body) => answer(socket, header.readInt16BE(2), Buffer.concat([header, body]))),
+    );
+    const { code, stderr } = await apps(t, [
+      'list',
+      '-c',
+      fileFor(t, settingsFor(node, /in time/.test(pattern.source) ? 1000 : 60_000)),
+    ]);
     assert.equal(code, 1, stderr);
     assert.match(stderr, pattern);
     assert.match(stderr, new RegExp(`database\\.scylladb\\.nodes: ${node}`));

@@ -37,10 +37,17 @@ async function refused(t, file, pattern) {
 test('an_encrypted_connection_is_made_where_it_is_asked_for_or_offered', async (t) => {
   const { port } = encrypted.address;
   await migrated(t, fileFor(t, encrypted, { mode: 'disable' }));
-  for (const tls of [{ mode: 'require', ...ours }, { mode: 'prefer', ...ours }, { mode: 'verify', ca_path: ca, ...ours }]) {
-    for (const host of ['127.0.0.1', 'localhost']) await appsDone(t, ['list', '-c', fileFor(t, encrypted, tls, { nodes: [`${host}:${port}`] })]);
+  for (const tls of [
+    { mode: 'require', ...ours },
+    { mode: 'prefer', ...ours },
+    { mode: 'verify', ca_path: ca, ...ours },
+  ]) {
+    for (const host of ['127.0.0.1', 'localhost'])
+      await appsDone(t, ['list', '-c', fileFor(t, encrypted, tls, { nodes: [`${host}:${port}`] })]);
   }
-  const system = await apps(t, ['list', '-c', fileFor(t, encrypted, { mode: 'verify', ...ours })], { env: { SSL_CERT_FILE: ca } });
+  const system = await apps(t, ['list', '-c', fileFor(t, encrypted, { mode: 'verify', ...ours })], {
+    env: { SSL_CERT_FILE: ca },
+  });
   assert.equal(system.code, 0, system.stderr);
   await appsDone(t, ['list', '-c', fileFor(t, encrypted, { mode: 'disable' })]);
 });
@@ -49,28 +56,47 @@ test('the_client_shows_the_certificate_that_it_was_given', async (t) => {
   // Were one of these connections plain, it would be served.
   for (const mode of ['require', 'prefer', 'verify']) {
     await refused(t, fileFor(t, encrypted, { mode, ca_path: ca }), /the node closed the connection/);
-    await refused(t, fileFor(t, encrypted, { mode, ca_path: ca, cert_path: strangers.certificate, key_path: strangers.key }), /the node closed the connection/);
+    await refused(
+      t,
+      fileFor(t, encrypted, { mode, ca_path: ca, cert_path: strangers.certificate, key_path: strangers.key }),
+      /the node closed the connection/,
+    );
   }
 });
 
 test('verify_wants_a_certificate_by_the_authority_and_for_the_node', async (t) => {
   for (const tls of [{ ca_path: strangers.ca }, {}]) {
-    await refused(t, fileFor(t, encrypted, { mode: 'verify', ...tls, ...ours }), /database\.scylladb\.tls: the node's certificate is refused: unable to get local issuer/);
+    await refused(
+      t,
+      fileFor(t, encrypted, { mode: 'verify', ...tls, ...ours }),
+      /database\.scylladb\.tls: the node's certificate is refused: unable to get local issuer/,
+    );
   }
   // Another name of this machine, which the certificate does not bear.
   const nodes = [`0.0.0.0:${encrypted.address.port}`];
-  await refused(t, fileFor(t, encrypted, { mode: 'verify', ca_path: ca, ...ours }, { nodes }), /certificate is refused: IP address mismatch/);
+  await refused(
+    t,
+    fileFor(t, encrypted, { mode: 'verify', ca_path: ca, ...ours }, { nodes }),
+    /certificate is refused: IP address mismatch/,
+  );
   await migrated(t, fileFor(t, encrypted, { mode: 'require', ...ours }, { nodes }));
 });
 
 test('a_file_that_cannot_be_used_is_named_with_its_setting', async (t) => {
   const cases = [
     [{ ca_path: '/no/such/ca.pem' }, /database\.scylladb\.tls\.ca_path \/no\/such\/ca\.pem: No such file or directory/],
-    [{ ca_path: ca, cert_path: '/no/such/cert.pem' }, /database\.scylladb\.tls\.cert_path \/no\/such\/cert\.pem: No such file/],
+    [
+      { ca_path: ca, cert_path: '/no/such/cert.pem' },
+      /database\.scylladb\.tls\.cert_path \/no\/such\/cert\.pem: No such file/,
+    ],
     [{ ca_path: ca, cert_path: certificate }, /database\.scylladb\.tls\.key_path \S*server\.pem: /],
-    [{ ca_path: ca, cert_path: certificate, key_path: strangers.key }, /database\.scylladb\.tls\.key_path \S*server-key\.pem: key values mismatch/],
+    [
+      { ca_path: ca, cert_path: certificate, key_path: strangers.key },
+      /database\.scylladb\.tls\.key_path \S*server-key\.pem: key values mismatch/,
+    ],
   ];
-  for (const [tls, pattern] of cases) for (const mode of ['verify', 'prefer']) await refused(t, fileFor(t, encrypted, { mode, ...tls }), pattern);
+  for (const [tls, pattern] of cases)
+    for (const mode of ['verify', 'prefer']) await refused(t, fileFor(t, encrypted, { mode, ...tls }), pattern);
 });
 
 test('a_node_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t) => {

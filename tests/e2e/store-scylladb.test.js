@@ -1,4 +1,5 @@
-// Cassandra: tables as others left them and users who may little on one node, and a cluster that grows, shrinks and spans data centres.
+// Cassandra: tables as others left them and users who may little on one node, and a cluster that grows, shrinks and
+// spans data centres.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -27,7 +28,10 @@ function fileFor(t, config) {
 
 // The fields as `apps` takes them.
 function sets(fields) {
-  return Object.entries(fields).flatMap(([name, value]) => ['--set', `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`]);
+  return Object.entries(fields).flatMap(([name, value]) => [
+    '--set',
+    `${name}=${typeof value === 'object' ? JSON.stringify(value) : value}`,
+  ]);
 }
 
 // What a connect is told first.
@@ -43,14 +47,23 @@ async function refusal(server, key) {
   return (await answer(server, key)).data.code;
 }
 
-// A server with its admin API: {server, admin(method, where, body, the status that is due)}, which resolves to the answer's text.
+// A server with its admin API: {server, admin(method, where, body, the status that is due)}, which resolves to the
+// answer's text.
 async function administered(t, config, cache = {}) {
   config.app_manager.cache = cache;
   const token = 'a token of at least thirty-two characters';
-  const server = await serverFor(t, { apps: [], config, env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+  const server = await serverFor(t, {
+    apps: [],
+    config,
+    env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+  });
   const base = (await server.waitForLog(/^admin API on /)).message.match(/http:\/\/\S+/)[0];
   const admin = async (method, where, body, status) => {
-    const answer = await fetch(base + where, { method, headers: { authorization: `Bearer ${token}` }, body: body && JSON.stringify(body) });
+    const answer = await fetch(base + where, {
+      method,
+      headers: { authorization: `Bearer ${token}` },
+      body: body && JSON.stringify(body),
+    });
     const text = await answer.text();
     if (status) assert.equal(answer.status, status, text);
     return text;
@@ -90,7 +103,12 @@ describe('one node', () => {
     if (statements.length > 0) {
       await sql(`CREATE KEYSPACE ${name} WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}`);
     }
-    for (const statement of statements) await sql(statement.replace('TABLE apps', `TABLE ${name}.applications`).replace(/(INTO|ON) apps/, `$1 ${name}.applications`));
+    for (const statement of statements)
+      await sql(
+        statement
+          .replace('TABLE apps', `TABLE ${name}.applications`)
+          .replace(/(INTO|ON) apps/, `$1 ${name}.applications`),
+      );
     const settings = (section = {}) => {
       const config = backend.config(name);
       Object.assign(config.app_manager.scylladb, section);
@@ -107,18 +125,33 @@ describe('one node', () => {
     assert.equal(code, 0, stderr);
     assert.match(stderr, /keyspace alone wants 3 replicas and 1 node is known: reading and writing at LOCAL_ONE/);
     assert.equal((await appsDone(t, ['show', 'one', '-c', file, '--json'])).key, 'one-key');
-    await refused(t, ['create', '-c', file, '--id', 'one', '--key', 'other', '--secret', 's'], /already an app with the id one/);
+    await refused(
+      t,
+      ['create', '-c', file, '--id', 'one', '--key', 'other', '--secret', 's'],
+      /already an app with the id one/,
+    );
   });
 
   test('a table of an older server gets its columns, and keeps those that nobody here knows', async (t) => {
-    const here = await place(t,
+    const here = await place(
+      t,
       'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, max_connections int, max_client_events_per_second int, ' +
         'enable_client_messages boolean, enabled boolean, plan text)',
       "INSERT INTO apps (id, key, secret, max_connections, enabled, plan) VALUES ('old', 'old-key', 's', -1, true, 'gold')",
-      "INSERT INTO apps (id, key, max_connections) VALUES ('broken', 'broken-key', 1)");
+      "INSERT INTO apps (id, key, max_connections) VALUES ('broken', 'broken-key', 1)",
+    );
     const file = here.config();
     assert.equal((await show(t, 'old', file)).max_connections, 4294967295);
-    await appsDone(t, ['update', 'old', '-c', file, '--set', 'allowed_origins=["a.example"]', '--set', 'max_event_batch_size=4294967295']);
+    await appsDone(t, [
+      'update',
+      'old',
+      '-c',
+      file,
+      '--set',
+      'allowed_origins=["a.example"]',
+      '--set',
+      'max_event_batch_size=4294967295',
+    ]);
     const [row] = await sql(`SELECT * FROM ${here.name}.applications WHERE id = 'old'`);
     assert.equal(row.plan, 'gold');
     assert.equal(row.allowed_origins, '["a.example"]');
@@ -155,12 +188,27 @@ describe('one node', () => {
   });
 
   test('a value that its column cannot hold is refused by the name of both, and nothing is written', async (t) => {
-    const here = await place(t,
+    const here = await place(
+      t,
       'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, max_connections smallint, max_client_events_per_second float, ' +
-        'max_event_batch_size date, webhooks list<text>, allowed_origins map<text, text>)');
+        'max_event_batch_size date, webhooks list<text>, allowed_origins map<text, text>)',
+    );
     const file = here.config();
-    await appsDone(t, ['create', '-c', file, '--id', 'one', '--key', 'one-key', '--secret', 's',
-      '--set', 'max_connections=32767', '--set', 'max_client_events_per_second=16777216']);
+    await appsDone(t, [
+      'create',
+      '-c',
+      file,
+      '--id',
+      'one',
+      '--key',
+      'one-key',
+      '--secret',
+      's',
+      '--set',
+      'max_connections=32767',
+      '--set',
+      'max_client_events_per_second=16777216',
+    ]);
     const cases = {
       'max_connections=32768': /max_connections .*smallint.*32768/,
       'max_client_events_per_second=16777217': /max_client_events_per_second .*float.*16777217/,
@@ -174,15 +222,25 @@ describe('one node', () => {
     const { key, max_connections, max_client_events_per_second } = await show(t, 'one', file);
     assert.deepEqual([key, max_connections, max_client_events_per_second], ['one-key', 32767, 16777216]);
     const bad = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key int, secret text)');
-    await refused(t, ['list', '-c', bad.config()], /the column key of \w+\.applications has the type int, which holds no text/);
+    await refused(
+      t,
+      ['list', '-c', bad.config()],
+      /the column key of \w+\.applications has the type int, which holds no text/,
+    );
   });
 
   test('an index on another column is not taken for the one on the key', async (t) => {
-    const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, api_key text)',
-      'CREATE INDEX by_api_key ON apps (api_key)', "INSERT INTO apps (id, key, secret) VALUES ('one', 'one-key', 's')");
+    const here = await place(
+      t,
+      'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, api_key text)',
+      'CREATE INDEX by_api_key ON apps (api_key)',
+      "INSERT INTO apps (id, key, secret) VALUES ('one', 'one-key', 's')",
+    );
     const server = await serverFor(t, { apps: [], config: here.settings() });
     (await connect(server, { app: { key: 'one-key' } })).destroy();
-    const targets = (await sql('SELECT options FROM system_schema.indexes WHERE keyspace_name = ?', [here.name])).map(({ options }) => options.target);
+    const targets = (await sql('SELECT options FROM system_schema.indexes WHERE keyspace_name = ?', [here.name])).map(
+      ({ options }) => options.target,
+    );
     assert.deepEqual(targets.sort(), ['api_key', 'key']);
   });
 
@@ -209,21 +267,31 @@ describe('one node', () => {
     const write = async () => {
       for (let i = 0; i < 4; i++) await admin('PATCH', '/one', { max_connections: i }, 200); // by every connection
       // As the node sees them; the driver of the tests gives a name.
-      return (await sql('SELECT port, driver_name FROM system_views.clients')).filter((row) => !row.driver_name).map((row) => row.port);
+      return (await sql('SELECT port, driver_name FROM system_views.clients'))
+        .filter((row) => !row.driver_name)
+        .map((row) => row.port);
     };
     const ports = await write();
     assert.ok(ports.length > 0);
-    await sql(`ALTER TABLE ${here.name}.applications ADD plan text`); // the node forgets what was prepared for the table
+    // the node forgets what was prepared for the table
+    await sql(`ALTER TABLE ${here.name}.applications ADD plan text`);
     const after = await write();
-    assert.deepEqual(ports.filter((port) => !after.includes(port)), []);
+    assert.deepEqual(
+      ports.filter((port) => !after.includes(port)),
+      [],
+    );
   });
 
   test('apps of 60 KB each are listed, however many', async (t) => {
     const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, webhooks text)');
     const hook = { url: 'https://a.example', event_types: ['member_added'], headers: { 'X-Long': 'x'.repeat(1000) } };
     const webhooks = JSON.stringify(Array(55).fill(hook));
-    const insert = (i) => client.execute(`INSERT INTO ${here.name}.applications (id, key, secret, webhooks) VALUES (?, ?, 's', ?)`,
-      [`id-${i}`, `key-${i}`, webhooks], { prepare: true });
+    const insert = (i) =>
+      client.execute(
+        `INSERT INTO ${here.name}.applications (id, key, secret, webhooks) VALUES (?, ?, 's', ?)`,
+        [`id-${i}`, `key-${i}`, webhooks],
+        { prepare: true },
+      );
     for (let i = 0; i < 300; i += 20) await Promise.all(Array.from({ length: 20 }, (_, k) => insert(i + k)));
     const { admin } = await administered(t, here.settings());
     assert.equal(JSON.parse(await admin('GET', '?limit=1000', undefined, 200)).apps.length, 300);
@@ -236,11 +304,18 @@ describe('one node', () => {
     await admin('POST', '', APP, 201);
     await sql(`ALTER TABLE ${here.name}.applications DROP allowed_origins`);
     const allowed_origins = ['a.example'];
-    for (let i = 0; i < 4; i++) assert.match(await admin('PATCH', '/one', { allowed_origins, key: 'other-key' }, 507), /the table has no column allowed_origins/);
+    for (let i = 0; i < 4; i++)
+      assert.match(
+        await admin('PATCH', '/one', { allowed_origins, key: 'other-key' }, 507),
+        /the table has no column allowed_origins/,
+      );
     assert.equal((await sql(`SELECT key FROM ${here.name}.applications`))[0].key, APP.key);
     await sql(`ALTER TABLE ${here.name}.applications ADD allowed_origins text`);
     for (const ask of [admin, other]) await ask('PATCH', '/one', { allowed_origins }, 200);
-    assert.equal((await sql(`SELECT allowed_origins FROM ${here.name}.applications`))[0].allowed_origins, '["a.example"]');
+    assert.equal(
+      (await sql(`SELECT allowed_origins FROM ${here.name}.applications`))[0].allowed_origins,
+      '["a.example"]',
+    );
   });
 
   test('a table that goes away is "come back", never "not found", and is used when there is one again', async (t) => {
@@ -256,13 +331,19 @@ describe('one node', () => {
   });
 
   test('of two apps with one key the one made first answers, and the log names both', async (t) => {
-    const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, enabled boolean, created_at timestamp)',
+    const here = await place(
+      t,
+      'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, enabled boolean, created_at timestamp)',
       "INSERT INTO apps (id, key, secret, enabled, created_at) VALUES ('a', 'twice', 's', false, 2000)",
       "INSERT INTO apps (id, key, secret, enabled, created_at) VALUES ('b', 'twice', 's', true, 1000)",
       "INSERT INTO apps (id, key, secret, enabled) VALUES ('c', 'undated', 's', false)",
-      "INSERT INTO apps (id, key, secret, enabled, created_at) VALUES ('d', 'undated', 's', true, 3000)");
+      "INSERT INTO apps (id, key, secret, enabled, created_at) VALUES ('d', 'undated', 's', true, 3000)",
+    );
     const server = await serverFor(t, { apps: [], config: here.settings() });
-    for (const [key, pattern] of [['twice', /apps b and a have the same key/], ['undated', /apps d and c have the same key/]]) {
+    for (const [key, pattern] of [
+      ['twice', /apps b and a have the same key/],
+      ['undated', /apps d and c have the same key/],
+    ]) {
       (await connect(server, { app: { key } })).destroy();
       await server.waitForLog(pattern);
     }
@@ -272,29 +353,51 @@ describe('one node', () => {
     for (const statements of [[], ['CREATE TABLE apps (id text PRIMARY KEY, key text, secret text)']]) {
       const here = await place(t, ...statements);
       const file = here.config();
-      const all = await Promise.all(Array.from({ length: 4 }, (_, i) =>
-        apps(t, ['create', '-c', file, '--id', `app-${i}`, '--key', `key-${i}`, '--secret', 's'])));
+      const all = await Promise.all(
+        Array.from({ length: 4 }, (_, i) =>
+          apps(t, ['create', '-c', file, '--id', `app-${i}`, '--key', `key-${i}`, '--secret', 's']),
+        ),
+      );
       for (const { code, stderr } of all) assert.deepEqual([code, stderr], [0, '']);
       assert.equal((await appsDone(t, ['list', '-c', file, '--json'])).apps.length, 4);
-      const names = await sql("SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'applications'", [here.name]);
-      for (const field of Object.keys(EVERY_FIELD)) assert.ok(names.some((row) => row.column_name === field), field);
+      const names = await sql(
+        "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = 'applications'",
+        [here.name],
+      );
+      for (const field of Object.keys(EVERY_FIELD))
+        assert.ok(
+          names.some((row) => row.column_name === field),
+          field,
+        );
       assert.equal((await sql('SELECT * FROM system_schema.indexes WHERE keyspace_name = ?', [here.name])).length, 1);
     }
   });
 
   test('a user who may only read and write goes on without what is missing, and the log has the statements', async (t) => {
-    const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, enabled boolean)',
-      "INSERT INTO apps (id, key, secret, enabled) VALUES ('one', 'one-key', 's', true)");
+    const here = await place(
+      t,
+      'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text, enabled boolean)',
+      "INSERT INTO apps (id, key, secret, enabled) VALUES ('one', 'one-key', 's', true)",
+    );
     await sql(`CREATE ROLE modest WITH PASSWORD = 'pw' AND LOGIN = true`);
     await sql(`GRANT SELECT ON ${here.name}.applications TO modest`);
     await sql(`GRANT MODIFY ON ${here.name}.applications TO modest`);
     const modest = { username: 'modest', password: 'pw' };
-    assert.deepEqual((await appsDone(t, ['list', '-c', here.config(modest), '--json'])).apps.map((app) => app.id), ['one']);
+    assert.deepEqual(
+      (await appsDone(t, ['list', '-c', here.config(modest), '--json'])).apps.map((app) => app.id),
+      ['one'],
+    );
     const { code, stderr } = await apps(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=new-key']);
     assert.equal(code, 0, stderr);
     assert.equal((await sql(`SELECT key FROM ${here.name}.applications`))[0].key, 'new-key');
-    assert.match(stderr, /modest.*to be run by somebody who may: ALTER TABLE "place\d+"\."applications" ADD \(.*"allowed_origins" text/);
-    assert.match(stderr, /modest.*to be run by somebody who may: CREATE INDEX IF NOT EXISTS ON "place\d+"\."applications" \("key"\)/);
+    assert.match(
+      stderr,
+      /modest.*to be run by somebody who may: ALTER TABLE "place\d+"\."applications" ADD \(.*"allowed_origins" text/,
+    );
+    assert.match(
+      stderr,
+      /modest.*to be run by somebody who may: CREATE INDEX IF NOT EXISTS ON "place\d+"\."applications" \("key"\)/,
+    );
     const server = await serverFor(t, { apps: [], config: here.settings(modest) });
     (await connect(server, { app: { key: 'new-key' } })).destroy();
     // What the log says is what is missing.
@@ -304,13 +407,20 @@ describe('one node', () => {
     await sql(`REVOKE MODIFY ON ${here.name}.applications FROM modest`);
     await refused(t, ['update', 'one', '-c', here.config(modest), '--set', 'key=third-key'], /modest.*MODIFY/);
     const nothing = await place(t);
-    await refused(t, ['create', '-c', nothing.config(modest), '--id', 'one', '--key', 'one-key', '--secret', 's'],
-      /to be run by somebody who may: CREATE KEYSPACE.*there is no table place\d+\.applications/s);
+    await refused(
+      t,
+      ['create', '-c', nothing.config(modest), '--id', 'one', '--key', 'one-key', '--secret', 's'],
+      /to be run by somebody who may: CREATE KEYSPACE.*there is no table place\d+\.applications/s,
+    );
   });
 
   test('a wrong password and a name that is none are told by their settings', async (t) => {
     const here = await place(t);
-    const said = await refused(t, ['list', '-c', here.config({ password: 'not-the-password' })], /database\.scylladb\.username and \.password/);
+    const said = await refused(
+      t,
+      ['list', '-c', here.config({ password: 'not-the-password' })],
+      /database\.scylladb\.username and \.password/,
+    );
     assert.doesNotMatch(said, /not-the-password/);
     const unsaid = here.settings();
     delete unsaid.app_manager.scylladb.username;
@@ -322,26 +432,51 @@ describe('one node', () => {
 
   test('a server starts with wrong settings, names them, and goes on when they are right', async (t) => {
     const here = await place(t, 'CREATE TABLE apps (id text PRIMARY KEY, key text, secret text)');
-    const wrong = (name, section, says, repair) => t.test(name, (t) => servesWithout(t, {
-      config: here.settings(section), says, secret: 'not-the-password', repair: repair && (() => repair(t)),
-    }));
+    const wrong = (name, section, says, repair) =>
+      t.test(name, (t) =>
+        servesWithout(t, {
+          config: here.settings(section),
+          says,
+          secret: 'not-the-password',
+          repair: repair && (() => repair(t)),
+        }),
+      );
     const [port] = await freePorts(1);
     const folder = folderWith(t);
     await sql("CREATE ROLE late WITH LOGIN = true AND PASSWORD = 'pw'");
     await sql(`GRANT ALL ON KEYSPACE ${here.name} TO late`);
     await sql("CREATE ROLE narrow WITH LOGIN = true AND PASSWORD = 'pw'");
     await wrong('node', { nodes: ['no-such-host.invalid:9042'] }, /database\.scylladb\.nodes.*no-such-host\.invalid/);
-    await wrong('port', { nodes: [`127.0.0.1:${port}`] }, new RegExp(`database\\.scylladb\\.nodes.*127\\.0\\.0\\.1:${port}: .*refused`), (t) => lead(t, port, backend.address));
-    await wrong('password', { username: 'late', password: 'not-the-password' }, /database\.scylladb\.username and \.password/,
-      () => sql("ALTER ROLE late WITH PASSWORD = 'not-the-password'"));
-    await wrong('keyspace', { username: 'narrow', password: 'pw', keyspace: 'made_later' }, /database\.scylladb\.keyspace/, async (t) => {
-      await sql("CREATE KEYSPACE made_later WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}");
-      t.after(() => sql('DROP KEYSPACE made_later'));
-      await sql('GRANT ALL ON KEYSPACE made_later TO narrow');
-    });
-    await wrong('TLS file', { tls: { mode: 'prefer', ca_path: path.join(folder, 'ca.pem') } }, /database\.scylladb\.tls\.ca_path \S+ca\.pem: No such file/,
-      () => makeCertificates(folder));
-    for (const name of ['keyspace', 'table_name']) await neverStarts({ config: here.settings({ [name]: 'no-name' }), says: new RegExp(`scylladb\\.${name}`) });
+    await wrong(
+      'port',
+      { nodes: [`127.0.0.1:${port}`] },
+      new RegExp(`database\\.scylladb\\.nodes.*127\\.0\\.0\\.1:${port}: .*refused`),
+      (t) => lead(t, port, backend.address),
+    );
+    await wrong(
+      'password',
+      { username: 'late', password: 'not-the-password' },
+      /database\.scylladb\.username and \.password/,
+      () => sql("ALTER ROLE late WITH PASSWORD = 'not-the-password'"),
+    );
+    await wrong(
+      'keyspace',
+      { username: 'narrow', password: 'pw', keyspace: 'made_later' },
+      /database\.scylladb\.keyspace/,
+      async (t) => {
+        await sql("CREATE KEYSPACE made_later WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}");
+        t.after(() => sql('DROP KEYSPACE made_later'));
+        await sql('GRANT ALL ON KEYSPACE made_later TO narrow');
+      },
+    );
+    await wrong(
+      'TLS file',
+      { tls: { mode: 'prefer', ca_path: path.join(folder, 'ca.pem') } },
+      /database\.scylladb\.tls\.ca_path \S+ca\.pem: No such file/,
+      () => makeCertificates(folder),
+    );
+    for (const name of ['keyspace', 'table_name'])
+      await neverStarts({ config: here.settings({ [name]: 'no-name' }), says: new RegExp(`scylladb\\.${name}`) });
   });
 
   test('a user who may not write, and a disk that is full from then on, are said by a create, which changes nothing', async (t) => {
@@ -350,87 +485,111 @@ describe('one node', () => {
     await migrate(t, here.config(plainly));
     await sql(`CREATE ROLE writer WITH PASSWORD = 'pw' AND LOGIN = true`);
     await sql(`GRANT SELECT ON ${here.name}.applications TO writer`);
-    const { server, admin } = await administered(t, here.settings({ ...plainly, username: 'writer', password: 'pw' }), { negative_ttl: 0 });
+    const { server, admin } = await administered(t, here.settings({ ...plainly, username: 'writer', password: 'pw' }), {
+      negative_ttl: 0,
+    });
     assert.match(await admin('POST', '', APP, 507), /User writer has no MODIFY permission/);
     assert.equal(await refusal(server, APP.key), 4001);
     await sql(`GRANT MODIFY ON ${here.name}.applications TO writer`);
     const filler = `${here.name}.filler`;
     await sql(`CREATE TABLE ${filler} (id int PRIMARY KEY, rest blob)`);
-    for (let id = 0; id < 64; id++) await sql(`INSERT INTO ${filler} (id, rest) VALUES (?, ?)`, [id, randomBytes(1 << 20)], { prepare: true });
-    await until('full', async () => (/disk usage exceeds/.test(await admin('POST', '', APP)) ? 'full' : admin('DELETE', '/one')));
+    for (let id = 0; id < 64; id++)
+      await sql(`INSERT INTO ${filler} (id, rest) VALUES (?, ?)`, [id, randomBytes(1 << 20)], { prepare: true });
+    await until('full', async () =>
+      /disk usage exceeds/.test(await admin('POST', '', APP)) ? 'full' : admin('DELETE', '/one'),
+    );
     assert.match(await admin('POST', '', APP, 507), /disk usage exceeds/);
     assert.equal(await refusal(server, APP.key), 4001);
   });
 });
 
 // Three nodes "here", of which the configuration names the first, and one "there".
-test('a cluster that grows gets its quorum; of three nodes one may be killed; with two the store is unavailable, and an app never "not found"', { timeout: 2 * LONG_TIMEOUT_MS }, async (t) => {
-  const cluster = await backendFor(t, 'cassandra', { nodes: 4, centres: ['here', 'here', 'here', 'there'], first: 0 });
-  await cluster.start(3);
-  const asFirst = async (act) => {
-    const client = await Cassandra.client({ ...cluster.address, hosts: ['127.0.0.1'] });
-    await act(client).finally(() => client.shutdown());
-  };
-  const keyspace = "CREATE KEYSPACE quorum WITH replication = {'class': 'NetworkTopologyStrategy', 'here': 3, 'there': 9}";
-  await asFirst((client) => until(true, () => client.execute(keyspace).then(() => true, (error) => error.message))); // as soon as "there" is known
+test(
+  'a cluster that grows gets its quorum; of three nodes one may be killed; with two the store is unavailable, and an app never "not found"',
+  { timeout: 2 * LONG_TIMEOUT_MS },
+  async (t) => {
+    const cluster = await backendFor(t, 'cassandra', {
+      nodes: 4,
+      centres: ['here', 'here', 'here', 'there'],
+      first: 0,
+    });
+    await cluster.start(3);
+    const asFirst = async (act) => {
+      const client = await Cassandra.client({ ...cluster.address, hosts: ['127.0.0.1'] });
+      await act(client).finally(() => client.shutdown());
+    };
+    const keyspace =
+      "CREATE KEYSPACE quorum WITH replication = {'class': 'NetworkTopologyStrategy', 'here': 3, 'there': 9}";
+    await asFirst((client) =>
+      until(true, () =>
+        client.execute(keyspace).then(
+          () => true,
+          (error) => error.message,
+        ),
+      ),
+    ); // as soon as "there" is known
 
-  const config = cluster.config('quorum');
-  config.app_manager.scylladb.nodes = config.app_manager.scylladb.nodes.slice(0, 1);
-  Object.assign(config.app_manager, { lookup_timeout_ms: 2000, cache: { enabled: false } });
-  const server = await serverFor(t, { apps: [APP], config });
-  // "Come back" is what a question may get that is put to a node which is gone and not yet known to be; "not found" never.
-  const known = async () => {
-    const first = await answer(server, APP.key);
-    if (first.event === 'pusher:connection_established') return 'found';
-    assert.equal(first.data.code, 4100);
-    return 4100;
-  };
-  const health = async () => (await fetch(`${server.url}/up`)).text();
-  const isLogged = (pattern) => async () => {
-    await known(); // whoever asks looks around
-    return server.log.all.some((line) => pattern.test(line.message));
-  };
-  await server.waitForLog(/keyspace quorum wants 3 replicas and 1 node is known: reading and writing at LOCAL_ONE/);
-  await until('found', known);
-
-  await Promise.all([cluster.start(1), cluster.start(2)]);
-  for (const host of ['127\\.0\\.0\\.2', '127\\.0\\.0\\.3']) {
-    await until(true, isLogged(new RegExp(`node ${host}:\\d+ of data centre here is asked as well`)));
-  }
-  await until(true, isLogged(/[23] nodes are known now: reading and writing at LOCAL_QUORUM/));
-
-  await cluster.kill(0); // those that were found go on without the one that was named
-  for (let i = 0; i < 10; i++) {
+    const config = cluster.config('quorum');
+    config.app_manager.scylladb.nodes = config.app_manager.scylladb.nodes.slice(0, 1);
+    Object.assign(config.app_manager, { lookup_timeout_ms: 2000, cache: { enabled: false } });
+    const server = await serverFor(t, { apps: [APP], config });
+    // "Come back" is what a question may get that is put to a node which is gone and not yet known to be; "not found"
+    // never.
+    const known = async () => {
+      const first = await answer(server, APP.key);
+      if (first.event === 'pusher:connection_established') return 'found';
+      assert.equal(first.data.code, 4100);
+      return 4100;
+    };
+    const health = async () => (await fetch(`${server.url}/up`)).text();
+    const isLogged = (pattern) => async () => {
+      await known(); // whoever asks looks around
+      return server.log.all.some((line) => pattern.test(line.message));
+    };
+    await server.waitForLog(/keyspace quorum wants 3 replicas and 1 node is known: reading and writing at LOCAL_ONE/);
     await until('found', known);
-    await until(4001, () => refusal(server, `unknown-${i}`));
-  }
 
-  await until('OK', health);
-
-  await cluster.kill(1);
-  for (let i = 0; i < 4; i++) {
-    assert.equal(await refusal(server, APP.key), 4100);
-    assert.equal(await refusal(server, 'unknown'), 4100);
-  }
-  assert.equal(await health(), 'DEGRADED');
-
-  await cluster.start(0);
-  await until(4001, () => refusal(server, 'unknown'));
-  await until('found', known);
-  await until('OK', health);
-
-  // Two that are down for good are taken out of the cluster: the one that is left is enough again.
-  await cluster.kill(2);
-  await asFirst(async (client) => {
-    for (const table of ['peers', 'peers_v2']) {
-      for (const host of ['127.0.0.2', '127.0.0.3']) await client.execute(`DELETE FROM system.${table} WHERE peer = '${host}'`);
+    await Promise.all([cluster.start(1), cluster.start(2)]);
+    for (const host of ['127\\.0\\.0\\.2', '127\\.0\\.0\\.3']) {
+      await until(true, isLogged(new RegExp(`node ${host}:\\d+ of data centre here is asked as well`)));
     }
-  });
-  for (const host of ['127\\.0\\.0\\.2', '127\\.0\\.0\\.3']) await until(true, isLogged(new RegExp(`node ${host}:\\d+ has left data centre here`)));
-  await until('found', known);
+    await until(true, isLogged(/[23] nodes are known now: reading and writing at LOCAL_QUORUM/));
 
-  // The node there has the app, too, but is another data centre's.
-  await cluster.kill(0);
-  for (let i = 0; i < 4; i++) assert.equal(await refusal(server, APP.key), 4100);
-  for (const { message } of server.log.all) assert.doesNotMatch(message, /127\.0\.0\.4/);
-});
+    await cluster.kill(0); // those that were found go on without the one that was named
+    for (let i = 0; i < 10; i++) {
+      await until('found', known);
+      await until(4001, () => refusal(server, `unknown-${i}`));
+    }
+
+    await until('OK', health);
+
+    await cluster.kill(1);
+    for (let i = 0; i < 4; i++) {
+      assert.equal(await refusal(server, APP.key), 4100);
+      assert.equal(await refusal(server, 'unknown'), 4100);
+    }
+    assert.equal(await health(), 'DEGRADED');
+
+    await cluster.start(0);
+    await until(4001, () => refusal(server, 'unknown'));
+    await until('found', known);
+    await until('OK', health);
+
+    // Two that are down for good are taken out of the cluster: the one that is left is enough again.
+    await cluster.kill(2);
+    await asFirst(async (client) => {
+      for (const table of ['peers', 'peers_v2']) {
+        for (const host of ['127.0.0.2', '127.0.0.3'])
+          await client.execute(`DELETE FROM system.${table} WHERE peer = '${host}'`);
+      }
+    });
+    for (const host of ['127\\.0\\.0\\.2', '127\\.0\\.0\\.3'])
+      await until(true, isLogged(new RegExp(`node ${host}:\\d+ has left data centre here`)));
+    await until('found', known);
+
+    // The node there has the app, too, but is another data centre's.
+    await cluster.kill(0);
+    for (let i = 0; i < 4; i++) assert.equal(await refusal(server, APP.key), 4100);
+    for (const { message } of server.log.all) assert.doesNotMatch(message, /127\.0\.0\.4/);
+  },
+);

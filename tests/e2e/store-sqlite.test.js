@@ -17,7 +17,8 @@ const TOKEN = 'a token of at least thirty-two characters';
 const KNOWN = { id: 'known', key: 'known-key', secret: 's' };
 
 const sql = (file, text) => execFileSync('sqlite3', [file, text], { encoding: 'utf8' });
-const insert = (id, limit = 0) => `INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second, ` +
+const insert = (id, limit = 0) =>
+  `INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second, ` +
   `enable_client_messages, enabled) VALUES ('${id}', '${id}-key', 's', ${limit}, 10, 1, 1);`;
 
 function settings(file, { apps = [KNOWN], binary, cache = {}, ...manager } = {}) {
@@ -25,7 +26,12 @@ function settings(file, { apps = [KNOWN], binary, cache = {}, ...manager } = {})
     apps,
     binary,
     config: {
-      app_manager: { driver: 'sqlite', lookup_timeout_ms: 1000, cache: { ttl: 1, negative_ttl: 0, ...cache }, ...manager },
+      app_manager: {
+        driver: 'sqlite',
+        lookup_timeout_ms: 1000,
+        cache: { ttl: 1, negative_ttl: 0, ...cache },
+        ...manager,
+      },
       database: { sqlite: { path: file } },
     },
     env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
@@ -40,9 +46,10 @@ function wrapped(t, command) {
 }
 
 // Root may write whatever the modes say; without two capabilities it is as bound by them as anybody.
-const boundByModes = (t) => (process.getuid() === 0
-  ? wrapped(t, 'setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override,-dac_read_search')
-  : BINARY);
+const boundByModes = (t) =>
+  process.getuid() === 0
+    ? wrapped(t, 'setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override,-dac_read_search')
+    : BINARY;
 
 const health = async (server) => (await fetch(`${server.url}/up`)).text();
 
@@ -63,8 +70,11 @@ async function refusal(server, key) {
 
 async function admin(server, method, where = '', body) {
   const { message } = await server.waitForLog(/^admin API on /);
-  const answer = await fetch(message.match(/http:\/\/\S+/)[0] + where,
-    { method, headers: { authorization: `Bearer ${TOKEN}` }, body: body && JSON.stringify(body) });
+  const answer = await fetch(message.match(/http:\/\/\S+/)[0] + where, {
+    method,
+    headers: { authorization: `Bearer ${TOKEN}` },
+    body: body && JSON.stringify(body),
+  });
   const text = await answer.text();
   return { status: answer.status, text, json: () => JSON.parse(text) };
 }
@@ -83,7 +93,10 @@ async function lockBy(t, command, args, input, last = '') {
   const ended = once(child, 'close');
   t.after(() => child.kill('SIGKILL'));
   child.stdin.write(input);
-  await Promise.race([once(child.stdout, 'data'), ended.then(([code]) => assert.fail(`${command} ended with ${code}`))]);
+  await Promise.race([
+    once(child.stdout, 'data'),
+    ended.then(([code]) => assert.fail(`${command} ended with ${code}`)),
+  ]);
   return () => {
     child.stdin.end(last);
     return ended;
@@ -92,14 +105,25 @@ async function lockBy(t, command, args, input, last = '') {
 
 const lock = (t, file) => lockBy(t, 'sqlite3', [file], "BEGIN EXCLUSIVE;\nSELECT 'locked';\n", 'COMMIT;\n');
 
-// In WAL mode a writer keeps only writers out. Readers, too, are kept out by who holds the locks of the file's shared memory.
-const lockOutReaders = (t, file) => lockBy(t, 'perl', ['-e', `
+// In WAL mode a writer keeps only writers out. Readers, too, are kept out by who holds the locks of the file's shared
+// memory.
+const lockOutReaders = (t, file) =>
+  lockBy(
+    t,
+    'perl',
+    [
+      '-e',
+      `
   use Fcntl;
   open my $file, '+<', $ARGV[0] or die "$ARGV[0]: $!";
   my $lock = pack 's s x![q] q q i x4', F_WRLCK, 0, 120, 8, 0;
   fcntl $file, F_SETLKW, $lock or die "$ARGV[0]: $!";
   syswrite STDOUT, "locked\n";
-  <STDIN>;`, `${file}-shm`], '');
+  <STDIN>;`,
+      `${file}-shm`,
+    ],
+    '',
+  );
 
 test('a_store_that_is_not_there_at_the_start_is_logged_once_unasked_and_so_is_its_return', async (t) => {
   const file = path.join(folderWith(t), 'apps.db');
@@ -143,7 +167,8 @@ test('while_readers_are_kept_out_known_apps_are_served_unknown_ones_told_to_come
   await unlock();
   await isOk(server);
   assert.equal(await refusal(server, 'nobody'), 4001);
-  // A turn that waited for the store would take lookup_timeout_ms, 1 s, each time; a busy machine may stop a thread for a while.
+  // A turn that waited for the store would take lookup_timeout_ms, 1 s, each time; a busy machine may stop a thread for
+  // a while.
   const turns = (await fetchMetrics(server)).select('loop_lag_max_seconds').map(({ value }) => value);
   assert.ok(Math.max(...turns) < 0.9, `the longest turns took ${turns} s`);
 });
@@ -167,13 +192,19 @@ test('a_file_that_was_removed_is_missed_and_another_in_its_place_is_read', async
   const server = await readyServer(t, file);
   for (const name of fs.readdirSync(folder)) fs.renameSync(path.join(folder, name), path.join(folder, `away-${name}`));
   await eventually(server, async () => assert.equal(await health(server), 'DEGRADED'));
-  assert.match((await server.waitForLog(/the sqlite store cannot be asked/)).message, /apps\.db was removed or replaced|unable to open/);
+  assert.match(
+    (await server.waitForLog(/the sqlite store cannot be asked/)).message,
+    /apps\.db was removed or replaced|unable to open/,
+  );
   await serves(server);
   assert.equal(await refusal(server, 'nobody'), 4100);
   const failed = await create(server, 'new');
   assert.equal(failed.status, 503, failed.text);
   assert.equal(await refusal(server, 'new-key'), 4100);
-  sql(path.join(folder, 'away-apps.db'), `DELETE FROM applications; ${insert('other')} PRAGMA wal_checkpoint(TRUNCATE);`);
+  sql(
+    path.join(folder, 'away-apps.db'),
+    `DELETE FROM applications; ${insert('other')} PRAGMA wal_checkpoint(TRUNCATE);`,
+  );
   fs.renameSync(path.join(folder, 'away-apps.db'), file);
   await isOk(server);
   await eventually(server, () => serves(server, { id: 'other', key: 'other-key', secret: 's' }));
@@ -184,14 +215,17 @@ test('a_folder_that_may_only_be_read_is_said_to_be_what_has_to_be_written', asyn
   const folder = folderWith(t);
   const file = path.join(folder, 'apps.db');
   await (await readyServer(t, file)).stop();
-  // Connections that close at the same moment may leave the files of the write-ahead log; one that is the last does not.
+  // Connections that close at the same moment may leave the files of the write-ahead log; one that is the last does
+  // not.
   sql(file, 'SELECT count(*) FROM applications');
   assert.deepEqual(fs.readdirSync(folder), ['apps.db']);
   fs.chmodSync(folder, 0o555);
   try {
     const server = await serverFor(t, settings(file, { apps: [], binary: boundByModes(t) }));
-    assert.match((await server.waitForLog(/store cannot be asked/)).message,
-      /apps\.db: .*; its folder has to exist, and this user to be able to write there/);
+    assert.match(
+      (await server.waitForLog(/store cannot be asked/)).message,
+      /apps\.db: .*; its folder has to exist, and this user to be able to write there/,
+    );
     fs.chmodSync(folder, 0o755);
     await eventually(server, () => serves(server));
   } finally {
@@ -217,9 +251,12 @@ test('a_disk_that_is_full_refuses_the_create_goes_on_reading_and_takes_it_when_t
   const disk = `unshare --user --map-current-user --mount --keep-caps sh -c 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"' ${folder}`;
   const server = await readyServer(t, path.join(folder, 'apps.db'), { binary: wrapped(t, disk) });
   const filler = path.join(`/proc/${server.pid}/root`, folder, 'filler');
-  assert.throws(() => {
-    for (;;) fs.appendFileSync(filler, Buffer.alloc(4096));
-  }, { code: 'ENOSPC' });
+  assert.throws(
+    () => {
+      for (;;) fs.appendFileSync(filler, Buffer.alloc(4096));
+    },
+    { code: 'ENOSPC' },
+  );
   const { status, text } = await create(server, 'new');
   assert.equal(status, 507, text);
   assert.match(text, /database\.sqlite\.path .*apps\.db: database or disk is full/);
@@ -236,7 +273,10 @@ test('a_file_that_is_no_database_is_named_and_left_as_it_is', async (t) => {
   const text = 'these are my notes, and no database\n'.repeat(200);
   fs.writeFileSync(file, text);
   const server = await serverFor(t, settings(file));
-  assert.match((await server.waitForLog(/store cannot be asked/)).message, /database\.sqlite\.path .*apps\.db: file is not a database/);
+  assert.match(
+    (await server.waitForLog(/store cannot be asked/)).message,
+    /database\.sqlite\.path .*apps\.db: file is not a database/,
+  );
   assert.equal(await refusal(server, 'known-key'), 4100);
   assert.equal(await health(server), 'ERROR');
   assert.equal(fs.readFileSync(file, 'utf8'), text);
@@ -252,9 +292,16 @@ test('a_file_that_is_damaged_answers_nothing_wrong', async (t) => {
   fs.writeFileSync(file, bytes.fill(0xa5, 4096)); // all but the page with the schema
   const server = await serverFor(t, settings(file, { apps: [] }));
   assert.equal(await refusal(server, 'app-7-key'), 4100);
-  assert.match((await server.waitForLog(/store cannot be asked/)).message, /apps\.db: database disk image is malformed/);
-  for (const answer of [await create(server, 'new'), await admin(server, 'PATCH', '/app-7', { max_connections: 5 }),
-    await admin(server, 'DELETE', '/app-7')]) assert.equal(answer.status, 503, answer.text);
+  assert.match(
+    (await server.waitForLog(/store cannot be asked/)).message,
+    /apps\.db: database disk image is malformed/,
+  );
+  for (const answer of [
+    await create(server, 'new'),
+    await admin(server, 'PATCH', '/app-7', { max_connections: 5 }),
+    await admin(server, 'DELETE', '/app-7'),
+  ])
+    assert.equal(answer.status, 503, answer.text);
 });
 
 test('a_server_killed_while_it_writes_leaves_every_record_whole', async (t) => {
@@ -265,15 +312,30 @@ test('a_server_killed_while_it_writes_leaves_every_record_whole', async (t) => {
     const writing = (async () => {
       for (let i = 0; ; i++) {
         const id = `r${round}-${i}`;
-        if ((await create(server, id, { webhooks: [{ url: `http://127.0.0.1/${id}`, event_types: ['channel_occupied'] }] })).status === 201) acknowledged.push(id);
+        if (
+          (
+            await create(server, id, {
+              webhooks: [{ url: `http://127.0.0.1/${id}`, event_types: ['channel_occupied'] }],
+            })
+          ).status === 201
+        )
+          acknowledged.push(id);
         if (acknowledged.length === 20) server.kill();
       }
     })();
     await assert.rejects(writing); // the connection broke
     await server.kill();
     assert.equal(sql(file, 'PRAGMA integrity_check').trim(), 'ok');
-    const rows = JSON.parse(execFileSync('sqlite3', ['-json', file, `SELECT * FROM applications WHERE id LIKE 'r${round}-%'`], { encoding: 'utf8' }));
-    for (const id of acknowledged) assert.ok(rows.some((row) => row.id === id), id);
+    const rows = JSON.parse(
+      execFileSync('sqlite3', ['-json', file, `SELECT * FROM applications WHERE id LIKE 'r${round}-%'`], {
+        encoding: 'utf8',
+      }),
+    );
+    for (const id of acknowledged)
+      assert.ok(
+        rows.some((row) => row.id === id),
+        id,
+      );
     for (const { id, key, secret, webhooks } of rows) {
       assert.deepEqual({ key, secret }, { key: `${id}-key`, secret: 's' });
       assert.equal(JSON.parse(webhooks)[0].url, `http://127.0.0.1/${id}`);
@@ -283,19 +345,30 @@ test('a_server_killed_while_it_writes_leaves_every_record_whole', async (t) => {
 
 test('a_table_of_an_older_version_gets_the_missing_columns_and_keeps_its_rows', async (t) => {
   const file = path.join(folderWith(t), 'apps.db');
-  sql(file, `CREATE TABLE applications (mine TEXT, secret TEXT NOT NULL, "key" TEXT UNIQUE NOT NULL, id TEXT PRIMARY KEY,
+  sql(
+    file,
+    `CREATE TABLE applications (mine TEXT, secret TEXT NOT NULL, "key" TEXT UNIQUE NOT NULL, id TEXT PRIMARY KEY,
     max_connections INTEGER NOT NULL, max_client_events_per_second INTEGER NOT NULL, enable_client_messages BOOLEAN NOT NULL, enabled BOOLEAN NOT NULL);
-    INSERT INTO applications VALUES ('stays', 's', 'known-key', 'known', 3, 10, 1, 1)`);
+    INSERT INTO applications VALUES ('stays', 's', 'known-key', 'known', 3, 10, 1, 1)`,
+  );
   const server = await readyServer(t, file, { apps: [] });
   assert.equal((await admin(server, 'PATCH', '/known', { max_event_name_length: 17 })).status, 200);
-  assert.equal(sql(file, 'SELECT mine, max_connections, max_event_name_length, webhooks IS NULL FROM applications').trim(), 'stays|3|17|1');
+  assert.equal(
+    sql(file, 'SELECT mine, max_connections, max_event_name_length, webhooks IS NULL FROM applications').trim(),
+    'stays|3|17|1',
+  );
 });
 
 test('of_two_apps_with_one_key_the_one_made_first_answers_and_the_log_names_both', async (t) => {
   const file = path.join(folderWith(t), 'apps.db');
-  sql(file, `CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT, created_at TIMESTAMP);
-    INSERT INTO applications VALUES ('a', 'one', 's', '2024-01-02'), ('b', 'one', 's', '2024-01-01'), ('c', 'one', 's', '2024-01-02')`);
-  const { code, stdout, stderr } = await runCurlew(['apps', 'show', '--key', 'one', '--json'], { config: settings(file).config });
+  sql(
+    file,
+    `CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT, secret TEXT, created_at TIMESTAMP);
+    INSERT INTO applications VALUES ('a', 'one', 's', '2024-01-02'), ('b', 'one', 's', '2024-01-01'), ('c', 'one', 's', '2024-01-02')`,
+  );
+  const { code, stdout, stderr } = await runCurlew(['apps', 'show', '--key', 'one', '--json'], {
+    config: settings(file).config,
+  });
   assert.equal(code, 0, stderr);
   assert.equal(JSON.parse(stdout).id, 'b');
   assert.match(stderr, /apps b and a have the same key/);
@@ -322,8 +395,13 @@ test('two_servers_on_one_file_hear_of_each_others_changes', async (t) => {
 test('a_folder_that_is_missing_is_named_with_the_setting', async (t) => {
   const file = path.join(folderWith(t), 'nowhere', 'apps.db');
   const server = await serverFor(t, settings(file));
-  assert.match((await server.waitForLog(/store cannot be asked/)).message, /database\.sqlite\.path .*nowhere\/apps\.db: unable to open database file; its folder has to exist/);
-  const { code, stderr } = await runCurlew(['apps', 'list'], { config: { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } } } });
+  assert.match(
+    (await server.waitForLog(/store cannot be asked/)).message,
+    /database\.sqlite\.path .*nowhere\/apps\.db: unable to open database file; its folder has to exist/,
+  );
+  const { code, stderr } = await runCurlew(['apps', 'list'], {
+    config: { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } } },
+  });
   assert.notEqual(code, 0);
   assert.match(stderr, /database\.sqlite\.path .*nowhere\/apps\.db/);
 });

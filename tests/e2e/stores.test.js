@@ -19,7 +19,8 @@ import { BINARY, serverFor } from '../lib/server.js';
 const SUITE = path.join(path.dirname(BINARY), 'tests/stores/store_suite');
 const TOKEN = 'a token of at least thirty-two characters';
 const TTL_MS = 2000;
-const SLACK_MS = 20_000; // a busy machine takes its time; nothing else but reading again would reach the server for an hour
+// a busy machine takes its time; nothing else but reading again would reach the server for an hour
+const SLACK_MS = 20_000;
 
 async function runSuite(t, config) {
   const folder = folderWith(t, { 'config.json': config });
@@ -27,35 +28,61 @@ async function runSuite(t, config) {
   const child = spawn(SUITE, [path.join(folder, 'config.json')], { env: { PATH, ASAN_OPTIONS, UBSAN_OPTIONS } });
   t.after(() => child.kill('SIGKILL'));
   let said = '';
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (chunk) => { said += chunk; });
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (chunk) => {
+      said += chunk;
+    });
   const [code] = await once(child, 'close');
   return { code, said };
 }
 
 // The settings of a kind as variables of the environment, as the requirement has them.
-const sql = (prefix) => ({ host, port, user, password }, name) => ({
-  [`${prefix}_HOST`]: host, [`${prefix}_PORT`]: String(port), [`${prefix}_USERNAME`]: user, [`${prefix}_PASSWORD`]: password,
-  [`${prefix}_DATABASE`]: name, [`${prefix}_TABLE_NAME`]: 'other_apps', [`${prefix}_POOL_MIN`]: '3', [`${prefix}_POOL_MAX`]: '3',
-});
+const sql =
+  (prefix) =>
+  ({ host, port, user, password }, name) => ({
+    [`${prefix}_HOST`]: host,
+    [`${prefix}_PORT`]: String(port),
+    [`${prefix}_USERNAME`]: user,
+    [`${prefix}_PASSWORD`]: password,
+    [`${prefix}_DATABASE`]: name,
+    [`${prefix}_TABLE_NAME`]: 'other_apps',
+    [`${prefix}_POOL_MIN`]: '3',
+    [`${prefix}_POOL_MAX`]: '3',
+  });
 const pool = { DATABASE_POOL_MIN: '3', DATABASE_POOL_MAX: '3' };
 const VARIABLES = {
   mariadb: (...place) => ({ APP_MANAGER_DRIVER: 'MySQL', ...sql('DATABASE_MYSQL')(...place) }),
   postgres: (...place) => ({ APP_MANAGER_DRIVER: 'postgresql', ...sql('DATABASE_POSTGRES')(...place) }),
   dynamodb: ({ host, port, user, password, region }, name) => ({
-    APP_MANAGER_DRIVER: 'DynamoDB', DATABASE_DYNAMODB_ENDPOINT_URL: `http://${host}:${port}`, DATABASE_DYNAMODB_REGION: region,
-    DATABASE_DYNAMODB_TABLE_NAME: name, AWS_ACCESS_KEY_ID: user, AWS_SECRET_ACCESS_KEY: password, ...pool,
+    APP_MANAGER_DRIVER: 'DynamoDB',
+    DATABASE_DYNAMODB_ENDPOINT_URL: `http://${host}:${port}`,
+    DATABASE_DYNAMODB_REGION: region,
+    DATABASE_DYNAMODB_TABLE_NAME: name,
+    AWS_ACCESS_KEY_ID: user,
+    AWS_SECRET_ACCESS_KEY: password,
+    ...pool,
   }),
   cassandra: ({ hosts, port, user, password }, name) => ({
-    APP_MANAGER_DRIVER: 'cassandra', DATABASE_SCYLLADB_NODES: hosts.map((host) => `${host}:${port}`).join(','), DATABASE_SCYLLADB_KEYSPACE: name,
-    DATABASE_SCYLLADB_TABLE_NAME: 'other_apps', DATABASE_SCYLLADB_USERNAME: user, DATABASE_SCYLLADB_PASSWORD: password,
-    DATABASE_SCYLLADB_REPLICATION_CLASS: 'SimpleStrategy', DATABASE_SCYLLADB_REPLICATION_FACTOR: '1', ...pool,
+    APP_MANAGER_DRIVER: 'cassandra',
+    DATABASE_SCYLLADB_NODES: hosts.map((host) => `${host}:${port}`).join(','),
+    DATABASE_SCYLLADB_KEYSPACE: name,
+    DATABASE_SCYLLADB_TABLE_NAME: 'other_apps',
+    DATABASE_SCYLLADB_USERNAME: user,
+    DATABASE_SCYLLADB_PASSWORD: password,
+    DATABASE_SCYLLADB_REPLICATION_CLASS: 'SimpleStrategy',
+    DATABASE_SCYLLADB_REPLICATION_FACTOR: '1',
+    ...pool,
   }),
 };
 
 async function adminOf(server) {
   const base = (await server.waitForLog(/^admin API on /)).message.match(/http:\/\/\S+/)[0];
   return async (method, where, body) => {
-    const answer = await fetch(base + where, { method, headers: { authorization: `Bearer ${TOKEN}` }, body: body && JSON.stringify(body) });
+    const answer = await fetch(base + where, {
+      method,
+      headers: { authorization: `Bearer ${TOKEN}` },
+      body: body && JSON.stringify(body),
+    });
     assert.ok(answer.ok, `${answer.status} ${await answer.text()}`);
   };
 }
@@ -71,7 +98,7 @@ async function greeting(server, key) {
 // Asks again and again until the check holds.
 async function until(check, mostMs) {
   const end = performance.now() + mostMs + SLACK_MS;
-  while (!await check()) assert.ok(performance.now() < end, `not within ${mostMs} ms`);
+  while (!(await check())) assert.ok(performance.now() < end, `not within ${mostMs} ms`);
 }
 
 for (const kind of ['mariadb', 'postgres', 'dynamodb', 'cassandra']) {
@@ -98,11 +125,20 @@ for (const kind of ['mariadb', 'postgres', 'dynamodb', 'cassandra']) {
       const variables = VARIABLES[kind](backend.address, 'by_variables');
       const app = { id: 'env', key: 'env-key', secret: 'env-secret' };
       const server = await serverFor(t, {
-        apps: [], env: { ...variables, SOCKUDO_DEFAULT_APP_ID: app.id, SOCKUDO_DEFAULT_APP_KEY: app.key, SOCKUDO_DEFAULT_APP_SECRET: app.secret },
+        apps: [],
+        env: {
+          ...variables,
+          SOCKUDO_DEFAULT_APP_ID: app.id,
+          SOCKUDO_DEFAULT_APP_KEY: app.key,
+          SOCKUDO_DEFAULT_APP_SECRET: app.secret,
+        },
       });
       await connect(server, { app, t });
       await eventually(server, (metrics) => assert.equal(metrics.sum('app_store_connections'), 3));
-      assert.equal((await appsDone(t, ['show', 'env', '--json', '--show-secrets'], { env: variables })).secret, app.secret);
+      assert.equal(
+        (await appsDone(t, ['show', 'env', '--json', '--show-secrets'], { env: variables })).secret,
+        app.secret,
+      );
     });
 
     test('what one server changes reaches who is connected to another, at the latest when that reads the app again', async (t) => {
@@ -112,7 +148,8 @@ for (const kind of ['mariadb', 'postgres', 'dynamodb', 'cassandra']) {
       if (section) section.cache_ttl = TTL_MS / 1000; // goes before the cache's own
       config.app_manager.cache = { ttl: section ? 3600 : TTL_MS / 1000, negative_ttl: 0 };
       const settings = {
-        apps: [], config,
+        apps: [],
+        config,
         env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
       };
       const one = await serverFor(t, settings);
@@ -131,8 +168,8 @@ for (const kind of ['mariadb', 'postgres', 'dynamodb', 'cassandra']) {
       }, TTL_MS);
 
       await change('PATCH', '/live', { key: 'new-key' });
-      await until(async () => await greeting(two, 'live-key') === 4001, TTL_MS);
-      await until(async () => await greeting(two, 'new-key') === 'pusher:connection_established', TTL_MS);
+      await until(async () => (await greeting(two, 'live-key')) === 4001, TTL_MS);
+      await until(async () => (await greeting(two, 'new-key')) === 'pusher:connection_established', TTL_MS);
       held.send({ event: 'pusher:ping', data: {} });
       await held.expect('pusher:pong');
 
@@ -143,13 +180,14 @@ for (const kind of ['mariadb', 'postgres', 'dynamodb', 'cassandra']) {
         assert.ok((await ws.closing()).at - disabled <= TTL_MS + SLACK_MS);
       }
       await change('PATCH', '/live', { enabled: true });
-      await until(async () => await greeting(two, 'new-key') === 'pusher:connection_established', TTL_MS);
+      await until(async () => (await greeting(two, 'new-key')) === 'pusher:connection_established', TTL_MS);
 
       const last = await connect(two, { app: { ...app, key: 'new-key' }, t });
       await change('DELETE', '/live');
       const deleted = performance.now();
       await closedWithError(last, 4001);
-      assert.ok((await last.closing()).at - deleted <= TTL_MS + 1000 + SLACK_MS); // it is looked for twice, a second apart
+      // it is looked for twice, a second apart
+      assert.ok((await last.closing()).at - deleted <= TTL_MS + 1000 + SLACK_MS);
       assert.equal(await greeting(two, 'new-key'), 4001);
     });
   });

@@ -8,8 +8,19 @@ import { APP, sharedServer } from '../lib/server.js';
 
 // Nobody listens there: what matters is that the type is configured.
 const webhook = (type) => [{ url: 'http://127.0.0.1:9/', event_types: [type] }];
-const COUNTED = { id: 'counted', key: 'counted-key', secret: 'counted-secret', max_connections: 0, webhooks: webhook('subscription_count') };
-const UNCOUNTED = { id: 'uncounted', key: 'uncounted-key', secret: 'uncounted-secret', webhooks: webhook('channel_occupied') };
+const COUNTED = {
+  id: 'counted',
+  key: 'counted-key',
+  secret: 'counted-secret',
+  max_connections: 0,
+  webhooks: webhook('subscription_count'),
+};
+const UNCOUNTED = {
+  id: 'uncounted',
+  key: 'uncounted-key',
+  secret: 'uncounted-secret',
+  webhooks: webhook('channel_occupied'),
+};
 const server = await sharedServer({ apps: [APP, COUNTED, UNCOUNTED] });
 const COUNT = 'pusher_internal:subscription_count';
 
@@ -37,7 +48,10 @@ test('private_and_cache_channels_are_counted_and_presence_channels_are_not', asy
   unsubscribe(b, 'presence-room');
   await a.expect('pusher_internal:member_removed');
   await b.fence();
-  assert.deepEqual(b.inbox.all.filter(({ event }) => event === COUNT), []);
+  assert.deepEqual(
+    b.inbox.all.filter(({ event }) => event === COUNT),
+    [],
+  );
 });
 
 test('subscribing_twice_does_not_change_the_count', async (t) => {
@@ -64,12 +78,16 @@ test('above_100_subscribers_counts_come_at_most_every_5_seconds_and_the_last_one
   for (const ws of crowd) await subscribe(ws, 'crowd');
   await observer.next({ event: COUNT, data: '{"subscription_count":130}' });
 
-  const arrivals = observer.inbox.all.filter(({ event }) => event === COUNT)
+  const arrivals = observer.inbox.all
+    .filter(({ event }) => event === COUNT)
     .map(({ data, at }) => ({ count: JSON.parse(data).subscription_count, at }));
   const above = arrivals.filter(({ count }) => count > 100);
   assert.ok(above.length < 30, 'not every change was told');
   for (let i = 1; i < above.length; i++) {
     assert.ok(above[i].at - above[i - 1].at > 4_000, `${above[i - 1].count} and ${above[i].count} are about 5 s apart`);
   }
-  assert.deepEqual(arrivals.map(({ count }) => count), arrivals.map(({ count }) => count).sort((x, y) => x - y));
+  assert.deepEqual(
+    arrivals.map(({ count }) => count),
+    arrivals.map(({ count }) => count).sort((x, y) => x - y),
+  );
 });

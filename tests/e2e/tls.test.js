@@ -18,8 +18,27 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 function certificate(name, extra = []) {
   const cert = path.join(folder, `${name}.crt`);
   const key = path.join(folder, `${name}.key`);
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-keyout', key, '-out', cert, '-days', '2',
-    '-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1', ...extra], { stdio: 'ignore' });
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-keyout',
+      key,
+      '-out',
+      cert,
+      '-days',
+      '2',
+      '-subj',
+      '/CN=localhost',
+      '-addext',
+      'subjectAltName=IP:127.0.0.1',
+      ...extra,
+    ],
+    { stdio: 'ignore' },
+  );
   return { cert, key };
 }
 
@@ -27,39 +46,64 @@ const plain = certificate('plain', ['-nodes']);
 const locked = certificate('locked', ['-passout', 'pass:open sesame']);
 const elliptic = certificate('elliptic', ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']);
 const old = path.join(folder, 'old.key');
-execFileSync('openssl', ['rsa', '-in', locked.key, '-passin', 'pass:open sesame', '-traditional', '-aes256', '-passout', 'pass:open sesame', '-out', old], { stdio: 'ignore' });
+execFileSync(
+  'openssl',
+  [
+    'rsa',
+    '-in',
+    locked.key,
+    '-passin',
+    'pass:open sesame',
+    '-traditional',
+    '-aes256',
+    '-passout',
+    'pass:open sesame',
+    '-out',
+    old,
+  ],
+  { stdio: 'ignore' },
+);
 const CA = { ca: readFileSync(plain.cert), servername: '' };
 
 const config = (more = {}) => ({ ssl: { enabled: true, cert_path: plain.cert, key_path: plain.key, ...more } });
 
 function connect(server, options = {}) {
-  return within(new Promise((resolve, reject) => {
-    const socket = tls.connect({ host: server.host, port: server.port, ...CA, ...options }, () => resolve(socket));
-    socket.once('error', reject);
-  }), 'a TLS handshake');
+  return within(
+    new Promise((resolve, reject) => {
+      const socket = tls.connect({ host: server.host, port: server.port, ...CA, ...options }, () => resolve(socket));
+      socket.once('error', reject);
+    }),
+    'a TLS handshake',
+  );
 }
 
 // Collects what the socket says until `enough` accepts it.
 function collect(socket, enough) {
   let text = '';
-  return within(new Promise((resolve, reject) => {
-    socket.on('data', (chunk) => {
-      text += chunk.toString('latin1');
-      if (enough(text)) resolve(text);
-    });
-    socket.once('error', reject);
-    socket.once('end', () => (enough(text) ? resolve(text) : reject(new Error(`the end after: ${text}`))));
-  }), 'an answer over TLS');
+  return within(
+    new Promise((resolve, reject) => {
+      socket.on('data', (chunk) => {
+        text += chunk.toString('latin1');
+        if (enough(text)) resolve(text);
+      });
+      socket.once('error', reject);
+      socket.once('end', () => (enough(text) ? resolve(text) : reject(new Error(`the end after: ${text}`))));
+    }),
+    'an answer over TLS',
+  );
 }
 
-const HANDSHAKE = 'GET /app/app-key?protocol=7 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
-  + 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n';
+const HANDSHAKE =
+  'GET /app/app-key?protocol=7 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
+  'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n';
 
 // A masked text frame (RFC 6455 section 5.2) with a mask of zeros.
 function frame(text) {
   const payload = Buffer.from(text);
-  const header = payload.length < 126 ? Buffer.from([0x81, 0x80 | payload.length])
-    : Buffer.from([0x81, 0xfe, payload.length >> 8, payload.length & 255]);
+  const header =
+    payload.length < 126
+      ? Buffer.from([0x81, 0x80 | payload.length])
+      : Buffer.from([0x81, 0xfe, payload.length >> 8, payload.length & 255]);
   return Buffer.concat([header, Buffer.alloc(4), payload]);
 }
 
@@ -119,14 +163,22 @@ describe('TLS', () => {
 
   test('a renewed certificate is in use after SIGHUP, and what is open stays open; one that cannot be used changes nothing', async (t) => {
     const renewed = { cert: path.join(folder, 'renewed.crt'), key: path.join(folder, 'renewed.key') };
-    const install = ({ cert, key }) => { copyFileSync(cert, renewed.cert); copyFileSync(key, renewed.key); };
+    const install = ({ cert, key }) => {
+      copyFileSync(cert, renewed.cert);
+      copyFileSync(key, renewed.key);
+    };
     install(plain);
-    const server = await serverFor(t, { binary: THREADS_BINARY, config: { workers: 4, ssl: { enabled: true, cert_path: renewed.cert, key_path: renewed.key } } });
+    const server = await serverFor(t, {
+      binary: THREADS_BINARY,
+      config: { workers: 4, ssl: { enabled: true, cert_path: renewed.cert, key_path: renewed.key } },
+    });
     const open = await connect(server);
     open.write(HANDSHAKE);
     await collect(open, (text) => text.includes('connection_established'));
     const shown = async (ca) => {
-      const sockets = await Promise.all(Array.from({ length: 20 }, () => connect(server, { ca: readFileSync(ca.cert) })));
+      const sockets = await Promise.all(
+        Array.from({ length: 20 }, () => connect(server, { ca: readFileSync(ca.cert) })),
+      );
       sockets.forEach((socket) => socket.destroy());
     };
     await shown(plain);
@@ -136,7 +188,9 @@ describe('TLS', () => {
     await assert.rejects(shown(plain));
     copyFileSync(plain.cert, renewed.cert); // the key is not this one's
     await server.hup();
-    await server.waitForLog(/ssl\.key_path.*not the key of the certificate.*; the certificate from before stays in use/);
+    await server.waitForLog(
+      /ssl\.key_path.*not the key of the certificate.*; the certificate from before stays in use/,
+    );
     await shown(elliptic);
     open.write(frame('{"event":"pusher:ping","data":{}}'));
     await collect(open, (text) => text.includes('pusher:pong'));
@@ -160,7 +214,11 @@ describe('TLS', () => {
     const answer = await fetch(`${line.message.match(/http\S+/)[0]}/up?a=1`, { redirect: 'manual' });
     assert.equal(answer.status, 308);
     assert.equal(answer.headers.get('location'), `https://127.0.0.1:${server.port}/up?a=1`);
-    for (const [method, target, path] of [['GET', 'http://other.example/up?a=http://b/', '/up?a=http://b/'], ['GET', 'http://other.example', '/'], ['OPTIONS', '*', '/']]) {
+    for (const [method, target, path] of [
+      ['GET', 'http://other.example/up?a=http://b/', '/up?a=http://b/'],
+      ['GET', 'http://other.example', '/'],
+      ['OPTIONS', '*', '/'],
+    ]) {
       const http = await RawHttp.connect({ host: server.host, port: Number(line.message.match(/\d+$/)[0]) });
       t.after(() => http.destroy());
       http.send(method, target, { headers: { Host: 'my.example' } });
@@ -176,23 +234,52 @@ describe('TLS', () => {
   });
 
   const unusable = {
-    'a certificate that is not there': [{ cert_path: '/nowhere.crt', key_path: plain.key }, /ssl\.cert_path.*nowhere\.crt/],
+    'a certificate that is not there': [
+      { cert_path: '/nowhere.crt', key_path: plain.key },
+      /ssl\.cert_path.*nowhere\.crt/,
+    ],
     'a key that is not there': [{ cert_path: plain.cert, key_path: '/nowhere.key' }, /ssl\.key_path.*nowhere\.key/],
-    'a key of another certificate': [{ cert_path: plain.cert, key_path: locked.key, passphrase: 'open sesame' }, /ssl\.key_path.*not the key of the certificate/],
-    'a key of another kind': [{ cert_path: plain.cert, key_path: elliptic.key }, /ssl\.key_path.*not the key of the certificate/],
-    'a certificate in place of the key': [{ cert_path: plain.cert, key_path: plain.cert }, /ssl\.key_path.*holds no private key in PEM format/],
-    'a key in place of the certificate': [{ cert_path: plain.key, key_path: plain.key }, /ssl\.cert_path.*holds no certificate in PEM format/],
-    'a key in place of the authorities': [{ cert_path: plain.cert, key_path: plain.key, ca_path: plain.key }, /ssl\.ca_path.*holds no certificate in PEM format/],
+    'a key of another certificate': [
+      { cert_path: plain.cert, key_path: locked.key, passphrase: 'open sesame' },
+      /ssl\.key_path.*not the key of the certificate/,
+    ],
+    'a key of another kind': [
+      { cert_path: plain.cert, key_path: elliptic.key },
+      /ssl\.key_path.*not the key of the certificate/,
+    ],
+    'a certificate in place of the key': [
+      { cert_path: plain.cert, key_path: plain.cert },
+      /ssl\.key_path.*holds no private key in PEM format/,
+    ],
+    'a key in place of the certificate': [
+      { cert_path: plain.key, key_path: plain.key },
+      /ssl\.cert_path.*holds no certificate in PEM format/,
+    ],
+    'a key in place of the authorities': [
+      { cert_path: plain.cert, key_path: plain.key, ca_path: plain.key },
+      /ssl\.ca_path.*holds no certificate in PEM format/,
+    ],
     // Old and new ways to encrypt a key fail in different places.
-    'a wrong passphrase': [{ cert_path: locked.cert, key_path: locked.key, passphrase: 'hunter2' }, /with (this )?`ssl\.passphrase`/],
-    'a wrong passphrase of a key encrypted as before PKCS #8': [{ cert_path: locked.cert, key_path: old, passphrase: 'hunter2' }, /with (this )?`ssl\.passphrase`/],
-    'no passphrase': [{ cert_path: locked.cert, key_path: locked.key }, /is encrypted, so `ssl\.passphrase` has to be given|holds no private key/],
+    'a wrong passphrase': [
+      { cert_path: locked.cert, key_path: locked.key, passphrase: 'hunter2' },
+      /with (this )?`ssl\.passphrase`/,
+    ],
+    'a wrong passphrase of a key encrypted as before PKCS #8': [
+      { cert_path: locked.cert, key_path: old, passphrase: 'hunter2' },
+      /with (this )?`ssl\.passphrase`/,
+    ],
+    'no passphrase': [
+      { cert_path: locked.cert, key_path: locked.key },
+      /is encrypted, so `ssl\.passphrase` has to be given|holds no private key/,
+    ],
     'no files at all': [{}, /ssl\.cert_path/],
   };
   for (const [what, [ssl, message]] of Object.entries(unusable)) {
     test(`${what} is an error at start that names the setting`, async () => {
       for (const command of ['serve', 'check']) {
-        const { code, stdout, stderr } = await runCurlew([command], { config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, ...ssl } } });
+        const { code, stdout, stderr } = await runCurlew([command], {
+          config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, ...ssl } },
+        });
         assert.equal(code, 2, stderr);
         assert.match(stdout + stderr, message);
         assert.doesNotMatch(stdout + stderr, /hunter2|open sesame/);
@@ -203,7 +290,9 @@ describe('TLS', () => {
   test('garbage_in_a_certificate_file_is_named', async () => {
     const cert = path.join(folder, 'garbage.crt');
     writeFileSync(cert, 'not a certificate');
-    const { code, stderr } = await runCurlew(['serve'], { config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, cert_path: cert, key_path: plain.key } } });
+    const { code, stderr } = await runCurlew(['serve'], {
+      config: { port: 0, metrics: { port: 0 }, ssl: { enabled: true, cert_path: cert, key_path: plain.key } },
+    });
     assert.equal(code, 2, stderr);
     assert.match(stderr, /garbage\.crt cannot be used: it holds no certificate in PEM format/);
   });

@@ -22,7 +22,8 @@ function folderFor(t) {
 
 const on = (socket, more = {}) => ({ unix_socket: { enabled: true, path: socket, ...more } });
 
-// What stands in front of such a server: takes TCP connections and hands their bytes on. Resolves to the server as it is seen from there.
+// What stands in front of such a server: takes TCP connections and hands their bytes on. Resolves to the server as it
+// is seen from there.
 async function proxyTo(server, t) {
   const proxy = net.createServer((front) => {
     const back = net.connect(server.socketPath);
@@ -56,8 +57,10 @@ test('pusher-js behind a proxy gets what is published over the socket', async (t
 
 test('too few files to listen with are named, whichever they are short for', async (t) => {
   const config = { workers: 8, metrics: { enabled: false }, ...on(path.join(folderFor(t), 's')) };
-  const limited = (files) => runCurlew(['-c', `ulimit -n ${files}; exec "$0" "$@"`, BINARY, 'serve'], { binary: '/bin/sh', config });
-  for (let files = 19; files <= 25; files++) { // three are standard streams, and each worker has two before it listens
+  const limited = (files) =>
+    runCurlew(['-c', `ulimit -n ${files}; exec "$0" "$@"`, BINARY, 'serve'], { binary: '/bin/sh', config });
+  for (let files = 19; files <= 25; files++) {
+    // three are standard streams, and each worker has two before it listens
     const { code, stderr } = await limited(files);
     assert.equal(code, 1, `${files} files: ${stderr}`);
     assert.match(stderr, /unix_socket.*: Too many open files\b/, `${files} files`);
@@ -67,7 +70,10 @@ test('too few files to listen with are named, whichever they are short for', asy
 test('every worker takes connections from the socket', async (t) => {
   const server = await serverFor(t, { config: { workers: 2, ...on(path.join(folderFor(t), 's')) } });
   const seen = await proxyTo(server, t);
-  const taken = async () => [...(await getMetrics(server)).body.matchAll(/^sockudo_worker_connections_total\{.*worker="(\d)".*\} (\d+)$/gm)].map(([, , count]) => Number(count));
+  const taken = async () =>
+    [
+      ...(await getMetrics(server)).body.matchAll(/^sockudo_worker_connections_total\{.*worker="(\d)".*\} (\d+)$/gm),
+    ].map(([, , count]) => Number(count));
   let clients = 0;
   // The kernel wakes whoever sleeps; with both busy at the same time each gets some.
   while (!(await taken()).every((count) => count > 1) && clients < 2000) {
@@ -76,7 +82,10 @@ test('every worker takes connections from the socket', async (t) => {
     clients += some.length;
     for (const ws of some) ws.destroy();
   }
-  assert.ok((await taken()).every((count) => count > 1), `${await taken()} after ${clients}`);
+  assert.ok(
+    (await taken()).every((count) => count > 1),
+    `${await taken()} after ${clients}`,
+  );
 });
 
 test('the mode is as configured, and the file goes with the server', async (t) => {
@@ -106,9 +115,23 @@ test('the socket of a server that runs is left alone', async (t) => {
 });
 
 for (const [what, make, pattern] of [
-  ['a file that is no socket', (folder) => { writeFileSync(path.join(folder, 's'), 'precious'); return path.join(folder, 's'); }, /not a socket/],
+  [
+    'a file that is no socket',
+    (folder) => {
+      writeFileSync(path.join(folder, 's'), 'precious');
+      return path.join(folder, 's');
+    },
+    /not a socket/,
+  ],
   ['a path that is too long', (folder) => path.join(folder, 'x'.repeat(120)), /unix_socket\.path/],
-  ['a folder that cannot be made', (folder) => { writeFileSync(path.join(folder, 'file'), ''); return path.join(folder, 'file', 's'); }, /Not a directory/],
+  [
+    'a folder that cannot be made',
+    (folder) => {
+      writeFileSync(path.join(folder, 'file'), '');
+      return path.join(folder, 'file', 's');
+    },
+    /Not a directory/,
+  ],
 ]) {
   test(`${what} is named, and the server does not start`, async (t) => {
     const folder = folderFor(t);
@@ -120,7 +143,10 @@ for (const [what, make, pattern] of [
 }
 
 test('a path that is not absolute and a mode that is none are refused as configuration', async () => {
-  for (const [config, pattern] of [[on('relative.sock'), /unix_socket\.path.*absolute/], [on('/tmp/x', { permission_mode: '999' }), /unix_socket\.permission_mode/]]) {
+  for (const [config, pattern] of [
+    [on('relative.sock'), /unix_socket\.path.*absolute/],
+    [on('/tmp/x', { permission_mode: '999' }), /unix_socket\.permission_mode/],
+  ]) {
     const ended = await runCurlew([], { config });
     assert.equal(ended.code, 2);
     assert.match(ended.stderr + ended.stdout, pattern);

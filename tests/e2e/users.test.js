@@ -4,7 +4,16 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { api, publish } from '../lib/api.js';
-import { closedWithError, connect, nothingArrived, signin, stillOpen, subscribe, subscribeRefused, unsubscribe } from '../lib/client.js';
+import {
+  closedWithError,
+  connect,
+  nothingArrived,
+  signin,
+  stillOpen,
+  subscribe,
+  subscribeRefused,
+  unsubscribe,
+} from '../lib/client.js';
 import { APP, sharedServer } from '../lib/server.js';
 
 const OTHER = { id: 'other', key: 'other-key', secret: 'other-secret' };
@@ -19,7 +28,11 @@ test('an_event_to_a_user_reaches_all_its_connections_once_and_nobody_else', asyn
   await signin(other, { id: 'alice2' });
   await publish(server, { name: 'note', channel: channelOf('alice'), data: '{"n": 1.50}' });
   for (const ws of [a, b]) {
-    assert.deepEqual(JSON.parse((await ws.next('note')).text), { event: 'note', channel: channelOf('alice'), data: '{"n": 1.50}' });
+    assert.deepEqual(JSON.parse((await ws.next('note')).text), {
+      event: 'note',
+      channel: channelOf('alice'),
+      data: '{"n": 1.50}',
+    });
   }
   await nothingArrived(server, a, b, other, nobody);
 });
@@ -84,7 +97,10 @@ test('user_channels_are_not_listed', async (t) => {
   await subscribe(ws, 'listed');
   const { json } = await api(server, 'GET', '/channels');
   assert.ok('listed' in json.channels);
-  assert.deepEqual(Object.keys(json.channels).filter((name) => name.startsWith('#')), []);
+  assert.deepEqual(
+    Object.keys(json.channels).filter((name) => name.startsWith('#')),
+    [],
+  );
 });
 
 test('terminating_a_user_closes_its_connections_with_4009_and_no_others', async (t) => {

@@ -33,7 +33,10 @@ test('those_who_are_there_and_those_who_are_not_are_told_in_one_event', async (t
   await user(t, { id: 'a2' });
   await user(t, { id: 'b2' });
   const watcher = await user(t, { id: 'w2', watchlist: ['a2', 'b2', 'c2'] });
-  assert.deepEqual(sorted(await watcher.next(WATCHLIST)), [{ name: 'offline', user_ids: ['c2'] }, { name: 'online', user_ids: ['a2', 'b2'] }]);
+  assert.deepEqual(sorted(await watcher.next(WATCHLIST)), [
+    { name: 'offline', user_ids: ['c2'] },
+    { name: 'online', user_ids: ['a2', 'b2'] },
+  ]);
   await nothingArrived(server, watcher);
 });
 
@@ -57,7 +60,8 @@ test('a_user_with_several_connections_comes_once_and_goes_once', async (t) => {
 test('every_connection_that_watches_is_told', async (t) => {
   const watchers = [];
   for (const id of ['w5', 'w5', 'x5']) watchers.push(await user(t, { id, watchlist: ['a5'] }));
-  for (const ws of watchers) assert.deepEqual(sorted(await ws.next(WATCHLIST)), [{ name: 'offline', user_ids: ['a5'] }]);
+  for (const ws of watchers)
+    assert.deepEqual(sorted(await ws.next(WATCHLIST)), [{ name: 'offline', user_ids: ['a5'] }]);
   await user(t, { id: 'a5' });
   for (const ws of watchers) assert.deepEqual(sorted(await ws.next(WATCHLIST)), [{ name: 'online', user_ids: ['a5'] }]);
 });
@@ -106,6 +110,7 @@ async function user(t, data, app = WATCHING) {
 
 // The entries of a watchlist event by name, ids sorted: neither order is promised.
 function sorted(message) {
-  return JSON.parse(message.data).events.map(({ name, user_ids }) => ({ name, user_ids: [...user_ids].sort() }))
+  return JSON.parse(message.data)
+    .events.map(({ name, user_ids }) => ({ name, user_ids: [...user_ids].sort() }))
     .sort((x, y) => (x.name < y.name ? -1 : 1));
 }

@@ -28,8 +28,8 @@ export function get(url, options) {
 }
 
 /*
- * A signed request. `path` is what follows /apps/{id} (beginning with a slash); `body` a string, a Buffer, or an object that
- * is sent as JSON. Further options: `query`, and the overrides of signedPath().
+ * A signed request. `path` is what follows /apps/{id} (beginning with a slash); `body` a string, a Buffer, or an object
+ * that is sent as JSON. Further options: `query`, and the overrides of signedPath().
  */
 export function api(server, method, path, { app = APP, body, query, headers = {}, agent, timeoutMs, ...signing } = {}) {
   const bytes = body === undefined || typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body);

@@ -11,22 +11,50 @@ import { folderWith } from './process.js';
 import { BINARY } from './server.js';
 
 export const EVERY_FIELD = {
-  id: 'every', key: 'every-key', secret: 'every secret', enabled: false, enable_client_messages: true,
-  max_connections: 4294967295, max_client_events_per_second: 0, max_read_requests_per_second: 3,
-  max_backend_events_per_second: 4, max_presence_members_per_channel: 5, max_presence_member_size_in_kb: 6,
-  max_channel_name_length: 7, max_event_channels_at_once: 8, max_event_name_length: 9, max_event_payload_in_kb: 10,
-  max_event_batch_size: 2147483648, enable_user_authentication: true, enable_watchlist_events: false,
+  id: 'every',
+  key: 'every-key',
+  secret: 'every secret',
+  enabled: false,
+  enable_client_messages: true,
+  max_connections: 4294967295,
+  max_client_events_per_second: 0,
+  max_read_requests_per_second: 3,
+  max_backend_events_per_second: 4,
+  max_presence_members_per_channel: 5,
+  max_presence_member_size_in_kb: 6,
+  max_channel_name_length: 7,
+  max_event_channels_at_once: 8,
+  max_event_name_length: 9,
+  max_event_payload_in_kb: 10,
+  max_event_batch_size: 2147483648,
+  enable_user_authentication: true,
+  enable_watchlist_events: false,
   allowed_origins: ['https://a.example', '*.b.example'],
-  webhooks: [{ url: 'https://a.example/hook?x=1', event_types: ['member_added'], headers: { 'X-Token': 'a "quoted" \\ text', A: '' } }],
-  channel_delta_compression: { 'ticker-*': 'fossil', other: { enabled: true, algorithm: 'Xdelta3', max_messages_per_key: 3 } },
+  webhooks: [
+    {
+      url: 'https://a.example/hook?x=1',
+      event_types: ['member_added'],
+      headers: { 'X-Token': 'a "quoted" \\ text', A: '' },
+    },
+  ],
+  channel_delta_compression: {
+    'ticker-*': 'fossil',
+    other: { enabled: true, algorithm: 'Xdelta3', max_messages_per_key: 3 },
+  },
 };
 
 // A configuration with an SQLite store in a folder that is gone after the test; returns the path of the file.
 export function sqliteConfig(t) {
   const folder = folderWith(t);
-  return path.join(folderWith(t, {
-    'config.json': { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: path.join(folder, 'apps.db') } } },
-  }), 'config.json');
+  return path.join(
+    folderWith(t, {
+      'config.json': {
+        app_manager: { driver: 'sqlite' },
+        database: { sqlite: { path: path.join(folder, 'apps.db') } },
+      },
+    }),
+    'config.json',
+  );
 }
 
 /*
@@ -42,8 +70,12 @@ export function startApps(t, args, { input = '', env = {} } = {}) {
   t.after(() => child.kill('SIGKILL'));
   let stdout = '';
   let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk) => { stdout += chunk; });
-  child.stderr.setEncoding('utf8').on('data', (chunk) => { stderr += chunk; });
+  child.stdout.setEncoding('utf8').on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.setEncoding('utf8').on('data', (chunk) => {
+    stderr += chunk;
+  });
   child.stdin.on('error', () => {}); // it need not read what it is given
   child.stdin.end(input);
   const ended = new Promise((resolve, reject) => {
@@ -60,8 +92,8 @@ export function apps(t, args, options) {
 export const ADMIN_TOKEN = 'a token of thirty-two characters';
 
 /*
- * Stands in for the server that CURLEW_ADMIN_URL names: the command calls it after each app that it wrote, and waits for
- * `answer(response, count)`. Returns {requests, env}.
+ * Stands in for the server that CURLEW_ADMIN_URL names: the command calls it after each app that it wrote, and waits
+ * for `answer(response, count)`. Returns {requests, env}.
  */
 export async function adminServer(t, answer = (response) => response.writeHead(204).end()) {
   const requests = [];
@@ -75,7 +107,10 @@ export async function adminServer(t, answer = (response) => response.writeHead(2
     server.closeAllConnections();
     server.close();
   });
-  return { requests, env: { CURLEW_ADMIN_URL: `http://127.0.0.1:${server.address().port}`, CURLEW_ADMIN_TOKEN: ADMIN_TOKEN } };
+  return {
+    requests,
+    env: { CURLEW_ADMIN_URL: `http://127.0.0.1:${server.address().port}`, CURLEW_ADMIN_TOKEN: ADMIN_TOKEN },
+  };
 }
 
 // Runs a command that has to fail; returns what it says.
@@ -103,7 +138,15 @@ export async function appsDone(t, args, options) {
   return args.includes('--json') ? JSON.parse(stdout) : stdout;
 }
 
-export const BARE = { id: 'bare', key: 'bare-key', secret: 'bare-secret', enabled: true, enable_client_messages: false, max_connections: 100, max_client_events_per_second: 100 };
+export const BARE = {
+  id: 'bare',
+  key: 'bare-key',
+  secret: 'bare-secret',
+  enabled: true,
+  enable_client_messages: false,
+  max_connections: 100,
+  max_client_events_per_second: 100,
+};
 
 // Every seventh has all fields, the others few.
 export function manyApps(count) {
@@ -125,8 +168,8 @@ export function counts({ created, updated, equal, conflicts, failed }) {
 export const NONE = { created: 0, updated: 0, equal: 0, conflicts: 0, failed: 0 };
 
 /*
- * Runs a command that writes many apps and sends it the signal once `after` of them are written. It waits for this process
- * after each app, so it cannot get far ahead.
+ * Runs a command that writes many apps and sends it the signal once `after` of them are written. It waits for this
+ * process after each app, so it cannot get far ahead.
  */
 export async function interruptedBy(t, args, signal, after, delayMs) {
   const { env } = await adminServer(t, (response, count) => {

@@ -1,4 +1,5 @@
-// A Pusher protocol client on a raw WebSocket: it knows the handshake, subscriptions and sign-in, and leaves every answer to the test.
+// A Pusher protocol client on a raw WebSocket: it knows the handshake, subscriptions and sign-in, and leaves every
+// answer to the test.
 
 import assert from 'node:assert/strict';
 
@@ -9,7 +10,8 @@ import { APP } from './server.js';
 import { channelAuth, signinAuth } from './sign.js';
 
 // Connects and waits for the established event: the raw connection with `socketId`, `app` and the functions below.
-// Options as RawWebSocket.connect(); `app` is the app whose key and secret are used. With `t` the socket is destroyed after the test.
+// Options as RawWebSocket.connect(); `app` is the app whose key and secret are used. With `t` the socket is destroyed
+// after the test.
 export async function connect(server, { app = APP, t, ...options } = {}) {
   const ws = await RawWebSocket.connect(server, { key: app.key, ...options });
   t?.after(() => ws.destroy());
@@ -18,12 +20,13 @@ export async function connect(server, { app = APP, t, ...options } = {}) {
   return Object.assign(ws, { app, socketId, activityTimeout, established });
 }
 
-// The data of a subscribe message, signed where the channel's kind asks for it. `user` is {user_id, user_info}; `channelData` the exact
-// text in its place.
+// The data of a subscribe message, signed where the channel's kind asks for it. `user` is {user_id, user_info};
+// `channelData` the exact text in its place.
 export function subscription(ws, channel, { user, channelData = user && JSON.stringify(user), ...rest } = {}) {
   const data = { channel, ...rest };
   if (channelData !== undefined) data.channel_data = channelData;
-  if (/^(private|presence)-/.test(channel) && !('auth' in rest)) data.auth = channelAuth(ws.app, ws.socketId, channel, channelData);
+  if (/^(private|presence)-/.test(channel) && !('auth' in rest))
+    data.auth = channelAuth(ws.app, ws.socketId, channel, channelData);
   return data;
 }
 
@@ -35,9 +38,14 @@ export function sendSubscribe(ws, channel, options) {
 // Subscribes and returns the answer, a success or an error, whichever comes for this channel.
 export function trySubscribe(ws, channel, options) {
   sendSubscribe(ws, channel, options);
-  return ws.next(Object.assign((message) => message.channel === channel &&
-    (message.event === 'pusher_internal:subscription_succeeded' || message.event === 'pusher:subscription_error'),
-  { label: `the answer to subscribing to ${channel}` }));
+  return ws.next(
+    Object.assign(
+      (message) =>
+        message.channel === channel &&
+        (message.event === 'pusher_internal:subscription_succeeded' || message.event === 'pusher:subscription_error'),
+      { label: `the answer to subscribing to ${channel}` },
+    ),
+  );
 }
 
 // Subscribes and insists on success; returns the success message.
@@ -70,7 +78,11 @@ export function unsubscribe(ws, channel) {
 }
 
 // Sends a signed sign-in without waiting; `user` is {id, user_info, watchlist}, `userData` the exact text in its place.
-export function sendSignin(ws, user, { userData = JSON.stringify(user), auth = signinAuth(ws.app, ws.socketId, userData) } = {}) {
+export function sendSignin(
+  ws,
+  user,
+  { userData = JSON.stringify(user), auth = signinAuth(ws.app, ws.socketId, userData) } = {},
+) {
   ws.send({ event: 'pusher:signin', data: { auth, user_data: userData } });
 }
 
@@ -120,15 +132,16 @@ export async function stillOpen(ws) {
 }
 
 /*
- * Proves that whatever the server had to deliver to these connections is here: publishes one marker event to a channel that all of them
- * hold. A worker delivers what is posted to it in order, so everything older has arrived before the marker. Returns, for each
- * connection, the messages that arrived before it and were not taken.
+ * Proves that whatever the server had to deliver to these connections is here: publishes one marker event to a channel
+ * that all of them hold. A worker delivers what is posted to it in order, so everything older has arrived before the
+ * marker. Returns, for each connection, the messages that arrived before it and were not taken.
  */
 export async function settle(server, ...connections) {
   const channel = `settle-${connections[0].socketId.replace('.', '-')}`;
   for (const ws of connections) sendSubscribe(ws, channel);
   const isAnswer = (message) => message.channel === channel && message.event.startsWith('pusher_internal:');
-  for (const ws of connections) await ws.next(Object.assign(isAnswer, { label: 'the subscription to the marker channel' }));
+  for (const ws of connections)
+    await ws.next(Object.assign(isAnswer, { label: 'the subscription to the marker channel' }));
   await publish(server, { name: 'marker', channel, data: 'x' }, { app: connections[0].app });
   const before = [];
   for (const ws of connections) {
@@ -141,5 +154,9 @@ export async function settle(server, ...connections) {
 
 // settle(), and insists that nothing had arrived.
 export async function nothingArrived(server, ...connections) {
-  for (const messages of await settle(server, ...connections)) assert.deepEqual(messages.map((message) => message.text), []);
+  for (const messages of await settle(server, ...connections))
+    assert.deepEqual(
+      messages.map((message) => message.text),
+      [],
+    );
 }

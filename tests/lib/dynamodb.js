@@ -1,4 +1,5 @@
-// DynamoDB for a test file: a real one, tables in it, and what stands between it and the server where a test wants a say.
+// DynamoDB for a test file: a real one, tables in it, and what stands between it and the server where a test wants a
+// say.
 
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
@@ -22,17 +23,20 @@ const WITH_INDEX = {
   GlobalSecondaryIndexes: [{ IndexName: INDEX, KeySchema: partitionKey('key'), Projection: { ProjectionType: 'ALL' } }],
 };
 
-// One database for all tests of a file, each of which uses a table of its own: `const database = await sharedDynamoDb()`. If it does not
-// start, the tests that use it fail, and no others.
+// One database for all tests of a file, each of which uses a table of its own: `const database = await
+// sharedDynamoDb()`. If it does not start, the tests that use it fail, and no others.
 export async function sharedDynamoDb() {
   try {
     return await startShared();
   } catch (error) {
-    return new Proxy({}, {
-      get(_, name) {
-        if (name !== 'then') throw error; // which `await` asks for
+    return new Proxy(
+      {},
+      {
+        get(_, name) {
+          if (name !== 'then') throw error; // which `await` asks for
+        },
       },
-    });
+    );
   }
 }
 
@@ -42,12 +46,17 @@ async function startShared() {
   after(() => client.destroy());
   const database = {
     url: `http://${backend.address.host}:${backend.address.port}`,
-    // {table, config, file, folder}: the name of a table, and a configuration for it as an object and as a file. Members
-    // that are undefined are left out.
+    // {table, config, file, folder}: the name of a table, and a configuration for it as an object and as a file.
+    // Members that are undefined are left out.
     place(t, { url = database.url, ...settings } = {}) {
       const table = `apps-${randomBytes(6).toString('hex')}`;
       const dynamodb = {
-        region: REGION, table_name: table, endpoint_url: url, aws_access_key_id: 'AKTEST', aws_secret_access_key: 'a dynamodb secret', ...settings,
+        region: REGION,
+        table_name: table,
+        endpoint_url: url,
+        aws_access_key_id: 'AKTEST',
+        aws_secret_access_key: 'a dynamodb secret',
+        ...settings,
       };
       const config = { app_manager: { driver: 'dynamodb', array: { apps: [] } }, database: { dynamodb } };
       const folder = folderWith(t, { 'config.json': config });
@@ -59,12 +68,19 @@ async function startShared() {
       return { stub, ...database.place(t, { url: stub.url, ...settings }) };
     },
     // As the server makes it, or one of the test's own.
-    createTable: (table, own = WITH_INDEX) => client.send(new CreateTableCommand({
-      TableName: table, BillingMode: 'PAY_PER_REQUEST', ...WITHOUT_INDEX, ...own,
-    })),
+    createTable: (table, own = WITH_INDEX) =>
+      client.send(
+        new CreateTableCommand({
+          TableName: table,
+          BillingMode: 'PAY_PER_REQUEST',
+          ...WITHOUT_INDEX,
+          ...own,
+        }),
+      ),
     describe: async (table) => (await client.send(new DescribeTableCommand({ TableName: table }))).Table,
     put: (table, Item) => client.send(new PutItemCommand({ TableName: table, Item })),
-    get: async (table, id) => (await client.send(new GetItemCommand({ TableName: table, Key: { id: { S: id } } }))).Item,
+    get: async (table, id) =>
+      (await client.send(new GetItemCommand({ TableName: table, Key: { id: { S: id } } }))).Item,
   };
   return database;
 }
@@ -81,5 +97,9 @@ export function signerOf(request) {
 
 // An answer of DynamoDB that says no.
 export function exception(name, { status = 400, message = 'as the test wants it' } = {}) {
-  return { status, body: { __type: `com.amazonaws.dynamodb.v20120810#${name}`, message }, headers: { 'content-type': 'application/x-amz-json-1.0' } };
+  return {
+    status,
+    body: { __type: `com.amazonaws.dynamodb.v20120810#${name}`, message },
+    headers: { 'content-type': 'application/x-amz-json-1.0' },
+  };
 }

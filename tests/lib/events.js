@@ -1,4 +1,5 @@
-// Subscribers for tests of the HTTP API, the fence that proves that something was not delivered, and the shape of refusals.
+// Subscribers for tests of the HTTP API, the fence that proves that something was not delivered, and the shape of
+// refusals.
 
 import assert from 'node:assert/strict';
 
@@ -23,14 +24,16 @@ export function nextOn(ws, channel) {
 }
 
 /*
- * Publishes a last event to the channel and returns what the connection had received before it and nobody had taken. A channel has
- * one order, so what is not there by then never comes: this is how an absence is proved.
+ * Publishes a last event to the channel and returns what the connection had received before it and nobody had taken. A
+ * channel has one order, so what is not there by then never comes: this is how an absence is proved.
  */
 export async function untilFence(server, ws, channel, options) {
   const name = `fence-${++fences}`;
   await publish(server, { name, channel, data: '' }, options);
   // Fences of other subscribers of the channel are no events of the test.
-  return (await ws.inbox.through(matching({ event: name, channel }))).filter((message) => !/^fence-\d+$/.test(message.event));
+  return (await ws.inbox.through(matching({ event: name, channel }))).filter(
+    (message) => !/^fence-\d+$/.test(message.event),
+  );
 }
 
 // A refusal of the HTTP API: this status, and a JSON body whose `error` matches every pattern.

@@ -6,8 +6,8 @@ import http from 'node:http';
 import { Inbox } from './inbox.js';
 
 /*
- * Starts the server; it is gone after the test. Each request {method, path, headers, rawHeaders, body} is in `requests`, in
- * order of arrival. `answer(request, forward)` may be changed at any time; it returns, at once or later,
+ * Starts the server; it is gone after the test. Each request {method, path, headers, rawHeaders, body} is in
+ * `requests`, in order of arrival. `answer(request, forward)` may be changed at any time; it returns, at once or later,
  *   {status, body, headers}   the answer; a body that is no string is sent as JSON
  *   undefined                 what `upstream` (a URL) says
  *   null                      nothing: the connection is cut
@@ -24,7 +24,7 @@ export async function httpStub(t, { upstream, answer = () => undefined } = {}) {
     try {
       const given = await stub.answer(request, forward);
       if (typeof given === 'function') return void given(message.socket);
-      const { status = 200, body = '', headers: more = {} } = given === undefined ? await forward() : given ?? {};
+      const { status = 200, body = '', headers: more = {} } = given === undefined ? await forward() : (given ?? {});
       if (given === null) message.socket.destroy();
       else response.writeHead(status, more).end(typeof body === 'string' ? body : JSON.stringify(body));
     } catch {
@@ -53,5 +53,9 @@ async function pass(upstream, { method, path, headers, body }) {
   const request = http.request({ hostname, port, path, method, headers, agent: false });
   request.end(body);
   const [response] = await once(request, 'response');
-  return { status: response.statusCode, headers: { 'content-type': response.headers['content-type'] }, body: await text(response) };
+  return {
+    status: response.statusCode,
+    headers: { 'content-type': response.headers['content-type'] },
+    body: await text(response),
+  };
 }

@@ -1,7 +1,7 @@
 // A queue of what arrived, for tests that wait for events instead of sleeping.
 //
-// Nothing is ever dropped: `all` keeps every item in the order of arrival, and an item leaves `waiting` only when a test
-// asks for it. So a test can wait for one item and then look at what arrived before it.
+// Nothing is ever dropped: `all` keeps every item in the order of arrival, and an item leaves `waiting` only when a
+// test asks for it. So a test can wait for one item and then look at what arrived before it.
 
 // Sanitizer builds on a busy machine are slow; a test that passes never waits this long.
 export const TIMEOUT_MS = Number(process.env.CURLEW_TEST_TIMEOUT_MS ?? 60_000);
@@ -34,18 +34,26 @@ export class Inbox {
 
   // Takes the first item that the predicate accepts, waiting for it if need be. Items before it stay in `waiting`.
   next(predicate = () => true, timeoutMs = TIMEOUT_MS) {
-    return this.#take((items) => {
-      const index = items.findIndex((item) => predicate(item));
-      return index < 0 ? null : items.splice(index, 1)[0];
-    }, predicate, timeoutMs);
+    return this.#take(
+      (items) => {
+        const index = items.findIndex((item) => predicate(item));
+        return index < 0 ? null : items.splice(index, 1)[0];
+      },
+      predicate,
+      timeoutMs,
+    );
   }
 
   // Takes everything up to the first item that the predicate accepts; that one is the last of the returned array.
   through(predicate, timeoutMs = TIMEOUT_MS) {
-    return this.#take((items) => {
-      const index = items.findIndex((item) => predicate(item));
-      return index < 0 ? null : items.splice(0, index + 1);
-    }, predicate, timeoutMs);
+    return this.#take(
+      (items) => {
+        const index = items.findIndex((item) => predicate(item));
+        return index < 0 ? null : items.splice(0, index + 1);
+      },
+      predicate,
+      timeoutMs,
+    );
   }
 
   // Takes `count` items in order of arrival, skipping those that the predicate refuses (they stay).
@@ -60,10 +68,15 @@ export class Inbox {
     return new Promise((resolve, reject) => {
       const taker = { attempt, resolve, fail: null, timer: null };
       taker.fail = (why) => {
-        const recent = this.all.slice(-10).map((item) => `\n    ${shorten(this.describe(item))}`).join('');
+        const recent = this.all
+          .slice(-10)
+          .map((item) => `\n    ${shorten(this.describe(item))}`)
+          .join('');
         const wanted = predicate.label ?? shorten(String(predicate));
-        const error = new Error(`${this.what}: ${why} while waiting for ${wanted}; ` +
-          `${this.all.length} arrived, ${this.waiting.length} not taken; the last ones:${recent || ' none'}`);
+        const error = new Error(
+          `${this.what}: ${why} while waiting for ${wanted}; ` +
+            `${this.all.length} arrived, ${this.waiting.length} not taken; the last ones:${recent || ' none'}`,
+        );
         error.stack = `${error.message}\n${origin.stack.split('\n').slice(2).join('\n')}`;
         reject(error);
       };
@@ -95,7 +108,8 @@ export function matching(wanted) {
   if (typeof wanted === 'string') return Object.assign((item) => item.event === wanted, { label: `event ${wanted}` });
   return Object.assign(
     (item) => Object.entries(wanted).every(([name, value]) => JSON.stringify(item[name]) === JSON.stringify(value)),
-    { label: JSON.stringify(wanted) });
+    { label: JSON.stringify(wanted) },
+  );
 }
 
 // Fails with a text that says what was awaited when the promise takes longer than the timeout.

@@ -1,5 +1,5 @@
-// The exact source text of a member, for tests of what must pass through the server untouched: JSON.parse would forget number formats, the order
-// of keys, duplicates and escapes.
+// The exact source text of a member, for tests of what must pass through the server untouched: JSON.parse would forget
+// number formats, the order of keys, duplicates and escapes.
 
 // The text of the value of a top-level member of a JSON object, or undefined. The text must be valid JSON.
 export function memberText(json, name) {

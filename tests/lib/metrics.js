@@ -36,8 +36,11 @@ export class Metrics {
 
   // The samples of a name (with or without prefix) whose labels include the given ones.
   select(name, labels = {}) {
-    return this.samples.filter((sample) => (sample.name === name || sample.name === this.prefix + name) &&
-      Object.entries(labels).every(([label, value]) => sample.labels[label] === String(value)));
+    return this.samples.filter(
+      (sample) =>
+        (sample.name === name || sample.name === this.prefix + name) &&
+        Object.entries(labels).every(([label, value]) => sample.labels[label] === String(value)),
+    );
   }
 
   // Their sum; 0 when there are none.
@@ -45,9 +48,13 @@ export class Metrics {
     return this.select(name, labels).reduce((sum, sample) => sum + sample.value, 0);
   }
 
-  // By how much the samples have grown since an earlier page, by the value of one label: {value: growth}, without those that have not.
+  // By how much the samples have grown since an earlier page, by the value of one label: {value: growth}, without those
+  // that have not.
   since(before, name, label, labels) {
-    const grown = this.select(name, labels).map((sample) => [sample.labels[label], sample.value - before.sum(name, sample.labels)]);
+    const grown = this.select(name, labels).map((sample) => [
+      sample.labels[label],
+      sample.value - before.sum(name, sample.labels),
+    ]);
     return Object.fromEntries(grown.filter(([, growth]) => growth !== 0));
   }
 }

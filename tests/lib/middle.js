@@ -4,8 +4,9 @@ import { once } from 'node:events';
 import net from 'node:net';
 
 /*
- * A port (0: any) that leads to the one at `target`, {port}, until the test ends; resolves to it. What Curlew says goes through
- * `hear(bytes, near, far)`, where `near` is Curlew's end and `far` the server's; what the server says is handed on.
+ * A port (0: any) that leads to the one at `target`, {port}, until the test ends; resolves to it. What Curlew says goes
+ * through `hear(bytes, near, far)`, where `near` is Curlew's end and `far` the server's; what the server says is handed
+ * on.
  */
 export async function lead(t, port, target, hear = (bytes, near, far) => far.write(bytes)) {
   const ends = [];
@@ -24,7 +25,8 @@ export async function lead(t, port, target, hear = (bytes, near, far) => far.wri
   return middle.address().port;
 }
 
-// A port that leads to `target` until Curlew says these words; from then on `talk(client)` speaks to Curlew instead. Resolves to it.
+// A port that leads to `target` until Curlew says these words; from then on `talk(client)` speaks to Curlew instead.
+// Resolves to it.
 export function impostor(t, target, words, talk) {
   return lead(t, 0, target, (bytes, near, far) => {
     if (!bytes.includes(words)) return far.write(bytes);

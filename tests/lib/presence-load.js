@@ -1,7 +1,8 @@
 // A thread of load for concurrency.test.js: many connections that join and leave one presence channel.
 //
-// Each connection is a plain socket that looks for a few words in what it receives and parses nothing, so that the server and not the load is what
-// limits. The thread reports {joined: [user ids]} when the server has handled everything, and holds its connections until told `end`.
+// Each connection is a plain socket that looks for a few words in what it receives and parses nothing, so that the
+// server and not the load is what limits. The thread reports {joined: [user ids]} when the server has handled
+// everything, and holds its connections until told `end`.
 
 import net from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -10,7 +11,8 @@ import { encodeFrame, OPCODE } from './raw-websocket.js';
 import { channelAuth } from './sign.js';
 
 const { host, port, app, channel, first, count, rounds } = workerData;
-const HANDSHAKE = `GET /app/${app.key}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+const HANDSHAKE =
+  `GET /app/${app.key}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
   'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
 
 const sockets = [];
@@ -21,7 +23,8 @@ parentPort.once('message', () => {
   for (const socket of sockets) socket.destroy();
 });
 
-// One connection. Two neighbours share a user; every third connection ends joined, every third left, every third closed while joined.
+// One connection. Two neighbours share a user; every third connection ends joined, every third left, every third closed
+// while joined.
 async function load(number) {
   const userId = `user-${number >> 1}`;
   const socket = net.connect({ host, port, noDelay: true });
@@ -30,7 +33,10 @@ async function load(number) {
   socket.write(HANDSHAKE);
   const [, socketId] = await words.find(/socket_id\\":\\"(\d+\.\d+)/);
   const channelData = JSON.stringify({ user_id: userId, user_info: { of: number } });
-  const join = { event: 'pusher:subscribe', data: { channel, auth: channelAuth(app, socketId, channel, channelData), channel_data: channelData } };
+  const join = {
+    event: 'pusher:subscribe',
+    data: { channel, auth: channelAuth(app, socketId, channel, channelData), channel_data: channelData },
+  };
   const leave = { event: 'pusher:unsubscribe', data: { channel } };
   for (let round = 0; round < rounds; round++) {
     send(socket, join);
@@ -45,7 +51,9 @@ async function load(number) {
     await words.find(/pusher:pong/);
   }
   if (number % 3 === 2) {
-    const closed = new Promise((resolve) => { socket.once('close', resolve); });
+    const closed = new Promise((resolve) => {
+      socket.once('close', resolve);
+    });
     socket.write(encodeFrame({ opcode: OPCODE.close }));
     await closed;
   }
@@ -55,7 +63,8 @@ function send(socket, message) {
   socket.write(encodeFrame({ opcode: OPCODE.text, payload: JSON.stringify(message) }));
 }
 
-// Finds patterns in a stream of bytes, each after the one before; what has been searched is forgotten but for a short tail.
+// Finds patterns in a stream of bytes, each after the one before; what has been searched is forgotten but for a short
+// tail.
 function scanner(socket) {
   let text = '';
   let waiting = null;
@@ -78,9 +87,10 @@ function scanner(socket) {
   socket.on('error', (error) => waiting?.reject(error));
   socket.on('close', () => waiting?.reject(new Error('the server closed the connection')));
   return {
-    find: (pattern) => new Promise((resolve, reject) => {
-      waiting = { pattern, resolve, reject };
-      search();
-    }),
+    find: (pattern) =>
+      new Promise((resolve, reject) => {
+        waiting = { pattern, resolve, reject };
+        search();
+      }),
   };
 }

@@ -18,8 +18,8 @@ export function folderWith(t, files = {}) {
 }
 
 /*
- * Starts a program; it is killed after the test if it still runs. Returns {child, out, err, exited}: the lines of its two outputs as
- * inboxes, and a function that waits for its end, {code, signal}.
+ * Starts a program; it is killed after the test if it still runs. Returns {child, out, err, exited}: the lines of its
+ * two outputs as inboxes, and a function that waits for its end, {code, signal}.
  */
 export function start(t, command, args, { env = {}, cwd } = {}) {
   const kept = {};
@@ -34,10 +34,12 @@ export function start(t, command, args, { env = {}, cwd } = {}) {
   });
   const out = lines(child.stdout, `output of ${name}`);
   const err = lines(child.stderr, `errors of ${name}`);
-  ended.finally(() => {
-    out.close(`${name} has ended`);
-    err.close(`${name} has ended`);
-  }).catch(() => {});
+  ended
+    .finally(() => {
+      out.close(`${name} has ended`);
+      err.close(`${name} has ended`);
+    })
+    .catch(() => {});
   t.after(async () => {
     child.kill('SIGKILL');
     await ended.catch(() => {});

@@ -5,23 +5,31 @@ import net from 'node:net';
 import { Inbox, TIMEOUT_MS, within } from './inbox.js';
 
 export class RawHttp {
-  // Responses in the order they came: {version, status, reason, headers (lower-case names), rawHeaders, body (Buffer), text, json}.
-  responses = new Inbox('HTTP connection', (response) => `${response.status} ${JSON.stringify(response.headers)} ${response.text}`);
+  // Responses in the order they came: {version, status, reason, headers (lower-case names), rawHeaders, body (Buffer),
+  // text, json}.
+  responses = new Inbox(
+    'HTTP connection',
+    (response) => `${response.status} ${JSON.stringify(response.headers)} ${response.text}`,
+  );
   // Everything received, for tests of exact bytes.
   received = Buffer.alloc(0);
   #rest = Buffer.alloc(0);
   #methods = [];
   #ended;
 
-  // Connects to a server ({host, port}) or a metrics page ({host, port: server.metricsPort}), from `localAddress` if it is given.
+  // Connects to a server ({host, port}) or a metrics page ({host, port: server.metricsPort}), from `localAddress` if it
+  // is given.
   static async connect(server, { localAddress } = {}) {
     const { host = '127.0.0.1', port } = server;
     const http = new RawHttp(net.connect({ host, port, localAddress, noDelay: true }));
     server.own?.(() => http.destroy());
-    await within(new Promise((resolve, reject) => {
-      http.socket.once('connect', resolve);
-      http.socket.once('error', reject);
-    }), `a connection to ${host}:${port}`);
+    await within(
+      new Promise((resolve, reject) => {
+        http.socket.once('connect', resolve);
+        http.socket.once('error', reject);
+      }),
+      `a connection to ${host}:${port}`,
+    );
     return http;
   }
 
@@ -29,7 +37,9 @@ export class RawHttp {
     this.socket = socket;
     this.#ended = new Promise((resolve) => {
       let error = null;
-      socket.on('error', (cause) => { error = cause; });
+      socket.on('error', (cause) => {
+        error = cause;
+      });
       socket.on('close', () => resolve({ error, reset: error?.code === 'ECONNRESET' }));
     });
     socket.on('data', (chunk) => {
@@ -41,7 +51,8 @@ export class RawHttp {
     this.#ended.then(() => this.responses.close('the connection closed'));
   }
 
-  // Sends bytes as they are. To let a response without body be understood, `method` names the request that they complete (HEAD).
+  // Sends bytes as they are. To let a response without body be understood, `method` names the request that they
+  // complete (HEAD).
   write(bytes, { method = null } = {}) {
     if (method !== null) this.#methods.push(method);
     this.socket.write(bytes);
@@ -56,7 +67,8 @@ export class RawHttp {
     const has = (name) => given.some(([key]) => key.toLowerCase() === name);
     const all = [...given];
     if (!has('host')) all.unshift(['Host', '127.0.0.1']);
-    if (body.length > 0 && !has('content-length') && !has('transfer-encoding')) all.push(['Content-Length', Buffer.byteLength(body)]);
+    if (body.length > 0 && !has('content-length') && !has('transfer-encoding'))
+      all.push(['Content-Length', Buffer.byteLength(body)]);
     const head = `${method} ${target} HTTP/${version}\r\n${all.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`;
     this.#methods.push(method);
     this.socket.write(Buffer.concat([Buffer.from(head, 'latin1'), Buffer.from(body)]));
@@ -90,7 +102,10 @@ export class RawHttp {
         this.responses.close(`no status line: ${JSON.stringify(statusLine)}`);
         return;
       }
-      const rawHeaders = headerLines.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()]);
+      const rawHeaders = headerLines.map((line) => [
+        line.slice(0, line.indexOf(':')),
+        line.slice(line.indexOf(':') + 1).trim(),
+      ]);
       const headers = {};
       for (const [name, value] of rawHeaders) {
         const key = name.toLowerCase();
@@ -108,13 +123,23 @@ export class RawHttp {
       } catch {
         json = undefined;
       }
-      this.responses.push({ version: match[1], status, reason: match[3] ?? '', headers, rawHeaders, body: body.content, text, json });
+      this.responses.push({
+        version: match[1],
+        status,
+        reason: match[3] ?? '',
+        headers,
+        rawHeaders,
+        body: body.content,
+        text,
+        json,
+      });
     }
   }
 
   // The body at the start of the bytes: {content, length (bytes used)}, or null when it is not complete.
   #body(bytes, status, headers, atEnd) {
-    if (status < 200 || status === 204 || status === 304 || this.#methods[0] === 'HEAD') return { content: Buffer.alloc(0), length: 0 };
+    if (status < 200 || status === 204 || status === 304 || this.#methods[0] === 'HEAD')
+      return { content: Buffer.alloc(0), length: 0 };
     if (/chunked/i.test(headers['transfer-encoding'] ?? '')) return chunked(bytes);
     if (headers['content-length'] !== undefined) {
       const length = Number(headers['content-length']);

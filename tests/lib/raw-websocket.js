@@ -1,7 +1,7 @@
 // RFC 6455 from the client's side over a plain socket: it can send what no client library would, and hides nothing.
 //
-// Every frame that arrives is in `frames`; text messages are parsed into `inbox` as well. The close frame is answered unless
-// the test says otherwise, and how the connection ended is told by `closed()`.
+// Every frame that arrives is in `frames`; text messages are parsed into `inbox` as well. The close frame is answered
+// unless the test says otherwise, and how the connection ended is told by `closed()`.
 
 import { createHash, randomBytes } from 'node:crypto';
 import net from 'node:net';
@@ -13,8 +13,8 @@ export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, 
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 
 /*
- * The bytes of one frame. `rsv` is the three reserved bits (0 to 7), `length` overrides the announced length (a number or BigInt),
- * `lengthBytes` (0, 2 or 8) the size of the extended length field.
+ * The bytes of one frame. `rsv` is the three reserved bits (0 to 7), `length` overrides the announced length (a number
+ * or BigInt), `lengthBytes` (0, 2 or 8) the size of the extended length field.
  */
 export function encodeFrame({ opcode, payload = '', fin = true, mask = true, rsv = 0, length, lengthBytes } = {}) {
   const bytes = Buffer.from(payload);
@@ -34,8 +34,12 @@ export function encodeFrame({ opcode, payload = '', fin = true, mask = true, rsv
 
 export class RawWebSocket {
   // Frames as {fin, rsv, opcode, masked, payload}.
-  frames = new Inbox('WebSocket frames', (frame) => `opcode ${frame.opcode} ${frame.payload.toString('utf8').slice(0, 200)}`);
-  // Text messages as the parsed JSON object with `text` (the exact message) beside its members, and `at` (the time, not enumerable).
+  frames = new Inbox(
+    'WebSocket frames',
+    (frame) => `opcode ${frame.opcode} ${frame.payload.toString('utf8').slice(0, 200)}`,
+  );
+  // Text messages as the parsed JSON object with `text` (the exact message) beside its members, and `at` (the time, not
+  // enumerable).
   inbox = new Inbox('WebSocket messages', (message) => message.text);
   // {code, reason, at} once the server's close frame is here; code is null for an empty one.
   closeFrame = null;
@@ -49,11 +53,14 @@ export class RawWebSocket {
   #handshakeDone;
 
   /*
-   * Connects and shakes hands. Options: `path` (default `/app/{key}?protocol=7&client=raw&version=1`), `headers` (an object that
-   * adds or, with null, removes handshake headers), `answerClose` (true), `localAddress` (of the client's end).
-   * Rejects when the answer is no valid 101, with the answer as `handshake` of the error.
+   * Connects and shakes hands. Options: `path` (default `/app/{key}?protocol=7&client=raw&version=1`), `headers` (an
+   * object that adds or, with null, removes handshake headers), `answerClose` (true), `localAddress` (of the client's
+   * end). Rejects when the answer is no valid 101, with the answer as `handshake` of the error.
    */
-  static async connect(server, { key = 'app-key', path = `/app/${key}?protocol=7&client=raw&version=1`, ...options } = {}) {
+  static async connect(
+    server,
+    { key = 'app-key', path = `/app/${key}?protocol=7&client=raw&version=1`, ...options } = {},
+  ) {
     const ws = RawWebSocket.open(server, options);
     await ws.connected();
     await ws.shakeHands(path, options.headers);
@@ -77,13 +84,17 @@ export class RawWebSocket {
     this.#closeFrameSeen.promise.catch(() => {});
     this.#ended = new Promise((resolve) => {
       let error = null;
-      socket.on('error', (cause) => { error = cause; });
+      socket.on('error', (cause) => {
+        error = cause;
+      });
       socket.on('close', () => {
         const ending = { error, reset: error?.code === 'ECONNRESET', at: performance.now() };
         this.frames.close('the connection closed');
         this.inbox.close('the connection closed');
         this.#closeFrameSeen.reject(Object.assign(new Error('the connection closed without a close frame'), ending));
-        this.#handshakeDone.reject(Object.assign(new Error('the connection closed before the handshake was answered'), ending));
+        this.#handshakeDone.reject(
+          Object.assign(new Error('the connection closed before the handshake was answered'), ending),
+        );
         resolve(ending);
       });
     });
@@ -93,24 +104,42 @@ export class RawWebSocket {
   connected() {
     const { socket } = this;
     if (!socket.connecting) return Promise.resolve();
-    return within(new Promise((resolve, reject) => {
-      socket.once('connect', resolve);
-      socket.once('error', reject);
-    }), 'the TCP connection');
+    return within(
+      new Promise((resolve, reject) => {
+        socket.once('connect', resolve);
+        socket.once('error', reject);
+      }),
+      'the TCP connection',
+    );
   }
 
   async shakeHands(path, headers = {}) {
     const key = randomBytes(16).toString('base64');
     const all = {
-      Host: '127.0.0.1', Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': key, ...headers,
+      Host: '127.0.0.1',
+      Connection: 'Upgrade',
+      Upgrade: 'websocket',
+      'Sec-WebSocket-Version': '13',
+      'Sec-WebSocket-Key': key,
+      ...headers,
     };
-    const lines = Object.entries(all).filter(([, value]) => value !== null).map(([name, value]) => `${name}: ${value}\r\n`);
+    const lines = Object.entries(all)
+      .filter(([, value]) => value !== null)
+      .map(([name, value]) => `${name}: ${value}\r\n`);
     this.socket.write(`GET ${path} HTTP/1.1\r\n${lines.join('')}\r\n`);
     await this.shaken();
     const { status, headers: answered } = this.handshake;
-    const expected = createHash('sha1').update((all['Sec-WebSocket-Key'] ?? '') + GUID).digest('base64');
-    if (status !== 101 || answered['sec-websocket-accept'] !== expected || !/^websocket$/i.test(answered.upgrade ?? '')) {
-      throw Object.assign(new Error(`the handshake was answered ${status} ${JSON.stringify(answered)}`), { handshake: this.handshake });
+    const expected = createHash('sha1')
+      .update((all['Sec-WebSocket-Key'] ?? '') + GUID)
+      .digest('base64');
+    if (
+      status !== 101 ||
+      answered['sec-websocket-accept'] !== expected ||
+      !/^websocket$/i.test(answered.upgrade ?? '')
+    ) {
+      throw Object.assign(new Error(`the handshake was answered ${status} ${JSON.stringify(answered)}`), {
+        handshake: this.handshake,
+      });
     }
   }
 
@@ -154,12 +183,13 @@ export class RawWebSocket {
   async expect(wanted, timeoutMs) {
     const message = await this.inbox.next(undefined, timeoutMs);
     const accepts = matching(wanted);
-    if (!accepts(message)) throw new Error(`expected ${accepts.label ?? accepts}, but this came first: ${message.text}`);
+    if (!accepts(message))
+      throw new Error(`expected ${accepts.label ?? accepts}, but this came first: ${message.text}`);
     return message;
   }
 
-  // Sends pusher:ping and returns what arrived before its pusher:pong and was not taken yet: the proof that the server's answers to
-  // what this connection sent earlier are all here.
+  // Sends pusher:ping and returns what arrived before its pusher:pong and was not taken yet: the proof that the
+  // server's answers to what this connection sent earlier are all here.
   async fence() {
     this.send({ event: 'pusher:ping', data: {} });
     const messages = await this.inbox.through(matching('pusher:pong'));
@@ -178,7 +208,8 @@ export class RawWebSocket {
     return within(this.#closeFrameSeen.promise, 'a close frame', timeoutMs);
   }
 
-  // The end of the TCP connection: {code, reason, reset, error, at}; code and reason of the close frame, undefined without one.
+  // The end of the TCP connection: {code, reason, reset, error, at}; code and reason of the close frame, undefined
+  // without one.
   async closed(timeoutMs = TIMEOUT_MS) {
     const ending = await within(this.#ended, 'the server to close the connection', timeoutMs);
     return { code: this.closeFrame?.code, reason: this.closeFrame?.reason, ...ending };
@@ -216,7 +247,9 @@ export class RawWebSocket {
     const headEnd = this.#rest.indexOf('\r\n\r\n');
     if (headEnd < 0) return false;
     const [statusLine, ...lines] = this.#rest.subarray(0, headEnd).toString('latin1').split('\r\n');
-    const headers = Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]));
+    const headers = Object.fromEntries(
+      lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]),
+    );
     this.handshake = { status: Number(statusLine.split(' ')[1]), headers };
     this.#rest = this.#rest.subarray(headEnd + 4);
     this.#handshakeDone.resolve();
@@ -233,7 +266,10 @@ export class RawWebSocket {
     if (bytes.length < start + length) return false;
     this.#rest = bytes.subarray(start + length);
     const frame = {
-      fin: (bytes[0] & 0x80) !== 0, rsv: (bytes[0] >> 4) & 7, opcode: bytes[0] & 15, masked: (bytes[1] & 0x80) !== 0,
+      fin: (bytes[0] & 0x80) !== 0,
+      rsv: (bytes[0] >> 4) & 7,
+      opcode: bytes[0] & 15,
+      masked: (bytes[1] & 0x80) !== 0,
       payload: Buffer.from(bytes.subarray(start, start + length)),
     };
     this.frames.push(frame);
@@ -243,7 +279,10 @@ export class RawWebSocket {
 
   // A compressed message (RFC 7692); what came before may be part of it.
   #inflate(payload) {
-    const options = { finishFlush: zlib.constants.Z_SYNC_FLUSH, ...(this.#window.length > 0 && { dictionary: this.#window }) };
+    const options = {
+      finishFlush: zlib.constants.Z_SYNC_FLUSH,
+      ...(this.#window.length > 0 && { dictionary: this.#window }),
+    };
     const message = zlib.inflateRawSync(Buffer.concat([payload, Buffer.from([0, 0, 0xff, 0xff])]), options);
     this.#window = Buffer.concat([this.#window, message]).subarray(-32768);
     return message;
@@ -251,8 +290,10 @@ export class RawWebSocket {
 
   #handle(frame) {
     if (frame.opcode === OPCODE.close) {
-      this.closeFrame = frame.payload.length < 2 ? { code: null, reason: '' }
-        : { code: frame.payload.readUInt16BE(0), reason: frame.payload.subarray(2).toString('utf8') };
+      this.closeFrame =
+        frame.payload.length < 2
+          ? { code: null, reason: '' }
+          : { code: frame.payload.readUInt16BE(0), reason: frame.payload.subarray(2).toString('utf8') };
       this.closeFrame.at = performance.now();
       this.#closeFrameSeen.resolve(this.closeFrame);
       if (this.answerClose && !this.socket.destroyed) {

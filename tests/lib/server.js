@@ -1,8 +1,8 @@
 // Starts the real binary with a configuration of its own, on ports that the kernel chooses.
 //
-// A test owns its server: `serverFor(t, options)` stops it when the test ends, `sharedServer(options)` when the file ends.
-// Stopping is part of the test: a sanitizer's report, a crash or an exit code other than 0 fails it, and the log of a
-// failed test is printed.
+// A test owns its server: `serverFor(t, options)` stops it when the test ends, `sharedServer(options)` when the file
+// ends. Stopping is part of the test: a sanitizer's report, a crash or an exit code other than 0 fails it, and the log
+// of a failed test is printed.
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,21 +23,22 @@ export const RELEASE_BINARY = path.resolve(process.env.CURLEW_BINARY_RELEASE ?? 
 // The app that servers have unless the test names others.
 export const APP = { id: 'app-id', key: 'app-key', secret: 'app-secret', enable_client_messages: true };
 
-const SANITIZER_REPORT = /ERROR: (Address|Leak|Memory|Undefined)\w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w+Sanitizer/;
+const SANITIZER_REPORT =
+  /ERROR: (Address|Leak|Memory|Undefined)\w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w+Sanitizer/;
 
 const running = new Set();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-// A server is used by the rest of the harness through: host, port, url, metricsUrl, metricsPort, pid, configFile, log, waitForLog(),
-// reload(), hup(), terminate(), exited(), stop(), kill(), own().
+// A server is used by the rest of the harness through: host, port, url, metricsUrl, metricsPort, pid, configFile, log,
+// waitForLog(), reload(), hup(), terminate(), exited(), stop(), kill(), own().
 
 /*
  * Starts a server and waits until it says `ready`.
  *   apps     the records of the memory driver (default: APP)
  *   config   members of the configuration file, merged into the harness's own (objects member by member)
- *   env      environment variables of the server; nothing of the test's environment but PATH and sanitizer options leaks in
+ *   env      environment variables of the server; of the test's own it gets only PATH and sanitizer options
  *   binary   another binary than CURLEW_BINARY
  * Rejects with the exit code and the log when the server ends before it is ready.
  */
@@ -74,13 +75,20 @@ export async function runCurlew(args, { config, configText, env = {}, binary = B
   const text = configText ?? (config && JSON.stringify(config, null, 2));
   const configFile = path.join(folder, 'config.json');
   if (text !== undefined) writeFileSync(configFile, text);
-  const child = spawn(binary, text === undefined ? args : [...args, '--config', configFile],
-    { cwd: folder, env: environment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(binary, text === undefined ? args : [...args, '--config', configFile], {
+    cwd: folder,
+    env: environment(env),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   running.add(child);
   let stdout = '';
   let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk) => { stdout += chunk; });
-  child.stderr.setEncoding('utf8').on('data', (chunk) => { stderr += chunk; });
+  child.stdout.setEncoding('utf8').on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.setEncoding('utf8').on('data', (chunk) => {
+    stderr += chunk;
+  });
   const ended = new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr, configFile }));
@@ -106,15 +114,18 @@ class Server {
   constructor({ apps, config, env, binary }) {
     this.binary = binary;
     this.env = environment(env);
-    this.config = merge({
-      host: '127.0.0.1',
-      port: 0,
-      mode: 'production',
-      workers: 2,
-      shutdown_grace_period: 1,
-      metrics: { host: '127.0.0.1', port: 0 },
-      app_manager: { driver: 'memory', array: { apps } },
-    }, config);
+    this.config = merge(
+      {
+        host: '127.0.0.1',
+        port: 0,
+        mode: 'production',
+        workers: 2,
+        shutdown_grace_period: 1,
+        metrics: { host: '127.0.0.1', port: 0 },
+        app_manager: { driver: 'memory', array: { apps } },
+      },
+      config,
+    );
     this.#folder = mkdtempSync(path.join(tmpdir(), 'curlew-e2e-'));
     this.configFile = path.join(this.#folder, 'config.json');
   }
@@ -129,8 +140,11 @@ class Server {
 
   async start() {
     this.#writeConfig();
-    this.#child = spawn(this.binary, ['serve', '--config', this.configFile],
-      { cwd: this.#folder, env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(this.binary, ['serve', '--config', this.configFile], {
+      cwd: this.#folder,
+      env: this.env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     running.add(this.#child);
     this.#ended = new Promise((resolve) => {
       this.#child.once('error', (error) => resolve({ code: null, signal: null, error }));
@@ -138,7 +152,9 @@ class Server {
     });
     this.#ended.then(({ code, signal, error }) => {
       running.delete(this.#child);
-      this.log.close(error ? `cannot start ${this.binary}: ${error.message}` : `the server ended (${signal ?? `exit code ${code}`})`);
+      this.log.close(
+        error ? `cannot start ${this.binary}: ${error.message}` : `the server ended (${signal ?? `exit code ${code}`})`,
+      );
     });
     lines(this.#child.stderr, (line) => this.log.push(parseLogLine(line)));
     lines(this.#child.stdout, (line) => this.log.push({ target: 'stdout', message: line }));
@@ -167,11 +183,17 @@ class Server {
   async waitForLog(pattern, { since = 0, timeoutMs = TIMEOUT_MS } = {}) {
     const accepts = typeof pattern === 'function' ? pattern : (line) => pattern.test(line.message);
     const seen = this.log.all.slice(since).find(accepts);
-    return seen ?? this.log.next(Object.assign((line) => accepts(line), { label: `a log line ${pattern}` }), timeoutMs);
+    return (
+      seen ??
+      this.log.next(
+        Object.assign((line) => accepts(line), { label: `a log line ${pattern}` }),
+        timeoutMs,
+      )
+    );
   }
 
-  // Replaces the apps (and other members of the configuration file, if given) and reloads; resolves to the log line that says
-  // what changed, or why nothing did.
+  // Replaces the apps (and other members of the configuration file, if given) and reloads; resolves to the log line
+  // that says what changed, or why nothing did.
   async reload({ apps, config = {}, text } = {}) {
     this.config = merge(this.config, config);
     if (apps) this.config.app_manager.array.apps = apps;
@@ -232,7 +254,12 @@ class Server {
     }
     const report = this.log.all.findIndex((line) => SANITIZER_REPORT.test(line.message));
     if (report >= 0) {
-      throw new Error(`a sanitizer reported:\n${this.log.all.slice(report, report + 80).map((line) => line.message).join('\n')}`);
+      throw new Error(
+        `a sanitizer reported:\n${this.log.all
+          .slice(report, report + 80)
+          .map((line) => line.message)
+          .join('\n')}`,
+      );
     }
     if (ending.code !== 0) {
       this.printLog('a server that ended badly');

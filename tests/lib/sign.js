@@ -15,10 +15,15 @@ export function md5(bytes) {
  *   method, path   as sent; the path is already percent-encoded
  *   query          parameters of the request itself, values as meant (not encoded)
  *   body           string or Buffer, or undefined
- * To make wrong ones: `auth` overrides single parameters after signing (undefined removes one), `signAs` overrides what is
- * signed ({method, path, secret, query, body}), `now` is the timestamp in seconds.
+ * To make wrong ones: `auth` overrides single parameters after signing (undefined removes one), `signAs` overrides what
+ * is signed ({method, path, secret, query, body}), `now` is the timestamp in seconds.
  */
-export function signedPath(app, method, path, { query = {}, body, auth = {}, signAs = {}, now = Math.floor(Date.now() / 1000) } = {}) {
+export function signedPath(
+  app,
+  method,
+  path,
+  { query = {}, body, auth = {}, signAs = {}, now = Math.floor(Date.now() / 1000) } = {},
+) {
   const signedBody = 'body' in signAs ? signAs.body : body;
   const parameters = {
     ...query,

@@ -1,4 +1,5 @@
-// Cases of the SQL stores that are the same for each: `here` is a place of theirs, {sql(statement), config(...), settings(...)}.
+// Cases of the SQL stores that are the same for each: `here` is a place of theirs, {sql(statement), config(...),
+// settings(...)}.
 
 import assert from 'node:assert/strict';
 
@@ -7,25 +8,41 @@ import { refused, show } from './apps-command.js';
 import { serverFor } from './server.js';
 
 /*
- * What the table has no column for is refused and never dropped, until there is one. `who` are the settings of a user who may read and
- * write `here`, a place with an old table and in it the app `old`.
+ * What the table has no column for is refused and never dropped, until there is one. `who` are the settings of a user
+ * who may read and write `here`, a place with an old table and in it the app `old`.
  */
 export async function refusesWhatHasNoColumn(t, here, who, old) {
   const config = here.config(who);
-  await refused(t, ['create', '-c', config, '--id', 'a', '--set', 'allowed_origins=["https://a.example"]'], /"a" was not created: the table has no column allowed_origins/);
-  await refused(t, ['update', 'old', '-c', config, '--set', 'max_event_batch_size=0'], /the table has no column max_event_batch_size/);
+  await refused(
+    t,
+    ['create', '-c', config, '--id', 'a', '--set', 'allowed_origins=["https://a.example"]'],
+    /"a" was not created: the table has no column allowed_origins/,
+  );
+  await refused(
+    t,
+    ['update', 'old', '-c', config, '--set', 'max_event_batch_size=0'],
+    /the table has no column max_event_batch_size/,
+  );
   assert.deepEqual(await show(t, 'old', config), old);
   const token = 'a token of at least thirty-two characters';
-  const server = await serverFor(t, { apps: [], config: here.settings(who, { cache: { enabled: false } }), env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' } });
+  const server = await serverFor(t, {
+    apps: [],
+    config: here.settings(who, { cache: { enabled: false } }),
+    env: { CURLEW_ADMIN_TOKEN: token, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+  });
   const { message } = await server.waitForLog(/^admin API on /);
   const allowed_origins = ['https://a.example'];
   const [url] = message.match(/http:\/\/\S+/);
   const headers = { authorization: `Bearer ${token}` };
-  const create = () => fetch(url, {
-    method: 'POST', headers, body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', allowed_origins }),
-  });
+  const create = () =>
+    fetch(url, {
+      method: 'POST',
+      headers,
+      body: JSON.stringify({ id: 'new', key: 'new-key', secret: 's', allowed_origins }),
+    });
   // Over every connection to the database.
-  const readOften = (id) => Promise.all(Array.from({ length: 20 }, async () => (await fetch(`${url}/${id}`, { headers })).json()));
+  const readOften = (id) =>
+    Promise.all(Array.from({ length: 20 }, async () => (await fetch(`${url}/${id}`, { headers })).json()));
   assert.equal((await readOften('old'))[19].id, 'old');
   const answer = await create();
   assert.equal(answer.status, 507);
@@ -39,7 +56,8 @@ export async function refusesWhatHasNoColumn(t, here, who, old) {
 // A column or table that goes away under a running server is not missed.
 export async function missesNothingThatGoesAway(t, here) {
   const server = await serverFor(t, { apps: [], config: here.settings({}, { cache: { enabled: false } }) });
-  const status = async () => (await api(server, 'GET', '/channels', { app: { id: 'old', key: 'old-key', secret: 's' } })).status;
+  const status = async () =>
+    (await api(server, 'GET', '/channels', { app: { id: 'old', key: 'old-key', secret: 's' } })).status;
   const answers = async () => Promise.all(Array.from({ length: 20 }, status));
   assert.deepEqual(new Set(await answers()), new Set([200]));
   await here.sql('ALTER TABLE applications DROP COLUMN webhooks');
@@ -47,5 +65,5 @@ export async function missesNothingThatGoesAway(t, here) {
   await here.sql('ALTER TABLE applications RENAME TO aside');
   assert.deepEqual(new Set(await answers()), new Set([503]));
   await here.sql('ALTER TABLE aside RENAME TO applications');
-  while (await status() !== 200);
+  while ((await status()) !== 200);
 }

@@ -1,4 +1,5 @@
-// Servers whose store's settings are wrong: one that could never work does not start, any other starts without its store.
+// Servers whose store's settings are wrong: one that could never work does not start, any other starts without its
+// store.
 
 import assert from 'node:assert/strict';
 
@@ -15,11 +16,15 @@ async function refusal(server) {
 }
 
 /*
- * Starts a server with settings whose store cannot be asked; it says so in these words, and tells clients to come back. When
- * `repair` has made right what was wrong outside of the server, the server goes on by itself. What it logs never holds `secret`.
+ * Starts a server with settings whose store cannot be asked; it says so in these words, and tells clients to come back.
+ * When `repair` has made right what was wrong outside of the server, the server goes on by itself. What it logs never
+ * holds `secret`.
  */
 export async function servesWithout(t, { config, env, says, secret, repair }) {
-  const server = await serverFor(t, { config: { ...config, app_manager: { ...config.app_manager, array: { apps: [] } } }, env });
+  const server = await serverFor(t, {
+    config: { ...config, app_manager: { ...config.app_manager, array: { apps: [] } } },
+    env,
+  });
   const { level, message } = await server.waitForLog(/^the \w+ store cannot be asked: /);
   assert.equal(level, 'error');
   assert.match(message, says);

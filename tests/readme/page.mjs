@@ -8,7 +8,11 @@ import os from 'node:os';
 import path from 'node:path';
 
 const ARGUMENTS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--no-first-run',
+  '--disable-background-networking',
   '--remote-debugging-pipe',
 ];
 
@@ -41,8 +45,10 @@ export class Page {
   static async open(url, timeoutMs) {
     const page = new Page();
     page.#profile = await mkdtemp(path.join(os.tmpdir(), 'curlew-chromium-'));
-    page.#browser = spawn('chromium', [...ARGUMENTS, `--user-data-dir=${page.#profile}`, 'about:blank'],
-      { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'], detached: true });
+    page.#browser = spawn('chromium', [...ARGUMENTS, `--user-data-dir=${page.#profile}`, 'about:blank'], {
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
+      detached: true,
+    });
     page.#listen();
     try {
       await page.#load(url, timeoutMs);
@@ -56,8 +62,11 @@ export class Page {
   // Resolves when the page shows `text`.
   async shows(text, timeoutMs) {
     const expression = `(${shows})(${JSON.stringify(text)})`;
-    const { exceptionDetails } = await this.#call('Runtime.evaluate', { expression, awaitPromise: true },
-      { timeoutMs, what: `the page to show "${text}"` });
+    const { exceptionDetails } = await this.#call(
+      'Runtime.evaluate',
+      { expression, awaitPromise: true },
+      { timeoutMs, what: `the page to show "${text}"` },
+    );
     if (exceptionDetails) throw new Error(`the page: ${exceptionDetails.text}`);
   }
 
@@ -71,10 +80,16 @@ export class Page {
   }
 
   async #load(url, timeoutMs) {
-    const { targetId } = await this.#call('Target.createTarget', { url: 'about:blank' }, { timeoutMs, what: 'Chromium to start' });
+    const { targetId } = await this.#call(
+      'Target.createTarget',
+      { url: 'about:blank' },
+      { timeoutMs, what: 'Chromium to start' },
+    );
     ({ sessionId: this.#session } = await this.#call('Target.attachToTarget', { targetId, flatten: true }));
     await this.#call('Page.enable');
-    const loaded = new Promise((resolve) => { this.#events.set('Page.loadEventFired', resolve); });
+    const loaded = new Promise((resolve) => {
+      this.#events.set('Page.loadEventFired', resolve);
+    });
     const { errorText } = await this.#call('Page.navigate', { url });
     if (errorText) throw new Error(`the page ${url} does not load: ${errorText}`);
     await this.#within(loaded, timeoutMs, `the page ${url} to load`);
@@ -82,7 +97,9 @@ export class Page {
 
   #listen() {
     let said = '';
-    this.#browser.stderr.setEncoding('utf8').on('data', (text) => { said += text; });
+    this.#browser.stderr.setEncoding('utf8').on('data', (text) => {
+      said += text;
+    });
     this.#browser.stdio[3].on('error', () => {}); // told by 'close'
     this.#browser.stdio[4].setEncoding('utf8').on('data', (text) => this.#receive(text));
     const fail = (reason) => {
@@ -112,7 +129,9 @@ export class Page {
 
   #call(method, params = {}, { timeoutMs = 30000, what = method } = {}) {
     const id = this.#next++;
-    const answer = new Promise((resolve, reject) => { this.#calls.set(id, { resolve, reject }); });
+    const answer = new Promise((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject });
+    });
     const session = this.#session === undefined ? {} : { sessionId: this.#session };
     this.#browser.stdio[3].write(`${JSON.stringify({ id, method, params, ...session })}\0`);
     return this.#within(answer, timeoutMs, what);

@@ -37,7 +37,10 @@ export class Program {
     let timer;
     try {
       await new Promise((resolve, reject) => {
-        timer = setTimeout(() => reject(new Error(`${this.name} did not say "${text}" within ${timeoutMs / 1000} s`)), timeoutMs);
+        timer = setTimeout(
+          () => reject(new Error(`${this.name} did not say "${text}" within ${timeoutMs / 1000} s`)),
+          timeoutMs,
+        );
         this.#waiting = { text, resolve, reject };
         this.#look();
       });

@@ -1,8 +1,8 @@
 // usage: node readme.mjs FOLDER
 //
 // Does in FOLDER, a fresh copy of the project, what the README tells a new user to do, with the README's own words:
-// start the server, receive with a Node script and with a page, publish from the shell and from Node. The exit code is 0
-// when every event has arrived where the README says it does.
+// start the server, receive with a Node script and with a page, publish from the shell and from Node. The exit code is
+// 0 when every event has arrived where the README says it does.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -51,10 +51,14 @@ async function succeeds(name) {
 async function portIsFree(port) {
   const server = net.createServer();
   await new Promise((resolve, reject) => {
-    server.on('error', () => reject(new Error(`port ${port} is taken, and the README's snippets need it: stop what listens there`)));
+    server.on('error', () =>
+      reject(new Error(`port ${port} is taken, and the README's snippets need it: stop what listens there`)),
+    );
     server.listen(port, '0.0.0.0', resolve);
   });
-  await new Promise((resolve) => { server.close(resolve); });
+  await new Promise((resolve) => {
+    server.close(resolve);
+  });
 }
 
 async function filesAreAsShown() {

@@ -6,7 +6,12 @@ const Pusher = createRequire(import.meta.url)('pusher');
 
 const { id, key, secret } = JSON.parse(process.env.CURLEW_APP);
 const pusher = new Pusher({
-  appId: id, key, secret, host: process.env.CURLEW_HOST, port: process.env.CURLEW_PORT, useTLS: false,
+  appId: id,
+  key,
+  secret,
+  host: process.env.CURLEW_HOST,
+  port: process.env.CURLEW_PORT,
+  useTLS: false,
 });
 
 const ask = async (path) => (await pusher.get({ path })).json();

@@ -1,8 +1,10 @@
 /*
- * What all back ends have in common. A back end is a database of one kind in a folder of its own, with one daemon or, for a cluster,
- * several. A kind's class says how the data is made (`create`, which fills `daemons` and `address`); the rest is here.
+ * What all back ends have in common. A back end is a database of one kind in a folder of its own, with one daemon or,
+ * for a cluster, several. A kind's class says how the data is made (`create`, which fills `daemons` and `address`); the
+ * rest is here.
  *
- * `address` is plain data, which travels to the test: host, port, user, password and what else the kind's config() needs.
+ * `address` is plain data, which travels to the test: host, port, user, password and what else the kind's config()
+ * needs.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -28,7 +30,8 @@ export class Backend {
     await this.start(this.options.first);
   }
 
-  // Starts what does not run, on the same data and ports. A `node` is a daemon's place in a cluster; without one, all are meant.
+  // Starts what does not run, on the same data and ports. A `node` is a daemon's place in a cluster; without one, all
+  // are meant.
   async start(node) {
     for (const daemon of this.#chosen(node)) if (!daemon.isRunning) await daemon.start();
   }

@@ -1,4 +1,5 @@
-// One database process of a back end: started as a user who may, watched until it answers, stopped with all its children.
+// One database process of a back end: started as a user who may, watched until it answers, stopped with all its
+// children.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,16 +19,21 @@ const NOBODY = 65534;
 const isRoot = process.getuid() === 0;
 
 // Where Debian keeps daemons, which is not on everybody's PATH.
-const PROGRAM_FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/lib/postgresql/*/bin', '/usr/lib/jvm/java-17-*/bin'];
+const PROGRAM_FOLDERS = [
+  ...(process.env.PATH ?? '').split(':'),
+  '/usr/sbin',
+  '/usr/lib/postgresql/*/bin',
+  '/usr/lib/jvm/java-17-*/bin',
+];
 
 export class Daemon {
   #child = null;
   #ended = null;
   #ending = null;
 
-  // `name` is for messages; `command` the program's name and arguments; `probe` an asynchronous function that resolves when the
-  // database serves requests; `log` a file that gets all output; `fatal` a pattern of lines after which it never will, though the process
-  // may go on.
+  // `name` is for messages; `command` the program's name and arguments; `probe` an asynchronous function that resolves
+  // when the database serves requests; `log` a file that gets all output; `fatal` a pattern of lines after which it
+  // never will, though the process may go on.
   constructor({ name, command, probe, log, fatal = null, asNobody = false, env = {}, stopSignal = 'SIGTERM' }) {
     Object.assign(this, { name, command, probe, log, fatal, asNobody, env, stopSignal });
   }
@@ -40,24 +46,37 @@ export class Daemon {
     return this.#child !== null && this.#ending === null;
   }
 
-  // Resolves when the probe got an answer; rejects with the end of the log if the process ends before, gives up, or time is up.
+  // Resolves when the probe got an answer; rejects with the end of the log if the process ends before, gives up, or
+  // time is up.
   async start() {
     const log = openSync(this.log, 'a');
     const logged = fstatSync(log).size;
     this.#child = launch(this.command, { asNobody: this.asNobody, env: this.env, stdio: ['ignore', log, log] });
     closeSync(log);
     this.#ending = null;
-    this.#ended = once(this.#child, 'exit').then(([code, signal]) => signal ?? `exit code ${code}`, (error) => error.message).then((how) => {
-      this.#ending = how;
-    });
+    this.#ended = once(this.#child, 'exit')
+      .then(
+        ([code, signal]) => signal ?? `exit code ${code}`,
+        (error) => error.message,
+      )
+      .then((how) => {
+        this.#ending = how;
+      });
     const deadline = performance.now() + START_TIMEOUT_MS;
     for (;;) {
-      const refusal = await Promise.race([bounded(this.probe()).then(() => null, (error) => error), this.#ended]);
+      const refusal = await Promise.race([
+        bounded(this.probe()).then(
+          () => null,
+          (error) => error,
+        ),
+        this.#ended,
+      ]);
       if (!this.isRunning) throw this.#failure(`ended with ${this.#ending}`); // whatever answers on its port
       if (refusal === null) return;
       const fatal = this.fatal && readFileSync(this.log).subarray(logged).toString().match(this.fatal)?.[0];
       if (fatal) await this.#giveUp(`does not start: ${fatal}`);
-      if (performance.now() > deadline) await this.#giveUp(`does not answer in ${START_TIMEOUT_MS} ms: ${refusal.message}`);
+      if (performance.now() > deadline)
+        await this.#giveUp(`does not answer in ${START_TIMEOUT_MS} ms: ${refusal.message}`);
       await pause(50);
     }
   }
@@ -122,7 +141,8 @@ export async function run(command, { log, ...options }) {
   const child = launch(command, { ...options, stdio: ['ignore', output, output] });
   closeSync(output);
   const [code, signal] = await once(child, 'exit');
-  if (code !== 0) throw new Error(`${command[0]} ended with ${signal ?? `exit code ${code}`}. Its output:\n${tail(log)}`);
+  if (code !== 0)
+    throw new Error(`${command[0]} ended with ${signal ?? `exit code ${code}`}. Its output:\n${tail(log)}`);
 }
 
 // Makes files accessible to daemons that run `asNobody`.
@@ -130,7 +150,8 @@ export function giveToNobody(...files) {
   if (isRoot) for (const file of files) chownSync(file, NOBODY, NOBODY);
 }
 
-// The full path of a program, the newest version where there are several; `package_` is what to install if there is none.
+// The full path of a program, the newest version where there are several; `package_` is what to install if there is
+// none.
 export function program(name, package_) {
   for (const folder of PROGRAM_FOLDERS.flatMap(expand)) {
     if (existsSync(path.join(folder, name))) return path.join(folder, name);
@@ -139,8 +160,8 @@ export function program(name, package_) {
 }
 
 /*
- * `count` ports that are free on all of the addresses. They are below the kernel's own choices for outgoing connections and for
- * port 0, so that they are still free when the database is started again.
+ * `count` ports that are free on all of the addresses. They are below the kernel's own choices for outgoing connections
+ * and for port 0, so that they are still free when the database is started again.
  */
 export async function freePorts(count, addresses = ['127.0.0.1']) {
   const found = new Set();
@@ -157,8 +178,12 @@ function launch([name, ...args], { asNobody = false, env = {}, cwd = '/', stdio 
   const user = asNobody && isRoot ? [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'] : [];
   const { PATH, LANG = 'C.UTF-8' } = process.env;
   const HOME = cwd;
-  return spawn('setpriv', ['--pdeathsig', 'KILL', ...user, '--', name, ...args],
-    { cwd, env: { PATH, LANG, HOME, ...env }, stdio, detached: true });
+  return spawn('setpriv', ['--pdeathsig', 'KILL', ...user, '--', name, ...args], {
+    cwd,
+    env: { PATH, LANG, HOME, ...env },
+    stdio,
+    detached: true,
+  });
 }
 
 // The state and the parent, and more, of a process or thread. The name before them, in parentheses, may hold anything.
@@ -213,7 +238,12 @@ function expand(folder) {
 
 function bounded(promise) {
   const timer = AbortSignal.timeout(PROBE_TIMEOUT_MS);
-  return Promise.race([promise, once(timer, 'abort').then(() => { throw new Error('no answer to a connection'); })]);
+  return Promise.race([
+    promise,
+    once(timer, 'abort').then(() => {
+      throw new Error('no answer to a connection');
+    }),
+  ]);
 }
 
 function tail(file) {

@@ -14,12 +14,29 @@ export class DynamoDb extends Backend {
     this.address = { host: '127.0.0.1', port, user: 'TESTKEY', password: 'a dynamodb secret', region: REGION };
     const jars = jarsOf('dynamodb');
     mkdirSync(this.file('data'));
-    this.daemons = [new Daemon({
-      name: 'DynamoDB Local', log: this.file('dynamodb.log'), probe: () => this.#probe(),
-      command: [java(), '-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', `-Djava.library.path=${jars}`, '-cp', `${jars}/*`,
-        'com.amazonaws.services.dynamodbv2.local.main.ServerRunner', '-port', String(port), '-sharedDb', '-dbPath', this.file('data'),
-        '-disableTelemetry'],
-    })];
+    this.daemons = [
+      new Daemon({
+        name: 'DynamoDB Local',
+        log: this.file('dynamodb.log'),
+        probe: () => this.#probe(),
+        command: [
+          java(),
+          '-Xmx256m',
+          '-XX:+UseSerialGC',
+          '-XX:TieredStopAtLevel=1',
+          `-Djava.library.path=${jars}`,
+          '-cp',
+          `${jars}/*`,
+          'com.amazonaws.services.dynamodbv2.local.main.ServerRunner',
+          '-port',
+          String(port),
+          '-sharedDb',
+          '-dbPath',
+          this.file('data'),
+          '-disableTelemetry',
+        ],
+      }),
+    ];
   }
 
   async #probe() {
@@ -42,7 +59,13 @@ export class DynamoDb extends Backend {
     return {
       app_manager: { driver: 'dynamodb' },
       database: {
-        dynamodb: { endpoint_url: `http://${host}:${port}`, region, table_name: table, aws_access_key_id: user, aws_secret_access_key: password },
+        dynamodb: {
+          endpoint_url: `http://${host}:${port}`,
+          region,
+          table_name: table,
+          aws_access_key_id: user,
+          aws_secret_access_key: password,
+        },
       },
     };
   }

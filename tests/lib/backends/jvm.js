@@ -17,7 +17,10 @@ export function jarsOf(name, jars = JARS) {
 }
 
 export function jarIn(folder, start) {
-  return path.join(folder, readdirSync(folder).find((file) => file.startsWith(start)));
+  return path.join(
+    folder,
+    readdirSync(folder).find((file) => file.startsWith(start)),
+  );
 }
 
 export function java() {

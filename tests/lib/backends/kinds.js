@@ -13,6 +13,7 @@ export const KINDS = {
 };
 
 export function kindOf(name) {
-  if (!Object.hasOwn(KINDS, name)) throw new Error(`there is no back end '${name}', only ${Object.keys(KINDS).join(', ')}`);
+  if (!Object.hasOwn(KINDS, name))
+    throw new Error(`there is no back end '${name}', only ${Object.keys(KINDS).join(', ')}`);
   return KINDS[name];
 }

@@ -1,4 +1,5 @@
-// PostgreSQL. Options: `small` (tables are kept where there is room for 16 MB, until it is stopped), `tls` (a certificate for localhost and 127.0.0.1).
+// PostgreSQL. Options: `small` (tables are kept where there is room for 16 MB, until it is stopped), `tls` (a
+// certificate for localhost and 127.0.0.1).
 
 import { chmodSync, existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -17,18 +18,52 @@ export class Postgres extends Backend {
     const binary = program('postgres', 'postgresql');
     writeFileSync(this.file('password'), PASSWORD);
     giveToNobody(this.folder, this.file('password'));
-    await run([program('initdb', 'postgresql'), '-D', this.file('data'), '-U', USER, `--pwfile=${this.file('password')}`, '--auth=scram-sha-256',
-      '--encoding=UTF8', '--locale=C.UTF-8', '--no-sync', '--no-instructions'],
-    { asNobody: true, log: this.file('initdb.log'), cwd: this.folder });
+    await run(
+      [
+        program('initdb', 'postgresql'),
+        '-D',
+        this.file('data'),
+        '-U',
+        USER,
+        `--pwfile=${this.file('password')}`,
+        '--auth=scram-sha-256',
+        '--encoding=UTF8',
+        '--locale=C.UTF-8',
+        '--no-sync',
+        '--no-instructions',
+      ],
+      { asNobody: true, log: this.file('initdb.log'), cwd: this.folder },
+    );
     const settings = {
-      port, listen_addresses: '127.0.0.1', unix_socket_directories: this.folder, fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off',
-      shared_buffers: '16MB', max_connections: 300, ...statistics(), ...this.#tls(), ...(this.options.small && { default_tablespace: 'small' }),
+      port,
+      listen_addresses: '127.0.0.1',
+      unix_socket_directories: this.folder,
+      fsync: 'off',
+      synchronous_commit: 'off',
+      full_page_writes: 'off',
+      shared_buffers: '16MB',
+      max_connections: 300,
+      ...statistics(),
+      ...this.#tls(),
+      ...(this.options.small && { default_tablespace: 'small' }),
     };
-    this.daemons = [new Daemon({
-      // SIGINT is its "fast" shutdown: it disconnects its clients instead of awaiting them.
-      name: 'PostgreSQL', asNobody: true, stopSignal: 'SIGINT', log: this.file('postgres.log'), probe: () => this.#probe(),
-      command: [...this.#limit(), binary, '-D', this.file('data'), ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
-    })];
+    this.daemons = [
+      new Daemon({
+        // SIGINT is its "fast" shutdown: it disconnects its clients instead of awaiting them.
+        name: 'PostgreSQL',
+        asNobody: true,
+        stopSignal: 'SIGINT',
+        log: this.file('postgres.log'),
+        probe: () => this.#probe(),
+        command: [
+          ...this.#limit(),
+          binary,
+          '-D',
+          this.file('data'),
+          ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+        ],
+      }),
+    ];
   }
 
   #tls() {
@@ -46,8 +81,17 @@ export class Postgres extends Backend {
     if (!this.options.small) return [];
     mkdirSync(this.file('small'));
     giveToNobody(this.file('small'));
-    return ['unshare', '--user', '--map-current-user', '--mount', '--keep-caps',
-      'sh', '-c', 'mount -t tmpfs -o size=16m,mode=700 tmpfs "$0" && exec setpriv --pdeathsig KILL "$@"', this.file('small')];
+    return [
+      'unshare',
+      '--user',
+      '--map-current-user',
+      '--mount',
+      '--keep-caps',
+      'sh',
+      '-c',
+      'mount -t tmpfs -o size=16m,mode=700 tmpfs "$0" && exec setpriv --pdeathsig KILL "$@"',
+      this.file('small'),
+    ];
   }
 
   async launch() {
@@ -63,7 +107,15 @@ export class Postgres extends Backend {
   // A connection by pg; `database` may be left out.
   static async client({ host, port, user, password, ca }, database = 'postgres', options = {}) {
     const { default: pg } = await import('pg');
-    const client = new pg.Client({ host, port, user, password, database, ssl: ca && { rejectUnauthorized: false }, ...options });
+    const client = new pg.Client({
+      host,
+      port,
+      user,
+      password,
+      database,
+      ssl: ca && { rejectUnauthorized: false },
+      ...options,
+    });
     // Said again by whatever is asked of it next.
     client.on('error', () => {});
     await client.connect();
@@ -72,7 +124,10 @@ export class Postgres extends Backend {
 
   static config({ host, port, user, password, ca }, database) {
     const tls = ca && { mode: 'verify', ca_path: ca };
-    return { app_manager: { driver: 'postgres' }, database: { postgres: { host, port, username: user, password, database, ...(tls && { tls }) } } };
+    return {
+      app_manager: { driver: 'postgres' },
+      database: { postgres: { host, port, username: user, password, database, ...(tls && { tls }) } },
+    };
   }
 
   static async createPlace(address, database) {
@@ -86,7 +141,10 @@ export class Postgres extends Backend {
 
 // Debian's package has the module that counts statements; others have it apart.
 function statistics() {
-  const library = path.join(path.dirname(realpathSync(program('initdb', 'postgresql'))), '../lib/pg_stat_statements.so');
+  const library = path.join(
+    path.dirname(realpathSync(program('initdb', 'postgresql'))),
+    '../lib/pg_stat_statements.so',
+  );
   return existsSync(library) ? { shared_preload_libraries: 'pg_stat_statements' } : {};
 }
 
