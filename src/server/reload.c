@@ -28,7 +28,7 @@ void server_reload(struct server *server, const char *config_file) {
         log_error("server", "nothing was changed: app_manager.driver has changed, which needs a restart");
         config_dispose(&config);
     } else {
-        server_tls_reload(&server->tls, &config, &server->workers);
+        server_tls_reload(&server->tls, &config, &server->reclaimer);
         reload_apps(server, &config);
         config_dispose(&config);
     }

@@ -205,6 +205,7 @@ static void destroy_server(struct server *server) {
     workers_destroy(&server->workers);
     rate_limiter_destroy(server->request_limit);
     rate_limiter_destroy(server->connect_limit);
+    reclaimer_dispose(&server->reclaimer);
     tls_context_destroy(atomic_load(&server->tls));
     if (server->owns_unix_socket)
         unlink(server->config.unix_socket.path);
@@ -301,6 +302,7 @@ int server_run(const char *config_file) {
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     raise_file_limit();
+    reclaimer_init(&server->reclaimer, &server->workers);
     code = run_server(server, &signals, config_file);
     destroy_server(server);
     return code;

@@ -30,6 +30,7 @@ struct server {
     struct listener admin_listener;
     bool owns_unix_socket; /* remove its file at the end; not if another server listens there */
     server_tls tls;
+    struct reclaimer reclaimer; /* of the server's own: TLS contexts */
     struct redirect redirect;
     struct http_handler redirect_handler;
     struct listener redirect_listener;

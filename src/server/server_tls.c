@@ -16,28 +16,22 @@ bool server_tls_create(const struct config *config, struct tls_context **tls, st
     return *tls != NULL || !config->ssl.enabled;
 }
 
-static void note_turn_ended(struct worker *worker, void *context) {
-    (void)worker;
+static void destroy_context(void *tls, void *context) {
     (void)context;
+    tls_context_destroy(tls);
 }
 
-static void destroy_context(void *context) {
-    tls_context_destroy(context);
-}
-
-void server_tls_reload(server_tls *tls, const struct config *config, struct workers *workers) {
+void server_tls_reload(server_tls *tls, const struct config *config, struct reclaimer *reclaimer) {
     struct tls_context *fresh;
     struct error error;
 
     if (atomic_load(tls) == NULL || !config->ssl.enabled)
-        return; /* whether a port speaks TLS is for a start to decide */
+        return; /* TLS is turned on or off only by a restart */
     if (!server_tls_create(config, &fresh, &error)) {
         log_error("config", "%s; the certificate from before stays in use", error.text);
         return;
     }
-    /* A worker may be accepting with the old one in this very turn. */
-    workers_run_on_all(workers, &(struct worker_task){.run = note_turn_ended,
-                                                      .finished = destroy_context,
-                                                      .context = atomic_exchange(tls, fresh)});
+    /* A worker may be accepting a connection with the old one in this turn. */
+    reclaim_defer(reclaimer, atomic_exchange(tls, fresh), destroy_context, NULL);
     log_info("server", "certificate and key read again");
 }

@@ -173,7 +173,7 @@ void fixture_open(const char *cache, unsigned timeout_ms) {
 }
 
 void fixture_await_answers(unsigned count) {
-    uint64_t end_ms = clock_monotonic_ms() + FIXTURE_PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + FIXTURE_TIMEOUT_MS;
 
     while (fixture.answered < count) {
         struct pollfd polled[FIXTURE_WORKERS];
@@ -187,7 +187,7 @@ void fixture_await_answers(unsigned count) {
         if (clock_monotonic_ms() > end_ms)
             fail_msg("%u of %u answers came", fixture.answered, count);
         if (nothing && fixture.answered < count)
-            poll(polled, FIXTURE_WORKERS, FIXTURE_PATIENCE_MS);
+            poll(polled, FIXTURE_WORKERS, FIXTURE_TIMEOUT_MS);
         for (unsigned i = 0; i < FIXTURE_WORKERS; i++) {
             mailbox_awake(&fixture.workers.list[i]->mailbox);
             mailbox_clear(&fixture.workers.list[i]->mailbox);
@@ -259,7 +259,7 @@ uint64_t fixture_queries(void) {
 }
 
 void fixture_until(bool by_key, const char *name, enum app_answer answer, unsigned max_connections) {
-    uint64_t end_ms = clock_monotonic_ms() + FIXTURE_PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + FIXTURE_TIMEOUT_MS;
 
     for (;;) {
         if (ask_by(by_key, name) == answer && (answer != APP_FOUND || fixture.limit == max_connections))
@@ -285,7 +285,7 @@ int fixture_set_up(void **state) {
     fixture.answered = 0;
     memset(fixture.told, 0, sizeof fixture.told);
     assert_int_equal(sqlite3_open(fixture.database_path, &others), SQLITE_OK);
-    sqlite3_busy_timeout(others, FIXTURE_PATIENCE_MS);
+    sqlite3_busy_timeout(others, FIXTURE_TIMEOUT_MS);
     fixture_run_sql("PRAGMA journal_mode = WAL");
     fixture_run_sql(
         "CREATE TABLE applications (id TEXT PRIMARY KEY, key TEXT UNIQUE NOT NULL, secret TEXT NOT NULL, "

@@ -10,7 +10,7 @@
 #include "net/worker.h"
 
 #define FIXTURE_WORKERS 2
-#define FIXTURE_PATIENCE_MS 120000
+#define FIXTURE_TIMEOUT_MS 120000
 
 struct cache_fixture {
     struct workers workers;

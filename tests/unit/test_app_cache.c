@@ -196,7 +196,7 @@ static void without_the_cache_an_app_that_is_gone_is_not_found_before_its_connec
         assert_int_equal(fixture_by_id("a"), APP_NOT_FOUND);
         assert_int_equal(fixture_by_key("ka"), APP_NOT_FOUND);
         fixture_settle();
-        assert_true(clock_monotonic_ms() < deleted_ms + FIXTURE_PATIENCE_MS);
+        assert_true(clock_monotonic_ms() < deleted_ms + FIXTURE_TIMEOUT_MS);
     }
     assert_true(clock_monotonic_ms() >= deleted_ms + 1000); /* it was looked for twice */
     assert_null(slot_app(slot));
@@ -206,7 +206,7 @@ static void without_the_cache_an_app_that_is_gone_is_not_found_before_its_connec
 /* --- space --- */
 
 static void apps_beyond_the_capacity_go_but_never_one_with_connections(void **state) {
-    uint64_t end_ms = clock_monotonic_ms() + FIXTURE_PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + FIXTURE_TIMEOUT_MS;
     struct app_slot *slot;
     char id[32], key[32];
 
@@ -257,7 +257,7 @@ static void no_more_apps_come_in_than_can_go(void **state) {
         snprintf(key, sizeof key, "key-%u", i);
         assert_int_equal(fixture_start(&lookups[i], 0, true, key), APP_PENDING);
     }
-    for (end_ms = clock_monotonic_ms() + FIXTURE_PATIENCE_MS; fixture_lookups().entries < 500;
+    for (end_ms = clock_monotonic_ms() + FIXTURE_TIMEOUT_MS; fixture_lookups().entries < 500;
          harness_settle(fixture.workers.list[0]))
         assert_true(clock_monotonic_ms() < end_ms);
     for (end_ms = clock_monotonic_ms() + 400; clock_monotonic_ms() < end_ms; harness_settle(fixture.workers.list[0]))
@@ -265,7 +265,7 @@ static void no_more_apps_come_in_than_can_go(void **state) {
     fixture_await_answers(1000);
     for (unsigned i = 0; i < 1000; i++)
         assert_int_equal(lookups[i].answer, APP_FOUND);
-    end_ms = clock_monotonic_ms() + FIXTURE_PATIENCE_MS;
+    end_ms = clock_monotonic_ms() + FIXTURE_TIMEOUT_MS;
     while (fixture_lookups().entries > 20 && clock_monotonic_ms() < end_ms) {
         poll(NULL, 0, 5);
         fixture_settle();

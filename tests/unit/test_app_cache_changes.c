@@ -171,7 +171,7 @@ static void *write_on(void *context) {
     char sql[128];
 
     assert_int_equal(sqlite3_open(fixture.database_path, &own), SQLITE_OK);
-    sqlite3_busy_timeout(own, FIXTURE_PATIENCE_MS);
+    sqlite3_busy_timeout(own, FIXTURE_TIMEOUT_MS);
     for (unsigned i = 2; i < 400; i++) {
         struct app *app = record("a", "ka", i, true);
         snprintf(sql, sizeof sql, "UPDATE applications SET max_connections = %u WHERE id = 'a'", i);
@@ -213,7 +213,7 @@ static void an_app_that_others_delete_is_gone_for_live_connections_too(void **st
     assert_true(slot_connection_enter(slot, 0));
     deleted_ms = clock_monotonic_ms();
     fixture_run_sql("DELETE FROM applications WHERE id = 'a'");
-    while (fixture.told[0] == 0 && clock_monotonic_ms() < deleted_ms + FIXTURE_PATIENCE_MS) {
+    while (fixture.told[0] == 0 && clock_monotonic_ms() < deleted_ms + FIXTURE_TIMEOUT_MS) {
         poll(NULL, 0, 5);
         fixture_settle();
     }
@@ -225,7 +225,7 @@ static void an_app_that_others_delete_is_gone_for_live_connections_too(void **st
 
 /* As a store may have it that answers from a copy which lags behind. */
 static void an_app_that_is_missing_once_and_there_a_second_later_closes_nobody(void **state) {
-    uint64_t asked, end_ms = clock_monotonic_ms() + FIXTURE_PATIENCE_MS;
+    uint64_t asked, end_ms = clock_monotonic_ms() + FIXTURE_TIMEOUT_MS;
     struct app_slot *slot;
 
     (void)state;

@@ -23,7 +23,7 @@
 
 #define WORKERS 2
 #define CAPACITY 20
-#define PATIENCE_MS 120000
+#define TIMEOUT_MS 120000
 
 static struct config config;
 static struct workers workers;
@@ -70,7 +70,7 @@ static int set_up(void **state) {
     channels = (struct channels){.empty = true};
     config = (struct config){0};
     config.app_manager.driver = CONFIG_DRIVER_SQLITE;
-    config.app_manager.lookup_timeout_ms = PATIENCE_MS;
+    config.app_manager.lookup_timeout_ms = TIMEOUT_MS;
     config.app_manager.cache.enabled = true;
     config.app_manager.cache.ttl_s = 3600;
     config.app_manager.cache.stale_if_error_s = 3600;
@@ -121,7 +121,7 @@ static bool fetches_are_in_flight(void) {
 }
 
 static void await_queries(unsigned count) {
-    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
 
     while (atomic_load(&fake_store.queries) < count || fetches_are_in_flight()) {
         poll(NULL, 0, 1);
@@ -132,7 +132,7 @@ static void await_queries(unsigned count) {
 
 /* On worker 0, at `now_ms`; the answer may need the store. */
 static enum app_answer find_at(unsigned number, uint64_t now_ms) {
-    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
     unsigned before = answered;
     char id[32];
 

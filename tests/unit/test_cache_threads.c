@@ -20,7 +20,7 @@
 #include "fake_store.h"
 #include "harness.h"
 
-#define PATIENCE_MS 120000
+#define TIMEOUT_MS 120000
 
 static struct config config;
 static struct workers workers;
@@ -82,7 +82,7 @@ static void done(struct app_lookup *of_lookup) {
 }
 
 static enum app_answer find_key(const char *key) {
-    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
     unsigned before = answered;
 
     lookup = (struct app_lookup){.done = done};
@@ -136,7 +136,7 @@ static void without_a_thread_of_the_pool_the_cache_starts_and_lookups_find_one_l
 /* --- while nothing happens the maintenance thread sleeps long --- */
 
 static void await_long_sleep(void) {
-    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
     bool sleeps_long = false;
 
     while (!sleeps_long) {
@@ -185,7 +185,7 @@ static void note_end(struct store_operation *operation, enum store_answer answer
 
 static void an_operation_of_others_that_comes_while_it_sleeps_is_ended_in_time(void **state) {
     struct store_operation operation = {.priority = STORE_URGENT, .run = never_run, .finished = note_end};
-    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
 
     (void)state;
     fake_store.prepare = prepare_when_gate_opens;
@@ -201,7 +201,7 @@ static void an_operation_of_others_that_comes_while_it_sleeps_is_ended_in_time(v
 }
 
 static void the_end_of_an_outage_is_noticed_though_nothing_is_looked_up(void **state) {
-    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
 
     (void)state;
     start_with(&fake_store_driver);

@@ -60,7 +60,7 @@ static void the_buckets_of_a_histogram_add_up(void **state) {
                 "lag_count{w=\"0\"} 5\n");
 }
 
-static void latency_is_kept_by_audience_and_time(void **state) {
+static void latency_is_kept_by_recipients_and_time(void **state) {
     _Atomic(struct broadcast_latency *) place = NULL;
     struct broadcast_latency *latency;
     static const uint32_t recipients[] = {1, 10, 11, 100, 101, 1000, 1001, 10000, 10001, UINT32_MAX};
@@ -86,7 +86,7 @@ int main(void) {
         cmocka_unit_test(a_family_has_help_and_type_before_its_samples),
         cmocka_unit_test(label_values_are_escaped),
         cmocka_unit_test(the_buckets_of_a_histogram_add_up),
-        cmocka_unit_test(latency_is_kept_by_audience_and_time),
+        cmocka_unit_test(latency_is_kept_by_recipients_and_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,7 @@
 #include "harness.h"
 #include "store/drivers.h"
 
-#define PATIENCE_MS 120000
+#define TIMEOUT_MS 120000
 #define ATTEMPTS_MAX 64
 
 static char folder[64], path[96];
@@ -115,7 +115,7 @@ static void await(const unsigned *count, unsigned least) {
     struct timespec until;
 
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += PATIENCE_MS / 1000;
+    until.tv_sec += TIMEOUT_MS / 1000;
     pthread_mutex_lock(&mutex);
     while (*count < least)
         if (pthread_cond_timedwait(&moved, &mutex, &until) != 0)
@@ -138,7 +138,7 @@ static struct store_pool_stats stats(void) {
 }
 
 static void await_connections(unsigned count) {
-    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
 
     while (stats().connections != count) {
         if (clock_monotonic_ms() > end_ms)
@@ -170,7 +170,7 @@ static int set_up(void **state) {
     gate_open = false;
     running = most_running = finished_count = attempts = preparing = 0;
     settings = (struct store_pool_settings){.store = store_open(&sqlite_store_driver, &config, &defaults, &error),
-                                            .timeout_ms = PATIENCE_MS,
+                                            .timeout_ms = TIMEOUT_MS,
                                             .idle_ms = 60000,
                                             .unreachable = unreachable};
     pool = NULL;
@@ -344,7 +344,7 @@ static void beyond_a_thousand_unknown_ones_are_rejected_and_others_are_not(void 
 
 static void nobody_waits_longer_than_his_time_for_a_store_that_is_being_prepared(void **state) {
     struct step step = {0};
-    uint64_t end_ms = clock_monotonic_ms() + PATIENCE_MS;
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
     sqlite3 *other;
 
     (void)state;
@@ -401,7 +401,7 @@ static void what_waits_while_a_slow_store_is_prepared_is_done_when_it_is(void **
         start(8, 8);
         await(&preparing, round);
         for (unsigned i = 0; i < 20; i++)
-            submit(&steps[i], STORE_KNOWN, PATIENCE_MS);
+            submit(&steps[i], STORE_KNOWN, TIMEOUT_MS);
         poll(NULL, 0, 5);
         open_gate();
         await(&finished_count, 20);
