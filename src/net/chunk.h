@@ -1,12 +1,14 @@
 /*
- * Bytes on their way out.
+ * Output bytes, counted by references.
  *
- *   frame   immutable bytes that all workers share; atomic reference count; made once per published event
- *   chunk   a worker's own handle on such a frame, or on bytes of its own; plain reference count; what the output lists
- * of its connections point to
+ *   frame   immutable bytes that all workers share; atomic reference count; encoded once per published event
+ *   chunk   one worker's handle on a frame, or on bytes of its own; plain reference count; the output queues of streams
+ *           hold chunks
  *
- * With 500 subscribers on a worker the shared count changes twice (the chunk takes and drops it), not a thousand
- * times, so that workers that deliver the same event do not fight for its cache line.
+ * With 500 subscribers on a worker the atomic count changes twice (the chunk takes and drops its reference), not a
+ * thousand times, so that workers that deliver the same event do not contend for its cache line.
+ *
+ * Frames may be used on any thread. A chunk belongs to one worker and is used on its thread only.
  */
 #pragma once
 
@@ -20,34 +22,37 @@
 struct frame {
     atomic_uint references;
     uint32_t length;
-    bool droppable; /* may be left out for a slow reader if the configuration says so: channel events */
+    bool droppable; /* a channel event, which the configuration may allow to drop for a slow reader */
     char bytes[];
 };
 
-/* A frame of `length` bytes, to be filled by the caller before anyone else sees it; one reference. */
+/* Creates a frame of `length` bytes with one reference. The caller fills it before it shares it. */
 struct frame *frame_create(size_t length);
+
+/* Take and drop a reference; the last one frees the frame. Any thread. */
 void frame_ref(struct frame *frame);
 void frame_unref(struct frame *frame);
 
 struct chunk {
     uint32_t references;
     uint32_t length;
-    uint32_t messages;   /* how many messages the bytes are, for the bound on unsent messages */
+    uint32_t messages;   /* number of messages in the bytes, for the bound on unsent messages */
     bool droppable;      /* as in the frame */
-    struct frame *frame; /* what `bytes` belongs to, or NULL: they follow the chunk */
+    struct frame *frame; /* owner of `bytes`; NULL: they follow the chunk */
     const char *bytes;
-    struct chunk *encoded; /* what goes out in its place on some streams, made for the first of them; may be NULL */
+    struct chunk *encoded; /* the encoded form, made for the first stream that `encodes`; may be NULL */
 };
 
-/* A chunk of `length` bytes of its own, to be filled through the returned pointer; one reference, one message. */
+/* Creates a chunk of `length` bytes of its own, with one reference, as one message. The caller fills `*bytes`. */
 struct chunk *chunk_create(size_t length, char **bytes);
 
-/* A chunk with a copy of the bytes. */
+/* Creates a chunk with a copy of the bytes, as one message. */
 struct chunk *chunk_copy(const void *data, size_t length);
 
-/* A chunk over a shared frame; takes a reference of its own to the frame. */
+/* Creates a chunk over a shared frame, as one message. It takes a reference of its own to the frame. */
 struct chunk *chunk_of_frame(struct frame *frame);
 
+/* Take and drop a reference; the last one frees the chunk and drops its frame. */
 static inline struct chunk *chunk_ref(struct chunk *chunk) {
     chunk->references++;
     return chunk;

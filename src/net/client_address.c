@@ -4,7 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-/* IPv4 addresses in the numbers of IPv6 networks: behind ::/16, which belongs to nobody. */
+/* Maps an IPv4 address to the number of an IPv6 network in ::/16, which is not assigned. */
 static uint64_t of_ipv4(const uint8_t bytes[4]) {
     return UINT64_C(0xffff) << 32 | (uint64_t)bytes[0] << 24 | (uint64_t)bytes[1] << 16 | (uint64_t)bytes[2] << 8 |
            bytes[3];
@@ -39,7 +39,7 @@ static bool is_port(struct slice text) {
     return text.length == 0 || (text.data[0] == ':' && slice_to_number(slice_skip(text, 1), UINT16_MAX, &port));
 }
 
-/* Takes brackets and port off. */
+/* Removes brackets and port. False if the port or the closing bracket is invalid. */
 static bool bare_address(struct slice *text) {
     const char *end;
     size_t length;
@@ -55,7 +55,7 @@ static bool bare_address(struct slice *text) {
     } else {
         end = text->length != 0 ? memchr(text->data, ':', text->length) : NULL;
         if (end == NULL || memchr(end + 1, ':', text->length - (size_t)(end + 1 - text->data)) != NULL)
-            return true; /* no colon, or those of IPv6 */
+            return true; /* no colon, or an IPv6 address without brackets */
         length = (size_t)(end - text->data);
         if (!is_port(slice_skip(*text, length)))
             return false;
@@ -82,7 +82,7 @@ bool client_address_parse(struct slice text, uint64_t *address) {
     return true;
 }
 
-/* Cuts the last of the comma-separated words off `list`, without the blanks around it. */
+/* Cuts the last comma-separated word off `list` and returns it without blanks around it. */
 static struct slice cut_last(struct slice *list) {
     const char *comma = list->length != 0 ? memrchr(list->data, ',', list->length) : NULL;
     struct slice word = comma != NULL ? slice_skip(*list, (size_t)(comma + 1 - list->data)) : *list;
@@ -91,7 +91,7 @@ static struct slice cut_last(struct slice *list) {
     return slice_trim(word);
 }
 
-/* A header that is sent several times is one list, in the order in which it was sent. */
+/* Returns the address `hops` from the right, or the leftmost. Repeated headers form one list, in their order. */
 static struct slice forwarded_for(const struct http_request *request, uint32_t hops) {
     struct slice found = {0};
 
@@ -101,7 +101,7 @@ static struct slice forwarded_for(const struct http_request *request, uint32_t h
             continue;
         while (rest.length != 0 && hops != 0) {
             struct slice word = cut_last(&rest);
-            if (word.length == 0) /* an empty word of a list means nothing (RFC 9110 section 5.6.1.2) */
+            if (word.length == 0) /* ignore empty list elements (RFC 9110 section 5.6.1.2) */
                 continue;
             found = word;
             hops--;

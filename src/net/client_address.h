@@ -1,6 +1,6 @@
 /*
- * Who sent a request, as one number to count by: an IPv4 address, or the first 64 bits of an IPv6 address, since a
- * customer gets at least that many addresses from any provider.
+ * The address of a client as one number, the key of rate limits: an IPv4 address, or the first 64 bits of an IPv6
+ * address, since providers assign each customer at least a /64 network.
  */
 #pragma once
 
@@ -10,12 +10,14 @@
 #include "net/http.h"
 
 /*
- * The address of the peer, or with `trust_hops` n the n-th from the right in X-Forwarded-For, which n proxies in front
- * have appended to. A header with fewer addresses gives the leftmost; one whose address cannot be read, or none at all,
- * the peer's. False if there is none: a unix socket.
+ * Determines the client's address. With `trust_hops` 0 it is the address of the peer; with n it is the n-th address
+ * from the right in X-Forwarded-For, to which n trusted proxies have appended. A header with fewer addresses gives the
+ * leftmost one; a missing header or an invalid address gives the peer's. False if the peer has no address (a unix
+ * socket). On the connection's worker.
  */
 bool client_address(struct http_connection *connection, const struct http_request *request, uint32_t trust_hops,
                     uint64_t *address);
 
-/* Reads an address as proxies write it: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1], [2001:db8::1]:80. */
+/* Parses an address in the forms that proxies write: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1],
+ * [2001:db8::1]:80. */
 bool client_address_parse(struct slice text, uint64_t *address);

@@ -7,19 +7,19 @@
 #include "base/alloc.h"
 
 #define NAME "permessage-deflate"
-/* A message that many get is worth some effort; one of a single connection's is not. */
+/* A message compressed for many connections is worth a higher level than one for a single connection. */
 #define ALONE_LEVEL 6
 #define WINDOW_LEVEL 1
 #define MEMORY_LEVEL_MAX 8
 #define FIRST_BYTES (16 * 1024)
 #define KEPT_BYTES (256 * 1024)
 
-/* What every message ends with, and what is left out on the wire (section 7.2.1). */
+/* The end of every compressed message, left out on the wire (section 7.2.1). */
 static const uint8_t tail[4] = {0x00, 0x00, 0xFF, 0xFF};
 
 struct deflate_tools {
     z_stream deflater, inflater;
-    struct buffer in, out; /* two: a message that came is answered while it is read */
+    struct buffer in, out; /* separate: an answer is compressed while the received message is still in use */
 };
 
 struct deflate_window {
@@ -38,7 +38,7 @@ static void skip_offer_blanks(struct slice *rest) {
         *rest = slice_skip(*rest, 1);
 }
 
-/* Takes `byte` and the blanks around it off the front. */
+/* Consumes `byte` and the blanks around it; false if another byte comes next. */
 static bool take_byte(struct slice *rest, char byte) {
     skip_offer_blanks(rest);
     if (rest->length == 0 || rest->data[0] != byte)
@@ -61,7 +61,7 @@ static bool take_token(struct slice *rest, struct slice *token) {
     return token->length != 0;
 }
 
-/* A token, or one in quotes (RFC 6455 section 9.1: what is quoted must be a token, too). */
+/* Consumes a token or a quoted token (RFC 6455 section 9.1: the quoted text must be a token). */
 static bool take_value(struct slice *rest, struct slice *value) {
     if (rest->length == 0 || rest->data[0] != '"')
         return take_token(rest, value);
@@ -72,7 +72,7 @@ static bool take_value(struct slice *rest, struct slice *value) {
     return true;
 }
 
-/* 8 to 15, without leading zeros (section 7.1.2). */
+/* Parses window bits: 8 to 15, without leading zeros (section 7.1.2). */
 static bool read_bits(struct slice text, unsigned *bits) {
     unsigned long long number;
 
@@ -82,7 +82,7 @@ static bool read_bits(struct slice text, unsigned *bits) {
     return true;
 }
 
-/* True the first time. */
+/* Sets the flag; false if it was set: a parameter may be given once only. */
 static bool first_offer(bool *seen) {
     bool again = *seen;
 
@@ -90,7 +90,7 @@ static bool first_offer(bool *seen) {
     return !again;
 }
 
-/* False if the offer has to be declined because of the parameter. */
+/* Records a parameter of the offer; false if it makes the offer unacceptable. */
 static bool note_parameter(struct offer *offer, struct slice name, bool has_value, struct slice value) {
     unsigned bits;
 
@@ -105,8 +105,8 @@ static bool note_parameter(struct offer *offer, struct slice name, bool has_valu
     return false;
 }
 
-/* Takes one extension with its parameters. False if what follows cannot be read; `ours` if it is an offer of this
- * extension that may be accepted. */
+/* Parses one extension with its parameters. False on a syntax error. `*ours` is true if it offers permessage-deflate
+ * with valid parameters. */
 static bool take_offer(struct slice *rest, struct offer *offer, bool *ours) {
     struct slice name, value = {0};
 
@@ -132,7 +132,7 @@ static bool offer_acceptable(const struct offer *offer, uint8_t window_bits, str
     if (offer->has_server_no_context)
         window_bits = 0;
     if (window_bits == 0 && most < DEFLATE_WINDOW_BITS_MAX)
-        return false; /* what all get is compressed with the largest window */
+        return false; /* the shared compressed form uses the largest window */
     if (window_bits != 0 && most < DEFLATE_WINDOW_BITS_MIN)
         return false;
     agreement->window_bits = (uint8_t)(window_bits < most ? window_bits : most);
@@ -214,7 +214,7 @@ void deflate_window_destroy(struct deflate_window *window) {
     free(window);
 }
 
-/* Empties a buffer and makes room in it; a large one is not kept for small messages. */
+/* Empties a buffer and reserves `bytes`; frees a large buffer before a small message. */
 static bool prepare_inflater(struct buffer *buffer, size_t bytes) {
     if (buffer->capacity > KEPT_BYTES && bytes <= KEPT_BYTES) {
         buffer_dispose(buffer);
@@ -229,7 +229,7 @@ static bool prepare_inflater(struct buffer *buffer, size_t bytes) {
 bool deflate_message(struct deflate_tools *tools, struct deflate_window *window, struct slice message,
                      struct slice *compressed) {
     z_stream *deflater = window != NULL ? &window->deflater : &tools->deflater;
-    size_t room = deflateBound(deflater, message.length) + 16; /* and the block that ends the message */
+    size_t room = deflateBound(deflater, message.length) + 16; /* for the flush block at the end */
 
     if (!prepare_inflater(&tools->out, room))
         return false;
@@ -239,12 +239,12 @@ bool deflate_message(struct deflate_tools *tools, struct deflate_window *window,
     deflater->avail_in = (uInt)message.length;
     deflater->next_out = (Bytef *)tools->out.data;
     deflater->avail_out = (uInt)tools->out.capacity;
-    deflate(deflater, Z_SYNC_FLUSH); /* there is room for all, and nothing else can fail */
+    deflate(deflater, Z_SYNC_FLUSH); /* cannot fail: the output fits */
     *compressed = (struct slice){tools->out.data, tools->out.capacity - deflater->avail_out - sizeof tail};
     return true;
 }
 
-/* Feeds input to the inflater; the output is at most `max_bytes` and one. */
+/* Feeds input to the inflater. The output is at most `max_bytes` + 1 bytes. */
 static enum inflate_answer feed_inflater(struct deflate_tools *tools, const uint8_t *data, size_t length,
                                          size_t max_bytes) {
     z_stream *inflater = &tools->inflater;
@@ -290,7 +290,7 @@ enum inflate_answer inflate_message(struct deflate_tools *tools, struct slice co
     answer = feed_inflater(tools, (const uint8_t *)compressed.data, compressed.length, max_bytes);
     if (answer == INFLATE_OK)
         answer = feed_inflater(tools, tail, sizeof tail, max_bytes);
-    /* zlib's 128: between two blocks. What ends in the middle of one is not all there. */
+    /* Bit 128 of zlib's data_type: the input ended between two blocks. Otherwise the message is incomplete. */
     if (answer == INFLATE_OK && (tools->inflater.data_type & 128) == 0)
         answer = INFLATE_BAD;
     *message = buffer_slice(&tools->in);

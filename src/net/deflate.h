@@ -1,13 +1,15 @@
 /*
- * Compressed messages: permessage-deflate (RFC 7692) as a server speaks it. Negotiation, and messages from one form to
- * the other; what a connection does with them is in net/websocket.h.
+ * Message compression: the server side of permessage-deflate (RFC 7692), its negotiation and the compression and
+ * decompression of single messages. The connection's part is in net/websocket.h.
  *
- *   out   without a window of its own: each message alone, so that one compressed form serves every connection
- *         with one: what a connection was sent before counts, which compresses better and costs each its memory
- *   in    always message by message (`client_no_context_takeover` is part of every answer), with the worker's tools, so
- *         that a connection owns nothing for it
+ *   sending    without a window (no context takeover): each message is compressed alone, and one compressed form serves
+ *              all connections
+ *              with a window of the connection's own (context takeover): better compression, at the cost of memory for
+ *              each connection
+ *   receiving  always without context takeover (every answer has `client_no_context_takeover`), with the worker's
+ *              tools, so that a connection needs no memory for it
  *
- * The tools belong to one worker; everything that takes them is for its thread.
+ * The tools belong to one worker; functions that take them are for its thread.
  */
 #pragma once
 
@@ -18,47 +20,48 @@
 #include "base/buffer.h"
 #include "base/slice.h"
 
-#define DEFLATE_WINDOW_BITS_MIN 9 /* zlib writes no raw stream with fewer */
+#define DEFLATE_WINDOW_BITS_MIN 9 /* zlib cannot write raw streams with 8 */
 #define DEFLATE_WINDOW_BITS_MAX 15
 
 struct deflate_tools;
 struct deflate_window;
 
 struct deflate_agreement {
-    uint8_t window_bits; /* of the connection's own window; 0: it has none */
-    uint8_t told_bits;   /* the answer's server_max_window_bits; 0: it has none */
+    uint8_t window_bits; /* size of the connection's own window; 0: no window */
+    uint8_t told_bits;   /* server_max_window_bits of the answer; 0: the answer has none */
 };
 
 /*
- * Looks through the offers of one Sec-WebSocket-Extensions header (section 7.1) for the first that can be accepted by a
- * server whose connections have windows of `window_bits` (0: none). False if there is none: the connection goes on
- * without, since an offer that is not understood is declined and no error.
+ * Finds the first acceptable offer in a Sec-WebSocket-Extensions header (RFC 7692 section 7.1) for a server whose
+ * connections have windows of `window_bits` (0: none). False if there is none: the connection then stays uncompressed,
+ * since an offer that cannot be parsed is declined, not an error.
  */
 bool deflate_negotiate(struct slice offers, uint8_t window_bits, struct deflate_agreement *agreement);
 
-/* Appends the header line of the answer. */
+/* Appends the Sec-WebSocket-Extensions line of the answer. */
 void deflate_append_answer(struct buffer *headers, const struct deflate_agreement *agreement);
 
-/* Buffers and streams for the messages of one worker; NULL if there is no memory. */
+/* Creates the buffers and zlib streams of one worker; NULL if there is no memory. */
 struct deflate_tools *deflate_tools_create(void);
 void deflate_tools_destroy(struct deflate_tools *tools);
 
-/* A connection's own window; NULL if there is no memory. It takes (4 << bits) and about as much for its tables. */
+/* Creates a connection's own window; NULL if there is no memory. It takes 4 << `bits` bytes, and about as many for its
+ * tables. */
 struct deflate_window *deflate_window_create(uint8_t bits);
 void deflate_window_destroy(struct deflate_window *window);
 
-/* Compresses a message, in `window` or, with NULL, alone. The result is valid until the tools are used again. False if
- * there is no memory; nothing has become part of the window then. */
+/* Compresses a message in `window`, or alone with NULL. The result is valid until the tools are used again. False if
+ * there is no memory; the window is then unchanged. */
 bool deflate_message(struct deflate_tools *tools, struct deflate_window *window, struct slice message,
                      struct slice *compressed);
 
 enum inflate_answer {
     INFLATE_OK,
-    INFLATE_BAD,       /* no deflate data, or not all of it */
-    INFLATE_TOO_LARGE, /* more than `max_bytes`; no more than these were ever held */
+    INFLATE_BAD,       /* invalid or incomplete deflate data */
+    INFLATE_TOO_LARGE, /* more than `max_bytes`; decompression stops there */
     INFLATE_NO_MEMORY,
 };
 
-/* Restores a message. `message` is valid until the tools are used again, and may be changed. */
+/* Decompresses a message. The bytes of `message` are valid until the tools are used again, and may be changed. */
 enum inflate_answer inflate_message(struct deflate_tools *tools, struct slice compressed, size_t max_bytes,
                                     struct slice *message);

@@ -88,7 +88,7 @@ static void hand_over_request(struct http_connection *connection) {
     stream_set_timeout(stream, 0);
     connection->in_handler = true;
     connection->handler->on_request(connection, connection->request);
-    /* The connection is gone if the request was upgraded: its stream then has another handler. */
+    /* An upgrade has freed the connection: its stream then has another handler. */
     if (!stream_is(stream, &http_stream_handler))
         return;
     connection->in_handler = false;
@@ -107,7 +107,7 @@ static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) 
     consumed = code == HPE_OK ? length : (size_t)(llhttp_get_error_pos(&connection->parser) - (const char *)data);
     if (connection->request != NULL) {
         connection->request->received_bytes += consumed;
-        /* Blanks and line ends count as well, or a head could go on for ever without growing. */
+        /* Count the bytes on the wire as well: blanks and line ends do not grow the head, so it could be endless. */
         if (connection->state == REQUEST_HEAD && connection->request->received_bytes > 2 * HTTP_HEAD_MAX_BYTES)
             connection->too_large = true;
     }
@@ -208,7 +208,7 @@ static void http_on_end(struct stream *stream) {
     struct http_connection *connection = stream->context;
 
     if (connection->state == REQUEST_ANSWERING)
-        return; /* the client has closed its half and still gets its answer */
+        return; /* a half-closed client still gets its answer */
     if (connection->state == REQUEST_HEAD || connection->state == REQUEST_BODY)
         stream_close(stream);
     else

@@ -1,11 +1,13 @@
 /*
  * HTTP/1.1 on a stream, parsed by llhttp: keep-alive, pipelining, chunked bodies, Expect, and the upgrade to WebSocket.
  *
- * One request at a time: the next request on a connection is parsed when the one before is answered, so answers leave
- * in order. A connection between requests owns no buffer; a request that is being received uses the worker's spare one.
+ * A connection handles one request at a time: it parses the next one after the answer to the last, so answers leave in
+ * order. A connection between requests owns no buffer; a request that is being received uses the worker's spare one.
  *
- * A broken request (a malformed line, an oversized head, both a length and chunks) is answered here and the connection
- * closed; all others go to the handler.
+ * Broken requests (a malformed line, an oversized head, both a length and chunks) are answered here, and the connection
+ * is closed; all others go to the handler.
+ *
+ * A connection belongs to one worker; all functions are for its thread.
  */
 #pragma once
 
@@ -40,68 +42,69 @@ struct http_request {
     unsigned header_count;
     bool wants_websocket;  /* GET with `Upgrade: websocket` */
     bool body_too_large;   /* above max_body_bytes: `body` is empty, and the connection will be closed */
-    size_t received_bytes; /* of head and body on the wire, for the counters */
+    size_t received_bytes; /* head and body on the wire, for the counters */
 
-    /* The memory behind the slices. */
+    /* The memory behind the slices; private to the parser. */
     struct buffer head;
     struct buffer body_buffer;
     struct {
         uint32_t name, name_length, value, value_length;
     } spans[HTTP_HEADERS_MAX];
     uint32_t target_length;
-    size_t trailer_bytes; /* after a chunked body */
+    size_t trailer_bytes; /* length of the trailers after a chunked body */
 };
 
 struct http_handler {
-    /* A request is complete. Answer it with http_respond or websocket_accept, now or later on this thread; it is valid
-     * until then. */
+    /* A request is complete. The handler answers it with http_respond or websocket_accept, now or later on this thread;
+     * the request is valid until then. */
     void (*on_request)(struct http_connection *connection, struct http_request *request);
-    /* The client has closed the connection before an answer that on_request left for later; do not answer. */
+    /* The connection has closed before the answer that on_request left for later. The handler must not answer. */
     void (*on_abort)(struct http_connection *connection);
     size_t max_body_bytes;
-    /* While it is set, bodies above HTTP_SMALL_BODY_BYTES get 503; may be NULL. */
+    /* While it is set, requests with a body above HTTP_SMALL_BODY_BYTES get 503; may be NULL. */
     const atomic_bool *memory_full;
     void *context; /* the handler's */
 };
 
-/* Speaks HTTP on an accepted socket, inside TLS unless `tls` is NULL. `handler` and `tls` outlive it. */
+/* Serves HTTP on an accepted socket, inside TLS unless `tls` is NULL. Takes over the socket; `handler` and `tls` must
+ * outlive the connection. */
 void http_accept(struct worker *worker, int fd, struct tls_context *tls, const struct http_handler *handler);
 
-/* The value of a header, by its name in any case; false if it was not sent. */
+/* Finds the first header called `name`, in any case; false if it was not sent. */
 bool http_header(const struct http_request *request, struct slice name, struct slice *value);
 
-/* True if a comma-separated word of the header equals `word`, in any case. */
+/* True if one of the comma-separated words of the header equals `word`, in any case. */
 bool http_header_has(const struct http_request *request, struct slice name, struct slice word);
 
 struct http_response {
     unsigned status;
     struct slice content_type; /* empty: application/json */
-    struct slice headers;      /* further complete lines, each ending in CRLF */
+    struct slice headers;      /* further header lines, each with its CRLF */
     struct slice body;
     struct frame *body_frame; /* in place of `body`, sent without a copy; NULL: none */
-    bool close;               /* close the connection after it */
+    bool close;               /* close the connection after the response */
 };
 
-/* Answers the request in hand and returns the number of bytes that go out. A HEAD request gets the head only. */
+/* Answers the current request and returns the number of bytes that go out. A HEAD request gets the head only. */
 size_t http_respond(struct http_connection *connection, const struct http_response *response);
 
 struct worker *http_worker(struct http_connection *connection);
 const struct http_handler *http_connection_handler(struct http_connection *connection);
 struct stream *http_stream(struct http_connection *connection);
 
-/* A pointer of the handler's for a request that it answers later. */
+/* A pointer that the handler keeps for a request that it answers later; NULL after the answer. */
 void http_set_pending(struct http_connection *connection, void *pending);
 void *http_pending(struct http_connection *connection);
 
-/* Ends HTTP on the connection and returns its stream; the caller sets its new handler at once. */
+/* Ends HTTP on the connection, frees it and returns its stream. The caller must set a new handler at once. */
 struct stream *http_take_stream(struct http_connection *connection);
 
-/* For a worker that shuts down: connections between requests close, others after their answer. With `shorten_timeouts`
- * the rest of a request has to arrive within two seconds. */
+/* Drains a worker for shutdown: connections between requests close at once, others after their answer. With
+ * `shorten_timeouts` the rest of a request must arrive within two seconds. */
 void http_drain(struct worker *worker, bool shorten_timeouts);
 
-/* Frees a worker's spare request; may be NULL. */
+/* Frees a worker's spare request; NULL is ignored. */
 void http_request_free(struct http_request *request);
 
-/* The reason phrase of a status: "Not Found" for 404. */
+/* Returns the reason phrase of a status: "Not Found" for 404. Any thread. */
 const char *http_reason(unsigned status);

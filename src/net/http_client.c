@@ -8,10 +8,10 @@
 
 #include "base/alloc.h"
 
-#define ANSWER_MAX_MB 16u /* a page of DynamoDB is 1 MB before it becomes JSON */
+#define ANSWER_MAX_MB 16u /* a page of DynamoDB is 1 MB before it is encoded as JSON */
 
 struct http_caller {
-    CURLM *multi; /* owns the connection that is kept */
+    CURLM *multi; /* owns the kept connection */
     CURL *easy;
     char why[CURL_ERROR_SIZE];
 };
@@ -57,7 +57,8 @@ static struct curl_slist *with_header(struct curl_slist *list, const char *heade
 }
 
 static struct curl_slist *headers_of(const struct http_call *call) {
-    struct curl_slist *list = NULL; /* all of it is signed: no header that libcurl would leave out, like `Expect:` */
+    /* libcurl signs all of these, so none may be a header that it leaves out, like `Expect:`. */
+    struct curl_slist *list = NULL;
 
     for (const char *const *header = call->headers; header != NULL && *header != NULL; header++)
         list = with_header(list, *header);
@@ -89,14 +90,14 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
 
     curl_easy_reset(easy);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* a resolver that hangs delays nobody */
+    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* do not join a resolver thread that hangs */
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "curlew");
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, caller->why);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, collect_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, answer);
     curl_easy_setopt(easy, CURLOPT_URL, call->url);
-    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L); /* an app may be called ".." */
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L); /* an app id may be ".." */
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     if (strcmp(call->method, "GET") != 0) {
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)call->body.length);
@@ -116,9 +117,9 @@ static bool give_up(const struct deadline *deadline, struct error *error) {
     return error_set(error, deadline_remaining_ms(deadline) == 0 ? "no answer in time" : "stopped");
 }
 
-/* Until the transfer has ended; false if it did not, or not well. */
+/* Runs the transfer to its end; false with an error if it failed or the deadline passed. */
 static bool perform_transfer(struct http_caller *caller, const struct deadline *deadline, struct error *error) {
-    /* Nothing is sent for which it is too late. */
+    /* After the deadline nothing may be sent. */
     if (deadline_passed(deadline))
         return give_up(deadline, error);
     for (;;) {

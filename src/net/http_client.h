@@ -1,7 +1,6 @@
 /*
- * One HTTP request and its answer, for drivers of stores that speak HTTP and for the command line: blocking, bounded by
- * deadline, over a connection that is kept for the next one. libcurl does the work, its AWS Signature Version 4
- * included.
+ * A blocking HTTP client for store drivers and the command line, on top of libcurl: one request with a deadline, over a
+ * connection that is kept for the next one. libcurl also makes AWS Signatures Version 4.
  */
 #pragma once
 
@@ -16,7 +15,7 @@
 
 struct http_caller;
 
-/* What a request to AWS is signed with and for (Signature Version 4); not owned. */
+/* The credentials and the scope of an AWS Signature Version 4; not owned. */
 struct http_signature {
     const char *access_key_id;
     const char *secret_access_key;
@@ -28,25 +27,26 @@ struct http_signature {
 struct http_call {
     const char *method; /* GET, PUT or POST */
     const char *url;
-    const char *const *headers; /* "Name: value", NULL behind the last; NULL: none */
+    const char *const *headers; /* "Name: value" lines, then NULL; NULL: none */
     struct slice body;
-    uint32_t connect_timeout_ms; /* 0: as long as deadline lasts */
-    bool direct;                 /* whatever proxy the environment names */
+    uint32_t connect_timeout_ms; /* 0: the deadline only */
+    bool direct;                 /* ignore the proxy settings of the environment */
 
-    const struct http_signature *signature; /* NULL: the request is not signed */
+    const struct http_signature *signature; /* NULL: not signed */
 };
 
-/* A caller has one connection and is used by one thread at a time. */
+/* A caller keeps one connection and is used by one thread at a time. */
 struct http_caller *http_caller_create(void);
 void http_caller_destroy(struct http_caller *caller);
 
 /*
- * Makes the call and returns the status of the answer, with its body, a zero byte behind it, in `answer` (cleared
- * before). 0 with an error if there was none: unreachable, too long, out of deadline.
+ * Makes the call and returns the status of the answer. `answer` is cleared and then gets the body, followed by a zero
+ * byte that its length does not count. 0 with an error if there is no answer: the host cannot be reached, the body is
+ * too long, or the deadline has passed.
  */
 unsigned http_caller_call(struct http_caller *caller, const struct http_call *call, const struct deadline *deadline,
                           struct buffer *answer, struct error *error);
 
-/* True if the URL is one of http or https with a host and without user and password; `loopback` (may be NULL) says
- * whether that host is this machine. */
+/* True if `url` is an http or https URL with a host and without user and password. `*loopback` (may be NULL) is true if
+ * the host is this machine. Any thread. */
 bool http_url_valid(const char *url, bool *loopback);

@@ -1,8 +1,8 @@
 /*
- * What the files of HTTP share.
+ * Types and functions that the files of the HTTP server share.
  *
- *   http_request.c  a request: parsing it with llhttp's callbacks, its headers, reuse of its memory
- *   http.c          a connection: from one request to the next, answers, timers, its end
+ *   http_request.c  a request: parsing with the callbacks of llhttp, headers, reuse of memory
+ *   http.c          a connection: the sequence of requests, answers, timers, closing
  */
 #pragma once
 
@@ -12,14 +12,14 @@
 
 #define HTTP_HEAD_TIMEOUT_MS 10000
 #define HTTP_BODY_TIMEOUT_MS 30000
-#define HTTP_DRAIN_TIMEOUT_MS 2000 /* for the rest of a request during shutdown */
+#define HTTP_DRAIN_TIMEOUT_MS 2000 /* time for the rest of a request during shutdown */
 
 enum request_state {
     REQUEST_IDLE,      /* between requests; owns no request */
-    REQUEST_HEAD,      /* a part of the head has arrived; timer: 10 s for all of it */
+    REQUEST_HEAD,      /* part of the head has arrived; timer: 10 s for the whole head */
     REQUEST_BODY,      /* the head is complete; timer: 30 s for the body */
-    REQUEST_COMPLETE,  /* parsed to the end; on_request is next */
-    REQUEST_ANSWERING, /* the handler has it; parsing is stopped until it answers */
+    REQUEST_COMPLETE,  /* parsed to the end; on_request is called next */
+    REQUEST_ANSWERING, /* the handler has the request; parsing waits for the answer */
     REQUEST_CLOSING,   /* the last answer is queued; input is ignored */
 };
 
@@ -30,20 +30,21 @@ struct http_connection {
     struct http_request *request;
     llhttp_t parser;
     enum request_state state;
-    bool in_value;   /* the last header callback was about a value */
+    bool in_value;   /* the last header callback was for a value */
     bool value_done; /* the last header is complete: only a name may follow */
     bool too_large;  /* the head is over its limits */
-    bool no_memory;  /* for the body */
-    bool keep_alive; /* after the request in hand */
+    bool no_memory;  /* no memory for the body */
+    bool keep_alive; /* keep the connection after the current request */
     bool draining;   /* close after the next answer */
     bool in_handler; /* inside on_request: an answer needs no resume */
     bool chunked;
-    uint64_t unsent;     /* bytes of a large answer at the last look: a client that reads slowly is not idle */
-    const char *refusal; /* why our checks ended parsing; NULL: llhttp did */
+    /* Unsent bytes of a large answer when the timer was set: a client that reads slowly is not idle. */
+    uint64_t unsent;
+    const char *refusal; /* reason why our own checks stopped the parser; NULL: llhttp stopped it */
 };
 
-/* Prepares the connection's parser for the first request. */
+/* Initialises the connection's parser. */
 void http_parser_init(struct http_connection *connection);
 
-/* Gives the request back: its worker keeps one for the next. */
+/* Returns the connection's request to its worker, which keeps one as a spare. */
 void http_request_return(struct http_connection *connection);

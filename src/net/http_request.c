@@ -109,7 +109,8 @@ static int on_message_begin(llhttp_t *parser) {
     return 0;
 }
 
-/* Appends to the text of the head. Names and values of headers are offsets into it until it is complete. */
+/* Appends to the text of the head; false if it is too long. Until the head is complete, names and values of headers
+ * are offsets into this text. */
 static bool head_append(struct http_connection *connection, const char *at, size_t length) {
     struct http_request *request = connection->request;
 
@@ -130,13 +131,13 @@ static int on_url(llhttp_t *parser, const char *at, size_t length) {
     return 0;
 }
 
-/* Ends parsing with a reason of our own. */
+/* Stops the parser with a reason of our own. */
 static int refuse_request(struct http_connection *connection, const char *reason) {
     connection->refusal = reason;
     return HPE_USER;
 }
 
-/* Trailers are ignored, within the size of a head. */
+/* Ignores a part of the trailers; they may be as long as a head. */
 static int skip_trailer(struct http_connection *connection, size_t length) {
     connection->request->trailer_bytes += length;
     connection->too_large = connection->request->trailer_bytes > HTTP_HEAD_MAX_BYTES;
@@ -196,7 +197,7 @@ static int on_header_value_complete(llhttp_t *parser) {
     return 0;
 }
 
-/* Turns the offsets of the complete head into slices. */
+/* Converts the offsets of the complete head to slices. */
 static void resolve_head(struct http_connection *connection) {
     struct http_request *request = connection->request;
     const char *text = request->head.data;
@@ -213,14 +214,14 @@ static void resolve_head(struct http_connection *connection) {
     }
     for (unsigned i = 0; i < request->header_count; i++) {
         request->headers[i].name = (struct slice){text + request->spans[i].name, request->spans[i].name_length};
-        /* llhttp leaves blanks at the end of a value. */
+        /* llhttp leaves trailing blanks in a value. */
         request->headers[i].value =
             slice_trim((struct slice){text + request->spans[i].value, request->spans[i].value_length});
     }
 }
 
-/* Why a proxy in front may see another request, with another end or for another host (request smuggling); NULL: it does
- * not. Forms that llhttp refuses are not checked again. */
+/* Returns the reason why a proxy in front may read this request with another end or another host (request smuggling);
+ * NULL: there is none. Forms that llhttp refuses are not checked again. */
 static const char *find_ambiguity(const struct http_request *request, const llhttp_t *parser) {
     unsigned encodings = 0, hosts = 0;
 
@@ -272,7 +273,7 @@ static int on_headers_complete(llhttp_t *parser) {
     return 0;
 }
 
-/* Bodies are read before the signature is checked, so large ones are refused while memory is short. */
+/* Refuses large bodies while memory is short: a body is read before its signature is checked. */
 static bool body_may_grow(const struct http_handler *handler, size_t length) {
     return length <= HTTP_SMALL_BODY_BYTES || handler->memory_full == NULL ||
            !atomic_load_explicit(handler->memory_full, memory_order_relaxed);

@@ -36,7 +36,7 @@ static int open_tcp(const struct addrinfo *info, bool shared) {
 
     if (fd < 0)
         return -1;
-    /* Accepted sockets inherit TCP_NODELAY, which spares a system call for each connection. */
+    /* Accepted sockets inherit TCP_NODELAY; this saves a system call for each connection. */
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
         (!shared || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0) &&
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
@@ -95,7 +95,7 @@ bool tcp_port_is_free(const char *host, uint16_t port, struct error *error) {
     return true;
 }
 
-/* Creates the folders above `path`, as mkdir -p does. */
+/* Creates the parent folders of `path`, as mkdir -p does. */
 static void create_folder_of(const char *path) {
     char folder[sizeof((struct sockaddr_un *)0)->sun_path];
 
@@ -107,7 +107,7 @@ static void create_folder_of(const char *path) {
     }
 }
 
-/* True if a server answers on the socket; a file that nobody listens on is a leftover. */
+/* True if a server listens on the socket; else the file is stale. */
 static bool unix_socket_alive(const struct sockaddr_un *address) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool alive = fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof *address) == 0;
@@ -180,7 +180,7 @@ void listener_stop(struct listener *listener) {
     listener->fd = -1;
 }
 
-/* Without descriptors the socket stays readable; looking away for a moment keeps the loop from spinning. */
+/* Pauses accepting: without free descriptors the socket stays readable, and the loop would spin. */
 static void rest_listener(struct listener *listener, int reason) {
     struct worker *worker = listener->worker;
 
@@ -189,7 +189,7 @@ static void rest_listener(struct listener *listener, int reason) {
                 "`ulimit -n`)",
                 strerror(reason));
     listener->resting = true;
-    worker_unwatch(worker, listener->fd); /* what is watched exclusively cannot be changed, only given up */
+    worker_unwatch(worker, listener->fd); /* epoll cannot modify a watch with EPOLLEXCLUSIVE, only remove it */
     timer_set(&worker->timers, &listener->rest_timer, worker->now_ms, REST_MS);
 }
 

@@ -1,6 +1,6 @@
 /*
- * Listening sockets: a TCP port on every worker (SO_REUSEPORT, so the kernel spreads connections and no worker hands
- * sockets to another), or one unix socket that all workers accept from.
+ * Listening sockets: a TCP socket for each worker (with SO_REUSEPORT the kernel spreads connections, and workers never
+ * pass sockets to each other), or one unix socket that all workers accept from.
  */
 #pragma once
 
@@ -15,32 +15,35 @@ struct listener {
     struct poll_target target;
     struct worker *worker;
     int fd;
-    uint32_t events; /* what is waited for */
-    bool resting;    /* out of descriptors: not accepting until the timer fires */
+    uint32_t events; /* epoll events to wait for */
+    bool resting;    /* out of descriptors: accepts nothing until the timer fires */
     struct timer rest_timer;
-    /* Takes over an accepted, non-blocking socket. */
+    /* Called on the worker's thread with an accepted, non-blocking socket, which the callee owns. */
     void (*on_accept)(struct worker *worker, int fd, void *context);
     void *context;
 };
 
 /*
- * Opens a listening TCP socket. `*port` 0 lets the kernel choose, and is set to what it chose. The error names the
- * address and what to do.
+ * Opens a listening TCP socket and returns its descriptor; -1 with an error that names the address and the remedy. With
+ * `*port` 0 the kernel chooses the port, and `*port` is set to it. Any thread.
  */
 int listen_tcp(const char *host, uint16_t *port, struct error *error);
 
 /*
- * True if no other process listens on the port; 0 always is. listen_tcp would share it with another server of the same
- * user, which SO_REUSEPORT allows: each would get some of the clients and neither all events.
+ * True if no other process listens on the port; else false with an error. Port 0 is always free. The check is needed
+ * because SO_REUSEPORT lets listen_tcp share a port with another server of the same user: each server would then get
+ * only some of the clients.
  */
 bool tcp_port_is_free(const char *host, uint16_t port, struct error *error);
 
-/* Opens a listening unix socket with `mode`, after removing a stale one; the folder is created. */
+/* Opens a listening unix socket with file mode `mode` and returns its descriptor; -1 with an error. Creates the folder
+ * and removes a stale socket. */
 int listen_unix(const char *path, unsigned mode, struct error *error);
 
-/* Accepts on `worker` from `fd`, which the listener owns from now on. Before the workers run, or on the worker's
- * thread. */
+/* Starts to accept connections from `fd` on `worker`; false with an error. `shared`: other workers accept from the same
+ * socket. The listener owns `fd` from now on. Call before the workers run, or on the worker's thread. */
 bool listener_start(struct listener *listener, struct worker *worker, int fd, bool shared, struct error *error);
 
-/* On the worker's thread. Connections that were waiting to be accepted are refused by the kernel. */
+/* Stops accepting and closes the socket; the kernel then refuses connections that were not accepted yet. On the
+ * worker's thread. */
 void listener_stop(struct listener *listener);

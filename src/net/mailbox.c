@@ -47,7 +47,7 @@ struct message *mailbox_take(struct mailbox *mailbox) {
 }
 
 bool mailbox_sleep(struct mailbox *mailbox) {
-    /* Sequentially consistent on both sides: either the sender sees `asleep`, or this load sees its message. */
+    /* Both sides use sequential consistency: either the sender sees `asleep`, or this load sees its message. */
     atomic_store(&mailbox->asleep, true);
     if (atomic_load(&mailbox->head) == NULL)
         return true;

@@ -1,12 +1,12 @@
 /*
- * A mailbox: the only way in to a worker from another thread.
+ * A mailbox: a lock-free queue with many senders and one owner, the only way for other threads to reach a worker.
  *
- * Any thread posts; the one owner takes everything at once, in the order in which it was posted. Posting is one
- * compare-and-swap on the head of a stack which the owner reverses when it takes it. The eventfd is written only when
- * the owner sleeps in epoll_wait, so a busy worker costs its senders no system call.
+ * Any thread posts; the owner takes all messages at once, in the order of posting. A post is one compare-and-swap on
+ * the head of a stack, which the owner reverses when it takes the messages. Senders write the eventfd only when the
+ * owner sleeps in epoll_wait, so posting to a busy worker needs no system call.
  *
- * Posting and waking are apart because a message is often posted under a mutex, and a mutex is never held across a
- * system call: mailbox_post under the lock, mailbox_wake after it.
+ * Posting and waking are separate functions because messages are often posted under a mutex, and a mutex is never held
+ * across a system call: call mailbox_post under the lock and mailbox_wake after it.
  */
 #pragma once
 
@@ -18,8 +18,8 @@ struct worker;
 struct message {
     struct message *next;
     /*
-     * Runs on the worker. It owns the message. `rest` is what follows in the mailbox: a handler may take messages that
-     * it can do in the same step off its front.
+     * Handles the message, on the worker's thread, and frees it. `*rest` is the list of the messages that follow: a
+     * handler may remove messages from its front and handle them in the same step.
      */
     void (*handle)(struct worker *worker, struct message *message, struct message **rest);
 };
@@ -27,27 +27,30 @@ struct message {
 struct mailbox {
     _Atomic(struct message *) head;
     atomic_bool asleep;
-    int event_fd; /* readable when the sleeping owner has been woken */
+    int event_fd; /* written to wake the sleeping owner */
 };
 
-/* False with errno set when there is no eventfd to be had. */
+/* Initialises the mailbox; false with errno set if the system has no eventfd left. */
 bool mailbox_init(struct mailbox *mailbox);
+
+/* Closes the eventfd. Messages in the mailbox are not freed. */
 void mailbox_dispose(struct mailbox *mailbox);
 
-/* Any thread; lock-free, no system call. The caller wakes the owner afterwards. */
+/* Adds a message, which the owner then owns. Lock-free, no system call; the caller wakes the owner afterwards. Any
+ * thread. */
 void mailbox_post(struct mailbox *mailbox, struct message *message);
 
-/* Any thread, after mailbox_post: writes the eventfd if the owner sleeps. */
+/* Writes the eventfd if the owner sleeps. Call after mailbox_post; any thread. */
 void mailbox_wake(struct mailbox *mailbox);
 
-/* The owner only: takes all messages, oldest first. */
+/* Takes all messages and returns them as a list, the oldest first; NULL: none. Owner only. */
 struct message *mailbox_take(struct mailbox *mailbox);
 
-/* The owner only, before it sleeps: false if messages have come in the meantime and it must not. */
+/* Marks the owner as asleep. False if messages have arrived: the owner must not sleep then. Owner only. */
 bool mailbox_sleep(struct mailbox *mailbox);
 
-/* The owner only, as soon as it is awake: from here on nobody needs to write the eventfd. */
+/* Marks the owner as awake, so that senders do not write the eventfd. Owner only. */
 void mailbox_awake(struct mailbox *mailbox);
 
-/* The owner only, when the eventfd is readable. */
+/* Reads the eventfd, so that it is no longer readable. Owner only. */
 void mailbox_clear(struct mailbox *mailbox);

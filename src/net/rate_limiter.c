@@ -8,20 +8,20 @@
 #include "net/client_address.h"
 
 #define SECOND_NS UINT64_C(1000000000)
-#define PLACES_PER_SET 16
+#define ENTRIES_PER_SET 16
 #define SHARDS 64
 
-struct place {
+struct bucket_entry {
     uint64_t address;
-    uint64_t full_ns; /* when the bucket is full again; a place that is free is in the past */
+    uint64_t full_ns; /* time at which the bucket is full again; a free entry has a time in the past */
 };
 
-struct set {
-    struct place places[PLACES_PER_SET];
+struct entry_set {
+    struct bucket_entry entries[ENTRIES_PER_SET];
 };
 
 struct shard {
-    pthread_mutex_t mutex; /* of the sets whose number is this one's modulo SHARDS, and of the counters */
+    pthread_mutex_t mutex; /* protects the counters, and the sets whose number modulo SHARDS is the shard's */
     struct counter checks;
     struct counter refusals;
     char padding[CACHE_LINE];
@@ -29,20 +29,20 @@ struct shard {
 
 struct rate_limiter {
     struct rate_limiter_settings settings;
-    uint64_t token_ns; /* in which a bucket gets one token */
-    uint64_t burst_ns; /* in which an empty one gets full: the window, or a few nanoseconds more by rounding */
+    uint64_t token_ns; /* time in which a bucket gains one token */
+    uint64_t burst_ns; /* time in which an empty bucket fills: the window, or a few nanoseconds more by rounding */
     struct shard shards[SHARDS];
     uint32_t set_count;
-    struct set sets[];
+    struct entry_set sets[];
 };
 
-struct rate_limiter *rate_limiter_create(const struct rate_limiter_settings *settings, uint32_t places) {
-    uint32_t set_count = places > PLACES_PER_SET ? places / PLACES_PER_SET : 1;
+struct rate_limiter *rate_limiter_create(const struct rate_limiter_settings *settings, uint32_t entries) {
+    uint32_t set_count = entries > ENTRIES_PER_SET ? entries / ENTRIES_PER_SET : 1;
     struct rate_limiter *limiter = alloc_zero(sizeof *limiter + set_count * sizeof limiter->sets[0]);
 
     limiter->settings = *settings;
     limiter->set_count = set_count;
-    /* Rounded up, so that a window never has room for one request more. */
+    /* Rounded up, so that a window never allows one request too many. */
     limiter->token_ns = (settings->window_s * SECOND_NS + settings->max_requests - 1) / settings->max_requests;
     limiter->burst_ns = limiter->token_ns * settings->max_requests;
     for (size_t i = 0; i < SHARDS; i++)
@@ -58,29 +58,29 @@ void rate_limiter_destroy(struct rate_limiter *limiter) {
     free(limiter);
 }
 
-/* The place of the address, else the one whose loss means least. */
-static struct place *find_place(struct set *set, uint64_t address) {
-    struct place *least = &set->places[0];
+/* Finds the entry of the address; if there is none, the entry to replace, whose bucket is full first. */
+static struct bucket_entry *find_entry(struct entry_set *set, uint64_t address) {
+    struct bucket_entry *fullest = &set->entries[0];
 
-    for (size_t i = 0; i < PLACES_PER_SET; i++) {
-        if (set->places[i].address == address)
-            return &set->places[i];
-        if (set->places[i].full_ns < least->full_ns)
-            least = &set->places[i];
+    for (size_t i = 0; i < ENTRIES_PER_SET; i++) {
+        if (set->entries[i].address == address)
+            return &set->entries[i];
+        if (set->entries[i].full_ns < fullest->full_ns)
+            fullest = &set->entries[i];
     }
-    return least;
+    return fullest;
 }
 
-/* The nanoseconds until there is a token; if there is one, it is taken. */
-static uint64_t take_request_token(const struct rate_limiter *limiter, struct set *set, uint64_t address,
+/* Takes a token and returns 0; if there is none, returns the nanoseconds until the next one. */
+static uint64_t take_request_token(const struct rate_limiter *limiter, struct entry_set *set, uint64_t address,
                                    uint64_t now_ns) {
-    struct place *place = find_place(set, address);
-    uint64_t full_ns = place->address == address && place->full_ns > now_ns ? place->full_ns : now_ns;
+    struct bucket_entry *entry = find_entry(set, address);
+    uint64_t full_ns = entry->address == address && entry->full_ns > now_ns ? entry->full_ns : now_ns;
 
     full_ns += limiter->token_ns;
     if (full_ns - now_ns > limiter->burst_ns)
         return full_ns - now_ns - limiter->burst_ns;
-    *place = (struct place){address, full_ns};
+    *entry = (struct bucket_entry){address, full_ns};
     return 0;
 }
 

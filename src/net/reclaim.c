@@ -33,7 +33,7 @@ void reclaimer_dispose(struct reclaimer *reclaimer) {
     pthread_mutex_destroy(&reclaimer->mutex);
 }
 
-/* To have run it at all is what counts: the worker's earlier turn has ended. */
+/* Does nothing: that it runs shows that the worker's earlier turn has ended. */
 static void note_turn(struct worker *worker, void *context) {
     (void)worker;
     (void)context;

@@ -12,15 +12,16 @@
 #include "base/alloc.h"
 #include "net/tls.h"
 
-#define FINISH_MS 30000          /* for the peer to read the remaining output */
+#define FINISH_MS 30000          /* time for the peer to read the remaining output */
 #define SHORTENED_FINISH_MS 2000 /* the same while the worker ends */
-#define LINGER_MS 5000           /* for the peer to close after our FIN */
+#define LINGER_MS 5000           /* time for the peer to close after our FIN */
 #define CHUNKS_PER_WRITE 64
 
-/* A turn writes a share of the fan-out queue, within bounds that keep a turn short and its overhead small. The more
- * turns a whole fan-out takes, the more events that publishers send meanwhile go out in the same writes. Workers share
- * the CPUs with each other and with the publishers: with more workers a publisher sends in fewer of a worker's turns,
- * so the share is smaller. */
+/* The share of the fan-out queue that one turn writes. Bounds keep a turn short and its overhead small. The more turns
+ * a fan-out takes, the more events that arrive meanwhile go out in the same writes. Workers share the CPUs with each
+ * other and with the publishers: with more workers, a publisher sends in fewer of one worker's turns, so the share is
+ * smaller.
+ */
 #define FAN_OUT_SHARES_PER_WORKER 8
 #define FAN_OUT_MOST 64
 
@@ -99,7 +100,7 @@ static void stream_timer_fired(struct timer *timer) {
 }
 
 void stream_set_timeout(struct stream *stream, uint64_t delay_ms) {
-    if (stream->state != STREAM_OPEN) /* the timer then bounds finishing and lingering */
+    if (stream->state != STREAM_OPEN) /* the timer is then used for finishing and lingering */
         return;
     if (delay_ms == 0)
         timer_cancel(&stream->timer);
@@ -107,7 +108,7 @@ void stream_set_timeout(struct stream *stream, uint64_t delay_ms) {
         timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, delay_ms);
 }
 
-/* Takes the stream off the queue that it is in, if any. */
+/* Removes the stream from the flush queue or the fan-out queue, if it is in one. */
 static void unqueue_stream(struct stream *stream) {
     if (!stream->in_flush_queue && !list_empty(&stream->queued))
         stream->worker->fan_out_count--;
@@ -134,7 +135,7 @@ static void begin_lingering(struct stream *stream) {
     }
 }
 
-/* Changes the state; every change goes through here. */
+/* Enters a state; all changes of the state use this function. */
 static void stream_enter(struct stream *stream, enum stream_state state) {
     stream->state = (uint8_t)state;
     switch (state) {
@@ -176,7 +177,7 @@ static struct chunk **out_at(struct stream *stream, unsigned position) {
     return &stream->out[(stream->out_first + position) % stream->out_capacity];
 }
 
-/* Doubles the ring. False at the largest length that its counters can hold. */
+/* Doubles the ring. False if its counters cannot hold a larger capacity. */
 static bool out_grow(struct stream *stream) {
     unsigned capacity = stream->out_capacity < 16 ? 16 : stream->out_capacity * 2u;
     struct chunk **out;
@@ -205,13 +206,13 @@ static void out_release_ring(struct stream *stream) {
 static bool over_limits(const struct stream *stream, const struct chunk *chunk) {
     const struct stream_limits *limits = stream->limits;
 
-    if (limits == NULL || stream->out_count == 0) /* an empty queue always takes one message */
+    if (limits == NULL || stream->out_count == 0) /* an empty queue always accepts one message */
         return false;
     return (limits->max_messages != 0 && stream->out_messages + chunk->messages > limits->max_messages) ||
            (limits->max_bytes != 0 && stream->out_bytes + chunk->length > limits->max_bytes);
 }
 
-/* The socket takes no more and the queue is full: drop the chunk if that is allowed, else the reader is slow. */
+/* Refuses a chunk because socket and queue are full: drops it if that is allowed, else marks the stream as slow. */
 static void refuse_chunk(struct stream *stream, const struct chunk *chunk) {
     if (stream->limits != NULL && stream->limits->drop_droppable && chunk->droppable) {
         counter_add(&stream->worker->counters.dropped_messages, chunk->messages);
@@ -221,7 +222,7 @@ static void refuse_chunk(struct stream *stream, const struct chunk *chunk) {
     counter_add(&stream->worker->counters.slow_readers, 1);
 }
 
-/* Returns the bytes that were queued; -1 if the chunk was dropped. */
+/* Appends a chunk to the output queue. Returns the bytes that were queued; -1 if the chunk was dropped. */
 static ssize_t out_append(struct stream *stream, struct chunk *chunk) {
     if (stream->state != STREAM_OPEN || stream->slow || stream->broken)
         return -1;
@@ -314,7 +315,7 @@ static ssize_t write_some(struct stream *stream, size_t *wanted) {
         written = tls_write(stream->tls, first->bytes + stream->out_offset, *wanted, &want_write);
         stream->tls_repeat = written < 0;
         if (written >= 0)
-            *wanted = (size_t)written; /* a short count is the end of a record, not a full socket */
+            *wanted = (size_t)written; /* a short count means the end of a record, not a full socket */
         return written;
     }
     if (count == 1) {
@@ -364,7 +365,7 @@ static void stream_ready(struct poll_target *target, uint32_t events) {
 
     if (stream->state == STREAM_CLOSED)
         return;
-    if ((events & EPOLLHUP) && stream->ended) { /* the peer reads no more, and epoll reports it in every turn */
+    if ((events & EPOLLHUP) && stream->ended) { /* both directions are closed, and epoll reports it in every turn */
         stream_close(stream);
         return;
     }
@@ -381,14 +382,14 @@ static void input_ended(struct stream *stream) {
     if (stream->state == STREAM_OPEN)
         stream->handler->on_end(stream);
     else if (stream->state == STREAM_LINGERING)
-        stream_close(stream);             /* but not FINISHING: the peer still reads */
-    if (stream->state != STREAM_CLOSED) { /* a socket at its end stays readable: stop watching it */
+        stream_close(stream);             /* not FINISHING: the peer may still read */
+    if (stream->state != STREAM_CLOSED) { /* a socket at its end stays readable: stop watching it for input */
         stream->paused = true;
         update_watch(stream);
     }
 }
 
-/* Reads once; as recv. */
+/* Reads once; same result as recv. */
 static ssize_t read_some(struct stream *stream, void *data, size_t length) {
     bool want_write;
     ssize_t count;
@@ -403,7 +404,7 @@ static ssize_t read_some(struct stream *stream, void *data, size_t length) {
     return count;
 }
 
-/* True if TLS may hold more input, which epoll does not report. */
+/* Reads once and offers the input to the handler. True if TLS holds more input, which epoll does not report. */
 static bool read_and_offer(struct stream *stream) {
     struct worker *worker = stream->worker;
     struct buffer *in = stream->in;
@@ -443,7 +444,7 @@ static void stream_read(struct stream *stream) {
         continue;
 }
 
-/* Gives input to the handler for as long as it consumes some, and keeps the rest. */
+/* Offers input to the handler until it consumes no more, and keeps the rest. */
 static void offer_input(struct stream *stream, uint8_t *data, size_t length) {
     size_t consumed = 0;
     struct buffer *in;
@@ -507,7 +508,7 @@ static void stream_destroy(struct stream *stream) {
     list_append(&worker->closed, &stream->link);
 }
 
-/* Offers input that was kept while the stream was paused to the handler again. */
+/* Offers the handler the input that was kept while the stream was paused. */
 static void offer_kept_input(struct stream *stream) {
     stream->offer_due = false;
     if (stream->in != NULL)
@@ -570,11 +571,11 @@ void streams_shorten_timeouts(struct worker *worker) {
 void streams_flush(struct worker *worker) {
     flush_queue(&worker->flush_queue, UINT_MAX);
     if (worker->fan_out_count != 0) {
-        /* Another worker, a proxy or the publisher may need this CPU; the publisher's next event then goes out in the
+        /* Let another worker, a proxy or the publisher use this CPU: the publisher's next event can then go out in the
          * same writes. */
         sched_yield();
         flush_queue(&worker->fan_out_queue, fan_out_share(worker));
-        flush_queue(&worker->flush_queue, UINT_MAX); /* streams that have closed, or whose reader is slow */
+        flush_queue(&worker->flush_queue, UINT_MAX); /* streams that have closed or become slow meanwhile */
     }
     while (!list_empty(&worker->closed)) {
         struct stream *stream = container_of(worker->closed.next, struct stream, link);

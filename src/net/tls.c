@@ -9,7 +9,7 @@
 #include <openssl/ssl.h>
 #include <string.h>
 
-/* The opaque types are OpenSSL's; the names are ours, so that its headers stay in this file. */
+/* The opaque types of tls.h are OpenSSL's types under our own names, so that its headers stay in this file. */
 static SSL_CTX *tls_settings_of(struct tls_context *context) {
     return (SSL_CTX *)context;
 }
@@ -36,14 +36,14 @@ static const char *const no_pem[] = {"it holds no certificate in PEM format", "i
                                      "it holds no certificate in PEM format"};
 
 /*
- * What OpenSSL's reasons mean for whoever wrote the configuration; NULL for rare ones. A wrong passphrase is found by
- * what comes out as nonsense, so each way to encrypt says it differently.
+ * Translates OpenSSL's reason into terms of the configuration; NULL for rare reasons. A wrong passphrase shows only as
+ * invalid plaintext, so each encryption format reports it with another reason.
  */
 static const char *explain_failure(unsigned long code, enum tls_file file, const char *passphrase) {
     switch (ERR_GET_LIB(code) << 16 | ERR_GET_REASON(code)) {
     case ERR_LIB_X509 << 16 | X509_R_KEY_VALUES_MISMATCH:
     case ERR_LIB_X509 << 16 | X509_R_KEY_TYPE_MISMATCH:
-    case ERR_LIB_SSL << 16 | SSL_R_NO_CERTIFICATE_ASSIGNED: /* to a key of that type */
+    case ERR_LIB_SSL << 16 | SSL_R_NO_CERTIFICATE_ASSIGNED: /* no certificate for a key of that type */
         return "it is not the key of the certificate in `ssl.cert_path`";
     case ERR_LIB_PROV << 16 | PROV_R_BAD_DECRYPT:
     case ERR_LIB_EVP << 16 | EVP_R_BAD_DECRYPT:
@@ -65,7 +65,7 @@ static const char *explain_failure(unsigned long code, enum tls_file file, const
 static bool set_tls_error(struct error *error, const struct tls_settings *settings, enum tls_file file) {
     const char *const names[] = {"ssl.cert_path", "ssl.key_path", "ssl.ca_path"};
     const char *const paths[] = {settings->cert_path, settings->key_path, settings->ca_path};
-    /* The first is the cause; what the callers of its finder add says less and less. */
+    /* The first error in the queue is the cause; the later ones, from the callers, are less specific. */
     unsigned long code = ERR_peek_error();
     const char *reason =
         ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : explain_failure(code, file, settings->passphrase);
@@ -95,7 +95,7 @@ static bool load_pem_file(SSL_CTX *context, const struct tls_settings *settings,
     return true;
 }
 
-/* HTTP/1.1 is all that is spoken here; a client that offers only something else is told so in the handshake. */
+/* Selects HTTP/1.1, the only protocol served here; the handshake fails if the client offers only others (ALPN). */
 static int choose_protocol(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_length,
                            const unsigned char *offered, unsigned int offered_length, void *context) {
     static const unsigned char http11[] = "\x08http/1.1";
@@ -117,7 +117,7 @@ struct tls_context *tls_context_create(const struct tls_settings *settings, stru
     }
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-    /* An idle connection keeps no buffers; a repeated write may come from another address. */
+    /* Idle connections keep no buffers; a repeated write may pass another buffer address. */
     SSL_CTX_set_mode(context,
                      SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
@@ -149,7 +149,7 @@ void tls_connection_destroy(struct tls_connection *connection) {
     SSL_free(ssl_of(connection));
 }
 
-/* Turns OpenSSL's answer into recv's or send's. */
+/* Converts a result of OpenSSL to that of recv or send. */
 static ssize_t translate_result(SSL *ssl, int result, bool *want_write) {
     int reason = result > 0 ? SSL_ERROR_NONE : SSL_get_error(ssl, result);
 
@@ -168,7 +168,7 @@ static ssize_t translate_result(SSL *ssl, int result, bool *want_write) {
         errno = EAGAIN;
         return -1;
     default:
-        errno = ECONNRESET; /* a broken handshake, a bad record, or a connection that just ended */
+        errno = ECONNRESET; /* a failed handshake, a bad record, or a connection without close_notify */
         return -1;
     }
 }

@@ -1,7 +1,7 @@
 /*
- * TLS on a stream, by OpenSSL: the certificate and key of the listener, and what one connection keeps of it.
+ * TLS on a stream, with OpenSSL: the context of a listener (certificate, key) and the state of a connection.
  *
- * A stream with TLS reads and writes through here and is otherwise the same. The handshake happens by itself inside the
+ * A stream with TLS reads and writes through these functions and is otherwise the same. The handshake runs inside the
  * first reads; the time limit on a request's head covers it too.
  */
 #pragma once
@@ -13,33 +13,39 @@
 #include "base/error.h"
 
 struct tls_settings {
-    const char *cert_path;  /* PEM, with the chain behind the server's own certificate */
+    const char *cert_path;  /* PEM: the server's certificate, followed by its chain */
     const char *key_path;   /* PEM */
-    const char *passphrase; /* of the key, or NULL */
-    const char *ca_path;    /* PEM: clients must show a certificate that one of these signed; NULL: none is asked for */
+    const char *passphrase; /* passphrase of the key, or NULL */
+    /* PEM: certificate authorities, one of which must have signed the client's certificate; NULL: clients need none. */
+    const char *ca_path;
 };
 
 struct tls_context;    /* shared by all connections of a listener; immutable */
-struct tls_connection; /* one stream's */
+struct tls_connection; /* the TLS state of one stream */
 
-/* NULL with an error that names the setting, the file, and what OpenSSL said of it. */
+/* Loads the certificate and the key. NULL with an error that names the setting, the file and OpenSSL's reason. */
 struct tls_context *tls_context_create(const struct tls_settings *settings, struct error *error);
-/* Connections that it made stay as they are. NULL is accepted. */
+
+/* Drops the caller's reference; connections keep the context alive. NULL is ignored. */
 void tls_context_destroy(struct tls_context *context);
 
-/* Server side of a connected, non-blocking socket. NULL if there is no memory. */
+/* Creates the server side of TLS on a connected, non-blocking socket; NULL if there is no memory. The caller keeps the
+ * socket. */
 struct tls_connection *tls_connection_create(struct tls_context *context, int fd);
+
+/* Frees the TLS state; NULL is ignored. */
 void tls_connection_destroy(struct tls_connection *connection);
 
 /*
- * As recv and send: a count, 0 for the peer's end (reading only), or -1 with errno set; EAGAIN: wait until the socket
- * is readable, or writable if `*want_write`. A write that said EAGAIN is repeated with the same bytes.
+ * Read and write like recv and send: they return a count, 0 at the end of the peer's data (reading only), or -1 with
+ * errno set. EAGAIN: wait until the socket is readable, or writable if `*want_write`. A write that returned EAGAIN must
+ * be repeated with the same bytes.
  */
 ssize_t tls_read(struct tls_connection *connection, void *data, size_t length, bool *want_write);
 ssize_t tls_write(struct tls_connection *connection, const void *data, size_t length, bool *want_write);
 
-/* True if bytes are decrypted and wait here, of which the socket knows nothing. */
+/* True if OpenSSL holds input that was already read from the socket, so that epoll does not report it. */
 bool tls_has_pending(const struct tls_connection *connection);
 
-/* Tells the peer that nothing more will be written (close_notify); does not wait. */
+/* Sends close_notify, the end of our data; does not wait for the peer's. */
 void tls_shutdown(struct tls_connection *connection);

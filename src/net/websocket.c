@@ -6,7 +6,7 @@
 #define CLOSE_TIMEOUT_MS 5000
 #define CLOSE_REASON_MAX 123
 #define VERSION "13"
-#define COMPRESS_MIN_BYTES 32 /* smaller messages hardly get smaller */
+#define COMPRESS_MIN_BYTES 32 /* compression does not help smaller messages */
 
 static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t length);
 static void websocket_on_end(struct stream *stream);
@@ -33,14 +33,15 @@ static bool refuse_handshake(struct http_connection *connection, unsigned status
     return false;
 }
 
-/* The worker's, made for the first connection that needs them; NULL if there is no memory. */
+/* Returns the worker's compression tools, created for the first connection that needs them; NULL if there is no memory.
+ */
 static struct deflate_tools *tools_of(struct worker *worker) {
     if (worker->deflate == NULL)
         worker->deflate = deflate_tools_create();
     return worker->deflate;
 }
 
-/* Accepts the client's first good offer to compress, if there is one, and the memory for it. */
+/* Accepts the client's first acceptable offer to compress, if there is one and the memory suffices. */
 static void negotiate_compression(const struct http_request *request, struct websocket *websocket,
                                   struct worker *worker, struct buffer *answer) {
     struct deflate_agreement agreement;
@@ -149,8 +150,8 @@ ssize_t websocket_send_text(struct websocket *websocket, const struct slice *par
     return websocket->closing ? -1 : send_frame(websocket, WEBSOCKET_TEXT, parts, count);
 }
 
-/* Appends a frame, compressed if it is a text that gets smaller by it. A text that has become part of a window is
- * always sent compressed. */
+/* Appends a frame, compressed if it is a text that compression makes smaller. A text that has become part of a window
+ * must be sent compressed in any case. */
 static void append_compressed(struct buffer *out, struct deflate_tools *tools, struct deflate_window *window,
                               struct slice frame) {
     uint8_t header[WEBSOCKET_HEADER_MAX];
@@ -171,7 +172,7 @@ static void append_compressed(struct buffer *out, struct deflate_tools *tools, s
     buffer_append(out, compressed);
 }
 
-/* Compresses the frames of a chunk, which are whole. */
+/* Compresses a chunk frame by frame; a chunk holds whole frames only. */
 static struct chunk *compress_chunk(struct websocket *websocket, const struct chunk *chunk) {
     struct deflate_tools *tools = websocket->stream->worker->deflate;
     struct slice rest = {chunk->bytes, chunk->length};
@@ -214,8 +215,8 @@ void websocket_will_close(struct websocket *websocket) {
 
     if (stream->slow) {
         stream_drop_output(stream);
-        stream->encodes =
-            false; /* the compressor has seen the dropped messages, the client has not: send the rest uncompressed */
+        /* The window holds the dropped messages, but the client's does not: send the rest uncompressed. */
+        stream->encodes = false;
     }
     stream_set_limits(stream, NULL);
 }
@@ -251,7 +252,7 @@ void websocket_close_slow(struct websocket *websocket, struct slice text, unsign
 
 /* --- input --- */
 
-/* Closes the connection of a peer that broke the protocol. */
+/* Closes the connection after a protocol violation by the peer. */
 static void fail_connection(struct websocket *websocket, unsigned code, const char *reason) {
     websocket_close(websocket, code, slice_of(reason));
 }
@@ -306,8 +307,8 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
     }
     if (!continues)
         websocket->compressed = frame->compressed;
-    if (!buffer_try_reserve(fragments,
-                            frame->length + 1)) { /* one more, so that an empty first frame leaves its mark */
+    /* Reserve one byte more: a capacity above 0 marks a message in progress, even after an empty first frame. */
+    if (!buffer_try_reserve(fragments, frame->length + 1)) {
         fail_connection(websocket, 1009, "out of memory for this message");
         return;
     }
@@ -340,7 +341,7 @@ static void handle_frame(struct websocket *websocket, const struct websocket_fra
     if (frame->opcode == WEBSOCKET_CLOSE)
         handle_close_frame(websocket, payload, frame->length);
     else if (websocket->closing)
-        return; /* after our close frame nothing from the peer counts but its own */
+        return; /* after our close frame, ignore all frames but the peer's close frame */
     else if (frame->opcode == WEBSOCKET_PING)
         send_frame(websocket, WEBSOCKET_PONG, &(struct slice){(char *)payload, frame->length}, 1);
     else if (frame->opcode != WEBSOCKET_PONG)
@@ -348,7 +349,7 @@ static void handle_frame(struct websocket *websocket, const struct websocket_fra
 }
 
 static bool too_large(const struct websocket *websocket, const struct websocket_frame *frame) {
-    if (frame->opcode >= WEBSOCKET_CLOSE) /* no part of a message, and bounded by the protocol */
+    if (frame->opcode >= WEBSOCKET_CLOSE) /* control frames: 125 bytes at most (RFC 6455 section 5.5) */
         return false;
     return frame->length > websocket->limits->max_frame_bytes ||
            frame->length > websocket->limits->max_message_bytes - websocket->fragments.length;
@@ -370,7 +371,7 @@ static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t 
                 fail_connection(websocket, 1002, why);
             else
                 fail_connection(websocket, 1009, "the message is too large");
-            return length; /* what comes makes no frames any more; the close timer ends it */
+            return length; /* later bytes cannot be parsed as frames; the close timer ends the connection */
         }
         if (length - at - frame.header_length < frame.length)
             return at;
@@ -384,7 +385,7 @@ static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t len
     struct websocket *websocket = stream->context;
     size_t consumed;
 
-    if (length > websocket->seen) /* what was not consumed comes again */
+    if (length > websocket->seen) /* unconsumed bytes are offered again */
         websocket->handler->on_activity(websocket, length - websocket->seen);
     consumed = consume_frames(websocket, data, length);
     websocket->seen = length - consumed;

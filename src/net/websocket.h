@@ -1,17 +1,19 @@
 /*
- * A WebSocket on a stream (RFC 6455): messages in, chunks out, pings answered, the close handshake done.
+ * A WebSocket on a stream (RFC 6455): receives messages, sends chunks, answers pings and does the close handshake.
  *
  *   OPEN -- websocket_close ----------------------> CLOSING -- the peer's close frame --> finished
  *     \                                                \------ 5 s, or end of input ----> closed
  *      \-- the peer's close frame (answered) --> finished
  *      \-- websocket_close_slow: output dropped, error and close sent, RST after 5 s
  *
- * With permessage-deflate (RFC 7692) messages may be compressed on their way. A chunk that many connections get is
- * compressed once, when the first of them wants it so, and kept with the chunk; only a connection with a window of its
- * own makes its own form of everything.
+ * With permessage-deflate (RFC 7692) messages may be compressed. A chunk for many connections is compressed once, for
+ * the first connection that needs it, and the compressed form is kept with the chunk; only a connection with its own
+ * window compresses everything itself.
  *
- * The structure lives inside its owner's. Messages are handed over whole, unmasked and known to be valid UTF-8; the
- * bytes are the receive buffer's and may be changed, not kept.
+ * The structure is a member of the owner's structure. The handler gets whole, unmasked messages in valid UTF-8; it may
+ * change their bytes, but not keep them after the call.
+ *
+ * All functions are for the thread of the stream's worker.
  */
 #pragma once
 
@@ -28,25 +30,27 @@
 struct websocket;
 
 struct websocket_handler {
-    /* So many bytes of any kind have come: the client is alive. Each byte is reported once, as soon as it is there. */
+    /* `length` bytes of any kind have arrived: the client is alive. Each byte is reported once, on arrival. */
     void (*on_activity)(struct websocket *websocket, size_t length);
+    /* A text message is complete. */
     void (*on_message)(struct websocket *websocket, struct slice text);
-    /* The time of stream_set_timeout is over, in state OPEN. */
+    /* The timer of stream_set_timeout has fired, in state OPEN. */
     void (*on_timer)(struct websocket *websocket);
-    /* The client does not read: end it with websocket_close_slow. */
+    /* The client does not read: the handler ends the connection with websocket_close_slow. */
     void (*on_slow)(struct websocket *websocket);
-    /* No further message comes: either side closed, or the connection broke. Called once, before on_closed. */
+    /* No further message follows: one side has closed, or the connection broke. Called once, before on_closed. */
     void (*on_closing)(struct websocket *websocket);
-    /* The stream is gone; the last call. */
+    /* The stream is closed. The last call: the handler frees the owner. */
     void (*on_closed)(struct websocket *websocket);
 };
 
 struct websocket_limits {
     struct stream_limits output;
-    size_t max_message_bytes; /* when it is restored, too */
+    size_t max_message_bytes; /* before and after decompression */
     size_t max_frame_bytes;
-    bool compress;       /* permessage-deflate is accepted from clients that offer it */
-    uint8_t window_bits; /* of a window for each connection, DEFLATE_WINDOW_BITS_MIN to _MAX; 0: none, see deflate.h */
+    bool compress; /* accept permessage-deflate from clients that offer it */
+    /* Size of each connection's own window, DEFLATE_WINDOW_BITS_MIN to _MAX; 0: no windows, see deflate.h. */
+    uint8_t window_bits;
 };
 
 struct websocket {
@@ -54,35 +58,39 @@ struct websocket {
     const struct websocket_handler *handler;
     const struct websocket_limits *limits;
     bool closing;                  /* our close frame is queued, or on_closing was called */
-    bool reset_at_timeout;         /* a slow reader: RST in place of a close */
-    bool compresses;               /* permessage-deflate was agreed on */
-    bool compressed;               /* the message that `fragments` is of */
-    size_t seen;                   /* bytes of the next offer of input that on_activity was told of */
-    struct buffer fragments;       /* of a message whose last frame has not come */
-    struct deflate_window *window; /* of what was sent; NULL: none */
+    bool reset_at_timeout;         /* close a slow reader with RST */
+    bool compresses;               /* permessage-deflate was negotiated */
+    bool compressed;               /* the message in `fragments` is compressed */
+    size_t seen;                   /* unconsumed bytes, already reported to on_activity */
+    struct buffer fragments;       /* payload of a message whose last frame has not arrived */
+    struct deflate_window *window; /* the connection's own window for sending; NULL: none */
 };
 
-/* Answers the handshake; 400 or 426 and false if the request is none (RFC 6455 section 4.2.1). `websocket` is zeroed.
- */
+/* Accepts a WebSocket handshake and takes over the connection's stream. False if the request is not a valid handshake
+ * (RFC 6455 section 4.2.1); it is then answered with 400 or 426. The caller zeroes `websocket` before; `handler` and
+ * `limits` must outlive it. */
 bool websocket_accept(struct http_connection *connection, const struct http_request *request,
                       struct websocket *websocket, const struct websocket_handler *handler,
                       const struct websocket_limits *limits);
 
-/* The websocket of a stream that speaks this protocol, or NULL. */
+/* Returns the websocket of a stream; NULL if the stream has another protocol. */
 struct websocket *websocket_of_stream(struct stream *stream);
 
-/* A text frame made of parts; one reference for the caller. */
+/* Creates a text frame from the concatenated parts, with one reference for the caller. Any thread. */
 struct frame *websocket_text_frame(const struct slice *parts, size_t count);
 
-/* Queues a text message of its own for this connection only. Returns the bytes that will go out, -1 if none. */
+/* Queues a text message, the concatenated parts, for this connection only. Returns the number of bytes queued; -1 if
+ * the message was dropped. */
 ssize_t websocket_send_text(struct websocket *websocket, const struct slice *parts, size_t count);
 
-/* What is sent from here on are the last words before websocket_close, which calls this, too: they find room whatever
- * the client has not read, and if it was too slow already they take the place of what is not begun. */
+/* Prepares for the last messages before websocket_close, which calls this as well: removes the bounds on unsent output,
+ * and if the client was too slow already, drops the queued chunks that are not partly written. */
 void websocket_will_close(struct websocket *websocket);
 
-/* Sends a close frame (`reason` cut to 123 bytes at a character) and waits up to 5 s for the peer's. */
+/* Sends a close frame (`reason` is cut to whole characters in 123 bytes) and closes after the peer's close frame, or
+ * after 5 s. */
 void websocket_close(struct websocket *websocket, unsigned code, struct slice reason);
 
-/* From on_slow: drops what is not begun, sends `text` as a last message and the close frame, and resets after 5 s. */
+/* Closes a slow connection, from on_slow: drops the queued chunks that are not partly written, sends `text` as the last
+ * message and the close frame, and resets the connection after 5 s. */
 void websocket_close_slow(struct websocket *websocket, struct slice text, unsigned code, struct slice reason);

@@ -105,7 +105,7 @@ size_t websocket_header_read(const uint8_t *header, uint64_t *length) {
 }
 
 bool websocket_close_code_valid(unsigned code) {
-    /* 1004 to 1006 and 1015 never travel; 1012 to 1014 are in IANA's registry; 3000 and above belong to applications.
+    /* 1004 to 1006 and 1015 must not be sent; 1012 to 1014 are in IANA's registry; 3000 to 4999 are for applications.
      */
     return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 }

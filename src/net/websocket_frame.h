@@ -1,6 +1,6 @@
 /*
- * WebSocket frames as bytes (RFC 6455 section 5): reading and writing headers, masks, the handshake's answer.
- * Pure functions; what a connection does with frames is in net/websocket.h.
+ * WebSocket frames as bytes (RFC 6455 section 5): parsing and writing headers, masks, the accept key of the handshake.
+ * Pure functions for any thread; the connection's part is in net/websocket.h.
  */
 #pragma once
 
@@ -26,7 +26,7 @@ struct websocket_frame {
     enum websocket_opcode opcode;
     bool fin;
     bool compressed; /* RSV1 (RFC 7692 section 6): the message is compressed */
-    uint64_t length; /* of the payload, as announced */
+    uint64_t length; /* length of the payload in bytes, from the header */
     uint8_t mask[4];
     size_t header_length; /* bytes before the payload: 6, 8 or 14 */
 };
@@ -38,9 +38,9 @@ enum websocket_parse {
 };
 
 /*
- * Reads the header of a frame that a client sent. Refused: reserved bits (but the first one where a message begins,
- * with `compression` agreed on), unknown opcodes, no mask, control frames that are fragmented or over 125 bytes,
- * lengths not in their shortest form or with the top bit set.
+ * Parses the header of a frame from a client. Refuses reserved bits (except RSV1 in the first frame of a message if
+ * `compression` was negotiated), unknown opcodes, frames without a mask, control frames that are fragmented or longer
+ * than 125 bytes, and lengths that are not in their shortest form or have the top bit set.
  */
 enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, bool compression,
                                            struct websocket_frame *frame, const char **why);
@@ -48,17 +48,17 @@ enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, b
 /* Applies the mask in place (section 5.3); the payload starts at mask byte 0. */
 void websocket_unmask(uint8_t *data, size_t length, const uint8_t mask[4]);
 
-/* Set in the first byte of a compressed message's header. */
+/* RSV1 in the first byte of a header: the message is compressed. */
 #define WEBSOCKET_COMPRESSED 0x40
 
 /* Writes the header of a final, unmasked frame into `header` and returns its length: 2, 4 or 10. */
 size_t websocket_header_write(uint8_t header[WEBSOCKET_HEADER_MAX], enum websocket_opcode opcode, uint64_t length);
 
-/* The length of such a header, and of the payload behind it. */
+/* Reads a header that websocket_header_write wrote: returns its length and sets `*length` to the payload's. */
 size_t websocket_header_read(const uint8_t *header, uint64_t *length);
 
-/* Whether `code` may stand in a close frame that a client sends (section 7.4). */
+/* True if a client may send `code` in a close frame (section 7.4). */
 bool websocket_close_code_valid(unsigned code);
 
-/* Sec-WebSocket-Accept for a client's Sec-WebSocket-Key; false if the key is not 16 bytes in base64. */
+/* Computes Sec-WebSocket-Accept from Sec-WebSocket-Key (section 4.2.2); false if the key is not 16 bytes in base64. */
 bool websocket_accept_key(struct slice key, char accept[28]);

@@ -28,7 +28,7 @@ void worker_unwatch(struct worker *worker, int fd) {
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
-/* A task on its way to all workers; freed by the last one to run it. */
+/* A task posted to all workers; the last worker to run it frees it. */
 struct shared_task {
     struct worker_task task;
     atomic_uint remaining;

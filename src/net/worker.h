@@ -1,8 +1,10 @@
 /*
  * A worker: one thread, one epoll loop, the connections it accepted, and a mailbox. See workers.h for the loop.
  *
- * A connection and all that belongs to it is used by its own worker's thread only. A connection is freed at the end of
- * the turn that closed it, so a handler may walk over connections while it closes them.
+ * A connection and everything that belongs to it is used only on the thread of its own worker. A closed connection is
+ * freed at the end of the turn, so a handler may close connections while it iterates over them.
+ *
+ * A turn is one iteration of the loop.
  */
 #pragma once
 
@@ -21,11 +23,12 @@ struct stream;
 struct http_request;
 struct deflate_tools;
 
-/* Workers are numbered; a set of them is a word of bits. */
+/* Workers are numbered; a set of workers is a 64-bit mask. */
 #define WORKERS_MAX 64
 
-/* The first member of everything that epoll reports. */
+/* The receiver of epoll events; embedded in the structure that owns the descriptor. */
 struct poll_target {
+    /* Called on the worker's thread with the EPOLL* bits that are ready. */
     void (*ready)(struct poll_target *target, uint32_t events);
 };
 
@@ -34,11 +37,11 @@ struct poll_target {
 struct worker_counters {
     struct counter accepted; /* connections accepted */
     struct counter closed;   /* connections closed */
-    struct counter turns;    /* of the loop */
-    /* turns by their length; the bounds are worker_lag_bounds_us */
+    struct counter turns;    /* turns of the loop */
+    /* Turns by their length; the bounds are worker_lag_bounds_us. */
     struct counter lag_buckets[LAG_BUCKETS];
     struct counter lag_sum_us;
-    struct counter lag_max_us;       /* of the longest turn since the start */
+    struct counter lag_max_us;       /* the longest turn since the start */
     struct counter slow_readers;     /* connections whose output reached its limits */
     struct counter dropped_messages; /* dropped for slow readers */
 };
@@ -56,18 +59,18 @@ struct worker {
     struct timer_wheel timers;
     uint64_t now_ns; /* monotonic, at the start of this turn */
     uint64_t now_ms;
-    bool stopping; /* end the loop with the last connection */
+    bool stopping; /* end the loop after the last connection has closed */
 
-    struct list flush_queue;   /* streams that the end of this turn flushes */
-    struct list fan_out_queue; /* streams that got events of large channels; each turn writes a share of them */
-    uint32_t fan_out_count;
-    struct list streams; /* all that are not closed */
-    struct list closed;  /* streams closed in this turn, freed at its end */
+    struct list flush_queue;   /* streams to flush at the end of this turn */
+    struct list fan_out_queue; /* streams with events of large channels; each turn writes a share of them */
+    uint32_t fan_out_count;    /* streams in the fan-out queue */
+    struct list streams;       /* streams whose on_closed was not called */
+    struct list closed;        /* streams closed in this turn, freed at its end */
     uint32_t stream_count;
 
-    uint8_t *receive_buffer; /* shared by all connections: an idle one owns none */
+    uint8_t *receive_buffer; /* shared by all connections, so that an idle connection owns no buffer */
     size_t receive_capacity;
-    struct http_request *spare_request; /* for the next request */
+    struct http_request *spare_request; /* reused for the next request; may be NULL */
     struct deflate_tools *deflate;      /* NULL until the first connection is compressed */
 
     struct worker_counters counters;
@@ -75,20 +78,20 @@ struct worker {
 
 struct workers {
     unsigned count;
-    unsigned started; /* threads that run: those of the first workers of the list */
+    unsigned started; /* number of running threads: those of the first workers in the list */
     struct worker *list[WORKERS_MAX];
 };
 
-/* Posts `message` and wakes the worker. Callable from any thread, without a lock held. */
+/* Posts `message`, which the worker then owns, and wakes the worker. Callable from any thread, without a lock held. */
 void worker_post(struct worker *worker, struct message *message);
 
-/* Adds a descriptor to the worker's epoll set, changes its events (EPOLLIN, EPOLLOUT), and removes it. On the worker's
- * thread, or before it is started. False with errno set. */
+/* Add a descriptor to the worker's epoll set, change its events (EPOLLIN, EPOLLOUT), and remove it. worker_watch
+ * returns false with errno set. On the worker's thread, or before it is started. */
 bool worker_watch(struct worker *worker, int fd, uint32_t events, struct poll_target *target);
 void worker_rewatch(struct worker *worker, int fd, uint32_t events, struct poll_target *target);
 void worker_unwatch(struct worker *worker, int fd);
 
-/* A task for every worker: `run` is called once on each worker's thread, then `finished` (may be NULL) on the thread of
+/* A task for all workers: `run` is called once on each worker's thread, then `finished` (may be NULL) on the thread of
  * the last one. */
 struct worker_task {
     void (*run)(struct worker *worker, void *context);
@@ -96,5 +99,5 @@ struct worker_task {
     void *context;
 };
 
-/* Posts the task, which is copied, to all workers. Callable from any thread, without a lock held. */
+/* Posts a copy of the task to all workers. Callable from any thread, without a lock held. */
 void workers_run_on_all(struct workers *workers, const struct worker_task *task);

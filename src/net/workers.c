@@ -35,7 +35,7 @@ static void on_mailbox_ready(struct poll_target *target, uint32_t events) {
     mailbox_clear(&container_of(target, struct worker, mailbox_target)->mailbox);
 }
 
-/* NULL with errno set. */
+/* Creates a worker; NULL with errno set. */
 static struct worker *worker_create(struct workers *workers, unsigned index) {
     struct worker *worker = alloc_cache_line(sizeof *worker);
     int reason;
@@ -83,7 +83,7 @@ void workers_destroy(struct workers *workers) {
 
 /* --- the loop --- */
 
-/* True if there were any. */
+/* Handles all messages in the mailbox; true if there were any. */
 static bool handle_messages(struct worker *worker) {
     struct message *rest = mailbox_take(&worker->mailbox);
     bool any = rest != NULL;
@@ -122,7 +122,7 @@ static void note_lag(struct worker *worker, uint64_t busy_us) {
     counter_max(&counters->lag_max_us, busy_us);
 }
 
-/* Sleeps until the next second at most, since timers are lists by second. */
+/* Waits for events, at most until the next second: timers fire once a second. */
 static int wait_for_events(struct worker *worker, struct epoll_event *events) {
     int timeout_ms = 0, count;
 
@@ -184,7 +184,7 @@ void workers_join(struct workers *workers) {
 void workers_settle(struct workers *workers) {
     bool any;
 
-    do { /* a message may cause others */
+    do { /* a message may post others */
         any = false;
         for (unsigned i = 0; i < workers->count; i++)
             any = handle_messages(workers->list[i]) || any;

@@ -1,12 +1,14 @@
 /*
- * The workers as threads: creating them, their loop, and their end.
+ * The workers' threads: start, event loop and end.
  *
  * One turn of the loop:
  *
- *   epoll_wait -> ready descriptors: accept, read, parse, act   (answers and events join output queues)
- *              -> the mailbox: events of channels, changes of apps
+ *   epoll_wait -> ready descriptors: accept, read, parse, act   (answers and events go to output queues)
+ *              -> mailbox: channel events, changes of apps
  *              -> timers, once a second
  *              -> flush: one write for each connection with output; then closed connections are freed
+ *
+ * Functions are for the main thread unless they say otherwise.
  */
 #pragma once
 
@@ -14,28 +16,28 @@
 
 struct epoll_event;
 
-/* Creates `count` workers (1 to WORKERS_MAX); their threads do not run yet. After false the workers that were created
- * are to be destroyed. */
+/* Creates `count` workers (1 to WORKERS_MAX) without starting their threads. False with an error; call workers_destroy
+ * in either case. */
 bool workers_create(struct workers *workers, unsigned count, struct error *error);
 
-/* Starts a thread for each. After false some may run: stop and join them. */
+/* Starts a thread for each worker. False with an error; some threads may run then: stop and join them. */
 bool workers_start(struct workers *workers, struct error *error);
 
-/* Ends the loop when no connection is left. On the worker's thread. */
+/* Ends the worker's loop as soon as it has no connection. On the worker's thread. */
 void worker_stop(struct worker *worker);
 
-/* Waits until all threads that were started have ended (see worker_stop), and handles their last messages. */
+/* Joins all started threads (see worker_stop) and calls workers_settle. */
 void workers_join(struct workers *workers);
 
-/* The same; false if some have not ended within the time. They go on, and are to be joined later. */
+/* The same with a time limit. False if some threads have not ended in time; they continue and must be joined later. */
 bool workers_join_within(struct workers *workers, uint64_t timeout_ms);
 
-/* Handles, on the calling thread, messages that were posted after the workers had ended: these free themselves.
- * workers_join does it, too. */
+/* Handles the messages that were posted after the threads ended, on the calling thread, so that they are freed. */
 void workers_settle(struct workers *workers);
 
-/* Frees the workers. No thread may post to them any more. */
+/* Frees the workers. Other threads must have stopped posting to them. */
 void workers_destroy(struct workers *workers);
 
-/* What a turn does with `count` events of epoll_wait. For the loop, and for tests that turn a worker themselves. */
+/* Runs one turn with `count` events from epoll_wait. Called by the loop, and by tests that drive a worker themselves.
+ * On the worker's thread. */
 void worker_turn(struct worker *worker, struct epoll_event *events, int count);

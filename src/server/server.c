@@ -77,7 +77,7 @@ static struct rate_limiter *create_limit(const struct config *config, const stru
                                                                .max_requests = limit->max_requests,
                                                                .window_s = limit->window_seconds,
                                                                .trust_hops = limit->trust_hops},
-                               RATE_LIMITER_PLACES);
+                               RATE_LIMITER_ENTRIES);
 }
 
 static void accept_websocket(struct http_connection *connection, struct http_request *request, struct slice path,

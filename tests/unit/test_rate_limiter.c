@@ -34,7 +34,7 @@ static unsigned take_all(struct rate_limiter *limiter, uint64_t address, uint64_
 /* --- buckets --- */
 
 static void a_full_bucket_holds_max_requests_and_is_refilled_continuously(void **state) {
-    struct rate_limiter *limiter = limiter_of(20, 60, RATE_LIMITER_PLACES);
+    struct rate_limiter *limiter = limiter_of(20, 60, RATE_LIMITER_ENTRIES);
     uint64_t checks, refusals;
 
     (void)state;
@@ -51,7 +51,7 @@ static void a_full_bucket_holds_max_requests_and_is_refilled_continuously(void *
 }
 
 static void a_refusal_tells_the_seconds_until_there_is_a_token(void **state) {
-    struct rate_limiter *limiter = limiter_of(2, 60, RATE_LIMITER_PLACES);
+    struct rate_limiter *limiter = limiter_of(2, 60, RATE_LIMITER_ENTRIES);
 
     (void)state;
     assert_int_equal(take_all(limiter, 7, START_NS), 2);
@@ -124,7 +124,7 @@ static void *take_many(void *argument) {
 }
 
 static void workers_that_ask_at_the_same_time_share_one_bucket(void **state) {
-    struct rate_limiter *limiter = limiter_of(700, 60, RATE_LIMITER_PLACES);
+    struct rate_limiter *limiter = limiter_of(700, 60, RATE_LIMITER_ENTRIES);
     struct thread threads[4] = {0};
     uint64_t checks, refusals;
     unsigned given = 0;
