@@ -23,7 +23,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "config/config.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 #define APPS 10000
 #define PASSING_APPS 100000

@@ -11,7 +11,7 @@
  *   event_frame.c    an event as bytes
  *   publication.c    an event on its way: into the mailboxes of workers, and from there to their subscribers
  *   announce.c       events that channels send by themselves: members, counts, watchlists
- *   publish.c        publishing over the API and by clients
+ *   channel_publish.c  publishing over the API and by clients
  *   membership.c     joining and leaving
  *   channel_query.c  reading
  */

@@ -1,5 +1,5 @@
 /*
- * A worker: one thread, one epoll loop, the connections it accepted, and a mailbox. See workers.h for the loop.
+ * A worker: one thread, one epoll loop, the connections it accepted, and a mailbox. See worker_loop.h for the loop.
  *
  * A connection and everything that belongs to it is used only on the thread of its own worker. A closed connection is
  * freed at the end of the turn, so a handler may close connections while it iterates over them.

@@ -9,7 +9,7 @@
 
 #include "api/api.h"
 #include "net/listener.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 #include "server/housekeeping.h"
 #include "server/redirect.h"
 #include "server/server_tls.h"

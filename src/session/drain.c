@@ -5,7 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 #include "session/session_internal.h"
 
 #define STEP_NS 20000000u

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "loop.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 /* A head of more than this is judged by how it came; see http.c. */
 #define INPUT_MAX (2 * HTTP_HEAD_MAX_BYTES)

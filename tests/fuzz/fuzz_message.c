@@ -17,7 +17,7 @@
 #include "base/json.h"
 #include "base/utf8.h"
 #include "loop.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 #include "session/session.h"
 
 #define SECRET "secret"

@@ -12,7 +12,7 @@
 #include "base/buffer.h"
 #include "net/http.h"
 #include "net/stream.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \

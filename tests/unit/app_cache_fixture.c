@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "harness.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 #include "store/sqlite/sqlite_sleep.h"
 
 struct cache_fixture fixture;

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 #define TURNS_MAX 10000
 

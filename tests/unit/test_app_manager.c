@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "harness.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 static struct workers workers;
 static struct app_manager *manager;

@@ -26,7 +26,7 @@
 #include "channel/channel_internal.h"
 #include "harness.h"
 #include "net/websocket.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 #define WORKERS 4
 #define PEERS_PER_WORKER 5

@@ -15,7 +15,7 @@
 
 #include "harness.h"
 #include "net/http.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 #define MAX_BODY 1000
 

@@ -15,7 +15,7 @@
 #include "app_manager/cache/name_table.h"
 #include "base/alloc.h"
 #include "harness.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 #define MANY 1000
 #define CHANGES 20000

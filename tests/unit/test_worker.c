@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "harness.h"
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 static unsigned open_files(void) {
     DIR *folder = opendir("/proc/self/fd");

@@ -1,4 +1,4 @@
-#include "net/workers.h"
+#include "net/worker_loop.h"
 
 #include <errno.h>
 #include <stdio.h>
