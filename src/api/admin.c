@@ -1,6 +1,6 @@
 /*
- * The admin API: /admin/apps on a listener of its own, for who has the token. It reads and writes the store itself, not
- * the cache, and a write is in force on this server before it is answered.
+ * The admin API: /admin/apps on a listener of its own, for clients with the token. It reads and writes the store, not
+ * the cache. A write is in force on this server before its answer.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 #define LIMIT_DEFAULT 100
 #define LIMIT_MAX 1000
-/* More than an id may have: a list must also continue after a broken record. DynamoDB takes keys of this size. */
+/* Longer than an id may be: a list must continue after a broken record, too. DynamoDB takes keys of this size. */
 #define AFTER_MAX_BYTES 2048
 
 enum admin_action { ADMIN_LIST, ADMIN_SHOW, ADMIN_CREATE, ADMIN_REPLACE, ADMIN_PATCH, ADMIN_DELETE, ADMIN_REFRESH };
@@ -20,13 +20,13 @@ enum admin_action { ADMIN_LIST, ADMIN_SHOW, ADMIN_CREATE, ADMIN_REPLACE, ADMIN_P
 struct admin_job {
     struct api_job base;
     enum admin_action action;
-    bool secrets; /* tell them */
-    char *id;     /* of the path, or where a list goes on */
+    bool secrets; /* show them */
+    char *id;     /* of the path, or after which a list continues */
     uint32_t limit;
     json_t *body;
     json_t *result;
     uint64_t mark;     /* of the write */
-    const char *field; /* the one that breaks a rule */
+    const char *field; /* that breaks a rule */
 };
 
 /* --- on a connection to the store --- */
@@ -39,7 +39,7 @@ static json_t *record_to_show(const struct admin_job *own, const struct app *app
     return record;
 }
 
-/* A field that nobody knows would be lost in most stores, and is likely a slip; one that the app has already is not. */
+/* An unknown field is probably a typing error, and most stores would lose it; one that the app has already is kept. */
 static bool knows_all_fields(struct admin_job *own, const struct app *before) {
     enum app_field field;
     const char *name;
@@ -71,13 +71,13 @@ static void add_listed(void *context, struct slice id, struct slice key, struct 
     else
         item =
             json_pack("{s:s%, s:s%, s:s}", "id", id.data, id.length, "key", key.data, key.length, "error", error->text);
-    if (item == NULL) /* names that are no UTF-8 */
+    if (item == NULL) /* a name that is not UTF-8 */
         item = json_pack("{s:s, s:s, s:s}", "id", "", "key", "", "error", error->text);
     json_array_append_new(json_object_get(own->result, "apps"), item);
     app_unref(app);
 }
 
-/* With `next`, where the list goes on, if it does. */
+/* Adds `next`, after which the list continues, if it does. */
 static enum store_answer run_list(struct admin_job *own, struct store_connection *connection) {
     enum store_answer answer;
     const json_t *apps;
@@ -98,7 +98,7 @@ static enum store_answer run_list(struct admin_job *own, struct store_connection
     return STORE_OK;
 }
 
-/* Hands a write's outcome to the cache. After an answer that did not come nobody knows what is in the store. */
+/* Tells the cache of a write. Without an answer of the store, both the old and the new record are possible. */
 static enum store_answer note_written(struct admin_job *own, enum store_answer answer, const struct app *before,
                                       struct app *after, struct slice id) {
     struct app_manager *manager = own->base.job.manager;
@@ -121,7 +121,7 @@ static enum store_answer run_create(struct admin_job *own, struct store_connecti
     return note_written(own, store_create(connection, app, &own->base.job.error), NULL, app, app->id);
 }
 
-/* What the record becomes: the body alone, or the fields of the body in place of those that are there; null unsets. */
+/* The new record: the body (PUT), or the old record with the fields of the body (PATCH); null unsets a field. */
 static json_t *merge_records(const struct admin_job *own, const struct app *before) {
     json_t *record = own->action == ADMIN_PATCH ? app_to_json(before) : json_deep_copy(own->body), *value;
     const char *name;
@@ -164,7 +164,7 @@ static enum store_answer run_delete(struct admin_job *own, struct store_connecti
     return note_written(own, store_remove(connection, id, &own->base.job.error), before, NULL, id);
 }
 
-/* What is done with an app that is there. A broken record can be replaced and deleted. */
+/* Runs an action on an existing app. A broken record can be replaced and deleted. */
 static enum store_answer run_on_app(struct admin_job *own, struct store_connection *connection) {
     struct error *error = &own->base.job.error;
     struct app *before = NULL;
@@ -185,7 +185,7 @@ static enum store_answer run_on_app(struct admin_job *own, struct store_connecti
                (own->action == ADMIN_REPLACE && (readable || answer == STORE_INVALID))) {
         answer = run_change(own, connection, before);
     } else if (answer == STORE_INVALID) {
-        own->field = NULL; /* the store's record is the broken one, not what was sent */
+        own->field = NULL; /* the record in the store is broken, not the body */
     }
     app_unref(before);
     return answer;
@@ -194,7 +194,7 @@ static enum store_answer run_on_app(struct admin_job *own, struct store_connecti
 static enum store_answer run_admin_job(struct app_job *job, struct store_connection *connection) {
     struct admin_job *own = container_of(job, struct admin_job, base.job);
 
-    json_decref(own->result); /* of an attempt on a connection that broke */
+    json_decref(own->result); /* of an attempt on a lost connection */
     own->result = NULL;
     own->mark = app_manager_write_version(job->manager);
     switch (own->action) {

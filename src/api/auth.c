@@ -6,7 +6,7 @@ static unsigned char to_lower(char byte) {
     return (unsigned char)(byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte);
 }
 
-/* Orders by key as it is signed, then by value, so that a key that is there twice has one text too. */
+/* Orders by key in lower case, as it is signed, then by value, so that a repeated key has a fixed order. */
 static int compare_parameters(const struct query_parameter *a, const struct query_parameter *b) {
     size_t shorter = a->key.length < b->key.length ? a->key.length : b->key.length;
 
@@ -23,7 +23,7 @@ void auth_append_query(const struct query *query, struct buffer *out) {
     size_t count = 0, length = 0;
     char *at;
 
-    /* Insertion sort: there are a handful, and many clients send them sorted. */
+    /* Insertion sort: parameters are few, and many clients send them sorted. */
     for (size_t i = 0; i < query->count; i++) {
         size_t place = count;
         if (slice_equal_ignoring_case(query->parameters[i].key, SIGNATURE))
@@ -62,7 +62,7 @@ static bool is_signed(const struct app *app, const struct auth_request *request,
     return equal_in_constant_time(signature, (struct slice){expected, sizeof expected});
 }
 
-/* The path as given or, where a proxy may have taken it off, without the prefix. */
+/* Checks the path as received, and without the prefix, which a proxy may have added. */
 static bool is_signed_for(const struct app *app, const struct auth_request *request, struct slice path,
                           struct slice query, struct slice signature) {
     if (is_signed(app, request, path, query, signature))
@@ -135,7 +135,7 @@ bool auth_verify(const struct app *app, const struct auth_request *request, uint
         return error_set(error, "body_md5 is missing: a request with a body carries the MD5 of it");
     if (!query_find(query, SIGNATURE, &signature))
         return error_set(error, "auth_signature is missing");
-    /* The signature before the digest: who does not have the secret gets no large bodies digested. */
+    /* The signature comes first: without the secret a client cannot make the server digest large bodies. */
     if (!verify_signature(app, request, signature))
         return error_set(error,
                          "auth_signature is wrong: it is the HMAC-SHA256, by the app's secret, of method, path and "

@@ -1,5 +1,5 @@
 /*
- * Who may use the API: a request carries the app's key, the time, a digest of its body and a signature over all of it.
+ * The signature of an API request: it carries the app's key, the time, a digest of its body and a signature of them.
  *
  *   POST /apps/3/events?body_md5=...&auth_version=1.0&auth_key=k&auth_timestamp=1353088179&auth_signature=...
  *
@@ -18,7 +18,7 @@
 #include "base/query.h"
 #include "base/slice.h"
 
-/* A timestamp further than this from the server's clock is refused. */
+/* The largest difference of a timestamp from the server's clock. */
 #define AUTH_WINDOW_S 600
 
 struct auth_request {
@@ -27,14 +27,14 @@ struct auth_request {
     struct slice path_prefix;  /* the signature may cover the path without it; empty for none */
     const struct query *query; /* of the URL, decoded once */
     struct slice body;
-    bool body_unknown; /* it was too large to be read: its digest cannot be checked */
+    bool body_unknown; /* too large to be read: the digest is not checked */
 };
 
 /*
- * Checks all of it against the app's key and secret; `now_s` is the wall clock. On false `error` says what is wrong,
- * and never what would be right in a signature or digest.
+ * Checks all of it with the app's key and secret; `now_s` is the wall clock. On false `error` says what is wrong, but
+ * never the right signature or digest.
  */
 bool auth_verify(const struct app *app, const struct auth_request *request, uint64_t now_s, struct error *error);
 
-/* Appends the query as it is signed. */
+/* Appends the query in the form that is signed. */
 void auth_append_query(const struct query *query, struct buffer *out);

@@ -1,6 +1,6 @@
 /*
- * What the `cors` section of the configuration makes of an answer: which pages of other origins may read it.
- * Fetch standard, section "CORS protocol".
+ * CORS headers from the `cors` section of the configuration: which web pages of other origins may read an answer (Fetch
+ * standard, section "CORS protocol").
  */
 #pragma once
 
@@ -12,10 +12,10 @@
 #include "net/http.h"
 
 /*
- * The header lines for an answer to `request`. They are constant, or appended to `storage`.
- * Any origin is allowed with `*`, without credentials; listed ones are named back, and `Vary` says so.
+ * The header lines for an answer to `request`: constant, or appended to `storage`. `*` allows any origin, without
+ * credentials; a listed origin is repeated, with `Vary: Origin`.
  */
 struct slice cors_headers(const struct config *config, const struct http_request *request, struct buffer *storage);
 
-/* Appends the header lines that a preflight asks for besides those. */
+/* Appends the further header lines of an answer to a preflight request. */
 void cors_append_preflight(const struct config *config, struct buffer *headers);

@@ -60,7 +60,7 @@ static void append_allowed(struct buffer *headers, struct slice method) {
     buffer_append(headers, method);
 }
 
-/* The path exists, but not with this method: 405, or the answer to OPTIONS. */
+/* Answers a method that the path does not have: 405, or the list of methods for OPTIONS. */
 static void answer_other_method(struct api_call *call, struct buffer *headers) {
     bool is_options = slice_equal(call->request->method, SLICE("OPTIONS"));
 

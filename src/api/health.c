@@ -1,5 +1,5 @@
 /*
- * GET /up and /up/{id}: what a load balancer asks. The word is both the body and a header.
+ * GET /up and /up/{id}: health checks for load balancers. The answer is one word, as body and as header.
  */
 #include <stdlib.h>
 
@@ -20,8 +20,8 @@ static bool is_draining(const struct api_call *call) {
     return atomic_load_explicit(call->api->draining, memory_order_relaxed);
 }
 
-/* How long the store may take to answer; it is asked when it was not within the last second. Anybody may ask for /up,
- * so only so many ask the store at one time, before all that wait for it: the others hear what is known. */
+/* The store is asked if it did not answer within the last second, and gets this time. Everybody may request /up, so
+ * only a few checks ask the store at one time; the others get the known state. */
 #define CHECK_TIMEOUT_MS 1000
 #define CHECKS_MAX 4
 
@@ -44,7 +44,7 @@ static enum store_answer run_health_check(struct app_job *job, struct store_conn
 }
 
 static void on_health_check_ended(struct api_call *call, struct api_job *job) {
-    (void)job; /* the manager knows by now */
+    (void)job; /* the app manager has noted the answer */
     answer_known_health(call);
 }
 

@@ -64,7 +64,7 @@ static void append_workers(struct metrics_page *page, const struct api *api, str
                          (double)counter_read(&workers->list[at]->counters.lag_max_us) / 1e6);
 }
 
-/* Limits by client address belong to no app, so `app_id` is empty. */
+/* Limits by client address belong to no app: `app_id` is empty. */
 static void append_limit(struct metrics_page *page, const struct api *api, const char *type, const char *context,
                          uint64_t value) {
     struct buffer labels = {0};

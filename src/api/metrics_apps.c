@@ -9,7 +9,7 @@
 #define COUNTERS (sizeof(struct app_counters) / sizeof(struct counter))
 #define LATENCIES (sizeof(struct broadcast_latency) / sizeof(struct counter))
 
-/* One app, added up over the workers. The arrays stand for the structures, member by member. */
+/* The sums of one app over all workers. The arrays have the members of the structures, in their order. */
 struct app_totals {
     struct buffer labels;
     uint64_t connected;
@@ -26,7 +26,7 @@ struct totals {
 
 #define OFFSET(member) (offsetof(struct app_counters, member) / sizeof(struct counter))
 
-/* A family of counters; with a label, it is an array with one element for each of the label's values. */
+/* A family of counters. With a label, it is an array with one counter per value of the label. */
 struct app_family {
     const char *name, *help;
     size_t first;
@@ -57,7 +57,7 @@ static const struct app_family families[] = {
      OFFSET(refusals), "reason", refusal_names, REFUSAL_COUNT},
 };
 
-/* This server is alone: the numbers of a cluster are there for dashboards, at zero. */
+/* There is no cluster: dashboards find its metrics at zero. */
 static const char *const adapter_families[][2] = {
     {"horizontal_adapter_resolved_promises", "Requests to other nodes that were answered."},
     {"horizontal_adapter_uncomplete_promises", "Requests to other nodes that were not answered in time."},
@@ -73,7 +73,7 @@ static void add_up(uint64_t *totals, const void *counters, size_t count) {
         totals[i] += counter_read(&each[i]);
 }
 
-/* Nobody has asked for it here since the start. */
+/* True if the app was not used on this server since its start. */
 static bool is_unused(const struct app_totals *app) {
     bool used = app->connected != 0;
 
@@ -125,7 +125,7 @@ static void append_gauges(struct metrics_page *page, const struct totals *totals
                               totals->apps[i].active[type]);
 }
 
-/* Connections with a key that no app has are counted together: the key never becomes a label. */
+/* Connections with unknown keys are one series: a key from a client never becomes a label. */
 static void append_unknown_apps(struct metrics_page *page, const struct api *api) {
     struct buffer labels = {0};
     uint64_t count = 0;
@@ -141,7 +141,7 @@ static void append_unknown_apps(struct metrics_page *page, const struct api *api
     buffer_dispose(&labels);
 }
 
-/* Of a labelled family only the series in which something was counted: an app has some fifty. */
+/* Of a labelled family only the series above zero: an app has about fifty. */
 static void append_family(struct metrics_page *page, const struct app_family *family, const struct app_totals *app) {
     struct slice labels = buffer_slice(&app->labels);
 
@@ -176,7 +176,7 @@ static void append_adapter(struct metrics_page *page, const struct totals *total
         metrics_histogram(page, buffer_slice(&totals->apps[i].labels), NULL, &nothing, 1, 0, 1);
 }
 
-/* Only the series that something was recorded in: there are twenty an app. */
+/* Only the series with values: an app has twenty. */
 static void append_latency_of(struct metrics_page *page, struct app_totals *app) {
     const uint64_t *series = app->latency;
     size_t app_length = app->labels.length;

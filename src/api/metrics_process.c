@@ -31,7 +31,7 @@ static double timeval_seconds(struct timeval time) {
     return (double)time.tv_sec + (double)time.tv_usec / 1e6;
 }
 
-/* 0: unknown. */
+/* The number of open descriptors; 0: unknown. */
 static uint64_t count_descriptors(void) {
     struct stat status;
     uint64_t count = 0;

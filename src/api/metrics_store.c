@@ -1,4 +1,4 @@
-/* The app store and the cache in front of it; nothing of it with the memory driver. */
+/* Metrics of the app store and the cache in front of it; absent with the memory driver. */
 #include "api/metrics.h"
 
 static const struct {

@@ -32,7 +32,7 @@ void metrics_family(struct metrics_page *page, const char *name, const char *typ
     append_comment(page, SLICE("# TYPE "), type);
 }
 
-/* Everything up to the value. `suffix` is that of a histogram's parts. */
+/* Appends a sample up to its value. `suffix` is the one of a histogram's samples. */
 static void append_start(struct metrics_page *page, struct slice suffix, struct slice labels, struct slice more) {
     buffer_append(&page->text, page->prefix);
     buffer_append_string(&page->text, page->name);

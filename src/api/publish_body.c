@@ -72,7 +72,7 @@ bool event_fits(const struct app *app, const struct event *event, struct event_r
     uint64_t limit = (uint64_t)app->max_event_payload_in_kb * 1024;
     size_t length = data->token.length;
 
-    /* Decoding never makes a string longer, so most are not looked at. */
+    /* Decoding never makes a string longer: a short token needs no count. */
     if (limit == 0 || length <= limit)
         return true;
     if (data->type == JSON_TYPE_STRING)

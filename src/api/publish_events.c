@@ -1,8 +1,8 @@
 /*
  * POST /apps/{id}/events and /apps/{id}/batch_events.
  *
- * A body is validated once and then walked in place; nothing of it is copied but names that came with escapes. What is
- * refused is refused before anything is published.
+ * A body is validated once and then read in place; only names with escapes are copied. A body is refused before any of
+ * its events is published.
  */
 #include <stdlib.h>
 
@@ -10,12 +10,12 @@
 #include "api/publish_body.h"
 #include "base/utf8.h"
 
-/* The channels that an event goes to; a few need no allocation. */
+/* The channels of an event; a few need no allocation. */
 struct targets {
     struct slice *names;
     size_t count;
     struct slice inline_names[16];
-    struct buffer decoded; /* names that came with escapes */
+    struct buffer decoded; /* names with escapes */
 };
 
 static void targets_dispose(struct targets *targets) {
@@ -57,7 +57,7 @@ static int compare_names(const void *a, const void *b) {
     const struct slice *const *first = a, *const *second = b;
     int difference = slice_compare(**first, **second);
 
-    if (difference == 0) /* equal names in the order in which they came, so that the first one stays */
+    if (difference == 0) /* equal names in their order, so that the first one stays */
         return *first < *second ? -1 : *first > *second;
     return difference;
 }
@@ -117,7 +117,7 @@ static bool read_channel_list(const struct app *app, struct json_value list, str
                             app->max_event_channels_at_once);
     if (count > sizeof targets->inline_names / sizeof targets->inline_names[0])
         targets->names = malloc(count * sizeof targets->names[0]);
-    /* Decoding never lengthens, so with this the names stay where they are while others are decoded. */
+    /* Decoding never lengthens a name: with this space the buffer does not move. */
     if (targets->names == NULL || (memchr(list.token.data, '\\', list.token.length) != NULL &&
                                    !buffer_try_reserve(&targets->decoded, list.token.length)))
         return refuse_for_memory(refusal, count);
@@ -206,7 +206,7 @@ void api_post_event(struct api_call *call) {
 
 /* --- a batch --- */
 
-/* Everything about one item but the size of its data. */
+/* Checks one item, but not the size of its data. */
 static bool check_item(const struct app *app, struct event *event, struct buffer *scratch, struct buffer *decoded,
                        struct slice *channel, struct event_refusal *refusal) {
     decoded->length = 0;
@@ -221,8 +221,8 @@ static bool check_item(const struct app *app, struct event *event, struct buffer
 }
 
 /*
- * Checks all items and finds out whether any asks for info. Data that is too large anywhere (413) comes before
- * whatever else is wrong (400), so the walk goes on after the first such item.
+ * Checks all items, and whether one asks for info. Data that is too large (413) takes precedence over other faults
+ * (400), so the check continues after the first faulty item.
  */
 static bool check_batch(const struct app *app, struct json_value batch, unsigned *info, struct event_refusal *refusal) {
     struct json_iterator iterator = json_iterate(batch);
@@ -256,7 +256,7 @@ static bool check_batch(const struct app *app, struct json_value batch, unsigned
     return valid;
 }
 
-/* The items were checked: they are read again rather than kept, however many there are. */
+/* Publishes the checked items. They are parsed again, not kept: their number has no bound here. */
 static void publish_batch(struct api_call *call, struct json_value batch, struct buffer *answer) {
     struct json_iterator iterator = json_iterate(batch);
     struct buffer scratch = {0}, decoded = {0};

@@ -12,7 +12,7 @@ static void add_warning(void *context, const char *text) {
     config_report_warning(context, "%s", text);
 }
 
-/* The first app that has the id or key stays; a later one is broken. */
+/* The first app with an id or key counts; a later one with the same is broken. */
 static bool apps_clash(const json_t *owners_by_id, const json_t *owners_by_key, const struct app *app,
                        struct config_report *report) {
     const json_t *owner = json_object_get(owners_by_key, app->key.data);
@@ -26,7 +26,7 @@ static bool apps_clash(const json_t *owners_by_id, const json_t *owners_by_key, 
     return true;
 }
 
-/* What an app asks for and does not get yet. */
+/* Fields of an app that have no effect yet. */
 static void report_not_enforced(const struct app *app, struct config_report *report) {
     static const enum app_field fields[] = {APP_MAX_CLIENT_EVENTS_PER_SECOND,
                                             APP_MAX_READ_REQUESTS_PER_SECOND,
@@ -41,7 +41,7 @@ static void report_not_enforced(const struct app *app, struct config_report *rep
             config_report_accepted(report, "%s of app \"%s\"", app_fields[fields[i]].name, app->id.data);
 }
 
-/* How many apps are fine. */
+/* Returns the number of valid apps. */
 static size_t check_apps(const struct config *config, struct config_report *report) {
     const json_t *list = config->app_manager.array_apps;
     json_t *by_id = json_object(), *by_key = json_object();
@@ -80,7 +80,7 @@ static bool check_certificate(const struct config *config, struct config_report 
     return good;
 }
 
-/* What the store's driver says of its settings; nobody is asked. */
+/* Lets the driver check its settings, without a request to the store. */
 static bool check_store(const struct config *config, struct config_report *report) {
     const struct app_store_driver *driver = app_store_driver_of(config->app_manager.driver);
     struct app_defaults defaults;
@@ -99,7 +99,7 @@ static bool check_store(const struct config *config, struct config_report *repor
     return true;
 }
 
-/* Whether a start would come as far as listening. */
+/* True if a start would come as far as listening. */
 static bool can_start(const struct config *config, struct config_report *report) {
     bool supported = config_supported(config, report) && check_certificate(config, report);
 

@@ -1,5 +1,5 @@
 /*
- * `curlew check`: everything that a start would say about a configuration, without starting.
+ * `curlew check`: validates a configuration as a start would, without starting the server.
  */
 #pragma once
 
@@ -7,8 +7,8 @@
 #include <stdio.h>
 
 /*
- * Loads the configuration (`file` as for config_load), reads its certificate, opens its store without asking anyone,
- * parses its apps and writes what was found to `out`; with `verbose` also the settings that are accepted but mean
- * nothing here. Returns the exit code: 0, 2 if the server would not start, 1 if it would, without some broken app.
+ * Loads the configuration (`file` as for config_load), reads its certificate, opens its store without a request, parses
+ * its apps and writes the findings to `out`; with `verbose` also the settings that are accepted without effect. Returns
+ * the exit code: 0; 2 if the server would not start; 1 if it would start without some broken app.
  */
 int check_configuration(const char *file, bool verbose, FILE *out);

@@ -39,7 +39,7 @@ void housekeeping_start(struct housekeeping *housekeeping, struct worker *worker
     housekeeping->timer = (struct timer){.fire = on_interval};
     housekeeping->worker = worker;
     housekeeping->sessions = sessions;
-    check_memory(sessions); /* the first connection may come before the first second is over */
+    check_memory(sessions); /* the first connection may arrive within the first second */
     timer_set(&worker->timers, &housekeeping->timer, worker->now_ms, INTERVAL_MS);
 }
 

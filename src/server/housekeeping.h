@@ -1,6 +1,5 @@
 /*
- * What has to be looked at once a second, on worker 0: how much memory is in use, and what cache channels have kept for
- * too long.
+ * Periodic work, once a second on worker 0: check the memory in use, drop expired events of cache channels.
  */
 #pragma once
 
@@ -14,8 +13,8 @@ struct housekeeping {
     struct session_server *sessions;
 };
 
-/* Before the workers run. `sessions` outlives it. */
+/* Starts the timer, before the workers run. `sessions` outlives it. */
 void housekeeping_start(struct housekeeping *housekeeping, struct worker *worker, struct session_server *sessions);
 
-/* On the worker. */
+/* Stops the timer. On the worker. */
 void housekeeping_stop(struct housekeeping *housekeeping);

@@ -2,7 +2,7 @@
 
 #include "api/route_match.h"
 
-/* The host of the request's Host header without its port, or "" if there is none that could stand in a Location. */
+/* The host of the Host header without its port, or "" if it is missing or cannot be part of a Location. */
 static struct slice requested_host(const struct http_request *request) {
     struct slice host;
 
@@ -42,7 +42,7 @@ static void on_request(struct http_connection *connection, struct http_request *
     buffer_dispose(&headers);
 }
 
-/* No answer is ever put off here. */
+/* Every request is answered at once. */
 static void on_redirect_abort(struct http_connection *connection) {
     (void)connection;
 }

@@ -1,5 +1,5 @@
 /*
- * The plain HTTP port beside a TLS port (`ssl.redirect_http`): every request is sent to its https:// address.
+ * The plain HTTP port beside a TLS port (`ssl.redirect_http`): it redirects every request to its https:// address.
  */
 #pragma once
 
@@ -8,7 +8,7 @@
 #include "net/http.h"
 
 struct redirect {
-    uint16_t https_port; /* where TLS listens; 443 is left out of addresses */
+    uint16_t https_port; /* of the TLS port; 443 is omitted in addresses */
 };
 
 /* The handler of the plain port; `redirect` outlives it. */

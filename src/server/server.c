@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "server/server_internal.h"
 
-/* How long lookups may still wait for the store after the grace period. */
+/* How long lookups may still wait for the store after the shutdown grace period. */
 #define STORE_ANSWERS_MS 2000
 
 /* A joined group of events is at most this part of a reader's output bound, so that joining never exceeds it. */
@@ -166,7 +166,7 @@ static void stop_apps(struct server *server) {
     _exit(EXIT_FAILURE);
 }
 
-/* Closes the listeners, then all connections over the grace period. Returns when the last one is closed. */
+/* Closes the listeners, then all connections over the shutdown grace period. Returns when the last one is closed. */
 static void stop_workers(struct server *server) {
     atomic_store(&server->sessions.draining, true);
     workers_run_on_all(&server->workers, &(struct worker_task){.run = stop_worker, .context = server});

@@ -1,11 +1,11 @@
 /*
- * The process: builds the server out of its parts, runs it until it is told to stop, and takes it apart again.
+ * The process: builds the server of its parts, runs it until a signal, and takes it apart.
  */
 #pragma once
 
 /*
- * Serves until SIGTERM or SIGINT. `config_file` as for config_load. Returns the exit code: 0 after an orderly end, 2
- * when the configuration can never work, 1 when the system does not give what is needed (a port, threads). On the main
- * thread of a process that has no other threads yet.
+ * Serves until SIGTERM or SIGINT. `config_file` as for config_load. Returns the exit code: 0 after an orderly shutdown;
+ * 2 for an error in the configuration; 1 if the system refuses a resource (a port, a thread). On the main thread,
+ * before the process has others.
  */
 int server_run(const char *config_file);

@@ -3,7 +3,7 @@
  *
  *   listeners.c  the ports
  *   reload.c     SIGHUP
- *   server.c     the process: built of its parts, run until a signal, taken apart
+ *   server.c     the process: building it, running until a signal, shutdown
  */
 #pragma once
 
