@@ -1,28 +1,28 @@
 /*
- * Allocation that cannot fail.
+ * Allocation that never returns NULL, for any thread.
  *
- * For sizes that the program decides. Running out of memory there ends the process with a message: a server that cannot
- * allocate a few hundred bytes cannot do anything useful either. Where input decides the size (a message body, a
- * frame) use malloc or buffer_try_reserve and refuse the input.
+ * Use these functions for sizes that the program decides. If memory runs out they end the process with a message: a
+ * server that cannot allocate a few hundred bytes cannot do anything useful. If input decides the size (a message body,
+ * a frame), use malloc or buffer_try_reserve and refuse the input.
  */
 #pragma once
 
 #include <stddef.h>
 
-/* Uninitialised memory; free with free(). */
+/* Returns `size` bytes of uninitialised memory; free with free(). */
 void *alloc(size_t size) __attribute__((malloc, returns_nonnull, warn_unused_result, alloc_size(1)));
 
-/* Memory set to zero; free with free(). */
+/* Returns `size` zeroed bytes; free with free(). */
 void *alloc_zero(size_t size) __attribute__((malloc, returns_nonnull, warn_unused_result, alloc_size(1)));
 
-/* Memory of at least `size` zeroed bytes that starts on a cache line of its own; free with free(). */
+/* Returns at least `size` zeroed bytes that start at a cache line and share none with others; free with free(). */
 void *alloc_cache_line(size_t size) __attribute__((malloc, returns_nonnull, warn_unused_result));
 
-/* An array of `count` members of `size` bytes, keeping what `old` held; the product is checked. */
+/* Resizes the array `old` (may be NULL) to `count` members of `size` bytes, as realloc does; checks for overflow. */
 void *alloc_array(void *old, size_t count, size_t size) __attribute__((returns_nonnull, warn_unused_result));
 
-/* A copy of `length` bytes with a zero byte behind them. */
+/* Returns a copy of `length` bytes, followed by a zero byte; free with free(). */
 char *alloc_copy(const void *data, size_t length) __attribute__((malloc, returns_nonnull, warn_unused_result));
 
-/* Each processor's cache line, so that what different threads write does not share one. */
+/* The size of a cache line in bytes. Data that different threads write should not share one. */
 #define CACHE_LINE 64

@@ -1,8 +1,8 @@
 /*
- * A growing array of bytes, for building text and for collecting input.
+ * A growing array of bytes, to build text and to collect input.
  *
- * Zero-initialise it (`struct buffer buffer = {0}`) and give it back with buffer_dispose. The appending functions
- * treat lack of memory as fatal; input whose size a client decides goes through buffer_try_reserve first.
+ * `struct buffer buffer = {0}` is an empty buffer; buffer_dispose frees its memory. The functions that append end the
+ * process if memory runs out; for input whose size a client decides, call buffer_try_reserve first.
  */
 #pragma once
 
@@ -18,12 +18,13 @@ struct buffer {
     size_t capacity;
 };
 
+/* Frees the memory; the buffer is empty afterwards and can be used again. */
 void buffer_dispose(struct buffer *buffer);
 
-/* Makes room for `extra` more bytes behind `length`; false, with the buffer unchanged, if there is no memory. */
+/* Reserves capacity for `extra` more bytes. False if there is no memory; the buffer is then unchanged. */
 bool buffer_try_reserve(struct buffer *buffer, size_t extra) __attribute__((warn_unused_result));
 
-/* The same, with lack of memory fatal. */
+/* The same, but ends the process if there is no memory. */
 void buffer_reserve(struct buffer *buffer, size_t extra);
 
 static inline void buffer_append_bytes(struct buffer *buffer, const void *data, size_t length) {
@@ -50,9 +51,10 @@ static inline void buffer_append_byte(struct buffer *buffer, char byte) {
 /* Appends a decimal number. */
 void buffer_append_number(struct buffer *buffer, unsigned long long number);
 
+/* Appends formatted text, as printf does. */
 void buffer_appendf(struct buffer *buffer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The bytes as a string: a zero byte behind them, not counted in `length`. Valid until the buffer changes. */
+/* Returns the bytes as a string, with a zero byte that `length` does not count. Valid until the buffer changes. */
 static inline char *buffer_string(struct buffer *buffer) {
     if (buffer->capacity == buffer->length)
         buffer_reserve(buffer, 1);

@@ -1,6 +1,6 @@
 /*
- * Time. Everything that measures or waits uses the monotonic clock; the wall clock is for what people and other
- * machines see (log lines, auth_timestamp).
+ * Clocks. Measurements and timeouts use the monotonic clock; times that people and other machines see (log lines,
+ * auth_timestamp) use the wall clock. Any thread.
  */
 #pragma once
 

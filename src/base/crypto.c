@@ -1,7 +1,7 @@
 /*
- * OpenSSL 3 marks the low-level digest functions as deprecated. EVP, which it wants instead, looks the algorithm up and
- * allocates a context for every digest; that alone costs more than hashing a typical request, and this code runs for
- * every signed request and subscription. The setting keeps the low-level functions free of warnings in this file only.
+ * The low-level digest functions, deprecated since OpenSSL 3. Their replacement, EVP, looks up the algorithm and
+ * allocates a context for every digest; that costs more than hashing a typical request, and this code runs for every
+ * signed request and subscription. The macro disables the deprecation warnings in this file only.
  */
 #define OPENSSL_API_COMPAT 10101
 
@@ -28,7 +28,7 @@ static void write_hex(const unsigned char *bytes, size_t count, char *hex) {
     }
 }
 
-/* The state after one block: the key's bytes, filled up with zeros, each xored with `pad`. */
+/* Computes the SHA-256 state after one block: the key, padded with zeros, each byte xored with `pad`. */
 static void pad_state(const unsigned char key[BLOCK], unsigned char pad, uint32_t state[8]) {
     unsigned char block[BLOCK];
     SHA256_CTX context;
@@ -43,7 +43,7 @@ static void pad_state(const unsigned char key[BLOCK], unsigned char pad, uint32_
     OPENSSL_cleanse(&context, sizeof context);
 }
 
-/* A digest that has gone over one block and stands at `state`. */
+/* Returns a digest context that has processed one block and has this state. */
 static SHA256_CTX digest_context(const uint32_t state[8]) {
     SHA256_CTX context = {.Nl = 8 * BLOCK, .md_len = SHA256_DIGEST_LENGTH};
 

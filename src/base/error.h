@@ -1,8 +1,8 @@
 /*
- * An error is a sentence for a person: what was attempted, on what, what came back, and what to do.
+ * An error: a sentence for people that names the action, its object, the reason and the remedy.
  *
- * A function that can fail returns `bool` (true is success) or an enum, and takes `struct error *` last.
- * Where the caller branches on the kind of failure the function returns an enum; the text is never parsed.
+ * A function that can fail returns `bool` (true: success) or an enum, and takes `struct error *` as its last parameter.
+ * If the caller must distinguish kinds of failure, the function returns an enum; the text is never parsed.
  */
 #pragma once
 
@@ -10,14 +10,14 @@
 #include <stdbool.h>
 
 struct error {
-    char text[512]; /* always terminated, and UTF-8; cut, not overrun, when the sentence is longer */
+    char text[512]; /* UTF-8, always terminated by a zero byte; longer sentences are cut */
 };
 
 /* Writes the sentence and returns false, so that a function can `return error_set(error, ...)`. `error` may be NULL. */
 bool error_set(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The same, for functions that take such arguments themselves. */
+/* The same with a va_list. */
 bool error_set_list(struct error *error, const char *format, va_list arguments);
 
-/* Puts "prefix: " before the sentence that is there, and returns false. `error` may be NULL. */
+/* Inserts "prefix: " before the sentence and returns false. `error` may be NULL. */
 bool error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,6 +1,6 @@
 /*
  * SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", with one round per word and three at the end).
- * It is enough for tables: an attacker sees neither the hashes nor the order of a table.
+ * This variant is strong enough for tables: an attacker sees neither the hashes nor the order of a table.
  */
 #include "base/hash.h"
 

@@ -1,6 +1,6 @@
 /*
- * A keyed hash for tables whose keys clients choose: SipHash-1-3 with a key drawn at start, so that nobody outside
- * can make names that collide.
+ * A keyed hash for tables whose keys clients choose: SipHash-1-3 with a random key for each process, so that an
+ * attacker cannot construct names that collide.
  */
 #pragma once
 
@@ -8,8 +8,8 @@
 
 #include "base/slice.h"
 
-/* Draws the process's key. Call once before any table is used. */
+/* Draws the random key. Call it once, before any table is used. */
 void hash_seed(void);
 
-/* The hash of `text`, the same for the life of the process. Any thread. */
+/* Returns the hash of `text`, constant for the life of the process. Any thread. */
 uint64_t hash_bytes(struct slice text);

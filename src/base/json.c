@@ -1,9 +1,8 @@
 /*
- * Two passes over different texts share this file. Scanning trusts nothing: it goes over a whole text with `scan_*`,
- * which know what may come next and say so when it does not. Walking (json_next) goes over text that was scanned before
- * and only looks for where a value ends.
+ * Two kinds of functions. Scanning (`scan_*`) validates an untrusted text completely and reports the first error.
+ * Walking (`walk_*`, for json_next) goes over text that was scanned before and only finds the ends of values.
  *
- * Nesting is kept in a bit stack, one bit a level: an object (1) or an array (0).
+ * The stack of open containers is a bit set, one bit per level: object (1) or array (0).
  */
 #include "base/json.h"
 
@@ -17,7 +16,7 @@ struct scanner {
     struct error *error;
 };
 
-/* The first byte from `at` on that is a quote, a backslash or a control character, or `end`. */
+/* Returns the first quote, backslash or control character from `at` on, or `end`. */
 static const char *skip_plain(const char *at, const char *end) {
 #ifdef __SSE2__
     const __m128i quote = _mm_set1_epi8('"');
@@ -63,13 +62,13 @@ static const char *skip_json_blanks(const char *at, const char *end) {
     return at;
 }
 
-/* Out of line, as programs write JSON without blanks. */
+/* The slow path of peek_byte, not inlined, since most JSON has no blanks. */
 static __attribute__((noinline)) int peek_past_blanks(struct scanner *scanner) {
     scanner->at = skip_json_blanks(scanner->at, scanner->end);
     return scanner->at != scanner->end ? (unsigned char)*scanner->at : -1;
 }
 
-/* The next byte that is not blank, left to be read; -1 at the end. */
+/* Skips blanks and returns the next byte without consuming it; -1 at the end. */
 static inline __attribute__((always_inline)) int peek_byte(struct scanner *scanner) {
     if (scanner->at != scanner->end && (unsigned char)*scanner->at > ' ')
         return (unsigned char)*scanner->at;
@@ -114,7 +113,7 @@ static bool scan_escape(struct scanner *scanner) {
     }
 }
 
-/* `at` is on the opening quote. */
+/* Scans a string; `at` is at the opening quote. */
 static bool scan_string(struct scanner *scanner, struct json_value *value) {
     const char *token = scanner->at++;
     bool escaped = false;
@@ -180,7 +179,7 @@ static bool scan_word(struct scanner *scanner, struct json_value *value, struct 
     return true;
 }
 
-/* A value that holds no others. */
+/* Scans a value that is neither an object nor an array. */
 static bool scan_scalar(struct scanner *scanner, struct json_value *value) {
     if (scanner->at == scanner->end)
         return expect_token(scanner, "a value");
@@ -200,7 +199,7 @@ static bool scan_scalar(struct scanner *scanner, struct json_value *value) {
     }
 }
 
-/* A member's name and the colon behind it. */
+/* Scans a member's name and the colon after it. */
 static bool scan_key(struct scanner *scanner, struct json_value *key) {
     if (peek_byte(scanner) != '"')
         return expect_token(scanner, "a member name");
@@ -212,7 +211,7 @@ static bool scan_key(struct scanner *scanner, struct json_value *key) {
     return true;
 }
 
-/* A value `outer` levels deep in containers that the caller keeps track of. */
+/* Scans a value that is inside `outer` containers, which the caller scans itself. */
 static bool scan_value(struct scanner *scanner, unsigned outer, struct json_value *value) {
     uint64_t objects[JSON_MAX_DEPTH / 64];
     unsigned depth = outer;
@@ -224,7 +223,7 @@ static bool scan_value(struct scanner *scanner, unsigned outer, struct json_valu
         return scan_scalar(scanner, value);
     token = scanner->at;
     for (;;) {
-        /* Down: a value starts here. */
+        /* Down: the start of a value. */
         next = peek_byte(scanner);
         if (next == '{' || next == '[') {
             bool object = next == '{';
@@ -243,7 +242,7 @@ static bool scan_value(struct scanner *scanner, unsigned outer, struct json_valu
         } else if (!scan_scalar(scanner, &inner)) {
             return false;
         }
-        /* Up: a value has ended, and perhaps the containers around it. */
+        /* Up: the end of a value, and of any containers that end with it. */
         while (depth > outer) {
             bool object = (objects[(depth - 1) / 64] >> (depth - 1) % 64 & 1) != 0;
             next = peek_byte(scanner);
@@ -282,7 +281,7 @@ bool json_scan(struct slice text, struct json_value *value, struct error *error)
     return scan_value(&scanner, 0, value) && scan_end(&scanner);
 }
 
-/* The UTF-8 bytes of a code point. */
+/* Encodes a code point as UTF-8 and returns its length in bytes. */
 static size_t encode_utf8(unsigned code, char bytes[4]) {
     if (code < 0x80) {
         bytes[0] = (char)code;
@@ -314,7 +313,7 @@ static unsigned decode_hex4(const char *digits) {
     return code;
 }
 
-/* Decodes the escape whose backslash is at `*at`, both halves of a surrogate pair, and moves behind it. */
+/* Decodes the escape at `*at`, or the two escapes of a surrogate pair, and moves `*at` past it. Returns the length. */
 static size_t decode_escape(const char **at, const char *end, char bytes[4]) {
     const char *escape = *at + 1;
     unsigned code, second;
@@ -356,7 +355,7 @@ static size_t decode_escape(const char **at, const char *end, char bytes[4]) {
     return encode_utf8(code, bytes);
 }
 
-/* What stands between a string token's quotes. */
+/* Returns the bytes between the quotes of a string token. */
 static struct slice string_body(struct json_value string) {
     if (string.type != JSON_TYPE_STRING)
         return SLICE("");
@@ -376,7 +375,7 @@ struct slice json_decode_string(struct json_value string, struct buffer *storage
 
     if (!string.escaped)
         return body;
-    buffer_reserve(storage, body.length); /* no escape is shorter than what it stands for */
+    buffer_reserve(storage, body.length); /* an escape is never shorter than its decoded bytes */
     start = storage->length;
     while (at != end) {
         const char *backslash = find_backslash(at, end);
@@ -407,7 +406,7 @@ size_t json_decoded_length(struct json_value string) {
     return length;
 }
 
-/* Whether the string's value is `name`, decoded on the fly. */
+/* True if the string's decoded value equals `name`; decodes without a copy. */
 static bool string_is(const struct json_value *string, struct slice name) {
     struct slice body = string_body(*string);
     const char *at = body.data, *end = body.data + body.length;
@@ -466,7 +465,7 @@ struct json_iterator json_iterate(struct json_value container) {
     return (struct json_iterator){token + 1, token + container.token.length - 1};
 }
 
-/* `at` is behind the opening quote; returns what is behind the closing one. */
+/* Finds the end of a string: `at` is after the opening quote, the result is after the closing one. */
 static const char *walk_string(const char *at, const char *end, bool *escaped) {
     *escaped = false;
     for (;;) {
@@ -477,11 +476,11 @@ static const char *walk_string(const char *at, const char *end, bool *escaped) {
             return at;
         *escaped = true;
         if (at != end)
-            at++; /* the byte behind the backslash, which may be a quote */
+            at++; /* the byte after the backslash, which may be a quote */
     }
 }
 
-/* `at` is behind the opening bracket; returns what is behind the one that closes it. */
+/* Finds the end of a container: `at` is after the opening bracket, the result is after the closing one. */
 static const char *walk_container(const char *at, const char *end) {
     size_t depth = 1;
     bool escaped;
@@ -498,7 +497,7 @@ static const char *walk_container(const char *at, const char *end) {
     return at;
 }
 
-/* Finds the end of the value at `at`, which is not the end. */
+/* Finds the end of the value at `at`; `at` must be before `end`. */
 static struct json_value walk_value(const char *at, const char *end) {
     struct json_value value = {.type = JSON_TYPE_NUMBER, .token = {at, 0}};
 
@@ -538,7 +537,7 @@ bool json_next(struct json_iterator *iterator, struct json_value *key, struct js
     }
     *value = walk_value(at, end);
     at = skip_json_blanks(value->token.data + value->token.length, end);
-    if (at != end && *at == ':') { /* only a member's name stands before a colon */
+    if (at != end && *at == ':') { /* a colon follows only a member's name */
         if (key != NULL)
             *key = *value;
         at = skip_json_blanks(at + 1, end);

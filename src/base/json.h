@@ -1,16 +1,16 @@
 /*
- * A strict JSON scanner that yields the exact bytes of what it finds.
+ * A strict JSON scanner that returns the exact source bytes of values.
  *
- * The realtime path never builds a tree. It validates a text once, from the first byte to the last (RFC 8259), and
- * hands out slices of it, so that an event's `data` reaches the subscribers just as it was sent, whatever
- * number formats, key order or escapes it holds. Nothing here recurses or allocates by nesting: 20,000 open brackets
- * are an error text, not a stack overflow.
+ * It builds no tree. It validates a text once, from the first byte to the last (RFC 8259), and returns slices of it, so
+ * that an event's `data` reaches the subscribers exactly as it was sent, with its number formats, key order and
+ * escapes. It neither recurses nor allocates for nested values: 20,000 open brackets give an error, not a stack
+ * overflow. Any thread.
  *
  *   {"event":"client-x","data":{"a":1.50}}        json_scan_object(text, {"event","data"})
  *            ^^^^^^^^^^        ^^^^^^^^^^
  *            STRING, token     OBJECT, token
  *
- * A token is the exact source text of a value: of a string with its quotes and escapes.
+ * A token is the exact source text of a value; for a string with its quotes and escapes.
  */
 #pragma once
 
@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "base/slice.h"
 
-/* Deeper nesting than this is refused as an error. */
+/* The maximum nesting depth; deeper values are an error. */
 #define JSON_MAX_DEPTH 1024
 
 enum json_type {
@@ -36,45 +36,50 @@ enum json_type {
 };
 
 struct json_value {
-    enum json_type type; /* JSON_TYPE_ABSENT: there is no such member */
-    bool escaped;        /* a string that holds at least one backslash; its token is not its value */
-    struct slice token;  /* exact source bytes, blanks around it left out */
+    enum json_type type; /* JSON_TYPE_ABSENT: the member is missing */
+    bool escaped;        /* a string with at least one escape, which must be decoded */
+    struct slice token;  /* exact source bytes, without blanks around them */
 };
 
 /*
- * Validates all of `text` as one JSON value. `text` must be valid UTF-8 already (utf8_valid); control characters in
- * strings, trailing bytes, leading zeros, lone commas are errors. The error names the byte offset.
+ * Validates all of `text` as one JSON value; false with an error that names the byte offset. The caller has checked
+ * that `text` is valid UTF-8 (utf8_valid). Errors include control characters in strings, trailing bytes, leading zeros
+ * and trailing commas.
  */
 bool json_scan(struct slice text, struct json_value *value, struct error *error);
 
 /*
- * Validates all of `text` as one JSON object and stores the members called `names[i]` in `values[i]` (JSON_TYPE_ABSENT
- * if missing; of a name given twice the last counts, as in JSON.parse). Names are compared decoded: "\u0065vent" is
- * "event".
+ * Validates all of `text` as one JSON object and stores the member called `names[i]` in `values[i]`: JSON_TYPE_ABSENT
+ * if it is missing, the last one if the name occurs twice, as in JSON.parse. Names are compared after decoding:
+ * "\u0065vent" is "event". False with an error, as json_scan.
  */
 bool json_scan_object(struct slice text, const struct slice *names, struct json_value *values, size_t count,
                       struct error *error);
 
-/* Walks the members of an object or the elements of an array whose text was validated before. */
+/* An iterator over the members of an object or the elements of an array that was validated before. */
 struct json_iterator {
     const char *at, *end;
 };
+
+/* Starts an iteration; it is empty if `container` is neither an object nor an array. */
 struct json_iterator json_iterate(struct json_value container);
-/* The next element; false at the end. `key` (an object's member name, as a string value) may be NULL. */
+
+/* Returns the next element in `value`; false at the end. `key` (may be NULL) gets the name of an object's member, as a
+ * string value. */
 bool json_next(struct json_iterator *iterator, struct json_value *key, struct json_value *value);
 
 /*
- * The value of a string token as UTF-8 bytes: the token's own bytes when nothing is escaped, else decoded into
- * `storage` (appended; the slice points into it, so append nothing more to it while it is used). A lone surrogate
- * becomes U+FFFD.
+ * Decodes a string to UTF-8 bytes. A string without escapes gives a slice of the token; otherwise the decoded bytes are
+ * appended to `storage` and the slice points into it, so that the caller must not append to it while the slice is in
+ * use. A lone surrogate becomes U+FFFD. Other types give an empty slice.
  */
 struct slice json_decode_string(struct json_value string, struct buffer *storage);
 
-/* The number of UTF-8 bytes that json_decode_string would give, without decoding. */
+/* Returns the length in bytes that json_decode_string would return, without decoding. */
 size_t json_decoded_length(struct json_value string);
 
-/* True if `token` is an integer as JSON writes it: an optional minus and digits, no fraction or exponent. */
+/* True if the value is a number without fraction and exponent: an optional minus and digits. */
 bool json_is_whole_number(struct json_value number);
 
-/* Appends `text` as a JSON string with its quotes: escapes quotes, backslashes and control characters, nothing else. */
+/* Appends `text` as a JSON string with quotes. Escapes only quotes, backslashes and control characters. */
 void json_append_string(struct buffer *buffer, struct slice text);

@@ -1,8 +1,8 @@
 /*
- * A circular doubly linked list whose links live inside its members.
+ * A circular doubly linked list whose links are members of the listed structures (an intrusive list).
  *
- * The head is a link too. A link that is on no list points to itself or, fresh from zeroed memory, to nothing;
- * list_remove accepts both, so removing twice is harmless. Not safe for threads: a list has one owner.
+ * The head is a link, too. A link that is in no list points to itself, or to NULL in zeroed memory; list_remove accepts
+ * both, so removing twice is harmless. Not thread-safe: the owner provides the locking, if any is needed.
  */
 #pragma once
 
@@ -14,7 +14,7 @@ struct list {
     struct list *previous;
 };
 
-/* The structure of type `type` whose member `member` is at `pointer`. */
+/* Returns the structure of type `type` whose member `member` is at `pointer`. */
 #define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 static inline void list_init(struct list *list) {
@@ -40,7 +40,7 @@ static inline void list_remove(struct list *link) {
     link->next = link->previous = link;
 }
 
-/* Moves everything on `from` to the end of `to` and leaves `from` empty. */
+/* Moves all links of `from` to the end of `to` and leaves `from` empty. */
 static inline void list_move_all(struct list *from, struct list *to) {
     if (list_empty(from))
         return;

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 
-/* A whole line with its line feed: the most that one write puts into a pipe in one piece (PIPE_BUF on Linux). */
+/* The longest line, with its line feed: the largest write to a pipe that is atomic (PIPE_BUF on Linux). */
 #define LINE_MAX_BYTES 4096
 #define ELLIPSIS "\xE2\x80\xA6"
 
@@ -20,7 +20,7 @@ static struct log_settings settings = {LOG_HUMAN, LOG_INFO, true, true};
 struct line {
     char text[LINE_MAX_BYTES];
     size_t length;
-    size_t limit; /* what the text may fill; the rest is kept for the line's end */
+    size_t limit; /* maximum length of the text; the rest is reserved for the end of the line */
     bool cut;
 };
 
@@ -41,7 +41,7 @@ bool log_enabled(enum log_level level) {
     return level <= settings.level;
 }
 
-/* Adds all of the bytes, or, when they do not fit, nothing more to this line at all. */
+/* Appends the bytes if all of them fit; otherwise marks the line as cut, which then accepts no more text. */
 static void line_add(struct line *line, const char *bytes, size_t length) {
     if (line->cut || length > line->limit - line->length) {
         line->cut = true;
@@ -55,7 +55,7 @@ static void line_add_string(struct line *line, const char *string) {
     line_add(line, string, strlen(string));
 }
 
-/* Ends the text, with an ellipsis if it was cut, and adds what was kept room for. */
+/* Appends an ellipsis if the text was cut, and the end of the line, in the reserved space. */
 static void line_end(struct line *line, const char *tail) {
     line->limit = sizeof line->text;
     if (line->cut) {
@@ -65,7 +65,7 @@ static void line_end(struct line *line, const char *tail) {
     line_add_string(line, tail);
 }
 
-/* The length of the well-formed character at `at`, 0 if there is none. */
+/* Returns the length of the UTF-8 character at `at`; 0 if it is malformed. */
 static size_t character_length(const char *at, size_t available) {
     unsigned char lead = (unsigned char)*at;
     size_t length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
@@ -73,7 +73,7 @@ static size_t character_length(const char *at, size_t available) {
     return length <= available && utf8_valid((struct slice){at, length}) ? length : 0;
 }
 
-/* C0, DEL and C1 (U+0080 to U+009F, which some terminals obey just like their ESC forms). */
+/* True for control characters: C0, DEL and C1 (U+0080 to U+009F, which some terminals treat like their ESC forms). */
 static bool is_control(const char *at, size_t length) {
     unsigned char lead = (unsigned char)at[0];
 
@@ -116,7 +116,7 @@ static void line_add_escaped(struct line *line, const char *text, size_t length,
     }
 }
 
-/* UTC as RFC 3339 has it, to the millisecond. */
+/* Appends the time in UTC in the format of RFC 3339, with milliseconds. */
 static void line_add_time(struct line *line) {
     uint64_t now_ms = clock_wall_ms();
     time_t now_s = (time_t)(now_ms / 1000);
@@ -177,7 +177,7 @@ void log_write(enum log_level level, const char *target, const char *format, ...
     va_end(arguments);
     if (length < 0)
         length = 0;
-    else if ((size_t)length >= sizeof message) /* more than a line holds: it is cut below, at a whole character */
+    else if ((size_t)length >= sizeof message) /* longer than a line: the builder cuts it at a whole character */
         length = sizeof message - 1;
     if (settings.format == LOG_JSON)
         build_json(&line, &levels[level], target, message, (size_t)length);

@@ -1,9 +1,9 @@
 /*
  * The log: one line per event on standard error, for people ("human") or for machines ("json").
  *
- * Any thread may log; a line is one write, so lines never mix. The text names things and never holds a secret:
- * not an app's secret, not a signature, not a database password. Control characters in it are escaped, so that bytes
- * from a client cannot forge a line or drive a terminal.
+ * Any thread may log; a line is one write, so lines never mix. The text must not contain secrets: no secret of an app,
+ * no signature, no database password. Control characters in it are escaped, so that bytes from a client cannot forge a
+ * line or control a terminal.
  */
 #pragma once
 
@@ -14,18 +14,21 @@ enum log_format { LOG_HUMAN, LOG_JSON };
 
 struct log_settings {
     enum log_format format;
-    enum log_level level; /* lines above it are dropped */
-    bool colors;          /* human format only, and only when standard error is a terminal */
-    bool include_target;  /* name the part of the program that speaks */
+    enum log_level level; /* higher levels are dropped */
+    bool colors;          /* in the human format, if standard error is a terminal */
+    bool include_target;  /* write the target, the part of the program that logs */
 };
 
-/* Sets the format and level. Call before the first thread is started; defaults are human, info, colours. */
+/* Sets format, level and options. Call it before the first thread starts; the defaults are human, info, colours,
+ * target.
+ */
 void log_configure(const struct log_settings *settings);
 
-/* True if a line of this level would be written: for texts that cost something to make. */
+/* True if lines of this level are written. Check it before building an expensive text. */
 bool log_enabled(enum log_level level);
 
-/* Writes one line. `target` is the part that speaks: "config", "app", "net", "session", "api", "server". */
+/* Writes one line; keeps errno. `target` is the part of the program that logs: "config", "app", "net", "session",
+ * "api", "server". */
 void log_write(enum log_level level, const char *target, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #define log_error(target, ...) log_write(LOG_ERROR, target, __VA_ARGS__)

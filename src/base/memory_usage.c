@@ -9,19 +9,19 @@
 
 #define TEXT_MAX 8192
 
-/* The files of one version of control groups. */
+/* The files of one version of the control group file system. */
 struct hierarchy {
     const char *mount;
     const char *limit;
     const char *current;
-    const char *reclaimable; /* the line of memory.stat */
+    const char *reclaimable; /* name of the line in memory.stat */
 };
 
 static const struct hierarchy version_2 = {"/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file "};
 static const struct hierarchy version_1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
                                            "total_inactive_file "};
 
-/* Reads the start of a file as a string. */
+/* Reads the first TEXT_MAX - 1 bytes of a file as a string; false if there are none. */
 static bool read_text(const char *path, char text[TEXT_MAX]) {
     size_t length = 0;
     ssize_t count;
@@ -36,7 +36,7 @@ static bool read_text(const char *path, char text[TEXT_MAX]) {
     return length != 0;
 }
 
-/* The number behind `name` at the beginning of a line. */
+/* Finds the number after `name` at the beginning of a line. */
 static bool find_number(const char *text, const char *name, uint64_t *number) {
     size_t length = strlen(name);
 
@@ -70,11 +70,11 @@ static bool read_machine(const char *root, struct memory_usage *usage) {
     return true;
 }
 
-/* Takes over the group's numbers if it allows less than what is known so far. */
+/* Uses the figures of the group if its limit is lower than the total so far. */
 static void apply_group(const char *folder, const struct hierarchy *hierarchy, struct memory_usage *usage) {
     uint64_t limit, current, reclaimable = 0;
 
-    /* "max" is no number, and version 1 writes a number beyond any machine for no limit. */
+    /* Without a limit, version 2 says "max" and version 1 a number larger than any machine's memory. */
     if (!read_number(folder, hierarchy->limit, "", &limit) || limit == 0 || limit >= usage->total_bytes ||
         !read_number(folder, hierarchy->current, "", &current))
         return;
@@ -85,7 +85,7 @@ static void apply_group(const char *folder, const struct hierarchy *hierarchy, s
         usage->used_bytes = limit;
 }
 
-/* Looks at the group and at all that it lies in: the tightest limit of them holds. */
+/* Reads the group and all groups above it: the lowest limit applies. */
 static void apply_groups(const char *root, const struct hierarchy *hierarchy, const char *group,
                          struct memory_usage *usage) {
     char folder[PATH_MAX];
@@ -104,7 +104,7 @@ static void apply_groups(const char *root, const struct hierarchy *hierarchy, co
     }
 }
 
-/* Lines are "0::/path" for version 2 and "4:memory:/path" for version 1. */
+/* Finds the process's groups: lines are "0::/path" for version 2 and "4:memory:/path" for version 1. */
 static void read_groups(const char *root, struct memory_usage *usage) {
     char path[PATH_MAX], text[TEXT_MAX];
     char *rest = text;

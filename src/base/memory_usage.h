@@ -1,9 +1,8 @@
 /*
- * How much memory there is and how much of it is in use: of the machine, or of the control group that the process runs
- * in when that allows less.
+ * Total and used memory of the machine, or of the process's control group if its limit is lower.
  *
- * Memory that the kernel would give up on demand (the page cache) counts as free: of a machine the used part is total
- * minus available, of a control group current minus inactive_file.
+ * Memory that the kernel can reclaim on demand (page cache) counts as free: used memory is total minus available on a
+ * machine, and current minus inactive_file in a control group.
  */
 #pragma once
 
@@ -12,16 +11,16 @@
 
 struct memory_usage {
     uint64_t total_bytes;
-    uint64_t used_bytes; /* at most the total */
+    uint64_t used_bytes; /* at most total_bytes */
 };
 
-/* Reads /proc and /sys; false if they do not tell. Any thread. */
+/* Reads the figures from /proc and /sys; false if they are not there. Any thread. */
 bool memory_usage(struct memory_usage *usage);
 
-/* The same below another root folder than "". */
+/* The same with another root folder than "", for tests. */
 bool memory_usage_under(const char *root, struct memory_usage *usage);
 
-/* The used part of the total, 0 to 1. */
+/* Returns used memory as a share of the total, 0 to 1. */
 static inline double memory_usage_share(const struct memory_usage *usage) {
     return usage->total_bytes != 0 ? (double)usage->used_bytes / (double)usage->total_bytes : 0;
 }

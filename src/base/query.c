@@ -34,7 +34,7 @@ void percent_decode(struct slice text, struct buffer *out) {
     }
 }
 
-/* Cuts what stands before `separator` off `text`: the separator goes too. All of it, if there is none. */
+/* Removes and returns the part of `text` before `separator`, and removes the separator; without one, all of `text`. */
 static struct slice cut_parameter(struct slice *text, char separator) {
     const char *found = text->length != 0 ? memchr(text->data, separator, text->length) : NULL;
     struct slice before = *text;
@@ -60,7 +60,7 @@ static struct slice decode_part(struct slice text, struct buffer *storage) {
 bool query_parse(struct query *query, struct slice text) {
     query->count = 0;
     query->storage = (struct buffer){0};
-    /* Decoding never lengthens, so with this the storage stays where it is while parameters point into it. */
+    /* Decoding never lengthens the text, so the storage does not move while parameters point into it. */
     if (text.length != 0 && memchr(text.data, '%', text.length) != NULL)
         buffer_reserve(&query->storage, text.length);
     while (text.length != 0) {

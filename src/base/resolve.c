@@ -14,13 +14,13 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 
-/* A lookup under way, shared by the caller and the thread, which may outlive the caller's wait; the last one frees it.
- */
+/* A lookup in progress, shared by the caller and the thread. The thread may run longer than the caller waits; the last
+ * of the two frees the lookup. */
 struct lookup {
     atomic_int references;
     int done_fd;
-    atomic_int code;        /* of getaddrinfo; valid once done_fd is readable */
-    struct addrinfo *found; /* likewise; NULL again when the caller has taken it */
+    atomic_int code;        /* result of getaddrinfo; valid when done_fd is readable */
+    struct addrinfo *found; /* addresses; valid when done_fd is readable; NULL after the caller has taken them */
     char *host;
     char port[8];
 };

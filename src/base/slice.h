@@ -1,8 +1,8 @@
 /*
  * A slice: a pointer to bytes and their length, not owned.
  *
- * Parsers return slices of their input, so that nothing is copied without need. A slice is valid as long as the bytes
- * that it points to; it is not terminated by a zero byte.
+ * Parsers return slices of their input to avoid copies. A slice is valid as long as the bytes that it points to; it is
+ * not terminated by a zero byte. {NULL, 0} is an empty slice. Any thread.
  */
 #pragma once
 
@@ -18,11 +18,11 @@ struct slice {
 /* A slice of a string literal. */
 #define SLICE(literal) ((struct slice){(literal), sizeof(literal) - 1})
 
-/* The same as an initializer, for tables. */
+/* The same as an initialiser, for static tables. */
 #define SLICE_INIT(literal)                                                                                            \
     { (literal), sizeof(literal) - 1 }
 
-/* For printf: printf("%.*s", SLICE_ARGS(slice)). */
+/* Arguments for `%.*s` of printf: printf("%.*s", SLICE_ARGS(slice)). */
 #define SLICE_ARGS(slice) ((int)(slice).length), (slice).data
 
 static inline struct slice slice_of(const char *string) {
@@ -42,19 +42,19 @@ static inline bool slice_ends_with(struct slice text, struct slice suffix) {
            (suffix.length == 0 || memcmp(text.data + text.length - suffix.length, suffix.data, suffix.length) == 0);
 }
 
-/* The slice without its first `count` bytes; `count` may not be larger than its length. */
+/* Returns the slice without its first `count` bytes; `count` must not be larger than its length. */
 static inline struct slice slice_skip(struct slice text, size_t count) {
     return (struct slice){text.data + count, text.length - count};
 }
 
-/* Less than, equal to or greater than 0, as `a` stands before, at or behind `b` in the order of bytes. */
+/* Compares byte by byte, as memcmp does: less than, equal to or greater than 0. A prefix comes first. */
 int slice_compare(struct slice a, struct slice b);
 
-/* The slice without spaces and tabs at both ends (the optional white space of RFC 9110 section 5.6.3). */
+/* Returns the slice without spaces and tabs at both ends (the optional white space of RFC 9110 section 5.6.3). */
 struct slice slice_trim(struct slice text);
 
-/* True if both are equal when ASCII letters are compared without regard to case. */
+/* True if both are equal, ignoring the case of ASCII letters. */
 bool slice_equal_ignoring_case(struct slice a, struct slice b);
 
-/* Parses all of `text` as a decimal number of at most `max`, without sign or blanks. */
+/* Parses all of `text` as a decimal number without sign or blanks; false if it is none or larger than `max`. */
 bool slice_to_number(struct slice text, unsigned long long max, unsigned long long *number);

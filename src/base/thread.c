@@ -30,7 +30,7 @@ bool thread_start(pthread_t *thread, const char *name, void *(*run)(void *contex
     return true;
 }
 
-/* Without a name: the thread may have ended, and its id with it, before it could be given one. */
+/* Does not set the name: the detached thread may have ended, and its id may be invalid by then. */
 bool thread_start_detached(const char *name, void *(*run)(void *context), void *context, struct error *error) {
     pthread_attr_t attributes;
     pthread_t thread;
@@ -43,7 +43,7 @@ bool thread_start_detached(const char *name, void *(*run)(void *context), void *
     return started;
 }
 
-/* The timed join of glibc goes by the wall clock, and ThreadSanitizer does not know its monotonic form. */
+/* Polls, because glibc's timed join uses the wall clock, and ThreadSanitizer does not support its monotonic variant. */
 bool thread_join_until(pthread_t thread, uint64_t until_ns) {
     const struct timespec pause = {.tv_nsec = JOIN_POLL_NS};
 

@@ -43,7 +43,7 @@ void timer_advance(struct timer_wheel *wheel, uint64_t now_ms) {
     uint32_t target_s = (uint32_t)(now_ms / 1000);
     uint32_t behind = target_s - wheel->now_s;
 
-    if (behind >= TIMER_BUCKETS) { /* the process was stopped for minutes: one round over the wheel finds all */
+    if (behind >= TIMER_BUCKETS) { /* the process was stopped for minutes: check each bucket once */
         uint32_t first = wheel->now_s + 1;
         wheel->now_s = target_s;
         for (uint32_t i = 0; i < TIMER_BUCKETS; i++)

@@ -1,12 +1,14 @@
 /*
- * Timers as lists by second: cheap to set and to cancel, exact to a second, never early.
+ * A timer wheel with a resolution of one second: setting and cancelling are cheap; timers fire up to a second late,
+ * never early.
  *
- *   wheel:   [0] [1] [2] ... [511]        a timer due at second t waits in bucket t % 512;
- *                 |                       one that is due a later round is passed over when its bucket comes up
+ *   wheel:   [0] [1] [2] ... [511]        a timer due at second t is in bucket t % 512;
+ *                 |                       a timer due in a later revolution stays in its bucket
  *                 timer - timer - timer
  *
- * A connection that is active a thousand times a second does not move its timer: its owner notes the time of the
- * activity and, when the timer fires, sets it again for what is left. Everything here belongs to one worker.
+ * A connection that is active a thousand times a second does not move its timer each time: its owner records the time
+ * of the activity and, when the timer fires, sets it again for the remaining time. A wheel belongs to one worker; all
+ * functions are for its thread.
  */
 #pragma once
 
@@ -24,20 +26,20 @@ struct timer {
 
 struct timer_wheel {
     struct list buckets[TIMER_BUCKETS];
-    uint32_t now_s; /* everything due up to here has fired */
+    uint32_t now_s; /* all timers due up to this second have fired */
 };
 
 void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ms);
 
-/* Makes `timer` fire once, in `delay_ms` or up to a second later. A timer that is set already is moved. */
+/* Sets `timer` to fire once, after `delay_ms` or up to a second later. A timer that is already set is moved. */
 void timer_set(struct timer_wheel *wheel, struct timer *timer, uint64_t now_ms, uint64_t delay_ms);
 
-/* Harmless when it is not set. */
+/* Cancels the timer; does nothing if it is not set. */
 void timer_cancel(struct timer *timer);
 
-/* Fires what is due. A timer that fires may set, cancel and free any timer, itself included. */
+/* Fires all due timers. A timer's `fire` may set, cancel and free any timer, including itself. */
 void timer_advance(struct timer_wheel *wheel, uint64_t now_ms);
 
-/* Fires everything that is set, due or not, and what that sets in turn, until nothing is: the owner ends, and what
- * hangs on a timer is to be given up. A timer that would set itself for ever has to be cancelled before. */
+/* Fires all timers, due or not, and those that they set, until none is left, so that everything attached to a timer is
+ * released when the owner ends. A timer that always sets itself again must be cancelled before. */
 void timer_fire_all(struct timer_wheel *wheel);

@@ -6,7 +6,7 @@
 #include <emmintrin.h>
 #endif
 
-/* The first byte from `at` on that is not ASCII, or `end`. */
+/* Returns the first byte from `at` on that is not ASCII, or `end`. */
 static const unsigned char *skip_ascii(const unsigned char *at, const unsigned char *end) {
 #ifdef __SSE2__
     while (end - at >= 16) {
@@ -34,9 +34,8 @@ static bool is_continuation(unsigned char byte) {
 }
 
 /*
- * The length of the character of two to four bytes at `at`, 0 if it is malformed. Only the second byte's range depends
- * on the first byte (RFC 3629 section 4): that is where overlong forms, surrogates and values past U+10FFFF are told
- * apart.
+ * Returns the length of the character of two to four bytes at `at`; 0 if it is malformed. Only the range of the second
+ * byte depends on the first (RFC 3629 section 4); it excludes overlong forms, surrogates and values above U+10FFFF.
  */
 static unsigned multibyte_length(const unsigned char *at, size_t available) {
     unsigned char lead = at[0];
@@ -69,7 +68,8 @@ bool utf8_valid(struct slice text) {
     end = at + text.length;
     for (;;) {
         at = skip_ascii(at, end);
-        /* Text in other scripts comes in runs: stay here until it ends rather than try 16 ASCII bytes each time. */
+        /* Non-ASCII text comes in runs: stay in this loop until the run ends, instead of trying 16 ASCII bytes each
+         * time. */
         while (at != end && *at >= 0x80) {
             unsigned length = multibyte_length(at, (size_t)(end - at));
             if (length == 0)

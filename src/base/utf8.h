@@ -1,5 +1,5 @@
 /*
- * UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF.
+ * UTF-8 as defined by RFC 3629: no overlong forms, no surrogates, no code points above U+10FFFF. Any thread.
  */
 #pragma once
 
@@ -10,5 +10,5 @@
 /* True if all of `text` is well-formed UTF-8. Fast on ASCII. */
 bool utf8_valid(struct slice text);
 
-/* Puts a question mark in place of each byte that belongs to no well-formed character. */
+/* Replaces each byte that is not part of a well-formed character by a question mark, in place. */
 void utf8_mend(char *text);
