@@ -10,7 +10,7 @@ static bool kind_takes_client_events(enum channel_kind kind) {
     return kind == CHANNEL_PRIVATE || kind == CHANNEL_PRESENCE;
 }
 
-/* The size of an event is that of its decoded data: escapes do not count. */
+/* Returns the size of an event's data in bytes, after decoding of escapes. */
 static size_t data_size(struct json_value data) {
     return data.type == JSON_TYPE_STRING ? json_decoded_length(data) : data.token.length;
 }

@@ -9,26 +9,27 @@
 #include "session/session_internal.h"
 
 #define STEP_NS 20000000u
-#define CHANGED_AT_ONCE 1000         /* sessions, on all workers together */
-#define CHANGED_SPREAD_NS 900000000u /* for more of them: the last one closes within a second */
+#define CHANGED_AT_ONCE 1000         /* sessions that may close at once, on all workers together */
+#define CHANGED_SPREAD_NS 900000000u /* spread of larger numbers: the last session closes within a second */
 
-/* Closing sessions of a worker over a time, so that their clients do not all reconnect at once. */
+/* The closing of a worker's sessions, spread over a time so that their clients do not all reconnect at once. */
 struct closing {
     struct poll_target target;
     struct session_server *server;
     struct worker *worker;
-    int timer_fd;  /* -1: all are closed at once */
-    bool shutdown; /* all sessions, and then the worker stops; else those whose app is disabled or gone */
+    int timer_fd; /* -1: all sessions close at once */
+    /* True: close all sessions and then stop the worker. False: close sessions whose app is disabled or deleted. */
+    bool shutdown;
     uint64_t began_ns, spread_ns;
-    uint64_t total, closed;
+    uint64_t total, closed; /* sessions */
 };
 
-/* Any session of an app's part, which has some. */
+/* Returns the first session of an app's part, which must have one. */
 static struct session *first_session(const struct app_part *part) {
     return container_of(part->sessions.next, struct session, link);
 }
 
-/* True if the sessions of an app have to close. */
+/* True if the sessions of an app must close. */
 static bool has_to_close(const struct closing *closing, const struct app_part *part) {
     const struct app *app = slot_app(first_session(part)->slot);
 
@@ -60,12 +61,12 @@ static uint64_t count_to_close(const struct closing *closing) {
     return count;
 }
 
-/* Closes sessions of an app until `due` are closed; false if some are left. */
+/* Closes sessions of an app until `due` sessions are closed in total; false if some are left. */
 static bool close_part(struct closing *closing, struct app_part *part, uint64_t due) {
     while (!list_empty(&part->sessions)) {
         if (closing->closed >= due)
             return false;
-        close_for_reason(closing, first_session(part)); /* takes it off the list */
+        close_for_reason(closing, first_session(part)); /* removes it from the list */
         closing->closed++;
     }
     return true;
@@ -92,7 +93,7 @@ static void end_closing(struct closing *closing) {
     }
 }
 
-/* Closes the share of the sessions that is due by now: the same as that of the time. */
+/* Closes the due share of the sessions, in proportion to the elapsed time. */
 static void close_due(struct closing *closing) {
     uint64_t elapsed_ns = clock_monotonic_ns() - closing->began_ns, due = UINT64_MAX;
     struct list *parts = parts_of_worker(closing);
@@ -102,7 +103,7 @@ static void close_due(struct closing *closing) {
         due = 1 + (uint64_t)((double)closing->total * (double)elapsed_ns / (double)closing->spread_ns);
     for (struct list *link = parts->next; link != parts; link = next) {
         struct app_part *part = container_of(link, struct app_part, link);
-        next = link->next; /* a part without sessions leaves the list */
+        next = link->next; /* a part leaves the list with its last session */
         if (has_to_close(closing, part) && !close_part(closing, part, due))
             return;
     }
@@ -118,7 +119,8 @@ static void on_closing_timer(struct poll_target *target, uint32_t events) {
     close_due(closing);
 }
 
-/* A timerfd, because the worker's timers count seconds. If there is no file descriptor for it, all close at once. */
+/* Spreads the closing with a timerfd, because the worker's timers have a resolution of a second. Without a free
+ * descriptor all sessions close at once. */
 static void spread_closing(struct closing *closing, uint64_t over_ns) {
     const struct itimerspec every = {.it_interval.tv_nsec = STEP_NS, .it_value.tv_nsec = STEP_NS};
 

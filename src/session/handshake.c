@@ -32,8 +32,8 @@ static void count_connection_error(struct session *session, struct app_slot *slo
     counter_add(&slot_part(slot, session_worker(session))->counters.errors[type], 1);
 }
 
-/* Admits the session to its app. The lookup may have taken long, so the state of the server is checked now: a drain
- * only closes sessions that are established. */
+/* Admits the session to its app. The lookup may have taken long, so the state of the server is checked here: a drain
+ * that began meanwhile has closed established sessions only. */
 static void admit_session(struct session *session, const struct app_lookup *lookup) {
     struct worker *worker = session_worker(session);
     struct app_slot *slot = lookup->slot;
@@ -100,7 +100,7 @@ static void find_session_app(struct session *session, struct slice key) {
         return;
     }
     session->lookup = waiting;
-    stream_pause(session->websocket.stream); /* a waiting connection buffers only what it has sent so far */
+    stream_pause(session->websocket.stream); /* a waiting connection buffers only input that was already read */
 }
 
 static bool has_only_digits(struct slice text) {
@@ -110,7 +110,8 @@ static bool has_only_digits(struct slice text) {
     return text.length != 0;
 }
 
-/* Checks `protocol` of the query: 5, 6 or 7; 7 if it is absent. Closes and returns false otherwise. */
+/* Checks `protocol` of the query: 5, 6, 7, or missing, which means 7. Otherwise closes the session and returns false.
+ */
 static bool protocol_supported(struct session *session, struct slice query_text) {
     unsigned long long version = PROTOCOL_MAX;
     bool number = true, supported = true;
@@ -166,7 +167,7 @@ void session_accept(struct session_server *server, struct http_connection *conne
     uint32_t wait_s = rate_limiter_check(server->connect_limit, connection, request);
 
     session->server = server;
-    /* The request is freed when the handshake is answered: copy what is needed after that. */
+    /* The answer to the handshake frees the request: copy path and query before. */
     buffer_append(&target, path);
     buffer_append(&target, request->query);
     if (!websocket_accept(connection, request, &session->websocket, &session_websocket_handler, &server->limits)) {

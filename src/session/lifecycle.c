@@ -25,7 +25,7 @@ static struct session *session_of(struct websocket *websocket) {
     return container_of(websocket, struct session, websocket);
 }
 
-/* The session of a stream that is subscribed to a channel. */
+/* Returns the session of a stream; the stream must have the WebSocket handler of sessions. */
 static struct session *session_of_stream(const struct stream *stream) {
     return session_of(stream->context);
 }
@@ -41,7 +41,7 @@ static void on_activity(struct websocket *websocket, size_t length) {
 
     session->active_ms = session_worker(session)->now_ms;
     if (session->pinged && !websocket->closing) {
-        /* The timer was set for the pong. */
+        /* The timer was set to the pong timeout. */
         session->pinged = false;
         stream_set_timeout(websocket->stream, session_activity_limit_ms(session));
     }
@@ -121,7 +121,7 @@ static void leave_channels(struct session *session) {
     *set = (struct subscription_set){0};
 }
 
-/* The session leaves its channels at once; only the close handshake is left. */
+/* Leaves all channels and the app at once; only the close handshake remains. */
 static void on_closing(struct websocket *websocket) {
     struct session *session = session_of(websocket);
 
@@ -137,7 +137,7 @@ static void on_closing(struct websocket *websocket) {
     session_list_remove(session);
     counter_add(&session_part(session)->counters.disconnections, 1);
     slot_connection_leave(session->slot);
-    session->slot = NULL; /* it may be freed before the client answers the close */
+    session->slot = NULL; /* the slot may be freed before the client answers the close frame */
 }
 
 static void on_closed(struct websocket *websocket) {

@@ -3,7 +3,7 @@
 static void answer_ping(struct session *session, struct json_value data);
 static void ignore_pong(struct session *session, struct json_value data);
 
-/* The events that a client may send besides client- events. */
+/* The table of events that a client may send, apart from client- events. */
 static const struct {
     struct slice event;
     void (*handle)(struct session *session, struct json_value data);
@@ -58,9 +58,9 @@ void session_message(struct session *session, struct slice text) {
     struct error error;
 
     counter_add(&session_part(session)->counters.messages_received, 1);
-    session->app = slot_app(session->slot); /* read once: it may be replaced or removed at any time */
+    session->app = slot_app(session->slot); /* read once per message: it may be replaced at any time */
     if (session->app == NULL)
-        return; /* deleted: the session is about to be closed */
+        return; /* the app was deleted; sessions_apply_app_changes will close the session */
     if (!json_scan_object(text, names, values, 3, &error)) {
         session_counted_error(session, CONNECTION_ERROR_MESSAGE_PARSE_ERROR);
         session_refused(session, REFUSED_MESSAGE);

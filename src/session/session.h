@@ -1,11 +1,11 @@
 /*
- * A session: one WebSocket connection that speaks the Pusher Channels protocol, version 7.
+ * A session: one WebSocket connection with the Pusher Channels protocol, version 7.
  *
  *   handshake -> find the app -> quota -> established -> messages (the table of events, messages.c) -> closing
  *                    \-> refused: `pusher:error` and a close frame with the same code
  *
- * A session lives on the worker that accepted it. It holds its app's slot, not the record, and reads the record in
- * force each time it needs a limit.
+ * A session belongs to the worker that accepted it; its functions are for that worker's thread. It keeps its app's
+ * slot, not the record, and reads the current record each time it needs a limit.
  */
 #pragma once
 
@@ -20,38 +20,42 @@
 #include "net/rate_limiter.h"
 #include "net/websocket.h"
 
-/* What all sessions share; server/ sets it up before the workers run. Later only the flags change. */
+/* State that all sessions share. server/ fills it in before the workers run; after that only the flags, the counters
+ * and the data of each worker change. */
 struct session_server {
     const struct config *config;
     struct app_manager *apps;
     struct channel_hub *channels;
     struct websocket_limits limits;
-    struct rate_limiter *connect_limit;       /* by client address; NULL: none */
-    atomic_bool draining;                     /* the process shuts down */
-    atomic_bool memory_full;                  /* over http_api.accept_traffic.memory_threshold */
-    struct counter unknown_apps[WORKERS_MAX]; /* connections with a key that no app has, by worker */
-    /* By worker, for that worker only. */
-    struct list parts[WORKERS_MAX];       /* the apps' parts that have sessions */
-    struct closing *closing[WORKERS_MAX]; /* sessions being closed; NULL: none */
+    struct rate_limiter *connect_limit;       /* limit by client address; NULL: none */
+    atomic_bool draining;                     /* the process is shutting down */
+    atomic_bool memory_full;                  /* memory use is above http_api.accept_traffic.memory_threshold */
+    struct counter unknown_apps[WORKERS_MAX]; /* connections with an unknown app key, by worker */
+    /* By worker; used on that worker's thread only. */
+    struct list parts[WORKERS_MAX];       /* app parts that have sessions */
+    struct closing *closing[WORKERS_MAX]; /* closing in progress; NULL: none */
 };
 
-/* Prepares a zeroed structure. */
+/* Initialises a zeroed structure. */
 void session_server_init(struct session_server *server);
 
-/* Takes over a WebSocket handshake; `path` is the request's without the path prefix. On the connection's worker. */
+/* Handles a WebSocket handshake: accepts or refuses it and takes over the connection. `path` is the request's path
+ * without the path prefix. On the connection's worker. */
 void session_accept(struct session_server *server, struct http_connection *connection, struct http_request *request,
                     struct slice path);
 
-/* For the channel hub: closes the session with 4009 for the API; whether the session has this socket id. */
+/* Closes the session of a stream with 4009, for the API. A callback of the channel hub. */
 void session_terminate(struct stream *stream);
+
+/* True if the session of a stream has this socket id. A callback of the channel hub. */
 bool session_has_socket_id(const struct stream *stream, const struct socket_id *id);
 
-/* After a change of apps: closes this worker's sessions whose app is disabled (4003) or gone (4001), at once or, if
- * they are many, spread over just under a second. On the worker. */
+/* Closes this worker's sessions whose app was disabled (4003) or deleted (4001): at once or, if there are many, spread
+ * over slightly less than a second. Call it after a change of apps, on the worker's thread. */
 void sessions_apply_app_changes(struct session_server *server, struct worker *worker);
 
 /*
- * For shutdown: closes this worker's sessions with 4200, spread over `grace_s`, and then stops the worker. On the
- * worker, once.
+ * Closes this worker's sessions with 4200 for shutdown, spread over `grace_s` seconds, and then stops the worker. Call
+ * it once, on the worker's thread.
  */
 void sessions_drain(struct session_server *server, struct worker *worker, uint32_t grace_s);

@@ -22,7 +22,7 @@ static bool check_user_auth(struct session *session, struct json_value auth, str
     return valid;
 }
 
-/* Reads `{"id":...,"user_info":...,"watchlist":[...]}`; NULL is success, else what is wrong. */
+/* Parses `{"id":...,"user_info":...,"watchlist":[...]}`; returns NULL or the reason of the failure. */
 static const char *read_user_data(struct slice text, struct json_value *values) {
     static const struct slice names[USER_MEMBERS] = {
         [ID] = SLICE_INIT("id"), [USER_INFO] = SLICE_INIT("user_info"), [WATCHLIST] = SLICE_INIT("watchlist")};
@@ -84,14 +84,15 @@ static void append_watch_event(struct buffer *events, const char *name, struct s
     buffer_appendf(events, "{\"name\":\"%s\",\"user_ids\":[%.*s]}", name, SLICE_ARGS(ids));
 }
 
-/* Who of them is there now; the changes that follow come from the users' channels. */
+/* Starts to watch the users of the watchlist and sends which of them are online now. Their channels send later changes.
+ */
 static void watch_listed_user(struct session *session, struct json_value watchlist, uint32_t count) {
     struct session_user *user = session->user;
     struct json_iterator iterator = json_iterate(watchlist);
     struct buffer online_ids = {0}, offline_ids = {0}, events = {0}, data = {0};
     struct json_value token;
 
-    /* Sized before: a channel keeps a pointer to each entry. */
+    /* Allocated in full size at once: channels keep pointers to the entries. */
     user->watching = alloc_zero(count * sizeof user->watching[0]);
     while (json_next(&iterator, NULL, &token)) {
         struct buffer storage = {0};
@@ -162,7 +163,7 @@ static void send_success(struct session *session, struct slice user_data_token) 
     buffer_dispose(&data);
 }
 
-/* Signing in again is answered again, but only as the same user. */
+/* True if `id` is not the user of this session. A repeated sign-in is accepted for the same user only. */
 static bool is_other_user(const struct session *session, struct json_value id) {
     struct buffer storage = {0};
     bool other =

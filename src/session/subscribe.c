@@ -6,10 +6,10 @@
 
 enum { CHANNEL, AUTH, CHANNEL_DATA, SUBSCRIBE_MEMBERS };
 
-/* A pusher:subscribe while it is checked. */
+/* A pusher:subscribe request while it is handled. */
 struct subscribe_request {
     struct session *session;
-    struct slice channel_token; /* as the client wrote it, for replies */
+    struct slice channel_token; /* JSON string from the client's message, for replies */
     struct slice name;
     struct channel_type type;
     struct json_value auth, channel_data;
@@ -50,7 +50,8 @@ static bool name_acceptable(struct subscribe_request *request) {
     return true;
 }
 
-/* A user's channel is joined by signing in: subscribing to it changes nothing, and only that user gets a success. */
+/* Answers a subscription to a user's channel. Only pusher:signin subscribes to it, so this changes nothing; that user
+ * gets a success, others an error. */
 static void answer_user_channel(struct subscribe_request *request) {
     const struct session_user *user = request->session->user;
     struct slice id = slice_skip(request->name, sizeof USER_CHANNEL_PREFIX - 1);
@@ -65,7 +66,7 @@ static void answer_user_channel(struct subscribe_request *request) {
                  3);
 }
 
-/* Checks the signature over socket_id:channel[:channel_data]. */
+/* Checks the signature of socket_id:channel[:channel_data]. */
 static bool check_channel_auth(struct subscribe_request *request, struct slice channel_data) {
     struct session *session = request->session;
     struct buffer storage = {0};
@@ -90,7 +91,8 @@ static bool check_channel_auth(struct subscribe_request *request, struct slice c
     return valid;
 }
 
-/* The user of a presence channel from its channel_data: `{"user_id":...,"user_info":...}`. */
+/* Reads the user of a presence channel from channel_data: `{"user_id":...,"user_info":...}`. Returns NULL or the reason
+ * of the failure. */
 static const char *read_channel_data(struct subscribe_request *request, struct slice text) {
     static const struct slice names[] = {SLICE_INIT("user_id"), SLICE_INIT("user_info")};
     struct json_value values[2];
@@ -109,7 +111,7 @@ static const char *read_channel_data(struct subscribe_request *request, struct s
     return NULL;
 }
 
-/* Reads the member that joins a presence channel, and checks the limits of the app. */
+/* Reads the member that joins a presence channel and checks the app's limits; false if the request was refused. */
 static bool member_acceptable(struct subscribe_request *request, struct slice channel_data) {
     struct session *session = request->session;
     const struct app *app = session->app;

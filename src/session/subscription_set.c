@@ -11,7 +11,7 @@ static uint32_t home_slot(const struct subscription_set *set, const struct chann
     return (uint32_t)(hash >> 32) & (set->capacity - 1);
 }
 
-/* The slot of the channel's subscription, or the empty one where it would go. */
+/* Returns the slot of the channel's subscription, or the empty slot in which to insert it. */
 static uint32_t find_slot(const struct subscription_set *set, const struct channel *channel) {
     uint32_t at = home_slot(set, channel);
 
@@ -49,14 +49,14 @@ static void grow_set(struct subscription_set *set) {
 }
 
 void subscriptions_add(struct subscription_set *set, struct subscription *subscription) {
-    /* At least one slot stays empty, so that every search ends; a large set is kept three quarters full at most. */
+    /* One slot at least stays empty, so that every search ends; a large set is at most three quarters full. */
     if (set->count + 1 >= set->capacity || set->count + 1 > set->capacity / 4 * 3 + 1)
         grow_set(set);
     set->slots[find_slot(set, subscription->channel)] = subscription;
     set->count++;
 }
 
-/* Empties a slot and moves back what was pushed behind it (Knuth's algorithm R). */
+/* Empties a slot and moves back the entries that were displaced past it (Knuth's algorithm R). */
 static void clear_slot(struct subscription_set *set, uint32_t hole) {
     uint32_t mask = set->capacity - 1;
 

@@ -1,6 +1,6 @@
 /*
- * The subscriptions of one session, found by channel: open addressing over pointers, in one small array for the usual
- * few.
+ * The subscriptions of one session, a hash table by channel: open addressing over pointers, so that the usual few
+ * subscriptions need only one small array. For the thread of the session's worker.
  */
 #pragma once
 
@@ -12,11 +12,12 @@ struct subscription_set {
     uint32_t count;
 };
 
-/* The subscription to a channel, or NULL. */
+/* Finds the subscription to a channel; NULL if there is none. */
 struct subscription *subscriptions_find(const struct subscription_set *set, const struct channel *channel);
-/* The same by the name of a channel of the app. */
+/* The same by the channel's name in the app. */
 struct subscription *subscriptions_find_by_name(const struct subscription_set *set, struct app_slot *slot,
                                                 struct slice name);
+/* Adds a subscription, which must not be in the set. The caller keeps the ownership. */
 void subscriptions_add(struct subscription_set *set, struct subscription *subscription);
-/* Removes it; it stays the caller's. */
+/* Removes a subscription from the set without freeing it. */
 void subscriptions_remove(struct subscription_set *set, struct subscription *subscription);
