@@ -12,7 +12,7 @@
 
 /* --- members and watchlists --- */
 
-/* member_removed with `{\"user_id\":...}`, or member_added, which has user_info, too. */
+/* Encodes member_removed with `{\"user_id\":...}`, or member_added, which also has user_info. */
 static struct frame *member_frame(struct slice channel, const struct presence_member *member, bool added) {
     struct buffer data = {0};
     struct frame *frame;
@@ -35,7 +35,7 @@ static struct publication *member_publication(struct channel_hub *hub, struct ch
     return publication_create(hub, channel, member_frame(channel_name(channel), member, added), now_ns);
 }
 
-/* Tells the watchers of a user that it is online or offline. */
+/* Creates the event that tells a user's watchers that the user is online or offline. */
 static struct publication *watch_publication(struct channel_hub *hub, struct channel *channel, bool online,
                                              uint64_t now_ns) {
     struct slice id = slice_skip(channel_name(channel), sizeof USER_CHANNEL_PREFIX - 1);
@@ -60,7 +60,7 @@ static struct publication *watch_publication(struct channel_hub *hub, struct cha
 
 /* --- subscription_count --- */
 
-/* A publication whose frame has space for any count; fill_count writes it under the mutex. */
+/* Creates a publication whose frame has space for any count; fill_count writes the event under the mutex. */
 static struct publication *count_publication(struct channel_hub *hub, struct channel *channel, uint64_t now_ns) {
     return publication_create(hub, channel, frame_create(channel->name_length + 160u), now_ns);
 }
@@ -128,7 +128,7 @@ static void set_count_timer(struct channel_hub *hub, struct channel *channel, st
     timer_set(&worker->timers, &count->timer, worker->now_ms, COUNT_INTERVAL_MS);
 }
 
-/* --- what a join or leave announces --- */
+/* --- the events of a join or leave --- */
 
 void announcements_create(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
                           struct worker *worker, const struct presence_member *member, bool joins, bool counts_wanted) {

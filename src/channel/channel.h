@@ -1,24 +1,25 @@
 /*
- * Channels: their subscribers, and how an event reaches all of them in one order.
+ * Channels: their subscribers, and the delivery of events to all subscribers in the same order.
  *
  *   app slot --> channel table (16 shards, a mutex each) --> channel (a mutex each)
- *                                                              number       counts events, joins and leaves
- *                                                              members      of a presence channel, see presence.h
+ *                                                              number       the number of the latest event
+ *                                                              members      members of a presence channel (presence.h)
  *                                                              cached       last event of a cache channel
  *                                                              subscribers  by worker: an array of
  *                                                                           {stream, subscription, joined}
  *
  * Publishing encodes the event once, takes the channel's mutex, gives the event the next number and posts it to the
- * mailbox of each worker that has subscribers, the publisher's own included. Each worker then walks its own array. So
- * all subscribers of a channel see one order. Joins and leaves are steps of the same sequence: a subscription remembers
- * the number at which it joined, gets the member list and the cached event as of that number, and only later events. No
- * event is missed, and none comes twice.
+ * mailbox of each worker that has subscribers, including the publisher's own. Each worker then iterates over its own
+ * array. So all subscribers of a channel get events in the same order. Joins and leaves are serialised by the same
+ * mutex: a subscription stores the number at which it joined, gets the member list and the cached event as of that
+ * number, and after that only events with higher numbers. So it neither misses an event nor gets one twice.
  *
- * `#server-to-user-{id}` is a channel, too: its subscribers are the connections signed in as that user, its watchers
- * the connections that have the user on their watchlist.
+ * `#server-to-user-{id}` is a channel, too: its subscribers are the connections that are signed in as that user, its
+ * watchers are the connections that have the user on their watchlist.
  *
- * Functions are for a worker's thread unless they say otherwise. A channel's mutex is held for a few loads and stores:
- * never across a system call or a second lock. Under it only the head and a chunk of a member list are allocated.
+ * Functions are for a worker's thread unless they say otherwise. A channel's mutex is held only for a few loads and
+ * stores, never across a system call or another lock. The only allocations under it are the head and the chunks of a
+ * member list that a change copies.
  */
 #pragma once
 
@@ -39,50 +40,53 @@ struct member_list;
 struct presence_member;
 struct cached_event;
 
-/* --- the hub: what all channels of the process share --- */
+/* --- the hub: state that all channels of the process share --- */
 
 struct channel_hub_settings {
-    uint32_t cache_ttl_s;        /* how long a cache channel keeps its event; 0: for ever */
-    uint32_t cache_max_channels; /* cache channels without subscribers; the oldest goes first; 0: no limit */
-    uint32_t group_max_messages; /* how many events one write to a subscriber may carry */
-    uint32_t group_max_bytes;
-    /* Callbacks to the owner of the connections, on the connection's worker. */
-    void (*terminate)(struct stream *stream); /* closes it for the API */
+    uint32_t cache_ttl_s; /* time for which a cache channel keeps its event; 0: without limit */
+    /* Limit on cache channels without subscribers; the oldest ones are dropped; 0: no limit. */
+    uint32_t cache_max_channels;
+    uint32_t group_max_messages; /* limit on events that are joined into one chunk */
+    uint32_t group_max_bytes;    /* limit on the bytes of such a chunk */
+    /* Callbacks to the owner of the connections, called on the connection's worker. */
+    void (*terminate)(struct stream *stream); /* closes the connection for the API */
     bool (*has_socket_id)(const struct stream *stream, const struct socket_id *id);
 };
 
+/* Creates the hub; `workers` must outlive it. On the main thread. */
 struct channel_hub *channel_hub_create(struct workers *workers, const struct channel_hub_settings *settings);
-/* Call it before the apps' slots are destroyed: the hub holds channels of theirs. */
+
+/* Frees the hub. Call it before the apps' slots are destroyed, since the hub holds references to their channels. */
 void channel_hub_destroy(struct channel_hub *hub);
 
 /* Drops expired events of cache channels without subscribers. Once a second, on one worker. */
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms);
 
-/* Frees an app's channel table with its slot (see app_slot_destroy). */
+/* Frees an app's channel table; passed to app_slot_destroy. */
 void channel_table_destroy(void *table);
 
-/* True if the table holds no channel, not even one with a cached event. Any thread. */
+/* True if the table contains no channel, including channels with only a cached event. Any thread. */
 bool channel_table_empty(void *table);
 
 /* --- publishing --- */
 
 struct channel_event {
     struct slice event;                    /* the name, as a JSON string with its quotes */
-    struct slice data;                     /* JSON text, passed on byte by byte */
+    struct slice data;                     /* JSON text, sent unchanged */
     struct slice user_id;                  /* JSON string of the sender on a presence channel, else empty */
     const struct stream *except_stream;    /* the sender's own connection, or NULL */
     const struct socket_id *except_socket; /* a connection that the API excludes, or NULL */
-    bool keep;                             /* a cache channel keeps it: it comes from the API */
+    bool keep;                             /* an event from the API, which a cache channel keeps */
 };
 
 struct channel_counts {
     uint32_t subscriptions;
-    uint32_t users; /* of a presence channel */
+    uint32_t users; /* members of a presence channel */
 };
 
 /*
- * Publishes an event to a channel whose name is valid. When it returns, the event is in the mailbox of every worker
- * that has subscribers. `counts` (may be NULL) gets the counts at that moment.
+ * Publishes an event to a channel; `name` must be valid. On return the event is in the mailbox of every worker that has
+ * subscribers. `counts` (may be NULL) gets the channel's counts at the time of publishing.
  */
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts);
@@ -97,13 +101,13 @@ struct channel_info {
     bool occupied;
     struct channel_counts counts;
     struct buffer cached_data; /* JSON string token, empty if nothing is cached; the caller disposes of it */
-    uint32_t cached_ttl_s;     /* seconds left; 0 with a cached event: it does not expire */
+    uint32_t cached_ttl_s;     /* seconds until the cached event expires; 0: it does not expire */
 };
 
-/* An unknown channel is not occupied. Any thread. */
+/* Reads the state of a channel; an unknown channel is not occupied. Any thread. */
 void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached, struct channel_info *info);
 
-/* Calls `each` for every occupied channel whose name begins with `prefix`; users' channels are left out. Any thread. */
+/* Calls `each` for every occupied channel whose name begins with `prefix`, except users' channels. Any thread. */
 void channel_each(struct app_slot *slot, struct slice prefix,
                   void (*each)(void *context, struct slice name, struct channel_type type,
                                struct channel_counts counts),
@@ -112,23 +116,23 @@ void channel_each(struct app_slot *slot, struct slice prefix,
 /* Appends the members of a presence channel as `{"id":"1"},{"id":"2"}`. Any thread. */
 void channel_append_users(struct app_slot *slot, struct slice name, struct buffer *out);
 
-/* Occupied channels by label, for the metrics. Any thread. */
+/* Counts the occupied channels by label, for the metrics. Any thread. */
 void channel_count_active(struct app_slot *slot, uint32_t counts[CHANNEL_LABEL_COUNT]);
 
 /* --- joining and leaving --- */
 
-/* A connection's subscription to a channel; part of the session. */
+/* A connection's subscription to a channel; owned by its session. */
 struct subscription {
     struct channel *channel; /* holds a reference */
     struct stream *stream;
-    struct presence_member *member; /* of a presence channel */
-    uint32_t index;                 /* in the worker's array */
-    bool watcher;                   /* of a user's channel: gets only online and offline events */
+    struct presence_member *member; /* the member in a presence channel, else NULL */
+    uint32_t index;                 /* index in the worker's array */
+    bool watcher;                   /* a watcher of a user's channel, which gets only online and offline events */
 };
 
 enum channel_joined {
     CHANNEL_JOINED,
-    CHANNEL_FULL, /* a presence channel has as many members as `max_members` allows */
+    CHANNEL_FULL, /* the presence channel has `max_members` members */
 };
 
 struct channel_join {
@@ -138,27 +142,32 @@ struct channel_join {
     uint32_t max_members; /* 0: no limit */
     bool counts_wanted;   /* the app wants subscription_count events */
     /* Out. */
-    struct member_list *members; /* as of the join; release with member_list_unref (presence.h) */
+    struct member_list *members; /* members as of the join; release with member_list_unref (presence.h) */
     struct frame *cached;        /* the cached event, or NULL; release with frame_unref */
 };
 
-/* The channel of that name with a reference for the caller, or NULL. */
+/* Finds a channel and takes a reference for the caller; NULL if there is none. Any thread. */
 struct channel *channel_find(struct app_slot *slot, struct slice name);
+
+/* Drops a reference; the last one frees the channel. Any thread. */
 void channel_unref(struct channel *channel);
 
-/* Subscribes `stream` and fills `subscription`. Other members of a presence channel are told of a new one. */
+/* Subscribes `stream` to a channel and fills `subscription`; CHANNEL_FULL leaves everything unchanged. In a presence
+ * channel, the other members get member_added for a new member. */
 enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *slot, struct stream *stream,
                                       struct slice name, struct subscription *subscription, struct channel_join *join);
 
-/* Watches whether a user is signed in: `*online` is the state now, changes arrive as watchlist events. */
+/* Watches whether a user is signed in: `*online` gets the current state, and the connection gets changes as watchlist
+ * events. */
 void channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct stream *stream, struct slice user_id,
                         struct subscription *subscription, bool *online);
 
-/* For a client that subscribes again: fills the results of the join as they are now. */
+/* Fills the results of `join` with the current state, for a client that subscribes again. */
 void channel_snapshot(const struct subscription *subscription, struct channel_join *join);
 
 /* Ends a subscription or a watch. `counts_wanted` as in struct channel_join. */
 void channel_leave(struct channel_hub *hub, struct subscription *subscription, bool counts_wanted);
 
+/* The name and type of a channel, immutable. Any thread. */
 struct slice channel_name(const struct channel *channel);
 struct channel_type channel_type(const struct channel *channel);

@@ -24,7 +24,7 @@ void channel_hub_destroy(struct channel_hub *hub) {
 
 /* --- cache channels without subscribers: the idle list --- */
 
-/* Takes the first channel off the idle list, whose reference goes to the caller. Under the idle mutex. */
+/* Removes the first channel from the idle list; the caller gets the list's reference and holds the idle mutex. */
 static struct channel *pop_idle(struct channel_hub *hub) {
     struct channel *channel = container_of(hub->idle.next, struct channel, idle_link);
 
@@ -33,7 +33,7 @@ static struct channel *pop_idle(struct channel_hub *hub) {
     return channel;
 }
 
-/* Drops the event of an idle channel, unless it has subscribers again. */
+/* Drops the event of an idle channel, unless it has subscribers again. Takes over the caller's reference. */
 static void drop_idle_channel(struct channel *channel) {
     struct cached_event *cached = NULL;
     bool dead = false;
@@ -51,7 +51,7 @@ static void drop_idle_channel(struct channel *channel) {
     channel_unref(channel);
 }
 
-/* The same if the event has expired. False if it has not; the reference is then still the caller's. */
+/* The same for an event that has expired. False if it has not; the caller then keeps the reference. */
 static bool drop_expired_channel(struct channel *channel, uint64_t now_ms) {
     struct cached_event *cached;
     bool dead = false, kept;
@@ -102,7 +102,9 @@ void channel_idle_end(struct channel_hub *hub, struct channel *channel) {
         channel_unref(channel);
 }
 
-/* Puts a popped channel back in front, unless another thread has listed it again. Takes over the reference. */
+/* Puts a popped channel back at the front, unless another thread has listed it again. Takes over the caller's
+ * reference.
+ */
 static void put_back_idle(struct channel_hub *hub, struct channel *channel) {
     bool back;
 
@@ -119,11 +121,11 @@ static void put_back_idle(struct channel_hub *hub, struct channel *channel) {
 
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms) {
     /*
-     * The list is in the order of the last event or leave, so the oldest event is not always in front. That only delays
-     * the memory: a lookup never returns an expired event (channel_take_expired), and one in front that has not expired
-     * delays those behind it by its own time at most.
+     * The list is ordered by the last event or leave, so the oldest event is not always at the front. This only delays
+     * freeing: a lookup never returns an expired event (channel_take_expired), and an event at the front delays those
+     * after it by its own remaining time at most.
      *
-     * A channel is off the list while it is checked: a publisher may give it another event and list it again.
+     * A channel is not in the list while it is checked: a publisher may give it another event and list it again.
      */
     for (;;) {
         struct channel *channel = NULL;

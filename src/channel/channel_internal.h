@@ -1,19 +1,18 @@
 /*
- * What the files of channel/ share: the table, the channel, its subscribers, and a publication on its way to the
- * workers.
+ * Types and functions that the files of channel/ share: the table, the channel, its subscribers and publications.
  *
- *   channel_name.c   names of channels and what their prefixes say
- *   socket_id.c      names of connections
- *   presence.c       the members of a presence channel
- *   cached_event.c   the last event of a cache channel
+ *   channel_name.c   channel names and the types that their prefixes give
+ *   socket_id.c      ids of connections
+ *   presence.c       members of a presence channel
+ *   cached_event.c   last event of a cache channel
  *   channel_table.c  finding, creating and unlinking channels
- *   channel_hub.c    what all channels share; cache channels without subscribers
- *   event_frame.c    an event as bytes
- *   publication.c    an event on its way: into the mailboxes of workers, and from there to their subscribers
- *   announce.c       events that channels send by themselves: members, counts, watchlists
- *   channel_publish.c  publishing over the API and by clients
+ *   channel_hub.c    state that all channels share; cache channels without subscribers
+ *   event_frame.c    encoding of events
+ *   publication.c    delivery of an event: into the mailboxes of workers, and from there to their subscribers
+ *   announce.c       events that channels generate: members, counts, watchlists
+ *   channel_publish.c        events from the API and from clients
  *   membership.c     joining and leaving
- *   channel_query.c  reading
+ *   channel_query.c  reading the state of channels
  */
 #pragma once
 
@@ -26,46 +25,47 @@
 
 /* --- a channel --- */
 
-/* A subscription as its channel sees it; the session's end is struct subscription. */
+/* The channel's side of a subscription; the session's side is struct subscription. */
 struct subscriber {
     struct stream *stream;
     struct subscription *subscription;
-    uint64_t joined; /* events up to this number are not for this subscriber */
+    uint64_t joined; /* the subscriber gets only events with a higher number */
 };
 
-/* The subscribers (or watchers) on one worker; used by that worker only, without a lock. */
+/* The subscribers (or watchers) on one worker; used on that worker's thread only, without a lock. */
 struct subscriber_list {
     struct subscriber *entries;
     uint32_t count, capacity;
-    uint64_t newest; /* the highest `joined`, or more */
+    uint64_t newest; /* upper bound of all `joined` */
 };
 
 /* The subscribers (or watchers) on all workers. */
 struct subscribers {
-    uint64_t workers; /* bit n: worker n has some; under the channel's mutex */
+    uint64_t workers; /* bit n: worker n has subscribers; protected by the channel's mutex */
     struct subscriber_list *lists;
 };
 
 struct channel {
     atomic_uint references;
     struct channel_type type;
-    /* The app's: gone when the channel is out of the table and nobody is in it, although references may be left. */
+    /* The app's slot and table. They may be freed as soon as the channel is unlinked and has no subscribers, even if
+     * references to the channel are left. */
     struct app_slot *slot;
     struct channel_table *table;
     uint64_t hash;
-    struct channel *next; /* in the shard's bucket; under the shard's mutex */
+    struct channel *next; /* next in the shard's bucket; protected by the shard's mutex */
 
     pthread_mutex_t mutex;
-    /* Under the mutex. */
-    bool dead; /* unlinked from the table, or about to be: look the name up again */
-    uint64_t number;
+    /* Protected by the mutex. */
+    bool dead;                 /* unlinked from the table, or about to be: look up the name again */
+    uint64_t number;           /* number of the latest event */
     uint32_t subscriber_count; /* on all workers */
     uint32_t watcher_count;
     struct presence_members members;
     struct cached_event *cached;
-    uint64_t count_sent_ms; /* when subscription_count was last sent */
-    bool count_due;         /* a timer will send it */
-    /* Under the hub's idle mutex. */
+    uint64_t count_sent_ms; /* time of the last subscription_count */
+    bool count_due;         /* a timer is set to send subscription_count */
+    /* Protected by the hub's idle mutex. */
     struct list idle_link;
 
     struct subscribers subscribers;
@@ -75,35 +75,37 @@ struct channel {
     uint32_t list_count;
     char *name;
 
-    struct subscriber_list lists[]; /* by worker, for `subscribers` and `watchers`; the name follows */
+    /* Memory of the lists of `subscribers` and `watchers`, by worker; the name follows. */
+    struct subscriber_list lists[];
 };
 
-/* True if nothing keeps the channel in the table. Under its mutex. */
+/* True if the channel can be unlinked from the table. The caller holds its mutex. */
 static inline bool channel_is_unused(const struct channel *channel) {
     return channel->subscriber_count == 0 && channel->watcher_count == 0 && channel->cached == NULL;
 }
 
-/* Under the channel's mutex. */
+/* Returns the channel's counts. The caller holds its mutex. */
 static inline struct channel_counts channel_counts_of(const struct channel *channel) {
     return (struct channel_counts){channel->subscriber_count, presence_count(&channel->members)};
 }
 
 /* --- cached_event.c --- */
 
-/* The kept event of a cache channel. */
+/* The last event of a cache channel. Immutable. */
 struct cached_event {
     atomic_uint references;
     struct frame *frame;
-    uint32_t data_offset, data_length; /* the token of `data` in the frame */
-    uint64_t expires_ms;               /* monotonic; 0: never */
+    uint32_t data_offset, data_length; /* position of the token of `data` in the frame, in bytes */
+    uint64_t expires_ms;               /* monotonic time; 0: never */
 };
 
-/* Takes a reference of its own to the frame. `ttl_s` 0: it does not expire. */
+/* Creates a cached event with one reference; takes a reference of its own to the frame. `ttl_s` 0: never expires. */
 struct cached_event *cached_event_create(struct frame *frame, uint32_t data_offset, size_t data_length, uint64_t now_ms,
                                          uint32_t ttl_s);
-/* May be NULL. */
+/* Drops a reference; NULL is ignored. */
 void cached_event_unref(struct cached_event *cached);
-/* Takes an expired event out of the channel; NULL: there is none. Under the channel's mutex; unref it after. */
+/* Removes the cached event from the channel if it has expired; NULL if not. The caller holds the channel's mutex, and
+ * drops the reference after releasing it. */
 struct cached_event *channel_take_expired(struct channel *channel, uint64_t now_ms);
 
 /* --- channel_table.c --- */
@@ -120,13 +122,15 @@ struct channel_shard {
 /* The channels of one app. */
 struct channel_table {
     struct channel_shard shards[CHANNEL_SHARDS];
-    atomic_uint active[CHANNEL_LABEL_COUNT]; /* channels with subscribers, without users' channels */
+    atomic_uint active[CHANNEL_LABEL_COUNT]; /* number of channels with subscribers, except users' channels */
 };
 
-/* The channel of that name, created if need be, with a reference for the caller. */
+/* Finds or creates a channel and takes a reference for the caller. */
 struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot *slot, struct slice name);
-/* Takes a channel that was marked dead out of the table, and drops the table's reference. No lock held. */
+/* Removes a dead channel from the table and drops the table's reference; does nothing if another thread has done so.
+ * The caller holds no lock. */
 void channel_unlink(struct channel *channel);
+/* Takes a reference. */
 struct channel *channel_ref(struct channel *channel);
 
 /* --- channel_hub.c --- */
@@ -135,21 +139,22 @@ struct channel_hub {
     struct workers *workers;
     struct channel_hub_settings settings;
     pthread_mutex_t idle_mutex;
-    struct list idle; /* cache channels without subscribers, in the order of their last event or leave */
+    /* Cache channels without subscribers, in the order of their last event or leave; protected by idle_mutex. */
+    struct list idle;
     uint32_t idle_count;
 };
 
-/* A cache channel has an event and no subscribers: it goes to the end of the idle list, and the oldest one over the
- * limit is dropped. No lock held. */
+/* Appends a cache channel with an event and no subscribers to the idle list; drops the oldest channel if the list is
+ * over its limit. The caller holds no lock. */
 void channel_idle_begin(struct channel_hub *hub, struct channel *channel);
-/* It has subscribers again. No lock held. */
+/* Removes a channel that has subscribers again from the idle list. The caller holds no lock. */
 void channel_idle_end(struct channel_hub *hub, struct channel *channel);
 
 /* --- event_frame.c --- */
 
 /*
- * The frame of an event: the one place where an event becomes bytes. `event`, `data` and `user_id` (may be empty) are
- * JSON text; `channel` is a name. `data_offset` (may be NULL) gets the place of `data` in the frame.
+ * Encodes an event as a frame with one reference. `event`, `data` and `user_id` (may be empty) are JSON text; `channel`
+ * is a name. `data_offset` (may be NULL) gets the offset of `data` in the frame, in bytes.
  */
 struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id,
                           uint32_t *data_offset);
@@ -158,20 +163,21 @@ struct frame *event_frame(struct slice event, struct slice channel, struct slice
 
 struct publication;
 
-/* A publication's message to one worker. */
+/* The message of a publication to one worker. */
 struct delivery {
     struct message message;
     struct publication *publication;
 };
 
-/* An event on its way, in one allocation: created before the channel's mutex is taken, posted under it. */
+/* The delivery of an event to all workers, in one allocation: created before the channel's mutex is taken, posted under
+ * it. */
 struct publication {
-    atomic_uint references; /* deliveries under way, and the creator */
+    atomic_uint references; /* one for each pending delivery, and one for the creator */
     struct channel *channel;
     struct frame *frame; /* NULL: close the subscribers' connections */
     uint64_t number;
-    uint64_t born_ns;
-    uint64_t posted_to; /* bits of workers; the creator's */
+    uint64_t born_ns;   /* time of publishing, for the latency */
+    uint64_t posted_to; /* mask of the workers that got it; for the creator only */
     bool to_watchers;
     bool has_except_socket;
     const struct stream *except_stream;
@@ -180,18 +186,20 @@ struct publication {
     struct delivery deliveries[];
 };
 
-/* Takes over the reference to `frame`, and takes one of its own to the channel. */
+/* Creates a publication with one reference. Takes over the reference to `frame`, and takes one to the channel. */
 struct publication *publication_create(struct channel_hub *hub, struct channel *channel, struct frame *frame,
                                        uint64_t now_ns);
-/* Gives it the next number and posts it to the workers that have subscribers. Under the channel's mutex. */
+/* Gives the publication the next number and posts it to the workers that have subscribers. The caller holds the
+ * channel's mutex. */
 void publication_post(struct publication *publication);
-/* Wakes those workers, if it was posted, and drops the creator's reference. Without the mutex; may be NULL. */
+/* Wakes the workers if the publication was posted, and drops the creator's reference. The caller does not hold the
+ * mutex; NULL is ignored. */
 void publication_finish(struct publication *publication);
 
 /* --- announce.c --- */
 
-/* The events that one join or leave causes: created before the channel's mutex is taken, posted under it when they turn
- * out to be needed, finished after it. */
+/* The events that a join or leave causes: created before the channel's mutex is taken, posted under it if they are
+ * needed, finished after it is released. */
 struct announcements {
     struct publication *member; /* member_added or member_removed; NULL: not a presence channel */
     struct publication *watch;  /* online or offline, to watchers; NULL: not a user's channel */
@@ -199,12 +207,13 @@ struct announcements {
     struct worker *worker;
     struct channel_hub *hub;
     struct channel *channel;
-    bool count_later; /* a timer has to send the count */
+    bool count_later; /* set a timer to send the count */
 };
 
-/* `member` is NULL unless the channel is a presence channel. */
+/* Creates the events. `member` is NULL unless the channel is a presence channel. The caller does not hold the mutex. */
 void announcements_create(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
                           struct worker *worker, const struct presence_member *member, bool joins, bool counts_wanted);
-/* Posts the new count, or leaves it to a timer. Under the mutex. */
+/* Posts the new count, or leaves it to a timer. The caller holds the mutex. */
 void announcements_post_count(struct announcements *announcements);
+/* Finishes all publications and sets the timer if it is needed. The caller does not hold the mutex. */
 void announcements_finish(struct announcements *announcements);

@@ -11,7 +11,7 @@ struct channel_type channel_type_of(struct slice name) {
         struct slice prefix;
         struct channel_type type;
     } prefixes[] = {
-        /* a longer prefix before one that it begins with */
+        /* A prefix that begins with another one must come before it. */
         {SLICE_INIT("private-encrypted-cache-"), {CHANNEL_ENCRYPTED, true}},
         {SLICE_INIT("private-encrypted-"), {CHANNEL_ENCRYPTED, false}},
         {SLICE_INIT("private-cache-"), {CHANNEL_PRIVATE, true}},

@@ -1,5 +1,5 @@
 /*
- * Names of channels, and what their prefixes say.
+ * Channel names, and the types that their prefixes give. Pure functions for any thread.
  */
 #pragma once
 
@@ -12,18 +12,18 @@ enum channel_kind { CHANNEL_PUBLIC, CHANNEL_PRIVATE, CHANNEL_ENCRYPTED, CHANNEL_
 
 struct channel_type {
     enum channel_kind kind;
-    bool caches; /* keeps its last event */
+    bool caches; /* the channel keeps its last event */
 };
 
 #define USER_CHANNEL_PREFIX "#server-to-user-"
 #define USER_ID_MAX 255
 
-/* The type that the name's prefix gives: `private-my-cache-x` is private and does not cache. */
+/* Returns the type that the name's prefix gives: `private-my-cache-x` is private and does not cache. */
 struct channel_type channel_type_of(struct slice name);
 
-/* True if the name has only characters that the protocol allows, or is a user's channel with an id of 1 to 255 bytes.
- * The caller checks the app's max_channel_name_length. */
+/* True if the name has only characters that the protocol allows, or is the name of a user's channel with an id of 1 to
+ * 255 bytes. The caller checks the app's max_channel_name_length. */
 bool channel_name_valid(struct slice name);
 
-/* The label of the metrics: every kind of cache channel is LABEL_CACHE. */
+/* Returns the label in the metrics; all kinds of cache channels have LABEL_CACHE. */
 enum channel_label channel_label_of(struct channel_type type);

@@ -1,6 +1,6 @@
 #include "channel/channel_internal.h"
 
-/* One attempt; false if the channel is dead. */
+/* Tries to publish an event to a channel; false if the channel is dead. */
 static bool publish_to(struct channel_hub *hub, struct channel *channel, struct worker *worker,
                        const struct channel_event *event, struct channel_counts *counts) {
     struct slice name = {channel->name, channel->name_length};

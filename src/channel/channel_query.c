@@ -36,7 +36,8 @@ void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached,
     channel_unref(channel);
 }
 
-/* References to all channels of a shard. The array is allocated while the mutex is free, by the size seen before. */
+/* Returns an array of references to all channels of a shard. The array is allocated without the mutex, in the size that
+ * the last attempt has read. */
 static struct channel **snapshot_shard(struct channel_shard *shard, uint32_t *count) {
     struct channel **found = NULL;
     uint32_t room = 0;

@@ -54,7 +54,7 @@ static struct channel_shard *shard_of(struct channel_table *table, uint64_t hash
     return &table->shards[hash % CHANNEL_SHARDS];
 }
 
-/* The app's table, created by the first thread that needs it. */
+/* Returns the app's table; the first thread that needs it creates it. */
 static struct channel_table *table_of(struct app_slot *slot) {
     struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);
     struct channel_table *made;
@@ -145,7 +145,7 @@ struct channel *channel_find(struct app_slot *slot, struct slice name) {
     return channel;
 }
 
-/* Doubles the shard's buckets when they are full; the new array is allocated while the mutex is free. */
+/* Doubles the shard's buckets if it has as many channels as buckets; allocates the new array without the mutex. */
 static void grow_if_full(struct channel_shard *shard) {
     struct channel **buckets, **old = NULL;
     uint32_t wanted;

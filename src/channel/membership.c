@@ -30,7 +30,7 @@ static void unlist_subscriber(struct subscriber_list *list, uint32_t index) {
     }
 }
 
-/* --- the channel's counts; under its mutex --- */
+/* --- the channel's counts; the caller holds its mutex --- */
 
 static void count_active(struct channel *channel, unsigned change) {
     if (channel->type.kind != CHANNEL_USER)
@@ -44,7 +44,7 @@ static void count_in(struct channel *channel, const struct worker *worker) {
     channel->subscribers.workers |= UINT64_C(1) << worker->index;
 }
 
-/* Before the subscriber is taken off its worker's list. */
+/* Call it before the subscriber is removed from its worker's list. */
 static void count_out(struct channel *channel, const struct worker *worker) {
     if (channel->subscribers.lists[worker->index].count == 1)
         channel->subscribers.workers &= ~(UINT64_C(1) << worker->index);
@@ -56,7 +56,7 @@ static void count_out(struct channel *channel, const struct worker *worker) {
 
 enum attempt { ATTEMPT_DONE, ATTEMPT_FULL, ATTEMPT_DEAD, ATTEMPT_AGAIN };
 
-/* Grows the table of members before it is needed, so that nothing is allocated by its size under the mutex. */
+/* Grows the members' hash table before it is full, so that buckets are not allocated under the mutex. */
 static void make_room_for_member(struct channel *channel) {
     struct presence_member **buckets;
     uint32_t wanted;
@@ -74,7 +74,7 @@ static void make_room_for_member(struct channel *channel) {
     free(buckets);
 }
 
-/* Adds the candidate to the members, or one more connection to the member that has its id. Under the mutex. */
+/* Adds the candidate to the members, or a connection to the member with the same id. The caller holds the mutex. */
 static enum attempt join_members(struct channel *channel, struct presence_member *candidate, uint32_t max_members,
                                  struct publication *added, struct presence_member **member) {
     struct presence_members *members = &channel->members;
@@ -93,7 +93,7 @@ static enum attempt join_members(struct channel *channel, struct presence_member
     return ATTEMPT_DONE;
 }
 
-/* Takes the member list and the cached event as they are now. Under the mutex. */
+/* Takes references to the current member list and cached event. The caller holds the mutex. */
 static void take_snapshot(const struct channel *channel, struct channel_join *join) {
     join->members = presence_snapshot(&channel->members);
     if (channel->cached != NULL) {
@@ -107,19 +107,19 @@ struct joining {
     struct stream *stream;
     struct subscription *subscription;
     struct channel_join *join;
-    struct presence_member *candidate; /* goes to the table if it is a new member */
+    struct presence_member *candidate; /* added to the table if the user is a new member */
 };
 
-/* What the step under the mutex leaves to be done after it. */
+/* Results of the step under the mutex, to be handled after it. */
 struct join_result {
     struct presence_member *member;
-    uint64_t joined; /* the channel's number at the join */
-    struct cached_event *expired;
-    bool was_idle;
-    bool unused;
+    uint64_t joined;              /* the channel's number at the join */
+    struct cached_event *expired; /* to be released */
+    bool was_idle;                /* the channel may be in the idle list */
+    bool unused;                  /* the channel must be unlinked */
 };
 
-/* The join itself, one step in the order of the channel's events. Under the mutex. */
+/* Joins the channel, in one step in the order of its events. The caller holds the mutex. */
 static enum attempt join_channel(struct joining *joining, struct channel *channel, struct announcements *announcements,
                                  struct join_result *result) {
     const struct worker *worker = joining->stream->worker;
@@ -169,7 +169,7 @@ static enum attempt try_subscribe(struct joining *joining, struct channel *chann
     if (attempt != ATTEMPT_DONE)
         return attempt;
     if (result.member != NULL && result.member == joining->candidate)
-        joining->candidate = NULL; /* the table has it now */
+        joining->candidate = NULL; /* the table owns it now */
     *joining->subscription =
         (struct subscription){.channel = channel_ref(channel), .stream = joining->stream, .member = result.member};
     list_subscriber(&channel->subscribers.lists[worker->index], joining->stream, joining->subscription, result.joined);

@@ -6,12 +6,12 @@
 #include "base/hash.h"
 #include "base/json.h"
 
-/* Appends `text` as it stands inside a JSON string. */
+/* Appends `text` escaped for use inside a JSON string. */
 static void append_escaped(struct buffer *out, struct slice text) {
     size_t start = out->length;
 
     json_append_string(out, text);
-    /* Without the quotes that json_append_string puts around it. */
+    /* Remove the quotes of json_append_string. */
     memmove(out->data + start, out->data + start + 1, out->length - start - 2);
     out->length -= 2;
 }
@@ -25,7 +25,7 @@ struct presence_member *presence_member_create(struct slice id, struct slice inf
     id_json = text.length;
     json_append_string(&text, id);
     id_escaped = text.length;
-    buffer_reserve(&text, (id_escaped - id_json) * 6 + 2); /* so that the source does not move while it is read */
+    buffer_reserve(&text, (id_escaped - id_json) * 6 + 2); /* keep the source in place while it is read */
     append_escaped(&text, (struct slice){text.data + id_json, id_escaped - id_json});
     info_escaped = text.length;
     append_escaped(&text, info);
@@ -130,13 +130,13 @@ struct presence_member *presence_find(const struct presence_members *members, st
 
 /* --- the list --- */
 
-/* Makes the head of the list ours alone, with room for one more chunk. */
+/* Ensures that the head of the list has no other references and capacity for one more chunk; copies it if needed. */
 static void own_list(struct presence_members *members) {
     struct member_list *old = members->list;
     uint32_t wanted = old != NULL ? old->chunk_count + 1 : 1;
     struct member_list *list;
 
-    /* Only this channel's mutex hands out references, so a count of one cannot grow under us. */
+    /* References are taken only under this channel's mutex, so a count of one cannot increase now. */
     if (old != NULL && atomic_load_explicit(&old->references, memory_order_acquire) == 1 && old->capacity >= wanted)
         return;
     wanted += wanted / 2;
@@ -153,7 +153,7 @@ static void own_list(struct presence_members *members) {
     member_list_unref(old);
 }
 
-/* Makes one chunk of a list that is ours alone ours as well. */
+/* Ensures that a chunk of a list that own_list has prepared has no other references; copies it if needed. */
 static struct member_chunk *own_chunk(struct member_list *list, uint32_t index) {
     struct member_chunk *old = list->chunks[index];
     struct member_chunk *chunk;

@@ -1,15 +1,15 @@
 /*
- * The members of a presence channel, so kept that a newcomer can take the whole list in one step.
+ * The members of a presence channel, in a copy-on-write list.
  *
- *   member_list ---> chunk of 64 ---> member        immutable once somebody else holds a reference to the list:
- *               \--> chunk of 64 ---> member        a change then copies the list's head and the one or two chunks it
- *               \--> ...                            touches, not the members
+ *   member_list ---> chunk of 64 ---> member        immutable while another reference to the list exists: a change then
+ *               \--> chunk of 64 ---> member        copies the head of the list and the one or two chunks that it
+ *               \--> ...                            touches, but not the members
  *
- * A newcomer takes a reference under the channel's mutex (one atomic addition) and writes its list from it after the
- * mutex is released, while others join and leave.
+ * A connection that joins takes a snapshot: a reference to the list, under the channel's mutex (one atomic addition).
+ * It encodes its member list from the snapshot after the mutex is released, while other connections join and leave.
  *
- * struct presence_members belongs to its channel and is used under the channel's mutex; a struct member_list that was
- * taken from it may be read by any thread.
+ * struct presence_members belongs to its channel and is protected by the channel's mutex. Any thread may read a struct
+ * member_list to which it holds a reference.
  */
 #pragma once
 
@@ -24,24 +24,26 @@
 
 struct presence_member {
     atomic_uint references;
-    /* Under the channel's mutex. */
-    uint32_t connections; /* of this user in the channel */
-    uint32_t position;    /* in the list */
+    /* Protected by the channel's mutex. */
+    uint32_t connections; /* number of the user's connections in the channel */
+    uint32_t position;    /* position in the list */
     uint64_t hash;
-    struct presence_member *next; /* in the hash table */
-    /* Immutable. `id` is decoded; the others are escaped once, ready to stand inside a JSON string. */
-    struct slice id;
-    struct slice id_json;      /* "1" with its quotes, not escaped */
+    struct presence_member *next; /* next in the bucket of the hash table */
+    /* Immutable. The escaped forms can be copied into a JSON string as they are. */
+    struct slice id;           /* decoded */
+    struct slice id_json;      /* "1" */
     struct slice id_escaped;   /* \"1\" */
     struct slice info_escaped; /* {\"name\":\"x\"} */
     char storage[];
 };
 
-/* A member with one reference. `info` is exact JSON text. */
+/* Creates a member with one reference. `id` is decoded, `info` is exact JSON text; both are copied. */
 struct presence_member *presence_member_create(struct slice id, struct slice info);
+
+/* Drops a reference; NULL is ignored. Any thread. */
 void presence_member_unref(struct presence_member *member);
 
-/* The user id as a JSON string with its quotes. */
+/* Returns the user id as a JSON string with quotes. */
 struct slice presence_member_id(const struct presence_member *member);
 
 struct member_chunk {
@@ -54,7 +56,7 @@ struct member_list {
     atomic_uint references;
     uint32_t count;       /* members */
     uint32_t chunk_count; /* chunks in use */
-    uint32_t capacity;    /* room in `chunks` */
+    uint32_t capacity;    /* allocated length of `chunks` */
     struct member_chunk *chunks[];
 };
 
@@ -68,26 +70,34 @@ static inline uint32_t presence_count(const struct presence_members *members) {
     return members->list != NULL ? members->list->count : 0;
 }
 
+/* Drops all members. */
 void presence_members_dispose(struct presence_members *members);
 
-/* The number of buckets that one more member asks for, when that is more than there are; else 0. */
-uint32_t presence_wants_buckets(const struct presence_members *members);
-/* Moves to `buckets` (`count` zeroed pointers, allocated before the mutex was taken) and returns the old array to free.
+/* Returns the number of buckets to which the hash table must grow before one more member is added; 0: it need not grow.
  */
+uint32_t presence_wants_buckets(const struct presence_members *members);
+
+/* Moves the hash table to `buckets` (`count` zeroed pointers, allocated before the mutex was taken) and returns the old
+ * array, which the caller frees. */
 struct presence_member **presence_rehash(struct presence_members *members, struct presence_member **buckets,
                                          uint32_t count);
 
+/* Finds a member; NULL if there is none. Takes no reference. */
 struct presence_member *presence_find(const struct presence_members *members, struct slice id, uint64_t hash);
-/* Adds a member; its reference goes to the table. Room was made by presence_rehash. */
+
+/* Adds a member and takes over the caller's reference. presence_wants_buckets must be 0. */
 void presence_add(struct presence_members *members, struct presence_member *member);
-/* Takes a member out; the table's reference goes to the caller. */
+
+/* Removes a member; the caller gets the table's reference. */
 void presence_remove(struct presence_members *members, struct presence_member *member);
 
-/* The list as it is now, with a reference for the caller; NULL when there are no members. */
+/* Returns the current list with a reference for the caller; NULL if there are no members. */
 struct member_list *presence_snapshot(const struct presence_members *members);
+
+/* Drops a reference; NULL is ignored. Any thread. */
 void member_list_unref(struct member_list *list);
 
-/* Calls for each member of the list in its order. */
+/* A loop over the members of a list (may be NULL), in its order. */
 #define member_list_each(list, member)                                                                                 \
     for (uint32_t chunk_ = 0; (list) != NULL && chunk_ < (list)->chunk_count; chunk_++)                                \
         for (uint32_t at_ = 0;                                                                                         \

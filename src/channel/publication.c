@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "channel/channel_internal.h"
 
-/* The most events that are joined into one chunk. */
+/* The maximum number of events in one chunk. */
 #define GROUP_MAX 64
 
 static void deliver_publication(struct worker *worker, struct message *message, struct message **rest);
@@ -64,7 +64,7 @@ static void count_sent(struct app_part *part, uint64_t messages, uint64_t bytes)
     counter_add(&part->counters.bytes_sent, bytes);
 }
 
-/* Records the time from publishing to queueing; the sockets are written at the end of this turn. */
+/* Records the latency from publishing to queueing; the sockets are written at the end of this turn. */
 static void note_latency(struct app_part *app, const struct publication *publication, uint32_t recipients,
                          uint64_t now_ns) {
     uint64_t latency_us = now_ns > publication->born_ns ? (now_ns - publication->born_ns) / 1000 : 0;
@@ -72,19 +72,20 @@ static void note_latency(struct app_part *app, const struct publication *publica
     broadcast_latency_record(&app->latency, channel_label_of(publication->channel->type), recipients, latency_us);
 }
 
-/* Closes the connections of a user. Backwards: a subscriber that leaves is replaced by one that was visited already. */
+/* Closes the connections of a user. The loop runs backwards because the last entry, which was visited already, replaces
+ * an entry that is removed. */
 static void close_subscribers(const struct publication *publication, const struct subscriber_list *list) {
     for (uint32_t i = list->count; i-- != 0;)
         if (list->entries[i].joined < publication->number)
             publication->hub->settings.terminate(list->entries[i].stream);
 }
 
-/* Events of small channels do not wait for the fan-out of a large one. */
+/* Queues the event for a stream. Events of small channels do not wait in the fan-out queue of large ones. */
 static ssize_t send_event(const struct subscriber_list *list, struct stream *stream, struct chunk *chunk) {
     return list->count > STREAM_FAN_OUT_LEAST ? stream_fan_out(stream, chunk) : stream_send(stream, chunk);
 }
 
-/* Delivers one event that some subscribers do not get: they are excluded, or joined after it. */
+/* Delivers one event, except to subscribers that are excluded or have joined after it. */
 static void deliver_filtered(const struct publication *publication, const struct subscriber_list *list,
                              struct app_part *app) {
     struct chunk *chunk = chunk_of_frame(publication->frame);
@@ -115,8 +116,9 @@ static bool has_no_exclusions(const struct publication *publication) {
 }
 
 /*
- * Takes the deliveries off the mailbox that can go out together with the first one: those right behind it, to the same
- * subscribers, without exclusions. Only neighbours are joined, so events of different channels keep their order, too.
+ * Removes from the mailbox the deliveries that can be sent in one chunk with the first one: those that follow it
+ * directly, for the same subscribers and without exclusions. Only adjacent events are grouped, so events of different
+ * channels keep their order.
  */
 static unsigned take_group(struct publication *first, struct publication **group, struct message **rest) {
     const struct channel_hub_settings *settings = &first->hub->settings;
