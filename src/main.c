@@ -29,7 +29,7 @@ static const struct command {
     const char *usage;
     bool takes_config, takes_verbose;
     int (*run)(const struct options *options);
-    int (*run_arguments)(char **arguments); /* for a command that has commands of its own */
+    int (*run_arguments)(char **arguments); /* for a command with subcommands */
 } commands[] = {
     {"serve", "start the server (also: curlew without a command)",
      "usage: curlew serve [--config FILE]\n\n"
@@ -93,7 +93,7 @@ static const struct command *find_main_command(const char *name) {
     return NULL;
 }
 
-/* Parses what follows the command. 0 is success, else the exit code. */
+/* Parses the arguments after the command. Returns 0, or the exit code. */
 static int parse_options(const struct command *command, char **arguments, struct options *options) {
     for (; *arguments != NULL; arguments++) {
         const char *argument = *arguments;
@@ -131,7 +131,7 @@ int main(int argc, char **argv) {
     char **arguments = argv + (argc > 0);
     int code;
 
-    signal(SIGPIPE, SIG_IGN); /* a connection that the other side has closed is an error like any other */
+    signal(SIGPIPE, SIG_IGN); /* writing to a closed connection is an error, not the end of the process */
     if (*arguments != NULL &&
         (strcmp(*arguments, "--help") == 0 || strcmp(*arguments, "-h") == 0 || strcmp(*arguments, "help") == 0)) {
         print_main_help(stdout);

@@ -10,7 +10,7 @@
  *   event_frame.c    encoding of events
  *   publication.c    delivery of an event: into the mailboxes of workers, and from there to their subscribers
  *   announce.c       events that channels generate: members, counts, watchlists
- *   channel_publish.c        events from the API and from clients
+ *   channel_publish.c  events from the API and from clients
  *   membership.c     joining and leaving
  *   channel_query.c  reading the state of channels
  */

@@ -1,8 +1,8 @@
 /*
- * The commands that write many apps: import and copy. Both put one app after another into a store, each whole, and
- * look first at what is there; so one that was interrupted at any point is finished by running it again.
+ * The commands that write many apps: import and copy. Both compare each app with the store before they write it, so a
+ * command that was interrupted at any point is completed by running it again.
  *
- *   not there -> create    equal -> skip    different -> conflict, or update with --update
+ *   missing -> create      equal -> skip    different -> conflict, or update with --update
  *   then read back and compare
  */
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include "cli/notify_server.h"
 #include "cli/print.h"
 
-#define PROGRESS_EVERY 100 /* apps, where standard error is no terminal */
+#define PROGRESS_EVERY 100 /* apps, if standard error is not a terminal */
 
 struct bulk {
     const struct apps_options *options;
@@ -34,7 +34,7 @@ static void note_interrupt(int signal_number) {
     interrupted = 1;
 }
 
-/* The first Ctrl-C ends between two apps, the second one at once. */
+/* The first Ctrl-C stops after the current app, the second one at once. */
 static void catch_interrupts(void) {
     struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
 
@@ -50,7 +50,7 @@ static bool shows_line(const struct bulk *bulk) {
     return !bulk->options->json && isatty(STDERR_FILENO) == 1;
 }
 
-/* What is said goes over the line of progress. */
+/* Clears the line of progress before a message. */
 static void clear_progress(const struct bulk *bulk) {
     if (shows_line(bulk))
         fputs("\r\033[K", stderr);
@@ -76,7 +76,7 @@ static void fail_transfer(struct bulk *bulk, const struct app *app, struct error
     bulk->failed++;
 }
 
-/* The store cannot be asked any more: nothing that follows would do better. */
+/* The store is unavailable: the following apps would fail, too. */
 static void stop_transfer(struct bulk *bulk, const struct app *app, struct error *error) {
     fail_transfer(bulk, app, error);
     bulk->stopped = true;
@@ -94,7 +94,7 @@ static void warn_of_unkept(const struct bulk *bulk, const struct app *app, const
     buffer_dispose(&fields);
 }
 
-/* Reads the app back. True if it is there as it was written. */
+/* Reads the app back; true if it is in the store as it was written. */
 static bool verify_app(struct bulk *bulk, const struct app *app) {
     struct buffer fields = {0};
     struct error error = {0};
@@ -132,7 +132,7 @@ static void count_write(struct bulk *bulk, const struct app *app, enum store_ans
     }
 }
 
-/* What a dry run can say of an app that is not there: whether its key is free. */
+/* For a dry run with a missing app: checks whether its key is free. */
 static void preview_create(struct bulk *bulk, const struct app *app) {
     struct error error = {0};
     struct app *owner = NULL;
@@ -159,7 +159,7 @@ static void put_new(struct bulk *bulk, const struct app *app) {
         count_write(bulk, app, cli_store_create(bulk->to, app, &error), &error, &bulk->created);
 }
 
-/* `why` says what is there instead. */
+/* `why` describes the app in the store. */
 static void put_over(struct bulk *bulk, const struct app *app, struct error *why) {
     if (!bulk->options->update) {
         error_prefix(why, "app \"%s\"", app->id.data);
@@ -187,7 +187,7 @@ static void put_over_known(struct bulk *bulk, const struct app *app, const struc
     buffer_dispose(&fields);
 }
 
-/* Puts one app into the store; false if the run is to end. */
+/* Transfers one app to the store; false to end the command. */
 static bool transfer_app(struct bulk *bulk, const struct app *app) {
     struct error error = {0};
     struct app *there = NULL;
@@ -270,7 +270,7 @@ static json_t *read_app_list(const struct apps_options *options, struct error *e
     if (!is_stdin)
         fclose(in);
     if (root == NULL && error->text[0] == '\0') {
-        char *near = strstr(problem.text, " near "); /* what jansson quotes may be half a secret */
+        char *near = strstr(problem.text, " near "); /* jansson's quote may be half a secret */
         error_set(error, "%s:%d:%d: this is not JSON: %.*s", file_name(options), problem.line, problem.column,
                   near != NULL ? (int)(near - problem.text) : (int)strlen(problem.text), problem.text);
     }

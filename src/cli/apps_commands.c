@@ -108,7 +108,7 @@ static enum cli_exit refuse_usage(const struct command *command, bool json, cons
     return CLI_MISUSED;
 }
 
-/* What was written may only now meet a full disk. */
+/* Flushes the output: a full disk may show only now. */
 static enum cli_exit finish_output(const struct apps_options *options, enum cli_exit code) {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
@@ -141,7 +141,7 @@ int apps_run(char **arguments) {
     const struct command *command;
     struct error error;
 
-    signal(SIGPIPE, SIG_IGN); /* a lost connection is an answer of the store, not the end */
+    signal(SIGPIPE, SIG_IGN); /* a lost connection is an error of the store, not the end of the process */
     if (*arguments == NULL)
         return refuse_usage(NULL, false, "a command must follow `curlew apps`");
     if (strcmp(*arguments, "--help") == 0 || strcmp(*arguments, "-h") == 0 || strcmp(*arguments, "help") == 0) {

@@ -1,6 +1,6 @@
 /*
- * `curlew apps`: the apps of a configured store, from the command line. It writes to the store itself; running servers
- * learn of it by the store's own ways, and at once if CURLEW_ADMIN_URL names one.
+ * `curlew apps`: the apps of a configured store, from the command line. It writes to the store directly. Running
+ * servers see a change when they read the app again or watch the store, and at once if CURLEW_ADMIN_URL names one.
  */
 #pragma once
 
@@ -10,7 +10,7 @@
 /* Runs `curlew apps ARGUMENTS...` on the main thread and returns the exit code, an enum cli_exit. */
 int apps_run(char **arguments);
 
-/* The commands. Each takes options that were checked to be the command's own, and says itself what went wrong. */
+/* The commands. Their options are checked; each prints its own errors. */
 enum cli_exit apps_list(const struct apps_options *options);
 enum cli_exit apps_show(const struct apps_options *options);
 enum cli_exit apps_export(const struct apps_options *options);

@@ -16,7 +16,7 @@
 struct collection {
     struct app **apps;
     size_t count, broken;
-    bool json; /* for the errors */
+    bool json; /* the form of errors */
 };
 
 static bool collect_row(void *context, struct slice id, struct app *app, const struct error *broken) {
@@ -131,7 +131,7 @@ enum cli_exit apps_show(const struct apps_options *options) {
     return code;
 }
 
-/* Takes the reference to `apps`, and the descriptor. */
+/* Takes over the reference to `apps`, and the descriptor. */
 static bool write_to(int descriptor, bool lasts, json_t *apps) {
     FILE *out = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
     bool good;
@@ -145,7 +145,7 @@ static bool write_to(int descriptor, bool lasts, json_t *apps) {
     return fclose(out) == 0 && good;
 }
 
-/* Under another name first, so that the file is never there in part. */
+/* Writes a temporary file and renames it, so that the file is never incomplete. */
 static bool write_file(const char *file, json_t *apps) {
     struct buffer unfinished = {0};
     bool good;
@@ -163,10 +163,9 @@ static bool write_file(const char *file, json_t *apps) {
     return good;
 }
 
-/* A device or a pipe is written, not replaced, and what a link points to instead of the link. Takes the reference to
- * `apps`. */
+/* Writes into a device or pipe and replaces a file; a link is followed. Takes over the reference to `apps`. */
 static bool write_place(const char *place, json_t *apps, struct error *error) {
-    char *file = realpath(place, NULL); /* NULL: it is not there yet */
+    char *file = realpath(place, NULL); /* NULL: it does not exist */
     struct stat status;
     bool good;
 

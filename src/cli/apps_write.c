@@ -18,7 +18,7 @@
 
 #define LINE_MAX_BYTES 4096
 
-/* What an operation on one app carries from its start to its end. */
+/* A write of one app, from its start to its end. */
 struct writing {
     const struct apps_options *options;
     struct cli_store store;
@@ -38,7 +38,7 @@ static enum cli_exit begin_write(struct writing *writing, const struct apps_opti
     return code;
 }
 
-/* Says what went wrong, if anything did. */
+/* Prints the error, if there is one. */
 static enum cli_exit end_write(struct writing *writing, bool good) {
     if (!good)
         print_failure(writing->options->json, writing->error.text);
@@ -66,7 +66,7 @@ static void make_if_missing(json_t *record, enum app_field field, size_t bytes) 
     explicit_bzero(text, sizeof text);
 }
 
-/* The first line of standard input. */
+/* Reads the first line of standard input. */
 static bool read_secret(struct changes *changes, struct error *error) {
     char line[LINE_MAX_BYTES];
     bool good;
@@ -79,7 +79,7 @@ static bool read_secret(struct changes *changes, struct error *error) {
     return good;
 }
 
-/* The record that the options describe, before anything is made up for it. */
+/* The record that the options describe, without generated fields. */
 static bool describe_change(const struct apps_options *options, json_t *record, struct error *error) {
     struct changes named = {0};
     bool good = (options->id == NULL || changes_set_field(&named, "id", options->id, error)) &&
@@ -152,7 +152,7 @@ enum cli_exit apps_create(const struct apps_options *options) {
     return end_write(&writing, good);
 }
 
-/* The app as it is in the store, as an object to change. */
+/* The app in the store as a JSON object to change. */
 static json_t *read_record(struct writing *writing, struct slice id) {
     struct app *app = NULL;
     json_t *record = NULL;
@@ -174,7 +174,7 @@ static json_t *read_record(struct writing *writing, struct slice id) {
     return record;
 }
 
-/* The app after the changes, NULL with an error if a rule is broken. */
+/* The app after the changes; NULL with an error if it is invalid. */
 static struct app *changed_app(struct writing *writing, struct slice id, const struct changes *changes) {
     json_t *record = read_record(writing, id);
     struct app *app = NULL;
@@ -190,7 +190,7 @@ static struct app *changed_app(struct writing *writing, struct slice id, const s
     return app;
 }
 
-/* Changes the app that the options name, and gives its new record; NULL after an error. */
+/* Changes the app that the options name. Returns its new record; NULL after an error. */
 static struct app *change_app(struct writing *writing, const struct changes *changes) {
     struct slice id = slice_of(writing->options->argument);
     struct app *app = changed_app(writing, id, changes);
@@ -206,7 +206,7 @@ static struct app *change_app(struct writing *writing, const struct changes *cha
     return app;
 }
 
-/* A change that ends with a sentence, or with the app as JSON. */
+/* A change whose result is printed as a sentence, or as the app in JSON. */
 static enum cli_exit change_and_say(const struct apps_options *options, const struct changes *changes,
                                     const char *done) {
     struct writing writing;

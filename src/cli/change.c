@@ -17,7 +17,7 @@ static void add_change(struct changes *changes, const char *field, json_t *value
     json_array_append_new(changes->list, json_pack("[s,o]", field, value));
 }
 
-/* NULL for what is no JSON. A text that is no UTF-8 becomes a value that no field accepts. */
+/* NULL if the text is not JSON. Text that is not UTF-8 becomes a value that no field accepts. */
 static json_t *value_of(const struct app_field_info *info, const char *value, json_error_t *problem) {
     json_t *json = NULL;
 

@@ -21,10 +21,10 @@ struct page {
     size_t count;
 };
 
-/* One operation, so that asking again is in one place. */
+/* One operation, so that repeating it is in one place. */
 struct request {
     enum { FIND_BY_ID, FIND_BY_KEY, LIST, CREATE, UPDATE, REMOVE } kind;
-    struct slice text; /* the id, the key, or the id to list behind */
+    struct slice text; /* the id, the key, or the id to list after */
     const struct app *app;
     struct app **found;
     struct page *page;
@@ -41,9 +41,9 @@ static enum cli_exit load_settings(struct cli_store *store, const char *config_f
     app_defaults_from_config(&store->defaults, &store->config);
     log_settings = config_log_settings(&store->config);
     if (log_settings.level > LOG_WARNING)
-        log_settings.level = LOG_WARNING; /* the command says itself what it does */
+        log_settings.level = LOG_WARNING; /* the command prints what it does */
     log_configure(&log_settings);
-    config_report_log(&report); /* what is ignored may be what names the store */
+    config_report_log(&report); /* an ignored key may be the one that names the store */
     config_report_dispose(&report);
     return CLI_DONE;
 }
@@ -68,7 +68,7 @@ static struct deadline operation_deadline(const struct cli_store *store) {
     return deadline_after(store->config.app_manager.lookup_timeout_ms, -1);
 }
 
-/* Sees to it that there is a connection, and begins an operation on it. */
+/* Connects if need be, and begins an operation. */
 static bool connect_store(struct cli_store *store, struct error *error) {
     struct deadline deadline = operation_deadline(store);
 
@@ -133,7 +133,7 @@ static void add_to_page(void *context, struct slice id, struct slice key, struct
     struct page_entry *entry;
 
     (void)key;
-    if (page->count == PAGE) { /* more than was asked for */
+    if (page->count == PAGE) { /* a driver gave more than the limit */
         app_unref(app);
         return;
     }
@@ -186,7 +186,7 @@ static enum store_answer ask_opened_store(struct cli_store *store, const struct 
     return answer;
 }
 
-/* What no store can hold, and what has nowhere to be, is not asked for. */
+/* True without a query: no store can have the name, or the store is missing. */
 static enum store_answer find_app_by(struct cli_store *store, const struct request *request, struct error *error) {
     *request->found = NULL;
     return app_name_valid(request->text) && !store->absent ? ask_opened_store(store, request, error) : STORE_NOT_FOUND;

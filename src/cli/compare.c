@@ -7,7 +7,7 @@ static void add_difference(struct buffer *fields, const char *name) {
     buffer_append_string(fields, name);
 }
 
-/* The fields that every store has a value for, whether it was set or not: the two flags and the two numbers. */
+/* The fields that have a value in every store, set or not: two flags and two numbers. */
 static bool same_in_force(const struct app *a, const struct app *b, enum app_field field) {
     const struct app_field_info *info = &app_fields[field];
 

@@ -11,16 +11,16 @@
 #define TIMEOUT_MS 3000
 
 struct notifier {
-    const char *url; /* without user and password: it may be logged */
+    const char *url; /* without user and password, so it may be printed */
     size_t url_length;
-    bool direct; /* a proxy must not see the token on its way to this machine */
+    bool direct; /* a proxy must not see the token */
     struct http_caller *caller;
     struct buffer authorization;
     bool gave_up;
     size_t not_notified;
 };
 
-/* Whether there is enough to ask with. Nothing of the URL is repeated: it may hold a password. */
+/* True if the URL can be used. The warning does not repeat it: it may hold a password. */
 static bool is_usable_url(const struct config *config, bool *loopback) {
     if (!http_url_valid(config->admin.url, loopback)) {
         log_warning("apps",

@@ -1,6 +1,6 @@
 /*
- * Tells a running server that an app was changed: POST {CURLEW_ADMIN_URL}/admin/apps/{id}/refresh. Other servers learn
- * of it by their store's own way; a failure is a warning, since the change itself is in the store.
+ * Notifies a running server of a changed app: POST {CURLEW_ADMIN_URL}/admin/apps/{id}/refresh. Other servers see the
+ * change by watching or reading their store. A failure is a warning: the change is in the store.
  */
 #pragma once
 
@@ -9,12 +9,12 @@
 
 struct notifier;
 
-/* NULL if the configuration names no server, or says too little to ask one, which is a warning. `config` outlives it.
- */
+/* NULL if the configuration names no server, or with a warning if it is incomplete. `config` outlives it. */
 struct notifier *notifier_create(const struct config *config);
 
-/* Says how many changes the server was not told of, if there were several. */
+/* Frees it, and prints how many changes the server was not notified of, if there were several. */
 void notifier_destroy(struct notifier *notifier);
 
-/* Once the server cannot be reached or refuses the token, it is not asked again. `notifier` may be NULL. */
+/* Notifies the server; after a failure to reach it, or a refused token, later calls do nothing. `notifier` may be NULL.
+ */
 void notifier_notify(struct notifier *notifier, struct slice id);

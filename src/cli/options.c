@@ -31,7 +31,7 @@ static const struct row {
 
 #define ROW_COUNT (sizeof rows / sizeof rows[0])
 
-/* The row that `argument` names, and what follows its `=` if it has one. */
+/* The row of the option in `argument`, and the value after `=`, if there is one. */
 static const struct row *row_of(const char *argument, unsigned takes, const char **value) {
     size_t length = strcspn(argument, "=");
 

@@ -1,5 +1,5 @@
 /*
- * The options of `curlew apps COMMAND`. Each command says which of them it takes; anything else is refused by name.
+ * The options of `curlew apps COMMAND`. Each command lists the options that it takes; others are refused by name.
  */
 #pragma once
 
@@ -25,15 +25,15 @@ enum apps_option {
 };
 
 struct apps_options {
-    const char *argument; /* the id or the file that follows the command; NULL: none */
+    const char *argument; /* the id or file after the command; NULL: none */
     const char *config_file, *id, *key, *secret, *output, *from, *to;
     struct changes changes;
     bool json, show_secrets, update, dry_run, help;
 };
 
 /*
- * Reads what follows the command. `takes` are the options that it has, --help always being one; with `takes_argument`
- * one word that is no option. False, with an error, for what cannot be understood. Dispose of `options` in any case.
+ * Parses the words after the command. `takes` lists its options, besides --help; with `takes_argument` it takes one
+ * further word. False with an error for anything else. Dispose of `options` in any case.
  */
 bool apps_options_parse(struct apps_options *options, char **arguments, unsigned takes, bool takes_argument,
                         struct error *error);

@@ -5,7 +5,7 @@
 
 #define HIDDEN "********"
 
-/* Databases keep the members of a JSON value in an order of their own. */
+/* Sorts the members: databases keep them in different orders. */
 static json_t *in_order(const json_t *value) {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_SORT_KEYS);
     json_t *sorted = json_loads(text, JSON_DECODE_ANY, NULL);
@@ -41,7 +41,7 @@ static void print_value(FILE *out, const json_t *value) {
         json_dumpf(value, out, JSON_ENCODE_ANY);
 }
 
-/* What counts for a field that is not set. */
+/* The value in force of a field that is not set. */
 static void print_default(FILE *out, const struct app *app, enum app_field field) {
     const struct app_field_info *info = &app_fields[field];
 

@@ -1,5 +1,5 @@
 /*
- * What the command line writes: apps as JSON or as tables, and errors. Results go to standard output, all else to
+ * Output of the command line: apps as JSON or as tables, and errors. Results go to standard output, everything else to
  * standard error.
  */
 #pragma once
@@ -11,22 +11,22 @@
 #include "app/app.h"
 
 /*
- * The app as a new JSON object: its fields in the order of the documentation, the members of what is inside them in
- * order of name, so that two stores give the same text. Without `secrets` the member `secret` is left out.
+ * The app as a new JSON object: its fields in the order of the documentation, members inside them sorted by name, so
+ * that two stores give the same text. Without `secrets` the member `secret` is omitted.
  */
 json_t *print_record(const struct app *app, bool secrets);
 
-/* Writes JSON, indented, with a line end. Takes the reference. */
+/* Prints JSON, indented, with a line end. Takes over the reference. */
 void print_json(FILE *out, json_t *json);
 
-/* One app, a line for each field; fields that are not set with the value in force. */
+/* Prints one app, a line per field; a field that is not set shows its value in force. */
 void print_app(FILE *out, const struct app *app, bool secrets);
 
-/* A line for each app under a heading. */
+/* Prints a heading and a line per app. */
 void print_table(FILE *out, struct app *const *apps, size_t count, bool secrets);
 
-/* One sentence on standard error, or {"error": ...} there. */
+/* Prints a sentence on standard error, or {"error": ...} as JSON. */
 void print_failure(bool json, const char *text);
 
-/* The same for what does not keep the command from doing its work. */
+/* The same for a problem that does not stop the command. */
 void print_warning(bool json, const char *text);

@@ -44,7 +44,7 @@ struct log_settings config_log_settings(const struct config *config) {
     };
 }
 
-/* One end of the pool: the driver's own, the common one, the single size, the default. */
+/* One bound of the pool, in order of precedence: the driver's own, the common one, the single size, the default. */
 static uint32_t pool_size(const struct config *config, const struct config_sql *sql, struct config_number own,
                           struct config_number common, uint32_t fallback) {
     if (sql != NULL && own.set)

@@ -1,8 +1,8 @@
 /*
- * The configuration: built-in defaults, then one file, then the environment; later wins.
+ * The configuration: built-in defaults, then one file, then the environment; the later takes precedence.
  *
- * Every key is one row of the table in config_table.c (path, type, range, where it is kept, environment variables), so
- * adding a setting is one member here and one row there. The structures are named like the sections of the file:
+ * Every key is one row of the table in config_table.c (path, type, range, member, environment variables), so a new
+ * setting is one member here and one row there. The structures are named like the sections of the file:
  * `metrics.prometheus.prefix` is config->metrics.prometheus.prefix. A setting with a unit that its key does not name
  * has the unit in the member's name (`activity_timeout` is activity_timeout_s).
  *
@@ -20,10 +20,10 @@
 #include "base/log.h"
 #include "config/report.h"
 
-/* The most workers there can be: the engine keeps sets of them as bits of one word. */
+/* The largest number of workers: a set of them is one word of bits. */
 #define CONFIG_WORKERS_MAX 64
 
-/* A number for which it matters whether anyone set it. `value` is the default while `set` is false. */
+/* A number that may be unset. `value` is then the default. */
 struct config_number {
     uint32_t value;
     bool set;
@@ -35,7 +35,7 @@ struct config_list {
     size_t count;
 };
 
-/* Where apps are kept. Names and aliases are in config_table.c. */
+/* The kinds of store. Names and aliases are in config_table.c. */
 enum config_driver {
     CONFIG_DRIVER_MEMORY,
     CONFIG_DRIVER_SQLITE,
@@ -45,12 +45,12 @@ enum config_driver {
     CONFIG_DRIVER_SCYLLADB,
 };
 
-/* How hard to try for an encrypted connection to a database. */
+/* Encryption of connections to a database. */
 enum config_tls_mode {
     CONFIG_TLS_DISABLE, /* never */
     CONFIG_TLS_PREFER,  /* if the database offers it */
-    CONFIG_TLS_REQUIRE, /* or fail, without looking at the certificate */
-    CONFIG_TLS_VERIFY,  /* or fail, and the certificate must be the host's */
+    CONFIG_TLS_REQUIRE, /* or fail; the certificate is not checked */
+    CONFIG_TLS_VERIFY,  /* or fail; the certificate must be valid for the host */
 };
 
 struct config_tls {
@@ -88,7 +88,7 @@ struct config_sql {
     struct config_number connection_pool_size; /* use config_pool_sizes */
     struct config_number pool_min;
     struct config_number pool_max;
-    struct config_number cache_ttl; /* seconds; these three go before app_manager.cache when set */
+    struct config_number cache_ttl; /* seconds; these three take precedence over app_manager.cache */
     struct config_number cache_cleanup_interval;
     struct config_number cache_max_capacity;
     struct config_tls tls;
@@ -98,7 +98,7 @@ struct config_sql {
 struct config_rate_limit {
     uint32_t max_requests;
     uint32_t window_seconds;
-    uint32_t trust_hops; /* how many proxies in front append to X-Forwarded-For */
+    uint32_t trust_hops; /* proxies in front that append to X-Forwarded-For */
 };
 
 struct config {
@@ -167,7 +167,7 @@ struct config {
         struct config_number max;
     } database_pooling;
 
-    struct { /* what apps take that do not say otherwise; 0 is no limit */
+    struct { /* defaults of apps; 0 is no limit */
         uint32_t max_channels_at_once;
         uint32_t max_name_length;
         uint32_t max_payload_in_kb;
@@ -291,7 +291,7 @@ struct config {
     struct { /* on a listener of its own, from the environment only */
         char *listen;
         char *token; /* NULL: the admin API is off; secret */
-        char *url;   /* what the command line talks to; NULL: derive it from `listen` */
+        char *url;   /* of the server that the command line notifies; NULL: derived from `listen` */
     } admin;
 
     struct {
@@ -311,15 +311,15 @@ struct config {
 bool config_load(struct config *config, const char *file, struct config_report *report, struct error *error);
 
 /*
- * Whether this version can do what the configuration asks for: settings that are read and checked but that it has no
- * code for yet. What a start must not hide is an error and false; what only makes less of it a warning.
+ * Checks for settings that this version reads but does not implement. False with an error if the server must not start
+ * without them; a warning if it can.
  */
 bool config_supported(const struct config *config, struct config_report *report);
 
 /* Frees what the configuration holds and clears it. */
 void config_dispose(struct config *config);
 
-/* Takes "HOST:PORT" or "[::1]:PORT" apart; false if it is neither. */
+/* Splits "HOST:PORT" or "[::1]:PORT"; false if it is neither. */
 bool config_split_address(const char *address, char host[256], uint16_t *port);
 
 /* True if `mode` is "production", in any case. */
@@ -333,9 +333,9 @@ uint32_t config_max_message_bytes(const struct config *config);
 struct log_settings config_log_settings(const struct config *config);
 
 /*
- * How many connections to open at start and at most: `sql` (NULL for drivers without sizes of their own) before
- * database_pooling before connection_pool_size before 2 and 10, each of the two alone.
- * False, with an error that names the keys, if the least is above the most or the most is 0.
+ * The minimum and the maximum of the connection pool. Precedence, for each alone: `sql` (NULL for drivers without sizes
+ * of their own), database_pooling, connection_pool_size, then 2 and 10. False with an error that names the keys if the
+ * minimum is above the maximum, or the maximum is 0.
  */
 bool config_pool_sizes(const struct config *config, const struct config_sql *sql, uint32_t *min, uint32_t *max,
                        struct error *error);

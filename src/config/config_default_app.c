@@ -10,7 +10,7 @@
 
 enum variable_type { VARIABLE_TEXT, VARIABLE_FLAG, VARIABLE_NUMBER, VARIABLE_LIST };
 
-/* The variables of the environment's app and the fields that they set; the first three are required. */
+/* The variables of the app in the environment, and the fields that they set; the first three are required. */
 static const struct {
     const char *variable;
     const char *field;
@@ -40,7 +40,7 @@ static const struct {
 #define REQUIRED 3
 #define VARIABLE_COUNT (sizeof variables / sizeof variables[0])
 
-/* The items between commas, without the blanks around them; NULL if one of them is no UTF-8. */
+/* The items between commas, without the blanks around them; NULL if one of them is not UTF-8. */
 static json_t *list_value(const char *text) {
     json_t *list = json_array();
 
@@ -58,7 +58,7 @@ static json_t *list_value(const char *text) {
     return list;
 }
 
-/* The field's value; NULL, with a warning, if the variable does not hold one. */
+/* The field's value; NULL with a warning if the variable is not valid. */
 static json_t *variable_value(struct config_loader *loader, size_t index, const char *text) {
     const char *right = NULL;
     unsigned long long number;
@@ -91,7 +91,7 @@ static json_t *variable_value(struct config_loader *loader, size_t index, const 
     return value;
 }
 
-/* Warns if only some of the app's variables are there; true if an app can be made. */
+/* True if an app can be made. Warns if only some of its variables are set. */
 static bool complete_app(struct config_loader *loader) {
     const char *missing = NULL, *present = NULL;
 
@@ -134,7 +134,7 @@ static json_t *app_from_environment(struct config_loader *loader) {
     return app;
 }
 
-/* Takes over the reference to `app`. */
+/* Puts the app into the list. Takes over the reference. */
 static void put_app(json_t *apps, json_t *app) {
     const char *id = json_string_value(json_object_get(app, "id"));
 

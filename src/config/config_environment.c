@@ -15,7 +15,7 @@ const char *config_environment(const char *name) {
     return value != NULL && *value != '\0' ? value : NULL;
 }
 
-/* `name` is part of the row's list and so of static storage, but not terminated. */
+/* `name` is a part of the row's list: static, but not terminated. */
 static void load_variable(struct config_loader *loader, size_t index, struct slice name) {
     const struct config_row *row = &config_rows[index];
     char *variable = alloc_copy(name.data, name.length);
@@ -29,7 +29,7 @@ static void load_variable(struct config_loader *loader, size_t index, struct sli
     if ((row->flags & CONFIG_WITHOUT_EFFECT) != 0)
         config_report_accepted(loader->report, "%s", variable);
     if (config_value_from_text(loader->config, row, value)) {
-        /* The list as a whole names the source; a person finds the one that is set. */
+        /* The whole list names the source. */
         loader->sources[index] = row->variables;
     } else {
         config_value_describe(row, &right);
@@ -99,7 +99,7 @@ static void load_log_level(struct config_loader *loader) {
     const char *rust_log = config_environment("RUST_LOG");
     size_t row = (size_t)(log_level_row() - config_rows);
 
-    if (loader->sources[row] != NULL) /* LOG_LEVEL said it */
+    if (loader->sources[row] != NULL) /* LOG_LEVEL is set */
         return;
     if (rust_log != NULL && level_from_rust_log(config, rust_log))
         return;
@@ -124,7 +124,7 @@ static void check_admin_token(struct config_loader *loader) {
     config->admin.token = NULL;
 }
 
-/* Who moves from soketi would otherwise look in vain for why a port or an app is not there. */
+/* Warns of soketi's variables, which have no effect here. */
 static void warn_of_soketi(struct config_loader *loader) {
     for (char **variable = environ; variable != NULL && *variable != NULL; variable++) {
         if (!slice_starts_with(slice_of(*variable), SLICE("SOKETI_")))

@@ -62,7 +62,7 @@ static void load_defaults(struct config *config) {
     config->app_manager.array_apps = json_array();
 }
 
-/* All of the file, or false with the reason in errno. */
+/* Reads the whole file; false with errno set. */
 static bool read_file(const char *file, struct buffer *text) {
     FILE *stream = fopen(file, "rbe");
     size_t count;
@@ -88,8 +88,7 @@ static bool read_file(const char *file, struct buffer *text) {
 }
 
 /*
- * Jansson quotes the bytes near which it gave up. They may be half a secret, so the quote is cut off; line and column
- * say where it is.
+ * Removes the bytes that jansson quotes from its error text: they may be half a secret. Line and column stay.
  */
 static void report_syntax(struct config_loader *loader, json_error_t *problem) {
     char *near = strstr(problem->text, " near ");
@@ -100,7 +99,7 @@ static void report_syntax(struct config_loader *loader, json_error_t *problem) {
                         problem->text);
 }
 
-/* The value at a dotted path; NULL if it is not there. A section that is no object is an error. */
+/* The value at a dotted path; NULL if it is missing. A section that is not an object is an error. */
 static const json_t *value_at(const struct config_loader *loader, const json_t *root, const char *path) {
     const char *rest = path;
 
@@ -136,7 +135,7 @@ static void load_row(struct config_loader *loader, const json_t *root, size_t in
     if (value == NULL)
         return;
     if (config_value_from_json(loader->config, row, value)) {
-        /* null unsets: what other settings are asked for stays open */
+        /* null leaves the setting unset */
         if (!json_is_null(value))
             loader->sources[index] = loader->file;
         return;
@@ -149,7 +148,7 @@ static void load_row(struct config_loader *loader, const json_t *root, size_t in
     buffer_dispose(&wrong);
 }
 
-/* What there is to parse: without the mark of UTF-8 that editors on Windows put in front (RFC 8259 section 8.1). */
+/* The text without a byte order mark, which editors on Windows write (RFC 8259 section 8.1). */
 static struct slice json_of(const struct buffer *text) {
     struct slice json = {text->data != NULL ? text->data : "", text->length};
 
@@ -233,7 +232,7 @@ static void normalise_path_prefix(struct config *config) {
     config->path_prefix = path.data;
 }
 
-/* Fills what depends on other settings or on the machine. */
+/* Fills settings that depend on others or on the machine. */
 static void fill_in(struct config_loader *loader) {
     struct config *config = loader->config;
 
@@ -259,7 +258,7 @@ static void check_pools(struct config_loader *loader, const struct config_sql *s
                             loader->file != NULL ? ": " : "", error.text);
 }
 
-/* What one row cannot see. */
+/* Checks that need more than one setting. */
 static void check_config(struct config_loader *loader) {
     struct config *config = loader->config;
     char source[512];

@@ -1,5 +1,5 @@
 /*
- * What the steps of one loading share: file, environment, default app, checks of settings against each other.
+ * The state of one load, shared by its steps: file, environment, default app, checks between settings.
  */
 #pragma once
 
@@ -16,17 +16,17 @@ struct config_loader {
     const char **sources; /* by row: the file's name, the variable's, or NULL while the default holds */
 };
 
-/* Where the setting at `path` got its value: "config.json: port", "PORT", or "port" for a default. */
+/* The source of a setting's value: "config.json: port", "PORT", or "port" for a default. */
 struct slice config_source(const struct config_loader *loader, const char *path, char *text, size_t size);
 
 /* True if the file or the environment set it. */
 bool config_was_set(const struct config_loader *loader, const char *path);
 
-/* The variable's value, NULL if it is not there or empty. */
+/* The value of the variable; NULL if it is missing or empty. */
 const char *config_environment(const char *name);
 
 /* Applies the environment: the table's variables, RUST_LOG and the admin token's rule. */
 void config_load_environment(struct config_loader *loader);
 
-/* Puts the environment's default app into the array of apps, or the demo app where there is no other. */
+/* Adds the app of the environment to the array of apps, or the demo app if there is no other. */
 void config_load_default_app(struct config_loader *loader);

@@ -50,7 +50,7 @@ static bool is_path_prefix(const char *text) {
     return true;
 }
 
-/* What can stand in a header of an answer; a line end would begin another one. */
+/* Text that is safe in a header of an answer: a line end would begin another header. */
 static bool is_header_text(const char *text) {
     for (; *text != '\0'; text++)
         if (*text < ' ' || *text > '~')
@@ -118,7 +118,7 @@ static const char *const log_levels[] = {"error off", "warn warning", "info", "d
         {path ".cache_max_capacity", CONFIG_OPTIONAL_NUMBER, AT(at.cache_max_capacity), "100", "CACHE_MAX_CAPACITY"},    \
         TLS_ROWS(path ".tls", at.tls, "prefer")
 
-/* `V` puts a variable's name through, or nothing. */
+/* `V` passes on the name of a variable, or nothing. */
 #define SCYLLADB_ROWS(path, V)                                                                                           \
     {path ".nodes", CONFIG_LIST, AT(database.scylladb.nodes), "127.0.0.1:9042", V("_NODES"), .min = 1},                  \
         {path ".keyspace", CONFIG_TEXT, AT(database.scylladb.keyspace), "sockudo", V("_KEYSPACE"), .form = &table_name}, \
@@ -190,7 +190,7 @@ const struct config_row config_rows[] = {
      "AWS_SECRET_ACCESS_KEY", .flags = CONFIG_NULLABLE},
     {"database.dynamodb.aws_profile_name", CONFIG_TEXT, AT(database.dynamodb.aws_profile_name), NULL, "AWS_PROFILE",
      .flags = CONFIG_NULLABLE},
-    /* The later rows win, and these have the variables: environment, app_manager, database. */
+    /* Later rows take precedence: environment, app_manager, database. */
     SCYLLADB_ROWS("database.scylladb", NO_VARIABLE),
     SCYLLADB_ROWS("app_manager.scylladb", SCYLLADB_VARIABLE),
 

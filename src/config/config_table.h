@@ -1,5 +1,5 @@
 /*
- * The table of settings: one row per key. Loading, freeing, finding unknown keys and the tests all walk it.
+ * The table of settings: one row per key. Loading, freeing, the search for unknown keys and the tests use it.
  *
  * Only the files of this folder and its tests include it.
  */
@@ -26,23 +26,23 @@ enum config_type {
 
 enum config_flags {
     CONFIG_NULLABLE = 1 << 0,        /* text that `null` unsets */
-    CONFIG_WITHOUT_EFFECT = 1 << 1,  /* checked like any other, but nothing here uses it */
-    CONFIG_FIRST_IF_OTHER = 1 << 2,  /* a word that is no choice means the first */
+    CONFIG_WITHOUT_EFFECT = 1 << 1,  /* checked, but not used */
+    CONFIG_FIRST_IF_OTHER = 1 << 2,  /* an unknown word means the first choice */
     CONFIG_FATAL_VARIABLE = 1 << 3,  /* a bad value in the environment is an error, not a warning */
-    CONFIG_CASE_INSENSITIVE = 1 << 4 /* the choices are found in any case */
+    CONFIG_CASE_INSENSITIVE = 1 << 4 /* choices in any case of letters */
 };
 
-/* What a text, or each text of a list, may look like. */
+/* The form of a text, or of each text of a list. */
 struct config_form {
     bool (*valid)(const char *text);
-    const char *description; /* goes behind "must be" */
+    const char *description; /* follows "must be" */
 };
 
 struct config_row {
     const char *path; /* NULL: in the environment only */
     enum config_type type;
     size_t offset;         /* in struct config */
-    const char *fallback;  /* the default as an environment variable would say it; NULL: unset */
+    const char *fallback;  /* the default, as text; NULL: unset */
     const char *variables; /* separated by blanks, a later one wins; NULL: none */
     uint32_t min;          /* of numbers; of a list's length */
     uint32_t max;          /* of numbers; 0 stands for 4294967295 */
@@ -58,8 +58,7 @@ extern const size_t config_row_count;
 extern const char *const config_driver_choices[];
 
 /*
- * Keys of the protocol family's files that mean nothing here and are not worth a warning. A `*` at the end stands for
- * any one name.
+ * Keys of Sockudo's files that have no meaning here and cause no warning. A `*` at the end matches any one name.
  */
 extern const char *const config_accepted_paths[];
 extern const size_t config_accepted_path_count;

@@ -8,7 +8,7 @@
 #include "base/buffer.h"
 #include "config/config_table.h"
 
-/* Longer names are no slips of the finger, and comparing costs the product of the lengths. */
+/* Longer names are not compared: the cost is the product of the lengths. */
 #define LONGEST_NAME 64
 
 enum key_kind { KEY_UNKNOWN, KEY_SETTING, KEY_WITHOUT_EFFECT, KEY_SECTION, KEY_ACCEPTED };
@@ -22,8 +22,8 @@ static size_t least_of(size_t a, size_t b) {
 }
 
 /*
- * How many slips make `a` from `b`: a letter put in, left out, replaced, or swapped with its neighbour (the optimal
- * string alignment distance). Hyphens are taken as underscores and letters in any case.
+ * The optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours that make `a` from
+ * `b`. Hyphens count as underscores, and letters in any case.
  */
 static size_t edit_distance(struct slice a, struct slice b) {
     size_t rows[3][LONGEST_NAME + 1];
@@ -70,7 +70,7 @@ static enum key_kind classify_key(struct slice path) {
     return KEY_UNKNOWN;
 }
 
-/* True for a path that only a `*` of the accepted ones covers. */
+/* True if only a `*` of an accepted path matches. */
 static bool accepted_by_wildcard(struct slice path) {
     size_t parent = path.length - last_name(path).length;
 
@@ -101,13 +101,13 @@ static struct slice find_namesake(struct slice name) {
 }
 
 /*
- * The key that was likely meant, empty if none comes near: a sibling that is one or two slips away, else the one key of
+ * The key that was probably meant; empty if there is none: a sibling at a distance of one or two, else the only key of
  * that name in another section.
  */
 static struct slice likely_key(struct slice path) {
     struct slice name = last_name(path), best = {0};
     size_t parent = path.length - name.length;
-    size_t nearest = name.length > 4 ? 3 : 2; /* distances below this count */
+    size_t nearest = name.length > 4 ? 3 : 2; /* the first distance that is too large */
 
     for (size_t i = 0; i < config_row_count; i++) {
         struct slice row = slice_of(config_rows[i].path), sibling;
@@ -129,7 +129,7 @@ static struct slice likely_key(struct slice path) {
     return best.data != NULL || name.length <= 4 ? best : find_namesake(name);
 }
 
-/* `dotted` says that the last name of the path holds dots itself. */
+/* `dotted`: the last name of the path contains dots. */
 static void report_unknown(struct slice path, bool dotted, const char *file, struct config_report *report) {
     struct slice meant = likely_key(path);
 
@@ -159,7 +159,7 @@ static void walk_object(const json_t *object, struct buffer *path, const char *f
         if (length > 0)
             buffer_append_byte(path, '.');
         buffer_append_string(path, key);
-        /* A name that holds a dot is not the path it looks like. */
+        /* A name with a dot is not a path. */
         switch (strchr(key, '.') != NULL ? KEY_UNKNOWN : classify_key(buffer_slice(path))) {
         case KEY_SETTING:
             break;

@@ -1,5 +1,5 @@
 /*
- * Keys of the file that the table does not have: a warning for each, with the key that was likely meant.
+ * Unknown keys of the file: a warning for each, with the key that was probably meant.
  */
 #pragma once
 
@@ -7,5 +7,5 @@
 
 #include "config/report.h"
 
-/* Walks the file's object. `file` is its name in the texts. */
+/* Checks the object of the file, whose name is `file` in the texts. */
 void config_report_unknown(const json_t *root, const char *file, struct config_report *report);

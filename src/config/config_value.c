@@ -41,7 +41,7 @@ static void list_clear(struct config_list *list) {
     *list = (struct config_list){0};
 }
 
-/* False if the row has a form that the item does not have. */
+/* True if the item has the form of the row, or the row has none. */
 static bool list_add(struct config_list *list, const struct config_row *row, struct slice item) {
     char *copy = alloc_copy(item.data, item.length);
 
@@ -255,7 +255,7 @@ bool config_value_from_json(struct config *config, const struct config_row *row,
             return set_number(config, row, 0);
         return set_number_from_json(config, row, json);
     case CONFIG_OPTIONAL_NUMBER:
-        if (json_is_null(json)) /* what is not set stays at its default */
+        if (json_is_null(json)) /* keeps the default */
             return true;
         return set_number_from_json(config, row, json);
     case CONFIG_UNSIGNED:

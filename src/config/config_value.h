@@ -1,5 +1,5 @@
 /*
- * One setting's value: from text (a default, an environment variable) or from JSON into its place in struct config.
+ * The value of a setting: from text (a default, an environment variable) or JSON to its member of struct config.
  */
 #pragma once
 
@@ -10,7 +10,7 @@
 #include "base/slice.h"
 #include "config/config_table.h"
 
-/* Sets the setting from text; false, with the configuration unchanged, if the text says nothing of its type. */
+/* Sets the setting from text; false, with the configuration unchanged, if the text is not of its type. */
 bool config_value_from_text(struct config *config, const struct config_row *row, const char *text);
 
 /* The same from a value in the file. */
@@ -19,12 +19,12 @@ bool config_value_from_json(struct config *config, const struct config_row *row,
 /* Frees what the setting holds and makes it unset. */
 void config_value_clear(struct config *config, const struct config_row *row);
 
-/* Appends what would be right: "a number from 0 to 65535". */
+/* Appends a description of valid values: "a number from 0 to 65535". */
 void config_value_describe(const struct config_row *row, struct buffer *buffer);
 
 /*
- * Appends what a wrong value in the file is: its kind, or the number itself. Never a text's content: a password may
- * stand in the wrong place.
+ * Appends what an invalid value in the file is: its kind, or the number. Never the content of a text: it may be a
+ * password in the wrong place.
  */
 void config_value_describe_json(const json_t *json, struct buffer *buffer);
 

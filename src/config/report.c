@@ -22,7 +22,7 @@ void config_report_dispose(struct config_report *report) {
     messages_dispose(&report->accepted);
 }
 
-/* Texts quote names from a file; a control character in one must not drive the terminal that shows it. */
+/* Escapes control characters: texts quote names from a file and may be shown on a terminal. */
 static char *escape_text(const char *text) {
     struct buffer buffer = {0};
 

@@ -1,8 +1,8 @@
 /*
- * What loading a configuration found: errors, warnings, and keys that are accepted without having a meaning here.
+ * The findings of loading a configuration: errors, warnings, and keys that are accepted without effect.
  *
  * Zero-initialise it. Each text is one sentence that names its file and key path or its variable, and never holds a
- * secret. Not safe for threads: it belongs to whoever loads.
+ * secret. For one thread: the one that loads.
  */
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* Texts in the order they were found. */
+/* Texts in the order of finding. */
 struct config_messages {
     char **texts;
     size_t count;
@@ -24,7 +24,7 @@ struct config_report {
 
 void config_report_dispose(struct config_report *report);
 
-/* Adds a text; one that is there already is not added again. `report` may be NULL. */
+/* Adds a text once. `report` may be NULL. */
 void config_report_error(struct config_report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void config_report_warning(struct config_report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void config_report_accepted(struct config_report *report, const char *format, ...)
