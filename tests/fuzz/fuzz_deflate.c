@@ -1,6 +1,6 @@
 /*
- * Any bytes as the offers of a handshake, as a compressed message, and as a message to be compressed: what is accepted
- * was offered, what comes in is bounded, and what goes out comes back.
+ * Any bytes as the offers of a handshake, as a compressed message, and as a message to compress: an accepted parameter
+ * was offered, decompressed messages are within their limit, and compressed messages decompress to the original.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -42,7 +42,7 @@ static void check_there_and_back(struct deflate_tools *tools, struct slice messa
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct deflate_tools *tools;
-    char *copy = malloc(size != 0 ? size : 1); /* ends where its memory ends */
+    char *copy = malloc(size != 0 ? size : 1); /* exact size, so that AddressSanitizer detects a read past its end */
     struct slice input = {copy, size}, message;
 
     check(copy != NULL);

@@ -1,10 +1,10 @@
 /*
- * Any bytes on an HTTP connection: sent at once or in any pieces, answered at once or in a later turn, they are the
- * same requests and get the same answers.
+ * Any bytes on an HTTP connection: sent at once or in pieces, answered at once or in a later turn, they give the same
+ * requests and the same answers.
  *
- *   first byte    bit 0: the handler puts its answers off
- *   second byte   seed of the pieces
- *   the rest      what the client sends
+ *   first byte    bit 0: the handler answers later
+ *   second byte   seed of the sizes of the pieces
+ *   the rest      the client's data
  */
 #include <stdint.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #include "loop.h"
 #include "net/worker_loop.h"
 
-/* A head of more than this is judged by how it came; see http.c. */
+/* The refusal of longer heads depends on the pieces in which they arrive; see http.c. */
 #define INPUT_MAX (2 * HTTP_HEAD_MAX_BYTES)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -65,19 +65,19 @@ static void on_abort(struct http_connection *connection) {
 
 static const struct http_handler handler = {.on_request = on_request, .on_abort = on_abort, .max_body_bytes = 100};
 
-/* Gives the answers that were put off, until no request waits. */
+/* Gives the deferred answers until no request waits. */
 static void answer_all(struct worker *worker) {
     loop_settle(worker);
     while (deferred != NULL) {
         struct http_connection *connection = deferred;
         deferred = NULL;
         respond(connection);
-        streams_flush(worker); /* the end of the turn in which the answer came */
+        streams_flush(worker); /* end of the turn in which the request was answered */
         loop_settle(worker);
     }
 }
 
-/* Sends the input, in pieces if there is a seed, and returns all that was seen and answered. */
+/* Sends the input, in pieces if there is a seed, and returns all requests and answers. */
 static struct buffer run(const uint8_t *data, size_t size, unsigned seed) {
     struct worker *worker = workers.list[0];
     int client = loop_connect(worker, &handler);
@@ -95,7 +95,7 @@ static struct buffer run(const uint8_t *data, size_t size, unsigned seed) {
     shutdown(client, SHUT_WR);
     answer_all(worker);
     while (loop_receive(client, &in))
-        MUST(loop_turn(worker)); /* the client has said its last word: the server closes by itself */
+        MUST(loop_turn(worker)); /* the client has ended its data: the server must close the connection */
     close(client);
     loop_settle(worker);
     MUST(worker->stream_count == 0 && deferred == NULL);

@@ -1,5 +1,5 @@
 /*
- * Any bytes at all into the JSON scanner. What it accepts must read the same in every way the program can look at it.
+ * Any bytes as JSON. An accepted text must give the same values through all functions that read it.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,7 +20,8 @@ static bool same(struct json_value a, struct json_value b) {
            a.token.length == b.token.length;
 }
 
-/* Decoded, the text is UTF-8 of the length that was foretold, and written again it decodes to itself. */
+/* Checks a string: decoded, it is UTF-8 of the computed length, and it is the same after encoding and decoding again.
+ */
 static void check_string(struct json_value string) {
     struct buffer storage = {0}, token = {0}, again = {0};
     struct slice text = json_decode_string(string, &storage);
@@ -38,13 +39,13 @@ static void check_string(struct json_value string) {
     buffer_dispose(&again);
 }
 
-/* Only blanks, commas and colons stand between the tokens that iteration gives. */
+/* Checks that only blanks, commas and colons are between the tokens of an iteration. */
 static void check_between(const char *at, const char *end) {
     for (; at != end; at++)
         check(strchr(" \t\r\n,:", *at) != NULL && *at != '\0');
 }
 
-/* The first levels; below them the tokens are scanned as texts of their own all the same. */
+/* Checks a value and its first levels of nesting; tokens of deeper levels are scanned as texts of their own. */
 static void check_value(struct json_value value, unsigned depth) {
     struct json_value key, element, scanned;
     struct json_iterator iterator = json_iterate(value);
@@ -72,7 +73,7 @@ static void check_value(struct json_value value, unsigned depth) {
         check_between(at, value.token.data + value.token.length - 1);
 }
 
-/* The members that a scan picks out are the last of their name that iteration passes. */
+/* Checks that json_scan_object returns the last member of each name in the order of the iteration. */
 static void check_members(struct slice text, struct json_value object) {
     static const struct slice names[] = {{"event", 5}, {"data", 4}, {"channel", 7}, {"", 0}};
     struct json_value picked[4], wanted[4] = {0}, key, value;
@@ -94,7 +95,7 @@ static void check_members(struct slice text, struct json_value object) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    /* The scanner is handed a copy with no byte behind it; strcspn above is given one that ends with a zero. */
+    /* The scanner gets a copy of exact size; strcspn above gets one that is terminated by a zero byte. */
     char *exact = malloc(size != 0 ? size : 1), *terminated = malloc(size + 1);
     struct slice text = {terminated, size};
     struct json_value value;

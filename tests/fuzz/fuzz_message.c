@@ -1,13 +1,13 @@
 /*
- * Any messages on an established session, with another session in the same channels: every frame that either gets is
- * whole and holds JSON, members come and go in turns, and nothing is left when both have gone.
+ * Any messages on an established session, with another session in the same channels: every frame to either client is
+ * complete and contains JSON, members are added and removed alternately, and no state is left when both have closed.
  *
  * Each line of the input is a message of one client:
  *
- *   +CHANNEL|DATA   pusher:subscribe with `channel_data` DATA (none without `|`), signed as it should be
- *   !DATA           pusher:signin with `user_data` DATA, signed as it should be
+ *   +CHANNEL|DATA   pusher:subscribe with `channel_data` DATA (none without `|`), with a valid signature
+ *   !DATA           pusher:signin with `user_data` DATA, with a valid signature
  *   ~               the other client leaves presence-room or joins it again
- *   anything else   is sent as it is
+ *   anything else   is sent unchanged
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -29,8 +29,8 @@ struct client {
     struct buffer in;
     char socket_id[48];
     bool in_room;       /* subscribed to presence-room; kept for the observer only */
-    bool other_in_room; /* another user is there, by the list and the events since */
-    bool closed;        /* a close frame has come */
+    bool other_in_room; /* another user is in it, by the member list and the events after it */
+    bool closed;        /* a close frame was received */
 };
 
 static struct workers workers;
@@ -54,7 +54,7 @@ static void occupied(void *context, struct slice name, struct channel_type type,
     (void)name;
     (void)type;
     (void)counts;
-    abort(); /* a channel is occupied by nobody */
+    abort(); /* a channel without subscribers is occupied */
 }
 
 static void ignore_changes(struct worker *worker, void *context) {
@@ -90,9 +90,9 @@ static void start(void) {
     hmac_key_init(&key, SLICE(SECRET));
 }
 
-/* --- what the server sends --- */
+/* --- messages from the server --- */
 
-/* The decoded text of a member of `message` that is a string; empty if it is none. */
+/* Returns the decoded text of a member of `message`; empty if it is not a string. */
 static struct slice text_member(struct slice message, const char *name, struct buffer *storage) {
     struct slice names[1] = {slice_of(name)};
     struct json_value value;
@@ -101,7 +101,7 @@ static struct slice text_member(struct slice message, const char *name, struct b
     return value.type == JSON_TYPE_STRING ? json_decode_string(value, storage) : SLICE("");
 }
 
-/* Whoever comes was not there, whoever goes was: there are only two clients. */
+/* Checks member events: an added member was not there, a removed one was. There are only two clients. */
 static void follow_room(struct client *client, struct slice event, struct slice data) {
     if (slice_equal(event, SLICE("pusher_internal:subscription_succeeded"))) {
         client->other_in_room = !slice_starts_with(data, SLICE("{\"presence\":{\"count\":1,"));
@@ -124,7 +124,7 @@ static void check_text(struct client *client, struct slice text) {
     channel = text_member(text, "channel", &channel_storage);
     data = text_member(text, "data", &data_storage);
     MUST(event.length != 0);
-    /* The protocol's own events carry JSON in a string. */
+    /* Events of the protocol have a string with JSON as data. */
     if (data.length != 0 && slice_starts_with(event, SLICE("pusher")))
         MUST(json_scan(data, &value, NULL) && value.type == JSON_TYPE_OBJECT);
     if (slice_equal(event, SLICE("pusher:connection_established"))) {
@@ -142,20 +142,20 @@ static void check_text(struct client *client, struct slice text) {
     buffer_dispose(&channel_storage);
 }
 
-/* Takes whole frames off what has come and looks into each. */
+/* Removes the complete frames from the received bytes and checks each. */
 static void check_frames(struct client *client) {
     const uint8_t *data = (const uint8_t *)client->in.data;
     size_t at = 0;
 
     while (client->in.length - at >= 2) {
         size_t header = 2, length = data[at + 1];
-        MUST(length < 127 && !client->closed); /* unmasked, under 64 KiB, and nothing behind a close frame */
+        MUST(length < 127 && !client->closed); /* unmasked, under 64 KiB, and no frame after a close frame */
         if (length == 126) {
             MUST(client->in.length - at >= 4);
             length = (size_t)data[at + 2] << 8 | data[at + 3];
             header = 4;
         }
-        MUST(client->in.length - at >= header + length); /* the loop has come to rest: frames are whole */
+        MUST(client->in.length - at >= header + length); /* the loop is idle, so frames are complete */
         if (data[at] == 0x81)
             check_text(client, (struct slice){(const char *)data + at + header, length});
         else if (data[at] == 0x88)
@@ -176,7 +176,7 @@ static void read_both(void) {
     check_frames(&observer);
 }
 
-/* --- what the clients send --- */
+/* --- messages from the clients --- */
 
 static void send_frame(struct client *client, struct slice payload) {
     uint8_t header[14] = {0x81, 0x80 | 126, (uint8_t)(payload.length >> 8), (uint8_t)payload.length, 0, 0, 0, 0};

@@ -1,5 +1,5 @@
 /*
- * Any bytes as a query. The parameters must be those that a slow second reading finds, and decoding must undo encoding.
+ * Any bytes as a query. The parameters must equal those of a slow reference parser, and decoding must undo encoding.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ static int digit(char byte) {
     return found != NULL ? (int)(found - digits) % 16 : -1;
 }
 
-/* The decoded byte at `*at`, which moves behind it. */
+/* Returns the decoded byte at `*at` and moves `*at` past it. */
 static char take(const char **at, const char *end) {
     if (**at == '%' && end - *at >= 3 && digit((*at)[1]) >= 0 && digit((*at)[2]) >= 0) {
         *at += 3;
@@ -30,7 +30,7 @@ static char take(const char **at, const char *end) {
     return *(*at)++;
 }
 
-/* Whether `text` is what stands from `at` to `end`, decoded. */
+/* Checks that `text` is the decoded text from `at` to `end`. */
 static void check_decoded(struct slice text, const char *at, const char *end) {
     for (size_t i = 0; i < text.length; i++) {
         check(at != end);
@@ -76,7 +76,7 @@ static void check_find(const struct query *query) {
     }
 }
 
-/* Every byte written as %XX, and as itself where that cannot be misread, decodes to itself. */
+/* Checks that every byte decodes to itself, encoded as %XX or, if that is unambiguous, unencoded. */
 static void check_round_trip(struct slice text) {
     struct buffer encoded = {0}, decoded = {0};
 

@@ -1,6 +1,6 @@
 /*
- * Any bytes as the start of a client's frame. An answer must not depend on how the bytes arrive, and what is read must
- * come out again when it is written.
+ * Any bytes as the start of a client's frame. The result must not depend on the pieces in which the bytes arrive, and
+ * writing a parsed header must give the same bytes again.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -15,9 +15,9 @@ static void check(bool truth) {
         abort();
 }
 
-static bool compression; /* was agreed on */
+static bool compression; /* compression was negotiated */
 
-/* Parses a copy that ends where its memory ends. */
+/* Parses a copy of exact size, so that AddressSanitizer detects a read past its end. */
 static enum websocket_parse parse(const uint8_t *data, size_t size, struct websocket_frame *frame) {
     uint8_t *copy = malloc(size != 0 ? size : 1);
     const char *why = NULL;
@@ -32,7 +32,7 @@ static enum websocket_parse parse(const uint8_t *data, size_t size, struct webso
     return result;
 }
 
-/* More bytes never change an answer that was given, and a header is complete at exactly its length. */
+/* Checks that further bytes do not change a result, and that a header is complete at exactly its length. */
 static void check_arrival(const uint8_t *data, size_t size, enum websocket_parse whole, size_t header_length) {
     struct websocket_frame frame;
     bool answered = false;

@@ -1,5 +1,5 @@
 /*
- * What the targets that need a connection share: a worker whose turns the target makes itself, and a socket to it.
+ * A harness for fuzz targets that need a connection: a worker whose turns the target runs itself, and a socket to it.
  */
 #pragma once
 
@@ -20,7 +20,7 @@
             abort();                                                                                                   \
     } while (0)
 
-/* One turn of the worker's loop, without waiting; true if anything happened. */
+/* Runs one turn of the worker's loop without waiting; true if there was anything to do. */
 static inline bool loop_turn(struct worker *worker) {
     bool busy =
         atomic_load(&worker->mailbox.head) != NULL || !list_empty(&worker->flush_queue) || worker->fan_out_count != 0;
@@ -31,7 +31,7 @@ static inline bool loop_turn(struct worker *worker) {
     return busy || count > 0;
 }
 
-/* Turns until nothing happens any more; a loop that does not come to rest is a finding. */
+/* Runs turns until the worker is idle; a loop that spins is a finding. */
 static inline void loop_settle(struct worker *worker) {
     unsigned quiet = 0;
 
@@ -41,7 +41,7 @@ static inline void loop_settle(struct worker *worker) {
     }
 }
 
-/* The client's end of a new connection that speaks HTTP. */
+/* Serves HTTP on a new connection and returns the client's end. */
 static inline int loop_connect(struct worker *worker, const struct http_handler *handler) {
     int ends[2];
 
@@ -50,7 +50,7 @@ static inline int loop_connect(struct worker *worker, const struct http_handler 
     return ends[1];
 }
 
-/* Sends as much as the server still takes: it may have closed. */
+/* Sends as much as the server accepts; it may have closed. */
 static inline void loop_send(struct worker *worker, int client, const void *data, size_t length) {
     const char *at = data;
 
@@ -64,7 +64,7 @@ static inline void loop_send(struct worker *worker, int client, const void *data
     }
 }
 
-/* Appends what the server has sent; false when it has closed. */
+/* Appends the bytes that the server has sent; false if it has closed. */
 static inline bool loop_receive(int client, struct buffer *in) {
     for (;;) {
         ssize_t length;

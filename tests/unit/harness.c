@@ -19,7 +19,7 @@
 #define TURNS_MAX 10000
 
 static __thread uint64_t allocations;
-static atomic_uint thread_failures; /* still to be provoked */
+static atomic_uint thread_failures; /* failures of pthread_create still to come */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -121,7 +121,7 @@ int harness_turn(struct worker *worker) {
 }
 
 void harness_settle(struct worker *worker) {
-    unsigned quiet = 0; /* the end of a turn may let the next one read again */
+    unsigned quiet = 0; /* turns without events; the end of a turn may cause input in the next one */
 
     for (unsigned i = 0; i < TURNS_MAX && quiet < 2; i++) {
         bool busy = harness_turn(worker) != 0 || atomic_load(&worker->mailbox.head) != NULL;

@@ -1,9 +1,9 @@
 /*
- * What the tests of net/ and of what stands on it share: a worker whose turns the test makes itself, with a clock that
- * only the test moves, and sockets to talk to it.
+ * A harness for tests of net/ and of code on top of it: workers whose turns and clock the test controls, and sockets
+ * that are connected to them.
  *
- * The worker's thread is never started: harness_turn does what one turn of the loop does, on the test's thread, so a
- * test decides what happens in which turn and a minute passes in no time.
+ * The worker's thread is never started: harness_turn runs one turn of the loop on the test's thread. So a test decides
+ * what happens in which turn, and a minute on the worker's clock takes no real time.
  */
 #pragma once
 
@@ -17,47 +17,47 @@
 #include "net/stream.h"
 #include "net/worker.h"
 
-/* Workers that do not run; their clock begins at the last whole second of the real one. */
+/* Creates workers without threads; their clock starts at the last whole second of the real clock. */
 void harness_create(struct workers *workers, unsigned count);
 
-/* Closes every connection that is left, lets the loops' ends happen and frees the workers. */
+/* Closes all connections, does what the loops do at their end, and frees the workers. */
 void harness_destroy(struct workers *workers);
 
-/* One turn without waiting; the number of descriptors that were ready. */
+/* Runs one turn without waiting and returns the number of ready descriptors. */
 int harness_turn(struct worker *worker);
 
-/* Turns until nothing happens any more. Fails the test if that takes too long: the loop would spin. */
+/* Runs turns until the worker is idle. Fails the test if that takes too many turns, since the loop would then spin. */
 void harness_settle(struct worker *worker);
 
-/* Lets the clock of a worker go on by `ms`, second by second, with everything that is due in it. */
+/* Advances the clock of a worker by `ms`, second by second, and fires the timers that are due. */
 void harness_advance(struct worker *worker, uint64_t ms);
 
-/* How often this thread has asked for memory, but for what libraries do. */
+/* Returns the number of allocations by this thread, without those inside libraries. */
 uint64_t harness_allocations(void);
 
-/* Makes the next `count` starts of a thread fail, as on a system that has no thread left; 0: none any more. */
+/* Makes the next `count` calls of pthread_create fail, as on a system without free threads; 0: ends this. */
 void harness_fail_threads(unsigned count);
 
-/* A stream on the server's end of a pair. */
+/* Creates a stream on the server's end of a pair. */
 struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context);
 
-/* Speaks HTTP on the server's end of a new pair; returns the client's end. */
+/* Serves HTTP on the server's end of a new pair and returns the client's end. */
 int harness_http(struct worker *worker, const struct http_handler *handler);
 
-/* Two connected unix sockets that do not block: the server's end and the client's. */
+/* Creates two connected, non-blocking unix sockets: the server's end and the client's end. */
 void harness_pair(int *server, int *client);
 
-/* Makes the socket's buffers as small as the kernel allows. */
+/* Sets the socket's buffers to the smallest size that the kernel allows. */
 void harness_shrink(int fd);
 
-/* Writes all of `text`, turning the worker when the socket is full. */
+/* Writes all of `text`, and runs turns of the worker while the socket is full. */
 void harness_send(struct worker *worker, int fd, struct slice text);
 
-/* Appends what can be read from the client's end without waiting; false when the other side has closed. */
+/* Appends the bytes that can be read from the client's end without waiting; false if the other side has closed. */
 bool harness_receive(int fd, struct buffer *in);
 
-/* Like harness_receive until the other side closes, with turns between. Fails the test if it does not. */
+/* Receives until the other side closes, with turns of the worker in between. Fails the test if it does not close. */
 void harness_receive_to_end(struct worker *worker, int fd, struct buffer *in);
 
-/* A deterministic pseudo-random number below `limit`; the seed is the test's. */
+/* Returns a deterministic pseudo-random number below `limit`; the test owns the seed. */
 uint32_t harness_random(uint64_t *seed, uint32_t limit);

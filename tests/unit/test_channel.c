@@ -1,4 +1,4 @@
-/* Channels: names, who is told what in which order, what is kept, and that nothing is left behind. */
+/* Channels: names, delivery and its order, cached events, presence, counts, users, and the release of all memory. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,12 +14,12 @@
 #include "channel/channel_internal.h"
 #include "harness.h"
 
-/* A connection that may be in channels; its socket id is {its number, 1}. */
+/* A connection that may join channels; its socket id is {number, 1}. */
 struct peer {
     struct stream *stream;
     int client;
     uint64_t number;
-    struct buffer in; /* what has come and was not looked at */
+    struct buffer in; /* received bytes that the test has not checked */
     struct subscription own;
 };
 
@@ -47,7 +47,7 @@ static void terminate(struct stream *stream) {
     struct peer *peer = stream->context;
 
     terminated++;
-    channel_leave(hub, &peer->own, false); /* as a session does that closes */
+    channel_leave(hub, &peer->own, false); /* as a closing session does */
 }
 
 static bool has_socket_id(const struct stream *stream, const struct socket_id *id) {
@@ -75,7 +75,7 @@ static void deliver_all(void) {
         harness_settle(workers.list[i]);
 }
 
-/* Takes the next message off what has come; false if there is none. */
+/* Reads the next received message; false if there is none. */
 static bool next_message(struct peer *peer, char *text, size_t size) {
     const uint8_t *data;
     size_t header = 2, length;
@@ -143,7 +143,7 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* --- what peers do --- */
+/* --- actions of peers --- */
 
 static enum channel_joined join_as(struct peer *peer, const char *channel, const char *user, uint32_t max_members,
                                    struct channel_join *join) {
@@ -239,7 +239,7 @@ static void names_have_only_the_characters_that_the_protocol_allows(void **state
     }
     assert_false(channel_name_valid(SLICE("")));
     assert_true(channel_name_valid(slice_of(allowed)));
-    /* A user's id is the user's own affair; only its length is bounded. */
+    /* A user id may have any characters; only its length is limited. */
     assert_false(channel_name_valid(SLICE("#server-to-user-")));
     assert_true(channel_name_valid(SLICE("#server-to-user-a \"b\" \xC3\xA9")));
     memset(user, 'u', sizeof user);
@@ -306,7 +306,7 @@ static void publishing_to_nobody_leaves_nothing_behind(void **state) {
     counts = publish_with(0, "chat", &(struct channel_event){.event = SLICE("\"e\""), .data = SLICE("1")});
     assert_int_equal(counts.subscriptions, 0);
     assert_false(exists("chat"));
-    keep(0, "chat", "1"); /* keeps nothing: it is no cache channel */
+    keep(0, "chat", "1"); /* not cached: this is not a cache channel */
     assert_false(exists("chat"));
 }
 
@@ -359,7 +359,7 @@ static void a_newcomer_is_not_told_what_was_published_before_it_joined(void **st
     }
     assert_told(&newcomer, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":3}");
     assert_told_nothing(&newcomer);
-    publish(1, "chat", "4"); /* and is not told what comes after it has left */
+    publish(1, "chat", "4"); /* not delivered: the peer has left */
     leave(&newcomer);
     publish(1, "chat", "5");
     deliver_all();
@@ -384,14 +384,14 @@ static void events_that_wait_together_are_joined_only_within_the_bounds(void **s
         publish(1, "chat", "\"joined\"");
     publish(1, "other", "0");
     publish(1, "chat", "\"after\"");
-    /* Without the turn's end: what is on the output list shows how they were joined. */
+    /* Without the end of the turn: the output queue shows how the events were grouped. */
     for (struct message *rest = mailbox_take(&workers.list[0]->mailbox); rest != NULL;) {
         struct message *message = rest;
         rest = message->next;
         message->handle(workers.list[0], message, &rest);
     }
     assert_int_equal(chat.stream->out_messages, 11);
-    assert_int_equal(chat.stream->out_count, 4); /* 4, 4, 2 and the one behind the other channel's */
+    assert_int_equal(chat.stream->out_count, 4); /* groups of 4, 4 and 2, and the event after the other channel's */
     deliver_all();
     for (unsigned i = 0; i < 10; i++)
         assert_told(&chat, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":\"joined\"}");
@@ -450,7 +450,7 @@ static void a_channel_goes_with_its_last_subscriber_even_while_events_wait(void 
     for (unsigned i = 0; i < 4; i++)
         leave(&peers[i]);
     assert_false(exists("chat"));
-    join(&peers[0], "chat"); /* another channel of the same name */
+    join(&peers[0], "chat"); /* another app's channel with the same name */
     publish(0, "chat", "2");
     deliver_all();
     assert_told(&peers[0], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":2}");
@@ -480,7 +480,7 @@ static void a_user_comes_and_goes_once_however_many_connections_it_has(void **st
     open_peer(&watcher, 0);
     open_peer(&first, 0);
     open_peer(&second, 1);
-    assert_int_equal(join_presence(&watcher, "w", 0), 1); /* the list has the newcomer itself */
+    assert_int_equal(join_presence(&watcher, "w", 0), 1); /* the list includes the new member */
     assert_int_equal(join_presence(&first, "u\"1", 0), 2);
     assert_int_equal(join_presence(&second, "u\"1", 0), 2);
     leave(&first);
@@ -516,7 +516,7 @@ static void a_full_channel_takes_no_further_user_but_those_who_are_there(void **
     assert_int_equal(join_presence(&peers[2], "c", 2), 0);
     assert_int_equal(join_presence(&again, "a", 2), 2);
     leave(&peers[0]);
-    assert_int_equal(join_presence(&peers[2], "c", 2), 0); /* a is still there */
+    assert_int_equal(join_presence(&peers[2], "c", 2), 0); /* member a is still in the channel */
     leave(&again);
     assert_int_equal(join_presence(&peers[2], "c", 2), 2);
     channel_append_users(slot, SLICE("presence-x"), &users);
@@ -534,7 +534,7 @@ static void a_full_channel_takes_no_further_user_but_those_who_are_there(void **
 
 /* --- cache channels --- */
 
-/* The kept event that a newcomer gets, as text; empty if none. */
+/* Checks the cached event that a new subscriber gets; an empty text means none. */
 static void assert_kept(struct peer *peer, const char *channel, const char *data) {
     struct channel_join answers;
     char expected[200];
@@ -593,11 +593,11 @@ static void a_kept_event_is_forgotten_when_its_time_is_over(void **state) {
     open_peer(&other, 1);
     keep(0, "cache-x", "1");
     pass(59000);
-    assert_kept(&peer, "cache-x", "1"); /* looking does not make it younger */
+    assert_kept(&peer, "cache-x", "1"); /* reading does not extend the time */
     pass(1000);
     assert_false(exists("cache-x"));
 
-    join(&peer, "cache-x"); /* with a subscriber it is forgotten when somebody asks */
+    join(&peer, "cache-x"); /* with a subscriber, an expired event is dropped when it is read */
     keep(0, "cache-x", "2");
     pass(61000);
     assert_kept(&other, "cache-x", "");
@@ -606,7 +606,7 @@ static void a_kept_event_is_forgotten_when_its_time_is_over(void **state) {
 
     keep(0, "cache-x", "3");
     pass(30000);
-    keep(0, "cache-x", "4"); /* a new event has all its time */
+    keep(0, "cache-x", "4"); /* a new event has the full time */
     pass(59000);
     assert_kept(&peer, "cache-x", "4");
     pass(1000);
@@ -621,12 +621,12 @@ static void beyond_the_capacity_the_channel_that_was_left_first_is_forgotten(voi
     (void)state;
     open_peer(&peer, 0);
     keep(0, "cache-occupied", "0");
-    join(&peer, "cache-occupied"); /* does not count while somebody is there */
+    join(&peer, "cache-occupied"); /* a channel with subscribers does not count */
     keep(0, "cache-1", "1");
     keep(0, "cache-2", "2");
     keep(0, "cache-3", "3");
     assert_true(exists("cache-1") && exists("cache-2") && exists("cache-3"));
-    keep(0, "cache-1", "1"); /* filled anew: the youngest now */
+    keep(0, "cache-1", "1"); /* a new event makes it the newest */
     keep(0, "cache-4", "4");
     assert_false(exists("cache-2"));
     assert_true(exists("cache-1") && exists("cache-3") && exists("cache-4"));
@@ -671,7 +671,7 @@ static void small_channels_tell_every_change_of_their_count(void **state) {
         assert_told_nothing(&peers[i]);
     }
     channel_leave(hub, &peers[0].own, true);
-    channel_leave(hub, &peers[1].own, false); /* whoever leaves says whether counts are wanted */
+    channel_leave(hub, &peers[1].own, false); /* the leaving connection decides whether counts are sent */
     deliver_all();
     assert_count_told(&peers[2], 2);
     assert_told_nothing(&peers[2]);
@@ -697,13 +697,13 @@ static void large_channels_tell_their_count_at_most_every_5_s(void **state) {
     pass(4000);
     assert_told_nothing(&peers[0]);
     pass(2000);
-    assert_count_told(&peers[0], MANY - 1); /* the newest, not the one that was due first */
+    assert_count_told(&peers[0], MANY - 1); /* the count at that time, not when the timer was set */
     pass(20000);
     assert_told_nothing(&peers[0]);
-    channel_leave(hub, &peers[MANY - 2].own, true); /* long ago: at once */
+    channel_leave(hub, &peers[MANY - 2].own, true); /* the last count is long ago: sent at once */
     deliver_all();
     assert_count_told(&peers[0], MANY - 2);
-    channel_leave(hub, &peers[MANY - 3].own, true); /* and a timer that finds nobody is harmless */
+    channel_leave(hub, &peers[MANY - 3].own, true); /* the timer then finds no subscriber and sends nothing */
     for (unsigned i = 0; i < MANY - 3; i++)
         channel_leave(hub, &peers[i].own, true);
     assert_false(exists("chat"));
@@ -712,7 +712,7 @@ static void large_channels_tell_their_count_at_most_every_5_s(void **state) {
         close_peer(&peers[i]);
 }
 
-/* The app may be deleted, and its slot freed, while the timer of a channel that nobody is in any more still waits. */
+/* The app may be deleted and its slot freed while the timer of an empty channel is still set. */
 static void a_count_that_is_due_outlives_its_app(void **state) {
     enum { MANY = 110 };
     static struct peer peers[MANY];
@@ -778,7 +778,7 @@ static void watchers_learn_that_a_user_comes_and_goes(void **state) {
     open_peer(&second, 0);
     assert_false(watch(&early, "u"));
     join(&first, "#server-to-user-u");
-    assert_true(watch(&late, "u")); /* knows it from the answer and is not told again */
+    assert_true(watch(&late, "u")); /* the answer says it; no event follows */
     join(&second, "#server-to-user-u");
     leave(&first);
     deliver_all();
@@ -789,7 +789,7 @@ static void watchers_learn_that_a_user_comes_and_goes(void **state) {
     deliver_all();
     assert_told(&early, offline_event);
     assert_told(&late, offline_event);
-    assert_true(exists("#server-to-user-u")); /* for its watchers */
+    assert_true(exists("#server-to-user-u")); /* kept for its watchers */
     leave(&early);
     assert_true(exists("#server-to-user-u"));
     leave(&late);
@@ -835,11 +835,11 @@ static void terminating_a_user_closes_the_connections_that_it_has_now(void **sta
     }
     channel_terminate_user(hub, slot, workers.list[1], SLICE("nobody"));
     channel_terminate_user(hub, slot, workers.list[1], SLICE("u"));
-    join(&late, "#server-to-user-u"); /* signed in after it */
+    join(&late, "#server-to-user-u"); /* signed in after the termination */
     deliver_all();
     assert_int_equal(terminated, 6);
     assert_told(&watcher, online_event);
-    assert_told_nothing(&watcher); /* the late one is still there */
+    assert_told_nothing(&watcher); /* the late connection is still signed in */
     leave(&late);
     deliver_all();
     assert_told(&watcher, offline_event);
@@ -851,7 +851,7 @@ static void terminating_a_user_closes_the_connections_that_it_has_now(void **sta
     close_peer(&late);
 }
 
-/* --- looking --- */
+/* --- reading --- */
 
 struct seen_channels {
     unsigned count, subscriptions;
@@ -903,7 +903,7 @@ static void a_channel_is_active_while_any_worker_has_a_subscriber(void **state) 
     assert_active(0, 0, 0, 0);
 
     publish_with(0, "cache-kept", &(struct channel_event){.event = SLICE("\"e\""), .data = SLICE("1"), .keep = true});
-    assert_active(0, 0, 0, 0); /* it has an event and no subscriber */
+    assert_active(0, 0, 0, 0); /* a cached event, but no subscriber */
     join(&cached, "cache-kept");
     assert_active(0, 0, 0, 1);
     leave(&cached);
@@ -911,7 +911,7 @@ static void a_channel_is_active_while_any_worker_has_a_subscriber(void **state) 
 
     channel_watch_user(hub, slot, watcher.stream, SLICE("7"), &watcher.own, &online);
     join(&user, USER_CHANNEL_PREFIX "7");
-    assert_active(0, 0, 0, 0); /* a user's channel is none of the app's */
+    assert_active(0, 0, 0, 0); /* users' channels are not counted */
     leave(&user);
     leave(&watcher);
     assert_active(0, 0, 0, 0);
@@ -950,7 +950,7 @@ static void thousands_of_channels_are_found_listed_and_counted(void **state) {
     assert_int_equal(channels.subscriptions, MANY + 2);
     channels = (struct seen_channels){0};
     channel_each(slot, SLICE("presence-1"), note_channel, &channels);
-    assert_int_equal(channels.count, 369); /* of 2, 5, ..., 2999 those that begin with 1 */
+    assert_int_equal(channels.count, 369); /* the numbers 2, 5, ..., 2999 that begin with 1 */
     channel_count_active(slot, by_label);
     assert_int_equal(by_label[LABEL_PUBLIC], MANY / 3);
     assert_int_equal(by_label[LABEL_PRIVATE], MANY / 3);

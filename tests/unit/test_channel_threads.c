@@ -1,10 +1,10 @@
 /*
- * Channels on several running workers: whatever is done at the same time, everyone sees one order of events, and what
- * a newcomer is given fits into it exactly.
+ * Channels on several running workers: under concurrent operations all subscribers see the same order of events, and
+ * the member list of a join matches its position in that order exactly.
  *
- *   actors, one on each worker:   join, leave, publish at random, a few steps in each turn
- *   a chronicler:                 is in the channel from the first to the last step, so what it is told is the history
- *   everyone else:                the list it got when it joined and the events since must be a piece of that history
+ *   actors, one on each worker:   join, leave and publish at random, a few steps in each turn
+ *   the chronicler:               is subscribed from the first to the last step, so its events are the full history
+ *   other peers:                  the member list of a join and the events after it must be a part of that history
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,10 +31,10 @@
 #define WORKERS 4
 #define PEERS_PER_WORKER 5
 #define PEERS (WORKERS * PEERS_PER_WORKER)
-#define USERS 9 /* fewer than peers: some users have several connections */
+#define USERS 9 /* fewer users than peers: some users have several connections */
 #define STEPS_PER_TURN 3
 
-/* A connection and all that it was ever told. Its client's end is read by the test's thread. */
+/* A connection and all bytes that it has received. The test's thread reads the client's end. */
 struct peer {
     struct stream *stream;
     int client;
@@ -90,7 +90,7 @@ static void open_peer(struct peer *peer, unsigned worker, unsigned user) {
     assert_non_null(peer->stream);
 }
 
-/* Writes a message of the test's own among those of the channel. */
+/* Sends a message of the test itself between the events of the channel. */
 static void note(struct peer *peer, const char *text) {
     struct frame *frame = websocket_text_frame(&(struct slice){text, strlen(text)}, 1);
     struct chunk *chunk = chunk_of_frame(frame);
@@ -100,7 +100,7 @@ static void note(struct peer *peer, const char *text) {
     frame_unref(frame);
 }
 
-/* Joins, and notes at which number and with which list. */
+/* Joins, and records the number and the member list of the join. */
 static bool join(struct peer *peer, struct slice name, uint32_t max_members) {
     char id[8], text[400];
     struct channel_join answers = {.user_id = {id, 0}, .user_info = SLICE("{}"), .max_members = max_members};
@@ -182,7 +182,7 @@ static void read_all(void) {
         read_peer(&chronicler);
 }
 
-/* Runs the actors to their last step; the clients read all the time, so that nobody is slow. */
+/* Runs the actors to their last step; the clients read all the time, so that none becomes slow. */
 static void run_actors(void (*step)(struct actor *actor), unsigned steps, uint64_t seed) {
     assert_int_equal(sem_init(&done, 0, 0), 0);
     for (unsigned i = 0; i < WORKERS; i++) {
@@ -267,7 +267,7 @@ static void start(void) {
         fail_msg("%s", error.text);
 }
 
-/* Everyone leaves, the chronicler last; what is under way is read to the last byte. */
+/* Makes all peers leave, the chronicler last, and reads all pending output. */
 static void stop(void) {
     assert_int_equal(sem_init(&done, 0, 0), 0);
     workers_run_on_all(&workers, &(struct worker_task){.run = leave_all, .finished = all_have_left});
@@ -295,7 +295,7 @@ static int tear_down(void **state) {
 
 /* --- the history --- */
 
-/* What a peer was told, as text messages one after another. */
+/* The text messages that a peer has received. */
 struct told {
     struct slice *messages;
     size_t count;
@@ -333,11 +333,11 @@ static void set_member(bool members[USERS + 1], const char *id, bool present) {
     unsigned user = (unsigned)atoi(id);
 
     assert_true(user <= USERS);
-    assert_int_equal(members[user], !present); /* nobody comes twice or goes without having come */
+    assert_int_equal(members[user], !present); /* no member is added twice or removed without being there */
     members[user] = present;
 }
 
-/* The numbered note of a join; its list as a set. */
+/* Reads the record of a join: its number, and its member list as a set. */
 static bool read_join(struct slice message, uint64_t *number, bool members[USERS + 1]) {
     json_t *json = parse(message), *id;
     size_t i;
@@ -354,7 +354,7 @@ static bool read_join(struct slice message, uint64_t *number, bool members[USERS
     return is_join;
 }
 
-/* Takes an event into the set of members. */
+/* Applies an event to the set of members. */
 static void apply(struct slice message, bool members[USERS + 1]) {
     json_t *json = parse(message);
     const char *event = json_string_value(json_object_get(json, "event"));
@@ -367,7 +367,7 @@ static void apply(struct slice message, bool members[USERS + 1]) {
     json_decref(json);
 }
 
-/* The members after each event of the chronicler; states[n] is before event n. */
+/* Computes the members at each event of the chronicler; states[n] is the set before event n. */
 static bool (*history_of(const struct told *told, uint64_t *first))[USERS + 1] {
     bool(*states)[USERS + 1] = alloc_zero((told->count + 1) * sizeof *states);
 
@@ -379,7 +379,7 @@ static bool (*history_of(const struct told *told, uint64_t *first))[USERS + 1] {
     return states;
 }
 
-/* Holds every stay of a peer in the channel against the history. */
+/* Checks each stay of a peer in the channel against the history. */
 static unsigned check_stays(const struct told *told, const struct told *history, bool (*states)[USERS + 1],
                             uint64_t first) {
     unsigned stays = 0;
@@ -395,7 +395,7 @@ static unsigned check_stays(const struct told *told, const struct told *history,
             continue;
         }
         stays++;
-        place = (size_t)(number - first); /* this many events of the history were before it */
+        place = (size_t)(number - first); /* number of events in the history before the join */
         assert_memory_equal(list, states[place], sizeof list);
         for (; at < told->count && !slice_equal(told->messages[at], SLICE("{\"left\":true}")); at++) {
             place++;
@@ -421,7 +421,7 @@ static void each_list_and_the_events_after_it_are_a_piece_of_one_history(void **
     run_actors(join_leave_or_publish, 2000, 100);
     stop();
     history = messages_of(&chronicler);
-    history.count--; /* its own leaving, which is not in the history */
+    history.count--; /* its own leave, which is not in the history */
     states = history_of(&history, &first);
     for (unsigned i = 0; i < PEERS; i++) {
         struct told told = messages_of(&peers[i]);
@@ -431,7 +431,7 @@ static void each_list_and_the_events_after_it_are_a_piece_of_one_history(void **
     for (unsigned i = 0; i < WORKERS; i++)
         events += actors[i].published;
     assert_true(stays > 1000);
-    assert_true(history.count > events); /* each published event, and those of members */
+    assert_true(history.count > events); /* each published event, and the member events */
     free(states);
     free(history.messages);
 }
@@ -443,7 +443,7 @@ static void join_or_leave_a_small_channel(struct actor *actor) {
     unsigned count, most;
 
     if (peer->joined) {
-        atomic_fetch_sub(&joined_count, 1); /* before it is true, so that the count is never too high */
+        atomic_fetch_sub(&joined_count, 1); /* decreased before the leave, so that the count is never too high */
         leave(peer);
     } else if (join(peer, SLICE("presence-small"), 3)) {
         count = atomic_fetch_add(&joined_count, 1) + 1;
@@ -458,7 +458,7 @@ static void max_members_is_never_passed_and_always_reached(void **state) {
     atomic_store(&joined_count, 0);
     atomic_store(&most_joined, 0);
     for (unsigned i = 0; i < PEERS; i++)
-        peers[i].user = i; /* a user each */
+        peers[i].user = i; /* a different user for each peer */
     start();
     run_actors(join_or_leave_a_small_channel, 2000, 200);
     stop();
@@ -494,7 +494,7 @@ static void join_leave_publish_and_expire(struct actor *actor) {
         buffer_dispose(&info.cached_data);
         channel_append_users(slot, name, &users);
         buffer_dispose(&users);
-        if (actor->index == 0) /* far in the future: everything kept without subscribers is too old */
+        if (actor->index == 0) /* far in the future: all events without subscribers have expired */
             channel_hub_expire(hub, actor->worker->now_ms + 5000);
     }
 }
@@ -521,7 +521,7 @@ static void publish_at(struct actor *actor, struct slice name, uint64_t now_ms) 
     actor->worker->now_ms = before_ms;
 }
 
-/* One worker looks for what is too old; on the others such an event is there, and then one that is not. */
+/* One worker drops expired events; the others publish an expired event, and then a new one. */
 static void renew_what_expires(struct actor *actor) {
     static const struct slice names[WORKERS] = {{"", 0}, {"cache-1", 7}, {"cache-2", 7}, {"cache-3", 7}};
     struct slice name = names[actor->index];
@@ -548,7 +548,7 @@ static void an_event_that_takes_the_place_of_an_expired_one_is_kept(void **state
     run_actors(renew_what_expires, 20000, 500);
     stop();
     assert_int_equal(lost, 0);
-    assert_true(hub->idle_count >= 3); /* some may have died on their way there */
+    assert_true(hub->idle_count >= 3); /* some channels may have been dropped before */
     channel_hub_expire(hub, UINT64_MAX);
     assert_int_equal(hub->idle_count, 0);
 }
@@ -586,13 +586,13 @@ static unsigned changes_read(void) {
     return count;
 }
 
-/* From the answer on, online and offline alternate for a watcher. */
+/* After the answer, a watcher gets online and offline alternately. */
 static void watchers_are_told_online_and_offline_in_turns(void **state) {
     unsigned changes = 0;
 
     (void)state;
     start();
-    /* Until the workers have met: on a busy machine one may be through before the next begins. */
+    /* Repeat until the workers overlap: on a busy machine one may finish before the next begins. */
     for (unsigned round = 0; round < 50 && changes_read() <= 20; round++)
         run_actors(sign_in_out_and_watch, 20000, 400 + round * WORKERS);
     stop();

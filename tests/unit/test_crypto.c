@@ -89,7 +89,7 @@ static void a_text_in_parts_signs_like_the_text_in_one(void **state) {
 }
 
 static void the_protocols_example_signature_comes_out(void **state) {
-    /* Pusher's documentation of private channels: app key 278d425bdf160c739803, this secret. */
+    /* The example of Pusher's documentation of private channels: app key 278d425bdf160c739803, this secret. */
     struct slice parts[] = {SLICE("1234.1234"), SLICE(":"), SLICE("private-foobar")};
     char hex[HMAC_SHA256_HEX];
     struct hmac_key key;
@@ -160,7 +160,7 @@ static void random_bytes_fill_all_and_never_repeat(void **state) {
     }
     memset(large, 0, sizeof large);
     random_bytes(large, sizeof large);
-    for (size_t at = 0; at < sizeof large; at += 50) { /* 50 zeros in a row mean that nobody wrote there */
+    for (size_t at = 0; at < sizeof large; at += 50) { /* 50 zeros in a row mean that this part was not written */
         unsigned char any = 0;
         for (size_t i = 0; i < 50; i++)
             any |= large[at + i];

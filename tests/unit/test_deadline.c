@@ -1,4 +1,4 @@
-/* How long an operation on a store may take: until its deadline, or until its owner wants the thread back. */
+/* Deadlines of blocking operations: their end, and their cancellation. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/deadline.h"
 
-#define LONG_MS 60000 /* nothing here waits for so long */
+#define LONG_MS 60000 /* longer than any wait of these tests */
 #define SHORT_MS 20
 
 static int cancel_fd, fd;
@@ -51,7 +51,7 @@ static void it_ends_at_its_deadline_and_not_before(void **state) {
     assert_non_null(strstr(error.text, "no answer in time"));
 }
 
-/* A wait of no milliseconds for the last of them would be a loop that spins. */
+/* If the rest of a millisecond were rounded to 0, a waiting loop would spin. */
 static void what_is_left_of_the_last_millisecond_is_one(void **state) {
     const struct deadline deadline = deadline_after(SHORT_MS, -1);
 

@@ -1,4 +1,4 @@
-/* permessage-deflate: which offers are accepted and how they are answered, and messages there and back. */
+/* permessage-deflate: acceptance and answers of offers, compression and decompression of messages. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -32,7 +32,7 @@ static void assert_answer(const char *offers, uint8_t window_bits, const char *e
 
 static void an_offer_is_accepted_with_what_it_asks_for(void **state) {
     (void)state;
-    /* Messages alone: the largest window, no context. */
+    /* Without windows: each message alone, with the largest window. */
     assert_answer("permessage-deflate", 0, "; server_no_context_takeover\r\n");
     assert_answer("permessage-deflate; client_max_window_bits", 0, "; server_no_context_takeover\r\n");
     assert_answer("Permessage-Deflate;client_max_window_bits=10;client_no_context_takeover", 0,
@@ -40,7 +40,7 @@ static void an_offer_is_accepted_with_what_it_asks_for(void **state) {
     assert_answer("permessage-deflate; server_no_context_takeover", 0, "; server_no_context_takeover\r\n");
     assert_answer("permessage-deflate; server_max_window_bits=15", 0,
                   "; server_no_context_takeover; server_max_window_bits=15\r\n");
-    /* A window for each connection. */
+    /* With a window for each connection. */
     assert_answer("permessage-deflate", 15, "\r\n");
     assert_answer("permessage-deflate", 9, "\r\n");
     assert_answer("permessage-deflate; server_max_window_bits=10", 15, "; server_max_window_bits=10\r\n");
@@ -165,7 +165,7 @@ static void alone_the_same_message_is_always_the_same(void **state) {
     assert_true(slice_equal(compressed, (struct slice){first, length}));
 }
 
-/* What a client does that keeps its context: one stream for all messages. */
+/* Decompresses as a client with context takeover: one stream for all messages. */
 static void in_a_window_what_was_sent_before_counts_for_every_size_of_it(void **state) {
     static const uint8_t tail[] = {0, 0, 0xFF, 0xFF};
 
@@ -233,7 +233,7 @@ static void assert_inflates(const char *bytes, size_t length, enum inflate_answe
     }
 }
 
-/* RFC 7692 section 7.2.3. */
+/* The examples of RFC 7692 section 7.2.3. */
 static void the_examples_of_the_standard_are_understood(void **state) {
     (void)state;
     assert_inflates("\xf2\x48\xcd\xc9\xc9\x07\x00", 7, INFLATE_OK, "Hello");
@@ -247,10 +247,10 @@ static void what_is_no_deflate_data_or_not_all_of_it_is_told(void **state) {
     (void)state;
     assert_inflates("\xff\xff\xff\xff", 4, INFLATE_BAD, NULL);
     assert_inflates("hello", 5, INFLATE_BAD, NULL);
-    assert_inflates("\xf2\x48\xcd\xc9", 4, INFLATE_BAD, NULL);               /* in the middle of a block */
-    assert_inflates("\x00\x05\x00\xfa\xff\x48\x65", 7, INFLATE_BAD, NULL);   /* of a stored one */
-    assert_inflates("\xf2\x00\x11\x00\x00", 5, INFLATE_BAD, NULL);           /* from before the beginning */
-    assert_inflates("\xf2\x48\xcd\xc9\xc9\x07\x00", 7, INFLATE_OK, "Hello"); /* and nothing is left of it */
+    assert_inflates("\xf2\x48\xcd\xc9", 4, INFLATE_BAD, NULL);               /* ends inside a block */
+    assert_inflates("\x00\x05\x00\xfa\xff\x48\x65", 7, INFLATE_BAD, NULL);   /* ends inside a stored block */
+    assert_inflates("\xf2\x00\x11\x00\x00", 5, INFLATE_BAD, NULL);           /* refers to data before the start */
+    assert_inflates("\xf2\x48\xcd\xc9\xc9\x07\x00", 7, INFLATE_OK, "Hello"); /* errors leave no state behind */
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -8,7 +8,7 @@
 
 #include "base/hash.h"
 
-/* SipHash-1-3 with a key of zeros over the bytes 1, 8, 15, ...: what CPython's hash() gives with PYTHONHASHSEED=0. */
+/* SipHash-1-3 of the bytes 1, 8, 15, ... with a zero key: the results of CPython's hash() with PYTHONHASHSEED=0. */
 static const struct {
     size_t length;
     uint64_t hash;

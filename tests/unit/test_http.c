@@ -1,4 +1,4 @@
-/* HTTP connections: what a client sends in whatever pieces, what it gets for it, and when the connection ends. */
+/* HTTP connections: requests in pieces of any size, their answers, refusals, timeouts and the end of the connection. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,13 +22,13 @@
 static struct workers workers;
 static struct worker *worker;
 
-/* What the handler saw and what it does. */
+/* Records and settings of the handler. */
 static struct buffer seen;    /* one line for each request */
-static struct buffer headers; /* all headers of the last request, a line each */
+static struct buffer headers; /* all headers of the last request, one per line */
 static unsigned requests, aborts;
 static size_t received_bytes;
 static bool defers;
-static size_t answer_bytes; /* the length of its answers; 0: the request as it was seen */
+static size_t answer_bytes; /* length of the answers; 0: the answer repeats the request */
 static struct http_response answer;
 static struct http_connection *deferred;
 
@@ -86,7 +86,7 @@ static void answer_deferred(void) {
     assert_ptr_equal(http_pending(connection), &deferred);
     deferred = NULL;
     respond(connection, SLICE("later"));
-    streams_flush(worker); /* the end of the turn in which the answer came */
+    streams_flush(worker); /* end of the turn in which the request was answered */
 }
 
 static void forget(void) {
@@ -138,7 +138,7 @@ static bool contains(const struct buffer *text, const char *part) {
     return text->length != 0 && memmem(text->data, text->length, part, strlen(part)) != NULL;
 }
 
-/* What has come, of a connection that stays open. */
+/* Returns what was received on a connection that stays open. */
 static struct buffer open_answer(int client) {
     struct buffer in = {0};
 
@@ -155,7 +155,7 @@ static void assert_nothing_comes(int client) {
     buffer_dispose(&in);
 }
 
-/* Expects one answer of that status, complete with a body that is JSON, and then the end. */
+/* Expects one complete answer of this status with a JSON body, and then the end of the connection. */
 static void assert_refused(int client, unsigned status, const char *part_of_body) {
     struct buffer in = {0};
     char line[32];
@@ -210,7 +210,7 @@ static const char many_seen[] =
     "DELETE /none ?  []\n"
     "GET /last ?  []\n";
 
-/* Sends `many` in pieces that begin at the offsets given, and returns all that comes back. */
+/* Sends `many` in pieces that begin at these offsets, and returns all bytes received. */
 static struct buffer exchange(const size_t *offsets, size_t count) {
     struct slice rest = slice_of(many);
     struct buffer in = {0};
@@ -369,7 +369,7 @@ static void between_requests_a_connection_owns_nothing(void **state) {
     spare = worker->spare_request;
     assert_non_null(spare);
     client_sends(second, SLICE("POST / HTTP/1.1\r\nContent-"));
-    assert_null(worker->spare_request); /* borrowed */
+    assert_null(worker->spare_request); /* in use by the connection */
     client_sends(first, SLICE("GET / HTTP/1.1\r\n\r\n"));
     client_sends(second, SLICE("Length: 1\r\n\r\nx"));
     assert_non_null(worker->spare_request);
@@ -444,8 +444,8 @@ static void a_client_that_waits_to_be_asked_for_the_body_is_asked_once(void **st
 static void nobody_is_asked_for_a_body_that_will_not_be_read(void **state) {
     static const char *const heads[] = {
         "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n",   /* too large */
-        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",      /* none */
-        "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", /* 1.0 knows no such answer */
+        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",      /* no body */
+        "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", /* HTTP/1.0 has no 100 Continue */
     };
 
     (void)state;
@@ -514,14 +514,14 @@ static void a_body_that_never_ends_is_refused_when_it_passes_the_limit(void **st
     }
     assert_text(&seen, "POST / ?  [] too large\n");
     harness_receive_to_end(worker, client, &in);
-    client_sends(client, SLICE("190\r\n")); /* goes nowhere */
+    client_sends(client, SLICE("190\r\n")); /* ignored */
     assert_int_equal(requests, 1);
     buffer_dispose(&in);
     buffer_dispose(&text);
     client_close(client);
 }
 
-/* --- what is refused --- */
+/* --- refusals --- */
 
 static void broken_requests_are_refused_with_400(void **state) {
     static const char *const broken[] = {
@@ -549,7 +549,7 @@ static void broken_requests_are_refused_with_400(void **state) {
         "GET /app/k HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello",
         "GET /app/k HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 99999999999\r\n\r\n",
         "GET /app/k HTTP/1.1\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "\x16\x03\x01\x02", /* somebody speaks TLS */
+        "\x16\x03\x01\x02", /* a TLS handshake */
         "GET / HTTP/1.1\r\n folded: x\r\n\r\n",
     };
 
@@ -587,14 +587,13 @@ static void append_head(struct buffer *text, unsigned count, size_t value_length
 }
 
 static void a_head_with_too_much_in_it_is_refused_with_431(void **state) {
+    /* The limit is 16384 bytes: a value of 16381 and the 3 bytes of "/" and "h0" just fit. */
     static const struct {
         unsigned count;
         size_t value_length;
         bool fits;
     } heads[] = {{100, 10, true},  {101, 10, false},  {200, 10, false},   {100, 150, true}, {100, 200, false},
-                 {1, 16000, true}, {1, 17000, false}, {1, 100000, false}, {1, 16381, true}, /* "/" and "h0" are the
-                                                                                               other 3 of the 16384 */
-                 {1, 16382, false}};
+                 {1, 16000, true}, {1, 17000, false}, {1, 100000, false}, {1, 16381, true}, {1, 16382, false}};
 
     (void)state;
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
@@ -627,7 +626,7 @@ static void a_head_of_nothing_but_blanks_does_not_go_on_for_ever(void **state) {
     for (unsigned i = 0; i < 40 && blanks.length != 0; i++) {
         client_sends(client, buffer_slice(&blanks));
         if (worker->spare_request != NULL)
-            blanks.length = 0; /* answered */
+            blanks.length = 0; /* the request was answered */
     }
     assert_int_equal(blanks.length, 0);
     buffer_dispose(&blanks);
@@ -734,7 +733,7 @@ static void a_client_that_has_closed_its_half_gets_its_answers(void **state) {
         assert_true(slice_ends_with(buffer_slice(&in), late ? SLICE("\r\n\r\nlater") : SLICE("\r\n\r\nGET / ?  []\n")));
         assert_int_equal(aborts, 0);
         harness_settle(worker);
-        assert_int_equal(worker->stream_count, 0); /* both halves are closed */
+        assert_int_equal(worker->stream_count, 0); /* both directions are closed */
         buffer_dispose(&in);
         close(client);
     }
@@ -770,7 +769,7 @@ static void a_head_must_arrive_within_10_s_however_it_trickles(void **state) {
     int client = client_connect();
 
     (void)state;
-    harness_advance(worker, 9000); /* the time counts from the first byte */
+    harness_advance(worker, 9000); /* the timeout starts at the first byte */
     for (size_t i = 0; i < 9; i++) {
         client_sends(client, (struct slice){head + i, 1});
         harness_advance(worker, 1000);
@@ -803,7 +802,7 @@ static void an_idle_connection_is_closed_after_60_s(void **state) {
     in = open_answer(client);
     buffer_dispose(&in);
     harness_advance(worker, 50000);
-    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n")); /* from here on */
+    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n")); /* the timeout starts here */
     in = open_answer(client);
     buffer_dispose(&in);
     harness_advance(worker, 59900);
@@ -834,7 +833,7 @@ static void a_client_that_does_not_read_is_not_served_without_end(void **state) 
     unsigned served = requests;
 
     (void)state;
-    assert_true(served < sent); /* the socket, 256 KiB and one answer more, then no request is read */
+    assert_true(served < sent); /* reading stops when the socket, 256 KiB and one answer are full */
     while (requests < sent) {
         size_t before = in.length;
         assert_true(harness_receive(client, &in));
@@ -876,7 +875,7 @@ static void a_client_that_reads_slowly_gets_all_of_a_large_answer(void **state) 
         assert_true(harness_receive(client, &in));
         harness_settle(worker);
     }
-    harness_advance(worker, 40000); /* and may ask again as if it had read at once */
+    harness_advance(worker, 40000); /* less than the idle timeout, which starts when the client has read all */
     assert_int_equal(worker->stream_count, 1);
     harness_advance(worker, 90000);
     assert_int_equal(worker->stream_count, 0);
@@ -917,7 +916,7 @@ static void draining_closes_idle_connections_and_others_after_their_answer(void 
     http_drain(worker, false);
     harness_receive_to_end(worker, idle, &in);
     assert_int_equal(in.length, 0);
-    harness_advance(worker, 20000); /* within the time that a body may take */
+    harness_advance(worker, 20000); /* within the timeout of a body */
     assert_nothing_comes(stalled);
     assert_nothing_comes(receiving);
     assert_nothing_comes(waiting);

@@ -10,7 +10,7 @@
 
 #include "base/json.h"
 
-/* A scan of a copy that ends where its memory ends, so that AddressSanitizer sees a read beyond it. */
+/* Scans a copy of exact size, so that AddressSanitizer detects a read past its end. */
 static bool scan(const char *text, size_t length, struct error *error) {
     char *copy = malloc(length != 0 ? length : 1);
     struct json_value value;
@@ -56,7 +56,7 @@ static struct json_value value_of(const char *text) {
     return value;
 }
 
-/* What a string token decodes to; its length must be known without decoding, too. */
+/* Checks the decoded bytes of a string token, and their length without decoding. */
 static void assert_decodes(const char *token, const char *wanted, size_t length) {
     struct buffer storage = {0};
     struct json_value value = value_of(token);
@@ -315,7 +315,7 @@ static void what_is_no_string_decodes_to_nothing(void **state) {
     assert_null(storage.data);
 }
 
-/* `depth` brackets that open, taken in turn from `pattern`, and those that close them if `closed`. */
+/* Builds `depth` opening brackets, taken cyclically from `pattern`, and the closing ones if `closed`. */
 static struct buffer nest(size_t depth, const char *pattern, bool closed) {
     struct buffer text = {0};
 

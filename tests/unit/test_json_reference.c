@@ -1,4 +1,4 @@
-/* The scanner against a second, naive one, on texts that nobody thought of. */
+/* The scanner against a naive reference implementation, on random texts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 
 #include "base/json.h"
 
-/* A scan of a copy that ends where its memory ends, so that AddressSanitizer sees a read beyond it. */
+/* Scans a copy of exact size, so that AddressSanitizer detects a read past its end. */
 static bool scan(const char *text, size_t length, struct error *error) {
     char *copy = malloc(length != 0 ? length : 1);
     struct json_value value;
@@ -27,7 +27,7 @@ static bool scan(const char *text, size_t length, struct error *error) {
     return result;
 }
 
-/* The grammar of RFC 8259, one function a rule and a byte at a time: slow, recursive and easy to check by eye. */
+/* The grammar of RFC 8259, one function per rule, byte by byte: slow, recursive and easy to review. */
 struct reference {
     const unsigned char *at, *end;
     size_t depth;
@@ -145,7 +145,7 @@ static bool reference_scan(const char *text, size_t length) {
     return r.at == r.end;
 }
 
-/* A generator with a fixed start (xorshift), so that a failure comes again. */
+/* A random generator (xorshift) with a fixed seed, so that failures can be repeated. */
 static uint32_t next_random(void) {
     static uint32_t random = 2463534242u;
 
@@ -203,7 +203,7 @@ static void mutated_messages_are_judged_like_by_a_naive_reference(void **state) 
         else
             refused++;
     }
-    assert_true(accepted > 10000 && refused > 10000); /* both answers were put to the test */
+    assert_true(accepted > 10000 && refused > 10000); /* both results were tested often enough */
 }
 
 static void every_text_of_five_bytes_is_judged_like_by_the_reference(void **state) {

@@ -1,4 +1,4 @@
-/* Lists whose links live in their members, and the counters that one thread writes. */
+/* Intrusive lists, and counters that one thread writes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,7 +55,7 @@ static void a_list_keeps_the_order_of_appending(void **state) {
 static void removing_twice_or_what_was_never_on_a_list_is_harmless(void **state) {
     (void)state;
     list_remove(&items[0].link);
-    assert_true(list_empty(&items[0].link)); /* a link from zeroed memory is on no list */
+    assert_true(list_empty(&items[0].link)); /* a link in zeroed memory is in no list */
     list_append(&head, &items[1].link);
     list_remove(&items[1].link);
     list_remove(&items[1].link);

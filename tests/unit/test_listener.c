@@ -1,4 +1,4 @@
-/* Listening sockets: what a second server is told, what a dead one has left behind, and running out of descriptors. */
+/* Listening sockets: errors for a second server, stale sockets of a dead server, and no free descriptors. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -169,7 +169,8 @@ static void an_address_that_is_none_is_named(void **state) {
     (void)state;
     assert_int_equal(listen_tcp("no.such.host.invalid", &port, &error), -1);
     assert_true(says("cannot listen on no.such.host.invalid port 0: the address does not resolve"));
-    assert_int_equal(listen_tcp("192.0.2.1", &port, &error), -1); /* of nobody: RFC 5737 */
+    assert_int_equal(listen_tcp("192.0.2.1", &port, &error),
+                     -1); /* a documentation address (RFC 5737), which no interface has */
     assert_true(says("cannot listen on 192.0.2.1 port 0: "));
 }
 
@@ -274,7 +275,7 @@ static void without_descriptors_a_listener_rests_and_tries_again(void **state) {
     const struct log_settings quiet = {.level = LOG_ERROR};
 
     (void)state;
-    log_configure(&quiet); /* the warning is meant for others */
+    log_configure(&quiet); /* suppresses the warning of the listener */
     for (unsigned shared = 0; shared < 2; shared++) {
         static struct listener listener;
         struct rlimit limit, none;
@@ -288,7 +289,7 @@ static void without_descriptors_a_listener_rests_and_tries_again(void **state) {
         none = limit;
         none.rlim_cur = (rlim_t)client + 20;
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-        while ((copies[count] = dup(client)) >= 0) /* takes every number that is left */
+        while ((copies[count] = dup(client)) >= 0) /* uses all free descriptors */
             count++;
         harness_settle(workers.list[0]); /* fails by itself if the loop spins */
         assert_int_equal(accepted, 0);

@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 
-/* The tests put this end of a pipe or terminal in place of standard error while they log. */
+/* The original standard error, which a pipe or a terminal replaces while the tests log. */
 static int saved_stderr = -1;
 
 static void redirect(int descriptor) {
@@ -65,7 +65,7 @@ static void configure(enum log_format format, bool include_target) {
     log_configure(&settings);
 }
 
-/* Checks the shape of a time stamp and cuts it off. */
+/* Checks the format of the time stamp and returns the rest of the line. */
 static struct slice skip_time(struct slice line) {
     static const char shape[] = "dddd-dd-ddTdd:dd:dd.dddZ";
 
@@ -81,7 +81,7 @@ static void assert_text(struct slice text, struct slice wanted) {
         fail_msg("\"%.*s\", not \"%.*s\"", SLICE_ARGS(text), SLICE_ARGS(wanted));
 }
 
-/* The message of a line in JSON, decoded; the line is checked to be one strict object. */
+/* Returns the decoded message of a JSON line, and checks that the line is one strict object. */
 static struct slice json_message(struct slice line, struct buffer *storage) {
     static const struct slice names[] = {{"time", 4}, {"level", 5}, {"target", 6}, {"message", 7}};
     struct json_value values[4];

@@ -1,4 +1,4 @@
-/* The mailbox: nothing is lost, each sender's order stays, and a sleeping owner is always woken. */
+/* The mailbox: no message is lost, each sender's order is kept, and a sleeping owner is always woken. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +26,7 @@ struct producer {
     struct mailbox *mailbox;
     struct letter *letters;
     unsigned index;
-    bool wakes_each; /* else only after a run of eight */
+    bool wakes_each; /* false: wakes only after eight posts */
 };
 
 static bool readable(const struct mailbox *mailbox) {
@@ -61,8 +61,8 @@ static void the_owner_is_woken_once_and_only_when_it_sleeps(void **state) {
     assert_true(mailbox_init(&mailbox));
     mailbox_post(&mailbox, &letters[0].message);
     mailbox_wake(&mailbox);
-    assert_false(readable(&mailbox));      /* awake: it will look by itself */
-    assert_false(mailbox_sleep(&mailbox)); /* and may not sleep with that inside */
+    assert_false(readable(&mailbox));      /* the owner is awake and takes messages without a wake-up */
+    assert_false(mailbox_sleep(&mailbox)); /* a message is waiting: the owner must not sleep */
     assert_non_null(mailbox_take(&mailbox));
     assert_true(mailbox_sleep(&mailbox));
     assert_false(readable(&mailbox));
@@ -73,7 +73,7 @@ static void the_owner_is_woken_once_and_only_when_it_sleeps(void **state) {
     mailbox_clear(&mailbox);
     mailbox_post(&mailbox, &letters[2].message);
     mailbox_wake(&mailbox);
-    assert_false(readable(&mailbox)); /* once is enough */
+    assert_false(readable(&mailbox)); /* the second wake writes nothing */
     mailbox_awake(&mailbox);
     assert_ptr_equal(mailbox_take(&mailbox), &letters[1].message);
     mailbox_dispose(&mailbox);
@@ -102,7 +102,7 @@ static unsigned read_letters(struct mailbox *mailbox, unsigned next[PRODUCERS]) 
     return count;
 }
 
-/* The owner sleeps without a time limit whenever it may: one lost wake-up and this test hangs until its time is up. */
+/* The owner sleeps without a time limit whenever it may: after one lost wake-up this test hangs until its timeout. */
 static void many_senders_lose_no_message_and_no_wake_up(void **state) {
     struct producer producers[PRODUCERS];
     unsigned next[PRODUCERS] = {0}, received = 0;

@@ -1,4 +1,4 @@
-/* Memory is read from files as Linux has them, made up below a folder of the test's own. */
+/* Memory figures from files in the format of Linux, which the tests write to a folder of their own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,7 +30,7 @@ static int remove_root(void **state) {
     return system(command);
 }
 
-/* Writes a file below the root, and the folders on the way to it. */
+/* Writes a file below the root, and creates its parent folders. */
 static void put(const char *path, const char *text) {
     char full[256];
     FILE *file;
@@ -103,7 +103,7 @@ static void a_limit_above_the_machine_is_none(void **state) {
     assert_usage(1000 * KB, 400 * KB);
 }
 
-/* In a container the path is the host's, and the group's files are at the top. */
+/* In a container, /proc/self/cgroup has the host's path, while the group's files are at the mount point. */
 static void a_group_of_version_1_is_found_at_the_top_too(void **state) {
     (void)state;
     put_machine();

@@ -1,4 +1,4 @@
-/* The members of a presence channel against a plain array, with lists taken in between that must stay as they were. */
+/* The members of a presence channel against a plain array; snapshots of the list must not change. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +21,7 @@
 #define SNAPSHOTS 40
 
 static struct presence_members members;
-static bool present[USERS]; /* the model */
+static bool present[USERS]; /* the expected members */
 
 static struct slice user_id(unsigned user, char text[16]) {
     return (struct slice){text, (size_t)snprintf(text, 16, "user-%u", user)};
@@ -60,7 +60,7 @@ static void take_out(unsigned user) {
     present[user] = false;
 }
 
-/* What a list holds, as a set of users; each at most once. */
+/* Reads the members of a list as a set of users; each occurs at most once. */
 static unsigned read_list(const struct member_list *list, bool users[USERS]) {
     struct presence_member *member;
     unsigned count = 0;
@@ -105,7 +105,7 @@ static int tear_down(void **state) {
 struct snapshot {
     struct member_list *list;
     bool users[USERS];
-    struct buffer text; /* as it was written when it was taken */
+    struct buffer text; /* its text when the snapshot was taken */
 };
 
 static void take_snapshot(struct snapshot *snapshot) {
@@ -127,7 +127,7 @@ static void assert_unchanged(const struct snapshot *snapshot) {
     buffer_dispose(&text);
 }
 
-/* Grows to hundreds of members, shrinks to none and grows again, over the edges of the chunks. */
+/* Grows to hundreds of members, shrinks to none and grows again, across the bounds of chunks. */
 static void lists_stay_as_they_were_while_members_come_and_go(void **state) {
     static struct snapshot snapshots[SNAPSHOTS];
     uint64_t seed = 11;
@@ -158,7 +158,7 @@ static void lists_stay_as_they_were_while_members_come_and_go(void **state) {
     assert_null(members.list);
     assert_members_are_the_model();
     for (unsigned i = 0; i < SNAPSHOTS; i++) {
-        assert_unchanged(&snapshots[i]); /* they outlive the members */
+        assert_unchanged(&snapshots[i]); /* snapshots outlive the members */
         member_list_unref(snapshots[i].list);
         buffer_dispose(&snapshots[i].text);
     }
@@ -181,7 +181,7 @@ static void a_change_copies_no_more_than_the_head_and_two_chunks(void **state) {
     assert_int_equal(shared, 8);
     member_list_unref(before);
     member_list_unref(after);
-    before = members.list; /* nobody else holds it now: it is changed in place */
+    before = members.list; /* no other reference: the list is changed in place */
     take_out(200);
     assert_ptr_equal(members.list, before);
 }
@@ -202,7 +202,7 @@ static void an_empty_channel_has_no_list(void **state) {
     assert_null(presence_snapshot(&members));
 }
 
-/* Ids and infos of all kinds come out of two layers of JSON as they went in. */
+/* Ids and infos of all kinds are unchanged after decoding both layers of JSON. */
 static void the_list_is_json_inside_a_json_string_byte_for_byte(void **state) {
     static const struct {
         const char *id, *info;
@@ -255,9 +255,9 @@ static void the_list_is_json_inside_a_json_string_byte_for_byte(void **state) {
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static bool over;
-static atomic_uint mistakes; /* an assertion outside the test's thread would go nowhere */
+static atomic_uint mistakes; /* counted, because cmocka's assertions work only on the test's thread */
 
-/* Takes lists under the mutex, as a newcomer does, and reads them without it. */
+/* Takes snapshots under the mutex, as a join does, and reads them without it. */
 static void *read_lists(void *argument) {
     bool last;
 

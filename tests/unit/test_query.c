@@ -21,7 +21,8 @@ static void assert_decoded(const char *encoded, const char *wanted) {
 
     assert_non_null(copy);
     memcpy(copy, encoded, source.length);
-    copy = realloc(copy, source.length != 0 ? source.length : 1); /* ends where the text ends */
+    copy = realloc(copy, source.length != 0 ? source.length
+                                            : 1); /* exact size, so that AddressSanitizer detects a read past its end */
     assert_non_null(copy);
     buffer_append_string(&out, "kept:");
     percent_decode((struct slice){copy, source.length}, &out);
@@ -30,7 +31,7 @@ static void assert_decoded(const char *encoded, const char *wanted) {
     free(copy);
 }
 
-/* Parses and compares with `wanted`: pairs of key and value, NULL at the end. */
+/* Parses and compares with `wanted`: pairs of key and value, terminated by NULL. */
 static void assert_query(const char *source, const char *const *wanted) {
     struct query query;
     size_t i = 0;

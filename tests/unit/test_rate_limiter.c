@@ -1,4 +1,4 @@
-/* Limits by client address: who counts as one client, how many tokens it gets and when, and what a flood can do. */
+/* Rate limits by client address: which addresses count as one client, when tokens are granted, floods of addresses. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,7 +22,7 @@ static struct rate_limiter *limiter_of(uint32_t max_requests, uint32_t window_s,
         &(struct rate_limiter_settings){.path = "x", .max_requests = max_requests, .window_s = window_s}, places);
 }
 
-/* How many tokens `address` gets at once. */
+/* Takes tokens until there are none, and returns their number. */
 static unsigned take_all(struct rate_limiter *limiter, uint64_t address, uint64_t now_ns) {
     unsigned count = 0;
 
@@ -81,7 +81,7 @@ static void no_window_has_room_for_one_request_more_however_large_the_numbers(vo
     rate_limiter_destroy(widest);
 }
 
-/* --- more addresses than places --- */
+/* --- more addresses than entries --- */
 
 static void a_flood_of_addresses_forgets_none_that_is_being_limited(void **state) {
     struct rate_limiter *limiter = limiter_of(5, 60, 1024);
@@ -206,7 +206,7 @@ static void on_request(struct http_connection *connection, struct http_request *
 
 static const struct http_handler handler = {.on_request = on_request, .max_body_bytes = 1};
 
-/* The address that requests on a unix socket with these headers come from; NULL is none. */
+/* Checks the client address of a request on a unix socket with these headers; NULL: none. */
 static void expect(struct worker *worker, int client, uint32_t hops, const char *headers, const char *expected) {
     char text[512];
 

@@ -1,4 +1,4 @@
-/* Memory that workers may still be looking at: freed when each of them has ended a turn, and no sooner. */
+/* Deferred reclamation: memory is freed after each worker has ended a turn, not before. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -61,12 +61,12 @@ static void an_object_is_freed_when_the_last_worker_has_ended_a_turn(void **stat
         assert_false(gone);
         harness_turn(workers.list[i]);
         if (i != 0)
-            harness_turn(workers.list[i]); /* one that is quick does not count for the others */
+            harness_turn(workers.list[i]); /* a quick worker does not replace the others */
     }
     assert_true(gone);
 }
 
-/* A worker that has had its turn may have seen the second object since. */
+/* A worker that has ended its turn may have read the second object since. */
 static void objects_deferred_during_a_grace_period_wait_for_the_whole_of_the_next(void **state) {
     bool first = false, second = false, third = false;
 
@@ -125,11 +125,11 @@ static void at_the_end_all_is_freed_at_once_and_so_are_later_objects(void **stat
     (void)state;
     defer_flag(&leaving);
     defer_flag(&waiting);
-    for (unsigned i = 0; i < WORKERS; i++) /* their messages are handled: the grace period of `waiting` has begun */
+    for (unsigned i = 0; i < WORKERS; i++) /* their messages are handled: the grace period of `waiting` begins */
         harness_turn(workers.list[i]);
     assert_true(leaving);
     assert_false(waiting);
-    harness_destroy(&workers); /* and so is that one's, at the end */
+    harness_destroy(&workers); /* ends the grace period of `waiting` */
     assert_true(waiting);
     reclaimer_dispose(&reclaimer);
     defer_flag(&late);
@@ -138,7 +138,7 @@ static void at_the_end_all_is_freed_at_once_and_so_are_later_objects(void **stat
 }
 
 static void another_thread_that_reads_keeps_what_it_may_have_found(void **state) {
-    static bool after; /* outlives the test */
+    static bool after; /* static: must outlive the test */
     bool before = false, during = false, more = false;
 
     (void)state;
@@ -210,7 +210,7 @@ static void a_batch_is_freed_together_after_one_grace_period(void **state) {
     bool gone[3] = {false};
 
     (void)state;
-    reclaim_batch_defer(&reclaimer, &batch); /* nothing */
+    reclaim_batch_defer(&reclaimer, &batch); /* an empty batch */
     for (unsigned i = 0; i < 3; i++)
         reclaim_batch_add(&batch, &gone[i], free_flag, &reclaimer);
     reclaim_batch_add(&batch, NULL, free_flag, &reclaimer);

@@ -1,4 +1,4 @@
-/* Looking a name up within a time. */
+/* Host name lookups with a deadline. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

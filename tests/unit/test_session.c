@@ -1,5 +1,4 @@
-/* A session's beginning and its clock: when a client that says nothing is pinged and closed, and what counts as saying
- * something. */
+/* Sessions: the connection, the activity timeout with ping and pong, and apps that are deleted. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +26,7 @@ static struct worker *worker;
 static struct app_manager *apps;
 static struct session_server server;
 static int client;
-static struct buffer in; /* what the client has received and not looked at */
+static struct buffer in; /* bytes that the client has received and the test has not checked */
 
 static void on_request(struct http_connection *connection, struct http_request *request) {
     session_accept(&server, connection, request, request->path);
@@ -60,7 +59,7 @@ static void send_bytes(const void *bytes, size_t length) {
     harness_settle(worker);
 }
 
-/* A short masked frame, with a mask of zeros. */
+/* Sends a short masked frame, with a mask of zeros. */
 static void send_frame(uint8_t opcode, const char *payload) {
     struct buffer frame = {0};
 
@@ -81,7 +80,7 @@ static void connect_client(uint32_t activity_timeout_s) {
     in.length = 0;
 }
 
-/* The next frame of the server's is this text. */
+/* Checks that the next frame from the server is this text. */
 static void assert_told(const char *text) {
     size_t length = strlen(text);
 
@@ -95,7 +94,7 @@ static void assert_told(const char *text) {
     memmove(in.data, in.data + length + 2, in.length);
 }
 
-/* Nothing comes for so long, and then this within one second more: timers are kept by the second. */
+/* Checks that no frame arrives for `ms`, and then this text within a second: timers have a resolution of a second. */
 static void assert_told_after(uint64_t ms, const char *text) {
     harness_advance(worker, ms - 1);
     receive();
@@ -168,8 +167,8 @@ static void a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_clo
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         connect_client(rows[i].timeout_s);
         assert_told_after(rows[i].pinged_after_s * UINT64_C(1000), PING);
-        assert_told_after(29900, TOO_LATE); /* the ping came a moment ago */
-        /* The close frame: the code and the same text. */
+        assert_told_after(29900, TOO_LATE); /* the ping was sent a moment ago */
+        /* The close frame has the code and the same text. */
         assert_memory_equal(in.data, "\x88\x1a\x10\x69no pong came within 30 s", 28);
         in.length = 0;
         harness_advance(worker, 6000);
@@ -180,7 +179,7 @@ static void a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_clo
 }
 
 static void every_byte_from_the_client_is_a_sign_of_life(void **state) {
-    const char *const halves[] = {"\x81", "\x85", "\0\0", "\0\0h"}; /* a text frame in pieces, and not all of it */
+    const char *const halves[] = {"\x81", "\x85", "\0\0", "\0\0h"}; /* an incomplete text frame in pieces */
     const size_t lengths[] = {1, 1, 2, 3};
 
     (void)state;
@@ -201,7 +200,7 @@ static void control_frames_count_and_answer_a_ping(void **state) {
         harness_advance(worker, 149000);
         send_frame(opcode, "");
         receive();
-        in.length = 0; /* perhaps a pong */
+        in.length = 0; /* ignore a pong */
         assert_told_after(150000, PING);
         harness_advance(worker, 29000);
         send_frame(opcode, "");
@@ -240,14 +239,14 @@ static void the_timer_moves_with_the_last_byte_and_not_with_the_ping(void **stat
     }
 }
 
-/* --- an app that goes --- */
+/* --- an app that is deleted --- */
 
 struct flicker {
     struct app_slot *slot;
     atomic_bool end;
 };
 
-/* As a store's thread deletes an app, and another puts it there again. */
+/* Deletes and restores an app again and again, as threads of a store may do. */
 static void *flicker_on(void *context) {
     struct flicker *flicker = context;
 

@@ -165,7 +165,7 @@ static void a_buffer_is_a_string_at_any_length(void **state) {
 
     (void)state;
     assert_string_equal(buffer_string(&buffer), "");
-    for (unsigned i = 0; i < 200; i++) { /* each capacity is filled to its last byte */
+    for (unsigned i = 0; i < 200; i++) { /* fills each capacity to its last byte */
         assert_int_equal(strlen(buffer_string(&buffer)), i);
         assert_int_equal(buffer.length, i);
         buffer_append_byte(&buffer, 'x');

@@ -1,4 +1,4 @@
-/* Streams: bytes in and chunks out over real sockets, whatever the peer does and whenever it does it. */
+/* Streams over real sockets: input, output, limits, closing and fan-out, with peers that act at any time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,17 +18,17 @@
 #include "harness.h"
 #include "net/stream.h"
 
-/* What a handler does when it is called. */
+/* The action of a handler when it is called. */
 enum act { ACT_NOTHING, ACT_CLOSE, ACT_RESET, ACT_FINISH, ACT_PAUSE, ACT_SEND, ACT_SWITCH, ACT_DROP_OUTPUT };
 
 struct peer {
     struct stream *stream;
     int client;
-    size_t takes; /* how much on_data consumes at a time; 0: whole lines */
+    size_t takes; /* bytes that on_data consumes per call; 0: whole lines */
     enum act on_data_does, on_end_does, on_timer_does, on_slow_does;
 
-    struct buffer seen; /* what on_data consumed */
-    size_t offered;     /* the length of the last offer */
+    struct buffer seen; /* bytes consumed by on_data */
+    size_t offered;     /* length of the last offer to on_data */
     unsigned offers, ends, timers, slows, closes, switched;
 };
 
@@ -86,7 +86,7 @@ static size_t on_data(struct stream *stream, uint8_t *data, size_t length) {
         taken = line_end != NULL ? (size_t)(line_end - data) + 1 : 0;
     }
     buffer_append_bytes(&peer->seen, data, taken);
-    memset(data, '#', taken); /* a handler may change what it was given */
+    memset(data, '#', taken); /* a handler may change its input */
     if (taken != 0)
         act(stream, peer->on_data_does);
     return taken;
@@ -153,7 +153,7 @@ static void open_peer(struct peer *peer) {
     assert_non_null(peer->stream);
 }
 
-/* A stream whose socket takes only a few thousand bytes. */
+/* Opens a stream whose socket accepts only a few thousand bytes. */
 static void open_narrow_peer(struct peer *peer) {
     open_peer(peer);
     harness_shrink(peer->stream->fd);
@@ -211,7 +211,7 @@ static void assert_received(struct peer *peer, const char *text) {
     buffer_dispose(&in);
 }
 
-/* Fills the socket until it takes no more, with a message of which a part stays behind. */
+/* Fills the socket, so that a part of the last message stays in the queue. */
 static void fill_socket(struct peer *peer) {
     char *bytes;
     struct chunk *chunk = chunk_create(1u << 20, &bytes);
@@ -374,7 +374,7 @@ static void the_end_of_input_is_reported_once_after_the_last_byte(void **state) 
     harness_settle(worker);
     assert_seen(&peer, "last");
     assert_int_equal(peer.ends, 1);
-    assert_int_equal(peer.closes, 0); /* the handler decides */
+    assert_int_equal(peer.closes, 0); /* the handler decides about closing */
     harness_advance(worker, 3000);
     assert_int_equal(peer.ends, 1);
     send_text(peer.stream, "still here");
@@ -476,7 +476,7 @@ static void pausing_until_drained_resumes_by_itself(void **state) {
         harness_settle(worker);
     }
     assert_seen(&peer, "next");
-    stream_pause_until_drained(peer.stream); /* with nothing to drain it is over with the turn */
+    stream_pause_until_drained(peer.stream); /* without output the pause ends with the turn */
     client_sends(&peer, "!");
     harness_settle(worker);
     assert_seen(&peer, "next!");
@@ -539,7 +539,7 @@ static void over_a_limit_the_reader_is_slow_once_until_its_output_is_dropped(voi
         harness_settle(worker);
         assert_int_equal(peer.slows, 1);
         assert_int_equal(counter_read(&worker->counters.slow_readers), before + 1);
-        assert_int_equal(peer.stream->out_count, 1); /* what was begun stays, or the bytes would make no sense */
+        assert_int_equal(peer.stream->out_count, 1); /* a partly written chunk stays in the queue */
         peer.stream->limits = NULL;
         send_text(peer.stream, "END");
         stream_finish(peer.stream);
@@ -648,7 +648,7 @@ static void a_peer_that_does_not_read_the_end_is_closed_after_30_s(void **state)
     open_narrow_peer(&peer);
     fill_socket(&peer);
     stream_finish(peer.stream);
-    stream_set_timeout(peer.stream, 0); /* the handler's timer is no longer its to set */
+    stream_set_timeout(peer.stream, 0); /* ignored: the stream uses the timer for finishing */
     stream_set_timeout(peer.stream, 500000);
     harness_advance(worker, 29900);
     assert_int_equal(peer.closes, 0);
@@ -675,7 +675,7 @@ static void a_peer_that_has_closed_its_half_still_gets_the_rest(void **state) {
         harness_receive_to_end(worker, peer.client, &in);
         assert_int_equal(in.length, 1u << 20);
         harness_settle(worker);
-        assert_int_equal(peer.closes, 1); /* nothing is waited for */
+        assert_int_equal(peer.closes, 1); /* closed without waiting */
         buffer_dispose(&in);
         close_peer(&peer);
     }
@@ -692,7 +692,7 @@ static void closing_writes_what_goes_without_waiting(void **state) {
     send_text(peer.stream, "too late");
     stream_close(peer.stream);
     stream_finish(peer.stream);
-    assert_int_equal(peer.closes, 0); /* put off to the end of the turn */
+    assert_int_equal(peer.closes, 0); /* deferred to the end of the turn */
     harness_turn(worker);
     assert_int_equal(peer.closes, 1);
     assert_false(harness_receive(peer.client, &in));
@@ -790,7 +790,7 @@ static void finishing_inside_handlers_says_the_last_words(void **state) {
     shutdown(peer.client, SHUT_WR);
     harness_settle(worker);
     assert_received(&peer, "last words");
-    assert_int_equal(peer.closes, 1); /* both halves are done */
+    assert_int_equal(peer.closes, 1); /* both directions are closed */
     close_peer(&peer);
 }
 
@@ -805,7 +805,7 @@ static void a_peer_that_goes_away_ends_the_stream(void **state) {
     assert_int_equal(peer.closes, 1);
     close_peer(&peer);
 
-    open_narrow_peer(&peer); /* with output that it will never read */
+    open_narrow_peer(&peer); /* with output that the peer will never read */
     fill_socket(&peer);
     hang_up(&peer);
     harness_settle(worker);
@@ -882,7 +882,7 @@ static void a_socket_that_cannot_be_watched_is_closed(void **state) {
     assert_int_equal(pipe(ends), 0);
     close(ends[0]);
     ends[0] = dup(STDIN_FILENO);
-    close(ends[0]); /* a number that is no descriptor */
+    close(ends[0]); /* an invalid descriptor */
     assert_null(harness_stream(worker, ends[0], &handler, NULL));
     assert_int_equal(worker->stream_count, 0);
     assert_int_equal(write(ends[0], &byte, 0), -1);
@@ -970,7 +970,7 @@ static void more_workers_write_smaller_shares(void **state) {
     harness_turn(worker);
     one = CROWD - worker->fan_out_count;
     harness_settle(worker);
-    workers.count = 2; /* the other one has nothing to do */
+    workers.count = 2; /* the second worker is idle */
     fan_out(crowd, "2");
     harness_turn(worker);
     two = CROWD - worker->fan_out_count;
@@ -994,7 +994,7 @@ static void an_event_that_comes_during_a_fan_out_joins_those_that_are_still_to_b
     assert_int_equal(worker->fan_out_count, CROWD);
     harness_turn(worker);
     second = CROWD - worker->fan_out_count;
-    assert_crowd_received(crowd, 0, first, "1"); /* written first, and so the last to be written again */
+    assert_crowd_received(crowd, 0, first, "1"); /* written first, so it is written again last */
     assert_crowd_received(crowd, first, first + second, "12");
     harness_settle(worker);
     assert_crowd_received(crowd, 0, first, "2");
@@ -1021,7 +1021,7 @@ static void who_is_closed_during_a_fan_out_goes_with_that_turn(void **state) {
     harness_settle(worker);
     assert_int_equal(worker->fan_out_count, 0);
     assert_crowd_received(crowd, 0, CROWD - 3, "12");
-    assert_received(&crowd[CROWD - 3], ""); /* it was finishing */
+    assert_received(&crowd[CROWD - 3], ""); /* it is finishing, so it accepts no output */
     close_crowd(crowd);
 }
 

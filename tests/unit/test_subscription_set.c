@@ -1,4 +1,4 @@
-/* The set of a session's subscriptions against a plain array. */
+/* The set of a session's subscriptions, checked against a plain array. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,10 +15,10 @@
 #define CHANNELS 3000
 
 static struct subscription subscriptions[CHANNELS];
-static bool present[CHANNELS]; /* the model */
+static bool present[CHANNELS]; /* the expected subscriptions */
 static struct subscription_set set;
 
-/* The set looks at a channel's address only, never at what is there. */
+/* The set uses only the addresses of channels, never their contents. */
 static void place_channels(char *memory, size_t stride) {
     for (size_t i = 0; i < CHANNELS; i++)
         subscriptions[i] = (struct subscription){.channel = (struct channel *)(void *)(memory + i * stride)};
@@ -44,7 +44,7 @@ static void assert_set_is_the_model(void) {
     assert_int_equal(set.count, count);
     for (uint32_t i = 0; i < set.capacity; i++)
         slots += set.slots[i] != NULL;
-    assert_int_equal(slots, count); /* who walks the slots meets everyone once */
+    assert_int_equal(slots, count); /* an iteration over the slots finds each subscription once */
 }
 
 static void empty(void) {
@@ -54,7 +54,7 @@ static void empty(void) {
 }
 
 static void random_use_agrees_with_an_array(void **state) {
-    /* Channels lie on cache lines, in arenas, at odd places: the home slots should collide in many ways. */
+    /* Channels at different distances, so that the home slots collide in many ways. */
     static const size_t strides[] = {16, 64, 4096, 320};
     char *memory = malloc((size_t)CHANNELS * 4096);
     uint64_t seed = 17;
@@ -65,7 +65,7 @@ static void random_use_agrees_with_an_array(void **state) {
         place_channels(memory, strides[i]);
         assert_null(subscriptions_find(&set, subscriptions[0].channel));
         for (unsigned step = 0; step < 30000; step++) {
-            /* A handful for a while, then thousands, then a handful again. */
+            /* A few channels for a while, then thousands, then a few again. */
             unsigned range = step / 6000 % 2 == 0 ? 6 : CHANNELS;
             toggle(harness_random(&seed, range));
             if (step % 1500 == 0)

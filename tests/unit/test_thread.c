@@ -1,4 +1,4 @@
-/* Threads, waits by the monotonic clock, and the pauses of a back-off. */
+/* Threads, waits on the monotonic clock, and back-off pauses. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* Timers: never early, at most a second late, whatever the timers that fire do to each other. */
+/* Timers: never early, at most a second late, even if a firing timer sets, cancels or frees others. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +18,7 @@ struct probe {
     struct timer timer;
     unsigned fired;
     uint64_t fired_ms;
-    /* What it does when it fires. */
+    /* Actions when the timer fires. */
     struct probe *cancels, *frees, *sets;
     uint64_t set_delay_ms;
     bool frees_itself;
@@ -211,7 +211,7 @@ static void at_the_end_every_timer_fires_once_due_or_not(void **state) {
     }
     timer_set(&wheel, &cancelled.timer, now_ms, 400000);
     probes[0].cancels = &cancelled;
-    probes[7].sets = &probes[20]; /* which has fired by then */
+    probes[7].sets = &probes[20]; /* has fired already */
     probes[28].sets = &late;
     probes[29].frees = calloc(1, sizeof *probes[29].frees);
     timer_fire_all(&wheel);

@@ -21,7 +21,7 @@ struct sequence {
 #define BAD(literal)                                                                                                   \
     { literal, sizeof(literal) - 1, false }
 
-/* The edges of RFC 3629's table: the first and the last of each row, and what is just outside. */
+/* The bounds of the table in RFC 3629: the first and last sequence of each row, and those just outside. */
 static const struct sequence edges[] = {
     GOOD(""),
     GOOD("\0"),
@@ -71,7 +71,7 @@ static const struct sequence edges[] = {
     GOOD("\xEF\xBB\xBF"),
 };
 
-/* A copy that ends where its memory ends, so that AddressSanitizer sees a read beyond it. */
+/* Validates a copy of exact size, so that AddressSanitizer detects a read past its end. */
 static bool valid(const char *bytes, size_t length) {
     char *copy = malloc(length != 0 ? length : 1);
     bool result;

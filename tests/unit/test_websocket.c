@@ -1,4 +1,4 @@
-/* WebSockets on a connection: the handshake, messages in every cut, control frames, and every way to close. */
+/* WebSockets on a connection: the handshake, messages in pieces of any size, control frames, and all ways to close. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,11 +17,11 @@
 static struct workers workers;
 static struct worker *worker;
 static int client;
-static struct buffer in; /* what the client has received and not looked at */
+static struct buffer in; /* bytes that the client has received and the test has not checked */
 
-/* What the server's end saw. */
+/* State and records of the server's side. */
 static struct websocket websocket;
-static struct buffer messages; /* a line each */
+static struct buffer messages; /* one message per line */
 static unsigned timers, slows, closings, closes;
 static size_t activity;
 static bool echoes, closes_on_message, accepted;
@@ -111,7 +111,7 @@ static void connect_client(void) {
     activity = 0;
 }
 
-/* With an offer to compress, which is accepted: `answer` is what is said to it. */
+/* Connects with an offer to compress, which the server accepts with `answer`. */
 static void connect_compressing(uint8_t window_bits, const char *answer) {
     static const char offer[] = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
     size_t head = sizeof welcome - sizeof "\r\n";
@@ -160,7 +160,7 @@ static int tear_down(void **state) {
 
 /* --- the client --- */
 
-/* A masked frame; `first` is FIN, reserved bits and opcode. */
+/* Appends a masked frame; `first` holds FIN, reserved bits and opcode. */
 static void append_frame(struct buffer *out, uint8_t first, const void *payload, size_t length) {
     static const uint8_t mask[4] = {0x1f, 0x80, 0x07, 0xc3};
     const uint8_t *bytes = payload;
@@ -217,7 +217,7 @@ static void send_close(unsigned code, const char *reason) {
     buffer_dispose(&out);
 }
 
-/* The next frame of the server's. */
+/* Checks the next frame from the server. */
 static void assert_frame(uint8_t first, const char *payload, size_t length) {
     harness_settle(worker);
     harness_receive(client, &in);
@@ -251,7 +251,7 @@ static void assert_messages(const char *expected) {
     messages.length = 0;
 }
 
-/* Nothing more comes but the end. */
+/* Checks that the connection ends without further data. */
 static void assert_ended(void) {
     harness_receive_to_end(worker, client, &in);
     assert_int_equal(in.length, 0);
@@ -325,12 +325,12 @@ static void a_message_arrives_whole_however_the_bytes_come(void **state) {
         assert_messages("gr\xC3\xBC\xC3\x9F dich \xF0\x9F\x98\x80\n");
         assert_text("<gr\xC3\xBC\xC3\x9F dich \xF0\x9F\x98\x80>");
     }
-    assert_int_equal(activity, (frame.length + 1) * frame.length); /* each byte once */
+    assert_int_equal(activity, (frame.length + 1) * frame.length); /* each byte is reported once */
     activity = 0;
     for (size_t i = 0; i < frame.length; i++) {
         harness_send(worker, client, (struct slice){frame.data + i, 1});
         harness_settle(worker);
-        assert_int_equal(activity, i + 1); /* at once, even if they make no frame yet */
+        assert_int_equal(activity, i + 1); /* reported at once, even before the frame is complete */
     }
     assert_messages("gr\xC3\xBC\xC3\x9F dich \xF0\x9F\x98\x80\n");
     buffer_dispose(&frame);
@@ -397,7 +397,7 @@ static void messages_of_exactly_the_limits_are_taken(void **state) {
 
 static void what_breaks_the_protocol_closes_with_the_right_code(void **state) {
     static const struct {
-        uint8_t frames[3]; /* first bytes; 0xff: none */
+        uint8_t frames[3]; /* first bytes of the frames; 0xff: no frame */
         const char *payload;
         unsigned code;
         const char *reason;
@@ -435,7 +435,8 @@ static void what_breaks_the_protocol_closes_with_the_right_code(void **state) {
 
 static void messages_over_the_limits_close_with_1009_before_they_are_read(void **state) {
     (void)state;
-    harness_send(worker, client, (struct slice){"\x81\xff\0\0\0\0\0\1\x11\x71mask", 14}); /* 70,001 are announced */
+    harness_send(worker, client,
+                 (struct slice){"\x81\xff\0\0\0\0\0\1\x11\x71mask", 14}); /* the header says 70,001 bytes */
     assert_close_frame(1009, "the message is too large");
     close(client);
     harness_settle(worker);
@@ -456,7 +457,7 @@ static void the_clients_close_is_answered_with_its_code_and_the_connection_ends(
         unsigned answer;
     } closes_of_clients[] = {
         {"", 0, 1000},         {"\x03\xe8", 2, 1000},         {"\x03\xe9going", 7, 1001}, {"\x0f\xa0mine", 6, 4000},
-        {"\x03", 1, 1002},     {"\x03\xed", 2, 1002}, /* 1005 never travels */
+        {"\x03", 1, 1002},     {"\x03\xed", 2, 1002}, /* 1005 must not be sent */
         {"\x00\x00", 2, 1002}, {"\x03\xe8\xff\xfe", 4, 1007},
     };
 
@@ -471,7 +472,7 @@ static void the_clients_close_is_answered_with_its_code_and_the_connection_ends(
         assert_int_equal(closings, 1);
         assert_ended();
         assert_messages("");
-        assert_int_equal(closes, 0); /* until the client closes its half */
+        assert_int_equal(closes, 0); /* not closed before the client closes its side */
         close(client);
         harness_settle(worker);
         assert_int_equal(closes, 1);
@@ -541,7 +542,7 @@ static void a_long_reason_is_cut_between_characters(void **state) {
     (void)state;
     for (size_t i = 0; i < 200; i += 2)
         memcpy(reason + i, "\xC3\xA9", 2);
-    memcpy(expected, reason, 122); /* 123 would cut the last one */
+    memcpy(expected, reason, 122); /* 123 bytes would cut the last character */
     websocket_close(&websocket, 4000, (struct slice){reason, 200});
     assert_close_frame(4000, expected);
 }
@@ -577,18 +578,18 @@ static void a_slow_reader_gets_what_was_begun_the_reason_and_a_reset_after_5_s(v
         receive();
     length = in.length - 8 - 10;
     assert_memory_equal(in.data + length, "\x81\x08too slow", 10);
-    assert_int_equal(length % 12, 0); /* only whole messages before it */
+    assert_int_equal(length % 12, 0); /* only whole messages before the close frame */
     in.length = 0;
     harness_advance(worker, 4000);
     assert_int_equal(closes, 0);
-    send_close(4100, ""); /* its answer changes nothing: RST after 5 s */
+    send_close(4100, ""); /* the client's close frame changes nothing: RST after 5 s */
     assert_int_equal(closes, 0);
     harness_advance(worker, 2100);
     assert_int_equal(closes, 1);
     assert_int_equal(slows, 1);
 }
 
-/* Small sockets between the two, and a queue of 20 messages. */
+/* Sets small socket buffers and a limit of 20 queued messages. */
 static void leave_little_room(void) {
     harness_shrink(websocket.stream->fd);
     harness_shrink(client);
@@ -710,7 +711,7 @@ static void a_message_that_is_too_large_when_it_is_restored_closes_with_1009(voi
     memset(zeros, 'x', 100001);
     assert_true(deflate_message(tools, NULL, (struct slice){zeros, 100000}, &compressed));
     send_bytes(0xC1, compressed.data, compressed.length);
-    assert_int_equal(messages.length, 100001); /* exactly the limit, and the end of the line */
+    assert_int_equal(messages.length, 100001); /* exactly the limit, and the line feed */
     messages.length = 0;
     assert_true(deflate_message(tools, NULL, (struct slice){zeros, 100001}, &compressed));
     send_bytes(0xC1, compressed.data, compressed.length);
@@ -720,7 +721,7 @@ static void a_message_that_is_too_large_when_it_is_restored_closes_with_1009(voi
     deflate_tools_destroy(tools);
 }
 
-/* Takes a compressed frame of the server's off what has come, and restores it. */
+/* Reads a compressed frame from the server and checks its decompressed text. */
 static void assert_compressed(struct deflate_tools *tools, const char *text) {
     struct slice back;
     size_t length;
@@ -788,7 +789,7 @@ static void several_frames_of_one_chunk_are_compressed_one_by_one(void **state) 
     deflate_tools_destroy(tools);
 }
 
-/* What was dropped is part of the window, which the client does not have. */
+/* The server's window contains the dropped messages; the client's does not. */
 static void a_slow_reader_with_a_window_gets_its_last_words_uncompressed(void **state) {
     struct slice text = SLICE(LONG_TEXT);
     struct frame *frame = websocket_text_frame(&text, 1);

@@ -12,9 +12,9 @@
 static const uint8_t opcodes[] = {WEBSOCKET_CONTINUATION, WEBSOCKET_TEXT, WEBSOCKET_BINARY,
                                   WEBSOCKET_CLOSE,        WEBSOCKET_PING, WEBSOCKET_PONG};
 
-static bool compression; /* was agreed on */
+static bool compression; /* compression was negotiated */
 
-/* Writes a client's header: `form` is 0 (7 bits), 2 or 8 bytes of length. Returns its size. */
+/* Writes a client's header and returns its size. `form` is the number of length bytes: 0 (7 bits), 2 or 8. */
 static size_t write_header(uint8_t *out, uint8_t first, size_t form, uint64_t length) {
     size_t at = 2;
 
@@ -26,7 +26,7 @@ static size_t write_header(uint8_t *out, uint8_t first, size_t form, uint64_t le
     return at + 4;
 }
 
-/* Parses a copy that ends where its memory ends. */
+/* Parses a copy of exact size, so that AddressSanitizer detects a read past its end. */
 static enum websocket_parse parse(const uint8_t *data, size_t length, struct websocket_frame *frame, const char **why) {
     uint8_t *copy = malloc(length != 0 ? length : 1);
     enum websocket_parse result;

@@ -1,4 +1,4 @@
-/* Workers that cannot be had: what there is of them is given back, and the error says which and why. */
+/* Failures to create workers: everything is released, and the error names the worker and the reason. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +26,7 @@ static unsigned open_files(void) {
     return count;
 }
 
-/* Lets the process open so many files more. */
+/* Allows the process to open `more` further files. */
 static void allow_files(unsigned more, struct rlimit *before) {
     struct rlimit limit;
     int next = dup(0);
@@ -41,7 +41,7 @@ static void without_files_for_all_none_is_left_open(void **state) {
     unsigned before = open_files();
 
     (void)state;
-    for (unsigned more = 0; more < 6; more++) { /* a worker takes two */
+    for (unsigned more = 0; more < 6; more++) { /* a worker needs two */
         struct workers workers;
         struct rlimit limit;
         struct error error;
