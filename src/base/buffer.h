@@ -27,6 +27,7 @@ bool buffer_try_reserve(struct buffer *buffer, size_t extra) __attribute__((warn
 /* The same, but ends the process if there is no memory. */
 void buffer_reserve(struct buffer *buffer, size_t extra);
 
+/* Append bytes, a slice, a string or a single byte. */
 static inline void buffer_append_bytes(struct buffer *buffer, const void *data, size_t length) {
     if (length == 0)
         return;
@@ -62,6 +63,7 @@ static inline char *buffer_string(struct buffer *buffer) {
     return buffer->data;
 }
 
+/* Returns the bytes as a slice, valid until the buffer changes. */
 static inline struct slice buffer_slice(const struct buffer *buffer) {
     return (struct slice){buffer->data, buffer->length};
 }

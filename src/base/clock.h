@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <time.h>
 
+/* The monotonic clock in nanoseconds and milliseconds. */
 static inline uint64_t clock_monotonic_ns(void) {
     struct timespec now;
 
@@ -18,6 +19,7 @@ static inline uint64_t clock_monotonic_ms(void) {
     return clock_monotonic_ns() / 1000000u;
 }
 
+/* The wall clock in milliseconds since 1970 (UTC). */
 static inline uint64_t clock_wall_ms(void) {
     struct timespec now;
 

@@ -10,7 +10,8 @@
 #include <stdbool.h>
 
 struct error {
-    char text[512]; /* UTF-8, always terminated by a zero byte; longer sentences are cut */
+    /* UTF-8, always terminated by a zero byte; longer sentences are cut. */
+    char text[512];
 };
 
 /* Writes the sentence and returns false, so that a function can `return error_set(error, ...)`. `error` may be NULL. */

@@ -17,14 +17,17 @@ struct list {
 /* Returns the structure of type `type` whose member `member` is at `pointer`. */
 #define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
+/* Makes `list` an empty list, or a link that is in no list. */
 static inline void list_init(struct list *list) {
     list->next = list->previous = list;
 }
 
+/* True if the list is empty; for a link, true if it is in no list. */
 static inline bool list_empty(const struct list *head) {
     return head->next == head || head->next == NULL;
 }
 
+/* Appends `link`, which must be in no list, to the end of the list. */
 static inline void list_append(struct list *head, struct list *link) {
     link->previous = head->previous;
     link->next = head;
@@ -32,6 +35,7 @@ static inline void list_append(struct list *head, struct list *link) {
     head->previous = link;
 }
 
+/* Removes `link` from its list; does nothing if it is in none. */
 static inline void list_remove(struct list *link) {
     if (link->next == NULL)
         return;

@@ -20,7 +20,8 @@ static struct log_settings settings = {LOG_HUMAN, LOG_INFO, true, true};
 struct line {
     char text[LINE_MAX_BYTES];
     size_t length;
-    size_t limit; /* maximum length of the text; the rest is reserved for the end of the line */
+    /* Maximum length of the text; the rest is reserved for the end of the line. */
+    size_t limit;
     bool cut;
 };
 

@@ -19,8 +19,9 @@
 struct lookup {
     atomic_int references;
     int done_fd;
-    atomic_int code;        /* result of getaddrinfo; valid when done_fd is readable */
-    struct addrinfo *found; /* addresses; valid when done_fd is readable; NULL after the caller has taken them */
+    atomic_int code; /* result of getaddrinfo; valid when done_fd is readable */
+    /* Addresses; valid when done_fd is readable; NULL after the caller has taken them. */
+    struct addrinfo *found;
     char *host;
     char port[8];
 };

@@ -25,10 +25,12 @@ struct slice {
 /* Arguments for `%.*s` of printf: printf("%.*s", SLICE_ARGS(slice)). */
 #define SLICE_ARGS(slice) ((int)(slice).length), (slice).data
 
+/* Returns a slice of a string without its zero byte; NULL gives an empty slice. */
 static inline struct slice slice_of(const char *string) {
     return (struct slice){string, string != NULL ? strlen(string) : 0};
 }
 
+/* Compare bytes: equality, a prefix, a suffix. */
 static inline bool slice_equal(struct slice a, struct slice b) {
     return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
 }

@@ -29,6 +29,7 @@ struct timer_wheel {
     uint32_t now_s; /* all timers due up to this second have fired */
 };
 
+/* Initialises an empty wheel; `now_ms` is the monotonic time. */
 void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ms);
 
 /* Sets `timer` to fire once, after `delay_ms` or up to a second later. A timer that is already set is moved. */

@@ -43,7 +43,8 @@ struct cached_event;
 /* --- the hub: state that all channels of the process share --- */
 
 struct channel_hub_settings {
-    uint32_t cache_ttl_s; /* time for which a cache channel keeps its event; 0: without limit */
+    /* Time for which a cache channel keeps its event; 0: without limit. */
+    uint32_t cache_ttl_s;
     /* Limit on cache channels without subscribers; the oldest ones are dropped; 0: no limit. */
     uint32_t cache_max_channels;
     uint32_t group_max_messages; /* limit on events that are joined into one chunk */
@@ -100,8 +101,10 @@ void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, stru
 struct channel_info {
     bool occupied;
     struct channel_counts counts;
-    struct buffer cached_data; /* JSON string token, empty if nothing is cached; the caller disposes of it */
-    uint32_t cached_ttl_s;     /* seconds until the cached event expires; 0: it does not expire */
+    /* JSON string token, empty if nothing is cached; the caller disposes of it. */
+    struct buffer cached_data;
+    /* Seconds until the cached event expires; 0: it does not expire. */
+    uint32_t cached_ttl_s;
 };
 
 /* Reads the state of a channel; an unknown channel is not occupied. Any thread. */
@@ -127,7 +130,8 @@ struct subscription {
     struct stream *stream;
     struct presence_member *member; /* the member in a presence channel, else NULL */
     uint32_t index;                 /* index in the worker's array */
-    bool watcher;                   /* a watcher of a user's channel, which gets only online and offline events */
+    /* A watcher of a user's channel, which gets only online and offline events. */
+    bool watcher;
 };
 
 enum channel_joined {
@@ -142,8 +146,9 @@ struct channel_join {
     uint32_t max_members; /* 0: no limit */
     bool counts_wanted;   /* the app wants subscription_count events */
     /* Out. */
-    struct member_list *members; /* members as of the join; release with member_list_unref (presence.h) */
-    struct frame *cached;        /* the cached event, or NULL; release with frame_unref */
+    /* Members as of the join; release with member_list_unref (presence.h). */
+    struct member_list *members;
+    struct frame *cached; /* the cached event, or NULL; release with frame_unref */
 };
 
 /* Finds a channel and takes a reference for the caller; NULL if there is none. Any thread. */

@@ -41,7 +41,8 @@ struct subscriber_list {
 
 /* The subscribers (or watchers) on all workers. */
 struct subscribers {
-    uint64_t workers; /* bit n: worker n has subscribers; protected by the channel's mutex */
+    /* Bit n: worker n has subscribers; protected by the channel's mutex. */
+    uint64_t workers;
     struct subscriber_list *lists;
 };
 
@@ -57,7 +58,8 @@ struct channel {
 
     pthread_mutex_t mutex;
     /* Protected by the mutex. */
-    bool dead;                 /* unlinked from the table, or about to be: look up the name again */
+    /* Unlinked from the table, or about to be: look up the name again. */
+    bool dead;
     uint64_t number;           /* number of the latest event */
     uint32_t subscriber_count; /* on all workers */
     uint32_t watcher_count;

@@ -66,6 +66,7 @@ struct presence_members {
     uint32_t bucket_count; /* a power of two, or 0 */
 };
 
+/* Returns the number of members. */
 static inline uint32_t presence_count(const struct presence_members *members) {
     return members->list != NULL ? members->list->count : 0;
 }

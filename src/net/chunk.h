@@ -22,7 +22,8 @@
 struct frame {
     atomic_uint references;
     uint32_t length;
-    bool droppable; /* a channel event, which the configuration may allow to drop for a slow reader */
+    /* A channel event, which the configuration may allow to drop for a slow reader. */
+    bool droppable;
     char bytes[];
 };
 
@@ -36,11 +37,13 @@ void frame_unref(struct frame *frame);
 struct chunk {
     uint32_t references;
     uint32_t length;
-    uint32_t messages;   /* number of messages in the bytes, for the bound on unsent messages */
+    /* Number of messages in the bytes, for the bound on unsent messages. */
+    uint32_t messages;
     bool droppable;      /* as in the frame */
     struct frame *frame; /* owner of `bytes`; NULL: they follow the chunk */
     const char *bytes;
-    struct chunk *encoded; /* the encoded form, made for the first stream that `encodes`; may be NULL */
+    /* The encoded form, made for the first stream that `encodes`; may be NULL. */
+    struct chunk *encoded;
 };
 
 /* Creates a chunk of `length` bytes of its own, with one reference, as one message. The caller fills `*bytes`. */

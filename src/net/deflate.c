@@ -19,7 +19,8 @@ static const uint8_t tail[4] = {0x00, 0x00, 0xFF, 0xFF};
 
 struct deflate_tools {
     z_stream deflater, inflater;
-    struct buffer in, out; /* separate: an answer is compressed while the received message is still in use */
+    /* Separate: an answer is compressed while the received message is still in use. */
+    struct buffer in, out;
 };
 
 struct deflate_window {

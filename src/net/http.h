@@ -40,8 +40,9 @@ struct http_request {
     struct slice body;
     struct http_header headers[HTTP_HEADERS_MAX];
     unsigned header_count;
-    bool wants_websocket;  /* GET with `Upgrade: websocket` */
-    bool body_too_large;   /* above max_body_bytes: `body` is empty, and the connection will be closed */
+    bool wants_websocket; /* GET with `Upgrade: websocket` */
+    /* Above max_body_bytes: `body` is empty, and the connection will be closed. */
+    bool body_too_large;
     size_t received_bytes; /* head and body on the wire, for the counters */
 
     /* The memory behind the slices; private to the parser. */
@@ -88,6 +89,7 @@ struct http_response {
 /* Answers the current request and returns the number of bytes that go out. A HEAD request gets the head only. */
 size_t http_respond(struct http_connection *connection, const struct http_response *response);
 
+/* The worker, the handler and the stream of a connection. */
 struct worker *http_worker(struct http_connection *connection);
 const struct http_handler *http_connection_handler(struct http_connection *connection);
 struct stream *http_stream(struct http_connection *connection);

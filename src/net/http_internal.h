@@ -40,7 +40,8 @@ struct http_connection {
     bool chunked;
     /* Unsent bytes of a large answer when the timer was set: a client that reads slowly is not idle. */
     uint64_t unsent;
-    const char *refusal; /* reason why our own checks stopped the parser; NULL: llhttp stopped it */
+    /* Reason why our own checks stopped the parser; NULL: llhttp stopped it. */
+    const char *refusal;
 };
 
 /* Initialises the connection's parser. */

@@ -13,7 +13,8 @@
 
 struct bucket_entry {
     uint64_t address;
-    uint64_t full_ns; /* time at which the bucket is full again; a free entry has a time in the past */
+    /* Time at which the bucket is full again; a free entry has a time in the past. */
+    uint64_t full_ns;
 };
 
 struct entry_set {
@@ -21,7 +22,8 @@ struct entry_set {
 };
 
 struct shard {
-    pthread_mutex_t mutex; /* protects the counters, and the sets whose number modulo SHARDS is the shard's */
+    /* Protects the counters, and the sets whose number modulo SHARDS is the shard's. */
+    pthread_mutex_t mutex;
     struct counter checks;
     struct counter refusals;
     char padding[CACHE_LINE];
@@ -30,7 +32,8 @@ struct shard {
 struct rate_limiter {
     struct rate_limiter_settings settings;
     uint64_t token_ns; /* time in which a bucket gains one token */
-    uint64_t burst_ns; /* time in which an empty bucket fills: the window, or a few nanoseconds more by rounding */
+    /* Time in which an empty bucket fills: the window, or a few nanoseconds more by rounding. */
+    uint64_t burst_ns;
     struct shard shards[SHARDS];
     uint32_t set_count;
     struct entry_set sets[];

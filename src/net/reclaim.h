@@ -19,9 +19,11 @@ struct reclaimer {
     pthread_mutex_t mutex;
     struct deferred *next_batch; /* objects deferred since the grace period began */
     struct deferred *batch;      /* the batch in its grace period; NULL: none */
-    struct deferred *held;       /* objects after their grace period, kept because other threads are reading */
-    unsigned readers;            /* number of threads between reclaim_read_begin and reclaim_read_end */
-    bool ended;                  /* all workers have ended: free at once */
+    /* Objects after their grace period, kept because other threads are reading. */
+    struct deferred *held;
+    /* Number of threads between reclaim_read_begin and reclaim_read_end. */
+    unsigned readers;
+    bool ended; /* all workers have ended: free at once */
 };
 
 /* Initialises a reclaimer for these workers, which must outlive it. */

@@ -57,7 +57,8 @@ struct stream_handler {
 struct stream_limits {
     uint32_t max_messages;
     uint64_t max_bytes;
-    bool drop_droppable; /* drop droppable chunks at the bound instead of calling on_slow */
+    /* Drop droppable chunks at the bound instead of calling on_slow. */
+    bool drop_droppable;
 };
 
 enum stream_state { STREAM_OPEN, STREAM_FINISHING, STREAM_LINGERING, STREAM_CLOSED };
@@ -75,7 +76,8 @@ struct stream {
     int fd;
     uint8_t state; /* enum stream_state */
     bool in_flush_queue : 1;
-    bool slow : 1;                /* over its limits: on_slow was called or is called at the end of the turn */
+    /* Over its limits: on_slow was called or is called at the end of the turn. */
+    bool slow : 1;
     bool broken : 1;              /* the socket reported an error: nothing more is written */
     bool reset : 1;               /* close with RST */
     bool paused : 1;              /* not reading */
@@ -95,8 +97,9 @@ struct stream {
     struct chunk **out;    /* out_inline or an array of out_capacity */
     struct chunk *out_inline[STREAM_INLINE_CHUNKS];
 
-    struct list queued; /* link in the worker's flush_queue or fan_out_queue, or in neither */
-    struct list link;   /* link in the worker's list `streams` or `closed` */
+    /* Link in the worker's flush_queue or fan_out_queue, or in neither. */
+    struct list queued;
+    struct list link; /* link in the worker's list `streams` or `closed` */
     struct timer timer;
     struct buffer *in;          /* input that the handler has not consumed, or NULL */
     struct tls_connection *tls; /* NULL: no TLS */
@@ -152,6 +155,7 @@ static inline void stream_set_limits(struct stream *stream, const struct stream_
     stream->limits = limits;
 }
 
+/* Returns the number of queued bytes that are not written yet. */
 static inline uint64_t stream_unsent_bytes(const struct stream *stream) {
     return stream->out_bytes;
 }
@@ -161,6 +165,7 @@ static inline bool stream_is(const struct stream *stream, const struct stream_ha
     return stream->handler == handler;
 }
 
+/* True if the stream is in state OPEN: its handler gets input, and output is accepted. */
 static inline bool stream_is_open(const struct stream *stream) {
     return stream->state == STREAM_OPEN;
 }

@@ -61,14 +61,16 @@ struct worker {
     uint64_t now_ms;
     bool stopping; /* end the loop after the last connection has closed */
 
-    struct list flush_queue;   /* streams to flush at the end of this turn */
-    struct list fan_out_queue; /* streams with events of large channels; each turn writes a share of them */
-    uint32_t fan_out_count;    /* streams in the fan-out queue */
-    struct list streams;       /* streams whose on_closed was not called */
-    struct list closed;        /* streams closed in this turn, freed at its end */
+    struct list flush_queue; /* streams to flush at the end of this turn */
+    /* Streams with events of large channels; each turn writes a share of them. */
+    struct list fan_out_queue;
+    uint32_t fan_out_count; /* streams in the fan-out queue */
+    struct list streams;    /* streams whose on_closed was not called */
+    struct list closed;     /* streams closed in this turn, freed at its end */
     uint32_t stream_count;
 
-    uint8_t *receive_buffer; /* shared by all connections, so that an idle connection owns no buffer */
+    /* Shared by all connections, so that an idle connection owns no buffer. */
+    uint8_t *receive_buffer;
     size_t receive_capacity;
     struct http_request *spare_request; /* reused for the next request; may be NULL */
     struct deflate_tools *deflate;      /* NULL until the first connection is compressed */
@@ -78,7 +80,8 @@ struct worker {
 
 struct workers {
     unsigned count;
-    unsigned started; /* number of running threads: those of the first workers in the list */
+    /* Number of running threads: those of the first workers in the list. */
+    unsigned started;
     struct worker *list[WORKERS_MAX];
 };
 

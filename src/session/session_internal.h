@@ -44,8 +44,10 @@ struct session_lookup {
 struct session {
     struct websocket websocket;
     struct session_server *server;
-    struct app_slot *slot; /* NULL before the session is established and while it is closing */
-    const struct app *app; /* the current record while a message is handled; valid in this turn only */
+    /* NULL before the session is established and while it is closing. */
+    struct app_slot *slot;
+    /* The current record while a message is handled; valid in this turn only. */
+    const struct app *app;
     struct socket_id id;
     struct list link; /* link in app_part.sessions */
     struct subscription_set subscriptions;
@@ -55,10 +57,12 @@ struct session {
     bool pinged;                   /* pusher:ping was sent, and nothing has arrived since */
 };
 
+/* The worker of a session. */
 static inline struct worker *session_worker(const struct session *session) {
     return session->websocket.stream->worker;
 }
 
+/* The part of the session's app for the session's worker. The session must be established. */
 static inline struct app_part *session_part(const struct session *session) {
     return slot_part(session->slot, session_worker(session));
 }
