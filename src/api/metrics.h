@@ -27,6 +27,8 @@ struct metrics_thread;
 struct metrics_thread *metrics_thread_start(const struct api *api, uint32_t keep_ms, struct error *error);
 /* Ends and frees it, when the workers have ended and before their messages are settled; may be NULL. */
 void metrics_thread_stop(struct metrics_thread *metrics);
+/* For shutdown: waiting scrapes are answered without the pause between builds. Any thread; may be NULL. */
+void metrics_thread_drain(struct metrics_thread *metrics);
 /* Pages built so far. Any thread. */
 uint64_t metrics_thread_built(struct metrics_thread *metrics);
 

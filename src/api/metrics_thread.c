@@ -18,6 +18,7 @@ struct scrape {
     struct list link;
     struct worker *worker;
     struct api_call *call; /* NULL: the client has gone; the worker's */
+    bool wants_new;        /* a page that is built after its request */
     struct frame *page;    /* with a reference */
 };
 
@@ -33,6 +34,7 @@ struct metrics_thread {
     uint64_t expires_ns;
     uint64_t next_build_ns;
     uint64_t built; /* pages */
+    bool draining;  /* do not wait for the next build */
     bool stopping;
 };
 
@@ -49,10 +51,29 @@ static struct frame *build_page(const struct api *api) {
     return page;
 }
 
-static void keep_page(struct metrics_thread *metrics, struct frame *page) {
-    if (metrics->page != NULL)
-        frame_unref(metrics->page);
+/* Returns the page that was kept, to be released without the mutex: it may be large. */
+static struct frame *keep_page(struct metrics_thread *metrics, struct frame *page) {
+    struct frame *old = metrics->page;
+
     metrics->page = page;
+    return old;
+}
+
+static void release_page(struct frame *page) {
+    if (page != NULL)
+        frame_unref(page);
+}
+
+static bool may_build(const struct metrics_thread *metrics, uint64_t now_ns) {
+    return metrics->draining || now_ns >= metrics->next_build_ns;
+}
+
+static void drop_expired_page(struct metrics_thread *metrics) {
+    struct frame *expired = keep_page(metrics, NULL);
+
+    pthread_mutex_unlock(&metrics->mutex);
+    release_page(expired);
+    pthread_mutex_lock(&metrics->mutex);
 }
 
 /* Waits until a page has to be built; false when the thread has to end. With the mutex held. */
@@ -62,11 +83,11 @@ static bool wait_for_scrape(struct metrics_thread *metrics) {
 
         if (metrics->stopping)
             return false;
-        if (metrics->page != NULL && now_ns >= metrics->expires_ns)
-            keep_page(metrics, NULL);
-        if (!list_empty(&metrics->scrapes) && now_ns >= metrics->next_build_ns)
+        if (!list_empty(&metrics->scrapes) && may_build(metrics, now_ns))
             return true;
-        if (!list_empty(&metrics->scrapes))
+        if (metrics->page != NULL && now_ns >= metrics->expires_ns)
+            drop_expired_page(metrics);
+        else if (!list_empty(&metrics->scrapes))
             condition_wait_until(&metrics->wake, &metrics->mutex, metrics->next_build_ns);
         else if (metrics->page != NULL)
             condition_wait_until(&metrics->wake, &metrics->mutex, metrics->expires_ns);
@@ -88,6 +109,19 @@ static void post_page(struct list *scrapes, struct frame *page) {
     }
 }
 
+/* Moves the scrapes that came while a page was built and take any page. */
+static void add_late_scrapes(struct list *from, struct list *answered) {
+    struct list *next;
+
+    for (struct list *link = from->next; link != from; link = next) {
+        next = link->next;
+        if (container_of(link, struct scrape, link)->wants_new)
+            continue;
+        list_remove(link);
+        list_append(answered, link);
+    }
+}
+
 static void *build_pages(void *context) {
     struct metrics_thread *metrics = context;
     struct list scrapes;
@@ -96,7 +130,7 @@ static void *build_pages(void *context) {
     pthread_mutex_lock(&metrics->mutex);
     while (wait_for_scrape(metrics)) {
         uint64_t began_ns = clock_monotonic_ns(), ended_ns;
-        struct frame *page;
+        struct frame *page, *old;
 
         list_move_all(&metrics->scrapes, &scrapes);
         pthread_mutex_unlock(&metrics->mutex);
@@ -104,11 +138,15 @@ static void *build_pages(void *context) {
         ended_ns = clock_monotonic_ns();
         frame_ref(page); /* one for the scrapes, one to keep */
         pthread_mutex_lock(&metrics->mutex);
-        keep_page(metrics, page);
-        metrics->expires_ns = ended_ns + metrics->keep_ns;
+        add_late_scrapes(&metrics->scrapes, &scrapes);
+        old = keep_page(metrics, page);
         metrics->next_build_ns = ended_ns + (ended_ns - began_ns) * IDLE_PER_BUILD;
+        metrics->expires_ns = ended_ns + metrics->keep_ns;
+        if (metrics->expires_ns < metrics->next_build_ns) /* there is no newer one before */
+            metrics->expires_ns = metrics->next_build_ns;
         metrics->built++;
         pthread_mutex_unlock(&metrics->mutex);
+        release_page(old);
         post_page(&scrapes, page);
         frame_unref(page);
         pthread_mutex_lock(&metrics->mutex);
@@ -141,7 +179,7 @@ void metrics_thread_stop(struct metrics_thread *metrics) {
     pthread_cond_signal(&metrics->wake);
     pthread_mutex_unlock(&metrics->mutex);
     pthread_join(metrics->thread, NULL);
-    keep_page(metrics, NULL);
+    release_page(keep_page(metrics, NULL));
     while (!list_empty(&metrics->scrapes)) { /* their clients have gone with the workers */
         struct scrape *scrape = container_of(metrics->scrapes.next, struct scrape, link);
         list_remove(&scrape->link);
@@ -150,6 +188,15 @@ void metrics_thread_stop(struct metrics_thread *metrics) {
     pthread_cond_destroy(&metrics->wake);
     pthread_mutex_destroy(&metrics->mutex);
     free(metrics);
+}
+
+void metrics_thread_drain(struct metrics_thread *metrics) {
+    if (metrics == NULL)
+        return;
+    pthread_mutex_lock(&metrics->mutex);
+    metrics->draining = true;
+    pthread_cond_signal(&metrics->wake);
+    pthread_mutex_unlock(&metrics->mutex);
 }
 
 uint64_t metrics_thread_built(struct metrics_thread *metrics) {
@@ -186,11 +233,11 @@ static void forget_call(struct api_call *call) {
 }
 
 /* Returns the kept page with a reference, or NULL after it has queued the scrape for a new one. */
-static struct frame *take_page(struct metrics_thread *metrics, struct scrape *scrape, bool wants_new) {
+static struct frame *take_page(struct metrics_thread *metrics, struct scrape *scrape) {
     struct frame *page = NULL;
 
     pthread_mutex_lock(&metrics->mutex);
-    if (!wants_new && metrics->page != NULL && clock_monotonic_ns() < metrics->expires_ns) {
+    if (!scrape->wants_new && metrics->page != NULL && clock_monotonic_ns() < metrics->expires_ns) {
         page = metrics->page;
         frame_ref(page);
     } else {
@@ -202,14 +249,14 @@ static struct frame *take_page(struct metrics_thread *metrics, struct scrape *sc
 }
 
 void api_get_metrics(struct api_call *call) {
-    bool wants_new = http_header_has(call->request, SLICE("cache-control"), SLICE("no-cache"));
     struct scrape *scrape = alloc_zero(sizeof *scrape);
     struct frame *page;
 
     scrape->worker = call->worker;
     scrape->call = call;
+    scrape->wants_new = http_header_has(call->request, SLICE("cache-control"), SLICE("no-cache"));
     api_call_wait(call, scrape, forget_call); /* before the thread can know of it */
-    page = take_page(call->api->metrics, scrape, wants_new);
+    page = take_page(call->api->metrics, scrape);
     if (page == NULL)
         return;
     api_call_resume(call);

@@ -216,7 +216,7 @@ void deflate_window_destroy(struct deflate_window *window) {
 }
 
 /* Empties a buffer and reserves `bytes`; frees a large buffer before a small message. */
-static bool prepare_inflater(struct buffer *buffer, size_t bytes) {
+static bool prepare_output(struct buffer *buffer, size_t bytes) {
     if (buffer->capacity > KEPT_BYTES && bytes <= KEPT_BYTES) {
         buffer_dispose(buffer);
         *buffer = (struct buffer){0};
@@ -232,7 +232,7 @@ bool deflate_message(struct deflate_tools *tools, struct deflate_window *window,
     z_stream *deflater = window != NULL ? &window->deflater : &tools->deflater;
     size_t room = deflateBound(deflater, message.length) + 16; /* for the flush block at the end */
 
-    if (!prepare_inflater(&tools->out, room))
+    if (!prepare_output(&tools->out, room))
         return false;
     if (window == NULL)
         deflateReset(deflater);
@@ -285,7 +285,7 @@ enum inflate_answer inflate_message(struct deflate_tools *tools, struct slice co
                                     struct slice *message) {
     enum inflate_answer answer;
 
-    if (!prepare_inflater(&tools->in, FIRST_BYTES))
+    if (!prepare_output(&tools->in, FIRST_BYTES))
         return INFLATE_NO_MEMORY;
     inflateReset(&tools->inflater);
     answer = feed_inflater(tools, (const uint8_t *)compressed.data, compressed.length, max_bytes);

@@ -34,8 +34,9 @@ void reclaimer_init(struct reclaimer *reclaimer, struct workers *workers);
 void reclaimer_dispose(struct reclaimer *reclaimer);
 
 /*
- * Calls `free_object(object, context)` after the grace period, on the thread of the last worker to end its turn. A NULL
- * object is ignored. Callable from any thread; locks that the caller holds must not be taken by `free_object`.
+ * Calls `free_object(object, context)` after the grace period, on the thread of the last worker to end its turn or of
+ * the last reader; at once after reclaimer_dispose. A NULL object is ignored. Callable from any thread; locks that the
+ * caller holds must not be taken by `free_object`.
  */
 void reclaim_defer(struct reclaimer *reclaimer, void *object, void (*free_object)(void *object, void *context),
                    void *context);

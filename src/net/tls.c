@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* The opaque types of tls.h are OpenSSL's types under our own names, so that its headers stay in this file. */
-static SSL_CTX *tls_settings_of(struct tls_context *context) {
+static SSL_CTX *ssl_context_of(struct tls_context *context) {
     return (SSL_CTX *)context;
 }
 
@@ -130,11 +130,11 @@ struct tls_context *tls_context_create(const struct tls_settings *settings, stru
 }
 
 void tls_context_destroy(struct tls_context *context) {
-    SSL_CTX_free(tls_settings_of(context));
+    SSL_CTX_free(ssl_context_of(context));
 }
 
 struct tls_connection *tls_connection_create(struct tls_context *context, int fd) {
-    SSL *ssl = SSL_new(tls_settings_of(context));
+    SSL *ssl = SSL_new(ssl_context_of(context));
 
     if (ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
         SSL_free(ssl);

@@ -12,8 +12,9 @@
 #include "base/log.h"
 #include "server/server_internal.h"
 
-/* How long lookups may still wait for the store after the shutdown grace period. */
-#define STORE_ANSWERS_MS 2000
+/* How long lookups may still wait for the store after the shutdown grace period: the two seconds in which the rest of a
+ * request has to arrive, and one more because timers count seconds. */
+#define STORE_ANSWERS_MS 3000
 
 /* A joined group of events is at most this part of a reader's output bound, so that joining never exceeds it. */
 #define GROUP_PART 8
@@ -169,6 +170,7 @@ static void stop_apps(struct server *server) {
 /* Closes the listeners, then all connections over the shutdown grace period. Returns when the last one is closed. */
 static void stop_workers(struct server *server) {
     atomic_store(&server->sessions.draining, true);
+    metrics_thread_drain(server->api.metrics);
     workers_run_on_all(&server->workers, &(struct worker_task){.run = stop_worker, .context = server});
     if (!workers_join_within(&server->workers,
                              server->config.shutdown_grace_period_s * UINT64_C(1000) + STORE_ANSWERS_MS)) {

@@ -61,13 +61,43 @@ static uint64_t count_to_close(const struct closing *closing) {
     return count;
 }
 
-/* Closes sessions of an app until `due` sessions are closed in total; false if some are left. */
-static bool close_part(struct closing *closing, struct app_part *part, uint64_t due) {
-    while (!list_empty(&part->sessions)) {
+static void close_first_session(struct closing *closing, struct app_part *part) {
+    close_for_reason(closing, first_session(part)); /* removes it from the list, and the part with its last session */
+    closing->closed++;
+}
+
+/* Closes sessions of all apps in turn, so that each app's are spread over the whole time. False if some are left. */
+static bool close_in_turn(struct closing *closing, uint64_t due) {
+    struct list *parts = parts_of_worker(closing);
+
+    while (!list_empty(parts)) {
+        struct app_part *part = container_of(parts->next, struct app_part, link);
         if (closing->closed >= due)
             return false;
-        close_for_reason(closing, first_session(part)); /* removes it from the list */
-        closing->closed++;
+        close_first_session(closing, part);
+        if (list_empty(&part->sessions))
+            continue;
+        list_remove(&part->link);
+        list_append(parts, &part->link);
+    }
+    return true;
+}
+
+/* Closes sessions of apps that are disabled or gone, one app after the other. False if some are left. */
+static bool close_changed(struct closing *closing, uint64_t due) {
+    struct list *parts = parts_of_worker(closing);
+    struct list *next;
+
+    for (struct list *link = parts->next; link != parts; link = next) {
+        struct app_part *part = container_of(link, struct app_part, link);
+        next = link->next;
+        if (!has_to_close(closing, part))
+            continue;
+        while (!list_empty(&part->sessions)) {
+            if (closing->closed >= due)
+                return false;
+            close_first_session(closing, part);
+        }
     }
     return true;
 }
@@ -96,18 +126,11 @@ static void end_closing(struct closing *closing) {
 /* Closes the due share of the sessions, in proportion to the elapsed time. */
 static void close_due(struct closing *closing) {
     uint64_t elapsed_ns = clock_monotonic_ns() - closing->began_ns, due = UINT64_MAX;
-    struct list *parts = parts_of_worker(closing);
-    struct list *next;
 
     if (elapsed_ns < closing->spread_ns)
         due = 1 + (uint64_t)((double)closing->total * (double)elapsed_ns / (double)closing->spread_ns);
-    for (struct list *link = parts->next; link != parts; link = next) {
-        struct app_part *part = container_of(link, struct app_part, link);
-        next = link->next; /* a part leaves the list with its last session */
-        if (has_to_close(closing, part) && !close_part(closing, part, due))
-            return;
-    }
-    end_closing(closing);
+    if (closing->shutdown ? close_in_turn(closing, due) : close_changed(closing, due))
+        end_closing(closing);
 }
 
 static void on_closing_timer(struct poll_target *target, uint32_t events) {

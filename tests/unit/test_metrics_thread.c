@@ -166,8 +166,50 @@ static void a_page_is_kept_no_longer_than_its_time(void **state) {
     (void)state;
     start(1, 0);
     scrape("", &in);
+    while (metrics_thread_built(api.metrics) < 2)
+        scrape("", &in);
+    buffer_dispose(&in);
+    stop();
+}
+
+/* Before, while and after a page is built: each round meets another moment. */
+static void a_scrape_that_comes_while_a_page_is_built_takes_it(void **state) {
+    struct buffer in = {0};
+
+    (void)state;
+    for (unsigned round = 0; round < 20; round++) {
+        int first, second;
+        start(MANY_APPS, KEPT_MS);
+        first = harness_http(worker, &handler);
+        second = harness_http(worker, &handler);
+        send_scrape(first, "");
+        for (unsigned i = 0; i < round * 100; i++)
+            harness_settle(worker);
+        send_scrape(second, "");
+        in.length = 0;
+        receive_page(second, &in);
+        assert_int_equal(metrics_thread_built(api.metrics), 1);
+        close(first);
+        close(second);
+        stop();
+    }
+    buffer_dispose(&in);
+}
+
+static void during_a_shutdown_a_scrape_does_not_wait_for_its_turn(void **state) {
+    struct buffer in = {0};
+    int client;
+
+    (void)state;
+    start(MANY_APPS, KEPT_MS);
     scrape("", &in);
+    client = harness_http(worker, &handler);
+    send_scrape(client, "Cache-Control: no-cache\r\n");
+    metrics_thread_drain(api.metrics);
+    in.length = 0;
+    receive_page(client, &in);
     assert_int_equal(metrics_thread_built(api.metrics), 2);
+    close(client);
     buffer_dispose(&in);
     stop();
 }
@@ -227,6 +269,8 @@ int main(void) {
         cmocka_unit_test(a_scrape_costs_its_worker_the_same_whatever_number_of_apps),
         cmocka_unit_test(scrapes_get_the_kept_page_unless_they_ask_for_a_new_one),
         cmocka_unit_test(a_page_is_kept_no_longer_than_its_time),
+        cmocka_unit_test(a_scrape_that_comes_while_a_page_is_built_takes_it),
+        cmocka_unit_test(during_a_shutdown_a_scrape_does_not_wait_for_its_turn),
         cmocka_unit_test(scrapes_that_wait_together_share_one_page),
         cmocka_unit_test(a_client_that_goes_before_its_page_leaves_nothing),
         cmocka_unit_test(the_server_may_stop_while_a_scrape_waits),

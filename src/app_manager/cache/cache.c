@@ -233,19 +233,21 @@ void app_cache_submit(struct app_cache *cache, struct store_operation *operation
 }
 
 void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *slot, void *context), void *context) {
-    struct app_slot **slots;
-    size_t count = 0;
+    struct cache_entry **entries = NULL;
+    size_t count = 0, capacity;
 
     reclaim_read_begin(&cache->surroundings.reclaimer);
-    pthread_mutex_lock(&cache->mutex);
-    slots = alloc_array(NULL, cache->records.count + 1, sizeof slots[0]);
-    for (struct list *link = cache->records.entries.next; link != &cache->records.entries; link = link->next)
-        slots[count++] = container_of(link, struct cache_entry, link)->slot;
-    pthread_mutex_unlock(&cache->mutex);
+    do { /* allocates without the mutex; the number may grow meanwhile */
+        capacity = count + count / 8 + 64;
+        entries = alloc_array(entries, capacity, sizeof entries[0]);
+        pthread_mutex_lock(&cache->mutex);
+        count = records_copy(&cache->records, entries, capacity);
+        pthread_mutex_unlock(&cache->mutex);
+    } while (count > capacity);
     for (size_t i = 0; i < count; i++)
-        each(slots[i], context);
+        each(entries[i]->slot, context);
     reclaim_read_end(&cache->surroundings.reclaimer);
-    free(slots);
+    free(entries);
 }
 
 void app_cache_read_stats(struct app_cache *cache, struct app_lookup_stats *lookups, struct store_pool_stats *pool) {

@@ -31,9 +31,33 @@ void records_dispose(struct records *records) {
     reclaim_batch_free(&unlinked);
     for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++)
         name_table_dispose(&records->names[kind]);
+    free(records->array);
+}
+
+size_t records_copy(const struct records *records, struct cache_entry **entries, size_t capacity) {
+    if (records->count != 0 && records->count <= capacity)
+        memcpy(entries, records->array, records->count * sizeof(struct cache_entry *));
+    return records->count;
 }
 
 /* --- entries --- */
+
+static void add_to_array(struct records *records, struct cache_entry *entry) {
+    if (records->count == records->array_capacity) {
+        records->array_capacity = records->array_capacity == 0 ? 64 : records->array_capacity * 2;
+        records->array = alloc_array(records->array, records->array_capacity, sizeof(struct cache_entry *));
+    }
+    entry->index = records->count;
+    records->array[records->count++] = entry;
+}
+
+/* The last entry takes the place of the removed one. */
+static void remove_from_array(struct records *records, const struct cache_entry *entry) {
+    struct cache_entry *last = records->array[--records->count];
+
+    records->array[entry->index] = last;
+    last->index = entry->index;
+}
 
 static struct cache_entry *create_entry(struct records *records, struct slice id, struct reclaim_batch *unlinked) {
     size_t size = sizeof(struct cache_entry) + records->worker_count * sizeof(atomic_uint_fast64_t);
@@ -45,7 +69,7 @@ static struct cache_entry *create_entry(struct records *records, struct slice id
     entry->by_id.text = slice_of(entry->slot->id);
     name_table_add(&records->names[NAME_ID], &entry->by_id, unlinked);
     list_append(&records->entries, &entry->link);
-    records->count++;
+    add_to_array(records, entry);
     /* Not for each one: any number of the others may have connections, and those do not count. */
     if (++records->created_since_sweep > capacity / 16 + CREATED_BEYOND && records->count > capacity) {
         records->created_since_sweep = 0;
@@ -59,7 +83,7 @@ void records_unlink(struct records *records, struct cache_entry *entry, struct r
     records_set_broken(records, entry, NULL);
     name_table_remove(&records->names[NAME_ID], &entry->by_id);
     list_remove(&entry->link);
-    records->count--;
+    remove_from_array(records, entry);
 }
 
 void entry_free(void *object, void *context) {

@@ -45,6 +45,7 @@ struct cache_entry {
 
     /* Guarded by the cache's mutex. */
     struct list link;
+    size_t index; /* in records.array */
     struct cache_key *key;
     uint64_t loaded_ms;     /* when the store last gave the record */
     uint64_t refresh_at_ms; /* when the store is to be asked again, if the app is in use */
@@ -68,6 +69,9 @@ struct records {
     struct name_table names[NAME_KIND_COUNT];
     struct list entries; /* in the order in which the sweep comes to them */
     size_t count;
+    /* The same entries in any order, to be copied at once. */
+    struct cache_entry **array;
+    size_t array_capacity;
     size_t created_since_sweep;
     size_t broken; /* entries whose record in the store is broken */
 };
@@ -77,6 +81,9 @@ void records_init(struct records *records, const struct cache_settings *settings
                   unsigned worker_count, void (*free_channels)(void *channels));
 /* No worker reads any more. */
 void records_dispose(struct records *records);
+
+/* Copies the entries if `capacity` is enough for them. Returns their number. */
+size_t records_copy(const struct records *records, struct cache_entry **entries, size_t capacity);
 
 /* The entry of a name, or NULL. On a worker within its turn, or with the mutex held. */
 static inline struct cache_entry *records_find(const struct records *records, enum name_kind kind, struct slice name,
