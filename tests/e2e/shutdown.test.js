@@ -42,6 +42,25 @@ test('every client is told 4200 before the server ends with exit code 0', async 
   assert.deepEqual(await server.exited(), { code: 0, signal: null });
 });
 
+test('the closes of each app are spread over the whole grace period', async (t) => {
+  const apps = ['first', 'second'].map((id) => ({ id, key: `${id}-key`, secret: 's' }));
+  const server = await serverFor(t, { apps, config: { shutdown_grace_period: 2, workers: 1 } });
+  const order = [];
+  const clients = [];
+  for (const app of apps) for (let i = 0; i < 10; i++) clients.push({ app, ws: await connect(server, { app, t }) });
+  server.terminate();
+  await Promise.all(
+    clients.map(async ({ app, ws }) => {
+      const { at } = await ws.closing();
+      order.push({ at, id: app.id });
+    }),
+  );
+  order.sort((one, other) => one.at - other.at);
+  const half = order.slice(0, 10).map(({ id }) => id);
+  for (const { id } of apps) assert.ok(half.includes(id), `of the first half none is of ${id}: ${half}`);
+  assert.equal((await server.exited()).code, 0);
+});
+
 test('the closes are spread evenly over the grace period', async (t) => {
   const grace = 4;
   const workers = 2;
