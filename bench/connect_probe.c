@@ -27,7 +27,7 @@ static void fail_with_probe(const struct connect_probe *probe, const char *what)
          SLICE_ARGS(buffer_slice(&probe->input)));
 }
 
-/* The first message; the code is that of pusher:error. */
+/* Handles the first message; a refusal carries the code of its pusher:error. */
 static void take_message(struct connect_probe *probe, struct slice text) {
     struct connect_probes *probes = probe->probes;
     const char *code_at = memmem(text.data, text.length, "\"code\":", 7);
@@ -79,7 +79,7 @@ static void probe_ready(struct source *source, uint32_t events) {
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (!probe_under_way(probe))
-            continue; /* what else comes does not matter, nor that it ends */
+            continue; /* later data and the end of the stream are ignored */
         if (count <= 0)
             fail_with_probe(probe, count == 0 ? "the server closed the connection" : strerror(errno));
         buffer_append_bytes(&probe->input, input, (size_t)count);
@@ -107,7 +107,7 @@ void probe_ask(struct connect_probe *probe) {
     probe->asked_ns = clock_monotonic_ns();
     probe_move(probe, PROBE_ASKING);
     upgrade_append_request(&request, probe->probes->target, probe->key);
-    /* The first bytes on a connection fit into its buffer. */
+    /* The request fits into the empty send buffer of a new connection. */
     if (send(probe->source.fd, request.data, request.length, MSG_NOSIGNAL) != (ssize_t)request.length)
         fail_with_probe(probe, strerror(errno));
     buffer_dispose(&request);

@@ -1,10 +1,11 @@
 /*
- * Probes: connections that ask for an app and wait for the server's first message, which says whether they may stay.
+ * Connection probes: each opens a WebSocket connection to an app and reads the server's first message, which accepts
+ * or refuses the connection.
  *
  *   CONNECTING --> READY --> ASKING --> ESTABLISHED or REFUSED
  *    connect()              GET /app     first message
  *
- * The time of a probe is that from asking to the first message.
+ * The latency of a probe is the time from its GET request to the first message.
  */
 #pragma once
 
@@ -30,24 +31,25 @@ struct connect_probe {
 struct connect_probes {
     const struct target *target;
     struct poller *poller;
-    unsigned expected_code;               /* that the server has to refuse them with; 0: they are to be established */
-    unsigned in_state[PROBE_REFUSED + 1]; /* how many probes are in each */
-    uint64_t wrong;                       /* answers that were not the expected */
-    char first_wrong[200];                /* the first of them */
-    struct histogram *latencies;          /* NULL if nobody wants to know */
+    /* Error code of the refusal that the scenario expects; 0: the connection must be established. */
+    unsigned expected_code;
+    unsigned in_state[PROBE_REFUSED + 1]; /* number of probes in each state */
+    uint64_t wrong;                       /* number of unexpected answers */
+    char first_wrong[200];                /* description of the first unexpected answer */
+    struct histogram *latencies;          /* NULL: latencies are not recorded */
 };
 
-/* Begins to connect, or, if the probe was made before, connects anew. Number 0: the key is the target's; else the
- * number stands behind it. */
+/* Starts to connect a new probe, or connects an ended one again. The app key is the target's, with `number` appended
+ * if it is not 0. */
 void probe_connect(struct connect_probe *probe, struct connect_probes *probes, unsigned number);
 
-/* Asks for the app; once it is READY. */
+/* Sends the GET request for the app. The probe must be READY. */
 void probe_ask(struct connect_probe *probe);
 
-/* Closes it without a word, whatever its state. */
+/* Closes the socket without a closing handshake, in any state. */
 void probe_end(struct connect_probe *probe);
 
-/* True until the answer is there, if it has been connected. */
+/* True from probe_connect until the answer has arrived. */
 static inline bool probe_under_way(const struct connect_probe *probe) {
     return probe->state != PROBE_NONE && probe->state < PROBE_ESTABLISHED;
 }

@@ -1,6 +1,5 @@
 /*
- * What connections cost: memory while they are idle, CPU when thousands come at once, and publishing when there are
- * none.
+ * Cost of connections: memory of idle ones, CPU of thousands that arrive at once, and publishing without any.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +22,7 @@
 #define SLICES 5
 #define WARM_UP_NS 100000000u
 
-/* Lets every path of the server run once, so that what it loads then is not counted as memory of connections. */
+/* Runs every path of the server once: memory allocated at first use must not count as memory of connections. */
 static void warm_up(struct bench *bench) {
     struct load_clients clients;
 

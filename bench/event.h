@@ -1,12 +1,12 @@
 /*
- * What the generator publishes: an event whose data is 100 bytes of plain ASCII that tell who sent it, when, and as
- * which.
+ * Event that the generator publishes: its data is 100 bytes of ASCII with the publisher, the event's number and the
+ * time of sending.
  *
  *   ~curlew~ 0003 00000000002a 0000112233445566 xxxx...
- *   mark     publisher, number  time of sending  filler     (hexadecimal, without the blanks)
+ *   mark     publisher, number  time of sending  filler     (numbers in hexadecimal; no blanks in the real text)
  *
- * Mark, publisher and number are at fixed places, so checking an event is a comparison of two words. No byte needs an
- * escape in JSON, so the text is the same in the request and in the frame.
+ * Mark, publisher and number have fixed offsets, so an event is checked by comparing two 64-bit words. No byte needs
+ * escaping in JSON, so the text is the same in the request and in the frame.
  */
 #pragma once
 
@@ -20,7 +20,7 @@
 #define EVENT_MARK_LENGTH 8
 #define EVENT_HEADER 40 /* mark, identity and time */
 
-/* Publisher and number as they stand in the text. */
+/* Publisher and number in their text form. */
 struct event_identity {
     uint64_t text[2];
 };
@@ -40,12 +40,14 @@ static inline bool event_same(struct event_identity a, struct event_identity b) 
     return a.text[0] == b.text[0] && a.text[1] == b.text[1];
 }
 
-/* Fills the whole text but the time. */
+/* Fills the whole text except the time. */
 void event_write(char data[EVENT_DATA], unsigned publisher, uint64_t number);
 
-/* Sets the time of sending, on the monotonic clock. */
+/* Writes the time of sending, in ns of the monotonic clock. */
 void event_write_time(char data[EVENT_DATA], uint64_t time_ns);
 
+/* Returns the time of sending, in ns of the monotonic clock. */
 uint64_t event_time_ns(const char *data);
 
+/* Converts the text form to numbers. */
 void event_identity_parse(struct event_identity identity, unsigned *publisher, uint64_t *number);

@@ -1,13 +1,13 @@
 /*
- * How the load generator gives up.
+ * Fatal errors of the load generator.
  *
- * A benchmark that met something it did not expect has nothing to go on with, so it says what it met and ends with
- * status 1. Lost or reordered events are not of this kind: they are results, and make their row of the table fail.
+ * A benchmark cannot continue after an unexpected error, so it prints the error and exits with status 1. Lost or
+ * reordered events are results, not errors: they only mark their row of the table as failed.
  */
 #pragma once
 
-/* Writes "curlew-bench: " and the sentence to standard error and ends the process with status 1. */
+/* Prints "curlew-bench: " and the message to standard error and exits with status 1. */
 void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
-/* The same for a mistake on the command line: status 2, with a hint at --help. */
+/* Prints the message and a hint at --help for an invalid command line, and exits with status 2. */
 void fail_usage(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));

@@ -1,9 +1,10 @@
 /*
- * Fan-out: everyone is on one channel, and closed-loop publishers send to it.
+ * Fan-out: all subscribers are on one channel, and closed-loop publishers send to it.
  *
- * A measurement is cut into slices with a floor before and behind each. The medians count, of the ratio to the floor
- * too: it is taken slice by slice, since the machine may be twice as slow in one second as in the next. At the end of a
- * slice the publishers stop and the subscribers must get what is under way: an event that does not come fails the row.
+ * A measurement consists of slices, with a floor measurement before and after each. The row reports medians over the
+ * slices. The ratio to the floor is computed per slice, since the speed of the machine can halve from one second to the
+ * next. At the end of a slice the publishers stop and the subscribers receive the events in flight: a missing event
+ * fails the row.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +20,14 @@
 
 #define CHANNEL "bench-fanout"
 #define SLICES 10
-#define FLOOR_SHARE 3 /* a floor slice is this many times shorter than a fan-out slice */
+#define FLOOR_SHARE 3 /* length of a fan-out slice divided by that of a floor slice */
 #define IN_FLIGHT 256
 #define WARM_UP_NS 100000000u
 #define PACE_NS 20000000u
-#define LOST_AFTER_NS 5000000000u /* what has not come when nothing came for so long is lost */
+/* Events in flight count as lost after this time without any progress. */
+#define LOST_AFTER_NS 5000000000u
 
-/* One server with its subscribers and, for a row, its publishers. */
+/* One server with its subscribers and the publishers of the current row. */
 struct fanout {
     const struct target *target;
     struct poller *poller;
@@ -34,7 +36,7 @@ struct fanout {
     struct publisher *publishers;
     unsigned publisher_count;
     struct histogram *latencies;
-    char lost[256]; /* why the row failed; empty if it did not */
+    char lost[256]; /* reason why the row failed; empty if it did not */
 
     double per_second[SLICES], cpu_ns[SLICES];
     unsigned slices;
@@ -75,7 +77,7 @@ static void fanout_end_row(struct fanout *fanout) {
     fanout->clients.latencies = NULL;
 }
 
-/* Waits for what is under way; false with the reason in `lost` if it does not come or was wrong. */
+/* Waits for the events in flight; false with the reason in `lost` if events are missing or wrong. */
 static bool drain(struct fanout *fanout) {
     struct load_clients *clients = &fanout->clients;
     struct publishing *publishing = &fanout->publishing;
@@ -102,7 +104,7 @@ static bool drain(struct fanout *fanout) {
     return fanout->lost[0] == '\0';
 }
 
-/* All publishers in closed loops or, with `every_ns`, one event of the first at each such interval. */
+/* Runs all publishers in closed loops or, if `every_ns` is not 0, sends one event of the first every `every_ns`. */
 static bool fanout_run(struct fanout *fanout, uint64_t duration_ns, uint64_t every_ns, struct measure *measure) {
     uint64_t next_ns = clock_monotonic_ns(), end_ns = next_ns + duration_ns, now_ns;
 
@@ -126,7 +128,7 @@ static bool fanout_run(struct fanout *fanout, uint64_t duration_ns, uint64_t eve
     return true;
 }
 
-/* Runs one slice and keeps its figures; false if events were lost. */
+/* Runs one slice and records its figures; false if events were lost. */
 static bool fanout_slice(struct fanout *fanout, uint64_t duration_ns, uint64_t every_ns) {
     struct measure measure;
     double frames;
@@ -143,7 +145,7 @@ static bool fanout_slice(struct fanout *fanout, uint64_t duration_ns, uint64_t e
     return true;
 }
 
-/* Lets the server and the generator get used to this number of publishers; not counted. */
+/* Runs server and generator with this number of publishers before the measurement; the result is dropped. */
 static bool fanout_warm_up(struct fanout *fanout) {
     struct measure measure;
 
@@ -151,7 +153,7 @@ static bool fanout_warm_up(struct fanout *fanout) {
     return fanout_run(fanout, WARM_UP_NS, 0, &measure);
 }
 
-/* Reports the row from the slices that there are. */
+/* Computes the row from the completed slices. */
 static struct row fanout_row(struct fanout *fanout, const char *scenario) {
     struct row row = row_init(scenario, "frame");
 
@@ -171,7 +173,7 @@ static struct row fanout_row(struct fanout *fanout, const char *scenario) {
     return row;
 }
 
-/* False if events were lost: the subscribers are then of no more use. */
+/* Measures and reports one row; false if events were lost: the subscribers cannot be used again then. */
 static bool measure_row(struct bench *bench, struct fanout *fanout, const char *scenario, unsigned publishers) {
     uint64_t slice_ns = bench->duration_ns / SLICES;
     double floors[SLICES + 1], ratios[SLICES];
@@ -201,7 +203,7 @@ static void measure_fanout(struct bench *bench, const char *scenario, unsigned s
     struct fanout fanout;
     bool whole = true;
 
-    bench_floor(bench); /* first: a process forked later would hold the subscribers' sockets open */
+    bench_floor(bench); /* first: a later fork would inherit the subscribers' sockets */
     fanout_open(&fanout, &bench->target, &bench->poller, subscribers);
     for (size_t i = 0; i < rows && whole; i++)
         whole = measure_row(bench, &fanout, scenario, publisher_counts[i]);
@@ -219,7 +221,7 @@ void scenario_fanout_10k(struct bench *bench) {
     measure_fanout(bench, "fanout-10k", 10000, (const unsigned[]){1, 8}, 2);
 }
 
-/* How long an event takes when the server is not busy with the one before: no queue in front of it, only the walk. */
+/* Latency of single events at an interval: no event queues, so only the walk over the subscribers counts. */
 void scenario_latency(struct bench *bench) {
     struct fanout fanout;
     struct row row;
@@ -252,7 +254,7 @@ void scenario_floor(struct bench *bench) {
     }
 }
 
-/* Rows of both servers and, as a note at the second one's, what it is of the first. */
+/* Reports a row for each server; the note of the second row is its ratio to the first. */
 static void compare_row(struct bench *bench, struct fanout *first, struct fanout *second, unsigned publishers) {
     struct fanout *both[] = {first, second};
     struct row rows[2];

@@ -28,11 +28,11 @@
 #define ROUNDS_AHEAD 2
 #define INPUT_SIZE (256 * 1024)
 
-/* Between the two processes. `order` and `drained` are futex words. */
+/* Memory shared by the two processes. `order` and `drained` are futex words. */
 struct floor_shared {
-    _Atomic uint32_t order;   /* goes up with each measurement asked for */
-    _Atomic uint32_t done;    /* the order that is finished */
-    _Atomic uint32_t drained; /* rounds that arrived, of this order */
+    _Atomic uint32_t order;   /* number of measurements requested */
+    _Atomic uint32_t done;    /* the last finished order */
+    _Atomic uint32_t drained; /* rounds of this order that were read */
     uint32_t frames;
     uint64_t duration_ns;
     uint32_t rounds;
@@ -48,7 +48,7 @@ struct floor {
     struct floor_shared *shared;
     struct poller *poller;
     pid_t sender;
-    uint64_t received; /* bytes, of this order */
+    uint64_t received; /* bytes of this order */
     char *input;
     struct floor_socket sockets[FLOOR_SOCKETS];
 };
@@ -68,7 +68,7 @@ static uint64_t thread_cpu_ns(void) {
     return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
-/* Sends all of it; a full socket is waited for. */
+/* Sends all of `data`; waits while the socket is full. */
 static void send_all(int fd, const char *data, size_t length) {
     while (length != 0) {
         ssize_t count = send(fd, data, length, MSG_NOSIGNAL);
@@ -102,7 +102,7 @@ static void send_rounds(struct floor_shared *shared, const int *sockets, const c
     shared->cpu_ns = cpu_ns;
 }
 
-/* The sending process. */
+/* Runs the sender process: one measurement per order. */
 static void sender_run(struct floor_shared *shared, const int *sockets, int cpu) {
     static char frames[FRAMES_MAX * FLOOR_FRAME];
     uint32_t order = 0;
@@ -124,7 +124,7 @@ static void sender_run(struct floor_shared *shared, const int *sockets, int cpu)
     }
 }
 
-/* Counts bytes: every frame is as long as the other. */
+/* Counts bytes instead of frames, since all frames have the same length. */
 static void floor_socket_ready(struct source *source, uint32_t events) {
     struct floor *floor = ((struct floor_socket *)source)->floor;
     ssize_t count;
@@ -150,7 +150,7 @@ static int open_listener(struct sockaddr_in *address) {
     return listener;
 }
 
-/* Opens one connection; returns the sender's end and stores the reader's. */
+/* Opens one connection; returns the sender's end and stores the reader's end in `reader`. */
 static int open_pair(int listener, const struct sockaddr_in *address, int *reader) {
     int sender, on = 1;
 

@@ -1,14 +1,13 @@
 /*
- * The kernel's floor: what it costs a process merely to hand ready bytes to 500 loopback TCP sockets.
+ * The kernel's floor: CPU time that a process needs only to send prepared bytes to 500 loopback TCP sockets.
  *
  *   sender (a process of its own, on the server's core)          generator (on its own core)
- *   for each of 500 sockets: send(1, 8 or 32 frames)   ------>   gathered and read like subscribers
- *   waits while it is two rounds ahead                 <------   rounds drained, in shared memory
+ *   for each of 500 sockets: send(1, 8 or 32 frames)   ------>   gathered and read as by subscribers
+ *   waits while it is two rounds ahead                 <------   number of rounds read, in shared memory
  *
- * Only the CPU time of the calls to send counts, not the waiting. The sender may be no more than two rounds ahead, as a
- * server that answers closed-loop publishers is: one round being written while another is being read. Floors are
- * measured in short slices between slices of what is compared with them, since the speed of a shared machine changes by
- * the second.
+ * Only the CPU time of the send calls counts, not the waiting. The sender is at most two rounds ahead, like a server
+ * with closed-loop publishers: it writes one round while the generator reads another. The floor is measured in short
+ * slices between the slices of the server, since the speed of a shared machine changes from second to second.
  */
 #pragma once
 
@@ -22,11 +21,14 @@
 struct floor;
 
 /*
- * Starts the sender on `cpu` (anywhere if negative); it inherits every open socket, so call this while there are no
- * others. Its sockets join the gathered set of `poller`. It ends with floor_stop or with this process.
+ * Starts the sender process on `cpu` (on any CPU if negative). The sender inherits every open socket, so call this
+ * before any other socket is opened. The reading ends join the gathered set of `poller`. The sender ends with
+ * floor_stop or with this process.
  */
 struct floor *floor_start(struct poller *poller, int cpu);
+
+/* Ends the sender, closes the sockets and frees `floor`. */
 void floor_stop(struct floor *floor);
 
-/* Lets the sender run for `duration_ns`; returns its CPU time per frame in ns, at `frames` a call (1 to 32). */
+/* Runs the sender for `duration_ns` with `frames` (1 to 32) per send call; returns its CPU time per frame in ns. */
 double floor_measure(struct floor *floor, unsigned frames, uint64_t duration_ns);

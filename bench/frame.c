@@ -3,7 +3,7 @@
 #include <assert.h>
 
 size_t frame_write(char *room, uint8_t first, struct slice payload) {
-    /* Masks guard proxies against scripts in browsers (section 10.3); a load generator needs only some mask. */
+    /* Random masks protect proxies from scripts in browsers (section 10.3); a load generator can use a fixed one. */
     static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
     uint8_t *out = (uint8_t *)room;
 

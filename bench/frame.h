@@ -1,6 +1,5 @@
 /*
- * WebSocket frames from the client's side (RFC 6455 section 5.2): reading the unmasked ones of a server, writing masked
- * ones.
+ * WebSocket frames of a client (RFC 6455 section 5.2): reads the server's unmasked frames and writes masked ones.
  */
 #pragma once
 
@@ -21,7 +20,7 @@ struct frame {
     struct slice payload;
 };
 
-/* Reads the frame at the front of `text`; returns its length, 0 if more must come, SIZE_MAX if it is masked. */
+/* Parses the frame at the start of `data`; returns its length, 0 if it is incomplete, SIZE_MAX if it is masked. */
 static inline size_t frame_parse(const char *data, size_t length, struct frame *frame) {
     const uint8_t *bytes = (const uint8_t *)data;
     uint64_t payload;
@@ -49,9 +48,9 @@ static inline size_t frame_parse(const char *data, size_t length, struct frame *
     return payload > length - header ? 0 : header + (size_t)payload;
 }
 
-/* The longest payload that frame_write takes, and the room that its frame needs. */
+/* Longest payload that frame_write accepts, and the size of the buffer for its frame. */
 #define FRAME_WRITE_MAX 1024
 #define FRAME_WRITE_ROOM (FRAME_WRITE_MAX + 8)
 
-/* Writes a masked frame and returns its length. `room` is FRAME_WRITE_ROOM bytes. */
+/* Writes a masked frame into `room`, of FRAME_WRITE_ROOM bytes, and returns its length. */
 size_t frame_write(char *room, uint8_t first, struct slice payload);

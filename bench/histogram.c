@@ -4,7 +4,7 @@
 
 #define STEP_BITS 6
 
-/* Values below 64 have a bucket each; above, the highest bit chooses a row and the next six bits the bucket in it. */
+/* Values below 64 have one bucket each. Above, the highest bit selects a row, the next six bits the bucket in it. */
 static size_t bucket_of(uint64_t value) {
     unsigned shift;
 
@@ -14,7 +14,7 @@ static size_t bucket_of(uint64_t value) {
     return (size_t)(shift + 1) * HISTOGRAM_STEPS + (size_t)((value >> shift) - HISTOGRAM_STEPS);
 }
 
-/* The largest value that falls into the bucket. */
+/* Returns the largest value of the bucket. */
 static uint64_t bucket_limit(size_t bucket) {
     size_t row = bucket / HISTOGRAM_STEPS;
 

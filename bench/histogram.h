@@ -1,12 +1,12 @@
 /*
- * Latencies, counted in buckets that are at most 1.6 % wide, so that a million samples cost a few kilobytes and a
- * percentile is a walk over them.
+ * Histogram of latencies. Its buckets are at most 1.6 % wide, so a million samples take a few kilobytes, and a
+ * percentile is found by one walk over the buckets.
  */
 #pragma once
 
 #include <stdint.h>
 
-#define HISTOGRAM_STEPS 64 /* buckets between one power of two and the next */
+#define HISTOGRAM_STEPS 64 /* buckets per power of two */
 #define HISTOGRAM_BUCKETS (HISTOGRAM_STEPS * 59)
 
 struct histogram {
@@ -17,5 +17,5 @@ struct histogram {
 
 void histogram_add(struct histogram *histogram, uint64_t value_ns);
 
-/* The latency that `share` (0 to 1) of the samples do not exceed, in ns; 0 without samples. */
+/* Returns the latency in ns that `share` (0 to 1) of the samples do not exceed; 0 without samples. */
 uint64_t histogram_percentile(const struct histogram *histogram, double share);

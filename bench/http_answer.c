@@ -12,7 +12,7 @@ static bool header_is(struct slice line, struct slice name, struct slice *value)
     return true;
 }
 
-/* The length of a chunked body with its end; 0 if more must come. Trailers are not expected by anyone here. */
+/* Returns the length of a chunked body including its last chunk; 0 if incomplete. Trailers are not supported. */
 static size_t chunked_length(struct slice text) {
     size_t at = 0;
 

@@ -1,6 +1,6 @@
 /*
- * HTTP/1.1 answers, as far as a load generator must understand them: the status, and where the answer ends (RFC 9112
- * section 6.3, for answers to POST: by length or chunked).
+ * Minimal parser of HTTP/1.1 responses: status and end of the response (RFC 9112 section 6.3, for responses to POST:
+ * by length or chunked).
  */
 #pragma once
 
@@ -10,11 +10,11 @@
 
 struct http_answer {
     unsigned status;
-    struct slice body; /* as it came: chunked bodies with their chunk sizes */
+    struct slice body; /* raw body: a chunked one still has its chunk sizes */
 };
 
 /*
- * Reads the answer at the front of `text`. Returns its length, 0 if it is not complete yet. Text that is no HTTP answer
- * is taken whole, with status 0.
+ * Parses the response at the start of `text`. Returns its length, 0 if it is incomplete. Text that is not an HTTP
+ * response is consumed completely, with status 0.
  */
 size_t http_answer_parse(struct slice text, struct http_answer *answer);

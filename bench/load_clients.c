@@ -13,10 +13,9 @@
 #include "upgrade.h"
 
 #define INPUT_SIZE (256 * 1024)
-/* Time is read for every 16th subscriber: they are spread over the whole walk of the server, and the rest costs less.
- */
+/* Latency is sampled at every 16th subscriber: samples cover the server's whole walk at less cost. */
 #define SAMPLE_EVERY 16
-/* Nothing moved for this long: the server is stuck. */
+/* The server counts as stuck after this time without progress. */
 #define STUCK_NS 10000000000u
 
 static const char *const state_names[] = {
@@ -38,7 +37,7 @@ static void subscriber_move(struct subscriber *subscriber, enum subscriber_state
     subscriber->state = state;
 }
 
-/* Ends the program: `what` happened to this subscriber, and `received` is what the server sent. */
+/* Ends the program with an error: `what` happened to this subscriber, `received` is the server's data. */
 static void fail_with_subscriber(struct subscriber *subscriber, const char *what, struct slice received)
     __attribute__((noreturn));
 
@@ -50,7 +49,7 @@ static void fail_with_subscriber(struct subscriber *subscriber, const char *what
          subscriber->clients->target->url, state_names[subscriber->state], what, SLICE_ARGS(received));
 }
 
-/* Sends, keeping for later what the socket does not take. */
+/* Sends `text`; bytes that the socket does not accept stay in `unsent`. */
 static void subscriber_send(struct subscriber *subscriber, struct slice text) {
     ssize_t count = 0;
 
@@ -116,7 +115,7 @@ static bool contains(struct slice text, const char *what) {
     return memmem(text.data, text.length, what, strlen(what)) != NULL;
 }
 
-/* A frame that is no event of the generator. */
+/* Handles a frame that is not an event of the generator. */
 static void take_protocol_frame(struct subscriber *subscriber, const struct frame *frame) {
     struct slice text = frame->payload;
 
@@ -128,7 +127,7 @@ static void take_protocol_frame(struct subscriber *subscriber, const struct fram
         return;
     case FRAME_CLOSE:
         if (subscriber->state == SUBSCRIBER_CLOSING) {
-            /* The server closes the connection (section 7.1.1); this way also one that waits for the client does. */
+            /* The server closes first (section 7.1.1); the shutdown also helps a server that waits for the client. */
             shutdown(subscriber->source.fd, SHUT_WR);
             return;
         }
@@ -171,7 +170,7 @@ static void note_wrong(struct subscriber *subscriber, struct event_identity expe
         publishers[0], (unsigned long long)numbers[1], publishers[1]);
 }
 
-/* The channel's next event is whatever comes first, but each publisher's numbers must follow one another. */
+/* Adds the channel's next event to the record and checks that the numbers of its publisher are consecutive. */
 static void put_on_record(struct subscriber *subscriber, struct event_identity got) {
     struct load_clients *clients = subscriber->clients;
     unsigned publisher;
@@ -206,7 +205,7 @@ static void take_event(struct subscriber *subscriber, const char *data, uint64_t
         histogram_add(clients->latencies, now_ns - event_time_ns(data));
 }
 
-/* The generator's data in a frame, where it was the last time or, if it is not there, anywhere. */
+/* Finds the event data in a frame: first at the offset of the last event, then by a search; NULL if there is none. */
 static const char *find_event(struct load_clients *clients, struct slice payload) {
     const char *found;
 
@@ -219,7 +218,7 @@ static const char *find_event(struct load_clients *clients, struct slice payload
     return found;
 }
 
-/* Takes whole frames off `text` and returns how many bytes they were. */
+/* Handles the complete frames of `text` and returns their length in bytes. */
 static size_t take_frames(struct subscriber *subscriber, struct slice text) {
     struct load_clients *clients = subscriber->clients;
     bool sampled = clients->latencies != NULL && (subscriber - clients->subscribers) % SAMPLE_EVERY == 0;
@@ -242,7 +241,7 @@ static size_t take_frames(struct subscriber *subscriber, struct slice text) {
     return at;
 }
 
-/* The answer to the upgrade; returns its length, 0 if it is not complete. */
+/* Handles the answer to the upgrade; returns its length, 0 if it is incomplete. */
 static size_t take_upgrade(struct subscriber *subscriber, struct slice text) {
     size_t length = upgrade_answer_length(text);
 
@@ -253,7 +252,7 @@ static size_t take_upgrade(struct subscriber *subscriber, struct slice text) {
     return length;
 }
 
-/* What was carried over and what came now, as one text. */
+/* Handles `text`, the carried bytes followed by the new ones. */
 static void take_input(struct subscriber *subscriber, struct slice text) {
     size_t taken = 0;
 
@@ -313,7 +312,7 @@ void load_clients_init(struct load_clients *clients, const struct target *target
         clients->subscribers[i].clients = clients;
 }
 
-/* Lets the poller run until all are in `state`, starting each by `start` so that `in_flight` are between states. */
+/* Runs the poller until all are in `state`; calls `start` for each, with at most `in_flight` on their way to it. */
 static void move_all(struct load_clients *clients, enum subscriber_state state, void (*start)(struct subscriber *),
                      unsigned in_flight) {
     enum poller_mode mode = clients->poller->mode;
@@ -362,7 +361,7 @@ void load_clients_subscribe_more(struct load_clients *clients, unsigned channels
 }
 
 static void subscriber_start_closing(struct subscriber *subscriber) {
-    static const char normal_closure[] = {0x03, (char)0xe8}; /* 1000 */
+    static const char normal_closure[] = {0x03, (char)0xe8}; /* status 1000 */
 
     subscriber_move(subscriber, SUBSCRIBER_CLOSING);
     subscriber_send_frame(subscriber, FRAME_CLOSE, (struct slice){normal_closure, sizeof normal_closure});

@@ -6,10 +6,10 @@
  *                              connection_     sent                        sent        stream
  *                              established
  *
- * Every event of the generator that a subscriber receives is checked: the first subscriber that gets the n-th event of
- * the channel puts it on record, where each publisher's numbers must follow one another; the n-th event of each other
- * one must be the one on record. So at the end each got each event once, and all in one order, or the position of one
- * is behind.
+ * Every received event of the generator is checked. The first subscriber that receives the n-th event of the channel
+ * adds it to the record, in which the numbers of each publisher must be consecutive. The n-th event of every other
+ * subscriber must equal the recorded one. So each subscriber gets each event exactly once and in the same order; if one
+ * loses an event, its position stays behind.
  */
 #pragma once
 
@@ -38,56 +38,56 @@ struct subscriber {
     struct source source;
     struct load_clients *clients;
     enum subscriber_state state;
-    uint32_t position;    /* events received since the record was cleared */
-    uint64_t started_ns;  /* of connect */
-    struct buffer carry;  /* the beginning of a frame whose rest has not come */
-    struct buffer unsent; /* what the socket did not take yet */
+    uint32_t position;    /* number of events received since the record was cleared */
+    uint64_t started_ns;  /* time of connect */
+    struct buffer carry;  /* start of an incomplete frame */
+    struct buffer unsent; /* bytes that the full socket did not accept */
 };
 
 struct load_clients {
     const struct target *target;
     struct poller *poller;
-    const char *channel;         /* its name; with more than one channel a number is put behind it */
-    unsigned channels;           /* subscriber i is on channel i % channels */
-    struct histogram *latencies; /* of events received, or of subscribing; NULL if nobody wants to know */
+    const char *channel; /* channel name; a number is appended if `channels` > 1 */
+    unsigned channels;   /* subscriber i is on channel i % channels */
+    /* Latencies of received events, or of subscribing; NULL: not recorded. */
+    struct histogram *latencies;
     struct subscriber *subscribers;
     unsigned count;
-    unsigned in_state[SUBSCRIBER_CLOSED + 1]; /* how many subscribers are in each */
-    uint64_t progress;                        /* goes up with everything that comes */
+    unsigned in_state[SUBSCRIBER_CLOSED + 1]; /* number of subscribers in each state */
+    uint64_t progress;                        /* counts everything received */
 
-    uint64_t subscribed_more; /* answers to load_clients_subscribe_more */
+    uint64_t subscribed_more; /* number of answers to load_clients_subscribe_more */
 
-    struct event_identity *record; /* the channel's events in their order */
+    struct event_identity *record; /* events of the channel in order */
     size_t recorded, record_room;
-    uint64_t next_number[LOAD_CLIENTS_PUBLISHERS_MAX]; /* that each publisher's next event must have */
-    uint64_t received;                                 /* events, by all subscribers */
-    uint64_t wrong;                                    /* events that were not the one that had to come */
-    char first_wrong[200];                             /* what was wrong with the first of them */
-    size_t data_at;                                    /* where the data is in the frames of this server, once known */
+    uint64_t next_number[LOAD_CLIENTS_PUBLISHERS_MAX]; /* expected number of each publisher's next event */
+    uint64_t received;                                 /* number of events received by all subscribers */
+    uint64_t wrong;                                    /* number of unexpected events */
+    char first_wrong[200];                             /* description of the first unexpected event */
+    size_t data_at;                                    /* offset of the data in the last event frame */
     char *input;
 };
 
-/* Prepares `count` subscribers; nothing is sent yet. The channel's name must outlive the clients. */
+/* Initializes `count` subscribers without connecting them. `channel` must outlive the clients. */
 void load_clients_init(struct load_clients *clients, const struct target *target, struct poller *poller,
                        const char *channel, unsigned channels, unsigned count);
 
-/* Connects and subscribes all, at most `in_flight` of them at a time. Ends the program if the server refuses one. */
+/* Connects and subscribes all, at most `in_flight` at a time. Ends the program if the server refuses one. */
 void load_clients_open(struct load_clients *clients, unsigned in_flight);
 
-/* Subscribes each, once all are open, to `channels_each` more channels that no other has, and waits for the answers. */
+/* Subscribes each client to `channels_each` more channels of its own and waits for the answers. All must be open. */
 void load_clients_subscribe_more(struct load_clients *clients, unsigned channels_each);
 
-/* Closes all with the closing handshake, at most `in_flight` at a time, and waits until the server is done with each.
- */
+/* Closes all with the closing handshake, at most `in_flight` at a time, and waits until the server has closed each. */
 void load_clients_close(struct load_clients *clients, unsigned in_flight);
 
-/* Begins a new record, with every subscriber at its start. The publishers' numbers go on. */
+/* Clears the record and sets every subscriber to its start. The publishers' numbers continue. */
 void load_clients_clear_record(struct load_clients *clients);
 
-/* The publishers from now on are new ones, whose numbers begin at 0. */
+/* Expects new publishers from now on, whose numbers start at 0. */
 void load_clients_expect_new_publishers(struct load_clients *clients);
 
-/* True when every subscriber has received `events` events since the record was cleared. */
+/* True if every subscriber has received `events` events since the record was cleared. */
 bool load_clients_complete(const struct load_clients *clients, uint64_t events);
 
 void load_clients_dispose(struct load_clients *clients);

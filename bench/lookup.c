@@ -1,11 +1,11 @@
 /*
  * usage: curlew-bench-lookup
  *
- * What the app manager's public lookup costs once an app is in the cache: with one worker and with two at once, over
- * 10,000 random keys, with the same app and with apps that nobody shares; without and with another thread that writes
- * once a millisecond. Workers that share an app are to be compared with those that do not: two busy cores slow each
- * other down on many machines, whatever runs on them. Then the memory of a cache of 10,000 apps through which 100,000
- * pass. The store is SQLite, in a temporary folder. Exit code: 1 if a goal was missed.
+ * Cost of the app manager's public lookup of a cached app: with one worker and with two at once, over 10,000 random
+ * keys, with one shared app and with one app per worker, without and with another thread that writes once a
+ * millisecond. Workers that share an app are compared with two that share none, since two busy cores slow each other
+ * down on many machines. Then the memory of a cache of 10,000 apps while 100,000 apps pass through it. The store is
+ * SQLite in a temporary folder. Exit code: 1 if a goal was missed.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -27,15 +27,15 @@
 
 #define APPS 10000
 #define PASSING_APPS 100000
-#define PASSES 2 /* until memory is judged, and once more as many */
+#define PASSES 2 /* passes before the first memory reading, and again before the second */
 #define LOOKUPS 1000000
 #define ROUNDS 15
-#define AT_ONCE 500 /* fewer than may wait */
+#define AT_ONCE 500 /* concurrent lookups; below the limit of waiting lookups */
 
-#define GOAL_NS 100       /* a lookup over random keys on one worker */
-#define GOAL_SHARED 1.10  /* what sharing an app costs two workers, by those that share none */
-#define GOAL_MEMORY 1.10  /* after all passes, by half of them */
-#define GOAL_ENTRIES 1.25 /* of the capacity: more of them may be there for a moment */
+#define GOAL_NS 100       /* CPU time of a lookup over random keys on one worker */
+#define GOAL_SHARED 1.10  /* two workers with one shared app, relative to two without */
+#define GOAL_MEMORY 1.10  /* memory after all passes, relative to half of them */
+#define GOAL_ENTRIES 1.25 /* entries relative to capacity, which may be exceeded briefly */
 
 static struct workers workers;
 static struct app_manager *manager;
@@ -87,7 +87,7 @@ static void fill(const char *path) {
     sqlite3_close(database);
 }
 
-/* --- looking all up once --- */
+/* --- warm-up: look up every app once --- */
 
 struct warm_up {
     struct app_lookup lookups[AT_ONCE];
@@ -117,7 +117,7 @@ static void look_up_more(void) {
             warm.waiting++;
             continue;
         }
-        lookup->done = NULL; /* known already: the place is free for the next */
+        lookup->done = NULL; /* answered from the cache: reuse the slot */
         i--;
     }
     if (warm.next == warm.end && warm.waiting == 0)
@@ -138,18 +138,18 @@ static void look_all_up(unsigned first, unsigned end) {
     sem_wait(&finished);
 }
 
-/* --- measuring --- */
+/* --- measurement --- */
 
-/* Which apps the workers that take part look up. */
+/* Choice of the apps that the measured workers look up. */
 enum keys { KEYS_RANDOM, KEYS_SAME, KEYS_OWN };
 
 struct measurement {
-    unsigned workers; /* how many take part */
+    unsigned workers; /* number of measured workers */
     enum keys keys;
     double ns[WORKERS_MAX];
 };
 
-/* Time of this thread alone: what others take from it, the writer among them, does not count. */
+/* CPU time of this thread: time that other threads, such as the writer, take from it does not count. */
 static uint64_t thread_cpu_ns(void) {
     struct timespec time;
 
@@ -178,7 +178,7 @@ static void measure_on(struct worker *worker, void *context) {
     sem_post(&finished);
 }
 
-/* ns for a lookup, the mean of the workers. */
+/* Returns the CPU time of a lookup in ns, as the mean of the workers. */
 static double measure(unsigned count, enum keys which) {
     struct measurement measurement = {.workers = count, .keys = which};
     double sum = 0;
@@ -202,13 +202,13 @@ static double median(double *values) {
     return values[ROUNDS / 2];
 }
 
-/* What a line of figures ends with. */
+/* Prints the end of a result line: the goal, and MISSED if it was not reached. */
 static void judge(bool reached, const char *goal) {
     printf(" (goal: %s)%s\n", goal, reached ? "" : "  MISSED");
     missed |= !reached;
 }
 
-/* One worker and two in turns, so that what the machine does meanwhile concerns both. */
+/* Alternates measurements of one worker and of two, so that other load of the machine affects both alike. */
 static void measure_rounds(void) {
     static const struct {
         const char *what;
@@ -238,7 +238,7 @@ static void measure_rounds(void) {
 
 static atomic_bool writing;
 
-/* Once a millisecond another limit for one app or the other, as the admin API would write it. */
+/* Writes a changed limit to one of two apps, in turns, once a millisecond, in the way of the admin API. */
 static void *write_on(void *context) {
     (void)context;
     for (unsigned i = 0; atomic_load(&writing); i++) {
@@ -289,7 +289,7 @@ static void run_all(void) {
 
     workers_run_on_all(&workers, &(struct worker_task){.run = pin_worker});
     look_all_up(0, APPS);
-    usleep(2500000); /* the watch sees that preparing changed the file, and idle records are to be read again */
+    usleep(2500000); /* until the watch has seen the prepared file change: idle records must be read again */
     look_all_up(0, APPS);
     measure(2, KEYS_RANDOM);
     printf("CPU time of a cached lookup, median of %u rounds:\n", ROUNDS);

@@ -1,5 +1,5 @@
 /*
- * curlew-bench: drives a server of the Pusher protocol and prints what each thing costs it.
+ * curlew-bench: puts load on a server of the Pusher protocol and prints the cost of each operation.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -20,10 +20,10 @@ static const struct {
     const char *name;
     void (*run)(struct bench *bench);
     bool by_default;
-    unsigned files; /* open at most */
+    unsigned files; /* maximum number of open files */
     const char *does;
 } scenarios[] = {
-    /* Idle memory comes first: what earlier clients left behind would be taken for nothing used. */
+    /* Idle memory comes first: memory that earlier clients left allocated would be reused and not counted. */
     {"idle", scenario_idle, true, 16000, "memory of 15,000 idle subscribed connections"},
     {"floor", scenario_floor, false, 1200, "send() alone, 1, 8 and 32 frames a call"},
     {"fanout", scenario_fanout, true, 1200, "500 subscribers, 1, 8 and 32 publishers, 100-byte events"},
@@ -77,7 +77,7 @@ static long number_option(const char *name, const char *text, long min, long max
     return value;
 }
 
-/* Marks the named scenarios; the list is taken apart in place. */
+/* Marks the named scenarios; modifies `list`. */
 static void select_scenarios(char *list, bool *selected) {
     char *rest;
 
@@ -92,7 +92,7 @@ static void select_scenarios(char *list, bool *selected) {
     }
 }
 
-/* Lets this process open as many files as the selected scenarios need. */
+/* Raises the limit of open files to the need of the selected scenarios. */
 static void raise_file_limit(const bool *selected) {
     struct rlimit limit;
     unsigned needed = 0;
@@ -116,7 +116,7 @@ struct floor *bench_floor(struct bench *bench) {
     return bench->floor;
 }
 
-/* The floor belongs on the CPU of the server; of a server that may run anywhere, next to a generator that may not. */
+/* Returns the CPU of the floor: that of a pinned server, else one beside a pinned generator; negative: any. */
 static int floor_cpu(const struct target *target, int own_cpu) {
     int cpu = target->pid != 0 ? process_only_cpu(target->pid) : -1;
 
@@ -125,7 +125,7 @@ static int floor_cpu(const struct target *target, int own_cpu) {
     return own_cpu == 0 ? 1 : 0;
 }
 
-/* Refuses scenarios without the second address that they need. */
+/* Rejects selected scenarios whose second URL is missing. */
 static void check_urls(const struct bench *bench, const bool *selected) {
     for (size_t i = 0; i < SCENARIOS; i++) {
         if (selected[i] && scenarios[i].run == scenario_compare && bench->against.url == NULL)
@@ -170,11 +170,11 @@ static const struct option options[] = {
     {NULL, 0, NULL, 0},
 };
 
-/* What the command line says beside the members of struct bench. */
+/* Options of the command line that are not in struct bench. */
 struct run_options {
     bool selected[SCENARIOS];
-    const char *json; /* NULL: no file of results */
-    int cpu;          /* negative: any */
+    const char *json; /* path of the results file; NULL: none */
+    int cpu;          /* CPU of the generator; negative: any */
 };
 
 static void apply_option(int option, char *value, struct bench *bench, struct run_options *run) {
@@ -241,7 +241,7 @@ static void parse_options(int argc, char **argv, struct bench *bench, struct run
     check_urls(bench, run->selected);
 }
 
-/* CPU time of everything that takes part in the run. */
+/* Returns the CPU time of all processes of the run, in ns. */
 static uint64_t participants_cpu_ns(const struct bench *bench) {
     uint64_t used = process_own_cpu_ns() + process_children_cpu_ns();
 
@@ -252,7 +252,7 @@ static uint64_t participants_cpu_ns(const struct bench *bench) {
     return used;
 }
 
-/* Whether the machine was quiet decides how much the figures are worth, so it is said with them. */
+/* Returns the share of the machine used by processes outside the run, which limits the value of the figures. */
 static double others_share(const struct bench *bench, uint64_t started_ns, uint64_t busy_ns, uint64_t used_ns) {
     double capacity = (double)(clock_monotonic_ns() - started_ns) * (double)sysconf(_SC_NPROCESSORS_ONLN);
     double others = (double)(process_machine_busy_ns() - busy_ns) - (double)(participants_cpu_ns(bench) - used_ns);

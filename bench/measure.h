@@ -1,5 +1,5 @@
 /*
- * One stretch of time and what it cost, and what several of them say together.
+ * Measurement of elapsed time and CPU time, and the median of several measurements.
  */
 #pragma once
 
@@ -8,21 +8,20 @@
 
 #include "target.h"
 
-/* With measure_begin the counters' state, with measure_end what was used in between. */
+/* Counter values after measure_begin; differences after measure_end. */
 struct measure {
     uint64_t wall_ns;
-    uint64_t server_cpu_ns; /* of the target's process; 0 if it is unknown */
+    uint64_t server_cpu_ns; /* CPU time of the target's process; 0 if unknown */
     uint64_t generator_cpu_ns;
 };
 
 void measure_begin(struct measure *measure, const struct target *target);
 
-/* Waits until the server had time to fall asleep, since a running thread's CPU time is counted late; not part of wall.
- */
+/* Waits for the server to become idle, since a running thread's CPU time is counted late; wall_ns excludes it. */
 void measure_end(struct measure *measure, const struct target *target);
 
-/* Sleeps, outside of any poller. */
+/* Sleeps for `ns` without running a poller. */
 void measure_pause(uint64_t ns);
 
-/* The median; sorts `values`. 0 of none. */
+/* Returns the median, 0 without values; sorts `values`. */
 double measure_median(double *values, size_t count);

@@ -1,6 +1,6 @@
 /*
- * What a scrape of GET /metrics costs other clients: the longest turn of a worker while pages are built and sent, with
- * many idle connections and channels.
+ * Effect of GET /metrics on other clients: the longest turn of a worker while it builds and sends the page, with many
+ * idle connections and channels.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,16 +20,16 @@
 #include "scenario.h"
 
 #define CONNECTIONS 5000
-#define MORE_CHANNELS 20 /* of each connection, beside its first */
+#define MORE_CHANNELS 20 /* additional channels per connection */
 #define IN_FLIGHT 256
 #define SCRAPES 20
 #define SETTLE_NS 1000000000u
 #define READ_BYTES 65536
-/* The goal is 2 ms; the histogram tells turns over 1 ms and over 5 ms apart, so only the latter fail. */
+/* The goal is 2 ms. The histogram has bounds at 1 ms and 5 ms, so only turns over 5 ms fail the row. */
 #define LIMIT_SECONDS 0.005
 #define BUCKETS 32
 
-/* A closed-loop scraper: one keep-alive connection. */
+/* Closed-loop scraper with one keep-alive connection. */
 struct scraper {
     struct source source;
     const struct target *target;
@@ -37,7 +37,7 @@ struct scraper {
     bool answered;
 };
 
-/* The turns of all workers by length: how many took at most `bounds[i]` seconds, the last without a bound. */
+/* Histogram of the turns of all workers: number of turns of at most `bounds[i]` seconds; the last has no bound. */
 struct turns {
     char bounds[BUCKETS][24];
     uint64_t counts[BUCKETS];
@@ -69,7 +69,7 @@ static void scraper_ready(struct source *source, uint32_t events) {
 static void scraper_open(struct scraper *scraper, struct bench *bench) {
     *scraper = (struct scraper){.source = {.ready = scraper_ready, .fd = target_connect(&bench->metrics)},
                                 .target = &bench->metrics};
-    /* no-cache: each scrape gets a page of its own, so that it costs what it can cost. */
+    /* no-cache: the server builds a new page for each scrape, which is the most expensive case. */
     buffer_appendf(&scraper->request, "GET /metrics HTTP/1.1\r\nHost: %s\r\nCache-Control: no-cache\r\n\r\n",
                    bench->metrics.host);
     poller_add(&bench->poller, &scraper->source, POLLER_PROMPT);
@@ -81,7 +81,7 @@ static void scraper_close(struct scraper *scraper) {
     buffer_dispose(&scraper->answer);
 }
 
-/* Scrapes once; the answer is in scraper->answer. */
+/* Scrapes once and stores the response in scraper->answer. */
 static void scrape_page(struct scraper *scraper, struct poller *poller) {
     size_t sent = 0;
 
@@ -99,7 +99,7 @@ static void scrape_page(struct scraper *scraper, struct poller *poller) {
         poller_turn(poller);
 }
 
-/* Reads the histogram loop_lag_seconds of the page, the workers' counts added up. */
+/* Reads the histogram loop_lag_seconds of the page and adds up the counts of all workers. */
 static void read_turns(struct scraper *scraper, struct turns *turns) {
     static const char name[] = "loop_lag_seconds_bucket{";
     const char *line;
@@ -125,7 +125,7 @@ static void read_turns(struct scraper *scraper, struct turns *turns) {
         fail("the page of %s has no loop_lag_seconds: this scenario measures Curlew only", scraper->target->url);
 }
 
-/* The bound of the longest turn between two pages; counts of a Prometheus histogram are cumulative. */
+/* Returns the bound of the longest turn between two pages. Counts of a Prometheus histogram are cumulative. */
 static const char *longest_turn(const struct turns *before, const struct turns *after) {
     const char *bound = "0";
     uint64_t below = 0;

@@ -7,7 +7,7 @@
 
 #include "fail.h"
 
-/* With more ready than this there is no use in waiting for more to gather. */
+/* After a batch of at least this size the next turn does not wait for more data to gather. */
 #define BATCH_LARGE 128
 
 void poller_init(struct poller *poller) {
@@ -32,7 +32,7 @@ void poller_watch_writing(struct poller *poller, struct source *source, bool on)
         fail("watching a socket: %s", strerror(errno));
 }
 
-/* Waits at most `wait_ns` and hands out one batch; returns its size. */
+/* Waits at most `wait_ns` and dispatches one batch of events; returns its size. */
 static int dispatch(int set, long wait_ns) {
     struct epoll_event events[POLLER_BATCH];
     struct timespec wait = {.tv_nsec = wait_ns};
@@ -55,7 +55,7 @@ void poller_turn(struct poller *poller) {
         dispatch(poller->mode == POLLER_CONNECT ? poller->gathered : poller->prompt, POLLER_GATHER_NS);
         return;
     }
-    /* Only to wake up: the set is level-triggered, so the same event is there again behind the gathered ones. */
+    /* Wakeup only: the prompt set is level-triggered, so the event is reported again after the gathered ones. */
     if (!poller->full && epoll_pwait2(poller->prompt, &event, 1, &wait, NULL) < 0 && errno != EINTR)
         fail("waiting for events: %s", strerror(errno));
     poller->full = dispatch(poller->gathered, 0) >= BATCH_LARGE;

@@ -1,15 +1,15 @@
 /*
- * The generator's loop.
+ * Event loop of the generator.
  *
- * Two sets of sockets, because a generator that wakes up for every frame measures its own waking, which the kernel
- * charges to the server that sends:
+ * It has two sets of sockets. If every frame woke the generator, the kernel would charge the wakeups to the sending
+ * server and the benchmark would measure them:
  *
  *   prompt     publishers: an answer wakes the loop at once
- *   gathered   subscribers: read in batches of up to POLLER_BATCH; what arrives wakes nobody, and is looked after at
- * the end of each wait, which is POLLER_GATHER_NS at the longest
+ *   gathered   subscribers: frames do not wake the loop; they are read in batches of up to POLLER_BATCH after each
+ *              wait, which is at most POLLER_GATHER_NS
  *
- * In a turn the gathered sockets come first and the prompt ones after them, so that answers that arrive together are
- * answered together. That is POLLER_GATHER; the other modes are for when there is only one kind to wait for.
+ * A turn handles the gathered sockets first and the prompt ones after them, so that publishers whose answers arrive
+ * together also send together. This is POLLER_GATHER; the other modes wait for one of the two sets only.
  */
 #pragma once
 
@@ -19,7 +19,7 @@
 #define POLLER_BATCH 1024
 #define POLLER_GATHER_NS 200000
 
-/* One socket in the poller; lives inside the struct of its owner. */
+/* Socket in the poller, embedded in the struct of its owner. */
 struct source {
     void (*ready)(struct source *source, uint32_t events);
     int fd;
@@ -28,25 +28,26 @@ struct source {
 enum poller_set { POLLER_PROMPT, POLLER_GATHERED };
 
 enum poller_mode {
-    POLLER_GATHER,      /* as drawn above */
-    POLLER_CONNECT,     /* waits for the gathered set like for any other: steps of connections wait for one another */
-    POLLER_PROMPT_ONLY, /* there is nothing to gather */
+    POLLER_GATHER, /* both sets, as described above */
+    /* Wakes at once for the gathered set: each step of a connection depends on the one before. */
+    POLLER_CONNECT,
+    POLLER_PROMPT_ONLY, /* the prompt set only */
 };
 
 struct poller {
     int prompt;
     int gathered;
     enum poller_mode mode;
-    bool full; /* the last batch was large: more is probably there already */
+    bool full; /* the last batch was large, so more data is probably ready */
 };
 
 void poller_init(struct poller *poller);
 
-/* Watches the source's descriptor: gathered ones edge-triggered for both directions, prompt ones for reading. */
+/* Adds a source: a gathered one edge-triggered for reading and writing, a prompt one level-triggered for reading. */
 void poller_add(struct poller *poller, struct source *source, enum poller_set set);
 
-/* Whether a prompt source is watched for writing too. */
+/* Turns watching of a prompt source for writing on or off. */
 void poller_watch_writing(struct poller *poller, struct source *source, bool on);
 
-/* One turn; waits at most POLLER_GATHER_NS if nothing is ready. */
+/* Runs one turn; waits at most POLLER_GATHER_NS if nothing is ready. */
 void poller_turn(struct poller *poller);

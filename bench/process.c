@@ -13,7 +13,7 @@
 
 #include "fail.h"
 
-/* Reads a whole small file of /proc as text; false if it cannot be opened or is empty. */
+/* Reads a small file of /proc completely; false if it cannot be opened or is empty. */
 static bool read_text(const char *path, char *text, size_t size) {
     FILE *file = fopen(path, "re");
     size_t length;
@@ -26,7 +26,7 @@ static bool read_text(const char *path, char *text, size_t size) {
     return length != 0;
 }
 
-/* The sum of what the scheduler counted for each thread. */
+/* Adds up the scheduler's CPU time of all threads. */
 static bool schedstat_ns(pid_t pid, uint64_t *total) {
     char path[64], text[128];
     struct dirent *entry;
@@ -48,7 +48,7 @@ static bool schedstat_ns(pid_t pid, uint64_t *total) {
     return *total != 0;
 }
 
-/* Fields 14 and 15 of /proc/PID/stat (proc(5)); they are counted from behind the name, which may hold anything. */
+/* Fields 14 and 15 of /proc/PID/stat (proc(5)), counted after the process name, which may contain any byte. */
 static bool stat_ns(pid_t pid, uint64_t *total) {
     char path[64], text[1024];
     unsigned long user, system;

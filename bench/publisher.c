@@ -15,7 +15,7 @@
 #define ANSWER_READ 16384
 #define TIMESTAMP_DIGITS 10
 
-/* Appends a parameter with `length` bytes to be filled in later; returns their place. */
+/* Appends `before` and a placeholder of `length` bytes; returns the offset of the placeholder. */
 static size_t append_place(struct buffer *buffer, const char *before, size_t length) {
     size_t place;
 
@@ -49,7 +49,7 @@ static void lay_out_request(struct publisher *publisher) {
     buffer_dispose(&body);
 }
 
-/* Writes the next event into the request and signs it (the HTTP API's "METHOD\npath\nquery"). */
+/* Writes the next event into the request and signs "METHOD\npath\nquery", as the HTTP API requires. */
 static void fill_in_request(struct publisher *publisher) {
     char *request = publisher->request.data, timestamp[TIMESTAMP_DIGITS + 1];
     struct slice body = slice_skip(buffer_slice(&publisher->request), publisher->body_at);
@@ -77,7 +77,7 @@ static void fail_with_socket(struct publisher *publisher, const char *doing) {
          publisher->shared->target->url, strerror(errno), SLICE_ARGS(got));
 }
 
-/* Writes what the socket takes and watches for room if that is not all. */
+/* Writes until the socket is full; watches it for writing if bytes are left. */
 static void write_request(struct publisher *publisher) {
     while (publisher->written < publisher->request.length) {
         ssize_t count = send(publisher->source.fd, publisher->request.data + publisher->written,
@@ -105,7 +105,7 @@ void publisher_send(struct publisher *publisher) {
     write_request(publisher);
 }
 
-/* Takes complete answers off the front of what has come. */
+/* Handles the complete answers received so far. */
 static void read_answers(struct publisher *publisher) {
     struct publishing *shared = publisher->shared;
     struct http_answer answer;

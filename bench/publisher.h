@@ -1,8 +1,8 @@
 /*
- * A closed-loop publisher: one keep-alive HTTP connection that sends signed POST /apps/ID/events, each after the answer
- * to the one before.
+ * Closed-loop publisher: one keep-alive HTTP connection that sends signed POST /apps/ID/events requests, each after the
+ * answer to the previous one.
  *
- * The request is laid out once; for each event its data, digest, timestamp and signature are written in place.
+ * The request is built once; data, digest, timestamp and signature of each event are written in place.
  */
 #pragma once
 
@@ -14,34 +14,35 @@
 #include "poller.h"
 #include "target.h"
 
-/* What all publishers of one measurement share. */
+/* State shared by all publishers of one measurement. */
 struct publishing {
     const struct target *target;
     struct poller *poller;
     const char *channel;
-    bool fresh;                  /* each request is another event with its own time; else the first is sent again */
-    bool running;                /* whether an answer is followed by the next request */
-    uint64_t answered;           /* events published: answered with 200 */
-    unsigned outstanding;        /* requests without an answer yet */
-    struct histogram *latencies; /* from request to answer; NULL if nobody wants to know */
+    /* Each request is a new event with its own time; false: the first request is repeated. */
+    bool fresh;
+    bool running;                /* send the next request after each answer */
+    uint64_t answered;           /* number of events answered with 200 */
+    unsigned outstanding;        /* number of requests without an answer */
+    struct histogram *latencies; /* time from request to answer; NULL: not recorded */
 };
 
 struct publisher {
     struct source source;
     struct publishing *shared;
     unsigned index;
-    uint64_t next_number; /* of its next event, from 0 */
+    uint64_t next_number; /* number of its next event, from 0 */
     uint64_t sent_at_ns;
     struct buffer request;
-    size_t data_at, query_at, timestamp_at, md5_at, signature_at, body_at; /* places in the request */
-    size_t written;                                                        /* bytes of it that the socket took */
-    bool blocked;                                                          /* the socket did not take all of it */
+    size_t data_at, query_at, timestamp_at, md5_at, signature_at, body_at; /* offsets in the request */
+    size_t written;                                                        /* bytes of the request already sent */
+    bool blocked;                                                          /* waits for the full socket */
     struct buffer answer;
 };
 
-/* Connects publisher number `index`. The shared part must outlive it. */
+/* Connects publisher number `index`. `shared` must outlive it. */
 void publisher_open(struct publisher *publisher, struct publishing *shared, unsigned index);
 void publisher_close(struct publisher *publisher);
 
-/* Sends its next event. Answers that are not 200 and closed connections end the program with what was received. */
+/* Sends the next event. An answer other than 200 or a closed connection ends the program with the received text. */
 void publisher_send(struct publisher *publisher);

@@ -9,10 +9,10 @@
 #include "base/json.h"
 #include "fail.h"
 
-/* Above this share of its core the generator may be what limits. */
+/* Above this share of its core the generator may be the bottleneck. */
 #define GENERATOR_BOUND 0.97
 
-/* Above this share of the machine for others, what is measured has much of them in it. */
+/* Above this share of the machine, other processes distort the figures. */
 #define OTHERS_MANY 0.1
 
 static const double percentiles[] = {0.5, 0.9, 0.99};
@@ -40,7 +40,7 @@ struct row row_init(const char *scenario, const char *unit) {
 
 void report_begin(const char *url, const char *json_path) {
     report.path = json_path;
-    /* Opened now: a path that cannot be written should not be found out after minutes. */
+    /* Open the file now, so that a path that cannot be written fails at once and not after minutes. */
     if (json_path != NULL && (report.file = fopen(json_path, "we")) == NULL)
         fail("opening %s for the results: %s", json_path, strerror(errno));
     buffer_append_string(&report.json, "{\"url\":");
@@ -60,7 +60,7 @@ void report_begin(const char *url, const char *json_path) {
     fflush(stdout);
 }
 
-/* One column; "-" where nothing was measured. */
+/* Prints one column; "-" if not measured. */
 static void print_number(int width, int digits, double value) {
     if (value < 0)
         printf(" %*s", width, "-");

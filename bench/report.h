@@ -1,5 +1,5 @@
 /*
- * What was measured: a table for people, printed row by row, and JSON for machines, written at the end.
+ * Report of the results: a table, printed row by row, and a JSON file, written at the end.
  */
 #pragma once
 
@@ -9,29 +9,30 @@
 
 struct row {
     const char *scenario;
-    char load[64];       /* "500 subscribers, 8 publishers" */
-    const char *unit;    /* what is counted: "frame", "publish", "connection" */
-    double per_second;   /* of the unit; this and the following: negative for "not measured" */
-    double cpu_us;       /* of the server for one unit */
-    double floor_us;     /* of the kernel for one frame, at as many frames a call */
-    double floor_ratio;  /* of the two, taken where both were measured at the same time */
-    double server_share; /* of one core, 1 is all of it */
+    char load[64];    /* "500 subscribers, 8 publishers" */
+    const char *unit; /* counted unit: "frame", "publish", "connection" */
+    /* Figures; a negative value means "not measured". */
+    double per_second;   /* units per second */
+    double cpu_us;       /* CPU time of the server per unit */
+    double floor_us;     /* CPU time of the kernel's floor per frame, with the same number of frames per call */
+    double floor_ratio;  /* server to floor, from slices measured at the same time */
+    double server_share; /* share of one core; 1: the whole core */
     double generator_share;
-    double bytes;                      /* of memory for one unit */
-    const struct histogram *latencies; /* NULL for "not measured" */
+    double bytes;                      /* memory per unit */
+    const struct histogram *latencies; /* NULL: not measured */
     bool failed;
     char note[256];
 };
 
-/* A row with nothing measured. */
+/* Returns a row without measured figures. */
 struct row row_init(const char *scenario, const char *unit);
 
-/* Prints the head of the table. `json_path` may be NULL. */
+/* Prints the head of the table and opens the JSON file. `json_path` may be NULL: no file. */
 void report_begin(const char *url, const char *json_path);
 void report_row(const struct row *row);
 
 /*
- * Says how much of the machine's CPUs processes used that had no part in the run (negative: not known), and writes the
- * JSON file. True if no row failed.
+ * Prints `others_share`, the share of the machine's CPUs that processes outside the run used (negative: unknown), and
+ * writes the JSON file. True if no row failed.
  */
 bool report_end(double others_share);

@@ -1,5 +1,5 @@
 /*
- * What can be measured. Each scenario opens its own connections, reports its rows and closes what it opened.
+ * Scenarios of the benchmark. Each opens its own connections, reports its rows and closes the connections.
  */
 #pragma once
 
@@ -14,16 +14,17 @@ struct floor;
 struct bench {
     struct target target;
     bool has_secret;
-    struct target against; /* a second server to compare with; its url is NULL without one */
-    struct target metrics; /* the port that serves GET /metrics; its url is NULL without one */
+    struct target against; /* second server for a comparison; url NULL: none */
+    struct target metrics; /* address of GET /metrics; url NULL: none */
     struct poller poller;
     struct floor *floor;
-    int server_cpu;       /* where the floor is measured; negative: anywhere */
-    uint64_t duration_ns; /* of one measurement */
-    unsigned keys;        /* the key of the app is a beginning, with numbers from 1 to this behind it; 0: it is whole */
+    int server_cpu;       /* CPU of the floor; negative: any */
+    uint64_t duration_ns; /* duration of one measurement */
+    /* Number of app keys: the target's key is a prefix to which 1 to `keys` is appended; 0: it is the only key. */
+    unsigned keys;
 };
 
-/* The floor, started when first asked for. */
+/* Returns the floor; the first call starts it. */
 struct floor *bench_floor(struct bench *bench);
 
 void scenario_floor(struct bench *bench);
@@ -34,14 +35,14 @@ void scenario_fanout_10k(struct bench *bench);
 void scenario_publish_only(struct bench *bench);
 void scenario_storm(struct bench *bench);
 
-/* How long clients wait for apps that are in a store; what the server asks the store is counted by others. */
+/* Connection latency with apps in a store. The caller counts the queries of the server. */
 void scenario_first_connects(struct bench *bench);
 void scenario_unknown_keys(struct bench *bench);
 void scenario_steady(struct bench *bench);
 void scenario_outage(struct bench *bench);
 
-/* The longest turn of a worker that a scrape of GET /metrics causes. Of Curlew only. */
+/* The longest turn of a worker that a scrape of GET /metrics causes. Works with Curlew only. */
 void scenario_metrics(struct bench *bench);
 
-/* The fan-out with its slices alternating between two servers. */
+/* Fan-out whose slices alternate between two servers. */
 void scenario_compare(struct bench *bench);

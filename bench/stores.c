@@ -1,6 +1,6 @@
 /*
- * How long clients wait for apps that are in a store. The store, its slowness and its faults are somebody else's
- * (bench/stores.mjs), who also counts what it was asked.
+ * Connection latency with apps in a store. bench/stores.mjs starts the store, makes it slow or freezes it, and counts
+ * its queries.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,14 +20,14 @@
 #define RATE_STEADY 500
 #define RATE_OUTAGE 50
 #define CLIENTS_OUTAGE 200
-#define PLACES 1000 /* of probes that are under way at one time */
+#define PLACES 1000 /* maximum number of probes in progress */
 #define ANSWER_NS 30000000000u
 
 static struct connect_probes probes_of(struct bench *bench, struct histogram *latencies) {
     return (struct connect_probes){.target = &bench->target, .poller = &bench->poller, .latencies = latencies};
 }
 
-/* Lets the poller run until no probe is in the state; ends when that takes too long, which the rows then say. */
+/* Runs the poller until no probe is in `state`, for at most ANSWER_NS; a timeout fails the row later. */
 static void run_while_any(struct connect_probes *probes, enum probe_state state) {
     uint64_t end_ns = clock_monotonic_ns() + ANSWER_NS;
 
@@ -35,7 +35,7 @@ static void run_while_any(struct connect_probes *probes, enum probe_state state)
         poller_turn(probes->poller);
 }
 
-/* Fills in the row what came of `expected` probes. */
+/* Fills in the result of `expected` probes; an unexpected or missing answer fails the row. */
 static void judge(struct row *row, const struct connect_probes *probes, uint64_t answers, uint64_t expected) {
     row->failed = probes->wrong != 0 || answers != expected;
     if (probes->wrong != 0)
@@ -74,8 +74,8 @@ void scenario_first_connects(struct bench *bench) {
 }
 
 /*
- * Probes key after key, `rounds` times each of `keys` (0: the target's own), at `per_second` (0: IN_FLIGHT at a time).
- * Returns how many there were.
+ * Runs `count` probes over the app keys 1 to `keys` in turn (0: the target's own key), at a rate of `per_second` (0:
+ * IN_FLIGHT at a time). Returns the number of started probes.
  */
 static uint64_t probe_all(struct connect_probes *probes, unsigned keys, uint64_t count, unsigned per_second) {
     struct connect_probe *places = alloc_zero(PLACES * sizeof places[0]);
@@ -125,7 +125,7 @@ void scenario_unknown_keys(struct bench *bench) {
     free(probes.latencies);
 }
 
-/* Connects at a steady rate once every app has been asked for, and the row about it. */
+/* Connects once to every app, then at a steady rate, and reports the row of the latter. */
 static void steady_row(struct bench *bench, struct row *row, unsigned per_second) {
     struct connect_probes first = probes_of(bench, NULL), probes;
     uint64_t count = bench->duration_ns / 1000000000u * per_second;

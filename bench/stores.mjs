@@ -1,9 +1,9 @@
 // usage: node stores.mjs [NAME...]
 //
-// Behind `make bench BENCH_ARGS="--scenario stores"`: what apps in a store cost clients and the store. Starts the
-// databases, build/curlew on each, and build/bench/curlew-bench as the clients; the databases themselves count what
-// they are asked. NAMEs are of the table below, all by default. CURLEW_BINARY_RELEASE names another build. Exit code: 1
-// if a goal was missed.
+// Benchmark of apps in a store, run by `make bench BENCH_ARGS="--scenario stores"`: connection latency of the clients
+// and queries to the store. Starts the databases, build/curlew on each, and build/bench/curlew-bench as the clients;
+// the databases count their queries. NAME is a scenario of the table below; the default is all. CURLEW_BINARY_RELEASE
+// names another build. Exit code: 1 if a goal was missed.
 
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -40,7 +40,7 @@ async function backendOf(kind) {
   return backends.get(kind);
 }
 
-// A server on a place of its own, for as long as `use(server)` takes.
+// Runs a server with `config` until `use(server)` has ended; returns the result of `use`.
 async function withServer(config, use) {
   const server = await startServer({ apps: [], config, binary: RELEASE_BINARY });
   try {
@@ -50,7 +50,7 @@ async function withServer(config, use) {
   }
 }
 
-// `driver` are settings of the database's own section.
+// Configuration of a server on `place`. `driver` adds settings to the section of the database.
 function configOf(backend, place, cache, driver = {}) {
   const config = backend.config(place);
   const [[name, database]] = Object.entries(config.database);
@@ -131,8 +131,8 @@ async function outage(kind) {
   });
 }
 
-// A store of so many apps: its configuration, and how what it is asked is counted (SQLite, which does not count, by the
-// server).
+// Creates a store with `apps` apps. Returns its configuration and its query counter; the server counts for SQLite, which
+// has no counter of its own.
 async function storeOf(kind, apps) {
   const place = `start_${apps}`;
   if (kind !== 'sqlite') {
@@ -160,7 +160,7 @@ async function storeOf(kind, apps) {
   return { config, counter: async () => async (server) => (await fetchMetrics(server)).sum('app_store_seconds_count') };
 }
 
-// How long until the server is ready, and until it has served an app; in ms. And what it has asked until then.
+// Measures the time until the server is ready and until it has served an app, in ms, and its queries until then.
 async function timeStart({ config, counter }) {
   const queries = await counter();
   const start = performance.now();

@@ -11,7 +11,7 @@
 #include "base/slice.h"
 #include "fail.h"
 
-/* Well below the 28,000 ephemeral ports of an address, of which some are still in TIME_WAIT from before. */
+/* Well below the 28,000 ephemeral ports of an address, since earlier connections may still be in TIME_WAIT. */
 #define SOCKETS_PER_SOURCE 4000
 #define SOURCES 100
 
@@ -34,7 +34,7 @@ void target_set_url(struct target *target, const char *url) {
     target->url = url;
     snprintf(target->host, sizeof target->host, "%.*s", SLICE_ARGS(rest));
 
-    /* An IPv6 address stands in brackets (RFC 3986 section 3.2.2). */
+    /* IPv6 addresses are in brackets (RFC 3986 section 3.2.2). */
     length = (size_t)(colon - rest.data);
     if (length >= 2 && rest.data[0] == '[' && colon[-1] == ']')
         snprintf(host, sizeof host, "%.*s", (int)(length - 2), rest.data + 1);
@@ -48,7 +48,7 @@ void target_set_url(struct target *target, const char *url) {
     freeaddrinfo(found);
 }
 
-/* Binds a socket that goes to 127.0.0.0/8 to one of its addresses; the port is chosen at connect. */
+/* Binds a socket for a target in 127.0.0.0/8 to one of these addresses; connect chooses the port. */
 static void bind_source(int fd, const struct target *target) {
     static unsigned opened;
     const struct sockaddr_in *to = (const struct sockaddr_in *)&target->address;

@@ -1,5 +1,5 @@
 /*
- * The server under test and the app on it.
+ * Server under test, and its app.
  */
 #pragma once
 
@@ -10,21 +10,22 @@
 #include "base/crypto.h"
 
 struct target {
-    const char *url; /* as given */
-    char host[300];  /* host:port, for the Host header */
+    const char *url; /* URL of the command line */
+    char host[300];  /* host:port for the Host header */
     struct sockaddr_storage address;
     socklen_t address_length;
     const char *app_id;
     const char *app_key;
     struct hmac_key secret;
-    pid_t pid; /* 0 when unknown: no CPU time and no memory then */
+    pid_t pid; /* 0: unknown, so CPU time and memory are not measured */
 };
 
-/* Takes http://HOST:PORT apart and resolves it; ends the program with a usage error if that does not work. */
+/* Parses http://HOST:PORT and resolves the host; ends the program with a usage error if that fails. */
 void target_set_url(struct target *target, const char *url);
 
 /*
- * A non-blocking TCP socket with TCP_NODELAY whose connection to the target is under way. To a loopback address it
- * comes from 127.0.0.2 and on, some thousand sockets from each, so that ephemeral ports do not run out.
+ * Starts to connect to the target; returns a non-blocking TCP socket with TCP_NODELAY. Connections to a loopback
+ * address use the source addresses from 127.0.0.2 on, a few thousand sockets each, so that ephemeral ports do not run
+ * out.
  */
 int target_connect(const struct target *target);

@@ -2,7 +2,7 @@
 
 #include <stdint.h>
 
-/* The key and answer of RFC 6455 section 1.3. */
+/* Example key and answer of RFC 6455 section 1.3. */
 #define HANDSHAKE_KEY "dGhlIHNhbXBsZSBub25jZQ=="
 #define HANDSHAKE_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 

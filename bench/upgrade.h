@@ -1,5 +1,5 @@
 /*
- * The opening handshake of a WebSocket connection to an app (RFC 6455 section 4), from the client's side.
+ * Client side of the WebSocket opening handshake with an app (RFC 6455 section 4).
  */
 #pragma once
 
@@ -8,8 +8,8 @@
 #include "base/buffer.h"
 #include "target.h"
 
-/* Appends the request for the app with this key. */
+/* Appends the handshake request for the app with this key. */
 void upgrade_append_request(struct buffer *request, const struct target *target, const char *app_key);
 
-/* The length of the answer at the front of `text`; 0 if it is not complete, SIZE_MAX if the server did not upgrade. */
+/* Length of the answer at the start of `text`; 0 if it is incomplete, SIZE_MAX if the server did not upgrade. */
 size_t upgrade_answer_length(struct slice text);

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # usage: bench.sh [options of curlew-bench]
 #
-# Behind `make bench`: measures build/curlew with build/bench/curlew-bench and prints two tables.
-#   1. one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the kernel's floor; then the
-#      longest turn of the worker that a scrape of /metrics causes
-#   2. one worker against two, both servers and the generator free to run anywhere, in turns
-# then what looking up an app costs (build/bench/curlew-bench-lookup), and what apps in a store cost clients and the
-# store, on databases that it starts (bench/stores.mjs). With a --scenario of one's own only the first; `--scenario lookup`
-# and `--scenario stores` are the last two alone. The figures are in bench.json and bench-workers.json, too, in the build
-# folder. BUILD names another build folder. Exit code: 1 if the server refused something or lost events, or if a goal of
-# the last two was missed.
+# Benchmark of build/curlew, run by `make bench`. Four parts:
+#   1. build/bench/curlew-bench with one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the
+#      kernel's floor; then the longest turn of the worker that a scrape of /metrics causes
+#   2. build/bench/curlew-bench with a server of one worker and one of two, in alternating slices, on all CPUs
+#   3. build/bench/curlew-bench-lookup: CPU time of an app lookup
+#   4. bench/stores.mjs: connection latency and store queries with apps in databases, which it starts
+# `--scenario NAME` runs part 1 only, with that scenario; `--scenario lookup` and `--scenario stores` run parts 3 and 4
+# only. Parts 1 and 2 also write bench.json and bench-workers.json into the build folder. BUILD names another build
+# folder. Exit code: 1 if the server refused a request or lost events, or if a goal of parts 3 and 4 was missed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,7 +36,7 @@ give_up() {
     exit 1
 }
 
-# The status line of GET /up at 127.0.0.1:$1, empty if nobody answers.
+# Prints the status line of GET /up at 127.0.0.1:$1; nothing if there is no answer.
 up() {
     local line=
     { exec 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 0
@@ -46,8 +46,8 @@ up() {
     printf '%s' "$line"
 }
 
-# start_server WORKERS [COMMAND...]: starts the server under COMMAND; its address is in $url, that of its metrics in
-# $metrics_url, and its process in $pid.
+# start_server WORKERS [COMMAND...]: starts the server under COMMAND; sets $url to its address, $metrics_url to that of
+# its metrics, and $pid to its process id.
 start_server() {
     local workers=$1 name=$scratch/${#servers[@]} port=
     shift
@@ -61,7 +61,7 @@ start_server() {
         "max_connections": 0, "max_backend_events_per_second": 0}]}}
 }
 END
-    # Without the environment: its variables would win over the file.
+    # An empty environment: its variables would override the file.
     env -i "PATH=$PATH" "$@" "$build/curlew" serve --config "$name.json" >"$name.log" 2>&1 &
     pid=$!
     servers+=("$pid")
