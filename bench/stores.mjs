@@ -131,7 +131,8 @@ async function outage(kind) {
   });
 }
 
-// Creates a store with `apps` apps. Returns its configuration and its query counter; the server counts for SQLite, which
+// Creates a store with `apps` apps. Returns its configuration and its query counter; the server counts for SQLite,
+// which
 // has no counter of its own.
 async function storeOf(kind, apps) {
   const place = `start_${apps}`;
