@@ -54,19 +54,19 @@ void presence_member_unref(struct presence_member *member) {
         free(member);
 }
 
-static void member_chunk_unref(struct member_chunk *chunk) {
-    if (atomic_fetch_sub_explicit(&chunk->references, 1, memory_order_acq_rel) != 1)
+static void member_block_unref(struct member_block *block) {
+    if (atomic_fetch_sub_explicit(&block->references, 1, memory_order_acq_rel) != 1)
         return;
-    for (uint32_t i = 0; i < chunk->count; i++)
-        presence_member_unref(chunk->members[i]);
-    free(chunk);
+    for (uint32_t i = 0; i < block->count; i++)
+        presence_member_unref(block->members[i]);
+    free(block);
 }
 
 void member_list_unref(struct member_list *list) {
     if (list == NULL || atomic_fetch_sub_explicit(&list->references, 1, memory_order_acq_rel) != 1)
         return;
-    for (uint32_t i = 0; i < list->chunk_count; i++)
-        member_chunk_unref(list->chunks[i]);
+    for (uint32_t i = 0; i < list->block_count; i++)
+        member_block_unref(list->blocks[i]);
     free(list);
 }
 
@@ -130,63 +130,63 @@ struct presence_member *presence_find(const struct presence_members *members, st
 
 /* --- the list --- */
 
-/* Ensures that the head of the list has no other references and capacity for one more chunk; copies it if needed. */
+/* Ensures that the head of the list has no other references and capacity for one more block; copies it if needed. */
 static void own_list(struct presence_members *members) {
     struct member_list *old = members->list;
-    uint32_t wanted = old != NULL ? old->chunk_count + 1 : 1;
+    uint32_t wanted = old != NULL ? old->block_count + 1 : 1;
     struct member_list *list;
 
     /* References are taken only under this channel's mutex, so a count of one cannot increase now. */
     if (old != NULL && atomic_load_explicit(&old->references, memory_order_acquire) == 1 && old->capacity >= wanted)
         return;
     wanted += wanted / 2;
-    list = alloc(sizeof *list + wanted * sizeof list->chunks[0]);
+    list = alloc(sizeof *list + wanted * sizeof list->blocks[0]);
     atomic_init(&list->references, 1);
     list->count = old != NULL ? old->count : 0;
-    list->chunk_count = old != NULL ? old->chunk_count : 0;
+    list->block_count = old != NULL ? old->block_count : 0;
     list->capacity = wanted;
-    for (uint32_t i = 0; i < list->chunk_count; i++) {
-        list->chunks[i] = old->chunks[i];
-        atomic_fetch_add_explicit(&list->chunks[i]->references, 1, memory_order_relaxed);
+    for (uint32_t i = 0; i < list->block_count; i++) {
+        list->blocks[i] = old->blocks[i];
+        atomic_fetch_add_explicit(&list->blocks[i]->references, 1, memory_order_relaxed);
     }
     members->list = list;
     member_list_unref(old);
 }
 
-/* Ensures that a chunk of a list that own_list has prepared has no other references; copies it if needed. */
-static struct member_chunk *own_chunk(struct member_list *list, uint32_t index) {
-    struct member_chunk *old = list->chunks[index];
-    struct member_chunk *chunk;
+/* Ensures that a block of a list that own_list has prepared has no other references; copies it if needed. */
+static struct member_block *own_block(struct member_list *list, uint32_t index) {
+    struct member_block *old = list->blocks[index];
+    struct member_block *block;
 
     if (atomic_load_explicit(&old->references, memory_order_acquire) == 1)
         return old;
-    chunk = alloc(sizeof *chunk);
-    atomic_init(&chunk->references, 1);
-    chunk->count = old->count;
-    for (uint32_t i = 0; i < chunk->count; i++) {
-        chunk->members[i] = old->members[i];
-        member_ref(chunk->members[i]);
+    block = alloc(sizeof *block);
+    atomic_init(&block->references, 1);
+    block->count = old->count;
+    for (uint32_t i = 0; i < block->count; i++) {
+        block->members[i] = old->members[i];
+        member_ref(block->members[i]);
     }
-    list->chunks[index] = chunk;
-    member_chunk_unref(old);
-    return chunk;
+    list->blocks[index] = block;
+    member_block_unref(old);
+    return block;
 }
 
 void presence_add(struct presence_members *members, struct presence_member *member) {
     struct presence_member **bucket = &members->buckets[member->hash & (members->bucket_count - 1)];
-    struct member_chunk *chunk;
+    struct member_block *block;
     struct member_list *list;
 
     own_list(members);
     list = members->list;
-    if (list->count == list->chunk_count * MEMBERS_PER_CHUNK) {
-        chunk = alloc(sizeof *chunk);
-        atomic_init(&chunk->references, 1);
-        chunk->count = 0;
-        list->chunks[list->chunk_count++] = chunk;
+    if (list->count == list->block_count * MEMBERS_PER_BLOCK) {
+        block = alloc(sizeof *block);
+        atomic_init(&block->references, 1);
+        block->count = 0;
+        list->blocks[list->block_count++] = block;
     }
-    chunk = own_chunk(list, list->chunk_count - 1);
-    chunk->members[chunk->count++] = member;
+    block = own_block(list, list->block_count - 1);
+    block->members[block->count++] = member;
     member_ref(member);
     member->position = list->count++;
     member->next = *bucket;
@@ -195,7 +195,7 @@ void presence_add(struct presence_members *members, struct presence_member *memb
 
 void presence_remove(struct presence_members *members, struct presence_member *member) {
     struct presence_member **at = &members->buckets[member->hash & (members->bucket_count - 1)];
-    struct member_chunk *chunk, *last;
+    struct member_block *block, *last;
     struct presence_member *moved;
     struct member_list *list;
 
@@ -205,18 +205,18 @@ void presence_remove(struct presence_members *members, struct presence_member *m
 
     own_list(members);
     list = members->list;
-    last = own_chunk(list, list->chunk_count - 1);
-    chunk = own_chunk(list, member->position / MEMBERS_PER_CHUNK);
+    last = own_block(list, list->block_count - 1);
+    block = own_block(list, member->position / MEMBERS_PER_BLOCK);
     moved = last->members[--last->count]; /* the list's last member fills the gap */
     if (moved != member) {
-        chunk->members[member->position % MEMBERS_PER_CHUNK] = moved;
+        block->members[member->position % MEMBERS_PER_BLOCK] = moved;
         moved->position = member->position;
     }
-    presence_member_unref(member); /* the chunk's reference; the table's goes to the caller */
+    presence_member_unref(member); /* the block's reference; the table's goes to the caller */
     list->count--;
     if (last->count == 0) {
-        list->chunk_count--;
-        member_chunk_unref(last);
+        list->block_count--;
+        member_block_unref(last);
     }
     if (list->count == 0) {
         members->list = NULL;

@@ -1,8 +1,8 @@
 /*
  * The members of a presence channel, in a copy-on-write list.
  *
- *   member_list ---> chunk of 64 ---> member        immutable while another reference to the list exists: a change then
- *               \--> chunk of 64 ---> member        copies the head of the list and the one or two chunks that it
+ *   member_list ---> block of 64 ---> member        immutable while another reference to the list exists: a change then
+ *               \--> block of 64 ---> member        copies the head of the list and the one or two blocks that it
  *               \--> ...                            touches, but not the members
  *
  * A connection that joins takes a snapshot: a reference to the list, under the channel's mutex (one atomic addition).
@@ -20,7 +20,7 @@
 #include "base/buffer.h"
 #include "base/slice.h"
 
-#define MEMBERS_PER_CHUNK 64
+#define MEMBERS_PER_BLOCK 64
 
 struct presence_member {
     atomic_uint references;
@@ -46,18 +46,18 @@ void presence_member_unref(struct presence_member *member);
 /* Returns the user id as a JSON string with quotes. */
 struct slice presence_member_id(const struct presence_member *member);
 
-struct member_chunk {
+struct member_block {
     atomic_uint references;
     uint32_t count;
-    struct presence_member *members[MEMBERS_PER_CHUNK];
+    struct presence_member *members[MEMBERS_PER_BLOCK];
 };
 
 struct member_list {
     atomic_uint references;
     uint32_t count;       /* members */
-    uint32_t chunk_count; /* chunks in use */
-    uint32_t capacity;    /* allocated length of `chunks` */
-    struct member_chunk *chunks[];
+    uint32_t block_count; /* blocks in use */
+    uint32_t capacity;    /* allocated length of `blocks` */
+    struct member_block *blocks[];
 };
 
 struct presence_members {
@@ -100,9 +100,9 @@ void member_list_unref(struct member_list *list);
 
 /* A loop over the members of a list (may be NULL), in its order. */
 #define member_list_each(list, member)                                                                                 \
-    for (uint32_t chunk_ = 0; (list) != NULL && chunk_ < (list)->chunk_count; chunk_++)                                \
+    for (uint32_t block_ = 0; (list) != NULL && block_ < (list)->block_count; block_++)                                \
         for (uint32_t at_ = 0;                                                                                         \
-             at_ < (list)->chunks[chunk_]->count && ((member) = (list)->chunks[chunk_]->members[at_], true); at_++)
+             at_ < (list)->blocks[block_]->count && ((member) = (list)->blocks[block_]->members[at_], true); at_++)
 
 /* Appends `{\"presence\":{\"count\":n,\"ids\":[...],\"hash\":{...}}}`, escaped to stand inside a JSON string. */
 void member_list_append_escaped(const struct member_list *list, struct buffer *out);

@@ -116,7 +116,7 @@ static bool join(struct peer *peer, struct slice name, uint32_t max_members) {
     length = snprintf(text, sizeof text, "{\"joined\":%llu,\"list\":[",
                       (unsigned long long)list->entries[peer->own.index].joined);
     member_list_each(answers.members, member) {
-        length += snprintf(text + length, sizeof text - (size_t)length, "%s\"%.*s\"", at_ + chunk_ == 0 ? "" : ",",
+        length += snprintf(text + length, sizeof text - (size_t)length, "%s\"%.*s\"", at_ + block_ == 0 ? "" : ",",
                            SLICE_ARGS(member->id));
     }
     snprintf(text + length, sizeof text - (size_t)length, "]}");

@@ -127,7 +127,7 @@ static void assert_unchanged(const struct snapshot *snapshot) {
     buffer_dispose(&text);
 }
 
-/* Grows to hundreds of members, shrinks to none and grows again, across the bounds of chunks. */
+/* Grows to hundreds of members, shrinks to none and grows again, across the bounds of blocks. */
 static void lists_stay_as_they_were_while_members_come_and_go(void **state) {
     static struct snapshot snapshots[SNAPSHOTS];
     uint64_t seed = 11;
@@ -164,7 +164,7 @@ static void lists_stay_as_they_were_while_members_come_and_go(void **state) {
     }
 }
 
-static void a_change_copies_no_more_than_the_head_and_two_chunks(void **state) {
+static void a_change_copies_no_more_than_the_head_and_two_blocks(void **state) {
     struct member_list *before, *after;
     unsigned shared = 0;
 
@@ -175,9 +175,9 @@ static void a_change_copies_no_more_than_the_head_and_two_chunks(void **state) {
     take_out(100);
     after = presence_snapshot(&members);
     assert_ptr_not_equal(before, after);
-    assert_int_equal(before->chunk_count, 10);
+    assert_int_equal(before->block_count, 10);
     for (unsigned i = 0; i < 10; i++)
-        shared += before->chunks[i] == after->chunks[i];
+        shared += before->blocks[i] == after->blocks[i];
     assert_int_equal(shared, 8);
     member_list_unref(before);
     member_list_unref(after);
@@ -313,7 +313,7 @@ static void lists_are_read_while_the_members_change(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(lists_stay_as_they_were_while_members_come_and_go),
-        TEST(a_change_copies_no_more_than_the_head_and_two_chunks),
+        TEST(a_change_copies_no_more_than_the_head_and_two_blocks),
         TEST(an_empty_channel_has_no_list),
         TEST(the_list_is_json_inside_a_json_string_byte_for_byte),
         TEST(lists_are_read_while_the_members_change),
