@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "app/app.h"
-#include "app/record.h"
+#include "app/record_json.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "app/record.h"
+#include "app/record_json.h"
 #include "base/alloc.h"
 
 #define FIELD "channel_delta_compression"

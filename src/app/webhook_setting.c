@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/record.h"
+#include "app/record_json.h"
 #include "base/alloc.h"
 
 /* Long enough for any sensible filter, short enough to compile quickly. */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/record.h"
+#include "app/record_json.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "app/record.h"
+#include "app/record_json.h"
 #include "store/dynamodb/dynamodb_internal.h"
 #include "store/row.h"
 

@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "app/record.h"
+#include "app/record_json.h"
 #include "base/alloc.h"
 #include "base/list.h"
 #include "base/log.h"

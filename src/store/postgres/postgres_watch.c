@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/record.h"
+#include "app/record_json.h"
 #include "base/backoff.h"
 #include "base/log.h"
 #include "store/postgres/postgres_internal.h"

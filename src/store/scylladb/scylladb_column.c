@@ -1,6 +1,6 @@
 #include <stdlib.h>
 
-#include "app/record.h"
+#include "app/record_json.h"
 #include "store/row.h"
 #include "store/scylladb/scylladb_internal.h"
 

@@ -1,6 +1,6 @@
 #include <stdlib.h>
 
-#include "app/record.h"
+#include "app/record_json.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "store/drivers.h"

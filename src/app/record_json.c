@@ -1,4 +1,4 @@
-#include "app/record.h"
+#include "app/record_json.h"
 
 struct slice record_member(const json_t *object, const char *name) {
     const json_t *json = json_object_get(object, name);
