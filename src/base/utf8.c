@@ -29,66 +29,92 @@ static const unsigned char *skip_ascii(const unsigned char *at, const unsigned c
     return at;
 }
 
-static bool is_continuation(unsigned char byte) {
-    return (byte & 0xC0) == 0x80;
-}
-
 /*
- * Returns the length of the character of two to four bytes at `at`; 0 if it is malformed. Only the range of the second
- * byte depends on the first (RFC 3629 section 4); it excludes overlong forms, surrogates and values above U+10FFFF.
+ * Starts a character of two to four bytes with its first one; false if no character starts with `lead`. Only the range
+ * of the second byte depends on the first (RFC 3629 section 4); it excludes overlong forms, surrogates and values above
+ * U+10FFFF.
  */
-static unsigned multibyte_length(const unsigned char *at, size_t available) {
-    unsigned char lead = at[0];
-    unsigned char low = 0x80, high = 0xBF;
-
-    if (lead >= 0xC2 && lead <= 0xDF)
-        return available >= 2 && is_continuation(at[1]) ? 2 : 0;
+static inline bool begin_character(struct utf8_state *state, unsigned char lead) {
+    *state = (struct utf8_state){0, 0x80, 0xBF};
+    if (lead < 0xC2 || lead > 0xF4)
+        return false;
+    state->left = lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
     if (lead == 0xE0)
-        low = 0xA0;
+        state->low = 0xA0;
     else if (lead == 0xED)
-        high = 0x9F;
+        state->high = 0x9F;
     else if (lead == 0xF0)
-        low = 0x90;
+        state->low = 0x90;
     else if (lead == 0xF4)
-        high = 0x8F;
-    if (lead >= 0xE0 && lead <= 0xEF)
-        return available >= 3 && at[1] >= low && at[1] <= high && is_continuation(at[2]) ? 3 : 0;
-    if (lead >= 0xF0 && lead <= 0xF4)
-        return available >= 4 && at[1] >= low && at[1] <= high && is_continuation(at[2]) && is_continuation(at[3]) ? 4
-                                                                                                                   : 0;
-    return 0;
+        state->high = 0x8F;
+    return true;
 }
 
-bool utf8_valid(struct slice text) {
-    const unsigned char *at = (const unsigned char *)text.data;
-    const unsigned char *end;
+/* Takes the next bytes of a character that has begun, as far as there are any. Returns the end of what was taken; NULL
+ * if a byte cannot follow. */
+static inline const unsigned char *continue_character(struct utf8_state *state, const unsigned char *at,
+                                                      const unsigned char *end) {
+    for (; state->left != 0 && at != end; at++, state->left--) {
+        if (*at < state->low || *at > state->high)
+            return NULL;
+        state->low = 0x80;
+        state->high = 0xBF;
+    }
+    return at;
+}
 
-    if (text.length == 0)
+bool utf8_continue(struct utf8_state *state, struct slice piece) {
+    const unsigned char *at = (const unsigned char *)piece.data;
+    const unsigned char *end;
+    struct utf8_state character = *state; /* a copy, which the compiler can keep in registers */
+
+    if (piece.length == 0)
         return true;
-    end = at + text.length;
-    for (;;) {
+    end = at + piece.length;
+    at = continue_character(&character, at, end);
+    while (at != NULL && at != end) {
         at = skip_ascii(at, end);
         /* Non-ASCII text comes in runs: stay in this loop until the run ends, instead of trying 16 ASCII bytes each
          * time. */
         while (at != end && *at >= 0x80) {
-            unsigned length = multibyte_length(at, (size_t)(end - at));
-            if (length == 0)
+            if (!begin_character(&character, *at))
                 return false;
-            at += length;
+            at = continue_character(&character, at + 1, end);
+            if (at == NULL)
+                return false;
         }
-        if (at == end)
-            return true;
     }
+    *state = character;
+    return at != NULL;
+}
+
+bool utf8_valid(struct slice text) {
+    struct utf8_state state = {0};
+
+    return utf8_continue(&state, text) && state.left == 0;
+}
+
+/* Returns the length of the character at `at`; 0 if it is malformed or does not end before `end`. */
+static size_t sequence_length(const unsigned char *at, const unsigned char *end) {
+    struct utf8_state character;
+    const unsigned char *after;
+
+    if (*at < 0x80)
+        return 1;
+    if (!begin_character(&character, *at))
+        return 0;
+    after = continue_character(&character, at + 1, end);
+    return after != NULL && character.left == 0 ? (size_t)(after - at) : 0;
 }
 
 void utf8_mend(char *text) {
-    char *end = text + strlen(text);
+    unsigned char *at = (unsigned char *)text;
+    const unsigned char *end = at + strlen(text);
 
-    while (text != end) {
-        unsigned char *at = (unsigned char *)text;
-        unsigned length = *at < 0x80 ? 1 : multibyte_length(at, (size_t)(end - text));
+    while (at != end) {
+        size_t length = sequence_length(at, end);
         if (length == 0)
-            *text = '?';
-        text += length == 0 ? 1 : length;
+            *at = '?';
+        at += length == 0 ? 1 : length;
     }
 }

@@ -4,8 +4,18 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/slice.h"
+
+/* Progress in a text that arrives in pieces; zero at its start. */
+struct utf8_state {
+    uint8_t left;      /* bytes that the last character still needs; 0: the text may end here */
+    uint8_t low, high; /* range of the next of these bytes */
+};
+
+/* Checks the next piece of a text. False if the text cannot become well-formed; the state is then of no more use. */
+bool utf8_continue(struct utf8_state *state, struct slice piece);
 
 /* True if all of `text` is well-formed UTF-8. Fast on ASCII. */
 bool utf8_valid(struct slice text);

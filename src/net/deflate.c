@@ -25,6 +25,7 @@ struct deflate_tools {
 
 struct deflate_window {
     z_stream deflater;
+    bool no_context; /* compress each message alone */
 };
 
 /* --- negotiation --- */
@@ -130,12 +131,12 @@ static bool take_offer(struct slice *rest, struct offer *offer, bool *ours) {
 static bool offer_acceptable(const struct offer *offer, uint8_t window_bits, struct deflate_agreement *agreement) {
     unsigned most = offer->has_server_bits ? offer->server_bits : DEFLATE_WINDOW_BITS_MAX;
 
-    if (offer->has_server_no_context)
+    /* Messages that are compressed alone need no window, but the shared compressed form uses the largest one. */
+    if (offer->has_server_no_context && most == DEFLATE_WINDOW_BITS_MAX)
         window_bits = 0;
-    if (window_bits == 0 && most < DEFLATE_WINDOW_BITS_MAX)
-        return false; /* the shared compressed form uses the largest window */
-    if (window_bits != 0 && most < DEFLATE_WINDOW_BITS_MIN)
+    if (most < (window_bits == 0 ? DEFLATE_WINDOW_BITS_MAX : DEFLATE_WINDOW_BITS_MIN))
         return false;
+    agreement->no_context = window_bits == 0 || offer->has_server_no_context;
     agreement->window_bits = (uint8_t)(window_bits < most ? window_bits : most);
     agreement->told_bits = 0;
     if (offer->has_server_bits)
@@ -159,7 +160,7 @@ bool deflate_negotiate(struct slice offers, uint8_t window_bits, struct deflate_
 
 void deflate_append_answer(struct buffer *headers, const struct deflate_agreement *agreement) {
     buffer_append_string(headers, "Sec-WebSocket-Extensions: " NAME "; client_no_context_takeover");
-    if (agreement->window_bits == 0)
+    if (agreement->no_context)
         buffer_append_string(headers, "; server_no_context_takeover");
     if (agreement->told_bits != 0)
         buffer_appendf(headers, "; server_max_window_bits=%u", agreement->told_bits);
@@ -199,10 +200,11 @@ void deflate_tools_destroy(struct deflate_tools *tools) {
     free(tools);
 }
 
-struct deflate_window *deflate_window_create(uint8_t bits) {
+struct deflate_window *deflate_window_create(const struct deflate_agreement *agreement) {
     struct deflate_window *window = alloc_zero(sizeof *window);
 
-    if (deflater_init(&window->deflater, WINDOW_LEVEL, bits))
+    window->no_context = agreement->no_context;
+    if (deflater_init(&window->deflater, WINDOW_LEVEL, agreement->window_bits))
         return window;
     free(window);
     return NULL;
@@ -234,7 +236,7 @@ bool deflate_message(struct deflate_tools *tools, struct deflate_window *window,
 
     if (!prepare_output(&tools->out, room))
         return false;
-    if (window == NULL)
+    if (window == NULL || window->no_context)
         deflateReset(deflater);
     deflater->next_in = (Bytef *)(uintptr_t)message.data;
     deflater->avail_in = (uInt)message.length;

@@ -29,6 +29,7 @@ struct deflate_window;
 struct deflate_agreement {
     uint8_t window_bits; /* size of the connection's own window; 0: no window */
     uint8_t told_bits;   /* server_max_window_bits of the answer; 0: the answer has none */
+    bool no_context;     /* server_no_context_takeover: each message is compressed alone */
 };
 
 /*
@@ -45,13 +46,13 @@ void deflate_append_answer(struct buffer *headers, const struct deflate_agreemen
 struct deflate_tools *deflate_tools_create(void);
 void deflate_tools_destroy(struct deflate_tools *tools);
 
-/* Creates a connection's own window; NULL if there is no memory. It takes 4 << `bits` bytes, and about as many for its
- * tables. */
-struct deflate_window *deflate_window_create(uint8_t bits);
+/* Creates the connection's own window of an agreement with one; NULL if there is no memory. It takes 4 << `window_bits`
+ * bytes, and about as many for its tables. */
+struct deflate_window *deflate_window_create(const struct deflate_agreement *agreement);
 void deflate_window_destroy(struct deflate_window *window);
 
-/* Compresses a message in `window`, or alone with NULL. The result is valid until the tools are used again. False if
- * there is no memory; the window is then unchanged. */
+/* Compresses a message in `window` (which is empty before each message if `no_context` was agreed), or alone with NULL.
+ * The result is valid until the tools are used again. False if there is no memory; the window is then unchanged. */
 bool deflate_message(struct deflate_tools *tools, struct deflate_window *window, struct slice message,
                      struct slice *compressed);
 

@@ -1,7 +1,6 @@
 #include "net/websocket.h"
 
 #include "base/alloc.h"
-#include "base/utf8.h"
 
 #define CLOSE_TIMEOUT_MS 5000
 #define CLOSE_REASON_MAX 123
@@ -54,7 +53,7 @@ static void negotiate_compression(const struct http_request *request, struct web
     if (!websocket->compresses)
         return;
     if (agreement.window_bits != 0)
-        websocket->window = deflate_window_create(agreement.window_bits);
+        websocket->window = deflate_window_create(&agreement);
     if (tools_of(worker) == NULL || (agreement.window_bits != 0 && websocket->window == NULL)) {
         websocket->compresses = false;
         return;
@@ -148,6 +147,11 @@ static ssize_t send_frame(struct websocket *websocket, enum websocket_opcode opc
 
 ssize_t websocket_send_text(struct websocket *websocket, const struct slice *parts, size_t count) {
     return websocket->closing ? -1 : send_frame(websocket, WEBSOCKET_TEXT, parts, count);
+}
+
+void websocket_ping(struct websocket *websocket) {
+    if (!websocket->closing)
+        send_frame(websocket, WEBSOCKET_PING, NULL, 0);
 }
 
 /* Appends a frame, compressed if it is a text that compression makes smaller. A text that has become part of a window
@@ -257,23 +261,17 @@ static void fail_connection(struct websocket *websocket, unsigned code, const ch
     websocket_close(websocket, code, slice_of(reason));
 }
 
-static void deliver_text(struct websocket *websocket, struct slice text) {
+static void deliver_inflated(struct websocket *websocket, struct slice text) {
     if (!utf8_valid(text))
         fail_connection(websocket, 1007, "the message is not valid UTF-8");
     else
         websocket->handler->on_message(websocket, text);
 }
 
-static void deliver_message(struct websocket *websocket, const uint8_t *data, size_t length, bool compressed) {
-    struct slice text = {(const char *)data, length};
-
-    if (!compressed) {
-        deliver_text(websocket, text);
-        return;
-    }
+static void deliver_compressed(struct websocket *websocket, struct slice text) {
     switch (inflate_message(websocket->stream->worker->deflate, text, websocket->limits->max_message_bytes, &text)) {
     case INFLATE_OK:
-        deliver_text(websocket, text);
+        deliver_inflated(websocket, text);
         break;
     case INFLATE_BAD:
         fail_connection(websocket, 1007, "the message is not compressed as was agreed");
@@ -287,20 +285,23 @@ static void deliver_message(struct websocket *websocket, const uint8_t *data, si
     }
 }
 
+/* Delivers a message. Of an uncompressed one, all pieces were checked as they arrived. */
+static void deliver_message(struct websocket *websocket, const uint8_t *data, size_t length, bool compressed) {
+    struct slice text = {(const char *)data, length};
+
+    if (compressed)
+        deliver_compressed(websocket, text);
+    else if (websocket->text.left != 0)
+        fail_connection(websocket, 1007, "the message ends inside a UTF-8 character");
+    else
+        websocket->handler->on_message(websocket, text);
+}
+
 static void handle_data_frame(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
     struct buffer *fragments = &websocket->fragments;
     bool continues = frame->opcode == WEBSOCKET_CONTINUATION;
     struct buffer whole;
 
-    if (frame->opcode == WEBSOCKET_BINARY) {
-        fail_connection(websocket, 1003, "only text messages are understood");
-        return;
-    }
-    if (continues != (fragments->capacity != 0)) {
-        fail_connection(websocket, 1002,
-                        continues ? "a continuation without a first frame" : "a new message inside another");
-        return;
-    }
     if (frame->fin && !continues) {
         deliver_message(websocket, payload, frame->length, frame->compressed);
         return;
@@ -337,7 +338,6 @@ static void handle_close_frame(struct websocket *websocket, const uint8_t *paylo
 }
 
 static void handle_frame(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
-    websocket_unmask(payload, frame->length, frame->mask);
     if (frame->opcode == WEBSOCKET_CLOSE)
         handle_close_frame(websocket, payload, frame->length);
     else if (websocket->closing)
@@ -348,11 +348,43 @@ static void handle_frame(struct websocket *websocket, const struct websocket_fra
         handle_data_frame(websocket, frame, payload);
 }
 
+static bool is_control_frame(const struct websocket_frame *frame) {
+    return frame->opcode >= WEBSOCKET_CLOSE;
+}
+
 static bool too_large(const struct websocket *websocket, const struct websocket_frame *frame) {
-    if (frame->opcode >= WEBSOCKET_CLOSE) /* control frames: 125 bytes at most (RFC 6455 section 5.5) */
+    if (is_control_frame(frame)) /* the parser bounds these: 125 bytes at most (RFC 6455 section 5.5) */
         return false;
     return frame->length > websocket->limits->max_frame_bytes ||
            frame->length > websocket->limits->max_message_bytes - websocket->fragments.length;
+}
+
+/* Closes the connection if a data frame with this header is not acceptable, whatever its payload. */
+static void check_header(struct websocket *websocket, const struct websocket_frame *frame) {
+    bool continues = frame->opcode == WEBSOCKET_CONTINUATION;
+
+    if (is_control_frame(frame) || websocket->closing)
+        return;
+    if (frame->opcode == WEBSOCKET_BINARY)
+        fail_connection(websocket, 1003, "only text messages are understood");
+    else if (continues != (websocket->fragments.capacity != 0))
+        fail_connection(websocket, 1002,
+                        continues ? "a continuation without a first frame" : "a new message inside another");
+}
+
+/* Unmasks the payload bytes that have arrived since the last call, and checks the text in them. */
+static void take_payload(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload,
+                         size_t arrived) {
+    uint8_t *piece = payload + websocket->unmasked;
+    size_t length = arrived - websocket->unmasked;
+    bool compressed = frame->opcode == WEBSOCKET_CONTINUATION ? websocket->compressed : frame->compressed;
+
+    websocket_unmask(piece, length, frame->mask, websocket->unmasked);
+    websocket->unmasked = arrived;
+    if (is_control_frame(frame) || compressed || websocket->closing)
+        return;
+    if (!utf8_continue(&websocket->text, (struct slice){(const char *)piece, length}))
+        fail_connection(websocket, 1007, "the message is not valid UTF-8");
 }
 
 static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t length) {
@@ -362,6 +394,8 @@ static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t 
     while (stream_is_open(stream)) {
         struct websocket_frame frame;
         const char *why;
+        uint8_t *payload;
+        size_t arrived;
         enum websocket_parse parse = websocket_frame_parse(data + at, length - at, websocket->compresses, &frame, &why);
 
         if (parse == WEBSOCKET_FRAME_INCOMPLETE)
@@ -373,9 +407,16 @@ static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t 
                 fail_connection(websocket, 1009, "the message is too large");
             return length; /* later bytes cannot be parsed as frames; the close timer ends the connection */
         }
-        if (length - at - frame.header_length < frame.length)
+        payload = data + at + frame.header_length;
+        arrived = length - at - frame.header_length;
+        if (arrived > frame.length)
+            arrived = frame.length;
+        check_header(websocket, &frame);
+        take_payload(websocket, &frame, payload, arrived);
+        if (arrived < frame.length)
             return at;
-        handle_frame(websocket, &frame, data + at + frame.header_length);
+        websocket->unmasked = 0;
+        handle_frame(websocket, &frame, payload);
         at += frame.header_length + frame.length;
     }
     return length;

@@ -11,7 +11,8 @@
  * window compresses everything itself.
  *
  * The structure is a member of the owner's structure. The handler gets whole, unmasked messages in valid UTF-8; it may
- * change their bytes, but not keep them after the call.
+ * change their bytes, but not keep them after the call. A message that arrives in pieces is checked piece by piece, and
+ * malformed UTF-8 closes the connection at once; only compressed messages are checked at their end.
  *
  * All functions are for the thread of the stream's worker.
  */
@@ -21,6 +22,7 @@
 #include <stdint.h>
 
 #include "base/buffer.h"
+#include "base/utf8.h"
 #include "net/chunk.h"
 #include "net/deflate.h"
 #include "net/http.h"
@@ -61,7 +63,9 @@ struct websocket {
     bool reset_at_timeout;         /* close a slow reader with RST */
     bool compresses;               /* permessage-deflate was negotiated */
     bool compressed;               /* the message in `fragments` is compressed */
+    struct utf8_state text;        /* how far the uncompressed message that arrives is checked */
     size_t seen;                   /* unconsumed bytes, already reported to on_activity */
+    size_t unmasked;               /* payload bytes of an incomplete frame that are unmasked and checked */
     struct buffer fragments;       /* payload of a message whose last frame has not arrived */
     struct deflate_window *window; /* the connection's own window for sending; NULL: none */
 };
@@ -82,6 +86,9 @@ struct frame *websocket_text_frame(const struct slice *parts, size_t count);
 /* Queues a text message, the concatenated parts, for this connection only. Returns the number of bytes queued; -1 if
  * the message was dropped. */
 ssize_t websocket_send_text(struct websocket *websocket, const struct slice *parts, size_t count);
+
+/* Sends a ping without payload (RFC 6455 section 5.5.2), which every client answers by itself. */
+void websocket_ping(struct websocket *websocket);
 
 /* Prepares for the last messages before websocket_close, which calls this as well: removes the bounds on unsent output,
  * and if the client was too slow already, drops the queued chunks that are not partly written. */

@@ -64,27 +64,30 @@ enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, b
     return WEBSOCKET_FRAME_READY;
 }
 
-void websocket_unmask(uint8_t *data, size_t length, const uint8_t mask[4]) {
+void websocket_unmask(uint8_t *piece, size_t length, const uint8_t mask[4], size_t offset) {
+    uint8_t turned[4];
     uint32_t mask4;
     uint64_t mask8;
     size_t at = 0;
 
-    memcpy(&mask4, mask, sizeof mask4);
+    for (size_t i = 0; i < sizeof turned; i++)
+        turned[i] = mask[(offset + i) % 4];
+    memcpy(&mask4, turned, sizeof mask4);
     mask8 = (uint64_t)mask4 << 32 | mask4;
 #ifdef __SSE2__
     for (__m128i mask16 = _mm_set1_epi32((int)mask4); length - at >= 16; at += 16) {
-        __m128i *block = (__m128i *)(void *)(data + at);
+        __m128i *block = (__m128i *)(void *)(piece + at);
         _mm_storeu_si128(block, _mm_xor_si128(_mm_loadu_si128(block), mask16));
     }
 #endif
     for (; length - at >= 8; at += 8) {
         uint64_t block;
-        memcpy(&block, data + at, sizeof block);
+        memcpy(&block, piece + at, sizeof block);
         block ^= mask8;
-        memcpy(data + at, &block, sizeof block);
+        memcpy(piece + at, &block, sizeof block);
     }
     for (; at < length; at++)
-        data[at] ^= mask[at % 4];
+        piece[at] ^= turned[at % 4];
 }
 
 size_t websocket_header_write(uint8_t header[WEBSOCKET_HEADER_MAX], enum websocket_opcode opcode, uint64_t length) {

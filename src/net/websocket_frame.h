@@ -45,8 +45,9 @@ enum websocket_parse {
 enum websocket_parse websocket_frame_parse(const uint8_t *data, size_t length, bool compression,
                                            struct websocket_frame *frame, const char **why);
 
-/* Applies the mask in place (section 5.3); the payload starts at mask byte 0. */
-void websocket_unmask(uint8_t *data, size_t length, const uint8_t mask[4]);
+/* Applies the mask in place (section 5.3) to a piece of a payload. `offset` is the number of payload bytes before it.
+ */
+void websocket_unmask(uint8_t *piece, size_t length, const uint8_t mask[4], size_t offset);
 
 /* RSV1 in the first byte of a header: the message is compressed. */
 #define WEBSOCKET_COMPRESSED 0x40

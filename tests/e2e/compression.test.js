@@ -127,6 +127,29 @@ test('pusher-js, which offers nothing, works beside clients that compress', asyn
   assert.equal(JSON.parse((await client.next('my-event')).data).text, 'to and fro '.repeat(50));
 });
 
+test('a client with a small window is served as it asks, with and without context takeover', async (t) => {
+  const server = await serverFor(t, { config: compression('dedicated') });
+  for (const serverNoContextTakeover of [false, true]) {
+    const wish = `${serverNoContextTakeover ? 'server_no_context_takeover; ' : ''}server_max_window_bits=9`;
+    const raw = await connect(server, {
+      t,
+      headers: { 'Sec-WebSocket-Extensions': `permessage-deflate; ${wish}` },
+    });
+    assert.equal(
+      raw.handshake.headers['sec-websocket-extensions'],
+      `permessage-deflate; client_no_context_takeover; ${wish}`,
+    );
+    const client = await open(server, {
+      perMessageDeflate: { threshold: 0, serverMaxWindowBits: 9, serverNoContextTakeover },
+    });
+    await join(client, 'my-channel');
+    for (const data of texts.slice(0, 50)) {
+      await publish(server, { name: 'my-event', channel: 'my-channel', data });
+      assert.equal((await client.next('my-event')).data, data);
+    }
+  }
+});
+
 test('what is agreed on, and what it saves', async (t) => {
   const sent = async (server) =>
     Number((await getMetrics(server)).body.match(/^sockudo_socket_transmitted_bytes\{.*\} (\d+)$/m)[1]);

@@ -91,6 +91,40 @@ test('invalid_utf_8_is_found_across_fragments', async (t) => {
   assert.equal((await ws.closed()).code, 1007);
 });
 
+test('invalid_utf_8_in_a_fragment_closes_at_once', async (t) => {
+  const ws = await connect(server, { t });
+  ws.sendFrame({ opcode: OPCODE.text, payload: around(0xff), fin: false });
+  assert.equal((await ws.closing()).code, 1007);
+  const later = await connect(server, { t });
+  later.sendFrame({ opcode: OPCODE.text, payload: Buffer.from([0x22, 0xe2]), fin: false });
+  later.sendFrame({ opcode: OPCODE.continuation, payload: Buffer.from([0x22]), fin: false });
+  assert.equal((await later.closing()).code, 1007);
+});
+
+test('invalid_utf_8_in_a_frame_that_is_still_arriving_closes_at_once_and_the_rest_of_it_is_read', async (t) => {
+  const ws = await connect(server, { t });
+  const frame = encodeFrame({ opcode: OPCODE.text, payload: Buffer.concat([around(0xff), Buffer.alloc(1000, 0x20)]) });
+  ws.write(frame.subarray(0, 100));
+  assert.equal((await ws.closing()).code, 1007);
+  // The server still knows where the frame ends: it sees the client's answer to its close frame behind it.
+  ws.write(frame.subarray(100));
+  assert.equal((await ws.closed()).reset, false);
+});
+
+test('a_frame_that_arrives_byte_by_byte_is_understood', async (t) => {
+  const [sender, receiver] = [await connect(server, { t }), await connect(server, { t })];
+  for (const ws of [sender, receiver]) await subscribe(ws, 'private-bytes');
+  const data = 'é\u{1f600}'.repeat(20);
+  for (const byte of encodeFrame({
+    opcode: OPCODE.text,
+    payload: JSON.stringify({ event: 'client-x', channel: 'private-bytes', data }),
+  })) {
+    sender.write(Buffer.from([byte]));
+    await new Promise(setImmediate);
+  }
+  assert.equal((await receiver.next('client-x')).data, data);
+});
+
 test('a_character_may_be_split_between_fragments', async (t) => {
   const [sender, receiver] = [await connect(server, { t }), await connect(server, { t })];
   for (const ws of [sender, receiver]) await subscribe(ws, 'private-split');

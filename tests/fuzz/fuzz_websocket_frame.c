@@ -70,10 +70,11 @@ static void check_mask(const uint8_t *payload, size_t size, const uint8_t mask[4
     for (size_t offset = 0; offset < 16; offset += 5) {
         if (size != 0)
             memcpy(copy + offset, payload, size);
-        websocket_unmask(copy + offset, size, mask);
+        websocket_unmask(copy + offset, size, mask, 0);
         for (size_t i = 0; i < size; i++)
             check(copy[offset + i] == (payload[i] ^ mask[i % 4]));
-        websocket_unmask(copy + offset, size, mask);
+        websocket_unmask(copy + offset, size / 3, mask, 0);
+        websocket_unmask(copy + offset + size / 3, size - size / 3, mask, size / 3);
         check(size == 0 || memcmp(copy + offset, payload, size) == 0);
     }
     free(copy);

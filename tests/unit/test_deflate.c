@@ -46,6 +46,11 @@ static void an_offer_is_accepted_with_what_it_asks_for(void **state) {
     assert_answer("permessage-deflate; server_max_window_bits=10", 15, "; server_max_window_bits=10\r\n");
     assert_answer("permessage-deflate; server_max_window_bits=\"12\"", 10, "; server_max_window_bits=10\r\n");
     assert_answer("permessage-deflate; server_no_context_takeover", 12, "; server_no_context_takeover\r\n");
+    assert_answer("permessage-deflate; server_max_window_bits=9", 15, "; server_max_window_bits=9\r\n");
+    assert_answer("permessage-deflate; server_no_context_takeover; server_max_window_bits=9", 15,
+                  "; server_no_context_takeover; server_max_window_bits=9\r\n");
+    assert_answer("permessage-deflate; server_no_context_takeover; server_max_window_bits=15", 12,
+                  "; server_no_context_takeover; server_max_window_bits=15\r\n");
 }
 
 static void the_first_offer_that_can_be_accepted_counts(void **state) {
@@ -171,7 +176,7 @@ static void in_a_window_what_was_sent_before_counts_for_every_size_of_it(void **
 
     (void)state;
     for (uint8_t bits = DEFLATE_WINDOW_BITS_MIN; bits <= DEFLATE_WINDOW_BITS_MAX; bits++) {
-        struct deflate_window *window = deflate_window_create(bits);
+        struct deflate_window *window = deflate_window_create(&(struct deflate_agreement){.window_bits = bits});
         z_stream client = {0};
         size_t lengths[20];
         uint64_t seed = 3;
@@ -201,6 +206,37 @@ static void in_a_window_what_was_sent_before_counts_for_every_size_of_it(void **
         inflateEnd(&client);
         deflate_window_destroy(window);
     }
+}
+
+/* The client told the size of its window, and that it starts each message with an empty one. */
+static void without_context_takeover_a_window_keeps_nothing_between_messages(void **state) {
+    struct deflate_agreement agreement = {.window_bits = 9, .no_context = true};
+    struct deflate_window *window = deflate_window_create(&agreement);
+    char text[3000], first[4000];
+    size_t first_length;
+    uint64_t seed = 5;
+    struct slice message = random_text(text, sizeof text, &seed), compressed;
+
+    (void)state;
+    assert_non_null(window);
+    assert_true(deflate_message(tools, window, message, &compressed));
+    first_length = compressed.length;
+    memcpy(first, compressed.data, first_length);
+    for (int i = 0; i < 3; i++) {
+        char back[4000];
+        z_stream client = {.next_out = (Bytef *)back, .avail_out = sizeof back};
+        assert_true(deflate_message(tools, window, message, &compressed));
+        assert_int_equal(compressed.length, first_length);
+        assert_memory_equal(compressed.data, first, first_length);
+        client.next_in = (Bytef *)(uintptr_t)compressed.data;
+        client.avail_in = (uInt)compressed.length;
+        assert_int_equal(inflateInit2(&client, -9), Z_OK);
+        assert_int_equal(inflate(&client, Z_SYNC_FLUSH), Z_OK);
+        assert_int_equal(sizeof back - client.avail_out, message.length);
+        assert_memory_equal(back, message.data, message.length);
+        inflateEnd(&client);
+    }
+    deflate_window_destroy(window);
 }
 
 static void a_bomb_is_given_up_at_the_limit(void **state) {
@@ -264,6 +300,7 @@ int main(void) {
         TEST(a_message_that_does_not_compress_comes_back_too),
         TEST(alone_the_same_message_is_always_the_same),
         TEST(in_a_window_what_was_sent_before_counts_for_every_size_of_it),
+        TEST(without_context_takeover_a_window_keeps_nothing_between_messages),
         TEST(a_bomb_is_given_up_at_the_limit),
         TEST(the_examples_of_the_standard_are_understood),
         TEST(what_is_no_deflate_data_or_not_all_of_it_is_told),

@@ -104,6 +104,40 @@ static void the_place_in_the_text_does_not_matter(void **state) {
             }
 }
 
+/* A text in pieces: malformed at the first byte that no character can have there, and complete at whole characters. */
+static void a_text_in_pieces_is_judged_at_the_first_wrong_byte(void **state) {
+    static const struct {
+        const char *text;
+        size_t length;
+        size_t wrong; /* position of the byte that is refused; `length`: none */
+        bool complete;
+    } texts[] = {
+        {"a\xC3\xA9\xF0\x9F\x98\x80z", 8, 8, true},
+        {"ab\xE2\x82", 4, 4, false},
+        {"ab\xE2\x82\x28", 5, 4, false},
+        {"\xED\xA0\x80", 3, 1, false},
+        {"\xF4\x8F\xBF\xBF\xF4\x90", 6, 5, false},
+        {"\xC3\xA9\x80", 3, 2, false},
+        {"0123456789abcdef\xC1\xBF", 18, 16, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        for (size_t step = 1; step <= texts[i].length; step++) {
+            struct utf8_state progress = {0};
+            size_t at = 0;
+            bool good = true;
+
+            for (; good && at < texts[i].length; at += step) {
+                size_t length = texts[i].length - at < step ? texts[i].length - at : step;
+                good = utf8_continue(&progress, (struct slice){texts[i].text + at, length});
+                assert_int_equal(good, texts[i].wrong >= at + length);
+            }
+            if (good)
+                assert_int_equal(progress.left == 0, texts[i].complete);
+        }
+}
+
 static void every_code_point_but_the_surrogates_is_valid(void **state) {
     (void)state;
     for (uint32_t code = 0; code < 0x200000; code++) {
@@ -174,6 +208,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_edge_of_the_table_is_judged_right),
         cmocka_unit_test(the_place_in_the_text_does_not_matter),
+        cmocka_unit_test(a_text_in_pieces_is_judged_at_the_first_wrong_byte),
         cmocka_unit_test(every_code_point_but_the_surrogates_is_valid),
         cmocka_unit_test(an_overlong_form_is_refused_for_every_code_point),
         cmocka_unit_test(what_belongs_to_no_character_is_mended),

@@ -410,8 +410,9 @@ static void what_breaks_the_protocol_closes_with_the_right_code(void **state) {
         {{0xc1, 0xff}, "x", 1002, "a reserved bit is set"},
         {{0x83, 0xff}, "x", 1002, "unknown opcode"},
         {{0x09, 0xff}, "x", 1002, "a fragmented control frame"},
-        {{0x81, 0xff}, "\xC3", 1007, "the message is not valid UTF-8"},
+        {{0x81, 0xff}, "\xC3", 1007, "the message ends inside a UTF-8 character"},
         {{0x01, 0x80, 0xff}, "\xC3", 1007, "the message is not valid UTF-8"},
+        {{0x01, 0xff}, "\xC3\x28", 1007, "the message is not valid UTF-8"}, /* its last frame is not awaited */
     };
 
     (void)state;
