@@ -67,6 +67,8 @@ static void on_timer(struct websocket *websocket) {
     } else if (idle_ms < session_activity_limit_ms(session)) {
         stream_set_timeout(websocket->stream, session_activity_limit_ms(session) - idle_ms);
     } else {
+        /* Both: some clients answer only the one, some only the other. */
+        websocket_ping(websocket);
         session_send(session, &SLICE("{\"event\":\"pusher:ping\",\"data\":\"{}\"}"), 1);
         session->pinged = true;
         stream_set_timeout(websocket->stream, PONG_TIMEOUT_MS);

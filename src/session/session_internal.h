@@ -5,7 +5,7 @@
  *   session_list.c      the sessions of a worker, by app
  *   signature.c         verification of `auth`
  *   replies.c           messages from the server to one session
- *   message_data.c      parsing the `data` of a client's message
+ *   message_data.c      parsing the `data` of a client's message, and user ids in it
  *   subscribe.c         pusher:subscribe and pusher:unsubscribe
  *   signin.c            pusher:signin, users, watchlists
  *   client_event.c      client- events
@@ -54,7 +54,7 @@ struct session {
     struct session_user *user;     /* NULL: not signed in */
     struct session_lookup *lookup; /* NULL: no lookup is pending */
     uint64_t active_ms;            /* time of the last received bytes */
-    bool pinged;                   /* pusher:ping was sent, and nothing has arrived since */
+    bool pinged;                   /* pings were sent, and nothing has arrived since */
 };
 
 /* The worker of a session. */
@@ -108,6 +108,10 @@ void session_counted_error(struct session *session, enum connection_error type);
  * neither. The values point into `data` or `storage`. */
 bool message_data(struct json_value data, struct buffer *storage, const struct slice *names, struct json_value *values,
                   size_t count);
+
+/* Reads a user id, a string of 1 to 255 bytes or an integer, which is the same user as its decimal string. Appends it
+ * to `id`; false if it is none. */
+bool user_id_read(struct json_value value, struct buffer *id);
 
 /* --- subscribe.c, signin.c, client_event.c --- */
 

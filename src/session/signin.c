@@ -22,34 +22,23 @@ static bool check_user_auth(struct session *session, struct json_value auth, str
     return valid;
 }
 
-/* Parses `{"id":...,"user_info":...,"watchlist":[...]}`; returns NULL or the reason of the failure. */
-static const char *read_user_data(struct slice text, struct json_value *values) {
+/* Parses `{"id":...,"user_info":...,"watchlist":[...]}`; returns NULL or the reason of the failure. `id` gets the
+ * user's id. A wrong watchlist is no failure: see start_watching. */
+static const char *read_user_data(struct slice text, struct json_value *values, struct buffer *id) {
     static const struct slice names[USER_MEMBERS] = {
         [ID] = SLICE_INIT("id"), [USER_INFO] = SLICE_INIT("user_info"), [WATCHLIST] = SLICE_INIT("watchlist")};
-    size_t length;
 
     if (!json_scan_object(text, names, values, USER_MEMBERS, NULL))
         return "`user_data` must be a JSON object in a string";
-    length = values[ID].type == JSON_TYPE_STRING ? json_decoded_length(values[ID]) : 0;
-    if (length == 0 || length > USER_ID_MAX)
-        return "`id` in `user_data` must be a string of 1 to 255 bytes";
-    if (values[WATCHLIST].type == JSON_TYPE_ARRAY) {
-        struct json_iterator iterator = json_iterate(values[WATCHLIST]);
-        struct json_value user;
-        while (json_next(&iterator, NULL, &user))
-            if (user.type != JSON_TYPE_STRING)
-                return "`watchlist` in `user_data` must be an array of user ids, which are strings";
-    } else if (values[WATCHLIST].type != JSON_TYPE_ABSENT && values[WATCHLIST].type != JSON_TYPE_NULL) {
-        return "`watchlist` in `user_data` must be an array of user ids, which are strings";
-    }
+    if (!user_id_read(values[ID], id))
+        return "`id` in `user_data` must be a string of 1 to 255 bytes or an integer";
     return NULL;
 }
 
-static void create_user(struct session *session, const struct json_value *values) {
+static void create_user(struct session *session, struct slice id, const struct json_value *values) {
     struct session_user *user = alloc_zero(sizeof *user);
     struct slice info = values[USER_INFO].type != JSON_TYPE_ABSENT ? values[USER_INFO].token : SLICE("{}");
-    struct buffer storage = {0}, name = {0};
-    struct slice id = json_decode_string(values[ID], &storage);
+    struct buffer name = {0};
     struct channel_join join = {0};
 
     user->id = alloc_copy(id.data, id.length);
@@ -62,7 +51,6 @@ static void create_user(struct session *session, const struct json_value *values
     channel_subscribe(session->server->channels, session->slot, session->websocket.stream, buffer_slice(&name),
                       &user->own, &join);
     buffer_dispose(&name);
-    buffer_dispose(&storage);
 }
 
 /* --- the watchlist --- */
@@ -84,32 +72,30 @@ static void append_watch_event(struct buffer *events, const char *name, struct s
     buffer_appendf(events, "{\"name\":\"%s\",\"user_ids\":[%.*s]}", name, SLICE_ARGS(ids));
 }
 
-/* Starts to watch the users of the watchlist and sends which of them are online now. Their channels send later changes.
- */
-static void watch_listed_user(struct session *session, struct json_value watchlist, uint32_t count) {
+/* Starts to watch the first `count` users of the watchlist and sends which of them are online now. Their channels send
+ * later changes. */
+static void watch_listed_users(struct session *session, struct json_value watchlist, uint32_t count) {
     struct session_user *user = session->user;
     struct json_iterator iterator = json_iterate(watchlist);
-    struct buffer online_ids = {0}, offline_ids = {0}, events = {0}, data = {0};
+    struct buffer id = {0}, online_ids = {0}, offline_ids = {0}, events = {0}, data = {0};
     struct json_value token;
 
     /* Allocated in full size at once: channels keep pointers to the entries. */
     user->watching = alloc_zero(count * sizeof user->watching[0]);
-    while (json_next(&iterator, NULL, &token)) {
-        struct buffer storage = {0};
-        struct slice id = json_decode_string(token, &storage);
+    for (uint32_t i = 0; i < count && json_next(&iterator, NULL, &token); i++) {
         bool online = false;
 
-        if (id.length >= 1 && id.length <= USER_ID_MAX && !watched_already(user, id)) {
+        id.length = 0;
+        if (user_id_read(token, &id) && !watched_already(user, buffer_slice(&id))) {
             struct buffer *ids;
-            channel_watch_user(session->server->channels, session->slot, session->websocket.stream, id,
+            channel_watch_user(session->server->channels, session->slot, session->websocket.stream, buffer_slice(&id),
                                &user->watching[user->watching_count], &online);
             user->watching_count++;
             ids = online ? &online_ids : &offline_ids;
             if (ids->length != 0)
                 buffer_append_byte(ids, ',');
-            json_append_string(ids, id);
+            json_append_string(ids, buffer_slice(&id));
         }
-        buffer_dispose(&storage);
     }
     append_watch_event(&events, "online", buffer_slice(&online_ids));
     append_watch_event(&events, "offline", buffer_slice(&offline_ids));
@@ -123,76 +109,79 @@ static void watch_listed_user(struct session *session, struct json_value watchli
                      3);
         buffer_dispose(&text);
     }
+    buffer_dispose(&id);
     buffer_dispose(&online_ids);
     buffer_dispose(&offline_ids);
     buffer_dispose(&events);
     buffer_dispose(&data);
 }
 
-static void start_watching(struct session *session, struct json_value watchlist) {
+/* Returns the number of entries of the watchlist; -1 if it is not an array of strings and integers. */
+static ssize_t watchlist_length(struct json_value watchlist) {
     struct json_iterator iterator;
     struct json_value user;
-    uint32_t count = 0;
+    ssize_t count = 0;
 
     if (watchlist.type != JSON_TYPE_ARRAY)
-        return;
+        return watchlist.type == JSON_TYPE_ABSENT || watchlist.type == JSON_TYPE_NULL ? 0 : -1;
     iterator = json_iterate(watchlist);
-    while (json_next(&iterator, NULL, &user))
-        count++;
-    if (count > WATCHLIST_MAX) {
+    for (; json_next(&iterator, NULL, &user); count++)
+        if (user.type != JSON_TYPE_STRING && !(user.type == JSON_TYPE_NUMBER && json_is_whole_number(user)))
+            return -1;
+    return count;
+}
+
+/* Watches the users of the watchlist. A wrong list is only reported: the user stays signed in. */
+static void start_watching(struct session *session, struct json_value watchlist) {
+    ssize_t count;
+
+    if (!session->app->enable_watchlist_events)
+        return;
+    count = watchlist_length(watchlist);
+    if (count < 0) {
         session_refused(session, REFUSED_WATCHLIST);
-        session_error(session, 4302, "the watchlist has %u users, the limit is %d", count, WATCHLIST_MAX);
-    } else if (count != 0 && session->app->enable_watchlist_events) {
-        watch_listed_user(session, watchlist, count);
+        session_error(session, 4302, "`watchlist` must be an array of user ids, strings or integers; it is ignored");
+    } else if (count > WATCHLIST_MAX) {
+        session_refused(session, REFUSED_WATCHLIST);
+        session_error(session, 4302, "the watchlist has %zd users; only the first %d are watched", count,
+                      WATCHLIST_MAX);
+        count = WATCHLIST_MAX;
     }
+    if (count > 0)
+        watch_listed_users(session, watchlist, (uint32_t)count);
 }
 
 /* --- the event --- */
 
 static void send_success(struct session *session, struct slice user_data_token) {
-    struct buffer inner = {0}, data = {0};
-
-    buffer_append(&inner, SLICE("{\"user_data\":"));
-    buffer_append(&inner, user_data_token);
-    buffer_append(&inner, SLICE("}"));
-    json_append_string(&data, buffer_slice(&inner));
-    session_send(
-        session,
-        (struct slice[]){SLICE("{\"event\":\"pusher:signin_success\",\"data\":"), buffer_slice(&data), SLICE("}")}, 3);
-    buffer_dispose(&inner);
-    buffer_dispose(&data);
-}
-
-/* True if `id` is not the user of this session. A repeated sign-in is accepted for the same user only. */
-static bool is_other_user(const struct session *session, struct json_value id) {
-    struct buffer storage = {0};
-    bool other =
-        !slice_equal((struct slice){session->user->id, session->user->id_length}, json_decode_string(id, &storage));
-
-    buffer_dispose(&storage);
-    return other;
+    session_send(session,
+                 (struct slice[]){SLICE("{\"event\":\"pusher:signin_success\",\"data\":{\"user_data\":"),
+                                  user_data_token, SLICE("}}")},
+                 3);
 }
 
 static void sign_in_user(struct session *session, struct json_value auth, struct json_value user_data) {
     struct json_value values[USER_MEMBERS];
-    struct buffer storage = {0};
+    struct buffer storage = {0}, id = {0};
     struct slice text = json_decode_string(user_data, &storage);
+    const struct session_user *user = session->user;
     const char *why = NULL;
 
     if (check_user_auth(session, auth, text, &why))
-        why = read_user_data(text, values);
+        why = read_user_data(text, values, &id);
+    if (why == NULL && user != NULL && !slice_equal((struct slice){user->id, user->id_length}, buffer_slice(&id)))
+        why = "this connection is signed in as another user";
     if (why != NULL) {
         fail_signin(session, why);
-    } else if (session->user == NULL) {
-        create_user(session, values);
+    } else if (user != NULL) {
+        send_success(session, user_data.token);
+    } else {
+        create_user(session, buffer_slice(&id), values);
         send_success(session, user_data.token);
         start_watching(session, values[WATCHLIST]);
-    } else if (is_other_user(session, values[ID])) {
-        fail_signin(session, "this connection is signed in as another user");
-    } else {
-        send_success(session, user_data.token);
     }
     buffer_dispose(&storage);
+    buffer_dispose(&id);
 }
 
 void session_signin(struct session *session, struct json_value data) {

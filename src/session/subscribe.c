@@ -96,16 +96,10 @@ static bool check_channel_auth(struct subscribe_request *request, struct slice c
 static const char *read_channel_data(struct subscribe_request *request, struct slice text) {
     static const struct slice names[] = {SLICE_INIT("user_id"), SLICE_INIT("user_info")};
     struct json_value values[2];
-    struct buffer storage = {0};
 
     if (!json_scan_object(text, names, values, 2, NULL))
         return "`channel_data` must be a JSON object in a string";
-    if (values[0].type == JSON_TYPE_NUMBER && json_is_whole_number(values[0]))
-        buffer_append(&request->user_id, slice_equal(values[0].token, SLICE("-0")) ? SLICE("0") : values[0].token);
-    else if (values[0].type == JSON_TYPE_STRING)
-        buffer_append(&request->user_id, json_decode_string(values[0], &storage));
-    buffer_dispose(&storage);
-    if (request->user_id.length == 0 || request->user_id.length > USER_ID_MAX)
+    if (!user_id_read(values[0], &request->user_id))
         return "`user_id` in `channel_data` must be a string of 1 to 255 bytes or an integer";
     buffer_append(&request->user_info, values[1].type == JSON_TYPE_ABSENT ? SLICE("{}") : values[1].token);
     return NULL;

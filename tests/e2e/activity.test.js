@@ -4,12 +4,14 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import WebSocket from 'ws';
+
 import { publish } from '../lib/api.js';
 import { closedWithError, connect, sendSignin, subscribe, trigger } from '../lib/client.js';
-import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
+import { Inbox, LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { RawHttp } from '../lib/raw-http.js';
 import { OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
-import { sharedServer } from '../lib/server.js';
+import { APP, sharedServer } from '../lib/server.js';
 
 const server = await sharedServer({ config: { activity_timeout: 1 } });
 const LONG_MS = LONG_TIMEOUT_MS;
@@ -19,6 +21,7 @@ describe('activity', { concurrency: true }, () => {
     const began = performance.now();
     const ws = await connect(server, { t });
     await ws.expect('pusher:ping', LONG_MS);
+    await ws.frames.next((frame) => frame.opcode === OPCODE.ping && frame.payload.length === 0);
     await ws.next('pusher:error', LONG_MS).then((error) => ws.inbox.waiting.unshift(error));
     assert.ok(performance.now() - began > 29_000, 'the client had about 30 s to answer');
     assert.equal(await closedWithError(ws, 4201), 'no pong came within 30 s');
@@ -61,6 +64,35 @@ describe('activity', { concurrency: true }, () => {
       );
     });
   }
+
+  test('a_client_that_answers_only_websocket_pings_stays', async (t) => {
+    const ws = await connect(server, { t });
+    for (const until = performance.now() + 34_000; performance.now() < until;) {
+      const { payload } = await ws.frames.next((frame) => frame.opcode === OPCODE.ping, LONG_MS);
+      ws.sendFrame({ opcode: OPCODE.pong, payload });
+    }
+    assert.equal(ws.closeFrame, null);
+    await ws.fence();
+  });
+
+  test('a_client_that_gets_events_all_the_time_and_sends_nothing_but_websocket_pongs_stays', async (t) => {
+    const client = new WebSocket(`ws://${server.host}:${server.port}/app/${APP.key}?protocol=7`);
+    const seen = new Inbox('pings and messages of a plain ws client', String);
+    t.after(() => client.terminate());
+    client.on('ping', () => seen.push('ping'));
+    client.on('close', (code) => seen.push(`closed with ${code}`));
+    client.on('message', (text) => seen.push(JSON.parse(text).event));
+    await seen.next((what) => what === 'pusher:connection_established');
+    client.send(JSON.stringify({ event: 'pusher:subscribe', data: { channel: 'busy' } }));
+    await seen.next((what) => what === 'pusher_internal:subscription_succeeded');
+    const stop = repeatedly(200, () => publish(server, { name: 'x', channel: 'busy', data: 'x' }));
+    try {
+      for (const until = performance.now() + 34_000; performance.now() < until;)
+        assert.equal(await seen.next((what) => what !== 'x' && what !== 'pusher:ping', LONG_MS), 'ping');
+    } finally {
+      await stop();
+    }
+  });
 
   test('half_a_request_head_is_given_10_seconds', async () => {
     const began = performance.now();
