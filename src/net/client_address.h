@@ -18,6 +18,14 @@
 bool client_address(struct http_connection *connection, const struct http_request *request, uint32_t trust_hops,
                     uint64_t *address);
 
+/* Room for any address as text, with the terminating zero. */
+#define CLIENT_ADDRESS_TEXT 48
+
+/* Writes the address of the same client as text for the log: 192.0.2.1, 2001:db8::1, "unix socket". Returns `text`. On
+ * the connection's worker. */
+const char *client_address_write(struct http_connection *connection, const struct http_request *request,
+                                 uint32_t trust_hops, char text[CLIENT_ADDRESS_TEXT]);
+
 /* Parses an address in the forms that proxies write: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1],
  * [2001:db8::1]:80. */
 bool client_address_parse(struct slice text, uint64_t *address);

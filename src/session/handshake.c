@@ -26,6 +26,7 @@ static void establish_session(struct session *session, struct app_slot *slot) {
     session_send(session, &(struct slice){data, length}, 1);
     session->active_ms = worker->now_ms;
     stream_set_timeout(session->websocket.stream, session_activity_limit_ms(session));
+    session_log(session, "connected");
 }
 
 static void count_connection_error(struct session *session, struct app_slot *slot, enum connection_error type) {
@@ -167,10 +168,12 @@ void session_accept(struct session_server *server, struct http_connection *conne
     uint32_t wait_s = rate_limiter_check(server->connect_limit, connection, request);
 
     session->server = server;
+    session_log_accept(session, connection, request);
     /* The answer to the handshake frees the request: copy path and query before. */
     buffer_append(&target, path);
     buffer_append(&target, request->query);
     if (!websocket_accept(connection, request, &session->websocket, &session_websocket_handler, &server->limits)) {
+        free(session->address);
         free(session);
     } else {
         session->active_ms = session_worker(session)->now_ms;

@@ -88,6 +88,7 @@ static void on_slow(struct websocket *websocket) {
     reason = slice_of(words);
     if (session->slot != NULL)
         session_refused(session, REFUSED_SLOW_READER);
+    session_log(session, "closed with 4100: %s", words);
     error_message_append(&text, 4100, reason);
     websocket_close_slow(websocket, buffer_slice(&text), 4100, reason);
     buffer_dispose(&text);
@@ -134,6 +135,7 @@ static void on_closing(struct websocket *websocket) {
     }
     if (session->slot == NULL)
         return;
+    session_log(session, "disconnected");
     leave_channels(session);
     session_user_dispose(session);
     session_list_remove(session);
@@ -143,5 +145,8 @@ static void on_closing(struct websocket *websocket) {
 }
 
 static void on_closed(struct websocket *websocket) {
-    free(session_of(websocket));
+    struct session *session = session_of(websocket);
+
+    free(session->address);
+    free(session);
 }

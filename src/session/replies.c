@@ -46,11 +46,14 @@ static struct slice format_text(char *text, size_t size, const char *format, va_
 
 void session_error(struct session *session, unsigned code, const char *format, ...) {
     char text[512];
+    struct slice reason;
     va_list arguments;
 
     va_start(arguments, format);
-    send_error(session, code, format_text(text, sizeof text, format, arguments));
+    reason = format_text(text, sizeof text, format, arguments);
     va_end(arguments);
+    session_log(session, "error %u: %s", code, text);
+    send_error(session, code, reason);
 }
 
 void session_close(struct session *session, unsigned code, const char *format, ...) {
@@ -61,6 +64,7 @@ void session_close(struct session *session, unsigned code, const char *format, .
     va_start(arguments, format);
     reason = format_text(text, sizeof text, format, arguments);
     va_end(arguments);
+    session_log(session, "%s with %u: %s", session->slot != NULL ? "closed" : "refused", code, text);
     websocket_will_close(&session->websocket);
     send_error(session, code, reason);
     websocket_close(&session->websocket, code, reason);
@@ -76,6 +80,7 @@ void session_subscription_error(struct session *session, struct slice channel, c
     va_start(arguments, format);
     reason = format_text(text, sizeof text, format, arguments);
     va_end(arguments);
+    session_log(session, "subscription to %.*s refused: %s %u: %s", SLICE_ARGS(channel), type, status, text);
     buffer_append(&message, SLICE("{\"event\":\"pusher:subscription_error\",\"channel\":"));
     buffer_append(&message, channel);
     buffer_append(&message, SLICE(",\"data\":{\"type\":\""));

@@ -4,6 +4,7 @@
  *   subscription_set.c  the subscriptions of a session
  *   session_list.c      the sessions of a worker, by app
  *   signature.c         verification of `auth`
+ *   session_log.c       lines of the log at level debug
  *   replies.c           messages from the server to one session
  *   message_data.c      parsing the `data` of a client's message, and user ids in it
  *   subscribe.c         pusher:subscribe and pusher:unsubscribe
@@ -53,6 +54,7 @@ struct session {
     struct subscription_set subscriptions;
     struct session_user *user;     /* NULL: not signed in */
     struct session_lookup *lookup; /* NULL: no lookup is pending */
+    char *address;                 /* the client's, for the log; NULL if debug lines are not written; owned */
     uint64_t active_ms;            /* time of the last received bytes */
     bool pinged;                   /* pings were sent, and nothing has arrived since */
 };
@@ -81,6 +83,15 @@ void session_list_remove(struct session *session);
  */
 bool signature_valid(const struct app *app, struct slice auth, const struct slice *parts, size_t count,
                      const char **why);
+
+/* --- session_log.c --- */
+
+/* Notes the client's address if debug lines are written. Call it while the handshake's request is there. */
+void session_log_accept(struct session *session, struct http_connection *connection,
+                        const struct http_request *request);
+
+/* Writes a debug line about the session: the client's address, and if the session is established, socket id and app. */
+void session_log(const struct session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- replies.c --- */
 

@@ -9,6 +9,7 @@ import {
   closedWithError,
   connect,
   join,
+  nextError,
   sendSignin,
   sendSubscribe,
   signin,
@@ -17,6 +18,7 @@ import {
 } from '../lib/client.js';
 import { subscriber } from '../lib/events.js';
 import { folderWith, start } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, BINARY, serverFor } from '../lib/server.js';
 
 const SECRET = 'the-secret-that-no-log-may-hold';
@@ -81,6 +83,53 @@ describe('formats', () => {
       (await linesOf(t, { LOG_OUTPUT_FORMAT: 'json', ...env })).map((line) => JSON.parse(line).level.toLowerCase());
     assert.ok(!(await levels({})).includes('debug'));
     assert.ok(!(await levels({ LOG_LEVEL: 'info', RUST_LOG: 'debug' })).includes('debug'));
+  });
+});
+
+describe('what connections do, at level debug', () => {
+  const messages = (server) =>
+    server.log.all.filter(({ target }) => target === 'session').map(({ message }) => message);
+
+  test('connects, refusals and ends are logged with address, app, socket id and reason', async (t) => {
+    const app = { ...APP, enable_client_messages: false };
+    const server = await serverFor(t, {
+      apps: [app, { ...app, id: 'off', key: 'off-key', enabled: false }],
+      env: { LOG_LEVEL: 'debug' },
+      config: { rate_limiter: { websocket_rate_limit: { trust_hops: 1 } } },
+    });
+    const headers = { 'X-Forwarded-For': '203.0.113.9, [2001:db8::7]:4711' };
+    const ws = await connect(server, { t, app, headers });
+    await subscribeRefused(ws, 'private-c', { type: 'AuthError', status: 401 }, { auth: `${app.key}:00` });
+    trigger(ws, 'private-c', 'client-x', {});
+    await nextError(ws, 4301);
+    await ws.close();
+    const refused = await RawWebSocket.connect(server, { key: 'no-such-key' });
+    await closedWithError(refused, 4001);
+    await closedWithError(await RawWebSocket.connect(server, { key: 'off-key' }), 4003);
+    const cut = await connect(server, { t, app });
+    sendSignin(cut, { id: 'u' }, { auth: `${app.key}:00` });
+    await closedWithError(cut, 4009);
+    await server.stop();
+    const [proxied, direct] = [`2001:db8::7: socket ${ws.socketId} of app ${app.id}`, '127.0.0.1'];
+    assert.deepEqual(messages(server), [
+      `${proxied}: connected`,
+      `${proxied}: subscription to "private-c" refused: AuthError 401: \`auth\` must be the app's key, a colon and 64 hexadecimal digits`,
+      `${proxied}: error 4301: client event refused: \`enable_client_messages\` of this app is false`,
+      `${proxied}: disconnected`,
+      `${direct}: refused with 4001: there is no app with this key`,
+      `${direct}: refused with 4003: the app is disabled`,
+      `${direct}: socket ${cut.socketId} of app ${app.id}: connected`,
+      `${direct}: socket ${cut.socketId} of app ${app.id}: closed with 4009: sign-in refused: \`auth\` must be the app's key, a colon and 64 hexadecimal digits`,
+      `${direct}: socket ${cut.socketId} of app ${app.id}: disconnected`,
+    ]);
+  });
+
+  test('at level info, the default, none of this is logged', async (t) => {
+    const server = await serverFor(t);
+    await connect(server, { t });
+    await closedWithError(await RawWebSocket.connect(server, { key: 'no-such-key' }), 4001);
+    await server.stop();
+    assert.deepEqual(messages(server), []);
   });
 });
 
