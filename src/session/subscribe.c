@@ -66,7 +66,16 @@ static void answer_user_channel(struct subscribe_request *request) {
                  3);
 }
 
-/* Checks the signature of socket_id:channel[:channel_data]. */
+/* True if `text` is a JSON object. */
+static bool is_object(struct slice text) {
+    return json_scan_object(text, NULL, NULL, 0, NULL);
+}
+
+/*
+ * Checks the signature of socket_id:channel[:channel_data]. A colon may be part of a channel's name, so a signature of
+ * private-team:42 would fit private-team with the channel_data 42 as well. No name holds a brace: channel_data counts
+ * only if it is an object, as in presence channels.
+ */
 static bool check_channel_auth(struct subscribe_request *request, struct slice channel_data) {
     struct session *session = request->session;
     struct buffer storage = {0};
@@ -74,12 +83,17 @@ static bool check_channel_auth(struct subscribe_request *request, struct slice c
     struct slice parts[5];
     size_t count = 0;
     const char *why = "a private or presence channel needs `auth`, a string";
+    bool has_data = request->channel_data.type == JSON_TYPE_STRING;
     bool valid;
 
+    if (has_data && !is_object(channel_data)) {
+        refuse_auth(request, "`channel_data` must be a JSON object in a string");
+        return false;
+    }
     parts[count++] = (struct slice){socket_id, socket_id_format(&session->id, socket_id)};
     parts[count++] = SLICE(":");
     parts[count++] = request->name;
-    if (request->channel_data.type == JSON_TYPE_STRING) {
+    if (has_data) {
         parts[count++] = SLICE(":");
         parts[count++] = channel_data;
     }

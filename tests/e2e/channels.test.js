@@ -156,6 +156,23 @@ test('the_signature_of_a_private_channel_covers_channel_data_that_is_sent_along'
   await subscribe(ws, 'private-data', { channelData });
 });
 
+test('a_signature_for_a_longer_name_opens_no_channel_with_a_shorter_one', async (t) => {
+  const ws = await connect(server, { t });
+  for (const [channel, channelData] of [
+    ['private-team', '42'],
+    ['private-team', '"42"'],
+    ['private-team', '[]'],
+    ['private-team', ''],
+    ['private-encrypted-team', '42'],
+    ['private-cache-team', '42'],
+  ]) {
+    const auth = channelAuth(APP, ws.socketId, `${channel}:${channelData}`);
+    const text = await subscribeRefused(ws, channel, UNAUTHORIZED, { auth, channelData });
+    assert.match(text, /`channel_data` must be a JSON object/);
+  }
+  await subscribe(ws, 'private-team:42', { auth: channelAuth(APP, ws.socketId, 'private-team:42') });
+});
+
 test('a_refused_subscription_hears_nothing', async (t) => {
   const ws = await connect(server, { t });
   await subscribeRefused(ws, 'private-closed', UNAUTHORIZED, { auth: 'x:y' });

@@ -220,7 +220,7 @@ test('every_limit_of_a_client_event_and_a_watchlist_is_an_error_of_the_connectio
   for (const [code, message] of [
     [4301, 'client event refused: the name has 11 bytes, `max_event_name_length` of this app is 10'],
     [4301, 'client event refused: `data` has 1025 bytes, `max_event_payload_in_kb` of this app is 1 KB'],
-    [4302, 'the watchlist has 101 users, the limit is 100'],
+    [4302, 'the watchlist has 101 users; only the first 100 are watched'],
   ])
     assert.deepEqual((await errors.next('error')).data.data, { code, message });
   await client.user.signinDonePromise;
