@@ -100,6 +100,8 @@ void api_terminate_user(struct api_call *call);
 void api_get_up(struct api_call *call);
 void api_get_up_app(struct api_call *call);
 void api_get_usage(struct api_call *call);
+/* The path of WebSockets, requested without an upgrade. */
+void api_get_without_upgrade(struct api_call *call);
 void api_get_metrics(struct api_call *call);
 void api_admin_list(struct api_call *call);
 void api_admin_create(struct api_call *call);

@@ -75,6 +75,12 @@ static void answer_other_method(struct api_call *call, struct buffer *headers) {
                         "the path does not take this method; the Allow header says which it takes");
 }
 
+void api_get_without_upgrade(struct api_call *call) {
+    api_refuse_with(call, 426, REFUSED_REQUEST, SLICE("Upgrade: websocket\r\nConnection: Upgrade\r\n"),
+                    "this path is for WebSockets, and the request has no `Upgrade: websocket`: if a WebSocket client "
+                    "sent it, a proxy in between has dropped the headers Upgrade and Connection");
+}
+
 /* Decodes percent-encoded parameters into one buffer, which is reserved first so that it does not move. */
 static void decode_parameters(struct api_call *call, const struct slice parameters[ROUTE_PARAMETERS]) {
     for (size_t i = 0; i < ROUTE_PARAMETERS; i++) {

@@ -14,6 +14,7 @@ static const struct api_route main_routes[] = {
     {"GET", "/up", api_get_up, ROUTE_NOTHING},
     {"GET", "/up/{}", api_get_up_app, ROUTE_APP},
     {"GET", "/usage", api_get_usage, ROUTE_NOTHING},
+    {"GET", "/app/{}", api_get_without_upgrade, ROUTE_NOTHING},
 };
 
 static const struct api_route metrics_routes[] = {

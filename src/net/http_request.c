@@ -220,22 +220,58 @@ static void resolve_head(struct http_connection *connection) {
     }
 }
 
+/* True if `host` can be a Host header: host and port (RFC 3986 section 3.2), or empty. */
+static bool host_is_valid(struct slice host) {
+    for (size_t i = 0; i < host.length; i++) {
+        unsigned char byte = (unsigned char)host.data[i];
+        if (byte <= ' ' || byte >= 0x7f || memchr("\"#/<>?@\\^`{|}", byte, 14) != NULL)
+            return false;
+    }
+    return true;
+}
+
 /* Returns the reason why a proxy in front may read this request with another end or another host (request smuggling);
  * NULL: there is none. Forms that llhttp refuses are not checked again. */
 static const char *find_ambiguity(const struct http_request *request, const llhttp_t *parser) {
     unsigned encodings = 0, hosts = 0;
 
     for (unsigned i = 0; i < request->header_count; i++) {
-        if (slice_equal_ignoring_case(request->headers[i].name, SLICE("host")) && hosts++ != 0)
-            return "there is more than one Host";
-        if (!slice_equal_ignoring_case(request->headers[i].name, SLICE("transfer-encoding")))
+        const struct http_header *header = &request->headers[i];
+        if (slice_equal_ignoring_case(header->name, SLICE("host"))) {
+            if (hosts++ != 0)
+                return "there is more than one Host";
+            if (!host_is_valid(header->value))
+                return "the Host header must be a host and an optional port";
+        }
+        if (!slice_equal_ignoring_case(header->name, SLICE("transfer-encoding")))
             continue;
-        if (!slice_equal_ignoring_case(request->headers[i].value, SLICE("chunked")) || encodings++ != 0 ||
-            parser->http_minor == 0)
+        if (!slice_equal_ignoring_case(header->value, SLICE("chunked")) || encodings++ != 0 || parser->http_minor == 0)
             return "the only Transfer-Encoding that is understood is one `chunked` in HTTP/1.1";
     }
-    if (request->wants_websocket && (encodings != 0 || parser->content_length != 0))
+    if (hosts == 0 && parser->http_minor != 0)
+        return "HTTP/1.1 needs a Host header";
+    return NULL;
+}
+
+static unsigned count_headers(const struct http_request *request, struct slice name) {
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < request->header_count; i++)
+        count += slice_equal_ignoring_case(request->headers[i].name, name);
+    return count;
+}
+
+/* Returns the reason why the request cannot be a WebSocket handshake (RFC 6455 sections 4.2.1, 11.3.1 and 11.3.5);
+ * NULL: there is none. websocket_accept checks the values of the headers. */
+static const char *find_handshake_fault(const struct http_request *request, const llhttp_t *parser) {
+    if (parser->http_minor == 0)
+        return "a WebSocket handshake needs HTTP/1.1: a proxy in front may have to be told to use it";
+    if ((parser->flags & F_CHUNKED) != 0 || parser->content_length != 0)
         return "a WebSocket handshake has no body";
+    if (count_headers(request, SLICE("sec-websocket-key")) > 1)
+        return "there is more than one Sec-WebSocket-Key";
+    if (count_headers(request, SLICE("sec-websocket-version")) > 1)
+        return "there is more than one Sec-WebSocket-Version";
     return NULL;
 }
 
@@ -243,7 +279,7 @@ static int on_headers_complete(llhttp_t *parser) {
     static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct http_connection *connection = parser->data;
     struct http_request *request = connection->request;
-    const char *ambiguous;
+    const char *fault;
     bool expects;
 
     if (parser->http_major != 1)
@@ -254,9 +290,11 @@ static int on_headers_complete(llhttp_t *parser) {
     connection->chunked = (parser->flags & F_CHUNKED) != 0;
     request->wants_websocket =
         slice_equal(request->method, SLICE("GET")) && http_header_has(request, SLICE("upgrade"), SLICE("websocket"));
-    ambiguous = find_ambiguity(request, parser);
-    if (ambiguous != NULL)
-        return refuse_request(connection, ambiguous);
+    fault = find_ambiguity(request, parser);
+    if (fault == NULL && request->wants_websocket)
+        fault = find_handshake_fault(request, parser);
+    if (fault != NULL)
+        return refuse_request(connection, fault);
     parser->upgrade = 0; /* other offers (h2c) are declined by ignoring them */
     if (!connection->chunked && parser->content_length > connection->handler->max_body_bytes &&
         (parser->flags & F_CONTENT_LENGTH)) {

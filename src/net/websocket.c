@@ -69,7 +69,7 @@ bool websocket_accept(struct http_connection *connection, const struct http_requ
     struct buffer answer = {0};
 
     if (!http_header(request, SLICE("sec-websocket-version"), &version) || !slice_equal(version, SLICE(VERSION)))
-        return refuse_handshake(connection, 426, SLICE("Sec-WebSocket-Version: " VERSION "\r\n"),
+        return refuse_handshake(connection, 426, SLICE("Upgrade: websocket\r\nSec-WebSocket-Version: " VERSION "\r\n"),
                                 SLICE("{\"error\":\"Sec-WebSocket-Version must be " VERSION "\"}"));
     if (!http_header_has(request, SLICE("connection"), SLICE("upgrade")))
         return refuse_handshake(connection, 400, SLICE(""),

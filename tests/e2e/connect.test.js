@@ -140,8 +140,49 @@ test('handshakes_that_break_rfc_6455_get_an_http_error', async () => {
   const version = await answer({ 'Sec-WebSocket-Version': '8' });
   assert.equal(version.status, 426);
   assert.equal(version.headers['sec-websocket-version'], '13');
+  assert.equal(version.headers.upgrade, 'websocket');
   assert.equal((await answer({ 'Sec-WebSocket-Key': null })).status, 400);
   assert.equal((await answer({ 'Sec-WebSocket-Key': 'short' })).status, 400);
+});
+
+// RFC 6455 sections 4.2.1, 11.3.1 and 11.3.5.
+test('a_handshake_in_http_1_0_or_with_a_header_twice_is_400', async () => {
+  const handshake = [
+    ['Connection', 'Upgrade'],
+    ['Upgrade', 'websocket'],
+    ['Sec-WebSocket-Version', '13'],
+    ['Sec-WebSocket-Key', 'AAAAAAAAAAAAAAAAAAAAAA=='],
+  ];
+  for (const [version, more, text] of [
+    ['1.0', [], /HTTP\/1\.1/],
+    ['1.1', [['sec-websocket-key', 'AAAAAAAAAAAAAAAAAAAAAA==']], /Sec-WebSocket-Key/],
+    ['1.1', [['Sec-WebSocket-Version', '13']], /Sec-WebSocket-Version/],
+  ]) {
+    const http = await RawHttp.connect(server);
+    http.send('GET', `/app/${APP.key}?protocol=7`, { headers: [...handshake, ...more], version });
+    const response = await http.next();
+    assert.equal(response.status, 400, response.text);
+    assert.match(response.json.error, text);
+    await http.closed();
+  }
+});
+
+test('a_get_without_upgrade_is_426_and_says_that_a_proxy_dropped_the_headers', async () => {
+  for (const [method, version, headers] of [
+    ['GET', '1.1', {}],
+    ['GET', '1.0', {}],
+    ['HEAD', '1.1', {}],
+    ['GET', '1.1', { Connection: 'close', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'AAAA' }],
+  ]) {
+    const http = await RawHttp.connect(server);
+    http.send(method, `/app/${APP.key}?protocol=7`, { headers, version });
+    const response = await http.next();
+    assert.equal(response.status, 426);
+    assert.equal(response.headers.upgrade, 'websocket');
+    assert.match(response.headers.connection, /upgrade/i);
+    if (method === 'GET') assert.match(response.json.error, /proxy/);
+    http.destroy();
+  }
 });
 
 test('handshake_headers_are_read_whatever_their_case_and_company', async (t) => {

@@ -252,7 +252,10 @@ static void pipelined_requests_are_answered_in_order_in_one_turn(void **state) {
     struct buffer in;
 
     (void)state;
-    harness_send(worker, client, SLICE("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n"));
+    harness_send(
+        worker, client,
+        SLICE(
+            "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nGET /3 HTTP/1.1\r\nHost: h\r\n\r\n"));
     harness_turn(worker);
     in = open_answer(client);
     assert_text(&in,
@@ -270,18 +273,19 @@ static void headers_keep_their_order_and_lose_the_blanks_around_their_values(voi
     int client = client_connect();
 
     (void)state;
-    client_sends(client, SLICE("GET / HTTP/1.1\r\nA:\r\nB: \r\nC:\t one\t\r\nA: two, three \r\nlong-name:x\r\n\r\n"));
-    assert_text(&headers, "A=\nB=\nC=one\nA=two, three\nlong-name=x\n");
+    client_sends(
+        client, SLICE("GET / HTTP/1.1\r\nHost: h\r\nA:\r\nB: \r\nC:\t one\t\r\nA: two, three \r\nlong-name:x\r\n\r\n"));
+    assert_text(&headers, "Host=h\nA=\nB=\nC=one\nA=two, three\nlong-name=x\n");
     client_close(client);
 }
 
 static void every_byte_of_a_request_is_counted(void **state) {
-    static const char first[] = "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello";
-    static const char second[] = "GET /longer/path HTTP/1.1\r\n\r\n";
+    static const char first[] = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
+    static const char second[] = "GET /longer/path HTTP/1.1\r\nHost: h\r\n\r\n";
     int client = client_connect();
 
     (void)state;
-    client_sends(client, SLICE("POST / HTTP/1.1\r\nContent"));
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent"));
     client_sends(client, SLICE("-Length: 5\r\n\r\nhel"));
     client_sends(client, SLICE("lo"));
     assert_int_equal(received_bytes, sizeof first - 1);
@@ -314,7 +318,7 @@ static void header_look_ups_ignore_case_and_take_words_of_lists(void **state) {
 
 static void the_connection_ends_when_the_client_wants_it_to(void **state) {
     static const char *const requests_that_end[] = {
-        "GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
     };
 
@@ -325,7 +329,7 @@ static void the_connection_ends_when_the_client_wants_it_to(void **state) {
         client_sends(client, slice_of(requests_that_end[i]));
         harness_receive_to_end(worker, client, &in);
         assert_true(contains(&in, "\r\nConnection: close\r\n"));
-        client_sends(client, SLICE("GET /ignored HTTP/1.1\r\n\r\n"));
+        client_sends(client, SLICE("GET /ignored HTTP/1.1\r\nHost: h\r\n\r\n"));
         assert_int_equal(requests, i + 1);
         buffer_dispose(&in);
         client_close(client);
@@ -352,7 +356,7 @@ static void the_handler_may_end_the_connection_with_its_answer(void **state) {
 
     (void)state;
     answer.close = true;
-    client_sends(client, SLICE("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));
     harness_receive_to_end(worker, client, &in);
     assert_true(contains(&in, "\r\nConnection: close\r\n"));
     assert_int_equal(requests, 1);
@@ -365,12 +369,12 @@ static void between_requests_a_connection_owns_nothing(void **state) {
     struct http_request *spare;
 
     (void)state;
-    client_sends(first, SLICE("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"));
+    client_sends(first, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"));
     spare = worker->spare_request;
     assert_non_null(spare);
-    client_sends(second, SLICE("POST / HTTP/1.1\r\nContent-"));
+    client_sends(second, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-"));
     assert_null(worker->spare_request); /* in use by the connection */
-    client_sends(first, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(first, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     client_sends(second, SLICE("Length: 1\r\n\r\nx"));
     assert_non_null(worker->spare_request);
     assert_int_equal(requests, 3);
@@ -385,16 +389,16 @@ static void a_head_request_gets_the_head_only_and_later_ones_their_bodies(void *
     struct buffer in;
 
     (void)state;
-    client_sends(client, SLICE("HEAD / HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"));
     in = open_answer(client);
     assert_true(contains(&in, "\r\nContent-Length: 13\r\n"));
     assert_true(slice_ends_with(buffer_slice(&in), SLICE("\r\n\r\n")));
     buffer_dispose(&in);
-    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     in = open_answer(client);
     assert_true(slice_ends_with(buffer_slice(&in), SLICE("\r\n\r\nGET / ?  []\n")));
     buffer_dispose(&in);
-    client_sends(client, SLICE("HEAD / HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"));
     in = open_answer(client);
     buffer_dispose(&in);
     client_sends(client, SLICE("no HTTP at all\r\n\r\n"));
@@ -408,14 +412,14 @@ static void an_answer_has_the_type_and_headers_it_is_given(void **state) {
     (void)state;
     answer = (struct http_response){
         .status = 404, .content_type = SLICE("text/plain"), .headers = SLICE("X-One: 1\r\nX-Two: 2\r\n")};
-    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     in = open_answer(client);
     assert_text(&in,
                 "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n"
                 "Keep-Alive: timeout=60\r\nConnection: keep-alive\r\nX-One: 1\r\nX-Two: 2\r\n\r\nGET / ?  []\n");
     buffer_dispose(&in);
     answer = (struct http_response){.status = 204};
-    client_sends(client, SLICE("OPTIONS / HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("OPTIONS / HTTP/1.1\r\nHost: h\r\n\r\n"));
     in = open_answer(client);
     assert_text(&in, "HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=60\r\nConnection: keep-alive\r\n\r\n");
     buffer_dispose(&in);
@@ -429,7 +433,7 @@ static void a_client_that_waits_to_be_asked_for_the_body_is_asked_once(void **st
     struct buffer in;
 
     (void)state;
-    client_sends(client, SLICE("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
     in = open_answer(client);
     assert_text(&in, "HTTP/1.1 100 Continue\r\n\r\n");
     buffer_dispose(&in);
@@ -443,8 +447,8 @@ static void a_client_that_waits_to_be_asked_for_the_body_is_asked_once(void **st
 
 static void nobody_is_asked_for_a_body_that_will_not_be_read(void **state) {
     static const char *const heads[] = {
-        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n",   /* too large */
-        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",      /* no body */
+        "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n", /* too large */
+        "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",    /* no body */
         "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", /* HTTP/1.0 has no 100 Continue */
     };
 
@@ -473,7 +477,7 @@ static void a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not(void *
             struct buffer text = {0}, in = {0};
             int client = client_connect();
             forget();
-            buffer_append(&text, SLICE("POST / HTTP/1.1\r\n"));
+            buffer_append(&text, SLICE("POST / HTTP/1.1\r\nHost: h\r\n"));
             if (chunked)
                 buffer_appendf(&text, "Transfer-Encoding: chunked\r\n\r\n%x\r\n", MAX_BODY + extra);
             else
@@ -503,7 +507,7 @@ static void a_body_that_never_ends_is_refused_when_it_passes_the_limit(void **st
     int client = client_connect();
 
     (void)state;
-    client_sends(client, SLICE("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"));
     for (unsigned i = 0; i < 3; i++) {
         buffer_append(&text, SLICE("190\r\n"));
         append_body(&text, 400);
@@ -527,28 +531,39 @@ static void broken_requests_are_refused_with_400(void **state) {
     static const char *const broken[] = {
         "nonsense\r\n\r\n",
         "GET / HTTP/9.9\r\n\r\n",
-        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        "GET / HTTP/1.1\r\nBad Name: x\r\n\r\n",
-        "GET / HTTP/1.1\r\nContent-Length : 5\r\n\r\nhello",
-        "GET / HTTP/1.1\r\nA: b\rc\r\n\r\n",
-        "GET / HTTP/1.1\r\nA: \x01\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        "POST / HTTP/1.1\r\nContent-Length: five\r\n\r\nhello",
-        "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding:\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nBad Name: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nContent-Length : 5\r\n\r\nhello",
+        "GET / HTTP/1.1\r\nHost: h\r\nA: b\rc\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nA: \x01\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: five\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding:\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET http://h/ HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: user@h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h/path\r\n\r\n",
+        "GET / HTTP/1.0\r\nHost: \xc3\xa9\r\n\r\n",
         "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "GET /app/k HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello",
-        "GET /app/k HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 99999999999\r\n\r\n",
-        "GET /app/k HTTP/1.1\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /app/k HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\nhello",
+        "GET /app/k HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nContent-Length: 99999999999\r\n\r\n",
+        "GET /app/k HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /app/k HTTP/1.0\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        "GET /app/k HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a\r\nsec-websocket-key: a\r\n\r\n",
+        "GET /app/k HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n",
         "\x16\x03\x01\x02", /* a TLS handshake */
         "GET / HTTP/1.1\r\n folded: x\r\n\r\n",
     };
@@ -562,12 +577,31 @@ static void broken_requests_are_refused_with_400(void **state) {
     assert_int_equal(requests, 0);
 }
 
+static void a_host_may_be_empty_or_an_address_and_only_http_1_1_needs_one(void **state) {
+    static const char *const good[] = {
+        "GET / HTTP/1.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: [::1]:6001\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a_b-c.example:443\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a%20b!$&'()*+,;=~\r\n\r\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        int client = client_connect();
+        client_sends(client, slice_of(good[i]));
+        assert_int_equal(requests, i + 1);
+        client_close(client);
+    }
+}
+
 static void a_broken_request_behind_good_ones_leaves_their_answers_alone(void **state) {
     int client = client_connect();
     struct buffer in = {0};
 
     (void)state;
-    client_sends(client, SLICE("GET /good HTTP/1.1\r\n\r\nbroken\r\n\r\nGET /never HTTP/1.1\r\n\r\n"));
+    client_sends(client,
+                 SLICE("GET /good HTTP/1.1\r\nHost: h\r\n\r\nbroken\r\n\r\nGET /never HTTP/1.1\r\nHost: h\r\n\r\n"));
     harness_receive_to_end(worker, client, &in);
     assert_true(slice_starts_with(buffer_slice(&in), SLICE("HTTP/1.1 200 ")));
     assert_true(contains(&in, "GET /good ?  []\nHTTP/1.1 400 Bad Request\r\n"));
@@ -577,7 +611,7 @@ static void a_broken_request_behind_good_ones_leaves_their_answers_alone(void **
 }
 
 static void append_head(struct buffer *text, unsigned count, size_t value_length) {
-    buffer_append(text, SLICE("GET / HTTP/1.1\r\n"));
+    buffer_append(text, SLICE("GET / HTTP/1.1\r\nHost: h\r\n"));
     for (unsigned i = 0; i < count; i++) {
         buffer_appendf(text, "h%u: ", i);
         append_body(text, value_length);
@@ -587,13 +621,14 @@ static void append_head(struct buffer *text, unsigned count, size_t value_length
 }
 
 static void a_head_with_too_much_in_it_is_refused_with_431(void **state) {
-    /* The limit is 16384 bytes: a value of 16381 and the 3 bytes of "/" and "h0" just fit. */
+    /* The limit is 16384 bytes: a value of 16376 and the 8 bytes of "/", "Host", "h" and "h0" just fit. Host is one of
+     * the 100 headers. */
     static const struct {
         unsigned count;
         size_t value_length;
         bool fits;
-    } heads[] = {{100, 10, true},  {101, 10, false},  {200, 10, false},   {100, 150, true}, {100, 200, false},
-                 {1, 16000, true}, {1, 17000, false}, {1, 100000, false}, {1, 16381, true}, {1, 16382, false}};
+    } heads[] = {{99, 10, true},   {100, 10, false},  {200, 10, false},   {99, 150, true},  {99, 200, false},
+                 {1, 16000, true}, {1, 17000, false}, {1, 100000, false}, {1, 16376, true}, {1, 16377, false}};
 
     (void)state;
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
@@ -622,7 +657,7 @@ static void a_head_of_nothing_but_blanks_does_not_go_on_for_ever(void **state) {
     (void)state;
     for (size_t i = 0; i < 1000; i++)
         buffer_append_byte(&blanks, ' ');
-    client_sends(client, SLICE("GET / HTTP/1.1\r\nA:"));
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\nA:"));
     for (unsigned i = 0; i < 40 && blanks.length != 0; i++) {
         client_sends(client, buffer_slice(&blanks));
         if (worker->spare_request != NULL)
@@ -649,11 +684,12 @@ static void offers_to_speak_something_else_are_ignored_except_websocket(void **s
     int client = client_connect();
 
     (void)state;
-    client_sends(client, SLICE("GET /h2 HTTP/1.1\r\nConnection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
-                               "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
-                               "POST /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-                               "CONNECT example.org:443 HTTP/1.1\r\n\r\n"
-                               "GET /after HTTP/1.1\r\n\r\n"));
+    client_sends(client,
+                 SLICE("GET /h2 HTTP/1.1\r\nHost: h\r\nConnection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
+                       "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+                       "POST /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                       "CONNECT example.org:443 HTTP/1.1\r\nHost: h\r\n\r\n"
+                       "GET /after HTTP/1.1\r\nHost: h\r\n\r\n"));
     assert_text(&seen,
                 "GET /h2 ?  []\nGET /ws ?  [] websocket\nPOST /ws ?  []\nCONNECT example.org:443 ?  []\n"
                 "GET /after ?  []\n");
@@ -668,10 +704,10 @@ static void a_deferred_answer_holds_up_those_behind_it(void **state) {
 
     (void)state;
     defers = true;
-    client_sends(client, SLICE("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));
     assert_text(&seen, "GET /1 ?  []\n");
     assert_nothing_comes(client);
-    client_sends(client, SLICE("GET /3 HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET /3 HTTP/1.1\r\nHost: h\r\n\r\n"));
     assert_int_equal(requests, 1);
     answer_deferred();
     harness_settle(worker);
@@ -692,7 +728,7 @@ static void a_deferred_answer_has_all_the_time_it_needs(void **state) {
 
     (void)state;
     defers = true;
-    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     harness_advance(worker, 300000);
     answer_deferred();
     in = open_answer(client);
@@ -706,7 +742,7 @@ static void a_client_that_goes_away_before_its_answer_aborts_it(void **state) {
 
     (void)state;
     defers = true;
-    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));
     assert_non_null(deferred);
     client_close(client);
     assert_null(deferred);
@@ -721,7 +757,7 @@ static void a_client_that_has_closed_its_half_gets_its_answers(void **state) {
 
         (void)state;
         defers = late;
-        harness_send(worker, client, SLICE("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"));
+        harness_send(worker, client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"));
         shutdown(client, SHUT_WR);
         harness_settle(worker);
         for (unsigned i = 0; late && i < 2; i++) {
@@ -740,7 +776,7 @@ static void a_client_that_has_closed_its_half_gets_its_answers(void **state) {
 }
 
 static void a_client_that_closes_its_half_inside_a_request_is_closed(void **state) {
-    static const char *const parts[] = {"GET / HT", "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhel", ""};
+    static const char *const parts[] = {"GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhel", ""};
 
     (void)state;
     for (size_t i = 0; i < 3; i++) {
@@ -783,7 +819,7 @@ static void a_body_must_arrive_within_30_s(void **state) {
     int client = client_connect();
 
     (void)state;
-    client_sends(client, SLICE("POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n"));
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n"));
     for (unsigned i = 0; i < 29; i++) {
         harness_advance(worker, 1000);
         client_sends(client, SLICE("x"));
@@ -798,11 +834,11 @@ static void an_idle_connection_is_closed_after_60_s(void **state) {
     struct buffer in;
 
     (void)state;
-    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     in = open_answer(client);
     buffer_dispose(&in);
     harness_advance(worker, 50000);
-    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n")); /* the timeout starts here */
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n")); /* the timeout starts here */
     in = open_answer(client);
     buffer_dispose(&in);
     harness_advance(worker, 59900);
@@ -814,7 +850,7 @@ static void an_idle_connection_is_closed_after_60_s(void **state) {
 /* --- a client that only sends --- */
 
 static int client_that_does_not_read(unsigned *sent) {
-    static const char request[] = "GET / HTTP/1.1\r\n\r\n";
+    static const char request[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
     int client = client_connect();
 
     answer_bytes = 20000;
@@ -864,7 +900,7 @@ static void a_client_that_reads_slowly_gets_all_of_a_large_answer(void **state) 
 
     (void)state;
     answer_bytes = 4 * 1024 * 1024;
-    client_sends(client, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     for (unsigned i = 0; i < 4; i++) {
         harness_advance(worker, 45000);
         assert_int_equal(worker->stream_count, 1);
@@ -905,13 +941,13 @@ static void draining_closes_idle_connections_and_others_after_their_answer(void 
     struct buffer in = {0};
 
     (void)state;
-    client_sends(idle, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(idle, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     in = open_answer(idle);
     in.length = 0;
-    client_sends(receiving, SLICE("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhel"));
-    client_sends(stalled, SLICE("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhel"));
+    client_sends(receiving, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
+    client_sends(stalled, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
     defers = true;
-    client_sends(waiting, SLICE("GET / HTTP/1.1\r\n\r\n"));
+    client_sends(waiting, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     defers = false;
     http_drain(worker, false);
     harness_receive_to_end(worker, idle, &in);
@@ -961,6 +997,7 @@ int main(void) {
         TEST(a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not),
         TEST(a_body_that_never_ends_is_refused_when_it_passes_the_limit),
         TEST(broken_requests_are_refused_with_400),
+        TEST(a_host_may_be_empty_or_an_address_and_only_http_1_1_needs_one),
         TEST(a_broken_request_behind_good_ones_leaves_their_answers_alone),
         TEST(a_head_with_too_much_in_it_is_refused_with_431),
         TEST(a_head_of_nothing_but_blanks_does_not_go_on_for_ever),

@@ -277,7 +277,7 @@ static void a_request_that_is_no_handshake_is_told_why(void **state) {
         int other = harness_http(worker, &http_handler);
         struct buffer answer = {0};
         accepted = true;
-        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nUpgrade: websocket\r\n%s\r\n", requests[i].headers);
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n%s\r\n", requests[i].headers);
         harness_send(worker, other, slice_of(text));
         harness_receive_to_end(worker, other, &answer);
         assert_false(accepted);
