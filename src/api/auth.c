@@ -1,5 +1,9 @@
 #include "api/auth.h"
 
+#include <stdlib.h>
+
+#include "base/alloc.h"
+
 #define SIGNATURE SLICE("auth_signature")
 
 static unsigned char to_lower(char byte) {
@@ -18,29 +22,26 @@ static int compare_parameters(const struct query_parameter *a, const struct quer
     return slice_compare(a->value, b->value);
 }
 
-void auth_append_query(const struct query *query, struct buffer *out) {
-    unsigned char order[QUERY_MAX];
-    size_t count = 0, length = 0;
-    char *at;
+static int compare_ordered(const void *a, const void *b) {
+    return compare_parameters(*(const struct query_parameter *const *)a, *(const struct query_parameter *const *)b);
+}
 
-    /* Insertion sort: parameters are few, and many clients send them sorted. */
-    for (size_t i = 0; i < query->count; i++) {
-        size_t place = count;
-        if (slice_equal_ignoring_case(query->parameters[i].key, SIGNATURE))
-            continue;
-        for (; place != 0 && compare_parameters(&query->parameters[i], &query->parameters[order[place - 1]]) < 0;
-             place--)
+/* Insertion sort: parameters are few, and many clients send them sorted. */
+static void sort_few(const struct query_parameter **order, size_t count) {
+    for (size_t i = 1; i < count; i++) {
+        const struct query_parameter *parameter = order[i];
+        size_t place = i;
+        for (; place != 0 && compare_parameters(parameter, order[place - 1]) < 0; place--)
             order[place] = order[place - 1];
-        order[place] = (unsigned char)i;
-        count++;
-        length += query->parameters[i].key.length + query->parameters[i].value.length + 2;
+        order[place] = parameter;
     }
-    if (count == 0)
-        return;
-    buffer_reserve(out, length);
-    at = out->data + out->length;
+}
+
+static void append_ordered(const struct query_parameter *const *order, size_t count, struct buffer *out) {
+    char *at = out->data + out->length;
+
     for (size_t i = 0; i < count; i++) {
-        const struct query_parameter *parameter = &query->parameters[order[i]];
+        const struct query_parameter *parameter = order[i];
         if (i != 0)
             *at++ = '&';
         for (size_t byte = 0; byte < parameter->key.length; byte++)
@@ -50,6 +51,31 @@ void auth_append_query(const struct query *query, struct buffer *out) {
             at = mempcpy(at, parameter->value.data, parameter->value.length);
     }
     out->length = (size_t)(at - out->data);
+}
+
+void auth_append_query(const struct query *query, struct buffer *out) {
+    const struct query_parameter *few[QUERY_INLINE], **order = few;
+    size_t count = 0, length = 0;
+
+    if (query->count > QUERY_INLINE)
+        order = alloc_array(NULL, query->count, sizeof order[0]);
+    for (size_t i = 0; i < query->count; i++) {
+        const struct query_parameter *parameter = &query->parameters[i];
+        if (slice_equal_ignoring_case(parameter->key, SIGNATURE))
+            continue;
+        order[count++] = parameter;
+        length += parameter->key.length + parameter->value.length + 2;
+    }
+    if (count <= QUERY_INLINE)
+        sort_few(order, count);
+    else
+        qsort(order, count, sizeof order[0], compare_ordered);
+    if (count != 0) {
+        buffer_reserve(out, length);
+        append_ordered(order, count, out);
+    }
+    if (order != few)
+        free(order);
 }
 
 static bool is_signed(const struct app *app, const struct auth_request *request, struct slice path, struct slice query,

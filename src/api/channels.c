@@ -62,8 +62,10 @@ static bool check_channel_name(struct api_call *call, struct slice name) {
 }
 
 static void append_cached(struct buffer *answer, const struct channel_info *info) {
-    if (info->cached_data.length == 0)
+    if (info->cached_data.length == 0) {
+        buffer_append(answer, SLICE(",\"cache\":null"));
         return;
+    }
     buffer_append(answer, SLICE(",\"cache\":{\"data\":"));
     buffer_append(answer, buffer_slice(&info->cached_data));
     if (info->cached_ttl_s != 0) {
@@ -92,7 +94,8 @@ void api_get_channel(struct api_call *call) {
         buffer_append_byte(&answer, ',');
         info_append_counts(&answer, asked, type, info.counts);
     }
-    append_cached(&answer, &info);
+    if (asked & INFO_CACHE)
+        append_cached(&answer, &info);
     buffer_append_byte(&answer, '}');
     api_answer(call, buffer_slice(&answer));
     buffer_dispose(&info.cached_data);

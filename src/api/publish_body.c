@@ -80,8 +80,10 @@ bool event_fits(const struct app *app, const struct event *event, struct event_r
     if (length <= limit ||
         (data->type != JSON_TYPE_STRING && data->type != JSON_TYPE_OBJECT && data->type != JSON_TYPE_ARRAY))
         return true;
-    event_refuse(refusal, REFUSED_EVENT_PAYLOAD, "`data` is %zu bytes, which is over max_event_payload_in_kb = %u",
-                 length, app->max_event_payload_in_kb);
+    event_refuse(refusal, REFUSED_EVENT_PAYLOAD,
+                 "The data content of this event exceeds the allowed maximum (%llu bytes): `data` is %zu bytes, and "
+                 "max_event_payload_in_kb is %u",
+                 (unsigned long long)limit, length, app->max_event_payload_in_kb);
     refusal->status = 413;
     return false;
 }

@@ -249,8 +249,8 @@ static bool check_batch(const struct app *app, struct json_value batch, unsigned
     }
     if (valid && limit_exceeded(app->max_event_batch_size, index))
         valid = event_refuse(refusal, REFUSED_BATCH_SIZE,
-                             "`batch` holds %zu events, which is over max_event_batch_size = %u", index,
-                             app->max_event_batch_size);
+                             "Batch too large (%zu > %u): `batch` holds %zu events, and max_event_batch_size is %u",
+                             index, app->max_event_batch_size, index, app->max_event_batch_size);
     buffer_dispose(&scratch);
     buffer_dispose(&decoded);
     return valid;

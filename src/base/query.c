@@ -1,6 +1,9 @@
 #include "base/query.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/alloc.h"
 
 static int percent_digit(char byte) {
     if (byte >= '0' && byte <= '9')
@@ -57,27 +60,40 @@ static struct slice decode_part(struct slice text, struct buffer *storage) {
     return (struct slice){storage->data + start, storage->length - start};
 }
 
-bool query_parse(struct query *query, struct slice text) {
+/* Returns the next free parameter. */
+static struct query_parameter *add_parameter(struct query *query) {
+    if (query->count == query->capacity) {
+        struct query_parameter *old = query->parameters != query->inlined ? query->parameters : NULL;
+        query->parameters = alloc_array(old, 2 * query->capacity, sizeof *old);
+        if (old == NULL)
+            memcpy(query->parameters, query->inlined, sizeof query->inlined);
+        query->capacity *= 2;
+    }
+    return &query->parameters[query->count++];
+}
+
+void query_parse(struct query *query, struct slice text) {
+    query->parameters = query->inlined;
     query->count = 0;
+    query->capacity = QUERY_INLINE;
     query->storage = (struct buffer){0};
     /* Decoding never lengthens the text, so the storage does not move while parameters point into it. */
     if (text.length != 0 && memchr(text.data, '%', text.length) != NULL)
         buffer_reserve(&query->storage, text.length);
     while (text.length != 0) {
         struct slice value = cut_parameter(&text, '&');
-        struct slice key;
+        struct query_parameter *parameter;
         if (value.length == 0)
             continue;
-        if (query->count == QUERY_MAX)
-            return false;
-        key = cut_parameter(&value, '=');
-        query->parameters[query->count++] =
-            (struct query_parameter){decode_part(key, &query->storage), decode_part(value, &query->storage)};
+        parameter = add_parameter(query);
+        parameter->key = decode_part(cut_parameter(&value, '='), &query->storage);
+        parameter->value = decode_part(value, &query->storage);
     }
-    return true;
 }
 
 void query_dispose(struct query *query) {
+    if (query->parameters != query->inlined)
+        free(query->parameters);
     buffer_dispose(&query->storage);
 }
 

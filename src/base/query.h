@@ -9,8 +9,8 @@
 #include "base/buffer.h"
 #include "base/slice.h"
 
-/* The maximum number of parameters in a query. */
-#define QUERY_MAX 64
+/* The number of parameters that need no allocation. */
+#define QUERY_INLINE 32
 
 struct query_parameter {
     struct slice key;   /* decoded; letter case as received */
@@ -18,16 +18,17 @@ struct query_parameter {
 };
 
 struct query {
-    struct query_parameter parameters[QUERY_MAX];
-    size_t count;
+    struct query_parameter *parameters; /* `inlined`, or an array with room for `capacity` */
+    size_t count, capacity;
     struct buffer storage; /* decoded bytes; parameters point into it or into the source */
+    struct query_parameter inlined[QUERY_INLINE];
 };
 
-/* Parses `text`, the part of a URL after `?`, which must outlive the query. False if it has more than QUERY_MAX
- * parameters. Call query_dispose in either case. */
-bool query_parse(struct query *query, struct slice text);
+/* Parses `text`, the part of a URL after `?`, which must outlive the query. The number of parameters has no bound here:
+ * the bound on a request's head is one. Call query_dispose afterwards. */
+void query_parse(struct query *query, struct slice text);
 
-/* Frees the decoded bytes. */
+/* Frees the parameters and the decoded bytes. */
 void query_dispose(struct query *query);
 
 /* Finds the last parameter called `key`, in any case; false if there is none. */

@@ -119,7 +119,8 @@ static bool protocol_supported(struct session *session, struct slice query_text)
     struct query query;
     struct slice value;
 
-    if (query_parse(&query, query_text) && query_find(&query, SLICE("protocol"), &value)) {
+    query_parse(&query, query_text);
+    if (query_find(&query, SLICE("protocol"), &value)) {
         number = has_only_digits(value);
         supported = slice_to_number(value, PROTOCOL_MAX, &version) && version >= PROTOCOL_MIN;
     }

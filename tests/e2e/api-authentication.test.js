@@ -172,10 +172,14 @@ describe('how the query is read', () => {
     await assertAccepted('info', ['info=']);
   });
 
-  test('a query with very many parameters is refused and the connection lives on', async () => {
-    const many = Array.from({ length: 500 }, (_, i) => `p${i}=1`).join('&');
-    const response = await request(`${signedUrl()}&${many}`);
-    assert.ok([400, 401].includes(response.status), `${response.status} ${response.body}`);
+  test('as many parameters as the head holds are verified', async () => {
+    for (const count of [65, 500, 2000]) {
+      const many = Array.from({ length: count }, (_, i) => [`p${i}`, '']);
+      const response = await request(server.url + signedPath(APP, 'GET', path, { query: Object.fromEntries(many) }));
+      assert.equal(response.status, 200, `${count} parameters: ${response.body}`);
+      const unsigned = many.map(([name]) => name).join('&');
+      assertRefused(await request(`${signedUrl()}&${unsigned}`), /signature/);
+    }
   });
 
   const signedUrl = () => server.url + signedPath(APP, 'GET', path);

@@ -160,15 +160,19 @@ describe('one channel', () => {
     assert.ok(json.cache.ttl > 30 && json.cache.ttl <= 60, `ttl ${json.cache.ttl}`);
   });
 
-  test('a cache channel to which nothing was published, and one that keeps nothing, tell no cached data', async (t) => {
+  test('cache is null where nothing is kept, and absent where it was not asked for', async (t) => {
     await subscriber(server, t, ['cache-empty', 'not-cache']);
     await publish(server, { name: 'e', channel: 'not-cache', data: 'x' });
-    for (const name of ['cache-empty', 'not-cache']) {
-      const { status, json } = await get(`/channels/${name}`, { info: 'cache' });
-      assert.equal(status, 200);
-      assert.equal(json.occupied, true);
-      assert.equal(json.cache?.data, undefined);
+    for (const name of ['cache-empty', 'private-cache-empty', 'not-cache']) {
+      const occupied = !name.startsWith('private');
+      await assertAnswer(get(`/channels/${name}`, { info: 'cache' }), { occupied, cache: null });
+      await assertAnswer(get(`/channels/${name}`, { info: 'nothing,we,know' }), { occupied });
     }
+    await assertAnswer(get('/channels/cache-empty', { info: 'cache,subscription_count' }), {
+      occupied: true,
+      subscription_count: 1,
+      cache: null,
+    });
   });
 });
 

@@ -30,7 +30,7 @@ static bool verify(const char *method, const char *path, const char *prefix, con
     struct query query;
     bool verified;
 
-    assert_true(query_parse(&query, slice_of(query_text)));
+    query_parse(&query, slice_of(query_text));
     verified = auth_verify(&app,
                            &(struct auth_request){.method = slice_of(method),
                                                   .path = slice_of(path),
@@ -108,7 +108,7 @@ static void assert_signed_query(const char *received, const char *signed_text) {
     struct buffer text = {0};
     struct query query;
 
-    assert_true(query_parse(&query, slice_of(received)));
+    query_parse(&query, slice_of(received));
     auth_append_query(&query, &text);
     if (!slice_equal(buffer_slice(&text), slice_of(signed_text)))
         fail_msg("%s is signed as \"%.*s\", not \"%s\"", received, SLICE_ARGS(buffer_slice(&text)), signed_text);
@@ -130,18 +130,20 @@ static void the_signed_query_is_sorted_lower_case_and_decoded_once(void **state)
 }
 
 static void many_parameters_are_sorted(void **state) {
-    struct buffer received = {0}, wanted = {0};
+    static const unsigned counts[] = {QUERY_INLINE - 1, QUERY_INLINE, QUERY_INLINE + 1, 1500};
 
     (void)state;
-    for (int i = QUERY_MAX - 1; i >= 0; i--)
-        buffer_appendf(&received, "p%02d=%d%s", i, i, i == 0 ? "" : "&");
-    for (int i = 0; i < QUERY_MAX; i++)
-        buffer_appendf(&wanted, "%sp%02d=%d", i == 0 ? "" : "&", i, i);
-    buffer_append_byte(&received, '\0');
-    buffer_append_byte(&wanted, '\0');
-    assert_signed_query(received.data, wanted.data);
-    buffer_dispose(&received);
-    buffer_dispose(&wanted);
+    for (size_t at = 0; at < sizeof counts / sizeof counts[0]; at++) {
+        struct buffer received = {0}, wanted = {0};
+        for (unsigned i = counts[at]; i-- != 0;)
+            buffer_appendf(&received, "%s%04u=%u&", i % 2 == 0 ? "p" : "P", i, i);
+        buffer_append(&received, SLICE("auth_signature=x"));
+        for (unsigned i = 0; i < counts[at]; i++)
+            buffer_appendf(&wanted, "%sp%04u=%u", i == 0 ? "" : "&", i, i);
+        assert_signed_query(buffer_string(&received), buffer_string(&wanted));
+        buffer_dispose(&received);
+        buffer_dispose(&wanted);
+    }
 }
 
 /* Signs like a client: `path` as it means it. */
@@ -181,7 +183,7 @@ static void the_digest_of_an_unread_body_is_not_checked(void **state) {
     struct query query;
 
     (void)state;
-    assert_true(query_parse(&query, SLICE(EXAMPLE_QUERY "&auth_signature=" EXAMPLE_SIGNATURE)));
+    query_parse(&query, SLICE(EXAMPLE_QUERY "&auth_signature=" EXAMPLE_SIGNATURE));
     assert_true(auth_verify(
         &app,
         &(struct auth_request){

@@ -117,7 +117,9 @@ static unsigned status_of_data(const struct app *app, const char *open, const ch
     buffer_append(&text, (struct slice){"}", 2}); /* with its zero byte */
     status = read_event(app, text.data, &event, &channel, &refusal);
     if (status == 413)
-        assert_non_null(strstr(refusal.error.text, "max_event_payload_in_kb = 1"));
+        assert_non_null(strstr(refusal.error.text,
+                               "The data content of this event exceeds the allowed maximum (1024 "
+                               "bytes)"));
     buffer_dispose(&text);
     return status;
 }
