@@ -97,9 +97,15 @@ void api_get_channels(struct api_call *call);
 void api_get_channel(struct api_call *call);
 void api_get_channel_users(struct api_call *call);
 void api_terminate_user(struct api_call *call);
+void api_reconnect_user(struct api_call *call);
+void api_get_connections(struct api_call *call);
 void api_get_up(struct api_call *call);
 void api_get_up_app(struct api_call *call);
+void api_get_live(struct api_call *call);
+void api_get_ready(struct api_call *call);
 void api_get_usage(struct api_call *call);
+/* The same on the main port, where http_api.usage_enabled may turn it off. */
+void api_get_public_usage(struct api_call *call);
 /* The path of WebSockets, requested without an upgrade. */
 void api_get_without_upgrade(struct api_call *call);
 void api_get_metrics(struct api_call *call);

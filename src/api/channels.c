@@ -1,5 +1,5 @@
 /*
- * GET /apps/{id}/channels, /channels/{name} and /channels/{name}/users.
+ * GET /apps/{id}/channels, /channels/{name}, /channels/{name}/users and /connections.
  */
 #include "api/api_call.h"
 #include "api/publish_body.h"
@@ -115,6 +115,18 @@ void api_get_channel_users(struct api_call *call) {
     buffer_append(&answer, SLICE("{\"users\":["));
     channel_append_users(call->lookup.slot, name, &answer);
     buffer_append(&answer, SLICE("]}"));
+    api_answer(call, buffer_slice(&answer));
+    buffer_dispose(&answer);
+}
+
+/* --- connections --- */
+
+void api_get_connections(struct api_call *call) {
+    struct buffer answer = {0};
+
+    buffer_append(&answer, SLICE("{\"connections\":"));
+    buffer_append_number(&answer, slot_connections(call->lookup.slot));
+    buffer_append_byte(&answer, '}');
     api_answer(call, buffer_slice(&answer));
     buffer_dispose(&answer);
 }

@@ -1,5 +1,6 @@
 /*
- * GET /up and /up/{id}: health checks for load balancers. The answer is one word, as body and as header.
+ * GET /up, /up/{id}, /live, /ready and /accept-traffic: health checks for load balancers and supervisors. The answer is
+ * one word, as body and as header.
  */
 #include <stdlib.h>
 
@@ -28,6 +29,7 @@ static bool is_draining(const struct api_call *call) {
 struct health_check {
     struct api_job base;
     struct api *api;
+    void (*answer)(struct api_call *call);
 };
 
 static void answer_known_health(struct api_call *call) {
@@ -44,8 +46,7 @@ static enum store_answer run_health_check(struct app_job *job, struct store_conn
 }
 
 static void on_health_check_ended(struct api_call *call, struct api_job *job) {
-    (void)job; /* the app manager has noted the answer */
-    answer_known_health(call);
+    container_of(job, struct health_check, base)->answer(call); /* the app manager has noted the store's answer */
 }
 
 static void health_check_free(struct app_job *job) {
@@ -62,20 +63,26 @@ static bool may_check(struct api *api) {
     return false;
 }
 
-void api_get_up(struct api_call *call) {
+/* Answers with `answer`, after a request to the store if its state is not known. */
+static void answer_checked(struct api_call *call, void (*answer)(struct api_call *call)) {
     struct health_check *check;
 
     if (is_draining(call) || app_manager_health_known(call->api->apps) || !may_check(call->api)) {
-        answer_known_health(call);
+        answer(call);
         return;
     }
     check = alloc_zero(sizeof *check);
     check->api = call->api;
+    check->answer = answer;
     check->base = (struct api_job){.job = {.operation = {.priority = STORE_URGENT, .repeatable = true},
                                            .run = run_health_check,
                                            .destroy = health_check_free},
                                    .ended = on_health_check_ended};
     api_submit(call, &check->base, CHECK_TIMEOUT_MS);
+}
+
+void api_get_up(struct api_call *call) {
+    answer_checked(call, answer_known_health);
 }
 
 void api_get_up_app(struct api_call *call) {
@@ -87,4 +94,25 @@ void api_get_up_app(struct api_call *call) {
         answer_health(call, 503, "ERROR");
     else
         answer_health(call, 200, app_manager_health(call->api->apps) == APP_HEALTH_OK ? "OK" : "DEGRADED");
+}
+
+void api_get_live(struct api_call *call) {
+    answer_health(call, 200, "OK");
+}
+
+static void answer_known_readiness(struct api_call *call) {
+    struct app_manager *apps = call->api->apps;
+
+    if (is_draining(call))
+        answer_health(call, 503, "DRAINING");
+    else if (app_manager_has_store(apps) && app_manager_health(apps) == APP_HEALTH_ERROR)
+        answer_health(call, 503, "NO_STORE");
+    else if (atomic_load_explicit(call->api->memory_full, memory_order_relaxed))
+        answer_health(call, 503, "MEMORY");
+    else
+        answer_health(call, 200, "OK");
+}
+
+void api_get_ready(struct api_call *call) {
+    answer_checked(call, answer_known_readiness);
 }

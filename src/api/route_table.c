@@ -11,14 +11,20 @@ static const struct api_route main_routes[] = {
     {"GET", "/apps/{}/channels/{}", api_get_channel, ROUTE_SIGNED},
     {"GET", "/apps/{}/channels/{}/users", api_get_channel_users, ROUTE_SIGNED},
     {"POST", "/apps/{}/users/{...}/terminate_connections", api_terminate_user, ROUTE_SIGNED},
+    {"POST", "/apps/{}/users/{...}/force_reconnect", api_reconnect_user, ROUTE_SIGNED},
+    {"GET", "/apps/{}/connections", api_get_connections, ROUTE_SIGNED},
     {"GET", "/up", api_get_up, ROUTE_NOTHING},
     {"GET", "/up/{}", api_get_up_app, ROUTE_APP},
-    {"GET", "/usage", api_get_usage, ROUTE_NOTHING},
+    {"GET", "/live", api_get_live, ROUTE_NOTHING},
+    {"GET", "/ready", api_get_ready, ROUTE_NOTHING},
+    {"GET", "/accept-traffic", api_get_ready, ROUTE_NOTHING},
+    {"GET", "/usage", api_get_public_usage, ROUTE_NOTHING},
     {"GET", "/app/{}", api_get_without_upgrade, ROUTE_NOTHING},
 };
 
 static const struct api_route metrics_routes[] = {
     {"GET", "/metrics", api_get_metrics, ROUTE_NOTHING},
+    {"GET", "/usage", api_get_usage, ROUTE_NOTHING},
 };
 
 static const struct api_route admin_routes[] = {

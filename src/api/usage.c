@@ -22,3 +22,10 @@ void api_get_usage(struct api_call *call) {
     api_answer(call, buffer_slice(&answer));
     buffer_dispose(&answer);
 }
+
+void api_get_public_usage(struct api_call *call) {
+    if (call->api->config->http_api.usage_enabled)
+        api_get_usage(call);
+    else
+        api_refuse(call, 404, REFUSED_REQUEST, "/usage is off here: http_api.usage_enabled is false");
+}

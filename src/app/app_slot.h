@@ -121,6 +121,11 @@ struct app_part *slot_part(struct app_slot *slot, struct worker *worker);
 bool slot_connection_enter(struct app_slot *slot, uint32_t max);
 void slot_connection_leave(struct app_slot *slot);
 
+/* The number of open connections. Any thread. */
+static inline uint64_t slot_connections(struct app_slot *slot) {
+    return atomic_load_explicit(&slot->connections, memory_order_relaxed);
+}
+
 static inline void slot_refused(struct app_slot *slot, struct worker *worker, enum refusal reason) {
     counter_add(&slot_part(slot, worker)->counters.refusals[reason], 1);
 }

@@ -50,7 +50,8 @@ struct channel_hub_settings {
     uint32_t group_max_messages; /* limit on events that are joined into one chunk */
     uint32_t group_max_bytes;    /* limit on the bytes of such a chunk */
     /* Callbacks to the owner of the connections, called on the connection's worker. */
-    void (*terminate)(struct stream *stream); /* closes the connection for the API */
+    /* Closes the connection for the API. `reconnect`: the client is to come back at once. */
+    void (*terminate)(struct stream *stream, bool reconnect);
     bool (*has_socket_id)(const struct stream *stream, const struct socket_id *id);
 };
 
@@ -92,9 +93,9 @@ struct channel_counts {
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts);
 
-/* Closes all connections that are signed in as `user_id`. */
-void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
-                            struct slice user_id);
+/* Closes all connections that are signed in as `user_id`. `reconnect`: their clients are to come back at once. */
+void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice user_id,
+                            bool reconnect);
 
 /* --- reading --- */
 

@@ -181,6 +181,7 @@ struct publication {
     uint64_t born_ns;   /* time of publishing, for the latency */
     uint64_t posted_to; /* mask of the workers that got it; for the creator only */
     bool to_watchers;
+    bool reconnect; /* the clients of closed connections are to come back at once */
     bool has_except_socket;
     const struct stream *except_stream;
     struct socket_id except_socket;

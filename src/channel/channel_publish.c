@@ -65,8 +65,8 @@ void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct work
     }
 }
 
-void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
-                            struct slice user_id) {
+void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice user_id,
+                            bool reconnect) {
     struct buffer name = {0};
     struct channel *channel;
 
@@ -76,6 +76,7 @@ void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, stru
     buffer_dispose(&name);
     if (channel != NULL) {
         struct publication *publication = publication_create(hub, channel, NULL, worker->now_ns);
+        publication->reconnect = reconnect;
         pthread_mutex_lock(&channel->mutex);
         publication_post(publication);
         pthread_mutex_unlock(&channel->mutex);

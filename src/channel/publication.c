@@ -77,7 +77,7 @@ static void note_latency(struct app_part *app, const struct publication *publica
 static void close_subscribers(const struct publication *publication, const struct subscriber_list *list) {
     for (uint32_t i = list->count; i-- != 0;)
         if (list->entries[i].joined < publication->number)
-            publication->hub->settings.terminate(list->entries[i].stream);
+            publication->hub->settings.terminate(list->entries[i].stream, publication->reconnect);
 }
 
 /* Queues the event for a stream. Events of small channels do not wait in the fan-out queue of large ones. */

@@ -191,6 +191,7 @@ struct config {
 
     struct {
         uint32_t request_limit_in_mb;
+        bool usage_enabled; /* serve /usage on the main port */
         struct {
             double memory_threshold; /* above 0, at most 1 */
         } accept_traffic;

@@ -94,8 +94,11 @@ static void on_slow(struct websocket *websocket) {
     buffer_dispose(&text);
 }
 
-void session_terminate(struct stream *stream) {
-    session_close(session_of_stream(stream), 4009, "the connection was terminated by the API");
+void session_terminate(struct stream *stream, bool reconnect) {
+    if (reconnect)
+        session_close(session_of_stream(stream), 4200, "the API asks the user to connect again");
+    else
+        session_close(session_of_stream(stream), 4009, "the connection was terminated by the API");
 }
 
 bool session_has_socket_id(const struct stream *stream, const struct socket_id *id) {

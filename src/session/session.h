@@ -44,8 +44,9 @@ void session_server_init(struct session_server *server);
 void session_accept(struct session_server *server, struct http_connection *connection, struct http_request *request,
                     struct slice path);
 
-/* Closes the session of a stream with 4009, for the API. A callback of the channel hub. */
-void session_terminate(struct stream *stream);
+/* Closes the session of a stream for the API: with 4009, or with 4200, so that the client connects again. A callback of
+ * the channel hub. */
+void session_terminate(struct stream *stream, bool reconnect);
 
 /* True if the session of a stream has this socket id. A callback of the channel hub. */
 bool session_has_socket_id(const struct stream *stream, const struct socket_id *id);

@@ -203,3 +203,16 @@ describe('the users of a presence channel', () => {
     }
   });
 });
+
+test('connections tells the number of open connections of the app', async (t) => {
+  const other = { id: 'other', key: 'other-key', secret: 'other-secret' };
+  const own = await serverFor(t, { apps: [APP, other] });
+  const count = async (app) => (await api(own, 'GET', '/connections', { app })).json;
+  assert.deepEqual(await count(APP), { connections: 0 });
+  const connections = [await connect(own, { t }), await connect(own, { t }), await connect(own, { t, app: other })];
+  assert.deepEqual(await count(APP), { connections: 2 });
+  assert.deepEqual(await count(other), { connections: 1 });
+  await connections[0].close();
+  while ((await count(APP)).connections !== 1);
+  assert.equal((await api(own, 'GET', '/connections', { signAs: { secret: 'wrong' } })).status, 401);
+});

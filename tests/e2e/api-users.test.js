@@ -1,5 +1,5 @@
-// POST /apps/{id}/users/{user}/terminate_connections closes the connections that are signed in as that user, and no
-// others.
+// POST /apps/{id}/users/{user}/terminate_connections and /force_reconnect close the connections that are signed in as
+// that user, and no others.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -86,5 +86,32 @@ describe('terminating a user', () => {
     const response = await request(server.url + target, { method: 'POST' });
     assert.equal(response.status, 200, response.body);
     await closedWithError(ws, 4009);
+  });
+});
+
+describe('making a user reconnect', () => {
+  const reconnect = (path, options) => api(server, 'POST', `/users/${path}/force_reconnect`, options);
+
+  test("closes all of the user's connections with 4200 and leaves the others", async (t) => {
+    const mine = [await signedIn(t, 'r1'), await signedIn(t, 'r1')];
+    const bystanders = [
+      await signedIn(t, 'r11'),
+      await signedIn(t, 'r1', { app: OTHER }),
+      await connect(server, { t }),
+    ];
+    const { status, body } = await reconnect('r1');
+    assert.deepEqual([status, body], [200, '{}']);
+    for (const ws of mine) await closedWithError(ws, 4200);
+    for (const ws of bystanders) assert.deepEqual(await stillOpen(ws), []);
+    assert.deepEqual(await stillOpen(await signedIn(t, 'r1')), []);
+  });
+
+  test('takes ids as terminate_connections does, and a user who is not there is no error', async (t) => {
+    const ws = await signedIn(t, 'a/force_reconnect');
+    assert.equal((await reconnect('a/force_reconnect')).status, 200);
+    await closedWithError(ws, 4200);
+    assert.equal((await reconnect('nobody', { body: {} })).body, '{}');
+    assert.equal((await reconnect('x'.repeat(256))).status, 400);
+    assert.equal((await reconnect('a', { signAs: { secret: 'wrong' } })).status, 401);
   });
 });

@@ -23,6 +23,11 @@ const ROUTES = {
   '/up': ['GET', 'HEAD'],
   [`/up/${APP.id}`]: ['GET', 'HEAD'],
   '/usage': ['GET', 'HEAD'],
+  '/live': ['GET', 'HEAD'],
+  '/ready': ['GET', 'HEAD'],
+  '/accept-traffic': ['GET', 'HEAD'],
+  [`/apps/${APP.id}/connections`]: ['GET', 'HEAD'],
+  [`/apps/${APP.id}/users/1/force_reconnect`]: ['POST'],
 };
 
 function assertHealth(response, status, text) {
@@ -67,6 +72,46 @@ describe('health', () => {
       assert.equal(response.body, '');
     }
   });
+});
+
+describe('live and ready', () => {
+  const answers = async (other) => {
+    const found = {};
+    for (const path of ['live', 'ready', 'accept-traffic']) {
+      const { status, body, headers } = await get(`${other.url}/${path}`);
+      assert.equal(headers['x-health-check'], body);
+      found[path] = `${status} ${body}`;
+    }
+    return found;
+  };
+  const all = (ready) => ({ live: '200 OK', ready, 'accept-traffic': ready });
+
+  test('a server that takes clients is both, even without an app', async (t) => {
+    assert.deepEqual(await answers(server), all('200 OK'));
+    assert.deepEqual(await answers(await serverFor(t, { apps: [] })), all('200 OK'));
+  });
+
+  test('over the memory threshold it is live but not ready', async (t) => {
+    const full = await serverFor(t, { config: { http_api: { accept_traffic: { memory_threshold: 0.001 } } } });
+    assert.deepEqual(await answers(full), all('503 MEMORY'));
+  });
+
+  test('started without its store it is live but not ready', async (t) => {
+    const config = { app_manager: { driver: 'postgres' }, database: { postgres: { host: '127.0.0.1', port: 1 } } };
+    assert.deepEqual(await answers(await serverFor(t, { config })), all('503 NO_STORE'));
+  });
+});
+
+test('usage can be turned off, but not on the metrics port', async (t) => {
+  const off = await serverFor(t, { config: { http_api: { usage_enabled: false } } });
+  assertRefusal(await get(`${off.url}/usage`), 404, /http_api\.usage_enabled/);
+  const byVariable = await serverFor(t, { env: { HTTP_API_USAGE_ENABLED: 'false' } });
+  assert.equal((await get(`${byVariable.url}/usage`)).status, 404);
+  for (const other of [off, server]) {
+    const { status, json } = await get(other.metricsUrl.replace('/metrics', '/usage'));
+    assert.equal(status, 200);
+    assert.ok(json.memory.total > 0);
+  }
 });
 
 test('usage tells the memory of the machine in bytes', async () => {

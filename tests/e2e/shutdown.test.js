@@ -109,24 +109,33 @@ test('an idle HTTP connection is closed at once, not at the end of the grace per
   assert.equal((await server.exited()).code, 0);
 });
 
-test('while it drains /up fails and nobody new is taken', async (t) => {
+test('while it drains /up and /ready fail, /live does not, and nobody new is taken', async (t) => {
   const server = await serverFor(t, { config: { shutdown_grace_period: 60 } });
   const clients = await Promise.all(Array.from({ length: 20 }, () => connect(server, { t })));
-  const asking = await RawHttp.connect(server);
-  t.after(() => asking.destroy());
-  // the answer to the first: half of the next is there
-  asking.write('GET /usage HTTP/1.1\r\nHost: x\r\n\r\nGET /up HTTP/1.1\r\n');
-  assert.equal((await asking.next()).status, 200);
+  const rows = [
+    ['/up', 503, 'ERROR'],
+    ['/ready', 503, 'DRAINING'],
+    ['/accept-traffic', 503, 'DRAINING'],
+    ['/live', 200, 'OK'],
+  ];
+  const asking = await Promise.all(rows.map(() => RawHttp.connect(server)));
+  for (const [i, http] of asking.entries()) {
+    t.after(() => http.destroy());
+    // the answer to the first: half of the next is there
+    http.write(`GET /usage HTTP/1.1\r\nHost: x\r\n\r\nGET ${rows[i][0]} HTTP/1.1\r\n`);
+    assert.equal((await http.next()).status, 200);
+  }
   server.terminate();
   await Promise.any(clients.map((ws) => ws.closing()));
   assert.ok(
     clients.some((ws) => ws.closeFrame === null),
     'some clients are still connected',
   );
-  asking.write('Host: x\r\n\r\n');
-  const answer = await asking.next();
-  assert.equal(answer.status, 503);
-  assert.equal(answer.text, 'ERROR');
+  for (const [i, http] of asking.entries()) {
+    http.write('Host: x\r\n\r\n');
+    const answer = await http.next();
+    assert.deepEqual([answer.status, answer.text], rows[i].slice(1), rows[i][0]);
+  }
   assert.equal(await acceptsConnections(server), false);
   for (const ws of clients) ws.destroy();
   assert.equal((await server.exited()).code, 0);

@@ -300,9 +300,12 @@ function faultsOf(kind) {
       const early = await startServer(settings(backend, 'faults'));
       try {
         assert.equal(await health(early), 'ERROR');
+        assert.equal((await get(`${early.url}/ready`)).body, 'NO_STORE');
+        assert.equal((await get(`${early.url}/live`)).body, 'OK');
         assert.equal(await refusal(early, APP.key), 4100);
         await backend.start();
         await healthBecomes(early, 'OK');
+        assert.equal((await get(`${early.url}/ready`)).body, 'OK');
         await connectOnce(early);
       } finally {
         await early.stop();

@@ -27,7 +27,7 @@ static struct workers workers;
 static struct channel_hub *hub;
 static struct app_slot *slot;
 static uint64_t peers_made;
-static unsigned terminated;
+static unsigned terminated, reconnects;
 
 /* --- peers --- */
 
@@ -43,9 +43,10 @@ static void ignore(struct stream *stream) {
 
 static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
 
-static void terminate(struct stream *stream) {
+static void terminate(struct stream *stream, bool reconnect) {
     struct peer *peer = stream->context;
 
+    reconnects += reconnect;
     terminated++;
     channel_leave(hub, &peer->own, false); /* as a closing session does */
 }
@@ -125,7 +126,7 @@ static void set_up_with(unsigned worker_count, uint32_t group_max_messages) {
     harness_create(&workers, worker_count);
     hub = channel_hub_create(&workers, &settings);
     slot = app_slot_create(SLICE("42"), worker_count);
-    terminated = 0;
+    terminated = reconnects = 0;
 }
 
 static int set_up(void **state) {
@@ -833,15 +834,18 @@ static void terminating_a_user_closes_the_connections_that_it_has_now(void **sta
         open_peer(&peers[i], i % 2);
         join(&peers[i], "#server-to-user-u");
     }
-    channel_terminate_user(hub, slot, workers.list[1], SLICE("nobody"));
-    channel_terminate_user(hub, slot, workers.list[1], SLICE("u"));
+    channel_terminate_user(hub, slot, workers.list[1], SLICE("nobody"), true);
+    channel_terminate_user(hub, slot, workers.list[1], SLICE("u"), false);
     join(&late, "#server-to-user-u"); /* signed in after the termination */
     deliver_all();
     assert_int_equal(terminated, 6);
+    assert_int_equal(reconnects, 0);
     assert_told(&watcher, online_event);
     assert_told_nothing(&watcher); /* the late connection is still signed in */
-    leave(&late);
+    channel_terminate_user(hub, slot, workers.list[0], SLICE("u"), true);
     deliver_all();
+    assert_int_equal(terminated, 7);
+    assert_int_equal(reconnects, 1);
     assert_told(&watcher, offline_event);
     leave(&watcher);
     assert_false(exists("#server-to-user-u"));

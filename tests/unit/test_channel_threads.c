@@ -240,12 +240,17 @@ static void read_to_end(struct peer *peer) {
     close(peer->client);
 }
 
+static void terminate(struct stream *stream, bool reconnect) {
+    (void)reconnect;
+    stream_close(stream);
+}
+
 static int set_up(void **state) {
     const struct channel_hub_settings settings = {.cache_ttl_s = 1,
                                                   .cache_max_channels = 1,
                                                   .group_max_messages = 64,
                                                   .group_max_bytes = 65536,
-                                                  .terminate = stream_close,
+                                                  .terminate = terminate,
                                                   .has_socket_id = has_socket_id};
     struct error error;
 
