@@ -33,8 +33,10 @@ test  | jq                           | a command of docs/app-managers.md
 test  | mariadb-server               | a store that the tests start
 test  | postgresql                   | another
 test  | pgbouncer                    | a pooler in front of it
-test  | openjdk-17-jre-headless default-jre-headless | for those that are Java programs
+test  | openjdk-17-jdk-headless default-jdk-headless | for those that are Java programs, and clients for Java
 test  | maven                        | fetches them
+test  | python3-venv                 | clients for Python
+test  | chromium                     | clients in a browser
 fuzz  | clang                        | libFuzzer
 fuzz  | libclang-rt-dev libclang-rt-14-dev | its run-time library
 docs  | git                         | knows the files of the project

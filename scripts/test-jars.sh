@@ -1,17 +1,27 @@
 #!/usr/bin/env bash
-# Fetches the databases of the end-to-end tests that are jars (tests/backends/pom.xml) with Maven, once for each of their
-# versions. What Maven says is kept in jars/maven.log, for the tests that miss the jars.
+# Fetches what the end-to-end tests need from Maven Central, once for each version: the databases that are jars
+# (tests/backends/pom.xml) and the clients for Java (tests/clients/java/pom.xml). What Maven says is kept in jars/maven.log,
+# for the tests that miss the jars.
 set -euo pipefail
-cd "$(dirname "$0")/../tests/backends"
+cd "$(dirname "$0")/.."
 
-stamp=jars/.fetched
-wanted=$(cat pom.xml ./*/pom.xml | sha256sum)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
-    echo 'jars: ok'
-    exit 0
-fi
-echo 'jars: fetching Cassandra and DynamoDB Local from Maven Central'
-rm -rf jars
-mkdir jars
-{ mvn --batch-mode --quiet --no-transfer-progress dependency:copy-dependencies; } 2>&1 | tee jars/maven.log
-echo "$wanted" >"$stamp"
+fetch_jars() {
+    local folder=$1 wanted
+    wanted=$(find "$folder" -name pom.xml -not -path '*/jars/*' | sort | xargs cat | sha256sum)
+    if [ -f "$folder/jars/.fetched" ] && [ "$(cat "$folder/jars/.fetched")" = "$wanted" ]; then
+        echo "jars: $folder: ok"
+        return
+    fi
+    echo "jars: $folder: fetching from Maven Central"
+    rm -rf "$folder/jars"
+    mkdir "$folder/jars"
+    (cd "$folder" && mvn --batch-mode --quiet --no-transfer-progress dependency:copy-dependencies) 2>&1 |
+        tee "$folder/jars/maven.log" || return 1
+    echo "$wanted" >"$folder/jars/.fetched"
+}
+
+result=0
+for folder in tests/backends tests/clients/java; do
+    fetch_jars "$folder" || result=1
+done
+exit "$result"

@@ -55,8 +55,9 @@ if [ -n "$tsan_built" ]; then
 fi
 if [ -n "$asan_built" ] && [ -n "$tsan_built" ] &&
     stage 'end-to-end tests: packages' scripts/npm-packages.sh tests; then
-    # Without the jars only the tests of Cassandra and DynamoDB fail.
+    # Without one of these only the tests fail that need it.
     stage 'end-to-end tests: jars' scripts/test-jars.sh || true
+    stage 'end-to-end tests: clients for Python' scripts/python-packages.sh || true
     stage 'end-to-end tests: both sanitizers' end_to_end_tests || true
 fi
 

@@ -29,7 +29,7 @@ export default [
     },
   },
   {
-    files: ['tests/readme/page.mjs'], // hands functions to a page
+    files: ['tests/lib/page.js', 'tests/clients/browser/*.js'], // hands functions to a page, and what runs in one
     languageOptions: { globals: globals.browser },
   },
 ];

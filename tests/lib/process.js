@@ -19,14 +19,20 @@ export function folderWith(t, files = {}) {
 
 /*
  * Starts a program; it is killed after the test if it still runs. Returns {child, out, err, exited}: the lines of its
- * two outputs as inboxes, and a function that waits for its end, {code, signal}.
+ * two outputs as inboxes, and a function that waits for its end, {code, signal}. With `input` the test writes to
+ * child.stdin.
  */
-export function start(t, command, args, { env = {}, cwd } = {}) {
+export function start(t, command, args, { env = {}, cwd, input = false } = {}) {
   const kept = {};
   for (const [name, value] of Object.entries(process.env)) {
     if (/^(PATH|HOME|LANG|TZ|\w+SAN_OPTIONS)$/.test(name)) kept[name] = value;
   }
-  const child = spawn(command, args, { cwd, env: { ...kept, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args, {
+    cwd,
+    env: { ...kept, ...env },
+    stdio: [input ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+  });
+  child.stdin?.on('error', () => {}); // told by its end
   const name = `${path.basename(command)} ${args.join(' ')}`;
   const ended = new Promise((resolve, reject) => {
     child.once('error', reject);

@@ -10,7 +10,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-import { Page } from './page.mjs';
+import { Page } from '../lib/page.js';
 import { Program } from './program.mjs';
 import { snippets } from './snippets.mjs';
 

@@ -11,6 +11,9 @@ const ARGUMENTS = [
   '--headless',
   '--no-sandbox',
   '--disable-gpu',
+  '--disable-quic',
+  '--disable-component-update',
+  '--disable-sync',
   '--no-first-run',
   '--disable-background-networking',
   '--remote-debugging-pipe',
@@ -42,8 +45,10 @@ export class Page {
   #events = new Map();
   #rest = '';
 
-  static async open(url, timeoutMs) {
+  // `hear` gets each text that the page passes to the function `tell`.
+  static async open(url, timeoutMs, { hear } = {}) {
     const page = new Page();
+    if (hear !== undefined) page.#events.set('Runtime.bindingCalled', ({ payload }) => hear(payload));
     page.#profile = await mkdtemp(path.join(os.tmpdir(), 'curlew-chromium-'));
     page.#browser = spawn('chromium', [...ARGUMENTS, `--user-data-dir=${page.#profile}`, 'about:blank'], {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
@@ -70,6 +75,12 @@ export class Page {
     if (exceptionDetails) throw new Error(`the page: ${exceptionDetails.text}`);
   }
 
+  // Evaluates an expression in the page.
+  async run(expression) {
+    const { exceptionDetails } = await this.#call('Runtime.evaluate', { expression });
+    if (exceptionDetails) throw new Error(`the page: ${exceptionDetails.exception?.description}`);
+  }
+
   async close() {
     if (this.#browser.exitCode === null && this.#browser.signalCode === null && this.#browser.pid !== undefined) {
       const exited = once(this.#browser, 'close');
@@ -87,6 +98,10 @@ export class Page {
     );
     ({ sessionId: this.#session } = await this.#call('Target.attachToTarget', { targetId, flatten: true }));
     await this.#call('Page.enable');
+    if (this.#events.has('Runtime.bindingCalled')) {
+      await this.#call('Runtime.enable');
+      await this.#call('Runtime.addBinding', { name: 'tell' });
+    }
     const loaded = new Promise((resolve) => {
       this.#events.set('Page.loadEventFired', resolve);
     });
@@ -116,9 +131,9 @@ export class Page {
     for (const message of messages) this.#handle(JSON.parse(message));
   }
 
-  #handle({ id, method, result, error }) {
+  #handle({ id, method, params, result, error }) {
     if (id === undefined) {
-      this.#events.get(method)?.();
+      this.#events.get(method)?.(params);
       return;
     }
     const call = this.#calls.get(id);

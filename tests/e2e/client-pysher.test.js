@@ -1,0 +1,6 @@
+// Pysher, a client for Python.
+
+import { pythonDriver } from '../lib/client-driver.js';
+import { journey } from '../lib/client-journey.js';
+
+journey('pysher', (t) => pythonDriver(t, 'pysher_driver'), { cacheMiss: true });
