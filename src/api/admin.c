@@ -1,11 +1,12 @@
 /*
- * The admin API: /admin/apps on a listener of its own, for clients with the token. It reads and writes the store, not
- * the cache. A write is in force on this server before its answer.
+ * The admin API: /admin/apps and /admin/stats on a listener of its own, for clients with the token. It reads and writes
+ * the store, not the cache. A write is in force on this server before its answer.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/api_call.h"
+#include "api/stats.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
 #include "base/utf8.h"
@@ -330,14 +331,20 @@ static bool read_body(struct api_call *call, struct admin_job *own) {
     return false;
 }
 
+/* Refuses a request without the token. */
+static bool admit_request(struct api_call *call) {
+    if (has_token(call))
+        return true;
+    api_refuse_with(call, 401, REFUSED_REQUEST, SLICE("WWW-Authenticate: Bearer\r\n"),
+                    "the request needs the header `Authorization: Bearer` with CURLEW_ADMIN_TOKEN");
+    return false;
+}
+
 static void start_admin_job(struct api_call *call, enum admin_action action) {
     struct admin_job *own;
 
-    if (!has_token(call)) {
-        api_refuse_with(call, 401, REFUSED_REQUEST, SLICE("WWW-Authenticate: Bearer\r\n"),
-                        "the request needs the header `Authorization: Bearer` with CURLEW_ADMIN_TOKEN");
+    if (!admit_request(call))
         return;
-    }
     if (call->request->body_too_large) {
         answer_error(call, 413, "the body is over 1 MB", NULL);
         return;
@@ -387,4 +394,9 @@ void api_admin_delete(struct api_call *call) {
 
 void api_admin_refresh(struct api_call *call) {
     start_admin_job(call, ADMIN_REFRESH);
+}
+
+void api_admin_stats(struct api_call *call) {
+    if (admit_request(call))
+        stats_answer_all(call);
 }

@@ -21,7 +21,7 @@
 #include "net/http.h"
 #include "net/rate_limiter.h"
 
-struct metrics_thread;
+struct page_thread;
 
 /* What the API uses of the process. server/ fills it before the first connection. */
 struct api {
@@ -33,7 +33,8 @@ struct api {
     const atomic_bool *draining;        /* the process shuts down: /up fails */
     const atomic_bool *memory_full;     /* above http_api.accept_traffic.memory_threshold: large bodies are refused */
     atomic_uint health_checks;          /* under way, for /up */
-    struct metrics_thread *metrics;     /* NULL: without a metrics port */
+    struct page_thread *metrics;        /* NULL: without a metrics port */
+    struct page_thread *stats;          /* of all apps; NULL: nobody may ask */
     struct rate_limiter *request_limit; /* on requests to /apps by client address; NULL: none */
     struct rate_limiter *connect_limit; /* on connects; checked by the sessions, shown in the metrics; NULL: none */
     unsigned metrics_port;              /* the label `port`; set when the port is known */

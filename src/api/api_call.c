@@ -72,7 +72,7 @@ void api_submit(struct api_call *call, struct api_job *job, uint32_t timeout_ms)
 
 /* The app's part whose counters this call adds to; NULL for health checks and unknown apps. */
 static struct app_part *part_of(struct api_call *call) {
-    if (call->route == NULL || call->route->needs != ROUTE_SIGNED || call->lookup.answer != APP_FOUND)
+    if (call->route == NULL || call->route->needs < ROUTE_SIGNED || call->lookup.slot == NULL)
         return NULL;
     return slot_part(call->lookup.slot, call->worker);
 }

@@ -21,6 +21,8 @@ enum route_needs {
     ROUTE_NOTHING,
     ROUTE_APP,    /* the app has been looked up, with any answer */
     ROUTE_SIGNED, /* the app exists and is enabled, and the request is signed with its secret */
+    /* The same for the app whose key is in the query. Without auth_key the handler runs with lookup.app NULL. */
+    ROUTE_SIGNED_BY_KEY,
 };
 
 struct api_route {
@@ -45,6 +47,7 @@ struct api_call {
     const struct query *query;                 /* ROUTE_SIGNED only */
     void *waits_for;                           /* see api_call_wait */
     void (*on_abort)(struct api_call *call);   /* likewise; NULL: the call does not wait */
+    bool unsigned_request;                     /* ROUTE_SIGNED_BY_KEY without auth_key */
     bool cross_origin; /* web pages of other origins may read the answer, by the `cors` section */
 };
 
@@ -103,12 +106,14 @@ void api_get_up(struct api_call *call);
 void api_get_up_app(struct api_call *call);
 void api_get_live(struct api_call *call);
 void api_get_ready(struct api_call *call);
+void api_get_stats(struct api_call *call);
 void api_get_usage(struct api_call *call);
 /* The same on the main port, where http_api.usage_enabled may turn it off. */
 void api_get_public_usage(struct api_call *call);
 /* The path of WebSockets, requested without an upgrade. */
 void api_get_without_upgrade(struct api_call *call);
 void api_get_metrics(struct api_call *call);
+void api_admin_stats(struct api_call *call);
 void api_admin_list(struct api_call *call);
 void api_admin_create(struct api_call *call);
 void api_admin_show(struct api_call *call);

@@ -139,13 +139,38 @@ static void cancel_lookup(struct api_call *call) {
     app_manager_cancel(call->api->apps, &call->lookup);
 }
 
+/* Finds the app whose key is in the query. */
+static enum app_answer find_app_of_key(struct api_call *call) {
+    enum app_answer answer = APP_NOT_FOUND;
+    struct query query;
+    struct slice key;
+
+    query_parse(&query, call->request->query);
+    call->unsigned_request = !query_find(&query, SLICE("auth_key"), &key);
+    if (!call->unsigned_request)
+        answer = app_manager_find_by_key(call->api->apps, call->worker, key, &call->lookup);
+    query_dispose(&query);
+    return answer;
+}
+
+static enum app_answer start_lookup(struct api_call *call) {
+    call->lookup.done = on_app_found;
+    switch (call->route->needs) {
+    case ROUTE_NOTHING:
+        return APP_FOUND;
+    case ROUTE_SIGNED_BY_KEY:
+        return find_app_of_key(call);
+    case ROUTE_APP:
+    case ROUTE_SIGNED:
+        break;
+    }
+    return app_manager_find_by_id(call->api->apps, call->worker, call->parameters[0], &call->lookup);
+}
+
 static void find_call_app(struct api_call *call) {
-    if (call->route->needs != ROUTE_NOTHING) {
-        call->lookup.done = on_app_found;
-        if (app_manager_find_by_id(call->api->apps, call->worker, call->parameters[0], &call->lookup) == APP_PENDING) {
-            api_call_wait(call, NULL, cancel_lookup);
-            return;
-        }
+    if (start_lookup(call) == APP_PENDING) {
+        api_call_wait(call, NULL, cancel_lookup);
+        return;
     }
     run_route(call);
     api_call_release(call);
@@ -182,7 +207,9 @@ static void run_signed(struct api_call *call) {
 }
 
 static void run_route(struct api_call *call) {
-    if (call->route->needs != ROUTE_SIGNED) {
+    bool by_key = call->route->needs == ROUTE_SIGNED_BY_KEY;
+
+    if (call->route->needs < ROUTE_SIGNED || call->unsigned_request) {
         call->route->handle(call);
         return;
     }
@@ -191,7 +218,10 @@ static void run_route(struct api_call *call) {
         run_signed(call);
         break;
     case APP_NOT_FOUND:
-        api_refuse(call, 404, REFUSED_REQUEST, "there is no app with this id");
+        if (by_key)
+            api_refuse(call, 401, REFUSED_SIGNATURE, "auth_key is not the key of an app");
+        else
+            api_refuse(call, 404, REFUSED_REQUEST, "there is no app with this id");
         break;
     case APP_INVALID:
         api_refuse(call, 500, REFUSED_REQUEST, "the app's record is broken: %s",

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "api/page_thread.h"
 #include "base/memory_usage.h"
 
 /* `worker="0",port="9601"`, or `port="9601"` without a worker. */
@@ -119,4 +120,8 @@ void metrics_append_page(const struct api *api, struct buffer *text) {
     buffer_append(text, buffer_slice(&page.text));
     buffer_dispose(&labels);
     buffer_dispose(&page.text);
+}
+
+void api_get_metrics(struct api_call *call) {
+    page_answer(call->api->metrics, call, SLICE("text/plain; version=0.0.4; charset=utf-8"));
 }

@@ -1,16 +1,12 @@
 /*
  * The metrics page: Prometheus text format 0.0.4, made of the workers' counters.
  *
- *   metrics_thread.c   the thread that builds the page, and scrapes
+ *   page_thread.c      the thread that builds the page, and scrapes
  *   metrics.c          the page; metrics of workers
  *   metrics_apps.c     metrics of apps
  *   metrics_process.c  process_*
  *   metrics_store.c    metrics of the app store and the cache in front of it
  *   metrics_text.c     lines
- *
- * No worker builds a page: with many apps that takes longer than a turn may. A page is kept for a second, and scrapes
- * within that time get the same one, unless they ask with `Cache-Control: no-cache` for a new one. Building takes at
- * most a twentieth of one CPU.
  */
 #pragma once
 
@@ -20,17 +16,6 @@
 #include "api/api.h"
 #include "base/buffer.h"
 #include "base/slice.h"
-
-struct metrics_thread;
-
-/* Starts the thread; a page is kept for `keep_ms`. `api` outlives it. NULL with an error. */
-struct metrics_thread *metrics_thread_start(const struct api *api, uint32_t keep_ms, struct error *error);
-/* Ends and frees it, when the workers have ended and before their messages are settled; may be NULL. */
-void metrics_thread_stop(struct metrics_thread *metrics);
-/* For shutdown: waiting scrapes are answered without the pause between builds. Any thread; may be NULL. */
-void metrics_thread_drain(struct metrics_thread *metrics);
-/* Pages built so far. Any thread. */
-uint64_t metrics_thread_built(struct metrics_thread *metrics);
 
 /* Appends the page. On any thread. */
 void metrics_append_page(const struct api *api, struct buffer *text);

@@ -18,6 +18,7 @@ static const struct api_route main_routes[] = {
     {"GET", "/live", api_get_live, ROUTE_NOTHING},
     {"GET", "/ready", api_get_ready, ROUTE_NOTHING},
     {"GET", "/accept-traffic", api_get_ready, ROUTE_NOTHING},
+    {"GET", "/stats", api_get_stats, ROUTE_SIGNED_BY_KEY},
     {"GET", "/usage", api_get_public_usage, ROUTE_NOTHING},
     {"GET", "/app/{}", api_get_without_upgrade, ROUTE_NOTHING},
 };
@@ -28,6 +29,7 @@ static const struct api_route metrics_routes[] = {
 };
 
 static const struct api_route admin_routes[] = {
+    {"GET", "/admin/stats", api_admin_stats, ROUTE_NOTHING},
     {"GET", "/admin/apps", api_admin_list, ROUTE_NOTHING},
     {"POST", "/admin/apps", api_admin_create, ROUTE_NOTHING},
     {"GET", "/admin/apps/{}", api_admin_show, ROUTE_NOTHING},

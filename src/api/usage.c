@@ -1,25 +1,36 @@
 /*
  * GET /usage: the memory of the machine, or of the control group.
  */
+#include "api/usage.h"
+
 #include "api/api_call.h"
 #include "base/memory_usage.h"
 
-void api_get_usage(struct api_call *call) {
+bool usage_append_memory(struct buffer *text) {
     struct memory_usage usage;
+
+    if (!memory_usage(&usage))
+        return false;
+    buffer_append(text, SLICE("\"memory\":{\"free\":"));
+    buffer_append_number(text, usage.total_bytes - usage.used_bytes);
+    buffer_append(text, SLICE(",\"used\":"));
+    buffer_append_number(text, usage.used_bytes);
+    buffer_append(text, SLICE(",\"total\":"));
+    buffer_append_number(text, usage.total_bytes);
+    buffer_appendf(text, ",\"percent\":%.2f}", 100 * memory_usage_share(&usage));
+    return true;
+}
+
+void api_get_usage(struct api_call *call) {
     struct buffer answer = {0};
 
-    if (!memory_usage(&usage)) {
+    buffer_append_byte(&answer, '{');
+    if (usage_append_memory(&answer)) {
+        buffer_append_byte(&answer, '}');
+        api_answer(call, buffer_slice(&answer));
+    } else {
         api_refuse(call, 503, REFUSED_REQUEST, "the system does not tell how much memory is in use");
-        return;
     }
-    buffer_append(&answer, SLICE("{\"memory\":{\"free\":"));
-    buffer_append_number(&answer, usage.total_bytes - usage.used_bytes);
-    buffer_append(&answer, SLICE(",\"used\":"));
-    buffer_append_number(&answer, usage.used_bytes);
-    buffer_append(&answer, SLICE(",\"total\":"));
-    buffer_append_number(&answer, usage.total_bytes);
-    buffer_appendf(&answer, ",\"percent\":%.2f}}", 100 * memory_usage_share(&usage));
-    api_answer(call, buffer_slice(&answer));
     buffer_dispose(&answer);
 }
 

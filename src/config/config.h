@@ -192,6 +192,7 @@ struct config {
     struct {
         uint32_t request_limit_in_mb;
         bool usage_enabled; /* serve /usage on the main port */
+        bool stats_public;  /* serve /stats of all apps on the main port, without a signature */
         struct {
             double memory_threshold; /* above 0, at most 1 */
         } accept_traffic;

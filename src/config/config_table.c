@@ -213,6 +213,7 @@ const struct config_row config_rows[] = {
 
     {"http_api.request_limit_in_mb", CONFIG_UNSIGNED, AT(http_api.request_limit_in_mb), "10", NULL, 1, 1024},
     {"http_api.usage_enabled", CONFIG_FLAG, AT(http_api.usage_enabled), "true", "HTTP_API_USAGE_ENABLED"},
+    {"http_api.stats_public", CONFIG_FLAG, AT(http_api.stats_public), "false", NULL},
     {"http_api.accept_traffic.memory_threshold", CONFIG_FRACTION, AT(http_api.accept_traffic.memory_threshold), "0.90",
      NULL},
 

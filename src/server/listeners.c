@@ -3,10 +3,12 @@
 #include <unistd.h>
 
 #include "api/metrics.h"
+#include "api/page_thread.h"
+#include "api/stats.h"
 #include "base/log.h"
 #include "server/server_internal.h"
 
-#define METRICS_KEEP_MS 1000
+#define PAGE_KEEP_MS 1000
 
 static void accept_main(struct worker *worker, int fd, void *context) {
     struct server *server = context;
@@ -106,7 +108,8 @@ static bool listen_for_metrics(struct server *server, struct error *error) {
     if (!listen_on_first_worker(server, &server->metrics_listener, config->metrics.host, &port, accept_metrics, error))
         return error_prefix(error, "metrics.host and .port");
     server->api.metrics_port = port;
-    server->api.metrics = metrics_thread_start(&server->api, METRICS_KEEP_MS, error);
+    server->api.metrics =
+        page_thread_start(&server->api, &(struct page_settings){"metrics", metrics_append_page, PAGE_KEEP_MS}, error);
     if (server->api.metrics == NULL)
         return false;
     log_address("metrics on", "http", config->metrics.host, port, "/metrics");
@@ -134,9 +137,18 @@ static bool listen_for_admin(struct server *server, struct error *error) {
     return true;
 }
 
+/* Starts the thread of the statistics of all apps, if anybody may ask for them. */
+static bool start_stats(struct server *server, struct error *error) {
+    if (server->admin_listener.fd < 0 && !server->config.http_api.stats_public)
+        return true;
+    server->api.stats =
+        page_thread_start(&server->api, &(struct page_settings){"stats", stats_append_page, PAGE_KEEP_MS}, error);
+    return server->api.stats != NULL;
+}
+
 bool server_listen(struct server *server, struct error *error) {
     return listen_on_workers(server, error) && listen_for_redirects(server, error) &&
-           listen_for_metrics(server, error) && listen_for_admin(server, error);
+           listen_for_metrics(server, error) && listen_for_admin(server, error) && start_stats(server, error);
 }
 
 void server_stop_listening(struct server *server, struct worker *worker) {

@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "api/metrics.h"
+#include "api/page_thread.h"
 #include "base/alloc.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -170,7 +170,8 @@ static void stop_apps(struct server *server) {
 /* Closes the listeners, then all connections over the shutdown grace period. Returns when the last one is closed. */
 static void stop_workers(struct server *server) {
     atomic_store(&server->sessions.draining, true);
-    metrics_thread_drain(server->api.metrics);
+    page_thread_drain(server->api.metrics);
+    page_thread_drain(server->api.stats);
     workers_run_on_all(&server->workers, &(struct worker_task){.run = stop_worker, .context = server});
     if (!workers_join_within(&server->workers,
                              server->config.shutdown_grace_period_s * UINT64_C(1000) + STORE_ANSWERS_MS)) {
@@ -195,7 +196,8 @@ static bool build_server(struct server *server, struct error *error) {
 }
 
 static void destroy_server(struct server *server) {
-    metrics_thread_stop(server->api.metrics);
+    page_thread_stop(server->api.metrics);
+    page_thread_stop(server->api.stats);
     if (server->apps != NULL) {
         stop_apps(server);
         workers_settle(&server->workers);

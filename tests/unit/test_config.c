@@ -194,6 +194,7 @@ static const struct expectation {
     ROW("rate_limits.max_backend_events_per_second", rate_limits.max_backend_events_per_second, "100", NULL, "0"),
     ROW("http_api.request_limit_in_mb", http_api.request_limit_in_mb, "10", NULL, "20"),
     ROW("http_api.usage_enabled", http_api.usage_enabled, "true", "HTTP_API_USAGE_ENABLED", "false"),
+    ROW("http_api.stats_public", http_api.stats_public, "false", NULL, "true"),
     ROW("http_api.accept_traffic.memory_threshold", http_api.accept_traffic.memory_threshold, "0.9", NULL, "0.5"),
     ROW("cors.origin", cors.origin, "*", "CORS_ORIGINS", "https://a.example,https://b.example"),
     ROW("cors.methods", cors.methods, "GET,POST,OPTIONS", "CORS_METHODS", "GET"),

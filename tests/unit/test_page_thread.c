@@ -1,4 +1,4 @@
-/* The metrics page is built on a thread of its own: what a scrape costs its worker, and when a page is built. */
+/* A page about all apps is built on a thread of its own: what a scrape costs its worker, and when a page is built. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +15,7 @@
 
 #include "api/api.h"
 #include "api/metrics.h"
+#include "api/page_thread.h"
 #include "channel/channel.h"
 #include "harness.h"
 
@@ -48,7 +49,7 @@ static void start(unsigned app_count, uint32_t keep_ms) {
     api = (struct api){.config = &config, .workers = &workers};
     api.apps = app_manager_create(&config, &workers, &hooks, &error);
     assert_non_null(api.apps);
-    api.metrics = metrics_thread_start(&api, keep_ms, &error);
+    api.metrics = page_thread_start(&api, &(struct page_settings){"metrics", metrics_append_page, keep_ms}, &error);
     assert_non_null(api.metrics);
     handler = api_metrics_handler(&api);
 }
@@ -62,7 +63,7 @@ static void close_stream(struct stream *stream, void *context) {
 static void stop(void) {
     streams_each(worker, close_stream, NULL);
     harness_settle(worker);
-    metrics_thread_stop(api.metrics);
+    page_thread_stop(api.metrics);
     harness_destroy(&workers);
     app_manager_stop(api.apps);
     app_manager_destroy(api.apps);
@@ -147,13 +148,13 @@ static void scrapes_get_the_kept_page_unless_they_ask_for_a_new_one(void **state
     (void)state;
     start(1, KEPT_MS);
     scrape("", &first);
-    assert_int_equal(metrics_thread_built(api.metrics), 1);
+    assert_int_equal(page_thread_built(api.metrics), 1);
     counter_add(&worker->counters.slow_readers, 1);
     scrape("", &second);
-    assert_int_equal(metrics_thread_built(api.metrics), 1);
+    assert_int_equal(page_thread_built(api.metrics), 1);
     assert_true(slice_equal(buffer_slice(&first), buffer_slice(&second)));
     scrape("Cache-Control: no-cache\r\n", &second);
-    assert_int_equal(metrics_thread_built(api.metrics), 2);
+    assert_int_equal(page_thread_built(api.metrics), 2);
     assert_non_null(strstr(buffer_string(&second), "p_slow_readers_total{worker=\"0\",port=\"0\"} 1\n"));
     buffer_dispose(&first);
     buffer_dispose(&second);
@@ -166,7 +167,7 @@ static void a_page_is_kept_no_longer_than_its_time(void **state) {
     (void)state;
     start(1, 0);
     scrape("", &in);
-    while (metrics_thread_built(api.metrics) < 2)
+    while (page_thread_built(api.metrics) < 2)
         scrape("", &in);
     buffer_dispose(&in);
     stop();
@@ -188,7 +189,7 @@ static void a_scrape_that_comes_while_a_page_is_built_takes_it(void **state) {
         send_scrape(second, "");
         in.length = 0;
         receive_page(second, &in);
-        assert_int_equal(metrics_thread_built(api.metrics), 1);
+        assert_int_equal(page_thread_built(api.metrics), 1);
         close(first);
         close(second);
         stop();
@@ -205,10 +206,10 @@ static void during_a_shutdown_a_scrape_does_not_wait_for_its_turn(void **state) 
     scrape("", &in);
     client = harness_http(worker, &handler);
     send_scrape(client, "Cache-Control: no-cache\r\n");
-    metrics_thread_drain(api.metrics);
+    page_thread_drain(api.metrics);
     in.length = 0;
     receive_page(client, &in);
-    assert_int_equal(metrics_thread_built(api.metrics), 2);
+    assert_int_equal(page_thread_built(api.metrics), 2);
     close(client);
     buffer_dispose(&in);
     stop();
@@ -231,7 +232,7 @@ static void scrapes_that_wait_together_share_one_page(void **state) {
         receive_page(clients[i], &in);
         close(clients[i]);
     }
-    built = metrics_thread_built(api.metrics);
+    built = page_thread_built(api.metrics);
     assert_int_equal(built, 2);
     buffer_dispose(&in);
     stop();
@@ -276,5 +277,5 @@ int main(void) {
         cmocka_unit_test(the_server_may_stop_while_a_scrape_waits),
     };
 
-    return cmocka_run_group_tests_name("metrics_thread", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("page_thread", tests, NULL, NULL);
 }
