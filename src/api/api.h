@@ -21,6 +21,7 @@
 #include "net/http.h"
 #include "net/rate_limiter.h"
 
+struct idempotency;
 struct page_thread;
 
 /* What the API uses of the process. server/ fills it before the first connection. */
@@ -35,6 +36,7 @@ struct api {
     atomic_uint health_checks;          /* under way, for /up */
     struct page_thread *metrics;        /* NULL: without a metrics port */
     struct page_thread *stats;          /* of all apps; NULL: nobody may ask */
+    struct idempotency *idempotency;    /* keys of publishes that were accepted */
     struct rate_limiter *request_limit; /* on requests to /apps by client address; NULL: none */
     struct rate_limiter *connect_limit; /* on connects; checked by the sessions, shown in the metrics; NULL: none */
     unsigned metrics_port;              /* the label `port`; set when the port is known */

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "base/list.h"
+#include "net/chunk.h"
 
 /* --- the call --- */
 
@@ -24,6 +25,8 @@ struct api_call *api_call_create(struct http_connection *connection, struct http
 void api_call_release(struct api_call *call) {
     if (call->on_abort != NULL)
         return;
+    if (call->repeated != NULL)
+        frame_unref(call->repeated);
     buffer_dispose(&call->decoded);
     free(call);
 }

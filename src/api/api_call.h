@@ -15,6 +15,7 @@
 #include "base/query.h"
 
 struct api_call;
+struct idempotency_entry;
 
 /* What a route needs before its handler runs. */
 enum route_needs {
@@ -45,6 +46,8 @@ struct api_call {
     struct slice parameters[ROUTE_PARAMETERS]; /* of the path: the app's id, then another; percent-decoded */
     struct buffer decoded;                     /* the memory of decoded parameters */
     const struct query *query;                 /* ROUTE_SIGNED only */
+    struct idempotency_entry *repeat;          /* a publish with an idempotency key, under way; see publish_repeat.h */
+    struct frame *repeated;                    /* the answer to the request that this one repeats, once it is known */
     void *waits_for;                           /* see api_call_wait */
     void (*on_abort)(struct api_call *call);   /* likewise; NULL: the call does not wait */
     bool unsigned_request;                     /* ROUTE_SIGNED_BY_KEY without auth_key */

@@ -176,6 +176,12 @@ static void find_call_app(struct api_call *call) {
     api_call_release(call);
 }
 
+void api_dispatch_again(struct api_call *call) {
+    call->lookup = (struct app_lookup){0};
+    call->query = NULL;
+    find_call_app(call);
+}
+
 /* --- the signature --- */
 
 static void run_signed(struct api_call *call) {

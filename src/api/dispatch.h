@@ -15,3 +15,6 @@ struct route_table {
 
 /* Finds the route of a request and runs its handler, at once or when its app is known. */
 void api_dispatch(struct http_connection *connection, struct http_request *request, const struct route_table *table);
+
+/* Begins again with a call that has waited: its app may have changed. The call may be freed on return. */
+void api_dispatch_again(struct api_call *call);

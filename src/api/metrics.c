@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "api/idempotency.h"
 #include "api/page_thread.h"
 #include "base/memory_usage.h"
 
@@ -107,6 +108,18 @@ static void append_machine_memory(struct metrics_page *page, const struct api *a
     metrics_sample(page, labels_of(api, NULL, labels), usage.used_bytes);
 }
 
+static void append_idempotency(struct metrics_page *page, const struct api *api, struct buffer *labels) {
+    uint64_t keys, bytes;
+
+    if (api->idempotency == NULL)
+        return;
+    idempotency_read_size(api->idempotency, &keys, &bytes);
+    metrics_family(page, "idempotency_keys", "gauge", "Idempotency keys of publishes that are remembered.");
+    metrics_sample(page, labels_of(api, NULL, labels), keys);
+    metrics_family(page, "idempotency_bytes", "gauge", "Memory of these keys and of their answers.");
+    metrics_sample(page, labels_of(api, NULL, labels), bytes);
+}
+
 void metrics_append_page(const struct api *api, struct buffer *text) {
     struct metrics_page page = {.prefix = slice_of(api->config->metrics.prometheus.prefix)};
     struct buffer labels = {0};
@@ -114,6 +127,7 @@ void metrics_append_page(const struct api *api, struct buffer *text) {
     metrics_append_apps(&page, api);
     append_limits(&page, api);
     append_workers(&page, api, &labels);
+    append_idempotency(&page, api, &labels);
     append_machine_memory(&page, api, &labels);
     metrics_append_store(&page, api, labels_of(api, NULL, &labels));
     metrics_append_process(&page, api->started_at_s);

@@ -4,9 +4,13 @@
 #include <stdio.h>
 
 static const struct slice member_names[EVENT_MEMBER_COUNT] = {
-    [EVENT_NAME] = SLICE_INIT("name"),           [EVENT_DATA] = SLICE_INIT("data"),
-    [EVENT_CHANNEL] = SLICE_INIT("channel"),     [EVENT_CHANNELS] = SLICE_INIT("channels"),
-    [EVENT_SOCKET_ID] = SLICE_INIT("socket_id"), [EVENT_INFO] = SLICE_INIT("info"),
+    [EVENT_NAME] = SLICE_INIT("name"),
+    [EVENT_DATA] = SLICE_INIT("data"),
+    [EVENT_CHANNEL] = SLICE_INIT("channel"),
+    [EVENT_CHANNELS] = SLICE_INIT("channels"),
+    [EVENT_SOCKET_ID] = SLICE_INIT("socket_id"),
+    [EVENT_INFO] = SLICE_INIT("info"),
+    [EVENT_IDEMPOTENCY_KEY] = SLICE_INIT("idempotency_key"),
 };
 
 bool event_refuse(struct event_refusal *refusal, enum refusal reason, const char *format, ...) {

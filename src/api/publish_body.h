@@ -30,6 +30,7 @@ enum event_member {
     EVENT_CHANNELS,
     EVENT_SOCKET_ID,
     EVENT_INFO,
+    EVENT_IDEMPOTENCY_KEY,
     EVENT_MEMBER_COUNT,
 };
 

@@ -8,6 +8,7 @@
 
 #include "api/api_call.h"
 #include "api/publish_body.h"
+#include "api/publish_repeat.h"
 #include "base/utf8.h"
 
 /* The channels of an event; a few need no allocation. */
@@ -25,6 +26,7 @@ static void targets_dispose(struct targets *targets) {
 }
 
 static void refuse_publish(struct api_call *call, const struct event_refusal *refusal) {
+    repeat_refused(call);
     api_refuse_with(call, refusal->status, refusal->reason, SLICE(""), refusal->error.text);
 }
 
@@ -167,14 +169,27 @@ static void publish_with_info(struct api_call *call, const struct event *event, 
     struct buffer answer = {0};
 
     if (counts == NULL) {
+        repeat_refused(call);
         api_refuse(call, 413, REFUSED_EVENT_CHANNELS, "`channels` names more channels than there is memory for");
         return;
     }
     publish_event(call, event, data, targets->names, targets->count, counts);
     append_channels(&answer, event->info, targets, counts);
-    api_answer(call, buffer_slice(&answer));
+    repeat_accepted(call, buffer_slice(&answer));
     buffer_dispose(&answer);
     free(counts);
+}
+
+static void publish_checked(struct api_call *call, const struct event *event, const struct targets *targets,
+                            struct buffer *scratch) {
+    struct slice data = event_data(event, scratch);
+
+    if (event->info != 0) {
+        publish_with_info(call, event, data, targets);
+    } else {
+        publish_event(call, event, data, targets->names, targets->count, NULL);
+        repeat_accepted(call, SLICE("{}"));
+    }
 }
 
 void api_post_event(struct api_call *call) {
@@ -187,18 +202,14 @@ void api_post_event(struct api_call *call) {
     targets.names = targets.inline_names;
     targets.count = 0;
     targets.decoded = (struct buffer){0};
-    if (!check_body(call->request, &refusal) || !event_scan(call->request->body, &event, &refusal) ||
-        !event_fits(app, &event, &refusal) || !event_check(app, &event, &scratch, &refusal) ||
-        !read_targets(app, &event, &targets, &refusal)) {
+    if (!check_body(call->request, &refusal) || !event_scan(call->request->body, &event, &refusal)) {
         refuse_publish(call, &refusal);
-    } else {
-        struct slice data = event_data(&event, &scratch);
-        if (event.info != 0) {
-            publish_with_info(call, &event, data, &targets);
-        } else {
-            publish_event(call, &event, data, targets.names, targets.count, NULL);
-            api_answer(call, SLICE("{}"));
-        }
+    } else if (repeat_begin(call, 'e', event.members[EVENT_IDEMPOTENCY_KEY])) {
+        if (!event_fits(app, &event, &refusal) || !event_check(app, &event, &scratch, &refusal) ||
+            !read_targets(app, &event, &targets, &refusal))
+            refuse_publish(call, &refusal);
+        else
+            publish_checked(call, &event, &targets, &scratch);
     }
     targets_dispose(&targets);
     buffer_dispose(&scratch);
@@ -212,6 +223,9 @@ static bool check_item(const struct app *app, struct event *event, struct buffer
     decoded->length = 0;
     if (!event_check(app, event, scratch, refusal))
         return false;
+    if (event_has(event, EVENT_IDEMPOTENCY_KEY))
+        return event_refuse(refusal, REFUSED_REQUEST,
+                            "`idempotency_key` is not taken in an event of a batch: give it beside `batch`");
     if (event_has(event, EVENT_CHANNELS))
         return event_refuse(refusal, REFUSED_REQUEST,
                             "`channels` is not taken: an event of a batch goes to one `channel`");
@@ -283,33 +297,39 @@ static void publish_batch(struct api_call *call, struct json_value batch, struct
     buffer_dispose(&decoded);
 }
 
-static bool read_batch(struct api_call *call, struct json_value *batch, unsigned *info, struct event_refusal *refusal) {
-    const struct slice name = SLICE("batch");
+/* The members of the body of a batch. */
+enum { BATCH_EVENTS, BATCH_IDEMPOTENCY_KEY, BATCH_MEMBERS };
+
+static bool scan_batch(struct api_call *call, struct json_value members[BATCH_MEMBERS], struct event_refusal *refusal) {
+    static const struct slice names[BATCH_MEMBERS] = {SLICE_INIT("batch"), SLICE_INIT("idempotency_key")};
     struct error error;
 
     if (!check_body(call->request, refusal))
         return false;
-    if (!json_scan_object(call->request->body, &name, batch, 1, &error))
+    if (!json_scan_object(call->request->body, names, members, BATCH_MEMBERS, &error))
         return event_refuse(refusal, REFUSED_REQUEST, "the body must be a JSON object: %s", error.text);
-    if (batch->type != JSON_TYPE_ARRAY)
+    if (members[BATCH_EVENTS].type != JSON_TYPE_ARRAY)
         return event_refuse(refusal, REFUSED_REQUEST, "`batch` must be an array of events");
-    return check_batch(call->lookup.app, *batch, info, refusal);
+    return true;
 }
 
 void api_post_batch(struct api_call *call) {
+    struct json_value members[BATCH_MEMBERS];
     struct event_refusal refusal;
-    struct json_value batch;
+    struct buffer answer = {0};
     unsigned info = 0;
 
-    if (!read_batch(call, &batch, &info, &refusal)) {
+    if (!scan_batch(call, members, &refusal)) {
         refuse_publish(call, &refusal);
-    } else if (info == 0) {
-        publish_batch(call, batch, NULL);
-        api_answer(call, SLICE("{}"));
-    } else {
-        struct buffer answer = {0};
-        publish_batch(call, batch, &answer);
-        api_answer(call, buffer_slice(&answer));
-        buffer_dispose(&answer);
+        return;
     }
+    if (!repeat_begin(call, 'b', members[BATCH_IDEMPOTENCY_KEY]))
+        return;
+    if (!check_batch(call->lookup.app, members[BATCH_EVENTS], &info, &refusal)) {
+        refuse_publish(call, &refusal);
+    } else {
+        publish_batch(call, members[BATCH_EVENTS], info != 0 ? &answer : NULL);
+        repeat_accepted(call, info != 0 ? buffer_slice(&answer) : SLICE("{}"));
+    }
+    buffer_dispose(&answer);
 }

@@ -303,20 +303,24 @@ const char *http_reason(unsigned status) {
     } reasons[] = {
         {101, "Switching Protocols"},
         {200, "OK"},
-        {308, "Permanent Redirect"},
+        {201, "Created"},
         {204, "No Content"},
+        {308, "Permanent Redirect"},
         {400, "Bad Request"},
         {401, "Unauthorized"},
         {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
         {408, "Request Timeout"},
+        {409, "Conflict"},
         {413, "Payload Too Large"},
+        {422, "Unprocessable Content"},
         {426, "Upgrade Required"},
         {429, "Too Many Requests"},
         {431, "Request Header Fields Too Large"},
         {500, "Internal Server Error"},
         {503, "Service Unavailable"},
+        {507, "Insufficient Storage"},
     };
 
     for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++)

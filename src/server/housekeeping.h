@@ -1,8 +1,10 @@
 /*
- * Periodic work, once a second on worker 0: check the memory in use, drop expired events of cache channels.
+ * Periodic work, once a second on worker 0: check the memory in use, drop expired events of cache channels and expired
+ * idempotency keys.
  */
 #pragma once
 
+#include "api/idempotency.h"
 #include "base/timer.h"
 #include "net/worker.h"
 #include "session/session.h"
@@ -11,10 +13,12 @@ struct housekeeping {
     struct timer timer;
     struct worker *worker;
     struct session_server *sessions;
+    struct idempotency *idempotency;
 };
 
-/* Starts the timer, before the workers run. `sessions` outlives it. */
-void housekeeping_start(struct housekeeping *housekeeping, struct worker *worker, struct session_server *sessions);
+/* Starts the timer, before the workers run. `sessions` and `idempotency` outlive it. */
+void housekeeping_start(struct housekeeping *housekeeping, struct worker *worker, struct session_server *sessions,
+                        struct idempotency *idempotency);
 
 /* Stops the timer. On the worker. */
 void housekeeping_stop(struct housekeeping *housekeeping);

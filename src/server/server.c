@@ -6,7 +6,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "api/idempotency.h"
 #include "api/page_thread.h"
+#include "api/publish_repeat.h"
 #include "base/alloc.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -100,6 +102,15 @@ static void raise_file_limit(void) {
         log_info("server", "up to %llu open files, so about as many connections", (unsigned long long)limit.rlim_cur);
 }
 
+/* Of the keys of publishes. One app cannot take all of it from the others. */
+static const struct idempotency_limits idempotency_limits = {
+    .app_keys = 10000,
+    .app_bytes = 4 * 1024 * 1024,
+    .keys = 100000,
+    .bytes = 32 * 1024 * 1024,
+    .lifetime_ms = REPEAT_LIFETIME_S * 1000,
+};
+
 static void set_up_parts(struct server *server) {
     const struct channel_hub_settings settings = hub_settings(&server->config);
     const struct config *config = &server->config;
@@ -121,6 +132,7 @@ static void set_up_parts(struct server *server) {
         .started_at_s = (uint64_t)time(NULL),
         .draining = &server->sessions.draining,
         .memory_full = &server->sessions.memory_full,
+        .idempotency = idempotency_create(&idempotency_limits),
         .request_limit = server->request_limit,
         .connect_limit = server->connect_limit,
         .unknown_apps = server->sessions.unknown_apps,
@@ -130,7 +142,7 @@ static void set_up_parts(struct server *server) {
     server->main_handler = api_main_handler(&server->api);
     server->metrics_handler = api_metrics_handler(&server->api);
     server->admin_handler = api_admin_handler(&server->api);
-    housekeeping_start(&server->housekeeping, server->workers.list[0], &server->sessions);
+    housekeeping_start(&server->housekeeping, server->workers.list[0], &server->sessions, server->api.idempotency);
 }
 
 static void apply_app_changes(struct worker *worker, void *context) {
@@ -207,6 +219,7 @@ static void destroy_server(struct server *server) {
     if (server->apps != NULL)
         app_manager_destroy(server->apps);
     workers_destroy(&server->workers);
+    idempotency_destroy(server->api.idempotency);
     rate_limiter_destroy(server->request_limit);
     rate_limiter_destroy(server->connect_limit);
     reclaimer_dispose(&server->reclaimer);

@@ -35,10 +35,9 @@ static void check_query(struct slice text) {
     struct buffer once = {0};
     struct query query;
 
-    if (query_parse(&query, text)) {
-        auth_append_query(&query, &once);
-        MUST(once.length <= text.length + query.count);
-    }
+    query_parse(&query, text);
+    auth_append_query(&query, &once);
+    MUST(once.length <= text.length + query.count);
     buffer_dispose(&once);
     query_dispose(&query);
 }
