@@ -7,6 +7,7 @@
 
 #include "api/api_call.h"
 #include "api/stats.h"
+#include "app/app_policy.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
 #include "base/utf8.h"
@@ -122,18 +123,22 @@ static enum store_answer run_create(struct admin_job *own, struct store_connecti
     return note_written(own, store_create(connection, app, &own->base.job.error), NULL, app, app->id);
 }
 
-/* The new record: the body (PUT), or the old record with the fields of the body (PATCH); null unsets a field. */
+/* The new record: the body (PUT), or the old record with the fields of the body (PATCH); null unsets a field. A policy
+ * stays in step with the flat fields; a body with a policy replaces it. */
 static json_t *merge_records(const struct admin_job *own, const struct app *before) {
     json_t *record = own->action == ADMIN_PATCH ? app_to_json(before) : json_deep_copy(own->body), *value;
+    json_t *policy = json_object_get(own->body, app_fields[APP_POLICY].name);
     const char *name;
 
     if (own->action == ADMIN_PATCH) {
+        if (policy != NULL)
+            app_record_change(record, app_fields[APP_POLICY].name, json_is_null(policy) ? NULL : policy);
         json_object_foreach(own->body, name, value) {
-            if (json_is_null(value))
-                json_object_del(record, name);
-            else
-                json_object_set(record, name, value);
+            if (value != policy)
+                app_record_change(record, name, json_is_null(value) ? NULL : value);
         }
+    } else if (policy == NULL && before != NULL && app_field_is_set(before, APP_POLICY)) {
+        app_record_put_policy(record, before->policy_json);
     }
     if (json_object_get(record, "id") == NULL)
         json_object_set_new(record, "id", json_string(own->id));

@@ -45,6 +45,7 @@ const struct app_field_info app_fields[APP_FIELD_COUNT] = {
     JSON(APP_ALLOWED_ORIGINS, "allowed_origins"),
     JSON(APP_WEBHOOKS, "webhooks"),
     JSON(APP_CHANNEL_DELTA_COMPRESSION, "channel_delta_compression"),
+    JSON(APP_POLICY, "policy"),
 };
 
 void app_defaults_from_config(struct app_defaults *defaults, const struct config *config) {
@@ -82,6 +83,7 @@ void app_unref(struct app *app) {
     free(app->delta_settings);
     json_decref(app->webhooks_json);
     json_decref(app->delta_json);
+    json_decref(app->policy_json);
     json_decref(app->unknown);
     free(app);
 }
@@ -124,6 +126,8 @@ static json_t *field_json(const struct app *app, enum app_field field) {
     }
     if (field == APP_ALLOWED_ORIGINS)
         return origins_json(app);
+    if (field == APP_POLICY)
+        return json_deep_copy(app->policy_json);
     return json_deep_copy(field == APP_WEBHOOKS ? app->webhooks_json : app->delta_json);
 }
 

@@ -6,6 +6,9 @@
  * comparing and the columns of stores.
  *
  *     json ---app_parse---> struct app ---app_to_json---> json     (a field that was not set stays not set)
+ *
+ * A record with a `policy` (policy_setting.h) has the values of the policy in its flat fields: those of the record
+ * itself do not count then.
  */
 #pragma once
 
@@ -16,6 +19,7 @@
 #include <stdint.h>
 
 #include "app/delta_setting.h"
+#include "app/policy_setting.h"
 #include "app/webhook_setting.h"
 #include "base/crypto.h"
 #include "base/error.h"
@@ -46,6 +50,7 @@ enum app_field {
     APP_ALLOWED_ORIGINS,
     APP_WEBHOOKS,
     APP_CHANNEL_DELTA_COMPRESSION,
+    APP_POLICY,
     APP_FIELD_COUNT,
 };
 
@@ -53,7 +58,7 @@ enum app_field_type {
     APP_TYPE_TEXT,   /* struct slice; id, key and secret */
     APP_TYPE_FLAG,   /* bool */
     APP_TYPE_NUMBER, /* uint32_t; 0: no limit */
-    APP_TYPE_JSON,   /* allowed_origins, webhooks, channel_delta_compression */
+    APP_TYPE_JSON,   /* allowed_origins, webhooks, channel_delta_compression, policy */
 };
 
 struct app_field_info {
@@ -126,9 +131,12 @@ struct app {
     struct app_delta_setting *delta_settings;
     size_t delta_setting_count;
 
+    struct app_policy policy;
+
     /* For app_to_json. */
     json_t *webhooks_json;
     json_t *delta_json;
+    json_t *policy_json;
     json_t *unknown; /* fields that this version does not know; NULL: none */
 };
 

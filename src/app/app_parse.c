@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -5,6 +6,7 @@
 #include "app/record_json.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
+#include "base/hash.h"
 
 #define TEXT_MAX_BYTES 255
 
@@ -29,6 +31,33 @@ static void warn_about_app(const struct parser *parser, const char *text) {
 
 static void note_oddity(void *context, const char *text) {
     warn_about_app(context, text);
+}
+
+/* Reports a member of a policy that has no meaning here, once for all apps: such members are in every record of the
+ * servers that write them. The number of different names is bounded. */
+static void note_unused_member(void *context, const char *text) {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static uint64_t noted[64];
+    static size_t count;
+    const struct parser *parser = context;
+    uint64_t hash = hash_bytes(slice_of(text));
+    bool is_new;
+
+    if (parser->source == APP_FROM_COMMAND)
+        return;
+    pthread_mutex_lock(&mutex);
+    is_new = count < sizeof noted / sizeof noted[0];
+    for (size_t i = 0; i < count && is_new; i++)
+        is_new = noted[i] != hash;
+    if (is_new)
+        noted[count++] = hash;
+    pthread_mutex_unlock(&mutex);
+    if (!is_new)
+        return;
+    if (parser->warn != NULL)
+        warn_about_app(parser, text);
+    else
+        app_warn_to_log(NULL, text);
 }
 
 /* The secret may be any printable ASCII; id and key are also part of a URL's path. */
@@ -139,6 +168,10 @@ static bool parse_structure(struct parser *parser, struct app *app, enum app_fie
         return true;
     if (field == APP_ALLOWED_ORIGINS)
         return parse_origins(app, json, error);
+    if (field == APP_POLICY) {
+        app->policy_json = json_deep_copy(json);
+        return app_policy_parse(json, &app->policy, note_unused_member, parser, error);
+    }
     if (field == APP_CHANNEL_DELTA_COMPRESSION) {
         app->delta_json =
             app_delta_settings_parse(json, &app->delta_settings, &app->delta_setting_count, note_oddity, parser, error);
@@ -196,6 +229,27 @@ static void keep_unknown_fields(const struct parser *parser, struct app *app, co
     }
 }
 
+/* The record with the values of its policy in its flat fields, a new reference. What the policy leaves out has the
+ * meaning that the servers which write policies give it: no limit for the two numbers that every record has. */
+static json_t *apply_policy(const json_t *record) {
+    const json_t *policy = json_object_get(record, app_fields[APP_POLICY].name);
+    json_t *applied = json_copy((json_t *)record);
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        const struct app_field_info *info = &app_fields[i];
+        json_t *value = app_policy_get(policy, info->name);
+        if (!app_policy_covers(info->name))
+            continue;
+        if (!record_unset(value))
+            json_object_set(applied, info->name, value);
+        else if (info->type == APP_TYPE_NUMBER && !info->optional)
+            json_object_set_new(applied, info->name, json_integer(0));
+        else
+            json_object_del(applied, info->name);
+    }
+    return applied;
+}
+
 /* Reads id, key and secret. Returns the field that is refused, or APP_FIELD_COUNT. */
 static enum app_field read_required_texts(const json_t *record, struct slice texts[3], struct error *error) {
     const char *id = json_string_value(json_object_get(record, "id"));
@@ -215,13 +269,24 @@ static enum app_field read_required_texts(const json_t *record, struct slice tex
 
 /* Reads all other fields. Returns the field that is refused, or APP_FIELD_COUNT. */
 static enum app_field parse_fields(struct parser *parser, struct app *app, const json_t *record, struct error *error) {
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if (!parse_field(parser, app, (enum app_field)i, json_object_get(record, app_fields[i].name), error)) {
-            error_prefix(error, "app \"%s\"", parser->id);
-            return (enum app_field)i;
-        }
+    bool has_policy = json_is_object(json_object_get(record, app_fields[APP_POLICY].name));
+    json_t *applied = has_policy ? apply_policy(record) : NULL;
+    const json_t *source = has_policy ? applied : record;
+    enum app_field refused = APP_FIELD_COUNT;
+
+    app_policy_init(&app->policy);
+    for (unsigned i = 0; i < APP_FIELD_COUNT && refused == APP_FIELD_COUNT; i++)
+        if (!parse_field(parser, app, (enum app_field)i, json_object_get(source, app_fields[i].name), error))
+            refused = (enum app_field)i;
+    json_decref(applied);
+    if (refused == APP_FIELD_COUNT)
+        return refused;
+    if (has_policy && app_policy_covers(app_fields[refused].name)) {
+        error_prefix(error, "policy");
+        refused = APP_POLICY;
     }
-    return APP_FIELD_COUNT;
+    error_prefix(error, "app \"%s\"", parser->id);
+    return refused;
 }
 
 struct app *app_parse_or_name_field(const json_t *record, const struct app_defaults *defaults, enum app_source source,

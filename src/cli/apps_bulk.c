@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/app_policy.h"
 #include "cli/apps_commands.h"
 #include "cli/compare.h"
 #include "cli/notify_server.h"
@@ -159,8 +160,22 @@ static void put_new(struct bulk *bulk, const struct app *app) {
         count_write(bulk, app, cli_store_create(bulk->to, app, &error), &error, &bulk->created);
 }
 
-/* `why` describes the app in the store. */
-static void put_over(struct bulk *bulk, const struct app *app, struct error *why) {
+/* Updates the store. If the app there (NULL: broken) has a policy, and this one has none, the policy is kept in step.
+ */
+static enum store_answer update_over(struct bulk *bulk, const struct app *app, const struct app *there,
+                                     struct error *error) {
+    struct app *with_policy = NULL;
+    enum store_answer answer;
+
+    if (there != NULL && app_field_is_set(there, APP_POLICY) && !app_field_is_set(app, APP_POLICY))
+        with_policy = app_with_policy(app, there->policy_json, &bulk->to->defaults);
+    answer = cli_store_update(bulk->to, with_policy != NULL ? with_policy : app, error);
+    app_unref(with_policy);
+    return answer;
+}
+
+/* `why` describes the app in the store, `there` (NULL: broken). */
+static void put_over(struct bulk *bulk, const struct app *app, const struct app *there, struct error *why) {
     if (!bulk->options->update) {
         error_prefix(why, "app \"%s\"", app->id.data);
         report_app(bulk, why);
@@ -168,7 +183,7 @@ static void put_over(struct bulk *bulk, const struct app *app, struct error *why
     } else if (bulk->options->dry_run) {
         bulk->updated++;
     } else {
-        count_write(bulk, app, cli_store_update(bulk->to, app, why), why, &bulk->updated);
+        count_write(bulk, app, update_over(bulk, app, there, why), why, &bulk->updated);
     }
 }
 
@@ -179,7 +194,7 @@ static void put_over_known(struct bulk *bulk, const struct app *app, const struc
     if (compare_apps(app, there, &fields)) {
         error_set(&why, "the store that is written has another one, which differs in %.*s; --update overwrites it",
                   SLICE_ARGS(buffer_slice(&fields)));
-        put_over(bulk, app, &why);
+        put_over(bulk, app, there, &why);
     } else {
         warn_of_unkept(bulk, app, there);
         bulk->equal++;
@@ -205,7 +220,7 @@ static bool transfer_app(struct bulk *bulk, const struct app *app) {
         break;
     case STORE_INVALID:
         error_prefix(&error, "the store that is written has a broken one, which --update overwrites");
-        put_over(bulk, app, &error);
+        put_over(bulk, app, NULL, &error);
         break;
     default:
         stop_transfer(bulk, app, &error);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/app.h"
+#include "app/app_policy.h"
 #include "base/alloc.h"
 
 void changes_dispose(struct changes *changes) {
@@ -72,10 +72,10 @@ bool changes_apply(const struct changes *changes, json_t *record, struct error *
         json_t *value = json_array_get(change, 1);
         enum app_field known;
 
-        if (!json_is_null(value))
-            json_object_set(record, field, value);
-        else if (json_object_del(record, field) != 0 && !app_field_from_name(slice_of(field), &known))
+        if (json_is_null(value) && json_object_get(record, field) == NULL &&
+            !app_field_from_name(slice_of(field), &known))
             return error_set(error, "%s is not a field of this app", field);
+        app_record_change(record, field, json_is_null(value) ? NULL : value);
     }
     return true;
 }

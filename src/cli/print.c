@@ -58,6 +58,8 @@ void print_app(FILE *out, const struct app *app, bool secrets) {
     const char *name;
 
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        if (i == APP_POLICY && !app_field_is_set(app, APP_POLICY))
+            continue; /* the form of other servers, which most apps do without */
         fprintf(out, "%-34s ", app_fields[i].name);
         if (i == APP_SECRET && !secrets)
             fputs(HIDDEN, out);

@@ -8,8 +8,10 @@
 #include "base/clock.h"
 
 #define REREAD_MS 1000
+#define REREAD_POLICY_MS 10000
 
 const uint32_t row_required_fields = 1u << APP_ID | 1u << APP_KEY | 1u << APP_SECRET;
+const uint32_t row_layout_fields = APP_ALL_FIELDS & ~(1u << APP_POLICY);
 
 static bool equals_word(struct slice text, const char *word) {
     return slice_equal_ignoring_case(text, slice_of(word));
@@ -139,7 +141,13 @@ bool row_keeps(uint32_t columns, const struct app *app, struct error *error) {
 }
 
 uint64_t row_reread_ms(uint32_t columns) {
-    return columns == APP_ALL_FIELDS ? UINT64_MAX : clock_monotonic_ms() + REREAD_MS;
+    if (columns == APP_ALL_FIELDS)
+        return UINT64_MAX;
+    return clock_monotonic_ms() + (columns == row_layout_fields ? REREAD_POLICY_MS : REREAD_MS);
+}
+
+bool row_needs_policy(uint32_t columns, const struct app *app) {
+    return app_field_is_set(app, APP_POLICY) && (columns >> APP_POLICY & 1) == 0;
 }
 
 bool row_name_valid(const char *name, const char *more, size_t longest, const char *setting, struct error *error) {

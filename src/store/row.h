@@ -26,9 +26,16 @@ bool row_name_valid(const char *name, const char *more, size_t longest, const ch
 /* The fields (bits, 1 << field) that must have a column; the others read as NULL if theirs is missing. */
 extern const uint32_t row_required_fields;
 
-/* When to read the columns of a table again, on the monotonic clock: never, or in a second if one is missing, since it
- * may be added. */
+/* The fields for which a table is given a column when it is prepared: all but `policy`, which has one only where
+ * another server made it, or once a record brings a policy. */
+extern const uint32_t row_layout_fields;
+
+/* When to read the columns of a table again, on the monotonic clock: never if it has all of them; in ten seconds if
+ * only `policy` is missing, which another server may add; in a second if another one is. */
 uint64_t row_reread_ms(uint32_t columns);
+
+/* True if the app has a policy and the table has no column for it. */
+bool row_needs_policy(uint32_t columns, const struct app *app);
 
 /* True if columns for these fields (bits, 1 << field) can keep all fields of the app that matter. Otherwise false with
  * an error that names a missing column. */

@@ -2,14 +2,17 @@
 
 #include <string.h>
 
+#include "app/app_policy.h"
 #include "base/utf8.h"
 
 struct app_store *store_open(const struct app_store_driver *driver, const struct config *config,
                              const struct app_defaults *defaults, struct error *error) {
     struct app_store *store = driver->open(config, defaults, error);
 
-    if (store != NULL)
+    if (store != NULL) {
         store->driver = driver;
+        store->defaults = defaults;
+    }
     return store;
 }
 
@@ -33,9 +36,23 @@ void store_disconnect(struct store_connection *connection) {
     connection->driver->disconnect(connection);
 }
 
-void store_connection_init(struct store_connection *connection, const struct app_store *store,
+void store_connection_init(struct store_connection *connection, struct app_store *store,
                            const struct deadline *deadline) {
-    *connection = (struct store_connection){.driver = store->driver, .deadline = *deadline};
+    *connection = (struct store_connection){.driver = store->driver,
+                                            .store = store,
+                                            .deadline = *deadline,
+                                            .seen_table_changes = atomic_load(&store->table_changes)};
+}
+
+bool store_table_changed(struct store_connection *connection) {
+    unsigned seen = connection->seen_table_changes;
+
+    connection->seen_table_changes = atomic_load(&connection->store->table_changes);
+    return connection->seen_table_changes != seen;
+}
+
+void store_change_table(struct store_connection *connection) {
+    atomic_fetch_add(&connection->store->table_changes, 1);
 }
 
 void store_begin(struct store_connection *connection, const struct deadline *deadline) {
@@ -75,9 +92,47 @@ static enum store_answer refuse_write(const struct store_connection *connection,
     return STORE_REFUSED;
 }
 
+static void see_first_record(void *context, struct slice id, struct slice key, struct app *app,
+                             const struct error *error) {
+    enum store_policy_use *use = context;
+
+    (void)id;
+    (void)key;
+    (void)error;
+    *use = app != NULL && app_field_is_set(app, APP_POLICY) ? STORE_POLICY_YES : STORE_POLICY_NO;
+    app_unref(app);
+}
+
+/* Finds out, once for the store, whether new records get a policy. */
+static enum store_answer learn_policy_use(struct store_connection *connection, enum store_policy_use *use,
+                                          struct error *error) {
+    enum store_answer answer;
+
+    *use = atomic_load(&connection->store->new_records);
+    if (*use != STORE_POLICY_UNKNOWN)
+        return STORE_OK;
+    *use = STORE_POLICY_NO; /* an empty store */
+    answer = connection->driver->list(connection, SLICE(""), 1, see_first_record, use, error);
+    if (answer == STORE_OK)
+        atomic_store(&connection->store->new_records, *use);
+    return answer;
+}
+
 enum store_answer store_create(struct store_connection *connection, const struct app *app, struct error *error) {
-    return connection->driver->create != NULL ? connection->driver->create(connection, app, error)
-                                              : refuse_write(connection, error);
+    enum store_policy_use use = STORE_POLICY_NO;
+    struct app *with_policy = NULL;
+    enum store_answer answer = STORE_OK;
+
+    if (connection->driver->create == NULL)
+        return refuse_write(connection, error);
+    if (!app_field_is_set(app, APP_POLICY))
+        answer = learn_policy_use(connection, &use, error);
+    if (answer == STORE_OK && use == STORE_POLICY_YES)
+        with_policy = app_with_policy(app, NULL, connection->store->defaults);
+    if (answer == STORE_OK)
+        answer = connection->driver->create(connection, with_policy != NULL ? with_policy : app, error);
+    app_unref(with_policy);
+    return answer;
 }
 
 enum store_answer store_update(struct store_connection *connection, const struct app *app, struct error *error) {

@@ -18,6 +18,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -29,13 +30,23 @@
 
 struct app_store_driver;
 
+/* Whether new records get a policy: known after the first write. */
+enum store_policy_use { STORE_POLICY_UNKNOWN, STORE_POLICY_NO, STORE_POLICY_YES };
+
 struct app_store {
     const struct app_store_driver *driver;
+    const struct app_defaults *defaults;
+    _Atomic(enum store_policy_use) new_records; /* get a policy */
+    /* How often this process has changed the table since it was prepared. A connection that saw fewer changes reads the
+     * columns again. */
+    atomic_uint table_changes;
 };
 
 struct store_connection {
     const struct app_store_driver *driver;
-    struct deadline deadline; /* of the operation in progress */
+    struct app_store *store;
+    struct deadline deadline;    /* of the operation in progress */
+    unsigned seen_table_changes; /* of the store */
 };
 
 enum store_answer {
@@ -145,7 +156,11 @@ enum store_answer store_find_by_key(struct store_connection *connection, struct 
 enum store_answer store_list(struct store_connection *connection, struct slice after, size_t limit,
                              store_list_function *each, void *context, struct error *error);
 
-/* A field that is not set (app_field_is_set) stays not set, if the column can be NULL. */
+/*
+ * A field that is not set (app_field_is_set) stays not set, if the column can be NULL. store_create gives the app a
+ * `policy` if the first record of the list has one, since the servers that write policies read nothing else; the list
+ * is read once. A column for `policy` is added when the first app that has one is written.
+ */
 enum store_answer store_create(struct store_connection *connection, const struct app *app, struct error *error);
 enum store_answer store_update(struct store_connection *connection, const struct app *app, struct error *error);
 enum store_answer store_remove(struct store_connection *connection, struct slice id, struct error *error);
@@ -156,5 +171,10 @@ enum store_answer store_check_health(struct store_connection *connection, struct
 /* --- for drivers --- */
 
 /* Fills in a new connection to the store. */
-void store_connection_init(struct store_connection *connection, const struct app_store *store,
+void store_connection_init(struct store_connection *connection, struct app_store *store,
                            const struct deadline *deadline);
+
+/* True, once, if the table was changed by this process since the connection read its columns. */
+bool store_table_changed(struct store_connection *connection);
+/* Makes the other connections read the columns again: this one has changed the table. */
+void store_change_table(struct store_connection *connection);

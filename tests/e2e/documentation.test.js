@@ -48,11 +48,12 @@ describe('docs/apps.md', () => {
 
   test('each field of its table is one, with the default that a server has', async (t) => {
     const config = sqliteConfig(t);
+    const policy = '{"limits":{"max_connections":100,"max_client_events_per_second":100}}';
     const rows = [
       ...text('docs/apps.md').matchAll(/^\| `(\w+)` \| (text|boolean|number|list of \w+|object) \| ([^|]+) \|/gm),
     ];
-    assert.equal(rows.length, 21);
-    await appsDone(t, ['create', '--id', 'a', '--key', 'k', '--secret', 's', '-c', config]);
+    assert.equal(rows.length, 22);
+    await appsDone(t, ['create', '--id', 'a', '--key', 'k', '--secret', 's', '--set', `policy=${policy}`, '-c', config]);
     const shown = await appsDone(t, ['show', 'a', '-c', config]);
     for (const [, field, , byDefault] of rows) {
       const line = shown.split('\n').find((candidate) => candidate.startsWith(`${field} `));

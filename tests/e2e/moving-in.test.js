@@ -169,13 +169,19 @@ for (const [kind, table] of Object.entries(SOCKUDO)) {
     const client = await backend.client('sockudo');
     t.after(() => client.end());
     const theirs = async () => {
-      const answer = await client.query('SELECT policy, idempotency FROM applications');
+      const answer = await client.query('SELECT idempotency FROM applications');
       return JSON.stringify(answer.rows ?? answer[0]);
+    };
+    const policy = {
+      limits: { max_connections: 10, max_client_events_per_second: 20 },
+      features: { enable_client_messages: true },
+      webhooks: [{ url: 'https://a.example/', event_types: ['member_added'] }],
+      history: { days: 1 },
     };
     await client.query(table);
     await client.query(`INSERT INTO applications (id, ${KINDS[kind].key}, secret, max_connections, enable_client_messages, enabled,
       max_client_events_per_second, policy, webhooks, idempotency) VALUES ('app', 'app-key', 'app-secret', 10, TRUE, TRUE, 20,
-      '{"limits":{"max_connections":10}}', '[{"url":"https://a.example/","event_types":["member_added"]}]', '{"enabled":true}')`);
+      '${JSON.stringify(policy)}', '[{"url":"https://a.example/","event_types":["member_added"]}]', '{"enabled":true}')`);
     const before = await theirs();
     const config = backend.config('sockudo');
     const server = await serverFor(t, { apps: [], config });
@@ -187,14 +193,16 @@ for (const [kind, table] of Object.entries(SOCKUDO)) {
       enable_client_messages: true,
       max_connections: 10,
       max_client_events_per_second: 20,
-      webhooks: [{ url: 'https://a.example/', event_types: ['member_added'] }],
+      webhooks: policy.webhooks,
+      policy,
     };
     await isServed(t, server, app);
 
     const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
     assert.deepEqual(await exported(t, file), [app]);
     await appsDone(t, ['update', 'app', '--set', 'max_connections=11', '-c', file]);
-    assert.deepEqual(await exported(t, file), [{ ...app, max_connections: 11 }]);
+    policy.limits.max_connections = 11;
+    assert.deepEqual(await exported(t, file), [{ ...app, max_connections: 11, policy }]);
     assert.equal(await theirs(), before);
   });
 }

@@ -260,6 +260,38 @@ static void all_fields_come_back_as_they_were_given(void **state) {
     assert_stored(full_record());
 }
 
+/* The first app with a policy is the one for which a table gets a column for it; other connections notice that. */
+static void a_policy_comes_back_and_can_be_unset_again(void **state) {
+    static const char text[] =
+        "{\"id\":\"suite-policy\",\"key\":\"suite-kp\",\"secret\":\"s\",\"enabled\":true,\"policy\":{\"limits\":{"
+        "\"max_connections\":100000,\"max_client_events_per_second\":\"5\",\"decay_seconds\":2},\"features\":{"
+        "\"enable_client_messages\":true},\"channels\":{\"allowed_origins\":[\"https://\\ud83d\\ude80.example\"],"
+        "\"channel_namespaces\":[{\"name\":\"a\"}]},\"history\":{\"days\":1}}}";
+    struct store_connection *first = connection, *other = connect_or_fail();
+    struct app *app = NULL, *with_policy = parse(json_loads(text, 0, NULL));
+
+    (void)state;
+    begin(other, TIMEOUT_MS);
+    assert_answer(store_find_by_id(other, SLICE("suite-policy"), &app, &error), STORE_NOT_FOUND);
+    assert_stored(json_loads(text, 0, NULL));
+    assert_answer(store_create(connection, with_policy, &error), STORE_OK);
+    connection = other;
+    app = get("suite-policy");
+    assert_int_equal(app->max_connections, 100000);
+    assert_true(app->enable_client_messages);
+    assert_true(json_equal(app->policy_json, with_policy->policy_json));
+    app_unref(app);
+    app_unref(with_policy);
+    assert_answer(update("suite-policy", "suite-kp", 3), STORE_OK);
+    connection = first;
+    app = get("suite-policy");
+    assert_false(app_field_is_set(app, APP_POLICY));
+    assert_int_equal(app->max_connections, 3);
+    app_unref(app);
+    assert_answer(drop("suite-policy"), STORE_OK);
+    store_disconnect(other);
+}
+
 static void fields_that_are_not_set_stay_not_set(void **state) {
     (void)state;
     assert_stored(json_pack("{s:s, s:s, s:s}", "id", "suite-bare", "key", "suite-kb", "secret", "s"));
@@ -622,6 +654,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test_setup(ids_and_keys_are_compared_byte_by_byte, new_deadline),
         cmocka_unit_test_setup(a_store_that_answers_is_healthy, new_deadline),
         cmocka_unit_test_setup(all_fields_come_back_as_they_were_given, new_deadline),
+        cmocka_unit_test_setup(a_policy_comes_back_and_can_be_unset_again, new_deadline),
         cmocka_unit_test_setup(fields_that_are_not_set_stay_not_set, new_deadline),
         cmocka_unit_test_setup(numbers_up_to_the_largest_come_back, new_deadline),
         cmocka_unit_test_setup(names_may_be_255_characters_long, new_deadline),

@@ -110,7 +110,7 @@ static void assert_slice(struct slice slice, const char *text) {
         fail_msg("\"%.*s\" is not \"%s\"", SLICE_ARGS(slice), text);
 }
 
-static void the_table_names_all_21_fields_in_order(void **state) {
+static void the_table_names_all_22_fields_in_order(void **state) {
     static const char *const names[] = {"id",
                                         "key",
                                         "secret",
@@ -131,10 +131,11 @@ static void the_table_names_all_21_fields_in_order(void **state) {
                                         "enable_watchlist_events",
                                         "allowed_origins",
                                         "webhooks",
-                                        "channel_delta_compression"};
+                                        "channel_delta_compression",
+                                        "policy"};
 
     (void)state;
-    assert_int_equal(APP_FIELD_COUNT, 21);
+    assert_int_equal(APP_FIELD_COUNT, 22);
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
         enum app_field field;
 
@@ -661,7 +662,7 @@ static void a_record_lives_until_its_last_reference(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(the_table_names_all_21_fields_in_order),
+        TEST(the_table_names_all_22_fields_in_order),
         TEST(a_minimal_app_takes_every_default),
         TEST(each_number_has_a_place_of_its_own),
         TEST(flags_are_read_and_written),

@@ -260,6 +260,8 @@ static enum store_answer put_mysql_app(struct mysql_connection *connection, enum
                                        const struct app *app, struct error *error) {
     enum store_answer answer = mysql_driver_begin(connection, error);
 
+    if (answer == STORE_OK && row_needs_policy(connection->columns.present, app))
+        answer = mysql_driver_add_policy(connection, error);
     if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error)) {
         connection->reread_columns_ms = 0; /* the column may have been added by now */
         answer = mysql_driver_begin(connection, error);

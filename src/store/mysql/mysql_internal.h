@@ -116,5 +116,7 @@ void mysql_driver_forget_statements(struct mysql_connection *connection);
 /* Begins an operation on apps: mysql_driver_use, and reads the columns when it is time to. STORE_REFUSED if the table
  * cannot be used. */
 enum store_answer mysql_driver_begin(struct mysql_connection *connection, struct error *error);
+/* Adds the column `policy` if it is missing. STORE_REFUSED if this user may not. */
+enum store_answer mysql_driver_add_policy(struct mysql_connection *connection, struct error *error);
 enum store_answer mysql_driver_prepare(struct store_connection *base, struct error *error);
 enum store_answer mysql_driver_inspect(struct store_connection *base, struct error *error);

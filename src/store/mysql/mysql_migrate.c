@@ -82,8 +82,10 @@ static enum store_answer begin_mysql_operation(struct mysql_connection *connecti
 enum store_answer mysql_driver_begin(struct mysql_connection *connection, struct error *error) {
     enum store_answer answer = begin_mysql_operation(connection, error);
 
-    if (answer != STORE_OK || clock_monotonic_ms() < connection->reread_columns_ms)
+    if (answer != STORE_OK)
         return answer;
+    if (!store_table_changed(&connection->base) && clock_monotonic_ms() < connection->reread_columns_ms)
+        return STORE_OK;
     answer = read_mysql_columns(connection, error);
     if (answer == STORE_OK)
         answer = check_required_columns(connection, error);
@@ -119,7 +121,7 @@ static void append_column_definition(struct buffer *sql, enum app_field field) {
 
 static void append_mysql_table(struct buffer *sql, const char *table) {
     buffer_appendf(sql, "CREATE TABLE `%s` (", table);
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+    for_each_field(i, row_layout_fields) {
         append_column_definition(sql, (enum app_field)i);
         buffer_appendf(sql, ", ");
     }
@@ -135,7 +137,7 @@ static void append_add_column(struct buffer *sql) {
 
 /* Appends the missing columns as clauses of an ALTER TABLE, without those that every table must have. */
 static void append_missing_columns(struct buffer *sql, const struct mysql_columns *columns) {
-    for_each_field(i, ~(columns->present | row_required_fields)) {
+    for_each_field(i, row_layout_fields & ~(columns->present | row_required_fields)) {
         append_add_column(sql);
         append_column_definition(sql, (enum app_field)i);
     }
@@ -200,6 +202,24 @@ static enum store_answer change_mysql_table(struct mysql_connection *connection,
     else
         log_added_columns(table, &before, &connection->columns);
     return STORE_OK;
+}
+
+enum store_answer mysql_driver_add_policy(struct mysql_connection *connection, struct error *error) {
+    enum store_answer answer = read_mysql_columns(connection, error);
+    struct buffer sql = {0};
+
+    if (answer != STORE_OK || (connection->columns.present >> APP_POLICY & 1) != 0)
+        return answer;
+    buffer_appendf(&sql, "ALTER TABLE `%s` ADD COLUMN ", connection->store->config->table_name);
+    append_column_definition(&sql, APP_POLICY);
+    answer = change_mysql_table(connection, buffer_slice(&sql), error);
+    buffer_dispose(&sql);
+    connection->reread_columns_ms = row_reread_ms(connection->columns.present);
+    if (answer == STORE_OK)
+        store_change_table(&connection->base);
+    else
+        error_prefix(error, "the table has no column policy, and it cannot be added");
+    return answer;
 }
 
 enum store_answer mysql_driver_prepare(struct store_connection *base, struct error *error) {

@@ -61,7 +61,7 @@ static bool read_postgres_columns(struct postgres_connection *connection, struct
 }
 
 enum store_answer postgres_know_columns(struct postgres_connection *connection, struct error *error) {
-    if (clock_monotonic_ms() < connection->reread_columns_ms)
+    if (!store_table_changed(&connection->base) && clock_monotonic_ms() < connection->reread_columns_ms)
         return STORE_OK;
     if (!read_postgres_columns(connection, error))
         return postgres_failure(connection);
@@ -72,17 +72,6 @@ enum store_answer postgres_know_columns(struct postgres_connection *connection, 
     }
     connection->reread_columns_ms = row_reread_ms(postgres_columns(connection));
     return STORE_OK;
-}
-
-enum store_answer postgres_know_columns_for(struct postgres_connection *connection, const struct app *app,
-                                            struct error *error) {
-    enum store_answer answer = postgres_know_columns(connection, error);
-
-    if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
-        return answer;
-    connection->reread_columns_ms = 0; /* the column may have been added by now */
-    answer = postgres_know_columns(connection, error);
-    return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
 }
 
 /* --- changes --- */
@@ -103,7 +92,7 @@ static const char *postgres_column_type(enum app_field field) {
 
 static void append_postgres_table(struct buffer *sql, const char *table) {
     buffer_appendf(sql, "CREATE TABLE \"%s\" (", table);
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+    for_each_field(i, row_layout_fields)
         buffer_appendf(sql, "\"%s\" %s%s, ", app_fields[i].name, postgres_column_type((enum app_field)i),
                        i == APP_ID              ? " PRIMARY KEY"
                        : i == APP_KEY           ? " UNIQUE NOT NULL"
@@ -141,7 +130,7 @@ static enum store_answer add_postgres_columns(struct postgres_connection *connec
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
 
-    for_each_field(i, ~postgres_columns(connection)) {
+    for_each_field(i, row_layout_fields & ~postgres_columns(connection)) {
         if (sql.length == 0)
             buffer_appendf(&sql, "ALTER TABLE \"%s\"", connection->store->config->table_name);
         else
@@ -305,6 +294,49 @@ enum store_answer postgres_prepare(struct store_connection *base, struct error *
     PQclear(result);
     connection->reread_columns_ms = 0;
     return postgres_know_columns(connection, error);
+}
+
+/* Adds the column `policy` in a transaction of its own. STORE_REFUSED if this user may not. */
+static enum store_answer add_postgres_policy(struct postgres_connection *connection, struct error *error) {
+    PGresult *result = postgres_run(connection, "BEGIN", 0, NULL, error);
+    enum store_answer answer = STORE_OK;
+    struct error ignored;
+    char sql[256];
+
+    snprintf(sql, sizeof sql, "ALTER TABLE \"%s\" ADD COLUMN IF NOT EXISTS \"%s\" %s NULL",
+             connection->store->config->table_name, app_fields[APP_POLICY].name, postgres_column_type(APP_POLICY));
+    if (result == NULL || !limit_locks(connection, error))
+        answer = postgres_failure(connection);
+    PQclear(result);
+    if (answer == STORE_OK)
+        answer = change_postgres_schema(connection, sql, error);
+    if (answer == STORE_UNAVAILABLE)
+        return answer;
+    if (answer != STORE_OK)
+        error_prefix(error, "the table has no column policy, and it cannot be added");
+    result = postgres_run(connection, "COMMIT", 0, NULL, answer == STORE_OK ? error : &ignored);
+    if (result == NULL)
+        return postgres_failure(connection);
+    PQclear(result);
+    if (answer == STORE_OK)
+        store_change_table(&connection->base);
+    return answer;
+}
+
+enum store_answer postgres_know_columns_for(struct postgres_connection *connection, const struct app *app,
+                                            struct error *error) {
+    enum store_answer answer = postgres_know_columns(connection, error);
+
+    if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
+        return answer;
+    connection->reread_columns_ms = 0; /* the column may have been added by now */
+    answer = postgres_know_columns(connection, error);
+    if (answer == STORE_OK && row_needs_policy(postgres_columns(connection), app)) {
+        answer = add_postgres_policy(connection, error);
+        if (answer == STORE_OK)
+            answer = postgres_know_columns(connection, error);
+    }
+    return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
 }
 
 enum store_answer postgres_inspect(struct store_connection *base, struct error *error) {

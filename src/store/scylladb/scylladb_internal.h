@@ -68,6 +68,7 @@ struct scylladb_connection {
     bool no_quorum;            /* `below_quorum` of the store when this operation began */
     uint64_t refresh_nodes_ms; /* when to read the nodes and the number of replicas again */
     struct scylladb_column columns[APP_FIELD_COUNT];
+    uint64_t reread_table_ms; /* when to read the table again */
     bool table_known, has_created_at, has_updated_at, has_index;
 };
 
@@ -142,6 +143,10 @@ bool scylladb_field_value(struct buffer *out, bool *is_null, const struct app *a
 enum store_answer scylladb_know_table(struct scylladb_connection *connection, struct error *error);
 /* The fields that have a column: bits, 1 << field. */
 uint32_t scylladb_columns(const struct scylladb_connection *connection);
+
+/* Adds the column `policy` if the app needs it and it is missing. STORE_REFUSED if this user may not. */
+enum store_answer scylladb_make_room(struct scylladb_connection *connection, const struct app *app,
+                                     struct error *error);
 
 enum store_answer scylladb_prepare(struct store_connection *base, struct error *error);
 enum store_answer scylladb_inspect(struct store_connection *base, struct error *error);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "store/row.h"
 #include "store/scylladb/scylladb_internal.h"
@@ -117,11 +118,14 @@ uint32_t scylladb_columns(const struct scylladb_connection *connection) {
 enum store_answer scylladb_know_table(struct scylladb_connection *connection, struct error *error) {
     if (!scylladb_refresh_nodes(connection, error))
         return STORE_UNAVAILABLE;
+    if (store_table_changed(&connection->base) || clock_monotonic_ms() >= connection->reread_table_ms)
+        connection->table_known = false;
     if (connection->table_known)
         return STORE_OK;
     if (!read_table(connection, error))
         return STORE_UNAVAILABLE;
     connection->table_known = true;
+    connection->reread_table_ms = row_reread_ms(scylladb_columns(connection));
     return STORE_OK;
 }
 
@@ -218,7 +222,7 @@ static enum store_answer create_keyspace(struct scylladb_connection *connection,
 
 static void append_scylladb_table(struct buffer *statement, const struct scylladb_store *store) {
     buffer_appendf(statement, "CREATE TABLE IF NOT EXISTS \"%s\".\"%s\" (", store->keyspace, store->table);
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+    for_each_field(i, row_layout_fields)
         buffer_appendf(statement, "\"%s\" %s%s, ", app_fields[i].name, scylladb_type_name((enum app_field)i),
                        i == APP_ID ? " PRIMARY KEY" : "");
     buffer_appendf(statement, "created_at timestamp, updated_at timestamp)");
@@ -229,7 +233,7 @@ static bool append_add_columns(struct buffer *statement, const struct scylladb_c
     const char *between = "(";
 
     buffer_appendf(statement, "ALTER TABLE \"%s\".\"%s\" ADD ", connection->store->keyspace, connection->store->table);
-    for_each_field(i, ~scylladb_columns(connection)) {
+    for_each_field(i, row_layout_fields & ~scylladb_columns(connection)) {
         buffer_appendf(statement, "%s\"%s\" %s", between, app_fields[i].name, scylladb_type_name((enum app_field)i));
         between = ", ";
     }
@@ -298,24 +302,63 @@ static enum store_answer create_schema(struct scylladb_connection *connection, s
 static bool is_complete(struct scylladb_connection *connection) {
     struct error ignored;
 
-    return read_table(connection, &ignored) && connection->has_index && scylladb_columns(connection) == APP_ALL_FIELDS;
+    return read_table(connection, &ignored) && connection->has_index &&
+           (row_layout_fields & ~scylladb_columns(connection)) == 0;
+}
+
+static enum store_answer add_scylladb_policy(struct scylladb_connection *connection, struct error *error) {
+    const struct scylladb_store *store = connection->store;
+    enum store_answer answer;
+    char statement[1024];
+
+    if (!read_scylladb_columns(connection, error))
+        return STORE_UNAVAILABLE;
+    if (connection->columns[APP_POLICY].exists)
+        return STORE_OK;
+    snprintf(statement, sizeof statement, "ALTER TABLE \"%s\".\"%s\" ADD \"%s\" %s", store->keyspace, store->table,
+             app_fields[APP_POLICY].name, scylladb_type_name(APP_POLICY));
+    answer = change_scylladb_schema(connection, statement, error);
+    if (answer == STORE_REFUSED && cql_failure_code(connection->link) == CQL_ERROR_INVALID &&
+        read_scylladb_columns(connection, error) && connection->columns[APP_POLICY].exists)
+        answer = STORE_OK; /* another server has just added it */
+    if (answer == STORE_OK)
+        await_schema_agreement(connection);
+    return answer;
 }
 
 /* Changes the schema through the node that all servers use for it, if it can be had: one after the other. */
-static enum store_answer create_through_schema_node(struct scylladb_connection *connection, struct error *error) {
+static enum store_answer change_through_schema_node(struct scylladb_connection *connection,
+                                                    enum store_answer (*change)(struct scylladb_connection *connection,
+                                                                                struct error *error),
+                                                    struct error *error) {
     struct scylladb_connection *other =
         connection->schema_node[0] != '\0' ? scylladb_connect_to_schema_node(connection) : NULL;
-    enum store_answer answer = create_schema(other != NULL ? other : connection, error);
+    enum store_answer answer = change(other != NULL ? other : connection, error);
 
     if (other != NULL)
         scylladb_close_connection(other);
     return answer;
 }
 
+enum store_answer scylladb_make_room(struct scylladb_connection *connection, const struct app *app,
+                                     struct error *error) {
+    enum store_answer answer;
+
+    if (!row_needs_policy(scylladb_columns(connection), app))
+        return STORE_OK;
+    answer = change_through_schema_node(connection, add_scylladb_policy, error);
+    if (answer == STORE_REFUSED)
+        error_prefix(error, "the table has no column policy, and it cannot be added");
+    if (answer != STORE_OK)
+        return answer;
+    store_change_table(&connection->base);
+    return scylladb_know_table(connection, error);
+}
+
 enum store_answer scylladb_prepare(struct store_connection *base, struct error *error) {
     struct scylladb_connection *connection = scylladb_connection_of(base);
 
-    if (!is_complete(connection) && create_through_schema_node(connection, error) == STORE_UNAVAILABLE)
+    if (!is_complete(connection) && change_through_schema_node(connection, create_schema, error) == STORE_UNAVAILABLE)
         return STORE_UNAVAILABLE;
     connection->table_known = false;
     connection->refresh_nodes_ms = 0; /* the keyspace may be new */

@@ -133,6 +133,8 @@ static enum store_answer create_app_once(struct scylladb_connection *connection,
                                          struct error *error) {
     enum store_answer answer = conflict_check_create(&connection->base, &scylladb_lookups, app, error);
 
+    if (answer == STORE_OK)
+        answer = scylladb_make_room(connection, app, error);
     return answer == STORE_OK ? insert_row(connection, app, error) : answer;
 }
 
@@ -174,6 +176,8 @@ static enum store_answer update_app_once(struct scylladb_connection *connection,
                                          struct error *error) {
     enum store_answer answer = conflict_check_update(&connection->base, &scylladb_lookups, app, error);
 
+    if (answer == STORE_OK)
+        answer = scylladb_make_room(connection, app, error);
     return answer == STORE_OK ? update_row(connection, app, error) : answer;
 }
 

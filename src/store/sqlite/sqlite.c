@@ -320,6 +320,8 @@ static enum store_answer put_sqlite_row(struct sqlite_connection *connection, en
     sqlite3_stmt *statement;
     int at;
 
+    if (answer == STORE_OK && row_needs_policy(connection->columns, app))
+        answer = sqlite_add_policy(connection, error);
     if (answer != STORE_OK)
         return answer;
     if (!row_keeps(connection->columns, app, error))

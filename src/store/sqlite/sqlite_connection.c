@@ -114,10 +114,35 @@ struct slice sqlite_column_slice(sqlite3_stmt *statement, int at) {
     return text != NULL ? (struct slice){text, (size_t)sqlite3_column_bytes(statement, at)} : SLICE("");
 }
 
+/* -1: it cannot be read. */
+static int64_t read_schema_version(struct sqlite_connection *connection) {
+    sqlite3_stmt **statement = &connection->statements[STATEMENT_SCHEMA_VERSION];
+    int64_t version = -1;
+
+    if (*statement == NULL)
+        sqlite3_prepare_v3(connection->database, "PRAGMA schema_version", -1, SQLITE_PREPARE_PERSISTENT, statement,
+                           NULL);
+    if (*statement != NULL && sqlite3_step(*statement) == SQLITE_ROW)
+        version = sqlite3_column_int64(*statement, 0);
+    sqlite3_reset(*statement);
+    return version;
+}
+
+static void drop_sqlite_statements(struct sqlite_connection *connection) {
+    for (unsigned i = 0; i < STATEMENT_COUNT; i++) {
+        if (i == STATEMENT_SCHEMA_VERSION)
+            continue;
+        sqlite3_finalize(connection->statements[i]);
+        connection->statements[i] = NULL;
+    }
+}
+
 bool sqlite_read_columns(struct sqlite_connection *connection) {
     sqlite3_stmt *statement;
     enum app_field field;
 
+    drop_sqlite_statements(connection);
+    connection->schema_version = read_schema_version(connection);
     connection->columns = 0;
     connection->has_created_at = connection->has_updated_at = false;
     if (sqlite3_prepare_v2(connection->database, "SELECT name FROM pragma_table_info('applications')", -1, &statement,
@@ -150,7 +175,8 @@ enum store_answer sqlite_begin_operation(struct sqlite_connection *connection, s
         error_set(error, "database.sqlite.path %s was removed or replaced", path);
         return STORE_UNAVAILABLE;
     }
-    if (connection->columns == 0 && !sqlite_read_columns(connection))
+    if ((connection->columns == 0 || read_schema_version(connection) != connection->schema_version) &&
+        !sqlite_read_columns(connection))
         return sqlite_failed(connection, error);
     if ((connection->columns & row_required_fields) != row_required_fields) {
         error_set(error, "database.sqlite.path %s has no table `applications` with the columns id, key and secret",

@@ -33,6 +33,7 @@ enum sqlite_statement {
     STATEMENT_BEGIN,
     STATEMENT_COMMIT,
     STATEMENT_ROLLBACK,
+    STATEMENT_SCHEMA_VERSION,
     STATEMENT_COUNT,
 };
 
@@ -48,6 +49,8 @@ struct sqlite_connection {
     struct sqlite_store *store;
     sqlite3 *database; /* NULL: there is no file yet; prepare makes it */
     uint32_t columns;  /* bits: fields that have a column; 0: not read yet */
+    /* SQLite's count of changes of the schema, by any process, when the columns were read. */
+    int64_t schema_version;
     bool has_created_at, has_updated_at;
     sqlite3_stmt *statements[STATEMENT_COUNT]; /* prepared at their first use */
 };
@@ -78,7 +81,8 @@ enum store_answer sqlite_failed(struct sqlite_connection *connection, struct err
 /* The same for a write: STORE_REFUSED if the disk does not take it, since the connection is as good as before. */
 enum store_answer sqlite_write_failed(struct sqlite_connection *connection, struct error *error);
 
-/* Reads which columns the table has; none if there is no table. False: sqlite_failed says why. */
+/* Reads which columns the table has; none if there is no table. Drops the statements that name columns. False:
+ * sqlite_failed says why. */
 bool sqlite_read_columns(struct sqlite_connection *connection);
 
 /* Begins an operation: STORE_OK if the file is still the one that was opened, and the table can be used. */
@@ -92,6 +96,9 @@ struct slice sqlite_column_slice(sqlite3_stmt *statement, int at);
 /* Creates the table, or adds the columns that it lacks. Where this user may not, the table stays as it is, and the log
  * says which statements another user should run. */
 enum store_answer sqlite_migrate(struct sqlite_connection *connection, struct error *error);
+
+/* Adds the column `policy` in the transaction in progress. STORE_REFUSED if this user may not. */
+enum store_answer sqlite_add_policy(struct sqlite_connection *connection, struct error *error);
 
 /* --- sqlite_watch.c --- */
 

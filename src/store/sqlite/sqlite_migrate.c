@@ -1,5 +1,6 @@
 #include "base/buffer.h"
 #include "base/log.h"
+#include "store/row.h"
 #include "store/sqlite/sqlite_internal.h"
 
 static const char *sqlite_column_type(enum app_field field) {
@@ -15,7 +16,7 @@ static const char *sqlite_column_type(enum app_field field) {
 
 static void append_sqlite_table(struct buffer *sql) {
     buffer_appendf(sql, "CREATE TABLE applications (");
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+    for_each_field(i, row_layout_fields)
         buffer_appendf(sql, "\"%s\" %s%s, ", app_fields[i].name, sqlite_column_type((enum app_field)i),
                        i == APP_ID              ? " PRIMARY KEY NOT NULL"
                        : i == APP_KEY           ? " UNIQUE NOT NULL"
@@ -40,20 +41,32 @@ static enum store_answer change_sqlite_table(struct sqlite_connection *connectio
     return answer;
 }
 
+static enum store_answer add_sqlite_column(struct sqlite_connection *connection, enum app_field field,
+                                           struct error *error) {
+    char sql[128];
+
+    snprintf(sql, sizeof sql, "ALTER TABLE applications ADD COLUMN \"%s\" %s", app_fields[field].name,
+             sqlite_column_type(field));
+    return change_sqlite_table(connection, sql, error);
+}
+
 /* Adds the columns that are missing. */
 static enum store_answer add_sqlite_columns(struct sqlite_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
-    struct buffer sql = {0};
 
-    for_each_field(i, ~connection->columns) {
+    for_each_field(i, row_layout_fields & ~connection->columns) {
         if (answer == STORE_UNAVAILABLE)
             break;
-        sql.length = 0;
-        buffer_appendf(&sql, "ALTER TABLE applications ADD COLUMN \"%s\" %s", app_fields[i].name,
-                       sqlite_column_type((enum app_field)i));
-        answer = change_sqlite_table(connection, buffer_string(&sql), error);
+        answer = add_sqlite_column(connection, (enum app_field)i, error);
     }
-    buffer_dispose(&sql);
+    return answer;
+}
+
+enum store_answer sqlite_add_policy(struct sqlite_connection *connection, struct error *error) {
+    enum store_answer answer = add_sqlite_column(connection, APP_POLICY, error);
+
+    if (answer == STORE_OK && !sqlite_read_columns(connection))
+        return sqlite_failed(connection, error);
     return answer;
 }
 
@@ -85,7 +98,7 @@ static enum store_answer update_sqlite_table(struct sqlite_connection *connectio
 }
 
 static bool has_all_columns(const struct sqlite_connection *connection) {
-    return connection->columns == APP_ALL_FIELDS && connection->has_created_at && connection->has_updated_at;
+    return (row_layout_fields & ~connection->columns) == 0 && connection->has_created_at && connection->has_updated_at;
 }
 
 enum store_answer sqlite_migrate(struct sqlite_connection *connection, struct error *error) {
