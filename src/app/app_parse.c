@@ -72,17 +72,19 @@ static bool valid_text(enum app_field field, struct slice text) {
     return true;
 }
 
-/* Reads the id, key or secret. */
-static bool read_required_text(const json_t *record, enum app_field field, struct slice *text, struct error *error) {
+/* Reads the id, key or secret; `digits` is the memory for one that is an integer. */
+static bool read_required_text(const json_t *record, enum app_field field, char digits[RECORD_NAME_BYTES],
+                               struct slice *text, struct error *error) {
     const json_t *json = json_object_get(record, app_fields[field].name);
 
     if (record_unset(json))
         return error_set(error, "%s is missing", app_fields[field].name);
-    if (json_is_number(json))
-        return error_set(error, "%s must be a text: put it in quotes", app_fields[field].name);
-    if (!json_is_string(json))
+    *text = record_name(json, digits);
+    if (text->data == NULL && json_is_number(json))
+        return error_set(error, "%s must be a text, or a number of digits only: put it in quotes",
+                         app_fields[field].name);
+    if (text->data == NULL)
         return error_set(error, "%s must be a text", app_fields[field].name);
-    *text = record_slice(json);
     if (!valid_text(field, *text))
         return error_set(error, "%s must have 1 to %d bytes of printable ASCII%s", app_fields[field].name,
                          TEXT_MAX_BYTES, field == APP_SECRET ? "" : " without / ? # % and blanks");
@@ -112,7 +114,8 @@ static bool parse_number_field(const struct parser *parser, struct app *app, enu
     uint32_t *number = (uint32_t *)((char *)app + info->offset);
 
     if (!record_unset(json))
-        return record_number(json, parser->source == APP_FROM_STORE, info->name, number, error);
+        return record_number(json, parser->source == APP_FROM_STORE ? RECORD_NEGATIVE_WRAPS : RECORD_MINUS_ONE_IS_ZERO,
+                             info->name, number, error);
     *number = info->defaults_offset >= 0 ? *(const uint32_t *)((const char *)parser->defaults + info->defaults_offset)
                                          : info->fallback;
     return true;
@@ -251,17 +254,20 @@ static json_t *apply_policy(const json_t *record) {
 }
 
 /* Reads id, key and secret. Returns the field that is refused, or APP_FIELD_COUNT. */
-static enum app_field read_required_texts(const json_t *record, struct slice texts[3], struct error *error) {
-    const char *id = json_string_value(json_object_get(record, "id"));
+static enum app_field read_required_texts(const json_t *record, char digits[3][RECORD_NAME_BYTES],
+                                          struct slice texts[3], struct error *error) {
+    char id_digits[RECORD_NAME_BYTES];
+    struct slice id = record_name(json_object_get(record, "id"), id_digits);
 
     for (unsigned i = 0; i < 3; i++) {
         enum app_field field = (enum app_field)(APP_ID + i);
-        if (read_required_text(record, field, &texts[i], error))
+        if (read_required_text(record, field, digits[i], &texts[i], error))
             continue;
-        if (id == NULL)
+        if (id.data == NULL)
             error_prefix(error, "an app without an id");
         else
-            error_prefix(error, "app \"%.*s\"", TEXT_MAX_BYTES, id);
+            error_prefix(error, "app \"%.*s\"", (int)(id.length < TEXT_MAX_BYTES ? id.length : TEXT_MAX_BYTES),
+                         id.data);
         return field;
     }
     return APP_FIELD_COUNT;
@@ -293,6 +299,7 @@ struct app *app_parse_or_name_field(const json_t *record, const struct app_defau
                                     app_warning_function *warn_function, void *context, const char **refused,
                                     struct error *error) {
     struct parser parser = {defaults, source, warn_function, context, NULL};
+    char digits[3][RECORD_NAME_BYTES];
     struct slice texts[3];
     enum app_field field;
     struct app *app;
@@ -302,7 +309,7 @@ struct app *app_parse_or_name_field(const json_t *record, const struct app_defau
         error_set(error, "an app must be an object with id, key and secret");
         return NULL;
     }
-    field = read_required_texts(record, texts, error);
+    field = read_required_texts(record, digits, texts, error);
     if (field != APP_FIELD_COUNT) {
         *refused = app_fields[field].name;
         return NULL;

@@ -9,7 +9,8 @@ static json_t *policy_value(const json_t *record, const struct app_field_info *i
     uint32_t number;
 
     /* The command line passes digits as a text. */
-    if (info->type == APP_TYPE_NUMBER && json_is_string(value) && record_number(value, false, "", &number, NULL))
+    if (info->type == APP_TYPE_NUMBER && json_is_string(value) &&
+        record_number(value, RECORD_MINUS_ONE_IS_ZERO, "", &number, NULL))
         return json_integer((json_int_t)number);
     if (!record_unset(value))
         return json_deep_copy(value);

@@ -54,10 +54,12 @@ static bool parse_delta_member(const char *entry, const char *key, json_t *value
     if (slice_equal(name, SLICE("enable_tags")))
         return record_unset(value) || record_flag(value, false, field, &setting->enable_tags, error);
     if (slice_equal(name, SLICE("max_messages_per_key")))
-        return record_unset(value) || record_number(value, false, field, &setting->max_messages_per_key, error);
+        return record_unset(value) ||
+               record_number(value, RECORD_NEGATIVE_REFUSED, field, &setting->max_messages_per_key, error);
     if (slice_equal(name, SLICE("max_conflation_keys"))) {
         setting->max_conflation_keys_set = !record_unset(value);
-        return record_unset(value) || record_number(value, false, field, &setting->max_conflation_keys, error);
+        return record_unset(value) ||
+               record_number(value, RECORD_NEGATIVE_REFUSED, field, &setting->max_conflation_keys, error);
     }
     if (slice_equal(name, SLICE("conflation_key")))
         return record_text(value, field, &setting->conflation_key, error);

@@ -81,7 +81,7 @@ static bool read_policy_number(const json_t *object, const char *name, const cha
     char field[80];
 
     snprintf(field, sizeof field, "%s.%s", path, name);
-    return record_unset(json) || record_number(json, false, field, number, error);
+    return record_unset(json) || record_number(json, RECORD_NEGATIVE_REFUSED, field, number, error);
 }
 
 /* A window of 0 seconds is one of a second. */

@@ -1,12 +1,24 @@
 #include "app/record_json.h"
 
+#include <stdio.h>
+
 struct slice record_member(const json_t *object, const char *name) {
     const json_t *json = json_object_get(object, name);
 
     return json_is_string(json) ? record_slice(json) : SLICE("");
 }
 
-bool record_number(const json_t *json, bool wrap, const char *field, uint32_t *number, struct error *error) {
+struct slice record_name(const json_t *json, char digits[RECORD_NAME_BYTES]) {
+    if (json_is_string(json))
+        return record_slice(json);
+    if (!json_is_integer(json) || json_integer_value(json) < 0)
+        return (struct slice){0};
+    snprintf(digits, RECORD_NAME_BYTES, "%" JSON_INTEGER_FORMAT, json_integer_value(json));
+    return slice_of(digits);
+}
+
+bool record_number(const json_t *json, enum record_negative negatives, const char *field, uint32_t *number,
+                   struct error *error) {
     unsigned long long magnitude = 0;
     bool negative = false, whole = false;
 
@@ -27,10 +39,14 @@ bool record_number(const json_t *json, bool wrap, const char *field, uint32_t *n
     } else if (json_is_string(json)) {
         struct slice digits = record_slice(json);
 
-        negative = wrap && slice_starts_with(digits, SLICE("-"));
+        negative = negatives != RECORD_NEGATIVE_REFUSED && slice_starts_with(digits, SLICE("-"));
         whole = slice_to_number(negative ? slice_skip(digits, 1) : digits, UINT32_MAX, &magnitude);
     }
-    if (whole && negative && wrap && magnitude <= (unsigned long long)INT32_MAX + 1) {
+    if (whole && negative && negatives == RECORD_MINUS_ONE_IS_ZERO && magnitude == 1) {
+        *number = 0;
+        return true;
+    }
+    if (whole && negative && negatives == RECORD_NEGATIVE_WRAPS && magnitude <= (unsigned long long)INT32_MAX + 1) {
         *number = (uint32_t)0 - (uint32_t)magnitude;
         return true;
     }

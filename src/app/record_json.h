@@ -25,11 +25,22 @@ static inline struct slice record_slice(const json_t *json) {
 /* The text of a member of an object; empty if there is none, or if it is not a text. */
 struct slice record_member(const json_t *object, const char *name);
 
-/*
- * A number from 0 to 2^32 - 1, as a JSON number or as a string of digits. With `wrap` a negative 32-bit number stands
- * for the unsigned number of the same bits.
- */
-bool record_number(const json_t *json, bool wrap, const char *field, uint32_t *number, struct error *error);
+#define RECORD_NAME_BYTES 24
+
+/* The text of a name: a JSON string, or the digits of an integer that is not negative, which go into `digits`; data is
+ * NULL for anything else. Valid as long as both. */
+struct slice record_name(const json_t *json, char digits[RECORD_NAME_BYTES]);
+
+/* How a negative number is read. */
+enum record_negative {
+    RECORD_NEGATIVE_REFUSED,
+    RECORD_MINUS_ONE_IS_ZERO, /* -1 means "no limit" in files of other servers */
+    RECORD_NEGATIVE_WRAPS,    /* a 32-bit number stands for the unsigned number of the same bits */
+};
+
+/* A number from 0 to 2^32 - 1, as a JSON number or as a string of digits. */
+bool record_number(const json_t *json, enum record_negative negatives, const char *field, uint32_t *number,
+                   struct error *error);
 
 /* true or false; with `digits` also the number 1 or 0. */
 bool record_flag(const json_t *json, bool digits, const char *field, bool *flag, struct error *error);

@@ -134,14 +134,21 @@ static json_t *app_from_environment(struct config_loader *loader) {
     return app;
 }
 
+/* Whether the app has this id, as a text or as an integer. */
+static bool has_id(const json_t *app, const char *id) {
+    const json_t *other = json_object_get(app, "id");
+    char digits[24];
+
+    snprintf(digits, sizeof digits, "%" JSON_INTEGER_FORMAT, json_integer_value(other));
+    return strcmp(id, json_is_integer(other) ? digits : json_is_string(other) ? json_string_value(other) : "") == 0;
+}
+
 /* Puts the app into the list. Takes over the reference. */
 static void put_app(json_t *apps, json_t *app) {
     const char *id = json_string_value(json_object_get(app, "id"));
 
     for (size_t i = 0; i < json_array_size(apps); i++) {
-        const char *other = json_string_value(json_object_get(json_array_get(apps, i), "id"));
-
-        if (other != NULL && strcmp(id, other) == 0) {
+        if (has_id(json_array_get(apps, i), id)) {
             json_array_set_new(apps, i, app);
             return;
         }

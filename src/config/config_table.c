@@ -69,9 +69,9 @@ static const struct config_form header_texts = {is_header_text, "a list of texts
 static const struct config_form path_prefix = {is_path_prefix, "a URL path without query, fragment, escapes or blanks"};
 
 const char *const config_driver_choices[] = {
-    [CONFIG_DRIVER_MEMORY] = "memory",
+    [CONFIG_DRIVER_MEMORY] = "memory array",
     [CONFIG_DRIVER_SQLITE] = "sqlite",
-    [CONFIG_DRIVER_MYSQL] = "mysql",
+    [CONFIG_DRIVER_MYSQL] = "mysql mariadb",
     [CONFIG_DRIVER_POSTGRES] = "postgres pgsql postgresql",
     [CONFIG_DRIVER_DYNAMODB] = "dynamodb",
     [CONFIG_DRIVER_SCYLLADB] = "scylladb scylla cassandra",

@@ -219,13 +219,24 @@ describe('bad input', () => {
     assert.deepEqual([change.status, change.json.field], [409, 'key']);
   });
 
+  test('integers are taken for names, and -1 for no limit', async () => {
+    const made = await call('POST', '', { id: 40000, key: 40001, secret: 40002, max_connections: -1 });
+    assert.equal(made.status, 201, JSON.stringify(made.json));
+    const { id, key, secret, max_connections } = (await call('GET', '/40000?secrets=1')).json;
+    assert.deepEqual(
+      { id, key, secret, max_connections },
+      { id: '40000', key: '40001', secret: '40002', max_connections: 0 },
+    );
+    assert.equal((await call('DELETE', '/40000')).status, 200);
+  });
+
   test('a field that breaks a rule is 422 with its name', async () => {
     const cases = [
-      [{ max_connections: -1 }, 'max_connections'],
+      [{ max_connections: -2 }, 'max_connections'],
       [{ enabled: 'maybe' }, 'enabled'],
       [{ id: 'a/b' }, 'id'],
       [{ key: '' }, 'key'],
-      [{ secret: 5 }, 'secret'],
+      [{ secret: 5.5 }, 'secret'],
       [{ allowed_origins: ['*.*'] }, 'allowed_origins'],
       [{ webhooks: {} }, 'webhooks'],
       [{ channel_delta_compression: [] }, 'channel_delta_compression'],

@@ -74,9 +74,16 @@ describe('create', () => {
   });
 });
 
+test('-1 is no limit', async (t) => {
+  const config = await storeWithAnApp(t);
+  await appsDone(t, ['update', 'a', '-c', config, '--set', 'max_connections=-1', '--set', 'max_event_batch_size=-1']);
+  const { max_connections, max_event_batch_size } = await appsDone(t, ['show', 'a', '-c', config, '--json']);
+  assert.deepEqual([max_connections, max_event_batch_size], [0, 0]);
+});
+
 describe('a value that breaks a rule is refused with the name of its field, and nothing is written', () => {
   const refusals = {
-    'max_connections=-1': 'max_connections must be a whole number from 0 to 4294967295 (0: no limit)',
+    'max_connections=-2': 'max_connections must be a whole number from 0 to 4294967295 (0: no limit)',
     'max_connections=1.5': 'max_connections must be a whole number from 0 to 4294967295 (0: no limit)',
     'max_event_batch_size=4294967296': 'max_event_batch_size must be a whole number from 0 to 4294967295 (0: no limit)',
     'enabled=yes': 'enabled must be true or false',

@@ -53,7 +53,19 @@ describe('docs/apps.md', () => {
       ...text('docs/apps.md').matchAll(/^\| `(\w+)` \| (text|boolean|number|list of \w+|object) \| ([^|]+) \|/gm),
     ];
     assert.equal(rows.length, 22);
-    await appsDone(t, ['create', '--id', 'a', '--key', 'k', '--secret', 's', '--set', `policy=${policy}`, '-c', config]);
+    await appsDone(t, [
+      'create',
+      '--id',
+      'a',
+      '--key',
+      'k',
+      '--secret',
+      's',
+      '--set',
+      `policy=${policy}`,
+      '-c',
+      config,
+    ]);
     const shown = await appsDone(t, ['show', 'a', '-c', config]);
     for (const [, field, , byDefault] of rows) {
       const line = shown.split('\n').find((candidate) => candidate.startsWith(`${field} `));

@@ -66,8 +66,8 @@ const OWN = { id: 'own', key: 'own-key', secret: 's', max_connections: 7 };
 
 // The columns of a SQL table of that server, with the type of its JSON columns, and whether a boolean is a number.
 const sqlTable = (json) =>
-  'CREATE TABLE applications (id VARCHAR(255) PRIMARY KEY, "key" VARCHAR(255) UNIQUE NOT NULL, secret VARCHAR(255) NOT NULL, ' +
-  'max_connections INTEGER NOT NULL, enable_client_messages BOOLEAN NOT NULL DEFAULT FALSE, ' +
+  'CREATE TABLE applications (id VARCHAR(255) PRIMARY KEY, "key" VARCHAR(255) UNIQUE NOT NULL, ' +
+  'secret VARCHAR(255) NOT NULL, max_connections INTEGER NOT NULL, enable_client_messages BOOLEAN NOT NULL DEFAULT FALSE, ' +
   'enabled BOOLEAN NOT NULL DEFAULT TRUE, max_client_events_per_second INTEGER NOT NULL, ' +
   `allowed_origins ${json} NULL, webhooks ${json} NULL, policy ${json} NULL, ` +
   'created_at TIMESTAMP NULL DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP NULL DEFAULT CURRENT_TIMESTAMP)';
@@ -77,9 +77,9 @@ const sqlRow = () =>
   `('theirs', 'theirs-key', 's', 100, 100, '${JSON.stringify(POLICY)}')`;
 
 /*
- * The stores. Each makes a place for a test: {config, theirTable(), theirRow(), policyOf(id), flatOf(id)}: the settings,
- * a table as that server makes it, an app in it, and what the store holds of an app: its policy, or null, and its
- * max_connections.
+ * The stores. Each makes a place for a test: {config, theirTable(), theirRow(), policyOf(id), flatOf(id),
+ * hasPolicy(id)}: the settings, a table as that server makes it, an app in it, and what the store holds of an app: its
+ * policy, or null, its max_connections, and whether there is a place for a policy.
  */
 const STORES = {
   sqlite: () => (t) => {

@@ -219,7 +219,7 @@ static void numbers_may_be_strings_of_digits(void **state) {
 }
 
 static void a_number_that_is_negative_fractional_or_too_large_is_refused_by_name(void **state) {
-    static const char *const wrong[] = {"-1",   "1.5",    "4294967296", "\"-1\"", "\"1.5\"", "\"4294967296\"",
+    static const char *const wrong[] = {"-2",   "1.5",    "4294967296", "\"-2\"", "\"1.5\"", "\"4294967296\"",
                                         "\"\"", "\" 1\"", "\"1 \"",     "\"+1\"", "\"x\"",   "true",
                                         "[]",   "{}",     "-0.5",       "1e300",  "\"0x10\""};
     char rest[80];
@@ -326,7 +326,13 @@ static void id_key_and_secret_are_required_and_bounded(void **state) {
     } cases[] = {
         {"{}", "an app without an id: id is missing"},
         {"{\"id\":null}", "an app without an id: id is missing"},
-        {"{\"id\":7,\"key\":\"k\",\"secret\":\"s\"}", "id must be a text: put it in quotes"},
+        {"{\"id\":7.0,\"key\":\"k\",\"secret\":\"s\"}",
+         "id must be a text, or a number of digits only: put it in quotes"},
+        {"{\"id\":1e3,\"key\":\"k\",\"secret\":\"s\"}", "an app without an id: id must be a text, or a number"},
+        {"{\"id\":-7,\"key\":\"k\",\"secret\":\"s\"}", "an app without an id: id must be a text, or a number"},
+        {"{\"id\":7,\"key\":1.0,\"secret\":\"s\"}", "app \"7\": key must be a text, or a number of digits only"},
+        {"{\"id\":7,\"key\":\"k\",\"secret\":1e3}", "app \"7\": secret must be a text, or a number of digits only"},
+        {"{\"id\":true,\"key\":\"k\",\"secret\":\"s\"}", "an app without an id: id must be a text"},
         {"{\"id\":\"a\"}", "app \"a\": key is missing"},
         {"{\"id\":\"a\",\"key\":\"k\"}", "app \"a\": secret is missing"},
         {"{\"id\":\"a\",\"key\":\"k\",\"secret\":\"\"}", "app \"a\": secret must have 1 to 255 bytes"},
@@ -359,8 +365,8 @@ static void the_field_that_is_refused_is_named(void **state) {
         const char *text, *field;
     } cases[] = {
         {"[]", NULL},
-        {"{\"id\":\"a\",\"max_connections\":-1}", "key"},
-        {START ",\"max_connections\":-1}", "max_connections"},
+        {"{\"id\":\"a\",\"max_connections\":-2}", "key"},
+        {START ",\"max_connections\":-2}", "max_connections"},
         {START ",\"enabled\":1}", "enabled"},
         {START ",\"webhooks\":1,\"allowed_origins\":1}", "allowed_origins"},
         {START ",\"unknown\":1,\"webhooks\":[1]}", "webhooks"},
@@ -378,6 +384,36 @@ static void the_field_that_is_refused_is_named(void **state) {
             assert_string_equal(field, cases[i].field);
         json_decref(json);
     }
+}
+
+static void an_id_key_or_secret_that_is_an_integer_is_its_digits(void **state) {
+    static const enum app_source sources[] = {APP_FROM_CONFIGURATION, APP_FROM_COMMAND, APP_FROM_STORE};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sources / sizeof sources[0]; i++) {
+        struct app *app = must(parse_from("{\"id\":40000,\"key\":9223372036854775807,\"secret\":0}", sources[i]));
+        assert_slice(app->id, "40000");
+        assert_slice(app->key, "9223372036854775807");
+        assert_slice(app->secret, "0");
+        assert_writes(app, "{\"id\":\"40000\",\"key\":\"9223372036854775807\",\"secret\":\"0\"}");
+        app_unref(app);
+    }
+}
+
+static void minus_one_is_no_limit_outside_of_a_store(void **state) {
+    struct app *app = must(parse_with("\"max_connections\":-1,\"max_event_batch_size\":\"-1\",\"policy\":null"));
+
+    (void)state;
+    assert_int_equal(app->max_connections, 0);
+    assert_int_equal(app->max_event_batch_size, 0);
+    assert_writes(app, START ",\"max_connections\":0,\"max_event_batch_size\":0}");
+    app_unref(app);
+    app = must(parse_from(START ",\"max_connections\":\"-1\"}", APP_FROM_COMMAND));
+    assert_int_equal(app->max_connections, 0);
+    app_unref(app);
+    refuse("\"max_connections\":-2", "max_connections must be a whole number from 0");
+    refuse("\"max_connections\":\"-\"", "max_connections must be a whole number from 0");
+    refuse("\"max_connections\":-1.5", "max_connections must be a whole number from 0");
 }
 
 static void the_longest_id_has_255_bytes(void **state) {
@@ -674,6 +710,8 @@ int main(void) {
         TEST(what_is_not_set_takes_the_servers_defaults),
         TEST(id_key_and_secret_are_required_and_bounded),
         TEST(the_field_that_is_refused_is_named),
+        TEST(an_id_key_or_secret_that_is_an_integer_is_its_digits),
+        TEST(minus_one_is_no_limit_outside_of_a_store),
         TEST(the_longest_id_has_255_bytes),
         TEST(the_signing_key_is_the_secrets),
         TEST(an_unknown_field_is_a_warning_and_survives),

@@ -871,6 +871,7 @@ static void drivers_have_aliases_in_any_case(void **state) {
         {"PGSQL", CONFIG_DRIVER_POSTGRES},     {"postgresql", CONFIG_DRIVER_POSTGRES},
         {"dynamodb", CONFIG_DRIVER_DYNAMODB},  {"scylladb", CONFIG_DRIVER_SCYLLADB},
         {"Cassandra", CONFIG_DRIVER_SCYLLADB}, {"scylla", CONFIG_DRIVER_SCYLLADB},
+        {"Array", CONFIG_DRIVER_MEMORY},       {"MariaDB", CONFIG_DRIVER_MYSQL},
     };
 
     (void)state;
@@ -879,6 +880,10 @@ static void drivers_have_aliases_in_any_case(void **state) {
         snprintf(text, sizeof text, "{\"app_manager\":{\"driver\":\"%s\"}}", names[i].name);
         assert_true(load(text));
         assert_int_equal(config.app_manager.driver, names[i].driver);
+        setenv("APP_MANAGER_DRIVER", names[i].name, 1);
+        assert_true(load("{}"));
+        assert_int_equal(config.app_manager.driver, names[i].driver);
+        unsetenv("APP_MANAGER_DRIVER");
     }
 }
 
@@ -1004,6 +1009,9 @@ static void the_environments_app_replaces_an_inline_app_of_the_same_id(void **st
         load("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\"},{\"id\":\"env\",\"key\":\"old\"},"
              "{\"id\":\"b\"}]}}}"));
     assert_apps("[{\"id\":\"a\"},{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\"},{\"id\":\"b\"}]");
+    setenv("SOCKUDO_DEFAULT_APP_ID", "40000", 1); /* an integer is its digits */
+    assert_true(load("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":4000},{\"id\":40000,\"key\":\"old\"}]}}}"));
+    assert_apps("[{\"id\":4000},{\"id\":\"40000\",\"key\":\"env-key\",\"secret\":\"env-secret\"}]");
 }
 
 static void an_incomplete_app_in_the_environment_is_a_warning_and_no_app(void **state) {

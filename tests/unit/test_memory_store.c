@@ -128,6 +128,13 @@ static void apps_of_the_configuration_are_found_by_id_and_key(void **state) {
     assert_null(app);
 }
 
+static void ids_and_keys_may_be_integers(void **state) {
+    (void)state;
+    open_with("[{\"id\":40000,\"key\":12345,\"secret\":678,\"max_connections\":-1}]");
+    assert_int_equal(limit_of("40000"), 0);
+    assert_true(key_finds("12345", "40000"));
+}
+
 static void a_broken_record_is_found_as_broken_with_its_field(void **state) {
     struct app *app = NULL;
 
@@ -225,6 +232,7 @@ static void a_record_that_was_found_outlives_its_store(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(apps_of_the_configuration_are_found_by_id_and_key),
+        TEST(ids_and_keys_may_be_integers),
         TEST(a_broken_record_is_found_as_broken_with_its_field),
         TEST(of_an_id_that_is_configured_twice_the_first_counts),
         TEST(lists_are_in_order_of_id_and_come_in_pages),

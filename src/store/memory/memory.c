@@ -69,7 +69,8 @@ static const struct memory_record *find_memory_key(const struct memory_store *st
 }
 
 static char *copy_member(const json_t *json, const char *name) {
-    struct slice text = record_member(json, name);
+    char digits[RECORD_NAME_BYTES];
+    struct slice text = record_name(json_object_get(json, name), digits);
 
     return alloc_copy(text.data, text.length);
 }
