@@ -14,7 +14,7 @@ if [ ${#tests[@]} = 0 ]; then tests=(tests/e2e/*.test.js); fi
 scripts/install-packages.sh build test coverage
 scripts/build.sh coverage
 scripts/npm-packages.sh tests
-[ $# != 0 ] || { scripts/test-jars.sh && scripts/python-packages.sh; }
+[ $# != 0 ] || { scripts/test-jars.sh && scripts/python-packages.sh && scripts/toml-cases.py; }
 find "$build" -name '*.gcda' -delete
 
 echo 'coverage: unit tests'

@@ -58,6 +58,7 @@ if [ -n "$asan_built" ] && [ -n "$tsan_built" ] &&
     # Without one of these only the tests fail that need it.
     stage 'end-to-end tests: jars' scripts/test-jars.sh || true
     stage 'end-to-end tests: clients for Python' scripts/python-packages.sh || true
+    stage 'end-to-end tests: TOML cases' scripts/toml-cases.py || true
     stage 'end-to-end tests: both sanitizers' end_to_end_tests || true
 fi
 

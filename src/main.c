@@ -33,10 +33,9 @@ static const struct command {
 } commands[] = {
     {"serve", "start the server (also: curlew without a command)",
      "usage: curlew serve [--config FILE]\n\n"
-     "Starts the server in the foreground. Settings come from FILE (default: config/config.json, if it exists) and "
-     "from the\n"
-     "environment, which takes precedence. SIGTERM shuts the server down, SIGHUP reads the apps and the certificate\n"
-     "again.\n\n"
+     "Starts the server in the foreground. Settings come from FILE, in TOML or JSON (default:\n"
+     "config/config.toml, else config/config.json), and from the environment, which takes precedence.\n"
+     "SIGTERM shuts the server down, SIGHUP reads the apps and the certificate again.\n\n"
      "  -c, --config FILE   the configuration file\n"
      "  -h, --help          show this help\n\n"
      "Exit code: 0 after a normal shutdown, 1 if a port or another resource cannot be obtained, 2 for an invalid\n"

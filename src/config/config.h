@@ -305,7 +305,8 @@ struct config {
 };
 
 /*
- * Loads defaults, then `file` (NULL: config/config.json if it exists), then the environment.
+ * Loads defaults, then `file` (NULL: config/config.toml, else config/config.json, if there is one), then the
+ * environment.
  *
  * Everything found goes to `report`, errors too: all of them, not only the first. On failure returns false, `error`
  * holds the first error, and `config` needs no disposal. Call before threads are started (it reads the environment).

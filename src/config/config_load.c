@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,11 +7,10 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/crypto.h"
+#include "config/config_file.h"
 #include "config/config_loader.h"
 #include "config/config_unknown.h"
 #include "config/config_value.h"
-
-#define DEFAULT_FILE "config/config.json"
 
 static const struct config_row *row_at(const char *path, size_t *index) {
     const struct config_row *found = NULL;
@@ -60,43 +58,6 @@ static void load_defaults(struct config *config) {
             ((struct config_number *)((char *)config + row->offset))->set = false;
     }
     config->app_manager.array_apps = json_array();
-}
-
-/* Reads the whole file; false with errno set. */
-static bool read_file(const char *file, struct buffer *text) {
-    FILE *stream = fopen(file, "rbe");
-    size_t count;
-    bool good;
-    int reason;
-
-    if (stream == NULL)
-        return false;
-    do {
-        if (!buffer_try_reserve(text, 16384)) {
-            fclose(stream);
-            errno = ENOMEM;
-            return false;
-        }
-        count = fread(text->data + text->length, 1, text->capacity - text->length, stream);
-        text->length += count;
-    } while (count > 0);
-    good = !ferror(stream);
-    reason = errno;
-    fclose(stream);
-    errno = reason;
-    return good;
-}
-
-/*
- * Removes the bytes that jansson quotes from its error text: they may be half a secret. Line and column stay.
- */
-static void report_syntax(struct config_loader *loader, json_error_t *problem) {
-    char *near = strstr(problem->text, " near ");
-
-    if (near != NULL)
-        *near = '\0';
-    config_report_error(loader->report, "%s:%d:%d: this is not JSON: %s", loader->file, problem->line, problem->column,
-                        problem->text);
 }
 
 /* The value at a dotted path; NULL if it is missing. A section that is not an object is an error. */
@@ -148,45 +109,16 @@ static void load_row(struct config_loader *loader, const json_t *root, size_t in
     buffer_dispose(&wrong);
 }
 
-/* The text without a byte order mark, which editors on Windows write (RFC 8259 section 8.1). */
-static struct slice json_of(const struct buffer *text) {
-    struct slice json = {text->data != NULL ? text->data : "", text->length};
-
-    return slice_starts_with(json, SLICE("\xef\xbb\xbf")) ? slice_skip(json, 3) : json;
-}
-
 static void load_file(struct config_loader *loader, const char *file) {
-    bool wanted = file != NULL;
-    struct buffer text = {0};
-    struct slice json;
-    json_error_t problem;
-    json_t *root;
+    json_t *root = config_file_read(loader, file);
 
-    file = wanted ? file : DEFAULT_FILE;
-    if (!read_file(file, &text)) {
-        if (wanted || errno != ENOENT)
-            config_report_error(loader->report, "cannot read the configuration file %s: %s", file, strerror(errno));
-        buffer_dispose(&text);
+    if (root == NULL)
         return;
-    }
-    loader->config->file = alloc_copy(file, strlen(file));
-    loader->file = loader->config->file;
-    json = json_of(&text);
-    root = json_loadb(json.data, json.length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
-    if (config_trim(json).length == 0) {
-        config_report_error(loader->report, "%s: the file is empty; it must contain one JSON object", loader->file);
-    } else if (root == NULL) {
-        report_syntax(loader, &problem);
-    } else if (!json_is_object(root)) {
-        config_report_error(loader->report, "%s: the file must contain one JSON object", loader->file);
-    } else {
-        for (size_t i = 0; i < config_row_count; i++)
-            if (config_rows[i].path != NULL)
-                load_row(loader, root, i);
-        config_report_unknown(root, loader->file, loader->report);
-    }
+    for (size_t i = 0; i < config_row_count; i++)
+        if (config_rows[i].path != NULL)
+            load_row(loader, root, i);
+    config_report_unknown(root, loader->file, loader->report);
     json_decref(root);
-    buffer_dispose(&text);
 }
 
 /* RFC 9562 section 5.4: a random UUID. */

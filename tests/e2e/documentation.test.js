@@ -34,6 +34,19 @@ describe('configurations', () => {
       });
     }
   }
+
+  test('docs/configuration.md: its example in TOML is that in JSON', async (t) => {
+    const [toml] = blocks('docs/configuration.md', 'toml');
+    const [json] = blocks('docs/configuration.md', 'json');
+    const folder = folderWith(t, { 'config.toml': toml, 'config.json': json });
+    const { code, stdout } = await runCurlew(['check', '--config', path.join(folder, 'config.toml')]);
+    assert.equal(stdout, `ok: ${path.join(folder, 'config.toml')}, 1 app\n`);
+    assert.equal(code, 0);
+    const apps = ['config.toml', 'config.json'].map((name) =>
+      JSON.parse(execFileSync(BINARY, ['apps', 'export', '--config', path.join(folder, name)], { encoding: 'utf8' })),
+    );
+    assert.deepEqual(apps[0], apps[1]);
+  });
 });
 
 describe('docs/apps.md', () => {

@@ -1,0 +1,114 @@
+#include "config/config_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/text_position.h"
+#include "config/config_value.h"
+#include "config/toml.h"
+
+#define DEFAULT_TOML "config/config.toml"
+#define DEFAULT_JSON "config/config.json"
+
+/* Reads the whole file; false with errno set. */
+static bool read_config_file(const char *file, struct buffer *text) {
+    FILE *stream = fopen(file, "rbe");
+    size_t count;
+    bool good;
+    int reason;
+
+    if (stream == NULL)
+        return false;
+    do {
+        if (!buffer_try_reserve(text, 16384)) {
+            fclose(stream);
+            errno = ENOMEM;
+            return false;
+        }
+        count = fread(text->data + text->length, 1, text->capacity - text->length, stream);
+        text->length += count;
+    } while (count > 0);
+    good = !ferror(stream);
+    reason = errno;
+    fclose(stream);
+    errno = reason;
+    return good;
+}
+
+/* Removes the bytes that jansson quotes from its error text: they may be half a secret. Line and column stay. */
+static void report_json_fault(struct config_loader *loader, json_error_t *problem) {
+    char *near = strstr(problem->text, " near ");
+
+    if (near != NULL)
+        *near = '\0';
+    config_report_error(loader->report, "%s:%d:%d: this is not JSON: %s", loader->file, problem->line, problem->column,
+                        problem->text);
+}
+
+static json_t *parse_json_file(struct config_loader *loader, struct slice text) {
+    json_error_t problem;
+    json_t *root = json_loadb(text.data, text.length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
+
+    if (config_trim(text).length == 0)
+        config_report_error(loader->report, "%s: the file is empty; it must contain one JSON object", loader->file);
+    else if (root == NULL)
+        report_json_fault(loader, &problem);
+    else if (!json_is_object(root))
+        config_report_error(loader->report, "%s: the file must contain one JSON object", loader->file);
+    if (json_is_object(root))
+        return root;
+    json_decref(root);
+    return NULL;
+}
+
+static json_t *parse_toml_file(struct config_loader *loader, struct slice text) {
+    struct text_position position;
+    struct error error;
+    json_t *root = toml_parse(text, NULL, &position, &error);
+
+    if (root == NULL)
+        config_report_error(loader->report, "%s:%zu:%zu: this is not TOML 1.0: %s", loader->file, position.line,
+                            position.column, error.text);
+    return root;
+}
+
+/* The text without a byte order mark, which editors on Windows write (RFC 8259 section 8.1). */
+static struct slice without_mark(const struct buffer *text) {
+    struct slice bytes = {text->data != NULL ? text->data : "", text->length};
+
+    return slice_starts_with(bytes, SLICE("\xef\xbb\xbf")) ? slice_skip(bytes, 3) : bytes;
+}
+
+/* The default file: TOML goes first. Warns if both exist. */
+static const char *choose_default(struct config_loader *loader) {
+    bool toml = access(DEFAULT_TOML, F_OK) == 0;
+
+    if (toml && access(DEFAULT_JSON, F_OK) == 0)
+        config_report_warning(loader->report,
+                              "%s is not read, because %s exists: only one file is; remove one of them, or name one "
+                              "with --config",
+                              DEFAULT_JSON, DEFAULT_TOML);
+    return toml ? DEFAULT_TOML : DEFAULT_JSON;
+}
+
+json_t *config_file_read(struct config_loader *loader, const char *file) {
+    bool wanted = file != NULL;
+    struct buffer text = {0};
+    json_t *root = NULL;
+
+    file = wanted ? file : choose_default(loader);
+    if (read_config_file(file, &text)) {
+        loader->config->file = alloc_copy(file, strlen(file));
+        loader->file = loader->config->file;
+        root = slice_ends_with(slice_of(file), SLICE(".toml")) ? parse_toml_file(loader, without_mark(&text))
+                                                               : parse_json_file(loader, without_mark(&text));
+    } else if (wanted || errno != ENOENT) {
+        config_report_error(loader->report, "cannot read the configuration file %s: %s", file, strerror(errno));
+    }
+    buffer_dispose(&text);
+    return root;
+}
