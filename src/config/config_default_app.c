@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "config/config_app_field.h"
 #include "config/config_loader.h"
 #include "config/config_value.h"
 
@@ -40,54 +41,68 @@ static const struct {
 #define REQUIRED 3
 #define VARIABLE_COUNT (sizeof variables / sizeof variables[0])
 
-/* The items between commas, without the blanks around them; NULL if one of them is not UTF-8. */
-static json_t *list_value(const char *text) {
-    json_t *list = json_array();
+/* The value from text; NULL if it is not valid. */
+static json_t *field_value(enum variable_type type, const char *text) {
+    struct slice trimmed = config_trim(slice_of(text));
+    unsigned long long number;
+    bool flag;
 
-    while (*text != '\0') {
-        size_t length = strcspn(text, ",");
-        struct slice item = config_trim((struct slice){text, length});
-
-        if (item.length > 0 && json_array_append_new(list, json_stringn(item.data, item.length)) != 0) {
-            json_decref(list);
-            return NULL;
-        }
-        text += length;
-        text += *text == ',';
+    switch (type) {
+    case VARIABLE_TEXT:
+        return json_string(text);
+    case VARIABLE_FLAG:
+        return config_flag_from_text(trimmed, &flag) ? json_boolean(flag) : NULL;
+    case VARIABLE_NUMBER:
+        return slice_to_number(trimmed, UINT32_MAX, &number) ? json_integer((json_int_t)number) : NULL;
+    case VARIABLE_LIST:
+        return config_json_list(text);
     }
-    return list;
+    return NULL;
+}
+
+static const char *field_description(enum variable_type type) {
+    static const char *const descriptions[] = {
+        [VARIABLE_TEXT] = "UTF-8 text",
+        [VARIABLE_FLAG] = "true or false",
+        [VARIABLE_NUMBER] = "a whole number from 0 to 4294967295",
+        [VARIABLE_LIST] = "origins separated by commas, in UTF-8",
+    };
+
+    return descriptions[type];
+}
+
+/* The row of a field; VARIABLE_COUNT if there is none. */
+static size_t find_field(struct slice name) {
+    size_t i = 0;
+
+    while (i < VARIABLE_COUNT && !slice_equal(slice_of(variables[i].field), name))
+        i++;
+    return i;
+}
+
+bool config_app_field_known(struct slice name) {
+    return find_field(name) < VARIABLE_COUNT;
+}
+
+bool config_app_field_is_text(struct slice name) {
+    size_t row = find_field(name);
+
+    return row < VARIABLE_COUNT && variables[row].type == VARIABLE_TEXT;
+}
+
+json_t *config_app_field_value(struct slice name, const char *text) {
+    size_t row = find_field(name);
+
+    return row < VARIABLE_COUNT ? field_value(variables[row].type, text) : NULL;
 }
 
 /* The field's value; NULL with a warning if the variable is not valid. */
 static json_t *variable_value(struct config_loader *loader, size_t index, const char *text) {
-    const char *right = NULL;
-    unsigned long long number;
-    json_t *value = NULL;
-    bool flag;
+    json_t *value = field_value(variables[index].type, text);
 
-    switch (variables[index].type) {
-    case VARIABLE_TEXT:
-        value = json_string(text);
-        right = "UTF-8 text";
-        break;
-    case VARIABLE_FLAG:
-        if (config_flag_from_text(config_trim(slice_of(text)), &flag))
-            value = json_boolean(flag);
-        right = "true or false";
-        break;
-    case VARIABLE_NUMBER:
-        if (slice_to_number(config_trim(slice_of(text)), UINT32_MAX, &number))
-            value = json_integer((json_int_t)number);
-        right = "a whole number from 0 to 4294967295";
-        break;
-    case VARIABLE_LIST:
-        value = list_value(text);
-        right = "origins separated by commas, in UTF-8";
-        break;
-    }
     if (value == NULL)
         config_report_warning(loader->report, "the environment variable %s must be %s; it is ignored",
-                              variables[index].variable, right);
+                              variables[index].variable, field_description(variables[index].type));
     return value;
 }
 

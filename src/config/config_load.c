@@ -7,30 +7,23 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/crypto.h"
+#include "config/config_expand.h"
 #include "config/config_file.h"
 #include "config/config_loader.h"
 #include "config/config_unknown.h"
 #include "config/config_value.h"
 
-static const struct config_row *row_at(const char *path, size_t *index) {
-    const struct config_row *found = NULL;
+/* Where the value of the setting is from; NULL while the default holds. */
+static const char *source_of(const struct config_loader *loader, const char *path) {
+    const struct config_row *row = config_row_at(slice_of(path));
 
-    for (size_t i = 0; i < config_row_count; i++) {
-        if (config_rows[i].path != NULL && strcmp(config_rows[i].path, path) == 0) {
-            found = &config_rows[i];
-            *index = i;
-        }
-    }
-    return found;
+    return row != NULL ? loader->sources[row - config_rows] : NULL;
 }
 
 struct slice config_source(const struct config_loader *loader, const char *path, char *text, size_t size) {
-    const char *source = NULL;
-    size_t index;
+    const char *source = source_of(loader, path);
     int length;
 
-    if (row_at(path, &index) != NULL)
-        source = loader->sources[index];
     if (source == NULL)
         length = snprintf(text, size, "%s", path);
     else if (source == loader->file)
@@ -41,9 +34,7 @@ struct slice config_source(const struct config_loader *loader, const char *path,
 }
 
 bool config_was_set(const struct config_loader *loader, const char *path) {
-    size_t index;
-
-    return row_at(path, &index) != NULL && loader->sources[index] != NULL;
+    return source_of(loader, path) != NULL;
 }
 
 static void load_defaults(struct config *config) {
@@ -114,6 +105,7 @@ static void load_file(struct config_loader *loader, const char *file) {
 
     if (root == NULL)
         return;
+    config_expand(root, loader->file, loader->report);
     for (size_t i = 0; i < config_row_count; i++)
         if (config_rows[i].path != NULL)
             load_row(loader, root, i);

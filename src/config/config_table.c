@@ -315,6 +315,13 @@ const struct config_row config_rows[] = {
 
 const size_t config_row_count = sizeof config_rows / sizeof config_rows[0];
 
+const struct config_row *config_row_at(struct slice path) {
+    for (size_t i = 0; i < config_row_count; i++)
+        if (config_rows[i].path != NULL && slice_equal(slice_of(config_rows[i].path), path))
+            return &config_rows[i];
+    return NULL;
+}
+
 const char *const config_accepted_paths[] = {
     "adapter.*",
     "cache.driver",

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/slice.h"
 #include "config/config.h"
 
 enum config_type {
@@ -53,6 +54,9 @@ struct config_row {
 
 extern const struct config_row config_rows[];
 extern const size_t config_row_count;
+
+/* The row of a setting of the file; NULL if there is none. */
+const struct config_row *config_row_at(struct slice path);
 
 /* Names and aliases, indexed by enum config_driver. */
 extern const char *const config_driver_choices[];

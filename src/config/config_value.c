@@ -34,6 +34,23 @@ bool config_flag_from_text(struct slice text, bool *flag) {
     return false;
 }
 
+json_t *config_json_list(const char *text) {
+    json_t *list = json_array();
+
+    while (*text != '\0') {
+        size_t length = strcspn(text, ",");
+        struct slice item = config_trim((struct slice){text, length});
+
+        if (item.length > 0 && json_array_append_new(list, json_stringn(item.data, item.length)) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+        text += length;
+        text += *text == ',';
+    }
+    return list;
+}
+
 static void list_clear(struct config_list *list) {
     for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);

@@ -28,6 +28,9 @@ void config_value_describe(const struct config_row *row, struct buffer *buffer);
  */
 void config_value_describe_json(const json_t *json, struct buffer *buffer);
 
+/* The texts between commas, without blanks around them and without empty ones; NULL if one is not UTF-8. */
+json_t *config_json_list(const char *text);
+
 /* true/false/1/0/yes/no/on/off in any case. */
 bool config_flag_from_text(struct slice text, bool *flag);
 

@@ -85,6 +85,17 @@ const char *config_fixture_check(const char *name, bool verbose, int *code) {
     return check_output;
 }
 
+void config_fixture_assert_apps(const char *expected) {
+    json_t *wanted = json_loads(expected, 0, NULL);
+    char *found = json_dumps(config_fixture.config.app_manager.array_apps, JSON_COMPACT);
+
+    assert_non_null(wanted);
+    if (!json_equal(config_fixture.config.app_manager.array_apps, wanted))
+        fail_msg("%s is not %s", found, expected);
+    free(found);
+    json_decref(wanted);
+}
+
 bool config_fixture_holds(const struct config_messages *messages, const char *part) {
     for (size_t i = 0; i < messages->count; i++)
         if (strstr(messages->texts[i], part) != NULL)

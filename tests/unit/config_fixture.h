@@ -28,6 +28,9 @@ bool config_fixture_load(const char *name, const char *text);
 /* The output of `curlew check`; valid until the next call. */
 const char *config_fixture_check(const char *name, bool verbose, int *code);
 
+/* Fails unless the loaded configuration has these apps, as JSON. */
+void config_fixture_assert_apps(const char *expected);
+
 /* True if one of the texts holds `part`. */
 bool config_fixture_holds(const struct config_messages *messages, const char *part);
 

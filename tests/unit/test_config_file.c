@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,12 +62,111 @@ static void the_default_file_is_config_toml_else_config_json(void **state) {
     assert_text_holds(ERROR_TEXT, "config/config.toml:1:7: ");
 }
 
+static void variables_in_strings_are_replaced(void **state) {
+    (void)state;
+    setenv("HOST_NAME", "db.example", 1);
+    setenv("PASSWORD_1", "pa${HOST_NAME}ss", 1); /* not looked at again */
+    setenv("EMPTY", "", 1);
+    assert_true(config_fixture_load(
+        "c.json",
+        "{\"host\":\"${HOST_NAME}\",\"database\":{\"mysql\":{\"host\":\"a-${HOST_NAME}.${HOST_NAME}\","
+        "\"password\":\"${PASSWORD_1}\",\"username\":\"${EMPTY:-someone}\"},"
+        "\"postgres\":{\"password\":\"${NOT_SET:-}\",\"username\":\"$${HOST_NAME} $HOST_NAME ${NONE:-a:-b $}\"}},"
+        "\"${HOST_NAME}\":1}"));
+    assert_string_equal(CONFIG.host, "db.example");
+    assert_string_equal(CONFIG.database.mysql.host, "a-db.example.db.example");
+    assert_string_equal(CONFIG.database.mysql.password, "pa${HOST_NAME}ss");
+    assert_string_equal(CONFIG.database.mysql.username, "someone");
+    assert_string_equal(CONFIG.database.postgres.password, "");
+    assert_string_equal(CONFIG.database.postgres.username, "${HOST_NAME} $HOST_NAME a:-b $");
+    assert_int_equal(REPORT.warnings.count, 1);
+    assert_reported(REPORT.warnings, "c.json: ${HOST_NAME} is not a setting"); /* names of members stay */
+    assert_true(config_fixture_load("c.toml", "host = '${HOST_NAME}'\nport = '${NONE:-7000}'\n"));
+    assert_string_equal(CONFIG.host, "db.example");
+    assert_int_equal(CONFIG.port, 7000);
+}
+
+static void a_string_with_a_variable_is_read_as_the_environment_is(void **state) {
+    (void)state;
+    setenv("MY_PORT", "7000", 1);
+    setenv("NO", "off", 1);
+    setenv("EMPTY", "", 1);
+    assert_true(config_fixture_load(
+        "c.json",
+        "{\"port\":\"${MY_PORT}\",\"metrics\":{\"enabled\":\"${NO}\",\"port\":\"${EMPTY:-}\"},"
+        "\"debug\":\"${EMPTY:-yes}\",\"cors\":{\"origin\":\"${NONE:-https://a.example, https://b.example}\"},"
+        "\"http_api\":{\"accept_traffic\":{\"memory_threshold\":\"${NONE:-0.5}\"}},"
+        "\"database\":{\"mysql\":{\"pool_min\":\"${NONE:-3}\"},\"dynamodb\":{\"endpoint_url\":\"${EMPTY:-}\"}},"
+        "\"websocket\":{\"max_messages\":\"${NONE:-none}\",\"compression\":\"${NONE:-SHARED}\"},"
+        "\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"${MY_PORT}\",\"key\":\"k-${MY_PORT}\",\"enabled\":\"${NO}\","
+        "\"max_connections\":\"${MY_PORT}\",\"allowed_origins\":\"${NONE:-a.example,b.example}\","
+        "\"max_event_batch_size\":\"${EMPTY:-}\",\"webhooks\":[{\"headers\":{\"X-Port\":\"${MY_PORT}\"}}],"
+        "\"policy\":{\"limits\":{\"decay_seconds\":\"${NONE:-2}\",\"terminate_on_limit\":\"${NONE:-true}\"}}}]}}}"));
+    assert_int_equal(REPORT.warnings.count, 0);
+    assert_int_equal(CONFIG.port, 7000);
+    assert_false(CONFIG.metrics.enabled);
+    assert_int_equal(CONFIG.metrics.port, 9601);
+    assert_true(CONFIG.debug);
+    assert_int_equal(CONFIG.cors.origin.count, 2);
+    assert_string_equal(CONFIG.cors.origin.items[1], "https://b.example");
+    assert_true(CONFIG.http_api.accept_traffic.memory_threshold == 0.5);
+    assert_int_equal(CONFIG.database.mysql.pool_min.value, 3);
+    assert_null(CONFIG.database.dynamodb.endpoint_url);
+    assert_int_equal(CONFIG.websocket.max_messages, 0);
+    assert_int_equal(CONFIG.websocket.compression, CONFIG_COMPRESSION_SHARED);
+    config_fixture_assert_apps(
+        "[{\"id\":\"7000\",\"key\":\"k-7000\",\"enabled\":false,\"max_connections\":7000,"
+        "\"allowed_origins\":[\"a.example\",\"b.example\"],"
+        "\"webhooks\":[{\"headers\":{\"X-Port\":\"7000\"}}],"
+        "\"policy\":{\"limits\":{\"decay_seconds\":2,\"terminate_on_limit\":true}}}]");
+    setenv("MY_PORT", "hunter2", 1);
+    assert_false(config_fixture_load("c.json", "{\"port\":\"${MY_PORT}\"}"));
+    assert_text_holds(ERROR_TEXT, "c.json: port must be a whole number from 0 to 65535");
+    assert_null(strstr(ERROR_TEXT, "hunter2"));
+}
+
+static void all_variables_without_a_value_are_one_error(void **state) {
+    (void)state;
+    setenv("EMPTY", "", 1);
+    setenv("SET", "hunter2", 1);
+    assert_false(config_fixture_load(
+        "c.json",
+        "{\"host\":\"${EMPTY}${SET}\",\"unknown\":[\"${ONE}\"],\"app_manager\":{\"array\":{\"apps\":["
+        "{\"id\":\"${TWO}\",\"secret\":\"${ONE}\"}]}}}"));
+    assert_int_equal(REPORT.errors.count, 1);
+    assert_string_equal(ERROR_TEXT,
+                        "c.json: these environment variables are unset or empty, and the file has no "
+                        "default for them: EMPTY (host), ONE (unknown[0]), TWO "
+                        "(app_manager.array.apps[0].id); set them, or write ${NAME:-default}");
+}
+
+static void what_is_no_variable_is_an_error_with_its_path(void **state) {
+    static const char *const wrong[] = {"${", "${}", "${A", "${A-B}", "${1}", "${A:b}", "${ A}", "x${A:-b"};
+    char text[100];
+
+    (void)state;
+    setenv("A", "1", 1);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(text, sizeof text, "{\"ssl\":{\"passphrase\":\"%s\"}}", wrong[i]);
+        if (config_fixture_load("c.json", text))
+            fail_msg("accepted: %s", wrong[i]);
+        assert_text_holds(ERROR_TEXT, "c.json: ssl.passphrase: ${ must be followed by the name");
+    }
+    setenv("A", "\xff", 1);
+    assert_false(config_fixture_load("c.json", "{\"host\":\"${A}\"}"));
+    assert_text_holds(ERROR_TEXT, "c.json: host: the environment variable in it is not UTF-8");
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, config_fixture_enter, config_fixture_leave)
     const struct CMUnitTest tests[] = {
         TEST(a_file_whose_name_ends_in_toml_is_toml),
         TEST(faults_of_toml_are_told_like_those_of_json),
         TEST(the_default_file_is_config_toml_else_config_json),
+        TEST(variables_in_strings_are_replaced),
+        TEST(a_string_with_a_variable_is_read_as_the_environment_is),
+        TEST(all_variables_without_a_value_are_one_error),
+        TEST(what_is_no_variable_is_an_error_with_its_path),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
