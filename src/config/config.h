@@ -124,6 +124,8 @@ struct config {
         enum config_driver driver;
         json_t
             *array_apps; /* always an array: the file's apps, the environment's, or the demo app; not yet validated */
+        bool skip_inline_apps;     /* from the environment only; true: without the file's apps */
+        bool register_inline_apps; /* from the environment only; false: the same */
         uint32_t lookup_timeout_ms;
         struct {
             bool enabled;

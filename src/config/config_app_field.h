@@ -12,5 +12,8 @@
 bool config_app_field_known(struct slice name);
 bool config_app_field_is_text(struct slice name);
 
+/* True if the environment variable sets a field of the app in the environment. */
+bool config_app_field_reads(struct slice variable);
+
 /* The field's value from text; NULL if the text is not valid for it. */
 json_t *config_app_field_value(struct slice name, const char *text);

@@ -11,7 +11,8 @@
 
 enum variable_type { VARIABLE_TEXT, VARIABLE_FLAG, VARIABLE_NUMBER, VARIABLE_LIST };
 
-/* The variables of the app in the environment, and the fields that they set; the first three are required. */
+/* The variables of the app in the environment, and the fields that they set; the first three are required. A later row
+ * takes precedence. */
 static const struct {
     const char *variable;
     const char *field;
@@ -36,6 +37,7 @@ static const struct {
     {PREFIX "ENABLE_WATCHLIST_EVENTS", "enable_watchlist_events", VARIABLE_FLAG},
     {PREFIX "ALLOWED_ORIGINS", "allowed_origins", VARIABLE_LIST},
     {"SOCKUDO_ENABLE_CLIENT_MESSAGES", "enable_client_messages", VARIABLE_FLAG},
+    {PREFIX "ENABLE_CLIENT_MESSAGES", "enable_client_messages", VARIABLE_FLAG},
 };
 
 #define REQUIRED 3
@@ -171,10 +173,19 @@ static void put_app(json_t *apps, json_t *app) {
     json_array_append_new(apps, app);
 }
 
+bool config_app_field_reads(struct slice variable) {
+    for (size_t i = 0; i < VARIABLE_COUNT; i++)
+        if (slice_equal(slice_of(variables[i].variable), variable))
+            return true;
+    return false;
+}
+
 void config_load_default_app(struct config_loader *loader) {
     struct config *config = loader->config;
     json_t *app = app_from_environment(loader);
 
+    if (config->app_manager.skip_inline_apps || !config->app_manager.register_inline_apps)
+        json_array_clear(config->app_manager.array_apps);
     if (app != NULL)
         put_app(config->app_manager.array_apps, app);
     if (json_array_size(config->app_manager.array_apps) > 0 || config->app_manager.driver != CONFIG_DRIVER_MEMORY ||

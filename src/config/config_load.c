@@ -209,6 +209,7 @@ bool config_load(struct config *config, const char *file, struct config_report *
     load_defaults(config);
     load_file(&loader, file);
     config_load_environment(&loader);
+    config_report_family_variables(loader.report);
     fill_in(&loader);
     check_config(&loader);
     config_load_default_app(&loader);

@@ -28,5 +28,8 @@ const char *config_environment(const char *name);
 /* Applies the environment: the table's variables, RUST_LOG and the admin token's rule. */
 void config_load_environment(struct config_loader *loader);
 
+/* Reports the variables of the protocol family that are set and have no meaning here as accepted without effect. */
+void config_report_family_variables(struct config_report *report);
+
 /* Adds the app of the environment to the array of apps, or the demo app if there is no other. */
 void config_load_default_app(struct config_loader *loader);

@@ -95,10 +95,10 @@ static const char *const log_levels[] = {"error off", "warn warning", "info", "d
         path ".key_path", CONFIG_TEXT, AT(at.key_path), NULL, NULL, .flags = CONFIG_NULLABLE                           \
     }
 
-#define SQL_ROWS(path, at, VARIABLE, port_default, username_default)                                                     \
+#define SQL_ROWS(path, at, VARIABLE, USERNAME, port_default, username_default)                                           \
     {path ".host", CONFIG_TEXT, AT(at.host), "localhost", VARIABLE "_HOST", .form = &not_empty},                         \
         {path ".port", CONFIG_UNSIGNED, AT(at.port), port_default, VARIABLE "_PORT", .min = 1, .max = 65535},            \
-        {path ".username", CONFIG_TEXT, AT(at.username), username_default, VARIABLE "_USERNAME"},                        \
+        {path ".username", CONFIG_TEXT, AT(at.username), username_default, USERNAME},                                    \
         {path ".password", CONFIG_TEXT, AT(at.password), "", VARIABLE "_PASSWORD"},                                      \
         {path ".database", CONFIG_TEXT, AT(at.database), "sockudo", VARIABLE "_DATABASE"},                               \
         {path ".table_name",     CONFIG_TEXT,        AT(at.table_name), "applications",                                  \
@@ -118,25 +118,26 @@ static const char *const log_levels[] = {"error off", "warn warning", "info", "d
         {path ".cache_max_capacity", CONFIG_OPTIONAL_NUMBER, AT(at.cache_max_capacity), "100", "CACHE_MAX_CAPACITY"},    \
         TLS_ROWS(path ".tls", at.tls, "prefer")
 
-/* `V` passes on the name of a variable, or nothing. */
-#define SCYLLADB_ROWS(path, V)                                                                                           \
-    {path ".nodes", CONFIG_LIST, AT(database.scylladb.nodes), "127.0.0.1:9042", V("_NODES"), .min = 1},                  \
-        {path ".keyspace", CONFIG_TEXT, AT(database.scylladb.keyspace), "sockudo", V("_KEYSPACE"), .form = &table_name}, \
+/* `V` passes on the name of a variable, or nothing; `W` also that of the family, without DATABASE_. */
+#define SCYLLADB_ROWS(path, V, W)                                                                                        \
+    {path ".nodes", CONFIG_LIST, AT(database.scylladb.nodes), "127.0.0.1:9042", W("_NODES"), .min = 1},                  \
+        {path ".keyspace", CONFIG_TEXT, AT(database.scylladb.keyspace), "sockudo", W("_KEYSPACE"), .form = &table_name}, \
         {path ".table_name", CONFIG_TEXT,      AT(database.scylladb.table_name),                                         \
          "applications",     V("_TABLE_NAME"), .form = &table_name},                                                     \
         {path ".username", CONFIG_TEXT, AT(database.scylladb.username), NULL, V("_USERNAME"), .flags = CONFIG_NULLABLE}, \
         {path ".password", CONFIG_TEXT, AT(database.scylladb.password), NULL, V("_PASSWORD"), .flags = CONFIG_NULLABLE}, \
         {path ".replication_class", CONFIG_TEXT,           AT(database.scylladb.replication_class), "SimpleStrategy",    \
-         V("_REPLICATION_CLASS"),   .form = &dynamodb_name},                                                             \
+         W("_REPLICATION_CLASS"),   .form = &dynamodb_name},                                                             \
         {path ".replication_factor",                                                                                     \
          CONFIG_UNSIGNED,                                                                                                \
          AT(database.scylladb.replication_factor),                                                                       \
          "3",                                                                                                            \
-         V("_REPLICATION_FACTOR"),                                                                                       \
+         W("_REPLICATION_FACTOR"),                                                                                       \
          .min = 1,                                                                                                       \
          .max = 1000},                                                                                                   \
         TLS_ROWS(path ".tls", database.scylladb.tls, "disable")
 #define SCYLLADB_VARIABLE(name) "DATABASE_SCYLLADB" name
+#define SCYLLADB_VARIABLES(name) "SCYLLADB" name " DATABASE_SCYLLADB" name
 #define NO_VARIABLE(name) NULL
 
 #define RATE_LIMIT_ROWS(path, at, VARIABLE, requests_default)                                                          \
@@ -166,6 +167,8 @@ const struct config_row config_rows[] = {
     {"app_manager.driver", CONFIG_CHOICE, AT(app_manager.driver), "memory", "APP_MANAGER_DRIVER",
      .flags = CONFIG_FATAL_VARIABLE | CONFIG_CASE_INSENSITIVE, .choices = config_driver_choices},
     {"app_manager.array.apps", CONFIG_ARRAY, AT(app_manager.array_apps), NULL, NULL},
+    {NULL, CONFIG_FLAG, AT(app_manager.skip_inline_apps), "false", "SOCKUDO_SKIP_INLINE_APPS"},
+    {NULL, CONFIG_FLAG, AT(app_manager.register_inline_apps), "true", "APP_MANAGER_REGISTER_INLINE_APPS"},
     {"app_manager.lookup_timeout_ms", CONFIG_UNSIGNED, AT(app_manager.lookup_timeout_ms), "5000", NULL, 1, 3600000},
     {"app_manager.cache.enabled", CONFIG_FLAG, AT(app_manager.cache.enabled), "true", NULL},
     {"app_manager.cache.ttl", CONFIG_UNSIGNED, AT(app_manager.cache.ttl_s), "300", "CACHE_TTL_SECONDS"},
@@ -174,8 +177,9 @@ const struct config_row config_rows[] = {
     {NULL, CONFIG_UNSIGNED, AT(app_manager.cache.cleanup_interval_s), "60", "CACHE_CLEANUP_INTERVAL"},
     {NULL, CONFIG_UNSIGNED, AT(app_manager.cache.max_capacity), "10000", "CACHE_MAX_CAPACITY"},
 
-    SQL_ROWS("database.mysql", database.mysql, "DATABASE_MYSQL", "3306", "root"),
-    SQL_ROWS("database.postgres", database.postgres, "DATABASE_POSTGRES", "5432", "postgres"),
+    SQL_ROWS("database.mysql", database.mysql, "DATABASE_MYSQL", "DATABASE_MYSQL_USERNAME", "3306", "root"),
+    SQL_ROWS("database.postgres", database.postgres, "DATABASE_POSTGRES",
+             "DATABASE_POSTGRES_USER DATABASE_POSTGRES_USERNAME", "5432", "postgres"),
     {"database.sqlite.path", CONFIG_TEXT, AT(database.sqlite.path), "curlew.db", "DATABASE_SQLITE_PATH",
      .form = &not_empty},
     {"database.dynamodb.region", CONFIG_TEXT, AT(database.dynamodb.region), "us-east-1", "DATABASE_DYNAMODB_REGION",
@@ -191,8 +195,8 @@ const struct config_row config_rows[] = {
     {"database.dynamodb.aws_profile_name", CONFIG_TEXT, AT(database.dynamodb.aws_profile_name), NULL, "AWS_PROFILE",
      .flags = CONFIG_NULLABLE},
     /* Later rows take precedence: environment, app_manager, database. */
-    SCYLLADB_ROWS("database.scylladb", NO_VARIABLE),
-    SCYLLADB_ROWS("app_manager.scylladb", SCYLLADB_VARIABLE),
+    SCYLLADB_ROWS("database.scylladb", NO_VARIABLE, NO_VARIABLE),
+    SCYLLADB_ROWS("app_manager.scylladb", SCYLLADB_VARIABLE, SCYLLADB_VARIABLES),
 
     {"database_pooling.enabled", CONFIG_FLAG, AT(database_pooling.enabled), "true", "DATABASE_POOLING_ENABLED"},
     {"database_pooling.min", CONFIG_OPTIONAL_NUMBER, AT(database_pooling.min), "2", "DATABASE_POOL_MIN", .max = 10000},
@@ -335,6 +339,7 @@ const char *const config_accepted_paths[] = {
     "rate_limiter.*",
     "rate_limiter.api_rate_limit.identifier",
     "rate_limiter.websocket_rate_limit.identifier",
+    "websocket.write_buffer_size",
 };
 
 const size_t config_accepted_path_count = sizeof config_accepted_paths / sizeof config_accepted_paths[0];

@@ -126,6 +126,8 @@ static const struct expectation {
     ROW("workers", workers, "?", "CURLEW_WORKERS", "13"),
     ROW("app_manager.driver", app_manager.driver, "0", "APP_MANAGER_DRIVER", "memory"),
     ROW("app_manager.array.apps", app_manager.array_apps, "[]", NULL, "[{\"id\":\"a\"}]"),
+    ROW(NULL, app_manager.skip_inline_apps, "false", "SOCKUDO_SKIP_INLINE_APPS", "true"),
+    ROW(NULL, app_manager.register_inline_apps, "true", "APP_MANAGER_REGISTER_INLINE_APPS", "false"),
     ROW("app_manager.lookup_timeout_ms", app_manager.lookup_timeout_ms, "5000", NULL, "250"),
     ROW("app_manager.cache.enabled", app_manager.cache.enabled, "true", NULL, "false"),
     ROW("app_manager.cache.ttl", app_manager.cache.ttl_s, "300", "CACHE_TTL_SECONDS", "7"),
@@ -133,10 +135,10 @@ static const struct expectation {
     ROW("app_manager.cache.stale_if_error", app_manager.cache.stale_if_error_s, "86400", NULL, "60"),
     ROW(NULL, app_manager.cache.cleanup_interval_s, "60", "CACHE_CLEANUP_INTERVAL", "61"),
     ROW(NULL, app_manager.cache.max_capacity, "10000", "CACHE_MAX_CAPACITY", "77"),
-#define SQL(section, at, VARIABLE, port_default, user)                                                                 \
+#define SQL(section, at, VARIABLE, USERNAME, port_default, user)                                                       \
     ROW(section ".host", at.host, "localhost", VARIABLE "_HOST", "db"),                                                \
         ROW(section ".port", at.port, port_default, VARIABLE "_PORT", "1234"),                                         \
-        ROW(section ".username", at.username, user, VARIABLE "_USERNAME", "curlew"),                                   \
+        ROW(section ".username", at.username, user, USERNAME, "curlew"),                                               \
         ROW(section ".password", at.password, "", VARIABLE "_PASSWORD", "hunter2"),                                    \
         ROW(section ".database", at.database, "sockudo", VARIABLE "_DATABASE", "other"),                               \
         ROW(section ".table_name", at.table_name, "applications", VARIABLE "_TABLE_NAME", "apps"),                     \
@@ -153,8 +155,9 @@ static const struct expectation {
         ROW(section ".ca_path", at.ca_path, NULL, NULL, "/ca.pem"),                                                    \
         ROW(section ".cert_path", at.cert_path, NULL, NULL, "/cert.pem"),                                              \
         ROW(section ".key_path", at.key_path, NULL, NULL, "/key.pem")
-    SQL("database.mysql", database.mysql, "DATABASE_MYSQL", "3306", "root"),
-    SQL("database.postgres", database.postgres, "DATABASE_POSTGRES", "5432", "postgres"),
+    SQL("database.mysql", database.mysql, "DATABASE_MYSQL", "DATABASE_MYSQL_USERNAME", "3306", "root"),
+    SQL("database.postgres", database.postgres, "DATABASE_POSTGRES",
+        "DATABASE_POSTGRES_USER DATABASE_POSTGRES_USERNAME", "5432", "postgres"),
     ROW("database.sqlite.path", database.sqlite.path, "curlew.db", "DATABASE_SQLITE_PATH", "/var/lib/apps.db"),
     ROW("database.dynamodb.region", database.dynamodb.region, "us-east-1", "DATABASE_DYNAMODB_REGION", "eu-west-1"),
     ROW("database.dynamodb.table_name", database.dynamodb.table_name, "sockudo-applications",
@@ -165,20 +168,21 @@ static const struct expectation {
     ROW("database.dynamodb.aws_secret_access_key", database.dynamodb.aws_secret_access_key, NULL,
         "AWS_SECRET_ACCESS_KEY", "SK"),
     ROW("database.dynamodb.aws_profile_name", database.dynamodb.aws_profile_name, NULL, "AWS_PROFILE", "work"),
-#define SCYLLADB(section, V)                                                                                           \
-    ROW(section ".nodes", database.scylladb.nodes, "127.0.0.1:9042", V("NODES"), "10.0.0.1:9042,10.0.0.2"),            \
-        ROW(section ".keyspace", database.scylladb.keyspace, "sockudo", V("KEYSPACE"), "mine"),                        \
+#define SCYLLADB(section, V, W)                                                                                        \
+    ROW(section ".nodes", database.scylladb.nodes, "127.0.0.1:9042", W("NODES"), "10.0.0.1:9042,10.0.0.2"),            \
+        ROW(section ".keyspace", database.scylladb.keyspace, "sockudo", W("KEYSPACE"), "mine"),                        \
         ROW(section ".table_name", database.scylladb.table_name, "applications", V("TABLE_NAME"), "apps"),             \
         ROW(section ".username", database.scylladb.username, NULL, V("USERNAME"), "cassandra"),                        \
         ROW(section ".password", database.scylladb.password, NULL, V("PASSWORD"), "cassandra"),                        \
         ROW(section ".replication_class", database.scylladb.replication_class, "SimpleStrategy",                       \
-            V("REPLICATION_CLASS"), "NetworkTopologyStrategy"),                                                        \
-        ROW(section ".replication_factor", database.scylladb.replication_factor, "3", V("REPLICATION_FACTOR"), "1"),   \
+            W("REPLICATION_CLASS"), "NetworkTopologyStrategy"),                                                        \
+        ROW(section ".replication_factor", database.scylladb.replication_factor, "3", W("REPLICATION_FACTOR"), "1"),   \
         TLS(section ".tls", database.scylladb.tls, "0")
 #define WITH_VARIABLE(name) "DATABASE_SCYLLADB_" name
+#define WITH_VARIABLES(name) "SCYLLADB_" name " DATABASE_SCYLLADB_" name
 #define WITHOUT_VARIABLE(name) NULL
-    SCYLLADB("database.scylladb", WITHOUT_VARIABLE),
-    SCYLLADB("app_manager.scylladb", WITH_VARIABLE),
+    SCYLLADB("database.scylladb", WITHOUT_VARIABLE, WITHOUT_VARIABLE),
+    SCYLLADB("app_manager.scylladb", WITH_VARIABLE, WITH_VARIABLES),
     ROW("database_pooling.enabled", database_pooling.enabled, "true", "DATABASE_POOLING_ENABLED", "false"),
     ROW("database_pooling.min", database_pooling.min, "2 unset", "DATABASE_POOL_MIN", "4"),
     ROW("database_pooling.max", database_pooling.max, "10 unset", "DATABASE_POOL_MAX", "12"),
@@ -721,9 +725,9 @@ static void keys_of_the_family_without_meaning_here_are_accepted_in_silence(void
              "\"websocket_rate_limit\":{\"identifier\":\"ws\"}},\"metrics\":{\"driver\":\"prometheus\"},"
              "\"cluster_health\":{},\"adapter\":{\"buffer_multiplier_per_cpu\":64,\"redis\":{},\"nats\":{}},"
              "\"database\":{\"redis\":{}},"
-             "\"websocket\":{\"idle_timeout\":1,\"ping_interval\":2,\"auto_ping\":true}}"));
+             "\"websocket\":{\"idle_timeout\":1,\"ping_interval\":2,\"auto_ping\":true,\"write_buffer_size\":1}}"));
     assert_int_equal(report.warnings.count, 0);
-    assert_int_equal(report.accepted.count, 20);
+    assert_int_equal(report.accepted.count, 21);
     assert_holds(report.accepted, "cluster_health");
     assert_holds(report.accepted, "websocket.auto_ping");
     assert_holds(report.accepted, "rate_limiter.api_rate_limit.identifier");
@@ -1014,6 +1018,72 @@ static void the_environments_app_replaces_an_inline_app_of_the_same_id(void **st
     assert_apps("[{\"id\":4000},{\"id\":\"40000\",\"key\":\"env-key\",\"secret\":\"env-secret\"}]");
 }
 
+static void inline_apps_are_left_out_if_the_environment_says_so(void **state) {
+    static const char *const file = "{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\"}]}}}";
+
+    (void)state;
+    setenv("SOCKUDO_SKIP_INLINE_APPS", "true", 1);
+    assert_true(load(file));
+    assert_apps("[]");
+    set_default_app();
+    assert_true(load(file));
+    assert_apps("[{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\"}]");
+    clearenv();
+    setenv("APP_MANAGER_REGISTER_INLINE_APPS", "off", 1);
+    assert_true(load(file));
+    assert_apps("[]");
+    setenv("APP_MANAGER_REGISTER_INLINE_APPS", "true", 1);
+    setenv("SOCKUDO_SKIP_INLINE_APPS", "false", 1);
+    assert_true(load(file));
+    assert_apps("[{\"id\":\"a\"}]");
+}
+
+static void the_longer_name_of_a_variable_goes_first(void **state) {
+    (void)state;
+    set_default_app();
+    setenv("SOCKUDO_ENABLE_CLIENT_MESSAGES", "true", 1);
+    setenv("SOCKUDO_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "false", 1);
+    setenv("DATABASE_POSTGRES_USER", "a", 1);
+    setenv("DATABASE_POSTGRES_USERNAME", "b", 1);
+    setenv("SCYLLADB_NODES", "a", 1);
+    setenv("DATABASE_SCYLLADB_NODES", "b", 1);
+    setenv("SCYLLADB_KEYSPACE", "a", 1);
+    setenv("DATABASE_SCYLLADB_KEYSPACE", "b", 1);
+    setenv("SCYLLADB_REPLICATION_CLASS", "a", 1);
+    setenv("DATABASE_SCYLLADB_REPLICATION_CLASS", "b", 1);
+    setenv("SCYLLADB_REPLICATION_FACTOR", "1", 1);
+    setenv("DATABASE_SCYLLADB_REPLICATION_FACTOR", "2", 1);
+    assert_true(load(NULL));
+    assert_apps("[{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\",\"enable_client_messages\":false}]");
+    assert_string_equal(config.database.postgres.username, "b");
+    assert_string_equal(config.database.scylladb.nodes.items[0], "b");
+    assert_string_equal(config.database.scylladb.keyspace, "b");
+    assert_string_equal(config.database.scylladb.replication_class, "b");
+    assert_int_equal(config.database.scylladb.replication_factor, 2);
+}
+
+static void variables_of_the_family_without_meaning_here_are_accepted(void **state) {
+    (void)state;
+    setenv("REDIS_URL", "redis://:hunter2@redis", 1);
+    setenv("SOCKUDO_SERVER_ROLE", "api", 1);
+    setenv("WEBSOCKET_WRITE_BUFFER_SIZE", "1", 1);
+    setenv("WEBSOCKET_AUTO_PING", "true", 1);
+    setenv("DATABASE_REDIS_HOST", "", 1);          /* empty is unset */
+    setenv("NATS_SERVICE_HOST", "10.0.0.1", 1);    /* Kubernetes */
+    setenv("NATS_PORT", "tcp://10.0.0.1:4222", 1); /* Kubernetes */
+    setenv("SOCKUDO_DEFAULT_APP_ID", "a", 1);
+    setenv("PORT", "7000", 1);
+    setenv("DATABASE_URL", "postgres://", 1);
+    setenv("HOME", "/", 1);
+    assert_true(load("{}"));
+    assert_int_equal(report.accepted.count, 4);
+    assert_holds(report.accepted, "REDIS_URL");
+    assert_holds(report.accepted, "SOCKUDO_SERVER_ROLE");
+    assert_holds(report.accepted, "WEBSOCKET_WRITE_BUFFER_SIZE");
+    assert_holds(report.accepted, "WEBSOCKET_AUTO_PING");
+    assert_false(holds(&report.accepted, "hunter2"));
+}
+
 static void an_incomplete_app_in_the_environment_is_a_warning_and_no_app(void **state) {
     (void)state;
     set_default_app();
@@ -1130,6 +1200,9 @@ int main(void) {
         TEST(a_short_admin_token_leaves_the_admin_api_off),
         TEST(the_environments_app_takes_all_of_its_variables),
         TEST(the_environments_app_replaces_an_inline_app_of_the_same_id),
+        TEST(inline_apps_are_left_out_if_the_environment_says_so),
+        TEST(the_longer_name_of_a_variable_goes_first),
+        TEST(variables_of_the_family_without_meaning_here_are_accepted),
         TEST(an_incomplete_app_in_the_environment_is_a_warning_and_no_app),
         TEST(a_bad_field_of_the_environments_app_is_a_warning_and_not_set),
         TEST(a_demo_app_is_there_when_nothing_else_is_outside_production),
