@@ -15,6 +15,14 @@ const char *config_environment(const char *name) {
     return value != NULL && *value != '\0' ? value : NULL;
 }
 
+/*
+ * True for NAME_PORT=tcp://10.0.0.1:3306: Kubernetes sets such variables for its services, and a service may be called
+ * "metrics" or "database-mysql".
+ */
+static bool is_of_service(struct slice name, const char *value) {
+    return slice_ends_with(name, SLICE("_PORT")) && strncmp(value, "tcp://", 6) == 0;
+}
+
 /* `name` is a part of the row's list: static, but not terminated. */
 static void load_variable(struct config_loader *loader, size_t index, struct slice name) {
     const struct config_row *row = &config_rows[index];
@@ -22,7 +30,7 @@ static void load_variable(struct config_loader *loader, size_t index, struct sli
     const char *value = config_environment(variable);
     struct buffer right = {0};
 
-    if (value == NULL) {
+    if (value == NULL || is_of_service(name, value)) {
         free(variable);
         return;
     }

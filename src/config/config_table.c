@@ -1,6 +1,8 @@
 #include "config/config_table.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #define AT(member) offsetof(struct config, member)
@@ -39,6 +41,17 @@ static bool is_address(const char *text) {
     return config_split_address(text, host, &port);
 }
 
+/* A name or an IPv4 address, or an IPv6 address with or without a zone; no port, no brackets. */
+static bool is_host(const char *text) {
+    struct in6_addr address;
+    char bare[INET6_ADDRSTRLEN];
+
+    if (strchr(text, ':') == NULL)
+        return all_of(text, "._-");
+    snprintf(bare, sizeof bare, "%.*s", (int)strcspn(text, "%"), text);
+    return inet_pton(AF_INET6, bare, &address) == 1;
+}
+
 static bool is_not_empty(const char *text) {
     return *text != '\0';
 }
@@ -64,6 +77,7 @@ static const struct config_form metric_prefix = {is_metric_prefix,
                                                  "letters, digits, underscores and colons, not beginning with a digit"};
 static const struct config_form absolute_path = {is_absolute_path, "an absolute path"};
 static const struct config_form host_and_port = {is_address, "HOST:PORT, like 127.0.0.1:9602 or [::1]:9602"};
+static const struct config_form host_name = {is_host, "a host name or an IP address, without a port"};
 static const struct config_form not_empty = {is_not_empty, "a text that is not empty"};
 static const struct config_form header_texts = {is_header_text, "a list of texts of printable ASCII"};
 static const struct config_form path_prefix = {is_path_prefix, "a URL path without query, fragment, escapes or blanks"};
@@ -148,8 +162,8 @@ static const char *const log_levels[] = {"error off", "warn warning", "info", "d
     }
 
 const struct config_row config_rows[] = {
-    {"host", CONFIG_TEXT, AT(host), "0.0.0.0", "HOST", .form = &not_empty},
-    {"port", CONFIG_UNSIGNED, AT(port), "6001", "PORT", .max = 65535},
+    {"host", CONFIG_TEXT, AT(host), "0.0.0.0", "HOST", .flags = CONFIG_FATAL_VARIABLE, .form = &host_name},
+    {"port", CONFIG_UNSIGNED, AT(port), "6001", "PORT", .max = 65535, .flags = CONFIG_FATAL_VARIABLE},
     {"mode", CONFIG_TEXT, AT(mode), "production", "ENVIRONMENT"},
     {"debug", CONFIG_FLAG, AT(debug), "false", "DEBUG DEBUG_MODE"},
     {"path_prefix", CONFIG_TEXT, AT(path_prefix), "/", NULL, .form = &path_prefix},
@@ -181,7 +195,7 @@ const struct config_row config_rows[] = {
     SQL_ROWS("database.postgres", database.postgres, "DATABASE_POSTGRES",
              "DATABASE_POSTGRES_USER DATABASE_POSTGRES_USERNAME", "5432", "postgres"),
     {"database.sqlite.path", CONFIG_TEXT, AT(database.sqlite.path), "curlew.db", "DATABASE_SQLITE_PATH",
-     .form = &not_empty},
+     .flags = CONFIG_FATAL_VARIABLE, .form = &not_empty},
     {"database.dynamodb.region", CONFIG_TEXT, AT(database.dynamodb.region), "us-east-1", "DATABASE_DYNAMODB_REGION",
      .form = &dynamodb_name},
     {"database.dynamodb.table_name", CONFIG_TEXT, AT(database.dynamodb.table_name), "sockudo-applications",
@@ -228,8 +242,8 @@ const struct config_row config_rows[] = {
     {"cors.credentials", CONFIG_FLAG, AT(cors.credentials), "true", "CORS_CREDENTIALS"},
 
     {"ssl.enabled", CONFIG_FLAG, AT(ssl.enabled), "false", "SSL_ENABLED"},
-    {"ssl.cert_path", CONFIG_TEXT, AT(ssl.cert_path), "", "SSL_CERT_PATH"},
-    {"ssl.key_path", CONFIG_TEXT, AT(ssl.key_path), "", "SSL_KEY_PATH"},
+    {"ssl.cert_path", CONFIG_TEXT, AT(ssl.cert_path), "", "SSL_CERT_PATH", .flags = CONFIG_FATAL_VARIABLE},
+    {"ssl.key_path", CONFIG_TEXT, AT(ssl.key_path), "", "SSL_KEY_PATH", .flags = CONFIG_FATAL_VARIABLE},
     {"ssl.passphrase", CONFIG_TEXT, AT(ssl.passphrase), NULL, NULL, .flags = CONFIG_NULLABLE},
     {"ssl.ca_path", CONFIG_TEXT, AT(ssl.ca_path), NULL, NULL, .flags = CONFIG_NULLABLE},
     {"ssl.redirect_http", CONFIG_FLAG, AT(ssl.redirect_http), "false", "SSL_REDIRECT_HTTP"},
@@ -237,7 +251,7 @@ const struct config_row config_rows[] = {
 
     {"unix_socket.enabled", CONFIG_FLAG, AT(unix_socket.enabled), "false", "UNIX_SOCKET_ENABLED"},
     {"unix_socket.path", CONFIG_TEXT, AT(unix_socket.path), "/var/run/sockudo/sockudo.sock", "UNIX_SOCKET_PATH",
-     .form = &absolute_path},
+     .flags = CONFIG_FATAL_VARIABLE, .form = &absolute_path},
     {"unix_socket.permission_mode", CONFIG_OCTAL, AT(unix_socket.permission_mode), "660", "UNIX_SOCKET_PERMISSION_MODE",
      .max = 0777},
 
@@ -261,7 +275,7 @@ const struct config_row config_rows[] = {
      .flags = CONFIG_CASE_INSENSITIVE, .choices = compressions},
 
     {"metrics.enabled", CONFIG_FLAG, AT(metrics.enabled), "true", "METRICS_ENABLED"},
-    {"metrics.host", CONFIG_TEXT, AT(metrics.host), "0.0.0.0", "METRICS_HOST", .form = &not_empty},
+    {"metrics.host", CONFIG_TEXT, AT(metrics.host), "0.0.0.0", "METRICS_HOST", .form = &host_name},
     {"metrics.port", CONFIG_UNSIGNED, AT(metrics.port), "9601", "METRICS_PORT", .max = 65535},
     {"metrics.prometheus.prefix", CONFIG_TEXT, AT(metrics.prometheus.prefix), "sockudo_", "METRICS_PROMETHEUS_PREFIX",
      .form = &metric_prefix},

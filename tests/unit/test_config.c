@@ -502,7 +502,7 @@ static void a_bad_variable_is_a_warning_and_the_value_before_stays(void **state)
 
         if (expected->path == NULL || expected->variables == NULL || row->type == CONFIG_TEXT ||
             row->type == CONFIG_LIST || strchr(expected->variables, ' ') != NULL ||
-            strcmp(expected->path, "app_manager.driver") == 0)
+            (row->flags & CONFIG_FATAL_VARIABLE) != 0)
             continue;
         sample_json(expected, row->type, &json);
         file_with(&text, expected->path, json.data);
@@ -516,6 +516,61 @@ static void a_bad_variable_is_a_warning_and_the_value_before_stays(void **state)
     }
     buffer_dispose(&json);
     buffer_dispose(&text);
+}
+
+static void a_wrong_place_to_listen_or_to_keep_things_is_an_error(void **state) {
+    static const struct {
+        const char *variable, *value, *right;
+    } cases[] = {
+        {"PORT", "abc", "a whole number from 0 to 65535"},
+        {"PORT", "-1", "a whole number from 0 to 65535"},
+        {"PORT", "70000", "a whole number from 0 to 65535"},
+        {"PORT", "tcp://10.0.0.1:6001", "a whole number from 0 to 65535"},
+        {"HOST", "0.0.0.0:6001", "a host name or an IP address, without a port"},
+        {"HOST", "http://example", "a host name or an IP address, without a port"},
+        {"HOST", "a b", "a host name or an IP address, without a port"},
+        {"HOST", "[::1]", "a host name or an IP address, without a port"},
+        {"UNIX_SOCKET_PATH", "run/c.sock", "an absolute path"},
+    };
+    char text[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        clearenv();
+        setenv(cases[i].variable, cases[i].value, 1);
+        if (load("{}"))
+            fail_msg("accepted: %s=%s", cases[i].variable, cases[i].value);
+        snprintf(text, sizeof text, "the environment variable %s must be %s", cases[i].variable, cases[i].right);
+        assert_string_equal(error.text, text);
+    }
+    clearenv();
+    setenv("METRICS_PORT", "abc", 1); /* another port is a warning */
+    setenv("METRICS_HOST", "a b", 1);
+    assert_true(load("{}"));
+    assert_int_equal(report.warnings.count, 2);
+}
+
+static void hosts_are_names_and_addresses(void **state) {
+    static const char *const hosts[] = {"localhost", "a-b.c_d.example", "127.0.0.1", "::", "::1", "fe80::1%eth0"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
+        setenv("HOST", hosts[i], 1);
+        if (!load("{}"))
+            fail_msg("%s: %s", hosts[i], error.text);
+        assert_string_equal(config.host, hosts[i]);
+    }
+}
+
+static void ports_that_kubernetes_sets_for_its_services_are_ignored_in_silence(void **state) {
+    (void)state;
+    setenv("METRICS_PORT", "tcp://10.0.0.1:9601", 1);
+    setenv("DATABASE_MYSQL_PORT", "tcp://10.0.0.1:3306", 1);
+    assert_true(load("{\"metrics\":{\"port\":7000}}"));
+    assert_int_equal(config.metrics.port, 7000);
+    assert_int_equal(config.database.mysql.port, 3306);
+    assert_int_equal(report.warnings.count, 0);
+    assert_int_equal(report.accepted.count, 0);
 }
 
 static void what_goes_into_a_header_of_answers_cannot_begin_another_one(void **state) {
@@ -595,7 +650,7 @@ static void numbers_out_of_range_are_errors(void **state) {
          "cors.allowed_headers must be a list of texts of printable"},
         {"{\"websocket\":{\"compression\":\"gzip\"}}", "one of disabled, dedicated, shared, window256b"},
         {"{\"database\":{\"mysql\":{\"tls\":{\"mode\":\"always\"}}}}", "one of disable, prefer, require, verify"},
-        {"{\"host\":\"\"}", "host must be a text that is not empty, not an empty text"},
+        {"{\"host\":\"\"}", "host must be a host name or an IP address, without a port, not an empty text"},
         {"{\"path_prefix\":\"/a b\"}", "a URL path"},
         {"{\"metrics\":3}", "metrics must be an object, not 3"},
         {"{\"app_manager\":{\"array\":[]}}", "app_manager.array must be an object, not a list"},
@@ -1169,6 +1224,9 @@ int main(void) {
         TEST(the_environment_wins_over_the_file),
         TEST(a_wrong_type_in_the_file_is_an_error_with_file_and_path),
         TEST(a_bad_variable_is_a_warning_and_the_value_before_stays),
+        TEST(a_wrong_place_to_listen_or_to_keep_things_is_an_error),
+        TEST(hosts_are_names_and_addresses),
+        TEST(ports_that_kubernetes_sets_for_its_services_are_ignored_in_silence),
         TEST(what_goes_into_a_header_of_answers_cannot_begin_another_one),
         TEST(one_bad_variable_of_several_settings_is_told_once),
         TEST(variables_of_soketi_are_one_warning),
