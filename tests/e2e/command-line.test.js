@@ -179,11 +179,17 @@ describe('check', () => {
   test('a bad value in the environment is a warning that names the variable', async () => {
     const { code, stdout, stderr } = await runCurlew(['check'], {
       config: GOOD,
-      env: { PORT: 'many', SOCKUDO_DEFAULT_APP_ID: 'only-an-id' },
+      env: { METRICS_PORT: 'many', SOCKUDO_DEFAULT_APP_ID: 'only-an-id' },
     });
     assert.equal(code, 0);
-    assert.match(stdout + stderr, /warning.*\bPORT\b/i);
+    assert.match(stdout + stderr, /warning.*\bMETRICS_PORT\b/i);
     assert.match(stdout + stderr, /warning.*SOCKUDO_DEFAULT_APP_KEY/i);
+  });
+
+  test('a wrong port in the environment is an error: starting on another one would be worse', async () => {
+    const { code, stdout } = await runCurlew(['check'], { config: GOOD, env: { PORT: 'many' } });
+    assert.equal(code, 2);
+    assert.equal(stdout, 'error: the environment variable PORT must be a whole number from 0 to 65535\n');
   });
 
   test('a bad app is named with its field', async () => {
