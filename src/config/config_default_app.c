@@ -188,8 +188,8 @@ void config_load_default_app(struct config_loader *loader) {
         json_array_clear(config->app_manager.array_apps);
     if (app != NULL)
         put_app(config->app_manager.array_apps, app);
-    if (json_array_size(config->app_manager.array_apps) > 0 || config->app_manager.driver != CONFIG_DRIVER_MEMORY ||
-        config_is_production(config))
+    if (loader->file != NULL || json_array_size(config->app_manager.array_apps) > 0 ||
+        config->app_manager.driver != CONFIG_DRIVER_MEMORY || config_is_production(config))
         return;
     json_array_append_new(config->app_manager.array_apps,
                           json_pack("{s:s, s:s, s:s, s:b}", "id", "app-id", "key", "app-key", "secret", "app-secret",

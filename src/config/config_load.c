@@ -9,6 +9,7 @@
 #include "base/crypto.h"
 #include "config/config_expand.h"
 #include "config/config_file.h"
+#include "config/config_foreign.h"
 #include "config/config_loader.h"
 #include "config/config_unknown.h"
 #include "config/config_value.h"
@@ -105,6 +106,10 @@ static void load_file(struct config_loader *loader, const char *file) {
 
     if (root == NULL)
         return;
+    if (config_report_foreign(root, loader->file, loader->report)) {
+        json_decref(root);
+        return;
+    }
     config_expand(root, loader->file, loader->report);
     for (size_t i = 0; i < config_row_count; i++)
         if (config_rows[i].path != NULL)

@@ -31,5 +31,5 @@ void config_load_environment(struct config_loader *loader);
 /* Reports the variables of the protocol family that are set and have no meaning here as accepted without effect. */
 void config_report_family_variables(struct config_report *report);
 
-/* Adds the app of the environment to the array of apps, or the demo app if there is no other. */
+/* Adds the app of the environment to the array of apps, or the demo app if there is neither another one nor a file. */
 void config_load_default_app(struct config_loader *loader);

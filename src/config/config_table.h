@@ -18,7 +18,7 @@ enum config_type {
     CONFIG_UNSIGNED,        /* uint32_t */
     CONFIG_LIMIT,           /* uint32_t; `null` and "none" are 0, which is no limit */
     CONFIG_OPTIONAL_NUMBER, /* struct config_number; `null` is unset */
-    CONFIG_FRACTION,        /* double, above 0 and at most 1 */
+    CONFIG_FRACTION,        /* double, above 0 and at most 1; above 1 it is a percentage */
     CONFIG_OCTAL,           /* uint32_t; the digits of a file mode, as text or number */
     CONFIG_CHOICE,          /* an enum; one of `choices` */
     CONFIG_LIST,            /* struct config_list; in the environment separated by commas */

@@ -125,6 +125,8 @@ static bool set_number(struct config *config, const struct config_row *row, unsi
 }
 
 static bool set_fraction(struct config *config, const struct config_row *row, double fraction) {
+    if (fraction > 1)
+        fraction /= 100; /* a percentage */
     if (!(fraction > 0 && fraction <= 1))
         return false;
     *(double *)value_place(config, row) = fraction;
@@ -321,7 +323,7 @@ void config_value_describe(const struct config_row *row, struct buffer *buffer) 
         buffer_appendf(buffer, "a whole number from 0 to %u (0 or none: no limit)", row_max(row));
         break;
     case CONFIG_FRACTION:
-        buffer_append_string(buffer, "a number above 0 and at most 1");
+        buffer_append_string(buffer, "a fraction above 0 and at most 1, or a percentage up to 100");
         break;
     case CONFIG_OCTAL:
         buffer_append_string(buffer, "octal digits from 0 to 777, like \"660\"");

@@ -315,12 +315,9 @@ describe('serve', () => {
     );
   });
 
-  test('with no app at all it has a demo app in development, and warns', async (t) => {
-    const file = path.join(
-      folderWith(t, { 'own.json': { ...GOOD, mode: 'development', app_manager: {} } }),
-      'own.json',
-    );
-    const server = await serves(t, ['serve', '--config', file]);
+  test('with no file and no app at all it has a demo app in development, and warns', async (t) => {
+    const env = { ENVIRONMENT: 'development', HOST: '127.0.0.1', PORT: '0', METRICS_PORT: '0' };
+    const server = await serves(t, ['serve'], { cwd: folderWith(t), env });
     const warning = server.err.all.find((line) => /app-key/.test(line));
     assert.equal(JSON.parse(warning).level.toLowerCase().startsWith('warn'), true, warning);
     assert.doesNotMatch(server.err.all.join('\n'), /app-secret/);

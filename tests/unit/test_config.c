@@ -630,8 +630,8 @@ static void numbers_out_of_range_are_errors(void **state) {
         {"{\"workers\":0}", "from 1 to 64"},
         {"{\"workers\":65}", "from 1 to 64"},
         {"{\"presence\":{\"max_members_per_channel\":4294967296}}", "from 0 to 4294967295"},
-        {"{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":0}}}", "above 0 and at most 1"},
-        {"{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":1.01}}}", "above 0 and at most 1"},
+        {"{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":0}}}", "a fraction above 0 and at most 1"},
+        {"{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":100.1}}}", "or a percentage up to 100"},
         {"{\"unix_socket\":{\"permission_mode\":\"888\"}}", "octal digits"},
         {"{\"unix_socket\":{\"permission_mode\":\"1777\"}}", "octal digits"},
         {"{\"unix_socket\":{\"permission_mode\":-1}}", "octal digits"},
@@ -754,7 +754,7 @@ static void an_unknown_key_is_a_warning_that_names_it(void **state) {
     (void)state;
     assert_true(
         load("{\"frobnicate\":1,\"metrics\":{\"prometheus\":{\"prefx\":\"x\"}},\"prot\":1,"
-             "\"cors\":{\"redis\":{\"a\":{\"b\":1}}},\"metrics.port\":1,\"batching\":{},"
+             "\"cors\":{\"redis\":{\"a\":{\"b\":1}}},\"ssl\":{\"tls.port\":1},\"batching\":{},"
              "\"nested\":{\"a\":1},\"pool_min\":1,\"permission_mode\":3,\"a\\nb\":1}"));
     assert_holds(report.warnings, FILE_NAME ": frobnicate is not a setting");
     assert_holds(report.warnings,
@@ -764,7 +764,7 @@ static void an_unknown_key_is_a_warning_that_names_it(void **state) {
     assert_holds(report.warnings, "cors.redis is not");
     assert_false(holds(&report.warnings, "cors.redis.a"));
     assert_holds(report.warnings,
-                 "metrics.port is not a setting of this server and is ignored: a section is an object");
+                 "ssl.tls.port is not a setting of this server and is ignored: a section is an object");
     assert_holds(report.warnings, "did you mean unix_socket.permission_mode?");
     assert_holds(report.warnings, "a\\x0ab is not");
     assert_int_equal(report.warnings.count, 10);
@@ -1170,17 +1170,33 @@ static void a_bad_field_of_the_environments_app_is_a_warning_and_not_set(void **
     assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_ALLOWED_ORIGINS must be origins separated by commas, in UTF-8");
 }
 
-static void a_demo_app_is_there_when_nothing_else_is_outside_production(void **state) {
+static void a_demo_app_is_there_without_a_file_and_an_app_outside_production(void **state) {
     (void)state;
-    assert_true(load("{\"mode\":\"development\"}"));
+    setenv("ENVIRONMENT", "development", 1);
+    assert_true(load(NULL));
     assert_apps("[{\"id\":\"app-id\",\"key\":\"app-key\",\"secret\":\"app-secret\",\"enable_client_messages\":true}]");
     assert_holds(report.warnings, "demo app");
-    assert_true(load("{\"mode\":\"Production\"}"));
+    assert_true(load("{}")); /* with a file, which may have been meant for another server */
+    assert_apps("[]");
+    set_default_app();
+    assert_true(load(NULL));
+    assert_apps("[{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\"}]");
+    clearenv();
+    setenv("ENVIRONMENT", "Production", 1);
+    assert_true(load(NULL));
     assert_true(config_is_production(&config));
     assert_apps("[]");
     assert_int_equal(report.warnings.count, 0);
-    assert_true(load("{\"mode\":\"development\",\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\"}]}}}"));
-    assert_apps("[{\"id\":\"a\"}]");
+}
+
+static void a_memory_threshold_above_1_is_a_percentage(void **state) {
+    (void)state;
+    assert_true(load("{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":85}}}"));
+    assert_true(config.http_api.accept_traffic.memory_threshold == 0.85);
+    assert_true(load("{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":100}}}"));
+    assert_true(config.http_api.accept_traffic.memory_threshold == 1);
+    assert_true(load("{\"http_api\":{\"accept_traffic\":{\"memory_threshold\":1}}}"));
+    assert_true(config.http_api.accept_traffic.memory_threshold == 1);
 }
 
 static void check_says_what_a_start_would_say(void **state) {
@@ -1263,7 +1279,8 @@ int main(void) {
         TEST(variables_of_the_family_without_meaning_here_are_accepted),
         TEST(an_incomplete_app_in_the_environment_is_a_warning_and_no_app),
         TEST(a_bad_field_of_the_environments_app_is_a_warning_and_not_set),
-        TEST(a_demo_app_is_there_when_nothing_else_is_outside_production),
+        TEST(a_demo_app_is_there_without_a_file_and_an_app_outside_production),
+        TEST(a_memory_threshold_above_1_is_a_percentage),
         TEST(check_says_what_a_start_would_say),
     };
 

@@ -157,6 +157,28 @@ static void what_is_no_variable_is_an_error_with_its_path(void **state) {
     assert_text_holds(ERROR_TEXT, "c.json: host: the environment variable in it is not UTF-8");
 }
 
+static void a_file_of_soketi_is_an_error_that_names_the_command(void **state) {
+    static const char *const files[] = {
+        "{\"appManager\":{}}",    "{\"httpApi\":{}}",         "{\"eventLimits\":{}}",
+        "{\"channelLimits\":{}}", "{\"databasePooling\":{}}", "{\"appManager.array.apps\":[]}",
+        "{\"mode\":\"full\"}",    "{\"mode\":\"server\"}",    "{\"mode\":\"worker\"}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        int code;
+
+        if (config_fixture_load("s.json", files[i]))
+            fail_msg("accepted: %s", files[i]);
+        assert_text_holds(ERROR_TEXT, "s.json: this is a configuration of soketi");
+        assert_text_holds(ERROR_TEXT, "`curlew convert soketi s.json`");
+        assert_int_equal(REPORT.warnings.count, 0);
+        config_fixture_check("s.json", false, &code);
+        assert_int_equal(code, 2);
+    }
+    assert_true(config_fixture_load("s.json", "{\"mode\":\"FULL\"}")); /* any other word is a mode */
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, config_fixture_enter, config_fixture_leave)
     const struct CMUnitTest tests[] = {
@@ -164,6 +186,7 @@ int main(void) {
         TEST(faults_of_toml_are_told_like_those_of_json),
         TEST(the_default_file_is_config_toml_else_config_json),
         TEST(variables_in_strings_are_replaced),
+        TEST(a_file_of_soketi_is_an_error_that_names_the_command),
         TEST(a_string_with_a_variable_is_read_as_the_environment_is),
         TEST(all_variables_without_a_value_are_one_error),
         TEST(what_is_no_variable_is_an_error_with_its_path),
