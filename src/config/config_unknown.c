@@ -1,50 +1,14 @@
 #include "config/config_unknown.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/buffer.h"
+#include "base/near_miss.h"
 #include "config/config_table.h"
 
-/* Longer names are not compared: the cost is the product of the lengths. */
-#define LONGEST_NAME 64
-
 enum key_kind { KEY_UNKNOWN, KEY_SETTING, KEY_WITHOUT_EFFECT, KEY_SECTION, KEY_ACCEPTED };
-
-static int fold_case(char c) {
-    return c == '-' ? '_' : tolower((unsigned char)c);
-}
-
-static size_t least_of(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
-/*
- * The optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours that make `a` from
- * `b`. Hyphens count as underscores, and letters in any case.
- */
-static size_t edit_distance(struct slice a, struct slice b) {
-    size_t rows[3][LONGEST_NAME + 1];
-
-    if (a.length > LONGEST_NAME || b.length > LONGEST_NAME)
-        return LONGEST_NAME;
-    for (size_t j = 0; j <= b.length; j++)
-        rows[0][j] = j;
-    for (size_t i = 1; i <= a.length; i++) {
-        size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
-        int c = fold_case(a.data[i - 1]);
-
-        row[0] = i;
-        for (size_t j = 1; j <= b.length; j++) {
-            row[j] = least_of(least_of(above[j], row[j - 1]) + 1, above[j - 1] + (c != fold_case(b.data[j - 1])));
-            if (i > 1 && j > 1 && c == fold_case(b.data[j - 2]) && fold_case(a.data[i - 2]) == fold_case(b.data[j - 1]))
-                row[j] = least_of(row[j], before[j - 2] + 1);
-        }
-    }
-    return rows[a.length % 3][b.length];
-}
 
 /* The last name of a path. */
 static struct slice last_name(struct slice path) {
@@ -106,25 +70,20 @@ static struct slice find_namesake(struct slice name) {
  */
 static struct slice likely_key(struct slice path) {
     struct slice name = last_name(path), best = {0};
+    struct near_miss miss = near_miss_of(name);
     size_t parent = path.length - name.length;
-    size_t nearest = name.length > 4 ? 3 : 2; /* the first distance that is too large */
 
     for (size_t i = 0; i < config_row_count; i++) {
         struct slice row = slice_of(config_rows[i].path), sibling;
-        const char *dot;
-        size_t slips;
+        size_t limit = miss.limit;
 
         if (row.data == NULL || !slice_starts_with(row, (struct slice){path.data, parent}))
             continue;
         sibling = slice_skip(row, parent);
-        dot = memchr(sibling.data, '.', sibling.length);
-        if (dot != NULL)
-            sibling.length = (size_t)(dot - sibling.data);
-        slips = edit_distance(name, sibling);
-        if (slips < nearest) {
-            nearest = slips;
+        sibling.length = strcspn(sibling.data, ".");
+        near_miss_offer(&miss, sibling);
+        if (miss.limit < limit)
             best = (struct slice){row.data, parent + sibling.length};
-        }
     }
     return best.data != NULL || name.length <= 4 ? best : find_namesake(name);
 }
