@@ -1207,7 +1207,7 @@ static void check_says_what_a_start_would_say(void **state) {
     write_file(
         "{\"prot\":1,\"cleanup\":{},\"app_manager\":{\"array\":{\"apps\":["
         "{\"id\":\"a\",\"key\":\"ka\",\"secret\":\"s\",\"colour\":\"red\"},"
-        "{\"id\":\"b\",\"key\":\"kb\",\"secret\":\"s\",\"max_connections\":-1},"
+        "{\"id\":\"b\",\"key\":\"kb\",\"secret\":\"s\",\"max_connections\":-2},"
         "{\"id\":\"c\",\"key\":\"ka\",\"secret\":\"s\"},{\"id\":\"a\",\"key\":\"kd\",\"secret\":\"s\"}]}}}");
     assert_int_equal(check_configuration(FILE_NAME, false, out), 1);
     fflush(out);
