@@ -33,6 +33,10 @@ static const struct {
      offsetof(struct worker_counters, slow_readers)},
     {"dropped_messages_total", "Channel events that were left out for slow readers.",
      offsetof(struct worker_counters, dropped_messages)},
+    {"descriptor_refusals_total", "WebSockets that were refused because file descriptors were short.",
+     offsetof(struct worker_counters, descriptor_refusals)},
+    {"descriptor_closes_total", "HTTP connections that were closed while they waited, for the same reason.",
+     offsetof(struct worker_counters, descriptor_closes)},
 };
 
 static void append_lag(struct metrics_page *page, const struct worker_counters *counters, struct slice labels) {

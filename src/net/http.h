@@ -89,6 +89,9 @@ struct http_response {
 /* Answers the current request and returns the number of bytes that go out. A HEAD request gets the head only. */
 size_t http_respond(struct http_connection *connection, const struct http_response *response);
 
+/* True if descriptors were short when the connection was accepted: it must not become a WebSocket. */
+bool http_is_short_lived(const struct http_connection *connection);
+
 /* The worker, the handler and the stream of a connection. */
 struct worker *http_worker(struct http_connection *connection);
 const struct http_handler *http_connection_handler(struct http_connection *connection);

@@ -8,6 +8,7 @@
 
 #include <llhttp.h>
 
+#include "base/list.h"
 #include "net/http.h"
 
 #define HTTP_HEAD_TIMEOUT_MS 10000
@@ -38,6 +39,9 @@ struct http_connection {
     bool draining;   /* close after the next answer */
     bool in_handler; /* inside on_request: an answer needs no resume */
     bool chunked;
+    bool short_lived;         /* descriptors were short when it was accepted; see descriptors.h */
+    uint64_t waiting_from_ms; /* since when it waits for the client */
+    struct list waiting;      /* link in the worker's waiting_http */
     /* Unsent bytes of a large answer when the timer was set: a client that reads slowly is not idle. */
     uint64_t unsent;
     /* Reason why our own checks stopped the parser; NULL: llhttp stopped it. */

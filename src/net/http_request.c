@@ -286,7 +286,7 @@ static int on_headers_complete(llhttp_t *parser) {
         return refuse_request(connection, "the request line must end in HTTP/1.1 or HTTP/1.0");
     resolve_head(connection);
     connection->value_done = false;
-    connection->keep_alive = llhttp_should_keep_alive(parser) != 0;
+    connection->keep_alive = llhttp_should_keep_alive(parser) != 0 && !connection->short_lived;
     connection->chunked = (parser->flags & F_CHUNKED) != 0;
     request->wants_websocket =
         slice_equal(request->method, SLICE("GET")) && http_header_has(request, SLICE("upgrade"), SLICE("websocket"));

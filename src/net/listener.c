@@ -12,8 +12,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/log.h"
-
 #define BACKLOG 4096
 #define ACCEPTS_PER_TURN 128
 #define REST_MS 100
@@ -151,12 +149,12 @@ int listen_unix(const char *path, unsigned mode, struct error *error) {
     return -1;
 }
 
-static void rest_is_over(struct timer *timer) {
-    struct listener *listener = container_of(timer, struct listener, rest_timer);
+static void pause_is_over(struct descriptor_pause *pause) {
+    struct listener *listener = container_of(pause, struct listener, pause);
 
     listener->resting = !worker_watch(listener->worker, listener->fd, listener->events, &listener->target);
     if (listener->resting)
-        timer_set(&listener->worker->timers, timer, listener->worker->now_ms, REST_MS);
+        worker_pause(listener->worker, pause, REST_MS);
 }
 
 bool listener_start(struct listener *listener, struct worker *worker, int fd, bool shared, struct error *error) {
@@ -164,7 +162,7 @@ bool listener_start(struct listener *listener, struct worker *worker, int fd, bo
     listener->worker = worker;
     listener->fd = fd;
     listener->resting = false;
-    listener->rest_timer = (struct timer){.fire = rest_is_over};
+    listener->pause = (struct descriptor_pause){.over = pause_is_over};
     listener->events = EPOLLIN | (shared ? EPOLLEXCLUSIVE : 0);
     if (worker_watch(worker, fd, listener->events, &listener->target))
         return true;
@@ -174,23 +172,27 @@ bool listener_start(struct listener *listener, struct worker *worker, int fd, bo
 void listener_stop(struct listener *listener) {
     if (listener->fd < 0)
         return;
-    timer_cancel(&listener->rest_timer);
+    list_remove(&listener->pause.link);
     worker_unwatch(listener->worker, listener->fd);
     close(listener->fd);
     listener->fd = -1;
 }
 
 /* Pauses accepting: without free descriptors the socket stays readable, and the loop would spin. */
-static void rest_listener(struct listener *listener, int reason) {
+static void rest_listener(struct listener *listener) {
     struct worker *worker = listener->worker;
 
-    log_warning("net",
-                "a connection could not be accepted: %s; trying again in a moment (the limit on open files is "
-                "`ulimit -n`)",
-                strerror(reason));
     listener->resting = true;
     worker_unwatch(worker, listener->fd); /* epoll cannot modify a watch with EPOLLEXCLUSIVE, only remove it */
-    timer_set(&worker->timers, &listener->rest_timer, worker->now_ms, REST_MS);
+    worker_pause(worker, &listener->pause, REST_MS);
+}
+
+static void rest_for_error(struct listener *listener, int reason) {
+    char text[160];
+
+    snprintf(text, sizeof text, "a connection could not be accepted: %s; trying again in a moment", strerror(reason));
+    descriptors_log_shortage(&listener->worker->all->descriptors, text);
+    rest_listener(listener);
 }
 
 static void listener_ready(struct poll_target *target, uint32_t events) {
@@ -199,11 +201,14 @@ static void listener_ready(struct poll_target *target, uint32_t events) {
     (void)events;
     for (int i = 0; i < ACCEPTS_PER_TURN && listener->fd >= 0 && !listener->resting; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0)
+        if (fd >= 0) {
             listener->on_accept(listener->worker, fd, listener->context);
-        else if (errno == EAGAIN)
+            if (listener->bound != NULL && fd >= atomic_load_explicit(listener->bound, memory_order_relaxed))
+                rest_listener(listener);
+        } else if (errno == EAGAIN) {
             return;
-        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            rest_listener(listener, errno);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            rest_for_error(listener, errno);
+        }
     }
 }

@@ -4,11 +4,11 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
-#include "base/timer.h"
 #include "net/worker.h"
 
 struct listener {
@@ -16,8 +16,10 @@ struct listener {
     struct worker *worker;
     int fd;
     uint32_t events; /* epoll events to wait for */
-    bool resting;    /* out of descriptors: accepts nothing until the timer fires */
-    struct timer rest_timer;
+    bool resting;    /* out of descriptors: accepts nothing until the pause is over */
+    struct descriptor_pause pause;
+    /* A descriptor at or above it is the last one before a pause; NULL: no bound. */
+    const atomic_int *bound;
     /* Called on the worker's thread with an accepted, non-blocking socket, which the callee owns. */
     void (*on_accept)(struct worker *worker, int fd, void *context);
     void *context;

@@ -28,6 +28,11 @@ void worker_unwatch(struct worker *worker, int fd) {
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
+void worker_pause(struct worker *worker, struct descriptor_pause *pause, uint64_t delay_ms) {
+    pause->until_ms = worker->now_ms + delay_ms;
+    list_append(&worker->pauses, &pause->link);
+}
+
 /* A task posted to all workers; the last worker to run it frees it. */
 struct shared_task {
     struct worker_task task;

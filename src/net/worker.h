@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/list.h"
 #include "base/timer.h"
+#include "net/descriptors.h"
 #include "net/mailbox.h"
 
 struct stream;
@@ -32,6 +33,14 @@ struct poll_target {
     void (*ready)(struct poll_target *target, uint32_t events);
 };
 
+/* A pause of something that needs a descriptor, such as a listener. It ends when a connection of the worker has closed,
+ * and at `until_ms`. Embedded in the structure that pauses. */
+struct descriptor_pause {
+    struct list link; /* in the worker's list `pauses`, while it lasts */
+    uint64_t until_ms;
+    void (*over)(struct descriptor_pause *pause);
+};
+
 #define LAG_BUCKETS 8
 
 struct worker_counters {
@@ -41,9 +50,11 @@ struct worker_counters {
     /* Turns by their length; the bounds are worker_lag_bounds_us. */
     struct counter lag_buckets[LAG_BUCKETS];
     struct counter lag_sum_us;
-    struct counter lag_max_us;       /* the longest turn since the start */
-    struct counter slow_readers;     /* connections whose output reached its limits */
-    struct counter dropped_messages; /* dropped for slow readers */
+    struct counter lag_max_us;          /* the longest turn since the start */
+    struct counter slow_readers;        /* connections whose output reached its limits */
+    struct counter dropped_messages;    /* dropped for slow readers */
+    struct counter descriptor_refusals; /* WebSockets refused because descriptors are short */
+    struct counter descriptor_closes;   /* HTTP connections closed for the same reason, while they waited for input */
 };
 
 /* Upper bounds of the lag buckets; the last bucket has none. */
@@ -68,6 +79,9 @@ struct worker {
     struct list streams;    /* streams whose on_closed was not called */
     struct list closed;     /* streams closed in this turn, freed at its end */
     uint32_t stream_count;
+    /* HTTP connections that wait for their clients, in the order in which they began to. */
+    struct list waiting_http;
+    struct list pauses; /* see worker_pause */
 
     /* Shared by all connections, so that an idle connection owns no buffer. */
     uint8_t *receive_buffer;
@@ -82,6 +96,7 @@ struct workers {
     unsigned count;
     /* Number of running threads: those of the first workers in the list. */
     unsigned started;
+    struct descriptor_bounds descriptors;
     struct worker *list[WORKERS_MAX];
 };
 
@@ -93,6 +108,10 @@ void worker_post(struct worker *worker, struct message *message);
 bool worker_watch(struct worker *worker, int fd, uint32_t events, struct poll_target *target);
 void worker_rewatch(struct worker *worker, int fd, uint32_t events, struct poll_target *target);
 void worker_unwatch(struct worker *worker, int fd);
+
+/* Pauses for want of descriptors: calls pause->over once, after `delay_ms` or as soon as a connection has closed. To
+ * end a pause without that call, remove its link from the list. On the worker's thread. */
+void worker_pause(struct worker *worker, struct descriptor_pause *pause, uint64_t delay_ms);
 
 /* A task for all workers: `run` is called once on each worker's thread, then `finished` (may be NULL) on the thread of
  * the last one. */

@@ -16,6 +16,7 @@
 
 #define RECEIVE_BUFFER_BYTES (256 * 1024)
 #define EVENTS_PER_WAIT 512
+#define PAUSE_CHECK_MS 50
 
 /* --- creating and freeing --- */
 
@@ -50,6 +51,8 @@ static struct worker *worker_create(struct workers *workers, unsigned index) {
     list_init(&worker->fan_out_queue);
     list_init(&worker->streams);
     list_init(&worker->closed);
+    list_init(&worker->waiting_http);
+    list_init(&worker->pauses);
     worker->receive_capacity = RECEIVE_BUFFER_BYTES;
     worker->receive_buffer = alloc(worker->receive_capacity);
     worker->mailbox_target.ready = on_mailbox_ready;
@@ -64,6 +67,7 @@ static struct worker *worker_create(struct workers *workers, unsigned index) {
 
 bool workers_create(struct workers *workers, unsigned count, struct error *error) {
     workers->count = workers->started = 0;
+    descriptors_init(&workers->descriptors, count);
     if (count > WORKERS_MAX)
         return error_set(error, "%u workers are asked for, and there can be %d", count, WORKERS_MAX);
     for (unsigned i = 0; i < count; i++) {
@@ -103,11 +107,29 @@ static void handle_events(struct epoll_event *events, int count) {
     }
 }
 
+/* Ends the pauses that have lasted long enough, or all. */
+static void end_pauses(struct worker *worker, bool all) {
+    struct list *next;
+
+    for (struct list *link = worker->pauses.next; link != &worker->pauses; link = next) {
+        struct descriptor_pause *pause = container_of(link, struct descriptor_pause, link);
+        next = link->next;
+        if (!all && worker->now_ms < pause->until_ms)
+            continue;
+        list_remove(link);
+        pause->over(pause);
+    }
+}
+
 void worker_turn(struct worker *worker, struct epoll_event *events, int count) {
+    uint64_t closed = counter_read(&worker->counters.closed);
+
     handle_events(events, count);
     handle_messages(worker);
     timer_advance(&worker->timers, worker->now_ms);
     streams_flush(worker);
+    if (!list_empty(&worker->pauses))
+        end_pauses(worker, counter_read(&worker->counters.closed) != closed);
 }
 
 static void note_lag(struct worker *worker, uint64_t busy_us) {
@@ -122,12 +144,14 @@ static void note_lag(struct worker *worker, uint64_t busy_us) {
     counter_max(&counters->lag_max_us, busy_us);
 }
 
-/* Waits for events, at most until the next second: timers fire once a second. */
+/* Waits for events, at most until the next second: timers fire once a second. A pause is looked at more often. */
 static int wait_for_events(struct worker *worker, struct epoll_event *events) {
     int timeout_ms = 0, count;
 
     if (list_empty(&worker->fan_out_queue) && mailbox_sleep(&worker->mailbox))
         timeout_ms = 1000 - (int)(clock_monotonic_ms() % 1000);
+    if (!list_empty(&worker->pauses) && timeout_ms > PAUSE_CHECK_MS)
+        timeout_ms = PAUSE_CHECK_MS;
     count = epoll_wait(worker->epoll_fd, events, EVENTS_PER_WAIT, timeout_ms);
     mailbox_awake(&worker->mailbox);
     worker->now_ns = clock_monotonic_ns();

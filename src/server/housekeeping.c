@@ -30,6 +30,7 @@ static void on_interval(struct timer *timer) {
     struct worker *worker = housekeeping->worker;
 
     check_memory(housekeeping->sessions);
+    descriptors_read_limit(&worker->all->descriptors);
     channel_hub_expire(housekeeping->sessions->channels, worker->now_ms);
     idempotency_expire(housekeeping->idempotency, worker->now_ms);
     if (!worker->stopping)

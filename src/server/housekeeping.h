@@ -1,6 +1,6 @@
 /*
- * Periodic work, once a second on worker 0: check the memory in use, drop expired events of cache channels and expired
- * idempotency keys.
+ * Periodic work, once a second on worker 0: check the memory in use and the limit on open files, drop expired events of
+ * cache channels and expired idempotency keys.
  */
 #pragma once
 

@@ -58,6 +58,7 @@ static bool listen_on_workers(struct server *server, struct error *error) {
         struct listener *listener = &server->listeners[i];
         int fd = unix_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? unix_fd : dup(unix_fd);
         listener->on_accept = accept_main;
+        listener->bound = &server->workers.descriptors.requests;
         listener->context = server;
         if (fd < 0 && unix_fd >= 0)
             return error_set(error, "unix_socket: worker %u of %u cannot listen on it, too: %s", i + 1,
@@ -80,6 +81,7 @@ static bool listen_on_first_worker(struct server *server, struct listener *liste
     int fd = tcp_port_is_free(host, *port, error) ? listen_tcp(host, port, error) : -1;
 
     listener->on_accept = on_accept;
+    listener->bound = &server->workers.descriptors.operators;
     listener->context = server;
     return fd >= 0 && listener_start(listener, server->workers.list[0], fd, false, error);
 }
@@ -94,6 +96,7 @@ static bool listen_for_redirects(struct server *server, struct error *error) {
     if (!listen_on_first_worker(server, &server->redirect_listener, server->config.host, &port, accept_redirected,
                                 error))
         return error_prefix(error, "host and ssl.http_port");
+    server->redirect_listener.bound = &server->workers.descriptors.requests;
     log_address("redirecting from", "http", server->config.host, port, "");
     return true;
 }

@@ -18,6 +18,11 @@
  * request has to arrive, and one more because timers count seconds. */
 #define STORE_ANSWERS_MS 3000
 
+/* Descriptors that the process needs beside those of clients and stores: configuration, certificates, /proc, time zone,
+ * name resolution. */
+#define OWN_DESCRIPTORS 16
+#define OWN_CONNECTIONS_MOST 1000
+
 /* A joined group of events is at most this part of a reader's output bound, so that joining never exceeds it. */
 #define GROUP_PART 8
 #define GROUP_MAX_BYTES (64 * 1024)
@@ -90,6 +95,35 @@ static void accept_websocket(struct http_connection *connection, struct http_req
 
 /* --- building --- */
 
+/* How many descriptors the process may need beside connections of clients. A connection to a store may hold three: a
+ * socket, another one while a name is resolved, and what wakes its library. */
+static unsigned own_descriptors(const struct config *config) {
+    const struct config_sql *sql = config->app_manager.driver == CONFIG_DRIVER_MYSQL      ? &config->database.mysql
+                                   : config->app_manager.driver == CONFIG_DRIVER_POSTGRES ? &config->database.postgres
+                                                                                          : NULL;
+    uint32_t least, most;
+    struct error error;
+
+    if (config->app_manager.driver == CONFIG_DRIVER_MEMORY || !config_pool_sizes(config, sql, &least, &most, &error))
+        return OWN_DESCRIPTORS;
+    return OWN_DESCRIPTORS + 3 * (most < OWN_CONNECTIONS_MOST ? most : OWN_CONNECTIONS_MOST);
+}
+
+/* Keeps descriptors back for API requests, the metrics and the process itself. */
+static void keep_descriptors(struct server *server) {
+    struct descriptor_bounds *bounds = &server->workers.descriptors;
+    int websockets;
+
+    bounds->process = own_descriptors(&server->config);
+    descriptors_read_limit(bounds);
+    websockets = atomic_load(&bounds->websockets);
+    if (websockets != DESCRIPTORS_NO_BOUND)
+        log_info("server",
+                 "up to %d open files for WebSockets; the others are kept for API requests, metrics and the "
+                 "server itself",
+                 websockets);
+}
+
 /* Raises the soft limit on open files to the hard one: each connection needs one. */
 static void raise_file_limit(void) {
     struct rlimit limit;
@@ -98,8 +132,6 @@ static void raise_file_limit(void) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-        log_info("server", "up to %llu open files, so about as many connections", (unsigned long long)limit.rlim_cur);
 }
 
 /* Of the keys of publishes. One app cannot take all of it from the others. */
@@ -153,6 +185,7 @@ static void apply_app_changes(struct worker *worker, void *context) {
 static bool open_apps(struct server *server, struct error *error) {
     if (!workers_create(&server->workers, server->config.workers, error))
         return false;
+    keep_descriptors(server);
     server->app_hooks = (struct app_manager_hooks){
         .changed = apply_app_changes,
         .context = &server->sessions,

@@ -141,6 +141,13 @@ static void refuse_too_many(struct session *session, uint32_t wait_s) {
                   limit->path, limit->max_requests, limit->window_s, wait_s);
 }
 
+/* The descriptor is needed by others: the client's answer is not waited for. */
+static void refuse_without_descriptors(struct session *session) {
+    counter_add(&session_worker(session)->counters.descriptor_refusals, 1);
+    session_close(session, 4100, "the server is over capacity: it has no file descriptors left for WebSockets");
+    stream_close(session->websocket.stream);
+}
+
 static void start_session(struct session *session, struct slice path, struct slice query) {
     struct buffer decoded = {0};
     struct slice key;
@@ -167,6 +174,7 @@ void session_accept(struct session_server *server, struct http_connection *conne
     struct buffer target = {0};
     size_t path_length = path.length;
     uint32_t wait_s = rate_limiter_check(server->connect_limit, connection, request);
+    bool short_lived = http_is_short_lived(connection);
 
     session->server = server;
     session_log_accept(session, connection, request);
@@ -180,6 +188,8 @@ void session_accept(struct session_server *server, struct http_connection *conne
         session->active_ms = session_worker(session)->now_ms;
         if (wait_s != 0)
             refuse_too_many(session, wait_s);
+        else if (short_lived)
+            refuse_without_descriptors(session);
         else
             start_session(session, (struct slice){target.data, path_length},
                           slice_skip(buffer_slice(&target), path_length));

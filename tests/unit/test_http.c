@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "harness.h"
 #include "net/http.h"
 #include "net/worker_loop.h"
@@ -977,6 +978,92 @@ static void draining_closes_idle_connections_and_others_after_their_answer(void 
     client_close(waiting);
 }
 
+/* --- short of descriptors --- */
+
+static bool is_closed(int client) {
+    struct buffer in = {0};
+    bool closed;
+
+    harness_settle(worker);
+    closed = !harness_receive(client, &in);
+    buffer_dispose(&in);
+    return closed;
+}
+
+/* Every connection from now on finds descriptors short, and with `last` the last ones in use. */
+static void set_short(bool last) {
+    atomic_store(&workers.descriptors.websockets, 0);
+    atomic_store(&workers.descriptors.requests, last ? 0 : DESCRIPTORS_NO_BOUND);
+    log_configure(&(struct log_settings){.level = LOG_ERROR});
+}
+
+static void short_of_descriptors_a_connection_closes_after_its_answer(void **state) {
+    int before = client_connect(), client;
+    struct buffer in = {0};
+
+    (void)state;
+    set_short(false);
+    client = client_connect();
+    client_sends(client, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    harness_receive_to_end(worker, client, &in);
+    assert_true(contains(&in, "HTTP/1.1 200 OK\r\n") && contains(&in, "Connection: close\r\n"));
+    client_sends(before, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    assert_false(is_closed(before)); /* it was accepted before */
+    close(client);
+    client_close(before);
+    buffer_dispose(&in);
+}
+
+static void short_of_descriptors_the_connection_that_waits_longest_makes_room(void **state) {
+    int clients[4], late, later;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        clients[i] = client_connect();
+    client_sends(clients[0], SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    harness_advance(worker, 1000);
+    client_sends(clients[0], SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n")); /* waits from now on */
+    client_sends(clients[2], SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhe"));
+    set_short(false);
+    late = client_connect();
+    assert_true(is_closed(clients[1]));
+    assert_false(is_closed(clients[2])); /* it sends a body */
+    later = client_connect();            /* nobody else has waited for half a second */
+    assert_false(is_closed(clients[0]) || is_closed(clients[2]) || is_closed(late));
+    harness_advance(worker, 1000);
+    clients[3] = client_connect();
+    assert_true(is_closed(clients[0]));
+    assert_false(is_closed(late) || is_closed(later));
+    assert_int_equal(counter_read(&worker->counters.descriptor_closes), 2);
+    for (unsigned i = 0; i < 4; i++)
+        close(clients[i]);
+    close(late);
+    client_close(later);
+}
+
+static void with_the_last_descriptors_in_use_all_that_wait_make_room(void **state) {
+    int clients[10], deferring, late;
+
+    (void)state;
+    for (unsigned i = 0; i < 10; i++)
+        clients[i] = client_connect();
+    defers = true;
+    deferring = client_connect();
+    client_sends(deferring, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    harness_advance(worker, 1000);
+    set_short(true);
+    late = client_connect();
+    for (unsigned i = 0; i < 10; i++) {
+        assert_true(is_closed(clients[i]));
+        close(clients[i]);
+    }
+    assert_false(is_closed(deferring)); /* it waits for the server */
+    assert_false(is_closed(late));
+    answer_deferred();
+    close(late);
+    client_close(deferring);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -1016,6 +1103,9 @@ int main(void) {
         TEST(a_client_that_reads_slowly_gets_all_of_a_large_answer),
         TEST(a_client_that_does_not_read_for_60_s_is_closed),
         TEST(a_client_that_does_not_read_does_not_hold_up_the_workers_end),
+        TEST(short_of_descriptors_a_connection_closes_after_its_answer),
+        TEST(short_of_descriptors_the_connection_that_waits_longest_makes_room),
+        TEST(with_the_last_descriptors_in_use_all_that_wait_make_room),
         TEST(draining_closes_idle_connections_and_others_after_their_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -306,13 +306,56 @@ static void without_descriptors_a_listener_rests_and_tries_again(void **state) {
     }
 }
 
+static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
+    (void)stream;
+    (void)data;
+    return length;
+}
+
+static void ignore(struct stream *stream) {
+    (void)stream;
+}
+
+static void close_a_stream(void) {
+    static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore, NULL};
+    int server, client;
+
+    harness_pair(&server, &client);
+    stream_close(harness_stream(workers.list[0], server, &handler, NULL));
+    harness_turn(workers.list[0]); /* the pause ends with this turn */
+    harness_turn(workers.list[0]);
+    close(client);
+}
+
+static void at_its_bound_a_listener_pauses_until_a_connection_has_closed(void **state) {
+    static const atomic_int bound = 0; /* every descriptor is above */
+    struct listener listener = {0};
+    uint16_t port = 0;
+    int fd = listen_tcp("127.0.0.1", &port, &error), clients[3];
+
+    (void)state;
+    start(&listener, 0, fd, false);
+    listener.bound = &bound;
+    for (unsigned i = 0; i < 3; i++)
+        clients[i] = connect_tcp(port);
+    harness_settle(workers.list[0]);
+    assert_int_equal(accepted, 1);
+    harness_advance(workers.list[0], 1000);
+    assert_int_equal(accepted, 2);
+    close_a_stream();
+    assert_int_equal(accepted, 3);
+    for (unsigned i = 0; i < 3; i++)
+        close(clients[i]);
+    listener_stop(&listener);
+}
+
 static void a_listener_that_rests_can_be_stopped(void **state) {
     struct listener listener;
 
     (void)state;
     start(&listener, 0, listen_unix(path, 0600, &error), true);
     listener.resting = true;
-    timer_set(&workers.list[0]->timers, &listener.rest_timer, workers.list[0]->now_ms, 100);
+    worker_pause(workers.list[0], &listener.pause, 100);
     listener_stop(&listener);
     harness_advance(workers.list[0], 3000);
     assert_int_equal(listener.fd, -1);
@@ -335,6 +378,7 @@ int main(void) {
         TEST(a_path_that_cannot_be_made_is_named),
         TEST(all_workers_accept_from_a_shared_socket),
         TEST(without_descriptors_a_listener_rests_and_tries_again),
+        TEST(at_its_bound_a_listener_pauses_until_a_connection_has_closed),
         TEST(a_listener_that_rests_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
