@@ -14,7 +14,7 @@ floors='
 4 channel store
 5 app_manager
 6 session api
-7 server cli
+7 server cli convert
 8 main.c
 '
 

@@ -29,7 +29,6 @@ test  | node                         | end-to-end tests
 test  | npm                          | the client libraries they use
 test  | ca-certificates              | npm and Maven fetch over TLS
 test  | sqlite3                      | looks into a file of apps
-test  | jq                           | a command of docs/app-managers.md
 test  | mariadb-server               | a store that the tests start
 test  | postgresql                   | another
 test  | pgbouncer                    | a pooler in front of it

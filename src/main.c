@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/apps_commands.h"
+#include "convert/convert.h"
 #include "server/check.h"
 #include "server/server.h"
 
@@ -50,6 +51,8 @@ static const struct command {
      "start.\n",
      true, true, run_check_command, NULL},
     {"apps", "list, create, change and copy apps in the configured store", NULL, false, false, NULL, apps_run},
+    {"convert", "turn the configuration of soketi, Reverb or laravel-websockets into one for Curlew", NULL, false,
+     false, NULL, convert_run},
     {"version", "print the version", "usage: curlew version\n", false, false, run_version, NULL},
 };
 

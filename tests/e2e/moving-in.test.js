@@ -1,9 +1,9 @@
-// Moving from Sockudo and soketi: tables and files as those make them, and what docs/app-managers.md tells to do, word
-// for word.
+// Moving from Sockudo and soketi: tables and files as those make them, and what docs/coming-from-soketi.md tells to do,
+// word for word.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { copyFileSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import test from 'node:test';
@@ -19,7 +19,7 @@ import { snippets } from '../readme/snippets.mjs';
 
 const require = createRequire(import.meta.url);
 const Pusher = require('pusher');
-const page = readFileSync(new URL('../../docs/app-managers.md', import.meta.url), 'utf8');
+const page = readFileSync(new URL('../../docs/coming-from-soketi.md', import.meta.url), 'utf8');
 
 const SOCKUDO = {
   mariadb: `CREATE TABLE applications (
@@ -243,7 +243,7 @@ const FILTERED = {
   filter: { channel_name_starts_with: 'private-' },
 };
 
-test('the_apps_of_a_file_of_soketi_are_imported_by_the_documented_command', async (t) => {
+test('the_apps_of_a_file_of_soketi_are_copied_by_the_documented_commands', async (t) => {
   const folder = folderWith(t, {
     'soketi.json': {
       port: 6001,
@@ -268,10 +268,9 @@ test('the_apps_of_a_file_of_soketi_are_imported_by_the_documented_command', asyn
     },
   });
   const config = sqliteConfig(t);
-  const command = snippets(page)
-    .run.get('soketi-file')
-    .replace('curlew apps import -', `"$CURLEW" apps import - -c "$CONFIG"`);
-  execFileSync('sh', ['-ec', command], { cwd: folder, env: { ...process.env, CURLEW: BINARY, CONFIG: config } });
+  copyFileSync(config, path.join(folder, 'curlew.json'));
+  const commands = `curlew() { "${BINARY}" "$@"; }\n${snippets(page).run.get('soketi-file')}`;
+  execFileSync('sh', ['-ec', commands], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   assert.deepEqual(await exported(t, config), [
     {
       id: 'a',
@@ -287,7 +286,10 @@ test('the_apps_of_a_file_of_soketi_are_imported_by_the_documented_command', asyn
       max_presence_member_size_in_kb: 8,
       max_event_payload_in_kb: 9,
       enable_user_authentication: true,
-      webhooks: [HOOKS[1], { ...FILTERED, filter: { channel_prefix: 'private-' } }],
+      webhooks: [
+        { ...HOOKS[1], lambda: { region: 'eu-west-1' } },
+        { ...FILTERED, filter: { channel_prefix: 'private-' } },
+      ],
     },
   ]);
 });
