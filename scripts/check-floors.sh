@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 floors='
 1 base
 2 net config
-3 app aws
+3 app aws client
 4 channel store
 5 app_manager
 6 session api

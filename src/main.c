@@ -1,5 +1,6 @@
 /*
- * The command line: `curlew serve`, `apps`, `check`, `version`. Each command is one row of a table.
+ * The command line: `curlew serve`, `check`, `apps`, `listen`, `publish`, `version`. Each command is one row of a
+ * table.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 
 #include "cli/apps_commands.h"
 #include "convert/convert.h"
+#include "cli/realtime_commands.h"
 #include "server/check.h"
 #include "server/server.h"
 
@@ -53,6 +55,8 @@ static const struct command {
     {"apps", "list, create, change and copy apps in the configured store", NULL, false, false, NULL, apps_run},
     {"convert", "turn the configuration of soketi, Reverb or laravel-websockets into one for Curlew", NULL, false,
      false, NULL, convert_run},
+    {"listen", "print the events of channels as they come", NULL, false, false, NULL, listen_run},
+    {"publish", "publish an event", NULL, false, false, NULL, publish_run},
     {"version", "print the version", "usage: curlew version\n", false, false, run_version, NULL},
 };
 

@@ -21,7 +21,7 @@
 #define PROGRESS_EVERY 100 /* apps, if standard error is not a terminal */
 
 struct bulk {
-    const struct apps_options *options;
+    const struct cli_options *options;
     struct cli_store *to;
     struct notifier *notifier;
     size_t created, updated, equal, conflicts, failed;
@@ -231,7 +231,7 @@ static bool transfer_app(struct bulk *bulk, const struct app *app) {
 }
 
 static void print_summary(const struct bulk *bulk) {
-    const struct apps_options *options = bulk->options;
+    const struct cli_options *options = bulk->options;
 
     if (shows_line(bulk))
         fputs("\r\033[K", stderr);
@@ -254,24 +254,24 @@ static enum cli_exit finish_transfer(struct bulk *bulk) {
     return bulk->stopped || bulk->conflicts != 0 || bulk->failed != 0 ? CLI_NOT_DONE : CLI_DONE;
 }
 
-static struct bulk begin_transfer(const struct apps_options *options, struct cli_store *to) {
+static struct bulk begin_transfer(const struct cli_options *options, struct cli_store *to) {
     catch_interrupts();
     return (struct bulk){
         .options = options, .to = to, .notifier = options->dry_run ? NULL : notifier_create(&to->config)};
 }
 
-static enum cli_use target_use(const struct apps_options *options) {
+static enum cli_use target_use(const struct cli_options *options) {
     return options->dry_run ? CLI_DRY_RUN : CLI_WRITES;
 }
 
-static const char *file_name(const struct apps_options *options) {
-    return strcmp(options->argument, "-") == 0 ? "standard input" : options->argument;
+static const char *file_name(const struct cli_options *options) {
+    return strcmp(options->arguments[0], "-") == 0 ? "standard input" : options->arguments[0];
 }
 
 /* The list of apps in the file, a new reference; NULL with an error. */
-static json_t *read_app_list(const struct apps_options *options, struct error *error) {
-    bool is_stdin = strcmp(options->argument, "-") == 0;
-    FILE *in = is_stdin ? stdin : fopen(options->argument, "re");
+static json_t *read_app_list(const struct cli_options *options, struct error *error) {
+    bool is_stdin = strcmp(options->arguments[0], "-") == 0;
+    FILE *in = is_stdin ? stdin : fopen(options->arguments[0], "re");
     json_error_t problem;
     json_t *root, *list;
 
@@ -330,7 +330,7 @@ static void import_list(struct bulk *bulk, const json_t *list) {
     }
 }
 
-enum cli_exit apps_import(const struct apps_options *options) {
+enum cli_exit apps_import(const struct cli_options *options) {
     struct cli_store to;
     struct bulk bulk;
     struct error error = {0};
@@ -369,7 +369,7 @@ static bool copy_one(void *context, struct slice id, struct app *app, const stru
     return more;
 }
 
-static enum cli_exit copy_apps(const struct apps_options *options, struct cli_store *from, struct cli_store *to) {
+static enum cli_exit copy_apps(const struct cli_options *options, struct cli_store *from, struct cli_store *to) {
     struct bulk bulk = begin_transfer(options, to);
     struct error error = {0};
 
@@ -381,7 +381,7 @@ static enum cli_exit copy_apps(const struct apps_options *options, struct cli_st
     return finish_transfer(&bulk);
 }
 
-enum cli_exit apps_copy(const struct apps_options *options) {
+enum cli_exit apps_copy(const struct cli_options *options) {
     struct cli_store from, to;
     struct error error = {0};
     enum cli_exit code = CLI_MISUSED;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/output.h"
 #include "cli/print.h"
 
 #define COMMON (OPTION_CONFIG | OPTION_JSON)
@@ -16,55 +17,57 @@
 
 static const struct command {
     const char *name, *summary;
-    enum cli_exit (*run)(const struct apps_options *options);
+    enum cli_exit (*run)(const struct cli_options *options);
     unsigned takes;
-    bool takes_argument, needs_argument;
+    size_t most_arguments;
+    const char *needs; /* what the first argument names; NULL: none is needed */
     const char *usage;
 } commands[] = {
-    {"list", "list all apps", apps_list, COMMON | OPTION_SHOW_SECRETS, false, false,
+    {"list", "list all apps", apps_list, COMMON | OPTION_SHOW_SECRETS, 0, NULL,
      "usage: curlew apps list [OPTIONS]\n\n"
      "Lists the apps in order of id. Broken records are reported on standard error, with exit code 1.\n\n" CONFIG_HELP
          JSON_HELP SECRETS_HELP},
-    {"show", "show one app", apps_show, COMMON | OPTION_SHOW_SECRETS | OPTION_KEY, true, false,
+    {"show", "show one app", apps_show, COMMON | OPTION_SHOW_SECRETS | OPTION_KEY, 1, NULL,
      "usage: curlew apps show ID [OPTIONS]\n"
      "       curlew apps show --key KEY [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"create", "create an app", apps_create,
-     COMMON | OPTION_SHOW_SECRETS | OPTION_ID | OPTION_KEY | OPTION_SECRET | OPTION_SET, false, false,
+     COMMON | OPTION_SHOW_SECRETS | OPTION_ID | OPTION_KEY | OPTION_SECRET | OPTION_SET, 0, NULL,
      "usage: curlew apps create [--id ID] [--key KEY] [--secret SECRET] [--set FIELD=VALUE]... [OPTIONS]\n\n"
      "A missing id, key or secret is generated from strong random numbers, and shown only now.\n\n"
      "  --id ID, --key KEY\n"
      "  --secret SECRET     `-` reads it from standard input, which keeps it out of the list of processes\n" SET_HELP
          CONFIG_HELP JSON_HELP SECRETS_HELP},
-    {"update", "change fields of an app", apps_update, COMMON | OPTION_SHOW_SECRETS | OPTION_SET | OPTION_UNSET, true,
-     true,
+    {"update", "change fields of an app", apps_update, COMMON | OPTION_SHOW_SECRETS | OPTION_SET | OPTION_UNSET, 1,
+     "the id of an app",
      "usage: curlew apps update ID [--set FIELD=VALUE]... [--unset FIELD]... [OPTIONS]\n\n"
      "Changes only the named fields; fields that are not set stay unset.\n\n" SET_HELP
      "  --unset FIELD       unset a field, so that the server's default applies\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
-    {"delete", "delete an app", apps_delete, COMMON, true, true,
+    {"delete", "delete an app", apps_delete, COMMON, 1, "the id of an app",
      "usage: curlew apps delete ID [OPTIONS]\n\nDeletes the app without asking for confirmation.\n\n" CONFIG_HELP
          JSON_HELP},
-    {"enable", "let clients of an app connect", apps_enable, COMMON | OPTION_SHOW_SECRETS, true, true,
+    {"enable", "let clients of an app connect", apps_enable, COMMON | OPTION_SHOW_SECRETS, 1, "the id of an app",
      "usage: curlew apps enable ID [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
-    {"disable", "keep clients of an app out", apps_disable, COMMON | OPTION_SHOW_SECRETS, true, true,
+    {"disable", "keep clients of an app out", apps_disable, COMMON | OPTION_SHOW_SECRETS, 1, "the id of an app",
      "usage: curlew apps disable ID [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
-    {"rotate-secret", "generate a new secret for an app, and show it", apps_rotate_secret, COMMON, true, true,
+    {"rotate-secret", "generate a new secret for an app, and show it", apps_rotate_secret, COMMON, 1,
+     "the id of an app",
      "usage: curlew apps rotate-secret ID [OPTIONS]\n\n"
      "Generates a new secret and shows it only now. The old secret stops working at once.\n\n" CONFIG_HELP JSON_HELP},
-    {"import", "create apps from a file", apps_import, COMMON | OPTION_UPDATE | OPTION_DRY_RUN, true, true,
+    {"import", "create apps from a file", apps_import, COMMON | OPTION_UPDATE | OPTION_DRY_RUN, 1, "a file",
      "usage: curlew apps import FILE [OPTIONS]\n\n"
      "Creates the apps of FILE (`-`: standard input), {\"apps\": [...]} as in app_manager.array, and reads each back.\n"
      "Apps that the store already has are skipped if they are equal. If they differ, they are reported as conflicts,\n"
      "unless --update. A broken app is reported, and the others are imported. After an interruption, run it again.\n\n"
      "  --update            overwrite those that differ\n"
      "  --dry-run           report what would be done, and change nothing\n" CONFIG_HELP JSON_HELP},
-    {"export", "write all apps as JSON, secrets included", apps_export, OPTION_CONFIG | OPTION_OUTPUT | OPTION_JSON,
-     false, false,
+    {"export", "write all apps as JSON, secrets included", apps_export, OPTION_CONFIG | OPTION_OUTPUT | OPTION_JSON, 0,
+     NULL,
      "usage: curlew apps export [--output FILE] [OPTIONS]\n\n"
      "Writes {\"apps\": [...]} in order of id, secrets included, to standard output.\n\n"
      "  -o, --output FILE   write to FILE, which only its owner may read; completely or not at all\n" CONFIG_HELP
          JSON_HELP},
     {"copy", "copy all apps to another store", apps_copy,
-     OPTION_FROM | OPTION_TO | OPTION_UPDATE | OPTION_DRY_RUN | OPTION_JSON, false, false,
+     OPTION_FROM | OPTION_TO | OPTION_UPDATE | OPTION_DRY_RUN | OPTION_JSON, 0, NULL,
      "usage: curlew apps copy --from FILE --to FILE [OPTIONS]\n\n"
      "Copies the apps of one configuration's store to that of another, and reads each back. Those that are there\n"
      "already and are equal are skipped. Those that differ are reported as conflicts, unless --update. Broken records\n"
@@ -101,39 +104,30 @@ static const struct command *find_apps_command(const char *name) {
 }
 
 static enum cli_exit refuse_usage(const struct command *command, bool json, const char *text) {
-    print_failure(json, text);
-    if (!json)
-        fprintf(stderr, "try `curlew apps %s%s--help`\n", command != NULL ? command->name : "",
-                command != NULL ? " " : "");
-    return CLI_MISUSED;
-}
+    struct error name;
 
-/* Flushes the output: a full disk may show only now. */
-static enum cli_exit finish_output(const struct apps_options *options, enum cli_exit code) {
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return code;
-    print_failure(options->json, "cannot write to standard output; the output is incomplete");
-    return code != CLI_DONE ? code : CLI_NOT_DONE;
+    error_set(&name, "apps%s%s", command != NULL ? " " : "", command != NULL ? command->name : "");
+    return output_refuse_usage(name.text, json, text);
 }
 
 static enum cli_exit run_command(const struct command *command, char **arguments) {
-    struct apps_options options;
+    struct cli_options options;
     struct error error = {0};
     enum cli_exit code;
 
-    if (!apps_options_parse(&options, arguments, command->takes, command->takes_argument, &error)) {
+    if (!cli_options_parse(&options, arguments, command->takes, command->most_arguments, &error)) {
         code = refuse_usage(command, options.json, error.text);
     } else if (options.help) {
         printf("%s%s", command->usage, exit_codes);
         code = CLI_DONE;
-    } else if (command->needs_argument && options.argument == NULL) {
-        code = refuse_usage(command, options.json,
-                            command->run == apps_import ? "a file must be named" : "the id of an app must be named");
+    } else if (command->needs != NULL && options.argument_count == 0) {
+        error_set(&error, "%s must be named", command->needs);
+        code = refuse_usage(command, options.json, error.text);
     } else {
         code = command->run(&options);
     }
-    code = finish_output(&options, code);
-    apps_options_dispose(&options);
+    code = output_finish(options.json, code);
+    cli_options_dispose(&options);
     return code;
 }
 

@@ -11,16 +11,16 @@
 int apps_run(char **arguments);
 
 /* The commands. Their options are checked; each prints its own errors. */
-enum cli_exit apps_list(const struct apps_options *options);
-enum cli_exit apps_show(const struct apps_options *options);
-enum cli_exit apps_export(const struct apps_options *options);
+enum cli_exit apps_list(const struct cli_options *options);
+enum cli_exit apps_show(const struct cli_options *options);
+enum cli_exit apps_export(const struct cli_options *options);
 
-enum cli_exit apps_create(const struct apps_options *options);
-enum cli_exit apps_update(const struct apps_options *options);
-enum cli_exit apps_delete(const struct apps_options *options);
-enum cli_exit apps_enable(const struct apps_options *options);
-enum cli_exit apps_disable(const struct apps_options *options);
-enum cli_exit apps_rotate_secret(const struct apps_options *options);
+enum cli_exit apps_create(const struct cli_options *options);
+enum cli_exit apps_update(const struct cli_options *options);
+enum cli_exit apps_delete(const struct cli_options *options);
+enum cli_exit apps_enable(const struct cli_options *options);
+enum cli_exit apps_disable(const struct cli_options *options);
+enum cli_exit apps_rotate_secret(const struct cli_options *options);
 
-enum cli_exit apps_import(const struct apps_options *options);
-enum cli_exit apps_copy(const struct apps_options *options);
+enum cli_exit apps_import(const struct cli_options *options);
+enum cli_exit apps_copy(const struct cli_options *options);

@@ -48,7 +48,7 @@ static void collection_dispose(struct collection *collection) {
 }
 
 /* All apps of the configured store in order of id. */
-static enum cli_exit read_all(const struct apps_options *options, struct collection *collection) {
+static enum cli_exit read_all(const struct cli_options *options, struct collection *collection) {
     struct cli_store store;
     struct error error = {0};
     enum cli_exit code = cli_store_open(&store, options->config_file, CLI_READS, &error);
@@ -77,7 +77,7 @@ static json_t *apps_object(const struct collection *collection, bool secrets) {
     return json_pack("{s:o}", "apps", list);
 }
 
-enum cli_exit apps_list(const struct apps_options *options) {
+enum cli_exit apps_list(const struct cli_options *options) {
     struct collection collection;
     enum cli_exit code = read_all(options, &collection);
 
@@ -92,24 +92,24 @@ enum cli_exit apps_list(const struct apps_options *options) {
     return code;
 }
 
-static enum store_answer find_named(struct cli_store *store, const struct apps_options *options, struct app **app,
+static enum store_answer find_named(struct cli_store *store, const struct cli_options *options, struct app **app,
                                     struct error *error) {
-    const char *name = options->argument != NULL ? options->argument : options->key;
-    enum store_answer answer = options->argument != NULL ? cli_store_find_by_id(store, slice_of(name), app, error)
-                                                         : cli_store_find_by_key(store, slice_of(name), app, error);
+    const char *name = options->arguments[0] != NULL ? options->arguments[0] : options->key;
+    enum store_answer answer = options->arguments[0] != NULL ? cli_store_find_by_id(store, slice_of(name), app, error)
+                                                             : cli_store_find_by_key(store, slice_of(name), app, error);
 
     if (answer == STORE_NOT_FOUND)
-        error_set(error, "there is no app with the %s %s", options->argument != NULL ? "id" : "key", name);
+        error_set(error, "there is no app with the %s %s", options->arguments[0] != NULL ? "id" : "key", name);
     return answer;
 }
 
-enum cli_exit apps_show(const struct apps_options *options) {
+enum cli_exit apps_show(const struct cli_options *options) {
     struct cli_store store;
     struct error error = {0};
     struct app *app = NULL;
     enum cli_exit code;
 
-    if ((options->argument == NULL) == (options->key == NULL)) {
+    if ((options->arguments[0] == NULL) == (options->key == NULL)) {
         print_failure(options->json, "either an id or --key KEY must name the app to show");
         return CLI_MISUSED;
     }
@@ -179,7 +179,7 @@ static bool write_place(const char *place, json_t *apps, struct error *error) {
     return good;
 }
 
-enum cli_exit apps_export(const struct apps_options *options) {
+enum cli_exit apps_export(const struct cli_options *options) {
     struct collection collection;
     struct error error;
     enum cli_exit code = read_all(options, &collection);

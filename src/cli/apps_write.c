@@ -10,23 +10,22 @@
 #include "cli/apps_commands.h"
 #include "cli/notify_server.h"
 #include "cli/print.h"
+#include "cli/secret_input.h"
 
 /* Bytes from the random generator; each is two digits. */
 #define ID_BYTES 10
 #define KEY_BYTES 16
 #define SECRET_BYTES 32
 
-#define LINE_MAX_BYTES 4096
-
 /* A write of one app, from its start to its end. */
 struct writing {
-    const struct apps_options *options;
+    const struct cli_options *options;
     struct cli_store store;
     struct notifier *notifier;
     struct error error;
 };
 
-static enum cli_exit begin_write(struct writing *writing, const struct apps_options *options) {
+static enum cli_exit begin_write(struct writing *writing, const struct cli_options *options) {
     enum cli_exit code;
 
     *writing = (struct writing){.options = options};
@@ -66,21 +65,20 @@ static void make_if_missing(json_t *record, enum app_field field, size_t bytes) 
     explicit_bzero(text, sizeof text);
 }
 
-/* Reads the first line of standard input. */
 static bool read_secret(struct changes *changes, struct error *error) {
-    char line[LINE_MAX_BYTES];
+    char *secret = secret_input_read(error);
     bool good;
 
-    if (fgets(line, sizeof line, stdin) == NULL)
-        return error_set(error, "--secret -: standard input is empty");
-    line[strcspn(line, "\r\n")] = '\0';
-    good = changes_set_field(changes, "secret", line, error);
-    explicit_bzero(line, sizeof line);
+    if (secret == NULL)
+        return false;
+    good = changes_set_field(changes, "secret", secret, error);
+    explicit_bzero(secret, strlen(secret));
+    free(secret);
     return good;
 }
 
 /* The record that the options describe, without generated fields. */
-static bool describe_change(const struct apps_options *options, json_t *record, struct error *error) {
+static bool describe_change(const struct cli_options *options, json_t *record, struct error *error) {
     struct changes named = {0};
     bool good = (options->id == NULL || changes_set_field(&named, "id", options->id, error)) &&
                 (options->key == NULL || changes_set_field(&named, "key", options->key, error));
@@ -110,7 +108,7 @@ static bool create_from_options(struct writing *writing, const struct app *app) 
     return true;
 }
 
-static void print_created(const struct apps_options *options, const struct app *app, bool made_key, bool made_secret) {
+static void print_created(const struct cli_options *options, const struct app *app, bool made_key, bool made_secret) {
     bool shown = made_secret || options->show_secrets;
 
     if (options->json) {
@@ -124,7 +122,7 @@ static void print_created(const struct apps_options *options, const struct app *
         printf("secret  %s\n", app->secret.data);
 }
 
-enum cli_exit apps_create(const struct apps_options *options) {
+enum cli_exit apps_create(const struct cli_options *options) {
     json_t *record = json_object();
     bool made_key, made_secret, good;
     struct app *app = NULL;
@@ -192,7 +190,7 @@ static struct app *changed_app(struct writing *writing, struct slice id, const s
 
 /* Changes the app that the options name. Returns its new record; NULL after an error. */
 static struct app *change_app(struct writing *writing, const struct changes *changes) {
-    struct slice id = slice_of(writing->options->argument);
+    struct slice id = slice_of(writing->options->arguments[0]);
     struct app *app = changed_app(writing, id, changes);
 
     if (app == NULL)
@@ -207,7 +205,7 @@ static struct app *change_app(struct writing *writing, const struct changes *cha
 }
 
 /* A change whose result is printed as a sentence, or as the app in JSON. */
-static enum cli_exit change_and_say(const struct apps_options *options, const struct changes *changes,
+static enum cli_exit change_and_say(const struct cli_options *options, const struct changes *changes,
                                     const char *done) {
     struct writing writing;
     enum cli_exit code = begin_write(&writing, options);
@@ -225,7 +223,7 @@ static enum cli_exit change_and_say(const struct apps_options *options, const st
     return code;
 }
 
-enum cli_exit apps_update(const struct apps_options *options) {
+enum cli_exit apps_update(const struct cli_options *options) {
     if (options->changes.list == NULL) {
         print_failure(options->json, "nothing to change: give --set FIELD=VALUE or --unset FIELD");
         return CLI_MISUSED;
@@ -233,7 +231,7 @@ enum cli_exit apps_update(const struct apps_options *options) {
     return change_and_say(options, &options->changes, "updated");
 }
 
-static enum cli_exit set_enabled(const struct apps_options *options, const char *value, const char *done) {
+static enum cli_exit set_enabled(const struct cli_options *options, const char *value, const char *done) {
     struct changes changes = {0};
     enum cli_exit code;
 
@@ -243,15 +241,15 @@ static enum cli_exit set_enabled(const struct apps_options *options, const char 
     return code;
 }
 
-enum cli_exit apps_enable(const struct apps_options *options) {
+enum cli_exit apps_enable(const struct cli_options *options) {
     return set_enabled(options, "true", "enabled");
 }
 
-enum cli_exit apps_disable(const struct apps_options *options) {
+enum cli_exit apps_disable(const struct cli_options *options) {
     return set_enabled(options, "false", "disabled");
 }
 
-enum cli_exit apps_rotate_secret(const struct apps_options *options) {
+enum cli_exit apps_rotate_secret(const struct cli_options *options) {
     char secret[2 * SECRET_BYTES + 1];
     struct changes changes = {0};
     struct writing writing;
@@ -274,8 +272,8 @@ enum cli_exit apps_rotate_secret(const struct apps_options *options) {
     return code;
 }
 
-enum cli_exit apps_delete(const struct apps_options *options) {
-    struct slice id = slice_of(options->argument);
+enum cli_exit apps_delete(const struct cli_options *options) {
+    struct slice id = slice_of(options->arguments[0]);
     struct writing writing;
     enum cli_exit code = begin_write(&writing, options);
     enum store_answer answer = STORE_NOT_FOUND;
@@ -285,13 +283,13 @@ enum cli_exit apps_delete(const struct apps_options *options) {
     if (app_name_valid(id))
         answer = cli_store_remove(&writing.store, id, &writing.error);
     if (answer == STORE_NOT_FOUND)
-        error_set(&writing.error, "there is no app with the id %s", options->argument);
+        error_set(&writing.error, "there is no app with the id %s", options->arguments[0]);
     if (answer == STORE_OK) {
         notifier_notify(writing.notifier, id);
         if (options->json)
-            print_json(stdout, json_pack("{s:s}", "deleted", options->argument));
+            print_json(stdout, json_pack("{s:s}", "deleted", options->arguments[0]));
         else
-            printf("deleted app %s\n", options->argument);
+            printf("deleted app %s\n", options->arguments[0]);
     }
     return end_write(&writing, answer == STORE_OK);
 }

@@ -13,6 +13,10 @@ enum cli_exit {
     CLI_DONE = 0,
     CLI_NOT_DONE = 1, /* a part of the command was not done */
     CLI_MISUSED = 2,  /* an error in the command line or the configuration */
+    /* of `listen` and `publish` only: */
+    CLI_NOT_CONNECTED = 3, /* the server cannot be reached, or does not speak the protocol */
+    CLI_UNKNOWN_APP = 4,   /* the server has no app with this key or id */
+    CLI_WRONG_SECRET = 5,  /* the server refuses the signature */
 };
 
 /* How a command uses a store. */

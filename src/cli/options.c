@@ -1,14 +1,16 @@
 #include "cli/options.h"
 
-#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/alloc.h"
 
 enum kind { KIND_FLAG, KIND_TEXT, KIND_SET, KIND_UNSET };
 
-#define AT(member) offsetof(struct apps_options, member)
+#define AT(member) offsetof(struct cli_options, member)
 
 static const struct row {
-    enum apps_option option;
+    enum cli_option option;
     enum kind kind;
     const char *name, *letter;
     size_t offset;
@@ -26,6 +28,8 @@ static const struct row {
     {OPTION_FROM, KIND_TEXT, "--from", NULL, AT(from)},
     {OPTION_TO, KIND_TEXT, "--to", NULL, AT(to)},
     {OPTION_DRY_RUN, KIND_FLAG, "--dry-run", NULL, AT(dry_run)},
+    {OPTION_URL, KIND_TEXT, "--url", NULL, AT(url)},
+    {OPTION_INSECURE, KIND_FLAG, "--insecure", NULL, AT(insecure)},
     {OPTION_HELP, KIND_FLAG, "--help", "-h", AT(help)},
 };
 
@@ -48,7 +52,7 @@ static const struct row *row_of(const char *argument, unsigned takes, const char
     return NULL;
 }
 
-static bool take_option(struct apps_options *options, const struct row *row, const char *value, struct error *error) {
+static bool take_option(struct cli_options *options, const struct row *row, const char *value, struct error *error) {
     const char **text = (const char **)(void *)((char *)options + row->offset);
 
     switch (row->kind) {
@@ -74,25 +78,33 @@ static bool take_option(struct apps_options *options, const struct row *row, con
     return true;
 }
 
-static bool take_argument(struct apps_options *options, const char *argument, bool takes_argument,
-                          struct error *error) {
+static bool take_argument(struct cli_options *options, char *argument, size_t most, struct error *error) {
     if (argument[0] == '-' && argument[1] != '\0')
         return error_set(error, "unknown option: %s", argument);
-    if (!takes_argument || options->argument != NULL)
+    if (options->argument_count == most)
         return error_set(error, "unexpected argument: %s", argument);
-    options->argument = argument;
+    options->arguments[options->argument_count++] = argument;
     return argument[0] != '\0' || error_set(error, "an argument is empty");
 }
 
-bool apps_options_parse(struct apps_options *options, char **arguments, unsigned takes, bool takes_argument,
-                        struct error *error) {
-    *options = (struct apps_options){0};
+static size_t count_words(char **words) {
+    size_t count = 0;
+
+    while (words[count] != NULL)
+        count++;
+    return count;
+}
+
+bool cli_options_parse(struct cli_options *options, char **arguments, unsigned takes, size_t most_arguments,
+                       struct error *error) {
+    *options =
+        (struct cli_options){.arguments = alloc_zero((count_words(arguments) + 1) * sizeof options->arguments[0])};
     for (; *arguments != NULL; arguments++) {
         const char *value;
         const struct row *row = row_of(*arguments, takes | OPTION_HELP, &value);
 
         if (row == NULL) {
-            if (!take_argument(options, *arguments, takes_argument, error))
+            if (!take_argument(options, *arguments, most_arguments, error))
                 return false;
             continue;
         }
@@ -104,6 +116,7 @@ bool apps_options_parse(struct apps_options *options, char **arguments, unsigned
     return true;
 }
 
-void apps_options_dispose(struct apps_options *options) {
+void cli_options_dispose(struct cli_options *options) {
+    free(options->arguments);
     changes_dispose(&options->changes);
 }

@@ -1,13 +1,15 @@
 /*
- * The options of `curlew apps COMMAND`. Each command lists the options that it takes; others are refused by name.
+ * The options of `curlew apps COMMAND`, `listen` and `publish`. Each command lists the options that it takes; others
+ * are refused by name.
  */
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "cli/change.h"
 
-enum apps_option {
+enum cli_option {
     OPTION_CONFIG = 1 << 0,
     OPTION_JSON = 1 << 1,
     OPTION_SHOW_SECRETS = 1 << 2,
@@ -22,19 +24,22 @@ enum apps_option {
     OPTION_TO = 1 << 11,
     OPTION_DRY_RUN = 1 << 12,
     OPTION_HELP = 1 << 13,
+    OPTION_URL = 1 << 14,
+    OPTION_INSECURE = 1 << 15,
 };
 
-struct apps_options {
-    const char *argument; /* the id or file after the command; NULL: none */
-    const char *config_file, *id, *key, *secret, *output, *from, *to;
+struct cli_options {
+    char **arguments; /* the words that are not options, then NULL; owned, the words are not */
+    size_t argument_count;
+    const char *config_file, *id, *key, *secret, *output, *from, *to, *url;
     struct changes changes;
-    bool json, show_secrets, update, dry_run, help;
+    bool json, show_secrets, update, dry_run, insecure, help;
 };
 
 /*
- * Parses the words after the command. `takes` lists its options, besides --help; with `takes_argument` it takes one
- * further word. False with an error for anything else. Dispose of `options` in any case.
+ * Parses the words after the command. `takes` lists its options, besides --help; it takes at most `most_arguments`
+ * further words. False with an error for anything else. Dispose of `options` in any case.
  */
-bool apps_options_parse(struct apps_options *options, char **arguments, unsigned takes, bool takes_argument,
-                        struct error *error);
-void apps_options_dispose(struct apps_options *options);
+bool cli_options_parse(struct cli_options *options, char **arguments, unsigned takes, size_t most_arguments,
+                       struct error *error);
+void cli_options_dispose(struct cli_options *options);

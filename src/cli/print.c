@@ -3,7 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/safe_text.h"
+
 #define HIDDEN "********"
+
+void print_text(FILE *out, struct slice text) {
+    struct buffer safe = {0};
+
+    safe_text_append(&safe, text);
+    fwrite(safe.data != NULL ? safe.data : "", 1, safe.length, out);
+    buffer_dispose(&safe);
+}
 
 /* Sorts the members: databases keep them in different orders. */
 static json_t *in_order(const json_t *value) {
@@ -36,7 +46,7 @@ void print_json(FILE *out, json_t *json) {
 
 static void print_value(FILE *out, const json_t *value) {
     if (json_is_string(value))
-        fprintf(out, "%s", json_string_value(value));
+        print_text(out, slice_of(json_string_value(value)));
     else
         json_dumpf(value, out, JSON_ENCODE_ANY);
 }
@@ -103,7 +113,9 @@ void print_failure(bool json, const char *text) {
     json_t *object;
 
     if (!json) {
-        fprintf(stderr, "curlew: %s\n", text);
+        fputs("curlew: ", stderr);
+        print_text(stderr, slice_of(text));
+        fputc('\n', stderr);
         return;
     }
     object = json_pack("{s:s}", "error", text);

@@ -16,6 +16,9 @@
  */
 json_t *print_record(const struct app *app, bool secrets);
 
+/* Prints valid UTF-8 without its control characters (cli/safe_text.h). */
+void print_text(FILE *out, struct slice text);
+
 /* Prints JSON, indented, with a line end. Takes over the reference. */
 void print_json(FILE *out, json_t *json);
 

@@ -109,6 +109,10 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
         (long)(call->connect_timeout_ms != 0 ? call->connect_timeout_ms : deadline_remaining_ms(deadline) + 1));
     if (call->direct)
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+    if (call->unix_socket != NULL)
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, call->insecure ? 0L : 1L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, call->insecure ? 0L : 2L);
     if (call->signature != NULL)
         sign_request(easy, call);
 }

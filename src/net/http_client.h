@@ -31,6 +31,8 @@ struct http_call {
     struct slice body;
     uint32_t connect_timeout_ms; /* 0: the deadline only */
     bool direct;                 /* ignore the proxy settings of the environment */
+    bool insecure;               /* accept any certificate */
+    const char *unix_socket;     /* the socket to connect to in place of the URL's host; NULL: none */
 
     const struct http_signature *signature; /* NULL: not signed */
 };

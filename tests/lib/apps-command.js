@@ -58,15 +58,15 @@ export function sqliteConfig(t) {
 }
 
 /*
- * Starts `curlew apps ARGS`; it is killed after the test if it still runs. Returns {child, ended}: a promise of
+ * Starts `curlew ARGS`; it is killed after the test if it still runs. Returns {child, ended}: a promise of
  * {code, signal, stdout, stderr}.
  */
-export function startApps(t, args, { input = '', env = {} } = {}) {
+export function startCommand(t, args, { input = '', env = {} } = {}) {
   const kept = {};
   for (const [name, value] of Object.entries(process.env)) {
     if (/^(PATH|HOME|LANG|TZ|\w+SAN_OPTIONS)$/.test(name)) kept[name] = value;
   }
-  const child = spawn(BINARY, ['apps', ...args], { env: { ...kept, ...env } });
+  const child = spawn(BINARY, args, { env: { ...kept, ...env } });
   t.after(() => child.kill('SIGKILL'));
   let stdout = '';
   let stderr = '';
@@ -83,6 +83,12 @@ export function startApps(t, args, { input = '', env = {} } = {}) {
     child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
   });
   return { child, ended };
+}
+
+export const startApps = (t, args, options) => startCommand(t, ['apps', ...args], options);
+
+export function command(t, args, options) {
+  return within(startCommand(t, args, options).ended, `curlew ${args.join(' ')}`, LONG_TIMEOUT_MS);
 }
 
 export function apps(t, args, options) {
