@@ -1,7 +1,7 @@
 import Pusher from 'pusher';
 
 const pusher = new Pusher({
-  appId: 'app-id',
+  appId: '1',
   key: 'app-key',
   secret: 'app-secret',
   host: '127.0.0.1',

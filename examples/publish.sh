@@ -7,7 +7,7 @@
 set -eu
 
 url=${CURLEW_URL:-http://127.0.0.1:6001}
-id=${APP_ID:-app-id}
+id=${APP_ID:-1}
 key=${APP_KEY:-app-key}
 secret=${APP_SECRET:-app-secret}
 

@@ -13,7 +13,7 @@ import json, os, shlex, sys
 with open(sys.argv[1], encoding="utf-8") as file:
     config = json.load(file)
 apps = config.get("app_manager", {}).get("array", {}).get("apps", [])
-app = apps[0] if apps else {"id": "app-id", "key": "app-key", "secret": "app-secret"}
+app = apps[0] if apps else {"id": "1", "key": "app-key", "secret": "app-secret"}
 host = os.environ.get("HOST") or config.get("host", "0.0.0.0")
 port = os.environ.get("PORT") or config.get("port", 6001)
 host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -30,7 +30,7 @@ introduce() {
     # What examples/publish.sh takes for granted need not be said.
     if [ "$secret" != app-secret ]; then line="APP_SECRET=$secret $line"; fi
     if [ "$key" != app-key ]; then line="APP_KEY=$key $line"; fi
-    if [ "$id" != app-id ]; then line="APP_ID=$id $line"; fi
+    if [ "$id" != 1 ]; then line="APP_ID=$id $line"; fi
     if [ "$address" != http://127.0.0.1:6001 ]; then line="CURLEW_URL=$address $line"; fi
     cat <<END
 

@@ -192,10 +192,10 @@ void config_load_default_app(struct config_loader *loader) {
         config->app_manager.driver != CONFIG_DRIVER_MEMORY || config_is_production(config))
         return;
     json_array_append_new(config->app_manager.array_apps,
-                          json_pack("{s:s, s:s, s:s, s:b}", "id", "app-id", "key", "app-key", "secret", "app-secret",
+                          json_pack("{s:s, s:s, s:s, s:b}", "id", "1", "key", "app-key", "secret", "app-secret",
                                     "enable_client_messages", 1));
     config_report_warning(loader->report,
-                          "no app is configured, so there is a demo app with a publicly known secret: id app-id, "
+                          "no app is configured, so there is a demo app with a publicly known secret: id 1, "
                           "key app-key; put apps under app_manager.array.apps, and set mode to production on the "
                           "internet");
 }

@@ -1174,7 +1174,7 @@ static void a_demo_app_is_there_without_a_file_and_an_app_outside_production(voi
     (void)state;
     setenv("ENVIRONMENT", "development", 1);
     assert_true(load(NULL));
-    assert_apps("[{\"id\":\"app-id\",\"key\":\"app-key\",\"secret\":\"app-secret\",\"enable_client_messages\":true}]");
+    assert_apps("[{\"id\":\"1\",\"key\":\"app-key\",\"secret\":\"app-secret\",\"enable_client_messages\":true}]");
     assert_holds(report.warnings, "demo app");
     assert_true(load("{}")); /* with a file, which may have been meant for another server */
     assert_apps("[]");
