@@ -16,6 +16,13 @@ if [ $# != 3 ]; then
     exit 2
 fi
 
+for program in curl openssl md5sum; do
+    if ! command -v "$program" >/dev/null; then
+        echo "$0: $program is missing" >&2
+        exit 1
+    fi
+done
+
 path=/apps/$id/events
 body="{\"channel\":\"$1\",\"name\":\"$2\",\"data\":$3}"
 digest=$(printf %s "$body" | md5sum | cut -d ' ' -f 1)

@@ -1,4 +1,6 @@
-import Pusher from 'pusher-js';
+const { default: Pusher } = await import('pusher-js').catch(() =>
+  fail('pusher-js is missing: npm ci --prefix examples'),
+);
 
 const pusher = new Pusher('app-key', {
   cluster: 'local', // pusher-js asks for one; the server is found by wsHost and wsPort
@@ -6,7 +8,16 @@ const pusher = new Pusher('app-key', {
   wsPort: 6001,
   forceTLS: false,
   enabledTransports: ['ws'],
+  unavailableTimeout: 3000,
 });
 const channel = pusher.subscribe('my-channel');
 channel.bind('pusher:subscription_succeeded', () => console.log('subscribed to my-channel'));
 channel.bind('my-event', (data) => console.log('my-event:', data.message));
+
+pusher.connection.bind('error', ({ error }) => fail(`not connected: ${error?.data?.message ?? error?.type}`));
+pusher.connection.bind('unavailable', () => fail('not connected: no server answers on port 6001; does make run work?'));
+
+function fail(text) {
+  console.error(text);
+  process.exit(1);
+}

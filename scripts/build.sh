@@ -40,4 +40,17 @@ if ! meson setup "${again[@]}" "$folder" -Dwerror="$werror" "${options[@]}" >"$f
     cat "$folder/configure.log" >&2
     exit 1
 fi
-ninja -C "$folder" --quiet
+
+# On a terminal ninja redraws one line; elsewhere ten lines say how far it is.
+if [ -t 1 ]; then
+    NINJA_STATUS='build: step %f of %t, ' ninja -C "$folder"
+else
+    NINJA_STATUS='[%f %t] ' ninja -C "$folder" | awk '
+        /^\[[0-9]+ [0-9]+\] / {
+            count = substr($1, 2) + 0; total = $2 + 0
+            tenth = int(10 * count / total)
+            if (total >= 20 && tenth > shown) { shown = tenth; printf "build: %d %%\n", 10 * tenth; fflush() }
+            next
+        }
+        !/^ninja: (no work to do|Entering directory)/ { print; fflush() }'
+fi

@@ -22,12 +22,12 @@ build | libsqlite3-dev               | apps in a file
 build | libmariadb-dev               | apps in MySQL and MariaDB
 build | libpq-dev                    | apps in PostgreSQL
 build | libllhttp-dev node-llhttp    | the HTTP parser (node-llhttp: its C sources)
-run   | curl                         | publishes the first event
-run   | openssl                      | signs it
 test  | libcmocka-dev                | unit tests
 test  | node                         | end-to-end tests
 test  | npm                          | the client libraries they use
 test  | ca-certificates              | npm and Maven fetch over TLS
+test  | curl                         | an example publishes with it
+test  | openssl                      | signs its request; certificates
 test  | sqlite3                      | looks into a file of apps
 test  | mariadb-server               | a store that the tests start
 test  | postgresql                   | another
@@ -42,6 +42,8 @@ docs  | git                         | knows the files of the project
 docs  | node                        | the examples, and what drives them
 docs  | npm                         | the client libraries they use
 docs  | ca-certificates             | npm fetches over TLS
+docs  | curl                        | an example publishes with it
+docs  | openssl                     | signs its request
 docs  | chromium                    | shows the page
 coverage | gcovr                     | counts the lines that gcov saw run
 lint  | clang-format                 | the format of C
@@ -93,7 +95,7 @@ as_root() {
 
 groups=("$@")
 if [ ${#groups[@]} = 0 ]; then
-    echo "usage: $0 GROUP... (build, run, test, docs, fuzz, coverage, lint)" >&2
+    echo "usage: $0 GROUP... (build, test, docs, fuzz, coverage, lint)" >&2
     exit 2
 fi
 

@@ -1,8 +1,9 @@
 // usage: node readme.mjs FOLDER
 //
 // Does in FOLDER, a fresh copy of the project, what the README tells a new user to do, with the README's own words:
-// start the server, receive with a Node script and with a page, publish from the shell and from Node. The exit code is
-// 0 when every event has arrived where the README says it does.
+// start the server, receive and publish with curlew itself, receive with a Node script and with a page, publish from
+// Node and from the shell. The exit code is 0 when every event has arrived where the README says it does, and the page
+// says what is wrong when it cannot arrive.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -66,39 +67,63 @@ async function filesAreAsShown() {
     assert.equal(await readFile(path.join(folder, name), 'utf8'), text, `${name} is not what the README shows of it`);
 }
 
+const openPage = async () => {
+  const page = await Page.open(pathToFileURL(path.join(folder, 'examples/index.html')), STEP_MS);
+  open.push(() => page.close());
+  return page;
+};
+
+async function tryCurlew() {
+  const listener = shell('listen', take('listen'));
+  await listener.says('subscribed to my-channel', STEP_MS);
+  assert.equal(await succeeds('publish'), 'published my-event to my-channel\n');
+  await listener.says('my-channel my-event {"message":"hello world"}', STEP_MS);
+  assert.deepEqual(await listener.stop(), { code: 0, signal: null });
+}
+
+async function tryLibraries() {
+  const incomplete = await openPage();
+  await incomplete.shows('pusher-js is missing', STEP_MS);
+  await incomplete.close();
+
+  await succeeds('fetch');
+  const script = shell('receive', take('receive'));
+  await script.says('subscribed to my-channel', STEP_MS);
+  const page = await openPage();
+  await page.shows('subscribed to my-channel', STEP_MS);
+  for (const [snippet, output, text] of [
+    ['publish-from-node', 'published my-event to my-channel\n', 'my-event: hello from Node'],
+    ['publish-from-shell', '{}\n', 'my-event: hello from the shell'],
+  ]) {
+    assert.equal(await succeeds(snippet), output);
+    await script.says(text, STEP_MS);
+    await page.shows(text, STEP_MS);
+    console.log(`page: ${text}`);
+  }
+  await page.close();
+  await script.stop();
+}
+
 async function tryEverything() {
   await filesAreAsShown();
   for (const port of PORTS) await portIsFree(port);
 
   const server = shell('serve', take('serve'));
+  await server.says('build: 50 %', BUILD_MS);
   await server.says('address   http://127.0.0.1:6001', BUILD_MS);
   await server.says('key app-key', STEP_MS);
-  await server.says(look('publish').trim(), STEP_MS); // what is printed to be pasted is what the README says
-  await server.says('server: ready', STEP_MS);
+  // What is printed to be pasted is what the README says.
+  for (const name of ['listen', 'publish']) await server.says(look(name).trim(), STEP_MS);
 
-  await succeeds('fetch');
-  const script = shell('receive', take('receive'));
-  await script.says('subscribed to my-channel', STEP_MS);
-  const page = await Page.open(pathToFileURL(path.join(folder, 'examples/index.html')), STEP_MS);
-  open.push(() => page.close());
-  await page.shows('subscribed to my-channel', STEP_MS);
-  console.log('page: subscribed to my-channel');
+  await tryCurlew();
+  await tryLibraries();
 
-  assert.equal(await succeeds('publish'), '{}\n');
-  await script.says('my-event: hello world', STEP_MS);
-  await page.shows('my-event: hello world', STEP_MS);
-  console.log('page: my-event: hello world');
-
-  await succeeds('publish-from-node');
-  await script.says('my-event: hello from Node', STEP_MS);
-  await page.shows('my-event: hello from Node', STEP_MS);
-  console.log('page: my-event: hello from Node');
-
-  await page.close();
-  await script.stop();
   const stopped = server.says('server: stopped', STEP_MS);
   await server.stop();
   await stopped;
+  const alone = await openPage();
+  await alone.shows('not connected: no server answers on port 6001', STEP_MS);
+  await alone.close();
   assert.deepEqual([...run.keys()], [], 'every snippet that is marked was run');
 }
 
