@@ -1,6 +1,9 @@
 # Everything here is a thin name for a script; `make help` lists what there is.
-.PHONY: help run test build bench coverage lint clean
+.PHONY: help run test build install bench coverage lint clean
 .DEFAULT_GOAL := help
+
+prefix = /usr/local
+binary = build/curlew
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-8s  %s\n' "$$name" "$$what"; done
@@ -14,6 +17,9 @@ test: ## install what is missing, build three times (release, address and thread
 build: ## install what is missing, build build/curlew
 	@scripts/install-packages.sh build
 	@scripts/build.sh release
+
+install: ## copy build/curlew and its systemd unit below prefix, which is /usr/local; DESTDIR goes before it
+	@scripts/install.sh "$(DESTDIR)" "$(prefix)" "$(binary)"
 
 bench: ## build the load generator and measure; BENCH_ARGS are passed on
 	@scripts/install-packages.sh build
