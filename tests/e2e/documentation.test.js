@@ -153,6 +153,12 @@ describe('links', () => {
   }
 });
 
+test('docs/README.md links to every page', () => {
+  const linked = [...text('docs/README.md').matchAll(/\]\(([^)#\s]+)/g)].map(([, target]) => path.join('docs', target));
+  const missing = pages.filter((page) => page !== 'docs/README.md' && !linked.includes(page));
+  assert.deepEqual(missing, []);
+});
+
 describe('docs/architecture.md', () => {
   // `app/app.h`, `scripts/bench.sh`, `net/listener`: what looks like a file of src/ or of the project.
   const files = new Set(
