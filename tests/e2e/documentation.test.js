@@ -129,6 +129,16 @@ test('docs/protocol.md: Laravel Echo connects with the options that are shown', 
   assert.equal(said, 'subscribed\n');
 });
 
+describe('quotations', () => {
+  for (const page of pages) {
+    const quoted = [...text(page).matchAll(/^<!-- from: (\S+) -->\n```\w+\n(.*?)^```$/gms)];
+    if (quoted.length === 0) continue;
+    test(`those of ${page} are in the files that they name`, () => {
+      for (const [, file, body] of quoted) assert.ok(text(file).includes(body), `${file} does not contain:\n${body}`);
+    });
+  }
+});
+
 // As GitHub makes them of headings.
 const anchor = (heading) =>
   heading
