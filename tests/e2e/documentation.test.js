@@ -139,6 +139,36 @@ describe('quotations', () => {
   }
 });
 
+test('docs/laravel.md: Laravel Echo connects with the options and the .env that are shown', async (t) => {
+  const server = await serverFor(t);
+  const variables = Object.fromEntries(
+    [...blocks('docs/laravel.md', 'ini')[0].matchAll(/^(\w+)=(.*)$/gm)].map(([, name, value]) => [name, value]),
+  );
+  const env = Object.fromEntries(
+    Object.entries(variables)
+      .filter(([name]) => name.startsWith('VITE_'))
+      .map(([name, value]) => [name, value.replace(/^"\$\{(\w+)\}"$/, (whole, other) => variables[other])]),
+  );
+  assert.deepEqual(env, {
+    VITE_REVERB_APP_KEY: APP.key,
+    VITE_REVERB_HOST: '127.0.0.1',
+    VITE_REVERB_PORT: '6001',
+    VITE_REVERB_SCHEME: 'http',
+  });
+  const [example] = blocks('docs/laravel.md', 'js');
+  const script = `
+    const env = ${JSON.stringify({ ...env, VITE_REVERB_PORT: String(server.port) })};
+    globalThis.window = globalThis;
+    ${example.replaceAll('import.meta.env', 'env')}
+    window.Echo.channel('news').subscribed(() => { console.log('subscribed'); window.Echo.disconnect(); });`;
+  const said = execFileSync(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: path.join(root, 'tests/e2e'),
+    encoding: 'utf8',
+    timeout: TIMEOUT_MS,
+  });
+  assert.equal(said, 'subscribed\n');
+});
+
 // As GitHub makes them of headings.
 const anchor = (heading) =>
   heading
