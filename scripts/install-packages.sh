@@ -34,6 +34,9 @@ test  | postgresql                   | another
 test  | pgbouncer                    | a pooler in front of it
 test  | openjdk-17-jdk-headless default-jdk-headless | for those that are Java programs, and clients for Java
 test  | maven                        | fetches them
+test  | nginx                        | proxies in front
+test  | caddy                        | another
+test  | haproxy                      | another
 test  | php-cli                      | an example in PHP
 test  | python3-venv                 | clients for Python
 test  | chromium                     | clients in a browser
