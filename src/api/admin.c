@@ -10,7 +10,10 @@
 #include "app/app_policy.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
+#include "base/hash.h"
+#include "base/log.h"
 #include "base/utf8.h"
+#include "net/client_address.h"
 
 #define LIMIT_DEFAULT 100
 #define LIMIT_MAX 1000
@@ -110,8 +113,25 @@ static enum store_answer note_written(struct admin_job *own, enum store_answer a
     else if (answer == STORE_UNAVAILABLE)
         app_manager_invalidate(manager, id, after != NULL ? after->key : SLICE(""));
     if (answer == STORE_OK)
-        own->result = after != NULL ? record_to_show(own, after) : json_object();
+        own->result = json_object();
     app_unref(after);
+    return answer;
+}
+
+/* Notes that `after` was written, and answers with the record as the store has it, with the defaults of its columns. */
+static enum store_answer note_stored(struct admin_job *own, struct store_connection *connection,
+                                     enum store_answer answer, const struct app *before, struct app *after) {
+    struct app *stored = NULL;
+    struct error error;
+
+    if (answer == STORE_OK && store_find_by_id(connection, after->id, &stored, &error) != STORE_OK)
+        stored = app_ref(after); /* another change came between */
+    answer = note_written(own, answer, before, after, after->id);
+    if (stored != NULL) {
+        json_decref(own->result);
+        own->result = record_to_show(own, stored);
+        app_unref(stored);
+    }
     return answer;
 }
 
@@ -120,7 +140,7 @@ static enum store_answer run_create(struct admin_job *own, struct store_connecti
 
     if (app == NULL)
         return STORE_INVALID;
-    return note_written(own, store_create(connection, app, &own->base.job.error), NULL, app, app->id);
+    return note_stored(own, connection, store_create(connection, app, &own->base.job.error), NULL, app);
 }
 
 /* The new record: the body (PUT), or the old record with the fields of the body (PATCH); null unsets a field. A policy
@@ -160,7 +180,7 @@ static enum store_answer run_change(struct admin_job *own, struct store_connecti
         app_unref(app);
         return STORE_INVALID;
     }
-    return note_written(own, store_update(connection, app, error), before, app, app->id);
+    return note_stored(own, connection, store_update(connection, app, error), before, app);
 }
 
 static enum store_answer run_delete(struct admin_job *own, struct store_connection *connection,
@@ -336,10 +356,38 @@ static bool read_body(struct api_call *call, struct admin_job *own) {
     return false;
 }
 
+/* Logs a request without the token: a client once a minute, and a number of clients. */
+static void log_stranger(struct api_call *call) {
+    struct admin_strangers *strangers = &call->api->admin_strangers;
+    uint64_t minute = call->worker->now_ms / 60000;
+    char address[CLIENT_ADDRESS_TEXT];
+    uint64_t hash = hash_bytes(slice_of(client_address_write(call->connection, call->request, 0, address)));
+
+    if (strangers->minute != minute)
+        *strangers = (struct admin_strangers){.minute = minute};
+    for (unsigned i = 0; i < strangers->count; i++)
+        if (strangers->addresses[i] == hash)
+            return;
+    if (strangers->count < ADMIN_STRANGERS)
+        log_warning("api", "%s: a request to the admin API without its token was refused: %.*s %.*s", address,
+                    SLICE_ARGS(call->request->method), call->path.length < 200 ? (int)call->path.length : 200,
+                    call->path.data);
+    else if (!strangers->more)
+        log_warning("api",
+                    "requests to the admin API without its token come from more addresses than these %d, which "
+                    "are not logged in this minute",
+                    ADMIN_STRANGERS);
+    if (strangers->count < ADMIN_STRANGERS)
+        strangers->addresses[strangers->count++] = hash;
+    else
+        strangers->more = true;
+}
+
 /* Refuses a request without the token. */
 static bool admit_request(struct api_call *call) {
     if (has_token(call))
         return true;
+    log_stranger(call);
     api_refuse_with(call, 401, REFUSED_REQUEST, SLICE("WWW-Authenticate: Bearer\r\n"),
                     "the request needs the header `Authorization: Bearer` with CURLEW_ADMIN_TOKEN");
     return false;

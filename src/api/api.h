@@ -24,22 +24,32 @@
 struct idempotency;
 struct page_thread;
 
+/* Clients whose requests to the admin API had no token in the current minute, each of which is logged once. */
+#define ADMIN_STRANGERS 20
+struct admin_strangers {
+    uint64_t minute;
+    unsigned count;
+    bool more; /* there were more of them */
+    uint64_t addresses[ADMIN_STRANGERS];
+};
+
 /* What the API uses of the process. server/ fills it before the first connection. */
 struct api {
     const struct config *config;
     struct app_manager *apps;
     struct channel_hub *channels;
     struct workers *workers;
-    uint64_t started_at_s;              /* wall clock */
-    const atomic_bool *draining;        /* the process shuts down: /up fails */
-    const atomic_bool *memory_full;     /* above http_api.accept_traffic.memory_threshold: large bodies are refused */
-    atomic_uint health_checks;          /* under way, for /up */
-    struct page_thread *metrics;        /* NULL: without a metrics port */
-    struct page_thread *stats;          /* of all apps; NULL: nobody may ask */
-    struct idempotency *idempotency;    /* keys of publishes that were accepted */
-    struct rate_limiter *request_limit; /* on requests to /apps by client address; NULL: none */
-    struct rate_limiter *connect_limit; /* on connects; checked by the sessions, shown in the metrics; NULL: none */
-    unsigned metrics_port;              /* the label `port`; set when the port is known */
+    uint64_t started_at_s;          /* wall clock */
+    const atomic_bool *draining;    /* the process shuts down: /up fails */
+    const atomic_bool *memory_full; /* above http_api.accept_traffic.memory_threshold: large bodies are refused */
+    struct admin_strangers admin_strangers; /* of the first worker, which has the admin listener */
+    atomic_uint health_checks;              /* under way, for /up */
+    struct page_thread *metrics;            /* NULL: without a metrics port */
+    struct page_thread *stats;              /* of all apps; NULL: nobody may ask */
+    struct idempotency *idempotency;        /* keys of publishes that were accepted */
+    struct rate_limiter *request_limit;     /* on requests to /apps by client address; NULL: none */
+    struct rate_limiter *connect_limit;     /* on connects; checked by the sessions, shown in the metrics; NULL: none */
+    unsigned metrics_port;                  /* the label `port`; set when the port is known */
     /* Connections with a key that no app has, for each of WORKERS_MAX workers; or NULL. */
     const struct counter *unknown_apps;
     /* Takes over a WebSocket handshake and answers it. `path` is without the path_prefix, empty for a path outside it.

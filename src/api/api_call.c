@@ -8,7 +8,12 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "net/chunk.h"
+#include "net/client_address.h"
+
+/* Of a path, in the log. */
+#define LOGGED_PATH_MAX 500
 
 /* --- the call --- */
 
@@ -92,12 +97,29 @@ static struct slice all_headers(const struct api_call *call, struct slice header
     return buffer_slice(storage);
 }
 
+/* Logs the request without its query, which holds the signature. `refusal` may be NULL. */
+static void log_request(struct api_call *call, unsigned status, const char *refusal) {
+    uint32_t hops = call->api->config->rate_limiter.api_rate_limit.trust_hops;
+    struct slice path = call->request->path;
+    char address[CLIENT_ADDRESS_TEXT];
+
+    if (!log_enabled(LOG_DEBUG))
+        return;
+    if (path.length > LOGGED_PATH_MAX)
+        path.length = LOGGED_PATH_MAX;
+    client_address_write(call->connection, call->request, hops, address);
+    log_debug("api", "%s: %.*s %.*s%s%s: %u%s%s", address, SLICE_ARGS(call->request->method), SLICE_ARGS(path),
+              call->lookup.slot != NULL ? " of app " : "", call->lookup.slot != NULL ? call->lookup.slot->id : "",
+              status, refusal != NULL ? ": " : "", refusal != NULL ? refusal : "");
+}
+
 static void send_response(struct api_call *call, struct http_response *response) {
     struct app_part *part = part_of(call);
     struct buffer storage = {0};
     size_t received = call->request->received_bytes;
     size_t sent;
 
+    log_request(call, response->status, call->refusal);
     response->headers = all_headers(call, response->headers, &storage);
     sent = http_respond(call->connection, response);
     buffer_dispose(&storage);
@@ -129,10 +151,12 @@ void api_refuse_with(struct api_call *call, unsigned status, enum refusal reason
 
     if (part != NULL)
         counter_add(&part->counters.refusals[reason], 1);
+    call->refusal = text;
     buffer_append(&body, SLICE("{\"error\":"));
     json_append_string(&body, slice_of(text));
     buffer_append_byte(&body, '}');
     api_answer_with(call, status, SLICE(""), headers, buffer_slice(&body));
+    call->refusal = NULL;
     buffer_dispose(&body);
 }
 

@@ -50,8 +50,9 @@ struct api_call {
     struct frame *repeated;                    /* the answer to the request that this one repeats, once it is known */
     void *waits_for;                           /* see api_call_wait */
     void (*on_abort)(struct api_call *call);   /* likewise; NULL: the call does not wait */
-    bool unsigned_request;                     /* ROUTE_SIGNED_BY_KEY without auth_key */
-    bool cross_origin; /* web pages of other origins may read the answer, by the `cors` section */
+    const char *refusal;   /* the text of the refusal that is being answered, for the log; NULL: none */
+    bool unsigned_request; /* ROUTE_SIGNED_BY_KEY without auth_key */
+    bool cross_origin;     /* web pages of other origins may read the answer, by the `cors` section */
 };
 
 struct api_call *api_call_create(struct http_connection *connection, struct http_request *request);

@@ -92,6 +92,19 @@ describe('apps', () => {
     assert.equal((await call('GET', '/one')).status, 404);
   });
 
+  test('are answered as the store has them, by every method', async (t) => {
+    const { call } = await adminServerFor(t);
+    const shown = async () => (await call('GET', '/one')).json;
+    const created = await call('POST', '', AN_APP);
+    assert.equal(created.json.enabled, true);
+    assert.equal(created.json.max_connections, 100);
+    assert.deepEqual(created.json, await shown());
+    const replaced = await call('PUT', '/one?secrets=1', { key: 'k2', secret: 's2' });
+    assert.deepEqual(replaced.json, (await call('GET', '/one?secrets=1')).json);
+    assert.equal(replaced.json.secret, 's2');
+    assert.deepEqual((await call('PATCH', '/one', { enabled: false })).json, await shown());
+  });
+
   test('are replaced as a whole by PUT, and field by field by PATCH, where null unsets', async (t) => {
     const { call } = await adminServerFor(t);
     await call('POST', '', { ...AN_APP, max_event_batch_size: 7, allowed_origins: ['a.example'] });

@@ -21,7 +21,7 @@ import { folderWith, start } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, BINARY, serverFor } from '../lib/server.js';
 
-const SECRET = 'the-secret-that-no-log-may-hold';
+const SECRET = 'the-secret-that-no-log-may-hold-at-all';
 const GOOD = {
   host: '127.0.0.1',
   port: 0,
@@ -130,6 +130,64 @@ describe('what connections do, at level debug', () => {
     await closedWithError(await RawWebSocket.connect(server, { key: 'no-such-key' }), 4001);
     await server.stop();
     assert.deepEqual(messages(server), []);
+  });
+});
+
+describe('requests', () => {
+  test('are logged at level debug with address, method, path, app and status, without their query', async (t) => {
+    const server = await serverFor(t, {
+      env: { LOG_LEVEL: 'debug' },
+      config: { rate_limiter: { api_rate_limit: { trust_hops: 1 } } },
+    });
+    const event = { name: 'e', channel: 'c', data: 'x' };
+    await publish(server, event, { headers: { 'X-Forwarded-For': '203.0.113.9' } });
+    await api(server, 'POST', '/events', { body: event, signAs: { secret: 'wrong' } });
+    await request(`${server.url}/up?secret=${SECRET}`);
+    await request(`${server.url}/apps/nobody/channels`);
+    await request(`${server.url}/nowhere`, { method: 'DELETE' });
+    await request(server.metricsUrl);
+    await server.stop();
+    const lines = server.log.all.filter((line) => line.level === 'debug' && line.target === 'api');
+    assert.deepEqual(
+      lines.map(({ message }) => message),
+      [
+        `203.0.113.9: POST /apps/${APP.id}/events of app ${APP.id}: 200`,
+        `127.0.0.1: POST /apps/${APP.id}/events of app ${APP.id}: 401: auth_signature is wrong: it is the HMAC-SHA256, ` +
+          "by the app's secret, of method, path and sorted query without auth_signature, on a line each",
+        '127.0.0.1: GET /up: 200',
+        '127.0.0.1: GET /apps/nobody/channels: 404: there is no app with this id',
+        '127.0.0.1: DELETE /nowhere: 404: there is nothing at this path',
+        '127.0.0.1: GET /metrics: 200',
+      ],
+    );
+  });
+
+  test('to the admin API without its token are a warning with the address, once a minute', async (t) => {
+    const server = await serverFor(t, {
+      apps: [],
+      config: {
+        app_manager: { driver: 'sqlite' },
+        database: { sqlite: { path: path.join(folderWith(t), 'apps.db') } },
+      },
+      env: { CURLEW_ADMIN_TOKEN: SECRET, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+    });
+    const { message } = await server.waitForLog(/^admin API on /);
+    const url = message.match(/http:\/\/\S+/)[0];
+    for (const authorization of [undefined, 'Bearer wrong', `Basic ${SECRET}`]) {
+      const headers = authorization === undefined ? {} : { authorization };
+      assert.equal((await request(`${url}/one?secrets=1`, { method: 'DELETE', headers })).status, 401);
+    }
+    assert.equal((await request(url, { headers: { authorization: `Bearer ${SECRET}` } })).status, 200);
+    await server.stop();
+    const warnings = server.log.all.filter((line) => line.level === 'warn' && line.target === 'api');
+    // The minute may have changed in between.
+    assert.ok(warnings.length === 1 || warnings.length === 2, `${warnings.length} lines`);
+    for (const line of warnings)
+      assert.equal(
+        line.message,
+        '127.0.0.1: a request to the admin API without its token was refused: DELETE /admin/apps/one',
+      );
+    for (const line of server.log.all) assert.ok(!line.message.includes(SECRET), line.message);
   });
 });
 
