@@ -1,5 +1,5 @@
-// Repeats of a publish: a request with an idempotency key that was accepted before is answered as the first one was, and
-// publishes nothing.
+// Repeats of a publish: a request with an idempotency key that was accepted before is answered as the first one was,
+// and publishes nothing.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';

@@ -8,6 +8,7 @@ import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
+import { get } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect } from '../lib/client.js';
 import { LONG_TIMEOUT_MS, TIMEOUT_MS } from '../lib/inbox.js';
