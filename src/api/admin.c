@@ -32,6 +32,7 @@ struct admin_job {
     json_t *result;
     uint64_t mark;     /* of the write */
     const char *field; /* that breaks a rule */
+    char address[CLIENT_ADDRESS_TEXT];
 };
 
 /* --- on a connection to the store --- */
@@ -103,17 +104,53 @@ static enum store_answer run_list(struct admin_job *own, struct store_connection
     return STORE_OK;
 }
 
+/* Appends the name of each field that differs; the records are JSON objects, or NULL for none. */
+static void append_differences(const json_t *before, json_t *after, bool both, struct buffer *names) {
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(after, name, value) {
+        const json_t *old = json_object_get(before, name);
+        if (old != NULL && (!both || json_equal(old, value)))
+            continue;
+        buffer_append_string(names, names->length != 0 ? ", " : "");
+        buffer_append_string(names, name);
+    }
+}
+
+/* Logs who changed an app, with the names of the fields, never their values. */
+static void log_change(const struct admin_job *own, const struct app *before, const struct app *after,
+                       struct slice id) {
+    json_t *old = before != NULL ? app_to_json(before) : NULL, *new = after != NULL ? app_to_json(after) : NULL;
+    const char *verb = own->action == ADMIN_CREATE ? "created" : after != NULL ? "changed" : "deleted";
+    struct buffer names = {0};
+
+    if (new != NULL) {
+        append_differences(old, new, true, &names);
+        append_differences(new, old, false, &names);
+    }
+    log_info("app", "app %.*s was %s through the admin API by %s%s%s", SLICE_ARGS(id), verb, own->address,
+             new == NULL ? "" : ": ",
+             new == NULL         ? ""
+             : names.length == 0 ? "no field differs"
+                                 : buffer_string(&names));
+    buffer_dispose(&names);
+    json_decref(old);
+    json_decref(new);
+}
+
 /* Tells the cache of a write. Without an answer of the store, both the old and the new record are possible. */
 static enum store_answer note_written(struct admin_job *own, enum store_answer answer, const struct app *before,
                                       struct app *after, struct slice id) {
     struct app_manager *manager = own->base.job.manager;
 
-    if (answer == STORE_OK)
+    if (answer == STORE_OK) {
+        log_change(own, before, after, id);
         app_manager_written(manager, own->mark, id, before, after);
-    else if (answer == STORE_UNAVAILABLE)
-        app_manager_invalidate(manager, id, after != NULL ? after->key : SLICE(""));
-    if (answer == STORE_OK)
         own->result = json_object();
+    } else if (answer == STORE_UNAVAILABLE) {
+        app_manager_invalidate(manager, id, after != NULL ? after->key : SLICE(""));
+    }
     app_unref(after);
     return answer;
 }
@@ -408,6 +445,7 @@ static void start_admin_job(struct api_call *call, enum admin_action action) {
     }
     own = alloc_zero(sizeof *own);
     own->action = action;
+    client_address_write(call->connection, call->request, 0, own->address);
     own->base.ended = on_admin_job_ended;
     own->base.job = (struct app_job){.run = run_admin_job, .destroy = destroy_admin_job};
     own->base.job.operation.priority = STORE_URGENT;

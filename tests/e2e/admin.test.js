@@ -105,6 +105,36 @@ describe('apps', () => {
     assert.deepEqual((await call('PATCH', '/one', { enabled: false })).json, await shown());
   });
 
+  test('each change is a line of the log, with the address and the names of the fields, without their values', async (t) => {
+    const { server, call } = await adminServerFor(t);
+    await call('POST', '', { ...AN_APP, max_connections: 5 });
+    await call('POST', '', AN_APP); // 409
+    await call('PATCH', '/one', { secret: 'another-secret', max_connections: 6, allowed_origins: ['a.example'] });
+    await call('PATCH', '/one', { max_connections: 6 });
+    await call('PUT', '/one', { key: 'k2', secret: 's2' });
+    await call('DELETE', '/one');
+    await call('DELETE', '/one'); // 404
+    const lines = server.log.all.filter((line) => /through the admin API/.test(line.message));
+    assert.ok(lines.every((line) => line.level === 'info'));
+    const [created, patched, again, replaced, deleted, ...more] = lines.map((line) => line.message);
+    assert.match(
+      created,
+      /^app one was created through the admin API by 127\.0\.0\.1: .*\bid, key, secret\b.*\bmax_connections\b/,
+    );
+    assert.equal(
+      patched,
+      'app one was changed through the admin API by 127.0.0.1: secret, max_connections, allowed_origins',
+    );
+    assert.equal(again, 'app one was changed through the admin API by 127.0.0.1: no field differs');
+    assert.match(
+      replaced,
+      /^app one was changed through the admin API by 127\.0\.0\.1: key, secret\b.*\ballowed_origins\b/,
+    );
+    assert.equal(deleted, 'app one was deleted through the admin API by 127.0.0.1');
+    assert.deepEqual(more, []);
+    for (const line of server.log.all) assert.doesNotMatch(line.message, /one-secret|another-secret|a\.example/);
+  });
+
   test('are replaced as a whole by PUT, and field by field by PATCH, where null unsets', async (t) => {
     const { call } = await adminServerFor(t);
     await call('POST', '', { ...AN_APP, max_event_batch_size: 7, allowed_origins: ['a.example'] });
