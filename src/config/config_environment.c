@@ -41,14 +41,15 @@ static void load_variable(struct config_loader *loader, size_t index, struct sli
         loader->sources[index] = row->variables;
     } else {
         config_value_describe(row, &right);
+        config_value_suggest(row, config_trim(slice_of(value)), &right);
         if ((row->flags & CONFIG_FATAL_VARIABLE) != 0)
             config_report_error(loader->report, "the environment variable %s must be %.*s", variable,
                                 SLICE_ARGS(buffer_slice(&right)));
         else
             config_report_warning(loader->report,
-                                  "the environment variable %s must be %.*s; it is ignored, and the earlier value "
-                                  "stays",
-                                  variable, SLICE_ARGS(buffer_slice(&right)));
+                                  "the environment variable %s must be %.*s%s is ignored, and the earlier value stays",
+                                  variable, SLICE_ARGS(buffer_slice(&right)),
+                                  slice_ends_with(buffer_slice(&right), SLICE("?")) ? " It" : "; it");
         buffer_dispose(&right);
     }
     free(variable);

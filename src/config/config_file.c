@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/buffer.h"
+#include "base/json_fault.h"
 #include "base/text_position.h"
 #include "config/config_value.h"
 #include "config/toml.h"
@@ -39,14 +40,20 @@ static bool read_config_file(const char *file, struct buffer *text) {
     return good;
 }
 
-/* Removes the bytes that jansson quotes from its error text: they may be half a secret. Line and column stay. */
-static void report_json_fault(struct config_loader *loader, json_error_t *problem) {
+/* Names the fault; else what jansson says, without the bytes that it quotes: they may be half a secret. */
+static void report_json_fault(struct config_loader *loader, struct slice text, json_error_t *problem) {
     char *near = strstr(problem->text, " near ");
+    struct text_position position;
+    struct error error;
 
     if (near != NULL)
         *near = '\0';
-    config_report_error(loader->report, "%s:%d:%d: this is not JSON: %s", loader->file, problem->line, problem->column,
-                        problem->text);
+    if (json_find_fault(text, &position, &error))
+        config_report_error(loader->report, "%s:%zu:%zu: this is not JSON: %s", loader->file, position.line,
+                            position.column, error.text);
+    else
+        config_report_error(loader->report, "%s:%d:%d: this is not JSON: %s", loader->file, problem->line,
+                            problem->column, problem->text);
 }
 
 static json_t *parse_json_file(struct config_loader *loader, struct slice text) {
@@ -56,7 +63,7 @@ static json_t *parse_json_file(struct config_loader *loader, struct slice text) 
     if (config_trim(text).length == 0)
         config_report_error(loader->report, "%s: the file is empty; it must contain one JSON object", loader->file);
     else if (root == NULL)
-        report_json_fault(loader, &problem);
+        report_json_fault(loader, text, &problem);
     else if (!json_is_object(root))
         config_report_error(loader->report, "%s: the file must contain one JSON object", loader->file);
     if (json_is_object(root))

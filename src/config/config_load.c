@@ -94,8 +94,8 @@ static void load_row(struct config_loader *loader, const json_t *root, size_t in
         return;
     }
     config_value_describe(row, &right);
-    config_value_describe_json(value, &wrong);
-    config_report_error(loader->report, "%s: %s must be %.*s, not %.*s", loader->file, row->path,
+    config_value_describe_fault(row, value, &wrong);
+    config_report_error(loader->report, "%s: %s must be %.*s%.*s", loader->file, row->path,
                         SLICE_ARGS(buffer_slice(&right)), SLICE_ARGS(buffer_slice(&wrong)));
     buffer_dispose(&right);
     buffer_dispose(&wrong);

@@ -88,9 +88,35 @@ static struct slice likely_key(struct slice path) {
     return best.data != NULL || name.length <= 4 ? best : find_namesake(name);
 }
 
+/* Settings that people look for elsewhere: what to say of a path, or of any path that ends in a name (after `*`). */
+static const struct {
+    const char *path;
+    const char *hint;
+} hints[] = {
+    {"*apps", "did you mean app_manager.array.apps?"},
+    {"log_level", "the environment variable LOG_LEVEL sets the log level"},
+    {"logging.level", "the environment variable LOG_LEVEL sets the log level"},
+    {"logging.log_level", "the environment variable LOG_LEVEL sets the log level"},
+    {"log_format", "the environment variable LOG_OUTPUT_FORMAT sets the log format"},
+    {"logging.format", "the environment variable LOG_OUTPUT_FORMAT sets the log format"},
+    {"logging.output_format", "the environment variable LOG_OUTPUT_FORMAT sets the log format"},
+    {"admin", "the environment variables CURLEW_ADMIN_LISTEN and CURLEW_ADMIN_TOKEN set up the admin API"},
+};
+
+static const char *hint_for(struct slice path) {
+    for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
+        bool any = hints[i].path[0] == '*';
+
+        if (slice_equal(any ? last_name(path) : path, slice_of(hints[i].path + any)))
+            return hints[i].hint;
+    }
+    return NULL;
+}
+
 /* `dotted`: the last name of the path contains dots. */
 static void report_unknown(struct slice path, bool dotted, const char *file, struct config_report *report) {
     struct slice meant = likely_key(path);
+    const char *hint = hint_for(path);
 
     if (accepted_by_wildcard(path) && meant.data == NULL)
         config_report_accepted(report, "%.*s", SLICE_ARGS(path));
@@ -99,6 +125,9 @@ static void report_unknown(struct slice path, bool dotted, const char *file, str
                               "%s: %.*s is not a setting of this server and is ignored: a section is an object in the "
                               "object around it, not a name with a dot",
                               file, SLICE_ARGS(path));
+    else if (hint != NULL)
+        config_report_warning(report, "%s: %.*s is not a setting of this server and is ignored; %s", file,
+                              SLICE_ARGS(path), hint);
     else if (meant.data != NULL)
         config_report_warning(report, "%s: %.*s is not a setting of this server and is ignored; did you mean %.*s?",
                               file, SLICE_ARGS(path), SLICE_ARGS(meant));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/near_miss.h"
 
 static void *value_place(struct config *config, const struct config_row *row) {
     return (char *)config + row->offset;
@@ -354,7 +355,7 @@ void config_value_describe_json(const json_t *json, struct buffer *buffer) {
         buffer_append_string(buffer, "a list");
         break;
     case JSON_STRING:
-        buffer_append_string(buffer, json_string_length(json) == 0 ? "an empty text" : "this text");
+        buffer_append_string(buffer, json_string_length(json) == 0 ? "an empty text" : "a text in quotation marks");
         break;
     case JSON_INTEGER:
         buffer_appendf(buffer, "%lld", (long long)json_integer_value(json));
@@ -371,5 +372,34 @@ void config_value_describe_json(const json_t *json, struct buffer *buffer) {
     case JSON_NULL:
         buffer_append_string(buffer, "null");
         break;
+    }
+}
+
+void config_value_suggest(const struct config_row *row, struct slice text, struct buffer *buffer) {
+    struct near_miss miss = near_miss_of(text);
+
+    if (row->type != CONFIG_CHOICE)
+        return;
+    for (size_t i = 0; row->choices[i] != NULL; i++) {
+        for (const char *name = row->choices[i]; *name != '\0';) {
+            size_t length = strcspn(name, " ");
+
+            near_miss_offer(&miss, (struct slice){name, length});
+            name += length;
+            name += strspn(name, " ");
+        }
+    }
+    if (miss.best.length > 0)
+        buffer_appendf(buffer, "; did you mean %.*s?", SLICE_ARGS(miss.best));
+}
+
+void config_value_describe_fault(const struct config_row *row, const json_t *json, struct buffer *buffer) {
+    bool takes_text = row->type == CONFIG_TEXT || row->type == CONFIG_CHOICE || row->type == CONFIG_OCTAL;
+
+    if (json_is_string(json) && json_string_length(json) > 0 && takes_text) {
+        config_value_suggest(row, json_slice(json), buffer);
+    } else if (!(json_is_array(json) && row->type == CONFIG_LIST)) {
+        buffer_append_string(buffer, ", not ");
+        config_value_describe_json(json, buffer);
     }
 }

@@ -28,6 +28,13 @@ void config_value_describe(const struct config_row *row, struct buffer *buffer);
  */
 void config_value_describe_json(const json_t *json, struct buffer *buffer);
 
+/* Appends what an invalid value is not: ", not 5", or "; did you mean postgres?" for one of several words. Nothing if
+ * the kind of value is right. */
+void config_value_describe_fault(const struct config_row *row, const json_t *json, struct buffer *buffer);
+
+/* Appends "; did you mean postgres?" if the setting takes one of several words, and the text is near to one. */
+void config_value_suggest(const struct config_row *row, struct slice text, struct buffer *buffer);
+
 /* The texts between commas, without blanks around them and without empty ones; NULL if one is not UTF-8. */
 json_t *config_json_list(const char *text);
 

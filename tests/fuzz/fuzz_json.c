@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/json_fault.h"
 #include "base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -112,6 +113,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     check(valid == (error.text[0] == '\0'));
     check(json_scan_object((struct slice){exact, size}, NULL, NULL, 0, NULL) ==
           (valid && value.type == JSON_TYPE_OBJECT));
+    if (utf8_valid(text)) {
+        struct text_position position = {0};
+
+        check(json_find_fault((struct slice){exact, size}, &position, NULL) == !valid);
+        check(valid || (position.line >= 1 && position.line <= size + 1 && position.column >= 1));
+    }
     if (valid && utf8_valid(text)) {
         check(json_scan(text, &value, NULL));
         check_between(text.data, value.token.data);

@@ -621,7 +621,7 @@ static void numbers_out_of_range_are_errors(void **state) {
         {"{\"port\":65536}", "port must be a whole number from 0 to 65535, not 65536"},
         {"{\"port\":-1}", "not -1"},
         {"{\"port\":60.5}", "not 60.5"},
-        {"{\"port\":\"6001\"}", "port must be a whole number from 0 to 65535, not this text"},
+        {"{\"port\":\"6001\"}", "port must be a whole number from 0 to 65535, not a text in quotation marks"},
         {"{\"port\":null}", "not null"},
         {"{\"port\":true}", "not true"},
         {"{\"port\":[]}", "not a list"},
@@ -769,6 +769,44 @@ static void an_unknown_key_is_a_warning_that_names_it(void **state) {
     assert_holds(report.warnings, "a\\x0ab is not");
     assert_int_equal(report.warnings.count, 10);
     assert_int_equal(config.port, 6001);
+}
+
+static void a_setting_in_another_place_is_a_warning_that_names_the_right_one(void **state) {
+    (void)state;
+    assert_true(
+        load("{\"apps\":[],\"app_manager\":{\"apps\":[]},\"log_level\":\"debug\",\"logging\":{\"level\":\"debug\","
+             "\"format\":\"json\"},\"admin\":{}}"));
+    assert_int_equal(report.warnings.count, 6);
+    assert_holds(report.warnings,
+                 ": apps is not a setting of this server and is ignored; did you mean "
+                 "app_manager.array.apps?");
+    assert_holds(report.warnings,
+                 ": app_manager.apps is not a setting of this server and is ignored; did you mean "
+                 "app_manager.array.apps?");
+    assert_holds(report.warnings,
+                 ": log_level is not a setting of this server and is ignored; the environment variable "
+                 "LOG_LEVEL sets the log level");
+    assert_holds(report.warnings,
+                 ": logging.level is not a setting of this server and is ignored; the environment "
+                 "variable LOG_LEVEL sets the log level");
+    assert_holds(report.warnings, "LOG_OUTPUT_FORMAT");
+    assert_holds(report.warnings, "CURLEW_ADMIN_TOKEN");
+}
+
+static void a_wrong_word_is_told_with_the_one_that_was_probably_meant(void **state) {
+    (void)state;
+    assert_false(load("{\"app_manager\":{\"driver\":\"postgress\"}}"));
+    assert_non_null(strstr(error.text, "; did you mean postgres?"));
+    assert_false(load("{\"app_manager\":{\"driver\":\"redis\"}}"));
+    assert_ptr_equal(strstr(error.text, "did you mean"), NULL);
+    assert_ptr_equal(strstr(error.text, ", not "), NULL);
+    assert_false(load("{\"unix_socket\":{\"path\":\"run/c.sock\"}}"));
+    assert_string_equal(error.text, FILE_NAME ": unix_socket.path must be an absolute path");
+    assert_false(load("{\"cors\":{\"origin\":[1]}}"));
+    assert_string_equal(error.text, FILE_NAME ": cors.origin must be a list of texts of printable ASCII");
+    setenv("WEBSOCKET_COMPRESSION", "dedicatd", 1);
+    assert_true(load("{}"));
+    assert_holds(report.warnings, "; did you mean dedicated? It is ignored, and the earlier value stays");
 }
 
 static void keys_of_the_family_without_meaning_here_are_accepted_in_silence(void **state) {
@@ -1256,6 +1294,8 @@ int main(void) {
         TEST(a_file_that_cannot_be_read_is_an_error),
         TEST(the_default_file_is_read_if_it_exists),
         TEST(an_unknown_key_is_a_warning_that_names_it),
+        TEST(a_setting_in_another_place_is_a_warning_that_names_the_right_one),
+        TEST(a_wrong_word_is_told_with_the_one_that_was_probably_meant),
         TEST(keys_of_the_family_without_meaning_here_are_accepted_in_silence),
         TEST(booleans_in_the_environment_are_words_in_any_case),
         TEST(debug_mode_wins_over_debug),

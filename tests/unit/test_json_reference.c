@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "base/json_fault.h"
 
 /* Scans a copy of exact size, so that AddressSanitizer detects a read past its end. */
 static bool scan(const char *text, size_t length, struct error *error) {
@@ -169,6 +170,7 @@ static void mutated_messages_are_judged_like_by_a_naive_reference(void **state) 
         const char *seed = seeds[next_random() % 4];
         size_t length = strlen(seed);
         char text[256];
+        struct text_position position;
         struct error error;
         bool wanted;
         memcpy(text, seed, length);
@@ -198,6 +200,9 @@ static void mutated_messages_are_judged_like_by_a_naive_reference(void **state) 
         if (scan(text, length, &error) != wanted)
             fail_msg("%.*s: the reference says %s, the scanner \"%s\"", (int)length, text, wanted ? "valid" : "invalid",
                      error.text);
+        if (json_find_fault((struct slice){text, length}, &position, &error) == wanted)
+            fail_msg("%.*s: the reference says %s, the finder of faults \"%s\"", (int)length, text,
+                     wanted ? "valid" : "invalid", error.text);
         if (wanted)
             accepted++;
         else
@@ -209,6 +214,7 @@ static void mutated_messages_are_judged_like_by_a_naive_reference(void **state) 
 static void every_text_of_five_bytes_is_judged_like_by_the_reference(void **state) {
     static const char alphabet[] = "{}[]:,\"\\u01-.e ";
     char text[5];
+    struct text_position position;
     struct json_value value;
 
     (void)state;
@@ -216,7 +222,8 @@ static void every_text_of_five_bytes_is_judged_like_by_the_reference(void **stat
         uint32_t rest = number;
         for (size_t i = 0; i < sizeof text; i++, rest /= 15)
             text[i] = alphabet[rest % 15];
-        if (json_scan((struct slice){text, 5}, &value, NULL) != reference_scan(text, 5))
+        if (json_scan((struct slice){text, 5}, &value, NULL) != reference_scan(text, 5) ||
+            json_find_fault((struct slice){text, 5}, &position, NULL) == reference_scan(text, 5))
             fail_msg("%.5s", text);
     }
 }
