@@ -18,7 +18,7 @@
 
 struct options {
     const char *config_file;
-    bool verbose;
+    bool verbose, strict;
     bool help;
 };
 
@@ -45,12 +45,13 @@ static const struct command {
      "configuration.\n",
      true, false, run_serve, NULL},
     {"check", "validate a configuration without starting the server",
-     "usage: curlew check [--config FILE] [--verbose]\n\n"
+     "usage: curlew check [--config FILE] [--verbose] [--strict]\n\n"
      "  -c, --config FILE   the configuration file\n"
-     "  -v, --verbose       also list settings that are accepted but have no effect\n"
+     "  -v, --verbose       also list settings and variables that are accepted but have no effect\n"
+     "      --strict        exit with 1 if there is a warning\n"
      "  -h, --help          show this help\n\n"
-     "Exit code: 0 if the configuration is valid, 1 if the server would start without a broken app, 2 if it would not "
-     "start.\n",
+     "Exit code: 0 if the configuration is valid, 1 if the server would start, but not serve all of its apps, 2 if it\n"
+     "would not start.\n",
      true, true, run_check_command, NULL},
     {"apps", "list, create, change and copy apps in the configured store", NULL, false, false, NULL, apps_run},
     {"convert", "turn the configuration of soketi, Reverb or laravel-websockets into one for Curlew", NULL, false,
@@ -67,7 +68,7 @@ static int run_serve(const struct options *options) {
 }
 
 static int run_check_command(const struct options *options) {
-    return check_configuration(options->config_file, options->verbose, stdout);
+    return check_configuration(options->config_file, options->verbose, options->strict, stdout);
 }
 
 static int run_version(const struct options *options) {
@@ -111,6 +112,10 @@ static int parse_options(const struct command *command, char **arguments, struct
         }
         if (command->takes_verbose && (strcmp(argument, "--verbose") == 0 || strcmp(argument, "-v") == 0)) {
             options->verbose = true;
+            continue;
+        }
+        if (command->takes_verbose && strcmp(argument, "--strict") == 0) {
+            options->strict = true;
             continue;
         }
         if (!command->takes_config)

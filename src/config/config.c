@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/slice.h"
+#include "config/config_known_secret.h"
 #include "config/config_table.h"
 #include "config/config_value.h"
 
@@ -19,9 +20,17 @@ void config_dispose(struct config *config) {
 }
 
 bool config_supported(const struct config *config, struct config_report *report) {
+    if (config_is_production(config))
+        config_report_known_secrets(config, report);
+    if (config->admin.token != NULL && config->app_manager.driver == CONFIG_DRIVER_MEMORY)
+        config_report_warning(report,
+                              "CURLEW_ADMIN_TOKEN is set, but the memory driver has nothing to administer: its "
+                              "apps are those of the configuration");
     if (!config->ssl.enabled || (config->ssl.cert_path[0] != '\0' && config->ssl.key_path[0] != '\0'))
         return true;
-    config_report_error(report, "ssl.enabled needs `ssl.cert_path` and `ssl.key_path`, PEM files");
+    config_report_error(report,
+                        "ssl.enabled needs ssl.cert_path and ssl.key_path, PEM files (the environment variables are "
+                        "SSL_CERT_PATH and SSL_KEY_PATH)");
     return false;
 }
 

@@ -316,8 +316,8 @@ struct config {
 bool config_load(struct config *config, const char *file, struct config_report *report, struct error *error);
 
 /*
- * Checks for settings that this version reads but does not implement. False with an error if the server must not start
- * without them; a warning if it can.
+ * Checks what only a server has to know of, and not each command: false with an error if it must not start so, a
+ * warning if it can. In production mode it warns of apps whose secret is publicly known.
  */
 bool config_supported(const struct config *config, struct config_report *report);
 

@@ -11,6 +11,7 @@
 #include "config/config_file.h"
 #include "config/config_foreign.h"
 #include "config/config_loader.h"
+#include "config/config_ports.h"
 #include "config/config_unknown.h"
 #include "config/config_value.h"
 
@@ -192,6 +193,7 @@ static void check_config(struct config_loader *loader) {
     struct config *config = loader->config;
     char source[512];
 
+    config_check_ports(config, loader->report);
     check_pools(loader, NULL);
     check_pools(loader, &config->database.mysql);
     check_pools(loader, &config->database.postgres);

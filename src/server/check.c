@@ -1,12 +1,20 @@
 #include "server/check.h"
 
+#include <errno.h>
 #include <jansson.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "app/app.h"
 #include "config/config.h"
 #include "server/server_tls.h"
 #include "store/drivers.h"
 #include "store/store.h"
+
+const char check_no_app_warning[] =
+    "there is no app yet, so no client can connect: add one to app_manager.array.apps and send SIGHUP, or start with "
+    "SOCKUDO_DEFAULT_APP_ID, _KEY and _SECRET set";
 
 static void add_warning(void *context, const char *text) {
     config_report_warning(context, "%s", text);
@@ -55,7 +63,8 @@ static size_t check_apps(const struct config *config, struct config_report *repo
             app_parse(json_array_get(list, i), &defaults, APP_FROM_CONFIGURATION, add_warning, report, &error);
 
         if (app == NULL) {
-            config_report_error(report, "app_manager.array.apps[%zu]: %s", i, error.text);
+            config_report_error(report, "%s%sapp_manager.array.apps[%zu]: %s", config->file != NULL ? config->file : "",
+                                config->file != NULL ? ": " : "", i, error.text);
         } else if (!apps_clash(by_id, by_key, app, report)) {
             json_object_set_new(by_id, app->id.data, json_true());
             json_object_set_new(by_key, app->key.data, json_string(app->id.data));
@@ -106,24 +115,46 @@ static bool can_start(const struct config *config, struct config_report *report)
     return check_store(config, report) && supported;
 }
 
-int check_configuration(const char *file, bool verbose, FILE *out) {
+/* The folder of the file of apps has to exist when the first query is made; the server starts without it. */
+static void check_sqlite_folder(const struct config *config, struct config_report *report) {
+    const char *path = config->database.sqlite.path, *slash = strrchr(path, '/');
+    char folder[PATH_MAX];
+
+    if (config->app_manager.driver != CONFIG_DRIVER_SQLITE || slash == NULL || slash == path)
+        return;
+    snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path);
+    if (access(folder, W_OK | X_OK) != 0)
+        config_report_error(report,
+                            "database.sqlite.path %s: %s; its folder has to exist, and this user to be able to write "
+                            "there",
+                            path, strerror(errno));
+}
+
+/* Reports what is found, and returns the exit code. */
+static int check_loaded(const struct config *config, bool strict, struct config_report *report, size_t *apps) {
+    int code = can_start(config, report) ? 0 : 2;
+
+    *apps = check_apps(config, report);
+    if (*apps == 0 && config->app_manager.driver == CONFIG_DRIVER_MEMORY)
+        config_report_warning(report, "%s", check_no_app_warning);
+    check_sqlite_folder(config, report);
+    return code == 0 && (report->errors.count > 0 || (strict && report->warnings.count > 0)) ? 1 : code;
+}
+
+int check_configuration(const char *file, bool verbose, bool strict, FILE *out) {
     struct config_report report = {0};
     struct config config;
     size_t apps = 0;
-    bool loaded = false;
-    int code = 2;
+    bool loaded = config_load(&config, file, &report, NULL);
+    int code = loaded ? check_loaded(&config, strict, &report, &apps) : 2;
 
-    if (config_load(&config, file, &report, NULL)) {
-        loaded = true;
-        code = can_start(&config, &report) ? 0 : 2;
-        apps = check_apps(&config, &report);
-        if (code == 0 && report.errors.count > 0)
-            code = 1;
-    }
     config_report_print(&report, verbose, out);
     if (code == 0)
         fprintf(out, "ok: %s, %zu app%s\n", config.file != NULL ? config.file : "no configuration file", apps,
                 apps == 1 ? "" : "s");
+    else if (code == 1 && report.errors.count == 0)
+        fprintf(out, "failed: %s has warnings, and --strict is given\n",
+                config.file != NULL ? config.file : "the configuration");
     if (loaded)
         config_dispose(&config);
     config_report_dispose(&report);

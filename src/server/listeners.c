@@ -125,14 +125,8 @@ static bool listen_for_admin(struct server *server, struct error *error) {
     uint16_t port;
 
     server->admin_listener.fd = -1;
-    if (config->admin.token == NULL)
+    if (config->admin.token == NULL || !app_manager_has_store(server->apps))
         return true;
-    if (!app_manager_has_store(server->apps)) {
-        log_warning("server",
-                    "CURLEW_ADMIN_TOKEN is set, but the memory driver has nothing to administer: its apps are "
-                    "those of the configuration");
-        return true;
-    }
     config_split_address(config->admin.listen, host, &port);
     if (!listen_on_first_worker(server, &server->admin_listener, host, &port, accept_admin, error))
         return error_prefix(error, "CURLEW_ADMIN_LISTEN");

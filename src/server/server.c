@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "server/check.h"
 #include "server/server_internal.h"
 
 /* How long lookups may still wait for the store after the shutdown grace period: the two seconds in which the rest of a
@@ -270,9 +271,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
     int signal_number = 0;
 
     if (!app_manager_has_apps(server->apps))
-        log_warning("server",
-                    "there is no app yet, so no client can connect: add one to `app_manager.array.apps` and send "
-                    "SIGHUP, or start with SOCKUDO_DEFAULT_APP_ID, _KEY and _SECRET set");
+        log_warning("server", "%s", check_no_app_warning);
     log_info("server", "ready");
     while (signal_number != SIGTERM && signal_number != SIGINT) {
         sigwait(signals, &signal_number);

@@ -73,14 +73,14 @@ bool config_fixture_load(const char *name, const char *text) {
     return config_load(&config_fixture.config, name, &config_fixture.report, &config_fixture.error);
 }
 
-const char *config_fixture_check(const char *name, bool verbose, int *code) {
+const char *config_fixture_check(const char *name, bool strict, int *code) {
     size_t size;
     FILE *out;
 
     free(check_output);
     out = open_memstream(&check_output, &size);
     assert_non_null(out);
-    *code = check_configuration(name, verbose, out);
+    *code = check_configuration(name, false, strict, out);
     assert_int_equal(fclose(out), 0);
     return check_output;
 }

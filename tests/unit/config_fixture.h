@@ -26,7 +26,7 @@ void config_fixture_write(const char *name, const char *text);
 bool config_fixture_load(const char *name, const char *text);
 
 /* The output of `curlew check`; valid until the next call. */
-const char *config_fixture_check(const char *name, bool verbose, int *code);
+const char *config_fixture_check(const char *name, bool strict, int *code);
 
 /* Fails unless the loaded configuration has these apps, as JSON. */
 void config_fixture_assert_apps(const char *expected);

@@ -717,11 +717,11 @@ static void secrets_stay_out_of_every_text(void **state) {
     write_file(
         "{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\",\"secret\":\"hunter2\\n\"}]}},"
         "\"databse\":{\"password\":\"hunter2\"}}");
-    assert_int_equal(check_configuration(FILE_NAME, true, out), 1);
+    assert_int_equal(check_configuration(FILE_NAME, true, false, out), 1);
     write_file(
         "{\"port\":\"hunter2\",\"websocket\":{\"compression\":\"hunter2\"},\"adapter\":{\"driver\":\"hunter2\"},"
         "\"database\":{\"mysql\":{\"password\":{\"hunter\":2},\"table_name\":\"hunter2!\"}}}");
-    assert_int_equal(check_configuration(FILE_NAME, true, out), 2);
+    assert_int_equal(check_configuration(FILE_NAME, true, false, out), 2);
     fclose(out);
     assert_non_null(strstr(output, "CURLEW_ADMIN_TOKEN"));
     assert_non_null(strstr(output, "table_name"));
@@ -1247,23 +1247,24 @@ static void check_says_what_a_start_would_say(void **state) {
         "{\"id\":\"a\",\"key\":\"ka\",\"secret\":\"s\",\"colour\":\"red\"},"
         "{\"id\":\"b\",\"key\":\"kb\",\"secret\":\"s\",\"max_connections\":-2},"
         "{\"id\":\"c\",\"key\":\"ka\",\"secret\":\"s\"},{\"id\":\"a\",\"key\":\"kd\",\"secret\":\"s\"}]}}}");
-    assert_int_equal(check_configuration(FILE_NAME, false, out), 1);
+    assert_int_equal(check_configuration(FILE_NAME, false, false, out), 1);
     fflush(out);
-    assert_non_null(strstr(output, "error: app_manager.array.apps[1]: app \"b\": max_connections must be"));
+    assert_non_null(
+        strstr(output, "error: " FILE_NAME ": app_manager.array.apps[1]: app \"b\": max_connections must be"));
     assert_non_null(strstr(output, "error: app \"c\": app \"a\" has this key"));
     assert_non_null(strstr(output, "error: app \"a\": another app in the list has this id"));
     assert_non_null(strstr(output, "warning: " FILE_NAME ": prot is not a setting"));
     assert_non_null(strstr(output, "warning: app \"a\": colour is not a field"));
     assert_null(strstr(output, "cleanup"));
-    assert_int_equal(check_configuration(FILE_NAME, true, out), 1);
+    assert_int_equal(check_configuration(FILE_NAME, true, false, out), 1);
     fflush(out);
     assert_non_null(strstr(output, "accepted without effect: cleanup"));
     write_file("{\"ssl\":{\"enabled\":true}}");
-    assert_int_equal(check_configuration(FILE_NAME, true, out), 2);
+    assert_int_equal(check_configuration(FILE_NAME, true, false, out), 2);
     fflush(out);
     assert_non_null(strstr(output, "error: ssl.enabled"));
     write_file("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\",\"secret\":\"s\"}]}}}");
-    assert_int_equal(check_configuration(FILE_NAME, false, out), 0);
+    assert_int_equal(check_configuration(FILE_NAME, false, false, out), 0);
     fclose(out);
     assert_non_null(strstr(output, "ok: " FILE_NAME ", 1 app\n"));
 }

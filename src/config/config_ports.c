@@ -1,0 +1,54 @@
+#include "config/config_ports.h"
+
+#include <string.h>
+
+/* A listener: what people call it, and the settings of its address. */
+struct place {
+    const char *name;
+    const char *settings;
+    const char *host;
+    uint32_t port; /* 0: the kernel chooses a free one */
+};
+
+static bool is_any_host(const char *host) {
+    return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
+static bool is_ipv6_host(const char *host) {
+    return strchr(host, ':') != NULL;
+}
+
+/* True if both cannot listen. An address of all IPv6 interfaces takes those of IPv4, too. Names are not resolved. */
+static bool places_clash(const struct place *a, const struct place *b) {
+    if (a->port == 0 || a->port != b->port)
+        return false;
+    if (strcmp(a->host, b->host) == 0 || strcmp(a->host, "::") == 0 || strcmp(b->host, "::") == 0)
+        return true;
+    return (is_any_host(a->host) || is_any_host(b->host)) && !is_ipv6_host(a->host) && !is_ipv6_host(b->host);
+}
+
+void config_check_ports(const struct config *config, struct config_report *report) {
+    struct place places[4];
+    size_t count = 0;
+    char admin_host[256];
+    uint16_t admin_port;
+
+    if (!config->unix_socket.enabled) {
+        places[count++] = (struct place){"clients and the HTTP API", "host and port", config->host, config->port};
+        if (config->ssl.enabled && config->ssl.redirect_http)
+            places[count++] =
+                (struct place){"redirects", "host and ssl.http_port", config->host, config->ssl.http_port};
+    }
+    if (config->metrics.enabled)
+        places[count++] =
+            (struct place){"metrics", "metrics.host and .port", config->metrics.host, config->metrics.port};
+    if (config->admin.token != NULL && config->app_manager.driver != CONFIG_DRIVER_MEMORY &&
+        config_split_address(config->admin.listen, admin_host, &admin_port))
+        places[count++] = (struct place){"the admin API", "CURLEW_ADMIN_LISTEN", admin_host, admin_port};
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = i + 1; k < count; k++)
+            if (places_clash(&places[i], &places[k]))
+                config_report_error(report, "%s and %s have the same port, %u: %s and %s must have one each",
+                                    places[i].settings, places[k].settings, places[i].port, places[i].name,
+                                    places[k].name);
+}

@@ -1,0 +1,149 @@
+/* `curlew check`: all that a start would say, and what a start cannot know in time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_fixture.h"
+
+#define APP(secret) "\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"shop\",\"key\":\"k\",\"secret\":\"" secret "\"}]}}"
+#define GOOD APP("4cf1a7a2c5")
+
+/* The output of a check of the text as c.json, which must end with `code`. */
+static const char *check_text(const char *text, bool strict, int code) {
+    const char *output;
+    int found;
+
+    config_fixture_write("c.json", text);
+    output = config_fixture_check("c.json", strict, &found);
+    if (found != code)
+        fail_msg("exit code %d: %s", found, output);
+    return output;
+}
+
+static void a_good_configuration_has_one_line(void **state) {
+    (void)state;
+    assert_string_equal(check_text("{" GOOD "}", false, 0), "ok: c.json, 1 app\n");
+    assert_string_equal(check_text("{" GOOD "}", true, 0), "ok: c.json, 1 app\n");
+}
+
+static void no_app_is_told_as_a_start_tells_it(void **state) {
+    const char *output = check_text("{}", false, 0);
+
+    (void)state;
+    assert_text_holds(output,
+                      "warning: there is no app yet, so no client can connect: add one to "
+                      "app_manager.array.apps and send SIGHUP");
+    assert_text_holds(output, "ok: c.json, 0 apps\n");
+}
+
+static void strict_makes_a_failure_of_a_warning(void **state) {
+    const char *output = check_text("{\"prot\":1," GOOD "}", false, 0);
+
+    (void)state;
+    assert_text_holds(output, "warning: c.json: prot");
+    output = check_text("{\"prot\":1," GOOD "}", true, 1);
+    assert_text_holds(output, "warning: c.json: prot");
+    assert_text_holds(output, "failed: c.json has warnings, and --strict is given\n");
+    check_text("{\"port\":-1," GOOD "}", true, 2);
+}
+
+static void a_secret_that_everyone_knows_is_told_in_production(void **state) {
+    static const char *const known[] = {"{" APP("app-secret") "}", "{" APP("demo-secret") "}", "{" APP("secret") "}",
+                                        "{" APP("my-app-secret") "}"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        const char *output = check_text(known[i], false, 0);
+
+        assert_text_holds(output, "warning: app \"shop\": its secret is publicly known from examples");
+        check_text(known[i], true, 1);
+    }
+    assert_string_equal(check_text("{\"mode\":\"development\"," APP("app-secret") "}", true, 0), "ok: c.json, 1 app\n");
+    setenv("SOCKUDO_DEFAULT_APP_ID", "env", 1);
+    setenv("SOCKUDO_DEFAULT_APP_KEY", "env-key", 1);
+    setenv("SOCKUDO_DEFAULT_APP_SECRET", "demo-secret", 1);
+    assert_text_holds(check_text("{" GOOD "}", true, 1), "warning: app \"env\": its secret is publicly known");
+}
+
+static void two_listeners_with_one_port_are_an_error(void **state) {
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
+        {"{\"metrics\":{\"port\":6001}}", "host and port and metrics.host and .port have the same port, 6001"},
+        {"{\"host\":\"127.0.0.1\",\"port\":9601}", "host and port and metrics.host and .port have the same port, 9601"},
+        {"{\"host\":\"::\",\"port\":9601}", "have the same port, 9601"},
+        {"{\"host\":\"127.0.0.1\",\"port\":1,\"metrics\":{\"host\":\"127.0.0.1\",\"port\":1}}", "the same port, 1"},
+        {"{\"ssl\":{\"enabled\":true,\"redirect_http\":true,\"http_port\":6001,\"cert_path\":\"c\",\"key_path\":\"k\"}"
+         "}",
+         "host and port and host and ssl.http_port have the same port, 6001"},
+        {"{\"metrics\":{\"port\":9602},\"app_manager\":{\"driver\":\"sqlite\"}}",
+         "metrics.host and .port and CURLEW_ADMIN_LISTEN have the same port, 9602"},
+    };
+    static const char *const good[] = {
+        "{\"port\":0,\"metrics\":{\"port\":0}," GOOD "}",
+        "{\"port\":9601,\"metrics\":{\"enabled\":false}," GOOD "}",
+        "{\"port\":9601,\"unix_socket\":{\"enabled\":true}," GOOD "}",
+        "{\"host\":\"127.0.0.1\",\"port\":1,\"metrics\":{\"host\":\"127.0.0.2\",\"port\":1}," GOOD "}",
+        "{\"host\":\"::1\",\"port\":1,\"metrics\":{\"host\":\"0.0.0.0\",\"port\":1}," GOOD "}",
+        "{\"port\":80,\"ssl\":{\"redirect_http\":true}," GOOD "}",
+    };
+
+    (void)state;
+    setenv("CURLEW_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_text_holds(check_text(cases[i].text, false, 2), cases[i].part);
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        check_text(good[i], false, 0);
+}
+
+static void an_admin_token_without_a_store_is_told(void **state) {
+    (void)state;
+    setenv("CURLEW_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef", 1);
+    assert_text_holds(check_text("{" GOOD "}", false, 0),
+                      "warning: CURLEW_ADMIN_TOKEN is set, but the memory driver has nothing to administer");
+}
+
+static void a_missing_folder_of_the_sqlite_file_is_told(void **state) {
+    (void)state;
+    assert_text_holds(
+        check_text("{\"app_manager\":{\"driver\":\"sqlite\"},\"database\":{\"sqlite\":{\"path\":"
+                   "\"no/such/apps.db\"}}}",
+                   false, 1),
+        "error: database.sqlite.path no/such/apps.db: No such file or directory; its folder has to exist");
+    check_text("{\"app_manager\":{\"driver\":\"sqlite\"},\"database\":{\"sqlite\":{\"path\":\"./apps.db\"}}}", false,
+               0);
+}
+
+static void tls_without_a_certificate_names_the_variables_too(void **state) {
+    (void)state;
+    setenv("SSL_ENABLED", "true", 1);
+    assert_text_holds(check_text("{" GOOD "}", false, 2),
+                      "error: ssl.enabled needs ssl.cert_path and ssl.key_path, PEM files (the environment variables "
+                      "are SSL_CERT_PATH and SSL_KEY_PATH)");
+}
+
+static void a_broken_app_is_told_with_the_file(void **state) {
+    (void)state;
+    assert_text_holds(check_text("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\"}]}}}", false, 1),
+                      "error: c.json: app_manager.array.apps[0]: app \"a\": ");
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, config_fixture_enter, config_fixture_leave)
+    const struct CMUnitTest tests[] = {
+        TEST(a_good_configuration_has_one_line),           TEST(no_app_is_told_as_a_start_tells_it),
+        TEST(strict_makes_a_failure_of_a_warning),         TEST(a_secret_that_everyone_knows_is_told_in_production),
+        TEST(two_listeners_with_one_port_are_an_error),    TEST(an_admin_token_without_a_store_is_told),
+        TEST(a_missing_folder_of_the_sqlite_file_is_told), TEST(tls_without_a_certificate_names_the_variables_too),
+        TEST(a_broken_app_is_told_with_the_file),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
