@@ -1,5 +1,6 @@
 #include "config/config_known_secret.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* From examples of this project, Sockudo, soketi and Laravel. They are public, so no comparison in constant time. */
@@ -18,13 +19,15 @@ void config_report_known_secrets(const struct config *config, struct config_repo
 
     for (size_t i = 0; i < json_array_size(apps); i++) {
         const json_t *app = json_array_get(apps, i);
-        const char *id = json_string_value(json_object_get(app, "id"));
+        const json_t *id = json_object_get(app, "id");
         const char *secret = json_string_value(json_object_get(app, "secret"));
+        char digits[24];
 
-        if (id != NULL && secret != NULL && is_known_secret(secret))
+        snprintf(digits, sizeof digits, "%" JSON_INTEGER_FORMAT, json_integer_value(id));
+        if (secret != NULL && is_known_secret(secret))
             config_report_warning(report,
                                   "app \"%s\": its secret is publicly known from examples, so anyone can publish and "
                                   "sign in its name; set another one, such as the output of `openssl rand -hex 32`",
-                                  id);
+                                  json_is_string(id) ? json_string_value(id) : digits);
     }
 }

@@ -16,7 +16,7 @@ enum table_state {
     TABLE_ARRAY,    /* [[name]]: an array */
 };
 
-static bool read_value(struct toml_scanner *scanner, json_t **value);
+static bool read_toml_value(struct toml_scanner *scanner, json_t **value);
 
 static void format_address(const json_t *value, char address[32]) {
     snprintf(address, 32, "%p", (const void *)value);
@@ -129,7 +129,7 @@ static bool read_member(struct toml_scanner *scanner, json_t *table) {
     if (good) {
         scanner->at++;
         toml_skip_blanks(scanner);
-        good = read_value(scanner, &value);
+        good = read_toml_value(scanner, &value);
     }
     if (good)
         add_member(table, &name, value);
@@ -168,7 +168,7 @@ static bool read_array(struct toml_scanner *scanner, json_t *array) {
             return false;
         if (toml_peek(scanner, 0) == ']')
             break;
-        if (!read_value(scanner, &value))
+        if (!read_toml_value(scanner, &value))
             return false;
         json_array_append_new(array, value);
         if (!toml_skip_lines(scanner))
@@ -221,7 +221,7 @@ static bool read_container(struct toml_scanner *scanner, json_t **value) {
     return good;
 }
 
-static bool read_value(struct toml_scanner *scanner, json_t **value) {
+static bool read_toml_value(struct toml_scanner *scanner, json_t **value) {
     const char *at = scanner->at;
     struct toml_scalar scalar = {.type = TOML_STRING};
     struct buffer text = {0};

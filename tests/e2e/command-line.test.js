@@ -186,6 +186,14 @@ describe('check', () => {
     assert.match(stdout + stderr, /warning.*SOCKUDO_DEFAULT_APP_KEY/i);
   });
 
+  test('--strict makes a failure of a warning', async () => {
+    const known = { ...GOOD, app_manager: { array: { apps: [{ ...APP, secret: 'app-secret' }] } } };
+    assert.equal((await runCurlew(['check'], { config: known })).code, 0);
+    const { code, stdout } = await runCurlew(['check', '--strict'], { config: known });
+    assert.equal(code, 1);
+    assert.match(stdout, /^warning: app ".*": its secret is publicly known/);
+  });
+
   test('a wrong port in the environment is an error: starting on another one would be worse', async () => {
     const { code, stdout } = await runCurlew(['check'], { config: GOOD, env: { PORT: 'many' } });
     assert.equal(code, 2);

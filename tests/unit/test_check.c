@@ -66,6 +66,10 @@ static void a_secret_that_everyone_knows_is_told_in_production(void **state) {
         check_text(known[i], true, 1);
     }
     assert_string_equal(check_text("{\"mode\":\"development\"," APP("app-secret") "}", true, 0), "ok: c.json, 1 app\n");
+    assert_text_holds(
+        check_text("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":40000,\"key\":\"k\",\"secret\":\"secret\"}]}}}",
+                   false, 0),
+        "warning: app \"40000\": its secret is publicly known");
     setenv("SOCKUDO_DEFAULT_APP_ID", "env", 1);
     setenv("SOCKUDO_DEFAULT_APP_KEY", "env-key", 1);
     setenv("SOCKUDO_DEFAULT_APP_SECRET", "demo-secret", 1);
