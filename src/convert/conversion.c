@@ -399,6 +399,10 @@ void conversion_escape_output(json_t *output) {
 
     if (json_is_string(output))
         escape_output_text(output);
-    json_object_foreach(output, name, value) conversion_escape_output(value);
-    json_array_foreach(output, i, value) conversion_escape_output(value);
+    json_object_foreach(output, name, value) {
+        conversion_escape_output(value);
+    }
+    json_array_foreach(output, i, value) {
+        conversion_escape_output(value);
+    }
 }

@@ -89,7 +89,7 @@ static struct source *find_websockets_apps(struct conversion *conversion) {
 
     if (apps != NULL && conversion_refuse_unread(conversion, apps))
         return NULL;
-    if (!source_is_set(apps) || apps->first == NULL || (apps->type != SOURCE_LIST && apps->type != SOURCE_MAP)) {
+    if (apps == NULL || apps->first == NULL || (apps->type != SOURCE_LIST && apps->type != SOURCE_MAP)) {
         conversion_error(conversion, apps, "apps has no app");
         return NULL;
     }

@@ -179,10 +179,11 @@ static struct source *call_array_map(struct php_reader *reader, struct source **
         strcasecmp(arguments[0]->text, "trim") != 0)
         return not_understood(reader, "the call of array_map() with such values", (struct slice){0});
     for (struct source *item = list->first; item != NULL; item = item->next) {
-        size_t skipped = item->text != NULL ? strspn(item->text, " \t\r\n\v") : 0;
+        size_t skipped;
 
-        if (item->type != SOURCE_TEXT)
+        if (item->type != SOURCE_TEXT || item->text == NULL)
             continue;
+        skipped = strspn(item->text, " \t\r\n\v");
         item->length -= skipped;
         memmove(item->text, item->text + skipped, item->length);
         while (item->length > 0 && strchr(" \t\r\n\v", item->text[item->length - 1]) != NULL)

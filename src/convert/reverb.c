@@ -225,7 +225,7 @@ static void convert_reverb_apps(struct conversion *conversion) {
         conversion_error(conversion, provider,
                          "the apps are not in this file but come from another provider: write them with "
                          "`curlew apps import`");
-    if (!source_is_set(apps) || apps->first == NULL || (apps->type != SOURCE_LIST && apps->type != SOURCE_MAP)) {
+    if (apps == NULL || apps->first == NULL || (apps->type != SOURCE_LIST && apps->type != SOURCE_MAP)) {
         if (apps == NULL || !conversion_refuse_unread(conversion, apps))
             conversion_error(conversion, apps, "apps.apps has no app");
         return;

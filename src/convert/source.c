@@ -170,11 +170,15 @@ struct source *source_from_json(const json_t *json) {
     switch (json_typeof(json)) {
     case JSON_OBJECT:
         node = source_create(SOURCE_MAP, (struct slice){0});
-        json_object_foreach((json_t *)json, key, value) source_add(node, slice_of(key), source_from_json(value));
+        json_object_foreach((json_t *)json, key, value) {
+            source_add(node, slice_of(key), source_from_json(value));
+        }
         return node;
     case JSON_ARRAY:
         node = source_create(SOURCE_LIST, (struct slice){0});
-        json_array_foreach(json, i, value) source_add(node, (struct slice){0}, source_from_json(value));
+        json_array_foreach(json, i, value) {
+            source_add(node, (struct slice){0}, source_from_json(value));
+        }
         return node;
     case JSON_STRING:
         return source_create(SOURCE_TEXT, (struct slice){json_string_value(json), json_string_length(json)});

@@ -676,9 +676,9 @@ SOKETI_METRICS_ENABLED=
   });
 
   test('a_text_that_looks_like_a_variable_stays_a_text', async (t) => {
-    const secret = 'a${HOME}$${b}$c';
+    const secret = `a\${HOME}$\${b}$c`;
     const { stdout, output } = await soketi(t, { 'appManager.array.apps': [{ ...APP_A, secret }] });
-    assert.equal(output.app_manager.array.apps[0].secret, 'a$${HOME}$$${b}$c');
+    assert.equal(output.app_manager.array.apps[0].secret, `a$\${HOME}$$\${b}$c`);
     const file = path.join(folderWith(t, { 'config.json': stdout }), 'config.json');
     assert.equal((await exported(t, file))[0].secret, secret);
   });
