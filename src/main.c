@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/near_miss.h"
 #include "cli/apps_commands.h"
 #include "convert/convert.h"
 #include "cli/realtime_commands.h"
+#include "config/config_option.h"
 #include "server/check.h"
 #include "server/server.h"
 
@@ -80,17 +82,72 @@ static int run_version(const struct options *options) {
 static void print_main_help(FILE *out) {
     fprintf(out,
             "curlew %s: a realtime server that speaks the Pusher Channels protocol\n\n"
-            "usage: curlew [COMMAND] [OPTIONS]\n\ncommands:\n",
+            "usage: curlew [COMMAND] [OPTIONS]\n"
+            "       curlew help [COMMAND]\n\ncommands:\n",
             CURLEW_VERSION);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
     fprintf(out, "\n`curlew COMMAND --help` describes a command.\n");
 }
 
-static int refuse_main_usage(const struct command *command, const char *what, const char *argument) {
-    fprintf(stderr, "curlew: %s: %s\n", what, argument);
+/* `hint` continues the sentence; it may be empty. */
+static int refuse_main_usage(const struct command *command, const char *what, const char *argument, const char *hint) {
+    fprintf(stderr, "curlew: %s: %s%s\n", what, argument, hint);
     fprintf(stderr, "try `curlew %s%s--help`\n", command != NULL ? command->name : "", command != NULL ? " " : "");
     return 2;
+}
+
+/* Commands of other servers and tools, which are too far from ours for a slip of the keyboard. */
+static const struct {
+    const char *other, *ours;
+} synonyms[] = {
+    {"start", "serve"}, {"run", "serve"},        {"server", "serve"},    {"app", "apps"},     {"validate", "check"},
+    {"test", "check"},  {"subscribe", "listen"}, {"trigger", "publish"}, {"send", "publish"}, {"reverb:start", "serve"},
+};
+
+static int refuse_command(const char *name) {
+    struct near_miss miss = near_miss_of(slice_of(name));
+    struct error hint = {0};
+
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        near_miss_offer(&miss, slice_of(commands[i].name));
+    for (size_t i = 0; i < sizeof synonyms / sizeof synonyms[0]; i++)
+        if (strcmp(name, synonyms[i].other) == 0)
+            miss.best = slice_of(synonyms[i].ours);
+    if (miss.best.length != 0)
+        error_set(&hint, "; did you mean `curlew %.*s`?", SLICE_ARGS(miss.best));
+    return refuse_main_usage(NULL, "unknown command", name, hint.text);
+}
+
+/* A setting is not an option: says where it is set. Else the option that was probably meant. */
+static int refuse_option(const struct command *command, const char *argument) {
+    struct slice name = {argument, strcspn(argument, "=")}, path, variable;
+    struct slice bare = slice_skip(name, strspn(argument, "-"));
+    struct near_miss miss = near_miss_of(name);
+    struct error hint = {0};
+
+    near_miss_offer(&miss, SLICE("--help"));
+    if (command->takes_config)
+        near_miss_offer(&miss, SLICE("--config"));
+    if (command->takes_verbose)
+        near_miss_offer(&miss, SLICE("--verbose"));
+    if (command->takes_config && config_option_find(bare, &path, &variable))
+        error_set(&hint,
+                  variable.length != 0
+                      ? "; it is the setting %.*s of the configuration file, or the variable %.*s of the environment"
+                      : "; it is the setting %.*s of the configuration file%.*s",
+                  SLICE_ARGS(path), SLICE_ARGS(variable));
+    else if (miss.best.length != 0)
+        error_set(&hint, "; did you mean %.*s?", SLICE_ARGS(miss.best));
+    return refuse_main_usage(command, "unknown option", argument, hint.text);
+}
+
+static int refuse_argument(const struct command *command, const char *argument) {
+    struct error hint = {0};
+
+    if (command->takes_config)
+        error_set(&hint, "; a configuration file is named with --config %s", argument);
+    return refuse_main_usage(command, "unexpected argument", argument, hint.text);
 }
 
 static const struct command *find_main_command(const char *name) {
@@ -118,44 +175,31 @@ static int parse_options(const struct command *command, char **arguments, struct
             options->strict = true;
             continue;
         }
+        if (argument[0] != '-')
+            return refuse_argument(command, argument);
         if (!command->takes_config)
-            return refuse_main_usage(command, "unknown option", argument);
+            return refuse_option(command, argument);
         if (strncmp(argument, "--config=", 9) == 0)
             value = argument + 9;
         else if (strcmp(argument, "--config") == 0 || strcmp(argument, "-c") == 0)
             value = arguments[1];
         else
-            return refuse_main_usage(command, argument[0] == '-' ? "unknown option" : "unexpected argument", argument);
+            return refuse_option(command, argument);
         if (value == NULL || *value == '\0')
-            return refuse_main_usage(command, "a file name must follow", argument);
+            return refuse_main_usage(command, "a file name must follow", argument, "");
         if (options->config_file != NULL)
-            return refuse_main_usage(command, "--config is given twice; only one configuration file is read", value);
+            return refuse_main_usage(command, "--config is given twice; only one configuration file is read", value,
+                                     "");
         options->config_file = value;
         arguments += value == arguments[1];
     }
     return 0;
 }
 
-int main(int argc, char **argv) {
-    const struct command *command = &commands[0];
+static int run_command_line(const struct command *command, char **arguments) {
     struct options options = {0};
-    char **arguments = argv + (argc > 0);
     int code;
 
-    signal(SIGPIPE, SIG_IGN); /* writing to a closed connection is an error, not the end of the process */
-    if (*arguments != NULL &&
-        (strcmp(*arguments, "--help") == 0 || strcmp(*arguments, "-h") == 0 || strcmp(*arguments, "help") == 0)) {
-        print_main_help(stdout);
-        return 0;
-    }
-    if (*arguments != NULL && strcmp(*arguments, "--version") == 0)
-        return run_version(&options);
-    if (*arguments != NULL && **arguments != '-') {
-        command = find_main_command(*arguments);
-        if (command == NULL)
-            return refuse_main_usage(NULL, "unknown command", *arguments);
-        arguments++;
-    }
     if (command->run_arguments != NULL)
         return command->run_arguments(arguments);
     code = parse_options(command, arguments, &options);
@@ -166,4 +210,45 @@ int main(int argc, char **argv) {
         return 0;
     }
     return command->run(&options);
+}
+
+/* `curlew help`, `curlew help apps`, `curlew help apps list`: the help of the command that the words name. */
+static int run_help(char **words) {
+    char help[] = "--help", *arguments[] = {help, NULL, NULL};
+    const struct command *command;
+
+    if (*words == NULL) {
+        print_main_help(stdout);
+        return 0;
+    }
+    command = find_main_command(*words);
+    if (command == NULL)
+        return refuse_command(*words);
+    if (words[1] != NULL && command->run_arguments != NULL) {
+        arguments[0] = words[1];
+        arguments[1] = help;
+    }
+    return run_command_line(command, arguments);
+}
+
+static bool is_any_of(const char *word, const char *a, const char *b, const char *c) {
+    return word != NULL && (strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0);
+}
+
+int main(int argc, char **argv) {
+    const struct command *command = &commands[0];
+    char **arguments = argv + (argc > 0);
+
+    signal(SIGPIPE, SIG_IGN); /* writing to a closed connection is an error, not the end of the process */
+    if (is_any_of(*arguments, "--help", "-h", "help"))
+        return run_help(arguments + 1);
+    if (is_any_of(*arguments, "--version", "-V", "-v"))
+        return run_version(NULL);
+    if (*arguments != NULL && **arguments != '-') {
+        command = find_main_command(*arguments);
+        if (command == NULL)
+            return refuse_command(*arguments);
+        arguments++;
+    }
+    return run_command_line(command, arguments);
 }

@@ -268,6 +268,15 @@ static const char *file_name(const struct cli_options *options) {
     return strcmp(options->arguments[0], "-") == 0 ? "standard input" : options->arguments[0];
 }
 
+static void refuse_file(const char *file, bool is_configuration, struct error *error) {
+    if (is_configuration)
+        error_set(error,
+                  "%s is a configuration, not a list of apps: `curlew apps copy --from %s --to FILE` copies its apps",
+                  file, file);
+    else
+        error_set(error, "%s must hold {\"apps\": [...]}", file);
+}
+
 /* The list of apps in the file, a new reference; NULL with an error. */
 static json_t *read_app_list(const struct cli_options *options, struct error *error) {
     bool is_stdin = strcmp(options->arguments[0], "-") == 0;
@@ -292,12 +301,13 @@ static json_t *read_app_list(const struct cli_options *options, struct error *er
     if (root == NULL)
         return NULL;
     list = json_incref(json_object_get(root, "apps"));
+    if (!json_is_array(list)) {
+        refuse_file(file_name(options), json_object_get(root, "app_manager") != NULL, error);
+        json_decref(list);
+        list = NULL;
+    }
     json_decref(root);
-    if (json_is_array(list))
-        return list;
-    json_decref(list);
-    error_set(error, "%s must hold {\"apps\": [...]}", file_name(options));
-    return NULL;
+    return list;
 }
 
 static void warn_of_app(void *context, const char *text) {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/near_miss.h"
 #include "cli/output.h"
 #include "cli/print.h"
 
@@ -48,7 +49,9 @@ static const struct command {
     {"enable", "let clients of an app connect", apps_enable, COMMON | OPTION_SHOW_SECRETS, 1, "the id of an app",
      "usage: curlew apps enable ID [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"disable", "keep clients of an app out", apps_disable, COMMON | OPTION_SHOW_SECRETS, 1, "the id of an app",
-     "usage: curlew apps disable ID [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
+     "usage: curlew apps disable ID [OPTIONS]\n\n"
+     "Closes the app's connections with code 4003, after which clients must not connect again by themselves: when the\n"
+     "app is enabled again, web pages have to be loaded anew.\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"rotate-secret", "generate a new secret for an app, and show it", apps_rotate_secret, COMMON, 1,
      "the id of an app",
      "usage: curlew apps rotate-secret ID [OPTIONS]\n\n"
@@ -131,6 +134,17 @@ static enum cli_exit run_command(const struct command *command, char **arguments
     return code;
 }
 
+static void refuse_apps_command(const char *name, struct error *error) {
+    struct near_miss miss = near_miss_of(slice_of(name));
+
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        near_miss_offer(&miss, slice_of(commands[i].name));
+    if (miss.best.length != 0)
+        error_set(error, "unknown command: apps %s; did you mean `curlew apps %.*s`?", name, SLICE_ARGS(miss.best));
+    else
+        error_set(error, "unknown command: apps %s", name);
+}
+
 int apps_run(char **arguments) {
     const struct command *command;
     struct error error;
@@ -144,7 +158,7 @@ int apps_run(char **arguments) {
     }
     command = find_apps_command(*arguments);
     if (command == NULL) {
-        error_set(&error, "unknown command: apps %s", *arguments);
+        refuse_apps_command(*arguments, &error);
         return refuse_usage(NULL, false, error.text);
     }
     return run_command(command, arguments + 1);

@@ -5,6 +5,7 @@
 
 #include "app/app_policy.h"
 #include "base/alloc.h"
+#include "base/near_miss.h"
 
 void changes_dispose(struct changes *changes) {
     json_decref(changes->list);
@@ -31,13 +32,23 @@ static json_t *value_of(const struct app_field_info *info, const char *value, js
     return json != NULL ? json : json_array();
 }
 
+static bool refuse_field(const char *field, struct error *error) {
+    struct near_miss miss = near_miss_of(slice_of(field));
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        near_miss_offer(&miss, slice_of(app_fields[i].name));
+    if (miss.best.length != 0)
+        return error_set(error, "%s is not a field of an app; did you mean %.*s?", field, SLICE_ARGS(miss.best));
+    return error_set(error, "%s is not a field of an app", field);
+}
+
 bool changes_set_field(struct changes *changes, const char *field, const char *value, struct error *error) {
     json_error_t problem;
     enum app_field known;
     json_t *json;
 
     if (!app_field_from_name(slice_of(field), &known))
-        return error_set(error, "%s is not a field of an app", field);
+        return refuse_field(field, error);
     json = value_of(&app_fields[known], value, &problem);
     if (json == NULL)
         /* jansson's own text may quote half a secret */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/near_miss.h"
 
 enum kind { KIND_FLAG, KIND_TEXT, KIND_SET, KIND_UNSET };
 
@@ -78,9 +79,18 @@ static bool take_option(struct cli_options *options, const struct row *row, cons
     return true;
 }
 
+static bool refuse_unknown_option(const char *argument, unsigned takes, struct error *error) {
+    struct near_miss miss = near_miss_of((struct slice){argument, strcspn(argument, "=")});
+
+    for (size_t i = 0; i < ROW_COUNT; i++)
+        if ((takes & rows[i].option) != 0)
+            near_miss_offer(&miss, slice_of(rows[i].name));
+    if (miss.best.length != 0)
+        return error_set(error, "unknown option: %s; did you mean %.*s?", argument, SLICE_ARGS(miss.best));
+    return error_set(error, "unknown option: %s", argument);
+}
+
 static bool take_argument(struct cli_options *options, char *argument, size_t most, struct error *error) {
-    if (argument[0] == '-' && argument[1] != '\0')
-        return error_set(error, "unknown option: %s", argument);
     if (options->argument_count == most)
         return error_set(error, "unexpected argument: %s", argument);
     options->arguments[options->argument_count++] = argument;
@@ -104,6 +114,8 @@ bool cli_options_parse(struct cli_options *options, char **arguments, unsigned t
         const struct row *row = row_of(*arguments, takes | OPTION_HELP, &value);
 
         if (row == NULL) {
+            if ((*arguments)[0] == '-' && (*arguments)[1] != '\0')
+                return refuse_unknown_option(*arguments, takes | OPTION_HELP, error);
             if (!take_argument(options, *arguments, most_arguments, error))
                 return false;
             continue;

@@ -185,6 +185,7 @@ describe('export and import', () => {
       ['-', '{"apps":[]}{}', /not JSON: end of file expected/],
       ['-', '7', /not JSON/],
       ['-', '{}', /must hold/],
+      ['-', '{"app_manager": {}}', /is a configuration, not a list of apps: `curlew apps copy --from/],
     ];
     for (const [file, input, text] of nonsense) {
       const { code, stdout, stderr } = await apps(t, ['import', file, '-c', config], { input });

@@ -38,11 +38,28 @@ describe('help', () => {
   }
 
   test('version is one line', async () => {
-    for (const args of [['version'], ['--version']]) {
+    for (const args of [['version'], ['--version'], ['-V']]) {
       const { code, stdout } = await runCurlew(args);
       assert.equal(code, 0);
       assert.match(stdout, /^curlew \d+\.\d+\S*.*\n$/);
     }
+  });
+});
+
+describe('help COMMAND', () => {
+  for (const words of [['serve'], ['check'], ['apps'], ['apps', 'list'], ['listen'], ['publish']]) {
+    test(`${words.join(' ')} is its --help`, async () => {
+      const { code, stdout, stderr } = await runCurlew(['help', ...words]);
+      assert.equal(code, 0, stderr);
+      assert.equal(stdout, (await runCurlew([...words, '--help'])).stdout);
+      assert.match(stdout, new RegExp(`^usage: curlew ${words.join(' ')}\\b`));
+    });
+  }
+
+  test('of an unknown command', async () => {
+    const { code, stderr } = await runCurlew(['help', 'aps']);
+    assert.equal(code, 2);
+    assert.match(stderr, /unknown command: aps; did you mean `curlew apps`\?/);
   });
 });
 
@@ -54,6 +71,26 @@ describe('command lines that make no sense: exit code 2, and where to read on', 
     'an argument too many': [['serve', 'now'], /now/],
     'a flag without its value': [['serve', '--config'], /--config/],
     'an unknown flag alone': [['--bogus'], /--bogus/],
+    'a slip in a command': [['srve'], /unknown command: srve; did you mean `curlew serve`\?/],
+    'the command of another server': [['start'], /unknown command: start; did you mean `curlew serve`\?/],
+    'a command without its s': [['app', 'list'], /did you mean `curlew apps`\?/],
+    'a slip in a command of apps': [['apps', 'lst'], /unknown command: apps lst; did you mean `curlew apps list`\?/],
+    'a slip in a flag': [['serve', '--confg', 'x'], /--confg; did you mean --config\?/],
+    'a slip in a flag of apps': [['apps', 'list', '--jsn'], /--jsn; did you mean --json\?/],
+    'a slip in a field': [
+      ['apps', 'create', '--set', 'max_conections=1'],
+      /max_conections .*; did you mean max_connections\?/,
+    ],
+    'a setting as a flag': [
+      ['serve', '--port', '7000'],
+      /--port; it is the setting port of .*, or the variable PORT of/,
+    ],
+    'a setting alone as a flag': [
+      ['--metrics-port=1'],
+      /it is the setting metrics\.port of .*, or the variable METRICS_PORT/,
+    ],
+    'a file without its flag': [['serve', 'my.json'], /unexpected argument: my\.json; .* --config my\.json/],
+    'a file without its flag, to check': [['check', 'my.json'], /--config my\.json/],
   };
   for (const [what, [args, named]] of Object.entries(lines)) {
     test(what, async () => {
