@@ -1,6 +1,7 @@
 #include "cli/apps_commands.h"
 
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,6 +9,7 @@
 #include "cli/output.h"
 #include "cli/print.h"
 
+#define ANY_NUMBER SIZE_MAX
 #define COMMON (OPTION_CONFIG | OPTION_JSON)
 #define CONFIG_HELP "  -c, --config FILE   the configuration that names the store, as for `curlew serve`\n"
 #define JSON_HELP "  --json              JSON on standard output; errors as {\"error\": ...}\n"
@@ -28,8 +30,8 @@ static const struct command {
      "usage: curlew apps list [OPTIONS]\n\n"
      "Lists the apps in order of id. Broken records are reported on standard error, with exit code 1.\n\n" CONFIG_HELP
          JSON_HELP SECRETS_HELP},
-    {"show", "show one app", apps_show, COMMON | OPTION_SHOW_SECRETS | OPTION_KEY, 1, NULL,
-     "usage: curlew apps show ID [OPTIONS]\n"
+    {"show", "show apps", apps_show, COMMON | OPTION_SHOW_SECRETS | OPTION_KEY, ANY_NUMBER, NULL,
+     "usage: curlew apps show ID... [OPTIONS]\n"
      "       curlew apps show --key KEY [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"create", "create an app", apps_create,
      COMMON | OPTION_SHOW_SECRETS | OPTION_ID | OPTION_KEY | OPTION_SECRET | OPTION_SET, 0, NULL,
@@ -43,13 +45,13 @@ static const struct command {
      "usage: curlew apps update ID [--set FIELD=VALUE]... [--unset FIELD]... [OPTIONS]\n\n"
      "Changes only the named fields; fields that are not set stay unset.\n\n" SET_HELP
      "  --unset FIELD       unset a field, so that the server's default applies\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
-    {"delete", "delete an app", apps_delete, COMMON, 1, "the id of an app",
-     "usage: curlew apps delete ID [OPTIONS]\n\nDeletes the app without asking for confirmation.\n\n" CONFIG_HELP
+    {"delete", "delete apps", apps_delete, COMMON, ANY_NUMBER, "the id of an app",
+     "usage: curlew apps delete ID... [OPTIONS]\n\nDeletes the apps without asking for confirmation.\n\n" CONFIG_HELP
          JSON_HELP},
-    {"enable", "let clients of an app connect", apps_enable, COMMON | OPTION_SHOW_SECRETS, 1, "the id of an app",
-     "usage: curlew apps enable ID [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
-    {"disable", "keep clients of an app out", apps_disable, COMMON | OPTION_SHOW_SECRETS, 1, "the id of an app",
-     "usage: curlew apps disable ID [OPTIONS]\n\n"
+    {"enable", "let clients of apps connect", apps_enable, COMMON | OPTION_SHOW_SECRETS, ANY_NUMBER, "the id of an app",
+     "usage: curlew apps enable ID... [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
+    {"disable", "keep clients of apps out", apps_disable, COMMON | OPTION_SHOW_SECRETS, ANY_NUMBER, "the id of an app",
+     "usage: curlew apps disable ID... [OPTIONS]\n\n"
      "Closes the app's connections with code 4003, after which clients must not connect again by themselves: when the\n"
      "app is enabled again, web pages have to be loaded anew.\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"rotate-secret", "generate a new secret for an app, and show it", apps_rotate_secret, COMMON, 1,

@@ -92,25 +92,37 @@ enum cli_exit apps_list(const struct cli_options *options) {
     return code;
 }
 
-static enum store_answer find_named(struct cli_store *store, const struct cli_options *options, struct app **app,
-                                    struct error *error) {
-    const char *name = options->arguments[0] != NULL ? options->arguments[0] : options->key;
-    enum store_answer answer = options->arguments[0] != NULL ? cli_store_find_by_id(store, slice_of(name), app, error)
-                                                             : cli_store_find_by_key(store, slice_of(name), app, error);
+/* Finds an app by id, or by key if `id` is NULL, and prints it after an empty line, unless it is the first; false after
+ * an error was printed. */
+static bool show_one(struct cli_store *store, const struct cli_options *options, const char *id, bool first) {
+    struct slice name = slice_of(id != NULL ? id : options->key);
+    struct error error = {0};
+    struct app *app = NULL;
+    enum store_answer answer =
+        id != NULL ? cli_store_find_by_id(store, name, &app, &error) : cli_store_find_by_key(store, name, &app, &error);
 
     if (answer == STORE_NOT_FOUND)
-        error_set(error, "there is no app with the %s %s", options->arguments[0] != NULL ? "id" : "key", name);
-    return answer;
+        error_set(&error, "there is no app with the %s %s", id != NULL ? "id" : "key", name.data);
+    if (answer == STORE_OK && !first && !options->json)
+        putchar('\n');
+    if (answer != STORE_OK)
+        print_failure(options->json, error.text);
+    else if (options->json)
+        print_json(stdout, print_record(app, options->show_secrets));
+    else
+        print_app(stdout, app, options->show_secrets);
+    app_unref(app);
+    return answer == STORE_OK;
 }
 
 enum cli_exit apps_show(const struct cli_options *options) {
     struct cli_store store;
     struct error error = {0};
-    struct app *app = NULL;
     enum cli_exit code;
+    bool first = true;
 
-    if ((options->arguments[0] == NULL) == (options->key == NULL)) {
-        print_failure(options->json, "either an id or --key KEY must name the app to show");
+    if ((options->argument_count == 0) == (options->key == NULL)) {
+        print_failure(options->json, "either ids or --key KEY must name the app to show");
         return CLI_MISUSED;
     }
     code = cli_store_open(&store, options->config_file, CLI_READS, &error);
@@ -118,15 +130,12 @@ enum cli_exit apps_show(const struct cli_options *options) {
         print_failure(options->json, error.text);
         return code;
     }
-    if (find_named(&store, options, &app, &error) != STORE_OK) {
-        print_failure(options->json, error.text);
-        code = CLI_NOT_DONE;
-    } else if (options->json) {
-        print_json(stdout, print_record(app, options->show_secrets));
-    } else {
-        print_app(stdout, app, options->show_secrets);
+    for (size_t i = 0; i == 0 || i < options->argument_count; i++) {
+        if (show_one(&store, options, options->arguments[i], first))
+            first = false;
+        else
+            code = CLI_NOT_DONE;
     }
-    app_unref(app);
     cli_store_close(&store);
     return code;
 }

@@ -22,6 +22,7 @@ struct writing {
     const struct cli_options *options;
     struct cli_store store;
     struct notifier *notifier;
+    bool unavailable; /* the store: further apps would fail, too */
     struct error error;
 };
 
@@ -166,6 +167,7 @@ static json_t *read_record(struct writing *writing, struct slice id) {
         error_prefix(&writing->error, "the record in the store is broken (`curlew apps import --update` replaces it)");
         break;
     default:
+        writing->unavailable = true;
         break;
     }
     app_unref(app);
@@ -188,14 +190,16 @@ static struct app *changed_app(struct writing *writing, struct slice id, const s
     return app;
 }
 
-/* Changes the app that the options name. Returns its new record; NULL after an error. */
-static struct app *change_app(struct writing *writing, const struct changes *changes) {
-    struct slice id = slice_of(writing->options->arguments[0]);
+/* Changes an app. Returns its new record; NULL after an error. */
+static struct app *change_app(struct writing *writing, struct slice id, const struct changes *changes) {
     struct app *app = changed_app(writing, id, changes);
+    enum store_answer answer;
 
     if (app == NULL)
         return NULL;
-    if (cli_store_update(&writing->store, app, &writing->error) != STORE_OK) {
+    answer = cli_store_update(&writing->store, app, &writing->error);
+    if (answer != STORE_OK) {
+        writing->unavailable = answer == STORE_UNAVAILABLE;
         error_prefix(&writing->error, "app \"%s\" was not changed", app->id.data);
         app_unref(app);
         return NULL;
@@ -204,23 +208,44 @@ static struct app *change_app(struct writing *writing, const struct changes *cha
     return app;
 }
 
-/* A change whose result is printed as a sentence, or as the app in JSON. */
-static enum cli_exit change_and_say(const struct cli_options *options, const struct changes *changes,
-                                    const char *done) {
+/* Changes one of the apps that the options name, and prints the result. False with the writing's error. */
+typedef bool change_function(struct writing *writing, const char *id, const void *context);
+
+/* Calls `change` for each app that the options name. Those that fail are reported, and the others are still changed. */
+static enum cli_exit change_each(const struct cli_options *options, change_function *change, const void *context) {
     struct writing writing;
     enum cli_exit code = begin_write(&writing, options);
-    struct app *app;
 
     if (code != CLI_DONE)
         return code;
-    app = change_app(&writing, changes);
-    if (app != NULL && options->json)
-        print_json(stdout, print_record(app, options->show_secrets));
-    else if (app != NULL)
-        printf("%s app %s\n", done, app->id.data);
-    code = end_write(&writing, app != NULL);
-    app_unref(app);
+    for (size_t i = 0; i < options->argument_count && !writing.unavailable; i++) {
+        if (change(&writing, options->arguments[i], context))
+            continue;
+        print_failure(options->json, writing.error.text);
+        code = CLI_NOT_DONE;
+    }
+    end_write(&writing, true);
     return code;
+}
+
+struct named_changes {
+    const struct changes *changes;
+    const char *done; /* the word for people */
+};
+
+/* Prints a sentence, or the app in JSON. */
+static bool change_and_say(struct writing *writing, const char *id, const void *context) {
+    const struct named_changes *named = context;
+    struct app *app = change_app(writing, slice_of(id), named->changes);
+
+    if (app == NULL)
+        return false;
+    if (writing->options->json)
+        print_json(stdout, print_record(app, writing->options->show_secrets));
+    else
+        printf("%s app %s\n", named->done, app->id.data);
+    app_unref(app);
+    return true;
 }
 
 enum cli_exit apps_update(const struct cli_options *options) {
@@ -228,7 +253,7 @@ enum cli_exit apps_update(const struct cli_options *options) {
         print_failure(options->json, "nothing to change: give --set FIELD=VALUE or --unset FIELD");
         return CLI_MISUSED;
     }
-    return change_and_say(options, &options->changes, "updated");
+    return change_each(options, change_and_say, &(struct named_changes){&options->changes, "updated"});
 }
 
 static enum cli_exit set_enabled(const struct cli_options *options, const char *value, const char *done) {
@@ -236,7 +261,7 @@ static enum cli_exit set_enabled(const struct cli_options *options, const char *
     enum cli_exit code;
 
     changes_set_field(&changes, "enabled", value, NULL);
-    code = change_and_say(options, &changes, done);
+    code = change_each(options, change_and_say, &(struct named_changes){&changes, done});
     changes_dispose(&changes);
     return code;
 }
@@ -261,7 +286,7 @@ enum cli_exit apps_rotate_secret(const struct cli_options *options) {
     random_hex(secret, SECRET_BYTES);
     changes_set_field(&changes, "secret", secret, NULL);
     explicit_bzero(secret, sizeof secret);
-    app = change_app(&writing, &changes);
+    app = change_app(&writing, slice_of(options->arguments[0]), &changes);
     if (app != NULL && options->json)
         print_json(stdout, print_record(app, true));
     else if (app != NULL)
@@ -272,24 +297,25 @@ enum cli_exit apps_rotate_secret(const struct cli_options *options) {
     return code;
 }
 
-enum cli_exit apps_delete(const struct cli_options *options) {
-    struct slice id = slice_of(options->arguments[0]);
-    struct writing writing;
-    enum cli_exit code = begin_write(&writing, options);
+static bool delete_and_say(struct writing *writing, const char *id, const void *context) {
     enum store_answer answer = STORE_NOT_FOUND;
 
-    if (code != CLI_DONE)
-        return code;
-    if (app_name_valid(id))
-        answer = cli_store_remove(&writing.store, id, &writing.error);
+    (void)context;
+    if (app_name_valid(slice_of(id)))
+        answer = cli_store_remove(&writing->store, slice_of(id), &writing->error);
+    writing->unavailable = answer == STORE_UNAVAILABLE;
     if (answer == STORE_NOT_FOUND)
-        error_set(&writing.error, "there is no app with the id %s", options->arguments[0]);
-    if (answer == STORE_OK) {
-        notifier_notify(writing.notifier, id);
-        if (options->json)
-            print_json(stdout, json_pack("{s:s}", "deleted", options->arguments[0]));
-        else
-            printf("deleted app %s\n", options->arguments[0]);
-    }
-    return end_write(&writing, answer == STORE_OK);
+        error_set(&writing->error, "there is no app with the id %s", id);
+    if (answer != STORE_OK)
+        return false;
+    notifier_notify(writing->notifier, slice_of(id));
+    if (writing->options->json)
+        print_json(stdout, json_pack("{s:s}", "deleted", id));
+    else
+        printf("deleted app %s\n", id);
+    return true;
+}
+
+enum cli_exit apps_delete(const struct cli_options *options) {
+    return change_each(options, delete_and_say, NULL);
 }

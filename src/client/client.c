@@ -135,7 +135,7 @@ static enum receiving receive_text(struct client *client, const struct deadline 
 }
 
 /* Decodes a string into `storage`, or gives the JSON of another value. */
-static struct slice take_text(struct json_value value, struct buffer *storage) {
+static struct slice read_event_value(struct json_value value, struct buffer *storage) {
     storage->length = 0;
     return value.type == JSON_TYPE_STRING ? json_decode_string(value, storage) : value.token;
 }
@@ -147,9 +147,9 @@ static bool parse_event(struct client *client, struct slice text, struct client_
     if (!json_scan_object(text, names, values, 3, error))
         return error_prefix(error, "a message of the server");
     event->text = text;
-    event->name = take_text(values[0], &client->name);
-    event->channel = take_text(values[1], &client->channel);
-    event->data = take_text(values[2], &client->data);
+    event->name = read_event_value(values[0], &client->name);
+    event->channel = read_event_value(values[1], &client->channel);
+    event->data = read_event_value(values[2], &client->data);
     return true;
 }
 
@@ -165,7 +165,7 @@ static void keep_error(struct client *client, const struct client_event *event) 
         !slice_to_number(values[0].token, 4999, &code))
         return;
     client->error_code = (unsigned)code;
-    error_set(&client->error_text, "%.*s", SLICE_ARGS(take_text(values[1], &storage)));
+    error_set(&client->error_text, "%.*s", SLICE_ARGS(read_event_value(values[1], &storage)));
     buffer_dispose(&storage);
 }
 

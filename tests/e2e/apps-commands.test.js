@@ -247,7 +247,7 @@ describe('a command line that makes no sense has exit code 2 and says where to r
     'an unknown command': [['lst'], /unknown command: apps lst/],
     'an unknown option': [['list', '--jsn'], /unknown option: --jsn/],
     'an option of another command': [['list', '--set', 'a=b'], /unknown option: --set/],
-    'an argument too many': [['show', 'a', 'b'], /unexpected argument: b/],
+    'an argument too many': [['update', 'a', 'b'], /unexpected argument: b/],
     'a value missing': [['create', '--id'], /a value must follow --id/],
     'no id': [['delete'], /the id of an app must be named/],
     'no file': [['import'], /a file must be named/],
@@ -373,5 +373,47 @@ describe('a server that CURLEW_ADMIN_URL names', () => {
       assert.doesNotMatch(stderr, /hush/);
     }
     assert.deepEqual(requests, []);
+  });
+});
+
+describe('several ids', () => {
+  const withThree = async (t) => {
+    const config = sqliteConfig(t);
+    const list = ['a', 'b', 'c'].map((id) => ({ id, key: `${id}-key`, secret: 's' }));
+    await appsDone(t, ['import', '-', '-c', config], { input: JSON.stringify({ apps: list }) });
+    return config;
+  };
+
+  test('disable, enable, show and delete take them, and do the others if one fails', async (t) => {
+    const config = await withThree(t);
+    const run = (...args) => apps(t, [...args, '-c', config]);
+    assert.equal((await run('disable', 'a', 'c')).stdout, 'disabled app a\ndisabled app c\n');
+    const shown = await run('show', 'a', 'nobody', 'b');
+    assert.equal(shown.code, 1);
+    assert.equal(shown.stderr, 'curlew: there is no app with the id nobody\n');
+    assert.match(shown.stdout, /^id +a\n[^]*^enabled +false\n[^]*\n\nid +b\n[^]*^enabled +true\n/m);
+    assert.equal((await run('enable', 'a', 'c')).code, 0);
+    const deleted = await run('delete', 'c', 'nobody', 'a');
+    assert.equal(deleted.code, 1);
+    assert.equal(deleted.stdout, 'deleted app c\ndeleted app a\n');
+    assert.equal(deleted.stderr, 'curlew: there is no app with the id nobody\n');
+    const left = (await appsDone(t, ['list', '-c', config, '--json'])).apps;
+    assert.deepEqual(
+      left.map(({ id, enabled }) => [id, enabled]),
+      [['b', true]],
+    );
+  });
+
+  test('with --json each gives an object of its own', async (t) => {
+    const config = await withThree(t);
+    const { stdout } = await apps(t, ['disable', 'a', 'b', '--json', '-c', config]);
+    const objects = JSON.parse(`[${stdout.replaceAll('}\n{', '},{')}]`);
+    assert.deepEqual(
+      objects.map(({ id, enabled }) => [id, enabled]),
+      [
+        ['a', false],
+        ['b', false],
+      ],
+    );
   });
 });
