@@ -26,10 +26,16 @@ static const struct command {
     const char *needs; /* what the first argument names; NULL: none is needed */
     const char *usage;
 } commands[] = {
-    {"list", "list all apps", apps_list, COMMON | OPTION_SHOW_SECRETS, 0, NULL,
+    {"list", "list all apps", apps_list,
+     COMMON | OPTION_SHOW_SECRETS | OPTION_FILTER | OPTION_LIMIT | OPTION_SORT | OPTION_COLUMNS, 0, NULL,
      "usage: curlew apps list [OPTIONS]\n\n"
-     "Lists the apps in order of id. Broken records are reported on standard error, with exit code 1.\n\n" CONFIG_HELP
-         JSON_HELP SECRETS_HELP},
+     "Lists the apps in order of id. Broken records are reported on standard error, with exit code 1.\n\n"
+     "  --filter TEXT       only apps with TEXT in the id or the key, in any case of letters\n"
+     "  --filter FIELD=VALUE  only apps with this value, such as enabled=false; a field that is not set has its "
+     "default\n"
+     "  --sort FIELD        order by a field; --sort -FIELD: the largest first\n"
+     "  --limit N           only the first N\n"
+     "  --columns FIELDS    the fields to show, such as id,max_connections\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
     {"show", "show apps", apps_show, COMMON | OPTION_SHOW_SECRETS | OPTION_KEY, ANY_NUMBER, NULL,
      "usage: curlew apps show ID... [OPTIONS]\n"
      "       curlew apps show --key KEY [OPTIONS]\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},

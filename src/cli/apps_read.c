@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "cli/apps_commands.h"
+#include "cli/list_view.h"
 #include "cli/print.h"
 
 struct collection {
@@ -69,24 +70,32 @@ static enum cli_exit read_all(const struct cli_options *options, struct collecti
     return code;
 }
 
-static json_t *apps_object(const struct collection *collection, bool secrets) {
+static json_t *apps_object(const struct collection *collection) {
     json_t *list = json_array();
 
     for (size_t i = 0; i < collection->count; i++)
-        json_array_append_new(list, print_record(collection->apps[i], secrets));
+        json_array_append_new(list, print_record(collection->apps[i], true));
     return json_pack("{s:o}", "apps", list);
 }
 
 enum cli_exit apps_list(const struct cli_options *options) {
     struct collection collection;
-    enum cli_exit code = read_all(options, &collection);
+    struct list_view view;
+    struct error error;
+    enum cli_exit code;
 
+    if (!list_view_parse(&view, options, &error)) {
+        print_failure(options->json, error.text);
+        return CLI_MISUSED;
+    }
+    code = read_all(options, &collection);
     if (code != CLI_DONE)
         return code;
+    collection.count = list_view_select(&view, collection.apps, collection.count);
     if (options->json)
-        print_json(stdout, apps_object(&collection, options->show_secrets));
+        print_json(stdout, list_view_json(&view, collection.apps, collection.count));
     else
-        print_table(stdout, collection.apps, collection.count, options->show_secrets);
+        list_view_print(&view, stdout, collection.apps, collection.count);
     code = collection.broken == 0 ? CLI_DONE : CLI_NOT_DONE;
     collection_dispose(&collection);
     return code;
@@ -198,8 +207,8 @@ enum cli_exit apps_export(const struct cli_options *options) {
     if (collection.broken != 0)
         code = CLI_NOT_DONE;
     if (options->output == NULL) {
-        print_json(stdout, apps_object(&collection, true));
-    } else if (!write_place(options->output, apps_object(&collection, true), &error)) {
+        print_json(stdout, apps_object(&collection));
+    } else if (!write_place(options->output, apps_object(&collection), &error)) {
         print_failure(options->json, error.text);
         code = CLI_NOT_DONE;
     }

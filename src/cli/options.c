@@ -31,6 +31,10 @@ static const struct row {
     {OPTION_DRY_RUN, KIND_FLAG, "--dry-run", NULL, AT(dry_run)},
     {OPTION_URL, KIND_TEXT, "--url", NULL, AT(url)},
     {OPTION_INSECURE, KIND_FLAG, "--insecure", NULL, AT(insecure)},
+    {OPTION_FILTER, KIND_TEXT, "--filter", NULL, AT(filter)},
+    {OPTION_LIMIT, KIND_TEXT, "--limit", NULL, AT(limit)},
+    {OPTION_SORT, KIND_TEXT, "--sort", NULL, AT(sort)},
+    {OPTION_COLUMNS, KIND_TEXT, "--columns", NULL, AT(columns)},
     {OPTION_HELP, KIND_FLAG, "--help", "-h", AT(help)},
 };
 

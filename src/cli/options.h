@@ -26,12 +26,17 @@ enum cli_option {
     OPTION_HELP = 1 << 13,
     OPTION_URL = 1 << 14,
     OPTION_INSECURE = 1 << 15,
+    OPTION_FILTER = 1 << 16,
+    OPTION_LIMIT = 1 << 17,
+    OPTION_SORT = 1 << 18,
+    OPTION_COLUMNS = 1 << 19,
 };
 
 struct cli_options {
     char **arguments; /* the words that are not options, then NULL; owned, the words are not */
     size_t argument_count;
     const char *config_file, *id, *key, *secret, *output, *from, *to, *url;
+    const char *filter, *limit, *sort, *columns;
     struct changes changes;
     bool json, show_secrets, update, dry_run, insecure, help;
 };

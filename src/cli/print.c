@@ -77,6 +77,8 @@ void print_app(FILE *out, const struct app *app, bool secrets) {
             print_value(out, json_object_get(record, app_fields[i].name));
         else
             print_default(out, app, (enum app_field)i);
+        if (app_fields[i].type == APP_TYPE_NUMBER && app_number(app, (enum app_field)i) == 0)
+            fputs(" (no limit)", out);
         fputc('\n', out);
     }
     json_object_foreach(app->unknown, name, value) {
@@ -85,28 +87,6 @@ void print_app(FILE *out, const struct app *app, bool secrets) {
         fputc('\n', out);
     }
     json_decref(record);
-}
-
-static int text_width(struct app *const *apps, size_t count, size_t heading, size_t offset) {
-    size_t most = heading;
-
-    for (size_t i = 0; i < count; i++) {
-        const struct slice *text = (const struct slice *)(const void *)((const char *)apps[i] + offset);
-        if (text->length > most)
-            most = text->length;
-    }
-    return (int)most;
-}
-
-void print_table(FILE *out, struct app *const *apps, size_t count, bool secrets) {
-    int id = text_width(apps, count, 2, offsetof(struct app, id));
-    int key = text_width(apps, count, 3, offsetof(struct app, key));
-    int secret = secrets ? text_width(apps, count, 6, offsetof(struct app, secret)) : (int)strlen(HIDDEN);
-
-    fprintf(out, "%-*s  %-*s  %-*s  %-7s  %s\n", id, "ID", key, "KEY", secret, "SECRET", "ENABLED", "MAX CONNECTIONS");
-    for (size_t i = 0; i < count; i++)
-        fprintf(out, "%-*s  %-*s  %-*s  %-7s  %u\n", id, apps[i]->id.data, key, apps[i]->key.data, secret,
-                secrets ? apps[i]->secret.data : HIDDEN, apps[i]->enabled ? "yes" : "no", apps[i]->max_connections);
 }
 
 void print_failure(bool json, const char *text) {

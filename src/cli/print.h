@@ -25,9 +25,6 @@ void print_json(FILE *out, json_t *json);
 /* Prints one app, a line per field; a field that is not set shows its value in force. */
 void print_app(FILE *out, const struct app *app, bool secrets);
 
-/* Prints a heading and a line per app. */
-void print_table(FILE *out, struct app *const *apps, size_t count, bool secrets);
-
 /* Prints a sentence on standard error, or {"error": ...} as JSON. */
 void print_failure(bool json, const char *text);
 

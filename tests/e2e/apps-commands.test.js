@@ -417,3 +417,93 @@ describe('several ids', () => {
     );
   });
 });
+
+describe('list', () => {
+  const APPS = [
+    { id: 'shop-1', key: 'k1', secret: 's', max_connections: 0, allowed_origins: ['https://a.example'] },
+    { id: 'shop-2', key: 'k2', secret: 's', max_connections: 7, enabled: false },
+    { id: 'blog', key: 'my-SHOP-key', secret: 's' }, // 100 connections by default
+  ];
+  const withApps = async (t) => {
+    const config = sqliteConfig(t);
+    await appsDone(t, ['import', '-', '-c', config], { input: JSON.stringify({ apps: APPS }) });
+    return (...args) => appsDone(t, ['list', '-c', config, ...args]);
+  };
+
+  test('shows no limit as such, and the columns that are named', async (t) => {
+    const list = await withApps(t);
+    assert.deepEqual((await list()).split('\n'), [
+      'ID      KEY          SECRET    ENABLED  MAX CONNECTIONS',
+      'blog    my-SHOP-key  ********  yes      100',
+      'shop-1  k1           ********  yes      no limit',
+      'shop-2  k2           ********  no       7',
+      '',
+    ]);
+    assert.deepEqual((await list('--columns', 'max_connections,id,allowed_origins')).split('\n'), [
+      'MAX CONNECTIONS  ID      ALLOWED ORIGINS',
+      '100              blog    -',
+      'no limit         shop-1  ["https://a.example"]',
+      '7                shop-2  -',
+      '',
+    ]);
+    assert.deepEqual((await list('--json', '--columns', 'id,secret,max_connections')).apps, [
+      { id: 'blog', max_connections: 100 },
+      { id: 'shop-1', max_connections: 0 },
+      { id: 'shop-2', max_connections: 7 },
+    ]);
+  });
+
+  const ids = {
+    'a text in id or key, in any case': [
+      ['--filter', 'shop'],
+      ['blog', 'shop-1', 'shop-2'],
+    ],
+    'a value': [['--filter', 'enabled=false'], ['shop-2']],
+    'a default value': [['--filter', 'max_connections=100'], ['blog']],
+    'a value that none has': [['--filter', 'id=shop'], []],
+    'an order by numbers, no limit being the largest': [
+      ['--sort', 'max_connections'],
+      ['shop-2', 'blog', 'shop-1'],
+    ],
+    'the other way round': [
+      ['--sort', '-max_connections'],
+      ['shop-1', 'blog', 'shop-2'],
+    ],
+    'an order by a flag, then by id': [
+      ['--sort', '-enabled'],
+      ['blog', 'shop-1', 'shop-2'],
+    ],
+    'the first of an order': [
+      ['--sort', 'key', '--limit', '2'],
+      ['shop-1', 'shop-2'],
+    ],
+    'all of them together': [['--filter', 'enabled=true', '--sort=-id', '--limit=1'], ['shop-1']],
+  };
+  for (const [what, [args, expected]] of Object.entries(ids)) {
+    test(`takes ${what}`, async (t) => {
+      const list = await withApps(t);
+      assert.deepEqual(
+        (await list('--json', ...args)).apps.map(({ id }) => id),
+        expected,
+      );
+    });
+  }
+
+  test('refuses what makes no sense', async (t) => {
+    for (const [args, text] of [
+      [['--limit', '0'], /--limit must be a whole number above 0, not 0/],
+      [['--sort', 'max_conections'], /--sort: max_conections is not a field of an app; did you mean max_connections\?/],
+      [['--columns', 'id,,key'], /--columns: {2}is not a field of an app/],
+      [['--filter', 'colour=red'], /--filter: colour is not a field of an app/],
+    ]) {
+      const { code, stdout, stderr } = await apps(t, ['list', '-c', sqliteConfig(t), ...args]);
+      assert.deepEqual([code, stdout], [2, ''], stderr);
+      assert.match(stderr, text);
+    }
+  });
+});
+
+test('show says of a limit of 0 that it is none', async (t) => {
+  const config = await storeWithAnApp(t, '--set', 'max_connections=0');
+  assert.match(await appsDone(t, ['show', 'a', '-c', config]), /^max_connections +0 \(no limit\)$/m);
+});
