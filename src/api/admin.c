@@ -105,7 +105,7 @@ static enum store_answer run_list(struct admin_job *own, struct store_connection
 }
 
 /* Appends the name of each field that differs; the records are JSON objects, or NULL for none. */
-static void append_differences(const json_t *before, json_t *after, bool both, struct buffer *names) {
+static void append_changed_names(const json_t *before, json_t *after, bool both, struct buffer *names) {
     const char *name;
     json_t *value;
 
@@ -126,8 +126,8 @@ static void log_change(const struct admin_job *own, const struct app *before, co
     struct buffer names = {0};
 
     if (new != NULL) {
-        append_differences(old, new, true, &names);
-        append_differences(new, old, false, &names);
+        append_changed_names(old, new, true, &names);
+        append_changed_names(new, old, false, &names);
     }
     log_info("app", "app %.*s was %s through the admin API by %s%s%s", SLICE_ARGS(id), verb, own->address,
              new == NULL ? "" : ": ",
