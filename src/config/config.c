@@ -34,6 +34,32 @@ bool config_supported(const struct config *config, struct config_report *report)
     return false;
 }
 
+/* ScyllaDB's settings have two keys each; the later row is the one of the documentation. */
+static bool has_later_row(size_t index) {
+    for (size_t i = index + 1; i < config_row_count; i++)
+        if (config_rows[i].offset == config_rows[index].offset)
+            return true;
+    return false;
+}
+
+void config_list_restarts(const struct config *before, const struct config *after, struct buffer *keys) {
+    unsigned reloaded = CONFIG_RELOADED | CONFIG_WITHOUT_EFFECT;
+
+    if (after->app_manager.driver == CONFIG_DRIVER_MEMORY)
+        reloaded |= CONFIG_APP_DEFAULT;
+    for (size_t i = 0; i < config_row_count; i++) {
+        const struct config_row *row = &config_rows[i];
+
+        if (row->path == NULL || (row->flags & reloaded) != 0 || config_value_equal(before, after, row) ||
+            has_later_row(i))
+            continue;
+        if (row->offset == offsetof(struct config, instance.process_id) && before->instance.drawn &&
+            after->instance.drawn)
+            continue;
+        buffer_appendf(keys, "%s%s", keys->length > 0 ? ", " : "", row->path);
+    }
+}
+
 bool config_is_production(const struct config *config) {
     return slice_equal_ignoring_case(slice_of(config->mode), SLICE("production"));
 }

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "config/report.h"
@@ -116,6 +117,7 @@ struct config {
 
     struct {
         char *process_id; /* a UUID drawn at start unless set */
+        bool drawn;
     } instance;
 
     uint32_t workers; /* 1 to CONFIG_WORKERS_MAX */
@@ -320,6 +322,9 @@ bool config_load(struct config *config, const char *file, struct config_report *
  * warning if it can. In production mode it warns of apps whose secret is publicly known.
  */
 bool config_supported(const struct config *config, struct config_report *report);
+
+/* Appends the keys, between commas, of the settings that differ and are not read again at SIGHUP. */
+void config_list_restarts(const struct config *before, const struct config *after, struct buffer *keys);
 
 /* Frees what the configuration holds and clears it. */
 void config_dispose(struct config *config);

@@ -169,6 +169,7 @@ static void fill_in(struct config_loader *loader) {
     if (config->instance.process_id == NULL || *config->instance.process_id == '\0') {
         free(config->instance.process_id);
         config->instance.process_id = random_uuid();
+        config->instance.drawn = true;
     }
     if (config->workers == 0)
         config->workers = available_cpus();

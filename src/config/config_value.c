@@ -103,6 +103,46 @@ void config_value_clear(struct config *config, const struct config_row *row) {
     }
 }
 
+static bool lists_equal(const struct config_list *a, const struct config_list *b) {
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (strcmp(a->items[i], b->items[i]) != 0)
+            return false;
+    return true;
+}
+
+static bool texts_equal(const char *a, const char *b) {
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+bool config_value_equal(const struct config *a, const struct config *b, const struct config_row *row) {
+    const void *x = (const char *)a + row->offset, *y = (const char *)b + row->offset;
+    const struct config_number *number = x, *other = y;
+
+    switch (row->type) {
+    case CONFIG_TEXT:
+        return texts_equal(*(char *const *)x, *(char *const *)y);
+    case CONFIG_FLAG:
+        return *(const bool *)x == *(const bool *)y;
+    case CONFIG_UNSIGNED:
+    case CONFIG_LIMIT:
+    case CONFIG_OCTAL:
+        return *(const uint32_t *)x == *(const uint32_t *)y;
+    case CONFIG_OPTIONAL_NUMBER:
+        return number->set == other->set && number->value == other->value;
+    case CONFIG_FRACTION:
+        return memcmp(x, y, sizeof(double)) == 0;
+    case CONFIG_CHOICE:
+        return *(const unsigned *)x == *(const unsigned *)y;
+    case CONFIG_LIST:
+        return lists_equal(x, y);
+    case CONFIG_ARRAY:
+        return json_equal(*(json_t *const *)x, *(json_t *const *)y);
+    }
+    return true;
+}
+
 static bool set_text(struct config *config, const struct config_row *row, struct slice text) {
     char *copy = alloc_copy(text.data, text.length);
 

@@ -19,6 +19,9 @@ bool config_value_from_json(struct config *config, const struct config_row *row,
 /* Frees what the setting holds and makes it unset. */
 void config_value_clear(struct config *config, const struct config_row *row);
 
+/* True if the setting has the same value in both. */
+bool config_value_equal(const struct config *a, const struct config *b, const struct config_row *row);
+
 /* Appends a description of valid values: "a number from 0 to 65535". */
 void config_value_describe(const struct config_row *row, struct buffer *buffer);
 

@@ -14,6 +14,16 @@ static void reload_apps(struct server *server, const struct config *config) {
         log_error("server", "nothing was changed: %s", error.text);
 }
 
+/* Says what else has changed in the configuration, so that nobody takes it for applied. */
+static void warn_of_restarts(const struct config *before, const struct config *after) {
+    struct buffer keys = {0};
+
+    config_list_restarts(before, after, &keys);
+    if (keys.length > 0)
+        log_warning("server", "these settings have changed and need a restart: %.*s", SLICE_ARGS(buffer_slice(&keys)));
+    buffer_dispose(&keys);
+}
+
 void server_reload(struct server *server, const char *config_file) {
     struct config_report report = {0};
     struct config config;
@@ -28,6 +38,7 @@ void server_reload(struct server *server, const char *config_file) {
         log_error("server", "nothing was changed: app_manager.driver has changed, which needs a restart");
         config_dispose(&config);
     } else {
+        warn_of_restarts(&server->config, &config);
         server_tls_reload(&server->tls, &config, &server->reclaimer);
         reload_apps(server, &config);
         config_dispose(&config);

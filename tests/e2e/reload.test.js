@@ -319,3 +319,28 @@ test('a reload that is asked for while the server starts does not end it', async
   await pipe.close();
   await err.next((line) => /\bready\b/.test(line));
 });
+
+test('settings that a reload does not apply are named, and those that it applies are not', async (t) => {
+  const server = await serverFor(t);
+  const warnings = () => server.log.all.filter((line) => /need a restart/.test(line.message));
+  await assertReload(server, { config: { event_limits: { max_name_length: 50 } } }, [0, 1, 0]);
+  assert.deepEqual(warnings(), []);
+  const config = {
+    port: 1,
+    metrics: { prometheus: { prefix: 'x_' } },
+    cors: { origin: ['https://a.example'] },
+    database: { mysql: { password: 'hunter2' } },
+    app_manager: { scylladb: { keyspace: 'x' } },
+  };
+  await assertReload(server, { config }, [0, 0, 0]);
+  assert.deepEqual(
+    warnings().map(({ level, message }) => [level.toLowerCase().slice(0, 4), message]),
+    [
+      [
+        'warn',
+        'these settings have changed and need a restart: port, database.mysql.password, app_manager.scylladb.keyspace, ' +
+          'cors.origin, metrics.prometheus.prefix',
+      ],
+    ],
+  );
+});
