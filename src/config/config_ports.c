@@ -2,10 +2,9 @@
 
 #include <string.h>
 
-/* A listener: what people call it, and the settings of its address. */
+/* A listener: the setting of its port, and its address. */
 struct place {
-    const char *name;
-    const char *settings;
+    const char *setting;
     const char *host;
     uint32_t port; /* 0: the kernel chooses a free one */
 };
@@ -34,21 +33,18 @@ void config_check_ports(const struct config *config, struct config_report *repor
     uint16_t admin_port;
 
     if (!config->unix_socket.enabled) {
-        places[count++] = (struct place){"clients and the HTTP API", "host and port", config->host, config->port};
+        places[count++] = (struct place){"port", config->host, config->port};
         if (config->ssl.enabled && config->ssl.redirect_http)
-            places[count++] =
-                (struct place){"redirects", "host and ssl.http_port", config->host, config->ssl.http_port};
+            places[count++] = (struct place){"ssl.http_port", config->host, config->ssl.http_port};
     }
     if (config->metrics.enabled)
-        places[count++] =
-            (struct place){"metrics", "metrics.host and .port", config->metrics.host, config->metrics.port};
+        places[count++] = (struct place){"metrics.port", config->metrics.host, config->metrics.port};
     if (config->admin.token != NULL && config->app_manager.driver != CONFIG_DRIVER_MEMORY &&
         config_split_address(config->admin.listen, admin_host, &admin_port))
-        places[count++] = (struct place){"the admin API", "CURLEW_ADMIN_LISTEN", admin_host, admin_port};
+        places[count++] = (struct place){"CURLEW_ADMIN_LISTEN", admin_host, admin_port};
     for (size_t i = 0; i < count; i++)
         for (size_t k = i + 1; k < count; k++)
             if (places_clash(&places[i], &places[k]))
-                config_report_error(report, "%s and %s have the same port, %u: %s and %s must have one each",
-                                    places[i].settings, places[k].settings, places[i].port, places[i].name,
-                                    places[k].name);
+                config_report_error(report, "%s and %s have the same port, %u; each needs one of its own",
+                                    places[i].setting, places[k].setting, places[i].port);
 }

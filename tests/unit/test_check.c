@@ -80,15 +80,15 @@ static void two_listeners_with_one_port_are_an_error(void **state) {
     static const struct {
         const char *text, *part;
     } cases[] = {
-        {"{\"metrics\":{\"port\":6001}}", "host and port and metrics.host and .port have the same port, 6001"},
-        {"{\"host\":\"127.0.0.1\",\"port\":9601}", "host and port and metrics.host and .port have the same port, 9601"},
+        {"{\"metrics\":{\"port\":6001}}", "port and metrics.port have the same port, 6001"},
+        {"{\"host\":\"127.0.0.1\",\"port\":9601}", "port and metrics.port have the same port, 9601"},
         {"{\"host\":\"::\",\"port\":9601}", "have the same port, 9601"},
         {"{\"host\":\"127.0.0.1\",\"port\":1,\"metrics\":{\"host\":\"127.0.0.1\",\"port\":1}}", "the same port, 1"},
         {"{\"ssl\":{\"enabled\":true,\"redirect_http\":true,\"http_port\":6001,\"cert_path\":\"c\",\"key_path\":\"k\"}"
          "}",
-         "host and port and host and ssl.http_port have the same port, 6001"},
+         "port and ssl.http_port have the same port, 6001"},
         {"{\"metrics\":{\"port\":9602},\"app_manager\":{\"driver\":\"sqlite\"}}",
-         "metrics.host and .port and CURLEW_ADMIN_LISTEN have the same port, 9602"},
+         "metrics.port and CURLEW_ADMIN_LISTEN have the same port, 9602"},
     };
     static const char *const good[] = {
         "{\"port\":0,\"metrics\":{\"port\":0}," GOOD "}",
