@@ -140,7 +140,7 @@ static void warn_of_soketi(struct config_loader *loader) {
             continue;
         config_report_warning(loader->report,
                               "the environment variable %.*s and others that begin with SOKETI_ are not read; "
-                              "docs/app-managers.md lists their names in Curlew",
+                              "`curlew convert soketi FILE --env FILE` turns them into settings of Curlew",
                               (int)strcspn(*variable, "="), *variable);
         return;
     }

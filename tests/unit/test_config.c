@@ -600,7 +600,8 @@ static void variables_of_soketi_are_one_warning(void **state) {
     assert_true(load("{}"));
     assert_int_equal(report.warnings.count, 1);
     assert_holds(report.warnings,
-                 "the environment variable SOKETI_DEFAULT_APP_SECRET and others that begin with SOKETI_");
+                 "the environment variable SOKETI_DEFAULT_APP_SECRET and others that begin with SOKETI_ are not read; "
+                 "`curlew convert soketi FILE --env FILE`");
     assert_false(holds(&report.warnings, "hush"));
     assert_int_equal(config.port, 6001);
 }
