@@ -3,13 +3,15 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+import { api } from '../lib/api.js';
 import { appsDone, exported, sqliteConfig } from '../lib/apps-command.js';
 import { TIMEOUT_MS } from '../lib/inbox.js';
+import { getMetrics } from '../lib/metrics.js';
 import { folderWith } from '../lib/process.js';
 import { APP, BINARY, runCurlew, serverFor } from '../lib/server.js';
 
@@ -118,6 +120,45 @@ test('docs/command-line.md: its example runs', async (t) => {
   );
   assert.match(app.key, /^[0-9a-f]{32}$/);
   assert.ok(!existsSync(path.join(folder, 'other.db')), 'a dry run makes nothing');
+});
+
+test('docs/backup-and-upgrade.md: its commands save the apps and bring them back', async (t) => {
+  const folder = folderWith(t);
+  const here = (line) => line.replaceAll('/var/lib/curlew', folder).replaceAll('/etc/curlew', folder);
+  const [save, write, restore, read] = blocks('docs/backup-and-upgrade.md', 'bash').map(here);
+  const file = path.join(folder, 'config.json');
+  const sqlite = { path: path.join(folder, 'apps.db') };
+  writeFileSync(file, JSON.stringify({ app_manager: { driver: 'sqlite' }, database: { sqlite } }));
+  // The user and the service exist only on a server.
+  const shell = `curlew() { "${BINARY}" "$@"; }; sudo() { shift 2; "$@"; }; systemctl() { :; }
+    install() { command install -m 600 "\${@: -2}"; }\n`;
+  const run = (script) => execFileSync('bash', ['-ec', shell + script], { cwd: folder });
+
+  await appsDone(t, ['create', '--id', '1', '-c', file]);
+  const apps = await exported(t, file);
+  run(save);
+  await appsDone(t, ['create', '--id', '2', '-c', file]);
+  run(restore);
+  assert.deepEqual(await exported(t, file), apps);
+  run(write);
+  await appsDone(t, ['delete', '1', '-c', file]);
+  assert.deepEqual(await exported(t, file), []);
+  run(read);
+  assert.deepEqual(await exported(t, file), apps);
+});
+
+test('docs/metrics.md and the alert rules name metrics that a server has', async (t) => {
+  const sqlite = { path: path.join(folderWith(t), 'apps.db') };
+  const server = await serverFor(t, { config: { app_manager: { driver: 'sqlite' }, database: { sqlite } } });
+  await api(server, 'GET', '/channels');
+  const there = new Set([...(await getMetrics(server)).body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name));
+  const expressions = [
+    ...text('examples/prometheus/alerts.yml').matchAll(/expr: (.*)/g),
+    ...text('docs/metrics.md').matchAll(/^\| `(.*?)` \|/gm),
+  ].map(([, expression]) => expression);
+  const names = expressions.flatMap((expression) => expression.match(/\b(sockudo|process)_\w+/g) ?? []);
+  assert.ok(names.length > 15);
+  for (const name of names) assert.ok(there.has(name.replace(/_(bucket|sum|count)$/, '')), name);
 });
 
 test('docs/protocol.md: Laravel Echo connects with the options that are shown', async (t) => {
