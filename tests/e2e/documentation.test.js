@@ -214,6 +214,11 @@ test('docs/laravel.md: Laravel Echo connects with the options and the .env that 
   assert.equal(said, 'subscribed\n');
 });
 
+test('docs/troubleshooting.md explains every code with which the protocol closes', () => {
+  const codes = (page) => [...text(page).matchAll(/^\| (4\d{3}) \|/gm)].map(([, code]) => code);
+  assert.deepEqual(codes('docs/troubleshooting.md'), codes('docs/protocol.md'));
+});
+
 // As GitHub makes them of headings.
 const anchor = (heading) =>
   heading
