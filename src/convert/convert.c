@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/near_miss.h"
 #include "convert/conversion.h"
 #include "convert/dotenv.h"
 #include "convert/laravel.h"
@@ -117,6 +118,26 @@ static bool is_dotenv_name(const char *file) {
     return slice_ends_with(name, SLICE(".env")) || slice_starts_with(name, SLICE(".env."));
 }
 
+/* Returns 0 or the exit code. */
+static int choose_server(const char *name, struct convert_options *options) {
+    struct near_miss miss = near_miss_of(slice_of(name));
+
+    for (size_t i = 0; i < sizeof convert_servers / sizeof convert_servers[0]; i++) {
+        near_miss_offer(&miss, slice_of(convert_servers[i].name));
+        if (strcmp(name, convert_servers[i].name) == 0)
+            options->server = &convert_servers[i];
+    }
+    if (options->server != NULL)
+        return 0;
+    if (strcasecmp(name, "sockudo") == 0)
+        return refuse_convert_usage("Sockudo's files need no conversion; try `curlew check --config FILE`", NULL);
+    if (miss.best.length == 0)
+        return refuse_convert_usage("unknown server (soketi, reverb, laravel-websockets or pusher)", name);
+    fprintf(stderr, "curlew: unknown server: %s; did you mean %.*s?\ntry `curlew convert --help`\n", name,
+            SLICE_ARGS(miss.best));
+    return 2;
+}
+
 /* Takes one argument, and the next one if it belongs to it. Returns 0 or the exit code. */
 static int parse_convert_argument(char ***arguments, struct convert_options *options) {
     const char *argument = **arguments;
@@ -135,11 +156,7 @@ static int parse_convert_argument(char ***arguments, struct convert_options *opt
     } else if (argument[0] == '-' && argument[1] != '\0') {
         return refuse_convert_usage("unknown option", argument);
     } else if (options->server == NULL) {
-        for (size_t i = 0; i < sizeof convert_servers / sizeof convert_servers[0]; i++)
-            if (strcmp(argument, convert_servers[i].name) == 0)
-                options->server = &convert_servers[i];
-        if (options->server == NULL)
-            return refuse_convert_usage("unknown server (soketi, reverb, laravel-websockets or pusher)", argument);
+        return choose_server(argument, options);
     } else if (options->file != NULL) {
         return refuse_convert_usage("unexpected argument", argument);
     } else {

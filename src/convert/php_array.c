@@ -90,7 +90,7 @@ struct source *laravel_env(const json_t *variables, struct slice name) {
     return node;
 }
 
-/* Between the brackets of a call: reads the values; false if one of them is missing or not understood. */
+/* Between the brackets of a call: reads the values, understood or not; false if there are more than `most`. */
 static bool read_arguments(struct php_reader *reader, struct source **arguments, size_t most, size_t *count,
                            unsigned depth) {
     *count = 0;
@@ -102,24 +102,34 @@ static bool read_arguments(struct php_reader *reader, struct source **arguments,
             return false;
         }
         arguments[(*count)++] = value;
-        if (value->type == SOURCE_UNREAD) {
-            not_understood(reader, value->text, (struct slice){0});
-            return false;
-        }
         if (php_token_is(&reader->tokens, ",") && !next_token(reader))
             return false;
     }
     return next_token(reader);
 }
 
+/* Says which value of a call is not understood, or that the call itself is not. */
+static struct source *refuse_call(struct php_reader *reader, struct source **arguments, size_t count,
+                                  const char *name) {
+    char what[96];
+
+    for (size_t i = 0; i < count; i++)
+        if (arguments[i]->type == SOURCE_UNREAD)
+            return not_understood(reader, arguments[i]->text, (struct slice){0});
+    snprintf(what, sizeof what, "the call of %s() with such values", name);
+    return not_understood(reader, what, (struct slice){0});
+}
+
 static struct source *call_env(struct php_reader *reader, struct source **arguments, size_t count) {
     struct source *value;
 
     if (count == 0 || arguments[0]->type != SOURCE_TEXT)
-        return not_understood(reader, "the call of env() without a name", (struct slice){0});
+        return refuse_call(reader, arguments, count, "env");
     value = laravel_env(reader->variables, (struct slice){arguments[0]->text, arguments[0]->length});
     if (value != NULL)
         return value;
+    if (count > 1 && arguments[1]->type == SOURCE_UNREAD)
+        return not_understood(reader, arguments[1]->text, (struct slice){0});
     if (count > 1) {
         value = arguments[1];
         arguments[1] = NULL;
@@ -137,7 +147,7 @@ static struct source *call_explode(struct php_reader *reader, struct source **ar
 
     if (count != 2 || arguments[0]->type != SOURCE_TEXT || arguments[0]->length == 0 ||
         (arguments[1]->type != SOURCE_TEXT && arguments[1]->type != SOURCE_NULL))
-        return not_understood(reader, "the call of explode() with such values", (struct slice){0});
+        return refuse_call(reader, arguments, count, "explode");
     separator = (struct slice){arguments[0]->text, arguments[0]->length};
     rest = (struct slice){arguments[1]->text != NULL ? arguments[1]->text : "", arguments[1]->length};
     list = source_create(SOURCE_LIST, (struct slice){0});
@@ -177,7 +187,7 @@ static struct source *call_array_map(struct php_reader *reader, struct source **
 
     if (list == NULL || list->type != SOURCE_LIST || arguments[0]->type != SOURCE_TEXT ||
         strcasecmp(arguments[0]->text, "trim") != 0)
-        return not_understood(reader, "the call of array_map() with such values", (struct slice){0});
+        return refuse_call(reader, arguments, count, "array_map");
     for (struct source *item = list->first; item != NULL; item = item->next) {
         size_t skipped;
 
@@ -199,7 +209,7 @@ static struct source *call_array_filter(struct php_reader *reader, struct source
     struct source *list;
 
     if (count != 1 || arguments[0]->type != SOURCE_LIST)
-        return not_understood(reader, "the call of array_filter() with such values", (struct slice){0});
+        return refuse_call(reader, arguments, count, "array_filter");
     list = source_create(SOURCE_LIST, (struct slice){0});
     for (const struct source *item = arguments[0]->first; item != NULL; item = item->next)
         if (is_truthy(item) && item->type == SOURCE_TEXT)
@@ -216,7 +226,7 @@ static struct source *call_array_values(struct php_reader *reader, struct source
     struct source *list = count == 1 && arguments[0]->type == SOURCE_LIST ? arguments[0] : NULL;
 
     if (list == NULL)
-        return not_understood(reader, "the call of array_values() with such values", (struct slice){0});
+        return refuse_call(reader, arguments, count, "array_values");
     arguments[0] = NULL;
     return list;
 }
@@ -240,8 +250,10 @@ static struct source *read_call(struct php_reader *reader, struct slice name, un
     for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
         if (!slice_equal_ignoring_case(name, slice_of(functions[i].name)))
             continue;
-        if (next_token(reader) && read_arguments(reader, arguments, 2, &count, depth))
+        if (next_token(reader) && read_arguments(reader, arguments, 2, &count, depth)) {
+            reader->unread[0] = '\0';
             result = functions[i].call(reader, arguments, count);
+        }
         source_destroy(arguments[0]);
         source_destroy(arguments[1]);
         return result;

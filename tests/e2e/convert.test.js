@@ -2,7 +2,8 @@
 // configurations that `curlew check` accepts and a server serves.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
@@ -14,6 +15,7 @@ import { folderWith } from '../lib/process.js';
 import { connected, makePusher, record, subscribed } from '../lib/pusher.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
 import { BINARY, runCurlew, serverFor } from '../lib/server.js';
+import { snippets } from '../readme/snippets.mjs';
 
 // Runs `curlew convert ARGS` in a folder with these files; resolves to {code, stdout, stderr, output}.
 async function convert(t, args, files = {}, { input = '' } = {}) {
@@ -1247,7 +1249,9 @@ test('an_application_of_pusher_gets_its_limits', async (t) => {
 test('a_wrong_command_line_is_explained', async (t) => {
   for (const [args, pattern] of [
     [[], /name a server: soketi, reverb, laravel-websockets or pusher/],
-    [['sokety', 'x'], /unknown server .*: sokety/],
+    [['sokety', 'x'], /unknown server: sokety; did you mean soketi\?/],
+    [['ably', 'x'], /unknown server \(soketi, reverb, laravel-websockets or pusher\): ably/],
+    [['sockudo', 'x'], /Sockudo's files need no conversion/],
     [['soketi'], /name the configuration file, or a \.env file/],
     [['soketi', 'a', 'b'], /unexpected argument: b/],
     [['soketi', '--envi', 'b'], /unknown option: --envi/],
@@ -1260,6 +1264,17 @@ test('a_wrong_command_line_is_explained', async (t) => {
   assert.equal(help.code, 0);
   assert.match(help.stdout, /usage: curlew convert soketi\|reverb\|laravel-websockets \[FILE\] \[--env FILE\]/);
   assert.match((await runCurlew(['--help'])).stdout, /^ {2}convert +\S/m);
+});
+
+test('the_documented_commands_write_a_configuration_that_is_checked', async (t) => {
+  const page = readFileSync(new URL('../../docs/moving-in.md', import.meta.url), 'utf8');
+  const folder = folderWith(t, { '.env': REVERB_ENV });
+  mkdirSync(path.join(folder, 'config'));
+  writeFileSync(path.join(folder, 'config/reverb.php'), reverbFile());
+  const commands = `curlew() { "${BINARY}" "$@"; }\n${snippets(page).run.get('convert')}`;
+  const stdout = execFileSync('sh', ['-ec', commands], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  assert.match(stdout.toString(), /^ok: curlew\.json, 1 app$/m);
+  assert.equal(statSync(path.join(folder, 'curlew.json')).mode & 0o777, 0o600);
 });
 
 test('a_result_that_cannot_be_written_is_an_error', async (t) => {

@@ -122,6 +122,7 @@ static void env_answers_as_in_laravel(void **state) {
         "[\"t\", \"t\", \"x\", null, \"t\", null]");
     assert_array("[env('YES'), env('NO', true), env('NIL', 1), env('EMPTY', 1), env('BRACKETS'), env('QUOTED')]",
                  "[true, false, null, \"\", true, \"q\"]");
+    assert_array("[env('TEXT', storage_path('x')), env('NUMBER', $x ? 1 : 2)]", "[\"t\", \"12\"]");
     assert_array("[(int) env('NUMBER'), (int) env('NONE', 8080), (bool) env('NO'), (string) env('NONE')]",
                  "[12, 8080, false, \"\"]");
 }
@@ -169,6 +170,9 @@ static void other_expressions_are_described_without_their_values(void **state) {
     assert_unread("function () { return ['a' => 1, 2]; }", "the call of function()");
     assert_unread("match (1) { 1 => 2, default => 3 }", "the call of match()");
     assert_unread("env($x)", "the variable $x");
+    assert_unread("env('NONE', $x ? 1 : 2)", "the variable $x");
+    assert_unread("env()", "the call of env() with such values");
+    assert_unread("explode(',', $x)", "the variable $x");
     assert_unread("(int) storage_path('x')", "the call of storage_path()");
     assert_unread("explode('', 'a')", "the call of explode() with such values");
     assert_unread("array_map('strrev', [1])", "the call of array_map() with such values");
