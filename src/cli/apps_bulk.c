@@ -10,20 +10,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "app/app_policy.h"
 #include "cli/apps_commands.h"
 #include "cli/compare.h"
 #include "cli/notify_server.h"
 #include "cli/print.h"
-
-#define PROGRESS_EVERY 100 /* apps, if standard error is not a terminal */
+#include "cli/progress.h"
+#include "cli/snapshot.h"
 
 struct bulk {
     const struct cli_options *options;
     struct cli_store *to;
     struct notifier *notifier;
+    struct snapshot *snapshot; /* of `to` in a dry run, else NULL */
+    struct progress progress;
     size_t created, updated, equal, conflicts, failed;
     bool stopped; /* before the last app */
 };
@@ -47,28 +48,9 @@ static size_t count_app(const struct bulk *bulk) {
     return bulk->created + bulk->updated + bulk->equal + bulk->conflicts + bulk->failed;
 }
 
-static bool shows_line(const struct bulk *bulk) {
-    return !bulk->options->json && isatty(STDERR_FILENO) == 1;
-}
-
-/* Clears the line of progress before a message. */
-static void clear_progress(const struct bulk *bulk) {
-    if (shows_line(bulk))
-        fputs("\r\033[K", stderr);
-}
-
-static void report_app(const struct bulk *bulk, const struct error *error) {
-    clear_progress(bulk);
+static void report_app(struct bulk *bulk, const struct error *error) {
+    progress_clear(&bulk->progress);
     print_failure(bulk->options->json, error->text);
-}
-
-static void show_progress(const struct bulk *bulk) {
-    size_t count = count_app(bulk);
-
-    if (shows_line(bulk))
-        fprintf(stderr, "\r%zu app%s", count, count == 1 ? "" : "s");
-    else if (!bulk->options->json && count % PROGRESS_EVERY == 0)
-        fprintf(stderr, "%zu apps\n", count);
 }
 
 static void fail_transfer(struct bulk *bulk, const struct app *app, struct error *error) {
@@ -83,7 +65,7 @@ static void stop_transfer(struct bulk *bulk, const struct app *app, struct error
     bulk->stopped = true;
 }
 
-static void warn_of_unkept(const struct bulk *bulk, const struct app *app, const struct app *there) {
+static void warn_of_unkept(struct bulk *bulk, const struct app *app, const struct app *there) {
     struct buffer fields = {0};
     struct error text;
 
@@ -137,7 +119,7 @@ static void count_write(struct bulk *bulk, const struct app *app, enum store_ans
 static void preview_create(struct bulk *bulk, const struct app *app) {
     struct error error = {0};
     struct app *owner = NULL;
-    enum store_answer answer = cli_store_find_by_key(bulk->to, app->key, &owner, &error);
+    enum store_answer answer = snapshot_find_by_key(bulk->snapshot, app->key, &owner, &error);
 
     if (answer == STORE_NOT_FOUND) {
         bulk->created++;
@@ -202,6 +184,14 @@ static void put_over_known(struct bulk *bulk, const struct app *app, const struc
     buffer_dispose(&fields);
 }
 
+/* The app with the same id in the store that is written. */
+static enum store_answer find_counterpart(const struct bulk *bulk, struct slice id, struct app **there,
+                                          struct error *error) {
+    if (bulk->snapshot != NULL)
+        return snapshot_find_by_id(bulk->snapshot, id, there, error);
+    return cli_store_find_by_id(bulk->to, id, there, error);
+}
+
 /* Transfers one app to the store; false to end the command. */
 static bool transfer_app(struct bulk *bulk, const struct app *app) {
     struct error error = {0};
@@ -211,7 +201,7 @@ static bool transfer_app(struct bulk *bulk, const struct app *app) {
         bulk->stopped = true;
         return false;
     }
-    switch (cli_store_find_by_id(bulk->to, app->id, &there, &error)) {
+    switch (find_counterpart(bulk, app->id, &there, &error)) {
     case STORE_OK:
         put_over_known(bulk, app, there);
         break;
@@ -230,11 +220,10 @@ static bool transfer_app(struct bulk *bulk, const struct app *app) {
     return !bulk->stopped;
 }
 
-static void print_summary(const struct bulk *bulk) {
+static void print_summary(struct bulk *bulk) {
     const struct cli_options *options = bulk->options;
 
-    if (shows_line(bulk))
-        fputs("\r\033[K", stderr);
+    progress_clear(&bulk->progress);
     if (options->json)
         print_json(stdout, json_pack("{s:I,s:I,s:I,s:I,s:I,s:b,s:b}", "created", (json_int_t)bulk->created, "updated",
                                      (json_int_t)bulk->updated, "equal", (json_int_t)bulk->equal, "conflicts",
@@ -250,14 +239,27 @@ static void print_summary(const struct bulk *bulk) {
 
 static enum cli_exit finish_transfer(struct bulk *bulk) {
     print_summary(bulk);
+    snapshot_free(bulk->snapshot);
     notifier_destroy(bulk->notifier);
     return bulk->stopped || bulk->conflicts != 0 || bulk->failed != 0 ? CLI_NOT_DONE : CLI_DONE;
 }
 
+/* Prepares a transfer; one that is stopped already has nothing to do but to print its summary. */
 static struct bulk begin_transfer(const struct cli_options *options, struct cli_store *to) {
+    struct bulk bulk = {.options = options, .to = to, .progress = progress_begin(options->json)};
+    struct error error;
+
     catch_interrupts();
-    return (struct bulk){
-        .options = options, .to = to, .notifier = options->dry_run ? NULL : notifier_create(&to->config)};
+    if (!options->dry_run) {
+        bulk.notifier = notifier_create(&to->config);
+        return bulk;
+    }
+    bulk.snapshot = snapshot_read(to, &error);
+    if (bulk.snapshot == NULL) {
+        report_app(&bulk, &error);
+        bulk.stopped = true;
+    }
+    return bulk;
 }
 
 static enum cli_use target_use(const struct cli_options *options) {
@@ -311,9 +313,9 @@ static json_t *read_app_list(const struct cli_options *options, struct error *er
 }
 
 static void warn_of_app(void *context, const char *text) {
-    const struct bulk *bulk = context;
+    struct bulk *bulk = context;
 
-    clear_progress(bulk);
+    progress_clear(&bulk->progress);
     print_warning(bulk->options->json, text);
 }
 
@@ -321,6 +323,7 @@ static void import_list(struct bulk *bulk, const json_t *list) {
     const json_t *record;
     size_t i;
 
+    bulk->progress.total = json_array_size(list);
     json_array_foreach(list, i, record) {
         struct error error = {0};
         struct app *app = app_parse(record, &bulk->to->defaults, APP_FROM_COMMAND, warn_of_app, bulk, &error);
@@ -334,7 +337,7 @@ static void import_list(struct bulk *bulk, const json_t *list) {
             more = transfer_app(bulk, app);
         }
         app_unref(app);
-        show_progress(bulk);
+        progress_show(&bulk->progress, count_app(bulk));
         if (!more)
             break;
     }
@@ -354,7 +357,8 @@ enum cli_exit apps_import(const struct cli_options *options) {
         return code;
     }
     bulk = begin_transfer(options, &to);
-    import_list(&bulk, list);
+    if (!bulk.stopped)
+        import_list(&bulk, list);
     code = finish_transfer(&bulk);
     cli_store_close(&to);
     json_decref(list);
@@ -375,15 +379,28 @@ static bool copy_one(void *context, struct slice id, struct app *app, const stru
         report_app(bulk, &error);
         bulk->failed++;
     }
-    show_progress(bulk);
+    progress_show(&bulk->progress, count_app(bulk));
     return more;
+}
+
+static bool count_record(void *context, struct slice id, struct app *app, const struct error *broken) {
+    size_t *count = context;
+
+    (void)id;
+    (void)app;
+    (void)broken;
+    ++*count;
+    return !interrupted;
 }
 
 static enum cli_exit copy_apps(const struct cli_options *options, struct cli_store *from, struct cli_store *to) {
     struct bulk bulk = begin_transfer(options, to);
     struct error error = {0};
 
-    if (!cli_store_walk(from, copy_one, &bulk, &error)) {
+    /* Reading takes little of the time of a copy, so somebody who watches is told how long it will take. */
+    if (bulk.progress.terminal && !bulk.stopped && !cli_store_walk(from, count_record, &bulk.progress.total, &error))
+        bulk.progress.total = 0;
+    if (!bulk.stopped && !cli_store_walk(from, copy_one, &bulk, &error)) {
         error_prefix(&error, "--from %s", options->from);
         report_app(&bulk, &error);
         bulk.stopped = true;

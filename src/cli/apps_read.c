@@ -13,11 +13,13 @@
 #include "cli/apps_commands.h"
 #include "cli/list_view.h"
 #include "cli/print.h"
+#include "cli/progress.h"
 
 struct collection {
     struct app **apps;
     size_t count, broken;
-    bool json; /* the form of errors */
+    bool json;                 /* the form of errors */
+    struct progress *progress; /* NULL: not shown */
 };
 
 static bool collect_row(void *context, struct slice id, struct app *app, const struct error *broken) {
@@ -25,6 +27,8 @@ static bool collect_row(void *context, struct slice id, struct app *app, const s
 
     (void)id;
     if (app == NULL) {
+        if (collection->progress != NULL)
+            progress_clear(collection->progress);
         print_failure(collection->json, broken->text);
         collection->broken++;
         return true;
@@ -33,6 +37,8 @@ static bool collect_row(void *context, struct slice id, struct app *app, const s
         collection->apps = alloc_array(collection->apps, collection->count == 0 ? 1 : collection->count * 2,
                                        sizeof collection->apps[0]);
     collection->apps[collection->count++] = app_ref(app);
+    if (collection->progress != NULL)
+        progress_show(collection->progress, collection->count);
     return true;
 }
 
@@ -48,13 +54,14 @@ static void collection_dispose(struct collection *collection) {
     free(collection->apps);
 }
 
-/* All apps of the configured store in order of id. */
-static enum cli_exit read_all(const struct cli_options *options, struct collection *collection) {
+/* All apps of the configured store in order of id. `progress` may be NULL. */
+static enum cli_exit read_all(const struct cli_options *options, struct progress *progress,
+                              struct collection *collection) {
     struct cli_store store;
     struct error error = {0};
     enum cli_exit code = cli_store_open(&store, options->config_file, CLI_READS, &error);
 
-    *collection = (struct collection){.json = options->json};
+    *collection = (struct collection){.json = options->json, .progress = progress};
     if (code != CLI_DONE) {
         print_failure(options->json, error.text);
         return code;
@@ -66,6 +73,8 @@ static enum cli_exit read_all(const struct cli_options *options, struct collecti
     } else if (collection->count > 1) {
         qsort(collection->apps, collection->count, sizeof collection->apps[0], compare_ids);
     }
+    if (progress != NULL)
+        progress_clear(progress);
     cli_store_close(&store);
     return code;
 }
@@ -88,7 +97,7 @@ enum cli_exit apps_list(const struct cli_options *options) {
         print_failure(options->json, error.text);
         return CLI_MISUSED;
     }
-    code = read_all(options, &collection);
+    code = read_all(options, NULL, &collection);
     if (code != CLI_DONE)
         return code;
     collection.count = list_view_select(&view, collection.apps, collection.count);
@@ -198,9 +207,10 @@ static bool write_place(const char *place, json_t *apps, struct error *error) {
 }
 
 enum cli_exit apps_export(const struct cli_options *options) {
+    struct progress progress = progress_begin(options->json);
     struct collection collection;
     struct error error;
-    enum cli_exit code = read_all(options, &collection);
+    enum cli_exit code = read_all(options, progress.terminal ? &progress : NULL, &collection);
 
     if (code != CLI_DONE)
         return code;

@@ -90,7 +90,7 @@ describe('export and import', () => {
     const file = fileWith(t, list);
     const { code, stderr } = await apps(t, ['import', file, '-c', config]);
     assert.equal(code, 0, stderr);
-    assert.equal(stderr, Array.from({ length: 25 }, (_, i) => `${(i + 1) * 100} apps\n`).join(''));
+    assert.equal(stderr, Array.from({ length: 25 }, (_, i) => `${(i + 1) * 100} of 2500 apps\n`).join(''));
     assert.deepEqual(await exported(t, config), list);
     assert.deepEqual(counts(await appsDone(t, ['import', file, '-c', config, '--json'])), { ...NONE, equal: 2500 });
   });
