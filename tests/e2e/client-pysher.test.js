@@ -3,4 +3,4 @@
 import { pythonDriver } from '../lib/client-driver.js';
 import { journey } from '../lib/client-journey.js';
 
-journey('pysher', (t) => pythonDriver(t, 'pysher_driver'), { cacheMiss: true });
+journey('pysher', (t) => pythonDriver(t, 'pysher_driver'), { secret: true, cacheMiss: true });

@@ -59,6 +59,11 @@ function lineReader(hear) {
   };
 }
 
+// A driver in Node, of tests/clients/node.
+export function nodeDriver(t, name) {
+  return programDriver(t, name, process.execPath, [path.join(CLIENTS, 'node', `${name}.js`)]);
+}
+
 // A driver in Java, of tests/clients/java.
 export function javaDriver(t, name) {
   const folder = path.join(CLIENTS, 'java');
@@ -82,7 +87,7 @@ export function pythonDriver(t, name) {
     throw new Error(`the packages for Python were not fetched: ${readLog(path.join(folder, 'packages', 'pip.log'))}`);
   }
   return programDriver(t, name, path.join(folder, 'packages', 'bin', 'python'), [
-    '-u',
+    '-uB',
     path.join(folder, `${name}.py`),
   ]);
 }

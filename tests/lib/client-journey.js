@@ -7,6 +7,7 @@ import test from 'node:test';
 import { api, publish } from './api.js';
 import { authEndpoint, ENCRYPTION_KEY } from './auth-endpoint.js';
 import { connect, signin, subscribe, trigger } from './client.js';
+import { TIMEOUT_MS } from './inbox.js';
 import { lead } from './middle.js';
 import { serverFor } from './server.js';
 
@@ -113,7 +114,7 @@ const steps = [
       await driver.command('signin');
       if (can.watchlist) assert.deepEqual((await driver.next('offline')).users, ['friend']);
       // The Java client does not tell when it is signed in.
-      await signedIn(server, driver);
+      await signedIn(server, driver, 'signed in');
       if (!can.watchlist) return;
       const friend = await connect(server, { t, app: APP });
       await signin(friend, { id: 'friend' });
@@ -138,24 +139,27 @@ const steps = [
     what: 'a connection that breaks comes back with its channels',
     async run({ server, driver, line, can }) {
       line.cut();
-      await driver.next('connected');
-      await occupied(server, 'news', true);
-      if (can.endpoint) await occupied(server, 'private-desk', true);
-      await publishTo(server, { name: 'my-event', channel: 'news', data: '{"what":"after the break"}' });
-      await driver.next(sent('after the break'));
+      await cameBack(server, driver, 'after the break');
+      if (can.endpoint) await reached(server, driver, 'private-desk', 'after the break, in private');
     },
   },
   {
     what: 'a user who is told to reconnect comes back at once, with channels and sign-in',
     needs: 'signin',
     async run({ server, driver }) {
-      await signedIn(server, driver);
+      await signedIn(server, driver, 'before 4200');
       assert.equal((await api(server, 'POST', '/users/agent/force_reconnect', { app: APP })).status, 200);
-      await driver.next('connected');
-      await occupied(server, 'news', true);
-      await publishTo(server, { name: 'my-event', channel: 'news', data: '{"what":"after 4200"}' });
-      await driver.next(sent('after 4200'));
-      await signedIn(server, driver);
+      await cameBack(server, driver, 'after 4200');
+      await signedIn(server, driver, 'after 4200');
+    },
+  },
+  {
+    what: 'a server that is stopped hands its clients over to the next one, with channels and sign-in',
+    async run(state) {
+      await state.restart();
+      const { server, driver, can } = state;
+      await cameBack(server, driver, 'after the restart');
+      if (can.signin) await signedIn(server, driver, 'after the restart');
     },
   },
   {
@@ -163,6 +167,16 @@ const steps = [
     async run({ server, driver }) {
       await driver.command('disconnect');
       await occupied(server, 'news', false);
+    },
+  },
+  {
+    what: 'a channel signed with a wrong secret is refused',
+    needs: 'secret',
+    async run({ driver, where }) {
+      await driver.command('connect', { ...where, secret: 'wrong' });
+      await driver.next('connected');
+      await driver.command('subscribe', { channel: 'private-desk' });
+      await driver.next('refused');
     },
   },
   {
@@ -177,21 +191,28 @@ const steps = [
 
 /*
  * Makes a client take the journey. `open(t)` starts its driver (client-driver.js); `can` says what the library offers:
- * endpoint (asks a back end for signatures), encrypted, cacheMiss, signin, watchlist, errors (tells the code of an
- * error).
+ * endpoint (asks a back end for signatures), secret (signs by itself), encrypted, cacheMiss, signin, watchlist, errors
+ * (tells the code of an error).
  */
 export function journey(name, open, can) {
   test(name, async (t) => {
-    const server = await serverFor(t, { apps: [{ ...APP, enable_watchlist_events: true }] });
+    const options = { apps: [{ ...APP, enable_watchlist_events: true }] };
+    const server = await serverFor(t, options);
     const line = await cuttableLine(t, server);
     const auth = await authEndpoint(t, APP, { member: MEMBER, user: USER });
     const driver = await open(t);
     const where = { host: '127.0.0.1', port: line.port, key: APP.key, secret: APP.secret, auth };
+    const state = { server, driver, line, where, can };
+    state.restart = async () => {
+      const next = await serverFor(t, options);
+      line.leadTo(next);
+      await state.server.stop();
+      state.server = next;
+    };
     await driver.command('connect', where);
     assert.match((await driver.next('connected')).socket_id, /^\d+\.\d+$/);
     for (const { what, needs, run } of steps) {
-      if (needs === undefined || can[needs])
-        await t.test(what, (inner) => run({ t: inner, server, driver, line, where, can }));
+      if (needs === undefined || can[needs]) await t.test(what, (inner) => run(Object.assign(state, { t: inner })));
     }
   });
 }
@@ -204,38 +225,62 @@ async function joined(driver, channel) {
   return driver.next({ event: 'subscribed', channel });
 }
 
-async function channelInfo(server, channel) {
-  return (await api(server, 'GET', `/channels/${channel}`, { app: APP })).json;
-}
+const pause = () => new Promise((resolve) => setTimeout(resolve, 10));
 
 // Waits until the channel has subscribers, or none: the server knows, and does not tell when it changes.
 async function occupied(server, channel, wanted) {
-  while ((await channelInfo(server, channel)).occupied !== wanted) await new Promise(setImmediate);
-}
-
-// Waits until an event to the user arrives: those that are sent before the sign-in are for nobody.
-async function signedIn(server, driver) {
-  let arrived = false;
-  const waiting = driver.next('user_message').then((message) => {
-    arrived = true;
-    return message;
-  });
-  while (!arrived) {
-    await publishTo(server, { ...MESSAGE, channel: '#server-to-user-agent' });
-    await new Promise(setImmediate);
+  const deadline = performance.now() + TIMEOUT_MS;
+  while ((await api(server, 'GET', `/channels/${channel}`, { app: APP })).json.occupied !== wanted) {
+    assert.ok(performance.now() < deadline, `${channel} should ${wanted ? 'have subscribers' : 'be empty'}`);
+    await pause();
   }
-  assert.deepEqual(JSON.parse((await waiting).data), DATA);
 }
 
-// A port that leads to the server, and cuts its connections when it is told to.
+// Publishes until the event `wanted` comes: what is published before the client is there is for nobody.
+async function publishUntil(driver, wanted, server, body) {
+  const arrived = driver.next(wanted);
+  let waiting = true;
+  const over = () => {
+    waiting = false;
+  };
+  arrived.then(over, over);
+  while (waiting) {
+    await publishTo(server, body);
+    await pause();
+  }
+  return arrived;
+}
+
+function reached(server, driver, channel, what) {
+  return publishUntil(driver, sent(what), server, { name: 'my-event', channel, data: JSON.stringify({ what }) });
+}
+
+// Waits for the next connection of the client, and until it has its channel again.
+async function cameBack(server, driver, what) {
+  await driver.next('connected');
+  await reached(server, driver, 'news', what);
+}
+
+// Waits until an event to the user arrives.
+async function signedIn(server, driver, what) {
+  const wanted = ({ event, data }) => event === 'user_message' && JSON.parse(data).what === what;
+  const body = { name: 'my-event', channel: '#server-to-user-agent', data: JSON.stringify({ what, ...DATA }) };
+  assert.deepEqual(JSON.parse((await publishUntil(driver, wanted, server, body)).data), { what, ...DATA });
+}
+
+// A port that leads to the server, or to another one, and cuts its connections when it is told to.
 async function cuttableLine(t, server) {
   const ends = new Set();
-  const port = await lead(t, 0, server, (bytes, near, far) => {
+  const target = { port: server.port };
+  const port = await lead(t, 0, target, (bytes, near, far) => {
     ends.add(near);
     far.write(bytes);
   });
   return {
     port,
+    leadTo(next) {
+      target.port = next.port;
+    },
     cut() {
       for (const end of ends) end.resetAndDestroy();
       ends.clear();
