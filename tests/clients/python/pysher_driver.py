@@ -39,7 +39,7 @@ def main():
             case "trigger":
                 client.channel(command["channel"]).trigger(command["name"], json.loads(command["data"]))
             case "disconnect":
-                client.disconnect(timeout=10)
+                client.disconnect(timeout=0)  # its thread sometimes never ends
                 tell("disconnected")
 
 
