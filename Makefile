@@ -34,4 +34,4 @@ lint: ## check format, structure and names of src/, shell scripts and JavaScript
 	@scripts/lint.sh
 
 clean: ## remove everything that was built or fetched
-	rm -rf build build-asan build-tsan build-fuzz build-coverage build-lint tests/node_modules scripts/javascript/node_modules examples/node_modules tests/clients/java/jars tests/clients/python/packages
+	rm -rf build build-asan build-tsan build-fuzz build-coverage build-lint tests/node_modules scripts/javascript/node_modules examples/node_modules tests/clients/java/jars tests/clients/python/packages tests/backends/jars tests/toml/cases
