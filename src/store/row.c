@@ -12,6 +12,8 @@
 
 const uint32_t row_required_fields = 1u << APP_ID | 1u << APP_KEY | 1u << APP_SECRET;
 const uint32_t row_layout_fields = APP_ALL_FIELDS & ~(1u << APP_POLICY);
+const uint32_t row_default_fields = 1u << APP_ENABLED | 1u << APP_ENABLE_CLIENT_MESSAGES | 1u << APP_MAX_CONNECTIONS |
+                                    1u << APP_MAX_CLIENT_EVENTS_PER_SECOND;
 
 static bool equals_word(struct slice text, const char *word) {
     return slice_equal_ignoring_case(text, slice_of(word));

@@ -30,6 +30,10 @@ extern const uint32_t row_required_fields;
  * another server made it, or once a record brings a policy. */
 extern const uint32_t row_layout_fields;
 
+/* The fields whose columns have a default (app_field_info.fallback), so that a row inserted by hand need not name them.
+ */
+extern const uint32_t row_default_fields;
+
 /* When to read the columns of a table again, on the monotonic clock: never if it has all of them; in ten seconds if
  * only `policy` is missing, which another server may add; in a second if another one is. */
 uint64_t row_reread_ms(uint32_t columns);

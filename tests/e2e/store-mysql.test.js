@@ -18,7 +18,7 @@ import { connect } from '../lib/client.js';
 import { impostor, lead } from '../lib/middle.js';
 import { folderWith } from '../lib/process.js';
 import { serverFor } from '../lib/server.js';
-import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from '../lib/sql-cases.js';
+import { missesNothingThatGoesAway, refusesWhatHasNoColumn, takesRowsByHand } from '../lib/sql-cases.js';
 import { neverStarts, servesWithout } from '../lib/wrong-settings.js';
 
 const backend = await backendFor({ after }, 'mariadb', { tls: true });
@@ -158,6 +158,17 @@ test('the_table_is_made_as_documented_and_then_left_alone', async (t) => {
   const second = await migrate(t, config);
   assert.deepEqual([second.code, second.stderr], [0, '']);
   assert.deepEqual(await here.sql('SHOW CREATE TABLE applications'), [made]);
+});
+
+test('a_row_inserted_by_hand_takes_the_defaults_in_a_table_of_ours_and_in_one_made_without', async (t) => {
+  const ours = await place(t);
+  const theirs = await place(
+    t,
+    `CREATE TABLE applications (id VARCHAR(64) PRIMARY KEY, \`key\` VARCHAR(64) NOT NULL, secret VARCHAR(64) NOT NULL,
+      enabled BOOLEAN NOT NULL, enable_client_messages SMALLINT NOT NULL, max_connections BIGINT NOT NULL,
+      max_client_events_per_second INT NOT NULL, created_at DATETIME NOT NULL, updated_at DATETIME NOT NULL, plan INT NULL)`,
+  );
+  await takesRowsByHand(t, Object.assign(ours, { key: '`key`' }), theirs);
 });
 
 test('every_field_comes_back', async (t) => {

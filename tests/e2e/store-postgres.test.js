@@ -23,7 +23,7 @@ import { impostor, lead } from '../lib/middle.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
 import { serverFor } from '../lib/server.js';
-import { missesNothingThatGoesAway, refusesWhatHasNoColumn } from '../lib/sql-cases.js';
+import { missesNothingThatGoesAway, refusesWhatHasNoColumn, takesRowsByHand } from '../lib/sql-cases.js';
 import { neverStarts, servesWithout } from '../lib/wrong-settings.js';
 
 const backend = await backendFor({ after }, 'postgres', { tls: true });
@@ -153,6 +153,17 @@ test('the_table_and_its_triggers_are_made_once_and_then_left_alone', async (t) =
   const second = await migrate(t, here.config());
   assert.deepEqual([second.code, second.stderr], [0, '']);
   assert.deepEqual(await triggers(here), made);
+});
+
+test('a_row_inserted_by_hand_takes_the_defaults_in_a_table_of_ours_and_in_one_made_without', async (t) => {
+  const ours = await place(t);
+  const theirs = await place(
+    t,
+    `CREATE TABLE applications (id VARCHAR(64) PRIMARY KEY, key VARCHAR(64) NOT NULL, secret VARCHAR(64) NOT NULL,
+      enabled BOOLEAN NOT NULL, enable_client_messages SMALLINT NOT NULL, max_connections BIGINT NOT NULL,
+      max_client_events_per_second INT NOT NULL, created_at TIMESTAMPTZ NOT NULL, updated_at TIMESTAMPTZ NOT NULL, plan INT NULL)`,
+  );
+  await takesRowsByHand(t, Object.assign(ours, { key: '"key"' }), theirs);
 });
 
 test('every_field_comes_back', async (t) => {

@@ -7,11 +7,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
+import { sqliteConfig } from '../lib/apps-command.js';
 import { connect } from '../lib/client.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
 import { BINARY, RELEASE_BINARY, runCurlew, serverFor } from '../lib/server.js';
+import { takesRowsByHand } from '../lib/sql-cases.js';
 
 const TOKEN = 'a token of at least thirty-two characters';
 const KNOWN = { id: 'known', key: 'known-key', secret: 's' };
@@ -357,6 +359,13 @@ test('a_table_of_an_older_version_gets_the_missing_columns_and_keeps_its_rows', 
     sql(file, 'SELECT mine, max_connections, max_event_name_length, webhooks IS NULL FROM applications').trim(),
     'stays|3|17|1',
   );
+});
+
+test('a_row_inserted_by_hand_takes_the_defaults_in_a_new_table', async (t) => {
+  const config = sqliteConfig(t);
+  const file = JSON.parse(fs.readFileSync(config)).database.sqlite.path;
+  const rows = (text) => JSON.parse(execFileSync('sqlite3', ['-json', file, text], { encoding: 'utf8' }) || '[]');
+  await takesRowsByHand(t, { config: () => config, sql: rows });
 });
 
 test('of_two_apps_with_one_key_the_one_made_first_answers_and_the_log_names_both', async (t) => {

@@ -4,8 +4,40 @@
 import assert from 'node:assert/strict';
 
 import { api } from './api.js';
-import { refused, show } from './apps-command.js';
+import { BARE, migrate, refused, show } from './apps-command.js';
 import { serverFor } from './server.js';
+
+/*
+ * A row inserted by hand, with the statement that the documentation of the protocol family has, is an app with the
+ * defaults: in a table of ours, and in `theirs` (if given), a place with one that another program made without.
+ * `ours.key` is the quoted name of the column key.
+ */
+export async function takesRowsByHand(t, ours, theirs) {
+  const key = ours.key ?? '"key"';
+  for (const place of theirs ? [ours, theirs] : [ours]) {
+    await migrate(t, place.config());
+    await migrate(t, place.config()); // which finds nothing to do
+    await place.sql(
+      'INSERT INTO applications (id, key, secret, max_connections, max_client_events_per_second) '.replace('key', key) +
+        "VALUES ('by-hand', 'by-hand-key', 's', 5, 6)",
+    );
+    await place.sql(`INSERT INTO applications (id, ${key}, secret) VALUES ('bare', 'bare-key', 's')`);
+    const { id, ...fields } = BARE;
+    assert.deepEqual(await show(t, 'by-hand', place.config()), {
+      ...fields,
+      id: 'by-hand',
+      key: 'by-hand-key',
+      secret: 's',
+      max_connections: 5,
+      max_client_events_per_second: 6,
+    });
+    assert.deepEqual(await show(t, 'bare', place.config()), { ...fields, id, key: 'bare-key', secret: 's' });
+    const [times] = await place.sql(
+      'SELECT COUNT(*) AS n FROM applications WHERE created_at IS NULL OR updated_at IS NULL',
+    );
+    assert.equal(Number(times.n), 0);
+  }
+}
 
 /*
  * What the table has no column for is refused and never dropped, until there is one. `who` are the settings of a user

@@ -37,6 +37,9 @@ struct mysql_columns {
     uint32_t present;   /* bits: fields that have a column */
     uint32_t mandatory; /* bits: those whose column is NOT NULL */
     bool created_at, updated_at;
+    /* Those without a default, which their type can have; not what statements depend on. */
+    uint32_t bare;
+    bool bare_created_at, bare_updated_at;
 };
 
 struct mysql_store {

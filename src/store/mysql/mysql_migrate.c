@@ -12,15 +12,61 @@
 
 /* --- looking --- */
 
-static void note_mysql_column(struct mysql_columns *columns, struct slice name, bool mandatory) {
+/* A row of information_schema.columns. */
+struct mysql_column_row {
+    char name[256]; /* in lower case, since names of columns have no case in MySQL */
+    bool mandatory;
+    bool is_number, is_time; /* its type */
+    bool has_default;
+};
+
+static bool is_one_of(struct slice word, const char *const *words, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (slice_equal_ignoring_case(word, slice_of(words[i])))
+            return true;
+    return false;
+}
+
+/* False for a column that is not ours. */
+static bool read_column_row(struct mysql_connection *connection, struct mysql_column_row *row) {
+    static const char *const numbers[] = {"tinyint", "smallint", "mediumint", "int", "bigint"};
+    static const char *const times[] = {"timestamp", "datetime"};
+    struct slice text;
+
+    *row = (struct mysql_column_row){0};
+    if (!mysql_driver_column(connection, MYSQL_READ_COLUMNS, 0, &text) || text.length >= sizeof row->name)
+        return false;
+    for (size_t i = 0; i < text.length; i++)
+        row->name[i] = (char)(text.data[i] >= 'A' && text.data[i] <= 'Z' ? text.data[i] | 0x20 : text.data[i]);
+    if (mysql_driver_column(connection, MYSQL_READ_COLUMNS, 1, &text))
+        row->mandatory = slice_equal_ignoring_case(text, SLICE("NO"));
+    if (mysql_driver_column(connection, MYSQL_READ_COLUMNS, 2, &text)) {
+        row->is_number = is_one_of(text, numbers, sizeof numbers / sizeof numbers[0]);
+        row->is_time = is_one_of(text, times, sizeof times / sizeof times[0]);
+    }
+    /* MariaDB has the word NULL for a column that may be NULL and has no other default. */
+    if (mysql_driver_column(connection, MYSQL_READ_COLUMNS, 3, &text))
+        row->has_default = !slice_equal_ignoring_case(text, SLICE("NULL"));
+    return true;
+}
+
+static void note_mysql_column(struct mysql_columns *columns, const struct mysql_column_row *row) {
+    struct slice name = slice_of(row->name);
     enum app_field field;
 
-    columns->created_at |= slice_equal(name, SLICE("created_at"));
-    columns->updated_at |= slice_equal(name, SLICE("updated_at"));
+    if (slice_equal(name, SLICE("created_at"))) {
+        columns->created_at = true;
+        columns->bare_created_at = row->is_time && !row->has_default;
+    }
+    if (slice_equal(name, SLICE("updated_at"))) {
+        columns->updated_at = true;
+        columns->bare_updated_at = row->is_time && !row->has_default;
+    }
     if (!app_field_from_name(name, &field))
         return;
     columns->present |= 1u << field;
-    columns->mandatory |= (uint32_t)mandatory << field;
+    columns->mandatory |= (uint32_t)row->mandatory << field;
+    columns->bare |= (uint32_t)(row->is_number && !row->has_default) << field;
 }
 
 static bool same_columns(const struct mysql_columns *a, const struct mysql_columns *b) {
@@ -33,19 +79,13 @@ static enum store_answer read_mysql_columns(struct mysql_connection *connection,
     const struct row_value table = {.kind = ROW_TEXT, .text = slice_of(connection->store->config->table_name)};
     enum store_answer answer = mysql_driver_run(connection, MYSQL_READ_COLUMNS, &table, 1, error);
     struct mysql_columns columns = {0};
-    struct slice text;
+    struct mysql_column_row row;
 
     if (answer != STORE_OK)
         return answer;
-    while (mysql_driver_next(connection, MYSQL_READ_COLUMNS)) {
-        char name[256] = "";
-        if (!mysql_driver_column(connection, MYSQL_READ_COLUMNS, 0, &text) || text.length >= sizeof name)
-            continue;
-        for (size_t i = 0; i < text.length; i++) /* names of columns have no case in MySQL */
-            name[i] = (char)(text.data[i] >= 'A' && text.data[i] <= 'Z' ? text.data[i] | 0x20 : text.data[i]);
-        mysql_driver_column(connection, MYSQL_READ_COLUMNS, 1, &text);
-        note_mysql_column(&columns, slice_of(name), slice_equal_ignoring_case(text, SLICE("NO")));
-    }
+    while (mysql_driver_next(connection, MYSQL_READ_COLUMNS))
+        if (read_column_row(connection, &row))
+            note_mysql_column(&columns, &row);
     if (!same_columns(&columns, &connection->columns))
         mysql_driver_forget_statements(connection);
     connection->columns = columns;
@@ -204,6 +244,74 @@ static enum store_answer change_mysql_table(struct mysql_connection *connection,
     return STORE_OK;
 }
 
+static void append_mysql_default(struct buffer *sql, const char *table, const char *column, const char *value) {
+    if (sql->length == 0)
+        buffer_appendf(sql, "ALTER TABLE `%s`", table);
+    else
+        buffer_appendf(sql, ",");
+    buffer_appendf(sql, " ALTER COLUMN `%s` SET DEFAULT %s", column, value);
+}
+
+/* Runs the statement, if there is one. A table works without the defaults, so that neither a lock nor a missing right
+ * is an error. */
+static enum store_answer set_mysql_defaults(struct mysql_connection *connection, struct buffer *sql,
+                                            struct error *error) {
+    enum store_answer answer;
+
+    if (sql->length == 0)
+        return STORE_OK;
+    answer = mysql_driver_command(connection, buffer_slice(sql), error);
+    if (answer == STORE_OK)
+        log_info("app", "mysql: %s", buffer_string(sql));
+    else if (answer == STORE_REFUSED || connection->code == ER_LOCK_WAIT_TIMEOUT)
+        log_info("app", "%s; rows that others insert have to name these columns until somebody runs: %s", error->text,
+                 buffer_string(sql));
+    else
+        return STORE_UNAVAILABLE;
+    return STORE_OK;
+}
+
+/* Appends the statements that give the columns of other programs' tables the defaults of ours. MySQL before 8.0.13
+ * refuses the one about times. */
+static void append_mysql_defaults(struct buffer *numbers, struct buffer *times,
+                                  const struct mysql_connection *connection) {
+    const char *table = connection->store->config->table_name;
+    const struct mysql_columns *columns = &connection->columns;
+    char digits[16];
+
+    for_each_field(i, row_default_fields & columns->bare) {
+        snprintf(digits, sizeof digits, "%u", app_fields[i].fallback);
+        append_mysql_default(numbers, table, app_fields[i].name, digits);
+    }
+    if (columns->bare_created_at)
+        append_mysql_default(times, table, "created_at", "(CURRENT_TIMESTAMP)");
+    if (columns->bare_updated_at)
+        append_mysql_default(times, table, "updated_at", "(CURRENT_TIMESTAMP)");
+}
+
+/* Waits for a lock for a second only: a statement that waits to change the table blocks those that come after it. */
+static enum store_answer add_mysql_defaults(struct mysql_connection *connection, struct error *error) {
+    const struct slice hurry =
+        SLICE("SET @curlew_lock_wait = @@SESSION.lock_wait_timeout, SESSION lock_wait_timeout = 1");
+    const struct slice restore = SLICE("SET SESSION lock_wait_timeout = @curlew_lock_wait");
+    struct buffer numbers = {0}, times = {0};
+    enum store_answer answer = STORE_OK;
+
+    append_mysql_defaults(&numbers, &times, connection);
+    if (numbers.length != 0 || times.length != 0) {
+        answer = mysql_driver_command(connection, hurry, error);
+        if (answer == STORE_OK)
+            answer = set_mysql_defaults(connection, &numbers, error);
+        if (answer == STORE_OK)
+            answer = set_mysql_defaults(connection, &times, error);
+        if (answer == STORE_OK)
+            answer = mysql_driver_command(connection, restore, error);
+    }
+    buffer_dispose(&numbers);
+    buffer_dispose(&times);
+    return answer;
+}
+
 enum store_answer mysql_driver_add_policy(struct mysql_connection *connection, struct error *error) {
     enum store_answer answer = read_mysql_columns(connection, error);
     struct buffer sql = {0};
@@ -240,6 +348,8 @@ enum store_answer mysql_driver_prepare(struct store_connection *base, struct err
     /* A table that this user may not change is used as it stands. */
     if (answer != STORE_UNAVAILABLE)
         answer = check_required_columns(connection, error);
+    if (answer == STORE_OK)
+        answer = add_mysql_defaults(connection, error);
     connection->reread_columns_ms = answer == STORE_OK ? row_reread_ms(connection->columns.present) : 0;
     return answer;
 }

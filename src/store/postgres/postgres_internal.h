@@ -35,6 +35,7 @@ struct postgres_store {
 struct postgres_field {
     enum postgres_column kind;
     char type[64]; /* the type that a parameter is cast to */
+    bool has_default;
 };
 
 struct postgres_connection {
@@ -44,8 +45,9 @@ struct postgres_connection {
     struct postgres_field fields[APP_FIELD_COUNT];
     uint64_t reread_columns_ms; /* when to read the columns again; 0: not read yet */
     bool has_created_at, has_updated_at;
-    bool limited;     /* the server ends statements soon after our deadline */
-    char sqlstate[6]; /* of the last failure; empty: the connection failed */
+    bool bare_created_at, bare_updated_at; /* without a default, which they can have */
+    bool limited;                          /* the server ends statements soon after our deadline */
+    char sqlstate[6];                      /* of the last failure; empty: the connection failed */
 };
 
 static inline struct postgres_store *postgres_store_of(struct app_store *base) {

@@ -12,15 +12,22 @@ static bool is_narrow(const char *type) {
     return strcmp(type, "integer") == 0 || strcmp(type, "smallint") == 0;
 }
 
-static void note_postgres_column(struct postgres_connection *connection, struct slice name, const char *type) {
+static void note_postgres_column(struct postgres_connection *connection, struct slice name, const char *type,
+                                 bool has_default) {
+    bool bare_time = !has_default && strncmp(type, "timestamp", 9) == 0;
     enum app_field field;
 
-    if (slice_equal(name, SLICE("created_at")))
+    if (slice_equal(name, SLICE("created_at"))) {
         connection->has_created_at = true;
-    if (slice_equal(name, SLICE("updated_at")))
+        connection->bare_created_at = bare_time;
+    }
+    if (slice_equal(name, SLICE("updated_at"))) {
         connection->has_updated_at = true;
+        connection->bare_updated_at = bare_time;
+    }
     if (!app_field_from_name(name, &field))
         return;
+    connection->fields[field].has_default = has_default;
     snprintf(connection->fields[field].type, sizeof connection->fields[field].type, "%s", type);
     if (app_fields[field].type != APP_TYPE_NUMBER)
         connection->fields[field].kind = POSTGRES_OTHER;
@@ -40,22 +47,25 @@ uint32_t postgres_columns(const struct postgres_connection *connection) {
 static bool read_postgres_columns(struct postgres_connection *connection, struct error *error) {
     const char *const values[] = {connection->store->config->table_name};
     PGresult *result = postgres_run(connection,
-                                    "SELECT a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a "
+                                    "SELECT a.attname, format_type(a.atttypid, NULL), "
+                                    "a.atthasdef OR a.attidentity <> '' FROM pg_attribute a "
                                     "WHERE a.attrelid = to_regclass(quote_ident($1)) AND a.attnum > 0 "
                                     "AND NOT a.attisdropped",
                                     1, values, error);
 
     if (result == NULL)
         return false;
-    if (PQnfields(result) != 2) {
+    if (PQnfields(result) != 3) {
         PQclear(result);
         connection->sqlstate[0] = '\0';
         return error_set(error, "%s", postgres_other_answer);
     }
     memset(connection->fields, 0, sizeof connection->fields);
     connection->has_created_at = connection->has_updated_at = false;
+    connection->bare_created_at = connection->bare_updated_at = false;
     for (int row = 0; row < PQntuples(result); row++)
-        note_postgres_column(connection, postgres_value(result, row, 0), PQgetvalue(result, row, 1));
+        note_postgres_column(connection, postgres_value(result, row, 0), PQgetvalue(result, row, 1),
+                             strcmp(PQgetvalue(result, row, 2), "t") == 0);
     PQclear(result);
     return true;
 }
@@ -90,14 +100,39 @@ static const char *postgres_column_type(enum app_field field) {
     return "VARCHAR(255)";
 }
 
+/* The default of a column of that type; NULL: it has none. */
+static const char *postgres_default(enum app_field field, const char *type) {
+    const char *truth = app_fields[field].fallback != 0 ? "TRUE" : "FALSE";
+    const char *digits = app_fields[field].type == APP_TYPE_NUMBER ? "100"
+                         : app_fields[field].fallback != 0         ? "1"
+                                                                   : "0";
+
+    if ((row_default_fields >> field & 1) == 0)
+        return NULL;
+    if (strcasecmp(type, "boolean") == 0)
+        return app_fields[field].type == APP_TYPE_FLAG ? truth : NULL;
+    return strcasecmp(type, "integer") == 0 || strcmp(type, "bigint") == 0 || strcmp(type, "smallint") == 0 ? digits
+                                                                                                            : NULL;
+}
+
+/* Appends a column with its type, and its default if it has one. */
+static void append_postgres_column(struct buffer *sql, enum app_field field) {
+    const char *type = postgres_column_type(field), *value = postgres_default(field, type);
+
+    buffer_appendf(sql, "\"%s\" %s%s%s", app_fields[field].name, type, value != NULL ? " DEFAULT " : "",
+                   value != NULL ? value : "");
+}
+
 static void append_postgres_table(struct buffer *sql, const char *table) {
     buffer_appendf(sql, "CREATE TABLE \"%s\" (", table);
-    for_each_field(i, row_layout_fields)
-        buffer_appendf(sql, "\"%s\" %s%s, ", app_fields[i].name, postgres_column_type((enum app_field)i),
+    for_each_field(i, row_layout_fields) {
+        append_postgres_column(sql, (enum app_field)i);
+        buffer_appendf(sql, "%s, ",
                        i == APP_ID              ? " PRIMARY KEY"
                        : i == APP_KEY           ? " UNIQUE NOT NULL"
                        : app_fields[i].optional ? " NULL"
                                                 : " NOT NULL");
+    }
     buffer_appendf(sql,
                    "created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)");
 }
@@ -135,12 +170,55 @@ static enum store_answer add_postgres_columns(struct postgres_connection *connec
             buffer_appendf(&sql, "ALTER TABLE \"%s\"", connection->store->config->table_name);
         else
             buffer_appendf(&sql, ",");
-        buffer_appendf(&sql, " ADD COLUMN \"%s\" %s NULL", app_fields[i].name, postgres_column_type((enum app_field)i));
+        buffer_appendf(&sql, " ADD COLUMN ");
+        append_postgres_column(&sql, (enum app_field)i);
     }
     if (sql.length != 0)
         answer = change_postgres_schema(connection, buffer_string(&sql), error);
     buffer_dispose(&sql);
     return answer;
+}
+
+static void append_postgres_default(struct buffer *sql, const char *table, const char *column, const char *value) {
+    if (sql->length == 0)
+        buffer_appendf(sql, "ALTER TABLE \"%s\"", table);
+    else
+        buffer_appendf(sql, ",");
+    buffer_appendf(sql, " ALTER COLUMN \"%s\" SET DEFAULT %s", column, value);
+}
+
+/* Gives the columns that another program made without a default the one of our tables. A table works without, so that
+ * neither a lock nor a missing right is an error. */
+static enum store_answer add_postgres_defaults(struct postgres_connection *connection, struct error *error) {
+    const char *table = connection->store->config->table_name;
+    struct buffer sql = {0};
+    PGresult *result;
+    bool lost = false;
+
+    for_each_field(i, row_default_fields & postgres_columns(connection)) {
+        const char *value = postgres_default((enum app_field)i, connection->fields[i].type);
+        if (!connection->fields[i].has_default && value != NULL)
+            append_postgres_default(&sql, table, app_fields[i].name, value);
+    }
+    if (connection->bare_created_at)
+        append_postgres_default(&sql, table, "created_at", "CURRENT_TIMESTAMP");
+    if (connection->bare_updated_at)
+        append_postgres_default(&sql, table, "updated_at", "CURRENT_TIMESTAMP");
+    if (sql.length == 0)
+        return STORE_OK;
+    PQclear(postgres_run(connection, "SAVEPOINT curlew", 0, NULL, error));
+    result = postgres_run(connection, buffer_string(&sql), 0, NULL, error);
+    if (result != NULL) {
+        log_info("app", "postgres: %s", buffer_string(&sql));
+    } else {
+        log_info("app", "%s; rows that others insert have to name these columns until somebody runs: %s", error->text,
+                 buffer_string(&sql));
+        result = postgres_run(connection, "ROLLBACK TO SAVEPOINT curlew", 0, NULL, error);
+        lost = result == NULL;
+    }
+    PQclear(result);
+    buffer_dispose(&sql);
+    return lost ? STORE_UNAVAILABLE : STORE_OK;
 }
 
 static enum store_answer update_postgres_table(struct postgres_connection *connection, struct error *error) {
@@ -274,7 +352,8 @@ static enum store_answer prepare_under_lock(struct postgres_connection *connecti
         return postgres_failure(connection);
     if ((postgres_columns(connection) & row_required_fields) != row_required_fields)
         return STORE_OK; /* postgres_know_columns says so */
-    return install_triggers(connection, error);
+    answer = install_triggers(connection, error);
+    return answer != STORE_UNAVAILABLE ? add_postgres_defaults(connection, error) : answer;
 }
 
 enum store_answer postgres_prepare(struct store_connection *base, struct error *error) {

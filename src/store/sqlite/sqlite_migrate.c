@@ -16,12 +16,16 @@ static const char *sqlite_column_type(enum app_field field) {
 
 static void append_sqlite_table(struct buffer *sql) {
     buffer_appendf(sql, "CREATE TABLE applications (");
-    for_each_field(i, row_layout_fields)
-        buffer_appendf(sql, "\"%s\" %s%s, ", app_fields[i].name, sqlite_column_type((enum app_field)i),
+    for_each_field(i, row_layout_fields) {
+        buffer_appendf(sql, "\"%s\" %s%s", app_fields[i].name, sqlite_column_type((enum app_field)i),
                        i == APP_ID              ? " PRIMARY KEY NOT NULL"
                        : i == APP_KEY           ? " UNIQUE NOT NULL"
                        : app_fields[i].optional ? ""
                                                 : " NOT NULL");
+        if ((row_default_fields >> i & 1) != 0)
+            buffer_appendf(sql, " DEFAULT %u", app_fields[i].fallback);
+        buffer_appendf(sql, ", ");
+    }
     buffer_appendf(sql,
                    "created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP)");
 }
