@@ -8,9 +8,9 @@
 
 #include "base/near_miss.h"
 #include "cli/apps_commands.h"
-#include "convert/convert.h"
 #include "cli/realtime_commands.h"
 #include "config/config_option.h"
+#include "convert/convert.h"
 #include "server/check.h"
 #include "server/server.h"
 

@@ -50,19 +50,18 @@ static void append_variable(struct expansion *expansion, struct slice name, stru
 
 /* `at` is behind "${". Returns the byte behind the closing brace, or NULL if this is not a variable. */
 static const char *expand_variable(struct expansion *expansion, const char *at, struct buffer *text) {
-    struct slice name = {at, 0}, fallback = {0};
-    const char *end = strchr(at, '}');
+    const char *end = strchr(at, '}'), *rest = at;
+    struct slice fallback = {0};
     bool has_fallback;
 
-    while (is_name_byte(at[name.length], name.length == 0))
-        name.length++;
-    at += name.length;
-    has_fallback = at[0] == ':' && at[1] == '-';
-    if (end == NULL || name.length == 0 || (at != end && !has_fallback))
+    while (is_name_byte(*rest, rest == at))
+        rest++;
+    has_fallback = rest[0] == ':' && rest[1] == '-';
+    if (end == NULL || rest == at || (rest != end && !has_fallback))
         return NULL;
     if (has_fallback)
-        fallback = (struct slice){at + 2, (size_t)(end - at - 2)};
-    append_variable(expansion, name, fallback, has_fallback, text);
+        fallback = (struct slice){rest + 2, (size_t)(end - rest - 2)};
+    append_variable(expansion, (struct slice){at, (size_t)(rest - at)}, fallback, has_fallback, text);
     return end + 1;
 }
 
