@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "convert/php_array.h"
+#include "convert/php_value.h"
 
 void laravel_set_variables(struct conversion *conversion, const json_t *variables, const struct laravel_variable *table,
                            size_t count, const char *const *prefixes) {

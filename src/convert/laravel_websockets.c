@@ -75,7 +75,7 @@ static void convert_websockets_app(struct conversion *conversion, struct source 
     if (list != NULL)
         json_object_set_new(record, "allowed_origins", list);
     conversion_apply(conversion, app, rows, sizeof rows / sizeof rows[0]);
-    conversion_drop_rest(conversion, app, "laravel-websockets has no such key of an app");
+    conversion_drop_rest(conversion, app, "Curlew has no counterpart for it");
     app->taken = true;
     if (conversion->errors == errors)
         conversion_add_app(conversion, app, record);
@@ -156,7 +156,7 @@ void laravel_websockets_convert(struct conversion *conversion) {
     convert_replication(conversion);
     laravel_put_no_limits(conversion);
     convert_websockets_apps(conversion);
-    conversion_drop_rest(conversion, conversion->root, "laravel-websockets has no such key");
+    conversion_drop_rest(conversion, conversion->root, "Curlew has no counterpart for it");
 }
 
 /* Pusher's limits, as fields of the app. */

@@ -8,12 +8,13 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 #include "convert/php_token.h"
+#include "convert/php_value.h"
 
 /* What could not be read, in words; never a text of the file, which may be a secret. */
 struct php_reader {
     struct php_tokens tokens;
     const json_t *variables;
-    char unread[128]; /* why the expression was not understood */
+    struct php_why unread; /* why the expression was not understood */
     struct error *error;
     bool failed; /* an error of the file, in place of an expression that is not understood */
 };
@@ -36,9 +37,9 @@ static struct source *fail_reading(struct php_reader *reader, const char *proble
 
 /* Remembers the first reason, the innermost one. */
 static struct source *not_understood(struct php_reader *reader, const char *what, struct slice name) {
-    if (reader->unread[0] == '\0')
-        snprintf(reader->unread, sizeof reader->unread, "%s%.*s", what, (int)(name.length < 64 ? name.length : 64),
-                 name.data);
+    if (reader->unread.text[0] == '\0')
+        snprintf(reader->unread.text, sizeof reader->unread.text, "%s%.*s", what,
+                 (int)(name.length < 64 ? name.length : 64), name.data);
     return NULL;
 }
 
@@ -59,37 +60,6 @@ static struct source *describe_token(struct php_reader *reader) {
     }
 }
 
-static struct source *text_node(struct slice text) {
-    return source_create(SOURCE_TEXT, text.data != NULL ? text : SLICE(""));
-}
-
-struct source *laravel_env(const json_t *variables, struct slice name) {
-    static const char *const words[] = {"true", "false", "null", "empty"};
-    const json_t *value = json_object_getn(variables, name.data, name.length);
-    struct slice text = {json_string_value(value), json_string_length(value)}, word = text;
-    struct source *node = NULL;
-
-    if (value == NULL)
-        return NULL;
-    if (word.length > 2 && word.data[0] == '(' && word.data[word.length - 1] == ')')
-        word = (struct slice){word.data + 1, word.length - 2};
-    for (size_t i = 0; i < 4 && node == NULL; i++) {
-        if (!json_is_null(value) && !slice_equal_ignoring_case(word, slice_of(words[i])))
-            continue;
-        if (json_is_null(value) || i == 2)
-            node = source_create(SOURCE_NULL, (struct slice){0});
-        else
-            node = i == 3 ? text_node(SLICE("")) : source_create_flag(i == 0);
-    }
-    if (node == NULL && text.length > 1 && (text.data[0] == '"' || text.data[0] == '\'') &&
-        text.data[text.length - 1] == text.data[0])
-        text = (struct slice){text.data + 1, text.length - 2};
-    if (node == NULL)
-        node = text_node(text);
-    node->variable = alloc_copy(name.data, name.length);
-    return node;
-}
-
 /* Between the brackets of a call: reads the values, understood or not; false if there are more than `most`. */
 static bool read_arguments(struct php_reader *reader, struct source **arguments, size_t most, size_t *count,
                            unsigned depth) {
@@ -108,158 +78,23 @@ static bool read_arguments(struct php_reader *reader, struct source **arguments,
     return next_token(reader);
 }
 
-/* Says which value of a call is not understood, or that the call itself is not. */
-static struct source *refuse_call(struct php_reader *reader, struct source **arguments, size_t count,
-                                  const char *name) {
-    char what[96];
-
-    for (size_t i = 0; i < count; i++)
-        if (arguments[i]->type == SOURCE_UNREAD)
-            return not_understood(reader, arguments[i]->text, (struct slice){0});
-    snprintf(what, sizeof what, "the call of %s() with such values", name);
-    return not_understood(reader, what, (struct slice){0});
-}
-
-static struct source *call_env(struct php_reader *reader, struct source **arguments, size_t count) {
-    struct source *value;
-
-    if (count == 0 || arguments[0]->type != SOURCE_TEXT)
-        return refuse_call(reader, arguments, count, "env");
-    value = laravel_env(reader->variables, (struct slice){arguments[0]->text, arguments[0]->length});
-    if (value != NULL)
-        return value;
-    if (count > 1 && arguments[1]->type == SOURCE_UNREAD)
-        return not_understood(reader, arguments[1]->text, (struct slice){0});
-    if (count > 1) {
-        value = arguments[1];
-        arguments[1] = NULL;
-    } else {
-        value = source_create(SOURCE_NULL, (struct slice){0});
-    }
-    if (value->variable == NULL)
-        value->variable = alloc_copy(arguments[0]->text, arguments[0]->length);
-    return value;
-}
-
-static struct source *call_explode(struct php_reader *reader, struct source **arguments, size_t count) {
-    struct source *list;
-    struct slice rest, separator;
-
-    if (count != 2 || arguments[0]->type != SOURCE_TEXT || arguments[0]->length == 0 ||
-        (arguments[1]->type != SOURCE_TEXT && arguments[1]->type != SOURCE_NULL))
-        return refuse_call(reader, arguments, count, "explode");
-    separator = (struct slice){arguments[0]->text, arguments[0]->length};
-    rest = (struct slice){arguments[1]->text != NULL ? arguments[1]->text : "", arguments[1]->length};
-    list = source_create(SOURCE_LIST, (struct slice){0});
-    for (;;) {
-        const char *at = rest.length > 0 ? memmem(rest.data, rest.length, separator.data, separator.length) : NULL;
-        struct slice part = {rest.data, at != NULL ? (size_t)(at - rest.data) : rest.length};
-
-        source_add(list, (struct slice){0}, text_node(part));
-        if (at == NULL)
-            break;
-        rest = slice_skip(rest, part.length + separator.length);
-    }
-    if (arguments[1]->variable != NULL)
-        list->variable = alloc_copy(arguments[1]->variable, strlen(arguments[1]->variable));
-    return list;
-}
-
-static bool is_truthy(const struct source *value) {
-    switch (value->type) {
-    case SOURCE_FLAG:
-        return value->flag;
-    case SOURCE_NUMBER:
-        return strtod(value->text, NULL) != 0;
-    case SOURCE_TEXT:
-        return value->length > 0 && strcmp(value->text, "0") != 0;
-    case SOURCE_LIST:
-    case SOURCE_MAP:
-        return value->first != NULL;
-    default:
-        return false;
-    }
-}
-
-/* array_map('trim', list): each text without blanks at its ends. */
-static struct source *call_array_map(struct php_reader *reader, struct source **arguments, size_t count) {
-    struct source *list = count == 2 ? arguments[1] : NULL;
-
-    if (list == NULL || list->type != SOURCE_LIST || arguments[0]->type != SOURCE_TEXT ||
-        strcasecmp(arguments[0]->text, "trim") != 0)
-        return refuse_call(reader, arguments, count, "array_map");
-    for (struct source *item = list->first; item != NULL; item = item->next) {
-        size_t skipped;
-
-        if (item->type != SOURCE_TEXT || item->text == NULL)
-            continue;
-        skipped = strspn(item->text, " \t\r\n\v");
-        item->length -= skipped;
-        memmove(item->text, item->text + skipped, item->length);
-        while (item->length > 0 && strchr(" \t\r\n\v", item->text[item->length - 1]) != NULL)
-            item->length--;
-        item->text[item->length] = '\0';
-    }
-    arguments[1] = NULL;
-    return list;
-}
-
-/* array_filter(list), array_values(list): lists stay lists here; array_filter leaves out what is empty or false. */
-static struct source *call_array_filter(struct php_reader *reader, struct source **arguments, size_t count) {
-    struct source *list;
-
-    if (count != 1 || arguments[0]->type != SOURCE_LIST)
-        return refuse_call(reader, arguments, count, "array_filter");
-    list = source_create(SOURCE_LIST, (struct slice){0});
-    for (const struct source *item = arguments[0]->first; item != NULL; item = item->next)
-        if (is_truthy(item) && item->type == SOURCE_TEXT)
-            source_add(list, (struct slice){0}, text_node((struct slice){item->text, item->length}));
-        else if (is_truthy(item))
-            not_understood(reader, "the call of array_filter() with such values", (struct slice){0});
-    if (reader->unread[0] == '\0')
-        return list;
-    source_destroy(list);
-    return NULL;
-}
-
-static struct source *call_array_values(struct php_reader *reader, struct source **arguments, size_t count) {
-    struct source *list = count == 1 && arguments[0]->type == SOURCE_LIST ? arguments[0] : NULL;
-
-    if (list == NULL)
-        return refuse_call(reader, arguments, count, "array_values");
-    arguments[0] = NULL;
-    return list;
-}
-
 /* At the opening bracket of a call. */
 static struct source *read_call(struct php_reader *reader, struct slice name, unsigned depth) {
-    static const struct {
-        const char *name;
-        struct source *(*call)(struct php_reader *reader, struct source **arguments, size_t count);
-    } functions[] = {
-        {"env", call_env},
-        {"explode", call_explode},
-        {"array_map", call_array_map},
-        {"array_filter", call_array_filter},
-        {"array_values", call_array_values},
-    };
-    struct source *arguments[2] = {NULL, NULL}, *result = NULL;
+    struct source *arguments[PHP_MAX_ARGUMENTS] = {NULL}, *result = NULL;
     char what[96];
     size_t count;
 
-    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-        if (!slice_equal_ignoring_case(name, slice_of(functions[i].name)))
-            continue;
-        if (next_token(reader) && read_arguments(reader, arguments, 2, &count, depth)) {
-            reader->unread[0] = '\0';
-            result = functions[i].call(reader, arguments, count);
-        }
-        source_destroy(arguments[0]);
-        source_destroy(arguments[1]);
-        return result;
+    if (!php_function_is_known(name)) {
+        snprintf(what, sizeof what, "the call of %.*s()", (int)(name.length < 64 ? name.length : 64), name.data);
+        return not_understood(reader, what, (struct slice){0});
     }
-    snprintf(what, sizeof what, "the call of %.*s()", (int)(name.length < 64 ? name.length : 64), name.data);
-    return not_understood(reader, what, (struct slice){0});
+    if (next_token(reader) && read_arguments(reader, arguments, PHP_MAX_ARGUMENTS, &count, depth)) {
+        reader->unread.text[0] = '\0';
+        result = php_call(name, reader->variables, arguments, count, &reader->unread);
+    }
+    for (size_t i = 0; i < PHP_MAX_ARGUMENTS; i++)
+        source_destroy(arguments[i]);
+    return result;
 }
 
 /* The number of a PHP token in decimal; false if it is none, or too large. */
@@ -315,75 +150,12 @@ static struct source *read_named(struct php_reader *reader, unsigned depth) {
             return NULL;
         if (!php_token_is(&reader->tokens, "class"))
             return not_understood(reader, "a constant or function of the class ", name);
-        return next_token(reader) ? text_node(name) : NULL;
+        return next_token(reader) ? php_text(name) : NULL;
     }
     for (size_t i = 0; i < 3; i++)
         if (slice_equal_ignoring_case(name, slice_of(words[i])))
             return i < 2 ? source_create_flag(i == 0) : source_create(SOURCE_NULL, (struct slice){0});
     return not_understood(reader, "the PHP word ", name);
-}
-
-enum php_cast { CAST_NONE, CAST_INTEGER, CAST_FLOAT, CAST_FLAG, CAST_TEXT, CAST_ARRAY };
-
-static enum php_cast cast_named(struct slice name) {
-    static const struct {
-        const char *name;
-        enum php_cast cast;
-    } casts[] = {
-        {"int", CAST_INTEGER}, {"integer", CAST_INTEGER}, {"float", CAST_FLOAT}, {"double", CAST_FLOAT},
-        {"bool", CAST_FLAG},   {"boolean", CAST_FLAG},    {"string", CAST_TEXT}, {"array", CAST_ARRAY},
-    };
-
-    for (size_t i = 0; i < sizeof casts / sizeof casts[0]; i++)
-        if (slice_equal_ignoring_case(name, slice_of(casts[i].name)))
-            return casts[i].cast;
-    return CAST_NONE;
-}
-
-/* The value as a number, as PHP's casts have it: a text counts up to the first byte that is not of a number. */
-static struct source *cast_to_number(const struct source *value, bool integer) {
-    char text[48];
-    double number = value->type == SOURCE_FLAG ? value->flag : value->text != NULL ? strtod(value->text, NULL) : 0;
-
-    if (number > 1e15 || number < -1e15 || number != number)
-        number = 0; /* beyond all numbers of a configuration, and of a conversion to an integer */
-    if (integer)
-        snprintf(text, sizeof text, "%lld", (long long)number);
-    else
-        snprintf(text, sizeof text, "%.17g", number);
-    return source_create(SOURCE_NUMBER, slice_of(text));
-}
-
-/* Takes `value` over. */
-static struct source *cast_value(struct php_reader *reader, enum php_cast cast, struct source *value) {
-    struct source *result = NULL;
-    bool plain = value->type != SOURCE_LIST && value->type != SOURCE_MAP;
-
-    if (value->type == SOURCE_UNREAD) {
-        not_understood(reader, value->text, (struct slice){0});
-    } else if (cast == CAST_FLAG) {
-        result = source_create_flag(is_truthy(value));
-    } else if (cast == CAST_ARRAY && plain) {
-        result = source_create(SOURCE_LIST, (struct slice){0});
-        if (value->type != SOURCE_NULL) {
-            source_add(result, (struct slice){0}, value);
-            return result;
-        }
-    } else if (cast == CAST_ARRAY) {
-        return value;
-    } else if (!plain) {
-        not_understood(reader, "the cast of an array", (struct slice){0});
-    } else if (cast == CAST_TEXT) {
-        result = value->type == SOURCE_FLAG
-                     ? text_node(value->flag ? SLICE("1") : SLICE(""))
-                     : text_node((struct slice){value->text != NULL ? value->text : "", value->length});
-    } else {
-        result = cast_to_number(value, cast == CAST_INTEGER);
-    }
-    if (result != NULL && value->variable != NULL)
-        result->variable = alloc_copy(value->variable, strlen(value->variable));
-    source_destroy(value);
-    return result;
 }
 
 static struct source *read_primary(struct php_reader *reader, unsigned depth);
@@ -397,13 +169,13 @@ static struct source *read_bracket(struct php_reader *reader, unsigned depth) {
     if (!next_token(reader))
         return NULL;
     before = reader->tokens;
-    cast = before.type == PHP_TOKEN_NAME ? cast_named(before.source) : CAST_NONE;
-    if (cast != CAST_NONE) {
+    cast = before.type == PHP_TOKEN_NAME ? php_cast_named(before.source) : PHP_CAST_NONE;
+    if (cast != PHP_CAST_NONE) {
         if (!next_token(reader))
             return NULL;
         if (php_token_is(&reader->tokens, ")")) {
             value = next_token(reader) ? read_primary(reader, depth + 1) : NULL;
-            return value != NULL ? cast_value(reader, cast, value) : NULL;
+            return value != NULL ? php_cast_value(cast, value, &reader->unread) : NULL;
         }
         if (!php_tokens_return(&reader->tokens, &before, reader->error))
             return fail_reading(reader, "");
@@ -429,7 +201,7 @@ static struct source *read_primary(struct php_reader *reader, unsigned depth) {
         if (!utf8_valid(buffer_slice(&reader->tokens.text)) ||
             memchr(buffer_string(&reader->tokens.text), '\0', reader->tokens.text.length) != NULL)
             return not_understood(reader, "a text that is not UTF-8", (struct slice){0});
-        node = text_node(buffer_slice(&reader->tokens.text));
+        node = php_text(buffer_slice(&reader->tokens.text));
         if (next_token(reader))
             return node;
         source_destroy(node);
@@ -487,17 +259,17 @@ static struct source *read_php_value(struct php_reader *reader, unsigned depth) 
     struct php_tokens before = reader->tokens;
     struct source *node;
 
-    reader->unread[0] = '\0';
+    reader->unread.text[0] = '\0';
     node = read_primary(reader, depth);
     if (!reader->failed && (node == NULL || !at_value_end(reader))) {
         if (node != NULL) {
-            reader->unread[0] = '\0';
+            reader->unread.text[0] = '\0';
             describe_token(reader);
         }
         source_destroy(node);
         if (!php_tokens_return(&reader->tokens, &before, reader->error) || !skip_expression(reader))
             return fail_reading(reader, "a closing bracket is missing");
-        node = source_create(SOURCE_UNREAD, slice_of(reader->unread));
+        node = source_create(SOURCE_UNREAD, slice_of(reader->unread.text));
     }
     if (reader->failed) {
         source_destroy(node);

@@ -22,6 +22,3 @@
  * empty, also in round brackets, are such values. NULL with an error that names the line, never a value.
  */
 struct source *php_array_read(struct slice file, const json_t *variables, struct error *error);
-
-/* The value that `env(name)` has in Laravel; NULL if the variable is missing. The caller owns it. */
-struct source *laravel_env(const json_t *variables, struct slice name);

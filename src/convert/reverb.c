@@ -207,7 +207,7 @@ static void convert_reverb_app(struct conversion *conversion, struct source *app
     options = source_find(app, "options", NULL);
     if (options != NULL)
         conversion_drop(conversion, options, FOR_OTHERS);
-    conversion_drop_rest(conversion, app, "Reverb has no such key of an app");
+    conversion_drop_rest(conversion, app, "Curlew has no counterpart for it");
     app->taken = true;
     if (conversion->errors == errors)
         conversion_add_app(conversion, app, record);
@@ -308,7 +308,7 @@ static void convert_reverb_server(struct conversion *conversion, struct source *
     laravel_put_tls(conversion, source_find(server, "options.tls", NULL));
     if (scaling != NULL && scaling->type == SOURCE_MAP)
         convert_reverb_scaling(conversion, scaling);
-    conversion_drop_rest(conversion, server, "Reverb has no such key of a server");
+    conversion_drop_rest(conversion, server, "Curlew has no counterpart for it");
     server->taken = true;
 }
 
@@ -330,5 +330,5 @@ void reverb_convert(struct conversion *conversion) {
         conversion_drop_rest(conversion, servers, "only the server that `default` names is converted");
     laravel_put_no_limits(conversion);
     convert_reverb_apps(conversion);
-    conversion_drop_rest(conversion, conversion->root, "Reverb has no such key");
+    conversion_drop_rest(conversion, conversion->root, "Curlew has no counterpart for it");
 }

@@ -1061,6 +1061,12 @@ REVERB_UNKNOWN=1
     await refused(t, 1, args, files, /apps\.apps\[1\]: the operator \.\.\. is not understood/);
   });
 
+  test('keys_of_other_packages_are_named', async (t) => {
+    const { stderr } = await reverb(t, { app: { webhooks: "['url' => 'https://a.example']" }, server: { tcp: '[1]' } });
+    assert.match(stderr, /^dropped: reverb\.php:\d+: apps\.apps\[0\]\.webhooks\.url: Curlew has no counterpart/m);
+    assert.match(stderr, /^dropped: reverb\.php:\d+: servers\.reverb\.tcp: Curlew has no counterpart/m);
+  });
+
   test('what_is_wrong_is_named_by_line_and_key', async (t) => {
     const php = { 'reverb.php': reverbFile() };
     await refused(

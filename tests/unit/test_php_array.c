@@ -149,6 +149,7 @@ static void lists_of_a_variable_are_split(void **state) {
                  "[[\"a\", \" b\", \"\"], [\"\"], [\"\"]]");
     assert_array("[array_filter(explode(',', env('LIST'))), array_map('trim', explode(',', env('LIST')))]",
                  "[[\"a\", \" b\"], [\"a\", \"b\", \"\"]]");
+    assert_array("[array_filter([1, 0, '', '0', null, false, [], ['a'], 'b'])]", "[[1, [\"a\"], \"b\"]]");
     assert_array("array_values(array_filter(array_map('trim', explode(',', env('LIST', '')))))", "[\"a\", \"b\"]");
 }
 
@@ -176,11 +177,23 @@ static void other_expressions_are_described_without_their_values(void **state) {
     assert_unread("(int) storage_path('x')", "the call of storage_path()");
     assert_unread("explode('', 'a')", "the call of explode() with such values");
     assert_unread("array_map('strrev', [1])", "the call of array_map() with such values");
-    assert_unread("array_filter([1])", "the call of array_filter() with such values");
+    assert_unread("array_filter(1)", "the call of array_filter() with such values");
+    assert_unread("(string) [1]", "the cast of an array");
     assert_unread("env('A', 'b', 'c')", "a call with so many values");
     assert_unread("99999999999999999999", "such an expression");
     assert_unread("...[1]", "the operator ...");
     assert_unread("-'a'", "such an expression");
+}
+
+static void what_is_not_understood_is_not_filtered_out(void **state) {
+    struct error error = {0};
+    struct source *array = read_file_text("<?php return array_filter(array_map('trim', ['a', '', $x]));", &error);
+
+    (void)state;
+    assert_non_null(array);
+    assert_int_equal(source_find(array, "0", NULL)->type, SOURCE_TEXT);
+    assert_int_equal(source_find(array, "1", NULL)->type, SOURCE_UNREAD);
+    source_destroy(array);
 }
 
 static void an_array_may_hold_what_is_not_understood(void **state) {
@@ -248,6 +261,7 @@ int main(void) {
         cmocka_unit_test(env_names_its_variable),
         cmocka_unit_test(lists_of_a_variable_are_split),
         cmocka_unit_test(other_expressions_are_described_without_their_values),
+        cmocka_unit_test(what_is_not_understood_is_not_filtered_out),
         cmocka_unit_test(an_array_may_hold_what_is_not_understood),
         cmocka_unit_test(errors_name_the_line),
         cmocka_unit_test(nesting_is_bounded),
