@@ -5,7 +5,7 @@
 prefix = /usr/local
 binary = build/curlew
 
-help: ## say what there is
+help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-8s  %s\n' "$$name" "$$what"; done
 
 run: ## install what is missing, build, and start the server on port 6001 with config/config.json
@@ -18,7 +18,7 @@ build: ## install what is missing, build build/curlew
 	@scripts/install-packages.sh build
 	@scripts/build.sh release
 
-install: ## copy build/curlew and its systemd unit below prefix, which is /usr/local; DESTDIR goes before it
+install: ## copy build/curlew and its systemd unit below prefix, which is /usr/local; DESTDIR is put in front of it
 	@scripts/install.sh "$(DESTDIR)" "$(prefix)" "$(binary)"
 
 bench: ## build the load generator and measure; BENCH_ARGS are passed on
