@@ -20,23 +20,28 @@ static uint64_t smaller_count(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
+static void set_bounds(struct descriptor_bounds *bounds, int websockets, int requests, int operators) {
+    atomic_store_explicit(&bounds->websockets, websockets, memory_order_relaxed);
+    atomic_store_explicit(&bounds->requests, requests, memory_order_relaxed);
+    atomic_store_explicit(&bounds->operators, operators, memory_order_relaxed);
+}
+
 void descriptors_apply_limit(struct descriptor_bounds *bounds, uint64_t limit) {
-    uint64_t kept, requests, operators, process;
+    uint64_t kept = limit / 4; /* at most, for requests, and for the others together */
+    uint64_t requests, operators, process;
 
     if (limit >= DESCRIPTORS_NO_BOUND) {
-        descriptors_init(bounds, bounds->workers);
+        set_bounds(bounds, DESCRIPTORS_NO_BOUND, DESCRIPTORS_NO_BOUND, DESCRIPTORS_NO_BOUND);
         return;
     }
     requests = smaller_count(limit / DESCRIPTORS_REQUESTS_SHARE, DESCRIPTORS_REQUESTS_MOST);
     if (requests < DESCRIPTORS_REQUESTS_LEAST)
         requests = DESCRIPTORS_REQUESTS_LEAST;
-    kept = limit / 4; /* at most, for each half of what is kept */
     requests = smaller_count(requests, kept);
     operators = smaller_count(DESCRIPTORS_OPERATORS + bounds->workers, kept / 2);
     process = smaller_count(bounds->process, kept - operators);
-    atomic_store_explicit(&bounds->operators, (int)(limit - process), memory_order_relaxed);
-    atomic_store_explicit(&bounds->requests, (int)(limit - process - operators), memory_order_relaxed);
-    atomic_store_explicit(&bounds->websockets, (int)(limit - process - operators - requests), memory_order_relaxed);
+    set_bounds(bounds, (int)(limit - process - operators - requests), (int)(limit - process - operators),
+               (int)(limit - process));
 }
 
 void descriptors_read_limit(struct descriptor_bounds *bounds) {
