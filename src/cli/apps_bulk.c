@@ -5,7 +5,6 @@
  *   missing -> create      equal -> skip    different -> conflict, or update with --update
  *   then read back and compare
  */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 
 #include "app/app_policy.h"
 #include "cli/apps_commands.h"
+#include "cli/apps_file.h"
 #include "cli/compare.h"
 #include "cli/notify_server.h"
 #include "cli/print.h"
@@ -266,52 +266,6 @@ static enum cli_use target_use(const struct cli_options *options) {
     return options->dry_run ? CLI_DRY_RUN : CLI_WRITES;
 }
 
-static const char *file_name(const struct cli_options *options) {
-    return strcmp(options->arguments[0], "-") == 0 ? "standard input" : options->arguments[0];
-}
-
-static void refuse_file(const char *file, bool is_configuration, struct error *error) {
-    if (is_configuration)
-        error_set(error,
-                  "%s is a configuration, not a list of apps: `curlew apps copy --from %s --to FILE` copies its apps",
-                  file, file);
-    else
-        error_set(error, "%s must hold {\"apps\": [...]}", file);
-}
-
-/* The list of apps in the file, a new reference; NULL with an error. */
-static json_t *read_app_list(const struct cli_options *options, struct error *error) {
-    bool is_stdin = strcmp(options->arguments[0], "-") == 0;
-    FILE *in = is_stdin ? stdin : fopen(options->arguments[0], "re");
-    json_error_t problem;
-    json_t *root, *list;
-
-    if (in == NULL) {
-        error_set(error, "cannot read %s: %s", file_name(options), strerror(errno));
-        return NULL;
-    }
-    root = json_loadf(in, JSON_REJECT_DUPLICATES, &problem);
-    if (ferror(in))
-        error_set(error, "cannot read %s: %s", file_name(options), strerror(errno));
-    if (!is_stdin)
-        fclose(in);
-    if (root == NULL && error->text[0] == '\0') {
-        char *near = strstr(problem.text, " near "); /* jansson's quote may be half a secret */
-        error_set(error, "%s:%d:%d: this is not JSON: %.*s", file_name(options), problem.line, problem.column,
-                  near != NULL ? (int)(near - problem.text) : (int)strlen(problem.text), problem.text);
-    }
-    if (root == NULL)
-        return NULL;
-    list = json_incref(json_object_get(root, "apps"));
-    if (!json_is_array(list)) {
-        refuse_file(file_name(options), json_object_get(root, "app_manager") != NULL, error);
-        json_decref(list);
-        list = NULL;
-    }
-    json_decref(root);
-    return list;
-}
-
 static void warn_of_app(void *context, const char *text) {
     struct bulk *bulk = context;
 
@@ -347,7 +301,7 @@ enum cli_exit apps_import(const struct cli_options *options) {
     struct cli_store to;
     struct bulk bulk;
     struct error error = {0};
-    json_t *list = read_app_list(options, &error);
+    json_t *list = apps_file_read(options->arguments[0], &error);
     enum cli_exit code =
         list != NULL ? cli_store_open(&to, options->config_file, target_use(options), &error) : CLI_NOT_DONE;
 

@@ -5,6 +5,7 @@
 
 #include "app/app_policy.h"
 #include "base/alloc.h"
+#include "base/json_fault.h"
 #include "base/near_miss.h"
 
 void changes_dispose(struct changes *changes) {
@@ -42,6 +43,29 @@ static bool refuse_field(const char *field, struct error *error) {
     return error_set(error, "%s is not a field of an app", field);
 }
 
+/* A value of each field that is JSON, as a shell takes it. */
+static const char *json_example(enum app_field field) {
+    switch (field) {
+    case APP_ALLOWED_ORIGINS:
+        return ", such as '[\"https://shop.example\"]'";
+    case APP_WEBHOOKS:
+        return ", such as '[{\"url\":\"https://shop.example/hook\",\"event_types\":[\"channel_occupied\"]}]'";
+    case APP_CHANNEL_DELTA_COMPRESSION:
+        return ", such as '{\"ticker-*\":\"fossil\"}'";
+    default:
+        return "";
+    }
+}
+
+static bool refuse_json(enum app_field field, const char *value, const json_error_t *problem, struct error *error) {
+    struct text_position position;
+    struct error fault;
+
+    if (!json_find_fault(slice_of(value), &position, &fault)) /* jansson's own text may quote half a secret */
+        error_set(&fault, "it is invalid at byte %d", problem->position);
+    return error_set(error, "%s must be JSON%s: %s", app_fields[field].name, json_example(field), fault.text);
+}
+
 bool changes_set_field(struct changes *changes, const char *field, const char *value, struct error *error) {
     json_error_t problem;
     enum app_field known;
@@ -51,8 +75,7 @@ bool changes_set_field(struct changes *changes, const char *field, const char *v
         return refuse_field(field, error);
     json = value_of(&app_fields[known], value, &problem);
     if (json == NULL)
-        /* jansson's own text may quote half a secret */
-        return error_set(error, "%s must be JSON; it is invalid at byte %d", field, problem.position);
+        return refuse_json(known, value, &problem, error);
     add_change(changes, field, json);
     return true;
 }

@@ -45,7 +45,7 @@ static bool finish_connecting(struct client_socket *socket, const struct deadlin
     for (;;) {
         struct curl_waitfd stop = {.fd = deadline->cancel_fd, .events = CURL_WAIT_POLLIN};
         int running = 0, left;
-        curl_socket_t fd;
+        curl_socket_t fd = CURL_SOCKET_BAD;
         CURLMsg *message;
 
         curl_multi_perform(socket->multi, &running);

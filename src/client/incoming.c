@@ -29,7 +29,9 @@ bool incoming_append(struct incoming *incoming, const void *data, size_t length)
 static struct slice unread_bytes(const struct incoming *incoming) {
     struct slice bytes = buffer_slice(&incoming->bytes);
 
-    return bytes.length == incoming->used ? (struct slice){0} : slice_skip(bytes, incoming->used);
+    if (bytes.length == incoming->used)
+        return (struct slice){0};
+    return slice_skip(bytes, incoming->used);
 }
 
 /* --- the handshake --- */

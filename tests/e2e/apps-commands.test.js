@@ -253,7 +253,11 @@ describe('a command line that makes no sense has exit code 2 and says where to r
     'no file': [['import'], /a file must be named/],
     'an unknown field': [['create', '--set', 'colour=blue'], /colour is not a field of an app/],
     'no assignment': [['create', '--set', 'enabled'], /FIELD=VALUE must follow --set/],
-    'no JSON': [['create', '--set', 'webhooks={'], /webhooks must be JSON/],
+    'no JSON': [['create', '--set', 'webhooks={'], /webhooks must be JSON, such as '\[\{"url":/],
+    'a word for a list': [
+      ['create', '--set', 'allowed_origins=https://a.example'],
+      /allowed_origins must be JSON, such as '\["https:\/\/shop\.example"\]': /,
+    ],
     'a value for a flag': [['list', '--json=1'], /--json takes no value/],
   };
   for (const [what, [args, text]] of Object.entries(lines)) {

@@ -18,6 +18,7 @@ import {
   interruptedBy,
   manyApps,
   sqliteConfig,
+  startApps,
 } from '../lib/apps-command.js';
 import { folderWith } from '../lib/process.js';
 
@@ -82,6 +83,17 @@ describe('export and import', () => {
     ]);
     assert.equal(code, 1);
     assert.equal(stderr, 'curlew: cannot write /nowhere/out.json: No such file or directory\n');
+  });
+
+  test('an export whose reader goes away ends in silence', async (t) => {
+    const config = sqliteConfig(t);
+    await appsDone(t, ['import', '-', '-c', config], { input: JSON.stringify({ apps: manyApps(1500) }) });
+    for (const words of [['export'], ['list', '--json']]) {
+      const { child, ended } = startApps(t, [...words, '-c', config]);
+      child.stdout.destroy();
+      const { code, signal, stderr } = await ended;
+      assert.deepEqual([code, signal, stderr], [null, 'SIGPIPE', '']);
+    }
   });
 
   test('2,500 apps, with progress; a second time all are equal', async (t) => {
@@ -181,8 +193,8 @@ describe('export and import', () => {
       ['-', '', /standard input:\d+:\d+: this is not JSON/],
       ['-', Buffer.from([0xff, 0xfe, 0, 1]), /not JSON/],
       ['-', '{"apps":[],"apps":[]}', /not JSON: duplicate object key/],
-      ['-', '['.repeat(100_000), /not JSON: maximum parsing depth/],
-      ['-', '{"apps":[]}{}', /not JSON: end of file expected/],
+      ['-', '['.repeat(100_000), /not JSON: the brackets are nested too deeply/],
+      ['-', '{"apps":[]}{}', /not JSON: there is more behind the end/],
       ['-', '7', /not JSON/],
       ['-', '{}', /must hold/],
       ['-', '{"app_manager": {}}', /is a configuration, not a list of apps: `curlew apps copy --from/],
@@ -199,6 +211,7 @@ describe('export and import', () => {
     const config = sqliteConfig(t);
     for (const [input, text] of [
       ['{"apps": ["hush-hush', /standard input:1:\d+: this is not JSON/],
+      ['{"apps": [\n  {"id": "hush-hush"},\n]}', /standard input:2:\d+: this is not JSON: .*comma/],
       ['[]', /must hold \{"apps": \[\.\.\.\]\}/],
       ['{"apps": {}}', /must hold/],
     ]) {
