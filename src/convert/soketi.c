@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/json_fault.h"
 
 #define REDIS_OPTIONS "carry options of ioredis over by hand: see adapter.redis in docs/configuration.md"
 #define NO_DISCOVERY "Curlew has no discovery by UDP: connect nodes by Redis or NATS"
@@ -197,6 +198,17 @@ static void set_soketi_variables(struct conversion *conversion, const json_t *va
     }
 }
 
+/* Without jansson's own text, which quotes bytes of the file: they may be half a secret. */
+static void describe_json_fault(struct slice file, const json_error_t *problem, struct error *error) {
+    struct text_position position;
+    struct error fault;
+
+    if (json_find_fault(file, &position, &fault))
+        error_set(error, "line %zu, column %zu: this is not JSON: %s", position.line, position.column, fault.text);
+    else
+        error_set(error, "line %d, column %d: this is not JSON", problem->line, problem->column);
+}
+
 static bool set_soketi_file(struct conversion *conversion, struct slice file, struct error *error) {
     json_error_t problem;
     json_t *json, *value;
@@ -208,8 +220,8 @@ static bool set_soketi_file(struct conversion *conversion, struct slice file, st
     if (!json_is_object(json)) {
         if (json != NULL)
             error_set(error, "the file must contain one JSON object");
-        else /* jansson's text quotes bytes of the file, which may be half a secret */
-            error_set(error, "line %d, column %d: this is not JSON", problem.line, problem.column);
+        else
+            describe_json_fault(file, &problem, error);
         json_decref(json);
         return false;
     }

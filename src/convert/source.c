@@ -186,7 +186,9 @@ struct source *source_from_json(const json_t *json) {
         snprintf(number, sizeof number, "%lld", (long long)json_integer_value(json));
         return source_create(SOURCE_NUMBER, slice_of(number));
     case JSON_REAL:
-        snprintf(number, sizeof number, "%.17g", json_real_value(json));
+        snprintf(number, sizeof number, "%.15g", json_real_value(json));
+        if (strtod(number, NULL) != json_real_value(json))
+            snprintf(number, sizeof number, "%.17g", json_real_value(json));
         return source_create(SOURCE_NUMBER, slice_of(number));
     case JSON_TRUE:
     case JSON_FALSE:

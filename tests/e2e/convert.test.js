@@ -651,7 +651,15 @@ SOKETI_METRICS_ENABLED=
     const file = (content) => ({ 'soketi.json': content });
     const args = ['soketi', 'soketi.json'];
     await refused(t, 2, args, {}, /cannot read soketi\.json: No such file/);
-    await refused(t, 2, args, file('{"a": "hidden'), /^error: soketi\.json: line 1, column \d+: this is not JSON$/m);
+    await refused(t, 2, args, file('{"a": "hidden'), /^error: soketi\.json: line 1, column \d+: this is not JSON: \S/m);
+    await refused(
+      t,
+      2,
+      args,
+      file('{"a": "hidden",\n}'),
+      /^error: soketi\.json: line \d, column \d+: this is not JSON: .*comma/m,
+    );
+    await refused(t, 2, args, file("<?php return ['hidden'];"), /this is PHP, not JSON/);
     await refused(t, 2, args, file('[]'), /must contain one JSON object/);
     await refused(t, 2, args, file(''), /this is not JSON/);
     await refused(t, 2, args, file(`{"a": "${'x'.repeat(1 << 20)}"}`), /larger than 1048576 bytes/);
