@@ -122,6 +122,23 @@ bool conversion_refuse_unread(struct conversion *conversion, const struct source
     return true;
 }
 
+struct source *conversion_section(struct conversion *conversion, struct source *base, const char *path) {
+    for (size_t length = strcspn(path, ".");; length += 1 + strcspn(path + length + 1, ".")) {
+        char *part = alloc_copy(path, length);
+        struct source *node = source_find(base, part, NULL);
+
+        free(part);
+        if (node == NULL)
+            return NULL;
+        if (conversion_refuse_unread(conversion, node)) {
+            source_take(node);
+            return NULL;
+        }
+        if (path[length] == '\0')
+            return node->type == SOURCE_MAP || node->type == SOURCE_LIST ? node : NULL;
+    }
+}
+
 bool conversion_number(struct conversion *conversion, struct source *node, double *number) {
     char *end;
 

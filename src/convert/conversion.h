@@ -78,6 +78,10 @@ static inline double round_number_up(double number) {
 /* True, after an error that says so, if the reader did not understand the expression. */
 bool conversion_refuse_unread(struct conversion *conversion, const struct source *node);
 
+/* The map or list at a path below `base`; NULL if there is none. An error if it, or one on the way, is not understood.
+ */
+struct source *conversion_section(struct conversion *conversion, struct source *base, const char *path);
+
 /* The value in a form of JSON, taken; NULL after an error. */
 json_t *conversion_value(struct conversion *conversion, struct source *node, enum convert_kind kind);
 

@@ -85,11 +85,9 @@ static void convert_websockets_app(struct conversion *conversion, struct source 
 
 /* The list of apps; NULL after an error. */
 static struct source *find_websockets_apps(struct conversion *conversion) {
-    struct source *apps = source_find(conversion->root, "apps", NULL);
+    struct source *apps = conversion_section(conversion, conversion->root, "apps");
 
-    if (apps != NULL && conversion_refuse_unread(conversion, apps))
-        return NULL;
-    if (apps == NULL || apps->first == NULL || (apps->type != SOURCE_LIST && apps->type != SOURCE_MAP)) {
+    if (apps == NULL || apps->first == NULL) {
         conversion_error(conversion, apps, "apps has no app");
         return NULL;
     }
@@ -151,8 +149,10 @@ void laravel_websockets_convert(struct conversion *conversion) {
     };
 
     conversion_put(conversion, NULL, "activity_timeout", json_integer(30)); /* fixed there */
+    conversion_section(conversion, conversion->root, "dashboard");          /* an error if it is not understood */
+    conversion_section(conversion, conversion->root, "replication");
     conversion_apply(conversion, conversion->root, rows, sizeof rows / sizeof rows[0]);
-    laravel_put_tls(conversion, source_find(conversion->root, "ssl", NULL));
+    laravel_put_tls(conversion, conversion_section(conversion, conversion->root, "ssl"));
     convert_replication(conversion);
     laravel_put_no_limits(conversion);
     convert_websockets_apps(conversion);

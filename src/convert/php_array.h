@@ -2,7 +2,7 @@
  * Reads a PHP configuration file that returns an array, as Laravel's files in config/ do. Nothing is executed.
  *
  * It understands arrays, texts, numbers, true, false, null, `Name::class`, casts, brackets, `env()`, `explode()`, and
- * `array_map('trim', ...)`, `array_filter()` and `array_values()` of lists.
+ * `array_map('trim', ...)`, `array_filter()` and `array_values()`.
  * Any other expression becomes a node of the type SOURCE_UNREAD, which describes it: it is an error only if the
  * conversion needs its value. Statements before `return` are skipped.
  */

@@ -140,29 +140,35 @@ static struct source *call_array_map(const json_t *variables, struct source **ar
     return list;
 }
 
-/* array_filter(list): leaves out what is empty or false; the others keep their order, as a list. */
+/* array_filter(array): leaves out what is empty or false; the others keep their order, and those of a map their names.
+ */
 static struct source *call_array_filter(const json_t *variables, struct source **arguments, size_t count,
                                         struct php_why *why) {
-    struct source *list, *item;
+    struct source *array, *item;
 
     (void)variables;
-    if (count != 1 || arguments[0]->type != SOURCE_LIST)
+    if (count != 1 || (arguments[0]->type != SOURCE_LIST && arguments[0]->type != SOURCE_MAP))
         return refuse_call(arguments, count, "array_filter", why);
-    list = arguments[0];
+    array = arguments[0];
     arguments[0] = NULL;
-    item = list->first;
-    list->first = list->last = NULL;
+    item = array->first;
+    array->first = array->last = NULL;
     while (item != NULL) {
         struct source *next = item->next;
 
         item->next = NULL;
-        if (is_truthy(item))
-            source_add(list, (struct slice){0}, item);
-        else
+        if (!is_truthy(item)) {
             source_destroy(item);
+        } else {
+            if (array->last != NULL)
+                array->last->next = item;
+            else
+                array->first = item;
+            array->last = item;
+        }
         item = next;
     }
-    return list;
+    return array;
 }
 
 static struct source *call_array_values(const json_t *variables, struct source **arguments, size_t count,

@@ -217,7 +217,7 @@ static void convert_reverb_app(struct conversion *conversion, struct source *app
 
 static void convert_reverb_apps(struct conversion *conversion) {
     struct source *provider = source_find(conversion->root, "apps.provider", NULL),
-                  *apps = source_find(conversion->root, "apps.apps", NULL);
+                  *apps = conversion_section(conversion, conversion->root, "apps.apps");
     struct reverb_totals totals = {0};
     struct slice word;
 
@@ -225,9 +225,8 @@ static void convert_reverb_apps(struct conversion *conversion) {
         conversion_error(conversion, provider,
                          "the apps are not in this file but come from another provider: write them with "
                          "`curlew apps import`");
-    if (apps == NULL || apps->first == NULL || (apps->type != SOURCE_LIST && apps->type != SOURCE_MAP)) {
-        if (apps == NULL || !conversion_refuse_unread(conversion, apps))
-            conversion_error(conversion, apps, "apps.apps has no app");
+    if (apps == NULL || apps->first == NULL) {
+        conversion_error(conversion, apps, "apps.apps has no app");
         return;
     }
     for (struct source *app = apps->first; app != NULL; app = app->next) {
@@ -268,6 +267,7 @@ static void convert_reverb_scaling(struct conversion *conversion, struct source 
         drop_reverb_group(conversion, scaling, "it is off");
         return;
     }
+    conversion_section(conversion, scaling, "server"); /* an error if it is not understood */
     conversion_put(conversion, enabled, "adapter.driver", json_string("redis"));
     conversion_apply(conversion, scaling, rows, sizeof rows / sizeof rows[0]);
     conversion_note(conversion, enabled,
@@ -298,15 +298,16 @@ static void convert_reverb_server(struct conversion *conversion, struct source *
         {"pulse_ingest_interval", NULL, CONVERT_DROP, .remark = OWN_METRICS},
         {"telescope_ingest_interval", NULL, CONVERT_DROP, .remark = OWN_METRICS},
     };
-    struct source *path = source_find(server, "path", NULL), *scaling = source_find(server, "scaling", NULL);
+    struct source *path = source_find(server, "path", NULL),
+                  *scaling = conversion_section(conversion, server, "scaling");
     struct slice text;
 
     conversion_apply(conversion, server, rows, sizeof rows / sizeof rows[0]);
     if (source_is_set(path) && conversion_text(conversion, path, &text) && text.length > 0)
         conversion_put(conversion, path, "path_prefix", json_stringn(text.data, text.length));
     convert_request_size(conversion, server);
-    laravel_put_tls(conversion, source_find(server, "options.tls", NULL));
-    if (scaling != NULL && scaling->type == SOURCE_MAP)
+    laravel_put_tls(conversion, conversion_section(conversion, server, "options.tls"));
+    if (scaling != NULL)
         convert_reverb_scaling(conversion, scaling);
     conversion_drop_rest(conversion, server, "Curlew has no counterpart for it");
     server->taken = true;
@@ -314,7 +315,7 @@ static void convert_reverb_server(struct conversion *conversion, struct source *
 
 void reverb_convert(struct conversion *conversion) {
     struct source *name = source_find(conversion->root, "default", NULL),
-                  *servers = source_find(conversion->root, "servers", NULL), *server = NULL;
+                  *servers = conversion_section(conversion, conversion->root, "servers"), *server = NULL;
     struct slice word = SLICE("reverb");
 
     if (source_is_set(name))

@@ -1065,6 +1065,20 @@ REVERB_UNKNOWN=1
     }
     files['reverb.php'] = reverbFile({ app: { allowed_origins: "['a', $b]" } });
     await refused(t, 1, args, files, /allowed_origins\[1\]: the variable \$b is not understood here/);
+    for (const [key, value] of [
+      ['options', 'tls()'],
+      ['options.tls', "['tls' => tls()]"],
+      ['scaling', 'scaling()'],
+    ]) {
+      files['reverb.php'] = reverbFile({ server: { [key.split('.')[0]]: value } });
+      const place = new RegExp(
+        `^error: reverb\\.php:\\d+: servers\\.reverb\\.${key}: the call of \\w+\\(\\) is not understood`,
+        'm',
+      );
+      await refused(t, 1, args, files, place);
+    }
+    files['reverb.php'] = "<?php return ['servers' => servers(), 'apps' => apps()];";
+    await refused(t, 1, args, files, /servers: the call of servers\(\)/, /apps: the call of apps\(\)/);
     files['reverb.php'] = reverbFile({ apps: '...App::all()' });
     await refused(t, 1, args, files, /apps\.apps\[1\]: the operator \.\.\. is not understood/);
   });
@@ -1230,6 +1244,13 @@ WEBSOCKETS_REPLICATION_MODE=redis\nLARAVEL_WEBSOCKETS_OTHER=1\n`;
       { ...PUSHER_APP, max_connections: 0, max_client_events_per_second: 0 },
     ]);
     assert.match(stderr, /^dropped: LARAVEL_WEBSOCKETS_OTHER: /m);
+  });
+
+  test('a_section_that_is_not_understood_is_an_error', async (t) => {
+    for (const section of ['ssl', 'dashboard', 'replication', 'apps', 'allowed_origins']) {
+      const files = { '.env': WEBSOCKETS_ENV, 'websockets.php': `<?php return ['${section}' => f(), ];` };
+      await refused(t, 1, args, files, new RegExp(`^error: websockets\\.php:1: ${section}: the call of f\\(\\)`, 'm'));
+    }
   });
 
   test('missing_values_are_named', async (t) => {

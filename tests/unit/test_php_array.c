@@ -150,6 +150,7 @@ static void lists_of_a_variable_are_split(void **state) {
     assert_array("[array_filter(explode(',', env('LIST'))), array_map('trim', explode(',', env('LIST')))]",
                  "[[\"a\", \" b\"], [\"a\", \"b\", \"\"]]");
     assert_array("[array_filter([1, 0, '', '0', null, false, [], ['a'], 'b'])]", "[[1, [\"a\"], \"b\"]]");
+    assert_array("array_filter(['a' => 1, 'b' => null, 'c' => env('TEXT')])", "{\"a\": 1, \"c\": \"t\"}");
     assert_array("array_values(array_filter(array_map('trim', explode(',', env('LIST', '')))))", "[\"a\", \"b\"]");
 }
 
