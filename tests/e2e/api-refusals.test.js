@@ -20,7 +20,7 @@ const LIMITED = {
   max_event_batch_size: 1,
 };
 const DISABLED = { ...APP, id: 'disabled', key: 'disabled-key', enabled: false };
-const BROKEN = { ...APP, id: 'broken', key: 'broken-key', max_event_batch_size: -1 };
+const BROKEN = { ...APP, id: 'broken', key: 'broken-key', max_event_batch_size: -2 };
 const server = await sharedServer({
   apps: [APP, LIMITED, DISABLED, BROKEN],
   config: { http_api: { request_limit_in_mb: 1 } },

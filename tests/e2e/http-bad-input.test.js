@@ -11,7 +11,7 @@ import { signedPath } from '../lib/sign.js';
 
 const UNLIMITED = { ...APP, id: 'unlimited', key: 'unlimited-key', max_event_payload_in_kb: 0 };
 const DISABLED = { ...APP, id: 'disabled', key: 'disabled-key', enabled: false };
-const BROKEN = { ...APP, id: 'broken', key: 'broken-key', max_connections: -1 };
+const BROKEN = { ...APP, id: 'broken', key: 'broken-key', max_connections: -2 };
 const server = await sharedServer({
   apps: [APP, UNLIMITED, DISABLED, BROKEN],
   config: { http_api: { request_limit_in_mb: 1 } },

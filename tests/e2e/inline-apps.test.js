@@ -92,7 +92,7 @@ test('one that is there and differs stays as it is in the store, and a warning n
 test('one that cannot be created is said, and the others are', async (t) => {
   const here = place(t);
   await here.create({ ...ONE, id: 'first' });
-  const server = await here.server([ONE, { ...ONE, id: 'broken', key: 'broken-key', max_connections: -1 }, TWO]);
+  const server = await here.server([ONE, { ...ONE, id: 'broken', key: 'broken-key', max_connections: -2 }, TWO]);
   await connect(server, { t, app: TWO });
   await server.waitForLog(/^app one of the configuration could not be created in the sqlite store: .*key.*first/);
   await server.waitForLog(/^app "broken": max_connections must be/);

@@ -10,7 +10,7 @@ import { APP, serverFor, sharedServer, startServer } from '../lib/server.js';
 
 const WATCHING = { ...APP, enable_watchlist_events: true };
 const DISABLED = { id: 'disabled', key: 'disabled-key', secret: 'disabled-secret', enabled: false };
-const BROKEN = { id: 'broken', key: 'broken-key', secret: 'broken-secret', max_connections: -1 };
+const BROKEN = { id: 'broken', key: 'broken-key', secret: 'broken-secret', max_connections: -2 };
 const LIMITED = {
   id: 'limited',
   key: 'limited-key',
