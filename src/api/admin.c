@@ -48,6 +48,7 @@ static json_t *record_to_show(const struct admin_job *own, const struct app *app
 /* An unknown field is probably a typing error, and most stores would lose it; one that the app has already is kept. */
 static bool knows_all_fields(struct admin_job *own, const struct app *before) {
     enum app_field field;
+    struct slice meant;
     const char *name;
     json_t *value;
 
@@ -56,6 +57,10 @@ static bool knows_all_fields(struct admin_job *own, const struct app *before) {
             (before != NULL && json_object_get(before->unknown, name) != NULL))
             continue;
         own->field = name;
+        meant = app_field_meant(slice_of(name));
+        if (meant.length != 0)
+            return error_set(&own->base.job.error, "%s is not a field of an app; did you mean %.*s?", name,
+                             SLICE_ARGS(meant));
         return error_set(&own->base.job.error, "%s is not a field of an app", name);
     }
     return true;

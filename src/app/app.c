@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/near_miss.h"
 #include "config/config.h"
 
 #define TEXT(field, member)                                                                                            \
@@ -100,6 +101,14 @@ bool app_field_from_name(struct slice name, enum app_field *field) {
         }
     }
     return false;
+}
+
+struct slice app_field_meant(struct slice name) {
+    struct near_miss miss = near_miss_of(name);
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        near_miss_offer(&miss, slice_of(app_fields[i].name));
+    return miss.best;
 }
 
 static json_t *origins_json(const struct app *app) {

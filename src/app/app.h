@@ -199,6 +199,9 @@ uint32_t app_number(const struct app *app, enum app_field field);
 /* Finds the field with that name; false if there is none. */
 bool app_field_from_name(struct slice name, enum app_field *field);
 
+/* The field that was probably meant by a name that is none; empty if none is near. */
+struct slice app_field_meant(struct slice name);
+
 /* True if `text` can be the id or key of an app. Any other text is "not found" without a query. */
 bool app_name_valid(struct slice text);
 

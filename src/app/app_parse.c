@@ -218,6 +218,7 @@ static void keep_unknown_fields(const struct parser *parser, struct app *app, co
     /* Jansson's iteration needs a pointer that is not const, but changes nothing. */
     json_object_foreach((json_t *)record, name, value) {
         struct buffer text = {0};
+        struct slice meant;
 
         if (app_field_from_name(slice_of(name), &field))
             continue;
@@ -226,7 +227,10 @@ static void keep_unknown_fields(const struct parser *parser, struct app *app, co
         json_object_set_new(app->unknown, name, json_deep_copy(value));
         if (parser->source == APP_FROM_COMMAND)
             continue;
+        meant = app_field_meant(slice_of(name));
         buffer_appendf(&text, "%s is not a field that this server knows; it is kept", name);
+        if (meant.length != 0)
+            buffer_appendf(&text, "; did you mean %.*s?", SLICE_ARGS(meant));
         warn_about_app(parser, buffer_string(&text));
         buffer_dispose(&text);
     }

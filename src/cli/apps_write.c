@@ -1,6 +1,7 @@
 /*
  * The commands that change one app: create, update, delete, enable, disable, rotate-secret.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,9 @@
 #include "cli/print.h"
 #include "cli/secret_input.h"
 
-/* Bytes from the random generator; each is two digits. */
-#define ID_BYTES 10
+/* Decimal digits of an id: some SDKs of the protocol take nothing else. */
+#define ID_DIGITS 10
+/* Bytes from the random generator; each is two hexadecimal digits. */
 #define KEY_BYTES 16
 #define SECRET_BYTES 32
 
@@ -54,6 +56,18 @@ static void random_hex(char *text, size_t bytes) {
     for (size_t i = 0; i < bytes; i++)
         snprintf(text + 2 * i, 3, "%02x", random[i]);
     explicit_bzero(random, sizeof random);
+}
+
+static void make_id_if_missing(json_t *record) {
+    uint64_t drawn;
+    char text[ID_DIGITS + 1];
+
+    if (json_object_get(record, app_fields[APP_ID].name) != NULL)
+        return;
+    random_bytes(&drawn, sizeof drawn);
+    /* The first digit is not 0, so that programs that read it as a number do not lose it. */
+    snprintf(text, sizeof text, "%010" PRIu64, 1000000000 + drawn % 9000000000);
+    json_object_set_new(record, app_fields[APP_ID].name, json_string(text));
 }
 
 static void make_if_missing(json_t *record, enum app_field field, size_t bytes) {
@@ -138,7 +152,7 @@ enum cli_exit apps_create(const struct cli_options *options) {
     made_key = json_object_get(record, "key") == NULL;
     made_secret = json_object_get(record, "secret") == NULL;
     if (good) {
-        make_if_missing(record, APP_ID, ID_BYTES);
+        make_id_if_missing(record);
         make_if_missing(record, APP_KEY, KEY_BYTES);
         make_if_missing(record, APP_SECRET, SECRET_BYTES);
         app = parse_app(&writing, record);

@@ -6,7 +6,6 @@
 #include "app/app_policy.h"
 #include "base/alloc.h"
 #include "base/json_fault.h"
-#include "base/near_miss.h"
 
 void changes_dispose(struct changes *changes) {
     json_decref(changes->list);
@@ -17,6 +16,25 @@ static void add_change(struct changes *changes, const char *field, json_t *value
     if (changes->list == NULL)
         changes->list = json_array();
     json_array_append_new(changes->list, json_pack("[s,o]", field, value));
+}
+
+/* An example of the value of a field that is JSON. */
+static const char *example_of(enum app_field field) {
+    switch (field) {
+    case APP_ALLOWED_ORIGINS:
+        return "[\"https://a.example\"]";
+    case APP_WEBHOOKS:
+        return "[{\"url\":\"https://a.example/hook\",\"event_types\":[\"channel_occupied\"]}]";
+    case APP_POLICY:
+        return "{\"limits\":{\"max_connections\":1000}}";
+    default:
+        return "{\"prices-*\":\"fossil\"}";
+    }
+}
+
+/* A list of the one origin that the text is, NULL if it is none: JSON and lists have characters that no origin has. */
+static json_t *single_origin(const char *text) {
+    return text[0] != '\0' && strpbrk(text, " ,\"'[]{}") == NULL ? json_pack("[s]", text) : NULL;
 }
 
 /* NULL if the text is not JSON. Text that is not UTF-8 becomes a value that no field accepts. */
@@ -34,27 +52,11 @@ static json_t *value_of(const struct app_field_info *info, const char *value, js
 }
 
 static bool refuse_field(const char *field, struct error *error) {
-    struct near_miss miss = near_miss_of(slice_of(field));
+    struct slice meant = app_field_meant(slice_of(field));
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
-        near_miss_offer(&miss, slice_of(app_fields[i].name));
-    if (miss.best.length != 0)
-        return error_set(error, "%s is not a field of an app; did you mean %.*s?", field, SLICE_ARGS(miss.best));
+    if (meant.length != 0)
+        return error_set(error, "%s is not a field of an app; did you mean %.*s?", field, SLICE_ARGS(meant));
     return error_set(error, "%s is not a field of an app", field);
-}
-
-/* A value of each field that is JSON, as a shell takes it. */
-static const char *json_example(enum app_field field) {
-    switch (field) {
-    case APP_ALLOWED_ORIGINS:
-        return ", such as '[\"https://shop.example\"]'";
-    case APP_WEBHOOKS:
-        return ", such as '[{\"url\":\"https://shop.example/hook\",\"event_types\":[\"channel_occupied\"]}]'";
-    case APP_CHANNEL_DELTA_COMPRESSION:
-        return ", such as '{\"ticker-*\":\"fossil\"}'";
-    default:
-        return "";
-    }
 }
 
 static bool refuse_json(enum app_field field, const char *value, const json_error_t *problem, struct error *error) {
@@ -63,7 +65,7 @@ static bool refuse_json(enum app_field field, const char *value, const json_erro
 
     if (!json_find_fault(slice_of(value), &position, &fault)) /* jansson's own text may quote half a secret */
         error_set(&fault, "it is invalid at byte %d", problem->position);
-    return error_set(error, "%s must be JSON%s: %s", app_fields[field].name, json_example(field), fault.text);
+    return error_set(error, "%s must be JSON, such as '%s': %s", app_fields[field].name, example_of(field), fault.text);
 }
 
 bool changes_set_field(struct changes *changes, const char *field, const char *value, struct error *error) {
@@ -74,6 +76,8 @@ bool changes_set_field(struct changes *changes, const char *field, const char *v
     if (!app_field_from_name(slice_of(field), &known))
         return refuse_field(field, error);
     json = value_of(&app_fields[known], value, &problem);
+    if (json == NULL && known == APP_ALLOWED_ORIGINS)
+        json = single_origin(value);
     if (json == NULL)
         return refuse_json(known, value, &problem, error);
     add_change(changes, field, json);

@@ -16,7 +16,8 @@ struct changes {
 void changes_dispose(struct changes *changes);
 
 /*
- * Adds `FIELD=VALUE`: text, digits for numbers, true or false for flags, JSON for fields that are JSON. app_parse
+ * Adds `FIELD=VALUE`: text, digits for numbers, true or false for flags, JSON for fields that are JSON. A single word
+ * for `allowed_origins` is a list of one. app_parse
  * checks the value later; false if there is no such field, or the value has to be JSON and is not.
  */
 bool changes_set(struct changes *changes, const char *assignment, struct error *error);

@@ -115,7 +115,8 @@ static bool can_start(const struct config *config, struct config_report *report)
     return check_store(config, report) && supported;
 }
 
-/* The folder of the file of apps has to exist when the first query is made; the server starts without it. */
+/* The folder of the file of apps has to be writable when the first query is made; the server starts without that. A
+ * missing folder is an error of the store itself. */
 static void check_sqlite_folder(const struct config *config, struct config_report *report) {
     const char *path = config->database.sqlite.path, *slash = strrchr(path, '/');
     char folder[PATH_MAX];
@@ -123,10 +124,8 @@ static void check_sqlite_folder(const struct config *config, struct config_repor
     if (config->app_manager.driver != CONFIG_DRIVER_SQLITE || slash == NULL || slash == path)
         return;
     snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path);
-    if (access(folder, W_OK | X_OK) != 0)
-        config_report_error(report,
-                            "database.sqlite.path %s: %s; its folder has to exist, and this user to be able to write "
-                            "there",
+    if (access(folder, W_OK | X_OK) != 0 && errno != ENOENT && errno != ENOTDIR)
+        config_report_error(report, "database.sqlite.path %s: %s; this user has to be able to write in its folder",
                             path, strerror(errno));
 }
 

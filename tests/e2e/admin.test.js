@@ -302,7 +302,10 @@ describe('bad input', () => {
       const slip = await call(method, path, { ...record, maxConnections: 5 });
       assert.deepEqual(
         [slip.status, slip.json],
-        [422, { error: 'maxConnections is not a field of an app', field: 'maxConnections' }],
+        [
+          422,
+          { error: 'maxConnections is not a field of an app; did you mean max_connections?', field: 'maxConnections' },
+        ],
       );
     }
     assert.equal((await call('GET', '/x')).status, 404);

@@ -21,7 +21,7 @@ describe('create', () => {
     const first = await appsDone(t, ['create', '-c', config, '--json']);
     const second = await appsDone(t, ['create', '-c', config, '--json']);
     for (const app of [first, second]) {
-      assert.match(app.id, /^[0-9a-f]{20}$/);
+      assert.match(app.id, /^[1-9][0-9]{9}$/);
       assert.match(app.key, /^[0-9a-f]{32}$/);
       assert.match(app.secret, /^[0-9a-f]{64}$/);
     }
@@ -255,8 +255,8 @@ describe('a command line that makes no sense has exit code 2 and says where to r
     'no assignment': [['create', '--set', 'enabled'], /FIELD=VALUE must follow --set/],
     'no JSON': [['create', '--set', 'webhooks={'], /webhooks must be JSON, such as '\[\{"url":/],
     'a word for a list': [
-      ['create', '--set', 'allowed_origins=https://a.example'],
-      /allowed_origins must be JSON, such as '\["https:\/\/shop\.example"\]': /,
+      ['create', '--set', 'allowed_origins=https://a.example https://b.example'],
+      /allowed_origins must be JSON, such as '\["https:\/\/a\.example"\]': /,
     ],
     'a value for a flag': [['list', '--json=1'], /--json takes no value/],
   };

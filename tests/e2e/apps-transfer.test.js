@@ -300,7 +300,7 @@ describe('copy', () => {
       [good, bad, '--to'],
     ]) {
       const { code, stderr } = await apps(t, ['copy', '--from', from, '--to', to]);
-      assert.equal(code, 1);
+      assert.equal(code, 2);
       assert.match(stderr, new RegExp(`curlew: ${side} .*/nowhere/apps\\.db`));
     }
   });

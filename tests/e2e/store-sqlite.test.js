@@ -401,16 +401,48 @@ test('two_servers_on_one_file_hear_of_each_others_changes', async (t) => {
   await eventually(one, async () => assert.equal(await refusal(one, 'new-key'), 4001));
 });
 
-test('a_folder_that_is_missing_is_named_with_the_setting', async (t) => {
-  const file = path.join(folderWith(t), 'nowhere', 'apps.db');
-  const server = await serverFor(t, settings(file));
+test('a_folder_that_is_missing_is_an_error_at_the_start_that_names_it_and_the_setting', async (t) => {
+  const folder = path.join(folderWith(t), 'nowhere');
+  const config = { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: path.join(folder, 'apps.db') } } };
+  for (const args of [['serve'], ['check'], ['apps', 'list']]) {
+    const { code, stdout, stderr } = await runCurlew(args, { config });
+    assert.equal(code, 2, `${args}: ${stderr}`);
+    assert.match(
+      stdout + stderr,
+      new RegExp(`database\\.sqlite\\.path ${folder}/apps\\.db: the folder ${folder} does not exist`),
+    );
+  }
+});
+
+test('the_files_are_for_their_user_only_and_one_that_everybody_can_read_is_a_warning', async (t) => {
+  const file = path.join(folderWith(t), 'apps.db');
+  const server = await readyServer(t, file);
+  for (const suffix of ['', '-wal', '-shm']) assert.equal(fs.statSync(file + suffix).mode & 0o777, 0o600, suffix);
+  assert.ok(!server.log.all.some(({ message }) => /can read it/.test(message)));
+  await server.stop();
+  fs.chmodSync(file, 0o644);
+  const again = await readyServer(t, file);
+  const { level, message } = await again.waitForLog(/every user of this machine can read it/);
+  assert.equal(level, 'warn');
+  assert.match(message, /database\.sqlite\.path .*apps\.db holds the secrets of all apps.*chmod 600/);
+});
+
+test('a_file_of_another_user_is_named_with_its_owner_and_what_to_do', async (t) => {
+  const folder = folderWith(t);
+  const file = path.join(folder, 'apps.db');
+  await (await readyServer(t, file)).stop();
+  const binary = boundByModes(t);
+  fs.chmodSync(file, 0o444);
+  const reading = await readyServer(t, file, { apps: [], binary });
   assert.match(
-    (await server.waitForLog(/store cannot be asked/)).message,
-    /database\.sqlite\.path .*nowhere\/apps\.db: unable to open database file; its folder has to exist/,
+    (await reading.waitForLog(/may not write it/)).message,
+    /apps\.db belongs to \w+, and \w+ may not write it, so changes of apps will be refused: .*sudo -u \w+ curlew apps/,
   );
-  const { code, stderr } = await runCurlew(['apps', 'list'], {
-    config: { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } } },
-  });
-  assert.notEqual(code, 0);
-  assert.match(stderr, /database\.sqlite\.path .*nowhere\/apps\.db/);
+  await reading.stop();
+  fs.chmodSync(file, 0);
+  const shut = await serverFor(t, settings(file, { apps: [], binary }));
+  assert.match(
+    (await shut.waitForLog(/store cannot be asked/)).message,
+    /apps\.db belongs to \w+, and \w+ may not read it: run `curlew apps` as the server's user \(sudo -u USER/,
+  );
 });

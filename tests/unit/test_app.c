@@ -459,8 +459,19 @@ static void an_unknown_field_is_a_warning_and_survives(void **state) {
     (void)state;
     assert_true(warned("app \"a\": colour is not a field that this server knows"));
     assert_true(warned("app \"a\": nested is not"));
+    assert_false(warned("did you mean"));
     assert_writes(app, text);
     app_unref(app);
+}
+
+static void a_field_that_was_probably_meant_is_named(void **state) {
+    (void)state;
+    app_unref(must(parse_with("\"max_conections\":5,\"enable_client_message\":true,\"webhook\":[]")));
+    assert_true(
+        warned("app \"a\": max_conections is not a field that this server knows; it is kept; did you mean "
+               "max_connections?"));
+    assert_true(warned("did you mean enable_client_messages?"));
+    assert_true(warned("did you mean webhooks?"));
 }
 
 static void origins_are_patterns_with_one_star_at_most(void **state) {
@@ -715,6 +726,7 @@ int main(void) {
         TEST(the_longest_id_has_255_bytes),
         TEST(the_signing_key_is_the_secrets),
         TEST(an_unknown_field_is_a_warning_and_survives),
+        TEST(a_field_that_was_probably_meant_is_named),
         TEST(origins_are_patterns_with_one_star_at_most),
         TEST(a_webhook_is_read_whole),
         TEST(nested_webhook_headers_are_read_as_meant_and_written_flat),

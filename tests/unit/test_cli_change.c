@@ -58,6 +58,22 @@ static void changes_are_made_in_the_order_given(void **state) {
     assert_json(changed("{\"colour\":1}", &changes, &error), "{\"enabled\":true}");
 }
 
+static void one_origin_is_a_list_of_one(void **state) {
+    static const char *const lists[] = {"a b", "a,b", "[a", "'a'", "{}x"};
+    struct changes changes = {0};
+    struct error error;
+
+    (void)state;
+    assert_true(changes_set(&changes, "allowed_origins=https://a.example", &error));
+    assert_json(changed("{}", &changes, &error), "{\"allowed_origins\":[\"https://a.example\"]}");
+    assert_true(changes_set(&changes, "allowed_origins=*", &error));
+    assert_json(changed("{}", &changes, &error), "{\"allowed_origins\":[\"*\"]}");
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        assert_false(changes_set_field(&changes, "allowed_origins", lists[i], &error));
+        assert_non_null(strstr(error.text, "allowed_origins must be JSON, such as '[\"https://a.example\"]': "));
+    }
+}
+
 static void what_names_no_field_is_refused(void **state) {
     struct changes changes = {0};
     struct error error;
@@ -67,7 +83,11 @@ static void what_names_no_field_is_refused(void **state) {
     assert_string_equal(error.text, "colour is not a field of an app");
     assert_false(changes_set(&changes, "enabled", &error));
     assert_false(changes_set(&changes, "webhooks=[{]", &error));
-    assert_non_null(strstr(error.text, "webhooks must be JSON"));
+    assert_string_equal(error.text,
+                        "webhooks must be JSON, such as '[{\"url\":\"https://a.example/hook\",\"event_types\":"
+                        "[\"channel_occupied\"]}]': the name of a member must be in double quotation marks");
+    assert_false(changes_set(&changes, "max_conections=1", &error));
+    assert_string_equal(error.text, "max_conections is not a field of an app; did you mean max_connections?");
     changes_unset(&changes, "colour");
     assert_null(changed("{}", &changes, &error));
     assert_string_equal(error.text, "colour is not a field of this app");
@@ -121,6 +141,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_value_is_read_as_its_field_wants_it),
         cmocka_unit_test(changes_are_made_in_the_order_given),
+        cmocka_unit_test(one_origin_is_a_list_of_one),
         cmocka_unit_test(what_names_no_field_is_refused),
         cmocka_unit_test(an_unset_field_differs_from_its_default_only_where_a_store_can_say_so),
         cmocka_unit_test(an_unknown_field_differs_only_if_both_have_it),

@@ -6,6 +6,7 @@
 #include "store/drivers.h"
 #include "store/name_conflict.h"
 #include "store/row.h"
+#include "store/sqlite/sqlite_file.h"
 #include "store/sqlite/sqlite_internal.h"
 #include "store/sqlite/sqlite_sleep.h"
 
@@ -17,6 +18,8 @@ static struct app_store *sqlite_open(const struct config *config, const struct a
         error_set(error, "database.sqlite.path is empty: it names the file that holds the apps");
         return NULL;
     }
+    if (!sqlite_folder_exists(config->database.sqlite.path, error))
+        return NULL;
     store = alloc_zero(sizeof *store);
     store->path = config->database.sqlite.path;
     store->defaults = defaults;
@@ -183,8 +186,8 @@ static enum store_answer sqlite_prepare(struct store_connection *base, struct er
     connection->columns = 0;
     if (answer != STORE_UNAVAILABLE)
         answer = sqlite_begin_operation(connection, error);
-    if (answer == STORE_OK)
-        atomic_store(&connection->store->prepared, true);
+    if (answer == STORE_OK && !atomic_exchange(&connection->store->prepared, true))
+        sqlite_warn_of_file(connection->store->path);
     return answer;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "store/row.h"
+#include "store/sqlite/sqlite_file.h"
 #include "store/sqlite/sqlite_internal.h"
 #include "store/sqlite/sqlite_sleep.h"
 
@@ -19,6 +20,8 @@ static bool is_folder_error(int code) {
 enum store_answer sqlite_failed(struct sqlite_connection *connection, struct error *error) {
     int code = sqlite3_extended_errcode(connection->database);
 
+    if ((code & 0xff) == SQLITE_CANTOPEN && sqlite_explain_owner(connection->store->path, error))
+        return STORE_UNAVAILABLE;
     error_set(error, "database.sqlite.path %s: %s%s", connection->store->path, sqlite3_errmsg(connection->database),
               is_folder_error(code) ? "; its folder has to exist, and this user to be able to write there" : "");
     switch (code & 0xff) {
@@ -77,6 +80,7 @@ static bool open_file(struct sqlite_connection *connection, int more_flags) {
 }
 
 bool sqlite_create_file(struct sqlite_connection *connection) {
+    sqlite_create_private_file(connection->store->path);
     return open_file(connection, SQLITE_OPEN_CREATE);
 }
 

@@ -9,6 +9,7 @@
  *   sqlite_watch.c       changes that others make
  *   sqlite_migrate.c     the table
  *   sqlite_connection.c  opening and closing, errors, what the table's columns are
+ *   sqlite_file.c        the folder, the owner and the mode of the file
  *   sqlite_sleep.c       the pauses that SQLite makes by itself
  */
 #pragma once

@@ -36,7 +36,7 @@ static enum store_answer change_sqlite_table(struct sqlite_connection *connectio
     enum store_answer answer;
 
     if (sqlite_run_text(connection, sql)) {
-        log_info("app", "sqlite: %s: %.100s", connection->store->path, sql);
+        log_info("app", "sqlite: %s: %s", connection->store->path, sql);
         return STORE_OK;
     }
     answer = sqlite_write_failed(connection, error);
