@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
 /* Maps an IPv4 address to the number of an IPv6 network in ::/16, which is not assigned. */
@@ -143,7 +144,7 @@ const char *client_address_write(struct http_connection *connection, const struc
         memcpy(text, forwarded.data, forwarded.length);
         text[forwarded.length] = '\0';
     } else if (!peer_address_write(http_stream(connection)->fd, text)) {
-        strcpy(text, "unix socket");
+        snprintf(text, CLIENT_ADDRESS_TEXT, "unix socket");
     }
     return text;
 }
