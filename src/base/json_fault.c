@@ -291,7 +291,7 @@ static bool check_json_text(struct fault_finder *finder) {
 
 /* The first line that is neither empty nor a comment of TOML, YAML or shells. */
 static struct slice first_line(struct slice text) {
-    while (text.length > 0) {
+    while (text.data != NULL && text.length > 0) {
         const char *end = memchr(text.data, '\n', text.length);
         size_t length = end != NULL ? (size_t)(end - text.data) : text.length;
         struct slice line = slice_trim((struct slice){text.data, length});
@@ -302,7 +302,7 @@ static struct slice first_line(struct slice text) {
             return line;
         text = slice_skip(text, end != NULL ? length + 1 : length);
     }
-    return text;
+    return SLICE("");
 }
 
 static size_t key_length(struct slice line) {

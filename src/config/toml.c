@@ -112,7 +112,7 @@ static bool read_member(struct toml_scanner *scanner, json_t *table) {
     size_t depth = scanner->depth;
     struct buffer name = {0};
     const char *at = scanner->at;
-    json_t *value;
+    json_t *value = NULL;
     bool good = read_key_part(scanner, &name);
 
     while (good && skip_dot(scanner)) {
