@@ -25,7 +25,7 @@ static void append_lookups(struct metrics_page *page, const struct app_lookup_st
     metrics_family(page, "app_cache_invalid_entries", "gauge",
                    "Apps whose record in the store has become invalid; the last valid one is in force.");
     metrics_sample(page, labels, counts->broken);
-    metrics_family(page, "app_store_up", "gauge", "1 if the store answered when it was last asked.");
+    metrics_family(page, "app_store_up", "gauge", "1 if the store answered the last time.");
     metrics_sample(page, labels, !counts->outage);
     metrics_family(page, "app_store_outages_total", "counter", "How often the store stopped answering.");
     metrics_sample(page, labels, counts->outages);
@@ -47,7 +47,7 @@ static void append_pool(struct metrics_page *page, const struct store_pool_stats
     metrics_family(page, "app_store_turned_away_total", "counter",
                    "Lookups of names never seen that found too many of their kind waiting.");
     metrics_sample(page, labels, status->rejected);
-    metrics_family(page, "app_store_failures_total", "counter", "Operations for which the store could not be asked.");
+    metrics_family(page, "app_store_failures_total", "counter", "Operations for which the store could not be reached.");
     metrics_sample(page, labels, status->failures);
     metrics_family(page, "app_store_seconds", "histogram", "How long operations on the store took.");
     metrics_histogram(page, labels, bounds, status->latency, STORE_LATENCY_BUCKETS, status->latency_sum_us, 1e6);

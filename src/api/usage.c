@@ -29,7 +29,7 @@ void api_get_usage(struct api_call *call) {
         buffer_append_byte(&answer, '}');
         api_answer(call, buffer_slice(&answer));
     } else {
-        api_refuse(call, 503, REFUSED_REQUEST, "the system does not tell how much memory is in use");
+        api_refuse(call, 503, REFUSED_REQUEST, "cannot read from the system how much memory is in use");
     }
     buffer_dispose(&answer);
 }

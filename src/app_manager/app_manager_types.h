@@ -18,7 +18,7 @@ enum app_answer {
     APP_FOUND,
     APP_NOT_FOUND,
     APP_INVALID,     /* the record is broken, and no valid one was ever seen */
-    APP_UNAVAILABLE, /* the store cannot be asked, and nothing is known about this app */
+    APP_UNAVAILABLE, /* the store cannot be reached, and nothing is known about this app */
     APP_PENDING,     /* the answer comes later, by `done` */
 };
 
@@ -45,8 +45,8 @@ struct app_manager_hooks {
 /* The state of the store, as far as known. */
 enum app_health {
     APP_HEALTH_OK,
-    APP_HEALTH_DEGRADED, /* the store cannot be asked, but apps are known */
-    APP_HEALTH_ERROR,    /* the store cannot be asked and nothing was ever found in it, or there is no app at all */
+    APP_HEALTH_DEGRADED, /* the store cannot be reached, but apps are known */
+    APP_HEALTH_ERROR,    /* the store cannot be reached and nothing was ever found in it, or there is no app at all */
 };
 
 /* A snapshot of lookups and of the cache, for the metrics page. */

@@ -112,7 +112,7 @@ struct tls_context *tls_context_create(const struct tls_settings *settings, stru
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
 
     if (context == NULL) {
-        error_set(error, "TLS cannot be set up: OpenSSL gives no context");
+        error_set(error, "TLS cannot be set up: OpenSSL cannot create a context");
         return NULL;
     }
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);

@@ -69,7 +69,7 @@ bool workers_create(struct workers *workers, unsigned count, struct error *error
     workers->count = workers->started = 0;
     descriptors_init(&workers->descriptors, count);
     if (count > WORKERS_MAX)
-        return error_set(error, "%u workers are asked for, and there can be %d", count, WORKERS_MAX);
+        return error_set(error, "%u workers are too many: there can be %d", count, WORKERS_MAX);
     for (unsigned i = 0; i < count; i++) {
         workers->list[i] = worker_create(workers, i);
         if (workers->list[i] == NULL)

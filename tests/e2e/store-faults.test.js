@@ -209,7 +209,7 @@ function faultsOf(kind) {
     test('stopped: nobody who connects to a known app notices, and the health does', async () => {
       const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(server, { app: APP })));
       assert.equal(await health(server), 'OK');
-      const outages = () => server.log.all.filter(({ message }) => / store cannot be asked: /.test(message)).length;
+      const outages = () => server.log.all.filter(({ message }) => / store cannot be reached: /.test(message)).length;
       const before = outages();
       await backend.stop();
       const connecting = connectFor(server, OUTAGE_MS);
@@ -322,7 +322,7 @@ function faultsOf(kind) {
       const refused = await startServer(wrong);
       try {
         assert.equal(await refusal(refused, APP.key), 4100);
-        const { message } = await refused.waitForLog(/cannot be asked/);
+        const { message } = await refused.waitForLog(/store cannot be reached/);
         assert.match(
           message,
           /database\.(mysql|postgres|scylladb)\.username and \.password|database\.dynamodb\.aws_access_key_id and aws_secret_access_key/,

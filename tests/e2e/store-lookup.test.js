@@ -88,7 +88,7 @@ describe('while the store does not answer', () => {
       backend.thaw();
     }
     await server.waitForLog(/^the postgres store answers$/);
-    assert.equal(server.log.all.filter(({ message }) => /store cannot be asked/.test(message)).length, 1);
+    assert.equal(server.log.all.filter(({ message }) => /store cannot be reached/.test(message)).length, 1);
   });
 
   test('a flood of /up asks the store a few times at once, and no lookup waits behind it', async (t) => {

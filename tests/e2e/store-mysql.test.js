@@ -475,7 +475,7 @@ test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_state
   const { code, stderr } = await apps(t, ['create', '-c', config, '--id', 'new', '--key', 'new-key']);
   assert.equal(code, 0, stderr);
   assert.match(stderr, /ALTER command denied/);
-  await here.sql(stderr.match(/to be run by somebody who may: (ALTER TABLE .*)$/m)[1]);
+  await here.sql(stderr.match(/an administrator should run: (ALTER TABLE .*)$/m)[1]);
   const again = await migrate(t, config);
   assert.deepEqual([again.code, again.stderr], [0, '']);
 });
@@ -484,7 +484,7 @@ test('without_a_table_and_the_right_to_make_one_the_statement_to_run_is_named', 
   const here = await place(t);
   const config = here.config(await user(t, here, 'SELECT, INSERT, UPDATE, DELETE'));
   const said = await refused(t, ['create', '-c', config], /CREATE command denied/);
-  await here.sql(said.match(/to be run by somebody who may: (CREATE TABLE .*)$/m)[1]);
+  await here.sql(said.match(/an administrator should run: (CREATE TABLE .*)$/m)[1]);
   assert.deepEqual(await ids(t, config), []);
 });
 
@@ -515,7 +515,7 @@ test('a_server_that_is_read_only_is_read_and_refuses_writes_in_its_own_words', a
   await refused(
     t,
     ['create', '-c', config, '--id', 'a', '--key', 'k'],
-    /--read-only.*; to be run by somebody who may: ALTER TABLE[^]*app "a" was not created: .*--read-only/,
+    /--read-only.*; an administrator should run: ALTER TABLE[^]*app "a" was not created: .*--read-only/,
   );
 });
 

@@ -468,9 +468,7 @@ test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_state
   const { code, stderr } = await apps(t, ['create', '-c', config, '--id', 'new', '--key', 'new-key']);
   assert.equal(code, 0, stderr);
   assert.match(stderr, /must be owner of table applications/);
-  const statements = stderr
-    .split('\n')
-    .flatMap((line) => line.match(/to be run by somebody who may: (.*)$/)?.[1] ?? []);
+  const statements = stderr.split('\n').flatMap((line) => line.match(/an administrator should run: (.*)$/)?.[1] ?? []);
   assert.match(statements.join('\n'), /^ALTER TABLE .*\nDO .*CREATE OR REPLACE FUNCTION /);
   for (const statement of statements) await here.sql(statement);
   assert.deepEqual(Object.keys(await columns(here)).length, 23);
@@ -510,7 +508,7 @@ test('a_database_that_is_read_only_is_read_and_refuses_writes_in_its_own_words',
   await refused(
     t,
     ['create', '-c', config, '--id', 'a', '--key', 'k'],
-    /read-only transaction; to be run by somebody who may: ALTER TABLE[^]*app "a" was not created: .*read-only transaction/,
+    /read-only transaction; an administrator should run: ALTER TABLE[^]*app "a" was not created: .*read-only transaction/,
   );
 });
 
@@ -863,7 +861,7 @@ test('a_statement_that_the_server_cancels_is_said_in_its_words_and_leaves_nothin
   await here.sql('BEGIN');
   await here.sql('LOCK TABLE applications');
   const said = await refused(t, ['list', '-c', here.config()], /canceling statement due to statement timeout/);
-  assert.doesNotMatch(said, /to be run by somebody who may/);
+  assert.doesNotMatch(said, /an administrator should run/);
   await here.sql('COMMIT');
   // nothing else is to be cut off on a slow machine
   await here.sql(`ALTER DATABASE ${here.name} RESET statement_timeout`);
@@ -911,7 +909,7 @@ test('while_the_table_is_locked_few_processes_of_the_server_wait_and_it_is_one_o
   assert.equal(await up(server), 'DEGRADED');
   await here.sql('COMMIT');
   await eventually(server, async () => assert.equal(await up(server), 'OK'));
-  assert.equal(server.log.all.filter(({ message }) => / store cannot be asked: /.test(message)).length, 1);
+  assert.equal(server.log.all.filter(({ message }) => / store cannot be reached: /.test(message)).length, 1);
 });
 
 test('a_column_that_cannot_be_added_yet_holds_up_neither_the_others_at_the_table_nor_who_asks_the_server', async (t) => {

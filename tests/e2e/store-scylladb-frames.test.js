@@ -173,10 +173,7 @@ const PEERS = {
     (socket, stream) => socket.write(frame(READY, stream, nothing, { flags: 1 })),
     /a compressed answer/,
   ],
-  an_unknown_answer: [
-    (socket, stream) => socket.write(frame(0x7f, stream, nothing)),
-    /an answer that was not asked for/,
-  ],
+  an_unknown_answer: [(socket, stream) => socket.write(frame(0x7f, stream, nothing)), /an unexpected answer/],
   half_an_error: [(socket, stream) => socket.write(frame(ERROR, stream, Buffer.from([0, 0]))), /half an error/],
   a_result_without_an_end: [
     (socket, stream, request) => {

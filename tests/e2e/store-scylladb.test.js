@@ -123,7 +123,7 @@ describe('one node', () => {
     const file = fileFor(t, config);
     const { code, stderr } = await apps(t, ['create', '-c', file, '--id', 'one', '--key', 'one-key', '--secret', 's']);
     assert.equal(code, 0, stderr);
-    assert.match(stderr, /keyspace alone wants 3 replicas and 1 node is known: reading and writing at LOCAL_ONE/);
+    assert.match(stderr, /keyspace alone needs 3 replicas, and 1 node is known: reading and writing at LOCAL_ONE/);
     assert.equal((await appsDone(t, ['show', 'one', '-c', file, '--json'])).key, 'one-key');
     await refused(
       t,
@@ -392,16 +392,16 @@ describe('one node', () => {
     assert.equal((await sql(`SELECT key FROM ${here.name}.applications`))[0].key, 'new-key');
     assert.match(
       stderr,
-      /modest.*to be run by somebody who may: ALTER TABLE "place\d+"\."applications" ADD \(.*"allowed_origins" text/,
+      /modest.*an administrator should run: ALTER TABLE "place\d+"\."applications" ADD \(.*"allowed_origins" text/,
     );
     assert.match(
       stderr,
-      /modest.*to be run by somebody who may: CREATE INDEX IF NOT EXISTS ON "place\d+"\."applications" \("key"\)/,
+      /modest.*an administrator should run: CREATE INDEX IF NOT EXISTS ON "place\d+"\."applications" \("key"\)/,
     );
     const server = await serverFor(t, { apps: [], config: here.settings(modest) });
     (await connect(server, { app: { key: 'new-key' } })).destroy();
     // What the log says is what is missing.
-    for (const [, statement] of stderr.matchAll(/somebody who may: (.*)$/gm)) await sql(statement);
+    for (const [, statement] of stderr.matchAll(/an administrator should run: (.*)$/gm)) await sql(statement);
     const quiet = await apps(t, ['update', 'one', '-c', here.config(modest), '--set', 'enabled=true']);
     assert.deepEqual([quiet.code, quiet.stderr], [0, '']);
     await sql(`REVOKE MODIFY ON ${here.name}.applications FROM modest`);
@@ -410,7 +410,7 @@ describe('one node', () => {
     await refused(
       t,
       ['create', '-c', nothing.config(modest), '--id', 'one', '--key', 'one-key', '--secret', 's'],
-      /to be run by somebody who may: CREATE KEYSPACE.*there is no table place\d+\.applications/s,
+      /an administrator should run: CREATE KEYSPACE.*there is no table place\d+\.applications/s,
     );
   });
 
@@ -424,7 +424,7 @@ describe('one node', () => {
     assert.doesNotMatch(said, /not-the-password/);
     const unsaid = here.settings();
     delete unsaid.app_manager.scylladb.username;
-    await refused(t, ['list', '-c', fileFor(t, unsaid)], /wants a password: set database\.scylladb\.username/);
+    await refused(t, ['list', '-c', fileFor(t, unsaid)], /requires a password: set database\.scylladb\.username/);
     const named = await apps(t, ['list', '-c', here.config({ keyspace: 'no-name' })]);
     assert.equal(named.code, 2);
     assert.match(named.stderr, /scylladb\.keyspace/);
@@ -546,12 +546,12 @@ test(
       await known(); // whoever asks looks around
       return server.log.all.some((line) => pattern.test(line.message));
     };
-    await server.waitForLog(/keyspace quorum wants 3 replicas and 1 node is known: reading and writing at LOCAL_ONE/);
+    await server.waitForLog(/keyspace quorum needs 3 replicas, and 1 node is known: reading and writing at LOCAL_ONE/);
     await until('found', known);
 
     await Promise.all([cluster.start(1), cluster.start(2)]);
     for (const host of ['127\\.0\\.0\\.2', '127\\.0\\.0\\.3']) {
-      await until(true, isLogged(new RegExp(`node ${host}:\\d+ of data centre here is asked as well`)));
+      await until(true, isLogged(new RegExp(`node ${host}:\\d+ of data centre here is used as well`)));
     }
     await until(true, isLogged(/[23] nodes are known now: reading and writing at LOCAL_QUORUM/));
 

@@ -131,11 +131,11 @@ test('a_store_that_is_not_there_at_the_start_is_logged_once_unasked_and_so_is_it
   const file = path.join(folderWith(t), 'apps.db');
   fs.mkdirSync(file);
   const server = await serverFor(t, settings(file, { apps: [] }));
-  const { message } = await server.waitForLog(/store cannot be asked/);
-  assert.match(message, /the sqlite store cannot be asked: .*apps\.db/);
+  const { message } = await server.waitForLog(/store cannot be reached/);
+  assert.match(message, /the sqlite store cannot be reached: .*apps\.db/);
   fs.rmdirSync(file);
   await server.waitForLog(/the sqlite store answers/);
-  assert.equal(server.log.all.filter((line) => /store cannot be asked/.test(line.message)).length, 1);
+  assert.equal(server.log.all.filter((line) => /store cannot be reached/.test(line.message)).length, 1);
 });
 
 test('while_another_process_holds_the_lock_apps_are_found_servers_start_and_a_create_says_so_in_time', async (t) => {
@@ -180,7 +180,7 @@ test('a_file_that_is_locked_at_the_start_is_used_when_it_is_free', async (t) => 
   sql(file, 'CREATE TABLE other (x)'); // with a rollback journal: the lock keeps readers out, too
   const unlock = await lock(t, file);
   const server = await serverFor(t, settings(file));
-  assert.match((await server.waitForLog(/store cannot be asked/)).message, /apps\.db is locked by another process/);
+  assert.match((await server.waitForLog(/store cannot be reached/)).message, /apps\.db is locked by another process/);
   assert.equal(await refusal(server, 'known-key'), 4100);
   assert.equal(await health(server), 'ERROR');
   await unlock();
@@ -195,7 +195,7 @@ test('a_file_that_was_removed_is_missed_and_another_in_its_place_is_read', async
   for (const name of fs.readdirSync(folder)) fs.renameSync(path.join(folder, name), path.join(folder, `away-${name}`));
   await eventually(server, async () => assert.equal(await health(server), 'DEGRADED'));
   assert.match(
-    (await server.waitForLog(/the sqlite store cannot be asked/)).message,
+    (await server.waitForLog(/the sqlite store cannot be reached/)).message,
     /apps\.db was removed or replaced|unable to open/,
   );
   await serves(server);
@@ -225,7 +225,7 @@ test('a_folder_that_may_only_be_read_is_said_to_be_what_has_to_be_written', asyn
   try {
     const server = await serverFor(t, settings(file, { apps: [], binary: boundByModes(t) }));
     assert.match(
-      (await server.waitForLog(/store cannot be asked/)).message,
+      (await server.waitForLog(/store cannot be reached/)).message,
       /apps\.db: .*; its folder has to exist, and this user to be able to write there/,
     );
     fs.chmodSync(folder, 0o755);
@@ -276,7 +276,7 @@ test('a_file_that_is_no_database_is_named_and_left_as_it_is', async (t) => {
   fs.writeFileSync(file, text);
   const server = await serverFor(t, settings(file));
   assert.match(
-    (await server.waitForLog(/store cannot be asked/)).message,
+    (await server.waitForLog(/store cannot be reached/)).message,
     /database\.sqlite\.path .*apps\.db: file is not a database/,
   );
   assert.equal(await refusal(server, 'known-key'), 4100);
@@ -295,7 +295,7 @@ test('a_file_that_is_damaged_answers_nothing_wrong', async (t) => {
   const server = await serverFor(t, settings(file, { apps: [] }));
   assert.equal(await refusal(server, 'app-7-key'), 4100);
   assert.match(
-    (await server.waitForLog(/store cannot be asked/)).message,
+    (await server.waitForLog(/store cannot be reached/)).message,
     /apps\.db: database disk image is malformed/,
   );
   for (const answer of [
@@ -442,7 +442,7 @@ test('a_file_of_another_user_is_named_with_its_owner_and_what_to_do', async (t) 
   fs.chmodSync(file, 0);
   const shut = await serverFor(t, settings(file, { apps: [], binary }));
   assert.match(
-    (await shut.waitForLog(/store cannot be asked/)).message,
+    (await shut.waitForLog(/store cannot be reached/)).message,
     /apps\.db belongs to \w+, and \w+ may not read it: run `curlew apps` as the server's user \(sudo -u USER/,
   );
 });

@@ -16,16 +16,16 @@ async function refusal(server) {
 }
 
 /*
- * Starts a server with settings whose store cannot be asked; it says so in these words, and tells clients to come back.
- * When `repair` has made right what was wrong outside of the server, the server goes on by itself. What it logs never
- * holds `secret`.
+ * Starts a server whose store cannot be reached with its settings. The log says so in these words, and clients are told
+ * to come back. After `repair` has mended what was wrong outside of the server, the server continues by itself. Its log
+ * never holds `secret`.
  */
 export async function servesWithout(t, { config, env, says, secret, repair }) {
   const server = await serverFor(t, {
     config: { ...config, app_manager: { ...config.app_manager, array: { apps: [] } } },
     env,
   });
-  const { level, message } = await server.waitForLog(/^the \w+ store cannot be asked: /);
+  const { level, message } = await server.waitForLog(/^the \w+ store cannot be reached: /);
   assert.equal(level, 'error');
   assert.match(message, says);
   assert.equal(await refusal(server), 4100);

@@ -12,7 +12,7 @@
 struct fake_store {
     atomic_uint app_count;
     atomic_uint max_connections; /* of every app: a change that others make */
-    atomic_bool down;            /* the store cannot be asked */
+    atomic_bool down;            /* the store cannot be reached */
     atomic_uint queries;         /* lookups that came to the store */
     void (*prepare)(void);       /* called in prepare, which may take long; NULL: nothing to do */
     /* For the driver with a watch: called on the watch thread. NULL: it only waits for the end. */

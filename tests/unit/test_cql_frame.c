@@ -113,7 +113,7 @@ static void what_is_compressed_or_too_long_is_refused(void **state) {
 
     (void)state;
     assert_false(read_header(0x84, 0x01, 0, &header));
-    assert_string_equal(error.text, "a compressed answer, which was not asked for");
+    assert_string_equal(error.text, "a compressed answer, although compression was not negotiated");
     assert_false(read_header(0x84, 0, CQL_BODY_MAX_BYTES + 1, &header));
     assert_string_equal(error.text, "an answer of 16777217 bytes is too long");
     assert_false(read_header(0x84, 0, UINT32_C(1) << 31, &header));

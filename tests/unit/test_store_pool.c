@@ -46,7 +46,7 @@ static uint64_t attempted_ns[ATTEMPTS_MAX];
 struct step {
     struct store_operation operation;
     bool gated;        /* waits for the gate */
-    unsigned failures; /* so many times the store cannot be asked */
+    unsigned failures; /* so many times the store cannot be reached */
     unsigned runs, finished, order;
     enum store_answer answer;
     struct error error;

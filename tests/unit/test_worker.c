@@ -64,7 +64,7 @@ static void more_workers_than_there_can_be_are_refused(void **state) {
 
     (void)state;
     assert_false(workers_create(&workers, WORKERS_MAX + 1, &error));
-    assert_string_equal(error.text, "65 workers are asked for, and there can be 64");
+    assert_string_equal(error.text, "65 workers are too many: there can be 64");
     workers_destroy(&workers);
 }
 

@@ -10,7 +10,7 @@
 
 struct store_health {
     uint64_t timeout_ms;  /* of an operation */
-    bool outage;          /* the store cannot be asked */
+    bool outage;          /* the store cannot be reached */
     uint64_t outages;     /* how often that began */
     uint64_t answered_ms; /* when the store last answered; 0: never */
     bool ever_loaded;     /* a record was found at least once */
@@ -21,8 +21,8 @@ struct store_health {
 void store_health_init(struct store_health *health, uint64_t timeout_ms);
 
 /*
- * Notes how an operation ended: `failed` if the store could not be asked; `asked` false if the operation never came to
- * a connection. True if an outage has begun or ended.
+ * Notes how an operation ended: `failed` if the store could not be reached; `asked` false if the operation never came
+ * to a connection. True if an outage has begun or ended.
  */
 bool store_health_note(struct store_health *health, bool asked, bool failed, uint64_t now_ms);
 

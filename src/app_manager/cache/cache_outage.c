@@ -33,8 +33,8 @@ bool cache_note_answer(struct app_cache *cache, const struct store_operation *op
 
 void cache_log_outage(struct app_cache *cache, enum store_answer answer, const struct error *error) {
     if (answer == STORE_UNAVAILABLE)
-        log_error("app", "the %s store cannot be asked: %s; apps that are known are served as they were",
-                  cache->driver->name, error->text);
+        log_error("app", "the %s store cannot be reached: %s; cached apps are still served", cache->driver->name,
+                  error->text);
     else
         log_info("app", "the %s store answers", cache->driver->name);
 }

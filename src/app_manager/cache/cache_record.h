@@ -39,7 +39,7 @@ struct cache_entry {
     struct name_node by_id; /* its text is the slot's id */
     struct app_slot *slot;
     _Atomic(enum entry_life) life;
-    atomic_bool stale;                   /* expired, and served because the store cannot be asked */
+    atomic_bool stale;                   /* expired, and served because the store cannot be reached */
     atomic_uint_fast64_t fresh_until_ms; /* from then on a lookup asks the store; 0: always */
     atomic_uint pins;                    /* queries for it, and answers on their way to workers */
 
@@ -108,7 +108,7 @@ void records_set_broken(struct records *records, struct cache_entry *entry, cons
 /* The entry could not be read again: the next attempt comes later, and the record is served meanwhile. */
 void records_put_off(struct records *records, struct cache_entry *entry, uint64_t now_ms);
 
-/* True while the expired record may be served because the store cannot be asked. */
+/* True while the expired record may be served because the store cannot be reached. */
 bool records_may_serve_stale(const struct records *records, const struct cache_entry *entry, uint64_t now_ms);
 /* Serves the record as it is until then, but not beyond the time of stale_if_error. */
 void records_serve_stale(struct records *records, struct cache_entry *entry, uint64_t until_ms);

@@ -207,7 +207,8 @@ enum store_answer dynamodb_prepare(struct store_connection *base, struct error *
         enum store_answer answer;
 
         if (result == DYNAMODB_DENIED) {
-            log_warning("app", "the index of DynamoDB table %s is taken to be there, since this user may not look: %s",
+            log_warning("app",
+                        "the index of DynamoDB table %s is assumed to exist, because this user may not check: %s",
                         store->table, error->text);
             atomic_store(&store->index_usable, true);
             return STORE_OK;

@@ -229,7 +229,7 @@ static enum store_answer change_mysql_table(struct mysql_connection *connection,
     bool done = answer == STORE_OK;
 
     if (answer == STORE_REFUSED && !was_changed_meanwhile(connection->code)) {
-        log_warning("app", "%s; to be run by somebody who may: %.*s", error->text, SLICE_ARGS(sql));
+        log_warning("app", "%s; an administrator should run: %.*s", error->text, SLICE_ARGS(sql));
         return STORE_REFUSED;
     }
     if (answer == STORE_UNAVAILABLE)

@@ -154,7 +154,7 @@ static enum store_answer change_postgres_schema(struct postgres_connection *conn
     }
     answer = postgres_failure(connection);
     if (answer == STORE_REFUSED) {
-        log_warning("app", "%s; to be run by somebody who may: %s", error->text, sql);
+        log_warning("app", "%s; an administrator should run: %s", error->text, sql);
         PQclear(postgres_run(connection, "ROLLBACK TO SAVEPOINT curlew", 0, NULL, &ignored));
     }
     return answer;

@@ -33,7 +33,7 @@ struct scylladb_node {
     uint16_t port;
     bool configured;                     /* named by the configuration, so it is never removed */
     char data_center[SCYLLADB_NAME_MAX]; /* empty: not known yet */
-    uint32_t backoff_ms;                 /* 0: it answered when it was last asked */
+    uint32_t backoff_ms;                 /* 0: it answered the last time */
     uint64_t skip_until_ms;
 };
 

@@ -184,7 +184,7 @@ static enum store_answer change_scylladb_schema(struct scylladb_connection *conn
     else if (cql_failure_code(connection->link) == CQL_ERROR_ALREADY_EXISTS)
         return STORE_OK;
     else if (cql_failure_code(connection->link) == CQL_ERROR_UNAUTHORIZED)
-        log_warning("app", "%s; to be run by somebody who may: %s", error->text, statement);
+        log_warning("app", "%s; an administrator should run: %s", error->text, statement);
     return answer;
 }
 

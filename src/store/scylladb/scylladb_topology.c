@@ -97,7 +97,7 @@ static void note_topology_node(struct scylladb_store *store, const char *host, u
         return;
     memcpy(node->data_center, data_center, sizeof node->data_center);
     if (is_new)
-        log_info("app", "scylladb: node %s:%u of data centre %s is asked as well", host, port, data_center);
+        log_info("app", "scylladb: node %s:%u of data centre %s is used as well", host, port, data_center);
 }
 
 /* Adds the new nodes of the data center to the list, and removes those that have left it. */
@@ -181,7 +181,7 @@ static void choose_consistency(struct scylladb_store *store, unsigned replicas, 
     if (changed && below_quorum)
         log_warning(
             "app",
-            "scylladb: keyspace %s wants %u replicas and %u node%s known: reading and writing at LOCAL_ONE, and "
+            "scylladb: keyspace %s needs %u replicas, and %u node%s known: reading and writing at LOCAL_ONE, and "
             "creating apps without a lightweight transaction",
             store->keyspace, replicas, known, known == 1 ? " is" : "s are");
     else if (changed)

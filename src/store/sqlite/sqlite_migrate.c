@@ -41,7 +41,7 @@ static enum store_answer change_sqlite_table(struct sqlite_connection *connectio
     }
     answer = sqlite_write_failed(connection, error);
     if (answer == STORE_REFUSED)
-        log_warning("app", "%s; to be run by somebody who may: %s", error->text, sql);
+        log_warning("app", "%s; an administrator should run: %s", error->text, sql);
     return answer;
 }
 

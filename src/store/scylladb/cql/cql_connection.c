@@ -149,7 +149,7 @@ static bool sign_in_to_node(struct cql_connection *connection, const char *usern
     bool good;
 
     if (username == NULL)
-        return error_set(error, "the node wants a password: set database.scylladb.username and .password");
+        return error_set(error, "the node requires a password: set database.scylladb.username and .password");
     buffer_append_byte(&token, '\0');
     buffer_append_string(&token, username);
     buffer_append_byte(&token, '\0');
@@ -163,7 +163,7 @@ static bool sign_in_to_node(struct cql_connection *connection, const char *usern
     if (connection->code == CQL_ERROR_BAD_CREDENTIALS)
         return error_prefix(error, "database.scylladb.username and .password");
     if (good && connection->header.opcode != CQL_OPCODE_AUTH_SUCCESS)
-        return error_set(error, "the node wants another authentication than a password");
+        return error_set(error, "the node requires another kind of authentication than a password");
     return good;
 }
 
@@ -177,7 +177,7 @@ static bool start_protocol(struct cql_connection *connection, const char *userna
         return false;
     if (connection->header.opcode == CQL_OPCODE_AUTHENTICATE)
         return sign_in_to_node(connection, username, password, error);
-    return connection->header.opcode == CQL_OPCODE_READY || error_set(error, "an answer that was not asked for");
+    return connection->header.opcode == CQL_OPCODE_READY || error_set(error, "an unexpected answer");
 }
 
 struct cql_connection *cql_connect(const struct cql_node_address *address, const char *username, const char *password,
@@ -222,7 +222,7 @@ static struct cql_statement *prepare_statement(struct cql_connection *connection
         return NULL;
     reader = cql_body_reader(connection);
     if (connection->header.opcode != CQL_OPCODE_RESULT || cql_read_int(&reader) != RESULT_PREPARED) {
-        error_set(error, "an answer that was not asked for");
+        error_set(error, "an unexpected answer");
         lose_connection(connection);
         return NULL;
     }
@@ -299,7 +299,7 @@ bool cql_run(struct cql_connection *connection, const struct cql_request *reques
         return false;
     reader = cql_body_reader(connection);
     if (connection->header.opcode != CQL_OPCODE_RESULT) {
-        error_set(error, "an answer that was not asked for");
+        error_set(error, "an unexpected answer");
         return lose_connection(connection);
     }
     if (cql_read_int(&reader) != RESULT_ROWS)

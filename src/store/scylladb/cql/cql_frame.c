@@ -79,7 +79,7 @@ bool cql_read_header(const uint8_t bytes[CQL_HEADER_BYTES], struct cql_header *h
     if (version != VERSION_RESPONSE)
         return error_set(error, "the node speaks version %u of the CQL protocol, and not 4", version & ~RESPONSE_BIT);
     if ((header->flags & FLAG_COMPRESSION) != 0)
-        return error_set(error, "a compressed answer, which was not asked for");
+        return error_set(error, "a compressed answer, although compression was not negotiated");
     return header->length <= CQL_BODY_MAX_BYTES ||
            error_set(error, "an answer of %u bytes is too long", header->length);
 }
