@@ -7,6 +7,7 @@
 
 #include "api/api_call.h"
 #include "api/stats.h"
+#include "app/app_change.h"
 #include "app/app_policy.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
@@ -109,39 +110,14 @@ static enum store_answer run_list(struct admin_job *own, struct store_connection
     return STORE_OK;
 }
 
-/* Appends the name of each field that differs; the records are JSON objects, or NULL for none. */
-static void append_changed_names(const json_t *before, json_t *after, bool both, struct buffer *names) {
-    const char *name;
-    json_t *value;
+/* Logs who changed an app, with the names of the fields, never their values. The one that replaces a broken record
+ * counts as new. */
+static void log_admin_change(const struct admin_job *own, const struct app *before, const struct app *after,
+                             struct slice id) {
+    char who[CLIENT_ADDRESS_TEXT + 64];
 
-    json_object_foreach(after, name, value) {
-        const json_t *old = json_object_get(before, name);
-        if (old != NULL && (!both || json_equal(old, value)))
-            continue;
-        buffer_append_string(names, names->length != 0 ? ", " : "");
-        buffer_append_string(names, name);
-    }
-}
-
-/* Logs who changed an app, with the names of the fields, never their values. */
-static void log_change(const struct admin_job *own, const struct app *before, const struct app *after,
-                       struct slice id) {
-    json_t *old = before != NULL ? app_to_json(before) : NULL, *new = after != NULL ? app_to_json(after) : NULL;
-    const char *verb = own->action == ADMIN_CREATE ? "created" : after != NULL ? "changed" : "deleted";
-    struct buffer names = {0};
-
-    if (new != NULL) {
-        append_changed_names(old, new, true, &names);
-        append_changed_names(new, old, false, &names);
-    }
-    log_info("app", "app %.*s was %s through the admin API by %s%s%s", SLICE_ARGS(id), verb, own->address,
-             new == NULL ? "" : ": ",
-             new == NULL         ? ""
-             : names.length == 0 ? "no field differs"
-                                 : buffer_string(&names));
-    buffer_dispose(&names);
-    json_decref(old);
-    json_decref(new);
+    snprintf(who, sizeof who, "through the admin API by %s", own->address);
+    app_change_log(id, before, after, who);
 }
 
 /* Tells the cache of a write. Without an answer of the store, both the old and the new record are possible. */
@@ -150,7 +126,7 @@ static enum store_answer note_written(struct admin_job *own, enum store_answer a
     struct app_manager *manager = own->base.job.manager;
 
     if (answer == STORE_OK) {
-        log_change(own, before, after, id);
+        log_admin_change(own, before, after, id);
         app_manager_written(manager, own->mark, id, before, after);
         own->result = json_object();
     } else if (answer == STORE_UNAVAILABLE) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/app_change.h"
 #include "app_manager/memory_index.h"
 #include "base/alloc.h"
 #include "base/log.h"
@@ -11,6 +12,7 @@
 #include "store/drivers.h"
 
 #define LIST_PAGE 1000
+#define BY_RELOAD "by a reload of the configuration"
 
 struct memory_apps {
     const struct app_defaults *defaults;
@@ -138,6 +140,8 @@ static void put_record(struct takeover *takeover, struct app_slot *slot, struct 
 
     if (old != NULL && app_equal(old, record))
         return;
+    if (takeover->old != NULL) /* else this is the start */
+        app_change_log_bounded(record->id, old, record, BY_RELOAD);
     takeover->changes->changed += old != NULL;
     takeover->changes->added += old == NULL;
     reclaim_batch_add(&takeover->unlinked, atomic_exchange(&slot->current, app_ref(record)), unref_replaced_record,
@@ -183,6 +187,8 @@ static void drop_missing_apps(struct takeover *takeover) {
         if (!app_index_add(&takeover->index->by_id, slice_of(slot->id), slot, NULL))
             continue;
         record = atomic_exchange(&slot->current, NULL);
+        if (record != NULL)
+            app_change_log_bounded(record->id, record, NULL, BY_RELOAD);
         takeover->changes->removed += record != NULL;
         reclaim_batch_add(&takeover->unlinked, record, unref_replaced_record, NULL);
     }

@@ -118,6 +118,34 @@ describe('apps come and go', () => {
     assert.equal((await nextOn(back, 'c')).event, 'e');
   });
 
+  test('each change is one line of the log with the names of the fields, of many the first hundred', async (t) => {
+    const changed = { ...OTHER, secret: 'hunter2', max_connections: 3 };
+    const many = Array.from({ length: 150 }, (_, i) => ({ id: `many-${i}`, key: `many-key-${i}`, secret: 'hunter2' }));
+    const server = await serverFor(t, { apps: [APP, OTHER] });
+    const lines = async (apps) => {
+      const since = server.log.all.length;
+      await server.reload({ apps });
+      return server.log.all
+        .slice(since)
+        .filter(({ level, message }) => level === 'info' && /^(app|more) /.test(message));
+    };
+    const by = 'by a reload of the configuration';
+    assert.deepEqual(
+      (await lines([APP, changed])).map(({ message }) => message),
+      [`app other-id was changed ${by}: secret, max_connections`],
+    );
+    assert.deepEqual(
+      (await lines([APP])).map(({ message }) => message),
+      [`app other-id was deleted ${by}`],
+    );
+    const created = (await lines([APP, ...many])).map(({ message }) => message);
+    assert.equal(created[0], `app many-0 was created ${by}: id, key, secret`);
+    // A slow machine may take more than one second for them, and each second has a hundred lines.
+    const more = created.indexOf(`more than 100 apps were changed ${by} within a second; the others are not named`);
+    assert.ok(more >= 0 ? more <= 100 : created.length === 150, created.at(-1));
+    assert.ok(!server.log.all.some(({ message }) => /hunter2/.test(message)));
+  });
+
   test('a file without changes changes nothing', async (t) => {
     const server = await serverFor(t, { apps: [APP, OTHER] });
     const ws = await connect(server, { t });

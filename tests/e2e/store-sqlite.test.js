@@ -65,9 +65,11 @@ async function serves(server, app = KNOWN) {
 
 async function refusal(server, key) {
   const ws = await RawWebSocket.connect(server, { key });
-  const { data } = await ws.expect('pusher:error');
-  ws.destroy();
-  return data.code;
+  try {
+    return (await ws.expect('pusher:error')).data.code;
+  } finally {
+    ws.destroy(); // one that is accepted would count against the app's limit
+  }
 }
 
 async function admin(server, method, where = '', body) {
@@ -399,6 +401,19 @@ test('two_servers_on_one_file_hear_of_each_others_changes', async (t) => {
   assert.equal((await ws.expect('pusher:error')).data.code, 4003);
   assert.equal((await admin(two, 'DELETE', '/new')).status, 200);
   await eventually(one, async () => assert.equal(await refusal(one, 'new-key'), 4001));
+  // Each change is one line on both: who made it on the one, and that it was made on the other.
+  const changes = ({ log }) =>
+    log.all.flatMap(({ message }) => (/^app new was (changed|deleted) /.test(message) ? [message] : []));
+  await two.waitForLog(/^app new was deleted /);
+  assert.deepEqual(changes(two), [
+    'app new was changed in the store: max_connections',
+    'app new was changed in the store: enabled',
+    'app new was deleted through the admin API by 127.0.0.1',
+  ]);
+  assert.deepEqual(changes(one).slice(0, 2), [
+    'app new was changed through the admin API by 127.0.0.1: max_connections',
+    'app new was changed through the admin API by 127.0.0.1: enabled',
+  ]);
 });
 
 test('a_folder_that_is_missing_is_an_error_at_the_start_that_names_it_and_the_setting', async (t) => {

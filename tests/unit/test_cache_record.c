@@ -39,6 +39,7 @@ static int set_up(void **state) {
 /* There are no workers: what was unlinked can be freed, and the record that changed be given up. */
 static void forget_effects(void) {
     app_unref(effects.changed);
+    app_unref(effects.replaced);
     reclaim_batch_free(&effects.unlinked);
     effects = (struct cache_effects){0};
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/app_change.h"
 #include "base/alloc.h"
 #include "base/log.h"
 
@@ -17,6 +18,13 @@ void cache_surroundings_init(struct cache_surroundings *surroundings, struct wor
 
 void cache_surroundings_dispose(struct cache_surroundings *surroundings) {
     reclaimer_dispose(&surroundings->reclaimer);
+}
+
+void cache_effects_replace(struct cache_effects *effects, struct app *before, struct app *after) {
+    app_unref(effects->replaced);
+    app_unref(effects->changed);
+    effects->replaced = before != NULL ? app_ref(before) : NULL;
+    effects->changed = after != NULL ? app_ref(after) : NULL;
 }
 
 void cache_effects_log_broken(struct cache_effects *effects, const char *reason, bool keeps_last_valid) {
@@ -52,6 +60,8 @@ void cache_effects_run(struct cache_effects *effects, struct cache_surroundings 
     if (effects->closes_sessions && !atomic_exchange(&surroundings->close_pending, true))
         workers_run_on_all(surroundings->workers,
                            &(struct worker_task){.run = close_sessions, .context = surroundings});
+    if (effects->replaced != NULL && !effects->is_logged)
+        app_change_log_bounded(effects->replaced->id, effects->replaced, effects->changed, "in the store");
     if (effects->changed != NULL)
         warn_of_unknown_fields(surroundings, effects->changed);
     if (effects->broken != NULL)
@@ -59,6 +69,7 @@ void cache_effects_run(struct cache_effects *effects, struct cache_surroundings 
                   effects->keeps_last_valid ? "; its last valid record stays in force" : "");
     reclaim_batch_defer(&surroundings->reclaimer, &effects->unlinked);
     app_unref(effects->changed);
+    app_unref(effects->replaced);
     free(effects->broken);
     *effects = (struct cache_effects){0};
 }

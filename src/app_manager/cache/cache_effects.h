@@ -16,6 +16,9 @@ struct cache_effects {
     bool closes_sessions;          /* an app was disabled or deleted */
     /* A reference to a record that is new, or differs from the one before. */
     struct app *changed;
+    /* A reference to the record that was replaced, or dropped because the app was deleted. */
+    struct app *replaced;
+    bool is_logged; /* the change came through this process, which has logged it */
     /* The reason why a record is broken, to be logged; from alloc(). */
     char *broken;
     bool keeps_last_valid; /* it is said, too, that the last valid record stays in force */
@@ -34,6 +37,9 @@ void cache_surroundings_init(struct cache_surroundings *surroundings, struct wor
                              const struct app_manager_hooks *hooks, const struct app_defaults *defaults);
 /* Frees what is still deferred. The workers have ended. */
 void cache_surroundings_dispose(struct cache_surroundings *surroundings);
+
+/* One record replaces the other; NULL: the app was not known before, or it was deleted. Adds references. */
+void cache_effects_replace(struct cache_effects *effects, struct app *before, struct app *after);
 
 /* The reason is to be logged; copied. */
 void cache_effects_log_broken(struct cache_effects *effects, const char *reason, bool keeps_last_valid);

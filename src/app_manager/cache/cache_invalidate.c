@@ -29,7 +29,7 @@ uint64_t app_cache_write_version(struct app_cache *cache) {
 
 void app_cache_written(struct app_cache *cache, uint64_t write_version, struct slice id, const struct app *before,
                        const struct app *after) {
-    struct cache_effects effects = {0};
+    struct cache_effects effects = {.is_logged = true};
     struct cache_entry *entry;
     uint64_t now_ms = clock_monotonic_ms();
     bool concurrent;

@@ -192,7 +192,7 @@ struct cache_entry *records_put(struct records *records, struct app *app, uint64
     } else {
         if (old != NULL && old->enabled && !app->enabled)
             effects->closes_sessions = true;
-        effects->changed = app_ref(app);
+        cache_effects_replace(effects, old, app);
         atomic_store(&entry->slot->current, app);
         reclaim_batch_add(&effects->unlinked, old, unref_unlinked_record, NULL);
     }
@@ -211,6 +211,7 @@ void records_drop(struct records *records, struct cache_entry *entry, struct cac
     entry->announced = false;
     entry->refresh_at_ms = UINT64_MAX;
     effects->closes_sessions |= old != NULL;
+    cache_effects_replace(effects, old, NULL);
     reclaim_batch_add(&effects->unlinked, old, unref_unlinked_record, NULL);
 }
 

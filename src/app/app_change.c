@@ -1,0 +1,84 @@
+#include "app/app_change.h"
+
+#include <pthread.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define LINES_PER_SECOND 100
+
+static void append_field_name(struct buffer *names, const char *name) {
+    buffer_append_string(names, names->length != 0 ? ", " : "");
+    buffer_append_string(names, name);
+}
+
+/* Appends the unknown fields of `first` that `second` has not, or has otherwise if `compares`. */
+static void append_unknown_fields(json_t *first, const json_t *second, bool compares, struct buffer *names) {
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(first, name, value) {
+        const json_t *other = json_object_get(second, name);
+        if (other == NULL || (compares && !json_equal(value, other)))
+            append_field_name(names, name);
+    }
+}
+
+void app_change_append_fields(const struct app *before, const struct app *after, struct buffer *names) {
+    json_t *old = before != NULL ? app_to_json(before) : json_object();
+    json_t *new = after != NULL ? app_to_json(after) : json_object();
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        const json_t *first = json_object_get(old, app_fields[i].name);
+        const json_t *second = json_object_get(new, app_fields[i].name);
+        if (first != second && !json_equal(first, second))
+            append_field_name(names, app_fields[i].name);
+    }
+    append_unknown_fields(after != NULL ? after->unknown : NULL, before != NULL ? before->unknown : NULL, true, names);
+    append_unknown_fields(before != NULL ? before->unknown : NULL, after != NULL ? after->unknown : NULL, false, names);
+    json_decref(old);
+    json_decref(new);
+}
+
+void app_change_log(struct slice id, const struct app *before, const struct app *after, const char *who) {
+    const char *verb = after == NULL ? "deleted" : before == NULL ? "created" : "changed";
+    struct buffer names = {0};
+
+    if (after == NULL) {
+        log_info("app", "app %.*s was deleted %s", SLICE_ARGS(id), who);
+        return;
+    }
+    app_change_append_fields(before, after, &names);
+    log_info("app", "app %.*s was %s %s: %s", SLICE_ARGS(id), verb, who,
+             names.length != 0 ? buffer_string(&names) : "no field differs");
+    buffer_dispose(&names);
+}
+
+/* Takes one of the lines of this second. `last` is set for the first change that gets none. */
+static bool take_line(bool *last) {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static uint64_t second;
+    static unsigned lines;
+    uint64_t now = clock_monotonic_ms() / 1000;
+    unsigned line;
+
+    pthread_mutex_lock(&mutex);
+    if (second != now)
+        lines = 0;
+    second = now;
+    line = lines;
+    lines += lines <= LINES_PER_SECOND;
+    pthread_mutex_unlock(&mutex);
+    *last = line == LINES_PER_SECOND;
+    return line < LINES_PER_SECOND;
+}
+
+void app_change_log_bounded(struct slice id, const struct app *before, const struct app *after, const char *who) {
+    bool last;
+
+    if (take_line(&last))
+        app_change_log(id, before, after, who);
+    else if (last)
+        log_info("app", "more than %u apps were changed %s within a second; the others are not named", LINES_PER_SECOND,
+                 who);
+}
