@@ -460,4 +460,5 @@ test('a_file_of_another_user_is_named_with_its_owner_and_what_to_do', async (t) 
     (await shut.waitForLog(/store cannot be reached/)).message,
     /apps\.db belongs to \w+, and \w+ may not read it: run `curlew apps` as the server's user \(sudo -u USER/,
   );
+  await shut.stop(); // which would make the file anew while its folder is removed
 });
