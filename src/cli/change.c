@@ -69,7 +69,7 @@ static bool refuse_json(enum app_field field, const char *value, const json_erro
 }
 
 bool changes_set_field(struct changes *changes, const char *field, const char *value, struct error *error) {
-    json_error_t problem;
+    json_error_t problem = {0};
     enum app_field known;
     json_t *json;
 

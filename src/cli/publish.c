@@ -116,7 +116,7 @@ static unsigned post_event(const struct target *target, struct slice body, struc
 static void read_refusal(struct slice answer, struct error *error) {
     const struct slice names[] = {SLICE("error")};
     struct buffer storage = {0};
-    struct json_value value;
+    struct json_value value = {0};
     struct slice text = answer;
 
     if (utf8_valid(answer) && json_scan_object(answer, names, &value, 1, NULL) && value.type == JSON_TYPE_STRING)

@@ -75,6 +75,12 @@ static bool find_named_app(struct target *target, struct cli_store *store, struc
     return target->secret != NULL;
 }
 
+static bool find_target_app(struct target *target, struct cli_store *store, struct error *error) {
+    if (target->id != NULL || target->key != NULL)
+        return find_named_app(target, store, error);
+    return find_only_app(target, store, error);
+}
+
 /* Fills what the options left open from the configuration. */
 static enum cli_exit complete_from_config(struct target *target, const struct cli_options *options, bool needs_app,
                                           struct error *error) {
@@ -83,10 +89,8 @@ static enum cli_exit complete_from_config(struct target *target, const struct cl
 
     if (code != CLI_DONE)
         return code;
-    if (target->server.url == NULL && !server_address_from_config(&target->server, &store.config, error))
-        code = CLI_MISUSED;
-    else if (needs_app && !(target->id != NULL || target->key != NULL ? find_named_app(target, &store, error)
-                                                                      : find_only_app(target, &store, error)))
+    if ((target->server.url == NULL && !server_address_from_config(&target->server, &store.config, error)) ||
+        (needs_app && !find_target_app(target, &store, error)))
         code = CLI_MISUSED;
     cli_store_close(&store);
     return code;

@@ -142,10 +142,12 @@ static struct slice read_event_value(struct json_value value, struct buffer *sto
 
 static bool parse_event(struct client *client, struct slice text, struct client_event *event, struct error *error) {
     const struct slice names[] = {SLICE("event"), SLICE("channel"), SLICE("data")};
-    struct json_value values[3];
+    struct json_value values[3] = {0};
 
-    if (!json_scan_object(text, names, values, 3, error))
-        return error_prefix(error, "a message of the server");
+    if (!json_scan_object(text, names, values, 3, error)) {
+        error_prefix(error, "a message of the server");
+        return false;
+    }
     event->text = text;
     event->name = read_event_value(values[0], &client->name);
     event->channel = read_event_value(values[1], &client->channel);
@@ -156,7 +158,7 @@ static bool parse_event(struct client *client, struct slice text, struct client_
 /* Keeps the code and text of a pusher:error: the reason, if the connection closes. */
 static void keep_error(struct client *client, const struct client_event *event) {
     const struct slice names[] = {SLICE("code"), SLICE("message")};
-    struct json_value values[2];
+    struct json_value values[2] = {0};
     unsigned long long code;
     struct buffer storage = {0};
 
@@ -278,7 +280,7 @@ static bool shake_hands(struct client *client, const struct server_address *addr
 /* Reads pusher:connection_established. */
 static bool read_established(struct client *client, const struct client_event *event) {
     const struct slice names[] = {SLICE("socket_id"), SLICE("activity_timeout")};
-    struct json_value values[2];
+    struct json_value values[2] = {0};
     struct buffer storage = {0};
     unsigned long long silence_s = 0;
     struct slice id;

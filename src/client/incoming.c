@@ -108,16 +108,15 @@ static enum incoming_result parse_server_frame(struct incoming *incoming, struct
                                                struct error *error) {
     struct slice unread = unread_bytes(incoming);
     const uint8_t *bytes = (const uint8_t *)unread.data;
-    size_t header_length;
+    size_t header_length, length_bytes;
     uint64_t length;
 
     if (unread.length < 2)
         return INCOMING_INCOMPLETE;
     if ((bytes[0] & 0x70) != 0 || (bytes[1] & 0x80) != 0)
         return refuse_frame(error, "a reserved bit or the mask bit of a frame is set");
-    if (unread.length < WEBSOCKET_HEADER_MAX && unread.length < (size_t)(2 + (bytes[1] < 126    ? 0
-                                                                              : bytes[1] == 126 ? 2
-                                                                                                : 8)))
+    length_bytes = bytes[1] < 126 ? 0 : bytes[1] == 126 ? 2 : 8;
+    if (unread.length < 2 + length_bytes)
         return INCOMING_INCOMPLETE;
     header_length = websocket_header_read(bytes, &length);
     frame->opcode = (enum websocket_opcode)(bytes[0] & 0x0F);
