@@ -130,7 +130,7 @@ static bool subscribe_to_all(struct listening *listening, struct client_end *end
 
 /* Connects and prints events until the connection is over. Another code than CLI_DONE ends the command. */
 static enum cli_exit follow_channels(struct listening *listening, struct client_end *end) {
-    struct client_event event;
+    struct client_event event = {0};
     enum cli_exit code = CLI_DONE;
 
     listening->client = client_open(&listening->target.server, listening->target.key, listening->stop_fd, end);

@@ -299,7 +299,7 @@ static bool read_established(struct client *client, const struct client_event *e
 
 /* Waits for the first event; false with `end`. */
 static bool await_established(struct client *client, struct client_end *end) {
-    struct client_event event;
+    struct client_event event = {0};
 
     if (!client_next(client, &event, end))
         return false;
