@@ -206,7 +206,7 @@ for (const [name, [answer, pattern]] of Object.entries(PEERS)) {
     ]);
     assert.equal(code, 1, stderr);
     assert.match(stderr, pattern);
-    assert.match(stderr, new RegExp(`database\\.scylladb\\.nodes: ${node}`));
+    assert.match(stderr, new RegExp(`app_manager\\.scylladb\\.nodes: ${node}`));
   });
 }
 

@@ -69,7 +69,7 @@ test('verify_wants_a_certificate_by_the_authority_and_for_the_node', async (t) =
     await refused(
       t,
       fileFor(t, encrypted, { mode: 'verify', ...tls, ...ours }),
-      /database\.scylladb\.tls: the node's certificate is refused: unable to get local issuer/,
+      /app_manager\.scylladb\.tls: the node's certificate is refused: unable to get local issuer/,
     );
   }
   // Another name of this machine, which the certificate does not bear.
@@ -84,15 +84,15 @@ test('verify_wants_a_certificate_by_the_authority_and_for_the_node', async (t) =
 
 test('a_file_that_cannot_be_used_is_named_with_its_setting', async (t) => {
   const cases = [
-    [{ ca_path: '/no/such/ca.pem' }, /database\.scylladb\.tls\.ca_path \/no\/such\/ca\.pem: No such file or directory/],
+    [{ ca_path: '/no/such/ca.pem' }, /app_manager\.scylladb\.tls\.ca_path \/no\/such\/ca\.pem: No such file or directory/],
     [
       { ca_path: ca, cert_path: '/no/such/cert.pem' },
-      /database\.scylladb\.tls\.cert_path \/no\/such\/cert\.pem: No such file/,
+      /app_manager\.scylladb\.tls\.cert_path \/no\/such\/cert\.pem: No such file/,
     ],
-    [{ ca_path: ca, cert_path: certificate }, /database\.scylladb\.tls\.key_path \S*server\.pem: /],
+    [{ ca_path: ca, cert_path: certificate }, /app_manager\.scylladb\.tls\.key_path \S*server\.pem: /],
     [
       { ca_path: ca, cert_path: certificate, key_path: strangers.key },
-      /database\.scylladb\.tls\.key_path \S*server-key\.pem: key values mismatch/,
+      /app_manager\.scylladb\.tls\.key_path \S*server-key\.pem: key values mismatch/,
     ],
   ];
   for (const [tls, pattern] of cases)
@@ -102,6 +102,6 @@ test('a_file_that_cannot_be_used_is_named_with_its_setting', async (t) => {
 test('a_node_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t) => {
   for (const mode of ['prefer', 'disable']) await migrated(t, fileFor(t, plain, { mode }));
   for (const tls of [{ mode: 'require' }, { mode: 'verify', ca_path: ca }]) {
-    await refused(t, fileFor(t, plain, tls), /database\.scylladb\.tls: the node does not speak TLS/);
+    await refused(t, fileFor(t, plain, tls), /app_manager\.scylladb\.tls: the node does not speak TLS/);
   }
 });

@@ -419,12 +419,12 @@ describe('one node', () => {
     const said = await refused(
       t,
       ['list', '-c', here.config({ password: 'not-the-password' })],
-      /database\.scylladb\.username and \.password/,
+      /app_manager\.scylladb\.username and \.password/,
     );
     assert.doesNotMatch(said, /not-the-password/);
     const unsaid = here.settings();
     delete unsaid.app_manager.scylladb.username;
-    await refused(t, ['list', '-c', fileFor(t, unsaid)], /requires a password: set database\.scylladb\.username/);
+    await refused(t, ['list', '-c', fileFor(t, unsaid)], /requires a password: set app_manager\.scylladb\.username/);
     const named = await apps(t, ['list', '-c', here.config({ keyspace: 'no-name' })]);
     assert.equal(named.code, 2);
     assert.match(named.stderr, /scylladb\.keyspace/);
@@ -446,23 +446,23 @@ describe('one node', () => {
     await sql("CREATE ROLE late WITH LOGIN = true AND PASSWORD = 'pw'");
     await sql(`GRANT ALL ON KEYSPACE ${here.name} TO late`);
     await sql("CREATE ROLE narrow WITH LOGIN = true AND PASSWORD = 'pw'");
-    await wrong('node', { nodes: ['no-such-host.invalid:9042'] }, /database\.scylladb\.nodes.*no-such-host\.invalid/);
+    await wrong('node', { nodes: ['no-such-host.invalid:9042'] }, /app_manager\.scylladb\.nodes.*no-such-host\.invalid/);
     await wrong(
       'port',
       { nodes: [`127.0.0.1:${port}`] },
-      new RegExp(`database\\.scylladb\\.nodes.*127\\.0\\.0\\.1:${port}: .*refused`),
+      new RegExp(`app_manager\\.scylladb\\.nodes.*127\\.0\\.0\\.1:${port}: .*refused`),
       (t) => lead(t, port, backend.address),
     );
     await wrong(
       'password',
       { username: 'late', password: 'not-the-password' },
-      /database\.scylladb\.username and \.password/,
+      /app_manager\.scylladb\.username and \.password/,
       () => sql("ALTER ROLE late WITH PASSWORD = 'not-the-password'"),
     );
     await wrong(
       'keyspace',
       { username: 'narrow', password: 'pw', keyspace: 'made_later' },
-      /database\.scylladb\.keyspace/,
+      /app_manager\.scylladb\.keyspace/,
       async (t) => {
         await sql("CREATE KEYSPACE made_later WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}");
         t.after(() => sql('DROP KEYSPACE made_later'));
@@ -472,7 +472,7 @@ describe('one node', () => {
     await wrong(
       'TLS file',
       { tls: { mode: 'prefer', ca_path: path.join(folder, 'ca.pem') } },
-      /database\.scylladb\.tls\.ca_path \S+ca\.pem: No such file/,
+      /app_manager\.scylladb\.tls\.ca_path \S+ca\.pem: No such file/,
       () => makeCertificates(folder),
     );
     for (const name of ['keyspace', 'table_name'])

@@ -19,9 +19,9 @@ static struct app_store *scylladb_open(const struct config *config, const struct
                                        struct error *error) {
     struct scylladb_store *store;
 
-    if (!row_name_valid(config->database.scylladb.keyspace, "", 255, "database.scylladb.keyspace", error) ||
-        !row_name_valid(config->database.scylladb.table_name, "", 255, "database.scylladb.table_name", error) ||
-        !row_name_valid(config->database.scylladb.replication_class, ".", 255, "database.scylladb.replication_class",
+    if (!row_name_valid(config->database.scylladb.keyspace, "", 255, "app_manager.scylladb.keyspace", error) ||
+        !row_name_valid(config->database.scylladb.table_name, "", 255, "app_manager.scylladb.table_name", error) ||
+        !row_name_valid(config->database.scylladb.replication_class, ".", 255, "app_manager.scylladb.replication_class",
                         error))
         return NULL;
     store = alloc_zero(sizeof *store);

@@ -21,7 +21,7 @@ static struct scylladb_connection *connect_to_node(struct scylladb_store *store,
     if (connection->link != NULL && scylladb_refresh_nodes(connection, error))
         return connection;
     scylladb_close_connection(connection);
-    error_prefix(error, "database.scylladb.nodes: %s:%u", node->host, node->port);
+    error_prefix(error, "app_manager.scylladb.nodes: %s:%u", node->host, node->port);
     return NULL;
 }
 

@@ -95,12 +95,13 @@ static bool read_table(struct scylladb_connection *connection, struct error *err
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
         const struct scylladb_column *column = &connection->columns[needed[i]];
         if (!column->exists)
-            return error_set(error,
-                             "database.scylladb.keyspace and .table_name: there is no table %s.%s with the columns id, "
-                             "key and secret",
-                             connection->store->keyspace, connection->store->table);
+            return error_set(
+                error,
+                "app_manager.scylladb.keyspace and .table_name: there is no table %s.%s with the columns id, "
+                "key and secret",
+                connection->store->keyspace, connection->store->table);
         if (!scylladb_column_fits(needed[i], column))
-            return error_set(error, "database.scylladb: the column %s of %s.%s has the type %s, which holds no text",
+            return error_set(error, "app_manager.scylladb: the column %s of %s.%s has the type %s, which holds no text",
                              app_fields[needed[i]].name, connection->store->keyspace, connection->store->table,
                              column->type_name);
     }
@@ -372,7 +373,7 @@ enum store_answer scylladb_inspect(struct store_connection *base, struct error *
         return STORE_UNAVAILABLE;
     if (connection->columns[APP_ID].exists)
         return scylladb_know_table(connection, error);
-    error_set(error, "database.scylladb: there is no table %s.%s", connection->store->keyspace,
+    error_set(error, "app_manager.scylladb: there is no table %s.%s", connection->store->keyspace,
               connection->store->table);
     return STORE_NOT_FOUND;
 }

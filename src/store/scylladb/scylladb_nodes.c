@@ -41,7 +41,7 @@ static bool add_configured_node(struct scylladb_store *store, const char *text, 
     if (colon != NULL && (strchr(text, ':') == colon || colon[-1] == ']')) {
         port = strtoul(colon + 1, &end, 10);
         if (end == colon + 1 || *end != '\0' || port == 0 || port > 65535)
-            return error_set(error, "database.scylladb.nodes: %s is not HOST:PORT", text);
+            return error_set(error, "app_manager.scylladb.nodes: %s is not HOST:PORT", text);
         length = (size_t)(colon - text);
     }
     if (length >= 2 && text[0] == '[' && text[length - 1] == ']') {
@@ -49,11 +49,11 @@ static bool add_configured_node(struct scylladb_store *store, const char *text, 
         length -= 2;
     }
     if (length == 0 || length >= sizeof host)
-        return error_set(error, "database.scylladb.nodes: a node without a name");
+        return error_set(error, "app_manager.scylladb.nodes: a node without a name");
     snprintf(host, sizeof host, "%.*s", (int)length, text);
     node = scylladb_add_node(store, host, (uint16_t)port);
     if (node == NULL)
-        return error_set(error, "database.scylladb.nodes: more than %u nodes", SCYLLADB_NODES_MAX);
+        return error_set(error, "app_manager.scylladb.nodes: more than %u nodes", SCYLLADB_NODES_MAX);
     node->configured = true;
     return true;
 }
@@ -64,7 +64,7 @@ bool scylladb_nodes_init(struct scylladb_store *store, struct error *error) {
     for (size_t i = 0; i < nodes->count; i++)
         if (!add_configured_node(store, nodes->items[i], error))
             return false;
-    return store->node_count > 0 || error_set(error, "database.scylladb.nodes is empty: it names the nodes to ask");
+    return store->node_count > 0 || error_set(error, "app_manager.scylladb.nodes is empty: it names the nodes to ask");
 }
 
 /* --- choosing a node --- */

@@ -149,7 +149,7 @@ static bool sign_in_to_node(struct cql_connection *connection, const char *usern
     bool good;
 
     if (username == NULL)
-        return error_set(error, "the node requires a password: set database.scylladb.username and .password");
+        return error_set(error, "the node requires a password: set app_manager.scylladb.username and .password");
     buffer_append_byte(&token, '\0');
     buffer_append_string(&token, username);
     buffer_append_byte(&token, '\0');
@@ -161,7 +161,7 @@ static bool sign_in_to_node(struct cql_connection *connection, const char *usern
     explicit_bzero(connection->out.data, connection->out.length);
     buffer_dispose(&token);
     if (connection->code == CQL_ERROR_BAD_CREDENTIALS)
-        return error_prefix(error, "database.scylladb.username and .password");
+        return error_prefix(error, "app_manager.scylladb.username and .password");
     if (good && connection->header.opcode != CQL_OPCODE_AUTH_SUCCESS)
         return error_set(error, "the node requires another kind of authentication than a password");
     return good;

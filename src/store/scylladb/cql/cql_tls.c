@@ -26,7 +26,7 @@ static int refuse_password(char *password, int size, int writes, void *context) 
 }
 
 static bool tls_file_failed(const char *setting, const char *path, struct error *error) {
-    return error_set(error, "database.scylladb.tls.%s %s: %s", setting, path, cql_tls_reason());
+    return error_set(error, "app_manager.scylladb.tls.%s %s: %s", setting, path, cql_tls_reason());
 }
 
 static bool set_up_context(SSL_CTX *context, const struct config_tls *settings, struct error *error) {
@@ -55,7 +55,7 @@ SSL_CTX *cql_tls_context(const struct config_tls *settings, struct error *error)
     if (context != NULL && set_up_context(context, settings, error))
         return context;
     if (context == NULL)
-        error_set(error, "database.scylladb.tls: %s", cql_tls_reason());
+        error_set(error, "app_manager.scylladb.tls: %s", cql_tls_reason());
     SSL_CTX_free(context);
     return NULL;
 }
@@ -106,14 +106,14 @@ SSL *cql_tls_start(SSL_CTX *context, int fd, const char *host, const struct dead
     SSL *tls = SSL_new(context);
 
     if (tls == NULL || SSL_set_fd(tls, fd) != 1) {
-        error_set(error, "database.scylladb.tls: %s", cql_tls_reason());
+        error_set(error, "app_manager.scylladb.tls: %s", cql_tls_reason());
         SSL_free(tls);
         return NULL;
     }
     set_peer_name(tls, host);
     if (run_handshake(tls, fd, deadline, error))
         return tls;
-    error_prefix(error, "database.scylladb.tls");
+    error_prefix(error, "app_manager.scylladb.tls");
     SSL_free(tls);
     return NULL;
 }
