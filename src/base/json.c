@@ -11,6 +11,8 @@
 #include <emmintrin.h>
 #endif
 
+#include "base/utf8.h"
+
 struct scanner {
     const char *start, *at, *end;
     struct error *error;
@@ -44,16 +46,6 @@ static bool is_json_blank(char byte) {
 
 static bool is_digit(char byte) {
     return byte >= '0' && byte <= '9';
-}
-
-static int hex_digit_of_escape(char byte) {
-    if (is_digit(byte))
-        return byte - '0';
-    if (byte >= 'a' && byte <= 'f')
-        return byte - 'a' + 10;
-    if (byte >= 'A' && byte <= 'F')
-        return byte - 'A' + 10;
-    return -1;
 }
 
 static const char *skip_json_blanks(const char *at, const char *end) {
@@ -105,7 +97,7 @@ static bool scan_escape(struct scanner *scanner) {
     case 'u':
         scanner->at++;
         for (int i = 0; i < 4; i++, scanner->at++)
-            if (scanner->at == scanner->end || hex_digit_of_escape(*scanner->at) < 0)
+            if (scanner->at == scanner->end || hex_digit_value(*scanner->at) < 0)
                 return expect_token(scanner, "a hexadecimal digit");
         return true;
     default:
@@ -281,35 +273,11 @@ bool json_scan(struct slice text, struct json_value *value, struct error *error)
     return scan_value(&scanner, 0, value) && scan_end(&scanner);
 }
 
-/* Encodes a code point as UTF-8 and returns its length in bytes. */
-static size_t encode_utf8(unsigned code, char bytes[4]) {
-    if (code < 0x80) {
-        bytes[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        bytes[0] = (char)(0xC0 | code >> 6);
-        bytes[1] = (char)(0x80 | (code & 0x3F));
-        return 2;
-    }
-    if (code < 0x10000) {
-        bytes[0] = (char)(0xE0 | code >> 12);
-        bytes[1] = (char)(0x80 | (code >> 6 & 0x3F));
-        bytes[2] = (char)(0x80 | (code & 0x3F));
-        return 3;
-    }
-    bytes[0] = (char)(0xF0 | code >> 18);
-    bytes[1] = (char)(0x80 | (code >> 12 & 0x3F));
-    bytes[2] = (char)(0x80 | (code >> 6 & 0x3F));
-    bytes[3] = (char)(0x80 | (code & 0x3F));
-    return 4;
-}
-
 static unsigned decode_hex4(const char *digits) {
     unsigned code = 0;
 
     for (int i = 0; i < 4; i++)
-        code = code << 4 | (unsigned)hex_digit_of_escape(digits[i]);
+        code = code << 4 | (unsigned)hex_digit_value(digits[i]);
     return code;
 }
 
@@ -347,12 +315,12 @@ static size_t decode_escape(const char **at, const char *end, char bytes[4]) {
         second = decode_hex4(*at + 2);
         if (second >= 0xDC00 && second <= 0xDFFF) {
             *at += 6;
-            return encode_utf8(0x10000 + ((code - 0xD800) << 10) + (second - 0xDC00), bytes);
+            return utf8_encode(0x10000 + ((code - 0xD800) << 10) + (second - 0xDC00), bytes);
         }
     }
     if (code >= 0xD800 && code <= 0xDFFF)
         code = 0xFFFD;
-    return encode_utf8(code, bytes);
+    return utf8_encode(code, bytes);
 }
 
 /* Returns the bytes between the quotes of a string token. */

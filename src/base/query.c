@@ -5,16 +5,6 @@
 
 #include "base/alloc.h"
 
-static int percent_digit(char byte) {
-    if (byte >= '0' && byte <= '9')
-        return byte - '0';
-    if (byte >= 'a' && byte <= 'f')
-        return byte - 'a' + 10;
-    if (byte >= 'A' && byte <= 'F')
-        return byte - 'A' + 10;
-    return -1;
-}
-
 void percent_decode(struct slice text, struct buffer *out) {
     while (text.length != 0) {
         const char *percent = memchr(text.data, '%', text.length);
@@ -25,8 +15,8 @@ void percent_decode(struct slice text, struct buffer *out) {
         text = slice_skip(text, plain);
         if (text.length == 0)
             return;
-        high = text.length >= 3 ? percent_digit(text.data[1]) : -1;
-        low = text.length >= 3 ? percent_digit(text.data[2]) : -1;
+        high = text.length >= 3 ? hex_digit_value(text.data[1]) : -1;
+        low = text.length >= 3 ? hex_digit_value(text.data[2]) : -1;
         if (high < 0 || low < 0) {
             buffer_append_byte(out, '%');
             text = slice_skip(text, 1);

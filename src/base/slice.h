@@ -60,3 +60,12 @@ bool slice_equal_ignoring_case(struct slice a, struct slice b);
 
 /* Parses all of `text` as a decimal number without sign or blanks; false if it is none or larger than `max`. */
 bool slice_to_number(struct slice text, unsigned long long max, unsigned long long *number);
+
+/* Returns the value of a hexadecimal digit in either case; -1 if `byte` is none. */
+static inline int hex_digit_value(int byte) {
+    if (byte >= '0' && byte <= '9')
+        return byte - '0';
+    if (byte >= 'a' && byte <= 'f')
+        return byte - 'a' + 10;
+    return byte >= 'A' && byte <= 'F' ? byte - 'A' + 10 : -1;
+}

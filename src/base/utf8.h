@@ -20,5 +20,8 @@ bool utf8_continue(struct utf8_state *state, struct slice piece);
 /* True if all of `text` is well-formed UTF-8. Fast on ASCII. */
 bool utf8_valid(struct slice text);
 
+/* Encodes a code point and returns its length in bytes. */
+size_t utf8_encode(uint32_t code, char bytes[4]);
+
 /* Replaces each byte that is not part of a well-formed character by a question mark, in place. */
 void utf8_mend(char *text);

@@ -1,45 +1,17 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "config/toml_scanner.h"
-
-static int hex_digit_of_toml(int byte) {
-    if (byte >= '0' && byte <= '9')
-        return byte - '0';
-    if (byte >= 'a' && byte <= 'f')
-        return byte - 'a' + 10;
-    if (byte >= 'A' && byte <= 'F')
-        return byte - 'A' + 10;
-    return -1;
-}
-
-/* UTF-8 (RFC 3629 section 3). */
-static void append_code_point(struct buffer *text, uint32_t code) {
-    if (code < 0x80) {
-        buffer_append_byte(text, (char)code);
-        return;
-    }
-    if (code < 0x800) {
-        buffer_append_byte(text, (char)(0xc0 | code >> 6));
-    } else {
-        if (code < 0x10000) {
-            buffer_append_byte(text, (char)(0xe0 | code >> 12));
-        } else {
-            buffer_append_byte(text, (char)(0xf0 | code >> 18));
-            buffer_append_byte(text, (char)(0x80 | (code >> 12 & 0x3f)));
-        }
-        buffer_append_byte(text, (char)(0x80 | (code >> 6 & 0x3f)));
-    }
-    buffer_append_byte(text, (char)(0x80 | (code & 0x3f)));
-}
 
 /* The 4 or 8 digits of an escaped character. The scanner is at the first. */
 static bool read_unicode(struct toml_scanner *scanner, int digits, struct buffer *text) {
     const char *escape = scanner->at - 2;
     uint32_t code = 0;
+    char bytes[4];
 
     for (int i = 0; i < digits; i++) {
-        int digit = hex_digit_of_toml(toml_peek(scanner, 0));
+        int digit = hex_digit_value(toml_peek(scanner, 0));
 
         if (digit < 0)
             return toml_expect(scanner, digits == 4 ? "four hexadecimal digits after \\u"
@@ -51,7 +23,7 @@ static bool read_unicode(struct toml_scanner *scanner, int digits, struct buffer
         return toml_fail(scanner, escape, "no character has the number U+%04X", code);
     if (code == 0 && scanner->make == NULL)
         return toml_fail(scanner, escape, "a string must not hold the character U+0000");
-    append_code_point(text, code);
+    buffer_append_bytes(text, bytes, utf8_encode(code, bytes));
     return true;
 }
 

@@ -3,6 +3,8 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static bool is_name_start(char c) {
     return isalpha((unsigned char)c) || c == '_' || c == '\\' || (unsigned char)c >= 0x80;
 }
@@ -50,24 +52,6 @@ static bool skip_php_blanks(struct php_tokens *tokens, struct error *error) {
     }
 }
 
-static void append_php_code_point(struct buffer *text, unsigned long code) {
-    if (code < 0x80) {
-        buffer_append_byte(text, (char)code);
-    } else if (code < 0x800) {
-        buffer_append_byte(text, (char)(0xc0 | code >> 6));
-        buffer_append_byte(text, (char)(0x80 | (code & 0x3f)));
-    } else if (code < 0x10000) {
-        buffer_append_byte(text, (char)(0xe0 | code >> 12));
-        buffer_append_byte(text, (char)(0x80 | (code >> 6 & 0x3f)));
-        buffer_append_byte(text, (char)(0x80 | (code & 0x3f)));
-    } else {
-        buffer_append_byte(text, (char)(0xf0 | code >> 18));
-        buffer_append_byte(text, (char)(0x80 | (code >> 12 & 0x3f)));
-        buffer_append_byte(text, (char)(0x80 | (code >> 6 & 0x3f)));
-        buffer_append_byte(text, (char)(0x80 | (code & 0x3f)));
-    }
-}
-
 /* Reads up to `most` digits of a base after the current byte; returns the number of digits. */
 static size_t read_digits(const struct php_tokens *tokens, size_t from, unsigned base, size_t most,
                           unsigned long *value) {
@@ -91,6 +75,7 @@ static void read_php_escape(struct php_tokens *tokens) {
     char c = byte_at(tokens, 1);
     const char *letter = c != '\0' ? strchr(letters, c) : NULL;
     unsigned long code;
+    char bytes[4];
     size_t digits;
 
     if (letter != NULL) {
@@ -104,7 +89,7 @@ static void read_php_escape(struct php_tokens *tokens) {
         skip_bytes(tokens, 2 + digits);
     } else if (c == 'u' && byte_at(tokens, 2) == '{' && (digits = read_digits(tokens, 3, 16, 8, &code)) > 0 &&
                byte_at(tokens, 3 + digits) == '}' && code <= 0x10ffff) {
-        append_php_code_point(&tokens->text, code);
+        buffer_append_bytes(&tokens->text, bytes, utf8_encode((uint32_t)code, bytes));
         skip_bytes(tokens, 4 + digits);
     } else {
         buffer_append_byte(&tokens->text, '\\');
