@@ -131,7 +131,7 @@ describe('the table', () => {
     await database.createTable(place.table);
     await database.put(place.table, ITEM);
     const server = await serverFor(t, { config: place.config });
-    await server.waitForLog(/taken to be there/);
+    await server.waitForLog(/assumed to exist/);
     assert.equal((await connectAs(server, t, 'a')).status, 200);
   });
 
