@@ -330,7 +330,7 @@ static const char *language_of(struct slice text) {
     size_t length = key_length(line);
 
     if (slice_starts_with(line, SLICE("<?php")) || slice_starts_with(line, SLICE("return [")))
-        return "this is PHP, not JSON";
+        return "this is PHP, not JSON: `curlew convert` reads the files of Reverb and laravel-websockets";
     if (slice_starts_with(line, SLICE("<")))
         return "this is XML or HTML, not JSON";
     if (slice_equal(line, SLICE("---")))

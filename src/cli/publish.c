@@ -49,6 +49,19 @@ static void append_json_member(struct buffer *body, const char *before, struct s
 }
 
 /* The body of the request. */
+/* Warns of data that begins like JSON and is not: a shell has often removed its quotation marks. It is sent as text. */
+static void warn_of_broken_json(struct slice data) {
+    struct slice text = slice_trim(data);
+    struct json_value value;
+    struct error fault;
+
+    if ((slice_starts_with(text, SLICE("{")) || slice_starts_with(text, SLICE("["))) &&
+        !json_scan(text, &value, &fault))
+        fprintf(stderr,
+                "warning: DATA is sent as text, because it is not JSON (%s); a shell needs single quotes around it\n",
+                fault.text);
+}
+
 static bool write_body(const struct cli_options *options, struct buffer *body, struct error *error) {
     const char *argument = options->argument_count > 2 ? options->arguments[2] : "{}";
     struct buffer data = {0};
@@ -58,6 +71,7 @@ static bool write_body(const struct cli_options *options, struct buffer *body, s
         good = read_input(&data, error);
     else
         buffer_append_string(&data, argument);
+    warn_of_broken_json(buffer_slice(&data));
     append_json_member(body, "{\"name\":", slice_of(options->arguments[1]));
     append_json_member(body, ",\"channel\":", slice_of(options->arguments[0]));
     append_json_member(body, ",\"data\":", buffer_slice(&data));

@@ -50,9 +50,10 @@ static bool find_only_app(struct target *target, struct cli_store *store, struct
     if (!cli_store_walk(store, take_only_app, &only, error))
         return false;
     if (only.count == 0)
-        return error_set(error,
-                         "no app is configured: `curlew apps create` makes one in a database, or name one with "
-                         "--id, --key and --secret");
+        return error_set(
+            error,
+            "no app is configured: name a configuration file with --config (without it, config/config.toml "
+            "or config/config.json of this folder is read), or an app with --id, --key and --secret");
     return only.count == 1 || error_set(error, "there are several apps: name one with --id ID or --key KEY");
 }
 

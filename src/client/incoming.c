@@ -65,6 +65,10 @@ static bool check_head(struct slice head, const char accept[28], struct error *e
     if (!slice_starts_with(status, SLICE("HTTP/1.")) || status.length < 12)
         return error_set(error, "the answer is not HTTP: is this the port of a Curlew server?");
     status = slice_skip(status, 9);
+    if (slice_starts_with(status, SLICE("426")))
+        return error_set(error,
+                         "the answer is HTTP 426: a proxy in between has dropped the headers Upgrade and "
+                         "Connection");
     if (!slice_starts_with(status, SLICE("101")))
         return error_set(error, "the answer is HTTP %.*s in place of a WebSocket", SLICE_ARGS(status));
     if (!slice_equal_ignoring_case(find_head_value(head, SLICE("Upgrade")), SLICE("websocket")) ||

@@ -433,6 +433,14 @@ static void convert_soketi_messages(struct conversion *conversion) {
         conversion_put(conversion, NULL, "websocket.max_message_size", json_integer(largest * 1024));
 }
 
+/* True if the conversion has used anything below the node. */
+static bool has_taken(const struct source *node) {
+    for (const struct source *child = node->first; child != NULL; child = child->next)
+        if (child->taken || has_taken(child))
+            return true;
+    return false;
+}
+
 bool soketi_convert(struct conversion *conversion, struct slice file, const json_t *variables, struct error *error) {
     conversion->root->implied = true;
     if (!set_soketi_file(conversion, file, error))
@@ -447,6 +455,11 @@ bool soketi_convert(struct conversion *conversion, struct slice file, const json
     convert_soketi_ssl(conversion);
     convert_soketi_adapter(conversion);
     convert_soketi_queue(conversion);
+    if (conversion->errors == 0 && !has_taken(conversion->root) &&
+        source_find(conversion->root, "appManager", NULL) == NULL)
+        return error_set(error,
+                         "there is nothing of soketi in it: no key of its file, and no variable that begins with "
+                         "SOKETI_");
     convert_soketi_app_manager(conversion);
     convert_soketi_messages(conversion);
     conversion_drop_rest(conversion, conversion->root, "soketi 1.6 has no such key");

@@ -109,7 +109,7 @@ static bool listen_for_metrics(struct server *server, struct error *error) {
     if (!config->metrics.enabled)
         return true;
     if (!listen_on_first_worker(server, &server->metrics_listener, config->metrics.host, &port, accept_metrics, error))
-        return error_prefix(error, "metrics.host and .port");
+        return error_prefix(error, "metrics.host and .port (METRICS_PORT)");
     server->api.metrics_port = port;
     server->api.metrics =
         page_thread_start(&server->api, &(struct page_settings){"metrics", metrics_append_page, PAGE_KEEP_MS}, error);

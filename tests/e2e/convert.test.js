@@ -561,7 +561,7 @@ SOKETI_METRICS_ENABLED=
   });
 
   test('the_app_that_soketi_has_by_itself_is_written_and_its_public_secret_named', async (t) => {
-    const { output, stderr } = await converted(t, ['soketi', '-'], {}, { input: '{}' });
+    const { output, stderr } = await converted(t, ['soketi', '-'], {}, { input: '{"port":6001}' });
     assert.deepEqual(output.app_manager.array.apps, [
       { id: 'app-id', key: 'app-key', secret: 'app-secret', ...NO_LIMITS },
     ]);
@@ -661,6 +661,7 @@ SOKETI_METRICS_ENABLED=
     );
     await refused(t, 2, args, file("<?php return ['hidden'];"), /this is PHP, not JSON/);
     await refused(t, 2, args, file('[]'), /must contain one JSON object/);
+    await refused(t, 2, args, file({ name: 'hidden', version: '1' }), /there is nothing of soketi in it/);
     await refused(t, 2, args, file(''), /this is not JSON/);
     await refused(t, 2, args, file(`{"a": "${'x'.repeat(1 << 20)}"}`), /larger than 1048576 bytes/);
     await refused(t, 1, args, file({ port: 'hidden' }), /^error: soketi\.json: port: this must be a number$/m);

@@ -68,8 +68,14 @@ describe('an event from publish reaches listen', () => {
         input: '{"from":"outside"}\n',
       });
       assert.equal(code, 0, stderr);
+      assert.equal(stderr, '');
       assert.equal(await listener.out.next(), line);
     }
+    // The shell has removed the quotation marks.
+    const unquoted = await command(t, ['publish', 'my-channel', 'my-event', '{message:hello}', ...url]);
+    assert.equal(unquoted.code, 0);
+    assert.match(unquoted.stderr, /^warning: DATA is sent as text, because it is not JSON .*single quotes/);
+    assert.equal(await listener.out.next(), 'my-channel my-event {message:hello}');
     await stops(listener, 'SIGTERM');
   });
 
