@@ -129,8 +129,10 @@ static int refuse_option(const struct command *command, const char *argument) {
     near_miss_offer(&miss, SLICE("--help"));
     if (command->takes_config)
         near_miss_offer(&miss, SLICE("--config"));
-    if (command->takes_verbose)
+    if (command->takes_verbose) {
         near_miss_offer(&miss, SLICE("--verbose"));
+        near_miss_offer(&miss, SLICE("--strict"));
+    }
     if (command->takes_config && config_option_find(bare, &path, &variable))
         error_set(&hint,
                   variable.length != 0

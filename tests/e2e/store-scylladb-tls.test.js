@@ -84,7 +84,10 @@ test('verify_wants_a_certificate_by_the_authority_and_for_the_node', async (t) =
 
 test('a_file_that_cannot_be_used_is_named_with_its_setting', async (t) => {
   const cases = [
-    [{ ca_path: '/no/such/ca.pem' }, /app_manager\.scylladb\.tls\.ca_path \/no\/such\/ca\.pem: No such file or directory/],
+    [
+      { ca_path: '/no/such/ca.pem' },
+      /app_manager\.scylladb\.tls\.ca_path \/no\/such\/ca\.pem: No such file or directory/,
+    ],
     [
       { ca_path: ca, cert_path: '/no/such/cert.pem' },
       /app_manager\.scylladb\.tls\.cert_path \/no\/such\/cert\.pem: No such file/,

@@ -446,7 +446,11 @@ describe('one node', () => {
     await sql("CREATE ROLE late WITH LOGIN = true AND PASSWORD = 'pw'");
     await sql(`GRANT ALL ON KEYSPACE ${here.name} TO late`);
     await sql("CREATE ROLE narrow WITH LOGIN = true AND PASSWORD = 'pw'");
-    await wrong('node', { nodes: ['no-such-host.invalid:9042'] }, /app_manager\.scylladb\.nodes.*no-such-host\.invalid/);
+    await wrong(
+      'node',
+      { nodes: ['no-such-host.invalid:9042'] },
+      /app_manager\.scylladb\.nodes.*no-such-host\.invalid/,
+    );
     await wrong(
       'port',
       { nodes: [`127.0.0.1:${port}`] },
