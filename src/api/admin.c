@@ -218,6 +218,8 @@ static enum store_answer run_on_app(struct admin_job *own, struct store_connecti
     if (answer == STORE_NOT_FOUND)
         error_set(error, "there is no app with the id %s", own->id);
     if (own->action == ADMIN_REFRESH && (readable || answer == STORE_NOT_FOUND || answer == STORE_INVALID)) {
+        log_info("app", "app %s is read again: %s asked for it, as `curlew apps` does after a change", own->id,
+                 own->address);
         app_manager_invalidate(own->base.job.manager, slice_of(own->id), readable ? before->key : SLICE(""));
         own->result = json_object();
         answer = STORE_OK;

@@ -19,6 +19,7 @@ static const struct row {
     {OPTION_CONFIG, KIND_TEXT, "--config", "-c", AT(config_file)},
     {OPTION_JSON, KIND_FLAG, "--json", NULL, AT(json)},
     {OPTION_SHOW_SECRETS, KIND_FLAG, "--show-secrets", NULL, AT(show_secrets)},
+    {OPTION_APP, KIND_TEXT, "--app", NULL, AT(app)},
     {OPTION_ID, KIND_TEXT, "--id", NULL, AT(id)},
     {OPTION_KEY, KIND_TEXT, "--key", NULL, AT(key)},
     {OPTION_SECRET, KIND_TEXT, "--secret", NULL, AT(secret)},

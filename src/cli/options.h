@@ -30,12 +30,13 @@ enum cli_option {
     OPTION_LIMIT = 1 << 17,
     OPTION_SORT = 1 << 18,
     OPTION_COLUMNS = 1 << 19,
+    OPTION_APP = 1 << 20,
 };
 
 struct cli_options {
     char **arguments; /* the words that are not options, then NULL; owned, the words are not */
     size_t argument_count;
-    const char *config_file, *id, *key, *secret, *output, *from, *to, *url;
+    const char *config_file, *app, *id, *key, *secret, *output, *from, *to, *url;
     const char *filter, *limit, *sort, *columns;
     struct changes changes;
     bool json, show_secrets, update, dry_run, insecure, help;

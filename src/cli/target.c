@@ -54,7 +54,7 @@ static bool find_only_app(struct target *target, struct cli_store *store, struct
             error,
             "no app is configured: name a configuration file with --config (without it, config/config.toml "
             "or config/config.json of this folder is read), or an app with --id, --key and --secret");
-    return only.count == 1 || error_set(error, "there are several apps: name one with --id ID or --key KEY");
+    return only.count == 1 || error_set(error, "there are several apps: name one with --app ID_OR_KEY");
 }
 
 static bool find_named_app(struct target *target, struct cli_store *store, struct error *error) {
@@ -76,7 +76,26 @@ static bool find_named_app(struct target *target, struct cli_store *store, struc
     return target->secret != NULL;
 }
 
-static bool find_target_app(struct target *target, struct cli_store *store, struct error *error) {
+/* Takes the app whose id or, if there is none, whose key is `name`. */
+static bool find_app_by_any_name(struct target *target, const char *name, struct cli_store *store,
+                                 struct error *error) {
+    struct app *app = NULL;
+    enum store_answer answer = cli_store_find_by_id(store, slice_of(name), &app, error);
+
+    if (answer == STORE_NOT_FOUND)
+        answer = cli_store_find_by_key(store, slice_of(name), &app, error);
+    if (answer == STORE_NOT_FOUND)
+        return error_set(error, "the configured store has no app with the id or the key %s", name);
+    if (answer != STORE_OK)
+        return false;
+    take_app(target, app);
+    app_unref(app);
+    return true;
+}
+
+static bool find_target_app(struct target *target, const char *name, struct cli_store *store, struct error *error) {
+    if (name != NULL)
+        return find_app_by_any_name(target, name, store, error);
     if (target->id != NULL || target->key != NULL)
         return find_named_app(target, store, error);
     return find_only_app(target, store, error);
@@ -91,7 +110,7 @@ static enum cli_exit complete_from_config(struct target *target, const struct cl
     if (code != CLI_DONE)
         return code;
     if ((target->server.url == NULL && !server_address_from_config(&target->server, &store.config, error)) ||
-        (needs_app && !find_target_app(target, &store, error)))
+        (needs_app && !find_target_app(target, options->app, &store, error)))
         code = CLI_MISUSED;
     cli_store_close(&store);
     return code;
@@ -114,7 +133,10 @@ enum cli_exit target_find(struct target *target, const struct cli_options *optio
     enum cli_exit code = CLI_MISUSED;
 
     *target = (struct target){0};
-    if (options->secret != NULL && !complete)
+    if (options->app != NULL && (options->id != NULL || options->key != NULL || options->secret != NULL))
+        error_set(error,
+                  "--app takes an app of the configuration: it cannot be combined with --id, --key and --secret");
+    else if (options->secret != NULL && !complete)
         error_set(error, needs_secret ? "--secret needs --id and --key beside it" : "--secret needs --key beside it");
     else if (options->url == NULL || server_address_parse(&target->server, options->url, options->insecure, error))
         code = take_options(target, options, error) ? CLI_DONE : CLI_MISUSED;

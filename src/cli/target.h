@@ -1,6 +1,6 @@
 /*
- * The server and the app that `listen` and `publish` use: named by --url, --id, --key and --secret, and what these do
- * not name from the configuration.
+ * The server and the app that `listen` and `publish` use: named by --url, --app, --id, --key and --secret, and what
+ * these do not name from the configuration.
  */
 #pragma once
 
@@ -9,14 +9,16 @@
 #include "cli/options.h"
 #include "client/server_address.h"
 
-#define TARGET_OPTIONS (OPTION_CONFIG | OPTION_URL | OPTION_INSECURE | OPTION_ID | OPTION_KEY | OPTION_SECRET)
+#define TARGET_OPTIONS                                                                                                 \
+    (OPTION_CONFIG | OPTION_URL | OPTION_INSECURE | OPTION_APP | OPTION_ID | OPTION_KEY | OPTION_SECRET)
 
 #define TARGET_HELP                                                                                                    \
     "Server and app are those of the configuration, unless options name others:\n\n"                                   \
     "  -c, --config FILE   the configuration, as for `curlew serve`\n"                                                 \
     "  --url URL           the server, like https://realtime.example; http, https, ws or wss\n"                        \
     "  --insecure          with --url: accept any certificate\n"                                                       \
-    "  --id ID, --key KEY  the app, if the configuration has several; with --secret the configuration is not asked\n"  \
+    "  --app ID_OR_KEY     the app, if the configuration has several\n"                                                \
+    "  --id ID, --key KEY  the same, by one of them; with --secret the configuration is not read\n"                    \
     "  --secret SECRET     `-` reads it from standard input, which keeps it out of the list of processes\n"
 
 #define TARGET_EXIT_CODES                                                                                              \

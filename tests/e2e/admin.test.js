@@ -251,6 +251,9 @@ describe('bad input', () => {
       assert.match(answer.json.error, /nobody/);
     }
     assert.equal((await call('POST', '/nobody/refresh')).status, 200); // it may just have been deleted
+    await server.waitForLog(
+      /^app nobody is read again: 127\.0\.0\.1 asked for it, as `curlew apps` does after a change$/,
+    );
   });
 
   test('names that are taken are 409 and say which', async () => {

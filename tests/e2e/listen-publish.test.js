@@ -99,7 +99,14 @@ describe('an event from publish reaches listen', () => {
     await stops(listener);
     const { code, stderr } = await command(t, ['publish', 'private-a', 'e', 'x', ...at]);
     assert.equal(code, 2);
-    assert.match(stderr, /several apps: name one with --id ID or --key KEY/);
+    assert.match(stderr, /several apps: name one with --app ID_OR_KEY/);
+    for (const name of [APP.id, APP.key]) {
+      const chosen = await command(t, ['publish', 'private-a', 'e', 'x', ...at, '--app', name]);
+      assert.equal(chosen.code, 0, chosen.stderr);
+    }
+    const unknown = await command(t, ['publish', 'private-a', 'e', 'x', ...at, '--app', 'nobody']);
+    assert.equal(unknown.code, 2);
+    assert.match(unknown.stderr, /no app with the id or the key nobody/);
   });
 
   test('over TLS: the certificate is checked with --url, and not with the configuration', async (t) => {

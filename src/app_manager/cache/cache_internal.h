@@ -14,7 +14,7 @@
  *   cache_invalidate   writes and notices of changes
  *   cache_eviction     choosing entries out of use, and freeing them when no worker uses them
  *   cache_sweep        refreshing entries in use, finding those out of use
- *   cache_watch        the thread that hears of changes in the store
+ *   cache_watch        the thread that learns of changes in the store
  *   cache_maintenance  the thread for timeouts, sweeps, clean-up and probes
  *   cache              lookups; start and end
  *
