@@ -568,6 +568,13 @@ SOKETI_METRICS_ENABLED=
     assert.match(stderr, /^note: .*secret is missing; soketi's own, which everyone knows, is written/m);
   });
 
+  test('fields_that_are_not_enforced_yet_are_named', async (t) => {
+    const plain = await soketi(t, { 'appManager.array.apps': [APP_A] });
+    assert.doesNotMatch(plain.stderr, /does not enforce it yet/);
+    const { stderr } = await soketi(t, { 'appManager.array.apps': [{ ...APP_A, maxReadRequestsPerSecond: 5 }] });
+    assert.match(stderr, /^note: max_read_requests_per_second: .*does not enforce it yet$/m);
+  });
+
   test('a_database_gets_the_defaults_of_soketi_and_apps_of_the_file_are_not_used', async (t) => {
     for (const kind of ['mysql', 'postgres']) {
       const { output, stderr } = await soketi(t, { 'appManager.driver': kind, 'appManager.array.apps': [APP_A] });
