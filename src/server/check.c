@@ -16,19 +16,47 @@ const char check_no_app_warning[] =
     "there is no app yet, so no client can connect: add one to app_manager.array.apps and send SIGHUP, or start with "
     "SOCKUDO_DEFAULT_APP_ID, _KEY and _SECRET set";
 
-static void add_warning(void *context, const char *text) {
-    config_report_warning(context, "%s", text);
+/* An app of the configuration, for messages about it. */
+struct checked_app {
+    const struct config *config;
+    struct config_report *report;
+    size_t index;
+};
+
+/* Writes where the app is: "config.json: app_manager.array.apps[2]". */
+static void append_app_place(const struct checked_app *checked, struct buffer *place) {
+    const char *file = checked->config->file;
+
+    buffer_appendf(place, "%s%sapp_manager.array.apps[%zu]", file != NULL ? file : "", file != NULL ? ": " : "",
+                   checked->index);
+}
+
+static void report_app_error(const struct checked_app *checked, const char *text) {
+    struct buffer place = {0};
+
+    append_app_place(checked, &place);
+    config_report_error(checked->report, "%s: %s", buffer_string(&place), text);
+    buffer_dispose(&place);
+}
+
+static void report_app_warning(void *context, const char *text) {
+    const struct checked_app *checked = context;
+    struct buffer place = {0};
+
+    append_app_place(checked, &place);
+    config_report_warning(checked->report, "%s: %s", buffer_string(&place), text);
+    buffer_dispose(&place);
 }
 
 /* The first app with an id or key counts; a later one with the same is broken. */
 static bool apps_clash(const json_t *owners_by_id, const json_t *owners_by_key, const struct app *app,
-                       struct config_report *report) {
+                       struct error *error) {
     const json_t *owner = json_object_get(owners_by_key, app->key.data);
 
     if (json_object_get(owners_by_id, app->id.data) != NULL)
-        config_report_error(report, "app \"%s\": another app in the list has this id", app->id.data);
+        error_set(error, "app \"%s\": another app in the list has this id", app->id.data);
     else if (owner != NULL)
-        config_report_error(report, "app \"%s\": app \"%s\" has this key", app->id.data, json_string_value(owner));
+        error_set(error, "app \"%s\": app \"%s\" has this key", app->id.data, json_string_value(owner));
     else
         return false;
     return true;
@@ -58,14 +86,14 @@ static size_t check_apps(const struct config *config, struct config_report *repo
 
     app_defaults_from_config(&defaults, config);
     for (size_t i = 0; i < json_array_size(list); i++) {
+        struct checked_app checked = {config, report, i};
         struct error error;
         struct app *app =
-            app_parse(json_array_get(list, i), &defaults, APP_FROM_CONFIGURATION, add_warning, report, &error);
+            app_parse(json_array_get(list, i), &defaults, APP_FROM_CONFIGURATION, report_app_warning, &checked, &error);
 
-        if (app == NULL) {
-            config_report_error(report, "%s%sapp_manager.array.apps[%zu]: %s", config->file != NULL ? config->file : "",
-                                config->file != NULL ? ": " : "", i, error.text);
-        } else if (!apps_clash(by_id, by_key, app, report)) {
+        if (app == NULL || apps_clash(by_id, by_key, app, &error)) {
+            report_app_error(&checked, error.text);
+        } else {
             json_object_set_new(by_id, app->id.data, json_true());
             json_object_set_new(by_key, app->key.data, json_string(app->id.data));
             report_not_enforced(app, report);

@@ -1252,10 +1252,12 @@ static void check_says_what_a_start_would_say(void **state) {
     fflush(out);
     assert_non_null(
         strstr(output, "error: " FILE_NAME ": app_manager.array.apps[1]: app \"b\": max_connections must be"));
-    assert_non_null(strstr(output, "error: app \"c\": app \"a\" has this key"));
-    assert_non_null(strstr(output, "error: app \"a\": another app in the list has this id"));
+    assert_non_null(strstr(output, FILE_NAME ": app_manager.array.apps[2]: app \"c\": app \"a\" has this key"));
+    assert_non_null(
+        strstr(output, FILE_NAME ": app_manager.array.apps[3]: app \"a\": another app in the list has this id"));
     assert_non_null(strstr(output, "warning: " FILE_NAME ": prot is not a setting"));
-    assert_non_null(strstr(output, "warning: app \"a\": colour is not a field"));
+    assert_non_null(
+        strstr(output, "warning: " FILE_NAME ": app_manager.array.apps[0]: app \"a\": colour is not a field"));
     assert_null(strstr(output, "cleanup"));
     assert_int_equal(check_configuration(FILE_NAME, true, false, out), 1);
     fflush(out);
