@@ -325,7 +325,7 @@ function faultsOf(kind) {
         const { message } = await refused.waitForLog(/store cannot be reached/);
         assert.match(
           message,
-          /database\.(mysql|postgres|scylladb)\.username and \.password|database\.dynamodb\.aws_access_key_id and aws_secret_access_key/,
+          /(database\.(mysql|postgres)|app_manager\.scylladb)\.username and \.password|database\.dynamodb\.aws_access_key_id and aws_secret_access_key/,
         );
         assert.equal(await health(refused), 'ERROR');
         assert.ok(!refused.log.all.some((line) => JSON.stringify(line).includes('not-the-password')));
