@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/crypto.h"
 #include "base/hash.h"
+#include "base/json_load.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "net/client_address.h"
@@ -367,7 +368,7 @@ static bool read_body(struct api_call *call, struct admin_job *own) {
 
     if (own->action != ADMIN_CREATE && own->action != ADMIN_REPLACE && own->action != ADMIN_PATCH)
         return true;
-    own->body = json_loadb(body.data != NULL ? body.data : "", body.length, JSON_REJECT_DUPLICATES, &error);
+    own->body = json_load_text(body, JSON_REJECT_DUPLICATES, &error);
     if (json_is_object(own->body))
         return true;
     error_set(&text, "the body must be a JSON object%s%s", own->body == NULL ? ": " : "",

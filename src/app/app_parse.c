@@ -268,7 +268,8 @@ static enum app_field read_required_texts(const json_t *record, char digits[3][R
         if (read_required_text(record, field, digits[i], &texts[i], error))
             continue;
         if (id.data == NULL)
-            error_prefix(error, "an app without an id");
+            error_prefix(error, record_unset(json_object_get(record, "id")) ? "an app without an id"
+                                                                            : "an app with an invalid id");
         else
             error_prefix(error, "app \"%.*s\"", (int)(id.length < TEXT_MAX_BYTES ? id.length : TEXT_MAX_BYTES),
                          id.data);

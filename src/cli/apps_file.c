@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "base/json_fault.h"
+#include "base/json_load.h"
 
 #define READ_BYTES 65536
 
@@ -57,7 +58,7 @@ static void refuse_apps_file(const char *name, bool is_configuration, struct err
 
 static json_t *parse_apps_text(const char *name, struct slice text, struct error *error) {
     json_error_t problem;
-    json_t *root = json_loadb(text.length != 0 ? text.data : "", text.length, JSON_REJECT_DUPLICATES, &problem);
+    json_t *root = json_load_text(text, JSON_REJECT_DUPLICATES, &problem);
     json_t *list;
 
     if (root == NULL) {

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/json_fault.h"
+#include "base/json_load.h"
 #include "base/text_position.h"
 #include "config/config_value.h"
 #include "config/toml.h"
@@ -58,7 +59,7 @@ static void report_json_fault(struct config_loader *loader, struct slice text, j
 
 static json_t *parse_json_file(struct config_loader *loader, struct slice text) {
     json_error_t problem;
-    json_t *root = json_loadb(text.data, text.length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
+    json_t *root = json_load_text(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
 
     if (config_trim(text).length == 0)
         config_report_error(loader->report, "%s: the file is empty; it must contain one JSON object", loader->file);

@@ -274,6 +274,13 @@ describe('bad input', () => {
       { id: '40000', key: '40001', secret: '40002', max_connections: 0 },
     );
     assert.equal((await call('DELETE', '/40000')).status, 200);
+    const long = '123456789012345678901234567890';
+    const { status } = await call('POST', '', `{"id":${long},"key":${long},"secret":${long}1}`);
+    assert.equal(status, 201);
+    assert.equal((await call('GET', `/${long}?secrets=1`)).json.secret, `${long}1`);
+    assert.equal((await call('DELETE', `/${long}`)).status, 200);
+    const zero = await call('POST', '', '{"id":-0,"key":"k","secret":"s"}');
+    assert.match(zero.json.error, /an app with an invalid id/);
   });
 
   test('a field that breaks a rule is 422 with its name', async () => {

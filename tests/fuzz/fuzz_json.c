@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/json_fault.h"
+#include "base/json_load.h"
 #include "base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -95,6 +96,16 @@ static void check_members(struct slice text, struct json_value object) {
     buffer_dispose(&storage);
 }
 
+/* Checks that a text which jansson reads is read by json_load_text, too. */
+static void check_load(struct slice text) {
+    json_t *plain = json_loadb(text.data, text.length, JSON_DECODE_ANY, NULL);
+    json_t *loaded = json_load_text(text, JSON_DECODE_ANY, NULL);
+
+    check(plain == NULL || loaded != NULL);
+    json_decref(plain);
+    json_decref(loaded);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     /* The scanner gets a copy of exact size; strcspn above gets one that is terminated by a zero byte. */
     char *exact = malloc(size != 0 ? size : 1), *terminated = malloc(size + 1);
@@ -119,6 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check(json_find_fault((struct slice){exact, size}, &position, NULL) == !valid);
         check(valid || (position.line >= 1 && position.line <= size + 1 && position.column >= 1));
     }
+    check_load((struct slice){exact, size});
     if (valid && utf8_valid(text)) {
         check(json_scan(text, &value, NULL));
         check_between(text.data, value.token.data);
