@@ -116,13 +116,15 @@ static int refuse_command(const char *name) {
             miss.best = slice_of(synonyms[i].ours);
     if (miss.best.length != 0)
         error_set(&hint, "; did you mean `curlew %.*s`?", SLICE_ARGS(miss.best));
+    else if (apps_command_meant(name).length != 0)
+        error_set(&hint, "; did you mean `curlew apps %.*s`?", SLICE_ARGS(apps_command_meant(name)));
     return refuse_main_usage(NULL, "unknown command", name, hint.text);
 }
 
 /* A setting is not an option: says where it is set. Else the option that was probably meant. */
 static int refuse_option(const struct command *command, const char *argument) {
     struct slice name = {argument, strcspn(argument, "=")}, path, variable;
-    struct slice bare = slice_skip(name, strspn(argument, "-"));
+    struct slice bare = strcmp(argument, "-p") == 0 ? SLICE("port") : slice_skip(name, strspn(argument, "-"));
     struct near_miss miss = near_miss_of(name);
     struct error hint = {0};
 
@@ -141,6 +143,9 @@ static int refuse_option(const struct command *command, const char *argument) {
                   SLICE_ARGS(path), SLICE_ARGS(variable));
     else if (miss.best.length != 0)
         error_set(&hint, "; did you mean %.*s?", SLICE_ARGS(miss.best));
+    else if (command->takes_config && config_option_meant(bare).length != 0)
+        error_set(&hint, "; did you mean the setting %.*s of the configuration file?",
+                  SLICE_ARGS(config_option_meant(bare)));
     return refuse_main_usage(command, "unknown option", argument, hint.text);
 }
 

@@ -91,9 +91,14 @@ const server = http.createServer(async (request, response) => {
     response.statusCode = status;
     response.end(typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body));
   } catch (error) {
-    console.error(error.message);
+    const text = error.status ? `Curlew refused the event with HTTP ${error.status}: ${error.body}` : error.message;
+    console.error(text);
     response.statusCode = 500;
-    response.end(error.message);
+    response.end(text);
   }
+});
+server.on('error', (error) => {
+  console.error(`cannot listen on ${HOST} port ${PORT}: ${error.code}; PORT chooses another port`);
+  process.exit(1);
 });
 server.listen(Number(PORT), HOST, () => console.log(`http://${HOST}:${server.address().port}`));

@@ -142,13 +142,19 @@ static enum cli_exit run_command(const struct command *command, char **arguments
     return code;
 }
 
-static void refuse_apps_command(const char *name, struct error *error) {
-    struct near_miss miss = near_miss_of(slice_of(name));
+struct slice apps_command_meant(const char *word) {
+    struct near_miss miss = near_miss_of(slice_of(word));
 
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         near_miss_offer(&miss, slice_of(commands[i].name));
-    if (miss.best.length != 0)
-        error_set(error, "unknown command: apps %s; did you mean `curlew apps %.*s`?", name, SLICE_ARGS(miss.best));
+    return miss.best;
+}
+
+static void refuse_apps_command(const char *name, struct error *error) {
+    struct slice meant = apps_command_meant(name);
+
+    if (meant.length != 0)
+        error_set(error, "unknown command: apps %s; did you mean `curlew apps %.*s`?", name, SLICE_ARGS(meant));
     else
         error_set(error, "unknown command: apps %s", name);
 }

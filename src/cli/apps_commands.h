@@ -10,6 +10,9 @@
 /* Runs `curlew apps ARGUMENTS...` on the main thread and returns the exit code, an enum cli_exit. */
 int apps_run(char **arguments);
 
+/* The command of `curlew apps` that was probably meant by a word that is none; empty if none is near. */
+struct slice apps_command_meant(const char *word);
+
 /* The commands. Their options are checked; each prints its own errors. */
 enum cli_exit apps_list(const struct cli_options *options);
 enum cli_exit apps_show(const struct cli_options *options);

@@ -25,7 +25,8 @@ static bool find_column(struct slice name, const char *option, enum app_field *f
     if (miss.best.length != 0)
         return error_set(error, "%s: %.*s is not a field of an app; did you mean %.*s?", option, SLICE_ARGS(name),
                          SLICE_ARGS(miss.best));
-    return error_set(error, "%s: %.*s is not a field of an app", option, SLICE_ARGS(name));
+    return error_set(error, "%s: %.*s is not a field of an app; `curlew apps show ID` lists them", option,
+                     SLICE_ARGS(name));
 }
 
 static bool parse_list_filter(struct list_view *view, const char *text, struct error *error) {

@@ -84,6 +84,15 @@ static bool take_option(struct cli_options *options, const struct row *row, cons
     return true;
 }
 
+static bool names_a_server(const char *argument) {
+    struct near_miss miss = near_miss_of((struct slice){argument, strcspn(argument, "=")});
+
+    near_miss_offer(&miss, SLICE("--host"));
+    near_miss_offer(&miss, SLICE("--port"));
+    near_miss_offer(&miss, SLICE("--server"));
+    return miss.best.length != 0 || strncmp(argument, "-p", 2) == 0;
+}
+
 static bool refuse_unknown_option(const char *argument, unsigned takes, struct error *error) {
     struct near_miss miss = near_miss_of((struct slice){argument, strcspn(argument, "=")});
 
@@ -92,6 +101,8 @@ static bool refuse_unknown_option(const char *argument, unsigned takes, struct e
             near_miss_offer(&miss, slice_of(rows[i].name));
     if (miss.best.length != 0)
         return error_set(error, "unknown option: %s; did you mean %.*s?", argument, SLICE_ARGS(miss.best));
+    if ((takes & OPTION_URL) != 0 && names_a_server(argument))
+        return error_set(error, "unknown option: %s; a server is named with --url http://HOST:PORT", argument);
     return error_set(error, "unknown option: %s", argument);
 }
 

@@ -48,7 +48,6 @@ static void append_json_member(struct buffer *body, const char *before, struct s
     json_append_string(body, value);
 }
 
-/* The body of the request. */
 /* Warns of data that begins like JSON and is not: a shell has often removed its quotation marks. It is sent as text. */
 static void warn_of_broken_json(struct slice data) {
     struct slice text = slice_trim(data);
@@ -62,6 +61,22 @@ static void warn_of_broken_json(struct slice data) {
                 fault.text);
 }
 
+/* True if the data can be sent to the channel: clients of an encrypted one take nothing but encrypted data, whose key
+ * only the application has. */
+static bool is_fit_for_channel(struct slice channel, struct slice data, struct error *error) {
+    const struct slice names[] = {SLICE("nonce"), SLICE("ciphertext")};
+    struct json_value values[2];
+
+    if (!slice_starts_with(channel, SLICE("private-encrypted-")) ||
+        (json_scan_object(data, names, values, 2, NULL) && values[0].type == JSON_TYPE_STRING &&
+         values[1].type == JSON_TYPE_STRING))
+        return true;
+    return error_set(error,
+                     "curlew publish cannot encrypt: DATA for a private-encrypted- channel must be "
+                     "{\"nonce\":...,\"ciphertext\":...}; use a server SDK with your master key");
+}
+
+/* Writes the body of the request. */
 static bool write_body(const struct cli_options *options, struct buffer *body, struct error *error) {
     const char *argument = options->argument_count > 2 ? options->arguments[2] : "{}";
     struct buffer data = {0};
@@ -76,9 +91,10 @@ static bool write_body(const struct cli_options *options, struct buffer *body, s
     append_json_member(body, ",\"channel\":", slice_of(options->arguments[0]));
     append_json_member(body, ",\"data\":", buffer_slice(&data));
     buffer_append_byte(body, '}');
-    buffer_dispose(&data);
     if (good && !utf8_valid(buffer_slice(body)))
-        return error_set(error, "channel, event and data must be UTF-8");
+        good = error_set(error, "channel, event and data must be UTF-8");
+    good = good && is_fit_for_channel(slice_of(options->arguments[0]), buffer_slice(&data), error);
+    buffer_dispose(&data);
     return good;
 }
 
@@ -154,8 +170,21 @@ static enum cli_exit report_refusal(const struct target *target, unsigned status
                      target->key);
         return CLI_WRONG_SECRET;
     }
+    if (status == 404 && strstr(error->text, "there is nothing at this path") != NULL) {
+        error_set(error, "%s answers, but there is no HTTP API: is it the metrics port, or has the URL another path?",
+                  url);
+        return CLI_NOT_CONNECTED;
+    }
     error_prefix(error, "the server at %s refuses the event for app %s (HTTP %u)", url, target->id, status);
     return status == 404 ? CLI_UNKNOWN_APP : CLI_NOT_DONE;
+}
+
+static void print_published(const char *event, const char *channel) {
+    fputs("published ", stdout);
+    print_text(stdout, slice_of(event));
+    fputs(" to ", stdout);
+    print_text(stdout, slice_of(channel));
+    putchar('\n');
 }
 
 static enum cli_exit send_signed_event(const struct target *target, const struct cli_options *options,
@@ -171,7 +200,7 @@ static enum cli_exit send_signed_event(const struct target *target, const struct
         print_text(stdout, buffer_slice(&answer));
         putchar('\n');
     } else if (code == CLI_DONE) {
-        printf("published %s to %s\n", options->arguments[1], options->arguments[0]);
+        print_published(options->arguments[1], options->arguments[0]);
     }
     buffer_dispose(&body);
     buffer_dispose(&answer);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "net/http_client.h"
 
 struct client_socket {
     CURLM *multi; /* owns the connection */
@@ -37,7 +38,7 @@ static void set_up_connection(struct client_socket *socket, const struct server_
 }
 
 static bool explain_curl(const struct client_socket *socket, CURLcode code, struct error *error) {
-    return error_set(error, "%s", socket->why[0] != '\0' ? socket->why : curl_easy_strerror(code));
+    return http_explain_failure(socket->why[0] != '\0' ? socket->why : curl_easy_strerror(code), error);
 }
 
 /* Runs the connecting to its end. The handle stays in `multi`, which would close the connection without it. */

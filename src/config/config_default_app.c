@@ -55,6 +55,8 @@ static json_t *field_value(enum variable_type type, const char *text) {
     case VARIABLE_FLAG:
         return config_flag_from_text(trimmed, &flag) ? json_boolean(flag) : NULL;
     case VARIABLE_NUMBER:
+        if (slice_equal(trimmed, SLICE("-1"))) /* "no limit" of other servers */
+            return json_integer(0);
         return slice_to_number(trimmed, UINT32_MAX, &number) ? json_integer((json_int_t)number) : NULL;
     case VARIABLE_LIST:
         return config_json_list(text);

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "base/near_miss.h"
 #include "config/config_table.h"
 
 /* Hyphens and underscores count as the dots between names, and letters in any case. */
@@ -30,4 +31,13 @@ bool config_option_find(struct slice option, struct slice *path, struct slice *v
         return true;
     }
     return false;
+}
+
+struct slice config_option_meant(struct slice option) {
+    struct near_miss miss = near_miss_of(option);
+
+    for (size_t i = 0; i < config_row_count; i++)
+        if (config_rows[i].path != NULL && strchr(config_rows[i].path, '.') == NULL)
+            near_miss_offer(&miss, slice_of(config_rows[i].path));
+    return miss.best;
 }

@@ -1,6 +1,7 @@
 #include "config/config_ports.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* A listener: the setting of its port, and its address. */
 struct place {
@@ -17,13 +18,20 @@ static bool is_ipv6_host(const char *host) {
     return strchr(host, ':') != NULL;
 }
 
-/* True if both cannot listen. An address of all IPv6 interfaces takes those of IPv4, too. Names are not resolved. */
+/* Names are not resolved, apart from the one that always is this machine (RFC 6761 section 6.3). */
+static const char *resolved_host(const char *host) {
+    return strcasecmp(host, "localhost") == 0 ? "127.0.0.1" : host;
+}
+
+/* True if both cannot listen. An address of all IPv6 interfaces takes those of IPv4, too. */
 static bool places_clash(const struct place *a, const struct place *b) {
+    const char *host = resolved_host(a->host), *other = resolved_host(b->host);
+
     if (a->port == 0 || a->port != b->port)
         return false;
-    if (strcmp(a->host, b->host) == 0 || strcmp(a->host, "::") == 0 || strcmp(b->host, "::") == 0)
+    if (strcmp(host, other) == 0 || strcmp(host, "::") == 0 || strcmp(other, "::") == 0)
         return true;
-    return (is_any_host(a->host) || is_any_host(b->host)) && !is_ipv6_host(a->host) && !is_ipv6_host(b->host);
+    return (is_any_host(host) || is_any_host(other)) && !is_ipv6_host(host) && !is_ipv6_host(other);
 }
 
 void config_check_ports(const struct config *config, struct config_report *report) {

@@ -1,11 +1,13 @@
 #include "config/config_unknown.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/near_miss.h"
+#include "config/config_option.h"
 #include "config/config_table.h"
 
 enum key_kind { KEY_UNKNOWN, KEY_SETTING, KEY_WITHOUT_EFFECT, KEY_SECTION, KEY_ACCEPTED };
@@ -64,9 +66,16 @@ static struct slice find_namesake(struct slice name) {
     return found;
 }
 
+/* The setting whose path is `name` with underscores for dots, as in ssl_enabled; empty if there is none. */
+static struct slice find_joined(struct slice name) {
+    struct slice path, variable;
+
+    return config_option_find(name, &path, &variable) ? path : SLICE("");
+}
+
 /*
  * The key that was probably meant; empty if there is none: a sibling at a distance of one or two, else the only key of
- * that name in another section.
+ * that name in another section, else the one whose path the name joins.
  */
 static struct slice likely_key(struct slice path) {
     struct slice name = last_name(path), best = {0};
@@ -85,7 +94,11 @@ static struct slice likely_key(struct slice path) {
         if (miss.limit < limit)
             best = (struct slice){row.data, parent + sibling.length};
     }
-    return best.data != NULL || name.length <= 4 ? best : find_namesake(name);
+    if (best.data == NULL && name.length > 4)
+        best = find_namesake(name);
+    if (best.data == NULL && parent == 0)
+        best = find_joined(name);
+    return best;
 }
 
 /* Settings that people look for elsewhere: what to say of a path, or of any path that ends in a name (after `*`). */
@@ -103,11 +116,27 @@ static const struct {
     {"admin", "the environment variables CURLEW_ADMIN_LISTEN and CURLEW_ADMIN_TOKEN set up the admin API"},
 };
 
+/* True if the names have the same letters in any case; underscores and hyphens do not count, as in logLevel. */
+static bool same_letters(struct slice a, struct slice b) {
+    size_t i = 0, k = 0;
+
+    for (;; i++, k++) {
+        while (i < a.length && (a.data[i] == '_' || a.data[i] == '-'))
+            i++;
+        while (k < b.length && (b.data[k] == '_' || b.data[k] == '-'))
+            k++;
+        if (i == a.length || k == b.length)
+            return i == a.length && k == b.length;
+        if (tolower((unsigned char)a.data[i]) != tolower((unsigned char)b.data[k]))
+            return false;
+    }
+}
+
 static const char *hint_for(struct slice path) {
     for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
         bool any = hints[i].path[0] == '*';
 
-        if (slice_equal(any ? last_name(path) : path, slice_of(hints[i].path + any)))
+        if (same_letters(any ? last_name(path) : path, slice_of(hints[i].path + any)))
             return hints[i].hint;
     }
     return NULL;

@@ -198,6 +198,9 @@ static void convert_reverb_app(struct conversion *conversion, struct source *app
     laravel_app_connections(conversion, app, "max_connections", record);
     json_object_set_new(record, "max_client_events_per_second", json_integer(0));
     list = source_is_set(origins) ? laravel_origins(conversion, origins) : NULL;
+    if (origins != NULL && !source_is_set(origins))
+        conversion_changed(conversion, origins,
+                           "null lets nobody in there, and every origin here; write the hosts out");
     if (list != NULL)
         json_object_set_new(record, "allowed_origins", list);
     note_app_totals(conversion, app, totals);

@@ -117,6 +117,13 @@ static void set_up(struct http_caller *caller, const struct http_call *call, str
         sign_request(easy, call);
 }
 
+bool http_explain_failure(const char *why, struct error *error) {
+    /* OpenSSL's words for an answer that is not TLS. */
+    if (strstr(why, "wrong version number") != NULL)
+        return error_set(error, "the port answers without TLS: use http in place of https (%s)", why);
+    return error_set(error, "%s", why);
+}
+
 static bool give_up(const struct deadline *deadline, struct error *error) {
     return error_set(error, deadline_remaining_ms(deadline) == 0 ? "no answer in time" : "stopped");
 }
@@ -138,7 +145,7 @@ static bool perform_transfer(struct http_caller *caller, const struct deadline *
             if (code == CURLE_WRITE_ERROR)
                 return error_set(error, "the answer is over %u MB", ANSWER_MAX_MB);
             return code == CURLE_OK ||
-                   error_set(error, "%s", caller->why[0] != '\0' ? caller->why : curl_easy_strerror(code));
+                   http_explain_failure(caller->why[0] != '\0' ? caller->why : curl_easy_strerror(code), error);
         }
         if (deadline_passed(deadline))
             return give_up(deadline, error);

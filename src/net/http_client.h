@@ -49,6 +49,9 @@ void http_caller_destroy(struct http_caller *caller);
 unsigned http_caller_call(struct http_caller *caller, const struct http_call *call, const struct deadline *deadline,
                           struct buffer *answer, struct error *error);
 
+/* Sets the error of a transfer that failed: `why` is libcurl's text. Always false. Any thread. */
+bool http_explain_failure(const char *why, struct error *error);
+
 /* True if `url` is an http or https URL with a host and without user and password. `*loopback` (may be NULL) is true if
  * the host is this machine. Any thread. */
 bool http_url_valid(const char *url, bool *loopback);

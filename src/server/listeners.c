@@ -53,7 +53,7 @@ static bool listen_on_workers(struct server *server, struct error *error) {
         server->owns_unix_socket = true;
     }
     if (unix_fd < 0 && !tcp_port_is_free(config->host, port, error))
-        return error_prefix(error, "host and port");
+        return error_prefix(error, "host and port (HOST, PORT)");
     for (unsigned i = 0; i < server->workers.count; i++) {
         struct listener *listener = &server->listeners[i];
         int fd = unix_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? unix_fd : dup(unix_fd);
@@ -95,7 +95,7 @@ static bool listen_for_redirects(struct server *server, struct error *error) {
     server->redirect_handler = redirect_handler(&server->redirect);
     if (!listen_on_first_worker(server, &server->redirect_listener, server->config.host, &port, accept_redirected,
                                 error))
-        return error_prefix(error, "host and ssl.http_port");
+        return error_prefix(error, "host and ssl.http_port (HOST, SSL_HTTP_PORT)");
     server->redirect_listener.bound = &server->workers.descriptors.requests;
     log_address("redirecting from", "http", server->config.host, port, "");
     return true;

@@ -498,7 +498,7 @@ describe('list', () => {
       [['--limit', '0'], /--limit must be a whole number above 0, not 0/],
       [['--sort', 'max_conections'], /--sort: max_conections is not a field of an app; did you mean max_connections\?/],
       [['--columns', 'id,,key'], /--columns: {2}is not a field of an app/],
-      [['--filter', 'colour=red'], /--filter: colour is not a field of an app/],
+      [['--filter', 'colour=red'], /--filter: colour is not a field of an app; `curlew apps show ID` lists them/],
     ]) {
       const { code, stdout, stderr } = await apps(t, ['list', '-c', sqliteConfig(t), ...args]);
       assert.deepEqual([code, stdout], [2, ''], stderr);

@@ -89,6 +89,13 @@ describe('command lines that make no sense: exit code 2, and where to read on', 
       ['--metrics-port=1'],
       /it is the setting metrics\.port of .*, or the variable METRICS_PORT/,
     ],
+    'the letter of a port': [['-p', '7000'], /unknown option: -p; it is the setting port of /],
+    'a slip in a setting as a flag': [['serve', '--prot', '1'], /--prot; did you mean the setting port of /],
+    'a server for publish': [
+      ['publish', 'c', 'e', '--prot', '7000'],
+      /unknown option: --prot; a server is named with --url/,
+    ],
+    'a command of apps alone': [['lst'], /unknown command: lst; did you mean `curlew apps list`\?/],
     'a file without its flag': [['serve', 'my.json'], /unexpected argument: my\.json; .* --config my\.json/],
     'a file without its flag, to check': [['check', 'my.json'], /--config my\.json/],
   };

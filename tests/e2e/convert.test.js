@@ -931,6 +931,12 @@ REVERB_UNKNOWN=1
     assert.deepEqual(output.app_manager.array.apps[0].allowed_origins, ['*.shop.example', 'c.example', 'c.example:*']);
     assert.match(stderr, /^changed: reverb\.php:\d+: apps\.apps\[0\]\.allowed_origins \(ORIGINS\): .*default ports/m);
     assert.equal(stderr.match(/left out: only the host/g).length, 2);
+    const unset = await reverb(t, { app: { allowed_origins: "env('ORIGINS')" } });
+    assert.equal(unset.output.app_manager.array.apps[0].allowed_origins, undefined);
+    assert.match(
+      unset.stderr,
+      /^changed: .*allowed_origins \(ORIGINS\): null lets nobody in there, and every origin here/m,
+    );
     for (const list of ['[]', "['https://a.example']", "['']"]) {
       const files = { 'reverb.php': reverbFile({ app: { allowed_origins: list } }), '.env': REVERB_ENV };
       const args = ['reverb', 'reverb.php', '--env', '.env'];

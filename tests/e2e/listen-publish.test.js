@@ -190,6 +190,22 @@ describe('listen prints', () => {
     await stops(listener);
   });
 
+  test('nothing that could control a terminal, of the arguments of publish either', async (t) => {
+    const { file } = await configured(t);
+    const { code, stdout } = await command(t, ['publish', 'c', 'e\x1b[31m', '-c', file]);
+    assert.deepEqual([code, stdout], [0, 'published e\\u001b[31m to c\n']);
+  });
+
+  test('only encrypted data for an encrypted channel', async (t) => {
+    const { file } = await configured(t);
+    const plain = await command(t, ['publish', 'private-encrypted-a', 'e', '{"n":1}', '-c', file]);
+    assert.equal(plain.code, 2);
+    assert.match(plain.stderr, /curlew publish cannot encrypt: DATA .* use a server SDK with your master key/);
+    const data = '{"nonce":"bm9uY2U=","ciphertext":"eA=="}';
+    const { code, stderr } = await command(t, ['publish', 'private-encrypted-a', 'e', data, '-c', file]);
+    assert.equal(code, 0, stderr);
+  });
+
   test('until its reader goes away, and then ends in silence', async (t) => {
     const { server, file } = await configured(t);
     const listener = await listening(t, ['my-channel'], ['-c', file]);
@@ -249,6 +265,21 @@ describe('what fails has an exit code of its own and says why', () => {
     const published = await command(t, ['publish', 'my-channel', 'e', 'x', ...url]);
     assert.equal(published.code, 4);
     assert.match(published.stderr, /for app nobody \(HTTP 404\)/);
+  });
+
+  test('an address of the server that is not its API', async (t) => {
+    const server = await serverFor(t);
+    const port = new URL(server.url).port;
+    for (const [args, text] of [
+      [['publish', 'c', 'e', '--url', `https://127.0.0.1:${port}`], /answers without TLS: use http in place of https/],
+      [['listen', 'c', '--url', `wss://127.0.0.1:${port}`], /answers without TLS: use http in place of https/],
+      [['publish', 'c', 'e', '--url', server.metricsUrl], /there is no HTTP API: is it the metrics port/],
+      [['publish', 'c', 'e', '--url', `${server.url}/other`], /there is no HTTP API: .*has the URL another path/],
+    ]) {
+      const { code, stderr } = await command(t, [...args, ...credentials]);
+      assert.equal(code, 3, stderr);
+      assert.match(stderr, text);
+    }
   });
 
   test('a secret that is wrong or unknown', async (t) => {

@@ -168,6 +168,7 @@ for (const name of Object.keys(PROXIES)) {
 
     const channel = await api(proxy, 'GET', '/channels/news%3Btoday');
     assert.deepEqual(channel, { status: 200, json: { occupied: true } });
+    assert.equal((await ask(proxy, 'GET', '/elsewhere')).status, 404);
 
     const stranger = connect(t, proxy, { key: 'no-such-key' });
     assert.equal((await stranger.next('pusher:error')).data.code, 4001);

@@ -82,6 +82,7 @@ static void two_listeners_with_one_port_are_an_error(void **state) {
     } cases[] = {
         {"{\"metrics\":{\"port\":6001}}", "port and metrics.port have the same port, 6001"},
         {"{\"host\":\"127.0.0.1\",\"port\":9601}", "port and metrics.port have the same port, 9601"},
+        {"{\"host\":\"localhost\",\"metrics\":{\"host\":\"127.0.0.1\",\"port\":6001}}", "have the same port, 6001"},
         {"{\"host\":\"::\",\"port\":9601}", "have the same port, 9601"},
         {"{\"host\":\"127.0.0.1\",\"port\":1,\"metrics\":{\"host\":\"127.0.0.1\",\"port\":1}}", "the same port, 1"},
         {"{\"ssl\":{\"enabled\":true,\"redirect_http\":true,\"http_port\":6001,\"cert_path\":\"c\",\"key_path\":\"k\"}"

@@ -792,6 +792,10 @@ static void a_setting_in_another_place_is_a_warning_that_names_the_right_one(voi
                  "variable LOG_LEVEL sets the log level");
     assert_holds(report.warnings, "LOG_OUTPUT_FORMAT");
     assert_holds(report.warnings, "CURLEW_ADMIN_TOKEN");
+    assert_true(load("{\"logLevel\":\"debug\",\"ssl_enabled\":true,\"activityTimeout\":10}"));
+    assert_holds(report.warnings, "logLevel is not a setting of this server and is ignored; the environment variable");
+    assert_holds(report.warnings, "did you mean ssl.enabled?");
+    assert_holds(report.warnings, "did you mean activity_timeout?");
 }
 
 static void a_wrong_word_is_told_with_the_one_that_was_probably_meant(void **state) {
@@ -1199,7 +1203,7 @@ static void an_incomplete_app_in_the_environment_is_a_warning_and_no_app(void **
 static void a_bad_field_of_the_environments_app_is_a_warning_and_not_set(void **state) {
     (void)state;
     set_default_app();
-    setenv("SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS", "-1", 1);
+    setenv("SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS", "-2", 1);
     setenv("SOCKUDO_DEFAULT_APP_ENABLED", "maybe", 1);
     setenv("SOCKUDO_DEFAULT_APP_ALLOWED_ORIGINS", "https://a.example,\xff", 1);
     assert_true(load(NULL));
@@ -1207,6 +1211,15 @@ static void a_bad_field_of_the_environments_app_is_a_warning_and_not_set(void **
     assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS must be a whole number");
     assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_ENABLED must be true or false");
     assert_holds(report.warnings, "SOCKUDO_DEFAULT_APP_ALLOWED_ORIGINS must be origins separated by commas, in UTF-8");
+}
+
+static void minus_one_in_a_variable_of_the_environments_app_is_no_limit(void **state) {
+    (void)state;
+    set_default_app();
+    setenv("SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS", "-1", 1);
+    assert_true(load(NULL));
+    assert_apps("[{\"id\":\"env\",\"key\":\"env-key\",\"secret\":\"env-secret\",\"max_connections\":0}]");
+    assert_int_equal(report.warnings.count, 0);
 }
 
 static void a_demo_app_is_there_without_a_file_and_an_app_outside_production(void **state) {
@@ -1323,6 +1336,7 @@ int main(void) {
         TEST(variables_of_the_family_without_meaning_here_are_accepted),
         TEST(an_incomplete_app_in_the_environment_is_a_warning_and_no_app),
         TEST(a_bad_field_of_the_environments_app_is_a_warning_and_not_set),
+        TEST(minus_one_in_a_variable_of_the_environments_app_is_no_limit),
         TEST(a_demo_app_is_there_without_a_file_and_an_app_outside_production),
         TEST(a_memory_threshold_above_1_is_a_percentage),
         TEST(check_says_what_a_start_would_say),
