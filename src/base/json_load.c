@@ -37,7 +37,7 @@ static bool all_digits(struct slice number) {
     return true;
 }
 
-static void append_number(struct buffer *out, struct slice number) {
+static void append_name_number(struct buffer *out, struct slice number) {
     if (slice_equal(number, SLICE("-0"))) {
         buffer_append(out, SLICE("-0.0"));
     } else if (number.length >= LONG_DIGITS && number.data[0] != '0' && all_digits(number)) {
@@ -62,7 +62,7 @@ static void replace_long_names(struct slice text, struct buffer *out) {
         if (length == 0)
             length = 1;
         if (byte != '"' && after_colon && is_name_member(last) && (byte == '-' || isdigit((unsigned char)byte)))
-            append_number(out, (struct slice){text.data + at, length});
+            append_name_number(out, (struct slice){text.data + at, length});
         else
             buffer_append(out, (struct slice){text.data + at, length});
         if (byte == '"')
