@@ -20,11 +20,16 @@ static void start_curl(void) {
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-struct http_caller *http_caller_create(void) {
+void http_client_init(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct http_caller *caller = alloc_zero(sizeof *caller);
 
     pthread_once(&once, start_curl);
+}
+
+struct http_caller *http_caller_create(void) {
+    struct http_caller *caller = alloc_zero(sizeof *caller);
+
+    http_client_init();
     caller->multi = curl_multi_init();
     caller->easy = curl_easy_init();
     if (caller->multi == NULL || caller->easy == NULL)

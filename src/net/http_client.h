@@ -15,6 +15,9 @@
 
 struct http_caller;
 
+/* Initialises libcurl, once, for code that uses it directly. http_caller_create does it, too. Any thread. */
+void http_client_init(void);
+
 /* The credentials and the scope of an AWS Signature Version 4; not owned. */
 struct http_signature {
     const char *access_key_id;

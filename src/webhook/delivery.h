@@ -1,0 +1,51 @@
+/*
+ * Delivery of webhook events: they wait in a queue for each webhook, are joined to batches, signed, sent, and sent
+ * again after a failure.
+ *
+ * A webhook is a number in the list of an app's record. Everything here runs on the webhook thread, except where a
+ * function says "any thread".
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "app/app.h"
+#include "base/error.h"
+#include "base/slice.h"
+
+struct config;
+struct curl_waitfd;
+struct delivery;
+
+/* `config` outlives the delivery. NULL with an error if the configuration can never work. On the main thread. */
+struct delivery *delivery_create(const struct config *config, struct error *error);
+/* Frees it with what still waits. When its thread has ended. */
+void delivery_destroy(struct delivery *delivery);
+
+/*
+ * Adds an event for webhook `index` of the record `app`, which is the one in force: it replaces an older record, as
+ * delivery_app_changed does. `json` is the event's JSON object, copied. Events of one `channel` are delivered in the
+ * order in which they are added. `time_ms` is when the event happened, on the wall clock.
+ */
+void delivery_add(struct delivery *delivery, struct app *app, size_t index, struct slice channel, struct slice json,
+                  uint64_t time_ms);
+
+/*
+ * Takes over the record `app` (NULL: the app was deleted). A webhook keeps its queue if the new list has one with the
+ * same target; what waits for others is dropped. New batches are signed with the new secret.
+ */
+void delivery_app_changed(struct delivery *delivery, struct slice app_id, struct app *app);
+
+/* Sends what is due. Returns when to call it again, on the monotonic clock; UINT64_MAX: when there is something new. */
+uint64_t delivery_run(struct delivery *delivery, uint64_t now_ms);
+
+/* Waits until the network or `event_fd` is ready, or until `until_ms`; true if `event_fd` is ready. */
+bool delivery_wait(struct delivery *delivery, int event_fd, uint64_t now_ms, uint64_t until_ms);
+
+/* From now on nothing waits for others to join its batch; what waits for its next attempt is sent at once. */
+void delivery_drain(struct delivery *delivery);
+
+/* True if nothing waits and nothing is on its way. */
+bool delivery_idle(const struct delivery *delivery);
