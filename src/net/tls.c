@@ -2,12 +2,16 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
 #include <openssl/proverr.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <string.h>
+
+#include "net/tls_tickets.h"
 
 /* The opaque types of tls.h are OpenSSL's types under our own names, so that its headers stay in this file. */
 static SSL_CTX *ssl_context_of(struct tls_context *context) {
@@ -108,6 +112,64 @@ static int choose_protocol(SSL *ssl, const unsigned char **chosen, unsigned char
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* Sets up the contexts that encrypt or decrypt a ticket with this key. */
+static bool start_ticket(const struct tls_ticket_key *key, const unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                         EVP_MAC_CTX *mac, bool encrypt) {
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)key->mac, sizeof key->mac),
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
+        OSSL_PARAM_construct_end(),
+    };
+
+    return EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, key->encryption, iv, encrypt) == 1 &&
+           EVP_MAC_CTX_set_params(mac, parameters) == 1;
+}
+
+/*
+ * Chooses the key of a ticket, for OpenSSL. Returns -1: the handshake fails; 0: the ticket is not resumed; 1: it is;
+ * 2: it is, and the client gets a new one. A ticket of TLS 1.3 is for one use (RFC 8446 appendix C.4).
+ */
+static int choose_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
+                             int encrypt) {
+    struct tls_tickets *tickets = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    enum tls_ticket_state state = TLS_TICKET_NEWEST;
+    struct tls_ticket_key key;
+    bool good;
+
+    if (encrypt) {
+        tls_tickets_newest(tickets, &key);
+        memcpy(name, key.name, sizeof key.name);
+        if (RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1)
+            return -1;
+    } else {
+        state = tls_tickets_find(tickets, name, &key);
+        if (state == TLS_TICKET_UNKNOWN)
+            return 0;
+    }
+    good = start_ticket(&key, iv, cipher, mac, encrypt);
+    OPENSSL_cleanse(&key, sizeof key);
+    if (!good)
+        return -1;
+    return state == TLS_TICKET_OLD || SSL_version(ssl) >= TLS1_3_VERSION ? 2 : 1;
+}
+
+/* Lets clients resume their sessions with tickets, or not at all; the server never keeps a session. */
+static void set_resumption(SSL_CTX *context, const struct tls_settings *settings) {
+    SSL_CTX_set_session_id_context(context, (const unsigned char *)"curlew", 6);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_max_early_data(context, 0); /* 0-RTT data could be replayed (RFC 8446 section 8) */
+    SSL_CTX_set_timeout(context, TLS_TICKET_LIFETIME_S);
+    /* A resumed session does not show the client's certificate again: it may have expired, or its authority may not be
+     * accepted any more. */
+    if (settings->tickets == NULL || settings->ca_path != NULL) {
+        SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+        SSL_CTX_set_num_tickets(context, 0);
+        return;
+    }
+    SSL_CTX_set_app_data(context, settings->tickets);
+    SSL_CTX_set_tlsext_ticket_key_evp_cb(context, choose_ticket_key);
+}
+
 struct tls_context *tls_context_create(const struct tls_settings *settings, struct error *error) {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
 
@@ -121,7 +183,7 @@ struct tls_context *tls_context_create(const struct tls_settings *settings, stru
     SSL_CTX_set_mode(context,
                      SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
-    SSL_CTX_set_session_id_context(context, (const unsigned char *)"curlew", 6);
+    set_resumption(context, settings);
     if (!load_pem_file(context, settings, error)) {
         SSL_CTX_free(context);
         return NULL;

@@ -12,12 +12,17 @@
 
 #include "base/error.h"
 
+struct tls_tickets;
+
 struct tls_settings {
     const char *cert_path;  /* PEM: the server's certificate, followed by its chain */
     const char *key_path;   /* PEM */
     const char *passphrase; /* passphrase of the key, or NULL */
     /* PEM: certificate authorities, one of which must have signed the client's certificate; NULL: clients need none. */
     const char *ca_path;
+    /* Keys with which clients resume their sessions, unless they need certificates; NULL: each handshake is a full one.
+     * They outlive the context. */
+    struct tls_tickets *tickets;
 };
 
 struct tls_context;    /* shared by all connections of a listener; immutable */

@@ -109,7 +109,7 @@ static size_t check_apps(const struct config *config, struct config_report *repo
 static bool check_certificate(const struct config *config, struct config_report *report) {
     struct tls_context *tls;
     struct error error;
-    bool good = server_tls_create(config, &tls, &error);
+    bool good = server_tls_create(config, NULL, &tls, &error);
 
     if (!good)
         config_report_error(report, "%s", error.text);

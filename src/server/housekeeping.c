@@ -33,16 +33,18 @@ static void on_interval(struct timer *timer) {
     descriptors_read_limit(&worker->all->descriptors);
     channel_hub_expire(housekeeping->sessions->channels, worker->now_ms);
     idempotency_expire(housekeeping->idempotency, worker->now_ms);
+    tls_tickets_rotate(housekeeping->tickets, worker->now_ms);
     if (!worker->stopping)
         timer_set(&worker->timers, timer, worker->now_ms, INTERVAL_MS);
 }
 
 void housekeeping_start(struct housekeeping *housekeeping, struct worker *worker, struct session_server *sessions,
-                        struct idempotency *idempotency) {
+                        struct idempotency *idempotency, struct tls_tickets *tickets) {
     housekeeping->timer = (struct timer){.fire = on_interval};
     housekeeping->worker = worker;
     housekeeping->sessions = sessions;
     housekeeping->idempotency = idempotency;
+    housekeeping->tickets = tickets;
     check_memory(sessions); /* the first connection may arrive within the first second */
     timer_set(&worker->timers, &housekeeping->timer, worker->now_ms, INTERVAL_MS);
 }

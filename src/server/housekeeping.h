@@ -1,11 +1,12 @@
 /*
  * Periodic work, once a second on worker 0: check the memory in use and the limit on open files, drop expired events of
- * cache channels and expired idempotency keys.
+ * cache channels and expired idempotency keys, rotate the keys of TLS session tickets.
  */
 #pragma once
 
 #include "api/idempotency.h"
 #include "base/timer.h"
+#include "net/tls_tickets.h"
 #include "net/worker.h"
 #include "session/session.h"
 
@@ -14,11 +15,12 @@ struct housekeeping {
     struct worker *worker;
     struct session_server *sessions;
     struct idempotency *idempotency;
+    struct tls_tickets *tickets;
 };
 
-/* Starts the timer, before the workers run. `sessions` and `idempotency` outlive it. */
+/* Starts the timer, before the workers run. The parts outlive it. */
 void housekeeping_start(struct housekeeping *housekeeping, struct worker *worker, struct session_server *sessions,
-                        struct idempotency *idempotency);
+                        struct idempotency *idempotency, struct tls_tickets *tickets);
 
 /* Stops the timer. On the worker. */
 void housekeeping_stop(struct housekeeping *housekeeping);

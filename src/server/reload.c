@@ -39,7 +39,7 @@ void server_reload(struct server *server, const char *config_file) {
         config_dispose(&config);
     } else {
         warn_of_restarts(&server->config, &config);
-        server_tls_reload(&server->tls, &config, &server->reclaimer);
+        server_tls_reload(&server->tls, &config, server->tickets, &server->reclaimer);
         reload_apps(server, &config);
         config_dispose(&config);
     }

@@ -10,6 +10,7 @@
 #include "api/page_thread.h"
 #include "api/publish_repeat.h"
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "server/check.h"
@@ -175,7 +176,8 @@ static void set_up_parts(struct server *server) {
     server->main_handler = api_main_handler(&server->api);
     server->metrics_handler = api_metrics_handler(&server->api);
     server->admin_handler = api_admin_handler(&server->api);
-    housekeeping_start(&server->housekeeping, server->workers.list[0], &server->sessions, server->api.idempotency);
+    housekeeping_start(&server->housekeeping, server->workers.list[0], &server->sessions, server->api.idempotency,
+                       server->tickets);
 }
 
 static void apply_app_changes(struct worker *worker, void *context) {
@@ -258,6 +260,7 @@ static void destroy_server(struct server *server) {
     rate_limiter_destroy(server->connect_limit);
     reclaimer_dispose(&server->reclaimer);
     tls_context_destroy(atomic_load(&server->tls));
+    tls_tickets_destroy(server->tickets);
     if (server->owns_unix_socket)
         unlink(server->config.unix_socket.path);
     config_dispose(&server->config);
@@ -312,7 +315,8 @@ static bool configure_process(struct server *server, const char *config_file) {
 static bool open_parts(struct server *server, struct error *error) {
     struct tls_context *tls;
 
-    if (!server_tls_create(&server->config, &tls, error))
+    server->tickets = tls_tickets_create(clock_monotonic_ms());
+    if (!server_tls_create(&server->config, server->tickets, &tls, error))
         return false;
     atomic_store(&server->tls, tls);
     return open_apps(server, error);

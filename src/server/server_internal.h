@@ -30,7 +30,8 @@ struct server {
     struct listener admin_listener;
     bool owns_unix_socket; /* remove its file at the end; not if another server listens there */
     server_tls tls;
-    struct reclaimer reclaimer; /* of the server's own: TLS contexts */
+    struct tls_tickets *tickets; /* of all contexts in `tls`, one after another */
+    struct reclaimer reclaimer;  /* of the server's own: TLS contexts */
     struct redirect redirect;
     struct http_handler redirect_handler;
     struct listener redirect_listener;

@@ -4,12 +4,14 @@
 
 #include "base/log.h"
 
-bool server_tls_create(const struct config *config, struct tls_context **tls, struct error *error) {
+bool server_tls_create(const struct config *config, struct tls_tickets *tickets, struct tls_context **tls,
+                       struct error *error) {
     const struct tls_settings settings = {
         .cert_path = config->ssl.cert_path,
         .key_path = config->ssl.key_path,
         .passphrase = config->ssl.passphrase,
         .ca_path = config->ssl.ca_path,
+        .tickets = tickets,
     };
 
     *tls = config->ssl.enabled ? tls_context_create(&settings, error) : NULL;
@@ -21,13 +23,14 @@ static void destroy_context(void *tls, void *context) {
     tls_context_destroy(tls);
 }
 
-void server_tls_reload(server_tls *tls, const struct config *config, struct reclaimer *reclaimer) {
+void server_tls_reload(server_tls *tls, const struct config *config, struct tls_tickets *tickets,
+                       struct reclaimer *reclaimer) {
     struct tls_context *fresh;
     struct error error;
 
     if (atomic_load(tls) == NULL || !config->ssl.enabled)
         return; /* TLS is turned on or off only by a restart */
-    if (!server_tls_create(config, &fresh, &error)) {
+    if (!server_tls_create(config, tickets, &fresh, &error)) {
         log_error("config", "%s; the certificate from before stays in use", error.text);
         return;
     }
