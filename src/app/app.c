@@ -89,6 +89,28 @@ void app_unref(struct app *app) {
     free(app);
 }
 
+bool app_webhook_takes(const struct app *app, size_t index, unsigned kinds, struct slice channel) {
+    const struct app_webhook *webhook = &app->webhooks[index];
+    bool gave_up = false, takes;
+
+    if ((webhook->event_types & kinds) == 0)
+        return false;
+    takes = webhook_filter_takes(&webhook->filter, channel, &gave_up);
+    if (gave_up)
+        log_warning("app",
+                    "app %s: webhooks[%zu].filter.channel_pattern takes too many steps for the channel %.*s, so it "
+                    "does not match; a pattern without nested repetition takes fewer",
+                    app->id.data, index, SLICE_ARGS(channel));
+    return takes;
+}
+
+bool app_webhooks_take(const struct app *app, unsigned kinds, struct slice channel) {
+    for (size_t i = 0; i < app->webhook_count; i++)
+        if (app_webhook_takes(app, i, kinds, channel))
+            return true;
+    return false;
+}
+
 uint32_t app_number(const struct app *app, enum app_field field) {
     return *(const uint32_t *)((const char *)app + app_fields[field].offset);
 }

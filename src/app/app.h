@@ -95,7 +95,8 @@ struct app_defaults {
 
 struct app {
     atomic_uint references;
-    uint32_t set; /* bits (1 << field) of the fields that were given */
+    uint32_t set;           /* bits (1 << field) of the fields that were given */
+    unsigned webhook_kinds; /* of enum app_webhook_event: the events that any webhook wants */
 
     struct slice id; /* these three also end with a zero byte */
     struct slice key;
@@ -126,7 +127,6 @@ struct app {
 
     struct app_webhook *webhooks;
     size_t webhook_count;
-    bool wants_subscription_count; /* a webhook has the event type subscription_count */
 
     struct app_delta_setting *delta_settings;
     size_t delta_setting_count;
@@ -188,6 +188,23 @@ json_t *app_to_json(const struct app *app);
 
 /* True if both have the same fields and the same limits in force. */
 bool app_equal(const struct app *a, const struct app *b);
+
+/* True if a webhook takes one of the events `kinds` of the channel: the events and then the filters are looked at. Any
+ * thread. */
+bool app_webhooks_take(const struct app *app, unsigned kinds, struct slice channel);
+
+/* The same; costs one load if no webhook of the app wants such an event. */
+static inline bool app_wants_webhook(const struct app *app, unsigned kinds, struct slice channel) {
+    return (app->webhook_kinds & kinds) != 0 && app_webhooks_take(app, kinds, channel);
+}
+
+/* True if webhook `index` takes an event of the kind about the channel. Any thread. */
+bool app_webhook_takes(const struct app *app, size_t index, unsigned kinds, struct slice channel);
+
+/* True if clients get the event subscription_count: if a webhook wants it, for whichever channels. */
+static inline bool app_wants_subscription_count(const struct app *app) {
+    return (app->webhook_kinds & WEBHOOK_SUBSCRIPTION_COUNT) != 0;
+}
 
 static inline bool app_field_is_set(const struct app *app, enum app_field field) {
     return (app->set >> field & 1) != 0;

@@ -182,8 +182,7 @@ static bool parse_structure(struct parser *parser, struct app *app, enum app_fie
     }
     app->webhooks_json = app_webhooks_parse(json, &app->webhooks, &app->webhook_count, note_oddity, parser, error);
     for (size_t i = 0; i < app->webhook_count; i++)
-        if ((app->webhooks[i].event_types & WEBHOOK_SUBSCRIPTION_COUNT) != 0)
-            app->wants_subscription_count = true;
+        app->webhook_kinds |= app->webhooks[i].event_types;
     return app->webhooks_json != NULL;
 }
 

@@ -1,18 +1,12 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
-
 #include "app/webhook_setting.h"
 
 #include <ctype.h>
-#include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "app/record_json.h"
 #include "base/alloc.h"
-
-/* Long enough for any sensible filter, short enough to compile quickly. */
-#define PATTERN_MAX_BYTES 1024
 
 static const struct {
     const char *name;
@@ -175,30 +169,11 @@ static bool parse_event_types(const struct webhook_parser *parser, const json_t 
     return true;
 }
 
-static bool check_pattern(const struct webhook_parser *parser, struct slice pattern, struct error *error) {
-    PCRE2_SIZE offset;
-    PCRE2_UCHAR reason[120];
-    pcre2_code *code;
-    int number;
-
-    if (pattern.length > PATTERN_MAX_BYTES)
-        return error_set(error, "webhooks[%zu].filter.channel_pattern has %zu bytes, more than %d", parser->index,
-                         pattern.length, PATTERN_MAX_BYTES);
-    code = pcre2_compile((PCRE2_SPTR)pattern.data, pattern.length, PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &number,
-                         &offset, NULL);
-    if (code == NULL) {
-        pcre2_get_error_message(number, reason, sizeof reason);
-        return error_set(error,
-                         "webhooks[%zu].filter.channel_pattern must be a regular expression; at its byte %zu: %s",
-                         parser->index, (size_t)offset, (const char *)reason);
-    }
-    pcre2_code_free(code);
-    return true;
-}
-
 static bool parse_filter(const struct webhook_parser *parser, const json_t *filter, struct app_webhook *webhook,
                          struct error *error) {
-    struct slice *const values[] = {&webhook->channel_prefix, &webhook->channel_suffix, &webhook->channel_pattern};
+    struct webhook_filter *into = &webhook->filter;
+    struct slice *const values[] = {&into->prefix, &into->suffix, &into->pattern_text};
+    char field[80];
 
     if (record_unset(filter))
         return true;
@@ -206,13 +181,11 @@ static bool parse_filter(const struct webhook_parser *parser, const json_t *filt
         return error_set(error, "webhooks[%zu].filter must be an object", parser->index);
     note_unknown_fields(parser, filter, ".filter", filter_fields);
     for (size_t i = 0; i < 3; i++) {
-        char field[80];
-
         snprintf(field, sizeof field, "webhooks[%zu].filter.%s", parser->index, filter_fields[i]);
         if (!record_text(json_object_get(filter, filter_fields[i]), field, values[i], error))
             return false;
     }
-    return webhook->channel_pattern.data == NULL || check_pattern(parser, webhook->channel_pattern, error);
+    return webhook_filter_compile(into, field, error); /* the last one */
 }
 
 /* RFC 9110 section 5.1: the name of a field is a token. */
@@ -308,7 +281,9 @@ json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, si
 }
 
 void app_webhooks_free(struct app_webhook *webhooks, size_t count) {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         free(webhooks[i].headers);
+        webhook_filter_dispose(&webhooks[i].filter);
+    }
     free(webhooks);
 }

@@ -1,5 +1,5 @@
 /*
- * The webhooks of an app's record: where to send which events. They are parsed and validated here, not sent.
+ * The webhooks of an app's record: where to send which events. They are parsed and validated here.
  */
 #pragma once
 
@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "app/webhook_filter.h"
 #include "base/error.h"
 #include "base/slice.h"
 
@@ -33,11 +34,7 @@ struct app_webhook {
     struct slice lambda_function; /* name or ARN; data is NULL for a URL */
     struct slice lambda_region;   /* data is NULL when not given */
     unsigned event_types;         /* of enum app_webhook_event */
-
-    /* Filters, which must all match; data is NULL where there is none. */
-    struct slice channel_prefix;
-    struct slice channel_suffix;
-    struct slice channel_pattern; /* a regular expression that compiles */
+    struct webhook_filter filter; /* of channels */
 
     struct app_webhook_header *headers;
     size_t header_count;

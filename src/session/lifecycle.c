@@ -112,7 +112,7 @@ bool session_has_socket_id(const struct stream *stream, const struct socket_id *
 static void leave_channels(struct session *session) {
     struct subscription_set *set = &session->subscriptions;
     const struct app *app = slot_app(session->slot);
-    bool counts_wanted = app != NULL && app->wants_subscription_count;
+    bool counts_wanted = app != NULL && app_wants_subscription_count(app);
 
     for (uint32_t i = 0; i < set->capacity; i++) {
         struct subscription *subscription = set->slots[i];

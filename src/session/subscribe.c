@@ -208,7 +208,7 @@ static void join_requested(struct subscribe_request *request) {
         return;
     }
     subscription = alloc(sizeof *subscription);
-    request->join.counts_wanted = app->wants_subscription_count;
+    request->join.counts_wanted = app_wants_subscription_count(app);
     if (channel_subscribe(session->server->channels, session->slot, session->websocket.stream, request->name,
                           subscription, &request->join) == CHANNEL_FULL) {
         free(subscription);
@@ -285,7 +285,7 @@ void session_unsubscribe(struct session *session, struct json_value data) {
         if (subscription != NULL) {
             enum channel_label label = channel_label_of(channel_type(subscription->channel));
             subscriptions_remove(&session->subscriptions, subscription);
-            channel_leave(session->server->channels, subscription, session->app->wants_subscription_count);
+            channel_leave(session->server->channels, subscription, app_wants_subscription_count(session->app));
             free(subscription);
             counter_add(&session_part(session)->counters.unsubscriptions[label], 1);
         }

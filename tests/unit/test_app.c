@@ -163,7 +163,7 @@ static void a_minimal_app_takes_every_default(void **state) {
         assert_int_equal(app_field_is_set(app, (enum app_field)i), i <= APP_SECRET);
     }
     assert_int_equal(app->allowed_origin_count + app->webhook_count + app->delta_setting_count, 0);
-    assert_false(app->wants_subscription_count);
+    assert_false(app_wants_subscription_count(app));
     assert_int_equal(warnings.length, 0);
     assert_writes(app, START "}");
     app_unref(app);
@@ -512,21 +512,21 @@ static void a_webhook_is_read_whole(void **state) {
     assert_slice(first->url, "https://u:p@hooks.example:8443/x?y");
     assert_null(first->lambda_function.data);
     assert_int_equal(first->event_types, WEBHOOK_SUBSCRIPTION_COUNT - 1);
-    assert_slice(first->channel_prefix, "private-");
-    assert_slice(first->channel_suffix, "-x");
-    assert_slice(first->channel_pattern, "^a(b|c)+$");
+    assert_slice(first->filter.prefix, "private-");
+    assert_slice(first->filter.suffix, "-x");
+    assert_slice(first->filter.pattern_text, "^a(b|c)+$");
     assert_int_equal(first->header_count, 2);
     assert_slice(first->headers[0].name, "X-Token");
     assert_slice(first->headers[0].value, "t\xc3\xa9");
     assert_null(app->webhooks[1].url.data);
     assert_slice(app->webhooks[1].lambda_function, "f");
     assert_slice(app->webhooks[1].lambda_region, "eu-west-1");
-    assert_null(app->webhooks[1].channel_pattern.data);
+    assert_null(app->webhooks[1].filter.pattern_text.data);
     assert_slice(app->webhooks[2].lambda_function, "g");
     assert_null(app->webhooks[2].lambda_region.data);
     assert_slice(app->webhooks[3].lambda_function, "h");
     assert_slice(app->webhooks[3].lambda_region, "eu-west-2");
-    assert_true(app->wants_subscription_count);
+    assert_true(app_wants_subscription_count(app));
     assert_int_equal(warnings.length, 0);
     assert_writes(app, text);
     app_unref(app);
