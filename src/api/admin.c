@@ -9,6 +9,8 @@
 #include "api/stats.h"
 #include "app/app_change.h"
 #include "app/app_policy.h"
+#include "app/app_secret.h"
+#include "app/record_json.h"
 #include "base/alloc.h"
 #include "base/crypto.h"
 #include "base/hash.h"
@@ -43,7 +45,7 @@ static json_t *record_to_show(const struct admin_job *own, const struct app *app
     json_t *record = app_to_json(app);
 
     if (!own->secrets)
-        json_object_del(record, "secret");
+        app_record_hide_secrets(record);
     return record;
 }
 
@@ -162,6 +164,20 @@ static enum store_answer run_create(struct admin_job *own, struct store_connecti
     return note_stored(own, connection, store_create(connection, app, &own->base.job.error), NULL, app);
 }
 
+/* A body that names neither field of the previous secret leaves a rotation as it is, since a client that does not ask
+ * for secrets does not see it; unless the body changes the secret: then only the new one is valid. */
+static void merge_previous_secret(const struct admin_job *own, const struct app *before, json_t *record) {
+    const json_t *secret = json_object_get(record, app_fields[APP_SECRET].name);
+    bool same = json_is_string(secret) && slice_equal(record_slice(secret), before->secret);
+
+    for (enum app_field i = APP_PREVIOUS_SECRET; i <= APP_PREVIOUS_SECRET_UNTIL; i++)
+        if (json_object_get(own->body, app_fields[i].name) != NULL)
+            return;
+    app_record_forget_previous(record);
+    if (same)
+        app_record_keep_previous(record, before);
+}
+
 /* The new record: the body (PUT), or the old record with the fields of the body (PATCH); null unsets a field. A policy
  * stays in step with the flat fields; a body with a policy replaces it. */
 static json_t *merge_records(const struct admin_job *own, const struct app *before) {
@@ -181,6 +197,8 @@ static json_t *merge_records(const struct admin_job *own, const struct app *befo
     }
     if (json_object_get(record, "id") == NULL)
         json_object_set_new(record, "id", json_string(own->id));
+    if (before != NULL)
+        merge_previous_secret(own, before, record);
     return record;
 }
 

@@ -78,39 +78,50 @@ void auth_append_query(const struct query *query, struct buffer *out) {
         free(order);
 }
 
-static bool is_signed(const struct app *app, const struct auth_request *request, struct slice path, struct slice query,
-                      struct slice signature) {
-    const struct slice newline = SLICE("\n");
-    const struct slice parts[] = {request->method, newline, path, newline, query};
-    char expected[HMAC_SHA256_HEX];
+/* A request to verify, and its query in the form that is signed. */
+struct verification {
+    const struct app *app;
+    const struct auth_request *request;
+    struct slice query, signature;
+    uint64_t now_s;
+};
 
-    hmac_sha256_hex(&app->hmac, parts, sizeof parts / sizeof parts[0], expected);
-    return equal_in_constant_time(signature, (struct slice){expected, sizeof expected});
+static enum app_signer signer_of_path(const struct verification *verification, struct slice path) {
+    const struct slice newline = SLICE("\n");
+    const struct slice parts[] = {verification->request->method, newline, path, newline, verification->query};
+
+    return app_signer_of(verification->app, parts, sizeof parts / sizeof parts[0], verification->signature,
+                         verification->now_s);
 }
 
 /* Checks the path as received, and without the prefix, which a proxy may have added. */
-static bool is_signed_for(const struct app *app, const struct auth_request *request, struct slice path,
-                          struct slice query, struct slice signature) {
-    if (is_signed(app, request, path, query, signature))
-        return true;
-    return request->path_prefix.length != 0 && slice_starts_with(path, request->path_prefix) &&
-           is_signed(app, request, slice_skip(path, request->path_prefix.length), query, signature);
+static enum app_signer signer_for(const struct verification *verification, struct slice path) {
+    struct slice prefix = verification->request->path_prefix;
+    enum app_signer signer = signer_of_path(verification, path);
+
+    if (signer == APP_SIGNER_NONE && prefix.length != 0 && slice_starts_with(path, prefix))
+        signer = signer_of_path(verification, slice_skip(path, prefix.length));
+    return signer;
 }
 
-static bool verify_signature(const struct app *app, const struct auth_request *request, struct slice signature) {
+static enum app_signer verify_signature(const struct app *app, const struct auth_request *request,
+                                        struct slice signature, uint64_t now_s) {
+    struct verification verification = {app, request, .signature = signature, .now_s = now_s};
     struct buffer query = {0};
-    bool verified;
+    enum app_signer signer;
 
     auth_append_query(request->query, &query);
-    verified = is_signed_for(app, request, request->path, buffer_slice(&query), signature);
-    if (!verified && request->path.length != 0 && memchr(request->path.data, '%', request->path.length) != NULL) {
+    verification.query = buffer_slice(&query);
+    signer = signer_for(&verification, request->path);
+    if (signer == APP_SIGNER_NONE && request->path.length != 0 &&
+        memchr(request->path.data, '%', request->path.length) != NULL) {
         struct buffer path = {0};
         percent_decode(request->path, &path);
-        verified = is_signed_for(app, request, buffer_slice(&path), buffer_slice(&query), signature);
+        signer = signer_for(&verification, buffer_slice(&path));
         buffer_dispose(&path);
     }
     buffer_dispose(&query);
-    return verified;
+    return signer;
 }
 
 static bool verify_timestamp(struct slice text, uint64_t now_s, struct error *error) {
@@ -138,10 +149,11 @@ static bool verify_digest(const struct auth_request *request, struct slice diges
     return true;
 }
 
-bool auth_verify(const struct app *app, const struct auth_request *request, uint64_t now_s, struct error *error) {
+/* Checks the parameters that come before the signature. */
+static bool check_parameters(const struct app *app, const struct auth_request *request, uint64_t now_s,
+                             struct error *error) {
     const struct query *query = request->query;
-    struct slice key, version, timestamp, signature, digest;
-    bool has_digest = query_find(query, SLICE("body_md5"), &digest);
+    struct slice key, version, timestamp;
 
     if (!query_find(query, SLICE("auth_key"), &key))
         return error_set(error,
@@ -155,16 +167,32 @@ bool auth_verify(const struct app *app, const struct auth_request *request, uint
         return error_set(error, "auth_version must be 1.0");
     if (!query_find(query, SLICE("auth_timestamp"), &timestamp))
         return error_set(error, "auth_timestamp is missing");
-    if (!verify_timestamp(timestamp, now_s, error))
-        return false;
-    if (!has_digest && request->body.length != 0)
-        return error_set(error, "body_md5 is missing: a request with a body carries the MD5 of it");
-    if (!query_find(query, SIGNATURE, &signature))
-        return error_set(error, "auth_signature is missing");
+    return verify_timestamp(timestamp, now_s, error);
+}
+
+enum app_signer auth_verify(const struct app *app, const struct auth_request *request, uint64_t now_s,
+                            struct error *error) {
+    struct slice signature, digest;
+    bool has_digest = query_find(request->query, SLICE("body_md5"), &digest);
+    enum app_signer signer;
+
+    if (!check_parameters(app, request, now_s, error))
+        return APP_SIGNER_NONE;
+    if (!has_digest && request->body.length != 0) {
+        error_set(error, "body_md5 is missing: a request with a body carries the MD5 of it");
+        return APP_SIGNER_NONE;
+    }
+    if (!query_find(request->query, SIGNATURE, &signature)) {
+        error_set(error, "auth_signature is missing");
+        return APP_SIGNER_NONE;
+    }
     /* The signature comes first: without the secret a client cannot make the server digest large bodies. */
-    if (!verify_signature(app, request, signature))
-        return error_set(error,
-                         "auth_signature is wrong: it is the HMAC-SHA256, by the app's secret, of method, path and "
-                         "sorted query without auth_signature, on a line each");
-    return !has_digest || request->body_unknown || verify_digest(request, digest, error);
+    signer = verify_signature(app, request, signature, now_s);
+    if (signer == APP_SIGNER_NONE)
+        error_set(error,
+                  "auth_signature is wrong: it is the HMAC-SHA256, by the app's secret, of method, path and "
+                  "sorted query without auth_signature, on a line each");
+    if (has_digest && !request->body_unknown && signer != APP_SIGNER_NONE && !verify_digest(request, digest, error))
+        return APP_SIGNER_NONE;
+    return signer;
 }

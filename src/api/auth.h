@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "app/app.h"
+#include "app/app_secret.h"
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/query.h"
@@ -31,10 +32,11 @@ struct auth_request {
 };
 
 /*
- * Checks all of it with the app's key and secret; `now_s` is the wall clock. On false `error` says what is wrong, but
- * never the right signature or digest.
+ * Checks all of it with the app's key and secrets; `now_s` is the wall clock. Returns which secret signed the request.
+ * If none did, or something else is wrong, APP_SIGNER_NONE: `error` says what, but never the right signature or digest.
  */
-bool auth_verify(const struct app *app, const struct auth_request *request, uint64_t now_s, struct error *error);
+enum app_signer auth_verify(const struct app *app, const struct auth_request *request, uint64_t now_s,
+                            struct error *error);
 
 /* Appends the query in the form that is signed. */
 void auth_append_query(const struct query *query, struct buffer *out);

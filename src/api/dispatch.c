@@ -187,8 +187,10 @@ void api_dispatch_again(struct api_call *call) {
 static void run_signed(struct api_call *call) {
     const struct app *app = call->lookup.app;
     struct http_request *request = call->request;
+    uint64_t now_s = clock_wall_ms() / 1000;
     struct query query;
     struct error error;
+    enum app_signer signer;
     const struct auth_request signed_request = {
         .method = request->method,
         .path = call->path,
@@ -200,7 +202,10 @@ static void run_signed(struct api_call *call) {
 
     call->query = &query;
     query_parse(&query, request->query);
-    if (!auth_verify(app, &signed_request, clock_wall_ms() / 1000, &error))
+    signer = auth_verify(app, &signed_request, now_s, &error);
+    if (signer == APP_SIGNER_PREVIOUS)
+        slot_previous_secret_seen(call->lookup.slot, call->worker, now_s, app->previous_secret_until);
+    if (signer == APP_SIGNER_NONE)
         api_refuse_with(call, 401, REFUSED_SIGNATURE, SLICE(""), error.text);
     else if (!app->enabled)
         api_refuse(call, 403, REFUSED_DISABLED, "the app is disabled");

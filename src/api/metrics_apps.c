@@ -53,6 +53,8 @@ static const struct app_family families[] = {
      channel_label_names, CHANNEL_LABEL_COUNT},
     {"publishes_total", "Events published over the API, counted once for each channel.", OFFSET(publishes)},
     {"client_events_total", "Events published by clients.", OFFSET(client_events)},
+    {"previous_secret_signatures_total", "Signatures that were accepted although made with the previous secret.",
+     OFFSET(previous_secret_signatures)},
     {"refusals_total", "Connections, subscriptions, events and requests that were refused, by what they broke.",
      OFFSET(refusals), "reason", refusal_names, REFUSAL_COUNT},
 };

@@ -9,25 +9,37 @@
 
 #define TEXT(field, member)                                                                                            \
     [field] = {#member, APP_TYPE_TEXT, .offset = offsetof(struct app, member), .defaults_offset = -1}
+#define SECRET(field, member, field_type, is_optional)                                                                 \
+    [field] = {#member,                                                                                                \
+               field_type,                                                                                             \
+               is_optional,                                                                                            \
+               .hidden = true,                                                                                         \
+               .offset = offsetof(struct app, member),                                                                 \
+               .defaults_offset = -1}
 #define FLAG(field, member, otherwise, is_optional)                                                                    \
     [field] = {#member,                                                                                                \
                APP_TYPE_FLAG,                                                                                          \
                is_optional,                                                                                            \
-               offsetof(struct app, member),                                                                           \
+               .offset = offsetof(struct app, member),                                                                 \
                .fallback = otherwise,                                                                                  \
                .defaults_offset = -1}
 #define REQUIRED_NUMBER(field, member)                                                                                 \
     [field] = {#member, APP_TYPE_NUMBER, .offset = offsetof(struct app, member), .fallback = 100, .defaults_offset = -1}
 #define NUMBER(field, member)                                                                                          \
-    [field] = {#member, APP_TYPE_NUMBER,                                                                               \
-               true,    offsetof(struct app, member),                                                                  \
-               100,     (ptrdiff_t)offsetof(struct app_defaults, member)}
+    [field] = {#member,                                                                                                \
+               APP_TYPE_NUMBER,                                                                                        \
+               true,                                                                                                   \
+               .offset = offsetof(struct app, member),                                                                 \
+               .fallback = 100,                                                                                        \
+               .defaults_offset = (ptrdiff_t)offsetof(struct app_defaults, member)}
 #define JSON(field, name) [field] = {name, APP_TYPE_JSON, true, .defaults_offset = -1}
 
 const struct app_field_info app_fields[APP_FIELD_COUNT] = {
     TEXT(APP_ID, id),
     TEXT(APP_KEY, key),
-    TEXT(APP_SECRET, secret),
+    SECRET(APP_SECRET, secret, APP_TYPE_TEXT, false),
+    SECRET(APP_PREVIOUS_SECRET, previous_secret, APP_TYPE_TEXT, true),
+    SECRET(APP_PREVIOUS_SECRET_UNTIL, previous_secret_until, APP_TYPE_TIME, true),
     FLAG(APP_ENABLED, enabled, true, false),
     FLAG(APP_ENABLE_CLIENT_MESSAGES, enable_client_messages, false, false),
     REQUIRED_NUMBER(APP_MAX_CONNECTIONS, max_connections),
@@ -78,7 +90,10 @@ void app_unref(struct app *app) {
         return;
     if (app->secret.data != NULL)
         explicit_bzero((char *)app->secret.data, app->secret.length);
+    if (app->previous_secret.data != NULL)
+        explicit_bzero((char *)app->previous_secret.data, app->previous_secret.length);
     explicit_bzero(&app->hmac, sizeof app->hmac);
+    explicit_bzero(&app->previous_hmac, sizeof app->previous_hmac);
     free(app->allowed_origins);
     app_webhooks_free(app->webhooks, app->webhook_count);
     free(app->delta_settings);
@@ -151,6 +166,7 @@ static json_t *field_json(const struct app *app, enum app_field field) {
     case APP_TYPE_FLAG:
         return json_boolean(*(const bool *)at);
     case APP_TYPE_NUMBER:
+    case APP_TYPE_TIME:
         return json_integer((json_int_t) * (const uint32_t *)at);
     case APP_TYPE_JSON:
         break;

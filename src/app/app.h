@@ -32,6 +32,8 @@ enum app_field {
     APP_ID,
     APP_KEY,
     APP_SECRET,
+    APP_PREVIOUS_SECRET,
+    APP_PREVIOUS_SECRET_UNTIL,
     APP_ENABLED,
     APP_ENABLE_CLIENT_MESSAGES,
     APP_MAX_CONNECTIONS,
@@ -55,9 +57,10 @@ enum app_field {
 };
 
 enum app_field_type {
-    APP_TYPE_TEXT,   /* struct slice; id, key and secret */
+    APP_TYPE_TEXT,   /* struct slice; id, key and the secrets */
     APP_TYPE_FLAG,   /* bool */
     APP_TYPE_NUMBER, /* uint32_t; 0: no limit */
+    APP_TYPE_TIME,   /* uint32_t; seconds since 1970 */
     APP_TYPE_JSON,   /* allowed_origins, webhooks, channel_delta_compression, policy */
 };
 
@@ -65,6 +68,7 @@ struct app_field_info {
     const char *name;
     enum app_field_type type;
     bool optional;             /* the column of a store may be NULL */
+    bool hidden;               /* left out wherever a record is shown, unless secrets are asked for */
     size_t offset;             /* of the value in struct app */
     uint32_t fallback;         /* the default of a number or flag, if there is no server-wide one */
     ptrdiff_t defaults_offset; /* of the server-wide default in struct app_defaults, or -1 */
@@ -98,10 +102,13 @@ struct app {
     uint32_t set;           /* bits (1 << field) of the fields that were given */
     unsigned webhook_kinds; /* of enum app_webhook_event: the events that any webhook wants */
 
-    struct slice id; /* these three also end with a zero byte */
+    struct slice id; /* these four also end with a zero byte */
     struct slice key;
     struct slice secret;
+    struct slice previous_secret; /* accepted beside the secret until the time below; empty: there is none */
+    uint32_t previous_secret_until;
     struct hmac_key hmac; /* of the secret */
+    struct hmac_key previous_hmac;
 
     bool enabled;
     bool enable_client_messages;

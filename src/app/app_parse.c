@@ -9,6 +9,8 @@
 #include "base/hash.h"
 
 #define TEXT_MAX_BYTES 255
+/* The fields that are texts are the first ones. */
+#define TEXTS (APP_PREVIOUS_SECRET + 1)
 
 /* The parameters of one call of app_parse. */
 struct parser {
@@ -60,9 +62,9 @@ static void note_unused_member(void *context, const char *text) {
         app_warn_to_log(NULL, text);
 }
 
-/* The secret may be any printable ASCII; id and key are also part of a URL's path. */
+/* A secret may be any printable ASCII; id and key are also part of a URL's path. */
 static bool valid_text(enum app_field field, struct slice text) {
-    if (field != APP_SECRET)
+    if (!app_fields[field].hidden)
         return app_name_valid(text);
     if (text.length == 0 || text.length > TEXT_MAX_BYTES)
         return false;
@@ -72,11 +74,15 @@ static bool valid_text(enum app_field field, struct slice text) {
     return true;
 }
 
-/* Reads the id, key or secret; `digits` is the memory for one that is an integer. */
-static bool read_required_text(const json_t *record, enum app_field field, char digits[RECORD_NAME_BYTES],
-                               struct slice *text, struct error *error) {
+/* Reads the id, the key or a secret; `digits` is the memory for one that is an integer. The empty previous secret of a
+ * column that cannot be NULL is none. */
+static bool read_text_field(const json_t *record, enum app_field field, char digits[RECORD_NAME_BYTES],
+                            struct slice *text, struct error *error) {
     const json_t *json = json_object_get(record, app_fields[field].name);
 
+    *text = (struct slice){0};
+    if (app_fields[field].optional && (record_unset(json) || (json_is_string(json) && json_string_length(json) == 0)))
+        return true;
     if (record_unset(json))
         return error_set(error, "%s is missing", app_fields[field].name);
     *text = record_name(json, digits);
@@ -87,24 +93,32 @@ static bool read_required_text(const json_t *record, enum app_field field, char 
         return error_set(error, "%s must be a text", app_fields[field].name);
     if (!valid_text(field, *text))
         return error_set(error, "%s must have 1 to %d bytes of printable ASCII%s", app_fields[field].name,
-                         TEXT_MAX_BYTES, field == APP_SECRET ? "" : " without / ? # % and blanks");
+                         TEXT_MAX_BYTES, app_fields[field].hidden ? "" : " without / ? # % and blanks");
     return true;
 }
 
-/* Allocates the record and the three texts together. */
-static struct app *create_app(const struct slice texts[3]) {
-    struct app *app = alloc_zero(sizeof *app + texts[0].length + texts[1].length + texts[2].length + 3);
-    struct slice *const places[] = {&app->id, &app->key, &app->secret};
-    char *at = (char *)(app + 1);
+/* Allocates the record and its texts together. */
+static struct app *create_app(const struct slice texts[TEXTS]) {
+    size_t bytes = TEXTS;
+    struct app *app;
+    char *at;
 
+    for (size_t i = 0; i < TEXTS; i++)
+        bytes += texts[i].length;
+    app = alloc_zero(sizeof *app + bytes);
+    at = (char *)(app + 1);
     atomic_init(&app->references, 1);
-    for (size_t i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < TEXTS; i++) {
+        if (texts[i].length == 0)
+            continue;
         memcpy(at, texts[i].data, texts[i].length);
-        *places[i] = (struct slice){at, texts[i].length};
+        *(struct slice *)((char *)app + app_fields[i].offset) = (struct slice){at, texts[i].length};
         at += texts[i].length + 1;
+        app->set |= 1u << i;
     }
-    app->set = 1u << APP_ID | 1u << APP_KEY | 1u << APP_SECRET;
     hmac_key_init(&app->hmac, app->secret);
+    if (app->previous_secret.length != 0)
+        hmac_key_init(&app->previous_hmac, app->previous_secret);
     return app;
 }
 
@@ -119,6 +133,15 @@ static bool parse_number_field(const struct parser *parser, struct app *app, enu
     *number = info->defaults_offset >= 0 ? *(const uint32_t *)((const char *)parser->defaults + info->defaults_offset)
                                          : info->fallback;
     return true;
+}
+
+static bool parse_time_field(const struct parser *parser, struct app *app, enum app_field field, const json_t *json,
+                             struct error *error) {
+    enum record_negative negatives = parser->source == APP_FROM_STORE ? RECORD_NEGATIVE_WRAPS : RECORD_NEGATIVE_REFUSED;
+    uint32_t *seconds = (uint32_t *)((char *)app + app_fields[field].offset);
+
+    return record_unset(json) || record_number(json, negatives, "", seconds, NULL) ||
+           error_set(error, "%s must be a time in whole seconds since 1970", app_fields[field].name);
 }
 
 static bool parse_flag_field(const struct parser *parser, struct app *app, enum app_field field, const json_t *json,
@@ -192,12 +215,15 @@ static bool parse_field(struct parser *parser, struct app *app, enum app_field f
 
     switch (app_fields[field].type) {
     case APP_TYPE_TEXT: /* read before the record was allocated */
-        break;
+        return true;
     case APP_TYPE_FLAG:
         good = parse_flag_field(parser, app, field, json, error);
         break;
     case APP_TYPE_NUMBER:
         good = parse_number_field(parser, app, field, json, error);
+        break;
+    case APP_TYPE_TIME:
+        good = parse_time_field(parser, app, field, json, error);
         break;
     case APP_TYPE_JSON:
         good = parse_structure(parser, app, field, json, error);
@@ -256,15 +282,15 @@ static json_t *apply_policy(const json_t *record) {
     return applied;
 }
 
-/* Reads id, key and secret. Returns the field that is refused, or APP_FIELD_COUNT. */
-static enum app_field read_required_texts(const json_t *record, char digits[3][RECORD_NAME_BYTES],
-                                          struct slice texts[3], struct error *error) {
+/* Reads the fields that are texts. Returns the one that is refused, or APP_FIELD_COUNT. */
+static enum app_field read_texts(const json_t *record, char digits[TEXTS][RECORD_NAME_BYTES], struct slice texts[TEXTS],
+                                 struct error *error) {
     char id_digits[RECORD_NAME_BYTES];
     struct slice id = record_name(json_object_get(record, "id"), id_digits);
 
-    for (unsigned i = 0; i < 3; i++) {
-        enum app_field field = (enum app_field)(APP_ID + i);
-        if (read_required_text(record, field, digits[i], &texts[i], error))
+    for (unsigned i = 0; i < TEXTS; i++) {
+        enum app_field field = (enum app_field)i;
+        if (read_text_field(record, field, digits[i], &texts[i], error))
             continue;
         if (id.data == NULL)
             error_prefix(error, record_unset(json_object_get(record, "id")) ? "an app without an id"
@@ -303,8 +329,8 @@ struct app *app_parse_or_name_field(const json_t *record, const struct app_defau
                                     app_warning_function *warn_function, void *context, const char **refused,
                                     struct error *error) {
     struct parser parser = {defaults, source, warn_function, context, NULL};
-    char digits[3][RECORD_NAME_BYTES];
-    struct slice texts[3];
+    char digits[TEXTS][RECORD_NAME_BYTES];
+    struct slice texts[TEXTS];
     enum app_field field;
     struct app *app;
 
@@ -313,7 +339,7 @@ struct app *app_parse_or_name_field(const json_t *record, const struct app_defau
         error_set(error, "an app must be an object with id, key and secret");
         return NULL;
     }
-    field = read_required_texts(record, digits, texts, error);
+    field = read_texts(record, digits, texts, error);
     if (field != APP_FIELD_COUNT) {
         *refused = app_fields[field].name;
         return NULL;

@@ -91,3 +91,24 @@ bool slot_connection_enter(struct app_slot *slot, uint32_t max) {
 void slot_connection_leave(struct app_slot *slot) {
     atomic_fetch_sub_explicit(&slot->connections, 1, memory_order_relaxed);
 }
+
+void slot_previous_secret_seen(struct app_slot *slot, struct worker *worker, uint64_t now_s, uint64_t until_s) {
+    struct app_part *part = slot_part(slot, worker);
+
+    counter_add(&part->counters.previous_secret_signatures, 1);
+    atomic_store_explicit(&part->previous_seen_until_s, until_s, memory_order_relaxed);
+    atomic_store_explicit(&part->previous_seen_s, now_s, memory_order_relaxed);
+}
+
+uint64_t slot_previous_secret_last_seen(struct app_slot *slot, uint64_t until_s) {
+    uint64_t last = 0;
+
+    for (unsigned i = 0; i < slot->worker_count; i++) {
+        const struct app_part *part = atomic_load_explicit(&slot->parts[i], memory_order_acquire);
+        uint64_t seen = 0;
+        if (part != NULL && atomic_load_explicit(&part->previous_seen_until_s, memory_order_relaxed) == until_s)
+            seen = atomic_load_explicit(&part->previous_seen_s, memory_order_relaxed);
+        last = seen > last ? seen : last;
+    }
+    return last;
+}

@@ -78,6 +78,7 @@ struct app_counters {
     struct counter http_calls;
     struct counter publishes; /* events over the HTTP API, one for each channel */
     struct counter client_events;
+    struct counter previous_secret_signatures; /* accepted although made with the previous secret */
     struct counter subscriptions[CHANNEL_LABEL_COUNT];
     struct counter unsubscriptions[CHANNEL_LABEL_COUNT];
     struct counter errors[CONNECTION_ERROR_COUNT];
@@ -91,6 +92,9 @@ struct app_part {
     struct list link; /* while there are sessions: in session_server.parts */
     struct app_counters counters;
     _Atomic(struct broadcast_latency *) latency; /* NULL until the first event is delivered */
+    /* When a signature by the previous secret was last seen, in seconds since 1970, and until when that secret was
+     * valid: a later one is another secret. Written by this worker only. */
+    atomic_uint_fast64_t previous_seen_s, previous_seen_until_s;
 };
 
 struct app_slot {
@@ -125,6 +129,11 @@ void slot_connection_leave(struct app_slot *slot);
 static inline uint64_t slot_connections(struct app_slot *slot) {
     return atomic_load_explicit(&slot->connections, memory_order_relaxed);
 }
+
+/* Notes a signature by the previous secret of the app, which is valid until `until_s`. */
+void slot_previous_secret_seen(struct app_slot *slot, struct worker *worker, uint64_t now_s, uint64_t until_s);
+/* When such a signature was last seen; 0: never since the start. Any thread. */
+uint64_t slot_previous_secret_last_seen(struct app_slot *slot, uint64_t until_s);
 
 static inline void slot_refused(struct app_slot *slot, struct worker *worker, enum refusal reason) {
     counter_add(&slot_part(slot, worker)->counters.refusals[reason], 1);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/app_policy.h"
+#include "app/app_secret.h"
 #include "base/alloc.h"
 #include "base/json_fault.h"
 
@@ -101,9 +102,24 @@ void changes_unset(struct changes *changes, const char *field) {
     add_change(changes, field, json_null());
 }
 
+/* True if a change names the field. */
+static bool has_change_of(const struct changes *changes, enum app_field field) {
+    const json_t *change;
+    size_t i;
+
+    json_array_foreach(changes->list, i, change) {
+        if (strcmp(json_string_value(json_array_get(change, 0)), app_fields[field].name) == 0)
+            return true;
+    }
+    return false;
+}
+
 bool changes_apply(const struct changes *changes, json_t *record, struct error *error) {
     const json_t *change;
     size_t i;
+
+    if (has_change_of(changes, APP_SECRET))
+        app_record_forget_previous(record);
 
     json_array_foreach(changes->list, i, change) {
         const char *field = json_string_value(json_array_get(change, 0));

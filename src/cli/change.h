@@ -28,5 +28,6 @@ bool changes_set_field(struct changes *changes, const char *field, const char *v
 /* Unsets a field. It may be unknown here: a record may have it. */
 void changes_unset(struct changes *changes, const char *field);
 
-/* Applies the changes to a record; false if one unsets a field that neither the record nor this version has. */
+/* Applies the changes to a record. One of the secret ends the validity of the previous secret, unless that is set, too.
+ * False if one unsets a field that neither the record nor this version has. */
 bool changes_apply(const struct changes *changes, json_t *record, struct error *error);

@@ -194,7 +194,7 @@ static void append_cell(const struct list_view *view, const struct app *app, con
     json_t *value = value_in_force(app, record, field);
     struct buffer plain = {0};
 
-    if (field == APP_SECRET && !view->secrets)
+    if (app_fields[field].hidden && !view->secrets && app_field_is_set(app, field))
         buffer_append_string(text, HIDDEN);
     else if (json_is_boolean(value))
         buffer_append_string(text, json_is_true(value) ? "yes" : "no");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/app_secret.h"
 #include "cli/safe_text.h"
 
 #define HIDDEN "********"
@@ -30,7 +31,7 @@ json_t *print_record(const struct app *app, bool secrets) {
     void *next;
 
     if (!secrets)
-        json_object_del(record, app_fields[APP_SECRET].name);
+        app_record_hide_secrets(record);
     json_object_foreach_safe(record, next, name, value) {
         if (json_is_object(value) || json_is_array(value))
             json_object_set_new(record, name, in_order(value));
@@ -63,15 +64,20 @@ static void print_default(FILE *out, const struct app *app, enum app_field field
         fprintf(out, "none (default)");
 }
 
+/* The form of other servers, and what exists during a rotation only: most apps do without. */
+static bool is_rare_field(enum app_field field) {
+    return field == APP_POLICY || field == APP_PREVIOUS_SECRET || field == APP_PREVIOUS_SECRET_UNTIL;
+}
+
 void print_app(FILE *out, const struct app *app, bool secrets) {
     json_t *record = print_record(app, true), *value;
     const char *name;
 
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        if (i == APP_POLICY && !app_field_is_set(app, APP_POLICY))
-            continue; /* the form of other servers, which most apps do without */
+        if (is_rare_field((enum app_field)i) && !app_field_is_set(app, (enum app_field)i))
+            continue;
         fprintf(out, "%-34s ", app_fields[i].name);
-        if (i == APP_SECRET && !secrets)
+        if (app_fields[i].hidden && !secrets)
             fputs(HIDDEN, out);
         else if (app_field_is_set(app, (enum app_field)i))
             print_value(out, json_object_get(record, app_fields[i].name));

@@ -12,7 +12,7 @@
 
 /*
  * The app as a new JSON object: its fields in the order of the documentation, members inside them sorted by name, so
- * that two stores give the same text. Without `secrets` the member `secret` is omitted.
+ * that two stores give the same text. Without `secrets` the hidden fields are omitted.
  */
 json_t *print_record(const struct app *app, bool secrets);
 

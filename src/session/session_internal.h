@@ -81,7 +81,7 @@ void session_list_remove(struct session *session);
  * True if `auth` ("key:hex") is the app's signature of the concatenated parts. If not, `*why` gets the reason, a static
  * text that does not contain the expected value.
  */
-bool signature_valid(const struct app *app, struct slice auth, const struct slice *parts, size_t count,
+bool signature_valid(struct session *session, struct slice auth, const struct slice *parts, size_t count,
                      const char **why);
 
 /* --- session_log.c --- */

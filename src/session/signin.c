@@ -16,7 +16,7 @@ static bool check_user_auth(struct session *session, struct json_value auth, str
     struct buffer storage = {0};
     char socket_id[SOCKET_ID_TEXT];
     const struct slice parts[] = {{socket_id, socket_id_format(&session->id, socket_id)}, SLICE("::user::"), user_data};
-    bool valid = signature_valid(session->app, json_decode_string(auth, &storage), parts, 3, why);
+    bool valid = signature_valid(session, json_decode_string(auth, &storage), parts, 3, why);
 
     buffer_dispose(&storage);
     return valid;

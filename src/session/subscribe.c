@@ -98,7 +98,7 @@ static bool check_channel_auth(struct subscribe_request *request, struct slice c
         parts[count++] = channel_data;
     }
     valid = request->auth.type == JSON_TYPE_STRING &&
-            signature_valid(session->app, json_decode_string(request->auth, &storage), parts, count, &why);
+            signature_valid(session, json_decode_string(request->auth, &storage), parts, count, &why);
     buffer_dispose(&storage);
     if (!valid)
         refuse_auth(request, why);

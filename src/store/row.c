@@ -8,10 +8,11 @@
 #include "base/clock.h"
 
 #define REREAD_MS 1000
-#define REREAD_POLICY_MS 10000
+#define REREAD_RARE_MS 10000
 
 const uint32_t row_required_fields = 1u << APP_ID | 1u << APP_KEY | 1u << APP_SECRET;
 const uint32_t row_layout_fields = APP_ALL_FIELDS & ~(1u << APP_POLICY);
+#define RARE_FIELDS (1u << APP_POLICY | 1u << APP_PREVIOUS_SECRET | 1u << APP_PREVIOUS_SECRET_UNTIL)
 const uint32_t row_default_fields = 1u << APP_ENABLED | 1u << APP_ENABLE_CLIENT_MESSAGES | 1u << APP_MAX_CONNECTIONS |
                                     1u << APP_MAX_CLIENT_EVENTS_PER_SECOND;
 
@@ -101,6 +102,7 @@ void row_value_init(struct row_value *value, const struct app *app, enum app_fie
         value->flag = *(const bool *)at;
         break;
     case APP_TYPE_NUMBER:
+    case APP_TYPE_TIME:
         value->kind = ROW_NUMBER;
         value->number = *(const uint32_t *)at;
         break;
@@ -135,17 +137,33 @@ static bool differs_without(const struct app *app, enum app_field field) {
     return info->type == APP_TYPE_NUMBER && *(const uint32_t *)at != info->fallback;
 }
 
-bool row_keeps(uint32_t columns, const struct app *app, struct error *error) {
+uint32_t row_missing(uint32_t columns, const struct app *app) {
+    uint32_t missing = 0;
+
     for_each_field(i, ~columns)
-        if (differs_without(app, (enum app_field)i))
-            return error_set(error, "the table has no column %s", app_fields[i].name);
+        missing |= (uint32_t)differs_without(app, (enum app_field)i) << i;
+    return missing;
+}
+
+bool row_keeps(uint32_t columns, const struct app *app, struct error *error) {
+    for_each_field(i, row_missing(columns, app))
+        return error_set(error, "the table has no column %s", app_fields[i].name);
     return true;
+}
+
+enum store_answer row_refuse_without(struct error *error, struct buffer *sql) {
+    const struct error missing = *error;
+
+    if (sql->length != 0)
+        error_set(error, "%s; an administrator should run: %s", missing.text, buffer_string(sql));
+    buffer_dispose(sql);
+    return STORE_REFUSED;
 }
 
 uint64_t row_reread_ms(uint32_t columns) {
     if (columns == APP_ALL_FIELDS)
         return UINT64_MAX;
-    return clock_monotonic_ms() + (columns == row_layout_fields ? REREAD_POLICY_MS : REREAD_MS);
+    return clock_monotonic_ms() + ((columns | RARE_FIELDS) == APP_ALL_FIELDS ? REREAD_RARE_MS : REREAD_MS);
 }
 
 bool row_needs_policy(uint32_t columns, const struct app *app) {

@@ -35,15 +35,21 @@ extern const uint32_t row_layout_fields;
 extern const uint32_t row_default_fields;
 
 /* When to read the columns of a table again, on the monotonic clock: never if it has all of them; in ten seconds if
- * only `policy` is missing, which another server may add; in a second if another one is. */
+ * only `policy` or the previous secret is missing, which others may add; in a second if another one is. */
 uint64_t row_reread_ms(uint32_t columns);
 
 /* True if the app has a policy and the table has no column for it. */
 bool row_needs_policy(uint32_t columns, const struct app *app);
 
-/* True if columns for these fields (bits, 1 << field) can keep all fields of the app that matter. Otherwise false with
- * an error that names a missing column. */
+/* The fields of the app (bits) that matter and have no column among these. */
+uint32_t row_missing(uint32_t columns, const struct app *app);
+
+/* True if there are none. Otherwise false with an error that names a missing column. */
 bool row_keeps(uint32_t columns, const struct app *app, struct error *error);
+
+/* Completes the error of row_keeps with the statements that add what is missing, if there are any. Disposes of `sql`.
+ * Returns STORE_REFUSED. */
+enum store_answer row_refuse_without(struct error *error, struct buffer *sql);
 
 /* Appends the columns of these fields (bits, 1 << field) in quotes, each followed by `suffix`: `"id" = ?, "key" = ?`.
  */

@@ -117,6 +117,7 @@ describe('a value that breaks a rule is refused with the name of its field, and 
       id: 'a/b',
       key: 'k '.repeat(200),
       secret: 's'.repeat(256),
+      previous_secret: 's'.repeat(256),
       allowed_origins: '[7]',
       webhooks: '[{"url":"nowhere"}]',
       channel_delta_compression: '{"x":"zip"}',

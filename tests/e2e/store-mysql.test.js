@@ -129,6 +129,8 @@ test('the_table_is_made_as_documented_and_then_left_alone', async (t) => {
     id: text,
     key: text,
     secret: text,
+    previous_secret: 'varchar(255)',
+    previous_secret_until: 'bigint(20) unsigned',
     enabled: `${flag} NOT NULL`,
     enable_client_messages: `${flag} NOT NULL`,
     max_connections: `${number} NOT NULL`,
@@ -217,7 +219,7 @@ test('columns_that_an_app_must_have_are_added_with_their_defaults', async (t) =>
     "INSERT INTO applications VALUES ('bare', 'bare-key', 's')",
   );
   await migrate(t, here.config());
-  assert.equal(Object.keys(await columns(here)).length, 23);
+  assert.equal(Object.keys(await columns(here)).length, 25);
   const app = await show(t, 'bare', here.config());
   assert.deepEqual([app.enabled, app.max_connections, app.max_client_events_per_second], [true, 100, 100]);
 });
@@ -235,7 +237,7 @@ for (const [what, statements] of [
       all.map(({ stderr }) => stderr),
       Array(6).fill(''),
     );
-    assert.equal(Object.keys(await columns(here)).length, 23);
+    assert.equal(Object.keys(await columns(here)).length, 25);
   });
 }
 

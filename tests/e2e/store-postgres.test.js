@@ -124,6 +124,8 @@ test('the_table_and_its_triggers_are_made_once_and_then_left_alone', async (t) =
     id: text,
     key: text,
     secret: text,
+    previous_secret: 'character varying(255)',
+    previous_secret_until: 'bigint',
     enabled: 'boolean NOT NULL',
     enable_client_messages: 'boolean NOT NULL',
     max_connections: 'integer NOT NULL',
@@ -214,7 +216,7 @@ for (const [what, statements] of [
       const config = here.config();
       const all = await Promise.all(Array.from({ length: 4 }, () => migrate(t, config)));
       for (const { code, stderr } of all) assert.deepEqual([code, stderr], [0, '']);
-      assert.equal(Object.keys(await columns(here)).length, 23);
+      assert.equal(Object.keys(await columns(here)).length, 25);
       assert.equal((await triggers(here)).length, 2);
     }
   });
@@ -471,7 +473,7 @@ test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_state
   const statements = stderr.split('\n').flatMap((line) => line.match(/an administrator should run: (.*)$/)?.[1] ?? []);
   assert.match(statements.join('\n'), /^ALTER TABLE .*\nDO .*CREATE OR REPLACE FUNCTION /);
   for (const statement of statements) await here.sql(statement);
-  assert.deepEqual(Object.keys(await columns(here)).length, 23);
+  assert.deepEqual(Object.keys(await columns(here)).length, 25);
   assert.equal((await triggers(here)).length, 2);
 });
 

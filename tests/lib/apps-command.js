@@ -14,6 +14,8 @@ export const EVERY_FIELD = {
   id: 'every',
   key: 'every-key',
   secret: 'every secret',
+  previous_secret: 'the secret before',
+  previous_secret_until: 4102444800,
   enabled: false,
   enable_client_messages: true,
   max_connections: 4294967295,

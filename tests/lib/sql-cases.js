@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 
 import { api } from './api.js';
-import { BARE, migrate, refused, show } from './apps-command.js';
+import { BARE, appsDone, migrate, refused, show } from './apps-command.js';
 import { serverFor } from './server.js';
 
 /*
@@ -55,6 +55,17 @@ export async function refusesWhatHasNoColumn(t, here, who, old) {
     ['update', 'old', '-c', config, '--set', 'max_event_batch_size=0'],
     /the table has no column max_event_batch_size/,
   );
+  assert.deepEqual(await show(t, 'old', config), old);
+  const rotation = ['previous_secret=s', 'previous_secret_until=4102444800'].flatMap((field) => ['--set', field]);
+  const said = await refused(
+    t,
+    ['update', 'old', '-c', config, ...rotation],
+    /no column previous_secret; an administrator should run: ALTER TABLE .*previous_secret.*previous_secret_until/,
+  );
+  await here.sql(said.match(/the table has no column .*; an administrator should run: (.*)$/m)[1]);
+  await appsDone(t, ['update', 'old', '-c', config, ...rotation]);
+  assert.equal((await show(t, 'old', config)).previous_secret_until, 4102444800);
+  await appsDone(t, ['update', 'old', '-c', config, '--unset', 'previous_secret', '--unset', 'previous_secret_until']);
   assert.deepEqual(await show(t, 'old', config), old);
   const token = 'a token of at least thirty-two characters';
   const server = await serverFor(t, {

@@ -239,6 +239,7 @@ static void assert_stored(json_t *json) {
 static json_t *full_record(void) {
     json_t *record = json_loads(
         "{\"id\":\"suite-full\",\"key\":\"suite-kf\",\"secret\":\"!\\\"#$%&'()*+,-./:;<=>?@[\\\\]^_`{|}~\","
+        "\"previous_secret\":\"~!old\",\"previous_secret_until\":4294967295,"
         "\"enabled\":false,\"enable_client_messages\":true,\"enable_user_authentication\":true,"
         "\"enable_watchlist_events\":false,"
         "\"allowed_origins\":[\"https://*.example.com\",\"m\\u00fcnchen.example\",\"\\ud83d\\ude80.example\"],"

@@ -110,10 +110,12 @@ static void assert_slice(struct slice slice, const char *text) {
         fail_msg("\"%.*s\" is not \"%s\"", SLICE_ARGS(slice), text);
 }
 
-static void the_table_names_all_22_fields_in_order(void **state) {
+static void the_table_names_all_24_fields_in_order(void **state) {
     static const char *const names[] = {"id",
                                         "key",
                                         "secret",
+                                        "previous_secret",
+                                        "previous_secret_until",
                                         "enabled",
                                         "enable_client_messages",
                                         "max_connections",
@@ -135,13 +137,15 @@ static void the_table_names_all_22_fields_in_order(void **state) {
                                         "policy"};
 
     (void)state;
-    assert_int_equal(APP_FIELD_COUNT, 22);
+    assert_int_equal(APP_FIELD_COUNT, 24);
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
         enum app_field field;
 
         assert_string_equal(app_fields[i].name, names[i]);
         assert_true(app_field_from_name(slice_of(names[i]), &field) && field == i);
-        assert_int_equal(app_fields[i].optional, i >= APP_MAX_READ_REQUESTS_PER_SECOND);
+        assert_int_equal(app_fields[i].optional, i == APP_PREVIOUS_SECRET || i == APP_PREVIOUS_SECRET_UNTIL ||
+                                                     i >= APP_MAX_READ_REQUESTS_PER_SECOND);
+        assert_int_equal(app_fields[i].hidden, i >= APP_SECRET && i <= APP_PREVIOUS_SECRET_UNTIL);
     }
     assert_false(app_field_from_name(SLICE("max"), &(enum app_field){0}));
 }
@@ -258,7 +262,7 @@ static void null_is_not_set_in_every_field(void **state) {
     struct app *app;
 
     (void)state;
-    for (unsigned i = APP_ENABLED; i < APP_FIELD_COUNT; i++)
+    for (unsigned i = APP_PREVIOUS_SECRET; i < APP_FIELD_COUNT; i++)
         buffer_appendf(&rest, "%s\"%s\":null", rest.length > 0 ? "," : "", app_fields[i].name);
     buffer_append_byte(&rest, '\0');
     app = must(parse_with(rest.data));
@@ -709,7 +713,7 @@ static void a_record_lives_until_its_last_reference(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(the_table_names_all_22_fields_in_order),
+        TEST(the_table_names_all_24_fields_in_order),
         TEST(a_minimal_app_takes_every_default),
         TEST(each_number_has_a_place_of_its_own),
         TEST(flags_are_read_and_written),

@@ -45,6 +45,26 @@ static void a_value_is_read_as_its_field_wants_it(void **state) {
         "{\"id\":\"x\",\"key\":\"a=b\",\"enabled\":false,\"max_connections\":\"12\",\"allowed_origins\":[\"*\"]}");
 }
 
+static void a_change_of_the_secret_ends_the_previous_one_unless_that_is_set_too(void **state) {
+    static const char record[] = "{\"secret\":\"s\",\"previous_secret\":\"old\",\"previous_secret_until\":5}";
+    struct changes changes = {0};
+    struct error error;
+    json_t *after;
+
+    (void)state;
+    assert_true(changes_set(&changes, "secret=new", &error));
+    after = changed(record, &changes, &error);
+    assert_null(json_object_get(after, "previous_secret"));
+    assert_null(json_object_get(after, "previous_secret_until"));
+    json_decref(after);
+    assert_true(changes_set(&changes, "previous_secret=s", &error));
+    assert_true(changes_set(&changes, "secret=new", &error));
+    after = changed(record, &changes, &error);
+    assert_string_equal(json_string_value(json_object_get(after, "previous_secret")), "s");
+    assert_null(json_object_get(after, "previous_secret_until"));
+    json_decref(after);
+}
+
 static void changes_are_made_in_the_order_given(void **state) {
     struct changes changes = {0};
     struct error error;
@@ -140,6 +160,7 @@ static void an_unknown_field_differs_only_if_both_have_it(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_value_is_read_as_its_field_wants_it),
+        cmocka_unit_test(a_change_of_the_secret_ends_the_previous_one_unless_that_is_set_too),
         cmocka_unit_test(changes_are_made_in_the_order_given),
         cmocka_unit_test(one_origin_is_a_list_of_one),
         cmocka_unit_test(what_names_no_field_is_refused),

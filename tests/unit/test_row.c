@@ -189,6 +189,8 @@ static void what_is_written_to_columns_is_read_as_the_same_and_what_is_not_set_s
         enum app_field field;
         const char *text;
     } cases[] = {
+        {APP_PREVIOUS_SECRET, "old"},
+        {APP_PREVIOUS_SECRET_UNTIL, "4294967295"},
         {APP_ENABLED, "0"},
         {APP_MAX_CONNECTIONS, "0"},
         {APP_MAX_CLIENT_EVENTS_PER_SECOND, "4294967295"},
@@ -212,8 +214,9 @@ static void what_is_written_to_columns_is_read_as_the_same_and_what_is_not_set_s
 
 static void a_table_without_a_column_keeps_only_apps_that_say_nothing_there(void **state) {
     uint32_t all = (1u << APP_FIELD_COUNT) - 1;
-    static const enum app_field fields[] = {APP_ENABLED, APP_MAX_CONNECTIONS, APP_MAX_EVENT_BATCH_SIZE, APP_WEBHOOKS};
-    static const char *const says[] = {"0", "5", "100", "[]"};
+    static const enum app_field fields[] = {APP_ENABLED, APP_MAX_CONNECTIONS, APP_MAX_EVENT_BATCH_SIZE, APP_WEBHOOKS,
+                                            APP_PREVIOUS_SECRET};
+    static const char *const says[] = {"0", "5", "100", "[]", "old"};
     struct app *plain = app_with(APP_ENABLED, SLICE("1"));
 
     (void)state;

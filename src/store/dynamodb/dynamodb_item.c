@@ -108,7 +108,7 @@ static void set_item_number(json_t *record, enum app_field field, struct slice d
 }
 
 static void set_item_text(json_t *record, enum app_field field, struct slice text) {
-    if (app_fields[field].type == APP_TYPE_NUMBER)
+    if (app_fields[field].type == APP_TYPE_NUMBER || app_fields[field].type == APP_TYPE_TIME)
         set_item_number(record, field, text);
     else if (app_fields[field].type != APP_TYPE_JSON || text.length != 0)
         row_set_text(record, field, text);

@@ -209,11 +209,16 @@ static void set_value_in_force(struct row_value *value, const struct app *app, e
     case APP_TYPE_NUMBER:
         *value = (struct row_value){.kind = ROW_NUMBER, .number = app_number(app, field)};
         break;
+    case APP_TYPE_TIME:
+        *value = (struct row_value){.kind = ROW_NUMBER, .number = 0};
+        break;
     case APP_TYPE_FLAG:
         *value = (struct row_value){.kind = ROW_FLAG, .flag = *(const bool *)at};
         break;
-    case APP_TYPE_JSON:
     case APP_TYPE_TEXT:
+        *value = text_value(SLICE(""));
+        break;
+    case APP_TYPE_JSON:
         *value = text_value(SLICE("null"));
         break;
     }
@@ -262,12 +267,8 @@ static enum store_answer put_mysql_app(struct mysql_connection *connection, enum
 
     if (answer == STORE_OK && row_needs_policy(connection->columns.present, app))
         answer = mysql_driver_add_policy(connection, error);
-    if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error)) {
-        connection->reread_columns_ms = 0; /* the column may have been added by now */
-        answer = mysql_driver_begin(connection, error);
-        if (answer == STORE_OK && !row_keeps(connection->columns.present, app, error))
-            answer = STORE_REFUSED;
-    }
+    if (answer == STORE_OK)
+        answer = mysql_driver_check_room(connection, app, error);
     if (answer == STORE_OK)
         answer = check_mysql_names(connection, which, app, SAME_BYTES, error);
     if (answer != STORE_OK)

@@ -121,5 +121,8 @@ void mysql_driver_forget_statements(struct mysql_connection *connection);
 enum store_answer mysql_driver_begin(struct mysql_connection *connection, struct error *error);
 /* Adds the column `policy` if it is missing. STORE_REFUSED if this user may not. */
 enum store_answer mysql_driver_add_policy(struct mysql_connection *connection, struct error *error);
+/* STORE_OK if the columns can keep the app, otherwise STORE_REFUSED with the statement that adds what is missing. */
+enum store_answer mysql_driver_check_room(struct mysql_connection *connection, const struct app *app,
+                                          struct error *error);
 enum store_answer mysql_driver_prepare(struct store_connection *base, struct error *error);
 enum store_answer mysql_driver_inspect(struct store_connection *base, struct error *error);

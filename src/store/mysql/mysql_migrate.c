@@ -141,7 +141,10 @@ static void append_column_definition(struct buffer *sql, enum app_field field) {
     buffer_appendf(sql, "`%s` ", info->name);
     switch (info->type) {
     case APP_TYPE_TEXT:
-        buffer_appendf(sql, "VARCHAR(255) NOT NULL");
+        buffer_appendf(sql, "VARCHAR(255)%s NULL", info->optional ? "" : " NOT");
+        return;
+    case APP_TYPE_TIME:
+        buffer_appendf(sql, "BIGINT UNSIGNED NULL");
         return;
     case APP_TYPE_JSON:
         buffer_appendf(sql, "JSON NULL");
@@ -328,6 +331,27 @@ enum store_answer mysql_driver_add_policy(struct mysql_connection *connection, s
     else
         error_prefix(error, "the table has no column policy, and it cannot be added");
     return answer;
+}
+
+enum store_answer mysql_driver_check_room(struct mysql_connection *connection, const struct app *app,
+                                          struct error *error) {
+    enum store_answer answer;
+    struct buffer sql = {0};
+
+    if (row_keeps(connection->columns.present, app, error))
+        return STORE_OK;
+    connection->reread_columns_ms = 0; /* the column may have been added by now */
+    answer = mysql_driver_begin(connection, error);
+    if (answer != STORE_OK || row_keeps(connection->columns.present, app, error))
+        return answer;
+    for_each_field(i, row_missing(connection->columns.present, app)) {
+        if (sql.length == 0)
+            buffer_appendf(&sql, "ALTER TABLE `%s` ADD COLUMN ", connection->store->config->table_name);
+        else
+            append_add_column(&sql);
+        append_column_definition(&sql, (enum app_field)i);
+    }
+    return row_refuse_without(error, &sql);
 }
 
 enum store_answer mysql_driver_prepare(struct store_connection *base, struct error *error) {

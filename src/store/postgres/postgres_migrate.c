@@ -29,7 +29,7 @@ static void note_postgres_column(struct postgres_connection *connection, struct 
         return;
     connection->fields[field].has_default = has_default;
     snprintf(connection->fields[field].type, sizeof connection->fields[field].type, "%s", type);
-    if (app_fields[field].type != APP_TYPE_NUMBER)
+    if (app_fields[field].type != APP_TYPE_NUMBER && app_fields[field].type != APP_TYPE_TIME)
         connection->fields[field].kind = POSTGRES_OTHER;
     else
         connection->fields[field].kind = is_narrow(type) ? POSTGRES_NARROW : POSTGRES_WIDE;
@@ -90,6 +90,8 @@ static const char *postgres_column_type(enum app_field field) {
     switch (app_fields[field].type) {
     case APP_TYPE_NUMBER:
         return "INTEGER";
+    case APP_TYPE_TIME:
+        return "BIGINT";
     case APP_TYPE_FLAG:
         return "BOOLEAN";
     case APP_TYPE_JSON:
@@ -160,19 +162,24 @@ static enum store_answer change_postgres_schema(struct postgres_connection *conn
     return answer;
 }
 
-/* Adds all missing columns with one statement. */
+/* Appends the statement that adds these columns (bits); nothing if there are none. */
+static void append_postgres_additions(struct buffer *sql, const char *table, uint32_t columns) {
+    for_each_field(i, columns) {
+        if (sql->length == 0)
+            buffer_appendf(sql, "ALTER TABLE \"%s\"", table);
+        else
+            buffer_appendf(sql, ",");
+        buffer_appendf(sql, " ADD COLUMN ");
+        append_postgres_column(sql, (enum app_field)i);
+    }
+}
+
 static enum store_answer add_postgres_columns(struct postgres_connection *connection, struct error *error) {
     enum store_answer answer = STORE_OK;
     struct buffer sql = {0};
 
-    for_each_field(i, row_layout_fields & ~postgres_columns(connection)) {
-        if (sql.length == 0)
-            buffer_appendf(&sql, "ALTER TABLE \"%s\"", connection->store->config->table_name);
-        else
-            buffer_appendf(&sql, ",");
-        buffer_appendf(&sql, " ADD COLUMN ");
-        append_postgres_column(&sql, (enum app_field)i);
-    }
+    append_postgres_additions(&sql, connection->store->config->table_name,
+                              row_layout_fields & ~postgres_columns(connection));
     if (sql.length != 0)
         answer = change_postgres_schema(connection, buffer_string(&sql), error);
     buffer_dispose(&sql);
@@ -405,6 +412,7 @@ static enum store_answer add_postgres_policy(struct postgres_connection *connect
 enum store_answer postgres_know_columns_for(struct postgres_connection *connection, const struct app *app,
                                             struct error *error) {
     enum store_answer answer = postgres_know_columns(connection, error);
+    struct buffer sql = {0};
 
     if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
         return answer;
@@ -415,7 +423,11 @@ enum store_answer postgres_know_columns_for(struct postgres_connection *connecti
         if (answer == STORE_OK)
             answer = postgres_know_columns(connection, error);
     }
-    return answer != STORE_OK || row_keeps(postgres_columns(connection), app, error) ? answer : STORE_REFUSED;
+    if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
+        return answer;
+    append_postgres_additions(&sql, connection->store->config->table_name,
+                              row_missing(postgres_columns(connection), app));
+    return row_refuse_without(error, &sql);
 }
 
 enum store_answer postgres_inspect(struct store_connection *base, struct error *error) {

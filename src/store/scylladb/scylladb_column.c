@@ -114,6 +114,7 @@ bool scylladb_column_fits(enum app_field field, const struct scylladb_column *co
         fits = cql_append_flag_value(&ignored, column->type, false);
         break;
     case APP_TYPE_NUMBER:
+    case APP_TYPE_TIME:
         fits = cql_append_number_value(&ignored, column->type, 0);
         break;
     case APP_TYPE_JSON:

@@ -148,6 +148,9 @@ uint32_t scylladb_columns(const struct scylladb_connection *connection);
 enum store_answer scylladb_make_room(struct scylladb_connection *connection, const struct app *app,
                                      struct error *error);
 
+/* Completes an error about a column that the app needs with the statement that adds all that it needs. */
+void scylladb_advise_columns(const struct scylladb_connection *connection, const struct app *app, struct error *error);
+
 enum store_answer scylladb_prepare(struct store_connection *base, struct error *error);
 enum store_answer scylladb_inspect(struct store_connection *base, struct error *error);
 

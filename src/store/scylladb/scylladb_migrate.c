@@ -193,6 +193,8 @@ static const char *scylladb_type_name(enum app_field field) {
     switch (app_fields[field].type) {
     case APP_TYPE_NUMBER:
         return "int";
+    case APP_TYPE_TIME:
+        return "bigint";
     case APP_TYPE_FLAG:
         return "boolean";
     default:
@@ -229,17 +231,26 @@ static void append_scylladb_table(struct buffer *statement, const struct scyllad
     buffer_appendf(statement, "created_at timestamp, updated_at timestamp)");
 }
 
-/* False if no column is missing. */
-static bool append_add_columns(struct buffer *statement, const struct scylladb_connection *connection) {
+/* Appends the statement that adds these columns (bits). False if there are none. */
+static bool append_add_columns(struct buffer *statement, const struct scylladb_connection *connection,
+                               uint32_t columns) {
     const char *between = "(";
 
     buffer_appendf(statement, "ALTER TABLE \"%s\".\"%s\" ADD ", connection->store->keyspace, connection->store->table);
-    for_each_field(i, row_layout_fields & ~scylladb_columns(connection)) {
+    for_each_field(i, columns) {
         buffer_appendf(statement, "%s\"%s\" %s", between, app_fields[i].name, scylladb_type_name((enum app_field)i));
         between = ", ";
     }
     buffer_append_string(statement, ")");
     return between[0] == ',';
+}
+
+void scylladb_advise_columns(const struct scylladb_connection *connection, const struct app *app, struct error *error) {
+    struct buffer statement = {0};
+
+    if (append_add_columns(&statement, connection, row_missing(scylladb_columns(connection), app)))
+        row_refuse_without(error, &statement);
+    buffer_dispose(&statement);
 }
 
 /* Adds the missing columns. If another server adds them at the same time the statement is invalid, and fewer are
@@ -249,7 +260,7 @@ static enum store_answer add_scylladb_columns(struct scylladb_connection *connec
 
     for (unsigned attempt = 0; attempt < ADD_TRIES; attempt++) {
         struct buffer statement = {0};
-        bool missing = append_add_columns(&statement, connection);
+        bool missing = append_add_columns(&statement, connection, row_layout_fields & ~scylladb_columns(connection));
         answer = missing ? change_scylladb_schema(connection, buffer_string(&statement), error) : STORE_OK;
         buffer_dispose(&statement);
         if (answer != STORE_REFUSED || cql_failure_code(connection->link) != CQL_ERROR_INVALID)

@@ -47,7 +47,10 @@ static bool add_fields(struct write_values *values, const struct scylladb_connec
         if (!is_null || (!is_new && scylladb_column_fits((enum app_field)i, column)))
             finish_value(values, app_fields[i].name, is_null);
     }
-    return row_keeps(written, app, error);
+    if (row_keeps(written, app, error))
+        return true;
+    scylladb_advise_columns(connection, app, error);
+    return false;
 }
 
 static void write_values_dispose(struct write_values *values) {

@@ -325,10 +325,10 @@ static enum store_answer put_sqlite_row(struct sqlite_connection *connection, en
 
     if (answer == STORE_OK && row_needs_policy(connection->columns, app))
         answer = sqlite_add_policy(connection, error);
+    if (answer == STORE_OK)
+        answer = sqlite_check_room(connection, app, error);
     if (answer != STORE_OK)
         return answer;
-    if (!row_keeps(connection->columns, app, error))
-        return STORE_REFUSED;
     statement = prepared_statement(connection, which);
     if (statement == NULL)
         return sqlite_write_failed(connection, error);

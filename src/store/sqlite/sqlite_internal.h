@@ -101,6 +101,10 @@ enum store_answer sqlite_migrate(struct sqlite_connection *connection, struct er
 /* Adds the column `policy` in the transaction in progress. STORE_REFUSED if this user may not. */
 enum store_answer sqlite_add_policy(struct sqlite_connection *connection, struct error *error);
 
+/* STORE_OK if the columns can keep the app, otherwise STORE_REFUSED with the statements that add what is missing. */
+enum store_answer sqlite_check_room(const struct sqlite_connection *connection, const struct app *app,
+                                    struct error *error);
+
 /* --- sqlite_watch.c --- */
 
 /* For struct app_store_driver. */

@@ -6,6 +6,7 @@
 static const char *sqlite_column_type(enum app_field field) {
     switch (app_fields[field].type) {
     case APP_TYPE_NUMBER:
+    case APP_TYPE_TIME:
         return "INTEGER";
     case APP_TYPE_FLAG:
         return "BOOLEAN";
@@ -45,13 +46,33 @@ static enum store_answer change_sqlite_table(struct sqlite_connection *connectio
     return answer;
 }
 
+static void append_sqlite_addition(struct buffer *sql, enum app_field field) {
+    buffer_appendf(sql, "ALTER TABLE applications ADD COLUMN \"%s\" %s", app_fields[field].name,
+                   sqlite_column_type(field));
+}
+
 static enum store_answer add_sqlite_column(struct sqlite_connection *connection, enum app_field field,
                                            struct error *error) {
-    char sql[128];
+    struct buffer sql = {0};
+    enum store_answer answer;
 
-    snprintf(sql, sizeof sql, "ALTER TABLE applications ADD COLUMN \"%s\" %s", app_fields[field].name,
-             sqlite_column_type(field));
-    return change_sqlite_table(connection, sql, error);
+    append_sqlite_addition(&sql, field);
+    answer = change_sqlite_table(connection, buffer_string(&sql), error);
+    buffer_dispose(&sql);
+    return answer;
+}
+
+enum store_answer sqlite_check_room(const struct sqlite_connection *connection, const struct app *app,
+                                    struct error *error) {
+    struct buffer sql = {0};
+
+    if (row_keeps(connection->columns, app, error))
+        return STORE_OK;
+    for_each_field(i, row_missing(connection->columns, app)) {
+        buffer_append_string(&sql, sql.length != 0 ? "; " : "");
+        append_sqlite_addition(&sql, (enum app_field)i);
+    }
+    return row_refuse_without(error, &sql);
 }
 
 /* Adds the columns that are missing. */
