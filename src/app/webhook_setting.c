@@ -23,6 +23,13 @@ static const struct {
 
 #define EVENT_COUNT (sizeof events / sizeof events[0])
 
+const char *app_webhook_event_name(enum app_webhook_event event) {
+    for (size_t i = 0; i < EVENT_COUNT; i++)
+        if (events[i].event == event)
+            return events[i].name;
+    return "";
+}
+
 /* The known fields of each object; others are kept and noted. */
 static const char *const webhook_fields[] = {"url",     "lambda", "lambda_function", "event_types", "filter",
                                              "headers", NULL};

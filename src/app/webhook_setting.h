@@ -23,6 +23,9 @@ enum app_webhook_event {
     WEBHOOK_SUBSCRIPTION_COUNT = 1 << 6,
 };
 
+/* The name of an event, as in `event_types`. */
+const char *app_webhook_event_name(enum app_webhook_event event);
+
 struct app_webhook_header {
     struct slice name;
     struct slice value;

@@ -90,10 +90,29 @@ static void fill_count(struct publication *publication) {
     frame->length = (uint32_t)(at - frame->bytes);
 }
 
-static void post_count(struct publication *publication, uint64_t now_ms) {
-    publication->channel->count_sent_ms = now_ms;
-    fill_count(publication);
-    publication_post(publication);
+/* Posts the current count, to the subscribers and to webhooks. */
+static void post_count(struct announcements *announcements) {
+    struct channel *channel = announcements->channel;
+
+    channel->count_sent_ms = announcements->worker->now_ms;
+    channel->count_sent = channel->subscriber_count;
+    if (announcements->count != NULL && channel->subscriber_count != 0) {
+        fill_count(announcements->count);
+        publication_post(announcements->count);
+    }
+    webhook_draft_post(&announcements->count_webhook, channel->subscriber_count);
+}
+
+static void create_count(struct announcements *announcements, const struct app *app) {
+    struct channel *channel = announcements->channel;
+
+    if (app == NULL || !app_wants_subscription_count(app) || channel->type.kind == CHANNEL_PRESENCE ||
+        channel->type.kind == CHANNEL_USER)
+        return;
+    announcements->count = count_publication(announcements->hub, channel, announcements->worker->now_ns);
+    webhook_draft_begin(&announcements->count_webhook, announcements->hub->settings.webhooks, app,
+                        WEBHOOK_SUBSCRIPTION_COUNT, WEBHOOK_SUBSCRIPTION_COUNT,
+                        &(struct webhook_details){.channel = channel_name(channel)});
 }
 
 struct count_timer {
@@ -103,17 +122,29 @@ struct count_timer {
     struct channel *channel; /* holds a reference */
 };
 
+/* The record in force of the channel's app; NULL if the channel has no subscribers: its slot may then be freed. Else it
+ * is there until the end of the turn. */
+static const struct app *app_of_occupied(struct channel *channel) {
+    bool occupied;
+
+    pthread_mutex_lock(&channel->mutex);
+    occupied = channel->subscriber_count != 0;
+    pthread_mutex_unlock(&channel->mutex);
+    return occupied ? slot_app(channel->slot) : NULL;
+}
+
 static void count_timer_fired(struct timer *timer) {
     struct count_timer *count = container_of(timer, struct count_timer, timer);
     struct channel *channel = count->channel;
-    struct publication *publication = count_publication(count->hub, channel, count->worker->now_ns);
+    struct announcements announcements = {.worker = count->worker, .hub = count->hub, .channel = channel};
 
+    create_count(&announcements, app_of_occupied(channel));
     pthread_mutex_lock(&channel->mutex);
     channel->count_due = false;
-    if (channel->subscriber_count != 0)
-        post_count(publication, count->worker->now_ms);
+    if (channel->subscriber_count != channel->count_sent)
+        post_count(&announcements);
     pthread_mutex_unlock(&channel->mutex);
-    publication_finish(publication);
+    announcements_finish(&announcements);
     channel_unref(channel);
     free(count);
 }
@@ -130,8 +161,27 @@ static void set_count_timer(struct channel_hub *hub, struct channel *channel, st
 
 /* --- the events of a join or leave --- */
 
+/* Makes the events of webhooks. Both of a pair are made if one of them is wanted: an event that comes soon after its
+ * opposite is not sent, nor is the opposite. */
+static void draft_webhooks(struct announcements *announcements, const struct presence_member *member, bool joins,
+                           const struct app *app) {
+    struct webhook_outlet *outlet = announcements->hub->settings.webhooks;
+    struct webhook_details details = {.channel = channel_name(announcements->channel)};
+
+    webhook_draft_begin(&announcements->occupancy_webhook, outlet, app,
+                        joins ? WEBHOOK_CHANNEL_OCCUPIED : WEBHOOK_CHANNEL_VACATED,
+                        WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_CHANNEL_VACATED, &details);
+    if (member == NULL)
+        return;
+    details.user_id = presence_member_id(member);
+    webhook_draft_begin(&announcements->member_webhook, outlet, app,
+                        joins ? WEBHOOK_MEMBER_ADDED : WEBHOOK_MEMBER_REMOVED,
+                        WEBHOOK_MEMBER_ADDED | WEBHOOK_MEMBER_REMOVED, &details);
+}
+
 void announcements_create(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
-                          struct worker *worker, const struct presence_member *member, bool joins, bool counts_wanted) {
+                          struct worker *worker, const struct presence_member *member, bool joins,
+                          const struct app *app) {
     enum channel_kind kind = channel->type.kind;
 
     *announcements = (struct announcements){.worker = worker, .hub = hub, .channel = channel};
@@ -139,29 +189,44 @@ void announcements_create(struct announcements *announcements, struct channel_hu
         announcements->member = member_publication(hub, channel, member, joins, worker->now_ns);
     if (kind == CHANNEL_USER)
         announcements->watch = watch_publication(hub, channel, joins, worker->now_ns);
-    if (counts_wanted && kind != CHANNEL_PRESENCE && kind != CHANNEL_USER)
-        announcements->count = count_publication(hub, channel, worker->now_ns);
+    else if (app != NULL && app->webhook_kinds != 0)
+        draft_webhooks(announcements, member, joins, app);
+    create_count(announcements, app);
+}
+
+void announcements_post_occupancy(struct announcements *announcements) {
+    if (announcements->watch != NULL)
+        publication_post(announcements->watch);
+    webhook_draft_post(&announcements->occupancy_webhook, 0);
+}
+
+void announcements_post_member(struct announcements *announcements) {
+    publication_post(announcements->member);
+    webhook_draft_post(&announcements->member_webhook, 0);
 }
 
 void announcements_post_count(struct announcements *announcements) {
     struct channel *channel = announcements->channel;
     uint64_t now_ms = announcements->worker->now_ms;
 
-    if (announcements->count == NULL || channel->subscriber_count == 0 || channel->count_due)
+    if (announcements->count == NULL)
         return;
-    if (channel->subscriber_count > COUNT_AT_ONCE_MAX && channel->count_sent_ms != 0 &&
-        now_ms - channel->count_sent_ms < COUNT_INTERVAL_MS) {
+    if (channel->subscriber_count <= COUNT_AT_ONCE_MAX || channel->count_sent_ms == 0 ||
+        (!channel->count_due && now_ms - channel->count_sent_ms >= COUNT_INTERVAL_MS)) {
+        post_count(announcements);
+    } else if (!channel->count_due) {
         channel->count_due = true;
         announcements->count_later = true;
-        return;
     }
-    post_count(announcements->count, now_ms);
 }
 
 void announcements_finish(struct announcements *announcements) {
     publication_finish(announcements->member);
     publication_finish(announcements->watch);
     publication_finish(announcements->count);
+    webhook_draft_end(&announcements->occupancy_webhook);
+    webhook_draft_end(&announcements->member_webhook);
+    webhook_draft_end(&announcements->count_webhook);
     if (announcements->count_later)
         set_count_timer(announcements->hub, announcements->channel, announcements->worker);
 }

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "app/app_slot.h"
+#include "app/webhook_event.h"
 #include "base/buffer.h"
 #include "base/slice.h"
 #include "channel/channel_name.h"
@@ -47,8 +48,9 @@ struct channel_hub_settings {
     uint32_t cache_ttl_s;
     /* Limit on cache channels without subscribers; the oldest ones are dropped; 0: no limit. */
     uint32_t cache_max_channels;
-    uint32_t group_max_messages; /* limit on events that are joined into one chunk */
-    uint32_t group_max_bytes;    /* limit on the bytes of such a chunk */
+    uint32_t group_max_messages;     /* limit on events that are joined into one chunk */
+    uint32_t group_max_bytes;        /* limit on the bytes of such a chunk */
+    struct webhook_outlet *webhooks; /* of channels' events; NULL: no webhooks are sent */
     /* Callbacks to the owner of the connections, called on the connection's worker. */
     /* Closes the connection for the API. `reconnect`: the client is to come back at once. */
     void (*terminate)(struct stream *stream, bool reconnect);
@@ -79,6 +81,7 @@ struct channel_event {
     const struct stream *except_stream;    /* the sender's own connection, or NULL */
     const struct socket_id *except_socket; /* a connection that the API excludes, or NULL */
     bool keep;                             /* an event from the API, which a cache channel keeps */
+    struct webhook_draft *webhook;         /* posted with the event; NULL: none */
 };
 
 struct channel_counts {
@@ -144,8 +147,8 @@ struct channel_join {
     /* In. For a presence channel: the user, and the exact JSON text of user_info. */
     struct slice user_id;
     struct slice user_info;
-    uint32_t max_members; /* 0: no limit */
-    bool counts_wanted;   /* the app wants subscription_count events */
+    uint32_t max_members;  /* 0: no limit */
+    const struct app *app; /* the record in force: its webhooks; NULL: none */
     /* Out. */
     /* Members as of the join; release with member_list_unref (presence.h). */
     struct member_list *members;
@@ -171,8 +174,8 @@ void channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct s
 /* Fills the results of `join` with the current state, for a client that subscribes again. */
 void channel_snapshot(const struct subscription *subscription, struct channel_join *join);
 
-/* Ends a subscription or a watch. `counts_wanted` as in struct channel_join. */
-void channel_leave(struct channel_hub *hub, struct subscription *subscription, bool counts_wanted);
+/* Ends a subscription or a watch. `app` as in struct channel_join. */
+void channel_leave(struct channel_hub *hub, struct subscription *subscription, const struct app *app);
 
 /* The name and type of a channel, immutable. Any thread. */
 struct slice channel_name(const struct channel *channel);

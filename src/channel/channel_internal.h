@@ -66,6 +66,7 @@ struct channel {
     struct presence_members members;
     struct cached_event *cached;
     uint64_t count_sent_ms; /* time of the last subscription_count */
+    uint32_t count_sent;    /* its count */
     bool count_due;         /* a timer is set to send subscription_count */
     /* Protected by the hub's idle mutex. */
     struct list idle_link;
@@ -207,15 +208,23 @@ struct announcements {
     struct publication *member; /* member_added or member_removed; NULL: not a presence channel */
     struct publication *watch;  /* online or offline, to watchers; NULL: not a user's channel */
     struct publication *count;  /* subscription_count; NULL: not wanted */
+    /* The events of webhooks. */
+    struct webhook_draft occupancy_webhook, member_webhook, count_webhook;
     struct worker *worker;
     struct channel_hub *hub;
     struct channel *channel;
     bool count_later; /* set a timer to send the count */
 };
 
-/* Creates the events. `member` is NULL unless the channel is a presence channel. The caller does not hold the mutex. */
+/* Creates the events. `member` is NULL unless the channel is a presence channel. `app` (may be NULL) is the record
+ * whose webhooks count. The caller does not hold the mutex. */
 void announcements_create(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
-                          struct worker *worker, const struct presence_member *member, bool joins, bool counts_wanted);
+                          struct worker *worker, const struct presence_member *member, bool joins,
+                          const struct app *app);
+/* Posts that the first subscriber has come, or the last one has left. The caller holds the mutex. */
+void announcements_post_occupancy(struct announcements *announcements);
+/* Posts that a member was added or removed. The caller holds the mutex. */
+void announcements_post_member(struct announcements *announcements);
 /* Posts the new count, or leaves it to a timer. The caller holds the mutex. */
 void announcements_post_count(struct announcements *announcements);
 /* Finishes all publications and sets the timer if it is needed. The caller does not hold the mutex. */

@@ -26,6 +26,8 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
     dead = channel->dead;
     if (!dead) {
         publication_post(publication);
+        if (event->webhook != NULL)
+            webhook_draft_post(event->webhook, 0);
         if (keep) {
             struct cached_event *old = channel->cached;
             channel->cached = cached;

@@ -74,23 +74,28 @@ static void make_room_for_member(struct channel *channel) {
     free(buckets);
 }
 
-/* Adds the candidate to the members, or a connection to the member with the same id. The caller holds the mutex. */
-static enum attempt join_members(struct channel *channel, struct presence_member *candidate, uint32_t max_members,
-                                 struct publication *added, struct presence_member **member) {
+/* Finds the member with the candidate's id, and if there is none, room for a new one. The caller holds the mutex. */
+static enum attempt find_member_place(struct channel *channel, const struct presence_member *candidate,
+                                      uint32_t max_members, struct presence_member **member) {
     struct presence_members *members = &channel->members;
 
     *member = presence_find(members, candidate->id, candidate->hash);
+    if (*member != NULL)
+        return ATTEMPT_DONE;
+    if (max_members != 0 && presence_count(members) >= max_members)
+        return ATTEMPT_FULL;
+    return presence_wants_buckets(members) != 0 ? ATTEMPT_AGAIN : ATTEMPT_DONE;
+}
+
+/* Adds a connection to the member, or, if it is NULL, the candidate to the members. The caller holds the mutex. */
+static void add_to_members(struct channel *channel, struct presence_member *candidate,
+                           struct announcements *announcements, struct presence_member **member) {
     if (*member == NULL) {
-        if (max_members != 0 && presence_count(members) >= max_members)
-            return ATTEMPT_FULL;
-        if (presence_wants_buckets(members) != 0)
-            return ATTEMPT_AGAIN;
-        presence_add(members, candidate);
+        presence_add(&channel->members, candidate);
         *member = candidate;
-        publication_post(added);
+        announcements_post_member(announcements);
     }
     (*member)->connections++;
-    return ATTEMPT_DONE;
 }
 
 /* Takes references to the current member list and cached event. The caller holds the mutex. */
@@ -128,14 +133,15 @@ static enum attempt join_channel(struct joining *joining, struct channel *channe
     if (channel->dead)
         return ATTEMPT_DEAD;
     if (joining->candidate != NULL)
-        attempt = join_members(channel, joining->candidate, joining->join->max_members, announcements->member,
-                               &result->member);
+        attempt = find_member_place(channel, joining->candidate, joining->join->max_members, &result->member);
     if (attempt == ATTEMPT_FULL)
         result->unused = channel->dead = channel_is_unused(channel);
     if (attempt != ATTEMPT_DONE)
         return attempt;
-    if (announcements->watch != NULL && channel->subscriber_count == 0)
-        publication_post(announcements->watch);
+    if (channel->subscriber_count == 0)
+        announcements_post_occupancy(announcements);
+    if (joining->candidate != NULL)
+        add_to_members(channel, joining->candidate, announcements, &result->member);
     result->expired = channel_take_expired(channel, worker->now_ms);
     result->was_idle = channel->subscriber_count == 0 && channel->type.caches;
     count_in(channel, worker);
@@ -153,8 +159,7 @@ static enum attempt try_subscribe(struct joining *joining, struct channel *chann
 
     if (joining->candidate != NULL)
         make_room_for_member(channel);
-    announcements_create(&announcements, joining->hub, channel, worker, joining->candidate, true,
-                         joining->join->counts_wanted);
+    announcements_create(&announcements, joining->hub, channel, worker, joining->candidate, true, joining->join->app);
 
     pthread_mutex_lock(&channel->mutex);
     attempt = join_channel(joining, channel, &announcements, &result);
@@ -257,7 +262,7 @@ static void stop_watching(struct subscription *subscription) {
         channel_unlink(channel);
 }
 
-static void leave_channel(struct channel_hub *hub, struct subscription *subscription, bool counts_wanted) {
+static void leave_channel(struct channel_hub *hub, struct subscription *subscription, const struct app *app) {
     struct channel *channel = subscription->channel;
     struct worker *worker = subscription->stream->worker;
     struct presence_member *member = subscription->member;
@@ -265,18 +270,18 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     struct cached_event *expired;
     bool dead, idle, member_left;
 
-    announcements_create(&announcements, hub, channel, worker, member, false, counts_wanted);
+    announcements_create(&announcements, hub, channel, worker, member, false, app);
 
     pthread_mutex_lock(&channel->mutex);
     count_out(channel, worker);
     member_left = member != NULL && --member->connections == 0;
     if (member_left) {
         presence_remove(&channel->members, member);
-        publication_post(announcements.member);
+        announcements_post_member(&announcements);
     }
-    if (announcements.watch != NULL && channel->subscriber_count == 0)
-        publication_post(announcements.watch);
     announcements_post_count(&announcements);
+    if (channel->subscriber_count == 0)
+        announcements_post_occupancy(&announcements);
     expired = channel_take_expired(channel, worker->now_ms);
     dead = channel->dead = channel_is_unused(channel);
     idle = channel->subscriber_count == 0 && channel->cached != NULL;
@@ -293,11 +298,11 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
         channel_unlink(channel);
 }
 
-void channel_leave(struct channel_hub *hub, struct subscription *subscription, bool counts_wanted) {
+void channel_leave(struct channel_hub *hub, struct subscription *subscription, const struct app *app) {
     if (subscription->watcher)
         stop_watching(subscription);
     else
-        leave_channel(hub, subscription, counts_wanted);
+        leave_channel(hub, subscription, app);
     channel_unref(subscription->channel);
     subscription->channel = NULL;
 }

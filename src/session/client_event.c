@@ -36,6 +36,38 @@ static bool event_within_limits(struct session *session, struct json_value event
     return true;
 }
 
+/* Publishes an event that was accepted. `event` and `data` are JSON text. */
+static void publish_client_event(struct session *session, const struct subscription *subscription, struct slice event,
+                                 struct slice data) {
+    struct slice name = channel_name(subscription->channel);
+    struct slice user_id = {0};
+    struct webhook_draft webhook = {0};
+    char socket_id[SOCKET_ID_TEXT];
+
+    if (subscription->member != NULL)
+        user_id = presence_member_id(subscription->member);
+    if (app_wants_webhook(session->app, WEBHOOK_CLIENT_EVENT, name) && session->server->webhooks != NULL)
+        webhook_draft_make(&webhook, session->server->webhooks, session->app, WEBHOOK_CLIENT_EVENT,
+                           &(struct webhook_details){
+                               .channel = name,
+                               .user_id = user_id,
+                               .event = event,
+                               .data = data,
+                               .socket_id = {socket_id, socket_id_format(&session->id, socket_id)},
+                           });
+    counter_add(&session_part(session)->counters.client_events, 1);
+    channel_publish(session->server->channels, session->slot, session_worker(session), name,
+                    &(struct channel_event){
+                        .event = event,
+                        .data = data,
+                        .user_id = user_id,
+                        .except_stream = session->websocket.stream,
+                        .webhook = &webhook,
+                    },
+                    NULL);
+    webhook_draft_end(&webhook);
+}
+
 void session_client_event(struct session *session, struct json_value event, struct json_value channel,
                           struct json_value data) {
     const struct app *app = session->app;
@@ -61,16 +93,8 @@ void session_client_event(struct session *session, struct json_value event, stru
     } else if (subscription == NULL) {
         refuse_client_event(session, REFUSED_CLIENT_EVENT_CHANNEL, "this connection is not subscribed to the channel");
     } else if (event_within_limits(session, event, data)) {
-        counter_add(&session_part(session)->counters.client_events, 1);
-        channel_publish(
-            session->server->channels, session->slot, session_worker(session), name,
-            &(struct channel_event){
-                .event = event.token,
-                .data = data.type != JSON_TYPE_ABSENT ? data.token : SLICE("null"),
-                .user_id = subscription->member != NULL ? presence_member_id(subscription->member) : SLICE(""),
-                .except_stream = session->websocket.stream,
-            },
-            NULL);
+        publish_client_event(session, subscription, event.token,
+                             data.type != JSON_TYPE_ABSENT ? data.token : SLICE("null"));
     }
     buffer_dispose(&storage);
 }

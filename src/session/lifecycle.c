@@ -112,7 +112,6 @@ bool session_has_socket_id(const struct stream *stream, const struct socket_id *
 static void leave_channels(struct session *session) {
     struct subscription_set *set = &session->subscriptions;
     const struct app *app = slot_app(session->slot);
-    bool counts_wanted = app != NULL && app_wants_subscription_count(app);
 
     for (uint32_t i = 0; i < set->capacity; i++) {
         struct subscription *subscription = set->slots[i];
@@ -120,7 +119,7 @@ static void leave_channels(struct session *session) {
             continue;
         counter_add(
             &session_part(session)->counters.unsubscriptions[channel_label_of(channel_type(subscription->channel))], 1);
-        channel_leave(session->server->channels, subscription, counts_wanted);
+        channel_leave(session->server->channels, subscription, app);
         free(subscription);
     }
     free(set->slots);

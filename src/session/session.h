@@ -26,6 +26,7 @@ struct session_server {
     const struct config *config;
     struct app_manager *apps;
     struct channel_hub *channels;
+    struct webhook_outlet *webhooks; /* NULL: none are sent */
     struct websocket_limits limits;
     struct rate_limiter *connect_limit;       /* limit by client address; NULL: none */
     atomic_bool draining;                     /* the process is shutting down */

@@ -206,8 +206,8 @@ void session_user_dispose(struct session *session) {
         return;
     session->user = NULL;
     for (uint32_t i = 0; i < user->watching_count; i++)
-        channel_leave(session->server->channels, &user->watching[i], false);
-    channel_leave(session->server->channels, &user->own, false);
+        channel_leave(session->server->channels, &user->watching[i], NULL);
+    channel_leave(session->server->channels, &user->own, NULL);
     free(user->watching);
     free(user->id);
     free(user->info);

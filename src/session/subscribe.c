@@ -167,6 +167,20 @@ static void send_succeeded(struct subscribe_request *request) {
     member_list_unref(request->join.members);
 }
 
+static void send_cache_miss(struct subscribe_request *request) {
+    struct session *session = request->session;
+    struct webhook_draft webhook = {0};
+
+    session_send(session,
+                 (struct slice[]){SLICE("{\"event\":\"pusher:cache_miss\",\"channel\":"), request->channel_token,
+                                  SLICE(",\"data\":\"{}\"}")},
+                 3);
+    webhook_draft_begin(&webhook, session->server->webhooks, session->app, WEBHOOK_CACHE_MISS, WEBHOOK_CACHE_MISS,
+                        &(struct webhook_details){.channel = request->name});
+    webhook_draft_post(&webhook, 0);
+    webhook_draft_end(&webhook);
+}
+
 static void send_cached(struct subscribe_request *request) {
     struct session *session = request->session;
 
@@ -182,10 +196,7 @@ static void send_cached(struct subscribe_request *request) {
         chunk_unref(chunk);
         frame_unref(request->join.cached);
     } else if (request->type.caches) {
-        session_send(session,
-                     (struct slice[]){SLICE("{\"event\":\"pusher:cache_miss\",\"channel\":"), request->channel_token,
-                                      SLICE(",\"data\":\"{}\"}")},
-                     3);
+        send_cache_miss(request);
     }
 }
 
@@ -208,7 +219,7 @@ static void join_requested(struct subscribe_request *request) {
         return;
     }
     subscription = alloc(sizeof *subscription);
-    request->join.counts_wanted = app_wants_subscription_count(app);
+    request->join.app = app;
     if (channel_subscribe(session->server->channels, session->slot, session->websocket.stream, request->name,
                           subscription, &request->join) == CHANNEL_FULL) {
         free(subscription);
@@ -285,7 +296,7 @@ void session_unsubscribe(struct session *session, struct json_value data) {
         if (subscription != NULL) {
             enum channel_label label = channel_label_of(channel_type(subscription->channel));
             subscriptions_remove(&session->subscriptions, subscription);
-            channel_leave(session->server->channels, subscription, app_wants_subscription_count(session->app));
+            channel_leave(session->server->channels, subscription, session->app);
             free(subscription);
             counter_add(&session_part(session)->counters.unsubscriptions[label], 1);
         }

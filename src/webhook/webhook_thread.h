@@ -10,17 +10,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "app/webhook_event.h"
 #include "base/error.h"
 #include "net/mailbox.h"
 #include "webhook/delivery.h"
 
 struct webhook_thread;
-
-/* A message to the thread. Embed it in memory that `handle` frees. */
-struct webhook_message {
-    struct message message; /* its own `handle` is not used */
-    void (*handle)(struct webhook_thread *thread, struct webhook_message *message);
-};
 
 /* What the thread does beside receiving messages and delivering. Its functions run on the thread. */
 struct webhook_work {

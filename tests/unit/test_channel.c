@@ -28,6 +28,7 @@ static struct channel_hub *hub;
 static struct app_slot *slot;
 static uint64_t peers_made;
 static unsigned terminated, reconnects;
+static struct app counting_app = {.references = 1, .webhook_kinds = WEBHOOK_SUBSCRIPTION_COUNT};
 
 /* --- peers --- */
 
@@ -48,7 +49,7 @@ static void terminate(struct stream *stream, bool reconnect) {
 
     reconnects += reconnect;
     terminated++;
-    channel_leave(hub, &peer->own, false); /* as a closing session does */
+    channel_leave(hub, &peer->own, NULL); /* as a closing session does */
 }
 
 static bool has_socket_id(const struct stream *stream, const struct socket_id *id) {
@@ -162,7 +163,7 @@ static void join(struct peer *peer, const char *channel) {
 }
 
 static void leave(struct peer *peer) {
-    channel_leave(hub, &peer->own, false);
+    channel_leave(hub, &peer->own, NULL);
     assert_null(peer->own.channel);
 }
 
@@ -641,7 +642,7 @@ static void beyond_the_capacity_the_channel_that_was_left_first_is_forgotten(voi
 /* --- subscription_count --- */
 
 static void join_counted(struct peer *peer, const char *channel) {
-    struct channel_join answers = {.counts_wanted = true};
+    struct channel_join answers = {.app = &counting_app};
 
     assert_int_equal(channel_subscribe(hub, slot, peer->stream, slice_of(channel), &peer->own, &answers),
                      CHANNEL_JOINED);
@@ -671,12 +672,12 @@ static void small_channels_tell_every_change_of_their_count(void **state) {
             assert_count_told(&peers[i], count);
         assert_told_nothing(&peers[i]);
     }
-    channel_leave(hub, &peers[0].own, true);
-    channel_leave(hub, &peers[1].own, false); /* the leaving connection decides whether counts are sent */
+    channel_leave(hub, &peers[0].own, &counting_app);
+    channel_leave(hub, &peers[1].own, NULL); /* the leaving connection decides whether counts are sent */
     deliver_all();
     assert_count_told(&peers[2], 2);
     assert_told_nothing(&peers[2]);
-    channel_leave(hub, &peers[2].own, true);
+    channel_leave(hub, &peers[2].own, &counting_app);
     for (unsigned i = 0; i < 3; i++)
         close_peer(&peers[i]);
 }
@@ -686,6 +687,7 @@ static void large_channels_tell_their_count_at_most_every_5_s(void **state) {
     static struct peer peers[MANY];
 
     (void)state;
+    atomic_store(&slot->current, app_ref(&counting_app));
     for (unsigned i = 0; i < MANY; i++) {
         open_peer(&peers[i], i % 2);
         join_counted(&peers[i], "chat");
@@ -694,19 +696,19 @@ static void large_channels_tell_their_count_at_most_every_5_s(void **state) {
     for (unsigned count = 1; count <= 100; count++)
         assert_count_told(&peers[0], count);
     assert_told_nothing(&peers[0]);
-    channel_leave(hub, &peers[MANY - 1].own, true);
+    channel_leave(hub, &peers[MANY - 1].own, &counting_app);
     pass(4000);
     assert_told_nothing(&peers[0]);
     pass(2000);
     assert_count_told(&peers[0], MANY - 1); /* the count at that time, not when the timer was set */
     pass(20000);
     assert_told_nothing(&peers[0]);
-    channel_leave(hub, &peers[MANY - 2].own, true); /* the last count is long ago: sent at once */
+    channel_leave(hub, &peers[MANY - 2].own, &counting_app); /* the last count is long ago: sent at once */
     deliver_all();
     assert_count_told(&peers[0], MANY - 2);
-    channel_leave(hub, &peers[MANY - 3].own, true); /* the timer then finds no subscriber and sends nothing */
+    channel_leave(hub, &peers[MANY - 3].own, &counting_app); /* the timer then finds no subscriber and sends nothing */
     for (unsigned i = 0; i < MANY - 3; i++)
-        channel_leave(hub, &peers[i].own, true);
+        channel_leave(hub, &peers[i].own, &counting_app);
     assert_false(exists("chat"));
     pass(10000);
     for (unsigned i = 0; i < MANY; i++)
@@ -724,7 +726,7 @@ static void a_count_that_is_due_outlives_its_app(void **state) {
         join_counted(&peers[i], "chat");
     }
     for (unsigned i = 0; i < MANY; i++)
-        channel_leave(hub, &peers[i].own, true);
+        channel_leave(hub, &peers[i].own, &counting_app);
     deliver_all();
     app_slot_destroy(slot, channel_table_destroy);
     slot = app_slot_create(SLICE("42"), workers.count);
@@ -734,7 +736,7 @@ static void a_count_that_is_due_outlives_its_app(void **state) {
 }
 
 static void presence_and_user_channels_have_no_count(void **state) {
-    struct channel_join answers = {.user_id = SLICE("u"), .user_info = SLICE("{}"), .counts_wanted = true};
+    struct channel_join answers = {.user_id = SLICE("u"), .user_info = SLICE("{}"), .app = &counting_app};
     struct peer peer, other;
 
     (void)state;
@@ -746,8 +748,8 @@ static void presence_and_user_channels_have_no_count(void **state) {
     deliver_all();
     assert_told_nothing(&peer);
     assert_told_nothing(&other);
-    channel_leave(hub, &peer.own, true);
-    channel_leave(hub, &other.own, true);
+    channel_leave(hub, &peer.own, &counting_app);
+    channel_leave(hub, &other.own, &counting_app);
     close_peer(&peer);
     close_peer(&other);
 }
@@ -969,7 +971,7 @@ static void thousands_of_channels_are_found_listed_and_counted(void **state) {
     channel_inspect(slot, SLICE("unknown"), true, &info);
     assert_false(info.occupied);
     for (unsigned i = 0; i < MANY + 3; i++)
-        channel_leave(hub, &subscriptions[i], false);
+        channel_leave(hub, &subscriptions[i], NULL);
     channels = (struct seen_channels){0};
     channel_each(slot, SLICE(""), note_channel, &channels);
     assert_int_equal(channels.count, 0);

@@ -128,7 +128,7 @@ static bool join(struct peer *peer, struct slice name, uint32_t max_members) {
 }
 
 static void leave(struct peer *peer) {
-    channel_leave(hub, &peer->own, false);
+    channel_leave(hub, &peer->own, NULL);
     peer->joined = false;
     note(peer, "{\"left\":true}");
 }

@@ -1,0 +1,95 @@
+#include "app/webhook_event.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+
+/* Copies a text to `*at` and moves it on. */
+static struct slice copy_detail(char **at, struct slice text) {
+    struct slice copy = {text.data != NULL ? *at : NULL, text.length};
+
+    if (text.length != 0)
+        memcpy(*at, text.data, text.length);
+    *at += text.length;
+    return copy;
+}
+
+void webhook_draft_make(struct webhook_draft *draft, struct webhook_outlet *outlet, const struct app *app,
+                        enum app_webhook_event kind, const struct webhook_details *details) {
+    size_t bytes = sizeof *draft->event + details->channel.length + details->user_id.length + details->event.length +
+                   details->data.length + details->socket_id.length;
+    struct webhook_event *event = malloc(bytes); /* a client decides the size of `data` */
+    char *at;
+
+    if (event == NULL) {
+        atomic_fetch_add_explicit(&outlet->dropped, 1, memory_order_relaxed);
+        return;
+    }
+    *event = (struct webhook_event){
+        .kind = kind,
+        /* The count of references is no part of the record, which stays as it is. */
+        .app = app_ref((struct app *)app),
+        .outlet = outlet,
+        .time_ms = clock_wall_ms(),
+        .bytes = bytes,
+    };
+    event->message.handle = outlet->handle;
+    at = event->texts;
+    event->details = (struct webhook_details){
+        .channel = copy_detail(&at, details->channel),
+        .user_id = copy_detail(&at, details->user_id),
+        .event = copy_detail(&at, details->event),
+        .data = copy_detail(&at, details->data),
+        .socket_id = copy_detail(&at, details->socket_id),
+    };
+    *draft = (struct webhook_draft){.outlet = outlet, .event = event};
+}
+
+/* Adds an amount to what waits, if the sum stays within the bound. */
+static bool reserve_room(atomic_size_t *waiting, size_t amount, size_t max) {
+    if (atomic_fetch_add_explicit(waiting, amount, memory_order_relaxed) + amount <= max)
+        return true;
+    atomic_fetch_sub_explicit(waiting, amount, memory_order_relaxed);
+    return false;
+}
+
+void webhook_draft_post(struct webhook_draft *draft, uint32_t count) {
+    struct webhook_outlet *outlet = draft->outlet;
+    struct webhook_event *event = draft->event;
+
+    if (event == NULL)
+        return;
+    if (!reserve_room(&outlet->events, 1, outlet->max_events)) {
+        atomic_fetch_add_explicit(&outlet->dropped, 1, memory_order_relaxed);
+        return;
+    }
+    if (!reserve_room(&outlet->bytes, event->bytes, outlet->max_bytes)) {
+        atomic_fetch_sub_explicit(&outlet->events, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&outlet->dropped, 1, memory_order_relaxed);
+        return;
+    }
+    event->count = count;
+    draft->event = NULL;
+    draft->posted = true;
+    outlet->post(outlet->thread, &event->message);
+}
+
+void webhook_draft_end(struct webhook_draft *draft) {
+    if (draft->posted)
+        draft->outlet->wake(draft->outlet->thread);
+    else if (draft->event != NULL)
+        webhook_event_free(draft->event);
+    *draft = (struct webhook_draft){0};
+}
+
+void webhook_event_taken(struct webhook_event *event) {
+    atomic_fetch_sub_explicit(&event->outlet->events, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&event->outlet->bytes, event->bytes, memory_order_relaxed);
+}
+
+void webhook_event_free(struct webhook_event *event) {
+    app_unref(event->app);
+    free(event);
+}

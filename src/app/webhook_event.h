@@ -1,0 +1,107 @@
+/*
+ * An event of webhooks, on its way from the worker on which it happened to the webhook thread.
+ *
+ *   worker:  draft_begin -> [the channel's mutex] draft_post -> [released] draft_end
+ *                                                     |
+ *                                                     v
+ *                                          outlet: mailbox of the webhook thread
+ *
+ * An event is made before the channel's mutex is taken, since making it allocates. It is posted under the mutex, if it
+ * has happened, so that the webhook thread gets the events of a channel in their order. For an app without a webhook
+ * that wants the event, nothing is made: that costs one load.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "app/app.h"
+#include "base/list.h"
+#include "base/slice.h"
+#include "net/mailbox.h"
+
+struct webhook_thread;
+
+/* A message to the webhook thread. Embed it in memory that `handle` frees. */
+struct webhook_message {
+    struct message message; /* its own `handle` is not used */
+    void (*handle)(struct webhook_thread *thread, struct webhook_message *message);
+};
+
+/* What an event says. Slices without data are left out. */
+struct webhook_details {
+    struct slice channel;
+    struct slice user_id;   /* JSON string, with its quotes */
+    struct slice event;     /* JSON string: the name of a client event */
+    struct slice data;      /* JSON text: the data of a client event */
+    struct slice socket_id; /* of the sender of a client event */
+};
+
+struct webhook_event {
+    struct webhook_message message;
+    enum app_webhook_event kind;
+    uint32_t count;                 /* of WEBHOOK_SUBSCRIPTION_COUNT */
+    struct app *app;                /* a reference: the record in force when it happened */
+    struct webhook_outlet *outlet;  /* that it was posted to */
+    uint64_t time_ms;               /* when it happened, on the wall clock */
+    struct webhook_details details; /* points into `texts` */
+    size_t bytes;                   /* the size of this structure with its texts */
+    struct list link;               /* for the webhook thread, like the two below */
+    struct webhook_event *next;
+    uint64_t due_ms, hash;
+    char texts[];
+};
+
+/*
+ * Where events are posted. What waits in the mailbox is bounded, since the webhook thread may be slower than all
+ * workers together for a moment: an event over a bound is dropped and counted.
+ */
+struct webhook_outlet {
+    struct webhook_thread *thread;
+    void (*post)(struct webhook_thread *thread, struct webhook_message *message);
+    void (*wake)(struct webhook_thread *thread);
+    /* Handles an event on the webhook thread, which calls webhook_event_taken first. */
+    void (*handle)(struct webhook_thread *thread, struct webhook_message *message);
+    size_t max_events, max_bytes;
+    atomic_size_t events, bytes; /* that wait */
+    atomic_uint_fast64_t dropped;
+};
+
+/* The event has left the mailbox, so it counts no more for the bounds. On the webhook thread. */
+void webhook_event_taken(struct webhook_event *event);
+
+/* Frees the event. Any thread. */
+void webhook_event_free(struct webhook_event *event);
+
+/* An event that may happen, while its maker is about to find out. {0}: none. */
+struct webhook_draft {
+    struct webhook_outlet *outlet;
+    struct webhook_event *event; /* NULL: nobody wants it, or it was posted */
+    bool posted;
+};
+
+/* Makes the event of a draft, which begins with it, whether it is wanted or not. */
+void webhook_draft_make(struct webhook_draft *draft, struct webhook_outlet *outlet, const struct app *app,
+                        enum app_webhook_event kind, const struct webhook_details *details);
+
+/*
+ * Begins a draft of an event of `kind`, if a webhook of the record wants one of the kinds `wanted` about this channel.
+ * `outlet` NULL: no webhooks are sent. `app` NULL: the app is deleted. `details` are copied. On a worker's thread,
+ * without a mutex.
+ */
+static inline void webhook_draft_begin(struct webhook_draft *draft, struct webhook_outlet *outlet,
+                                       const struct app *app, enum app_webhook_event kind, unsigned wanted,
+                                       const struct webhook_details *details) {
+    if (app != NULL && (app->webhook_kinds & wanted) != 0 && outlet != NULL &&
+        app_webhooks_take(app, wanted, details->channel))
+        webhook_draft_make(draft, outlet, app, kind, details);
+}
+
+/* Posts the event, if there is one: it has happened. `count` is that of a subscription_count. It allocates nothing and
+ * takes no lock, so it may be called under a mutex. */
+void webhook_draft_post(struct webhook_draft *draft, uint32_t count);
+
+/* Wakes the webhook thread if the event was posted, and else frees it. Without a mutex. */
+void webhook_draft_end(struct webhook_draft *draft);
