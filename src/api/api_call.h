@@ -125,3 +125,4 @@ void api_admin_replace(struct api_call *call);
 void api_admin_patch(struct api_call *call);
 void api_admin_delete(struct api_call *call);
 void api_admin_refresh(struct api_call *call);
+void api_admin_previous_secret(struct api_call *call);

@@ -37,6 +37,7 @@ static const struct api_route admin_routes[] = {
     {"PATCH", "/admin/apps/{}", api_admin_patch, ROUTE_NOTHING},
     {"DELETE", "/admin/apps/{}", api_admin_delete, ROUTE_NOTHING},
     {"POST", "/admin/apps/{}/refresh", api_admin_refresh, ROUTE_NOTHING},
+    {"GET", "/admin/apps/{}/previous-secret", api_admin_previous_secret, ROUTE_NOTHING},
 };
 
 static const struct route_table main_table = {main_routes, sizeof main_routes / sizeof main_routes[0], true, true,

@@ -60,10 +60,13 @@ static const struct command {
      "usage: curlew apps disable ID... [OPTIONS]\n\n"
      "Closes the app's connections with code 4003, after which clients must not connect again by themselves: when the\n"
      "app is enabled again, web pages have to be loaded anew.\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
-    {"rotate-secret", "generate a new secret for an app, and show it", apps_rotate_secret, COMMON, 1,
-     "the id of an app",
-     "usage: curlew apps rotate-secret ID [OPTIONS]\n\n"
-     "Generates a new secret and shows it only now. The old secret stops working at once.\n\n" CONFIG_HELP JSON_HELP},
+    {"rotate-secret", "generate a new secret for an app, and show it", apps_rotate_secret,
+     COMMON | OPTION_OVERLAP | OPTION_REVOKE_PREVIOUS, 1, "the id of an app",
+     "usage: curlew apps rotate-secret ID [--overlap DURATION] [OPTIONS]\n"
+     "       curlew apps rotate-secret ID --revoke-previous [OPTIONS]\n\n"
+     "Generates a new secret and shows it only now. The old secret stops working at once, or after the overlap.\n\n"
+     "  --overlap DURATION  accept the old secret for so long, such as 90m, 24h or 7d\n"
+     "  --revoke-previous   generate nothing: end such an overlap now\n" CONFIG_HELP JSON_HELP},
     {"import", "create apps from a file", apps_import, COMMON | OPTION_UPDATE | OPTION_DRY_RUN, 1, "a file",
      "usage: curlew apps import FILE [OPTIONS]\n\n"
      "Creates the apps of FILE (`-`: standard input), {\"apps\": [...]} as in app_manager.array, and reads each back.\n"

@@ -8,10 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "app/app_secret.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "cli/apps_commands.h"
 #include "cli/list_view.h"
+#include "cli/notify_server.h"
 #include "cli/print.h"
 #include "cli/progress.h"
 
@@ -110,6 +113,40 @@ enum cli_exit apps_list(const struct cli_options *options) {
     return code;
 }
 
+/* The app as JSON, with the time at which its previous secret was last seen, if a server says so. */
+static json_t *shown_record(const struct app *app, bool secrets, bool asked, uint64_t seen_s) {
+    json_t *record = print_record(app, secrets);
+
+    if (asked)
+        json_object_set_new(record, "previous_secret_last_seen",
+                            seen_s != 0 ? json_integer((json_int_t)seen_s) : json_null());
+    return record;
+}
+
+static void print_last_seen(const struct cli_store *store, uint64_t seen_s) {
+    char time[PRINT_TIME_BYTES];
+
+    printf("%-34s %s\n", "previous_secret last seen",
+           seen_s != 0 ? print_time(seen_s, time) : "never since the server started");
+    printf("%-34s %s\n", "  by the server at", store->config.admin.url);
+}
+
+static void show_app(struct cli_store *store, const struct cli_options *options, const struct app *app) {
+    bool rotates = app_previous_secret_valid(app, clock_wall_ms() / 1000);
+    struct notifier *notifier = rotates ? notifier_create(&store->config) : NULL;
+    uint64_t seen_s;
+    bool asked = notifier_previous_secret_seen(notifier, app->id, &seen_s);
+
+    notifier_destroy(notifier);
+    if (options->json) {
+        print_json(stdout, shown_record(app, options->show_secrets, asked, seen_s));
+        return;
+    }
+    print_app(stdout, app, options->show_secrets);
+    if (asked)
+        print_last_seen(store, seen_s);
+}
+
 /* Finds an app by id, or by key if `id` is NULL, and prints it after an empty line, unless it is the first; false after
  * an error was printed. */
 static bool show_one(struct cli_store *store, const struct cli_options *options, const char *id, bool first) {
@@ -125,10 +162,8 @@ static bool show_one(struct cli_store *store, const struct cli_options *options,
         putchar('\n');
     if (answer != STORE_OK)
         print_failure(options->json, error.text);
-    else if (options->json)
-        print_json(stdout, print_record(app, options->show_secrets));
     else
-        print_app(stdout, app, options->show_secrets);
+        show_app(store, options, app);
     app_unref(app);
     return answer == STORE_OK;
 }

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/app_secret.h"
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/crypto.h"
 #include "cli/apps_commands.h"
 #include "cli/notify_server.h"
@@ -18,6 +20,8 @@
 /* Bytes from the random generator; each is two hexadecimal digits. */
 #define KEY_BYTES 16
 #define SECRET_BYTES 32
+
+#define OVERLAP_MAX_S (366 * 86400u)
 
 /* A write of one app, from its start to its end. */
 struct writing {
@@ -188,29 +192,20 @@ static json_t *read_record(struct writing *writing, struct slice id) {
     return record;
 }
 
-/* The app after the changes; NULL with an error if it is invalid. */
-static struct app *changed_app(struct writing *writing, struct slice id, const struct changes *changes) {
-    json_t *record = read_record(writing, id);
-    struct app *app = NULL;
-
-    if (record != NULL && changes_apply(changes, record, &writing->error))
-        app = parse_app(writing, record);
-    if (app != NULL && !slice_equal(app->id, id)) {
-        error_set(&writing->error, "id cannot be changed: create another app and delete this one");
-        app_unref(app);
-        app = NULL;
-    }
-    json_decref(record);
-    return app;
-}
-
-/* Changes an app. Returns its new record; NULL after an error. */
-static struct app *change_app(struct writing *writing, struct slice id, const struct changes *changes) {
-    struct app *app = changed_app(writing, id, changes);
+/* Writes the changed record of an app into the store, and takes over the reference to it (may be NULL: an error is set
+ * already). Returns the app; NULL with an error. */
+static struct app *write_record(struct writing *writing, struct slice id, json_t *record) {
+    struct app *app = record != NULL ? parse_app(writing, record) : NULL;
     enum store_answer answer;
 
+    json_decref(record);
     if (app == NULL)
         return NULL;
+    if (!slice_equal(app->id, id)) {
+        error_set(&writing->error, "id cannot be changed: create another app and delete this one");
+        app_unref(app);
+        return NULL;
+    }
     answer = cli_store_update(&writing->store, app, &writing->error);
     if (answer != STORE_OK) {
         writing->unavailable = answer == STORE_UNAVAILABLE;
@@ -220,6 +215,17 @@ static struct app *change_app(struct writing *writing, struct slice id, const st
     }
     notifier_notify(writing->notifier, app->id);
     return app;
+}
+
+/* Changes an app. Returns its new record; NULL after an error. */
+static struct app *change_app(struct writing *writing, struct slice id, const struct changes *changes) {
+    json_t *record = read_record(writing, id);
+
+    if (record != NULL && !changes_apply(changes, record, &writing->error)) {
+        json_decref(record);
+        record = NULL;
+    }
+    return write_record(writing, id, record);
 }
 
 /* Changes one of the apps that the options name, and prints the result. False with the writing's error. */
@@ -288,26 +294,108 @@ enum cli_exit apps_disable(const struct cli_options *options) {
     return set_enabled(options, "false", "disabled");
 }
 
-enum cli_exit apps_rotate_secret(const struct cli_options *options) {
-    char secret[2 * SECRET_BYTES + 1];
-    struct changes changes = {0};
-    struct writing writing;
-    enum cli_exit code = begin_write(&writing, options);
-    struct app *app;
+/* --- rotate-secret --- */
 
+/* Reads a duration, such as 90m, into seconds. */
+static bool parse_overlap(const char *text, uint64_t *seconds, struct error *error) {
+    static const struct {
+        char letter;
+        unsigned seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    struct slice digits = slice_of(text);
+    unsigned long long count;
+    unsigned unit = 0;
+
+    for (size_t i = 0; i < sizeof units / sizeof units[0] && digits.length > 1; i++)
+        if (text[strlen(text) - 1] == units[i].letter)
+            unit = units[i].seconds;
+    digits.length -= unit != 0;
+    if (!slice_to_number(digits, OVERLAP_MAX_S, &count) || (unit == 0 && count != 0) || count * unit > OVERLAP_MAX_S)
+        return error_set(error, "--overlap must be a duration of up to a year, such as 90m, 24h or 7d, not %s", text);
+    *seconds = count * unit;
+    return true;
+}
+
+/* Gives the record a new secret. The old one becomes the previous secret, if it is to be valid for some time. */
+static void rotate_record(json_t *record, uint64_t overlap_s) {
+    json_t *old = json_incref(json_object_get(record, app_fields[APP_SECRET].name));
+    char secret[2 * SECRET_BYTES + 1];
+
+    app_record_forget_previous(record);
+    random_hex(secret, SECRET_BYTES);
+    json_object_set_new(record, app_fields[APP_SECRET].name, json_string(secret));
+    explicit_bzero(secret, sizeof secret);
+    if (overlap_s != 0) {
+        json_object_set(record, app_fields[APP_PREVIOUS_SECRET].name, old);
+        json_object_set_new(record, app_fields[APP_PREVIOUS_SECRET_UNTIL].name,
+                            json_integer((json_int_t)(clock_wall_ms() / 1000 + overlap_s)));
+    }
+    json_decref(old);
+}
+
+static void print_rotated(const struct app *app) {
+    char time[PRINT_TIME_BYTES];
+
+    printf("the new secret of app %s:\n%s\n", app->id.data, app->secret.data);
+    if (app->previous_secret.length != 0)
+        printf("the old one is valid until %s\n", print_time(app->previous_secret_until, time));
+}
+
+/* Only two secrets are valid at a time: warns of one that a rotation ends before its time. */
+static void warn_of_third(const struct writing *writing, const json_t *record) {
+    json_int_t until = json_integer_value(json_object_get(record, app_fields[APP_PREVIOUS_SECRET_UNTIL].name));
+    char time[PRINT_TIME_BYTES];
+    struct error text;
+
+    if (json_object_get(record, app_fields[APP_PREVIOUS_SECRET].name) == NULL ||
+        until <= (json_int_t)(clock_wall_ms() / 1000))
+        return;
+    error_set(&text, "the secret of the rotation before, valid until %s, ends now: only two are valid at a time",
+              print_time((uint64_t)until, time));
+    print_warning(writing->options->json, text.text);
+}
+
+/* Ends the validity of the previous secret, or begins that of a new secret. */
+static struct app *rotate_app(struct writing *writing, struct slice id, uint64_t overlap_s) {
+    json_t *record = read_record(writing, id);
+
+    if (record != NULL && !writing->options->revoke_previous)
+        warn_of_third(writing, record);
+    if (record != NULL && writing->options->revoke_previous)
+        app_record_forget_previous(record);
+    else if (record != NULL)
+        rotate_record(record, overlap_s);
+    return write_record(writing, id, record);
+}
+
+enum cli_exit apps_rotate_secret(const struct cli_options *options) {
+    bool revokes = options->revoke_previous;
+    uint64_t overlap_s = 0;
+    struct writing writing;
+    struct error error;
+    struct app *app;
+    enum cli_exit code;
+
+    if (options->overlap != NULL && revokes)
+        error_set(&error, "--revoke-previous ends an overlap: it cannot be combined with --overlap");
+    else if (options->overlap == NULL || parse_overlap(options->overlap, &overlap_s, &error))
+        error.text[0] = '\0';
+    if (error.text[0] != '\0') {
+        print_failure(options->json, error.text);
+        return CLI_MISUSED;
+    }
+    code = begin_write(&writing, options);
     if (code != CLI_DONE)
         return code;
-    random_hex(secret, SECRET_BYTES);
-    changes_set_field(&changes, "secret", secret, NULL);
-    explicit_bzero(secret, sizeof secret);
-    app = change_app(&writing, slice_of(options->arguments[0]), &changes);
+    app = rotate_app(&writing, slice_of(options->arguments[0]), overlap_s);
     if (app != NULL && options->json)
-        print_json(stdout, print_record(app, true));
+        print_json(stdout, print_record(app, !revokes));
+    else if (app != NULL && revokes)
+        printf("app %s has no previous secret any more\n", app->id.data);
     else if (app != NULL)
-        printf("the new secret of app %s:\n%s\n", app->id.data, app->secret.data);
+        print_rotated(app);
     code = end_write(&writing, app != NULL);
     app_unref(app);
-    changes_dispose(&changes);
     return code;
 }
 

@@ -1,5 +1,6 @@
 #include "cli/notify_server.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,32 +66,34 @@ void notifier_destroy(struct notifier *notifier) {
     free(notifier);
 }
 
-static unsigned post_notice(struct notifier *notifier, struct slice id, struct error *error) {
+/* Calls {url}/admin/apps/{id}/{what}. Returns the status of the answer; 0 with an error if there is none. */
+static unsigned call_about_app(struct notifier *notifier, const char *method, struct slice id, const char *what,
+                               struct buffer *answer, struct error *error) {
     const char *const headers[] = {notifier->authorization.data, NULL};
     const struct deadline deadline = deadline_after(TIMEOUT_MS, -1);
-    struct http_call call = {.method = "POST", .headers = headers, .direct = notifier->direct};
-    struct buffer url = {0}, answer = {0};
+    struct http_call call = {.method = method, .headers = headers, .direct = notifier->direct};
+    struct buffer url = {0};
     unsigned status;
 
-    buffer_appendf(&url, "%.*s/admin/apps/%.*s/refresh", (int)notifier->url_length, notifier->url, SLICE_ARGS(id));
-    buffer_append_byte(&url, '\0');
-    call.url = url.data;
-    status = http_caller_call(notifier->caller, &call, &deadline, &answer, error);
+    buffer_appendf(&url, "%.*s/admin/apps/%.*s/%s", (int)notifier->url_length, notifier->url, SLICE_ARGS(id), what);
+    call.url = buffer_string(&url);
+    status = http_caller_call(notifier->caller, &call, &deadline, answer, error);
+    if (status != 0)
+        error_set(error, "it answered with HTTP %u%s", status, status == 401 ? ": look at CURLEW_ADMIN_TOKEN" : "");
     buffer_dispose(&url);
-    buffer_dispose(&answer);
     return status;
 }
 
 static void request_refresh(struct notifier *notifier, struct slice id) {
+    struct buffer answer = {0};
     struct error error;
-    unsigned status = post_notice(notifier, id, &error);
+    unsigned status = call_about_app(notifier, "POST", id, "refresh", &answer, &error);
 
+    buffer_dispose(&answer);
     if (status >= 200 && status < 300)
         return;
     notifier->not_notified++;
     notifier->gave_up = status == 0 || status == 401;
-    if (status != 0)
-        error_set(&error, "it answered with HTTP %u%s", status, status == 401 ? ": look at CURLEW_ADMIN_TOKEN" : "");
     log_warning("apps", "the change of app %.*s is in the store, but CURLEW_ADMIN_URL (%s) was not told: %s",
                 SLICE_ARGS(id), notifier->url, error.text);
 }
@@ -102,4 +105,22 @@ void notifier_notify(struct notifier *notifier, struct slice id) {
         notifier->not_notified++;
     else
         request_refresh(notifier, id);
+}
+
+bool notifier_previous_secret_seen(struct notifier *notifier, struct slice id, uint64_t *seen_s) {
+    struct buffer answer = {0};
+    struct error error;
+    json_t *json = NULL;
+
+    if (notifier == NULL)
+        return false;
+    if (call_about_app(notifier, "GET", id, "previous-secret", &answer, &error) == 200)
+        json = json_loadb(answer.data, answer.length, 0, NULL);
+    if (json == NULL)
+        log_warning("apps", "CURLEW_ADMIN_URL (%s) does not say when the previous secret of app %.*s was last used: %s",
+                    notifier->url, SLICE_ARGS(id), error.text);
+    *seen_s = (uint64_t)json_integer_value(json_object_get(json, "last_seen"));
+    buffer_dispose(&answer);
+    json_decref(json);
+    return json != NULL;
 }

@@ -1,8 +1,12 @@
 /*
- * Notifies a running server of a changed app: POST {CURLEW_ADMIN_URL}/admin/apps/{id}/refresh. Other servers see the
- * change by watching or reading their store. A failure is a warning: the change is in the store.
+ * The running server that CURLEW_ADMIN_URL names. It is notified of a changed app: POST
+ * {CURLEW_ADMIN_URL}/admin/apps/{id}/refresh. Other servers see the change by watching or reading their store. A
+ * failure is a warning: the change is in the store.
  */
 #pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "base/slice.h"
 #include "config/config.h"
@@ -18,3 +22,10 @@ void notifier_destroy(struct notifier *notifier);
 /* Notifies the server; after a failure to reach it, or a refused token, later calls do nothing. `notifier` may be NULL.
  */
 void notifier_notify(struct notifier *notifier, struct slice id);
+
+/*
+ * Asks the server when the previous secret of an app last made a signature: seconds since 1970, or 0 if it has not
+ * since the server started. False if the server cannot be asked, with a warning unless none is named. `notifier` may be
+ * NULL.
+ */
+bool notifier_previous_secret_seen(struct notifier *notifier, struct slice id, uint64_t *seen_s);

@@ -36,6 +36,8 @@ static const struct row {
     {OPTION_LIMIT, KIND_TEXT, "--limit", NULL, AT(limit)},
     {OPTION_SORT, KIND_TEXT, "--sort", NULL, AT(sort)},
     {OPTION_COLUMNS, KIND_TEXT, "--columns", NULL, AT(columns)},
+    {OPTION_OVERLAP, KIND_TEXT, "--overlap", NULL, AT(overlap)},
+    {OPTION_REVOKE_PREVIOUS, KIND_FLAG, "--revoke-previous", NULL, AT(revoke_previous)},
     {OPTION_HELP, KIND_FLAG, "--help", "-h", AT(help)},
 };
 

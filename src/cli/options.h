@@ -31,15 +31,17 @@ enum cli_option {
     OPTION_SORT = 1 << 18,
     OPTION_COLUMNS = 1 << 19,
     OPTION_APP = 1 << 20,
+    OPTION_OVERLAP = 1 << 21,
+    OPTION_REVOKE_PREVIOUS = 1 << 22,
 };
 
 struct cli_options {
     char **arguments; /* the words that are not options, then NULL; owned, the words are not */
     size_t argument_count;
     const char *config_file, *app, *id, *key, *secret, *output, *from, *to, *url;
-    const char *filter, *limit, *sort, *columns;
+    const char *filter, *limit, *sort, *columns, *overlap;
     struct changes changes;
-    bool json, show_secrets, update, dry_run, insecure, help;
+    bool json, show_secrets, update, dry_run, insecure, revoke_previous, help;
 };
 
 /*

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "app/app_secret.h"
 #include "cli/safe_text.h"
@@ -69,8 +70,18 @@ static bool is_rare_field(enum app_field field) {
     return field == APP_POLICY || field == APP_PREVIOUS_SECRET || field == APP_PREVIOUS_SECRET_UNTIL;
 }
 
+const char *print_time(uint64_t seconds, char text[PRINT_TIME_BYTES]) {
+    const time_t time = (time_t)seconds;
+    struct tm parts;
+
+    gmtime_r(&time, &parts);
+    strftime(text, PRINT_TIME_BYTES, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    return text;
+}
+
 void print_app(FILE *out, const struct app *app, bool secrets) {
     json_t *record = print_record(app, true), *value;
+    char time[PRINT_TIME_BYTES];
     const char *name;
 
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
@@ -83,6 +94,8 @@ void print_app(FILE *out, const struct app *app, bool secrets) {
             print_value(out, json_object_get(record, app_fields[i].name));
         else
             print_default(out, app, (enum app_field)i);
+        if (i == APP_PREVIOUS_SECRET_UNTIL && secrets)
+            fprintf(out, " (%s)", print_time(app->previous_secret_until, time));
         if (app_fields[i].type == APP_TYPE_NUMBER && app_number(app, (enum app_field)i) == 0)
             fputs(" (no limit)", out);
         fputc('\n', out);

@@ -25,6 +25,11 @@ void print_json(FILE *out, json_t *json);
 /* Prints one app, a line per field; a field that is not set shows its value in force. */
 void print_app(FILE *out, const struct app *app, bool secrets);
 
+#define PRINT_TIME_BYTES 32
+
+/* Writes a time in seconds since 1970 as "2026-11-29T20:15:03Z"; returns `text`. */
+const char *print_time(uint64_t seconds, char text[PRINT_TIME_BYTES]);
+
 /* Prints a sentence on standard error, or {"error": ...} as JSON. */
 void print_failure(bool json, const char *text);
 

@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { test } from 'node:test';
 
+import { apps, appsDone } from '../lib/apps-command.js';
 import { connect, signin, subscribe, subscribeRefused } from '../lib/client.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { folderWith } from '../lib/process.js';
@@ -141,4 +142,75 @@ test('a write that changes the secret ends the previous one; one that does not l
   const changes = server.log.all.filter(({ message }) => /^app 7 was changed/.test(message));
   assert.match(changes.at(-1).message, /secret, previous_secret, previous_secret_until/);
   for (const { message } of server.log.all) assert.doesNotMatch(message, /the-old-one|the-new-one|by-PUT/);
+});
+
+test('a secret is rotated without a gap, and the command tells when the old one was last seen', async (t) => {
+  const { server, admin, base } = await storeFor(t);
+  const env = { CURLEW_ADMIN_URL: new URL(base).origin, CURLEW_ADMIN_TOKEN: TOKEN };
+  const run = (...args) => appsDone(t, [...args, '-c', server.configFile], { env });
+  const show = () => run('show', '7', '--json', '--show-secrets');
+  assert.equal((await admin('POST', '', OLD)).status, 201);
+  assert.equal(await publishes(server, OLD), 200);
+
+  const before = nowS();
+  const lines = (await run('rotate-secret', '7', '--overlap', '24h')).split('\n');
+  const after = nowS();
+  assert.equal(lines[0], 'the new secret of app 7:');
+  const rotated = { ...NEW, secret: lines[1] };
+  assert.match(lines[1], /^[0-9a-f]{64}$/);
+  const until = Date.parse(lines[2].match(/^the old one is valid until (\S+)$/)[1]) / 1000;
+  assert.ok(until >= before + 86400 && until <= after + 86400, lines[2]);
+  const { previous_secret, previous_secret_until, previous_secret_last_seen } = await show();
+  assert.deepEqual([previous_secret, previous_secret_until], [OLD.secret, until]);
+  assert.equal(previous_secret_last_seen, null);
+
+  const shown = await run('show', '7');
+  assert.match(shown, /^previous_secret +\*{8}$/m);
+  assert.match(shown, /^previous_secret_until +\*{8}$/m);
+  assert.match(shown, /^previous_secret last seen +never since the server started$/m);
+  assert.doesNotMatch(shown, new RegExp(OLD.secret));
+
+  assert.equal(await publishes(server, rotated), 200);
+  assert.equal((await show()).previous_secret_last_seen, null);
+  const used = nowS();
+  assert.equal(await publishes(server, OLD), 200);
+  const seen = (await show()).previous_secret_last_seen;
+  assert.ok(seen >= used && seen <= nowS(), seen);
+  assert.match(await run('show', '7'), /^previous_secret last seen +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/m);
+
+  assert.match(await run('rotate-secret', '7', '--revoke-previous'), /^app 7 has no previous secret any more$/m);
+  assert.equal(await publishes(server, OLD), 401);
+  assert.equal(await publishes(server, rotated), 200);
+  assert.deepEqual(
+    Object.keys(await show()).filter((name) => name.includes('previous')),
+    [],
+  );
+
+  // a second rotation before the first has ended; then one without an overlap, which ends all old ones
+  await run('rotate-secret', '7', '--overlap', '1h');
+  const again = await apps(t, ['rotate-secret', '7', '--overlap', '90m', '-c', server.configFile], { env });
+  assert.match(again.stderr, /the secret of the rotation before, valid until \S+, ends now/);
+  assert.equal(await publishes(server, rotated), 401);
+  assert.equal((await show()).previous_secret_last_seen, null); // nobody has used this one
+  const { secret: last } = await run('rotate-secret', '7', '--json');
+  assert.deepEqual(await show(), { ...(await show()), secret: last });
+  assert.equal((await show()).previous_secret, undefined);
+  assert.equal(await publishes(server, { ...NEW, secret: last }), 200);
+});
+
+test('an overlap that is no duration is refused, and a server that cannot be asked is a warning', async (t) => {
+  const { server, admin } = await storeFor(t);
+  await admin('POST', '', { ...NEW, previous_secret: OLD.secret, previous_secret_until: nowS() + 3600 });
+  for (const overlap of ['24', 'h', '-1h', '1.5h', '24hours', '367d', '99999999999999999999d', '1w']) {
+    const { code, stderr } = await apps(t, ['rotate-secret', '7', `--overlap=${overlap}`, '-c', server.configFile]);
+    assert.deepEqual([code, stderr.includes('--overlap must be a duration')], [2, true], stderr);
+  }
+  const both = await apps(t, ['rotate-secret', '7', '--overlap', '1h', '--revoke-previous', '-c', server.configFile]);
+  assert.equal(both.code, 2);
+  assert.equal((await admin('GET', '/7?secrets=1')).json.secret, NEW.secret);
+  const env = { CURLEW_ADMIN_URL: server.url, CURLEW_ADMIN_TOKEN: TOKEN };
+  const { code, stdout, stderr } = await apps(t, ['show', '7', '-c', server.configFile], { env });
+  assert.equal(code, 0);
+  assert.match(stderr, /does not say when the previous secret of app 7 was last used: it answered with HTTP 404/);
+  assert.doesNotMatch(stdout, /last seen/);
 });
