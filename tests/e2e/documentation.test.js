@@ -71,7 +71,7 @@ describe('docs/apps.md', () => {
     const rows = [
       ...text('docs/apps.md').matchAll(/^\| `(\w+)` \| (text|boolean|number|list of \w+|object) \| ([^|]+) \|/gm),
     ];
-    assert.equal(rows.length, 22);
+    assert.equal(rows.length, 24);
     await appsDone(t, [
       'create',
       '--id',
