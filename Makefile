@@ -18,7 +18,7 @@ build: ## install what is missing, build build/curlew
 	@scripts/install-packages.sh build
 	@scripts/build.sh release
 
-install: ## copy build/curlew and its systemd unit below prefix, which is /usr/local; DESTDIR is put in front of it
+install: ## copy build/curlew, its systemd unit, manual pages and completions below prefix, which is /usr/local; DESTDIR is put in front of it
 	@scripts/install.sh "$(DESTDIR)" "$(prefix)" "$(binary)"
 
 bench: ## build the load generator and measure; BENCH_ARGS are passed on

@@ -15,7 +15,8 @@ floors='
 5 app_manager webhook
 6 session api
 7 server cli convert
-8 main.c
+8 command
+9 main.c
 '
 
 # Prints the faults of the includes below the current folder.

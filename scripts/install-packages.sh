@@ -39,6 +39,11 @@ test  | caddy                        | another
 test  | haproxy                      | another
 test  | php-cli                      | an example in PHP
 test  | python3-venv                 | clients for Python
+test  | man-db                       | finds an installed manual page
+test  | groff-base groff             | shows manual pages
+test  | mandoc                       | checks them
+test  | zsh                          | completions
+test  | fish                         | completions
 test  | chromium                     | clients in a browser
 fuzz  | clang                        | libFuzzer
 fuzz  | libclang-rt-dev libclang-rt-14-dev | its run-time library

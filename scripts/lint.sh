@@ -44,8 +44,8 @@ run_cppcheck() {
 run_clang_tidy() {
     local findings
     scripts/build.sh lint >/dev/null || return 1
-    findings=$(files 'src/*.c' 'bench/*.c' | xargs -0 -r -n 1 -P "$(nproc)" clang-tidy --quiet -p build-lint 2>/dev/null |
-        grep -E ': (warning|error): ' | sed -E 's#^.*/(src|bench)/#\1/#' | sort -u | without_suppressed)
+    findings=$(files 'src/*.c' 'bench/*.c' 'packaging/*.c' | xargs -0 -r -n 1 -P "$(nproc)" clang-tidy --quiet -p build-lint 2>/dev/null |
+        grep -E ': (warning|error): ' | sed -E 's#^.*/(src|bench|packaging)/#\1/#' | sort -u | without_suppressed)
     [ -z "$findings" ] || { printf '%s\n' "$findings"; return 1; }
 }
 

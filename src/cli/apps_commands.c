@@ -99,12 +99,21 @@ static const char exit_codes[] =
     "  -h, --help          show this help\n\n"
     "Exit code: 0 if everything was done, 1 if something was not, 2 for an invalid command line or configuration.\n";
 
+const char apps_usage[] =
+    "usage: curlew apps COMMAND [OPTIONS]\n\n"
+    "Manages the apps in the configured store. Running servers learn of changes as their store allows, and at once\n"
+    "if CURLEW_ADMIN_URL (with CURLEW_ADMIN_TOKEN) names the server.\n";
+
+bool apps_command_text(size_t index, struct command_text *text) {
+    if (index >= COMMAND_COUNT)
+        return false;
+    *text = (struct command_text){commands[index].name, commands[index].summary, commands[index].usage, exit_codes,
+                                  commands[index].takes | OPTION_HELP};
+    return true;
+}
+
 static void print_apps_help(void) {
-    printf(
-        "usage: curlew apps COMMAND [OPTIONS]\n\n"
-        "Manages the apps in the configured store. Running servers learn of changes as their store allows, and at "
-        "once\n"
-        "if CURLEW_ADMIN_URL (with CURLEW_ADMIN_TOKEN) names the server.\n\ncommands:\n");
+    printf("%s\ncommands:\n", apps_usage);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-14s %s\n", commands[i].name, commands[i].summary);
     printf("\n`curlew apps COMMAND --help` tells more about one.\n");

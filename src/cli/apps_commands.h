@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cli/cli_store.h"
+#include "cli/command_text.h"
 #include "cli/options.h"
 
 /* Runs `curlew apps ARGUMENTS...` on the main thread and returns the exit code, an enum cli_exit. */
@@ -12,6 +13,12 @@ int apps_run(char **arguments);
 
 /* The command of `curlew apps` that was probably meant by a word that is none; empty if none is near. */
 struct slice apps_command_meant(const char *word);
+
+/* What `curlew apps` says about itself, without the list of its commands. */
+extern const char apps_usage[];
+
+/* The texts of its command with this number; false if there are fewer. */
+bool apps_command_text(size_t index, struct command_text *text);
 
 /* The commands. Their options are checked; each prints its own errors. */
 enum cli_exit apps_list(const struct cli_options *options);

@@ -19,7 +19,7 @@
 #define RETRY_LAST_MS 10000
 #define CHANNELS_MAX 1000
 
-static const char listen_usage[] =
+const char listen_usage[] =
     "usage: curlew listen CHANNEL... [OPTIONS]\n\n"
     "Subscribes to the channels and prints their events as they come, a line each: channel, event, data. Control\n"
     "characters are shown as \\u001b. Private and presence channels are signed with the app's secret. Connects again\n"

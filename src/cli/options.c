@@ -146,6 +146,13 @@ bool cli_options_parse(struct cli_options *options, char **arguments, unsigned t
     return true;
 }
 
+const char *cli_option_name(unsigned bit) {
+    for (size_t i = 0; i < ROW_COUNT; i++)
+        if (rows[i].option == bit)
+            return rows[i].name;
+    return NULL;
+}
+
 void cli_options_dispose(struct cli_options *options) {
     free(options->arguments);
     changes_dispose(&options->changes);

@@ -50,4 +50,7 @@ struct cli_options {
  */
 bool cli_options_parse(struct cli_options *options, char **arguments, unsigned takes, size_t most_arguments,
                        struct error *error);
+/* The name of one of the options, with its hyphens; NULL if there is no such bit. */
+const char *cli_option_name(unsigned bit);
+
 void cli_options_dispose(struct cli_options *options);

@@ -16,7 +16,7 @@
 #define INPUT_MAX_BYTES (64u << 20)
 #define READ_BYTES 65536
 
-static const char publish_usage[] =
+const char publish_usage[] =
     "usage: curlew publish CHANNEL EVENT [DATA] [OPTIONS]\n\n"
     "Publishes one event over the HTTP API, signed with the app's secret. DATA is a text; clients expect JSON, such "
     "as\n"

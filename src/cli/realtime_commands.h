@@ -7,3 +7,6 @@
 /* Each runs `curlew COMMAND ARGUMENTS...` on the main thread and returns the exit code, an enum cli_exit. */
 int listen_run(char **arguments);
 int publish_run(char **arguments);
+
+/* What they say about themselves. */
+extern const char listen_usage[], publish_usage[];

@@ -1,7 +1,7 @@
 /*
  * The table of settings: one row per key. Loading, freeing, the search for unknown keys and the tests use it.
  *
- * Only the files of this folder and its tests include it.
+ * Only the files of this folder, its tests and the generator of the manual pages include it.
  */
 #pragma once
 

@@ -47,7 +47,7 @@ static const struct convert_server {
     {"pusher", DOTENV_LARAVEL, false, load_pusher},
 };
 
-static const char convert_usage[] =
+const char convert_usage[] =
     "usage: curlew convert soketi|reverb|laravel-websockets [FILE] [--env FILE]\n"
     "       curlew convert pusher --env FILE\n\n"
     "Writes the configuration of another server as one of Curlew to standard output. What it drops or changes, and "

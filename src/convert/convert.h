@@ -6,3 +6,6 @@
 
 /* Runs the command with the arguments after `convert`, which end with NULL. Returns the exit code. */
 int convert_run(char **arguments);
+
+/* What the command says about itself. */
+extern const char convert_usage[];

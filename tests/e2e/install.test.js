@@ -1,4 +1,4 @@
-// `make install`: the program and its unit, below a folder of the test.
+// `make install`: the program, its unit, manual pages and completions of shells, below a folder of the test.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -14,7 +14,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
 
 const install = (...variables) => spawnSync('make', ['install', ...variables], { cwd: root, encoding: 'utf8' });
 
-test('make install copies a program that runs and a unit that names it, and nothing else', (t) => {
+test('make install copies a program that runs, a unit that names it, pages and completions, and nothing else', (t) => {
   for (const [prefix, variables] of [
     ['/usr/local', []],
     ['/opt/curlew', ['prefix=/opt/curlew']],
@@ -26,7 +26,18 @@ test('make install copies a program that runs and a unit that names it, and noth
       .trim()
       .split('\n');
     const [program, unit] = [`${prefix}/bin/curlew`, `${prefix}/lib/systemd/system/curlew.service`];
-    assert.deepEqual(files.sort(), [program, unit].sort());
+    const shared = [
+      'man/man1/curlew.1',
+      'man/man5/curlew.json.5',
+      'bash-completion/completions/curlew',
+      'zsh/site-functions/_curlew',
+      'fish/vendor_completions.d/curlew.fish',
+    ].map((name) => `${prefix}/share/${name}`);
+    assert.deepEqual(files.sort(), [program, unit, ...shared].sort());
+    const whatIs = execFileSync('man', ['-M', `${destination}${prefix}/share/man`, '-w', '1', 'curlew'], {
+      encoding: 'utf8',
+    });
+    assert.equal(whatIs.trim(), `${destination}${prefix}/share/man/man1/curlew.1`);
     assert.match(execFileSync(path.join(destination, program), ['version'], { encoding: 'utf8' }), /^curlew \d/);
     const text = readFileSync(path.join(destination, unit), 'utf8');
     assert.ok(text.includes(`\nExecStart=${program} serve --config /etc/curlew/config.json\n`), text);
