@@ -64,6 +64,10 @@ bool config_is_production(const struct config *config) {
     return slice_equal_ignoring_case(slice_of(config->mode), SLICE("production"));
 }
 
+bool config_webhooks_enabled(const struct config *config) {
+    return !slice_equal_ignoring_case(slice_of(config->queue.driver), SLICE("none"));
+}
+
 uint32_t config_max_message_bytes(const struct config *config) {
     uint64_t payload = (uint64_t)config->websocket_max_payload_kb * 1024;
 

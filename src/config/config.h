@@ -259,10 +259,19 @@ struct config {
             uint32_t duration_ms;
             uint32_t size;
         } batching;
+        struct {
+            bool enabled;
+            struct config_number max_attempts; /* the first one included; unset: limited by time alone */
+            uint32_t max_elapsed_time_ms;
+            uint32_t initial_backoff_ms;
+            uint32_t max_backoff_ms;
+        } retry;
+        uint32_t request_timeout_ms;
+        struct config_list denied_networks; /* each is valid for network_parse */
     } webhooks;
 
     struct {
-        char *driver; /* "none": no webhooks */
+        char *driver; /* use config_webhooks_enabled */
     } queue;
 
     struct {
@@ -338,6 +347,9 @@ bool config_is_production(const struct config *config);
 /* The largest message a client may send, in bytes: the smallest of websocket_max_payload_kb,
  * websocket.max_message_size. */
 uint32_t config_max_message_bytes(const struct config *config);
+
+/* False if `queue.driver` turns webhooks off. */
+bool config_webhooks_enabled(const struct config *config);
 
 /* The settings for log_configure. */
 struct log_settings config_log_settings(const struct config *config);

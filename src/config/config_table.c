@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/network.h"
+
 #define AT(member) offsetof(struct config, member)
 #define SECONDS_PER_DAY 86400
 
@@ -71,6 +73,12 @@ static bool is_header_text(const char *text) {
     return true;
 }
 
+static bool is_network(const char *text) {
+    struct network network;
+
+    return network_parse(text, &network);
+}
+
 static const struct config_form table_name = {is_table_name, "letters, digits and underscores"};
 static const struct config_form dynamodb_name = {is_dynamodb_name, "letters, digits, underscores, hyphens and dots"};
 static const struct config_form metric_prefix = {is_metric_prefix,
@@ -80,6 +88,8 @@ static const struct config_form host_and_port = {is_address, "HOST:PORT, like 12
 static const struct config_form host_name = {is_host, "a host name or an IP address, without a port"};
 static const struct config_form not_empty = {is_not_empty, "a text that is not empty"};
 static const struct config_form header_texts = {is_header_text, "a list of texts of printable ASCII"};
+static const struct config_form network_list = {is_network,
+                                                "a list of networks or addresses, like 10.0.0.0/8 or fd00::/8"};
 static const struct config_form path_prefix = {is_path_prefix, "a URL path without query, fragment, escapes or blanks"};
 
 const char *const config_driver_choices[] = {
@@ -293,13 +303,19 @@ const struct config_row config_rows[] = {
     RATE_LIMIT_ROWS("rate_limiter.api_rate_limit", rate_limiter.api_rate_limit, "RATE_LIMITER_API", "100"),
     RATE_LIMIT_ROWS("rate_limiter.websocket_rate_limit", rate_limiter.websocket_rate_limit, "RATE_LIMITER_WS", "20"),
 
-    {"webhooks.batching.enabled", CONFIG_FLAG, AT(webhooks.batching.enabled), "true", "WEBHOOK_BATCHING_ENABLED",
-     .flags = CONFIG_WITHOUT_EFFECT},
+    {"webhooks.batching.enabled", CONFIG_FLAG, AT(webhooks.batching.enabled), "true", "WEBHOOK_BATCHING_ENABLED"},
     {"webhooks.batching.duration", CONFIG_UNSIGNED, AT(webhooks.batching.duration_ms), "50",
-     "WEBHOOK_BATCHING_DURATION", .max = 3600000, .flags = CONFIG_WITHOUT_EFFECT},
-    {"webhooks.batching.size", CONFIG_UNSIGNED, AT(webhooks.batching.size), "100", "WEBHOOK_BATCHING_SIZE", .min = 1,
-     .flags = CONFIG_WITHOUT_EFFECT},
-    {"queue.driver", CONFIG_TEXT, AT(queue.driver), "memory", "QUEUE_DRIVER", .flags = CONFIG_WITHOUT_EFFECT},
+     "WEBHOOK_BATCHING_DURATION", .max = 3600000},
+    {"webhooks.batching.size", CONFIG_UNSIGNED, AT(webhooks.batching.size), "100", "WEBHOOK_BATCHING_SIZE", .min = 1},
+    {"webhooks.retry.enabled", CONFIG_FLAG, AT(webhooks.retry.enabled), "true", NULL},
+    {"webhooks.retry.max_attempts", CONFIG_OPTIONAL_NUMBER, AT(webhooks.retry.max_attempts), NULL, NULL, .min = 1},
+    {"webhooks.retry.max_elapsed_time_ms", CONFIG_UNSIGNED, AT(webhooks.retry.max_elapsed_time_ms), "300000", NULL},
+    {"webhooks.retry.initial_backoff_ms", CONFIG_UNSIGNED, AT(webhooks.retry.initial_backoff_ms), "1000", NULL, 1,
+     3600000},
+    {"webhooks.retry.max_backoff_ms", CONFIG_UNSIGNED, AT(webhooks.retry.max_backoff_ms), "60000", NULL, 1, 3600000},
+    {"webhooks.request_timeout_ms", CONFIG_UNSIGNED, AT(webhooks.request_timeout_ms), "10000", NULL, 1, 600000},
+    {"webhooks.denied_networks", CONFIG_LIST, AT(webhooks.denied_networks), NULL, NULL, .form = &network_list},
+    {"queue.driver", CONFIG_TEXT, AT(queue.driver), "memory", "QUEUE_DRIVER"},
     {"cache.memory.max_capacity", CONFIG_UNSIGNED, AT(cache.memory.max_capacity), "10000", "CACHE_MAX_CAPACITY"},
     {"cache.memory.ttl", CONFIG_OPTIONAL_NUMBER, AT(cache.memory.ttl), NULL, "CACHE_TTL_SECONDS"},
 

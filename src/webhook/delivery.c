@@ -3,47 +3,274 @@
 #include <curl/curl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
-#include "net/http_client.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "webhook/webhook_request.h"
+#include "webhook/webhook_table.h"
+
+/* Requests under way at once. Half of them are for webhooks that have none: endpoints that hang cannot take them all.
+ */
+#define UNDER_WAY_MAX 1024
+#define UNDER_WAY_SHARED (UNDER_WAY_MAX / 2)
+
+#define KEPT_CONNECTIONS 256L
+
+/* A webhook that fails writes a line to the log at most this often. */
+#define LOG_INTERVAL_MS 10000
+
+enum starved_kind { STARVED_OF_FIRST, STARVED_OF_MORE, STARVED_KINDS };
 
 struct delivery {
-    const struct config *config;
+    struct webhook_table table;
+    struct webhook_sender sender;
     CURLM *multi;
+    unsigned under_way;
+    struct list starved[STARVED_KINDS]; /* webhooks that are due, but too many requests are under way */
 };
+
+/* A request under way. */
+struct attempt {
+    struct list link; /* in its webhook */
+    struct webhook *webhook;
+    struct webhook_batch *batch;
+    struct webhook_request *request;
+};
+
+/* --- attempts --- */
+
+static void end_attempt(struct delivery *delivery, struct attempt *attempt) {
+    curl_multi_remove_handle(delivery->multi, attempt->request->easy);
+    webhook_request_destroy(attempt->request);
+    list_remove(&attempt->link);
+    attempt->webhook->under_way--;
+    delivery->under_way--;
+    free(attempt);
+}
+
+/* True if a line may be written now. */
+static bool may_log(struct webhook *webhook, uint64_t now_ms) {
+    if (webhook->logged_ms != 0 && now_ms - webhook->logged_ms < LOG_INTERVAL_MS)
+        return false;
+    webhook->logged_ms = now_ms;
+    return true;
+}
+
+static void count_latency(struct webhook_counters *counters, uint64_t latency_ms) {
+    size_t bucket = 0;
+
+    while (bucket < WEBHOOK_LATENCY_BUCKETS - 1 && latency_ms > webhook_latency_bounds_ms[bucket])
+        bucket++;
+    counter_add(&counters->latency[bucket], 1);
+    counter_add(&counters->latency_sum_ms, latency_ms);
+}
+
+static void batch_delivered(struct webhook *webhook, struct webhook_batch *batch) {
+    uint64_t wall_ms = clock_wall_ms();
+
+    counter_add(&webhook->counters.delivered, batch->events);
+    count_latency(&webhook->counters, wall_ms > batch->oldest_wall_ms ? wall_ms - batch->oldest_wall_ms : 0);
+    if (webhook->failing)
+        log_info("webhook", "app \"%.*s\": webhooks[%zu] accepts events again", SLICE_ARGS(webhook->app->id),
+                 webhook->index);
+    webhook->failing = false;
+    webhook_batch_end(batch);
+}
+
+static void give_batch_up(struct webhook *webhook, struct webhook_batch *batch, enum webhook_drop reason,
+                          const char *why, uint64_t now_ms) {
+    counter_add(&webhook->counters.dropped[reason], batch->events);
+    if (may_log(webhook, now_ms))
+        log_error("webhook", "app \"%.*s\": webhooks[%zu]: %u events are dropped after %u attempts; the last one: %s",
+                  SLICE_ARGS(webhook->app->id), webhook->index, batch->events, batch->attempts, why);
+    webhook_batch_end(batch);
+}
+
+static void batch_failed(struct webhook *webhook, struct webhook_batch *batch, enum webhook_outcome outcome,
+                         const char *why) {
+    uint64_t now_ms = clock_monotonic_ms();
+    bool again = webhook_batch_retry(batch, now_ms) && outcome != WEBHOOK_GONE;
+
+    counter_add(&webhook->counters.failures, 1);
+    webhook->failing = true;
+    if (!again)
+        give_batch_up(webhook, batch, outcome == WEBHOOK_GONE ? WEBHOOK_DROP_GONE : WEBHOOK_DROP_RETRIES, why, now_ms);
+    else if (batch->attempts == 1 && may_log(webhook, now_ms))
+        log_warning("webhook", "app \"%.*s\": webhooks[%zu]: %u events were not accepted, and are sent again: %s",
+                    SLICE_ARGS(webhook->app->id), webhook->index, batch->events, why);
+}
+
+/* Gives the webhooks that wait for a request to end their turn. */
+static void feed_starved(struct delivery *delivery) {
+    for (unsigned i = 0; i < STARVED_KINDS; i++) {
+        if (!list_empty(&delivery->starved[i]) &&
+            delivery->under_way < (i == STARVED_OF_FIRST ? UNDER_WAY_MAX : UNDER_WAY_SHARED)) {
+            struct webhook *webhook = container_of(delivery->starved[i].next, struct webhook, starved);
+
+            list_remove(&webhook->starved);
+            webhook_table_update(&delivery->table, webhook);
+        }
+    }
+}
+
+static void finish_attempt(struct delivery *delivery, struct attempt *attempt, CURLcode code) {
+    struct webhook *webhook = attempt->webhook;
+    struct webhook_batch *batch = attempt->batch;
+    struct error error = {0};
+    unsigned status;
+    enum webhook_outcome outcome = webhook_request_outcome(attempt->request, code, &status, &error);
+
+    end_attempt(delivery, attempt);
+    counter_add(&webhook->counters.requests, 1);
+    if (batch->attempts > 0)
+        counter_add(&webhook->counters.retries, 1);
+    if (outcome == WEBHOOK_DELIVERED)
+        batch_delivered(webhook, batch);
+    else
+        batch_failed(webhook, batch, outcome, error.text);
+    list_remove(&webhook->starved);
+    webhook_table_update(&delivery->table, webhook);
+    feed_starved(delivery);
+}
+
+/* The signature covers the very bytes of the body. It is made once: each attempt sends the same. */
+static void sign_batch(struct webhook_batch *batch, const struct app *record) {
+    const struct slice body = {batch->body, batch->length};
+    char signature[HMAC_SHA256_HEX];
+
+    if (batch->signature != NULL)
+        return;
+    hmac_sha256_hex(&record->hmac, &body, 1, signature);
+    batch->signature = alloc_copy(signature, sizeof signature);
+    batch->key = alloc_copy(record->key.data, record->key.length);
+}
+
+static void start_attempt(struct delivery *delivery, struct webhook *webhook, struct webhook_batch *batch) {
+    struct webhook_call call = {.webhook = webhook_setting_of(webhook), .body = {batch->body, batch->length}};
+    struct webhook_request *request;
+    struct attempt *attempt;
+    struct error error;
+
+    sign_batch(batch, webhook->app->record);
+    call.key = batch->key;
+    call.signature = batch->signature;
+    request = webhook_request_create(&delivery->sender, &call, &error);
+    if (request == NULL) {
+        batch_failed(webhook, batch, WEBHOOK_FAILED, error.text);
+        return;
+    }
+    attempt = alloc_zero(sizeof *attempt);
+    attempt->webhook = webhook;
+    attempt->batch = batch;
+    attempt->request = request;
+    request->owner = attempt;
+    list_append(&webhook->attempts, &attempt->link);
+    webhook->under_way++;
+    delivery->under_way++;
+    curl_multi_add_handle(delivery->multi, request->easy);
+}
+
+/* True if another request of the webhook may start. */
+static bool may_start(const struct delivery *delivery, const struct webhook *webhook) {
+    return delivery->under_way < (webhook->under_way == 0 ? UNDER_WAY_MAX : UNDER_WAY_SHARED);
+}
+
+/* Starts all that is due. */
+static void start_due_attempts(struct delivery *delivery, uint64_t now_ms) {
+    struct webhook *webhook;
+
+    while ((webhook = webhook_table_due(&delivery->table, now_ms)) != NULL) {
+        if (may_start(delivery, webhook)) {
+            struct webhook_batch *batch = webhook_queue_take(&webhook->queue, now_ms);
+
+            if (batch != NULL)
+                start_attempt(delivery, webhook, batch);
+        } else {
+            list_append(&delivery->starved[webhook->under_way == 0 ? STARVED_OF_FIRST : STARVED_OF_MORE],
+                        &webhook->starved);
+        }
+        webhook_table_update(&delivery->table, webhook);
+    }
+}
+
+/* Lets libcurl work, and finishes the attempts that ended; true if there were any. */
+static bool finish_ended_attempts(struct delivery *delivery) {
+    int running, left;
+    bool any = false;
+    CURLMsg *message;
+
+    curl_multi_perform(delivery->multi, &running);
+    while ((message = curl_multi_info_read(delivery->multi, &left)) != NULL) {
+        struct webhook_request *request;
+        CURLcode code = message->data.result;
+
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&request);
+        finish_attempt(delivery, request->owner, code);
+        any = true;
+    }
+    return any;
+}
+
+/* --- the interface --- */
+
+static void cancel_attempts(struct webhook *webhook, void *context) {
+    struct delivery *delivery = context;
+
+    while (!list_empty(&webhook->attempts))
+        end_attempt(delivery, container_of(webhook->attempts.next, struct attempt, link));
+    feed_starved(delivery);
+}
 
 struct delivery *delivery_create(const struct config *config, struct error *error) {
     struct delivery *delivery = alloc_zero(sizeof *delivery);
 
-    http_client_init();
-    delivery->config = config;
+    webhook_sender_init(&delivery->sender, config);
+    webhook_table_init(&delivery->table, config);
+    delivery->table.removed = cancel_attempts;
+    delivery->table.context = delivery;
+    for (unsigned i = 0; i < STARVED_KINDS; i++)
+        list_init(&delivery->starved[i]);
     delivery->multi = curl_multi_init();
-    if (delivery->multi != NULL)
-        return delivery;
-    error_set(error, "webhooks: no memory for libcurl");
-    free(delivery);
-    return NULL;
+    if (delivery->multi == NULL) {
+        delivery_destroy(delivery);
+        error_set(error, "webhooks: libcurl has no memory");
+        return NULL;
+    }
+    curl_multi_setopt(delivery->multi, CURLMOPT_MAXCONNECTS, KEPT_CONNECTIONS);
+    return delivery;
 }
 
 void delivery_destroy(struct delivery *delivery) {
     if (delivery == NULL)
         return;
+    webhook_table_dispose(&delivery->table);
+    webhook_sender_dispose(&delivery->sender);
     curl_multi_cleanup(delivery->multi);
     free(delivery);
 }
 
 void delivery_add(struct delivery *delivery, struct app *app, size_t index, struct slice channel, struct slice json,
                   uint64_t time_ms) {
-    (void)delivery, (void)app, (void)index, (void)channel, (void)json, (void)time_ms;
+    webhook_table_add(&delivery->table, app, index, channel, json, time_ms, clock_monotonic_ms());
 }
 
 void delivery_app_changed(struct delivery *delivery, struct slice app_id, struct app *app) {
-    (void)delivery, (void)app_id, (void)app;
+    webhook_table_change(&delivery->table, app_id, app);
 }
 
 uint64_t delivery_run(struct delivery *delivery, uint64_t now_ms) {
-    (void)delivery, (void)now_ms;
-    return UINT64_MAX;
+    const struct heap_node *first;
+
+    start_due_attempts(delivery, now_ms);
+    if (finish_ended_attempts(delivery)) /* that may have freed lanes */
+        start_due_attempts(delivery, now_ms);
+    first = heap_first(&delivery->table.timers);
+    return first != NULL ? first->key : UINT64_MAX;
 }
 
 bool delivery_wait(struct delivery *delivery, int event_fd, uint64_t now_ms, uint64_t until_ms) {
@@ -55,10 +282,9 @@ bool delivery_wait(struct delivery *delivery, int event_fd, uint64_t now_ms, uin
 }
 
 void delivery_drain(struct delivery *delivery) {
-    (void)delivery;
+    webhook_table_drain(&delivery->table, clock_monotonic_ms());
 }
 
 bool delivery_idle(const struct delivery *delivery) {
-    (void)delivery;
-    return true;
+    return delivery->table.events == 0;
 }

@@ -209,11 +209,11 @@ describe('check', () => {
     const config = { ...GOOD, user_authentication_timeout: 60, app_manager: { array: { apps: [app] } } };
     const { code, stdout, stderr } = await runCurlew(['check', '--verbose'], {
       config,
-      env: { WEBHOOK_BATCHING_SIZE: '5' },
+      env: { TAG_FILTERING_ENABLED: 'true' },
     });
     assert.equal(code, 0, stdout + stderr);
     assert.deepEqual((stdout + stderr).match(/(?<=accepted without effect: ).*/g).sort(), [
-      'WEBHOOK_BATCHING_SIZE',
+      'TAG_FILTERING_ENABLED',
       `allowed_origins of app "${APP.id}"`,
       `max_client_events_per_second of app "${APP.id}"`,
       'user_authentication_timeout',

@@ -1,0 +1,295 @@
+#include "webhook/webhook_table.h"
+
+#include <search.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+
+const struct webhook_bounds webhook_bounds = {
+    .webhook_events = 10000,
+    .webhook_bytes = 16 * 1024 * 1024,
+    .events = 100000,
+    .bytes = 64 * 1024 * 1024,
+};
+
+const char *const webhook_drop_names[WEBHOOK_DROP_COUNT] = {
+    [WEBHOOK_DROP_BOUND] = "bound",
+    [WEBHOOK_DROP_RETRIES] = "retries",
+    [WEBHOOK_DROP_GONE] = "gone",
+};
+
+const uint64_t webhook_latency_bounds_ms[WEBHOOK_LATENCY_BUCKETS - 1] = {10,   50,   100,   250,   500,   1000,
+                                                                         2500, 5000, 10000, 60000, 300000};
+
+void webhook_table_init(struct webhook_table *table, const struct config *config) {
+    *table = (struct webhook_table){.bounds = webhook_bounds};
+    webhook_queue_settings_init(&table->settings, config);
+    pthread_mutex_init(&table->mutex, NULL);
+}
+
+const struct app_webhook *webhook_setting_of(const struct webhook *webhook) {
+    return &webhook->app->record->webhooks[webhook->index];
+}
+
+/* --- one webhook --- */
+
+/* Sets the gauges, which metrics read. */
+static void set_gauges(struct webhook *webhook) {
+    struct webhook_counters *counters = &webhook->counters;
+
+    atomic_store_explicit(&counters->waiting.value, webhook->queue.events, memory_order_relaxed);
+    atomic_store_explicit(&counters->waiting_bytes.value, webhook->queue.bytes, memory_order_relaxed);
+    atomic_store_explicit(&counters->oldest_wall_ms.value, webhook_queue_oldest_wall_ms(&webhook->queue),
+                          memory_order_relaxed);
+}
+
+void webhook_table_update(struct webhook_table *table, struct webhook *webhook) {
+    const struct webhook_queue *queue = &webhook->queue;
+
+    table->events += queue->events - webhook->counted_events;
+    table->bytes += queue->bytes - webhook->counted_bytes;
+    webhook->counted_events = queue->events;
+    webhook->counted_bytes = queue->bytes;
+    set_gauges(webhook);
+    if (queue->events == 0) {
+        heap_unlink(&table->timers, &webhook->timer);
+        heap_unlink(&table->by_events, &webhook->by_events);
+        heap_unlink(&table->by_bytes, &webhook->by_bytes);
+        return;
+    }
+    heap_set(&table->by_events, &webhook->by_events, UINT64_MAX - queue->events);
+    heap_set(&table->by_bytes, &webhook->by_bytes, UINT64_MAX - queue->bytes);
+    heap_set(&table->timers, &webhook->timer, list_empty(&webhook->starved) ? webhook_queue_due_ms(queue) : UINT64_MAX);
+}
+
+static struct webhook *create_webhook(const struct webhook_table *table, struct webhook_app *app, size_t index) {
+    struct webhook *webhook = alloc_zero(sizeof *webhook);
+
+    webhook->app = app;
+    webhook->index = index;
+    webhook_queue_init(&webhook->queue, &table->settings);
+    webhook->queue.draining = table->draining;
+    list_init(&webhook->attempts);
+    list_init(&webhook->starved);
+    return webhook;
+}
+
+static void destroy_webhook(struct webhook_table *table, struct webhook *webhook) {
+    if (webhook == NULL)
+        return;
+    if (table->removed != NULL)
+        table->removed(webhook, table->context);
+    list_remove(&webhook->starved);
+    webhook_queue_dispose(&webhook->queue);
+    webhook_table_update(table, webhook);
+    free(webhook);
+}
+
+/* --- apps --- */
+
+static int compare_webhook_apps(const void *a, const void *b) {
+    return slice_compare(((const struct webhook_app *)a)->id, ((const struct webhook_app *)b)->id);
+}
+
+static struct webhook_app *find_webhook_app(struct webhook_table *table, struct slice id) {
+    const struct webhook_app wanted = {.id = id};
+    void *found = tfind(&wanted, &table->apps, compare_webhook_apps);
+
+    return found != NULL ? *(struct webhook_app **)found : NULL;
+}
+
+static struct webhook_app *create_webhook_app(struct webhook_table *table, struct app *record) {
+    struct webhook_app *app = alloc_zero(sizeof *app);
+
+    app->record = app_ref(record);
+    app->id = record->id;
+    app->webhooks = alloc_zero((record->webhook_count + 1) * sizeof(struct webhook *));
+    pthread_mutex_lock(&table->mutex);
+    if (tsearch(app, &table->apps, compare_webhook_apps) == NULL)
+        abort(); /* out of memory */
+    pthread_mutex_unlock(&table->mutex);
+    return app;
+}
+
+static void destroy_webhook_app(struct webhook_table *table, struct webhook_app *app) {
+    pthread_mutex_lock(&table->mutex);
+    tdelete(app, &table->apps, compare_webhook_apps);
+    pthread_mutex_unlock(&table->mutex);
+    for (size_t i = 0; i < app->record->webhook_count; i++)
+        destroy_webhook(table, app->webhooks[i]);
+    free(app->webhooks);
+    app_unref(app->record);
+    free(app);
+}
+
+void webhook_table_dispose(struct webhook_table *table) {
+    while (table->apps != NULL)
+        destroy_webhook_app(table, *(struct webhook_app **)table->apps); /* the first member of a node is its key */
+    heap_dispose(&table->timers);
+    heap_dispose(&table->by_events);
+    heap_dispose(&table->by_bytes);
+    pthread_mutex_destroy(&table->mutex);
+}
+
+/* --- a new record --- */
+
+static bool same_target(const struct app_webhook *a, const struct app_webhook *b) {
+    return (a->url.data == NULL) == (b->url.data == NULL) && slice_equal(a->url, b->url) &&
+           slice_equal(a->lambda_function, b->lambda_function) && slice_equal(a->lambda_region, b->lambda_region);
+}
+
+/* Takes the webhook of `app` that has the target of `setting` out of its list; NULL: there is none. Of several with one
+ * target the first: so their order stays. */
+static struct webhook *take_webhook_with_target(struct webhook_app *app, const struct app_webhook *setting) {
+    for (size_t i = 0; i < app->record->webhook_count; i++) {
+        struct webhook *webhook = app->webhooks[i];
+
+        if (webhook != NULL && same_target(&app->record->webhooks[i], setting)) {
+            app->webhooks[i] = NULL;
+            return webhook;
+        }
+    }
+    return NULL;
+}
+
+static void replace_record(struct webhook_table *table, struct webhook_app *app, struct app *record) {
+    struct webhook **kept = alloc_zero((record->webhook_count + 1) * sizeof(struct webhook *)), **old = app->webhooks;
+    struct app *before = app->record;
+
+    pthread_mutex_lock(&table->mutex);
+    for (size_t i = 0; i < record->webhook_count; i++) {
+        kept[i] = take_webhook_with_target(app, &record->webhooks[i]);
+        if (kept[i] != NULL)
+            kept[i]->index = i;
+    }
+    app->webhooks = kept;
+    app->record = app_ref(record);
+    app->id = record->id; /* the same text: the order of the tree does not change */
+    pthread_mutex_unlock(&table->mutex);
+    for (size_t i = 0; i < before->webhook_count; i++)
+        destroy_webhook(table, old[i]);
+    free(old);
+    app_unref(before);
+}
+
+void webhook_table_change(struct webhook_table *table, struct slice app_id, struct app *record) {
+    struct webhook_app *app = find_webhook_app(table, app_id);
+
+    if (app == NULL || app->record == record)
+        return;
+    if (record == NULL)
+        destroy_webhook_app(table, app);
+    else
+        replace_record(table, app, record);
+}
+
+/* --- events --- */
+
+static bool drop_for_bound(struct webhook_table *table, struct webhook *webhook) {
+    if (!webhook_queue_drop_oldest(&webhook->queue))
+        return false;
+    counter_add(&webhook->counters.dropped[WEBHOOK_DROP_BOUND], 1);
+    webhook_table_update(table, webhook);
+    return true;
+}
+
+/* The webhook that has the most of what is over its bound; NULL: nothing is. */
+static struct webhook *largest_webhook(const struct webhook_table *table) {
+    if (table->events > table->bounds.events)
+        return container_of(heap_first(&table->by_events), struct webhook, by_events);
+    if (table->bytes > table->bounds.bytes)
+        return container_of(heap_first(&table->by_bytes), struct webhook, by_bytes);
+    return NULL;
+}
+
+/* Drops events until all bounds hold. `webhook` has just got one. */
+static void hold_bounds(struct webhook_table *table, struct webhook *webhook) {
+    struct webhook *largest;
+
+    while (
+        (webhook->queue.events > table->bounds.webhook_events || webhook->queue.bytes > table->bounds.webhook_bytes) &&
+        drop_for_bound(table, webhook))
+        ;
+    while ((largest = largest_webhook(table)) != NULL)
+        /* What is in batches is not dropped: the event that is new goes then. */
+        if (!drop_for_bound(table, largest) && !drop_for_bound(table, webhook))
+            break;
+}
+
+void webhook_table_add(struct webhook_table *table, struct app *record, size_t index, struct slice channel,
+                       struct slice json, uint64_t wall_ms, uint64_t now_ms) {
+    struct webhook_app *app = find_webhook_app(table, record->id);
+
+    if (app == NULL)
+        app = create_webhook_app(table, record);
+    else if (app->record != record)
+        replace_record(table, app, record);
+    if (app->webhooks[index] == NULL) {
+        struct webhook *webhook = create_webhook(table, app, index);
+
+        pthread_mutex_lock(&table->mutex);
+        app->webhooks[index] = webhook;
+        pthread_mutex_unlock(&table->mutex);
+    }
+    webhook_queue_add(&app->webhooks[index]->queue, channel, json, wall_ms, now_ms);
+    webhook_table_update(table, app->webhooks[index]);
+    hold_bounds(table, app->webhooks[index]);
+}
+
+struct webhook *webhook_table_due(struct webhook_table *table, uint64_t now_ms) {
+    struct heap_node *first = heap_first(&table->timers);
+
+    return first != NULL && first->key <= now_ms ? container_of(first, struct webhook, timer) : NULL;
+}
+
+/* --- walks over all of them --- */
+
+struct table_walk {
+    struct webhook_table *table;
+    uint64_t now_ms;
+    void (*each)(struct slice app_id, size_t index, const struct webhook_counters *counters, void *context);
+    void *context;
+};
+
+static void drain_webhook_app(const void *node, VISIT visit, void *context) {
+    const struct webhook_app *app = *(struct webhook_app *const *)node;
+    const struct table_walk *walk = context;
+
+    if (visit != postorder && visit != leaf)
+        return;
+    for (size_t i = 0; i < app->record->webhook_count; i++) {
+        if (app->webhooks[i] == NULL)
+            continue;
+        webhook_queue_drain(&app->webhooks[i]->queue, walk->now_ms);
+        webhook_table_update(walk->table, app->webhooks[i]);
+    }
+}
+
+void webhook_table_drain(struct webhook_table *table, uint64_t now_ms) {
+    struct table_walk walk = {.table = table, .now_ms = now_ms};
+
+    table->draining = true;
+    twalk_r(table->apps, drain_webhook_app, &walk);
+}
+
+static void visit_webhook_app(const void *node, VISIT visit, void *context) {
+    const struct webhook_app *app = *(struct webhook_app *const *)node;
+    const struct table_walk *walk = context;
+
+    if (visit != postorder && visit != leaf)
+        return;
+    for (size_t i = 0; i < app->record->webhook_count; i++)
+        if (app->webhooks[i] != NULL)
+            walk->each(app->id, i, &app->webhooks[i]->counters, walk->context);
+}
+
+void webhook_table_each(struct webhook_table *table,
+                        void (*each)(struct slice app_id, size_t index, const struct webhook_counters *counters,
+                                     void *context),
+                        void *context) {
+    struct table_walk walk = {.each = each, .context = context};
+
+    pthread_mutex_lock(&table->mutex);
+    twalk_r(table->apps, visit_webhook_app, &walk);
+    pthread_mutex_unlock(&table->mutex);
+}
