@@ -85,9 +85,23 @@ struct app *app_ref(struct app *app) {
     return app;
 }
 
-void app_unref(struct app *app) {
-    if (app == NULL || atomic_fetch_sub_explicit(&app->references, 1, memory_order_acq_rel) != 1)
-        return;
+/* The successor of a record whose app was deleted. */
+static struct app no_successor;
+
+void app_set_successor(struct app *app, struct app *successor) {
+    atomic_store_explicit(&app->successor, successor != NULL ? app_ref(successor) : &no_successor,
+                          memory_order_release);
+}
+
+struct app *app_latest(struct app *app) {
+    struct app *successor;
+
+    while ((successor = atomic_load_explicit(&app->successor, memory_order_acquire)) != NULL)
+        app = successor;
+    return app != &no_successor ? app : NULL;
+}
+
+static void app_free(struct app *app) {
     if (app->secret.data != NULL)
         explicit_bzero((char *)app->secret.data, app->secret.length);
     if (app->previous_secret.data != NULL)
@@ -102,6 +116,17 @@ void app_unref(struct app *app) {
     json_decref(app->policy_json);
     json_decref(app->unknown);
     free(app);
+}
+
+void app_unref(struct app *app) {
+    /* A loop, since a record that was held for long may have many successors that nothing else holds. */
+    while (app != NULL && app != &no_successor &&
+           atomic_fetch_sub_explicit(&app->references, 1, memory_order_acq_rel) == 1) {
+        struct app *successor = atomic_load_explicit(&app->successor, memory_order_relaxed);
+
+        app_free(app);
+        app = successor;
+    }
 }
 
 bool app_webhook_takes(const struct app *app, size_t index, unsigned kinds, struct slice channel) {

@@ -99,8 +99,9 @@ struct app_defaults {
 
 struct app {
     atomic_uint references;
-    uint32_t set;           /* bits (1 << field) of the fields that were given */
-    unsigned webhook_kinds; /* of enum app_webhook_event: the events that any webhook wants */
+    _Atomic(struct app *) successor; /* see app_set_successor */
+    uint32_t set;                    /* bits (1 << field) of the fields that were given */
+    unsigned webhook_kinds;          /* of enum app_webhook_event: the events that any webhook wants */
 
     struct slice id; /* these four also end with a zero byte */
     struct slice key;
@@ -186,6 +187,16 @@ struct app *app_ref(struct app *app);
 
 /* Drops a reference; the last one frees the record. NULL is accepted. Any thread. */
 void app_unref(struct app *app);
+
+/*
+ * Says that another record has replaced this one; NULL: the app was deleted. The record then keeps a reference to the
+ * other one. Code that holds a record for longer than a turn finds the one in force by it. Call it once. Any thread.
+ */
+void app_set_successor(struct app *app, struct app *successor);
+
+/* The record that has taken the place of this one, or itself; NULL: the app was deleted. Valid as long as the caller's
+ * reference to `app`. Any thread. */
+struct app *app_latest(struct app *app);
 
 /*
  * The record as a new JSON object with its secret: the fields that were set, and the unknown ones. Webhook headers are

@@ -37,6 +37,10 @@ struct app_lookup {
 struct app_manager_hooks {
     /* Apps were disabled or deleted: close their connections on this worker. Called on each worker. */
     void (*changed)(struct worker *worker, void *context);
+    /* One record has replaced another; `before` NULL: the app is new to this process, `after` NULL: it was deleted.
+     * NULL: nobody wants to know. Not called for the apps that the memory driver reads at the start. On any thread,
+     * without a lock. */
+    void (*replaced)(struct app *before, struct app *after, void *context);
     void (*free_channels)(void *channels);  /* for app_slot_destroy */
     bool (*channels_empty)(void *channels); /* takes locks of the channels */
     void *context;

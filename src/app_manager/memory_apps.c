@@ -135,6 +135,14 @@ static struct app_slot *slot_of_id(struct memory_apps *apps, const struct app_in
     return slot;
 }
 
+/* Tells of a change. At the start there is none. */
+static void announce_replaced(const struct takeover *takeover, struct app *before, struct app *after) {
+    const struct app_manager_hooks *hooks = takeover->apps->hooks;
+
+    if (takeover->old != NULL && hooks->replaced != NULL)
+        hooks->replaced(before, after, hooks->context);
+}
+
 static void put_record(struct takeover *takeover, struct app_slot *slot, struct app *record) {
     struct app *old = atomic_load(&slot->current);
 
@@ -146,6 +154,7 @@ static void put_record(struct takeover *takeover, struct app_slot *slot, struct 
     takeover->changes->added += old == NULL;
     reclaim_batch_add(&takeover->unlinked, atomic_exchange(&slot->current, app_ref(record)), unref_replaced_record,
                       NULL);
+    announce_replaced(takeover, old, record);
 }
 
 /* Enters a listed app into the new index, and its record into its slot. */
@@ -187,8 +196,10 @@ static void drop_missing_apps(struct takeover *takeover) {
         if (!app_index_add(&takeover->index->by_id, slice_of(slot->id), slot, NULL))
             continue;
         record = atomic_exchange(&slot->current, NULL);
-        if (record != NULL)
+        if (record != NULL) {
             app_change_log_bounded(record->id, record, NULL, BY_RELOAD);
+            announce_replaced(takeover, record, NULL);
+        }
         takeover->changes->removed += record != NULL;
         reclaim_batch_add(&takeover->unlinked, record, unref_replaced_record, NULL);
     }

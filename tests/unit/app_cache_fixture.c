@@ -35,6 +35,18 @@ static void changed(struct worker *worker, void *context) {
     fixture.told[worker->index]++;
 }
 
+static pthread_mutex_t replaced_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static void replaced(struct app *before, struct app *after, void *context) {
+    const struct app *known = after != NULL ? after : before;
+
+    (void)context;
+    pthread_mutex_lock(&replaced_mutex);
+    buffer_appendf(&fixture.replaced, "%s %u>%u\n", known->id.data, before != NULL ? before->max_connections : 0,
+                   after != NULL ? after->max_connections : 0);
+    pthread_mutex_unlock(&replaced_mutex);
+}
+
 static void no_channels(void *channels) {
     (void)channels;
     fail_msg("no slot of this test has channels");
@@ -46,7 +58,7 @@ static bool always_empty(void *channels) {
 }
 
 static const struct app_manager_hooks hooks = {
-    .changed = changed, .free_channels = no_channels, .channels_empty = always_empty};
+    .changed = changed, .replaced = replaced, .free_channels = no_channels, .channels_empty = always_empty};
 
 /* --- changes of others --- */
 
@@ -55,6 +67,15 @@ void fixture_run_sql(const char *sql) {
 
     if (sqlite3_exec(others, sql, NULL, NULL, &text) != SQLITE_OK)
         fail_msg("%s: %s", sql, text);
+}
+
+bool fixture_was_told(const char *line) {
+    bool found;
+
+    pthread_mutex_lock(&replaced_mutex);
+    found = fixture.replaced.length != 0 && strstr(buffer_string(&fixture.replaced), line) != NULL;
+    pthread_mutex_unlock(&replaced_mutex);
+    return found;
 }
 
 void fixture_insert(const char *id, const char *key, const char *max_connections) {
@@ -309,6 +330,7 @@ int fixture_tear_down(void **state) {
     use_real_disk();
     harness_destroy(&fixture.workers);
     sqlite3_close(others);
+    buffer_dispose(&fixture.replaced);
     snprintf(command, sizeof command, "rm -rf %s", folder);
     return system(command);
 }

@@ -17,6 +17,7 @@ struct cache_fixture {
     struct app_manager *manager;
     char database_path[96];
     unsigned told[WORKERS_MAX]; /* how often each worker heard that apps were disabled or deleted */
+    struct buffer replaced;     /* records that were replaced: "a 1>2" is a line for max_connections, 0 for none */
     unsigned answered;          /* lookups that were answered later than at once */
     struct app_lookup last;     /* the lookup of fixture_by_key and fixture_by_id */
     char reason[512];           /* of the last answer: its own reason and record are valid for a turn only */
@@ -37,6 +38,9 @@ void fixture_open(const char *cache, unsigned timeout_ms);
 
 void fixture_run_sql(const char *sql);
 void fixture_insert(const char *id, const char *key, const char *max_connections);
+
+/* True if the manager has told of a record that was replaced: "a 1>2\n". */
+bool fixture_was_told(const char *line);
 
 /* --- lookups --- */
 

@@ -699,6 +699,26 @@ static void equal_means_the_same_record_under_the_same_limits(void **state) {
     app_unref(other);
 }
 
+static void a_replaced_record_leads_to_the_one_in_force(void **state) {
+    struct app *first = must(parse_with("\"max_connections\":1")), *last = first;
+
+    (void)state;
+    assert_ptr_equal(app_latest(first), first);
+    for (unsigned i = 0; i < 100000; i++) { /* freed one after the other, not by recursion */
+        struct app *next = must(parse_with("\"max_connections\":2"));
+        app_set_successor(last, next);
+        if (last != first)
+            app_unref(last);
+        last = next;
+    }
+    assert_ptr_equal(app_latest(first), last);
+    app_set_successor(last, NULL);
+    assert_null(app_latest(first));
+    assert_null(app_latest(last));
+    app_unref(last);
+    app_unref(first);
+}
+
 static void a_record_lives_until_its_last_reference(void **state) {
     struct app *app = must(parse(START "}"));
 
@@ -740,6 +760,7 @@ int main(void) {
         TEST(a_bad_delta_setting_is_refused_with_its_channel),
         TEST(equal_means_the_same_record_under_the_same_limits),
         TEST(a_record_lives_until_its_last_reference),
+        TEST(a_replaced_record_leads_to_the_one_in_force),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

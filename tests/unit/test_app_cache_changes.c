@@ -55,6 +55,26 @@ static void a_changed_key_works_at_once_and_the_old_one_no_more(void **state) {
     fixture_settle();
 }
 
+static void each_record_that_a_write_replaces_is_told(void **state) {
+    struct app *first, *second;
+
+    (void)state;
+    fixture_open("\"ttl\":3600", 5000);
+    assert_int_equal(fixture_by_key("ka"), APP_FOUND);
+    first = record("a", "ka", 1, true);
+    second = record("a", "ka", 2, true);
+    fixture_run_sql("UPDATE applications SET max_connections = 2 WHERE id = 'a'");
+    app_manager_written(fixture.manager, app_manager_write_version(fixture.manager), SLICE("a"), first, second);
+    assert_int_equal(fixture_by_key("ka"), APP_FOUND);
+    fixture_run_sql("DELETE FROM applications WHERE id = 'a'");
+    app_manager_written(fixture.manager, app_manager_write_version(fixture.manager), SLICE("a"), second, NULL);
+    assert_int_equal(fixture_by_id("a"), APP_NOT_FOUND);
+    assert_true(fixture_was_told("a 1>2\na 2>0\n"));
+    app_unref(first);
+    app_unref(second);
+    fixture_settle();
+}
+
 /* The writers' threads may tell of their writes in the other order. */
 static void of_two_writes_at_the_same_moment_the_later_one_counts_whoever_tells_of_it_first(void **state) {
     struct app *old, *new;
@@ -308,6 +328,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_changed_key_works_at_once_and_the_old_one_no_more),
+        TEST(each_record_that_a_write_replaces_is_told),
         TEST(of_two_writes_at_the_same_moment_the_later_one_counts_whoever_tells_of_it_first),
         TEST(live_connections_hear_of_an_app_that_is_disabled_or_deleted),
         TEST(who_is_let_in_while_the_app_is_disabled_or_deleted_hears_of_it),

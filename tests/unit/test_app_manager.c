@@ -26,6 +26,7 @@ static struct app_changes changes;
 static struct app_lookup lookup;
 static struct error error;
 static unsigned told[WORKERS_MAX]; /* how often each worker heard of a change */
+static struct buffer replacements;
 
 static void no_channels(void *channels) {
     (void)channels;
@@ -37,13 +38,22 @@ static void changed(struct worker *worker, void *context) {
     told[worker->index]++;
 }
 
+/* Writes down a change of a record: "a 1>2" for max_connections, 0 for none. */
+static void replaced(struct app *before, struct app *after, void *context) {
+    const struct app *known = after != NULL ? after : before;
+
+    (void)context;
+    buffer_appendf(&replacements, "%s %u>%u\n", known->id.data, before != NULL ? before->max_connections : 0,
+                   after != NULL ? after->max_connections : 0);
+}
+
 static bool always_empty(void *channels) {
     (void)channels;
     return true;
 }
 
 static const struct app_manager_hooks hooks = {
-    .changed = changed, .free_channels = no_channels, .channels_empty = always_empty};
+    .changed = changed, .replaced = replaced, .free_channels = no_channels, .channels_empty = always_empty};
 
 static struct config config_of(json_t *apps) {
     struct config config = {0};
@@ -118,6 +128,7 @@ static int tear_down(void **state) {
     if (manager != NULL)
         app_manager_destroy(manager);
     harness_destroy(&workers);
+    buffer_dispose(&replacements);
     return 0;
 }
 
@@ -191,6 +202,17 @@ static void without_apps_nothing_is_found(void **state) {
     assert_true(app_manager_has_apps(manager));
     reload("[]", 0, 0, 1);
     assert_false(app_manager_has_apps(manager));
+}
+
+static void each_record_that_a_reload_replaces_is_told_once(void **state) {
+    (void)state;
+    open_with("[" A1 "]");
+    assert_int_equal(replacements.length, 0); /* at the start nothing was there before */
+    reload("[" A2 "," B1 "]", 1, 1, 0);
+    reload("[" A2 "]", 0, 0, 1);
+    reload("[" A2 "]", 0, 0, 0);
+    reload("[" A_BROKEN "]", 0, 0, 0);
+    assert_string_equal(buffer_string(&replacements), "a 1>2\nb 0>100\nb 100>0\n");
 }
 
 static void records_without_an_id_are_left_out(void **state) {
@@ -511,6 +533,7 @@ int main(void) {
         TEST(a_broken_record_is_there_but_invalid),
         TEST(of_a_key_that_two_apps_have_the_first_counts),
         TEST(without_apps_nothing_is_found),
+        TEST(each_record_that_a_reload_replaces_is_told_once),
         TEST(records_without_an_id_are_left_out),
         TEST(a_changed_record_is_in_force_at_once_in_the_same_slot),
         TEST(what_did_not_change_keeps_its_record),

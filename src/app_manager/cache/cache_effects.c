@@ -60,6 +60,8 @@ void cache_effects_run(struct cache_effects *effects, struct cache_surroundings 
     if (effects->closes_sessions && !atomic_exchange(&surroundings->close_pending, true))
         workers_run_on_all(surroundings->workers,
                            &(struct worker_task){.run = close_sessions, .context = surroundings});
+    if ((effects->replaced != NULL || effects->changed != NULL) && surroundings->hooks->replaced != NULL)
+        surroundings->hooks->replaced(effects->replaced, effects->changed, surroundings->hooks->context);
     if (effects->replaced != NULL && !effects->is_logged)
         app_change_log_bounded(effects->replaced->id, effects->replaced, effects->changed, "in the store");
     if (effects->changed != NULL)

@@ -1,0 +1,149 @@
+#include "webhook/grace.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/hash.h"
+
+#define FIRST_BUCKETS 64
+
+struct webhook_grace {
+    struct webhook_grace_settings settings;
+    struct list held; /* in the order in which they happened, so in the order in which they are due */
+    size_t count, bytes;
+    struct webhook_event **buckets;
+    size_t bucket_count; /* a power of two */
+    bool finished;
+};
+
+struct webhook_grace *webhook_grace_create(const struct webhook_grace_settings *settings) {
+    struct webhook_grace *grace = alloc_zero(sizeof *grace);
+
+    grace->settings = *settings;
+    list_init(&grace->held);
+    grace->bucket_count = FIRST_BUCKETS;
+    grace->buckets = alloc_zero(FIRST_BUCKETS * sizeof(struct webhook_event *));
+    return grace;
+}
+
+/* --- the table --- */
+
+static uint64_t hash_event(const struct webhook_event *event) {
+    uint64_t hash = hash_bytes(event->app->id);
+
+    /* Multiplied by odd numbers, so that equal texts in different places do not cancel each other. */
+    hash = hash * 0x9e3779b97f4a7c15u + hash_bytes(event->details.channel);
+    return hash * 0x9e3779b97f4a7c15u + hash_bytes(event->details.user_id);
+}
+
+/* True if both are about the same channel of the same app, and the same user, if they are about users. */
+static bool same_subject(const struct webhook_event *a, const struct webhook_event *b) {
+    return a->hash == b->hash && (a->details.user_id.data == NULL) == (b->details.user_id.data == NULL) &&
+           slice_equal(a->app->id, b->app->id) && slice_equal(a->details.channel, b->details.channel) &&
+           slice_equal(a->details.user_id, b->details.user_id);
+}
+
+static struct webhook_event **find_held(struct webhook_grace *grace, const struct webhook_event *event) {
+    struct webhook_event **at = &grace->buckets[event->hash & (grace->bucket_count - 1)];
+
+    while (*at != NULL && !same_subject(*at, event))
+        at = &(*at)->next;
+    return at;
+}
+
+/* Removes the event at `at`, which the caller then owns. */
+static struct webhook_event *release_held(struct webhook_grace *grace, struct webhook_event **at) {
+    struct webhook_event *event = *at;
+
+    *at = event->next;
+    list_remove(&event->link);
+    grace->count--;
+    grace->bytes -= event->bytes;
+    return event;
+}
+
+static struct webhook_event *release_oldest(struct webhook_grace *grace) {
+    return release_held(grace, find_held(grace, container_of(grace->held.next, struct webhook_event, link)));
+}
+
+static void grow_grace(struct webhook_grace *grace) {
+    size_t wanted = grace->bucket_count * 2;
+    struct webhook_event **buckets = alloc_zero(wanted * sizeof(struct webhook_event *));
+
+    for (struct list *link = grace->held.next; link != &grace->held; link = link->next) {
+        struct webhook_event *event = container_of(link, struct webhook_event, link);
+        struct webhook_event **bucket = &buckets[event->hash & (wanted - 1)];
+
+        event->next = *bucket;
+        *bucket = event;
+    }
+    free(grace->buckets);
+    grace->buckets = buckets;
+    grace->bucket_count = wanted;
+}
+
+static void hold_event(struct webhook_grace *grace, struct webhook_event *event, uint64_t now_ms) {
+    struct webhook_event **at = find_held(grace, event);
+
+    if (*at != NULL) /* its opposite was lost on the way here */
+        webhook_event_free(release_held(grace, at));
+    if (grace->count == grace->bucket_count)
+        grow_grace(grace);
+    at = &grace->buckets[event->hash & (grace->bucket_count - 1)];
+    event->next = *at;
+    *at = event;
+    event->due_ms = now_ms + WEBHOOK_GRACE_MS;
+    list_append(&grace->held, &event->link);
+    grace->count++;
+    grace->bytes += event->bytes;
+}
+
+void webhook_grace_destroy(struct webhook_grace *grace) {
+    while (!list_empty(&grace->held))
+        webhook_event_free(release_oldest(grace));
+    free(grace->buckets);
+    free(grace);
+}
+
+/* --- events --- */
+
+static void send_oldest(struct webhook_grace *grace) {
+    grace->settings.send(grace->settings.context, release_oldest(grace));
+}
+
+void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event, uint64_t now_ms) {
+    struct webhook_event **held;
+
+    event->hash = hash_event(event);
+    if ((event->kind & (WEBHOOK_CHANNEL_VACATED | WEBHOOK_MEMBER_REMOVED)) != 0 && !grace->finished) {
+        hold_event(grace, event, now_ms);
+        while (grace->count > grace->settings.max_events || grace->bytes > grace->settings.max_bytes)
+            send_oldest(grace);
+        return;
+    }
+    if ((event->kind & (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_MEMBER_ADDED)) != 0) {
+        held = find_held(grace, event);
+        if (*held != NULL) {
+            webhook_event_free(release_held(grace, held));
+            webhook_event_free(event);
+            return;
+        }
+    }
+    grace->settings.send(grace->settings.context, event);
+}
+
+uint64_t webhook_grace_run(struct webhook_grace *grace, uint64_t now_ms) {
+    while (!list_empty(&grace->held)) {
+        const struct webhook_event *oldest = container_of(grace->held.next, struct webhook_event, link);
+        if (now_ms < oldest->due_ms)
+            return oldest->due_ms;
+        send_oldest(grace);
+    }
+    return UINT64_MAX;
+}
+
+void webhook_grace_finish(struct webhook_grace *grace) {
+    grace->finished = true;
+    while (!list_empty(&grace->held))
+        send_oldest(grace);
+}

@@ -1,0 +1,39 @@
+/*
+ * The grace of webhooks: a channel that is empty, or a user who has left, for less than three seconds causes no event.
+ *
+ *   channel_vacated, member_removed    are held for the grace, in a table by app, channel and user
+ *   channel_occupied, member_added     end what is held for the same channel and user: neither of the two is sent
+ *   everything else                    is sent at once
+ *
+ * The table is bounded: over its bounds the event that has waited longest is sent at once. On the webhook thread.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "app/webhook_event.h"
+
+#define WEBHOOK_GRACE_MS 3000
+
+struct webhook_grace;
+
+struct webhook_grace_settings {
+    size_t max_events, max_bytes; /* that are held */
+    /* Sends an event, and takes it over. */
+    void (*send)(void *context, struct webhook_event *event);
+    void *context;
+};
+
+struct webhook_grace *webhook_grace_create(const struct webhook_grace_settings *settings);
+
+/* Frees it with what is held. */
+void webhook_grace_destroy(struct webhook_grace *grace);
+
+/* Takes an event over: holds it, sends it, or ends with it what is held. `now_ms` is the monotonic clock. */
+void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event, uint64_t now_ms);
+
+/* Sends what has been held for the whole grace. Returns when to call it again; UINT64_MAX: after the next event. */
+uint64_t webhook_grace_run(struct webhook_grace *grace, uint64_t now_ms);
+
+/* The process ends: sends what is held, oldest first, and holds nothing any more. */
+void webhook_grace_finish(struct webhook_grace *grace);

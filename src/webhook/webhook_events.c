@@ -1,0 +1,121 @@
+#include "webhook/webhook_events.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "webhook/event_json.h"
+#include "webhook/grace.h"
+
+/* Bounds of what waits for the thread, and of what is held during its grace. */
+#define WAITING_EVENTS_MAX 100000
+#define WAITING_BYTES_MAX (32 * 1024 * 1024)
+
+struct webhook_events {
+    struct webhook_thread *thread;
+    struct webhook_outlet outlet;
+    struct webhook_grace *grace;
+    struct buffer json; /* the event that is sent */
+};
+
+/* --- sending --- */
+
+static void send_webhook_event(void *context, struct webhook_event *event) {
+    struct webhook_events *events = context;
+    struct app *app = app_latest(event->app);
+
+    events->json.length = 0;
+    for (size_t i = 0; app != NULL && i < app->webhook_count; i++) {
+        if (!app_webhook_takes(app, i, event->kind, event->details.channel))
+            continue;
+        if (events->json.length == 0)
+            webhook_event_append(&events->json, event);
+        delivery_add(webhook_thread_delivery(events->thread), app, i, event->details.channel,
+                     buffer_slice(&events->json), event->time_ms);
+    }
+    webhook_event_free(event);
+}
+
+static void handle_webhook_event(struct webhook_thread *thread, struct webhook_message *message) {
+    struct webhook_events *events = webhook_thread_context(thread);
+    struct webhook_event *event = container_of(message, struct webhook_event, message);
+
+    webhook_event_taken(event);
+    webhook_grace_add(events->grace, event, clock_monotonic_ms());
+}
+
+static uint64_t run_grace(void *context, uint64_t now_ms) {
+    struct webhook_events *events = context;
+
+    return webhook_grace_run(events->grace, now_ms);
+}
+
+static void finish_grace(void *context) {
+    struct webhook_events *events = context;
+
+    webhook_grace_finish(events->grace);
+}
+
+/* --- changes of apps --- */
+
+struct app_replaced {
+    struct webhook_message message;
+    struct app *before, *after; /* references; one of them may be NULL */
+};
+
+static void handle_app_replaced(struct webhook_thread *thread, struct webhook_message *message) {
+    struct app_replaced *replaced = container_of(message, struct app_replaced, message);
+    struct app *known = replaced->after != NULL ? replaced->after : replaced->before;
+
+    /* A later change may have overtaken this one. */
+    delivery_app_changed(webhook_thread_delivery(thread), known->id, app_latest(known));
+    app_unref(replaced->before);
+    app_unref(replaced->after);
+    free(replaced);
+}
+
+void webhook_events_app_replaced(struct webhook_events *events, struct app *before, struct app *after) {
+    struct app_replaced *replaced = alloc(sizeof *replaced);
+
+    *replaced = (struct app_replaced){
+        .message.handle = handle_app_replaced,
+        .before = before != NULL ? app_ref(before) : NULL,
+        .after = after != NULL ? app_ref(after) : NULL,
+    };
+    if (before != NULL)
+        app_set_successor(before, after);
+    webhook_thread_post(events->thread, &replaced->message);
+    webhook_thread_wake(events->thread);
+}
+
+/* --- creating and freeing --- */
+
+struct webhook_events *webhook_events_create(struct webhook_thread *thread) {
+    struct webhook_events *events = alloc_zero(sizeof *events);
+    const struct webhook_grace_settings settings = {WAITING_EVENTS_MAX, WAITING_BYTES_MAX, send_webhook_event, events};
+
+    events->thread = thread;
+    events->grace = webhook_grace_create(&settings);
+    events->outlet = (struct webhook_outlet){
+        .thread = thread,
+        .post = webhook_thread_post,
+        .wake = webhook_thread_wake,
+        .handle = handle_webhook_event,
+        .max_events = WAITING_EVENTS_MAX,
+        .max_bytes = WAITING_BYTES_MAX,
+    };
+    webhook_thread_set_work(thread, &(struct webhook_work){run_grace, finish_grace, events});
+    return events;
+}
+
+void webhook_events_destroy(struct webhook_events *events) {
+    if (events == NULL)
+        return;
+    webhook_grace_destroy(events->grace);
+    buffer_dispose(&events->json);
+    free(events);
+}
+
+struct webhook_outlet *webhook_events_outlet(struct webhook_events *events) {
+    return &events->outlet;
+}
