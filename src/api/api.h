@@ -21,6 +21,7 @@
 #include "net/http.h"
 #include "net/rate_limiter.h"
 
+struct delivery;
 struct idempotency;
 struct page_thread;
 
@@ -49,6 +50,7 @@ struct api {
     struct idempotency *idempotency;        /* keys of publishes that were accepted */
     struct rate_limiter *request_limit;     /* on requests to /apps by client address; NULL: none */
     struct rate_limiter *connect_limit;     /* on connects; checked by the sessions, shown in the metrics; NULL: none */
+    struct delivery *webhooks;              /* for the metrics; NULL: webhooks are turned off */
     unsigned metrics_port;                  /* the label `port`; set when the port is known */
     /* Connections with a key that no app has, for each of WORKERS_MAX workers; or NULL. */
     const struct counter *unknown_apps;

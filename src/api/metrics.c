@@ -129,6 +129,7 @@ void metrics_append_page(const struct api *api, struct buffer *text) {
     struct buffer labels = {0};
 
     metrics_append_apps(&page, api);
+    metrics_append_webhooks(&page, api);
     append_limits(&page, api);
     append_workers(&page, api, &labels);
     append_idempotency(&page, api, &labels);

@@ -24,6 +24,8 @@
  * name resolution. */
 #define OWN_DESCRIPTORS 16
 #define OWN_CONNECTIONS_MOST 1000
+/* For requests to webhooks. Without one, a request fails and is repeated. */
+#define WEBHOOK_DESCRIPTORS 32
 
 /* A joined group of events is at most this part of a reader's output bound, so that joining never exceeds it. */
 #define GROUP_PART 8
@@ -100,6 +102,7 @@ static void accept_websocket(struct http_connection *connection, struct http_req
 /* How many descriptors the process may need beside connections of clients. A connection to a store may hold three: a
  * socket, another one while a name is resolved, and what wakes its library. */
 static unsigned own_descriptors(const struct config *config) {
+    const unsigned others = OWN_DESCRIPTORS + (config_webhooks_enabled(config) ? WEBHOOK_DESCRIPTORS : 0);
     const struct config_sql *sql = config->app_manager.driver == CONFIG_DRIVER_MYSQL      ? &config->database.mysql
                                    : config->app_manager.driver == CONFIG_DRIVER_POSTGRES ? &config->database.postgres
                                                                                           : NULL;
@@ -107,8 +110,8 @@ static unsigned own_descriptors(const struct config *config) {
     struct error error;
 
     if (config->app_manager.driver == CONFIG_DRIVER_MEMORY || !config_pool_sizes(config, sql, &least, &most, &error))
-        return OWN_DESCRIPTORS;
-    return OWN_DESCRIPTORS + 3 * (most < OWN_CONNECTIONS_MOST ? most : OWN_CONNECTIONS_MOST);
+        return others;
+    return others + 3 * (most < OWN_CONNECTIONS_MOST ? most : OWN_CONNECTIONS_MOST);
 }
 
 /* Keeps descriptors back for API requests, the metrics and the process itself. */
@@ -172,6 +175,7 @@ static void set_up_parts(struct server *server) {
         .unknown_apps = server->sessions.unknown_apps,
         .on_websocket = accept_websocket,
         .websocket_context = &server->sessions,
+        .webhooks = server->webhooks != NULL ? webhook_thread_delivery(server->webhooks) : NULL,
     };
     server->main_handler = api_main_handler(&server->api);
     server->metrics_handler = api_metrics_handler(&server->api);
@@ -236,7 +240,7 @@ static bool build_server(struct server *server, struct error *error) {
         stop_workers(server);
         return false;
     }
-    if (!app_manager_start(server->apps, error)) {
+    if (!server_webhooks_start(server, error) || !app_manager_start(server->apps, error)) {
         stop_workers(server);
         return false;
     }
@@ -250,6 +254,8 @@ static void destroy_server(struct server *server) {
         stop_apps(server);
         workers_settle(&server->workers);
     }
+    webhook_thread_stop(server->webhooks, 0); /* if the start has failed */
+    webhook_thread_destroy(server->webhooks);
     if (server->sessions.channels != NULL)
         channel_hub_destroy(server->sessions.channels);
     if (server->apps != NULL)
@@ -271,6 +277,7 @@ static void destroy_server(struct server *server) {
 
 static void run_until_signal(struct server *server, const sigset_t *signals, const char *config_file) {
     sigset_t ends;
+    uint64_t shutdown_ms;
     int signal_number = 0;
 
     if (!app_manager_has_apps(server->apps))
@@ -289,7 +296,9 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &ends, NULL);
+    shutdown_ms = clock_monotonic_ms();
     stop_workers(server);
+    server_webhooks_stop(server, shutdown_ms);
     log_info("server", "stopped");
 }
 
@@ -319,7 +328,7 @@ static bool open_parts(struct server *server, struct error *error) {
     if (!server_tls_create(&server->config, server->tickets, &tls, error))
         return false;
     atomic_store(&server->tls, tls);
-    return open_apps(server, error);
+    return open_apps(server, error) && server_webhooks_create(server, error);
 }
 
 static int run_server(struct server *server, const sigset_t *signals, const char *config_file) {

@@ -4,6 +4,7 @@
  *   listeners.c  the ports
  *   reload.c     SIGHUP
  *   server.c     the process: building it, running until a signal, shutdown
+ *   server_webhooks.c  the webhook thread
  */
 #pragma once
 
@@ -14,6 +15,7 @@
 #include "server/redirect.h"
 #include "server/server_tls.h"
 #include "session/session.h"
+#include "webhook/webhook_thread.h"
 
 struct server {
     struct config config;
@@ -36,6 +38,7 @@ struct server {
     struct http_handler redirect_handler;
     struct listener redirect_listener;
     struct housekeeping housekeeping;
+    struct webhook_thread *webhooks; /* NULL: turned off */
     struct rate_limiter *request_limit; /* NULL: none */
     struct rate_limiter *connect_limit;
 };
@@ -51,3 +54,12 @@ void server_stop_listening(struct server *server, struct worker *worker);
 
 /* Reads the apps of the driver `memory` and the certificate again. On the main thread. */
 void server_reload(struct server *server, const char *config_file);
+
+/* --- server_webhooks.c --- */
+
+/* Makes the webhook thread, unless the configuration turns webhooks off. False with an error of the configuration. */
+bool server_webhooks_create(struct server *server, struct error *error);
+bool server_webhooks_start(struct server *server, struct error *error);
+/* When all workers have ended: delivers what is pending, until the shutdown grace period that began at `shutdown_ms` is
+ * over. */
+void server_webhooks_stop(struct server *server, uint64_t shutdown_ms);

@@ -288,3 +288,10 @@ void delivery_drain(struct delivery *delivery) {
 bool delivery_idle(const struct delivery *delivery) {
     return delivery->table.events == 0;
 }
+
+void delivery_each_webhook(struct delivery *delivery,
+                           void (*each)(struct slice app_id, size_t index, const struct webhook_counters *counters,
+                                        void *context),
+                           void *context) {
+    webhook_table_each(&delivery->table, each, context);
+}

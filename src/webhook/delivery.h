@@ -14,9 +14,9 @@
 #include "app/app.h"
 #include "base/error.h"
 #include "base/slice.h"
+#include "webhook/webhook_counters.h"
 
 struct config;
-struct curl_waitfd;
 struct delivery;
 
 /* `config` outlives the delivery. NULL with an error if the configuration can never work. On the main thread. */
@@ -49,3 +49,10 @@ void delivery_drain(struct delivery *delivery);
 
 /* True if nothing waits and nothing is on its way. */
 bool delivery_idle(const struct delivery *delivery);
+
+/* Calls `each` for every webhook that has had an event. Any thread; the webhook thread may wait meanwhile, so `each` is
+ * quick. */
+void delivery_each_webhook(struct delivery *delivery,
+                           void (*each)(struct slice app_id, size_t index, const struct webhook_counters *counters,
+                                        void *context),
+                           void *context);

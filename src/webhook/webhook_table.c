@@ -18,8 +18,8 @@ const char *const webhook_drop_names[WEBHOOK_DROP_COUNT] = {
     [WEBHOOK_DROP_GONE] = "gone",
 };
 
-const uint64_t webhook_latency_bounds_ms[WEBHOOK_LATENCY_BUCKETS - 1] = {10,   50,   100,   250,   500,   1000,
-                                                                         2500, 5000, 10000, 60000, 300000};
+const uint64_t webhook_latency_bounds_ms[WEBHOOK_LATENCY_BUCKETS] = {10,   50,   100,   250,   500,    1000,
+                                                                     2500, 5000, 10000, 60000, 300000, 0};
 
 void webhook_table_init(struct webhook_table *table, const struct config *config) {
     *table = (struct webhook_table){.bounds = webhook_bounds};

@@ -1,0 +1,30 @@
+#include "base/clock.h"
+#include "server/server_internal.h"
+
+/* What is pending at the shutdown has at least this long, however short the shutdown grace period is. */
+#define LEAST_DELIVERY_MS 3000
+
+bool server_webhooks_create(struct server *server, struct error *error) {
+    struct delivery *delivery;
+
+    if (!config_webhooks_enabled(&server->config))
+        return true;
+    delivery = delivery_create(&server->config, error);
+    if (delivery == NULL)
+        return false;
+    server->webhooks = webhook_thread_create(delivery, error);
+    if (server->webhooks == NULL)
+        delivery_destroy(delivery);
+    return server->webhooks != NULL;
+}
+
+bool server_webhooks_start(struct server *server, struct error *error) {
+    return server->webhooks == NULL || webhook_thread_start(server->webhooks, error);
+}
+
+void server_webhooks_stop(struct server *server, uint64_t shutdown_ms) {
+    uint64_t least_ms = clock_monotonic_ms() + LEAST_DELIVERY_MS;
+    uint64_t until_ms = shutdown_ms + server->config.shutdown_grace_period_s * UINT64_C(1000);
+
+    webhook_thread_stop(server->webhooks, until_ms > least_ms ? until_ms : least_ms);
+}
