@@ -151,6 +151,9 @@ void api_refuse_with(struct api_call *call, unsigned status, enum refusal reason
 
     if (part != NULL)
         counter_add(&part->counters.refusals[reason], 1);
+    if (call->read_rate.limit != 0)
+        token_bucket_return(&call->lookup.slot->rates[RATE_READS], call->read_rate, 1);
+    call->read_rate.limit = 0;
     call->refusal = text;
     buffer_append(&body, SLICE("{\"error\":"));
     json_append_string(&body, slice_of(text));

@@ -26,11 +26,15 @@ enum route_needs {
     ROUTE_SIGNED_BY_KEY,
 };
 
+/* The limit per second of the app that a request counts against; see request_rates.h. */
+enum route_costs { ROUTE_COSTS_NOTHING, ROUTE_COSTS_READ, ROUTE_COSTS_EVENTS };
+
 struct api_route {
     const char *method; /* GET is HEAD too */
     const char *path;   /* `{}` is one segment of the path, `{...}` one or more */
     void (*handle)(struct api_call *call);
     enum route_needs needs;
+    enum route_costs costs; /* of ROUTE_SIGNED and ROUTE_SIGNED_BY_KEY */
 };
 
 #define ROUTE_PARAMETERS 2
@@ -50,8 +54,11 @@ struct api_call {
     struct frame *repeated;                    /* the answer to the request that this one repeats, once it is known */
     void *waits_for;                           /* see api_call_wait */
     void (*on_abort)(struct api_call *call);   /* likewise; NULL: the call does not wait */
-    const char *refusal;   /* the text of the refusal that is being answered, for the log; NULL: none */
+    const char *refusal; /* the text of the refusal that is being answered, for the log; NULL: none */
+    /* The rate of which this call took the token of a read, which a refusal gives back; limit 0: none. */
+    struct token_rate read_rate;
     bool unsigned_request; /* ROUTE_SIGNED_BY_KEY without auth_key */
+    bool head_only;        /* the body has not arrived: only what the head decides is checked; see dispatch.h */
     bool cross_origin;     /* web pages of other origins may read the answer, by the `cors` section */
 };
 

@@ -4,6 +4,7 @@
 
 #include "api/auth.h"
 #include "api/cors.h"
+#include "api/request_rates.h"
 #include "api/route_match.h"
 #include "base/clock.h"
 #include "base/list.h"
@@ -13,7 +14,8 @@ static void find_call_app(struct api_call *call);
 static void run_route(struct api_call *call);
 static void refuse_over_limit(struct api_call *call, uint32_t wait_s);
 
-void api_dispatch(struct http_connection *connection, struct http_request *request, const struct route_table *table) {
+static void dispatch_request(struct http_connection *connection, struct http_request *request,
+                             const struct route_table *table, bool head_only) {
     struct api *api = http_connection_handler(connection)->context;
     struct slice received = route_path(request->path);
     struct slice path = received;
@@ -28,8 +30,9 @@ void api_dispatch(struct http_connection *connection, struct http_request *reque
     }
     call = api_call_create(connection, request);
     call->path = received;
+    call->head_only = head_only;
     call->cross_origin = table->cross_origin;
-    if (slice_starts_with(path, SLICE("/apps/")))
+    if (slice_starts_with(path, SLICE("/apps/")) && !request->head_accepted)
         wait_s = rate_limiter_check(api->request_limit, connection, request);
     if (wait_s != 0) {
         refuse_over_limit(call, wait_s);
@@ -38,6 +41,15 @@ void api_dispatch(struct http_connection *connection, struct http_request *reque
     if (path.length > 1 && path.data[path.length - 1] == '/')
         path.length--;
     find_route(call, table, path);
+}
+
+void api_dispatch(struct http_connection *connection, struct http_request *request, const struct route_table *table) {
+    dispatch_request(connection, request, table, false);
+}
+
+void api_dispatch_head(struct http_connection *connection, struct http_request *request,
+                       const struct route_table *table) {
+    dispatch_request(connection, request, table, true);
 }
 
 /* The rate limit is the first check, before any lookup or signature. */
@@ -169,10 +181,14 @@ static enum app_answer start_lookup(struct api_call *call) {
 
 static void find_call_app(struct api_call *call) {
     if (start_lookup(call) == APP_PENDING) {
-        api_call_wait(call, NULL, cancel_lookup);
-        return;
+        if (!call->head_only) {
+            api_call_wait(call, NULL, cancel_lookup);
+            return;
+        }
+        cancel_lookup(call); /* the body may come; the query goes on meanwhile */
+    } else {
+        run_route(call);
     }
-    run_route(call);
     api_call_release(call);
 }
 
@@ -197,7 +213,7 @@ static void run_signed(struct api_call *call) {
         .path_prefix = slice_of(call->api->config->path_prefix),
         .query = &query,
         .body = request->body,
-        .body_unknown = request->body_too_large,
+        .body_unknown = call->head_only || request->body_too_large,
     };
 
     call->query = &query;
@@ -209,10 +225,12 @@ static void run_signed(struct api_call *call) {
         api_refuse_with(call, 401, REFUSED_SIGNATURE, SLICE(""), error.text);
     else if (!app->enabled)
         api_refuse(call, 403, REFUSED_DISABLED, "the app is disabled");
+    else if (!request_rate_admit(call))
+        (void)0; /* answered */
     else if (request->body_too_large)
         api_refuse(call, 413, REFUSED_REQUEST, "the body is over http_api.request_limit_in_mb, which is %u",
                    call->api->config->http_api.request_limit_in_mb);
-    else
+    else if (!call->head_only)
         call->route->handle(call);
     query_dispose(&query);
 }
@@ -221,7 +239,8 @@ static void run_route(struct api_call *call) {
     bool by_key = call->route->needs == ROUTE_SIGNED_BY_KEY;
 
     if (call->route->needs < ROUTE_SIGNED || call->unsigned_request) {
-        call->route->handle(call);
+        if (!call->head_only)
+            call->route->handle(call);
         return;
     }
     switch (call->lookup.answer) {

@@ -9,6 +9,7 @@
 #include "api/api_call.h"
 #include "api/publish_body.h"
 #include "api/publish_repeat.h"
+#include "api/request_rates.h"
 #include "base/utf8.h"
 
 /* The channels of an event; a few need no allocation. */
@@ -184,7 +185,9 @@ static void publish_checked(struct api_call *call, const struct event *event, co
                             struct buffer *scratch) {
     struct slice data = event_data(event, scratch);
 
-    if (event->info != 0) {
+    if (!request_rate_take_events(call, targets->count)) {
+        repeat_refused(call);
+    } else if (event->info != 0) {
         publish_with_info(call, event, data, targets);
     } else {
         publish_event(call, event, data, targets->names, targets->count, NULL);
@@ -235,10 +238,11 @@ static bool check_item(const struct app *app, struct event *event, struct buffer
 }
 
 /*
- * Checks all items, and whether one asks for info. Data that is too large (413) takes precedence over other faults
- * (400), so the check continues after the first faulty item.
+ * Checks and counts all items, and sees whether one asks for info. Data that is too large (413) takes precedence over
+ * other faults (400), so the check continues after the first faulty item.
  */
-static bool check_batch(const struct app *app, struct json_value batch, unsigned *info, struct event_refusal *refusal) {
+static bool check_batch(const struct app *app, struct json_value batch, unsigned *info, size_t *count,
+                        struct event_refusal *refusal) {
     struct json_iterator iterator = json_iterate(batch);
     struct buffer scratch = {0}, decoded = {0};
     bool valid = true, fits = true;
@@ -267,6 +271,7 @@ static bool check_batch(const struct app *app, struct json_value batch, unsigned
                              index, app->max_event_batch_size, index, app->max_event_batch_size);
     buffer_dispose(&scratch);
     buffer_dispose(&decoded);
+    *count = index;
     return valid;
 }
 
@@ -318,6 +323,7 @@ void api_post_batch(struct api_call *call) {
     struct event_refusal refusal;
     struct buffer answer = {0};
     unsigned info = 0;
+    size_t count;
 
     if (!scan_batch(call, members, &refusal)) {
         refuse_publish(call, &refusal);
@@ -325,8 +331,10 @@ void api_post_batch(struct api_call *call) {
     }
     if (!repeat_begin(call, 'b', members[BATCH_IDEMPOTENCY_KEY]))
         return;
-    if (!check_batch(call->lookup.app, members[BATCH_EVENTS], &info, &refusal)) {
+    if (!check_batch(call->lookup.app, members[BATCH_EVENTS], &info, &count, &refusal)) {
         refuse_publish(call, &refusal);
+    } else if (!request_rate_take_events(call, count)) {
+        repeat_refused(call);
     } else {
         publish_batch(call, members[BATCH_EVENTS], info != 0 ? &answer : NULL);
         repeat_accepted(call, info != 0 ? buffer_slice(&answer) : SLICE("{}"));

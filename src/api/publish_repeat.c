@@ -4,6 +4,7 @@
 
 #include "api/dispatch.h"
 #include "api/idempotency.h"
+#include "api/request_rates.h"
 #include "base/alloc.h"
 
 #define HEADER SLICE("x-idempotency-key")
@@ -101,9 +102,11 @@ static void wake_waiting(struct idempotency_waiter *waiter, struct frame *answer
 
 /* --- the way of a request --- */
 
+/* A repeat costs a read: it publishes nothing, and must not be free. */
 static void answer_repeat(struct api_call *call, struct frame *answer) {
-    api_answer_with(call, 200, SLICE(""), SLICE("Idempotency-Replayed: true\r\n"),
-                    (struct slice){answer->bytes, answer->length});
+    if (request_rate_take_read(call))
+        api_answer_with(call, 200, SLICE(""), SLICE("Idempotency-Replayed: true\r\n"),
+                        (struct slice){answer->bytes, answer->length});
     frame_unref(answer);
 }
 

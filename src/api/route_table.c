@@ -5,20 +5,20 @@
 
 /* The most common one first. */
 static const struct api_route main_routes[] = {
-    {"POST", "/apps/{}/events", api_post_event, ROUTE_SIGNED},
-    {"POST", "/apps/{}/batch_events", api_post_batch, ROUTE_SIGNED},
-    {"GET", "/apps/{}/channels", api_get_channels, ROUTE_SIGNED},
-    {"GET", "/apps/{}/channels/{}", api_get_channel, ROUTE_SIGNED},
-    {"GET", "/apps/{}/channels/{}/users", api_get_channel_users, ROUTE_SIGNED},
+    {"POST", "/apps/{}/events", api_post_event, ROUTE_SIGNED, ROUTE_COSTS_EVENTS},
+    {"POST", "/apps/{}/batch_events", api_post_batch, ROUTE_SIGNED, ROUTE_COSTS_EVENTS},
+    {"GET", "/apps/{}/channels", api_get_channels, ROUTE_SIGNED, ROUTE_COSTS_READ},
+    {"GET", "/apps/{}/channels/{}", api_get_channel, ROUTE_SIGNED, ROUTE_COSTS_READ},
+    {"GET", "/apps/{}/channels/{}/users", api_get_channel_users, ROUTE_SIGNED, ROUTE_COSTS_READ},
     {"POST", "/apps/{}/users/{...}/terminate_connections", api_terminate_user, ROUTE_SIGNED},
     {"POST", "/apps/{}/users/{...}/force_reconnect", api_reconnect_user, ROUTE_SIGNED},
-    {"GET", "/apps/{}/connections", api_get_connections, ROUTE_SIGNED},
+    {"GET", "/apps/{}/connections", api_get_connections, ROUTE_SIGNED, ROUTE_COSTS_READ},
     {"GET", "/up", api_get_up, ROUTE_NOTHING},
     {"GET", "/up/{}", api_get_up_app, ROUTE_APP},
     {"GET", "/live", api_get_live, ROUTE_NOTHING},
     {"GET", "/ready", api_get_ready, ROUTE_NOTHING},
     {"GET", "/accept-traffic", api_get_ready, ROUTE_NOTHING},
-    {"GET", "/stats", api_get_stats, ROUTE_SIGNED_BY_KEY},
+    {"GET", "/stats", api_get_stats, ROUTE_SIGNED_BY_KEY, ROUTE_COSTS_READ},
     {"GET", "/usage", api_get_public_usage, ROUTE_NOTHING},
     {"GET", "/app/{}", api_get_without_upgrade, ROUTE_NOTHING},
 };
@@ -51,6 +51,10 @@ static void on_main_request(struct http_connection *connection, struct http_requ
     api_dispatch(connection, request, &main_table);
 }
 
+static void on_main_head(struct http_connection *connection, struct http_request *request) {
+    api_dispatch_head(connection, request, &main_table);
+}
+
 static void on_metrics_request(struct http_connection *connection, struct http_request *request) {
     api_dispatch(connection, request, &metrics_table);
 }
@@ -66,6 +70,7 @@ static void on_call_abort(struct http_connection *connection) {
 
 struct http_handler api_main_handler(struct api *api) {
     return (struct http_handler){.on_request = on_main_request,
+                                 .on_head = on_main_head,
                                  .on_abort = on_call_abort,
                                  .max_body_bytes = (size_t)api->config->http_api.request_limit_in_mb * 1024 * 1024,
                                  .memory_full = api->memory_full,

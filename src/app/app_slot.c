@@ -9,6 +9,7 @@ const char *const refusal_names[REFUSAL_COUNT] = {
     [REFUSED_CONNECTIONS] = "max_connections",
     [REFUSED_MEMORY] = "memory_threshold",
     [REFUSED_CLIENT_EVENTS_OFF] = "enable_client_messages",
+    [REFUSED_CLIENT_EVENT_RATE] = "max_client_events_per_second",
     [REFUSED_CLIENT_EVENT_CHANNEL] = "client_event_channel",
     [REFUSED_EVENT_NAME] = "max_event_name_length",
     [REFUSED_EVENT_PAYLOAD] = "max_event_payload_in_kb",
@@ -22,7 +23,11 @@ const char *const refusal_names[REFUSAL_COUNT] = {
     [REFUSED_WATCHLIST] = "watchlist",
     [REFUSED_SLOW_READER] = "slow_reader",
     [REFUSED_MESSAGE] = "message",
+    [REFUSED_MESSAGE_RATE] = "message_rate_limit",
+    [REFUSED_JUNK] = "junk_messages",
     [REFUSED_REQUEST] = "request",
+    [REFUSED_READ_RATE] = "max_read_requests_per_second",
+    [REFUSED_BACKEND_RATE] = "max_backend_events_per_second",
 };
 
 const char *const connection_error_names[CONNECTION_ERROR_COUNT] = {

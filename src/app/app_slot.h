@@ -18,9 +18,11 @@
 
 #include "app/app.h"
 #include "app/broadcast_latency.h"
+#include "base/alloc.h"
 #include "base/counter.h"
 #include "base/list.h"
 #include "base/slice.h"
+#include "base/token_bucket.h"
 #include "net/worker.h"
 
 /* The reason why a connection, subscription, event or request was refused; the label `reason` of a metric. */
@@ -29,6 +31,7 @@ enum refusal {
     REFUSED_CONNECTIONS,
     REFUSED_MEMORY,
     REFUSED_CLIENT_EVENTS_OFF,
+    REFUSED_CLIENT_EVENT_RATE,
     REFUSED_CLIENT_EVENT_CHANNEL,
     REFUSED_EVENT_NAME,
     REFUSED_EVENT_PAYLOAD,
@@ -42,7 +45,11 @@ enum refusal {
     REFUSED_WATCHLIST,
     REFUSED_SLOW_READER,
     REFUSED_MESSAGE,
+    REFUSED_MESSAGE_RATE,
+    REFUSED_JUNK,
     REFUSED_REQUEST,
+    REFUSED_READ_RATE,
+    REFUSED_BACKEND_RATE,
     REFUSAL_COUNT,
 };
 extern const char *const refusal_names[REFUSAL_COUNT];
@@ -97,12 +104,20 @@ struct app_part {
     atomic_uint_fast64_t previous_seen_s, previous_seen_until_s;
 };
 
+/* The limits of requests per second. */
+enum request_rate { RATE_READS, RATE_BACKEND_EVENTS, REQUEST_RATES };
+
 struct app_slot {
     _Atomic(struct app *) current; /* NULL: deleted, or never valid */
     char *id;                      /* owned */
     atomic_uint_fast64_t connections;
     /* A struct channel_table, which channel/ makes when it is first needed. */
     _Atomic(void *) channels;
+    /* Written with each request, so in a cache line of their own: all workers read the members above. They outlive a
+     * record: a change gives no tokens. */
+    _Alignas(CACHE_LINE) struct token_bucket rates[REQUEST_RATES];
+    /* The minute of the last line of the log about refusals by a limit that the app did not choose. */
+    atomic_uint_fast64_t rate_logged_minute[REQUEST_RATES];
     unsigned worker_count;
     /* By worker index. Each worker makes its part when it is first needed. */
     _Atomic(struct app_part *) parts[];

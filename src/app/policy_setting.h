@@ -16,7 +16,7 @@
 #include "app/webhook_setting.h"
 #include "base/error.h"
 
-/* The values that only a policy has. They are kept, and not in effect yet. */
+/* The values that only a policy has. */
 struct app_policy {
     uint32_t decay_seconds;  /* the window of max_client_events_per_second */
     bool terminate_on_limit; /* close a connection that exceeds it, instead of dropping the event */

@@ -243,9 +243,6 @@ static bool field_is_set(const json_t *value) {
 static void print_fields_without_effect(const json_t *output) {
     static const char *const fields[] = {
         "allowed_origins",
-        "max_client_events_per_second",
-        "max_read_requests_per_second",
-        "max_backend_events_per_second",
         "enable_user_authentication",
         "webhooks",
     };

@@ -111,9 +111,6 @@ static json_t *convert_rate_limiting(struct conversion *conversion, struct sourc
     json_object_set_new(limit, "decay_seconds",
                         json_integer((json_int_t)reverb_number(conversion, node, "decay_seconds", 60)));
     json_object_set_new(limit, "terminate_on_limit", json_boolean(closes));
-    conversion_note(conversion, node,
-                    "this version of Curlew keeps the limit of messages (policy.limits.message_rate_limit), but does "
-                    "not enforce it yet");
     return limit;
 }
 

@@ -162,6 +162,26 @@ static void hand_over_request(struct http_connection *connection) {
         stream_pause(stream);
 }
 
+/* Lets the handler decide by the head, and asks for the body if the client waits for that. */
+static void offer_head(struct http_connection *connection) {
+    static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct http_request *request = connection->request;
+    bool keep_alive = connection->keep_alive;
+
+    if (connection->handler->on_head != NULL) {
+        connection->keep_alive = false; /* after an answer the body is not read */
+        connection->in_handler = true;
+        connection->handler->on_head(connection, request);
+        connection->in_handler = false;
+        if (connection->state != REQUEST_BODY)
+            return;
+        connection->keep_alive = keep_alive;
+    }
+    request->head_accepted = true;
+    if (connection->expects)
+        stream_send_copy(connection->stream, proceed, sizeof proceed - 1);
+}
+
 static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) {
     struct http_connection *connection = stream->context;
     enum llhttp_errno code;
@@ -186,6 +206,8 @@ static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) 
         refuse_broken_request(connection);
         return length;
     }
+    if (connection->state == REQUEST_BODY && !connection->request->head_accepted)
+        offer_head(connection);
     return consumed;
 }
 

@@ -43,6 +43,7 @@ struct http_request {
     bool wants_websocket; /* GET with `Upgrade: websocket` */
     /* Above max_body_bytes: `body` is empty, and the connection will be closed. */
     bool body_too_large;
+    bool head_accepted;    /* on_head was called, and did not answer */
     size_t received_bytes; /* head and body on the wire, for the counters */
 
     /* The memory behind the slices; private to the parser. */
@@ -59,6 +60,9 @@ struct http_handler {
     /* A request is complete. The handler answers it with http_respond or websocket_accept, now or later on this thread;
      * the request is valid until then. */
     void (*on_request)(struct http_connection *connection, struct http_request *request);
+    /* The head of a request is complete, and its body has not all arrived. The handler may answer now: the body is not
+     * read then, and the connection closes. Otherwise on_request follows. NULL: every body is read. */
+    void (*on_head)(struct http_connection *connection, struct http_request *request);
     /* The connection has closed before the answer that on_request left for later. The handler must not answer. */
     void (*on_abort)(struct http_connection *connection);
     size_t max_body_bytes;

@@ -39,6 +39,7 @@ struct http_connection {
     bool draining;   /* close after the next answer */
     bool in_handler; /* inside on_request: an answer needs no resume */
     bool chunked;
+    bool expects;             /* the client waits for 100 Continue before it sends the body */
     bool short_lived;         /* descriptors were short when it was accepted; see descriptors.h */
     uint64_t waiting_from_ms; /* since when it waits for the client */
     struct list waiting;      /* link in the worker's waiting_http */

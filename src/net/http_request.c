@@ -65,7 +65,7 @@ void http_request_return(struct http_connection *connection) {
     request->target_length = 0;
     request->received_bytes = request->trailer_bytes = 0;
     request->method = request->target = request->path = request->query = request->body = (struct slice){0};
-    request->wants_websocket = request->body_too_large = false;
+    request->wants_websocket = request->body_too_large = request->head_accepted = false;
     worker->spare_request = request;
 }
 
@@ -276,11 +276,9 @@ static const char *find_handshake_fault(const struct http_request *request, cons
 }
 
 static int on_headers_complete(llhttp_t *parser) {
-    static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
     struct http_connection *connection = parser->data;
     struct http_request *request = connection->request;
     const char *fault;
-    bool expects;
 
     if (parser->http_major != 1)
         return refuse_request(connection, "the request line must end in HTTP/1.1 or HTTP/1.0");
@@ -302,9 +300,8 @@ static int on_headers_complete(llhttp_t *parser) {
         connection->state = REQUEST_COMPLETE;
         return HPE_PAUSED;
     }
-    expects = http_header_has(request, SLICE("expect"), SLICE("100-continue"));
-    if (expects && (connection->chunked || parser->content_length != 0) && parser->http_minor >= 1)
-        stream_send_copy(connection->stream, proceed, sizeof proceed - 1);
+    connection->expects = http_header_has(request, SLICE("expect"), SLICE("100-continue")) &&
+                          (connection->chunked || parser->content_length != 0) && parser->http_minor >= 1;
     connection->state = REQUEST_BODY;
     stream_set_timeout(connection->stream,
                        connection->stream->worker->stopping ? HTTP_DRAIN_TIMEOUT_MS : HTTP_BODY_TIMEOUT_MS);

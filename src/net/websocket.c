@@ -337,19 +337,28 @@ static void handle_close_frame(struct websocket *websocket, const uint8_t *paylo
         stream_finish(websocket->stream);
 }
 
+static bool is_control_frame(const struct websocket_frame *frame) {
+    return frame->opcode >= WEBSOCKET_CLOSE;
+}
+
+static void handle_ping_or_pong(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
+    bool ping = frame->opcode == WEBSOCKET_PING;
+    bool answered =
+        websocket->handler->on_control_frame == NULL || websocket->handler->on_control_frame(websocket, ping);
+
+    if (ping && answered)
+        send_frame(websocket, WEBSOCKET_PONG, &(struct slice){(char *)payload, frame->length}, 1);
+}
+
 static void handle_frame(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
     if (frame->opcode == WEBSOCKET_CLOSE)
         handle_close_frame(websocket, payload, frame->length);
     else if (websocket->closing)
         return; /* after our close frame, ignore all frames but the peer's close frame */
-    else if (frame->opcode == WEBSOCKET_PING)
-        send_frame(websocket, WEBSOCKET_PONG, &(struct slice){(char *)payload, frame->length}, 1);
-    else if (frame->opcode != WEBSOCKET_PONG)
+    else if (is_control_frame(frame))
+        handle_ping_or_pong(websocket, frame, payload);
+    else
         handle_data_frame(websocket, frame, payload);
-}
-
-static bool is_control_frame(const struct websocket_frame *frame) {
-    return frame->opcode >= WEBSOCKET_CLOSE;
 }
 
 static bool too_large(const struct websocket *websocket, const struct websocket_frame *frame) {

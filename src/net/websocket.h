@@ -36,6 +36,8 @@ struct websocket_handler {
     void (*on_activity)(struct websocket *websocket, size_t length);
     /* A text message is complete. */
     void (*on_message)(struct websocket *websocket, struct slice text);
+    /* A ping or pong frame has arrived; false: a ping is not answered. NULL: every ping is answered. */
+    bool (*on_control_frame)(struct websocket *websocket, bool ping);
     /* The timer of stream_set_timeout has fired, in state OPEN. */
     void (*on_timer)(struct websocket *websocket);
     /* The client does not read: the handler ends the connection with websocket_close_slow. */

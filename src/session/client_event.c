@@ -92,7 +92,7 @@ void session_client_event(struct session *session, struct json_value event, stru
                             "only private and presence channels take client events");
     } else if (subscription == NULL) {
         refuse_client_event(session, REFUSED_CLIENT_EVENT_CHANNEL, "this connection is not subscribed to the channel");
-    } else if (event_within_limits(session, event, data)) {
+    } else if (event_within_limits(session, event, data) && session_takes_client_event(session)) {
         publish_client_event(session, subscription, event.token,
                              data.type != JSON_TYPE_ABSENT ? data.token : SLICE("null"));
     }

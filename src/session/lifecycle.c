@@ -7,6 +7,7 @@
 
 static void on_activity(struct websocket *websocket, size_t length);
 static void on_message(struct websocket *websocket, struct slice text);
+static bool on_control_frame(struct websocket *websocket, bool ping);
 static void on_timer(struct websocket *websocket);
 static void on_slow(struct websocket *websocket);
 static void on_closing(struct websocket *websocket);
@@ -15,6 +16,7 @@ static void on_closed(struct websocket *websocket);
 const struct websocket_handler session_websocket_handler = {
     .on_activity = on_activity,
     .on_message = on_message,
+    .on_control_frame = on_control_frame,
     .on_timer = on_timer,
     .on_slow = on_slow,
     .on_closing = on_closing,
@@ -54,6 +56,12 @@ static void on_message(struct websocket *websocket, struct slice text) {
 
     if (session->slot != NULL)
         session_message(session, text);
+}
+
+static bool on_control_frame(struct websocket *websocket, bool ping) {
+    struct session *session = session_of(websocket);
+
+    return session->slot == NULL || session_takes_control_frame(session, ping);
 }
 
 static void on_timer(struct websocket *websocket) {
@@ -150,5 +158,6 @@ static void on_closed(struct websocket *websocket) {
     struct session *session = session_of(websocket);
 
     free(session->address);
+    free(session->rates);
     free(session);
 }

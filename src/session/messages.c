@@ -17,12 +17,13 @@ static const struct {
 
 static void answer_ping(struct session *session, struct json_value data) {
     (void)data;
+    session->junk = true;
     session_send(session, &SLICE("{\"event\":\"pusher:pong\",\"data\":\"{}\"}"), 1);
 }
 
 static void ignore_pong(struct session *session, struct json_value data) {
-    (void)session;
     (void)data;
+    session->junk = true;
 }
 
 static void refuse_event(struct session *session, enum connection_error type, const char *text) {
@@ -45,22 +46,20 @@ static void dispatch_event(struct session *session, struct json_value event, str
     }
     if (!known && slice_starts_with(name, SLICE("client-"))) {
         session_client_event(session, event, channel, data);
-    } else if (!known && !slice_starts_with(name, SLICE("pusher:"))) {
+    } else if (!known && slice_starts_with(name, SLICE("pusher:"))) {
+        session->junk = true;
+    } else if (!known) {
         session_refused(session, REFUSED_MESSAGE);
         session_error(session, 4301, "a client's event must have a name that begins with `client-`");
     }
     buffer_dispose(&storage);
 }
 
-void session_message(struct session *session, struct slice text) {
+static void handle_message(struct session *session, struct slice text) {
     static const struct slice names[] = {SLICE_INIT("event"), SLICE_INIT("channel"), SLICE_INIT("data")};
     struct json_value values[3];
     struct error error;
 
-    counter_add(&session_part(session)->counters.messages_received, 1);
-    session->app = slot_app(session->slot); /* read once per message: it may be replaced at any time */
-    if (session->app == NULL)
-        return; /* the app was deleted; sessions_apply_app_changes will close the session */
     if (!json_scan_object(text, names, values, 3, &error)) {
         session_counted_error(session, CONNECTION_ERROR_MESSAGE_PARSE_ERROR);
         session_refused(session, REFUSED_MESSAGE);
@@ -72,4 +71,15 @@ void session_message(struct session *session, struct slice text) {
     } else {
         dispatch_event(session, values[0], values[1], values[2]);
     }
+}
+
+void session_message(struct session *session, struct slice text) {
+    counter_add(&session_part(session)->counters.messages_received, 1);
+    session->app = slot_app(session->slot); /* read once per message: it may be replaced at any time */
+    if (session->app == NULL)
+        return; /* the app was deleted; sessions_apply_app_changes will close the session */
+    if (session_takes_message(session))
+        handle_message(session, text);
+    if (session->junk)
+        session_count_junk(session);
 }

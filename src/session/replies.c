@@ -53,6 +53,7 @@ void session_error(struct session *session, unsigned code, const char *format, .
     reason = format_text(text, sizeof text, format, arguments);
     va_end(arguments);
     session_log(session, "error %u: %s", code, text);
+    session->junk = true;
     send_error(session, code, reason);
 }
 
@@ -80,6 +81,7 @@ void session_subscription_error(struct session *session, struct slice channel, c
     va_start(arguments, format);
     reason = format_text(text, sizeof text, format, arguments);
     va_end(arguments);
+    session->junk = true;
     session_log(session, "subscription to %.*s refused: %s %u: %s", SLICE_ARGS(channel), type, status, text);
     buffer_append(&message, SLICE("{\"event\":\"pusher:subscription_error\",\"channel\":"));
     buffer_append(&message, channel);

@@ -6,6 +6,7 @@
  *   signature.c         verification of `auth`
  *   session_log.c       lines of the log at level debug
  *   replies.c           messages from the server to one session
+ *   session_rates.c     limits of what a session may send in a second
  *   message_data.c      parsing the `data` of a client's message, and user ids in it
  *   subscribe.c         pusher:subscribe and pusher:unsubscribe
  *   signin.c            pusher:signin, users, watchlists
@@ -57,6 +58,10 @@ struct session {
     char *address;                 /* the client's, for the log; NULL if debug lines are not written; owned */
     uint64_t active_ms;            /* time of the last received bytes */
     bool pinged;                   /* pings were sent, and nothing has arrived since */
+    bool junk;                     /* the message in hand was refused, ignored, or is a ping or pong */
+    uint16_t junk_count;           /* of such messages since junk_from_ms */
+    uint32_t junk_from_ms;         /* low bits of the time */
+    struct session_rates *rates;   /* NULL: no message was counted yet; owned */
 };
 
 /* The worker of a session. */
@@ -112,6 +117,21 @@ void error_message_append(struct buffer *out, unsigned code, struct slice text);
 /* Count a refusal and a connection error in the app's metrics. */
 void session_refused(struct session *session, enum refusal reason);
 void session_counted_error(struct session *session, enum connection_error type);
+
+/* --- session_rates.c --- */
+
+/* True if the client may send one more event, by `max_client_events_per_second`; otherwise refuses it or closes. */
+bool session_takes_client_event(struct session *session);
+
+/* True if the client may send one more message of any kind, by `message_rate_limit` of the policy; otherwise refuses it
+ * or closes. */
+bool session_takes_message(struct session *session);
+
+/* Counts a message that was refused, ignored, or is a ping or pong, and closes the connection after too many. */
+void session_count_junk(struct session *session);
+
+/* Counts a ping or pong frame; false if a ping must not be answered. */
+bool session_takes_control_frame(struct session *session, bool ping);
 
 /* --- message_data.c --- */
 

@@ -299,6 +299,8 @@ void session_unsubscribe(struct session *session, struct json_value data) {
             channel_leave(session->server->channels, subscription, session->app);
             free(subscription);
             counter_add(&session_part(session)->counters.unsubscriptions[label], 1);
+        } else {
+            session->junk = true;
         }
     }
     buffer_dispose(&data_storage);

@@ -203,8 +203,8 @@ describe('check', () => {
     const app = {
       ...APP,
       allowed_origins: ['https://shop.example'],
+      enable_user_authentication: true,
       max_client_events_per_second: 5,
-      max_connections: 5,
     };
     const config = { ...GOOD, user_authentication_timeout: 60, app_manager: { array: { apps: [app] } } };
     const { code, stdout, stderr } = await runCurlew(['check', '--verbose'], {
@@ -215,7 +215,7 @@ describe('check', () => {
     assert.deepEqual((stdout + stderr).match(/(?<=accepted without effect: ).*/g).sort(), [
       'TAG_FILTERING_ENABLED',
       `allowed_origins of app "${APP.id}"`,
-      `max_client_events_per_second of app "${APP.id}"`,
+      `enable_user_authentication of app "${APP.id}"`,
       'user_authentication_timeout',
     ]);
   });

@@ -122,6 +122,8 @@ class Server {
         workers: 2,
         shutdown_grace_period: 1,
         metrics: { host: '127.0.0.1', port: 0 },
+        // Tests send as fast as they can.
+        rate_limits: { max_read_requests_per_second: 0, max_backend_events_per_second: 0 },
         app_manager: { driver: 'memory', array: { apps } },
       },
       config,
