@@ -281,8 +281,18 @@ static void out_drop(struct stream *stream, unsigned keep) {
     }
 }
 
+/* Returns how many chunks at the front of the queue are partly written, or in a TLS record that is. */
+static unsigned chunks_begun(struct stream *stream) {
+    size_t begun = stream->out_offset + (stream->tls_repeat ? stream->tls_offered : 0u), length = 0;
+    unsigned count = 0;
+
+    while (length < begun)
+        length += (*out_at(stream, count++))->length;
+    return count;
+}
+
 void stream_drop_output(struct stream *stream) {
-    out_drop(stream, stream->out_offset != 0 || stream->tls_repeat ? 1 : 0);
+    out_drop(stream, chunks_begun(stream));
     stream->slow = false;
 }
 
@@ -303,21 +313,50 @@ static void out_consume(struct stream *stream, size_t written) {
     stream->out_offset = (uint32_t)written;
 }
 
+/* Returns the first bytes of the queue, at most a TLS record. They are copied into `record` if several chunks hold
+ * them: a record of their own for each would cost a system call and a tag. */
+static struct slice next_record(struct stream *stream, char record[TLS_RECORD_MAX]) {
+    struct chunk *chunk = *out_at(stream, 0);
+    struct slice bytes = {chunk->bytes + stream->out_offset, chunk->length - stream->out_offset};
+    size_t length = 0;
+
+    if (bytes.length >= TLS_RECORD_MAX)
+        return (struct slice){bytes.data, TLS_RECORD_MAX};
+    if (stream->out_count == 1)
+        return bytes;
+    for (unsigned i = 1; bytes.length != 0; i++) {
+        size_t fits = TLS_RECORD_MAX - length;
+        size_t step = bytes.length < fits ? bytes.length : fits;
+        memcpy(record + length, bytes.data, step);
+        length += step;
+        chunk = i < stream->out_count ? *out_at(stream, i) : NULL;
+        bytes = chunk != NULL && step < fits ? (struct slice){chunk->bytes, chunk->length} : SLICE("");
+    }
+    return (struct slice){record, length};
+}
+
+/* Writes one record, or the rest of the one that did not fit into the socket. After that the queue begins with the same
+ * bytes, so what is offered again is what OpenSSL has encrypted, and perhaps more. */
+static ssize_t write_record(struct stream *stream, size_t *wanted) {
+    char record[TLS_RECORD_MAX];
+    struct slice bytes = next_record(stream, record);
+    bool want_write;
+    ssize_t written = tls_write(stream->tls, bytes.data, bytes.length, &want_write);
+
+    stream->tls_repeat = written < 0;
+    stream->tls_offered = (uint16_t)bytes.length;
+    if (written >= 0)
+        *wanted = (size_t)written; /* a short count means the end of a record, not a full socket */
+    return written;
+}
+
 static ssize_t write_some(struct stream *stream, size_t *wanted) {
     struct iovec parts[CHUNKS_PER_WRITE];
     unsigned count = stream->out_count < CHUNKS_PER_WRITE ? stream->out_count : CHUNKS_PER_WRITE;
     struct chunk *first = *out_at(stream, 0);
 
-    if (stream->tls != NULL) {
-        bool want_write;
-        ssize_t written;
-        *wanted = first->length - stream->out_offset;
-        written = tls_write(stream->tls, first->bytes + stream->out_offset, *wanted, &want_write);
-        stream->tls_repeat = written < 0;
-        if (written >= 0)
-            *wanted = (size_t)written; /* a short count means the end of a record, not a full socket */
-        return written;
-    }
+    if (stream->tls != NULL && !stream->tls_by_kernel)
+        return write_record(stream, wanted);
     if (count == 1) {
         *wanted = first->length - stream->out_offset;
         return send(stream->fd, first->bytes + stream->out_offset, *wanted, MSG_NOSIGNAL);
@@ -397,6 +436,8 @@ static ssize_t read_some(struct stream *stream, void *data, size_t length) {
     if (stream->tls == NULL)
         return recv(stream->fd, data, length, 0);
     count = tls_read(stream->tls, data, length, &want_write);
+    if (count > 0 && !stream->tls_repeat) /* the handshake is over */
+        stream->tls_by_kernel = tls_is_sent_by_kernel(stream->tls);
     if (want_write != stream->tls_read_writes) {
         stream->tls_read_writes = want_write;
         update_watch(stream);

@@ -84,13 +84,15 @@ struct stream {
     bool want_write : 1;          /* the socket is full: waiting for EPOLLOUT */
     bool ended : 1;               /* the peer has closed its side */
     bool resume_when_drained : 1; /* paused until all output is written */
-    bool tls_repeat : 1;          /* TLS must repeat its unfinished write of the first chunk */
+    bool tls_repeat : 1;          /* TLS must repeat its unfinished write of `tls_offered` bytes */
+    bool tls_by_kernel : 1;       /* the kernel encrypts: write as without TLS */
     bool tls_read_writes : 1;     /* TLS must write before it can read */
     bool offer_due : 1;           /* kept input must be offered to the handler again */
     bool encodes : 1;             /* chunks go through the handler's `encode` */
 
     /* The output queue: a ring of chunks, stored inside the stream while it is short. */
     uint16_t out_first, out_count, out_capacity;
+    uint16_t tls_offered;  /* bytes of the last write by TLS */
     uint32_t out_offset;   /* bytes of the first chunk that are already written */
     uint32_t out_messages; /* unsent messages */
     uint64_t out_bytes;    /* unsent bytes */

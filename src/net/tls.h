@@ -44,10 +44,16 @@ void tls_connection_destroy(struct tls_connection *connection);
 /*
  * Read and write like recv and send: they return a count, 0 at the end of the peer's data (reading only), or -1 with
  * errno set. EAGAIN: wait until the socket is readable, or writable if `*want_write`. A write that returned EAGAIN must
- * be repeated with the same bytes.
+ * be repeated with the same bytes, behind which there may be more. TLS_RECORD_MAX bytes are written at most.
  */
+#define TLS_RECORD_MAX 16384
+
 ssize_t tls_read(struct tls_connection *connection, void *data, size_t length, bool *want_write);
 ssize_t tls_write(struct tls_connection *connection, const void *data, size_t length, bool *want_write);
+
+/* True if the kernel encrypts what is sent on the socket (kernel TLS), so that send and sendmsg take the place of
+ * tls_write. It does not become false again. */
+bool tls_is_sent_by_kernel(const struct tls_connection *connection);
 
 /* True if OpenSSL holds input that was already read from the socket, so that epoll does not report it. */
 bool tls_has_pending(const struct tls_connection *connection);

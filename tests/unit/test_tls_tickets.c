@@ -6,65 +6,14 @@
 
 #include <cmocka.h>
 
-#include <fcntl.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "net/tls.h"
 #include "net/tls_tickets.h"
-
-static char cert_path[] = "/tmp/curlew-test-tls-cert-XXXXXX", key_path[] = "/tmp/curlew-test-tls-key-XXXXXX";
-
-static void write_certificate(void) {
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
-    X509_NAME *name = X509_get_subject_name(certificate);
-    FILE *file;
-
-    X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 86400);
-    X509_set_pubkey(certificate, key);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0);
-    X509_set_issuer_name(certificate, name);
-    assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
-    file = fdopen(mkstemp(cert_path), "w");
-    PEM_write_X509(file, certificate);
-    fclose(file);
-    file = fdopen(mkstemp(key_path), "w");
-    PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL);
-    fclose(file);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-}
-
-static int write_files(void **state) {
-    (void)state;
-    write_certificate();
-    return 0;
-}
-
-static int remove_files(void **state) {
-    (void)state;
-    unlink(cert_path);
-    unlink(key_path);
-    return 0;
-}
-
-static struct tls_context *context_with(struct tls_tickets *tickets, const char *ca_path) {
-    struct error error = {0};
-    struct tls_context *context = tls_context_create(
-        &(struct tls_settings){.cert_path = cert_path, .key_path = key_path, .ca_path = ca_path, .tickets = tickets},
-        &error);
-
-    assert_string_equal(error.text, "");
-    return context;
-}
+#include "tls_fixture.h"
 
 /* A client, which keeps the session of its last connection as programs do. */
 struct resumer {
@@ -87,8 +36,8 @@ static struct resumer resumer_with(int version) {
     SSL_CTX_set_max_proto_version(resumer.context, version);
     SSL_CTX_set_session_cache_mode(resumer.context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(resumer.context, keep_session);
-    assert_int_equal(SSL_CTX_use_certificate_file(resumer.context, cert_path, SSL_FILETYPE_PEM), 1);
-    assert_int_equal(SSL_CTX_use_PrivateKey_file(resumer.context, key_path, SSL_FILETYPE_PEM), 1);
+    assert_int_equal(SSL_CTX_use_certificate_file(resumer.context, tls_fixture_cert, SSL_FILETYPE_PEM), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey_file(resumer.context, tls_fixture_key, SSL_FILETYPE_PEM), 1);
     return resumer;
 }
 
@@ -139,7 +88,7 @@ static void test_a_session_is_resumed_also_in_another_context_with_the_same_tick
     (void)state;
     EACH_VERSION(version) {
         struct tls_tickets *tickets = tls_tickets_create(0);
-        struct tls_context *first = context_with(tickets, NULL), *second = context_with(tickets, NULL);
+        struct tls_context *first = tls_fixture_context(tickets, NULL), *second = tls_fixture_context(tickets, NULL);
         struct resumer resumer = resumer_with(*version);
 
         assert_false(resumes(&resumer, first));
@@ -156,7 +105,7 @@ static void test_an_old_key_is_good_for_as_long_as_its_last_ticket(void **state)
     (void)state;
     EACH_VERSION(version) {
         struct tls_tickets *tickets = tls_tickets_create(0);
-        struct tls_context *context = context_with(tickets, NULL);
+        struct tls_context *context = tls_fixture_context(tickets, NULL);
         struct resumer resumer = resumer_with(*version), late = resumer_with(*version);
 
         tls_tickets_rotate(tickets, TLS_TICKET_KEY_MS - 1);
@@ -195,7 +144,7 @@ static void test_a_ticket_of_another_process_is_a_full_handshake(void **state) {
     (void)state;
     EACH_VERSION(version) {
         struct tls_tickets *first = tls_tickets_create(0), *second = tls_tickets_create(0);
-        struct tls_context *before = context_with(first, NULL), *after = context_with(second, NULL);
+        struct tls_context *before = tls_fixture_context(first, NULL), *after = tls_fixture_context(second, NULL);
         struct resumer resumer = resumer_with(*version);
 
         assert_false(resumes(&resumer, before));
@@ -214,7 +163,8 @@ static void test_a_client_that_needs_a_certificate_shows_it_each_time(void **sta
     (void)state;
     EACH_VERSION(version) {
         struct tls_tickets *tickets = tls_tickets_create(0);
-        struct tls_context *open = context_with(tickets, NULL), *closed = context_with(tickets, cert_path);
+        struct tls_context *open = tls_fixture_context(tickets, NULL),
+                           *closed = tls_fixture_context(tickets, tls_fixture_cert);
         struct resumer resumer = resumer_with(*version);
 
         assert_false(resumes(&resumer, closed));
@@ -230,7 +180,7 @@ static void test_a_client_that_needs_a_certificate_shows_it_each_time(void **sta
 
 static void test_tickets_allow_no_early_data(void **state) {
     struct tls_tickets *tickets = tls_tickets_create(0);
-    struct tls_context *context = context_with(tickets, NULL);
+    struct tls_context *context = tls_fixture_context(tickets, NULL);
     struct resumer resumer = resumer_with(TLS1_3_VERSION);
 
     (void)state;
@@ -252,5 +202,5 @@ int main(void) {
         cmocka_unit_test(test_tickets_allow_no_early_data),
     };
 
-    return cmocka_run_group_tests(tests, write_files, remove_files);
+    return cmocka_run_group_tests(tests, tls_fixture_write, tls_fixture_remove);
 }
