@@ -42,6 +42,7 @@ test  | python3-venv                 | clients for Python
 test  | man-db                       | finds an installed manual page
 test  | groff-base groff             | shows manual pages
 test  | mandoc                       | checks them
+test  | systemd                      | checks its units
 test  | zsh                          | completions
 test  | fish                         | completions
 test  | chromium                     | clients in a browser

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: install.sh DESTDIR PREFIX BINARY
 #
-# Behind `make install`: copies the program to PREFIX/bin, the systemd unit to PREFIX/lib/systemd/system, and manual pages
+# Behind `make install`: copies the program to PREFIX/bin, the systemd units to PREFIX/lib/systemd/system, and manual pages
 # and completions of shells to PREFIX/share, below DESTDIR (empty: the root folder). The last two are beside the program, in
 # the folder of its build. It writes nothing else: no configuration, no user.
 set -euo pipefail
@@ -26,7 +26,10 @@ put() {
 }
 
 put 755 "$binary" bin/curlew
-sed "s#@bindir@#$prefix/bin#" config/curlew.service | put 644 /dev/stdin lib/systemd/system/curlew.service
+sed "s#@bindir@#$prefix/bin#" packaging/systemd/curlew.service | put 644 /dev/stdin lib/systemd/system/curlew.service
+put 644 packaging/systemd/curlew.socket lib/systemd/system/curlew.socket
+put 644 packaging/systemd/curlew.sysusers lib/sysusers.d/curlew.conf
+put 644 packaging/systemd/curlew.tmpfiles lib/tmpfiles.d/curlew.conf
 put 644 "$reference/curlew.1" share/man/man1/curlew.1
 put 644 "$reference/curlew.json.5" share/man/man5/curlew.json.5
 put 644 "$reference/curlew.bash" share/bash-completion/completions/curlew

@@ -6,6 +6,7 @@
 #include "api/page_thread.h"
 #include "api/stats.h"
 #include "base/log.h"
+#include "net/activation.h"
 #include "server/server_internal.h"
 
 #define PAGE_KEEP_MS 1000
@@ -41,35 +42,59 @@ static void log_address(const char *what, const char *scheme, const char *host, 
     log_info("server", "%s %s://%s%s%s:%u%s", what, scheme, ipv6 ? "[" : "", host, ipv6 ? "]" : "", port, path);
 }
 
+/* The socket that all workers accept from: the one of systemd or the unix socket. `*fd` is -1 if each has its own. */
+static bool open_shared_socket(struct server *server, int *fd, struct error *error) {
+    struct config *config = &server->config;
+
+    *fd = server->passed_fd;
+    if (*fd >= 0 || !config->unix_socket.enabled)
+        return true;
+    *fd = listen_unix(config->unix_socket.path, config->unix_socket.permission_mode, error);
+    if (*fd < 0)
+        return error_prefix(error, "unix_socket.path");
+    server->owns_unix_socket = true;
+    return true;
+}
+
+static void log_main_address(struct server *server, uint16_t port) {
+    const char *scheme = atomic_load(&server->tls) != NULL ? "https" : "http";
+    char address[160];
+
+    if (server->passed_fd >= 0) {
+        activation_describe(server->passed_fd, address, sizeof address);
+        log_info("server", "listening on %s%s%s", port != 0 ? scheme : "", port != 0 ? "://" : "", address);
+        log_info("server", "this socket comes from systemd; `host`, `port` and `unix_socket` are not used");
+    } else if (server->config.unix_socket.enabled) {
+        log_info("server", "listening on unix:%s", server->config.unix_socket.path);
+    } else {
+        log_address("listening on", scheme, server->config.host, port, "");
+    }
+}
+
 static bool listen_on_workers(struct server *server, struct error *error) {
     struct config *config = &server->config;
     uint16_t port = (uint16_t)config->port;
-    int unix_fd = -1;
+    int shared_fd;
 
-    if (config->unix_socket.enabled) {
-        unix_fd = listen_unix(config->unix_socket.path, config->unix_socket.permission_mode, error);
-        if (unix_fd < 0)
-            return error_prefix(error, "unix_socket.path");
-        server->owns_unix_socket = true;
-    }
-    if (unix_fd < 0 && !tcp_port_is_free(config->host, port, error))
+    if (!open_shared_socket(server, &shared_fd, error))
+        return false;
+    if (shared_fd < 0 && !tcp_port_is_free(config->host, port, error))
         return error_prefix(error, "host and port (HOST, PORT)");
     for (unsigned i = 0; i < server->workers.count; i++) {
         struct listener *listener = &server->listeners[i];
-        int fd = unix_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? unix_fd : dup(unix_fd);
+        int fd = shared_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? shared_fd : dup(shared_fd);
         listener->on_accept = accept_main;
         listener->bound = &server->workers.descriptors.requests;
         listener->context = server;
-        if (fd < 0 && unix_fd >= 0)
+        if (fd < 0 && shared_fd >= 0)
             return error_set(error, "unix_socket: worker %u of %u cannot listen on it, too: %s", i + 1,
                              server->workers.count, strerror(errno));
-        if (fd < 0 || !listener_start(listener, server->workers.list[i], fd, unix_fd >= 0, error))
+        if (fd < 0 || !listener_start(listener, server->workers.list[i], fd, shared_fd >= 0, error))
             return false;
     }
-    if (unix_fd >= 0)
-        log_info("server", "listening on unix:%s", config->unix_socket.path);
-    else
-        log_address("listening on", atomic_load(&server->tls) != NULL ? "https" : "http", config->host, port, "");
+    if (server->passed_fd >= 0)
+        port = activation_port(shared_fd);
+    log_main_address(server, port);
     server->redirect.https_port = port;
     return true;
 }

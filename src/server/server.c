@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "net/activation.h"
 #include "server/check.h"
 #include "server/server_internal.h"
 
@@ -334,7 +335,7 @@ static bool open_parts(struct server *server, struct error *error) {
 static int run_server(struct server *server, const sigset_t *signals, const char *config_file) {
     struct error error;
 
-    if (!open_parts(server, &error)) {
+    if (!activation_take(&server->passed_fd, &error) || !open_parts(server, &error)) {
         log_error("config", "%s", error.text);
         return 2;
     }

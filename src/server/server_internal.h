@@ -30,6 +30,7 @@ struct server {
     struct listener metrics_listener;
     struct http_handler admin_handler;
     struct listener admin_listener;
+    int passed_fd;         /* the listening socket of systemd; -1: none */
     bool owns_unix_socket; /* remove its file at the end; not if another server listens there */
     server_tls tls;
     struct tls_tickets *tickets; /* of all contexts in `tls`, one after another */

@@ -1,4 +1,4 @@
-// `make install`: the program, its unit, manual pages and completions of shells, below a folder of the test.
+// `make install`: the program, its units, manual pages and completions of shells, below a folder of the test.
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -14,7 +14,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
 
 const install = (...variables) => spawnSync('make', ['install', ...variables], { cwd: root, encoding: 'utf8' });
 
-test('make install copies a program that runs, a unit that names it, pages and completions, and nothing else', (t) => {
+test('make install copies a program that runs, units that name it, pages and completions, and nothing else', (t) => {
   for (const [prefix, variables] of [
     ['/usr/local', []],
     ['/opt/curlew', ['prefix=/opt/curlew']],
@@ -26,6 +26,7 @@ test('make install copies a program that runs, a unit that names it, pages and c
       .trim()
       .split('\n');
     const [program, unit] = [`${prefix}/bin/curlew`, `${prefix}/lib/systemd/system/curlew.service`];
+    const others = ['systemd/system/curlew.socket', 'sysusers.d/curlew.conf', 'tmpfiles.d/curlew.conf'];
     const shared = [
       'man/man1/curlew.1',
       'man/man5/curlew.json.5',
@@ -33,7 +34,8 @@ test('make install copies a program that runs, a unit that names it, pages and c
       'zsh/site-functions/_curlew',
       'fish/vendor_completions.d/curlew.fish',
     ].map((name) => `${prefix}/share/${name}`);
-    assert.deepEqual(files.sort(), [program, unit, ...shared].sort());
+    const beside = others.map((name) => `${prefix}/lib/${name}`);
+    assert.deepEqual(files.sort(), [program, unit, ...beside, ...shared].sort());
     const whatIs = execFileSync('man', ['-M', `${destination}${prefix}/share/man`, '-w', '1', 'curlew'], {
       encoding: 'utf8',
     });

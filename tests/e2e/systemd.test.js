@@ -1,0 +1,139 @@
+// The units of systemd, and the socket that systemd passes to the server.
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { get, publish } from '../lib/api.js';
+import { folderWith, start } from '../lib/process.js';
+import { connected, makePusher, record } from '../lib/pusher.js';
+import { APP, BINARY } from '../lib/server.js';
+
+const LAUNCHER = fileURLToPath(new URL('../lib/passed-socket.py', import.meta.url));
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const CONFIG = {
+  host: '192.0.2.1', // not an address of this machine: the server must not open a port of its own
+  port: 1,
+  workers: 2,
+  shutdown_grace_period: 0,
+  metrics: { enabled: false },
+  app_manager: { driver: 'memory', array: { apps: [APP] } },
+};
+
+// Starts the server with a socket as from systemd; resolves to the running programs.
+function launch(t, kind, { config = CONFIG, env = {} } = {}) {
+  const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
+  return start(t, 'python3', [LAUNCHER, kind, BINARY, 'serve', '--config', file], { env, input: true });
+}
+
+const line = (output, pattern) =>
+  output.next(Object.assign((text) => pattern.test(text), { label: `a line ${pattern}` }));
+
+const pidOf = async ({ out }) => Number((await line(out, /^started \d+/)).split(' ')[1]);
+
+async function portOf({ err }) {
+  const listening = await line(err, /listening on http:\/\/127\.0\.0\.1:\d+/);
+  return Number(listening.match(/127\.0\.0\.1:(\d+)/)[1]);
+}
+
+describe('the units', () => {
+  test('are valid, and the service is exposed little', (t) => {
+    const prefix = folderWith(t);
+    execFileSync('make', ['install', `prefix=${prefix}`, `binary=${BINARY}`], { cwd: ROOT });
+    const units = ['curlew.service', 'curlew.socket'].map((name) => `${prefix}/lib/systemd/system/${name}`);
+    const verified = spawnSync('systemd-analyze', ['verify', '--man=no', ...units], { encoding: 'utf8' });
+    assert.equal(verified.stderr, '');
+    assert.equal(verified.status, 0);
+    // 100 is the worst; the docs say 1.4 of 10.
+    const limit = ['security', '--offline=true', '--threshold=14', units[0]];
+    const rated = spawnSync('systemd-analyze', limit, { encoding: 'utf8' });
+    assert.equal(rated.status, 0, rated.stdout + rated.stderr);
+    assert.match(rated.stdout, /Overall exposure level for curlew\.service: 1\.4 /);
+
+    const root = folderWith(t);
+    mkdirSync(`${root}/etc`);
+    execFileSync('systemd-sysusers', [`--root=${root}`, `${prefix}/lib/sysusers.d/curlew.conf`]);
+    assert.match(readFileSync(`${root}/etc/passwd`, 'utf8'), /^curlew:.*:\/var\/lib\/curlew:\/usr\/sbin\/nologin$/m);
+    execFileSync('systemd-tmpfiles', [`--root=${root}`, '--create', `${prefix}/lib/tmpfiles.d/curlew.conf`]);
+    assert.equal(statSync(`${root}/etc/curlew`).mode & 0o777, 0o750);
+  });
+});
+
+describe('a socket of systemd', () => {
+  test('serves clients, and a restart refuses none', async (t) => {
+    const launched = launch(t, 'tcp');
+    const pid = await pidOf(launched);
+    const port = await portOf(launched);
+    const server = { host: '127.0.0.1', port, url: `http://127.0.0.1:${port}`, own: () => {} };
+    await line(launched.err, /ready/);
+
+    const pusher = makePusher(server, { t });
+    await connected(pusher);
+    const events = record(pusher.subscribe('my-channel'));
+    await events.next('pusher:subscription_succeeded');
+    await publish(server, { name: 'my-event', channel: 'my-channel', data: '{"n":1}' });
+    assert.deepEqual((await events.next('my-event')).data, { n: 1 });
+    pusher.disconnect();
+
+    process.kill(pid, 'SIGTERM');
+    assert.equal(await line(launched.out, /^ended/), 'ended 0');
+    // Nobody serves now, and a connection waits.
+    const waiting = net.connect(port, '127.0.0.1');
+    await once(waiting, 'connect');
+    waiting.write('GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+    launched.child.stdin.write('\n');
+    const again = await pidOf(launched);
+    const [answer] = await once(waiting, 'data');
+    assert.match(String(answer), /^HTTP\/1\.1 200 /);
+    waiting.destroy();
+    assert.equal((await get(`${server.url}/up`)).body, 'OK');
+    process.kill(again, 'SIGTERM');
+    assert.equal(await line(launched.out, /^ended/), 'ended 0');
+  });
+
+  test('may be a Unix socket, whose file stays', async (t) => {
+    const socket = path.join(folderWith(t), 'curlew.sock');
+    const launched = launch(t, `unix:${socket}`);
+    const pid = await pidOf(launched);
+    assert.match(await line(launched.err, /listening on/), new RegExp(`unix:${socket}$`));
+    await line(launched.err, /ready/);
+    for (let i = 0; i < 2; i++) {
+      const client = net.connect(socket);
+      client.write('GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+      const [answer] = await once(client, 'data');
+      assert.match(String(answer), /^HTTP\/1\.1 200 /);
+      client.destroy();
+    }
+    process.kill(pid, 'SIGTERM');
+    assert.equal(await line(launched.out, /^ended/), 'ended 0');
+    const client = net.connect(socket);
+    await once(client, 'connect');
+    client.destroy();
+  });
+
+  for (const [what, kind, env, message] of [
+    ['two sockets', 'tcp', { LISTEN_FDS: '2' }, /LISTEN_FDS passes 2 sockets, .* one ListenStream=/],
+    ['a socket that is not a stream', 'udp', {}, /descriptor 3, .* is not a listening stream socket; .* ListenStream=/],
+    ['a number that is none', 'tcp', { LISTEN_FDS: 'one' }, /LISTEN_FDS is not a number/],
+  ]) {
+    test(`${what}: exit code 2, and what would be right`, async (t) => {
+      const launched = launch(t, kind, { env });
+      assert.match(await line(launched.err, /LISTEN/), message);
+      assert.equal(await line(launched.out, /^ended/), 'ended 2');
+    });
+  }
+
+  test('for another process is left alone', async (t) => {
+    const file = path.join(folderWith(t, { 'config.json': { ...CONFIG, host: '127.0.0.1', port: 0 } }), 'config.json');
+    const env = { LISTEN_PID: '1', LISTEN_FDS: '1' };
+    const server = start(t, BINARY, ['serve', '--config', file], { env });
+    assert.match(await line(server.err, /listening on/), /http:\/\/127\.0\.0\.1:\d+/);
+    server.child.kill('SIGTERM');
+    assert.equal((await server.exited()).code, 0);
+  });
+});
