@@ -68,8 +68,8 @@ void hmac_key_init(struct hmac_key *key, struct slice secret) {
     OPENSSL_cleanse(block, sizeof block);
 }
 
-void hmac_sha256_hex(const struct hmac_key *key, const struct slice *parts, size_t count, char hex[HMAC_SHA256_HEX]) {
-    unsigned char digest[SHA256_DIGEST_LENGTH];
+static void hmac_digest(const struct hmac_key *key, const struct slice *parts, size_t count,
+                        unsigned char digest[SHA256_DIGEST_LENGTH]) {
     SHA256_CTX context = digest_context(key->inner);
 
     for (size_t i = 0; i < count; i++)
@@ -77,7 +77,32 @@ void hmac_sha256_hex(const struct hmac_key *key, const struct slice *parts, size
             SHA256_Update(&context, parts[i].data, parts[i].length);
     SHA256_Final(digest, &context);
     context = digest_context(key->outer);
-    SHA256_Update(&context, digest, sizeof digest);
+    SHA256_Update(&context, digest, SHA256_DIGEST_LENGTH);
+    SHA256_Final(digest, &context);
+}
+
+void hmac_sha256_hex(const struct hmac_key *key, const struct slice *parts, size_t count, char hex[HMAC_SHA256_HEX]) {
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+
+    hmac_digest(key, parts, count, digest);
+    write_hex(digest, sizeof digest, hex);
+}
+
+void hmac_sha256(struct slice secret, struct slice text, char digest[HMAC_SHA256_BYTES]) {
+    struct hmac_key key;
+
+    hmac_key_init(&key, secret);
+    hmac_digest(&key, &text, 1, (unsigned char *)digest);
+    OPENSSL_cleanse(&key, sizeof key);
+}
+
+void sha256_hex(struct slice text, char hex[SHA256_HEX]) {
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    SHA256_CTX context;
+
+    SHA256_Init(&context);
+    if (text.length != 0)
+        SHA256_Update(&context, text.data, text.length);
     SHA256_Final(digest, &context);
     write_hex(digest, sizeof digest, hex);
 }

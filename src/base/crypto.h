@@ -12,6 +12,8 @@
 #include "base/slice.h"
 
 #define HMAC_SHA256_HEX 64
+#define HMAC_SHA256_BYTES 32
+#define SHA256_HEX 64
 #define MD5_HEX 32
 
 /* The two SHA-256 states that an HMAC starts from (RFC 2104: the key with the inner and the outer pad). Immutable after
@@ -28,6 +30,12 @@ void hmac_key_init(struct hmac_key *key, struct slice secret);
  * thread.
  */
 void hmac_sha256_hex(const struct hmac_key *key, const struct slice *parts, size_t count, char hex[HMAC_SHA256_HEX]);
+
+/* Writes the HMAC-SHA256 of `text` with a key that is used once. `digest` may be where `secret` is. Any thread. */
+void hmac_sha256(struct slice secret, struct slice text, char digest[HMAC_SHA256_BYTES]);
+
+/* Writes the SHA-256 of `text` as 64 lower-case hexadecimal digits, without a zero byte. Any thread. */
+void sha256_hex(struct slice text, char hex[SHA256_HEX]);
 
 /* Writes the MD5 of `text` as 32 lower-case hexadecimal digits, without a zero byte. The HTTP API requires it
  * (body_md5); security does not depend on it. Any thread. */
