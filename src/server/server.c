@@ -40,7 +40,7 @@ static uint32_t at_least_one(uint64_t value, uint64_t most) {
     return value > 0 ? (uint32_t)value : 1;
 }
 
-static struct channel_hub_settings hub_settings(const struct config *config) {
+static struct channel_hub_settings hub_settings(const struct config *config, struct webhook_outlet *webhooks) {
     uint64_t max_messages = config->websocket.max_messages, max_bytes = config->websocket.max_backpressure;
 
     return (struct channel_hub_settings){
@@ -49,6 +49,7 @@ static struct channel_hub_settings hub_settings(const struct config *config) {
         .group_max_messages =
             max_messages == 0 ? GROUP_MAX_MESSAGES : at_least_one(max_messages / GROUP_PART, GROUP_MAX_MESSAGES),
         .group_max_bytes = max_bytes == 0 ? GROUP_MAX_BYTES : at_least_one(max_bytes / GROUP_PART, GROUP_MAX_BYTES),
+        .webhooks = webhooks,
         .terminate = session_terminate,
         .has_socket_id = session_has_socket_id,
     };
@@ -150,8 +151,9 @@ static const struct idempotency_limits idempotency_limits = {
 };
 
 static void set_up_parts(struct server *server) {
-    const struct channel_hub_settings settings = hub_settings(&server->config);
     const struct config *config = &server->config;
+    struct webhook_outlet *webhooks = server_webhooks_outlet(server);
+    const struct channel_hub_settings settings = hub_settings(config, webhooks);
 
     server->request_limit = create_limit(config, &config->rate_limiter.api_rate_limit, "rate_limiter.api_rate_limit");
     server->connect_limit =
@@ -162,6 +164,7 @@ static void set_up_parts(struct server *server) {
     server->sessions.apps = server->apps;
     server->sessions.limits = websocket_limits(&server->config);
     server->sessions.channels = channel_hub_create(&server->workers, &settings);
+    server->sessions.webhooks = webhooks;
     server->api = (struct api){
         .config = &server->config,
         .apps = server->apps,
@@ -186,7 +189,9 @@ static void set_up_parts(struct server *server) {
 }
 
 static void apply_app_changes(struct worker *worker, void *context) {
-    sessions_apply_app_changes(context, worker);
+    struct server *server = context;
+
+    sessions_apply_app_changes(&server->sessions, worker);
 }
 
 /* An error here is one of the configuration. */
@@ -196,7 +201,8 @@ static bool open_apps(struct server *server, struct error *error) {
     keep_descriptors(server);
     server->app_hooks = (struct app_manager_hooks){
         .changed = apply_app_changes,
-        .context = &server->sessions,
+        .replaced = server_webhooks_app_replaced,
+        .context = server,
         .free_channels = channel_table_destroy,
         .channels_empty = channel_table_empty,
     };
@@ -257,6 +263,7 @@ static void destroy_server(struct server *server) {
     }
     webhook_thread_stop(server->webhooks, 0); /* if the start has failed */
     webhook_thread_destroy(server->webhooks);
+    webhook_events_destroy(server->webhook_events);
     if (server->sessions.channels != NULL)
         channel_hub_destroy(server->sessions.channels);
     if (server->apps != NULL)

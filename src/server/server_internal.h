@@ -15,6 +15,7 @@
 #include "server/redirect.h"
 #include "server/server_tls.h"
 #include "session/session.h"
+#include "webhook/webhook_events.h"
 #include "webhook/webhook_thread.h"
 
 struct server {
@@ -40,6 +41,7 @@ struct server {
     struct listener redirect_listener;
     struct housekeeping housekeeping;
     struct webhook_thread *webhooks; /* NULL: turned off */
+    struct webhook_events *webhook_events;
     struct rate_limiter *request_limit; /* NULL: none */
     struct rate_limiter *connect_limit;
 };
@@ -61,6 +63,10 @@ void server_reload(struct server *server, const char *config_file);
 /* Makes the webhook thread, unless the configuration turns webhooks off. False with an error of the configuration. */
 bool server_webhooks_create(struct server *server, struct error *error);
 bool server_webhooks_start(struct server *server, struct error *error);
+/* Where workers post events; NULL: webhooks are turned off. */
+struct webhook_outlet *server_webhooks_outlet(struct server *server);
+/* A hook of the app manager; `context` is the server. */
+void server_webhooks_app_replaced(struct app *before, struct app *after, void *context);
 /* When all workers have ended: delivers what is pending, until the shutdown grace period that began at `shutdown_ms` is
  * over. */
 void server_webhooks_stop(struct server *server, uint64_t shutdown_ms);

@@ -15,7 +15,20 @@ bool server_webhooks_create(struct server *server, struct error *error) {
     server->webhooks = webhook_thread_create(delivery, error);
     if (server->webhooks == NULL)
         delivery_destroy(delivery);
+    else
+        server->webhook_events = webhook_events_create(server->webhooks);
     return server->webhooks != NULL;
+}
+
+struct webhook_outlet *server_webhooks_outlet(struct server *server) {
+    return server->webhook_events != NULL ? webhook_events_outlet(server->webhook_events) : NULL;
+}
+
+void server_webhooks_app_replaced(struct app *before, struct app *after, void *context) {
+    struct server *server = context;
+
+    if (server->webhook_events != NULL)
+        webhook_events_app_replaced(server->webhook_events, before, after);
 }
 
 bool server_webhooks_start(struct server *server, struct error *error) {
