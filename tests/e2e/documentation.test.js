@@ -82,6 +82,10 @@ describe('docs/apps.md', () => {
       's',
       '--set',
       `policy=${policy}`,
+      '--set',
+      'previous_secret=old',
+      '--set',
+      'previous_secret_until=4102444800',
       '-c',
       config,
     ]);
