@@ -1,5 +1,5 @@
 # Everything here is a thin name for a script; `make help` lists what there is.
-.PHONY: help run test build install bench coverage lint clean
+.PHONY: help run test build install bench soak coverage lint clean
 .DEFAULT_GOAL := help
 
 prefix = /usr/local
@@ -25,6 +25,9 @@ bench: ## build the load generator and measure; BENCH_ARGS are passed on
 	@scripts/install-packages.sh build
 	@scripts/build.sh release
 	@scripts/bench.sh $(BENCH_ARGS)
+
+soak: ## everything at once for 10 minutes: nothing may be lost, and memory may not grow; SOAK_ARGS are passed on
+	@scripts/soak.sh $(SOAK_ARGS)
 
 coverage: ## run the tests and print the lines and branches that ran, by folder; E2E names end-to-end test files
 	@scripts/coverage.sh $(E2E)
