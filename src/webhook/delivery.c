@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "webhook/lambda_call.h"
+#include "webhook/lambda_credentials.h"
 #include "webhook/webhook_request.h"
 #include "webhook/webhook_table.h"
 
@@ -30,21 +32,29 @@ struct delivery {
     CURLM *multi;
     unsigned under_way;
     struct list starved[STARVED_KINDS]; /* webhooks that are due, but too many requests are under way */
+
+    struct lambda_credentials *lambda;
+    struct aws_credentials credentials; /* that were used last */
+    struct list waiting_attempts;       /* for credentials */
 };
 
-/* A request under way. */
+/* An attempt to deliver a batch: a request under way, or one that waits for credentials. */
 struct attempt {
-    struct list link; /* in its webhook */
+    struct list link;         /* in its webhook */
+    struct list waiting_link; /* in the delivery, while it waits for credentials */
     struct webhook *webhook;
     struct webhook_batch *batch;
-    struct webhook_request *request;
+    struct webhook_request *request; /* NULL while it waits */
 };
 
 /* --- attempts --- */
 
 static void end_attempt(struct delivery *delivery, struct attempt *attempt) {
-    curl_multi_remove_handle(delivery->multi, attempt->request->easy);
-    webhook_request_destroy(attempt->request);
+    if (attempt->request != NULL) {
+        curl_multi_remove_handle(delivery->multi, attempt->request->easy);
+        webhook_request_destroy(attempt->request);
+    }
+    list_remove(&attempt->waiting_link);
     list_remove(&attempt->link);
     attempt->webhook->under_way--;
     delivery->under_way--;
@@ -116,12 +126,11 @@ static void feed_starved(struct delivery *delivery) {
     }
 }
 
-static void finish_attempt(struct delivery *delivery, struct attempt *attempt, CURLcode code) {
+/* Ends the attempt with its outcome. `why` is NULL if the batch was delivered. */
+static void finish_attempt(struct delivery *delivery, struct attempt *attempt, enum webhook_outcome outcome,
+                           const char *why) {
     struct webhook *webhook = attempt->webhook;
     struct webhook_batch *batch = attempt->batch;
-    struct error error = {0};
-    unsigned status;
-    enum webhook_outcome outcome = webhook_request_outcome(attempt->request, code, &status, &error);
 
     end_attempt(delivery, attempt);
     counter_add(&webhook->counters.requests, 1);
@@ -130,10 +139,20 @@ static void finish_attempt(struct delivery *delivery, struct attempt *attempt, C
     if (outcome == WEBHOOK_DELIVERED)
         batch_delivered(webhook, batch);
     else
-        batch_failed(webhook, batch, outcome, error.text);
+        batch_failed(webhook, batch, outcome, why);
     list_remove(&webhook->starved);
     webhook_table_update(&delivery->table, webhook);
     feed_starved(delivery);
+}
+
+static void finish_request(struct delivery *delivery, struct attempt *attempt, CURLcode code) {
+    struct error error = {0};
+    unsigned status;
+    enum webhook_outcome outcome = webhook_request_outcome(attempt->request, code, &status, &error);
+
+    if (status == 403 && webhook_setting_of(attempt->webhook)->url.data == NULL)
+        lambda_credentials_reject(delivery->lambda, &delivery->credentials);
+    finish_attempt(delivery, attempt, outcome, error.text);
 }
 
 /* The signature covers the very bytes of the body. It is made once: each attempt sends the same. */
@@ -148,29 +167,65 @@ static void sign_batch(struct webhook_batch *batch, const struct app *record) {
     batch->key = alloc_copy(record->key.data, record->key.length);
 }
 
-static void start_attempt(struct delivery *delivery, struct webhook *webhook, struct webhook_batch *batch) {
-    struct webhook_call call = {.webhook = webhook_setting_of(webhook), .body = {batch->body, batch->length}};
-    struct webhook_request *request;
-    struct attempt *attempt;
+/* Makes the attempt's request and hands it to libcurl. */
+static void send_batch(struct delivery *delivery, struct attempt *attempt) {
+    struct webhook_batch *batch = attempt->batch;
+    const struct webhook_call call = {
+        .webhook = webhook_setting_of(attempt->webhook),
+        .body = {batch->body, batch->length},
+        .key = batch->key,
+        .signature = batch->signature,
+        .credentials = &delivery->credentials,
+    };
     struct error error;
 
-    sign_batch(batch, webhook->app->record);
-    call.key = batch->key;
-    call.signature = batch->signature;
-    request = webhook_request_create(&delivery->sender, &call, &error);
-    if (request == NULL) {
-        batch_failed(webhook, batch, WEBHOOK_FAILED, error.text);
+    attempt->request = webhook_request_create(&delivery->sender, &call, &error);
+    if (attempt->request == NULL) {
+        finish_attempt(delivery, attempt, WEBHOOK_FAILED, error.text);
         return;
     }
-    attempt = alloc_zero(sizeof *attempt);
+    attempt->request->owner = attempt;
+    curl_multi_add_handle(delivery->multi, attempt->request->easy);
+}
+
+static void start_attempt(struct delivery *delivery, struct webhook *webhook, struct webhook_batch *batch) {
+    struct attempt *attempt = alloc_zero(sizeof *attempt);
+
+    sign_batch(batch, webhook->app->record);
     attempt->webhook = webhook;
     attempt->batch = batch;
-    attempt->request = request;
-    request->owner = attempt;
     list_append(&webhook->attempts, &attempt->link);
     webhook->under_way++;
     delivery->under_way++;
-    curl_multi_add_handle(delivery->multi, request->easy);
+    if (webhook_setting_of(webhook)->url.data != NULL)
+        send_batch(delivery, attempt);
+    else
+        list_append(&delivery->waiting_attempts, &attempt->waiting_link);
+}
+
+/* Goes on with the attempts that wait for credentials, if these have come. */
+static void serve_waiting_attempts(struct delivery *delivery) {
+    struct error error = {0};
+    enum lambda_answer answer;
+
+    if (list_empty(&delivery->waiting_attempts))
+        return;
+    answer = lambda_credentials_get(delivery->lambda, &delivery->credentials, &error);
+    while (answer != LAMBDA_PENDING && !list_empty(&delivery->waiting_attempts)) {
+        struct attempt *attempt = container_of(delivery->waiting_attempts.next, struct attempt, waiting_link);
+
+        list_remove(&attempt->waiting_link);
+        if (answer == LAMBDA_READY)
+            send_batch(delivery, attempt);
+        else
+            finish_attempt(delivery, attempt, WEBHOOK_FAILED, error.text);
+    }
+}
+
+static void wake_for_credentials(void *context) {
+    struct delivery *delivery = context;
+
+    curl_multi_wakeup(delivery->multi);
 }
 
 /* True if another request of the webhook may start. */
@@ -210,7 +265,7 @@ static bool finish_ended_attempts(struct delivery *delivery) {
         if (message->msg != CURLMSG_DONE)
             continue;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&request);
-        finish_attempt(delivery, request->owner, code);
+        finish_request(delivery, request->owner, code);
         any = true;
     }
     return any;
@@ -233,6 +288,9 @@ struct delivery *delivery_create(const struct config *config, struct error *erro
     webhook_table_init(&delivery->table, config);
     delivery->table.removed = cancel_attempts;
     delivery->table.context = delivery;
+    delivery->lambda = lambda_credentials_create(config, lambda_endpoint_is_loopback(delivery->sender.lambda_endpoint),
+                                                 wake_for_credentials, delivery);
+    list_init(&delivery->waiting_attempts);
     for (unsigned i = 0; i < STARVED_KINDS; i++)
         list_init(&delivery->starved[i]);
     delivery->multi = curl_multi_init();
@@ -248,6 +306,8 @@ struct delivery *delivery_create(const struct config *config, struct error *erro
 void delivery_destroy(struct delivery *delivery) {
     if (delivery == NULL)
         return;
+    lambda_credentials_destroy(delivery->lambda);
+    aws_credentials_dispose(&delivery->credentials);
     webhook_table_dispose(&delivery->table);
     webhook_sender_dispose(&delivery->sender);
     curl_multi_cleanup(delivery->multi);
@@ -267,8 +327,10 @@ uint64_t delivery_run(struct delivery *delivery, uint64_t now_ms) {
     const struct heap_node *first;
 
     start_due_attempts(delivery, now_ms);
+    serve_waiting_attempts(delivery);
     if (finish_ended_attempts(delivery)) /* that may have freed lanes */
         start_due_attempts(delivery, now_ms);
+    serve_waiting_attempts(delivery);
     first = heap_first(&delivery->table.timers);
     return first != NULL ? first->key : UINT64_MAX;
 }

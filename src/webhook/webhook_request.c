@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "config/config.h"
 #include "net/http_client.h"
+#include "webhook/lambda_call.h"
 
 #define IDLE_MAX 64
 
@@ -18,7 +19,8 @@ static const char *const metadata_networks[] = {"169.254.0.0/16", "fe80::/10", "
 void webhook_sender_init(struct webhook_sender *sender, const struct config *config) {
     const struct config_list *denied = &config->webhooks.denied_networks;
 
-    *sender = (struct webhook_sender){.timeout_ms = config->webhooks.request_timeout_ms};
+    *sender = (struct webhook_sender){.timeout_ms = config->webhooks.request_timeout_ms,
+                                      .lambda_endpoint = lambda_endpoint()};
     sender->denied = alloc_array(NULL, METADATA_NETWORKS + denied->count, sizeof *sender->denied);
     sender->idle = alloc_array(NULL, IDLE_MAX, sizeof(CURL *));
     for (size_t i = 0; i < METADATA_NETWORKS; i++)
@@ -74,37 +76,57 @@ static size_t receive_answer_body(char *data, size_t size, size_t count, void *c
 
 /* --- the request --- */
 
-static void add_header_line(struct webhook_request *request, struct slice name, struct slice value) {
+static void add_line(struct webhook_request *request, const char *line) {
+    struct curl_slist *longer = curl_slist_append(request->headers, line);
+
+    if (longer == NULL)
+        abort(); /* out of memory */
+    request->headers = longer;
+}
+
+static void add_webhook_header(struct webhook_request *request, struct slice name, struct slice value) {
     struct buffer line = {0};
-    struct curl_slist *longer;
 
     buffer_append(&line, name);
     /* libcurl removes a header that ends with a colon, and sends one without a value for a semicolon. */
     buffer_append_string(&line, value.length > 0 ? ": " : ";");
     buffer_append(&line, value);
-    longer = curl_slist_append(request->headers, buffer_string(&line));
-    if (longer == NULL)
-        abort(); /* out of memory */
-    request->headers = longer;
+    add_line(request, buffer_string(&line));
     buffer_dispose(&line);
 }
 
-static void add_webhook_headers(struct webhook_request *request, const struct webhook_call *call) {
+static void address_url(struct webhook_request *request, const struct webhook_call *call) {
     const struct app_webhook *webhook = call->webhook;
     bool expects = false;
 
-    add_header_line(request, SLICE("Content-Type"), SLICE("application/json"));
-    add_header_line(request, SLICE("X-Pusher-Key"), slice_of(call->key));
-    add_header_line(request, SLICE("X-Pusher-Signature"), slice_of(call->signature));
+    curl_easy_setopt(request->easy, CURLOPT_URL, webhook->url.data); /* ends with a zero byte */
+    curl_easy_setopt(request->easy, CURLOPT_OPENSOCKETFUNCTION, open_allowed_socket);
+    curl_easy_setopt(request->easy, CURLOPT_OPENSOCKETDATA, request);
+    add_webhook_header(request, SLICE("Content-Type"), SLICE("application/json"));
+    add_webhook_header(request, SLICE("X-Pusher-Key"), slice_of(call->key));
+    add_webhook_header(request, SLICE("X-Pusher-Signature"), slice_of(call->signature));
     for (size_t i = 0; i < webhook->header_count; i++) {
-        add_header_line(request, webhook->headers[i].name, webhook->headers[i].value);
+        add_webhook_header(request, webhook->headers[i].name, webhook->headers[i].value);
         expects |= slice_equal_ignoring_case(webhook->headers[i].name, SLICE("Expect"));
     }
-    if (!expects) { /* libcurl would wait a second for "100 Continue" before a long body */
-        request->headers = curl_slist_append(request->headers, "Expect:");
-        if (request->headers == NULL)
-            abort();
-    }
+    if (!expects)
+        add_line(request, "Expect:"); /* libcurl would wait a second for "100 Continue" before a long body */
+}
+
+/* Denied networks do not count: the record of an app does not decide the host. */
+static bool address_lambda(struct webhook_request *request, const struct webhook_call *call, struct error *error) {
+    struct lambda_call lambda = {0};
+    bool good = lambda_call_make(&lambda, request->sender->lambda_endpoint, call->webhook, call->body,
+                                 call->credentials, error);
+
+    if (good)
+        curl_easy_setopt(request->easy, CURLOPT_URL, lambda.url.data);
+    curl_easy_setopt(request->easy, CURLOPT_PATH_AS_IS, 1L);
+    for (size_t i = 0; i < lambda.header_count; i++)
+        add_line(request, buffer_string(&lambda.headers[i]));
+    add_line(request, "Expect:");
+    lambda_call_dispose(&lambda);
+    return good;
 }
 
 static CURL *take_idle_handle(struct webhook_sender *sender) {
@@ -126,8 +148,6 @@ static void set_request_options(struct webhook_request *request, const struct we
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "curlew");
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->why);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_allowed_socket);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, request);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, receive_answer_head);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive_answer_body);
@@ -143,20 +163,21 @@ static void set_request_options(struct webhook_request *request, const struct we
 
 struct webhook_request *webhook_request_create(struct webhook_sender *sender, const struct webhook_call *call,
                                                struct error *error) {
-    struct webhook_request *request;
+    struct webhook_request *request = alloc_zero(sizeof *request);
+    bool good = true;
 
-    if (call->webhook->url.data == NULL) {
-        error_set(error, "this build does not invoke Lambda functions");
-        return NULL;
-    }
-    request = alloc_zero(sizeof *request);
     request->sender = sender;
     request->easy = take_idle_handle(sender);
     set_request_options(request, call);
-    curl_easy_setopt(request->easy, CURLOPT_URL, call->webhook->url.data); /* ends with a zero byte */
-    add_webhook_headers(request, call);
+    if (call->webhook->url.data != NULL)
+        address_url(request, call);
+    else
+        good = address_lambda(request, call, error);
     curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers);
-    return request;
+    if (good)
+        return request;
+    webhook_request_destroy(request);
+    return NULL;
 }
 
 void webhook_request_destroy(struct webhook_request *request) {

@@ -18,8 +18,8 @@
 #include "base/network.h"
 #include "base/slice.h"
 
+struct aws_credentials;
 struct config;
-struct http_signature;
 
 #define WEBHOOK_ANSWER_MAX_BYTES (64 * 1024)
 
@@ -28,10 +28,12 @@ struct webhook_sender {
     struct network *denied;
     size_t denied_count;
     uint32_t timeout_ms;
-    CURL **idle; /* easy handles for the next requests */
+    const char *lambda_endpoint; /* see lambda_call.h */
+    CURL **idle;                 /* easy handles for the next requests */
     size_t idle_count;
 };
 
+/* On the main thread: it reads the environment. */
 void webhook_sender_init(struct webhook_sender *sender, const struct config *config);
 void webhook_sender_dispose(struct webhook_sender *sender);
 
@@ -53,6 +55,7 @@ struct webhook_call {
     struct slice body; /* kept as it is until the request is destroyed */
     const char *key;   /* of the app */
     const char *signature;
+    const struct aws_credentials *credentials; /* for a Lambda function */
 };
 
 /* Makes a request; NULL with an error if the webhook cannot be called at all. */

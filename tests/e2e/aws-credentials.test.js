@@ -5,11 +5,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { Sha256 } from '@aws-crypto/sha256-js';
-import { SignatureV4 } from '@smithy/signature-v4';
-
 import { api } from '../lib/api.js';
 import { apps } from '../lib/apps-command.js';
+import { signatureOf } from '../lib/aws-signature.js';
 import { REGION, exception, operationOf, sharedDynamoDb, signerOf } from '../lib/dynamodb.js';
 import { httpStub } from '../lib/http-stub.js';
 import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
@@ -58,38 +56,6 @@ async function assertNoCredentials(t, words, options) {
   return stderr;
 }
 
-// The Authorization header that another implementation gives the request as it arrived.
-async function signatureOf({ method, path: at, headers, body }, { accessKeyId, secretAccessKey, sessionToken }) {
-  const signed = headers.authorization.match(/SignedHeaders=([^,]+)/)[1].split(';');
-  const [hostname, port] = headers.host.split(':');
-  const date = headers['x-amz-date'].replace(/(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/, '$1-$2-$3T$4:$5:$6Z');
-  const signer = new SignatureV4({
-    service: 'dynamodb',
-    region: REGION,
-    credentials: { accessKeyId, secretAccessKey, sessionToken },
-    sha256: Sha256,
-    applyChecksum: false,
-  });
-  const request = await signer.sign(
-    {
-      method,
-      hostname,
-      port: Number(port),
-      protocol: 'http:',
-      path: at,
-      query: {},
-      body,
-      headers: Object.fromEntries(
-        signed
-          .filter((name) => !['x-amz-date', 'x-amz-security-token'].includes(name))
-          .map((name) => [name, headers[name]]),
-      ),
-    },
-    { signingDate: new Date(date), signableHeaders: new Set(signed) },
-  );
-  return request.headers.authorization;
-}
-
 const partsOf = (authorization) =>
   Object.fromEntries(
     authorization
@@ -117,7 +83,15 @@ describe('a request is signed', () => {
         const parts = partsOf(request.headers.authorization);
         assert.deepEqual(
           parts,
-          partsOf(await signatureOf(request, { accessKeyId: 'AKIAEXAMPLE', secretAccessKey, sessionToken })),
+          partsOf(
+            await signatureOf(request, {
+              service: 'dynamodb',
+              region: REGION,
+              accessKeyId: 'AKIAEXAMPLE',
+              secretAccessKey,
+              sessionToken,
+            }),
+          ),
         );
         const names = parts.SignedHeaders.split(';');
         for (const name of ['host', 'x-amz-date', 'x-amz-target', ...(sessionToken ? ['x-amz-security-token'] : [])])
