@@ -67,6 +67,14 @@ static const struct command {
      "Generates a new secret and shows it only now. The old secret stops working at once, or after the overlap.\n\n"
      "  --overlap DURATION  accept the old secret for so long, such as 90m, 24h or 7d\n"
      "  --revoke-previous   generate nothing: end such an overlap now\n" CONFIG_HELP JSON_HELP},
+    {"test-webhook", "send an event to the webhooks of an app, and show what comes back", apps_test_webhook,
+     COMMON | OPTION_EVENT | OPTION_WEBHOOK, 1, "the id of an app",
+     "usage: curlew apps test-webhook ID [--webhook NUMBER] [--event NAME] [OPTIONS]\n\n"
+     "Sends each webhook of the app one invented event, signed as by the server, from this machine: at once, without\n"
+     "filters and without a repetition. Shows the status of the answer, its time, and the beginning of its body.\n\n"
+     "  --webhook NUMBER    only this webhook of the list, counted from 0\n"
+     "  --event NAME        this event, such as member_added, to webhooks that have it in their event_types;\n"
+     "                      without it each gets the first of its own\n" CONFIG_HELP JSON_HELP},
     {"import", "create apps from a file", apps_import, COMMON | OPTION_UPDATE | OPTION_DRY_RUN, 1, "a file",
      "usage: curlew apps import FILE [OPTIONS]\n\n"
      "Creates the apps of FILE (`-`: standard input), {\"apps\": [...]} as in app_manager.array, and reads each back.\n"

@@ -32,5 +32,7 @@ enum cli_exit apps_enable(const struct cli_options *options);
 enum cli_exit apps_disable(const struct cli_options *options);
 enum cli_exit apps_rotate_secret(const struct cli_options *options);
 
+enum cli_exit apps_test_webhook(const struct cli_options *options);
+
 enum cli_exit apps_import(const struct cli_options *options);
 enum cli_exit apps_copy(const struct cli_options *options);

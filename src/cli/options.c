@@ -38,6 +38,8 @@ static const struct row {
     {OPTION_COLUMNS, KIND_TEXT, "--columns", NULL, AT(columns)},
     {OPTION_OVERLAP, KIND_TEXT, "--overlap", NULL, AT(overlap)},
     {OPTION_REVOKE_PREVIOUS, KIND_FLAG, "--revoke-previous", NULL, AT(revoke_previous)},
+    {OPTION_EVENT, KIND_TEXT, "--event", NULL, AT(event)},
+    {OPTION_WEBHOOK, KIND_TEXT, "--webhook", NULL, AT(webhook)},
     {OPTION_HELP, KIND_FLAG, "--help", "-h", AT(help)},
 };
 

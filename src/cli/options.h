@@ -33,13 +33,15 @@ enum cli_option {
     OPTION_APP = 1 << 20,
     OPTION_OVERLAP = 1 << 21,
     OPTION_REVOKE_PREVIOUS = 1 << 22,
+    OPTION_EVENT = 1 << 23,
+    OPTION_WEBHOOK = 1 << 24,
 };
 
 struct cli_options {
     char **arguments; /* the words that are not options, then NULL; owned, the words are not */
     size_t argument_count;
     const char *config_file, *app, *id, *key, *secret, *output, *from, *to, *url;
-    const char *filter, *limit, *sort, *columns, *overlap;
+    const char *filter, *limit, *sort, *columns, *event, *webhook, *overlap;
     struct changes changes;
     bool json, show_secrets, update, dry_run, insecure, revoke_previous, help;
 };

@@ -282,6 +282,7 @@ describe('a command line that makes no sense has exit code 2 and says where to r
       'enable',
       'disable',
       'rotate-secret',
+      'test-webhook',
       'import',
       'export',
       'copy',
