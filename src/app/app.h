@@ -132,6 +132,7 @@ struct app {
     /* Origins that may connect; none: all may. Each pattern is valid and has at most one `*`. */
     struct slice *allowed_origins;
     size_t allowed_origin_count;
+    uint64_t origins_hash; /* differs between two lists; 0: none */
 
     struct app_webhook *webhooks;
     size_t webhook_count;

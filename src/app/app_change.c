@@ -24,6 +24,10 @@ static void append_unknown_fields(json_t *first, const json_t *second, bool comp
     }
 }
 
+bool app_change_concerns_sessions(const struct app *before, const struct app *after) {
+    return (before->enabled && !after->enabled) || before->origins_hash != after->origins_hash;
+}
+
 void app_change_append_fields(const struct app *before, const struct app *after, struct buffer *names) {
     json_t *old = before != NULL ? app_to_json(before) : json_object();
     json_t *new = after != NULL ? app_to_json(after) : json_object();

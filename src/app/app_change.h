@@ -1,6 +1,6 @@
 /*
- * The line of the log about a change of an app: which app, who changed it, and the names of the fields that differ. The
- * values are never logged: the secret is one of them.
+ * What a change of an app means: whether its open connections are concerned; and the line of the log about it: which
+ * app, who changed it, and the names of the fields that differ. The values are never logged: the secret is one of them.
  */
 #pragma once
 
@@ -8,6 +8,10 @@
 
 #include "app/app.h"
 #include "base/buffer.h"
+
+/* True if open connections have to be looked at after this change of a record: some may not stay. All other changes are
+ * seen when a connection next needs the changed field. */
+bool app_change_concerns_sessions(const struct app *before, const struct app *after);
 
 /* Appends the names of the fields in which the two records differ, separated by commas: the known ones in the order of
  * the documentation, then the unknown ones. NULL is a record without fields. */

@@ -182,6 +182,7 @@ static bool parse_origins(struct app *app, const json_t *json, struct error *err
 
         memcpy(at, origin.data, origin.length);
         app->allowed_origins[i] = (struct slice){at, origin.length};
+        app->origins_hash = (app->origins_hash * 31 + hash_bytes(origin)) | 1;
         at += origin.length;
     }
     app->allowed_origin_count = count;

@@ -6,6 +6,7 @@
 
 const char *const refusal_names[REFUSAL_COUNT] = {
     [REFUSED_DISABLED] = "disabled",
+    [REFUSED_ORIGIN] = "allowed_origins",
     [REFUSED_CONNECTIONS] = "max_connections",
     [REFUSED_MEMORY] = "memory_threshold",
     [REFUSED_CLIENT_EVENTS_OFF] = "enable_client_messages",

@@ -28,6 +28,7 @@
 /* The reason why a connection, subscription, event or request was refused; the label `reason` of a metric. */
 enum refusal {
     REFUSED_DISABLED,
+    REFUSED_ORIGIN,
     REFUSED_CONNECTIONS,
     REFUSED_MEMORY,
     REFUSED_CLIENT_EVENTS_OFF,
@@ -96,7 +97,9 @@ struct app_counters {
 struct app_part {
     struct list sessions; /* established, on this worker; kept by session/ */
     uint32_t session_count;
-    struct list link; /* while there are sessions: in session_server.parts */
+    uint32_t to_review;        /* of these sessions, how many are still to be judged by a changed record */
+    uint64_t reviewed_origins; /* origins_hash of the record by which they were judged last */
+    struct list link;          /* while there are sessions: in session_server.parts */
     struct app_counters counters;
     _Atomic(struct broadcast_latency *) latency; /* NULL until the first event is delivered */
     /* When a signature by the previous secret was last seen, in seconds since 1970, and until when that secret was

@@ -35,7 +35,8 @@ struct app_lookup {
 
 /* What the manager calls above it. */
 struct app_manager_hooks {
-    /* Apps were disabled or deleted: close their connections on this worker. Called on each worker. */
+    /* Apps were deleted, or changed so that open connections are concerned (app_change_concerns_sessions): close those
+     * of this worker that may not stay. Called on each worker. */
     void (*changed)(struct worker *worker, void *context);
     /* One record has replaced another; `before` NULL: the app is new to this process, `after` NULL: it was deleted.
      * NULL: nobody wants to know. Not called for the apps that the memory driver reads at the start. On any thread,

@@ -242,7 +242,6 @@ static bool field_is_set(const json_t *value) {
 /* Names the fields of the written apps that the other server enforces, and this version does not. */
 static void print_fields_without_effect(const json_t *output) {
     static const char *const fields[] = {
-        "allowed_origins",
         "enable_user_authentication",
         "webhooks",
     };

@@ -3,6 +3,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "app/origin.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "net/worker_loop.h"
@@ -18,10 +19,11 @@ struct closing {
     struct session_server *server;
     struct worker *worker;
     int timer_fd; /* -1: all sessions close at once */
-    /* True: close all sessions and then stop the worker. False: close sessions whose app is disabled or deleted. */
+    /* True: close all sessions and then stop the worker. False: close sessions whose app is disabled or deleted, and
+     * judge those anew whose app has other origins. */
     bool shutdown;
     uint64_t began_ns, spread_ns;
-    uint64_t total, closed; /* sessions */
+    uint64_t total, closed; /* sessions; those that were judged and stay count as closed */
 };
 
 /* Returns the first session of an app's part, which must have one. */
@@ -55,10 +57,44 @@ static uint64_t count_to_close(const struct closing *closing) {
 
     for (struct list *link = parts->next; link != parts; link = link->next) {
         const struct app_part *part = container_of(link, struct app_part, link);
-        if (has_to_close(closing, part))
-            count += part->session_count;
+        count += has_to_close(closing, part) ? part->session_count : part->to_review;
     }
     return count;
+}
+
+/* Finds the apps whose record has changed so that open sessions have to be judged anew. */
+static void note_changed_records(const struct closing *closing) {
+    struct list *parts = parts_of_worker(closing);
+
+    for (struct list *link = parts->next; link != parts; link = link->next) {
+        struct app_part *part = container_of(link, struct app_part, link);
+        const struct app *app = slot_app(first_session(part)->slot);
+        if (app == NULL || part->reviewed_origins == app->origins_hash)
+            continue;
+        part->reviewed_origins = app->origins_hash;
+        part->to_review = part->session_count;
+    }
+}
+
+/* Judges the sessions of a part that are still to be judged: takes each from the front of the list, and puts it to the
+ * end if it stays. New sessions at the end were judged by the changed record. False if some are left. */
+static bool review_sessions(struct closing *closing, struct app_part *part, uint64_t due) {
+    const struct app *app = slot_app(first_session(part)->slot);
+
+    for (; part->to_review != 0 && !list_empty(&part->sessions); part->to_review--) {
+        struct session *session = first_session(part);
+        if (closing->closed >= due)
+            return false;
+        closing->closed++;
+        list_remove(&session->link);
+        list_append(&part->sessions, &session->link);
+        if (app_allows_origin(app, origin_text(session->origin)))
+            continue;
+        session_refused(session, REFUSED_ORIGIN);
+        session_counted_error(session, CONNECTION_ERROR_ORIGIN_NOT_ALLOWED);
+        session_close_for_origin(session);
+    }
+    return true;
 }
 
 static void close_first_session(struct closing *closing, struct app_part *part) {
@@ -83,7 +119,8 @@ static bool close_in_turn(struct closing *closing, uint64_t due) {
     return true;
 }
 
-/* Closes sessions of apps that are disabled or gone, one app after the other. False if some are left. */
+/* Closes sessions of apps that are disabled or gone, and those that may not stay, one app after the other. False if
+ * some are left. */
 static bool close_changed(struct closing *closing, uint64_t due) {
     struct list *parts = parts_of_worker(closing);
     struct list *next;
@@ -91,8 +128,11 @@ static bool close_changed(struct closing *closing, uint64_t due) {
     for (struct list *link = parts->next; link != parts; link = next) {
         struct app_part *part = container_of(link, struct app_part, link);
         next = link->next;
-        if (!has_to_close(closing, part))
+        if (!has_to_close(closing, part)) {
+            if (!review_sessions(closing, part, due))
+                return false;
             continue;
+        }
         while (!list_empty(&part->sessions)) {
             if (closing->closed >= due)
                 return false;
@@ -174,6 +214,7 @@ void sessions_apply_app_changes(struct session_server *server, struct worker *wo
         closing = closing_create(server, worker, false);
     else if (closing->shutdown)
         return; /* all sessions close anyway */
+    note_changed_records(closing);
     closing->total = closing->closed + count_to_close(closing);
     if (!under_way && closing->total > CHANGED_AT_ONCE / worker->all->count)
         spread_closing(closing, CHANGED_SPREAD_NS);

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "app/origin.h"
 #include "base/alloc.h"
 #include "base/query.h"
 #include "session/session_internal.h"
@@ -8,7 +9,7 @@
 #define PROTOCOL_MIN 5
 #define PROTOCOL_MAX 7
 
-static void establish_session(struct session *session, struct app_slot *slot) {
+static void establish_session(struct session *session, struct app_slot *slot, const struct app *app) {
     struct worker *worker = session_worker(session);
     struct app_part *part = slot_part(slot, worker);
     char socket_id[SOCKET_ID_TEXT], data[160];
@@ -16,7 +17,7 @@ static void establish_session(struct session *session, struct app_slot *slot) {
 
     session->slot = slot;
     session->id = socket_id_draw();
-    session_list_add(session);
+    session_list_add(session, app);
     counter_add(&part->counters.connections, 1);
     id_length = socket_id_format(&session->id, socket_id);
     length = (size_t)snprintf(data, sizeof data,
@@ -44,6 +45,10 @@ static void admit_session(struct session *session, const struct app_lookup *look
         slot_refused(slot, worker, REFUSED_DISABLED);
         count_connection_error(session, slot, CONNECTION_ERROR_APP_DISABLED);
         session_close(session, 4003, "the app is disabled");
+    } else if (!app_allows_origin(app, origin_text(session->origin))) {
+        slot_refused(slot, worker, REFUSED_ORIGIN);
+        count_connection_error(session, slot, CONNECTION_ERROR_ORIGIN_NOT_ALLOWED);
+        session_close_for_origin(session);
     } else if (atomic_load_explicit(&session->server->draining, memory_order_relaxed)) {
         session_close(session, 4200, "the server is shutting down");
     } else if (atomic_load_explicit(&session->server->memory_full, memory_order_relaxed)) {
@@ -56,7 +61,7 @@ static void admit_session(struct session *session, const struct app_lookup *look
         session_close(session, 4004, "the app is over its connection quota: `max_connections` is %u",
                       app->max_connections);
     } else {
-        establish_session(session, slot);
+        establish_session(session, slot, app);
     }
 }
 
@@ -168,9 +173,18 @@ static void start_session(struct session *session, struct slice path, struct sli
     buffer_dispose(&decoded);
 }
 
+/* Keeps the Origin header also for an app without `allowed_origins`, which may get them. */
+static void keep_origin(struct session *session, struct worker *worker, const struct http_request *request) {
+    struct slice text;
+
+    if (http_header(request, SLICE("origin"), &text))
+        session->origin = origin_set_take(&session->server->origins[worker->index], text);
+}
+
 void session_accept(struct session_server *server, struct http_connection *connection, struct http_request *request,
                     struct slice path) {
     struct session *session = alloc_zero(sizeof *session);
+    struct worker *worker = http_worker(connection);
     struct buffer target = {0};
     size_t path_length = path.length;
     uint32_t wait_s = rate_limiter_check(server->connect_limit, connection, request);
@@ -178,14 +192,16 @@ void session_accept(struct session_server *server, struct http_connection *conne
 
     session->server = server;
     session_log_accept(session, connection, request);
+    keep_origin(session, worker, request);
     /* The answer to the handshake frees the request: copy path and query before. */
     buffer_append(&target, path);
     buffer_append(&target, request->query);
     if (!websocket_accept(connection, request, &session->websocket, &session_websocket_handler, &server->limits)) {
+        origin_set_release(&server->origins[worker->index], session->origin);
         free(session->address);
         free(session);
     } else {
-        session->active_ms = session_worker(session)->now_ms;
+        session->active_ms = worker->now_ms;
         if (wait_s != 0)
             refuse_too_many(session, wait_s);
         else if (short_lived)

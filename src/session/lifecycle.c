@@ -159,5 +159,6 @@ static void on_closed(struct websocket *websocket) {
 
     free(session->address);
     free(session->rates);
+    origin_set_release(&session->server->origins[session_worker(session)->index], session->origin);
     free(session);
 }

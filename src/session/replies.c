@@ -71,6 +71,16 @@ void session_close(struct session *session, unsigned code, const char *format, .
     websocket_close(&session->websocket, code, reason);
 }
 
+void session_close_for_origin(struct session *session) {
+    if (session->origin == NULL) {
+        session_close(session, 4009,
+                      "this app has `allowed_origins`, so a connection needs an Origin header, as browsers send it");
+        return;
+    }
+    session_log(session, "the Origin is %.*s", SLICE_ARGS(origin_text(session->origin)));
+    session_close(session, 4009, "this origin is not allowed: it matches no entry of `allowed_origins` of this app");
+}
+
 void session_subscription_error(struct session *session, struct slice channel, const char *type, unsigned status,
                                 const char *format, ...) {
     struct buffer message = {0};

@@ -19,6 +19,7 @@
 #include "net/http.h"
 #include "net/rate_limiter.h"
 #include "net/websocket.h"
+#include "session/origin_set.h"
 
 /* State that all sessions share. server/ fills it in before the workers run; after that only the flags, the counters
  * and the data of each worker change. */
@@ -33,7 +34,8 @@ struct session_server {
     atomic_bool memory_full;                  /* memory use is above http_api.accept_traffic.memory_threshold */
     struct counter unknown_apps[WORKERS_MAX]; /* connections with an unknown app key, by worker */
     /* By worker; used on that worker's thread only. */
-    struct list parts[WORKERS_MAX];       /* app parts that have sessions */
+    struct list parts[WORKERS_MAX]; /* app parts that have sessions */
+    struct origin_set origins[WORKERS_MAX];
     struct closing *closing[WORKERS_MAX]; /* closing in progress; NULL: none */
 };
 
@@ -52,7 +54,8 @@ void session_terminate(struct stream *stream, bool reconnect);
 /* True if the session of a stream has this socket id. A callback of the channel hub. */
 bool session_has_socket_id(const struct stream *stream, const struct socket_id *id);
 
-/* Closes this worker's sessions whose app was disabled (4003) or deleted (4001): at once or, if there are many, spread
+/* Closes this worker's sessions whose app was disabled (4003) or deleted (4001) or does not allow their origin any more
+ * (4009): at once or, if there are many, spread
  * over slightly less than a second. Call it after a change of apps, on the worker's thread. */
 void sessions_apply_app_changes(struct session_server *server, struct worker *worker);
 

@@ -14,6 +14,7 @@
  *   messages.c          the table of events that a client may send
  *   lifecycle.c         activity, ping and pong, slow readers, closing
  *   handshake.c         the handshake, finding the app, admission
+ *   origin_set.c        the Origin headers of a worker's sessions
  *   drain.c             closing sessions at shutdown and when apps change
  */
 #pragma once
@@ -62,6 +63,7 @@ struct session {
     uint16_t junk_count;           /* of such messages since junk_from_ms */
     uint32_t junk_from_ms;         /* low bits of the time */
     struct session_rates *rates;   /* NULL: no message was counted yet; owned */
+    struct origin *origin;         /* NULL: the handshake had no Origin header; a reference in the worker's set */
 };
 
 /* The worker of a session. */
@@ -76,8 +78,9 @@ static inline struct app_part *session_part(const struct session *session) {
 
 /* --- session_list.c --- */
 
-/* Add an established session to the list of its app and worker, and remove it when it closes. */
-void session_list_add(struct session *session);
+/* Add an established session, which was judged by this record, to the list of its app and worker, and remove it when it
+ * closes. */
+void session_list_add(struct session *session, const struct app *app);
 void session_list_remove(struct session *session);
 
 /* --- signature.c --- */
@@ -108,6 +111,8 @@ void session_error(struct session *session, unsigned code, const char *format, .
 /* Sends `pusher:error` and closes the connection with the same code and text. */
 void session_close(struct session *session, unsigned code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Closes with 4009 because the app does not allow the session's origin. */
+void session_close_for_origin(struct session *session);
 /* Sends `pusher:subscription_error`; `channel` is the JSON string from the client's message. */
 void session_subscription_error(struct session *session, struct slice channel, const char *type, unsigned status,
                                 const char *format, ...) __attribute__((format(printf, 5, 6)));

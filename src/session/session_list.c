@@ -1,10 +1,13 @@
 #include "session/session_internal.h"
 
-void session_list_add(struct session *session) {
+void session_list_add(struct session *session, const struct app *app) {
     struct app_part *part = session_part(session);
 
-    if (list_empty(&part->sessions))
+    if (list_empty(&part->sessions)) {
+        part->to_review = 0;
+        part->reviewed_origins = app->origins_hash;
         list_append(&session->server->parts[session_worker(session)->index], &part->link);
+    }
     list_append(&part->sessions, &session->link);
     part->session_count++;
 }

@@ -214,7 +214,6 @@ describe('check', () => {
     assert.equal(code, 0, stdout + stderr);
     assert.deepEqual((stdout + stderr).match(/(?<=accepted without effect: ).*/g).sort(), [
       'TAG_FILTERING_ENABLED',
-      `allowed_origins of app "${APP.id}"`,
       `enable_user_authentication of app "${APP.id}"`,
       'user_authentication_timeout',
     ]);

@@ -13,7 +13,7 @@
 /* {0}: none. */
 struct cache_effects {
     struct reclaim_batch unlinked; /* objects that workers may still read */
-    bool closes_sessions;          /* an app was disabled or deleted */
+    bool closes_sessions;          /* a change may close open sessions */
     /* A reference to a record that is new, or differs from the one before. */
     struct app *changed;
     /* A reference to the record that was replaced, or dropped because the app was deleted. */

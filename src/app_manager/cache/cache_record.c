@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/app_change.h"
 #include "base/alloc.h"
 #include "base/backoff.h"
 
@@ -190,7 +191,7 @@ struct cache_entry *records_put(struct records *records, struct app *app, uint64
     if (old != NULL && app_equal(old, app)) {
         app_unref(app);
     } else {
-        if (old != NULL && old->enabled && !app->enabled)
+        if (old != NULL && app_change_concerns_sessions(old, app))
             effects->closes_sessions = true;
         cache_effects_replace(effects, old, app);
         atomic_store(&entry->slot->current, app);
