@@ -26,6 +26,7 @@
 #include "base/slice.h"
 
 struct config;
+struct secret_keyring;
 
 /* The fields of a record, in the order of the documentation. */
 enum app_field {
@@ -95,12 +96,16 @@ struct app_defaults {
     uint32_t max_event_name_length;
     uint32_t max_event_payload_in_kb;
     uint32_t max_event_batch_size;
+    /* The keys that open encrypted secrets of a store; NULL: there are none. */
+    const struct secret_keyring *keyring;
 };
 
 struct app {
     atomic_uint references;
     _Atomic(struct app *) successor; /* see app_set_successor */
     uint32_t set;                    /* bits (1 << field) of the fields that were given */
+    uint32_t sealed;                 /* bits of those that were encrypted in the store */
+    bool sealed_by_old_key;          /* one of them not by the first key */
     unsigned webhook_kinds;          /* of enum app_webhook_event: the events that any webhook wants */
 
     struct slice id; /* these four also end with a zero byte */
@@ -156,8 +161,10 @@ enum app_source {
      * finds out whether the store can hold them. */
     APP_FROM_COMMAND,
     /* A store, which another server may have filled: a negative 32-bit number stands for the unsigned number of the
-     * same bits (-1 is 4294967295), and a flag may be the number 0 or 1. */
+     * same bits (-1 is 4294967295), and a flag may be the number 0 or 1. Secrets may be encrypted. */
     APP_FROM_STORE,
+    /* A record whose secrets were encrypted to be written into a store: they are taken as they are. */
+    APP_FOR_STORE,
 };
 
 /* Receives a warning: one sentence that names the app and the field. */

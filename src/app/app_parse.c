@@ -4,11 +4,12 @@
 
 #include "app/app.h"
 #include "app/record_json.h"
+#include "app/secret_keyring.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/hash.h"
 
-#define TEXT_MAX_BYTES 255
+#define TEXT_MAX_BYTES SECRET_MAX_BYTES
 /* The fields that are texts are the first ones. */
 #define TEXTS (APP_PREVIOUS_SECRET + 1)
 
@@ -19,6 +20,15 @@ struct parser {
     app_warning_function *warn;
     void *context;
     const char *id; /* for warnings; set after the id was read */
+    /* Of the secrets that were read: see struct app. */
+    uint32_t sealed;
+    bool sealed_by_old_key;
+};
+
+/* The memory of a text that is not in the record as it is meant: an integer, or an encrypted secret. */
+struct text_memory {
+    char digits[RECORD_NAME_BYTES];
+    char opened[SECRET_MAX_BYTES];
 };
 
 static void warn_about_app(const struct parser *parser, const char *text) {
@@ -63,10 +73,10 @@ static void note_unused_member(void *context, const char *text) {
 }
 
 /* A secret may be any printable ASCII; id and key are also part of a URL's path. */
-static bool valid_text(enum app_field field, struct slice text) {
+static bool valid_text(enum app_field field, struct slice text, size_t longest) {
     if (!app_fields[field].hidden)
         return app_name_valid(text);
-    if (text.length == 0 || text.length > TEXT_MAX_BYTES)
+    if (text.length == 0 || text.length > longest)
         return false;
     for (size_t i = 0; i < text.length; i++)
         if (text.data[i] < ' ' || text.data[i] > '~')
@@ -74,24 +84,49 @@ static bool valid_text(enum app_field field, struct slice text) {
     return true;
 }
 
-/* Reads the id, the key or a secret; `digits` is the memory for one that is an integer. The empty previous secret of a
- * column that cannot be NULL is none. */
-static bool read_text_field(const json_t *record, enum app_field field, char digits[RECORD_NAME_BYTES],
-                            struct slice *text, struct error *error) {
+/* Decrypts a secret of a store. A new secret may not look like an encrypted one, or like the name of a file. */
+static bool check_form(struct parser *parser, enum app_field field, struct slice id, struct text_memory *memory,
+                       struct slice *text, struct error *error) {
+    const char *name = app_fields[field].name;
+    bool first;
+
+    if (!app_fields[field].hidden || parser->source == APP_FOR_STORE)
+        return true;
+    if (parser->source == APP_FROM_STORE) {
+        if (!secret_is_sealed(*text))
+            return true;
+        if (!keyring_open(parser->defaults->keyring, id, slice_of(name), *text, memory->opened, text, &first, error))
+            return false;
+        parser->sealed |= 1u << field;
+        parser->sealed_by_old_key |= !first;
+        return true;
+    }
+    if (secret_is_sealed(*text) || slice_starts_with(*text, SLICE("file:")))
+        return error_set(error, "%s may not begin with enc: or file:, which have a meaning of their own", name);
+    return true;
+}
+
+/* Reads the id, the key or a secret of the app `id`. The empty previous secret of a column that cannot be NULL is
+ * none. */
+static bool read_text_field(struct parser *parser, const json_t *record, enum app_field field, struct slice id,
+                            struct text_memory *memory, struct slice *text, struct error *error) {
     const json_t *json = json_object_get(record, app_fields[field].name);
+    size_t longest = parser->source == APP_FOR_STORE ? SEALED_MAX_BYTES : TEXT_MAX_BYTES;
 
     *text = (struct slice){0};
     if (app_fields[field].optional && (record_unset(json) || (json_is_string(json) && json_string_length(json) == 0)))
         return true;
     if (record_unset(json))
         return error_set(error, "%s is missing", app_fields[field].name);
-    *text = record_name(json, digits);
+    *text = record_name(json, memory->digits);
     if (text->data == NULL && json_is_number(json))
         return error_set(error, "%s must be a text, or a number of digits only: put it in quotes",
                          app_fields[field].name);
     if (text->data == NULL)
         return error_set(error, "%s must be a text", app_fields[field].name);
-    if (!valid_text(field, *text))
+    if (!check_form(parser, field, id, memory, text, error))
+        return false;
+    if (!valid_text(field, *text, longest))
         return error_set(error, "%s must have 1 to %d bytes of printable ASCII%s", app_fields[field].name,
                          TEXT_MAX_BYTES, app_fields[field].hidden ? "" : " without / ? # % and blanks");
     return true;
@@ -284,14 +319,14 @@ static json_t *apply_policy(const json_t *record) {
 }
 
 /* Reads the fields that are texts. Returns the one that is refused, or APP_FIELD_COUNT. */
-static enum app_field read_texts(const json_t *record, char digits[TEXTS][RECORD_NAME_BYTES], struct slice texts[TEXTS],
-                                 struct error *error) {
+static enum app_field read_texts(struct parser *parser, const json_t *record, struct text_memory memory[TEXTS],
+                                 struct slice texts[TEXTS], struct error *error) {
     char id_digits[RECORD_NAME_BYTES];
     struct slice id = record_name(json_object_get(record, "id"), id_digits);
 
     for (unsigned i = 0; i < TEXTS; i++) {
         enum app_field field = (enum app_field)i;
-        if (read_text_field(record, field, digits[i], &texts[i], error))
+        if (read_text_field(parser, record, field, id, &memory[i], &texts[i], error))
             continue;
         if (id.data == NULL)
             error_prefix(error, record_unset(json_object_get(record, "id")) ? "an app without an id"
@@ -329,8 +364,8 @@ static enum app_field parse_fields(struct parser *parser, struct app *app, const
 struct app *app_parse_or_name_field(const json_t *record, const struct app_defaults *defaults, enum app_source source,
                                     app_warning_function *warn_function, void *context, const char **refused,
                                     struct error *error) {
-    struct parser parser = {defaults, source, warn_function, context, NULL};
-    char digits[TEXTS][RECORD_NAME_BYTES];
+    struct parser parser = {defaults, source, warn_function, context};
+    struct text_memory memory[TEXTS];
     struct slice texts[TEXTS];
     enum app_field field;
     struct app *app;
@@ -340,13 +375,17 @@ struct app *app_parse_or_name_field(const json_t *record, const struct app_defau
         error_set(error, "an app must be an object with id, key and secret");
         return NULL;
     }
-    field = read_texts(record, digits, texts, error);
-    if (field != APP_FIELD_COUNT) {
+    field = read_texts(&parser, record, memory, texts, error);
+    app = field == APP_FIELD_COUNT ? create_app(texts) : NULL;
+    if (parser.sealed != 0)
+        explicit_bzero(memory, sizeof memory);
+    if (app == NULL) {
         *refused = app_fields[field].name;
         return NULL;
     }
-    app = create_app(texts);
     parser.id = app->id.data;
+    app->sealed = parser.sealed;
+    app->sealed_by_old_key = parser.sealed_by_old_key;
     field = parse_fields(&parser, app, record, error);
     if (field != APP_FIELD_COUNT) {
         *refused = app_fields[field].name;

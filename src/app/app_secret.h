@@ -28,6 +28,13 @@ static inline bool app_previous_secret_valid(const struct app *app, uint64_t now
 enum app_signer app_signer_of(const struct app *app, const struct slice *parts, size_t count, struct slice signature,
                               uint64_t now_s);
 
+/* True if a secret of the app was plain text in the store that it is from. */
+static inline bool app_has_plain_secret(const struct app *app) {
+    uint32_t secrets = (1u << APP_SECRET | 1u << APP_PREVIOUS_SECRET) & app->set;
+
+    return (secrets & ~app->sealed) != 0;
+}
+
 /* Removes the fields that are hidden from a record that is to be shown. */
 void app_record_hide_secrets(json_t *record);
 

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "aws/secret_text.h"
 #include "base/buffer.h"
+#include "base/secret_text.h"
 #include "net/http_client.h"
 
 #define CONNECT_TIMEOUT_MS 1000 /* outside EC2 nothing answers at the address of the metadata service */

@@ -4,9 +4,9 @@
 
 #include "aws/credential_endpoints.h"
 #include "aws/profile.h"
-#include "aws/secret_text.h"
 #include "aws/web_identity.h"
 #include "base/log.h"
+#include "base/secret_text.h"
 #include "net/http_client.h"
 
 /* --- keys that are given --- */

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "aws/secret_text.h"
 #include "base/alloc.h"
+#include "base/secret_text.h"
 
 static char *copy_credential_text(const char *text) {
     return text != NULL ? alloc_copy(text, strlen(text)) : NULL;

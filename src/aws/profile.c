@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "aws/secret_text.h"
 #include "base/alloc.h"
+#include "base/secret_text.h"
 
 static const char *const value_names[AWS_PROFILE_VALUES] = {
     [AWS_PROFILE_ACCESS_KEY_ID] = "aws_access_key_id",

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "aws/secret_text.h"
 #include "base/buffer.h"
+#include "base/secret_text.h"
 #include "net/http_client.h"
 
 static void append_form_field(struct buffer *form, const char *name, const char *value) {

@@ -131,6 +131,40 @@ void sha1_base64(struct slice text, char base64[28]) {
     memcpy(base64, encoded, 28);
 }
 
+void base64_encode(struct slice bytes, char *text) {
+    const unsigned char *at = (const unsigned char *)bytes.data;
+    unsigned char group[5]; /* EVP_EncodeBlock adds a zero byte */
+
+    for (size_t i = 0; i < bytes.length; i += 3, text += 4) {
+        EVP_EncodeBlock(group, at + i, bytes.length - i < 3 ? (int)(bytes.length - i) : 3);
+        memcpy(text, group, 4);
+    }
+}
+
+bool base64_decode(struct slice text, unsigned char *bytes, size_t *length) {
+    size_t padding = 0;
+
+    while (padding < 2 && padding < text.length && text.data[text.length - 1 - padding] == '=')
+        padding++;
+    if (text.length % 4 != 0)
+        return false;
+    *length = text.length / 4 * 3 - padding;
+    for (size_t i = 0; i < text.length; i += 4) {
+        size_t count = i + 4 == text.length ? 3 - padding : 3;
+        unsigned char group[3];
+        char again[4];
+        /* The library skips blanks and ignores bits that do not count; what it made of them is not the same again. */
+        if (EVP_DecodeBlock(group, (const unsigned char *)text.data + i, 4) != 3)
+            return false;
+        base64_encode((struct slice){(const char *)group, count}, again);
+        if (memcmp(again, text.data + i, sizeof again) != 0)
+            return false;
+        memcpy(bytes, group, count);
+        bytes += count;
+    }
+    return true;
+}
+
 bool equal_in_constant_time(struct slice a, struct slice b) {
     return a.length == b.length && (a.length == 0 || CRYPTO_memcmp(a.data, b.data, a.length) == 0);
 }

@@ -45,6 +45,16 @@ void md5_hex(struct slice text, char hex[MD5_HEX]);
  * 4.2.2). Any thread. */
 void sha1_base64(struct slice text, char base64[28]);
 
+/* The bytes of base64 for that many bytes: with padding, without line ends (RFC 4648 section 4). */
+#define BASE64_LENGTH(bytes) (((bytes) + 2) / 3 * 4)
+
+/* Writes `bytes` in base64, without a zero byte. Any thread. */
+void base64_encode(struct slice bytes, char *text);
+
+/* Decodes base64 with padding and without anything else in it into `bytes`, which has room for three quarters of the
+ * text. False if it is not base64. Any thread. */
+bool base64_decode(struct slice text, unsigned char *bytes, size_t *length);
+
 /* Compares in a time that depends only on the lengths, so that an attacker cannot guess a signature byte by byte. */
 bool equal_in_constant_time(struct slice a, struct slice b);
 

@@ -5,7 +5,6 @@
  *   missing -> create      equal -> skip    different -> conflict, or update with --update
  *   then read back and compare
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include "cli/apps_commands.h"
 #include "cli/apps_file.h"
 #include "cli/compare.h"
+#include "cli/interrupt.h"
 #include "cli/notify_server.h"
 #include "cli/print.h"
 #include "cli/progress.h"
@@ -28,21 +28,6 @@ struct bulk {
     size_t created, updated, equal, conflicts, failed;
     bool stopped; /* before the last app */
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void note_interrupt(int signal_number) {
-    (void)signal_number;
-    interrupted = 1;
-}
-
-/* The first Ctrl-C stops after the current app, the second one at once. */
-static void catch_interrupts(void) {
-    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 static size_t count_app(const struct bulk *bulk) {
     return bulk->created + bulk->updated + bulk->equal + bulk->conflicts + bulk->failed;
@@ -197,7 +182,7 @@ static bool transfer_app(struct bulk *bulk, const struct app *app) {
     struct error error = {0};
     struct app *there = NULL;
 
-    if (interrupted) {
+    if (interrupt_seen()) {
         bulk->stopped = true;
         return false;
     }
@@ -249,7 +234,7 @@ static struct bulk begin_transfer(const struct cli_options *options, struct cli_
     struct bulk bulk = {.options = options, .to = to, .progress = progress_begin(options->json)};
     struct error error;
 
-    catch_interrupts();
+    interrupt_catch();
     if (!options->dry_run) {
         bulk.notifier = notifier_create(&to->config);
         return bulk;
@@ -344,7 +329,7 @@ static bool count_record(void *context, struct slice id, struct app *app, const 
     (void)app;
     (void)broken;
     ++*count;
-    return !interrupted;
+    return !interrupt_seen();
 }
 
 static enum cli_exit copy_apps(const struct cli_options *options, struct cli_store *from, struct cli_store *to) {

@@ -75,6 +75,13 @@ static const struct command {
      "  --webhook NUMBER    only this webhook of the list, counted from 0\n"
      "  --event NAME        this event, such as member_added, to webhooks that have it in their event_types;\n"
      "                      without it each gets the first of its own\n" CONFIG_HELP JSON_HELP},
+    {"encrypt-secrets", "encrypt the secrets of all apps in the store", apps_encrypt_secrets, COMMON | OPTION_DECRYPT,
+     0, NULL,
+     "usage: curlew apps encrypt-secrets [--decrypt] [OPTIONS]\n\n"
+     "Rewrites each secret that is plain, or encrypted with another key than the first, with the first key of\n"
+     "app_manager.secrets.key_file or CURLEW_SECRETS_KEY. All servers that use the store need that key before. After\n"
+     "an interruption, run it again.\n\n"
+     "  --decrypt           rewrite each secret that is encrypted as plain text\n" CONFIG_HELP JSON_HELP},
     {"import", "create apps from a file", apps_import, COMMON | OPTION_UPDATE | OPTION_DRY_RUN, 1, "a file",
      "usage: curlew apps import FILE [OPTIONS]\n\n"
      "Creates the apps of FILE (`-`: standard input), {\"apps\": [...]} as in app_manager.array, and reads each back.\n"
@@ -123,7 +130,7 @@ bool apps_command_text(size_t index, struct command_text *text) {
 static void print_apps_help(void) {
     printf("%s\ncommands:\n", apps_usage);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        printf("  %-14s %s\n", commands[i].name, commands[i].summary);
+        printf("  %-16s %s\n", commands[i].name, commands[i].summary);
     printf("\n`curlew apps COMMAND --help` tells more about one.\n");
 }
 

@@ -31,6 +31,7 @@ enum cli_exit apps_delete(const struct cli_options *options);
 enum cli_exit apps_enable(const struct cli_options *options);
 enum cli_exit apps_disable(const struct cli_options *options);
 enum cli_exit apps_rotate_secret(const struct cli_options *options);
+enum cli_exit apps_encrypt_secrets(const struct cli_options *options);
 
 enum cli_exit apps_test_webhook(const struct cli_options *options);
 

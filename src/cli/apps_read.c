@@ -20,7 +20,7 @@
 
 struct collection {
     struct app **apps;
-    size_t count, broken;
+    size_t count, broken, plain;
     bool json;                 /* the form of errors */
     struct progress *progress; /* NULL: not shown */
 };
@@ -40,6 +40,7 @@ static bool collect_row(void *context, struct slice id, struct app *app, const s
         collection->apps = alloc_array(collection->apps, collection->count == 0 ? 1 : collection->count * 2,
                                        sizeof collection->apps[0]);
     collection->apps[collection->count++] = app_ref(app);
+    collection->plain += app_has_plain_secret(app);
     if (collection->progress != NULL)
         progress_show(collection->progress, collection->count);
     return true;
@@ -78,6 +79,13 @@ static enum cli_exit read_all(const struct cli_options *options, struct progress
     }
     if (progress != NULL)
         progress_clear(progress);
+    if (code == CLI_DONE && store_has_keys(store.store) && collection->plain != 0) {
+        error_set(&error,
+                  "%zu of %zu apps have a secret that is plain text in the store; `curlew apps encrypt-secrets` "
+                  "encrypts them",
+                  collection->plain, collection->count);
+        print_warning(options->json, error.text);
+    }
     cli_store_close(&store);
     return code;
 }

@@ -40,6 +40,7 @@ static const struct row {
     {OPTION_REVOKE_PREVIOUS, KIND_FLAG, "--revoke-previous", NULL, AT(revoke_previous)},
     {OPTION_EVENT, KIND_TEXT, "--event", NULL, AT(event)},
     {OPTION_WEBHOOK, KIND_TEXT, "--webhook", NULL, AT(webhook)},
+    {OPTION_DECRYPT, KIND_FLAG, "--decrypt", NULL, AT(decrypt)},
     {OPTION_HELP, KIND_FLAG, "--help", "-h", AT(help)},
 };
 

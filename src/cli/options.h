@@ -35,6 +35,7 @@ enum cli_option {
     OPTION_REVOKE_PREVIOUS = 1 << 22,
     OPTION_EVENT = 1 << 23,
     OPTION_WEBHOOK = 1 << 24,
+    OPTION_DECRYPT = 1 << 25,
 };
 
 struct cli_options {
@@ -43,7 +44,7 @@ struct cli_options {
     const char *config_file, *app, *id, *key, *secret, *output, *from, *to, *url;
     const char *filter, *limit, *sort, *columns, *event, *webhook, *overlap;
     struct changes changes;
-    bool json, show_secrets, update, dry_run, insecure, revoke_previous, help;
+    bool json, show_secrets, update, dry_run, insecure, revoke_previous, decrypt, help;
 };
 
 /*

@@ -128,6 +128,10 @@ struct config {
             *array_apps; /* always an array: the file's apps, the environment's, or the demo app; not yet validated */
         bool skip_inline_apps;     /* from the environment only; true: without the file's apps */
         bool register_inline_apps; /* from the environment only; false: the same */
+        struct {
+            char *key_file; /* NULL: none */
+            char *key;      /* from the environment only; NULL: unset; secret */
+        } secrets;
         uint32_t lookup_timeout_ms;
         struct {
             bool enabled;

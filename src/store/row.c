@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/record_json.h"
+#include "app/secret_keyring.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 
@@ -149,6 +150,15 @@ bool row_keeps(uint32_t columns, const struct app *app, struct error *error) {
     for_each_field(i, row_missing(columns, app))
         return error_set(error, "the table has no column %s", app_fields[i].name);
     return true;
+}
+
+bool row_fits(enum app_field field, const struct app *app, size_t room, struct error *error) {
+    const struct slice *text = (const struct slice *)((const char *)app + app_fields[field].offset);
+
+    if (room == 0 || app_fields[field].type != APP_TYPE_TEXT || text->length <= room)
+        return true;
+    return error_set(error, "the column %s has room for %zu characters, and %zu are needed%s", app_fields[field].name,
+                     room, text->length, secret_is_sealed(*text) ? " for the encrypted secret" : "");
 }
 
 enum store_answer row_refuse_without(struct error *error, struct buffer *sql) {

@@ -47,8 +47,15 @@ uint32_t row_missing(uint32_t columns, const struct app *app);
 /* True if there are none. Otherwise false with an error that names a missing column. */
 bool row_keeps(uint32_t columns, const struct app *app, struct error *error);
 
-/* Completes the error of row_keeps with the statements that add what is missing, if there are any. Disposes of `sql`.
- * Returns STORE_REFUSED. */
+/* The length that the columns of secrets need when secrets are encrypted. */
+#define ROW_SEALED_LENGTH 512
+
+/* True if a column with room for `room` characters (0: no bound) can hold the field of the app. Otherwise false with an
+ * error that names the column. */
+bool row_fits(enum app_field field, const struct app *app, size_t room, struct error *error);
+
+/* Completes the error of row_keeps or row_fits with the statements that add what is missing, if there are any. Disposes
+ * of `sql`. Returns STORE_REFUSED. */
 enum store_answer row_refuse_without(struct error *error, struct buffer *sql);
 
 /* Appends the columns of these fields (bits, 1 << field) in quotes, each followed by `suffix`: `"id" = ?, "key" = ?`.

@@ -1,23 +1,52 @@
 #include "store/store.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "app/app_policy.h"
+#include "app/record_json.h"
+#include "app/secret_keyring.h"
+#include "base/alloc.h"
 #include "base/utf8.h"
 
 struct app_store *store_open(const struct app_store_driver *driver, const struct config *config,
                              const struct app_defaults *defaults, struct error *error) {
-    struct app_store *store = driver->open(config, defaults, error);
+    struct app_defaults *own = alloc(sizeof *own);
+    struct secret_keyring *keyring = NULL;
+    struct app_store *store = NULL;
 
-    if (store != NULL) {
-        store->driver = driver;
-        store->defaults = defaults;
+    *own = *defaults;
+    /* The apps of the configuration have plain secrets. */
+    if (config->app_manager.driver == CONFIG_DRIVER_MEMORY || keyring_create(config, &keyring, error)) {
+        own->keyring = keyring;
+        store = driver->open(config, own, error);
     }
+    if (store == NULL) {
+        keyring_destroy(keyring);
+        free(own);
+        return NULL;
+    }
+    store->driver = driver;
+    store->defaults = own;
+    store->keyring = keyring;
     return store;
 }
 
 void store_close(struct app_store *store) {
+    struct app_defaults *own = store->defaults;
+    struct secret_keyring *keyring = store->keyring;
+
     store->driver->close(store);
+    keyring_destroy(keyring);
+    free(own);
+}
+
+bool store_has_keys(const struct app_store *store) {
+    return store->keyring != NULL;
+}
+
+void store_write_plain_secrets(struct app_store *store) {
+    store->opens_only = true;
 }
 
 bool store_can_watch(const struct app_store *store) {
@@ -60,6 +89,7 @@ void store_begin(struct store_connection *connection, const struct deadline *dea
 }
 
 enum store_answer store_prepare(struct store_connection *connection, struct error *error) {
+    keyring_warn_of_file(connection->store->keyring);
     return connection->driver->prepare(connection, error);
 }
 
@@ -118,6 +148,38 @@ static enum store_answer learn_policy_use(struct store_connection *connection, e
     return answer;
 }
 
+/* The app with its secrets encrypted, a new reference. */
+static struct app *sealed_app(const struct app_store *store, const struct app *app) {
+    json_t *record = app_to_json(app);
+    struct error ignored; /* the fields were valid before */
+    struct app *sealed;
+
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
+        const char *name = app_fields[i].name;
+        struct slice secret = record_member(record, name);
+        char text[SEALED_MAX_BYTES];
+        if (app_fields[i].hidden && app_fields[i].type == APP_TYPE_TEXT && secret.length != 0)
+            json_object_set_new(
+                record, name, json_stringn(text, keyring_seal(store->keyring, app->id, slice_of(name), secret, text)));
+    }
+    sealed = app_parse(record, store->defaults, APP_FOR_STORE, NULL, NULL, &ignored);
+    json_decref(record);
+    return sealed;
+}
+
+static enum store_answer write_sealed(struct store_connection *connection, store_write_function *write,
+                                      const struct app *app, struct error *error) {
+    const struct app_store *store = connection->store;
+    struct app *sealed = NULL;
+    enum store_answer answer;
+
+    if (store->keyring != NULL && !store->opens_only)
+        sealed = sealed_app(store, app);
+    answer = write(connection, sealed != NULL ? sealed : app, error);
+    app_unref(sealed);
+    return answer;
+}
+
 enum store_answer store_create(struct store_connection *connection, const struct app *app, struct error *error) {
     enum store_policy_use use = STORE_POLICY_NO;
     struct app *with_policy = NULL;
@@ -130,13 +192,13 @@ enum store_answer store_create(struct store_connection *connection, const struct
     if (answer == STORE_OK && use == STORE_POLICY_YES)
         with_policy = app_with_policy(app, NULL, connection->store->defaults);
     if (answer == STORE_OK)
-        answer = connection->driver->create(connection, with_policy != NULL ? with_policy : app, error);
+        answer = write_sealed(connection, connection->driver->create, with_policy != NULL ? with_policy : app, error);
     app_unref(with_policy);
     return answer;
 }
 
 enum store_answer store_update(struct store_connection *connection, const struct app *app, struct error *error) {
-    return connection->driver->update != NULL ? connection->driver->update(connection, app, error)
+    return connection->driver->update != NULL ? write_sealed(connection, connection->driver->update, app, error)
                                               : refuse_write(connection, error);
 }
 

@@ -35,7 +35,9 @@ enum store_policy_use { STORE_POLICY_UNKNOWN, STORE_POLICY_NO, STORE_POLICY_YES 
 
 struct app_store {
     const struct app_store_driver *driver;
-    const struct app_defaults *defaults;
+    struct app_defaults *defaults;              /* owned: the server's, with the keyring */
+    struct secret_keyring *keyring;             /* owned; NULL: secrets are written as they are */
+    bool opens_only;                            /* secrets are read with the keyring, and written as they are */
     _Atomic(enum store_policy_use) new_records; /* get a policy */
     /* How often this process has changed the table since it was prepared. A connection that saw fewer changes reads the
      * columns again. */
@@ -76,6 +78,9 @@ struct store_watcher {
     void *context;
 };
 
+typedef enum store_answer store_write_function(struct store_connection *connection, const struct app *app,
+                                               struct error *error);
+
 /* The functions of a driver; their wrappers below have the descriptions. `create`, `update` and `remove` are NULL if
  * the store cannot be written, `watch` if it cannot report changes. */
 struct app_store_driver {
@@ -92,8 +97,8 @@ struct app_store_driver {
                                      struct error *error);
     enum store_answer (*list)(struct store_connection *connection, struct slice after, size_t limit,
                               store_list_function *each, void *context, struct error *error);
-    enum store_answer (*create)(struct store_connection *connection, const struct app *app, struct error *error);
-    enum store_answer (*update)(struct store_connection *connection, const struct app *app, struct error *error);
+    store_write_function *create;
+    store_write_function *update;
     enum store_answer (*remove)(struct store_connection *connection, struct slice id, struct error *error);
     enum store_answer (*check_health)(struct store_connection *connection, struct error *error);
     void (*watch)(struct app_store *store, uint32_t timeout_ms, int cancel_fd, const struct store_watcher *watcher);
@@ -101,11 +106,17 @@ struct app_store_driver {
 
 /* --- a store --- */
 
-/* Reads the settings, without connecting. NULL with an error that names the setting if it can never work.
+/* Reads the settings and the keys of secrets, without connecting. NULL with an error that names the setting if it can
+ * never work.
  * `config` and `defaults` outlive the store. Any thread. */
 struct app_store *store_open(const struct app_store_driver *driver, const struct config *config,
                              const struct app_defaults *defaults, struct error *error);
 void store_close(struct app_store *store);
+
+/* True if there are keys to encrypt secrets with. */
+bool store_has_keys(const struct app_store *store);
+/* Writes secrets as they are from now on, although there are keys. Before the first connection. */
+void store_write_plain_secrets(struct app_store *store);
 
 /* Whether the driver can report changes that others make. */
 bool store_can_watch(const struct app_store *store);
@@ -157,9 +168,10 @@ enum store_answer store_list(struct store_connection *connection, struct slice a
                              store_list_function *each, void *context, struct error *error);
 
 /*
- * A field that is not set (app_field_is_set) stays not set, if the column can be NULL. store_create gives the app a
- * `policy` if the first record of the list has one, since the servers that write policies read nothing else; the list
- * is read once. A column for `policy` is added when the first app that has one is written.
+ * With a keyring the secrets are encrypted first. A field that is not set (app_field_is_set) stays not set, if the
+ * column can be NULL. store_create gives the app a `policy` if the first record of the list has one, since the servers
+ * that write policies read nothing else; the list is read once. A column for `policy` is added when the first app that
+ * has one is written.
  */
 enum store_answer store_create(struct store_connection *connection, const struct app *app, struct error *error);
 enum store_answer store_update(struct store_connection *connection, const struct app *app, struct error *error);

@@ -23,7 +23,12 @@ import { impostor, lead } from '../lib/middle.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
 import { serverFor } from '../lib/server.js';
-import { missesNothingThatGoesAway, refusesWhatHasNoColumn, takesRowsByHand } from '../lib/sql-cases.js';
+import {
+  makesRoomForEncryptedSecrets,
+  missesNothingThatGoesAway,
+  refusesWhatHasNoColumn,
+  takesRowsByHand,
+} from '../lib/sql-cases.js';
 import { neverStarts, servesWithout } from '../lib/wrong-settings.js';
 
 const backend = await backendFor({ after }, 'postgres', { tls: true });
@@ -480,6 +485,32 @@ test('a_user_who_may_not_change_the_table_uses_it_as_it_is_and_is_told_the_state
 test('what_the_table_has_no_column_for_is_refused_and_never_dropped', async (t) => {
   const here = await place(t, OLD_TABLE, OLD_ROW);
   await refusesWhatHasNoColumn(t, here, await user(here, 'SELECT, INSERT, UPDATE, DELETE'), OLD_APP);
+});
+
+async function widthOfSecrets({ sql }) {
+  const rows = await sql(
+    `SELECT character_maximum_length AS length FROM information_schema.columns WHERE table_schema = current_schema()
+    AND table_name = 'applications' AND column_name IN ('secret', 'previous_secret') ORDER BY ordinal_position`,
+  );
+  return rows.map(({ length }) => Number(length));
+}
+
+test('an_encrypted_secret_gets_the_room_that_it_needs_or_the_statement_is_named', async (t) => {
+  const here = await place(t, OLD_TABLE, OLD_ROW);
+  await makesRoomForEncryptedSecrets(t, here, await user(here, 'SELECT, INSERT, UPDATE, DELETE'), widthOfSecrets);
+});
+
+test('columns_of_secrets_are_widened_where_there_is_a_key', async (t) => {
+  const env = { CURLEW_SECRETS_KEY: Buffer.alloc(32, 1).toString('base64') };
+  for (const statements of [[], [OLD_TABLE, OLD_ROW]]) {
+    const here = await place(t, ...statements);
+    const config = here.config();
+    for (let round = 0; round < 2; round++) {
+      await appsDone(t, ['encrypt-secrets', '-c', config], { env });
+      assert.deepEqual((await widthOfSecrets(here)).sort(), [512, 512]);
+    }
+    for (const { secret } of await here.sql('SELECT secret FROM applications')) assert.match(secret, /^enc:1:/);
+  }
 });
 
 test('a_column_or_table_that_goes_away_under_a_running_server_is_not_missed', async (t) =>

@@ -46,6 +46,11 @@ static void check_round_trip(const json_t *record, enum app_source source) {
         return;
     }
     check_record(app);
+    if (source == APP_FROM_STORE &&
+        (slice_starts_with(app->secret, SLICE("file:")) || slice_starts_with(app->previous_secret, SLICE("file:")))) {
+        app_unref(app); /* a new one may not look like this */
+        return;
+    }
     written = app_to_json(app);
     again = app_parse(written, &defaults, APP_FROM_CONFIGURATION, see_warning, NULL, &error);
     MUST(again != NULL && app_equal(app, again) && app->set == again->set);

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 
 import { api } from './api.js';
-import { BARE, appsDone, migrate, refused, show } from './apps-command.js';
+import { BARE, apps, appsDone, migrate, refused, show } from './apps-command.js';
 import { serverFor } from './server.js';
 
 /*
@@ -109,4 +109,43 @@ export async function missesNothingThatGoesAway(t, here) {
   assert.deepEqual(new Set(await answers()), new Set([503]));
   await here.sql('ALTER TABLE aside RENAME TO applications');
   while ((await status()) !== 200);
+}
+
+/*
+ * Encrypted secrets are longer than the column of other programs' tables. Where this user may widen it, that is done;
+ * where not, what does not fit is refused with the statement to run. `here` is a place with an old table and in it the
+ * app `old`; `limited` are the settings of a user who may not change it. `width(here)` is the length of the columns.
+ */
+export async function makesRoomForEncryptedSecrets(t, here, limited, width) {
+  const env = { CURLEW_SECRETS_KEY: Buffer.alloc(32, 1).toString('base64') };
+  const config = here.config(limited);
+  await migrate(t, here.config()); // by who may
+  assert.deepEqual(await width(here), [255, 255]);
+  const create = (id, length) =>
+    apps(t, ['create', '-c', config, '--id', id, '--key', id, '--secret', 's'.repeat(length)], { env });
+  const stored = async () =>
+    Object.fromEntries((await here.sql('SELECT id, secret FROM applications')).map((row) => [row.id, row.secret]));
+
+  assert.equal((await create('fits', 158)).code, 0);
+  const tooLong = await create('long', 159);
+  assert.equal(tooLong.code, 1);
+  const [, statement] = tooLong.stderr.match(
+    /the column secret has room for 255 characters, and 258 are needed for the encrypted secret; an administrator should run: (.*)$/m,
+  );
+  assert.match((await stored()).fits, /^enc:1:[A-Za-z0-9+/]+=*$/);
+  assert.equal((await stored()).fits.length, 254);
+  assert.equal((await stored()).old, 's');
+  assert.equal((await stored()).long, undefined);
+
+  await here.sql(statement);
+  assert.deepEqual(await width(here), [512, 512]);
+  assert.equal((await create('long', 255)).code, 0);
+  assert.equal((await stored()).long.length, 386);
+  const shown = await appsDone(t, ['show', 'long', '-c', config, '--json', '--show-secrets'], { env });
+  assert.equal(shown.secret, 's'.repeat(255));
+  const without = await apps(t, ['show', 'long', '-c', config]);
+  assert.deepEqual([without.code, without.stdout], [1, '']);
+  assert.match(without.stderr, /app "long": secret is encrypted, and there is no key/);
+  assert.equal((await migrate(t, here.config())).code, 0); // nothing is narrowed
+  assert.deepEqual(await width(here), [512, 512]);
 }

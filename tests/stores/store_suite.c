@@ -293,6 +293,60 @@ static void a_policy_comes_back_and_can_be_unset_again(void **state) {
     store_disconnect(other);
 }
 
+/* A second store on the same place, with a key: what it writes nobody else can read, and what others wrote it reads. */
+static void secrets_are_encrypted_where_there_is_a_key(void **state) {
+    static char key[] = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    struct store_connection *plain = connection, *sealing;
+    struct app_store *first = store, *second;
+    struct config with_key = config;
+    struct app *app = NULL, *found;
+    char secret[256], previous[256];
+
+    (void)state;
+    memset(secret, 's', 255);
+    memset(previous, 'p', 255);
+    secret[255] = previous[255] = '\0';
+    with_key.app_manager.secrets.key = key;
+    second = store_open(driver, &with_key, &defaults, &error);
+    assert_non_null(second);
+    store = second;
+    sealing = connect_or_fail();
+    begin(sealing, TIMEOUT_MS);
+    assert_answer(store_prepare(sealing, &error), STORE_OK); /* makes room */
+
+    app = parse(json_pack("{s:s, s:s, s:s, s:s, s:i, s:b, s:b, s:i, s:i}", "id", "suite-sealed", "key", "suite-ks",
+                          "secret", secret, "previous_secret", previous, "previous_secret_until", 7, "enabled", 1,
+                          "enable_client_messages", 1, "max_connections", 2, "max_client_events_per_second", 3));
+    assert_answer(store_create(sealing, app, &error), STORE_OK);
+    connection = sealing;
+    found = get("suite-sealed");
+    assert_true(app_equal(app, found));
+    assert_int_equal(found->sealed, 1u << APP_SECRET | 1u << APP_PREVIOUS_SECRET);
+    app_unref(found);
+    assert_key_leads_to("suite-ks", "suite-sealed");
+    assert_stored(full_record());
+
+    begin(plain, TIMEOUT_MS);
+    assert_answer(store_find_by_key(plain, SLICE("suite-ks"), &found, &error), STORE_INVALID);
+    assert_non_null(strstr(error.text, "app \"suite-sealed\": secret is encrypted, and there is no key"));
+    connection = plain; /* an update without a key makes them plain */
+    assert_answer(store_update(plain, app, &error), STORE_OK);
+    found = get("suite-sealed");
+    assert_true(app_equal(app, found));
+    app_unref(found);
+    connection = sealing;
+    found = get("suite-sealed"); /* as they are */
+    assert_true(app_equal(app, found));
+    assert_int_equal(found->sealed, 0);
+    app_unref(found);
+    assert_answer(drop("suite-sealed"), STORE_OK);
+    app_unref(app);
+    store_disconnect(sealing);
+    store_close(second);
+    connection = plain;
+    store = first;
+}
+
 static void fields_that_are_not_set_stay_not_set(void **state) {
     (void)state;
     assert_stored(json_pack("{s:s, s:s, s:s}", "id", "suite-bare", "key", "suite-kb", "secret", "s"));
@@ -656,6 +710,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test_setup(a_store_that_answers_is_healthy, new_deadline),
         cmocka_unit_test_setup(all_fields_come_back_as_they_were_given, new_deadline),
         cmocka_unit_test_setup(a_policy_comes_back_and_can_be_unset_again, new_deadline),
+        cmocka_unit_test_setup(secrets_are_encrypted_where_there_is_a_key, new_deadline),
         cmocka_unit_test_setup(fields_that_are_not_set_stay_not_set, new_deadline),
         cmocka_unit_test_setup(numbers_up_to_the_largest_come_back, new_deadline),
         cmocka_unit_test_setup(names_may_be_255_characters_long, new_deadline),

@@ -128,6 +128,8 @@ static const struct expectation {
     ROW("app_manager.array.apps", app_manager.array_apps, "[]", NULL, "[{\"id\":\"a\"}]"),
     ROW(NULL, app_manager.skip_inline_apps, "false", "SOCKUDO_SKIP_INLINE_APPS", "true"),
     ROW(NULL, app_manager.register_inline_apps, "true", "APP_MANAGER_REGISTER_INLINE_APPS", "false"),
+    ROW("app_manager.secrets.key_file", app_manager.secrets.key_file, NULL, NULL, "/etc/curlew/secrets.key"),
+    ROW(NULL, app_manager.secrets.key, NULL, "CURLEW_SECRETS_KEY", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="),
     ROW("app_manager.lookup_timeout_ms", app_manager.lookup_timeout_ms, "5000", NULL, "250"),
     ROW("app_manager.cache.enabled", app_manager.cache.enabled, "true", NULL, "false"),
     ROW("app_manager.cache.ttl", app_manager.cache.ttl_s, "300", "CACHE_TTL_SECONDS", "7"),

@@ -8,10 +8,12 @@
 #include "base/log.h"
 
 void cache_surroundings_init(struct cache_surroundings *surroundings, struct workers *workers,
-                             const struct app_manager_hooks *hooks, const struct app_defaults *defaults) {
+                             const struct app_manager_hooks *hooks, const struct app_defaults *defaults,
+                             const struct app_store *store) {
     surroundings->workers = workers;
     surroundings->hooks = hooks;
     surroundings->defaults = defaults;
+    cache_secrets_init(&surroundings->secrets, store);
     reclaimer_init(&surroundings->reclaimer, workers);
     atomic_init(&surroundings->close_pending, false);
 }
@@ -64,8 +66,11 @@ void cache_effects_run(struct cache_effects *effects, struct cache_surroundings 
         surroundings->hooks->replaced(effects->replaced, effects->changed, surroundings->hooks->context);
     if (effects->replaced != NULL && !effects->is_logged)
         app_change_log_bounded(effects->replaced->id, effects->replaced, effects->changed, "in the store");
-    if (effects->changed != NULL)
+    if (effects->changed != NULL) {
         warn_of_unknown_fields(surroundings, effects->changed);
+        if (!effects->is_logged) /* what this process writes is encrypted on its way */
+            cache_secrets_warn(&surroundings->secrets, effects->changed);
+    }
     if (effects->broken != NULL)
         log_error("app", "%s%s", effects->broken,
                   effects->keeps_last_valid ? "; its last valid record stays in force" : "");

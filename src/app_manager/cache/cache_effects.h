@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "app_manager/app_manager_types.h"
+#include "app_manager/cache/cache_secrets.h"
 #include "net/reclaim.h"
 
 /* {0}: none. */
@@ -30,11 +31,13 @@ struct cache_surroundings {
     const struct app_manager_hooks *hooks;
     const struct app_defaults *defaults;
     struct reclaimer reclaimer;
+    struct cache_secrets secrets;
     atomic_bool close_pending; /* workers were told that apps changed, and none has looked yet */
 };
 
 void cache_surroundings_init(struct cache_surroundings *surroundings, struct workers *workers,
-                             const struct app_manager_hooks *hooks, const struct app_defaults *defaults);
+                             const struct app_manager_hooks *hooks, const struct app_defaults *defaults,
+                             const struct app_store *store);
 /* Frees what is still deferred. The workers have ended. */
 void cache_surroundings_dispose(struct cache_surroundings *surroundings);
 

@@ -40,6 +40,12 @@ struct mysql_columns {
     /* Those without a default, which their type can have; not what statements depend on. */
     uint32_t bare;
     bool bare_created_at, bare_updated_at;
+    /* Of the columns of secrets: room in characters (0: no bound, or not known), and the collation. */
+    struct mysql_secret_column {
+        size_t room;
+        bool has_default;
+        char collation[64];
+    } secrets[APP_PREVIOUS_SECRET - APP_SECRET + 1];
 };
 
 struct mysql_store {

@@ -16,8 +16,10 @@
 struct mysql_column_row {
     char name[256]; /* in lower case, since names of columns have no case in MySQL */
     bool mandatory;
-    bool is_number, is_time; /* its type */
+    bool is_number, is_time, is_varchar; /* its type */
     bool has_default;
+    size_t room;        /* of a VARCHAR, in characters; else 0 */
+    char collation[64]; /* of a text, else empty */
 };
 
 static bool is_one_of(struct slice word, const char *const *words, size_t count) {
@@ -31,6 +33,7 @@ static bool is_one_of(struct slice word, const char *const *words, size_t count)
 static bool read_column_row(struct mysql_connection *connection, struct mysql_column_row *row) {
     static const char *const numbers[] = {"tinyint", "smallint", "mediumint", "int", "bigint"};
     static const char *const times[] = {"timestamp", "datetime"};
+    unsigned long long number;
     struct slice text;
 
     *row = (struct mysql_column_row){0};
@@ -42,11 +45,17 @@ static bool read_column_row(struct mysql_connection *connection, struct mysql_co
         row->mandatory = slice_equal_ignoring_case(text, SLICE("NO"));
     if (mysql_driver_column(connection, MYSQL_READ_COLUMNS, 2, &text)) {
         row->is_number = is_one_of(text, numbers, sizeof numbers / sizeof numbers[0]);
+        row->is_varchar = slice_equal_ignoring_case(text, SLICE("varchar"));
         row->is_time = is_one_of(text, times, sizeof times / sizeof times[0]);
     }
     /* MariaDB has the word NULL for a column that may be NULL and has no other default. */
     if (mysql_driver_column(connection, MYSQL_READ_COLUMNS, 3, &text))
         row->has_default = !slice_equal_ignoring_case(text, SLICE("NULL"));
+    if (mysql_driver_column(connection, MYSQL_READ_COLUMNS, 4, &text) && slice_to_number(text, UINT32_MAX, &number) &&
+        row->is_varchar)
+        row->room = (size_t)number;
+    if (mysql_driver_column(connection, MYSQL_READ_COLUMNS, 5, &text) && text.length < sizeof row->collation)
+        snprintf(row->collation, sizeof row->collation, "%.*s", SLICE_ARGS(text));
     return true;
 }
 
@@ -67,6 +76,11 @@ static void note_mysql_column(struct mysql_columns *columns, const struct mysql_
     columns->present |= 1u << field;
     columns->mandatory |= (uint32_t)row->mandatory << field;
     columns->bare |= (uint32_t)(row->is_number && !row->has_default) << field;
+    if (field == APP_SECRET || field == APP_PREVIOUS_SECRET) {
+        struct mysql_secret_column *secret = &columns->secrets[field - APP_SECRET];
+        *secret = (struct mysql_secret_column){.room = row->room, .has_default = row->has_default};
+        memcpy(secret->collation, row->collation, sizeof secret->collation);
+    }
 }
 
 static bool same_columns(const struct mysql_columns *a, const struct mysql_columns *b) {
@@ -172,6 +186,26 @@ static void append_mysql_table(struct buffer *sql, const char *table) {
     buffer_appendf(sql, CREATED_AT ", " UPDATED_AT
                                    ", PRIMARY KEY (`id`), UNIQUE KEY (`key`)) "
                                    "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin");
+}
+
+/* Appends the statement that makes room for an encrypted secret in columns that are narrower. It names all that
+ * MODIFY would otherwise change; a column with a default, which no server makes, is left to an administrator. */
+static void append_mysql_widening(struct buffer *sql, const struct mysql_connection *connection, bool by_hand) {
+    const struct mysql_columns *columns = &connection->columns;
+
+    for (enum app_field i = APP_SECRET; i <= APP_PREVIOUS_SECRET; i++) {
+        const struct mysql_secret_column *secret = &columns->secrets[i - APP_SECRET];
+        if (secret->room == 0 || secret->room >= ROW_SEALED_LENGTH || (secret->has_default && !by_hand))
+            continue;
+        if (sql->length == 0)
+            buffer_appendf(sql, "ALTER TABLE `%s`", connection->store->config->table_name);
+        else
+            buffer_appendf(sql, ",");
+        buffer_appendf(sql, " MODIFY `%s` VARCHAR(%d)", app_fields[i].name, ROW_SEALED_LENGTH);
+        if (secret->collation[0] != '\0')
+            buffer_appendf(sql, " COLLATE %s", secret->collation);
+        buffer_appendf(sql, "%s NULL", (columns->mandatory >> i & 1) != 0 ? " NOT" : "");
+    }
 }
 
 static void append_add_column(struct buffer *sql) {
@@ -315,6 +349,26 @@ static enum store_answer add_mysql_defaults(struct mysql_connection *connection,
     return answer;
 }
 
+/* A table that this user may not change is used as it is: shorter secrets fit. */
+static enum store_answer widen_mysql_secrets(struct mysql_connection *connection, struct error *error) {
+    enum store_answer answer = STORE_OK;
+    struct buffer sql = {0};
+
+    if (store_has_keys(&connection->store->base))
+        append_mysql_widening(&sql, connection, false);
+    if (sql.length != 0)
+        answer = mysql_driver_command(connection, buffer_slice(&sql), error);
+    if (sql.length != 0 && answer == STORE_OK) {
+        log_info("app", "mysql: %s", buffer_string(&sql));
+        answer = read_mysql_columns(connection, error);
+    } else if (answer == STORE_REFUSED) {
+        log_warning("app", "%s; an administrator should run: %s", error->text, buffer_string(&sql));
+        answer = STORE_OK;
+    }
+    buffer_dispose(&sql);
+    return answer;
+}
+
 enum store_answer mysql_driver_add_policy(struct mysql_connection *connection, struct error *error) {
     enum store_answer answer = read_mysql_columns(connection, error);
     struct buffer sql = {0};
@@ -333,17 +387,30 @@ enum store_answer mysql_driver_add_policy(struct mysql_connection *connection, s
     return answer;
 }
 
+static bool mysql_secrets_fit(const struct mysql_connection *connection, const struct app *app, struct error *error) {
+    for (enum app_field i = APP_SECRET; i <= APP_PREVIOUS_SECRET; i++)
+        if (!row_fits(i, app, connection->columns.secrets[i - APP_SECRET].room, error))
+            return false;
+    return true;
+}
+
 enum store_answer mysql_driver_check_room(struct mysql_connection *connection, const struct app *app,
                                           struct error *error) {
     enum store_answer answer;
     struct buffer sql = {0};
 
-    if (row_keeps(connection->columns.present, app, error))
+    if (row_keeps(connection->columns.present, app, error) && mysql_secrets_fit(connection, app, error))
         return STORE_OK;
     connection->reread_columns_ms = 0; /* the column may have been added by now */
     answer = mysql_driver_begin(connection, error);
-    if (answer != STORE_OK || row_keeps(connection->columns.present, app, error))
+    if (answer != STORE_OK)
         return answer;
+    if (row_keeps(connection->columns.present, app, error)) {
+        if (mysql_secrets_fit(connection, app, error))
+            return STORE_OK;
+        append_mysql_widening(&sql, connection, true);
+        return row_refuse_without(error, &sql);
+    }
     for_each_field(i, row_missing(connection->columns.present, app)) {
         if (sql.length == 0)
             buffer_appendf(&sql, "ALTER TABLE `%s` ADD COLUMN ", connection->store->config->table_name);
@@ -372,6 +439,8 @@ enum store_answer mysql_driver_prepare(struct store_connection *base, struct err
     /* A table that this user may not change is used as it stands. */
     if (answer != STORE_UNAVAILABLE)
         answer = check_required_columns(connection, error);
+    if (answer == STORE_OK)
+        answer = widen_mysql_secrets(connection, error);
     if (answer == STORE_OK)
         answer = add_mysql_defaults(connection, error);
     connection->reread_columns_ms = answer == STORE_OK ? row_reread_ms(connection->columns.present) : 0;

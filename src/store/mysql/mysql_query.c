@@ -99,7 +99,8 @@ static void append_mysql_statement(struct buffer *sql, const struct mysql_connec
     switch (which) {
     case MYSQL_READ_COLUMNS:
         buffer_appendf(sql,
-                       "SELECT column_name, is_nullable, data_type, column_default FROM information_schema.columns "
+                       "SELECT column_name, is_nullable, data_type, column_default, character_maximum_length, "
+                       "collation_name FROM information_schema.columns "
                        "WHERE table_schema = DATABASE() AND table_name = ?");
         break;
     case MYSQL_FIND_BY_ID:

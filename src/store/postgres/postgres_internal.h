@@ -35,6 +35,7 @@ struct postgres_store {
 struct postgres_field {
     enum postgres_column kind;
     char type[64]; /* the type that a parameter is cast to */
+    size_t room;   /* characters; 0: no bound, or not known */
     bool has_default;
 };
 

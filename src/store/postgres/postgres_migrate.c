@@ -12,8 +12,18 @@ static bool is_narrow(const char *type) {
     return strcmp(type, "integer") == 0 || strcmp(type, "smallint") == 0;
 }
 
+/* The length of a varchar; its modifier is that and four. */
+static size_t varchar_room(const char *type, const char *modifier) {
+    unsigned long long number;
+
+    return strcmp(type, "character varying") == 0 && slice_to_number(slice_of(modifier), UINT32_MAX, &number) &&
+                   number > 4
+               ? (size_t)number - 4
+               : 0;
+}
+
 static void note_postgres_column(struct postgres_connection *connection, struct slice name, const char *type,
-                                 bool has_default) {
+                                 const char *modifier, bool has_default) {
     bool bare_time = !has_default && strncmp(type, "timestamp", 9) == 0;
     enum app_field field;
 
@@ -28,6 +38,7 @@ static void note_postgres_column(struct postgres_connection *connection, struct 
     if (!app_field_from_name(name, &field))
         return;
     connection->fields[field].has_default = has_default;
+    connection->fields[field].room = varchar_room(type, modifier);
     snprintf(connection->fields[field].type, sizeof connection->fields[field].type, "%s", type);
     if (app_fields[field].type != APP_TYPE_NUMBER && app_fields[field].type != APP_TYPE_TIME)
         connection->fields[field].kind = POSTGRES_OTHER;
@@ -48,14 +59,14 @@ static bool read_postgres_columns(struct postgres_connection *connection, struct
     const char *const values[] = {connection->store->config->table_name};
     PGresult *result = postgres_run(connection,
                                     "SELECT a.attname, format_type(a.atttypid, NULL), "
-                                    "a.atthasdef OR a.attidentity <> '' FROM pg_attribute a "
+                                    "a.atthasdef OR a.attidentity <> '', a.atttypmod FROM pg_attribute a "
                                     "WHERE a.attrelid = to_regclass(quote_ident($1)) AND a.attnum > 0 "
                                     "AND NOT a.attisdropped",
                                     1, values, error);
 
     if (result == NULL)
         return false;
-    if (PQnfields(result) != 3) {
+    if (PQnfields(result) != 4) {
         PQclear(result);
         connection->sqlstate[0] = '\0';
         return error_set(error, "%s", postgres_other_answer);
@@ -65,7 +76,7 @@ static bool read_postgres_columns(struct postgres_connection *connection, struct
     connection->bare_created_at = connection->bare_updated_at = false;
     for (int row = 0; row < PQntuples(result); row++)
         note_postgres_column(connection, postgres_value(result, row, 0), PQgetvalue(result, row, 1),
-                             strcmp(PQgetvalue(result, row, 2), "t") == 0);
+                             PQgetvalue(result, row, 3), strcmp(PQgetvalue(result, row, 2), "t") == 0);
     PQclear(result);
     return true;
 }
@@ -180,6 +191,34 @@ static enum store_answer add_postgres_columns(struct postgres_connection *connec
 
     append_postgres_additions(&sql, connection->store->config->table_name,
                               row_layout_fields & ~postgres_columns(connection));
+    if (sql.length != 0)
+        answer = change_postgres_schema(connection, buffer_string(&sql), error);
+    buffer_dispose(&sql);
+    return answer;
+}
+
+/* Appends the statement that makes room for an encrypted secret in columns that are narrower. */
+static void append_postgres_widening(struct buffer *sql, const struct postgres_connection *connection) {
+    for (enum app_field i = APP_SECRET; i <= APP_PREVIOUS_SECRET; i++) {
+        size_t room = connection->fields[i].room;
+        if (room == 0 || room >= ROW_SEALED_LENGTH)
+            continue;
+        if (sql->length == 0)
+            buffer_appendf(sql, "ALTER TABLE \"%s\"", connection->store->config->table_name);
+        else
+            buffer_appendf(sql, ",");
+        buffer_appendf(sql, " ALTER COLUMN \"%s\" TYPE VARCHAR(%d)", app_fields[i].name, ROW_SEALED_LENGTH);
+    }
+}
+
+/* A longer varchar needs no rewriting of the table. */
+static enum store_answer widen_postgres_secrets(struct postgres_connection *connection, struct error *error) {
+    enum store_answer answer = STORE_OK;
+    struct buffer sql = {0};
+
+    if (!store_has_keys(&connection->store->base))
+        return STORE_OK;
+    append_postgres_widening(&sql, connection);
     if (sql.length != 0)
         answer = change_postgres_schema(connection, buffer_string(&sql), error);
     buffer_dispose(&sql);
@@ -359,6 +398,8 @@ static enum store_answer prepare_under_lock(struct postgres_connection *connecti
         return postgres_failure(connection);
     if ((postgres_columns(connection) & row_required_fields) != row_required_fields)
         return STORE_OK; /* postgres_know_columns says so */
+    if (widen_postgres_secrets(connection, error) == STORE_UNAVAILABLE)
+        return STORE_UNAVAILABLE;
     answer = install_triggers(connection, error);
     return answer != STORE_UNAVAILABLE ? add_postgres_defaults(connection, error) : answer;
 }
@@ -409,13 +450,30 @@ static enum store_answer add_postgres_policy(struct postgres_connection *connect
     return answer;
 }
 
+/* STORE_OK if the texts of the app fit into their columns. */
+static enum store_answer check_postgres_room(const struct postgres_connection *connection, const struct app *app,
+                                             struct error *error) {
+    struct buffer sql = {0};
+
+    for (enum app_field i = APP_ID; i <= APP_PREVIOUS_SECRET; i++) {
+        if (row_fits(i, app, connection->fields[i].room, error))
+            continue;
+        if (app_fields[i].hidden)
+            append_postgres_widening(&sql, connection);
+        return row_refuse_without(error, &sql);
+    }
+    return STORE_OK;
+}
+
 enum store_answer postgres_know_columns_for(struct postgres_connection *connection, const struct app *app,
                                             struct error *error) {
     enum store_answer answer = postgres_know_columns(connection, error);
     struct buffer sql = {0};
 
-    if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
+    if (answer != STORE_OK)
         return answer;
+    if (row_keeps(postgres_columns(connection), app, error) && check_postgres_room(connection, app, error) == STORE_OK)
+        return STORE_OK;
     connection->reread_columns_ms = 0; /* the column may have been added by now */
     answer = postgres_know_columns(connection, error);
     if (answer == STORE_OK && row_needs_policy(postgres_columns(connection), app)) {
@@ -423,8 +481,10 @@ enum store_answer postgres_know_columns_for(struct postgres_connection *connecti
         if (answer == STORE_OK)
             answer = postgres_know_columns(connection, error);
     }
-    if (answer != STORE_OK || row_keeps(postgres_columns(connection), app, error))
+    if (answer != STORE_OK)
         return answer;
+    if (row_keeps(postgres_columns(connection), app, error))
+        return check_postgres_room(connection, app, error);
     append_postgres_additions(&sql, connection->store->config->table_name,
                               row_missing(postgres_columns(connection), app));
     return row_refuse_without(error, &sql);

@@ -1,4 +1,4 @@
-#include "aws/secret_text.h"
+#include "base/secret_text.h"
 
 #include <fcntl.h>
 #include <openssl/crypto.h>

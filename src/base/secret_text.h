@@ -1,5 +1,5 @@
 /*
- * Texts that may hold secrets: memory is overwritten before it is freed. For the files of aws/.
+ * Texts that may hold secrets: memory is overwritten before it is freed. Any thread.
  */
 #pragma once
 
