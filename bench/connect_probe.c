@@ -45,7 +45,7 @@ static void take_message(struct connect_probe *probe, struct slice text) {
 
 static void take_input(struct connect_probe *probe) {
     struct slice text = buffer_slice(&probe->input);
-    size_t upgrade = upgrade_answer_length(text);
+    size_t upgrade = upgrade_answer_length(text, false);
     struct frame frame;
 
     if (upgrade == SIZE_MAX)

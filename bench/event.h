@@ -16,6 +16,8 @@
 
 #define EVENT_NAME "bench"
 #define EVENT_DATA 100
+/* Data of an event to a target that compresses: the frame is about as long as that of EVENT_DATA bytes uncompressed. */
+#define EVENT_DATA_COMPRESSED 300
 #define EVENT_MARK "~curlew~"
 #define EVENT_MARK_LENGTH 8
 #define EVENT_HEADER 40 /* mark, identity and time */
@@ -40,11 +42,15 @@ static inline bool event_same(struct event_identity a, struct event_identity b) 
     return a.text[0] == b.text[0] && a.text[1] == b.text[1];
 }
 
-/* Fills the whole text except the time. */
-void event_write(char data[EVENT_DATA], unsigned publisher, uint64_t number);
+/* Writes the filler behind the header: bytes that compress to nearly nothing, or `varied` ones, of which some must be
+ * sent. */
+void event_write_filler(char *data, size_t length, bool varied);
+
+/* Writes the header except the time. */
+void event_write(char data[EVENT_HEADER], unsigned publisher, uint64_t number);
 
 /* Writes the time of sending, in ns of the monotonic clock. */
-void event_write_time(char data[EVENT_DATA], uint64_t time_ns);
+void event_write_time(char data[EVENT_HEADER], uint64_t time_ns);
 
 /* Returns the time of sending, in ns of the monotonic clock. */
 uint64_t event_time_ns(const char *data);

@@ -11,6 +11,7 @@
 #include "base/slice.h"
 
 #define FRAME_TEXT 0x81 /* a whole text message in one frame */
+#define FRAME_COMPRESSED_TEXT 0xc1
 #define FRAME_CLOSE 0x88
 #define FRAME_PING 0x89
 #define FRAME_PONG 0x8a

@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "fail.h"
 #include "frame.h"
+#include "socket.h"
 #include "upgrade.h"
 
 #define INPUT_SIZE (256 * 1024)
@@ -17,6 +19,13 @@
 #define SAMPLE_EVERY 16
 /* The server counts as stuck after this time without progress. */
 #define STUCK_NS 10000000000u
+
+#define INFLATED_EVENTS 1024
+#define INFLATED_MAX 4096
+
+struct inflated {
+    struct buffer compressed, text;
+};
 
 static const char *const state_names[] = {
     [SUBSCRIBER_NEW] = "before connecting",
@@ -54,7 +63,7 @@ static void subscriber_send(struct subscriber *subscriber, struct slice text) {
     ssize_t count = 0;
 
     if (subscriber->unsent.length == 0) {
-        count = send(subscriber->source.fd, text.data, text.length, MSG_NOSIGNAL);
+        count = socket_send(&subscriber->source, text.data, text.length);
         if (count < 0 && errno != EAGAIN && errno != EINTR)
             fail_with_subscriber(subscriber, strerror(errno), SLICE(""));
     }
@@ -81,7 +90,8 @@ static void subscriber_start(struct subscriber *subscriber) {
     struct buffer request = {0};
 
     subscriber->started_ns = clock_monotonic_ns();
-    subscriber->source = (struct source){.ready = subscriber_ready, .fd = target_connect(target)};
+    subscriber->source = (struct source){.ready = subscriber_ready};
+    socket_open(&subscriber->source, target);
     subscriber_move(subscriber, SUBSCRIBER_UPGRADING);
     upgrade_append_request(&request, target, target->app_key);
     subscriber_send(subscriber, buffer_slice(&request));
@@ -105,7 +115,7 @@ static void subscriber_subscribe(struct subscriber *subscriber) {
 }
 
 static void subscriber_end(struct subscriber *subscriber) {
-    close(subscriber->source.fd);
+    socket_close(&subscriber->source);
     buffer_dispose(&subscriber->carry);
     buffer_dispose(&subscriber->unsent);
     subscriber_move(subscriber, SUBSCRIBER_CLOSED);
@@ -178,7 +188,7 @@ static void put_on_record(struct subscriber *subscriber, struct event_identity g
 
     event_identity_parse(got, &publisher, &number);
     if (publisher >= LOAD_CLIENTS_PUBLISHERS_MAX || number != clients->next_number[publisher]) {
-        char expected[EVENT_DATA];
+        char expected[EVENT_HEADER];
         event_write(expected, publisher, publisher < LOAD_CLIENTS_PUBLISHERS_MAX ? clients->next_number[publisher] : 0);
         note_wrong(subscriber, event_identity(expected), got);
     }
@@ -218,6 +228,35 @@ static const char *find_event(struct load_clients *clients, struct slice payload
     return found;
 }
 
+/* Inflates a message; all subscribers get the same bytes for an event, so it is done for the first of them only. */
+static struct slice inflate_event(struct subscriber *subscriber, struct slice compressed) {
+    static const char tail[] = {0, 0, (char)0xff, (char)0xff}; /* left out on the wire (RFC 7692 section 7.2.2) */
+    struct load_clients *clients = subscriber->clients;
+    struct inflated *entry;
+    z_stream stream = {0};
+
+    if (clients->inflated == NULL)
+        clients->inflated = alloc_zero(INFLATED_EVENTS * sizeof clients->inflated[0]);
+    entry = &clients->inflated[subscriber->position % INFLATED_EVENTS];
+    if (slice_equal(buffer_slice(&entry->compressed), compressed))
+        return buffer_slice(&entry->text);
+    entry->compressed.length = 0;
+    buffer_append(&entry->compressed, compressed);
+    buffer_append_bytes(&entry->compressed, tail, sizeof tail);
+    entry->text.length = 0;
+    buffer_reserve(&entry->text, INFLATED_MAX);
+    stream.next_in = (Bytef *)entry->compressed.data;
+    stream.avail_in = (uInt)entry->compressed.length;
+    stream.next_out = (Bytef *)entry->text.data;
+    stream.avail_out = INFLATED_MAX;
+    if (inflateInit2(&stream, -15) != Z_OK || inflate(&stream, Z_SYNC_FLUSH) != Z_OK || stream.avail_in != 0)
+        fail_with_subscriber(subscriber, "the server sent a message that does not inflate", compressed);
+    entry->text.length = INFLATED_MAX - stream.avail_out;
+    entry->compressed.length -= sizeof tail;
+    inflateEnd(&stream);
+    return buffer_slice(&entry->text);
+}
+
 /* Handles the complete frames of `text` and returns their length in bytes. */
 static size_t take_frames(struct subscriber *subscriber, struct slice text) {
     struct load_clients *clients = subscriber->clients;
@@ -231,11 +270,17 @@ static size_t take_frames(struct subscriber *subscriber, struct slice text) {
 
         if (length == SIZE_MAX)
             fail_with_subscriber(subscriber, "the server sent a masked frame", slice_skip(text, at));
+        if (frame.first == FRAME_COMPRESSED_TEXT) {
+            frame.payload = inflate_event(subscriber, frame.payload);
+            frame.first = FRAME_TEXT;
+        }
         data = frame.first == FRAME_TEXT ? find_event(clients, frame.payload) : NULL;
-        if (data != NULL)
+        if (data != NULL) {
             take_event(subscriber, data, now_ns);
-        else
+            clients->received_bytes += length;
+        } else {
             take_protocol_frame(subscriber, &frame);
+        }
         at += length;
     }
     return at;
@@ -243,7 +288,7 @@ static size_t take_frames(struct subscriber *subscriber, struct slice text) {
 
 /* Handles the answer to the upgrade; returns its length, 0 if it is incomplete. */
 static size_t take_upgrade(struct subscriber *subscriber, struct slice text) {
-    size_t length = upgrade_answer_length(text);
+    size_t length = upgrade_answer_length(text, subscriber->clients->target->compress);
 
     if (length == SIZE_MAX)
         fail_with_subscriber(subscriber, "the server did not upgrade to WebSocket as RFC 6455 has it", text);
@@ -278,7 +323,7 @@ static void read_input(struct subscriber *subscriber, bool to_the_end) {
         room = INPUT_SIZE - carried;
         if (carried != 0)
             memcpy(input, subscriber->carry.data, carried);
-        count = recv(subscriber->source.fd, input + carried, room, 0);
+        count = socket_receive(&subscriber->source, input + carried, room);
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (count <= 0 && subscriber->state == SUBSCRIBER_CLOSING) {
@@ -376,6 +421,7 @@ void load_clients_clear_record(struct load_clients *clients) {
         clients->subscribers[i].position = 0;
     clients->recorded = 0;
     clients->received = 0;
+    clients->received_bytes = 0;
 }
 
 void load_clients_expect_new_publishers(struct load_clients *clients) {
@@ -395,6 +441,11 @@ void load_clients_dispose(struct load_clients *clients) {
     for (unsigned i = 0; i < clients->count; i++)
         if (clients->subscribers[i].state != SUBSCRIBER_NEW && clients->subscribers[i].state != SUBSCRIBER_CLOSED)
             subscriber_end(&clients->subscribers[i]);
+    for (unsigned i = 0; clients->inflated != NULL && i < INFLATED_EVENTS; i++) {
+        buffer_dispose(&clients->inflated[i].compressed);
+        buffer_dispose(&clients->inflated[i].text);
+    }
+    free(clients->inflated);
     free(clients->subscribers);
     free(clients->record);
     free(clients->input);

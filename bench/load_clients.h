@@ -61,6 +61,8 @@ struct load_clients {
     struct event_identity *record; /* events of the channel in order */
     size_t recorded, record_room;
     uint64_t next_number[LOAD_CLIENTS_PUBLISHERS_MAX]; /* expected number of each publisher's next event */
+    struct inflated *inflated;                         /* the last compressed events; NULL: none yet */
+    uint64_t received_bytes;                           /* bytes of frames of events */
     uint64_t received;                                 /* number of events received by all subscribers */
     uint64_t wrong;                                    /* number of unexpected events */
     char first_wrong[200];                             /* description of the first unexpected event */

@@ -42,7 +42,7 @@ static const struct {
 
 static void print_help(void) {
     puts(
-        "usage: curlew-bench --url http://HOST:PORT --app-id ID --app-key KEY --app-secret SECRET [options]\n"
+        "usage: curlew-bench --url http[s]://HOST:PORT --app-id ID --app-key KEY --app-secret SECRET [options]\n"
         "\n"
         "Drives a server of the Pusher protocol and prints what each thing costs it.\n"
         "\n"
@@ -54,6 +54,7 @@ static void print_help(void) {
         "  --cpu N              run on this CPU only\n"
         "  --against-url URL    a second server, for compare\n"
         "  --against-pid PID    its process\n"
+        "  --against-compress   clients of the second server compress; its events are as large on the wire\n"
         "  --json FILE          write the results there too\n"
         "  --help               this text\n"
         "\n"
@@ -148,6 +149,7 @@ enum {
     CPU,
     AGAINST_URL,
     AGAINST_PID,
+    AGAINST_COMPRESS,
     JSON,
     HELP
 };
@@ -165,6 +167,7 @@ static const struct option options[] = {
     {"cpu", required_argument, NULL, CPU},
     {"against-url", required_argument, NULL, AGAINST_URL},
     {"against-pid", required_argument, NULL, AGAINST_PID},
+    {"against-compress", no_argument, NULL, AGAINST_COMPRESS},
     {"json", required_argument, NULL, JSON},
     {"help", no_argument, NULL, HELP},
     {NULL, 0, NULL, 0},
@@ -215,6 +218,9 @@ static void apply_option(int option, char *value, struct bench *bench, struct ru
         break;
     case AGAINST_PID:
         bench->against.pid = (pid_t)number_option("against-pid", value, 1, 1 << 22);
+        break;
+    case AGAINST_COMPRESS:
+        bench->against.compress = true;
         break;
     case JSON:
         run->json = value;

@@ -23,6 +23,7 @@
 struct source {
     void (*ready)(struct source *source, uint32_t events);
     int fd;
+    struct ssl_st *tls; /* NULL: without TLS */
 };
 
 enum poller_set { POLLER_PROMPT, POLLER_GATHERED };

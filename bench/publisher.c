@@ -11,6 +11,7 @@
 #include "event.h"
 #include "fail.h"
 #include "http_answer.h"
+#include "socket.h"
 
 #define ANSWER_READ 16384
 #define TIMESTAMP_DIGITS 10
@@ -29,10 +30,11 @@ static size_t append_place(struct buffer *buffer, const char *before, size_t len
 static void lay_out_request(struct publisher *publisher) {
     const struct target *target = publisher->shared->target;
     struct buffer *request = &publisher->request, body = {0};
-    size_t data_in_body;
+    size_t data_length = target->compress ? EVENT_DATA_COMPRESSED : EVENT_DATA, data_in_body;
 
     buffer_appendf(&body, "{\"name\":\"" EVENT_NAME "\",\"channel\":\"%s\"", publisher->shared->channel);
-    data_in_body = append_place(&body, ",\"data\":\"", EVENT_DATA);
+    data_in_body = append_place(&body, ",\"data\":\"", data_length);
+    event_write_filler(body.data + data_in_body, data_length, target->compress);
     buffer_append_string(&body, "\"}");
 
     buffer_appendf(request, "POST /apps/%s/events?", target->app_id);
@@ -80,8 +82,8 @@ static void fail_with_socket(struct publisher *publisher, const char *doing) {
 /* Writes until the socket is full; watches it for writing if bytes are left. */
 static void write_request(struct publisher *publisher) {
     while (publisher->written < publisher->request.length) {
-        ssize_t count = send(publisher->source.fd, publisher->request.data + publisher->written,
-                             publisher->request.length - publisher->written, MSG_NOSIGNAL);
+        ssize_t count = socket_send(&publisher->source, publisher->request.data + publisher->written,
+                                    publisher->request.length - publisher->written);
         if (count < 0 && errno != EAGAIN && errno != EINTR)
             fail_with_socket(publisher, "sending to");
         if (count < 0 && errno == EAGAIN)
@@ -136,7 +138,7 @@ static void publisher_ready(struct source *source, uint32_t events) {
     if ((events & ~(uint32_t)EPOLLOUT) == 0)
         return;
     buffer_reserve(answer, ANSWER_READ);
-    count = recv(source->fd, answer->data + answer->length, answer->capacity - answer->length, 0);
+    count = socket_receive(source, answer->data + answer->length, answer->capacity - answer->length);
     if (count < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (count < 0)
@@ -151,13 +153,14 @@ static void publisher_ready(struct source *source, uint32_t events) {
 
 void publisher_open(struct publisher *publisher, struct publishing *shared, unsigned index) {
     *publisher = (struct publisher){.shared = shared, .index = index};
-    publisher->source = (struct source){.ready = publisher_ready, .fd = target_connect(shared->target)};
+    publisher->source = (struct source){.ready = publisher_ready};
+    socket_open(&publisher->source, shared->target);
     lay_out_request(publisher);
     poller_add(shared->poller, &publisher->source, POLLER_PROMPT);
 }
 
 void publisher_close(struct publisher *publisher) {
-    close(publisher->source.fd);
+    socket_close(&publisher->source);
     buffer_dispose(&publisher->request);
     buffer_dispose(&publisher->answer);
 }

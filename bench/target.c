@@ -23,9 +23,10 @@ void target_set_url(struct target *target, const char *url) {
     size_t length;
     int status;
 
-    if (!slice_starts_with(rest, SLICE("http://")))
-        fail_usage("--url %s: it must begin with http://, as in http://127.0.0.1:6001", url);
-    rest = slice_skip(rest, sizeof "http://" - 1);
+    target->tls = slice_starts_with(rest, SLICE("https://"));
+    if (!target->tls && !slice_starts_with(rest, SLICE("http://")))
+        fail_usage("--url %s: it must begin with http:// or https://, as in http://127.0.0.1:6001", url);
+    rest = slice_skip(rest, target->tls ? sizeof "https://" - 1 : sizeof "http://" - 1);
     if (slice_ends_with(rest, SLICE("/")))
         rest.length--;
     colon = memrchr(rest.data, ':', rest.length);

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -17,10 +18,14 @@ struct target {
     const char *app_id;
     const char *app_key;
     struct hmac_key secret;
-    pid_t pid; /* 0: unknown, so CPU time and memory are not measured */
+    bool tls;      /* the URL begins with https:// */
+    bool compress; /* subscribers offer permessage-deflate, and events are so large that their frames have as many bytes
+                      on the wire as those of an uncompressed target */
+    pid_t pid;     /* 0: unknown, so CPU time and memory are not measured */
 };
 
-/* Parses http://HOST:PORT and resolves the host; ends the program with a usage error if that fails. */
+/* Parses http://HOST:PORT or https://HOST:PORT and resolves the host; ends the program with a usage error if that
+ * fails. */
 void target_set_url(struct target *target, const char *url);
 
 /*

@@ -282,10 +282,35 @@ static ssize_t translate_result(SSL *ssl, int result, bool *want_write) {
     }
 }
 
+/* Frees a key inside its object, which OpenSSL keeps as long as the connection. */
+static void wipe_key(EVP_PKEY *key) {
+    EVP_PKEY_set_type(key, EVP_PKEY_NONE); /* fails, since there is no such type, after it has freed the key */
+    EVP_PKEY_free(key);
+}
+
+/* Frees what only the handshake needed: the list of the client's ciphers and both keys of the key exchange. */
+static void forget_handshake(SSL *ssl) {
+    STACK_OF(SSL_CIPHER) *ciphers = SSL_get_client_ciphers(ssl);
+    EVP_PKEY *key;
+
+    if (ciphers == NULL || sk_SSL_CIPHER_num(ciphers) == 0)
+        return; /* done before */
+    sk_SSL_CIPHER_zero(ciphers);
+    sk_SSL_CIPHER_reserve(ciphers, 0);
+    if (SSL_get_tmp_key(ssl, &key))
+        wipe_key(key);
+    if (SSL_get_peer_tmp_key(ssl, &key))
+        wipe_key(key);
+    ERR_clear_error();
+}
+
 ssize_t tls_read(struct tls_connection *connection, void *data, size_t length, bool *want_write) {
     SSL *ssl = ssl_of(connection);
+    int count = SSL_read(ssl, data, length < INT_MAX ? (int)length : INT_MAX);
 
-    return translate_result(ssl, SSL_read(ssl, data, length < INT_MAX ? (int)length : INT_MAX), want_write);
+    if (count > 0)
+        forget_handshake(ssl);
+    return translate_result(ssl, count, want_write);
 }
 
 ssize_t tls_write(struct tls_connection *connection, const void *data, size_t length, bool *want_write) {
