@@ -1,5 +1,5 @@
 # Everything here is a thin name for a script; `make help` lists what there is.
-.PHONY: help run test build install bench soak coverage lint clean
+.PHONY: help run test build install deb bench soak coverage lint clean
 .DEFAULT_GOAL := help
 
 prefix = /usr/local
@@ -18,8 +18,13 @@ build: ## install what is missing, build build/curlew
 	@scripts/install-packages.sh build
 	@scripts/build.sh release
 
-install: ## copy build/curlew, its systemd unit, manual pages and completions below prefix, which is /usr/local; DESTDIR is put in front of it
+install: ## copy build/curlew, its systemd units, manual pages and completions below prefix, which is /usr/local; DESTDIR is put in front of it
 	@scripts/install.sh "$(DESTDIR)" "$(prefix)" "$(binary)"
+
+deb: ## build the Debian package build/deb/curlew_*.deb; DEB_REVISION is the last part of its version, which is 1
+	@scripts/install-packages.sh build deb
+	@scripts/build.sh release
+	@scripts/deb.sh "$(binary)"
 
 bench: ## build the load generator and measure; BENCH_ARGS are passed on
 	@scripts/install-packages.sh build

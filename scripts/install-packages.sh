@@ -46,6 +46,11 @@ test  | systemd                      | checks its units
 test  | zsh                          | completions
 test  | fish                         | completions
 test  | chromium                     | clients in a browser
+test  | debhelper                    | the Debian package
+test  | fakeroot                     | installs it without root
+test  | lintian                      | checks it
+deb   | debhelper                    | the Debian package
+deb   | fakeroot                     | files that belong to root
 fuzz  | clang                        | libFuzzer
 fuzz  | libclang-rt-dev libclang-rt-14-dev | its run-time library
 docs  | git                         | knows the files of the project
@@ -105,7 +110,7 @@ as_root() {
 
 groups=("$@")
 if [ ${#groups[@]} = 0 ]; then
-    echo "usage: $0 GROUP... (build, test, docs, fuzz, coverage, lint)" >&2
+    echo "usage: $0 GROUP... (build, test, deb, docs, fuzz, coverage, lint)" >&2
     exit 2
 fi
 
