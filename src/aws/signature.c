@@ -3,8 +3,8 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "aws/secret_text.h"
 #include "base/crypto.h"
+#include "base/secret_text.h"
 
 void aws_date_write(time_t now, char date[AWS_DATE_TEXT]) {
     struct tm parts;
