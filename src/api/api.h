@@ -51,7 +51,8 @@ struct api {
     struct rate_limiter *request_limit;     /* on requests to /apps by client address; NULL: none */
     struct rate_limiter *connect_limit;     /* on connects; checked by the sessions, shown in the metrics; NULL: none */
     struct delivery *webhooks;              /* for the metrics; NULL: webhooks are turned off */
-    unsigned metrics_port;                  /* the label `port`; set when the port is known */
+    const struct webhook_outlet *webhook_outlet; /* the same */
+    unsigned metrics_port;                       /* the label `port`; set when the port is known */
     /* Connections with a key that no app has, for each of WORKERS_MAX workers; or NULL. */
     const struct counter *unknown_apps;
     /* Takes over a WebSocket handshake and answers it. `path` is without the path_prefix, empty for a path outside it.

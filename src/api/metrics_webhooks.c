@@ -1,9 +1,10 @@
-/* Metrics of webhooks; absent until the first event for one. */
+/* Metrics of webhooks; those of one webhook are absent until its first event. */
 #include "api/metrics.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "app/webhook_event.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "webhook/delivery.h"
@@ -101,9 +102,25 @@ static void append_webhook_times(struct metrics_page *page, const struct webhook
                           list->webhooks[j].latency, WEBHOOK_LATENCY_BUCKETS, list->webhooks[j].latency_sum_ms, 1000);
 }
 
+/* Events that did not get as far as a webhook. */
+static void append_lost_events(struct metrics_page *page, const struct api *api) {
+    uint64_t lost = atomic_load_explicit(&api->webhook_outlet->dropped, memory_order_relaxed);
+    struct buffer labels = {0};
+    char number[24];
+
+    snprintf(number, sizeof number, "%u", api->metrics_port);
+    metrics_append_label(&labels, "port", slice_of(number));
+    metrics_family(page, "webhook_events_lost_total", "counter",
+                   "Events that were dropped because too many waited for the webhook thread.");
+    metrics_sample(page, buffer_slice(&labels), lost);
+    buffer_dispose(&labels);
+}
+
 void metrics_append_webhooks(struct metrics_page *page, const struct api *api) {
     struct webhook_list list = {.port = api->metrics_port};
 
+    if (api->webhook_outlet != NULL)
+        append_lost_events(page, api);
     if (api->webhooks != NULL)
         delivery_each_webhook(api->webhooks, collect_webhook, &list);
     if (list.count > 0) {

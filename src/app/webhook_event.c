@@ -55,12 +55,10 @@ static bool reserve_room(atomic_size_t *waiting, size_t amount, size_t max) {
     return false;
 }
 
-void webhook_draft_post(struct webhook_draft *draft, uint32_t count) {
+void webhook_draft_send(struct webhook_draft *draft, uint32_t count) {
     struct webhook_outlet *outlet = draft->outlet;
     struct webhook_event *event = draft->event;
 
-    if (event == NULL)
-        return;
     if (!reserve_room(&outlet->events, 1, outlet->max_events)) {
         atomic_fetch_add_explicit(&outlet->dropped, 1, memory_order_relaxed);
         return;
@@ -76,7 +74,7 @@ void webhook_draft_post(struct webhook_draft *draft, uint32_t count) {
     outlet->post(outlet->thread, &event->message);
 }
 
-void webhook_draft_end(struct webhook_draft *draft) {
+void webhook_draft_close(struct webhook_draft *draft) {
     if (draft->posted)
         draft->outlet->wake(draft->outlet->thread);
     else if (draft->event != NULL)

@@ -99,9 +99,19 @@ static inline void webhook_draft_begin(struct webhook_draft *draft, struct webho
         webhook_draft_make(draft, outlet, app, kind, details);
 }
 
+/* The two below for a draft that has an event. */
+void webhook_draft_send(struct webhook_draft *draft, uint32_t count);
+void webhook_draft_close(struct webhook_draft *draft);
+
 /* Posts the event, if there is one: it has happened. `count` is that of a subscription_count. It allocates nothing and
  * takes no lock, so it may be called under a mutex. */
-void webhook_draft_post(struct webhook_draft *draft, uint32_t count);
+static inline void webhook_draft_post(struct webhook_draft *draft, uint32_t count) {
+    if (draft->event != NULL)
+        webhook_draft_send(draft, count);
+}
 
 /* Wakes the webhook thread if the event was posted, and else frees it. Without a mutex. */
-void webhook_draft_end(struct webhook_draft *draft);
+static inline void webhook_draft_end(struct webhook_draft *draft) {
+    if (draft->outlet != NULL)
+        webhook_draft_close(draft);
+}

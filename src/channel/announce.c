@@ -100,14 +100,28 @@ static void post_count(struct announcements *announcements) {
         fill_count(announcements->count);
         publication_post(announcements->count);
     }
-    webhook_draft_post(&announcements->count_webhook, channel->subscriber_count);
+    if (announcements->has_webhooks)
+        webhook_draft_post(&announcements->count_webhook, channel->subscriber_count);
 }
 
+static void begin_announcements(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
+                                struct worker *worker, const struct app *app) {
+    announcements->member = announcements->watch = announcements->count = NULL;
+    announcements->worker = worker;
+    announcements->hub = hub;
+    announcements->channel = channel;
+    announcements->count_later = false;
+    announcements->has_webhooks = app != NULL && app->webhook_kinds != 0 && channel->type.kind != CHANNEL_USER;
+    if (announcements->has_webhooks)
+        announcements->occupancy_webhook = announcements->member_webhook = announcements->count_webhook =
+            (struct webhook_draft){0};
+}
+
+/* Makes subscription_count, for the subscribers and for webhooks. */
 static void create_count(struct announcements *announcements, const struct app *app) {
     struct channel *channel = announcements->channel;
 
-    if (app == NULL || !app_wants_subscription_count(app) || channel->type.kind == CHANNEL_PRESENCE ||
-        channel->type.kind == CHANNEL_USER)
+    if (!app_wants_subscription_count(app) || channel->type.kind == CHANNEL_PRESENCE)
         return;
     announcements->count = count_publication(announcements->hub, channel, announcements->worker->now_ns);
     webhook_draft_begin(&announcements->count_webhook, announcements->hub->settings.webhooks, app,
@@ -136,9 +150,12 @@ static const struct app *app_of_occupied(struct channel *channel) {
 static void count_timer_fired(struct timer *timer) {
     struct count_timer *count = container_of(timer, struct count_timer, timer);
     struct channel *channel = count->channel;
-    struct announcements announcements = {.worker = count->worker, .hub = count->hub, .channel = channel};
+    const struct app *app = app_of_occupied(channel);
+    struct announcements announcements;
 
-    create_count(&announcements, app_of_occupied(channel));
+    begin_announcements(&announcements, count->hub, channel, count->worker, app);
+    if (announcements.has_webhooks)
+        create_count(&announcements, app);
     pthread_mutex_lock(&channel->mutex);
     channel->count_due = false;
     if (channel->subscriber_count != channel->count_sent)
@@ -182,27 +199,28 @@ static void draft_webhooks(struct announcements *announcements, const struct pre
 void announcements_create(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
                           struct worker *worker, const struct presence_member *member, bool joins,
                           const struct app *app) {
-    enum channel_kind kind = channel->type.kind;
-
-    *announcements = (struct announcements){.worker = worker, .hub = hub, .channel = channel};
+    begin_announcements(announcements, hub, channel, worker, app);
     if (member != NULL)
         announcements->member = member_publication(hub, channel, member, joins, worker->now_ns);
-    if (kind == CHANNEL_USER)
+    if (channel->type.kind == CHANNEL_USER)
         announcements->watch = watch_publication(hub, channel, joins, worker->now_ns);
-    else if (app != NULL && app->webhook_kinds != 0)
+    if (announcements->has_webhooks) {
         draft_webhooks(announcements, member, joins, app);
-    create_count(announcements, app);
+        create_count(announcements, app);
+    }
 }
 
 void announcements_post_occupancy(struct announcements *announcements) {
     if (announcements->watch != NULL)
         publication_post(announcements->watch);
-    webhook_draft_post(&announcements->occupancy_webhook, 0);
+    if (announcements->has_webhooks)
+        webhook_draft_post(&announcements->occupancy_webhook, 0);
 }
 
 void announcements_post_member(struct announcements *announcements) {
     publication_post(announcements->member);
-    webhook_draft_post(&announcements->member_webhook, 0);
+    if (announcements->has_webhooks)
+        webhook_draft_post(&announcements->member_webhook, 0);
 }
 
 void announcements_post_count(struct announcements *announcements) {
@@ -224,9 +242,11 @@ void announcements_finish(struct announcements *announcements) {
     publication_finish(announcements->member);
     publication_finish(announcements->watch);
     publication_finish(announcements->count);
-    webhook_draft_end(&announcements->occupancy_webhook);
-    webhook_draft_end(&announcements->member_webhook);
-    webhook_draft_end(&announcements->count_webhook);
+    if (announcements->has_webhooks) {
+        webhook_draft_end(&announcements->occupancy_webhook);
+        webhook_draft_end(&announcements->member_webhook);
+        webhook_draft_end(&announcements->count_webhook);
+    }
     if (announcements->count_later)
         set_count_timer(announcements->hub, announcements->channel, announcements->worker);
 }

@@ -208,12 +208,13 @@ struct announcements {
     struct publication *member; /* member_added or member_removed; NULL: not a presence channel */
     struct publication *watch;  /* online or offline, to watchers; NULL: not a user's channel */
     struct publication *count;  /* subscription_count; NULL: not wanted */
-    /* The events of webhooks. */
-    struct webhook_draft occupancy_webhook, member_webhook, count_webhook;
     struct worker *worker;
     struct channel_hub *hub;
     struct channel *channel;
     bool count_later; /* set a timer to send the count */
+    /* The app has webhooks. Else the events of webhooks below are not initialised, to save time. */
+    bool has_webhooks;
+    struct webhook_draft occupancy_webhook, member_webhook, count_webhook;
 };
 
 /* Creates the events. `member` is NULL unless the channel is a presence channel. `app` (may be NULL) is the record

@@ -180,6 +180,7 @@ static void set_up_parts(struct server *server) {
         .on_websocket = accept_websocket,
         .websocket_context = &server->sessions,
         .webhooks = server->webhooks != NULL ? webhook_thread_delivery(server->webhooks) : NULL,
+        .webhook_outlet = webhooks,
     };
     server->main_handler = api_main_handler(&server->api);
     server->metrics_handler = api_metrics_handler(&server->api);

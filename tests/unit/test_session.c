@@ -45,6 +45,25 @@ static const struct http_handler handler = {.on_request = on_request, .on_abort 
 static const struct app_manager_hooks hooks = {
     .changed = on_change, .free_channels = channel_table_destroy, .channels_empty = channel_table_empty};
 
+/* What webhooks are told, a line each. */
+static struct buffer told;
+
+static void take_webhook_event(struct webhook_thread *thread, struct webhook_message *message) {
+    struct webhook_event *event = container_of(message, struct webhook_event, message);
+
+    (void)thread;
+    webhook_event_taken(event);
+    buffer_appendf(&told, "%s %.*s\n", app_webhook_event_name(event->kind), SLICE_ARGS(event->details.channel));
+    webhook_event_free(event);
+}
+
+static void ignore_wake(struct webhook_thread *thread) {
+    (void)thread;
+}
+
+static struct webhook_outlet outlet = {
+    .post = take_webhook_event, .wake = ignore_wake, .max_events = 100, .max_bytes = 100000};
+
 static const char handshake[] =
     "GET /app/key HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -115,14 +134,16 @@ static void assert_told_after(uint64_t ms, const char *text) {
 
 static int set_up(void **state) {
     const struct channel_hub_settings settings = {
-        .group_max_messages = 1, .group_max_bytes = 1000, .terminate = session_terminate};
+        .group_max_messages = 1, .group_max_bytes = 1000, .webhooks = &outlet, .terminate = session_terminate};
     struct error error;
 
     (void)state;
     harness_create(&workers, 1);
     worker = workers.list[0];
     config = (struct config){.app_manager.array_apps =
-                                 json_loads("[{\"id\":\"id\",\"key\":\"key\",\"secret\":\"s\"}]", 0, NULL)};
+                                 json_loads("[{\"id\":\"id\",\"key\":\"key\",\"secret\":\"s\",\"webhooks\":"
+                                            "[{\"url\":\"http://h\",\"event_types\":[\"channel_vacated\"]}]}]",
+                                            0, NULL)};
     apps = app_manager_create(&config, &workers, &hooks, &error);
     assert_non_null(apps);
     server = (struct session_server){
@@ -143,6 +164,7 @@ static int tear_down(void **state) {
     json_decref(config.app_manager.array_apps);
     close(client);
     buffer_dispose(&in);
+    buffer_dispose(&told);
     return 0;
 }
 
@@ -185,6 +207,22 @@ static void a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_clo
         if (i + 1 < sizeof rows / sizeof rows[0])
             close(client);
     }
+}
+
+static void webhooks_are_told_of_a_client_that_sends_no_pong(void **state) {
+    (void)state;
+    connect_client(120);
+    send_frame(1, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"chat\"}}");
+    assert_string_equal(buffer_string(&told), "channel_occupied chat\n");
+    receive();
+    in.length = 0;
+    assert_told_after(150000, PING);
+    assert_string_equal(buffer_string(&told), "channel_occupied chat\n");
+    assert_told_after(29900, TOO_LATE);
+    assert_string_equal(buffer_string(&told), "channel_occupied chat\nchannel_vacated chat\n");
+    in.length = 0;
+    harness_advance(worker, 6000);
+    assert_false(harness_receive(client, &in));
 }
 
 static void every_byte_from_the_client_is_a_sign_of_life(void **state) {
@@ -296,6 +334,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(who_is_found_during_a_shutdown_is_sent_away_and_counts_nowhere),
         TEST(a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_closed_30_s_later),
+        TEST(webhooks_are_told_of_a_client_that_sends_no_pong),
         TEST(every_byte_from_the_client_is_a_sign_of_life),
         TEST(control_frames_count_and_answer_a_ping),
         TEST(what_the_server_sends_is_no_sign_of_the_client),
