@@ -73,8 +73,8 @@ static bool knows_all_fields(struct admin_job *own, const struct app *before) {
 static struct app *parse_record(struct admin_job *own, const json_t *record, const struct app *before) {
     if (!knows_all_fields(own, before))
         return NULL;
-    return app_parse_or_name_field(record, app_manager_defaults(own->base.job.manager), APP_FROM_CONFIGURATION, NULL,
-                                   NULL, &own->field, &own->base.job.error);
+    return app_parse_or_name_field(record, app_manager_defaults(own->base.job.manager), APP_FROM_REQUEST, NULL, NULL,
+                                   &own->field, &own->base.job.error);
 }
 
 static void add_listed(void *context, struct slice id, struct slice key, struct app *app, const struct error *error) {

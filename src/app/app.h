@@ -154,12 +154,15 @@ struct app {
     json_t *unknown; /* fields that this version does not know; NULL: none */
 };
 
-/* The source of a record. It decides how a number that is out of bounds is read, and which warnings there are. */
+/* The source of a record. It decides how a number that is out of bounds is read, which warnings there are, and whether
+ * a webhook's header that belongs to the server is an error (it is in a record that is about to be written). */
 enum app_source {
     APP_FROM_CONFIGURATION,
     /* A command to write an app into a store. There is no warning of fields that this version does not know: the caller
      * finds out whether the store can hold them. */
     APP_FROM_COMMAND,
+    APP_FROM_REQUEST, /* to write an app, over the admin API */
+    APP_FROM_COPY,    /* a record that was read before, in another form; without warnings */
     /* A store, which another server may have filled: a negative 32-bit number stands for the unsigned number of the
      * same bits (-1 is 4294967295), and a flag may be the number 0 or 1. Secrets may be encrypted. */
     APP_FROM_STORE,

@@ -31,6 +31,15 @@ struct text_memory {
     char opened[SECRET_MAX_BYTES];
 };
 
+/* True if the record is about to be written: what a record that is read may have is then refused. */
+static bool is_written(const struct parser *parser) {
+    return parser->source == APP_FROM_COMMAND || parser->source == APP_FROM_REQUEST;
+}
+
+static bool is_quiet(const struct parser *parser) {
+    return parser->source == APP_FROM_COMMAND || parser->source == APP_FROM_COPY;
+}
+
 static void warn_about_app(const struct parser *parser, const char *text) {
     struct buffer buffer = {0};
 
@@ -55,7 +64,7 @@ static void note_unused_member(void *context, const char *text) {
     uint64_t hash = hash_bytes(slice_of(text));
     bool is_new;
 
-    if (parser->source == APP_FROM_COMMAND)
+    if (is_quiet(parser))
         return;
     pthread_mutex_lock(&mutex);
     is_new = count < sizeof noted / sizeof noted[0];
@@ -239,7 +248,8 @@ static bool parse_structure(struct parser *parser, struct app *app, enum app_fie
             app_delta_settings_parse(json, &app->delta_settings, &app->delta_setting_count, note_oddity, parser, error);
         return app->delta_json != NULL;
     }
-    app->webhooks_json = app_webhooks_parse(json, &app->webhooks, &app->webhook_count, note_oddity, parser, error);
+    app->webhooks_json =
+        app_webhooks_parse(json, is_written(parser), &app->webhooks, &app->webhook_count, note_oddity, parser, error);
     for (size_t i = 0; i < app->webhook_count; i++)
         app->webhook_kinds |= app->webhooks[i].event_types;
     return app->webhooks_json != NULL;
@@ -286,7 +296,7 @@ static void keep_unknown_fields(const struct parser *parser, struct app *app, co
         if (app->unknown == NULL)
             app->unknown = json_object();
         json_object_set_new(app->unknown, name, json_deep_copy(value));
-        if (parser->source == APP_FROM_COMMAND)
+        if (is_quiet(parser))
             continue;
         meant = app_field_meant(slice_of(name));
         buffer_appendf(&text, "%s is not a field that this server knows; it is kept", name);

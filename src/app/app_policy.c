@@ -55,7 +55,7 @@ struct app *app_with_policy(const struct app *app, const json_t *base, const str
     struct app *copy;
 
     app_record_put_policy(record, base);
-    copy = app_parse(record, defaults, APP_FROM_COMMAND, NULL, NULL, &ignored);
+    copy = app_parse(record, defaults, APP_FROM_COPY, NULL, NULL, &ignored);
     json_decref(record);
     return copy;
 }

@@ -39,6 +39,7 @@ static const char *const filter_fields[] = {"channel_prefix", "channel_suffix", 
 /* The webhook that is parsed, for errors and notes. */
 struct webhook_parser {
     size_t index; /* in the list */
+    bool strict;
     app_note_function *note;
     void *context;
 };
@@ -213,6 +214,31 @@ static bool valid_header_value(struct slice value) {
     return true;
 }
 
+/* Headers that belong to the server: the key and the signature, and what HTTP needs to frame the request. */
+static bool header_reserved(struct slice name) {
+    static const char *const reserved[] = {"Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection"};
+    const struct slice prefix = SLICE("X-Pusher-");
+
+    for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++)
+        if (slice_equal_ignoring_case(name, slice_of(reserved[i])))
+            return true;
+    return name.length >= prefix.length && slice_equal_ignoring_case((struct slice){name.data, prefix.length}, prefix);
+}
+
+/* A reserved header: an error if the record is written, left out with a note if it is read. */
+static bool refuse_reserved_header(const struct webhook_parser *parser, const char *name, struct error *error) {
+    char text[200];
+
+    if (parser->strict)
+        return error_set(error, "webhooks[%zu].headers: %s is set by the server and cannot be configured",
+                         parser->index, name);
+    snprintf(text, sizeof text, "webhooks[%zu].headers: %.60s is set by the server; this one is left out",
+             parser->index, name);
+    if (parser->note != NULL)
+        parser->note(parser->context, text);
+    return true;
+}
+
 /* Other servers of the protocol family nest the headers: {"headers": {"headers": ...}}. */
 static json_t *unnest_headers(json_t *webhook) {
     json_t *headers = json_object_get(webhook, "headers");
@@ -242,6 +268,11 @@ static bool parse_headers(const struct webhook_parser *parser, json_t *json, str
         if (!json_is_string(value) || !valid_header_value(record_slice(value)))
             return error_set(error, "webhooks[%zu].headers.%.60s must be a text without control characters",
                              parser->index, name);
+        if (header_reserved(slice_of(name))) {
+            if (!refuse_reserved_header(parser, name, error))
+                return false;
+            continue;
+        }
         webhook->headers[webhook->header_count++] = (struct app_webhook_header){slice_of(name), record_slice(value)};
     }
     return true;
@@ -258,8 +289,8 @@ static bool parse_webhook(const struct webhook_parser *parser, json_t *json, str
            parse_headers(parser, json, webhook, error);
 }
 
-json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, size_t *count, app_note_function *note,
-                           void *context, struct error *error) {
+json_t *app_webhooks_parse(const json_t *json, bool strict, struct app_webhook **webhooks, size_t *count,
+                           app_note_function *note, void *context, struct error *error) {
     json_t *list;
 
     *webhooks = NULL;
@@ -272,7 +303,7 @@ json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, si
     if (json_array_size(list) > 0)
         *webhooks = alloc_zero(json_array_size(list) * sizeof **webhooks);
     for (size_t i = 0; i < json_array_size(list); i++) {
-        struct webhook_parser parser = {i, note, context};
+        struct webhook_parser parser = {i, strict, note, context};
         bool good = parse_webhook(&parser, json_array_get(list, i), &(*webhooks)[i], error);
 
         (*count)++; /* a broken webhook may have headers already */

@@ -48,9 +48,10 @@ typedef void app_note_function(void *context, const char *text);
 
 /*
  * Reads the list `json`. Returns the normalized list (headers not nested), a new reference that the parsed webhooks
- * point into, or NULL with an error that names the field. Free the webhooks with app_webhooks_free before the list.
+ * point into, or NULL with an error that names the field. A header that the server itself sets is an error if `strict`,
+ * else left out of the parsed webhook. Free the webhooks with app_webhooks_free before the list.
  */
-json_t *app_webhooks_parse(const json_t *json, struct app_webhook **webhooks, size_t *count, app_note_function *note,
-                           void *context, struct error *error);
+json_t *app_webhooks_parse(const json_t *json, bool strict, struct app_webhook **webhooks, size_t *count,
+                           app_note_function *note, void *context, struct error *error);
 
 void app_webhooks_free(struct app_webhook *webhooks, size_t count);

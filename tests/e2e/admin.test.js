@@ -229,6 +229,13 @@ describe('bad input', () => {
     });
   });
 
+  test('a webhook cannot have a header that belongs to the server', async () => {
+    const webhooks = [{ url: 'https://a.example/', event_types: [], headers: { 'x-pusher-key': 'x' } }];
+    const { status, json } = await call('POST', '', { id: 'three', key: 'three-key', secret: 's', webhooks });
+    assert.equal(status, 422);
+    assert.match(json.error, /webhooks\[0\]\.headers: x-pusher-key is set by the server/);
+  });
+
   test('without the token there is nothing but 401', async () => {
     for (const headers of [
       {},

@@ -554,6 +554,33 @@ static void nested_webhook_headers_are_read_as_meant_and_written_flat(void **sta
     app_unref(app);
 }
 
+static void a_header_of_the_server_is_an_error_on_write_and_left_out_on_read(void **state) {
+    static const char *const reserved[] = {"Host",       "content-length",     "Content-Type", "transfer-encoding",
+                                           "CONNECTION", "X-Pusher-Signature", "x-pusher-new"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++) {
+        struct buffer record = {0};
+        struct app *app;
+
+        buffer_appendf(&record,
+                       START
+                       ",\"webhooks\":[{\"url\":\"http://h\",\"event_types\":[],\"headers\":{\"X-Pusher\":\"1\","
+                       "\"%s\":\"2\"}}]}",
+                       reserved[i]);
+        assert_null(parse_from(buffer_string(&record), APP_FROM_COMMAND));
+        assert_non_null(strstr(error.text, reserved[i]));
+        assert_null(parse_from(record.data, APP_FROM_REQUEST));
+        app = must(parse_from(record.data, APP_FROM_STORE));
+        assert_int_equal(app->webhooks[0].header_count, 1);
+        assert_slice(app->webhooks[0].headers[0].name, "X-Pusher");
+        assert_true(warned(reserved[i]));
+        assert_writes(app, record.data); /* it stays in the record */
+        app_unref(app);
+        buffer_dispose(&record);
+    }
+}
+
 static void a_bad_webhook_is_refused_with_its_place(void **state) {
     static const struct {
         const char *webhook, *part;
@@ -754,6 +781,7 @@ int main(void) {
         TEST(origins_are_patterns_with_one_star_at_most),
         TEST(a_webhook_is_read_whole),
         TEST(nested_webhook_headers_are_read_as_meant_and_written_flat),
+        TEST(a_header_of_the_server_is_an_error_on_write_and_left_out_on_read),
         TEST(a_bad_webhook_is_refused_with_its_place),
         TEST(what_a_newer_server_may_mean_in_a_webhook_is_a_warning),
         TEST(delta_settings_are_words_or_objects_with_defaults),
