@@ -523,3 +523,39 @@ void api_admin_stats(struct api_call *call) {
     if (admit_request(call))
         stats_answer_all(call);
 }
+
+static void answer_log_level(struct api_call *call) {
+    json_t *answer = json_pack("{s:s}", "level", log_level_name(log_current_level()));
+
+    answer_json(call, 200, answer);
+    json_decref(answer);
+}
+
+void api_admin_log_level(struct api_call *call) {
+    if (admit_request(call))
+        answer_log_level(call);
+}
+
+/* Holds until the next restart. A line about it is written in any case. */
+void api_admin_set_log_level(struct api_call *call) {
+    char address[CLIENT_ADDRESS_TEXT];
+    enum log_level level;
+    json_error_t error;
+    json_t *body;
+    bool good;
+
+    if (!admit_request(call))
+        return;
+    body = json_load_text(call->request->body, JSON_REJECT_DUPLICATES, &error);
+    good = log_level_from_name(record_member(body, "level"), &level);
+    json_decref(body);
+    if (!good) {
+        answer_error(call, 422, "the body must be {\"level\":LEVEL}, with error, warn, info or debug", "level");
+        return;
+    }
+    log_set_level(level < LOG_INFO ? LOG_INFO : level);
+    log_info("server", "the log level is %s now, through the admin API by %s", log_level_name(level),
+             client_address_write(call->connection, call->request, 0, address));
+    log_set_level(level);
+    answer_log_level(call);
+}

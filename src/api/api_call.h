@@ -133,3 +133,5 @@ void api_admin_patch(struct api_call *call);
 void api_admin_delete(struct api_call *call);
 void api_admin_refresh(struct api_call *call);
 void api_admin_previous_secret(struct api_call *call);
+void api_admin_log_level(struct api_call *call);
+void api_admin_set_log_level(struct api_call *call);

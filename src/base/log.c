@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,12 +35,38 @@ static const struct level {
     [LOG_DEBUG] = {"DEBUG", "debug", "\x1b[34m"},
 };
 
+/* Apart from `settings`, which do not change while threads run. */
+static _Atomic(enum log_level) current_level = LOG_INFO;
+
 void log_configure(const struct log_settings *new_settings) {
     settings = *new_settings;
+    log_set_level(settings.level);
+}
+
+void log_set_level(enum log_level level) {
+    atomic_store_explicit(&current_level, level, memory_order_relaxed);
+}
+
+enum log_level log_current_level(void) {
+    return atomic_load_explicit(&current_level, memory_order_relaxed);
+}
+
+const char *log_level_name(enum log_level level) {
+    return levels[level].name;
+}
+
+bool log_level_from_name(struct slice name, enum log_level *level) {
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        if (!slice_equal(name, slice_of(levels[i].name)))
+            continue;
+        *level = (enum log_level)i;
+        return true;
+    }
+    return false;
 }
 
 bool log_enabled(enum log_level level) {
-    return level <= settings.level;
+    return level <= log_current_level();
 }
 
 /* Appends the bytes if all of them fit; otherwise marks the line as cut, which then accepts no more text. */

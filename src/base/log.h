@@ -9,6 +9,8 @@
 
 #include <stdbool.h>
 
+#include "base/slice.h"
+
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_HUMAN, LOG_JSON };
 
@@ -23,6 +25,15 @@ struct log_settings {
  * target.
  */
 void log_configure(const struct log_settings *settings);
+
+/* Change the level while the program runs, and return it. Any thread. */
+void log_set_level(enum log_level level);
+enum log_level log_current_level(void);
+
+/* The name of a level in settings and lines: "error", "warn", "info", "debug". */
+const char *log_level_name(enum log_level level);
+/* False if no level has this name. */
+bool log_level_from_name(struct slice name, enum log_level *level);
 
 /* True if lines of this level are written. Check it before building an expensive text. */
 bool log_enabled(enum log_level level);

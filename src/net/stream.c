@@ -337,7 +337,7 @@ static struct slice next_record(struct stream *stream, char record[TLS_RECORD_MA
 
 /* Writes one record, or the rest of the one that did not fit into the socket. After that the queue begins with the same
  * bytes, so what is offered again is what OpenSSL has encrypted, and perhaps more. */
-static ssize_t write_record(struct stream *stream, size_t *wanted) {
+static ssize_t write_tls_record(struct stream *stream, size_t *wanted) {
     char record[TLS_RECORD_MAX];
     struct slice bytes = next_record(stream, record);
     bool want_write;
@@ -356,7 +356,7 @@ static ssize_t write_some(struct stream *stream, size_t *wanted) {
     struct chunk *first = *out_at(stream, 0);
 
     if (stream->tls != NULL && !stream->tls_by_kernel)
-        return write_record(stream, wanted);
+        return write_tls_record(stream, wanted);
     if (count == 1) {
         *wanted = first->length - stream->out_offset;
         return send(stream->fd, first->bytes + stream->out_offset, *wanted, MSG_NOSIGNAL);

@@ -284,6 +284,21 @@ static void destroy_server(struct server *server) {
 
 /* --- running --- */
 
+/* Logs at level debug, or as the configuration says again. A line about it is written in any case. */
+static void toggle_debug(const struct server *server) {
+    enum log_level configured = config_log_settings(&server->config).level;
+    enum log_level level = configured != LOG_DEBUG ? configured : LOG_INFO;
+
+    if (log_current_level() != LOG_DEBUG) {
+        log_set_level(LOG_DEBUG);
+        log_info("server", "SIGUSR1: the log level is debug now; another one sets it to %s", log_level_name(level));
+    } else {
+        log_set_level(level < LOG_INFO ? LOG_INFO : level);
+        log_info("server", "SIGUSR1: the log level is %s now", log_level_name(level));
+        log_set_level(level);
+    }
+}
+
 static void run_until_signal(struct server *server, const sigset_t *signals, const char *config_file) {
     sigset_t ends;
     uint64_t shutdown_ms;
@@ -296,12 +311,15 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
         sigwait(signals, &signal_number);
         if (signal_number == SIGHUP)
             server_reload(server, config_file);
+        else if (signal_number == SIGUSR1)
+            toggle_debug(server);
     }
     log_info("server", "shutting down: closing connections over up to %u s", server->config.shutdown_grace_period_s);
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
-    /* A second signal ends the process at once, also when it was started with these ignored. SIGHUP stays blocked. */
+    /* A second signal ends the process at once, also when it was started with these ignored. SIGHUP and SIGUSR1 stay
+     * blocked. */
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     pthread_sigmask(SIG_UNBLOCK, &ends, NULL);
@@ -362,6 +380,7 @@ int server_run(const char *config_file) {
 
     sigemptyset(&signals);
     sigaddset(&signals, SIGHUP); /* one during the start waits, and does not end the process */
+    sigaddset(&signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     if (!configure_process(server, config_file)) {
         config_dispose(&server->config);

@@ -201,6 +201,24 @@ describe('apps', () => {
   });
 });
 
+test('the log level is shown and set', async (t) => {
+  const { server, origin } = await adminServerFor(t);
+  const call = callerOf(`${origin}/admin/log-level`);
+  assert.deepEqual((await call('GET')).json, { level: 'info' });
+  assert.deepEqual((await call('PUT', '', { level: 'debug' })).json, { level: 'debug' });
+  await server.waitForLog(/^the log level is debug now, through the admin API by 127\.0\.0\.1$/);
+  await refusedWith(server, 'one-key', 4001);
+  await server.waitForLog(({ level, message }) => level === 'debug' && /refused with 4001/.test(message));
+  assert.deepEqual((await call('PUT', '', { level: 'warn' })).json, { level: 'warn' });
+  assert.deepEqual((await call('GET')).json, { level: 'warn' });
+  for (const body of [{ level: 'loud' }, { level: 3 }, {}, '[]', '{', '']) {
+    const { status, json } = await call('PUT', '', body);
+    assert.deepEqual([status, json.field], [422, 'level'], JSON.stringify(body));
+  }
+  assert.equal((await call('PUT', '', { level: 'debug' }, {})).status, 401);
+  assert.deepEqual((await call('GET')).json, { level: 'warn' });
+});
+
 describe('bad input', () => {
   let call;
   let server;

@@ -257,3 +257,35 @@ describe('what clients send', () => {
     }
   });
 });
+
+describe('the level while the server runs', () => {
+  const connected = (line) => line.level === 'debug' && /: connected$/.test(line.message);
+  const lines = (server) => server.log.all.filter(connected).length;
+  const signalled = async (server) => {
+    const since = server.log.all.length;
+    process.kill(server.pid, 'SIGUSR1');
+    return (await server.waitForLog(/^SIGUSR1: /, { since })).message;
+  };
+  const visit = async (server) => (await connect(server)).destroy();
+
+  for (const [configured, back] of [
+    ['info', 'info'],
+    ['debug', 'info'],
+  ])
+    test(`SIGUSR1 turns debug on and off again, with ${configured} configured`, async (t) => {
+      const server = await serverFor(t, { env: { LOG_LEVEL: configured } });
+      if (configured === 'debug') assert.match(await signalled(server), /^SIGUSR1: the log level is info now/);
+      await visit(server);
+      assert.equal(lines(server), 0);
+      assert.match(await signalled(server), new RegExp(`the log level is debug now; another one sets it to ${back}`));
+      await visit(server);
+      await server.waitForLog(connected);
+      assert.equal(lines(server), 1);
+      assert.match(await signalled(server), new RegExp(`the log level is ${back} now`));
+      await visit(server);
+      await signalled(server);
+      await visit(server);
+      await server.stop();
+      assert.equal(lines(server), 2);
+    });
+});
