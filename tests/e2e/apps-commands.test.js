@@ -283,6 +283,7 @@ describe('a command line that makes no sense has exit code 2 and says where to r
       'disable',
       'rotate-secret',
       'test-webhook',
+      'encrypt-secrets',
       'import',
       'export',
       'copy',
