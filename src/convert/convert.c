@@ -243,7 +243,6 @@ static bool field_is_set(const json_t *value) {
 static void print_fields_without_effect(const json_t *output) {
     static const char *const fields[] = {
         "enable_user_authentication",
-        "webhooks",
     };
     const json_t *array = json_object_get(json_object_get(output, "app_manager"), "array"), *app;
     size_t i;

@@ -64,8 +64,7 @@ static bool apps_clash(const json_t *owners_by_id, const json_t *owners_by_key, 
 
 /* Fields of an app that have no effect yet. */
 static void report_not_enforced(const struct app *app, struct config_report *report) {
-    static const enum app_field fields[] = {APP_ENABLE_USER_AUTHENTICATION, APP_WEBHOOKS,
-                                            APP_CHANNEL_DELTA_COMPRESSION};
+    static const enum app_field fields[] = {APP_ENABLE_USER_AUTHENTICATION, APP_CHANNEL_DELTA_COMPRESSION};
 
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (app_field_is_set(app, fields[i]))
