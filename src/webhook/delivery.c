@@ -21,7 +21,7 @@
 
 #define KEPT_CONNECTIONS 256L
 
-/* A webhook that fails writes a line to the log at most this often. */
+/* A webhook that fails writes each kind of line to the log at most this often. */
 #define LOG_INTERVAL_MS 10000
 
 enum starved_kind { STARVED_OF_FIRST, STARVED_OF_MORE, STARVED_KINDS };
@@ -61,11 +61,11 @@ static void end_attempt(struct delivery *delivery, struct attempt *attempt) {
     free(attempt);
 }
 
-/* True if a line may be written now. */
-static bool may_log(struct webhook *webhook, uint64_t now_ms) {
-    if (webhook->logged_ms != 0 && now_ms - webhook->logged_ms < LOG_INTERVAL_MS)
+/* True if a line of its kind may be written now; `logged_ms` is when the last one was. */
+static bool may_log(uint64_t *logged_ms, uint64_t now_ms) {
+    if (*logged_ms != 0 && now_ms - *logged_ms < LOG_INTERVAL_MS)
         return false;
-    webhook->logged_ms = now_ms;
+    *logged_ms = now_ms;
     return true;
 }
 
@@ -93,7 +93,7 @@ static void batch_delivered(struct webhook *webhook, struct webhook_batch *batch
 static void give_batch_up(struct webhook *webhook, struct webhook_batch *batch, enum webhook_drop reason,
                           const char *why, uint64_t now_ms) {
     counter_add(&webhook->counters.dropped[reason], batch->events);
-    if (may_log(webhook, now_ms))
+    if (may_log(&webhook->drop_logged_ms, now_ms))
         log_error("webhook", "app \"%.*s\": webhooks[%zu]: %u events are dropped after %u attempts; the last one: %s",
                   SLICE_ARGS(webhook->app->id), webhook->index, batch->events, batch->attempts, why);
     webhook_batch_end(batch);
@@ -108,7 +108,7 @@ static void batch_failed(struct webhook *webhook, struct webhook_batch *batch, e
     webhook->failing = true;
     if (!again)
         give_batch_up(webhook, batch, outcome == WEBHOOK_GONE ? WEBHOOK_DROP_GONE : WEBHOOK_DROP_RETRIES, why, now_ms);
-    else if (batch->attempts == 1 && may_log(webhook, now_ms))
+    else if (batch->attempts == 1 && may_log(&webhook->warned_ms, now_ms))
         log_warning("webhook", "app \"%.*s\": webhooks[%zu]: %u events were not accepted, and are sent again: %s",
                     SLICE_ARGS(webhook->app->id), webhook->index, batch->events, why);
 }

@@ -45,7 +45,7 @@ struct webhook {
     unsigned under_way;
     struct list starved; /* in a list of those that wait until others have less under way */
     bool failing;
-    uint64_t logged_ms;
+    uint64_t warned_ms, drop_logged_ms;
 };
 
 struct webhook_app {
