@@ -25,7 +25,8 @@ static void append_unknown_fields(json_t *first, const json_t *second, bool comp
 }
 
 bool app_change_concerns_sessions(const struct app *before, const struct app *after) {
-    return (before->enabled && !after->enabled) || before->origins_hash != after->origins_hash;
+    return (before->enabled && !after->enabled) || before->origins_hash != after->origins_hash ||
+           before->enable_user_authentication != after->enable_user_authentication;
 }
 
 void app_change_append_fields(const struct app *before, const struct app *after, struct buffer *names) {

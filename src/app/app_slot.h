@@ -43,6 +43,7 @@ enum refusal {
     REFUSED_PRESENCE_MEMBER_SIZE,
     REFUSED_SUBSCRIPTIONS,
     REFUSED_SIGNATURE,
+    REFUSED_SIGN_IN,
     REFUSED_WATCHLIST,
     REFUSED_SLOW_READER,
     REFUSED_MESSAGE,
@@ -97,9 +98,12 @@ struct app_counters {
 struct app_part {
     struct list sessions; /* established, on this worker; kept by session/ */
     uint32_t session_count;
-    uint32_t to_review;        /* of these sessions, how many are still to be judged by a changed record */
-    uint64_t reviewed_origins; /* origins_hash of the record by which they were judged last */
-    struct list link;          /* while there are sessions: in session_server.parts */
+    uint32_t to_review; /* of these sessions, how many are still to be judged by a changed record */
+    /* Of the record by which they were judged last: origins_hash and enable_user_authentication. */
+    uint64_t reviewed_origins;
+    bool reviewed_sign_in;
+    uint64_t sign_in_from_ms; /* when enable_user_authentication was turned on while there were sessions; 0: never */
+    struct list link;         /* while there are sessions: in session_server.parts */
     struct app_counters counters;
     _Atomic(struct broadcast_latency *) latency; /* NULL until the first event is delivered */
     /* When a signature by the previous secret was last seen, in seconds since 1970, and until when that secret was

@@ -181,7 +181,7 @@ const struct config_row config_rows[] = {
     {"shutdown_grace_period", CONFIG_UNSIGNED, AT(shutdown_grace_period_s), "10", "SHUTDOWN_GRACE_PERIOD",
      .max = SECONDS_PER_DAY},
     {"user_authentication_timeout", CONFIG_UNSIGNED, AT(user_authentication_timeout_s), "3600",
-     "USER_AUTHENTICATION_TIMEOUT", .min = 1, .flags = CONFIG_WITHOUT_EFFECT},
+     "USER_AUTHENTICATION_TIMEOUT", .min = 1},
     {"websocket_max_payload_kb", CONFIG_UNSIGNED, AT(websocket_max_payload_kb), "64", "WEBSOCKET_MAX_PAYLOAD_KB", 1,
      1048576},
     {"instance.process_id", CONFIG_TEXT, AT(instance.process_id), NULL, "INSTANCE_PROCESS_ID",

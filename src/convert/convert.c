@@ -234,30 +234,6 @@ static bool read_variables(const struct convert_options *options, json_t *variab
     return good;
 }
 
-/* True if the field of an app asks for something: a limit, a list, a flag. */
-static bool field_is_set(const json_t *value) {
-    return json_is_true(value) || json_integer_value(value) != 0 || json_array_size(value) != 0;
-}
-
-/* Names the fields of the written apps that the other server enforces, and this version does not. */
-static void print_fields_without_effect(const json_t *output) {
-    static const char *const fields[] = {
-        "enable_user_authentication",
-    };
-    const json_t *array = json_object_get(json_object_get(output, "app_manager"), "array"), *app;
-    size_t i;
-
-    for (size_t field = 0; field < sizeof fields / sizeof fields[0]; field++) {
-        json_array_foreach(json_object_get(array, "apps"), i, app) {
-            if (!field_is_set(json_object_get(app, fields[field])))
-                continue;
-            fprintf(stderr, "note: %s: this version of Curlew reads and checks it, but does not enforce it yet\n",
-                    fields[field]);
-            break;
-        }
-    }
-}
-
 /* Prints the messages and the configuration. Returns the exit code. */
 static int print_conversion(struct conversion *conversion) {
     fputs(buffer_string(&conversion->messages), stderr);
@@ -269,7 +245,6 @@ static int print_conversion(struct conversion *conversion) {
     if (conversion->secrets > 0)
         fprintf(stderr, "note: the output holds %zu secret%s: let only its owner read the file (chmod 600)\n",
                 conversion->secrets, conversion->secrets == 1 ? "" : "s");
-    print_fields_without_effect(conversion->output);
     fputs("note: `curlew check --verbose --config FILE` also lists the settings that have no effect yet\n", stderr);
     conversion_escape_output(conversion->output);
     if (json_dumpf(conversion->output, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) != 0 ||

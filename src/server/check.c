@@ -62,13 +62,11 @@ static bool apps_clash(const json_t *owners_by_id, const json_t *owners_by_key, 
     return true;
 }
 
-/* Fields of an app that have no effect yet. */
+/* Names the field of an app that has no effect yet. */
 static void report_not_enforced(const struct app *app, struct config_report *report) {
-    static const enum app_field fields[] = {APP_ENABLE_USER_AUTHENTICATION, APP_CHANNEL_DELTA_COMPRESSION};
-
-    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-        if (app_field_is_set(app, fields[i]))
-            config_report_accepted(report, "%s of app \"%s\"", app_fields[fields[i]].name, app->id.data);
+    if (app_field_is_set(app, APP_CHANNEL_DELTA_COMPRESSION))
+        config_report_accepted(report, "%s of app \"%s\"", app_fields[APP_CHANNEL_DELTA_COMPRESSION].name,
+                               app->id.data);
 }
 
 /* Returns the number of valid apps. */

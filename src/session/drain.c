@@ -20,7 +20,7 @@ struct closing {
     struct worker *worker;
     int timer_fd; /* -1: all sessions close at once */
     /* True: close all sessions and then stop the worker. False: close sessions whose app is disabled or deleted, and
-     * judge those anew whose app has other origins. */
+     * judge those anew whose app has changed in what it asks of them. */
     bool shutdown;
     uint64_t began_ns, spread_ns;
     uint64_t total, closed; /* sessions; those that were judged and stay count as closed */
@@ -62,18 +62,38 @@ static uint64_t count_to_close(const struct closing *closing) {
     return count;
 }
 
-/* Finds the apps whose record has changed so that open sessions have to be judged anew. */
+/* Notes what a changed record asks of open sessions. Whoever has to sign in from now on gets the full time. */
+static void note_changed_record(const struct closing *closing, struct app_part *part, const struct app *app) {
+    bool sign_in_begins = app->enable_user_authentication && !part->reviewed_sign_in;
+
+    if (sign_in_begins)
+        part->sign_in_from_ms = closing->worker->now_ms;
+    if (sign_in_begins || part->reviewed_origins != app->origins_hash)
+        part->to_review = part->session_count;
+    part->reviewed_origins = app->origins_hash;
+    part->reviewed_sign_in = app->enable_user_authentication;
+}
+
 static void note_changed_records(const struct closing *closing) {
     struct list *parts = parts_of_worker(closing);
 
     for (struct list *link = parts->next; link != parts; link = link->next) {
         struct app_part *part = container_of(link, struct app_part, link);
         const struct app *app = slot_app(first_session(part)->slot);
-        if (app == NULL || part->reviewed_origins == app->origins_hash)
-            continue;
-        part->reviewed_origins = app->origins_hash;
-        part->to_review = part->session_count;
+        if (app != NULL)
+            note_changed_record(closing, part, app);
     }
+}
+
+/* Closes a session that the changed record does not allow, or starts its time to sign in. */
+static void review_session(struct session *session, const struct app *app) {
+    if (app_allows_origin(app, origin_text(session->origin))) {
+        session_schedule(session);
+        return;
+    }
+    session_refused(session, REFUSED_ORIGIN);
+    session_counted_error(session, CONNECTION_ERROR_ORIGIN_NOT_ALLOWED);
+    session_close_for_origin(session);
 }
 
 /* Judges the sessions of a part that are still to be judged: takes each from the front of the list, and puts it to the
@@ -88,11 +108,7 @@ static bool review_sessions(struct closing *closing, struct app_part *part, uint
         closing->closed++;
         list_remove(&session->link);
         list_append(&part->sessions, &session->link);
-        if (app_allows_origin(app, origin_text(session->origin)))
-            continue;
-        session_refused(session, REFUSED_ORIGIN);
-        session_counted_error(session, CONNECTION_ERROR_ORIGIN_NOT_ALLOWED);
-        session_close_for_origin(session);
+        review_session(session, app);
     }
     return true;
 }

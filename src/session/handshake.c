@@ -26,7 +26,8 @@ static void establish_session(struct session *session, struct app_slot *slot, co
                               (int)id_length, socket_id, session->server->config->activity_timeout_s);
     session_send(session, &(struct slice){data, length}, 1);
     session->active_ms = worker->now_ms;
-    stream_set_timeout(session->websocket.stream, session_activity_limit_ms(session));
+    session->connected_s = (uint32_t)((worker->now_ms + 999) / 1000);
+    session_schedule(session);
     session_log(session, "connected");
 }
 

@@ -34,8 +34,30 @@ static struct session *session_of_stream(const struct stream *stream) {
 
 /* --- activity --- */
 
-uint64_t session_activity_limit_ms(const struct session *session) {
-    return session->server->config->activity_timeout_s * UINT64_C(1250);
+/* The silence after which a client is pinged, or is gone if it was. */
+static uint64_t silence_limit_ms(const struct session *session) {
+    return session->pinged ? PONG_TIMEOUT_MS : session->server->config->activity_timeout_s * UINT64_C(1250);
+}
+
+/* The time by which the client has to sign in; UINT64_MAX if it does not have to. */
+static uint64_t sign_in_deadline_ms(const struct session *session) {
+    const struct app *app = slot_app(session->slot);
+    uint64_t from_ms = session->connected_s * UINT64_C(1000);
+
+    if (session->authorized || app == NULL || !app->enable_user_authentication)
+        return UINT64_MAX;
+    if (session_part(session)->sign_in_from_ms > from_ms)
+        from_ms = session_part(session)->sign_in_from_ms;
+    return from_ms + session->server->config->user_authentication_timeout_s * UINT64_C(1000);
+}
+
+void session_schedule(struct session *session) {
+    uint64_t now_ms = session_worker(session)->now_ms, due_ms = session->active_ms + silence_limit_ms(session);
+    uint64_t sign_in_ms = sign_in_deadline_ms(session);
+
+    if (sign_in_ms < due_ms)
+        due_ms = sign_in_ms;
+    stream_set_timeout(session->websocket.stream, due_ms > now_ms ? due_ms - now_ms : 1);
 }
 
 static void on_activity(struct websocket *websocket, size_t length) {
@@ -43,9 +65,8 @@ static void on_activity(struct websocket *websocket, size_t length) {
 
     session->active_ms = session_worker(session)->now_ms;
     if (session->pinged && !websocket->closing) {
-        /* The timer was set to the pong timeout. */
         session->pinged = false;
-        stream_set_timeout(websocket->stream, session_activity_limit_ms(session));
+        session_schedule(session); /* the timer was set to the pong timeout */
     }
     if (session->slot != NULL)
         counter_add(&session_part(session)->counters.bytes_received, length);
@@ -64,22 +85,39 @@ static bool on_control_frame(struct websocket *websocket, bool ping) {
     return session->slot == NULL || session_takes_control_frame(session, ping);
 }
 
+static void close_without_sign_in(struct session *session) {
+    session_refused(session, REFUSED_SIGN_IN);
+    session_counted_error(session, CONNECTION_ERROR_AUTHENTICATION_FAILED);
+    session_close(
+        session, 4009,
+        "not signed in within %u s (`user_authentication_timeout`), which `enable_user_authentication` of this "
+        "app asks for",
+        session->server->config->user_authentication_timeout_s);
+}
+
+/* Both pings: some clients answer only the one, some only the other. */
+static void ping_session(struct session *session) {
+    websocket_ping(&session->websocket);
+    session_send(session, &SLICE("{\"event\":\"pusher:ping\",\"data\":\"{}\"}"), 1);
+    session->pinged = true;
+    session->active_ms = session_worker(session)->now_ms;
+}
+
 static void on_timer(struct websocket *websocket) {
     struct session *session = session_of(websocket);
-    uint64_t idle_ms = session_worker(session)->now_ms - session->active_ms;
+    uint64_t now_ms = session_worker(session)->now_ms;
+    bool silent = now_ms - session->active_ms >= silence_limit_ms(session);
 
     if (session->slot == NULL)
         return;
-    if (session->pinged) {
+    if (sign_in_deadline_ms(session) <= now_ms) {
+        close_without_sign_in(session);
+    } else if (silent && session->pinged) {
         session_close(session, 4201, "no pong came within %d s", PONG_TIMEOUT_MS / 1000);
-    } else if (idle_ms < session_activity_limit_ms(session)) {
-        stream_set_timeout(websocket->stream, session_activity_limit_ms(session) - idle_ms);
     } else {
-        /* Both: some clients answer only the one, some only the other. */
-        websocket_ping(websocket);
-        session_send(session, &SLICE("{\"event\":\"pusher:ping\",\"data\":\"{}\"}"), 1);
-        session->pinged = true;
-        stream_set_timeout(websocket->stream, PONG_TIMEOUT_MS);
+        if (silent)
+            ping_session(session);
+        session_schedule(session);
     }
 }
 

@@ -57,13 +57,15 @@ struct session {
     struct session_user *user;     /* NULL: not signed in */
     struct session_lookup *lookup; /* NULL: no lookup is pending */
     char *address;                 /* the client's, for the log; NULL if debug lines are not written; owned */
-    uint64_t active_ms;            /* time of the last received bytes */
+    uint64_t active_ms;            /* time of the last received bytes, or of the pings */
     bool pinged;                   /* pings were sent, and nothing has arrived since */
     bool junk;                     /* the message in hand was refused, ignored, or is a ping or pong */
     uint16_t junk_count;           /* of such messages since junk_from_ms */
     uint32_t junk_from_ms;         /* low bits of the time */
     struct session_rates *rates;   /* NULL: no message was counted yet; owned */
     struct origin *origin;         /* NULL: the handshake had no Origin header; a reference in the worker's set */
+    uint32_t connected_s;          /* monotonic */
+    bool authorized;               /* signed in, or was in a private or presence channel, even if it left it again */
 };
 
 /* The worker of a session. */
@@ -172,5 +174,6 @@ void session_message(struct session *session, struct slice text);
 
 extern const struct websocket_handler session_websocket_handler;
 
-/* Returns the milliseconds of silence after which a client is pinged. */
-uint64_t session_activity_limit_ms(const struct session *session);
+/* Sets the session's timer to what is due first: the ping, the pong, or the end of the time to sign in. Call it when
+ * the session is established, and when its app begins to ask for a sign-in. */
+void session_schedule(struct session *session);

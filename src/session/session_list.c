@@ -6,6 +6,7 @@ void session_list_add(struct session *session, const struct app *app) {
     if (list_empty(&part->sessions)) {
         part->to_review = 0;
         part->reviewed_origins = app->origins_hash;
+        part->reviewed_sign_in = app->enable_user_authentication;
         list_append(&session->server->parts[session_worker(session)->index], &part->link);
     }
     list_append(&part->sessions, &session->link);

@@ -177,6 +177,7 @@ static void sign_in_user(struct session *session, struct json_value auth, struct
         send_success(session, user_data.token);
     } else {
         create_user(session, buffer_slice(&id), values);
+        session->authorized = true;
         send_success(session, user_data.token);
         start_watching(session, values[WATCHLIST]);
     }

@@ -230,6 +230,7 @@ static void join_requested(struct subscribe_request *request) {
         return;
     }
     subscriptions_add(&session->subscriptions, subscription);
+    session->authorized |= request->type.kind != CHANNEL_PUBLIC;
     counter_add(&session_part(session)->counters.subscriptions[channel_label_of(request->type)], 1);
     send_succeeded(request);
     send_cached(request);

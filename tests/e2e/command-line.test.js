@@ -205,6 +205,7 @@ describe('check', () => {
       allowed_origins: ['https://shop.example'],
       enable_user_authentication: true,
       max_client_events_per_second: 5,
+      channel_delta_compression: { 'c-*': 'fossil' },
     };
     const config = { ...GOOD, user_authentication_timeout: 60, app_manager: { array: { apps: [app] } } };
     const { code, stdout, stderr } = await runCurlew(['check', '--verbose'], {
@@ -214,8 +215,7 @@ describe('check', () => {
     assert.equal(code, 0, stdout + stderr);
     assert.deepEqual((stdout + stderr).match(/(?<=accepted without effect: ).*/g).sort(), [
       'TAG_FILTERING_ENABLED',
-      `enable_user_authentication of app "${APP.id}"`,
-      'user_authentication_timeout',
+      `channel_delta_compression of app "${APP.id}"`,
     ]);
   });
 

@@ -568,16 +568,6 @@ SOKETI_METRICS_ENABLED=
     assert.match(stderr, /^note: .*secret is missing; soketi's own, which everyone knows, is written/m);
   });
 
-  test('fields_that_are_not_enforced_yet_are_named', async (t) => {
-    const plain = await soketi(t, { 'appManager.array.apps': [APP_A] });
-    assert.doesNotMatch(plain.stderr, /does not enforce it yet/);
-    const { stderr } = await soketi(t, {
-      'appManager.array.apps': [{ ...APP_A, maxReadRequestsPerSecond: 5, enableUserAuthentication: true }],
-    });
-    assert.match(stderr, /^note: enable_user_authentication: .*does not enforce it yet$/m);
-    assert.doesNotMatch(stderr, /^note: max_read_requests_per_second/m);
-  });
-
   test('a_database_gets_the_defaults_of_soketi_and_apps_of_the_file_are_not_used', async (t) => {
     for (const kind of ['mysql', 'postgres']) {
       const { output, stderr } = await soketi(t, { 'appManager.driver': kind, 'appManager.array.apps': [APP_A] });
@@ -1246,7 +1236,11 @@ describe('laravel-websockets', () => {
         `${key} in\n${stderr}`,
       );
     assert.equal(lines(stderr, 'dropped').length, 10);
-    await isServed(t, output, { ...PUSHER_APP }, [['c-key', 4003]]);
+    // A page of the host, with any port; other clients send no Origin.
+    const served = await serverFor(t, { apps: [], config: { ...output, host: undefined, port: 0 } });
+    await connect(served, { app: PUSHER_APP, t, headers: { Origin: 'http://shop.example:8080' } });
+    delete output.app_manager.array.apps[0].allowed_origins;
+    await isServed(t, output, PUSHER_APP, [['c-key', 4003]]);
   });
 
   test('variables_alone_tls_and_redis', async (t) => {

@@ -37,8 +37,8 @@ static void on_abort(struct http_connection *connection) {
 }
 
 static void on_change(struct worker *changed, void *context) {
-    (void)changed;
     (void)context;
+    sessions_apply_app_changes(&server, changed);
 }
 
 static const struct http_handler handler = {.on_request = on_request, .on_abort = on_abort};
@@ -286,6 +286,102 @@ static void the_timer_moves_with_the_last_byte_and_not_with_the_ping(void **stat
     }
 }
 
+/* --- signing in --- */
+
+#define SIGN_IN_MS 60000
+
+/* Turns enable_user_authentication of the app on or off, as a reload does. */
+static void ask_for_sign_in(bool on) {
+    struct app_changes changes;
+    struct error error;
+
+    config.user_authentication_timeout_s = SIGN_IN_MS / 1000;
+    json_decref(config.app_manager.array_apps);
+    config.app_manager.array_apps =
+        json_pack("[{s:s, s:s, s:s, s:b}]", "id", "id", "key", "key", "secret", "s", "enable_user_authentication", on);
+    assert_true(app_manager_reload(apps, &config, &changes, &error));
+    harness_settle(worker);
+}
+
+static void assert_silence_for(uint64_t ms) {
+    harness_advance(worker, ms);
+    receive();
+    assert_int_equal(in.length, 0);
+}
+
+/* Checks that the connection stays for `ms` and is closed within a second and the second that a deadline is rounded. */
+static void assert_closed_for_sign_in_after(uint64_t ms) {
+    static const char why[] = "not signed in within 60 s (`user_authentication_timeout`)";
+
+    assert_silence_for(ms - 1);
+    harness_advance(worker, 2001);
+    receive();
+    assert_non_null(memmem(in.data, in.length, why, strlen(why)));
+    assert_non_null(memmem(in.data, in.length, "\x0f\xa9not signed in", 15)); /* the close frame: 4009 */
+    in.length = 0;
+}
+
+static void a_client_that_does_not_sign_in_in_time_is_closed_whatever_else_it_sends(void **state) {
+    (void)state;
+    ask_for_sign_in(true);
+    connect_client(120);
+    send_frame(1, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"c\"}}");
+    for (unsigned i = 0; i < 5; i++) {
+        harness_advance(worker, 10000);
+        send_frame(1, PING);
+    }
+    receive();
+    in.length = 0;
+    assert_closed_for_sign_in_after(SIGN_IN_MS - 50000);
+}
+
+static void the_time_to_sign_in_and_the_activity_do_not_disturb_each_other(void **state) {
+    (void)state;
+    ask_for_sign_in(true);
+    connect_client(36); /* pinged after 45 s: the time to sign in ends before that for the pong */
+    assert_told_after(45000, PING);
+    assert_closed_for_sign_in_after(SIGN_IN_MS - 46000);
+    close(client);
+    connect_client(16);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_told_after(20000, PING);
+        harness_advance(worker, 5000);
+        send_frame(10, "");
+    }
+    assert_closed_for_sign_in_after(SIGN_IN_MS - 52000);
+}
+
+static void turned_on_for_a_live_app_it_gives_open_connections_the_full_time(void **state) {
+    (void)state;
+    connect_client(120);
+    assert_silence_for(100000);
+    ask_for_sign_in(true);
+    send_frame(10, ""); /* no ping before the end of the time */
+    assert_closed_for_sign_in_after(SIGN_IN_MS);
+}
+
+static void turned_off_it_ends_the_clock_and_turned_on_again_it_starts_anew(void **state) {
+    (void)state;
+    ask_for_sign_in(true);
+    connect_client(120);
+    assert_silence_for(40000);
+    ask_for_sign_in(false);
+    assert_silence_for(100000);
+    send_frame(10, "");
+    ask_for_sign_in(true);
+    assert_closed_for_sign_in_after(SIGN_IN_MS);
+}
+
+static void a_change_of_something_else_leaves_the_clock(void **state) {
+    (void)state;
+    ask_for_sign_in(true);
+    connect_client(120);
+    assert_silence_for(40000);
+    ask_for_sign_in(true);
+    sessions_apply_app_changes(&server, worker);
+    assert_closed_for_sign_in_after(SIGN_IN_MS - 40000);
+}
+
 /* --- an app that is deleted --- */
 
 struct flicker {
@@ -324,9 +420,13 @@ static void a_message_is_handled_by_one_record_though_the_app_goes_meanwhile(voi
         send_frame(1, messages[i % 4]);
         receive();
         in.length = 0;
+        if (i % 500 == 499)
+            harness_advance(worker, 1000); /* they are refused: not too many in a second */
     }
     atomic_store(&flicker.end, true);
     pthread_join(thread, NULL);
+    send_frame(1, PING);
+    assert_told(PONG);
 }
 
 int main(void) {
@@ -339,6 +439,11 @@ int main(void) {
         TEST(control_frames_count_and_answer_a_ping),
         TEST(what_the_server_sends_is_no_sign_of_the_client),
         TEST(the_timer_moves_with_the_last_byte_and_not_with_the_ping),
+        TEST(a_client_that_does_not_sign_in_in_time_is_closed_whatever_else_it_sends),
+        TEST(the_time_to_sign_in_and_the_activity_do_not_disturb_each_other),
+        TEST(turned_on_for_a_live_app_it_gives_open_connections_the_full_time),
+        TEST(turned_off_it_ends_the_clock_and_turned_on_again_it_starts_anew),
+        TEST(a_change_of_something_else_leaves_the_clock),
         TEST(a_message_is_handled_by_one_record_though_the_app_goes_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
