@@ -1,5 +1,5 @@
 # Everything here is a thin name for a script; `make help` lists what there is.
-.PHONY: help run test build install deb bench soak coverage lint clean
+.PHONY: help run test build install deb bench soak coverage lint chart clean
 .DEFAULT_GOAL := help
 
 prefix = /usr/local
@@ -41,5 +41,8 @@ lint: ## check format, structure and names of src/, shell scripts and JavaScript
 	@scripts/install-packages.sh build lint
 	@scripts/lint.sh
 
+chart: ## check the Helm chart; builds helm first, which needs Go 1.24
+	@scripts/lint-chart.sh
+
 clean: ## remove everything that was built or fetched
-	rm -rf build build-asan build-tsan build-fuzz build-coverage build-lint tests/node_modules scripts/javascript/node_modules examples/node_modules tests/clients/java/jars tests/clients/python/packages tests/backends/jars tests/toml/cases
+	rm -rf build build-asan build-tsan build-fuzz build-coverage build-lint build-helm tests/node_modules scripts/javascript/node_modules scripts/python/packages examples/node_modules tests/clients/java/jars tests/clients/python/packages tests/backends/jars tests/toml/cases

@@ -46,6 +46,7 @@ test  | systemd                      | checks its units
 test  | zsh                          | completions
 test  | fish                         | completions
 test  | chromium                     | clients in a browser
+test  | prometheus                   | promtool, for the alert rules
 test  | debhelper                    | the Debian package
 test  | fakeroot                     | installs it without root
 test  | lintian                      | checks it
@@ -69,7 +70,8 @@ lint  | shellcheck                   | shell scripts
 lint  | universal-ctags              | the names of functions
 lint  | node                         | ESLint, for JavaScript
 lint  | npm                          | its packages
-lint  | ca-certificates              | npm fetches over TLS
+lint  | ca-certificates              | npm and pip fetch over TLS
+lint  | python3-venv                 | hadolint, for the Dockerfile
 '
 
 installed() {

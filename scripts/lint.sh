@@ -83,6 +83,11 @@ javascript() {
     return "$result"
 }
 
+dockerfile() {
+    scripts/python-packages.sh scripts/python >&2 || return 1
+    scripts/python/packages/bin/hadolint --config packaging/docker/hadolint.yaml packaging/docker/Dockerfile
+}
+
 left_overs() {
     local found
     found=$(files src tests bench scripts ':!scripts/lint.sh' | xargs -0 -r grep -nE '\b(TODO|FIXME|XXX)\b' || true)
@@ -106,6 +111,7 @@ check 'circles' circles
 check 'names' checked_checker scripts/check-names.sh
 check 'shell scripts' shell_scripts
 check 'JavaScript' javascript
+check 'Dockerfile' dockerfile
 check 'left-overs' left_overs
 check 'cppcheck' run_cppcheck
 check 'clang-tidy' run_clang_tidy

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Fetches the clients for Python that the end-to-end tests drive (tests/clients/python/requirements.txt) into a virtual
-# environment, once for each of their versions. What pip says is kept in packages/pip.log, for the tests that miss them.
+# usage: python-packages.sh [FOLDER]
+#
+# Fetches what FOLDER/requirements.txt names (tests/clients/python: the clients that the end-to-end tests drive, which is
+# the default; scripts/python: linters) into a virtual environment, once for each of its versions. What pip says is kept in
+# packages/pip.log, for the tests that miss them.
 set -euo pipefail
-cd "$(dirname "$0")/../tests/clients/python"
+cd "$(dirname "$0")/../${1:-tests/clients/python}"
 
 stamp=packages/.fetched
 if cmp -s requirements.txt "$stamp"; then

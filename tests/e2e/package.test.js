@@ -89,6 +89,18 @@ test('the package', async (t) => {
     },
   );
 
+  await t.test('needs the libraries that the image and the pages install', () => {
+    const control = execFileSync('dpkg-deb', ['-f', first, 'Depends'], { encoding: 'utf8' });
+    // libc6 is part of every system.
+    const needed = control.split(', ').map((name) => name.trim().split(' ')[0]);
+    const libraries = needed.filter((name) => /^(lib|zlib)/.test(name) && name !== 'libc6');
+    assert.ok(libraries.length > 5, control);
+    for (const file of ['packaging/docker/Dockerfile', 'docs/systemd.md']) {
+      const text = readFileSync(path.join(ROOT, file), 'utf8');
+      for (const library of libraries) assert.match(text, new RegExp(`\\s${library}[\\s\`]`), `${library} in ${file}`);
+    }
+  });
+
   await t.test('has a valid configuration', async () => {
     const config = JSON.parse(readFileSync(`${system}${CONFIG}`, 'utf8'));
     assert.equal(config.database.sqlite.path, '/var/lib/curlew/apps.db');
