@@ -116,11 +116,14 @@ static enum store_answer run_list(struct admin_job *own, struct store_connection
 /* Logs who changed an app, with the names of the fields, never their values. The one that replaces a broken record
  * counts as new. */
 static void log_admin_change(const struct admin_job *own, const struct app *before, const struct app *after,
-                             struct slice id) {
+                             struct slice id, uint64_t connections) {
     char who[CLIENT_ADDRESS_TEXT + 64];
 
     snprintf(who, sizeof who, "through the admin API by %s", own->address);
-    app_change_log(id, before, after, who);
+    if (after != NULL)
+        app_change_log(id, before, after, who);
+    else
+        app_change_log_removal(id, connections, who);
 }
 
 /* Tells the cache of a write. Without an answer of the store, both the old and the new record are possible. */
@@ -129,8 +132,8 @@ static enum store_answer note_written(struct admin_job *own, enum store_answer a
     struct app_manager *manager = own->base.job.manager;
 
     if (answer == STORE_OK) {
-        log_admin_change(own, before, after, id);
-        app_manager_written(manager, own->mark, id, before, after);
+        uint64_t connections = app_manager_written(manager, own->mark, id, before, after);
+        log_admin_change(own, before, after, id, connections);
         own->result = json_object();
     } else if (answer == STORE_UNAVAILABLE) {
         app_manager_invalidate(manager, id, after != NULL ? after->key : SLICE(""));
@@ -515,6 +518,22 @@ void api_admin_previous_secret(struct api_call *call) {
     if (app != NULL && app->previous_secret.length != 0)
         seen_s = slot_previous_secret_last_seen(search.found, app->previous_secret_until);
     answer = json_pack("{s:o}", "last_seen", seen_s != 0 ? json_integer((json_int_t)seen_s) : json_null());
+    answer_json(call, 200, answer);
+    json_decref(answer);
+}
+
+void api_admin_confirm_removal(struct api_call *call) {
+    char address[CLIENT_ADDRESS_TEXT];
+    json_t *answer;
+    size_t count;
+
+    if (!admit_request(call))
+        return;
+    client_address_write(call->connection, call->request, 0, address);
+    count = app_manager_confirm_removal(call->api->apps);
+    if (count != 0)
+        log_info("app", "%s confirms the removal of %zu app%s", address, count, count == 1 ? "" : "s");
+    answer = json_pack("{s:I}", "confirmed", (json_int_t)count);
     answer_json(call, 200, answer);
     json_decref(answer);
 }

@@ -135,3 +135,4 @@ void api_admin_refresh(struct api_call *call);
 void api_admin_previous_secret(struct api_call *call);
 void api_admin_log_level(struct api_call *call);
 void api_admin_set_log_level(struct api_call *call);
+void api_admin_confirm_removal(struct api_call *call);

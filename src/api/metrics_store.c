@@ -1,4 +1,4 @@
-/* Metrics of the app store and the cache in front of it; absent with the memory driver. */
+/* Metrics of the app store and the cache in front of it; absent with the memory driver, but for removals of apps. */
 #include "api/metrics.h"
 
 static const struct {
@@ -53,10 +53,22 @@ static void append_pool(struct metrics_page *page, const struct store_pool_stats
     metrics_histogram(page, labels, bounds, status->latency, STORE_LATENCY_BUCKETS, status->latency_sum_us, 1e6);
 }
 
+static void append_removals(struct metrics_page *page, const struct api *api, struct slice labels) {
+    uint64_t total, held;
+
+    app_manager_read_removals(api->apps, &total, &held);
+    metrics_family(page, "app_removals_held_total", "counter",
+                   "How often many apps vanished at once, so that their removal was held.");
+    metrics_sample(page, labels, total);
+    metrics_family(page, "apps_held", "gauge", "Apps that have vanished and stay in force for a while.");
+    metrics_sample(page, labels, held);
+}
+
 void metrics_append_store(struct metrics_page *page, const struct api *api, struct slice labels) {
     struct app_lookup_stats counts;
     struct store_pool_stats status;
 
+    append_removals(page, api, labels);
     if (!app_manager_read_stats(api->apps, &counts, &status))
         return;
     append_lookups(page, &counts, labels);

@@ -32,6 +32,7 @@ static const struct api_route admin_routes[] = {
     {"GET", "/admin/stats", api_admin_stats, ROUTE_NOTHING},
     {"GET", "/admin/log-level", api_admin_log_level, ROUTE_NOTHING},
     {"PUT", "/admin/log-level", api_admin_set_log_level, ROUTE_NOTHING},
+    {"POST", "/admin/confirm-removal", api_admin_confirm_removal, ROUTE_NOTHING},
     {"GET", "/admin/apps", api_admin_list, ROUTE_NOTHING},
     {"POST", "/admin/apps", api_admin_create, ROUTE_NOTHING},
     {"GET", "/admin/apps/{}", api_admin_show, ROUTE_NOTHING},

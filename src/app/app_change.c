@@ -46,17 +46,18 @@ void app_change_append_fields(const struct app *before, const struct app *after,
 }
 
 void app_change_log(struct slice id, const struct app *before, const struct app *after, const char *who) {
-    const char *verb = after == NULL ? "deleted" : before == NULL ? "created" : "changed";
+    const char *verb = before == NULL ? "created" : "changed";
     struct buffer names = {0};
 
-    if (after == NULL) {
-        log_info("app", "app %.*s was deleted %s", SLICE_ARGS(id), who);
-        return;
-    }
     app_change_append_fields(before, after, &names);
     log_info("app", "app %.*s was %s %s: %s", SLICE_ARGS(id), verb, who,
              names.length != 0 ? buffer_string(&names) : "no field differs");
     buffer_dispose(&names);
+}
+
+void app_change_log_removal(struct slice id, uint64_t connections, const char *who) {
+    log_warning("app", "app %.*s was deleted %s; it had %llu connection%s here", SLICE_ARGS(id), who,
+                (unsigned long long)connections, connections == 1 ? "" : "s");
 }
 
 /* Takes one of the lines of this second. `last` is set for the first change that gets none. */

@@ -18,13 +18,16 @@ bool app_change_concerns_sessions(const struct app *before, const struct app *af
 void app_change_append_fields(const struct app *before, const struct app *after, struct buffer *names);
 
 /*
- * Logs at level INFO that the app was created (`before` is NULL), changed, or deleted (`after` is NULL). `who` ends the
- * sentence: "through the admin API by 127.0.0.1". Any thread.
+ * Logs at level INFO that the app was created (`before` is NULL) or changed. `who` ends the sentence: "through the
+ * admin API by 127.0.0.1". Any thread.
  */
 void app_change_log(struct slice id, const struct app *before, const struct app *after, const char *who);
 
+/* Logs a warning that the app was deleted, with the number of its connections on this server. Any thread. */
+void app_change_log_removal(struct slice id, uint64_t connections, const char *who);
+
 /*
- * The same for changes that come by themselves, and may be many at once: at most 100 in a second are logged, then one
- * line says that there are more. Any thread.
+ * The same as app_change_log for changes that come by themselves, and may be many at once: at most 100 in a second are
+ * logged, then one line says that there are more. Any thread.
  */
 void app_change_log_bounded(struct slice id, const struct app *before, const struct app *after, const char *who);

@@ -5,6 +5,7 @@
 #include "app_manager/cache/cache.h"
 #include "app_manager/cache/cache_invalidate.h"
 #include "app_manager/cache/cache_outage.h"
+#include "app_manager/cache/cache_removal.h"
 #include "base/alloc.h"
 #include "store/drivers.h"
 
@@ -49,6 +50,19 @@ bool app_manager_reload(struct app_manager *manager, const struct config *config
                         struct error *error) {
     app_defaults_from_config(&manager->defaults, config);
     return memory_apps_reload(manager->memory, config, changes, error);
+}
+
+uint64_t app_manager_removal_due_ms(const struct app_manager *manager) {
+    return manager->memory != NULL ? memory_apps_removal_due_ms(manager->memory) : UINT64_MAX;
+}
+
+void app_manager_remove_held(struct app_manager *manager, uint64_t now_ms) {
+    if (manager->memory != NULL)
+        memory_apps_remove_held(manager->memory, now_ms);
+}
+
+size_t app_manager_confirm_removal(struct app_manager *manager) {
+    return app_cache_confirm_removal(manager->cache);
 }
 
 /* --- lookups --- */
@@ -132,14 +146,14 @@ uint64_t app_manager_write_version(struct app_manager *manager) {
     return app_cache_write_version(manager->cache);
 }
 
-void app_manager_written(struct app_manager *manager, uint64_t write_version, struct slice id, const struct app *before,
-                         const struct app *after) {
-    app_cache_written(manager->cache, write_version, id, before, after);
+uint64_t app_manager_written(struct app_manager *manager, uint64_t write_version, struct slice id,
+                             const struct app *before, const struct app *after) {
+    return app_cache_written(manager->cache, write_version, id, before, after);
 }
 
 void app_manager_invalidate(struct app_manager *manager, struct slice id, struct slice key) {
     if (manager->cache != NULL)
-        app_cache_invalidate(manager->cache, id, SLICE(""), key);
+        app_cache_invalidate(manager->cache, id, SLICE(""), key, true);
 }
 
 bool app_manager_has_store(const struct app_manager *manager) {
@@ -168,4 +182,11 @@ bool app_manager_read_stats(struct app_manager *manager, struct app_lookup_stats
         return false;
     app_cache_read_stats(manager->cache, lookups, pool);
     return true;
+}
+
+void app_manager_read_removals(struct app_manager *manager, uint64_t *total, uint64_t *held) {
+    if (manager->cache != NULL)
+        app_cache_read_removals(manager->cache, total, held);
+    else
+        memory_apps_read_removals(manager->memory, total, held);
 }

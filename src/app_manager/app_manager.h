@@ -53,6 +53,17 @@ void app_manager_cancel(struct app_manager *manager, struct app_lookup *lookup);
 bool app_manager_reload(struct app_manager *manager, const struct config *config, struct app_changes *changes,
                         struct error *error);
 
+/*
+ * With the memory driver a reload may hold the removal of many apps at once, see mass_removal.h.
+ * app_manager_removal_due_ms: when they are to be removed, by the monotonic clock; UINT64_MAX: never.
+ * app_manager_remove_held: removes them if it is time. On the main thread; nothing to do for other drivers.
+ */
+uint64_t app_manager_removal_due_ms(const struct app_manager *manager);
+void app_manager_remove_held(struct app_manager *manager, uint64_t now_ms);
+/* Removes the apps that the store does not have any more, and whose removal is held. Returns how many. Any thread; not
+ * for the memory driver. */
+size_t app_manager_confirm_removal(struct app_manager *manager);
+
 /* True if there may be any app at all. Any thread. */
 bool app_manager_has_apps(struct app_manager *manager);
 
@@ -82,10 +93,10 @@ void app_manager_submit(struct app_manager *manager, struct worker *worker, stru
 /* For a write to the store: call write_version before it and written after it, see app_cache_written. In a job, or on
  * any thread. */
 uint64_t app_manager_write_version(struct app_manager *manager);
-void app_manager_written(struct app_manager *manager, uint64_t write_version, struct slice id, const struct app *before,
-                         const struct app *after);
-/* The app may have changed: it is read again at once. `key` is its key now; empty: not known. Any thread; nothing to do
- * for the memory driver. */
+uint64_t app_manager_written(struct app_manager *manager, uint64_t write_version, struct slice id,
+                             const struct app *before, const struct app *after);
+/* A command for this server has changed the app: it is read again at once. `key` is its key now; empty: not known. Any
+ * thread; nothing to do for the memory driver. */
 void app_manager_invalidate(struct app_manager *manager, struct slice id, struct slice key);
 
 /* True for every driver but memory: apps are in a store that can be written and can fail. */
@@ -102,6 +113,9 @@ bool app_manager_health_known(struct app_manager *manager);
 /* False with the memory driver. Any thread. */
 bool app_manager_read_stats(struct app_manager *manager, struct app_lookup_stats *lookups,
                             struct store_pool_stats *pool);
+
+/* Mass removals that were held so far, and apps that are held now. Any thread. */
+void app_manager_read_removals(struct app_manager *manager, uint64_t *total, uint64_t *held);
 
 /* Calls `each` for every slot in use, without a lock; slots and records are valid until this returns. Any thread. */
 void app_manager_each_slot(struct app_manager *manager, void (*each)(struct app_slot *slot, void *context),

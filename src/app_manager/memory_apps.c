@@ -5,13 +5,17 @@
 #include <string.h>
 
 #include "app/app_change.h"
+#include "app_manager/mass_removal.h"
 #include "app_manager/memory_index.h"
 #include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "net/reclaim.h"
 #include "store/drivers.h"
 
 #define LIST_PAGE 1000
+#define NAMES_MAX 5 /* in a line of the log */
 #define BY_RELOAD "by a reload of the configuration"
 
 struct memory_apps {
@@ -22,6 +26,13 @@ struct memory_apps {
     struct app_store *store;
     _Atomic(struct app_index *) index;
     atomic_bool any;
+
+    /* Of the main thread: apps that the configuration does not have any more, and that stay in force for a while. */
+    struct app_slot **held;
+    uint64_t held_until_ms;
+    uint32_t grace_s;
+    bool held_are_all;                      /* there is no other app */
+    atomic_uint_fast64_t held_count, holds; /* `holds`: how often removals were held */
 
     /* Guards the two below: the metrics page reads them while a reload adds. */
     pthread_mutex_t mutex;
@@ -184,36 +195,115 @@ static void take_over_app(struct takeover *takeover, const struct listed_app *li
         put_record(takeover, slot, listed->app);
 }
 
-/* Removes the records of apps that are not listed any more. Their slots stay in the index by id, where they count as
- * not found, so that an app that comes back finds its connections. */
-static void drop_missing_apps(struct takeover *takeover) {
-    struct memory_apps *apps = takeover->apps;
+/* --- apps that are not listed any more --- */
 
+static void remove_record(struct takeover *takeover, struct app_slot *slot) {
+    struct app *record = atomic_exchange(&slot->current, NULL);
+
+    app_change_log_removal(slice_of(slot->id), slot_connections(slot), BY_RELOAD);
+    announce_replaced(takeover, record, NULL);
+    takeover->changes->removed++;
+    reclaim_batch_add(&takeover->unlinked, record, unref_replaced_record, NULL);
+}
+
+static void release_held(struct memory_apps *apps) {
+    free(apps->held);
+    apps->held = NULL;
+    atomic_store(&apps->held_count, 0);
+}
+
+/* The slots with a record whose app is not in the new index; the others that are not get an entry, where they count as
+ * not found, so that an app that comes back finds its connections. */
+static struct app_slot **list_missing(const struct takeover *takeover, size_t *count) {
+    const struct memory_apps *apps = takeover->apps;
+    struct app_slot **missing = alloc_array(NULL, apps->slot_count + 1, sizeof missing[0]);
+
+    *count = 0;
     for (size_t i = 0; i < apps->slot_count; i++) {
         struct app_slot *slot = apps->slots[i];
-        struct app *record;
-
-        if (!app_index_add(&takeover->index->by_id, slice_of(slot->id), slot, NULL))
-            continue;
-        record = atomic_exchange(&slot->current, NULL);
-        if (record != NULL) {
-            app_change_log_bounded(record->id, record, NULL, BY_RELOAD);
-            announce_replaced(takeover, record, NULL);
-        }
-        takeover->changes->removed += record != NULL;
-        reclaim_batch_add(&takeover->unlinked, record, unref_replaced_record, NULL);
+        if (app_index_add(&takeover->index->by_id, slice_of(slot->id), slot, NULL) &&
+            atomic_load(&slot->current) != NULL)
+            missing[(*count)++] = slot;
     }
+    return missing;
+}
+
+/* True if the same apps were missing at the reload before. */
+static bool is_confirmed(const struct memory_apps *apps, struct app_slot *const *missing, size_t count) {
+    return count != 0 && count == atomic_load(&apps->held_count) &&
+           memcmp(apps->held, missing, count * sizeof missing[0]) == 0;
+}
+
+static void log_hold(const struct memory_apps *apps, size_t known) {
+    size_t count = atomic_load(&apps->held_count), named = count < NAMES_MAX ? count : NAMES_MAX;
+    struct buffer text = {0};
+
+    for (size_t i = 0; i < named; i++)
+        buffer_appendf(&text, "%s%s", i == 0 ? "" : ", ", apps->held[i]->id);
+    if (count > named)
+        buffer_appendf(&text, " and %zu more", count - named);
+    log_error("app",
+              "%zu of %zu apps are not in the configuration any more (%.*s). In case this is a mistake they stay in "
+              "force for %u s (app_manager.vanished_grace). To remove them now: SIGHUP once more. To keep them: put "
+              "them back, then SIGHUP",
+              count, known, SLICE_ARGS(buffer_slice(&text)), apps->grace_s);
+    buffer_dispose(&text);
+}
+
+/* The apps stay in force. Takes over the list. */
+static void hold_missing(struct takeover *takeover, struct app_slot **missing, size_t count, size_t known) {
+    struct memory_apps *apps = takeover->apps;
+
+    for (size_t i = 0; i < count; i++)
+        app_index_add(&takeover->index->by_key, atomic_load(&missing[i]->current)->key, missing[i], NULL);
+    apps->held = missing;
+    apps->held_until_ms = clock_monotonic_ms() + apps->grace_s * UINT64_C(1000);
+    atomic_store(&apps->held_count, count);
+    atomic_fetch_add(&apps->holds, 1);
+    takeover->changes->held = (unsigned)count;
+    log_hold(apps, known);
+}
+
+/* Removes the records of the apps that are missing, or holds that. `known`: apps in force before. */
+static void drop_missing_apps(struct takeover *takeover, size_t known, bool leaves_none) {
+    struct memory_apps *apps = takeover->apps;
+    struct app_slot **missing;
+    size_t count;
+    bool confirmed;
+
+    missing = list_missing(takeover, &count);
+    confirmed = is_confirmed(apps, missing, count);
+    apps->held_are_all = leaves_none;
+    release_held(apps);
+    if (!confirmed && apps->grace_s != 0 && mass_removal_of_reload(count, known, leaves_none)) {
+        hold_missing(takeover, missing, count, known);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        remove_record(takeover, missing[i]);
+    free(missing);
+}
+
+static size_t count_records(const struct memory_apps *apps) {
+    size_t count = 0;
+
+    for (size_t i = 0; i < apps->slot_count; i++)
+        count += atomic_load(&apps->slots[i]->current) != NULL;
+    return count;
 }
 
 static void take_over(struct memory_apps *apps, const struct listing *listing, struct app_changes *changes) {
     struct app_index *index = app_index_create(listing->count + apps->slot_count);
     struct takeover takeover = {.apps = apps, .old = atomic_load(&apps->index), .index = index, .changes = changes};
+    size_t known = count_records(apps);
+    bool leaves_none;
 
     *changes = (struct app_changes){0};
     for (size_t i = 0; i < listing->count; i++)
         take_over_app(&takeover, &listing->apps[i]);
-    atomic_store(&apps->any, index->by_id.count != 0);
-    drop_missing_apps(&takeover);
+    leaves_none = index->by_id.count == 0;
+    drop_missing_apps(&takeover, known, leaves_none);
+    atomic_store(&apps->any, !leaves_none || changes->held != 0);
     reclaim_batch_add(&takeover.unlinked, atomic_exchange(&apps->index, index), release_index, NULL);
     reclaim_batch_defer(&apps->reclaimer, &takeover.unlinked);
 }
@@ -249,6 +339,7 @@ void memory_apps_destroy(struct memory_apps *apps) {
     for (size_t i = 0; i < apps->slot_count; i++)
         app_slot_destroy(apps->slots[i], apps->hooks->free_channels);
     free(apps->slots);
+    free(apps->held);
     app_index_destroy(atomic_load(&apps->index));
     if (apps->store != NULL)
         store_close(apps->store);
@@ -270,11 +361,39 @@ bool memory_apps_reload(struct memory_apps *apps, const struct config *config, s
     if (store != NULL) {
         store_close(apps->store);
         apps->store = store;
+        apps->grace_s = config->app_manager.vanished_grace_s;
         take_over(apps, &listing, changes);
         workers_run_on_all(apps->workers, &(struct worker_task){.run = run_changed_hook, .context = apps});
     }
     listing_dispose(&listing);
     return store != NULL;
+}
+
+/* --- removals that are held --- */
+
+uint64_t memory_apps_removal_due_ms(const struct memory_apps *apps) {
+    return atomic_load(&apps->held_count) != 0 ? apps->held_until_ms : UINT64_MAX;
+}
+
+void memory_apps_remove_held(struct memory_apps *apps, uint64_t now_ms) {
+    struct app_changes changes = {0};
+    struct takeover takeover = {.apps = apps, .old = atomic_load(&apps->index), .changes = &changes};
+    size_t count = atomic_load(&apps->held_count);
+
+    if (now_ms < memory_apps_removal_due_ms(apps))
+        return;
+    for (size_t i = 0; i < count; i++)
+        remove_record(&takeover, apps->held[i]);
+    if (apps->held_are_all)
+        atomic_store(&apps->any, false);
+    release_held(apps);
+    reclaim_batch_defer(&apps->reclaimer, &takeover.unlinked);
+    workers_run_on_all(apps->workers, &(struct worker_task){.run = run_changed_hook, .context = apps});
+}
+
+void memory_apps_read_removals(const struct memory_apps *apps, uint64_t *total, uint64_t *held) {
+    *total = atomic_load(&apps->holds);
+    *held = atomic_load(&apps->held_count);
 }
 
 /* --- lookups --- */

@@ -15,6 +15,7 @@ struct memory_apps;
 /* What changed when the configuration was read again. */
 struct app_changes {
     unsigned added, changed, removed;
+    unsigned held; /* removals that are held, see mass_removal.h */
 };
 
 /* Reads the apps of `config`. `defaults` outlives them. NULL with an error if the configuration can never work. */
@@ -25,9 +26,17 @@ struct memory_apps *memory_apps_create(const struct config *config, const struct
 void memory_apps_destroy(struct memory_apps *apps);
 
 /* Takes over the apps of `config`, then runs the hook `changed` on every worker. A record that is broken now leaves the
- * last valid one in force. On the main thread; false with an error if nothing was changed. */
+ * last valid one in force. If too many apps are gone, they stay for a while; a second reload without them removes them.
+ * On the main thread; false with an error if nothing was changed. */
 bool memory_apps_reload(struct memory_apps *apps, const struct config *config, struct app_changes *changes,
                         struct error *error);
+
+/* When the apps whose removal is held are to be removed; UINT64_MAX: none is held. On the main thread. */
+uint64_t memory_apps_removal_due_ms(const struct memory_apps *apps);
+/* Removes them if it is time. On the main thread. */
+void memory_apps_remove_held(struct memory_apps *apps, uint64_t now_ms);
+/* For the metrics page; see app_manager_read_removals. Any thread. */
+void memory_apps_read_removals(const struct memory_apps *apps, uint64_t *total, uint64_t *held);
 
 /* Never APP_PENDING. On a worker. */
 enum app_answer memory_apps_find(struct memory_apps *apps, enum name_kind kind, struct slice name,

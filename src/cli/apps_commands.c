@@ -60,6 +60,11 @@ static const struct command {
      "usage: curlew apps disable ID... [OPTIONS]\n\n"
      "Closes the app's connections with code 4003, after which clients must not connect again by themselves: when the\n"
      "app is enabled again, web pages have to be loaded anew.\n\n" CONFIG_HELP JSON_HELP SECRETS_HELP},
+    {"confirm-removal", "confirm that many apps were removed on purpose", apps_confirm_removal, COMMON, 0, NULL,
+     "usage: curlew apps confirm-removal [OPTIONS]\n\n"
+     "When many apps vanish from the store at once, a running server keeps them in force for a while, since it may be\n"
+     "a mistake (app_manager.vanished_grace). This command tells the server that CURLEW_ADMIN_URL names to remove\n"
+     "them now. The store is not changed.\n\n" CONFIG_HELP JSON_HELP},
     {"rotate-secret", "generate a new secret for an app, and show it", apps_rotate_secret,
      COMMON | OPTION_OVERLAP | OPTION_REVOKE_PREVIOUS, 1, "the id of an app",
      "usage: curlew apps rotate-secret ID [--overlap DURATION] [OPTIONS]\n"

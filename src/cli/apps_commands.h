@@ -35,5 +35,7 @@ enum cli_exit apps_encrypt_secrets(const struct cli_options *options);
 
 enum cli_exit apps_test_webhook(const struct cli_options *options);
 
+enum cli_exit apps_confirm_removal(const struct cli_options *options);
+
 enum cli_exit apps_import(const struct cli_options *options);
 enum cli_exit apps_copy(const struct cli_options *options);

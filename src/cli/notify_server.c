@@ -66,21 +66,33 @@ void notifier_destroy(struct notifier *notifier) {
     free(notifier);
 }
 
-/* Calls {url}/admin/apps/{id}/{what}. Returns the status of the answer; 0 with an error if there is none. */
-static unsigned call_about_app(struct notifier *notifier, const char *method, struct slice id, const char *what,
-                               struct buffer *answer, struct error *error) {
+/* Calls {url}/admin/{path}. Returns the status of the answer; 0 with an error if there is none. */
+static unsigned call_admin_api(struct notifier *notifier, const char *method, struct slice path, struct buffer *answer,
+                               struct error *error) {
     const char *const headers[] = {notifier->authorization.data, NULL};
     const struct deadline deadline = deadline_after(TIMEOUT_MS, -1);
     struct http_call call = {.method = method, .headers = headers, .direct = notifier->direct};
     struct buffer url = {0};
     unsigned status;
 
-    buffer_appendf(&url, "%.*s/admin/apps/%.*s/%s", (int)notifier->url_length, notifier->url, SLICE_ARGS(id), what);
+    buffer_appendf(&url, "%.*s/admin/%.*s", (int)notifier->url_length, notifier->url, SLICE_ARGS(path));
     call.url = buffer_string(&url);
     status = http_caller_call(notifier->caller, &call, &deadline, answer, error);
     if (status != 0)
         error_set(error, "it answered with HTTP %u%s", status, status == 401 ? ": look at CURLEW_ADMIN_TOKEN" : "");
     buffer_dispose(&url);
+    return status;
+}
+
+/* Calls {url}/admin/apps/{id}/{what}. */
+static unsigned call_about_app(struct notifier *notifier, const char *method, struct slice id, const char *what,
+                               struct buffer *answer, struct error *error) {
+    struct buffer path = {0};
+    unsigned status;
+
+    buffer_appendf(&path, "apps/%.*s/%s", SLICE_ARGS(id), what);
+    status = call_admin_api(notifier, method, buffer_slice(&path), answer, error);
+    buffer_dispose(&path);
     return status;
 }
 
@@ -120,6 +132,20 @@ bool notifier_previous_secret_seen(struct notifier *notifier, struct slice id, u
         log_warning("apps", "CURLEW_ADMIN_URL (%s) does not say when the previous secret of app %.*s was last used: %s",
                     notifier->url, SLICE_ARGS(id), error.text);
     *seen_s = (uint64_t)json_integer_value(json_object_get(json, "last_seen"));
+    buffer_dispose(&answer);
+    json_decref(json);
+    return json != NULL;
+}
+
+bool notifier_confirm_removal(struct notifier *notifier, uint64_t *count, struct error *error) {
+    struct buffer answer = {0};
+    json_t *json = NULL;
+
+    if (call_admin_api(notifier, "POST", SLICE("confirm-removal"), &answer, error) == 200)
+        json = json_loadb(answer.data, answer.length, 0, NULL);
+    if (json == NULL)
+        error_prefix(error, "CURLEW_ADMIN_URL (%s)", notifier->url);
+    *count = (uint64_t)json_integer_value(json_object_get(json, "confirmed"));
     buffer_dispose(&answer);
     json_decref(json);
     return json != NULL;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "base/slice.h"
 #include "config/config.h"
 
@@ -29,3 +30,6 @@ void notifier_notify(struct notifier *notifier, struct slice id);
  * NULL.
  */
 bool notifier_previous_secret_seen(struct notifier *notifier, struct slice id, uint64_t *seen_s);
+
+/* Confirms the removal of apps that the server holds; `*count` is their number. False with an error. */
+bool notifier_confirm_removal(struct notifier *notifier, uint64_t *count, struct error *error);

@@ -133,6 +133,7 @@ struct config {
             char *key;      /* from the environment only; NULL: unset; secret */
         } secrets;
         uint32_t lookup_timeout_ms;
+        uint32_t vanished_grace_s; /* how long the removal of many apps at once is held; 0: not at all */
         struct {
             bool enabled;
             uint32_t ttl_s;

@@ -197,6 +197,8 @@ const struct config_row config_rows[] = {
      .flags = CONFIG_NULLABLE},
     {NULL, CONFIG_TEXT, AT(app_manager.secrets.key), NULL, "CURLEW_SECRETS_KEY"},
     {"app_manager.lookup_timeout_ms", CONFIG_UNSIGNED, AT(app_manager.lookup_timeout_ms), "5000", NULL, 1, 3600000},
+    {"app_manager.vanished_grace", CONFIG_UNSIGNED, AT(app_manager.vanished_grace_s), "60", NULL, 0, 86400,
+     .flags = CONFIG_APP_DEFAULT},
     {"app_manager.cache.enabled", CONFIG_FLAG, AT(app_manager.cache.enabled), "true", NULL},
     {"app_manager.cache.ttl", CONFIG_UNSIGNED, AT(app_manager.cache.ttl_s), "300", "CACHE_TTL_SECONDS"},
     {"app_manager.cache.negative_ttl", CONFIG_UNSIGNED, AT(app_manager.cache.negative_ttl_s), "5", NULL},

@@ -299,6 +299,19 @@ static void toggle_debug(const struct server *server) {
     }
 }
 
+/* Returns the next signal. What is due before it is done meanwhile. */
+static int wait_for_signal(struct server *server, const sigset_t *signals) {
+    for (;;) {
+        uint64_t due_ms = app_manager_removal_due_ms(server->apps), now_ms = clock_monotonic_ms();
+        uint64_t wait_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+        struct timespec wait = {.tv_sec = (time_t)(wait_ms / 1000), .tv_nsec = (long)(wait_ms % 1000 * 1000000)};
+        int signal_number = due_ms == UINT64_MAX ? sigwaitinfo(signals, NULL) : sigtimedwait(signals, NULL, &wait);
+        if (signal_number > 0)
+            return signal_number;
+        app_manager_remove_held(server->apps, clock_monotonic_ms());
+    }
+}
+
 static void run_until_signal(struct server *server, const sigset_t *signals, const char *config_file) {
     sigset_t ends;
     uint64_t shutdown_ms;
@@ -308,7 +321,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
         log_warning("server", "%s", check_no_app_warning);
     log_info("server", "ready");
     while (signal_number != SIGTERM && signal_number != SIGINT) {
-        sigwait(signals, &signal_number);
+        signal_number = wait_for_signal(server, signals);
         if (signal_number == SIGHUP)
             server_reload(server, config_file);
         else if (signal_number == SIGUSR1)

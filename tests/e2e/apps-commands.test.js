@@ -281,6 +281,7 @@ describe('a command line that makes no sense has exit code 2 and says where to r
       'delete',
       'enable',
       'disable',
+      'confirm-removal',
       'rotate-secret',
       'test-webhook',
       'encrypt-secrets',

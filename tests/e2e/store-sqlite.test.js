@@ -408,7 +408,7 @@ test('two_servers_on_one_file_hear_of_each_others_changes', async (t) => {
   assert.deepEqual(changes(two), [
     'app new was changed in the store: max_connections',
     'app new was changed in the store: enabled',
-    'app new was deleted through the admin API by 127.0.0.1',
+    'app new was deleted through the admin API by 127.0.0.1; it had 0 connections here',
   ]);
   assert.deepEqual(changes(one).slice(0, 2), [
     'app new was changed through the admin API by 127.0.0.1: max_connections',

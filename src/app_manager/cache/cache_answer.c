@@ -4,9 +4,9 @@
 
 #include "app_manager/cache/cache_internal.h"
 #include "app_manager/cache/cache_outage.h"
+#include "app_manager/cache/cache_removal.h"
 #include "base/clock.h"
 
-#define CONFIRM_MS 1000        /* until an app with connections that was not found is looked up once more */
 #define BROKEN_REFRESH_MS 5000 /* until a broken record is read again */
 
 struct cache_entry *cache_put_record(struct app_cache *cache, struct app *app, uint64_t now_ms,
@@ -21,29 +21,20 @@ struct cache_entry *cache_put_record(struct app_cache *cache, struct app *app, u
 
 /* --- applying an answer; with the mutex held --- */
 
-/* True if the app is to be taken for deleted. An app with connections is looked up once more before they are closed. */
-static bool confirm_missing(struct records *records, struct cache_entry *entry, uint64_t now_ms) {
-    if (!entry_has_connections(entry) || entry->announced || atomic_load(&entry->slot->current) == NULL)
-        return true;
-    if (entry->missing_ms != 0)
-        return now_ms >= entry->missing_ms + CONFIRM_MS;
-    entry->missing_ms = now_ms;
-    entry->refresh_at_ms = now_ms + CONFIRM_MS;
-    if (records_may_serve_stale(records, entry, now_ms))
-        records_serve_stale(records, entry, now_ms + CONFIRM_MS + STALE_AFTER_MS);
-    return false;
-}
-
 static enum app_answer apply_missing(struct app_cache *cache, struct cache_fetch *fetch, uint64_t now_ms,
                                      struct cache_effects *effects) {
     struct cache_entry *entry = fetch->entry;
     struct slice name = fetch->node.text;
 
     if (entry != NULL && fetch->kind == NAME_ID) {
-        if (!confirm_missing(&cache->records, entry, now_ms)) /* pass-through: kept for live connections only */
-            return cache->settings.passthrough ? APP_NOT_FOUND : APP_FOUND;
-        records_drop(&cache->records, entry, effects);
+        enum missing_app missing = cache_note_missing(cache, entry, now_ms, effects);
+        if (missing == MISSING_KEPT)
+            return APP_FOUND;
+        if (missing == MISSING_GONE)
+            records_drop(&cache->records, entry, effects);
     } else if (entry != NULL && entry->key != NULL && slice_equal(entry->key->node.text, name)) {
+        if (entry->vanishing.held_until_ms != 0)
+            return APP_FOUND;
         records_drop_key(&cache->records, entry, &effects->unlinked);
         records_refresh_now(&cache->records, entry); /* does the app have another key, or is it deleted? */
     }
@@ -65,6 +56,7 @@ static enum app_answer apply_broken(struct app_cache *cache, struct cache_fetch 
         cache_effects_log_broken(effects, reason, true);
         records_set_broken(&cache->records, entry, reason);
     }
+    mass_removal_returned(&cache->records.removals, &entry->vanishing);
     records_put_off(&cache->records, entry, now_ms);
     entry->refresh_at_ms = now_ms + BROKEN_REFRESH_MS;
     return APP_FOUND;
@@ -146,6 +138,7 @@ static void finish_fetch(struct store_operation *operation, enum store_answer an
     outdated = is_outdated(cache, fetch, answer);
     if (!outdated) {
         enum app_answer result = apply_answer(cache, fetch, answer, error, &effects);
+        cache_note_removal_end(cache, &effects);
         fetch_answer(fetch, result, result == APP_INVALID ? error->text : NULL, &deliveries);
         fetches_remove(&cache->fetches, fetch);
     }

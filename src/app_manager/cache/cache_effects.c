@@ -56,6 +56,13 @@ static void warn_of_unknown_fields(const struct cache_surroundings *surroundings
     json_decref(record);
 }
 
+static void log_change(const struct cache_effects *effects) {
+    if (effects->changed != NULL)
+        app_change_log_bounded(effects->replaced->id, effects->replaced, effects->changed, "in the store");
+    else
+        app_change_log_removal(effects->replaced->id, effects->connections, "in the store");
+}
+
 void cache_effects_run(struct cache_effects *effects, struct cache_surroundings *surroundings) {
     /* All workers look, whether the app has connections or not: in this very turn one may accept a connection by the
      * record that it found a moment ago. One look serves all changes before it. */
@@ -65,7 +72,7 @@ void cache_effects_run(struct cache_effects *effects, struct cache_surroundings 
     if ((effects->replaced != NULL || effects->changed != NULL) && surroundings->hooks->replaced != NULL)
         surroundings->hooks->replaced(effects->replaced, effects->changed, surroundings->hooks->context);
     if (effects->replaced != NULL && !effects->is_logged)
-        app_change_log_bounded(effects->replaced->id, effects->replaced, effects->changed, "in the store");
+        log_change(effects);
     if (effects->changed != NULL) {
         warn_of_unknown_fields(surroundings, effects->changed);
         if (!effects->is_logged) /* what this process writes is encrypted on its way */
@@ -74,9 +81,15 @@ void cache_effects_run(struct cache_effects *effects, struct cache_surroundings 
     if (effects->broken != NULL)
         log_error("app", "%s%s", effects->broken,
                   effects->keeps_last_valid ? "; its last valid record stays in force" : "");
+    if (effects->removal_began != NULL)
+        log_error("app", "%s", effects->removal_began);
+    if (effects->removal_ended != NULL)
+        log_info("app", "%s", effects->removal_ended);
     reclaim_batch_defer(&surroundings->reclaimer, &effects->unlinked);
     app_unref(effects->changed);
     app_unref(effects->replaced);
     free(effects->broken);
+    free(effects->removal_began);
+    free(effects->removal_ended);
     *effects = (struct cache_effects){0};
 }

@@ -19,9 +19,12 @@ struct cache_effects {
     struct app *changed;
     /* A reference to the record that was replaced, or dropped because the app was deleted. */
     struct app *replaced;
-    bool is_logged; /* the change came through this process, which has logged it */
+    uint64_t connections; /* of an app that was deleted */
+    bool is_logged;       /* the change came through this process, which has logged it */
     /* The reason why a record is broken, to be logged; from alloc(). */
     char *broken;
+    char *removal_began;   /* that a mass removal is held; from alloc() */
+    char *removal_ended;   /* the same of its end */
     bool keeps_last_valid; /* it is said, too, that the last valid record stays in force */
 };
 

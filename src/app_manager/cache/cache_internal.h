@@ -10,6 +10,7 @@
  *
  * What acts on several parts, from the bottom up:
  *   cache_outage       answers enter the store's health; outages are logged and probed
+ *   cache_removal      apps that the store does not have any more
  *   cache_answer       the store's answers enter the cache
  *   cache_invalidate   writes and notices of changes
  *   cache_eviction     choosing entries out of use, and freeing them when no worker uses them

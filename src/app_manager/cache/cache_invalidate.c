@@ -2,6 +2,7 @@
 
 #include "app_manager/cache/cache_answer.h"
 #include "app_manager/cache/cache_internal.h"
+#include "app_manager/cache/cache_removal.h"
 #include "base/clock.h"
 
 static struct slice key_or_empty(const struct app *app) {
@@ -27,11 +28,12 @@ uint64_t app_cache_write_version(struct app_cache *cache) {
     return version;
 }
 
-void app_cache_written(struct app_cache *cache, uint64_t write_version, struct slice id, const struct app *before,
-                       const struct app *after) {
+uint64_t app_cache_written(struct app_cache *cache, uint64_t write_version, struct slice id, const struct app *before,
+                           const struct app *after) {
     struct cache_effects effects = {.is_logged = true};
     struct cache_entry *entry;
     uint64_t now_ms = clock_monotonic_ms();
+    uint64_t connections;
     bool concurrent;
 
     pthread_mutex_lock(&cache->mutex);
@@ -46,11 +48,15 @@ void app_cache_written(struct app_cache *cache, uint64_t write_version, struct s
         atomic_store(&entry->fresh_until_ms, 0);
         announce_change(cache, entry);
     }
+    cache_note_removal_end(cache, &effects);
     pthread_mutex_unlock(&cache->mutex);
+    connections = effects.connections;
     cache_effects_run(&effects, &cache->surroundings);
+    return connections;
 }
 
-void app_cache_invalidate(struct app_cache *cache, struct slice id, struct slice old_key, struct slice new_key) {
+void app_cache_invalidate(struct app_cache *cache, struct slice id, struct slice old_key, struct slice new_key,
+                          bool meant) {
     struct cache_effects effects = {0};
     struct cache_entry *entry;
 
@@ -60,8 +66,10 @@ void app_cache_invalidate(struct app_cache *cache, struct slice id, struct slice
     negatives_expire(&cache->negatives, NAME_KEY, old_key, &effects.unlinked);
     negatives_expire(&cache->negatives, NAME_KEY, new_key, &effects.unlinked);
     entry = entry_of_id(cache, id);
-    if (entry != NULL)
+    if (entry != NULL) {
+        entry->meant |= meant;
         announce_change(cache, entry);
+    }
     pthread_mutex_unlock(&cache->mutex);
     cache_effects_run(&effects, &cache->surroundings);
 }

@@ -90,6 +90,8 @@ static uint64_t wake_at_ms(const struct maintenance *maintenance, uint64_t since
     uint64_t next_ms =
         maintenance->sweep_at_ms < maintenance->clean_up_at_ms ? maintenance->sweep_at_ms : maintenance->clean_up_at_ms;
 
+    if (cache->wake.sweep_at_ms != 0 && cache->wake.sweep_at_ms < next_ms)
+        next_ms = cache->wake.sweep_at_ms;
     if (maintenance->operations_wait || cache->wake.work_waits || cache->health.outage ||
         !list_empty(&cache->fetches.list))
         return tick_ms;
@@ -109,7 +111,9 @@ static bool sleep_until_tick(struct maintenance *maintenance, bool *sweeps) {
         wake->sleeps_long = until_ms > since_ms + CACHE_TICK_MS;
         condition_wait_until(&wake->condition, &cache->mutex, until_ms * NS_PER_MS);
     }
-    *sweeps = wake->sweep_wanted;
+    *sweeps = wake->sweep_wanted || (wake->sweep_at_ms != 0 && clock_monotonic_ms() >= wake->sweep_at_ms);
+    if (*sweeps)
+        wake->sweep_at_ms = 0;
     wake->sweep_wanted = wake->work_waits = wake->sleeps_long = false;
     goes_on = !cache->stopping;
     pthread_mutex_unlock(&cache->mutex);

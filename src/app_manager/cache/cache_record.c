@@ -10,12 +10,16 @@
 #define CREATED_BEYOND 100 /* new entries beyond the capacity that do not want a sweep at once */
 #define PASSTHROUGH_REFRESH_MS 300000
 #define BACKOFF_FIRST_MS 100
+#define HASTENED 8 /* apps that are read early for each one that has vanished */
+#define HASTEN_LOOKS 64
+#define HASTEN_AFTER_MS 1000 /* since the app was read last */
 #define BACKOFF_LAST_MS 5000
 
 void records_init(struct records *records, const struct cache_settings *settings, struct cache_wake *wake,
                   unsigned worker_count, void (*free_channels)(void *channels)) {
     *records = (struct records){
         .settings = settings, .wake = wake, .worker_count = worker_count, .free_channels = free_channels};
+    records->removals.grace_ms = settings->vanished_grace_ms;
     for (unsigned kind = 0; kind < NAME_KIND_COUNT; kind++)
         name_table_init(&records->names[kind]);
     list_init(&records->entries);
@@ -82,6 +86,8 @@ static struct cache_entry *create_entry(struct records *records, struct slice id
 void records_unlink(struct records *records, struct cache_entry *entry, struct reclaim_batch *unlinked) {
     records_drop_key(records, entry, unlinked);
     records_set_broken(records, entry, NULL);
+    mass_removal_returned(&records->removals, &entry->vanishing);
+    records->known -= atomic_load(&entry->slot->current) != NULL;
     name_table_remove(&records->names[NAME_ID], &entry->by_id);
     list_remove(&entry->link);
     remove_from_array(records, entry);
@@ -172,8 +178,8 @@ static void note_loaded(struct records *records, struct cache_entry *entry, uint
     entry->loaded_ms = now_ms;
     entry->refresh_at_ms = now_ms + refresh_after_ms(records, entry);
     entry->backoff_ms = 0;
-    entry->missing_ms = 0;
-    entry->announced = false;
+    entry->announced = entry->meant = entry->early = false;
+    mass_removal_returned(&records->removals, &entry->vanishing);
     atomic_store_explicit(&entry->stale, false, memory_order_relaxed);
     atomic_store_explicit(&entry->fresh_until_ms, fresh_until_ms, memory_order_release);
 }
@@ -193,6 +199,7 @@ struct cache_entry *records_put(struct records *records, struct app *app, uint64
     } else {
         if (old != NULL && app_change_concerns_sessions(old, app))
             effects->closes_sessions = true;
+        records->known += old == NULL;
         cache_effects_replace(effects, old, app);
         atomic_store(&entry->slot->current, app);
         reclaim_batch_add(&effects->unlinked, old, unref_unlinked_record, NULL);
@@ -208,9 +215,11 @@ void records_drop(struct records *records, struct cache_entry *entry, struct cac
     atomic_store(&entry->fresh_until_ms, 0);
     records_drop_key(records, entry, &effects->unlinked);
     records_set_broken(records, entry, NULL);
-    entry->missing_ms = 0;
-    entry->announced = false;
+    mass_removal_meant(&records->removals, &entry->vanishing);
+    records->known -= old != NULL;
+    entry->announced = entry->meant = entry->early = false;
     entry->refresh_at_ms = UINT64_MAX;
+    effects->connections = slot_connections(entry->slot);
     effects->closes_sessions |= old != NULL;
     cache_effects_replace(effects, old, NULL);
     reclaim_batch_add(&effects->unlinked, old, unref_unlinked_record, NULL);
@@ -221,6 +230,39 @@ void records_set_broken(struct records *records, struct cache_entry *entry, cons
     records->broken -= entry->broken != NULL;
     free(entry->broken);
     entry->broken = reason != NULL ? alloc_copy(reason, strlen(reason)) : NULL;
+}
+
+/* --- records that the store does not find --- */
+
+void records_hold(struct records *records, struct cache_entry *entry, struct reclaim_batch *unlinked) {
+    struct slice key = atomic_load(&entry->slot->current)->key;
+
+    if (entry->key == NULL && records_find(records, NAME_KEY, key, hash_bytes(key)) == NULL)
+        put_key(records, entry, key, unlinked);
+    atomic_store_explicit(&entry->stale, true, memory_order_relaxed);
+    if (!records->settings->passthrough)
+        atomic_store_explicit(&entry->fresh_until_ms, entry->vanishing.next_ms + STALE_AFTER_MS, memory_order_release);
+}
+
+void records_hasten(struct records *records, uint64_t now_ms) {
+    unsigned chosen = 0;
+
+    for (unsigned i = 0; i < HASTEN_LOOKS && i < records->count && chosen < HASTENED; i++) {
+        struct cache_entry *entry = records->array[records->hasten_at++ % records->count];
+        if (entry->vanishing.since_ms != 0 || entry->early || now_ms < entry->loaded_ms + HASTEN_AFTER_MS ||
+            atomic_load(&entry->slot->current) == NULL)
+            continue;
+        entry->early = true;
+        records_refresh_now(records, entry);
+        chosen++;
+    }
+}
+
+/* --- reading again --- */
+
+void records_refresh_at(struct records *records, struct cache_entry *entry, uint64_t at_ms) {
+    entry->refresh_at_ms = at_ms;
+    cache_wake_for_sweep_at(records->wake, at_ms);
 }
 
 void records_refresh_now(struct records *records, struct cache_entry *entry) {
@@ -250,6 +292,7 @@ void records_put_off(struct records *records, struct cache_entry *entry, uint64_
     uint32_t pause_ms = backoff_next_ms(entry->backoff_ms, BACKOFF_FIRST_MS, BACKOFF_LAST_MS);
 
     entry->backoff_ms = pause_ms;
+    entry->early = false;
     entry->refresh_at_ms = now_ms + pause_ms;
     if (!records_may_serve_stale(records, entry, now_ms) || now_ms + pause_ms < atomic_load(&entry->fresh_until_ms))
         return;

@@ -19,6 +19,7 @@
 #include "app_manager/cache/cache_settings.h"
 #include "app_manager/cache/cache_wake.h"
 #include "app_manager/cache/name_table.h"
+#include "app_manager/mass_removal.h"
 
 /* A lookup that finds an expired record waits for the store no longer than this, if the record may still be served. */
 #define STALE_AFTER_MS 1000
@@ -53,8 +54,9 @@ struct cache_entry {
     uint32_t backoff_ms;
     /* A notice said that the app changed: "not found" needs no second query. */
     bool announced;
-    /* When the store first did not find it, though it has connections; 0: it found it. */
-    uint64_t missing_ms;
+    bool meant; /* its removal was announced or confirmed: it is not held */
+    bool early; /* to be read again though it is not in use: other apps have vanished */
+    struct vanishing vanishing;
     char *broken; /* why the record in the store is broken; NULL: it is not */
 
     /* When each worker last used the entry, within a tenth of a second; written by that worker. */
@@ -74,6 +76,9 @@ struct records {
     size_t array_capacity;
     size_t created_since_sweep;
     size_t broken; /* entries whose record in the store is broken */
+    size_t known;  /* entries with a record */
+    struct mass_removal removals;
+    size_t hasten_at; /* in the array: where records_hasten continues */
 };
 
 /* The settings and `wake` outlive the records. */
@@ -101,6 +106,11 @@ struct cache_entry *records_put(struct records *records, struct app *app, uint64
                                 struct cache_effects *effects);
 /* The app is not in the store any more: its entry loses record and key. */
 void records_drop(struct records *records, struct cache_entry *entry, struct cache_effects *effects);
+/* The app is not in the store any more, but its removal is held: its record stays in force until it is looked up again.
+ * Its key leads to it. */
+void records_hold(struct records *records, struct cache_entry *entry, struct reclaim_batch *unlinked);
+/* Wants some other entries to be read again early: their apps may have vanished, too. */
+void records_hasten(struct records *records, uint64_t now_ms);
 /* The key leads to no app any more. */
 void records_drop_key(struct records *records, struct cache_entry *entry, struct reclaim_batch *unlinked);
 /* The record in the store is broken for that reason; NULL: it is not. */
@@ -112,6 +122,8 @@ void records_put_off(struct records *records, struct cache_entry *entry, uint64_
 bool records_may_serve_stale(const struct records *records, const struct cache_entry *entry, uint64_t now_ms);
 /* Serves the record as it is until then, but not beyond the time of stale_if_error. */
 void records_serve_stale(struct records *records, struct cache_entry *entry, uint64_t until_ms);
+/* The entry is to be read again by a sweep at that time. */
+void records_refresh_at(struct records *records, struct cache_entry *entry, uint64_t at_ms);
 /* The entry is to be read again by the next sweep, which is woken. */
 void records_refresh_now(struct records *records, struct cache_entry *entry);
 

@@ -16,6 +16,7 @@ struct cache_settings cache_settings_read(const struct config *config, const str
         .stale_if_error_ms = config->app_manager.cache.stale_if_error_s * UINT64_C(1000),
         .cleanup_interval_ms = cleanup_interval_s * UINT64_C(1000),
         .lookup_timeout_ms = config->app_manager.lookup_timeout_ms,
+        .vanished_grace_ms = config->app_manager.vanished_grace_s * UINT64_C(1000),
         .capacity = sql != NULL ? sql->cache_max_capacity.value : config->app_manager.cache.max_capacity,
     };
 }

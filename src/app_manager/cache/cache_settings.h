@@ -11,7 +11,7 @@
 
 struct cache_settings {
     bool passthrough; /* every lookup asks the store, and nothing stale is served */
-    uint64_t ttl_ms, negative_ttl_ms, stale_if_error_ms, cleanup_interval_ms, lookup_timeout_ms;
+    uint64_t ttl_ms, negative_ttl_ms, stale_if_error_ms, cleanup_interval_ms, lookup_timeout_ms, vanished_grace_ms;
     size_t capacity; /* of apps without connections */
 };
 

@@ -57,8 +57,8 @@ void cache_sweep_begin(struct cache_sweep *sweep) {
 
 static bool wants_refresh(const struct app_cache *cache, const struct cache_entry *entry, uint64_t used_ms,
                           uint64_t now_ms) {
-    if (now_ms < entry->refresh_at_ms ||
-        (!entry_has_connections(entry) && !entry->announced && used_ms <= entry->loaded_ms))
+    if (now_ms < entry->refresh_at_ms || (!entry_has_connections(entry) && !entry->announced && !entry->early &&
+                                          entry->vanishing.since_ms == 0 && used_ms <= entry->loaded_ms))
         return false;
     return fetches_find(&cache->fetches, NAME_ID, entry->by_id.text, entry->by_id.hash) == NULL;
 }
@@ -77,7 +77,7 @@ static void visit_entry(struct app_cache *cache, struct cache_entry *entry, uint
         slice->visits[slice->visit_count++] = (struct visit){
             .entry = entry,
             .used_ms = used_ms,
-            .pinned = atomic_load_explicit(&entry->pins, memory_order_relaxed) != 0,
+            .pinned = atomic_load_explicit(&entry->pins, memory_order_relaxed) != 0 || entry->vanishing.since_ms != 0,
             .expired = is_expired(&cache->settings, entry, used_ms, now_ms),
         };
     list_remove(&entry->link);
@@ -97,7 +97,8 @@ static void visit_slice(struct cache_sweep *sweep, struct sweep_slice *slice, st
             if (slice->waits)
                 return;
             slice->refreshes[slice->refresh_count++] = fetches_add_refresh(&cache->fetches, entry, now_ms, unlinked);
-        }
+        } else if (entry->vanishing.since_ms != 0)
+            cache_wake_for_sweep_at(&cache->wake, entry->refresh_at_ms);
         visit_entry(cache, entry, used_ms, now_ms, slice);
         sweep->left--;
     }

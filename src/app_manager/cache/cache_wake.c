@@ -16,6 +16,13 @@ void cache_wake_for_sweep(struct cache_wake *wake) {
     pthread_cond_signal(&wake->condition);
 }
 
+void cache_wake_for_sweep_at(struct cache_wake *wake, uint64_t at_ms) {
+    if (wake->sweep_at_ms != 0 && wake->sweep_at_ms <= at_ms)
+        return;
+    wake->sweep_at_ms = at_ms;
+    pthread_cond_signal(&wake->condition);
+}
+
 void cache_wake_for_work(struct cache_wake *wake) {
     wake->work_waits = true;
     if (wake->sleeps_long)

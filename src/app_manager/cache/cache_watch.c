@@ -4,7 +4,7 @@
 #include "app_manager/cache/cache_invalidate.h"
 
 static void note_change(void *context, struct slice id, struct slice old_key, struct slice new_key) {
-    app_cache_invalidate(context, id, old_key, new_key);
+    app_cache_invalidate(context, id, old_key, new_key, false);
 }
 
 static void note_any_change(void *context) {
