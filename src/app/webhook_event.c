@@ -68,6 +68,8 @@ void webhook_draft_send(struct webhook_draft *draft, uint32_t count) {
         atomic_fetch_add_explicit(&outlet->dropped, 1, memory_order_relaxed);
         return;
     }
+    if (!atomic_load_explicit(&outlet->used, memory_order_relaxed))
+        atomic_store(&outlet->used, true);
     event->count = count;
     draft->event = NULL;
     draft->posted = true;

@@ -75,15 +75,18 @@ static void handle_app_replaced(struct webhook_thread *thread, struct webhook_me
 }
 
 void webhook_events_app_replaced(struct webhook_events *events, struct app *before, struct app *after) {
-    struct app_replaced *replaced = alloc(sizeof *replaced);
+    struct app_replaced *replaced;
 
+    if (before != NULL)
+        app_set_successor(before, after);
+    if (!atomic_load(&events->outlet.used))
+        return; /* nothing waits that the record could concern */
+    replaced = alloc(sizeof *replaced);
     *replaced = (struct app_replaced){
         .message.handle = handle_app_replaced,
         .before = before != NULL ? app_ref(before) : NULL,
         .after = after != NULL ? app_ref(after) : NULL,
     };
-    if (before != NULL)
-        app_set_successor(before, after);
     webhook_thread_post(events->thread, &replaced->message);
     webhook_thread_wake(events->thread);
 }

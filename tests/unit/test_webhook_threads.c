@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "config_fixture.h"
+#include "harness.h"
 #include "webhook/webhook_events.h"
 
 #define THREADS 4
@@ -190,11 +191,28 @@ static void records_change_while_events_are_posted_and_held(void **state) {
     webhook_events_destroy(events);
 }
 
+static void without_an_event_a_changed_record_costs_nothing(void **state) {
+    struct app *next = create_app("t");
+    uint64_t before;
+
+    (void)state;
+    events = webhook_events_create(thread);
+    before = harness_allocations();
+    webhook_events_app_replaced(events, app, next);
+    webhook_events_app_replaced(events, NULL, next);
+    assert_int_equal(harness_allocations(), before);
+    assert_ptr_equal(app_latest(app), next);
+    app_unref(next);
+    webhook_thread_destroy(thread);
+    webhook_events_destroy(events);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(events_of_a_channel_arrive_in_the_order_in_which_they_happened),
         TEST(records_change_while_events_are_posted_and_held),
+        TEST(without_an_event_a_changed_record_costs_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
