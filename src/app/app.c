@@ -144,11 +144,14 @@ bool app_webhook_takes(const struct app *app, size_t index, unsigned kinds, stru
     return takes;
 }
 
-bool app_webhooks_take(const struct app *app, unsigned kinds, struct slice channel) {
-    for (size_t i = 0; i < app->webhook_count; i++)
-        if (app_webhook_takes(app, i, kinds, channel))
-            return true;
-    return false;
+unsigned app_webhook_kinds_of(const struct app *app, unsigned kinds, struct slice channel) {
+    unsigned taken = 0;
+
+    kinds &= app->webhook_kinds;
+    for (size_t i = 0; i < app->webhook_count && taken != kinds; i++)
+        if (app_webhook_takes(app, i, kinds & ~taken, channel))
+            taken |= app->webhooks[i].event_types & kinds;
+    return taken;
 }
 
 uint32_t app_number(const struct app *app, enum app_field field) {

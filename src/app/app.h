@@ -218,13 +218,13 @@ json_t *app_to_json(const struct app *app);
 /* True if both have the same fields and the same limits in force. */
 bool app_equal(const struct app *a, const struct app *b);
 
-/* True if a webhook takes one of the events `kinds` of the channel: the events and then the filters are looked at. Any
- * thread. */
-bool app_webhooks_take(const struct app *app, unsigned kinds, struct slice channel);
+/* Those of the events `kinds` that webhooks take of the channel. The filter of a webhook is looked at once, and only if
+ * the webhook wants one of the events. Any thread. */
+unsigned app_webhook_kinds_of(const struct app *app, unsigned kinds, struct slice channel);
 
-/* The same; costs one load if no webhook of the app wants such an event. */
-static inline bool app_wants_webhook(const struct app *app, unsigned kinds, struct slice channel) {
-    return (app->webhook_kinds & kinds) != 0 && app_webhooks_take(app, kinds, channel);
+/* True if a webhook takes this event of the channel. Costs one load if no webhook of the app wants such an event. */
+static inline bool app_wants_webhook(const struct app *app, enum app_webhook_event kind, struct slice channel) {
+    return (app->webhook_kinds & kind) != 0 && app_webhook_kinds_of(app, kind, channel) != 0;
 }
 
 /* True if webhook `index` takes an event of the kind about the channel. Any thread. */

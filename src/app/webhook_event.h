@@ -83,20 +83,15 @@ struct webhook_draft {
     bool posted;
 };
 
-/* Makes the event of a draft, which begins with it, whether it is wanted or not. */
+/* Begins a draft with an event that somebody wants. `details` are copied. On a worker's thread, without a mutex. */
 void webhook_draft_make(struct webhook_draft *draft, struct webhook_outlet *outlet, const struct app *app,
                         enum app_webhook_event kind, const struct webhook_details *details);
 
-/*
- * Begins a draft of an event of `kind`, if a webhook of the record wants one of the kinds `wanted` about this channel.
- * `outlet` NULL: no webhooks are sent. `app` NULL: the app is deleted. `details` are copied. On a worker's thread,
- * without a mutex.
- */
+/* The same, if a webhook of the record takes the event. `outlet` NULL: no webhooks are sent. */
 static inline void webhook_draft_begin(struct webhook_draft *draft, struct webhook_outlet *outlet,
-                                       const struct app *app, enum app_webhook_event kind, unsigned wanted,
+                                       const struct app *app, enum app_webhook_event kind,
                                        const struct webhook_details *details) {
-    if (app != NULL && (app->webhook_kinds & wanted) != 0 && outlet != NULL &&
-        app_webhooks_take(app, wanted, details->channel))
+    if (outlet != NULL && app_wants_webhook(app, kind, details->channel))
         webhook_draft_make(draft, outlet, app, kind, details);
 }
 

@@ -10,6 +10,11 @@
 #define COUNT_AT_ONCE_MAX 100
 #define COUNT_INTERVAL_MS 5000
 
+/* The webhook events of joins and leaves. */
+#define OCCUPANCY_WEBHOOKS (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_CHANNEL_VACATED)
+#define MEMBER_WEBHOOKS (WEBHOOK_MEMBER_ADDED | WEBHOOK_MEMBER_REMOVED)
+#define ANNOUNCED_WEBHOOKS (OCCUPANCY_WEBHOOKS | MEMBER_WEBHOOKS | WEBHOOK_SUBSCRIPTION_COUNT)
+
 /* --- members and watchlists --- */
 
 /* Encodes member_removed with `{\"user_id\":...}`, or member_added, which also has user_info. */
@@ -112,9 +117,12 @@ static void begin_announcements(struct announcements *announcements, struct chan
     announcements->channel = channel;
     announcements->count_later = false;
     announcements->has_webhooks = app != NULL && app->webhook_kinds != 0 && channel->type.kind != CHANNEL_USER;
-    if (announcements->has_webhooks)
-        announcements->occupancy_webhook = announcements->member_webhook = announcements->count_webhook =
-            (struct webhook_draft){0};
+    if (!announcements->has_webhooks)
+        return;
+    announcements->wanted_webhooks =
+        hub->settings.webhooks != NULL ? app_webhook_kinds_of(app, ANNOUNCED_WEBHOOKS, channel_name(channel)) : 0;
+    announcements->occupancy_webhook = announcements->member_webhook = announcements->count_webhook =
+        (struct webhook_draft){0};
 }
 
 /* Makes subscription_count, for the subscribers and for webhooks. */
@@ -124,9 +132,9 @@ static void create_count(struct announcements *announcements, const struct app *
     if (!app_wants_subscription_count(app) || channel->type.kind == CHANNEL_PRESENCE)
         return;
     announcements->count = count_publication(announcements->hub, channel, announcements->worker->now_ns);
-    webhook_draft_begin(&announcements->count_webhook, announcements->hub->settings.webhooks, app,
-                        WEBHOOK_SUBSCRIPTION_COUNT, WEBHOOK_SUBSCRIPTION_COUNT,
-                        &(struct webhook_details){.channel = channel_name(channel)});
+    if ((announcements->wanted_webhooks & WEBHOOK_SUBSCRIPTION_COUNT) != 0)
+        webhook_draft_make(&announcements->count_webhook, announcements->hub->settings.webhooks, app,
+                           WEBHOOK_SUBSCRIPTION_COUNT, &(struct webhook_details){.channel = channel_name(channel)});
 }
 
 struct count_timer {
@@ -185,15 +193,14 @@ static void draft_webhooks(struct announcements *announcements, const struct pre
     struct webhook_outlet *outlet = announcements->hub->settings.webhooks;
     struct webhook_details details = {.channel = channel_name(announcements->channel)};
 
-    webhook_draft_begin(&announcements->occupancy_webhook, outlet, app,
-                        joins ? WEBHOOK_CHANNEL_OCCUPIED : WEBHOOK_CHANNEL_VACATED,
-                        WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_CHANNEL_VACATED, &details);
-    if (member == NULL)
+    if ((announcements->wanted_webhooks & OCCUPANCY_WEBHOOKS) != 0)
+        webhook_draft_make(&announcements->occupancy_webhook, outlet, app,
+                           joins ? WEBHOOK_CHANNEL_OCCUPIED : WEBHOOK_CHANNEL_VACATED, &details);
+    if (member == NULL || (announcements->wanted_webhooks & MEMBER_WEBHOOKS) == 0)
         return;
     details.user_id = presence_member_id(member);
-    webhook_draft_begin(&announcements->member_webhook, outlet, app,
-                        joins ? WEBHOOK_MEMBER_ADDED : WEBHOOK_MEMBER_REMOVED,
-                        WEBHOOK_MEMBER_ADDED | WEBHOOK_MEMBER_REMOVED, &details);
+    webhook_draft_make(&announcements->member_webhook, outlet, app,
+                       joins ? WEBHOOK_MEMBER_ADDED : WEBHOOK_MEMBER_REMOVED, &details);
 }
 
 void announcements_create(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,

@@ -214,6 +214,7 @@ struct announcements {
     bool count_later; /* set a timer to send the count */
     /* The app has webhooks. Else the events of webhooks below are not initialised, to save time. */
     bool has_webhooks;
+    unsigned wanted_webhooks; /* of enum app_webhook_event: what webhooks take of this channel */
     struct webhook_draft occupancy_webhook, member_webhook, count_webhook;
 };
 

@@ -175,7 +175,7 @@ static void send_cache_miss(struct subscribe_request *request) {
                  (struct slice[]){SLICE("{\"event\":\"pusher:cache_miss\",\"channel\":"), request->channel_token,
                                   SLICE(",\"data\":\"{}\"}")},
                  3);
-    webhook_draft_begin(&webhook, session->server->webhooks, session->app, WEBHOOK_CACHE_MISS, WEBHOOK_CACHE_MISS,
+    webhook_draft_begin(&webhook, session->server->webhooks, session->app, WEBHOOK_CACHE_MISS,
                         &(struct webhook_details){.channel = request->name});
     webhook_draft_post(&webhook, 0);
     webhook_draft_end(&webhook);

@@ -311,14 +311,14 @@ static void a_client_event_is_posted_with_its_publication(void **state) {
     (void)state;
     join(0, "private-a");
     assert_posted("channel_occupied private-a\nsubscription_count private-a 1\n");
-    webhook_draft_begin(&draft, &outlet, app, WEBHOOK_CLIENT_EVENT, WEBHOOK_CLIENT_EVENT, &details);
+    webhook_draft_begin(&draft, &outlet, app, WEBHOOK_CLIENT_EVENT, &details);
     channel_publish(hub, slot, workers.list[0], details.channel, &event, NULL);
     webhook_draft_end(&draft);
     assert_int_equal(waiting_count, 1);
     assert_ptr_equal(waiting[0]->app, app);
     assert_true(waiting[0]->time_ms >= before_ms && waiting[0]->time_ms <= clock_wall_ms());
     assert_posted("client_event private-a \"client-x\" { \"a\":1.50} 1.2\n");
-    webhook_draft_begin(&draft, &outlet, app, WEBHOOK_CLIENT_EVENT, WEBHOOK_CLIENT_EVENT, &details);
+    webhook_draft_begin(&draft, &outlet, app, WEBHOOK_CLIENT_EVENT, &details);
     channel_publish(hub, slot, workers.list[0], SLICE("private-empty"), &event, NULL);
     webhook_draft_end(&draft);
     assert_posted(""); /* it was not published */
@@ -392,7 +392,7 @@ static uint64_t allocations_of_a_visit(void) {
     uint64_t before = harness_allocations();
 
     join_as(0, "presence-a", "1");
-    webhook_draft_begin(&draft, &outlet, app, WEBHOOK_CLIENT_EVENT, WEBHOOK_CLIENT_EVENT,
+    webhook_draft_begin(&draft, &outlet, app, WEBHOOK_CLIENT_EVENT,
                         &(struct webhook_details){.channel = SLICE("presence-a")});
     channel_publish(hub, slot, workers.list[0], SLICE("presence-a"), &event, NULL);
     webhook_draft_end(&draft);

@@ -93,7 +93,10 @@ static void only_the_wanted_events_are_taken(void **state) {
     (void)state;
     assert_int_equal(app->webhook_kinds, WEBHOOK_MEMBER_ADDED | WEBHOOK_CACHE_MISS | WEBHOOK_CHANNEL_VACATED);
     assert_true(app_wants_webhook(app, WEBHOOK_MEMBER_ADDED, SLICE("presence-x")));
-    assert_true(app_wants_webhook(app, WEBHOOK_CACHE_MISS | WEBHOOK_CLIENT_EVENT, SLICE("presence-x")));
+    assert_int_equal(app_webhook_kinds_of(app, ~0u, SLICE("presence-x")), app->webhook_kinds);
+    assert_int_equal(app_webhook_kinds_of(app, ~0u, SLICE("x")), WEBHOOK_CHANNEL_VACATED);
+    assert_int_equal(app_webhook_kinds_of(app, WEBHOOK_CACHE_MISS | WEBHOOK_CLIENT_EVENT, SLICE("presence-x")),
+                     WEBHOOK_CACHE_MISS);
     assert_false(app_wants_webhook(app, WEBHOOK_MEMBER_ADDED, SLICE("x")));
     assert_false(app_wants_webhook(app, WEBHOOK_MEMBER_REMOVED, SLICE("presence-x")));
     assert_true(app_wants_webhook(app, WEBHOOK_CHANNEL_VACATED, SLICE("x")));

@@ -98,7 +98,7 @@ static void *post_counts(void *context) {
         const struct webhook_details details = {.channel = {name, 1}};
         struct webhook_draft draft = {0};
 
-        webhook_draft_begin(&draft, into, app, WEBHOOK_SUBSCRIPTION_COUNT, WEBHOOK_SUBSCRIPTION_COUNT, &details);
+        webhook_draft_begin(&draft, into, app, WEBHOOK_SUBSCRIPTION_COUNT, &details);
         pthread_mutex_lock(&channel->mutex);
         webhook_draft_post(&draft, ++channel->number);
         pthread_mutex_unlock(&channel->mutex);
@@ -150,9 +150,8 @@ static void *leave_channels(void *context) {
         struct webhook_draft draft = {0};
         const struct webhook_details details = {.channel = SLICE("7")};
 
-        webhook_draft_begin(&draft, webhook_events_outlet(events), atomic_load(&in_force),
-                            i % 2 == 0 ? WEBHOOK_CHANNEL_VACATED : WEBHOOK_CHANNEL_OCCUPIED,
-                            WEBHOOK_CHANNEL_VACATED | WEBHOOK_CHANNEL_OCCUPIED, &details);
+        webhook_draft_make(&draft, webhook_events_outlet(events), atomic_load(&in_force),
+                           i % 2 == 0 ? WEBHOOK_CHANNEL_VACATED : WEBHOOK_CHANNEL_OCCUPIED, &details);
         webhook_draft_post(&draft, 0);
         webhook_draft_end(&draft);
     }
