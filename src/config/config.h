@@ -273,6 +273,8 @@ struct config {
         } retry;
         uint32_t request_timeout_ms;
         struct config_list denied_networks; /* each is valid for network_parse */
+        char *spool_path;                   /* a folder; NULL: nothing is kept */
+        uint32_t spool_max_mb;
     } webhooks;
 
     struct {

@@ -320,6 +320,8 @@ const struct config_row config_rows[] = {
     {"webhooks.retry.max_backoff_ms", CONFIG_UNSIGNED, AT(webhooks.retry.max_backoff_ms), "60000", NULL, 1, 3600000},
     {"webhooks.request_timeout_ms", CONFIG_UNSIGNED, AT(webhooks.request_timeout_ms), "10000", NULL, 1, 600000},
     {"webhooks.denied_networks", CONFIG_LIST, AT(webhooks.denied_networks), NULL, NULL, .form = &network_list},
+    {"webhooks.spool_path", CONFIG_TEXT, AT(webhooks.spool_path), NULL, NULL, .flags = CONFIG_NULLABLE},
+    {"webhooks.spool_max_mb", CONFIG_UNSIGNED, AT(webhooks.spool_max_mb), "256", NULL, 16, 65536},
     {"queue.driver", CONFIG_TEXT, AT(queue.driver), "memory", "QUEUE_DRIVER"},
     {"cache.memory.max_capacity", CONFIG_UNSIGNED, AT(cache.memory.max_capacity), "10000", "CACHE_MAX_CAPACITY"},
     {"cache.memory.ttl", CONFIG_OPTIONAL_NUMBER, AT(cache.memory.ttl), NULL, "CACHE_TTL_SECONDS"},

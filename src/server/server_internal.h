@@ -14,6 +14,7 @@
 #include "server/housekeeping.h"
 #include "server/redirect.h"
 #include "server/server_tls.h"
+#include "server/webhook_finder.h"
 #include "session/session.h"
 #include "webhook/webhook_events.h"
 #include "webhook/webhook_thread.h"
@@ -41,6 +42,7 @@ struct server {
     struct listener redirect_listener;
     struct housekeeping housekeeping;
     struct webhook_thread *webhooks; /* NULL: turned off */
+    struct webhook_finder webhook_finder;
     struct webhook_events *webhook_events;
     struct rate_limiter *request_limit; /* NULL: none */
     struct rate_limiter *connect_limit;

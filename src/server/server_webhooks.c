@@ -32,7 +32,10 @@ void server_webhooks_app_replaced(struct app *before, struct app *after, void *c
 }
 
 bool server_webhooks_start(struct server *server, struct error *error) {
-    return server->webhooks == NULL || webhook_thread_start(server->webhooks, error);
+    if (server->webhooks == NULL)
+        return true;
+    webhook_finder_init(&server->webhook_finder, server->webhooks, server->apps, server->workers.list[0]);
+    return webhook_thread_start(server->webhooks, error);
 }
 
 void server_webhooks_stop(struct server *server, uint64_t shutdown_ms) {

@@ -21,6 +21,9 @@
 
 #define KEPT_CONNECTIONS 256L
 
+/* How long to wait before the store is asked again for an app that the spool has events for. */
+#define FIND_AGAIN_MS 1000
+
 /* A webhook that fails writes each kind of line to the log at most this often. */
 #define LOG_INTERVAL_MS 10000
 
@@ -36,6 +39,12 @@ struct delivery {
     struct lambda_credentials *lambda;
     struct aws_credentials credentials; /* that were used last */
     struct list waiting_attempts;       /* for credentials */
+
+    struct spool *spool; /* NULL: there is none */
+    void (*find_app)(struct slice app_id, void *context);
+    void *find_context;
+    bool finding; /* an app, or waiting to ask for it again */
+    uint64_t find_again_ms;
 };
 
 /* An attempt to deliver a batch: a request under way, or one that waits for credentials. */
@@ -281,11 +290,22 @@ static void cancel_attempts(struct webhook *webhook, void *context) {
     feed_starved(delivery);
 }
 
+static bool open_spool(struct delivery *delivery, const struct config *config, struct error *error) {
+    const char *path = config->webhooks.spool_path;
+
+    if (path == NULL || path[0] == '\0')
+        return true;
+    delivery->spool = spool_open(path, (uint64_t)config->webhooks.spool_max_mb << 20, error);
+    delivery->table.spool = delivery->spool;
+    return delivery->spool != NULL;
+}
+
 struct delivery *delivery_create(const struct config *config, struct error *error) {
     struct delivery *delivery = alloc_zero(sizeof *delivery);
 
     webhook_sender_init(&delivery->sender, config);
     webhook_table_init(&delivery->table, config);
+    delivery->find_again_ms = UINT64_MAX;
     delivery->table.removed = cancel_attempts;
     delivery->table.context = delivery;
     delivery->lambda = lambda_credentials_create(config, lambda_endpoint_is_loopback(delivery->sender.lambda_endpoint),
@@ -300,6 +320,10 @@ struct delivery *delivery_create(const struct config *config, struct error *erro
         return NULL;
     }
     curl_multi_setopt(delivery->multi, CURLMOPT_MAXCONNECTS, KEPT_CONNECTIONS);
+    if (!open_spool(delivery, config, error)) {
+        delivery_destroy(delivery);
+        return NULL;
+    }
     return delivery;
 }
 
@@ -309,6 +333,7 @@ void delivery_destroy(struct delivery *delivery) {
     lambda_credentials_destroy(delivery->lambda);
     aws_credentials_dispose(&delivery->credentials);
     webhook_table_dispose(&delivery->table);
+    spool_close(delivery->spool);
     webhook_sender_dispose(&delivery->sender);
     curl_multi_cleanup(delivery->multi);
     free(delivery);
@@ -323,16 +348,71 @@ void delivery_app_changed(struct delivery *delivery, struct slice app_id, struct
     webhook_table_change(&delivery->table, app_id, app);
 }
 
+void delivery_set_finder(struct delivery *delivery, void (*find)(struct slice app_id, void *context), void *context) {
+    delivery->find_app = find;
+    delivery->find_context = context;
+}
+
+void delivery_app_found(struct delivery *delivery, bool available, struct app *app) {
+    const struct spool_restored *units;
+    struct slice app_id;
+    uint64_t now_ms = clock_monotonic_ms();
+    size_t count;
+
+    if (!available) {
+        delivery->find_again_ms = now_ms + FIND_AGAIN_MS;
+        return;
+    }
+    delivery->finding = false;
+    if (!spool_next_app(delivery->spool, &app_id, &units, &count))
+        return;
+    webhook_table_restore(&delivery->table, app, units, count, now_ms);
+    spool_app_taken(delivery->spool);
+}
+
+/* Asks for the next app that the spool has events for. */
+static void find_next_app(struct delivery *delivery, uint64_t now_ms) {
+    const struct spool_restored *units;
+    struct slice app_id;
+    size_t count;
+
+    if (delivery->find_app == NULL || delivery->table.draining ||
+        (delivery->finding && now_ms < delivery->find_again_ms) ||
+        !spool_next_app(delivery->spool, &app_id, &units, &count))
+        return;
+    delivery->finding = true;
+    delivery->find_again_ms = UINT64_MAX;
+    delivery->find_app(app_id, delivery->find_context);
+}
+
+/* Keeps the spool in step. Returns when to call it again. */
+static uint64_t run_spool(struct delivery *delivery, uint64_t now_ms) {
+    const struct spool_segment *crowded;
+    uint64_t next_ms;
+
+    if (delivery->spool == NULL)
+        return UINT64_MAX;
+    find_next_app(delivery, now_ms);
+    crowded = spool_crowded(delivery->spool);
+    if (crowded != NULL)
+        webhook_table_put_again(&delivery->table, crowded);
+    next_ms = spool_flush(delivery->spool, now_ms);
+    return next_ms < delivery->find_again_ms ? next_ms : delivery->find_again_ms;
+}
+
 uint64_t delivery_run(struct delivery *delivery, uint64_t now_ms) {
     const struct heap_node *first;
+    uint64_t next_ms;
 
     start_due_attempts(delivery, now_ms);
+    run_spool(delivery, now_ms); /* before anything is sent */
     serve_waiting_attempts(delivery);
     if (finish_ended_attempts(delivery)) /* that may have freed lanes */
         start_due_attempts(delivery, now_ms);
     serve_waiting_attempts(delivery);
+    next_ms = run_spool(delivery, now_ms);
     first = heap_first(&delivery->table.timers);
-    return first != NULL ? first->key : UINT64_MAX;
+    return first != NULL && first->key < next_ms ? first->key : next_ms;
 }
 
 bool delivery_wait(struct delivery *delivery, int event_fd, uint64_t now_ms, uint64_t until_ms) {

@@ -38,6 +38,16 @@ void delivery_add(struct delivery *delivery, struct app *app, size_t index, stru
  */
 void delivery_app_changed(struct delivery *delivery, struct slice app_id, struct app *app);
 
+/*
+ * Finds the records of apps for which the spool has events of an earlier process: `find` is called on the webhook
+ * thread with the id of one of them (valid until the answer), and delivery_app_found gives the answer to it. Before the
+ * thread starts.
+ */
+void delivery_set_finder(struct delivery *delivery, void (*find)(struct slice app_id, void *context), void *context);
+
+/* `available` false: the store could not be asked, and is asked again. `app` NULL: there is no such app. */
+void delivery_app_found(struct delivery *delivery, bool available, struct app *app);
+
 /* Sends what is due. Returns when to call it again, on the monotonic clock; UINT64_MAX: when there is something new. */
 uint64_t delivery_run(struct delivery *delivery, uint64_t now_ms);
 

@@ -17,6 +17,7 @@ struct queued_event {
     struct list waiting_link;
     uint64_t number; /* in the order of adding */
     uint64_t wall_ms;
+    struct spool_unit unit;
     uint32_t length;
     uint8_t lane;
     char json[];
@@ -69,6 +70,8 @@ bool webhook_queue_drop_oldest(struct webhook_queue *queue) {
     unlink_event(queue, event);
     queue->events--;
     queue->bytes -= event_bytes(event);
+    if (queue->spool != NULL)
+        spool_done(queue->spool, &event->unit);
     free(event);
     return true;
 }
@@ -84,9 +87,8 @@ unsigned webhook_lane_of(struct slice channel) {
     return (unsigned)(crc32_z(0, (const Bytef *)channel.data, channel.length) % WEBHOOK_LANES);
 }
 
-void webhook_queue_add(struct webhook_queue *queue, struct slice channel, struct slice json, uint64_t wall_ms,
-                       uint64_t now_ms) {
-    unsigned number = webhook_lane_of(channel);
+static struct queued_event *add_event(struct webhook_queue *queue, unsigned number, struct slice json, uint64_t wall_ms,
+                                      uint64_t now_ms) {
     struct webhook_lane *lane = &queue->lanes[number];
     struct queued_event *event = alloc(sizeof *event + json.length);
 
@@ -105,6 +107,31 @@ void webhook_queue_add(struct webhook_queue *queue, struct slice channel, struct
     lane->length += json.length;
     queue->events++;
     queue->bytes += event_bytes(event);
+    return event;
+}
+
+static struct spool_record event_record(const struct webhook_queue *queue, const struct queued_event *event) {
+    struct spool_record record = {
+        .type = SPOOL_EVENT,
+        .wall_ms = event->wall_ms,
+        .lanes = event->lane,
+        .app_id = queue->place.app_id,
+        .text = {event->json, event->length},
+    };
+
+    memcpy(record.target, queue->place.target, sizeof record.target);
+    return record;
+}
+
+void webhook_queue_add(struct webhook_queue *queue, struct slice channel, struct slice json, uint64_t wall_ms,
+                       uint64_t now_ms) {
+    struct queued_event *event = add_event(queue, webhook_lane_of(channel), json, wall_ms, now_ms);
+
+    if (queue->spool != NULL) {
+        struct spool_record record = event_record(queue, event);
+
+        spool_put(queue->spool, &event->unit, &record);
+    }
 }
 
 /* --- forming batches --- */
@@ -185,26 +212,77 @@ static struct queued_event *oldest_event(const struct webhook_queue *queue, unsi
     return oldest;
 }
 
-/* Writes the body of the `taken` events, and frees them. */
+static struct spool_record batch_record(const struct webhook_batch *batch) {
+    const struct webhook_place *place = &batch->queue->place;
+    struct spool_record record = {
+        .type = SPOOL_BATCH,
+        .wall_ms = batch->oldest_wall_ms,
+        .lanes = (uint8_t)batch->lanes,
+        .app_id = place->app_id,
+        .event_numbers = {batch->event_numbers, batch->events * (size_t)8},
+        .text = {batch->body, batch->length},
+    };
+
+    memcpy(record.target, place->target, sizeof record.target);
+    return record;
+}
+
+/* Writes the batch of the `taken` events to the spool, in place of them. */
+static void spool_batch(struct webhook_batch *batch, struct list *taken) {
+    struct spool *spool = batch->queue->spool;
+    struct buffer numbers = {0};
+    struct spool_record record;
+
+    for (struct list *link = taken->next; link != taken; link = link->next)
+        spool_append_number(&numbers, container_of(link, struct queued_event, waiting_link)->unit.number);
+    batch->event_numbers = numbers.data;
+    record = batch_record(batch);
+    spool_put(spool, &batch->unit, &record);
+    for (struct list *link = taken->next; link != taken; link = link->next) {
+        struct queued_event *event = container_of(link, struct queued_event, waiting_link);
+
+        if (batch->unit.segment != NULL)
+            spool_absorbed(&event->unit);
+        else
+            spool_done(spool, &event->unit);
+    }
+}
+
+/* Writes the body of the `taken` events. */
 static void write_batch_body(struct webhook_batch *batch, struct list *taken, size_t length) {
     struct buffer body = {0};
 
     buffer_reserve(&body, length + BODY_FRAME_BYTES);
     buffer_appendf(&body, "{\"time_ms\":%llu,\"events\":[", (unsigned long long)batch->oldest_wall_ms);
-    while (!list_empty(taken)) {
-        struct queued_event *event = container_of(taken->next, struct queued_event, waiting_link);
+    for (struct list *link = taken->next; link != taken; link = link->next) {
+        struct queued_event *event = container_of(link, struct queued_event, waiting_link);
 
         buffer_append_bytes(&body, event->json, event->length);
-        list_remove(&event->waiting_link);
-        buffer_append_byte(&body, list_empty(taken) ? ']' : ',');
+        buffer_append_byte(&body, link->next == taken ? ']' : ',');
         batch->queue->bytes -= event_bytes(event);
-        free(event);
     }
     buffer_append_byte(&body, '}');
     batch->body = body.data;
     batch->length = body.length;
     batch->bytes = sizeof *batch + body.capacity;
     batch->queue->bytes += batch->bytes;
+}
+
+static void free_events(struct list *taken) {
+    while (!list_empty(taken)) {
+        struct queued_event *event = container_of(taken->next, struct queued_event, waiting_link);
+
+        list_remove(&event->waiting_link);
+        free(event);
+    }
+}
+
+/* Gives the batch its lanes. A restored one may find one of them taken: that is the only case. */
+static void take_lanes(struct webhook_batch *batch) {
+    for (unsigned i = 0; i < WEBHOOK_LANES; i++)
+        if ((batch->lanes >> i & 1) != 0 && batch->queue->lanes[i].batch == NULL)
+            batch->queue->lanes[i].batch = batch;
+    list_append(&batch->queue->batches, &batch->link);
 }
 
 static struct webhook_batch *form_batch(struct webhook_queue *queue, unsigned first, uint64_t now_ms) {
@@ -229,10 +307,10 @@ static struct webhook_batch *form_batch(struct webhook_queue *queue, unsigned fi
             batch->oldest_wall_ms = event->wall_ms;
     }
     write_batch_body(batch, &taken, length);
-    for (unsigned i = 0; i < WEBHOOK_LANES; i++)
-        if ((batch->lanes >> i & 1) != 0)
-            queue->lanes[i].batch = batch;
-    list_append(&queue->batches, &batch->link);
+    if (queue->spool != NULL)
+        spool_batch(batch, &taken);
+    free_events(&taken);
+    take_lanes(batch);
     return batch;
 }
 
@@ -259,6 +337,9 @@ void webhook_batch_end(struct webhook_batch *batch) {
         if (queue->lanes[i].batch == batch)
             queue->lanes[i].batch = NULL;
     list_remove(&batch->link);
+    if (queue->spool != NULL)
+        spool_done(queue->spool, &batch->unit);
+    free(batch->event_numbers);
     queue->events -= batch->events;
     queue->bytes -= batch->bytes;
     free(batch->body);
@@ -288,6 +369,54 @@ bool webhook_batch_retry(struct webhook_batch *batch, uint64_t now_ms) {
         return false;
     batch->state = BATCH_WAITING;
     return true;
+}
+
+/* --- the spool --- */
+
+static void restore_batch(struct webhook_queue *queue, const struct spool_restored *restored, uint64_t now_ms) {
+    const struct spool_record *record = &restored->record;
+    struct webhook_batch *batch = alloc_zero(sizeof *batch);
+
+    batch->queue = queue;
+    batch->state = BATCH_WAITING;
+    batch->lanes = record->lanes;
+    batch->events = (uint32_t)(record->event_numbers.length / 8);
+    batch->event_numbers = alloc_copy(record->event_numbers.data, record->event_numbers.length);
+    batch->body = alloc_copy(record->text.data, record->text.length);
+    batch->length = record->text.length;
+    batch->bytes = sizeof *batch + batch->length;
+    batch->oldest_wall_ms = record->wall_ms;
+    batch->unit = restored->unit;
+    batch->first_attempt_ms = batch->next_attempt_ms = now_ms;
+    queue->events += batch->events;
+    queue->bytes += batch->bytes;
+    take_lanes(batch);
+}
+
+void webhook_queue_restore(struct webhook_queue *queue, const struct spool_restored *restored, uint64_t now_ms) {
+    const struct spool_record *record = &restored->record;
+
+    if (record->type == SPOOL_BATCH)
+        restore_batch(queue, restored, now_ms);
+    else
+        add_event(queue, record->lanes % WEBHOOK_LANES, record->text, record->wall_ms, now_ms)->unit = restored->unit;
+}
+
+void webhook_queue_put_again(struct webhook_queue *queue, const struct spool_segment *segment) {
+    for (struct list *link = queue->waiting.next; link != &queue->waiting; link = link->next) {
+        struct queued_event *event = container_of(link, struct queued_event, waiting_link);
+        struct spool_record record = event_record(queue, event);
+
+        if (event->unit.segment == segment)
+            spool_put_again(queue->spool, &event->unit, &record);
+    }
+    for (struct list *link = queue->batches.next; link != &queue->batches; link = link->next) {
+        struct webhook_batch *batch = container_of(link, struct webhook_batch, link);
+        struct spool_record record = batch_record(batch);
+
+        if (batch->unit.segment == segment)
+            spool_put_again(queue->spool, &batch->unit, &record);
+    }
 }
 
 void webhook_queue_drain(struct webhook_queue *queue, uint64_t now_ms) {

@@ -21,6 +21,7 @@
 
 #include "base/list.h"
 #include "base/slice.h"
+#include "webhook/spool.h"
 
 struct config;
 
@@ -49,8 +50,16 @@ struct webhook_lane {
     struct webhook_batch *batch;
 };
 
+/* What the spool writes of a webhook. */
+struct webhook_place {
+    struct slice app_id;
+    uint8_t target[SPOOL_TARGET_BYTES];
+};
+
 struct webhook_queue {
     const struct webhook_queue_settings *settings;
+    struct spool *spool; /* NULL: there is none */
+    struct webhook_place place;
     struct webhook_lane lanes[WEBHOOK_LANES];
     struct list waiting; /* all events that are in no batch, the oldest first */
     struct list batches;
@@ -75,6 +84,8 @@ struct webhook_batch {
     char *body;
     size_t length;
     uint64_t oldest_wall_ms; /* when the oldest event happened */
+    struct spool_unit unit;
+    char *event_numbers; /* of its events in the spool; NULL without a spool */
 
     uint32_t attempts; /* that failed */
     uint32_t pause_ms;
@@ -96,6 +107,12 @@ unsigned webhook_lane_of(struct slice channel);
 /* Adds an event: `json` is copied. */
 void webhook_queue_add(struct webhook_queue *queue, struct slice channel, struct slice json, uint64_t wall_ms,
                        uint64_t now_ms);
+
+/* Adds a unit that the spool has from an earlier process; a batch is due at once. */
+void webhook_queue_restore(struct webhook_queue *queue, const struct spool_restored *restored, uint64_t now_ms);
+
+/* Writes the units of this file to the spool again. */
+void webhook_queue_put_again(struct webhook_queue *queue, const struct spool_segment *segment);
 
 /* When the next batch is due; UINT64_MAX: none is. */
 uint64_t webhook_queue_due_ms(const struct webhook_queue *queue);

@@ -62,6 +62,14 @@ void webhook_table_update(struct webhook_table *table, struct webhook *webhook) 
     heap_set(&table->timers, &webhook->timer, list_empty(&webhook->starved) ? webhook_queue_due_ms(queue) : UINT64_MAX);
 }
 
+/* Tells the queue what the spool writes of it. */
+static void set_place(struct webhook *webhook) {
+    if (webhook->queue.spool == NULL)
+        return;
+    webhook->queue.place.app_id = webhook->app->id;
+    spool_target_of(webhook->app->record->webhooks, webhook->index, webhook->queue.place.target);
+}
+
 static struct webhook *create_webhook(const struct webhook_table *table, struct webhook_app *app, size_t index) {
     struct webhook *webhook = alloc_zero(sizeof *webhook);
 
@@ -69,6 +77,8 @@ static struct webhook *create_webhook(const struct webhook_table *table, struct 
     webhook->index = index;
     webhook_queue_init(&webhook->queue, &table->settings);
     webhook->queue.draining = table->draining;
+    webhook->queue.spool = table->spool;
+    set_place(webhook);
     list_init(&webhook->attempts);
     list_init(&webhook->starved);
     return webhook;
@@ -80,6 +90,7 @@ static void destroy_webhook(struct webhook_table *table, struct webhook *webhook
     if (table->removed != NULL)
         table->removed(webhook, table->context);
     list_remove(&webhook->starved);
+    webhook->queue.spool = table->spool;
     webhook_queue_dispose(&webhook->queue);
     webhook_table_update(table, webhook);
     free(webhook);
@@ -123,6 +134,7 @@ static void destroy_webhook_app(struct webhook_table *table, struct webhook_app 
 }
 
 void webhook_table_dispose(struct webhook_table *table) {
+    table->spool = NULL; /* what is pending stays in it */
     while (table->apps != NULL)
         destroy_webhook_app(table, *(struct webhook_app **)table->apps); /* the first member of a node is its key */
     heap_dispose(&table->timers);
@@ -166,6 +178,9 @@ static void replace_record(struct webhook_table *table, struct webhook_app *app,
     app->record = app_ref(record);
     app->id = record->id; /* the same text: the order of the tree does not change */
     pthread_mutex_unlock(&table->mutex);
+    for (size_t i = 0; i < record->webhook_count; i++)
+        if (kept[i] != NULL)
+            set_place(kept[i]);
     for (size_t i = 0; i < before->webhook_count; i++)
         destroy_webhook(table, old[i]);
     free(old);
@@ -216,24 +231,72 @@ static void hold_bounds(struct webhook_table *table, struct webhook *webhook) {
             break;
 }
 
-void webhook_table_add(struct webhook_table *table, struct app *record, size_t index, struct slice channel,
-                       struct slice json, uint64_t wall_ms, uint64_t now_ms) {
+/* The app with this record in force. */
+static struct webhook_app *app_with_record(struct webhook_table *table, struct app *record) {
     struct webhook_app *app = find_webhook_app(table, record->id);
 
     if (app == NULL)
-        app = create_webhook_app(table, record);
-    else if (app->record != record)
+        return create_webhook_app(table, record);
+    if (app->record != record)
         replace_record(table, app, record);
-    if (app->webhooks[index] == NULL) {
-        struct webhook *webhook = create_webhook(table, app, index);
+    return app;
+}
 
-        pthread_mutex_lock(&table->mutex);
-        app->webhooks[index] = webhook;
-        pthread_mutex_unlock(&table->mutex);
+static struct webhook *webhook_of(struct webhook_table *table, struct webhook_app *app, size_t index) {
+    struct webhook *webhook = app->webhooks[index];
+
+    if (webhook != NULL)
+        return webhook;
+    webhook = create_webhook(table, app, index);
+    pthread_mutex_lock(&table->mutex);
+    app->webhooks[index] = webhook;
+    pthread_mutex_unlock(&table->mutex);
+    return webhook;
+}
+
+void webhook_table_add(struct webhook_table *table, struct app *record, size_t index, struct slice channel,
+                       struct slice json, uint64_t wall_ms, uint64_t now_ms) {
+    struct webhook *webhook = webhook_of(table, app_with_record(table, record), index);
+
+    webhook_queue_add(&webhook->queue, channel, json, wall_ms, now_ms);
+    webhook_table_update(table, webhook);
+    hold_bounds(table, webhook);
+}
+
+/* The number of the webhook with this target; the number of webhooks: there is none. */
+static size_t index_of_target(const struct app *record, const uint8_t wanted[SPOOL_TARGET_BYTES]) {
+    size_t found = record->webhook_count;
+
+    for (size_t i = 0; i < record->webhook_count; i++) {
+        uint8_t target[SPOOL_TARGET_BYTES];
+
+        spool_target_of(record->webhooks, i, target);
+        if (memcmp(target, wanted, SPOOL_TARGET_BYTES) == 0)
+            return i;
+        if (memcmp(target, wanted, SPOOL_TARGET_BYTES - 1) == 0) /* another one with the target */
+            found = i;
     }
-    webhook_queue_add(&app->webhooks[index]->queue, channel, json, wall_ms, now_ms);
-    webhook_table_update(table, app->webhooks[index]);
-    hold_bounds(table, app->webhooks[index]);
+    return found;
+}
+
+void webhook_table_restore(struct webhook_table *table, struct app *record, const struct spool_restored *units,
+                           size_t count, uint64_t now_ms) {
+    struct webhook_app *app = record != NULL ? app_with_record(table, record) : NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t index = app != NULL ? index_of_target(record, units[i].record.target) : 0;
+        struct spool_unit unit = units[i].unit;
+
+        if (app != NULL && index < record->webhook_count) {
+            struct webhook *webhook = webhook_of(table, app, index);
+
+            webhook_queue_restore(&webhook->queue, &units[i], now_ms);
+            webhook_table_update(table, webhook);
+            hold_bounds(table, webhook);
+        } else {
+            spool_done(table->spool, &unit);
+        }
+    }
 }
 
 struct webhook *webhook_table_due(struct webhook_table *table, uint64_t now_ms) {
@@ -247,6 +310,7 @@ struct webhook *webhook_table_due(struct webhook_table *table, uint64_t now_ms) 
 struct table_walk {
     struct webhook_table *table;
     uint64_t now_ms;
+    const struct spool_segment *segment;
     void (*each)(struct slice app_id, size_t index, const struct webhook_counters *counters, void *context);
     void *context;
 };
@@ -270,6 +334,23 @@ void webhook_table_drain(struct webhook_table *table, uint64_t now_ms) {
 
     table->draining = true;
     twalk_r(table->apps, drain_webhook_app, &walk);
+}
+
+static void put_webhook_app_again(const void *node, VISIT visit, void *context) {
+    const struct webhook_app *app = *(struct webhook_app *const *)node;
+    const struct table_walk *walk = context;
+
+    if (visit != postorder && visit != leaf)
+        return;
+    for (size_t i = 0; i < app->record->webhook_count; i++)
+        if (app->webhooks[i] != NULL)
+            webhook_queue_put_again(&app->webhooks[i]->queue, walk->segment);
+}
+
+void webhook_table_put_again(struct webhook_table *table, const struct spool_segment *segment) {
+    struct table_walk walk = {.segment = segment};
+
+    twalk_r(table->apps, put_webhook_app_again, &walk);
 }
 
 static void visit_webhook_app(const void *node, VISIT visit, void *context) {

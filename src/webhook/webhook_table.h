@@ -63,6 +63,7 @@ struct webhook_table {
     struct heap by_events, by_bytes; /* the key is UINT64_MAX minus the amount */
     size_t events, bytes;
     bool draining;
+    struct spool *spool; /* NULL: there is none */
 
     /* A webhook is about to be freed: ends its attempts. */
     void (*removed)(struct webhook *webhook, void *context);
@@ -78,6 +79,14 @@ void webhook_table_add(struct webhook_table *table, struct app *record, size_t i
 
 /* Takes over a record, as delivery_app_changed does. */
 void webhook_table_change(struct webhook_table *table, struct slice app_id, struct app *record);
+
+/* Takes over what the spool has of the app from an earlier process. What no webhook of the record has as its target is
+ * dropped; `record` NULL: all of it. */
+void webhook_table_restore(struct webhook_table *table, struct app *record, const struct spool_restored *units,
+                           size_t count, uint64_t now_ms);
+
+/* Writes all units of this file to the spool again. */
+void webhook_table_put_again(struct webhook_table *table, const struct spool_segment *segment);
 
 /* Call after each change of the webhook's queue: keeps the sums, the timer and the gauges. */
 void webhook_table_update(struct webhook_table *table, struct webhook *webhook);

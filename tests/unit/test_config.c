@@ -249,6 +249,8 @@ static const struct expectation {
     ROW("webhooks.retry.max_backoff_ms", webhooks.retry.max_backoff_ms, "60000", NULL, "40"),
     ROW("webhooks.request_timeout_ms", webhooks.request_timeout_ms, "10000", NULL, "700"),
     ROW("webhooks.denied_networks", webhooks.denied_networks, "", NULL, "10.0.0.0/8,fd00::/8"),
+    ROW("webhooks.spool_path", webhooks.spool_path, NULL, NULL, "/var/spool/curlew"),
+    ROW("webhooks.spool_max_mb", webhooks.spool_max_mb, "256", NULL, "16"),
     ROW("queue.driver", queue.driver, "memory", "QUEUE_DRIVER", "none"),
     ROW("cache.memory.max_capacity", cache.memory.max_capacity, "10000", "CACHE_MAX_CAPACITY", "5"),
     ROW("cache.memory.ttl", cache.memory.ttl, "0 unset", "CACHE_TTL_SECONDS", "6"),

@@ -1,0 +1,206 @@
+/* The spool: what is read back, and the bound of its files. The tests close it as a kill would: pending units stay. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "webhook/spool.h"
+
+#define MB (UINT64_C(1) << 20)
+
+static char folder[64];
+static struct error error;
+
+static int make_folder(void **state) {
+    (void)state;
+    strcpy(folder, "/tmp/curlew-spool-XXXXXX");
+    return mkdtemp(folder) == NULL;
+}
+
+static int remove_folder(void **state) {
+    char command[128];
+
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+static struct spool *open_spool(uint64_t max_bytes) {
+    struct spool *spool = spool_open(folder, max_bytes, &error);
+
+    if (spool == NULL)
+        fail_msg("%s", error.text);
+    return spool;
+}
+
+static struct spool_unit put(struct spool *spool, const char *app_id, const char *text) {
+    struct spool_record record = {.type = SPOOL_EVENT, .app_id = slice_of(app_id), .text = slice_of(text)};
+    struct spool_unit unit;
+
+    spool_put(spool, &unit, &record);
+    return unit;
+}
+
+/* The texts of what an earlier process left of the app, with a blank behind each. */
+static const char *restored_texts(struct spool *spool, const char *expected_app) {
+    static char texts[4096];
+    const struct spool_restored *units;
+    struct slice app_id;
+    size_t count;
+
+    texts[0] = '\0';
+    if (!spool_next_app(spool, &app_id, &units, &count))
+        return texts;
+    assert_int_equal(slice_compare(app_id, slice_of(expected_app)), 0);
+    for (size_t i = 0; i < count; i++)
+        snprintf(texts + strlen(texts), sizeof texts - strlen(texts), "%.*s ", SLICE_ARGS(units[i].record.text));
+    spool_app_taken(spool);
+    return texts;
+}
+
+static uint64_t folder_bytes(void) {
+    DIR *directory = opendir(folder);
+    const struct dirent *entry;
+    uint64_t bytes = 0;
+
+    while ((entry = readdir(directory)) != NULL) {
+        char path[400];
+        struct stat status;
+
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (stat(path, &status) == 0 && S_ISREG(status.st_mode))
+            bytes += (uint64_t)status.st_size;
+    }
+    closedir(directory);
+    return bytes;
+}
+
+static void what_is_pending_is_read_back_by_app_and_in_order(void **state) {
+    struct spool *spool = open_spool(16 * MB);
+    struct spool_unit done, unit = put(spool, "b", "1");
+
+    (void)state;
+    put(spool, "a", "2");
+    done = put(spool, "b", "3");
+    put(spool, "b", "4");
+    spool_done(spool, &done);
+    assert_null(done.segment);
+    spool_close(spool);
+    for (int i = 0; i < 2; i++) { /* reading changes nothing */
+        spool = open_spool(16 * MB);
+        assert_string_equal(restored_texts(spool, "a"), "2 ");
+        assert_string_equal(restored_texts(spool, "b"), "1 4 ");
+        assert_string_equal(restored_texts(spool, ""), "");
+        spool_close(spool);
+    }
+    (void)unit;
+}
+
+static void a_batch_stands_for_its_events(void **state) {
+    struct spool *spool = open_spool(16 * MB);
+    struct spool_unit events[2] = {put(spool, "a", "1"), put(spool, "a", "2")}, unit;
+    struct buffer numbers = {0};
+    struct spool_record record = {.type = SPOOL_BATCH, .app_id = SLICE("a"), .lanes = 5, .text = SLICE("body")};
+
+    (void)state;
+    put(spool, "a", "3");
+    spool_append_number(&numbers, events[0].number);
+    spool_append_number(&numbers, events[1].number);
+    record.event_numbers = buffer_slice(&numbers);
+    spool_put(spool, &unit, &record);
+    spool_absorbed(&events[0]);
+    spool_absorbed(&events[1]);
+    spool_close(spool);
+    spool = open_spool(16 * MB);
+    assert_string_equal(restored_texts(spool, "a"), "3 body ");
+    spool_close(spool);
+    buffer_dispose(&numbers);
+}
+
+static void files_go_when_nothing_in_them_is_pending(void **state) {
+    struct spool *spool = open_spool(16 * MB);
+    char *text = alloc_zero(100001);
+
+    (void)state;
+    memset(text, 'x', 100000);
+    for (uint64_t i = 0; i < 1000; i++) {
+        struct spool_unit unit = put(spool, "a", text);
+
+        assert_non_null(unit.segment);
+        spool_flush(spool, i);
+        spool_done(spool, &unit);
+    }
+    assert_true(folder_bytes() < 3 * MB);
+    spool_close(spool);
+    free(text);
+}
+
+static void a_unit_that_is_pending_for_long_does_not_let_the_files_grow(void **state) {
+    struct spool *spool = open_spool(16 * MB);
+    struct spool_unit old = put(spool, "a", "old");
+    char *text = alloc_zero(100001);
+
+    (void)state;
+    memset(text, 'x', 100000);
+    for (uint64_t i = 0; i < 1000; i++) {
+        struct spool_unit unit = put(spool, "a", text);
+        const struct spool_segment *crowded;
+
+        assert_non_null(unit.segment);
+        spool_flush(spool, i);
+        spool_done(spool, &unit);
+        crowded = spool_crowded(spool);
+        if (crowded != NULL) {
+            struct spool_record record = {.type = SPOOL_EVENT, .app_id = SLICE("a"), .text = SLICE("old")};
+
+            assert_ptr_equal(old.segment, crowded);
+            spool_put_again(spool, &old, &record);
+            spool_flush(spool, i);
+        }
+    }
+    assert_true(folder_bytes() < 16 * MB);
+    spool_close(spool);
+    spool = open_spool(16 * MB);
+    assert_string_equal(restored_texts(spool, "a"), "old ");
+    spool_close(spool);
+    free(text);
+}
+
+static void a_full_spool_refuses_what_is_new(void **state) {
+    struct spool *spool = open_spool(1 * MB);
+    char *text = alloc_zero(100001);
+    unsigned kept = 0;
+
+    (void)state;
+    memset(text, 'x', 100000);
+    for (uint64_t i = 0; i < 20; i++) {
+        kept += put(spool, "a", text).segment != NULL;
+        spool_flush(spool, i);
+    }
+    assert_int_equal(kept, 10);
+    assert_true(folder_bytes() <= 1 * MB + 1000);
+    spool_close(spool);
+    free(text);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CASE(what_is_pending_is_read_back_by_app_and_in_order),
+        CASE(a_batch_stands_for_its_events),
+        CASE(files_go_when_nothing_in_them_is_pending),
+        CASE(a_unit_that_is_pending_for_long_does_not_let_the_files_grow),
+        CASE(a_full_spool_refuses_what_is_new),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
