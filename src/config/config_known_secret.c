@@ -3,15 +3,75 @@
 #include <stdio.h>
 #include <string.h>
 
-/* From examples of this project, Sockudo, soketi and Laravel. They are public, so no comparison in constant time. */
-static const char *const known_secrets[] = {"app-secret", "bench-secret", "demo-secret", "my-app-secret",
-                                            "my-secret",  "secret",       "test-secret", "your-app-secret"};
+#define STRING_OF(number) #number
+#define TEXT_OF(number) STRING_OF(number)
 
-static bool is_known_secret(const char *secret) {
+/*
+ * From the documentation and examples of this project, Sockudo, soketi, laravel-websockets, Reverb and Pusher, in lower
+ * case and with `-` for `_`. They are public, so no comparison in constant time.
+ */
+static const char *const known_secrets[] = {
+    "7ad3773142a6692b25b8",
+    "app-secret",
+    "bench-secret",
+    "change-me",
+    "changeme",
+    "default-secret",
+    "demo-app-secret",
+    "demo-secret",
+    "example-secret",
+    "laravel-websockets-app-secret",
+    "local-app-secret",
+    "local-secret",
+    "my-app-secret",
+    "my-secret",
+    "password",
+    "pusher-app-secret",
+    "pusher-secret",
+    "reverb-app-secret",
+    "reverb-secret",
+    "secret",
+    "shop-secret",
+    "sockudo-secret",
+    "soketi-secret",
+    "some-app-secret",
+    "some-secret",
+    "test-app-secret",
+    "test-secret",
+    "testing-reverb-secret",
+    "your-app-secret",
+    "your-pusher-app-secret",
+    "your-pusher-secret",
+    "your-reverb-app-secret",
+    "your-secret",
+};
+
+static bool is_same_secret(struct slice secret, const char *known) {
+    if (secret.length != strlen(known))
+        return false;
+    for (size_t i = 0; i < secret.length; i++) {
+        char byte = secret.data[i] == '_' ? '-' : secret.data[i];
+        if ((byte >= 'A' && byte <= 'Z' ? byte | 0x20 : byte) != known[i])
+            return false;
+    }
+    return true;
+}
+
+bool config_secret_is_known(struct slice secret) {
     for (size_t i = 0; i < sizeof known_secrets / sizeof known_secrets[0]; i++)
-        if (strcmp(secret, known_secrets[i]) == 0)
+        if (is_same_secret(secret, known_secrets[i]))
             return true;
     return false;
+}
+
+const char *config_secret_danger(struct slice secret) {
+    if (config_secret_is_known(secret))
+        return "its secret is publicly known from examples, so anyone can publish and sign in its name; set another "
+               "one, such as the output of `openssl rand -hex 32`";
+    if (secret.length < CONFIG_SECRET_SHORTEST)
+        return "its secret has fewer than " TEXT_OF(CONFIG_SECRET_SHORTEST) " characters, so it can be found by trying; "
+               "set another one, such as the output of `openssl rand -hex 32`";
+    return NULL;
 }
 
 void config_report_known_secrets(const struct config *config, struct config_report *report) {
@@ -24,10 +84,8 @@ void config_report_known_secrets(const struct config *config, struct config_repo
         char digits[24];
 
         snprintf(digits, sizeof digits, "%" JSON_INTEGER_FORMAT, json_integer_value(id));
-        if (secret != NULL && is_known_secret(secret))
-            config_report_warning(report,
-                                  "app \"%s\": its secret is publicly known from examples, so anyone can publish and "
-                                  "sign in its name; set another one, such as the output of `openssl rand -hex 32`",
-                                  json_is_string(id) ? json_string_value(id) : digits);
+        if (secret != NULL && config_secret_is_known(slice_of(secret)))
+            config_report_warning(report, "app \"%s\": %s", json_is_string(id) ? json_string_value(id) : digits,
+                                  config_secret_danger(slice_of(secret)));
     }
 }

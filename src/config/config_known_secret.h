@@ -1,9 +1,21 @@
 /*
- * Secrets that everyone knows, because they are in the examples of servers of this kind.
+ * Secrets of apps that are not secret: those in the examples of servers of this kind, which everyone knows, and short
+ * ones.
  */
 #pragma once
 
+#include "base/slice.h"
 #include "config/config.h"
 
-/* Warns of each app of the configuration with such a secret, by its id. */
+/* A secret with fewer bytes can be found by trying. */
+#define CONFIG_SECRET_SHORTEST 16
+
+/* True if it is in examples. Case does not matter, and `_` is the same as `-`. Any thread. */
+bool config_secret_is_known(struct slice secret);
+
+/* What is dangerous about a secret, as the rest of a sentence that begins with the app: "its secret is ...". NULL if
+ * nothing is known to be. Any thread. */
+const char *config_secret_danger(struct slice secret);
+
+/* Warns of each app of the configuration whose secret is known, by its id. */
 void config_report_known_secrets(const struct config *config, struct config_report *report);

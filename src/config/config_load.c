@@ -12,6 +12,7 @@
 #include "config/config_foreign.h"
 #include "config/config_loader.h"
 #include "config/config_ports.h"
+#include "config/config_secret_file.h"
 #include "config/config_unknown.h"
 #include "config/config_value.h"
 
@@ -221,6 +222,7 @@ bool config_load(struct config *config, const char *file, struct config_report *
     fill_in(&loader);
     check_config(&loader);
     config_load_default_app(&loader);
+    config_read_secret_files(&loader);
     good = loader.report->errors.count == errors_before;
     if (!good) {
         error_set(error, "%s", loader.report->errors.texts[errors_before]);

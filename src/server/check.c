@@ -8,6 +8,7 @@
 
 #include "app/app.h"
 #include "config/config.h"
+#include "server/check_store.h"
 #include "server/server_tls.h"
 #include "store/drivers.h"
 #include "store/store.h"
@@ -109,8 +110,8 @@ static bool check_certificate(const struct config *config, struct config_report 
     return good;
 }
 
-/* Lets the driver check its settings, without a request to the store. */
-static bool check_store(const struct config *config, struct config_report *report) {
+/* Lets the driver check its settings, without a request to the store; a strict check reads its apps, too. */
+static bool check_store(const struct config *config, bool strict, struct config_report *report, size_t *apps) {
     const struct app_store_driver *driver = app_store_driver_of(config->app_manager.driver);
     struct app_defaults defaults;
     struct app_store *store;
@@ -124,15 +125,17 @@ static bool check_store(const struct config *config, struct config_report *repor
         config_report_error(report, "%s", error.text);
         return false;
     }
+    if (strict)
+        *apps = check_stored_apps(config, store, report);
     store_close(store);
     return true;
 }
 
 /* True if a start would come as far as listening. */
-static bool can_start(const struct config *config, struct config_report *report) {
+static bool can_start(const struct config *config, bool strict, struct config_report *report, size_t *stored) {
     bool supported = config_supported(config, report) && check_certificate(config, report);
 
-    return check_store(config, report) && supported;
+    return check_store(config, strict, report, stored) && supported;
 }
 
 /* The folder of the file of apps has to be writable when the first query is made; the server starts without that. A
@@ -151,11 +154,14 @@ static void check_sqlite_folder(const struct config *config, struct config_repor
 
 /* Reports what is found, and returns the exit code. */
 static int check_loaded(const struct config *config, bool strict, struct config_report *report, size_t *apps) {
-    int code = can_start(config, report) ? 0 : 2;
+    size_t stored = 0;
+    int code = can_start(config, strict, report, &stored) ? 0 : 2;
 
     *apps = check_apps(config, report);
     if (*apps == 0 && config->app_manager.driver == CONFIG_DRIVER_MEMORY)
         config_report_warning(report, "%s", check_no_app_warning);
+    if (config->app_manager.driver != CONFIG_DRIVER_MEMORY && strict)
+        *apps = stored; /* those of the configuration are among them from the first start on */
     check_sqlite_folder(config, report);
     return code == 0 && (report->errors.count > 0 || (strict && report->warnings.count > 0)) ? 1 : code;
 }

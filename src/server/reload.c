@@ -51,6 +51,7 @@ void server_reload(struct server *server, const char *config_file) {
                   server->config.file);
         config_dispose(&config);
     } else {
+        config_report_log(&report);
         warn_of_restarts(&server->config, &config);
         server_tls_reload(&server->tls, &config, server->tickets, &server->reclaimer);
         reload_apps(server, &config);

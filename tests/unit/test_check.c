@@ -55,8 +55,9 @@ static void strict_makes_a_failure_of_a_warning(void **state) {
 }
 
 static void a_secret_that_everyone_knows_is_told_in_production(void **state) {
-    static const char *const known[] = {"{" APP("app-secret") "}", "{" APP("demo-secret") "}", "{" APP("secret") "}",
-                                        "{" APP("my-app-secret") "}"};
+    static const char *const known[] = {"{" APP("app-secret") "}", "{" APP("demo-secret") "}",
+                                        "{" APP("secret") "}",     "{" APP("my-app-secret") "}",
+                                        "{" APP("app_secret") "}", "{" APP("SOME_APP_SECRET") "}"};
 
     (void)state;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {

@@ -43,7 +43,7 @@ static void note_unreachable(void *context, const struct error *error) {
 static void init_parts(struct app_cache *cache, struct workers *workers, const struct app_manager_hooks *hooks) {
     uint64_t timeout_ms = cache->settings.lookup_timeout_ms;
 
-    cache_surroundings_init(&cache->surroundings, workers, hooks, &cache->defaults, cache->store);
+    cache_surroundings_init(&cache->surroundings, workers, hooks, &cache->defaults, cache->config, cache->store);
     pthread_mutex_init(&cache->mutex, NULL);
     cache_wake_init(&cache->wake);
     records_init(&cache->records, &cache->settings, &cache->wake, workers->count, hooks->free_channels);

@@ -9,11 +9,11 @@
 
 void cache_surroundings_init(struct cache_surroundings *surroundings, struct workers *workers,
                              const struct app_manager_hooks *hooks, const struct app_defaults *defaults,
-                             const struct app_store *store) {
+                             const struct config *config, const struct app_store *store) {
     surroundings->workers = workers;
     surroundings->hooks = hooks;
     surroundings->defaults = defaults;
-    cache_secrets_init(&surroundings->secrets, store);
+    cache_secrets_init(&surroundings->secrets, config, store);
     reclaimer_init(&surroundings->reclaimer, workers);
     atomic_init(&surroundings->close_pending, false);
 }
@@ -75,8 +75,7 @@ void cache_effects_run(struct cache_effects *effects, struct cache_surroundings 
         log_change(effects);
     if (effects->changed != NULL) {
         warn_of_unknown_fields(surroundings, effects->changed);
-        if (!effects->is_logged) /* what this process writes is encrypted on its way */
-            cache_secrets_warn(&surroundings->secrets, effects->changed);
+        cache_secrets_warn(&surroundings->secrets, effects->changed, effects->is_logged);
     }
     if (effects->broken != NULL)
         log_error("app", "%s%s", effects->broken,

@@ -40,7 +40,7 @@ struct cache_surroundings {
 
 void cache_surroundings_init(struct cache_surroundings *surroundings, struct workers *workers,
                              const struct app_manager_hooks *hooks, const struct app_defaults *defaults,
-                             const struct app_store *store);
+                             const struct config *config, const struct app_store *store);
 /* Frees what is still deferred. The workers have ended. */
 void cache_surroundings_dispose(struct cache_surroundings *surroundings);
 

@@ -2,8 +2,13 @@
 
 #include "app/app_secret.h"
 #include "base/log.h"
+#include "config/config_known_secret.h"
 
-void cache_secrets_init(struct cache_secrets *secrets, const struct app_store *store) {
+#define KNOWN_NAMED 100
+
+void cache_secrets_init(struct cache_secrets *secrets, const struct config *config, const struct app_store *store) {
+    secrets->production = config_is_production(config);
+    atomic_init(&secrets->known, 0);
     secrets->has_keys = store_has_keys(store);
     atomic_init(&secrets->plain, 0);
 }
@@ -26,7 +31,20 @@ static void warn_of_plain_secret(struct cache_secrets *secrets, const struct app
                     app->id.data, count, count == 1 ? " has" : "s have");
 }
 
-void cache_secrets_warn(struct cache_secrets *secrets, const struct app *app) {
-    if (secrets->has_keys && app_has_plain_secret(app))
+/* Names the first apps only. */
+static void warn_of_known_secret(struct cache_secrets *secrets, const struct app *app) {
+    unsigned count = atomic_fetch_add(&secrets->known, 1);
+
+    if (count < KNOWN_NAMED)
+        log_warning("app", "app \"%s\": %s", app->id.data, config_secret_danger(app->secret));
+    else if (count == KNOWN_NAMED)
+        log_warning("app", "more than %d apps have a secret that is publicly known; `curlew check --strict` names them",
+                    KNOWN_NAMED);
+}
+
+void cache_secrets_warn(struct cache_secrets *secrets, const struct app *app, bool written) {
+    if (secrets->production && config_secret_is_known(app->secret))
+        warn_of_known_secret(secrets, app);
+    if (!written && secrets->has_keys && app_has_plain_secret(app))
         warn_of_plain_secret(secrets, app);
 }
