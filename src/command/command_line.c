@@ -50,7 +50,7 @@ static const struct command {
      "usage: curlew check [--config FILE] [--verbose] [--strict]\n\n"
      "  -c, --config FILE   the configuration file\n"
      "  -v, --verbose       also list settings and variables that are accepted but have no effect\n"
-     "      --strict        exit with 1 if there is a warning\n"
+     "      --strict        exit with 1 if there is a warning or a dangerous setting\n"
      "  -h, --help          show this help\n\n"
      "Exit code: 0 if the configuration is valid, 1 if the server would start, but not serve all of its apps, 2 if it\n"
      "would not start.\n",

@@ -104,6 +104,8 @@ struct config_rate_limit {
 
 struct config {
     char *file; /* the file that was read, NULL if none */
+    /* An app's secret, a password or a passphrase is in the file. */
+    bool file_holds_secrets;
 
     char *host;
     uint32_t port; /* 0: the kernel chooses */
@@ -212,6 +214,7 @@ struct config {
         struct config_list methods;
         struct config_list allowed_headers;
         bool credentials;
+        bool credentials_set; /* by the file or the environment */
     } cors;
 
     struct {

@@ -163,6 +163,24 @@ static void normalise_path_prefix(struct config *config) {
     config->path_prefix = path.data;
 }
 
+/* True if a secret comes from the file and not from the environment. */
+static bool file_holds_secrets(const struct config_loader *loader) {
+    static const char *const paths[] = {"database.mysql.password",
+                                        "database.postgres.password",
+                                        "database.scylladb.password",
+                                        "app_manager.scylladb.password",
+                                        "database.dynamodb.aws_secret_access_key",
+                                        "ssl.passphrase"};
+
+    if (loader->file == NULL)
+        return false;
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        if (source_of(loader, paths[i]) == loader->file)
+            return true;
+    return source_of(loader, "app_manager.array.apps") == loader->file &&
+           json_array_size(loader->config->app_manager.array_apps) != 0;
+}
+
 /* Fills settings that depend on others or on the machine. */
 static void fill_in(struct config_loader *loader) {
     struct config *config = loader->config;
@@ -178,6 +196,8 @@ static void fill_in(struct config_loader *loader) {
         config->workers = CONFIG_WORKERS_MAX;
     if (config->cache.memory.ttl.set && !config_was_set(loader, "channel_limits.cache_ttl"))
         config->channel_limits.cache_ttl_s = config->cache.memory.ttl.value;
+    config->cors.credentials_set = config_was_set(loader, "cors.credentials");
+    config->file_holds_secrets = file_holds_secrets(loader);
     normalise_path_prefix(config);
 }
 

@@ -19,6 +19,7 @@ static void messages_dispose(struct config_messages *messages) {
 void config_report_dispose(struct config_report *report) {
     messages_dispose(&report->errors);
     messages_dispose(&report->warnings);
+    messages_dispose(&report->dangers);
     messages_dispose(&report->accepted);
 }
 
@@ -82,6 +83,16 @@ void config_report_warning(struct config_report *report, const char *format, ...
     va_end(arguments);
 }
 
+void config_report_danger(struct config_report *report, const char *format, ...) {
+    va_list arguments;
+
+    if (report == NULL)
+        return;
+    va_start(arguments, format);
+    messages_add(&report->dangers, format, arguments);
+    va_end(arguments);
+}
+
 void config_report_accepted(struct config_report *report, const char *format, ...) {
     va_list arguments;
 
@@ -97,6 +108,8 @@ void config_report_print(const struct config_report *report, bool verbose, FILE 
         fprintf(out, "error: %s\n", report->errors.texts[i]);
     for (size_t i = 0; i < report->warnings.count; i++)
         fprintf(out, "warning: %s\n", report->warnings.texts[i]);
+    for (size_t i = 0; i < report->dangers.count; i++)
+        fprintf(out, "dangerous: %s\n", report->dangers.texts[i]);
     for (size_t i = 0; verbose && i < report->accepted.count; i++)
         fprintf(out, "accepted without effect: %s\n", report->accepted.texts[i]);
 }

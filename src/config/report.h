@@ -19,6 +19,7 @@ struct config_messages {
 struct config_report {
     struct config_messages errors;
     struct config_messages warnings;
+    struct config_messages dangers; /* settings that work and should not be used in production; found by a check only */
     struct config_messages accepted; /* key paths and variables only */
 };
 
@@ -27,10 +28,12 @@ void config_report_dispose(struct config_report *report);
 /* Adds a text once. `report` may be NULL. */
 void config_report_error(struct config_report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void config_report_warning(struct config_report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void config_report_danger(struct config_report *report, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void config_report_accepted(struct config_report *report, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Writes "error: ...", "warning: ..." and, if `verbose`, "accepted without effect: ..." lines to `out`. */
+/* Writes "error: ...", "warning: ...", "dangerous: ..." and, if `verbose`, "accepted without effect: ..." lines to
+ * `out`. */
 void config_report_print(const struct config_report *report, bool verbose, FILE *out);
 
 /* Sends the errors and warnings to the log, target "config". */

@@ -8,6 +8,7 @@
 
 #include "app/app.h"
 #include "config/config.h"
+#include "server/check_security.h"
 #include "server/check_store.h"
 #include "server/server_tls.h"
 #include "store/drivers.h"
@@ -163,7 +164,10 @@ static int check_loaded(const struct config *config, bool strict, struct config_
     if (config->app_manager.driver != CONFIG_DRIVER_MEMORY && strict)
         *apps = stored; /* those of the configuration are among them from the first start on */
     check_sqlite_folder(config, report);
-    return code == 0 && (report->errors.count > 0 || (strict && report->warnings.count > 0)) ? 1 : code;
+    check_security(config, report);
+    return code == 0 && (report->errors.count > 0 || (strict && report->warnings.count + report->dangers.count > 0))
+               ? 1
+               : code;
 }
 
 int check_configuration(const char *file, bool verbose, bool strict, FILE *out) {

@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
 import tls from 'node:tls';
 
 import { within } from '../lib/inbox.js';
+import { folderWith } from '../lib/process.js';
 import { RawHttp } from '../lib/raw-http.js';
 import { runCurlew, serverFor, THREADS_BINARY } from '../lib/server.js';
 
@@ -137,8 +138,8 @@ describe('TLS', () => {
     socket.write(HANDSHAKE);
     await collect(socket, (text) => text.includes('connection_established'));
     const ping = frame('{"event":"pusher:ping","data":{}}');
-    socket.write(Buffer.concat(Array(2000).fill(ping)));
-    await collect(socket, (text) => text.split('pusher:pong').length === 2001);
+    socket.write(Buffer.concat(Array(900).fill(ping)));
+    await collect(socket, (text) => text.split('pusher:pong').length === 901);
     socket.destroy();
   });
 
@@ -286,6 +287,22 @@ describe('TLS', () => {
       }
     });
   }
+
+  test('a private key that every user can read is dangerous', async (t) => {
+    const key = path.join(folderWith(t, { 'open.key': readFileSync(plain.key, 'utf8') }), 'open.key');
+    for (const [mode, dangerous] of [
+      [0o644, true],
+      [0o640, false],
+    ]) {
+      chmodSync(key, mode);
+      const { code, stdout } = await runCurlew(['check'], {
+        config: { ssl: { enabled: true, cert_path: plain.cert, key_path: key } },
+      });
+      assert.equal(code, 0, stdout);
+      assert.equal(stdout.includes(`dangerous: ssl.key_path, ${key}, has the mode 0644: `), dangerous, stdout);
+      assert.doesNotMatch(stdout, /it has no TLS/);
+    }
+  });
 
   test('garbage_in_a_certificate_file_is_named', async () => {
     const cert = path.join(folder, 'garbage.crt');

@@ -61,6 +61,7 @@ void config_fixture_write(const char *name, const char *text) {
     }
     file = fopen(name, "w");
     assert_non_null(file);
+    assert_int_equal(chmod(name, 0600), 0); /* it may hold a secret */
     assert_true(fputs(text, file) >= 0);
     assert_int_equal(fclose(file), 0);
 }

@@ -9,11 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "config_fixture.h"
 
 #define APP(secret) "\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"shop\",\"key\":\"k\",\"secret\":\"" secret "\"}]}}"
-#define GOOD APP("4cf1a7a2c5")
+#define GOOD APP("4cf1a7a2c54f2c1b0a99")
+#define SAFE "\"host\":\"127.0.0.1\",\"metrics\":{\"host\":\"127.0.0.1\"}," GOOD
 
 /* The output of a check of the text as c.json, which must end with `code`. */
 static const char *check_text(const char *text, bool strict, int code) {
@@ -29,8 +31,8 @@ static const char *check_text(const char *text, bool strict, int code) {
 
 static void a_good_configuration_has_one_line(void **state) {
     (void)state;
-    assert_string_equal(check_text("{" GOOD "}", false, 0), "ok: c.json, 1 app\n");
-    assert_string_equal(check_text("{" GOOD "}", true, 0), "ok: c.json, 1 app\n");
+    assert_string_equal(check_text("{" SAFE "}", false, 0), "ok: c.json, 1 app\n");
+    assert_string_equal(check_text("{" SAFE "}", true, 0), "ok: c.json, 1 app\n");
 }
 
 static void no_app_is_told_as_a_start_tells_it(void **state) {
@@ -140,14 +142,116 @@ static void a_broken_app_is_told_with_the_file(void **state) {
                       "error: c.json: app_manager.array.apps[0]: app \"a\": ");
 }
 
+/* Each is one line, which --strict makes a failure, and which the other mode does not have. */
+static void what_is_dangerous_in_production_is_told_with_what_to_do(void **state) {
+#define LOCAL "\"host\":\"127.0.0.1\","
+#define CLOSED "\"metrics\":{\"host\":\"::1\"},"
+    static const struct {
+        const char *text, *line;
+    } cases[] = {
+        {CLOSED GOOD, "dangerous: host is 0.0.0.0: other machines reach this port, and it has no TLS"},
+        {"\"host\":\"ws.example\"," CLOSED GOOD, "dangerous: host is ws.example: "},
+        {LOCAL GOOD, "dangerous: metrics.host is 0.0.0.0: "},
+        {LOCAL CLOSED "\"cors\":{\"credentials\":true}," GOOD, "dangerous: cors.origin is *: cors.credentials is true"},
+        {LOCAL CLOSED APP("fifteen-bytes-x"), "dangerous: app_manager.array.apps[0].secret has 15 bytes: "},
+    };
+    static const char *const fine[] = {
+        SAFE,
+        "\"host\":\"::1\"," CLOSED GOOD,
+        "\"unix_socket\":{\"enabled\":true}," CLOSED GOOD,
+        LOCAL "\"metrics\":{\"enabled\":false}," GOOD,
+        LOCAL CLOSED "\"cors\":{\"credentials\":true,\"origin\":[\"https://shop.example\"]}," GOOD,
+        LOCAL CLOSED "\"cors\":{\"credentials\":false}," GOOD,
+        LOCAL CLOSED APP("sixteen-bytes-xy"),
+    };
+    char text[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *output;
+
+        snprintf(text, sizeof text, "{%s}", cases[i].text);
+        output = check_text(text, false, 0);
+        assert_text_holds(output, cases[i].line);
+        assert_text_holds(strchr(output, '\n'), "\nok: c.json, 1 app\n");
+        check_text(text, true, 1);
+        snprintf(text, sizeof text, "{\"mode\":\"development\",%s}", cases[i].text);
+        check_text(text, true, 0);
+    }
+    for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++) {
+        snprintf(text, sizeof text, "{%s}", fine[i]);
+        assert_string_equal(check_text(text, true, 0), "ok: c.json, 1 app\n");
+    }
+}
+
+static void a_short_secret_stands_for_all_of_them(void **state) {
+    (void)state;
+    assert_text_holds(check_text("{\"app_manager\":{\"array\":{\"apps\":["
+                                 "{\"id\":\"a\",\"key\":\"a\",\"secret\":\"0123456789abcdef\"},"
+                                 "{\"id\":\"b\",\"key\":\"b\",\"secret\":\"demo-secret\"},"
+                                 "{\"id\":\"c\",\"key\":\"c\",\"secret\":123},"
+                                 "{\"id\":\"d\",\"key\":\"d\",\"secret\":\"1234\"}]}}}",
+                                 true, 1),
+                      "dangerous: app_manager.array.apps[2].secret has 3 bytes, and secrets of other apps are as "
+                      "short: ");
+}
+
+static void an_admin_api_that_others_reach_is_dangerous(void **state) {
+    static const char text[] = "{" LOCAL CLOSED
+                               "\"app_manager\":{\"driver\":\"sqlite\"},"
+                               "\"database\":{\"sqlite\":{\"path\":\"apps.db\"}}}";
+
+    (void)state;
+    setenv("CURLEW_ADMIN_TOKEN", "a token of at least thirty-two characters", 1);
+    check_text(text, true, 0);
+    setenv("CURLEW_ADMIN_LISTEN", "[::]:9602", 1);
+    assert_text_holds(check_text(text, true, 1), "dangerous: CURLEW_ADMIN_LISTEN is [::]:9602: ");
+    setenv("CURLEW_ADMIN_LISTEN", "[::1]:9602", 1);
+    check_text(text, true, 0);
+}
+
+static void files_with_secrets_that_others_can_read_are_dangerous(void **state) {
+    static const char *const secrets[] = {
+        GOOD,
+        "\"ssl\":{\"passphrase\":\"open sesame\"}",
+        "\"database\":{\"mysql\":{\"password\":\"open sesame\"}}",
+    };
+    char text[400];
+    int code;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
+        snprintf(text, sizeof text, "{" LOCAL CLOSED "%s}", secrets[i]);
+        config_fixture_write("c.json", text);
+        assert_int_equal(chmod("c.json", 0644), 0);
+        assert_text_holds(config_fixture_check("c.json", true, &code),
+                          "dangerous: the configuration file, c.json, has the mode 0644: it holds secrets");
+        assert_int_equal(chmod("c.json", 0640), 0);
+        assert_null(strstr(config_fixture_check("c.json", true, &code), "dangerous"));
+    }
+    /* Without a secret in it, anyone may read the file. */
+    setenv("DATABASE_MYSQL_PASSWORD", "open sesame", 1);
+    config_fixture_write("c.json", "{" LOCAL CLOSED "\"port\":6001}");
+    assert_int_equal(chmod("c.json", 0644), 0);
+    assert_null(strstr(config_fixture_check("c.json", true, &code), "dangerous"));
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, config_fixture_enter, config_fixture_leave)
     const struct CMUnitTest tests[] = {
-        TEST(a_good_configuration_has_one_line),           TEST(no_app_is_told_as_a_start_tells_it),
-        TEST(strict_makes_a_failure_of_a_warning),         TEST(a_secret_that_everyone_knows_is_told_in_production),
-        TEST(two_listeners_with_one_port_are_an_error),    TEST(an_admin_token_without_a_store_is_told),
-        TEST(a_missing_folder_of_the_sqlite_file_is_told), TEST(tls_without_a_certificate_names_the_variables_too),
+        TEST(a_good_configuration_has_one_line),
+        TEST(no_app_is_told_as_a_start_tells_it),
+        TEST(strict_makes_a_failure_of_a_warning),
+        TEST(a_secret_that_everyone_knows_is_told_in_production),
+        TEST(two_listeners_with_one_port_are_an_error),
+        TEST(an_admin_token_without_a_store_is_told),
+        TEST(a_missing_folder_of_the_sqlite_file_is_told),
+        TEST(tls_without_a_certificate_names_the_variables_too),
         TEST(a_broken_app_is_told_with_the_file),
+        TEST(what_is_dangerous_in_production_is_told_with_what_to_do),
+        TEST(a_short_secret_stands_for_all_of_them),
+        TEST(an_admin_api_that_others_reach_is_dangerous),
+        TEST(files_with_secrets_that_others_can_read_are_dangerous),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,148 @@
+#include "server/check_security.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "app/record_json.h"
+#include "config/config_known_secret.h"
+
+/* A host, a path or an address, which the advice is about. */
+struct danger_place {
+    const char *text;
+    unsigned mode; /* of a file */
+    uint16_t port;
+};
+
+/* True for addresses that only this machine reaches. */
+static bool is_loopback(const char *host) {
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
+}
+
+/* False also for a file that is not there, which is reported elsewhere. */
+static bool others_can_read(const char *path, struct danger_place *place) {
+    struct stat status;
+
+    if (stat(path, &status) != 0 || (status.st_mode & S_IROTH) == 0)
+        return false;
+    *place = (struct danger_place){.text = path, .mode = status.st_mode & 0777};
+    return true;
+}
+
+static bool serves_in_clear(const struct config *config, struct danger_place *place) {
+    place->text = config->host;
+    return !config->ssl.enabled && !config->unix_socket.enabled && !is_loopback(config->host);
+}
+
+static bool metrics_are_open(const struct config *config, struct danger_place *place) {
+    *place = (struct danger_place){.text = config->metrics.host, .port = (uint16_t)config->metrics.port};
+    return config->metrics.enabled && !is_loopback(config->metrics.host);
+}
+
+static bool admin_is_open(const struct config *config, struct danger_place *place) {
+    char host[256];
+    uint16_t port;
+
+    place->text = config->admin.listen;
+    return config->admin.token != NULL && config->app_manager.driver != CONFIG_DRIVER_MEMORY &&
+           config_split_address(config->admin.listen, host, &port) && !is_loopback(host);
+}
+
+/* By default both are so, and the server sends no credentials header; only who sets it expects one. */
+static bool shares_credentials(const struct config *config, struct danger_place *place) {
+    place->text = "*";
+    for (size_t i = 0; i < config->cors.origin.count; i++)
+        if (strcmp(config->cors.origin.items[i], "*") == 0)
+            return config->cors.credentials && config->cors.credentials_set;
+    return false;
+}
+
+static bool shows_configuration(const struct config *config, struct danger_place *place) {
+    return config->file != NULL && config->file_holds_secrets && others_can_read(config->file, place);
+}
+
+static bool shows_tls_key(const struct config *config, struct danger_place *place) {
+    return config->ssl.enabled && others_can_read(config->ssl.key_path, place);
+}
+
+static bool shows_secrets_key(const struct config *config, struct danger_place *place) {
+    return config->app_manager.secrets.key_file != NULL && others_can_read(config->app_manager.secrets.key_file, place);
+}
+
+static const struct {
+    bool (*found)(const struct config *config, struct danger_place *place);
+    const char *setting;
+    const char *advice;
+    bool is_file;
+} dangers[] = {
+    {serves_in_clear, "host",
+     "other machines reach this port, and it has no TLS: anyone on the way reads events and can repeat requests. Set "
+     "ssl.enabled, ssl.cert_path and ssl.key_path; or let a TLS proxy stand in front, and set host to 127.0.0.1, or "
+     "let "
+     "a firewall admit only the proxy",
+     false},
+    {metrics_are_open, "metrics.host",
+     "whoever reaches this port reads the ids of all apps and how much they are used. Set it to 127.0.0.1, or let a "
+     "firewall admit only Prometheus",
+     false},
+    {admin_is_open, "CURLEW_ADMIN_LISTEN",
+     "the admin API has no TLS, and its requests carry the token and secrets. Set it to 127.0.0.1:9602, and let a TLS "
+     "proxy stand in front for other machines",
+     false},
+    {shares_credentials, "cors.origin",
+     "cors.credentials is true as well: no browser accepts both, so the server sends no credentials header. List the "
+     "origins of your pages, or set cors.credentials to false",
+     false},
+    {shows_configuration, "the configuration file",
+     "it holds secrets, and every user of this machine can read it. Run chmod o= on it", true},
+    {shows_tls_key, "ssl.key_path",
+     "every user of this machine can read the private key. Run chmod o= on it, with the server's user as its owner",
+     true},
+    {shows_secrets_key, "app_manager.secrets.key_file",
+     "every user of this machine can read the key of the secrets. Run chmod o= on it, with the server's user as its "
+     "owner",
+     true},
+};
+
+/* Reports the first app with a short secret, and how many there are. Secrets that everyone knows are reported
+ * elsewhere. */
+static void check_secrets(const struct config *config, struct config_report *report) {
+    const json_t *apps = config->app_manager.array_apps;
+    size_t first = 0, count = 0, first_bytes = 0;
+
+    for (size_t i = 0; i < json_array_size(apps); i++) {
+        char digits[RECORD_NAME_BYTES];
+        struct slice secret = record_name(json_object_get(json_array_get(apps, i), "secret"), digits);
+
+        if (secret.length == 0 || secret.length >= CONFIG_SECRET_SHORTEST || config_secret_is_known(secret))
+            continue;
+        if (count++ == 0) {
+            first = i;
+            first_bytes = secret.length;
+        }
+    }
+    if (count == 0)
+        return;
+    config_report_danger(report,
+                         "app_manager.array.apps[%zu].secret has %zu bytes%s: from one signature, which every client "
+                         "sees, a secret of fewer than %d can be found by trying. Set the output of `openssl rand -hex "
+                         "32`",
+                         first, first_bytes, count > 1 ? ", and secrets of other apps are as short" : "",
+                         CONFIG_SECRET_SHORTEST);
+}
+
+void check_security(const struct config *config, struct config_report *report) {
+    if (!config_is_production(config))
+        return;
+    for (size_t i = 0; i < sizeof dangers / sizeof dangers[0]; i++) {
+        struct danger_place place = {0};
+
+        if (!dangers[i].found(config, &place))
+            continue;
+        if (dangers[i].is_file)
+            config_report_danger(report, "%s, %s, has the mode %04o: %s", dangers[i].setting, place.text, place.mode,
+                                 dangers[i].advice);
+        else
+            config_report_danger(report, "%s is %s: %s", dangers[i].setting, place.text, dangers[i].advice);
+    }
+    check_secrets(config, report);
+}
