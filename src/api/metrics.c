@@ -4,6 +4,7 @@
 
 #include "api/idempotency.h"
 #include "api/page_thread.h"
+#include "base/log.h"
 #include "base/memory_usage.h"
 
 /* `worker="0",port="9601"`, or `port="9601"` without a worker. */
@@ -124,6 +125,12 @@ static void append_idempotency(struct metrics_page *page, const struct api *api,
     metrics_sample(page, labels_of(api, NULL, labels), bytes);
 }
 
+static void append_log(struct metrics_page *page, const struct api *api, struct buffer *labels) {
+    metrics_family(page, "log_lines_lost_total", "counter",
+                   "Lines of the log that were lost, because they were not read fast enough.");
+    metrics_sample(page, labels_of(api, NULL, labels), log_lost_lines());
+}
+
 void metrics_append_page(const struct api *api, struct buffer *text) {
     struct metrics_page page = {.prefix = slice_of(api->config->metrics.prometheus.prefix)};
     struct buffer labels = {0};
@@ -134,6 +141,7 @@ void metrics_append_page(const struct api *api, struct buffer *text) {
     append_workers(&page, api, &labels);
     append_idempotency(&page, api, &labels);
     append_machine_memory(&page, api, &labels);
+    append_log(&page, api, &labels);
     metrics_append_store(&page, api, labels_of(api, NULL, &labels));
     metrics_append_process(&page, api->started_at_s);
     buffer_append(text, buffer_slice(&page.text));

@@ -56,8 +56,8 @@ void app_change_log(struct slice id, const struct app *before, const struct app 
 }
 
 void app_change_log_removal(struct slice id, uint64_t connections, const char *who) {
-    log_warning("app", "app %.*s was deleted %s; it had %llu connection%s here", SLICE_ARGS(id), who,
-                (unsigned long long)connections, connections == 1 ? "" : "s");
+    log_write_each(LOG_WARNING, "app", "app %.*s was deleted %s; it had %llu connection%s here", SLICE_ARGS(id), who,
+                   (unsigned long long)connections, connections == 1 ? "" : "s");
 }
 
 /* Takes one of the lines of this second. `last` is set for the first change that gets none. */

@@ -206,7 +206,7 @@ static void remove_record(struct takeover *takeover, struct app_slot *slot) {
     reclaim_batch_add(&takeover->unlinked, record, unref_replaced_record, NULL);
 }
 
-static void release_held(struct memory_apps *apps) {
+static void release_held_apps(struct memory_apps *apps) {
     free(apps->held);
     apps->held = NULL;
     atomic_store(&apps->held_count, 0);
@@ -274,7 +274,7 @@ static void drop_missing_apps(struct takeover *takeover, size_t known, bool leav
     missing = list_missing(takeover, &count);
     confirmed = is_confirmed(apps, missing, count);
     apps->held_are_all = leaves_none;
-    release_held(apps);
+    release_held_apps(apps);
     if (!confirmed && apps->grace_s != 0 && mass_removal_of_reload(count, known, leaves_none)) {
         hold_missing(takeover, missing, count, known);
         return;
@@ -386,7 +386,7 @@ void memory_apps_remove_held(struct memory_apps *apps, uint64_t now_ms) {
         remove_record(&takeover, apps->held[i]);
     if (apps->held_are_all)
         atomic_store(&apps->any, false);
-    release_held(apps);
+    release_held_apps(apps);
     reclaim_batch_defer(&apps->reclaimer, &takeover.unlinked);
     workers_run_on_all(apps->workers, &(struct worker_task){.run = run_changed_hook, .context = apps});
 }

@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -10,16 +11,16 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log_queue.h"
+#include "base/log_repeats.h"
 #include "base/utf8.h"
 
-/* The longest line, with its line feed: the largest write to a pipe that is atomic (PIPE_BUF on Linux). */
-#define LINE_MAX_BYTES 4096
 #define ELLIPSIS "\xE2\x80\xA6"
 
 static struct log_settings settings = {LOG_HUMAN, LOG_INFO, true, true};
 
 struct line {
-    char text[LINE_MAX_BYTES];
+    char text[LOG_LINE_MAX_BYTES];
     size_t length;
     /* Maximum length of the text; the rest is reserved for the end of the line. */
     size_t limit;
@@ -37,6 +38,11 @@ static const struct level {
 
 /* Apart from `settings`, which do not change while threads run. */
 static _Atomic(enum log_level) current_level = LOG_INFO;
+
+/* Warnings that repeat; counted between log_start and log_stop. */
+static atomic_bool counts_repeats;
+static pthread_mutex_t repeats_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct log_repeats repeats;
 
 void log_configure(const struct log_settings *new_settings) {
     settings = *new_settings;
@@ -191,27 +197,119 @@ static void build_json(struct line *line, const struct level *level, const char 
     line_end(line, "\"}\n");
 }
 
-void log_write(enum log_level level, const char *target, const char *format, ...) {
+static void build_line(struct line *line, enum log_level level, const char *target, struct slice message) {
+    line->length = 0;
+    line->limit = LOG_LINE_MAX_BYTES - sizeof ELLIPSIS "\"}\n";
+    line->cut = false;
+    if (settings.format == LOG_JSON)
+        build_json(line, &levels[level], target, message.data, message.length);
+    else
+        build_human(line, &levels[level], target, message.data, message.length);
+}
+
+/* --- writing --- */
+
+static void send_line(enum log_level level, const char *target, struct slice message) {
+    struct line line;
+
+    build_line(&line, level, target, message);
+    if (log_queue_add(line.text, line.length))
+        return;
+    while (write(STDERR_FILENO, line.text, line.length) < 0 && errno == EINTR)
+        ;
+}
+
+/* True if the warning is to be written. */
+static bool admit_warning(const char *target, struct slice message) {
+    bool admitted;
+
+    if (!atomic_load_explicit(&counts_repeats, memory_order_relaxed))
+        return true;
+    pthread_mutex_lock(&repeats_mutex);
+    admitted = log_repeats_admit(&repeats, target, message, clock_monotonic_ms());
+    pthread_mutex_unlock(&repeats_mutex);
+    return admitted;
+}
+
+static void write_list(enum log_level level, const char *target, bool each, const char *format, va_list arguments) {
     int saved_errno = errno;
-    char message[LINE_MAX_BYTES + 1];
-    struct line line = {.length = 0, .limit = LINE_MAX_BYTES - sizeof ELLIPSIS "\"}\n"};
+    char text[LOG_LINE_MAX_BYTES + 1];
+    struct slice message = {text, 0};
+    int length = vsnprintf(text, sizeof text, format, arguments);
+
+    if (length > 0) /* longer than a line: the builder cuts it at a whole character */
+        message.length = (size_t)length < sizeof text ? (size_t)length : sizeof text - 1;
+    if (each || level != LOG_WARNING || admit_warning(target, message))
+        send_line(level, target, message);
+    errno = saved_errno;
+}
+
+void log_write(enum log_level level, const char *target, const char *format, ...) {
     va_list arguments;
-    int length;
 
     if (!log_enabled(level))
         return;
     va_start(arguments, format);
-    length = vsnprintf(message, sizeof message, format, arguments);
+    write_list(level, target, false, format, arguments);
     va_end(arguments);
-    if (length < 0)
-        length = 0;
-    else if ((size_t)length >= sizeof message) /* longer than a line: the builder cuts it at a whole character */
-        length = sizeof message - 1;
-    if (settings.format == LOG_JSON)
-        build_json(&line, &levels[level], target, message, (size_t)length);
-    else
-        build_human(&line, &levels[level], target, message, (size_t)length);
-    while (write(STDERR_FILENO, line.text, line.length) < 0 && errno == EINTR)
-        ;
-    errno = saved_errno;
+}
+
+void log_write_each(enum log_level level, const char *target, const char *format, ...) {
+    va_list arguments;
+
+    if (!log_enabled(level))
+        return;
+    va_start(arguments, format);
+    write_list(level, target, true, format, arguments);
+    va_end(arguments);
+}
+
+static bool take_repeat(bool ends, struct log_repeat *repeat) {
+    bool taken;
+
+    pthread_mutex_lock(&repeats_mutex);
+    taken = log_repeats_take(&repeats, clock_monotonic_ms(), ends, repeat);
+    pthread_mutex_unlock(&repeats_mutex);
+    return taken;
+}
+
+static void write_repeats(bool ends) {
+    struct log_repeat repeat;
+
+    while (take_repeat(ends, &repeat))
+        if (log_enabled(LOG_WARNING))
+            log_write_each(LOG_WARNING, repeat.target, "%.*s (%llu times more within %d s)", (int)repeat.length,
+                           repeat.text, (unsigned long long)repeat.count, LOG_REPEAT_MS / 1000);
+}
+
+void log_write_repeats(void) {
+    write_repeats(false);
+}
+
+/* --- start and end --- */
+
+static size_t build_lost_line(uint64_t lost, char text[LOG_LINE_MAX_BYTES]) {
+    struct line line;
+    char message[100];
+    int length = snprintf(message, sizeof message, "%llu lines are missing here: the log was not read fast enough",
+                          (unsigned long long)lost);
+
+    build_line(&line, LOG_WARNING, "log", (struct slice){message, (size_t)length});
+    memcpy(text, line.text, line.length);
+    return line.length;
+}
+
+bool log_start(struct error *error) {
+    atomic_store(&counts_repeats, true);
+    return log_queue_start(build_lost_line, error);
+}
+
+void log_stop(void) {
+    write_repeats(true);
+    atomic_store(&counts_repeats, false);
+    log_queue_stop();
+}
+
+uint64_t log_lost_lines(void) {
+    return log_queue_lost();
 }

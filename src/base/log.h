@@ -1,14 +1,17 @@
 /*
  * The log: one line per event on standard error, for people ("human") or for machines ("json").
  *
- * Any thread may log; a line is one write, so lines never mix. The text must not contain secrets: no secret of an app,
- * no signature, no database password. Control characters in it are escaped, so that bytes from a client cannot forge a
- * line or control a terminal.
+ * Any thread may log; a line is one write, so lines never mix. Between log_start and log_stop a thread of its own
+ * writes the lines, so that nobody waits for their reader, and warnings that repeat are counted (log_repeats.h). The
+ * text must not contain secrets: no secret of an app, no signature, no database password. Control characters in it are
+ * escaped, so that bytes from a client cannot forge a line or control a terminal.
  */
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
+#include "base/error.h"
 #include "base/slice.h"
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
@@ -41,6 +44,21 @@ bool log_enabled(enum log_level level);
 /* Writes one line; keeps errno. `target` is the part of the program that logs: "config", "app", "net", "session",
  * "api", "server". */
 void log_write(enum log_level level, const char *target, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same for a line that is about one thing of many: it is written even if the same warning was written just now. */
+void log_write_each(enum log_level level, const char *target, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Says which warnings have repeated in the last ten seconds. To be called about once a second. Any thread. */
+void log_write_repeats(void);
+
+/* Starts the thread that writes. False with an error if the system refuses it: each thread then writes its lines
+ * itself. */
+bool log_start(struct error *error);
+/* Writes what is left, unless nobody reads it, and ends the thread. When no other thread logs any more. */
+void log_stop(void);
+/* Lines that were lost, because they were not read fast enough. Any thread. */
+uint64_t log_lost_lines(void);
 
 #define log_error(target, ...) log_write(LOG_ERROR, target, __VA_ARGS__)
 #define log_warning(target, ...) log_write(LOG_WARNING, target, __VA_ARGS__)

@@ -29,6 +29,7 @@ static void on_interval(struct timer *timer) {
     struct housekeeping *housekeeping = container_of(timer, struct housekeeping, timer);
     struct worker *worker = housekeeping->worker;
 
+    log_write_repeats();
     check_memory(housekeeping->sessions);
     descriptors_read_limit(&worker->all->descriptors);
     channel_hub_expire(housekeeping->sessions->channels, worker->now_ms);

@@ -224,6 +224,7 @@ static void stop_apps(struct server *server) {
     if (app_manager_stop(server->apps))
         return;
     log_error("server", "stopped, without a thread that hangs in the operating system, where it waits for the store");
+    log_stop();
     _exit(EXIT_FAILURE);
 }
 
@@ -388,6 +389,7 @@ static int run_server(struct server *server, const sigset_t *signals, const char
 
 int server_run(const char *config_file) {
     struct server *server = alloc_zero(sizeof *server);
+    struct error error;
     sigset_t signals;
     int code;
 
@@ -405,8 +407,11 @@ int server_run(const char *config_file) {
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     raise_file_limit();
+    if (!log_start(&error))
+        log_warning("server", "%s; a reader of the log that stops reading stops the server", error.text);
     reclaimer_init(&server->reclaimer, &server->workers);
     code = run_server(server, &signals, config_file);
     destroy_server(server);
+    log_stop();
     return code;
 }
