@@ -133,6 +133,7 @@ static const struct expectation {
     ROW("app_manager.lookup_timeout_ms", app_manager.lookup_timeout_ms, "5000", NULL, "250"),
     ROW("app_manager.cache.enabled", app_manager.cache.enabled, "true", NULL, "false"),
     ROW("app_manager.cache.ttl", app_manager.cache.ttl_s, "300", "CACHE_TTL_SECONDS", "7"),
+    ROW("app_manager.vanished_grace", app_manager.vanished_grace_s, "60", NULL, "0"),
     ROW("app_manager.cache.negative_ttl", app_manager.cache.negative_ttl_s, "5", NULL, "6"),
     ROW("app_manager.cache.stale_if_error", app_manager.cache.stale_if_error_s, "86400", NULL, "60"),
     ROW(NULL, app_manager.cache.cleanup_interval_s, "60", "CACHE_CLEANUP_INTERVAL", "61"),
