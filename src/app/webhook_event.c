@@ -8,10 +8,11 @@
 
 /* Copies a text to `*at` and moves it on. */
 static struct slice copy_detail(char **at, struct slice text) {
-    struct slice copy = {text.data != NULL ? *at : NULL, text.length};
+    struct slice copy = {*at, text.length};
 
-    if (text.length != 0)
-        memcpy(*at, text.data, text.length);
+    if (text.data == NULL)
+        return text;
+    memcpy(*at, text.data, text.length);
     *at += text.length;
     return copy;
 }

@@ -36,25 +36,31 @@ static uint64_t hash_event(const struct webhook_event *event) {
     return hash * 0x9e3779b97f4a7c15u + hash_bytes(event->details.user_id);
 }
 
+static bool is_about_member(const struct webhook_event *event) {
+    return (event->kind & (WEBHOOK_MEMBER_ADDED | WEBHOOK_MEMBER_REMOVED)) != 0;
+}
+
 /* True if both are about the same channel of the same app, and the same user, if they are about users. */
 static bool same_subject(const struct webhook_event *a, const struct webhook_event *b) {
-    return a->hash == b->hash && (a->details.user_id.data == NULL) == (b->details.user_id.data == NULL) &&
-           slice_equal(a->app->id, b->app->id) && slice_equal(a->details.channel, b->details.channel) &&
-           slice_equal(a->details.user_id, b->details.user_id);
+    return a->hash == b->hash && is_about_member(a) == is_about_member(b) && slice_equal(a->app->id, b->app->id) &&
+           slice_equal(a->details.channel, b->details.channel) && slice_equal(a->details.user_id, b->details.user_id);
 }
 
-static struct webhook_event **find_held(struct webhook_grace *grace, const struct webhook_event *event) {
+/* The event that is held for the same subject; NULL: none. */
+static struct webhook_event *find_held(const struct webhook_grace *grace, const struct webhook_event *event) {
+    struct webhook_event *held = grace->buckets[event->hash & (grace->bucket_count - 1)];
+
+    while (held != NULL && !same_subject(held, event))
+        held = held->next;
+    return held;
+}
+
+/* Removes an event that is held; the caller then owns it. */
+static struct webhook_event *release_held(struct webhook_grace *grace, struct webhook_event *event) {
     struct webhook_event **at = &grace->buckets[event->hash & (grace->bucket_count - 1)];
 
-    while (*at != NULL && !same_subject(*at, event))
+    while (*at != event)
         at = &(*at)->next;
-    return at;
-}
-
-/* Removes the event at `at`, which the caller then owns. */
-static struct webhook_event *release_held(struct webhook_grace *grace, struct webhook_event **at) {
-    struct webhook_event *event = *at;
-
     *at = event->next;
     list_remove(&event->link);
     grace->count--;
@@ -63,7 +69,7 @@ static struct webhook_event *release_held(struct webhook_grace *grace, struct we
 }
 
 static struct webhook_event *release_oldest(struct webhook_grace *grace) {
-    return release_held(grace, find_held(grace, container_of(grace->held.next, struct webhook_event, link)));
+    return release_held(grace, container_of(grace->held.next, struct webhook_event, link));
 }
 
 static void grow_grace(struct webhook_grace *grace) {
@@ -83,10 +89,10 @@ static void grow_grace(struct webhook_grace *grace) {
 }
 
 static void hold_event(struct webhook_grace *grace, struct webhook_event *event, uint64_t now_ms) {
-    struct webhook_event **at = find_held(grace, event);
+    struct webhook_event *earlier = find_held(grace, event), **at;
 
-    if (*at != NULL) /* its opposite was lost on the way here */
-        webhook_event_free(release_held(grace, at));
+    if (earlier != NULL) /* its opposite was lost on the way here */
+        webhook_event_free(release_held(grace, earlier));
     if (grace->count == grace->bucket_count)
         grow_grace(grace);
     at = &grace->buckets[event->hash & (grace->bucket_count - 1)];
@@ -112,7 +118,7 @@ static void send_oldest(struct webhook_grace *grace) {
 }
 
 void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event, uint64_t now_ms) {
-    struct webhook_event **held;
+    struct webhook_event *held;
 
     event->hash = hash_event(event);
     if ((event->kind & (WEBHOOK_CHANNEL_VACATED | WEBHOOK_MEMBER_REMOVED)) != 0 && !grace->finished) {
@@ -123,7 +129,7 @@ void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event,
     }
     if ((event->kind & (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_MEMBER_ADDED)) != 0) {
         held = find_held(grace, event);
-        if (*held != NULL) {
+        if (held != NULL) {
             webhook_event_free(release_held(grace, held));
             webhook_event_free(event);
             return;
