@@ -56,7 +56,7 @@ static struct webhook_event *find_held(const struct webhook_grace *grace, const 
 }
 
 /* Removes an event that is held; the caller then owns it. */
-static struct webhook_event *release_held(struct webhook_grace *grace, struct webhook_event *event) {
+static struct webhook_event *unhold_event(struct webhook_grace *grace, struct webhook_event *event) {
     struct webhook_event **at = &grace->buckets[event->hash & (grace->bucket_count - 1)];
 
     while (*at != event)
@@ -68,8 +68,8 @@ static struct webhook_event *release_held(struct webhook_grace *grace, struct we
     return event;
 }
 
-static struct webhook_event *release_oldest(struct webhook_grace *grace) {
-    return release_held(grace, container_of(grace->held.next, struct webhook_event, link));
+static struct webhook_event *unhold_oldest(struct webhook_grace *grace) {
+    return unhold_event(grace, container_of(grace->held.next, struct webhook_event, link));
 }
 
 static void grow_grace(struct webhook_grace *grace) {
@@ -92,7 +92,7 @@ static void hold_event(struct webhook_grace *grace, struct webhook_event *event,
     struct webhook_event *earlier = find_held(grace, event), **at;
 
     if (earlier != NULL) /* its opposite was lost on the way here */
-        webhook_event_free(release_held(grace, earlier));
+        webhook_event_free(unhold_event(grace, earlier));
     if (grace->count == grace->bucket_count)
         grow_grace(grace);
     at = &grace->buckets[event->hash & (grace->bucket_count - 1)];
@@ -106,7 +106,7 @@ static void hold_event(struct webhook_grace *grace, struct webhook_event *event,
 
 void webhook_grace_destroy(struct webhook_grace *grace) {
     while (!list_empty(&grace->held))
-        webhook_event_free(release_oldest(grace));
+        webhook_event_free(unhold_oldest(grace));
     free(grace->buckets);
     free(grace);
 }
@@ -114,7 +114,7 @@ void webhook_grace_destroy(struct webhook_grace *grace) {
 /* --- events --- */
 
 static void send_oldest(struct webhook_grace *grace) {
-    grace->settings.send(grace->settings.context, release_oldest(grace));
+    grace->settings.send(grace->settings.context, unhold_oldest(grace));
 }
 
 void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event, uint64_t now_ms) {
@@ -130,7 +130,7 @@ void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event,
     if ((event->kind & (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_MEMBER_ADDED)) != 0) {
         held = find_held(grace, event);
         if (held != NULL) {
-            webhook_event_free(release_held(grace, held));
+            webhook_event_free(unhold_event(grace, held));
             webhook_event_free(event);
             return;
         }
