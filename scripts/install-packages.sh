@@ -37,7 +37,7 @@ test  | maven                        | fetches them
 test  | nginx                        | proxies in front
 test  | caddy                        | another
 test  | haproxy                      | another
-test  | php-cli                      | an example in PHP
+test  | php-cli                      | examples in PHP
 test  | python3-venv                 | clients for Python
 test  | man-db                       | finds an installed manual page
 test  | groff-base groff             | shows manual pages
