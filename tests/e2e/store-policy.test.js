@@ -20,6 +20,8 @@ import { serverFor } from '../lib/server.js';
 const TOKEN = 'a token of at least thirty-two characters';
 
 // The policy of an app with limits far from every default. That server writes what is not set as null.
+// A client from an origin that the policy allows.
+const PAGE = { headers: { Origin: 'https://app.example.com' } };
 const POLICY = {
   limits: {
     max_connections: 100000,
@@ -213,7 +215,7 @@ for (const [kind, makeStore] of Object.entries(STORES)) {
       assert.deepEqual(await exported(t, place.file), [IN_FORCE]);
 
       const server = await started(t, place.config);
-      const ws = await connect(server, { app: NAMES, t });
+      const ws = await connect(server, { app: NAMES, t, ...PAGE });
       ws.send({ event: 'pusher:subscribe', data: { channel: 'a-name-of-21-characte' } });
       const { data } = await ws.expect('pusher:subscription_error');
       assert.match(data.error, /20/);
@@ -287,7 +289,7 @@ for (const [kind, makeStore] of Object.entries(STORES)) {
       assert.deepEqual(await place.policyOf('theirs'), POLICY);
       assert.equal(await place.flatOf('theirs'), 100000);
       assert.equal(await place.policyOf('own'), null);
-      await eventually(server, async () => (await connect(server, { app: NAMES })).destroy());
+      await eventually(server, async () => (await connect(server, { app: NAMES, ...PAGE })).destroy());
     });
   });
 }
@@ -301,7 +303,7 @@ test('a_file_with_policies_has_their_limits_and_is_carried_into_a_store_with_the
   );
   assert.deepEqual(await show(t, 'theirs', from), IN_FORCE);
   const server = await serverFor(t, { apps });
-  const ws = await connect(server, { app: NAMES, t });
+  const ws = await connect(server, { app: NAMES, t, ...PAGE });
   ws.send({ event: 'pusher:subscribe', data: { channel: 'a-name-of-21-characte' } });
   await ws.expect('pusher:subscription_error');
 
