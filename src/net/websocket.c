@@ -389,7 +389,7 @@ static void take_payload(struct websocket *websocket, const struct websocket_fra
     bool compressed = frame->opcode == WEBSOCKET_CONTINUATION ? websocket->compressed : frame->compressed;
 
     websocket_unmask(piece, length, frame->mask, websocket->unmasked);
-    websocket->unmasked = arrived;
+    websocket->unmasked = (uint32_t)arrived; /* max_frame_bytes is a 32-bit setting */
     if (is_control_frame(frame) || compressed || websocket->closing)
         return;
     if (!utf8_continue(&websocket->text, (struct slice){(const char *)piece, length}))
@@ -438,7 +438,7 @@ static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t len
     if (length > websocket->seen) /* unconsumed bytes are offered again */
         websocket->handler->on_activity(websocket, length - websocket->seen);
     consumed = consume_frames(websocket, data, length);
-    websocket->seen = length - consumed;
+    websocket->seen = (uint32_t)(length - consumed);
     return consumed;
 }
 

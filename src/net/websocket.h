@@ -66,8 +66,8 @@ struct websocket {
     bool compresses;               /* permessage-deflate was negotiated */
     bool compressed;               /* the message in `fragments` is compressed */
     struct utf8_state text;        /* how far the uncompressed message that arrives is checked */
-    size_t seen;                   /* unconsumed bytes, already reported to on_activity */
-    size_t unmasked;               /* payload bytes of an incomplete frame that are unmasked and checked */
+    uint32_t seen;                 /* unconsumed bytes, already reported to on_activity */
+    uint32_t unmasked;             /* payload bytes of an incomplete frame that are unmasked and checked */
     struct buffer fragments;       /* payload of a message whose last frame has not arrived */
     struct deflate_window *window; /* the connection's own window for sending; NULL: none */
 };

@@ -176,13 +176,12 @@ static void leave_channels(struct session *session) {
 static void on_closing(struct websocket *websocket) {
     struct session *session = session_of(websocket);
 
-    if (session->lookup != NULL) {
-        app_manager_cancel(session->server->apps, &session->lookup->lookup);
+    if (session->slot == NULL) {
+        if (session->lookup != NULL)
+            app_manager_cancel(session->server->apps, &session->lookup->lookup);
         free(session->lookup);
-        session->lookup = NULL;
-    }
-    if (session->slot == NULL)
         return;
+    }
     session_log(session, "disconnected");
     leave_channels(session);
     session_user_dispose(session);

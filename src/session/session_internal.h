@@ -52,20 +52,22 @@ struct session {
     /* The current record while a message is handled; valid in this turn only. */
     const struct app *app;
     struct socket_id id;
-    struct list link; /* link in app_part.sessions */
+    union {
+        struct list link;              /* established: in app_part.sessions */
+        struct session_lookup *lookup; /* before: a pending lookup of the app, or NULL */
+    };
     struct subscription_set subscriptions;
-    struct session_user *user;     /* NULL: not signed in */
-    struct session_lookup *lookup; /* NULL: no lookup is pending */
-    char *address;                 /* the client's, for the log; NULL if debug lines are not written; owned */
-    uint64_t active_ms;            /* time of the last received bytes, or of the pings */
-    bool pinged;                   /* pings were sent, and nothing has arrived since */
-    bool junk;                     /* the message in hand was refused, ignored, or is a ping or pong */
-    uint16_t junk_count;           /* of such messages since junk_from_ms */
-    uint32_t junk_from_ms;         /* low bits of the time */
-    struct session_rates *rates;   /* NULL: no message was counted yet; owned */
-    struct origin *origin;         /* NULL: the handshake had no Origin header; a reference in the worker's set */
-    uint32_t connected_s;          /* monotonic */
-    bool authorized;               /* signed in, or was in a private or presence channel, even if it left it again */
+    struct session_user *user;   /* NULL: not signed in */
+    char *address;               /* the client's, for the log; NULL if debug lines are not written; owned */
+    uint64_t active_ms;          /* time of the last received bytes, or of the pings */
+    bool pinged;                 /* pings were sent, and nothing has arrived since */
+    bool junk;                   /* the message in hand was refused, ignored, or is a ping or pong */
+    uint16_t junk_count;         /* of such messages since junk_from_ms */
+    uint32_t junk_from_ms;       /* low bits of the time */
+    struct session_rates *rates; /* NULL: no message was counted yet; owned */
+    struct origin *origin;       /* NULL: the handshake had no Origin header; a reference in the worker's set */
+    uint32_t connected_s;        /* monotonic */
+    bool authorized;             /* signed in, or was in a private or presence channel, even if it left it again */
 };
 
 /* The worker of a session. */
