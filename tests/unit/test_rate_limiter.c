@@ -94,6 +94,45 @@ static void a_flood_of_addresses_forgets_none_that_is_being_limited(void **state
     rate_limiter_destroy(limiter);
 }
 
+/* The memory of this process in pages. */
+static long resident_pages(void) {
+    long pages = 0, ignored;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%ld %ld", &ignored, &pages), 2);
+    fclose(file);
+    return pages;
+}
+
+/* Sends requests of `count` addresses, each until it has no token left. */
+static void flood(struct rate_limiter *limiter, uint64_t first, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        take_all(limiter, first + i, START_NS + i);
+}
+
+static void two_hundred_thousand_addresses_cost_no_more_memory_than_few(void **state) {
+    const unsigned most = 200000, page_bytes = 4096;
+    struct rate_limiter *limiter = limiter_of(5, 60, RATE_LIMITER_ENTRIES);
+    uint64_t allocations;
+    long before, after;
+
+    (void)state;
+    flood(limiter, 1, most); /* now all of the table is in memory: two megabytes */
+    allocations = harness_allocations();
+    before = resident_pages();
+    for (unsigned round = 1; round <= 3; round++) {
+        flood(limiter, (uint64_t)round << 32, most);
+        assert_int_not_equal(rate_limiter_take(limiter, (uint64_t)round << 32 | (most - 1), START_NS + most), 0);
+    }
+    after = resident_pages();
+    assert_int_equal(harness_allocations(), allocations);
+    printf("memory: %ld KB after %u addresses, %ld KB after %u\n", before * page_bytes / 1024, most,
+           after * page_bytes / 1024, 4 * most);
+    assert_true((after - before) * page_bytes < 256 * 1024);
+    rate_limiter_destroy(limiter);
+}
+
 static void a_place_whose_bucket_is_full_again_goes_first(void **state) {
     struct rate_limiter *limiter = limiter_of(5, 60, 16);
 
@@ -249,6 +288,7 @@ int main(void) {
         cmocka_unit_test(a_refusal_tells_the_seconds_until_there_is_a_token),
         cmocka_unit_test(no_window_has_room_for_one_request_more_however_large_the_numbers),
         cmocka_unit_test(a_flood_of_addresses_forgets_none_that_is_being_limited),
+        cmocka_unit_test(two_hundred_thousand_addresses_cost_no_more_memory_than_few),
         cmocka_unit_test(a_place_whose_bucket_is_full_again_goes_first),
         cmocka_unit_test(workers_that_ask_at_the_same_time_share_one_bucket),
         cmocka_unit_test(an_address_is_read_in_every_form_that_proxies_write),
