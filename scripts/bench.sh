@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # usage: bench.sh [options of curlew-bench]
 #
-# Benchmark of build/curlew, run by `make bench`. Five parts:
+# Benchmark of build/curlew, run by `make bench`. Six parts:
 #   1. build/bench/curlew-bench with one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the
 #      kernel's floor; then the longest turn of the worker that a scrape of /metrics causes
 #   2. build/bench/curlew-bench with a server of one worker and one of two, in alternating slices, on all CPUs
 #   3. the same generator with a server without TLS and one with it, then one that compresses (`shared`), in alternating
 #      slices at the same load, with the servers on CPU 0 and the generator on CPU 1; memory of idle TLS connections
 #   4. build/bench/curlew-bench-lookup: CPU time of an app lookup
-#   5. bench/stores.mjs: connection latency and store queries with apps in databases, which it starts
-# `--scenario NAME` runs part 1 only, with that scenario; `--scenario transport`, `lookup` and `stores` run parts 3, 4 and
-# 5 only. Parts 1 and 2 also write bench.json and bench-workers.json into the build folder. BUILD names another build
-# folder. Exit code: 1 if the server refused a request or lost events, or if a goal of parts 4 and 5 was missed.
+#   5. build/bench/curlew-bench-rates: CPU time of a check of a rate limit
+#   6. bench/stores.mjs: connection latency and store queries with apps in databases, which it starts
+# `--scenario NAME` runs part 1 only, with that scenario; `--scenario transport`, `lookup`, `rates` and `stores` run parts 3
+# to 6 only. Parts 1 and 2 also write bench.json and bench-workers.json into the build folder. BUILD names another build
+# folder. Exit code: 1 if the server refused a request or lost events, or if a goal of parts 4 to 6 was missed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -105,7 +106,7 @@ bench_stores() {
 }
 
 [ "$(nproc)" -ge 2 ] || give_up "two CPUs are needed: one for the server and one for the load generator"
-for program in "$build/curlew" "$build/bench/curlew-bench" "$build/bench/curlew-bench-lookup"; do
+for program in "$build/curlew" "$build/bench/curlew-bench" "$build/bench/curlew-bench-lookup" "$build/bench/curlew-bench-rates"; do
     [ -x "$program" ] || give_up "$program is not there: run make bench, or make build first"
 done
 ulimit -Sn "$(ulimit -Hn)"
@@ -116,6 +117,7 @@ case "$*" in
     exit "$status"
     ;;
 '--scenario lookup') exec "$build/bench/curlew-bench-lookup" ;;
+'--scenario rates') exec "$build/bench/curlew-bench-rates" ;;
 '--scenario stores')
     bench_stores
     exit
@@ -155,6 +157,10 @@ bench_transport
 echo
 echo "bench: looking up an app"
 "$build/bench/curlew-bench-lookup" || status=$?
+
+echo
+echo "bench: checking a rate limit"
+"$build/bench/curlew-bench-rates" || status=$?
 
 echo
 echo "bench: apps in a store"
