@@ -24,6 +24,7 @@ const char listen_usage[] =
     "Subscribes to the channels and prints their events as they come, a line each: channel, event, data. Control\n"
     "characters are shown as \\u001b. Private and presence channels are signed with the app's secret. Connects again\n"
     "after a loss; ends with Ctrl-C.\n\n" TARGET_HELP
+    "  --origin ORIGIN     the origin of a web page, like https://shop.example, for apps with allowed_origins\n"
     "  --json              print each event as the server sent it, a line of JSON\n"
     "  -h, --help          show this help\n\n" TARGET_EXIT_CODES;
 
@@ -133,7 +134,8 @@ static enum cli_exit follow_channels(struct listening *listening, struct client_
     struct client_event event = {0};
     enum cli_exit code = CLI_DONE;
 
-    listening->client = client_open(&listening->target.server, listening->target.key, listening->stop_fd, end);
+    listening->client = client_open(&listening->target.server, listening->target.key, listening->options->origin,
+                                    listening->stop_fd, end);
     if (listening->client != NULL) {
         listening->established = true;
         listening->pause_ms = 0;
@@ -229,15 +231,24 @@ static enum cli_exit listen_to_channels(const struct cli_options *options) {
     return code;
 }
 
+/* True if the text can be sent in a header: printable ASCII. */
+static bool is_origin_text(const char *text) {
+    while (*text > ' ' && *text <= '~')
+        text++;
+    return *text == '\0';
+}
+
 int listen_run(char **arguments) {
     struct cli_options options;
     struct error error = {0};
     enum cli_exit code = CLI_DONE;
 
-    if (!cli_options_parse(&options, arguments, TARGET_OPTIONS | OPTION_JSON, CHANNELS_MAX, &error))
+    if (!cli_options_parse(&options, arguments, TARGET_OPTIONS | OPTION_JSON | OPTION_ORIGIN, CHANNELS_MAX, &error))
         code = output_refuse_usage("listen", options.json, error.text);
     else if (options.help)
         fputs(listen_usage, stdout);
+    else if (options.origin != NULL && !is_origin_text(options.origin))
+        code = output_refuse_usage("listen", options.json, "--origin must be like https://shop.example");
     else if (options.argument_count == 0)
         code = output_refuse_usage("listen", options.json, "a channel must be named");
     else

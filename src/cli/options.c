@@ -41,6 +41,7 @@ static const struct row {
     {OPTION_EVENT, KIND_TEXT, "--event", NULL, AT(event)},
     {OPTION_WEBHOOK, KIND_TEXT, "--webhook", NULL, AT(webhook)},
     {OPTION_DECRYPT, KIND_FLAG, "--decrypt", NULL, AT(decrypt)},
+    {OPTION_ORIGIN, KIND_TEXT, "--origin", NULL, AT(origin)},
     {OPTION_HELP, KIND_FLAG, "--help", "-h", AT(help)},
 };
 

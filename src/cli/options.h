@@ -36,12 +36,13 @@ enum cli_option {
     OPTION_EVENT = 1 << 23,
     OPTION_WEBHOOK = 1 << 24,
     OPTION_DECRYPT = 1 << 25,
+    OPTION_ORIGIN = 1 << 26,
 };
 
 struct cli_options {
     char **arguments; /* the words that are not options, then NULL; owned, the words are not */
     size_t argument_count;
-    const char *config_file, *app, *id, *key, *secret, *output, *from, *to, *url;
+    const char *config_file, *app, *id, *key, *secret, *output, *from, *to, *url, *origin;
     const char *filter, *limit, *sort, *columns, *event, *webhook, *overlap;
     struct changes changes;
     bool json, show_secrets, update, dry_run, insecure, revoke_previous, decrypt, help;

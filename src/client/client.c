@@ -19,6 +19,7 @@ struct client {
     int stop_fd;
     struct incoming incoming;
     char *key;
+    const char *origin; /* NULL: none */
     char *socket_id;
     uint32_t silence_ms; /* without a message for so long, the server is asked whether it is there */
     unsigned error_code; /* of the last pusher:error */
@@ -243,8 +244,11 @@ static bool send_handshake(struct client *client, const struct server_address *a
     split_url(address->url, &host, &path);
     buffer_appendf(&request,
                    "GET %s/app/%s?protocol=7&client=curlew HTTP/1.1\r\nHost: %.*s\r\nUpgrade: websocket\r\n"
-                   "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %.24s\r\n\r\n",
+                   "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %.24s\r\n",
                    path, client->key, SLICE_ARGS(host), key);
+    if (client->origin != NULL)
+        buffer_appendf(&request, "Origin: %s\r\n", client->origin);
+    buffer_append(&request, SLICE("\r\n"));
     sent = client_socket_send(client->socket, request.data, request.length, deadline, error);
     buffer_dispose(&request);
     return sent;
@@ -313,13 +317,15 @@ static bool await_established(struct client *client, struct client_end *end) {
                      "pusher:connection_established");
 }
 
-struct client *client_open(const struct server_address *address, const char *key, int stop_fd, struct client_end *end) {
+struct client *client_open(const struct server_address *address, const char *key, const char *origin, int stop_fd,
+                           struct client_end *end) {
     struct client *client = alloc_zero(sizeof *client);
     struct deadline deadline = deadline_after(CONNECT_TIMEOUT_MS, stop_fd);
 
     *end = (struct client_end){.kind = CLIENT_END_UNREACHABLE};
     client->stop_fd = stop_fd;
     client->key = alloc_copy(key, strlen(key));
+    client->origin = origin;
     client->silence_ms = CONNECT_TIMEOUT_MS; /* until the server says another time */
     client->socket = client_socket_open(address, &deadline, &end->error);
     if (client->socket == NULL && deadline_remaining_ms(&deadline) != 0 && deadline_passed(&deadline))

@@ -33,10 +33,11 @@ struct client_event {
 };
 
 /*
- * Connects to the app with `key` and waits until the connection is established. `stop_fd` is readable when everything
- * has to end. NULL with the reason. Close it with client_close.
+ * Connects to the app with `key` and waits until the connection is established. `origin` is sent as a browser does;
+ * NULL: none. `stop_fd` is readable when everything has to end. NULL with the reason. Close it with client_close.
  */
-struct client *client_open(const struct server_address *address, const char *key, int stop_fd, struct client_end *end);
+struct client *client_open(const struct server_address *address, const char *key, const char *origin, int stop_fd,
+                           struct client_end *end);
 
 /* Says goodbye and closes; `client` may be NULL. */
 void client_close(struct client *client);

@@ -54,6 +54,23 @@ describe('an event from publish reaches listen', () => {
     await stops(listener);
   });
 
+  test('of an app with allowed_origins, with --origin', async (t) => {
+    const app = { ...APP, allowed_origins: ['https://shop.example'] };
+    const { server, file } = await configured(t, { apps: [app] });
+    const listener = await listening(t, ['my-channel'], ['-c', file, '--origin', 'https://shop.example']);
+    await publish(server, { name: 'e', channel: 'my-channel', data: 'x' });
+    assert.equal(await listener.out.next((line) => line.includes('my-channel')), 'my-channel e x');
+    await stops(listener);
+    for (const options of [[], ['--origin', 'https://evil.example']])
+      assert.match(
+        (await command(t, ['listen', 'my-channel', '-c', file, ...options])).stderr,
+        /4009.*allowed_origins/,
+      );
+    const { code, stderr } = await command(t, ['listen', 'c', '-c', file, '--origin', 'https://a\r\nX: y']);
+    assert.equal(code, 2);
+    assert.match(stderr, /--origin must be like https:/);
+  });
+
   test('with everything named on the command line, and data from standard input or none', async (t) => {
     const server = await serverFor(t);
     const url = ['--url', server.url.replace('http:', 'ws:'), ...credentials];
