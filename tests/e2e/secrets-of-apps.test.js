@@ -88,7 +88,9 @@ const STORED = [
 
 function storeOf(t, list, more = {}) {
   const file = path.join(folderWith(t), 'apps.db');
-  const settings = { app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } }, ...more };
+  // nothing else that a strict check may find
+  const quiet = { host: '127.0.0.1', metrics: { host: '127.0.0.1' } };
+  const settings = { ...quiet, app_manager: { driver: 'sqlite' }, database: { sqlite: { path: file } }, ...more };
   const config = path.join(folderWith(t, { 'config.json': settings }), 'config.json');
   return {
     settings,

@@ -56,6 +56,12 @@ export async function refusesWhatHasNoColumn(t, here, who, old) {
     /the table has no column max_event_batch_size/,
   );
   assert.deepEqual(await show(t, 'old', config), old);
+  await refused(
+    t,
+    ['rotate-secret', 'old', '--overlap', '1h', '-c', config],
+    /no column previous_secret; an administrator should run: ALTER TABLE .*previous_secret.*previous_secret_until/,
+  );
+  assert.deepEqual(await show(t, 'old', config), old);
   const rotation = ['previous_secret=s', 'previous_secret_until=4102444800'].flatMap((field) => ['--set', field]);
   const said = await refused(
     t,
