@@ -14,7 +14,7 @@ struct danger_place {
 };
 
 /* True for addresses that only this machine reaches. */
-static bool is_loopback(const char *host) {
+static bool host_is_local(const char *host) {
     return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
 }
 
@@ -30,12 +30,12 @@ static bool others_can_read(const char *path, struct danger_place *place) {
 
 static bool serves_in_clear(const struct config *config, struct danger_place *place) {
     place->text = config->host;
-    return !config->ssl.enabled && !config->unix_socket.enabled && !is_loopback(config->host);
+    return !config->ssl.enabled && !config->unix_socket.enabled && !host_is_local(config->host);
 }
 
 static bool metrics_are_open(const struct config *config, struct danger_place *place) {
     *place = (struct danger_place){.text = config->metrics.host, .port = (uint16_t)config->metrics.port};
-    return config->metrics.enabled && !is_loopback(config->metrics.host);
+    return config->metrics.enabled && !host_is_local(config->metrics.host);
 }
 
 static bool admin_is_open(const struct config *config, struct danger_place *place) {
@@ -44,7 +44,7 @@ static bool admin_is_open(const struct config *config, struct danger_place *plac
 
     place->text = config->admin.listen;
     return config->admin.token != NULL && config->app_manager.driver != CONFIG_DRIVER_MEMORY &&
-           config_split_address(config->admin.listen, host, &port) && !is_loopback(host);
+           config_split_address(config->admin.listen, host, &port) && !host_is_local(host);
 }
 
 /* By default both are so, and the server sends no credentials header; only who sets it expects one. */
