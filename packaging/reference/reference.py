@@ -18,13 +18,13 @@ def main():
     tables_path, configuration_path, apps_path, folder = map(pathlib.Path, sys.argv[1:])
     tables = json.loads(tables_path.read_text())
     commands = usage.read_commands(tables["commands"])
-    fields = [field["name"] for field in tables["fields"]]
+    words = [field["name"] for field in tables["fields"]], tables["events"]
     texts = {
         "curlew.1": man_pages.command_page(tables, commands),
         "curlew.json.5": man_pages.settings_page(tables, configuration_path.read_text(), apps_path.read_text()),
-        "curlew.bash": completions.bash(commands, fields),
-        "_curlew": completions.zsh(commands, fields),
-        "curlew.fish": completions.fish(commands, fields),
+        "curlew.bash": completions.bash(commands, *words),
+        "_curlew": completions.zsh(commands, *words),
+        "curlew.fish": completions.fish(commands, *words),
     }
     for name, text in texts.items():
         (folder / name).write_text(text)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "app/webhook_setting.h"
 #include "command/command_line.h"
 #include "config/config_app_field.h"
 #include "config/config_table.h"
@@ -114,9 +115,18 @@ static json_t *fields_json(void) {
     return fields;
 }
 
+static json_t *events_json(void) {
+    json_t *events = json_array();
+
+    for (unsigned bit = 1; bit <= WEBHOOK_SUBSCRIPTION_COUNT; bit <<= 1)
+        json_array_append_new(events, json_string(app_webhook_event_name((enum app_webhook_event)bit)));
+    return events;
+}
+
 int main(void) {
-    json_t *tables = json_pack("{s:s, s:o, s:o, s:o, s:o}", "version", CURLEW_VERSION, "commands", commands_json(),
-                               "settings", settings_json(), "fields", fields_json(), "accepted", accepted_json());
+    json_t *tables =
+        json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "version", CURLEW_VERSION, "commands", commands_json(), "settings",
+                  settings_json(), "fields", fields_json(), "accepted", accepted_json(), "events", events_json());
     int result = tables != NULL ? json_dumpf(tables, stdout, JSON_INDENT(1)) : -1;
 
     json_decref(tables);

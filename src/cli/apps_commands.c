@@ -74,11 +74,11 @@ static const struct command {
      "  --revoke-previous   generate nothing: end such an overlap now\n" CONFIG_HELP JSON_HELP},
     {"test-webhook", "send an event to the webhooks of an app, and show what comes back", apps_test_webhook,
      COMMON | OPTION_EVENT | OPTION_WEBHOOK, 1, "the id of an app",
-     "usage: curlew apps test-webhook ID [--webhook NUMBER] [--event NAME] [OPTIONS]\n\n"
+     "usage: curlew apps test-webhook ID [--webhook NUMBER] [--event EVENT] [OPTIONS]\n\n"
      "Sends each webhook of the app one invented event, signed as by the server, from this machine: at once, without\n"
      "filters and without a repetition. Shows the status of the answer, its time, and the beginning of its body.\n\n"
      "  --webhook NUMBER    only this webhook of the list, counted from 0\n"
-     "  --event NAME        this event, such as member_added, to webhooks that have it in their event_types;\n"
+     "  --event EVENT       this event, such as member_added, to webhooks that have it in their event_types;\n"
      "                      without it each gets the first of its own\n" CONFIG_HELP JSON_HELP},
     {"encrypt-secrets", "encrypt the secrets of all apps in the store", apps_encrypt_secrets, COMMON | OPTION_DECRYPT,
      0, NULL,

@@ -86,45 +86,66 @@ describe('manual pages', () => {
   });
 });
 
-// What each shell offers at the end of a line.
+// What each shell offers at the end of each line, an array of words for each. One shell answers for all lines, because
+// starting it takes longest.
 const SHELLS = {
-  bash(line, cwd) {
+  bash(lines, cwd) {
     const script = `
       compopt() { :; }
       source '${file('curlew.bash')}'
-      COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-      _curlew
-      printf '%s\n' "\${COMPREPLY[@]}"`;
+      complete_words() {
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _curlew
+        printf '%s\n' "\${COMPREPLY[@]}" '<end>'
+      }
+      while IFS= read -r line; do eval "complete_words $line"; done`;
     // As readline divides a line into words: "=" is one.
-    const words = line.split(/ +|(=)/).filter((word) => word !== undefined);
-    return execFileSync('bash', ['--norc', '-c', script, 'bash', ...words], { cwd, encoding: 'utf8' });
+    const words = (line) => line.split(/ +|(=)/).filter((word) => word !== undefined);
+    const input = lines
+      .map(
+        (line) =>
+          `${words(line)
+            .map((word) => `'${word}'`)
+            .join(' ')}\n`,
+      )
+      .join('');
+    return execFileSync('bash', ['--norc', '-c', script], { cwd, input, encoding: 'utf8' });
   },
-  zsh(line, cwd) {
-    const matches = execFileSync('zsh', ['-f', ZSH_MATCHES, FOLDER, line], { cwd, encoding: 'utf8' });
-    return [...matches.matchAll(/<match>([^\r\n]*)/g)].map(([, match]) => match).join('\n');
+  zsh(lines, cwd) {
+    const shown = execFileSync('zsh', ['-f', ZSH_MATCHES, FOLDER, ...lines], { cwd, encoding: 'utf8' });
+    return [...shown.matchAll(/<match>([^\r\n]*)|(<end>)/g)].map(([, match, end]) => match ?? end).join('\n');
   },
-  fish(line, cwd) {
-    const script = `source '${file('curlew.fish')}'; complete -C '${line}'`;
-    const matches = execFileSync('fish', ['--no-config', '-c', script], { cwd, encoding: 'utf8' });
-    return matches.replace(/\t.*/g, '').replace(/^--\w+=(?=\w)/gm, '');
+  fish(lines, cwd) {
+    const calls = lines.map((line) => `complete -C '${line}'; echo '<end>'`);
+    const script = [`source '${file('curlew.fish')}'`, ...calls].join('; ');
+    const shown = execFileSync('fish', ['--no-config', '-c', script], { cwd, encoding: 'utf8' });
+    return shown.replace(/\t.*/g, '').replace(/^--\w+=(?=\w)/gm, '');
   },
 };
 
 for (const [shell, complete] of Object.entries(SHELLS)) {
   describe(`completion in ${shell}`, () => {
-    const offered = (line, cwd) => [...new Set(complete(line, cwd).split('\n').filter(Boolean))].sort();
+    const offeredFor = (lines, cwd) => {
+      const answers = complete(lines, cwd).split('<end>').slice(0, lines.length);
+      assert.equal(answers.length, lines.length);
+      return answers.map((text) => [...new Set(text.split('\n').filter(Boolean))].sort());
+    };
+    const offered = (line, cwd) => offeredFor([line], cwd)[0];
     const sorted = (words) => [...words].sort();
     const commands = tables.commands.map(({ name }) => name);
     const appsCommands = tables.commands.find(({ name }) => name === 'apps').commands.map(({ name }) => name);
     const fields = tables.fields.map(({ name }) => name);
 
     test('commands, and commands of apps', () => {
-      assert.deepEqual(offered('curlew '), sorted([...commands, 'help']));
-      assert.deepEqual(offered('curlew ch'), ['check']);
-      assert.deepEqual(offered('curlew apps '), sorted(appsCommands));
-      assert.deepEqual(offered('curlew apps ro'), ['rotate-secret']);
-      assert.deepEqual(offered('curlew help '), sorted(commands));
-      assert.deepEqual(offered('curlew help apps '), sorted(appsCommands));
+      const expected = {
+        'curlew ': [...commands, 'help'],
+        'curlew ch': ['check'],
+        'curlew apps ': appsCommands,
+        'curlew apps rot': ['rotate-secret'],
+        'curlew help ': commands,
+        'curlew help apps ': appsCommands,
+      };
+      assert.deepEqual(offeredFor(Object.keys(expected)), Object.values(expected).map(sorted));
     });
 
     test('the servers of convert', () => {
@@ -132,9 +153,10 @@ for (const [shell, complete] of Object.entries(SHELLS)) {
     });
 
     test('the options of every command', async () => {
-      for (const [command, help] of Object.entries(await helps())) {
-        if (command === 'apps') continue;
-        assert.deepEqual(offered(`curlew ${command} --`), sorted(new Set([...optionsOf(help), '--help'])), command);
+      const all = Object.entries(await helps()).filter(([command]) => command !== 'apps');
+      const answers = offeredFor(all.map(([command]) => `curlew ${command} --`));
+      for (const [i, [command, help]] of all.entries()) {
+        assert.deepEqual(answers[i], sorted(new Set([...optionsOf(help), '--help'])), command);
       }
     });
 
@@ -147,17 +169,23 @@ for (const [shell, complete] of Object.entries(SHELLS)) {
       assert.ok(offered('curlew apps list --columns id,max_conn').some((word) => word.endsWith('max_connections')));
     });
 
+    test('events of webhooks', () => {
+      assert.deepEqual(offered('curlew apps test-webhook shop --event '), sorted(tables.events));
+      assert.ok(tables.events.includes('member_added'));
+    });
+
     test('files', (t) => {
       const folder = folderWith(t, { 'one.json': {}, 'two.json': {} });
-      for (const line of [
+      const lines = [
         'curlew serve --config ',
         'curlew check --config=',
         'curlew apps list -c ',
         'curlew apps import ',
         'curlew convert soketi ',
         'curlew --config ',
-      ]) {
-        assert.deepEqual(offered(line, folder), ['one.json', 'two.json'], line);
+      ];
+      for (const [i, answer] of offeredFor(lines, folder).entries()) {
+        assert.deepEqual(answer, ['one.json', 'two.json'], lines[i]);
       }
       assert.deepEqual(offered('curlew apps copy --from one.json --to t', folder), ['two.json']);
       assert.deepEqual(offered('curlew listen --url ', folder), []);

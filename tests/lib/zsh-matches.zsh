@@ -1,8 +1,8 @@
 #!/usr/bin/env zsh
-# usage: zsh -f zsh-matches.zsh FOLDER LINE
+# usage: zsh -f zsh-matches.zsh FOLDER LINE...
 #
-# Prints what an interactive zsh offers at the end of LINE, with the completions in FOLDER: each match in a line that
-# begins with "<match>". The shell runs on a terminal of its own.
+# Prints what an interactive zsh offers at the end of each LINE, with the completions in FOLDER: each match in a line that
+# begins with "<match>", and "<end>" behind those of a line. The shell runs on a terminal of its own.
 zmodload zsh/zpty
 zpty shell zsh -f -i
 zpty -w shell "PROMPT= PS2=; setopt no_beep; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D"
@@ -15,10 +15,13 @@ zpty -w shell 'compadd() {
   fi
   builtin compadd "$@"
 }'
-zpty -w shell 'complete-and-exit() { zle complete-word; print -r -- "<end>"; exit }
-zle -N complete-and-exit; bindkey "^I" complete-and-exit; print "<""ready>"'
+zpty -w shell 'complete-and-clear() { zle complete-word; BUFFER=; print -r -- "<end>" }
+zle -N complete-and-clear; bindkey "^I" complete-and-clear; print "<""ready>"'
 zpty -r shell lines '*<ready>*'
-zpty -n -w shell "$2"$'\t'
-zpty -r shell lines '*<end>*'
-print -r -- $lines
+shift
+for line; do
+  zpty -n -w shell "$line"$'\t'
+  zpty -r shell lines '*<end>*'
+  print -r -- $lines
+done
 zpty -d shell
