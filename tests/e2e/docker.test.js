@@ -50,6 +50,11 @@ test('the configuration and the variables of the compose file are valid', async 
   const env = Object.fromEntries([...block.matchAll(/^ {6}(\w+): (.*)$/gm)].map(([, name, value]) => [name, value]));
   assert.equal(env.DATABASE_SQLITE_PATH, '/var/lib/curlew/apps.db');
   env.DATABASE_SQLITE_PATH = path.join(folderWith(t), 'apps.db');
-  const { code, stdout, stderr } = await runCurlew(['check', '--strict'], { configText: text('config.json'), env });
+  const { code, stdout, stderr } = await runCurlew(['check'], { configText: text('config.json'), env });
   assert.equal(code, 0, stdout + stderr);
+  // Inside a container the server must listen on every address; which of them others reach, `ports` decides.
+  const others = (stdout + stderr)
+    .split('\n')
+    .filter((line) => !/^(ok|dangerous: (metrics\.)?host is 0\.0\.0\.0): /.test(line));
+  assert.deepEqual(others.filter(Boolean), []);
 });
