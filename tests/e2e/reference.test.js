@@ -144,6 +144,7 @@ for (const [shell, complete] of Object.entries(SHELLS)) {
         'curlew apps rot': ['rotate-secret'],
         'curlew help ': commands,
         'curlew help apps ': appsCommands,
+        'curlew --': ['--config', '--help', '--version'],
       };
       assert.deepEqual(offeredFor(Object.keys(expected)), Object.values(expected).map(sorted));
     });
