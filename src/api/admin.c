@@ -400,29 +400,24 @@ static bool read_body(struct api_call *call, struct admin_job *own) {
 
 /* Logs a request without the token: a client once a minute, and a number of clients. */
 static void log_stranger(struct api_call *call) {
-    struct admin_strangers *strangers = &call->api->admin_strangers;
-    uint64_t minute = call->worker->now_ms / 60000;
     char address[CLIENT_ADDRESS_TEXT];
-    uint64_t hash = hash_bytes(slice_of(client_address_write(call->connection, call->request, 0, address)));
 
-    if (strangers->minute != minute)
-        *strangers = (struct admin_strangers){.minute = minute};
-    for (unsigned i = 0; i < strangers->count; i++)
-        if (strangers->addresses[i] == hash)
-            return;
-    if (strangers->count < ADMIN_STRANGERS)
-        log_warning("api", "%s: a request to the admin API without its token was refused: %.*s %.*s", address,
-                    SLICE_ARGS(call->request->method), call->path.length < 200 ? (int)call->path.length : 200,
-                    call->path.data);
-    else if (!strangers->more)
+    client_address_write(call->connection, call->request, 0, address);
+    switch (address_log_note(&call->api->admin_strangers, address, call->worker->now_ms)) {
+    case ADDRESS_NEW:
+        log_write_each(LOG_WARNING, "api", "%s: a request to the admin API without its token was refused: %.*s %.*s",
+                       address, SLICE_ARGS(call->request->method),
+                       call->path.length < 200 ? (int)call->path.length : 200, call->path.data);
+        break;
+    case ADDRESS_MORE:
         log_warning("api",
                     "requests to the admin API without its token come from more addresses than these %d, which "
                     "are not logged in this minute",
                     ADMIN_STRANGERS);
-    if (strangers->count < ADMIN_STRANGERS)
-        strangers->addresses[strangers->count++] = hash;
-    else
-        strangers->more = true;
+        break;
+    case ADDRESS_KNOWN:
+        break;
+    }
 }
 
 /* Refuses a request without the token. */

@@ -18,6 +18,7 @@
 #include "base/counter.h"
 #include "channel/channel.h"
 #include "config/config.h"
+#include "net/address_log.h"
 #include "net/http.h"
 #include "net/rate_limiter.h"
 
@@ -25,14 +26,7 @@ struct delivery;
 struct idempotency;
 struct page_thread;
 
-/* Clients whose requests to the admin API had no token in the current minute, each of which is logged once. */
-#define ADMIN_STRANGERS 20
-struct admin_strangers {
-    uint64_t minute;
-    unsigned count;
-    bool more; /* there were more of them */
-    uint64_t addresses[ADMIN_STRANGERS];
-};
+#define ADMIN_STRANGERS 20 /* addresses that are logged in a minute */
 
 /* What the API uses of the process. server/ fills it before the first connection. */
 struct api {
@@ -40,17 +34,18 @@ struct api {
     struct app_manager *apps;
     struct channel_hub *channels;
     struct workers *workers;
-    uint64_t started_at_s;          /* wall clock */
-    const atomic_bool *draining;    /* the process shuts down: /up fails */
-    const atomic_bool *memory_full; /* above http_api.accept_traffic.memory_threshold: large bodies are refused */
-    struct admin_strangers admin_strangers; /* of the first worker, which has the admin listener */
-    atomic_uint health_checks;              /* under way, for /up */
-    struct page_thread *metrics;            /* NULL: without a metrics port */
-    struct page_thread *stats;              /* of all apps; NULL: nobody may ask */
-    struct idempotency *idempotency;        /* keys of publishes that were accepted */
-    struct rate_limiter *request_limit;     /* on requests to /apps by client address; NULL: none */
-    struct rate_limiter *connect_limit;     /* on connects; checked by the sessions, shown in the metrics; NULL: none */
-    struct delivery *webhooks;              /* for the metrics; NULL: webhooks are turned off */
+    uint64_t started_at_s;              /* wall clock */
+    const atomic_bool *draining;        /* the process shuts down: /up fails */
+    const atomic_bool *memory_full;     /* above http_api.accept_traffic.memory_threshold: large bodies are refused */
+    struct address_log admin_strangers; /* clients whose requests to the admin API had no token */
+    struct address_log *refused;        /* other refused clients; NULL: they are not logged */
+    atomic_uint health_checks;          /* under way, for /up */
+    struct page_thread *metrics;        /* NULL: without a metrics port */
+    struct page_thread *stats;          /* of all apps; NULL: nobody may ask */
+    struct idempotency *idempotency;    /* keys of publishes that were accepted */
+    struct rate_limiter *request_limit; /* on requests to /apps by client address; NULL: none */
+    struct rate_limiter *connect_limit; /* on connects; checked by the sessions, shown in the metrics; NULL: none */
+    struct delivery *webhooks;          /* for the metrics; NULL: webhooks are turned off */
     const struct webhook_outlet *webhook_outlet; /* the same */
     unsigned metrics_port;                       /* the label `port`; set when the port is known */
     /* Connections with a key that no app has, for each of WORKERS_MAX workers; or NULL. */

@@ -113,6 +113,20 @@ static void log_request(struct api_call *call, unsigned status, const char *refu
               status, refusal != NULL ? ": " : "", refusal != NULL ? refusal : "");
 }
 
+/* Logs the addresses of clients that are refused: a wrong signature, or too many requests. */
+static void log_refused_client(struct api_call *call, unsigned status) {
+    bool unsigned_call = status == 401 && call->route != NULL && call->route->needs >= ROUTE_SIGNED;
+    uint32_t hops = call->api->config->rate_limiter.api_rate_limit.trust_hops;
+    char address[CLIENT_ADDRESS_TEXT];
+
+    if (call->api->refused == NULL || call->refusal == NULL || (!unsigned_call && status != 429))
+        return;
+    address_log_refused(call->api->refused, client_address_write(call->connection, call->request, hops, address),
+                        call->worker->now_ms, "a request%s%s was refused with %u: %s",
+                        call->lookup.slot != NULL ? " to app " : "",
+                        call->lookup.slot != NULL ? call->lookup.slot->id : "", status, call->refusal);
+}
+
 static void send_response(struct api_call *call, struct http_response *response) {
     struct app_part *part = part_of(call);
     struct buffer storage = {0};
@@ -120,6 +134,7 @@ static void send_response(struct api_call *call, struct http_response *response)
     size_t sent;
 
     log_request(call, response->status, call->refusal);
+    log_refused_client(call, response->status);
     response->headers = all_headers(call, response->headers, &storage);
     sent = http_respond(call->connection, response);
     buffer_dispose(&storage);

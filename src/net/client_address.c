@@ -117,8 +117,7 @@ bool client_address(struct http_connection *connection, const struct http_reques
            peer_address(http_stream(connection)->fd, address);
 }
 
-/* Writes the address of the peer; false if it has none. */
-static bool peer_address_write(int fd, char text[CLIENT_ADDRESS_TEXT]) {
+bool peer_address_write(int fd, char text[CLIENT_ADDRESS_TEXT]) {
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
 

@@ -160,6 +160,8 @@ static void set_up_parts(struct server *server) {
         create_limit(config, &config->rate_limiter.websocket_rate_limit, "rate_limiter.websocket_rate_limit");
     server->sessions.connect_limit = server->connect_limit;
     session_server_init(&server->sessions);
+    address_log_init(&server->refused, ADDRESS_LOG_MOST);
+    server->sessions.refused = &server->refused;
     server->sessions.config = &server->config;
     server->sessions.apps = server->apps;
     server->sessions.limits = websocket_limits(&server->config);
@@ -171,6 +173,7 @@ static void set_up_parts(struct server *server) {
         .channels = server->sessions.channels,
         .workers = &server->workers,
         .started_at_s = (uint64_t)time(NULL),
+        .refused = &server->refused,
         .draining = &server->sessions.draining,
         .memory_full = &server->sessions.memory_full,
         .idempotency = idempotency_create(&idempotency_limits),
@@ -182,6 +185,7 @@ static void set_up_parts(struct server *server) {
         .webhooks = server->webhooks != NULL ? webhook_thread_delivery(server->webhooks) : NULL,
         .webhook_outlet = webhooks,
     };
+    address_log_init(&server->api.admin_strangers, ADMIN_STRANGERS);
     server->main_handler = api_main_handler(&server->api);
     server->metrics_handler = api_metrics_handler(&server->api);
     server->admin_handler = api_admin_handler(&server->api);
@@ -272,6 +276,8 @@ static void destroy_server(struct server *server) {
         app_manager_destroy(server->apps);
     workers_destroy(&server->workers);
     idempotency_destroy(server->api.idempotency);
+    address_log_dispose(&server->api.admin_strangers);
+    address_log_dispose(&server->refused);
     rate_limiter_destroy(server->request_limit);
     rate_limiter_destroy(server->connect_limit);
     reclaimer_dispose(&server->reclaimer);

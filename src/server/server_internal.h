@@ -46,6 +46,7 @@ struct server {
     struct webhook_events *webhook_events;
     struct rate_limiter *request_limit; /* NULL: none */
     struct rate_limiter *connect_limit;
+    struct address_log refused;
 };
 
 /* --- listeners.c --- */

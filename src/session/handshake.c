@@ -49,6 +49,7 @@ static void admit_session(struct session *session, const struct app_lookup *look
     } else if (!app_allows_origin(app, origin_text(session->origin))) {
         slot_refused(slot, worker, REFUSED_ORIGIN);
         count_connection_error(session, slot, CONNECTION_ERROR_ORIGIN_NOT_ALLOWED);
+        session_log_refusal(session, "app %s does not allow its origin", slot->id);
         session_close_for_origin(session);
     } else if (atomic_load_explicit(&session->server->draining, memory_order_relaxed)) {
         session_close(session, 4200, "the server is shutting down");
@@ -142,6 +143,7 @@ static bool protocol_supported(struct session *session, struct slice query_text)
 static void refuse_too_many(struct session *session, uint32_t wait_s) {
     const struct rate_limiter_settings *limit = rate_limiter_settings(session->server->connect_limit);
 
+    session_log_refusal(session, "it connects more often than %s allows", limit->path);
     session_close(session, 4100,
                   "too many connections from this address: %s.max_requests is %u in %u s; try again in %u s",
                   limit->path, limit->max_requests, limit->window_s, wait_s);

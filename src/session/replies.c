@@ -5,6 +5,10 @@
 
 void session_refused(struct session *session, enum refusal reason) {
     slot_refused(session->slot, session_worker(session), reason);
+    if (reason == REFUSED_SIGNATURE)
+        session_log_refusal(session, "its signature is wrong");
+    else if (reason == REFUSED_JUNK)
+        session_log_refusal(session, "it sends too much that is refused or ignored");
 }
 
 void session_counted_error(struct session *session, enum connection_error type) {

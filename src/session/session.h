@@ -16,6 +16,7 @@
 #include "base/list.h"
 #include "channel/channel.h"
 #include "config/config.h"
+#include "net/address_log.h"
 #include "net/http.h"
 #include "net/rate_limiter.h"
 #include "net/websocket.h"
@@ -30,6 +31,7 @@ struct session_server {
     struct webhook_outlet *webhooks; /* NULL: none are sent */
     struct websocket_limits limits;
     struct rate_limiter *connect_limit;       /* limit by client address; NULL: none */
+    struct address_log *refused;              /* addresses of refused clients; NULL: they are not logged */
     atomic_bool draining;                     /* the process is shutting down */
     atomic_bool memory_full;                  /* memory use is above http_api.accept_traffic.memory_threshold */
     struct counter unknown_apps[WORKERS_MAX]; /* connections with an unknown app key, by worker */

@@ -58,7 +58,7 @@ struct session {
     };
     struct subscription_set subscriptions;
     struct session_user *user;   /* NULL: not signed in */
-    char *address;               /* the client's, for the log; NULL if debug lines are not written; owned */
+    char *address;               /* the client's, for the log; NULL: the socket tells it; owned */
     uint64_t active_ms;          /* time of the last received bytes, or of the pings */
     bool pinged;                 /* pings were sent, and nothing has arrived since */
     bool junk;                   /* the message in hand was refused, ignored, or is a ping or pong */
@@ -98,12 +98,16 @@ bool signature_valid(struct session *session, struct slice auth, const struct sl
 
 /* --- session_log.c --- */
 
-/* Notes the client's address if debug lines are written. Call it while the handshake's request is there. */
+/* Notes the client's address if a proxy tells it, or debug lines are written. Call it while the handshake's request is
+ * there. */
 void session_log_accept(struct session *session, struct http_connection *connection,
                         const struct http_request *request);
 
 /* Writes a debug line about the session: the client's address, and if the session is established, socket id and app. */
 void session_log(const struct session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Logs the address of the refused client, once a minute. */
+void session_log_refusal(const struct session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- replies.c --- */
 

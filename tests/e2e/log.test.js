@@ -289,3 +289,56 @@ describe('the level while the server runs', () => {
       assert.equal(lines(server), 2);
     });
 });
+
+describe('the address of a refused client', () => {
+  const HOPS = { trust_hops: 1 };
+  const refusals = (server) => server.log.all.filter(({ target }) => target === 'net').map(({ message }) => message);
+
+  test('is one warning a minute, by the proxy if there is one, for signatures, origins and limits', async (t) => {
+    const app = { ...APP, allowed_origins: ['https://good.example'] };
+    const limits = { api_rate_limit: HOPS, websocket_rate_limit: HOPS };
+    const server = await serverFor(t, { apps: [app], config: { rate_limiter: limits } });
+    const from = (address) => ({ 'X-Forwarded-For': address });
+    for (let i = 0; i < 5; i++) {
+      const answer = await api(server, 'GET', '/channels', {
+        app: { ...app, secret: 'wrong' },
+        headers: from('192.0.2.1'),
+      });
+      assert.equal(answer.status, 401);
+      const headers = { ...from('192.0.2.2'), Origin: 'https://evil.example' };
+      await closedWithError(await RawWebSocket.connect(server, { key: app.key, headers }), 4009);
+    }
+    const ws = await connect(server, {
+      t,
+      app,
+      headers: { ...from('192.0.2.3'), Origin: 'https://good.example' },
+    });
+    await subscribeRefused(ws, 'private-c', { type: 'AuthError', status: 401 }, { auth: `${app.key}:00` });
+    await subscribeRefused(ws, 'private-c', { type: 'AuthError', status: 401 }, { auth: `${app.key}:00` });
+    await server.stop();
+    const lines = refusals(server);
+    // A minute may end in between.
+    const shown = [...new Set(lines)];
+    assert.ok(lines.length <= 2 * shown.length, lines.join('\n'));
+    assert.equal(shown.length, 3);
+    assert.match(shown[0], /^192\.0\.2\.1: a request to app app-id was refused with 401: /);
+    assert.equal(shown[1], '192.0.2.2: a client was refused: app app-id does not allow its origin');
+    assert.equal(shown[2], '192.0.2.3: a client of app app-id was refused: its signature is wrong');
+    assert.ok(server.log.all.every(({ target, level }) => target !== 'net' || level === 'warn'));
+  });
+
+  test('is that of the socket without a proxy', async (t) => {
+    const limit = { max_requests: 1, window_seconds: 3600 };
+    const server = await serverFor(t, {
+      config: { rate_limiter: { enabled: true, api_rate_limit: limit, websocket_rate_limit: limit } },
+    });
+    const ws = await connect(server, { t });
+    await closedWithError(await RawWebSocket.connect(server, { key: APP.key }), 4100);
+    await subscribeRefused(ws, 'private-c', { type: 'AuthError', status: 401 }, { auth: `${APP.key}:00` });
+    await server.stop();
+    const [first, ...more] = refusals(server);
+    const path = 'rate_limiter.websocket_rate_limit';
+    assert.equal(first, `127.0.0.1: a client was refused: it connects more often than ${path} allows`);
+    assert.ok(more.length <= 1, 'a minute may end in between');
+  });
+});
