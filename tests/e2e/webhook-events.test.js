@@ -2,11 +2,13 @@
 // filters; and records that change meanwhile.
 
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { after, describe, test } from 'node:test';
 
 import { api, publish } from '../lib/api.js';
 import { connect, join, signin, subscribe, trigger, unsubscribe } from '../lib/client.js';
 import { within } from '../lib/inbox.js';
+import { folderWith } from '../lib/process.js';
 import { OPCODE } from '../lib/raw-websocket.js';
 import { APP, serverFor, sharedServer, THREADS_BINARY } from '../lib/server.js';
 import { eventOf, webhookReceiver } from '../lib/webhook-receiver.js';
@@ -22,7 +24,7 @@ const EVERYTHING = [
 ];
 const COMING_AND_GOING = EVERYTHING.slice(0, 4);
 
-const KEYS = ['main', 'filters', 'disabled', 'live', 'deleted', 'crowd', 'app-key'];
+const KEYS = ['main', 'filters', 'disabled', 'live', 'stored', 'deleted', 'crowd', 'app-key'];
 const secrets = Object.fromEntries(KEYS.map((key) => [key, key === APP.key ? APP.secret : `secret of ${key}`]));
 const receiver = await webhookReceiver({ after }, secrets);
 const { events } = receiver;
@@ -326,6 +328,37 @@ describe('webhooks', { concurrency: true }, () => {
       assert.deepEqual(receiver.of('removed'), []);
       assert.deepEqual(receiver.of('changed'), ['channel_occupied']);
       assert.deepEqual(receiver.of('added', '/second'), []);
+    });
+
+    test('a_change_in_a_database_counts_at_once_also_for_what_is_held', async (t) => {
+      const TOKEN = 'a token of at least thirty-two characters';
+      const first = appWith('stored', { before: { event_types: COMING_AND_GOING } });
+      const stored = await serverFor(t, {
+        apps: [],
+        config: {
+          app_manager: { driver: 'sqlite' },
+          database: { sqlite: { path: path.join(folderWith(t), 'apps.db') } },
+        },
+        env: { CURLEW_ADMIN_TOKEN: TOKEN, CURLEW_ADMIN_LISTEN: '127.0.0.1:0' },
+      });
+      const admin = (await stored.waitForLog(/^admin API on /)).message.match(/http:\/\/\S+/)[0];
+      const change = async (method, where, body) => {
+        const headers = { authorization: `Bearer ${TOKEN}` };
+        const { ok, status } = await fetch(admin + where, { method, headers, body: JSON.stringify(body) });
+        assert.ok(ok, `${method} ${where}: ${status}`);
+      };
+      await change('POST', '', first);
+      const [a, b] = [await connection(t, first, stored), await connection(t, first, stored)];
+      await join(a, 'presence-stored', isMember('a'));
+      await join(b, 'presence-stored', isMember('b'));
+      await events.next(eventOf('presence-stored', 'member_added b', '/before'));
+      unsubscribe(b, 'presence-stored');
+      await a.next('pusher_internal:member_removed');
+      const { webhooks } = appWith('stored', { after: { event_types: COMING_AND_GOING } });
+      await change('PATCH', '/stored', { webhooks });
+      await join(b, 'presence-stored', isMember('c'));
+      await events.next(eventOf('presence-stored', 'member_added c', '/after'));
+      await events.next(eventOf('presence-stored', 'member_removed b', '/after'));
     });
 
     test('the_members_of_an_app_that_is_disabled_are_told_and_those_of_a_deleted_one_are_not', async (t) => {
