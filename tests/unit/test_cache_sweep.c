@@ -14,6 +14,7 @@
 #include "app_manager/cache/cache.h"
 #include "app_manager/cache/cache_internal.h"
 #include "app_manager/cache/cache_invalidate.h"
+#include "app_manager/cache/cache_removal.h"
 #include "app_manager/cache/cache_sweep.h"
 #include "base/clock.h"
 #include "base/hash.h"
@@ -60,7 +61,7 @@ static const struct app_manager_hooks hooks = {
     .changed = ignore_change, .free_channels = ignore_channels, .channels_empty = channels_empty};
 
 static int set_up(void **state) {
-    const struct log_settings quiet = {.level = LOG_ERROR + 1};
+    const struct log_settings quiet = {.level = LOG_ERROR};
     struct error error;
 
     (void)state;
@@ -71,6 +72,7 @@ static int set_up(void **state) {
     config = (struct config){0};
     config.app_manager.driver = CONFIG_DRIVER_SQLITE;
     config.app_manager.lookup_timeout_ms = TIMEOUT_MS;
+    config.app_manager.vanished_grace_s = 3600;
     config.app_manager.cache.enabled = true;
     config.app_manager.cache.ttl_s = 3600;
     config.app_manager.cache.stale_if_error_s = 3600;
@@ -339,6 +341,85 @@ static void of_what_may_have_changed_all_in_use_is_read_again_and_the_rest_when_
     slot_connection_leave(entry_of(0)->slot);
 }
 
+/* --- apps that vanish from a store without notices --- */
+
+/* Sweeps until so many apps are held, or known. */
+static void sweep_until(const size_t *value, size_t wanted) {
+    uint64_t end_ms = clock_monotonic_ms() + TIMEOUT_MS;
+    size_t seen;
+
+    do {
+        poll(NULL, 0, 10);
+        run_sweep();
+        turn_all();
+        pthread_mutex_lock(&cache->mutex);
+        seen = *value;
+        pthread_mutex_unlock(&cache->mutex);
+        if (clock_monotonic_ms() > end_ms)
+            fail_msg("%zu, not %zu", seen, wanted);
+    } while (seen != wanted);
+}
+
+/* Loads as many apps as fit, a while ago; then the store has fewer, and the last app is read again. */
+static void load_and_read_last_again(unsigned app_count) {
+    load(CAPACITY);
+    for (unsigned i = 0; i < CAPACITY; i++)
+        entry_of(i)->loaded_ms -= 5000;
+    fake_store.app_count = app_count;
+    fake_store.queries = 0;
+    pthread_mutex_lock(&cache->mutex);
+    cache->records.array[CAPACITY - 1]->early = true;
+    records_refresh_now(&cache->records, cache->records.array[CAPACITY - 1]);
+    pthread_mutex_unlock(&cache->mutex);
+}
+
+/* One that is not found has others read early, though none of them is due or in use. */
+static void when_all_apps_vanish_one_look_finds_all_of_them_and_they_are_held(void **state) {
+    (void)state;
+    load_and_read_last_again(0);
+    sweep_until(&cache->records.removals.held, CAPACITY);
+    assert_int_equal(cache->records.known, CAPACITY);
+    assert_in_range(fake_store.queries, 2 * CAPACITY, 4 * CAPACITY);
+    for (unsigned i = 0; i < CAPACITY; i++)
+        assert_int_equal(find(i), APP_FOUND);
+    assert_int_equal(cache->records.removals.total, 1);
+    assert_int_equal(app_cache_confirm_removal(cache), CAPACITY);
+    sweep_until(&cache->records.known, 0);
+    assert_int_equal(cache->records.removals.held, 0);
+    assert_int_equal(find(1), APP_NOT_FOUND);
+}
+
+static void when_one_app_vanishes_few_others_are_read_and_it_goes(void **state) {
+    (void)state;
+    load_and_read_last_again(CAPACITY - 1);
+    sweep_until(&cache->records.known, CAPACITY - 1);
+    assert_in_range(fake_store.queries, 2, 12);
+    assert_int_equal(cache->records.removals.total, 0);
+    assert_int_equal(find(CAPACITY - 1), APP_NOT_FOUND);
+    assert_int_equal(find(0), APP_FOUND);
+}
+
+/* Records that cannot be read have not vanished. */
+static void while_the_store_fails_no_app_is_removed_though_its_time_is_over(void **state) {
+    (void)state;
+    load_and_read_last_again(0);
+    sweep_until(&cache->records.removals.held, CAPACITY);
+    fake_store.down = true;
+    fake_store.queries = 0;
+    pthread_mutex_lock(&cache->mutex);
+    for (size_t i = 0; i < CAPACITY; i++) {
+        cache->records.array[i]->vanishing.held_until_ms = 1;
+        records_refresh_now(&cache->records, cache->records.array[i]);
+    }
+    pthread_mutex_unlock(&cache->mutex);
+    run_sweep();
+    while (fetches_are_in_flight())
+        poll(NULL, 0, 1);
+    assert_int_equal(cache->records.known, CAPACITY);
+    fake_store.down = false;
+    sweep_until(&cache->records.known, 0);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -352,6 +433,9 @@ int main(void) {
         TEST(slots_stay_for_a_thread_that_reads_them_all),
         TEST(records_in_use_are_read_again_when_it_is_time),
         TEST(of_what_may_have_changed_all_in_use_is_read_again_and_the_rest_when_it_is_looked_up),
+        TEST(when_all_apps_vanish_one_look_finds_all_of_them_and_they_are_held),
+        TEST(when_one_app_vanishes_few_others_are_read_and_it_goes),
+        TEST(while_the_store_fails_no_app_is_removed_though_its_time_is_over),
     };
 
     hash_seed();
