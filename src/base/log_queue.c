@@ -59,8 +59,9 @@ static void take_queued_bytes(void *bytes, size_t length) {
     first = first < length ? first : length;
     memcpy(bytes, queue.bytes + queue.head, first);
     memcpy((char *)bytes + first, queue.bytes, length - first);
-    queue.head = (queue.head + length) % LOG_QUEUE_BYTES;
     queue.used -= length;
+    /* An empty ring begins at its start again, so that a log that is read uses few pages. */
+    queue.head = queue.used != 0 ? (queue.head + length) % LOG_QUEUE_BYTES : 0;
 }
 
 /* False if there is no room for the line, and for the mark in front of it. */
@@ -168,7 +169,8 @@ static void write_rest(int signal_number) {
     char line[LOG_LINE_MAX_BYTES];
     size_t length;
 
-    (void)signal_number;
+    raise(
+        signal_number); /* once more, with the default action, when this returns: the signal may be another process's */
     if (pthread_mutex_trylock(&queue.mutex) != 0)
         return;
     while (queue.state == QUEUE_RUNS && (length = take_queued_line(line)) != 0 && is_writable(ABORT_WAIT_MS))

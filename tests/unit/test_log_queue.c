@@ -162,12 +162,11 @@ static void everything_is_written_before_the_end_and_directly_after_it(void **st
 }
 
 /* In a process of its own. The pipe is full until the reader begins, so the lines are in the queue. */
-static void what_was_logged_before_an_abort_is_written(void **state) {
+static void abort_and_check(bool by_signal) {
     struct buffer text;
     pid_t child;
     int status;
 
-    (void)state;
     fflush(NULL);
     begin();
     log_stop(); /* no thread while the process divides */
@@ -178,7 +177,11 @@ static void what_was_logged_before_an_abort_is_written(void **state) {
         for (unsigned i = 0; i < 100; i++)
             log_numbered(0, i);
         log_error("test", "the last words");
-        abort();
+        if (by_signal)
+            kill(getpid(), SIGABRT);
+        else
+            abort();
+        _exit(0);
     }
     restore();
     text = read_rest();
@@ -187,6 +190,12 @@ static void what_was_logged_before_an_abort_is_written(void **state) {
     assert_non_null(strstr(text.data, "line 99 "));
     assert_non_null(strstr(text.data, "the last words"));
     buffer_dispose(&text);
+}
+
+static void what_was_logged_before_an_abort_is_written(void **state) {
+    (void)state;
+    abort_and_check(false);
+    abort_and_check(true);
 }
 
 /* --- repeats --- */
