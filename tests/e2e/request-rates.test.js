@@ -244,6 +244,7 @@ test('the first refusal within a minute of an app that does not set its limit is
       let refused = 0;
       while (refused < 3) refused += (await api(defaults, method, where, { app, body })).status === 429;
     }
+  await defaults.waitForLog(/set max_backend_events_per_second of the app/);
   const lines = defaults.log.all.filter(({ message }) => /are refused with 429/.test(message));
   assert.deepEqual(
     lines.map(({ level, message }) => [
