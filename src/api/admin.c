@@ -489,30 +489,27 @@ void api_admin_refresh(struct api_call *call) {
 
 struct slot_search {
     struct slice id;
-    struct app_slot *found;
+    uint64_t seen_s; /* when the previous secret of its app was last seen; 0: never */
 };
 
-static void compare_slot(struct app_slot *slot, void *context) {
+static void look_at_slot(struct app_slot *slot, void *context) {
     struct slot_search *search = context;
+    const struct app *app = slot_app(slot);
 
-    if (slice_equal(slice_of(slot->id), search->id))
-        search->found = slot;
+    if (app != NULL && app->previous_secret.length != 0 && slice_equal(slice_of(slot->id), search->id))
+        search->seen_s = slot_previous_secret_last_seen(slot, app->previous_secret_until);
 }
 
 /* Answers from memory, about the record that is in force on this server. */
 void api_admin_previous_secret(struct api_call *call) {
     struct slot_search search = {.id = call->parameters[0]};
-    const struct app *app;
-    uint64_t seen_s = 0;
     json_t *answer;
 
     if (!admit_request(call))
         return;
-    app_manager_each_slot(call->api->apps, compare_slot, &search);
-    app = search.found != NULL ? slot_app(search.found) : NULL;
-    if (app != NULL && app->previous_secret.length != 0)
-        seen_s = slot_previous_secret_last_seen(search.found, app->previous_secret_until);
-    answer = json_pack("{s:o}", "last_seen", seen_s != 0 ? json_integer((json_int_t)seen_s) : json_null());
+    app_manager_each_slot(call->api->apps, look_at_slot, &search);
+    answer =
+        json_pack("{s:o}", "last_seen", search.seen_s != 0 ? json_integer((json_int_t)search.seen_s) : json_null());
     answer_json(call, 200, answer);
     json_decref(answer);
 }
