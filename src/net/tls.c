@@ -17,6 +17,11 @@
 
 #include "net/tls_tickets.h"
 
+/* The heads of the first record and of the ClientHello in it. */
+#define HELLO_HEAD_BYTES 9
+/* Of a ClientHello. Those of browsers have up to 2 KB, and a ticket may add a few. */
+#define HELLO_MAX_BYTES 16384
+
 /* The opaque types of tls.h are OpenSSL's types under our own names, so that its headers stay in this file. */
 static SSL_CTX *ssl_context_of(struct tls_context *context) {
     return (SSL_CTX *)context;
@@ -304,9 +309,56 @@ static void forget_handshake(SSL *ssl) {
     ERR_clear_error();
 }
 
+/* Whether the first message was looked at, kept as the application's data of a connection. */
+static char hello_awaited, hello_good;
+
+/*
+ * Looks at the first message before OpenSSL reads it: OpenSSL allocates the whole length that the message claims, up to
+ * 128 KB for 9 bytes. True if OpenSSL may read; else errno is set. Other bytes than those of a ClientHello are left to
+ * OpenSSL, which refuses them at once.
+ */
+static bool hello_may_be_read(SSL *ssl) {
+    uint8_t head[HELLO_HEAD_BYTES];
+    int fd = SSL_get_fd(ssl), all = sizeof head, one = 1;
+    ssize_t count = recv(fd, head, sizeof head, MSG_PEEK);
+
+    if (count < 0)
+        return false;
+    if (count == 0 || head[0] != SSL3_RT_HANDSHAKE)
+        return true;
+    if (count < all) {
+        /* A client that has sent all of its head already, or has closed, cannot be waited for. */
+        if (SSL_get_app_data(ssl) == &hello_awaited || setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &all, sizeof all) != 0) {
+            errno = ECONNRESET;
+            return false;
+        }
+        SSL_set_app_data(ssl, &hello_awaited);
+        errno = EAGAIN;
+        return false;
+    }
+    if (SSL_get_app_data(ssl) == &hello_awaited)
+        setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
+    /* The record has to hold the message's own head, which is its type and its length in three bytes. */
+    if (head[3] == 0 && head[4] < HELLO_HEAD_BYTES - SSL3_RT_HEADER_LENGTH) {
+        errno = ECONNRESET;
+        return false;
+    }
+    if ((head[6] << 16 | head[7] << 8 | head[8]) > HELLO_MAX_BYTES) {
+        errno = ECONNRESET;
+        return false;
+    }
+    SSL_set_app_data(ssl, &hello_good);
+    return true;
+}
+
 ssize_t tls_read(struct tls_connection *connection, void *data, size_t length, bool *want_write) {
     SSL *ssl = ssl_of(connection);
-    int count = SSL_read(ssl, data, length < INT_MAX ? (int)length : INT_MAX);
+    int count;
+
+    *want_write = false;
+    if (SSL_get_app_data(ssl) != &hello_good && SSL_in_before(ssl) && !hello_may_be_read(ssl))
+        return -1;
+    count = SSL_read(ssl, data, length < INT_MAX ? (int)length : INT_MAX);
 
     if (count > 0)
         forget_handshake(ssl);

@@ -77,8 +77,7 @@ static const struct {
     {serves_in_clear, "host",
      "other machines reach this port, and it has no TLS: anyone on the way reads events and can repeat requests. Set "
      "ssl.enabled, ssl.cert_path and ssl.key_path; or let a TLS proxy stand in front, and set host to 127.0.0.1, or "
-     "let "
-     "a firewall admit only the proxy",
+     "let a firewall admit only the proxy",
      false},
     {metrics_are_open, "metrics.host",
      "whoever reaches this port reads the ids of all apps and how much they are used. Set it to 127.0.0.1, or let a "

@@ -1,17 +1,18 @@
 // TLS on the listener itself: https and wss, the plain port beside it, and certificates that cannot be used.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
+import net from 'node:net';
 import tls from 'node:tls';
 
-import { within } from '../lib/inbox.js';
+import { LONG_TIMEOUT_MS, within } from '../lib/inbox.js';
 import { folderWith } from '../lib/process.js';
 import { RawHttp } from '../lib/raw-http.js';
-import { runCurlew, serverFor, THREADS_BINARY } from '../lib/server.js';
+import { RELEASE_BINARY, runCurlew, serverFor, THREADS_BINARY } from '../lib/server.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'curlew-tls-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -288,6 +289,21 @@ describe('TLS', () => {
     });
   }
 
+  test('a client cannot renegotiate', async (t) => {
+    const server = await serverFor(t, { config: config() });
+    const args = ['s_client', '-tls1_2', '-connect', `${server.host}:${server.port}`];
+    const client = spawn('openssl', args);
+    let text = '';
+    for (const stream of [client.stdout, client.stderr])
+      stream.setEncoding('utf8').on('data', (chunk) => {
+        if (!text.includes('Verify return code') && (text + chunk).includes('Verify return code'))
+          client.stdin.write('R\n');
+        text += chunk;
+      });
+    await within(new Promise((resolve) => client.once('close', resolve)), 'openssl s_client to end');
+    assert.match(text, /RENEGOTIATING[^]*no renegotiation/);
+  });
+
   test('a private key that every user can read is dangerous', async (t) => {
     const key = path.join(folderWith(t, { 'open.key': readFileSync(plain.key, 'utf8') }), 'open.key');
     for (const [mode, dangerous] of [
@@ -312,5 +328,95 @@ describe('TLS', () => {
     });
     assert.equal(code, 2, stderr);
     assert.match(stderr, /garbage\.crt cannot be used: it holds no certificate in PEM format/);
+  });
+});
+
+// A record with the head of a ClientHello (RFC 8446 sections 4 and 5.1) of this length, of which `sent` bytes follow.
+function hello(length, sent, recordLength = sent + 4) {
+  const head = [22, 3, 1, recordLength >> 8, recordLength & 255, 1, length >> 16, (length >> 8) & 255, length & 255];
+  return Buffer.concat([Buffer.from(head), Buffer.alloc(sent)]);
+}
+
+describe('a handshake that does not go on', { concurrency: true }, () => {
+  // Opens a connection, sends the start and then a byte a second; resolves to the seconds until the server closed it.
+  async function secondsUntilClosed(server, start, trickle) {
+    const began = performance.now();
+    const socket = net.connect(server.port, server.host);
+    socket.on('error', () => {});
+    socket.on('connect', () => socket.write(start));
+    socket.resume();
+    const timer = trickle && setInterval(() => socket.write(Buffer.alloc(1)), 1000);
+    await within(new Promise((resolve) => socket.once('close', resolve)), 'the end of a handshake', LONG_TIMEOUT_MS);
+    clearInterval(timer);
+    return (performance.now() - began) / 1000;
+  }
+
+  const stalled = {
+    'no byte at all': [Buffer.alloc(0), false],
+    'a part of the first head': [hello(512, 0).subarray(0, 6), false],
+    'half a hello': [hello(512, 200, 516), false],
+    'a trickling hello': [hello(512, 200, 516), true],
+  };
+  for (const [what, [start, trickle]] of Object.entries(stalled))
+    test(`${what}: is closed after 10 s, while others are served`, async (t) => {
+      const server = await serverFor(t, { config: config() });
+      const ended = secondsUntilClosed(server, start, trickle);
+      (await connect(server)).destroy();
+      const seconds = await ended;
+      assert.ok(seconds > 8.9 && seconds < 28, `closed after ${seconds} s`);
+      (await connect(server)).destroy();
+    });
+
+  // OpenSSL would allocate what the head of the message claims.
+  const refused = {
+    'a hello of more than 16 KB': hello(0x4001, 0),
+    'a record without the whole head of the message': Buffer.concat([hello(512, 0, 1).subarray(0, 6), hello(512, 0)]),
+  };
+  for (const [what, start] of Object.entries(refused))
+    test(`${what}: is closed at once`, async (t) => {
+      const server = await serverFor(t, { config: config() });
+      const seconds = await secondsUntilClosed(server, start, false);
+      assert.ok(seconds < 8.9, `closed after ${seconds} s`);
+    });
+
+  test('a hello that comes in two pieces is answered', async (t) => {
+    const server = await serverFor(t, { config: config() });
+    const relay = net.createServer((client) => {
+      const upstream = net.connect({ host: server.host, port: server.port, noDelay: true });
+      upstream.pipe(client);
+      client.once('data', (first) => {
+        upstream.write(first.subarray(0, 4));
+        // The next turn of the relay may still be too early for the server to have seen the piece: that is right, too.
+        setImmediate(() => {
+          upstream.write(first.subarray(4));
+          client.pipe(upstream);
+        });
+      });
+    });
+    await new Promise((resolve) => relay.listen(0, '127.0.0.1', resolve));
+    t.after(() => relay.close());
+    const socket = await connect({ host: '127.0.0.1', port: relay.address().port });
+    socket.write('GET /up HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    await collect(socket, (text) => text.endsWith('OK'));
+    socket.destroy();
+  });
+
+  test('each holds less than 64 KB', async (t) => {
+    const server = await serverFor(t, { binary: RELEASE_BINARY, config: config() });
+    const memory = () => Number(readFileSync(`/proc/${server.pid}/status`, 'utf8').match(/VmRSS:\s+(\d+)/)[1]);
+    const before = memory();
+    const sockets = Array.from({ length: 500 }, () => {
+      const socket = net.connect(server.port, server.host).on('error', () => {});
+      socket.write(hello(512, 200, 516));
+      return socket;
+    });
+    // The server reads them before it answers one that comes later.
+    await Promise.all(
+      sockets.map((socket) => within(new Promise((resolve) => socket.once('connect', resolve)), 'TCP')),
+    );
+    for (let i = 0; i < 4; i++) (await connect(server)).destroy();
+    const each = (memory() - before) / sockets.length;
+    sockets.forEach((socket) => socket.destroy());
+    assert.ok(each < 64, `${each} KB`);
   });
 });
