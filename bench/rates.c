@@ -116,7 +116,7 @@ int main(void) {
         for (unsigned kind = 0; kind < KINDS; kind++)
             ns[kind][round] =
                 measure_checks(kinds[kind].threads, kinds[kind].count, kinds[kind].distance, kinds[kind].limit);
-    printf("CPU time of a check of a rate limit, median of %u rounds:\n", ROUNDS);
+    printf("CPU time of a check of a rate limit, median of %d rounds:\n", ROUNDS);
     for (unsigned kind = 0; kind < KINDS; kind++) {
         double median;
         qsort(ns[kind], ROUNDS, sizeof ns[kind][0], compare_values);

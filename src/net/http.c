@@ -162,12 +162,13 @@ static void hand_over_request(struct http_connection *connection) {
         stream_pause(stream);
 }
 
-/* Lets the handler decide by the head, and asks for the body if the client waits for that. */
-static void offer_head(struct http_connection *connection) {
+/* Lets the handler decide by the head, once, and asks for the body if the client waits for that. */
+static void offer_head(struct http_connection *connection, struct http_request *request) {
     static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    struct http_request *request = connection->request;
     bool keep_alive = connection->keep_alive;
 
+    if (request == NULL || request->head_accepted)
+        return;
     if (connection->handler->on_head != NULL) {
         connection->keep_alive = false; /* after an answer the body is not read */
         connection->in_handler = true;
@@ -206,8 +207,8 @@ static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) 
         refuse_broken_request(connection);
         return length;
     }
-    if (connection->state == REQUEST_BODY && !connection->request->head_accepted)
-        offer_head(connection);
+    if (connection->state == REQUEST_BODY)
+        offer_head(connection, connection->request);
     return consumed;
 }
 

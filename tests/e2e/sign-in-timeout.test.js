@@ -26,8 +26,8 @@ const server = await sharedServer({ apps: [APP, SECURE], config });
 const TEXT =
   'not signed in within 1 s (`user_authentication_timeout`), which `enable_user_authentication` of this app asks for';
 
-// Waits until a connection that is opened now is closed for want of a sign-in: those that were opened before it have had
-// their time.
+// Waits until a connection that is opened now is closed for want of a sign-in: those that were opened before it have
+// had their time.
 async function timeIsOver(t, where = server, app = SECURE) {
   const ws = await connect(where, { t, app });
   assert.equal(await closedWithError(ws, 4009), TEXT);
