@@ -326,9 +326,9 @@ static void rotate_record(json_t *record, uint64_t overlap_s) {
     json_object_set_new(record, app_fields[APP_SECRET].name, json_string(secret));
     explicit_bzero(secret, sizeof secret);
     if (overlap_s != 0) {
+        uint64_t until_s = clock_wall_ms() / 1000 + overlap_s;
         json_object_set(record, app_fields[APP_PREVIOUS_SECRET].name, old);
-        json_object_set_new(record, app_fields[APP_PREVIOUS_SECRET_UNTIL].name,
-                            json_integer((json_int_t)(clock_wall_ms() / 1000 + overlap_s)));
+        json_object_set_new(record, app_fields[APP_PREVIOUS_SECRET_UNTIL].name, json_integer((json_int_t)until_s));
     }
     json_decref(old);
 }

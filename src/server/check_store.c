@@ -40,7 +40,7 @@ static void check_stored_app(void *context, struct slice id, struct slice key, s
 
 static bool read_pages(struct store_check *check, struct store_connection *connection, struct error *error) {
     char *after = alloc_copy("", 0);
-    enum store_answer answer;
+    enum store_answer answer = STORE_OK;
 
     do {
         const struct deadline deadline = deadline_after(check->config->app_manager.lookup_timeout_ms, -1);
