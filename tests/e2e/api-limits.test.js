@@ -8,6 +8,7 @@ import { api } from '../lib/api.js';
 import { assertRefusal, nextOn, subscriber, untilFence } from '../lib/events.js';
 import { RawHttp } from '../lib/raw-http.js';
 import { APP, serverFor, sharedServer } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const LIMITED = {
   ...APP,
@@ -207,9 +208,12 @@ test('while memory is short no large body is read, whoever sends it', async (t) 
   assert.deepEqual(refused.json, { error: 'there is no memory for a body of this size: try again later' });
   const half = await RawHttp.connect(full); // it is refused when it passes the size, before all of it is there
   t.after(() => half.destroy());
-  half.write(
-    `POST /apps/${APP.id}/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n${'x'.repeat(16 * 1024)}`,
-  );
+  const target = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body: 'x'.repeat(100_000) });
+  half.write(`POST ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n${'x'.repeat(16 * 1024)}`);
   half.write('x');
   assert.equal((await half.next()).status, 503);
+  const stranger = await RawHttp.connect(full); // whose body is not read at all
+  t.after(() => stranger.destroy());
+  stranger.write(`POST /apps/${APP.id}/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n`);
+  assert.equal((await stranger.next()).status, 401);
 });

@@ -82,7 +82,7 @@ describe('a file of an older server is read as it stands, and stays that byte fo
       [fileOf(config), "SELECT count(*) FROM pragma_table_info('applications')"],
       { encoding: 'utf8' },
     );
-    assert.equal(columns, '23\n');
+    assert.equal(columns, '25\n');
   });
 });
 

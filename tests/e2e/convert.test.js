@@ -44,7 +44,7 @@ async function converted(t, args, files, options) {
   assert.equal(result.code, 0, result.stderr);
   const check = await runCurlew(['check'], { configText: result.stdout });
   assert.equal(check.code, 0, check.stdout + check.stderr);
-  assert.doesNotMatch(check.stderr + check.stdout, /^warning: (?!app "app-id": its secret is publicly known)/m);
+  assert.doesNotMatch(check.stderr + check.stdout, /^warning: (?!app ".*": its secret is publicly known)/m);
   return result;
 }
 
