@@ -330,6 +330,10 @@ struct delivery *delivery_create(const struct config *config, struct error *erro
 void delivery_destroy(struct delivery *delivery) {
     if (delivery == NULL)
         return;
+    if (delivery->table.events > 0)
+        log_warning("webhook", "%zu events of webhooks could not be delivered in time%s", delivery->table.events,
+                    delivery->spool != NULL ? "; the next server sends those in webhooks.spool_path"
+                                            : " and are lost; webhooks.spool_path would keep them");
     lambda_credentials_destroy(delivery->lambda);
     aws_credentials_dispose(&delivery->credentials);
     webhook_table_dispose(&delivery->table);

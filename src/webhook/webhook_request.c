@@ -122,6 +122,9 @@ static bool address_lambda(struct webhook_request *request, const struct webhook
     if (good)
         curl_easy_setopt(request->easy, CURLOPT_URL, lambda.url.data);
     curl_easy_setopt(request->easy, CURLOPT_PATH_AS_IS, 1L);
+    if (request->sender->lambda_endpoint != NULL)
+        /* A kept connection would let URLs reach this host, whose address was not checked. */
+        curl_easy_setopt(request->easy, CURLOPT_FORBID_REUSE, 1L);
     for (size_t i = 0; i < lambda.header_count; i++)
         add_line(request, buffer_string(&lambda.headers[i]));
     add_line(request, "Expect:");

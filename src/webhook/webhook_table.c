@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 
 const struct webhook_bounds webhook_bounds = {
     .webhook_events = 10000,
@@ -87,6 +88,9 @@ static struct webhook *create_webhook(const struct webhook_table *table, struct 
 static void destroy_webhook(struct webhook_table *table, struct webhook *webhook) {
     if (webhook == NULL)
         return;
+    if (webhook->queue.events > 0 && !table->closing)
+        log_info("webhook", "app \"%.*s\": a webhook was removed, and %zu events for it are dropped",
+                 SLICE_ARGS(webhook->app->id), webhook->queue.events);
     if (table->removed != NULL)
         table->removed(webhook, table->context);
     list_remove(&webhook->starved);
@@ -135,6 +139,7 @@ static void destroy_webhook_app(struct webhook_table *table, struct webhook_app 
 
 void webhook_table_dispose(struct webhook_table *table) {
     table->spool = NULL; /* what is pending stays in it */
+    table->closing = true;
     while (table->apps != NULL)
         destroy_webhook_app(table, *(struct webhook_app **)table->apps); /* the first member of a node is its key */
     heap_dispose(&table->timers);

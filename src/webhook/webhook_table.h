@@ -62,7 +62,7 @@ struct webhook_table {
     struct heap timers;              /* the key is when a queue is due */
     struct heap by_events, by_bytes; /* the key is UINT64_MAX minus the amount */
     size_t events, bytes;
-    bool draining;
+    bool draining, closing;
     struct spool *spool; /* NULL: there is none */
 
     /* A webhook is about to be freed: ends its attempts. */

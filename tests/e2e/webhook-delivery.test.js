@@ -298,6 +298,7 @@ describe('a record that changes', () => {
     await say('private-a', 1);
     await stub.requests.next(({ path: at }) => at === '/removed');
     await server.reload({ apps: [appWith([kept])] });
+    await server.waitForLog(/^app "app-id": a webhook was removed, and 1 events for it are dropped/);
     await say('private-a', 2); // behind the change
     open = true;
     await stub.requests.next((request) => request.path === '/kept' && numbers([request], 'private-a').includes(2));
@@ -424,5 +425,6 @@ describe('at the shutdown', () => {
     await stub.requests.next();
     client.destroy();
     await within(server.stop(), 'the server to end');
+    await server.waitForLog(/^1 events of webhooks could not be delivered in time and are lost/);
   });
 });
