@@ -15,6 +15,7 @@ import { serverFor } from '../lib/server.js';
 
 const database = await sharedDynamoDb();
 const ONE = { id: 'one', key: 'one-key', secret: 'one-secret' };
+const ORIGIN = { Origin: 'https://a.example' };
 const TWO = {
   id: 'two',
   key: 'two-key',
@@ -58,7 +59,7 @@ test('those that are missing are created as they are given, and that of the envi
     SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS: '0',
   };
   const server = await here.server([ONE, TWO], env);
-  for (const app of [ONE, TWO, { key: 'env-key' }]) await connect(server, { t, app });
+  for (const app of [ONE, TWO, { key: 'env-key' }]) await connect(server, { t, app, headers: ORIGIN });
   assert.deepEqual(await here.show('two'), {
     enabled: true,
     enable_client_messages: false,
@@ -78,7 +79,7 @@ test('one that is there and differs stays as it is in the store, and a warning n
   await here.create(ONE);
   const before = await here.show('two');
   const server = await here.server([ONE, TWO]);
-  await connect(server, { t, app: theirs });
+  await connect(server, { t, app: theirs, headers: ORIGIN });
   const { level, message } = await server.waitForLog(/^app two of the configuration differs/);
   assert.match(level, /warn/i);
   assert.match(message, /the sqlite store, which counts, in: secret, max_event_batch_size$/);
@@ -93,7 +94,7 @@ test('one that cannot be created is said, and the others are', async (t) => {
   const here = place(t);
   await here.create({ ...ONE, id: 'first' });
   const server = await here.server([ONE, { ...ONE, id: 'broken', key: 'broken-key', max_connections: -2 }, TWO]);
-  await connect(server, { t, app: TWO });
+  await connect(server, { t, app: TWO, headers: ORIGIN });
   await server.waitForLog(/^app one of the configuration could not be created in the sqlite store: .*key.*first/);
   await server.waitForLog(/^app "broken": max_connections must be/);
 });
@@ -107,6 +108,7 @@ test('a store that comes later gets them then', async (t) => {
   ws.destroy();
   rmdirSync(here.file);
   await server.waitForLog(/^app one of the configuration was created/);
+  await server.waitForLog(/^the sqlite store answers$/);
   await connect(server, { t, app: ONE });
 });
 

@@ -56,7 +56,12 @@ test('pusher-js behind a proxy gets what is published over the socket', async (t
 });
 
 test('too few files to listen with are named, whichever they are short for', async (t) => {
-  const config = { workers: 8, metrics: { enabled: false }, ...on(path.join(folderFor(t), 's')) };
+  const config = {
+    workers: 8,
+    metrics: { enabled: false },
+    queue: { driver: 'none' },
+    ...on(path.join(folderFor(t), 's')),
+  };
   const limited = (files) =>
     runCurlew(['-c', `ulimit -n ${files}; exec "$0" "$@"`, BINARY, 'serve'], { binary: '/bin/sh', config });
   for (let files = 19; files <= 25; files++) {
