@@ -21,6 +21,8 @@ void app_record_hide_secrets(json_t *record) {
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
         if (app_fields[i].hidden)
             json_object_del(record, app_fields[i].name);
+    app_webhooks_hide_secrets(json_object_get(record, app_fields[APP_WEBHOOKS].name));
+    app_webhooks_hide_secrets(json_object_get(json_object_get(record, app_fields[APP_POLICY].name), "webhooks"));
 }
 
 void app_record_forget_previous(json_t *record) {

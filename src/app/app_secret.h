@@ -35,7 +35,7 @@ static inline bool app_has_plain_secret(const struct app *app) {
     return (secrets & ~app->sealed) != 0;
 }
 
-/* Removes the fields that are hidden from a record that is to be shown. */
+/* Removes the fields that are hidden from a record that is to be shown, and hides the secrets in its webhooks. */
 void app_record_hide_secrets(json_t *record);
 
 /* Removes the previous secret and its time: after a direct change of the secret nothing but the new one is valid. */

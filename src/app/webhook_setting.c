@@ -143,6 +143,9 @@ static bool parse_target(const struct webhook_parser *parser, const json_t *json
         return error_set(error, "webhooks[%zu] needs a url or a lambda with a function_name", parser->index);
     if (webhook->url.data != NULL && !valid_url(webhook->url))
         return error_set(error, "%s must be an http or https URL with a host", field);
+    if (parser->strict && webhook->url.data != NULL &&
+        memmem(webhook->url.data, webhook->url.length, "//" APP_HIDDEN "@", 11) != NULL)
+        return error_set(error, "%s: \"" APP_HIDDEN "\" stands for a hidden user and password; give them", field);
     if (webhook->url.data == NULL && webhook->lambda_function.length == 0)
         return error_set(error, "webhooks[%zu]: the name of the Lambda function is empty", parser->index);
     return true;
@@ -268,6 +271,12 @@ static bool parse_headers(const struct webhook_parser *parser, json_t *json, str
         if (!json_is_string(value) || !valid_header_value(record_slice(value)))
             return error_set(error, "webhooks[%zu].headers.%.60s must be a text without control characters",
                              parser->index, name);
+        if (parser->strict && slice_equal(record_slice(value), SLICE(APP_HIDDEN)))
+            return error_set(error,
+                             "webhooks[%zu].headers.%.60s: \"" APP_HIDDEN
+                             "\" stands for a hidden value; give "
+                             "the value itself",
+                             parser->index, name);
         if (header_reserved(slice_of(name))) {
             if (!refuse_reserved_header(parser, name, error))
                 return false;
@@ -316,6 +325,40 @@ json_t *app_webhooks_parse(const json_t *json, bool strict, struct app_webhook *
         }
     }
     return list;
+}
+
+/* The end of user and password in a URL, and their beginning; false: there are none. */
+static bool find_user_info(const char *url, size_t *start, size_t *end) {
+    const char *authority = strstr(url, "//"), *at;
+
+    if (authority == NULL)
+        return false;
+    authority += 2;
+    at = memrchr(authority, '@', strcspn(authority, "/?#"));
+    *start = (size_t)(authority - url);
+    *end = at != NULL ? (size_t)(at - url) : *start;
+    return at != NULL;
+}
+
+static void hide_user_info(json_t *webhook) {
+    const char *url = json_string_value(json_object_get(webhook, "url"));
+    size_t start, end;
+
+    if (url != NULL && find_user_info(url, &start, &end))
+        json_object_set_new(webhook, "url", json_sprintf("%.*s" APP_HIDDEN "%s", (int)start, url, url + end));
+}
+
+void app_webhooks_hide_secrets(json_t *list) {
+    size_t i;
+    json_t *webhook, *value;
+    const char *name;
+
+    json_array_foreach(list, i, webhook) {
+        json_t *headers = unnest_headers(webhook);
+
+        hide_user_info(webhook);
+        json_object_foreach(headers, name, value) json_object_set_new(headers, name, json_string(APP_HIDDEN));
+    }
 }
 
 void app_webhooks_free(struct app_webhook *webhooks, size_t count) {

@@ -54,4 +54,11 @@ typedef void app_note_function(void *context, const char *text);
 json_t *app_webhooks_parse(const json_t *json, bool strict, struct app_webhook **webhooks, size_t *count,
                            app_note_function *note, void *context, struct error *error);
 
+/* What stands for a hidden value. */
+#define APP_HIDDEN "********"
+
+/* Hides the values of headers, and user and password of URLs, in a list of webhooks that is to be shown. Anything else
+ * than a list is left as it is. */
+void app_webhooks_hide_secrets(json_t *list);
+
 void app_webhooks_free(struct app_webhook *webhooks, size_t count);

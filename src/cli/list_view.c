@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/app_secret.h"
 #include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/near_miss.h"
 #include "cli/print.h"
 #include "cli/safe_text.h"
 
-#define HIDDEN "********"
+#define HIDDEN APP_HIDDEN
 
 /* --- options --- */
 
@@ -223,6 +224,9 @@ void list_view_print(const struct list_view *view, FILE *out, struct app *const 
         append_heading(view->columns[i], &table[i]);
     for (size_t row = 0; row < count; row++) {
         json_t *record = app_to_json(apps[row]);
+
+        if (!view->secrets)
+            app_record_hide_secrets(record);
         for (size_t i = 0; i < view->column_count; i++)
             append_cell(view, apps[row], record, view->columns[i], &table[(row + 1) * view->column_count + i]);
         json_decref(record);

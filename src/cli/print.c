@@ -7,7 +7,7 @@
 #include "app/app_secret.h"
 #include "cli/safe_text.h"
 
-#define HIDDEN "********"
+#define HIDDEN APP_HIDDEN
 
 void print_text(FILE *out, struct slice text) {
     struct buffer safe = {0};
@@ -80,7 +80,7 @@ const char *print_time(uint64_t seconds, char text[PRINT_TIME_BYTES]) {
 }
 
 void print_app(FILE *out, const struct app *app, bool secrets) {
-    json_t *record = print_record(app, true), *value;
+    json_t *record = print_record(app, secrets), *value;
     char time[PRINT_TIME_BYTES];
     const char *name;
 

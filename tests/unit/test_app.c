@@ -581,6 +581,34 @@ static void a_header_of_the_server_is_an_error_on_write_and_left_out_on_read(voi
     }
 }
 
+static void secrets_of_webhooks_are_hidden_and_cannot_be_written_hidden(void **state) {
+    static const char *const hidden =
+        "[{\"url\":\"https://********@h/@\",\"event_types\":[],"
+        "\"headers\":{\"X-A\":\"********\"}},{\"lambda_function\":\"f\"}]";
+    json_t *list = json_loads(
+        "[{\"url\":\"https://u:p@w@h/@\",\"event_types\":[],\"headers\":{\"X-A\":\"1\"}},"
+        "{\"lambda_function\":\"f\"}]",
+        0, NULL);
+    json_t *expected = json_loads(hidden, 0, NULL);
+    struct buffer record = {0};
+
+    (void)state;
+    app_webhooks_hide_secrets(list);
+    assert_true(json_equal(list, expected));
+    buffer_append_string(&record, START
+                         ",\"webhooks\":[{\"url\":\"http://h\",\"event_types\":[],"
+                         "\"headers\":{\"X-A\":\"********\"}}]}");
+    assert_null(parse_from(buffer_string(&record), APP_FROM_COMMAND));
+    assert_non_null(strstr(error.text, "headers.X-A: \"********\" stands for a hidden value"));
+    record.length = 0;
+    buffer_append_string(&record, START ",\"webhooks\":[{\"url\":\"http://********@h\",\"event_types\":[]}]}");
+    assert_null(parse_from(buffer_string(&record), APP_FROM_REQUEST));
+    assert_non_null(strstr(error.text, "stands for a hidden user and password"));
+    buffer_dispose(&record);
+    json_decref(list);
+    json_decref(expected);
+}
+
 static void a_bad_webhook_is_refused_with_its_place(void **state) {
     static const struct {
         const char *webhook, *part;
@@ -781,6 +809,7 @@ int main(void) {
         TEST(origins_are_patterns_with_one_star_at_most),
         TEST(a_webhook_is_read_whole),
         TEST(nested_webhook_headers_are_read_as_meant_and_written_flat),
+        TEST(secrets_of_webhooks_are_hidden_and_cannot_be_written_hidden),
         TEST(a_header_of_the_server_is_an_error_on_write_and_left_out_on_read),
         TEST(a_bad_webhook_is_refused_with_its_place),
         TEST(what_a_newer_server_may_mean_in_a_webhook_is_a_warning),
