@@ -1,9 +1,9 @@
 // usage: node webhooks.mjs
 //
-// Benchmark of webhooks, run by `make bench BENCH_ARGS="--scenario webhooks"`: 20,000 client events a second, each of them
-// an event of a webhook, with the server on CPU 0 and the clients and the receiver on CPU 1. Prints what arrived, the CPU
-// time of the webhook thread, and the latency of publishes beside the load, with webhooks and with `queue.driver` `none`
-// in turns. CURLEW_BINARY_RELEASE names another build. Exit code: 1 if a goal was missed.
+// Benchmark of webhooks, run by `make bench BENCH_ARGS="--scenario webhooks"`: 20,000 client events a second, each of
+// them an event of a webhook, with the server on CPU 0 and the clients and the receiver on CPU 1. Prints what arrived,
+// the CPU time of the webhook thread, and the latency of publishes beside the load, with webhooks and with
+// `queue.driver` `none` in turns. CURLEW_BINARY_RELEASE names another build. Exit code: 1 if a goal was missed.
 
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';

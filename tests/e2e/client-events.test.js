@@ -34,7 +34,8 @@ const LOOSE = {
   max_event_name_length: 0,
   max_event_payload_in_kb: 0,
 };
-const server = await sharedServer({ apps: [{ ...APP, max_client_events_per_second: 0 }, MUTE, TIGHT, LOOSE], config: { websocket_max_payload_kb: 256 } });
+const FREE = { ...APP, max_client_events_per_second: 0 };
+const server = await sharedServer({ apps: [FREE, MUTE, TIGHT, LOOSE], config: { websocket_max_payload_kb: 256 } });
 
 test('a_client_event_reaches_the_others_and_not_its_sender', async (t) => {
   const [sender, a, b] = await room(t, 'private-chat', 3);
