@@ -103,10 +103,12 @@ struct app_defaults {
 struct app {
     atomic_uint references;
     _Atomic(struct app *) successor; /* see app_set_successor */
-    uint32_t set;                    /* bits (1 << field) of the fields that were given */
-    uint32_t sealed;                 /* bits of those that were encrypted in the store */
-    bool sealed_by_old_key;          /* one of them not by the first key */
-    unsigned webhook_kinds;          /* of enum app_webhook_event: the events that any webhook wants */
+    /* Events of webhooks that happened under this record and wait for the webhook thread: see struct webhook_outlet. */
+    atomic_size_t waiting_events, waiting_bytes;
+    uint32_t set;           /* bits (1 << field) of the fields that were given */
+    uint32_t sealed;        /* bits of those that were encrypted in the store */
+    bool sealed_by_old_key; /* one of them not by the first key */
+    unsigned webhook_kinds; /* of enum app_webhook_event: the events that any webhook wants */
 
     struct slice id; /* these four also end with a zero byte */
     struct slice key;

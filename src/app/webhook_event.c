@@ -49,10 +49,39 @@ void webhook_draft_make(struct webhook_draft *draft, struct webhook_outlet *outl
 }
 
 /* Adds an amount to what waits, if the sum stays within the bound. */
-static bool reserve_room(atomic_size_t *waiting, size_t amount, size_t max) {
+static bool reserve_amount(atomic_size_t *waiting, size_t amount, size_t max) {
     if (atomic_fetch_add_explicit(waiting, amount, memory_order_relaxed) + amount <= max)
         return true;
     atomic_fetch_sub_explicit(waiting, amount, memory_order_relaxed);
+    return false;
+}
+
+/* Adds an event to two sums; neither changes if it exceeds a bound. */
+static bool reserve_event(atomic_size_t *events, size_t max_events, atomic_size_t *bytes, size_t max_bytes,
+                          size_t amount) {
+    if (!reserve_amount(events, 1, max_events))
+        return false;
+    if (reserve_amount(bytes, amount, max_bytes))
+        return true;
+    atomic_fetch_sub_explicit(events, 1, memory_order_relaxed);
+    return false;
+}
+
+static void release_event(atomic_size_t *events, atomic_size_t *bytes, size_t amount) {
+    atomic_fetch_sub_explicit(events, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(bytes, amount, memory_order_relaxed);
+}
+
+/* The app first: the sums of all apps do not even change for a moment because of one that is over its bound. */
+static bool reserve_room(struct webhook_outlet *outlet, const struct webhook_event *event) {
+    struct app *app = event->app;
+
+    if (!reserve_event(&app->waiting_events, outlet->max_app_events, &app->waiting_bytes, outlet->max_app_bytes,
+                       event->bytes))
+        return false;
+    if (reserve_event(&outlet->events, outlet->max_events, &outlet->bytes, outlet->max_bytes, event->bytes))
+        return true;
+    release_event(&app->waiting_events, &app->waiting_bytes, event->bytes);
     return false;
 }
 
@@ -60,12 +89,7 @@ void webhook_draft_send(struct webhook_draft *draft, uint32_t count) {
     struct webhook_outlet *outlet = draft->outlet;
     struct webhook_event *event = draft->event;
 
-    if (!reserve_room(&outlet->events, 1, outlet->max_events)) {
-        atomic_fetch_add_explicit(&outlet->dropped, 1, memory_order_relaxed);
-        return;
-    }
-    if (!reserve_room(&outlet->bytes, event->bytes, outlet->max_bytes)) {
-        atomic_fetch_sub_explicit(&outlet->events, 1, memory_order_relaxed);
+    if (!reserve_room(outlet, event)) {
         atomic_fetch_add_explicit(&outlet->dropped, 1, memory_order_relaxed);
         return;
     }
@@ -86,8 +110,8 @@ void webhook_draft_close(struct webhook_draft *draft) {
 }
 
 void webhook_event_taken(struct webhook_event *event) {
-    atomic_fetch_sub_explicit(&event->outlet->events, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&event->outlet->bytes, event->bytes, memory_order_relaxed);
+    release_event(&event->outlet->events, &event->outlet->bytes, event->bytes);
+    release_event(&event->app->waiting_events, &event->app->waiting_bytes, event->bytes);
 }
 
 void webhook_event_free(struct webhook_event *event) {

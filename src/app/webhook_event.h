@@ -48,7 +48,9 @@ struct webhook_event {
     uint64_t time_ms;               /* when it happened, on the wall clock */
     struct webhook_details details; /* points into `texts` */
     size_t bytes;                   /* the size of this structure with its texts */
-    struct list link;               /* for the webhook thread, like the two below */
+    struct list link;               /* for the webhook thread, like those below */
+    struct list app_link;
+    struct grace_app *held_app;
     struct webhook_event *next;
     uint64_t due_ms, hash;
     char texts[];
@@ -56,7 +58,9 @@ struct webhook_event {
 
 /*
  * Where events are posted. What waits in the mailbox is bounded, since the webhook thread may be slower than all
- * workers together for a moment: an event over a bound is dropped and counted.
+ * workers together for a moment: an event over a bound is dropped and counted. The smaller bounds for one app keep room
+ * for the others: clients of an app that join and leave channels all the time lose events of that app only. An app
+ * whose record changes meanwhile starts anew.
  */
 struct webhook_outlet {
     struct webhook_thread *thread;
@@ -65,6 +69,7 @@ struct webhook_outlet {
     /* Handles an event on the webhook thread, which calls webhook_event_taken first. */
     void (*handle)(struct webhook_thread *thread, struct webhook_message *message);
     size_t max_events, max_bytes;
+    size_t max_app_events, max_app_bytes;
     atomic_size_t events, bytes; /* that wait */
     atomic_uint_fast64_t dropped;
     atomic_bool used; /* an event was posted since the start */

@@ -1,14 +1,26 @@
 #include "webhook/grace.h"
 
+#include <search.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
 #include "base/hash.h"
+#include "base/heap.h"
 
 #define FIRST_BUCKETS 64
 
+/* An app of which events are held. */
+struct grace_app {
+    struct app *record; /* a reference, for the id: one of the app's records */
+    struct list held;   /* its events, the oldest first */
+    size_t count, bytes;
+    struct heap_node by_count, by_bytes; /* the key is UINT64_MAX minus the amount */
+};
+
 struct webhook_grace {
     struct webhook_grace_settings settings;
+    void *apps; /* a tree of <search.h> */
+    struct heap by_count, by_bytes;
     struct list held; /* in the order in which they happened, so in the order in which they are due */
     size_t count, bytes;
     struct webhook_event **buckets;
@@ -24,6 +36,51 @@ struct webhook_grace *webhook_grace_create(const struct webhook_grace_settings *
     grace->bucket_count = FIRST_BUCKETS;
     grace->buckets = alloc_zero(FIRST_BUCKETS * sizeof(struct webhook_event *));
     return grace;
+}
+
+/* --- apps --- */
+
+static int compare_grace_apps(const void *a, const void *b) {
+    return slice_compare(((const struct grace_app *)a)->record->id, ((const struct grace_app *)b)->record->id);
+}
+
+/* The entry of the event's app, which is made if there is none. */
+static struct grace_app *grace_app_of(struct webhook_grace *grace, const struct webhook_event *event) {
+    const struct grace_app wanted = {.record = event->app};
+    void *found = tfind(&wanted, &grace->apps, compare_grace_apps);
+    struct grace_app *app;
+
+    if (found != NULL)
+        return *(struct grace_app **)found;
+    app = alloc_zero(sizeof *app);
+    app->record = app_ref(event->app);
+    list_init(&app->held);
+    if (tsearch(app, &grace->apps, compare_grace_apps) == NULL)
+        abort(); /* out of memory */
+    return app;
+}
+
+/* After a change of what is held of the app: keeps the heaps, and frees the entry when nothing is. */
+static void update_grace_app(struct webhook_grace *grace, struct grace_app *app) {
+    if (app->count > 0) {
+        heap_set(&grace->by_count, &app->by_count, UINT64_MAX - app->count);
+        heap_set(&grace->by_bytes, &app->by_bytes, UINT64_MAX - app->bytes);
+        return;
+    }
+    heap_unlink(&grace->by_count, &app->by_count);
+    heap_unlink(&grace->by_bytes, &app->by_bytes);
+    tdelete(app, &grace->apps, compare_grace_apps);
+    app_unref(app->record);
+    free(app);
+}
+
+/* The app that holds the most of what is over its bound; NULL: nothing is. */
+static struct grace_app *largest_grace_app(const struct webhook_grace *grace) {
+    if (grace->count > grace->settings.max_events)
+        return container_of(heap_first(&grace->by_count), struct grace_app, by_count);
+    if (grace->bytes > grace->settings.max_bytes)
+        return container_of(heap_first(&grace->by_bytes), struct grace_app, by_bytes);
+    return NULL;
 }
 
 /* --- the table --- */
@@ -63,8 +120,12 @@ static struct webhook_event *unhold_event(struct webhook_grace *grace, struct we
         at = &(*at)->next;
     *at = event->next;
     list_remove(&event->link);
+    list_remove(&event->app_link);
     grace->count--;
     grace->bytes -= event->bytes;
+    event->held_app->count--;
+    event->held_app->bytes -= event->bytes;
+    update_grace_app(grace, event->held_app);
     return event;
 }
 
@@ -102,11 +163,18 @@ static void hold_event(struct webhook_grace *grace, struct webhook_event *event,
     list_append(&grace->held, &event->link);
     grace->count++;
     grace->bytes += event->bytes;
+    event->held_app = grace_app_of(grace, event);
+    list_append(&event->held_app->held, &event->app_link);
+    event->held_app->count++;
+    event->held_app->bytes += event->bytes;
+    update_grace_app(grace, event->held_app);
 }
 
 void webhook_grace_destroy(struct webhook_grace *grace) {
     while (!list_empty(&grace->held))
         webhook_event_free(unhold_oldest(grace));
+    heap_dispose(&grace->by_count);
+    heap_dispose(&grace->by_bytes);
     free(grace->buckets);
     free(grace);
 }
@@ -117,14 +185,24 @@ static void send_oldest(struct webhook_grace *grace) {
     grace->settings.send(grace->settings.context, unhold_oldest(grace));
 }
 
+/* Sends events of the apps that hold the most until the bounds hold: so one app does not end the grace of another. */
+static void hold_grace_bounds(struct webhook_grace *grace) {
+    struct grace_app *largest;
+
+    while ((largest = largest_grace_app(grace)) != NULL) {
+        struct webhook_event *oldest = container_of(largest->held.next, struct webhook_event, app_link);
+
+        grace->settings.send(grace->settings.context, unhold_event(grace, oldest));
+    }
+}
+
 void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event, uint64_t now_ms) {
     struct webhook_event *held;
 
     event->hash = hash_event(event);
     if ((event->kind & (WEBHOOK_CHANNEL_VACATED | WEBHOOK_MEMBER_REMOVED)) != 0 && !grace->finished) {
         hold_event(grace, event, now_ms);
-        while (grace->count > grace->settings.max_events || grace->bytes > grace->settings.max_bytes)
-            send_oldest(grace);
+        hold_grace_bounds(grace);
         return;
     }
     if ((event->kind & (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_MEMBER_ADDED)) != 0) {

@@ -5,7 +5,8 @@
  *   channel_occupied, member_added     end what is held for the same channel and user: neither of the two is sent
  *   everything else                    is sent at once
  *
- * The table is bounded: over its bounds the event that has waited longest is sent at once. On the webhook thread.
+ * The table is bounded: over a bound the oldest event of the app that holds the most is sent at once. On the webhook
+ * thread.
  */
 #pragma once
 

@@ -7,9 +7,11 @@
 #include "webhook/event_json.h"
 #include "webhook/grace.h"
 
-/* Bounds of what waits for the thread, and of what is held during its grace. */
+/* Bounds of what waits for the thread, and of what is held during its grace. One app may fill an eighth of the room to
+ * the thread. */
 #define WAITING_EVENTS_MAX 100000
 #define WAITING_BYTES_MAX (32 * 1024 * 1024)
+#define APPS_WITH_FULL_SHARE 8
 
 struct webhook_events {
     struct webhook_thread *thread;
@@ -106,6 +108,8 @@ struct webhook_events *webhook_events_create(struct webhook_thread *thread) {
         .handle = handle_webhook_event,
         .max_events = WAITING_EVENTS_MAX,
         .max_bytes = WAITING_BYTES_MAX,
+        .max_app_events = WAITING_EVENTS_MAX / APPS_WITH_FULL_SHARE,
+        .max_app_bytes = WAITING_BYTES_MAX / APPS_WITH_FULL_SHARE,
     };
     webhook_thread_set_work(thread, &(struct webhook_work){run_grace, finish_grace, events});
     return events;

@@ -149,8 +149,13 @@ static int set_up(void **state) {
         .group_max_messages = 64, .group_max_bytes = 65536, .webhooks = &outlet};
 
     (void)state;
-    outlet = (struct webhook_outlet){
-        .post = keep_event, .wake = count_wake, .handle = keep_event, .max_events = 1000, .max_bytes = 1000000};
+    outlet = (struct webhook_outlet){.post = keep_event,
+                                     .wake = count_wake,
+                                     .handle = keep_event,
+                                     .max_events = 1000,
+                                     .max_bytes = 1000000,
+                                     .max_app_events = SIZE_MAX,
+                                     .max_app_bytes = SIZE_MAX};
     harness_create(&workers, 2);
     hub = channel_hub_create(&workers, &settings);
     slot = app_slot_create(SLICE("42"), workers.count);
@@ -383,6 +388,29 @@ static void events_over_a_bound_are_dropped_and_counted(void **state) {
     assert_int_equal(atomic_load(&outlet.dropped), 5);
 }
 
+static void an_app_over_its_share_leaves_room_for_others(void **state) {
+    const struct webhook_details details = {.channel = SLICE("x")};
+    struct app other = {.references = 1, .id = SLICE("43"), .webhook_kinds = WEBHOOK_CHANNEL_OCCUPIED};
+    struct webhook_draft draft = {0};
+
+    (void)state;
+    outlet.max_app_events = 2;
+    join(0, "a"); /* channel_occupied, subscription_count */
+    join(1, "b");
+    assert_int_equal(atomic_load(&outlet.dropped), 2);
+    webhook_draft_make(&draft, &outlet, &other, WEBHOOK_CHANNEL_OCCUPIED, &details);
+    webhook_draft_post(&draft, 0);
+    webhook_draft_end(&draft);
+    assert_posted("channel_occupied a\nsubscription_count a 1\nchannel_occupied x\n");
+    leave(0);
+    assert_posted("subscription_count a 0\nchannel_vacated a\n"); /* there is room again */
+    outlet.max_app_bytes = sizeof(struct webhook_event) + 1;
+    join(0, "a");
+    assert_posted("channel_occupied a\n");
+    assert_int_equal(atomic_load(&outlet.dropped), 3);
+    assert_int_equal(atomic_load(&other.references), 1);
+}
+
 /* --- what it costs those that do not use it --- */
 
 /* Allocations of a subscription, a client event, a cache miss's lookup and a leave. */
@@ -454,6 +482,7 @@ int main(void) {
         TEST(a_changed_record_counts_at_once),
         TEST(the_thread_is_woken_for_each_posted_event_only),
         TEST(events_over_a_bound_are_dropped_and_counted),
+        TEST(an_app_over_its_share_leaves_room_for_others),
         TEST(a_webhook_that_is_excluded_costs_nothing),
         TEST(without_an_outlet_nothing_is_made),
     };

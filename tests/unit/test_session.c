@@ -61,8 +61,12 @@ static void ignore_wake(struct webhook_thread *thread) {
     (void)thread;
 }
 
-static struct webhook_outlet outlet = {
-    .post = take_webhook_event, .wake = ignore_wake, .max_events = 100, .max_bytes = 100000};
+static struct webhook_outlet outlet = {.post = take_webhook_event,
+                                       .wake = ignore_wake,
+                                       .max_events = 100,
+                                       .max_bytes = 100000,
+                                       .max_app_events = SIZE_MAX,
+                                       .max_app_bytes = SIZE_MAX};
 
 static const char handshake[] =
     "GET /app/key HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"

@@ -166,6 +166,30 @@ static void over_a_bound_the_oldest_is_sent_at_once(void **state) {
     assert_sent("a channel_vacated x\na channel_vacated y\n");
 }
 
+static void over_a_bound_the_app_that_holds_the_most_gives_way(void **state) {
+    (void)state;
+    webhook_grace_destroy(grace);
+    create_grace(3, SIZE_MAX);
+    happens(1, VACATED, "mine", NULL);
+    happens(0, VACATED, "w", NULL);
+    happens(0, VACATED, "x", NULL);
+    happens(0, VACATED, "y", NULL);
+    happens(0, VACATED, "z", NULL);
+    assert_sent("a channel_vacated w\na channel_vacated x\n");
+    happens(1, OCCUPIED, "mine", NULL);
+    assert_sent("");
+    webhook_grace_destroy(grace);
+    create_grace(SIZE_MAX, 3 * sizeof(struct webhook_event) + 6);
+    happens(1, VACATED, "mine", NULL);
+    happens(0, VACATED, "xxxxx", NULL);
+    happens(0, VACATED, "y", NULL);
+    assert_sent("a channel_vacated xxxxx\n");
+    happens(1, VACATED, "more", NULL);
+    assert_sent("b channel_vacated mine\n");
+    pass(3000);
+    assert_sent("a channel_vacated y\nb channel_vacated more\n");
+}
+
 static void at_the_end_nothing_is_held_any_more(void **state) {
     (void)state;
     happens(0, VACATED, "x", NULL);
@@ -275,6 +299,7 @@ int main(void) {
         TEST(a_grace_concerns_one_app_channel_and_user),
         TEST(other_events_are_sent_at_once),
         TEST(over_a_bound_the_oldest_is_sent_at_once),
+        TEST(over_a_bound_the_app_that_holds_the_most_gives_way),
         TEST(at_the_end_nothing_is_held_any_more),
         TEST(a_second_event_of_the_same_kind_replaces_the_first),
         TEST(a_random_history_follows_the_model),

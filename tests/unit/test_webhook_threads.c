@@ -127,7 +127,9 @@ static void events_of_a_channel_arrive_in_the_order_in_which_they_happened(void 
                                      .wake = webhook_thread_wake,
                                      .handle = check_order,
                                      .max_events = 1000,
-                                     .max_bytes = 1000000};
+                                     .max_bytes = 1000000,
+                                     .max_app_events = SIZE_MAX,
+                                     .max_app_bytes = SIZE_MAX};
     assert_true(webhook_thread_start(thread, &error));
     run_threads(post_counts, &outlet);
     webhook_thread_stop(thread, clock_monotonic_ms() + 1000);
@@ -206,12 +208,45 @@ static void without_an_event_a_changed_record_costs_nothing(void **state) {
     webhook_events_destroy(events);
 }
 
+static void post_occupied(struct app *of) {
+    struct webhook_draft draft = {0};
+
+    webhook_draft_make(&draft, webhook_events_outlet(events), of, WEBHOOK_CHANNEL_OCCUPIED,
+                       &(struct webhook_details){.channel = SLICE("7")});
+    webhook_draft_post(&draft, 0);
+    webhook_draft_end(&draft);
+}
+
+/* The thread takes nothing here: it was not started. 100,000 is the bound for all apps: see docs/webhooks.md. */
+static void a_flood_of_one_app_costs_another_no_event(void **state) {
+    struct app *other = create_app("t");
+    struct webhook_outlet *into;
+
+    (void)state;
+    events = webhook_events_create(thread);
+    into = webhook_events_outlet(events);
+    for (unsigned i = 0; i < 100001; i++)
+        post_occupied(app);
+    assert_int_equal(atomic_load(&into->events), 12500);
+    assert_int_equal(atomic_load(&into->dropped), 87501);
+    post_occupied(other);
+    assert_int_equal(atomic_load(&into->events), 12501);
+    assert_int_equal(atomic_load(&into->dropped), 87501);
+    webhook_thread_destroy(thread);
+    assert_int_equal(atomic_load(&into->events), 0);
+    assert_int_equal(atomic_load(&app->waiting_events), 0);
+    assert_int_equal(atomic_load(&app->waiting_bytes), 0);
+    webhook_events_destroy(events);
+    app_unref(other);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(events_of_a_channel_arrive_in_the_order_in_which_they_happened),
         TEST(records_change_while_events_are_posted_and_held),
         TEST(without_an_event_a_changed_record_costs_nothing),
+        TEST(a_flood_of_one_app_costs_another_no_event),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
