@@ -113,6 +113,11 @@ static void append_lost_events(struct metrics_page *page, const struct api *api)
     metrics_family(page, "webhook_events_lost_total", "counter",
                    "Events that were dropped because too many waited for the webhook thread.");
     metrics_sample(page, buffer_slice(&labels), lost);
+    if (api->webhooks != NULL) {
+        metrics_family(page, "webhook_spool_dropped_total", "counter",
+                       "Events that an earlier process left in the spool for apps and webhooks that are gone.");
+        metrics_sample(page, buffer_slice(&labels), delivery_spool_dropped(api->webhooks));
+    }
     buffer_dispose(&labels);
 }
 

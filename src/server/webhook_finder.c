@@ -7,15 +7,21 @@ static void hand_app_over(struct webhook_thread *thread, struct webhook_message 
     struct app *app = finder->app;
 
     finder->app = NULL;
-    delivery_app_found(webhook_thread_delivery(thread), finder->available, app);
+    delivery_app_found(webhook_thread_delivery(thread), finder->outcome, app);
     app_unref(app);
+}
+
+static enum delivery_answer outcome_of(enum app_answer answer) {
+    if (answer == APP_FOUND || answer == APP_NOT_FOUND)
+        return DELIVERY_APP_KNOWN;
+    return answer == APP_INVALID ? DELIVERY_APP_BROKEN : DELIVERY_APP_UNAVAILABLE;
 }
 
 /* On the worker. */
 static void send_answer(struct webhook_finder *finder) {
     const struct app_lookup *lookup = &finder->lookup;
 
-    finder->available = lookup->answer != APP_UNAVAILABLE;
+    finder->outcome = outcome_of(lookup->answer);
     finder->app = lookup->answer == APP_FOUND ? app_ref((struct app *)lookup->app) : NULL;
     finder->answer.handle = hand_app_over;
     webhook_thread_post(finder->thread, &finder->answer);

@@ -17,8 +17,8 @@ struct webhook_finder {
     struct webhook_message answer;
     struct app_lookup lookup;
     struct slice app_id;
-    bool available;
-    struct app *app; /* a reference; NULL: there is no such app */
+    enum delivery_answer outcome;
+    struct app *app; /* a reference; NULL: there is no such app, or it is not known */
 
     struct app_manager *apps;
     struct worker *worker;

@@ -45,6 +45,7 @@ struct delivery {
     void *find_context;
     bool finding; /* an app, or waiting to ask for it again */
     uint64_t find_again_ms;
+    uint64_t broken_logged_ms;
 };
 
 /* An attempt to deliver a batch: a request under way, or one that waits for credentials. */
@@ -357,21 +358,40 @@ void delivery_set_finder(struct delivery *delivery, void (*find)(struct slice ap
     delivery->find_context = context;
 }
 
-void delivery_app_found(struct delivery *delivery, bool available, struct app *app) {
+/* The others are asked for first; when all have had their turn, after a while. */
+static void leave_app_for_later(struct delivery *delivery, struct slice app_id, uint64_t now_ms) {
+    if (may_log(&delivery->broken_logged_ms, now_ms))
+        log_warning("webhook",
+                    "app \"%.*s\": its record is broken; its events in webhooks.spool_path wait until it is repaired",
+                    SLICE_ARGS(app_id));
+    delivery->finding = spool_app_later(delivery->spool);
+    if (delivery->finding)
+        delivery->find_again_ms = now_ms + FIND_AGAIN_MS;
+}
+
+void delivery_app_found(struct delivery *delivery, enum delivery_answer answer, struct app *app) {
     const struct spool_restored *units;
     struct slice app_id;
     uint64_t now_ms = clock_monotonic_ms();
     size_t count;
 
-    if (!available) {
+    if (answer == DELIVERY_APP_UNAVAILABLE) {
         delivery->find_again_ms = now_ms + FIND_AGAIN_MS;
         return;
     }
     delivery->finding = false;
     if (!spool_next_app(delivery->spool, &app_id, &units, &count))
         return;
+    if (answer == DELIVERY_APP_BROKEN) {
+        leave_app_for_later(delivery, app_id, now_ms);
+        return;
+    }
     webhook_table_restore(&delivery->table, app, units, count, now_ms);
     spool_app_taken(delivery->spool);
+}
+
+uint64_t delivery_spool_dropped(const struct delivery *delivery) {
+    return counter_read(&delivery->table.spool_dropped);
 }
 
 /* Asks for the next app that the spool has events for. */
@@ -401,7 +421,7 @@ static uint64_t run_spool(struct delivery *delivery, uint64_t now_ms) {
     if (crowded != NULL)
         webhook_table_put_again(&delivery->table, crowded);
     next_ms = spool_flush(delivery->spool, now_ms);
-    return next_ms < delivery->find_again_ms ? next_ms : delivery->find_again_ms;
+    return next_ms < delivery->find_again_ms || delivery->table.draining ? next_ms : delivery->find_again_ms;
 }
 
 uint64_t delivery_run(struct delivery *delivery, uint64_t now_ms) {

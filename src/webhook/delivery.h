@@ -45,8 +45,15 @@ void delivery_app_changed(struct delivery *delivery, struct slice app_id, struct
  */
 void delivery_set_finder(struct delivery *delivery, void (*find)(struct slice app_id, void *context), void *context);
 
-/* `available` false: the store could not be asked, and is asked again. `app` NULL: there is no such app. */
-void delivery_app_found(struct delivery *delivery, bool available, struct app *app);
+enum delivery_answer {
+    DELIVERY_APP_KNOWN,       /* `app` is the record; NULL: there is no such app, and what is kept for it is dropped */
+    DELIVERY_APP_BROKEN,      /* the record is broken: it is asked for again, after the other apps */
+    DELIVERY_APP_UNAVAILABLE, /* the store could not be asked, and is asked again */
+};
+void delivery_app_found(struct delivery *delivery, enum delivery_answer answer, struct app *app);
+
+/* Events in the spool whose app or webhook was gone when the process started. Any thread. */
+uint64_t delivery_spool_dropped(const struct delivery *delivery);
 
 /* Sends what is due. Returns when to call it again, on the monotonic clock; UINT64_MAX: when there is something new. */
 uint64_t delivery_run(struct delivery *delivery, uint64_t now_ms);

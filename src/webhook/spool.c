@@ -44,8 +44,8 @@ struct spool {
     bool dirty;           /* written, not synced */
     uint64_t synced_ms, logged_ms;
 
-    struct spool_restored *restored; /* in order of app and number */
-    size_t restored_count, taken;
+    struct spool_restored *restored;     /* in order of app and number */
+    size_t restored_count, taken, later; /* the first `later` of those taken are for the next round */
 };
 
 static struct spool_segment *last_segment(const struct spool *spool) {
@@ -309,7 +309,7 @@ static void release_restored(struct spool *spool) {
     }
     free(spool->restored);
     spool->restored = NULL;
-    spool->restored_count = spool->taken = 0;
+    spool->restored_count = spool->taken = spool->later = 0;
 }
 
 bool spool_next_app(struct spool *spool, struct slice *app_id, const struct spool_restored **units, size_t *count) {
@@ -323,6 +323,28 @@ bool spool_next_app(struct spool *spool, struct slice *app_id, const struct spoo
     return true;
 }
 
+/* At the end of a round: begins the next one with the units that were left for later; false: there are none. */
+static bool begin_next_round(struct spool *spool) {
+    if (spool->later == 0)
+        return false;
+    spool->restored_count = spool->later;
+    spool->taken = spool->later = 0;
+    return true;
+}
+
+bool spool_app_later(struct spool *spool) {
+    const struct spool_restored *units;
+    struct slice app_id;
+    size_t count;
+
+    if (spool_next_app(spool, &app_id, &units, &count)) {
+        memmove(&spool->restored[spool->later], units, count * sizeof *units);
+        spool->later += count;
+        spool->taken += count;
+    }
+    return spool->taken == spool->restored_count && begin_next_round(spool);
+}
+
 void spool_app_taken(struct spool *spool) {
     const struct spool_restored *units;
     struct slice app_id;
@@ -330,7 +352,7 @@ void spool_app_taken(struct spool *spool) {
 
     if (spool_next_app(spool, &app_id, &units, &count))
         spool->taken += count;
-    if (spool->taken == spool->restored_count)
+    if (spool->taken == spool->restored_count && !begin_next_round(spool))
         release_restored(spool);
 }
 

@@ -45,6 +45,8 @@ void spool_close(struct spool *spool);
 
 /* The next app with units of an earlier process, and its units, in their order; false: there is none. */
 bool spool_next_app(struct spool *spool, struct slice *app_id, const struct spool_restored **units, size_t *count);
+/* Leaves these units for later, behind those of all other apps; true if all apps that are left have had their turn. */
+bool spool_app_later(struct spool *spool);
 /* Call when these units have been taken over. The slices of their records are no longer valid after the last app. */
 void spool_app_taken(struct spool *spool);
 

@@ -121,6 +121,10 @@ bool spool_record_read(struct slice *rest, struct spool_record *record) {
     return true;
 }
 
+size_t spool_record_events(const struct spool_record *record) {
+    return record->type == SPOOL_BATCH ? record->event_numbers.length / 8 : 1;
+}
+
 bool spool_magic_read(struct slice *rest) {
     const struct slice magic = SLICE(SPOOL_MAGIC);
 

@@ -45,5 +45,8 @@ bool spool_record_read(struct slice *rest, struct spool_record *record);
 /* Checks the magic and moves `rest` behind it. */
 bool spool_magic_read(struct slice *rest);
 
+/* How many events an event (1) or a batch stands for. */
+size_t spool_record_events(const struct spool_record *record);
+
 void spool_append_number(struct buffer *file, uint64_t number);
 uint64_t spool_number_at(const char *bytes);

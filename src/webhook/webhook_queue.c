@@ -380,7 +380,7 @@ static void restore_batch(struct webhook_queue *queue, const struct spool_restor
     batch->queue = queue;
     batch->state = BATCH_WAITING;
     batch->lanes = record->lanes;
-    batch->events = (uint32_t)(record->event_numbers.length / 8);
+    batch->events = (uint32_t)spool_record_events(record);
     batch->event_numbers = alloc_copy(record->event_numbers.data, record->event_numbers.length);
     batch->body = alloc_copy(record->text.data, record->text.length);
     batch->length = record->text.length;

@@ -287,6 +287,7 @@ static size_t index_of_target(const struct app *record, const uint8_t wanted[SPO
 void webhook_table_restore(struct webhook_table *table, struct app *record, const struct spool_restored *units,
                            size_t count, uint64_t now_ms) {
     struct webhook_app *app = record != NULL ? app_with_record(table, record) : NULL;
+    size_t dropped = 0;
 
     for (size_t i = 0; i < count; i++) {
         size_t index = app != NULL ? index_of_target(record, units[i].record.target) : 0;
@@ -299,9 +300,15 @@ void webhook_table_restore(struct webhook_table *table, struct app *record, cons
             webhook_table_update(table, webhook);
             hold_bounds(table, webhook);
         } else {
+            dropped += spool_record_events(&units[i].record);
             spool_done(table->spool, &unit);
         }
     }
+    counter_add(&table->spool_dropped, dropped);
+    if (dropped > 0)
+        log_warning("webhook", "app \"%.*s\": %zu events in webhooks.spool_path are dropped: %s",
+                    SLICE_ARGS(units[0].record.app_id), dropped,
+                    app != NULL ? "the app no longer has their webhooks" : "there is no such app");
 }
 
 struct webhook *webhook_table_due(struct webhook_table *table, uint64_t now_ms) {

@@ -63,7 +63,8 @@ struct webhook_table {
     struct heap by_events, by_bytes; /* the key is UINT64_MAX minus the amount */
     size_t events, bytes;
     bool draining, closing;
-    struct spool *spool; /* NULL: there is none */
+    struct spool *spool;          /* NULL: there is none */
+    struct counter spool_dropped; /* events in it for apps and webhooks that are gone */
 
     /* A webhook is about to be freed: ends its attempts. */
     void (*removed)(struct webhook *webhook, void *context);

@@ -1,7 +1,7 @@
 // Pending events of webhooks are kept in files, and sent after the server was killed.
 
 import assert from 'node:assert/strict';
-import { appendFileSync, readdirSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
@@ -123,6 +123,44 @@ test('an_app_in_a_store_gets_what_is_kept_for_it_and_one_that_is_gone_does_not',
   while (!numbersOf(stub.requests.all.slice(before)).includes(6)) await stub.requests.next();
   while (!numbersOf(stub.requests.all.slice(before)).includes(5)) await stub.requests.next();
   assert.deepEqual(numbersOf(stub.requests.all.slice(before)).sort(), upTo(6));
+  await next.waitForLog(/^app "gone": 1 events in webhooks\.spool_path are dropped: there is no such app$/);
+  await eventually(next, (metrics) => assert.equal(metrics.sum('webhook_spool_dropped_total'), 1));
+});
+
+test('what_is_kept_for_a_webhook_that_the_app_no_longer_has_is_dropped_and_counted', async (t) => {
+  const { stub, options } = await placeWith(t);
+  await killedWith(t, options, upTo(12));
+  const [app] = options.apps;
+  const moved = [{ ...app, webhooks: [{ ...app.webhooks[0], url: `${stub.url}/moved` }] }];
+  const server = await serverFor(t, { ...options, apps: moved });
+  await server.waitForLog(
+    /^app "app-id": 12 events in webhooks\.spool_path are dropped: the app no longer has their web/,
+  );
+  await eventually(server, (metrics) => assert.equal(metrics.sum('webhook_spool_dropped_total'), 12));
+});
+
+test('an_app_whose_record_is_broken_at_the_start_gets_what_is_kept_for_it_when_it_is_repaired', async (t) => {
+  const { stub, options } = await placeWith(t);
+  const [app] = options.apps;
+  const other = { ...app, id: 'other-id', key: 'other-key' };
+  const server = await startServer({ ...options, apps: [app, other] });
+  await say(t, server, upTo(5));
+  const client = await connect(server, { t, app: other });
+  await subscribe(client, 'private-a');
+  trigger(client, 'private-a', 'client-number', 'other');
+  await spooled(server, 6);
+  await server.kill();
+  stub.status = 200;
+  const before = stub.requests.all.length;
+  const secret = path.join(folderWith(t), 'secret');
+  const next = await serverFor(t, { ...options, apps: [{ ...app, secret: `file:${secret}` }, other] });
+  await next.waitForLog(/^app "app-id": its record is broken; its events in webhooks\.spool_path wait/);
+  while (numbersOf(stub.requests.all.slice(before)).length < 1) await stub.requests.next();
+  assert.deepEqual(numbersOf(stub.requests.all.slice(before)), ['other']);
+  writeFileSync(secret, APP.secret, { mode: 0o600 });
+  await next.hup();
+  while (numbersOf(stub.requests.all.slice(before)).length < 6) await stub.requests.next();
+  assert.deepEqual(numbersOf(stub.requests.all.slice(before)), ['other', ...upTo(5)]);
 });
 
 test('a_folder_that_cannot_be_used_or_is_in_use_is_an_error_at_the_start', async (t) => {

@@ -105,6 +105,26 @@ static void what_is_pending_is_read_back_by_app_and_in_order(void **state) {
     (void)unit;
 }
 
+static void an_app_that_is_left_for_later_comes_after_the_others(void **state) {
+    struct spool *spool = open_spool(16 * MB);
+
+    (void)state;
+    put(spool, "a", "1");
+    put(spool, "b", "2");
+    put(spool, "c", "3");
+    put(spool, "c", "4");
+    spool_close(spool);
+    spool = open_spool(16 * MB);
+    assert_string_equal(restored_texts(spool, "a"), "1 ");
+    assert_false(spool_app_later(spool));
+    assert_true(spool_app_later(spool)); /* the round is over */
+    assert_false(spool_app_later(spool));
+    assert_string_equal(restored_texts(spool, "c"), "3 4 ");
+    assert_string_equal(restored_texts(spool, "b"), "2 ");
+    assert_string_equal(restored_texts(spool, ""), "");
+    spool_close(spool);
+}
+
 static void a_batch_stands_for_its_events(void **state) {
     struct spool *spool = open_spool(16 * MB);
     struct spool_unit events[2] = {put(spool, "a", "1"), put(spool, "a", "2")}, unit;
@@ -197,6 +217,7 @@ static void a_full_spool_refuses_what_is_new(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(what_is_pending_is_read_back_by_app_and_in_order),
+        CASE(an_app_that_is_left_for_later_comes_after_the_others),
         CASE(a_batch_stands_for_its_events),
         CASE(files_go_when_nothing_in_them_is_pending),
         CASE(a_unit_that_is_pending_for_long_does_not_let_the_files_grow),
