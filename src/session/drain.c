@@ -31,10 +31,14 @@ static struct session *first_session(const struct app_part *part) {
     return container_of(part->sessions.next, struct session, link);
 }
 
-/* True if the sessions of an app must close. */
-static bool has_to_close(const struct closing *closing, const struct app_part *part) {
-    const struct app *app = slot_app(first_session(part)->slot);
+/* The record of a part's app, NULL if it was deleted. Another thread may replace it at any time: load it once for one
+ * decision. */
+static const struct app *app_of_part(const struct app_part *part) {
+    return slot_app(first_session(part)->slot);
+}
 
+/* True if the sessions of an app must close. */
+static bool has_to_close(const struct closing *closing, const struct app *app) {
     return closing->shutdown || app == NULL || !app->enabled;
 }
 
@@ -57,7 +61,7 @@ static uint64_t count_to_close(const struct closing *closing) {
 
     for (struct list *link = parts->next; link != parts; link = link->next) {
         const struct app_part *part = container_of(link, struct app_part, link);
-        count += has_to_close(closing, part) ? part->session_count : part->to_review;
+        count += has_to_close(closing, app_of_part(part)) ? part->session_count : part->to_review;
     }
     return count;
 }
@@ -79,7 +83,7 @@ static void note_changed_records(const struct closing *closing) {
 
     for (struct list *link = parts->next; link != parts; link = link->next) {
         struct app_part *part = container_of(link, struct app_part, link);
-        const struct app *app = slot_app(first_session(part)->slot);
+        const struct app *app = app_of_part(part);
         if (app != NULL)
             note_changed_record(closing, part, app);
     }
@@ -98,9 +102,7 @@ static void review_session(struct session *session, const struct app *app) {
 
 /* Judges the sessions of a part that are still to be judged: takes each from the front of the list, and puts it to the
  * end if it stays. New sessions at the end were judged by the changed record. False if some are left. */
-static bool review_sessions(struct closing *closing, struct app_part *part, uint64_t due) {
-    const struct app *app = slot_app(first_session(part)->slot);
-
+static bool review_sessions(struct closing *closing, struct app_part *part, const struct app *app, uint64_t due) {
     for (; part->to_review != 0 && !list_empty(&part->sessions); part->to_review--) {
         struct session *session = first_session(part);
         if (closing->closed >= due)
@@ -143,9 +145,10 @@ static bool close_changed(struct closing *closing, uint64_t due) {
 
     for (struct list *link = parts->next; link != parts; link = next) {
         struct app_part *part = container_of(link, struct app_part, link);
+        const struct app *app = app_of_part(part);
         next = link->next;
-        if (!has_to_close(closing, part)) {
-            if (!review_sessions(closing, part, due))
+        if (!has_to_close(closing, app)) {
+            if (!review_sessions(closing, part, app, due))
                 return false;
             continue;
         }
