@@ -72,7 +72,7 @@ struct webhook_outlet {
     size_t max_app_events, max_app_bytes;
     atomic_size_t events, bytes; /* that wait */
     atomic_uint_fast64_t dropped;
-    atomic_bool used; /* an event was posted since the start */
+    atomic_bool used; /* an event was posted since the start, or left by an earlier process */
 };
 
 /* The event has left the mailbox, so it counts no more for the bounds. On the webhook thread. */

@@ -7,7 +7,8 @@ static void hand_app_over(struct webhook_thread *thread, struct webhook_message 
     struct app *app = finder->app;
 
     finder->app = NULL;
-    delivery_app_found(webhook_thread_delivery(thread), finder->outcome, app);
+    /* A change of the record may have overtaken the answer. */
+    delivery_app_found(webhook_thread_delivery(thread), finder->outcome, app != NULL ? app_latest(app) : NULL);
     app_unref(app);
 }
 

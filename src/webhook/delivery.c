@@ -390,6 +390,14 @@ void delivery_app_found(struct delivery *delivery, enum delivery_answer answer, 
     spool_app_taken(delivery->spool);
 }
 
+bool delivery_restores(const struct delivery *delivery) {
+    const struct spool_restored *units;
+    struct slice app_id;
+    size_t count;
+
+    return delivery->spool != NULL && spool_next_app(delivery->spool, &app_id, &units, &count);
+}
+
 uint64_t delivery_spool_dropped(const struct delivery *delivery) {
     return counter_read(&delivery->table.spool_dropped);
 }

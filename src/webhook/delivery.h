@@ -52,6 +52,9 @@ enum delivery_answer {
 };
 void delivery_app_found(struct delivery *delivery, enum delivery_answer answer, struct app *app);
 
+/* True while the spool has events of an earlier process that are not taken over yet. Before the thread starts. */
+bool delivery_restores(const struct delivery *delivery);
+
 /* Events in the spool whose app or webhook was gone when the process started. Any thread. */
 uint64_t delivery_spool_dropped(const struct delivery *delivery);
 

@@ -111,6 +111,8 @@ struct webhook_events *webhook_events_create(struct webhook_thread *thread) {
         .max_app_events = WAITING_EVENTS_MAX / APPS_WITH_FULL_SHARE,
         .max_app_bytes = WAITING_BYTES_MAX / APPS_WITH_FULL_SHARE,
     };
+    if (delivery_restores(webhook_thread_delivery(thread)))
+        atomic_store(&events->outlet.used, true); /* changes of records concern these events */
     webhook_thread_set_work(thread, &(struct webhook_work){run_grace, finish_grace, events});
     return events;
 }

@@ -139,6 +139,18 @@ test('what_is_kept_for_a_webhook_that_the_app_no_longer_has_is_dropped_and_count
   await eventually(server, (metrics) => assert.equal(metrics.sum('webhook_spool_dropped_total'), 12));
 });
 
+test('a_webhook_that_is_removed_after_the_restart_gets_nothing_more_of_what_was_kept_for_it', async (t) => {
+  const { stub, options } = await placeWith(t);
+  await killedWith(t, options, upTo(12));
+  const before = stub.requests.all.length;
+  const server = await serverFor(t, options);
+  while (stub.requests.all.length === before) await stub.requests.next();
+  const [app] = options.apps;
+  await server.reload({ apps: [{ ...app, webhooks: [] }] });
+  await server.waitForLog(/^app "app-id": a webhook was removed, and 12 events for it are dropped$/);
+  await spooled(server, 0);
+});
+
 test('an_app_whose_record_is_broken_at_the_start_gets_what_is_kept_for_it_when_it_is_repaired', async (t) => {
   const { stub, options } = await placeWith(t);
   const [app] = options.apps;
