@@ -39,6 +39,7 @@ struct spool {
     int folder_fd, file_fd; /* the file is that of the last segment */
     uint64_t max_bytes, bytes;
     struct list segments;
+    uint64_t last_number; /* of a file in the folder */
     uint64_t next_number;
     struct buffer buffer; /* not written yet */
     bool dirty;           /* written, not synced */
@@ -90,7 +91,7 @@ static void delete_segment(struct spool *spool, struct spool_segment *segment) {
 
 /* Begins a new file. */
 static bool begin_segment(struct spool *spool) {
-    uint64_t number = list_empty(&spool->segments) ? 1 : last_segment(spool)->number + 1;
+    uint64_t number = spool->last_number + 1;
     char name[32];
     int fd;
 
@@ -104,6 +105,7 @@ static bool begin_segment(struct spool *spool) {
     }
     fsync(spool->folder_fd); /* the file's name */
     spool->file_fd = fd;
+    spool->last_number = number;
     add_segment(spool, number);
     buffer_append_string(&spool->buffer, SPOOL_MAGIC);
     return true;
@@ -241,16 +243,38 @@ static void keep_pending(struct spool_scan *scan) {
     free(scan->done);
 }
 
-static bool map_segment(struct spool *spool, uint64_t number) {
-    struct spool_segment *segment = add_segment(spool, number);
-    struct stat status;
+/* What it holds is signed and sent: true if nobody but this user and root can have written it. */
+static bool only_own_writes(const struct stat *status) {
+    return (status->st_uid == geteuid() || status->st_uid == 0) && (status->st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+/* Opens a file to be read; -1 with errno, which is 0 if the file is left alone. */
+static int open_segment(const struct spool *spool, uint64_t number, struct stat *status) {
     char name[32];
     int fd;
 
     segment_file_name(number, name);
-    fd = openat(spool->folder_fd, name, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &status) != 0)
-        return false;
+    fd = openat(spool->folder_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, status) == 0 && S_ISREG(status->st_mode) && only_own_writes(status))
+        return fd;
+    if (fd < 0 && errno != ELOOP && errno != ENXIO)
+        return -1;
+    if (fd >= 0)
+        close(fd);
+    log_error("webhook", "webhooks.spool_path %s: %s is not read: it is no regular file that only this user can write",
+              spool->path, name);
+    errno = 0;
+    return -1;
+}
+
+static bool map_segment(struct spool *spool, uint64_t number) {
+    struct spool_segment *segment;
+    struct stat status;
+    int fd = open_segment(spool, number, &status);
+
+    if (fd < 0)
+        return errno == 0;
+    segment = add_segment(spool, number);
     segment->bytes = segment->map_bytes = (size_t)status.st_size;
     spool->bytes += segment->bytes;
     if (segment->map_bytes > 0)
@@ -289,7 +313,7 @@ static bool map_segments(struct spool *spool, struct error *error) {
     if (count > 0)
         qsort(numbers, count, sizeof numbers[0], compare_numbers);
     for (size_t i = 0; i < count && good; i++)
-        good = map_segment(spool, numbers[i]);
+        good = map_segment(spool, spool->last_number = numbers[i]);
     if (!good)
         error_set(error, "webhooks.spool_path %s cannot be read: %s", spool->path, strerror(errno));
     free(numbers);
@@ -359,11 +383,19 @@ void spool_app_taken(struct spool *spool) {
 /* --- opening --- */
 
 static bool open_folder(struct spool *spool, struct error *error) {
+    struct stat status;
+
     if (mkdir(spool->path, S_IRWXU) != 0 && errno != EEXIST)
         return error_set(error, "webhooks.spool_path %s cannot be made: %s", spool->path, strerror(errno));
     spool->folder_fd = open(spool->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (spool->folder_fd < 0)
         return error_set(error, "webhooks.spool_path %s cannot be opened: %s", spool->path, strerror(errno));
+    if (fstat(spool->folder_fd, &status) != 0 || !only_own_writes(&status))
+        return error_set(
+            error,
+            "webhooks.spool_path %s can be written by others, and what is in it is signed and sent: it must "
+            "belong to the user of the server (or root), with mode 0700",
+            spool->path);
     if (flock(spool->folder_fd, LOCK_EX | LOCK_NB) != 0)
         return error_set(error, "webhooks.spool_path %s is in use by another process; each server needs its own folder",
                          spool->path);

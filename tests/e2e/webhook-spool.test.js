@@ -1,7 +1,7 @@
 // Pending events of webhooks are kept in files, and sent after the server was killed.
 
 import assert from 'node:assert/strict';
-import { appendFileSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
@@ -186,4 +186,11 @@ test('a_folder_that_cannot_be_used_or_is_in_use_is_an_error_at_the_start', async
   const third = await runCurlew(['serve'], { config: wrong });
   assert.equal(third.code, 2);
   assert.match(third.stdout + third.stderr, /webhooks\.spool_path \/proc\/curlew cannot be made/);
+  const open = folderWith(t);
+  for (const mode of [0o770, 0o1777]) {
+    chmodSync(open, mode);
+    const fourth = await runCurlew(['serve'], { config: { ...config, webhooks: { spool_path: open } } });
+    assert.equal(fourth.code, 2);
+    assert.match(fourth.stdout + fourth.stderr, /webhooks\.spool_path .* can be written by others.* mode 0700/);
+  }
 });

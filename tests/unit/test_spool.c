@@ -212,6 +212,52 @@ static void a_full_spool_refuses_what_is_new(void **state) {
     free(text);
 }
 
+static const char *path_of(const char *name) {
+    static char path[128];
+
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+/* What others could have forged. */
+static void only_own_regular_files_are_read(void **state) {
+    struct spool *spool = open_spool(16 * MB);
+    char elsewhere[80];
+
+    (void)state;
+    put(spool, "a", "1");
+    spool_close(spool); /* file 1 */
+    snprintf(elsewhere, sizeof elsewhere, "%s-elsewhere", folder);
+    assert_int_equal(rename(path_of("000000000001.spool"), elsewhere), 0);
+    assert_int_equal(symlink(elsewhere, path_of("000000000001.spool")), 0);
+    assert_int_equal(mkfifo(path_of("000000000002.spool"), 0600), 0);
+    assert_int_equal(mkdir(path_of("000000000003.spool"), 0700), 0);
+    spool = open_spool(16 * MB); /* file 4 */
+    assert_string_equal(restored_texts(spool, "a"), "");
+    put(spool, "a", "2");
+    spool_close(spool);
+    assert_int_equal(chmod(path_of("000000000004.spool"), 0620), 0);
+    spool = open_spool(16 * MB); /* file 5 */
+    assert_string_equal(restored_texts(spool, "a"), "");
+    put(spool, "a", "3");
+    spool_close(spool);
+    spool = open_spool(16 * MB);
+    assert_string_equal(restored_texts(spool, "a"), "3 ");
+    spool_close(spool);
+    assert_int_equal(unlink(elsewhere), 0);
+}
+
+static void a_folder_that_others_can_write_is_refused(void **state) {
+    (void)state;
+    assert_int_equal(chmod(folder, 0720), 0);
+    assert_null(spool_open(folder, MB, &error));
+    assert_non_null(strstr(error.text, "webhooks.spool_path"));
+    assert_int_equal(chmod(folder, 0702), 0);
+    assert_null(spool_open(folder, MB, &error));
+    assert_int_equal(chmod(folder, 0755), 0);
+    spool_close(open_spool(16 * MB));
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
 int main(void) {
@@ -222,6 +268,8 @@ int main(void) {
         CASE(files_go_when_nothing_in_them_is_pending),
         CASE(a_unit_that_is_pending_for_long_does_not_let_the_files_grow),
         CASE(a_full_spool_refuses_what_is_new),
+        CASE(only_own_regular_files_are_read),
+        CASE(a_folder_that_others_can_write_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
