@@ -141,9 +141,12 @@ static void find_route(struct api_call *call, const struct route_table *table, s
 
 static void on_app_found(struct app_lookup *lookup) {
     struct api_call *call = container_of(lookup, struct api_call, lookup);
+    struct http_connection *connection = call->connection;
 
     api_call_resume(call);
     run_route(call);
+    if (call->head_only)
+        http_accept_head(connection); /* unless it was answered */
     api_call_release(call);
 }
 
@@ -181,14 +184,10 @@ static enum app_answer start_lookup(struct api_call *call) {
 
 static void find_call_app(struct api_call *call) {
     if (start_lookup(call) == APP_PENDING) {
-        if (!call->head_only) {
-            api_call_wait(call, NULL, cancel_lookup);
-            return;
-        }
-        cancel_lookup(call); /* the body may come; the query goes on meanwhile */
-    } else {
-        run_route(call);
+        api_call_wait(call, NULL, cancel_lookup);
+        return;
     }
+    run_route(call);
     api_call_release(call);
 }
 

@@ -17,8 +17,8 @@ struct route_table {
 void api_dispatch(struct http_connection *connection, struct http_request *request, const struct route_table *table);
 
 /* Refuses a request whose body has not arrived, if its head is enough for that: address, route, app, signature, rate.
- * Otherwise does nothing: the request is dispatched when the body is there. An app that has to be read from the store
- * first is not waited for. */
+ * Otherwise does nothing: the request is dispatched when the body is there. If the app has to be read from the store
+ * first, the body waits. */
 void api_dispatch_head(struct http_connection *connection, struct http_request *request,
                        const struct route_table *table);
 

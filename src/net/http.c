@@ -162,9 +162,17 @@ static void hand_over_request(struct http_connection *connection) {
         stream_pause(stream);
 }
 
-/* Lets the handler decide by the head, once, and asks for the body if the client waits for that. */
-static void offer_head(struct http_connection *connection, struct http_request *request) {
+/* Asks for the body if the client waits for that. */
+static void accept_head(struct http_connection *connection) {
     static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+    connection->request->head_accepted = true;
+    if (connection->expects)
+        stream_send_copy(connection->stream, proceed, sizeof proceed - 1);
+}
+
+/* Lets the handler decide by the head, once. While it has not decided, nothing more is read. */
+static void offer_head(struct http_connection *connection, struct http_request *request) {
     bool keep_alive = connection->keep_alive;
 
     if (request == NULL || request->head_accepted)
@@ -176,11 +184,28 @@ static void offer_head(struct http_connection *connection, struct http_request *
         connection->in_handler = false;
         if (connection->state != REQUEST_BODY)
             return;
+        if (connection->pending != NULL) {
+            connection->kept_alive = keep_alive;
+            connection->state = REQUEST_DECIDING;
+            list_remove(&connection->waiting);
+            stream_set_timeout(connection->stream, 0);
+            stream_pause(connection->stream);
+            return;
+        }
         connection->keep_alive = keep_alive;
     }
-    request->head_accepted = true;
-    if (connection->expects)
-        stream_send_copy(connection->stream, proceed, sizeof proceed - 1);
+    accept_head(connection);
+}
+
+void http_accept_head(struct http_connection *connection) {
+    if (connection->state != REQUEST_DECIDING)
+        return;
+    connection->state = REQUEST_BODY;
+    connection->keep_alive = connection->kept_alive;
+    begin_waiting(connection);
+    http_set_body_timeout(connection);
+    accept_head(connection);
+    stream_resume(connection->stream);
 }
 
 static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) {
@@ -292,7 +317,7 @@ size_t http_respond(struct http_connection *connection, const struct http_respon
 /* --- the stream's other events --- */
 
 static void abort_pending(struct http_connection *connection) {
-    if (connection->state == REQUEST_ANSWERING && !connection->in_handler)
+    if ((connection->state == REQUEST_ANSWERING && !connection->in_handler) || connection->state == REQUEST_DECIDING)
         connection->handler->on_abort(connection);
 }
 

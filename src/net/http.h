@@ -61,9 +61,11 @@ struct http_handler {
      * the request is valid until then. */
     void (*on_request)(struct http_connection *connection, struct http_request *request);
     /* The head of a request is complete, and its body has not all arrived. The handler may answer now: the body is not
-     * read then, and the connection closes. Otherwise on_request follows. NULL: every body is read. */
+     * read then, and the connection closes. Or it may set http_pending: nothing more is read until it answers or calls
+     * http_accept_head. Otherwise on_request follows. NULL: every body is read. */
     void (*on_head)(struct http_connection *connection, struct http_request *request);
-    /* The connection has closed before the answer that on_request left for later. The handler must not answer. */
+    /* The connection has closed before the answer that on_request left for later, or before the decision that on_head
+     * left for later. The handler must not answer. */
     void (*on_abort)(struct http_connection *connection);
     size_t max_body_bytes;
     /* While it is set, requests with a body above HTTP_SMALL_BODY_BYTES get 503; may be NULL. */
@@ -92,6 +94,10 @@ struct http_response {
 
 /* Answers the current request and returns the number of bytes that go out. A HEAD request gets the head only. */
 size_t http_respond(struct http_connection *connection, const struct http_response *response);
+
+/* Ends the wait that on_head began with http_set_pending: the body is read, and on_request follows. Does nothing if the
+ * request is answered. */
+void http_accept_head(struct http_connection *connection);
 
 /* True if descriptors were short when the connection was accepted: it must not become a WebSocket. */
 bool http_is_short_lived(const struct http_connection *connection);

@@ -19,6 +19,7 @@ enum request_state {
     REQUEST_IDLE,      /* between requests; owns no request */
     REQUEST_HEAD,      /* part of the head has arrived; timer: 10 s for the whole head */
     REQUEST_BODY,      /* the head is complete; timer: 30 s for the body */
+    REQUEST_DECIDING,  /* on_head has put its decision off; reading waits for it */
     REQUEST_COMPLETE,  /* parsed to the end; on_request is called next */
     REQUEST_ANSWERING, /* the handler has the request; parsing waits for the answer */
     REQUEST_CLOSING,   /* the last answer is queued; input is ignored */
@@ -36,6 +37,7 @@ struct http_connection {
     bool too_large;  /* the head is over its limits */
     bool no_memory;  /* no memory for the body */
     bool keep_alive; /* keep the connection after the current request */
+    bool kept_alive; /* REQUEST_DECIDING: the value of keep_alive if the body is read */
     bool draining;   /* close after the next answer */
     bool in_handler; /* inside on_request: an answer needs no resume */
     bool chunked;
@@ -51,6 +53,9 @@ struct http_connection {
 
 /* Initialises the connection's parser. */
 void http_parser_init(struct http_connection *connection);
+
+/* Sets the time in which the body must arrive. */
+void http_set_body_timeout(struct http_connection *connection);
 
 /* Returns the connection's request to its worker, which keeps one as a spare. */
 void http_request_return(struct http_connection *connection);

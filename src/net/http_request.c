@@ -275,6 +275,11 @@ static const char *find_handshake_fault(const struct http_request *request, cons
     return NULL;
 }
 
+void http_set_body_timeout(struct http_connection *connection) {
+    stream_set_timeout(connection->stream,
+                       connection->stream->worker->stopping ? HTTP_DRAIN_TIMEOUT_MS : HTTP_BODY_TIMEOUT_MS);
+}
+
 static int on_headers_complete(llhttp_t *parser) {
     struct http_connection *connection = parser->data;
     struct http_request *request = connection->request;
@@ -303,8 +308,7 @@ static int on_headers_complete(llhttp_t *parser) {
     connection->expects = http_header_has(request, SLICE("expect"), SLICE("100-continue")) &&
                           (connection->chunked || parser->content_length != 0) && parser->http_minor >= 1;
     connection->state = REQUEST_BODY;
-    stream_set_timeout(connection->stream,
-                       connection->stream->worker->stopping ? HTTP_DRAIN_TIMEOUT_MS : HTTP_BODY_TIMEOUT_MS);
+    http_set_body_timeout(connection);
     return 0;
 }
 

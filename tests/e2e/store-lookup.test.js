@@ -13,8 +13,10 @@ import { assertRefusal } from '../lib/events.js';
 import { TIMEOUT_MS } from '../lib/inbox.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { folderWith } from '../lib/process.js';
+import { RawHttp } from '../lib/raw-http.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
 import { serverFor } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const APP = { id: 'one', key: 'one-key', secret: 's' };
 const INSERT =
@@ -130,20 +132,13 @@ describe('while the store does not answer', () => {
     };
   }
 
-  test('what a client sends meanwhile is not read beyond a buffer, and is acted on afterwards', async (t) => {
-    const { server, release } = await locked(t, 60_000);
-    const [small, large] = [
-      await RawWebSocket.connect(server, { key: APP.key }),
-      await RawWebSocket.connect(server, { key: APP.key }),
-    ];
-    t.after(() => large.destroy());
-    small.send({ event: 'pusher:ping', data: {} });
-    const most = 64 * 1024 * 1024; // far more than the kernel takes
+  // Pours up to `most` bytes into a connection until neither the server nor the kernel takes more.
+  async function pour(server, socket, most) {
     const piece = Buffer.alloc(64 * 1024);
     let taken = 0; // by the kernel; a piece of which it has taken a part is not counted
     const send = () =>
-      taken < most &&
-      large.socket.write(piece, (error) => {
+      taken + piece.length <= most &&
+      socket.write(piece, (error) => {
         if (error) return;
         taken += piece.length;
         send();
@@ -155,14 +150,56 @@ describe('while the store does not answer', () => {
       before = taken;
       for (let i = 0; i < 20; i++) await fetchMetrics(server);
     } while (taken > before);
-    assert.ok(!large.socket.destroyed, 'the server has read what is no frame');
-    const { unread, unsent } = bytesOnTheWay(large.socket);
+    assert.ok(!socket.destroyed, 'the server waits');
+    const { unread, unsent } = bytesOnTheWay(socket);
     assert.ok(unread > 0, 'the kernel keeps it');
-    assert.ok(taken - unread - unsent <= 64 * 1024, `${taken} - ${unread} - ${unsent} bytes were read`);
+    // one read of the server, whose buffer has 256 KiB
+    assert.ok(taken - unread - unsent <= 256 * 1024, `${taken} - ${unread} - ${unsent} bytes were read`);
+  }
+
+  test('what a client sends meanwhile is not read beyond a buffer, and is acted on afterwards', async (t) => {
+    const { server, release } = await locked(t, 60_000);
+    const [small, large] = [
+      await RawWebSocket.connect(server, { key: APP.key }),
+      await RawWebSocket.connect(server, { key: APP.key }),
+    ];
+    t.after(() => large.destroy());
+    small.send({ event: 'pusher:ping', data: {} });
+    await pour(server, large.socket, 64 * 1024 * 1024); // far more than the kernel takes
     await release();
     await small.expect('pusher:connection_established');
     await small.expect('pusher:pong');
     small.destroy();
+  });
+
+  test('the body of an API request waits for the app, and is not read if there is none', async (t) => {
+    const { server, release } = await locked(t, 60_000);
+    const body = JSON.stringify({ name: 'e', channel: 'c', data: 'x' });
+    const begin = async (app, length = body.length) => {
+      const http = await RawHttp.connect(server);
+      t.after(() => http.destroy());
+      const target = signedPath(app, 'POST', `/apps/${app.id}/events`, { body });
+      http.write(`POST ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\nExpect: 100-continue\r\n\r\n`);
+      return http;
+    };
+    const madeUp = (i) => ({ ...APP, id: `made-up-${i}` });
+    const [known, gone] = [await begin(APP), await begin(APP)];
+    const unknown = await Promise.all(Array.from({ length: 10 }, (_, i) => begin(madeUp(i))));
+    const large = await begin(madeUp('large'), 9_000_000);
+    await pour(server, large.socket, 9_000_000);
+    gone.socket.resetAndDestroy();
+    for (const http of [known, large, ...unknown]) assert.equal(http.received.length, 0);
+    await release();
+    for (const http of [large, ...unknown]) {
+      const response = await http.next();
+      assert.equal(response.status, 404, response.text);
+      assert.equal(response.headers.connection, 'close');
+    }
+    assert.equal((await known.next()).status, 100);
+    known.write(body);
+    const response = await known.next();
+    assert.equal(response.status, 200, response.text);
+    assert.equal(response.headers.connection, 'keep-alive');
   });
 });
 

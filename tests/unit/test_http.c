@@ -90,6 +90,27 @@ static void answer_deferred(void) {
     streams_flush(worker); /* end of the turn in which the request was answered */
 }
 
+/* Puts the decision about a head off. */
+static void on_head(struct http_connection *connection, struct http_request *request) {
+    (void)request;
+    assert_null(deferred);
+    http_set_pending(connection, &deferred);
+    deferred = connection;
+}
+
+static const struct http_handler deciding_handler = {
+    .on_request = on_request, .on_head = on_head, .on_abort = on_abort, .max_body_bytes = MAX_BODY};
+
+static void accept_deferred_head(void) {
+    struct http_connection *connection = deferred;
+
+    assert_non_null(connection);
+    deferred = NULL;
+    http_set_pending(connection, NULL);
+    http_accept_head(connection);
+    harness_settle(worker);
+}
+
 static void forget(void) {
     buffer_dispose(&seen);
     buffer_dispose(&headers);
@@ -697,6 +718,86 @@ static void offers_to_speak_something_else_are_ignored_except_websocket(void **s
     client_close(client);
 }
 
+/* --- heads that are decided later --- */
+
+static void a_body_waits_for_the_decision_about_its_head(void **state) {
+    int client = harness_http(worker, &deciding_handler);
+    struct buffer in;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) { /* the connection is kept */
+        client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
+        client_sends(client, SLICE("hello"));
+        assert_nothing_comes(client);
+        harness_advance(worker, 300000);
+        assert_nothing_comes(client);
+        assert_int_equal(requests, i);
+        accept_deferred_head();
+        in = open_answer(client);
+        assert_true(slice_starts_with(buffer_slice(&in), SLICE("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")));
+        assert_int_equal(requests, i + 1);
+        buffer_dispose(&in);
+    }
+    client_close(client);
+    assert_int_equal(aborts, 0);
+}
+
+static void a_head_that_is_refused_later_closes_the_connection_without_its_body(void **state) {
+    int client = harness_http(worker, &deciding_handler);
+    struct buffer in = {0};
+
+    (void)state;
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
+    answer.status = 404;
+    answer_deferred();
+    harness_receive_to_end(worker, client, &in);
+    assert_true(slice_starts_with(buffer_slice(&in), SLICE("HTTP/1.1 404 ")));
+    assert_true(contains(&in, "\r\nConnection: close\r\n"));
+    assert_int_equal(requests, 0);
+    buffer_dispose(&in);
+    client_close(client);
+}
+
+static void a_client_that_goes_away_before_the_decision_aborts_it(void **state) {
+    int client = harness_http(worker, &deciding_handler);
+    struct linger reset = {.l_onoff = 1};
+
+    (void)state;
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
+    assert_non_null(deferred);
+    setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    client_close(client);
+    assert_null(deferred);
+    assert_int_equal(aborts, 1);
+    assert_int_equal(requests, 0);
+}
+
+static void after_the_decision_the_rest_of_the_body_has_its_time(void **state) {
+    int client = harness_http(worker, &deciding_handler);
+    struct buffer in = {0};
+
+    (void)state;
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
+    http_drain(worker, false);
+    accept_deferred_head();
+    harness_advance(worker, 20000);
+    assert_nothing_comes(client);
+    client_sends(client, SLICE("lo"));
+    harness_receive_to_end(worker, client, &in);
+    assert_text(&seen, "POST / ?  [hello]\n");
+    assert_true(contains(&in, "\r\nConnection: close\r\n"));
+    client_close(client);
+    client = harness_http(worker, &deciding_handler);
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
+    accept_deferred_head();
+    harness_advance(worker, 32000);
+    in.length = 0;
+    harness_receive_to_end(worker, client, &in);
+    assert_true(contains(&in, "HTTP/1.1 408 "));
+    buffer_dispose(&in);
+    client_close(client);
+}
+
 /* --- answers that come later --- */
 
 static void a_deferred_answer_holds_up_those_behind_it(void **state) {
@@ -1090,6 +1191,10 @@ int main(void) {
         TEST(a_head_of_nothing_but_blanks_does_not_go_on_for_ever),
         TEST(a_long_target_is_a_long_head),
         TEST(offers_to_speak_something_else_are_ignored_except_websocket),
+        TEST(a_body_waits_for_the_decision_about_its_head),
+        TEST(a_head_that_is_refused_later_closes_the_connection_without_its_body),
+        TEST(a_client_that_goes_away_before_the_decision_aborts_it),
+        TEST(after_the_decision_the_rest_of_the_body_has_its_time),
         TEST(a_deferred_answer_holds_up_those_behind_it),
         TEST(a_deferred_answer_has_all_the_time_it_needs),
         TEST(a_client_that_goes_away_before_its_answer_aborts_it),
