@@ -111,7 +111,36 @@ static bool begin_segment(struct spool *spool) {
     return true;
 }
 
-/* Writes the buffer. After an error another file is begun: the reader of this one stops where it is cut off. */
+/* How many of these bytes of the buffer are whole records. */
+static size_t whole_record_bytes(const struct spool *spool, size_t written) {
+    struct slice rest = {spool->buffer.data, written};
+    struct spool_record record;
+
+    if (last_segment(spool)->bytes == 0 && !spool_magic_read(&rest))
+        return 0;
+    while (spool_record_read(&rest, &record))
+        ;
+    return written - rest.length;
+}
+
+static void count_written(struct spool *spool, size_t bytes) {
+    last_segment(spool)->bytes += bytes;
+    spool->bytes += bytes;
+    spool->dirty |= bytes > 0;
+}
+
+/* After an error: cuts the file off behind its last whole record, since a reader stops at one that is not whole. If
+ * that fails too, another file is begun. */
+static void cut_torn_record(struct spool *spool, size_t written) {
+    count_written(spool, whole_record_bytes(spool, written));
+    spool->buffer.length = 0;
+    if (ftruncate(spool->file_fd, (off_t)last_segment(spool)->bytes) != 0)
+        begin_segment(spool);
+    else if (last_segment(spool)->bytes == 0)
+        buffer_append_string(&spool->buffer, SPOOL_MAGIC);
+}
+
+/* Writes the buffer. */
 static void write_spool_buffer(struct spool *spool) {
     size_t done = 0;
 
@@ -124,16 +153,13 @@ static void write_spool_buffer(struct spool *spool) {
             break;
         done += (size_t)count;
     }
-    last_segment(spool)->bytes += done;
-    spool->bytes += done;
-    spool->dirty |= done > 0;
     if (done == spool->buffer.length) {
+        count_written(spool, done);
         spool->buffer.length = 0;
         return;
     }
     log_spool_problem(spool, strerror(errno));
-    spool->buffer.length = 0;
-    begin_segment(spool);
+    cut_torn_record(spool, done);
 }
 
 static void delete_done_segments(struct spool *spool) {

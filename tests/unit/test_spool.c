@@ -8,7 +8,9 @@
 
 #include <cmocka.h>
 #include <dirent.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -219,6 +221,46 @@ static const char *path_of(const char *name) {
     return path;
 }
 
+/* Lets files have at most this many bytes, as a disk does that is full. */
+static void limit_files(rlim_t bytes) {
+    struct rlimit limit;
+
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void what_follows_a_full_disk_is_read_back(void **state) {
+    char text[200] = "";
+
+    (void)state;
+    memset(text, 'x', sizeof text - 1);
+    /* Within the magic, and within the second record. */
+    for (rlim_t bytes = 10; bytes <= 410; bytes += 400) {
+        struct spool *spool = open_spool(16 * MB);
+        char before[80], after[300];
+
+        snprintf(before, sizeof before, "%u-before", (unsigned)bytes);
+        assert_int_equal(mkdir(path_of("000000000002.spool"), 0700), 0); /* another file cannot be begun */
+        put(spool, "a", before);
+        put(spool, "b", text);
+        put(spool, "b", text);
+        limit_files(bytes);
+        spool_flush(spool, 1);
+        limit_files(RLIM_INFINITY);
+        put(spool, "a", "after");
+        spool_close(spool);
+        assert_int_equal(rmdir(path_of("000000000002.spool")), 0);
+        spool = open_spool(16 * MB);
+        snprintf(after, sizeof after, "%s%s", bytes > 100 ? "410-before " : "", "after ");
+        assert_string_equal(restored_texts(spool, "a"), after);
+        spool_close(spool);
+        assert_int_equal(remove_folder(NULL), 0);
+        assert_int_equal(mkdir(folder, 0700), 0);
+    }
+}
+
 /* What others could have forged. */
 static void only_own_regular_files_are_read(void **state) {
     struct spool *spool = open_spool(16 * MB);
@@ -268,6 +310,7 @@ int main(void) {
         CASE(files_go_when_nothing_in_them_is_pending),
         CASE(a_unit_that_is_pending_for_long_does_not_let_the_files_grow),
         CASE(a_full_spool_refuses_what_is_new),
+        CASE(what_follows_a_full_disk_is_read_back),
         CASE(only_own_regular_files_are_read),
         CASE(a_folder_that_others_can_write_is_refused),
     };
