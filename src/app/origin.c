@@ -1,5 +1,6 @@
 #include "app/origin.h"
 
+#include <string.h>
 #include <strings.h>
 
 struct origin_parts {
@@ -66,6 +67,14 @@ static bool host_matches(struct slice pattern, struct slice host) {
     return matches_star(pattern, host);
 }
 
+/* True if the text has bytes that the scheme, host or port of an origin cannot have: a `*` must not stand for them. */
+static bool has_foreign_byte(struct slice text) {
+    for (size_t i = 0; i < text.length; i++)
+        if ((unsigned char)text.data[i] <= ' ' || text.data[i] == 0x7f || strchr("/?#@\\", text.data[i]) != NULL)
+            return true;
+    return false;
+}
+
 bool origin_matches(struct slice pattern, struct slice origin) {
     struct origin_parts wanted, given;
     struct slice usual;
@@ -77,6 +86,8 @@ bool origin_matches(struct slice pattern, struct slice origin) {
     wanted = split_origin(pattern);
     given = split_origin(origin);
     if (!given.has_scheme || given.scheme.length == 0 || given.host.length == 0)
+        return false;
+    if (has_foreign_byte(given.scheme) || has_foreign_byte(given.host) || has_foreign_byte(given.port))
         return false;
     usual = default_port(given.scheme);
     if (!given.has_port)

@@ -176,12 +176,22 @@ static void start_session(struct session *session, struct slice path, struct sli
     buffer_dispose(&decoded);
 }
 
-/* Keeps the Origin header also for an app without `allowed_origins`, which may get them. */
+static unsigned count_origins(const struct http_request *request) {
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < request->header_count; i++)
+        count += slice_equal_ignoring_case(request->headers[i].name, SLICE("origin"));
+    return count;
+}
+
+/* Keeps the Origin header also for an app without `allowed_origins`, which may get them. Browsers send one: of two it
+ * is not known which one is true. */
 static void keep_origin(struct session *session, struct worker *worker, const struct http_request *request) {
     struct slice text;
 
     if (http_header(request, SLICE("origin"), &text))
-        session->origin = origin_set_take(&session->server->origins[worker->index], text);
+        session->origin = origin_set_take(&session->server->origins[worker->index],
+                                          count_origins(request) == 1 ? text : SLICE("null"));
 }
 
 void session_accept(struct session_server *server, struct http_connection *connection, struct http_request *request,

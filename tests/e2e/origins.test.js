@@ -36,6 +36,19 @@ test('the Origin has to match one pattern, or the connection is refused with 400
   assert.equal(await refused(server, t, SHOP), NO_HEADER);
 });
 
+test('two Origin headers match only *, whichever comes first', async (t) => {
+  const [good, evil] = ['https://shop.example', 'https://evil.example'];
+  for (const [Origin, origin] of [
+    [good, evil],
+    [evil, good],
+    [good, good],
+  ]) {
+    const headers = { Origin, origin };
+    assert.equal(await refused(server, t, SHOP, { headers }), NOT_ALLOWED);
+    for (const app of [ANY, APP]) await connect(server, { t, app, headers });
+  }
+});
+
 test('null matches only *, and without a header even * does not', async (t) => {
   await connect(server, { t, app: ANY, ...origin('null') });
   await connect(server, { t, app: ANY, ...origin('https://any.example') });
