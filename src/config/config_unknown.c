@@ -70,7 +70,7 @@ static struct slice find_namesake(struct slice name) {
 static struct slice find_joined(struct slice name) {
     struct slice path, variable;
 
-    return config_option_find(name, &path, &variable) ? path : SLICE("");
+    return config_option_find(name, &path, &variable) ? path : (struct slice){0};
 }
 
 /*

@@ -810,6 +810,13 @@ static void a_setting_in_another_place_is_a_warning_that_names_the_right_one(voi
     assert_holds(report.warnings, "did you mean activity_timeout?");
 }
 
+static void a_key_that_is_like_no_other_gets_no_suggestion(void **state) {
+    (void)state;
+    assert_true(load("{\"log\":{},\"c\":1,\"webhook\":[]}"));
+    assert_holds(report.warnings, ": log is not a setting of this server and is ignored");
+    assert_false(holds(&report.warnings, "did you mean ?"));
+}
+
 static void a_wrong_word_is_told_with_the_one_that_was_probably_meant(void **state) {
     (void)state;
     assert_false(load("{\"app_manager\":{\"driver\":\"postgress\"}}"));
@@ -1324,6 +1331,7 @@ int main(void) {
         TEST(the_default_file_is_read_if_it_exists),
         TEST(an_unknown_key_is_a_warning_that_names_it),
         TEST(a_setting_in_another_place_is_a_warning_that_names_the_right_one),
+        TEST(a_key_that_is_like_no_other_gets_no_suggestion),
         TEST(a_wrong_word_is_told_with_the_one_that_was_probably_meant),
         TEST(keys_of_the_family_without_meaning_here_are_accepted_in_silence),
         TEST(booleans_in_the_environment_are_words_in_any_case),
