@@ -29,16 +29,28 @@ bool app_change_concerns_sessions(const struct app *before, const struct app *af
            before->enable_user_authentication != after->enable_user_authentication;
 }
 
+/* True if the values in force differ: a default that becomes explicit, as in a column that is NOT NULL, is no change.
+ */
+static bool field_differs(enum app_field field, const struct app *before, const struct app *after, const json_t *old,
+                          const json_t *new) {
+    const json_t *first = json_object_get(old, app_fields[field].name);
+    const json_t *second = json_object_get(new, app_fields[field].name);
+    size_t offset = app_fields[field].offset;
+
+    if (before != NULL && after != NULL && app_fields[field].type == APP_TYPE_NUMBER)
+        return app_number(before, field) != app_number(after, field);
+    if (before != NULL && after != NULL && app_fields[field].type == APP_TYPE_FLAG)
+        return *(const bool *)((const char *)before + offset) != *(const bool *)((const char *)after + offset);
+    return first != second && !json_equal(first, second);
+}
+
 void app_change_append_fields(const struct app *before, const struct app *after, struct buffer *names) {
     json_t *old = before != NULL ? app_to_json(before) : json_object();
     json_t *new = after != NULL ? app_to_json(after) : json_object();
 
-    for (unsigned i = 0; i < APP_FIELD_COUNT; i++) {
-        const json_t *first = json_object_get(old, app_fields[i].name);
-        const json_t *second = json_object_get(new, app_fields[i].name);
-        if (first != second && !json_equal(first, second))
+    for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
+        if (field_differs((enum app_field)i, before, after, old, new))
             append_field_name(names, app_fields[i].name);
-    }
     append_unknown_fields(after != NULL ? after->unknown : NULL, before != NULL ? before->unknown : NULL, true, names);
     append_unknown_fields(before != NULL ? before->unknown : NULL, after != NULL ? after->unknown : NULL, false, names);
     json_decref(old);
@@ -80,8 +92,14 @@ static bool take_line(bool *last) {
 }
 
 void app_change_log_bounded(struct slice id, const struct app *before, const struct app *after, const char *who) {
-    bool last;
+    struct buffer names = {0};
+    bool differs, last;
 
+    app_change_append_fields(before, after, &names);
+    differs = before == NULL || names.length != 0;
+    buffer_dispose(&names);
+    if (!differs)
+        return;
     if (take_line(&last))
         app_change_log(id, before, after, who);
     else if (last)

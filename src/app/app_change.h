@@ -14,7 +14,8 @@
 bool app_change_concerns_sessions(const struct app *before, const struct app *after);
 
 /* Appends the names of the fields in which the two records differ, separated by commas: the known ones in the order of
- * the documentation, then the unknown ones. NULL is a record without fields. */
+ * the documentation, then the unknown ones. Numbers and flags differ if the values in force do. NULL is a record
+ * without fields. */
 void app_change_append_fields(const struct app *before, const struct app *after, struct buffer *names);
 
 /*
@@ -28,6 +29,6 @@ void app_change_log_removal(struct slice id, uint64_t connections, const char *w
 
 /*
  * The same as app_change_log for changes that come by themselves, and may be many at once: at most 100 in a second are
- * logged, then one line says that there are more. Any thread.
+ * logged, then one line says that there are more. If no field differs there is no line. Any thread.
  */
 void app_change_log_bounded(struct slice id, const struct app *before, const struct app *after, const char *who);

@@ -54,7 +54,18 @@ static void fields_that_differ_are_named_in_the_order_of_the_documentation(void 
 static void unknown_fields_are_named_after_the_others(void **state) {
     (void)state;
     assert_fields(SECRET ",\"colour\":1,\"plan\":1,\"same\":1",
-                  SECRET ",\"same\":1,\"colour\":2,\"size\":1,\"enabled\":true", "enabled, colour, size, plan");
+                  SECRET ",\"same\":1,\"colour\":2,\"size\":1,\"enabled\":false", "enabled, colour, size, plan");
+}
+
+static void a_default_that_becomes_explicit_is_no_change(void **state) {
+    static const char explicit[] = SECRET
+        ",\"enabled\":true,\"enable_client_messages\":false,\"max_connections\":100,"
+        "\"max_client_events_per_second\":100";
+
+    (void)state;
+    assert_fields(SECRET, explicit, "");
+    assert_fields(explicit, SECRET, "");
+    assert_fields(SECRET, SECRET ",\"enabled\":false,\"max_connections\":99", "enabled, max_connections");
 }
 
 static void of_a_new_record_all_fields_that_are_set_are_named(void **state) {
@@ -66,6 +77,7 @@ static void of_a_new_record_all_fields_that_are_set_are_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_that_differ_are_named_in_the_order_of_the_documentation),
+        cmocka_unit_test(a_default_that_becomes_explicit_is_no_change),
         cmocka_unit_test(unknown_fields_are_named_after_the_others),
         cmocka_unit_test(of_a_new_record_all_fields_that_are_set_are_named),
     };
