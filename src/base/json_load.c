@@ -22,10 +22,14 @@ static size_t string_length(struct slice text, size_t at) {
     return (end < text.length ? end + 1 : end) - at;
 }
 
+static bool is_number_byte(char byte) {
+    return isdigit((unsigned char)byte) || byte == '+' || byte == '-' || byte == '.' || byte == 'e' || byte == 'E';
+}
+
 static size_t number_length(struct slice text, size_t at) {
     size_t end = at;
 
-    while (end < text.length && (isdigit((unsigned char)text.data[end]) || memchr("+-.eE", text.data[end], 5) != NULL))
+    while (end < text.length && is_number_byte(text.data[end]))
         end++;
     return end - at;
 }
