@@ -357,7 +357,9 @@ void app_webhooks_hide_secrets(json_t *list) {
         json_t *headers = unnest_headers(webhook);
 
         hide_user_info(webhook);
-        json_object_foreach(headers, name, value) json_object_set_new(headers, name, json_string(APP_HIDDEN));
+        json_object_foreach(headers, name, value) {
+            json_object_set_new(headers, name, json_string(APP_HIDDEN));
+        }
     }
 }
 
