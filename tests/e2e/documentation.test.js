@@ -180,7 +180,7 @@ test('docs/protocol.md: Laravel Echo connects with the options that are shown', 
 
 describe('quotations', () => {
   for (const page of pages) {
-    const quoted = [...text(page).matchAll(/^<!-- from: (\S+) -->\n```\w+\n(.*?)^```$/gms)];
+    const quoted = [...text(page).matchAll(/^<!-- from: (\S+) -->\n```\w*\n(.*?)^```$/gms)];
     if (quoted.length === 0) continue;
     test(`those of ${page} are in the files that they name`, () => {
       for (const [, file, body] of quoted) assert.ok(text(file).includes(body), `${file} does not contain:\n${body}`);
