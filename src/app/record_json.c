@@ -41,6 +41,7 @@ bool record_number(const json_t *json, enum record_negative negatives, const cha
 
         negative = negatives != RECORD_NEGATIVE_REFUSED && slice_starts_with(digits, SLICE("-"));
         whole = slice_to_number(negative ? slice_skip(digits, 1) : digits, UINT32_MAX, &magnitude);
+        whole = whole && !(negative && magnitude == 0); /* "-0" is not a number of a record */
     }
     if (whole && negative && negatives == RECORD_MINUS_ONE_IS_ZERO && magnitude == 1) {
         *number = 0;

@@ -31,12 +31,20 @@ static void change_case(char *text, size_t length) {
         text[i] = (char)(i % 2 != 0 ? toupper((unsigned char)text[i]) : tolower((unsigned char)text[i]));
 }
 
+/* True if an origin can have these bytes, and none of them is special in a pattern. */
+static bool is_ordinary(const char *at, const char *end) {
+    for (; at != end; at++)
+        if ((unsigned char)*at <= ' ' || *at == 0x7f || strchr("*/?#@\\", *at) != NULL)
+            return false;
+    return true;
+}
+
 /* A complete origin, in which nothing is special in a pattern. */
 static bool is_plain(struct slice origin) {
-    const char *mark = memmem(origin.data, origin.length, "://", 3);
+    const char *mark = memmem(origin.data, origin.length, "://", 3), *end = origin.data + origin.length;
 
-    return mark != NULL && mark != origin.data && origin.data + origin.length > mark + 3 && mark[3] != ':' &&
-           origin.data[origin.length - 1] != '/' && memchr(origin.data, '*', origin.length) == NULL;
+    return mark != NULL && mark != origin.data && end > mark + 3 && mark[3] != ':' && is_ordinary(origin.data, mark) &&
+           is_ordinary(mark + 3, end);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

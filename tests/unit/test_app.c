@@ -254,6 +254,7 @@ static void in_a_store_a_negative_32_bit_number_is_the_unsigned_one(void **state
     assert_null(parse_from(START ",\"max_connections\":-2147483649}", APP_FROM_STORE));
     assert_null(parse_from(START ",\"max_connections\":-0.5}", APP_FROM_STORE));
     assert_null(parse_from(START ",\"max_connections\":\"--1\"}", APP_FROM_STORE));
+    assert_null(parse_from(START ",\"max_connections\":\"-00\"}", APP_FROM_STORE));
     assert_null(parse_from(START ",\"enabled\":2}", APP_FROM_STORE));
 }
 
