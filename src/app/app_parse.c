@@ -23,7 +23,13 @@ struct parser {
     /* Of the secrets that were read: see struct app. */
     uint32_t sealed;
     bool sealed_by_old_key;
+    bool has_policy;
 };
+
+/* True if the value may be as a column of a store has it: not in a policy, which is JSON wherever it is kept. */
+static bool is_of_column(const struct parser *parser, const struct app_field_info *info) {
+    return parser->source == APP_FROM_STORE && !(parser->has_policy && app_policy_covers(info->name));
+}
 
 /* The memory of a text that is not in the record as it is meant: an integer, or an encrypted secret. */
 struct text_memory {
@@ -172,7 +178,7 @@ static bool parse_number_field(const struct parser *parser, struct app *app, enu
     uint32_t *number = (uint32_t *)((char *)app + info->offset);
 
     if (!record_unset(json))
-        return record_number(json, parser->source == APP_FROM_STORE ? RECORD_NEGATIVE_WRAPS : RECORD_MINUS_ONE_IS_ZERO,
+        return record_number(json, is_of_column(parser, info) ? RECORD_NEGATIVE_WRAPS : RECORD_MINUS_ONE_IS_ZERO,
                              info->name, number, error);
     *number = info->defaults_offset >= 0 ? *(const uint32_t *)((const char *)parser->defaults + info->defaults_offset)
                                          : info->fallback;
@@ -194,7 +200,7 @@ static bool parse_flag_field(const struct parser *parser, struct app *app, enum 
     bool *flag = (bool *)((char *)app + info->offset);
 
     if (!record_unset(json))
-        return record_flag(json, parser->source == APP_FROM_STORE, info->name, flag, error);
+        return record_flag(json, is_of_column(parser, info), info->name, flag, error);
     *flag = info->fallback != 0;
     return true;
 }
@@ -356,6 +362,7 @@ static enum app_field parse_fields(struct parser *parser, struct app *app, const
     const json_t *source = has_policy ? applied : record;
     enum app_field refused = APP_FIELD_COUNT;
 
+    parser->has_policy = has_policy;
     app_policy_init(&app->policy);
     for (unsigned i = 0; i < APP_FIELD_COUNT && refused == APP_FIELD_COUNT; i++)
         if (!parse_field(parser, app, (enum app_field)i, json_object_get(source, app_fields[i].name), error))

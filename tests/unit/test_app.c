@@ -255,6 +255,10 @@ static void in_a_store_a_negative_32_bit_number_is_the_unsigned_one(void **state
     assert_null(parse_from(START ",\"max_connections\":-0.5}", APP_FROM_STORE));
     assert_null(parse_from(START ",\"max_connections\":\"--1\"}", APP_FROM_STORE));
     assert_null(parse_from(START ",\"max_connections\":\"-00\"}", APP_FROM_STORE));
+    assert_null(parse_from(START ",\"policy\":{\"limits\":{\"max_connections\":-2}}}", APP_FROM_STORE));
+    app = must(parse_from(START ",\"policy\":{\"limits\":{\"max_event_batch_size\":-1}}}", APP_FROM_STORE));
+    assert_int_equal(app->max_event_batch_size, 0);
+    app_unref(app);
     assert_null(parse_from(START ",\"enabled\":2}", APP_FROM_STORE));
 }
 
