@@ -320,50 +320,14 @@ struct webhook *webhook_table_due(struct webhook_table *table, uint64_t now_ms) 
 /* --- walks over all of them --- */
 
 struct table_walk {
+    /* Called for each webhook of each app. */
+    void (*visit)(const struct table_walk *walk, const struct webhook_app *app, size_t index);
     struct webhook_table *table;
     uint64_t now_ms;
     const struct spool_segment *segment;
     void (*each)(struct slice app_id, size_t index, const struct webhook_counters *counters, void *context);
     void *context;
 };
-
-static void drain_webhook_app(const void *node, VISIT visit, void *context) {
-    const struct webhook_app *app = *(struct webhook_app *const *)node;
-    const struct table_walk *walk = context;
-
-    if (visit != postorder && visit != leaf)
-        return;
-    for (size_t i = 0; i < app->record->webhook_count; i++) {
-        if (app->webhooks[i] == NULL)
-            continue;
-        webhook_queue_drain(&app->webhooks[i]->queue, walk->now_ms);
-        webhook_table_update(walk->table, app->webhooks[i]);
-    }
-}
-
-void webhook_table_drain(struct webhook_table *table, uint64_t now_ms) {
-    struct table_walk walk = {.table = table, .now_ms = now_ms};
-
-    table->draining = true;
-    twalk_r(table->apps, drain_webhook_app, &walk);
-}
-
-static void put_webhook_app_again(const void *node, VISIT visit, void *context) {
-    const struct webhook_app *app = *(struct webhook_app *const *)node;
-    const struct table_walk *walk = context;
-
-    if (visit != postorder && visit != leaf)
-        return;
-    for (size_t i = 0; i < app->record->webhook_count; i++)
-        if (app->webhooks[i] != NULL)
-            webhook_queue_put_again(&app->webhooks[i]->queue, walk->segment);
-}
-
-void webhook_table_put_again(struct webhook_table *table, const struct spool_segment *segment) {
-    struct table_walk walk = {.segment = segment};
-
-    twalk_r(table->apps, put_webhook_app_again, &walk);
-}
 
 static void visit_webhook_app(const void *node, VISIT visit, void *context) {
     const struct webhook_app *app = *(struct webhook_app *const *)node;
@@ -373,14 +337,40 @@ static void visit_webhook_app(const void *node, VISIT visit, void *context) {
         return;
     for (size_t i = 0; i < app->record->webhook_count; i++)
         if (app->webhooks[i] != NULL)
-            walk->each(app->id, i, &app->webhooks[i]->counters, walk->context);
+            walk->visit(walk, app, i);
+}
+
+static void drain_webhook(const struct table_walk *walk, const struct webhook_app *app, size_t index) {
+    webhook_queue_drain(&app->webhooks[index]->queue, walk->now_ms);
+    webhook_table_update(walk->table, app->webhooks[index]);
+}
+
+void webhook_table_drain(struct webhook_table *table, uint64_t now_ms) {
+    struct table_walk walk = {.visit = drain_webhook, .table = table, .now_ms = now_ms};
+
+    table->draining = true;
+    twalk_r(table->apps, visit_webhook_app, &walk);
+}
+
+static void put_webhook_again(const struct table_walk *walk, const struct webhook_app *app, size_t index) {
+    webhook_queue_put_again(&app->webhooks[index]->queue, walk->segment);
+}
+
+void webhook_table_put_again(struct webhook_table *table, const struct spool_segment *segment) {
+    struct table_walk walk = {.visit = put_webhook_again, .segment = segment};
+
+    twalk_r(table->apps, visit_webhook_app, &walk);
+}
+
+static void show_webhook(const struct table_walk *walk, const struct webhook_app *app, size_t index) {
+    walk->each(app->id, index, &app->webhooks[index]->counters, walk->context);
 }
 
 void webhook_table_each(struct webhook_table *table,
                         void (*each)(struct slice app_id, size_t index, const struct webhook_counters *counters,
                                      void *context),
                         void *context) {
-    struct table_walk walk = {.each = each, .context = context};
+    struct table_walk walk = {.visit = show_webhook, .each = each, .context = context};
 
     pthread_mutex_lock(&table->mutex);
     twalk_r(table->apps, visit_webhook_app, &walk);
