@@ -1,0 +1,117 @@
+#include "base/budget.h"
+
+#include "base/alloc.h"
+
+/* An app may hold this many times of what is free. */
+#define APP_SHARE_OF_FREE 2
+
+const char *const budget_kind_names[BUDGET_KIND_COUNT] = {
+    [BUDGET_CONNECTIONS] = "connections", [BUDGET_TLS] = "tls",
+    [BUDGET_BODIES] = "bodies",           [BUDGET_INPUT] = "input",
+    [BUDGET_OUTPUT] = "output",           [BUDGET_COMPRESSION] = "compression",
+    [BUDGET_CHANNELS] = "channels",       [BUDGET_PRESENCE] = "presence",
+    [BUDGET_KEPT_EVENTS] = "kept_events", [BUDGET_WEBHOOKS] = "webhooks",
+};
+
+/* The share of each kind in percent of the limit. Their sum is above 100: they bound what one kind can take. */
+static const uint8_t shares[BUDGET_KIND_COUNT] = {
+    [BUDGET_CONNECTIONS] = 60, [BUDGET_TLS] = 60,         [BUDGET_BODIES] = 25,   [BUDGET_INPUT] = 25,
+    [BUDGET_OUTPUT] = 40,      [BUDGET_COMPRESSION] = 40, [BUDGET_CHANNELS] = 60, [BUDGET_PRESENCE] = 40,
+    [BUDGET_KEPT_EVENTS] = 25, [BUDGET_WEBHOOKS] = 25,
+};
+
+struct sum {
+    _Alignas(CACHE_LINE) atomic_llong bytes;
+};
+
+static struct {
+    struct sum kinds[BUDGET_KIND_COUNT];
+    struct sum total;
+    _Alignas(CACHE_LINE) atomic_ullong limit;
+} account;
+
+static _Thread_local int64_t drifts[BUDGET_KIND_COUNT];
+
+static int64_t sum_read(const struct sum *sum) {
+    return atomic_load_explicit(&sum->bytes, memory_order_relaxed);
+}
+
+static void settle_kind(enum budget_kind kind) {
+    atomic_fetch_add_explicit(&account.kinds[kind].bytes, drifts[kind], memory_order_relaxed);
+    atomic_fetch_add_explicit(&account.total.bytes, drifts[kind], memory_order_relaxed);
+    drifts[kind] = 0;
+}
+
+static void change_sums(enum budget_kind kind, struct budget_app *app, int64_t bytes) {
+    drifts[kind] += bytes;
+    if (drifts[kind] > BUDGET_DRIFT_BYTES || drifts[kind] < -BUDGET_DRIFT_BYTES)
+        settle_kind(kind);
+    if (app != NULL)
+        atomic_fetch_add_explicit(&app->bytes, bytes, memory_order_relaxed);
+}
+
+void budget_set_limit(uint64_t bytes) {
+    atomic_store(&account.limit, bytes);
+}
+
+uint64_t budget_limit(void) {
+    return atomic_load_explicit(&account.limit, memory_order_relaxed);
+}
+
+uint64_t budget_kind_limit(enum budget_kind kind) {
+    uint64_t limit = budget_limit();
+
+    return limit == 0 ? UINT64_MAX : limit / 100 * shares[kind];
+}
+
+bool budget_has_room(enum budget_kind kind, const struct budget_app *app, size_t bytes) {
+    uint64_t limit = budget_limit(), total, used;
+
+    if (limit == 0)
+        return true;
+    total = budget_total();
+    if (bytes > limit || total > limit - bytes)
+        return false;
+    used = budget_used(kind);
+    if (used + bytes > budget_kind_limit(kind))
+        return false;
+    if (app == NULL)
+        return true;
+    used = (uint64_t)atomic_load_explicit(&app->bytes, memory_order_relaxed) + bytes;
+    return used <= APP_SHARE_OF_FREE * (limit - total - bytes);
+}
+
+bool budget_take(enum budget_kind kind, struct budget_app *app, size_t bytes) {
+    if (!budget_has_room(kind, app, bytes))
+        return false;
+    change_sums(kind, app, (int64_t)bytes);
+    return true;
+}
+
+void budget_add(enum budget_kind kind, struct budget_app *app, size_t bytes) {
+    change_sums(kind, app, (int64_t)bytes);
+}
+
+void budget_give(enum budget_kind kind, struct budget_app *app, size_t bytes) {
+    change_sums(kind, app, -(int64_t)bytes);
+}
+
+void budget_settle(void) {
+    for (enum budget_kind kind = 0; kind < BUDGET_KIND_COUNT; kind++)
+        if (drifts[kind] != 0)
+            settle_kind(kind);
+}
+
+uint64_t budget_used(enum budget_kind kind) {
+    int64_t bytes = sum_read(&account.kinds[kind]) + drifts[kind];
+
+    return bytes > 0 ? (uint64_t)bytes : 0;
+}
+
+uint64_t budget_total(void) {
+    int64_t bytes = sum_read(&account.total);
+
+    for (enum budget_kind kind = 0; kind < BUDGET_KIND_COUNT; kind++)
+        bytes += drifts[kind];
+    return bytes > 0 ? (uint64_t)bytes : 0;
+}

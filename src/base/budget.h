@@ -1,0 +1,75 @@
+/*
+ * The account of memory that clients make the server hold: every byte is counted as it is taken, and whether there is
+ * room is decided at once.
+ *
+ * The process has one limit (`memory.limit_mb`). Each kind of memory has a share of it, so that one kind of attack
+ * leaves the others working. An app may hold at most twice of what is still free: a single app gets two thirds of the
+ * limit, and an app that takes all it can leaves room for the others.
+ *
+ * What a client asks for is taken with budget_take, which may refuse. What follows from something that was accepted is
+ * counted with budget_add, which does not. Both are given back with budget_give, with the same number of bytes, on any
+ * thread.
+ *
+ * A thread keeps the changes that it makes to itself until they exceed BUDGET_DRIFT_BYTES, so that counting writes to
+ * no memory that threads share. The sums are therefore short or long by at most so much for each thread and kind, until
+ * each thread has called budget_settle; workers do so once a second.
+ *
+ * All functions are for any thread.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BUDGET_DRIFT_BYTES (16 * 1024)
+
+enum budget_kind {
+    BUDGET_CONNECTIONS, /* streams, sessions and HTTP connections */
+    BUDGET_TLS,         /* OpenSSL's memory for a connection */
+    BUDGET_BODIES,      /* heads and bodies of HTTP requests */
+    BUDGET_INPUT,       /* half frames and fragments of WebSocket messages */
+    BUDGET_OUTPUT,      /* frames and chunks that wait to be written, and the queues that hold them */
+    BUDGET_COMPRESSION, /* windows of permessage-deflate */
+    BUDGET_CHANNELS,    /* channels and subscriptions */
+    BUDGET_PRESENCE,    /* members of presence channels, users and watchlists */
+    BUDGET_KEPT_EVENTS, /* last events of cache channels */
+    BUDGET_WEBHOOKS,    /* webhook events that wait */
+    BUDGET_KIND_COUNT,
+};
+
+/* The names of the kinds, for the label of a metric. */
+extern const char *const budget_kind_names[BUDGET_KIND_COUNT];
+
+/* What one app holds, of all kinds that are counted for it. Zeroed memory is an empty account. */
+struct budget_app {
+    atomic_llong bytes;
+};
+
+/* Sets the limit of the process in bytes; 0: no limit. Call it before the workers start. */
+void budget_set_limit(uint64_t bytes);
+
+/* Takes `bytes` for the app (NULL: for none). False, and nothing is taken, if the process, the kind or the app would
+ * then be over what it may hold. */
+bool budget_take(enum budget_kind kind, struct budget_app *app, size_t bytes);
+
+/* True if budget_take would succeed now. */
+bool budget_has_room(enum budget_kind kind, const struct budget_app *app, size_t bytes);
+
+/* Counts bytes that are taken in any case. */
+void budget_add(enum budget_kind kind, struct budget_app *app, size_t bytes);
+
+/* Gives bytes back. */
+void budget_give(enum budget_kind kind, struct budget_app *app, size_t bytes);
+
+/* Adds the calling thread's own changes to the sums. */
+void budget_settle(void);
+
+/* The sums, for decisions and metrics; never below 0. */
+uint64_t budget_used(enum budget_kind kind);
+uint64_t budget_total(void);
+uint64_t budget_limit(void);
+
+/* The most that a kind may hold, in bytes; UINT64_MAX without a limit. */
+uint64_t budget_kind_limit(enum budget_kind kind);

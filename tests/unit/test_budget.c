@@ -1,0 +1,134 @@
+/* The account of memory: limits of the process, of a kind and of an app, and sums of several threads. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+
+#include "base/budget.h"
+
+#define MB ((size_t)1024 * 1024)
+#define LIMIT (100 * MB)
+
+static int start_with_limit(void **state) {
+    (void)state;
+    budget_set_limit(LIMIT);
+    assert_int_equal(budget_total(), 0);
+    return 0;
+}
+
+static void without_a_limit_bytes_are_counted_and_nothing_is_refused(void **state) {
+    (void)state;
+    budget_set_limit(0);
+    assert_true(budget_take(BUDGET_BODIES, NULL, 1000 * MB));
+    assert_int_equal(budget_used(BUDGET_BODIES), 1000 * MB);
+    assert_int_equal(budget_total(), 1000 * MB);
+    budget_give(BUDGET_BODIES, NULL, 1000 * MB);
+    assert_int_equal(budget_total(), 0);
+}
+
+static void a_kind_has_its_share_and_leaves_the_rest_to_others(void **state) {
+    size_t share = (size_t)budget_kind_limit(BUDGET_BODIES);
+
+    (void)state;
+    assert_int_equal(share, LIMIT / 4);
+    assert_true(budget_take(BUDGET_BODIES, NULL, share));
+    assert_false(budget_take(BUDGET_BODIES, NULL, 1));
+    assert_int_equal(budget_used(BUDGET_BODIES), share);
+    assert_true(budget_take(BUDGET_INPUT, NULL, share));
+    budget_give(BUDGET_BODIES, NULL, 1);
+    assert_true(budget_take(BUDGET_BODIES, NULL, 1));
+    budget_give(BUDGET_BODIES, NULL, share);
+    budget_give(BUDGET_INPUT, NULL, share);
+}
+
+static void the_process_has_a_limit_that_kinds_together_reach(void **state) {
+    (void)state;
+    budget_add(BUDGET_CONNECTIONS, NULL, LIMIT - 10);
+    assert_true(budget_take(BUDGET_BODIES, NULL, 10));
+    assert_false(budget_take(BUDGET_BODIES, NULL, 1));
+    assert_false(budget_has_room(BUDGET_INPUT, NULL, 1));
+    budget_add(BUDGET_OUTPUT, NULL, MB); /* what has to be taken is counted beyond the limit */
+    assert_int_equal(budget_total(), LIMIT + MB);
+    budget_give(BUDGET_OUTPUT, NULL, MB);
+    budget_give(BUDGET_BODIES, NULL, 10);
+    assert_false(budget_take(BUDGET_BODIES, NULL, SIZE_MAX));
+    budget_give(BUDGET_CONNECTIONS, NULL, LIMIT - 10);
+}
+
+static void an_app_gets_two_thirds_and_leaves_room_for_the_next(void **state) {
+    struct budget_app first = {0}, second = {0};
+    size_t taken[2] = {0};
+
+    (void)state;
+    while (budget_take(BUDGET_CHANNELS, &first, MB / 16) || budget_take(BUDGET_PRESENCE, &first, MB / 16))
+        taken[0] += MB / 16;
+    while (budget_take(BUDGET_KEPT_EVENTS, &second, MB / 16))
+        taken[1] += MB / 16;
+    assert_in_range(taken[0], LIMIT * 6 / 10, LIMIT * 2 / 3);
+    assert_in_range(taken[1], LIMIT * 2 / 10, LIMIT * 23 / 100);
+    assert_int_equal(atomic_load(&first.bytes), taken[0]);
+    budget_give(BUDGET_CHANNELS, &first, (size_t)budget_used(BUDGET_CHANNELS));
+    budget_give(BUDGET_PRESENCE, &first, (size_t)budget_used(BUDGET_PRESENCE));
+    budget_give(BUDGET_KEPT_EVENTS, &second, taken[1]);
+    assert_int_equal(atomic_load(&first.bytes), 0);
+    assert_int_equal(atomic_load(&second.bytes), 0);
+}
+
+static void *take_much(void *app) {
+    for (int i = 0; i < 100000; i++)
+        budget_add(BUDGET_OUTPUT, app, 100);
+    for (int i = 0; i < 50000; i++)
+        budget_give(BUDGET_OUTPUT, app, 100);
+    budget_settle();
+    return NULL;
+}
+
+static void threads_share_the_sums(void **state) {
+    struct budget_app app = {0};
+    pthread_t threads[4];
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take_much, &app), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(budget_used(BUDGET_OUTPUT), 4 * 50000 * 100);
+    assert_int_equal(budget_total(), 4 * 50000 * 100);
+    assert_int_equal(atomic_load(&app.bytes), 4 * 50000 * 100);
+    budget_give(BUDGET_OUTPUT, &app, 4 * 50000 * 100); /* another thread than the one that took it */
+    assert_int_equal(budget_used(BUDGET_OUTPUT), 0);
+}
+
+static void *take_a_little(void *unused) {
+    (void)unused;
+    budget_add(BUDGET_TLS, NULL, BUDGET_DRIFT_BYTES);
+    return NULL;
+}
+
+static void a_thread_keeps_a_small_change_to_itself(void **state) {
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, take_a_little, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(budget_used(BUDGET_TLS), 0);
+    budget_add(BUDGET_TLS, NULL, BUDGET_DRIFT_BYTES);
+    assert_int_equal(budget_used(BUDGET_TLS), BUDGET_DRIFT_BYTES); /* one's own is seen at once */
+    budget_give(BUDGET_TLS, NULL, BUDGET_DRIFT_BYTES);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(without_a_limit_bytes_are_counted_and_nothing_is_refused, start_with_limit),
+        cmocka_unit_test_setup(a_kind_has_its_share_and_leaves_the_rest_to_others, start_with_limit),
+        cmocka_unit_test_setup(the_process_has_a_limit_that_kinds_together_reach, start_with_limit),
+        cmocka_unit_test_setup(an_app_gets_two_thirds_and_leaves_room_for_the_next, start_with_limit),
+        cmocka_unit_test_setup(threads_share_the_sums, start_with_limit),
+        cmocka_unit_test_setup(a_thread_keeps_a_small_change_to_itself, start_with_limit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
