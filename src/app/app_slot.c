@@ -72,6 +72,15 @@ void app_slot_destroy(struct app_slot *slot, void (*free_channels)(void *channel
     free(slot);
 }
 
+struct app *slot_replace_app(struct app_slot *slot, struct app *record) {
+    struct app *before = atomic_load(&slot->current);
+
+    if (before != NULL)
+        app_set_successor(before, record);
+    atomic_store(&slot->current, record);
+    return before;
+}
+
 struct app_part *slot_part(struct app_slot *slot, struct worker *worker) {
     struct app_part *part = atomic_load_explicit(&slot->parts[worker->index], memory_order_relaxed);
 

@@ -134,6 +134,11 @@ struct app_slot *app_slot_create(struct slice id, unsigned worker_count);
 /* Frees the slot and its record; `free_channels` frees the channels. */
 void app_slot_destroy(struct app_slot *slot, void (*free_channels)(void *channels));
 
+/* Puts `record` (NULL: the app is deleted) in force, takes over the caller's reference to it, and returns the record
+ * before, NULL if there was none; it is freed after a grace period. The record before gets its successor first: whoever
+ * finds one of the two afterwards knows which is newer. A record enters a slot only once. One thread at a time. */
+struct app *slot_replace_app(struct app_slot *slot, struct app *record);
+
 /* The current record, or NULL when the app is deleted. Valid until the end of the worker's turn; do not keep it. */
 static inline const struct app *slot_app(struct app_slot *slot) {
     return atomic_load_explicit(&slot->current, memory_order_acquire);

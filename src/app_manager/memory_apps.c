@@ -163,8 +163,7 @@ static void put_record(struct takeover *takeover, struct app_slot *slot, struct 
         app_change_log_bounded(record->id, old, record, BY_RELOAD);
     takeover->changes->changed += old != NULL;
     takeover->changes->added += old == NULL;
-    reclaim_batch_add(&takeover->unlinked, atomic_exchange(&slot->current, app_ref(record)), unref_replaced_record,
-                      NULL);
+    reclaim_batch_add(&takeover->unlinked, slot_replace_app(slot, app_ref(record)), unref_replaced_record, NULL);
     announce_replaced(takeover, old, record);
 }
 
@@ -198,7 +197,7 @@ static void take_over_app(struct takeover *takeover, const struct listed_app *li
 /* --- apps that are not listed any more --- */
 
 static void remove_record(struct takeover *takeover, struct app_slot *slot) {
-    struct app *record = atomic_exchange(&slot->current, NULL);
+    struct app *record = slot_replace_app(slot, NULL);
 
     app_change_log_removal(slice_of(slot->id), slot_connections(slot), BY_RELOAD);
     announce_replaced(takeover, record, NULL);

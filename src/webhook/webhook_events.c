@@ -79,8 +79,6 @@ static void handle_app_replaced(struct webhook_thread *thread, struct webhook_me
 void webhook_events_app_replaced(struct webhook_events *events, struct app *before, struct app *after) {
     struct app_replaced *replaced;
 
-    if (before != NULL)
-        app_set_successor(before, after);
     if (!atomic_load(&events->outlet.used))
         return; /* nothing waits that the record could concern */
     replaced = alloc(sizeof *replaced);

@@ -97,6 +97,8 @@ static void of_two_writes_at_the_same_moment_the_later_one_counts_whoever_tells_
     fixture_run_sql("UPDATE applications SET max_connections = 2 WHERE id = 'a'");
     second = app_manager_write_version(fixture.manager);
     fixture_run_sql("DELETE FROM applications WHERE id = 'a'");
+    app_unref(old);
+    old = record("a", "ka", 2, true);
     app_manager_written(fixture.manager, second, SLICE("a"), new, NULL);
     app_manager_written(fixture.manager, first, SLICE("a"), NULL, old);
     assert_int_equal(fixture_by_key("ka"), APP_NOT_FOUND);
@@ -155,29 +157,53 @@ static void who_is_let_in_while_the_app_is_disabled_or_deleted_hears_of_it(void 
     }
 }
 
+static void write_record(bool enabled) {
+    struct app *written = record("a", "ka", 1, enabled); /* a new one each time: a record enters a slot only once */
+
+    app_manager_written(fixture.manager, app_manager_write_version(fixture.manager), SLICE("a"), NULL, written);
+    app_unref(written);
+}
+
 /* Many changes in a turn are one look; what changes after it is another. */
 static void one_look_is_for_all_changes_before_it(void **state) {
-    struct app *off, *on;
-
     (void)state;
     fixture_open("", 5000);
     assert_int_equal(fixture_by_key("ka"), APP_FOUND);
     fixture_settle();
-    off = record("a", "ka", 1, false);
-    on = record("a", "ka", 1, true);
     for (unsigned i = 0; i < 100; i++) {
-        app_manager_written(fixture.manager, app_manager_write_version(fixture.manager), SLICE("a"), NULL, off);
-        app_manager_written(fixture.manager, app_manager_write_version(fixture.manager), SLICE("a"), NULL, on);
+        write_record(false);
+        write_record(true);
     }
     fixture_settle();
     assert_int_equal(fixture.told[0], 1);
     assert_int_equal(fixture.told[1], 1);
-    app_manager_written(fixture.manager, app_manager_write_version(fixture.manager), SLICE("a"), NULL, off);
+    write_record(false);
     fixture_settle();
     assert_int_equal(fixture.told[0], 2);
     assert_int_equal(fixture.told[1], 2);
-    app_unref(off);
-    app_unref(on);
+}
+
+/* Whoever holds a record and finds it replaced in its slot finds the newer one by it, at any moment. */
+static void a_record_that_is_replaced_knows_its_successor(void **state) {
+    struct app *before, *latest;
+    struct app_slot *slot;
+
+    (void)state;
+    fixture_open("", 5000);
+    assert_int_equal(fixture_by_key("ka"), APP_FOUND);
+    slot = fixture.last.slot;
+    before = app_ref(atomic_load(&slot->current));
+    assert_ptr_equal(app_latest(before), before);
+    write_record(false);
+    latest = app_latest(before);
+    assert_ptr_not_equal(latest, before);
+    assert_ptr_equal(latest, slot_app(slot));
+    write_record(true);
+    assert_ptr_equal(app_latest(before), slot_app(slot));
+    app_manager_written(fixture.manager, app_manager_write_version(fixture.manager), SLICE("a"), NULL, NULL);
+    assert_null(app_latest(before));
+    app_unref(before);
+    fixture_settle();
 }
 
 struct writer {
@@ -333,6 +359,7 @@ int main(void) {
         TEST(live_connections_hear_of_an_app_that_is_disabled_or_deleted),
         TEST(who_is_let_in_while_the_app_is_disabled_or_deleted_hears_of_it),
         TEST(one_look_is_for_all_changes_before_it),
+        TEST(a_record_that_is_replaced_knows_its_successor),
         TEST(a_query_that_began_before_a_write_never_fills_the_cache),
         TEST(an_app_that_others_delete_is_gone_for_live_connections_too),
         TEST(an_app_that_is_missing_once_and_there_a_second_later_closes_nobody),

@@ -201,8 +201,7 @@ struct cache_entry *records_put(struct records *records, struct app *app, uint64
             effects->closes_sessions = true;
         records->known += old == NULL;
         cache_effects_replace(effects, old, app);
-        atomic_store(&entry->slot->current, app);
-        reclaim_batch_add(&effects->unlinked, old, unref_unlinked_record, NULL);
+        reclaim_batch_add(&effects->unlinked, slot_replace_app(entry->slot, app), unref_unlinked_record, NULL);
     }
     records_set_broken(records, entry, NULL);
     note_loaded(records, entry, now_ms);
@@ -210,7 +209,7 @@ struct cache_entry *records_put(struct records *records, struct app *app, uint64
 }
 
 void records_drop(struct records *records, struct cache_entry *entry, struct cache_effects *effects) {
-    struct app *old = atomic_exchange(&entry->slot->current, NULL);
+    struct app *old = slot_replace_app(entry->slot, NULL);
 
     atomic_store(&entry->fresh_until_ms, 0);
     records_drop_key(records, entry, &effects->unlinked);
