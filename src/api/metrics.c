@@ -5,7 +5,6 @@
 #include "api/idempotency.h"
 #include "api/page_thread.h"
 #include "base/log.h"
-#include "base/memory_usage.h"
 
 /* `worker="0",port="9601"`, or `port="9601"` without a worker. */
 static struct slice labels_of(const struct api *api, const struct worker *worker, struct buffer *labels) {
@@ -102,17 +101,6 @@ static void append_limits(struct metrics_page *page, const struct api *api) {
     append_limit(page, api, "websocket", "connect", refusals[1]);
 }
 
-static void append_machine_memory(struct metrics_page *page, const struct api *api, struct buffer *labels) {
-    struct memory_usage usage;
-
-    if (!memory_usage(&usage))
-        return;
-    metrics_family(page, "memory_total_bytes", "gauge", "Memory of the machine or control group.");
-    metrics_sample(page, labels_of(api, NULL, labels), usage.total_bytes);
-    metrics_family(page, "memory_used_bytes", "gauge", "Memory in use there; what the kernel can reclaim is not.");
-    metrics_sample(page, labels_of(api, NULL, labels), usage.used_bytes);
-}
-
 static void append_idempotency(struct metrics_page *page, const struct api *api, struct buffer *labels) {
     uint64_t keys, bytes;
 
@@ -140,7 +128,7 @@ void metrics_append_page(const struct api *api, struct buffer *text) {
     append_limits(&page, api);
     append_workers(&page, api, &labels);
     append_idempotency(&page, api, &labels);
-    append_machine_memory(&page, api, &labels);
+    metrics_append_memory(&page, labels_of(api, NULL, &labels));
     append_log(&page, api, &labels);
     metrics_append_store(&page, api, labels_of(api, NULL, &labels));
     metrics_append_process(&page, api->started_at_s);

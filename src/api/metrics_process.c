@@ -1,10 +1,10 @@
 #include "api/metrics.h"
 
 #include <dirent.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
+
+#include "base/memory_usage.h"
 
 /* process_* have no prefix and no labels, as in every exporter. */
 static void append_gauge(struct metrics_page *page, const char *name, const char *help, uint64_t value) {
@@ -13,18 +13,12 @@ static void append_gauge(struct metrics_page *page, const char *name, const char
 }
 
 static void append_process_memory(struct metrics_page *page) {
-    unsigned long long pages_virtual, pages_resident;
-    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    FILE *file = fopen("/proc/self/statm", "re");
+    uint64_t virtual_bytes, resident_bytes;
 
-    if (file == NULL)
+    if (!memory_of_process(&virtual_bytes, &resident_bytes))
         return;
-    if (fscanf(file, "%llu %llu", &pages_virtual, &pages_resident) == 2) {
-        append_gauge(page, "process_virtual_memory_bytes", "Virtual memory size in bytes.", pages_virtual * page_bytes);
-        append_gauge(page, "process_resident_memory_bytes", "Resident memory size in bytes.",
-                     pages_resident * page_bytes);
-    }
-    fclose(file);
+    append_gauge(page, "process_virtual_memory_bytes", "Virtual memory size in bytes.", virtual_bytes);
+    append_gauge(page, "process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes);
 }
 
 static double timeval_seconds(struct timeval time) {

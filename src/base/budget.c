@@ -28,26 +28,19 @@ static struct {
     struct sum kinds[BUDGET_KIND_COUNT];
     struct sum total;
     _Alignas(CACHE_LINE) atomic_ullong limit;
+    _Alignas(CACHE_LINE) atomic_ullong refusals[BUDGET_KIND_COUNT];
 } account;
 
-static _Thread_local int64_t drifts[BUDGET_KIND_COUNT];
+_Thread_local int64_t budget_drifts[BUDGET_KIND_COUNT];
 
 static int64_t sum_read(const struct sum *sum) {
     return atomic_load_explicit(&sum->bytes, memory_order_relaxed);
 }
 
-static void settle_kind(enum budget_kind kind) {
-    atomic_fetch_add_explicit(&account.kinds[kind].bytes, drifts[kind], memory_order_relaxed);
-    atomic_fetch_add_explicit(&account.total.bytes, drifts[kind], memory_order_relaxed);
-    drifts[kind] = 0;
-}
-
-static void change_sums(enum budget_kind kind, struct budget_app *app, int64_t bytes) {
-    drifts[kind] += bytes;
-    if (drifts[kind] > BUDGET_DRIFT_BYTES || drifts[kind] < -BUDGET_DRIFT_BYTES)
-        settle_kind(kind);
-    if (app != NULL)
-        atomic_fetch_add_explicit(&app->bytes, bytes, memory_order_relaxed);
+void budget_settle_kind(enum budget_kind kind) {
+    atomic_fetch_add_explicit(&account.kinds[kind].bytes, budget_drifts[kind], memory_order_relaxed);
+    atomic_fetch_add_explicit(&account.total.bytes, budget_drifts[kind], memory_order_relaxed);
+    budget_drifts[kind] = 0;
 }
 
 void budget_set_limit(uint64_t bytes) {
@@ -82,28 +75,30 @@ bool budget_has_room(enum budget_kind kind, const struct budget_app *app, size_t
 }
 
 bool budget_take(enum budget_kind kind, struct budget_app *app, size_t bytes) {
-    if (!budget_has_room(kind, app, bytes))
+    if (!budget_has_room(kind, app, bytes)) {
+        budget_refused(kind);
         return false;
-    change_sums(kind, app, (int64_t)bytes);
+    }
+    budget_add(kind, app, bytes);
     return true;
 }
 
-void budget_add(enum budget_kind kind, struct budget_app *app, size_t bytes) {
-    change_sums(kind, app, (int64_t)bytes);
+void budget_refused(enum budget_kind kind) {
+    atomic_fetch_add_explicit(&account.refusals[kind], 1, memory_order_relaxed);
 }
 
-void budget_give(enum budget_kind kind, struct budget_app *app, size_t bytes) {
-    change_sums(kind, app, -(int64_t)bytes);
+uint64_t budget_refusals(enum budget_kind kind) {
+    return atomic_load_explicit(&account.refusals[kind], memory_order_relaxed);
 }
 
 void budget_settle(void) {
     for (enum budget_kind kind = 0; kind < BUDGET_KIND_COUNT; kind++)
-        if (drifts[kind] != 0)
-            settle_kind(kind);
+        if (budget_drifts[kind] != 0)
+            budget_settle_kind(kind);
 }
 
 uint64_t budget_used(enum budget_kind kind) {
-    int64_t bytes = sum_read(&account.kinds[kind]) + drifts[kind];
+    int64_t bytes = sum_read(&account.kinds[kind]) + budget_drifts[kind];
 
     return bytes > 0 ? (uint64_t)bytes : 0;
 }
@@ -112,6 +107,6 @@ uint64_t budget_total(void) {
     int64_t bytes = sum_read(&account.total);
 
     for (enum budget_kind kind = 0; kind < BUDGET_KIND_COUNT; kind++)
-        bytes += drifts[kind];
+        bytes += budget_drifts[kind];
     return bytes > 0 ? (uint64_t)bytes : 0;
 }

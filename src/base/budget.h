@@ -47,29 +47,53 @@ struct budget_app {
     atomic_llong bytes;
 };
 
+/* The calling thread's own changes, which the sums do not have yet; for the inline functions only. */
+extern _Thread_local int64_t budget_drifts[BUDGET_KIND_COUNT];
+
 /* Sets the limit of the process in bytes; 0: no limit. Call it before the workers start. */
 void budget_set_limit(uint64_t bytes);
 
 /* Takes `bytes` for the app (NULL: for none). False, and nothing is taken, if the process, the kind or the app would
- * then be over what it may hold. */
+ * then be over what it may hold; that is counted as a refusal. */
 bool budget_take(enum budget_kind kind, struct budget_app *app, size_t bytes);
 
 /* True if budget_take would succeed now. */
 bool budget_has_room(enum budget_kind kind, const struct budget_app *app, size_t bytes);
 
+/* Counts a refusal that followed from budget_has_room. */
+void budget_refused(enum budget_kind kind);
+
+/* Adds the calling thread's own changes to the sums: of all kinds, or of one. */
+void budget_settle(void);
+void budget_settle_kind(enum budget_kind kind);
+
+/* Adds to what the thread, the kind and the app hold; for the two functions below. */
+static inline void budget_change(enum budget_kind kind, struct budget_app *app, int64_t bytes) {
+    int64_t drift = budget_drifts[kind] += bytes;
+
+    if (__builtin_expect(drift > BUDGET_DRIFT_BYTES || drift < -BUDGET_DRIFT_BYTES, false))
+        budget_settle_kind(kind);
+    if (app != NULL)
+        atomic_fetch_add_explicit(&app->bytes, bytes, memory_order_relaxed);
+}
+
 /* Counts bytes that are taken in any case. */
-void budget_add(enum budget_kind kind, struct budget_app *app, size_t bytes);
+static inline void budget_add(enum budget_kind kind, struct budget_app *app, size_t bytes) {
+    budget_change(kind, app, (int64_t)bytes);
+}
 
 /* Gives bytes back. */
-void budget_give(enum budget_kind kind, struct budget_app *app, size_t bytes);
-
-/* Adds the calling thread's own changes to the sums. */
-void budget_settle(void);
+static inline void budget_give(enum budget_kind kind, struct budget_app *app, size_t bytes) {
+    budget_change(kind, app, -(int64_t)bytes);
+}
 
 /* The sums, for decisions and metrics; never below 0. */
 uint64_t budget_used(enum budget_kind kind);
 uint64_t budget_total(void);
 uint64_t budget_limit(void);
+
+/* How often budget_take refused. */
+uint64_t budget_refusals(enum budget_kind kind);
 
 /* The most that a kind may hold, in bytes; UINT64_MAX without a limit. */
 uint64_t budget_kind_limit(enum budget_kind kind);

@@ -136,3 +136,14 @@ bool memory_usage_under(const char *root, struct memory_usage *usage) {
 bool memory_usage(struct memory_usage *usage) {
     return memory_usage_under("", usage);
 }
+
+bool memory_of_process(uint64_t *virtual_bytes, uint64_t *resident_bytes) {
+    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    char text[TEXT_MAX], *end;
+
+    if (!read_text("/proc/self/statm", text))
+        return false;
+    *virtual_bytes = strtoull(text, &end, 10) * page_bytes;
+    *resident_bytes = strtoull(end, NULL, 10) * page_bytes;
+    return true;
+}

@@ -20,6 +20,9 @@ bool memory_usage(struct memory_usage *usage);
 /* The same with another root folder than "", for tests. */
 bool memory_usage_under(const char *root, struct memory_usage *usage);
 
+/* Reads the virtual and the resident memory of this process, in bytes; false if /proc is not there. Any thread. */
+bool memory_of_process(uint64_t *virtual_bytes, uint64_t *resident_bytes);
+
 /* Returns used memory as a share of the total, 0 to 1. */
 static inline double memory_usage_share(const struct memory_usage *usage) {
     return usage->total_bytes != 0 ? (double)usage->used_bytes / (double)usage->total_bytes : 0;

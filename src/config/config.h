@@ -292,6 +292,10 @@ struct config {
     } cache;
 
     struct {
+        struct config_number limit_mb; /* unset: a share of what the machine or control group has */
+    } memory;
+
+    struct {
         bool enabled;
         bool enable_tags;
     } tag_filtering;

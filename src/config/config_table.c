@@ -326,6 +326,8 @@ const struct config_row config_rows[] = {
     {"cache.memory.max_capacity", CONFIG_UNSIGNED, AT(cache.memory.max_capacity), "10000", "CACHE_MAX_CAPACITY"},
     {"cache.memory.ttl", CONFIG_OPTIONAL_NUMBER, AT(cache.memory.ttl), NULL, "CACHE_TTL_SECONDS"},
 
+    {"memory.limit_mb", CONFIG_OPTIONAL_NUMBER, AT(memory.limit_mb), NULL, "CURLEW_MEMORY_LIMIT_MB", 16, 16777216},
+
     {"tag_filtering.enabled", CONFIG_FLAG, AT(tag_filtering.enabled), "false", "TAG_FILTERING_ENABLED",
      .flags = CONFIG_WITHOUT_EFFECT},
     {"tag_filtering.enable_tags", CONFIG_FLAG, AT(tag_filtering.enable_tags), "true", NULL,

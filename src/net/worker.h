@@ -70,7 +70,8 @@ struct worker {
     struct timer_wheel timers;
     uint64_t now_ns; /* monotonic, at the start of this turn */
     uint64_t now_ms;
-    bool stopping; /* end the loop after the last connection has closed */
+    uint32_t settled_s; /* the second in which the thread's part of the account of memory was last added to the sums */
+    bool stopping;      /* end the loop after the last connection has closed */
 
     struct list flush_queue; /* streams to flush at the end of this turn */
     /* Streams with events of large channels; each turn writes a share of them. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/thread.h"
 #include "net/deflate.h"
@@ -127,6 +128,10 @@ void worker_turn(struct worker *worker, struct epoll_event *events, int count) {
     handle_events(events, count);
     handle_messages(worker);
     timer_advance(&worker->timers, worker->now_ms);
+    if (worker->settled_s != worker->timers.now_s) {
+        worker->settled_s = worker->timers.now_s;
+        budget_settle();
+    }
     streams_flush(worker);
     if (!list_empty(&worker->pauses))
         end_pauses(worker, counter_read(&worker->counters.closed) != closed);
@@ -168,6 +173,7 @@ static void *run_worker(void *context) {
         note_lag(worker, (clock_monotonic_ns() - worker->now_ns) / 1000);
     }
     timer_fire_all(&worker->timers);
+    budget_settle();
     return NULL;
 }
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "net/activation.h"
 #include "server/check.h"
+#include "server/memory_limit.h"
 #include "server/server_internal.h"
 
 /* How long lookups may still wait for the store after the shutdown grace period: the two seconds in which the rest of a
@@ -246,6 +247,7 @@ static void stop_workers(struct server *server) {
 }
 
 static bool build_server(struct server *server, struct error *error) {
+    memory_limit_apply(&server->config);
     set_up_parts(server);
     if (!server_listen(server, error))
         return false;

@@ -32,6 +32,7 @@ static void without_a_limit_bytes_are_counted_and_nothing_is_refused(void **stat
 
 static void a_kind_has_its_share_and_leaves_the_rest_to_others(void **state) {
     size_t share = (size_t)budget_kind_limit(BUDGET_BODIES);
+    uint64_t refusals = budget_refusals(BUDGET_BODIES);
 
     (void)state;
     assert_int_equal(share, LIMIT / 4);
@@ -41,6 +42,7 @@ static void a_kind_has_its_share_and_leaves_the_rest_to_others(void **state) {
     assert_true(budget_take(BUDGET_INPUT, NULL, share));
     budget_give(BUDGET_BODIES, NULL, 1);
     assert_true(budget_take(BUDGET_BODIES, NULL, 1));
+    assert_int_equal(budget_refusals(BUDGET_BODIES) - refusals, 1);
     budget_give(BUDGET_BODIES, NULL, share);
     budget_give(BUDGET_INPUT, NULL, share);
 }

@@ -255,6 +255,7 @@ static const struct expectation {
     ROW("queue.driver", queue.driver, "memory", "QUEUE_DRIVER", "none"),
     ROW("cache.memory.max_capacity", cache.memory.max_capacity, "10000", "CACHE_MAX_CAPACITY", "5"),
     ROW("cache.memory.ttl", cache.memory.ttl, "0 unset", "CACHE_TTL_SECONDS", "6"),
+    ROW("memory.limit_mb", memory.limit_mb, "0 unset", "CURLEW_MEMORY_LIMIT_MB", "512"),
     ROW("tag_filtering.enabled", tag_filtering.enabled, "false", "TAG_FILTERING_ENABLED", "true"),
     ROW("tag_filtering.enable_tags", tag_filtering.enable_tags, "true", NULL, "false"),
     ROW("delta_compression.enabled", delta_compression.enabled, "true", NULL, "false"),
