@@ -10,9 +10,18 @@ void buffer_dispose(struct buffer *buffer) {
     *buffer = (struct buffer){0};
 }
 
+bool buffer_try_resize(struct buffer *buffer, size_t capacity) {
+    char *data = realloc(buffer->data, capacity);
+
+    if (data == NULL)
+        return false;
+    buffer->data = data;
+    buffer->capacity = capacity;
+    return true;
+}
+
 bool buffer_try_reserve(struct buffer *buffer, size_t extra) {
     size_t wanted, capacity;
-    char *data;
 
     if (buffer->capacity - buffer->length >= extra)
         return true;
@@ -21,12 +30,7 @@ bool buffer_try_reserve(struct buffer *buffer, size_t extra) {
     capacity = buffer->capacity < 64 ? 64 : buffer->capacity;
     while (capacity < wanted)
         capacity *= 2;
-    data = realloc(buffer->data, capacity);
-    if (data == NULL)
-        return false;
-    buffer->data = data;
-    buffer->capacity = capacity;
-    return true;
+    return buffer_try_resize(buffer, capacity);
 }
 
 void buffer_reserve(struct buffer *buffer, size_t extra) {

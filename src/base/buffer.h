@@ -24,7 +24,10 @@ void buffer_dispose(struct buffer *buffer);
 /* Reserves capacity for `extra` more bytes. False if there is no memory; the buffer is then unchanged. */
 bool buffer_try_reserve(struct buffer *buffer, size_t extra) __attribute__((warn_unused_result));
 
-/* The same, but ends the process if there is no memory. */
+/* Sets the capacity, which is at least the length. False if there is no memory; the buffer is then unchanged. */
+bool buffer_try_resize(struct buffer *buffer, size_t capacity) __attribute__((warn_unused_result));
+
+/* Reserves as buffer_try_reserve does, but ends the process if there is no memory. */
 void buffer_reserve(struct buffer *buffer, size_t extra);
 
 /* Append bytes, a slice, a string or a single byte. */

@@ -9,14 +9,6 @@
 #define IDLE_TIMEOUT_MS 60000
 #define WRITE_STALL_MS 60000
 
-/* How long a connection may wait for its client while descriptors are short: in most cases, when the last ones are in
- * use, and while it sends a body or an answer is not read. */
-#define SHORT_WAIT_MS 500
-#define SHORTEST_WAIT_MS 100
-#define SHORT_BUSY_MS 5000
-/* How many connections are looked at, at most, to find those that have waited longer. */
-#define SHORT_SEARCH 64
-
 /* Above this much unsent output the connection reads no further request, so that a client that never reads answers
  * cannot grow our memory. */
 #define UNSENT_MAX_BYTES (256 * 1024)
@@ -35,55 +27,7 @@ static const struct stream_handler http_stream_handler = {
     .on_closed = http_on_closed,
 };
 
-/* --- connections that wait for their clients --- */
-
-static void begin_waiting(struct http_connection *connection) {
-    struct worker *worker = connection->stream->worker;
-
-    connection->waiting_from_ms = worker->now_ms;
-    list_append(&worker->waiting_http, &connection->waiting);
-}
-
-/* How long a connection may wait for its client. While it sends a body, or does not read its answer, it is not idle. */
-static bool is_overdue(const struct http_connection *connection, uint64_t now_ms, unsigned wait_ms) {
-    bool busy = connection->state == REQUEST_BODY || stream_unsent_bytes(connection->stream) != 0;
-
-    return now_ms >= connection->waiting_from_ms + (busy ? SHORT_BUSY_MS : wait_ms);
-}
-
-/* Closes up to `most` of the connections that have waited longest, for those that are accepted now. */
-static void close_overdue(struct worker *worker, unsigned most, unsigned wait_ms) {
-    struct list *next;
-    unsigned seen = 0;
-
-    for (struct list *link = worker->waiting_http.next; link != &worker->waiting_http && most != 0; link = next) {
-        struct http_connection *connection = container_of(link, struct http_connection, waiting);
-        next = link->next;
-        if (seen++ == SHORT_SEARCH)
-            return;
-        if (!is_overdue(connection, worker->now_ms, wait_ms))
-            continue;
-        list_remove(&connection->waiting);
-        counter_add(&worker->counters.descriptor_closes, 1);
-        stream_close(connection->stream);
-        most--;
-    }
-}
-
-/* Makes room for others after the descriptor `fd` was accepted. True if it has to be given back soon. */
-static bool make_room(struct worker *worker, int fd) {
-    struct descriptor_bounds *bounds = &worker->all->descriptors;
-
-    if (fd < atomic_load_explicit(&bounds->websockets, memory_order_relaxed))
-        return false;
-    descriptors_log_shortage(bounds,
-                             "new WebSockets are refused with 4100, and API connections close after each answer");
-    if (fd < atomic_load_explicit(&bounds->requests, memory_order_relaxed))
-        close_overdue(worker, 1, SHORT_WAIT_MS);
-    else
-        close_overdue(worker, SHORT_SEARCH, SHORTEST_WAIT_MS);
-    return true;
-}
+/* --- accepting --- */
 
 bool http_is_short_lived(const struct http_connection *connection) {
     return connection->short_lived;
@@ -91,7 +35,7 @@ bool http_is_short_lived(const struct http_connection *connection) {
 
 void http_accept(struct worker *worker, int fd, struct tls_context *tls, const struct http_handler *handler) {
     struct tls_connection *tls_connection = NULL;
-    bool short_lived = make_room(worker, fd);
+    bool short_lived = http_make_room(worker, fd);
     struct http_connection *connection;
 
     if (tls != NULL && (tls_connection = tls_connection_create(tls, fd)) == NULL) {
@@ -108,26 +52,37 @@ void http_accept(struct worker *worker, int fd, struct tls_context *tls, const s
         return;
     }
     connection->short_lived = short_lived;
-    begin_waiting(connection);
+    http_begin_waiting(connection);
     stream_set_timeout(connection->stream, HTTP_HEAD_TIMEOUT_MS);
 }
 
 /* --- from one request to the next --- */
 
-static void respond_and_close(struct http_connection *connection, unsigned status, const char *text) {
+static void respond_with_headers(struct http_connection *connection, unsigned status, struct slice headers,
+                                 const char *text) {
     struct buffer body = {0};
 
     buffer_appendf(&body, "{\"error\":\"%s\"}", text);
     connection->keep_alive = false;
-    http_respond(connection, &(struct http_response){.status = status, .body = buffer_slice(&body), .close = true});
+    http_respond(connection, &(struct http_response){
+                                 .status = status, .headers = headers, .body = buffer_slice(&body), .close = true});
     buffer_dispose(&body);
+}
+
+static void respond_and_close(struct http_connection *connection, unsigned status, const char *text) {
+    respond_with_headers(connection, status, SLICE(""), text);
+}
+
+static void refuse_for_memory(struct http_connection *connection) {
+    respond_with_headers(connection, 503, SLICE("Retry-After: 1\r\n"),
+                         "there is no memory for a request of this size now: try again");
 }
 
 static void refuse_broken_request(struct http_connection *connection) {
     struct buffer text = {0};
 
     if (connection->no_memory) {
-        respond_and_close(connection, 503, "there is no memory for a body of this size: try again later");
+        refuse_for_memory(connection);
     } else if (connection->too_large) {
         buffer_appendf(&text, "the request's head is over %d bytes or %d headers", HTTP_HEAD_MAX_BYTES,
                        HTTP_HEADERS_MAX);
@@ -162,12 +117,14 @@ static void hand_over_request(struct http_connection *connection) {
         stream_pause(stream);
 }
 
-/* Asks for the body if the client waits for that. */
+/* Asks for the body if the client waits for that. If there is no room for it, it is refused before it is sent. */
 static void accept_head(struct http_connection *connection) {
     static const char proceed[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
     connection->request->head_accepted = true;
-    if (connection->expects)
+    if (!http_body_has_room(connection))
+        refuse_for_memory(connection);
+    else if (connection->expects)
         stream_send_copy(connection->stream, proceed, sizeof proceed - 1);
 }
 
@@ -202,7 +159,7 @@ void http_accept_head(struct http_connection *connection) {
         return;
     connection->state = REQUEST_BODY;
     connection->keep_alive = connection->kept_alive;
-    begin_waiting(connection);
+    http_begin_waiting(connection);
     http_set_body_timeout(connection);
     accept_head(connection);
     stream_resume(connection->stream);
@@ -245,12 +202,12 @@ static void end_request(struct http_connection *connection) {
     if (!connection->keep_alive || connection->draining || stream->ended) {
         connection->state = REQUEST_CLOSING;
         list_remove(&connection->waiting);
-        begin_waiting(connection);
+        http_begin_waiting(connection);
         stream_finish(stream);
         return;
     }
     connection->state = REQUEST_IDLE;
-    begin_waiting(connection);
+    http_begin_waiting(connection);
     connection->unsent = 0;
     if (stream_unsent_bytes(stream) > UNSENT_MAX_BYTES) {
         connection->unsent = stream_unsent_bytes(stream);

@@ -53,7 +53,8 @@ struct http_request {
         uint32_t name, name_length, value, value_length;
     } spans[HTTP_HEADERS_MAX];
     uint32_t target_length;
-    size_t trailer_bytes; /* length of the trailers after a chunked body */
+    uint64_t announced_bytes; /* Content-Length; 0: none */
+    size_t trailer_bytes;     /* length of the trailers after a chunked body */
 };
 
 struct http_handler {

@@ -2,6 +2,7 @@
  * Types and functions that the files of the HTTP server share.
  *
  *   http_request.c  a request: parsing with the callbacks of llhttp, headers, reuse of memory
+ *   http_waiting.c  connections that wait for their clients, and which of them are closed when something is short
  *   http.c          a connection: the sequence of requests, answers, timers, closing
  */
 #pragma once
@@ -35,7 +36,7 @@ struct http_connection {
     bool in_value;   /* the last header callback was for a value */
     bool value_done; /* the last header is complete: only a name may follow */
     bool too_large;  /* the head is over its limits */
-    bool no_memory;  /* no memory for the body */
+    bool no_memory;  /* no memory for the request */
     bool keep_alive; /* keep the connection after the current request */
     bool kept_alive; /* REQUEST_DECIDING: the value of keep_alive if the body is read */
     bool draining;   /* close after the next answer */
@@ -51,11 +52,28 @@ struct http_connection {
     const char *refusal;
 };
 
+/* --- http_waiting.c --- */
+
+/* Notes that the connection waits for its client from now on. */
+void http_begin_waiting(struct http_connection *connection);
+
+/* Makes room for others after the descriptor `fd` was accepted. True if it has to be given back soon. */
+bool http_make_room(struct worker *worker, int fd);
+
+/* Closes, at the end of the turn, the connection that has waited longest for the rest of a request; not `but`. False if
+ * none has waited long. */
+bool http_close_for_memory(const struct http_connection *but);
+
+/* --- http_request.c --- */
+
 /* Initialises the connection's parser. */
 void http_parser_init(struct http_connection *connection);
 
 /* Sets the time in which the body must arrive. */
 void http_set_body_timeout(struct http_connection *connection);
+
+/* False if the announced body would not find room in the account of memory now. */
+bool http_body_has_room(const struct http_connection *connection);
 
 /* Returns the connection's request to its worker, which keeps one as a spare. */
 void http_request_return(struct http_connection *connection);

@@ -3,6 +3,10 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
+
+/* This part of the share of requests in the account of memory is kept for small ones. */
+#define SMALL_PART 4
 
 static int on_message_begin(llhttp_t *parser);
 static int on_url(llhttp_t *parser, const char *at, size_t length);
@@ -39,11 +43,70 @@ void http_request_free(struct http_request *request) {
     free(request);
 }
 
-static struct http_request *borrow_request(struct worker *worker) {
+/* What a request that is being received counts in the account of memory. The worker's spare one counts nothing. */
+static size_t request_bytes(const struct http_request *request) {
+    return sizeof *request + request->head.capacity + request->body_buffer.capacity;
+}
+
+/* True if there is room for so many bytes more of a request. A small one may take the place of one that does not come
+ * to an end. */
+static bool request_has_room(const struct http_connection *connection, size_t bytes, bool small) {
+    uint64_t kept = small || budget_limit() == 0 ? 0 : budget_kind_limit(BUDGET_BODIES) / SMALL_PART;
+
+    if (budget_has_room(BUDGET_BODIES, NULL, bytes + (size_t)kept) || (small && http_close_for_memory(connection)))
+        return true;
+    budget_refused(BUDGET_BODIES);
+    return false;
+}
+
+bool http_body_has_room(const struct http_connection *connection) {
+    const struct http_request *request = connection->request;
+    uint64_t arrived = request->body_buffer.capacity;
+
+    return request->announced_bytes <= HTTP_SMALL_BODY_BYTES || request->announced_bytes <= arrived ||
+           request_has_room(connection, (size_t)(request->announced_bytes - arrived), false);
+}
+
+/* Returns the worker's spare request, or a new one; NULL if there is no room. */
+static struct http_request *borrow_request(const struct http_connection *connection) {
+    struct worker *worker = connection->stream->worker;
     struct http_request *request = worker->spare_request;
 
     worker->spare_request = NULL;
-    return request != NULL ? request : alloc_zero(sizeof *request);
+    if (request == NULL) {
+        if (!request_has_room(connection, sizeof *request, true))
+            return NULL;
+        request = alloc_zero(sizeof *request);
+    }
+    budget_add(BUDGET_BODIES, NULL, request_bytes(request));
+    return request;
+}
+
+/* Makes room for `extra` more bytes in a buffer of the request. False, with the connection's `no_memory` set, if there
+ * is none. */
+static bool grow_request(struct http_connection *connection, struct buffer *buffer, size_t extra) {
+    size_t wanted = buffer->length + extra, before = buffer->capacity, capacity = before < 64 ? 64 : before;
+    uint64_t announced = connection->request->announced_bytes;
+
+    while (capacity < wanted)
+        capacity *= 2;
+    if (capacity > announced && announced >= wanted) /* the buffer of the body */
+        capacity = announced;
+    if (request_has_room(connection, capacity - before, capacity <= HTTP_SMALL_BODY_BYTES) &&
+        buffer_try_resize(buffer, capacity)) {
+        budget_add(BUDGET_BODIES, NULL, capacity - before);
+        return true;
+    }
+    connection->no_memory = true;
+    return false;
+}
+
+static bool append_to_request(struct http_connection *connection, struct buffer *buffer, const char *at,
+                              size_t length) {
+    if (buffer->capacity - buffer->length < length && !grow_request(connection, buffer, length))
+        return false;
+    buffer_append_bytes(buffer, at, length);
+    return true;
 }
 
 void http_request_return(struct http_connection *connection) {
@@ -53,6 +116,7 @@ void http_request_return(struct http_connection *connection) {
     connection->request = NULL;
     if (request == NULL)
         return;
+    budget_give(BUDGET_BODIES, NULL, request_bytes(request));
     if (worker->spare_request != NULL) {
         http_request_free(request);
         return;
@@ -63,6 +127,7 @@ void http_request_return(struct http_connection *connection) {
     request->body_buffer.length = 0;
     request->header_count = 0;
     request->target_length = 0;
+    request->announced_bytes = 0;
     request->received_bytes = request->trailer_bytes = 0;
     request->method = request->target = request->path = request->query = request->body = (struct slice){0};
     request->wants_websocket = request->body_too_large = request->head_accepted = false;
@@ -102,15 +167,18 @@ bool http_header_has(const struct http_request *request, struct slice name, stru
 static int on_message_begin(llhttp_t *parser) {
     struct http_connection *connection = parser->data;
 
-    connection->request = borrow_request(connection->stream->worker);
+    connection->request = borrow_request(connection);
+    connection->no_memory = connection->request == NULL;
+    if (connection->no_memory)
+        return HPE_USER;
     connection->state = REQUEST_HEAD;
     connection->in_value = connection->value_done = false;
     stream_set_timeout(connection->stream, HTTP_HEAD_TIMEOUT_MS);
     return 0;
 }
 
-/* Appends to the text of the head; false if it is too long. Until the head is complete, names and values of headers
- * are offsets into this text. */
+/* Appends to the text of the head; false if it is too long, or there is no room. Until the head is complete, names and
+ * values of headers are offsets into this text. */
 static bool head_append(struct http_connection *connection, const char *at, size_t length) {
     struct http_request *request = connection->request;
 
@@ -118,8 +186,7 @@ static bool head_append(struct http_connection *connection, const char *at, size
         connection->too_large = true;
         return false;
     }
-    buffer_append_bytes(&request->head, at, length);
-    return true;
+    return append_to_request(connection, &request->head, at, length);
 }
 
 static int on_url(llhttp_t *parser, const char *at, size_t length) {
@@ -291,6 +358,8 @@ static int on_headers_complete(llhttp_t *parser) {
     connection->value_done = false;
     connection->keep_alive = llhttp_should_keep_alive(parser) != 0 && !connection->short_lived;
     connection->chunked = (parser->flags & F_CHUNKED) != 0;
+    if (!connection->chunked && (parser->flags & F_CONTENT_LENGTH))
+        request->announced_bytes = parser->content_length;
     request->wants_websocket =
         slice_equal(request->method, SLICE("GET")) && http_header_has(request, SLICE("upgrade"), SLICE("websocket"));
     fault = find_ambiguity(request, parser);
@@ -328,13 +397,11 @@ static int on_body(llhttp_t *parser, const char *at, size_t length) {
         connection->state = REQUEST_COMPLETE;
         return HPE_USER;
     }
-    if (!body_may_grow(connection->handler, request->body_buffer.length + length) ||
-        !buffer_try_reserve(&request->body_buffer, length)) {
+    if (!body_may_grow(connection->handler, request->body_buffer.length + length)) {
         connection->no_memory = true;
         return HPE_USER;
     }
-    buffer_append_bytes(&request->body_buffer, at, length);
-    return 0;
+    return append_to_request(connection, &request->body_buffer, at, length) ? 0 : HPE_USER;
 }
 
 static int on_message_complete(llhttp_t *parser) {

@@ -3,10 +3,41 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { fetchMetrics } from '../lib/metrics.js';
-import { serverFor } from '../lib/server.js';
+import { publish } from '../lib/api.js';
+import { nextOn, subscriber } from '../lib/events.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { APP, serverFor } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 
 const MB = 1024 * 1024;
+const SMALL = { memory: { limit_mb: 24 } };
+
+// The account of one kind, or of all.
+const held = (metrics, kind) => metrics.sum('memory_held_bytes', kind && { kind });
+
+// What others do meanwhile: publishes that a subscriber has to get, each after the other.
+async function healthyClients(server, t) {
+  const ws = await subscriber(server, t, 'healthy');
+  let count = 0;
+  return async () => {
+    count++;
+    await publish(server, { name: 'e', channel: 'healthy', data: `${count}` });
+    assert.equal((await nextOn(ws, 'healthy')).data, `${count}`);
+  };
+}
+
+// The account is what it was, and nobody notices anything.
+async function isBack(server, before, exchange) {
+  await exchange();
+  await eventually(server, (metrics) => {
+    for (const sample of before.select('memory_held_bytes')) {
+      const { kind } = sample.labels;
+      const now = held(metrics, kind);
+      assert.ok(Math.abs(now - sample.value) < 64 * 1024, `${kind}: ${sample.value} before, ${now} now`);
+    }
+  });
+}
 
 describe('the limit', () => {
   test('is what memory.limit_mb says', async (t) => {
@@ -34,5 +65,51 @@ describe('the limit', () => {
     const server = await serverFor(t, { env: { CURLEW_MEMORY_LIMIT_MB: '16777216' } });
     const line = await server.waitForLog(/^memory\.limit_mb is 16777216, but there are only \d+ MB of memory/);
     assert.equal(line.level, 'warn');
+  });
+});
+
+describe('bodies of requests', () => {
+  // Begins a request whose body never ends. Resolves when the server has taken the body's beginning, or has answered.
+  async function endless(server, target, { announced, sent }) {
+    const http = await RawHttp.connect(server);
+    http.write(`POST ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: ${announced}\r\nExpect: 100-continue\r\n\r\n`);
+    const { status, headers } = await http.next();
+    if (status === 100) http.write(Buffer.alloc(sent, 'x'));
+    return { http, status, headers };
+  }
+
+  test('of an app that does not exist are never read: 60 of 10 MB', async (t) => {
+    const server = await serverFor(t, { config: SMALL });
+    const exchange = await healthyClients(server, t);
+    const before = await fetchMetrics(server);
+    const answers = await Promise.all(
+      Array.from({ length: 60 }, () =>
+        endless(server, '/apps/nobody/events', { announced: 10 * MB - 1, sent: 10 * MB - 2 }),
+      ),
+    );
+    assert.deepEqual([...new Set(answers.map(({ status }) => status))], [404]);
+    await exchange();
+    for (const { http } of answers) http.destroy();
+    await isBack(server, before, exchange);
+  });
+
+  test('above their share are refused with 503 before they are sent, and small ones go on', async (t) => {
+    const server = await serverFor(t, { config: SMALL });
+    const exchange = await healthyClients(server, t);
+    const before = await fetchMetrics(server);
+    const target = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body: 'x' });
+    const answers = [];
+    for (let i = 0; i < 60; i++) answers.push(await endless(server, target, { announced: MB, sent: MB - 1 }));
+    await eventually(server, (metrics) => assert.ok(held(metrics, 'bodies') > 3 * MB));
+    const more = await endless(server, target, { announced: 2 * MB, sent: MB });
+    assert.equal(more.status, 503);
+    assert.equal(more.headers['retry-after'], '1');
+    assert.equal(more.headers.connection, 'close');
+    await exchange();
+    const metrics = await fetchMetrics(server);
+    assert.ok(held(metrics, 'bodies') < 6 * MB, 'a quarter of the limit');
+    assert.ok(metrics.sum('memory_refusals_total', { kind: 'bodies' }) > 0);
+    for (const { http } of answers) http.destroy();
+    await isBack(server, before, exchange);
   });
 });

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/budget.h"
 #include "base/clock.h"
 #include "net/worker_loop.h"
 
@@ -94,6 +95,16 @@ static void close_stream(struct stream *stream, void *context) {
     stream_close(stream);
 }
 
+/* Without connections nothing that belongs to them may be left in the account of memory. */
+static void assert_account_is_empty(void) {
+    static const enum budget_kind kinds[] = {BUDGET_BODIES};
+
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (budget_used(kinds[i]) != 0)
+            fail_msg("%llu bytes of %s are left in the account", (unsigned long long)budget_used(kinds[i]),
+                     budget_kind_names[kinds[i]]);
+}
+
 void harness_destroy(struct workers *workers) {
     bool more = true;
 
@@ -109,6 +120,7 @@ void harness_destroy(struct workers *workers) {
             more = more || atomic_load(&workers->list[i]->mailbox.head) != NULL;
     }
     workers_destroy(workers);
+    assert_account_is_empty();
 }
 
 int harness_turn(struct worker *worker) {

@@ -20,7 +20,8 @@
 /* Creates workers without threads; their clock starts at the last whole second of the real clock. */
 void harness_create(struct workers *workers, unsigned count);
 
-/* Closes all connections, does what the loops do at their end, and frees the workers. */
+/* Closes all connections, does what the loops do at their end, and frees the workers. Fails the test if something of a
+ * connection is left in the account of memory. */
 void harness_destroy(struct workers *workers);
 
 /* Runs one turn without waiting and returns the number of ready descriptors. */
