@@ -73,7 +73,7 @@ static void respond_and_close(struct http_connection *connection, unsigned statu
     respond_with_headers(connection, status, SLICE(""), text);
 }
 
-static void refuse_for_memory(struct http_connection *connection) {
+static void refuse_without_room(struct http_connection *connection) {
     respond_with_headers(connection, 503, SLICE("Retry-After: 1\r\n"),
                          "there is no memory for a request of this size now: try again");
 }
@@ -82,7 +82,7 @@ static void refuse_broken_request(struct http_connection *connection) {
     struct buffer text = {0};
 
     if (connection->no_memory) {
-        refuse_for_memory(connection);
+        refuse_without_room(connection);
     } else if (connection->too_large) {
         buffer_appendf(&text, "the request's head is over %d bytes or %d headers", HTTP_HEAD_MAX_BYTES,
                        HTTP_HEADERS_MAX);
@@ -123,7 +123,7 @@ static void accept_head(struct http_connection *connection) {
 
     connection->request->head_accepted = true;
     if (!http_body_has_room(connection))
-        refuse_for_memory(connection);
+        refuse_without_room(connection);
     else if (connection->expects)
         stream_send_copy(connection->stream, proceed, sizeof proceed - 1);
 }
