@@ -9,6 +9,7 @@ const char *const refusal_names[REFUSAL_COUNT] = {
     [REFUSED_ORIGIN] = "allowed_origins",
     [REFUSED_CONNECTIONS] = "max_connections",
     [REFUSED_MEMORY] = "memory_threshold",
+    [REFUSED_MEMORY_LIMIT] = "memory_limit",
     [REFUSED_CLIENT_EVENTS_OFF] = "enable_client_messages",
     [REFUSED_CLIENT_EVENT_RATE] = "max_client_events_per_second",
     [REFUSED_CLIENT_EVENT_CHANNEL] = "client_event_channel",

@@ -19,6 +19,7 @@
 #include "app/app.h"
 #include "app/broadcast_latency.h"
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/counter.h"
 #include "base/list.h"
 #include "base/slice.h"
@@ -31,6 +32,7 @@ enum refusal {
     REFUSED_ORIGIN,
     REFUSED_CONNECTIONS,
     REFUSED_MEMORY,
+    REFUSED_MEMORY_LIMIT,
     REFUSED_CLIENT_EVENTS_OFF,
     REFUSED_CLIENT_EVENT_RATE,
     REFUSED_CLIENT_EVENT_CHANNEL,
@@ -125,6 +127,8 @@ struct app_slot {
     _Alignas(CACHE_LINE) struct token_bucket rates[REQUEST_RATES];
     /* The minute of the last line of the log about refusals by a limit that the app did not choose. */
     atomic_uint_fast64_t rate_logged_minute[REQUEST_RATES];
+    /* The memory that is held for the app: its channels and what is in them. It outlives a record, too. */
+    struct budget_app budget;
     unsigned worker_count;
     /* By worker index. Each worker makes its part when it is first needed. */
     _Atomic(struct app_part *) parts[];

@@ -24,5 +24,10 @@ void *alloc_array(void *old, size_t count, size_t size) __attribute__((returns_n
 /* Returns a copy of `length` bytes, followed by a zero byte; free with free(). */
 char *alloc_copy(const void *data, size_t length) __attribute__((malloc, returns_nonnull, warn_unused_result));
 
+/* The memory that a block of `size` bytes takes with glibc's malloc, its header and padding included. */
+static inline size_t alloc_footprint(size_t size) {
+    return size <= 24 ? 32 : (size + 8 + 15) / 16 * 16;
+}
+
 /* The size of a cache line in bytes. Data that different threads write should not share one. */
 #define CACHE_LINE 64

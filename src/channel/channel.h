@@ -140,7 +140,8 @@ struct subscription {
 
 enum channel_joined {
     CHANNEL_JOINED,
-    CHANNEL_FULL, /* the presence channel has `max_members` members */
+    CHANNEL_FULL,      /* the presence channel has `max_members` members */
+    CHANNEL_NO_MEMORY, /* there is no room in the account of memory (base/budget.h) */
 };
 
 struct channel_join {
@@ -161,14 +162,16 @@ struct channel *channel_find(struct app_slot *slot, struct slice name);
 /* Drops a reference; the last one frees the channel. Any thread. */
 void channel_unref(struct channel *channel);
 
-/* Subscribes `stream` to a channel and fills `subscription`; CHANNEL_FULL leaves everything unchanged. In a presence
- * channel, the other members get member_added for a new member. */
+/* Subscribes `stream` to a channel and fills `subscription`; if it fails, nothing is changed. A channel that is made
+ * for it is taken from the account of memory. In a presence channel, the other members get member_added for a new
+ * member.
+ */
 enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *slot, struct stream *stream,
                                       struct slice name, struct subscription *subscription, struct channel_join *join);
 
 /* Watches whether a user is signed in: `*online` gets the current state, and the connection gets changes as watchlist
- * events. */
-void channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct stream *stream, struct slice user_id,
+ * events. False if there is no room in the account of memory for the user's channel. */
+bool channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct stream *stream, struct slice user_id,
                         struct subscription *subscription, bool *online);
 
 /* Fills the results of `join` with the current state, for a client that subscribes again. */

@@ -128,7 +128,8 @@ struct channel_table {
     atomic_uint active[CHANNEL_LABEL_COUNT]; /* number of channels with subscribers, except users' channels */
 };
 
-/* Finds or creates a channel and takes a reference for the caller. */
+/* Finds or creates a channel and takes a reference for the caller. NULL if there is no room for a new channel in the
+ * account of memory. */
 struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot *slot, struct slice name);
 /* Removes a dead channel from the table and drops the table's reference; does nothing if another thread has done so.
  * The caller holds no lock. */

@@ -56,7 +56,7 @@ void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct work
         struct channel *channel = keeps ? channel_find_or_create(hub, slot, name) : channel_find(slot, name);
         bool done;
 
-        if (channel == NULL)
+        if (channel == NULL) /* nobody subscribes to it, and there is no room to keep the event */
             return;
         done = publish_to(hub, channel, worker, event, counts);
         if (!done)

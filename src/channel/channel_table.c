@@ -18,6 +18,25 @@ static struct channel_table *table_create(void) {
     return table;
 }
 
+/* --- the account of memory --- */
+
+/* The number of lists of a channel: of subscribers, and of a user's watchers, by worker. */
+static uint32_t list_count_of(const struct channel_hub *hub, struct channel_type type) {
+    return (type.kind == CHANNEL_USER ? 2 : 1) * hub->workers->count;
+}
+
+/* The memory of a channel with its entry in the table, which has one to two buckets for each. Lists of subscribers and
+ * what the channel keeps are counted where they change. */
+static size_t channel_bytes(size_t name_length, uint32_t list_count) {
+    return alloc_footprint(sizeof(struct channel) + list_count * sizeof(struct subscriber_list) + name_length) +
+           2 * sizeof(struct channel *);
+}
+
+/* Gives back the memory of a channel that leaves the table: the channel may outlive the app's account. */
+static void give_channel(const struct channel *channel) {
+    budget_give(BUDGET_CHANNELS, &channel->slot->budget, channel_bytes(channel->name_length, channel->list_count));
+}
+
 void channel_table_destroy(void *memory) {
     struct channel_table *table = memory;
 
@@ -27,6 +46,7 @@ void channel_table_destroy(void *memory) {
             struct channel *channel = shard->buckets[bucket];
             while (channel != NULL) {
                 struct channel *next = channel->next;
+                give_channel(channel);
                 channel_unref(channel);
                 channel = next;
             }
@@ -74,9 +94,7 @@ static struct channel_table *table_of(struct app_slot *slot) {
 static struct channel *channel_create(struct channel_hub *hub, struct app_slot *slot, struct channel_table *table,
                                       struct slice name, uint64_t hash) {
     struct channel_type type = channel_type_of(name);
-    unsigned workers = hub->workers->count;
-    bool watched = type.kind == CHANNEL_USER;
-    unsigned lists = (watched ? 2 : 1) * workers;
+    uint32_t lists = list_count_of(hub, type);
     struct channel *channel = alloc_zero(sizeof *channel + lists * sizeof channel->lists[0] + name.length);
 
     atomic_init(&channel->references, 1);
@@ -90,8 +108,8 @@ static struct channel *channel_create(struct channel_hub *hub, struct app_slot *
     channel->name_length = (uint32_t)name.length;
     memcpy(channel->name, name.data, name.length);
     channel->subscribers.lists = channel->lists;
-    if (watched)
-        channel->watchers.lists = channel->lists + workers;
+    if (type.kind == CHANNEL_USER)
+        channel->watchers.lists = channel->lists + hub->workers->count;
     return channel;
 }
 
@@ -145,20 +163,32 @@ struct channel *channel_find(struct app_slot *slot, struct slice name) {
     return channel;
 }
 
-/* Doubles the shard's buckets if it has as many channels as buckets; allocates the new array without the mutex. */
-static void grow_if_full(struct channel_shard *shard) {
+/* The number of buckets that the shard should have. The caller holds the mutex. */
+static uint32_t wanted_buckets(const struct channel_shard *shard) {
+    if (shard->count >= shard->bucket_count)
+        return shard->bucket_count * 2;
+    if (shard->count < shard->bucket_count / 8 && shard->bucket_count > FIRST_BUCKETS)
+        return shard->bucket_count / 2;
+    return shard->bucket_count;
+}
+
+/* Doubles the shard's buckets if it has as many channels as buckets, or halves them if few are left; allocates the new
+ * array without the mutex. */
+static void fit_buckets(struct channel_shard *shard) {
     struct channel **buckets, **old = NULL;
     uint32_t wanted;
+    bool fits;
 
     pthread_mutex_lock(&shard->mutex);
-    wanted = shard->count >= shard->bucket_count ? shard->bucket_count * 2 : 0;
+    wanted = wanted_buckets(shard);
+    fits = wanted == shard->bucket_count;
     pthread_mutex_unlock(&shard->mutex);
-    if (wanted == 0)
+    if (fits)
         return;
     buckets = alloc_zero(wanted * sizeof buckets[0]);
     pthread_mutex_lock(&shard->mutex);
     old = buckets;
-    if (shard->bucket_count < wanted) {
+    if (wanted_buckets(shard) == wanted) {
         old = shard->buckets;
         for (uint32_t i = 0; i < shard->bucket_count; i++) {
             struct channel *channel = old[i];
@@ -186,10 +216,13 @@ struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot 
 
     if (channel != NULL)
         return channel;
+    if (!budget_take(BUDGET_CHANNELS, &slot->budget,
+                     channel_bytes(name.length, list_count_of(hub, channel_type_of(name)))))
+        return NULL;
     hash = hash_bytes(name);
     table = table_of(slot);
     shard = shard_of(table, hash);
-    grow_if_full(shard);
+    fit_buckets(shard);
     made = channel_create(hub, slot, table, name, hash);
     pthread_mutex_lock(&shard->mutex);
     link = find_link(shard, name, hash);
@@ -201,14 +234,17 @@ struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot 
     }
     channel_ref(channel);
     pthread_mutex_unlock(&shard->mutex);
-    if (made != NULL)
+    if (made != NULL) {
+        give_channel(made);
         channel_unref(made);
+    }
     return channel;
 }
 
 void channel_unlink(struct channel *channel) {
     struct channel_shard *shard = shard_of(channel->table, channel->hash);
     struct channel **link;
+    bool fits;
 
     pthread_mutex_lock(&shard->mutex);
     link = &shard->buckets[channel->hash / CHANNEL_SHARDS & (shard->bucket_count - 1)];
@@ -220,7 +256,12 @@ void channel_unlink(struct channel *channel) {
     } else {
         channel = NULL;
     }
+    fits = wanted_buckets(shard) == shard->bucket_count;
     pthread_mutex_unlock(&shard->mutex);
-    if (channel != NULL)
-        channel_unref(channel);
+    if (channel == NULL)
+        return;
+    give_channel(channel);
+    channel_unref(channel);
+    if (!fits)
+        fit_buckets(shard);
 }

@@ -3,31 +3,50 @@
 #include "base/alloc.h"
 #include "channel/channel_internal.h"
 
+/* Lists with room for more subscribers than this shrink when most of them have left. */
+#define LIST_SHRINKS_FROM 64
+
 /* --- the subscribers on this worker --- */
+
+/* The list's memory in the account. */
+static size_t list_bytes(const struct subscriber_list *list) {
+    return list->capacity != 0 ? alloc_footprint(list->capacity * sizeof list->entries[0]) : 0;
+}
+
+/* Sets the capacity of the list; 0: frees it. */
+static void resize_list(struct subscriber_list *list, struct app_slot *slot, uint32_t capacity) {
+    if (list->capacity != 0)
+        budget_give(BUDGET_CHANNELS, &slot->budget, list_bytes(list));
+    list->capacity = capacity;
+    if (capacity != 0) {
+        list->entries = alloc_array(list->entries, capacity, sizeof list->entries[0]);
+        budget_add(BUDGET_CHANNELS, &slot->budget, list_bytes(list));
+    } else {
+        free(list->entries);
+        list->entries = NULL;
+    }
+}
 
 static void list_subscriber(struct subscriber_list *list, struct stream *stream, struct subscription *subscription,
                             uint64_t joined) {
-    if (list->count == list->capacity) {
-        list->capacity = list->capacity < 4 ? 4 : list->capacity + list->capacity / 2;
-        list->entries = alloc_array(list->entries, list->capacity, sizeof list->entries[0]);
-    }
+    if (list->count == list->capacity)
+        resize_list(list, subscription->channel->slot, list->capacity < 4 ? 4 : list->capacity + list->capacity / 2);
     subscription->index = list->count;
     list->entries[list->count++] = (struct subscriber){stream, subscription, joined};
     if (joined > list->newest)
         list->newest = joined;
 }
 
-static void unlist_subscriber(struct subscriber_list *list, uint32_t index) {
+static void unlist_subscriber(struct subscriber_list *list, struct app_slot *slot, uint32_t index) {
     list->count--;
     if (index != list->count) {
         list->entries[index] = list->entries[list->count];
         list->entries[index].subscription->index = index;
     }
-    if (list->count == 0) {
-        free(list->entries);
-        list->entries = NULL;
-        list->capacity = 0;
-    }
+    if (list->count == 0)
+        resize_list(list, slot, 0);
+    else if (list->capacity > LIST_SHRINKS_FROM && list->count < list->capacity / 4)
+        resize_list(list, slot, list->capacity / 2);
 }
 
 /* --- the channel's counts; the caller holds its mutex --- */
@@ -54,7 +73,7 @@ static void count_out(struct channel *channel, const struct worker *worker) {
 
 /* --- joining --- */
 
-enum attempt { ATTEMPT_DONE, ATTEMPT_FULL, ATTEMPT_DEAD, ATTEMPT_AGAIN };
+enum attempt { ATTEMPT_DONE, ATTEMPT_FULL, ATTEMPT_NO_MEMORY, ATTEMPT_DEAD, ATTEMPT_AGAIN };
 
 /* Grows the members' hash table before it is full, so that buckets are not allocated under the mutex. */
 static void make_room_for_member(struct channel *channel) {
@@ -192,10 +211,16 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
         joining.candidate = presence_member_create(join->user_id, join->user_info);
     do {
         struct channel *channel = channel_find_or_create(hub, slot, name);
+        if (channel == NULL) {
+            attempt = ATTEMPT_NO_MEMORY;
+            break;
+        }
         attempt = try_subscribe(&joining, channel);
         channel_unref(channel);
     } while (attempt == ATTEMPT_DEAD || attempt == ATTEMPT_AGAIN);
     presence_member_unref(joining.candidate);
+    if (attempt == ATTEMPT_NO_MEMORY)
+        return CHANNEL_NO_MEMORY;
     return attempt == ATTEMPT_FULL ? CHANNEL_FULL : CHANNEL_JOINED;
 }
 
@@ -211,11 +236,11 @@ void channel_snapshot(const struct subscription *subscription, struct channel_jo
     cached_event_unref(expired);
 }
 
-void channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct stream *stream, struct slice user_id,
+bool channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct stream *stream, struct slice user_id,
                         struct subscription *subscription, bool *online) {
     struct worker *worker = stream->worker;
     struct buffer name = {0};
-    bool dead;
+    bool dead = true;
 
     buffer_append(&name, SLICE(USER_CHANNEL_PREFIX));
     buffer_append(&name, user_id);
@@ -223,6 +248,8 @@ void channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct s
         struct channel *channel = channel_find_or_create(hub, slot, buffer_slice(&name));
         uint64_t joined = 0;
 
+        if (channel == NULL)
+            break;
         pthread_mutex_lock(&channel->mutex);
         dead = channel->dead;
         if (!dead) {
@@ -241,6 +268,7 @@ void channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct s
         channel_unref(channel);
     } while (dead);
     buffer_dispose(&name);
+    return !dead;
 }
 
 /* --- leaving --- */
@@ -257,7 +285,7 @@ static void stop_watching(struct subscription *subscription) {
     channel->watcher_count--;
     dead = channel->dead = channel_is_unused(channel);
     pthread_mutex_unlock(&channel->mutex);
-    unlist_subscriber(list, subscription->index);
+    unlist_subscriber(list, channel->slot, subscription->index);
     if (dead)
         channel_unlink(channel);
 }
@@ -287,7 +315,7 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     idle = channel->subscriber_count == 0 && channel->cached != NULL;
     pthread_mutex_unlock(&channel->mutex);
 
-    unlist_subscriber(&channel->subscribers.lists[worker->index], subscription->index);
+    unlist_subscriber(&channel->subscribers.lists[worker->index], channel->slot, subscription->index);
     announcements_finish(&announcements);
     if (member_left)
         presence_member_unref(member);

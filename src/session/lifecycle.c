@@ -159,6 +159,8 @@ static void leave_channels(struct session *session) {
     struct subscription_set *set = &session->subscriptions;
     const struct app *app = slot_app(session->slot);
 
+    if (set->count != 0)
+        budget_give(BUDGET_CHANNELS, &session->slot->budget, subscriptions_bytes(set));
     for (uint32_t i = 0; i < set->capacity; i++) {
         struct subscription *subscription = set->slots[i];
         if (subscription == NULL)

@@ -25,6 +25,9 @@
 #include "session/subscription_set.h"
 
 #define SUBSCRIPTIONS_MAX 10000
+/* So many subscriptions of a connection, to channels that are there, are never refused for want of memory: what they
+ * take is little beside the connection itself. */
+#define SUBSCRIPTIONS_ASSURED 3
 #define WATCHLIST_MAX 100
 
 /* A signed-in user. */

@@ -35,22 +35,35 @@ static const char *read_user_data(struct slice text, struct json_value *values, 
     return NULL;
 }
 
-static void create_user(struct session *session, struct slice id, const struct json_value *values) {
+static void free_user(struct session_user *user) {
+    free(user->watching);
+    free(user->id);
+    free(user->info);
+    free(user);
+}
+
+/* Makes the session's user; false if there is no room for the user's channel. */
+static bool create_user(struct session *session, struct slice id, const struct json_value *values) {
     struct session_user *user = alloc_zero(sizeof *user);
     struct slice info = values[USER_INFO].type != JSON_TYPE_ABSENT ? values[USER_INFO].token : SLICE("{}");
     struct buffer name = {0};
     struct channel_join join = {0};
+    enum channel_joined joined;
 
     user->id = alloc_copy(id.data, id.length);
     user->id_length = id.length;
     user->info = alloc_copy(info.data, info.length);
     user->info_length = info.length;
-    session->user = user;
     buffer_append(&name, SLICE(USER_CHANNEL_PREFIX));
     buffer_append(&name, id);
-    channel_subscribe(session->server->channels, session->slot, session->websocket.stream, buffer_slice(&name),
-                      &user->own, &join);
+    joined = channel_subscribe(session->server->channels, session->slot, session->websocket.stream, buffer_slice(&name),
+                               &user->own, &join);
     buffer_dispose(&name);
+    if (joined == CHANNEL_JOINED)
+        session->user = user;
+    else
+        free_user(user);
+    return joined == CHANNEL_JOINED;
 }
 
 /* --- the watchlist --- */
@@ -72,6 +85,12 @@ static void append_watch_event(struct buffer *events, const char *name, struct s
     buffer_appendf(events, "{\"name\":\"%s\",\"user_ids\":[%.*s]}", name, SLICE_ARGS(ids));
 }
 
+static void refuse_watching(struct session *session) {
+    session_refused(session, REFUSED_MEMORY_LIMIT);
+    session_error(session, 4302, "there is no room to watch more users now than the first %u: see `memory.limit_mb`",
+                  session->user->watching_count);
+}
+
 /* Starts to watch the first `count` users of the watchlist and sends which of them are online now. Their channels send
  * later changes. */
 static void watch_listed_users(struct session *session, struct json_value watchlist, uint32_t count) {
@@ -88,8 +107,11 @@ static void watch_listed_users(struct session *session, struct json_value watchl
         id.length = 0;
         if (user_id_read(token, &id) && !watched_already(user, buffer_slice(&id))) {
             struct buffer *ids;
-            channel_watch_user(session->server->channels, session->slot, session->websocket.stream, buffer_slice(&id),
-                               &user->watching[user->watching_count], &online);
+            if (!channel_watch_user(session->server->channels, session->slot, session->websocket.stream,
+                                    buffer_slice(&id), &user->watching[user->watching_count], &online)) {
+                refuse_watching(session);
+                break;
+            }
             user->watching_count++;
             ids = online ? &online_ids : &offline_ids;
             if (ids->length != 0)
@@ -175,8 +197,10 @@ static void sign_in_user(struct session *session, struct json_value auth, struct
         fail_signin(session, why);
     } else if (user != NULL) {
         send_success(session, user_data.token);
+    } else if (!create_user(session, buffer_slice(&id), values)) {
+        session_refused(session, REFUSED_MEMORY_LIMIT);
+        session_close(session, 4100, "there is no room to sign in another user now: see `memory.limit_mb`");
     } else {
-        create_user(session, buffer_slice(&id), values);
         session->authorized = true;
         send_success(session, user_data.token);
         start_watching(session, values[WATCHLIST]);
@@ -209,8 +233,5 @@ void session_user_dispose(struct session *session) {
     for (uint32_t i = 0; i < user->watching_count; i++)
         channel_leave(session->server->channels, &user->watching[i], NULL);
     channel_leave(session->server->channels, &user->own, NULL);
-    free(user->watching);
-    free(user->id);
-    free(user->info);
-    free(user);
+    free_user(user);
 }

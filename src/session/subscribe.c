@@ -200,9 +200,62 @@ static void send_cached(struct subscribe_request *request) {
     }
 }
 
+static void refuse_without_room(struct subscribe_request *request) {
+    session_refused(request->session, REFUSED_MEMORY_LIMIT);
+    session_subscription_error(request->session, request->channel_token, "LimitReached", 4100,
+                               "there is no room for another subscription now: see `memory.limit_mb`");
+}
+
+/* Takes the memory of one more subscription of the session; false if there is no room for it. */
+static bool take_subscription(struct session *session, size_t bytes) {
+    if (session->subscriptions.count >= SUBSCRIPTIONS_ASSURED)
+        return budget_take(BUDGET_CHANNELS, &session->slot->budget, bytes);
+    budget_add(BUDGET_CHANNELS, &session->slot->budget, bytes);
+    return true;
+}
+
+static void refuse_join(struct subscribe_request *request, enum channel_joined joined) {
+    const struct app *app = request->session->app;
+
+    if (joined == CHANNEL_NO_MEMORY) {
+        refuse_without_room(request);
+        return;
+    }
+    session_refused(request->session, REFUSED_PRESENCE_MEMBERS);
+    session_subscription_error(request->session, request->channel_token, "LimitReached", 4004,
+                               "the channel is full: `max_presence_members_per_channel` of this app is %u",
+                               app->max_presence_members_per_channel);
+}
+
+/* Subscribes to a channel to which the session is not subscribed; false if it was refused. */
+static bool join_new(struct subscribe_request *request) {
+    struct session *session = request->session;
+    size_t bytes = subscriptions_bytes_of_next(&session->subscriptions);
+    struct subscription *subscription;
+    enum channel_joined joined;
+
+    if (!take_subscription(session, bytes)) {
+        refuse_without_room(request);
+        return false;
+    }
+    subscription = alloc(sizeof *subscription);
+    request->join.app = session->app;
+    joined = channel_subscribe(session->server->channels, session->slot, session->websocket.stream, request->name,
+                               subscription, &request->join);
+    if (joined != CHANNEL_JOINED) {
+        budget_give(BUDGET_CHANNELS, &session->slot->budget, bytes);
+        free(subscription);
+        refuse_join(request, joined);
+        return false;
+    }
+    subscriptions_add(&session->subscriptions, subscription);
+    session->authorized |= request->type.kind != CHANNEL_PUBLIC;
+    counter_add(&session_part(session)->counters.subscriptions[channel_label_of(request->type)], 1);
+    return true;
+}
+
 static void join_requested(struct subscribe_request *request) {
     struct session *session = request->session;
-    const struct app *app = session->app;
     struct subscription *subscription =
         subscriptions_find_by_name(&session->subscriptions, session->slot, request->name);
 
@@ -218,22 +271,10 @@ static void join_requested(struct subscribe_request *request) {
                                    "a connection holds at most %d subscriptions", SUBSCRIPTIONS_MAX);
         return;
     }
-    subscription = alloc(sizeof *subscription);
-    request->join.app = app;
-    if (channel_subscribe(session->server->channels, session->slot, session->websocket.stream, request->name,
-                          subscription, &request->join) == CHANNEL_FULL) {
-        free(subscription);
-        session_refused(session, REFUSED_PRESENCE_MEMBERS);
-        session_subscription_error(session, request->channel_token, "LimitReached", 4004,
-                                   "the channel is full: `max_presence_members_per_channel` of this app is %u",
-                                   app->max_presence_members_per_channel);
-        return;
+    if (join_new(request)) {
+        send_succeeded(request);
+        send_cached(request);
     }
-    subscriptions_add(&session->subscriptions, subscription);
-    session->authorized |= request->type.kind != CHANNEL_PUBLIC;
-    counter_add(&session_part(session)->counters.subscriptions[channel_label_of(request->type)], 1);
-    send_succeeded(request);
-    send_cached(request);
 }
 
 static void handle_subscribe(struct subscribe_request *request) {
@@ -296,7 +337,9 @@ void session_unsubscribe(struct session *session, struct json_value data) {
         struct subscription *subscription = subscriptions_find_by_name(&session->subscriptions, session->slot, name);
         if (subscription != NULL) {
             enum channel_label label = channel_label_of(channel_type(subscription->channel));
+            size_t bytes = subscriptions_bytes(&session->subscriptions);
             subscriptions_remove(&session->subscriptions, subscription);
+            budget_give(BUDGET_CHANNELS, &session->slot->budget, bytes - subscriptions_bytes(&session->subscriptions));
             channel_leave(session->server->channels, subscription, session->app);
             free(subscription);
             counter_add(&session_part(session)->counters.unsubscriptions[label], 1);

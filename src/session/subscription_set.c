@@ -36,11 +36,34 @@ struct subscription *subscriptions_find_by_name(const struct subscription_set *s
     return subscription;
 }
 
-static void grow_set(struct subscription_set *set) {
+/* The capacity for one more subscription. One slot at least stays empty, so that every search ends; a large set is at
+ * most three quarters full. */
+static uint32_t next_capacity(const struct subscription_set *set) {
+    if (set->capacity == 0)
+        return FIRST_CAPACITY;
+    if (set->count + 1 >= set->capacity || set->count + 1 > set->capacity / 4 * 3 + 1)
+        return set->capacity * 2;
+    return set->capacity;
+}
+
+static size_t bytes_of_slots(uint32_t capacity) {
+    return capacity != 0 ? alloc_footprint(capacity * sizeof(struct subscription *)) : 0;
+}
+
+size_t subscriptions_bytes(const struct subscription_set *set) {
+    return set->count * alloc_footprint(sizeof(struct subscription)) + bytes_of_slots(set->capacity);
+}
+
+size_t subscriptions_bytes_of_next(const struct subscription_set *set) {
+    return alloc_footprint(sizeof(struct subscription)) + bytes_of_slots(next_capacity(set)) -
+           bytes_of_slots(set->capacity);
+}
+
+static void grow_set(struct subscription_set *set, uint32_t capacity) {
     struct subscription **old = set->slots;
     uint32_t old_capacity = set->capacity;
 
-    set->capacity = old_capacity == 0 ? FIRST_CAPACITY : old_capacity * 2;
+    set->capacity = capacity;
     set->slots = alloc_zero(set->capacity * sizeof(struct subscription *));
     for (uint32_t i = 0; i < old_capacity; i++)
         if (old[i] != NULL)
@@ -49,9 +72,10 @@ static void grow_set(struct subscription_set *set) {
 }
 
 void subscriptions_add(struct subscription_set *set, struct subscription *subscription) {
-    /* One slot at least stays empty, so that every search ends; a large set is at most three quarters full. */
-    if (set->count + 1 >= set->capacity || set->count + 1 > set->capacity / 4 * 3 + 1)
-        grow_set(set);
+    uint32_t capacity = next_capacity(set);
+
+    if (capacity != set->capacity)
+        grow_set(set, capacity);
     set->slots[find_slot(set, subscription->channel)] = subscription;
     set->count++;
 }

@@ -8,9 +8,11 @@
 
 #include <jansson.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/budget.h"
 #include "harness.h"
 #include "session/session.h"
 
@@ -165,6 +167,7 @@ static int tear_down(void **state) {
     harness_destroy(&workers);
     channel_hub_destroy(server.channels);
     app_manager_destroy(apps);
+    assert_int_equal(budget_used(BUDGET_CHANNELS), 0);
     json_decref(config.app_manager.array_apps);
     close(client);
     buffer_dispose(&in);
@@ -386,6 +389,65 @@ static void a_change_of_something_else_leaves_the_clock(void **state) {
     assert_closed_for_sign_in_after(SIGN_IN_MS - 40000);
 }
 
+/* --- without room in the account of memory --- */
+
+static void subscribe(const char *channel) {
+    char text[100];
+
+    snprintf(text, sizeof text, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"%s\"}}", channel);
+    send_frame(1, text);
+}
+
+static void assert_subscribed(const char *channel) {
+    char text[100];
+
+    subscribe(channel);
+    snprintf(text, sizeof text,
+             "{\"event\":\"pusher_internal:subscription_succeeded\",\"channel\":\"%s\",\"data\":\"{}\"}", channel);
+    assert_told(text);
+}
+
+static void assert_no_room(const char *channel) {
+    char start[100];
+
+    subscribe(channel);
+    receive();
+    snprintf(start, sizeof start,
+             "{\"event\":\"pusher:subscription_error\",\"channel\":\"%s\",\"data\":{\"type\":\"LimitReached\"",
+             channel);
+    assert_non_null(memmem(in.data, in.length, start, strlen(start)));
+    assert_non_null(memmem(in.data, in.length, "\"status\":4100", strlen("\"status\":4100")));
+    in.length = 0;
+}
+
+/* The first subscriptions of a connection to channels that are there are taken in any case, also over the limit. */
+static void without_room_new_channels_and_larger_sets_are_refused(void **state) {
+    struct channel_event event = {.event = SLICE("\"e\""), .data = SLICE("\"d\""), .keep = true};
+    static const char *const there[] = {"cache-1", "cache-2", "cache-3", "cache-4"};
+    struct app_lookup lookup = {0};
+
+    (void)state;
+    connect_client(120);
+    assert_int_equal(app_manager_find_by_key(apps, worker, SLICE("key"), &lookup), APP_FOUND);
+    for (unsigned i = 0; i < 4; i++)
+        channel_publish(server.channels, lookup.slot, worker, slice_of(there[i]), &event, NULL);
+    budget_set_limit(1000000);
+    budget_add(BUDGET_BODIES, NULL, 1000000);
+    assert_no_room("new");
+    for (unsigned i = 0; i < 3; i++) {
+        assert_subscribed(there[i]);
+        receive();
+        in.length = 0; /* the event that was kept */
+    }
+    assert_no_room(there[3]);
+    budget_give(BUDGET_BODIES, NULL, 1000000);
+    assert_subscribed("new");
+    close(client);
+    harness_settle(worker);
+    assert_null(channel_find(lookup.slot, SLICE("new")));
+    budget_set_limit(0);
+}
+
 /* --- an app that is deleted --- */
 
 struct flicker {
@@ -448,6 +510,7 @@ int main(void) {
         TEST(turned_on_for_a_live_app_it_gives_open_connections_the_full_time),
         TEST(turned_off_it_ends_the_clock_and_turned_on_again_it_starts_anew),
         TEST(a_change_of_something_else_leaves_the_clock),
+        TEST(without_room_new_channels_and_larger_sets_are_refused),
         TEST(a_message_is_handled_by_one_record_though_the_app_goes_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,222 @@
+/* The memory that channels hold in the account of base/budget.h. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/budget.h"
+#include "channel/channel_internal.h"
+#include "harness.h"
+#include "session/subscription_set.h"
+
+#define MB ((size_t)1024 * 1024)
+
+static struct workers workers;
+static struct channel_hub *hub;
+static struct app_slot *slot;
+static struct stream *stream;
+static int client;
+
+static size_t ignore_data(struct stream *stream_, uint8_t *data, size_t length) {
+    (void)stream_;
+    (void)data;
+    return length;
+}
+
+static void ignore(struct stream *stream_) {
+    (void)stream_;
+}
+
+static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
+
+static int set_up(void **state) {
+    const struct channel_hub_settings settings = {
+        .cache_ttl_s = 60, .cache_max_channels = 100, .group_max_messages = 64, .group_max_bytes = 65536};
+    int server;
+
+    (void)state;
+    budget_set_limit(0);
+    harness_create(&workers, 2);
+    hub = channel_hub_create(&workers, &settings);
+    slot = app_slot_create(SLICE("42"), 2);
+    harness_pair(&server, &client);
+    stream = harness_stream(workers.list[0], server, &handler, NULL);
+    return 0;
+}
+
+static uint64_t app_bytes(void) {
+    return (uint64_t)atomic_load(&slot->budget.bytes);
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    stream_close(stream);
+    streams_flush(workers.list[0]);
+    close(client);
+    for (unsigned i = 0; i < workers.count; i++)
+        harness_settle(workers.list[i]);
+    channel_hub_destroy(hub);
+    app_slot_destroy(slot, channel_table_destroy);
+    harness_destroy(&workers);
+    assert_int_equal(budget_used(BUDGET_CHANNELS), 0);
+    budget_set_limit(0);
+    return 0;
+}
+
+/* Subscribes as a session does. */
+static enum channel_joined subscribe(struct subscription_set *set, const char *name, struct subscription **made) {
+    struct subscription *subscription = malloc(sizeof *subscription);
+    size_t bytes = subscriptions_bytes_of_next(set);
+    struct channel_join join = {0};
+    enum channel_joined joined = channel_subscribe(hub, slot, stream, slice_of(name), subscription, &join);
+
+    if (joined == CHANNEL_JOINED) {
+        budget_add(BUDGET_CHANNELS, &slot->budget, bytes);
+        subscriptions_add(set, subscription);
+    } else {
+        free(subscription);
+    }
+    *made = joined == CHANNEL_JOINED ? subscription : NULL;
+    return joined;
+}
+
+static void unsubscribe(struct subscription_set *set, struct subscription *subscription) {
+    size_t bytes = subscriptions_bytes(set);
+
+    subscriptions_remove(set, subscription);
+    budget_give(BUDGET_CHANNELS, &slot->budget, bytes - subscriptions_bytes(set));
+    channel_leave(hub, subscription, NULL);
+    free(subscription);
+}
+
+/* --- the figures --- */
+
+size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+
+/* What is allocated: with a sanitizer without malloc's own headers and padding. */
+static size_t allocated_bytes(void) {
+    if (__sanitizer_get_current_allocated_bytes != NULL)
+        return __sanitizer_get_current_allocated_bytes();
+    return mallinfo2().uordblks + mallinfo2().hblkhd;
+}
+
+static void assert_accounted(uint64_t accounted, size_t really) {
+    if (accounted < really * 0.9 || accounted > really * 1.2)
+        fail_msg("%llu bytes are accounted for %zu", (unsigned long long)accounted, really);
+}
+
+static void a_hundred_thousand_channels_are_counted_as_they_are(void **state) {
+    enum { CONNECTIONS = 10, EACH = 10000 };
+    struct subscription **made = malloc(CONNECTIONS * EACH * sizeof *made);
+    struct subscription_set sets[CONNECTIONS] = {0};
+    size_t before = allocated_bytes();
+    char name[40];
+
+    (void)state;
+    for (unsigned i = 0; i < CONNECTIONS * EACH; i++) {
+        snprintf(name, sizeof name, "channel-of-a-flood-%u", i);
+        assert_int_equal(subscribe(&sets[i / EACH], name, &made[i]), CHANNEL_JOINED);
+    }
+    assert_accounted(app_bytes(), allocated_bytes() - before);
+    assert_int_equal(budget_used(BUDGET_CHANNELS), app_bytes());
+    for (unsigned i = 0; i < CONNECTIONS * EACH; i++)
+        unsubscribe(&sets[i / EACH], made[i]);
+    assert_int_equal(app_bytes(), 0);
+    assert_in_range(allocated_bytes() - before, 0, 10000); /* the app's table in its first size */
+    free(made);
+}
+
+static void many_subscriptions_to_one_channel_are_counted_as_they_are(void **state) {
+    enum { CONNECTIONS = 20000 };
+    struct subscription_set *sets = calloc(CONNECTIONS, sizeof *sets);
+    struct subscription **made = malloc(CONNECTIONS * sizeof *made);
+    size_t before = allocated_bytes(), full;
+
+    (void)state;
+    for (unsigned i = 0; i < CONNECTIONS; i++)
+        assert_int_equal(subscribe(&sets[i], "news", &made[i]), CHANNEL_JOINED);
+    full = app_bytes();
+    assert_in_range(full, (allocated_bytes() - before) * 0.9, (allocated_bytes() - before) * 1.4);
+    for (unsigned i = 1; i < CONNECTIONS; i++)
+        unsubscribe(&sets[i], made[i]);
+    assert_in_range(app_bytes(), 1, full / 100); /* the list has shrunk */
+    unsubscribe(&sets[0], made[0]);
+    assert_int_equal(app_bytes(), 0);
+    free(sets);
+    free(made);
+}
+
+/* --- without room --- */
+
+static void without_room_no_channel_is_made_and_those_that_are_there_go_on(void **state) {
+    struct subscription_set set = {0}, others = {0};
+    struct subscription *first, *second, *none;
+
+    (void)state;
+    assert_int_equal(subscribe(&set, "a", &first), CHANNEL_JOINED);
+    budget_set_limit(MB);
+    budget_add(BUDGET_BODIES, NULL, MB);
+    assert_int_equal(subscribe(&set, "b", &none), CHANNEL_NO_MEMORY);
+    assert_null(channel_find(slot, SLICE("b")));
+    assert_int_equal(subscribe(&others, "a", &second), CHANNEL_JOINED);
+    budget_give(BUDGET_BODIES, NULL, MB);
+    unsubscribe(&others, second);
+    assert_int_equal(subscribe(&set, "b", &second), CHANNEL_JOINED);
+    unsubscribe(&set, first);
+    unsubscribe(&set, second);
+}
+
+static void an_app_that_has_taken_its_share_leaves_room_for_others(void **state) {
+    struct app_slot *other = app_slot_create(SLICE("43"), 2), *flooder = slot;
+    struct subscription_set flood = {0}, own = {0};
+    struct subscription *made[10000], *mine;
+    unsigned count = 0;
+    char name[20];
+
+    (void)state;
+    budget_set_limit(3 * MB); /* 60 % of it are for channels */
+    budget_add(BUDGET_OUTPUT, NULL, MB);
+    do
+        snprintf(name, sizeof name, "c%u", count);
+    while (subscribe(&flood, name, &made[count]) == CHANNEL_JOINED && ++count < 10000);
+    assert_in_range(app_bytes(), 1.2 * MB, 1.4 * MB); /* twice of what is free then */
+    slot = other;
+    assert_int_equal(subscribe(&own, "c", &mine), CHANNEL_JOINED);
+    unsubscribe(&own, mine);
+    assert_int_equal(app_bytes(), 0);
+    slot = flooder;
+    while (count > 0)
+        unsubscribe(&flood, made[--count]);
+    budget_give(BUDGET_OUTPUT, NULL, MB);
+    app_slot_destroy(other, channel_table_destroy);
+}
+
+static void a_deleted_app_gives_its_channels_back(void **state) {
+    struct channel_event event = {.event = SLICE("\"e\""), .data = SLICE("\"d\""), .keep = true};
+
+    (void)state;
+    channel_publish(hub, slot, workers.list[0], SLICE("cache-a"), &event, NULL);
+    assert_true(app_bytes() > 0);
+    assert_true(budget_used(BUDGET_CHANNELS) > 0);
+} /* tear_down checks that nothing is left */
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(a_hundred_thousand_channels_are_counted_as_they_are),
+        TEST(many_subscriptions_to_one_channel_are_counted_as_they_are),
+        TEST(without_room_no_channel_is_made_and_those_that_are_there_go_on),
+        TEST(an_app_that_has_taken_its_share_leaves_room_for_others),
+        TEST(a_deleted_app_gives_its_channels_back),
+    };
+#undef TEST
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
