@@ -240,6 +240,7 @@ struct config {
         bool disconnect_on_buffer_full;
         uint32_t max_message_size; /* bytes; use config_max_message_bytes */
         uint32_t max_frame_size;
+        uint32_t max_subscriptions_per_connection; /* 0: no limit */
         enum config_compression compression;
         uint32_t idle_timeout; /* this and the next two: accepted, without effect */
         uint32_t ping_interval;

@@ -289,6 +289,8 @@ const struct config_row config_rows[] = {
      "WEBSOCKET_MAX_MESSAGE_SIZE", .min = 1},
     {"websocket.max_frame_size", CONFIG_UNSIGNED, AT(websocket.max_frame_size), "16777216", "WEBSOCKET_MAX_FRAME_SIZE",
      .min = 1},
+    {"websocket.max_subscriptions_per_connection", CONFIG_LIMIT, AT(websocket.max_subscriptions_per_connection),
+     "10000"},
     {"websocket.idle_timeout", CONFIG_UNSIGNED, AT(websocket.idle_timeout), "120", "WEBSOCKET_IDLE_TIMEOUT",
      .flags = CONFIG_WITHOUT_EFFECT},
     {"websocket.ping_interval", CONFIG_UNSIGNED, AT(websocket.ping_interval), "30", "WEBSOCKET_PING_INTERVAL",

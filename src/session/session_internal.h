@@ -24,7 +24,6 @@
 #include "session/session.h"
 #include "session/subscription_set.h"
 
-#define SUBSCRIPTIONS_MAX 10000
 /* So many subscriptions of a connection, to channels that are there, are never refused for want of memory: what they
  * take is little beside the connection itself. */
 #define SUBSCRIPTIONS_ASSURED 3

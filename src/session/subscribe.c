@@ -256,6 +256,7 @@ static bool join_new(struct subscribe_request *request) {
 
 static void join_requested(struct subscribe_request *request) {
     struct session *session = request->session;
+    uint32_t max = session->server->config->websocket.max_subscriptions_per_connection;
     struct subscription *subscription =
         subscriptions_find_by_name(&session->subscriptions, session->slot, request->name);
 
@@ -265,10 +266,12 @@ static void join_requested(struct subscribe_request *request) {
         send_cached(request);
         return;
     }
-    if (session->subscriptions.count >= SUBSCRIPTIONS_MAX) {
+    if (max != 0 && session->subscriptions.count >= max) {
         session_refused(session, REFUSED_SUBSCRIPTIONS);
         session_subscription_error(session, request->channel_token, "LimitReached", 4004,
-                                   "a connection holds at most %d subscriptions", SUBSCRIPTIONS_MAX);
+                                   "a connection holds at most %u subscriptions: see "
+                                   "`websocket.max_subscriptions_per_connection`",
+                                   max);
         return;
     }
     if (join_new(request)) {

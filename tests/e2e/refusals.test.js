@@ -465,9 +465,34 @@ describe('what is refused while the connection stays', () => {
     });
     assert.equal(
       (await ws.inbox.next()).text,
-      refusal('private-more', 'LimitReached', 4004, 'a connection holds at most 10000 subscriptions'),
+      refusal(
+        'private-more',
+        'LimitReached',
+        4004,
+        'a connection holds at most 10000 subscriptions: see `websocket.max_subscriptions_per_connection`',
+      ),
     );
     assert.deepEqual(await stillOpen(ws), []);
     await counted(server, before, APP.id, { subscriptions_per_connection: 1 }, {});
+  });
+
+  test('a subscription over `websocket.max_subscriptions_per_connection`, until another one ends', async (t) => {
+    const own = await serverFor(t, { config: { websocket: { max_subscriptions_per_connection: 2 } } });
+    const ws = await connect(own, { t });
+    await subscribe(ws, 'a');
+    await subscribe(ws, 'b');
+    sendSubscribe(ws, 'c');
+    assert.equal(
+      (await ws.inbox.next()).text,
+      refusal(
+        'c',
+        'LimitReached',
+        4004,
+        'a connection holds at most 2 subscriptions: see `websocket.max_subscriptions_per_connection`',
+      ),
+    );
+    await subscribe(ws, 'b');
+    ws.send({ event: 'pusher:unsubscribe', data: { channel: 'a' } });
+    await subscribe(ws, 'c');
   });
 });

@@ -225,6 +225,7 @@ static const struct expectation {
         "WEBSOCKET_DISCONNECT_ON_BUFFER_FULL", "false"),
     ROW("websocket.max_message_size", websocket.max_message_size, "67108864", "WEBSOCKET_MAX_MESSAGE_SIZE", "1000"),
     ROW("websocket.max_frame_size", websocket.max_frame_size, "16777216", "WEBSOCKET_MAX_FRAME_SIZE", "2000"),
+    ROW("websocket.max_subscriptions_per_connection", websocket.max_subscriptions_per_connection, "10000", NULL, "20"),
     ROW("websocket.idle_timeout", websocket.idle_timeout, "120", "WEBSOCKET_IDLE_TIMEOUT", "1"),
     ROW("websocket.ping_interval", websocket.ping_interval, "30", "WEBSOCKET_PING_INTERVAL", "2"),
     ROW("websocket.auto_ping", websocket.auto_ping, "true", "WEBSOCKET_AUTO_PING", "false"),
