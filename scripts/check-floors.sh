@@ -12,7 +12,7 @@ floors='
 2 net config
 3 app aws client
 4 channel store
-5 app_manager webhook
+5 app_manager webhook handover
 6 session api
 7 server cli convert
 8 command

@@ -1,0 +1,68 @@
+/*
+ * The link: the connection between the two processes of an upgrade while both serve.
+ *
+ *   any thread --- handover_link_send ---> mailbox ---> the link's thread ---> socket
+ *   socket ---> the link's thread ---> on_message, on that thread
+ *
+ * One thread runs handover_link_run; it owns the socket. Any thread may send, without a mutex: messages leave in the
+ * order in which they were posted. Nobody waits for the other process: if that does not read, up to LINK_QUEUE_BYTES
+ * wait in memory, and then sending fails.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "handover/handover_socket.h"
+#include "net/mailbox.h"
+
+/* Of messages that are not sent yet. */
+#define LINK_QUEUE_BYTES (64u << 20)
+
+struct handover_link;
+struct handover_outgoing;
+
+struct handover_handler {
+    /* Handles a message of any type but HANDOVER_HELLO, on the link's thread. It may send, and must not wait long: what
+     * is behind waits, too. False with an error ends the link. */
+    bool (*on_message)(struct handover_link *link, const struct handover_message *message, void *context,
+                       struct error *error);
+    void *context;
+};
+
+struct handover_link {
+    struct handover_socket socket;
+    struct handover_handler handler;
+    struct deadline deadline;          /* when to give up; UINT64_MAX: never. The handler may change it. */
+    struct mailbox mailbox;            /* what other threads have posted */
+    struct handover_outgoing *sending; /* taken from the mailbox, oldest first; of the link's thread */
+    atomic_size_t queued_bytes;        /* allocated and not sent */
+    atomic_bool closed;                /* nothing is sent any more */
+    atomic_bool finishing;             /* the thread ends when all is sent */
+};
+
+/* Makes a link of a connection, whose socket it takes over. False with an error. */
+bool handover_link_init(struct handover_link *link, struct handover_socket *socket,
+                        const struct handover_handler *handler, struct error *error);
+/* When the link's thread has ended and nobody sends any more. */
+void handover_link_dispose(struct handover_link *link);
+
+/* Makes a message whose payload is the parts, one after the other. NULL if the link is closed, too much is queued or
+ * the payload is longer than HANDOVER_PAYLOAD_MAX. Any thread; it allocates. */
+struct handover_outgoing *handover_link_message(struct handover_link *link, uint8_t type, const struct slice *parts,
+                                                size_t count);
+/* Posts a message, which the link then owns. Lock-free, no system call: it may be called under a mutex. Any thread. */
+void handover_link_post(struct handover_link *link, struct handover_outgoing *message);
+/* Wakes the link's thread if it sleeps; after a post, without a mutex. Any thread. */
+void handover_link_wake(struct handover_link *link);
+
+/* All three. False if there is no message. */
+bool handover_link_send(struct handover_link *link, uint8_t type, const struct slice *parts, size_t count);
+
+/*
+ * Sends and receives until the other side closes (true), until all is sent after handover_link_finish (true), or until
+ * an error, the deadline or a cancellation (false with an error). Nothing can be sent afterwards. On the link's thread.
+ */
+bool handover_link_run(struct handover_link *link, struct error *error);
+
+/* Lets the link's thread send what is queued, for two seconds at most, and end. Any thread. */
+void handover_link_finish(struct handover_link *link);
