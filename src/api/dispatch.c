@@ -14,6 +14,12 @@ static void find_call_app(struct api_call *call);
 static void run_route(struct api_call *call);
 static void refuse_over_limit(struct api_call *call, uint32_t wait_s);
 
+/* True for paths that name an app: the store may be asked for it. */
+static bool path_names_app(struct slice path) {
+    return slice_starts_with(path, SLICE("/apps/")) || slice_starts_with(path, SLICE("/up/")) ||
+           slice_starts_with(path, SLICE("/stats"));
+}
+
 static void dispatch_request(struct http_connection *connection, struct http_request *request,
                              const struct route_table *table, bool head_only) {
     struct api *api = http_connection_handler(connection)->context;
@@ -32,7 +38,7 @@ static void dispatch_request(struct http_connection *connection, struct http_req
     call->path = received;
     call->head_only = head_only;
     call->cross_origin = table->cross_origin;
-    if (slice_starts_with(path, SLICE("/apps/")) && !request->head_accepted)
+    if (path_names_app(path) && !request->head_accepted)
         wait_s = rate_limiter_check(api->request_limit, connection, request);
     if (wait_s != 0) {
         refuse_over_limit(call, wait_s);

@@ -45,7 +45,7 @@ static void append_pool(struct metrics_page *page, const struct store_pool_stats
     for (unsigned i = 0; i < STORE_PRIORITY_COUNT; i++)
         metrics_sample_of(page, labels, "priority", priorities[i], status->waiting[i]);
     metrics_family(page, "app_store_turned_away_total", "counter",
-                   "Lookups of names never seen that found too many of their kind waiting.");
+                   "Lookups of names never seen that were refused, because there were too many of their kind.");
     metrics_sample(page, labels, status->rejected);
     metrics_family(page, "app_store_failures_total", "counter", "Operations for which the store could not be reached.");
     metrics_sample(page, labels, status->failures);

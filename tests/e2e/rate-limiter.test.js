@@ -62,6 +62,17 @@ test('one address gets max_requests from all workers together, and is told when 
   assert.deepEqual(await statuses(server, 2, { localAddress: '127.0.0.3' }), [200, 200]);
 });
 
+test('requests that name an app outside of /apps count, and health checks of the server do not', async (t) => {
+  const server = await limited(t, { api: { max_requests: 3 } });
+  const statusOf = async (target) => (await ask(server, { target })).status;
+  assert.equal(await statusOf(`/up/${APP.id}`), 200);
+  assert.equal(await statusOf('/up/nobody'), 404);
+  assert.equal(await statusOf('/stats?auth_key=nobody'), 401);
+  assert.equal(await statusOf('/up/nobody'), 429);
+  assert.equal(await statusOf('/stats?auth_key=nobody'), 429);
+  for (const path of ['/up', '/live', '/ready']) assert.equal(await statusOf(path), 200, path);
+});
+
 test('requests at the same time get no more than one after another', async (t) => {
   const server = await limited(t, { api: { max_requests: 10 } });
   const answers = await Promise.all(Array.from({ length: 40 }, () => ask(server)));

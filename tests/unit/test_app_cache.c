@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "app_cache_fixture.h"
+#include "app_manager/cache/cache_unknown.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/hash.h"
@@ -111,16 +112,66 @@ static void names_that_are_not_there_take_a_bounded_space(void **state) {
     (void)state;
     fixture_open("\"negative_ttl\":3600", 5000);
     assert_int_equal(fixture_by_key("ka"), APP_FOUND);
-    /* At its first look at the file the watch may forget them all once. */
-    for (unsigned i = 0, full = 0; full < 500; i++) {
+    for (unsigned i = 0; i < 1000; i++) {
         snprintf(name, sizeof name, "made-up-%u", i);
         assert_int_equal(fixture_by_key(name), APP_NOT_FOUND);
-        assert_true(fixture_lookups().negative_entries <= 10000);
-        full += fixture_lookups().negative_entries == 10000;
-        assert_true(i < 25000);
+        assert_true(fixture_lookups().negative_entries <= i + 1);
     }
     assert_int_equal(fixture_lookups().entries, 1);
     assert_int_equal(fixture_by_key("ka"), APP_FOUND);
+}
+
+/* Looks up made-up names until one is refused; returns how many were asked for. */
+static unsigned flood_with_ids(void) {
+    enum app_answer answer = APP_NOT_FOUND;
+    char name[32];
+    unsigned i;
+
+    for (i = 0; answer == APP_NOT_FOUND && i < 100000; i++) {
+        snprintf(name, sizeof name, "made-up-%u", i);
+        answer = fixture_by_id(name);
+    }
+    assert_int_equal(answer, APP_UNAVAILABLE);
+    return i - 1;
+}
+
+static void made_up_names_ask_the_store_so_often_and_no_more(void **state) {
+    uint64_t began_ms = clock_monotonic_ms();
+    unsigned asked;
+
+    (void)state;
+    fixture_open("\"negative_ttl\":0", 20000);
+    asked = flood_with_ids();
+    assert_in_range(asked, UNKNOWN_LIMIT,
+                    UNKNOWN_LIMIT + 2 + (clock_monotonic_ms() - began_ms) * UNKNOWN_LIMIT / (UNKNOWN_WINDOW_S * 1000));
+    assert_int_equal(fixture_lookups().misses, asked);
+    assert_int_equal(fixture_by_key("made-up"), APP_NOT_FOUND); /* keys are counted by themselves */
+}
+
+static void made_up_names_do_not_concern_those_that_were_found(void **state) {
+    unsigned tries;
+
+    (void)state;
+    fixture_open("\"enabled\":false", 20000);
+    assert_int_equal(fixture_by_key("ka"), APP_FOUND);
+    flood_with_ids();
+    for (tries = 0; tries < 100; tries++) /* each asks the store, by a name that the table does not hold any more */
+        assert_int_equal(fixture_by_id("a"), APP_FOUND);
+}
+
+/* Each of them is unknown at first, as after a restart. */
+static void apps_that_are_there_cost_no_token_of_made_up_names(void **state) {
+    char id[32];
+
+    (void)state;
+    fixture_run_sql(
+        "WITH RECURSIVE n (i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 2499) "
+        "INSERT INTO applications SELECT 'app-' || i, 'key-' || i, 's', 1, 1, 0, 1 FROM n");
+    fixture_open("", 20000);
+    for (unsigned i = 0; i < 2500; i++) {
+        snprintf(id, sizeof id, "app-%u", i);
+        assert_int_equal(fixture_by_id(id), APP_FOUND);
+    }
 }
 
 static void a_broken_record_is_invalid_with_its_field_until_it_is_repaired(void **state) {
@@ -283,6 +334,9 @@ int main(void) {
         TEST(who_went_away_is_not_answered),
         TEST(a_name_that_is_not_there_is_asked_for_once_in_its_time),
         TEST(names_that_are_not_there_take_a_bounded_space),
+        TEST(made_up_names_ask_the_store_so_often_and_no_more),
+        TEST(made_up_names_do_not_concern_those_that_were_found),
+        TEST(apps_that_are_there_cost_no_token_of_made_up_names),
         TEST(a_broken_record_is_invalid_with_its_field_until_it_is_repaired),
         TEST(a_record_that_breaks_leaves_the_last_valid_one_in_force),
         TEST(without_the_cache_every_lookup_asks_the_store),

@@ -10,6 +10,7 @@
 #include "app_manager/seed_apps.h"
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/thread.h"
 
 #define IDLE_MS 60000         /* a connection to the store that is not needed is closed after so long */
@@ -48,6 +49,7 @@ static void init_parts(struct app_cache *cache, struct workers *workers, const s
     cache_wake_init(&cache->wake);
     records_init(&cache->records, &cache->settings, &cache->wake, workers->count, hooks->free_channels);
     negatives_init(&cache->negatives, cache->settings.negative_ttl_ms);
+    unknown_names_init(&cache->unknown);
     fetches_init(&cache->fetches, workers, cache->counters, &cache->wake);
     write_log_init(&cache->writes, 2 * timeout_ms + 1000);
     store_health_init(&cache->health, timeout_ms);
@@ -118,6 +120,7 @@ void app_cache_destroy(struct app_cache *cache) {
     cache_capacity_dispose(&cache->capacity);
     write_log_dispose(&cache->writes);
     fetches_dispose(&cache->fetches);
+    unknown_names_dispose(&cache->unknown);
     negatives_dispose(&cache->negatives);
     records_dispose(&cache->records);
     cache_wake_dispose(&cache->wake);
@@ -175,15 +178,35 @@ static bool answer_stale(struct app_cache *cache, struct cache_entry *entry, str
     return answer_from_entry(cache, entry, worker, lookup);
 }
 
-/* Joins the fetch of the name, or a new one, which goes to `created`. With the mutex held. */
+/* Creates the fetch of a name. NULL: it was never found, as too many others. With the mutex held. */
+static struct cache_fetch *begin_fetch(struct app_cache *cache, enum name_kind kind, struct slice name, uint64_t hash,
+                                       struct reclaim_batch *unlinked) {
+    struct cache_entry *entry = records_find(&cache->records, kind, name, hash);
+    bool unknown = entry == NULL && !unknown_names_was_found(&cache->unknown, hash);
+    uint64_t now_ms = clock_monotonic_ms();
+    struct cache_fetch *fetch;
+
+    if (unknown && !unknown_names_admit(&cache->unknown, kind, now_ms))
+        return NULL;
+    fetch = fetches_add(&cache->fetches, kind, name, entry, now_ms, unlinked);
+    fetch->unknown = unknown;
+    if (!unknown)
+        fetch->operation.priority = STORE_KNOWN;
+    return fetch;
+}
+
+/* Joins the fetch of the name, or a new one, which goes to `created`; or the answer is APP_UNAVAILABLE. With the mutex
+ * held. */
 static void join_fetch(struct app_cache *cache, struct worker *worker, enum name_kind kind, struct slice name,
                        uint64_t hash, struct app_lookup *lookup, struct cache_fetch **created,
                        struct reclaim_batch *unlinked) {
     struct cache_fetch *fetch = fetches_find(&cache->fetches, kind, name, hash);
 
+    if (fetch == NULL)
+        fetch = *created = begin_fetch(cache, kind, name, hash, unlinked);
     if (fetch == NULL) {
-        struct cache_entry *entry = records_find(&cache->records, kind, name, hash);
-        fetch = *created = fetches_add(&cache->fetches, kind, name, entry, clock_monotonic_ms(), unlinked);
+        lookup->answer = APP_UNAVAILABLE;
+        return;
     }
     lookup->answer = APP_PENDING;
     fetch_join(fetch, worker, lookup);
@@ -205,6 +228,14 @@ static enum app_answer ask_store(struct app_cache *cache, struct worker *worker,
     pthread_mutex_unlock(&cache->mutex);
     if (known)
         return lookup->answer;
+    if (lookup->answer == APP_UNAVAILABLE) {
+        counter_add(&cache->counters[worker->index].errors, 1);
+        log_warning("app",
+                    "lookups of unknown app %s are refused for a while: the store did not know more than %u of them "
+                    "in %u s, so clients make them up, or use those of deleted apps",
+                    kind == NAME_ID ? "ids" : "keys", UNKNOWN_LIMIT, UNKNOWN_WINDOW_S);
+        return APP_UNAVAILABLE;
+    }
     counter_add(&cache->counters[worker->index].misses, 1);
     cache_effects_run(&effects, &cache->surroundings);
     if (created != NULL)
@@ -251,6 +282,8 @@ void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *
 }
 
 void app_cache_read_stats(struct app_cache *cache, struct app_lookup_stats *lookups, struct store_pool_stats *pool) {
+    uint64_t refused;
+
     *lookups = (struct app_lookup_stats){0};
     for (unsigned i = 0; i < cache->surroundings.workers->count; i++) {
         const struct lookup_counters *counters = &cache->counters[i];
@@ -266,6 +299,8 @@ void app_cache_read_stats(struct app_cache *cache, struct app_lookup_stats *look
     lookups->broken = cache->records.broken;
     lookups->outages = cache->health.outages;
     lookups->outage = cache->health.outage;
+    refused = cache->unknown.refused;
     pthread_mutex_unlock(&cache->mutex);
     store_pool_read_stats(cache->pool, pool);
+    pool->rejected += refused;
 }

@@ -15,6 +15,8 @@ struct cache_entry *cache_put_record(struct app_cache *cache, struct app *app, u
 
     negatives_drop(&cache->negatives, NAME_ID, entry->by_id.text, &effects->unlinked);
     negatives_drop(&cache->negatives, NAME_KEY, entry->key->node.text, &effects->unlinked);
+    unknown_names_found(&cache->unknown, entry->by_id.hash);
+    unknown_names_found(&cache->unknown, entry->key->node.hash);
     cache->health.ever_loaded = true;
     return entry;
 }
@@ -139,6 +141,8 @@ static void finish_fetch(struct store_operation *operation, enum store_answer an
     if (!outdated) {
         enum app_answer result = apply_answer(cache, fetch, answer, error, &effects);
         cache_note_removal_end(cache, &effects);
+        if (fetch->unknown && answer != STORE_NOT_FOUND)
+            unknown_names_return(&cache->unknown, fetch->kind);
         fetch_answer(fetch, result, result == APP_INVALID ? error->text : NULL, &deliveries);
         fetches_remove(&cache->fetches, fetch);
     }

@@ -7,6 +7,7 @@
  *   cache_negative   negative entries                     cache_effects    what waits for the mutex to be released
  *   cache_record     records that were found              cache_fetch      queries in flight
  *   cache_capacity   back-pressure on new entries         cache_counters   lookups by how they were answered
+ *   cache_unknown    a bound on names never found
  *
  * What acts on several parts, from the bottom up:
  *   cache_outage       answers enter the store's health; outages are logged and probed
@@ -34,6 +35,7 @@
 #include "app_manager/cache/cache_health.h"
 #include "app_manager/cache/cache_negative.h"
 #include "app_manager/cache/cache_record.h"
+#include "app_manager/cache/cache_unknown.h"
 #include "app_manager/cache/cache_write_log.h"
 #include "app_manager/store_pool.h"
 
@@ -52,6 +54,7 @@ struct app_cache {
     struct cache_wake wake;
     struct records records;
     struct negatives negatives;
+    struct unknown_names unknown;
     struct fetches fetches;
     struct write_log writes;
     struct store_health health;
