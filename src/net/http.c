@@ -165,6 +165,15 @@ void http_accept_head(struct http_connection *connection) {
     stream_resume(connection->stream);
 }
 
+/* False, with `refusal` set, if the head is one that others may read otherwise. */
+static bool head_is_clear(struct http_connection *connection, const uint8_t *data, size_t length) {
+    if (connection->state == REQUEST_IDLE)
+        connection->lines.at = LINE_NONE;
+    if (connection->state <= REQUEST_HEAD)
+        connection->refusal = http_lines_check(&connection->lines, (const char *)data, length);
+    return connection->refusal == NULL;
+}
+
 static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) {
     struct http_connection *connection = stream->context;
     enum llhttp_errno code;
@@ -172,6 +181,10 @@ static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) 
 
     if (connection->state == REQUEST_CLOSING)
         return length;
+    if (!head_is_clear(connection, data, length)) {
+        refuse_broken_request(connection);
+        return length;
+    }
     code = llhttp_execute(&connection->parser, (const char *)data, length);
     consumed = code == HPE_OK ? length : (size_t)(llhttp_get_error_pos(&connection->parser) - (const char *)data);
     if (connection->request != NULL) {

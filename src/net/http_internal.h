@@ -1,6 +1,7 @@
 /*
  * Types and functions that the files of the HTTP server share.
  *
+ *   http_lines.c    what llhttp lets pass in a head
  *   http_request.c  a request: parsing with the callbacks of llhttp, headers, reuse of memory
  *   http_waiting.c  connections that wait for their clients, and which of them are closed when something is short
  *   http.c          a connection: the sequence of requests, answers, timers, closing
@@ -11,6 +12,7 @@
 
 #include "base/list.h"
 #include "net/http.h"
+#include "net/http_lines.h"
 
 #define HTTP_HEAD_TIMEOUT_MS 10000
 #define HTTP_BODY_TIMEOUT_MS 30000
@@ -33,6 +35,7 @@ struct http_connection {
     struct http_request *request;
     llhttp_t parser;
     enum request_state state;
+    struct http_lines lines;
     bool in_value;   /* the last header callback was for a value */
     bool value_done; /* the last header is complete: only a name may follow */
     bool too_large;  /* the head is over its limits */
