@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/slice.h"
 
@@ -70,6 +71,17 @@ bool network_contains(const struct network *network, const struct sockaddr *addr
     uint8_t bytes[16];
 
     return effective_address(address, bytes) && same_prefix(network->address, bytes, network->bits);
+}
+
+bool network_peer_is_local(int fd) {
+    static const struct network loopback4 = {{[10] = 0xff, 0xff, 127}, 96 + 8}, loopback6 = {{[15] = 1}, 128};
+    struct sockaddr_storage peer = {0};
+    const struct sockaddr *address = (const struct sockaddr *)&peer;
+    socklen_t length = sizeof peer;
+
+    if (getpeername(fd, (struct sockaddr *)&peer, &length) != 0)
+        return false;
+    return peer.ss_family == AF_UNIX || network_contains(&loopback4, address) || network_contains(&loopback6, address);
 }
 
 const char *network_write_address(const struct sockaddr *address, char text[NETWORK_ADDRESS_TEXT]) {

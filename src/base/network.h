@@ -26,5 +26,8 @@ bool network_parse(const char *text, struct network *network);
  */
 bool network_contains(const struct network *network, const struct sockaddr *address);
 
+/* True if the other end of a connected socket is on this machine: a Unix socket, or a loopback address. */
+bool network_peer_is_local(int fd);
+
 /* Writes the address, without the port; "?" if it is neither IPv4 nor IPv6. Returns `text`. */
 const char *network_write_address(const struct sockaddr *address, char text[NETWORK_ADDRESS_TEXT]);

@@ -15,7 +15,7 @@ import { freePorts } from '../lib/backends/daemon.js';
 import { backendFor } from '../lib/backends/index.js';
 import { MariaDb } from '../lib/backends/mariadb.js';
 import { connect } from '../lib/client.js';
-import { impostor, lead } from '../lib/middle.js';
+import { addressOutside, impostor, lead } from '../lib/middle.js';
 import { folderWith } from '../lib/process.js';
 import { serverFor } from '../lib/server.js';
 import {
@@ -822,6 +822,64 @@ test('without_tls_a_password_leaves_encrypted_or_not_at_all', async (t) => {
     assert.deepEqual([...sent[1].subarray(4)], [2], mode);
   }
   assert.deepEqual(await signInBySha2(t, here, 'require'), []);
+});
+
+// A server without TLS that asks for the password by this plugin. Returns what it was sent after the first packet.
+async function signInByPlugin(t, here, host, plugin, pattern) {
+  const packet = (number, ...parts) => {
+    const body = Buffer.concat(parts.map((part) => Buffer.from(part)));
+    return Buffer.concat([Buffer.from([body.length & 255, body.length >> 8, 0, number]), body]);
+  };
+  const sent = [];
+  const server = net.createServer((client) => {
+    client.on('error', () => {});
+    client.write(
+      packet(
+        0,
+        [10],
+        '8.4.0\0',
+        [1, 0, 0, 0],
+        '12345678',
+        [0, 0x0b, 0xa2, 45, 2, 0, 0x28, 0, 21],
+        Buffer.alloc(10),
+        '123456789012\0',
+        'mysql_native_password\0',
+      ),
+    );
+    client.on('data', (bytes) => {
+      sent.push(bytes);
+      if (sent.length === 1) client.write(packet(bytes[3] + 1, [0xfe], `${plugin}\0`, '\x04Password: \0'));
+      else client.destroy();
+    });
+  });
+  await once(server.listen(0, host), 'listening');
+  t.after(() => server.close());
+  for (const mode of ['prefer', 'disable']) {
+    sent.length = 0;
+    const { port } = server.address();
+    await refused(t, ['list', '-c', here.config({ host, port, password: 'TOPSECRET', tls: { mode } })], pattern);
+  }
+  return Buffer.concat(sent.slice(1)).toString('latin1');
+}
+
+test('no_password_leaves_in_clear_text_for_another_machine', async (t) => {
+  const here = await place(t);
+  for (const plugin of ['mysql_clear_password', 'dialog']) {
+    const pattern =
+      /database\.mysql\.tls\.mode: .* asks for the password in clear text, .*not encrypted: set tls\.mode to `require`/;
+    assert.equal(await signInByPlugin(t, here, addressOutside(), plugin, pattern), '');
+  }
+  const sent = await signInByPlugin(t, here, '127.0.0.1', 'mysql_clear_password', /MySQL/);
+  assert.ok(sent.includes('TOPSECRET\0'), sent);
+});
+
+test('another_machine_is_signed_in_to_with_and_without_tls', async (t) => {
+  const here = await place(t);
+  const host = addressOutside();
+  const port = await lead(t, 0, address, undefined, host);
+  await migrate(t, here.config());
+  for (const mode of ['disable', 'prefer', 'require'])
+    assert.deepEqual(await ids(t, here.config({ host, port, tls: { mode } })), []);
 });
 
 // --- servers that break ---

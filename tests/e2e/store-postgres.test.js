@@ -5,10 +5,11 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFileSync } from 'node:fs';
+import { copyFileSync, readFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import test, { after } from 'node:test';
+import tls from 'node:tls';
 
 import { refusesBadAfter } from '../lib/admin-list.js';
 import { api } from '../lib/api.js';
@@ -19,7 +20,7 @@ import { Postgres } from '../lib/backends/postgres.js';
 import { connect } from '../lib/client.js';
 import { TIMEOUT_MS, within } from '../lib/inbox.js';
 import { eventually } from '../lib/metrics.js';
-import { impostor, lead } from '../lib/middle.js';
+import { addressOutside, impostor, lead } from '../lib/middle.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
 import { serverFor } from '../lib/server.js';
@@ -788,6 +789,117 @@ test('a_server_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t
   for (const tls of [{ mode: 'require' }, { mode: 'verify', ca_path: address.ca }]) {
     await refused(t, ['list', '-c', config(tls)], /database\.postgres\.tls: .*server does not support SSL/);
   }
+});
+
+// --- the password ---
+
+const SALT = Buffer.from('salt');
+const asksFor = (number, body = Buffer.alloc(0)) => {
+  const head = Buffer.from([82, 0, 0, 0, 8 + body.length, 0, 0, 0, number]);
+  return Buffer.concat([head, body]);
+};
+const CLEAR = asksFor(3);
+const MD5 = asksFor(5, SALT);
+
+// A server that answers each message of libpq with the next of `answers`, and a request to encrypt with `encrypts`.
+// Resolves to {port, sent()}: the bytes that it was sent.
+async function asking(t, host, answers, { encrypts = 'N', secure = (socket) => socket } = {}) {
+  const sent = [];
+  const server = net.createServer((client) => {
+    let left = [...answers];
+    const hear = (socket) =>
+      socket
+        .on('error', () => {})
+        .on('data', (bytes) => {
+          sent.push(bytes);
+          if (bytes.length === 8 && bytes[6] === 0x16) {
+            socket.write(encrypts);
+            if (encrypts === 'S') hear(secure(socket.removeAllListeners('data')));
+          } else if (left.length) {
+            const answer = left.shift();
+            if (Array.isArray(answer)) for (const byte of answer) socket.write(Buffer.from([byte]));
+            else socket.write(answer);
+          } else {
+            socket.destroy();
+          }
+        });
+    hear(client);
+    if (encrypts === '') client.write(left.shift());
+  });
+  await once(server.listen(0, host), 'listening');
+  t.after(() => server.close());
+  return { port: server.address().port, sent: () => Buffer.concat(sent).toString('latin1') };
+}
+
+test('no_password_leaves_in_clear_text_for_another_machine', async (t) => {
+  const host = addressOutside();
+  const password = 'TOPSECRET';
+  const here = await place(t);
+  for (const [mode, answers, options] of [
+    ['prefer', [CLEAR]],
+    ['disable', [CLEAR]],
+    ['prefer', [[...CLEAR]]],
+    ['prefer', [Buffer.concat([Buffer.from('N'), CLEAR])], { encrypts: '' }],
+    ['disable', [MD5, CLEAR]],
+    ['disable', [Buffer.concat([MD5, CLEAR])]],
+    ['disable', [asksFor(5, Buffer.concat([SALT, CLEAR]))]],
+    ['disable', [asksFor(3, Buffer.from('more'))]],
+    ['disable', [asksFor(10, Buffer.concat([Buffer.from('SCRAM-SHA-256\0\0'), CLEAR]))]],
+  ]) {
+    const { port, sent } = await asking(t, host, answers, options);
+    await refused(
+      t,
+      ['list', '-c', here.config({ host, port, password, tls: { mode } })],
+      /asks for the password in clear text, .*not encrypted: set database\.postgres\.tls\.mode to `require`/,
+    );
+    assert.ok(!sent().includes(password), `${mode}: ${sent()}`);
+  }
+});
+
+test('a_password_leaves_as_a_digest_within_tls_or_on_this_machine', async (t) => {
+  const password = 'TOPSECRET';
+  const here = await place(t);
+  const md5 = (text) => createHash('md5').update(text).digest('hex');
+  const digest = md5(Buffer.concat([Buffer.from(md5(`${password}${address.user}`)), SALT]));
+  const secure = (socket) =>
+    new tls.TLSSocket(socket, {
+      isServer: true,
+      cert: readFileSync(address.certificate),
+      key: readFileSync(address.key),
+    });
+  const listing = async (host, mode, answers, options) => {
+    const { port, sent } = await asking(t, host, answers, options);
+    await refused(
+      t,
+      ['list', '-c', here.config({ host, port, password, tls: { mode } })],
+      /closed the connection|EOF detected/,
+    );
+    return sent();
+  };
+  assert.ok((await listing(addressOutside(), 'disable', [MD5])).includes(`md5${digest}\0`));
+  assert.ok((await listing('127.0.0.1', 'prefer', [CLEAR])).includes(`${password}\0`));
+  assert.ok((await listing(addressOutside(), 'prefer', [CLEAR], { encrypts: 'S', secure })).includes(`${password}\0`));
+});
+
+test('another_machine_is_signed_in_to_with_and_without_tls', async (t) => {
+  const here = await place(
+    t,
+    `CREATE VIEW applications AS SELECT CASE WHEN ssl THEN 'encrypted' ELSE 'plain' END AS id, 'k' AS key, 's' AS secret
+    FROM pg_stat_ssl WHERE pid = pg_backend_pid()`,
+  );
+  const host = addressOutside();
+  const port = await lead(t, 0, address, undefined, host);
+  for (const [mode, how] of [
+    ['disable', 'plain'],
+    ['prefer', 'encrypted'],
+    ['require', 'encrypted'],
+  ])
+    assert.deepEqual(await ids(t, here.config({ host, port, tls: { mode } })), [how]);
+  await refused(
+    t,
+    ['list', '-c', here.config({ host, port, password: 'wrong', tls: { mode: 'disable' } })],
+    /database\.postgres\.username and \.password: .*password authentication failed/,
+  );
 });
 
 // --- servers that break ---

@@ -6,6 +6,7 @@ import test, { after } from 'node:test';
 
 import { apps, appsDone, migrate } from '../lib/apps-command.js';
 import { backendFor } from '../lib/backends/index.js';
+import { addressOutside, lead } from '../lib/middle.js';
 import { makeCertificates } from '../lib/backends/certificates.js';
 import { folderWith } from '../lib/process.js';
 
@@ -107,4 +108,19 @@ test('a_node_without_tls_is_taken_by_prefer_and_by_nothing_stricter', async (t) 
   for (const tls of [{ mode: 'require' }, { mode: 'verify', ca_path: ca }]) {
     await refused(t, fileFor(t, plain, tls), /app_manager\.scylladb\.tls: the node does not speak TLS/);
   }
+});
+
+test('a_password_that_leaves_without_tls_for_another_machine_is_a_warning', async (t) => {
+  const host = addressOutside();
+  const warnings = async (file) =>
+    (await apps(t, ['list', '-c', file])).stderr.match(/went to \S+ without encryption/g);
+  const through = { nodes: [`${host}:${await lead(t, 0, plain.address, undefined, host)}`] };
+  await migrated(t, fileFor(t, plain, { mode: 'disable' }));
+  for (const mode of ['disable', 'prefer'])
+    assert.deepEqual(await warnings(fileFor(t, plain, { mode }, through)), [
+      `went to ${through.nodes[0]} without encryption`,
+    ]);
+  assert.equal(await warnings(fileFor(t, plain, { mode: 'disable' })), null);
+  const secret = { nodes: [`${host}:${await lead(t, 0, encrypted.address, undefined, host)}`] };
+  assert.equal(await warnings(fileFor(t, encrypted, { mode: 'prefer', ...ours }, secret)), null);
 });

@@ -41,6 +41,12 @@ static bool explain_sign_in(struct mysql_connection *connection, struct error *e
     if (connection->offers_no_tls && config->tls.mode != CONFIG_TLS_PREFER)
         return error_set(error, "database.mysql.tls.mode: MySQL at %s:%u offers no TLS", config->host, config->port);
     connection->code = mysql_errno(connection->link);
+    if (connection->code == CR_PLUGIN_NOT_ALLOWED)
+        return error_set(
+            error,
+            "database.mysql.tls.mode: MySQL at %s:%u asks for the password in clear text, or by a way that "
+            "is not known as safe, and the connection is not encrypted: set tls.mode to `require` (%s)",
+            config->host, config->port, mysql_error(connection->link));
     return error_set(error, "%s: MySQL at %s:%u: %s", mysql_setting(connection->code), config->host, config->port,
                      mysql_error(connection->link));
 }
@@ -137,7 +143,8 @@ static bool sign_in_to_mysql(struct mysql_connection *connection, bool encrypted
     bool socket = is_socket_path(config->host);
 
     connection->link = mysql_init(NULL);
-    connection->expects_greeting = encrypted && !socket;
+    connection->wants_tls = encrypted;
+    connection->expects_greeting = !socket;
     set_mysql_options(connection, encrypted);
     return mysql_real_connect(connection->link, socket ? NULL : config->host, config->username, config->password,
                               config->database, config->port, socket ? config->host : NULL,

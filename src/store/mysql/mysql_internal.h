@@ -62,8 +62,8 @@ struct mysql_connection {
     bool gave_up;
     bool too_large;    /* it ended at the response limit */
     uint64_t received; /* bytes that the socket had received before the operation */
-    /* TLS is wanted, and the greeting of the server has not been checked yet. */
-    bool expects_greeting;
+    bool wants_tls;
+    bool expects_greeting;      /* the greeting of the server has not been checked yet */
     bool offers_no_tls;         /* the greeting offers no TLS, which is wanted */
     unsigned code;              /* the server's number of the last failure */
     uint64_t reread_columns_ms; /* when to read the columns again; 0: not read yet */

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "base/network.h"
 #include "store/mysql/mysql_internal.h"
 #include "store/response_limit.h"
 
@@ -66,6 +67,14 @@ static bool socket_has_failed(my_socket socket) {
     return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLERR | POLLHUP)) != 0;
 }
 
+/* Without TLS, another machine gets no password in clear text, which the server's choice of a plugin would send. */
+static void keep_password_from_leaving(my_socket socket) {
+    if (!network_peer_is_local(socket))
+        mysql_options(current->link, MARIADB_OPT_RESTRICTED_AUTH,
+                      "mysql_native_password,client_ed25519,caching_sha2_password,sha256_password,parsec,"
+                      "auth_gssapi_client");
+}
+
 /*
  * Checks the greeting, which every server sends first, before the library reads it. When the server offers no TLS the
  * library goes on without, even if it was told to use TLS, and may send the password in clear text: libmariadb reports
@@ -90,7 +99,10 @@ static bool check_greeting(my_socket socket) {
             return give_up_operation();
     }
     current->expects_greeting = false;
-    if (greeting != GREETING_WITHOUT_TLS)
+    if (current->wants_tls && greeting != GREETING_WITHOUT_TLS)
+        return true;
+    keep_password_from_leaving(socket);
+    if (!current->wants_tls)
         return true;
     mysql_options(current->link, MYSQL_OPT_SSL_ENFORCE, &enforced);
     current->offers_no_tls = true;

@@ -1,10 +1,10 @@
 #include <openssl/x509.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/resolve.h"
+#include "store/postgres/postgres_guard.h"
 #include "store/postgres/postgres_internal.h"
 
 #define LIMIT_BEYOND_MS 1000 /* the limit of the server is longer, so that ours comes first */
@@ -153,21 +153,29 @@ static PGconn *begin_postgres_connect(const struct config_sql *config, const str
     return PQconnectStartParams(names, values, 0);
 }
 
+static bool sign_in_guarded(struct postgres_guard *guard, struct error *error) {
+    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+
+    while (state != PGRES_POLLING_OK) {
+        if (state == PGRES_POLLING_FAILED || !postgres_guard_wait(guard, state, error))
+            return false;
+        state = PQconnectPoll(guard->link);
+    }
+    return true;
+}
+
 static bool finish_postgres_connect(struct postgres_connection *connection, struct error *error) {
     PGconn *link = connection->link;
-    PostgresPollingStatusType state = PGRES_POLLING_WRITING;
+    struct postgres_guard guard;
+    bool signed_in;
 
     if (link == NULL || PQstatus(link) == CONNECTION_BAD)
         return false;
     PQsetErrorVerbosity(link, PQERRORS_VERBOSE); /* the only way to get the code of an error here */
-    while (state != PGRES_POLLING_OK) {
-        if (state == PGRES_POLLING_FAILED)
-            return false;
-        if (!deadline_wait_or_fail(&connection->base.deadline, PQsocket(link),
-                                   state == PGRES_POLLING_READING ? POLLIN : POLLOUT, error))
-            return false;
-        state = PQconnectPoll(link);
-    }
+    postgres_guard_init(&guard, link, &connection->base.deadline);
+    signed_in = sign_in_guarded(&guard, error);
+    if (!postgres_guard_end(&guard, error) || !signed_in)
+        return false;
     PQsetErrorVerbosity(link, PQERRORS_DEFAULT);
     return PQsetnonblocking(link, 1) == 0;
 }

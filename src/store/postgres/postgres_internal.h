@@ -7,6 +7,7 @@
  *   postgres_watch.c    receiving the notifications (LISTEN)
  *   postgres_query.c    running statements, and what their failures mean
  *   postgres_connect.c  connecting
+ *   postgres_guard.c    keeping the password from leaving in clear text
  */
 #pragma once
 

@@ -7,6 +7,16 @@
 
 #define CONNECT_TO_SCHEMA_NODE_MS 2000
 
+static void warn_of_clear_password(struct scylladb_store *store, const struct scylladb_node *node) {
+    if (!atomic_exchange(&store->warned_of_password, true))
+        log_warning(
+            "app",
+            "app_manager.scylladb.password went to %s:%u without encryption, and CQL has no other way: whoever "
+            "listens on the network can read it, and the secrets of all apps. Set app_manager.scylladb.tls.mode "
+            "to `verify`",
+            node->host, node->port);
+}
+
 static struct scylladb_connection *connect_to_node(struct scylladb_store *store, const struct scylladb_node *node,
                                                    const struct deadline *deadline, struct error *error) {
     const struct cql_node_address address = {node->host, node->port};
@@ -18,6 +28,8 @@ static struct scylladb_connection *connect_to_node(struct scylladb_store *store,
     connection->link =
         cql_connect(&address, store->config->database.scylladb.username, store->config->database.scylladb.password,
                     &store->config->database.scylladb.tls, deadline, error);
+    if (connection->link != NULL && cql_password_was_clear(connection->link))
+        warn_of_clear_password(store, node);
     if (connection->link != NULL && scylladb_refresh_nodes(connection, error))
         return connection;
     scylladb_close_connection(connection);

@@ -45,6 +45,7 @@ struct scylladb_store {
 
     /* Fewer nodes are known than a quorum of the keyspace's replicas. Set by the last read of system.peers. */
     atomic_bool below_quorum;
+    atomic_bool warned_of_password; /* that it leaves in clear text */
 
     pthread_mutex_t mutex; /* of the members below */
     struct scylladb_node nodes[SCYLLADB_NODES_MAX];

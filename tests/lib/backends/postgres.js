@@ -72,7 +72,7 @@ export class Postgres extends Backend {
     giveToNobody(certificate, key);
     chmodSync(key, 0o600);
     chmodSync(this.folder, 0o755);
-    this.address.ca = ca;
+    Object.assign(this.address, { ca, certificate, key });
     return { ssl: 'on', ssl_cert_file: certificate, ssl_key_file: key };
   }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/network.h"
 
 #define BODY_STEP_BYTES 65536 /* a body gets more memory than this only after as many bytes have arrived */
 #define STATEMENTS_MAX 64     /* prepared statements that are kept */
@@ -34,6 +35,7 @@ struct cql_connection {
     unsigned statement_count;
     bool lost;     /* of no further use */
     uint32_t code; /* of the error in the last response; 0: none */
+    bool password_was_clear;
 };
 
 static void forget_statement(struct cql_connection *connection, struct cql_statement *statement) {
@@ -157,6 +159,7 @@ static bool sign_in_to_node(struct cql_connection *connection, const char *usern
     begin_request(connection, CQL_OPCODE_AUTH_RESPONSE);
     cql_append_bytes(&connection->out, buffer_slice(&token));
     good = exchange_frames(connection, error);
+    connection->password_was_clear = connection->socket.tls == NULL && !network_peer_is_local(connection->socket.fd);
     explicit_bzero(token.data, token.length);
     explicit_bzero(connection->out.data, connection->out.length);
     buffer_dispose(&token);
@@ -190,6 +193,10 @@ struct cql_connection *cql_connect(const struct cql_node_address *address, const
         return connection;
     cql_close(connection);
     return NULL;
+}
+
+bool cql_password_was_clear(const struct cql_connection *connection) {
+    return connection->password_was_clear;
 }
 
 void cql_close(struct cql_connection *connection) {

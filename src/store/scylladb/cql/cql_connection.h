@@ -18,6 +18,8 @@ enum cql_failure {
 /* Connects and signs in with username and password, unless the username is NULL. NULL with an error. */
 struct cql_connection *cql_connect(const struct cql_node_address *address, const char *username, const char *password,
                                    const struct config_tls *tls, const struct deadline *deadline, struct error *error);
+/* True if the password went to another machine without TLS: the protocol knows no other form of it. */
+bool cql_password_was_clear(const struct cql_connection *connection);
 void cql_close(struct cql_connection *connection);
 
 struct cql_request {
