@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "loop.h"
+#include "memory_socket.h"
 #include "store/scylladb/scylladb_internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

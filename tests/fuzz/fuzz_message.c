@@ -25,8 +25,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct client {
-    int fd;
-    struct buffer in;
+    struct memory_socket *socket;
     char socket_id[48];
     bool in_room;       /* subscribed to presence-room; kept for the observer only */
     bool other_in_room; /* another user is in it, by the member list and the events after it */
@@ -92,15 +91,6 @@ static void start(void) {
 
 /* --- messages from the server --- */
 
-/* Returns the decoded text of a member of `message`; empty if it is not a string. */
-static struct slice text_member(struct slice message, const char *name, struct buffer *storage) {
-    struct slice names[1] = {slice_of(name)};
-    struct json_value value;
-
-    MUST(json_scan_object(message, names, &value, 1, NULL));
-    return value.type == JSON_TYPE_STRING ? json_decode_string(value, storage) : SLICE("");
-}
-
 /* Checks member events: an added member was not there, a removed one was. There are only two clients. */
 static void follow_room(struct client *client, struct slice event, struct slice data) {
     if (slice_equal(event, SLICE("pusher_internal:subscription_succeeded"))) {
@@ -114,48 +104,67 @@ static void follow_room(struct client *client, struct slice event, struct slice 
     }
 }
 
+/* Reads the members of a message: `event`, `channel` and `data`, each empty if it is not a string. */
+static void read_message(struct slice text, struct buffer storage[3], struct slice members[3]) {
+    static const struct slice names[3] = {SLICE_INIT("event"), SLICE_INIT("channel"), SLICE_INIT("data")};
+    struct json_value values[3];
+
+    MUST(json_scan_object(text, names, values, 3, NULL));
+    for (unsigned i = 0; i < 3; i++) {
+        storage[i].length = 0;
+        members[i] = values[i].type == JSON_TYPE_STRING ? json_decode_string(values[i], &storage[i]) : SLICE("");
+    }
+}
+
+static void keep_socket_id(struct client *client, struct slice data) {
+    static const struct slice name = SLICE_INIT("socket_id");
+    struct buffer storage = {0};
+    struct json_value value;
+    struct slice id;
+
+    MUST(json_scan_object(data, &name, &value, 1, NULL) && value.type == JSON_TYPE_STRING);
+    id = json_decode_string(value, &storage);
+    MUST(id.length < sizeof client->socket_id);
+    memcpy(client->socket_id, id.data, id.length);
+    client->socket_id[id.length] = '\0';
+    buffer_dispose(&storage);
+}
+
 static void check_text(struct client *client, struct slice text) {
-    struct buffer event_storage = {0}, data_storage = {0}, channel_storage = {0};
-    struct slice event, data, channel;
+    static struct buffer storage[3];
+    struct slice members[3], event, channel, data;
     struct json_value value;
 
     MUST(utf8_valid(text));
-    event = text_member(text, "event", &event_storage);
-    channel = text_member(text, "channel", &channel_storage);
-    data = text_member(text, "data", &data_storage);
+    read_message(text, storage, members);
+    event = members[0];
+    channel = members[1];
+    data = members[2];
     MUST(event.length != 0);
     /* Events of the protocol have a string with JSON as data. */
     if (data.length != 0 && slice_starts_with(event, SLICE("pusher")))
         MUST(json_scan(data, &value, NULL) && value.type == JSON_TYPE_OBJECT);
-    if (slice_equal(event, SLICE("pusher:connection_established"))) {
-        struct buffer storage = {0};
-        struct slice id = text_member(data, "socket_id", &storage);
-        MUST(id.length < sizeof client->socket_id);
-        memcpy(client->socket_id, id.data, id.length);
-        client->socket_id[id.length] = '\0';
-        buffer_dispose(&storage);
-    }
+    if (slice_equal(event, SLICE("pusher:connection_established")))
+        keep_socket_id(client, data);
     if (client->in_room && slice_equal(channel, SLICE("presence-room")))
         follow_room(client, event, data);
-    buffer_dispose(&event_storage);
-    buffer_dispose(&data_storage);
-    buffer_dispose(&channel_storage);
 }
 
-/* Removes the complete frames from the received bytes and checks each. */
+/* Checks each frame that the client has received. */
 static void check_frames(struct client *client) {
-    const uint8_t *data = (const uint8_t *)client->in.data;
+    struct buffer *in = &client->socket->to_client;
+    const uint8_t *data = (const uint8_t *)in->data;
     size_t at = 0;
 
-    while (client->in.length - at >= 2) {
+    while (in->length - at >= 2) {
         size_t header = 2, length = data[at + 1];
         MUST(length < 127 && !client->closed); /* unmasked, under 64 KiB, and no frame after a close frame */
         if (length == 126) {
-            MUST(client->in.length - at >= 4);
+            MUST(in->length - at >= 4);
             length = (size_t)data[at + 2] << 8 | data[at + 3];
             header = 4;
         }
-        MUST(client->in.length - at >= header + length); /* the loop is idle, so frames are complete */
+        MUST(in->length - at >= header + length); /* the loop is idle, so frames are complete */
         if (data[at] == 0x81)
             check_text(client, (struct slice){(const char *)data + at + header, length});
         else if (data[at] == 0x88)
@@ -164,14 +173,12 @@ static void check_frames(struct client *client) {
             MUST(data[at] == 0x8a);
         at += header + length;
     }
-    MUST(at == client->in.length);
-    client->in.length = 0;
+    MUST(at == in->length);
+    in->length = 0;
 }
 
 static void read_both(void) {
     loop_settle(workers.list[0]);
-    loop_receive(actor.fd, &actor.in);
-    loop_receive(observer.fd, &observer.in);
     check_frames(&actor);
     check_frames(&observer);
 }
@@ -187,8 +194,8 @@ static void send_frame(struct client *client, struct slice payload) {
         memset(header + 2, 0, 4);
         length = 6;
     }
-    loop_send(workers.list[0], client->fd, header, length);
-    loop_send(workers.list[0], client->fd, payload.data, payload.length);
+    memory_socket_send(client->socket, header, length);
+    memory_socket_send(client->socket, payload.data, payload.length);
     read_both();
 }
 
@@ -208,8 +215,9 @@ static void append_signature(struct buffer *out, const struct slice *parts, size
 
 static void subscribe(struct client *client, struct slice channel, struct slice channel_data, bool with_data) {
     const struct slice parts[] = {slice_of(client->socket_id), SLICE(":"), channel, SLICE(":"), channel_data};
-    struct buffer out = {0};
+    static struct buffer out;
 
+    out.length = 0;
     buffer_append(&out, SLICE("{\"event\":\"pusher:subscribe\",\"data\":{"));
     append_signature(&out, parts, with_data ? 5 : 3);
     append_member(&out, ",\"channel\":", channel);
@@ -217,19 +225,18 @@ static void subscribe(struct client *client, struct slice channel, struct slice 
         append_member(&out, ",\"channel_data\":", channel_data);
     buffer_append(&out, SLICE("}}"));
     send_frame(client, buffer_slice(&out));
-    buffer_dispose(&out);
 }
 
 static void sign_in(struct client *client, struct slice user_data) {
     const struct slice parts[] = {slice_of(client->socket_id), SLICE("::user::"), user_data};
-    struct buffer out = {0};
+    static struct buffer out;
 
+    out.length = 0;
     buffer_append(&out, SLICE("{\"event\":\"pusher:signin\",\"data\":{"));
     append_signature(&out, parts, 3);
     append_member(&out, ",\"user_data\":", user_data);
     buffer_append(&out, SLICE("}}"));
     send_frame(client, buffer_slice(&out));
-    buffer_dispose(&out);
 }
 
 static void observer_enters_or_leaves_room(void) {
@@ -263,24 +270,18 @@ static void open_client(struct client *client) {
         "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     struct worker *worker = workers.list[0];
+    struct buffer *in;
     const char *end;
 
-    *client = (struct client){.fd = loop_connect(worker, &handler)};
-    loop_send(worker, client->fd, handshake, sizeof handshake - 1);
-    loop_settle(worker);
-    MUST(loop_receive(client->fd, &client->in));
-    end = memmem(client->in.data, client->in.length, "\r\n\r\n", 4);
+    *client = (struct client){.socket = loop_connect(worker, &handler)};
+    loop_send(worker, client->socket, handshake, sizeof handshake - 1);
+    in = &client->socket->to_client;
+    end = memmem(in->data, in->length, "\r\n\r\n", 4);
     MUST(end != NULL);
-    client->in.length -= (size_t)(end + 4 - client->in.data);
-    memmove(client->in.data, end + 4, client->in.length);
+    in->length -= (size_t)(end + 4 - in->data);
+    memmove(in->data, end + 4, in->length);
     check_frames(client);
     MUST(client->socket_id[0] != '\0');
-}
-
-static void close_client(struct client *client) {
-    close(client->fd);
-    loop_settle(workers.list[0]);
-    buffer_dispose(&client->in);
 }
 
 static void nobody_is_left(struct app_slot *slot, void *context) {
@@ -294,6 +295,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
     if (workers.count == 0)
         start();
+    memory_random_reset();
     open_client(&actor);
     open_client(&observer);
     observer_enters_or_leaves_room();
@@ -307,11 +309,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         rest = slice_skip(rest, line_end != NULL ? length + 1 : length);
     }
     MUST(!observer.closed);
-    close_client(&actor);
-    MUST(loop_receive(observer.fd, &observer.in));
+    loop_close(workers.list[0], actor.socket);
     check_frames(&observer);
     MUST(!observer.other_in_room || !observer.in_room);
-    close_client(&observer);
+    loop_close(workers.list[0], observer.socket);
     MUST(workers.list[0]->stream_count == 0);
     app_manager_each_slot(server.apps, nobody_is_left, NULL);
     return 0;
