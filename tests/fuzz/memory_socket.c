@@ -229,8 +229,8 @@ int __wrap_close(int fd) {
 
 /* --- chance and time --- */
 
-void memory_random_reset(void) {
-    random_state = 0;
+void memory_random_reset(uint64_t seed) {
+    random_state = seed << 48;
 }
 
 /* splitmix64: a period of 2^64, so that numbers do not repeat. */
@@ -276,7 +276,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *now) {
 const char *__asan_default_options(void);
 
 /* A small quarantine stays in the caches of the CPU and still holds what several inputs have freed; short stacks of
- * allocations and less memory to fill save another tenth. */
+ * allocations and less memory to fill save another tenth. ASAN_OPTIONS=malloc_context_size=30 shows whole stacks. */
 const char *__asan_default_options(void) {
-    return "quarantine_size_mb=4:malloc_context_size=8:max_malloc_fill_size=64";
+    return "quarantine_size_mb=4:malloc_context_size=4:max_malloc_fill_size=64";
 }

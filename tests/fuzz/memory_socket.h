@@ -63,8 +63,8 @@ void memory_socket_free(struct memory_socket *socket);
  * MEMORY_SOCKETS_MAX. */
 int memory_socket_poll(int epoll_fd, struct epoll_event *events);
 
-/* Starts the generator of random bytes anew. */
-void memory_random_reset(void);
+/* Starts the generator of random bytes anew; different seeds give different bytes. */
+void memory_random_reset(uint64_t seed);
 
 /* Sets both clocks of the process to `ns`. */
 void memory_clock_set(uint64_t monotonic_ns, uint64_t wall_ns);
