@@ -13,6 +13,7 @@
 #include "fail.h"
 #include "floor.h"
 #include "process.h"
+#include "reference.h"
 #include "report.h"
 #include "scenario.h"
 
@@ -30,7 +31,7 @@ static const struct {
     {"latency", scenario_latency, true, 1200, "500 subscribers, one event every 20 ms"},
     {"fanout-10k", scenario_fanout_10k, true, 12000, "10,000 subscribers, 1 and 8 publishers"},
     {"publish-only", scenario_publish_only, true, 100, "signed publishes that nobody receives, 1 and 32 connections"},
-    {"storm", scenario_storm, true, 12000, "10,000 connections subscribing, to 100 channels and to one"},
+    {"storm", scenario_storm, true, 17000, "8,000 connections subscribing, to 100 channels and to one"},
     {"first-connects", scenario_first_connects, false, 12000, "10,000 connections ask for the app at the same moment"},
     {"unknown-keys", scenario_unknown_keys, false, 1200, "1,000 keys that no app has, asked 20 times each"},
     {"steady", scenario_steady, false, 1200, "500 connects a second, to each of --keys apps in turn"},
@@ -62,7 +63,8 @@ static void print_help(void) {
     for (size_t i = 0; i < SCENARIOS; i++)
         printf("  %c %-15s %s\n", scenarios[i].by_default ? '*' : ' ', scenarios[i].name, scenarios[i].does);
     puts(
-        "\nThe floor is measured in the same run, in a process on the server's CPU. The app must allow as many\n"
+        "\nThe floor and the reference are measured in the same run, in processes on the server's CPU. The app must "
+        "allow as many\n"
         "connections and events as it gets: max_connections 0, max_backend_events_per_second 0.\n"
         "Status: 0; 1 if the server refused something or lost events; 2 for a mistake in the command.");
 }
@@ -117,7 +119,14 @@ struct floor *bench_floor(struct bench *bench) {
     return bench->floor;
 }
 
-/* Returns the CPU of the floor: that of a pinned server, else one beside a pinned generator; negative: any. */
+const struct target *bench_reference(struct bench *bench) {
+    if (bench->reference == NULL)
+        bench->reference = reference_start(&bench->target, bench->server_cpu);
+    return bench->reference;
+}
+
+/* Returns the CPU of the floor and the reference: that of a pinned server, else one beside a pinned generator;
+ * negative: any. */
 static int floor_cpu(const struct target *target, int own_cpu) {
     int cpu = target->pid != 0 ? process_only_cpu(target->pid) : -1;
 
@@ -292,5 +301,7 @@ int main(int argc, char **argv) {
             scenarios[i].run(&bench);
     if (bench.floor != NULL)
         floor_stop(bench.floor);
+    if (bench.reference != NULL)
+        reference_stop(bench.reference);
     return report_end(bench.target.pid != 0 ? others_share(&bench, started_ns, busy_ns, used_ns) : -1) ? 0 : 1;
 }

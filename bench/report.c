@@ -49,9 +49,10 @@ void report_begin(const char *url, const char *json_path) {
     printf(
         "%s\n"
         "CPU: user and system time of the server's process for one frame, publish or connection.\n"
-        "floor: the same for send() to 500 sockets alone, measured in turns with the other; x floor: the median of "
-        "the\n"
-        "ratios of neighbouring turns, which is not the quotient of the medians.\n"
+        "floor: the same for send() to 500 sockets alone; for publishes and connections, that of the reference: a "
+        "server\n"
+        "that does only what the protocol forces. x floor: the median of the ratios of neighbouring turns, which is\n"
+        "not the quotient of the medians.\n"
         "latency: from publish to receipt, to the answer, or from connect to subscribed, with up to 0.2 ms of the\n"
         "generator's own gathering. server, gen.: share of a core that the server and the generator used.\n\n",
         url);

@@ -12,9 +12,11 @@ struct row {
     char load[64];    /* "500 subscribers, 8 publishers" */
     const char *unit; /* counted unit: "frame", "publish", "connection" */
     /* Figures; a negative value means "not measured". */
-    double per_second;   /* units per second */
-    double cpu_us;       /* CPU time of the server per unit */
-    double floor_us;     /* CPU time of the kernel's floor per frame, with the same number of frames per call */
+    double per_second; /* units per second */
+    double cpu_us;     /* CPU time of the server per unit */
+    /* CPU time of the kernel's floor per frame, with the same number of frames per call; that of the reference per
+     * publish or connection. */
+    double floor_us;
     double floor_ratio;  /* server to floor, from slices measured at the same time */
     double server_share; /* share of one core; 1: the whole core */
     double generator_share;

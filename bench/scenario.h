@@ -18,7 +18,8 @@ struct bench {
     struct target metrics; /* address of GET /metrics; url NULL: none */
     struct poller poller;
     struct floor *floor;
-    int server_cpu;       /* CPU of the floor; negative: any */
+    struct target *reference;
+    int server_cpu;       /* CPU of the floor and the reference; negative: any */
     uint64_t duration_ns; /* duration of one measurement */
     /* Number of app keys: the target's key is a prefix to which 1 to `keys` is appended; 0: it is the only key. */
     unsigned keys;
@@ -26,6 +27,9 @@ struct bench {
 
 /* Returns the floor; the first call starts it. */
 struct floor *bench_floor(struct bench *bench);
+
+/* Returns the reference (reference.h), with the app of the target; the first call starts it. */
+const struct target *bench_reference(struct bench *bench);
 
 void scenario_floor(struct bench *bench);
 void scenario_idle(struct bench *bench);
