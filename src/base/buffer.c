@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void buffer_dispose(struct buffer *buffer) {
+void buffer_release(struct buffer *buffer) {
     free(buffer->data);
     *buffer = (struct buffer){0};
 }

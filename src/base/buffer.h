@@ -18,8 +18,15 @@ struct buffer {
     size_t capacity;
 };
 
-/* Frees the memory; the buffer is empty afterwards and can be used again. */
-void buffer_dispose(struct buffer *buffer);
+/* Frees the memory of a buffer that has some. */
+void buffer_release(struct buffer *buffer);
+
+/* Frees the memory; the buffer is empty afterwards and can be used again. Most buffers that are disposed of were never
+ * needed. */
+static inline void buffer_dispose(struct buffer *buffer) {
+    if (buffer->data != NULL)
+        buffer_release(buffer);
+}
 
 /* Reserves capacity for `extra` more bytes. False if there is no memory; the buffer is then unchanged. */
 bool buffer_try_reserve(struct buffer *buffer, size_t extra) __attribute__((warn_unused_result));

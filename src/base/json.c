@@ -374,13 +374,10 @@ size_t json_decoded_length(struct json_value string) {
     return length;
 }
 
-/* True if the string's decoded value equals `name`; decodes without a copy. */
-static bool string_is(const struct json_value *string, struct slice name) {
-    struct slice body = string_body(*string);
+/* True if the string with these bytes between its quotes is `name` after decoding; decodes without a copy. */
+static bool escaped_is(struct slice body, struct slice name) {
     const char *at = body.data, *end = body.data + body.length;
 
-    if (!string->escaped)
-        return slice_equal(body, name);
     while (at != end) {
         char bytes[4];
         size_t length = 1;
@@ -393,6 +390,16 @@ static bool string_is(const struct json_value *string, struct slice name) {
         name = slice_skip(name, length);
     }
     return name.length == 0;
+}
+
+/* Stores the member in `values` if its key is one of the names. */
+static void store_member(const struct json_value *key, const struct json_value *value, const struct slice *names,
+                         struct json_value *values, size_t count) {
+    struct slice body = string_body(*key);
+
+    for (size_t i = 0; i < count; i++)
+        if (key->escaped ? escaped_is(body, names[i]) : slice_equal(body, names[i]))
+            values[i] = *value;
 }
 
 bool json_scan_object(struct slice text, const struct slice *names, struct json_value *values, size_t count,
@@ -413,9 +420,7 @@ bool json_scan_object(struct slice text, const struct slice *names, struct json_
         int next;
         if (!scan_key(&scanner, &key) || !scan_value(&scanner, 1, &value))
             return false;
-        for (size_t i = 0; i < count; i++)
-            if (string_is(&key, names[i]))
-                values[i] = value;
+        store_member(&key, &value, names, values, count);
         next = peek_byte(&scanner);
         if (next != ',' && next != '}')
             return expect_token(&scanner, "',' or '}'");

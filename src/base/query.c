@@ -44,7 +44,7 @@ static struct slice cut_parameter(struct slice *text, char separator) {
 static struct slice decode_part(struct slice text, struct buffer *storage) {
     size_t start = storage->length;
 
-    if (text.length == 0 || memchr(text.data, '%', text.length) == NULL)
+    if (storage->capacity == 0 || text.length == 0 || memchr(text.data, '%', text.length) == NULL)
         return text;
     percent_decode(text, storage);
     return (struct slice){storage->data + start, storage->length - start};

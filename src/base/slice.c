@@ -23,11 +23,11 @@ static unsigned char lower_byte(char byte) {
     return (unsigned char)(byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte);
 }
 
-bool slice_equal_ignoring_case(struct slice a, struct slice b) {
-    if (a.length != b.length)
-        return false;
+bool slice_letters_equal(struct slice a, struct slice b) {
+    if (slice_equal(a, b)) /* most clients write names as everybody does */
+        return true;
     for (size_t i = 0; i < a.length; i++)
-        if (lower_byte(a.data[i]) != lower_byte(b.data[i]))
+        if (a.data[i] != b.data[i] && lower_byte(a.data[i]) != lower_byte(b.data[i]))
             return false;
     return true;
 }

@@ -55,8 +55,14 @@ int slice_compare(struct slice a, struct slice b);
 /* Returns the slice without spaces and tabs at both ends (the optional white space of RFC 9110 section 5.6.3). */
 struct slice slice_trim(struct slice text);
 
-/* True if both are equal, ignoring the case of ASCII letters. */
-bool slice_equal_ignoring_case(struct slice a, struct slice b);
+/* True if slices of the same length are equal, ignoring the case of ASCII letters. */
+bool slice_letters_equal(struct slice a, struct slice b);
+
+/* True if both are equal, ignoring the case of ASCII letters. Most texts that are looked for differ in length already.
+ */
+static inline bool slice_equal_ignoring_case(struct slice a, struct slice b) {
+    return a.length == b.length && slice_letters_equal(a, b);
+}
 
 /* Parses all of `text` as a decimal number without sign or blanks; false if it is none or larger than `max`. */
 bool slice_to_number(struct slice text, unsigned long long max, unsigned long long *number);

@@ -23,7 +23,8 @@ struct channel_type channel_type_of(struct slice name) {
     };
 
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
-        if (slice_starts_with(name, prefixes[i].prefix))
+        if (name.length != 0 && name.data[0] == prefixes[i].prefix.data[0] &&
+            slice_starts_with(name, prefixes[i].prefix))
             return prefixes[i].type;
     return (struct channel_type){CHANNEL_PUBLIC, false};
 }

@@ -287,13 +287,18 @@ static void resolve_head(struct http_connection *connection) {
     }
 }
 
-/* True if `host` can be a Host header: host and port (RFC 3986 section 3.2), or empty. */
+/* The bytes that cannot be in a host and port (RFC 3986 section 3.2). */
+static const bool not_in_host[256] = {
+    [0 ... ' '] = true, ['"'] = true, ['#'] = true, ['/'] = true,  ['<'] = true,
+    ['>'] = true,       ['?'] = true, ['@'] = true, ['\\'] = true, ['^'] = true,
+    ['`'] = true,       ['{'] = true, ['|'] = true, ['}'] = true,  [0x7f ... 0xff] = true,
+};
+
+/* True if `host` can be a Host header: host and port, or empty. */
 static bool host_is_valid(struct slice host) {
-    for (size_t i = 0; i < host.length; i++) {
-        unsigned char byte = (unsigned char)host.data[i];
-        if (byte <= ' ' || byte >= 0x7f || memchr("\"#/<>?@\\^`{|}", byte, 14) != NULL)
+    for (size_t i = 0; i < host.length; i++)
+        if (not_in_host[(unsigned char)host.data[i]])
             return false;
-    }
     return true;
 }
 
