@@ -17,6 +17,7 @@ static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length);
 static void http_on_end(struct stream *stream);
 static void http_on_timer(struct stream *stream);
 static void http_on_slow(struct stream *stream);
+static void http_on_no_room(struct stream *stream);
 static void http_on_closed(struct stream *stream);
 
 static const struct stream_handler http_stream_handler = {
@@ -24,6 +25,7 @@ static const struct stream_handler http_stream_handler = {
     .on_end = http_on_end,
     .on_timer = http_on_timer,
     .on_slow = http_on_slow,
+    .on_no_room = http_on_no_room,
     .on_closed = http_on_closed,
 };
 
@@ -325,6 +327,18 @@ static void http_on_timer(struct stream *stream) {
 
 static void http_on_slow(struct stream *stream) {
     stream_close(stream); /* not reached: HTTP sets no stream limits; see UNSENT_MAX_BYTES */
+}
+
+/* Input that comes while a request is answered belongs to the next one, which is not read then. */
+static void http_on_no_room(struct stream *stream) {
+    struct http_connection *connection = stream->context;
+
+    if (connection->state == REQUEST_ANSWERING)
+        connection->keep_alive = false;
+    else if (connection->state == REQUEST_DECIDING)
+        stream_close(stream); /* a part of the body is lost */
+    else
+        refuse_without_room(connection);
 }
 
 static void http_on_closed(struct stream *stream) {

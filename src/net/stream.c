@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "net/tls.h"
 
 #define FINISH_MS 30000          /* time for the peer to read the remaining output */
@@ -399,6 +400,37 @@ static void stream_write(struct stream *stream) {
 
 /* --- input --- */
 
+/* Frees the kept input. */
+static void in_free(struct stream *stream) {
+    if (stream->in == NULL)
+        return;
+    budget_give(BUDGET_INPUT, NULL, sizeof *stream->in + stream->in->capacity);
+    buffer_dispose(stream->in);
+    free(stream->in);
+    stream->in = NULL;
+}
+
+/* Makes room for `extra` more bytes of kept input. If there is none, the input is dropped and the handler ends the
+ * connection. */
+static bool in_reserve(struct stream *stream, size_t extra) {
+    size_t before = stream->in->capacity, wanted = stream->in->length + extra;
+
+    if (before >= wanted)
+        return true;
+    if ((wanted <= STREAM_KEPT_BYTES || budget_has_room(BUDGET_INPUT, NULL, wanted)) &&
+        buffer_try_reserve(stream->in, extra)) {
+        budget_add(BUDGET_INPUT, NULL, stream->in->capacity - before);
+        return true;
+    }
+    budget_refused(BUDGET_INPUT);
+    in_free(stream);
+    if (stream->handler->on_no_room != NULL)
+        stream->handler->on_no_room(stream);
+    else
+        stream_close(stream);
+    return false;
+}
+
 static void stream_ready(struct poll_target *target, uint32_t events) {
     struct stream *stream = container_of(target, struct stream, target);
 
@@ -452,10 +484,8 @@ static bool read_and_offer(struct stream *stream) {
     ssize_t length;
 
     if (in != NULL && stream->state == STREAM_OPEN) {
-        if (!buffer_try_reserve(in, in->length < 4096 ? 4096 : in->length)) {
-            stream_close(stream);
+        if (!in_reserve(stream, in->length < STREAM_KEPT_BYTES ? STREAM_KEPT_BYTES - in->length : in->length))
             return false;
-        }
         length = read_some(stream, in->data + in->length, in->capacity - in->length);
     } else {
         length = read_some(stream, worker->receive_buffer, worker->receive_capacity);
@@ -499,11 +529,7 @@ static void offer_input(struct stream *stream, uint8_t *data, size_t length) {
     }
     in = stream->in;
     if (consumed == length || stream->state != STREAM_OPEN) {
-        if (in != NULL) {
-            buffer_dispose(in);
-            free(in);
-            stream->in = NULL;
-        }
+        in_free(stream);
         return;
     }
     if (in != NULL) {
@@ -513,14 +539,10 @@ static void offer_input(struct stream *stream, uint8_t *data, size_t length) {
         }
         return;
     }
-    in = alloc_zero(sizeof *in);
-    if (!buffer_try_reserve(in, length - consumed)) {
-        free(in);
-        stream_close(stream);
-        return;
-    }
-    buffer_append_bytes(in, data + consumed, length - consumed);
-    stream->in = in;
+    stream->in = alloc_zero(sizeof *in);
+    budget_add(BUDGET_INPUT, NULL, sizeof *in);
+    if (in_reserve(stream, length - consumed))
+        buffer_append_bytes(stream->in, data + consumed, length - consumed);
 }
 
 /* --- the end of the turn --- */
@@ -533,10 +555,7 @@ static void stream_destroy(struct stream *stream) {
         stream_write(stream);
     out_drop(stream, 0);
     out_release_ring(stream);
-    if (stream->in != NULL) {
-        buffer_dispose(stream->in);
-        free(stream->in);
-    }
+    in_free(stream);
     timer_cancel(&stream->timer);
     stream->handler->on_closed(stream);
     tls_connection_destroy(stream->tls);

@@ -34,7 +34,7 @@
 struct stream;
 struct tls_connection;
 
-/* The callbacks of a protocol. All are set but `encode`, which may be NULL. */
+/* The callbacks of a protocol. All are set but the last two, which may be NULL. */
 struct stream_handler {
     /* Consumes bytes from the front and returns their number; the rest is offered again with later input. The handler
      * may change the bytes. */
@@ -51,6 +51,9 @@ struct stream_handler {
     /* For streams with `encodes`: returns the chunk to queue in place of `chunk`, with a reference for the caller.
      * Called once for each queued chunk, in order. */
     struct chunk *(*encode)(struct stream *stream, struct chunk *chunk);
+    /* There was no room for input that had to be kept, so it is lost: the handler ends the connection. NULL: the stream
+     * closes. */
+    void (*on_no_room)(struct stream *stream);
 };
 
 /* Bounds on unsent output; 0: no bound. Shared by all streams of a protocol. */
@@ -62,6 +65,9 @@ struct stream_limits {
 };
 
 enum stream_state { STREAM_OPEN, STREAM_FINISHING, STREAM_LINGERING, STREAM_CLOSED };
+
+/* So much unconsumed input is kept also when there is no room in the account of memory. */
+#define STREAM_KEPT_BYTES 4096
 
 #define STREAM_INLINE_CHUNKS 2
 #define STREAM_FAN_OUT_LEAST 16

@@ -1,6 +1,7 @@
 #include "net/websocket.h"
 
 #include "base/alloc.h"
+#include "base/budget.h"
 
 #define CLOSE_TIMEOUT_MS 5000
 #define CLOSE_REASON_MAX 123
@@ -11,6 +12,7 @@ static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t len
 static void websocket_on_end(struct stream *stream);
 static void websocket_on_timer(struct stream *stream);
 static void websocket_on_slow(struct stream *stream);
+static void websocket_on_no_room(struct stream *stream);
 static void websocket_on_closed(struct stream *stream);
 static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk);
 
@@ -19,6 +21,7 @@ static const struct stream_handler websocket_stream_handler = {
     .on_end = websocket_on_end,
     .on_timer = websocket_on_timer,
     .on_slow = websocket_on_slow,
+    .on_no_room = websocket_on_no_room,
     .on_closed = websocket_on_closed,
     .encode = websocket_encode,
 };
@@ -206,11 +209,16 @@ static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk
     return chunk_ref(chunk->encoded);
 }
 
+static void free_fragments(struct buffer *fragments) {
+    budget_give(BUDGET_INPUT, NULL, fragments->capacity);
+    buffer_dispose(fragments);
+}
+
 static void begin_closing(struct websocket *websocket) {
     if (websocket->closing)
         return;
     websocket->closing = true;
-    buffer_dispose(&websocket->fragments);
+    free_fragments(&websocket->fragments);
     websocket->handler->on_closing(websocket);
 }
 
@@ -297,6 +305,20 @@ static void deliver_message(struct websocket *websocket, const uint8_t *data, si
         websocket->handler->on_message(websocket, text);
 }
 
+/* Reserves `extra` bytes for fragments; false if there is no room. */
+static bool reserve_fragments(struct buffer *fragments, size_t extra) {
+    size_t before = fragments->capacity, wanted = fragments->length + extra;
+
+    if (before < wanted && wanted > STREAM_KEPT_BYTES && !budget_has_room(BUDGET_INPUT, NULL, wanted - before)) {
+        budget_refused(BUDGET_INPUT);
+        return false;
+    }
+    if (!buffer_try_reserve(fragments, extra))
+        return false;
+    budget_add(BUDGET_INPUT, NULL, fragments->capacity - before);
+    return true;
+}
+
 static void handle_data_frame(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
     struct buffer *fragments = &websocket->fragments;
     bool continues = frame->opcode == WEBSOCKET_CONTINUATION;
@@ -309,8 +331,8 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
     if (!continues)
         websocket->compressed = frame->compressed;
     /* Reserve one byte more: a capacity above 0 marks a message in progress, even after an empty first frame. */
-    if (!buffer_try_reserve(fragments, frame->length + 1)) {
-        fail_connection(websocket, 1009, "out of memory for this message");
+    if (!reserve_fragments(fragments, frame->length + 1)) {
+        websocket->handler->on_no_room(websocket);
         return;
     }
     buffer_append_bytes(fragments, payload, frame->length);
@@ -319,7 +341,7 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
     whole = *fragments;
     *fragments = (struct buffer){0};
     deliver_message(websocket, (const uint8_t *)whole.data, whole.length, websocket->compressed);
-    buffer_dispose(&whole);
+    free_fragments(&whole);
 }
 
 static void handle_close_frame(struct websocket *websocket, const uint8_t *payload, size_t length) {
@@ -463,11 +485,19 @@ static void websocket_on_slow(struct stream *stream) {
     websocket->handler->on_slow(websocket);
 }
 
+/* The parser begins anew: what it gets from now on is ignored, because the connection is closing. */
+static void websocket_on_no_room(struct stream *stream) {
+    struct websocket *websocket = stream->context;
+
+    websocket->seen = websocket->unmasked = 0;
+    if (!websocket->closing)
+        websocket->handler->on_no_room(websocket);
+}
+
 static void websocket_on_closed(struct stream *stream) {
     struct websocket *websocket = stream->context;
 
     begin_closing(websocket);
-    buffer_dispose(&websocket->fragments);
     deflate_window_destroy(websocket->window);
     websocket->handler->on_closed(websocket);
 }

@@ -42,6 +42,8 @@ struct websocket_handler {
     void (*on_timer)(struct websocket *websocket);
     /* The client does not read: the handler ends the connection with websocket_close_slow. */
     void (*on_slow)(struct websocket *websocket);
+    /* There is no room for a part of a message: the handler closes the connection. */
+    void (*on_no_room)(struct websocket *websocket);
     /* No further message follows: one side has closed, or the connection broke. Called once, before on_closed. */
     void (*on_closing)(struct websocket *websocket);
     /* The stream is closed. The last call: the handler frees the owner. */

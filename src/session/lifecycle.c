@@ -10,6 +10,7 @@ static void on_message(struct websocket *websocket, struct slice text);
 static bool on_control_frame(struct websocket *websocket, bool ping);
 static void on_timer(struct websocket *websocket);
 static void on_slow(struct websocket *websocket);
+static void on_no_room(struct websocket *websocket);
 static void on_closing(struct websocket *websocket);
 static void on_closed(struct websocket *websocket);
 
@@ -19,6 +20,7 @@ const struct websocket_handler session_websocket_handler = {
     .on_control_frame = on_control_frame,
     .on_timer = on_timer,
     .on_slow = on_slow,
+    .on_no_room = on_no_room,
     .on_closing = on_closing,
     .on_closed = on_closed,
 };
@@ -138,6 +140,14 @@ static void on_slow(struct websocket *websocket) {
     error_message_append(&text, 4100, reason);
     websocket_close_slow(websocket, buffer_slice(&text), 4100, reason);
     buffer_dispose(&text);
+}
+
+static void on_no_room(struct websocket *websocket) {
+    struct session *session = session_of(websocket);
+
+    if (session->slot != NULL)
+        session_refused(session, REFUSED_MEMORY_LIMIT);
+    session_close(session, 4100, "the server is over capacity: there is no memory for a part of a message");
 }
 
 void session_terminate(struct stream *stream, bool reconnect) {

@@ -7,10 +7,12 @@ import { publish } from '../lib/api.js';
 import { nextOn, subscriber } from '../lib/events.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { RawHttp } from '../lib/raw-http.js';
+import { encodeFrame, OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, serverFor } from '../lib/server.js';
 import { signedPath } from '../lib/sign.js';
 
 const MB = 1024 * 1024;
+const APPS = [{ ...APP, max_connections: 0 }];
 const SMALL = { memory: { limit_mb: 24 } };
 
 // The account of one kind, or of all.
@@ -112,4 +114,37 @@ describe('bodies of requests', () => {
     for (const { http } of answers) http.destroy();
     await isBack(server, before, exchange);
   });
+});
+
+describe('parts of messages', () => {
+  const payload = Buffer.alloc(60_000, 'x');
+  const begin = {
+    'half frames': (ws) => ws.write(encodeFrame({ opcode: OPCODE.text, payload, length: 64_000 })),
+    fragments: (ws) => ws.sendFrame({ opcode: OPCODE.text, payload, fin: false }),
+  };
+
+  for (const [what, send] of Object.entries(begin)) {
+    test(`above their share close their connection with 4100: ${what}`, async (t) => {
+      const server = await serverFor(t, { apps: APPS, config: SMALL });
+      const exchange = await healthyClients(server, t);
+      const before = await fetchMetrics(server);
+      const attackers = await Promise.all(Array.from({ length: 200 }, () => RawWebSocket.connect(server)));
+      for (const ws of attackers) send(ws);
+      const closed = () => attackers.filter((ws) => ws.closeFrame !== null);
+      await eventually(server, (metrics) => {
+        assert.ok(metrics.sum('memory_refusals_total', { kind: 'input' }) > 50);
+        assert.equal(metrics.sum('memory_refusals_total', { kind: 'input' }), closed().length);
+        assert.ok(held(metrics, 'input') > 4 * MB);
+        assert.ok(held(metrics, 'input') < 6.5 * MB, 'a quarter of the limit');
+      });
+      await exchange();
+      for (const ws of closed()) {
+        assert.equal((await ws.next('pusher:error')).data.code, 4100);
+        assert.equal(ws.closeFrame.code, 4100);
+      }
+      assert.equal((await fetchMetrics(server)).sum('refusals_total', { reason: 'memory_limit' }), closed().length);
+      for (const ws of attackers) ws.destroy();
+      await isBack(server, before, exchange);
+    });
+  }
 });

@@ -97,7 +97,7 @@ static void close_stream(struct stream *stream, void *context) {
 
 /* Without connections nothing that belongs to them may be left in the account of memory. */
 static void assert_account_is_empty(void) {
-    static const enum budget_kind kinds[] = {BUDGET_BODIES};
+    static const enum budget_kind kinds[] = {BUDGET_BODIES, BUDGET_INPUT};
 
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (budget_used(kinds[i]) != 0)

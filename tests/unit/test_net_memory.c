@@ -12,6 +12,7 @@
 #include "base/budget.h"
 #include "harness.h"
 #include "net/http.h"
+#include "net/websocket.h"
 #include "net/worker_loop.h"
 
 #define MB ((size_t)1024 * 1024)
@@ -33,6 +34,105 @@ static void on_abort(struct http_connection *connection) {
 }
 
 static const struct http_handler handler = {.on_request = on_request, .on_abort = on_abort, .max_body_bytes = 10 * MB};
+
+/* --- the WebSocket --- */
+
+static struct websocket websocket;
+static const struct websocket_limits limits = {.max_message_bytes = 2 * MB, .max_frame_bytes = 2 * MB};
+static unsigned messages, closings;
+
+static void on_activity(struct websocket *socket, size_t length) {
+    (void)socket;
+    (void)length;
+}
+
+static void on_message(struct websocket *socket, struct slice text) {
+    (void)socket;
+    (void)text;
+    messages++;
+}
+
+static void ignore_call(struct websocket *socket) {
+    (void)socket;
+}
+
+static void on_closing(struct websocket *socket) {
+    (void)socket;
+    closings++;
+}
+
+static void on_no_room(struct websocket *socket) {
+    websocket_close(socket, 4100, SLICE("no room"));
+}
+
+static const struct websocket_handler websocket_handler = {.on_activity = on_activity,
+                                                           .on_message = on_message,
+                                                           .on_timer = ignore_call,
+                                                           .on_slow = ignore_call,
+                                                           .on_no_room = on_no_room,
+                                                           .on_closing = on_closing,
+                                                           .on_closed = ignore_call};
+
+static void on_handshake(struct http_connection *connection, struct http_request *request) {
+    websocket = (struct websocket){0};
+    assert_true(websocket_accept(connection, request, &websocket, &websocket_handler, &limits));
+}
+
+static const struct http_handler handshake_handler = {.on_request = on_handshake, .on_abort = on_abort};
+
+static int connect_websocket(void) {
+    struct buffer in = {0};
+    int client = harness_http(worker, &handshake_handler);
+
+    harness_send(worker, client,
+                 SLICE("GET /app/key HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                       "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"));
+    harness_settle(worker);
+    assert_true(harness_receive(client, &in));
+    buffer_dispose(&in);
+    messages = closings = 0;
+    return client;
+}
+
+static void send_payload(int client, size_t length) {
+    struct buffer text = {0};
+
+    buffer_reserve(&text, length);
+    memset(text.data, 'f', length);
+    text.length = length;
+    harness_send(worker, client, buffer_slice(&text));
+    harness_settle(worker);
+    buffer_dispose(&text);
+}
+
+/* Sends the head of a frame of `length` bytes and the first `sent` of them; `first` holds FIN and opcode. The mask is
+ * 0. */
+static void send_part(int client, uint8_t first, size_t length, size_t sent) {
+    uint8_t head[WEBSOCKET_HEADER_MAX + 4] = {0};
+    size_t head_length = websocket_header_write(head, WEBSOCKET_TEXT, length);
+
+    head[0] = first;
+    head[1] |= 0x80;
+    harness_send(worker, client, (struct slice){(char *)head, head_length + 4});
+    send_payload(client, sent);
+}
+
+/* Expects the close frame of on_no_room, and then ignores everything. */
+static void assert_closed_for_room(int client) {
+    struct buffer in = {0};
+
+    harness_settle(worker);
+    assert_int_equal(closings, 1);
+    assert_true(harness_receive(client, &in));
+    assert_int_equal(in.length, 2 + 2 + 7);
+    assert_memory_equal(in.data, "\x88\x09\x10\x04no room", in.length);
+    buffer_dispose(&in);
+    send_part(client, 0x81, 100000, 100000);
+    send_part(client, 0x81, 10, 10);
+    assert_int_equal(messages, 0);
+    assert_int_equal(budget_used(BUDGET_INPUT), 0);
+    close(client);
+}
 
 static int set_up(void **state) {
     (void)state;
@@ -166,6 +266,73 @@ static void small_requests_replace_those_that_do_not_end(void **state) {
         close(clients[i]);
 }
 
+/* --- half frames and fragments --- */
+
+static void half_a_frame_is_counted_while_it_is_held(void **state) {
+    int client = connect_websocket();
+
+    (void)state;
+    send_part(client, 0x81, 100000, 50000);
+    assert_in_range(budget_used(BUDGET_INPUT), 50000, 300000);
+    send_payload(client, 50000);
+    assert_int_equal(messages, 1);
+    assert_int_equal(budget_used(BUDGET_INPUT), 0);
+    send_part(client, 0x81, 100000, 50000);
+    close(client);
+}
+
+static void half_a_frame_without_room_closes_its_connection(void **state) {
+    int client = connect_websocket();
+
+    (void)state;
+    budget_add(BUDGET_INPUT, NULL, LIMIT / 4 - 20000);
+    send_part(client, 0x81, 100000, 10000);
+    assert_int_equal(closings, 0);
+    send_payload(client, 30000); /* not all of it fits */
+    budget_give(BUDGET_INPUT, NULL, LIMIT / 4 - 20000);
+    assert_closed_for_room(client);
+}
+
+static void the_beginning_of_a_frame_is_kept_without_room(void **state) {
+    int client = connect_websocket();
+
+    (void)state;
+    budget_add(BUDGET_INPUT, NULL, LIMIT / 4);
+    send_part(client, 0x81, 4000, 3000);
+    send_payload(client, 1000);
+    assert_int_equal(closings, 0);
+    assert_int_equal(messages, 1);
+    budget_give(BUDGET_INPUT, NULL, LIMIT / 4);
+    assert_int_equal(budget_used(BUDGET_INPUT), 0);
+    close(client);
+}
+
+static void fragments_are_counted_while_they_are_held(void **state) {
+    int client = connect_websocket();
+
+    (void)state;
+    send_part(client, 0x01, 100000, 100000);
+    assert_in_range(budget_used(BUDGET_INPUT), 100000, 300000);
+    send_part(client, 0x80, 100000, 100000);
+    assert_int_equal(messages, 1);
+    assert_int_equal(budget_used(BUDGET_INPUT), 0);
+    send_part(client, 0x01, 100000, 100000);
+    close(client);
+}
+
+static void fragments_without_room_close_their_connection(void **state) {
+    int client = connect_websocket();
+
+    (void)state;
+    budget_add(BUDGET_INPUT, NULL, LIMIT / 4);
+    send_part(client, 0x01, 1000, 1000);
+    send_part(client, 0x00, 3000, 3000);
+    assert_int_equal(closings, 0);
+    send_part(client, 0x00, 1000, 1000);
+    budget_give(BUDGET_INPUT, NULL, LIMIT / 4);
+    assert_closed_for_room(client);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_body_is_counted_while_it_is_held, set_up, tear_down),
@@ -173,6 +340,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_chunked_body_is_refused_when_it_grows_beyond_the_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(small_requests_go_on_while_large_bodies_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(small_requests_replace_those_that_do_not_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(half_a_frame_is_counted_while_it_is_held, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(half_a_frame_without_room_closes_its_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_beginning_of_a_frame_is_kept_without_room, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(fragments_are_counted_while_they_are_held, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(fragments_without_room_close_their_connection, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,6 +46,10 @@ static void on_timer(struct websocket *socket) {
     timers++;
 }
 
+static void on_no_room(struct websocket *socket) {
+    websocket_close(socket, 4100, SLICE("no room"));
+}
+
 static void on_slow(struct websocket *socket) {
     slows++;
     websocket_close_slow(socket, SLICE("too slow"), 4100, SLICE("slow"));
@@ -67,6 +71,7 @@ static const struct websocket_handler handler = {.on_activity = on_activity,
                                                  .on_message = on_message,
                                                  .on_timer = on_timer,
                                                  .on_slow = on_slow,
+                                                 .on_no_room = on_no_room,
                                                  .on_closing = on_closing,
                                                  .on_closed = on_closed};
 
