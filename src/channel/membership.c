@@ -93,16 +93,29 @@ static void make_room_for_member(struct channel *channel) {
     free(buckets);
 }
 
+struct joining {
+    struct channel_hub *hub;
+    struct stream *stream;
+    struct subscription *subscription;
+    struct channel_join *join;
+    struct presence_member *candidate; /* added to the table if the user is a new member */
+    bool candidate_fits;               /* its memory was taken from the account */
+};
+
 /* Finds the member with the candidate's id, and if there is none, room for a new one. The caller holds the mutex. */
-static enum attempt find_member_place(struct channel *channel, const struct presence_member *candidate,
-                                      uint32_t max_members, struct presence_member **member) {
+static enum attempt find_member_place(struct channel *channel, const struct joining *joining,
+                                      struct presence_member **member) {
+    const struct presence_member *candidate = joining->candidate;
     struct presence_members *members = &channel->members;
+    uint32_t max_members = joining->join->max_members;
 
     *member = presence_find(members, candidate->id, candidate->hash);
     if (*member != NULL)
         return ATTEMPT_DONE;
     if (max_members != 0 && presence_count(members) >= max_members)
         return ATTEMPT_FULL;
+    if (!joining->candidate_fits)
+        return ATTEMPT_NO_MEMORY;
     return presence_wants_buckets(members) != 0 ? ATTEMPT_AGAIN : ATTEMPT_DONE;
 }
 
@@ -126,17 +139,10 @@ static void take_snapshot(const struct channel *channel, struct channel_join *jo
     }
 }
 
-struct joining {
-    struct channel_hub *hub;
-    struct stream *stream;
-    struct subscription *subscription;
-    struct channel_join *join;
-    struct presence_member *candidate; /* added to the table if the user is a new member */
-};
-
 /* Results of the step under the mutex, to be handled after it. */
 struct join_result {
     struct presence_member *member;
+    bool first_member;            /* it is the only one */
     uint64_t joined;              /* the channel's number at the join */
     struct cached_event *expired; /* to be released */
     bool was_idle;                /* the channel may be in the idle list */
@@ -152,13 +158,14 @@ static enum attempt join_channel(struct joining *joining, struct channel *channe
     if (channel->dead)
         return ATTEMPT_DEAD;
     if (joining->candidate != NULL)
-        attempt = find_member_place(channel, joining->candidate, joining->join->max_members, &result->member);
-    if (attempt == ATTEMPT_FULL)
+        attempt = find_member_place(channel, joining, &result->member);
+    if (attempt == ATTEMPT_FULL || attempt == ATTEMPT_NO_MEMORY)
         result->unused = channel->dead = channel_is_unused(channel);
     if (attempt != ATTEMPT_DONE)
         return attempt;
     if (channel->subscriber_count == 0)
         announcements_post_occupancy(announcements);
+    result->first_member = presence_count(&channel->members) == 0;
     if (joining->candidate != NULL)
         add_to_members(channel, joining->candidate, announcements, &result->member);
     result->expired = channel_take_expired(channel, worker->now_ms);
@@ -168,6 +175,30 @@ static enum attempt join_channel(struct joining *joining, struct channel *channe
     take_snapshot(channel, joining->join);
     announcements_post_count(announcements);
     return ATTEMPT_DONE;
+}
+
+/* The candidate is a member now: the table owns it, and its memory stays taken. */
+static void adopt_candidate(struct joining *joining, struct channel *channel, bool first) {
+    if (first)
+        budget_add(BUDGET_PRESENCE, &channel->slot->budget,
+                   presence_member_bytes(joining->candidate, true) - presence_member_bytes(joining->candidate, false));
+    joining->candidate = NULL;
+}
+
+/* Makes the candidate and takes its memory, if there is room: a user who is a member already needs none. */
+static void make_candidate(struct joining *joining, struct app_slot *slot) {
+    joining->candidate = presence_member_create(joining->join->user_id, joining->join->user_info);
+    joining->candidate_fits =
+        budget_take(BUDGET_PRESENCE, &slot->budget, presence_member_bytes(joining->candidate, false));
+}
+
+/* Frees the candidate if it has not become a member. */
+static void drop_candidate(struct joining *joining, struct app_slot *slot) {
+    if (joining->candidate == NULL)
+        return;
+    if (joining->candidate_fits)
+        budget_give(BUDGET_PRESENCE, &slot->budget, presence_member_bytes(joining->candidate, false));
+    presence_member_unref(joining->candidate);
 }
 
 static enum attempt try_subscribe(struct joining *joining, struct channel *channel) {
@@ -193,7 +224,7 @@ static enum attempt try_subscribe(struct joining *joining, struct channel *chann
     if (attempt != ATTEMPT_DONE)
         return attempt;
     if (result.member != NULL && result.member == joining->candidate)
-        joining->candidate = NULL; /* the table owns it now */
+        adopt_candidate(joining, channel, result.first_member);
     *joining->subscription =
         (struct subscription){.channel = channel_ref(channel), .stream = joining->stream, .member = result.member};
     list_subscriber(&channel->subscribers.lists[worker->index], joining->stream, joining->subscription, result.joined);
@@ -208,7 +239,7 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
     join->members = NULL;
     join->cached = NULL;
     if (channel_type_of(name).kind == CHANNEL_PRESENCE)
-        joining.candidate = presence_member_create(join->user_id, join->user_info);
+        make_candidate(&joining, slot);
     do {
         struct channel *channel = channel_find_or_create(hub, slot, name);
         if (channel == NULL) {
@@ -218,7 +249,7 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
         attempt = try_subscribe(&joining, channel);
         channel_unref(channel);
     } while (attempt == ATTEMPT_DEAD || attempt == ATTEMPT_AGAIN);
-    presence_member_unref(joining.candidate);
+    drop_candidate(&joining, slot);
     if (attempt == ATTEMPT_NO_MEMORY)
         return CHANNEL_NO_MEMORY;
     return attempt == ATTEMPT_FULL ? CHANNEL_FULL : CHANNEL_JOINED;
@@ -296,7 +327,8 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     struct presence_member *member = subscription->member;
     struct announcements announcements;
     struct cached_event *expired;
-    bool dead, idle, member_left;
+    struct presence_member **buckets = NULL;
+    bool dead, idle, member_left, last_member = false;
 
     announcements_create(&announcements, hub, channel, worker, member, false, app);
 
@@ -305,6 +337,8 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     member_left = member != NULL && --member->connections == 0;
     if (member_left) {
         presence_remove(&channel->members, member);
+        last_member = presence_count(&channel->members) == 0;
+        buckets = last_member ? presence_take_buckets(&channel->members) : NULL;
         announcements_post_member(&announcements);
     }
     announcements_post_count(&announcements);
@@ -317,8 +351,11 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
 
     unlist_subscriber(&channel->subscribers.lists[worker->index], channel->slot, subscription->index);
     announcements_finish(&announcements);
-    if (member_left)
+    if (member_left) {
+        budget_give(BUDGET_PRESENCE, &channel->slot->budget, presence_member_bytes(member, last_member));
         presence_member_unref(member);
+    }
+    free(buckets);
     cached_event_unref(expired);
     if (idle)
         channel_idle_begin(hub, channel);

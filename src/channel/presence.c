@@ -6,6 +6,11 @@
 #include "base/hash.h"
 #include "base/json.h"
 
+#define FIRST_BUCKETS 8
+
+/* A pointer in a block, and one to two buckets of the table. */
+#define PLACE_BYTES (3 * sizeof(struct presence_member *))
+
 /* Appends `text` escaped for use inside a JSON string. */
 static void append_escaped(struct buffer *out, struct slice text) {
     size_t start = out->length;
@@ -43,6 +48,17 @@ struct presence_member *presence_member_create(struct slice id, struct slice inf
     member->info_escaped = (struct slice){member->storage + info_escaped, text.length - info_escaped};
     buffer_dispose(&text);
     return member;
+}
+
+size_t presence_member_bytes(const struct presence_member *member, bool first) {
+    size_t texts = (size_t)(member->info_escaped.data + member->info_escaped.length - member->storage);
+    size_t bytes = alloc_footprint(sizeof *member + texts) + PLACE_BYTES;
+
+    if (first)
+        bytes += alloc_footprint(sizeof(struct member_block)) +
+                 alloc_footprint(sizeof(struct member_list) + 2 * sizeof(struct member_block *)) +
+                 alloc_footprint(FIRST_BUCKETS * sizeof(struct presence_member *));
+    return bytes;
 }
 
 static void member_ref(struct presence_member *member) {
@@ -95,7 +111,7 @@ void presence_members_dispose(struct presence_members *members) {
 uint32_t presence_wants_buckets(const struct presence_members *members) {
     if (presence_count(members) < members->bucket_count)
         return 0;
-    return members->bucket_count == 0 ? 8 : members->bucket_count * 2;
+    return members->bucket_count == 0 ? FIRST_BUCKETS : members->bucket_count * 2;
 }
 
 struct presence_member **presence_rehash(struct presence_members *members, struct presence_member **buckets,
@@ -115,6 +131,14 @@ struct presence_member **presence_rehash(struct presence_members *members, struc
     members->buckets = buckets;
     members->bucket_count = count;
     return old;
+}
+
+struct presence_member **presence_take_buckets(struct presence_members *members) {
+    struct presence_member **buckets = members->buckets;
+
+    members->buckets = NULL;
+    members->bucket_count = 0;
+    return buckets;
 }
 
 struct presence_member *presence_find(const struct presence_members *members, struct slice id, uint64_t hash) {

@@ -40,6 +40,10 @@ struct presence_member {
 /* Creates a member with one reference. `id` is decoded, `info` is exact JSON text; both are copied. */
 struct presence_member *presence_member_create(struct slice id, struct slice info);
 
+/* The memory of a member in the account, with its place in the list and the table: the first one of a channel brings a
+ * block, the list's head and the first buckets. Lists that readers still hold are not counted: none outlives a turn. */
+size_t presence_member_bytes(const struct presence_member *member, bool first);
+
 /* Drops a reference; NULL is ignored. Any thread. */
 void presence_member_unref(struct presence_member *member);
 
@@ -82,6 +86,9 @@ uint32_t presence_wants_buckets(const struct presence_members *members);
  * array, which the caller frees. */
 struct presence_member **presence_rehash(struct presence_members *members, struct presence_member **buckets,
                                          uint32_t count);
+
+/* Takes the hash table from an empty list of members; the caller frees it. */
+struct presence_member **presence_take_buckets(struct presence_members *members);
 
 /* Finds a member; NULL if there is none. Takes no reference. */
 struct presence_member *presence_find(const struct presence_members *members, struct slice id, uint64_t hash);

@@ -38,6 +38,7 @@ struct session_user {
     struct subscription own;       /* subscription to the user's own channel */
     struct subscription *watching; /* watched users' channels; owned */
     uint32_t watching_count;
+    uint32_t watching_capacity; /* of the array */
 };
 
 /* A pending app lookup; freed when it is done or the session closes. */

@@ -35,21 +35,36 @@ static const char *read_user_data(struct slice text, struct json_value *values, 
     return NULL;
 }
 
-static void free_user(struct session_user *user) {
+/* The memory of a user in the account. */
+static size_t user_bytes(size_t id_length, size_t info_length) {
+    return alloc_footprint(sizeof(struct session_user)) + alloc_footprint(id_length + 1) +
+           alloc_footprint(info_length + 1);
+}
+
+static size_t watching_bytes(uint32_t capacity) {
+    return capacity != 0 ? alloc_footprint(capacity * sizeof(struct subscription)) : 0;
+}
+
+static void free_user(const struct session *session, struct session_user *user) {
+    budget_give(BUDGET_PRESENCE, &session->slot->budget,
+                user_bytes(user->id_length, user->info_length) + watching_bytes(user->watching_capacity));
     free(user->watching);
     free(user->id);
     free(user->info);
     free(user);
 }
 
-/* Makes the session's user; false if there is no room for the user's channel. */
+/* Makes the session's user; false if there is no room for it. */
 static bool create_user(struct session *session, struct slice id, const struct json_value *values) {
-    struct session_user *user = alloc_zero(sizeof *user);
     struct slice info = values[USER_INFO].type != JSON_TYPE_ABSENT ? values[USER_INFO].token : SLICE("{}");
+    struct session_user *user;
     struct buffer name = {0};
     struct channel_join join = {0};
     enum channel_joined joined;
 
+    if (!budget_take(BUDGET_PRESENCE, &session->slot->budget, user_bytes(id.length, info.length)))
+        return false;
+    user = alloc_zero(sizeof *user);
     user->id = alloc_copy(id.data, id.length);
     user->id_length = id.length;
     user->info = alloc_copy(info.data, info.length);
@@ -62,7 +77,7 @@ static bool create_user(struct session *session, struct slice id, const struct j
     if (joined == CHANNEL_JOINED)
         session->user = user;
     else
-        free_user(user);
+        free_user(session, user);
     return joined == CHANNEL_JOINED;
 }
 
@@ -99,8 +114,13 @@ static void watch_listed_users(struct session *session, struct json_value watchl
     struct buffer id = {0}, online_ids = {0}, offline_ids = {0}, events = {0}, data = {0};
     struct json_value token;
 
+    if (!budget_take(BUDGET_PRESENCE, &session->slot->budget, watching_bytes(count))) {
+        refuse_watching(session);
+        return;
+    }
     /* Allocated in full size at once: channels keep pointers to the entries. */
     user->watching = alloc_zero(count * sizeof user->watching[0]);
+    user->watching_capacity = count;
     for (uint32_t i = 0; i < count && json_next(&iterator, NULL, &token); i++) {
         bool online = false;
 
@@ -233,5 +253,5 @@ void session_user_dispose(struct session *session) {
     for (uint32_t i = 0; i < user->watching_count; i++)
         channel_leave(session->server->channels, &user->watching[i], NULL);
     channel_leave(session->server->channels, &user->own, NULL);
-    free_user(user);
+    free_user(session, user);
 }

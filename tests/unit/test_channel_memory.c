@@ -66,17 +66,20 @@ static int tear_down(void **state) {
     app_slot_destroy(slot, channel_table_destroy);
     harness_destroy(&workers);
     assert_int_equal(budget_used(BUDGET_CHANNELS), 0);
+    assert_int_equal(budget_used(BUDGET_PRESENCE), 0);
     budget_set_limit(0);
     return 0;
 }
 
-/* Subscribes as a session does. */
-static enum channel_joined subscribe(struct subscription_set *set, const char *name, struct subscription **made) {
+/* Subscribes as a session does; to a presence channel as `user`. */
+static enum channel_joined subscribe_as(struct subscription_set *set, const char *name, const char *user,
+                                        const char *info, struct subscription **made) {
     struct subscription *subscription = malloc(sizeof *subscription);
     size_t bytes = subscriptions_bytes_of_next(set);
-    struct channel_join join = {0};
+    struct channel_join join = {.user_id = slice_of(user), .user_info = slice_of(info)};
     enum channel_joined joined = channel_subscribe(hub, slot, stream, slice_of(name), subscription, &join);
 
+    member_list_unref(join.members);
     if (joined == CHANNEL_JOINED) {
         budget_add(BUDGET_CHANNELS, &slot->budget, bytes);
         subscriptions_add(set, subscription);
@@ -85,6 +88,10 @@ static enum channel_joined subscribe(struct subscription_set *set, const char *n
     }
     *made = joined == CHANNEL_JOINED ? subscription : NULL;
     return joined;
+}
+
+static enum channel_joined subscribe(struct subscription_set *set, const char *name, struct subscription **made) {
+    return subscribe_as(set, name, "", "", made);
 }
 
 static void unsubscribe(struct subscription_set *set, struct subscription *subscription) {
@@ -153,6 +160,48 @@ static void many_subscriptions_to_one_channel_are_counted_as_they_are(void **sta
     free(made);
 }
 
+/* Events to the members wait in the workers' mailboxes and in the stream, which are not part of these figures. */
+static void deliver(void) {
+    struct buffer in = {0};
+
+    for (unsigned i = 0; i < workers.count; i++)
+        harness_settle(workers.list[i]);
+    harness_receive(client, &in);
+    buffer_dispose(&in);
+}
+
+static void assert_members_accounted(unsigned channels, unsigned count) {
+    struct subscription **made = malloc(count * sizeof *made);
+    struct subscription_set set[10] = {0}; /* no two subscriptions of a set are to one channel */
+    size_t before;
+    char name[40], user[20];
+
+    deliver();
+    before = allocated_bytes();
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "presence-%u", i % channels);
+        snprintf(user, sizeof user, "user-%u", i);
+        assert_int_equal(
+            subscribe_as(&set[i / channels], name, user, "{\"name\":\"A name as people have it\"}", &made[i]),
+            CHANNEL_JOINED);
+        if (i % 100 == 99)
+            deliver();
+    }
+    deliver();
+    assert_accounted(app_bytes(), allocated_bytes() - before);
+    assert_in_range(budget_used(BUDGET_PRESENCE), count * 150, app_bytes());
+    for (unsigned i = 0; i < count; i++)
+        unsubscribe(&set[i / channels], made[i]);
+    assert_int_equal(app_bytes(), 0);
+    free(made);
+}
+
+static void members_of_a_few_channels_and_of_many_are_counted_as_they_are(void **state) {
+    (void)state;
+    assert_members_accounted(1000, 5000);
+    assert_members_accounted(2000, 2000);
+}
+
 /* --- without room --- */
 
 static void without_room_no_channel_is_made_and_those_that_are_there_go_on(void **state) {
@@ -171,6 +220,47 @@ static void without_room_no_channel_is_made_and_those_that_are_there_go_on(void 
     assert_int_equal(subscribe(&set, "b", &second), CHANNEL_JOINED);
     unsubscribe(&set, first);
     unsubscribe(&set, second);
+}
+
+static void without_room_a_user_who_is_a_member_joins_again_and_a_new_one_does_not(void **state) {
+    struct subscription_set set = {0}, others = {0};
+    struct subscription *first, *second, *none;
+
+    (void)state;
+    assert_int_equal(subscribe_as(&set, "presence-a", "1", "{}", &first), CHANNEL_JOINED);
+    budget_set_limit(MB);
+    budget_add(BUDGET_BODIES, NULL, MB);
+    assert_int_equal(subscribe_as(&others, "presence-a", "1", "{}", &second), CHANNEL_JOINED);
+    assert_int_equal(subscribe_as(&others, "presence-a", "2", "{}", &none), CHANNEL_NO_MEMORY);
+    budget_give(BUDGET_BODIES, NULL, MB);
+    unsubscribe(&set, first);
+    unsubscribe(&others, second);
+    assert_null(channel_find(slot, SLICE("presence-a")));
+}
+
+static void without_room_for_members_a_channel_that_was_made_for_one_goes_again(void **state) {
+    struct subscription_set set = {0};
+    struct subscription *none;
+
+    (void)state;
+    budget_set_limit(MB);
+    budget_add(BUDGET_PRESENCE, NULL, MB / 2); /* more than the share of this kind */
+    assert_int_equal(subscribe_as(&set, "presence-a", "1", "{}", &none), CHANNEL_NO_MEMORY);
+    assert_null(channel_find(slot, SLICE("presence-a")));
+    budget_give(BUDGET_PRESENCE, NULL, MB / 2);
+}
+
+static void without_room_no_user_is_watched(void **state) {
+    struct subscription watched;
+    bool online;
+
+    (void)state;
+    budget_set_limit(MB);
+    budget_add(BUDGET_BODIES, NULL, MB);
+    assert_false(channel_watch_user(hub, slot, stream, SLICE("1"), &watched, &online));
+    budget_give(BUDGET_BODIES, NULL, MB);
+    assert_true(channel_watch_user(hub, slot, stream, SLICE("1"), &watched, &online));
+    channel_leave(hub, &watched, NULL);
 }
 
 static void an_app_that_has_taken_its_share_leaves_room_for_others(void **state) {
@@ -212,6 +302,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_hundred_thousand_channels_are_counted_as_they_are),
         TEST(many_subscriptions_to_one_channel_are_counted_as_they_are),
+        TEST(members_of_a_few_channels_and_of_many_are_counted_as_they_are),
+        TEST(without_room_a_user_who_is_a_member_joins_again_and_a_new_one_does_not),
+        TEST(without_room_for_members_a_channel_that_was_made_for_one_goes_again),
+        TEST(without_room_no_user_is_watched),
         TEST(without_room_no_channel_is_made_and_those_that_are_there_go_on),
         TEST(an_app_that_has_taken_its_share_leaves_room_for_others),
         TEST(a_deleted_app_gives_its_channels_back),
