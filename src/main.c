@@ -2,8 +2,10 @@
 #include <signal.h>
 
 #include "command/command_line.h"
+#include "handover/handover_program.h"
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); /* writing to a closed connection is an error, not the end of the process */
+    handover_program_remember(argc, argv);
     return command_line_run(argv + (argc > 0));
 }

@@ -40,7 +40,7 @@ static const struct command {
      "config/config.toml, else config/config.json), and from the environment, which takes precedence.\n"
      "SIGTERM shuts the server down, SIGHUP reads the apps and the certificate again, SIGUSR1 turns the log level "
      "debug\n"
-     "on and off.\n\n"
+     "on and off, SIGUSR2 starts the program anew and lets it take the place of this process.\n\n"
      "  -c, --config FILE   the configuration file\n"
      "  -h, --help          show this help\n\n"
      "Exit code: 0 after a normal shutdown, 1 if a port or another resource cannot be obtained, 2 for an invalid\n"

@@ -57,14 +57,19 @@ static const char *bind_advice(int reason) {
     }
 }
 
-static int listen_on(const char *host, uint16_t *port, bool shared, struct error *error) {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct addrinfo *found = NULL;
+/* Finds the address to listen on; as getaddrinfo. */
+static int find_own_address(const char *host, uint16_t port, struct addrinfo **found) {
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     char service[8];
-    int code, fd;
 
-    snprintf(service, sizeof service, "%u", *port);
-    code = getaddrinfo(host, service, &hints, &found);
+    snprintf(service, sizeof service, "%u", port);
+    return getaddrinfo(host, service, &hints, found);
+}
+
+static int listen_on(const char *host, uint16_t *port, bool shared, struct error *error) {
+    struct addrinfo *found = NULL;
+    int code = find_own_address(host, *port, &found), fd;
+
     if (code != 0) {
         error_set(error, "cannot listen on %s port %u: the address does not resolve: %s", host, *port,
                   gai_strerror(code));
@@ -91,6 +96,56 @@ bool tcp_port_is_free(const char *host, uint16_t port, struct error *error) {
         return false;
     close(fd);
     return true;
+}
+
+union own_address {
+    struct sockaddr any;
+    struct sockaddr_in ipv4;
+    struct sockaddr_in6 ipv6;
+    struct sockaddr_un local;
+};
+
+static bool same_tcp_address(const union own_address *a, const union own_address *b, bool any_port) {
+    if (a->any.sa_family != b->any.sa_family)
+        return false;
+    if (a->any.sa_family == AF_INET)
+        return a->ipv4.sin_addr.s_addr == b->ipv4.sin_addr.s_addr && (any_port || a->ipv4.sin_port == b->ipv4.sin_port);
+    return a->any.sa_family == AF_INET6 && IN6_ARE_ADDR_EQUAL(&a->ipv6.sin6_addr, &b->ipv6.sin6_addr) &&
+           (any_port || a->ipv6.sin6_port == b->ipv6.sin6_port);
+}
+
+bool listens_on_tcp(int fd, const char *host, uint16_t port) {
+    union own_address own = {.any.sa_family = AF_UNSPEC}, wanted = {.any.sa_family = AF_UNSPEC};
+    socklen_t length = sizeof own;
+    struct addrinfo *found = NULL;
+
+    if (getsockname(fd, &own.any, &length) != 0 || find_own_address(host, port, &found) != 0)
+        return false;
+    if (found->ai_addrlen <= sizeof wanted)
+        memcpy(&wanted, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    return same_tcp_address(&own, &wanted, port == 0);
+}
+
+bool listens_on_unix(int fd, const char *path) {
+    union own_address own = {.any.sa_family = AF_UNSPEC};
+    socklen_t length = sizeof own;
+
+    return getsockname(fd, &own.any, &length) == 0 && own.any.sa_family == AF_UNIX &&
+           strncmp(own.local.sun_path, path, sizeof own.local.sun_path) == 0;
+}
+
+int listen_beside(int fd, struct error *error) {
+    union own_address own = {.any.sa_family = AF_UNSPEC};
+    socklen_t length = sizeof own;
+    int beside = -1;
+
+    if (getsockname(fd, &own.any, &length) == 0)
+        beside = open_tcp(&(struct addrinfo){.ai_family = own.any.sa_family, .ai_addr = &own.any, .ai_addrlen = length},
+                          true);
+    if (beside < 0)
+        error_set(error, "cannot open another listening socket beside the first one: %s", strerror(errno));
+    return beside;
 }
 
 /* Creates the parent folders of `path`, as mkdir -p does. */

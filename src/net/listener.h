@@ -38,6 +38,15 @@ int listen_tcp(const char *host, uint16_t *port, struct error *error);
  */
 bool tcp_port_is_free(const char *host, uint16_t port, struct error *error);
 
+/* True if the listening socket `fd` is the one that listen_tcp would open; port 0 is every port. */
+bool listens_on_tcp(int fd, const char *host, uint16_t port);
+
+/* True if the listening socket `fd` is the unix socket `path`. */
+bool listens_on_unix(int fd, const char *path);
+
+/* Opens another listening socket on the address of the TCP socket `fd`, as listen_tcp does. -1 with an error. */
+int listen_beside(int fd, struct error *error);
+
 /* Opens a listening unix socket with file mode `mode` and returns its descriptor; -1 with an error. Creates the folder
  * and removes a stale socket. */
 int listen_unix(const char *path, unsigned mode, struct error *error);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -42,18 +43,80 @@ static void log_address(const char *what, const char *scheme, const char *host, 
     log_info("server", "%s %s://%s%s%s:%u%s", what, scheme, ipv6 ? "[" : "", host, ipv6 ? "]" : "", port, path);
 }
 
-/* The socket that all workers accept from: the one of systemd or the unix socket. `*fd` is -1 if each has its own. */
-static bool open_shared_socket(struct server *server, int *fd, struct error *error) {
-    struct config *config = &server->config;
+static void add_main_listener(struct server *server, int fd) {
+    struct listener *listener = &server->listeners[server->listener_count++];
 
-    *fd = server->passed_fd;
-    if (*fd >= 0 || !config->unix_socket.enabled)
-        return true;
-    *fd = listen_unix(config->unix_socket.path, config->unix_socket.permission_mode, error);
-    if (*fd < 0)
-        return error_prefix(error, "unix_socket.path");
-    server->owns_unix_socket = true;
+    listener->fd = fd;
+    listener->on_accept = accept_main;
+    listener->bound = &server->workers.descriptors.requests;
+    listener->context = server;
+}
+
+/* Lets each worker accept from `fd`. */
+static bool share_main_socket(struct server *server, int fd, struct error *error) {
+    server->main_is_shared = true;
+    for (unsigned i = 0; i < server->workers.count; i++) {
+        int own_fd = i == 0 ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (own_fd < 0)
+            return error_set(error, "unix_socket: worker %u of %u cannot listen on it, too: %s", i + 1,
+                             server->workers.count, strerror(errno));
+        add_main_listener(server, own_fd);
+    }
     return true;
+}
+
+static bool open_unix_socket(struct server *server, struct error *error) {
+    const struct config *config = &server->config;
+    int fd = passed_sockets_take_unix(&server->passed, HANDOVER_MAIN, config->unix_socket.path);
+
+    if (fd < 0) {
+        fd = listen_unix(config->unix_socket.path, config->unix_socket.permission_mode, error);
+        if (fd < 0)
+            return error_prefix(error, "unix_socket.path");
+        server->owns_unix_socket = true;
+    }
+    return share_main_socket(server, fd, error);
+}
+
+/* Opens a TCP socket for each worker. Of those that another process passes each must be accepted from, whatever the
+ * number of workers is: clients wait in them. */
+static bool open_tcp_sockets(struct server *server, uint16_t *port, struct error *error) {
+    const struct config *config = &server->config;
+    int fd;
+
+    while (server->listener_count < WORKERS_MAX &&
+           (fd = passed_sockets_take_tcp(&server->passed, HANDOVER_MAIN, config->host, *port)) >= 0) {
+        add_main_listener(server, fd);
+        *port = activation_port(fd);
+    }
+    if (server->listener_count != 0)
+        return true;
+    if (!tcp_port_is_free(config->host, *port, error))
+        return error_prefix(error, "host and port (HOST, PORT)");
+    while (server->listener_count < server->workers.count) {
+        fd = listen_tcp(config->host, port, error);
+        if (fd < 0)
+            return false;
+        add_main_listener(server, fd);
+    }
+    return true;
+}
+
+void server_listen_on_all_workers(struct server *server) {
+    unsigned passed = server->listener_count;
+    struct error error;
+
+    while (server->listener_count < server->workers.count) {
+        int first = server->listeners[server->listener_count % passed].fd, fd = listen_beside(first, &error);
+        if (fd < 0) {
+            log_warning("upgrade", "%s; workers share sockets, which spreads connections less evenly", error.text);
+            server->main_is_shared = true;
+            fd = fcntl(first, F_DUPFD_CLOEXEC, 0);
+        }
+        if (fd < 0)
+            return;
+        add_main_listener(server, fd);
+    }
 }
 
 static void log_main_address(struct server *server, uint16_t port) {
@@ -72,43 +135,39 @@ static void log_main_address(struct server *server, uint16_t port) {
 }
 
 static bool listen_on_workers(struct server *server, struct error *error) {
-    struct config *config = &server->config;
-    uint16_t port = (uint16_t)config->port;
-    int shared_fd;
+    uint16_t port = (uint16_t)server->config.port;
+    bool good;
 
-    if (!open_shared_socket(server, &shared_fd, error))
-        return false;
-    if (shared_fd < 0 && !tcp_port_is_free(config->host, port, error))
-        return error_prefix(error, "host and port (HOST, PORT)");
-    for (unsigned i = 0; i < server->workers.count; i++) {
-        struct listener *listener = &server->listeners[i];
-        int fd = shared_fd < 0 ? listen_tcp(config->host, &port, error) : i == 0 ? shared_fd : dup(shared_fd);
-        listener->on_accept = accept_main;
-        listener->bound = &server->workers.descriptors.requests;
-        listener->context = server;
-        if (fd < 0 && shared_fd >= 0)
-            return error_set(error, "unix_socket: worker %u of %u cannot listen on it, too: %s", i + 1,
-                             server->workers.count, strerror(errno));
-        if (fd < 0 || !listener_start(listener, server->workers.list[i], fd, shared_fd >= 0, error))
-            return false;
-    }
+    if (server->passed_fd < 0)
+        server->passed_fd = passed_sockets_take_supervised(&server->passed, HANDOVER_MAIN);
     if (server->passed_fd >= 0)
-        port = activation_port(shared_fd);
+        good = share_main_socket(server, server->passed_fd, error);
+    else if (server->config.unix_socket.enabled)
+        good = open_unix_socket(server, error);
+    else
+        good = open_tcp_sockets(server, &port, error);
+    if (!good)
+        return false;
+    if (server->passed_fd >= 0)
+        port = activation_port(server->passed_fd);
     log_main_address(server, port);
     server->redirect.https_port = port;
     return true;
 }
 
-/* Listens on worker 0 only, for ports with little traffic. */
-static bool listen_on_first_worker(struct server *server, struct listener *listener, const char *host, uint16_t *port,
-                                   void (*on_accept)(struct worker *worker, int fd, void *context),
+/* Opens a port with little traffic, for worker 0 only. */
+static bool listen_on_first_worker(struct server *server, struct listener *listener, const char *name, const char *host,
+                                   uint16_t *port, void (*on_accept)(struct worker *worker, int fd, void *context),
                                    struct error *error) {
-    int fd = tcp_port_is_free(host, *port, error) ? listen_tcp(host, port, error) : -1;
-
+    listener->fd = passed_sockets_take_tcp(&server->passed, name, host, *port);
+    if (listener->fd >= 0)
+        *port = activation_port(listener->fd);
+    else if (tcp_port_is_free(host, *port, error))
+        listener->fd = listen_tcp(host, port, error);
     listener->on_accept = on_accept;
     listener->bound = &server->workers.descriptors.operators;
     listener->context = server;
-    return fd >= 0 && listener_start(listener, server->workers.list[0], fd, false, error);
+    return listener->fd >= 0;
 }
 
 static bool listen_for_redirects(struct server *server, struct error *error) {
@@ -118,8 +177,8 @@ static bool listen_for_redirects(struct server *server, struct error *error) {
     if (atomic_load(&server->tls) == NULL || !server->config.ssl.redirect_http || server->config.unix_socket.enabled)
         return true;
     server->redirect_handler = redirect_handler(&server->redirect);
-    if (!listen_on_first_worker(server, &server->redirect_listener, server->config.host, &port, accept_redirected,
-                                error))
+    if (!listen_on_first_worker(server, &server->redirect_listener, HANDOVER_REDIRECT, server->config.host, &port,
+                                accept_redirected, error))
         return error_prefix(error, "host and ssl.http_port (HOST, SSL_HTTP_PORT)");
     server->redirect_listener.bound = &server->workers.descriptors.requests;
     log_address("redirecting from", "http", server->config.host, port, "");
@@ -133,7 +192,8 @@ static bool listen_for_metrics(struct server *server, struct error *error) {
     server->metrics_listener.fd = -1;
     if (!config->metrics.enabled)
         return true;
-    if (!listen_on_first_worker(server, &server->metrics_listener, config->metrics.host, &port, accept_metrics, error))
+    if (!listen_on_first_worker(server, &server->metrics_listener, HANDOVER_METRICS, config->metrics.host, &port,
+                                accept_metrics, error))
         return error_prefix(error, "metrics.host and .port (METRICS_PORT)");
     server->api.metrics_port = port;
     server->api.metrics =
@@ -153,7 +213,7 @@ static bool listen_for_admin(struct server *server, struct error *error) {
     if (config->admin.token == NULL || !app_manager_has_store(server->apps))
         return true;
     config_split_address(config->admin.listen, host, &port);
-    if (!listen_on_first_worker(server, &server->admin_listener, host, &port, accept_admin, error))
+    if (!listen_on_first_worker(server, &server->admin_listener, HANDOVER_ADMIN, host, &port, accept_admin, error))
         return error_prefix(error, "CURLEW_ADMIN_LISTEN");
     log_address("admin API on", "http", host, port, "/admin/apps");
     return true;
@@ -173,8 +233,22 @@ bool server_listen(struct server *server, struct error *error) {
            listen_for_metrics(server, error) && listen_for_admin(server, error) && start_stats(server, error);
 }
 
+static bool start_if_open(struct listener *listener, struct worker *worker, bool shared, struct error *error) {
+    return listener->fd < 0 || listener_start(listener, worker, listener->fd, shared, error);
+}
+
+bool server_accept(struct server *server, struct worker *worker, struct error *error) {
+    for (unsigned i = worker->index; i < server->listener_count; i += server->workers.count)
+        if (!start_if_open(&server->listeners[i], worker, server->main_is_shared, error))
+            return false;
+    return worker->index != 0 || (start_if_open(&server->metrics_listener, worker, false, error) &&
+                                  start_if_open(&server->admin_listener, worker, false, error) &&
+                                  start_if_open(&server->redirect_listener, worker, false, error));
+}
+
 void server_stop_listening(struct server *server, struct worker *worker) {
-    listener_stop(&server->listeners[worker->index]);
+    for (unsigned i = worker->index; i < server->listener_count; i += server->workers.count)
+        listener_stop(&server->listeners[i]);
     if (worker->index != 0)
         return;
     listener_stop(&server->metrics_listener);

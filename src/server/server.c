@@ -16,6 +16,8 @@
 #include "net/activation.h"
 #include "server/check.h"
 #include "server/memory_limit.h"
+#include "server/notify.h"
+#include "server/process_name.h"
 #include "server/server_internal.h"
 
 /* How long lookups may still wait for the store after the shutdown grace period: the two seconds in which the rest of a
@@ -246,16 +248,27 @@ static void stop_workers(struct server *server) {
     }
 }
 
+/* Begins to accept, before the workers run. After an upgrade the old process says when. */
+static bool accept_on_all_workers(struct server *server, struct error *error) {
+    if (takeover_is_under_way(server))
+        return true;
+    for (unsigned i = 0; i < server->workers.count; i++)
+        if (!server_accept(server, server->workers.list[i], error))
+            return false;
+    return true;
+}
+
 static bool build_server(struct server *server, struct error *error) {
     memory_limit_apply(&server->config);
     set_up_parts(server);
-    if (!server_listen(server, error))
+    if (!server_listen(server, error) || !accept_on_all_workers(server, error))
         return false;
     if (!workers_start(&server->workers, error)) {
         stop_workers(server);
         return false;
     }
-    if (!server_webhooks_start(server, error) || !app_manager_start(server->apps, error)) {
+    if (!server_webhooks_start(server, error) || !app_manager_start(server->apps, error) ||
+        (takeover_is_under_way(server) && !takeover_ready(server, error))) {
         stop_workers(server);
         return false;
     }
@@ -269,6 +282,7 @@ static void destroy_server(struct server *server) {
         stop_apps(server);
         workers_settle(&server->workers);
     }
+    takeover_finish(server);
     webhook_thread_stop(server->webhooks, 0); /* if the start has failed */
     webhook_thread_destroy(server->webhooks);
     webhook_events_destroy(server->webhook_events);
@@ -285,6 +299,7 @@ static void destroy_server(struct server *server) {
     reclaimer_dispose(&server->reclaimer);
     tls_context_destroy(atomic_load(&server->tls));
     tls_tickets_destroy(server->tickets);
+    passed_sockets_forget(&server->passed);
     if (server->owns_unix_socket)
         unlink(server->config.unix_socket.path);
     config_dispose(&server->config);
@@ -308,6 +323,37 @@ static void toggle_debug(const struct server *server) {
     }
 }
 
+static void say_ready(struct server *server) {
+    process_name_set(PROCESS_SERVES);
+    if (!app_manager_has_apps(server->apps))
+        log_warning("server", "%s", check_no_app_warning);
+    log_info("server", "ready");
+    notify_ready();
+}
+
+/* What came of an upgrade to another process, or of one to this process. False: this process has to end. */
+static bool follow_upgrade(struct server *server) {
+    enum takeover_state news;
+
+    while ((news = takeover_news(server)) != TAKEOVER_NONE) {
+        switch (news) {
+        case TAKEOVER_ACCEPTS:
+            log_info("upgrade", "process %d (curlew %s) accepts connections in place of process %d (curlew %s)",
+                     (int)getpid(), CURLEW_VERSION, (int)server->takeover.pid, server->takeover.program);
+            passed_sockets_close(&server->passed);
+            server->owns_unix_socket = server->config.unix_socket.enabled && server->passed_fd < 0;
+            say_ready(server);
+            break;
+        case TAKEOVER_ENDED:
+            log_info("upgrade", "process %d has ended", (int)server->takeover.pid);
+            break;
+        default:
+            return false;
+        }
+    }
+    return !upgrade_is_taken(server);
+}
+
 /* Returns the next signal. What is due before it is done meanwhile. */
 static int wait_for_signal(struct server *server, const sigset_t *signals) {
     for (;;) {
@@ -321,33 +367,60 @@ static int wait_for_signal(struct server *server, const sigset_t *signals) {
     }
 }
 
-static void run_until_signal(struct server *server, const sigset_t *signals, const char *config_file) {
-    sigset_t ends;
-    uint64_t shutdown_ms;
-    int signal_number = 0;
-
-    if (!app_manager_has_apps(server->apps))
-        log_warning("server", "%s", check_no_app_warning);
-    log_info("server", "ready");
-    while (signal_number != SIGTERM && signal_number != SIGINT) {
-        signal_number = wait_for_signal(server, signals);
+/* Returns when the process has to end. */
+static void wait_for_end(struct server *server, const sigset_t *signals, const char *config_file) {
+    for (;;) {
+        int signal_number = wait_for_signal(server, signals);
         if (signal_number == SIGHUP)
             server_reload(server, config_file);
         else if (signal_number == SIGUSR1)
             toggle_debug(server);
+        else if (signal_number == SIGUSR2)
+            upgrade_start(server);
+        else if (signal_number != UPGRADE_SIGNAL || !follow_upgrade(server))
+            return;
     }
-    log_info("server", "shutting down: closing connections over up to %u s", server->config.shutdown_grace_period_s);
+}
+
+static void ignore_signal(int signal_number) {
+    (void)signal_number;
+}
+
+/* The second signal ends the process at once, also when it was started with these ignored. If a new process serves,
+ * nobody waits for this one: a service manager that stops both gives the old one's clients the time that they have, and
+ * the signal after it ends the process. The other signals stay blocked. */
+static void expect_last_signal(bool taken) {
+    struct sigaction action = {.sa_handler = taken ? ignore_signal : SIG_DFL, .sa_flags = (int)SA_RESETHAND};
+    sigset_t ends;
+
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
-    /* A second signal ends the process at once, also when it was started with these ignored. SIGHUP and SIGUSR1 stay
-     * blocked. */
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
     pthread_sigmask(SIG_UNBLOCK, &ends, NULL);
+}
+
+static void run_until_signal(struct server *server, const sigset_t *signals, const char *config_file) {
+    uint64_t shutdown_ms;
+
+    if (!takeover_is_under_way(server))
+        say_ready(server);
+    wait_for_end(server, signals, config_file);
+    server->is_replaced = upgrade_stop(server);
+    if (server->is_replaced) {
+        process_name_set(PROCESS_ENDS);
+        server->owns_unix_socket = false;
+    } else {
+        notify_stopping();
+    }
+    log_info("server", "shutting down: closing connections over up to %u s", server->config.shutdown_grace_period_s);
+    expect_last_signal(server->is_replaced);
     shutdown_ms = clock_monotonic_ms();
     stop_workers(server);
     server_webhooks_stop(server, shutdown_ms);
+    upgrade_finish(server);
+    takeover_finish(server);
     log_info("server", "stopped");
 }
 
@@ -383,6 +456,10 @@ static bool open_parts(struct server *server, struct error *error) {
 static int run_server(struct server *server, const sigset_t *signals, const char *config_file) {
     struct error error;
 
+    if (!takeover_begin(server, &error)) {
+        log_error("upgrade", "process %d (curlew %s): %s", (int)getpid(), CURLEW_VERSION, error.text);
+        return 1;
+    }
     if (!activation_take(&server->passed_fd, &error) || !open_parts(server, &error)) {
         log_error("config", "%s", error.text);
         return 2;
@@ -392,7 +469,7 @@ static int run_server(struct server *server, const sigset_t *signals, const char
         return 1;
     }
     run_until_signal(server, signals, config_file);
-    return 0;
+    return atomic_load(&server->takeover.state) == TAKEOVER_FAILED ? 1 : 0;
 }
 
 int server_run(const char *config_file) {
@@ -401,9 +478,13 @@ int server_run(const char *config_file) {
     sigset_t signals;
     int code;
 
+    process_name_init(PROCESS_SERVES);
+    takeover_init(server);
     sigemptyset(&signals);
     sigaddset(&signals, SIGHUP); /* one during the start waits, and does not end the process */
     sigaddset(&signals, SIGUSR1);
+    sigaddset(&signals, SIGUSR2);
+    sigaddset(&signals, UPGRADE_SIGNAL);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     if (!configure_process(server, config_file)) {
         config_dispose(&server->config);

@@ -5,15 +5,20 @@
  *   reload.c     SIGHUP
  *   server.c     the process: building it, running until a signal, shutdown
  *   server_webhooks.c  the webhook thread
+ *   takeover.c   the new process of an upgrade, until it serves
+ *   upgrade.c    the old process of an upgrade, until the new one serves
  */
 #pragma once
 
 #include "api/api.h"
+#include "handover/handover_sockets.h"
 #include "net/listener.h"
 #include "net/worker_loop.h"
 #include "server/housekeeping.h"
 #include "server/redirect.h"
 #include "server/server_tls.h"
+#include "server/takeover.h"
+#include "server/upgrade.h"
 #include "server/webhook_finder.h"
 #include "session/session.h"
 #include "webhook/webhook_events.h"
@@ -28,7 +33,10 @@ struct server {
     struct api api;
     struct http_handler main_handler;
     struct http_handler metrics_handler;
+    /* Of the main port; each belongs to the worker with its index modulo the number of workers. */
     struct listener listeners[WORKERS_MAX];
+    unsigned listener_count;
+    bool main_is_shared; /* workers accept from the same socket */
     struct listener metrics_listener;
     struct http_handler admin_handler;
     struct listener admin_listener;
@@ -47,12 +55,20 @@ struct server {
     struct rate_limiter *request_limit; /* NULL: none */
     struct rate_limiter *connect_limit;
     struct address_log refused;
+    struct passed_sockets passed; /* by the process before this one, and not taken yet */
+    bool is_replaced;             /* while it ends: the process after this one accepts */
+    struct upgrade upgrade;       /* to the process after this one */
+    struct takeover takeover;     /* from the process before this one */
 };
 
 /* --- listeners.c --- */
 
-/* Listens on every port of the configuration, before the workers start. */
+/* Opens every port of the configuration, or takes the socket that another process passes. Before the workers start. */
 bool server_listen(struct server *server, struct error *error);
+/* Opens more sockets if another process passed fewer than there are workers. Before the workers accept. */
+void server_listen_on_all_workers(struct server *server);
+/* Begins to accept on a worker. On its thread, or before it is started. */
+bool server_accept(struct server *server, struct worker *worker, struct error *error);
 /* Stops the listeners of a worker, on its thread. */
 void server_stop_listening(struct server *server, struct worker *worker);
 

@@ -32,7 +32,7 @@ process.on('exit', () => {
 });
 
 // A server is used by the rest of the harness through: host, port, url, metricsUrl, metricsPort, pid, configFile, log,
-// waitForLog(), reload(), hup(), terminate(), exited(), stop(), kill(), own().
+// waitForLog(), reload(), hup(), upgrade(), terminate(), exited(), stop(), kill(), own().
 
 /*
  * Starts a server and waits until it says `ready`.
@@ -106,6 +106,8 @@ class Server {
   // The lines of the log as objects {time, level, target, message}; a line that is no JSON has only `message`.
   log = new Inbox('log of the server', (line) => `${line.level ?? ''} ${line.target ?? ''} ${line.message}`);
   #child = null;
+  #pid = null; // of the process that serves: another one after an upgrade
+  #started = new Set(); // those that upgrades have started
   #ended = null;
   #folder;
   #stopping = null;
@@ -133,7 +135,7 @@ class Server {
   }
 
   get pid() {
-    return this.#child.pid;
+    return this.#pid;
   }
 
   get url() {
@@ -147,18 +149,24 @@ class Server {
       env: this.env,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    running.add(this.#child);
+    this.#pid = this.#child.pid;
+    running.add(this);
     this.#ended = new Promise((resolve) => {
       this.#child.once('error', (error) => resolve({ code: null, signal: null, error }));
       this.#child.once('close', (code, signal) => resolve({ code, signal }));
     });
     this.#ended.then(({ code, signal, error }) => {
-      running.delete(this.#child);
+      running.delete(this);
       this.log.close(
         error ? `cannot start ${this.binary}: ${error.message}` : `the server ended (${signal ?? `exit code ${code}`})`,
       );
     });
-    lines(this.#child.stderr, (line) => this.log.push(parseLogLine(line)));
+    lines(this.#child.stderr, (line) => {
+      const parsed = parseLogLine(line);
+      const started = parsed.message.match(/ has started process (\d+) /);
+      if (started) this.#started.add(Number(started[1]));
+      this.log.push(parsed);
+    });
     lines(this.#child.stdout, (line) => this.log.push({ target: 'stdout', message: line }));
     try {
       await this.waitForLog(/^ready\b/);
@@ -207,8 +215,40 @@ class Server {
   // Sends SIGHUP; resolves to the log line that tells its outcome.
   async hup() {
     const since = this.log.all.length;
-    this.#child.kill('SIGHUP');
+    this.signal('SIGHUP');
     return this.waitForLog(/^(apps reloaded|nothing was changed)\b/, { since });
+  }
+
+  // Sends a signal to the process that serves.
+  signal(name) {
+    if (this.#pid !== null) process.kill(this.#pid, name);
+  }
+
+  #signalAll(name) {
+    this.#child.kill(name);
+    for (const pid of this.#started) {
+      try {
+        process.kill(pid, name);
+      } catch {
+        // it has ended
+      }
+    }
+  }
+
+  // Starts an upgrade with SIGUSR2; resolves to {old, pid, ended} when the new process serves: the ids of both, and
+  // ended() waits until the old one has closed its last connection.
+  async upgrade() {
+    const old = this.#pid;
+    const since = this.log.all.length;
+    this.signal('SIGUSR2');
+    const outcome = await this.waitForLog(/ accepts connections in place of process |the upgrade has failed/, {
+      since,
+    });
+    if (/failed/.test(outcome.message)) throw new Error(outcome.message);
+    await this.waitForLog(/^ready$/, { since });
+    this.#pid = Number(outcome.message.match(/^process (\d+) /)[1]);
+    const gone = new RegExp(`^process ${old} has ended$`);
+    return { old, pid: this.#pid, ended: () => this.waitForLog(gone, { since }) };
   }
 
   // Registers a client of this server: `end` is called before the server is stopped, so that no test waits for a drain.
@@ -218,7 +258,7 @@ class Server {
 
   // Sends SIGTERM without waiting, for tests that watch the shutdown. The test still ends with stop().
   terminate() {
-    this.#child.kill('SIGTERM');
+    this.signal('SIGTERM');
   }
 
   // How the process ended: {code, signal}.
@@ -235,19 +275,19 @@ class Server {
   // Ends the server with SIGKILL, judging nothing.
   async kill() {
     this.#stopping ??= Promise.resolve();
-    this.#child.kill('SIGKILL');
+    this.#signalAll('SIGKILL');
     await this.#ended;
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
   async #stop() {
     for (const end of this.#clients) end();
-    this.#child.kill('SIGTERM');
+    this.#signalAll('SIGTERM');
     let ending;
     try {
       ending = await this.exited();
     } catch (error) {
-      this.#child.kill('SIGABRT');
+      this.#signalAll('SIGABRT');
       await this.#ended;
       this.printLog('a server that did not end on SIGTERM');
       throw error;

@@ -1,0 +1,153 @@
+#include "server/takeover.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/thread.h"
+#include "server/process_name.h"
+#include "server/server_internal.h"
+
+/* In which the old process must answer at the start. */
+#define GREETING_MS 10000
+
+void takeover_init(struct server *server) {
+    server->takeover.connection.fd = -1;
+}
+
+bool takeover_begin(struct server *server, struct error *error) {
+    struct takeover *takeover = &server->takeover;
+    struct deadline deadline = deadline_after(GREETING_MS, -1);
+    char *path = getenv(HANDOVER_VARIABLE);
+    int fd;
+
+    if (path == NULL)
+        return true;
+    process_name_set(PROCESS_WAITS);
+    takeover->pid = getppid();
+    fd = handover_connect(path, takeover->pid, error);
+    unsetenv(HANDOVER_VARIABLE);
+    if (fd < 0)
+        return false;
+    handover_socket_init(&takeover->connection, fd);
+    if (!handover_socket_greet(&takeover->connection, CURLEW_VERSION, takeover->program, sizeof takeover->program,
+                               &deadline, error) ||
+        !passed_sockets_receive(&server->passed, &takeover->connection, &deadline, error)) {
+        handover_socket_dispose(&takeover->connection);
+        return false;
+    }
+    atomic_store(&takeover->state, TAKEOVER_WAITING);
+    log_info("upgrade", "process %d (curlew %s) takes the place of process %d (curlew %s), which passes %u sockets",
+             (int)getpid(), CURLEW_VERSION, (int)takeover->pid, takeover->program, server->passed.count);
+    return true;
+}
+
+bool takeover_is_under_way(const struct server *server) {
+    return atomic_load(&server->takeover.state) == TAKEOVER_WAITING;
+}
+
+/* --- the link's thread --- */
+
+static void accept_on_worker(struct worker *worker, void *context) {
+    struct server *server = context;
+    struct error error;
+
+    if (server_accept(server, worker, &error))
+        return;
+    log_error("upgrade", "worker %u cannot accept connections: %s", worker->index, error.text);
+    atomic_fetch_add(&server->takeover.not_accepting, 1);
+}
+
+/* On the last worker that has begun to accept. If one could not, the old process goes on: it is told nothing, and this
+ * process ends. */
+static void on_accepting(void *context) {
+    struct server *server = context;
+    struct takeover *takeover = &server->takeover;
+
+    if (atomic_load(&takeover->not_accepting) != 0) {
+        handover_link_finish(&takeover->link);
+        return;
+    }
+    atomic_store(&takeover->state, TAKEOVER_ACCEPTS);
+    handover_link_send(&takeover->link, HANDOVER_TAKEN, NULL, 0);
+    kill(getpid(), UPGRADE_SIGNAL);
+}
+
+static bool on_takeover_message(struct handover_link *link, const struct handover_message *message, void *context,
+                                struct error *error) {
+    struct server *server = context;
+
+    (void)link;
+    if (message->type != HANDOVER_TAKE_OVER || !takeover_is_under_way(server))
+        return error_set(error, "the old process sends a message of type %u, which is not expected", message->type);
+    server_listen_on_all_workers(server);
+    workers_run_on_all(&server->workers,
+                       &(struct worker_task){.run = accept_on_worker, .finished = on_accepting, .context = server});
+    return true;
+}
+
+static void *run_takeover(void *context) {
+    struct server *server = context;
+    struct takeover *takeover = &server->takeover;
+    enum takeover_state waiting = TAKEOVER_WAITING;
+    struct error error = {0};
+    bool good = handover_link_run(&takeover->link, &error);
+
+    if (atomic_compare_exchange_strong(&takeover->state, &waiting, TAKEOVER_FAILED)) {
+        log_error("upgrade", "process %d has not told this one to accept connections: %s", (int)takeover->pid,
+                  good ? "it has ended the upgrade" : error.text);
+    } else {
+        if (!good)
+            log_error("upgrade", "the connection to process %d has ended: %s", (int)takeover->pid, error.text);
+        atomic_store(&takeover->state, TAKEOVER_ENDED);
+    }
+    kill(getpid(), UPGRADE_SIGNAL);
+    return NULL;
+}
+
+/* --- the main thread --- */
+
+bool takeover_ready(struct server *server, struct error *error) {
+    const struct handover_handler handler = {.on_message = on_takeover_message, .context = server};
+    struct takeover *takeover = &server->takeover;
+
+    if (!handover_link_init(&takeover->link, &takeover->connection, &handler, error))
+        return false;
+    takeover->has_thread = thread_start(&takeover->thread, "upgrade", run_takeover, server, error);
+    if (!takeover->has_thread) {
+        handover_link_dispose(&takeover->link);
+        return false;
+    }
+    handover_link_send(&takeover->link, HANDOVER_READY, NULL, 0);
+    return true;
+}
+
+enum takeover_state takeover_news(struct server *server) {
+    struct takeover *takeover = &server->takeover;
+    enum takeover_state state = atomic_load(&takeover->state);
+
+    if (state == TAKEOVER_WAITING || state == takeover->told)
+        return TAKEOVER_NONE;
+    if (state == TAKEOVER_ENDED && takeover->told == TAKEOVER_NONE)
+        state = TAKEOVER_ACCEPTS; /* the next call tells the end */
+    takeover->told = state;
+    return state;
+}
+
+pid_t takeover_predecessor(const struct server *server) {
+    return atomic_load(&server->takeover.state) == TAKEOVER_ACCEPTS ? server->takeover.pid : 0;
+}
+
+void takeover_finish(struct server *server) {
+    struct takeover *takeover = &server->takeover;
+
+    if (takeover->has_thread) {
+        handover_link_finish(&takeover->link);
+        pthread_join(takeover->thread, NULL);
+        handover_link_dispose(&takeover->link);
+    }
+    takeover->has_thread = false;
+    handover_socket_dispose(&takeover->connection);
+}

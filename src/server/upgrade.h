@@ -1,0 +1,54 @@
+/*
+ * An upgrade, seen from the old process: it starts the program again, passes its listening sockets on, and goes on
+ * serving until the new process accepts. takeover.h is the other side; handover/handover_message.h has the messages.
+ *
+ * A thread does all of it. Until the new process accepts, an error ends the new process and nothing else: this one goes
+ * on as if nothing had happened, and another upgrade may be tried. Afterwards this process shuts down, and the thread
+ * is the link between the two until the end.
+ *
+ * Functions are for the main thread.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "handover/handover_link.h"
+
+struct server;
+
+enum upgrade_state {
+    UPGRADE_NONE,
+    UPGRADE_STARTING, /* the new process is not ready yet */
+    UPGRADE_TAKING,   /* it was told to accept */
+    UPGRADE_TAKEN,    /* it accepts */
+    UPGRADE_FAILED,
+};
+
+struct upgrade {
+    _Atomic(enum upgrade_state) state;
+    bool has_thread;
+    bool is_joined; /* the thread has ended, and was joined */
+    pthread_t thread;
+    struct handover_place place;
+    pid_t pid; /* of the new process */
+    int pidfd; /* readable when it has ended */
+    struct deadline deadline;
+    struct handover_link *link; /* of the thread, until it has ended; NULL: not connected */
+    char program[80];           /* the version of the new program */
+};
+
+/* Sent to the own process when an upgrade or a takeover has made a step that the main thread has to know of. */
+#define UPGRADE_SIGNAL SIGRTMIN
+
+/* Starts an upgrade; a line in the log says why not. */
+void upgrade_start(struct server *server);
+
+/* After UPGRADE_SIGNAL: true if the new process accepts, so that this one has to shut down. */
+bool upgrade_is_taken(struct server *server);
+
+/* This process is told to end: ends a new process that is not told to accept yet. True if it accepts, as above. */
+bool upgrade_stop(struct server *server);
+
+/* When this process has no connection left: sends what is queued for the new one, and ends the thread. */
+void upgrade_finish(struct server *server);

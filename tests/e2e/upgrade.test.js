@@ -1,0 +1,344 @@
+// An upgrade: the running server starts its program again and passes its sockets on (SIGUSR2). The old process goes on
+// until the new one serves, and is not missed then.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import tls from 'node:tls';
+
+import { api, get, publish } from '../lib/api.js';
+import { closedWithError } from '../lib/client.js';
+import { nextOn, subscriber, untilFence } from '../lib/events.js';
+import { within } from '../lib/inbox.js';
+import { folderWith } from '../lib/process.js';
+import { connected, makePusher } from '../lib/pusher.js';
+import { Journal, ReturningClient } from '../lib/returning-client.js';
+import { APP, BINARY, RELEASE_BINARY, serverFor } from '../lib/server.js';
+
+const UNLIMITED = { ...APP, max_connections: 0 };
+
+// Starts `count` clients that come back, and ends them with the server.
+async function returningClients(server, count, options) {
+  const journal = new Journal();
+  const clients = Array.from({ length: count }, () => new ReturningClient(server, 'my-channel', journal, options));
+  for (const client of clients) server.own(() => client.end());
+  await Promise.all(clients.map((client) => client.subscribed()));
+  return { journal, clients, back: (times) => Promise.all(clients.map((client) => client.subscribed(times))) };
+}
+
+// A program that a test can replace: a link to the server's binary, in a folder of its own.
+function replaceableProgram(t, target = BINARY) {
+  const folder = folderWith(t);
+  const program = path.join(folder, 'curlew');
+  const replace = (next) => {
+    symlinkSync(next, `${program}.new`);
+    renameSync(`${program}.new`, program);
+  };
+  replace(target);
+  return {
+    program,
+    replace,
+    replaceByScript(text) {
+      writeFileSync(path.join(folder, 'script'), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+      replace(path.join(folder, 'script'));
+    },
+  };
+}
+
+// The lines that tell what the listening sockets of a process are, by inode.
+function listeningInodes(pid) {
+  const open = new Set();
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      const { ino } = statSync(`/proc/${pid}/fd/${fd}`);
+      open.add(ino);
+    } catch {
+      // it was closed meanwhile
+    }
+  }
+  return open;
+}
+
+// The inodes of the sockets that listen on a TCP port of this machine.
+function socketsOn(port) {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  const rows = execFileSync('cat', ['/proc/net/tcp'], { encoding: 'utf8' }).split('\n').slice(1);
+  return rows
+    .map((row) => row.trim().split(/\s+/))
+    .filter(([, local, , state]) => state === '0A' && local.endsWith(`:${hex}`))
+    .map((row) => Number(row[9]));
+}
+
+describe('an upgrade', () => {
+  test('is not noticed by clients and publishers, three times in a row', async (t) => {
+    const server = await serverFor(t, {
+      apps: [UNLIMITED],
+      binary: RELEASE_BINARY,
+      config: { shutdown_grace_period: 2 },
+    });
+    const { journal, back } = await returningClients(server, 300);
+    const pusher = makePusher(server, { t });
+    await connected(pusher);
+    const states = [];
+    pusher.connection.bind('state_change', ({ current }) => states.push(current));
+
+    const failed = [];
+    let published = 0;
+    let ending = false;
+    const publishing = (async () => {
+      while (!ending) {
+        const body = { name: 'my-event', channel: 'my-channel', data: '{}' };
+        const answer = await api(server, 'POST', '/events', { body }).catch((error) => ({ status: error.message }));
+        published++;
+        if (answer.status !== 200) failed.push(answer.status);
+      }
+    })();
+    for (let times = 1; times <= 3; times++) {
+      const { ended } = await server.upgrade();
+      await ended();
+      await back(times);
+    }
+    ending = true;
+    await publishing;
+    assert.deepEqual(failed, [], `of ${published} publishes`);
+    assert.equal(journal.refused, 0);
+    assert.equal(journal.unanswered, 0);
+    assert.deepEqual(journal.codes, { 4200: 900 });
+    assert.equal(journal.away.length, 900);
+    await connected(pusher);
+    assert.ok(states.filter((state) => state === 'connected').length >= 3, `states of pusher-js: ${states}`);
+    assert.ok(!states.includes('unavailable'), `states of pusher-js: ${states}`);
+  });
+
+  test('passes all sockets on: their queues are those of the old process', async (t) => {
+    const server = await serverFor(t);
+    const before = listeningInodes(server.pid);
+    const sockets = [...socketsOn(server.port), ...socketsOn(server.metricsPort)];
+    assert.equal(sockets.length, 3);
+    for (const inode of sockets) assert.ok(before.has(inode));
+    const { ended, pid } = await server.upgrade();
+    await ended();
+    const after = listeningInodes(pid);
+    for (const inode of sockets) assert.ok(after.has(inode), `socket ${inode} is not one of process ${pid}`);
+    assert.equal((await get(server.metricsUrl)).status, 200);
+    assert.equal((await get(`${server.url}/up`)).status, 200);
+  });
+
+  test('answers requests and handshakes that the old process has accepted', async (t) => {
+    const server = await serverFor(t, { config: { shutdown_grace_period: 2 } });
+    const half = net.connect(server.port, server.host);
+    half.write('GET /usage HTTP/1.1\r\nHost: x\r\n');
+    const client = await subscriber(server, t, 'my-channel'); // the worker has accepted both
+    await publish(server, { name: 'my-event', channel: 'my-channel', data: '{}' });
+    await nextOn(client, 'my-channel');
+    const answer = new Promise((resolve, reject) => {
+      half.once('data', (chunk) => resolve(chunk.toString()));
+      half.once('close', () => reject(new Error('closed without an answer')));
+    });
+    const { ended } = await server.upgrade();
+    half.write('\r\n');
+    assert.match(await within(answer, 'an answer'), /^HTTP\/1.1 200 /);
+    half.destroy();
+    await ended();
+  });
+
+  test('starts the file that is there now, with the same arguments, and says both versions', async (t) => {
+    const { program, replace } = replaceableProgram(t);
+    const server = await serverFor(t, { binary: program });
+    const [first] = readdirSync(path.dirname(program));
+    assert.equal(first, 'curlew');
+    replace(RELEASE_BINARY);
+    const { pid, old } = await server.upgrade();
+    const command = execFileSync('cat', [`/proc/${pid}/cmdline`], { encoding: 'utf8' }).split('\0');
+    assert.deepEqual(command, [program, 'serve', '--config', server.configFile, '']);
+    assert.equal(execFileSync('cat', [`/proc/${pid}/comm`], { encoding: 'utf8' }), 'curlew\n');
+    const version = '\\(curlew \\d+\\.\\d+\\.\\d+\\)';
+    await server.waitForLog(
+      new RegExp(`^process ${pid} ${version} accepts connections in place of process ${old} ${version}$`),
+    );
+    await server.waitForLog(new RegExp(`process ${old} ${version} has started process ${pid} to take its place$`));
+  });
+});
+
+describe('an upgrade that fails', () => {
+  test('leaves everything as it is when the new program dies at its start', async (t) => {
+    const { program, replace, replaceByScript } = replaceableProgram(t);
+    const server = await serverFor(t, { binary: program });
+    const client = await subscriber(server, t, 'my-channel');
+    replaceByScript('exit 3');
+    await assert.rejects(server.upgrade(), /goes on: stopped; process \d+ has exited with code 3$/);
+    assert.deepEqual(await untilFence(server, client, 'my-channel'), []);
+
+    replace(path.join(path.dirname(program), 'nothing'));
+    await assert.rejects(server.upgrade(), /cannot start .*curlew: No such file or directory/);
+    assert.deepEqual(await untilFence(server, client, 'my-channel'), []);
+
+    replace(BINARY);
+    const { ended } = await server.upgrade();
+    await closedWithError(client, 4200);
+    await ended();
+  });
+
+  test('leaves everything as it is when the configuration has an error by now', async (t) => {
+    const server = await serverFor(t);
+    const client = await subscriber(server, t, 'my-channel');
+    writeFileSync(server.configFile, '{"port": "no number"');
+    await assert.rejects(server.upgrade(), /process \d+ has exited with code 2$/);
+    assert.deepEqual(await untilFence(server, client, 'my-channel'), []);
+  });
+
+  test('is given up when the new program says nothing; nobody else can connect, and no second one begins', async (t) => {
+    const { program, replaceByScript } = replaceableProgram(t);
+    const runtime = folderWith(t);
+    const server = await serverFor(t, { binary: program, env: { RUNTIME_DIRECTORY: runtime } });
+    const client = await subscriber(server, t, 'my-channel');
+    replaceByScript('exec sleep 1000');
+    server.signal('SIGUSR2');
+    const started = await server.waitForLog(/has started process \d+/);
+    const pid = Number(started.message.match(/started process (\d+)/)[1]);
+
+    const [folder] = readdirSync(runtime);
+    const socket = path.join(runtime, folder, 'socket');
+    assert.equal(statSync(path.join(runtime, folder)).mode & 0o777, 0o700);
+    assert.equal(statSync(socket).mode & 0o777, 0o600);
+    const stranger = net.connect(socket);
+    await within(
+      new Promise((resolve) => stranger.on('close', resolve).on('error', () => {})),
+      'the stranger to be cut',
+    );
+    await server.waitForLog(new RegExp(`^process ${process.pid} of user .* it should be process ${pid} .* refused$`));
+
+    server.signal('SIGUSR2');
+    await server.waitForLog(new RegExp(`an upgrade is under way already, to process ${pid}$`));
+    assert.match((await server.hup()).message, /^apps reloaded/);
+
+    process.kill(pid, 'SIGTERM');
+    await server.waitForLog(/the upgrade has failed.*was ended by signal 15/);
+    assert.deepEqual(readdirSync(runtime), []);
+    assert.deepEqual(await untilFence(server, client, 'my-channel'), []);
+  });
+
+  test('ends the new program when the server is told to end', async (t) => {
+    const { program, replaceByScript } = replaceableProgram(t);
+    const server = await serverFor(t, { binary: program });
+    replaceByScript("trap '' TERM; echo trapped >&2; while :; do sleep 0.1; done");
+    server.signal('SIGUSR2');
+    const started = await server.waitForLog(/has started process \d+/);
+    const pid = Number(started.message.match(/started process (\d+)/)[1]);
+    await server.waitForLog(/^trapped$/);
+    server.terminate();
+    await server.waitForLog(new RegExp(`^the upgrade is given up: process ${pid} was ended by signal 9`));
+    assert.deepEqual(await server.exited(), { code: 0, signal: null });
+    assert.equal(existsSync(`/proc/${pid}`), false);
+  });
+});
+
+describe('signals after an upgrade', () => {
+  test('SIGTERM to both: the clients of both are told, and both end well', async (t) => {
+    const server = await serverFor(t, { config: { shutdown_grace_period: 2 } });
+    const clients = await Promise.all(Array.from({ length: 10 }, () => subscriber(server, t, 'my-channel')));
+    const { old, pid } = await server.upgrade();
+    const next = await subscriber(server, t, 'my-channel');
+    process.kill(old, 'SIGTERM');
+    process.kill(pid, 'SIGTERM');
+    for (const client of clients) await closedWithError(client, 4200);
+    await next.closing();
+    assert.deepEqual(await server.exited(), { code: 0, signal: null });
+    assert.equal(server.log.all.filter(({ message }) => message === 'stopped').length, 2);
+  });
+
+  test('SIGUSR2 while the process before still ends is refused', async (t) => {
+    const server = await serverFor(t, { config: { shutdown_grace_period: 30 } });
+    const client = await subscriber(server, t, 'my-channel');
+    await subscriber(server, t, 'my-channel');
+    const { old, ended } = await server.upgrade();
+    server.signal('SIGUSR2');
+    await server.waitForLog(
+      new RegExp(`nothing was done: process ${old}, before this one, still closes its connections`),
+    );
+    await client.closing();
+    // The first signal to a process that ends is ignored, since a service manager sends it to all; two may be one.
+    const ending = setInterval(() => process.kill(old, 'SIGINT'), 50);
+    await ended().finally(() => clearInterval(ending));
+  });
+});
+
+describe('an upgrade with another configuration', () => {
+  test('two, four and one workers: each socket is accepted from', async (t) => {
+    const server = await serverFor(t, { apps: [UNLIMITED] });
+    for (const [workers, sockets] of [
+      [4, 4],
+      [1, 4],
+      [2, 4],
+    ]) {
+      server.config.workers = workers;
+      writeFileSync(server.configFile, JSON.stringify(server.config));
+      const { ended } = await server.upgrade();
+      await ended();
+      assert.equal(socketsOn(server.port).length, sockets);
+      // With 40 connections to four sockets, none of a socket without an owner would be missed by chance.
+      await Promise.all(Array.from({ length: 40 }, () => get(`${server.url}/usage`)));
+    }
+  });
+
+  test('another port is opened, and the old one is closed', async (t) => {
+    const server = await serverFor(t);
+    const { port } = server;
+    const probe = net.createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => probe.once('listening', resolve));
+    const next = probe.address().port;
+    await new Promise((resolve) => probe.close(resolve));
+    writeFileSync(server.configFile, JSON.stringify({ ...server.config, port: next }));
+    const { ended } = await server.upgrade();
+    await server.waitForLog(new RegExp(`^127.0.0.1:${port}, the port "main" of the old process, is closed`));
+    await ended();
+    assert.equal((await get(`http://127.0.0.1:${next}/up`)).status, 200);
+    await assert.rejects(get(`http://127.0.0.1:${port}/up`), /ECONNREFUSED/);
+  });
+});
+
+describe('an upgrade over other sockets', () => {
+  test('TLS, with the port that redirects to it', async (t) => {
+    const folder = folderWith(t);
+    const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name));
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
+    execFileSync(
+      'openssl',
+      ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', cert, ...subject],
+      {
+        stdio: 'ignore',
+      },
+    );
+    const server = await serverFor(t, {
+      config: { ssl: { enabled: true, cert_path: cert, key_path: key, redirect_http: true, http_port: 0 } },
+    });
+    const plain = (await server.waitForLog(/^redirecting from/)).message.match(/:(\d+)$/)[1];
+    const open = ({ port }) => tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false });
+    const { journal, back } = await returningClients(server, 20, { open });
+    const { ended } = await server.upgrade();
+    await ended();
+    await back(1);
+    assert.deepEqual([journal.codes, journal.refused, journal.unanswered], [{ 4200: 20 }, 0, 0]);
+    assert.equal((await get(`http://127.0.0.1:${plain}/`)).headers.location, `https://127.0.0.1:${server.port}/`);
+  });
+
+  test('a unix socket, whose file stays', async (t) => {
+    const socketPath = path.join(folderWith(t), 'curlew.sock');
+    const server = await serverFor(t, { config: { unix_socket: { enabled: true, path: socketPath } } });
+    const { ino } = statSync(socketPath);
+    const open = () => net.connect(socketPath);
+    const { journal, back } = await returningClients(server, 20, { open });
+    for (let times = 1; times <= 2; times++) {
+      const { ended } = await server.upgrade();
+      await ended();
+      await back(times);
+    }
+    assert.deepEqual([journal.codes, journal.refused, journal.unanswered], [{ 4200: 40 }, 0, 0]);
+    assert.equal(statSync(socketPath).ino, ino);
+    await server.stop();
+    assert.equal(existsSync(socketPath), false);
+  });
+});
