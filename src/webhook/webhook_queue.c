@@ -11,6 +11,8 @@
 
 /* The text of a body around the events, and a comma for each of them. */
 #define BODY_FRAME_BYTES 64
+/* The longest pause between two attempts while the process stops. */
+#define DRAIN_PAUSE_MS 500
 
 struct queued_event {
     struct list lane_link;
@@ -357,6 +359,11 @@ static uint64_t with_jitter(uint32_t pause_ms) {
     return pause_ms - spread_ms / 2 + random % (spread_ms + 1);
 }
 
+/* The pause before the next attempt. While the process stops there is no time for a long one. */
+static uint32_t pause_ms(const struct webhook_batch *batch) {
+    return batch->queue->draining && batch->pause_ms > DRAIN_PAUSE_MS ? DRAIN_PAUSE_MS : batch->pause_ms;
+}
+
 bool webhook_batch_retry(struct webhook_batch *batch, uint64_t now_ms) {
     const struct webhook_queue_settings *settings = batch->queue->settings;
 
@@ -364,7 +371,7 @@ bool webhook_batch_retry(struct webhook_batch *batch, uint64_t now_ms) {
     if (!settings->retry || (settings->max_attempts != 0 && batch->attempts >= settings->max_attempts))
         return false;
     batch->pause_ms = backoff_next_ms(batch->pause_ms, settings->first_pause_ms, settings->last_pause_ms);
-    batch->next_attempt_ms = now_ms + with_jitter(batch->pause_ms);
+    batch->next_attempt_ms = now_ms + with_jitter(pause_ms(batch));
     if (batch->next_attempt_ms > batch->first_attempt_ms + settings->max_elapsed_ms)
         return false;
     batch->state = BATCH_WAITING;

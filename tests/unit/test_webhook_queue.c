@@ -197,6 +197,8 @@ static void at_the_end_nothing_waits(void **state) {
     webhook_queue_drain(&queue, 220);
     assert_ptr_equal(take(220, "1"), batch);
     take(220, "2");
+    assert_true(webhook_batch_retry(batch, 220)); /* the attempt was under way when the end came */
+    assert_ptr_equal(take(820, "1"), batch);
     add(3, "3", 230);
     take(230, "3");
 }
