@@ -200,7 +200,7 @@ static void send_cached(struct subscribe_request *request) {
     }
 }
 
-static void refuse_without_room(struct subscribe_request *request) {
+static void refuse_channel_without_room(struct subscribe_request *request) {
     session_refused(request->session, REFUSED_MEMORY_LIMIT);
     session_subscription_error(request->session, request->channel_token, "LimitReached", 4100,
                                "there is no room for another subscription now: see `memory.limit_mb`");
@@ -218,7 +218,7 @@ static void refuse_join(struct subscribe_request *request, enum channel_joined j
     const struct app *app = request->session->app;
 
     if (joined == CHANNEL_NO_MEMORY) {
-        refuse_without_room(request);
+        refuse_channel_without_room(request);
         return;
     }
     session_refused(request->session, REFUSED_PRESENCE_MEMBERS);
@@ -235,7 +235,7 @@ static bool join_new(struct subscribe_request *request) {
     enum channel_joined joined;
 
     if (!take_subscription(session, bytes)) {
-        refuse_without_room(request);
+        refuse_channel_without_room(request);
         return false;
     }
     subscription = alloc(sizeof *subscription);
