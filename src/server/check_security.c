@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "app/record_json.h"
+#include "base/log.h"
 #include "config/config_known_secret.h"
 
 /* A host, a path or an address, which the advice is about. */
@@ -68,11 +69,17 @@ static bool shows_secrets_key(const struct config *config, struct danger_place *
     return config->app_manager.secrets.key_file != NULL && others_can_read(config->app_manager.secrets.key_file, place);
 }
 
+static bool shows_apps(const struct config *config, struct danger_place *place) {
+    return config->app_manager.driver == CONFIG_DRIVER_SQLITE && config->database.sqlite.path != NULL &&
+           others_can_read(config->database.sqlite.path, place);
+}
+
 static const struct {
     bool (*found)(const struct config *config, struct danger_place *place);
     const char *setting;
     const char *advice;
     bool is_file;
+    bool at_start; /* warned of at a start */
 } dangers[] = {
     {serves_in_clear, "host",
      "other machines reach this port, and it has no TLS: anyone on the way reads events and can repeat requests. Set "
@@ -92,9 +99,13 @@ static const struct {
      "origins of your pages, or set cors.credentials to false",
      false},
     {shows_configuration, "the configuration file",
-     "it holds secrets, and every user of this machine can read it. Run chmod o= on it", true},
+     "it holds secrets, and every user of this machine can read it. Run chmod o= on it", true, true},
     {shows_tls_key, "ssl.key_path",
      "every user of this machine can read the private key. Run chmod o= on it, with the server's user as its owner",
+     true, true},
+    {shows_apps, "database.sqlite.path",
+     "it holds the secrets of all apps, and every user of this machine can read it. Run chmod o= on it, and on the "
+     "files beside it",
      true},
     {shows_secrets_key, "app_manager.secrets.key_file",
      "every user of this machine can read the key of the secrets. Run chmod o= on it, with the server's user as its "
@@ -127,6 +138,16 @@ static void check_secrets(const struct config *config, struct config_report *rep
                          "32`",
                          first, first_bytes, count > 1 ? ", and secrets of other apps are as short" : "",
                          CONFIG_SECRET_SHORTEST);
+}
+
+void check_files_at_start(const struct config *config) {
+    for (size_t i = 0; config_is_production(config) && i < sizeof dangers / sizeof dangers[0]; i++) {
+        struct danger_place place = {0};
+
+        if (dangers[i].at_start && dangers[i].found(config, &place))
+            log_warning("config", "%s, %s, has the mode %04o: %s", dangers[i].setting, place.text, place.mode,
+                        dangers[i].advice);
+    }
 }
 
 void check_security(const struct config *config, struct config_report *report) {

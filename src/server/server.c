@@ -10,11 +10,14 @@
 #include "api/page_thread.h"
 #include "api/publish_repeat.h"
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
+#include "base/core_dump.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "net/activation.h"
 #include "server/check.h"
+#include "server/check_security.h"
 #include "server/memory_limit.h"
 #include "server/notify.h"
 #include "server/process_name.h"
@@ -30,6 +33,8 @@
 #define OWN_CONNECTIONS_MOST 1000
 /* For requests to webhooks. Without one, a request fails and is repeated. */
 #define WEBHOOK_DESCRIPTORS 32
+
+#define TRIM_MS 5000 /* between two looks at the memory in use */
 
 /* A joined group of events is at most this part of a reader's output bound, so that joining never exceeds it. */
 #define GROUP_PART 8
@@ -354,16 +359,23 @@ static bool follow_upgrade(struct server *server) {
     return !upgrade_is_taken(server);
 }
 
+/* Gives memory back after a peak: on this thread, since no connection waits for it. */
+static void trim_memory(struct server *server) {
+    if (memory_trim_look(&server->trim, budget_total()))
+        log_debug("server", "free memory was given back to the system");
+}
+
 /* Returns the next signal. What is due before it is done meanwhile. */
 static int wait_for_signal(struct server *server, const sigset_t *signals) {
     for (;;) {
         uint64_t due_ms = app_manager_removal_due_ms(server->apps), now_ms = clock_monotonic_ms();
-        uint64_t wait_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+        uint64_t left_ms = due_ms > now_ms ? due_ms - now_ms : 0, wait_ms = left_ms < TRIM_MS ? left_ms : TRIM_MS;
         struct timespec wait = {.tv_sec = (time_t)(wait_ms / 1000), .tv_nsec = (long)(wait_ms % 1000 * 1000000)};
-        int signal_number = due_ms == UINT64_MAX ? sigwaitinfo(signals, NULL) : sigtimedwait(signals, NULL, &wait);
+        int signal_number = sigtimedwait(signals, NULL, &wait);
         if (signal_number > 0)
             return signal_number;
         app_manager_remove_held(server->apps, clock_monotonic_ms());
+        trim_memory(server);
     }
 }
 
@@ -435,6 +447,9 @@ static bool configure_process(struct server *server, const char *config_file) {
         log_settings = config_log_settings(&server->config);
         log_configure(&log_settings);
         config_report_log(&report);
+        check_files_at_start(&server->config);
+        if (server->config.debug)
+            core_dump_allow();
     } else {
         config_report_print(&report, false, stderr);
     }

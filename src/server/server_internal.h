@@ -12,6 +12,7 @@
 
 #include "api/api.h"
 #include "handover/handover_sockets.h"
+#include "base/memory_trim.h"
 #include "net/listener.h"
 #include "net/worker_loop.h"
 #include "server/housekeeping.h"
@@ -59,6 +60,7 @@ struct server {
     bool is_replaced;             /* while it ends: the process after this one accepts */
     struct upgrade upgrade;       /* to the process after this one */
     struct takeover takeover;     /* from the process before this one */
+    struct memory_trim trim; /* of the main thread */
 };
 
 /* --- listeners.c --- */

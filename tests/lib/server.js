@@ -317,7 +317,7 @@ class Server {
   }
 
   #writeConfig() {
-    writeFileSync(this.configFile, JSON.stringify(this.config, null, 2));
+    writeFileSync(this.configFile, JSON.stringify(this.config, null, 2), { mode: 0o600 });
   }
 }
 
