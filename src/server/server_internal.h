@@ -11,8 +11,8 @@
 #pragma once
 
 #include "api/api.h"
-#include "handover/handover_sockets.h"
 #include "base/memory_trim.h"
+#include "handover/handover_sockets.h"
 #include "net/listener.h"
 #include "net/worker_loop.h"
 #include "server/housekeeping.h"
@@ -60,7 +60,7 @@ struct server {
     bool is_replaced;             /* while it ends: the process after this one accepts */
     struct upgrade upgrade;       /* to the process after this one */
     struct takeover takeover;     /* from the process before this one */
-    struct memory_trim trim; /* of the main thread */
+    struct memory_trim trim;      /* of the main thread */
 };
 
 /* --- listeners.c --- */
