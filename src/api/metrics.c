@@ -37,7 +37,22 @@ static const struct {
      offsetof(struct worker_counters, descriptor_refusals)},
     {"descriptor_closes_total", "HTTP connections that were closed while they waited, for the same reason.",
      offsetof(struct worker_counters, descriptor_closes)},
+    {"input_deferred_total", "Times that a connection had more input than it may take in one turn.",
+     offsetof(struct worker_counters, input_deferred)},
 };
+
+static const struct {
+    const char *name, *help;
+    size_t offset;
+} worker_gauges[] = {
+    {"input_bytes_max", "The most bytes that one connection could take of its input in a turn, since the start.",
+     offsetof(struct worker_counters, input_bytes_max)},
+    {"input_messages_max", "The same in messages and requests.", offsetof(struct worker_counters, input_messages_max)},
+};
+
+static const struct counter *counter_of(const struct worker *worker, size_t offset) {
+    return (const struct counter *)((const char *)&worker->counters + offset);
+}
 
 static void append_lag(struct metrics_page *page, const struct worker_counters *counters, struct slice labels) {
     uint64_t bounds[LAG_BUCKETS], counts[LAG_BUCKETS];
@@ -55,10 +70,15 @@ static void append_workers(struct metrics_page *page, const struct api *api, str
     for (size_t i = 0; i < sizeof worker_families / sizeof worker_families[0]; i++) {
         metrics_family(page, worker_families[i].name, "counter", worker_families[i].help);
         for (unsigned at = 0; at < workers->count; at++) {
-            const char *counters = (const char *)&workers->list[at]->counters;
             metrics_sample(page, labels_of(api, workers->list[at], labels),
-                           counter_read((const struct counter *)(counters + worker_families[i].offset)));
+                           counter_read(counter_of(workers->list[at], worker_families[i].offset)));
         }
+    }
+    for (size_t i = 0; i < sizeof worker_gauges / sizeof worker_gauges[0]; i++) {
+        metrics_family(page, worker_gauges[i].name, "gauge", worker_gauges[i].help);
+        for (unsigned at = 0; at < workers->count; at++)
+            metrics_sample(page, labels_of(api, workers->list[at], labels),
+                           counter_read(counter_of(workers->list[at], worker_gauges[i].offset)));
     }
     metrics_family(page, "loop_lag_seconds", "histogram",
                    "How long a turn of a worker's loop kept other work waiting.");

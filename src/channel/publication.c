@@ -5,6 +5,7 @@
 #include "channel/channel_internal.h"
 
 /* The maximum number of events in one chunk. */
+#define DELIVERY_WORK 4 /* for each subscriber; see worker_spend */
 #define GROUP_MAX 64
 
 static void deliver_publication(struct worker *worker, struct message *message, struct message **rest);
@@ -192,6 +193,7 @@ static void deliver_publication(struct worker *worker, struct message *message, 
         return;
     }
     app = slot_part(channel->slot, worker);
+    worker_spend(worker, (size_t)list->count * DELIVERY_WORK);
     if (first->frame == NULL) {
         close_subscribers(first, list);
         publication_unref(first);

@@ -9,6 +9,9 @@
 #define IDLE_TIMEOUT_MS 60000
 #define WRITE_STALL_MS 60000
 
+/* The work of a request, apart from its body; see worker_spend. */
+#define REQUEST_WORK 4096
+
 /* Above this much unsent output the connection reads no further request, so that a client that never reads answers
  * cannot grow our memory. */
 #define UNSENT_MAX_BYTES (256 * 1024)
@@ -110,6 +113,7 @@ static void hand_over_request(struct http_connection *connection) {
     list_remove(&connection->waiting);
     stream_set_timeout(stream, 0);
     connection->in_handler = true;
+    worker_count_message(stream->worker, REQUEST_WORK + connection->request->body.length);
     connection->handler->on_request(connection, connection->request);
     /* An upgrade has freed the connection: its stream then has another handler. */
     if (!stream_is(stream, &http_stream_handler))

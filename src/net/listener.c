@@ -14,6 +14,7 @@
 
 #define BACKLOG 4096
 #define ACCEPTS_PER_TURN 128
+#define ACCEPT_WORK 1024 /* see worker_spend */
 #define REST_MS 100
 
 static void listener_ready(struct poll_target *target, uint32_t events);
@@ -252,12 +253,14 @@ static void rest_for_error(struct listener *listener, int reason) {
 
 static void listener_ready(struct poll_target *target, uint32_t events) {
     struct listener *listener = container_of(target, struct listener, target);
+    struct worker *worker = listener->worker;
 
     (void)events;
-    for (int i = 0; i < ACCEPTS_PER_TURN && listener->fd >= 0 && !listener->resting; i++) {
+    for (int i = 0; i < ACCEPTS_PER_TURN && listener->fd >= 0 && !listener->resting && !worker->turn_over; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
-            listener->on_accept(listener->worker, fd, listener->context);
+            worker_spend(worker, ACCEPT_WORK);
+            listener->on_accept(worker, fd, listener->context);
             if (listener->bound != NULL && fd >= atomic_load_explicit(listener->bound, memory_order_relaxed))
                 rest_listener(listener);
         } else if (errno == EAGAIN) {

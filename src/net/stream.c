@@ -18,6 +18,13 @@
 #define LINGER_MS 5000           /* time for the peer to close after our FIN */
 #define CHUNKS_PER_WRITE 64
 
+#define WRITE_WORK 1024               /* of a system call that writes, apart from its bytes */
+#define HANDSHAKE_WORK WORK_PER_CLOCK /* of a step of a TLS handshake, which may take a millisecond */
+
+/* What one stream writes at once, before others do: the kernel copies it. */
+#define WRITE_BYTES_PER_CALL (256 * 1024)
+#define WRITE_BYTES_PER_FLUSH (1024 * 1024)
+
 /* The share of the fan-out queue that one turn writes. Bounds keep a turn short and its overhead small. The more turns
  * a fan-out takes, the more events that arrive meanwhile go out in the same writes. Workers share the CPUs with each
  * other and with the publishers: with more workers, a publisher sends in fewer of one worker's turns, so the share is
@@ -28,8 +35,8 @@
 
 static void stream_ready(struct poll_target *target, uint32_t events);
 static void stream_timer_fired(struct timer *timer);
-static void stream_read(struct stream *stream);
 static void stream_write(struct stream *stream);
+static void visit_stream(struct stream *stream, int bytes, int messages);
 static void offer_input(struct stream *stream, uint8_t *data, size_t length);
 
 struct stream *stream_create(struct worker *worker, int fd, struct tls_connection *tls,
@@ -64,7 +71,7 @@ void stream_set_handler(struct stream *stream, const struct stream_handler *hand
 
 static void update_watch(struct stream *stream) {
     bool writable = stream->want_write || stream->tls_read_writes;
-    uint32_t events = (stream->paused ? 0 : EPOLLIN) | (writable ? EPOLLOUT : 0);
+    uint32_t events = (stream->paused || stream->parked ? 0 : EPOLLIN) | (writable ? EPOLLOUT : 0);
 
     worker_rewatch(stream->worker, stream->fd, events, &stream->target);
 }
@@ -73,6 +80,7 @@ void stream_pause(struct stream *stream) {
     if (stream->paused || stream->state == STREAM_CLOSED)
         return;
     stream->paused = true;
+    stream->parked = false;
     update_watch(stream);
 }
 
@@ -82,7 +90,9 @@ void stream_resume(struct stream *stream) {
     stream->paused = false;
     stream->offer_due = true;
     update_watch(stream);
-    stream_schedule_flush(stream); /* kept input is offered at the end of the turn, not inside the caller */
+    /* Kept input is offered in a visit, not inside the caller. */
+    if (stream->in != NULL || (stream->tls != NULL && tls_has_pending(stream->tls)))
+        backlog_append(&stream->worker->backlog, &stream->backlog);
 }
 
 void stream_pause_until_drained(struct stream *stream) {
@@ -360,6 +370,8 @@ static ssize_t write_some(struct stream *stream, size_t *wanted) {
         return write_tls_record(stream, wanted);
     if (count == 1) {
         *wanted = first->length - stream->out_offset;
+        if (*wanted > WRITE_BYTES_PER_CALL)
+            *wanted = WRITE_BYTES_PER_CALL;
         return send(stream->fd, first->bytes + stream->out_offset, *wanted, MSG_NOSIGNAL);
     }
     *wanted = 0;
@@ -372,16 +384,18 @@ static ssize_t write_some(struct stream *stream, size_t *wanted) {
     return sendmsg(stream->fd, &(struct msghdr){.msg_iov = parts, .msg_iovlen = count}, MSG_NOSIGNAL);
 }
 
-/* Writes until the queue is empty or the socket is full. */
+/* Writes until the queue is empty, the socket is full, or it is the turn of others. */
 static void stream_write(struct stream *stream) {
+    size_t left = stream->state != STREAM_CLOSED ? WRITE_BYTES_PER_FLUSH : SIZE_MAX;
     bool want_write = false;
 
-    while (stream->out_count != 0 && !stream->broken) {
+    while (stream->out_count != 0 && !stream->broken && left != 0) {
         size_t wanted;
         ssize_t written = write_some(stream, &wanted);
         if (written >= 0) {
             out_consume(stream, (size_t)written);
             want_write = (size_t)written < wanted;
+            left -= (size_t)written < left ? (size_t)written : left;
         } else if (errno == EAGAIN) {
             want_write = true;
         } else if (errno != EINTR) {
@@ -392,6 +406,8 @@ static void stream_write(struct stream *stream) {
     }
     if (stream->out_count == 0 && stream->out != stream->out_inline)
         out_release_ring(stream);
+    if (left == 0 && stream->out_count != 0 && !want_write)
+        stream_schedule_flush(stream);
     if (want_write != stream->want_write && !stream->broken) {
         stream->want_write = want_write;
         update_watch(stream);
@@ -431,6 +447,11 @@ static bool in_reserve(struct stream *stream, size_t extra) {
     return false;
 }
 
+/* True if many streams have input in this turn. */
+static bool is_crowded(const struct worker *worker) {
+    return worker->ready_count > INPUT_CROWD || worker->backlog.length != 0;
+}
+
 static void stream_ready(struct poll_target *target, uint32_t events) {
     struct stream *stream = container_of(target, struct stream, target);
 
@@ -442,8 +463,19 @@ static void stream_ready(struct poll_target *target, uint32_t events) {
     }
     if (events & EPOLLOUT || stream->tls_repeat)
         stream_schedule_flush(stream);
-    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) || stream->tls_read_writes)
-        stream_read(stream);
+    if (stream->paused)
+        events &= ~(uint32_t)EPOLLIN; /* paused in this turn */
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0 && !stream->tls_read_writes)
+        return;
+    if (!backlog_holds(&stream->backlog)) {
+        if (is_crowded(stream->worker))
+            visit_stream(stream, INPUT_BYTES_OF_CROWD, INPUT_MESSAGES_OF_CROWD);
+        else
+            visit_stream(stream, INPUT_BYTES_PER_TURN, INPUT_MESSAGES_PER_TURN);
+    } else if (!stream->parked && (events & EPOLLIN)) {
+        stream->parked = true; /* else epoll reports it in every turn, before others */
+        update_watch(stream);
+    }
 }
 
 static void input_ended(struct stream *stream) {
@@ -467,6 +499,8 @@ static ssize_t read_some(struct stream *stream, void *data, size_t length) {
 
     if (stream->tls == NULL)
         return recv(stream->fd, data, length, 0);
+    if (tls_in_handshake(stream->tls))
+        worker_spend(stream->worker, HANDSHAKE_WORK);
     count = tls_read(stream->tls, data, length, &want_write);
     if (count > 0 && !stream->tls_repeat) /* the handshake is over */
         stream->tls_by_kernel = tls_is_sent_by_kernel(stream->tls);
@@ -477,18 +511,21 @@ static ssize_t read_some(struct stream *stream, void *data, size_t length) {
     return count;
 }
 
-/* Reads once and offers the input to the handler. True if TLS holds more input, which epoll does not report. */
+/* Reads once, what the visit may still take, and offers the input to the handler. True if there may be more. */
 static bool read_and_offer(struct stream *stream) {
     struct worker *worker = stream->worker;
     struct buffer *in = stream->in;
+    size_t wanted = (size_t)worker->visit_bytes;
     ssize_t length;
 
     if (in != NULL && stream->state == STREAM_OPEN) {
         if (!in_reserve(stream, in->length < STREAM_KEPT_BYTES ? STREAM_KEPT_BYTES - in->length : in->length))
             return false;
-        length = read_some(stream, in->data + in->length, in->capacity - in->length);
+        if (wanted > in->capacity - in->length)
+            wanted = in->capacity - in->length;
+        length = read_some(stream, in->data + in->length, wanted);
     } else {
-        length = read_some(stream, worker->receive_buffer, worker->receive_capacity);
+        length = read_some(stream, worker->receive_buffer, wanted);
     }
     if (length < 0) {
         if (errno != EAGAIN && errno != EINTR) {
@@ -501,18 +538,15 @@ static bool read_and_offer(struct stream *stream) {
         input_ended(stream);
         return false;
     }
+    worker->visit_bytes -= (int32_t)length;
     if (stream->state == STREAM_OPEN && in != NULL) {
         in->length += (size_t)length;
         offer_input(stream, (uint8_t *)in->data, in->length);
     } else if (stream->state == STREAM_OPEN) {
         offer_input(stream, worker->receive_buffer, (size_t)length);
     } /* else lingering: input is ignored */
-    return stream->tls != NULL && tls_has_pending(stream->tls);
-}
-
-static void stream_read(struct stream *stream) {
-    while (read_and_offer(stream) && stream->state != STREAM_CLOSED && !stream->paused)
-        continue;
+    worker_spend(worker, (size_t)length);
+    return (size_t)length == wanted || (stream->tls != NULL && tls_has_pending(stream->tls));
 }
 
 /* Offers input to the handler until it consumes no more, and keeps the rest. */
@@ -520,7 +554,7 @@ static void offer_input(struct stream *stream, uint8_t *data, size_t length) {
     size_t consumed = 0;
     struct buffer *in;
 
-    while (consumed < length && stream->state == STREAM_OPEN && !stream->paused) {
+    while (consumed < length && stream->state == STREAM_OPEN && !stream->paused && worker_may_take(stream->worker)) {
         const struct stream_handler *handler = stream->handler;
         size_t step = handler->on_data(stream, data + consumed, length - consumed);
         consumed += step;
@@ -532,6 +566,8 @@ static void offer_input(struct stream *stream, uint8_t *data, size_t length) {
         in_free(stream);
         return;
     }
+    if (!worker_may_take(stream->worker))
+        stream->offer_due = true; /* there may be whole messages in the rest */
     if (in != NULL) {
         if (consumed != 0) {
             memmove(in->data, in->data + consumed, in->length - consumed);
@@ -543,6 +579,59 @@ static void offer_input(struct stream *stream, uint8_t *data, size_t length) {
     budget_add(BUDGET_INPUT, NULL, sizeof *in);
     if (in_reserve(stream, length - consumed))
         buffer_append_bytes(stream->in, data + consumed, length - consumed);
+}
+
+/* Offers and reads what the stream may take now. True if there may be more input. */
+static bool take_input(struct stream *stream) {
+    bool more = true;
+
+    if (stream->offer_due && !stream->paused) {
+        stream->offer_due = false;
+        if (stream->in != NULL)
+            offer_input(stream, (uint8_t *)stream->in->data, stream->in->length);
+        if (stream->paused)
+            return false;
+    }
+    /* A paused stream is read once when its peer has gone, to see its end. */
+    while (more && stream->worker->visit_bytes > 0 && worker_may_take(stream->worker) && stream->state != STREAM_CLOSED)
+        more = read_and_offer(stream) && !stream->paused;
+    return (more || stream->offer_due) && stream->state != STREAM_CLOSED && !stream->paused;
+}
+
+/* Lets a stream take up to so many bytes and messages of its input, and puts it into the backlog if there may be more.
+ */
+static void visit_stream(struct stream *stream, int bytes, int messages) {
+    struct worker *worker = stream->worker;
+    struct worker_counters *counters = &worker->counters;
+    bool more;
+
+    worker->visit_bytes = bytes;
+    worker->visit_messages = messages;
+    worker->visit_inflated = INPUT_BYTES_PER_TURN;
+    more = take_input(stream);
+    counter_max(&counters->input_bytes_max, (uint64_t)(bytes - worker->visit_bytes));
+    counter_max(&counters->input_messages_max, (uint64_t)(messages - worker->visit_messages));
+    if (more) {
+        counter_add(&counters->input_deferred, 1);
+        backlog_append(&worker->backlog, &stream->backlog);
+    } else if (stream->parked) {
+        stream->parked = false;
+        if (stream->state != STREAM_CLOSED)
+            update_watch(stream);
+    }
+}
+
+void streams_visit_backlog(struct worker *worker, uint32_t count) {
+    for (; count != 0 && !worker->turn_over; count--) {
+        struct backlog_entry *entry = backlog_take(&worker->backlog);
+        struct stream *stream;
+
+        if (entry == NULL)
+            continue;
+        stream = container_of(entry, struct stream, backlog);
+        if (stream->state != STREAM_CLOSED && !stream->paused)
+            visit_stream(stream, INPUT_BYTES_PER_TURN, INPUT_MESSAGES_PER_TURN);
+    }
 }
 
 /* --- the end of the turn --- */
@@ -562,19 +651,12 @@ static void stream_destroy(struct stream *stream) {
     if (stream->reset)
         setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     close(stream->fd);
+    backlog_remove(&worker->backlog, &stream->backlog);
+    worker_forget(worker, &stream->target);
     worker->stream_count--;
     counter_add(&worker->counters.closed, 1);
     list_remove(&stream->link);
     list_append(&worker->closed, &stream->link);
-}
-
-/* Offers the handler the input that was kept while the stream was paused. */
-static void offer_kept_input(struct stream *stream) {
-    stream->offer_due = false;
-    if (stream->in != NULL)
-        offer_input(stream, (uint8_t *)stream->in->data, stream->in->length);
-    if (stream->tls != NULL && tls_has_pending(stream->tls) && stream->state == STREAM_OPEN && !stream->paused)
-        stream_read(stream);
 }
 
 static void flush_stream(struct stream *stream) {
@@ -589,17 +671,17 @@ static void flush_stream(struct stream *stream) {
         stream->resume_when_drained = false;
         stream_resume(stream);
     }
-    if (stream->offer_due && stream->state == STREAM_OPEN && !stream->paused)
-        offer_kept_input(stream);
     if (stream->broken)
         stream_close(stream);
     if (stream->state == STREAM_FINISHING && stream->out_count == 0)
         stream_enter(stream, stream->ended ? STREAM_CLOSED : STREAM_LINGERING);
 }
 
-static void flush_queue(struct list *queue, unsigned most) {
-    for (unsigned i = 0; i < most && !list_empty(queue); i++) {
+static void flush_queue(struct worker *worker, struct list *queue, unsigned most) {
+    for (unsigned i = 0; i < most && !list_empty(queue) && !worker->turn_over; i++) {
         struct stream *stream = container_of(queue->next, struct stream, queued);
+
+        worker_spend(worker, WRITE_WORK);
         unqueue_stream(stream);
         flush_stream(stream);
         if (stream->state == STREAM_CLOSED && !stream->in_flush_queue)
@@ -629,13 +711,13 @@ void streams_shorten_timeouts(struct worker *worker) {
 }
 
 void streams_flush(struct worker *worker) {
-    flush_queue(&worker->flush_queue, UINT_MAX);
+    flush_queue(worker, &worker->flush_queue, UINT_MAX);
     if (worker->fan_out_count != 0) {
         /* Let another worker, a proxy or the publisher use this CPU: the publisher's next event can then go out in the
          * same writes. */
         sched_yield();
-        flush_queue(&worker->fan_out_queue, fan_out_share(worker));
-        flush_queue(&worker->flush_queue, UINT_MAX); /* streams that have closed or become slow meanwhile */
+        flush_queue(worker, &worker->fan_out_queue, fan_out_share(worker));
+        flush_queue(worker, &worker->flush_queue, UINT_MAX); /* streams that have closed or become slow meanwhile */
     }
     while (!list_empty(&worker->closed)) {
         struct stream *stream = container_of(worker->closed.next, struct stream, link);

@@ -2,7 +2,9 @@
  * A stream: one accepted connection (TCP, TLS or a unix socket), with bytes as input and chunks as output.
  *
  * Reading: the handler gets bytes directly from the worker's receive buffer. Bytes that it does not consume (a partial
- * frame) are kept in a buffer of the stream's own, which is freed as soon as it is empty.
+ * frame) are kept in a buffer of the stream's own, which is freed as soon as it is empty. A stream that has more input
+ * than it may take in one turn is put into the worker's backlog, which is visited in each turn. While worker_may_take
+ * is false, a handler consumes no further message.
  *
  * Writing: stream_send appends a chunk to the stream's output queue and the stream to its worker's flush queue; at the
  * end of the turn each stream in that queue is written once. For an event with many subscribers, stream_fan_out puts
@@ -95,6 +97,7 @@ struct stream {
     bool tls_read_writes : 1;     /* TLS must write before it can read */
     bool offer_due : 1;           /* kept input must be offered to the handler again */
     bool encodes : 1;             /* chunks go through the handler's `encode` */
+    bool parked : 1;              /* in the backlog, and not watched for input meanwhile */
 
     /* The output queue: a ring of chunks, stored inside the stream while it is short. */
     uint16_t out_first, out_count, out_capacity;
@@ -109,8 +112,9 @@ struct stream {
     struct list queued;
     struct list link; /* link in the worker's list `streams` or `closed` */
     struct timer timer;
-    struct buffer *in;          /* input that the handler has not consumed, or NULL */
-    struct tls_connection *tls; /* NULL: no TLS */
+    struct buffer *in;            /* input that the handler has not consumed, or NULL */
+    struct tls_connection *tls;   /* NULL: no TLS */
+    struct backlog_entry backlog; /* in the worker's backlog: there may be more input */
 };
 
 /* Creates a stream that takes over a connected, non-blocking socket and its TLS connection (NULL: no TLS). NULL if
@@ -142,7 +146,8 @@ void stream_drop_output(struct stream *stream);
 /* Sets the handler's only timer: on_timer is called after `delay_ms` or up to a second later; 0 cancels it. */
 void stream_set_timeout(struct stream *stream, uint64_t delay_ms);
 
-/* Stop and start reading; meanwhile input waits in the kernel. Resuming offers unconsumed input in the same turn. */
+/* Stop and start reading; meanwhile input waits in the kernel. After resuming, the next visit of the backlog offers
+ * unconsumed input. */
 void stream_pause(struct stream *stream);
 void stream_resume(struct stream *stream);
 
@@ -184,5 +189,9 @@ void streams_each(struct worker *worker, void (*each)(struct stream *stream, voi
 /* Shortens the timeout of finishing streams to two seconds, for a worker that ends. */
 void streams_shorten_timeouts(struct worker *worker);
 
-/* Ends a worker's turn: writes the output of the streams in the queues and frees closed streams. */
+/* Visits the first `count` places of the backlog, those of earlier turns, while the turn has time. */
+void streams_visit_backlog(struct worker *worker, uint32_t count);
+
+/* Ends a worker's turn: writes the output of the streams in the queues, while the turn has time, and frees closed
+ * streams. */
 void streams_flush(struct worker *worker);

@@ -379,6 +379,10 @@ bool tls_is_sent_by_kernel(const struct tls_connection *connection) {
     return SSL_is_init_finished(ssl) && BIO_get_ktls_send(SSL_get_wbio(ssl));
 }
 
+bool tls_in_handshake(const struct tls_connection *connection) {
+    return !SSL_is_init_finished(ssl_of(connection));
+}
+
 bool tls_has_pending(const struct tls_connection *connection) {
     return SSL_has_pending(ssl_of(connection)) != 0;
 }

@@ -55,6 +55,9 @@ ssize_t tls_write(struct tls_connection *connection, const void *data, size_t le
  * tls_write. It does not become false again. */
 bool tls_is_sent_by_kernel(const struct tls_connection *connection);
 
+/* True if the handshake goes on: a step of it takes much longer than reading. */
+bool tls_in_handshake(const struct tls_connection *connection);
+
 /* True if OpenSSL holds input that was already read from the socket, so that epoll does not report it. */
 bool tls_has_pending(const struct tls_connection *connection);
 

@@ -6,6 +6,7 @@
 #define CLOSE_TIMEOUT_MS 5000
 #define CLOSE_REASON_MAX 123
 #define VERSION "13"
+#define FRAME_WORK 512        /* of a frame, apart from its bytes; see worker_spend */
 #define COMPRESS_MIN_BYTES 32 /* compression does not help smaller messages */
 
 static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t length);
@@ -143,6 +144,7 @@ static ssize_t send_frame(struct websocket *websocket, enum websocket_opcode opc
     ssize_t queued;
 
     append_parts(bytes + header_length, parts, count);
+    worker_spend(websocket->stream->worker, length);
     queued = stream_send(websocket->stream, chunk);
     chunk_unref(chunk);
     return queued;
@@ -270,6 +272,8 @@ static void fail_connection(struct websocket *websocket, unsigned code, const ch
 }
 
 static void deliver_inflated(struct websocket *websocket, struct slice text) {
+    worker_count_inflated(websocket->stream->worker, text.length);
+    worker_spend(websocket->stream->worker, text.length);
     if (!utf8_valid(text))
         fail_connection(websocket, 1007, "the message is not valid UTF-8");
     else
@@ -422,7 +426,7 @@ static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t 
     struct stream *stream = websocket->stream;
     size_t at = 0;
 
-    while (stream_is_open(stream)) {
+    while (stream_is_open(stream) && worker_may_take(stream->worker)) {
         struct websocket_frame frame;
         const char *why;
         uint8_t *payload;
@@ -447,10 +451,11 @@ static size_t consume_frames(struct websocket *websocket, uint8_t *data, size_t 
         if (arrived < frame.length)
             return at;
         websocket->unmasked = 0;
+        worker_count_message(stream->worker, FRAME_WORK + frame.length);
         handle_frame(websocket, &frame, payload);
         at += frame.header_length + frame.length;
     }
-    return length;
+    return stream_is_open(stream) ? at : length;
 }
 
 static size_t websocket_on_data(struct stream *stream, uint8_t *data, size_t length) {

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 
 const uint32_t worker_lag_bounds_us[LAG_BUCKETS - 1] = {100, 500, 1000, 5000, 10000, 50000, 250000};
 
@@ -26,6 +27,26 @@ void worker_rewatch(struct worker *worker, int fd, uint32_t events, struct poll_
 
 void worker_unwatch(struct worker *worker, int fd) {
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+void worker_read_clock(struct worker *worker) {
+    worker->turn_work = 0;
+    if (!worker->turn_over && worker->turn_ends_ns != UINT64_MAX)
+        worker->turn_over = clock_monotonic_ns() >= worker->turn_ends_ns;
+}
+
+void worker_begin_part(struct worker *worker) {
+    if (!worker->turn_over)
+        return;
+    worker->turn_over = false;
+    worker->turn_work = 0;
+    worker->turn_ends_ns = clock_monotonic_ns() + TURN_PART_US * UINT64_C(1000);
+}
+
+void worker_forget(struct worker *worker, const struct poll_target *target) {
+    for (unsigned i = worker->ready_at; i < worker->ready_count; i++)
+        if (worker->ready[i].data.ptr == target)
+            worker->ready[i].data.ptr = NULL;
 }
 
 void worker_pause(struct worker *worker, struct descriptor_pause *pause, uint64_t delay_ms) {

@@ -12,11 +12,13 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 #include "base/counter.h"
 #include "base/error.h"
 #include "base/list.h"
 #include "base/timer.h"
+#include "net/backlog.h"
 #include "net/descriptors.h"
 #include "net/mailbox.h"
 
@@ -43,6 +45,22 @@ struct descriptor_pause {
 
 #define LAG_BUCKETS 8
 
+/* Events that one epoll_wait returns. */
+#define WORKER_EVENTS 512
+
+/* The time that a turn gives to input, and at least to each of its other parts when that time is over. */
+#define TURN_INPUT_US 1000
+#define TURN_PART_US 500
+
+/* What one connection may take of its input in a turn: bytes that are read, as many that compressed messages become,
+ * and messages or requests. The smaller
+ * numbers are for turns in which many connections have input. */
+#define INPUT_BYTES_PER_TURN (16 * 1024)
+#define INPUT_MESSAGES_PER_TURN 64
+#define INPUT_BYTES_OF_CROWD (4 * 1024)
+#define INPUT_MESSAGES_OF_CROWD 16
+#define INPUT_CROWD 8
+
 struct worker_counters {
     struct counter accepted; /* connections accepted */
     struct counter closed;   /* connections closed */
@@ -51,6 +69,9 @@ struct worker_counters {
     struct counter lag_buckets[LAG_BUCKETS];
     struct counter lag_sum_us;
     struct counter lag_max_us;          /* the longest turn since the start */
+    struct counter input_bytes_max;     /* the most bytes read from one connection in a turn */
+    struct counter input_messages_max;  /* the most messages taken from one connection in a turn */
+    struct counter input_deferred;      /* visits that left input for the next turn */
     struct counter slow_readers;        /* connections whose output reached its limits */
     struct counter dropped_messages;    /* dropped for slow readers */
     struct counter descriptor_refusals; /* WebSockets refused because descriptors are short */
@@ -73,6 +94,17 @@ struct worker {
     uint32_t settled_s; /* the second in which the thread's part of the account of memory was last added to the sums */
     bool stopping;      /* end the loop after the last connection has closed */
 
+    /* The turn; see worker_spend. */
+    uint64_t turn_ends_ns; /* UINT64_MAX: no limit, in tests */
+    uint32_t turn_work;    /* since the clock was read */
+    bool turn_over;
+    /* The visit of one connection: what it may still take. */
+    int32_t visit_bytes, visit_messages, visit_inflated;
+    /* Where the next turn goes on in `ready`, which epoll_wait has filled. */
+    unsigned ready_at, ready_count;
+    struct backlog backlog;   /* streams with more input than they could take */
+    struct message *messages; /* taken from the mailbox and not handled yet, oldest first */
+
     struct list flush_queue; /* streams to flush at the end of this turn */
     /* Streams with events of large channels; each turn writes a share of them. */
     struct list fan_out_queue;
@@ -91,6 +123,7 @@ struct worker {
     struct deflate_tools *deflate;      /* NULL until the first connection is compressed */
 
     struct worker_counters counters;
+    struct epoll_event ready[WORKER_EVENTS];
 };
 
 struct workers {
@@ -109,6 +142,41 @@ void worker_post(struct worker *worker, struct message *message);
 bool worker_watch(struct worker *worker, int fd, uint32_t events, struct poll_target *target);
 void worker_rewatch(struct worker *worker, int fd, uint32_t events, struct poll_target *target);
 void worker_unwatch(struct worker *worker, int fd);
+
+/* Reads the clock, and ends the time of a part of the turn. Only for worker_spend and the loop. */
+void worker_read_clock(struct worker *worker);
+void worker_begin_part(struct worker *worker);
+
+/* Work after which the clock is read, about as many bytes of JSON as are parsed in a tenth of a millisecond. */
+#define WORK_PER_CLOCK 8192
+
+/* Counts work towards the time of the turn, so that the clock is not read for each message. */
+static inline void worker_spend(struct worker *worker, size_t work) {
+    size_t sum = worker->turn_work + work;
+
+    worker->turn_work = (uint32_t)sum;
+    if (sum >= WORK_PER_CLOCK)
+        worker_read_clock(worker);
+}
+
+/* Counts a message or request of the connection that is visited, and the work that it is. */
+static inline void worker_count_message(struct worker *worker, size_t work) {
+    worker->visit_messages--;
+    worker_spend(worker, work);
+}
+
+/* True if the connection that is visited may handle one more message of what was read. */
+static inline bool worker_may_take(const struct worker *worker) {
+    return worker->visit_messages > 0 && worker->visit_inflated > 0 && !worker->turn_over;
+}
+
+/* Counts what a compressed message of the connection that is visited has become. */
+static inline void worker_count_inflated(struct worker *worker, size_t length) {
+    worker->visit_inflated -= length < INPUT_BYTES_PER_TURN ? (int32_t)length : INPUT_BYTES_PER_TURN;
+}
+
+/* Removes a target that is freed from the events that are not handled yet. */
+void worker_forget(struct worker *worker, const struct poll_target *target);
 
 /* Pauses for want of descriptors: calls pause->over once, after `delay_ms` or as soon as a connection has closed. To
  * end a pause without that call, remove its link from the list. On the worker's thread. */

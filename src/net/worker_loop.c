@@ -15,9 +15,8 @@
 #include "net/http.h"
 #include "net/stream.h"
 
-#define RECEIVE_BUFFER_BYTES (256 * 1024)
-#define EVENTS_PER_WAIT 512
 #define PAUSE_CHECK_MS 50
+#define MESSAGE_WORK 512 /* of a message in the mailbox, apart from what its handler counts */
 
 /* --- creating and freeing --- */
 
@@ -27,6 +26,7 @@ static void worker_free(struct worker *worker) {
     if (worker->epoll_fd >= 0)
         close(worker->epoll_fd);
     http_request_free(worker->spare_request);
+    backlog_dispose(&worker->backlog);
     deflate_tools_destroy(worker->deflate);
     free(worker->receive_buffer);
     free(worker);
@@ -47,6 +47,7 @@ static struct worker *worker_create(struct workers *workers, unsigned index) {
     worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker->now_ns = clock_monotonic_ns();
     worker->now_ms = worker->now_ns / 1000000;
+    worker->turn_ends_ns = UINT64_MAX;
     timer_wheel_init(&worker->timers, worker->now_ms);
     list_init(&worker->flush_queue);
     list_init(&worker->fan_out_queue);
@@ -54,7 +55,7 @@ static struct worker *worker_create(struct workers *workers, unsigned index) {
     list_init(&worker->closed);
     list_init(&worker->waiting_http);
     list_init(&worker->pauses);
-    worker->receive_capacity = RECEIVE_BUFFER_BYTES;
+    worker->receive_capacity = INPUT_BYTES_PER_TURN;
     worker->receive_buffer = alloc(worker->receive_capacity);
     worker->mailbox_target.ready = on_mailbox_ready;
     if (mailbox_init(&worker->mailbox) && worker->epoll_fd >= 0 &&
@@ -88,23 +89,32 @@ void workers_destroy(struct workers *workers) {
 
 /* --- the loop --- */
 
-/* Handles all messages in the mailbox; true if there were any. */
-static bool handle_messages(struct worker *worker) {
-    struct message *rest = mailbox_take(&worker->mailbox);
-    bool any = rest != NULL;
+/* Its handler may take more messages, those that follow. */
+static void handle_next_message(struct worker *worker, struct message *message) {
+    worker->messages = message->next;
+    worker_spend(worker, MESSAGE_WORK);
+    message->handle(worker, message, &worker->messages);
+}
 
-    while (rest != NULL) {
-        struct message *message = rest;
-        rest = message->next;
-        message->handle(worker, message, &rest);
-    }
+/* Handles the messages that are left from the last turn, or those in the mailbox, while the turn has time. True if
+ * there were any. */
+static bool handle_messages(struct worker *worker) {
+    bool any;
+
+    if (worker->messages == NULL)
+        worker->messages = mailbox_take(&worker->mailbox);
+    any = worker->messages != NULL;
+    while (worker->messages != NULL && !worker->turn_over)
+        handle_next_message(worker, worker->messages);
     return any;
 }
 
-static void handle_events(struct epoll_event *events, int count) {
-    for (int i = 0; i < count; i++) {
-        struct poll_target *target = events[i].data.ptr;
-        target->ready(target, events[i].events);
+static void handle_events(struct worker *worker) {
+    while (worker->ready_at < worker->ready_count && !worker->turn_over) {
+        const struct epoll_event *event = &worker->ready[worker->ready_at++];
+        struct poll_target *target = event->data.ptr;
+        if (target != NULL)
+            target->ready(target, event->events);
     }
 }
 
@@ -122,16 +132,38 @@ static void end_pauses(struct worker *worker, bool all) {
     }
 }
 
-void worker_turn(struct worker *worker, struct epoll_event *events, int count) {
-    uint64_t closed = counter_read(&worker->counters.closed);
+unsigned worker_poll(struct worker *worker, int timeout_ms) {
+    int count;
 
-    handle_events(events, count);
+    if (worker->ready_at < worker->ready_count)
+        return worker->ready_count - worker->ready_at;
+    count = epoll_wait(worker->epoll_fd, worker->ready, WORKER_EVENTS, timeout_ms);
+    worker->ready_at = 0;
+    worker->ready_count = count < 0 ? 0 : (unsigned)count;
+    return worker->ready_count;
+}
+
+bool worker_has_work(const struct worker *worker) {
+    return worker->ready_at < worker->ready_count || worker->backlog.length != 0 || worker->messages != NULL ||
+           !list_empty(&worker->flush_queue) || !list_empty(&worker->fan_out_queue);
+}
+
+void worker_turn(struct worker *worker) {
+    uint64_t closed = counter_read(&worker->counters.closed);
+    uint32_t backlog = worker->backlog.length;
+
+    worker->turn_over = false;
+    handle_events(worker);
+    worker_begin_part(worker);
+    streams_visit_backlog(worker, backlog);
+    worker_begin_part(worker);
     handle_messages(worker);
     timer_advance(&worker->timers, worker->now_ms);
     if (worker->settled_s != worker->timers.now_s) {
         worker->settled_s = worker->timers.now_s;
         budget_settle();
     }
+    worker_begin_part(worker);
     streams_flush(worker);
     if (!list_empty(&worker->pauses))
         end_pauses(worker, counter_read(&worker->counters.closed) != closed);
@@ -150,28 +182,30 @@ static void note_lag(struct worker *worker, uint64_t busy_us) {
 }
 
 /* Waits for events, at most until the next second: timers fire once a second. A pause is looked at more often. */
-static int wait_for_events(struct worker *worker, struct epoll_event *events) {
-    int timeout_ms = 0, count;
+static void wait_for_events(struct worker *worker) {
+    int timeout_ms = 0;
 
-    if (list_empty(&worker->fan_out_queue) && mailbox_sleep(&worker->mailbox))
+    if (!worker_has_work(worker) && mailbox_sleep(&worker->mailbox))
         timeout_ms = 1000 - (int)(clock_monotonic_ms() % 1000);
     if (!list_empty(&worker->pauses) && timeout_ms > PAUSE_CHECK_MS)
         timeout_ms = PAUSE_CHECK_MS;
-    count = epoll_wait(worker->epoll_fd, events, EVENTS_PER_WAIT, timeout_ms);
+    worker_poll(worker, timeout_ms);
     mailbox_awake(&worker->mailbox);
     worker->now_ns = clock_monotonic_ns();
     worker->now_ms = worker->now_ns / 1000000;
-    return count < 0 ? 0 : count;
+    worker->turn_ends_ns = worker->now_ns + TURN_INPUT_US * UINT64_C(1000);
 }
 
 static void *run_worker(void *context) {
     struct worker *worker = context;
-    struct epoll_event events[EVENTS_PER_WAIT];
 
     while (!worker->stopping || worker->stream_count != 0) {
-        worker_turn(worker, events, wait_for_events(worker, events));
+        wait_for_events(worker);
+        worker_turn(worker);
         note_lag(worker, (clock_monotonic_ns() - worker->now_ns) / 1000);
     }
+    worker->turn_ends_ns = UINT64_MAX;
+    worker->turn_over = false;
     timer_fire_all(&worker->timers);
     budget_settle();
     return NULL;

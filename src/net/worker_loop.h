@@ -4,17 +4,21 @@
  * One turn of the loop:
  *
  *   epoll_wait -> ready descriptors: accept, read, parse, act   (answers and events go to output queues)
+ *              -> backlog: connections that had more input in an earlier turn than they could take
  *              -> mailbox: channel events, changes of apps
  *              -> timers, once a second
  *              -> flush: one write for each connection with output; then closed connections are freed
+ *
+ * Each part but the timers stops when the time of the turn is over, and the next turn goes on where it stopped. A
+ * connection takes INPUT_BYTES_PER_TURN and INPUT_MESSAGES_PER_TURN at most; what is left waits in the socket, in TLS
+ * or in the stream's buffer, and the stream in the backlog. Connections with little input therefore go before those
+ * that always have more.
  *
  * Functions are for the main thread unless they say otherwise.
  */
 #pragma once
 
 #include "net/worker.h"
-
-struct epoll_event;
 
 /* Creates `count` workers (1 to WORKERS_MAX) without starting their threads. False with an error; call workers_destroy
  * in either case. */
@@ -38,6 +42,12 @@ void workers_settle(struct workers *workers);
 /* Frees the workers. Other threads must have stopped posting to them. */
 void workers_destroy(struct workers *workers);
 
-/* Runs one turn with `count` events from epoll_wait. Called by the loop, and by tests that drive a worker themselves.
- * On the worker's thread. */
-void worker_turn(struct worker *worker, struct epoll_event *events, int count);
+/* Gets the events of the next turn, unless some are left from the last one. Returns their number. On the worker's
+ * thread, as the functions below. */
+unsigned worker_poll(struct worker *worker, int timeout_ms);
+
+/* True if the last turn has left work, so that the next one must not wait. */
+bool worker_has_work(const struct worker *worker);
+
+/* Runs one turn after worker_poll. Called by the loop, and by tests that drive a worker themselves. */
+void worker_turn(struct worker *worker);

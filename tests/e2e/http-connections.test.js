@@ -61,8 +61,8 @@ describe('keep-alive', () => {
       http.send(method, target, { body: method === 'POST' ? 'no JSON' : '' });
       assert.equal((await http.next()).status, status);
     }
-    // A body that the refusal did not need is read all the same.
-    http.send('POST', '/nowhere', { body: 'x'.repeat(50_000) });
+    // A body that the refusal did not need, and that came with the head, is read all the same.
+    http.send('POST', '/nowhere', { body: 'x'.repeat(10_000) });
     assert.equal((await http.next()).status, 404);
     http.send('GET', '/up');
     assert.equal((await http.next()).text, 'OK');

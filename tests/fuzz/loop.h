@@ -11,20 +11,17 @@
 #include "net/stream.h"
 #include "net/worker_loop.h"
 
-/* True if a turn has something to do beside what `count` events say. */
-static inline bool loop_has_work(const struct worker *worker) {
-    return atomic_load(&worker->mailbox.head) != NULL || !list_empty(&worker->flush_queue) ||
-           worker->fan_out_count != 0;
-}
-
 /* Runs one turn of the worker's loop if there is anything to do; false if there is not. */
 static inline bool loop_turn(struct worker *worker) {
-    struct epoll_event events[MEMORY_SOCKETS_MAX];
-    int count = memory_socket_poll(worker->epoll_fd, events);
+    bool busy = atomic_load(&worker->mailbox.head) != NULL || worker_has_work(worker);
 
-    if (count == 0 && !loop_has_work(worker))
+    if (worker->ready_at >= worker->ready_count) { /* as worker_poll does */
+        worker->ready_at = 0;
+        worker->ready_count = (unsigned)memory_socket_poll(worker->epoll_fd, worker->ready);
+    }
+    if (worker->ready_count == 0 && !busy)
         return false;
-    worker_turn(worker, events, count);
+    worker_turn(worker);
     return true;
 }
 

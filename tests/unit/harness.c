@@ -124,11 +124,9 @@ void harness_destroy(struct workers *workers) {
 }
 
 int harness_turn(struct worker *worker) {
-    struct epoll_event events[64];
-    int count = epoll_wait(worker->epoll_fd, events, 64, 0);
+    int count = (int)worker_poll(worker, 0);
 
-    count = count < 0 ? 0 : count;
-    worker_turn(worker, events, count);
+    worker_turn(worker);
     return count;
 }
 
@@ -137,7 +135,7 @@ void harness_settle(struct worker *worker) {
 
     for (unsigned i = 0; i < TURNS_MAX && quiet < 2; i++) {
         bool busy = harness_turn(worker) != 0 || atomic_load(&worker->mailbox.head) != NULL;
-        quiet = busy || worker->fan_out_count != 0 ? 0 : quiet + 1;
+        quiet = busy || worker_has_work(worker) ? 0 : quiet + 1;
     }
     if (quiet == 2)
         return;
