@@ -340,7 +340,8 @@ void idempotency_finish(struct idempotency *own, struct idempotency_entry *entry
     struct list waiters;
 
     memcpy(frame->bytes, answer.data, answer.length);
-    frame_ref(frame); /* for the waiters: the entry may be dropped at once */
+    frame_count_as(frame, BUDGET_KIND_COUNT); /* the keys have a bound of their own */
+    frame_ref(frame);                         /* for the waiters: the entry may be dropped at once */
     list_init(&waiters);
     pthread_mutex_lock(&own->mutex);
     entry->answer = frame;

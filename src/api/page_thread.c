@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/thread.h"
@@ -151,6 +152,7 @@ static void *build_pages(void *context) {
         release_page(old);
         post_page(&scrapes, page);
         frame_unref(page);
+        budget_settle();
         pthread_mutex_lock(&pages->mutex);
     }
     pthread_mutex_unlock(&pages->mutex);

@@ -10,8 +10,23 @@ struct frame *frame_create(size_t length) {
 
     atomic_init(&frame->references, 1);
     frame->length = (uint32_t)length;
+    frame->footprint = (uint32_t)alloc_footprint(sizeof *frame + length);
+    frame->kind = BUDGET_OUTPUT;
     frame->droppable = false;
+    budget_add(BUDGET_OUTPUT, NULL, frame->footprint);
     return frame;
+}
+
+static void give_frame(const struct frame *frame) {
+    if (frame->kind != BUDGET_KIND_COUNT)
+        budget_give(frame->kind, NULL, frame->footprint);
+}
+
+void frame_count_as(struct frame *frame, enum budget_kind kind) {
+    give_frame(frame);
+    frame->kind = (uint8_t)kind;
+    if (kind != BUDGET_KIND_COUNT)
+        budget_add(kind, NULL, frame->footprint);
 }
 
 void frame_ref(struct frame *frame) {
@@ -19,8 +34,15 @@ void frame_ref(struct frame *frame) {
 }
 
 void frame_unref(struct frame *frame) {
-    if (atomic_fetch_sub_explicit(&frame->references, 1, memory_order_acq_rel) == 1)
-        free(frame);
+    if (atomic_fetch_sub_explicit(&frame->references, 1, memory_order_acq_rel) != 1)
+        return;
+    give_frame(frame);
+    free(frame);
+}
+
+/* The memory of a chunk in the account. The bytes of a frame belong to the frame. */
+static size_t chunk_footprint(const struct chunk *chunk) {
+    return alloc_footprint(sizeof *chunk + (chunk->frame == NULL ? chunk->length : 0));
 }
 
 struct chunk *chunk_create(size_t length, char **bytes) {
@@ -28,6 +50,7 @@ struct chunk *chunk_create(size_t length, char **bytes) {
 
     *bytes = (char *)(chunk + 1);
     *chunk = (struct chunk){.references = 1, .length = (uint32_t)length, .messages = 1, .bytes = *bytes};
+    budget_add(BUDGET_OUTPUT, NULL, chunk_footprint(chunk));
     return chunk;
 }
 
@@ -49,12 +72,14 @@ struct chunk *chunk_of_frame(struct frame *frame) {
                             .droppable = frame->droppable,
                             .frame = frame,
                             .bytes = frame->bytes};
+    budget_add(BUDGET_OUTPUT, NULL, chunk_footprint(chunk));
     return chunk;
 }
 
 void chunk_unref(struct chunk *chunk) {
     if (--chunk->references != 0)
         return;
+    budget_give(BUDGET_OUTPUT, NULL, chunk_footprint(chunk));
     if (chunk->frame != NULL)
         frame_unref(chunk->frame);
     if (chunk->encoded != NULL)

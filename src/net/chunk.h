@@ -8,6 +8,8 @@
  * With 500 subscribers on a worker the atomic count changes twice (the chunk takes and drops its reference), not a
  * thousand times, so that workers that deliver the same event do not contend for its cache line.
  *
+ * Both are counted as output in the account of memory (base/budget.h).
+ *
  * Frames may be used on any thread. A chunk belongs to one worker and is used on its thread only.
  */
 #pragma once
@@ -17,18 +19,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/budget.h"
 #include "base/slice.h"
 
 struct frame {
     atomic_uint references;
     uint32_t length;
+    uint32_t footprint; /* its memory in the account */
+    uint8_t kind;       /* enum budget_kind; BUDGET_KIND_COUNT: not in the account */
     /* A channel event, which the configuration may allow to drop for a slow reader. */
     bool droppable;
     char bytes[];
 };
 
-/* Creates a frame of `length` bytes with one reference. The caller fills it before it shares it. */
+/* Creates a frame of `length` bytes with one reference. The caller fills it before it shares it. It counts as output in
+ * the account of memory, once, however many readers it has. */
 struct frame *frame_create(size_t length);
+
+/* Counts the frame as another kind; BUDGET_KIND_COUNT: not at all, because it is counted elsewhere. Call it before the
+ * frame is shared. */
+void frame_count_as(struct frame *frame, enum budget_kind kind);
 
 /* Take and drop a reference; the last one frees the frame. Any thread. */
 void frame_ref(struct frame *frame);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "net/tls.h"
 
 #define IDLE_TIMEOUT_MS 60000
@@ -11,6 +12,10 @@
 
 /* The work of a request, apart from its body; see worker_spend. */
 #define REQUEST_WORK 4096
+
+/* Answers that are sent also when memory is short; of pages that many clients get, and of others. */
+#define SMALL_PAGE_BYTES (256 * 1024)
+#define SMALL_ANSWER_BYTES (16 * 1024)
 
 /* Above this much unsent output the connection reads no further request, so that a client that never reads answers
  * cannot grow our memory. */
@@ -63,15 +68,18 @@ void http_accept(struct worker *worker, int fd, struct tls_context *tls, const s
 
 /* --- from one request to the next --- */
 
-static void respond_with_headers(struct http_connection *connection, unsigned status, struct slice headers,
-                                 const char *text) {
+static size_t respond_with_headers(struct http_connection *connection, unsigned status, struct slice headers,
+                                   const char *text) {
     struct buffer body = {0};
+    size_t length;
 
     buffer_appendf(&body, "{\"error\":\"%s\"}", text);
     connection->keep_alive = false;
-    http_respond(connection, &(struct http_response){
-                                 .status = status, .headers = headers, .body = buffer_slice(&body), .close = true});
+    length = http_respond(
+        connection,
+        &(struct http_response){.status = status, .headers = headers, .body = buffer_slice(&body), .close = true});
     buffer_dispose(&body);
+    return length;
 }
 
 static void respond_and_close(struct http_connection *connection, unsigned status, const char *text) {
@@ -266,6 +274,16 @@ static void send_frame_bytes(struct stream *stream, struct frame *frame) {
     chunk_unref(chunk);
 }
 
+/* Large answers need room in the account of memory, since a client may not read them. A page that others get as well
+ * is there already: only large ones are refused, of which clients could hold one after the other. */
+static bool answer_has_room(const struct http_response *response) {
+    const struct frame *page = response->body_frame;
+
+    if (page != NULL)
+        return page->length <= SMALL_PAGE_BYTES || budget_has_room(BUDGET_OUTPUT, NULL, 0);
+    return response->body.length <= SMALL_ANSWER_BYTES || budget_has_room(BUDGET_OUTPUT, NULL, response->body.length);
+}
+
 size_t http_respond(struct http_connection *connection, const struct http_response *response) {
     bool head_only = connection->request != NULL && slice_equal(connection->request->method, SLICE("HEAD"));
     bool has_body = !head_only && response->status != 204;
@@ -273,6 +291,12 @@ size_t http_respond(struct http_connection *connection, const struct http_respon
     struct buffer text = {0};
     size_t length;
 
+    if (has_body && !answer_has_room(response)) {
+        budget_refused(BUDGET_OUTPUT);
+        http_close_unread(connection->stream->worker);
+        return respond_with_headers(connection, 503, SLICE("Retry-After: 1\r\n"),
+                                    "there is no memory for an answer of this size now: try again");
+    }
     if (response->close || connection->draining)
         connection->keep_alive = false;
     buffer_reserve(&text, 256 + response->headers.length + response->body.length);

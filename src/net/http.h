@@ -93,7 +93,8 @@ struct http_response {
     bool close;               /* close the connection after the response */
 };
 
-/* Answers the current request and returns the number of bytes that go out. A HEAD request gets the head only. */
+/* Answers the current request and returns the number of bytes that go out. A HEAD request gets the head only. Without
+ * room for a large body in the account of memory, the answer is 503. */
 size_t http_respond(struct http_connection *connection, const struct http_response *response);
 
 /* Ends the wait that on_head began with http_set_pending: the body is read, and on_request follows. Does nothing if the

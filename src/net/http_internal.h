@@ -67,6 +67,9 @@ bool http_make_room(struct worker *worker, int fd);
  * none has waited long. */
 bool http_close_for_memory(const struct http_connection *but);
 
+/* Closes connections whose clients have not read their answers for long. */
+void http_close_unread(struct worker *worker);
+
 /* --- http_request.c --- */
 
 /* Initialises the connection's parser. */

@@ -24,20 +24,35 @@ static bool is_overdue(const struct http_connection *connection, uint64_t now_ms
     return now_ms >= connection->waiting_from_ms + (busy ? SHORT_BUSY_MS : wait_ms);
 }
 
-/* Closes up to `most` of the connections that have waited longest; with `but` only others that have sent a
- * part of a request. Returns their number. */
-static unsigned close_overdue(struct worker *worker, unsigned most, unsigned wait_ms,
+/* The connections that are closed: all that wait, those that have sent a part of a request, or those that do not read
+ * their answer. */
+enum waiting { WAITING, WAITING_FOR_REQUEST, WAITING_FOR_READER };
+
+static bool waits_for(const struct http_connection *connection, enum waiting what) {
+    switch (what) {
+    case WAITING:
+        return true;
+    case WAITING_FOR_REQUEST:
+        return connection->request != NULL;
+    case WAITING_FOR_READER:
+        return stream_unsent_bytes(connection->stream) > HTTP_SMALL_BODY_BYTES;
+    }
+    return false;
+}
+
+/* Closes up to `most` of the connections that have waited longest, but not `but`. Returns their number. */
+static unsigned close_overdue(struct worker *worker, enum waiting what, unsigned most, unsigned wait_ms,
                               const struct http_connection *but) {
+    unsigned search = what == WAITING ? SHORT_SEARCH : MEMORY_SEARCH;
     struct list *next;
-    unsigned seen = 0, closed = 0;
+    unsigned closed = 0;
 
     for (struct list *link = worker->waiting_http.next; link != &worker->waiting_http && closed < most; link = next) {
         struct http_connection *connection = container_of(link, struct http_connection, waiting);
         next = link->next;
-        if (seen++ == (but != NULL ? MEMORY_SEARCH : SHORT_SEARCH))
+        if (search-- == 0)
             break;
-        if ((but != NULL && (connection->request == NULL || connection == but)) ||
-            !is_overdue(connection, worker->now_ms, wait_ms))
+        if (connection == but || !waits_for(connection, what) || !is_overdue(connection, worker->now_ms, wait_ms))
             continue;
         list_remove(&connection->waiting);
         stream_close(connection->stream);
@@ -47,10 +62,14 @@ static unsigned close_overdue(struct worker *worker, unsigned most, unsigned wai
 }
 
 bool http_close_for_memory(const struct http_connection *but) {
-    if (close_overdue(but->stream->worker, 1, SHORTEST_WAIT_MS, but) == 0)
+    if (close_overdue(but->stream->worker, WAITING_FOR_REQUEST, 1, SHORTEST_WAIT_MS, but) == 0)
         return false;
     budget_refused(BUDGET_BODIES);
     return true;
+}
+
+void http_close_unread(struct worker *worker) {
+    close_overdue(worker, WAITING_FOR_READER, MEMORY_SEARCH, SHORTEST_WAIT_MS, NULL);
 }
 
 bool http_make_room(struct worker *worker, int fd) {
@@ -62,9 +81,9 @@ bool http_make_room(struct worker *worker, int fd) {
     descriptors_log_shortage(bounds,
                              "new WebSockets are refused with 4100, and API connections close after each answer");
     if (fd < atomic_load_explicit(&bounds->requests, memory_order_relaxed))
-        closed = close_overdue(worker, 1, SHORT_WAIT_MS, NULL);
+        closed = close_overdue(worker, WAITING, 1, SHORT_WAIT_MS, NULL);
     else
-        closed = close_overdue(worker, SHORT_SEARCH, SHORTEST_WAIT_MS, NULL);
+        closed = close_overdue(worker, WAITING, SHORT_SEARCH, SHORTEST_WAIT_MS, NULL);
     counter_add(&worker->counters.descriptor_closes, closed);
     return true;
 }

@@ -188,6 +188,13 @@ static struct chunk **out_at(struct stream *stream, unsigned position) {
     return &stream->out[(stream->out_first + position) % stream->out_capacity];
 }
 
+static void free_ring(struct stream *stream) {
+    if (stream->out == stream->out_inline)
+        return;
+    budget_give(BUDGET_OUTPUT, NULL, alloc_footprint(stream->out_capacity * sizeof *stream->out));
+    free(stream->out);
+}
+
 /* Doubles the ring. False if its counters cannot hold a larger capacity. */
 static bool out_grow(struct stream *stream) {
     unsigned capacity = stream->out_capacity < 16 ? 16 : stream->out_capacity * 2u;
@@ -198,8 +205,8 @@ static bool out_grow(struct stream *stream) {
     out = alloc(capacity * sizeof *out);
     for (unsigned i = 0; i < stream->out_count; i++)
         out[i] = *out_at(stream, i);
-    if (stream->out != stream->out_inline)
-        free(stream->out);
+    free_ring(stream);
+    budget_add(BUDGET_OUTPUT, NULL, alloc_footprint(capacity * sizeof *out));
     stream->out = out;
     stream->out_first = 0;
     stream->out_capacity = (uint16_t)capacity;
@@ -207,11 +214,15 @@ static bool out_grow(struct stream *stream) {
 }
 
 static void out_release_ring(struct stream *stream) {
-    if (stream->out != stream->out_inline)
-        free(stream->out);
+    free_ring(stream);
     stream->out = stream->out_inline;
     stream->out_capacity = STREAM_INLINE_CHUNKS;
     stream->out_first = 0;
+}
+
+/* True if so many unsent bytes are too many because memory is short. */
+static bool over_share(uint64_t bytes) {
+    return bytes > STREAM_SHORT_BYTES && !budget_has_room(BUDGET_OUTPUT, NULL, 0);
 }
 
 static bool over_limits(const struct stream *stream, const struct chunk *chunk) {
@@ -220,7 +231,8 @@ static bool over_limits(const struct stream *stream, const struct chunk *chunk) 
     if (limits == NULL || stream->out_count == 0) /* an empty queue always accepts one message */
         return false;
     return (limits->max_messages != 0 && stream->out_messages + chunk->messages > limits->max_messages) ||
-           (limits->max_bytes != 0 && stream->out_bytes + chunk->length > limits->max_bytes);
+           (limits->max_bytes != 0 && stream->out_bytes + chunk->length > limits->max_bytes) ||
+           over_share(stream->out_bytes + chunk->length);
 }
 
 /* Refuses a chunk because socket and queue are full: drops it if that is allowed, else marks the stream as slow. */
@@ -231,10 +243,25 @@ static void refuse_chunk(struct stream *stream, const struct chunk *chunk) {
     }
     stream->slow = true;
     counter_add(&stream->worker->counters.slow_readers, 1);
+    if (over_share(stream->out_bytes + chunk->length))
+        budget_refused(BUDGET_OUTPUT);
+}
+
+/* Writes a large message at once while memory is short. If the socket does not take it, its reader is slow. */
+static void write_while_short(struct stream *stream) {
+    stream_schedule_flush(stream);
+    stream_write(stream);
+    if (stream->broken || stream->out_bytes <= STREAM_SHORT_BYTES)
+        return;
+    stream->slow = true;
+    counter_add(&stream->worker->counters.slow_readers, 1);
+    budget_refused(BUDGET_OUTPUT);
 }
 
 /* Appends a chunk to the output queue. Returns the bytes that were queued; -1 if the chunk was dropped. */
 static ssize_t out_append(struct stream *stream, struct chunk *chunk) {
+    ssize_t length;
+
     if (stream->state != STREAM_OPEN || stream->slow || stream->broken)
         return -1;
     if (over_limits(stream, chunk) || (stream->out_count == stream->out_capacity && !out_grow(stream))) {
@@ -252,7 +279,10 @@ static ssize_t out_append(struct stream *stream, struct chunk *chunk) {
     stream->out_count++;
     stream->out_messages += chunk->messages;
     stream->out_bytes += chunk->length;
-    return chunk->length;
+    length = chunk->length; /* the chunk may be gone after it was written */
+    if (stream->limits != NULL && over_share(stream->out_bytes))
+        write_while_short(stream);
+    return length;
 }
 
 ssize_t stream_send(struct stream *stream, struct chunk *chunk) {

@@ -45,8 +45,8 @@ struct stream_handler {
     void (*on_end)(struct stream *stream);
     /* The timer of stream_set_timeout has fired. */
     void (*on_timer)(struct stream *stream);
-    /* The unsent output is over `limits` and the socket is full. Called once; sends are dropped until the handler calls
-     * stream_drop_output. */
+    /* The unsent output is over `limits`, or over STREAM_SHORT_BYTES while memory is short, and the socket is full.
+     * Called once; sends are dropped until the handler calls stream_drop_output. */
     void (*on_slow)(struct stream *stream);
     /* The stream is closed. The last call: the handler frees the context. */
     void (*on_closed)(struct stream *stream);
@@ -57,6 +57,9 @@ struct stream_handler {
      * closes. */
     void (*on_no_room)(struct stream *stream);
 };
+
+/* While there is no room for output in the account of memory, streams with bounds may have so much unsent. */
+#define STREAM_SHORT_BYTES (16 * 1024)
 
 /* Bounds on unsent output; 0: no bound. Shared by all streams of a protocol. */
 struct stream_limits {

@@ -131,8 +131,12 @@ static void on_slow(struct websocket *websocket) {
     char words[160];
     struct slice reason;
 
-    snprintf(words, sizeof words, "not read fast enough: `websocket.max_messages` is %u, `websocket.%s` %zu bytes",
-             limits->max_messages, own_bound ? "max_backpressure" : "max_bytes", (size_t)limits->max_bytes);
+    if (budget_has_room(BUDGET_OUTPUT, NULL, 0))
+        snprintf(words, sizeof words, "not read fast enough: `websocket.max_messages` is %u, `websocket.%s` %zu bytes",
+                 limits->max_messages, own_bound ? "max_backpressure" : "max_bytes", (size_t)limits->max_bytes);
+    else
+        snprintf(words, sizeof words, "not read fast enough: the server is short of memory, and %d KB may wait",
+                 STREAM_SHORT_BYTES / 1024);
     reason = slice_of(words);
     if (session->slot != NULL)
         session_refused(session, REFUSED_SLOW_READER);

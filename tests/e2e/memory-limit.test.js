@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { publish } from '../lib/api.js';
+import { api, publish } from '../lib/api.js';
+import { subscribe } from '../lib/client.js';
 import { nextOn, subscriber } from '../lib/events.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { RawHttp } from '../lib/raw-http.js';
@@ -147,4 +148,64 @@ describe('parts of messages', () => {
       await isBack(server, before, exchange);
     });
   }
+});
+
+describe('output', () => {
+  test('above its share: slow readers are closed early, and others lose nothing', async (t) => {
+    const websocket = { max_messages: 100_000, max_backpressure: 100 * MB };
+    const server = await serverFor(t, { apps: APPS, config: { ...SMALL, websocket } });
+    const exchange = await healthyClients(server, t);
+    const healthy = await subscriber(server, t, 'wide');
+    const before = await fetchMetrics(server);
+    const slow = await Promise.all(Array.from({ length: 4 }, () => subscriber(server, t, 'wide')));
+    for (const ws of slow) ws.pause();
+    let sent = 0;
+    for (let closed = 0; closed < slow.length && sent < 10_000;) {
+      const batch = Array.from({ length: 10 }, () => ({
+        name: 'e',
+        channel: 'wide',
+        data: `${sent++}`.padEnd(10_000, '-'),
+      }));
+      const response = await api(server, 'POST', '/batch_events', { body: { batch } });
+      assert.equal(response.status, 200);
+      if (sent % 100 !== 0) continue;
+      const metrics = await fetchMetrics(server);
+      closed = metrics.sum('slow_readers_total');
+      assert.ok(held(metrics, 'output') < 10 * MB, '40 % of the limit, and what one turn needs');
+    }
+    assert.ok(sent < 10_000, 'all slow readers are closed');
+    await exchange();
+    for (let i = 0; i < sent; i++) assert.equal(Number.parseInt((await nextOn(healthy, 'wide')).data), i);
+    assert.equal((await fetchMetrics(server)).sum('slow_readers_total'), slow.length);
+    for (const ws of slow) ws.destroy();
+    await isBack(server, before, exchange);
+  });
+
+  test('above its share: large answers get 503 while others are not read', async (t) => {
+    const server = await serverFor(t, { apps: APPS, config: SMALL });
+    const exchange = await healthyClients(server, t);
+    const ws = await subscriber(server, t, 'first');
+    for (let i = 0; i < 6000; i++) await subscribe(ws, `${i}`.padStart(100, '-'));
+    const before = await fetchMetrics(server);
+    const lists = await Promise.all(
+      Array.from({ length: 40 }, async () => {
+        const http = await RawHttp.connect(server);
+        http.socket.pause();
+        for (let i = 0; i < 12; i++) http.send('GET', signedPath(APP, 'GET', `/apps/${APP.id}/channels`));
+        return http;
+      }),
+    );
+    await eventually(server, (metrics) => {
+      assert.ok(metrics.sum('memory_refusals_total', { kind: 'output' }) > 0);
+      assert.ok(held(metrics, 'output') > 5 * MB);
+      assert.ok(held(metrics, 'output') < 11 * MB, '40 % of the limit');
+    });
+    const refused = await api(server, 'GET', '/channels');
+    assert.equal(refused.status, 503);
+    assert.equal(refused.headers['retry-after'], '1');
+    await exchange();
+    for (const http of lists) http.destroy();
+    await isBack(server, before, exchange);
+    assert.equal((await api(server, 'GET', '/channels')).status, 200);
+  });
 });

@@ -21,11 +21,18 @@
 static struct workers workers;
 static struct worker *worker;
 static unsigned requests;
+static size_t answer_bytes; /* of the body; 0: a short one */
 
 static void on_request(struct http_connection *connection, struct http_request *request) {
     (void)request;
+    struct buffer body = {0};
+
     requests++;
-    http_respond(connection, &(struct http_response){.status = 200, .body = SLICE("{}")});
+    buffer_append(&body, SLICE("{}"));
+    while (body.length < answer_bytes)
+        buffer_append_byte(&body, ' ');
+    http_respond(connection, &(struct http_response){.status = 200, .body = buffer_slice(&body)});
+    buffer_dispose(&body);
 }
 
 static void on_abort(struct http_connection *connection) {
@@ -38,8 +45,9 @@ static const struct http_handler handler = {.on_request = on_request, .on_abort 
 /* --- the WebSocket --- */
 
 static struct websocket websocket;
-static const struct websocket_limits limits = {.max_message_bytes = 2 * MB, .max_frame_bytes = 2 * MB};
-static unsigned messages, closings;
+static const struct websocket_limits limits = {
+    .output = {.max_messages = 100000}, .max_message_bytes = 2 * MB, .max_frame_bytes = 2 * MB};
+static unsigned messages, closings, slows;
 
 static void on_activity(struct websocket *socket, size_t length) {
     (void)socket;
@@ -61,6 +69,11 @@ static void on_closing(struct websocket *socket) {
     closings++;
 }
 
+static void on_slow(struct websocket *socket) {
+    slows++;
+    websocket_close_slow(socket, SLICE("slow"), 4100, SLICE("slow"));
+}
+
 static void on_no_room(struct websocket *socket) {
     websocket_close(socket, 4100, SLICE("no room"));
 }
@@ -68,7 +81,7 @@ static void on_no_room(struct websocket *socket) {
 static const struct websocket_handler websocket_handler = {.on_activity = on_activity,
                                                            .on_message = on_message,
                                                            .on_timer = ignore_call,
-                                                           .on_slow = ignore_call,
+                                                           .on_slow = on_slow,
                                                            .on_no_room = on_no_room,
                                                            .on_closing = on_closing,
                                                            .on_closed = ignore_call};
@@ -90,7 +103,7 @@ static int connect_websocket(void) {
     harness_settle(worker);
     assert_true(harness_receive(client, &in));
     buffer_dispose(&in);
-    messages = closings = 0;
+    messages = closings = slows = 0;
     return client;
 }
 
@@ -139,6 +152,7 @@ static int set_up(void **state) {
     harness_create(&workers, 1);
     worker = workers.list[0];
     requests = 0;
+    answer_bytes = 0;
     budget_set_limit(LIMIT);
     return 0;
 }
@@ -146,6 +160,7 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
     (void)state;
     harness_destroy(&workers);
+    assert_int_equal(budget_total(), 0);
     budget_set_limit(0);
     return 0;
 }
@@ -333,6 +348,140 @@ static void fragments_without_room_close_their_connection(void **state) {
     assert_closed_for_room(client);
 }
 
+/* --- output --- */
+
+static void send_bytes(size_t length) {
+    static char text[MB];
+
+    memset(text, 't', length);
+    websocket_send_text(&websocket, &(struct slice){text, length}, 1);
+}
+
+static void a_frame_counts_once_for_all_readers(void **state) {
+    struct frame *frame = frame_create(MB);
+    struct chunk *chunk = chunk_of_frame(frame);
+    struct websocket readers[3];
+    int clients[3];
+
+    (void)state;
+    memset(frame->bytes, 0, MB);
+    for (int i = 0; i < 3; i++) {
+        clients[i] = connect_websocket();
+        readers[i] = websocket;
+        stream_send(readers[i].stream, chunk);
+    }
+    chunk_unref(chunk);
+    frame_unref(frame);
+    assert_in_range(budget_used(BUDGET_OUTPUT), MB, MB + 1000);
+    for (int i = 0; i < 3; i++)
+        stream_close(readers[i].stream);
+    harness_settle(worker);
+    assert_int_equal(budget_used(BUDGET_OUTPUT), 0);
+    for (int i = 0; i < 3; i++)
+        close(clients[i]);
+}
+
+static void a_queue_counts_its_messages_and_itself(void **state) {
+    int client = connect_websocket();
+    uint64_t before;
+
+    (void)state;
+    while (stream_unsent_bytes(websocket.stream) == 0) {
+        send_bytes(4000);
+        harness_turn(worker);
+    }
+    before = budget_used(BUDGET_OUTPUT);
+    for (int i = 0; i < 100; i++)
+        send_bytes(4000);
+    assert_in_range(budget_used(BUDGET_OUTPUT) - before, 100 * 4000, 100 * 4200);
+    stream_drop_output(websocket.stream);
+    assert_true(budget_used(BUDGET_OUTPUT) <= before + 128 * sizeof(void *) + 100);
+    close(client);
+}
+
+static void a_reader_may_have_less_unsent_while_memory_is_short(void **state) {
+    int client = connect_websocket();
+    uint64_t refusals = budget_refusals(BUDGET_OUTPUT);
+
+    (void)state;
+    while (stream_unsent_bytes(websocket.stream) < 50000) { /* the socket is full */
+        send_bytes(4000);
+        harness_turn(worker);
+    }
+    assert_int_equal(slows, 0);
+    budget_add(BUDGET_OUTPUT, NULL, LIMIT / 100 * 40);
+    send_bytes(4000);
+    harness_turn(worker);
+    assert_int_equal(slows, 1);
+    assert_int_equal(budget_refusals(BUDGET_OUTPUT) - refusals, 1);
+    assert_true(stream_unsent_bytes(websocket.stream) < 5000); /* what was begun, and the close */
+    budget_give(BUDGET_OUTPUT, NULL, LIMIT / 100 * 40);
+    close(client);
+}
+
+static void a_large_message_to_a_full_socket_is_not_kept_while_memory_is_short(void **state) {
+    int client = connect_websocket();
+
+    (void)state;
+    budget_add(BUDGET_OUTPUT, NULL, LIMIT / 100 * 40);
+    send_bytes(MB); /* more than the socket takes */
+    harness_turn(worker);
+    assert_int_equal(slows, 1);
+    budget_give(BUDGET_OUTPUT, NULL, LIMIT / 100 * 40);
+    close(client);
+}
+
+static void who_reads_loses_nothing_while_memory_is_short(void **state) {
+    int client = connect_websocket();
+    struct buffer in = {0};
+
+    (void)state;
+    budget_add(BUDGET_OUTPUT, NULL, LIMIT / 100 * 40);
+    for (int i = 0; i < 100; i++) {
+        send_bytes(30000);
+        send_bytes(5000);
+        harness_settle(worker);
+        assert_true(harness_receive(client, &in));
+    }
+    assert_int_equal(slows, 0);
+    assert_int_equal(in.length, 100 * (35000 + 8));
+    buffer_dispose(&in);
+    budget_give(BUDGET_OUTPUT, NULL, LIMIT / 100 * 40);
+    close(client);
+}
+
+static int request_answer(size_t bytes) {
+    int client = harness_http(worker, &handler);
+
+    answer_bytes = bytes;
+    harness_send(worker, client, SLICE("GET /x HTTP/1.1\r\nHost: h\r\n\r\n"));
+    harness_settle(worker);
+    return client;
+}
+
+static void answers_that_are_not_read_have_a_bound_in_sum(void **state) {
+    uint64_t refusals = budget_refusals(BUDGET_OUTPUT);
+    int clients[20], small;
+    size_t count = 0;
+
+    (void)state;
+    while (count < 20 && budget_refusals(BUDGET_OUTPUT) == refusals)
+        clients[count++] = request_answer(MB);
+    assert_in_range(count, 6, 8); /* 40 % of 16 MB, less what the sockets took */
+    assert_true(budget_used(BUDGET_OUTPUT) <= LIMIT / 100 * 40);
+    assert_refused(clients[--count]);
+    small = request_answer(1000);
+    assert_answer(small, "HTTP/1.1 200 ", "{}");
+    close(small);
+    harness_advance(worker, 6000); /* they have had their time */
+    assert_refused(request_answer(MB));
+    small = request_answer(MB);
+    assert_answer(small, "HTTP/1.1 200 ", "{}");
+    close(small);
+    for (size_t i = 0; i < count; i++)
+        close(clients[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_body_is_counted_while_it_is_held, set_up, tear_down),
@@ -345,6 +494,13 @@ int main(void) {
         cmocka_unit_test_setup_teardown(the_beginning_of_a_frame_is_kept_without_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(fragments_are_counted_while_they_are_held, set_up, tear_down),
         cmocka_unit_test_setup_teardown(fragments_without_room_close_their_connection, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_frame_counts_once_for_all_readers, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_queue_counts_its_messages_and_itself, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_reader_may_have_less_unsent_while_memory_is_short, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_large_message_to_a_full_socket_is_not_kept_while_memory_is_short, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(who_reads_loses_nothing_while_memory_is_short, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(answers_that_are_not_read_have_a_bound_in_sum, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
