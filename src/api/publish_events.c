@@ -41,16 +41,19 @@ static bool check_body(const struct http_request *request, struct event_refusal 
 
 static void publish_event(struct api_call *call, const struct event *event, struct slice data,
                           const struct slice *names, size_t count, struct channel_counts *counts) {
+    struct cached_event *shared = NULL;
     const struct channel_event published = {
         .event = event->members[EVENT_NAME].token,
         .data = data,
         .except_socket = event->has_socket_id ? &event->socket_id : NULL,
         .keep = true,
+        .shared = count > 1 ? &shared : NULL,
     };
 
     for (size_t i = 0; i < count; i++)
         channel_publish(call->api->channels, call->lookup.slot, call->worker, names[i], &published,
                         counts != NULL ? &counts[i] : NULL);
+    channel_event_end(shared);
     counter_add(&slot_part(call->lookup.slot, call->worker)->counters.publishes, count);
 }
 

@@ -1,33 +1,54 @@
 #include <stdlib.h>
 
-#include "base/alloc.h"
 #include "channel/channel_internal.h"
 
-struct cached_event *cached_event_create(struct frame *frame, uint32_t data_offset, size_t data_length, uint64_t now_ms,
-                                         uint32_t ttl_s) {
-    struct cached_event *cached = alloc(sizeof *cached);
+size_t cached_event_bytes(size_t event_length, size_t data_length) {
+    return alloc_footprint(sizeof(struct cached_event) + event_length + data_length);
+}
 
-    frame_ref(frame);
+struct cached_event *cached_event_create(struct app_slot *slot, const struct channel_event *event, uint64_t now_ms,
+                                         uint32_t ttl_s) {
+    /* A client decides the size of `data`. */
+    struct cached_event *cached = malloc(sizeof *cached + event->event.length + event->data.length);
+
+    if (cached == NULL)
+        return NULL;
+    *cached = (struct cached_event){
+        .slot = slot,
+        .event_length = (uint32_t)event->event.length,
+        .data_length = (uint32_t)event->data.length,
+        .expires_ms = ttl_s != 0 ? now_ms + ttl_s * UINT64_C(1000) : UINT64_MAX,
+    };
     atomic_init(&cached->references, 1);
-    cached->frame = frame;
-    cached->data_offset = data_offset;
-    cached->data_length = (uint32_t)data_length;
-    cached->expires_ms = ttl_s != 0 ? now_ms + ttl_s * UINT64_C(1000) : 0;
+    memcpy(cached->texts, event->event.data, event->event.length);
+    memcpy(cached->texts + event->event.length, event->data.data, event->data.length);
+    budget_add(BUDGET_KEPT_EVENTS, &slot->budget, cached_event_bytes(cached->event_length, cached->data_length));
+    return cached;
+}
+
+struct cached_event *cached_event_ref(struct cached_event *cached) {
+    atomic_fetch_add_explicit(&cached->references, 1, memory_order_relaxed);
     return cached;
 }
 
 void cached_event_unref(struct cached_event *cached) {
     if (cached == NULL || atomic_fetch_sub_explicit(&cached->references, 1, memory_order_acq_rel) != 1)
         return;
-    frame_unref(cached->frame);
+    budget_give(BUDGET_KEPT_EVENTS, &cached->slot->budget,
+                cached_event_bytes(cached->event_length, cached->data_length));
     free(cached);
 }
 
-struct cached_event *channel_take_expired(struct channel *channel, uint64_t now_ms) {
+struct slice cached_event_name(const struct cached_event *cached) {
+    return (struct slice){cached->texts, cached->event_length};
+}
+
+struct slice cached_event_data(const struct cached_event *cached) {
+    return (struct slice){cached->texts + cached->event_length, cached->data_length};
+}
+
+struct cached_event *channel_cached(const struct channel *channel, uint64_t now_ms) {
     struct cached_event *cached = channel->cached;
 
-    if (cached == NULL || cached->expires_ms == 0 || now_ms < cached->expires_ms)
-        return NULL;
-    channel->cached = NULL;
-    return cached;
+    return cached != NULL && now_ms < cached->expires_ms ? cached_event_ref(cached) : NULL;
 }

@@ -46,7 +46,8 @@ struct cached_event;
 struct channel_hub_settings {
     /* Time for which a cache channel keeps its event; 0: without limit. */
     uint32_t cache_ttl_s;
-    /* Limit on cache channels without subscribers; the oldest ones are dropped; 0: no limit. */
+    /* Limit on cache channels without subscribers, 0: no limit. Over it the oldest one of the app goes that has the
+     * most of them. */
     uint32_t cache_max_channels;
     uint32_t group_max_messages;     /* limit on events that are joined into one chunk */
     uint32_t group_max_bytes;        /* limit on the bytes of such a chunk */
@@ -63,7 +64,7 @@ struct channel_hub *channel_hub_create(struct workers *workers, const struct cha
 /* Frees the hub. Call it before the apps' slots are destroyed, since the hub holds references to their channels. */
 void channel_hub_destroy(struct channel_hub *hub);
 
-/* Drops expired events of cache channels without subscribers. Once a second, on one worker. */
+/* Drops expired events of cache channels. Once a second, on one worker. */
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms);
 
 /* Frees an app's channel table; passed to app_slot_destroy. */
@@ -81,7 +82,10 @@ struct channel_event {
     const struct stream *except_stream;    /* the sender's own connection, or NULL */
     const struct socket_id *except_socket; /* a connection that the API excludes, or NULL */
     bool keep;                             /* an event from the API, which a cache channel keeps */
-    struct webhook_draft *webhook;         /* posted with the event; NULL: none */
+    /* What cache channels keep of it, if it goes to several: channel_publish makes it, and they share it. Pass it to
+     * channel_event_end after the last channel. */
+    struct cached_event **shared;
+    struct webhook_draft *webhook; /* posted with the event; NULL: none */
 };
 
 struct channel_counts {
@@ -95,6 +99,9 @@ struct channel_counts {
  */
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts);
+
+/* Releases what the channels of an event have shared; NULL is ignored. In the same turn. */
+void channel_event_end(struct cached_event *shared);
 
 /* Closes all connections that are signed in as `user_id`. `reconnect`: their clients are to come back at once. */
 void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice user_id,

@@ -6,7 +6,8 @@
  *   presence.c       members of a presence channel
  *   cached_event.c   last event of a cache channel
  *   channel_table.c  finding, creating and unlinking channels
- *   channel_hub.c    state that all channels share; cache channels without subscribers
+ *   channel_hub.c    state that all channels share
+ *   kept_events.c    room for the events of cache channels, fair among apps
  *   event_frame.c    encoding of events
  *   publication.c    delivery of an event: into the mailboxes of workers, and from there to their subscribers
  *   announce.c       events that channels generate: members, counts, watchlists
@@ -19,7 +20,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/alloc.h"
+#include "base/budget.h"
 #include "channel/channel.h"
+#include "channel/kept_events.h"
 #include "channel/presence.h"
 #include "net/chunk.h"
 
@@ -68,8 +72,10 @@ struct channel {
     uint64_t count_sent_ms; /* time of the last subscription_count */
     uint32_t count_sent;    /* its count */
     bool count_due;         /* a timer is set to send subscription_count */
-    /* Protected by the hub's idle mutex. */
-    struct list idle_link;
+    /* Protected by the mutex of the hub's kept events: what the lists there have of this channel. */
+    struct list kept_link;
+    struct cached_event *kept; /* NULL: it is in no list */
+    bool kept_idle;
 
     struct subscribers subscribers;
     struct subscribers watchers;
@@ -94,22 +100,32 @@ static inline struct channel_counts channel_counts_of(const struct channel *chan
 
 /* --- cached_event.c --- */
 
-/* The last event of a cache channel. Immutable. */
+/* The last event of a cache channel: its name and data, which all channels of one publish share. Immutable. It must be
+ * released in the turn in which the reference was taken, or while it is the event of a channel in the table: the app's
+ * account may go after that. */
 struct cached_event {
     atomic_uint references;
-    struct frame *frame;
-    uint32_t data_offset, data_length; /* position of the token of `data` in the frame, in bytes */
-    uint64_t expires_ms;               /* monotonic time; 0: never */
+    uint32_t event_length, data_length;
+    uint32_t listed; /* channels that have it in the lists of kept_events.c; protected by the mutex there */
+    struct app_slot *slot;
+    uint64_t expires_ms; /* monotonic time; UINT64_MAX: never */
+    char texts[];        /* the event's name and its data, JSON texts */
 };
 
-/* Creates a cached event with one reference; takes a reference of its own to the frame. `ttl_s` 0: never expires. */
-struct cached_event *cached_event_create(struct frame *frame, uint32_t data_offset, size_t data_length, uint64_t now_ms,
+/* The memory of a cached event in the account. */
+size_t cached_event_bytes(size_t event_length, size_t data_length);
+/* Creates a cached event with one reference, and counts its memory; NULL if the system has no memory for it. `ttl_s` 0:
+ * it never expires. */
+struct cached_event *cached_event_create(struct app_slot *slot, const struct channel_event *event, uint64_t now_ms,
                                          uint32_t ttl_s);
+struct cached_event *cached_event_ref(struct cached_event *cached);
 /* Drops a reference; NULL is ignored. */
 void cached_event_unref(struct cached_event *cached);
-/* Removes the cached event from the channel if it has expired; NULL if not. The caller holds the channel's mutex, and
- * drops the reference after releasing it. */
-struct cached_event *channel_take_expired(struct channel *channel, uint64_t now_ms);
+struct slice cached_event_name(const struct cached_event *cached);
+struct slice cached_event_data(const struct cached_event *cached);
+/* Returns a reference to the channel's event; NULL if there is none, or it has expired. The caller holds the channel's
+ * mutex. */
+struct cached_event *channel_cached(const struct channel *channel, uint64_t now_ms);
 
 /* --- channel_table.c --- */
 
@@ -125,6 +141,7 @@ struct channel_shard {
 /* The channels of one app. */
 struct channel_table {
     struct channel_shard shards[CHANNEL_SHARDS];
+    struct kept_app kept;
     atomic_uint active[CHANNEL_LABEL_COUNT]; /* number of channels with subscribers, except users' channels */
 };
 
@@ -142,26 +159,14 @@ struct channel *channel_ref(struct channel *channel);
 struct channel_hub {
     struct workers *workers;
     struct channel_hub_settings settings;
-    pthread_mutex_t idle_mutex;
-    /* Cache channels without subscribers, in the order of their last event or leave; protected by idle_mutex. */
-    struct list idle;
-    uint32_t idle_count;
+    struct kept_events kept;
 };
-
-/* Appends a cache channel with an event and no subscribers to the idle list; drops the oldest channel if the list is
- * over its limit. The caller holds no lock. */
-void channel_idle_begin(struct channel_hub *hub, struct channel *channel);
-/* Removes a channel that has subscribers again from the idle list. The caller holds no lock. */
-void channel_idle_end(struct channel_hub *hub, struct channel *channel);
 
 /* --- event_frame.c --- */
 
-/*
- * Encodes an event as a frame with one reference. `event`, `data` and `user_id` (may be empty) are JSON text; `channel`
- * is a name. `data_offset` (may be NULL) gets the offset of `data` in the frame, in bytes.
- */
-struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id,
-                          uint32_t *data_offset);
+/* Encodes an event as a frame with one reference. `event`, `data` and `user_id` (may be empty) are JSON text; `channel`
+ * is a name. */
+struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id);
 
 /* --- publication.c --- */
 

@@ -1,20 +1,27 @@
 #include "channel/channel_internal.h"
 
-/* Tries to publish an event to a channel; false if the channel is dead. */
+/* Puts the event into the channel's place for it and returns the one that was there. Without room for the new one
+ * (NULL), the old one goes all the same: it is the last one no more. The caller holds the channel's mutex. */
+static struct cached_event *replace_cached(struct channel *channel, struct cached_event *cached) {
+    struct cached_event *old = channel->cached;
+
+    channel->cached = cached != NULL ? cached_event_ref(cached) : NULL;
+    return old;
+}
+
+/* Tries to publish an event to a channel; false if the channel is dead. `cached` is what a cache channel keeps of it.
+ */
 static bool publish_to(struct channel_hub *hub, struct channel *channel, struct worker *worker,
-                       const struct channel_event *event, struct channel_counts *counts) {
+                       const struct channel_event *event, struct cached_event *cached, struct channel_counts *counts) {
     struct slice name = {channel->name, channel->name_length};
     bool keep = event->keep && channel->type.caches;
-    struct cached_event *cached = NULL;
     struct publication *publication;
-    uint32_t data_offset;
+    struct cached_event *old = NULL;
+    bool dead, unused = false;
     struct frame *frame;
-    bool dead, idle = false;
 
-    frame = event_frame(event->event, name, event->data, event->user_id, &data_offset);
+    frame = event_frame(event->event, name, event->data, event->user_id);
     frame->droppable = true;
-    if (keep)
-        cached = cached_event_create(frame, data_offset, event->data.length, worker->now_ms, hub->settings.cache_ttl_s);
     publication = publication_create(hub, channel, frame, worker->now_ns);
     publication->except_stream = event->except_stream;
     if (event->except_socket != NULL) {
@@ -29,10 +36,8 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
         if (event->webhook != NULL)
             webhook_draft_post(event->webhook, 0);
         if (keep) {
-            struct cached_event *old = channel->cached;
-            channel->cached = cached;
-            cached = old;
-            idle = channel->subscriber_count == 0;
+            old = replace_cached(channel, cached);
+            unused = channel->dead = channel_is_unused(channel);
         }
         if (counts != NULL)
             *counts = channel_counts_of(channel);
@@ -40,31 +45,51 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
     pthread_mutex_unlock(&channel->mutex);
 
     publication_finish(publication);
-    cached_event_unref(cached);
-    if (idle)
-        channel_idle_begin(hub, channel);
+    if (keep && !dead)
+        kept_events_changed(hub, channel, worker->now_ms);
+    cached_event_unref(old);
+    if (dead || unused)
+        channel_unlink(channel); /* the thread that marked it dead may not have unlinked it yet */
     return !dead;
+}
+
+/* Returns a reference to what the event's cache channels keep: they share it. NULL: there is no room for it. */
+static struct cached_event *cached_event_of(struct channel_hub *hub, struct app_slot *slot, const struct worker *worker,
+                                            const struct channel_event *event) {
+    struct cached_event *cached;
+
+    if (event->shared != NULL && *event->shared != NULL)
+        return cached_event_ref(*event->shared);
+    if (!kept_events_make_room(hub, slot, cached_event_bytes(event->event.length, event->data.length), worker->now_ms))
+        return NULL;
+    cached = cached_event_create(slot, event, worker->now_ms, hub->settings.cache_ttl_s);
+    if (event->shared != NULL && cached != NULL)
+        *event->shared = cached_event_ref(cached);
+    return cached;
 }
 
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts) {
-    bool keeps = event->keep && channel_type_of(name).caches;
+    struct cached_event *cached = NULL;
+    struct channel *channel;
+    bool done;
 
     if (counts != NULL)
         *counts = (struct channel_counts){0};
-    for (;;) {
-        struct channel *channel = keeps ? channel_find_or_create(hub, slot, name) : channel_find(slot, name);
-        bool done;
-
-        if (channel == NULL) /* nobody subscribes to it, and there is no room to keep the event */
-            return;
-        done = publish_to(hub, channel, worker, event, counts);
-        if (!done)
-            channel_unlink(channel); /* the thread that marked it dead may not have unlinked it yet */
+    if (event->keep && channel_type_of(name).caches)
+        cached = cached_event_of(hub, slot, worker, event);
+    do {
+        channel = cached != NULL ? channel_find_or_create(hub, slot, name) : channel_find(slot, name);
+        if (channel == NULL) /* nobody subscribes to it, and nothing is to be kept */
+            break;
+        done = publish_to(hub, channel, worker, event, cached, counts);
         channel_unref(channel);
-        if (done)
-            return;
-    }
+    } while (!done);
+    cached_event_unref(cached);
+}
+
+void channel_event_end(struct cached_event *shared) {
+    cached_event_unref(shared);
 }
 
 void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice user_id,

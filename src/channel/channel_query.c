@@ -6,14 +6,14 @@
 #include "base/clock.h"
 
 static void copy_cached(const struct cached_event *cached, uint64_t now_ms, struct channel_info *info) {
-    buffer_append_bytes(&info->cached_data, cached->frame->bytes + cached->data_offset, cached->data_length);
-    if (cached->expires_ms != 0)
+    buffer_append(&info->cached_data, cached_event_data(cached));
+    if (cached->expires_ms != UINT64_MAX)
         info->cached_ttl_s = (uint32_t)((cached->expires_ms - now_ms + 999) / 1000);
 }
 
 void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached, struct channel_info *info) {
     struct channel *channel = channel_find(slot, name);
-    struct cached_event *cached = NULL, *expired = NULL;
+    struct cached_event *cached = NULL;
     uint64_t now_ms = clock_monotonic_ms();
 
     *info = (struct channel_info){0};
@@ -21,18 +21,13 @@ void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached,
         return;
     pthread_mutex_lock(&channel->mutex);
     info->counts = channel_counts_of(channel);
-    if (with_cached) {
-        expired = channel_take_expired(channel, now_ms);
-        cached = channel->cached;
-        if (cached != NULL)
-            atomic_fetch_add_explicit(&cached->references, 1, memory_order_relaxed);
-    }
+    if (with_cached)
+        cached = channel_cached(channel, now_ms);
     pthread_mutex_unlock(&channel->mutex);
     info->occupied = info->counts.subscriptions != 0;
     if (cached != NULL)
         copy_cached(cached, now_ms, info);
     cached_event_unref(cached);
-    cached_event_unref(expired);
     channel_unref(channel);
 }
 

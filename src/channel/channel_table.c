@@ -47,6 +47,8 @@ void channel_table_destroy(void *memory) {
             while (channel != NULL) {
                 struct channel *next = channel->next;
                 give_channel(channel);
+                cached_event_unref(channel->cached);
+                channel->cached = NULL;
                 channel_unref(channel);
                 channel = next;
             }
@@ -130,7 +132,6 @@ void channel_unref(struct channel *channel) {
     if (atomic_fetch_sub_explicit(&channel->references, 1, memory_order_acq_rel) != 1)
         return;
     presence_members_dispose(&channel->members);
-    cached_event_unref(channel->cached);
     for (uint32_t i = 0; i < channel->list_count; i++)
         free(channel->lists[i].entries);
     pthread_mutex_destroy(&channel->mutex);

@@ -2,11 +2,10 @@
 #include "channel/channel_internal.h"
 #include "net/websocket.h"
 
-struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id,
-                          uint32_t *data_offset) {
+struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id) {
     struct buffer escaped = {0};
     struct slice parts[9];
-    size_t count = 0, before = 0;
+    size_t count = 0;
     struct frame *frame;
 
     parts[count++] = SLICE("{\"event\":");
@@ -21,8 +20,6 @@ struct frame *event_frame(struct slice event, struct slice channel, struct slice
         parts[count++] = channel;
         parts[count++] = SLICE("\",\"data\":");
     }
-    for (size_t i = 0; i < count; i++)
-        before += parts[i].length;
     parts[count++] = data;
     if (user_id.length != 0) {
         parts[count++] = SLICE(",\"user_id\":");
@@ -30,11 +27,6 @@ struct frame *event_frame(struct slice event, struct slice channel, struct slice
     }
     parts[count++] = SLICE("}");
     frame = websocket_text_frame(parts, count);
-    if (data_offset != NULL) {
-        size_t payload = before + data.length + 1;
-        payload += user_id.length != 0 ? SLICE(",\"user_id\":").length + user_id.length : 0;
-        *data_offset = (uint32_t)(frame->length - payload + before);
-    }
     buffer_dispose(&escaped);
     return frame;
 }

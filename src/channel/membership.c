@@ -130,23 +130,28 @@ static void add_to_members(struct channel *channel, struct presence_member *cand
     (*member)->connections++;
 }
 
-/* Takes references to the current member list and cached event. The caller holds the mutex. */
-static void take_snapshot(const struct channel *channel, struct channel_join *join) {
+/* Takes a reference to the current member list, and returns one to the cached event. The caller holds the mutex. */
+static struct cached_event *take_snapshot(const struct channel *channel, uint64_t now_ms, struct channel_join *join) {
     join->members = presence_snapshot(&channel->members);
-    if (channel->cached != NULL) {
-        join->cached = channel->cached->frame;
-        frame_ref(join->cached);
-    }
+    return channel_cached(channel, now_ms);
+}
+
+/* Encodes the cached event (may be NULL) for the client, and drops the reference to it. Without the mutex. */
+static void encode_cached(const struct channel *channel, struct cached_event *cached, struct channel_join *join) {
+    if (cached == NULL)
+        return;
+    join->cached = event_frame(cached_event_name(cached), channel_name(channel), cached_event_data(cached), SLICE(""));
+    cached_event_unref(cached);
 }
 
 /* Results of the step under the mutex, to be handled after it. */
 struct join_result {
     struct presence_member *member;
-    bool first_member;            /* it is the only one */
-    uint64_t joined;              /* the channel's number at the join */
-    struct cached_event *expired; /* to be released */
-    bool was_idle;                /* the channel may be in the idle list */
-    bool unused;                  /* the channel must be unlinked */
+    bool first_member;           /* it is the only one */
+    uint64_t joined;             /* the channel's number at the join */
+    struct cached_event *cached; /* for the client */
+    bool was_idle;               /* the first subscriber has come to a channel with an event */
+    bool unused;                 /* the channel must be unlinked */
 };
 
 /* Joins the channel, in one step in the order of its events. The caller holds the mutex. */
@@ -168,11 +173,10 @@ static enum attempt join_channel(struct joining *joining, struct channel *channe
     result->first_member = presence_count(&channel->members) == 0;
     if (joining->candidate != NULL)
         add_to_members(channel, joining->candidate, announcements, &result->member);
-    result->expired = channel_take_expired(channel, worker->now_ms);
-    result->was_idle = channel->subscriber_count == 0 && channel->type.caches;
+    result->was_idle = channel->subscriber_count == 0 && channel->cached != NULL;
     count_in(channel, worker);
     result->joined = channel->number;
-    take_snapshot(channel, joining->join);
+    result->cached = take_snapshot(channel, worker->now_ms, joining->join);
     announcements_post_count(announcements);
     return ATTEMPT_DONE;
 }
@@ -216,9 +220,8 @@ static enum attempt try_subscribe(struct joining *joining, struct channel *chann
     pthread_mutex_unlock(&channel->mutex);
 
     announcements_finish(&announcements);
-    cached_event_unref(result.expired);
     if (result.was_idle)
-        channel_idle_end(joining->hub, channel);
+        kept_events_changed(joining->hub, channel, worker->now_ms);
     if (attempt == ATTEMPT_DEAD || result.unused)
         channel_unlink(channel);
     if (attempt != ATTEMPT_DONE)
@@ -228,6 +231,7 @@ static enum attempt try_subscribe(struct joining *joining, struct channel *chann
     *joining->subscription =
         (struct subscription){.channel = channel_ref(channel), .stream = joining->stream, .member = result.member};
     list_subscriber(&channel->subscribers.lists[worker->index], joining->stream, joining->subscription, result.joined);
+    encode_cached(channel, result.cached, joining->join);
     return ATTEMPT_DONE;
 }
 
@@ -257,14 +261,13 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
 
 void channel_snapshot(const struct subscription *subscription, struct channel_join *join) {
     struct channel *channel = subscription->channel;
-    struct cached_event *expired;
+    struct cached_event *cached;
 
     join->cached = NULL;
     pthread_mutex_lock(&channel->mutex);
-    expired = channel_take_expired(channel, subscription->stream->worker->now_ms);
-    take_snapshot(channel, join);
+    cached = take_snapshot(channel, subscription->stream->worker->now_ms, join);
     pthread_mutex_unlock(&channel->mutex);
-    cached_event_unref(expired);
+    encode_cached(channel, cached, join);
 }
 
 bool channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct stream *stream, struct slice user_id,
@@ -326,7 +329,6 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     struct worker *worker = subscription->stream->worker;
     struct presence_member *member = subscription->member;
     struct announcements announcements;
-    struct cached_event *expired;
     struct presence_member **buckets = NULL;
     bool dead, idle, member_left, last_member = false;
 
@@ -344,7 +346,6 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     announcements_post_count(&announcements);
     if (channel->subscriber_count == 0)
         announcements_post_occupancy(&announcements);
-    expired = channel_take_expired(channel, worker->now_ms);
     dead = channel->dead = channel_is_unused(channel);
     idle = channel->subscriber_count == 0 && channel->cached != NULL;
     pthread_mutex_unlock(&channel->mutex);
@@ -356,9 +357,8 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
         presence_member_unref(member);
     }
     free(buckets);
-    cached_event_unref(expired);
     if (idle)
-        channel_idle_begin(hub, channel);
+        kept_events_changed(hub, channel, worker->now_ms);
     if (dead)
         channel_unlink(channel);
 }

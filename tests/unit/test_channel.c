@@ -635,7 +635,7 @@ static void beyond_the_capacity_the_channel_that_was_left_first_is_forgotten(voi
     leave(&peer);
     assert_false(exists("cache-3"));
     assert_true(exists("cache-1") && exists("cache-4") && exists("cache-occupied"));
-    assert_int_equal(hub->idle_count, 3);
+    assert_int_equal(hub->kept.idle_count, 3);
     close_peer(&peer);
 }
 
