@@ -12,7 +12,6 @@
 #include "app/app_secret.h"
 #include "app/record_json.h"
 #include "base/alloc.h"
-#include "base/crypto.h"
 #include "base/hash.h"
 #include "base/json_load.h"
 #include "base/log.h"
@@ -329,16 +328,6 @@ static void destroy_admin_job(struct app_job *job) {
     free(own);
 }
 
-static bool has_token(const struct api_call *call) {
-    struct slice value, token = slice_of(call->api->config->admin.token);
-    struct slice scheme = SLICE("Bearer ");
-
-    if (!http_header(call->request, SLICE("authorization"), &value) || value.length < scheme.length ||
-        !slice_equal_ignoring_case((struct slice){value.data, scheme.length}, scheme))
-        return false;
-    return equal_in_constant_time(slice_skip(value, scheme.length), token);
-}
-
 /* Reads where a list continues. False after a 400: every store must be able to compare the id. */
 static bool read_after(struct api_call *call, const struct query *query, struct admin_job *own) {
     struct slice after;
@@ -398,43 +387,9 @@ static bool read_body(struct api_call *call, struct admin_job *own) {
     return false;
 }
 
-/* Logs a request without the token: a client once a minute, and a number of clients. */
-static void log_stranger(struct api_call *call) {
-    char address[CLIENT_ADDRESS_TEXT];
-
-    client_address_write(call->connection, call->request, 0, address);
-    switch (address_log_note(&call->api->admin_strangers, address, call->worker->now_ms)) {
-    case ADDRESS_NEW:
-        log_write_each(LOG_WARNING, "api", "%s: a request to the admin API without its token was refused: %.*s %.*s",
-                       address, SLICE_ARGS(call->request->method),
-                       call->path.length < 200 ? (int)call->path.length : 200, call->path.data);
-        break;
-    case ADDRESS_MORE:
-        log_warning("api",
-                    "requests to the admin API without its token come from more addresses than these %d, which "
-                    "are not logged in this minute",
-                    ADMIN_STRANGERS);
-        break;
-    case ADDRESS_KNOWN:
-        break;
-    }
-}
-
-/* Refuses a request without the token. */
-static bool admit_request(struct api_call *call) {
-    if (has_token(call))
-        return true;
-    log_stranger(call);
-    api_refuse_with(call, 401, REFUSED_REQUEST, SLICE("WWW-Authenticate: Bearer\r\n"),
-                    "the request needs the header `Authorization: Bearer` with CURLEW_ADMIN_TOKEN");
-    return false;
-}
-
 static void start_admin_job(struct api_call *call, enum admin_action action) {
     struct admin_job *own;
 
-    if (!admit_request(call))
-        return;
     if (call->request->body_too_large) {
         answer_error(call, 413, "the body is over 1 MB", NULL);
         return;
@@ -505,8 +460,6 @@ void api_admin_previous_secret(struct api_call *call) {
     struct slot_search search = {.id = call->parameters[0]};
     json_t *answer;
 
-    if (!admit_request(call))
-        return;
     app_manager_each_slot(call->api->apps, look_at_slot, &search);
     answer =
         json_pack("{s:o}", "last_seen", search.seen_s != 0 ? json_integer((json_int_t)search.seen_s) : json_null());
@@ -519,8 +472,6 @@ void api_admin_confirm_removal(struct api_call *call) {
     json_t *answer;
     size_t count;
 
-    if (!admit_request(call))
-        return;
     client_address_write(call->connection, call->request, 0, address);
     count = app_manager_confirm_removal(call->api->apps);
     if (count != 0)
@@ -531,8 +482,7 @@ void api_admin_confirm_removal(struct api_call *call) {
 }
 
 void api_admin_stats(struct api_call *call) {
-    if (admit_request(call))
-        stats_answer_all(call);
+    stats_answer_all(call);
 }
 
 static void answer_log_level(struct api_call *call) {
@@ -543,8 +493,7 @@ static void answer_log_level(struct api_call *call) {
 }
 
 void api_admin_log_level(struct api_call *call) {
-    if (admit_request(call))
-        answer_log_level(call);
+    answer_log_level(call);
 }
 
 /* Holds until the next restart. A line about it is written in any case. */
@@ -555,8 +504,6 @@ void api_admin_set_log_level(struct api_call *call) {
     json_t *body;
     bool good;
 
-    if (!admit_request(call))
-        return;
     body = json_load_text(call->request->body, JSON_REJECT_DUPLICATES, &error);
     good = log_level_from_name(record_member(body, "level"), &level);
     json_decref(body);

@@ -20,6 +20,7 @@ struct idempotency_entry;
 /* What a route needs before its handler runs. */
 enum route_needs {
     ROUTE_NOTHING,
+    ROUTE_TOKEN,  /* the request has the token of the admin API */
     ROUTE_APP,    /* the app has been looked up, with any answer */
     ROUTE_SIGNED, /* the app exists and is enabled, and the request is signed with its secret */
     /* The same for the app whose key is in the query. Without auth_key the handler runs with lookup.app NULL. */

@@ -141,7 +141,10 @@ static bool verify_timestamp(struct slice text, uint64_t now_s, struct error *er
 static bool verify_digest(const struct auth_request *request, struct slice digest, struct error *error) {
     char expected[MD5_HEX];
 
-    md5_hex(request->body, expected);
+    if (request->body_md5 != NULL)
+        md5_end(request->body_md5, expected);
+    else
+        md5_hex(request->body, expected);
     if (!equal_in_constant_time(digest, (struct slice){expected, sizeof expected}))
         return error_set(error,
                          "body_md5 is not the MD5 of the body in lower-case hexadecimal digits: sign the very "
@@ -178,7 +181,7 @@ enum app_signer auth_verify(const struct app *app, const struct auth_request *re
 
     if (!check_parameters(app, request, now_s, error))
         return APP_SIGNER_NONE;
-    if (!has_digest && request->body.length != 0) {
+    if (!has_digest && (request->has_body || request->body.length != 0)) {
         error_set(error, "body_md5 is missing: a request with a body carries the MD5 of it");
         return APP_SIGNER_NONE;
     }

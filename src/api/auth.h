@@ -28,7 +28,9 @@ struct auth_request {
     struct slice path_prefix;  /* the signature may cover the path without it; empty for none */
     const struct query *query; /* of the URL, decoded once */
     struct slice body;
-    bool body_unknown; /* too large to be read: the digest is not checked */
+    bool has_body;               /* there is one that has not arrived */
+    bool body_unknown;           /* it has not arrived, or is too large to be read: the digest is not checked */
+    struct md5_stream *body_md5; /* its digest, made while it arrived; NULL: of `body` */
 };
 
 /*

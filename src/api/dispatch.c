@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "api/admin_token.h"
 #include "api/auth.h"
 #include "api/cors.h"
 #include "api/request_rates.h"
@@ -178,6 +179,7 @@ static enum app_answer start_lookup(struct api_call *call) {
     call->lookup.done = on_app_found;
     switch (call->route->needs) {
     case ROUTE_NOTHING:
+    case ROUTE_TOKEN:
         return APP_FOUND;
     case ROUTE_SIGNED_BY_KEY:
         return find_app_of_key(call);
@@ -205,6 +207,13 @@ void api_dispatch_again(struct api_call *call) {
 
 /* --- the signature --- */
 
+/* True if there is a body to come. Whether one in chunks will be empty is not known before its end. */
+static bool announces_body(const struct http_request *request) {
+    struct slice encoding;
+
+    return request->announced_bytes != 0 || http_header(request, SLICE("transfer-encoding"), &encoding);
+}
+
 static void run_signed(struct api_call *call) {
     const struct app *app = call->lookup.app;
     struct http_request *request = call->request;
@@ -218,7 +227,9 @@ static void run_signed(struct api_call *call) {
         .path_prefix = slice_of(call->api->config->path_prefix),
         .query = &query,
         .body = request->body,
+        .has_body = announces_body(request),
         .body_unknown = call->head_only || request->body_too_large,
+        .body_md5 = request->body_md5,
     };
 
     call->query = &query;
@@ -235,17 +246,30 @@ static void run_signed(struct api_call *call) {
     else if (request->body_too_large)
         api_refuse(call, 413, REFUSED_REQUEST, "the body is over http_api.request_limit_in_mb, which is %u",
                    call->api->config->http_api.request_limit_in_mb);
-    else if (!call->head_only)
+    else if (call->head_only)
+        http_digest_body(request);
+    else
         call->route->handle(call);
     query_dispose(&query);
+}
+
+/* The path is for everybody, and no handler of it reads a body: a small one is read and forgotten. */
+static void bound_useless_body(struct api_call *call) {
+    call->request->body_limit = HTTP_SMALL_BODY_BYTES;
+    if (call->request->announced_bytes > HTTP_SMALL_BODY_BYTES)
+        api_refuse(call, 413, REFUSED_REQUEST, "this path takes no body");
 }
 
 static void run_route(struct api_call *call) {
     bool by_key = call->route->needs == ROUTE_SIGNED_BY_KEY;
 
+    if (call->route->needs == ROUTE_TOKEN && !admin_token_admits(call))
+        return;
     if (call->route->needs < ROUTE_SIGNED || call->unsigned_request) {
         if (!call->head_only)
             call->route->handle(call);
+        else if (call->route->needs != ROUTE_TOKEN)
+            bound_useless_body(call);
         return;
     }
     switch (call->lookup.answer) {

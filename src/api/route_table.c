@@ -29,18 +29,18 @@ static const struct api_route metrics_routes[] = {
 };
 
 static const struct api_route admin_routes[] = {
-    {"GET", "/admin/stats", api_admin_stats, ROUTE_NOTHING},
-    {"GET", "/admin/log-level", api_admin_log_level, ROUTE_NOTHING},
-    {"PUT", "/admin/log-level", api_admin_set_log_level, ROUTE_NOTHING},
-    {"POST", "/admin/confirm-removal", api_admin_confirm_removal, ROUTE_NOTHING},
-    {"GET", "/admin/apps", api_admin_list, ROUTE_NOTHING},
-    {"POST", "/admin/apps", api_admin_create, ROUTE_NOTHING},
-    {"GET", "/admin/apps/{}", api_admin_show, ROUTE_NOTHING},
-    {"PUT", "/admin/apps/{}", api_admin_replace, ROUTE_NOTHING},
-    {"PATCH", "/admin/apps/{}", api_admin_patch, ROUTE_NOTHING},
-    {"DELETE", "/admin/apps/{}", api_admin_delete, ROUTE_NOTHING},
-    {"POST", "/admin/apps/{}/refresh", api_admin_refresh, ROUTE_NOTHING},
-    {"GET", "/admin/apps/{}/previous-secret", api_admin_previous_secret, ROUTE_NOTHING},
+    {"GET", "/admin/stats", api_admin_stats, ROUTE_TOKEN},
+    {"GET", "/admin/log-level", api_admin_log_level, ROUTE_TOKEN},
+    {"PUT", "/admin/log-level", api_admin_set_log_level, ROUTE_TOKEN},
+    {"POST", "/admin/confirm-removal", api_admin_confirm_removal, ROUTE_TOKEN},
+    {"GET", "/admin/apps", api_admin_list, ROUTE_TOKEN},
+    {"POST", "/admin/apps", api_admin_create, ROUTE_TOKEN},
+    {"GET", "/admin/apps/{}", api_admin_show, ROUTE_TOKEN},
+    {"PUT", "/admin/apps/{}", api_admin_replace, ROUTE_TOKEN},
+    {"PATCH", "/admin/apps/{}", api_admin_patch, ROUTE_TOKEN},
+    {"DELETE", "/admin/apps/{}", api_admin_delete, ROUTE_TOKEN},
+    {"POST", "/admin/apps/{}/refresh", api_admin_refresh, ROUTE_TOKEN},
+    {"GET", "/admin/apps/{}/previous-secret", api_admin_previous_secret, ROUTE_TOKEN},
 };
 
 static const struct route_table main_table = {main_routes, sizeof main_routes / sizeof main_routes[0], true, true,
@@ -66,6 +66,10 @@ static void on_admin_request(struct http_connection *connection, struct http_req
     api_dispatch(connection, request, &admin_table);
 }
 
+static void on_admin_head(struct http_connection *connection, struct http_request *request) {
+    api_dispatch_head(connection, request, &admin_table);
+}
+
 /* A call that waits has a connection whose client may go away. */
 static void on_call_abort(struct http_connection *connection) {
     api_call_abort(http_pending(connection));
@@ -81,8 +85,11 @@ struct http_handler api_main_handler(struct api *api) {
 }
 
 struct http_handler api_admin_handler(struct api *api) {
-    return (struct http_handler){
-        .on_request = on_admin_request, .on_abort = on_call_abort, .max_body_bytes = 1024 * 1024, .context = api};
+    return (struct http_handler){.on_request = on_admin_request,
+                                 .on_head = on_admin_head,
+                                 .on_abort = on_call_abort,
+                                 .max_body_bytes = 1024 * 1024,
+                                 .context = api};
 }
 
 struct http_handler api_metrics_handler(struct api *api) {

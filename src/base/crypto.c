@@ -17,6 +17,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/alloc.h"
+
 #define BLOCK SHA256_CBLOCK
 
 static void write_hex(const unsigned char *bytes, size_t count, char *hex) {
@@ -116,6 +118,40 @@ void md5_hex(struct slice text, char hex[MD5_HEX]) {
         MD5_Update(&context, text.data, text.length);
     MD5_Final(digest, &context);
     write_hex(digest, sizeof digest, hex);
+}
+
+struct md5_stream {
+    MD5_CTX context;
+    bool ended;
+    char hex[MD5_HEX];
+};
+
+struct md5_stream *md5_begin(void) {
+    struct md5_stream *stream = alloc(sizeof *stream);
+
+    MD5_Init(&stream->context);
+    stream->ended = false;
+    return stream;
+}
+
+void md5_add(struct md5_stream *stream, struct slice piece) {
+    if (piece.length != 0)
+        MD5_Update(&stream->context, piece.data, piece.length);
+}
+
+void md5_end(struct md5_stream *stream, char hex[MD5_HEX]) {
+    unsigned char digest[MD5_DIGEST_LENGTH];
+
+    if (!stream->ended) {
+        MD5_Final(digest, &stream->context);
+        write_hex(digest, sizeof digest, stream->hex);
+    }
+    stream->ended = true;
+    memcpy(hex, stream->hex, MD5_HEX);
+}
+
+void md5_free(struct md5_stream *stream) {
+    free(stream);
 }
 
 void sha1_base64(struct slice text, char base64[28]) {

@@ -41,6 +41,14 @@ void sha256_hex(struct slice text, char hex[SHA256_HEX]);
  * (body_md5); security does not depend on it. Any thread. */
 void md5_hex(struct slice text, char hex[MD5_HEX]);
 
+/* The same for a text that comes in pieces. md5_end may be called again, and then writes the same. */
+struct md5_stream;
+struct md5_stream *md5_begin(void);
+void md5_add(struct md5_stream *stream, struct slice piece);
+void md5_end(struct md5_stream *stream, char hex[MD5_HEX]);
+/* NULL is ignored. */
+void md5_free(struct md5_stream *stream);
+
 /* Writes the SHA-1 of `text` in base64, 28 bytes without a zero byte, for the WebSocket handshake (RFC 6455 section
  * 4.2.2). Any thread. */
 void sha1_base64(struct slice text, char base64[28]);

@@ -25,6 +25,7 @@
 
 struct http_connection;
 struct frame;
+struct md5_stream;
 struct tls_context;
 
 struct http_header {
@@ -43,7 +44,10 @@ struct http_request {
     bool wants_websocket; /* GET with `Upgrade: websocket` */
     /* Above max_body_bytes: `body` is empty, and the connection will be closed. */
     bool body_too_large;
-    bool head_accepted;    /* on_head was called, and did not answer */
+    bool head_accepted; /* on_head was called, and did not answer */
+    /* The MD5 of the body, made while it arrives; NULL: the handler has not asked for it. */
+    struct md5_stream *body_md5;
+    size_t body_limit;     /* a longer body is too large; the handler may lower it in on_head */
     size_t received_bytes; /* head and body on the wire, for the counters */
 
     /* The memory behind the slices; private to the parser. */
@@ -100,6 +104,9 @@ size_t http_respond(struct http_connection *connection, const struct http_respon
 /* Ends the wait that on_head began with http_set_pending: the body is read, and on_request follows. Does nothing if the
  * request is answered. */
 void http_accept_head(struct http_connection *connection);
+
+/* Makes the MD5 of the body while it arrives. To be called from on_head, or before http_accept_head. */
+void http_digest_body(struct http_request *request);
 
 /* True if descriptors were short when the connection was accepted: it must not become a WebSocket. */
 bool http_is_short_lived(const struct http_connection *connection);

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/budget.h"
+#include "base/crypto.h"
 
 /* This part of the share of requests in the account of memory is kept for small ones. */
 #define SMALL_PART 4
@@ -40,6 +41,7 @@ void http_request_free(struct http_request *request) {
         return;
     buffer_dispose(&request->head);
     buffer_dispose(&request->body_buffer);
+    md5_free(request->body_md5);
     free(request);
 }
 
@@ -123,6 +125,8 @@ void http_request_return(struct http_connection *connection) {
     }
     if (request->body_buffer.capacity > 64 * 1024)
         buffer_dispose(&request->body_buffer);
+    md5_free(request->body_md5);
+    request->body_md5 = NULL;
     request->head.length = 0;
     request->body_buffer.length = 0;
     request->header_count = 0;
@@ -363,6 +367,7 @@ static int on_headers_complete(llhttp_t *parser) {
     connection->value_done = false;
     connection->keep_alive = llhttp_should_keep_alive(parser) != 0 && !connection->short_lived;
     connection->chunked = (parser->flags & F_CHUNKED) != 0;
+    request->body_limit = connection->handler->max_body_bytes;
     if (!connection->chunked && (parser->flags & F_CONTENT_LENGTH))
         request->announced_bytes = parser->content_length;
     request->wants_websocket =
@@ -396,7 +401,7 @@ static int on_body(llhttp_t *parser, const char *at, size_t length) {
     struct http_connection *connection = parser->data;
     struct http_request *request = connection->request;
 
-    if (request->body_buffer.length + length > connection->handler->max_body_bytes) {
+    if (request->body_buffer.length + length > request->body_limit) {
         request->body_too_large = true;
         request->body_buffer.length = 0;
         connection->state = REQUEST_COMPLETE;
@@ -406,7 +411,16 @@ static int on_body(llhttp_t *parser, const char *at, size_t length) {
         connection->no_memory = true;
         return HPE_USER;
     }
+    if (request->body_md5 != NULL)
+        md5_add(request->body_md5, (struct slice){at, length});
     return append_to_request(connection, &request->body_buffer, at, length) ? 0 : HPE_USER;
+}
+
+void http_digest_body(struct http_request *request) {
+    if (request->body_md5 != NULL)
+        return;
+    request->body_md5 = md5_begin();
+    md5_add(request->body_md5, buffer_slice(&request->body_buffer));
 }
 
 static int on_message_complete(llhttp_t *parser) {
