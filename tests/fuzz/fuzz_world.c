@@ -13,6 +13,7 @@
 #define API_PENDING_MAX 32
 #define UNHANDLED_MAX 16 /* messages of a client, before its worker has to run */
 #define LEAVING_MAX 32
+#define CLOCK_STEP_S 12
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,6 +43,7 @@ struct wire {
     bool holds;
     unsigned cut; /* cut the next message after so many bytes; 0: do not */
     unsigned unhandled;
+    bool pong_due; /* the server has sent pusher:ping */
     struct sent_events events;
 };
 
@@ -107,7 +109,7 @@ static void close_client(struct client *client) {
     leave_socket(&(struct leaving){client->socket, client->worker, client->app, wire->events});
     client->used = false;
     wire->rest.length = wire->events.count = wire->unhandled = wire->cut = 0;
-    wire->holds = false;
+    wire->holds = wire->pong_due = false;
     for (unsigned i = 0; i < WORLD_WORKERS; i++)
         for (unsigned at = 0; at < publishers[i].count; at++)
             if (publishers[i].pending[at].except == client)
@@ -149,6 +151,7 @@ static void answer_ping(struct client *client) {
     static const char pong[] = "{\"event\":\"pusher:pong\",\"data\":{}}";
     static struct buffer frame;
 
+    wires[client - model.clients].pong_due = false;
     complete_message(client);
     frame.length = 0;
     wire_frame(&frame, 0x81, SLICE(pong));
@@ -209,7 +212,7 @@ static void receive_message(struct client *client, struct slice text) {
     else if (slice_equal(message.event, SLICE("pusher:signin_success")))
         receive_signed_in(client);
     else if (slice_equal(message.event, SLICE("pusher:ping")))
-        answer_ping(client);
+        wires[client - model.clients].pong_due = true;
     else
         WORLD_MUST(slice_equal(message.event, SLICE("pusher:error")), "client got the message %.*s", SLICE_ARGS(text));
 }
@@ -249,8 +252,11 @@ static void read_client(struct client *client) {
         receive_handshake(client);
     while (client->upgraded && wire_next_frame(&client->socket->to_client, &at, &opcode, &payload))
         receive_frame(client, opcode, payload);
-    if (client->upgraded)
+    if (client->upgraded) {
+        WORLD_MUST(at == client->socket->to_client.length || (client->lagged && client->socket->server_ended),
+                   "client got a part of a frame");
         client->socket->to_client.length = 0;
+    }
     if (!client->closed && !client->socket->server_ended)
         return;
     WORLD_MUST(client->doomed || client->must_close || client->lagged, "a client was closed without a reason");
@@ -316,19 +322,37 @@ static void read_answers(unsigned worker) {
     }
 }
 
+/* What a worker has read from a socket in its last turn. */
+struct handled {
+    int fd;
+    struct sent_events *events; /* of `client`, which is NULL if it has left; NULL: of the publisher */
+    const struct client *client;
+};
+
+static int compare_handled(const void *a, const void *b) {
+    return ((const struct handled *)a)->fd - ((const struct handled *)b)->fd;
+}
+
 /* Applies what the server has handled in a turn to the model, in the order in which it has read the sockets. */
 static void apply_turn(unsigned worker) {
-    const struct memory_socket *answers = publishers[worker].socket;
+    struct handled list[CLIENTS + LEAVING_MAX + 1];
+    unsigned count = 0;
 
-    for (int fd = MEMORY_FD_FIRST; fd < MEMORY_FD_FIRST + MEMORY_SOCKETS_MAX; fd++) {
-        if (answers != NULL && answers->fd == fd)
+    if (publishers[worker].socket != NULL)
+        list[count++] = (struct handled){.fd = publishers[worker].socket->fd};
+    for (unsigned i = 0; i < CLIENTS; i++)
+        if (wires[i].events.count != 0 && model.clients[i].worker == worker)
+            list[count++] = (struct handled){model.clients[i].socket->fd, &wires[i].events, &model.clients[i]};
+    for (unsigned i = 0; i < leaving_count; i++)
+        if (leaving[i].events.count != 0 && leaving[i].worker == worker)
+            list[count++] = (struct handled){leaving[i].socket->fd, &leaving[i].events, NULL};
+    if (count > 1)
+        qsort(list, count, sizeof list[0], compare_handled);
+    for (unsigned i = 0; i < count; i++) {
+        if (list[i].events == NULL)
             read_answers(worker);
-        for (unsigned i = 0; i < CLIENTS; i++)
-            if (model.clients[i].used && model.clients[i].worker == worker && model.clients[i].socket->fd == fd)
-                handle_client_events(&wires[i].events, &model.clients[i], worker);
-        for (unsigned i = 0; i < leaving_count; i++)
-            if (leaving[i].worker == worker && leaving[i].socket->fd == fd)
-                handle_client_events(&leaving[i].events, NULL, worker);
+        else
+            handle_client_events(list[i].events, list[i].client, worker);
     }
 }
 
@@ -348,6 +372,8 @@ static bool turn(unsigned worker) {
         if (client->used && client->worker == worker) {
             wires[i].unhandled = 0;
             model_end_turn(client);
+            if (wires[i].pong_due)
+                answer_ping(client);
         }
     }
     free_left_sockets();
@@ -520,22 +546,39 @@ static void check_members(unsigned app, unsigned place) {
                SLICE_ARGS(body));
 }
 
-static void check_channel(unsigned app, unsigned place) {
-    unsigned count = model_count(app, place);
-    bool presence = place_kind(place) == KIND_PRESENCE;
-    char path[80], expected[120], users[40] = "";
+/* Checks a presence channel that is occupied. */
+static void check_presence(unsigned app, unsigned place) {
+    char path[80], expected[120];
     struct slice body;
 
     snprintf(path, sizeof path, "channels/%s", place_names[place]);
-    if (presence)
-        snprintf(users, sizeof users, ",\"user_count\":%d", __builtin_popcount(model_members(app, place)));
-    snprintf(expected, sizeof expected, "{\"occupied\":%s,\"subscription_count\":%u%s}", count != 0 ? "true" : "false",
-             count, users);
-    body = ask_api(app, path, presence ? "info=subscription_count,user_count" : "info=subscription_count");
+    snprintf(expected, sizeof expected, "{\"occupied\":true,\"subscription_count\":%u,\"user_count\":%d}",
+             model_count(app, place), __builtin_popcount(model_members(app, place)));
+    body = ask_api(app, path, "info=subscription_count,user_count");
     WORLD_MUST(slice_equal(body, slice_of(expected)), "the API says of %s %.*s, and must say %s", place_names[place],
                SLICE_ARGS(body), expected);
-    if (presence)
-        check_members(app, place);
+    check_members(app, place);
+}
+
+/* Checks which channels are occupied, and their counts. */
+static void check_channels(unsigned app) {
+    struct slice body = ask_api(app, "channels", "info=subscription_count");
+    unsigned listed = 0, occupied = 0;
+    char expected[120];
+
+    for (size_t at = 0; at + 1 < body.length; at++)
+        listed += body.data[at] == ':' && body.data[at + 1] != '{';
+    for (unsigned place = 0; place < CHANNELS; place++) {
+        unsigned count = model_count(app, place);
+        occupied += count != 0;
+        snprintf(expected, sizeof expected, "\"%s\":{\"subscription_count\":%u}", place_names[place], count);
+        WORLD_MUST(count == 0 || memmem(body.data, body.length, expected, strlen(expected)) != NULL,
+                   "the API lists %.*s, and %s is not there", SLICE_ARGS(body), expected);
+    }
+    WORLD_MUST(listed == occupied, "the API lists %.*s, which is not %u channels", SLICE_ARGS(body), occupied);
+    for (unsigned place = 0; place < CHANNELS; place++)
+        if (place_kind(place) == KIND_PRESENCE && model_count(app, place) != 0)
+            check_presence(app, place);
 }
 
 static void check_app(unsigned app) {
@@ -550,8 +593,7 @@ static void check_app(unsigned app) {
     snprintf(expected, sizeof expected, "{\"connections\":%u}", connections);
     body = ask_api(app, "connections", "");
     WORLD_MUST(slice_equal(body, slice_of(expected)), "the API says %.*s, and must say %s", SLICE_ARGS(body), expected);
-    for (unsigned place = 0; place < CHANNELS; place++)
-        check_channel(app, place);
+    check_channels(app);
 }
 
 /* Waits until everything has arrived, and compares all with the model. */
@@ -695,10 +737,12 @@ static void do_close(void) {
         close_client(client);
 }
 
+/* In steps: a client has 30 s to answer a ping. */
 static void advance(unsigned seconds) {
-    for (unsigned i = 0; i < seconds; i++) {
+    for (unsigned i = 1; i <= seconds; i++) {
         world_tick();
-        settle();
+        if (i % CLOCK_STEP_S == 0 || i == seconds)
+            settle();
     }
 }
 

@@ -15,8 +15,7 @@
 /* A masked frame; `opcode` with FIN as in its first byte. The payload has less than 65536 bytes. */
 void wire_frame(struct buffer *out, uint8_t opcode, struct slice payload);
 
-/* Takes the next frame of the server from `in` at `*at`; false if there is none. A frame that is not complete is a
- * failure: a client that reads has always got whole ones. */
+/* Takes the next frame of the server from `in` at `*at`; false if there is none that is complete. */
 bool wire_next_frame(const struct buffer *in, size_t *at, uint8_t *opcode, struct slice *payload);
 
 /* The members of a message, decoded; each is empty if it is missing. They are valid until the next call. */
