@@ -172,6 +172,11 @@ void stream_finish(struct stream *stream) {
         stream_enter(stream, STREAM_FINISHING);
 }
 
+void stream_finish_last(struct stream *stream) {
+    stream->last = stream->tls == NULL; /* OpenSSL may have read more, and close_notify has to be sent */
+    stream_finish(stream);
+}
+
 void stream_close(struct stream *stream) {
     if (stream->state != STREAM_CLOSED)
         stream_enter(stream, STREAM_CLOSED);
@@ -704,7 +709,7 @@ static void flush_stream(struct stream *stream) {
     if (stream->broken)
         stream_close(stream);
     if (stream->state == STREAM_FINISHING && stream->out_count == 0)
-        stream_enter(stream, stream->ended ? STREAM_CLOSED : STREAM_LINGERING);
+        stream_enter(stream, stream->ended || stream->last ? STREAM_CLOSED : STREAM_LINGERING);
 }
 
 static void flush_queue(struct worker *worker, struct list *queue, unsigned most) {
@@ -714,8 +719,10 @@ static void flush_queue(struct worker *worker, struct list *queue, unsigned most
         worker_spend(worker, WRITE_WORK);
         unqueue_stream(stream);
         flush_stream(stream);
-        if (stream->state == STREAM_CLOSED && !stream->in_flush_queue)
+        if (stream->state == STREAM_CLOSED) {
+            unqueue_stream(stream);
             stream_destroy(stream);
+        }
     }
 }
 

@@ -15,6 +15,8 @@
  *   OPEN ---- stream_finish ----> FINISHING -- all written --> LINGERING -- end of input or 5 s --> closed
  *     \--- stream_close/reset, error or end of input --------------------------------------------> closed
  *
+ * stream_finish_last leaves LINGERING out.
+ *
  * LINGERING has sent its FIN and ignores further input: closing a socket with unread input would reset the connection,
  * and the peer could lose the last answer.
  *
@@ -94,6 +96,7 @@ struct stream {
     bool paused : 1;              /* not reading */
     bool want_write : 1;          /* the socket is full: waiting for EPOLLOUT */
     bool ended : 1;               /* the peer has closed its side */
+    bool last : 1;                /* the peer has said that it sends nothing more */
     bool resume_when_drained : 1; /* paused until all output is written */
     bool tls_repeat : 1;          /* TLS must repeat its unfinished write of `tls_offered` bytes */
     bool tls_by_kernel : 1;       /* the kernel encrypts: write as without TLS */
@@ -159,6 +162,10 @@ void stream_pause_until_drained(struct stream *stream);
 
 /* Closes when all output is written and the peer has read it. No more input reaches the handler. */
 void stream_finish(struct stream *stream);
+
+/* The same for a peer that has said, in its own protocol, that it sends nothing more. So nothing is left unread that
+ * would reset the connection, and it is closed when all output is written, without waiting for the peer's FIN. */
+void stream_finish_last(struct stream *stream);
 
 /* Closes at the end of this turn. Queued output is sent only as far as the socket accepts it at once. */
 void stream_close(struct stream *stream);

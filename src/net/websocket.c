@@ -360,7 +360,7 @@ static void handle_close_frame(struct websocket *websocket, const uint8_t *paylo
         begin_closing(websocket);
     }
     if (!websocket->reset_at_timeout)
-        stream_finish(websocket->stream);
+        stream_finish_last(websocket->stream); /* nothing follows a close frame (RFC 6455 section 5.5.1) */
 }
 
 static bool is_control_frame(const struct websocket_frame *frame) {

@@ -626,6 +626,23 @@ static void finishing_writes_everything_and_waits_for_the_peer_to_close(void **s
     close_peer(&peer);
 }
 
+static void finishing_for_a_peer_that_sends_nothing_more_does_not_wait_for_it(void **state) {
+    struct buffer in = {0};
+    struct peer peer;
+
+    (void)state;
+    open_narrow_peer(&peer);
+    fill_socket(&peer);
+    stream_finish_last(peer.stream);
+    harness_settle(worker);
+    assert_int_equal(peer.closes, 0); /* not all is written */
+    harness_receive_to_end(worker, peer.client, &in);
+    assert_int_equal(in.length, 1u << 20);
+    assert_int_equal(peer.closes, 1); /* though the peer has not hung up */
+    buffer_dispose(&in);
+    close_peer(&peer);
+}
+
 static void a_peer_that_does_not_close_after_the_end_is_closed_after_5_s(void **state) {
     struct peer peer;
 
@@ -1047,6 +1064,7 @@ int main(void) {
         TEST(droppable_messages_are_left_out_where_that_is_wanted_and_others_are_not),
         TEST(without_limits_the_list_ends_where_its_counters_do),
         TEST(finishing_writes_everything_and_waits_for_the_peer_to_close),
+        TEST(finishing_for_a_peer_that_sends_nothing_more_does_not_wait_for_it),
         TEST(a_peer_that_does_not_close_after_the_end_is_closed_after_5_s),
         TEST(a_peer_that_does_not_read_the_end_is_closed_after_30_s),
         TEST(a_peer_that_has_closed_its_half_still_gets_the_rest),
