@@ -14,7 +14,7 @@ struct slice cors_headers(const struct config *config, const struct http_request
             return SLICE("Access-Control-Allow-Origin: *\r\n");
     if (allowed->count == 0)
         return SLICE("");
-    if (!http_header(request, SLICE("origin"), &origin))
+    if (!http_header(request, SLICE("Origin"), &origin))
         return SLICE("Vary: Origin\r\n");
     for (size_t i = 0; i < allowed->count; i++) {
         if (!slice_equal_ignoring_case(slice_of(allowed->items[i]), origin))

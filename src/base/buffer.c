@@ -41,14 +41,9 @@ void buffer_reserve(struct buffer *buffer, size_t extra) {
 }
 
 void buffer_append_number(struct buffer *buffer, unsigned long long number) {
-    char digits[20];
-    size_t at = sizeof digits;
+    char digits[NUMBER_DIGITS];
 
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    buffer_append_bytes(buffer, digits + at, sizeof digits - at);
+    buffer_append(buffer, slice_of_number(number, digits));
 }
 
 void buffer_appendf(struct buffer *buffer, const char *format, ...) {

@@ -32,6 +32,16 @@ bool slice_letters_equal(struct slice a, struct slice b) {
     return true;
 }
 
+struct slice slice_of_number(unsigned long long number, char digits[NUMBER_DIGITS]) {
+    size_t at = NUMBER_DIGITS;
+
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    return (struct slice){digits + at, NUMBER_DIGITS - at};
+}
+
 bool slice_to_number(struct slice text, unsigned long long max, unsigned long long *number) {
     unsigned long long value = 0;
 

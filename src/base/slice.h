@@ -67,6 +67,12 @@ static inline bool slice_equal_ignoring_case(struct slice a, struct slice b) {
 /* Parses all of `text` as a decimal number without sign or blanks; false if it is none or larger than `max`. */
 bool slice_to_number(struct slice text, unsigned long long max, unsigned long long *number);
 
+/* The digits of the largest number. */
+#define NUMBER_DIGITS 20
+
+/* Writes a decimal number into `digits`, and returns a slice of them. */
+struct slice slice_of_number(unsigned long long number, char digits[NUMBER_DIGITS]);
+
 /* Returns the value of a hexadecimal digit in either case; -1 if `byte` is none. */
 static inline int hex_digit_value(int byte) {
     if (byte >= '0' && byte <= '9')

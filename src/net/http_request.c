@@ -313,13 +313,13 @@ static const char *find_ambiguity(const struct http_request *request, const llht
 
     for (unsigned i = 0; i < request->header_count; i++) {
         const struct http_header *header = &request->headers[i];
-        if (slice_equal_ignoring_case(header->name, SLICE("host"))) {
+        if (slice_equal_ignoring_case(header->name, SLICE("Host"))) {
             if (hosts++ != 0)
                 return "there is more than one Host";
             if (!host_is_valid(header->value))
                 return "the Host header must be a host and an optional port";
         }
-        if (!slice_equal_ignoring_case(header->name, SLICE("transfer-encoding")))
+        if (!slice_equal_ignoring_case(header->name, SLICE("Transfer-Encoding")))
             continue;
         if (!slice_equal_ignoring_case(header->value, SLICE("chunked")) || encodings++ != 0 || parser->http_minor == 0)
             return "the only Transfer-Encoding that is understood is one `chunked` in HTTP/1.1";
@@ -344,9 +344,9 @@ static const char *find_handshake_fault(const struct http_request *request, cons
         return "a WebSocket handshake needs HTTP/1.1: a proxy in front may have to be told to use it";
     if ((parser->flags & F_CHUNKED) != 0 || parser->content_length != 0)
         return "a WebSocket handshake has no body";
-    if (count_headers(request, SLICE("sec-websocket-key")) > 1)
+    if (count_headers(request, SLICE("Sec-WebSocket-Key")) > 1)
         return "there is more than one Sec-WebSocket-Key";
-    if (count_headers(request, SLICE("sec-websocket-version")) > 1)
+    if (count_headers(request, SLICE("Sec-WebSocket-Version")) > 1)
         return "there is more than one Sec-WebSocket-Version";
     return NULL;
 }
@@ -371,7 +371,7 @@ static int on_headers_complete(llhttp_t *parser) {
     if (!connection->chunked && (parser->flags & F_CONTENT_LENGTH))
         request->announced_bytes = parser->content_length;
     request->wants_websocket =
-        slice_equal(request->method, SLICE("GET")) && http_header_has(request, SLICE("upgrade"), SLICE("websocket"));
+        slice_equal(request->method, SLICE("GET")) && http_header_has(request, SLICE("Upgrade"), SLICE("websocket"));
     fault = find_ambiguity(request, parser);
     if (fault == NULL && request->wants_websocket)
         fault = find_handshake_fault(request, parser);
@@ -384,7 +384,7 @@ static int on_headers_complete(llhttp_t *parser) {
         connection->state = REQUEST_COMPLETE;
         return HPE_PAUSED;
     }
-    connection->expects = http_header_has(request, SLICE("expect"), SLICE("100-continue")) &&
+    connection->expects = http_header_has(request, SLICE("Expect"), SLICE("100-continue")) &&
                           (connection->chunked || parser->content_length != 0) && parser->http_minor >= 1;
     connection->state = REQUEST_BODY;
     http_set_body_timeout(connection);

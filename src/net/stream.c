@@ -17,6 +17,8 @@
 #define SHORTENED_FINISH_MS 2000 /* the same while the worker ends */
 #define LINGER_MS 5000           /* time for the peer to close after our FIN */
 #define CHUNKS_PER_WRITE 64
+/* Several chunks of no more bytes are copied into one place: that is less work than the kernel has with a list. */
+#define COPIED_MAX_BYTES 2048
 
 #define WRITE_WORK 1024               /* of a system call that writes, apart from its bytes */
 #define HANDSHAKE_WORK WORK_PER_CLOCK /* of a step of a TLS handshake, which may take a millisecond */
@@ -396,6 +398,14 @@ static ssize_t write_tls_record(struct stream *stream, size_t *wanted) {
     return written;
 }
 
+static ssize_t send_copied(int fd, const struct iovec *parts, unsigned count) {
+    char bytes[COPIED_MAX_BYTES], *at = bytes;
+
+    for (unsigned i = 0; i < count; i++)
+        at = mempcpy(at, parts[i].iov_base, parts[i].iov_len);
+    return send(fd, bytes, (size_t)(at - bytes), MSG_NOSIGNAL);
+}
+
 static ssize_t write_some(struct stream *stream, size_t *wanted) {
     struct iovec parts[CHUNKS_PER_WRITE];
     unsigned count = stream->out_count < CHUNKS_PER_WRITE ? stream->out_count : CHUNKS_PER_WRITE;
@@ -416,6 +426,8 @@ static ssize_t write_some(struct stream *stream, size_t *wanted) {
         parts[i] = (struct iovec){(char *)chunk->bytes + skip, chunk->length - skip};
         *wanted += parts[i].iov_len;
     }
+    if (*wanted <= COPIED_MAX_BYTES)
+        return send_copied(stream->fd, parts, count);
     return sendmsg(stream->fd, &(struct msghdr){.msg_iov = parts, .msg_iovlen = count}, MSG_NOSIGNAL);
 }
 

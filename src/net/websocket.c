@@ -51,7 +51,7 @@ static void negotiate_compression(const struct http_request *request, struct web
 
     for (unsigned i = 0; i < request->header_count && websocket->limits->compress && !websocket->compresses; i++) {
         const struct http_header *header = &request->headers[i];
-        websocket->compresses = slice_equal_ignoring_case(header->name, SLICE("sec-websocket-extensions")) &&
+        websocket->compresses = slice_equal_ignoring_case(header->name, SLICE("Sec-WebSocket-Extensions")) &&
                                 deflate_negotiate(header->value, websocket->limits->window_bits, &agreement);
     }
     if (!websocket->compresses)
@@ -72,15 +72,16 @@ bool websocket_accept(struct http_connection *connection, const struct http_requ
     char accept[28];
     struct buffer answer = {0};
 
-    if (!http_header(request, SLICE("sec-websocket-version"), &version) || !slice_equal(version, SLICE(VERSION)))
+    if (!http_header(request, SLICE("Sec-WebSocket-Version"), &version) || !slice_equal(version, SLICE(VERSION)))
         return refuse_handshake(connection, 426, SLICE("Upgrade: websocket\r\nSec-WebSocket-Version: " VERSION "\r\n"),
                                 SLICE("{\"error\":\"Sec-WebSocket-Version must be " VERSION "\"}"));
-    if (!http_header_has(request, SLICE("connection"), SLICE("upgrade")))
+    if (!http_header_has(request, SLICE("Connection"), SLICE("Upgrade")))
         return refuse_handshake(connection, 400, SLICE(""),
                                 SLICE("{\"error\":\"a WebSocket handshake needs `Connection: Upgrade`\"}"));
-    if (!http_header(request, SLICE("sec-websocket-key"), &key) || !websocket_accept_key(key, accept))
+    if (!http_header(request, SLICE("Sec-WebSocket-Key"), &key) || !websocket_accept_key(key, accept))
         return refuse_handshake(connection, 400, SLICE(""),
                                 SLICE("{\"error\":\"Sec-WebSocket-Key must be 16 bytes in base64\"}"));
+    buffer_reserve(&answer, 256);
     buffer_append(&answer, SLICE("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                  "Sec-WebSocket-Accept: "));
     buffer_append_bytes(&answer, accept, sizeof accept);

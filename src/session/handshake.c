@@ -1,4 +1,3 @@
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "app/origin.h"
@@ -12,19 +11,21 @@
 static void establish_session(struct session *session, struct app_slot *slot, const struct app *app) {
     struct worker *worker = session_worker(session);
     struct app_part *part = slot_part(slot, worker);
-    char socket_id[SOCKET_ID_TEXT], data[160];
-    size_t id_length, length;
+    char socket_id[SOCKET_ID_TEXT], timeout[NUMBER_DIGITS];
 
     session->slot = slot;
     session->id = socket_id_draw();
     session_list_add(session, app);
     counter_add(&part->counters.connections, 1);
-    id_length = socket_id_format(&session->id, socket_id);
-    length = (size_t)snprintf(data, sizeof data,
-                              "{\"event\":\"pusher:connection_established\",\"data\":\"{\\\"socket_id\\\":\\\"%.*s\\\","
-                              "\\\"activity_timeout\\\":%u}\"}",
-                              (int)id_length, socket_id, session->server->config->activity_timeout_s);
-    session_send(session, &(struct slice){data, length}, 1);
+    session_send(session,
+                 (struct slice[]){
+                     SLICE("{\"event\":\"pusher:connection_established\",\"data\":\"{\\\"socket_id\\\":\\\""),
+                     {socket_id, socket_id_format(&session->id, socket_id)},
+                     SLICE("\\\",\\\"activity_timeout\\\":"),
+                     slice_of_number(session->server->config->activity_timeout_s, timeout),
+                     SLICE("}\"}"),
+                 },
+                 5);
     session->active_ms = worker->now_ms;
     session->connected_s = (uint32_t)((worker->now_ms + 999) / 1000);
     session_schedule(session);
@@ -180,7 +181,7 @@ static unsigned count_origins(const struct http_request *request) {
     unsigned count = 0;
 
     for (unsigned i = 0; i < request->header_count; i++)
-        count += slice_equal_ignoring_case(request->headers[i].name, SLICE("origin"));
+        count += slice_equal_ignoring_case(request->headers[i].name, SLICE("Origin"));
     return count;
 }
 
@@ -189,7 +190,7 @@ static unsigned count_origins(const struct http_request *request) {
 static void keep_origin(struct session *session, struct worker *worker, const struct http_request *request) {
     struct slice text;
 
-    if (http_header(request, SLICE("origin"), &text))
+    if (http_header(request, SLICE("Origin"), &text))
         session->origin = origin_set_take(&session->server->origins[worker->index],
                                           count_origins(request) == 1 ? text : SLICE("null"));
 }
@@ -207,6 +208,7 @@ void session_accept(struct session_server *server, struct http_connection *conne
     session_log_accept(session, connection, request);
     keep_origin(session, worker, request);
     /* The answer to the handshake frees the request: copy path and query before. */
+    buffer_reserve(&target, path.length + request->query.length);
     buffer_append(&target, path);
     buffer_append(&target, request->query);
     if (!websocket_accept(connection, request, &session->websocket, &session_websocket_handler, &server->limits)) {
