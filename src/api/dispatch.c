@@ -9,11 +9,25 @@
 #include "api/route_match.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "net/address_limit.h"
 
 static void find_route(struct api_call *call, const struct route_table *table, struct slice path);
 static void find_call_app(struct api_call *call);
 static void run_route(struct api_call *call);
 static void refuse_over_limit(struct api_call *call, uint32_t wait_s);
+static void refuse_connection(struct api_call *call, const char *text);
+
+/* Probes of a health check, which no limit may fail. */
+static bool is_probe(struct slice path) {
+    if (path.length > 1 && path.data[path.length - 1] == '/')
+        path.length--;
+    return slice_equal(path, SLICE("/live")) || slice_equal(path, SLICE("/ready")) ||
+           slice_equal(path, SLICE("/accept-traffic"));
+}
+
+static uint32_t api_hops(const struct api *api) {
+    return api->config->rate_limiter.api_rate_limit.trust_hops;
+}
 
 /* True for paths that name an app: the store may be asked for it. */
 static bool path_names_app(struct slice path) {
@@ -27,6 +41,7 @@ static void dispatch_request(struct http_connection *connection, struct http_req
     struct slice received = route_path(request->path);
     struct slice path = received;
     struct api_call *call;
+    struct error text;
     uint32_t wait_s = 0;
 
     if (table->prefixed && !route_strip_prefix(slice_of(api->config->path_prefix), &path))
@@ -39,6 +54,12 @@ static void dispatch_request(struct http_connection *connection, struct http_req
     call->path = received;
     call->head_only = head_only;
     call->cross_origin = table->cross_origin;
+    if (table->websockets && is_probe(path))
+        address_limit_exempt(connection);
+    else if (table->websockets && !address_limit_admit(connection, request, api_hops(api), &text)) {
+        refuse_connection(call, text.text);
+        return;
+    }
     if (path_names_app(path) && !request->head_accepted)
         wait_s = rate_limiter_check(api->request_limit, connection, request);
     if (wait_s != 0) {
@@ -57,6 +78,14 @@ void api_dispatch(struct http_connection *connection, struct http_request *reque
 void api_dispatch_head(struct http_connection *connection, struct http_request *request,
                        const struct route_table *table) {
     dispatch_request(connection, request, table, true);
+}
+
+/* A connection of a proxy stays open: it carries the requests of others, too. */
+static void refuse_connection(struct api_call *call, const char *text) {
+    if (api_hops(call->api) == 0)
+        http_close_after_answer(call->connection);
+    api_refuse_with(call, 429, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"), text);
+    api_call_release(call);
 }
 
 /* The rate limit is the first check, before any lookup or signature. */

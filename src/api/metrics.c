@@ -5,6 +5,7 @@
 #include "api/idempotency.h"
 #include "api/page_thread.h"
 #include "base/log.h"
+#include "net/address_table.h"
 
 /* `worker="0",port="9601"`, or `port="9601"` without a worker. */
 static struct slice labels_of(const struct api *api, const struct worker *worker, struct buffer *labels) {
@@ -121,6 +122,19 @@ static void append_limits(struct metrics_page *page, const struct api *api) {
     append_limit(page, api, "websocket", "connect", refusals[1]);
 }
 
+static void append_addresses(struct metrics_page *page, const struct api *api, struct buffer *labels) {
+    uint64_t refusals, addresses;
+
+    if (api->workers->addresses == NULL)
+        return;
+    address_table_read(api->workers->addresses, &refusals, &addresses);
+    metrics_family(page, "connected_addresses", "gauge", "Client addresses that have connections open.");
+    metrics_sample(page, labels_of(api, NULL, labels), addresses);
+    metrics_family(page, "address_limit_refusals_total", "counter",
+                   "Connections and requests that were refused because their address had too many connections.");
+    metrics_sample(page, labels_of(api, NULL, labels), refusals);
+}
+
 static void append_idempotency(struct metrics_page *page, const struct api *api, struct buffer *labels) {
     uint64_t keys, bytes;
 
@@ -146,6 +160,7 @@ void metrics_append_page(const struct api *api, struct buffer *text) {
     metrics_append_apps(&page, api);
     metrics_append_webhooks(&page, api);
     append_limits(&page, api);
+    append_addresses(&page, api, &labels);
     append_workers(&page, api, &labels);
     append_idempotency(&page, api, &labels);
     metrics_append_memory(&page, labels_of(api, NULL, &labels));

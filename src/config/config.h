@@ -260,6 +260,7 @@ struct config {
         bool enabled;
         struct config_rate_limit api_rate_limit;
         struct config_rate_limit websocket_rate_limit;
+        uint32_t max_connections_per_address; /* 0: no limit; does not need `enabled` */
     } rate_limiter;
 
     struct {

@@ -309,6 +309,8 @@ const struct config_row config_rows[] = {
     {"rate_limiter.enabled", CONFIG_FLAG, AT(rate_limiter.enabled), "false", "RATE_LIMITER_ENABLED"},
     RATE_LIMIT_ROWS("rate_limiter.api_rate_limit", rate_limiter.api_rate_limit, "RATE_LIMITER_API", "100"),
     RATE_LIMIT_ROWS("rate_limiter.websocket_rate_limit", rate_limiter.websocket_rate_limit, "RATE_LIMITER_WS", "20"),
+    {"rate_limiter.max_connections_per_address", CONFIG_UNSIGNED, AT(rate_limiter.max_connections_per_address), "0",
+     NULL},
 
     {"webhooks.batching.enabled", CONFIG_FLAG, AT(webhooks.batching.enabled), "true", "WEBHOOK_BATCHING_ENABLED"},
     {"webhooks.batching.duration", CONFIG_UNSIGNED, AT(webhooks.batching.duration_ms), "50",

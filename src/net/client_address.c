@@ -21,7 +21,7 @@ static uint64_t of_ipv6(const struct in6_addr *ip) {
     return network;
 }
 
-static bool peer_address(int fd, uint64_t *address) {
+bool peer_address_read(int fd, uint64_t *address) {
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
 
@@ -114,7 +114,7 @@ static struct slice forwarded_for(const struct http_request *request, uint32_t h
 bool client_address(struct http_connection *connection, const struct http_request *request, uint32_t trust_hops,
                     uint64_t *address) {
     return client_address_parse(forwarded_for(request, trust_hops), address) ||
-           peer_address(http_stream(connection)->fd, address);
+           peer_address_read(http_stream(connection)->fd, address);
 }
 
 bool peer_address_write(int fd, char text[CLIENT_ADDRESS_TEXT]) {

@@ -26,7 +26,10 @@ bool client_address(struct http_connection *connection, const struct http_reques
 const char *client_address_write(struct http_connection *connection, const struct http_request *request,
                                  uint32_t trust_hops, char text[CLIENT_ADDRESS_TEXT]);
 
-/* The same of the peer of a socket; false if it has no address or is gone. */
+/* Reads the address of the peer of a socket; false if it has none or is gone. */
+bool peer_address_read(int fd, uint64_t *address);
+
+/* Writes the address of the peer of a socket as text; false likewise. */
 bool peer_address_write(int fd, char text[CLIENT_ADDRESS_TEXT]);
 
 /* Parses an address in the forms that proxies write: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1],

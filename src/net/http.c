@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/budget.h"
+#include "net/address_table.h"
 #include "net/tls.h"
 
 #define IDLE_TIMEOUT_MS 60000
@@ -39,6 +40,13 @@ static const struct stream_handler http_stream_handler = {
 
 /* --- accepting --- */
 
+/* Over the limit of its client's address, and only there to be told so. */
+static bool is_over_address_limit(const struct worker *worker, int fd) {
+    const struct address_table *table = worker->all->addresses;
+
+    return table != NULL && address_table_counts_at_accept(table) && !address_table_holds(table, fd);
+}
+
 bool http_is_short_lived(const struct http_connection *connection) {
     return connection->short_lived;
 }
@@ -49,6 +57,8 @@ void http_accept(struct worker *worker, int fd, struct tls_context *tls, const s
     struct http_connection *connection;
 
     if (tls != NULL && (tls_connection = tls_connection_create(tls, fd)) == NULL) {
+        if (worker->all->addresses != NULL)
+            address_table_leave(worker->all->addresses, fd);
         close(fd);
         return;
     }
@@ -62,8 +72,9 @@ void http_accept(struct worker *worker, int fd, struct tls_context *tls, const s
         return;
     }
     connection->short_lived = short_lived;
+    connection->hurried = short_lived || is_over_address_limit(worker, fd);
     http_begin_waiting(connection);
-    stream_set_timeout(connection->stream, HTTP_HEAD_TIMEOUT_MS);
+    http_set_head_timeout(connection);
 }
 
 /* --- from one request to the next --- */
@@ -223,8 +234,11 @@ static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) 
 
 static void end_request(struct http_connection *connection) {
     struct stream *stream = connection->stream;
+    struct address_table *addresses = stream->worker->all->addresses;
 
     http_request_return(connection);
+    if (addresses != NULL && !address_table_counts_at_accept(addresses))
+        address_table_leave(addresses, stream->fd);
     connection->pending = NULL;
     if (!connection->keep_alive || connection->draining || stream->ended) {
         connection->state = REQUEST_CLOSING;
@@ -341,7 +355,9 @@ static void http_on_timer(struct stream *stream) {
             return;
         }
         respond_and_close(connection, 408,
-                          connection->state == REQUEST_HEAD ? "the request's head did not arrive within 10 s"
+                          connection->state == REQUEST_HEAD ? connection->hurried
+                                                                  ? "the request's head did not arrive within 2 s"
+                                                                  : "the request's head did not arrive within 10 s"
                                                             : "the request's body did not arrive within 30 s");
         return;
     }
@@ -405,6 +421,10 @@ struct stream *http_take_stream(struct http_connection *connection) {
     if (resume)
         stream_resume(stream);
     return stream;
+}
+
+void http_close_after_answer(struct http_connection *connection) {
+    connection->keep_alive = false;
 }
 
 struct worker *http_worker(struct http_connection *connection) {

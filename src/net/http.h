@@ -108,6 +108,9 @@ void http_accept_head(struct http_connection *connection);
 /* Makes the MD5 of the body while it arrives. To be called from on_head, or before http_accept_head. */
 void http_digest_body(struct http_request *request);
 
+/* Closes the connection after the answer to the current request. */
+void http_close_after_answer(struct http_connection *connection);
+
 /* True if descriptors were short when the connection was accepted: it must not become a WebSocket. */
 bool http_is_short_lived(const struct http_connection *connection);
 

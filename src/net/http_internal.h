@@ -15,6 +15,7 @@
 #include "net/http_lines.h"
 
 #define HTTP_HEAD_TIMEOUT_MS 10000
+#define HTTP_HURRIED_TIMEOUT_MS 2000 /* the same of a hurried connection */
 #define HTTP_BODY_TIMEOUT_MS 30000
 #define HTTP_DRAIN_TIMEOUT_MS 2000 /* time for the rest of a request during shutdown */
 
@@ -46,6 +47,7 @@ struct http_connection {
     bool in_handler; /* inside on_request: an answer needs no resume */
     bool chunked;
     bool expects;             /* the client waits for 100 Continue before it sends the body */
+    bool hurried;             /* descriptors are short, or its address has too many connections: 2 s for a head */
     bool short_lived;         /* descriptors were short when it was accepted; see descriptors.h */
     uint64_t waiting_from_ms; /* since when it waits for the client */
     struct list waiting;      /* link in the worker's waiting_http */
@@ -74,6 +76,9 @@ void http_close_unread(struct worker *worker);
 
 /* Initialises the connection's parser. */
 void http_parser_init(struct http_connection *connection);
+
+/* Sets the time in which the head must arrive. */
+void http_set_head_timeout(struct http_connection *connection);
 
 /* Sets the time in which the body must arrive. */
 void http_set_body_timeout(struct http_connection *connection);

@@ -177,7 +177,7 @@ static int on_message_begin(llhttp_t *parser) {
         return HPE_USER;
     connection->state = REQUEST_HEAD;
     connection->in_value = connection->value_done = false;
-    stream_set_timeout(connection->stream, HTTP_HEAD_TIMEOUT_MS);
+    http_set_head_timeout(connection);
     return 0;
 }
 
@@ -349,6 +349,10 @@ static const char *find_handshake_fault(const struct http_request *request, cons
     if (count_headers(request, SLICE("Sec-WebSocket-Version")) > 1)
         return "there is more than one Sec-WebSocket-Version";
     return NULL;
+}
+
+void http_set_head_timeout(struct http_connection *connection) {
+    stream_set_timeout(connection->stream, connection->hurried ? HTTP_HURRIED_TIMEOUT_MS : HTTP_HEAD_TIMEOUT_MS);
 }
 
 void http_set_body_timeout(struct http_connection *connection) {

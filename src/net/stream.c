@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/budget.h"
+#include "net/address_table.h"
 #include "net/tls.h"
 
 #define FINISH_MS 30000          /* time for the peer to read the remaining output */
@@ -56,6 +57,8 @@ struct stream *stream_create(struct worker *worker, int fd, struct tls_connectio
     stream->timer.fire = stream_timer_fired;
     if (!worker_watch(worker, fd, EPOLLIN, &stream->target)) {
         tls_connection_destroy(tls);
+        if (worker->all->addresses != NULL)
+            address_table_leave(worker->all->addresses, fd);
         close(fd);
         free(stream);
         return NULL;
@@ -697,6 +700,8 @@ static void stream_destroy(struct stream *stream) {
     tls_connection_destroy(stream->tls);
     if (stream->reset)
         setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    if (worker->all->addresses != NULL)
+        address_table_leave(worker->all->addresses, stream->fd);
     close(stream->fd);
     backlog_remove(&worker->backlog, &stream->backlog);
     worker_forget(worker, &stream->target);

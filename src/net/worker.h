@@ -24,6 +24,7 @@
 
 struct stream;
 struct http_request;
+struct address_table;
 struct deflate_tools;
 
 /* Workers are numbered; a set of workers is a 64-bit mask. */
@@ -131,6 +132,7 @@ struct workers {
     /* Number of running threads: those of the first workers in the list. */
     unsigned started;
     struct descriptor_bounds descriptors;
+    struct address_table *addresses; /* open connections by client address; NULL: they are not limited */
     struct worker *list[WORKERS_MAX];
 };
 

@@ -69,6 +69,7 @@ static struct worker *worker_create(struct workers *workers, unsigned index) {
 
 bool workers_create(struct workers *workers, unsigned count, struct error *error) {
     workers->count = workers->started = 0;
+    workers->addresses = NULL;
     descriptors_init(&workers->descriptors, count);
     if (count > WORKERS_MAX)
         return error_set(error, "%u workers are too many: there can be %d", count, WORKERS_MAX);

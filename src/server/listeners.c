@@ -8,6 +8,7 @@
 #include "api/stats.h"
 #include "base/log.h"
 #include "net/activation.h"
+#include "net/address_limit.h"
 #include "server/server_internal.h"
 
 #define PAGE_KEEP_MS 1000
@@ -15,6 +16,7 @@
 static void accept_main(struct worker *worker, int fd, void *context) {
     struct server *server = context;
 
+    address_limit_accept(worker, fd);
     http_accept(worker, fd, atomic_load(&server->tls), &server->main_handler);
 }
 

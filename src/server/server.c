@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "net/activation.h"
+#include "net/address_table.h"
 #include "server/check.h"
 #include "server/check_security.h"
 #include "server/memory_limit.h"
@@ -35,6 +36,9 @@
 #define WEBHOOK_DESCRIPTORS 32
 
 #define TRIM_MS 5000 /* between two looks at the memory in use */
+
+/* Connections with a higher descriptor are not counted by address; 8 bytes of address space for each. */
+#define ADDRESS_DESCRIPTORS_MOST (4 * 1024 * 1024)
 
 /* A joined group of events is at most this part of a reader's output bound, so that joining never exceeds it. */
 #define GROUP_PART 8
@@ -102,6 +106,20 @@ static struct rate_limiter *create_limit(const struct config *config, const stru
                                RATE_LIMITER_ENTRIES);
 }
 
+/* NULL: connections of an address are not limited. */
+static struct address_table *create_address_table(const struct config *config) {
+    uint32_t most = config->rate_limiter.max_connections_per_address;
+    bool proxies = config->rate_limiter.api_rate_limit.trust_hops != 0 ||
+                   config->rate_limiter.websocket_rate_limit.trust_hops != 0;
+    struct rlimit limit = {0};
+
+    if (most == 0)
+        return NULL;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > ADDRESS_DESCRIPTORS_MOST)
+        limit.rlim_cur = ADDRESS_DESCRIPTORS_MOST;
+    return address_table_create(most, limit.rlim_cur, !proxies);
+}
+
 static void accept_websocket(struct http_connection *connection, struct http_request *request, struct slice path,
                              void *context) {
     session_accept(context, connection, request, path);
@@ -167,6 +185,7 @@ static void set_up_parts(struct server *server) {
     server->connect_limit =
         create_limit(config, &config->rate_limiter.websocket_rate_limit, "rate_limiter.websocket_rate_limit");
     server->sessions.connect_limit = server->connect_limit;
+    server->workers.addresses = create_address_table(config);
     session_server_init(&server->sessions);
     address_log_init(&server->refused, ADDRESS_LOG_MOST);
     server->sessions.refused = &server->refused;
@@ -301,6 +320,7 @@ static void destroy_server(struct server *server) {
     address_log_dispose(&server->refused);
     rate_limiter_destroy(server->request_limit);
     rate_limiter_destroy(server->connect_limit);
+    address_table_destroy(server->workers.addresses);
     reclaimer_dispose(&server->reclaimer);
     tls_context_destroy(atomic_load(&server->tls));
     tls_tickets_destroy(server->tickets);

@@ -3,6 +3,7 @@
 #include "app/origin.h"
 #include "base/alloc.h"
 #include "base/query.h"
+#include "net/address_limit.h"
 #include "session/session_internal.h"
 
 #define PROTOCOL_MIN 5
@@ -157,6 +158,13 @@ static void refuse_without_descriptors(struct session *session) {
     stream_close(session->websocket.stream);
 }
 
+/* Nor is it here: the client has its connections. */
+static void refuse_connection_of_address(struct session *session, const char *text) {
+    session_log_refusal(session, "it has more connections than rate_limiter.max_connections_per_address allows");
+    session_close(session, 4100, "%s", text);
+    stream_close(session->websocket.stream);
+}
+
 static void start_session(struct session *session, struct slice path, struct slice query) {
     struct buffer decoded = {0};
     struct slice key;
@@ -203,6 +211,9 @@ void session_accept(struct session_server *server, struct http_connection *conne
     size_t path_length = path.length;
     uint32_t wait_s = rate_limiter_check(server->connect_limit, connection, request);
     bool short_lived = http_is_short_lived(connection);
+    struct error over;
+    bool admitted =
+        address_limit_admit(connection, request, server->config->rate_limiter.websocket_rate_limit.trust_hops, &over);
 
     session->server = server;
     session_log_accept(session, connection, request);
@@ -219,6 +230,8 @@ void session_accept(struct session_server *server, struct http_connection *conne
         session->active_ms = worker->now_ms;
         if (wait_s != 0)
             refuse_too_many(session, wait_s);
+        else if (!admitted)
+            refuse_connection_of_address(session, over.text);
         else if (short_lived)
             refuse_without_descriptors(session);
         else

@@ -241,6 +241,7 @@ static const struct expectation {
         ROW(section ".trust_hops", at.trust_hops, "0", VARIABLE "_TRUST_HOPS", "2")
     RATE_LIMIT("rate_limiter.api_rate_limit", rate_limiter.api_rate_limit, "RATE_LIMITER_API", "100"),
     RATE_LIMIT("rate_limiter.websocket_rate_limit", rate_limiter.websocket_rate_limit, "RATE_LIMITER_WS", "20"),
+    ROW("rate_limiter.max_connections_per_address", rate_limiter.max_connections_per_address, "0", NULL, "50"),
     ROW("webhooks.batching.enabled", webhooks.batching.enabled, "true", "WEBHOOK_BATCHING_ENABLED", "false"),
     ROW("webhooks.batching.duration", webhooks.batching.duration_ms, "50", "WEBHOOK_BATCHING_DURATION", "10"),
     ROW("webhooks.batching.size", webhooks.batching.size, "100", "WEBHOOK_BATCHING_SIZE", "3"),
