@@ -6,6 +6,7 @@
 #include "base/near_miss.h"
 #include "cli/apps_commands.h"
 #include "cli/realtime_commands.h"
+#include "cli/upgrade_command.h"
 #include "config/config_option.h"
 #include "convert/convert.h"
 #include "server/check.h"
@@ -55,6 +56,8 @@ static const struct command {
      "Exit code: 0 if the configuration is valid, 1 if the server would start, but not serve all of its apps, 2 if it\n"
      "would not start.\n",
      true, true, run_check_command, NULL},
+    {"upgrade", "let a running server start its program anew, without a gap", upgrade_usage, false, false, NULL,
+     upgrade_run},
     {"apps", "list, create, change and copy apps in the configured store", apps_usage, false, false, NULL, apps_run,
      apps_command_text},
     {"convert", "turn the configuration of soketi, Reverb or laravel-websockets into one for Curlew", convert_usage,

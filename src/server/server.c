@@ -15,13 +15,13 @@
 #include "base/core_dump.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "handover/process_name.h"
 #include "net/activation.h"
 #include "net/address_table.h"
 #include "server/check.h"
 #include "server/check_security.h"
 #include "server/memory_limit.h"
 #include "server/notify.h"
-#include "server/process_name.h"
 #include "server/server_internal.h"
 
 /* How long lookups may still wait for the store after the shutdown grace period: the two seconds in which the rest of a
@@ -333,6 +333,10 @@ static void destroy_server(struct server *server) {
 
 /* --- running --- */
 
+static void ignore_signal(int signal_number) {
+    (void)signal_number;
+}
+
 /* Logs at level debug, or as the configuration says again. A line about it is written in any case. */
 static void toggle_debug(const struct server *server) {
     enum log_level configured = config_log_settings(&server->config).level;
@@ -412,10 +416,6 @@ static void wait_for_end(struct server *server, const sigset_t *signals, const c
         else if (signal_number != UPGRADE_SIGNAL || !follow_upgrade(server))
             return;
     }
-}
-
-static void ignore_signal(int signal_number) {
-    (void)signal_number;
 }
 
 /* The second signal ends the process at once, also when it was started with these ignored. If a new process serves,
@@ -521,6 +521,7 @@ int server_run(const char *config_file) {
     sigaddset(&signals, SIGUSR2);
     sigaddset(&signals, UPGRADE_SIGNAL);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGUSR2, ignore_signal); /* it is waited for; the handler tells `curlew upgrade` so */
     if (!configure_process(server, config_file)) {
         config_dispose(&server->config);
         free(server);

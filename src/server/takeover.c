@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "base/thread.h"
-#include "server/process_name.h"
+#include "handover/process_name.h"
 #include "server/server_internal.h"
 
 /* In which the old process must answer at the start. */

@@ -12,7 +12,7 @@
 #include "base/thread.h"
 #include "handover/handover_program.h"
 #include "server/notify.h"
-#include "server/process_name.h"
+#include "handover/process_name.h"
 #include "server/server_internal.h"
 
 /* In which the new process must be ready. */

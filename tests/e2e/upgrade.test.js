@@ -16,7 +16,7 @@ import { within } from '../lib/inbox.js';
 import { folderWith } from '../lib/process.js';
 import { connected, makePusher } from '../lib/pusher.js';
 import { Journal, ReturningClient } from '../lib/returning-client.js';
-import { APP, BINARY, RELEASE_BINARY, serverFor } from '../lib/server.js';
+import { APP, BINARY, RELEASE_BINARY, runCurlew, serverFor } from '../lib/server.js';
 
 const UNLIMITED = { ...APP, max_connections: 0 };
 
@@ -340,5 +340,57 @@ describe('an upgrade over other sockets', () => {
     assert.equal(statSync(socketPath).ino, ino);
     await server.stop();
     assert.equal(existsSync(socketPath), false);
+  });
+});
+
+describe('curlew upgrade', () => {
+  const upgrade = (...args) => runCurlew(['upgrade', ...args]);
+
+  test('waits until the new process serves, and names it', async (t) => {
+    const server = await serverFor(t);
+    const old = server.pid;
+    const { code, stdout, stderr } = await upgrade('--pid', String(old));
+    assert.deepEqual([code, stderr], [0, '']);
+    const { message } = await server.waitForLog(/ accepts connections in place of process /);
+    const pid = Number(message.match(/^process (\d+)/)[1]);
+    assert.ok(
+      [
+        `process ${pid} serves in place of process ${old}\n`,
+        `a new process serves in place of process ${old}\n`,
+      ].includes(stdout),
+      stdout,
+    );
+    assert.equal((await get(`${server.url}/up`)).status, 200);
+  });
+
+  test('says so when the upgrade fails', async (t) => {
+    const { program, replaceByScript } = replaceableProgram(t);
+    const server = await serverFor(t, { binary: program });
+    replaceByScript('exit 1');
+    const { code, stderr } = await upgrade('--pid', String(server.pid));
+    assert.equal(code, 1);
+    assert.match(
+      stderr,
+      /^curlew: .*process \d+ (goes on|has not begun an upgrade, or it has failed at once).*log says why\n$/,
+    );
+    await server.waitForLog(/the upgrade has failed/);
+    assert.equal((await get(`${server.url}/up`)).status, 200);
+  });
+
+  test('asks which one when there are several servers', async (t) => {
+    const servers = [await serverFor(t), await serverFor(t)];
+    const { code, stderr } = await upgrade();
+    assert.equal(code, 1);
+    for (const { pid } of servers)
+      assert.match(stderr, new RegExp(`there are several servers, the processes .*\\b${pid}\\b`));
+  });
+
+  test('sends no signal to a process that is no server', async () => {
+    const { code, stderr } = await upgrade(`--pid=${process.pid}`);
+    assert.equal(code, 1);
+    assert.match(stderr, /process \d+ \(.*\) is not a running server that knows how to upgrade itself/);
+    assert.match((await upgrade('--pid', '999999999')).stderr, /there is no process 999999999/);
+    for (const wrong of [['--pid', 'x'], ['--pid'], ['--pid=0'], ['now']])
+      assert.equal((await upgrade(...wrong)).code, 2);
   });
 });

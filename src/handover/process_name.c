@@ -1,4 +1,4 @@
-#include "server/process_name.h"
+#include "handover/process_name.h"
 
 #include <pthread.h>
 
