@@ -66,7 +66,7 @@ function megabytes(bytes) {
 // The bytes of the account, by kind and in all; 0 where the kind is not there.
 async function readAccount(server) {
   const metrics = await fetchMetrics(server);
-  const kinds = metrics.select('memory_account_bytes').filter(({ value }) => value > 0);
+  const kinds = metrics.select('memory_held_bytes').filter(({ value }) => value > 0);
   return {
     total: kinds.reduce((sum, { value }) => sum + value, 0),
     text: kinds.map(({ labels, value }) => `${labels.kind} ${megabytes(value)}`).join(', '),
