@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
 
 /* Copies a text to `*at` and moves it on. */
@@ -34,7 +35,7 @@ void webhook_draft_make(struct webhook_draft *draft, struct webhook_outlet *outl
         .app = app_ref((struct app *)app),
         .outlet = outlet,
         .time_ms = clock_wall_ms(),
-        .bytes = bytes,
+        .bytes = alloc_footprint(bytes),
     };
     event->message.handle = outlet->handle;
     at = event->texts;
@@ -67,6 +68,14 @@ static bool reserve_event(atomic_size_t *events, size_t max_events, atomic_size_
     return false;
 }
 
+static uint64_t webhook_share(void) {
+    return budget_kind_limit(BUDGET_WEBHOOKS);
+}
+
+static size_t smaller_of(size_t bytes, uint64_t other) {
+    return bytes < other ? bytes : (size_t)other;
+}
+
 static void release_event(atomic_size_t *events, atomic_size_t *bytes, size_t amount) {
     atomic_fetch_sub_explicit(events, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(bytes, amount, memory_order_relaxed);
@@ -74,13 +83,17 @@ static void release_event(atomic_size_t *events, atomic_size_t *bytes, size_t am
 
 /* The app first: the sums of all apps do not even change for a moment because of one that is over its bound. */
 static bool reserve_room(struct webhook_outlet *outlet, const struct webhook_event *event) {
+    size_t max_bytes = smaller_of(outlet->max_bytes, webhook_share() / 8);
+    size_t max_app_bytes = smaller_of(outlet->max_app_bytes, webhook_share() / 8 / 8);
     struct app *app = event->app;
 
-    if (!reserve_event(&app->waiting_events, outlet->max_app_events, &app->waiting_bytes, outlet->max_app_bytes,
-                       event->bytes))
+    if (!reserve_event(&app->waiting_events, outlet->max_app_events, &app->waiting_bytes, max_app_bytes, event->bytes))
         return false;
-    if (reserve_event(&outlet->events, outlet->max_events, &outlet->bytes, outlet->max_bytes, event->bytes))
-        return true;
+    if (reserve_event(&outlet->events, outlet->max_events, &outlet->bytes, max_bytes, event->bytes)) {
+        if (budget_take(BUDGET_WEBHOOKS, NULL, event->bytes))
+            return true;
+        release_event(&outlet->events, &outlet->bytes, event->bytes);
+    }
     release_event(&app->waiting_events, &app->waiting_bytes, event->bytes);
     return false;
 }
@@ -96,6 +109,7 @@ void webhook_draft_send(struct webhook_draft *draft, uint32_t count) {
     if (!atomic_load_explicit(&outlet->used, memory_order_relaxed))
         atomic_store(&outlet->used, true);
     event->count = count;
+    event->counted = true;
     draft->event = NULL;
     draft->posted = true;
     outlet->post(outlet->thread, &event->message);
@@ -114,7 +128,13 @@ void webhook_event_taken(struct webhook_event *event) {
     release_event(&event->app->waiting_events, &event->app->waiting_bytes, event->bytes);
 }
 
+size_t webhook_bytes_max(size_t bytes, unsigned eighths) {
+    return smaller_of(bytes, webhook_share() / 8 * eighths);
+}
+
 void webhook_event_free(struct webhook_event *event) {
+    if (event->counted)
+        budget_give(BUDGET_WEBHOOKS, NULL, event->bytes);
     app_unref(event->app);
     free(event);
 }

@@ -47,7 +47,8 @@ struct webhook_event {
     struct webhook_outlet *outlet;  /* that it was posted to */
     uint64_t time_ms;               /* when it happened, on the wall clock */
     struct webhook_details details; /* points into `texts` */
-    size_t bytes;                   /* the size of this structure with its texts */
+    size_t bytes;                   /* the memory of this structure with its texts */
+    bool counted;                   /* in the account of memory */
     struct list link;               /* for the webhook thread, like those below */
     struct list app_link;
     struct grace_app *held_app;
@@ -58,7 +59,8 @@ struct webhook_event {
 
 /*
  * Where events are posted. What waits in the mailbox is bounded, since the webhook thread may be slower than all
- * workers together for a moment: an event over a bound is dropped and counted. The smaller bounds for one app keep room
+ * workers together for a moment: an event over a bound is dropped and counted. The bounds in bytes are smaller if
+ * memory.limit_mb is small (webhook_bytes_max). The smaller bounds for one app keep room
  * for the others: clients of an app that join and leave channels all the time lose events of that app only. An app
  * whose record changes meanwhile starts anew.
  */
@@ -74,6 +76,10 @@ struct webhook_outlet {
     atomic_uint_fast64_t dropped;
     atomic_bool used; /* an event was posted since the start, or left by an earlier process */
 };
+
+/* A bound in bytes, which is smaller if these eighths of the share of webhooks in the account of memory are less. The
+ * mailbox has one, of which an app may fill an eighth; the grace has three, and the queues four. Any thread. */
+size_t webhook_bytes_max(size_t bytes, unsigned eighths);
 
 /* The event has left the mailbox, so it counts no more for the bounds. On the webhook thread. */
 void webhook_event_taken(struct webhook_event *event);

@@ -78,7 +78,7 @@ static void update_grace_app(struct webhook_grace *grace, struct grace_app *app)
 static struct grace_app *largest_grace_app(const struct webhook_grace *grace) {
     if (grace->count > grace->settings.max_events)
         return container_of(heap_first(&grace->by_count), struct grace_app, by_count);
-    if (grace->bytes > grace->settings.max_bytes)
+    if (grace->bytes > webhook_bytes_max(grace->settings.max_bytes, 3))
         return container_of(heap_first(&grace->by_bytes), struct grace_app, by_bytes);
     return NULL;
 }

@@ -42,7 +42,7 @@ void webhook_queue_settings_init(struct webhook_queue_settings *settings, const 
 }
 
 static size_t event_bytes(const struct queued_event *event) {
-    return sizeof *event + event->length;
+    return alloc_footprint(sizeof *event + event->length);
 }
 
 void webhook_queue_init(struct webhook_queue *queue, const struct webhook_queue_settings *settings) {
@@ -266,7 +266,7 @@ static void write_batch_body(struct webhook_batch *batch, struct list *taken, si
     buffer_append_byte(&body, '}');
     batch->body = body.data;
     batch->length = body.length;
-    batch->bytes = sizeof *batch + body.capacity;
+    batch->bytes = alloc_footprint(sizeof *batch) + alloc_footprint(body.capacity);
     batch->queue->bytes += batch->bytes;
 }
 
@@ -391,7 +391,7 @@ static void restore_batch(struct webhook_queue *queue, const struct spool_restor
     batch->event_numbers = alloc_copy(record->event_numbers.data, record->event_numbers.length);
     batch->body = alloc_copy(record->text.data, record->text.length);
     batch->length = record->text.length;
-    batch->bytes = sizeof *batch + batch->length;
+    batch->bytes = alloc_footprint(sizeof *batch) + alloc_footprint(batch->length);
     batch->oldest_wall_ms = record->wall_ms;
     batch->unit = restored->unit;
     batch->first_attempt_ms = batch->next_attempt_ms = now_ms;

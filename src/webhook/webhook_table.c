@@ -3,7 +3,9 @@
 #include <search.h>
 #include <stdlib.h>
 
+#include "app/webhook_event.h"
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/log.h"
 
 const struct webhook_bounds webhook_bounds = {
@@ -44,23 +46,40 @@ static void set_gauges(struct webhook *webhook) {
                           memory_order_relaxed);
 }
 
+/* Brings the sums of the app, of all apps and of the account up to date. */
+static void count_webhook(struct webhook_table *table, struct webhook *webhook) {
+    const struct webhook_queue *queue = &webhook->queue;
+    struct webhook_app *app = webhook->app;
+
+    app->events += queue->events - webhook->counted_events;
+    app->bytes += queue->bytes - webhook->counted_bytes;
+    table->events += queue->events - webhook->counted_events;
+    table->bytes += queue->bytes - webhook->counted_bytes;
+    if (queue->bytes >= webhook->counted_bytes)
+        budget_add(BUDGET_WEBHOOKS, NULL, queue->bytes - webhook->counted_bytes);
+    else
+        budget_give(BUDGET_WEBHOOKS, NULL, webhook->counted_bytes - queue->bytes);
+    webhook->counted_events = queue->events;
+    webhook->counted_bytes = queue->bytes;
+    if (app->events == 0) {
+        heap_unlink(&table->by_events, &app->by_events);
+        heap_unlink(&table->by_bytes, &app->by_bytes);
+    } else {
+        heap_set(&table->by_events, &app->by_events, UINT64_MAX - app->events);
+        heap_set(&table->by_bytes, &app->by_bytes, UINT64_MAX - app->bytes);
+    }
+}
+
 void webhook_table_update(struct webhook_table *table, struct webhook *webhook) {
     const struct webhook_queue *queue = &webhook->queue;
 
-    table->events += queue->events - webhook->counted_events;
-    table->bytes += queue->bytes - webhook->counted_bytes;
-    webhook->counted_events = queue->events;
-    webhook->counted_bytes = queue->bytes;
+    count_webhook(table, webhook);
     set_gauges(webhook);
-    if (queue->events == 0) {
+    if (queue->events == 0)
         heap_unlink(&table->timers, &webhook->timer);
-        heap_unlink(&table->by_events, &webhook->by_events);
-        heap_unlink(&table->by_bytes, &webhook->by_bytes);
-        return;
-    }
-    heap_set(&table->by_events, &webhook->by_events, UINT64_MAX - queue->events);
-    heap_set(&table->by_bytes, &webhook->by_bytes, UINT64_MAX - queue->bytes);
-    heap_set(&table->timers, &webhook->timer, list_empty(&webhook->starved) ? webhook_queue_due_ms(queue) : UINT64_MAX);
+    else
+        heap_set(&table->timers, &webhook->timer,
+                 list_empty(&webhook->starved) ? webhook_queue_due_ms(queue) : UINT64_MAX);
 }
 
 /* Tells the queue what the spool writes of it. */
@@ -213,13 +232,32 @@ static bool drop_for_bound(struct webhook_table *table, struct webhook *webhook)
     return true;
 }
 
-/* The webhook that has the most of what is over its bound; NULL: nothing is. */
-static struct webhook *largest_webhook(const struct webhook_table *table) {
-    if (table->events > table->bounds.events)
-        return container_of(heap_first(&table->by_events), struct webhook, by_events);
-    if (table->bytes > table->bounds.bytes)
-        return container_of(heap_first(&table->by_bytes), struct webhook, by_bytes);
-    return NULL;
+/* The webhook of the app with the most events, or bytes, that wait in no batch: those can be dropped. NULL: there is
+ * none. */
+static struct webhook *largest_of_app(const struct webhook_app *app, bool by_events) {
+    struct webhook *largest = NULL;
+
+    for (size_t i = 0; i < app->record->webhook_count; i++) {
+        struct webhook *webhook = app->webhooks[i];
+        if (webhook == NULL || list_empty(&webhook->queue.waiting))
+            continue;
+        if (largest == NULL ||
+            (by_events ? webhook->queue.events > largest->queue.events : webhook->queue.bytes > largest->queue.bytes))
+            largest = webhook;
+    }
+    return largest;
+}
+
+/* True if events are to be dropped; `*largest` gets the webhook, NULL if nothing of the largest app can be. */
+static bool is_over_bounds(const struct webhook_table *table, struct webhook **largest) {
+    bool by_events = table->events > table->bounds.events;
+
+    if (table->events == 0 || (!by_events && table->bytes <= webhook_bytes_max(table->bounds.bytes, 4)))
+        return false;
+    *largest = by_events
+                   ? largest_of_app(container_of(heap_first(&table->by_events), struct webhook_app, by_events), true)
+                   : largest_of_app(container_of(heap_first(&table->by_bytes), struct webhook_app, by_bytes), false);
+    return true;
 }
 
 /* Drops events until all bounds hold. `webhook` has just got one. */
@@ -230,9 +268,9 @@ static void hold_bounds(struct webhook_table *table, struct webhook *webhook) {
         (webhook->queue.events > table->bounds.webhook_events || webhook->queue.bytes > table->bounds.webhook_bytes) &&
         drop_for_bound(table, webhook))
         ;
-    while ((largest = largest_webhook(table)) != NULL)
+    while (is_over_bounds(table, &largest))
         /* What is in batches is not dropped: the event that is new goes then. */
-        if (!drop_for_bound(table, largest) && !drop_for_bound(table, webhook))
+        if ((largest == NULL || !drop_for_bound(table, largest)) && !drop_for_bound(table, webhook))
             break;
 }
 

@@ -20,7 +20,8 @@
 #include "webhook/webhook_counters.h"
 #include "webhook/webhook_queue.h"
 
-/* Of events that wait, those in batches included. Over a bound the oldest event of the webhook with the most goes. */
+/* Of events that wait, those in batches included. Over a bound the oldest event goes of the webhook with the
+ * most, of the app with the most. With a small `memory.limit_mb` the bytes of all are fewer (webhook_bytes_max). */
 struct webhook_bounds {
     size_t webhook_events;
     size_t webhook_bytes;
@@ -37,8 +38,8 @@ struct webhook {
     size_t index; /* in the record's list */
     struct webhook_queue queue;
     struct webhook_counters counters;
-    struct heap_node timer, by_events, by_bytes;
-    size_t counted_events, counted_bytes; /* what the table's sums hold of this queue */
+    struct heap_node timer;
+    size_t counted_events, counted_bytes; /* what the sums of app and table, and the account, hold of this queue */
 
     /* For delivery.c. */
     struct list attempts;
@@ -52,6 +53,8 @@ struct webhook_app {
     struct slice id; /* of the record */
     struct app *record;
     struct webhook **webhooks; /* as many as in the record; NULL: had no event yet */
+    size_t events, bytes;      /* of all of them */
+    struct heap_node by_events, by_bytes;
 };
 
 struct webhook_table {
@@ -60,7 +63,7 @@ struct webhook_table {
     pthread_mutex_t mutex;           /* protects `apps`, and the lists of webhooks in them */
     void *apps;                      /* a tree of <search.h> */
     struct heap timers;              /* the key is when a queue is due */
-    struct heap by_events, by_bytes; /* the key is UINT64_MAX minus the amount */
+    struct heap by_events, by_bytes; /* of apps; the key is UINT64_MAX minus the amount */
     size_t events, bytes;
     bool draining, closing;
     struct spool *spool;          /* NULL: there is none */

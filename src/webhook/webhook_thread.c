@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/thread.h"
@@ -74,6 +75,7 @@ static void *run_webhook_thread(void *context) {
         next_ms = delivery_run(thread->delivery, now_ms);
         if (!webhook_work_left(thread, now_ms))
             return NULL;
+        budget_settle();
         next_ms = work_ms < next_ms ? work_ms : next_ms;
         if (thread->stopping && thread->stop_until_ms < next_ms)
             next_ms = thread->stop_until_ms;

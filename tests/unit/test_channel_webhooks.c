@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/budget.h"
 #include "base/clock.h"
 #include "channel/channel_internal.h"
 #include "harness.h"
@@ -185,6 +186,8 @@ static int tear_down(void **state) {
     take_events();
     assert_int_equal(atomic_load(&outlet.events), 0);
     assert_int_equal(atomic_load(&outlet.bytes), 0);
+    assert_int_equal(budget_used(BUDGET_WEBHOOKS), 0);
+    budget_set_limit(0);
     buffer_dispose(&posted);
     return 0;
 }
@@ -378,7 +381,7 @@ static void events_over_a_bound_are_dropped_and_counted(void **state) {
     assert_int_equal(atomic_load(&outlet.dropped), 2);
     leave(0);
     assert_posted("subscription_count a 0\nchannel_vacated a\n"); /* there is room again */
-    outlet.max_bytes = sizeof(struct webhook_event) + 1;
+    outlet.max_bytes = alloc_footprint(sizeof(struct webhook_event) + 1);
     join(0, "a");
     assert_posted("channel_occupied a\n");
     assert_int_equal(atomic_load(&outlet.dropped), 3);
@@ -404,11 +407,27 @@ static void an_app_over_its_share_leaves_room_for_others(void **state) {
     assert_posted("channel_occupied a\nsubscription_count a 1\nchannel_occupied x\n");
     leave(0);
     assert_posted("subscription_count a 0\nchannel_vacated a\n"); /* there is room again */
-    outlet.max_app_bytes = sizeof(struct webhook_event) + 1;
+    outlet.max_app_bytes = alloc_footprint(sizeof(struct webhook_event) + 1);
     join(0, "a");
     assert_posted("channel_occupied a\n");
     assert_int_equal(atomic_load(&outlet.dropped), 3);
     assert_int_equal(atomic_load(&other.references), 1);
+}
+
+static void without_memory_events_are_dropped_and_counted(void **state) {
+    (void)state;
+    set_webhooks("[{\"url\":\"http://h\",\"event_types\":[\"channel_occupied\"]}]");
+    budget_set_limit(1000000);
+    join(0, "a");
+    assert_true(budget_used(BUDGET_WEBHOOKS) > 0); /* it waits */
+    assert_posted("channel_occupied a\n");
+    budget_add(BUDGET_WEBHOOKS, NULL, 250000); /* the share of webhooks */
+    join(1, "b");
+    assert_posted("");
+    assert_int_equal(atomic_load(&outlet.dropped), 1);
+    budget_give(BUDGET_WEBHOOKS, NULL, 250000);
+    join(2, "c");
+    assert_posted("channel_occupied c\n");
 }
 
 /* --- what it costs those that do not use it --- */
@@ -483,6 +502,7 @@ int main(void) {
         TEST(the_thread_is_woken_for_each_posted_event_only),
         TEST(events_over_a_bound_are_dropped_and_counted),
         TEST(an_app_over_its_share_leaves_room_for_others),
+        TEST(without_memory_events_are_dropped_and_counted),
         TEST(a_webhook_that_is_excluded_costs_nothing),
         TEST(without_an_outlet_nothing_is_made),
     };

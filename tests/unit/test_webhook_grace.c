@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "base/hash.h"
 #include "harness.h"
 #include "webhook/event_json.h"
@@ -158,11 +159,11 @@ static void over_a_bound_the_oldest_is_sent_at_once(void **state) {
     happens(0, OCCUPIED, "y", NULL);
     assert_sent("a channel_occupied x\n");
     webhook_grace_destroy(grace);
-    create_grace(SIZE_MAX, 2 * sizeof(struct webhook_event) + 2);
+    create_grace(SIZE_MAX, 2 * alloc_footprint(sizeof(struct webhook_event) + 1));
     happens(0, VACATED, "x", NULL);
     happens(0, VACATED, "y", NULL);
     assert_sent("");
-    happens(0, VACATED, "zzz", NULL);
+    happens(0, VACATED, "a-longer-name-than-those", NULL);
     assert_sent("a channel_vacated x\na channel_vacated y\n");
 }
 

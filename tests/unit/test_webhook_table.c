@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <string.h>
 
+#include "base/budget.h"
 #include "base/buffer.h"
 #include "config/config.h"
 #include "webhook/webhook_table.h"
@@ -33,6 +34,8 @@ static int end(void **state) {
     webhook_table_dispose(&table);
     assert_int_equal(table.events, 0);
     assert_int_equal(table.bytes, 0);
+    assert_int_equal(budget_used(BUDGET_WEBHOOKS), 0);
+    budget_set_limit(0);
     return 0;
 }
 
@@ -133,6 +136,40 @@ static void bytes_are_bounded_too(void **state) {
     app_unref(app);
 }
 
+static void of_the_app_with_the_most_the_webhook_with_the_most_loses_events(void **state) {
+    struct app *many = app_with("a", "vwxyz"), *one = app_with("b", "x");
+
+    (void)state;
+    add_events(one, 0, 4, SLICE("1"));
+    for (unsigned i = 0; i < 5; i++)
+        add_events(many, i, i < 4 ? 2 : 3, SLICE("1"));
+    assert_int_equal(table.events, 15);
+    add_events(one, 0, 1, SLICE("1"));
+    assert_counts("b", 0, 5, 0); /* the largest one, but not of the app with the most */
+    assert_counts("a", 4, 2, 1);
+    assert_int_equal(table.events, 15);
+    app_unref(many);
+    app_unref(one);
+}
+
+static void with_little_memory_the_bytes_of_all_are_half_of_the_share(void **state) {
+    static char json[10000];
+    struct app *app = app_with("a", "xy"), *other = app_with("b", "x");
+
+    (void)state;
+    memset(json, '1', sizeof json);
+    budget_set_limit(400000); /* a quarter of it for webhooks, half of that for queues */
+    add_events(other, 0, 1, (struct slice){json, sizeof json});
+    add_events(app, 0, 3, (struct slice){json, sizeof json});
+    add_events(app, 1, 4, (struct slice){json, sizeof json});
+    assert_in_range(table.bytes, 30000, 50000);
+    assert_int_equal(budget_used(BUDGET_WEBHOOKS), table.bytes);
+    assert_counts("b", 0, 1, 0);
+    assert_int_equal(table.events, 4);
+    app_unref(app);
+    app_unref(other);
+}
+
 static void what_is_in_requests_is_not_dropped(void **state) {
     struct app *app = app_with("a", "x"), *other = app_with("b", "x");
     struct webhook *webhook;
@@ -174,6 +211,8 @@ int main(void) {
         CASE(a_webhook_over_its_bound_loses_its_oldest_events),
         CASE(over_the_bound_of_all_the_webhook_with_the_most_loses_events),
         CASE(bytes_are_bounded_too),
+        CASE(of_the_app_with_the_most_the_webhook_with_the_most_loses_events),
+        CASE(with_little_memory_the_bytes_of_all_are_half_of_the_share),
         CASE(what_is_in_requests_is_not_dropped),
         CASE(a_webhook_keeps_its_queue_wherever_its_target_is_in_the_new_record),
     };
