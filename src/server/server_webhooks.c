@@ -9,7 +9,7 @@ bool server_webhooks_create(struct server *server, struct error *error) {
 
     if (!config_webhooks_enabled(&server->config))
         return true;
-    delivery = delivery_create(&server->config, error);
+    delivery = delivery_create(&server->config, takeover_is_under_way(server), error);
     if (delivery == NULL)
         return false;
     server->webhooks = webhook_thread_create(delivery, error);

@@ -21,6 +21,8 @@
 
 #define KEPT_CONNECTIONS 256L
 
+/* How long to wait for the end of the process that uses the spool, before trying again. */
+#define OPEN_SPOOL_AGAIN_MS 100
 /* How long to wait before the store is asked again for an app that the spool has events for. */
 #define FIND_AGAIN_MS 1000
 
@@ -41,6 +43,9 @@ struct delivery {
     struct list waiting_attempts;       /* for credentials */
 
     struct spool *spool; /* NULL: there is none */
+    /* Of a spool that another process uses: when to try again, UINT64_MAX: there is none. */
+    uint64_t open_spool_ms;
+    const struct config *config;
     void (*find_app)(struct slice app_id, void *context);
     void *find_context;
     bool finding; /* an app, or waiting to ask for it again */
@@ -291,18 +296,25 @@ static void cancel_attempts(struct webhook *webhook, void *context) {
     feed_starved(delivery);
 }
 
-static bool open_spool(struct delivery *delivery, const struct config *config, struct error *error) {
-    const char *path = config->webhooks.spool_path;
+static bool open_spool(struct delivery *delivery, bool waits, struct error *error) {
+    const char *path = delivery->config->webhooks.spool_path;
+    bool held;
 
     if (path == NULL || path[0] == '\0')
         return true;
-    delivery->spool = spool_open(path, (uint64_t)config->webhooks.spool_max_mb << 20, error);
-    delivery->table.spool = delivery->spool;
-    return delivery->spool != NULL;
+    delivery->spool = spool_open(path, (uint64_t)delivery->config->webhooks.spool_max_mb << 20, &held, error);
+    if (delivery->spool != NULL)
+        webhook_table_use_spool(&delivery->table, delivery->spool);
+    else if (held && waits)
+        delivery->open_spool_ms = clock_monotonic_ms() + OPEN_SPOOL_AGAIN_MS;
+    return delivery->spool != NULL || (held && waits);
 }
 
-struct delivery *delivery_create(const struct config *config, struct error *error) {
+struct delivery *delivery_create(const struct config *config, bool waits, struct error *error) {
     struct delivery *delivery = alloc_zero(sizeof *delivery);
+
+    delivery->config = config;
+    delivery->open_spool_ms = UINT64_MAX;
 
     webhook_sender_init(&delivery->sender, config);
     webhook_table_init(&delivery->table, config);
@@ -321,7 +333,7 @@ struct delivery *delivery_create(const struct config *config, struct error *erro
         return NULL;
     }
     curl_multi_setopt(delivery->multi, CURLMOPT_MAXCONNECTS, KEPT_CONNECTIONS);
-    if (!open_spool(delivery, config, error)) {
+    if (!open_spool(delivery, waits, error)) {
         delivery_destroy(delivery);
         return NULL;
     }
@@ -395,7 +407,8 @@ bool delivery_restores(const struct delivery *delivery) {
     struct slice app_id;
     size_t count;
 
-    return delivery->spool != NULL && spool_next_app(delivery->spool, &app_id, &units, &count);
+    return delivery->open_spool_ms != UINT64_MAX ||
+           (delivery->spool != NULL && spool_next_app(delivery->spool, &app_id, &units, &count));
 }
 
 uint64_t delivery_spool_dropped(const struct delivery *delivery) {
@@ -417,13 +430,28 @@ static void find_next_app(struct delivery *delivery, uint64_t now_ms) {
     delivery->find_app(app_id, delivery->find_context);
 }
 
+/* Tries again to open the spool that another process was using. */
+static void open_spool_again(struct delivery *delivery, uint64_t now_ms) {
+    struct error error;
+
+    if (now_ms < delivery->open_spool_ms)
+        return;
+    delivery->open_spool_ms = UINT64_MAX;
+    if (!open_spool(delivery, true, &error))
+        log_error("webhook", "%s; what is pending is only in memory until a restart", error.text);
+    else if (delivery->spool != NULL)
+        log_info("webhook", "webhooks.spool_path %s is free now, and in use by this process",
+                 delivery->config->webhooks.spool_path);
+}
+
 /* Keeps the spool in step. Returns when to call it again. */
 static uint64_t run_spool(struct delivery *delivery, uint64_t now_ms) {
     const struct spool_segment *crowded;
     uint64_t next_ms;
 
+    open_spool_again(delivery, now_ms);
     if (delivery->spool == NULL)
-        return UINT64_MAX;
+        return delivery->open_spool_ms;
     find_next_app(delivery, now_ms);
     crowded = spool_crowded(delivery->spool);
     if (crowded != NULL)

@@ -19,8 +19,9 @@
 struct config;
 struct delivery;
 
-/* `config` outlives the delivery. NULL with an error if the configuration can never work. On the main thread. */
-struct delivery *delivery_create(const struct config *config, struct error *error);
+/* `config` outlives the delivery. With `waits` the spool may be in use by another process, which ends soon: until then
+ * what is pending is only in memory. NULL with an error if the configuration can never work. On the main thread. */
+struct delivery *delivery_create(const struct config *config, bool waits, struct error *error);
 /* Frees it with what still waits. When its thread has ended. */
 void delivery_destroy(struct delivery *delivery);
 
@@ -52,7 +53,8 @@ enum delivery_answer {
 };
 void delivery_app_found(struct delivery *delivery, enum delivery_answer answer, struct app *app);
 
-/* True while the spool has events of an earlier process that are not taken over yet. Before the thread starts. */
+/* True while the spool has events of an earlier process that are not taken over yet, or may have some. Before the
+ * thread starts. */
 bool delivery_restores(const struct delivery *delivery);
 
 /* Events in the spool whose app or webhook was gone when the process started. Any thread. */

@@ -408,7 +408,7 @@ void spool_app_taken(struct spool *spool) {
 
 /* --- opening --- */
 
-static bool open_folder(struct spool *spool, struct error *error) {
+static bool open_folder(struct spool *spool, bool *held, struct error *error) {
     struct stat status;
 
     if (mkdir(spool->path, S_IRWXU) != 0 && errno != EEXIST)
@@ -422,10 +422,12 @@ static bool open_folder(struct spool *spool, struct error *error) {
             "webhooks.spool_path %s can be written by others, and what is in it is signed and sent: it must "
             "belong to the user of the server (or root), with mode 0700",
             spool->path);
-    if (flock(spool->folder_fd, LOCK_EX | LOCK_NB) != 0)
-        return error_set(error, "webhooks.spool_path %s is in use by another process; each server needs its own folder",
-                         spool->path);
-    return true;
+    if (flock(spool->folder_fd, LOCK_EX | LOCK_NB) == 0)
+        return true;
+    if (held != NULL)
+        *held = errno == EWOULDBLOCK;
+    return error_set(error, "webhooks.spool_path %s is in use by another process; each server needs its own folder",
+                     spool->path);
 }
 
 static void free_spool(struct spool *spool) {
@@ -444,13 +446,15 @@ static void free_spool(struct spool *spool) {
     free(spool);
 }
 
-struct spool *spool_open(const char *path, uint64_t max_bytes, struct error *error) {
+struct spool *spool_open(const char *path, uint64_t max_bytes, bool *held, struct error *error) {
     struct spool *spool = alloc_zero(sizeof *spool);
     struct spool_scan scan = {.spool = spool};
 
     *spool = (struct spool){.path = path, .folder_fd = -1, .file_fd = -1, .max_bytes = max_bytes};
     list_init(&spool->segments);
-    if (!open_folder(spool, error) || !map_segments(spool, error)) {
+    if (held != NULL)
+        *held = false;
+    if (!open_folder(spool, held, error) || !map_segments(spool, error)) {
         free_spool(spool);
         return NULL;
     }

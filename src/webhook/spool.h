@@ -10,7 +10,7 @@
  *
  * Files hold no secret: batches are signed when they are sent, and a webhook is named by a digest of its target.
  *
- * For the webhook thread; spool_open is for the main thread.
+ * For the webhook thread; spool_open also for the main thread.
  */
 #pragma once
 
@@ -38,8 +38,8 @@ struct spool_restored {
 };
 
 /* Opens the folder, which is made if it is missing, and reads what is pending in it. NULL with an error if it cannot be
- * used, or if another process does. */
-struct spool *spool_open(const char *path, uint64_t max_bytes, struct error *error);
+ * used, or if another process uses it: `*held` (may be NULL) is true then. */
+struct spool *spool_open(const char *path, uint64_t max_bytes, bool *held, struct error *error);
 /* Writes all that is buffered, and closes the files. NULL is accepted. */
 void spool_close(struct spool *spool);
 

@@ -426,6 +426,23 @@ void webhook_queue_put_again(struct webhook_queue *queue, const struct spool_seg
     }
 }
 
+void webhook_queue_put_all(struct webhook_queue *queue) {
+    for (struct list *link = queue->waiting.next; link != &queue->waiting; link = link->next) {
+        struct queued_event *event = container_of(link, struct queued_event, waiting_link);
+        struct spool_record record = event_record(queue, event);
+
+        spool_put(queue->spool, &event->unit, &record);
+    }
+    for (struct list *link = queue->batches.next; link != &queue->batches; link = link->next) {
+        struct webhook_batch *batch = container_of(link, struct webhook_batch, link);
+        struct spool_record record;
+
+        batch->event_numbers = alloc_zero(batch->events * (size_t)8); /* the events were not in a spool */
+        record = batch_record(batch);
+        spool_put(queue->spool, &batch->unit, &record);
+    }
+}
+
 void webhook_queue_drain(struct webhook_queue *queue, uint64_t now_ms) {
     queue->draining = true;
     for (struct list *link = queue->batches.next; link != &queue->batches; link = link->next)

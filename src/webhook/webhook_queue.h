@@ -114,6 +114,9 @@ void webhook_queue_restore(struct webhook_queue *queue, const struct spool_resto
 /* Writes the units of this file to the spool again. */
 void webhook_queue_put_again(struct webhook_queue *queue, const struct spool_segment *segment);
 
+/* Writes all that is pending to the spool, when the queue has one now and had none before. */
+void webhook_queue_put_all(struct webhook_queue *queue);
+
 /* When the next batch is due; UINT64_MAX: none is. */
 uint64_t webhook_queue_due_ms(const struct webhook_queue *queue);
 

@@ -400,6 +400,21 @@ void webhook_table_put_again(struct webhook_table *table, const struct spool_seg
     twalk_r(table->apps, visit_webhook_app, &walk);
 }
 
+static void spool_webhook(const struct table_walk *walk, const struct webhook_app *app, size_t index) {
+    struct webhook *webhook = app->webhooks[index];
+
+    webhook->queue.spool = walk->table->spool;
+    set_place(webhook);
+    webhook_queue_put_all(&webhook->queue);
+}
+
+void webhook_table_use_spool(struct webhook_table *table, struct spool *spool) {
+    struct table_walk walk = {.visit = spool_webhook, .table = table};
+
+    table->spool = spool;
+    twalk_r(table->apps, visit_webhook_app, &walk);
+}
+
 static void show_webhook(const struct table_walk *walk, const struct webhook_app *app, size_t index) {
     walk->each(app->id, index, &app->webhooks[index]->counters, walk->context);
 }

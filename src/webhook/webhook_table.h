@@ -92,6 +92,9 @@ void webhook_table_restore(struct webhook_table *table, struct app *record, cons
 /* Writes all units of this file to the spool again. */
 void webhook_table_put_again(struct webhook_table *table, const struct spool_segment *segment);
 
+/* Keeps what is pending in the spool from now on. Once. */
+void webhook_table_use_spool(struct webhook_table *table, struct spool *spool);
+
 /* Call after each change of the webhook's queue: keeps the sums, the timer and the gauges. */
 void webhook_table_update(struct webhook_table *table, struct webhook *webhook);
 

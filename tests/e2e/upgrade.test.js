@@ -10,9 +10,11 @@ import { describe, test } from 'node:test';
 import tls from 'node:tls';
 
 import { api, get, publish } from '../lib/api.js';
-import { closedWithError } from '../lib/client.js';
+import { closedWithError, connect, subscribe, trigger } from '../lib/client.js';
 import { nextOn, subscriber, untilFence } from '../lib/events.js';
+import { httpStub } from '../lib/http-stub.js';
 import { within } from '../lib/inbox.js';
+import { eventually } from '../lib/metrics.js';
 import { folderWith } from '../lib/process.js';
 import { connected, makePusher } from '../lib/pusher.js';
 import { Journal, ReturningClient } from '../lib/returning-client.js';
@@ -46,20 +48,6 @@ function replaceableProgram(t, target = BINARY) {
       replace(path.join(folder, 'script'));
     },
   };
-}
-
-// The lines that tell what the listening sockets of a process are, by inode.
-function listeningInodes(pid) {
-  const open = new Set();
-  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-    try {
-      const { ino } = statSync(`/proc/${pid}/fd/${fd}`);
-      open.add(ino);
-    } catch {
-      // it was closed meanwhile
-    }
-  }
-  return open;
 }
 
 // The inodes of the sockets that listen on a TCP port of this machine.
@@ -115,14 +103,16 @@ describe('an upgrade', () => {
 
   test('passes all sockets on: their queues are those of the old process', async (t) => {
     const server = await serverFor(t);
-    const before = listeningInodes(server.pid);
-    const sockets = [...socketsOn(server.port), ...socketsOn(server.metricsPort)];
-    assert.equal(sockets.length, 3);
-    for (const inode of sockets) assert.ok(before.has(inode));
-    const { ended, pid } = await server.upgrade();
+    const ports = [server.port, server.metricsPort];
+    const before = ports.map(socketsOn);
+    assert.deepEqual(
+      before.map(({ length }) => length),
+      [2, 1],
+    );
+    const { ended } = await server.upgrade();
+    assert.deepEqual(ports.map(socketsOn), before);
     await ended();
-    const after = listeningInodes(pid);
-    for (const inode of sockets) assert.ok(after.has(inode), `socket ${inode} is not one of process ${pid}`);
+    assert.deepEqual(ports.map(socketsOn), before);
     assert.equal((await get(server.metricsUrl)).status, 200);
     assert.equal((await get(`${server.url}/up`)).status, 200);
   });
@@ -337,6 +327,41 @@ describe('an upgrade over other sockets', () => {
     await server.stop();
     assert.equal(existsSync(socketPath), false);
   });
+});
+
+test('webhooks that the old process could not deliver are sent by the new one, from the spool', async (t) => {
+  const receiver = await httpStub(t, { answer: () => ({ status: receiver.status }) });
+  receiver.status = 500;
+  const app = { ...UNLIMITED, webhooks: [{ url: receiver.url, event_types: ['client_event'] }] };
+  const retry = { initial_backoff_ms: 20, max_backoff_ms: 50 };
+  const spool = path.join(folderWith(t), 'spool');
+  const server = await serverFor(t, {
+    apps: [app],
+    config: { shutdown_grace_period: 1, webhooks: { spool_path: spool, retry, batching: { size: 10 } } },
+  });
+  const say = async (numbers) => {
+    const client = await connect(server, { t });
+    await subscribe(client, 'private-a');
+    for (const number of numbers) trigger(client, 'private-a', 'client-number', number);
+    return client;
+  };
+  await say([1, 2, 3]);
+  await eventually(server, (metrics) => assert.equal(metrics.sum('webhook_events_waiting'), 3));
+  const { ended } = await server.upgrade();
+  await say([4, 5]); // to the new process, which has no spool yet
+  await ended();
+  await server.waitForLog(/^webhooks\.spool_path .* is free now, and in use by this process$/);
+  await eventually(server, (metrics) => assert.equal(metrics.sum('webhook_events_waiting'), 5));
+  receiver.requests.all.length = 0;
+  await server.kill();
+
+  receiver.status = 200;
+  const next = await serverFor(t, { apps: [app], config: server.config });
+  const arrived = () =>
+    receiver.requests.all.flatMap(({ body }) => JSON.parse(body).events.map(({ data }) => Number(data)));
+  await eventually(next, (metrics) => assert.equal(metrics.sum('webhook_events_waiting'), 0));
+  while (arrived().length < 5) await receiver.requests.next();
+  assert.deepEqual(new Set(arrived()), new Set([1, 2, 3, 4, 5]));
 });
 
 describe('curlew upgrade', () => {

@@ -37,7 +37,7 @@ static int remove_folder(void **state) {
 }
 
 static struct spool *open_spool(uint64_t max_bytes) {
-    struct spool *spool = spool_open(folder, max_bytes, &error);
+    struct spool *spool = spool_open(folder, max_bytes, NULL, &error);
 
     if (spool == NULL)
         fail_msg("%s", error.text);
@@ -292,10 +292,10 @@ static void only_own_regular_files_are_read(void **state) {
 static void a_folder_that_others_can_write_is_refused(void **state) {
     (void)state;
     assert_int_equal(chmod(folder, 0720), 0);
-    assert_null(spool_open(folder, MB, &error));
+    assert_null(spool_open(folder, MB, NULL, &error));
     assert_non_null(strstr(error.text, "webhooks.spool_path"));
     assert_int_equal(chmod(folder, 0702), 0);
-    assert_null(spool_open(folder, MB, &error));
+    assert_null(spool_open(folder, MB, NULL, &error));
     assert_int_equal(chmod(folder, 0755), 0);
     spool_close(open_spool(16 * MB));
 }

@@ -69,7 +69,7 @@ static int set_up(void **state) {
 
     config_fixture_enter(state);
     assert_true(config_fixture_load("c.json", "{}"));
-    delivery = delivery_create(&config_fixture.config, &error);
+    delivery = delivery_create(&config_fixture.config, false, &error);
     assert_non_null(delivery);
     thread = webhook_thread_create(delivery, &error);
     assert_non_null(thread);
