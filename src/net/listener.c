@@ -230,6 +230,7 @@ void listener_stop(struct listener *listener) {
         return;
     list_remove(&listener->pause.link);
     worker_unwatch(listener->worker, listener->fd);
+    worker_forget(listener->worker, &listener->target);
     close(listener->fd);
     listener->fd = -1;
 }

@@ -177,7 +177,8 @@ static inline void worker_count_inflated(struct worker *worker, size_t length) {
     worker->visit_inflated -= length < INPUT_BYTES_PER_TURN ? (int32_t)length : INPUT_BYTES_PER_TURN;
 }
 
-/* Removes a target that is freed from the events that are not handled yet. */
+/* Removes a target from the events that are not handled yet. Call it before the target is freed: events wait until a
+ * later turn. */
 void worker_forget(struct worker *worker, const struct poll_target *target);
 
 /* Pauses for want of descriptors: calls pause->over once, after `delay_ms` or as soon as a connection has closed. To
