@@ -226,7 +226,7 @@ bool listener_start(struct listener *listener, struct worker *worker, int fd, bo
 }
 
 void listener_stop(struct listener *listener) {
-    if (listener->fd < 0)
+    if (listener->worker == NULL || listener->fd < 0)
         return;
     list_remove(&listener->pause.link);
     worker_unwatch(listener->worker, listener->fd);

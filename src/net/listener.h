@@ -55,6 +55,6 @@ int listen_unix(const char *path, unsigned mode, struct error *error);
  * socket. The listener owns `fd` from now on. Call before the workers run, or on the worker's thread. */
 bool listener_start(struct listener *listener, struct worker *worker, int fd, bool shared, struct error *error);
 
-/* Stops accepting and closes the socket; the kernel then refuses connections that were not accepted yet. On the
+/* Stops accepting, if it was started, and closes the socket; the kernel then refuses connections that were not accepted yet. On the
  * worker's thread. */
 void listener_stop(struct listener *listener);

@@ -357,7 +357,6 @@ static void say_ready(struct server *server) {
     if (!app_manager_has_apps(server->apps))
         log_warning("server", "%s", check_no_app_warning);
     log_info("server", "ready");
-    notify_ready();
 }
 
 /* What came of an upgrade to another process, or of one to this process. False: this process has to end. */
@@ -436,14 +435,16 @@ static void expect_last_signal(bool taken) {
 static void run_until_signal(struct server *server, const sigset_t *signals, const char *config_file) {
     uint64_t shutdown_ms;
 
-    if (!takeover_is_under_way(server))
+    if (!takeover_is_under_way(server)) {
         say_ready(server);
+        notify_ready(); /* a process that takes over is told of by the one before it */
+    }
     wait_for_end(server, signals, config_file);
     server->is_replaced = upgrade_stop(server);
     if (server->is_replaced) {
         process_name_set(PROCESS_ENDS);
         server->owns_unix_socket = false;
-    } else {
+    } else if (takeover_is_good(server)) {
         notify_stopping();
     }
     log_info("server", "shutting down: closing connections over up to %u s", server->config.shutdown_grace_period_s);
@@ -504,7 +505,7 @@ static int run_server(struct server *server, const sigset_t *signals, const char
         return 1;
     }
     run_until_signal(server, signals, config_file);
-    return atomic_load(&server->takeover.state) == TAKEOVER_FAILED ? 1 : 0;
+    return takeover_is_good(server) ? 0 : 1;
 }
 
 int server_run(const char *config_file) {

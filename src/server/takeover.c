@@ -48,6 +48,12 @@ bool takeover_is_under_way(const struct server *server) {
     return atomic_load(&server->takeover.state) == TAKEOVER_WAITING;
 }
 
+bool takeover_is_good(const struct server *server) {
+    enum takeover_state state = atomic_load(&server->takeover.state);
+
+    return state != TAKEOVER_WAITING && state != TAKEOVER_FAILED;
+}
+
 /* --- the link's thread --- */
 
 static void accept_on_worker(struct worker *worker, void *context) {

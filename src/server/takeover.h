@@ -44,6 +44,9 @@ bool takeover_begin(struct server *server, struct error *error);
 /* True if an old process has started this one: it must not accept before it is told to. */
 bool takeover_is_under_way(const struct server *server);
 
+/* False if an old process has started this one, and this one does not accept, or it could not. */
+bool takeover_is_good(const struct server *server);
+
 /* When all is built, tells the old process so. UPGRADE_SIGNAL tells how it goes on. False with an error. */
 bool takeover_ready(struct server *server, struct error *error);
 

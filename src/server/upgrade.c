@@ -11,8 +11,8 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "handover/handover_program.h"
-#include "server/notify.h"
 #include "handover/process_name.h"
+#include "server/notify.h"
 #include "server/server_internal.h"
 
 /* In which the new process must be ready. */

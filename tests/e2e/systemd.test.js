@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { get, publish } from '../lib/api.js';
 import { folderWith, start } from '../lib/process.js';
 import { connected, makePusher, record } from '../lib/pusher.js';
-import { APP, BINARY } from '../lib/server.js';
+import { APP, BINARY, serverFor } from '../lib/server.js';
 
 const LAUNCHER = fileURLToPath(new URL('../lib/passed-socket.py', import.meta.url));
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -33,6 +33,15 @@ function launch(t, kind, { config = CONFIG, env = {} } = {}) {
 
 const line = (output, pattern) =>
   output.next(Object.assign((text) => pattern.test(text), { label: `a line ${pattern}` }));
+
+// Ends a process that is not a child of the test.
+function kill(pid) {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // it has ended
+  }
+}
 
 const pidOf = async ({ out }) => Number((await line(out, /^started \d+/)).split(' ')[1]);
 
@@ -65,6 +74,19 @@ describe('the units', () => {
     execFileSync('systemd-tmpfiles', [`--root=${root}`, '--create', `${prefix}/lib/tmpfiles.d/curlew.conf`]);
     assert.equal(statSync(`${root}/etc/curlew`).mode & 0o777, 0o750);
   });
+});
+
+test('systemd is told when the server is ready, which process it is after an upgrade, and when it stops', async (t) => {
+  const socket = path.join(folderWith(t), 'notify');
+  const { out } = start(t, 'python3', [fileURLToPath(new URL('../lib/notify-socket.py', import.meta.url)), socket]);
+  await line(out, /^listening/);
+  const server = await serverFor(t, { env: { NOTIFY_SOCKET: socket } });
+  assert.equal(await out.next(), 'READY=1');
+  const { pid, ended } = await server.upgrade();
+  assert.equal(await out.next(), `MAINPID=${pid}`);
+  await ended();
+  await server.stop();
+  assert.equal(await out.next(), 'STOPPING=1');
 });
 
 describe('a socket of systemd', () => {
@@ -117,6 +139,26 @@ describe('a socket of systemd', () => {
     const client = net.connect(socket);
     await once(client, 'connect');
     client.destroy();
+  });
+
+  test('is passed on by an upgrade, and by the next one', async (t) => {
+    const launched = launch(t, 'tcp');
+    let pid = await pidOf(launched);
+    const port = await portOf(launched);
+    await line(launched.err, /ready/);
+    for (let i = 0; i < 2; i++) {
+      process.kill(pid, 'SIGUSR2');
+      const taken = await line(launched.err, /process \d+ \(.*\) accepts connections in place of process \d+/);
+      const next = Number(taken.match(/process (\d+)/)[1]);
+      t.after(() => kill(next));
+      await line(launched.err, new RegExp(`process ${pid} has ended`));
+      if (i === 0) assert.equal(await line(launched.out, /^ended/), 'ended 0');
+      pid = next;
+      const answers = await Promise.all(Array.from({ length: 20 }, () => get(`http://127.0.0.1:${port}/up`)));
+      for (const { body } of answers) assert.equal(body, 'OK');
+    }
+    process.kill(pid, 'SIGTERM');
+    await line(launched.err, /stopped/);
   });
 
   for (const [what, kind, env, message] of [
