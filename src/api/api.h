@@ -36,6 +36,7 @@ struct api {
     struct workers *workers;
     uint64_t started_at_s;              /* wall clock */
     const atomic_bool *draining;        /* the process shuts down: /up fails */
+    atomic_bool ending;                 /* the process ends, and has no client left: signed requests get 503 */
     const atomic_bool *memory_full;     /* above http_api.accept_traffic.memory_threshold: large bodies are refused */
     struct address_log admin_strangers; /* clients whose requests to the admin API had no token */
     struct address_log *refused;        /* other refused clients; NULL: they are not logged */

@@ -175,12 +175,21 @@ static void find_route(struct api_call *call, const struct route_table *table, s
 
 /* --- the app --- */
 
+/* Refuses a request that nobody would hear of any more; false if it was not. */
+static bool refuse_at_end(struct api_call *call) {
+    if (call->route->needs < ROUTE_SIGNED || !atomic_load_explicit(&call->api->ending, memory_order_relaxed))
+        return false;
+    api_refuse_with(call, 503, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"), "the server is restarting: try again");
+    return true;
+}
+
 static void on_app_found(struct app_lookup *lookup) {
     struct api_call *call = container_of(lookup, struct api_call, lookup);
     struct http_connection *connection = call->connection;
 
     api_call_resume(call);
-    run_route(call);
+    if (!refuse_at_end(call))
+        run_route(call);
     if (call->head_only)
         http_accept_head(connection); /* unless it was answered */
     api_call_release(call);
@@ -220,6 +229,10 @@ static enum app_answer start_lookup(struct api_call *call) {
 }
 
 static void find_call_app(struct api_call *call) {
+    if (refuse_at_end(call)) {
+        api_call_release(call);
+        return;
+    }
     if (start_lookup(call) == APP_PENDING) {
         api_call_wait(call, NULL, cancel_lookup);
         return;

@@ -72,7 +72,8 @@ void http_accept(struct worker *worker, int fd, struct tls_context *tls, const s
         return;
     }
     connection->short_lived = short_lived;
-    connection->hurried = short_lived || is_over_address_limit(worker, fd);
+    connection->draining = worker->draining;
+    connection->hurried = short_lived || worker->draining || is_over_address_limit(worker, fd);
     http_begin_waiting(connection);
     http_set_head_timeout(connection);
 }
@@ -100,6 +101,16 @@ static void respond_and_close(struct http_connection *connection, unsigned statu
 static void refuse_without_room(struct http_connection *connection) {
     respond_with_headers(connection, 503, SLICE("Retry-After: 1\r\n"),
                          "there is no memory for a request of this size now: try again");
+}
+
+/* Answers a client that has sent no whole request while the server shuts down. */
+static void refuse_for_restart(struct http_connection *connection) {
+    const struct stream *stream = connection->stream;
+
+    if (stream->tls != NULL && tls_in_handshake(stream->tls))
+        stream_close(connection->stream); /* an answer cannot be sent yet */
+    else
+        respond_with_headers(connection, 503, SLICE("Retry-After: 1\r\n"), "the server is restarting: try again");
 }
 
 static void refuse_broken_request(struct http_connection *connection) {
@@ -349,11 +360,12 @@ static void http_on_end(struct stream *stream) {
 static void http_on_timer(struct stream *stream) {
     struct http_connection *connection = stream->context;
 
+    if (connection->draining && (connection->state == REQUEST_HEAD || connection->state == REQUEST_BODY ||
+                                 (connection->state == REQUEST_IDLE && !connection->begun))) {
+        refuse_for_restart(connection);
+        return;
+    }
     if (connection->state == REQUEST_HEAD || connection->state == REQUEST_BODY) {
-        if (connection->draining) {
-            respond_and_close(connection, 503, "the server is shutting down");
-            return;
-        }
         respond_and_close(connection, 408,
                           connection->state == REQUEST_HEAD ? connection->hurried
                                                                   ? "the request's head did not arrive within 2 s"
@@ -394,21 +406,37 @@ static void http_on_closed(struct stream *stream) {
     free(connection);
 }
 
-static void drain_connection(struct stream *stream, void *context) {
+static void begin_draining(struct stream *stream, void *context) {
     struct http_connection *connection = stream->context;
-    bool shorten_timeouts = *(const bool *)context;
 
+    (void)context;
     if (!stream_is(stream, &http_stream_handler))
         return;
     connection->draining = true;
-    if (connection->state == REQUEST_IDLE)
-        stream_finish(stream);
-    else if (shorten_timeouts && (connection->state == REQUEST_HEAD || connection->state == REQUEST_BODY))
+    if (connection->state == REQUEST_IDLE && !connection->begun)
         stream_set_timeout(stream, HTTP_DRAIN_TIMEOUT_MS);
 }
 
-void http_drain(struct worker *worker, bool shorten_timeouts) {
-    streams_each(worker, drain_connection, &shorten_timeouts);
+void http_drain(struct worker *worker) {
+    worker->draining = true;
+    streams_each(worker, begin_draining, NULL);
+}
+
+static void end_connection(struct stream *stream, void *context) {
+    struct http_connection *connection = stream->context;
+
+    (void)context;
+    if (!stream_is(stream, &http_stream_handler))
+        return;
+    if (connection->state == REQUEST_IDLE && connection->begun)
+        stream_finish(stream);
+    else if (connection->state == REQUEST_HEAD || connection->state == REQUEST_BODY)
+        stream_set_timeout(stream, HTTP_DRAIN_TIMEOUT_MS);
+}
+
+void http_end(struct worker *worker) {
+    http_drain(worker);
+    streams_each(worker, end_connection, NULL);
 }
 
 struct stream *http_take_stream(struct http_connection *connection) {

@@ -126,9 +126,13 @@ void *http_pending(struct http_connection *connection);
 /* Ends HTTP on the connection, frees it and returns its stream. The caller must set a new handler at once. */
 struct stream *http_take_stream(struct http_connection *connection);
 
-/* Drains a worker for shutdown: connections between requests close at once, others after their answer. With
- * `shorten_timeouts` the rest of a request must arrive within two seconds. */
-void http_drain(struct worker *worker, bool shorten_timeouts);
+/* Drains a worker for shutdown: each connection, new ones too, closes after its next answer. A connection that has not
+ * sent anything yet has two seconds for that, and then gets 503. */
+void http_drain(struct worker *worker);
+
+/* Ends the drain: connections between requests close at once, and the rest of a request must arrive within two seconds.
+ */
+void http_end(struct worker *worker);
 
 /* Frees a worker's spare request; NULL is ignored. */
 void http_request_free(struct http_request *request);

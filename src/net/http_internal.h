@@ -44,10 +44,11 @@ struct http_connection {
     bool keep_alive; /* keep the connection after the current request */
     bool kept_alive; /* REQUEST_DECIDING: the value of keep_alive if the body is read */
     bool draining;   /* close after the next answer */
+    bool begun;      /* the first request has begun to arrive */
     bool in_handler; /* inside on_request: an answer needs no resume */
     bool chunked;
-    bool expects;             /* the client waits for 100 Continue before it sends the body */
-    bool hurried;             /* descriptors are short, or its address has too many connections: 2 s for a head */
+    bool expects; /* the client waits for 100 Continue before it sends the body */
+    bool hurried; /* 2 s for a head: descriptors are short, its address has too many connections, or the worker ends */
     bool short_lived;         /* descriptors were short when it was accepted; see descriptors.h */
     uint64_t waiting_from_ms; /* since when it waits for the client */
     struct list waiting;      /* link in the worker's waiting_http */

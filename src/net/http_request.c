@@ -176,6 +176,7 @@ static int on_message_begin(llhttp_t *parser) {
     if (connection->no_memory)
         return HPE_USER;
     connection->state = REQUEST_HEAD;
+    connection->begun = true;
     connection->in_value = connection->value_done = false;
     http_set_head_timeout(connection);
     return 0;
@@ -352,7 +353,9 @@ static const char *find_handshake_fault(const struct http_request *request, cons
 }
 
 void http_set_head_timeout(struct http_connection *connection) {
-    stream_set_timeout(connection->stream, connection->hurried ? HTTP_HURRIED_TIMEOUT_MS : HTTP_HEAD_TIMEOUT_MS);
+    bool hurried = connection->hurried || connection->stream->worker->stopping;
+
+    stream_set_timeout(connection->stream, hurried ? HTTP_HURRIED_TIMEOUT_MS : HTTP_HEAD_TIMEOUT_MS);
 }
 
 void http_set_body_timeout(struct http_connection *connection) {

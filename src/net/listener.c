@@ -1,6 +1,8 @@
 #include "net/listener.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -16,6 +18,8 @@
 #define ACCEPTS_PER_TURN 128
 #define ACCEPT_WORK 1024 /* see worker_spend */
 #define REST_MS 100
+/* The time in which a client that is not on this machine completes a handshake that has begun. */
+#define HANDSHAKE_MS 100
 
 static void listener_ready(struct poll_target *target, uint32_t events);
 
@@ -233,6 +237,40 @@ void listener_stop(struct listener *listener) {
     worker_forget(listener->worker, &listener->target);
     close(listener->fd);
     listener->fd = -1;
+}
+
+/* True if clients of other machines reach the socket. */
+static bool serves_network(int fd) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in ipv4;
+        struct sockaddr_in6 ipv6;
+    } address = {.any.sa_family = AF_UNSPEC};
+    socklen_t length = sizeof address;
+
+    getsockname(fd, &address.any, &length);
+    if (address.any.sa_family == AF_INET)
+        return ntohl(address.ipv4.sin_addr.s_addr) >> 24 != IN_LOOPBACKNET;
+    return address.any.sa_family == AF_INET6 && !IN6_IS_ADDR_LOOPBACK(&address.ipv6.sin6_addr);
+}
+
+void listener_finish(struct listener *listener) {
+    /* Drops packets with the flag SYN, which is in byte 13 of the TCP header (RFC 9293 section 3.1). */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    const struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+    struct worker *worker = listener->worker;
+    uint64_t ends_ms;
+
+    if (worker == NULL || listener->fd < 0)
+        return;
+    setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+    ends_ms = worker->now_ms + (serves_network(listener->fd) ? HANDSHAKE_MS : 0);
+    worker->ends_ms = ends_ms > worker->ends_ms ? ends_ms : worker->ends_ms;
 }
 
 /* Pauses accepting: without free descriptors the socket stays readable, and the loop would spin. */

@@ -55,6 +55,13 @@ int listen_unix(const char *path, unsigned mode, struct error *error);
  * socket. The listener owns `fd` from now on. Call before the workers run, or on the worker's thread. */
 bool listener_start(struct listener *listener, struct worker *worker, int fd, bool shared, struct error *error);
 
-/* Stops accepting, if it was started, and closes the socket; the kernel then refuses connections that were not accepted yet. On the
- * worker's thread. */
+/*
+ * Lets no new client in, and goes on accepting those that the kernel has already connected, so that each of them gets
+ * an answer. Of TCP the kernel drops new requests without an answer: clients repeat them after a second, and reach the
+ * next process then. (The file of a unix socket has to be removed instead.) On the worker's thread.
+ */
+void listener_finish(struct listener *listener);
+
+/* Stops accepting and closes the socket. The kernel then resets connections that were not accepted yet, unless another
+ * process has the socket, too. Does nothing if it was not started. On the worker's thread, or after its end. */
 void listener_stop(struct listener *listener);

@@ -144,7 +144,8 @@ static void begin_lingering(struct stream *stream) {
     if (stream->tls != NULL)
         tls_shutdown(stream->tls);
     shutdown(stream->fd, SHUT_WR);
-    timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, LINGER_MS);
+    timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms,
+              stream->worker->stopping ? SHORTENED_FINISH_MS : LINGER_MS);
     if (stream->paused) {
         stream->paused = false;
         update_watch(stream);
@@ -756,7 +757,7 @@ void streams_each(struct worker *worker, void (*each)(struct stream *stream, voi
 
 static void shorten_timeout(struct stream *stream, void *context) {
     (void)context;
-    if (stream->state == STREAM_FINISHING)
+    if (stream->state == STREAM_FINISHING || stream->state == STREAM_LINGERING)
         timer_set(&stream->worker->timers, &stream->timer, stream->worker->now_ms, SHORTENED_FINISH_MS);
 }
 

@@ -196,7 +196,7 @@ static inline bool stream_is_open(const struct stream *stream) {
 /* Calls `each` for every stream of the worker whose on_closed was not called; `each` may close streams. */
 void streams_each(struct worker *worker, void (*each)(struct stream *stream, void *context), void *context);
 
-/* Shortens the timeout of finishing streams to two seconds, for a worker that ends. */
+/* Shortens the timeout of finishing and lingering streams to two seconds, for a worker that ends. */
 void streams_shorten_timeouts(struct worker *worker);
 
 /* Visits the first `count` places of the backlog, those of earlier turns, while the turn has time. */

@@ -4,6 +4,7 @@
 #include "base/budget.h"
 
 #define CLOSE_TIMEOUT_MS 5000
+#define SHORTENED_CLOSE_MS 2000 /* the same while the worker ends */
 #define CLOSE_REASON_MAX 123
 #define VERSION "13"
 #define FRAME_WORK 512        /* of a frame, apart from its bytes; see worker_spend */
@@ -252,8 +253,20 @@ void websocket_close(struct websocket *websocket, unsigned code, struct slice re
     if (websocket->closing)
         return;
     send_close(websocket, code, reason);
-    stream_set_timeout(websocket->stream, CLOSE_TIMEOUT_MS);
+    stream_set_timeout(websocket->stream, websocket->stream->worker->stopping ? SHORTENED_CLOSE_MS : CLOSE_TIMEOUT_MS);
     begin_closing(websocket);
+}
+
+static void shorten_close(struct stream *stream, void *context) {
+    const struct websocket *websocket = websocket_of_stream(stream);
+
+    (void)context;
+    if (websocket != NULL && websocket->closing)
+        stream_set_timeout(stream, SHORTENED_CLOSE_MS);
+}
+
+void websockets_shorten_closes(struct worker *worker) {
+    streams_each(worker, shorten_close, NULL);
 }
 
 void websocket_close_slow(struct websocket *websocket, struct slice text, unsigned code, struct slice reason) {

@@ -105,3 +105,6 @@ void websocket_close(struct websocket *websocket, unsigned code, struct slice re
 /* Closes a slow connection, from on_slow: drops the queued chunks that are not partly written, sends `text` as the last
  * message and the close frame, and resets the connection after 5 s. */
 void websocket_close_slow(struct websocket *websocket, struct slice text, unsigned code, struct slice reason);
+
+/* Gives the peers of a worker that ends two seconds to answer the close frames that they were sent. */
+void websockets_shorten_closes(struct worker *worker);

@@ -94,6 +94,9 @@ struct worker {
     uint64_t now_ms;
     uint32_t settled_s; /* the second in which the thread's part of the account of memory was last added to the sums */
     bool stopping;      /* end the loop after the last connection has closed */
+    bool draining;      /* the process shuts down: HTTP connections close after their next answer */
+    /* While stopping: do not end before. A client whose handshake is under way may still be accepted. */
+    uint64_t ends_ms;
 
     /* The turn; see worker_spend. */
     uint64_t turn_ends_ns; /* UINT64_MAX: no limit, in tests */

@@ -182,12 +182,21 @@ static void note_lag(struct worker *worker, uint64_t busy_us) {
     counter_max(&counters->lag_max_us, busy_us);
 }
 
+/* How long a worker without connections waits for a last one, at most `most_ms`. */
+static uint64_t time_to_end_ms(const struct worker *worker, uint64_t most_ms) {
+    uint64_t left_ms = worker->ends_ms > worker->now_ms ? worker->ends_ms - worker->now_ms : 0;
+
+    return left_ms < most_ms ? left_ms : most_ms;
+}
+
 /* Waits for events, at most until the next second: timers fire once a second. A pause is looked at more often. */
 static void wait_for_events(struct worker *worker) {
     int timeout_ms = 0;
 
     if (!worker_has_work(worker) && mailbox_sleep(&worker->mailbox))
         timeout_ms = 1000 - (int)(clock_monotonic_ms() % 1000);
+    if (worker->stopping && worker->stream_count == 0 && timeout_ms != 0)
+        timeout_ms = (int)time_to_end_ms(worker, (uint64_t)timeout_ms);
     if (!list_empty(&worker->pauses) && timeout_ms > PAUSE_CHECK_MS)
         timeout_ms = PAUSE_CHECK_MS;
     worker_poll(worker, timeout_ms);
@@ -197,14 +206,20 @@ static void wait_for_events(struct worker *worker) {
     worker->turn_ends_ns = worker->now_ns + TURN_INPUT_US * UINT64_C(1000);
 }
 
+/* True if a worker that stops has no connection, and found none to accept in a turn after the last one had closed. */
+static bool worker_has_ended(const struct worker *worker) {
+    return worker->stopping && worker->stream_count == 0 && worker->ready_count == 0 &&
+           worker->now_ms >= worker->ends_ms;
+}
+
 static void *run_worker(void *context) {
     struct worker *worker = context;
 
-    while (!worker->stopping || worker->stream_count != 0) {
+    do {
         wait_for_events(worker);
         worker_turn(worker);
         note_lag(worker, (clock_monotonic_ns() - worker->now_ns) / 1000);
-    }
+    } while (!worker_has_ended(worker));
     worker->turn_ends_ns = UINT64_MAX;
     worker->turn_over = false;
     timer_fire_all(&worker->timers);

@@ -27,7 +27,8 @@ bool workers_create(struct workers *workers, unsigned count, struct error *error
 /* Starts a thread for each worker. False with an error; some threads may run then: stop and join them. */
 bool workers_start(struct workers *workers, struct error *error);
 
-/* Ends the worker's loop as soon as it has no connection. On the worker's thread. */
+/* Ends the worker's loop as soon as it has no connection and its listeners have none to accept. On the worker's thread.
+ */
 void worker_stop(struct worker *worker);
 
 /* Joins all started threads (see worker_stop) and calls workers_settle. */

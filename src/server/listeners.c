@@ -248,12 +248,37 @@ bool server_accept(struct server *server, struct worker *worker, struct error *e
                                   start_if_open(&server->redirect_listener, worker, false, error));
 }
 
-void server_stop_listening(struct server *server, struct worker *worker) {
-    for (unsigned i = worker->index; i < server->listener_count; i += server->workers.count)
-        listener_stop(&server->listeners[i]);
+/* Calls `act` for each listener of a worker but those of the main port. */
+static void each_other_listener(struct server *server, const struct worker *worker,
+                                void (*act)(struct listener *listener)) {
     if (worker->index != 0)
         return;
-    listener_stop(&server->metrics_listener);
-    listener_stop(&server->admin_listener);
-    listener_stop(&server->redirect_listener);
+    act(&server->metrics_listener);
+    act(&server->admin_listener);
+    act(&server->redirect_listener);
+}
+
+static void each_main_listener(struct server *server, const struct worker *worker,
+                               void (*act)(struct listener *listener)) {
+    for (unsigned i = worker->index; i < server->listener_count; i += server->workers.count)
+        act(&server->listeners[i]);
+}
+
+void server_leave_listening(struct server *server, struct worker *worker) {
+    if (server->is_replaced || server->passed_fd >= 0)
+        each_main_listener(server, worker, listener_stop);
+    if (server->is_replaced)
+        each_other_listener(server, worker, listener_stop);
+}
+
+void server_finish_listening(struct server *server, struct worker *worker) {
+    each_main_listener(server, worker, listener_finish);
+    each_other_listener(server, worker, listener_finish);
+}
+
+void server_stop_listening(struct server *server) {
+    for (unsigned i = 0; i < server->workers.count; i++) {
+        each_main_listener(server, server->workers.list[i], listener_stop);
+        each_other_listener(server, server->workers.list[i], listener_stop);
+    }
 }

@@ -24,8 +24,11 @@
 #include "server/notify.h"
 #include "server/server_internal.h"
 
-/* How long lookups may still wait for the store after the shutdown grace period: the two seconds in which the rest of a
- * request has to arrive, and one more because timers count seconds. */
+/* The time over which connections are closed if another process holds the listening socket. */
+#define HELD_SPREAD_MS 1000
+
+/* How long lookups may still wait for the store after the last session has closed: the two seconds in which the rest of
+ * a request has to arrive, and one more because timers count seconds. */
 #define STORE_ANSWERS_MS 3000
 
 /* Descriptors that the process needs beside those of clients and stores: configuration, certificates, /proc, time zone,
@@ -242,13 +245,48 @@ static bool open_apps(struct server *server, struct error *error) {
     return server->apps != NULL;
 }
 
-static void stop_worker(struct worker *worker, void *context) {
+static void note_drained(void *context) {
     struct server *server = context;
 
-    server_stop_listening(server, worker);
+    sem_post(&server->drained);
+}
+
+/* The time over which the connections are closed. Clients that wait in a socket of systemd come back when this process
+ * has ended: a longer time would only keep them away. */
+static uint64_t drain_spread_ms(const struct server *server) {
+    uint64_t grace_ms = server->config.shutdown_grace_period_s * UINT64_C(1000);
+
+    return server->passed_fd >= 0 && !server->is_replaced && grace_ms > HELD_SPREAD_MS ? HELD_SPREAD_MS : grace_ms;
+}
+
+static void drain_worker(struct worker *worker, void *context) {
+    struct server *server = context;
+
+    server_leave_listening(server, worker);
+    http_drain(worker);
+    sessions_drain(&server->sessions, worker, drain_spread_ms(server), note_drained, server);
+}
+
+/* Closes all connections of clients over the shutdown grace period, while the listeners stay open. Returns when the
+ * last one is closed. */
+static void drain_workers(struct server *server) {
+    atomic_store(&server->sessions.successor, server->is_replaced || server->passed_fd >= 0);
+    atomic_store(&server->sessions.draining, true);
+    workers_run_on_all(&server->workers, &(struct worker_task){.run = drain_worker, .context = server});
+    for (unsigned i = 0; i < server->workers.count;)
+        i += sem_wait(&server->drained) == 0;
+    atomic_store(&server->api.ending, !server->is_replaced);
+}
+
+static void end_worker(struct worker *worker, void *context) {
+    struct server *server = context;
+
     if (worker->index == 0)
         housekeeping_stop(&server->housekeeping);
-    sessions_drain(&server->sessions, worker, server->config.shutdown_grace_period_s);
+    server_finish_listening(server, worker);
+    worker_stop(worker);
+    http_end(worker);
+    websockets_shorten_closes(worker);
 }
 
 static void stop_apps(struct server *server) {
@@ -259,17 +297,37 @@ static void stop_apps(struct server *server) {
     _exit(EXIT_FAILURE);
 }
 
-/* Closes the listeners, then all connections over the shutdown grace period. Returns when the last one is closed. */
-static void stop_workers(struct server *server) {
-    atomic_store(&server->sessions.draining, true);
+static void join_workers(struct server *server) {
+    if (workers_join_within(&server->workers, STORE_ANSWERS_MS))
+        return;
+    stop_apps(server);
+    workers_join(&server->workers);
+}
+
+/* Lets nobody new in, answers those who are there, and returns when the workers have ended. */
+static void end_workers(struct server *server) {
     page_thread_drain(server->api.metrics);
     page_thread_drain(server->api.stats);
-    workers_run_on_all(&server->workers, &(struct worker_task){.run = stop_worker, .context = server});
-    if (!workers_join_within(&server->workers,
-                             server->config.shutdown_grace_period_s * UINT64_C(1000) + STORE_ANSWERS_MS)) {
-        stop_apps(server);
-        workers_join(&server->workers);
-    }
+    if (server->owns_unix_socket)
+        unlink(server->config.unix_socket.path);
+    server->owns_unix_socket = false;
+    workers_run_on_all(&server->workers, &(struct worker_task){.run = end_worker, .context = server});
+    join_workers(server);
+}
+
+static void abandon_worker(struct worker *worker, void *context) {
+    struct server *server = context;
+
+    http_drain(worker);
+    sessions_drain(&server->sessions, worker, 0, NULL, NULL);
+    end_worker(worker, server);
+}
+
+/* Ends the workers of a server that could not start. */
+static void abandon_workers(struct server *server) {
+    atomic_store(&server->sessions.draining, true);
+    workers_run_on_all(&server->workers, &(struct worker_task){.run = abandon_worker, .context = server});
+    join_workers(server);
 }
 
 /* Begins to accept, before the workers run. After an upgrade the old process says when. */
@@ -288,12 +346,12 @@ static bool build_server(struct server *server, struct error *error) {
     if (!server_listen(server, error) || !accept_on_all_workers(server, error))
         return false;
     if (!workers_start(&server->workers, error)) {
-        stop_workers(server);
+        abandon_workers(server);
         return false;
     }
     if (!server_webhooks_start(server, error) || !app_manager_start(server->apps, error) ||
         (takeover_is_under_way(server) && !takeover_ready(server, error))) {
-        stop_workers(server);
+        abandon_workers(server);
         return false;
     }
     return true;
@@ -314,6 +372,7 @@ static void destroy_server(struct server *server) {
         channel_hub_destroy(server->sessions.channels);
     if (server->apps != NULL)
         app_manager_destroy(server->apps);
+    server_stop_listening(server);
     workers_destroy(&server->workers);
     idempotency_destroy(server->api.idempotency);
     address_log_dispose(&server->api.admin_strangers);
@@ -325,9 +384,10 @@ static void destroy_server(struct server *server) {
     tls_context_destroy(atomic_load(&server->tls));
     tls_tickets_destroy(server->tickets);
     passed_sockets_forget(&server->passed);
-    if (server->owns_unix_socket)
+    if (server->owns_unix_socket) /* the start has failed */
         unlink(server->config.unix_socket.path);
     config_dispose(&server->config);
+    sem_destroy(&server->drained);
     free(server);
 }
 
@@ -447,11 +507,13 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
     } else if (takeover_is_good(server)) {
         notify_stopping();
     }
-    log_info("server", "shutting down: closing connections over up to %u s", server->config.shutdown_grace_period_s);
+    log_info("server", "shutting down: closing connections over up to %u s",
+             (unsigned)(drain_spread_ms(server) / 1000));
     expect_last_signal(server->is_replaced);
     shutdown_ms = clock_monotonic_ms();
-    stop_workers(server);
+    drain_workers(server);
     server_webhooks_stop(server, shutdown_ms);
+    end_workers(server);
     upgrade_finish(server);
     takeover_finish(server);
     log_info("server", "stopped");
@@ -536,6 +598,7 @@ int server_run(const char *config_file) {
     if (!log_start(&error))
         log_warning("server", "%s; a reader of the log that stops reading stops the server", error.text);
     reclaimer_init(&server->reclaimer, &server->workers);
+    sem_init(&server->drained, 0, 0);
     code = run_server(server, &signals, config_file);
     destroy_server(server);
     log_stop();

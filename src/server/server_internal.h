@@ -10,6 +10,8 @@
  */
 #pragma once
 
+#include <semaphore.h>
+
 #include "api/api.h"
 #include "base/memory_trim.h"
 #include "handover/handover_sockets.h"
@@ -61,6 +63,7 @@ struct server {
     struct upgrade upgrade;       /* to the process after this one */
     struct takeover takeover;     /* from the process before this one */
     struct memory_trim trim;      /* of the main thread */
+    sem_t drained;                /* posted by each worker that has closed its sessions */
 };
 
 /* --- listeners.c --- */
@@ -71,8 +74,13 @@ bool server_listen(struct server *server, struct error *error);
 void server_listen_on_all_workers(struct server *server);
 /* Begins to accept on a worker. On its thread, or before it is started. */
 bool server_accept(struct server *server, struct worker *worker, struct error *error);
-/* Stops the listeners of a worker, on its thread. */
-void server_stop_listening(struct server *server, struct worker *worker);
+/* Stops listening on the ports that another process has, too: after an upgrade on all, with a socket of systemd on the
+ * main port. On the worker's thread. */
+void server_leave_listening(struct server *server, struct worker *worker);
+/* Lets no new client in on the ports of a worker, on its thread; see listener_finish. */
+void server_finish_listening(struct server *server, struct worker *worker);
+/* Closes all ports. When the workers have ended. */
+void server_stop_listening(struct server *server);
 
 /* --- reload.c --- */
 

@@ -19,9 +19,11 @@ struct closing {
     struct session_server *server;
     struct worker *worker;
     int timer_fd; /* -1: all sessions close at once */
-    /* True: close all sessions and then stop the worker. False: close sessions whose app is disabled or deleted, and
-     * judge those anew whose app has changed in what it asks of them. */
+    /* True: close all sessions. False: close sessions whose app is disabled or deleted, and judge those anew whose app
+     * has changed in what it asks of them. */
     bool shutdown;
+    void (*drained)(void *context); /* called after the last one; may be NULL */
+    void *context;
     uint64_t began_ns, spread_ns;
     uint64_t total, closed; /* sessions; those that were judged and stay count as closed */
 };
@@ -44,7 +46,7 @@ static bool has_to_close(const struct closing *closing, const struct app *app) {
 
 static void close_for_reason(const struct closing *closing, struct session *session) {
     if (closing->shutdown)
-        session_close(session, 4200, "the server is shutting down");
+        session_close_for_restart(session);
     else if (slot_app(session->slot) == NULL)
         session_close(session, 4001, "the app was deleted");
     else
@@ -173,14 +175,12 @@ static void closing_destroy(struct closing *closing) {
 }
 
 static void end_closing(struct closing *closing) {
-    struct worker *worker = closing->worker;
-    bool shutdown = closing->shutdown;
+    void (*drained)(void *context) = closing->drained;
+    void *context = closing->context;
 
     closing_destroy(closing);
-    if (shutdown) {
-        http_drain(worker, true);
-        worker_stop(worker);
-    }
+    if (drained != NULL)
+        drained(context);
 }
 
 /* Closes the due share of the sessions, in proportion to the elapsed time. */
@@ -241,7 +241,8 @@ void sessions_apply_app_changes(struct session_server *server, struct worker *wo
     close_due(closing);
 }
 
-void sessions_drain(struct session_server *server, struct worker *worker, uint32_t grace_s) {
+void sessions_drain(struct session_server *server, struct worker *worker, uint64_t spread_ms,
+                    void (*drained)(void *context), void *context) {
     struct closing *closing = server->closing[worker->index];
 
     if (closing != NULL) { /* finish the closing in progress at once */
@@ -249,9 +250,10 @@ void sessions_drain(struct session_server *server, struct worker *worker, uint32
         close_due(closing);
     }
     closing = closing_create(server, worker, true);
+    closing->drained = drained;
+    closing->context = context;
     closing->total = count_to_close(closing);
-    http_drain(worker, false);
-    if (grace_s != 0 && closing->total != 0)
-        spread_closing(closing, grace_s * UINT64_C(1000000000));
+    if (spread_ms != 0 && closing->total != 0)
+        spread_closing(closing, spread_ms * 1000000);
     close_due(closing);
 }

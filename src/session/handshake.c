@@ -54,7 +54,7 @@ static void admit_session(struct session *session, const struct app_lookup *look
         session_log_refusal(session, "app %s does not allow its origin", slot->id);
         session_close_for_origin(session);
     } else if (atomic_load_explicit(&session->server->draining, memory_order_relaxed)) {
-        session_close(session, 4200, "the server is shutting down");
+        session_close_for_restart(session);
     } else if (atomic_load_explicit(&session->server->memory_full, memory_order_relaxed)) {
         slot_refused(slot, worker, REFUSED_MEMORY);
         session_close(session, 4100, "the server is over capacity: `http_api.accept_traffic.memory_threshold` is %.2f",
@@ -228,7 +228,9 @@ void session_accept(struct session_server *server, struct http_connection *conne
         free(session);
     } else {
         session->active_ms = worker->now_ms;
-        if (wait_s != 0)
+        if (atomic_load_explicit(&server->draining, memory_order_relaxed))
+            session_close_for_restart(session);
+        else if (wait_s != 0)
             refuse_too_many(session, wait_s);
         else if (!admitted)
             refuse_connection_of_address(session, over.text);

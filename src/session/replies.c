@@ -75,6 +75,13 @@ void session_close(struct session *session, unsigned code, const char *format, .
     websocket_close(&session->websocket, code, reason);
 }
 
+void session_close_for_restart(struct session *session) {
+    if (atomic_load_explicit(&session->server->successor, memory_order_relaxed))
+        session_close(session, 4200, "the server is restarting, connect again");
+    else
+        session_close(session, 4100, "the server is restarting, try again");
+}
+
 void session_close_for_origin(struct session *session) {
     if (session->origin == NULL) {
         session_close(session, 4009,

@@ -33,6 +33,7 @@ struct session_server {
     struct rate_limiter *connect_limit;       /* limit by client address; NULL: none */
     struct address_log *refused;              /* addresses of refused clients; NULL: they are not logged */
     atomic_bool draining;                     /* the process is shutting down */
+    atomic_bool successor;                    /* while draining: another process accepts clients that come back */
     atomic_bool memory_full;                  /* memory use is above http_api.accept_traffic.memory_threshold */
     struct counter unknown_apps[WORKERS_MAX]; /* connections with an unknown app key, by worker */
     /* By worker; used on that worker's thread only. */
@@ -62,7 +63,9 @@ bool session_has_socket_id(const struct stream *stream, const struct socket_id *
 void sessions_apply_app_changes(struct session_server *server, struct worker *worker);
 
 /*
- * Closes this worker's sessions with 4200 for shutdown, spread over `grace_s` seconds, and then stops the worker. Call
- * it once, on the worker's thread.
+ * Closes this worker's sessions for shutdown, spread over `spread_ms`: with 4200 if `successor` is set, else with 4100,
+ * which is also what new ones get. Calls `drained` (may be NULL) when the last one is closed. Call it once, with
+ * `draining` set, on the worker's thread.
  */
-void sessions_drain(struct session_server *server, struct worker *worker, uint32_t grace_s);
+void sessions_drain(struct session_server *server, struct worker *worker, uint64_t spread_ms,
+                    void (*drained)(void *context), void *context);

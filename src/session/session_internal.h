@@ -122,6 +122,9 @@ void session_error(struct session *session, unsigned code, const char *format, .
 /* Sends `pusher:error` and closes the connection with the same code and text. */
 void session_close(struct session *session, unsigned code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Closes because the process shuts down: with 4200 if another one accepts the client at once, else with 4100, after
+ * which clients wait a second. */
+void session_close_for_restart(struct session *session);
 /* Closes with 4009 because the app does not allow the session's origin. */
 void session_close_for_origin(struct session *session);
 /* Sends `pusher:subscription_error`; `channel` is the JSON string from the client's message. */

@@ -210,12 +210,12 @@ describe('what closes a connection is said before the close frame', () => {
     });
   }
 
-  test('the shutdown: 4200', async (t) => {
+  test('the shutdown: 4100', async (t) => {
     const ending = await serverFor(t);
     const ws = await connect(ending);
     ending.terminate();
-    assert.equal((await ws.inbox.next()).text, error(4200, 'the server is shutting down'));
-    await assertCloses(ws, 4200, 'the server is shutting down');
+    assert.equal((await ws.inbox.next()).text, error(4100, 'the server is restarting, try again'));
+    await assertCloses(ws, 4100, 'the server is restarting, try again');
     assert.equal((await ending.exited()).code, 0);
   });
 });

@@ -1,33 +1,18 @@
-// SIGTERM: no new connections, /up fails, the clients are sent away spread over the grace period, exit code 0.
+// SIGTERM: /up fails, new clients are asked to try again, the others are sent away spread over the grace period, exit
+// code 0.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import net from 'node:net';
 import { test } from 'node:test';
 
+import { get, publish } from '../lib/api.js';
 import { closedWithError, connect } from '../lib/client.js';
 import { subscriber } from '../lib/events.js';
-import { within } from '../lib/inbox.js';
 import { RawHttp } from '../lib/raw-http.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, serverFor } from '../lib/server.js';
 import { signedPath } from '../lib/sign.js';
 
-// Whether the server takes a new connection: it is refused, or cut before any answer.
-async function acceptsConnections(server) {
-  const socket = net.connect(server.port, server.host);
-  try {
-    await within(once(socket, 'connect'), 'a connection');
-    socket.write('GET /usage HTTP/1.1\r\nHost: x\r\n\r\n');
-    const [chunk] = await within(Promise.race([once(socket, 'data'), once(socket, 'close')]), 'an answer or the end');
-    return Buffer.isBuffer(chunk) && chunk.toString().startsWith('HTTP/1.1 200');
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
-}
-
-test('every client is told 4200 before the server ends with exit code 0', async (t) => {
+test('every client is told 4100 before the server ends with exit code 0', async (t) => {
   const server = await serverFor(t, { config: { workers: 4, shutdown_grace_period: 1 } });
   const clients = await Promise.all(
     Array.from({ length: 40 }, () => subscriber(server, t, 'presence-c', { user: { user_id: '1' } })),
@@ -35,7 +20,7 @@ test('every client is told 4200 before the server ends with exit code 0', async 
   server.terminate();
   await Promise.all(
     clients.map(async (ws) => {
-      await closedWithError(ws, 4200);
+      await closedWithError(ws, 4100);
       await ws.closed();
     }),
   );
@@ -94,49 +79,49 @@ test('clients that are being told that their app has gone hear so at once, and n
   assert.deepEqual(await server.exited(), { code: 0, signal: null });
 });
 
-test('an idle HTTP connection is closed at once, not at the end of the grace period', async (t) => {
+test('an HTTP connection closes after its next answer', async (t) => {
   const server = await serverFor(t, { config: { shutdown_grace_period: 3600 } });
-  const client = await connect(server, { t });
-  const other = await connect(server, { t }); // one of the two is closed at once, the other an hour later
+  const clients = await Promise.all(Array.from({ length: 20 }, () => connect(server, { t })));
+  const used = await RawHttp.connect(server);
   const idle = await RawHttp.connect(server);
-  t.after(() => idle.destroy());
-  idle.send('GET', '/up');
-  assert.equal((await idle.next()).text, 'OK');
+  for (const http of [used, idle]) {
+    t.after(() => http.destroy());
+    http.send('GET', '/up');
+    assert.equal((await http.next()).text, 'OK');
+  }
   server.terminate();
-  await idle.closed();
-  client.destroy();
-  other.destroy();
+  await Promise.any(clients.map((ws) => ws.closing()));
+  used.send('GET', '/usage');
+  const answer = await used.next();
+  assert.deepEqual([answer.status, answer.headers.connection], [200, 'close']);
+  await used.closed();
+  for (const ws of clients) ws.destroy();
+  await idle.closed(); // when the last client has left
   assert.equal((await server.exited()).code, 0);
 });
 
-test('while it drains /up and /ready fail, /live does not, and nobody new is taken', async (t) => {
+test('while it drains /up and /ready fail, new clients are asked to try again, and requests are served', async (t) => {
   const server = await serverFor(t, { config: { shutdown_grace_period: 60 } });
-  const clients = await Promise.all(Array.from({ length: 20 }, () => connect(server, { t })));
-  const rows = [
+  const clients = await Promise.all(Array.from({ length: 20 }, () => subscriber(server, t, 'c')));
+  server.terminate();
+  await Promise.any(clients.map((ws) => ws.closing()));
+  const stay = clients.filter((ws) => ws.closeFrame === null);
+  assert.notEqual(stay.length, 0, 'some clients are still connected');
+  for (const [path, status, text] of [
     ['/up', 503, 'ERROR'],
     ['/ready', 503, 'DRAINING'],
     ['/accept-traffic', 503, 'DRAINING'],
     ['/live', 200, 'OK'],
-  ];
-  const asking = await Promise.all(rows.map(() => RawHttp.connect(server)));
-  for (const [i, http] of asking.entries()) {
-    t.after(() => http.destroy());
-    // the answer to the first: half of the next is there
-    http.write(`GET /usage HTTP/1.1\r\nHost: x\r\n\r\nGET ${rows[i][0]} HTTP/1.1\r\n`);
-    assert.equal((await http.next()).status, 200);
+  ]) {
+    const answer = await get(`${server.url}${path}`);
+    assert.deepEqual([answer.status, answer.body], [status, text], path);
   }
-  server.terminate();
-  await Promise.any(clients.map((ws) => ws.closing()));
-  assert.ok(
-    clients.some((ws) => ws.closeFrame === null),
-    'some clients are still connected',
-  );
-  for (const [i, http] of asking.entries()) {
-    http.write('Host: x\r\n\r\n');
-    const answer = await http.next();
-    assert.deepEqual([answer.status, answer.text], rows[i].slice(1), rows[i][0]);
-  }
-  assert.equal(await acceptsConnections(server), false);
+  const late = await RawWebSocket.connect(server, { key: APP.key });
+  t.after(() => late.destroy());
+  assert.equal(await closedWithError(late, 4100), 'the server is restarting, try again');
+  await publish(server, { name: 'e', channel: 'c', data: 'x' });
+  await Promise.any(stay.map((ws) => ws.next('e')));
+  assert.match((await get(server.metricsUrl)).body, /^\w*_connected/m);
   for (const ws of clients) ws.destroy();
   assert.equal((await server.exited()).code, 0);
 });
@@ -187,7 +172,7 @@ test('a reload that is asked for in the middle of it does not cut it short', asy
   await server.waitForLog(/^shutting down\b/);
   await Promise.any(clients.map((ws) => ws.closing()));
   process.kill(server.pid, 'SIGHUP');
-  for (const ws of clients) await closedWithError(ws, 4200);
+  for (const ws of clients) await closedWithError(ws, 4100);
   assert.deepEqual(await server.exited(), { code: 0, signal: null });
 });
 
@@ -195,7 +180,7 @@ test('a grace period of 0 closes everybody at once', async (t) => {
   const server = await serverFor(t, { config: { shutdown_grace_period: 0 } });
   const clients = await Promise.all(Array.from({ length: 10 }, () => connect(server, { t })));
   server.terminate();
-  for (const ws of clients) await closedWithError(ws, 4200);
+  for (const ws of clients) await closedWithError(ws, 4100);
   assert.equal((await server.exited()).code, 0);
 });
 

@@ -17,7 +17,7 @@ else:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     listening.bind(("127.0.0.1", 0))
 if kind != "udp":
-    listening.listen(100)
+    listening.listen(4096)
 
 while True:
     pid = os.fork()

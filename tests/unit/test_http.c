@@ -778,22 +778,22 @@ static void after_the_decision_the_rest_of_the_body_has_its_time(void **state) {
 
     (void)state;
     client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
-    http_drain(worker, false);
+    accept_deferred_head();
+    harness_advance(worker, 32000);
+    harness_receive_to_end(worker, client, &in);
+    assert_true(contains(&in, "HTTP/1.1 408 "));
+    client_close(client);
+    client = harness_http(worker, &deciding_handler);
+    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
+    http_drain(worker);
     accept_deferred_head();
     harness_advance(worker, 20000);
     assert_nothing_comes(client);
     client_sends(client, SLICE("lo"));
+    in.length = 0;
     harness_receive_to_end(worker, client, &in);
     assert_text(&seen, "POST / ?  [hello]\n");
     assert_true(contains(&in, "\r\nConnection: close\r\n"));
-    client_close(client);
-    client = harness_http(worker, &deciding_handler);
-    client_sends(client, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
-    accept_deferred_head();
-    harness_advance(worker, 32000);
-    in.length = 0;
-    harness_receive_to_end(worker, client, &in);
-    assert_true(contains(&in, "HTTP/1.1 408 "));
     buffer_dispose(&in);
     client_close(client);
 }
@@ -1028,7 +1028,8 @@ static void a_client_that_does_not_read_does_not_hold_up_the_workers_end(void **
     int client = client_that_does_not_read(&sent), late = client_that_does_not_read(&sent);
 
     (void)state;
-    http_drain(worker, false);
+    http_drain(worker);
+    http_end(worker);
     harness_settle(worker);
     assert_int_equal(worker->stream_count, 2);
     worker_stop(worker);
@@ -1038,12 +1039,17 @@ static void a_client_that_does_not_read_does_not_hold_up_the_workers_end(void **
     client_close(late);
 }
 
-static void draining_closes_idle_connections_and_others_after_their_answer(void **state) {
-    int idle = client_connect(), receiving = client_connect(), waiting = client_connect(), stalled = client_connect();
+static void a_drain_closes_connections_after_their_next_answer(void **state) {
+    int used = client_connect(), receiving = client_connect(), waiting = client_connect(), stalled = client_connect();
+    int idle = client_connect();
     struct buffer in = {0};
 
     (void)state;
+    client_sends(used, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    in = open_answer(used);
+    in.length = 0;
     client_sends(idle, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    buffer_dispose(&in);
     in = open_answer(idle);
     in.length = 0;
     client_sends(receiving, SLICE("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel"));
@@ -1051,19 +1057,25 @@ static void draining_closes_idle_connections_and_others_after_their_answer(void 
     defers = true;
     client_sends(waiting, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     defers = false;
-    http_drain(worker, false);
-    harness_receive_to_end(worker, idle, &in);
-    assert_int_equal(in.length, 0);
+    http_drain(worker);
     harness_advance(worker, 20000); /* within the timeout of a body */
     assert_nothing_comes(stalled);
     assert_nothing_comes(receiving);
     assert_nothing_comes(waiting);
+    assert_nothing_comes(idle);
+    client_sends(used, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    harness_receive_to_end(worker, used, &in);
+    assert_true(contains(&in, "HTTP/1.1 200 "));
+    assert_true(contains(&in, "\r\nConnection: close\r\n"));
+    in.length = 0;
     client_sends(receiving, SLICE("lo"));
     harness_receive_to_end(worker, receiving, &in);
     assert_true(contains(&in, "\r\nConnection: close\r\n"));
     assert_true(slice_ends_with(buffer_slice(&in), SLICE("POST / ?  [hello]\n")));
     in.length = 0;
-    http_drain(worker, true);
+    http_end(worker);
+    harness_receive_to_end(worker, idle, &in);
+    assert_int_equal(in.length, 0);
     answer_deferred();
     harness_receive_to_end(worker, waiting, &in);
     assert_true(contains(&in, "\r\nConnection: close\r\n"));
@@ -1072,11 +1084,43 @@ static void draining_closes_idle_connections_and_others_after_their_answer(void 
     harness_advance(worker, 4000);
     harness_receive_to_end(worker, stalled, &in);
     assert_true(contains(&in, "HTTP/1.1 503 "));
+    assert_true(contains(&in, "\r\nRetry-After: 1\r\n"));
     buffer_dispose(&in);
     close(stalled);
     close(idle);
+    close(used);
     close(receiving);
     client_close(waiting);
+}
+
+static void a_client_that_has_sent_nothing_gets_two_seconds_and_then_an_answer(void **state) {
+    int before = client_connect(), asks = client_connect(), after;
+    struct buffer in = {0};
+
+    (void)state;
+    harness_settle(worker);
+    http_drain(worker);
+    http_end(worker);
+    after = client_connect();
+    assert_nothing_comes(before);
+    assert_nothing_comes(after);
+    client_sends(asks, SLICE("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    harness_receive_to_end(worker, asks, &in);
+    assert_true(contains(&in, "HTTP/1.1 200 "));
+    harness_advance(worker, 1000);
+    assert_nothing_comes(before);
+    harness_advance(worker, 2000);
+    for (unsigned i = 0; i < 2; i++) {
+        in.length = 0;
+        harness_receive_to_end(worker, i == 0 ? before : after, &in);
+        assert_true(contains(&in, "HTTP/1.1 503 "));
+        assert_true(contains(&in, "\r\nRetry-After: 1\r\n"));
+        assert_true(contains(&in, "\r\nConnection: close\r\n"));
+    }
+    buffer_dispose(&in);
+    close(before);
+    close(asks);
+    client_close(after);
 }
 
 /* --- short of descriptors --- */
@@ -1211,7 +1255,8 @@ int main(void) {
         TEST(short_of_descriptors_a_connection_closes_after_its_answer),
         TEST(short_of_descriptors_the_connection_that_waits_longest_makes_room),
         TEST(with_the_last_descriptors_in_use_all_that_wait_make_room),
-        TEST(draining_closes_idle_connections_and_others_after_their_answer),
+        TEST(a_drain_closes_connections_after_their_next_answer),
+        TEST(a_client_that_has_sent_nothing_gets_two_seconds_and_then_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

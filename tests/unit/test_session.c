@@ -19,7 +19,7 @@
 #define PING "{\"event\":\"pusher:ping\",\"data\":\"{}\"}"
 #define PONG "{\"event\":\"pusher:pong\",\"data\":\"{}\"}"
 #define SHUTTING_DOWN                                                                                                  \
-    "{\"event\":\"pusher:error\",\"data\":{\"code\":4200,\"message\":\"the server is shutting down\"}}"
+    "{\"event\":\"pusher:error\",\"data\":{\"code\":4100,\"message\":\"the server is restarting, try again\"}}"
 #define TOO_LATE "{\"event\":\"pusher:error\",\"data\":{\"code\":4201,\"message\":\"no pong came within 30 s\"}}"
 
 static struct config config;
