@@ -58,7 +58,7 @@ uint64_t budget_kind_limit(enum budget_kind kind) {
 }
 
 bool budget_has_room(enum budget_kind kind, const struct budget_app *app, size_t bytes) {
-    uint64_t limit = budget_limit(), total, used;
+    uint64_t limit = budget_limit(), kind_limit, total, used, room;
 
     if (limit == 0)
         return true;
@@ -66,12 +66,14 @@ bool budget_has_room(enum budget_kind kind, const struct budget_app *app, size_t
     if (bytes > limit || total > limit - bytes)
         return false;
     used = budget_used(kind);
-    if (used + bytes > budget_kind_limit(kind))
+    kind_limit = budget_kind_limit(kind);
+    if (used + bytes > kind_limit)
         return false;
     if (app == NULL)
         return true;
+    room = kind_limit - used < limit - total ? kind_limit - used : limit - total;
     used = (uint64_t)atomic_load_explicit(&app->bytes, memory_order_relaxed) + bytes;
-    return used <= APP_SHARE_OF_FREE * (limit - total - bytes);
+    return used <= APP_SHARE_OF_FREE * (room - bytes);
 }
 
 bool budget_take(enum budget_kind kind, struct budget_app *app, size_t bytes) {

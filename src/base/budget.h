@@ -3,8 +3,9 @@
  * room is decided at once.
  *
  * The process has one limit (`memory.limit_mb`). Each kind of memory has a share of it, so that one kind of attack
- * leaves the others working. An app may hold at most twice of what is still free: a single app gets two thirds of the
- * limit, and an app that takes all it can leaves room for the others.
+ * leaves the others working. An app may hold at most twice of what is still free, of the limit and of the share of the
+ * kind that it takes from: a single app gets two thirds of a share, and an app that takes all it can leaves room for the
+ * others.
  *
  * What a client asks for is taken with budget_take, which may refuse. What follows from something that was accepted is
  * counted with budget_add, which does not. Both are given back with budget_give, with the same number of bytes, on any

@@ -61,23 +61,41 @@ static void the_process_has_a_limit_that_kinds_together_reach(void **state) {
     budget_give(BUDGET_CONNECTIONS, NULL, LIMIT - 10);
 }
 
-static void an_app_gets_two_thirds_and_leaves_room_for_the_next(void **state) {
+static size_t take_all(enum budget_kind kind, struct budget_app *app) {
+    size_t taken = 0;
+
+    while (budget_take(kind, app, MB / 16))
+        taken += MB / 16;
+    return taken;
+}
+
+static void an_app_gets_two_thirds_of_a_share_and_leaves_room_for_the_next(void **state) {
     struct budget_app first = {0}, second = {0};
-    size_t taken[2] = {0};
+    size_t taken[3];
 
     (void)state;
-    while (budget_take(BUDGET_CHANNELS, &first, MB / 16) || budget_take(BUDGET_PRESENCE, &first, MB / 16))
-        taken[0] += MB / 16;
-    while (budget_take(BUDGET_KEPT_EVENTS, &second, MB / 16))
-        taken[1] += MB / 16;
-    assert_in_range(taken[0], LIMIT * 6 / 10, LIMIT * 2 / 3);
-    assert_in_range(taken[1], LIMIT * 2 / 10, LIMIT * 23 / 100);
-    assert_int_equal(atomic_load(&first.bytes), taken[0]);
-    budget_give(BUDGET_CHANNELS, &first, (size_t)budget_used(BUDGET_CHANNELS));
-    budget_give(BUDGET_PRESENCE, &first, (size_t)budget_used(BUDGET_PRESENCE));
-    budget_give(BUDGET_KEPT_EVENTS, &second, taken[1]);
+    taken[0] = take_all(BUDGET_CHANNELS, &first); /* whose share is 60 % */
+    assert_in_range(taken[0], LIMIT * 39 / 100, LIMIT * 40 / 100);
+    taken[1] = take_all(BUDGET_CHANNELS, &second);
+    assert_in_range(taken[1], LIMIT * 13 / 100, LIMIT * 14 / 100);
+    taken[2] = take_all(BUDGET_PRESENCE, &first); /* 40 %: what it has of channels counts */
+    assert_in_range(taken[2], LIMIT * 13 / 100, LIMIT * 14 / 100);
+    assert_int_equal(atomic_load(&first.bytes), taken[0] + taken[2]);
+    budget_give(BUDGET_CHANNELS, &first, taken[0]);
+    budget_give(BUDGET_CHANNELS, &second, taken[1]);
+    budget_give(BUDGET_PRESENCE, &first, taken[2]);
     assert_int_equal(atomic_load(&first.bytes), 0);
     assert_int_equal(atomic_load(&second.bytes), 0);
+}
+
+static void an_app_leaves_a_third_of_the_limit_free(void **state) {
+    struct budget_app first = {0};
+
+    (void)state;
+    budget_add(BUDGET_OUTPUT, &first, LIMIT / 2);
+    assert_in_range(take_all(BUDGET_CHANNELS, &first), LIMIT * 16 / 100, LIMIT * 17 / 100);
+    budget_give(BUDGET_CHANNELS, &first, (size_t)budget_used(BUDGET_CHANNELS));
+    budget_give(BUDGET_OUTPUT, &first, LIMIT / 2);
 }
 
 static void *take_much(void *app) {
@@ -128,7 +146,8 @@ int main(void) {
         cmocka_unit_test_setup(without_a_limit_bytes_are_counted_and_nothing_is_refused, start_with_limit),
         cmocka_unit_test_setup(a_kind_has_its_share_and_leaves_the_rest_to_others, start_with_limit),
         cmocka_unit_test_setup(the_process_has_a_limit_that_kinds_together_reach, start_with_limit),
-        cmocka_unit_test_setup(an_app_gets_two_thirds_and_leaves_room_for_the_next, start_with_limit),
+        cmocka_unit_test_setup(an_app_gets_two_thirds_of_a_share_and_leaves_room_for_the_next, start_with_limit),
+        cmocka_unit_test_setup(an_app_leaves_a_third_of_the_limit_free, start_with_limit),
         cmocka_unit_test_setup(threads_share_the_sums, start_with_limit),
         cmocka_unit_test_setup(a_thread_keeps_a_small_change_to_itself, start_with_limit),
     };
