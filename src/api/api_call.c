@@ -85,15 +85,18 @@ static struct app_part *part_of(struct api_call *call) {
     return slot_part(call->lookup.slot, call->worker);
 }
 
-/* Appends the CORS headers to those of the answer. */
+/* Appends the CORS headers to those of the answer, if it has others. */
 static struct slice all_headers(const struct api_call *call, struct slice headers, struct buffer *storage) {
-    struct buffer cors_storage = {0};
+    struct slice cors;
 
     if (!call->cross_origin)
         return headers;
+    cors = cors_headers(call->api->config, call->request, storage);
+    if (headers.length == 0)
+        return cors;
+    if (cors.length != 0 && storage->length == 0)
+        buffer_append(storage, cors);
     buffer_append(storage, headers);
-    buffer_append(storage, cors_headers(call->api->config, call->request, &cors_storage));
-    buffer_dispose(&cors_storage);
     return buffer_slice(storage);
 }
 

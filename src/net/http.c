@@ -18,6 +18,9 @@
 #define SMALL_PAGE_BYTES (256 * 1024)
 #define SMALL_ANSWER_BYTES (16 * 1024)
 
+/* A buffer for answers that has grown beyond this is not kept. */
+#define ANSWER_KEPT_BYTES (64 * 1024)
+
 /* Above this much unsent output the connection reads no further request, so that a client that never reads answers
  * cannot grow our memory. */
 #define UNSENT_MAX_BYTES (256 * 1024)
@@ -313,7 +316,7 @@ size_t http_respond(struct http_connection *connection, const struct http_respon
     bool head_only = connection->request != NULL && slice_equal(connection->request->method, SLICE("HEAD"));
     bool has_body = !head_only && response->status != 204;
     struct frame *frame = response->body_frame;
-    struct buffer text = {0};
+    struct buffer *text = &connection->stream->worker->answer;
     size_t length;
 
     if (has_body && !answer_has_room(response)) {
@@ -324,13 +327,14 @@ size_t http_respond(struct http_connection *connection, const struct http_respon
     }
     if (response->close || connection->draining)
         connection->keep_alive = false;
-    buffer_reserve(&text, 256 + response->headers.length + response->body.length);
-    append_head(&text, connection, response, frame != NULL ? frame->length : response->body.length);
+    text->length = 0;
+    append_head(text, connection, response, frame != NULL ? frame->length : response->body.length);
     if (has_body && frame == NULL)
-        buffer_append(&text, response->body);
-    stream_send_copy(connection->stream, text.data, text.length);
-    length = text.length;
-    buffer_dispose(&text);
+        buffer_append(text, response->body);
+    length = text->length;
+    stream_send_copy(connection->stream, text->data, length);
+    if (text->capacity > ANSWER_KEPT_BYTES)
+        buffer_dispose(text);
     if (has_body && frame != NULL) {
         send_frame_bytes(connection->stream, frame);
         length += frame->length;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "base/buffer.h"
 #include "base/counter.h"
 #include "base/error.h"
 #include "base/list.h"
@@ -124,6 +125,7 @@ struct worker {
     uint8_t *receive_buffer;
     size_t receive_capacity;
     struct http_request *spare_request; /* reused for the next request; may be NULL */
+    struct buffer answer;               /* reused for the text of the next answer */
     struct deflate_tools *deflate;      /* NULL until the first connection is compressed */
 
     struct worker_counters counters;

@@ -27,6 +27,7 @@ static void worker_free(struct worker *worker) {
         close(worker->epoll_fd);
     http_request_free(worker->spare_request);
     backlog_dispose(&worker->backlog);
+    buffer_dispose(&worker->answer);
     deflate_tools_destroy(worker->deflate);
     free(worker->receive_buffer);
     free(worker);
