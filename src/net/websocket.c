@@ -71,7 +71,7 @@ bool websocket_accept(struct http_connection *connection, const struct http_requ
                       const struct websocket_limits *limits) {
     struct slice key, version;
     char accept[28];
-    struct buffer answer = {0};
+    struct buffer *answer = &http_worker(connection)->answer;
 
     if (!http_header(request, SLICE("Sec-WebSocket-Version"), &version) || !slice_equal(version, SLICE(VERSION)))
         return refuse_handshake(connection, 426, SLICE("Upgrade: websocket\r\nSec-WebSocket-Version: " VERSION "\r\n"),
@@ -82,19 +82,18 @@ bool websocket_accept(struct http_connection *connection, const struct http_requ
     if (!http_header(request, SLICE("Sec-WebSocket-Key"), &key) || !websocket_accept_key(key, accept))
         return refuse_handshake(connection, 400, SLICE(""),
                                 SLICE("{\"error\":\"Sec-WebSocket-Key must be 16 bytes in base64\"}"));
-    buffer_reserve(&answer, 256);
-    buffer_append(&answer, SLICE("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                                 "Sec-WebSocket-Accept: "));
-    buffer_append_bytes(&answer, accept, sizeof accept);
-    buffer_append(&answer, SLICE("\r\n"));
+    answer->length = 0;
+    buffer_append(answer, SLICE("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                "Sec-WebSocket-Accept: "));
+    buffer_append_bytes(answer, accept, sizeof accept);
+    buffer_append(answer, SLICE("\r\n"));
     websocket->handler = handler;
     websocket->limits = limits;
-    negotiate_compression(request, websocket, http_worker(connection), &answer);
-    buffer_append(&answer, SLICE("\r\n"));
+    negotiate_compression(request, websocket, http_worker(connection), answer);
+    buffer_append(answer, SLICE("\r\n"));
     websocket->stream = http_take_stream(connection);
     stream_set_handler(websocket->stream, &websocket_stream_handler, websocket);
-    stream_send_copy(websocket->stream, answer.data, answer.length);
-    buffer_dispose(&answer);
+    stream_send_copy(websocket->stream, answer->data, answer->length);
     stream_set_limits(websocket->stream, &limits->output);
     websocket->stream->encodes = websocket->compresses;
     return true;

@@ -207,8 +207,8 @@ void session_accept(struct session_server *server, struct http_connection *conne
                     struct slice path) {
     struct session *session = alloc_zero(sizeof *session);
     struct worker *worker = http_worker(connection);
-    struct buffer target = {0};
-    size_t path_length = path.length;
+    char target[HTTP_HEAD_MAX_BYTES];
+    struct slice query = request->query;
     uint32_t wait_s = rate_limiter_check(server->connect_limit, connection, request);
     bool short_lived = http_is_short_lived(connection);
     struct error over;
@@ -218,10 +218,9 @@ void session_accept(struct session_server *server, struct http_connection *conne
     session->server = server;
     session_log_accept(session, connection, request);
     keep_origin(session, worker, request);
-    /* The answer to the handshake frees the request: copy path and query before. */
-    buffer_reserve(&target, path.length + request->query.length);
-    buffer_append(&target, path);
-    buffer_append(&target, request->query);
+    /* The answer to the handshake frees the request: copy path and query before, which are parts of its head. */
+    path.data = memcpy(target, path.data, path.length);
+    query.data = memcpy(target + path.length, query.data, query.length);
     if (!websocket_accept(connection, request, &session->websocket, &session_websocket_handler, &server->limits)) {
         origin_set_release(&server->origins[worker->index], session->origin);
         free(session->address);
@@ -237,8 +236,6 @@ void session_accept(struct session_server *server, struct http_connection *conne
         else if (short_lived)
             refuse_without_descriptors(session);
         else
-            start_session(session, (struct slice){target.data, path_length},
-                          slice_skip(buffer_slice(&target), path_length));
+            start_session(session, path, query);
     }
-    buffer_dispose(&target);
 }
