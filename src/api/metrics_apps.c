@@ -13,6 +13,7 @@
 struct app_totals {
     struct buffer labels;
     uint64_t connected;
+    int64_t memory_bytes;
     uint32_t active[CHANNEL_LABEL_COUNT];
     uint64_t counters[COUNTERS];
     uint64_t latency[LATENCIES];
@@ -77,7 +78,7 @@ static void add_up(uint64_t *totals, const void *counters, size_t count) {
 
 /* True if the app was not used on this server since its start. */
 static bool is_unused(const struct app_totals *app) {
-    bool used = app->connected != 0;
+    bool used = app->connected != 0 || app->memory_bytes > 0;
 
     for (size_t i = 0; i < CHANNEL_LABEL_COUNT; i++)
         used |= app->active[i] != 0;
@@ -96,7 +97,10 @@ static void collect_totals(struct app_slot *slot, void *context) {
         totals->apps = alloc_array(totals->apps, totals->capacity, sizeof totals->apps[0]);
     }
     app = &totals->apps[totals->count];
-    *app = (struct app_totals){.connected = atomic_load_explicit(&slot->connections, memory_order_relaxed)};
+    *app = (struct app_totals){
+        .connected = atomic_load_explicit(&slot->connections, memory_order_relaxed),
+        .memory_bytes = atomic_load_explicit(&slot->budget.bytes, memory_order_relaxed),
+    };
     channel_count_active(slot, app->active);
     for (unsigned i = 0; i < slot->worker_count; i++) {
         struct app_part *part = atomic_load_explicit(&slot->parts[i], memory_order_acquire);
@@ -125,6 +129,15 @@ static void append_gauges(struct metrics_page *page, const struct totals *totals
         for (size_t type = 0; type < CHANNEL_LABEL_COUNT; type++)
             metrics_sample_of(page, buffer_slice(&totals->apps[i].labels), "channel_type", channel_label_names[type],
                               totals->apps[i].active[type]);
+}
+
+/* Only apps that hold something: many have been used and hold nothing now. */
+static void append_app_memory(struct metrics_page *page, const struct totals *totals) {
+    metrics_family(page, "app_memory_held_bytes", "gauge",
+                   "Memory that is held for an app, of all kinds that count for one.");
+    for (size_t i = 0; i < totals->count; i++)
+        if (totals->apps[i].memory_bytes > 0)
+            metrics_sample(page, buffer_slice(&totals->apps[i].labels), (uint64_t)totals->apps[i].memory_bytes);
 }
 
 /* Connections with unknown keys are one series: a key from a client never becomes a label. */
@@ -206,6 +219,7 @@ void metrics_append_apps(struct metrics_page *page, const struct api *api) {
 
     app_manager_each_slot(api->apps, collect_totals, &totals);
     append_gauges(page, &totals);
+    append_app_memory(page, &totals);
     append_counters(page, &totals);
     append_adapter(page, &totals);
     metrics_family(page, "broadcast_latency_ms", "histogram",
