@@ -181,3 +181,23 @@ bool keyring_open(const struct secret_keyring *keyring, struct slice id, struct 
                          " is the one that encrypted it, or the value was changed or is from another app",
                          error);
 }
+
+void keyring_seal_bytes(const struct secret_keyring *keyring, struct slice label, struct slice bytes,
+                        struct buffer *sealed) {
+    buffer_reserve(sealed, bytes.length + AES_GCM_OVERHEAD);
+    aes_gcm_seal(keyring->keys[0], label, bytes, (unsigned char *)sealed->data + sealed->length);
+    sealed->length += bytes.length + AES_GCM_OVERHEAD;
+}
+
+bool keyring_open_bytes(const struct secret_keyring *keyring, struct slice label, struct slice sealed,
+                        struct buffer *bytes) {
+    if (keyring == NULL || sealed.length < AES_GCM_OVERHEAD || !buffer_try_reserve(bytes, sealed.length))
+        return false;
+    for (size_t i = 0; i < keyring->count; i++) {
+        if (!aes_gcm_open(keyring->keys[i], label, sealed, bytes->data + bytes->length))
+            continue;
+        bytes->length += sealed.length - AES_GCM_OVERHEAD;
+        return true;
+    }
+    return false;
+}

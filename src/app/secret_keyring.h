@@ -56,5 +56,12 @@ size_t keyring_seal(const struct secret_keyring *keyring, struct slice id, struc
 bool keyring_open(const struct secret_keyring *keyring, struct slice id, struct slice field, struct slice sealed,
                   char memory[SECRET_MAX_BYTES], struct slice *secret, bool *first, struct error *error);
 
+/* The same for bytes of any length; `label` says what they are. Appends to `sealed`. */
+void keyring_seal_bytes(const struct secret_keyring *keyring, struct slice label, struct slice bytes,
+                        struct buffer *sealed);
+/* False if no key opens them, or if there is no memory; `keyring` may be NULL. Appends to `bytes`. */
+bool keyring_open_bytes(const struct secret_keyring *keyring, struct slice label, struct slice sealed,
+                        struct buffer *bytes);
+
 /* For tests: reads keys from a text. NULL with an error that calls the text `source`. */
 struct secret_keyring *keyring_parse(struct slice text, const char *source, struct error *error);

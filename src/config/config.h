@@ -141,6 +141,7 @@ struct config {
             uint32_t ttl_s;
             uint32_t negative_ttl_s;
             uint32_t stale_if_error_s;
+            char *snapshot_path;
             uint32_t cleanup_interval_s; /* from the environment only */
             uint32_t max_capacity;       /* from the environment only; for drivers without a capacity of their own */
         } cache;

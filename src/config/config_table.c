@@ -203,6 +203,8 @@ const struct config_row config_rows[] = {
     {"app_manager.cache.ttl", CONFIG_UNSIGNED, AT(app_manager.cache.ttl_s), "300", "CACHE_TTL_SECONDS"},
     {"app_manager.cache.negative_ttl", CONFIG_UNSIGNED, AT(app_manager.cache.negative_ttl_s), "5", NULL},
     {"app_manager.cache.stale_if_error", CONFIG_UNSIGNED, AT(app_manager.cache.stale_if_error_s), "86400", NULL},
+    {"app_manager.cache.snapshot_path", CONFIG_TEXT, AT(app_manager.cache.snapshot_path), NULL, NULL,
+     .flags = CONFIG_NULLABLE},
     {NULL, CONFIG_UNSIGNED, AT(app_manager.cache.cleanup_interval_s), "60", "CACHE_CLEANUP_INTERVAL"},
     {NULL, CONFIG_UNSIGNED, AT(app_manager.cache.max_capacity), "10000", "CACHE_MAX_CAPACITY"},
 

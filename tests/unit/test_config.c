@@ -136,6 +136,8 @@ static const struct expectation {
     ROW("app_manager.vanished_grace", app_manager.vanished_grace_s, "60", NULL, "0"),
     ROW("app_manager.cache.negative_ttl", app_manager.cache.negative_ttl_s, "5", NULL, "6"),
     ROW("app_manager.cache.stale_if_error", app_manager.cache.stale_if_error_s, "86400", NULL, "60"),
+    ROW("app_manager.cache.snapshot_path", app_manager.cache.snapshot_path, NULL, NULL,
+        "/var/lib/curlew/apps.snapshot"),
     ROW(NULL, app_manager.cache.cleanup_interval_s, "60", "CACHE_CLEANUP_INTERVAL", "61"),
     ROW(NULL, app_manager.cache.max_capacity, "10000", "CACHE_MAX_CAPACITY", "77"),
 #define SQL(section, at, VARIABLE, USERNAME, port_default, user)                                                       \

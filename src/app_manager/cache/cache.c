@@ -54,6 +54,7 @@ static void init_parts(struct app_cache *cache, struct workers *workers, const s
     write_log_init(&cache->writes, 2 * timeout_ms + 1000);
     store_health_init(&cache->health, timeout_ms);
     cache_capacity_init(&cache->capacity, &cache->records);
+    cache_snapshot_init(cache);
 }
 
 struct app_cache *app_cache_create(const struct config *config, const struct app_store_driver *driver,
@@ -86,6 +87,8 @@ struct app_cache *app_cache_create(const struct config *config, const struct app
 }
 
 bool app_cache_start(struct app_cache *cache, struct error *error) {
+    if (!cache_snapshot_start(cache, error))
+        return false;
     store_pool_start(cache->pool);
     if (store_can_watch(cache->store)) {
         cache->watch_runs = thread_start(&cache->watch_thread, "curlew-watch", cache_watch_run, cache, error);
@@ -103,6 +106,7 @@ bool app_cache_stop(struct app_cache *cache) {
     pthread_mutex_lock(&cache->mutex);
     cache->stopping = true;
     pthread_cond_broadcast(&cache->wake.condition);
+    pthread_cond_broadcast(&cache->snapshot.wake);
     cache_capacity_stop(&cache->capacity);
     pthread_mutex_unlock(&cache->mutex);
     ended = store_pool_stop(cache->pool);
@@ -112,11 +116,12 @@ bool app_cache_stop(struct app_cache *cache) {
     if (cache->watch_runs)
         cache->watch_runs =
             !thread_join_until(cache->watch_thread, clock_monotonic_ns() + STORE_STOP_MS * UINT64_C(1000000));
-    return ended && !cache->watch_runs;
+    return cache_snapshot_stop(cache) && ended && !cache->watch_runs;
 }
 
 void app_cache_destroy(struct app_cache *cache) {
     cache_surroundings_dispose(&cache->surroundings);
+    cache_snapshot_dispose(cache);
     cache_capacity_dispose(&cache->capacity);
     write_log_dispose(&cache->writes);
     fetches_dispose(&cache->fetches);

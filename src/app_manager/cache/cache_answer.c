@@ -21,6 +21,15 @@ struct cache_entry *cache_put_record(struct app_cache *cache, struct app *app, u
     return entry;
 }
 
+void cache_restore_record(struct app_cache *cache, struct app *app, uint64_t read_s, uint64_t stale_until_ms,
+                          struct cache_effects *effects) {
+    struct cache_entry *entry = records_restore(&cache->records, app, read_s, stale_until_ms, effects);
+
+    unknown_names_found(&cache->unknown, entry->by_id.hash);
+    unknown_names_found(&cache->unknown, entry->key->node.hash);
+    cache->health.ever_loaded = true;
+}
+
 /* --- applying an answer; with the mutex held --- */
 
 static enum app_answer apply_missing(struct app_cache *cache, struct cache_fetch *fetch, uint64_t now_ms,

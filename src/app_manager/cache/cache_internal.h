@@ -17,6 +17,7 @@
  *   cache_eviction     choosing entries out of use, and freeing them when no worker uses them
  *   cache_sweep        refreshing entries in use, finding those out of use
  *   cache_watch        the thread that learns of changes in the store
+ *   cache_snapshot     the thread that keeps what is known in a file (snapshot_file, snapshot_format)
  *   cache_maintenance  the thread for timeouts, sweeps, clean-up and probes
  *   cache              lookups; start and end
  *
@@ -35,6 +36,7 @@
 #include "app_manager/cache/cache_health.h"
 #include "app_manager/cache/cache_negative.h"
 #include "app_manager/cache/cache_record.h"
+#include "app_manager/cache/cache_snapshot.h"
 #include "app_manager/cache/cache_unknown.h"
 #include "app_manager/cache/cache_write_log.h"
 #include "app_manager/store_pool.h"
@@ -65,6 +67,7 @@ struct app_cache {
     struct store_operation probe; /* while health.probing */
     pthread_t maintenance_thread, watch_thread;
     bool maintenance_runs, watch_runs;
+    struct cache_snapshot snapshot;
 
     struct lookup_counters counters[WORKERS_MAX];
 };

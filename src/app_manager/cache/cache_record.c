@@ -6,6 +6,7 @@
 #include "app/app_change.h"
 #include "base/alloc.h"
 #include "base/backoff.h"
+#include "base/clock.h"
 
 #define CREATED_BEYOND 100 /* new entries beyond the capacity that do not want a sweep at once */
 #define PASSTHROUGH_REFRESH_MS 300000
@@ -176,6 +177,10 @@ static void note_loaded(struct records *records, struct cache_entry *entry, uint
     uint64_t fresh_until_ms = records->settings->passthrough ? 0 : now_ms + records->settings->ttl_ms;
 
     entry->loaded_ms = now_ms;
+    entry->read_s = clock_wall_ms() / 1000;
+    entry->stale_until_ms = now_ms + records->settings->ttl_ms + records->settings->stale_if_error_ms;
+    entry->restored = false;
+    records->loads++;
     entry->refresh_at_ms = now_ms + refresh_after_ms(records, entry);
     entry->backoff_ms = 0;
     entry->announced = entry->meant = entry->early = false;
@@ -200,11 +205,25 @@ struct cache_entry *records_put(struct records *records, struct app *app, uint64
         if (old != NULL && app_change_concerns_sessions(old, app))
             effects->closes_sessions = true;
         records->known += old == NULL;
+        records->changes++;
         cache_effects_replace(effects, old, app);
         reclaim_batch_add(&effects->unlinked, slot_replace_app(entry->slot, app), unref_unlinked_record, NULL);
     }
     records_set_broken(records, entry, NULL);
     note_loaded(records, entry, now_ms);
+    return entry;
+}
+
+struct cache_entry *records_restore(struct records *records, struct app *app, uint64_t read_s, uint64_t stale_until_ms,
+                                    struct cache_effects *effects) {
+    struct cache_entry *entry = records_put(records, app, clock_monotonic_ms(), effects);
+
+    entry->read_s = read_s;
+    entry->stale_until_ms = stale_until_ms;
+    entry->refresh_at_ms = 0;
+    entry->restored = true;
+    atomic_store_explicit(&entry->stale, true, memory_order_relaxed);
+    atomic_store_explicit(&entry->fresh_until_ms, 0, memory_order_release);
     return entry;
 }
 
@@ -216,6 +235,7 @@ void records_drop(struct records *records, struct cache_entry *entry, struct cac
     records_set_broken(records, entry, NULL);
     mass_removal_meant(&records->removals, &entry->vanishing);
     records->known -= old != NULL;
+    records->changes += old != NULL;
     entry->announced = entry->meant = entry->early = false;
     entry->refresh_at_ms = UINT64_MAX;
     effects->connections = slot_connections(entry->slot);
@@ -272,7 +292,8 @@ void records_refresh_now(struct records *records, struct cache_entry *entry) {
 /* --- expired records --- */
 
 static uint64_t stale_until_ms(const struct records *records, const struct cache_entry *entry) {
-    return entry->loaded_ms + records->settings->ttl_ms + records->settings->stale_if_error_ms;
+    (void)records;
+    return entry->stale_until_ms;
 }
 
 bool records_may_serve_stale(const struct records *records, const struct cache_entry *entry, uint64_t now_ms) {

@@ -48,14 +48,17 @@ struct cache_entry {
     struct list link;
     size_t index; /* in records.array */
     struct cache_key *key;
-    uint64_t loaded_ms;     /* when the store last gave the record */
-    uint64_t refresh_at_ms; /* when the store is to be asked again, if the app is in use */
+    uint64_t loaded_ms;      /* when the store last gave the record, or it was restored */
+    uint64_t read_s;         /* the same on the wall clock; not of the restoring */
+    uint64_t stale_until_ms; /* until when it may be served while the store cannot be reached */
+    uint64_t refresh_at_ms;  /* when the store is to be asked again, if the app is in use */
     /* The pause after the last refresh, which failed; 0: it did not. */
     uint32_t backoff_ms;
     /* A notice said that the app changed: "not found" needs no second query. */
     bool announced;
-    bool meant; /* its removal was announced or confirmed: it is not held */
-    bool early; /* to be read again though it is not in use: other apps have vanished */
+    bool meant;    /* its removal was announced or confirmed: it is not held */
+    bool restored; /* from a snapshot: the store has not been asked yet */
+    bool early;    /* to be read again though it is not in use: other apps have vanished */
     struct vanishing vanishing;
     char *broken; /* why the record in the store is broken; NULL: it is not */
 
@@ -75,8 +78,9 @@ struct records {
     struct cache_entry **array;
     size_t array_capacity;
     size_t created_since_sweep;
-    size_t broken; /* entries whose record in the store is broken */
-    size_t known;  /* entries with a record */
+    size_t broken;           /* entries whose record in the store is broken */
+    size_t known;            /* entries with a record */
+    uint64_t changes, loads; /* of records that changed, and that the store gave */
     struct mass_removal removals;
     size_t hasten_at; /* in the array: where records_hasten continues */
 };
@@ -104,6 +108,10 @@ static inline struct cache_entry *records_find(const struct records *records, en
 /* Takes over a record that the store gave, with its reference; returns its entry. */
 struct cache_entry *records_put(struct records *records, struct app *app, uint64_t now_ms,
                                 struct cache_effects *effects);
+/* The same for a record that the store gave before this process was started. It has expired, and may be served while
+ * the store cannot be reached. */
+struct cache_entry *records_restore(struct records *records, struct app *app, uint64_t read_s, uint64_t stale_until_ms,
+                                    struct cache_effects *effects);
 /* The app is not in the store any more: its entry loses record and key. */
 void records_drop(struct records *records, struct cache_entry *entry, struct cache_effects *effects);
 /* The app is not in the store any more, but its removal is held: its record stays in force until it is looked up again.

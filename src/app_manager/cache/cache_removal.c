@@ -85,7 +85,8 @@ enum missing_app cache_note_missing(struct app_cache *cache, struct cache_entry 
     bool first = entry->vanishing.since_ms == 0;
     enum removal_step step;
 
-    if (entry->meant || atomic_load(&entry->slot->current) == NULL)
+    /* What a snapshot has restored is no app that has vanished: the first answer of the store counts. */
+    if (entry->meant || entry->restored || atomic_load(&entry->slot->current) == NULL)
         return MISSING_GONE;
     step =
         mass_removal_step(&records->removals, &entry->vanishing,

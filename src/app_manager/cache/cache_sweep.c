@@ -77,7 +77,8 @@ static void visit_entry(struct app_cache *cache, struct cache_entry *entry, uint
         slice->visits[slice->visit_count++] = (struct visit){
             .entry = entry,
             .used_ms = used_ms,
-            .pinned = atomic_load_explicit(&entry->pins, memory_order_relaxed) != 0 || entry->vanishing.since_ms != 0,
+            .pinned = atomic_load_explicit(&entry->pins, memory_order_relaxed) != 0 || entry->vanishing.since_ms != 0 ||
+                      (entry->restored && cache->health.answered_ms == 0),
             .expired = is_expired(&cache->settings, entry, used_ms, now_ms),
         };
     list_remove(&entry->link);
