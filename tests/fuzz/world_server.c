@@ -1,7 +1,10 @@
 #include "world_server.h"
 
+#include <stdio.h>
+
 #include "api/api.h"
 #include "api/idempotency.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/session.h"
@@ -125,7 +128,7 @@ bool world_turn(unsigned index) {
     if (loop_turn(worker))
         return true;
     if (late)
-        worker_turn(worker, NULL, 0); /* timers */
+        worker_turn(worker); /* timers */
     return late;
 }
 
@@ -165,6 +168,7 @@ static void check_slot(struct app_slot *slot, void *context) {
     void *channels = atomic_load(&slot->channels);
 
     (void)context;
+    MUST(atomic_load(&slot->budget.bytes) == 0);
     MUST(slot_connections(slot) == 0);
     channel_each(slot, SLICE(""), count_channel, NULL);
     MUST(channels == NULL || channel_table_empty(channels));
@@ -176,9 +180,17 @@ static void check_slot(struct app_slot *slot, void *context) {
 }
 
 void world_check_empty(void) {
+    budget_settle();
+    for (unsigned i = 0; i < BUDGET_KIND_COUNT; i++) {
+        if (budget_used(i) == 0)
+            continue;
+        fprintf(stderr, "WRONG: the account of memory still has %llu bytes of %s\n", (unsigned long long)budget_used(i),
+                budget_kind_names[i]);
+        abort();
+    }
     for (unsigned i = 0; i < WORLD_WORKERS; i++) {
         const struct worker *worker = workers.list[i];
-        MUST(worker->stream_count == 0 && list_empty(&worker->waiting_http) && !loop_has_work(worker));
+        MUST(worker->stream_count == 0 && list_empty(&worker->waiting_http) && !worker_has_work(worker));
         MUST(counter_read(&worker->counters.accepted) == counter_read(&worker->counters.closed));
         MUST(list_empty(&sessions.parts[i]) && sessions.closing[i] == NULL);
     }

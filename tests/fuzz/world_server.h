@@ -37,5 +37,6 @@ bool world_turn(unsigned worker);
 void world_tick(void);
 uint64_t world_now_ms(void);
 
-/* Checks that no connection, channel and user is left, and that what is counted in and out is equal. */
+/* Checks that no connection, channel and user is left, that what is counted in and out is equal, and that the account
+ * of memory (base/budget.h) is empty. */
 void world_check_empty(void);

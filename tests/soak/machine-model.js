@@ -1,7 +1,7 @@
 // What the clients of machine.js may and must receive, by what happened before what.
 //
-// `clock.tick()` numbers what the test does and sees. An event was sent at one tick and its publish answered at another;
-// a client asked to join at one tick, was told that it is in at another, and asked to leave at a third. So
+// `clock.tick()` numbers what the test does and sees. An event was sent at one tick and its publish answered at
+// another; a client asked to join at one tick, was told that it is in at another, and asked to leave at a third. So
 //
 //   in before sent, still in when everything has come to rest     the client must have got the event
 //   asked to join after the answer, or certainly out before sent  the client must not get it
