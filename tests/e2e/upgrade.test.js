@@ -53,7 +53,9 @@ function replaceableProgram(t, target = BINARY) {
 // The inodes of the sockets that listen on a TCP port of this machine.
 function socketsOn(port) {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
-  const rows = execFileSync('cat', ['/proc/net/tcp'], { encoding: 'utf8', maxBuffer: 2 ** 28 }).split('\n').slice(1);
+  const rows = execFileSync('cat', ['/proc/net/tcp'], { encoding: 'utf8', maxBuffer: 2 ** 28 })
+    .split('\n')
+    .slice(1);
   return rows
     .map((row) => row.trim().split(/\s+/))
     .filter(([, local, , state]) => state === '0A' && local.endsWith(`:${hex}`))
