@@ -40,7 +40,7 @@ static bool read_snapshot_bytes(int fd, size_t length, struct buffer *file, stru
 
 enum snapshot_read snapshot_file_read(const char *path, struct buffer *file, struct error *error) {
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    off_t length;
+    off_t length = 0;
     bool good;
 
     if (fd < 0 && errno == ENOENT)
