@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 
 #define NAME "permessage-deflate"
 /* A message compressed for many connections is worth a higher level than one for a single connection. */
@@ -13,6 +14,7 @@
 #define MEMORY_LEVEL_MAX 8
 #define FIRST_BYTES (16 * 1024)
 #define KEPT_BYTES (256 * 1024)
+#define DEFLATE_STATE_BYTES (6 * 1024) /* of zlib, beside window and tables */
 
 /* The end of every compressed message, left out on the wire (section 7.2.1). */
 static const uint8_t tail[4] = {0x00, 0x00, 0xFF, 0xFF};
@@ -26,6 +28,7 @@ struct deflate_tools {
 struct deflate_window {
     z_stream deflater;
     bool no_context; /* compress each message alone */
+    uint8_t bits;
 };
 
 /* --- negotiation --- */
@@ -169,10 +172,18 @@ void deflate_append_answer(struct buffer *headers, const struct deflate_agreemen
 
 /* --- tools --- */
 
-static bool deflater_init(z_stream *deflater, int level, int bits) {
-    int memory = bits - 7 < MEMORY_LEVEL_MAX ? bits - 7 : MEMORY_LEVEL_MAX;
+static int memory_level(int bits) {
+    return bits - 7 < MEMORY_LEVEL_MAX ? bits - 7 : MEMORY_LEVEL_MAX;
+}
 
-    return deflateInit2(deflater, level, Z_DEFLATED, -bits, memory, Z_DEFAULT_STRATEGY) == Z_OK;
+static bool deflater_init(z_stream *deflater, int level, int bits) {
+    return deflateInit2(deflater, level, Z_DEFLATED, -bits, memory_level(bits), Z_DEFAULT_STRATEGY) == Z_OK;
+}
+
+/* The memory of a window: zlib's formula (zconf.h), and its state. */
+static size_t window_bytes(uint8_t bits) {
+    return sizeof(struct deflate_window) + ((size_t)1 << (bits + 2)) + ((size_t)1 << (memory_level(bits) + 9)) +
+           DEFLATE_STATE_BYTES;
 }
 
 struct deflate_tools *deflate_tools_create(void) {
@@ -200,12 +211,17 @@ void deflate_tools_destroy(struct deflate_tools *tools) {
     free(tools);
 }
 
-struct deflate_window *deflate_window_create(const struct deflate_agreement *agreement) {
-    struct deflate_window *window = alloc_zero(sizeof *window);
+struct deflate_window *deflate_window_create(uint8_t window_bits, bool no_context) {
+    struct deflate_window *window;
 
-    window->no_context = agreement->no_context;
-    if (deflater_init(&window->deflater, WINDOW_LEVEL, agreement->window_bits))
+    if (!budget_take(BUDGET_COMPRESSION, NULL, window_bytes(window_bits)))
+        return NULL;
+    window = alloc_zero(sizeof *window);
+    window->no_context = no_context;
+    window->bits = window_bits;
+    if (deflater_init(&window->deflater, WINDOW_LEVEL, window_bits))
         return window;
+    budget_give(BUDGET_COMPRESSION, NULL, window_bytes(window_bits));
     free(window);
     return NULL;
 }
@@ -213,6 +229,7 @@ struct deflate_window *deflate_window_create(const struct deflate_agreement *agr
 void deflate_window_destroy(struct deflate_window *window) {
     if (window == NULL)
         return;
+    budget_give(BUDGET_COMPRESSION, NULL, window_bytes(window->bits));
     deflateEnd(&window->deflater);
     free(window);
 }

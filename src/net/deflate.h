@@ -46,9 +46,9 @@ void deflate_append_answer(struct buffer *headers, const struct deflate_agreemen
 struct deflate_tools *deflate_tools_create(void);
 void deflate_tools_destroy(struct deflate_tools *tools);
 
-/* Creates the connection's own window of an agreement with one; NULL if there is no memory. It takes 4 << `window_bits`
- * bytes, and about as many for its tables. */
-struct deflate_window *deflate_window_create(const struct deflate_agreement *agreement);
+/* Creates the connection's own window of an agreement with one; NULL if there is no memory, or no room for it in the
+ * account (base/budget.h). It takes 4 << `window_bits` bytes, and about as many for its tables. */
+struct deflate_window *deflate_window_create(uint8_t window_bits, bool no_context);
 void deflate_window_destroy(struct deflate_window *window);
 
 /* Compresses a message in `window` (which is empty before each message if `no_context` was agreed), or alone with NULL.

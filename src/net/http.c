@@ -54,29 +54,36 @@ bool http_is_short_lived(const struct http_connection *connection) {
     return connection->short_lived;
 }
 
+static void free_connection(struct http_connection *connection) {
+    budget_give(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *connection));
+    free(connection);
+}
+
 void http_accept(struct worker *worker, int fd, struct tls_context *tls, const struct http_handler *handler) {
     struct tls_connection *tls_connection = NULL;
     bool short_lived = http_make_room(worker, fd);
     struct http_connection *connection;
 
-    if (tls != NULL && (tls_connection = tls_connection_create(tls, fd)) == NULL) {
+    if (tls != NULL && (!http_make_room_for_tls(worker) || (tls_connection = tls_connection_create(tls, fd)) == NULL)) {
         if (worker->all->addresses != NULL)
             address_table_leave(worker->all->addresses, fd);
         close(fd);
         return;
     }
     connection = alloc_zero(sizeof *connection);
+    budget_add(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *connection));
     connection->handler = handler;
     connection->state = REQUEST_IDLE;
     http_parser_init(connection);
     connection->stream = stream_create(worker, fd, tls_connection, &http_stream_handler, connection);
     if (connection->stream == NULL) {
-        free(connection);
+        free_connection(connection);
         return;
     }
     connection->short_lived = short_lived;
+    connection->one_answer = short_lived || !http_make_room_in_memory(worker);
     connection->draining = worker->draining;
-    connection->hurried = short_lived || worker->draining || is_over_address_limit(worker, fd);
+    connection->hurried = connection->one_answer || worker->draining || is_over_address_limit(worker, fd);
     http_begin_waiting(connection);
     http_set_head_timeout(connection);
 }
@@ -407,7 +414,7 @@ static void http_on_closed(struct stream *stream) {
     abort_pending(connection);
     http_request_return(connection);
     list_remove(&connection->waiting);
-    free(connection);
+    free_connection(connection);
 }
 
 static void begin_draining(struct stream *stream, void *context) {
@@ -449,7 +456,7 @@ struct stream *http_take_stream(struct http_connection *connection) {
 
     http_request_return(connection);
     list_remove(&connection->waiting);
-    free(connection);
+    free_connection(connection);
     if (resume)
         stream_resume(stream);
     return stream;

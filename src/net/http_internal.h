@@ -47,9 +47,11 @@ struct http_connection {
     bool begun;      /* the first request has begun to arrive */
     bool in_handler; /* inside on_request: an answer needs no resume */
     bool chunked;
-    bool expects; /* the client waits for 100 Continue before it sends the body */
-    bool hurried; /* 2 s for a head: descriptors are short, its address has too many connections, or the worker ends */
-    bool short_lived;         /* descriptors were short when it was accepted; see descriptors.h */
+    bool expects;     /* the client waits for 100 Continue before it sends the body */
+    bool hurried;     /* 2 s for a head: descriptors or memory are short, its address has too many connections, or the
+                         worker ends */
+    bool short_lived; /* descriptors were short when it was accepted; see descriptors.h */
+    bool one_answer;  /* they or memory were: the connection closes after its first answer */
     uint64_t waiting_from_ms; /* since when it waits for the client */
     struct list waiting;      /* link in the worker's waiting_http */
     /* Unsent bytes of a large answer when the timer was set: a client that reads slowly is not idle. */
@@ -65,6 +67,13 @@ void http_begin_waiting(struct http_connection *connection);
 
 /* Makes room for others after the descriptor `fd` was accepted. True if it has to be given back soon. */
 bool http_make_room(struct worker *worker, int fd);
+
+/* Makes room for others if connections have no room in the account of memory. False if the connection has to be given
+ * back soon. */
+bool http_make_room_in_memory(struct worker *worker);
+
+/* The same for one more TLS connection; false if there is no room for its handshake. */
+bool http_make_room_for_tls(struct worker *worker);
 
 /* Closes, at the end of the turn, the connection that has waited longest for the rest of a request; not `but`. False if
  * none has waited long. */

@@ -372,7 +372,7 @@ static int on_headers_complete(llhttp_t *parser) {
         return refuse_request(connection, "the request line must end in HTTP/1.1 or HTTP/1.0");
     resolve_head(connection);
     connection->value_done = false;
-    connection->keep_alive = llhttp_should_keep_alive(parser) != 0 && !connection->short_lived;
+    connection->keep_alive = llhttp_should_keep_alive(parser) != 0 && !connection->one_answer;
     connection->chunked = (parser->flags & F_CHUNKED) != 0;
     request->body_limit = connection->handler->max_body_bytes;
     if (!connection->chunked && (parser->flags & F_CONTENT_LENGTH))

@@ -1,5 +1,6 @@
 #include "base/budget.h"
 #include "net/http_internal.h"
+#include "net/tls.h"
 
 /* How long a connection may wait for its client while descriptors or memory are short: in most cases, when the last
  * ones are in use, and while it sends a body or an answer is not read. */
@@ -86,4 +87,18 @@ bool http_make_room(struct worker *worker, int fd) {
         closed = close_overdue(worker, WAITING, SHORT_SEARCH, SHORTEST_WAIT_MS, NULL);
     counter_add(&worker->counters.descriptor_closes, closed);
     return true;
+}
+
+bool http_make_room_in_memory(struct worker *worker) {
+    if (budget_has_room(BUDGET_CONNECTIONS, NULL, 0))
+        return true;
+    close_overdue(worker, WAITING, 1, SHORT_WAIT_MS, NULL);
+    return false;
+}
+
+bool http_make_room_for_tls(struct worker *worker) {
+    if (tls_has_room())
+        return true;
+    budget_refused(BUDGET_TLS);
+    return close_overdue(worker, WAITING, 1, SHORT_WAIT_MS, NULL) != 0;
 }

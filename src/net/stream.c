@@ -64,6 +64,7 @@ struct stream *stream_create(struct worker *worker, int fd, struct tls_connectio
         return NULL;
     }
     list_append(&worker->streams, &stream->link);
+    budget_add(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *stream));
     worker->stream_count++;
     counter_add(&worker->counters.accepted, 1);
     return stream;
@@ -477,14 +478,14 @@ static void in_free(struct stream *stream) {
     stream->in = NULL;
 }
 
-/* Makes room for `extra` more bytes of kept input. If there is none, the input is dropped and the handler ends the
- * connection. */
+/* Makes room for `extra` more bytes of kept input. What is offered again in the next turn is always kept. If there is
+ * no room, the input is dropped and the handler ends the connection. */
 static bool in_reserve(struct stream *stream, size_t extra) {
     size_t before = stream->in->capacity, wanted = stream->in->length + extra;
 
     if (before >= wanted)
         return true;
-    if ((wanted <= STREAM_KEPT_BYTES || budget_has_room(BUDGET_INPUT, NULL, wanted)) &&
+    if ((wanted <= STREAM_KEPT_BYTES || stream->offer_due || budget_has_room(BUDGET_INPUT, NULL, wanted)) &&
         buffer_try_reserve(stream->in, extra)) {
         budget_add(BUDGET_INPUT, NULL, stream->in->capacity - before);
         return true;
@@ -777,6 +778,7 @@ void streams_flush(struct worker *worker) {
     while (!list_empty(&worker->closed)) {
         struct stream *stream = container_of(worker->closed.next, struct stream, link);
         list_remove(&stream->link);
+        budget_give(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *stream));
         free(stream);
     }
 }

@@ -15,12 +15,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/budget.h"
 #include "net/tls_tickets.h"
 
 /* The heads of the first record and of the ClientHello in it. */
 #define HELLO_HEAD_BYTES 9
 /* Of a ClientHello. Those of browsers have up to 2 KB, and a ticket may add a few. */
 #define HELLO_MAX_BYTES 16384
+
+/* Memory of a connection as measured with OpenSSL 3.0: during the handshake at most, and afterwards without its
+ * buffers, which are there only while a record is incomplete. */
+#define HANDSHAKE_BYTES (46 * 1024)
+#define CONNECTION_BYTES (13 * 1024)
 
 /* The opaque types of tls.h are OpenSSL's types under our own names, so that its headers stay in this file. */
 static SSL_CTX *ssl_context_of(struct tls_context *context) {
@@ -246,6 +252,14 @@ static bool attach_socket(SSL *ssl, int fd) {
     return true;
 }
 
+bool tls_has_room(void) {
+    return budget_has_room(BUDGET_TLS, NULL, HANDSHAKE_BYTES);
+}
+
+/* How far the handshake is, kept as the application's data of a connection: whether the first message was looked at,
+ * and whether the handshake's memory is freed. */
+static char hello_awaited, hello_good, handshake_over;
+
 struct tls_connection *tls_connection_create(struct tls_context *context, int fd) {
     SSL *ssl = SSL_new(ssl_context_of(context));
 
@@ -255,11 +269,17 @@ struct tls_connection *tls_connection_create(struct tls_context *context, int fd
         return NULL;
     }
     SSL_set_accept_state(ssl);
+    budget_add(BUDGET_TLS, NULL, HANDSHAKE_BYTES);
     return (struct tls_connection *)ssl;
 }
 
 void tls_connection_destroy(struct tls_connection *connection) {
-    SSL_free(ssl_of(connection));
+    SSL *ssl = ssl_of(connection);
+
+    if (ssl == NULL)
+        return;
+    budget_give(BUDGET_TLS, NULL, SSL_get_app_data(ssl) == &handshake_over ? CONNECTION_BYTES : HANDSHAKE_BYTES);
+    SSL_free(ssl);
 }
 
 /* Converts a result of OpenSSL to that of recv or send. */
@@ -298,8 +318,12 @@ static void forget_handshake(SSL *ssl) {
     STACK_OF(SSL_CIPHER) *ciphers = SSL_get_client_ciphers(ssl);
     EVP_PKEY *key;
 
+    if (SSL_get_app_data(ssl) == &handshake_over)
+        return;
+    SSL_set_app_data(ssl, &handshake_over);
+    budget_give(BUDGET_TLS, NULL, HANDSHAKE_BYTES - CONNECTION_BYTES);
     if (ciphers == NULL || sk_SSL_CIPHER_num(ciphers) == 0)
-        return; /* done before */
+        return;
     sk_SSL_CIPHER_zero(ciphers);
     sk_SSL_CIPHER_reserve(ciphers, 0);
     if (SSL_get_tmp_key(ssl, &key))
@@ -308,9 +332,6 @@ static void forget_handshake(SSL *ssl) {
         wipe_key(key);
     ERR_clear_error();
 }
-
-/* Whether the first message was looked at, kept as the application's data of a connection. */
-static char hello_awaited, hello_good;
 
 /*
  * Looks at the first message before OpenSSL reads it: OpenSSL allocates the whole length that the message claims, up to

@@ -34,6 +34,9 @@ struct tls_context *tls_context_create(const struct tls_settings *settings, stru
 /* Drops the caller's reference; connections keep the context alive. NULL is ignored. */
 void tls_context_destroy(struct tls_context *context);
 
+/* True if there is room in the account of memory for one more handshake. */
+bool tls_has_room(void);
+
 /* Creates the server side of TLS on a connected, non-blocking socket; NULL if there is no memory. The caller keeps the
  * socket. */
 struct tls_connection *tls_connection_create(struct tls_context *context, int fd);

@@ -57,12 +57,13 @@ static void negotiate_compression(const struct http_request *request, struct web
     }
     if (!websocket->compresses)
         return;
-    if (agreement.window_bits != 0)
-        websocket->window = deflate_window_create(&agreement);
-    if (tools_of(worker) == NULL || (agreement.window_bits != 0 && websocket->window == NULL)) {
+    if (tools_of(worker) == NULL) {
         websocket->compresses = false;
         return;
     }
+    websocket->window_bits = agreement.window_bits & 0xF;
+    websocket->no_context = agreement.no_context;
+    websocket->any_window = agreement.told_bits == 0 || agreement.told_bits == DEFLATE_WINDOW_BITS_MAX;
     deflate_append_answer(answer, &agreement);
 }
 
@@ -202,11 +203,19 @@ static struct chunk *compress_chunk(struct websocket *websocket, const struct ch
     return made;
 }
 
+/* A window is created for the first message, so that a refused connection has none. While there is no room for it,
+ * messages are compressed alone, or not at all if the client reads only smaller windows. */
 static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk) {
     struct websocket *websocket = stream->context;
 
-    if (websocket->window != NULL)
-        return compress_chunk(websocket, chunk);
+    if (websocket->window_bits != 0) {
+        if (websocket->window == NULL)
+            websocket->window = deflate_window_create(websocket->window_bits, websocket->no_context);
+        if (websocket->window != NULL)
+            return compress_chunk(websocket, chunk);
+        if (!websocket->any_window)
+            return chunk_ref(chunk);
+    }
     if (chunk->encoded == NULL)
         chunk->encoded = compress_chunk(websocket, chunk);
     return chunk_ref(chunk->encoded);
@@ -233,6 +242,8 @@ void websocket_will_close(struct websocket *websocket) {
         /* The window holds the dropped messages, but the client's does not: send the rest uncompressed. */
         stream->encodes = false;
     }
+    if (websocket->window == NULL && websocket->window_bits != 0)
+        stream->encodes = false; /* no window for the last words */
     stream_set_limits(stream, NULL);
 }
 

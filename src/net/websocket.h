@@ -63,15 +63,19 @@ struct websocket {
     struct stream *stream;
     const struct websocket_handler *handler;
     const struct websocket_limits *limits;
-    bool closing;                  /* our close frame is queued, or on_closing was called */
-    bool reset_at_timeout;         /* close a slow reader with RST */
-    bool compresses;               /* permessage-deflate was negotiated */
-    bool compressed;               /* the message in `fragments` is compressed */
-    struct utf8_state text;        /* how far the uncompressed message that arrives is checked */
-    uint32_t seen;                 /* unconsumed bytes, already reported to on_activity */
-    uint32_t unmasked;             /* payload bytes of an incomplete frame that are unmasked and checked */
-    struct buffer fragments;       /* payload of a message whose last frame has not arrived */
-    struct deflate_window *window; /* the connection's own window for sending; NULL: none */
+    bool closing;            /* our close frame is queued, or on_closing was called */
+    bool reset_at_timeout;   /* close a slow reader with RST */
+    bool compresses;         /* permessage-deflate was negotiated */
+    bool compressed;         /* the message in `fragments` is compressed */
+    struct utf8_state text;  /* how far the uncompressed message that arrives is checked */
+    uint8_t window_bits : 4; /* of the window that was agreed on; 0: none */
+    bool no_context : 1;     /* the window is for single messages */
+    bool any_window : 1;     /* the client reads messages of any window */
+    uint32_t seen;           /* unconsumed bytes, already reported to on_activity */
+    uint32_t unmasked;       /* payload bytes of an incomplete frame that are unmasked and checked */
+    struct buffer fragments; /* payload of a message whose last frame has not arrived */
+    struct deflate_window
+        *window; /* the connection's own window for sending; NULL: none, or no message needed it yet */
 };
 
 /* Accepts a WebSocket handshake and takes over the connection's stream. False if the request is not a valid handshake

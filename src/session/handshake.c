@@ -2,6 +2,7 @@
 
 #include "app/origin.h"
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/query.h"
 #include "net/address_limit.h"
 #include "session/session_internal.h"
@@ -9,12 +10,19 @@
 #define PROTOCOL_MIN 5
 #define PROTOCOL_MAX 7
 
+/* Of a connection that will be refused: nothing is negotiated, and only its close frame is of interest. */
+static const struct websocket_limits refused_limits = {.max_message_bytes = 4096, .max_frame_bytes = 4096};
+
 static void establish_session(struct session *session, struct app_slot *slot, const struct app *app) {
     struct worker *worker = session_worker(session);
     struct app_part *part = slot_part(slot, worker);
     char socket_id[SOCKET_ID_TEXT], timeout[NUMBER_DIGITS];
 
     session->slot = slot;
+    session->websocket.limits = &session->server->limits; /* if memory was short before, and is not any more */
+    stream_set_limits(session->websocket.stream, &session->server->limits.output);
+    budget_give(BUDGET_CONNECTIONS, NULL, session_bytes());
+    budget_add(BUDGET_CONNECTIONS, &slot->budget, session_bytes());
     session->id = socket_id_draw();
     session_list_add(session, app);
     counter_add(&part->counters.connections, 1);
@@ -59,6 +67,10 @@ static void admit_session(struct session *session, const struct app_lookup *look
         slot_refused(slot, worker, REFUSED_MEMORY);
         session_close(session, 4100, "the server is over capacity: `http_api.accept_traffic.memory_threshold` is %.2f",
                       session->server->config->http_api.accept_traffic.memory_threshold);
+    } else if (!budget_has_room(BUDGET_CONNECTIONS, &slot->budget, session_bytes())) {
+        budget_refused(BUDGET_CONNECTIONS);
+        slot_refused(slot, worker, REFUSED_MEMORY_LIMIT);
+        session_close(session, 4100, "the server is over capacity: it has no memory for more connections");
     } else if (!slot_connection_enter(slot, app->max_connections)) {
         slot_refused(slot, worker, REFUSED_CONNECTIONS);
         count_connection_error(session, slot, CONNECTION_ERROR_OVER_QUOTA);
@@ -203,6 +215,13 @@ static void keep_origin(struct session *session, struct worker *worker, const st
                                           count_origins(request) == 1 ? text : SLICE("null"));
 }
 
+/* True if a new connection will be refused, whatever its app says. */
+static bool has_no_room(const struct session_server *server) {
+    return atomic_load_explicit(&server->draining, memory_order_relaxed) ||
+           atomic_load_explicit(&server->memory_full, memory_order_relaxed) ||
+           !budget_has_room(BUDGET_CONNECTIONS, NULL, session_bytes());
+}
+
 void session_accept(struct session_server *server, struct http_connection *connection, struct http_request *request,
                     struct slice path) {
     struct session *session = alloc_zero(sizeof *session);
@@ -214,14 +233,18 @@ void session_accept(struct session_server *server, struct http_connection *conne
     struct error over;
     bool admitted =
         address_limit_admit(connection, request, server->config->rate_limiter.websocket_rate_limit.trust_hops, &over);
+    bool refused = wait_s != 0 || !admitted || short_lived || has_no_room(server);
 
+    budget_add(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *session));
     session->server = server;
     session_log_accept(session, connection, request);
     keep_origin(session, worker, request);
     /* The answer to the handshake frees the request: copy path and query before, which are parts of its head. */
     path.data = memcpy(target, path.data, path.length);
     query.data = memcpy(target + path.length, query.data, query.length);
-    if (!websocket_accept(connection, request, &session->websocket, &session_websocket_handler, &server->limits)) {
+    if (!websocket_accept(connection, request, &session->websocket, &session_websocket_handler,
+                          refused ? &refused_limits : &server->limits)) {
+        budget_give(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *session));
         origin_set_release(&server->origins[worker->index], session->origin);
         free(session->address);
         free(session);

@@ -203,6 +203,8 @@ static void on_closing(struct websocket *websocket) {
     session_user_dispose(session);
     session_list_remove(session);
     counter_add(&session_part(session)->counters.disconnections, 1);
+    budget_give(BUDGET_CONNECTIONS, &session->slot->budget, session_bytes());
+    budget_add(BUDGET_CONNECTIONS, NULL, session_bytes());
     slot_connection_leave(session->slot);
     session->slot = NULL; /* the slot may be freed before the client answers the close frame */
 }
@@ -213,5 +215,6 @@ static void on_closed(struct websocket *websocket) {
     free(session->address);
     free(session->rates);
     origin_set_release(&session->server->origins[session_worker(session)->index], session->origin);
+    budget_give(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *session));
     free(session);
 }

@@ -32,6 +32,8 @@ void error_message_append(struct buffer *out, unsigned code, struct slice text) 
     buffer_append(out, SLICE("}}"));
 }
 
+#define REFUSED_CLOSE_MS 1000 /* time for a refused client to answer the close frame */
+
 static void send_error(struct session *session, unsigned code, struct slice text) {
     struct buffer message = {0};
 
@@ -63,6 +65,7 @@ void session_error(struct session *session, unsigned code, const char *format, .
 
 void session_close(struct session *session, unsigned code, const char *format, ...) {
     char text[512];
+    bool refused = session->slot == NULL && !session->websocket.closing;
     struct slice reason;
     va_list arguments;
 
@@ -73,6 +76,8 @@ void session_close(struct session *session, unsigned code, const char *format, .
     websocket_will_close(&session->websocket);
     send_error(session, code, reason);
     websocket_close(&session->websocket, code, reason);
+    if (refused)
+        stream_set_timeout(session->websocket.stream, REFUSED_CLOSE_MS);
 }
 
 void session_close_for_restart(struct session *session) {

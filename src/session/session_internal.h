@@ -19,6 +19,7 @@
  */
 #pragma once
 
+#include "base/alloc.h"
 #include "base/crypto.h"
 #include "base/json.h"
 #include "session/session.h"
@@ -72,6 +73,11 @@ struct session {
     uint32_t connected_s;        /* monotonic */
     bool authorized;             /* signed in, or was in a private or presence channel, even if it left it again */
 };
+
+/* The memory of a connection in the account, without what its channels and messages take. */
+static inline size_t session_bytes(void) {
+    return alloc_footprint(sizeof(struct session)) + alloc_footprint(sizeof(struct stream));
+}
 
 /* The worker of a session. */
 static inline struct worker *session_worker(const struct session *session) {

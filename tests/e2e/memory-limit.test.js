@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { api, publish } from '../lib/api.js';
-import { subscribe } from '../lib/client.js';
+import { sendSubscribe, subscribe } from '../lib/client.js';
 import { nextOn, subscriber } from '../lib/events.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { RawHttp } from '../lib/raw-http.js';
@@ -42,6 +42,15 @@ async function isBack(server, before, exchange) {
   });
 }
 
+// Begins a request whose body never ends. Resolves when the server has taken the body's beginning, or has answered.
+async function endless(server, target, { announced, sent }) {
+  const http = await RawHttp.connect(server);
+  http.write(`POST ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: ${announced}\r\nExpect: 100-continue\r\n\r\n`);
+  const { status, headers } = await http.next();
+  if (status === 100) http.write(Buffer.alloc(sent, 'x'));
+  return { http, status, headers };
+}
+
 describe('the limit', () => {
   test('is what memory.limit_mb says', async (t) => {
     const server = await serverFor(t, { config: { memory: { limit_mb: 24 } } });
@@ -72,15 +81,6 @@ describe('the limit', () => {
 });
 
 describe('bodies of requests', () => {
-  // Begins a request whose body never ends. Resolves when the server has taken the body's beginning, or has answered.
-  async function endless(server, target, { announced, sent }) {
-    const http = await RawHttp.connect(server);
-    http.write(`POST ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: ${announced}\r\nExpect: 100-continue\r\n\r\n`);
-    const { status, headers } = await http.next();
-    if (status === 100) http.write(Buffer.alloc(sent, 'x'));
-    return { http, status, headers };
-  }
-
   test('of an app that does not exist are never read: 60 of 10 MB', async (t) => {
     const server = await serverFor(t, { config: SMALL });
     const exchange = await healthyClients(server, t);
@@ -200,12 +200,81 @@ describe('output', () => {
       assert.ok(held(metrics, 'output') > 5 * MB);
       assert.ok(held(metrics, 'output') < 11 * MB, '40 % of the limit');
     });
-    const refused = await api(server, 'GET', '/channels');
-    assert.equal(refused.status, 503);
-    assert.equal(refused.headers['retry-after'], '1');
     await exchange();
+    for (const http of lists) http.socket.resume();
+    await eventually(server, () => {
+      const refused = lists.flatMap((http) => http.responses.all).find(({ status }) => status === 503);
+      assert.equal(refused?.headers['retry-after'], '1');
+    });
     for (const http of lists) http.destroy();
     await isBack(server, before, exchange);
     assert.equal((await api(server, 'GET', '/channels')).status, 200);
+  });
+});
+
+describe('connections', () => {
+  const offer = { headers: { 'Sec-WebSocket-Extensions': 'permessage-deflate; client_max_window_bits' } };
+
+  test('get no window when they are refused, and those that have none are served without', async (t) => {
+    const websocket = { compression: 'dedicated' };
+    const server = await serverFor(t, { apps: [{ ...APP, max_connections: 1000 }], config: { ...SMALL, websocket } });
+    const exchange = await healthyClients(server, t);
+    const before = await fetchMetrics(server);
+    const accepted = await Promise.all(Array.from({ length: 60 }, () => RawWebSocket.connect(server, offer)));
+    for (const ws of accepted) {
+      await ws.next('pusher:connection_established');
+      assert.match(ws.handshake.headers['sec-websocket-extensions'], /^permessage-deflate/);
+    }
+    const full = await fetchMetrics(server);
+    assert.ok(held(full, 'compression') > 8 * MB && held(full, 'compression') < 10 * MB, '40 % of the limit');
+    assert.ok(full.sum('memory_refusals_total', { kind: 'compression' }) > 0);
+    const refused = await Promise.all(
+      Array.from({ length: 100 }, () => RawWebSocket.connect(server, { ...offer, key: 'nobody', answerClose: false })),
+    );
+    for (const ws of refused) assert.equal((await ws.closing()).code, 4001);
+    const after = await fetchMetrics(server);
+    assert.equal(held(after, 'compression'), held(full, 'compression'));
+    for (const ws of refused) await ws.closed(); /* the server does not wait long for their close frames */
+    for (const ws of [...accepted, ...refused]) ws.destroy();
+    await isBack(server, before, exchange);
+  });
+
+  test('of an app that holds too much are refused with 4100, those of others are not', async (t) => {
+    const other = { id: 'other', key: 'other-key', secret: 'other-secret' };
+    const server = await serverFor(t, { apps: [...APPS, other], config: { memory: { limit_mb: 16 } } });
+    const exchange = await healthyClients(server, t);
+    const before = await fetchMetrics(server);
+    const refusals = async (kind) => (await fetchMetrics(server)).sum('memory_refusals_total', { kind });
+    const holders = [];
+    const open = async () => {
+      holders.push(await RawWebSocket.connect(server));
+      return holders.at(-1);
+    };
+    /* Parts of messages and bodies fill their shares, and the app takes what it can get of the rest. */
+    while ((await refusals('input')) === 0)
+      (await open()).sendFrame({ opcode: OPCODE.text, payload: Buffer.alloc(60_000, 'x'), fin: false });
+    const target = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body: 'x' });
+    while ((await refusals('bodies')) === 0)
+      holders.push((await endless(server, target, { announced: 100_000, sent: 99_999 })).http);
+    let full = false;
+    while (!full) {
+      const ws = await open();
+      for (let i = 0; i < 1000; i++) sendSubscribe(ws, `${holders.length}-${i}`.padStart(100, '-'));
+      full = (await ws.fence()).some(({ event }) => event === 'pusher:subscription_error');
+    }
+    let refused = null;
+    while (refused === null) {
+      const { event } = await (await open()).expect(() => true);
+      if (event === 'pusher:error') refused = holders.at(-1);
+    }
+    assert.equal((await refused.closing()).code, 4100);
+    const metrics = await fetchMetrics(server);
+    assert.ok(metrics.sum('refusals_total', { app_id: APP.id, reason: 'memory_limit' }) > 0);
+    assert.ok(metrics.sum('memory_refusals_total', { kind: 'connections' }) > 0);
+    const welcome = await RawWebSocket.connect(server, { key: other.key });
+    await welcome.expect('pusher:connection_established');
+    await exchange();
+    for (const holder of [...holders, welcome]) holder.destroy();
+    await isBack(server, before, exchange);
   });
 });

@@ -97,7 +97,8 @@ static void close_stream(struct stream *stream, void *context) {
 
 /* Without connections nothing that belongs to them may be left in the account of memory. */
 static void assert_account_is_empty(void) {
-    static const enum budget_kind kinds[] = {BUDGET_BODIES, BUDGET_INPUT};
+    static const enum budget_kind kinds[] = {BUDGET_BODIES, BUDGET_INPUT, BUDGET_CONNECTIONS, BUDGET_TLS,
+                                             BUDGET_COMPRESSION};
 
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (budget_used(kinds[i]) != 0)

@@ -45,7 +45,7 @@ static const struct http_handler handler = {.on_request = on_request, .on_abort 
 /* --- the WebSocket --- */
 
 static struct websocket websocket;
-static const struct websocket_limits limits = {
+static struct websocket_limits limits = {
     .output = {.max_messages = 100000}, .max_message_bytes = 2 * MB, .max_frame_bytes = 2 * MB};
 static unsigned messages, closings, slows;
 
@@ -93,13 +93,15 @@ static void on_handshake(struct http_connection *connection, struct http_request
 
 static const struct http_handler handshake_handler = {.on_request = on_handshake, .on_abort = on_abort};
 
+/* Connects with an offer to compress. */
 static int connect_websocket(void) {
     struct buffer in = {0};
     int client = harness_http(worker, &handshake_handler);
 
     harness_send(worker, client,
                  SLICE("GET /app/key HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"));
+                       "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                       "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"));
     harness_settle(worker);
     assert_true(harness_receive(client, &in));
     buffer_dispose(&in);
@@ -153,6 +155,7 @@ static int set_up(void **state) {
     worker = workers.list[0];
     requests = 0;
     answer_bytes = 0;
+    limits.compress = false;
     budget_set_limit(LIMIT);
     return 0;
 }
@@ -482,6 +485,103 @@ static void answers_that_are_not_read_have_a_bound_in_sum(void **state) {
         close(clients[i]);
 }
 
+/* --- windows of compression --- */
+
+#define WINDOW_BYTES (((size_t)1 << 17) + ((size_t)1 << 17)) /* zlib's formula, without its state */
+
+static void a_window_is_counted_from_the_first_message_on(void **state) {
+    int client;
+
+    (void)state;
+    limits.compress = true;
+    limits.window_bits = 15;
+    client = connect_websocket();
+    assert_int_equal(budget_used(BUDGET_COMPRESSION), 0);
+    send_bytes(100);
+    harness_settle(worker);
+    assert_in_range(budget_used(BUDGET_COMPRESSION), WINDOW_BYTES, WINDOW_BYTES + 8192);
+    close(client);
+}
+
+static void a_connection_that_is_refused_has_no_window(void **state) {
+    int client;
+
+    (void)state;
+    limits.compress = true;
+    limits.window_bits = 15;
+    client = connect_websocket();
+    websocket_will_close(&websocket);
+    send_bytes(100);
+    websocket_close(&websocket, 4001, SLICE("refused"));
+    harness_settle(worker);
+    assert_int_equal(budget_used(BUDGET_COMPRESSION), 0);
+    close(client);
+}
+
+/* Returns the first byte of the next frame: its reserved bit tells whether the message is compressed. */
+static unsigned next_frame_begins(int client) {
+    struct buffer in = {0};
+    unsigned first;
+
+    send_bytes(1000);
+    harness_settle(worker);
+    assert_true(harness_receive(client, &in));
+    assert_true(in.length > 2);
+    first = (uint8_t)in.data[0];
+    buffer_dispose(&in);
+    return first;
+}
+
+static void without_room_for_a_window_messages_are_compressed_alone(void **state) {
+    int client;
+
+    (void)state;
+    limits.compress = true;
+    limits.window_bits = 15;
+    client = connect_websocket();
+    budget_add(BUDGET_COMPRESSION, NULL, LIMIT / 100 * 40);
+    assert_int_equal(next_frame_begins(client), 0xC1);
+    assert_null(websocket.window);
+    budget_give(BUDGET_COMPRESSION, NULL, LIMIT / 100 * 40);
+    assert_int_equal(next_frame_begins(client), 0xC1);
+    assert_non_null(websocket.window);
+    close(client);
+}
+
+/* --- connections --- */
+
+static void a_connection_is_counted_while_it_is_there(void **state) {
+    int http = harness_http(worker, &handler), client;
+    uint64_t one = budget_used(BUDGET_CONNECTIONS);
+
+    (void)state;
+    assert_in_range(one, sizeof(struct stream), 2000);
+    client = connect_websocket();
+    assert_in_range(budget_used(BUDGET_CONNECTIONS) - one, sizeof(struct stream), sizeof(struct stream) + 100);
+    close(http);
+    close(client);
+    harness_settle(worker);
+    harness_advance(worker, 6000);
+    assert_int_equal(budget_used(BUDGET_CONNECTIONS), 0);
+}
+
+static void without_room_http_connections_close_after_an_answer_and_idle_ones_at_once(void **state) {
+    int idle = harness_http(worker, &handler), client;
+    struct buffer in = {0};
+
+    (void)state;
+    harness_advance(worker, 1000);
+    budget_add(BUDGET_CONNECTIONS, NULL, LIMIT / 100 * 60);
+    client = request_answer(0);
+    harness_receive_to_end(worker, idle, &in);
+    assert_int_equal(in.length, 0);
+    assert_answer(client, "HTTP/1.1 200 ", "\r\nConnection: close\r\n");
+    buffer_dispose(&in);
+    close(idle);
+    close(client);
+    budget_give(BUDGET_CONNECTIONS, NULL, LIMIT / 100 * 60);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_body_is_counted_while_it_is_held, set_up, tear_down),
@@ -501,6 +601,12 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(who_reads_loses_nothing_while_memory_is_short, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answers_that_are_not_read_have_a_bound_in_sum, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_window_is_counted_from_the_first_message_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_connection_that_is_refused_has_no_window, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_room_for_a_window_messages_are_compressed_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_connection_is_counted_while_it_is_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_room_http_connections_close_after_an_answer_and_idle_ones_at_once,
+                                        set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

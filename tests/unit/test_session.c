@@ -193,6 +193,48 @@ static void who_is_found_during_a_shutdown_is_sent_away_and_counts_nowhere(void 
     assert_false(harness_receive(client, &in));
 }
 
+static const char compressing_handshake[] =
+    "GET /app/key HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+
+/* True if the answers to a handshake that offers compression hold this text. */
+static bool is_told_at_the_handshake(const char *text) {
+    bool found;
+
+    client = harness_http(worker, &handler);
+    send_bytes(compressing_handshake, sizeof compressing_handshake - 1);
+    receive();
+    found = memmem(in.data, in.length, text, strlen(text)) != NULL;
+    if (!found)
+        return false;
+    found = memmem(in.data, in.length, "permessage-deflate", strlen("permessage-deflate")) == NULL;
+    in.length = 0;
+    return found;
+}
+
+static void without_room_a_connection_is_refused_and_nothing_is_negotiated(void **state) {
+    size_t share;
+
+    (void)state;
+    server.limits.compress = true;
+    server.limits.window_bits = 15;
+    budget_set_limit(10000000);
+    share = (size_t)budget_kind_limit(BUDGET_CONNECTIONS);
+    budget_add(BUDGET_CONNECTIONS, NULL, share);
+    assert_true(is_told_at_the_handshake("4100"));
+    assert_int_equal(budget_used(BUDGET_COMPRESSION), 0);
+    harness_advance(worker, 2000); /* it does not answer the close frame */
+    assert_false(harness_receive(client, &in));
+    assert_int_equal(budget_used(BUDGET_CONNECTIONS), share);
+    close(client);
+    budget_give(BUDGET_CONNECTIONS, NULL, share);
+    assert_false(is_told_at_the_handshake("4100"));
+    assert_non_null(memmem(in.data, in.length, "permessage-deflate", strlen("permessage-deflate")));
+    assert_in_range(budget_used(BUDGET_COMPRESSION), 1 << 18, 1 << 19);
+    budget_set_limit(0);
+    server.limits.compress = false;
+}
+
 /* --- activity --- */
 
 static void a_silent_client_is_pinged_after_five_quarters_of_the_timeout_and_closed_30_s_later(void **state) {
@@ -510,6 +552,7 @@ int main(void) {
         TEST(turned_on_for_a_live_app_it_gives_open_connections_the_full_time),
         TEST(turned_off_it_ends_the_clock_and_turned_on_again_it_starts_anew),
         TEST(a_change_of_something_else_leaves_the_clock),
+        TEST(without_room_a_connection_is_refused_and_nothing_is_negotiated),
         TEST(without_room_new_channels_and_larger_sets_are_refused),
         TEST(a_message_is_handled_by_one_record_though_the_app_goes_meanwhile),
     };
