@@ -5,11 +5,16 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/hash.h"
 
 #define EXPIRED_PER_CALL 4000
 
 /* What an app, or all apps, hold. */
+/* What is remembered has at most one part of so many of memory.limit_mb, for all apps and for one. */
+#define MEMORY_PART 16
+#define MEMORY_PART_OF_APP 128
+
 enum measure { KEYS, BYTES, MEASURES };
 
 /* An app with keys. */
@@ -217,13 +222,23 @@ static void forget_oldest(struct idempotency *own, const struct app_keys *app, s
     forget_entry(own, container_of(app->entries.next, struct idempotency_entry, app_link), dropped);
 }
 
+/* The smaller one of `bytes` and this part of memory.limit_mb. */
+static uint64_t bytes_within_memory(uint64_t bytes, unsigned part) {
+    uint64_t limit = budget_limit();
+
+    return limit != 0 && limit / part < bytes ? limit / part : bytes;
+}
+
 /* Forgets what is above the bounds; `app` has got a key. */
 static void apply_limits(struct idempotency *own, const struct app_keys *app, struct dropped *dropped) {
-    while (app->held[KEYS] > own->limits.app_keys || app->held[BYTES] > own->limits.app_bytes)
+    uint64_t app_bytes = bytes_within_memory(own->limits.app_bytes, MEMORY_PART_OF_APP);
+    uint64_t bytes = bytes_within_memory(own->limits.bytes, MEMORY_PART);
+
+    while (app->held[KEYS] > own->limits.app_keys || app->held[BYTES] > app_bytes)
         forget_oldest(own, app, dropped);
     while (own->held[KEYS] > own->limits.keys)
         forget_oldest(own, own->heaps[KEYS].apps[0], dropped);
-    while (own->held[BYTES] > own->limits.bytes)
+    while (own->held[BYTES] > bytes)
         forget_oldest(own, own->heaps[BYTES].apps[0], dropped);
 }
 

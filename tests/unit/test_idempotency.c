@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "api/idempotency.h"
+#include "base/budget.h"
 #include "base/thread.h"
 
 #define LIFETIME_MS 120000
@@ -200,6 +201,28 @@ static void an_app_with_too_many_bytes_loses_its_oldest(void **state) {
     assert_in_range(read_bytes(), 2000, 3000);
     assert_size(2);
     assert_true(publish_at("a", "small", "{}", 0));
+}
+
+static void with_little_memory_fewer_bytes_are_remembered(void **state) {
+    char large[1001];
+
+    (void)state;
+    memset(large, 'x', sizeof large - 1);
+    large[sizeof large - 1] = '\0';
+    create(100, 1000000, 1000, 1000000);
+    budget_set_limit(512000); /* 4,000 bytes for an app, 32,000 for all */
+    for (unsigned app = 0; app < 20; app++) {
+        char name[20], key[20];
+
+        snprintf(name, sizeof name, "app-%u", app);
+        for (unsigned i = 0; i < 5; i++) {
+            snprintf(key, sizeof key, "%u", i);
+            assert_true(publish_at(name, key, large, 0));
+        }
+        assert_in_range(read_bytes(), 1, app == 0 ? 4000 : 32000);
+    }
+    assert_in_range(read_bytes(), 28000, 32000);
+    budget_set_limit(0);
 }
 
 static void above_the_number_of_all_keys_the_app_with_the_most_loses_its_oldest(void **state) {
@@ -435,6 +458,7 @@ int main(void) {
         TEST(a_request_that_failed_is_not_remembered),
         TEST(an_app_with_too_many_keys_loses_its_oldest),
         TEST(an_app_with_too_many_bytes_loses_its_oldest),
+        TEST(with_little_memory_fewer_bytes_are_remembered),
         TEST(above_the_number_of_all_keys_the_app_with_the_most_loses_its_oldest),
         TEST(above_the_bytes_of_all_the_app_with_the_most_loses_its_oldest),
         TEST(an_answer_above_the_bounds_reaches_those_who_wait_and_is_forgotten),
