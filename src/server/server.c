@@ -500,11 +500,11 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
         notify_ready(); /* a process that takes over is told of by the one before it */
     }
     wait_for_end(server, signals, config_file);
-    server->is_replaced = upgrade_stop(server);
+    server->is_replaced = upgrade_stop(server) || !takeover_is_good(server);
     if (server->is_replaced) {
         process_name_set(PROCESS_ENDS);
         server->owns_unix_socket = false;
-    } else if (takeover_is_good(server)) {
+    } else {
         notify_stopping();
     }
     log_info("server", "shutting down: closing connections over up to %u s",

@@ -59,7 +59,7 @@ struct server {
     struct rate_limiter *connect_limit;
     struct address_log refused;
     struct passed_sockets passed; /* by the process before this one, and not taken yet */
-    bool is_replaced;             /* while it ends: the process after this one accepts */
+    bool is_replaced;             /* while it ends: another process accepts from its sockets */
     struct upgrade upgrade;       /* to the process after this one */
     struct takeover takeover;     /* from the process before this one */
     struct memory_trim trim;      /* of the main thread */

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { describe, test } from 'node:test';
@@ -53,9 +53,7 @@ function replaceableProgram(t, target = BINARY) {
 // The inodes of the sockets that listen on a TCP port of this machine.
 function socketsOn(port) {
   const hex = port.toString(16).toUpperCase().padStart(4, '0');
-  const rows = execFileSync('cat', ['/proc/net/tcp'], { encoding: 'utf8', maxBuffer: 2 ** 28 })
-    .split('\n')
-    .slice(1);
+  const rows = readFileSync('/proc/net/tcp', 'utf8').split('\n').slice(1);
   return rows
     .map((row) => row.trim().split(/\s+/))
     .filter(([, local, , state]) => state === '0A' && local.endsWith(`:${hex}`))
@@ -144,9 +142,9 @@ describe('an upgrade', () => {
     assert.equal(first, 'curlew');
     replace(RELEASE_BINARY);
     const { pid, old } = await server.upgrade();
-    const command = execFileSync('cat', [`/proc/${pid}/cmdline`], { encoding: 'utf8' }).split('\0');
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
     assert.deepEqual(command, [program, 'serve', '--config', server.configFile, '']);
-    assert.equal(execFileSync('cat', [`/proc/${pid}/comm`], { encoding: 'utf8' }), 'curlew\n');
+    assert.equal(readFileSync(`/proc/${pid}/comm`, 'utf8'), 'curlew\n');
     const version = '\\(curlew \\d+\\.\\d+\\.\\d+\\)';
     await server.waitForLog(
       new RegExp(`^process ${pid} ${version} accepts connections in place of process ${old} ${version}$`),
