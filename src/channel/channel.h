@@ -36,6 +36,7 @@
 #include "net/worker.h"
 
 struct channel;
+struct channel_event;
 struct channel_hub;
 struct member_list;
 struct presence_member;
@@ -57,6 +58,18 @@ struct channel_hub_settings {
     void (*terminate)(struct stream *stream, bool reconnect);
     bool (*has_socket_id)(const struct stream *stream, const struct socket_id *id);
 };
+
+/* Where published events go beside the subscribers of this process: to another process that has clients of the same
+ * channels. Called on the publisher's thread before the event is delivered here, so it must not wait. */
+struct channel_relay {
+    void (*published)(void *context, struct app_slot *slot, struct slice channel, const struct channel_event *event);
+    void (*terminated)(void *context, struct app_slot *slot, struct slice user_id, bool reconnect);
+    void *context;
+};
+
+/* Sets the relay (NULL: none) and returns the one before, which may be in use until a grace period later. Any thread.
+ */
+const struct channel_relay *channel_hub_set_relay(struct channel_hub *hub, const struct channel_relay *relay);
 
 /* Creates the hub; `workers` must outlive it. On the main thread. */
 struct channel_hub *channel_hub_create(struct workers *workers, const struct channel_hub_settings *settings);
@@ -82,6 +95,7 @@ struct channel_event {
     const struct stream *except_stream;    /* the sender's own connection, or NULL */
     const struct socket_id *except_socket; /* a connection that the API excludes, or NULL */
     bool keep;                             /* an event from the API, which a cache channel keeps */
+    bool relayed;                          /* it came from another process, and does not go back there */
     /* What cache channels keep of it, if it goes to several: channel_publish makes it, and they share it. Pass it to
      * channel_event_end after the last channel. */
     struct cached_event **shared;
@@ -107,7 +121,36 @@ void channel_event_end(struct cached_event *shared);
 void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice user_id,
                             bool reconnect);
 
+/* The same for an order that came from another process, and does not go back there. */
+void channel_terminate_relayed(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
+                               struct slice user_id, bool reconnect);
+
+/* Puts an event that another process has kept into a cache channel that has none here. `ttl_s` 0: it does not expire.
+ */
+void channel_keep(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
+                  const struct channel_event *event, uint32_t ttl_s);
+
 /* --- reading --- */
+
+/* A walk over the kept events of all apps. Channels that begin to keep one after its begin are left out. */
+struct channel_kept_walk {
+    struct channel **channels; /* references */
+    size_t count, at;
+};
+
+/* The texts are valid until channel_kept_release, in the same turn. */
+struct channel_kept_event {
+    struct slice app_id, channel, name, data;
+    uint64_t left_ms; /* until it expires; 0: it does not */
+    struct cached_event *cached;
+    struct channel *owner;
+};
+
+/* Begin a walk; take the next event, false after the last one; release it; end the walk at any time. */
+void channel_kept_begin(struct channel_hub *hub, struct channel_kept_walk *walk);
+bool channel_kept_next(struct channel_kept_walk *walk, uint64_t now_ms, struct channel_kept_event *event);
+void channel_kept_release(struct channel_kept_event *event);
+void channel_kept_end(struct channel_kept_walk *walk);
 
 struct channel_info {
     bool occupied;

@@ -17,6 +17,10 @@ void channel_hub_destroy(struct channel_hub *hub) {
     free(hub);
 }
 
+const struct channel_relay *channel_hub_set_relay(struct channel_hub *hub, const struct channel_relay *relay) {
+    return atomic_exchange(&hub->relay, relay);
+}
+
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms) {
     kept_events_expire(hub, now_ms);
 }

@@ -8,6 +8,7 @@
  *   channel_table.c  finding, creating and unlinking channels
  *   channel_hub.c    state that all channels share
  *   kept_events.c    room for the events of cache channels, fair among apps
+ *   kept_walk.c      reading all of them, for another process
  *   event_frame.c    encoding of events
  *   publication.c    delivery of an event: into the mailboxes of workers, and from there to their subscribers
  *   announce.c       events that channels generate: members, counts, watchlists
@@ -160,7 +161,12 @@ struct channel_hub {
     struct workers *workers;
     struct channel_hub_settings settings;
     struct kept_events kept;
+    _Atomic(const struct channel_relay *) relay; /* NULL: this process is alone */
 };
+
+static inline const struct channel_relay *channel_hub_relay(struct channel_hub *hub) {
+    return atomic_load_explicit(&hub->relay, memory_order_acquire);
+}
 
 /* --- event_frame.c --- */
 

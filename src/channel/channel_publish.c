@@ -70,10 +70,13 @@ static struct cached_event *cached_event_of(struct channel_hub *hub, struct app_
 
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts) {
+    const struct channel_relay *relay = channel_hub_relay(hub);
     struct cached_event *cached = NULL;
     struct channel *channel;
     bool done;
 
+    if (__builtin_expect(relay != NULL, false) && !event->relayed)
+        relay->published(relay->context, slot, name, event);
     if (counts != NULL)
         *counts = (struct channel_counts){0};
     if (event->keep && channel_type_of(name).caches)
@@ -88,12 +91,53 @@ void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct work
     cached_event_unref(cached);
 }
 
+/* Keeps the event if the channel has none. False if the channel is dead. */
+static bool keep_in(struct channel_hub *hub, struct channel *channel, const struct worker *worker,
+                    struct cached_event *cached) {
+    bool dead;
+
+    pthread_mutex_lock(&channel->mutex);
+    dead = channel->dead;
+    if (!dead && channel->cached == NULL)
+        channel->cached = cached_event_ref(cached);
+    pthread_mutex_unlock(&channel->mutex);
+    if (dead)
+        channel_unlink(channel);
+    else
+        kept_events_changed(hub, channel, worker->now_ms);
+    return !dead;
+}
+
+void channel_keep(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
+                  const struct channel_event *event, uint32_t ttl_s) {
+    struct cached_event *cached = NULL;
+    struct channel *channel;
+    bool done = false;
+
+    if (kept_events_make_room(hub, slot, cached_event_bytes(event->event.length, event->data.length), worker->now_ms))
+        cached = cached_event_create(slot, event, worker->now_ms, ttl_s);
+    while (cached != NULL && !done && (channel = channel_find_or_create(hub, slot, name)) != NULL) {
+        done = keep_in(hub, channel, worker, cached);
+        channel_unref(channel);
+    }
+    cached_event_unref(cached);
+}
+
 void channel_event_end(struct cached_event *shared) {
     cached_event_unref(shared);
 }
 
 void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice user_id,
                             bool reconnect) {
+    const struct channel_relay *relay = channel_hub_relay(hub);
+
+    if (relay != NULL)
+        relay->terminated(relay->context, slot, user_id, reconnect);
+    channel_terminate_relayed(hub, slot, worker, user_id, reconnect);
+}
+
+void channel_terminate_relayed(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
+                               struct slice user_id, bool reconnect) {
     struct buffer name = {0};
     struct channel *channel;
 

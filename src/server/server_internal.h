@@ -27,6 +27,8 @@
 #include "webhook/webhook_events.h"
 #include "webhook/webhook_thread.h"
 
+struct server_relay;
+
 struct server {
     struct config config;
     struct workers workers;
@@ -58,12 +60,13 @@ struct server {
     struct rate_limiter *request_limit; /* NULL: none */
     struct rate_limiter *connect_limit;
     struct address_log refused;
-    struct passed_sockets passed; /* by the process before this one, and not taken yet */
-    bool is_replaced;             /* while it ends: another process accepts from its sockets */
-    struct upgrade upgrade;       /* to the process after this one */
-    struct takeover takeover;     /* from the process before this one */
-    struct memory_trim trim;      /* of the main thread */
-    sem_t drained;                /* posted by each worker that has closed its sessions */
+    struct passed_sockets passed;         /* by the process before this one, and not taken yet */
+    bool is_replaced;                     /* while it ends: another process accepts from its sockets */
+    struct upgrade upgrade;               /* to the process after this one */
+    struct takeover takeover;             /* from the process before this one */
+    struct memory_trim trim;              /* of the main thread */
+    _Atomic(struct server_relay *) relay; /* NULL: no other process has clients */
+    sem_t drained;                        /* posted by each worker that has closed its sessions */
 };
 
 /* --- listeners.c --- */

@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "handover/process_name.h"
 #include "server/server_internal.h"
+#include "server/server_relay.h"
 
 /* In which the old process must answer at the start. */
 #define GREETING_MS 10000
@@ -86,6 +87,8 @@ static bool on_takeover_message(struct handover_link *link, const struct handove
     struct server *server = context;
 
     (void)link;
+    if (message->type >= HANDOVER_RELAY_FIRST)
+        return server_relay_message(server, message, error);
     if (message->type != HANDOVER_TAKE_OVER || !takeover_is_under_way(server))
         return error_set(error, "the old process sends a message of type %u, which is not expected", message->type);
     server_listen_on_all_workers(server);
@@ -101,6 +104,7 @@ static void *run_takeover(void *context) {
     struct error error = {0};
     bool good = handover_link_run(&takeover->link, &error);
 
+    server_relay_end(server);
     if (atomic_compare_exchange_strong(&takeover->state, &waiting, TAKEOVER_FAILED)) {
         log_error("upgrade", "process %d has not told this one to accept connections: %s", (int)takeover->pid,
                   good ? "it has ended the upgrade" : error.text);
@@ -121,12 +125,14 @@ bool takeover_ready(struct server *server, struct error *error) {
 
     if (!handover_link_init(&takeover->link, &takeover->connection, &handler, error))
         return false;
+    server_relay_begin(server, &takeover->link);
     takeover->has_thread = thread_start(&takeover->thread, "upgrade", run_takeover, server, error);
     if (!takeover->has_thread) {
+        server_relay_end(server);
         handover_link_dispose(&takeover->link);
         return false;
     }
-    handover_link_send(&takeover->link, HANDOVER_READY, NULL, 0);
+    server_relay_fetch_kept(server);
     return true;
 }
 

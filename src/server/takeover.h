@@ -47,7 +47,8 @@ bool takeover_is_under_way(const struct server *server);
 /* False if an old process has started this one, and this one does not accept, or it could not. */
 bool takeover_is_good(const struct server *server);
 
-/* When all is built, tells the old process so. UPGRADE_SIGNAL tells how it goes on. False with an error. */
+/* When all is built, fetches the kept events of the old process, and then tells it that this one is ready.
+ * UPGRADE_SIGNAL tells how it goes on. False with an error. */
 bool takeover_ready(struct server *server, struct error *error);
 
 /* After UPGRADE_SIGNAL: what has happened; each is returned once, TAKEOVER_NONE: nothing new. */

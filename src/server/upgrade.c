@@ -14,6 +14,7 @@
 #include "handover/process_name.h"
 #include "server/notify.h"
 #include "server/server_internal.h"
+#include "server/server_relay.h"
 
 /* In which the new process must be ready. */
 #define READY_MS 30000
@@ -75,6 +76,8 @@ static bool on_upgrade_message(struct handover_link *link, const struct handover
     struct server *server = context;
 
     (void)link;
+    if (message->type >= HANDOVER_RELAY_FIRST)
+        return server_relay_message(server, message, error);
     switch (message->type) {
     case HANDOVER_READY:
         return on_ready(&server->upgrade, error);
@@ -118,6 +121,7 @@ static bool serve_new_process(struct server *server, struct error *error) {
     }
     upgrade->link = link;
     link->deadline = upgrade->deadline;
+    server_relay_begin(server, link);
     if (!handover_link_run(link, error))
         return false;
     return atomic_load(&upgrade->state) == UPGRADE_TAKEN ||
@@ -144,6 +148,7 @@ static void *run_upgrade(void *context) {
     struct error error = {0};
     bool good = serve_new_process(server, &error);
 
+    server_relay_end(server);
     if (atomic_load(&server->upgrade.state) != UPGRADE_TAKEN)
         fail_upgrade(server, &error);
     else if (!good)

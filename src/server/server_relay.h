@@ -1,0 +1,33 @@
+/*
+ * The relay: while the two processes of an upgrade both have clients, each tells the other what is published.
+ *
+ *   worker: channel_publish ---> struct channel_relay ---> handover_link ---> the other process
+ *   the link's thread <--- handover_link <--- the other process
+ *        \---> mailbox of a worker: app_manager_find_by_id ---> channel_publish, marked as relayed
+ *
+ *   new: RELAY_KEPT_NEXT ---> old, worker 0: a page of kept events ---> new: channel_keep; then the next page
+ *
+ * The old process begins before it reads the kept events, so each event is either kept or relayed, or both. A worker
+ * never waits for the other process. What that does not read waits in the link, up to LINK_QUEUE_BYTES, and is
+ * lost beyond. The events of a channel are all published on the same worker, so they keep their order.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "handover/handover_link.h"
+
+struct server;
+
+/* Begins to tell the other process of events. The link must live until a grace period after server_relay_end. On any
+ * thread, when nothing is relayed. */
+void server_relay_begin(struct server *server, struct handover_link *link);
+
+/* Ends that. On any thread; does nothing if it has not begun. */
+void server_relay_end(struct server *server);
+
+/* Of the new process: fetches the kept events of the old one, in pages, and then sends HANDOVER_READY. */
+void server_relay_fetch_kept(struct server *server);
+
+/* Takes a message of HANDOVER_RELAY_FIRST to HANDOVER_RELAY_LAST. False with an error if it is not understood. On the
+ * link's thread. */
+bool server_relay_message(struct server *server, const struct handover_message *message, struct error *error);

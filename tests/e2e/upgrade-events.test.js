@@ -1,0 +1,110 @@
+// Events while the two processes of an upgrade both have clients: each event reaches the clients of both, once.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { api, publish } from '../lib/api.js';
+import { closedWithError, connect, signin, subscribe, trigger } from '../lib/client.js';
+import { subscriber } from '../lib/events.js';
+import { APP, serverFor } from '../lib/server.js';
+
+const CHANNEL = 'private-steps';
+
+// Upgrades a server with ten clients of which only the first are sent away soon; resolves to those that the old process
+// still has, and a client of the new one.
+async function withTwoProcesses(t, prepare = () => {}) {
+  const server = await serverFor(t, { config: { workers: 1, shutdown_grace_period: 60 } });
+  const clients = await Promise.all(Array.from({ length: 10 }, () => subscriber(server, t, CHANNEL)));
+  for (const ws of clients) await prepare(ws);
+  const { ended } = await server.upgrade();
+  await Promise.any(clients.map((ws) => ws.closing())); // from now on the old process accepts nobody
+  const next = await subscriber(server, t, CHANNEL);
+  await prepare(next);
+  const old = clients.filter((ws) => ws.closeFrame === null).slice(-2);
+  const end = async () => {
+    for (const ws of clients) ws.destroy();
+    await ended();
+  };
+  return { server, old, next, end };
+}
+
+const number = ({ data }) => JSON.parse(data).n;
+
+async function numbers(ws, event, count) {
+  const got = [];
+  while (got.length < count) got.push(number(await ws.next(event)));
+  return got;
+}
+
+const upTo = (count) => Array.from({ length: count }, (_, i) => i);
+
+test('what is published to the new process reaches the clients of both, once and in order', async (t) => {
+  const { server, old, next, end } = await withTwoProcesses(t);
+  for (let n = 0; n < 50; n++) await publish(server, { name: 'step', channel: CHANNEL, data: JSON.stringify({ n }) });
+  const batch = Array.from({ length: 10 }, (_, i) => ({ name: 'step', channel: CHANNEL, data: `{"n":${50 + i}}` }));
+  assert.equal((await api(server, 'POST', '/batch_events', { body: { batch } })).status, 200);
+  for (const ws of [...old, next]) assert.deepEqual(await numbers(ws, 'step', 60), upTo(60));
+  await publish(server, { name: 'last', channel: CHANNEL, data: '{}' });
+  for (const ws of [...old, next]) {
+    const all = await ws.inbox.through((message) => message.event === 'last');
+    assert.deepEqual(
+      all.map(({ event }) => event),
+      ['last'],
+    );
+  }
+  await end();
+});
+
+test('client events go from either process to the other, and not back to the sender', async (t) => {
+  const { server, old, next, end } = await withTwoProcesses(t);
+  for (let n = 0; n < 5; n++) trigger(old[0], CHANNEL, 'client-from-old', JSON.stringify({ n }));
+  for (let n = 0; n < 5; n++) trigger(next, CHANNEL, 'client-from-new', JSON.stringify({ n }));
+  assert.deepEqual(await numbers(next, 'client-from-old', 5), upTo(5));
+  assert.deepEqual(await numbers(old[1], 'client-from-old', 5), upTo(5));
+  for (const ws of old) assert.deepEqual(await numbers(ws, 'client-from-new', 5), upTo(5));
+  await publish(server, { name: 'last', channel: CHANNEL, data: '{}' });
+  for (const ws of [old[0], next]) {
+    const rest = await ws.inbox.through((message) => message.event === 'last');
+    assert.equal(rest.length, 1, `an event came back: ${rest.map(({ event }) => event)}`);
+  }
+  await end();
+});
+
+test('an excluded socket id is respected in the other process', async (t) => {
+  const { server, old, end } = await withTwoProcesses(t);
+  await publish(server, { name: 'step', channel: CHANNEL, data: '{"n":0}', socket_id: old[0].socketId });
+  await publish(server, { name: 'step', channel: CHANNEL, data: '{"n":1}' });
+  assert.deepEqual(await numbers(old[0], 'step', 1), [1]);
+  assert.deepEqual(await numbers(old[1], 'step', 2), [0, 1]);
+  await end();
+});
+
+test('events for users, and the orders to close their connections, reach both', async (t) => {
+  const { server, old, next, end } = await withTwoProcesses(t, (ws) => signin(ws, { id: 'user-1' }));
+  await publish(server, { name: 'step', channel: '#server-to-user-user-1', data: '{"n":0}' });
+  for (const ws of [...old, next]) assert.deepEqual(await numbers(ws, 'step', 1), [0]);
+  await api(server, 'POST', '/users/user-1/terminate_connections');
+  for (const ws of [...old, next]) await closedWithError(ws, 4009);
+  await end();
+});
+
+test('cache channels keep their events, and those that are published meanwhile', async (t) => {
+  const apps = [APP, { ...APP, id: 'other', key: 'other-key' }];
+  const server = await serverFor(t, { apps, config: { shutdown_grace_period: 0 } });
+  const data = 'x'.repeat(5000); // several pages
+  for (const app of apps)
+    for (let n = 0; n < 100; n++)
+      await publish(server, { name: 'price', channel: `cache-${n}`, data: JSON.stringify({ n, data }) }, { app });
+  const { ended } = await server.upgrade();
+  await ended();
+  await publish(server, { name: 'price', channel: 'cache-7', data: '{"n":-7}' });
+  for (const app of apps) {
+    const ws = await connect(server, { t, app });
+    for (let n = 0; n < 100; n++) {
+      await subscribe(ws, `cache-${n}`);
+      const event = await ws.next(({ channel }) => channel === `cache-${n}`);
+      assert.equal(event.event, 'price');
+      assert.equal(number(event), app === APP && n === 7 ? -7 : n);
+    }
+  }
+});
