@@ -4,6 +4,9 @@
 # Behind `make soak`: everything at once on the release build, with 2,000 clients for 10 minutes
 # (tests/soak/soak.js). Exit code 1 if an event or a webhook is lost or doubled, or if memory grows.
 #
+# After it, eight attacks are made on the release build in a memory control group of 256 MB, one after the other and all at
+# once (tests/soak/attacks.js). In a run of five minutes or more each takes 20 s, and the latency of healthy clients counts.
+#
 # Before it, the state machine (tests/soak/machine.js) runs against the builds with AddressSanitizer and ThreadSanitizer,
 # each for half of that time; for a third if the time is under five minutes.
 set -euo pipefail
@@ -33,4 +36,7 @@ for build in build-asan build-tsan; do
         --seconds "$machine_seconds" || failed=1
 done
 CURLEW_BINARY_RELEASE=$PWD/build/curlew node tests/soak/soak.js "$@" || failed=1
+attack_options=(--seconds 4)
+if [ "$seconds" -ge 300 ]; then attack_options=(--seconds 20 --p99 50); fi
+CURLEW_BINARY_RELEASE=$PWD/build/curlew node tests/soak/attacks.js "${attack_options[@]}" || failed=1
 exit "$failed"
