@@ -24,6 +24,7 @@
 
 struct delivery;
 struct idempotency;
+struct list_thread;
 struct page_thread;
 
 #define ADMIN_STRANGERS 20 /* addresses that are logged in a minute */
@@ -41,6 +42,7 @@ struct api {
     struct address_log admin_strangers; /* clients whose requests to the admin API had no token */
     struct address_log *refused;        /* other refused clients; NULL: they are not logged */
     atomic_uint health_checks;          /* under way, for /up */
+    struct list_thread *lists;          /* makes long lists of channels and users */
     struct page_thread *metrics;        /* NULL: without a metrics port */
     struct page_thread *stats;          /* of all apps; NULL: nobody may ask */
     struct idempotency *idempotency;    /* keys of publishes that were accepted */

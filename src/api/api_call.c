@@ -32,6 +32,8 @@ void api_call_release(struct api_call *call) {
         return;
     if (call->repeated != NULL)
         frame_unref(call->repeated);
+    if (call->listed != NULL)
+        frame_unref(call->listed);
     buffer_dispose(&call->decoded);
     free(call);
 }

@@ -52,6 +52,7 @@ struct api_call {
     struct buffer decoded;                     /* the memory of decoded parameters */
     const struct query *query;                 /* ROUTE_SIGNED only */
     struct idempotency_entry *repeat;          /* a publish with an idempotency key, under way; see publish_repeat.h */
+    struct frame *listed;                      /* the answer that a thread has made; see list_thread.h */
     struct frame *repeated;                    /* the answer to the request that this one repeats, once it is known */
     void *waits_for;                           /* see api_call_wait */
     void (*on_abort)(struct api_call *call);   /* likewise; NULL: the call does not wait */

@@ -2,6 +2,7 @@
  * GET /apps/{id}/channels, /channels/{name}, /channels/{name}/users and /connections.
  */
 #include "api/api_call.h"
+#include "api/list_thread.h"
 #include "api/publish_body.h"
 #include "base/json.h"
 
@@ -13,8 +14,11 @@ static unsigned asked_info(const struct api_call *call) {
 
 /* --- the list --- */
 
+/* Longer lists are made by a thread: this many entries take a worker about half a millisecond. */
+#define LIST_AT_ONCE_MOST 500
+
 struct listing {
-    struct buffer answer;
+    struct buffer *answer;
     unsigned info;
     bool any;
 };
@@ -23,30 +27,59 @@ static void append_channel(void *context, struct slice name, struct channel_type
     struct listing *listing = context;
 
     if (listing->any)
-        buffer_append_byte(&listing->answer, ',');
+        buffer_append_byte(listing->answer, ',');
     listing->any = true;
-    json_append_string(&listing->answer, name);
-    buffer_append(&listing->answer, SLICE(":{"));
-    info_append_counts(&listing->answer, listing->info, type, counts);
-    buffer_append_byte(&listing->answer, '}');
+    json_append_string(listing->answer, name);
+    buffer_append(listing->answer, SLICE(":{"));
+    info_append_counts(listing->answer, listing->info, type, counts);
+    buffer_append_byte(listing->answer, '}');
+}
+
+static void append_channels(struct buffer *answer, struct app_slot *slot, struct slice prefix, unsigned info) {
+    struct listing listing = {.answer = answer, .info = info};
+
+    buffer_append(answer, SLICE("{\"channels\":{"));
+    if (slot != NULL)
+        channel_each(slot, prefix, append_channel, &listing);
+    buffer_append(answer, SLICE("}}"));
+}
+
+static void append_users(struct buffer *answer, struct app_slot *slot, struct slice name, unsigned info) {
+    (void)info;
+    buffer_append(answer, SLICE("{\"users\":["));
+    if (slot != NULL)
+        channel_append_users(slot, name, answer);
+    buffer_append(answer, SLICE("]}"));
+}
+
+/* Answers with a list of about `count` entries, at once or later. */
+static void answer_list(struct api_call *call, const struct list_request *request, uint64_t count) {
+    struct buffer answer = {0};
+
+    if (call->listed != NULL) {
+        api_answer_frame(call, SLICE(""), call->listed);
+        return;
+    }
+    if (count > LIST_AT_ONCE_MOST) {
+        list_answer_later(call->api->lists, call, request);
+        return;
+    }
+    request->append(&answer, call->lookup.slot, request->text, request->info);
+    api_answer(call, buffer_slice(&answer));
+    buffer_dispose(&answer);
 }
 
 void api_get_channels(struct api_call *call) {
-    struct listing listing = {.info = asked_info(call)};
-    struct slice prefix = SLICE("");
+    struct list_request request = {.text = SLICE_INIT(""), .info = asked_info(call), .append = append_channels};
 
-    (void)query_find(call->query, SLICE("filter_by_prefix"), &prefix);
-    if ((listing.info & INFO_USER_COUNT) && !slice_starts_with(prefix, SLICE("presence-"))) {
+    (void)query_find(call->query, SLICE("filter_by_prefix"), &request.text);
+    if ((request.info & INFO_USER_COUNT) && !slice_starts_with(request.text, SLICE("presence-"))) {
         api_refuse(call, 400, REFUSED_REQUEST,
                    "`info`: user_count is known of presence channels only: give a `filter_by_prefix` that begins with "
                    "presence-");
         return;
     }
-    buffer_append(&listing.answer, SLICE("{\"channels\":{"));
-    channel_each(call->lookup.slot, prefix, append_channel, &listing);
-    buffer_append(&listing.answer, SLICE("}}"));
-    api_answer(call, buffer_slice(&listing.answer));
-    buffer_dispose(&listing.answer);
+    answer_list(call, &request, channel_count_all(call->lookup.slot));
 }
 
 /* --- one channel --- */
@@ -104,7 +137,7 @@ void api_get_channel(struct api_call *call) {
 
 void api_get_channel_users(struct api_call *call) {
     struct slice name = call->parameters[1];
-    struct buffer answer = {0};
+    struct channel_info info;
 
     if (!check_channel_name(call, name))
         return;
@@ -112,11 +145,8 @@ void api_get_channel_users(struct api_call *call) {
         api_refuse(call, 400, REFUSED_REQUEST, "only a presence channel has users: its name begins with presence-");
         return;
     }
-    buffer_append(&answer, SLICE("{\"users\":["));
-    channel_append_users(call->lookup.slot, name, &answer);
-    buffer_append(&answer, SLICE("]}"));
-    api_answer(call, buffer_slice(&answer));
-    buffer_dispose(&answer);
+    channel_inspect(call->lookup.slot, name, false, &info);
+    answer_list(call, &(struct list_request){.text = name, .append = append_users}, info.counts.users);
 }
 
 /* --- connections --- */

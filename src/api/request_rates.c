@@ -89,6 +89,8 @@ static bool may_be_repeat(const struct api_call *call) {
 bool request_rate_admit(struct api_call *call) {
     enum request_rate rate = call->route->costs == ROUTE_COSTS_READ ? RATE_READS : RATE_BACKEND_EVENTS;
 
+    if (call->listed != NULL) /* it was admitted before the list was made */
+        return true;
     if (call->route->costs == ROUTE_COSTS_NOTHING || (rate == RATE_BACKEND_EVENTS && may_be_repeat(call)))
         return true;
     if (rate == RATE_READS && !call->head_only) {

@@ -164,6 +164,9 @@ struct channel_info {
 /* Reads the state of a channel; an unknown channel is not occupied. Any thread. */
 void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached, struct channel_info *info);
 
+/* The number of channels that there are, occupied or not. Any thread. */
+uint64_t channel_count_all(struct app_slot *slot);
+
 /* Calls `each` for every occupied channel whose name begins with `prefix`, except users' channels. Any thread. */
 void channel_each(struct app_slot *slot, struct slice prefix,
                   void (*each)(void *context, struct slice name, struct channel_type type,

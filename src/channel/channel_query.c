@@ -5,6 +5,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
+/* How many buckets of a shard are walked with its mutex held: about as many channels. */
+#define BUCKETS_AT_ONCE 512
+
 static void copy_cached(const struct cached_event *cached, uint64_t now_ms, struct channel_info *info) {
     buffer_append(&info->cached_data, cached_event_data(cached));
     if (cached->expires_ms != UINT64_MAX)
@@ -31,26 +34,75 @@ void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached,
     channel_unref(channel);
 }
 
-/* Returns an array of references to all channels of a shard. The array is allocated without the mutex, in the size that
- * the last attempt has read. */
-static struct channel **snapshot_shard(struct channel_shard *shard, uint32_t *count) {
-    struct channel **found = NULL;
-    uint32_t room = 0;
+uint64_t channel_count_all(struct app_slot *slot) {
+    struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);
+    uint64_t count = 0;
 
-    for (;;) {
-        bool fits;
+    for (unsigned i = 0; table != NULL && i < CHANNEL_SHARDS; i++) {
+        pthread_mutex_lock(&table->shards[i].mutex);
+        count += table->shards[i].count;
+        pthread_mutex_unlock(&table->shards[i].mutex);
+    }
+    return count;
+}
 
+/* Channels of a shard, with a reference to each. */
+struct snapshot {
+    struct channel **channels;
+    uint32_t count, room;
+};
+
+/* Adds the channels of some buckets from `first` on. Returns the next bucket; the mutex is held for that long only. */
+static uint32_t add_buckets(struct snapshot *snapshot, const struct channel_shard *shard, uint32_t first) {
+    uint32_t end = first + BUCKETS_AT_ONCE < shard->bucket_count ? first + BUCKETS_AT_ONCE : shard->bucket_count;
+
+    for (; first < end && snapshot->count < snapshot->room; first++) {
+        uint32_t count = snapshot->count;
+
+        for (struct channel *channel = shard->buckets[first]; channel != NULL; channel = channel->next) {
+            if (count == snapshot->room)
+                return first; /* the array has to grow before this bucket */
+            snapshot->channels[count++] = channel;
+        }
+        while (snapshot->count < count)
+            channel_ref(snapshot->channels[snapshot->count++]);
+    }
+    return first;
+}
+
+static void drop_snapshot(struct snapshot *snapshot) {
+    while (snapshot->count != 0)
+        channel_unref(snapshot->channels[--snapshot->count]);
+}
+
+/* Takes references to all channels of a shard, without its mutex for long. If the number of buckets changes meanwhile,
+ * it begins again. */
+static void take_snapshot(struct channel_shard *shard, struct snapshot *snapshot) {
+    uint32_t bucket = 0, bucket_count = 0, at_least = 0;
+    bool done = false;
+
+    while (!done) {
+        uint32_t before = bucket;
+        bool grown;
+
+        if (snapshot->room - snapshot->count < at_least) {
+            snapshot->room = snapshot->count + at_least;
+            snapshot->channels = alloc_array(snapshot->channels, snapshot->room, sizeof snapshot->channels[0]);
+        }
         pthread_mutex_lock(&shard->mutex);
-        fits = shard->count <= room;
-        *count = 0;
-        for (uint32_t i = 0; fits && i < shard->bucket_count; i++)
-            for (struct channel *channel = shard->buckets[i]; channel != NULL; channel = channel->next)
-                found[(*count)++] = channel_ref(channel);
-        room = fits ? room : shard->count + shard->count / 8 + 8;
+        grown = bucket != 0 && bucket_count != shard->bucket_count;
+        bucket_count = shard->bucket_count;
+        if (!grown)
+            bucket = add_buckets(snapshot, shard, bucket);
+        done = !grown && bucket == bucket_count;
+        at_least = shard->count > snapshot->count ? shard->count - snapshot->count : 0;
+        if (bucket == before) /* its channels do not fit */
+            at_least += snapshot->room - snapshot->count + 8;
         pthread_mutex_unlock(&shard->mutex);
-        if (fits)
-            return found;
-        found = alloc_array(found, room, sizeof found[0]);
+        if (grown) {
+            drop_snapshot(snapshot);
+            bucket = 0;
+        }
     }
 }
 
@@ -61,11 +113,11 @@ void channel_each(struct app_slot *slot, struct slice prefix,
     struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);
 
     for (unsigned i = 0; table != NULL && i < CHANNEL_SHARDS; i++) {
-        uint32_t count;
-        struct channel **channels = snapshot_shard(&table->shards[i], &count);
+        struct snapshot snapshot = {0};
 
-        for (uint32_t at = 0; at < count; at++) {
-            struct channel *channel = channels[at];
+        take_snapshot(&table->shards[i], &snapshot);
+        for (uint32_t at = 0; at < snapshot.count; at++) {
+            struct channel *channel = snapshot.channels[at];
             struct channel_counts counts = {0};
 
             if (channel->type.kind != CHANNEL_USER && slice_starts_with(channel_name(channel), prefix)) {
@@ -77,7 +129,7 @@ void channel_each(struct app_slot *slot, struct slice prefix,
                 each(context, channel_name(channel), channel->type, counts);
             channel_unref(channel);
         }
-        free(channels);
+        free(snapshot.channels);
     }
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/list_thread.h"
 #include "api/metrics.h"
 #include "api/page_thread.h"
 #include "api/stats.h"
@@ -230,8 +231,13 @@ static bool start_stats(struct server *server, struct error *error) {
     return server->api.stats != NULL;
 }
 
+static bool start_lists(struct server *server, struct error *error) {
+    server->api.lists = list_thread_start(server->apps, error);
+    return server->api.lists != NULL;
+}
+
 bool server_listen(struct server *server, struct error *error) {
-    return listen_on_workers(server, error) && listen_for_redirects(server, error) &&
+    return start_lists(server, error) && listen_on_workers(server, error) && listen_for_redirects(server, error) &&
            listen_for_metrics(server, error) && listen_for_admin(server, error) && start_stats(server, error);
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "api/idempotency.h"
+#include "api/list_thread.h"
 #include "api/page_thread.h"
 #include "api/publish_repeat.h"
 #include "base/alloc.h"
@@ -358,6 +359,7 @@ static bool build_server(struct server *server, struct error *error) {
 }
 
 static void destroy_server(struct server *server) {
+    list_thread_stop(server->api.lists);
     page_thread_stop(server->api.metrics);
     page_thread_stop(server->api.stats);
     if (server->apps != NULL) {
