@@ -35,7 +35,7 @@ static void append_channel(void *context, struct slice name, struct channel_type
     buffer_append_byte(listing->answer, '}');
 }
 
-static void append_channels(struct buffer *answer, struct app_slot *slot, struct slice prefix, unsigned info) {
+static void append_channel_list(struct buffer *answer, struct app_slot *slot, struct slice prefix, unsigned info) {
     struct listing listing = {.answer = answer, .info = info};
 
     buffer_append(answer, SLICE("{\"channels\":{"));
@@ -44,7 +44,7 @@ static void append_channels(struct buffer *answer, struct app_slot *slot, struct
     buffer_append(answer, SLICE("}}"));
 }
 
-static void append_users(struct buffer *answer, struct app_slot *slot, struct slice name, unsigned info) {
+static void append_user_list(struct buffer *answer, struct app_slot *slot, struct slice name, unsigned info) {
     (void)info;
     buffer_append(answer, SLICE("{\"users\":["));
     if (slot != NULL)
@@ -70,7 +70,7 @@ static void answer_list(struct api_call *call, const struct list_request *reques
 }
 
 void api_get_channels(struct api_call *call) {
-    struct list_request request = {.text = SLICE_INIT(""), .info = asked_info(call), .append = append_channels};
+    struct list_request request = {.text = SLICE_INIT(""), .info = asked_info(call), .append = append_channel_list};
 
     (void)query_find(call->query, SLICE("filter_by_prefix"), &request.text);
     if ((request.info & INFO_USER_COUNT) && !slice_starts_with(request.text, SLICE("presence-"))) {
@@ -146,7 +146,7 @@ void api_get_channel_users(struct api_call *call) {
         return;
     }
     channel_inspect(call->lookup.slot, name, false, &info);
-    answer_list(call, &(struct list_request){.text = name, .append = append_users}, info.counts.users);
+    answer_list(call, &(struct list_request){.text = name, .append = append_user_list}, info.counts.users);
 }
 
 /* --- connections --- */

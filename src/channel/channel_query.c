@@ -77,7 +77,7 @@ static void drop_snapshot(struct snapshot *snapshot) {
 
 /* Takes references to all channels of a shard, without its mutex for long. If the number of buckets changes meanwhile,
  * it begins again. */
-static void take_snapshot(struct channel_shard *shard, struct snapshot *snapshot) {
+static void take_shard_snapshot(struct channel_shard *shard, struct snapshot *snapshot) {
     uint32_t bucket = 0, bucket_count = 0, at_least = 0;
     bool done = false;
 
@@ -115,7 +115,7 @@ void channel_each(struct app_slot *slot, struct slice prefix,
     for (unsigned i = 0; table != NULL && i < CHANNEL_SHARDS; i++) {
         struct snapshot snapshot = {0};
 
-        take_snapshot(&table->shards[i], &snapshot);
+        take_shard_snapshot(&table->shards[i], &snapshot);
         for (uint32_t at = 0; at < snapshot.count; at++) {
             struct channel *channel = snapshot.channels[at];
             struct channel_counts counts = {0};
