@@ -236,6 +236,20 @@ static void files_with_secrets_that_others_can_read_are_dangerous(void **state) 
     assert_null(strstr(config_fixture_check("c.json", true, &code), "dangerous"));
 }
 
+static void an_sqlite_file_that_others_can_read_is_dangerous(void **state) {
+    static const char text[] = "{" LOCAL CLOSED
+                               "\"app_manager\":{\"driver\":\"sqlite\"},"
+                               "\"database\":{\"sqlite\":{\"path\":\"apps.db\"}}}";
+    static const char line[] = "dangerous: database.sqlite.path, apps.db, has the mode 0644: ";
+
+    (void)state;
+    config_fixture_write("apps.db", "");
+    assert_int_equal(chmod("apps.db", 0644), 0);
+    assert_non_null(strstr(check_text(text, false, 0), line));
+    assert_int_equal(chmod("apps.db", 0640), 0);
+    assert_null(strstr(check_text(text, false, 0), line));
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, config_fixture_enter, config_fixture_leave)
     const struct CMUnitTest tests[] = {
@@ -252,6 +266,7 @@ int main(void) {
         TEST(a_short_secret_stands_for_all_of_them),
         TEST(an_admin_api_that_others_reach_is_dangerous),
         TEST(files_with_secrets_that_others_can_read_are_dangerous),
+        TEST(an_sqlite_file_that_others_can_read_is_dangerous),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
