@@ -11,7 +11,9 @@
 #include "world_wire.h"
 
 #define API_PENDING_MAX 32
-#define UNHANDLED_MAX 16 /* messages of a client, before its worker has to run */
+/* Messages of a client before its worker has to run: no more than a turn takes (INPUT_MESSAGES_OF_CROWD), so that the
+ * model knows what was handled. */
+#define UNHANDLED_MAX 16
 #define LEAVING_MAX 32
 #define CLOCK_STEP_S 12
 
@@ -464,7 +466,7 @@ static struct client *ready_client(unsigned index, unsigned place) {
     }
     for (unsigned i = 0; client->used && i < 3; i++)
         if (client->socket_id[0] == '\0' || client->places[place].busy ||
-            wires[index % CLIENTS].unhandled == UNHANDLED_MAX)
+            wires[index % CLIENTS].unhandled >= UNHANDLED_MAX)
             turn(client->worker);
     return client->used && client->socket_id[0] != '\0' && !client->must_close ? client : NULL;
 }
@@ -816,6 +818,7 @@ static void do_noise(void) {
         client->pongs++;
     }
     memory_socket_send(client->socket, out.data, out.length);
+    wires[client - model.clients].unhandled++;
 }
 
 static void (*const operations[])(void) = {
