@@ -36,6 +36,9 @@ const CHANNELS = [
 ];
 const APPS = ['1', '2'].map((id) => ({ id, key: `key-${id}`, secret: `secret-${id}`, enable_client_messages: true }));
 
+// What clients hold no more when they have gone. Of the other kinds, the metrics page and kept events hold some.
+const HELD_KINDS = ['input', 'compression', 'presence'];
+
 const random = new Random(SEED);
 
 class World {
@@ -332,6 +335,7 @@ class World {
     for (;;) {
       const metrics = await fetchMetrics(this.server);
       const left = ['connected', 'active_channels'].filter((name) => metrics.sum(name) !== 0);
+      for (const kind of HELD_KINDS) if (metrics.sum('memory_held_bytes', { kind }) !== 0) left.push(`memory: ${kind}`);
       const begun = metrics.sum('channel_subscriptions_total') - metrics.sum('channel_unsubscriptions_total');
       if (left.length === 0 && begun === 0) break;
       if (Date.now() > until) {
