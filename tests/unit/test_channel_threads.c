@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "channel/channel_internal.h"
 #include "harness.h"
@@ -558,6 +559,66 @@ static void an_event_that_takes_the_place_of_an_expired_one_is_kept(void **state
     assert_int_equal(hub->kept.idle_count, 0);
 }
 
+/* --- more kept events than there is room for --- */
+
+#define LARGE_BYTES (16 * 1024)
+
+static struct app_slot *other_app;
+
+static void publish_kept(struct actor *actor, struct app_slot *app, unsigned number, size_t bytes) {
+    static char data[LARGE_BYTES];
+    struct cached_event *shared = NULL;
+    const struct channel_event event = {
+        .event = SLICE("\"e\""), .data = {data, bytes}, .keep = true, .shared = &shared};
+    char name[20];
+
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "cache-%u", number + i);
+        channel_publish(hub, app, actor->worker, slice_of(name), &event, NULL);
+    }
+    channel_event_end(shared);
+}
+
+/* One worker keeps small events of an app; the others flood another app, whose channels have subscribers, too. */
+static void keep_too_much(struct actor *actor) {
+    unsigned number = harness_random(&actor->seed, 300);
+    struct peer *peer = some_peer(actor);
+    struct channel_info info;
+
+    if (actor->index != 0) {
+        publish_kept(actor, slot, number, LARGE_BYTES);
+        if (peer->joined)
+            leave(peer);
+        else
+            join(peer, SLICE("cache-7"), 0);
+        return;
+    }
+    publish_kept(actor, other_app, number % 4, 100);
+    channel_inspect(other_app, SLICE("cache-3"), true, &info);
+    lost += number % 4 != 0 && info.cached_data.length == 0;
+    buffer_dispose(&info.cached_data);
+}
+
+static void a_flood_of_kept_events_stays_in_its_share_and_costs_another_app_none(void **state) {
+    (void)state;
+    hub->settings.cache_max_channels = 0;
+    hub->settings.cache_ttl_s = 0;
+    other_app = app_slot_create(SLICE("43"), WORKERS);
+    lost = 0;
+    budget_set_limit(8 * 1024 * 1024);
+    start();
+    run_actors(keep_too_much, 2000, 700);
+    stop();
+    assert_int_equal(lost, 0);
+    assert_in_range(budget_used(BUDGET_KEPT_EVENTS), LARGE_BYTES, budget_kind_limit(BUDGET_KEPT_EVENTS));
+    channel_hub_expire(hub, UINT64_MAX);
+    assert_int_equal(hub->kept.idle_count, 0);
+    assert_int_equal(atomic_load(&slot->budget.bytes), 0);
+    assert_int_equal(atomic_load(&other_app->budget.bytes), 0);
+    app_slot_destroy(other_app, channel_table_destroy);
+    budget_set_limit(0);
+}
+
 /* --- users --- */
 
 static void sign_in_out_and_watch(struct actor *actor) {
@@ -633,6 +694,7 @@ int main(void) {
         TEST(max_members_is_never_passed_and_always_reached),
         TEST(channels_that_come_and_go_under_publishers_leave_nothing_behind),
         TEST(an_event_that_takes_the_place_of_an_expired_one_is_kept),
+        TEST(a_flood_of_kept_events_stays_in_its_share_and_costs_another_app_none),
         TEST(watchers_are_told_online_and_offline_in_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
