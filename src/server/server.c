@@ -24,6 +24,7 @@
 #include "server/memory_limit.h"
 #include "server/notify.h"
 #include "server/server_internal.h"
+#include "server/server_relay.h"
 
 /* The time over which connections are closed if another process holds the listening socket. */
 #define HELD_SPREAD_MS 1000
@@ -506,6 +507,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
     if (server->is_replaced) {
         process_name_set(PROCESS_ENDS);
         server->owns_unix_socket = false;
+        server_relay_webhooks(server);
     } else {
         notify_stopping();
     }

@@ -1,5 +1,6 @@
 #include "server/server_relay.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -18,6 +19,7 @@ enum {
     RELAY_KEPT_NEXT, /* the new process asks for more kept events */
     RELAY_KEPT_PAGE, /* the end of a page: ask for the next one */
     RELAY_KEPT_END,  /* these were all */
+    RELAY_WEBHOOK,   /* an event of webhooks about a channel or a member; its name is the kind */
 };
 
 /* The events of a page have so many bytes, a little more. */
@@ -99,6 +101,32 @@ static void free_relay(void *object, void *context) {
 void server_relay_end(struct server *server) {
     channel_hub_set_relay(server->sessions.channels, NULL);
     reclaim_defer(&server->reclaimer, atomic_exchange(&server->relay, NULL), free_relay, NULL);
+}
+
+/* --- webhooks, to the new process --- */
+
+static bool relay_webhook(void *context, const struct webhook_event *event) {
+    struct server *server = context;
+    struct server_relay *relay;
+    char kind[16];
+
+    snprintf(kind, sizeof kind, "%u", (unsigned)event->kind);
+    reclaim_read_begin(&server->reclaimer);
+    relay = atomic_load(&server->relay);
+    if (relay != NULL)
+        send_relayed(relay, RELAY_WEBHOOK,
+                     &(struct relay_event){.app_id = event->app->id,
+                                           .channel = event->details.channel,
+                                           .name = slice_of(kind),
+                                           .user_id = event->details.user_id,
+                                           .published_ms = event->time_ms});
+    reclaim_read_end(&server->reclaimer);
+    return relay != NULL;
+}
+
+void server_relay_webhooks(struct server *server) {
+    if (server->webhook_events != NULL)
+        webhook_events_forward(server->webhook_events, relay_webhook, server);
 }
 
 /* --- kept events, to the new process before that is ready --- */
@@ -184,6 +212,21 @@ struct relayed_event {
     char bytes[];
 };
 
+static void post_relayed_webhook(const struct relayed_event *relayed) {
+    const struct relay_event *event = &relayed->event;
+    /* A text without data is left out of the webhook, an empty one is not. */
+    struct slice user_id = event->user_id.length != 0 ? event->user_id : (struct slice){0};
+    struct webhook_draft draft = {0};
+    unsigned long long kind;
+
+    if (!slice_to_number(event->name, INT32_MAX, &kind))
+        return;
+    webhook_draft_begin(&draft, relayed->server->sessions.webhooks, relayed->lookup.app, (enum app_webhook_event)kind,
+                        &(struct webhook_details){.channel = event->channel, .user_id = user_id});
+    webhook_draft_post(&draft, 0);
+    webhook_draft_end(&draft);
+}
+
 static void act_on_relayed(const struct relayed_event *relayed) {
     struct channel_hub *hub = relayed->server->sessions.channels;
     const struct relay_event *event = &relayed->event;
@@ -191,6 +234,8 @@ static void act_on_relayed(const struct relayed_event *relayed) {
 
     if (relayed->type == RELAY_TERMINATE)
         channel_terminate_relayed(hub, relayed->lookup.slot, relayed->worker, event->user_id, event->reconnect);
+    else if (relayed->type == RELAY_WEBHOOK)
+        post_relayed_webhook(relayed);
     else if (relayed->type == RELAY_KEPT)
         channel_keep(hub, relayed->lookup.slot, relayed->worker, event->channel,
                      &(struct channel_event){.event = event->name, .data = event->data},
@@ -237,7 +282,8 @@ static bool relayed_is_valid(uint8_t type, const struct relay_event *event) {
         return false;
     if (type == RELAY_TERMINATE)
         return event->user_id.length != 0 && event->user_id.length <= USER_ID_MAX;
-    return channel_name_valid(event->channel) && event->name.length != 0 && event->data.length != 0;
+    return channel_name_valid(event->channel) && event->name.length != 0 &&
+           (event->data.length != 0 || type == RELAY_WEBHOOK);
 }
 
 static bool take_relayed(struct server *server, const struct handover_message *message, struct error *error) {
@@ -265,6 +311,7 @@ bool server_relay_message(struct server *server, const struct handover_message *
     case RELAY_EVENT:
     case RELAY_TERMINATE:
     case RELAY_KEPT:
+    case RELAY_WEBHOOK:
         return take_relayed(server, message, error);
     case RELAY_KEPT_NEXT:
         post_kept_request(server);

@@ -28,6 +28,9 @@ void server_relay_end(struct server *server);
 /* Of the new process: fetches the kept events of the old one, in pages, and then sends HANDOVER_READY. */
 void server_relay_fetch_kept(struct server *server);
 
+/* Of the old process: from now on the new one tells webhooks who has come and left. Before clients are sent away. */
+void server_relay_webhooks(struct server *server);
+
 /* Takes a message of HANDOVER_RELAY_FIRST to HANDOVER_RELAY_LAST. False with an error if it is not understood. On the
  * link's thread. */
 bool server_relay_message(struct server *server, const struct handover_message *message, struct error *error);

@@ -17,6 +17,8 @@ bool server_webhooks_create(struct server *server, struct error *error) {
         delivery_destroy(delivery);
     else
         server->webhook_events = webhook_events_create(server->webhooks);
+    if (server->webhook_events != NULL && takeover_is_under_way(server))
+        webhook_events_begin_overlap(server->webhook_events);
     return server->webhooks != NULL;
 }
 

@@ -105,6 +105,8 @@ static void *run_takeover(void *context) {
     bool good = handover_link_run(&takeover->link, &error);
 
     server_relay_end(server);
+    if (server->webhook_events != NULL)
+        webhook_events_end_overlap(server->webhook_events);
     if (atomic_compare_exchange_strong(&takeover->state, &waiting, TAKEOVER_FAILED)) {
         log_error("upgrade", "process %d has not told this one to accept connections: %s", (int)takeover->pid,
                   good ? "it has ended the upgrade" : error.text);

@@ -26,6 +26,8 @@ struct webhook_grace {
     struct webhook_event **buckets;
     size_t bucket_count; /* a power of two */
     bool finished;
+    bool overlap;        /* arrivals are held, too */
+    struct list arrived; /* channel_occupied, member_added that are held, oldest first */
 };
 
 struct webhook_grace *webhook_grace_create(const struct webhook_grace_settings *settings) {
@@ -33,6 +35,7 @@ struct webhook_grace *webhook_grace_create(const struct webhook_grace_settings *
 
     grace->settings = *settings;
     list_init(&grace->held);
+    list_init(&grace->arrived);
     grace->bucket_count = FIRST_BUCKETS;
     grace->buckets = alloc_zero(FIRST_BUCKETS * sizeof(struct webhook_event *));
     return grace;
@@ -129,21 +132,38 @@ static struct webhook_event *unhold_event(struct webhook_grace *grace, struct we
     return event;
 }
 
+static struct webhook_event *unhold_first(struct webhook_grace *grace, const struct list *list) {
+    return unhold_event(grace, container_of(list->next, struct webhook_event, link));
+}
+
 static struct webhook_event *unhold_oldest(struct webhook_grace *grace) {
-    return unhold_event(grace, container_of(grace->held.next, struct webhook_event, link));
+    return unhold_first(grace, &grace->held);
+}
+
+static bool is_arrival(const struct webhook_event *event) {
+    return (event->kind & (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_MEMBER_ADDED)) != 0;
+}
+
+static bool is_departure(const struct webhook_event *event) {
+    return (event->kind & (WEBHOOK_CHANNEL_VACATED | WEBHOOK_MEMBER_REMOVED)) != 0;
+}
+
+static void put_in_buckets(struct list *list, struct webhook_event **buckets, size_t count) {
+    for (struct list *link = list->next; link != list; link = link->next) {
+        struct webhook_event *event = container_of(link, struct webhook_event, link);
+        struct webhook_event **bucket = &buckets[event->hash & (count - 1)];
+
+        event->next = *bucket;
+        *bucket = event;
+    }
 }
 
 static void grow_grace(struct webhook_grace *grace) {
     size_t wanted = grace->bucket_count * 2;
     struct webhook_event **buckets = alloc_zero(wanted * sizeof(struct webhook_event *));
 
-    for (struct list *link = grace->held.next; link != &grace->held; link = link->next) {
-        struct webhook_event *event = container_of(link, struct webhook_event, link);
-        struct webhook_event **bucket = &buckets[event->hash & (wanted - 1)];
-
-        event->next = *bucket;
-        *bucket = event;
-    }
+    put_in_buckets(&grace->held, buckets, wanted);
+    put_in_buckets(&grace->arrived, buckets, wanted);
     free(grace->buckets);
     grace->buckets = buckets;
     grace->bucket_count = wanted;
@@ -160,7 +180,7 @@ static void hold_event(struct webhook_grace *grace, struct webhook_event *event,
     event->next = *at;
     *at = event;
     event->due_ms = now_ms + WEBHOOK_GRACE_MS;
-    list_append(&grace->held, &event->link);
+    list_append(is_arrival(event) ? &grace->arrived : &grace->held, &event->link);
     grace->count++;
     grace->bytes += event->bytes;
     event->held_app = grace_app_of(grace, event);
@@ -171,6 +191,8 @@ static void hold_event(struct webhook_grace *grace, struct webhook_event *event,
 }
 
 void webhook_grace_destroy(struct webhook_grace *grace) {
+    while (!list_empty(&grace->arrived))
+        webhook_event_free(unhold_first(grace, &grace->arrived));
     while (!list_empty(&grace->held))
         webhook_event_free(unhold_oldest(grace));
     heap_dispose(&grace->by_count);
@@ -197,23 +219,20 @@ static void hold_grace_bounds(struct webhook_grace *grace) {
 }
 
 void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event, uint64_t now_ms) {
+    bool arrival = is_arrival(event), departure = is_departure(event);
     struct webhook_event *held;
 
     event->hash = hash_event(event);
-    if ((event->kind & (WEBHOOK_CHANNEL_VACATED | WEBHOOK_MEMBER_REMOVED)) != 0 && !grace->finished) {
+    held = arrival || departure ? find_held(grace, event) : NULL;
+    if (held != NULL && is_arrival(held) != arrival) {
+        webhook_event_free(unhold_event(grace, held));
+        webhook_event_free(event);
+    } else if (!grace->finished && (departure || (arrival && grace->overlap))) {
         hold_event(grace, event, now_ms);
         hold_grace_bounds(grace);
-        return;
+    } else {
+        grace->settings.send(grace->settings.context, event);
     }
-    if ((event->kind & (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_MEMBER_ADDED)) != 0) {
-        held = find_held(grace, event);
-        if (held != NULL) {
-            webhook_event_free(unhold_event(grace, held));
-            webhook_event_free(event);
-            return;
-        }
-    }
-    grace->settings.send(grace->settings.context, event);
 }
 
 uint64_t webhook_grace_run(struct webhook_grace *grace, uint64_t now_ms) {
@@ -226,8 +245,28 @@ uint64_t webhook_grace_run(struct webhook_grace *grace, uint64_t now_ms) {
     return UINT64_MAX;
 }
 
+static void send_arrived(struct webhook_grace *grace) {
+    while (!list_empty(&grace->arrived))
+        grace->settings.send(grace->settings.context, unhold_first(grace, &grace->arrived));
+}
+
+void webhook_grace_overlap(struct webhook_grace *grace, bool overlap) {
+    grace->overlap = overlap;
+    if (!overlap)
+        send_arrived(grace);
+}
+
+void webhook_grace_take_all(struct webhook_grace *grace, void (*take)(void *context, struct webhook_event *event),
+                            void *context) {
+    while (!list_empty(&grace->held))
+        take(context, unhold_oldest(grace));
+    while (!list_empty(&grace->arrived))
+        take(context, unhold_first(grace, &grace->arrived));
+}
+
 void webhook_grace_finish(struct webhook_grace *grace) {
     grace->finished = true;
     while (!list_empty(&grace->held))
         send_oldest(grace);
+    send_arrived(grace);
 }

@@ -5,6 +5,9 @@
  *   channel_occupied, member_added     end what is held for the same channel and user: neither of the two is sent
  *   everything else                    is sent at once
  *
+ * While another process has clients of the same channels, channel_occupied and member_added are held, too. That process
+ * passes on what happens there, and a client that changes over ends both: its leave there, and its coming here.
+ *
  * The table is bounded: over a bound the oldest event of the app that holds the most is sent at once. On the webhook
  * thread.
  */
@@ -35,6 +38,13 @@ void webhook_grace_add(struct webhook_grace *grace, struct webhook_event *event,
 
 /* Sends what has been held for the whole grace. Returns when to call it again; UINT64_MAX: after the next event. */
 uint64_t webhook_grace_run(struct webhook_grace *grace, uint64_t now_ms);
+
+/* Begins or ends the time in which another process has clients. At the end, what has come here is sent. */
+void webhook_grace_overlap(struct webhook_grace *grace, bool overlap);
+
+/* Gives away all that is held, for another process. */
+void webhook_grace_take_all(struct webhook_grace *grace, void (*take)(void *context, struct webhook_event *event),
+                            void *context);
 
 /* The process ends: sends what is held, oldest first, and holds nothing any more. */
 void webhook_grace_finish(struct webhook_grace *grace);

@@ -18,6 +18,9 @@ struct webhook_events {
     struct webhook_outlet outlet;
     struct webhook_grace *grace;
     struct buffer json; /* the event that is sent */
+    /* To another process that goes on with what arrives and leaves; NULL: this one does. */
+    bool (*forward)(void *context, const struct webhook_event *event);
+    void *forward_context;
 };
 
 /* --- sending --- */
@@ -38,12 +41,70 @@ static void send_webhook_event(void *context, struct webhook_event *event) {
     webhook_event_free(event);
 }
 
+/* Passes an event about who is there on to the other process; others are sent from here. */
+static void forward_event(void *context, struct webhook_event *event) {
+    struct webhook_events *events = context;
+    const unsigned passed_on =
+        WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_CHANNEL_VACATED | WEBHOOK_MEMBER_ADDED | WEBHOOK_MEMBER_REMOVED;
+
+    if ((event->kind & passed_on) != 0 && events->forward(events->forward_context, event))
+        webhook_event_free(event);
+    else
+        send_webhook_event(events, event);
+}
+
 static void handle_webhook_event(struct webhook_thread *thread, struct webhook_message *message) {
     struct webhook_events *events = webhook_thread_context(thread);
     struct webhook_event *event = container_of(message, struct webhook_event, message);
 
     webhook_event_taken(event);
-    webhook_grace_add(events->grace, event, clock_monotonic_ms());
+    if (events->forward != NULL)
+        forward_event(events, event);
+    else
+        webhook_grace_add(events->grace, event, clock_monotonic_ms());
+}
+
+/* --- two processes --- */
+
+struct handover_step {
+    struct webhook_message message;
+    bool (*forward)(void *context, const struct webhook_event *event); /* NULL: the end of an overlap */
+    void *context;
+};
+
+static void handle_handover_step(struct webhook_thread *thread, struct webhook_message *message) {
+    struct webhook_events *events = webhook_thread_context(thread);
+    struct handover_step *step = container_of(message, struct handover_step, message);
+
+    events->forward = step->forward;
+    events->forward_context = step->context;
+    if (step->forward == NULL)
+        webhook_grace_overlap(events->grace, false);
+    else
+        webhook_grace_take_all(events->grace, forward_event, events);
+    free(step);
+}
+
+static void post_handover_step(struct webhook_events *events,
+                               bool (*forward)(void *context, const struct webhook_event *event), void *context) {
+    struct handover_step *step = alloc(sizeof *step);
+
+    *step = (struct handover_step){.message.handle = handle_handover_step, .forward = forward, .context = context};
+    webhook_thread_post(events->thread, &step->message);
+    webhook_thread_wake(events->thread);
+}
+
+void webhook_events_forward(struct webhook_events *events,
+                            bool (*forward)(void *context, const struct webhook_event *event), void *context) {
+    post_handover_step(events, forward, context);
+}
+
+void webhook_events_begin_overlap(struct webhook_events *events) {
+    webhook_grace_overlap(events->grace, true);
+}
+
+void webhook_events_end_overlap(struct webhook_events *events) {
+    post_handover_step(events, NULL, NULL);
 }
 
 static uint64_t run_grace(void *context, uint64_t now_ms) {

@@ -4,9 +4,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { api, publish } from '../lib/api.js';
-import { closedWithError, connect, signin, subscribe, trigger } from '../lib/client.js';
+import { closedWithError, connect, join, signin, subscribe, trigger } from '../lib/client.js';
 import { subscriber } from '../lib/events.js';
 import { APP, serverFor } from '../lib/server.js';
+import { webhookReceiver } from '../lib/webhook-receiver.js';
 
 const CHANNEL = 'private-steps';
 
@@ -107,4 +108,48 @@ test('cache channels keep their events, and those that are published meanwhile',
       assert.equal(number(event), app === APP && n === 7 ? -7 : n);
     }
   }
+});
+
+test('webhooks hear of nobody who only changes over, and of those who do not come back once', async (t) => {
+  const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
+  const event_types = ['channel_occupied', 'channel_vacated', 'member_added', 'member_removed'];
+  const server = await serverFor(t, {
+    apps: [{ ...APP, webhooks: [{ url: receiver.url, event_types }] }],
+    config: { shutdown_grace_period: 1 },
+  });
+  const people = ['anna', 'ben', 'cleo'];
+  const here = (ws, user) => join(ws, 'presence-room', { user_id: user });
+  const enter = async (user) => {
+    const ws = await connect(server, { t });
+    await here(ws, user);
+    await subscribe(ws, 'shared');
+    await subscribe(ws, `of-${user}`);
+    return ws;
+  };
+  const clients = await Promise.all(people.map(enter));
+  const told = () =>
+    receiver.events.all.map(({ name, channel, user_id: user }) => [name, channel, user ?? ''].join(' '));
+  const first = [
+    ...people.map((user) => `member_added presence-room ${user}`),
+    ...['presence-room', 'shared', ...people.map((user) => `of-${user}`)].map((name) => `channel_occupied ${name} `),
+  ].sort();
+  for (let i = 0; i < first.length; i++) await receiver.events.next();
+  assert.deepEqual(told().sort(), first);
+
+  const { ended } = await server.upgrade();
+  const back = await Promise.all(
+    clients.slice(0, 2).map(async (ws, i) => {
+      await ws.closing();
+      return enter(people[i]);
+    }),
+  );
+  await ended();
+  const gone = [await receiver.events.next(), await receiver.events.next()];
+  assert.deepEqual(gone.map(({ name, channel, user_id: user }) => [name, channel, user ?? ''].join(' ')).sort(), [
+    'channel_vacated of-cleo ',
+    'member_removed presence-room cleo',
+  ]);
+  await subscribe(back[0], 'last');
+  await receiver.events.next((event) => event.channel === 'last');
+  assert.equal(told().length, first.length + 3, told().join('\n'));
 });
