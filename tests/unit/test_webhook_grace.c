@@ -216,6 +216,47 @@ static void a_second_event_of_the_same_kind_replaces_the_first(void **state) {
 }
 
 /* Any order of events against a model that has an entry for each channel. */
+/* In an overlap the events of both processes come here, in any order. */
+static void in_an_overlap_both_halves_of_a_change_end_each_other(void **state) {
+    (void)state;
+    webhook_grace_overlap(grace, true);
+    happens(0, VACATED, "moved", NULL); /* the leave there, then the coming here */
+    happens(0, OCCUPIED, "moved", NULL);
+    happens(0, ADDED, "room", "\"1\""); /* the other way round */
+    happens(0, REMOVED, "room", "\"1\"");
+    happens(0, OCCUPIED, "shared", NULL); /* its first client is here, and its last one leaves there later */
+    happens(0, VACATED, "gone", NULL);
+    assert_int_equal(pass(2999), 8000);
+    assert_sent("");
+    assert_int_equal(pass(1), UINT64_MAX);
+    assert_sent("a channel_vacated gone\n");
+    happens(0, VACATED, "shared", NULL);
+    happens(1, OCCUPIED, "new", NULL);
+    happens(1, ADDED, "room", "\"1\"");
+    assert_int_equal(pass(60000), UINT64_MAX);
+    assert_sent("");
+    webhook_grace_overlap(grace, false);
+    assert_sent("b channel_occupied new\nb member_added room \"1\"\n");
+    happens(1, OCCUPIED, "newer", NULL);
+    assert_sent("b channel_occupied newer\n");
+}
+
+static void take_held(void *context, struct webhook_event *event) {
+    note_sent(context, event);
+}
+
+static void all_that_is_held_can_be_given_away(void **state) {
+    (void)state;
+    happens(0, VACATED, "one", NULL);
+    webhook_grace_overlap(grace, true);
+    happens(0, OCCUPIED, "two", NULL);
+    webhook_grace_take_all(grace, take_held, &sent);
+    assert_sent("a channel_vacated one\na channel_occupied two\n");
+    assert_int_equal(pass(60000), UINT64_MAX);
+    webhook_grace_overlap(grace, false);
+    assert_sent("");
+}
+
 static void a_random_history_follows_the_model(void **state) {
     enum { CHANNELS = 300, STEPS = 20000 };
     static uint64_t gone_ms[CHANNELS]; /* 0: not held */
@@ -303,6 +344,8 @@ int main(void) {
         TEST(over_a_bound_the_app_that_holds_the_most_gives_way),
         TEST(at_the_end_nothing_is_held_any_more),
         TEST(a_second_event_of_the_same_kind_replaces_the_first),
+        TEST(in_an_overlap_both_halves_of_a_change_end_each_other),
+        TEST(all_that_is_held_can_be_given_away),
         TEST(a_random_history_follows_the_model),
         TEST(each_event_has_its_fields),
     };
