@@ -37,7 +37,10 @@ static struct frame *member_frame(struct slice channel, const struct presence_me
 
 static struct publication *member_publication(struct channel_hub *hub, struct channel *channel,
                                               const struct presence_member *member, bool added, uint64_t now_ns) {
-    return publication_create(hub, channel, member_frame(channel_name(channel), member, added), now_ns);
+    struct frame *frame = member_frame(channel_name(channel), member, added);
+
+    frame->uncounted = true;
+    return publication_create(hub, channel, frame, now_ns);
 }
 
 /* Creates the event that tells a user's watchers that the user is online or offline. */

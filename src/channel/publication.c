@@ -143,19 +143,22 @@ static unsigned take_group(struct publication *first, struct publication **group
 
 static struct chunk *join_frames(struct publication *const *group, unsigned count) {
     size_t length = 0;
+    unsigned messages = 0;
     struct chunk *chunk;
     char *at;
 
     if (count == 1)
         return chunk_of_frame(group[0]->frame);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         length += group[i]->frame->length;
+        messages += group[i]->frame->uncounted ? 0 : 1;
+    }
     chunk = chunk_create(length, &at);
     for (unsigned i = 0; i < count; i++) {
         memcpy(at, group[i]->frame->bytes, group[i]->frame->length);
         at += group[i]->frame->length;
     }
-    chunk->messages = count;
+    chunk->messages = messages;
     chunk->droppable = group[0]->frame->droppable;
     return chunk;
 }

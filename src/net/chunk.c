@@ -12,7 +12,7 @@ struct frame *frame_create(size_t length) {
     frame->length = (uint32_t)length;
     frame->footprint = (uint32_t)alloc_footprint(sizeof *frame + length);
     frame->kind = BUDGET_OUTPUT;
-    frame->droppable = false;
+    frame->droppable = frame->uncounted = false;
     budget_add(BUDGET_OUTPUT, NULL, frame->footprint);
     return frame;
 }
@@ -68,7 +68,7 @@ struct chunk *chunk_of_frame(struct frame *frame) {
     frame_ref(frame);
     *chunk = (struct chunk){.references = 1,
                             .length = frame->length,
-                            .messages = 1,
+                            .messages = frame->uncounted ? 0 : 1,
                             .droppable = frame->droppable,
                             .frame = frame,
                             .bytes = frame->bytes};

@@ -29,6 +29,9 @@ struct frame {
     uint8_t kind;       /* enum budget_kind; BUDGET_KIND_COUNT: not in the account */
     /* A channel event, which the configuration may allow to drop for a slow reader. */
     bool droppable;
+    /* Told to everyone in a channel because of others: a crowd that leaves must not make those who stay slow readers.
+     * It counts towards the bound on bytes only. */
+    bool uncounted;
     char bytes[];
 };
 

@@ -979,6 +979,49 @@ static void thousands_of_channels_are_found_listed_and_counted(void **state) {
     close_peer(&peer);
 }
 
+/* Fills the socket of a peer that does not read, so that later output waits. */
+static void fill_socket(struct peer *peer) {
+    static char bytes[1 << 20];
+
+    stream_send_copy(peer->stream, bytes, sizeof bytes);
+    streams_flush(peer->stream->worker);
+    assert_true(stream_unsent_bytes(peer->stream) > 0);
+}
+
+static void a_crowd_that_comes_and_leaves_makes_nobody_a_slow_reader(void **state) {
+    static const struct stream_limits limits = {.max_messages = 10, .max_bytes = 2 << 20};
+    struct channel_join answers;
+    struct peer reader, others[60];
+
+    (void)state;
+    open_peer(&reader, 0);
+    join_as(&reader, "presence-x", "reader", 0, &answers);
+    member_list_unref(answers.members);
+    stream_set_limits(reader.stream, &limits);
+    fill_socket(&reader);
+    for (unsigned i = 0; i < 60; i++) {
+        char user[16];
+        snprintf(user, sizeof user, "%u", i);
+        open_peer(&others[i], i % 2);
+        join_as(&others[i], "presence-x", user, 0, &answers);
+        member_list_unref(answers.members);
+    }
+    deliver_all();
+    for (unsigned i = 0; i < 60; i++)
+        leave(&others[i]);
+    deliver_all();
+    assert_false(reader.stream->slow);
+    assert_true(reader.stream->out_messages <= 1);
+    for (unsigned i = 0; i < 20 && !reader.stream->slow; i++)
+        publish(0, "presence-x", "1");
+    deliver_all();
+    assert_int_equal(counter_read(&workers.list[0]->counters.slow_readers), 1); /* events do count */
+    leave(&reader);
+    for (unsigned i = 0; i < 60; i++)
+        close_peer(&others[i]);
+    close_peer(&reader);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -1007,6 +1050,7 @@ int main(void) {
         TEST(terminating_a_user_closes_the_connections_that_it_has_now),
         TEST(a_channel_is_active_while_any_worker_has_a_subscriber),
         TEST(thousands_of_channels_are_found_listed_and_counted),
+        TEST(a_crowd_that_comes_and_leaves_makes_nobody_a_slow_reader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
