@@ -53,19 +53,29 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
     return !dead;
 }
 
+/* What channels share of an event for which there was no room: the others do not try again. */
+static struct cached_event nothing_kept;
+
+static struct cached_event *create_if_room(struct channel_hub *hub, struct app_slot *slot, uint64_t now_ms,
+                                           const struct channel_event *event) {
+    if (!kept_events_make_room(hub, slot, cached_event_bytes(event->event.length, event->data.length), now_ms))
+        return NULL;
+    return cached_event_create(slot, event, now_ms, hub->settings.cache_ttl_s);
+}
+
 /* Returns a reference to what the event's cache channels keep: they share it. NULL: there is no room for it. */
 static struct cached_event *cached_event_of(struct channel_hub *hub, struct app_slot *slot, const struct worker *worker,
                                             const struct channel_event *event) {
     struct cached_event *cached;
 
-    if (event->shared != NULL && *event->shared != NULL)
-        return cached_event_ref(*event->shared);
-    if (!kept_events_make_room(hub, slot, cached_event_bytes(event->event.length, event->data.length), worker->now_ms))
-        return NULL;
-    cached = cached_event_create(slot, event, worker->now_ms, hub->settings.cache_ttl_s);
-    if (event->shared != NULL && cached != NULL)
-        *event->shared = cached_event_ref(cached);
-    return cached;
+    if (event->shared == NULL)
+        return create_if_room(hub, slot, worker->now_ms, event);
+    cached = *event->shared;
+    if (cached == NULL) {
+        cached = create_if_room(hub, slot, worker->now_ms, event);
+        *event->shared = cached != NULL ? cached : &nothing_kept;
+    }
+    return *event->shared != &nothing_kept ? cached_event_ref(*event->shared) : NULL;
 }
 
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
@@ -124,7 +134,8 @@ void channel_keep(struct channel_hub *hub, struct app_slot *slot, struct worker 
 }
 
 void channel_event_end(struct cached_event *shared) {
-    cached_event_unref(shared);
+    if (shared != &nothing_kept)
+        cached_event_unref(shared);
 }
 
 void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice user_id,

@@ -216,12 +216,16 @@ static void events_of_channels_with_subscribers_go_last_but_go(void **state) {
 /* --- nothing is kept --- */
 
 static void while_memory_is_short_nothing_is_kept_and_the_event_before_is_forgotten(void **state) {
+    uint64_t refusals;
+
     (void)state;
     keep(OTHER, 0, 1, KB);
     keep(OTHER, 1, 1, KB);
     budget_add(BUDGET_OUTPUT, NULL, LIMIT);
+    refusals = budget_refusals(BUDGET_KEPT_EVENTS);
     keep(OTHER, 0, 1, 2 * KB);
-    keep(OTHER, 2, 1, KB);
+    keep(OTHER, 2, 10, KB);
+    assert_int_equal(budget_refusals(BUDGET_KEPT_EVENTS) - refusals, 2); /* one for each event */
     assert_int_equal(kept_length(OTHER, 0), 0);
     assert_int_equal(kept_length(OTHER, 1), KB); /* what is there goes on */
     assert_int_equal(kept_length(OTHER, 2), 0);
