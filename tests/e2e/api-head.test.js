@@ -1,5 +1,5 @@
-// What the head of a request decides is answered before its body is read, and before `100 Continue`: with these tests no
-// body is ever sent, so an answer that waits for one would never come.
+// What the head of a request decides is answered before its body is read, and before `100 Continue`: no body is sent
+// here, so an answer that waits for one would never come.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';

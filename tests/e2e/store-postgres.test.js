@@ -806,7 +806,7 @@ const MD5 = asksFor(5, SALT);
 async function asking(t, host, answers, { encrypts = 'N', secure = (socket) => socket } = {}) {
   const sent = [];
   const server = net.createServer((client) => {
-    let left = [...answers];
+    const left = [...answers];
     const hear = (socket) =>
       socket
         .on('error', () => {})

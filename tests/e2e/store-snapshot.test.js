@@ -1,4 +1,4 @@
-// app_manager.cache.snapshot_path: a start while the database is down serves the apps of the last run, and nothing else.
+// app_manager.cache.snapshot_path: a start while the database is down serves the apps of the last run, and no others.
 
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
