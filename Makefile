@@ -31,7 +31,7 @@ bench: ## build the load generator and measure; BENCH_ARGS are passed on
 	@scripts/build.sh release
 	@scripts/bench.sh $(BENCH_ARGS)
 
-soak: ## everything at once for 10 minutes: nothing may be lost, and memory may not grow; SOAK_ARGS are passed on
+soak: ## operations at random with sanitizers, then everything at once, 10 minutes each: nothing may be lost, and memory may not grow; SOAK_ARGS are passed on
 	@scripts/soak.sh $(SOAK_ARGS)
 
 coverage: ## run the tests and print the lines and branches that ran, by folder; E2E names end-to-end test files
