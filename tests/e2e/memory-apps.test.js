@@ -1,5 +1,5 @@
-// One app that makes the server hold all the memory that it can get: what it is refused, and what clients of another app
-// notice of it.
+// One app that makes the server hold all the memory that it can get: what it is refused, and what clients of another
+// app notice of it.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

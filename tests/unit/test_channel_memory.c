@@ -136,7 +136,8 @@ static void a_hundred_thousand_channels_are_counted_as_they_are(void **state) {
     for (unsigned i = 0; i < CONNECTIONS * EACH; i++)
         unsubscribe(&sets[i / EACH], made[i]);
     assert_int_equal(app_bytes(), 0);
-    assert_in_range(allocated_bytes() - before, 0, 10000); /* the app's table in its first size */
+    /* The app's table in its first size, and what malloc keeps at hand. */
+    assert_in_range(allocated_bytes() - before, 0, 50000);
     free(made);
 }
 
