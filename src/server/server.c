@@ -503,6 +503,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
         notify_ready(); /* a process that takes over is told of by the one before it */
     }
     wait_for_end(server, signals, config_file);
+    takeover_stop(server);
     server->is_replaced = upgrade_stop(server) || !takeover_is_good(server);
     if (server->is_replaced) {
         process_name_set(PROCESS_ENDS);

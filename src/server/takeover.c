@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -13,6 +14,10 @@
 
 /* In which the old process must answer at the start. */
 #define GREETING_MS 10000
+
+static bool move_takeover(struct takeover *takeover, enum takeover_state from, enum takeover_state to) {
+    return atomic_compare_exchange_strong(&takeover->state, &from, to);
+}
 
 void takeover_init(struct server *server) {
     server->takeover.connection.fd = -1;
@@ -46,13 +51,15 @@ bool takeover_begin(struct server *server, struct error *error) {
 }
 
 bool takeover_is_under_way(const struct server *server) {
-    return atomic_load(&server->takeover.state) == TAKEOVER_WAITING;
+    enum takeover_state state = atomic_load(&server->takeover.state);
+
+    return state == TAKEOVER_WAITING || state == TAKEOVER_TAKING;
 }
 
 bool takeover_is_good(const struct server *server) {
     enum takeover_state state = atomic_load(&server->takeover.state);
 
-    return state != TAKEOVER_WAITING && state != TAKEOVER_FAILED;
+    return state != TAKEOVER_WAITING && state != TAKEOVER_TAKING && state != TAKEOVER_FAILED;
 }
 
 /* --- the link's thread --- */
@@ -77,7 +84,8 @@ static void on_accepting(void *context) {
         handover_link_finish(&takeover->link);
         return;
     }
-    atomic_store(&takeover->state, TAKEOVER_ACCEPTS);
+    if (!move_takeover(takeover, TAKEOVER_TAKING, TAKEOVER_ACCEPTS))
+        return; /* the connection has ended meanwhile */
     handover_link_send(&takeover->link, HANDOVER_TAKEN, NULL, 0);
     kill(getpid(), UPGRADE_SIGNAL);
 }
@@ -89,8 +97,10 @@ static bool on_takeover_message(struct handover_link *link, const struct handove
     (void)link;
     if (message->type >= HANDOVER_RELAY_FIRST)
         return server_relay_message(server, message, error);
-    if (message->type != HANDOVER_TAKE_OVER || !takeover_is_under_way(server))
+    if (message->type != HANDOVER_TAKE_OVER)
         return error_set(error, "the old process sends a message of type %u, which is not expected", message->type);
+    if (!move_takeover(&server->takeover, TAKEOVER_WAITING, TAKEOVER_TAKING))
+        return error_set(error, "this process is told to end");
     server_listen_on_all_workers(server);
     workers_run_on_all(&server->workers,
                        &(struct worker_task){.run = accept_on_worker, .finished = on_accepting, .context = server});
@@ -100,21 +110,18 @@ static bool on_takeover_message(struct handover_link *link, const struct handove
 static void *run_takeover(void *context) {
     struct server *server = context;
     struct takeover *takeover = &server->takeover;
-    enum takeover_state waiting = TAKEOVER_WAITING;
     struct error error = {0};
     bool good = handover_link_run(&takeover->link, &error);
 
     server_relay_end(server);
     if (server->webhook_events != NULL)
         webhook_events_end_overlap(server->webhook_events);
-    if (atomic_compare_exchange_strong(&takeover->state, &waiting, TAKEOVER_FAILED)) {
-        log_error("upgrade", "process %d has not told this one to accept connections: %s", (int)takeover->pid,
+    if (move_takeover(takeover, TAKEOVER_WAITING, TAKEOVER_FAILED) ||
+        move_takeover(takeover, TAKEOVER_TAKING, TAKEOVER_FAILED))
+        log_error("upgrade", "process %d does not let this one take its place: %s", (int)takeover->pid,
                   good ? "it has ended the upgrade" : error.text);
-    } else {
-        if (!good)
-            log_error("upgrade", "the connection to process %d has ended: %s", (int)takeover->pid, error.text);
-        atomic_store(&takeover->state, TAKEOVER_ENDED);
-    }
+    else if (move_takeover(takeover, TAKEOVER_ACCEPTS, TAKEOVER_ENDED) && !good)
+        log_error("upgrade", "the connection to process %d has ended: %s", (int)takeover->pid, error.text);
     kill(getpid(), UPGRADE_SIGNAL);
     return NULL;
 }
@@ -142,7 +149,7 @@ enum takeover_state takeover_news(struct server *server) {
     struct takeover *takeover = &server->takeover;
     enum takeover_state state = atomic_load(&takeover->state);
 
-    if (state == TAKEOVER_WAITING || state == takeover->told)
+    if (state == TAKEOVER_WAITING || state == TAKEOVER_TAKING || state == takeover->told)
         return TAKEOVER_NONE;
     if (state == TAKEOVER_ENDED && takeover->told == TAKEOVER_NONE)
         state = TAKEOVER_ACCEPTS; /* the next call tells the end */
@@ -152,6 +159,12 @@ enum takeover_state takeover_news(struct server *server) {
 
 pid_t takeover_predecessor(const struct server *server) {
     return atomic_load(&server->takeover.state) == TAKEOVER_ACCEPTS ? server->takeover.pid : 0;
+}
+
+void takeover_stop(struct server *server) {
+    move_takeover(&server->takeover, TAKEOVER_WAITING, TAKEOVER_FAILED);
+    while (atomic_load(&server->takeover.state) == TAKEOVER_TAKING) /* until each worker has had a turn */
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 }
 
 void takeover_finish(struct server *server) {

@@ -17,6 +17,7 @@ struct server;
 enum takeover_state {
     TAKEOVER_NONE,    /* the process was started in another way */
     TAKEOVER_WAITING, /* the old process accepts */
+    TAKEOVER_TAKING,  /* this process was told to accept, and begins to */
     TAKEOVER_ACCEPTS, /* this process accepts, and the old one ends */
     TAKEOVER_FAILED,  /* the old process has not told this one to accept */
     TAKEOVER_ENDED,   /* this process accepts, and the old one has ended */
@@ -56,6 +57,9 @@ enum takeover_state takeover_news(struct server *server);
 
 /* The old process, while it lives and this one accepts, else 0. */
 pid_t takeover_predecessor(const struct server *server);
+
+/* This process is told to end: if it was not told to accept yet, it never will, and the old process goes on. */
+void takeover_stop(struct server *server);
 
 /* Ends the connection, when the workers have ended. */
 void takeover_finish(struct server *server);
