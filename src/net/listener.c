@@ -18,8 +18,9 @@
 #define ACCEPTS_PER_TURN 128
 #define ACCEPT_WORK 1024 /* see worker_spend */
 #define REST_MS 100
-/* The time in which a client that is not on this machine completes a handshake that has begun. */
+/* The time in which a client of another machine, or of this one, completes a TCP handshake that has begun. */
 #define HANDSHAKE_MS 100
+#define LOCAL_HANDSHAKE_MS 20
 
 static void listener_ready(struct poll_target *target, uint32_t events);
 
@@ -269,7 +270,7 @@ void listener_finish(struct listener *listener) {
     if (worker == NULL || listener->fd < 0)
         return;
     setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
-    ends_ms = worker->now_ms + (serves_network(listener->fd) ? HANDSHAKE_MS : 0);
+    ends_ms = worker->now_ms + (serves_network(listener->fd) ? HANDSHAKE_MS : LOCAL_HANDSHAKE_MS);
     worker->ends_ms = ends_ms > worker->ends_ms ? ends_ms : worker->ends_ms;
 }
 
