@@ -95,13 +95,15 @@ int listen_tcp(const char *host, uint16_t *port, struct error *error) {
     return listen_on(host, port, true, error);
 }
 
-bool tcp_port_is_free(const char *host, uint16_t port, struct error *error) {
-    int fd = listen_on(host, &port, false, error);
+int listen_tcp_alone(const char *host, uint16_t *port, struct error *error) {
+    int on = 1, fd = listen_on(host, port, false, error);
 
-    if (fd < 0)
-        return false;
-    close(fd);
-    return true;
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) {
+        error_set(error, "cannot share port %u among the workers: %s", *port, strerror(errno));
+        close(fd);
+        return -1;
+    }
+    return fd;
 }
 
 union own_address {

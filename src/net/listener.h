@@ -32,11 +32,11 @@ struct listener {
 int listen_tcp(const char *host, uint16_t *port, struct error *error);
 
 /*
- * True if no other process listens on the port; else false with an error. Port 0 is always free. The check is needed
- * because SO_REUSEPORT lets listen_tcp share a port with another server of the same user: each server would then get
- * only some of the clients.
+ * The same for the first socket of a port: fails if another process listens there, even one that starts in the same
+ * moment. SO_REUSEPORT alone would let two servers of one user share a port, and each would get only some of the
+ * clients. So the socket gets that option only when it listens. On success listen_tcp may open further ones.
  */
-bool tcp_port_is_free(const char *host, uint16_t port, struct error *error);
+int listen_tcp_alone(const char *host, uint16_t *port, struct error *error);
 
 /* True if the listening socket `fd` is the one that listen_tcp would open; port 0 is every port. */
 bool listens_on_tcp(int fd, const char *host, uint16_t port);

@@ -94,8 +94,10 @@ static bool open_tcp_sockets(struct server *server, uint16_t *port, struct error
     }
     if (server->listener_count != 0)
         return true;
-    if (!tcp_port_is_free(config->host, *port, error))
+    fd = listen_tcp_alone(config->host, port, error);
+    if (fd < 0)
         return error_prefix(error, "host and port (HOST, PORT)");
+    add_main_listener(server, fd);
     while (server->listener_count < server->workers.count) {
         fd = listen_tcp(config->host, port, error);
         if (fd < 0)
@@ -165,8 +167,8 @@ static bool listen_on_first_worker(struct server *server, struct listener *liste
     listener->fd = passed_sockets_take_tcp(&server->passed, name, host, *port);
     if (listener->fd >= 0)
         *port = activation_port(listener->fd);
-    else if (tcp_port_is_free(host, *port, error))
-        listener->fd = listen_tcp(host, port, error);
+    else
+        listener->fd = listen_tcp_alone(host, port, error);
     listener->on_accept = on_accept;
     listener->bound = &server->workers.descriptors.operators;
     listener->context = server;

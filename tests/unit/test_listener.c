@@ -131,6 +131,41 @@ static void a_second_worker_listens_on_the_same_port(void **state) {
     close(second);
 }
 
+static void the_first_socket_is_alone_and_then_shared_by_the_workers(void **state) {
+    uint16_t port = 0, same;
+    int first = listen_tcp_alone("127.0.0.1", &port, &error), second, clients[200];
+    unsigned counts[2] = {0};
+
+    (void)state;
+    assert_true(first >= 0);
+    same = port;
+    assert_int_equal(listen_tcp_alone("127.0.0.1", &same, &error), -1); /* another server */
+    assert_true(says("in use"));
+    second = listen_tcp("127.0.0.1", &same, &error);
+    assert_true(second >= 0);
+    assert_int_equal(listen_tcp_alone("127.0.0.1", &same, &error), -1);
+    for (unsigned i = 0; i < 200; i++) {
+        clients[i] = connect_tcp(port);
+        assert_true(clients[i] >= 0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        int fd;
+        while ((fd = accept(i == 0 ? first : second, NULL, NULL)) >= 0) {
+            counts[i]++;
+            close(fd);
+        }
+    }
+    assert_int_equal(counts[0] + counts[1], 200);
+    assert_true(counts[0] > 20 && counts[1] > 20); /* the kernel spreads them */
+    for (unsigned i = 0; i < 200; i++)
+        close(clients[i]);
+    close(first);
+    close(second);
+    first = listen_tcp_alone("127.0.0.1", &port, &error); /* connections that have closed do not keep it */
+    assert_true(first >= 0);
+    close(first);
+}
+
 static void a_port_in_use_is_named_with_what_to_do(void **state) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
@@ -367,6 +402,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(the_kernel_chooses_a_port_that_is_told),
         TEST(a_second_worker_listens_on_the_same_port),
+        TEST(the_first_socket_is_alone_and_then_shared_by_the_workers),
         TEST(a_port_in_use_is_named_with_what_to_do),
         TEST(a_port_for_root_only_is_named_with_what_it_takes),
         TEST(an_address_that_is_none_is_named),
