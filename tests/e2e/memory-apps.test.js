@@ -164,3 +164,27 @@ test('kept events: the app throws out its own', async (t) => {
   });
   assert.equal(metrics.sum('memory_refusals_total', { kind: 'kept_events' }), 0);
 });
+
+test('an app that is deleted, and users whose connections are terminated, give all back', async (t) => {
+  const server = await start(t);
+  const exchange = await otherClients(server, t);
+  const before = await fetchMetrics(server);
+  const hold = async (user) => {
+    const ws = await connect(server, { app: FLOODER, t });
+    await signin(ws, { id: user });
+    for (let i = 0; i < 50; i++) await subscribe(ws, `${user}-${i}`);
+    await join(ws, 'presence-room', { user_id: user, user_info: { name: user } });
+    return ws;
+  };
+  const first = await hold('1');
+  await eventually(server, (metrics) => assert.ok(ofApp(metrics, FLOODER) > 50 * 500));
+  const answer = await api(server, 'POST', '/users/1/terminate_connections', { app: FLOODER, body: {} });
+  assert.equal(answer.status, 200);
+  await first.closing();
+  await isGone(server, 'channels', before);
+  const second = await hold('2');
+  await server.reload({ apps: [OTHER] });
+  assert.equal((await second.closing()).code, 4001);
+  await isGone(server, 'presence', before);
+  await exchange();
+});
