@@ -4,8 +4,8 @@
  *
  * The process has one limit (`memory.limit_mb`). Each kind of memory has a share of it, so that one kind of attack
  * leaves the others working. An app may hold at most twice of what is still free, of the limit and of the share of the
- * kind that it takes from: a single app gets two thirds of a share, and an app that takes all it can leaves room for the
- * others.
+ * kind that it takes from: a single app gets two thirds of a share, and an app that takes all it can leaves room for
+ * the others.
  *
  * What a client asks for is taken with budget_take, which may refuse. What follows from something that was accepted is
  * counted with budget_add, which does not. Both are given back with budget_give, with the same number of bytes, on any
@@ -72,7 +72,8 @@ void budget_settle_kind(enum budget_kind kind);
 static inline void budget_change(enum budget_kind kind, struct budget_app *app, int64_t bytes) {
     int64_t drift = budget_drifts[kind] += bytes;
 
-    if (__builtin_expect(drift > BUDGET_DRIFT_BYTES || drift < -BUDGET_DRIFT_BYTES, false))
+    /* One comparison for both sides. */
+    if (__builtin_expect((uint64_t)(drift + BUDGET_DRIFT_BYTES) > 2 * BUDGET_DRIFT_BYTES, false))
         budget_settle_kind(kind);
     if (app != NULL)
         atomic_fetch_add_explicit(&app->bytes, bytes, memory_order_relaxed);
@@ -86,6 +87,15 @@ static inline void budget_add(enum budget_kind kind, struct budget_app *app, siz
 /* Gives bytes back. */
 static inline void budget_give(enum budget_kind kind, struct budget_app *app, size_t bytes) {
     budget_change(kind, app, -(int64_t)bytes);
+}
+
+/* Counts for the app, or no more, what was counted for none when it was taken. */
+static inline void budget_assign(struct budget_app *app, size_t bytes) {
+    atomic_fetch_add_explicit(&app->bytes, (int64_t)bytes, memory_order_relaxed);
+}
+
+static inline void budget_unassign(struct budget_app *app, size_t bytes) {
+    atomic_fetch_sub_explicit(&app->bytes, (int64_t)bytes, memory_order_relaxed);
 }
 
 /* The sums, for decisions and metrics; never below 0. */

@@ -21,8 +21,7 @@ static void establish_session(struct session *session, struct app_slot *slot, co
     session->slot = slot;
     session->websocket.limits = &session->server->limits; /* if memory was short before, and is not any more */
     stream_set_limits(session->websocket.stream, &session->server->limits.output);
-    budget_give(BUDGET_CONNECTIONS, NULL, session_bytes());
-    budget_add(BUDGET_CONNECTIONS, &slot->budget, session_bytes());
+    budget_assign(&slot->budget, session_bytes());
     session->id = socket_id_draw();
     session_list_add(session, app);
     counter_add(&part->counters.connections, 1);

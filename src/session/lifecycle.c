@@ -203,8 +203,7 @@ static void on_closing(struct websocket *websocket) {
     session_user_dispose(session);
     session_list_remove(session);
     counter_add(&session_part(session)->counters.disconnections, 1);
-    budget_give(BUDGET_CONNECTIONS, &session->slot->budget, session_bytes());
-    budget_add(BUDGET_CONNECTIONS, NULL, session_bytes());
+    budget_unassign(&session->slot->budget, session_bytes());
     slot_connection_leave(session->slot);
     session->slot = NULL; /* the slot may be freed before the client answers the close frame */
 }
