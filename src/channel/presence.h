@@ -41,8 +41,8 @@ struct presence_member {
 struct presence_member *presence_member_create(struct slice id, struct slice info);
 
 /* The memory of a member in the account, with its place in the list and the table: the first one of a channel brings a
- * block, the list's head and the first buckets. Lists that readers still hold are not counted: a worker holds one for its
- * turn, the thread for long lists one at a time. */
+ * block, the list's head and the first buckets. Lists that readers still hold are not counted: a worker holds one for
+ * its turn, the thread for long lists one at a time. */
 size_t presence_member_bytes(const struct presence_member *member, bool first);
 
 /* Drops a reference; NULL is ignored. Any thread. */
