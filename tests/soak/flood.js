@@ -6,8 +6,8 @@ import { encodeFrame, OPCODE } from '../lib/raw-websocket.js';
 
 const BYTES = 60_000;
 
-// Connects `count` clients and lets them flood. stop() ends it: {sent (messages), closed (connections that the server has
-// closed)}.
+// Connects `count` clients and lets them flood. stop() ends it: {sent (messages), closed (connections that the server
+// has closed)}.
 export async function floodWithPongs(server, count, { key } = {}) {
   const data = '\\u0041'.repeat(Math.floor((BYTES - 100) / 6));
   const frame = encodeFrame({ opcode: OPCODE.text, payload: `{"event":"pusher:pong","data":"${data}"}` });
