@@ -16,7 +16,7 @@ import { folderWith } from '../lib/process.js';
 import { RawHttp } from '../lib/raw-http.js';
 import { encodeFrame, OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, serverFor } from '../lib/server.js';
-import { floodWithPongs } from '../soak/flood.js';
+import { floodWithPongs } from '../lib/flood.js';
 
 const FREE = { ...APP, max_connections: 0, max_event_payload_in_kb: 0 };
 const PING = encodeFrame({ opcode: OPCODE.text, payload: '{"event":"pusher:ping","data":{}}' });

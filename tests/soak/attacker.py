@@ -178,6 +178,18 @@ class HalfMessages(Attack):
             yield bytes([head, 0xFE]) + (4096).to_bytes(2, "big") + bytes(4) + b" " * 4096
 
 
+class Flood(Attack):
+    """Messages without end that are slow to read and need no answer."""
+
+    connections = 500
+
+    def then(self, peer):
+        message = frame(b'{"event":"pusher:pong","data":"' + b"\\u0041" * 9990 + b'"}')
+        while True:
+            self.counts["sent"] += 1
+            yield message
+
+
 class SlowReaders(Attack):
     """Subscribers that do not read, of a channel that the attacker publishes to."""
 
@@ -213,6 +225,7 @@ ATTACKS = {
     "connects": Connects,
     "half-frames": HalfFrames,
     "half-messages": HalfMessages,
+    "flood": Flood,
     "slow-readers": SlowReaders,
 }
 
@@ -296,7 +309,7 @@ class Loop:
         waited = time.monotonic() - self.begun
         refused = self.dropped > 5 * self.attack.connections
         whole = len(self.peers) == self.attack.connections and all(
-            peer.done and not peer.out for peer in self.peers.values()
+            peer.done and (not peer.out or peer.established) for peer in self.peers.values()
         )
         return whole or refused or waited > FULL_AFTER_S
 

@@ -21,6 +21,7 @@ const ATTACKS = [
   'connects',
   'half-frames',
   'half-messages',
+  'flood',
   'slow-readers',
 ];
 

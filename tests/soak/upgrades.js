@@ -2,8 +2,9 @@
 //
 // Upgrades the server again and again, while clients that come back as pusher-js does and real pusher-js clients are
 // connected, and a publisher sends 100 events a second. It measures how long each client was away, and what was
-// refused, cut without an answer or failed. With --restart the server is stopped and started in place of each upgrade, on a port
-// of its own. Exit code 0; after upgrades 1 if more than 1 % of the absences took a second, or if anything was refused.
+// refused, cut without an answer or failed. With --restart the server is stopped and started in place of
+// each upgrade, on a port of its own. Exit code 0; after upgrades 1 if more than 1 % of the absences took a second,
+// or if anything was refused.
 
 import http from 'node:http';
 import net from 'node:net';

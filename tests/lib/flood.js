@@ -1,8 +1,8 @@
 // Clients with nothing but the public key that send as much as the server takes: `pusher:pong` messages of 60 KB, whose
 // text is all escapes, since those take longest to read and need no answer.
 
-import { connect } from '../lib/client.js';
-import { encodeFrame, OPCODE } from '../lib/raw-websocket.js';
+import { connect } from './client.js';
+import { encodeFrame, OPCODE } from './raw-websocket.js';
 
 const BYTES = 60_000;
 
@@ -36,24 +36,3 @@ export async function floodWithPongs(server, count, { key } = {}) {
     },
   };
 }
-
-// Sends a ping on each client every `everyMs`, for `forMs`, and returns the times to the answers in ms, sorted.
-export async function timePings(clients, { everyMs = 100, forMs = 5000 } = {}) {
-  const times = [];
-  const until = performance.now() + forMs;
-
-  await Promise.all(
-    clients.map(async (ws, i) => {
-      await new Promise((resolve) => setTimeout(resolve, (i * everyMs) / clients.length));
-      while (performance.now() < until) {
-        const began = performance.now();
-        await ws.ping();
-        times.push(performance.now() - began);
-        await new Promise((resolve) => setTimeout(resolve, everyMs));
-      }
-    }),
-  );
-  return times.sort((a, b) => a - b);
-}
-
-export const percentile = (sorted, p) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))];
