@@ -205,7 +205,7 @@ test('while memory is short no large body is read, whoever sends it', async (t) 
   assert.equal((await api(full, 'POST', '/events', { body: padded(16 * 1024) })).status, 200);
   const refused = await api(full, 'POST', '/events', { body: padded(16 * 1024 + 1) });
   assert.equal(refused.status, 503);
-  assert.deepEqual(refused.json, { error: 'there is no memory for a body of this size: try again later' });
+  assert.deepEqual(refused.json, { error: 'there is no memory for a request of this size now: try again' });
   const half = await RawHttp.connect(full); // it is refused when it passes the size, before all of it is there
   t.after(() => half.destroy());
   const target = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body: 'x'.repeat(100_000) });
