@@ -62,7 +62,9 @@ describe('a reload of the configuration', () => {
     assert.match((await server.hup()).message, / 0 added, 0 changed, 4 removed$/);
     await allClosed(go);
     assert.deepEqual(await stillOpen(stays), []);
-    assert.deepEqual(deletions(server, BY), ids.slice(0, 4).map(deletion(BY, 1)).sort());
+    await eventually(server, () =>
+      assert.deepEqual(deletions(server, BY), ids.slice(0, 4).map(deletion(BY, 1)).sort()),
+    );
     const metrics = await fetchMetrics(server);
     assert.equal(metrics.sum('apps_held'), 0);
     assert.equal(metrics.sum('app_removals_held_total'), 1);
@@ -87,7 +89,7 @@ describe('a reload of the configuration', () => {
     const ws = await connect(server, { t });
     assert.match((await server.reload({ apps: [] })).message, / 0 removed; the removal of the others is held$/);
     await closedWithError(ws, 4001);
-    assert.deepEqual(deletions(server, BY), [deletion(BY, 1)(APP.id)]);
+    await eventually(server, () => assert.deepEqual(deletions(server, BY), [deletion(BY, 1)(APP.id)]));
     assert.equal(await heldNow(server), 0);
   });
 
