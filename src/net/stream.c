@@ -772,6 +772,7 @@ void streams_flush(struct worker *worker) {
         /* Let another worker, a proxy or the publisher use this CPU: the publisher's next event can then go out in the
          * same writes. */
         sched_yield();
+        worker_begin_part(worker); /* answers may always take all of their time */
         flush_queue(worker, &worker->fan_out_queue, fan_out_share(worker));
         flush_queue(worker, &worker->flush_queue, UINT_MAX); /* streams that have closed or become slow meanwhile */
     }

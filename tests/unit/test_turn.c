@@ -326,6 +326,45 @@ static void writes_that_a_turn_has_no_time_for_are_made_in_the_next_one(void **s
         close_peer(&peers[i]);
 }
 
+/* Receives what a peer got; returns the number of its bytes. */
+static size_t bytes_got(const struct peer *peer) {
+    struct buffer in = {0};
+    size_t length;
+
+    assert_true(harness_receive(peer->client, &in));
+    length = in.length;
+    buffer_dispose(&in);
+    return length;
+}
+
+static void a_fan_out_goes_on_in_turns_whose_time_answers_take(void **state) {
+    struct peer readers[2 * STREAM_FAN_OUT_LEAST], busy;
+    struct chunk *chunk = chunk_copy("x", 1);
+    size_t got = 0, turns = 0;
+
+    (void)state;
+    open_peer(&busy);
+    for (unsigned i = 0; i < 2 * STREAM_FAN_OUT_LEAST; i++) {
+        open_peer(&readers[i]);
+        assert_int_equal(stream_fan_out(readers[i].stream, chunk), 1);
+    }
+    chunk_unref(chunk);
+    while (got < 2 * STREAM_FAN_OUT_LEAST) {
+        size_t before = got;
+        stream_send_copy(busy.stream, "y", 1);
+        worker->turn_over = true; /* the answers before this one took all of the time */
+        streams_flush(worker);
+        for (unsigned i = 0; i < 2 * STREAM_FAN_OUT_LEAST; i++)
+            got += bytes_got(&readers[i]);
+        assert_true(got > before);
+        turns++;
+    }
+    assert_true(turns >= 2); /* a share in each */
+    for (unsigned i = 0; i < 2 * STREAM_FAN_OUT_LEAST; i++)
+        close_peer(&readers[i]);
+    close_peer(&busy);
+}
+
 /* --- time --- */
 
 static void the_clock_is_read_by_work(void **state) {
@@ -385,6 +424,7 @@ int main(void) {
         TEST(a_connection_that_is_paused_in_the_backlog_goes_on_later),
         TEST(messages_that_a_turn_has_no_time_for_keep_their_order),
         TEST(writes_that_a_turn_has_no_time_for_are_made_in_the_next_one),
+        TEST(a_fan_out_goes_on_in_turns_whose_time_answers_take),
         TEST(the_clock_is_read_by_work),
         cmocka_unit_test(the_backlog_keeps_its_order_while_it_grows_and_loses_entries),
     };
