@@ -263,7 +263,6 @@ static void end_request(struct http_connection *connection) {
     connection->pending = NULL;
     if (!connection->keep_alive || connection->draining || stream->ended) {
         connection->state = REQUEST_CLOSING;
-        list_remove(&connection->waiting);
         http_begin_waiting(connection);
         stream_finish(stream);
         return;

@@ -53,7 +53,7 @@ struct http_connection {
     bool short_lived; /* descriptors were short when it was accepted; see descriptors.h */
     bool one_answer;  /* they or memory were: the connection closes after its first answer */
     uint64_t waiting_from_ms; /* since when it waits for the client */
-    struct list waiting;      /* link in the worker's waiting_http */
+    struct list waiting;      /* link in one list of the worker's waiting_http */
     /* Unsent bytes of a large answer when the timer was set: a client that reads slowly is not idle. */
     uint64_t unsent;
     /* Reason why our own checks stopped the parser; NULL: llhttp stopped it. */
@@ -62,7 +62,7 @@ struct http_connection {
 
 /* --- http_waiting.c --- */
 
-/* Notes that the connection waits for its client from now on. */
+/* Notes that the connection waits for its client from now on, in the state that it is in. */
 void http_begin_waiting(struct http_connection *connection);
 
 /* Makes room for others after the descriptor `fd` was accepted. True if it has to be given back soon. */

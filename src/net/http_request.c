@@ -178,6 +178,7 @@ static int on_message_begin(llhttp_t *parser) {
     connection->state = REQUEST_HEAD;
     connection->begun = true;
     connection->in_value = connection->value_done = false;
+    http_begin_waiting(connection);
     http_set_head_timeout(connection);
     return 0;
 }
@@ -394,6 +395,7 @@ static int on_headers_complete(llhttp_t *parser) {
     connection->expects = http_header_has(request, SLICE("Expect"), SLICE("100-continue")) &&
                           (connection->chunked || parser->content_length != 0) && parser->http_minor >= 1;
     connection->state = REQUEST_BODY;
+    http_begin_waiting(connection);
     http_set_body_timeout(connection);
     return 0;
 }

@@ -83,6 +83,15 @@ struct worker_counters {
 /* Upper bounds of the lag buckets; the last bucket has none. */
 extern const uint32_t worker_lag_bounds_us[LAG_BUCKETS - 1];
 
+/* What an HTTP connection waits for. */
+enum http_wait {
+    HTTP_WAIT_IDLE,   /* a request */
+    HTTP_WAIT_READER, /* that its answer is read */
+    HTTP_WAIT_HEAD,   /* the rest of a head */
+    HTTP_WAIT_BODY,   /* the rest of a body */
+    HTTP_WAIT_COUNT,
+};
+
 struct worker {
     unsigned index;
     struct workers *all;
@@ -117,8 +126,8 @@ struct worker {
     struct list streams;    /* streams whose on_closed was not called */
     struct list closed;     /* streams closed in this turn, freed at its end */
     uint32_t stream_count;
-    /* HTTP connections that wait for their clients, in the order in which they began to. */
-    struct list waiting_http;
+    /* HTTP connections that wait for their clients, by what for, in the order in which they began to. */
+    struct list waiting_http[HTTP_WAIT_COUNT];
     struct list pauses; /* see worker_pause */
 
     /* Shared by all connections, so that an idle connection owns no buffer. */

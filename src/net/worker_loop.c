@@ -54,7 +54,8 @@ static struct worker *worker_create(struct workers *workers, unsigned index) {
     list_init(&worker->fan_out_queue);
     list_init(&worker->streams);
     list_init(&worker->closed);
-    list_init(&worker->waiting_http);
+    for (unsigned wait = 0; wait < HTTP_WAIT_COUNT; wait++)
+        list_init(&worker->waiting_http[wait]);
     list_init(&worker->pauses);
     worker->receive_capacity = INPUT_BYTES_PER_TURN;
     worker->receive_buffer = alloc(worker->receive_capacity);

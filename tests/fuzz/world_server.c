@@ -190,7 +190,9 @@ void world_check_empty(void) {
     }
     for (unsigned i = 0; i < WORLD_WORKERS; i++) {
         const struct worker *worker = workers.list[i];
-        MUST(worker->stream_count == 0 && list_empty(&worker->waiting_http) && !worker_has_work(worker));
+        MUST(worker->stream_count == 0 && !worker_has_work(worker));
+        for (unsigned wait = 0; wait < HTTP_WAIT_COUNT; wait++)
+            MUST(list_empty(&worker->waiting_http[wait]));
         MUST(counter_read(&worker->counters.accepted) == counter_read(&worker->counters.closed));
         MUST(list_empty(&sessions.parts[i]) && sessions.closing[i] == NULL);
     }

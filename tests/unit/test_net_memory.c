@@ -284,6 +284,136 @@ static void small_requests_replace_those_that_do_not_end(void **state) {
         close(clients[i]);
 }
 
+/* --- who is closed for a small request without room --- */
+
+static const struct slice whole_request = SLICE_INIT("GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
+
+/* The steps of one request find room one by one, and what is closed gives its memory back at the end of the turn. */
+#define HALF_HEADS 4
+
+static void begin_heads(int clients[HALF_HEADS]) {
+    for (int i = 0; i < HALF_HEADS; i++) {
+        clients[i] = harness_http(worker, &handler);
+        harness_send(worker, clients[i], SLICE("GET /x HTTP/1.1\r\nHo"));
+    }
+    harness_settle(worker);
+}
+
+/* Fills the share of requests; returns how many bytes that took. */
+static size_t fill_bodies(void) {
+    size_t bytes = (size_t)(budget_kind_limit(BUDGET_BODIES) - budget_used(BUDGET_BODIES));
+
+    budget_add(BUDGET_BODIES, NULL, bytes);
+    return bytes;
+}
+
+static bool is_open(int client) {
+    struct buffer in = {0};
+    bool open = harness_receive(client, &in);
+
+    buffer_dispose(&in);
+    return open;
+}
+
+static void close_heads(int clients[HALF_HEADS]) {
+    assert_false(is_open(clients[0]));
+    for (int i = 0; i < HALF_HEADS; i++)
+        close(clients[i]);
+}
+
+/* Opens a connection that asks once, and is idle then. */
+static int open_idle(void) {
+    int client = harness_http(worker, &handler);
+
+    harness_send(worker, client, whole_request);
+    assert_answer(client, "HTTP/1.1 200 ", "{}");
+    return client;
+}
+
+static void a_half_head_makes_room_behind_many_idle_connections(void **state) {
+    int idle[300], halves[HALF_HEADS], client;
+    size_t bytes;
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        idle[i] = open_idle();
+    begin_heads(halves);
+    harness_advance(worker, 1000);
+    http_request_free(worker->spare_request);
+    worker->spare_request = NULL;
+    bytes = fill_bodies();
+    client = open_idle();
+    budget_give(BUDGET_BODIES, NULL, bytes);
+    close_heads(halves);
+    for (int i = 0; i < 300; i++) {
+        assert_true(is_open(idle[i]));
+        close(idle[i]);
+    }
+    close(client);
+}
+
+static void a_request_that_has_just_begun_is_not_closed_because_it_was_idle_before(void **state) {
+    int backend = open_idle(), halves[HALF_HEADS], client;
+    size_t bytes;
+
+    (void)state;
+    harness_advance(worker, 6000);
+    begin_heads(halves);
+    harness_advance(worker, 1000);
+    harness_send(worker, backend, (struct slice){whole_request.data, whole_request.length - 1});
+    harness_settle(worker);
+    bytes = fill_bodies();
+    client = open_idle();
+    close_heads(halves);
+    harness_send(worker, backend, SLICE("\n"));
+    assert_answer(backend, "HTTP/1.1 200 ", "{}");
+    budget_give(BUDGET_BODIES, NULL, bytes);
+    close(backend);
+    close(client);
+}
+
+/* The time for a body counts from its beginning, not from the end of the request before. */
+static void a_body_that_has_just_begun_is_not_closed_because_it_was_idle_before(void **state) {
+    int backend = open_idle(), client;
+    size_t bytes;
+
+    (void)state;
+    harness_advance(worker, 6000);
+    harness_send(worker, backend, SLICE("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1"));
+    harness_settle(worker);
+    bytes = fill_bodies();
+    client = harness_http(worker, &handler);
+    harness_send(worker, client, whole_request);
+    assert_refused(client);
+    harness_send(worker, backend, SLICE("2"));
+    assert_answer(backend, "HTTP/1.1 200 ", "{}");
+    budget_give(BUDGET_BODIES, NULL, bytes);
+    close(backend);
+}
+
+static void who_does_not_read_is_closed_behind_many_idle_connections(void **state) {
+    int idle[300], unread, client;
+
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        idle[i] = open_idle();
+    answer_bytes = MB;
+    unread = harness_http(worker, &handler);
+    harness_send(worker, unread, whole_request);
+    harness_settle(worker);
+    harness_advance(worker, 6000);
+    budget_add(BUDGET_OUTPUT, NULL, LIMIT / 100 * 40);
+    client = harness_http(worker, &handler);
+    harness_send(worker, client, whole_request);
+    assert_refused(client);
+    harness_settle(worker);
+    assert_int_equal(worker->stream_count, 300);
+    budget_give(BUDGET_OUTPUT, NULL, LIMIT / 100 * 40);
+    for (int i = 0; i < 300; i++)
+        close(idle[i]);
+    close(unread);
+}
+
 /* --- half frames and fragments --- */
 
 static void half_a_frame_is_counted_while_it_is_held(void **state) {
@@ -589,6 +719,12 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_chunked_body_is_refused_when_it_grows_beyond_the_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(small_requests_go_on_while_large_bodies_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(small_requests_replace_those_that_do_not_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_half_head_makes_room_behind_many_idle_connections, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_request_that_has_just_begun_is_not_closed_because_it_was_idle_before, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_body_that_has_just_begun_is_not_closed_because_it_was_idle_before, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(who_does_not_read_is_closed_behind_many_idle_connections, set_up, tear_down),
         cmocka_unit_test_setup_teardown(half_a_frame_is_counted_while_it_is_held, set_up, tear_down),
         cmocka_unit_test_setup_teardown(half_a_frame_without_room_closes_its_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_beginning_of_a_frame_is_kept_without_room, set_up, tear_down),
