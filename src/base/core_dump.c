@@ -14,8 +14,12 @@ void core_dump_forbid(void) {
     prctl(PR_SET_DUMPABLE, 0);
 }
 
-void core_dump_allow(void) {
+__attribute__((no_sanitize("address", "thread", "undefined"))) void core_dump_restore_limit(void) {
     if (forbidden)
         setrlimit(RLIMIT_CORE, &before);
+}
+
+void core_dump_allow(void) {
+    core_dump_restore_limit();
     prctl(PR_SET_DUMPABLE, 1);
 }

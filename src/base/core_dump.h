@@ -9,5 +9,8 @@
  * limit. */
 void core_dump_forbid(void);
 
+/* In a process that starts another program: gives back the limit that core_dump_forbid took. Only a system call. */
+void core_dump_restore_limit(void);
+
 /* Allows again what was allowed before, for developers. */
 void core_dump_allow(void);

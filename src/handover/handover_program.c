@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/buffer.h"
+#include "base/core_dump.h"
 
 #define END_MS 2000
 
@@ -101,6 +102,7 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int launch
         sigaddset(&blocked, SIGUSR1);
         sigaddset(&blocked, SIGUSR2);
         sigprocmask(SIG_SETMASK, &blocked, NULL);
+        core_dump_restore_limit(); /* the new configuration may allow core dumps */
         execve(program_path, launch->arguments, launch->environment);
     }
     launch->reason = errno;
@@ -150,11 +152,17 @@ pid_t handover_program_start(const char *variable, int *pidfd, struct error *err
     return pid;
 }
 
+bool handover_program_has_ended(int pidfd) {
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+
+    return poll(&ended, 1, 0) > 0;
+}
+
 void handover_program_end(pid_t pid, int pidfd, char *how, size_t size) {
     struct pollfd ended = {.fd = pidfd, .events = POLLIN};
     int status = 0;
 
-    if (poll(&ended, 1, 0) == 0) {
+    if (!handover_program_has_ended(pidfd)) {
         pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
         if (poll(&ended, 1, END_MS) == 0)
             pidfd_send_signal(pidfd, SIGKILL, NULL, 0);

@@ -18,6 +18,9 @@ void handover_program_remember(int count, char **arguments);
  */
 pid_t handover_program_start(const char *variable, int *pidfd, struct error *error);
 
+/* True if a process that was started has ended. */
+bool handover_program_has_ended(int pidfd);
+
 /* Ends a process that was started, with SIGTERM, and two seconds later with SIGKILL. Writes how it has ended into
  * `how`: "has exited with code 1". Leaves `pidfd` open. Blocks. */
 void handover_program_end(pid_t pid, int pidfd, char *how, size_t size);

@@ -18,13 +18,19 @@ function startedAfter(t, line, binary = BINARY) {
 test('no core is dumped, except with debug', async (t) => {
   // AddressSanitizer sets the same limit.
   const binary = startedAfter(t, 'ulimit -S -c "$(ulimit -H -c)"', RELEASE_BINARY);
-  const limits = async (config) => {
-    const { pid } = await serverFor(t, { binary, config });
-    return readFileSync(`/proc/${pid}/limits`, 'utf8').match(/^Max core file size +(\S+) +(\S+)/m);
-  };
-  const [, soft, hard] = await limits({});
+  const coreLimits = ({ pid }) =>
+    readFileSync(`/proc/${pid}/limits`, 'utf8').match(/^Max core file size +(\S+) +(\S+)/m);
+  // For the program that an upgrade starts, too.
+  const env = { ASAN_OPTIONS: `${process.env.ASAN_OPTIONS ?? ''}:disable_coredump=0` };
+  const server = await serverFor(t, { binary, env });
+  const [, soft, hard] = coreLimits(server);
   assert.equal(soft, '0');
-  assert.equal((await limits({ debug: true }))[1], hard);
+  assert.equal(coreLimits(await serverFor(t, { binary, env, config: { debug: true } }))[1], hard);
+
+  writeFileSync(server.configFile, JSON.stringify({ ...server.config, debug: true }), { mode: 0o600 });
+  const { ended } = await server.upgrade();
+  assert.equal(coreLimits(server)[1], hard);
+  await ended();
 });
 
 test('a file with secrets that everybody can read is a warning at the start', async (t) => {
