@@ -41,6 +41,7 @@ struct process_status {
     char name[NAME_SIZE];
     unsigned user;
     int parent;
+    int own_pid;               /* in the innermost namespace: 1 for the first process of a container; 0: not known */
     unsigned long long caught; /* signals that have a handler, the first one in bit 0 */
 };
 
@@ -63,6 +64,8 @@ static bool read_process_status(pid_t pid, struct process_status *status) {
             snprintf(status->name, sizeof status->name, "%.*s", (int)strcspn(value, "\n"), value);
         else if (strcmp(line, "PPid:") == 0)
             status->parent = (int)strtol(value, NULL, 10);
+        else if (strcmp(line, "NSpid:") == 0) /* of each namespace, the innermost last */
+            status->own_pid = (int)strtol(strrchr(value, '\t') != NULL ? strrchr(value, '\t') : value, NULL, 10);
         else if (strcmp(line, "Uid:") == 0 && strchr(value, '\t') != NULL) /* real, effective, ... */
             status->user = (unsigned)strtoul(strchr(value, '\t'), NULL, 10);
         else if (strcmp(line, "SigCgt:") == 0)
@@ -163,7 +166,8 @@ static bool await_outcome(int pidfd, struct child *child, struct error *error) {
         begun = begun || strcmp(status.name, PROCESS_UPGRADES) == 0;
     } while (begun || clock_monotonic_ms() < begin_ms);
     if (!ended)
-        return error_set(error, "process %d has not begun an upgrade, or it has failed at once; its log says why",
+        return error_set(error,
+                         "process %d goes on: its new process ended at once, or none was started; its log says why",
                          (int)child->parent);
     return (child->pid != 0 && read_process_status(child->pid, &status) && is_server(&status)) ||
            error_set(error, "process %d has ended, and no other one serves in its place", (int)child->parent);
@@ -182,6 +186,11 @@ static bool upgrade_server(struct child *child, struct error *error) {
                          status.name);
     else if (!is_own(&status))
         good = error_set(error, "process %d belongs to another user", (int)pid);
+    else if (pid == 1 || status.own_pid == 1)
+        good = error_set(error,
+                         "process %d is process 1 of its container, which would end with it; start a new container, "
+                         "or restart this one",
+                         (int)pid);
     else if (strcmp(status.name, PROCESS_UPGRADES) == 0)
         good = error_set(error, "process %d upgrades itself already", (int)pid);
     else if (pidfd_send_signal(pidfd, SIGUSR2, NULL, 0) != 0)

@@ -1,5 +1,6 @@
 #include "server/server_relay.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -81,6 +82,7 @@ void server_relay_begin(struct server *server, struct handover_link *link) {
     relay->hooks =
         (struct channel_relay){.published = relay_published, .terminated = relay_terminated, .context = relay};
     relay->link = link;
+    assert(atomic_load(&server->relay) == NULL);
     atomic_store(&server->relay, relay);
     channel_hub_set_relay(server->sessions.channels, &relay->hooks);
 }

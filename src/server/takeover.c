@@ -158,7 +158,9 @@ enum takeover_state takeover_news(struct server *server) {
 }
 
 pid_t takeover_predecessor(const struct server *server) {
-    return atomic_load(&server->takeover.state) == TAKEOVER_ACCEPTS ? server->takeover.pid : 0;
+    enum takeover_state state = atomic_load(&server->takeover.state);
+
+    return state == TAKEOVER_NONE || state == TAKEOVER_ENDED ? 0 : server->takeover.pid;
 }
 
 void takeover_stop(struct server *server) {

@@ -55,7 +55,7 @@ bool takeover_ready(struct server *server, struct error *error);
 /* After UPGRADE_SIGNAL: what has happened; each is returned once, TAKEOVER_NONE: nothing new. */
 enum takeover_state takeover_news(struct server *server);
 
-/* The old process, while it lives and this one accepts, else 0. */
+/* The old process, until it has ended, else 0. */
 pid_t takeover_predecessor(const struct server *server);
 
 /* This process is told to end: if it was not told to accept yet, it never will, and the old process goes on. */

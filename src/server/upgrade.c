@@ -94,6 +94,8 @@ static bool greet_new_process(struct server *server, struct handover_socket *con
     int fd = handover_place_accept(&upgrade->place, upgrade->pid, &upgrade->deadline, error);
 
     handover_place_close(&upgrade->place);
+    if (fd < 0 && handover_program_has_ended(upgrade->pidfd))
+        error_set(error, "the new process ended at once");
     if (fd < 0)
         return false;
     handover_socket_init(connection, fd);
@@ -225,20 +227,33 @@ static void forget_failure(struct server *server) {
     atomic_store(&server->upgrade.state, UPGRADE_NONE);
 }
 
+/* True, with a warning, if no upgrade can begin now. */
+static bool refuse_upgrade(const struct server *server) {
+    pid_t predecessor = takeover_predecessor(server);
+
+    if (atomic_load(&server->upgrade.state) != UPGRADE_NONE)
+        log_warning("upgrade", "SIGUSR2: an upgrade is under way already, to process %d", (int)server->upgrade.pid);
+    else if (predecessor != 0)
+        log_warning("upgrade",
+                    "SIGUSR2: nothing was done: process %d, before this one, still %s; try again when it has ended",
+                    (int)predecessor, takeover_is_under_way(server) ? "serves" : "closes its connections");
+    else if (getpid() == 1)
+        log_warning("upgrade",
+                    "SIGUSR2: nothing was done: this is process 1 of its container, which would end with "
+                    "it; start a new container, or restart this one");
+    else
+        return false;
+    return true;
+}
+
 void upgrade_start(struct server *server) {
     struct upgrade *upgrade = &server->upgrade;
-    pid_t predecessor = takeover_predecessor(server);
     struct error error;
 
     forget_failure(server);
-    if (atomic_load(&upgrade->state) != UPGRADE_NONE)
-        log_warning("upgrade", "SIGUSR2: an upgrade is under way already, to process %d", (int)upgrade->pid);
-    else if (predecessor != 0)
-        log_warning("upgrade",
-                    "SIGUSR2: nothing was done: process %d, before this one, still closes its connections; try again "
-                    "when it has ended",
-                    (int)predecessor);
-    else if (!start_new_process(server, &error))
+    if (refuse_upgrade(server))
+        return;
+    if (!start_new_process(server, &error))
         log_error("upgrade", "SIGUSR2: the upgrade has failed, and process %d (curlew %s) goes on: %s", (int)getpid(),
                   CURLEW_VERSION, error.text);
     else

@@ -159,7 +159,10 @@ describe('an upgrade that fails', () => {
     const server = await serverFor(t, { binary: program });
     const client = await subscriber(server, t, 'my-channel');
     replaceByScript('exit 3');
-    await assert.rejects(server.upgrade(), /goes on: stopped; process \d+ has exited with code 3$/);
+    await assert.rejects(
+      server.upgrade(),
+      /goes on: the new process ended at once; process \d+ has exited with code 3$/,
+    );
     assert.deepEqual(await untilFence(server, client, 'my-channel'), []);
 
     replace(path.join(path.dirname(program), 'nothing'));
@@ -249,6 +252,37 @@ describe('signals after an upgrade', () => {
     await server.waitForLog(new RegExp(refusal));
     await ended();
     assert.equal((await get(`${server.url}/up`)).status, 200);
+  });
+});
+
+describe('an upgrade that must not begin', () => {
+  test('SIGUSR2 to the new process before it serves is refused, and the upgrade goes on', async (t) => {
+    const { program, replaceByScript } = replaceableProgram(t);
+    const server = await serverFor(t, { binary: program, config: { shutdown_grace_period: 1 } });
+    const client = await subscriber(server, t, 'my-channel');
+    replaceByScript(`kill -USR2 $$; exec '${BINARY}' "$@"`); // SIGUSR2 is blocked, and waits
+    const { old, pid, ended } = await server.upgrade();
+    await server.waitForLog(new RegExp(`^SIGUSR2: nothing was done: process ${old}, before this one, still `));
+    await closedWithError(client, 4200);
+    await ended();
+    assert.equal(server.pid, pid);
+    assert.deepEqual(server.log.all.filter(({ message }) => / has started process /.test(message)).length, 1);
+  });
+
+  test('process 1 of a container refuses: the container would end with it', async (t) => {
+    const script = path.join(folderWith(t), 'container');
+    const rights = process.getuid() === 0 ? '' : '--user --map-current-user';
+    writeFileSync(script, `#!/bin/sh\nexec unshare ${rights} --pid --fork --kill-child '${BINARY}' "$@"\n`, {
+      mode: 0o755,
+    });
+    const server = await serverFor(t, { binary: script });
+    const pid = Number(readFileSync(`/proc/${server.pid}/task/${server.pid}/children`, 'utf8'));
+    const { code, stderr } = await runCurlew(['upgrade', '--pid', String(pid)]);
+    assert.deepEqual([code, /is process 1 of its container/.test(stderr)], [1, true], stderr);
+    process.kill(pid, 'SIGUSR2');
+    await server.waitForLog(/^SIGUSR2: nothing was done: this is process 1 of its container/);
+    assert.equal((await get(`${server.url}/up`)).status, 200);
+    await server.kill();
   });
 });
 
@@ -390,10 +424,7 @@ describe('curlew upgrade', () => {
     replaceByScript('exit 1');
     const { code, stderr } = await upgrade('--pid', String(server.pid));
     assert.equal(code, 1);
-    assert.match(
-      stderr,
-      /^curlew: .*process \d+ (goes on|has not begun an upgrade, or it has failed at once).*log says why\n$/,
-    );
+    assert.match(stderr, /^curlew: .*process \d+ goes on.*log says why\n$/);
     await server.waitForLog(/the upgrade has failed/);
     assert.equal((await get(`${server.url}/up`)).status, 200);
   });
