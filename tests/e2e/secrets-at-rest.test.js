@@ -193,6 +193,7 @@ test('plain secrets are read, and a server and `apps list` say how many there ar
   const server = await serverFor(t, { apps: [], config: here.settings });
   for (const app of list)
     assert.equal((await api(server, 'GET', '/channels', { app })).status, app.enabled ? 200 : 403);
+  await server.waitForLog(/so far 10 such records have/); // it may come after the answers
   const said = () => server.log.all.filter(({ message }) => / plain text in the store/.test(message));
   assert.deepEqual(
     said().map(({ level, message }) => [level, message.match(/so far (\d+) such records? ha/)[1]]),
