@@ -814,7 +814,7 @@ async function signInBySha2(t, here, mode) {
   return sent;
 }
 
-test('without_tls_a_password_leaves_encrypted_or_not_at_all', async (t) => {
+test('without_tls_a_password_leaves_encrypted_for_this_machine_or_not_at_all', async (t) => {
   const here = await place(t);
   for (const mode of ['prefer', 'disable']) {
     const sent = await signInBySha2(t, here, mode);
@@ -825,7 +825,9 @@ test('without_tls_a_password_leaves_encrypted_or_not_at_all', async (t) => {
 });
 
 // A server without TLS that asks for the password by this plugin. Returns what it was sent after the first packet.
-async function signInByPlugin(t, here, host, plugin, pattern) {
+async function signInByPlugin(t, here, host, plugin, pattern, greeting = {}) {
+  const { protocol = 10, version = '8.4.0', offer = 'mysql_native_password' } = greeting;
+  const question = plugin === 'mysql_native_password' ? '12345678901234567890\0' : '\x04Password: \0';
   const packet = (number, ...parts) => {
     const body = Buffer.concat(parts.map((part) => Buffer.from(part)));
     return Buffer.concat([Buffer.from([body.length & 255, body.length >> 8, 0, number]), body]);
@@ -836,19 +838,19 @@ async function signInByPlugin(t, here, host, plugin, pattern) {
     client.write(
       packet(
         0,
-        [10],
-        '8.4.0\0',
+        [protocol],
+        `${version}\0`,
         [1, 0, 0, 0],
         '12345678',
         [0, 0x0b, 0xa2, 45, 2, 0, 0x28, 0, 21],
         Buffer.alloc(10),
         '123456789012\0',
-        'mysql_native_password\0',
+        `${offer}\0`,
       ),
     );
     client.on('data', (bytes) => {
       sent.push(bytes);
-      if (sent.length === 1) client.write(packet(bytes[3] + 1, [0xfe], `${plugin}\0`, '\x04Password: \0'));
+      if (sent.length === 1) client.write(packet(bytes[3] + 1, [0xfe], `${plugin}\0`, question));
       else client.destroy();
     });
   });
@@ -862,15 +864,26 @@ async function signInByPlugin(t, here, host, plugin, pattern) {
   return Buffer.concat(sent.slice(1)).toString('latin1');
 }
 
-test('no_password_leaves_in_clear_text_for_another_machine', async (t) => {
+test('no_password_leaves_readable_for_another_machine', async (t) => {
   const here = await place(t);
-  for (const plugin of ['mysql_clear_password', 'dialog']) {
-    const pattern =
-      /database\.mysql\.tls\.mode: .* asks for the password in clear text, .*not encrypted: set tls\.mode to `require`/;
-    assert.equal(await signInByPlugin(t, here, addressOutside(), plugin, pattern), '');
-  }
+  const pattern =
+    /database\.mysql\.tls\.mode: .* asks for the password in clear text, .*not encrypted: set tls\.mode to `require`/;
+  // The two with "sha" would encrypt it with a key that the server itself sends.
+  for (const plugin of ['mysql_clear_password', 'dialog', 'caching_sha2_password', 'sha256_password'])
+    for (const offer of ['mysql_native_password', 'caching_sha2_password'])
+      assert.equal(await signInByPlugin(t, here, addressOutside(), plugin, pattern, { offer }), '', plugin);
+  for (const greeting of [{ protocol: 11 }, { version: '8'.repeat(600) }])
+    assert.equal(await signInByPlugin(t, here, addressOutside(), 'mysql_clear_password', pattern, greeting), '');
   const sent = await signInByPlugin(t, here, '127.0.0.1', 'mysql_clear_password', /MySQL/);
   assert.ok(sent.includes('TOPSECRET\0'), sent);
+});
+
+test('another_machine_gets_a_digest_of_the_password_whatever_it_offers_first', async (t) => {
+  const here = await place(t);
+  for (const offer of ['mysql_native_password', 'caching_sha2_password']) {
+    const sent = await signInByPlugin(t, here, addressOutside(), 'mysql_native_password', /MySQL/, { offer });
+    assert.equal(sent.length, 4 + 20, offer);
+  }
 });
 
 test('another_machine_is_signed_in_to_with_and_without_tls', async (t) => {

@@ -44,8 +44,10 @@ static bool explain_sign_in(struct mysql_connection *connection, struct error *e
     if (connection->code == CR_PLUGIN_NOT_ALLOWED)
         return error_set(
             error,
-            "database.mysql.tls.mode: MySQL at %s:%u asks for the password in clear text, or by a way that "
-            "is not known as safe, and the connection is not encrypted: set tls.mode to `require` (%s)",
+            "database.mysql.tls.mode: MySQL at %s:%u asks for the password in clear text, or by a way in which it "
+            "could "
+            "read it, and the connection is not encrypted: set tls.mode to `require` or `verify`, or give the user one "
+            "of the plugins mysql_native_password and ed25519 (%s)",
             config->host, config->port, mysql_error(connection->link));
     return error_set(error, "%s: MySQL at %s:%u: %s", mysql_setting(connection->code), config->host, config->port,
                      mysql_error(connection->link));

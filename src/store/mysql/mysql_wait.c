@@ -7,6 +7,7 @@
 #include "store/mysql/mysql_internal.h"
 #include "store/response_limit.h"
 
+#define ERROR_PACKET 0xff
 #define GREETING_PAUSE_MS 2 /* between two looks at a greeting that has not arrived completely */
 
 /* The callback gets the socket, not the connection. */
@@ -45,14 +46,15 @@ const char *mysql_driver_why(const struct mysql_connection *connection) {
 enum greeting { GREETING_INCOMPLETE, GREETING_WITH_TLS, GREETING_WITHOUT_TLS, GREETING_OTHER };
 
 /* Protocol::HandshakeV10: length and number of the packet, 10, the version and a zero byte, 13 bytes, and the lower
- * half of the capabilities. Anything else is an error packet, which the library understands. */
+ * half of the capabilities. The library takes higher numbers than 10 for the same. Anything else is an error packet,
+ * which it understands. */
 static enum greeting read_greeting(const unsigned char *bytes, size_t length) {
     const unsigned char *zero;
     size_t at;
 
     if (length < 5)
         return GREETING_INCOMPLETE;
-    if (bytes[4] != PROTOCOL_VERSION)
+    if (bytes[4] < PROTOCOL_VERSION || bytes[4] == ERROR_PACKET)
         return GREETING_OTHER;
     zero = memchr(bytes + 5, '\0', length - 5);
     at = zero != NULL ? (size_t)(zero - bytes) + 1 + 13 : length;
@@ -67,12 +69,18 @@ static bool socket_has_failed(my_socket socket) {
     return poll(&polled, 1, 0) > 0 && (polled.revents & (POLLERR | POLLHUP)) != 0;
 }
 
-/* Without TLS, another machine gets no password in clear text, which the server's choice of a plugin would send. */
+/*
+ * Without TLS, another machine gets no password that it could read: the server chooses the plugin. Those that hash the
+ * password with the server's random number are allowed. Not so caching_sha2_password and sha256_password: if the server
+ * asks for it, the library encrypts the password with an RSA key that the same server has sent.
+ */
 static void keep_password_from_leaving(my_socket socket) {
-    if (!network_peer_is_local(socket))
-        mysql_options(current->link, MARIADB_OPT_RESTRICTED_AUTH,
-                      "mysql_native_password,client_ed25519,caching_sha2_password,sha256_password,parsec,"
-                      "auth_gssapi_client");
+    if (network_peer_is_local(socket))
+        return;
+    mysql_options(current->link, MARIADB_OPT_RESTRICTED_AUTH,
+                  "mysql_native_password,client_ed25519,parsec,auth_gssapi_client");
+    /* The first offer of a server may be another than that of the user, which it asks for then. */
+    mysql_options(current->link, MYSQL_DEFAULT_AUTH, "mysql_native_password");
 }
 
 /*
@@ -92,9 +100,11 @@ static bool check_greeting(my_socket socket) {
         if (socket_has_failed(socket)) /* the library may try another address */
             return true;
         length = recv(socket, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
-        if (length <= 0 || length == sizeof bytes)
+        if (length <= 0)
             return true;
         greeting = read_greeting(bytes, (size_t)length);
+        if (greeting == GREETING_INCOMPLETE && length == sizeof bytes) /* no real server's is so long */
+            greeting = GREETING_WITHOUT_TLS;
         if (greeting == GREETING_INCOMPLETE && !deadline_sleep(&current->base.deadline, GREETING_PAUSE_MS))
             return give_up_operation();
     }
