@@ -55,7 +55,7 @@ static void dispatch_request(struct http_connection *connection, struct http_req
     call->head_only = head_only;
     call->cross_origin = table->cross_origin;
     if (table->websockets && is_probe(path))
-        address_limit_exempt(connection);
+        address_limit_exempt(connection, request, api_hops(api));
     else if (table->websockets && !address_limit_admit(connection, request, api_hops(api), &text)) {
         refuse_connection(call, text.text);
         return;

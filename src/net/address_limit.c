@@ -31,9 +31,13 @@ bool address_limit_admit(struct http_connection *connection, const struct http_r
                      address_table_most(table));
 }
 
-void address_limit_exempt(struct http_connection *connection) {
+void address_limit_exempt(struct http_connection *connection, const struct http_request *request, uint32_t trust_hops) {
     struct address_table *table = http_worker(connection)->all->addresses;
+    int fd = http_stream(connection)->fd;
+    uint64_t address;
 
-    if (table != NULL)
-        address_table_leave(table, http_stream(connection)->fd);
+    if (table == NULL || !address_table_counts_at_accept(table) || address_table_holds(table, fd))
+        return;
+    if (client_address(connection, request, trust_hops, &address) && !address_table_enter(table, fd, address))
+        http_close_after_answer(connection);
 }

@@ -90,26 +90,44 @@ test('WebSockets and idle HTTP connections of an address count together, of anot
   assert.equal(metrics.sum('connected_addresses'), 1, 'the others have gone');
 });
 
-test('probes are served and take no place', async (t) => {
+const PROBES = ['/live', '/ready', '/accept-traffic'];
+
+async function probe(http, target) {
+  http.send('GET', target);
+  const response = await http.next();
+  assert.equal(response.status, 200);
+  return response.headers.connection;
+}
+
+test('probes are served over the limit, and their connections close then', async (t) => {
   const server = await limited(t);
-  const probes = [];
-  for (let i = 0; i < 2 * MOST; i++) {
+  const open = [];
+  for (let i = 0; i < MOST; i++) open.push(await connect(server, { t }));
+  for (const target of PROBES) {
     const http = await RawHttp.connect(server);
     t.after(() => http.destroy());
-    for (const target of ['/live', '/ready']) {
-      http.send('GET', target);
-      assert.equal((await http.next()).status, 200);
-    }
-    probes.push(http);
+    assert.equal(await probe(http, target), 'close');
+    await http.closed();
   }
-  for (let i = 0; i < MOST; i++) await connect(server, { t });
   await refused(server, t);
-  for (const http of probes) {
-    http.send('GET', '/live');
-    assert.equal((await http.next()).status, 200);
+  open[0].destroy();
+  await connectsAgain(server, t);
+});
+
+test('connections that probe count like others', async (t) => {
+  const server = await limited(t);
+  const open = [];
+  for (let i = 0; i < MOST; i++) {
+    const http = await RawHttp.connect(server);
+    t.after(() => http.destroy());
+    for (const target of PROBES) assert.equal(await probe(http, target), 'keep-alive');
+    open.push(http);
   }
-  probes[0].send('GET', CHANNELS()); // is no probe any more
-  assert.equal((await probes[0].next()).status, 429);
+  await refused(server, t);
+  assert.equal((await ask(server, CHANNELS())).status, 429);
+  for (const http of open) assert.equal(await probe(http, '/live'), 'keep-alive');
+  open[0].destroy();
+  await connectsAgain(server, t);
 });
 
 test('who connects and says nothing over the limit is closed after two seconds', async (t) => {
