@@ -52,15 +52,15 @@ static void append_user_list(struct buffer *answer, struct app_slot *slot, struc
     buffer_append(answer, SLICE("]}"));
 }
 
-/* Answers with a list of about `count` entries, at once or later. */
-static void answer_list(struct api_call *call, const struct list_request *request, uint64_t count) {
+/* Answers with a list, at once or later. */
+static void answer_list(struct api_call *call, const struct list_request *request) {
     struct buffer answer = {0};
 
     if (call->listed != NULL) {
         api_answer_frame(call, SLICE(""), call->listed);
         return;
     }
-    if (count > LIST_AT_ONCE_MOST) {
+    if (request->count > LIST_AT_ONCE_MOST) {
         list_answer_later(call->api->lists, call, request);
         return;
     }
@@ -79,7 +79,8 @@ void api_get_channels(struct api_call *call) {
                    "presence-");
         return;
     }
-    answer_list(call, &request, channel_count_all(call->lookup.slot));
+    request.count = channel_count_all(call->lookup.slot);
+    answer_list(call, &request);
 }
 
 /* --- one channel --- */
@@ -146,7 +147,7 @@ void api_get_channel_users(struct api_call *call) {
         return;
     }
     channel_inspect(call->lookup.slot, name, false, &info);
-    answer_list(call, &(struct list_request){.text = name, .append = append_user_list}, info.counts.users);
+    answer_list(call, &(struct list_request){.text = name, .append = append_user_list, .count = info.counts.users});
 }
 
 /* --- connections --- */

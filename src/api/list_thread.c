@@ -4,6 +4,7 @@
 
 #include "api/dispatch.h"
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/list.h"
 #include "base/thread.h"
@@ -13,6 +14,9 @@
 #define WAITING_MOST 256
 #define WAITING_OF_APP_MOST 16
 
+/* About what an entry of a list takes, for the account of memory. */
+#define ENTRY_BYTES 64
+
 /* A request that waits; afterwards the message that brings the list to its worker. */
 struct list_job {
     struct message message;
@@ -21,7 +25,8 @@ struct list_job {
     struct api_call *call; /* NULL: the client has gone; the worker's */
     atomic_bool abandoned; /* the same, for the thread */
     struct list_request request;
-    struct frame *answer;
+    struct frame *answer; /* NULL: it is too long, or there is no memory for it */
+    bool no_memory;
     struct slice app_id; /* it and request.text are in `storage` */
     char storage[];
 };
@@ -55,21 +60,33 @@ static void list_if_wanted(struct app_slot *slot, void *context) {
     job->request.append(search->answer, slot, job->request.text, job->request.info);
 }
 
-/* The slot is looked for here: it may have gone since the worker had it. NULL: the list is too long. */
-static struct frame *make_list(struct list_thread *lists, const struct list_job *job) {
-    struct buffer text = {0};
-    struct list_search search = {.job = job, .answer = &text};
-    struct frame *answer = NULL;
+/* The slot is looked for here: it may have gone since the worker had it. */
+static void append_list(struct list_thread *lists, const struct list_job *job, struct buffer *text) {
+    struct list_search search = {.job = job, .answer = text};
 
     app_manager_each_slot(lists->apps, list_if_wanted, &search);
     if (!search.found)
-        job->request.append(&text, NULL, job->request.text, job->request.info);
-    if (text.length <= UINT32_MAX) { /* what a frame can hold */
-        answer = frame_create(text.length);
-        memcpy(answer->bytes, text.data, text.length);
+        job->request.append(text, NULL, job->request.text, job->request.info);
+}
+
+/* Makes the answer, unless there is no memory for what it will need, by an estimate, or for what it has become. */
+static void make_list(struct list_thread *lists, struct list_job *job) {
+    size_t estimate = (size_t)job->request.count * ENTRY_BYTES;
+    struct buffer text = {0};
+
+    job->no_memory = !budget_take(BUDGET_OUTPUT, NULL, estimate);
+    if (job->no_memory)
+        return;
+    append_list(lists, job, &text);
+    budget_give(BUDGET_OUTPUT, NULL, estimate);
+    if (!budget_has_room(BUDGET_OUTPUT, NULL, text.length)) {
+        budget_refused(BUDGET_OUTPUT);
+        job->no_memory = true;
+    } else if (text.length <= UINT32_MAX) { /* what a frame can hold */
+        job->answer = frame_create(text.length);
+        memcpy(job->answer->bytes, text.data, text.length);
     }
     buffer_dispose(&text);
-    return answer;
 }
 
 /* Takes the first job of another app than the last one, or the first of all. With the mutex held. */
@@ -115,7 +132,8 @@ static void *make_lists(void *context) {
         last_app.length = 0;
         buffer_append(&last_app, job->app_id);
         if (!atomic_load_explicit(&job->abandoned, memory_order_relaxed))
-            job->answer = make_list(lists, job);
+            make_list(lists, job);
+        budget_settle();
         ended_ns = clock_monotonic_ns();
         rest_until_ns = ended_ns + (ended_ns - began_ns);
         worker_post(job->worker, &job->message);
@@ -161,6 +179,14 @@ void list_thread_stop(struct list_thread *lists) {
 
 /* --- calls, on their workers --- */
 
+static void refuse_list(struct api_call *call, bool no_memory) {
+    if (no_memory)
+        api_refuse_with(call, 503, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"),
+                        "there is no memory for a list of this length now: try again");
+    else
+        api_refuse(call, 500, REFUSED_REQUEST, "the list is longer than 4 GB: use `filter_by_prefix`");
+}
+
 /* The app may have changed or gone meanwhile, so the call begins again with the search for it. */
 static void on_list(struct worker *worker, struct message *message, struct message **rest) {
     struct list_job *job = container_of(message, struct list_job, message);
@@ -178,7 +204,7 @@ static void on_list(struct worker *worker, struct message *message, struct messa
     } else {
         api_call_resume(call);
         call->lookup = (struct app_lookup){0};
-        api_refuse(call, 500, REFUSED_REQUEST, "the list is longer than 4 GB: use `filter_by_prefix`");
+        refuse_list(call, job->no_memory);
         api_call_release(call);
     }
     free(job);

@@ -16,6 +16,7 @@ struct list_thread;
 struct list_request {
     struct slice text; /* what the list is about; copied */
     unsigned info;
+    uint64_t count; /* about how many entries it has, at most */
     /* Appends the answer, on the thread; `slot` is NULL if the app has gone. */
     void (*append)(struct buffer *answer, struct app_slot *slot, struct slice text, unsigned info);
 };
