@@ -47,6 +47,8 @@ static bool prepare_socket(int fd, struct error *error) {
         return error_set(error, "cannot prepare descriptor %d, which LISTEN_FDS passes: %s", fd, strerror(errno));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on,
                sizeof on); /* inherited by accepted sockets; fails for unix sockets */
+    /* What listener_finish of a process before this one may have left. */
+    setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &on, sizeof on);
     return true;
 }
 

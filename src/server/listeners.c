@@ -280,7 +280,10 @@ void server_leave_listening(struct server *server, struct worker *worker) {
 }
 
 void server_finish_listening(struct server *server, struct worker *worker) {
-    each_main_listener(server, worker, listener_finish);
+    if (server->is_replaced)
+        return;
+    if (server->passed_fd < 0)
+        each_main_listener(server, worker, listener_finish);
     each_other_listener(server, worker, listener_finish);
 }
 

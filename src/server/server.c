@@ -320,6 +320,7 @@ static void end_workers(struct server *server) {
 static void abandon_worker(struct worker *worker, void *context) {
     struct server *server = context;
 
+    server_leave_listening(server, worker);
     http_drain(worker);
     sessions_drain(&server->sessions, worker, 0, NULL, NULL);
     end_worker(worker, server);

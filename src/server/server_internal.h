@@ -80,7 +80,7 @@ bool server_accept(struct server *server, struct worker *worker, struct error *e
 /* Stops listening on the ports that another process has, too: after an upgrade on all, with a socket of systemd on the
  * main port. On the worker's thread. */
 void server_leave_listening(struct server *server, struct worker *worker);
-/* Lets no new client in on the ports of a worker, on its thread; see listener_finish. */
+/* Lets no new client in on the ports of a worker that no other process has, on its thread; see listener_finish. */
 void server_finish_listening(struct server *server, struct worker *worker);
 /* Closes all ports. When the workers have ended. */
 void server_stop_listening(struct server *server);
