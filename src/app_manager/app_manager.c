@@ -39,6 +39,11 @@ bool app_manager_stop(struct app_manager *manager) {
     return manager->cache == NULL || app_cache_stop(manager->cache);
 }
 
+void app_manager_leave_snapshot(struct app_manager *manager) {
+    if (manager->cache != NULL)
+        app_cache_leave_snapshot(manager->cache);
+}
+
 void app_manager_destroy(struct app_manager *manager) {
     if (manager->cache != NULL)
         app_cache_destroy(manager->cache);

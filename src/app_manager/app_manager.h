@@ -31,6 +31,8 @@ bool app_manager_start(struct app_manager *manager, struct error *error);
 /* Ends them. Pending and later lookups are answered with APP_UNAVAILABLE. False after some seconds if a thread hangs in
  * the operating system: nothing can be freed then. */
 bool app_manager_stop(struct app_manager *manager);
+/* Another process writes the snapshot of the apps from now on. On the main thread. */
+void app_manager_leave_snapshot(struct app_manager *manager);
 /* After app_manager_stop, when the workers have ended. */
 void app_manager_destroy(struct app_manager *manager);
 

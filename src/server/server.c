@@ -509,6 +509,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
     if (server->is_replaced) {
         process_name_set(PROCESS_ENDS);
         server->owns_unix_socket = false;
+        app_manager_leave_snapshot(server->apps);
         server_relay_webhooks(server);
     } else {
         notify_stopping();

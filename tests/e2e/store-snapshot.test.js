@@ -196,3 +196,23 @@ test('a file that cannot be written is an error, once', async (t) => {
   assert.equal(level, 'error');
   assert.match(message, /nowhere\/file\.\d+: No such file or directory/);
 });
+
+test('after an upgrade only the new process writes the file', async (t) => {
+  const file = path.join(folder, 'upgraded');
+  const server = await start(t, file, { apps: [KNOWN] });
+  const client = await connect(server, { app: KNOWN }); // the file is due, and a stop would write it
+  const { ended } = await server.upgrade();
+  await server.waitForLog(/^shutting down/);
+  rmSync(file, { force: true });
+  await client.closing();
+  await ended();
+  assert.ok(!existsSync(file));
+});
+
+test('what a process left that was killed while it wrote is removed', async (t) => {
+  const file = path.join(folder, 'cleaned');
+  const [dead, lives, other] = [4194305, process.pid, '12x'].map((end) => `${file}.${end}`); // no pid is so high
+  for (const name of [dead, lives, other]) writeFileSync(name, '');
+  await start(t, file);
+  assert.deepEqual([dead, lives, other].map(existsSync), [false, true, true]);
+});

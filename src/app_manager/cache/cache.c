@@ -119,6 +119,10 @@ bool app_cache_stop(struct app_cache *cache) {
     return cache_snapshot_stop(cache) && ended && !cache->watch_runs;
 }
 
+void app_cache_leave_snapshot(struct app_cache *cache) {
+    cache_snapshot_leave(cache);
+}
+
 void app_cache_destroy(struct app_cache *cache) {
     cache_surroundings_dispose(&cache->surroundings);
     cache_snapshot_dispose(cache);

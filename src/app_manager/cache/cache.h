@@ -30,6 +30,8 @@ bool app_cache_start(struct app_cache *cache, struct error *error);
 /* Ends the threads and every query; from then on lookups are answered "unavailable". False if a thread hangs in the
  * operating system, see store_pool_stop; may be called again. */
 bool app_cache_stop(struct app_cache *cache);
+/* See app_manager_leave_snapshot. */
+void app_cache_leave_snapshot(struct app_cache *cache);
 /* After app_cache_stop; the workers have ended. */
 void app_cache_destroy(struct app_cache *cache);
 

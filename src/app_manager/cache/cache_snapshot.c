@@ -194,6 +194,8 @@ static bool is_write_due(const struct app_cache *cache, uint64_t now_ms) {
     uint64_t quarter_ms = cache->settings.stale_if_error_ms / 4;
     uint64_t interval_ms = cache->stopping ? 0 : quarter_ms < TIMES_INTERVAL_MS ? quarter_ms : TIMES_INTERVAL_MS;
 
+    if (snapshot->left)
+        return false;
     return snapshot->failed || cache->records.changes != snapshot->written_changes ||
            (cache->records.loads != snapshot->written_loads && now_ms >= snapshot->written_ms + interval_ms);
 }
@@ -232,9 +234,16 @@ bool cache_snapshot_start(struct app_cache *cache, struct error *error) {
         log_warning("app", "app_manager.cache.snapshot_path has no effect without the cache");
         return true;
     }
+    snapshot_file_clean(snapshot->path);
     read_snapshot(cache);
     snapshot->runs = thread_start(&snapshot->thread, "curlew-snapshot", run_snapshot_thread, cache, error);
     return snapshot->runs;
+}
+
+void cache_snapshot_leave(struct app_cache *cache) {
+    pthread_mutex_lock(&cache->mutex);
+    cache->snapshot.left = true;
+    pthread_mutex_unlock(&cache->mutex);
 }
 
 bool cache_snapshot_stop(struct app_cache *cache) {

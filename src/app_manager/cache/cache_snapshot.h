@@ -27,6 +27,7 @@ struct cache_snapshot {
     bool runs;
     /* Of the thread. */
     uint64_t written_changes, written_loads, written_ms;
+    bool left;   /* another process writes it; with the cache's mutex */
     bool failed; /* the last attempt to write; logged once */
 };
 
@@ -36,5 +37,7 @@ void cache_snapshot_dispose(struct app_cache *cache);
 /* Reads the file, and starts the thread. Before the workers run. False with an error if the thread cannot be started;
  * whatever the file is, it is no error. */
 bool cache_snapshot_start(struct app_cache *cache, struct error *error);
+/* Writes no more, since another process does. On the main thread. */
+void cache_snapshot_leave(struct app_cache *cache);
 /* Waits for the last write, which begins when the cache is stopping. False if the disk hangs. */
 bool cache_snapshot_stop(struct app_cache *cache);

@@ -1,7 +1,10 @@
 #include "app_manager/cache/snapshot_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -64,15 +67,19 @@ static bool write_snapshot_bytes(int fd, struct slice file) {
     return fsync(fd) == 0;
 }
 
-/* Makes the rename last, as far as the file system lets us. */
-static void sync_folder(const char *path) {
+static int open_snapshot_folder(const char *path) {
     const char *slash = strrchr(path, '/');
     char folder[4096] = ".";
-    int fd;
 
     if (slash != NULL)
         snprintf(folder, sizeof folder, "%.*s", slash != path ? (int)(slash - path) : 1, path);
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Makes the rename last, as far as the file system lets us. */
+static void sync_folder(const char *path) {
+    int fd = open_snapshot_folder(path);
+
     if (fd < 0)
         return;
     fsync(fd);
@@ -101,4 +108,31 @@ bool snapshot_file_write(const char *path, struct slice file, struct error *erro
     error_set(error, "%s: %s", temporary, strerror(errno));
     unlink(temporary);
     return false;
+}
+
+/* True for the name of the snapshot, a point and the number of a process that has ended. */
+static bool is_left_behind(const char *name, const char *snapshot_name) {
+    size_t length = strlen(snapshot_name);
+    unsigned long long pid;
+
+    return strncmp(name, snapshot_name, length) == 0 && name[length] == '.' &&
+           slice_to_number(slice_of(name + length + 1), INT32_MAX, &pid) && pid != 0 && kill((pid_t)pid, 0) != 0 &&
+           errno == ESRCH;
+}
+
+void snapshot_file_clean(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+    int fd = open_snapshot_folder(path);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+
+    if (folder == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    while ((entry = readdir(folder)) != NULL)
+        if (is_left_behind(entry->d_name, name))
+            unlinkat(fd, entry->d_name, 0);
+    closedir(folder);
 }

@@ -19,3 +19,6 @@ enum snapshot_read snapshot_file_read(const char *path, struct buffer *file, str
 
 /* Replaces the file, by rename: after a crash there is the old one or the new one. */
 bool snapshot_file_write(const char *path, struct slice file, struct error *error);
+
+/* Removes what processes that ended while they wrote have left beside the file. */
+void snapshot_file_clean(const char *path);
