@@ -158,19 +158,32 @@ bool handover_program_has_ended(int pidfd) {
     return poll(&ended, 1, 0) > 0;
 }
 
-void handover_program_end(pid_t pid, int pidfd, char *how, size_t size) {
+/* Waits for the end, and says how it was. True if it was a good one. */
+static bool await_program_end(int pidfd, int options, char *how, size_t size) {
+    siginfo_t end = {.si_code = CLD_EXITED};
+
+    while (waitid(P_PIDFD, (id_t)pidfd, &end, WEXITED | options) != 0 && errno == EINTR)
+        continue;
+    if (end.si_code == CLD_EXITED)
+        snprintf(how, size, "has exited with code %d", end.si_status);
+    else
+        snprintf(how, size, "was ended by signal %d (%s)", end.si_status, strsignal(end.si_status));
+    return end.si_code == CLD_EXITED && end.si_status == 0;
+}
+
+bool handover_program_has_failed(int pidfd, char *how, size_t size) {
     struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-    int status = 0;
+
+    return poll(&ended, 1, END_MS) > 0 && !await_program_end(pidfd, WNOWAIT, how, size);
+}
+
+void handover_program_end(int pidfd, char *how, size_t size) {
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
 
     if (!handover_program_has_ended(pidfd)) {
         pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
         if (poll(&ended, 1, END_MS) == 0)
             pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
     }
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        continue;
-    if (WIFEXITED(status))
-        snprintf(how, size, "has exited with code %d", WEXITSTATUS(status));
-    else
-        snprintf(how, size, "was ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    await_program_end(pidfd, 0, how, size);
 }

@@ -21,6 +21,10 @@ pid_t handover_program_start(const char *variable, int *pidfd, struct error *err
 /* True if a process that was started has ended. */
 bool handover_program_has_ended(int pidfd);
 
+/* True if a process that was started ends now, within two seconds, and not with the exit code 0; writes into `how` as
+ * below. It remains to be waited for: a service manager does that when this process has ended. Blocks. */
+bool handover_program_has_failed(int pidfd, char *how, size_t size);
+
 /* Ends a process that was started, with SIGTERM, and two seconds later with SIGKILL. Writes how it has ended into
  * `how`: "has exited with code 1". Leaves `pidfd` open. Blocks. */
-void handover_program_end(pid_t pid, int pidfd, char *how, size_t size);
+void handover_program_end(int pidfd, char *how, size_t size);

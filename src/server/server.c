@@ -574,7 +574,7 @@ static int run_server(struct server *server, const sigset_t *signals, const char
         return 1;
     }
     run_until_signal(server, signals, config_file);
-    return takeover_is_good(server) ? 0 : 1;
+    return takeover_is_good(server) && !atomic_load(&server->upgrade.is_lost) ? 0 : 1;
 }
 
 int server_run(const char *config_file) {

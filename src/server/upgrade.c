@@ -134,7 +134,7 @@ static void fail_upgrade(struct server *server, const struct error *error) {
     struct upgrade *upgrade = &server->upgrade;
     char how[80];
 
-    handover_program_end(upgrade->pid, upgrade->pidfd, how, sizeof how);
+    handover_program_end(upgrade->pidfd, how, sizeof how);
     if (atomic_load(&upgrade->state) == UPGRADE_FAILED) /* by upgrade_stop */
         log_info("upgrade", "the upgrade is given up: process %d %s", (int)upgrade->pid, how);
     else
@@ -143,6 +143,18 @@ static void fail_upgrade(struct server *server, const struct error *error) {
     process_name_set(PROCESS_SERVES);
     atomic_store(&upgrade->state, UPGRADE_FAILED);
     kill(getpid(), UPGRADE_SIGNAL);
+}
+
+/* The connection has ended after the new process began to accept. If that has crashed, nobody listens any more. */
+static void note_loss(struct upgrade *upgrade) {
+    char how[80];
+
+    if (atomic_load(&upgrade->link->finishing) || !handover_program_has_failed(upgrade->pidfd, how, sizeof how))
+        return;
+    atomic_store(&upgrade->is_lost, true);
+    log_error("upgrade",
+              "process %d, which took the place of this one, %s: nobody accepts connections; start the server again",
+              (int)upgrade->pid, how);
 }
 
 static void *run_upgrade(void *context) {
@@ -155,6 +167,8 @@ static void *run_upgrade(void *context) {
         fail_upgrade(server, &error);
     else if (!good)
         log_error("upgrade", "the connection to process %d has ended: %s", (int)server->upgrade.pid, error.text);
+    if (atomic_load(&server->upgrade.state) == UPGRADE_TAKEN)
+        note_loss(&server->upgrade);
     return NULL;
 }
 
@@ -190,7 +204,7 @@ static bool start_new_process(struct server *server, struct error *error) {
     if (upgrade->has_thread)
         return true;
     handover_place_close(&upgrade->place);
-    handover_program_end(upgrade->pid, upgrade->pidfd, how, sizeof how);
+    handover_program_end(upgrade->pidfd, how, sizeof how);
     close(upgrade->pidfd);
     atomic_store(&upgrade->state, UPGRADE_NONE);
     process_name_set(PROCESS_SERVES);

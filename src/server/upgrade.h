@@ -28,7 +28,8 @@ enum upgrade_state {
 struct upgrade {
     _Atomic(enum upgrade_state) state;
     bool has_thread;
-    bool is_joined; /* the thread has ended, and was joined */
+    bool is_joined;      /* the thread has ended, and was joined */
+    atomic_bool is_lost; /* the new process accepted, and has crashed */
     pthread_t thread;
     struct handover_place place;
     pid_t pid; /* of the new process */

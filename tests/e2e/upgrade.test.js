@@ -255,6 +255,17 @@ describe('signals after an upgrade', () => {
   });
 });
 
+test('when the new process crashes while the old one still ends, the old one says so and fails', async (t) => {
+  const server = await serverFor(t, { config: { shutdown_grace_period: 4, workers: 1 } });
+  const clients = await Promise.all(Array.from({ length: 20 }, () => subscriber(server, t, 'my-channel')));
+  const { pid } = await server.upgrade();
+  process.kill(pid, 'SIGKILL');
+  await server.waitForLog(new RegExp(`^process ${pid}, .* was ended by signal 9 .*: nobody accepts connections`));
+  for (const client of clients) await closedWithError(client, 4200);
+  assert.deepEqual(await server.exited(), { code: 1, signal: null });
+  await server.kill();
+});
+
 describe('an upgrade that must not begin', () => {
   test('SIGUSR2 to the new process before it serves is refused, and the upgrade goes on', async (t) => {
     const { program, replaceByScript } = replaceableProgram(t);
