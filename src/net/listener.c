@@ -14,6 +14,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 #define BACKLOG 4096
 #define ACCEPTS_PER_TURN 128
 #define ACCEPT_WORK 1024 /* see worker_spend */
@@ -271,7 +273,9 @@ void listener_finish(struct listener *listener) {
 
     if (worker == NULL || listener->fd < 0)
         return;
-    setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+    listener->filtered = setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+    if (!listener->filtered) /* some kernels want CAP_NET_ADMIN for it */
+        log_debug("server", "no filter for new connections at the end: %s; the last ones may be cut", strerror(errno));
     ends_ms = worker->now_ms + (serves_network(listener->fd) ? HANDSHAKE_MS : LOCAL_HANDSHAKE_MS);
     worker->ends_ms = ends_ms > worker->ends_ms ? ends_ms : worker->ends_ms;
 }

@@ -287,9 +287,22 @@ void server_finish_listening(struct server *server, struct worker *worker) {
     each_other_listener(server, worker, listener_finish);
 }
 
-void server_stop_listening(struct server *server) {
+static void stop_listeners(struct server *server, void (*stop)(struct listener *listener)) {
     for (unsigned i = 0; i < server->workers.count; i++) {
-        each_main_listener(server, server->workers.list[i], listener_stop);
-        each_other_listener(server, server->workers.list[i], listener_stop);
+        each_main_listener(server, server->workers.list[i], stop);
+        each_other_listener(server, server->workers.list[i], stop);
     }
+}
+
+static void stop_unfiltered(struct listener *listener) {
+    if (!listener->filtered)
+        listener_stop(listener);
+}
+
+void server_stop_unfiltered(struct server *server) {
+    stop_listeners(server, stop_unfiltered);
+}
+
+void server_stop_listening(struct server *server) {
+    stop_listeners(server, listener_stop);
 }

@@ -523,6 +523,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
     end_workers(server);
     upgrade_finish(server);
     takeover_finish(server);
+    server_stop_unfiltered(server);
     log_info("server", "stopped");
 }
 

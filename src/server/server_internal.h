@@ -82,6 +82,8 @@ bool server_accept(struct server *server, struct worker *worker, struct error *e
 void server_leave_listening(struct server *server, struct worker *worker);
 /* Lets no new client in on the ports of a worker that no other process has, on its thread; see listener_finish. */
 void server_finish_listening(struct server *server, struct worker *worker);
+/* Closes the ports in which connections would wait for nobody. When the workers have ended. */
+void server_stop_unfiltered(struct server *server);
 /* Closes all ports. When the workers have ended. */
 void server_stop_listening(struct server *server);
 
