@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
+#include "base/budget.h"
+#include "base/hash.h"
 #include "base/list.h"
 
 #define FINISH_MS 2000
@@ -13,6 +15,7 @@
 struct handover_outgoing {
     struct message message;
     size_t length, sent;
+    atomic_size_t *share; /* NULL: an order */
     char bytes[];
 };
 
@@ -30,23 +33,51 @@ bool handover_link_init(struct handover_link *link, struct handover_socket *sock
     return true;
 }
 
-static void free_outgoing(struct handover_outgoing *message) {
+static void free_unsent(struct handover_outgoing *message) {
     while (message != NULL) {
         struct handover_outgoing *next = outgoing_of(message->message.next);
+        budget_give(BUDGET_HANDOVER, NULL, message->length);
         free(message);
         message = next;
     }
 }
 
 void handover_link_dispose(struct handover_link *link) {
-    free_outgoing(link->sending);
-    free_outgoing(outgoing_of(mailbox_take(&link->mailbox)));
+    free_unsent(link->sending);
+    free_unsent(outgoing_of(mailbox_take(&link->mailbox)));
     mailbox_dispose(&link->mailbox);
     handover_socket_dispose(&link->socket);
 }
 
-struct handover_outgoing *handover_link_message(struct handover_link *link, uint8_t type, const struct slice *parts,
-                                                size_t count) {
+/* Counts a message before it is made. False if there is no room for it. `share` is NULL for an order. */
+static bool count_outgoing(struct handover_link *link, atomic_size_t *share, size_t length) {
+    uint64_t limit = budget_kind_limit(BUDGET_HANDOVER);
+    size_t bound = limit < LINK_QUEUE_BYTES ? (size_t)limit : LINK_QUEUE_BYTES;
+    size_t queued = atomic_fetch_add(&link->queued_bytes, length), own;
+
+    if (share == NULL && queued + length <= bound + LINK_ORDER_BYTES) {
+        budget_add(BUDGET_HANDOVER, NULL, length);
+        return true;
+    }
+    if (share != NULL) {
+        own = atomic_fetch_add(share, length) + length;
+        if (queued < bound && own <= bound - queued && budget_take(BUDGET_HANDOVER, NULL, length))
+            return true;
+        atomic_fetch_sub(share, length);
+    }
+    atomic_fetch_sub(&link->queued_bytes, length);
+    return false;
+}
+
+static void uncount_outgoing(struct handover_link *link, atomic_size_t *share, size_t length) {
+    budget_give(BUDGET_HANDOVER, NULL, length);
+    if (share != NULL)
+        atomic_fetch_sub(share, length);
+    atomic_fetch_sub(&link->queued_bytes, length);
+}
+
+static bool send_counted(struct handover_link *link, uint8_t type, atomic_size_t *share, const struct slice *parts,
+                         size_t count) {
     struct handover_outgoing *message;
     size_t length = 0;
     char *at;
@@ -54,37 +85,34 @@ struct handover_outgoing *handover_link_message(struct handover_link *link, uint
     for (size_t i = 0; i < count; i++)
         length += parts[i].length;
     if (length > HANDOVER_PAYLOAD_MAX || atomic_load(&link->closed) ||
-        atomic_load(&link->queued_bytes) + length > LINK_QUEUE_BYTES)
-        return NULL;
+        !count_outgoing(link, share, HANDOVER_HEAD_BYTES + length))
+        return false;
     message = malloc(sizeof *message + HANDOVER_HEAD_BYTES + length);
-    if (message == NULL)
-        return NULL;
-    *message = (struct handover_outgoing){.length = HANDOVER_HEAD_BYTES + length};
+    if (message == NULL) {
+        uncount_outgoing(link, share, HANDOVER_HEAD_BYTES + length);
+        return false;
+    }
+    *message = (struct handover_outgoing){.length = HANDOVER_HEAD_BYTES + length, .share = share};
     handover_write_head(message->bytes, type, (uint32_t)length);
     at = message->bytes + HANDOVER_HEAD_BYTES;
     for (size_t i = 0; i < count; at += parts[i++].length)
         if (parts[i].length != 0)
             memcpy(at, parts[i].data, parts[i].length);
-    atomic_fetch_add(&link->queued_bytes, message->length);
-    return message;
+    mailbox_post(&link->mailbox, &message->message);
+    mailbox_wake(&link->mailbox);
+    return true;
 }
 
-void handover_link_post(struct handover_link *link, struct handover_outgoing *message) {
-    mailbox_post(&link->mailbox, &message->message);
+bool handover_link_send(struct handover_link *link, uint8_t type, const struct slice *parts, size_t count) {
+    return send_counted(link, type, NULL, parts, count);
+}
+
+bool handover_link_send_event(struct handover_link *link, uint8_t type, struct slice app_id, struct slice payload) {
+    return send_counted(link, type, &link->shares[hash_bytes(app_id) % LINK_SHARES], &payload, 1);
 }
 
 void handover_link_wake(struct handover_link *link) {
     mailbox_wake(&link->mailbox);
-}
-
-bool handover_link_send(struct handover_link *link, uint8_t type, const struct slice *parts, size_t count) {
-    struct handover_outgoing *message = handover_link_message(link, type, parts, count);
-
-    if (message == NULL)
-        return false;
-    handover_link_post(link, message);
-    handover_link_wake(link);
-    return true;
 }
 
 void handover_link_finish(struct handover_link *link) {
@@ -119,7 +147,7 @@ static bool send_outgoing(struct handover_link *link, struct error *error) {
         if (message->sent != message->length)
             continue;
         link->sending = outgoing_of(message->message.next);
-        atomic_fetch_sub(&link->queued_bytes, message->length);
+        uncount_outgoing(link, message->share, message->length);
         free(message);
     }
     return true;
@@ -127,11 +155,18 @@ static bool send_outgoing(struct handover_link *link, struct error *error) {
 
 enum link_state { LINK_IDLE, LINK_BUSY, LINK_ENDED, LINK_FAILED };
 
+/* True while too much of what was received is not handled yet. */
+static bool holds_too_much(const struct handover_link *link) {
+    return link->handler.held != NULL && atomic_load(link->handler.held) > LINK_HELD_BYTES;
+}
+
 /* Handles some of the messages that have arrived. LINK_BUSY: there may be more. */
 static enum link_state receive_some(struct handover_link *link, struct error *error) {
     struct handover_message message;
 
     for (unsigned i = 0; i < MESSAGES_PER_TURN; i++) {
+        if (holds_too_much(link))
+            return LINK_IDLE;
         switch (handover_socket_receive(&link->socket, &message, error)) {
         case HANDOVER_GOT_MESSAGE:
             if (!link->handler.on_message(link, &message, link->handler.context, error))
@@ -148,19 +183,24 @@ static enum link_state receive_some(struct handover_link *link, struct error *er
     return LINK_BUSY;
 }
 
-/* Sleeps until there is something to do. False with an error at the deadline or a cancellation. */
-static bool wait_for_work(struct handover_link *link, struct error *error) {
-    struct pollfd fds[3] = {
-        {.fd = link->socket.fd, .events = (short)(POLLIN | (link->sending == NULL ? 0 : POLLOUT))},
-        {.fd = link->mailbox.event_fd, .events = POLLIN},
-        {.fd = link->deadline.cancel_fd, .events = POLLIN},
-    };
+/* Sleeps until there is something to do; `broken`: nothing can be sent. False with an error at the deadline or a
+ * cancellation. */
+static bool wait_for_work(struct handover_link *link, bool broken, struct error *error) {
+    struct pollfd fds[3] = {{.fd = -1}, {.fd = link->mailbox.event_fd, .events = POLLIN}, {.fd = -1}};
     bool forever = link->deadline.ends_ns == UINT64_MAX;
     uint32_t wait_ms = forever ? 0 : deadline_remaining_ms(&link->deadline);
+    bool sends = link->sending != NULL && !broken, sleeps, reads;
 
     if (!forever && wait_ms == 0)
         return error_set(error, "no answer in time");
-    if (mailbox_sleep(&link->mailbox))
+    sleeps = mailbox_sleep(&link->mailbox);
+    reads = !holds_too_much(link); /* after mailbox_sleep: who handles the rest wakes this thread */
+    if (reads || sends)
+        fds[0] =
+            (struct pollfd){.fd = link->socket.fd, .events = (short)((reads ? POLLIN : 0) | (sends ? POLLOUT : 0))};
+    if (reads)
+        fds[2] = (struct pollfd){.fd = link->deadline.cancel_fd, .events = POLLIN};
+    if (sleeps)
         poll(fds, 3, forever ? -1 : (int)(wait_ms < INT32_MAX ? wait_ms : INT32_MAX));
     mailbox_awake(&link->mailbox);
     if (fds[1].revents != 0)
@@ -183,11 +223,11 @@ static enum link_state run_once(struct handover_link *link, struct error *error)
     state = receive_some(link, error);
     if (state != LINK_IDLE)
         return state;
-    if (!good) {
+    if (!good && !holds_too_much(link)) {
         *error = unsent;
         return LINK_FAILED;
     }
-    return wait_for_work(link, error) ? LINK_BUSY : LINK_FAILED;
+    return wait_for_work(link, !good, error) ? LINK_BUSY : LINK_FAILED;
 }
 
 bool handover_link_run(struct handover_link *link, struct error *error) {
@@ -202,5 +242,6 @@ bool handover_link_run(struct handover_link *link, struct error *error) {
         state = run_once(link, error);
     }
     atomic_store(&link->closed, true);
+    budget_settle();
     return state == LINK_ENDED || finishing;
 }

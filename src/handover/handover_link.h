@@ -5,8 +5,12 @@
  *   socket ---> the link's thread ---> on_message, on that thread
  *
  * One thread runs handover_link_run; it owns the socket. Any thread may send, without a mutex: messages leave in the
- * order in which they were posted. Nobody waits for the other process: if that does not read, up to LINK_QUEUE_BYTES
- * wait in memory, and then sending fails.
+ * order in which they were posted. Nobody waits for the other process: if that does not read, events wait in memory up
+ * to a bound, and then sending fails. An app may have as much in the queue as the queue has room left, so one app gets
+ * half of it and leaves room for the others. Orders are not events, and have room of their own.
+ *
+ * The other direction has a bound, too: while the receiver holds more than LINK_HELD_BYTES of what it was given, the
+ * link reads nothing, so that the rest waits at the sender.
  */
 #pragma once
 
@@ -15,8 +19,14 @@
 #include "handover/handover_socket.h"
 #include "net/mailbox.h"
 
-/* Of messages that are not sent yet. */
+/* Of events that are not sent yet; at most the share of BUDGET_HANDOVER. */
 #define LINK_QUEUE_BYTES (64u << 20)
+/* More of it for orders. */
+#define LINK_ORDER_BYTES (16u << 20)
+/* Of messages that were received and are not handled yet. */
+#define LINK_HELD_BYTES (4u << 20)
+/* The counters of apps in the queue. Apps with the same counter share what one may have. */
+#define LINK_SHARES 256
 
 struct handover_link;
 struct handover_outgoing;
@@ -27,6 +37,9 @@ struct handover_handler {
     bool (*on_message)(struct handover_link *link, const struct handover_message *message, void *context,
                        struct error *error);
     void *context;
+    /* The bytes that on_message has kept and that are not handled yet; NULL: it keeps none. Call handover_link_wake
+     * when they have fallen to LINK_HELD_BYTES. */
+    const atomic_size_t *held;
 };
 
 struct handover_link {
@@ -36,6 +49,7 @@ struct handover_link {
     struct mailbox mailbox;            /* what other threads have posted */
     struct handover_outgoing *sending; /* taken from the mailbox, oldest first; of the link's thread */
     atomic_size_t queued_bytes;        /* allocated and not sent */
+    atomic_size_t shares[LINK_SHARES]; /* of them, the events of apps */
     atomic_bool closed;                /* nothing is sent any more */
     atomic_bool finishing;             /* the thread ends when all is sent */
 };
@@ -46,17 +60,14 @@ bool handover_link_init(struct handover_link *link, struct handover_socket *sock
 /* When the link's thread has ended and nobody sends any more. */
 void handover_link_dispose(struct handover_link *link);
 
-/* Makes a message whose payload is the parts, one after the other. NULL if the link is closed, too much is queued or
- * the payload is longer than HANDOVER_PAYLOAD_MAX. Any thread; it allocates. */
-struct handover_outgoing *handover_link_message(struct handover_link *link, uint8_t type, const struct slice *parts,
-                                                size_t count);
-/* Posts a message, which the link then owns. Lock-free, no system call: it may be called under a mutex. Any thread. */
-void handover_link_post(struct handover_link *link, struct handover_outgoing *message);
-/* Wakes the link's thread if it sleeps; after a post, without a mutex. Any thread. */
-void handover_link_wake(struct handover_link *link);
-
-/* All three. False if there is no message. */
+/* Sends an order: a message whose payload is the parts, one after the other. False if the link is closed, too much is
+ * queued or the payload is longer than HANDOVER_PAYLOAD_MAX. Any thread. */
 bool handover_link_send(struct handover_link *link, uint8_t type, const struct slice *parts, size_t count);
+/* Sends an event of an app. False also if the app has as much in the queue as there is room left. Any thread. */
+bool handover_link_send_event(struct handover_link *link, uint8_t type, struct slice app_id, struct slice payload);
+
+/* Wakes the link's thread if it sleeps, without a mutex. Any thread. */
+void handover_link_wake(struct handover_link *link);
 
 /*
  * Sends and receives until the other side closes (true), until all is sent after handover_link_finish (true), or until

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/budget.h"
 #include "base/thread.h"
 #include "handover/handover_link.h"
 
@@ -302,7 +303,8 @@ static void *send_numbers(void *context) {
 
 static void threads_send_in_order_and_all_arrives_before_the_end(void **state) {
     static struct party old, new;
-    const struct handover_handler old_handler = {on_number, &old}, new_handler = {on_number, &new};
+    const struct handover_handler old_handler = {.on_message = on_number, .context = &old},
+                                  new_handler = {.on_message = on_number, .context = &new};
     struct handover_socket a, b;
     struct sender senders[SENDERS];
     pthread_t old_thread, new_thread;
@@ -330,25 +332,108 @@ static void threads_send_in_order_and_all_arrives_before_the_end(void **state) {
     handover_link_dispose(&new.link);
 }
 
-static void a_process_that_does_not_read_stops_nobody(void **state) {
+/* Queues blocks of 1 MB as events of an app, or as orders, until the link refuses one. */
+static unsigned fill_link(struct handover_link *link, const char *app_id) {
     static const char block[1 << 20];
     const struct slice part = {block, sizeof block};
-    const struct handover_handler handler = {on_number, NULL};
+    unsigned sent = 0;
+
+    while (sent < 1000 && (app_id != NULL ? handover_link_send_event(link, HANDOVER_RELAY_FIRST, slice_of(app_id), part)
+                                          : handover_link_send(link, HANDOVER_RELAY_FIRST, &part, 1)))
+        sent++;
+    return sent;
+}
+
+/* One app gets half of what is free, and orders have room of their own. All of it is in the account. */
+static void a_process_that_does_not_read_stops_nobody(void **state) {
+    const struct handover_handler handler = {.on_message = on_number};
     struct handover_socket a, b;
     struct handover_link link;
-    unsigned sent = 0;
 
     (void)state;
     connect_ends(&a, &b);
     assert_true(handover_link_init(&link, &a, &handler, &error));
-    while (sent < 1000 && handover_link_send(&link, HANDOVER_RELAY_FIRST, &part, 1))
-        sent++;
-    assert_in_range(sent, 32, LINK_QUEUE_BYTES / sizeof block);
+    assert_int_equal(fill_link(&link, "one"), 32);
+    assert_int_equal(fill_link(&link, "another"), 16);
+    assert_true(handover_link_send_event(&link, HANDOVER_RELAY_FIRST, SLICE("third"), SLICE("event")));
+    assert_int_equal(fill_link(&link, NULL), 16 + 15); /* the heads of the messages count, too */
+    assert_false(handover_link_send_event(&link, HANDOVER_RELAY_FIRST, SLICE("third"), SLICE("event")));
+    assert_in_range(budget_used(BUDGET_HANDOVER), LINK_QUEUE_BYTES, LINK_QUEUE_BYTES + LINK_ORDER_BYTES);
     link.deadline = deadline_after(10, -1);
     assert_false(handover_link_run(&link, &error));
     assert_string_equal(error.text, "no answer in time");
     handover_link_dispose(&link);
     handover_socket_dispose(&b);
+    assert_int_equal(budget_used(BUDGET_HANDOVER), 0);
+}
+
+static void the_queue_has_a_share_of_the_account(void **state) {
+    const struct handover_handler handler = {.on_message = on_number};
+    struct handover_socket a, b;
+    struct handover_link link;
+
+    (void)state;
+    connect_ends(&a, &b);
+    assert_true(handover_link_init(&link, &a, &handler, &error));
+    budget_set_limit(40u << 20);
+    assert_int_equal(fill_link(&link, "one"), 5); /* of a quarter of 40 MB */
+    assert_true(handover_link_send(&link, HANDOVER_RELAY_FIRST, NULL, 0));
+    budget_set_limit(0);
+    handover_link_dispose(&link);
+    handover_socket_dispose(&b);
+    assert_int_equal(budget_used(BUDGET_HANDOVER), 0);
+}
+
+/* What a slow receiver keeps. */
+static atomic_size_t kept;
+static atomic_uint kept_messages;
+
+static bool keep_message(struct handover_link *link, const struct handover_message *message, void *context,
+                         struct error *reason) {
+    (void)link;
+    (void)context;
+    (void)reason;
+    atomic_fetch_add(&kept, message->payload.length);
+    atomic_fetch_add(&kept_messages, 1);
+    return true;
+}
+
+#define FLOOD 40
+
+/* The link takes no more than its bound and what one message is over it; the rest arrives, in parts, as the receiver
+ * gets through with it. */
+static void what_a_receiver_has_not_handled_is_bounded(void **state) {
+    static struct party old, new;
+    const struct handover_handler old_handler = {.on_message = on_number},
+                                  new_handler = {.on_message = keep_message, .held = &kept};
+    static const char block[1 << 20];
+    const struct slice part = {block, sizeof block};
+    struct handover_socket a, b;
+    pthread_t old_thread, new_thread;
+    unsigned handled = 0;
+
+    (void)state;
+    connect_ends(&a, &b);
+    assert_true(handover_link_init(&old.link, &a, &old_handler, &error));
+    assert_true(handover_link_init(&new.link, &b, &new_handler, &error));
+    for (int i = 0; i < FLOOD; i++)
+        assert_true(handover_link_send(&old.link, HANDOVER_RELAY_FIRST, &part, 1));
+    assert_true(thread_start(&old_thread, "old", run_party, &old, &error));
+    assert_true(thread_start(&new_thread, "new", run_party, &new, &error));
+    while (handled < FLOOD) {
+        while (atomic_load(&kept) <= LINK_HELD_BYTES && atomic_load(&kept_messages) < FLOOD)
+            sched_yield();
+        assert_in_range(atomic_load(&kept), 1, LINK_HELD_BYTES + sizeof block);
+        handled = atomic_load(&kept_messages);
+        atomic_fetch_sub(&kept, atomic_load(&kept));
+        handover_link_wake(&new.link);
+    }
+    handover_link_finish(&old.link);
+    pthread_join(old_thread, NULL);
+    handover_link_dispose(&old.link);
+    pthread_join(new_thread, NULL);
+    assert_true(new.good);
+    handover_link_dispose(&new.link);
 }
 
 int main(void) {
@@ -363,6 +448,8 @@ int main(void) {
         cmocka_unit_test(another_version_of_the_messages_is_refused),
         cmocka_unit_test(threads_send_in_order_and_all_arrives_before_the_end),
         cmocka_unit_test(a_process_that_does_not_read_stops_nobody),
+        cmocka_unit_test(the_queue_has_a_share_of_the_account),
+        cmocka_unit_test(what_a_receiver_has_not_handled_is_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
