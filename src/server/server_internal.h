@@ -19,6 +19,7 @@
 #include "net/worker_loop.h"
 #include "server/housekeeping.h"
 #include "server/redirect.h"
+#include "server/server_relay.h"
 #include "server/server_tls.h"
 #include "server/takeover.h"
 #include "server/upgrade.h"
@@ -66,6 +67,7 @@ struct server {
     struct takeover takeover;             /* from the process before this one */
     struct memory_trim trim;              /* of the main thread */
     _Atomic(struct server_relay *) relay; /* NULL: no other process has clients */
+    struct relay_inbox relay_inbox;       /* from that process */
     sem_t drained;                        /* posted by each worker that has closed its sessions */
 };
 

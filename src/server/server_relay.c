@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -36,17 +37,22 @@ struct server_relay {
     bool kept_begun;
 };
 
-static void send_relayed(struct server_relay *relay, uint8_t type, const struct relay_event *event) {
+/* Events that are published wait within a bound for each app; the rest are orders. */
+static bool send_relayed(struct server_relay *relay, uint8_t type, const struct relay_event *event) {
     struct buffer bytes = {0};
     struct slice payload;
+    bool sent;
 
     buffer_reserve(&bytes, 64 + event->app_id.length + event->channel.length + event->name.length + event->data.length +
                                event->user_id.length);
     relay_event_append(&bytes, event);
     payload = buffer_slice(&bytes);
-    if (!handover_link_send(relay->link, type, &payload, 1))
+    sent = type == RELAY_EVENT ? handover_link_send_event(relay->link, type, event->app_id, payload)
+                               : handover_link_send(relay->link, type, &payload, 1);
+    if (!sent && type != RELAY_WEBHOOK)
         atomic_fetch_add_explicit(&relay->lost, 1, memory_order_relaxed);
     buffer_dispose(&bytes);
+    return sent;
 }
 
 static void relay_published(void *context, struct app_slot *slot, struct slice channel,
@@ -110,20 +116,21 @@ void server_relay_end(struct server *server) {
 static bool relay_webhook(void *context, const struct webhook_event *event) {
     struct server *server = context;
     struct server_relay *relay;
+    bool sent = false;
     char kind[16];
 
     snprintf(kind, sizeof kind, "%u", (unsigned)event->kind);
     reclaim_read_begin(&server->reclaimer);
     relay = atomic_load(&server->relay);
     if (relay != NULL)
-        send_relayed(relay, RELAY_WEBHOOK,
-                     &(struct relay_event){.app_id = event->app->id,
-                                           .channel = event->details.channel,
-                                           .name = slice_of(kind),
-                                           .user_id = event->details.user_id,
-                                           .published_ms = event->time_ms});
+        sent = send_relayed(relay, RELAY_WEBHOOK,
+                            &(struct relay_event){.app_id = event->app->id,
+                                                  .channel = event->details.channel,
+                                                  .name = slice_of(kind),
+                                                  .user_id = event->details.user_id,
+                                                  .published_ms = event->time_ms});
     reclaim_read_end(&server->reclaimer);
-    return relay != NULL;
+    return sent; /* else this process tells the webhook */
 }
 
 void server_relay_webhooks(struct server *server) {
@@ -176,29 +183,66 @@ static void post_kept_request(struct server *server) {
     worker_post(server->workers.list[0], &request->message);
 }
 
-static void do_nothing(struct worker *worker, void *context) {
-    (void)worker;
-    (void)context;
-}
+static void send_if_relaying(struct server *server, uint8_t type) {
+    struct server_relay *relay;
 
-static void ask_for_kept(void *context) {
-    struct server *server = context;
-    struct server_relay *relay = atomic_load(&server->relay);
-
+    reclaim_read_begin(&server->reclaimer);
+    relay = atomic_load(&server->relay);
     if (relay != NULL)
-        handover_link_send(relay->link, RELAY_KEPT_NEXT, NULL, 0);
-}
-
-static void say_kept_taken(void *context) {
-    struct server *server = context;
-    struct server_relay *relay = atomic_load(&server->relay);
-
-    if (relay != NULL)
-        handover_link_send(relay->link, HANDOVER_READY, NULL, 0);
+        handover_link_send(relay->link, type, NULL, 0);
+    reclaim_read_end(&server->reclaimer);
 }
 
 void server_relay_fetch_kept(struct server *server) {
-    ask_for_kept(server);
+    send_if_relaying(server, RELAY_KEPT_NEXT);
+}
+
+/* --- what is received and not handled yet --- */
+
+/* Counters of messages of one kind: two for each, and one when the last of them has been received. */
+#define ONE_RELAYED 2
+#define RELAYED_ALL 1
+
+static void begin_counted(atomic_uint *left) {
+    atomic_fetch_add(left, ONE_RELAYED);
+}
+
+/* True if it was the last one. */
+static bool end_counted(atomic_uint *left) {
+    return atomic_fetch_sub(left, ONE_RELAYED) == ONE_RELAYED + RELAYED_ALL;
+}
+
+/* No more follow. True if all are handled already. */
+static bool end_of_counted(atomic_uint *left) {
+    return atomic_fetch_add(left, RELAYED_ALL) == 0;
+}
+
+static void on_kept_taken(struct server *server) {
+    struct relay_inbox *inbox = &server->relay_inbox;
+
+    atomic_store(&inbox->kept_left, 0);
+    send_if_relaying(server, inbox->kept_ended ? HANDOVER_READY : RELAY_KEPT_NEXT);
+}
+
+static void end_overlap(struct server *server) {
+    if (server->webhook_events != NULL)
+        webhook_events_end_overlap(server->webhook_events);
+}
+
+void server_relay_end_overlap(struct server *server) {
+    if (end_of_counted(&server->relay_inbox.webhooks_left))
+        end_overlap(server);
+}
+
+/* Wakes the link's thread, which reads again. */
+static void resume_link(struct server *server) {
+    struct server_relay *relay;
+
+    reclaim_read_begin(&server->reclaimer);
+    relay = atomic_load(&server->relay);
+    if (relay != NULL)
+        handover_link_wake(relay->link);
+    reclaim_read_end(&server->reclaimer);
 }
 
 /* --- from the other process --- */
@@ -209,10 +253,39 @@ struct relayed_event {
     struct app_lookup lookup;
     struct server *server;
     struct worker *worker;
+    struct list link;                   /* in the worker's list, while its app is looked up */
+    struct relayed_event *next, **last; /* what waits for the same answer; `last` is of the first one */
+    size_t size;
     uint8_t type;
     struct relay_event event; /* its texts are behind this structure */
     char bytes[];
 };
+
+static void begin_relayed(struct relayed_event *relayed) {
+    struct relay_inbox *inbox = &relayed->server->relay_inbox;
+
+    atomic_fetch_add(&inbox->held, relayed->size);
+    budget_add(BUDGET_HANDOVER, NULL, relayed->size);
+    if (relayed->type == RELAY_KEPT)
+        begin_counted(&inbox->kept_left);
+    else if (relayed->type == RELAY_WEBHOOK)
+        begin_counted(&inbox->webhooks_left);
+}
+
+static void end_relayed(struct relayed_event *relayed) {
+    struct server *server = relayed->server;
+    struct relay_inbox *inbox = &server->relay_inbox;
+    size_t size = relayed->size, held = atomic_fetch_sub(&inbox->held, size);
+
+    budget_give(BUDGET_HANDOVER, NULL, size);
+    if (relayed->type == RELAY_KEPT && end_counted(&inbox->kept_left))
+        on_kept_taken(server);
+    else if (relayed->type == RELAY_WEBHOOK && end_counted(&inbox->webhooks_left))
+        end_overlap(server);
+    if (held > LINK_HELD_BYTES && held - size <= LINK_HELD_BYTES)
+        resume_link(server);
+    free(relayed);
+}
 
 static void post_relayed_webhook(const struct relayed_event *relayed) {
     const struct relay_event *event = &relayed->event;
@@ -255,28 +328,73 @@ static void act_on_relayed(const struct relayed_event *relayed) {
                         NULL);
 }
 
-static void on_relayed_app(struct app_lookup *lookup) {
-    struct relayed_event *relayed = container_of(lookup, struct relayed_event, lookup);
+static void on_relayed_app(struct app_lookup *lookup);
 
-    if (lookup->answer == APP_FOUND) /* else nobody here can be subscribed */
+/* Finds the event's app. False if the answer comes later. */
+static bool handle_known_app(struct relayed_event *relayed) {
+    relayed->lookup.done = on_relayed_app;
+    if (app_manager_find_by_id(relayed->server->apps, relayed->worker, relayed->event.app_id, &relayed->lookup) ==
+        APP_PENDING)
+        return false;
+    if (relayed->lookup.answer == APP_FOUND) /* else nobody here can be subscribed */
         act_on_relayed(relayed);
-    free(relayed);
+    end_relayed(relayed);
+    return true;
+}
+
+static struct list *waiting_relayed(const struct relayed_event *relayed) {
+    struct list *waiting = &relayed->server->relay_inbox.waiting[relayed->worker->index];
+
+    if (waiting->next == NULL)
+        list_init(waiting);
+    return waiting;
+}
+
+/* Handles an event and those after it of the same app, which wait as long as the app is not known. */
+static void handle_in_order(struct relayed_event *relayed, struct relayed_event **last) {
+    while (relayed != NULL) {
+        struct relayed_event *next = relayed->next;
+
+        if (!handle_known_app(relayed)) {
+            relayed->last = next == NULL ? &relayed->next : last;
+            list_append(waiting_relayed(relayed), &relayed->link);
+            return;
+        }
+        relayed = next;
+    }
+}
+
+static void on_relayed_app(struct app_lookup *lookup) {
+    struct relayed_event *relayed = container_of(lookup, struct relayed_event, lookup), *next = relayed->next;
+    struct relayed_event **last = relayed->last;
+
+    list_remove(&relayed->link);
+    if (lookup->answer == APP_FOUND)
+        act_on_relayed(relayed);
+    end_relayed(relayed);
+    handle_in_order(next, last);
 }
 
 static void handle_relayed(struct worker *worker, struct message *message, struct message **rest) {
     struct relayed_event *relayed = container_of(message, struct relayed_event, message);
-    enum app_answer answer;
+    struct list *waiting;
 
     (void)rest;
+    relayed->worker = worker;
     if (worker->stopping) {
-        free(relayed);
+        end_relayed(relayed);
         return;
     }
-    relayed->worker = worker;
-    relayed->lookup.done = on_relayed_app;
-    answer = app_manager_find_by_id(relayed->server->apps, worker, relayed->event.app_id, &relayed->lookup);
-    if (answer != APP_PENDING)
-        on_relayed_app(&relayed->lookup);
+    waiting = waiting_relayed(relayed);
+    for (struct list *link = waiting->next; link != waiting; link = link->next) {
+        struct relayed_event *first = container_of(link, struct relayed_event, link);
+        if (slice_equal(first->event.app_id, relayed->event.app_id)) {
+            *first->last = relayed;
+            first->last = &relayed->next;
+            return;
+        }
+    }
+    handle_in_order(relayed, NULL);
 }
 
 static bool relayed_is_valid(uint8_t type, const struct relay_event *event) {
@@ -297,18 +415,20 @@ static bool take_relayed(struct server *server, const struct handover_message *m
         return false;
     if (!relayed_is_valid(message->type, &event))
         return error_set(error, "the other process sends an event without an app, a channel, a name or data");
-    relayed = alloc(sizeof *relayed + message->payload.length);
+    relayed = malloc(sizeof *relayed + message->payload.length);
+    if (relayed == NULL)
+        return error_set(error, "no memory for an event of the other process");
     *relayed = (struct relayed_event){.message.handle = handle_relayed, .server = server, .type = message->type};
+    relayed->size = sizeof *relayed + message->payload.length;
     memcpy(relayed->bytes, message->payload.data, message->payload.length);
     relay_event_parse((struct slice){relayed->bytes, message->payload.length}, &relayed->event, error);
     index = (unsigned)(hash_bytes(event.channel) % server->workers.count);
+    begin_relayed(relayed);
     worker_post(server->workers.list[index], &relayed->message);
     return true;
 }
 
 bool server_relay_message(struct server *server, const struct handover_message *message, struct error *error) {
-    struct worker_task after = {.run = do_nothing, .context = server};
-
     switch (message->type) {
     case RELAY_EVENT:
     case RELAY_TERMINATE:
@@ -318,15 +438,13 @@ bool server_relay_message(struct server *server, const struct handover_message *
     case RELAY_KEPT_NEXT:
         post_kept_request(server);
         return true;
-    case RELAY_KEPT_PAGE: /* when the workers have taken its events, so that few of them wait */
-        after.finished = ask_for_kept;
-        break;
+    case RELAY_KEPT_PAGE: /* when its events are taken, so that few of them wait */
     case RELAY_KEPT_END:
-        after.finished = say_kept_taken;
-        break;
+        server->relay_inbox.kept_ended = message->type == RELAY_KEPT_END;
+        if (end_of_counted(&server->relay_inbox.kept_left))
+            on_kept_taken(server);
+        return true;
     default:
         return error_set(error, "the other process sends a message of type %u, which is unknown", message->type);
     }
-    workers_run_on_all(&server->workers, &after);
-    return true;
 }

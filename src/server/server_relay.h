@@ -8,15 +8,27 @@
  *   new: RELAY_KEPT_NEXT ---> old, worker 0: a page of kept events ---> new: channel_keep; then the next page
  *
  * The old process begins before it reads the kept events, so each event is either kept or relayed, or both. A worker
- * never waits for the other process. What that does not read waits in the link, up to LINK_QUEUE_BYTES, and is
- * lost beyond. The events of a channel are all published on the same worker, so they keep their order.
+ * never waits for the other process. What that does not read waits in the link, up to a bound for each app, and is
+ * lost beyond. The events of a channel are all published on the same worker, and those of an app that is looked up
+ * wait for each other, so they keep their order.
  */
 #pragma once
 
 #include "base/error.h"
+#include "base/list.h"
 #include "handover/handover_link.h"
+#include "net/worker.h"
 
 struct server;
+
+/* What was received from the other process and is not handled yet; {0} is nothing. */
+struct relay_inbox {
+    atomic_size_t held;               /* bytes; the link reads nothing while they are over LINK_HELD_BYTES */
+    atomic_uint kept_left;            /* events of the page of kept events */
+    atomic_uint webhooks_left;        /* events of webhooks */
+    atomic_bool kept_ended;           /* it is the last page */
+    struct list waiting[WORKERS_MAX]; /* of each worker: events whose app is looked up */
+};
 
 /* Begins to tell the other process of events. The link must live until a grace period after server_relay_end. On any
  * thread, when nothing is relayed. */
@@ -30,6 +42,9 @@ void server_relay_fetch_kept(struct server *server);
 
 /* Of the old process: from now on the new one tells webhooks who has come and left. Before clients are sent away. */
 void server_relay_webhooks(struct server *server);
+
+/* Of the new process, when the old one has ended: it says no more of who has come and left. */
+void server_relay_end_overlap(struct server *server);
 
 /* Takes a message of HANDOVER_RELAY_FIRST to HANDOVER_RELAY_LAST. False with an error if it is not understood. On the
  * link's thread. */

@@ -114,8 +114,7 @@ static void *run_takeover(void *context) {
     bool good = handover_link_run(&takeover->link, &error);
 
     server_relay_end(server);
-    if (server->webhook_events != NULL)
-        webhook_events_end_overlap(server->webhook_events);
+    server_relay_end_overlap(server);
     if (move_takeover(takeover, TAKEOVER_WAITING, TAKEOVER_FAILED) ||
         move_takeover(takeover, TAKEOVER_TAKING, TAKEOVER_FAILED))
         log_error("upgrade", "process %d does not let this one take its place: %s", (int)takeover->pid,
@@ -129,19 +128,20 @@ static void *run_takeover(void *context) {
 /* --- the main thread --- */
 
 bool takeover_ready(struct server *server, struct error *error) {
-    const struct handover_handler handler = {.on_message = on_takeover_message, .context = server};
+    const struct handover_handler handler = {
+        .on_message = on_takeover_message, .context = server, .held = &server->relay_inbox.held};
     struct takeover *takeover = &server->takeover;
 
     if (!handover_link_init(&takeover->link, &takeover->connection, &handler, error))
         return false;
     server_relay_begin(server, &takeover->link);
+    server_relay_fetch_kept(server);
     takeover->has_thread = thread_start(&takeover->thread, "upgrade", run_takeover, server, error);
     if (!takeover->has_thread) {
         server_relay_end(server);
         handover_link_dispose(&takeover->link);
         return false;
     }
-    server_relay_fetch_kept(server);
     return true;
 }
 

@@ -106,7 +106,8 @@ static bool greet_new_process(struct server *server, struct handover_socket *con
 
 /* Returns when the connection has ended, false with an error if that is too early. */
 static bool serve_new_process(struct server *server, struct error *error) {
-    const struct handover_handler handler = {.on_message = on_upgrade_message, .context = server};
+    const struct handover_handler handler = {
+        .on_message = on_upgrade_message, .context = server, .held = &server->relay_inbox.held};
     struct upgrade *upgrade = &server->upgrade;
     struct handover_socket connection = {.fd = -1};
     struct handover_link *link;
