@@ -32,7 +32,8 @@
  *   LISTENERS_END                  --->
  *   messages of the relay          <-->          messages of the relay
  *                                  <---          READY       all is built; nothing is accepted yet
- *   TAKE_OVER                      --->                      from now on both accept
+ *   TAKE_OVER                      --->                      from now on both accept;
+ *                                                           payload: seconds, in which it drains
  *                                  <---          TAKEN       it accepts
  *   drains                                       serves
  *   end of the connection: the process has ended

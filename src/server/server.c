@@ -437,7 +437,8 @@ static bool follow_upgrade(struct server *server) {
             say_ready(server);
             break;
         case TAKEOVER_ENDED:
-            log_info("upgrade", "process %d has ended", (int)server->takeover.pid);
+            if (!server->takeover.given_up)
+                log_info("upgrade", "process %d has ended", (int)server->takeover.pid);
             break;
         default:
             return false;

@@ -3,9 +3,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "handover/process_name.h"
@@ -14,6 +16,8 @@
 
 /* In which the old process must answer at the start. */
 #define GREETING_MS 10000
+/* The old process must have ended so long after its grace period, with its last webhooks. */
+#define OLD_ENDS_MS 10000
 
 static bool move_takeover(struct takeover *takeover, enum takeover_state from, enum takeover_state to) {
     return atomic_compare_exchange_strong(&takeover->state, &from, to);
@@ -90,21 +94,38 @@ static void on_accepting(void *context) {
     kill(getpid(), UPGRADE_SIGNAL);
 }
 
-static bool on_takeover_message(struct handover_link *link, const struct handover_message *message, void *context,
-                                struct error *error) {
-    struct server *server = context;
+/* The old process lets this one accept. It ends itself after the grace period; if it hangs, the link must not hold
+ * webhooks and memory for ever. */
+static bool take_over(struct server *server, struct handover_link *link, struct slice payload, struct error *error) {
+    unsigned long long grace_s;
 
-    (void)link;
-    if (message->type >= HANDOVER_RELAY_FIRST)
-        return server_relay_message(server, message, error);
-    if (message->type != HANDOVER_TAKE_OVER)
-        return error_set(error, "the old process sends a message of type %u, which is not expected", message->type);
+    if (!slice_to_number(payload, UINT32_MAX, &grace_s))
+        return error_set(error, "the old process does not say how long it drains");
     if (!move_takeover(&server->takeover, TAKEOVER_WAITING, TAKEOVER_TAKING))
         return error_set(error, "this process is told to end");
+    link->deadline.ends_ns = clock_monotonic_ns() + (grace_s * 1000 + OLD_ENDS_MS) * UINT64_C(1000000);
     server_listen_on_all_workers(server);
     workers_run_on_all(&server->workers,
                        &(struct worker_task){.run = accept_on_worker, .finished = on_accepting, .context = server});
     return true;
+}
+
+static bool on_takeover_message(struct handover_link *link, const struct handover_message *message, void *context,
+                                struct error *error) {
+    struct server *server = context;
+
+    if (message->type >= HANDOVER_RELAY_FIRST)
+        return server_relay_message(server, message, error);
+    if (message->type != HANDOVER_TAKE_OVER)
+        return error_set(error, "the old process sends a message of type %u, which is not expected", message->type);
+    return take_over(server, link, message->payload, error);
+}
+
+/* The old process has not ended, but is not heard any more. It must not send to nobody. */
+static void give_up_old_process(struct takeover *takeover) {
+    takeover->given_up = true;
+    shutdown(takeover->link.socket.fd, SHUT_RDWR);
+    log_warning("upgrade", "process %d has not ended in time, and is not waited for any more", (int)takeover->pid);
 }
 
 static void *run_takeover(void *context) {
@@ -115,11 +136,14 @@ static void *run_takeover(void *context) {
 
     server_relay_end(server);
     server_relay_end_overlap(server);
+    if (!good && atomic_load(&takeover->state) == TAKEOVER_ACCEPTS &&
+        deadline_remaining_ms(&takeover->link.deadline) == 0)
+        give_up_old_process(takeover);
     if (move_takeover(takeover, TAKEOVER_WAITING, TAKEOVER_FAILED) ||
         move_takeover(takeover, TAKEOVER_TAKING, TAKEOVER_FAILED))
         log_error("upgrade", "process %d does not let this one take its place: %s", (int)takeover->pid,
                   good ? "it has ended the upgrade" : error.text);
-    else if (move_takeover(takeover, TAKEOVER_ACCEPTS, TAKEOVER_ENDED) && !good)
+    else if (move_takeover(takeover, TAKEOVER_ACCEPTS, TAKEOVER_ENDED) && !good && !takeover->given_up)
         log_error("upgrade", "the connection to process %d has ended: %s", (int)takeover->pid, error.text);
     kill(getpid(), UPGRADE_SIGNAL);
     return NULL;

@@ -27,6 +27,7 @@ struct takeover {
     _Atomic(enum takeover_state) state;
     enum takeover_state told; /* the last of takeover_news; main thread */
     bool has_thread;
+    bool given_up; /* the old process hangs; set before the state is TAKEOVER_ENDED */
     pthread_t thread;
     pid_t pid; /* of the old process */
     struct handover_socket connection;

@@ -53,11 +53,17 @@ static bool pass_sockets(const struct server *server, struct handover_socket *co
            handover_socket_write(connection, HANDOVER_LISTENERS_END, SLICE(""), -1, deadline, error);
 }
 
-static bool on_ready(struct upgrade *upgrade, struct error *error) {
+static bool on_ready(struct server *server, struct error *error) {
+    struct upgrade *upgrade = &server->upgrade;
+    struct slice grace;
+    char text[16];
+
     if (!move_state(upgrade, UPGRADE_STARTING, UPGRADE_TAKING))
         return error_set(error, "this process is told to end");
     upgrade->link->deadline.ends_ns = clock_monotonic_ns() + ACCEPT_MS * UINT64_C(1000000);
-    return handover_link_send(upgrade->link, HANDOVER_TAKE_OVER, NULL, 0) ||
+    snprintf(text, sizeof text, "%u", (unsigned)server->config.shutdown_grace_period_s);
+    grace = slice_of(text);
+    return handover_link_send(upgrade->link, HANDOVER_TAKE_OVER, &grace, 1) ||
            error_set(error, "no memory for a message to the new process");
 }
 
@@ -80,7 +86,7 @@ static bool on_upgrade_message(struct handover_link *link, const struct handover
         return server_relay_message(server, message, error);
     switch (message->type) {
     case HANDOVER_READY:
-        return on_ready(&server->upgrade, error);
+        return on_ready(server, error);
     case HANDOVER_TAKEN:
         return on_taken(&server->upgrade, error);
     default:

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { api, publish } from '../lib/api.js';
 import { closedWithError, connect, join, signin, subscribe, trigger } from '../lib/client.js';
 import { subscriber } from '../lib/events.js';
+import { fetchMetrics } from '../lib/metrics.js';
 import { APP, serverFor } from '../lib/server.js';
 import { webhookReceiver } from '../lib/webhook-receiver.js';
 
@@ -13,8 +14,8 @@ const CHANNEL = 'private-steps';
 
 // Upgrades a server with ten clients of which only the first are sent away soon; resolves to those that the old process
 // still has, and a client of the new one.
-async function withTwoProcesses(t, prepare = () => {}) {
-  const server = await serverFor(t, { config: { workers: 1, shutdown_grace_period: 60 } });
+async function withTwoProcesses(t, { prepare = () => {}, ...options } = {}) {
+  const server = await serverFor(t, { config: { workers: 1, shutdown_grace_period: 60 }, ...options });
   const clients = await Promise.all(Array.from({ length: 10 }, () => subscriber(server, t, CHANNEL)));
   for (const ws of clients) await prepare(ws);
   const { ended } = await server.upgrade();
@@ -81,7 +82,7 @@ test('an excluded socket id is respected in the other process', async (t) => {
 });
 
 test('events for users, and the orders to close their connections, reach both', async (t) => {
-  const { server, old, next, end } = await withTwoProcesses(t, (ws) => signin(ws, { id: 'user-1' }));
+  const { server, old, next, end } = await withTwoProcesses(t, { prepare: (ws) => signin(ws, { id: 'user-1' }) });
   await publish(server, { name: 'step', channel: '#server-to-user-user-1', data: '{"n":0}' });
   for (const ws of [...old, next]) assert.deepEqual(await numbers(ws, 'step', 1), [0]);
   await api(server, 'POST', '/users/user-1/terminate_connections');
@@ -152,4 +153,43 @@ test('webhooks hear of nobody who only changes over, and of those who do not com
   await subscribe(back[0], 'last');
   await receiver.events.next((event) => event.channel === 'last');
   assert.equal(told().length, first.length + 3, told().join('\n'));
+});
+
+test('a process that hangs is given up some time after its grace period', async (t) => {
+  const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
+  const server = await serverFor(t, {
+    apps: [{ ...APP, webhooks: [{ url: receiver.url, event_types: ['channel_occupied'] }] }],
+    config: { shutdown_grace_period: 5 }, // the old process has clients for so long
+  });
+  const since = server.log.all.length;
+  const clients = await Promise.all(Array.from({ length: 10 }, () => connect(server, { t })));
+  const { old } = await server.upgrade();
+  process.kill(old, 'SIGSTOP');
+  try {
+    await subscribe(await connect(server, { t }), 'fresh');
+    await receiver.events.next((event) => event.channel === 'fresh');
+    await server.waitForLog(new RegExp(`^process ${old} has not ended in time`), { since });
+    await server.upgrade();
+  } finally {
+    process.kill(old, 'SIGCONT');
+  }
+  for (const ws of clients) ws.destroy();
+});
+
+test('a flood of one app takes no events of another one', async (t) => {
+  const flooder = { ...APP, id: 'flooder', key: 'flooder-key', max_backend_events_per_second: 0 };
+  const { server, old, end } = await withTwoProcesses(t, { apps: [APP, flooder] });
+  const channels = Array.from({ length: 100 }, (_, i) => `nobody-${i}`);
+  const data = 'x'.repeat(9000);
+  const flood = async () => {
+    for (let i = 0; i < 60; i++) await publish(server, { name: 'e', channels, data }, { app: flooder });
+  };
+  const others = async () => {
+    for (let n = 0; n < 60; n++) await publish(server, { name: 'step', channel: CHANNEL, data: JSON.stringify({ n }) });
+  };
+  await Promise.all([flood(), flood(), flood(), others()]);
+  for (const ws of old) assert.deepEqual(await numbers(ws, 'step', 60), upTo(60));
+  const metrics = await fetchMetrics(server);
+  assert.ok(metrics.sum('memory_held_bytes', { kind: 'handover' }) <= 80 * 1024 * 1024);
+  await end();
 });
