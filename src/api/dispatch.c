@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "net/address_limit.h"
+#include "net/client_address.h"
 
 static void find_route(struct api_call *call, const struct route_table *table, struct slice path);
 static void find_call_app(struct api_call *call);
@@ -213,8 +214,17 @@ static enum app_answer find_app_of_key(struct api_call *call) {
     return answer;
 }
 
+static uint64_t address_of_caller(struct app_lookup *lookup) {
+    const struct api_call *call = container_of(lookup, struct api_call, lookup);
+    uint64_t address = 0;
+
+    (void)client_address(call->connection, call->request, api_hops(call->api), &address);
+    return address;
+}
+
 static enum app_answer start_lookup(struct api_call *call) {
     call->lookup.done = on_app_found;
+    call->lookup.address = address_of_caller;
     switch (call->route->needs) {
     case ROUTE_NOTHING:
     case ROUTE_TOKEN:

@@ -30,7 +30,10 @@ struct app_lookup {
     /* APP_INVALID: which field is broken; valid until the end of the turn, or of `done`. */
     const char *reason;
     void (*done)(struct app_lookup *lookup); /* after APP_PENDING only, on the caller's worker */
-    struct list link;                        /* the manager's, while the answer is pending */
+    /* The address of the client who asks, see client_address; called before the find returns, if the store has to be
+     * asked. NULL: the server itself. */
+    uint64_t (*address)(struct app_lookup *lookup);
+    struct list link; /* the manager's, while the answer is pending */
 };
 
 /* What the manager calls above it. */

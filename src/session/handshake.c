@@ -110,10 +110,15 @@ static void on_lookup_done(struct app_lookup *lookup) {
     free(waiting);
 }
 
+static uint64_t address_of_waiting(struct app_lookup *lookup) {
+    return session_client_address(container_of(lookup, struct session_lookup, lookup)->session);
+}
+
 static void find_session_app(struct session *session, struct slice key) {
     struct session_lookup *waiting = alloc_zero(sizeof *waiting);
 
     waiting->lookup.done = on_lookup_done;
+    waiting->lookup.address = address_of_waiting;
     waiting->session = session;
     if (app_manager_find_by_key(session->server->apps, session_worker(session), key, &waiting->lookup) != APP_PENDING) {
         apply_lookup(session, &waiting->lookup);

@@ -112,6 +112,9 @@ bool signature_valid(struct session *session, struct slice auth, const struct sl
 void session_log_accept(struct session *session, struct http_connection *connection,
                         const struct http_request *request);
 
+/* The client's address, see client_address; 0 if it has none. */
+uint64_t session_client_address(const struct session *session);
+
 /* Writes a debug line about the session: the client's address, and if the session is established, socket id and app. */
 void session_log(const struct session *session, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -23,6 +23,16 @@ static const char *address_of_session(const struct session *session, char storag
     return peer_address_write(session->websocket.stream->fd, storage) ? storage : "unknown address";
 }
 
+uint64_t session_client_address(const struct session *session) {
+    uint64_t address = 0;
+
+    if (session->address == NULL)
+        (void)peer_address_read(session->websocket.stream->fd, &address);
+    else
+        (void)client_address_parse(slice_of(session->address), &address);
+    return address;
+}
+
 void session_log_refusal(const struct session *session, const char *format, ...) {
     char text[512], storage[CLIENT_ADDRESS_TEXT];
     va_list arguments;

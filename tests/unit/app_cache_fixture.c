@@ -235,8 +235,13 @@ static void done(struct app_lookup *lookup) {
     fixture.answered++;
 }
 
+static uint64_t address_of_client(struct app_lookup *lookup) {
+    (void)lookup;
+    return fixture.address;
+}
+
 enum app_answer fixture_start(struct app_lookup *lookup, unsigned worker, bool by_key, const char *name) {
-    *lookup = (struct app_lookup){.done = done};
+    *lookup = (struct app_lookup){.done = done, .address = address_of_client};
     fixture.workers.list[worker]->now_ms = clock_monotonic_ms();
     (by_key ? app_manager_find_by_key : app_manager_find_by_id)(fixture.manager, fixture.workers.list[worker],
                                                                 slice_of(name), lookup);

@@ -19,6 +19,7 @@ struct cache_fixture {
     unsigned told[WORKERS_MAX]; /* how often each worker heard that apps were disabled or deleted */
     struct buffer replaced;     /* records that were replaced: "a 1>2" is a line for max_connections, 0 for none */
     unsigned answered;          /* lookups that were answered later than at once */
+    uint64_t address;           /* of the client whose lookups they are */
     struct app_lookup last;     /* the lookup of fixture_by_key and fixture_by_id */
     char reason[512];           /* of the last answer: its own reason and record are valid for a turn only */
     unsigned limit;             /* max_connections of the record of the last answer */

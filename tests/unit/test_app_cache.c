@@ -135,6 +135,11 @@ static unsigned flood_with_ids(void) {
     return i - 1;
 }
 
+/* Tokens that a bucket which was full then can have given until now. */
+static uint64_t tokens_at_most(unsigned limit, uint64_t began_ms) {
+    return limit + 2 + (clock_monotonic_ms() - began_ms) * limit / (UNKNOWN_WINDOW_S * 1000);
+}
+
 static void made_up_names_ask_the_store_so_often_and_no_more(void **state) {
     uint64_t began_ms = clock_monotonic_ms();
     unsigned asked;
@@ -142,10 +147,68 @@ static void made_up_names_ask_the_store_so_often_and_no_more(void **state) {
     (void)state;
     fixture_open("\"negative_ttl\":0", 20000);
     asked = flood_with_ids();
-    assert_in_range(asked, UNKNOWN_LIMIT,
-                    UNKNOWN_LIMIT + 2 + (clock_monotonic_ms() - began_ms) * UNKNOWN_LIMIT / (UNKNOWN_WINDOW_S * 1000));
+    assert_in_range(asked, UNKNOWN_ADDRESS_LIMIT, tokens_at_most(UNKNOWN_ADDRESS_LIMIT, began_ms));
     assert_int_equal(fixture_lookups().misses, asked);
     assert_int_equal(fixture_by_key("made-up"), APP_NOT_FOUND); /* keys are counted by themselves */
+}
+
+#define IP4(last) (UINT64_C(0xffff) << 32 | (last))
+#define IP6(high) (UINT64_C(0x20010db800000000) | (uint64_t)(high))
+
+/* An address with another bucket than the attacker's: the buckets are chosen by chance. */
+static uint64_t other_address(const struct unknown_names *names, uint64_t attacker) {
+    struct unknown_names probe = *names;
+    uint64_t address = IP4(1);
+
+    while (address == attacker || !unknown_names_admit(&probe, NAME_ID, address, clock_monotonic_ms()))
+        address++;
+    return address;
+}
+
+static void a_flood_from_one_address_leaves_the_others_apps_that_were_never_asked_for(void **state) {
+    struct unknown_names *names = alloc_zero(sizeof *names);
+    uint64_t now_ms = clock_monotonic_ms();
+
+    (void)state;
+    fixture.address = IP4(0xc0000201);
+    unknown_names_init(names);
+    while (unknown_names_admit(names, NAME_ID, fixture.address, now_ms))
+        ;
+    fixture_open("\"negative_ttl\":0", 20000);
+    flood_with_ids();
+    fixture.address = other_address(names, fixture.address);
+    assert_int_equal(fixture_by_id("a"), APP_FOUND);
+    unknown_names_dispose(names);
+    free(names);
+}
+
+/* Takes tokens until there are no more; returns how many. */
+static unsigned drain_unknown(struct unknown_names *names, uint64_t address, uint64_t now_ms) {
+    unsigned count = 0;
+
+    while (unknown_names_admit(names, NAME_ID, address, now_ms))
+        count++;
+    return count;
+}
+
+static void addresses_have_a_share_of_the_tokens_and_all_of_them_a_bound(void **state) {
+    struct unknown_names *names = alloc_zero(sizeof *names);
+    unsigned all = 0;
+
+    (void)state;
+    unknown_names_init(names);
+    assert_int_equal(drain_unknown(names, IP6(0x0000), 1000), UNKNOWN_ADDRESS_LIMIT);
+    assert_int_equal(drain_unknown(names, IP6(0xffff), 1000), 0); /* the same /48 */
+    unknown_names_return(names, NAME_ID, IP6(0x1234));
+    assert_int_equal(drain_unknown(names, IP6(0x0000), 1000), 1);
+    for (unsigned i = 0; i < 100; i++)
+        all += drain_unknown(names, IP4(i), 1000);
+    assert_int_equal(all, UNKNOWN_LIMIT - UNKNOWN_ADDRESS_LIMIT);
+    /* What was refused for want of all has cost none of the address. */
+    assert_int_equal(drain_unknown(names, IP4(99), 1000 + UNKNOWN_WINDOW_S * 1000), UNKNOWN_ADDRESS_LIMIT);
+    assert_true(unknown_names_admit(names, NAME_KEY, IP4(99), 1000));
+    unknown_names_dispose(names);
+    free(names);
 }
 
 static void made_up_names_do_not_concern_those_that_were_found(void **state) {
@@ -335,6 +398,8 @@ int main(void) {
         TEST(a_name_that_is_not_there_is_asked_for_once_in_its_time),
         TEST(names_that_are_not_there_take_a_bounded_space),
         TEST(made_up_names_ask_the_store_so_often_and_no_more),
+        TEST(a_flood_from_one_address_leaves_the_others_apps_that_were_never_asked_for),
+        TEST(addresses_have_a_share_of_the_tokens_and_all_of_them_a_bound),
         TEST(made_up_names_do_not_concern_those_that_were_found),
         TEST(apps_that_are_there_cost_no_token_of_made_up_names),
         TEST(a_broken_record_is_invalid_with_its_field_until_it_is_repaired),

@@ -189,16 +189,17 @@ static bool answer_stale(struct app_cache *cache, struct cache_entry *entry, str
 
 /* Creates the fetch of a name. NULL: it was never found, as too many others. With the mutex held. */
 static struct cache_fetch *begin_fetch(struct app_cache *cache, enum name_kind kind, struct slice name, uint64_t hash,
-                                       struct reclaim_batch *unlinked) {
+                                       uint64_t address, struct reclaim_batch *unlinked) {
     struct cache_entry *entry = records_find(&cache->records, kind, name, hash);
     bool unknown = entry == NULL && !unknown_names_was_found(&cache->unknown, hash);
     uint64_t now_ms = clock_monotonic_ms();
     struct cache_fetch *fetch;
 
-    if (unknown && !unknown_names_admit(&cache->unknown, kind, now_ms))
+    if (unknown && !unknown_names_admit(&cache->unknown, kind, address, now_ms))
         return NULL;
     fetch = fetches_add(&cache->fetches, kind, name, entry, now_ms, unlinked);
     fetch->unknown = unknown;
+    fetch->address = address;
     if (!unknown)
         fetch->operation.priority = STORE_KNOWN;
     return fetch;
@@ -207,12 +208,12 @@ static struct cache_fetch *begin_fetch(struct app_cache *cache, enum name_kind k
 /* Joins the fetch of the name, or a new one, which goes to `created`; or the answer is APP_UNAVAILABLE. With the mutex
  * held. */
 static void join_fetch(struct app_cache *cache, struct worker *worker, enum name_kind kind, struct slice name,
-                       uint64_t hash, struct app_lookup *lookup, struct cache_fetch **created,
+                       uint64_t hash, uint64_t address, struct app_lookup *lookup, struct cache_fetch **created,
                        struct reclaim_batch *unlinked) {
     struct cache_fetch *fetch = fetches_find(&cache->fetches, kind, name, hash);
 
     if (fetch == NULL)
-        fetch = *created = begin_fetch(cache, kind, name, hash, unlinked);
+        fetch = *created = begin_fetch(cache, kind, name, hash, address, unlinked);
     if (fetch == NULL) {
         lookup->answer = APP_UNAVAILABLE;
         return;
@@ -227,13 +228,14 @@ static enum app_answer ask_store(struct app_cache *cache, struct worker *worker,
                                  uint64_t hash, struct app_lookup *lookup) {
     struct cache_effects effects = {0};
     struct cache_fetch *created = NULL;
+    uint64_t address = lookup->address != NULL ? lookup->address(lookup) : 0;
     bool known;
 
     pthread_mutex_lock(&cache->mutex);
     known = answer_from_tables(cache, worker, kind, name, hash, lookup) ||
             answer_stale(cache, records_find(&cache->records, kind, name, hash), worker, lookup);
     if (!known)
-        join_fetch(cache, worker, kind, name, hash, lookup, &created, &effects.unlinked);
+        join_fetch(cache, worker, kind, name, hash, address, lookup, &created, &effects.unlinked);
     pthread_mutex_unlock(&cache->mutex);
     if (known)
         return lookup->answer;
@@ -241,8 +243,9 @@ static enum app_answer ask_store(struct app_cache *cache, struct worker *worker,
         counter_add(&cache->counters[worker->index].errors, 1);
         log_warning("app",
                     "lookups of unknown app %s are refused for a while: the store did not know more than %u of them "
-                    "in %u s, so clients make them up, or use those of deleted apps",
-                    kind == NAME_ID ? "ids" : "keys", UNKNOWN_LIMIT, UNKNOWN_WINDOW_S);
+                    "from one client address, or %u from all, in %u s, so clients make them up, or use those of "
+                    "deleted apps; behind a proxy set trust_hops, or all clients have one address",
+                    kind == NAME_ID ? "ids" : "keys", UNKNOWN_ADDRESS_LIMIT, UNKNOWN_LIMIT, UNKNOWN_WINDOW_S);
         return APP_UNAVAILABLE;
     }
     counter_add(&cache->counters[worker->index].misses, 1);

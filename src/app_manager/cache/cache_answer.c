@@ -151,7 +151,7 @@ static void finish_fetch(struct store_operation *operation, enum store_answer an
         enum app_answer result = apply_answer(cache, fetch, answer, error, &effects);
         cache_note_removal_end(cache, &effects);
         if (fetch->unknown && answer != STORE_NOT_FOUND)
-            unknown_names_return(&cache->unknown, fetch->kind);
+            unknown_names_return(&cache->unknown, fetch->kind, fetch->address);
         fetch_answer(fetch, result, result == APP_INVALID ? error->text : NULL, &deliveries);
         fetches_remove(&cache->fetches, fetch);
     }

@@ -34,7 +34,8 @@ struct cache_fetch {
     enum name_kind kind;
     atomic_uint references; /* the query's, and one for each delivery */
     bool refresh;           /* begun by the sweep */
-    bool unknown;           /* of a name never found: has a token of unknown_names */
+    bool unknown;           /* of a name never found: has tokens of unknown_names */
+    uint64_t address;       /* unknown: of the client that they are of */
     uint64_t started_ms;
     uint64_t write_version;           /* of the last write before the query began */
     uint64_t waiting_workers;         /* bits: workers on which lookups wait */
