@@ -61,7 +61,7 @@ static void list_if_wanted(struct app_slot *slot, void *context) {
 }
 
 /* The slot is looked for here: it may have gone since the worker had it. */
-static void append_list(struct list_thread *lists, const struct list_job *job, struct buffer *text) {
+static void append_to_answer(struct list_thread *lists, const struct list_job *job, struct buffer *text) {
     struct list_search search = {.job = job, .answer = text};
 
     app_manager_each_slot(lists->apps, list_if_wanted, &search);
@@ -77,7 +77,7 @@ static void make_list(struct list_thread *lists, struct list_job *job) {
     job->no_memory = !budget_take(BUDGET_OUTPUT, NULL, estimate);
     if (job->no_memory)
         return;
-    append_list(lists, job, &text);
+    append_to_answer(lists, job, &text);
     budget_give(BUDGET_OUTPUT, NULL, estimate);
     if (!budget_has_room(BUDGET_OUTPUT, NULL, text.length)) {
         budget_refused(BUDGET_OUTPUT);
