@@ -22,6 +22,8 @@
 #define ACCEPT_MS 10000
 /* In which it must end when this process is told to. */
 #define END_MS 2000
+/* How long `curlew upgrade`, which looks at the name of this process, can see that an upgrade had begun. */
+#define SEEN_MS 100
 
 static bool move_state(struct upgrade *upgrade, enum upgrade_state from, enum upgrade_state to) {
     return atomic_compare_exchange_strong(&upgrade->state, &from, to);
@@ -142,6 +144,8 @@ static void fail_upgrade(struct server *server, const struct error *error) {
     char how[80];
 
     handover_program_end(upgrade->pidfd, how, sizeof how);
+    if (atomic_load(&upgrade->state) != UPGRADE_FAILED)
+        nanosleep(&(struct timespec){.tv_nsec = SEEN_MS * 1000000L}, NULL);
     if (atomic_load(&upgrade->state) == UPGRADE_FAILED) /* by upgrade_stop */
         log_info("upgrade", "the upgrade is given up: process %d %s", (int)upgrade->pid, how);
     else
