@@ -57,6 +57,20 @@ static void publish_event(struct api_call *call, const struct event *event, stru
     counter_add(&slot_part(call->lookup.slot, call->worker)->counters.publishes, count);
 }
 
+/* What an event has for each channel on its way to another process, beside its texts; more than enough. */
+#define RELAY_BYTES 512
+
+/* While two processes have clients: refuses what might not reach those of the other one. */
+static bool check_relay_room(struct api_call *call, size_t bytes) {
+    if (channel_relay_has_room(call->api->channels, call->lookup.slot, bytes))
+        return true;
+    repeat_refused(call);
+    api_refuse_with(call, 503, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"),
+                    "the server is being upgraded, and too many events of this app wait for the process before or "
+                    "after this one: try again");
+    return false;
+}
+
 /* --- one event --- */
 
 static int compare_names(const void *a, const void *b) {
@@ -188,6 +202,8 @@ static void publish_checked(struct api_call *call, const struct event *event, co
                             struct buffer *scratch) {
     struct slice data = event_data(event, scratch);
 
+    if (!check_relay_room(call, targets->count * (event->members[EVENT_NAME].token.length + data.length + RELAY_BYTES)))
+        return;
     if (!request_rate_take_events(call, targets->count)) {
         repeat_refused(call);
     } else if (event->info != 0) {
@@ -336,6 +352,8 @@ void api_post_batch(struct api_call *call) {
         return;
     if (!check_batch(call->lookup.app, members[BATCH_EVENTS], &info, &count, &refusal)) {
         refuse_publish(call, &refusal);
+    } else if (!check_relay_room(call, call->request->body.length + count * RELAY_BYTES)) {
+        return; /* with an answer that is empty yet */
     } else if (!request_rate_take_events(call, count)) {
         repeat_refused(call);
     } else {

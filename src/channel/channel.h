@@ -64,6 +64,8 @@ struct channel_hub_settings {
 struct channel_relay {
     void (*published)(void *context, struct app_slot *slot, struct slice channel, const struct channel_event *event);
     void (*terminated)(void *context, struct app_slot *slot, struct slice user_id, bool reconnect);
+    /* True if events of the app with so many bytes find room on their way. */
+    bool (*has_room)(void *context, const struct app_slot *slot, size_t bytes);
     void *context;
 };
 
@@ -113,6 +115,10 @@ struct channel_counts {
  */
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts);
+
+/* False if events of the app with so many bytes may not all find room on their way to another process: refuse them
+ * before the first is published. Any worker. */
+bool channel_relay_has_room(struct channel_hub *hub, const struct app_slot *slot, size_t bytes);
 
 /* Releases what the channels of an event have shared; NULL is ignored. In the same turn. */
 void channel_event_end(struct cached_event *shared);

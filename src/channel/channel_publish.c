@@ -133,6 +133,12 @@ void channel_keep(struct channel_hub *hub, struct app_slot *slot, struct worker 
     cached_event_unref(cached);
 }
 
+bool channel_relay_has_room(struct channel_hub *hub, const struct app_slot *slot, size_t bytes) {
+    const struct channel_relay *relay = channel_hub_relay(hub);
+
+    return relay == NULL || relay->has_room(relay->context, slot, bytes);
+}
+
 void channel_event_end(struct cached_event *shared) {
     if (shared != &nothing_kept)
         cached_event_unref(shared);

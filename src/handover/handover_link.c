@@ -49,11 +49,15 @@ void handover_link_dispose(struct handover_link *link) {
     handover_socket_dispose(&link->socket);
 }
 
+static size_t queue_bound(void) {
+    uint64_t limit = budget_kind_limit(BUDGET_HANDOVER);
+
+    return limit < LINK_QUEUE_BYTES ? (size_t)limit : LINK_QUEUE_BYTES;
+}
+
 /* Counts a message before it is made. False if there is no room for it. `share` is NULL for an order. */
 static bool count_outgoing(struct handover_link *link, atomic_size_t *share, size_t length) {
-    uint64_t limit = budget_kind_limit(BUDGET_HANDOVER);
-    size_t bound = limit < LINK_QUEUE_BYTES ? (size_t)limit : LINK_QUEUE_BYTES;
-    size_t queued = atomic_fetch_add(&link->queued_bytes, length), own;
+    size_t bound = queue_bound(), queued = atomic_fetch_add(&link->queued_bytes, length), own;
 
     if (share == NULL && queued + length <= bound + LINK_ORDER_BYTES) {
         budget_add(BUDGET_HANDOVER, NULL, length);
@@ -109,6 +113,13 @@ bool handover_link_send(struct handover_link *link, uint8_t type, const struct s
 
 bool handover_link_send_event(struct handover_link *link, uint8_t type, struct slice app_id, struct slice payload) {
     return send_counted(link, type, &link->shares[hash_bytes(app_id) % LINK_SHARES], &payload, 1);
+}
+
+bool handover_link_has_room(const struct handover_link *link, struct slice app_id, size_t bytes) {
+    size_t own = atomic_load(&link->shares[hash_bytes(app_id) % LINK_SHARES]);
+    size_t bound = queue_bound(), queued = atomic_load(&link->queued_bytes);
+
+    return own == 0 || (queued < bound && own + bytes <= (bound - queued) / 2);
 }
 
 void handover_link_wake(struct handover_link *link) {

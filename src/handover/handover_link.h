@@ -66,6 +66,10 @@ bool handover_link_send(struct handover_link *link, uint8_t type, const struct s
 /* Sends an event of an app. False also if the app has as much in the queue as there is room left. Any thread. */
 bool handover_link_send_event(struct handover_link *link, uint8_t type, struct slice app_id, struct slice payload);
 
+/* True if events of the app with so many bytes surely find room: they fit into half of what it may have in the queue,
+ * or nothing of it waits there. Ask before the first of several events. Any thread. */
+bool handover_link_has_room(const struct handover_link *link, struct slice app_id, size_t bytes);
+
 /* Wakes the link's thread if it sleeps, without a mutex. Any thread. */
 void handover_link_wake(struct handover_link *link);
 

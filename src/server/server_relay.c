@@ -82,11 +82,17 @@ static void relay_terminated(void *context, struct app_slot *slot, struct slice 
             .app_id = slice_of(slot->id), .user_id = user_id, .reconnect = reconnect, .published_ms = clock_wall_ms()});
 }
 
+static bool relay_has_room(void *context, const struct app_slot *slot, size_t bytes) {
+    const struct server_relay *relay = context;
+
+    return handover_link_has_room(relay->link, slice_of(slot->id), bytes);
+}
+
 void server_relay_begin(struct server *server, struct handover_link *link) {
     struct server_relay *relay = alloc_zero(sizeof *relay);
 
-    relay->hooks =
-        (struct channel_relay){.published = relay_published, .terminated = relay_terminated, .context = relay};
+    relay->hooks = (struct channel_relay){
+        .published = relay_published, .terminated = relay_terminated, .has_room = relay_has_room, .context = relay};
     relay->link = link;
     assert(atomic_load(&server->relay) == NULL);
     atomic_store(&server->relay, relay);

@@ -353,7 +353,12 @@ static void a_process_that_does_not_read_stops_nobody(void **state) {
     (void)state;
     connect_ends(&a, &b);
     assert_true(handover_link_init(&link, &a, &handler, &error));
+    assert_true(handover_link_has_room(&link, SLICE("one"), 1 << 30)); /* nothing of it waits */
+    assert_true(handover_link_send_event(&link, HANDOVER_RELAY_FIRST, SLICE("one"), SLICE("event")));
+    assert_true(handover_link_has_room(&link, SLICE("one"), 31 << 20));
+    assert_false(handover_link_has_room(&link, SLICE("one"), 32 << 20));
     assert_int_equal(fill_link(&link, "one"), 32);
+    assert_false(handover_link_has_room(&link, SLICE("one"), 1));
     assert_int_equal(fill_link(&link, "another"), 16);
     assert_true(handover_link_send_event(&link, HANDOVER_RELAY_FIRST, SLICE("third"), SLICE("event")));
     assert_int_equal(fill_link(&link, NULL), 16 + 15); /* the heads of the messages count, too */
