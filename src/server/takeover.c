@@ -96,7 +96,8 @@ static void on_accepting(void *context) {
 
 /* The old process lets this one accept. It ends itself after the grace period; if it hangs, the link must not hold
  * webhooks and memory for ever. */
-static bool take_over(struct server *server, struct handover_link *link, struct slice payload, struct error *error) {
+static bool begin_taking_over(struct server *server, struct handover_link *link, struct slice payload,
+                              struct error *error) {
     unsigned long long grace_s;
 
     if (!slice_to_number(payload, UINT32_MAX, &grace_s))
@@ -118,7 +119,7 @@ static bool on_takeover_message(struct handover_link *link, const struct handove
         return server_relay_message(server, message, error);
     if (message->type != HANDOVER_TAKE_OVER)
         return error_set(error, "the old process sends a message of type %u, which is not expected", message->type);
-    return take_over(server, link, message->payload, error);
+    return begin_taking_over(server, link, message->payload, error);
 }
 
 /* The old process has not ended, but is not heard any more. It must not send to nobody. */
