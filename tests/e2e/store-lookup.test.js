@@ -22,6 +22,72 @@ const APP = { id: 'one', key: 'one-key', secret: 's' };
 const INSERT =
   'INSERT INTO applications (id, key, secret, enabled, enable_client_messages, max_connections, max_client_events_per_second) VALUES ';
 
+// The address of another client, as a proxy tells it.
+const from = (address) => ({ 'X-Forwarded-For': address });
+const OTHERS = ['198.51.100.1', '203.0.113.7', '2001:db8::1'];
+
+// Asks for made-up names from one address while `meanwhile` runs, which begins when the first is refused.
+async function floodWhile(t, server, target, meanwhile) {
+  const http = await RawHttp.connect(server);
+  t.after(() => http.destroy());
+  let [sent, rest, over] = [0, null, false];
+  while (!over) {
+    let refused = false;
+    for (let i = 0; i < 100; i++) http.send('GET', target(++sent), { headers: from('192.0.2.1') });
+    for (let i = 0; i < 100; i++) {
+      const { status } = await http.next();
+      assert.ok(status !== 200, `${status}`);
+      refused ||= status === 503;
+    }
+    assert.ok(refused || sent <= 50_000, 'it has a bound');
+    if (refused) rest ??= meanwhile().finally(() => (over = true));
+  }
+  await rest;
+}
+
+// By chance an address may share the lookups of the attacker, one in a thousand.
+async function oneOf(addresses, ask) {
+  for (const address of addresses) if (await ask(address)) return;
+  assert.fail(`no client was served from ${addresses}`);
+}
+
+test('made-up ids and keys from one address leave the lookups of the others alone', async (t) => {
+  const apps = Array.from({ length: 40 }, (_, i) => ({ id: `app-${i}`, key: `key-${i}`, secret: 's' }));
+  const server = await serverFor(t, {
+    apps,
+    config: {
+      app_manager: { driver: 'sqlite', cache: { negative_ttl: 0 } },
+      database: { sqlite: { path: path.join(folderWith(t), 'apps.db') } },
+      rate_limiter: { api_rate_limit: { trust_hops: 1 }, websocket_rate_limit: { trust_hops: 1 } },
+    },
+  });
+  const reads = async (app, address) =>
+    (await api(server, 'GET', '/channels', { app, headers: from(address) })).status === 200;
+  const connects = async (app, address) => {
+    const ws = await RawWebSocket.connect(server, { key: app.key, headers: from(address) });
+    const { event } = await ws.expect(/^pusher:(connection_established|error)$/);
+    ws.destroy();
+    return event === 'pusher:connection_established';
+  };
+  // each app is asked for once, so it is as unknown as a made-up one
+  await floodWhile(
+    t,
+    server,
+    (name) => `/up/${name}`,
+    async () => {
+      for (const app of apps.slice(0, 20)) await oneOf(OTHERS, (address) => reads(app, address));
+    },
+  );
+  await floodWhile(
+    t,
+    server,
+    (name) => `/stats?auth_key=${name}`,
+    async () => {
+      for (const app of apps.slice(20)) await oneOf(OTHERS, (address) => connects(app, address));
+    },
+  );
+});
+
 describe('while the store does not answer', () => {
   const ends = [];
   let backend;
