@@ -234,6 +234,7 @@ describe('signals after an upgrade', () => {
     const server = await serverFor(t, { config: { shutdown_grace_period: 2 } });
     const clients = await Promise.all(Array.from({ length: 10 }, () => subscriber(server, t, 'my-channel')));
     const { old, pid } = await server.upgrade();
+    await Promise.any(clients.map((ws) => ws.closing())); // from now on the old process accepts nobody
     const next = await subscriber(server, t, 'my-channel');
     process.kill(old, 'SIGTERM');
     process.kill(pid, 'SIGTERM');
