@@ -14,7 +14,7 @@ struct memory_trim {
     uint64_t peak_bytes;
 };
 
-/* Notes how much clients make the server hold. If that has fallen to half of the last peak or less, gives free memory
+/* Notes how much clients make the server hold. If a quarter of the last peak or more is gone, gives free memory
  * back to the system and returns true. That takes a while, and threads that allocate may wait for it: not for workers,
  * and not more often than every few seconds. */
 bool memory_trim_look(struct memory_trim *trim, uint64_t used_bytes);
