@@ -114,6 +114,7 @@ describe('apps', () => {
     await call('PUT', '/one', { key: 'k2', secret: 's2' });
     await call('DELETE', '/one');
     await call('DELETE', '/one'); // 404
+    await server.waitForLog(/^app one was deleted through the admin API/);
     const lines = server.log.all.filter((line) => /through the admin API/.test(line.message));
     assert.deepEqual(
       lines.map((line) => line.level),

@@ -82,6 +82,7 @@ describe('with all descriptors in use by WebSockets', () => {
       assert.equal(connected.value, connections.length + 1);
     });
     await connect(server, { t });
+    await server.waitForLog(/file descriptors are short/);
     assert.equal(server.log.all.filter((line) => /file descriptors are short/.test(line.message)).length, 1);
   });
 
