@@ -93,8 +93,7 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int launch
     const struct sigaction standard = {.sa_handler = SIG_DFL};
     sigset_t blocked;
 
-    /* The new process has no descriptor of this one for a moment: an epoll set would go on reporting a connection that
-     * this process has closed and freed meanwhile. */
+    /* The kernel copies the first 64 descriptors or so before it closes them; see workers_share_descriptors. */
     if (close_range(STDERR_FILENO + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) == 0) {
         sigaction(SIGPIPE, &standard, NULL);
         sigemptyset(&blocked); /* what does not end a server waits until it is one */
@@ -109,7 +108,7 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int launch
     _exit(127);
 }
 
-/* As posix_spawn, which would share the descriptors for a while. Sets `*pidfd`. */
+/* As posix_spawn, which would share all descriptors until the new program runs. Sets `*pidfd`. */
 static pid_t spawn_program(struct launch *launch, int *pidfd) {
     static _Alignas(16) char stack[LAUNCH_STACK_BYTES];
     sigset_t all, before;

@@ -704,6 +704,8 @@ static void stream_destroy(struct stream *stream) {
         setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     if (worker->all->addresses != NULL)
         address_table_leave(worker->all->addresses, stream->fd);
+    if (atomic_load_explicit(&worker->all->shares_descriptors, memory_order_relaxed))
+        worker_unwatch(worker, stream->fd);
     close(stream->fd);
     backlog_remove(&worker->backlog, &stream->backlog);
     worker_forget(worker, &stream->target);

@@ -147,6 +147,8 @@ struct workers {
     unsigned started;
     struct descriptor_bounds descriptors;
     struct address_table *addresses; /* open connections by client address; NULL: they are not limited */
+    /* Another process may have copies of descriptors for a moment; see workers_share_descriptors. */
+    atomic_bool shares_descriptors;
     struct worker *list[WORKERS_MAX];
 };
 

@@ -1,6 +1,7 @@
 #include "net/worker_loop.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,6 +262,30 @@ void workers_join(struct workers *workers) {
     for (; workers->started != 0; workers->started--)
         pthread_join(workers->list[workers->started - 1]->thread, NULL);
     workers_settle(workers);
+}
+
+static void note_sharing(struct worker *worker, void *context) {
+    (void)worker; /* it has ended the turn in which it could have missed the flag */
+    (void)context;
+}
+
+static void all_know(void *context) {
+    sem_post(context);
+}
+
+void workers_share_descriptors(struct workers *workers) {
+    sem_t known;
+
+    atomic_store(&workers->shares_descriptors, true);
+    sem_init(&known, 0, 0);
+    workers_run_on_all(workers, &(struct worker_task){.run = note_sharing, .finished = all_know, .context = &known});
+    while (sem_wait(&known) != 0)
+        continue;
+    sem_destroy(&known);
+}
+
+void workers_share_no_descriptors(struct workers *workers) {
+    atomic_store(&workers->shares_descriptors, false);
 }
 
 void workers_settle(struct workers *workers) {

@@ -37,6 +37,13 @@ void workers_join(struct workers *workers);
 /* The same with a time limit. False if some threads have not ended in time; they continue and must be joined later. */
 bool workers_join_within(struct workers *workers, uint64_t timeout_ms);
 
+/* Call it around the start of a program, which has copies of some descriptors for a moment: until then a closed
+ * descriptor would stay in a worker's epoll set, and be reported after its stream was freed. Between the two calls
+ * workers remove each descriptor from the set before they close it. The first call returns when all workers know. While
+ * the workers run; not on their threads. */
+void workers_share_descriptors(struct workers *workers);
+void workers_share_no_descriptors(struct workers *workers);
+
 /* Handles the messages that were posted after the threads ended, on the calling thread, so that they are freed. */
 void workers_settle(struct workers *workers);
 

@@ -203,7 +203,9 @@ static bool start_new_process(struct server *server, struct error *error) {
     if (!handover_place_open(&upgrade->place, runtime_folder(folder, sizeof folder), error))
         return false;
     snprintf(variable, sizeof variable, HANDOVER_VARIABLE "=%s", upgrade->place.path);
+    workers_share_descriptors(&server->workers);
     upgrade->pid = handover_program_start(variable, &upgrade->pidfd, error);
+    workers_share_no_descriptors(&server->workers);
     if (upgrade->pid < 0) {
         handover_place_close(&upgrade->place);
         return false;

@@ -643,6 +643,26 @@ static void finishing_for_a_peer_that_sends_nothing_more_does_not_wait_for_it(vo
     close_peer(&peer);
 }
 
+/* A program that is being started has a copy of the socket for a moment, and epoll reports it as long as there is one.
+ */
+static void a_closed_stream_is_not_reported_while_another_process_has_its_socket(void **state) {
+    struct peer peer;
+    int copy;
+
+    (void)state;
+    open_peer(&peer);
+    copy = dup(peer.stream->fd);
+    atomic_store(&workers.shares_descriptors, true);
+    stream_close(peer.stream);
+    harness_settle(worker);
+    assert_int_equal(peer.closes, 1);
+    assert_int_equal(write(peer.client, "too late", 8), 8);
+    assert_int_equal(harness_turn(worker), 0);
+    close(copy);
+    atomic_store(&workers.shares_descriptors, false);
+    close_peer(&peer);
+}
+
 static void a_peer_that_does_not_close_after_the_end_is_closed_after_5_s(void **state) {
     struct peer peer;
 
@@ -1065,6 +1085,7 @@ int main(void) {
         TEST(without_limits_the_list_ends_where_its_counters_do),
         TEST(finishing_writes_everything_and_waits_for_the_peer_to_close),
         TEST(finishing_for_a_peer_that_sends_nothing_more_does_not_wait_for_it),
+        TEST(a_closed_stream_is_not_reported_while_another_process_has_its_socket),
         TEST(a_peer_that_does_not_close_after_the_end_is_closed_after_5_s),
         TEST(a_peer_that_does_not_read_the_end_is_closed_after_30_s),
         TEST(a_peer_that_has_closed_its_half_still_gets_the_rest),
