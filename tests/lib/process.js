@@ -47,6 +47,8 @@ export function start(t, command, args, { env = {}, cwd, input = false } = {}) {
     })
     .catch(() => {});
   t.after(async () => {
+    // The report of a sanitizer is longer than what an error quotes.
+    if (t.passed === false && err.all.some((line) => /Sanitizer/.test(line))) console.log(err.all.join('\n'));
     child.kill('SIGKILL');
     await ended.catch(() => {});
   });
