@@ -12,6 +12,7 @@ import { folderWith, start } from '../lib/process.js';
 import { RELEASE_BINARY, startServer } from '../lib/server.js';
 import { ControlGroup } from './control_group.js';
 import { Healthy } from './healthy.js';
+import { ends, judge, owner, problem } from './verdict.js';
 
 const ATTACKS = [
   'unknown-bodies',
@@ -46,15 +47,6 @@ const MEMORY_SLACK_BYTES = 32 * 1024 * 1024;
 const HEALTHY = { id: '1', key: 'healthy-key', secret: 'a secret of the healthy', enable_client_messages: true };
 const HOSTILE = { id: '2', key: 'hostile-key', secret: 'a secret of the hostile', enable_client_messages: true };
 const UNLIMITED = { max_connections: 0, max_client_events_per_second: 0, max_backend_events_per_second: 0 };
-
-const problems = [];
-const ends = [];
-const owner = { after: (end) => ends.unshift(end) };
-
-function problem(text) {
-  problems.push(text);
-  if (problems.length <= 50) console.error(`WRONG: ${text}`);
-}
 
 function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -168,20 +160,7 @@ async function main() {
   for (const name of CHOSEN) await attack(parts, [name], name);
   if (CHOSEN.length > 1) await attack(parts, CHOSEN, 'all at once');
   await healthy.finish();
-  console.log(`${healthy.received} events received by the healthy, ${healthy.published} published, none lost`);
+  console.log(`${healthy.received} events received by the healthy, ${healthy.published} published`);
 }
 
-try {
-  await main();
-} catch (error) {
-  problem(error.stack);
-}
-for (const end of ends) {
-  try {
-    await end();
-  } catch (error) {
-    problem(error.message);
-  }
-}
-console.log(problems.length === 0 ? 'attacks: nothing was wrong' : `attacks: ${problems.length} things were wrong`);
-process.exit(problems.length === 0 ? 0 : 1);
+await judge('attacks', main);

@@ -17,6 +17,7 @@ import { Connections } from './connections.js';
 import { Memory } from './memory.js';
 import { Publisher } from './publisher.js';
 import { Receiver } from './receiver.js';
+import { ends, judge, owner, problem } from './verdict.js';
 
 const { values } = parseArgs({ options: { seconds: { type: 'string' }, clients: { type: 'string' } } });
 const SECONDS = Number(values.seconds ?? 600);
@@ -28,15 +29,6 @@ if (!(SECONDS >= 30 && CLIENTS >= 100)) {
 
 const TOKEN = 'a token of at least thirty-two characters';
 const APP = { id: '1', key: 'soak-key', secret: 'a secret of the soak test' };
-
-const problems = [];
-const ends = [];
-const owner = { after: (end) => ends.unshift(end) };
-
-function problem(text) {
-  problems.push(text);
-  if (problems.length <= 50) console.error(`WRONG: ${text}`);
-}
 
 async function startParts() {
   const files = makeCertificates(folderWith(owner));
@@ -103,19 +95,4 @@ async function main() {
   console.log(`${changes.made} changes of the record; ${memory.summary()}`);
 }
 
-try {
-  await main();
-} catch (error) {
-  problem(error.stack);
-}
-for (const end of ends) {
-  try {
-    await end();
-  } catch (error) {
-    problem(error.message);
-  }
-}
-console.log(
-  problems.length === 0 ? 'soak: nothing was wrong' : `soak: ${problems.length} things were wrong, see above`,
-);
-process.exit(problems.length === 0 ? 0 : 1);
+await judge('soak', main);
