@@ -30,7 +30,7 @@ static struct frame *member_frame(struct slice channel, const struct presence_me
     }
     buffer_append(&data, SLICE("}\""));
     frame = event_frame(added ? SLICE("\"pusher_internal:member_added\"") : SLICE("\"pusher_internal:member_removed\""),
-                        channel, buffer_slice(&data), SLICE(""));
+                        channel, buffer_slice(&data), SLICE(""), SLICE(""));
     buffer_dispose(&data);
     return frame;
 }

@@ -38,8 +38,10 @@
 struct channel;
 struct channel_event;
 struct channel_hub;
+struct filter;
 struct member_list;
 struct presence_member;
+struct tags;
 struct cached_event;
 
 /* --- the hub: state that all channels of the process share --- */
@@ -94,6 +96,8 @@ struct channel_event {
     struct slice event;                    /* the name, as a JSON string with its quotes */
     struct slice data;                     /* JSON text, sent unchanged */
     struct slice user_id;                  /* JSON string of the sender on a presence channel, else empty */
+    struct tags *tags;                     /* channel/filter/tags.h; NULL: none. The caller keeps its reference. */
+    bool whole;                            /* the publisher wants no delta of this event */
     const struct stream *except_stream;    /* the sender's own connection, or NULL */
     const struct socket_id *except_socket; /* a connection that the API excludes, or NULL */
     bool keep;                             /* an event from the API, which a cache channel keeps */
@@ -192,7 +196,10 @@ struct subscription {
     struct channel *channel; /* holds a reference */
     struct stream *stream;
     struct presence_member *member; /* the member in a presence channel, else NULL */
-    uint32_t index;                 /* index in the worker's array */
+    /* Which events it gets (channel/filter/filter.h); NULL: all. Set it with channel_set_filter; the session owns it.
+     */
+    struct filter *filter;
+    uint32_t index; /* index in the worker's array */
     /* A watcher of a user's channel, which gets only online and offline events. */
     bool watcher;
 };
@@ -238,6 +245,34 @@ void channel_snapshot(const struct subscription *subscription, struct channel_jo
 
 /* Ends a subscription or a watch. `app` as in struct channel_join. */
 void channel_leave(struct channel_hub *hub, struct subscription *subscription, const struct app *app);
+
+/* --- deltas and filters of a subscription, on its worker's thread --- */
+
+/* How a subscription takes the events of its channel. */
+enum delta_takes {
+    TAKES_WHOLE, /* no deltas */
+    TAKES_FOSSIL,
+    TAKES_XDELTA3,
+    TAKES_DEFAULT, /* deltas with the algorithm that the app sets for the channel, else with the server's */
+};
+
+/*
+ * Sets how the subscription takes events, from the next event on. `asked`: the subscription itself has decided that, so
+ * a setting of the app that turns deltas off for the channel does not change it; (TAKES_WHOLE, true) is a subscription
+ * that does not want them although its connection does. False, and nothing is changed, if there is no room in the
+ * account of memory. The channels of channel_type_has_deltas only.
+ */
+bool channel_set_deltas(struct channel_hub *hub, struct subscription *subscription, enum delta_takes takes, bool asked);
+
+/* What was set, `*asked` (may be NULL) too; (TAKES_WHOLE, false) if nothing was. */
+enum delta_takes channel_deltas(const struct subscription *subscription, bool *asked);
+
+/* The client has lost its texts: the next event is whole. */
+void channel_forget_base(struct subscription *subscription);
+
+/* Sets the filter, from the next event on; NULL: none. The caller keeps the filter and releases it when the
+ * subscription has another one or has ended. */
+void channel_set_filter(struct subscription *subscription, struct filter *filter);
 
 /* The name and type of a channel, immutable. Any thread. */
 struct slice channel_name(const struct channel *channel);

@@ -14,6 +14,7 @@
  *   announce.c       events that channels generate: members, counts, watchlists
  *   channel_publish.c  events from the API and from clients
  *   membership.c     joining and leaving
+ *   subscriber.c     how a subscription takes events: deltas, its filter
  *   channel_query.c  reading the state of channels
  */
 #pragma once
@@ -34,14 +35,22 @@
 struct subscriber {
     struct stream *stream;
     struct subscription *subscription;
-    uint64_t joined; /* the subscriber gets only events with a higher number */
+    /* The subscriber gets only events with a higher number, and knows the texts of those only: it is raised to the
+     * latest event that the list has had when a client has lost its texts. */
+    uint64_t joined : 60;
+    uint64_t takes : 2; /* enum delta_takes */
+    uint64_t asked : 1; /* see channel_set_deltas */
+    uint64_t filtered : 1;
 };
 
 /* The subscribers (or watchers) on one worker; used on that worker's thread only, without a lock. */
 struct subscriber_list {
     struct subscriber *entries;
     uint32_t count, capacity;
-    uint64_t newest; /* upper bound of all `joined` */
+    uint64_t newest;  /* upper bound of all `joined` */
+    uint64_t latest;  /* number of the latest event that was delivered */
+    uint32_t deltas;  /* entries that take deltas */
+    uint32_t filters; /* entries that have a filter */
 };
 
 /* The subscribers (or watchers) on all workers. */
@@ -170,9 +179,10 @@ static inline const struct channel_relay *channel_hub_relay(struct channel_hub *
 
 /* --- event_frame.c --- */
 
-/* Encodes an event as a frame with one reference. `event`, `data` and `user_id` (may be empty) are JSON text; `channel`
- * is a name. */
-struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id);
+/* Encodes an event as a frame with one reference. `event`, `data`, `user_id` and `tags` (may be empty) are JSON text;
+ * `channel` is a name. */
+struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id,
+                          struct slice tags);
 
 /* --- publication.c --- */
 
@@ -211,6 +221,11 @@ void publication_post(struct publication *publication);
 /* Wakes the workers if the publication was posted, and drops the creator's reference. The caller does not hold the
  * mutex; NULL is ignored. */
 void publication_finish(struct publication *publication);
+
+/* --- subscriber.c --- */
+
+/* Notes that the subscriber lacks the texts of the events up to `number`, all of which the list has had. */
+void subscriber_forget(struct subscriber_list *list, struct subscriber *entry, uint64_t number);
 
 /* --- announce.c --- */
 

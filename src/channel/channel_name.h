@@ -25,5 +25,11 @@ struct channel_type channel_type_of(struct slice name);
  * 255 bytes. The caller checks the app's max_channel_name_length. */
 bool channel_name_valid(struct slice name);
 
+/* True if subscribers to channels of the type can ask for deltas: clients cannot decode them in encrypted channels, and
+ * ignore them in users' channels. */
+static inline bool channel_type_has_deltas(struct channel_type type) {
+    return type.kind != CHANNEL_ENCRYPTED && type.kind != CHANNEL_USER;
+}
+
 /* Returns the label in the metrics; all kinds of cache channels have LABEL_CACHE. */
 enum channel_label channel_label_of(struct channel_type type);

@@ -20,7 +20,7 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
     bool dead, unused = false;
     struct frame *frame;
 
-    frame = event_frame(event->event, name, event->data, event->user_id);
+    frame = event_frame(event->event, name, event->data, event->user_id, SLICE(""));
     frame->droppable = true;
     publication = publication_create(hub, channel, frame, worker->now_ns);
     publication->except_stream = event->except_stream;

@@ -2,9 +2,10 @@
 #include "channel/channel_internal.h"
 #include "net/websocket.h"
 
-struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id) {
+struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id,
+                          struct slice tags) {
     struct buffer escaped = {0};
-    struct slice parts[9];
+    struct slice parts[11];
     size_t count = 0;
     struct frame *frame;
 
@@ -24,6 +25,10 @@ struct frame *event_frame(struct slice event, struct slice channel, struct slice
     if (user_id.length != 0) {
         parts[count++] = SLICE(",\"user_id\":");
         parts[count++] = user_id;
+    }
+    if (tags.length != 0) {
+        parts[count++] = SLICE(",\"tags\":");
+        parts[count++] = tags;
     }
     parts[count++] = SLICE("}");
     frame = websocket_text_frame(parts, count);

@@ -32,12 +32,15 @@ static void list_subscriber(struct subscriber_list *list, struct stream *stream,
     if (list->count == list->capacity)
         resize_list(list, subscription->channel->slot, list->capacity < 4 ? 4 : list->capacity + list->capacity / 2);
     subscription->index = list->count;
-    list->entries[list->count++] = (struct subscriber){stream, subscription, joined};
+    list->entries[list->count++] =
+        (struct subscriber){.stream = stream, .subscription = subscription, .joined = joined};
     if (joined > list->newest)
         list->newest = joined;
 }
 
 static void unlist_subscriber(struct subscriber_list *list, struct app_slot *slot, uint32_t index) {
+    list->deltas -= list->entries[index].takes != TAKES_WHOLE;
+    list->filters -= list->entries[index].filtered;
     list->count--;
     if (index != list->count) {
         list->entries[index] = list->entries[list->count];
@@ -140,7 +143,8 @@ static struct cached_event *take_snapshot(const struct channel *channel, uint64_
 static void encode_cached(const struct channel *channel, struct cached_event *cached, struct channel_join *join) {
     if (cached == NULL)
         return;
-    join->cached = event_frame(cached_event_name(cached), channel_name(channel), cached_event_data(cached), SLICE(""));
+    join->cached =
+        event_frame(cached_event_name(cached), channel_name(channel), cached_event_data(cached), SLICE(""), SLICE(""));
     cached_event_unref(cached);
 }
 

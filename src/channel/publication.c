@@ -186,7 +186,7 @@ static void deliver_group(struct publication *const *group, unsigned count, cons
 static void deliver_publication(struct worker *worker, struct message *message, struct message **rest) {
     struct publication *first = publication_of(message);
     struct channel *channel = first->channel;
-    const struct subscriber_list *list =
+    struct subscriber_list *list =
         &(first->to_watchers ? channel->watchers.lists : channel->subscribers.lists)[worker->index];
     struct publication *group[GROUP_MAX];
     struct app_part *app;
@@ -195,6 +195,7 @@ static void deliver_publication(struct worker *worker, struct message *message, 
         publication_unref(first);
         return;
     }
+    list->latest = first->number;
     app = slot_part(channel->slot, worker);
     worker_spend(worker, (size_t)list->count * DELIVERY_WORK);
     if (first->frame == NULL) {
@@ -203,6 +204,7 @@ static void deliver_publication(struct worker *worker, struct message *message, 
     } else if (has_no_exclusions(first) && list->newest < first->number) {
         unsigned count = take_group(first, group, rest);
         deliver_group(group, count, list, app);
+        list->latest = group[count - 1]->number;
         for (unsigned i = 0; i < count; i++)
             publication_unref(group[i]);
     } else {

@@ -342,6 +342,51 @@ static void the_sender_and_a_named_socket_are_left_out(void **state) {
     }
 }
 
+static void assert_takes(const struct peer *peer, enum delta_takes takes, bool asked) {
+    bool was_asked;
+
+    assert_int_equal(channel_deltas(&peer->own, &was_asked), takes);
+    assert_int_equal(was_asked, asked);
+}
+
+static void how_a_subscription_takes_events_is_its_own(void **state) {
+    struct peer peers[3];
+    const struct subscriber_list *list;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        open_peer(&peers[i], 0);
+        join(&peers[i], "chat");
+        assert_takes(&peers[i], TAKES_WHOLE, false);
+    }
+    list = &peers[0].own.channel->subscribers.lists[0];
+    assert_true(channel_set_deltas(hub, &peers[0].own, TAKES_WHOLE, true));
+    assert_true(channel_set_deltas(hub, &peers[1].own, TAKES_DEFAULT, false));
+    assert_true(channel_set_deltas(hub, &peers[2].own, TAKES_FOSSIL, true));
+    assert_true(channel_set_deltas(hub, &peers[2].own, TAKES_XDELTA3, true));
+    channel_set_filter(&peers[2].own, (struct filter *)&peers[2]);
+    assert_int_equal(list->deltas, 2);
+    assert_int_equal(list->filters, 1);
+    publish(1, "chat", "1");
+    deliver_all();
+    channel_forget_base(&peers[1].own);
+    publish(1, "chat", "2");
+    deliver_all();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_told(&peers[i], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":1}");
+        assert_told(&peers[i], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":2}");
+    }
+    leave(&peers[0]); /* the last entry takes its place */
+    assert_takes(&peers[1], TAKES_DEFAULT, false);
+    assert_takes(&peers[2], TAKES_XDELTA3, true);
+    leave(&peers[2]);
+    assert_int_equal(list->deltas, 1);
+    assert_int_equal(list->filters, 0);
+    leave(&peers[1]);
+    for (unsigned i = 0; i < 3; i++)
+        close_peer(&peers[i]);
+}
+
 static void a_newcomer_is_not_told_what_was_published_before_it_joined(void **state) {
     struct peer old, newcomer;
 
@@ -1032,6 +1077,7 @@ int main(void) {
         TEST(an_event_reaches_the_subscribers_on_every_worker_and_nobody_else),
         TEST(publishing_to_nobody_leaves_nothing_behind),
         TEST(the_sender_and_a_named_socket_are_left_out),
+        TEST(how_a_subscription_takes_events_is_its_own),
         TEST(a_newcomer_is_not_told_what_was_published_before_it_joined),
         TEST(events_that_wait_together_are_joined_only_within_the_bounds),
         TEST(a_small_channel_does_not_wait_for_a_large_one),
