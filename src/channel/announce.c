@@ -38,9 +38,12 @@ static struct frame *member_frame(struct slice channel, const struct presence_me
 static struct publication *member_publication(struct channel_hub *hub, struct channel *channel,
                                               const struct presence_member *member, bool added, uint64_t now_ns) {
     struct frame *frame = member_frame(channel_name(channel), member, added);
+    struct publication *publication;
 
     frame->uncounted = true;
-    return publication_create(hub, channel, frame, now_ns);
+    publication = publication_create(hub, channel, frame, now_ns);
+    publication->about_member = true;
+    return publication;
 }
 
 /* Creates the event that tells a user's watchers that the user is online or offline. */

@@ -12,7 +12,8 @@
  * mailbox of each worker that has subscribers, including the publisher's own. Each worker then iterates over its own
  * array. So all subscribers of a channel get events in the same order. Joins and leaves are serialised by the same
  * mutex: a subscription stores the number at which it joined, gets the member list and the cached event as of that
- * number, and after that only events with higher numbers. So it neither misses an event nor gets one twice.
+ * number, and after that only events with higher numbers. So it neither misses an event nor gets one twice. A client
+ * that subscribes again gets a new member list, and member_added and member_removed only from its number on.
  *
  * `#server-to-user-{id}` is a channel, too: its subscribers are the connections that are signed in as that user, its
  * watchers are the connections that have the user on their watchlist.
@@ -40,7 +41,7 @@ struct channel_event;
 struct channel_hub;
 struct filter;
 struct member_list;
-struct presence_member;
+struct presence_place;
 struct tags;
 struct cached_event;
 
@@ -195,7 +196,7 @@ void channel_count_active(struct app_slot *slot, uint32_t counts[CHANNEL_LABEL_C
 struct subscription {
     struct channel *channel; /* holds a reference */
     struct stream *stream;
-    struct presence_member *member; /* the member in a presence channel, else NULL */
+    struct presence_place *place; /* in a presence channel (presence.h); else NULL */
     /* Which events it gets (channel/filter/filter.h); NULL: all. Set it with channel_set_filter; the session owns it.
      */
     struct filter *filter;
@@ -240,8 +241,9 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
 bool channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct stream *stream, struct slice user_id,
                         struct subscription *subscription, bool *online);
 
-/* Fills the results of `join` with the current state, for a client that subscribes again. */
-void channel_snapshot(const struct subscription *subscription, struct channel_join *join);
+/* Fills the results of `join` with the current state, for a client that subscribes again. Events that are on their way
+ * to it still arrive, but not those about members up to now: the new list has them. */
+void channel_snapshot(struct subscription *subscription, struct channel_join *join);
 
 /* Ends a subscription or a watch. `app` as in struct channel_join. */
 void channel_leave(struct channel_hub *hub, struct subscription *subscription, const struct app *app);

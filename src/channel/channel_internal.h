@@ -47,7 +47,7 @@ struct subscriber {
 struct subscriber_list {
     struct subscriber *entries;
     uint32_t count, capacity;
-    uint64_t newest;  /* upper bound of all `joined` */
+    uint64_t newest;  /* upper bound of all `joined` and `listed` */
     uint64_t latest;  /* number of the latest event that was delivered */
     uint32_t deltas;  /* entries that take deltas */
     uint32_t filters; /* entries that have a filter */
@@ -204,7 +204,8 @@ struct publication {
     uint64_t born_ns;   /* time of publishing, for the latency */
     uint64_t posted_to; /* mask of the workers that got it; for the creator only */
     bool to_watchers;
-    bool reconnect; /* the clients of closed connections are to come back at once */
+    bool about_member; /* member_added or member_removed */
+    bool reconnect;    /* the clients of closed connections are to come back at once */
     bool has_except_socket;
     const struct stream *except_stream;
     struct socket_id except_socket;

@@ -158,6 +158,18 @@ struct join_result {
     bool unused;                 /* the channel must be unlinked */
 };
 
+/* Creates the place of the connection in a presence channel; NULL in others. */
+static struct presence_place *place_create(const struct channel *channel, const struct join_result *result) {
+    struct presence_place *place;
+
+    if (result->member == NULL)
+        return NULL;
+    place = alloc(sizeof *place);
+    *place = (struct presence_place){result->member, result->joined};
+    budget_add(BUDGET_PRESENCE, &channel->slot->budget, alloc_footprint(sizeof *place));
+    return place;
+}
+
 /* Joins the channel, in one step in the order of its events. The caller holds the mutex. */
 static enum attempt join_channel(struct joining *joining, struct channel *channel, struct announcements *announcements,
                                  struct join_result *result) {
@@ -232,8 +244,8 @@ static enum attempt try_subscribe(struct joining *joining, struct channel *chann
         return attempt;
     if (result.member != NULL && result.member == joining->candidate)
         adopt_candidate(joining, channel, result.first_member);
-    *joining->subscription =
-        (struct subscription){.channel = channel_ref(channel), .stream = joining->stream, .member = result.member};
+    *joining->subscription = (struct subscription){
+        .channel = channel_ref(channel), .stream = joining->stream, .place = place_create(channel, &result)};
     list_subscriber(&channel->subscribers.lists[worker->index], joining->stream, joining->subscription, result.joined);
     encode_cached(channel, result.cached, joining->join);
     return ATTEMPT_DONE;
@@ -263,14 +275,20 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
     return attempt == ATTEMPT_FULL ? CHANNEL_FULL : CHANNEL_JOINED;
 }
 
-void channel_snapshot(const struct subscription *subscription, struct channel_join *join) {
+void channel_snapshot(struct subscription *subscription, struct channel_join *join) {
     struct channel *channel = subscription->channel;
+    const struct worker *worker = subscription->stream->worker;
+    struct subscriber_list *list = &channel->subscribers.lists[worker->index];
     struct cached_event *cached;
+    uint64_t number;
 
     join->cached = NULL;
     pthread_mutex_lock(&channel->mutex);
-    cached = take_snapshot(channel, subscription->stream->worker->now_ms, join);
+    cached = take_snapshot(channel, worker->now_ms, join);
+    number = channel->number;
     pthread_mutex_unlock(&channel->mutex);
+    if (subscription->place != NULL)
+        subscription->place->listed = list->newest = number;
     encode_cached(channel, cached, join);
 }
 
@@ -331,7 +349,8 @@ static void stop_watching(struct subscription *subscription) {
 static void leave_channel(struct channel_hub *hub, struct subscription *subscription, const struct app *app) {
     struct channel *channel = subscription->channel;
     struct worker *worker = subscription->stream->worker;
-    struct presence_member *member = subscription->member;
+    struct presence_place *place = subscription->place;
+    struct presence_member *member = place != NULL ? place->member : NULL;
     struct announcements announcements;
     struct presence_member **buckets = NULL;
     bool dead, idle, member_left, last_member = false;
@@ -356,6 +375,9 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
 
     unlist_subscriber(&channel->subscribers.lists[worker->index], channel->slot, subscription->index);
     announcements_finish(&announcements);
+    if (place != NULL)
+        budget_give(BUDGET_PRESENCE, &channel->slot->budget, alloc_footprint(sizeof *place));
+    free(place);
     if (member_left) {
         budget_give(BUDGET_PRESENCE, &channel->slot->budget, presence_member_bytes(member, last_member));
         presence_member_unref(member);

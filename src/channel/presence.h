@@ -37,6 +37,12 @@ struct presence_member {
     char storage[];
 };
 
+/* The place of one connection in a presence channel. */
+struct presence_place {
+    struct presence_member *member;
+    uint64_t listed; /* the client has the members as of this number of the channel */
+};
+
 /* Creates a member with one reference. `id` is decoded, `info` is exact JSON text; both are copied. */
 struct presence_member *presence_member_create(struct slice id, struct slice info);
 

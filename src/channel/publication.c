@@ -86,7 +86,14 @@ static ssize_t send_event(const struct subscriber_list *list, struct stream *str
     return list->count > STREAM_FAN_OUT_LEAST ? stream_fan_out(stream, chunk) : stream_send(stream, chunk);
 }
 
-/* Delivers one event, except to subscribers that are excluded or have joined after it. */
+/* True if the subscriber has joined after the event, or has a member list that is newer than an event about a member.
+ */
+static bool is_later(const struct subscriber *entry, const struct publication *publication) {
+    return entry->joined >= publication->number ||
+           (publication->about_member && entry->subscription->place->listed >= publication->number);
+}
+
+/* Delivers one event, except to subscribers that are excluded or came after it. */
 static void deliver_filtered(const struct publication *publication, const struct subscriber_list *list,
                              struct app_part *app) {
     struct chunk *chunk = chunk_of_frame(publication->frame);
@@ -96,7 +103,7 @@ static void deliver_filtered(const struct publication *publication, const struct
     for (uint32_t i = 0; i < list->count; i++) {
         const struct subscriber *entry = &list->entries[i];
         ssize_t queued;
-        if (entry->joined >= publication->number || entry->stream == publication->except_stream)
+        if (is_later(entry, publication) || entry->stream == publication->except_stream)
             continue;
         if (publication->has_except_socket &&
             publication->hub->settings.has_socket_id(entry->stream, &publication->except_socket))

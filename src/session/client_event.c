@@ -44,8 +44,8 @@ static void publish_client_event(struct session *session, const struct subscript
     struct webhook_draft webhook = {0};
     char socket_id[SOCKET_ID_TEXT];
 
-    if (subscription->member != NULL)
-        user_id = presence_member_id(subscription->member);
+    if (subscription->place != NULL)
+        user_id = presence_member_id(subscription->place->member);
     if (app_wants_webhook(session->app, WEBHOOK_CLIENT_EVENT, name) && session->server->webhooks != NULL)
         webhook_draft_make(&webhook, session->server->webhooks, session->app, WEBHOOK_CLIENT_EVENT,
                            &(struct webhook_details){

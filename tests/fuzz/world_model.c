@@ -242,7 +242,6 @@ void model_received_success(struct client *client, unsigned index, struct slice 
                "client was subscribed to %s, which it has not asked for", place_names[index]);
     WORLD_MUST(!place->wrong, "client was subscribed to %s with a wrong signature", place_names[index]);
     place->was_in = place->state == PLACE_IN;
-    place->snapshot_turn = model.turn;
     place->state = PLACE_IN;
     place->again = false;
     place->cache_due = place_caches(index);
@@ -270,9 +269,8 @@ void model_received_member(struct client *client, unsigned index, struct slice d
     unsigned bit = 1u << user_of(wire_member(data, "user_id"));
 
     WORLD_MUST(place->state == PLACE_IN, "client got a member of %s, where it is not", place_names[index]);
-    /* A client that asks again gets the members of now, and then what was on its way to it. */
-    WORLD_MUST(((place->view & bit) == 0) == added || (place->was_in && place->snapshot_turn == model.turn),
-               "client was told twice of a member of %s: %.*s", place_names[index], SLICE_ARGS(data));
+    WORLD_MUST(((place->view & bit) == 0) == added, "client was told twice of a member of %s: %.*s", place_names[index],
+               SLICE_ARGS(data));
     place->view = added ? place->view | bit : place->view & ~bit;
 }
 

@@ -55,10 +55,9 @@ struct place {
     bool wrong;   /* the last signature was wrong */
     bool again;   /* asked although it is in: one more success, with a snapshot */
     bool cache_due;
-    bool was_in;            /* the last success was one of a client that was in */
-    uint64_t snapshot_turn; /* of that success */
-    unsigned user;          /* in a presence channel */
-    unsigned view;          /* the members that the client knows: a bit for each user */
+    bool was_in;   /* the last success was one of a client that was in */
+    unsigned user; /* in a presence channel */
+    unsigned view; /* the members that the client knows: a bit for each user */
     unsigned first, count;
     struct expected queue[EVENTS_MAX];
 };

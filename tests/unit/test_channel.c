@@ -550,6 +550,57 @@ static void a_user_comes_and_goes_once_however_many_connections_it_has(void **st
     close_peer(&second);
 }
 
+/* Subscribes once more, and returns the number of members in the new list. */
+static unsigned list_again(struct peer *peer) {
+    struct channel_join answers = {0};
+    unsigned count;
+
+    channel_snapshot(&peer->own, &answers);
+    count = answers.members->count;
+    member_list_unref(answers.members);
+    return count;
+}
+
+static void a_client_that_subscribes_again_is_not_told_of_members_in_its_new_list(void **state) {
+    static const char *const event = "{\"event\":\"e\",\"channel\":\"presence-x\",\"data\":1}";
+    static const char *const added =
+        "{\"event\":\"pusher_internal:member_added\",\"channel\":\"presence-x\",\"data\":"
+        "\"{\\\"user_id\\\":\\\"b\\\",\\\"user_info\\\":{}}\"}";
+    static const char *const removed =
+        "{\"event\":\"pusher_internal:member_removed\",\"channel\":\"presence-x\","
+        "\"data\":\"{\\\"user_id\\\":\\\"b\\\"}\"}";
+    struct peer again, other, member;
+
+    (void)state;
+    open_peer(&again, 0);
+    open_peer(&other, 0);
+    open_peer(&member, 1);
+    join_presence(&again, "a", 0);
+    join_presence(&other, "a", 0);
+    join_presence(&member, "b", 0); /* member_added waits in the mailbox of worker 0 */
+    publish(1, "presence-x", "1");
+    assert_int_equal(list_again(&again), 2);
+    deliver_all();
+    assert_told(&again, event);
+    assert_told_nothing(&again);
+    assert_told(&other, added);
+    assert_told(&other, event);
+    leave(&member);
+    assert_int_equal(list_again(&again), 1);
+    join_presence(&member, "b", 0);
+    deliver_all();
+    assert_told(&again, added);
+    assert_told_nothing(&again);
+    assert_told(&other, removed);
+    assert_told(&other, added);
+    leave(&again);
+    leave(&other);
+    leave(&member);
+    close_peer(&again);
+    close_peer(&other);
+    close_peer(&member);
+}
+
 static void a_full_channel_takes_no_further_user_but_those_who_are_there(void **state) {
     struct peer peers[4], again;
     struct buffer users = {0};
@@ -1083,6 +1134,7 @@ int main(void) {
         TEST(a_small_channel_does_not_wait_for_a_large_one),
         TEST(a_channel_goes_with_its_last_subscriber_even_while_events_wait),
         TEST(a_user_comes_and_goes_once_however_many_connections_it_has),
+        TEST(a_client_that_subscribes_again_is_not_told_of_members_in_its_new_list),
         TEST(a_full_channel_takes_no_further_user_but_those_who_are_there),
         TEST(the_last_event_of_a_cache_channel_is_kept_for_who_comes_later),
         TEST(a_kept_event_is_forgotten_when_its_time_is_over),
