@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 #include "base/slice.h"
 #include "config/config.h"
 
@@ -17,5 +19,9 @@ bool config_secret_is_known(struct slice secret);
  * nothing is known to be. Any thread. */
 const char *config_secret_danger(struct slice secret);
 
-/* Warns of each app of the configuration whose secret is known, by its id. */
+/* The same of the previous secret of an app, which is accepted until `until_s`, in seconds since 1970: NULL too if it
+ * is accepted no more. Any thread. */
+const char *config_previous_secret_danger(struct slice secret, uint64_t until_s);
+
+/* Warns of each app of the configuration whose secret or previous secret is known, by its id. */
 void config_report_known_secrets(const struct config *config, struct config_report *report);

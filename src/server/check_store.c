@@ -25,6 +25,9 @@ static void check_stored_app(void *context, struct slice id, struct slice key, s
     struct store_check *check = context;
     const char *danger = app != NULL && check->production ? config_secret_danger(app->secret) : NULL;
 
+    if (danger == NULL && app != NULL && check->production)
+        danger = config_previous_secret_danger(app->previous_secret, app->previous_secret_until);
+
     (void)key;
     check->apps++;
     check->page++;

@@ -25,8 +25,10 @@ const text = (page) => readFileSync(path.join(root, page), 'utf8');
 const blocks = (page, language) =>
   [...text(page).matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, body]) => body);
 
-// What a check says, without what is dangerous where the example is used as it stands: it has no TLS, for instance.
-const withoutDangers = (stdout) => stdout.replace(/^dangerous: .*\n/gm, '');
+// What a check says, without what is dangerous where the example is used as it stands: it has no TLS, for instance, and
+// everyone can read its secret.
+const withoutDangers = (stdout) =>
+  stdout.replace(/^(dangerous: |warning: app "[\w-]+": its secret is publicly known ).*\n/gm, '');
 
 describe('configurations', () => {
   for (const page of ['docs/configuration.md', 'docs/app-managers.md']) {
@@ -56,6 +58,23 @@ describe('configurations', () => {
     );
     assert.deepEqual(apps[0], apps[1]);
   });
+});
+
+test('secrets of examples are publicly known', async () => {
+  const folders = ['config', 'examples', 'packaging'].map((folder) => path.join(root, folder));
+  const others = folders
+    .flatMap((folder) => readdirSync(folder, { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile() && !entry.parentPath.includes('node_modules'))
+    .map((entry) => readFileSync(path.join(entry.parentPath, entry.name), 'utf8'));
+  const found = [...pages.map(text), ...others].flatMap((body) => [
+    ...body.matchAll(/\bsecret"?\s*[:=]\s*(["'])((?:(?!\1|\n).)+)\1/g),
+    ...body.matchAll(/APP_SECRET(=|: )([a-z][\w-]+)/g),
+  ]);
+  const secrets = [...new Set(found.map(([, , secret]) => secret))].filter((secret) => !/^(file:|\$)/.test(secret));
+  assert.ok(secrets.length >= 4, secrets.join());
+  const apps = secrets.map((secret, i) => ({ id: `${i}`, key: `k${i}`, secret }));
+  const { stdout } = await runCurlew(['check'], { config: { app_manager: { array: { apps } } } });
+  for (const { id, secret } of apps) assert.ok(stdout.includes(`app "${id}": its secret is publicly known`), secret);
 });
 
 describe('docs/apps.md', () => {

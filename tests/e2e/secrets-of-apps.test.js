@@ -84,6 +84,7 @@ const STORED = [
   { id: 'known', key: 'k1', secret: 'App_Secret' },
   { id: 'short', key: 'k2', secret: '0123456789abcde' },
   { id: 'good', key: 'k3', secret: LONG },
+  { id: 'rotated', key: 'k4', secret: LONG, previous_secret: 'secret', previous_secret_until: 4102444800 },
 ];
 
 function storeOf(t, list, more = {}) {
@@ -106,15 +107,17 @@ test('check --strict reads the apps of a database, and reports secrets that are 
   const strict = await check('--strict');
   assert.equal(strict.code, 1, strict.stdout);
   const warnings = strict.stdout.split('\n').filter((line) => line.startsWith('warning: '));
-  assert.equal(warnings.length, 2, strict.stdout);
+  assert.equal(warnings.length, 3, strict.stdout);
   assert.match(warnings[0], /app "known": its secret is publicly known from examples/);
-  assert.match(warnings[1], /app "short": its secret has fewer than 16 characters/);
+  assert.match(warnings[1], /app "rotated": its previous secret is publicly known from examples and still accepted/);
+  assert.match(warnings[2], /app "short": its secret has fewer than 16 characters/);
   const plain = await check();
   assert.deepEqual([plain.code, plain.stdout.includes('known')], [0, false], plain.stdout);
 
   for (const id of ['known', 'short']) await appsDone(t, ['rotate-secret', id, '-c', config]);
+  await appsDone(t, ['rotate-secret', 'rotated', '--revoke-previous', '-c', config]);
   const good = await check('--strict');
-  assert.deepEqual([good.code, good.stdout], [0, `ok: ${config}, 3 apps\n`]);
+  assert.deepEqual([good.code, good.stdout], [0, `ok: ${config}, 4 apps\n`]);
 });
 
 test('check --strict goes through all pages, and tells of broken apps and of a store that cannot be read', async (t) => {
@@ -145,14 +148,18 @@ test('check --strict goes through all pages, and tells of broken apps and of a s
 test('a server in production warns once of an app of the store with a known secret', async (t) => {
   const { settings, ready } = storeOf(t, STORED);
   await ready;
-  const known = (server) => server.log.all.filter(({ message }) => /its secret is publicly known/.test(message));
+  const known = (server) =>
+    server.log.all.filter(({ message }) => /its (previous )?secret is publicly known/.test(message));
   const cache = { enabled: false }; // every lookup reads the store
   const app_manager = { ...settings.app_manager, cache };
   const server = await serverFor(t, { apps: [], config: { ...settings, app_manager, mode: 'production' } });
   for (let i = 0; i < 3; i++) for (const app of STORED) assert.equal(await status(server, app), 200);
   assert.deepEqual(
     known(server).map(({ level, message }) => [level, message.match(/app "(\w+)"/)[1]]),
-    [['warn', 'known']],
+    [
+      ['warn', 'known'],
+      ['warn', 'rotated'],
+    ],
   );
   const relaxed = await serverFor(t, { apps: [], config: { ...settings, app_manager, mode: 'development' } });
   for (const app of STORED) assert.equal(await status(relaxed, app), 200);

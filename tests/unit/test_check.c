@@ -57,9 +57,11 @@ static void strict_makes_a_failure_of_a_warning(void **state) {
 }
 
 static void a_secret_that_everyone_knows_is_told_in_production(void **state) {
-    static const char *const known[] = {"{" APP("app-secret") "}", "{" APP("demo-secret") "}",
-                                        "{" APP("secret") "}",     "{" APP("my-app-secret") "}",
-                                        "{" APP("app_secret") "}", "{" APP("SOME_APP_SECRET") "}"};
+    static const char *const known[] = {
+        "{" APP("app-secret") "}", "{" APP("demo-secret") "}", "{" APP("secret") "}", "{" APP("my-app-secret") "}",
+        "{" APP("app_secret") "}", "{" APP("SOME_APP_SECRET") "}",
+        /* Sockudo's config/ai-transport.example.toml, sql/init-sql.sql, test/automated/.env */
+        "{" APP("replace-with-app-secret") "}", "{" APP("your-production-app-secret") "}", "{" APP("secret1") "}"};
 
     (void)state;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
@@ -77,6 +79,26 @@ static void a_secret_that_everyone_knows_is_told_in_production(void **state) {
     setenv("SOCKUDO_DEFAULT_APP_KEY", "env-key", 1);
     setenv("SOCKUDO_DEFAULT_APP_SECRET", "demo-secret", 1);
     assert_text_holds(check_text("{" GOOD "}", true, 1), "warning: app \"env\": its secret is publicly known");
+}
+
+static void a_known_previous_secret_is_told_while_it_is_accepted(void **state) {
+    static const char good[] = "4cf1a7a2c54f2c1b0a99\",\"previous_secret\":";
+
+    (void)state;
+    for (int text = 0; text < 2; text++) {
+        char config[400];
+        const char *mark = text == 1 ? "\"" : "";
+
+        snprintf(config, sizeof config,
+                 "{" APP("%s\"app_secret\",\"previous_secret_until\":%s4102444800%s,\"x\":\"") "}", good, mark, mark);
+        assert_text_holds(check_text(config, false, 0),
+                          "warning: app \"shop\": its previous secret is publicly known from examples and still");
+        snprintf(config, sizeof config,
+                 "{" APP("%s\"app_secret\",\"previous_secret_until\":%s1600000000%s,\"x\":\"") "}", good, mark, mark);
+        assert_null(strstr(check_text(config, false, 0), "publicly known"));
+    }
+    assert_null(
+        strstr(check_text("{" APP("4cf1a7a2c54f2c1b0a99\",\"previous_secret\":\"secret") "}", false, 0), "publicly"));
 }
 
 static void two_listeners_with_one_port_are_an_error(void **state) {
@@ -257,6 +279,7 @@ int main(void) {
         TEST(no_app_is_told_as_a_start_tells_it),
         TEST(strict_makes_a_failure_of_a_warning),
         TEST(a_secret_that_everyone_knows_is_told_in_production),
+        TEST(a_known_previous_secret_is_told_while_it_is_accepted),
         TEST(two_listeners_with_one_port_are_an_error),
         TEST(an_admin_token_without_a_store_is_told),
         TEST(a_missing_folder_of_the_sqlite_file_is_told),

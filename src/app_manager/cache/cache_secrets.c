@@ -31,20 +31,29 @@ static void warn_of_plain_secret(struct cache_secrets *secrets, const struct app
                     app->id.data, count, count == 1 ? " has" : "s have");
 }
 
+/* What is known of the secrets that an app accepts; NULL: nothing. */
+static const char *known_danger(const struct app *app) {
+    if (config_secret_is_known(app->secret))
+        return config_secret_danger(app->secret);
+    return config_previous_secret_danger(app->previous_secret, app->previous_secret_until);
+}
+
 /* Names the first apps only. */
-static void warn_of_known_secret(struct cache_secrets *secrets, const struct app *app) {
+static void warn_of_known_secret(struct cache_secrets *secrets, const struct app *app, const char *danger) {
     unsigned count = atomic_fetch_add(&secrets->known, 1);
 
     if (count < KNOWN_NAMED)
-        log_warning("app", "app \"%s\": %s", app->id.data, config_secret_danger(app->secret));
+        log_warning("app", "app \"%s\": %s", app->id.data, danger);
     else if (count == KNOWN_NAMED)
         log_warning("app", "more than %d apps have a secret that is publicly known; `curlew check --strict` names them",
                     KNOWN_NAMED);
 }
 
 void cache_secrets_warn(struct cache_secrets *secrets, const struct app *app, bool written) {
-    if (secrets->production && config_secret_is_known(app->secret))
-        warn_of_known_secret(secrets, app);
+    const char *danger = secrets->production ? known_danger(app) : NULL;
+
+    if (danger != NULL)
+        warn_of_known_secret(secrets, app, danger);
     if (!written && secrets->has_keys && app_has_plain_secret(app))
         warn_of_plain_secret(secrets, app);
 }
