@@ -1206,6 +1206,57 @@ static void variables_of_the_family_without_meaning_here_are_accepted(void **sta
     assert_false(holds(&report.accepted, "hunter2"));
 }
 
+/* One of each group that Sockudo reads in crates/sockudo-core/src/options/env/. */
+static void every_group_of_the_familys_variables_is_accepted(void **state) {
+    static const char *const names[] = {
+        "ADAPTER_FALLBACK_TO_LOCAL",
+        "AI_TRANSPORT_ENABLED",
+        "ANNOTATIONS_ENABLED",
+        "APNS_TOPIC",
+        "CACHE_DRIVER",
+        "CLEANUP_BATCH_SIZE",
+        "CLUSTER_HEALTH_ENABLED",
+        "CONNECTION_RECOVERY_BUFFER_TTL",
+        "DATABASE_REDIS_SENTINEL_PASSWORD",
+        "DATABASE_SURREALDB_URL",
+        "ECHO_CONTROL_ENABLED",
+        "EPHEMERAL_ENABLED",
+        "EVENT_NAME_FILTERING_ENABLED",
+        "GOOGLE_PUBSUB_PREFIX",
+        "HEALTH_CHECK_TIMEOUT_MS",
+        "HISTORY_ENABLED",
+        "HTTP_API_ACCEPT_TRAFFIC_ENABLED",
+        "IDEMPOTENCY_TTL_SECONDS",
+        "IGGY_STREAM",
+        "KAFKA_BROKERS",
+        "MCP_ENABLED",
+        "METRICS_TCP_EXPORTER_HOST",
+        "NATS_SERVERS",
+        "OMQ_PREFIX",
+        "PRESENCE_HISTORY_ENABLED",
+        "PRESENCE_UNGRACEFUL_TIMEOUT_SECONDS",
+        "PUBSUB_EMULATOR_HOST",
+        "PULSAR_URL",
+        "PUSH_FCM_ENABLED",
+        "QUEUE_SQS_REGION",
+        "RABBITMQ_URL",
+        "RATE_LIMITER_DRIVER",
+        "REDIS_CLUSTER_NODES",
+        "SOCKUDO_ABLY_COMPAT_ENABLED",
+        "SOCKUDO_DEFAULT_APP_ANNOTATIONS_ENABLED",
+        "SOCKUDO_OTEL_ENABLED",
+        "VERSIONED_MESSAGES_ENABLED",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        setenv(names[i], "1", 1);
+    assert_true(load("{}"));
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        assert_holds(report.accepted, names[i]);
+    assert_int_equal(report.accepted.count, sizeof names / sizeof names[0]);
+}
+
 static void an_incomplete_app_in_the_environment_is_a_warning_and_no_app(void **state) {
     (void)state;
     set_default_app();
@@ -1359,6 +1410,7 @@ int main(void) {
         TEST(inline_apps_are_left_out_if_the_environment_says_so),
         TEST(the_longer_name_of_a_variable_goes_first),
         TEST(variables_of_the_family_without_meaning_here_are_accepted),
+        TEST(every_group_of_the_familys_variables_is_accepted),
         TEST(an_incomplete_app_in_the_environment_is_a_warning_and_no_app),
         TEST(a_bad_field_of_the_environments_app_is_a_warning_and_not_set),
         TEST(minus_one_in_a_variable_of_the_environments_app_is_no_limit),
