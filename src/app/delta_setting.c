@@ -75,6 +75,19 @@ static bool parse_delta_member(const char *entry, const char *key, json_t *value
     return true;
 }
 
+static void note_delta_member(const char *entry, const char *key, app_note_function *note, void *context) {
+    static const char *const known[] = {
+        "enabled", "algorithm", "conflation_key", "enable_tags", "max_messages_per_key", "max_conflation_keys"};
+    struct near_miss miss = near_miss_of(slice_of(key));
+    char text[340];
+
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        near_miss_offer(&miss, slice_of(known[i]));
+    snprintf(text, sizeof text, "%s.%.80s is not a field that this server knows; it is kept", entry, key);
+    record_append_meant(text, sizeof text, "", &miss);
+    note(context, text);
+}
+
 static bool parse_delta_entry(const char *pattern, json_t *json, struct app_delta_setting *setting,
                               app_note_function *note, void *context, struct error *error) {
     const char *key;
@@ -102,12 +115,8 @@ static bool parse_delta_entry(const char *pattern, json_t *json, struct app_delt
     json_object_foreach(json, key, value) {
         if (!parse_delta_member(entry, key, value, setting, &known, error))
             return false;
-        if (!known && note != NULL) {
-            char text[300];
-
-            snprintf(text, sizeof text, "%s.%.80s is not a field that this server knows; it is kept", entry, key);
-            note(context, text);
-        }
+        if (!known && note != NULL)
+            note_delta_member(entry, key, note, context);
     }
     return true;
 }

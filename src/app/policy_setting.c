@@ -114,26 +114,77 @@ static bool read_message_rate_limit(const json_t *json, struct app_policy *value
            read_policy_flag(json, "terminate_on_limit", path, &values->message_rate_limit.terminate_on_limit, error);
 }
 
-static bool is_section(const char *name) {
-    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
-        if (slice_equal(slice_of(sections[i]), slice_of(name)))
+/* Members of `limits` that are no flat fields. */
+static const char *const more_limits[] = {"decay_seconds", "terminate_on_limit", "message_rate_limit"};
+#define MORE_LIMITS (sizeof more_limits / sizeof more_limits[0])
+
+static const char *const rate_members[] = {"enabled", "max_attempts", "decay_seconds", "terminate_on_limit"};
+#define RATE_MEMBERS (sizeof rate_members / sizeof rate_members[0])
+
+static bool is_one_of(const char *name, const char *const *words, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (slice_equal(slice_of(words[i]), slice_of(name)))
             return true;
     return false;
 }
 
+static bool is_section(const char *name) {
+    return is_one_of(name, sections, sizeof sections / sizeof sections[0]);
+}
+
 /* Whether `name` is a member of that section (NULL: of the policy itself) that this server reads. */
 static bool is_policy_member(const char *section, const char *name) {
-    static const char *const more[] = {"decay_seconds", "terminate_on_limit", "message_rate_limit"};
     size_t at = find_place(name);
 
     if (section == NULL && is_section(name))
         return true;
-    for (size_t i = 0; i < sizeof more / sizeof more[0] && section == sections[0]; i++)
-        if (slice_equal(slice_of(more[i]), slice_of(name)))
-            return true;
+    if (section == sections[0] && is_one_of(name, more_limits, MORE_LIMITS))
+        return true;
     if (at == PLACE_COUNT || (section == NULL) != (places[at].section == NULL))
         return false;
     return section == NULL || slice_equal(slice_of(section), slice_of(places[at].section));
+}
+
+/* Appends the member that was probably meant, with its section: also one that stands in another section. */
+static void append_policy_member_meant(char *text, size_t size, const char *name) {
+    struct near_miss miss = near_miss_of(slice_of(name));
+    const char *section = NULL;
+    char path[40];
+
+    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
+        near_miss_offer(&miss, slice_of(sections[i]));
+    for (size_t i = 0; i < PLACE_COUNT; i++) {
+        near_miss_offer(&miss, slice_of(places[i].field));
+        if (miss.best.data == places[i].field)
+            section = places[i].section;
+    }
+    for (size_t i = 0; i < MORE_LIMITS; i++) {
+        near_miss_offer(&miss, slice_of(more_limits[i]));
+        if (miss.best.data == more_limits[i])
+            section = sections[0];
+    }
+    snprintf(path, sizeof path, "policy.%s%s", section != NULL ? section : "", section != NULL ? "." : "");
+    record_append_meant(text, size, path, &miss);
+}
+
+static void note_rate_members(const json_t *object, app_note_function *note, void *context) {
+    const char *name;
+    json_t *value;
+
+    /* Jansson's iteration needs a pointer that is not const, but changes nothing. */
+    json_object_foreach((json_t *)object, name, value) {
+        struct near_miss miss = near_miss_of(slice_of(name));
+        char text[240];
+
+        if (is_one_of(name, rate_members, RATE_MEMBERS))
+            continue;
+        for (size_t i = 0; i < RATE_MEMBERS; i++)
+            near_miss_offer(&miss, slice_of(rate_members[i]));
+        snprintf(text, sizeof text, "policy.limits.message_rate_limit.%.80s is kept, and not used by this server",
+                 name);
+        record_append_meant(text, sizeof text, "", &miss);
+        note(context, text);
+    }
 }
 
 static void note_policy_members(const json_t *object, const char *section, app_note_function *note, void *context) {
@@ -142,11 +193,13 @@ static void note_policy_members(const json_t *object, const char *section, app_n
 
     /* Jansson's iteration needs a pointer that is not const, but changes nothing. */
     json_object_foreach((json_t *)object, name, value) {
-        char text[200];
+        char text[240];
+
         if (json_is_null(value) || is_policy_member(section, name))
             continue;
         snprintf(text, sizeof text, "policy.%s%s%.80s is kept, and not used by this server",
                  section != NULL ? section : "", section != NULL ? "." : "", name);
+        append_policy_member_meant(text, sizeof text, name);
         note(context, text);
     }
 }
@@ -172,5 +225,6 @@ bool app_policy_parse(const json_t *policy, struct app_policy *values, app_note_
     note_policy_members(policy, NULL, note, context);
     for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
         note_policy_members(json_object_get(policy, sections[i]), sections[i], note, context);
+    note_rate_members(json_object_get(limits, "message_rate_limit"), note, context);
     return true;
 }

@@ -1,6 +1,7 @@
 #include "app/record_json.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct slice record_member(const json_t *object, const char *name) {
     const json_t *json = json_object_get(object, name);
@@ -76,6 +77,13 @@ bool record_text(const json_t *json, const char *field, struct slice *text, stru
         return error_set(error, "%s must be a text", field);
     *text = record_slice(json);
     return true;
+}
+
+void record_append_meant(char *text, size_t size, const char *section, const struct near_miss *miss) {
+    size_t length = strlen(text);
+
+    if (miss->best.length != 0)
+        snprintf(text + length, size - length, "; did you mean %s%.*s?", section, SLICE_ARGS(miss->best));
 }
 
 size_t record_count(struct slice text, char byte) {

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/near_miss.h"
 #include "base/slice.h"
 
 /* True if the field is missing or null: both mean that it is not set. */
@@ -47,6 +48,10 @@ bool record_flag(const json_t *json, bool digits, const char *field, bool *flag,
 
 /* A text. A field that is not set leaves `text` as it is. */
 bool record_text(const json_t *json, const char *field, struct slice *text, struct error *error);
+
+/* Appends "; did you mean ...?" to the text about an unknown name, if one of the words that were offered is near it;
+ * `section` (with its dot, or "") is said in front of the word. */
+void record_append_meant(char *text, size_t size, const char *section, const struct near_miss *miss);
 
 /* The number of times that `byte` occurs in `text`. */
 size_t record_count(struct slice text, char byte);

@@ -51,15 +51,17 @@ static void note_unknown_fields(const struct webhook_parser *parser, const json_
 
     /* Jansson's iteration needs a pointer that is not const, but changes nothing. */
     json_object_foreach((json_t *)object, key, value) {
-        char text[200];
+        struct near_miss miss = near_miss_of(slice_of(key));
+        char text[240];
         size_t i = 0;
 
-        while (known[i] != NULL && strcmp(known[i], key) != 0)
-            i++;
+        for (; known[i] != NULL && strcmp(known[i], key) != 0; i++)
+            near_miss_offer(&miss, slice_of(known[i]));
         if (known[i] != NULL || parser->note == NULL)
             continue;
         snprintf(text, sizeof text, "webhooks[%zu]%s.%.80s is not a field that this server knows; it is kept",
                  parser->index, inside, key);
+        record_append_meant(text, sizeof text, "", &miss);
         parser->note(parser->context, text);
     }
 }
@@ -158,11 +160,14 @@ static bool parse_event_types(const struct webhook_parser *parser, const json_t 
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
         unsigned before = webhook->event_types;
+        struct near_miss miss;
         bool known = false;
 
         if (!json_is_string(item))
             return error_set(error, "webhooks[%zu].event_types[%zu] must be a text", parser->index, i);
+        miss = near_miss_of(record_slice(item));
         for (size_t j = 0; j < EVENT_COUNT; j++) {
+            near_miss_offer(&miss, slice_of(events[j].name));
             if (strcmp(events[j].name, json_string_value(item)) == 0) {
                 webhook->event_types = before | events[j].event;
                 known = true;
@@ -174,6 +179,7 @@ static bool parse_event_types(const struct webhook_parser *parser, const json_t 
             snprintf(text, sizeof text,
                      "webhooks[%zu].event_types[%zu]: \"%.60s\" is not an event that this server sends", parser->index,
                      i, json_string_value(item));
+            record_append_meant(text, sizeof text, "", &miss);
             parser->note(parser->context, text);
         }
     }

@@ -483,6 +483,28 @@ static void a_field_that_was_probably_meant_is_named(void **state) {
     assert_true(warned("did you mean webhooks?"));
 }
 
+static void a_field_that_was_probably_meant_is_named_inside_others_too(void **state) {
+    (void)state;
+    app_unref(
+        must(parse_with("\"webhooks\":[{\"url\":\"http://h\",\"event_type\":[],\"event_types\":[\"member_aded\"],"
+                        "\"filter\":{\"channel_prefx\":\"a\"}},"
+                        "{\"lambda\":{\"function_name\":\"f\",\"region\":\"r\",\"zone\":1},\"event_types\":[]}],"
+                        "\"channel_delta_compression\":{\"a\":{\"max_message_per_key\":1}}")));
+    assert_true(
+        warned("webhooks[0].event_type is not a field that this server knows; it is kept; did you mean "
+               "event_types?"));
+    assert_true(
+        warned("webhooks[0].event_types[0]: \"member_aded\" is not an event that this server sends; did you mean "
+               "member_added?"));
+    assert_true(
+        warned("webhooks[0].filter.channel_prefx is not a field that this server knows; it is kept; did you mean "
+               "channel_prefix?"));
+    assert_false(warned("webhooks[1].lambda.zone is not a field that this server knows; it is kept;"));
+    assert_true(
+        warned("channel_delta_compression[\"a\"].max_message_per_key is not a field that this server knows; it is "
+               "kept; did you mean max_messages_per_key?"));
+}
+
 static void origins_are_patterns_with_one_star_at_most(void **state) {
     const char *text =
         START ",\"allowed_origins\":[\"*\",\"https://app.example.com\",\"*.example.com\",\"http://localhost:*\"]}";
@@ -811,6 +833,7 @@ int main(void) {
         TEST(the_signing_key_is_the_secrets),
         TEST(an_unknown_field_is_a_warning_and_survives),
         TEST(a_field_that_was_probably_meant_is_named),
+        TEST(a_field_that_was_probably_meant_is_named_inside_others_too),
         TEST(origins_are_patterns_with_one_star_at_most),
         TEST(a_webhook_is_read_whole),
         TEST(nested_webhook_headers_are_read_as_meant_and_written_flat),

@@ -320,6 +320,40 @@ static void members_without_a_meaning_here_are_named_once_for_all_apps(void **st
     assert_int_equal(warnings, 1);
 }
 
+static void a_misspelt_member_is_told_with_the_one_that_was_probably_meant(void **state) {
+    static const struct {
+        const char *policy, *warning;
+    } rows[] = {
+        {"{\"limits\":{\"max_conections\":1}}",
+         "policy.limits.max_conections is kept, and not used by this server; did you mean "
+         "policy.limits.max_connections?"},
+        {"{\"limits\":{\"decay_second\":1}}",
+         "policy.limits.decay_second is kept, and not used by this server; did you mean policy.limits.decay_seconds?"},
+        {"{\"fetures\":{\"enable_client_messages\":true}}",
+         "policy.fetures is kept, and not used by this server; did you mean policy.features?"},
+        {"{\"allowed_origins\":[]}",
+         "policy.allowed_origins is kept, and not used by this server; did you mean policy.channels.allowed_origins?"},
+        {"{\"features\":{\"webhook\":[]}}",
+         "policy.features.webhook is kept, and not used by this server; did you mean policy.webhooks?"},
+        {"{\"limits\":{\"message_rate_limit\":{\"max_atempts\":1,\"enabled\":true}}}",
+         "policy.limits.message_rate_limit.max_atempts is kept, and not used by this server; did you mean "
+         "max_attempts?"},
+        {"{\"limits\":{\"message_rate_limit\":{\"window\":1}}}",
+         "policy.limits.message_rate_limit.window is kept, and not used by this server"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[300], warning[300];
+
+        snprintf(text, sizeof text, "{" NAMES ",\"policy\":%s}", rows[i].policy);
+        snprintf(warning, sizeof warning, "app \"a\": %s", rows[i].warning);
+        app_unref(parse(text));
+        assert_string_equal(last_warning, warning);
+        assert_int_equal(warnings, i + 1);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, set_up)
 
 int main(void) {
@@ -336,6 +370,7 @@ int main(void) {
         TEST(a_policy_of_the_wrong_shape_is_refused_by_the_member),
         TEST(a_window_of_no_time_is_one_second),
         TEST(members_without_a_meaning_here_are_named_once_for_all_apps),
+        TEST(a_misspelt_member_is_told_with_the_one_that_was_probably_meant),
     };
 
     hash_seed();
