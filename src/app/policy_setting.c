@@ -121,7 +121,7 @@ static const char *const more_limits[] = {"decay_seconds", "terminate_on_limit",
 static const char *const rate_members[] = {"enabled", "max_attempts", "decay_seconds", "terminate_on_limit"};
 #define RATE_MEMBERS (sizeof rate_members / sizeof rate_members[0])
 
-static bool is_one_of(const char *name, const char *const *words, size_t count) {
+static bool is_policy_word(const char *name, const char *const *words, size_t count) {
     for (size_t i = 0; i < count; i++)
         if (slice_equal(slice_of(words[i]), slice_of(name)))
             return true;
@@ -129,7 +129,7 @@ static bool is_one_of(const char *name, const char *const *words, size_t count) 
 }
 
 static bool is_section(const char *name) {
-    return is_one_of(name, sections, sizeof sections / sizeof sections[0]);
+    return is_policy_word(name, sections, sizeof sections / sizeof sections[0]);
 }
 
 /* Whether `name` is a member of that section (NULL: of the policy itself) that this server reads. */
@@ -138,7 +138,7 @@ static bool is_policy_member(const char *section, const char *name) {
 
     if (section == NULL && is_section(name))
         return true;
-    if (section == sections[0] && is_one_of(name, more_limits, MORE_LIMITS))
+    if (section == sections[0] && is_policy_word(name, more_limits, MORE_LIMITS))
         return true;
     if (at == PLACE_COUNT || (section == NULL) != (places[at].section == NULL))
         return false;
@@ -176,7 +176,7 @@ static void note_rate_members(const json_t *object, app_note_function *note, voi
         struct near_miss miss = near_miss_of(slice_of(name));
         char text[240];
 
-        if (is_one_of(name, rate_members, RATE_MEMBERS))
+        if (is_policy_word(name, rate_members, RATE_MEMBERS))
             continue;
         for (size_t i = 0; i < RATE_MEMBERS; i++)
             near_miss_offer(&miss, slice_of(rate_members[i]));
