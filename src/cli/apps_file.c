@@ -61,6 +61,10 @@ static json_t *parse_apps_text(const char *name, struct slice text, struct error
     json_t *root = json_load_text(text, JSON_REJECT_DUPLICATES, &problem);
     json_t *list;
 
+    if (root == NULL && slice_ends_with(slice_of(name), SLICE(".toml"))) {
+        refuse_apps_file(name, true, error); /* lists of apps are JSON */
+        return NULL;
+    }
     if (root == NULL) {
         explain_apps_text(name, text, &problem, error);
         return NULL;

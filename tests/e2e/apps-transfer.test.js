@@ -187,6 +187,7 @@ describe('export and import', () => {
   test('nonsense is refused before the store is touched: no file, a folder, nothing, bytes, two members of one name, endless brackets', async (t) => {
     const config = sqliteConfig(t);
     const folder = folderWith(t, {});
+    const toml = path.join(folderWith(t, { 'config.toml': '[app_manager]\ndriver = "memory"\n' }), 'config.toml');
     const nonsense = [
       [path.join(folder, 'none.json'), '', /cannot read .*none\.json: No such file/],
       [folder, '', /is a directory|not JSON/i],
@@ -197,6 +198,7 @@ describe('export and import', () => {
       ['-', '{"apps":[]}{}', /not JSON: there is more behind the end/],
       ['-', '7', /not JSON/],
       ['-', '{}', /must hold/],
+      [toml, '', /config\.toml is a configuration, not a list of apps: `curlew apps copy --from .*config\.toml --to/],
       ['-', '{"app_manager": {}}', /is a configuration, not a list of apps: `curlew apps copy --from/],
     ];
     for (const [file, input, text] of nonsense) {
