@@ -213,7 +213,7 @@ static json_t *convert_number(struct conversion *conversion, struct source *node
         return convert_limit(conversion, node, number);
     if (kind == CONVERT_SECONDS) {
         if (round_number_up(number / 1000) * 1000 != number)
-            conversion_changed(conversion, node, "%.0f ms rounded up to %.0f s, since it is in seconds here", number,
+            conversion_changed(conversion, node, "%.15g ms rounded up to %.0f s, since it is in seconds here", number,
                                round_number_up(number / 1000));
         return json_integer((json_int_t)round_number_up(number / 1000));
     }
@@ -319,14 +319,25 @@ bool conversion_has(const struct conversion *conversion, const char *path) {
     return json_object_get(section, name) != NULL;
 }
 
+/* The value of a key that is there. */
+static json_t *convert_row_value(struct conversion *conversion, struct source *node, const struct convert_row *row) {
+    json_t *value = conversion_value(conversion, node, row->kind);
+
+    if (row->kind == CONVERT_LIMIT && row->largest > 0 && value != NULL && json_integer_value(value) == 0) {
+        conversion_changed(conversion, node, "no limit there; %u here, the largest value", row->largest);
+        json_integer_set(value, row->largest);
+    }
+    return value;
+}
+
 /* A key that is missing. */
 static void apply_default(struct conversion *conversion, const struct source *base, const struct convert_row *row,
                           bool whole) {
     if (row->kind == CONVERT_LIMIT && whole) {
         conversion_note(conversion, base,
-                        "%s is missing in an object that replaces all defaults there: no limit there, 0 here",
-                        row->theirs);
-        conversion_put(conversion, base, row->ours, json_integer(0));
+                        "%s is missing in an object that replaces all defaults there: no limit there, %u here",
+                        row->theirs, row->largest);
+        conversion_put(conversion, base, row->ours, json_integer(row->largest));
         return;
     }
     if (row->fallback == NULL)
@@ -350,7 +361,7 @@ void conversion_apply(struct conversion *conversion, struct source *base, const 
         if (node != NULL && row->kind == CONVERT_DROP) {
             conversion_drop(conversion, node, row->remark);
         } else if (source_is_set(node)) {
-            conversion_put(conversion, node, row->ours, conversion_value(conversion, node, row->kind));
+            conversion_put(conversion, node, row->ours, convert_row_value(conversion, node, row));
             if (row->remark != NULL)
                 conversion_note(conversion, node, "%s", row->remark);
         } else if (row->kind != CONVERT_DROP) {

@@ -45,6 +45,7 @@ struct convert_row {
     const char *ours;
     const char *fallback; /* JSON: their default, written out because ours differs; NULL: nothing is written */
     const char *remark;   /* of CONVERT_DROP the reason; otherwise what a user should know; NULL: nothing */
+    unsigned largest;     /* of a CONVERT_LIMIT that cannot be off here: written for "no limit"; 0: it can */
 };
 
 void conversion_dispose(struct conversion *conversion);

@@ -32,7 +32,7 @@ static const struct convert_row soketi_rows[] = {
     {"cors.allowedHeaders", NULL, CONVERT_LIST, "cors.allowed_headers",
      "[\"Origin\",\"Content-Type\",\"X-Auth-Token\",\"X-Requested-With\",\"Accept\",\"Authorization\","
      "\"X-CSRF-TOKEN\",\"XSRF-TOKEN\",\"X-Socket-Id\"]"},
-    {"httpApi.requestLimitInMb", NULL, CONVERT_LIMIT, "http_api.request_limit_in_mb", "100"},
+    {"httpApi.requestLimitInMb", NULL, CONVERT_LIMIT, "http_api.request_limit_in_mb", "100", .largest = 1024},
     {"httpApi.acceptTraffic.memoryThreshold", "HTTP_ACCEPT_TRAFFIC_MEMORY_THRESHOLD", CONVERT_PERCENT,
      "http_api.accept_traffic.memory_threshold",
      .remark = "a share of the V8 heap there, and only for /accept-traffic; of the machine's memory here, and new "

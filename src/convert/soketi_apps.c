@@ -148,11 +148,29 @@ static json_t *convert_lambda(struct conversion *conversion, struct source *lamb
     return json;
 }
 
+/* Of an address and a Lambda function soketi uses the address. */
+static void drop_unused_lambda(struct conversion *conversion, struct source *webhook) {
+    static const char *const names[] = {"lambda_function", "lambda"};
+    struct source *url = source_find(webhook, "url", NULL);
+
+    if (url != NULL && url->type == SOURCE_TEXT && url->length == 0)
+        source_take(url);
+    if (!source_is_set(url) || url->taken)
+        return;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct source *unused = source_find(webhook, names[i], NULL);
+
+        if (unused != NULL)
+            conversion_drop(conversion, unused, "soketi does not use it in a webhook that has a url");
+    }
+}
+
 static json_t *convert_webhook(struct conversion *conversion, struct source *webhook) {
     static const char *const same[] = {"url", "lambda_function", "event_types", "headers"};
     json_t *json = json_object();
 
     webhook->taken = true;
+    drop_unused_lambda(conversion, webhook);
     for (struct source *member = webhook->first; member != NULL; member = member->next) {
         bool copied = false;
 
@@ -160,6 +178,8 @@ static json_t *convert_webhook(struct conversion *conversion, struct source *web
             copied = copied || strcmp(member->name, same[i]) == 0;
         if (!source_is_set(member))
             source_take(member);
+        else if (member->taken)
+            continue;
         else if (copied)
             json_object_set_new(json, member->name, conversion_value(conversion, member, CONVERT_JSON));
         else if (strcmp(member->name, "filter") == 0 && member->type == SOURCE_MAP)

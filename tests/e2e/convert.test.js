@@ -508,6 +508,35 @@ describe('soketi', () => {
     assert.doesNotMatch(stderr, /hidden/);
   });
 
+  test('of_an_address_and_a_function_the_address_is_used_as_there', async (t) => {
+    const event_types = ['member_added'];
+    const lambda = { async: true, region: 'eu-west-1' };
+    const webhooks = [
+      { url: 'https://a.example/', lambda_function: 'f', lambda, event_types },
+      { url: '', lambda_function: 'f', lambda: {}, event_types },
+      { url: 'https://b.example/', lambda, event_types },
+    ];
+    const { output, stderr } = await soketi(t, { 'appManager.array.apps': [{ ...APP_A, webhooks }] });
+    assert.deepEqual(output.app_manager.array.apps[0].webhooks, [
+      { url: 'https://a.example/', event_types },
+      { lambda_function: 'f', event_types },
+      { url: 'https://b.example/', event_types },
+    ]);
+    for (const member of ['[0].lambda_function', '[0].lambda.region', '[2].lambda.region', '[2].lambda.async'])
+      assert.ok(
+        lines(stderr, 'dropped').some((line) => line.includes(`webhooks${member}: soketi does not use it`)),
+        `${member} in\n${stderr}`,
+      );
+  });
+
+  test('a_limit_that_cannot_be_off_here_becomes_the_largest', async (t) => {
+    for (const httpApi of [{ httpApi: { acceptTraffic: {} } }, { 'httpApi.requestLimitInMb': -1 }]) {
+      const { output, stderr } = await soketi(t, { ...httpApi, 'appManager.array.apps': [APP_A] });
+      assert.equal(output.http_api.request_limit_in_mb, 1024);
+      assert.match(stderr, /^(note|changed): .*no limit there.* 1024 here/m);
+    }
+  });
+
   test('variables_alone_are_a_configuration', async (t) => {
     const env = `# Docker
 SOKETI_DEFAULT_APP_ID=4711
