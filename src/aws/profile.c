@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/secret_text.h"
+#include "base/utf8.h"
 
 static const char *const value_names[AWS_PROFILE_VALUES] = {
     [AWS_PROFILE_ACCESS_KEY_ID] = "aws_access_key_id",
@@ -84,8 +85,7 @@ static void read_profile_value(struct aws_profile *profile, struct slice line) {
 void aws_profile_read(struct aws_profile *profile, const char *name, enum aws_profile_file file, struct slice text) {
     bool in_section = false;
 
-    if (slice_starts_with(text, SLICE("\xef\xbb\xbf")))
-        text = slice_skip(text, 3);
+    text = utf8_without_mark(text);
     while (text.length != 0) {
         struct slice raw = take_profile_line(&text), line = slice_trim(raw);
 

@@ -141,3 +141,7 @@ size_t utf8_encode(uint32_t code, char bytes[4]) {
     bytes[3] = (char)(0x80 | (code & 0x3F));
     return 4;
 }
+
+struct slice utf8_without_mark(struct slice text) {
+    return slice_starts_with(text, SLICE("\xef\xbb\xbf")) ? slice_skip(text, 3) : text;
+}

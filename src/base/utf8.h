@@ -17,6 +17,9 @@ struct utf8_state {
 /* Checks the next piece of a text. False if the text cannot become well-formed; the state is then of no more use. */
 bool utf8_continue(struct utf8_state *state, struct slice piece);
 
+/* The text of a file without the byte order mark that editors on Windows put in front (RFC 3629 section 6). */
+struct slice utf8_without_mark(struct slice text);
+
 /* True if all of `text` is well-formed UTF-8. Fast on ASCII. */
 bool utf8_valid(struct slice text);
 

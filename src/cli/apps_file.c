@@ -7,6 +7,7 @@
 #include "base/buffer.h"
 #include "base/json_fault.h"
 #include "base/json_load.h"
+#include "base/utf8.h"
 
 #define READ_BYTES 65536
 
@@ -85,7 +86,7 @@ json_t *apps_file_read(const char *file, struct error *error) {
     json_t *list = NULL;
 
     if (read_apps_text(file, name, &text, error))
-        list = parse_apps_text(name, buffer_slice(&text), error);
+        list = parse_apps_text(name, utf8_without_mark(buffer_slice(&text)), error);
     if (text.length != 0)
         explicit_bzero(text.data, text.length); /* it has secrets */
     buffer_dispose(&text);

@@ -10,6 +10,7 @@
 #include "base/json_fault.h"
 #include "base/json_load.h"
 #include "base/text_position.h"
+#include "base/utf8.h"
 #include "config/config_value.h"
 #include "config/toml.h"
 
@@ -84,13 +85,6 @@ static json_t *parse_toml_file(struct config_loader *loader, struct slice text) 
     return root;
 }
 
-/* The text without a byte order mark, which editors on Windows write (RFC 8259 section 8.1). */
-static struct slice without_mark(const struct buffer *text) {
-    struct slice bytes = {text->data != NULL ? text->data : "", text->length};
-
-    return slice_starts_with(bytes, SLICE("\xef\xbb\xbf")) ? slice_skip(bytes, 3) : bytes;
-}
-
 /* The default file: TOML goes first. Warns if both exist. */
 static const char *choose_default(struct config_loader *loader) {
     bool toml = access(DEFAULT_TOML, F_OK) == 0;
@@ -107,13 +101,15 @@ json_t *config_file_read(struct config_loader *loader, const char *file) {
     bool wanted = file != NULL;
     struct buffer text = {0};
     json_t *root = NULL;
+    struct slice bytes;
 
     file = wanted ? file : choose_default(loader);
     if (read_config_file(file, &text)) {
         loader->config->file = alloc_copy(file, strlen(file));
         loader->file = loader->config->file;
-        root = slice_ends_with(slice_of(file), SLICE(".toml")) ? parse_toml_file(loader, without_mark(&text))
-                                                               : parse_json_file(loader, without_mark(&text));
+        bytes = utf8_without_mark((struct slice){text.data != NULL ? text.data : "", text.length});
+        root = slice_ends_with(slice_of(file), SLICE(".toml")) ? parse_toml_file(loader, bytes)
+                                                               : parse_json_file(loader, bytes);
     } else if (wanted || errno != ENOENT) {
         config_report_error(loader->report, "cannot read the configuration file %s: %s", file, strerror(errno));
     }

@@ -163,8 +163,7 @@ bool dotenv_read(struct slice text, enum dotenv_dialect dialect, json_t *variabl
     struct dotenv_reader reader = {.line = 1, .dialect = dialect, .variables = variables, .error = error};
     bool good = true;
 
-    if (slice_starts_with(text, SLICE("\xef\xbb\xbf")))
-        text = slice_skip(text, 3);
+    text = utf8_without_mark(text);
     if (text.length == 0)
         return true;
     if (!utf8_valid(text) || memchr(text.data, '\0', text.length) != NULL)

@@ -187,8 +187,7 @@ bool php_tokens_next(struct php_tokens *tokens, struct error *error) {
 
 bool php_tokens_start(struct php_tokens *tokens, struct slice file, struct error *error) {
     *tokens = (struct php_tokens){.line = 1};
-    if (slice_starts_with(file, SLICE("\xef\xbb\xbf")))
-        file = slice_skip(file, 3);
+    file = utf8_without_mark(file);
     if (!slice_starts_with(file, SLICE("<?php")))
         return error_set(error, "line 1: a PHP file begins with <?php");
     tokens->at = file.data + 5;

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/json_fault.h"
 #include "base/json_load.h"
+#include "base/utf8.h"
 
 #define REDIS_OPTIONS "carry options of ioredis over by hand: see adapter.redis in docs/configuration.md"
 #define NO_DISCOVERY "Curlew has no discovery by UDP: connect nodes by Redis or NATS"
@@ -217,6 +218,7 @@ static bool set_soketi_file(struct conversion *conversion, struct slice file, st
 
     if (file.data == NULL)
         return true;
+    file = utf8_without_mark(file);
     json = json_load_text(file, JSON_DECODE_ANY, &problem);
     if (!json_is_object(json)) {
         if (json != NULL)

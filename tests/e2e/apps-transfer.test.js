@@ -38,7 +38,7 @@ describe('export and import', () => {
     const text = await appsDone(t, ['export', '-c', first]);
     assert.deepEqual(JSON.parse(text).apps, [BARE, EVERY_FIELD]);
     const second = sqliteConfig(t);
-    await appsDone(t, ['import', '-', '-c', second], { input: text });
+    await appsDone(t, ['import', '-', '-c', second], { input: `\ufeff${text}` }); // as an editor on Windows saves it
     assert.equal(await appsDone(t, ['export', '-c', second]), text);
   });
 

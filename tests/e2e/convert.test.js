@@ -732,6 +732,11 @@ SOKETI_METRICS_ENABLED=
     assert.match(stderr, /^dropped: soketi\.json: a\?\[31m\?: /m);
   });
 
+  test('a_byte_order_mark_is_not_part_of_the_file', async (t) => {
+    const { output } = await soketi(t, `\ufeff${JSON.stringify({ port: 6002, 'appManager.array.apps': [APP_A] })}`);
+    assert.equal(output.port, 6002);
+  });
+
   test('a_text_that_looks_like_a_variable_stays_a_text', async (t) => {
     const secret = `a\${HOME}$\${b}$c`;
     const { stdout, output } = await soketi(t, { 'appManager.array.apps': [{ ...APP_A, secret }] });
