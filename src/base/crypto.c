@@ -45,13 +45,14 @@ static void pad_state(const unsigned char key[BLOCK], unsigned char pad, uint32_
     OPENSSL_cleanse(&context, sizeof context);
 }
 
-/* Returns a digest context that has processed one block and has this state. */
-static SHA256_CTX digest_context(const uint32_t state[8]) {
-    SHA256_CTX context = {.Nl = 8 * BLOCK, .md_len = SHA256_DIGEST_LENGTH};
-
+/* Sets up a digest that has processed one block and has this state. The buffer of the context is empty, so it needs no
+ * value. */
+static void digest_resume(SHA256_CTX *context, const uint32_t state[8]) {
     for (size_t i = 0; i < 8; i++)
-        context.h[i] = state[i];
-    return context;
+        context->h[i] = state[i];
+    context->Nl = 8 * BLOCK;
+    context->Nh = context->num = 0;
+    context->md_len = SHA256_DIGEST_LENGTH;
 }
 
 void hmac_key_init(struct hmac_key *key, struct slice secret) {
@@ -72,13 +73,14 @@ void hmac_key_init(struct hmac_key *key, struct slice secret) {
 
 static void hmac_digest(const struct hmac_key *key, const struct slice *parts, size_t count,
                         unsigned char digest[SHA256_DIGEST_LENGTH]) {
-    SHA256_CTX context = digest_context(key->inner);
+    SHA256_CTX context;
 
+    digest_resume(&context, key->inner);
     for (size_t i = 0; i < count; i++)
         if (parts[i].length != 0)
             SHA256_Update(&context, parts[i].data, parts[i].length);
     SHA256_Final(digest, &context);
-    context = digest_context(key->outer);
+    digest_resume(&context, key->outer);
     SHA256_Update(&context, digest, SHA256_DIGEST_LENGTH);
     SHA256_Final(digest, &context);
 }
@@ -201,8 +203,19 @@ bool base64_decode(struct slice text, unsigned char *bytes, size_t *length) {
     return true;
 }
 
+/* CRYPTO_memcmp compares 16 bytes at once, but any other number byte by byte. */
+#define COMPARED_AT_ONCE 16
+
 bool equal_in_constant_time(struct slice a, struct slice b) {
-    return a.length == b.length && (a.length == 0 || CRYPTO_memcmp(a.data, b.data, a.length) == 0);
+    int difference = 0;
+
+    if (a.length != b.length)
+        return false;
+    for (; a.length > COMPARED_AT_ONCE; a = slice_skip(a, COMPARED_AT_ONCE), b = slice_skip(b, COMPARED_AT_ONCE))
+        difference |= CRYPTO_memcmp(a.data, b.data, COMPARED_AT_ONCE);
+    if (a.length != 0)
+        difference |= CRYPTO_memcmp(a.data, b.data, a.length);
+    return difference == 0;
 }
 
 void random_bytes(void *data, size_t length) {

@@ -141,10 +141,13 @@ static void a_comparison_sees_every_bit(void **state) {
     assert_true(equal_in_constant_time((struct slice){a, 64}, (struct slice){b, 64}));
     assert_false(equal_in_constant_time((struct slice){a, 64}, (struct slice){b, 63}));
     assert_true(equal_in_constant_time((struct slice){NULL, 0}, (struct slice){NULL, 0}));
-    for (size_t i = 0; i < 8 * sizeof b; i++) {
-        b[i / 8] = (char)(b[i / 8] ^ 1 << i % 8);
-        assert_false(equal_in_constant_time((struct slice){a, 64}, (struct slice){b, 64}));
-        b[i / 8] = (char)(b[i / 8] ^ 1 << i % 8);
+    for (size_t length = 1; length <= sizeof b; length++) {
+        assert_true(equal_in_constant_time((struct slice){a, length}, (struct slice){b, length}));
+        for (size_t i = 0; i < 8 * length; i++) {
+            b[i / 8] = (char)(b[i / 8] ^ 1 << i % 8);
+            assert_false(equal_in_constant_time((struct slice){a, length}, (struct slice){b, length}));
+            b[i / 8] = (char)(b[i / 8] ^ 1 << i % 8);
+        }
     }
 }
 
