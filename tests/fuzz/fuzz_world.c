@@ -463,6 +463,8 @@ static struct client *ready_client(unsigned index, unsigned place) {
     if (!client->reading) {
         read_again(client);
         turn(client->worker);
+        if (client->used)
+            read_client(client); /* what was sent before it read again, if there was no turn */
     }
     for (unsigned i = 0; client->used && i < 3; i++)
         if (client->socket_id[0] == '\0' || client->places[place].busy ||
