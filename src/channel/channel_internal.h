@@ -10,6 +10,7 @@
  *   kept_events.c    room for the events of cache channels, fair among apps
  *   kept_walk.c      reading all of them, for another process
  *   event_frame.c    encoding of events
+ *   conflation_key.c the key of a message, by which deltas find their base
  *   publication.c    delivery of an event: into the mailboxes of workers, and from there to their subscribers
  *   announce.c       events that channels generate: members, counts, watchlists
  *   channel_publish.c  events from the API and from clients
