@@ -146,6 +146,7 @@ struct app {
 
     struct app_delta_setting *delta_settings;
     size_t delta_setting_count;
+    size_t delta_name_count; /* of these, how many are exact names: they come first */
 
     struct app_policy policy;
 

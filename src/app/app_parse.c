@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "app/delta_match.h"
 #include "app/record_json.h"
 #include "app/secret_keyring.h"
 #include "base/alloc.h"
@@ -252,6 +253,7 @@ static bool parse_structure(struct parser *parser, struct app *app, enum app_fie
     if (field == APP_CHANNEL_DELTA_COMPRESSION) {
         app->delta_json =
             app_delta_settings_parse(json, &app->delta_settings, &app->delta_setting_count, note_oddity, parser, error);
+        app->delta_name_count = app_delta_sort(app->delta_settings, app->delta_setting_count);
         return app->delta_json != NULL;
     }
     app->webhooks_json =

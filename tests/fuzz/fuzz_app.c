@@ -8,6 +8,7 @@
 
 #include "../unit/app_defaults.h"
 #include "app/app.h"
+#include "app/delta_match.h"
 
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \
@@ -31,6 +32,9 @@ static void check_record(const struct app *app) {
         MUST((app->webhooks[i].url.data == NULL) != (app->webhooks[i].lambda_function.data == NULL));
     for (size_t i = 0; i < app->delta_setting_count; i++)
         MUST(app->delta_settings[i].pattern.length > 0);
+    for (size_t i = 0; i < app->delta_name_count; i++)
+        MUST(app_delta_find(app, app->delta_settings[i].pattern) == &app->delta_settings[i]);
+    app_delta_find(app, app->key);
 }
 
 static void check_round_trip(const json_t *record, enum app_source source) {
