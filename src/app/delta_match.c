@@ -56,7 +56,7 @@ static const struct app_delta_setting *find_exact_name(const struct app_delta_se
     return NULL;
 }
 
-static bool pattern_matches(const struct app_delta_setting *setting, struct slice channel) {
+static bool delta_pattern_matches(const struct app_delta_setting *setting, struct slice channel) {
     const char *pattern = setting->pattern.data;
 
     return channel.length >= literal_length(setting) && memcmp(channel.data, pattern, setting->prefix) == 0 &&
@@ -67,7 +67,7 @@ const struct app_delta_setting *app_delta_search(const struct app *app, struct s
     const struct app_delta_setting *found = find_exact_name(app->delta_settings, app->delta_name_count, channel);
 
     for (size_t i = app->delta_name_count; i < app->delta_setting_count && found == NULL; i++)
-        if (pattern_matches(&app->delta_settings[i], channel))
+        if (delta_pattern_matches(&app->delta_settings[i], channel))
             found = &app->delta_settings[i];
     return found;
 }
