@@ -158,18 +158,19 @@ static void watch_listed_users(struct session *session, struct json_value watchl
     buffer_dispose(&data);
 }
 
-/* Returns the number of entries of the watchlist; -1 if it is not an array of strings and integers. */
+/* Returns the number of entries of the watchlist; -1 if it is not an array of user ids. */
 static ssize_t watchlist_length(struct json_value watchlist) {
     struct json_iterator iterator;
+    struct buffer id = {0};
     struct json_value user;
     ssize_t count = 0;
 
     if (watchlist.type != JSON_TYPE_ARRAY)
         return watchlist.type == JSON_TYPE_ABSENT || watchlist.type == JSON_TYPE_NULL ? 0 : -1;
     iterator = json_iterate(watchlist);
-    for (; json_next(&iterator, NULL, &user); count++)
-        if (user.type != JSON_TYPE_STRING && !(user.type == JSON_TYPE_NUMBER && json_is_whole_number(user)))
-            return -1;
+    for (; count >= 0 && json_next(&iterator, NULL, &user); id.length = 0)
+        count = user_id_read(user, &id) ? count + 1 : -1;
+    buffer_dispose(&id);
     return count;
 }
 
@@ -182,7 +183,8 @@ static void start_watching(struct session *session, struct json_value watchlist)
     count = watchlist_length(watchlist);
     if (count < 0) {
         session_refused(session, REFUSED_WATCHLIST);
-        session_error(session, 4302, "`watchlist` must be an array of user ids, strings or integers; it is ignored");
+        session_error(session, 4302,
+                      "`watchlist` must be an array of user ids, strings of 1 to 255 bytes or integers; it is ignored");
     } else if (count > WATCHLIST_MAX) {
         session_refused(session, REFUSED_WATCHLIST);
         session_error(session, 4302, "the watchlist has %zd users; only the first %d are watched", count,

@@ -308,7 +308,7 @@ describe('what is refused while the connection stays', () => {
     },
     'a watchlist of 101': {
       app: WATCHING,
-      act: (ws) => sendSignin(ws, { id: 'w', watchlist: Array(101).fill('') }),
+      act: (ws) => sendSignin(ws, { id: 'w', watchlist: Array(101).fill('w') }),
       reason: 'watchlist',
       answer: error(4302, 'the watchlist has 101 users; only the first 100 are watched'),
       before: 'pusher:signin_success',
@@ -317,7 +317,10 @@ describe('what is refused while the connection stays', () => {
       app: WATCHING,
       act: (ws) => sendSignin(ws, { id: 'w', watchlist: { 1: '2' } }),
       reason: 'watchlist',
-      answer: error(4302, '`watchlist` must be an array of user ids, strings or integers; it is ignored'),
+      answer: error(
+        4302,
+        '`watchlist` must be an array of user ids, strings of 1 to 255 bytes or integers; it is ignored',
+      ),
       before: 'pusher:signin_success',
     },
     'a channel without a name': {

@@ -145,7 +145,8 @@ test('a_watchlist_of_integers_is_watched', async (t) => {
 });
 
 test('a_wrong_watchlist_is_answered_4302_and_the_user_is_signed_in', async (t) => {
-  for (const watchlist of [{ 1: '2' }, 'a', 7, true, ['a', null], ['a', 1.5], [['a']]]) {
+  const wrong = [{ 1: '2' }, 'a', 7, true, ['a', null], ['a', 1.5], [['a']], ['a', ''], ['x'.repeat(256)]];
+  for (const watchlist of wrong) {
     const ws = await connect(server, { t, app: WATCHING });
     sendSignin(ws, { id: 'u', watchlist });
     await ws.next('pusher:signin_success');
