@@ -312,6 +312,7 @@ describe('what is refused while the connection stays', () => {
       reason: 'watchlist',
       answer: error(4302, 'the watchlist has 101 users; only the first 100 are watched'),
       before: 'pusher:signin_success',
+      after: 'pusher_internal:watchlist_events',
     },
     'a watchlist that is no array': {
       app: WATCHING,
@@ -449,6 +450,7 @@ describe('what is refused while the connection stays', () => {
       row.act(ws);
       if (row.before) await ws.expect(row.before);
       assert.equal((await ws.inbox.next()).text, row.answer);
+      if (row.after) await ws.expect(row.after);
       assert.deepEqual(await stillOpen(ws), []);
       await counted(server, before, own.id, { [row.reason]: 1 }, row.error ? { [row.error]: 1 } : {});
       await subscribe(ws, 'after');
