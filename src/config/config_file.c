@@ -1,6 +1,7 @@
 #include "config/config_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -85,11 +86,16 @@ static json_t *parse_toml_file(struct config_loader *loader, struct slice text) 
     return root;
 }
 
+/* Whether there is an entry of this name, be it a link that leads nowhere. */
+static bool config_file_exists(const char *file) {
+    return faccessat(AT_FDCWD, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 /* The default file: TOML goes first. Warns if both exist. */
 static const char *choose_default(struct config_loader *loader) {
-    bool toml = access(DEFAULT_TOML, F_OK) == 0;
+    bool toml = config_file_exists(DEFAULT_TOML);
 
-    if (toml && access(DEFAULT_JSON, F_OK) == 0)
+    if (toml && config_file_exists(DEFAULT_JSON))
         config_report_warning(loader->report,
                               "%s is not read, because %s exists: only one file is; remove one of them, or name one "
                               "with --config",
@@ -110,6 +116,11 @@ json_t *config_file_read(struct config_loader *loader, const char *file) {
         bytes = utf8_without_mark((struct slice){text.data != NULL ? text.data : "", text.length});
         root = slice_ends_with(slice_of(file), SLICE(".toml")) ? parse_toml_file(loader, bytes)
                                                                : parse_json_file(loader, bytes);
+    } else if (errno == ENOENT && config_file_exists(file)) {
+        config_report_error(loader->report,
+                            "cannot read the configuration file %s: it is a link to a file that does "
+                            "not exist",
+                            file);
     } else if (wanted || errno != ENOENT) {
         config_report_error(loader->report, "cannot read the configuration file %s: %s", file, strerror(errno));
     }

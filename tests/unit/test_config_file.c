@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config_fixture.h"
 
@@ -60,6 +61,24 @@ static void the_default_file_is_config_toml_else_config_json(void **state) {
     config_fixture_write("config/config.toml", "port =\n");
     assert_false(config_fixture_load(NULL, NULL)); /* and not the other file instead */
     assert_text_holds(ERROR_TEXT, "config/config.toml:1:7: ");
+}
+
+static void a_default_file_that_is_a_broken_link_is_an_error(void **state) {
+    static const char *const names[] = {"config/config.json", "config/config.toml"};
+
+    (void)state;
+    config_fixture_write("config/config.json", "{}");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char text[120];
+
+        snprintf(text, sizeof text, "configuration file %s: it is a link to a file that does not exist", names[i]);
+        unlink(names[i]);
+        assert_int_equal(symlink("nowhere", names[i]), 0);
+        assert_false(config_fixture_load(NULL, NULL));
+        assert_text_holds(ERROR_TEXT, text);
+        assert_false(config_fixture_load(names[i], NULL));
+        assert_text_holds(ERROR_TEXT, text);
+    }
 }
 
 static void variables_in_strings_are_replaced(void **state) {
@@ -185,6 +204,7 @@ int main(void) {
         TEST(a_file_whose_name_ends_in_toml_is_toml),
         TEST(faults_of_toml_are_told_like_those_of_json),
         TEST(the_default_file_is_config_toml_else_config_json),
+        TEST(a_default_file_that_is_a_broken_link_is_an_error),
         TEST(variables_in_strings_are_replaced),
         TEST(a_file_of_soketi_is_an_error_that_names_the_command),
         TEST(a_string_with_a_variable_is_read_as_the_environment_is),
