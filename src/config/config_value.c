@@ -386,6 +386,17 @@ void config_value_describe(const struct config_row *row, struct buffer *buffer) 
     }
 }
 
+/* Says that the quotation marks are the fault only where they are: not of a date in TOML, or what a variable gave. */
+static const char *describe_text(const char *text) {
+    char *end;
+
+    strtod(text, &end);
+    if (*text == '\0')
+        return "an empty text";
+    return *end == '\0' || strcmp(text, "true") == 0 || strcmp(text, "false") == 0 ? "a text in quotation marks"
+                                                                                   : "a text";
+}
+
 void config_value_describe_json(const json_t *json, struct buffer *buffer) {
     switch (json_typeof(json)) {
     case JSON_OBJECT:
@@ -395,7 +406,7 @@ void config_value_describe_json(const json_t *json, struct buffer *buffer) {
         buffer_append_string(buffer, "a list");
         break;
     case JSON_STRING:
-        buffer_append_string(buffer, json_string_length(json) == 0 ? "an empty text" : "a text in quotation marks");
+        buffer_append_string(buffer, describe_text(json_string_value(json)));
         break;
     case JSON_INTEGER:
         buffer_appendf(buffer, "%lld", (long long)json_integer_value(json));

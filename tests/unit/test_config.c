@@ -640,6 +640,7 @@ static void numbers_out_of_range_are_errors(void **state) {
         {"{\"port\":-1}", "not -1"},
         {"{\"port\":60.5}", "not 60.5"},
         {"{\"port\":\"6001\"}", "port must be a whole number from 0 to 65535, not a text in quotation marks"},
+        {"{\"debug\":\"true\"}", "debug must be true or false, not a text in quotation marks"},
         {"{\"port\":null}", "not null"},
         {"{\"port\":true}", "not true"},
         {"{\"port\":[]}", "not a list"},

@@ -39,6 +39,10 @@ static void faults_of_toml_are_told_like_those_of_json(void **state) {
     assert_null(strstr(ERROR_TEXT, "hunter2"));
     assert_false(config_fixture_load("c.toml", "port = \"6001\"\n"));
     assert_text_holds(ERROR_TEXT, "c.toml: port must be a whole number from 0 to 65535");
+    assert_false(config_fixture_load("c.toml", "port = 2026-01-01\n"));
+    assert_string_equal(ERROR_TEXT, "c.toml: port must be a whole number from 0 to 65535, not a text");
+    assert_false(config_fixture_load("c.toml", "port = \"${NOT_SET:-x}\"\n"));
+    assert_string_equal(ERROR_TEXT, "c.toml: port must be a whole number from 0 to 65535, not a text");
     assert_true(config_fixture_load("c.toml", "prot = 1\n"));
     assert_reported(REPORT.warnings, "c.toml: prot is not a setting of this server and is ignored; did you mean port?");
 }
