@@ -19,6 +19,7 @@ import { addressOutside, impostor, lead } from '../lib/middle.js';
 import { folderWith } from '../lib/process.js';
 import { serverFor } from '../lib/server.js';
 import {
+  keepsDefaultsThatAreThere,
   makesRoomForEncryptedSecrets,
   missesNothingThatGoesAway,
   refusesWhatHasNoColumn,
@@ -176,6 +177,16 @@ test('a_row_inserted_by_hand_takes_the_defaults_in_a_table_of_ours_and_in_one_ma
       max_client_events_per_second INT NOT NULL, created_at DATETIME NOT NULL, updated_at DATETIME NOT NULL, plan INT NULL)`,
   );
   await takesRowsByHand(t, Object.assign(ours, { key: '`key`' }), theirs);
+});
+
+test('a_default_that_a_column_has_stays', async (t) => {
+  const here = await place(
+    t,
+    `CREATE TABLE applications (id VARCHAR(255) PRIMARY KEY, \`key\` VARCHAR(255) NOT NULL UNIQUE, secret VARCHAR(255) NOT NULL,
+      enabled BOOLEAN NOT NULL DEFAULT FALSE, max_connections INTEGER DEFAULT 1000, max_client_events_per_second INTEGER,
+      enable_client_messages BOOLEAN DEFAULT FALSE)`,
+  );
+  await keepsDefaultsThatAreThere(t, here, '`key`');
 });
 
 test('every_field_comes_back', async (t) => {

@@ -40,6 +40,18 @@ export async function takesRowsByHand(t, ours, theirs) {
 }
 
 /*
+ * A default that a column has stays. `here` is a place with a table that another program made, in which
+ * max_connections has the default 1000, as in Sockudo's sql/init-sql.sql, enabled has false, and the other number none.
+ * `key` is the quoted name of the column key.
+ */
+export async function keepsDefaultsThatAreThere(t, here, key) {
+  await migrate(t, here.config());
+  await here.sql(`INSERT INTO applications (id, ${key}, secret) VALUES ('bare', 'bare-key', 's')`);
+  const app = await show(t, 'bare', here.config());
+  assert.deepEqual([app.max_connections, app.enabled, app.max_client_events_per_second], [1000, false, 100]);
+}
+
+/*
  * What the table has no column for is refused and never dropped, until there is one. `who` are the settings of a user
  * who may read and write `here`, a place with an old table and in it the app `old`.
  */
