@@ -117,22 +117,6 @@ bool client_address(struct http_connection *connection, const struct http_reques
            peer_address_read(http_stream(connection)->fd, address);
 }
 
-bool peer_address_write(int fd, char text[CLIENT_ADDRESS_TEXT]) {
-    struct sockaddr_storage peer;
-    socklen_t length = sizeof peer;
-
-    if (getpeername(fd, (struct sockaddr *)&peer, &length) != 0)
-        return false;
-    if (peer.ss_family == AF_INET)
-        return inet_ntop(AF_INET, &((struct sockaddr_in *)&peer)->sin_addr, text, CLIENT_ADDRESS_TEXT) != NULL;
-    if (peer.ss_family == AF_INET6) {
-        const struct in6_addr *ip = &((struct sockaddr_in6 *)&peer)->sin6_addr;
-        return (IN6_IS_ADDR_V4MAPPED(ip) ? inet_ntop(AF_INET, ip->s6_addr + 12, text, CLIENT_ADDRESS_TEXT)
-                                         : inet_ntop(AF_INET6, ip, text, CLIENT_ADDRESS_TEXT)) != NULL;
-    }
-    return false;
-}
-
 const char *client_address_write(struct http_connection *connection, const struct http_request *request,
                                  uint32_t trust_hops, char text[CLIENT_ADDRESS_TEXT]) {
     struct slice forwarded = forwarded_for(request, trust_hops);

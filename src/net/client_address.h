@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "net/http.h"
+#include "net/peer_address.h"
 
 /*
  * Determines the client's address. With `trust_hops` 0 it is the address of the peer; with n it is the n-th address
@@ -18,9 +19,6 @@
 bool client_address(struct http_connection *connection, const struct http_request *request, uint32_t trust_hops,
                     uint64_t *address);
 
-/* Room for any address as text, with the terminating zero. */
-#define CLIENT_ADDRESS_TEXT 48
-
 /* Writes the address of the same client as text for the log: 192.0.2.1, 2001:db8::1, "unix socket". Returns `text`. On
  * the connection's worker. */
 const char *client_address_write(struct http_connection *connection, const struct http_request *request,
@@ -28,9 +26,6 @@ const char *client_address_write(struct http_connection *connection, const struc
 
 /* Reads the address of the peer of a socket; false if it has none or is gone. */
 bool peer_address_read(int fd, uint64_t *address);
-
-/* Writes the address of the peer of a socket as text; false likewise. */
-bool peer_address_write(int fd, char text[CLIENT_ADDRESS_TEXT]);
 
 /* Parses an address in the forms that proxies write: 192.0.2.1, 192.0.2.1:80, 2001:db8::1, [2001:db8::1],
  * [2001:db8::1]:80. */

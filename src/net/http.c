@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/budget.h"
 #include "net/address_table.h"
+#include "net/peer_address.h"
 #include "net/tls.h"
 
 #define IDLE_TIMEOUT_MS 60000
@@ -96,6 +97,7 @@ static size_t respond_with_headers(struct http_connection *connection, unsigned 
     size_t length;
 
     buffer_appendf(&body, "{\"error\":\"%s\"}", text);
+    peer_address_log_refusal(connection->stream->fd, status, text);
     connection->keep_alive = false;
     length = http_respond(
         connection,
@@ -123,7 +125,30 @@ static void refuse_for_restart(struct http_connection *connection) {
         respond_with_headers(connection, 503, SLICE("Retry-After: 1\r\n"), "the server is restarting: try again");
 }
 
-static void refuse_broken_request(struct http_connection *connection) {
+/* What a first message is that is not HTTP/1, for those who have mixed up ports or protocols; NULL if it is unknown. */
+static const char *explain_other_protocol(struct slice begin) {
+    static const struct {
+        struct slice begin;
+        const char *reason;
+    } others[] = {
+        {SLICE_INIT("\x16\x03"),
+         "these are bytes of TLS, and this port has no TLS: use http:// and ws://, or set "
+         "ssl.enabled"},
+        {SLICE_INIT("PROXY "), "the PROXY protocol is not supported: let the proxy send X-Forwarded-For"},
+        {SLICE_INIT("\r\n\r\n\0\r\nQUIT\n"),
+         "the PROXY protocol is not supported: let the proxy send "
+         "X-Forwarded-For"},
+        {SLICE_INIT("PRI * HTTP/2"), "HTTP/2 is not supported: use HTTP/1.1"},
+    };
+
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (slice_starts_with(begin, others[i].begin))
+            return others[i].reason;
+    return NULL;
+}
+
+static void refuse_broken_request(struct http_connection *connection, struct slice begin) {
+    const char *reason = explain_other_protocol(begin);
     struct buffer text = {0};
 
     if (connection->no_memory) {
@@ -133,9 +158,9 @@ static void refuse_broken_request(struct http_connection *connection) {
                        HTTP_HEADERS_MAX);
         respond_and_close(connection, 431, buffer_string(&text));
     } else {
-        buffer_appendf(&text, "malformed HTTP request: %s",
-                       connection->refusal != NULL ? connection->refusal
-                                                   : llhttp_get_error_reason(&connection->parser));
+        if (reason == NULL)
+            reason = connection->refusal != NULL ? connection->refusal : llhttp_get_error_reason(&connection->parser);
+        buffer_appendf(&text, "malformed HTTP request: %s", reason);
         for (char *at = buffer_string(&text); *at != '\0'; at++)
             if (*at == '"' || *at == '\\')
                 *at = '\'';
@@ -223,12 +248,15 @@ static bool head_is_clear(struct http_connection *connection, const uint8_t *dat
 static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) {
     struct http_connection *connection = stream->context;
     enum llhttp_errno code;
+    struct slice begin = {0}; /* of the request, if these are its first bytes */
     size_t consumed;
 
     if (connection->state == REQUEST_CLOSING)
         return length;
+    if (connection->state == REQUEST_IDLE)
+        begin = (struct slice){(const char *)data, length};
     if (!head_is_clear(connection, data, length)) {
-        refuse_broken_request(connection);
+        refuse_broken_request(connection, begin);
         return length;
     }
     code = llhttp_execute(&connection->parser, (const char *)data, length);
@@ -245,7 +273,7 @@ static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) 
         return consumed;
     }
     if (code != HPE_OK || connection->too_large) {
-        refuse_broken_request(connection);
+        refuse_broken_request(connection, begin);
         return length;
     }
     if (connection->state == REQUEST_BODY)

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/budget.h"
+#include "net/peer_address.h"
 #include "net/tls_tickets.h"
 
 /* The heads of the first record and of the ClientHello in it. */
@@ -282,6 +283,17 @@ void tls_connection_destroy(struct tls_connection *connection) {
     SSL_free(ssl);
 }
 
+/* Says at level debug why the handshake or a record was refused; for a handshake the peer may have said it. */
+static void log_tls_failure(SSL *ssl) {
+    unsigned long code = ERR_peek_last_error();
+    const char *reason = ERR_reason_error_string(code);
+
+    if (ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST)
+        reason = "plain HTTP came to a port with TLS: use https:// and wss://";
+    peer_address_log_tls(SSL_get_fd(ssl), !SSL_is_init_finished(ssl),
+                         reason != NULL ? reason : "OpenSSL gives no reason");
+}
+
 /* Converts a result of OpenSSL to that of recv or send. */
 static ssize_t translate_result(SSL *ssl, int result, bool *want_write) {
     int reason;
@@ -290,6 +302,8 @@ static ssize_t translate_result(SSL *ssl, int result, bool *want_write) {
     if (result > 0)
         return result;
     reason = SSL_get_error(ssl, result);
+    if (reason == SSL_ERROR_SSL)
+        log_tls_failure(ssl);
     ERR_clear_error();
     switch (reason) {
     case SSL_ERROR_ZERO_RETURN:
@@ -360,11 +374,9 @@ static bool hello_may_be_read(SSL *ssl) {
     if (SSL_get_app_data(ssl) == &hello_awaited)
         setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
     /* The record has to hold the message's own head, which is its type and its length in three bytes. */
-    if (head[3] == 0 && head[4] < HELLO_HEAD_BYTES - SSL3_RT_HEADER_LENGTH) {
-        errno = ECONNRESET;
-        return false;
-    }
-    if ((head[6] << 16 | head[7] << 8 | head[8]) > HELLO_MAX_BYTES) {
+    if ((head[3] == 0 && head[4] < HELLO_HEAD_BYTES - SSL3_RT_HEADER_LENGTH) ||
+        (head[6] << 16 | head[7] << 8 | head[8]) > HELLO_MAX_BYTES) {
+        peer_address_log_tls(fd, true, "the ClientHello is too large, or split after fewer than 9 bytes");
         errno = ECONNRESET;
         return false;
     }

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/budget.h"
+#include "net/peer_address.h"
 
 #define CLOSE_TIMEOUT_MS 5000
 #define SHORTENED_CLOSE_MS 2000 /* the same while the worker ends */
@@ -31,9 +32,14 @@ static const struct stream_handler websocket_stream_handler = {
 /* --- the handshake --- */
 
 static bool refuse_handshake(struct http_connection *connection, unsigned status, struct slice headers,
-                             struct slice body) {
-    http_respond(connection,
-                 &(struct http_response){.status = status, .headers = headers, .body = body, .close = true});
+                             const char *why) {
+    struct buffer body = {0};
+
+    peer_address_log_refusal(http_stream(connection)->fd, status, why);
+    buffer_appendf(&body, "{\"error\":\"%s\"}", why);
+    http_respond(connection, &(struct http_response){
+                                 .status = status, .headers = headers, .body = buffer_slice(&body), .close = true});
+    buffer_dispose(&body);
     return false;
 }
 
@@ -76,13 +82,11 @@ bool websocket_accept(struct http_connection *connection, const struct http_requ
 
     if (!http_header(request, SLICE("Sec-WebSocket-Version"), &version) || !slice_equal(version, SLICE(VERSION)))
         return refuse_handshake(connection, 426, SLICE("Upgrade: websocket\r\nSec-WebSocket-Version: " VERSION "\r\n"),
-                                SLICE("{\"error\":\"Sec-WebSocket-Version must be " VERSION "\"}"));
+                                "Sec-WebSocket-Version must be " VERSION);
     if (!http_header_has(request, SLICE("Connection"), SLICE("Upgrade")))
-        return refuse_handshake(connection, 400, SLICE(""),
-                                SLICE("{\"error\":\"a WebSocket handshake needs `Connection: Upgrade`\"}"));
+        return refuse_handshake(connection, 400, SLICE(""), "a WebSocket handshake needs `Connection: Upgrade`");
     if (!http_header(request, SLICE("Sec-WebSocket-Key"), &key) || !websocket_accept_key(key, accept))
-        return refuse_handshake(connection, 400, SLICE(""),
-                                SLICE("{\"error\":\"Sec-WebSocket-Key must be 16 bytes in base64\"}"));
+        return refuse_handshake(connection, 400, SLICE(""), "Sec-WebSocket-Key must be 16 bytes in base64");
     answer->length = 0;
     buffer_append(answer, SLICE("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                 "Sec-WebSocket-Accept: "));
@@ -292,6 +296,8 @@ void websocket_close_slow(struct websocket *websocket, struct slice text, unsign
 
 /* Closes the connection after a protocol violation by the peer. */
 static void fail_connection(struct websocket *websocket, unsigned code, const char *reason) {
+    if (!websocket->closing && websocket->handler->on_fault != NULL)
+        websocket->handler->on_fault(websocket, code, reason);
     websocket_close(websocket, code, slice_of(reason));
 }
 

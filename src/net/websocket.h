@@ -44,6 +44,8 @@ struct websocket_handler {
     void (*on_slow)(struct websocket *websocket);
     /* There is no room for a part of a message: the handler closes the connection. */
     void (*on_no_room)(struct websocket *websocket);
+    /* The client breaks the protocol: it gets this code and reason. NULL: nothing more is done about it. */
+    void (*on_fault)(struct websocket *websocket, unsigned code, const char *reason);
     /* No further message follows: one side has closed, or the connection broke. Called once, before on_closed. */
     void (*on_closing)(struct websocket *websocket);
     /* The stream is closed. The last call: the handler frees the owner. */

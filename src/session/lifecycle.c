@@ -11,6 +11,7 @@ static bool on_control_frame(struct websocket *websocket, bool ping);
 static void on_timer(struct websocket *websocket);
 static void on_slow(struct websocket *websocket);
 static void on_no_room(struct websocket *websocket);
+static void on_fault(struct websocket *websocket, unsigned code, const char *reason);
 static void on_closing(struct websocket *websocket);
 static void on_closed(struct websocket *websocket);
 
@@ -21,6 +22,7 @@ const struct websocket_handler session_websocket_handler = {
     .on_timer = on_timer,
     .on_slow = on_slow,
     .on_no_room = on_no_room,
+    .on_fault = on_fault,
     .on_closing = on_closing,
     .on_closed = on_closed,
 };
@@ -152,6 +154,10 @@ static void on_no_room(struct websocket *websocket) {
     if (session->slot != NULL)
         session_refused(session, REFUSED_MEMORY_LIMIT);
     session_close(session, 4100, "the server is over capacity: there is no memory for a part of a message");
+}
+
+static void on_fault(struct websocket *websocket, unsigned code, const char *reason) {
+    session_log(session_of(websocket), "closed with %u: %s", code, reason);
 }
 
 void session_terminate(struct stream *stream, bool reconnect) {

@@ -18,7 +18,8 @@ import {
 } from '../lib/client.js';
 import { subscriber } from '../lib/events.js';
 import { folderWith, start } from '../lib/process.js';
-import { RawWebSocket } from '../lib/raw-websocket.js';
+import { RawHttp } from '../lib/raw-http.js';
+import { encodeFrame, OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, BINARY, serverFor } from '../lib/server.js';
 
 const SECRET = 'the-secret-that-no-log-may-hold-at-all';
@@ -130,6 +131,66 @@ describe('what connections do, at level debug', () => {
     await closedWithError(await RawWebSocket.connect(server, { key: 'no-such-key' }), 4001);
     await server.stop();
     assert.deepEqual(messages(server), []);
+  });
+});
+
+describe('what is refused before its path is looked at, at level debug', () => {
+  const LINE = /^127\.0\.0\.1: a request was refused with /;
+  const TLS = 'these are bytes of TLS, and this port has no TLS: use http:// and ws://, or set ssl.enabled';
+  const PROXY = 'the PROXY protocol is not supported: let the proxy send X-Forwarded-For';
+  const handshake = (lines) => `GET /app/app-key HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n${lines}\r\n`;
+
+  for (const [what, bytes, status, text] of [
+    ['TLS on a port without it', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a b', 400, TLS],
+    ['the PROXY protocol', 'PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n', 400, PROXY],
+    ['its second version', '\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c', 400, PROXY],
+    ['HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400, 'HTTP/2 is not supported: use HTTP/1.1'],
+    ['a request without Host', 'GET / HTTP/1.1\r\n\r\n', 400, 'HTTP/1.1 needs a Host header'],
+    ['no request', 'hello\r\n\r\n', 400, 'Invalid method encountered'],
+    ['a head that is too long', `GET /${'x'.repeat(70_000)} HTTP/1.1\r\n\r\n`, 431, "the request's head is over"],
+    [
+      'a handshake of another version',
+      handshake('Connection: Upgrade\r\nSec-WebSocket-Version: 8\r\n'),
+      426,
+      'Sec-WebSocket-Version must be 13',
+    ],
+    [
+      'a handshake without a key',
+      handshake('Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'),
+      400,
+      'Sec-WebSocket-Key must be 16 bytes in base64',
+    ],
+  ]) {
+    test(`${what} is logged with address, status and reason, which the client gets as well`, async (t) => {
+      const server = await serverFor(t, { env: { LOG_LEVEL: 'debug' } });
+      const http = await RawHttp.connect(server);
+      http.write(Buffer.from(bytes, 'latin1'));
+      const answer = await http.next();
+      assert.equal(answer.status, status);
+      assert.ok(answer.json.error.includes(text), answer.text);
+      const { message } = await server.waitForLog(LINE);
+      assert.equal(message, `127.0.0.1: a request was refused with ${status}: ${answer.json.error}`);
+    });
+  }
+
+  test('a message that breaks the WebSocket protocol is logged with the connection and the reason', async (t) => {
+    const server = await serverFor(t, { env: { LOG_LEVEL: 'debug' } });
+    for (const [bytes, code] of [
+      [encodeFrame({ opcode: OPCODE.text, payload: 'x', mask: false }), 1002],
+      [encodeFrame({ opcode: OPCODE.binary, payload: 'x' }), 1003],
+      [encodeFrame({ opcode: OPCODE.text, payload: Buffer.from([0xff]) }), 1007],
+      [encodeFrame({ opcode: OPCODE.text, payload: Buffer.alloc(70_000, 'x') }), 1009],
+    ]) {
+      const ws = await connect(server, { t });
+      ws.write(bytes);
+      const closed = await ws.closed();
+      assert.equal(closed.code, code);
+      await server.waitForLog(
+        (line) =>
+          line.message ===
+          `127.0.0.1: socket ${ws.socketId} of app ${APP.id}: closed with ${code}: ${closed.reason.toString()}`,
+      );
+    }
   });
 });
 

@@ -119,6 +119,17 @@ describe('TLS', () => {
     assert.match(answer, /^HTTP\/1\.1 200 /);
   });
 
+  test('a_failed_handshake_is_logged_at_level_debug_with_address_and_reason', async (t) => {
+    const server = await serverFor(t, { config: config(), env: { LOG_LEVEL: 'debug' } });
+    const http = await RawHttp.connect(server);
+    http.send('GET', '/up');
+    await server.waitForLog(
+      /^127\.0\.0\.1: the TLS handshake failed: plain HTTP came to a port with TLS: use https:\/\/ and wss:\/\/$/,
+    );
+    await assert.rejects(connect(server, { maxVersion: 'TLSv1.1', minVersion: 'TLSv1.1', ciphers: 'ALL:@SECLEVEL=0' }));
+    await server.waitForLog(/^127\.0\.0\.1: the TLS handshake failed: unsupported protocol$/);
+  });
+
   test('a_websocket_over_tls_speaks_the_protocol_whatever_the_size_of_its_messages', async (t) => {
     const server = await serverFor(t, { config: config() });
     const socket = await connect(server, { ALPNProtocols: ['http/1.1'] });
