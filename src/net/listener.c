@@ -23,6 +23,7 @@
 /* The time in which a client of another machine, or of this one, completes a TCP handshake that has begun. */
 #define HANDSHAKE_MS 100
 #define LOCAL_HANDSHAKE_MS 20
+#define TTL_MOST 255
 
 static void listener_ready(struct poll_target *target, uint32_t events);
 
@@ -259,8 +260,8 @@ static bool serves_network(int fd) {
     return address.any.sa_family == AF_INET6 && !IN6_IS_ADDR_LOOPBACK(&address.ipv6.sin6_addr);
 }
 
-void listener_finish(struct listener *listener) {
-    /* Drops packets with the flag SYN, which is in byte 13 of the TCP header (RFC 9293 section 3.1). */
+/* Drops packets with the flag SYN, which is in byte 13 of the TCP header (RFC 9293 section 3.1). */
+static bool drop_by_filter(int fd) {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
         BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
@@ -268,13 +269,31 @@ void listener_finish(struct listener *listener) {
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     };
     const struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+}
+
+/* Drops packets that have passed a router, or began with a lower TTL (hop limit) than the highest one, as those of
+ * Linux and Windows do. Handshakes that have begun go on, since the kernel looks at the TTL only when a packet belongs
+ * to the listening socket or a connection. False if it is no TCP socket. */
+static bool set_least_ttl(int fd, int ttl) {
+    union own_address own = {.any.sa_family = AF_UNSPEC};
+    socklen_t length = sizeof own;
+
+    return getsockname(fd, &own.any, &length) == 0 && setsockopt(fd, IPPROTO_IP, IP_MINTTL, &ttl, sizeof ttl) == 0 &&
+           (own.any.sa_family != AF_INET6 || setsockopt(fd, IPPROTO_IPV6, IPV6_MINHOPCOUNT, &ttl, sizeof ttl) == 0);
+}
+
+void listener_finish(struct listener *listener) {
     struct worker *worker = listener->worker;
     uint64_t ends_ms;
 
     if (worker == NULL || listener->fd < 0)
         return;
-    listener->filtered = setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0;
+    listener->filtered = drop_by_filter(listener->fd);
     if (!listener->filtered) /* some kernels want CAP_NET_ADMIN for it */
+        listener->filtered = listener->limits_ttl = set_least_ttl(listener->fd, TTL_MOST);
+    if (!listener->filtered)
         log_debug("server", "no filter for new connections at the end: %s; the last ones may be cut", strerror(errno));
     ends_ms = worker->now_ms + (serves_network(listener->fd) ? HANDSHAKE_MS : LOCAL_HANDSHAKE_MS);
     worker->ends_ms = ends_ms > worker->ends_ms ? ends_ms : worker->ends_ms;
@@ -306,6 +325,8 @@ static void listener_ready(struct poll_target *target, uint32_t events) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             worker_spend(worker, ACCEPT_WORK);
+            if (listener->limits_ttl) /* it has inherited the limit */
+                set_least_ttl(fd, 0);
             listener->on_accept(worker, fd, listener->context);
             if (listener->bound != NULL && fd >= atomic_load_explicit(listener->bound, memory_order_relaxed))
                 rest_listener(listener);

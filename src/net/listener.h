@@ -17,6 +17,7 @@ struct listener {
     int fd;
     uint32_t events; /* epoll events to wait for */
     bool filtered;   /* after listener_finish: the kernel drops new connections */
+    bool limits_ttl; /* by their TTL */
     bool resting;    /* out of descriptors: accepts nothing until the pause is over */
     struct descriptor_pause pause;
     /* A descriptor at or above it is the last one before a pause; NULL: no bound. */
@@ -59,8 +60,9 @@ bool listener_start(struct listener *listener, struct worker *worker, int fd, bo
 /*
  * Lets no new client in, and goes on accepting those that the kernel has already connected, so that each of them gets
  * an answer. Of TCP the kernel drops new requests without an answer: clients repeat them after a second, and reach the
- * next process then. (The file of a unix socket has to be removed instead. Without the right to filter, the last ones
- * may be cut.) On the worker's thread.
+ * next process then. (The file of a unix socket has to be removed instead. Where a filter needs a right that the
+ * process does not have, requests are dropped by their TTL. Those of a machine on the same link whose TTL is 255, the
+ * highest one, still come in, and the last of them may be cut.) On the worker's thread.
  */
 void listener_finish(struct listener *listener);
 
