@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "app/app.h"
-#include "app/delta_match.h"
+#include "app/delta_pattern.h"
 #include "app/record_json.h"
 #include "app/secret_keyring.h"
 #include "base/alloc.h"

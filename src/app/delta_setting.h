@@ -1,6 +1,6 @@
 /*
  * The setting `channel_delta_compression` of an app: which channels send differences instead of whole messages. It is
- * parsed and validated here, and written out again with the record. delta_match.h finds the entry of a channel.
+ * parsed and validated here, and written out again with the record. delta_pattern.h finds the entry of a channel.
  */
 #pragma once
 
@@ -25,7 +25,7 @@ enum app_delta_algorithm { APP_DELTA_FOSSIL, APP_DELTA_XDELTA3 };
 /* One entry. Its slices point into delta_json of the record. */
 struct app_delta_setting {
     struct slice pattern; /* a channel name, which may have one `*` */
-    /* For delta_match.h: whether it has one, and how many bytes are before and behind it. */
+    /* For delta_pattern.h: whether it has one, and how many bytes are before and behind it. */
     bool is_pattern;
     uint32_t prefix, suffix;
     enum app_delta_kind kind;

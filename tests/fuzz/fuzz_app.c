@@ -8,7 +8,7 @@
 
 #include "../unit/app_defaults.h"
 #include "app/app.h"
-#include "app/delta_match.h"
+#include "app/delta_pattern.h"
 
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \

@@ -1,4 +1,4 @@
-#include "app/delta_match.h"
+#include "app/delta_pattern.h"
 
 #include <stdlib.h>
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "app/delta_match.h"
+#include "app/delta_pattern.h"
 #include "app_defaults.h"
 #include "base/buffer.h"
 
