@@ -47,14 +47,17 @@ static bool is_quiet(const struct parser *parser) {
     return parser->source == APP_FROM_COMMAND || parser->source == APP_FROM_COPY;
 }
 
-static void warn_about_app(const struct parser *parser, const char *text) {
+static void send_app_warning(const struct parser *parser, app_warning_function *warn, const char *text) {
     struct buffer buffer = {0};
 
-    if (parser->warn == NULL)
-        return;
     buffer_appendf(&buffer, "app \"%s\": %s", parser->id, text);
-    parser->warn(parser->context, buffer_string(&buffer));
+    warn(parser->context, buffer_string(&buffer));
     buffer_dispose(&buffer);
+}
+
+static void warn_about_app(const struct parser *parser, const char *text) {
+    if (parser->warn != NULL)
+        send_app_warning(parser, parser->warn, text);
 }
 
 static void note_oddity(void *context, const char *text) {
@@ -80,12 +83,8 @@ static void note_unused_member(void *context, const char *text) {
     if (is_new)
         noted[count++] = hash;
     pthread_mutex_unlock(&mutex);
-    if (!is_new)
-        return;
-    if (parser->warn != NULL)
-        warn_about_app(parser, text);
-    else
-        app_warn_to_log(NULL, text);
+    if (is_new)
+        send_app_warning(parser, parser->warn != NULL ? parser->warn : app_warn_to_log, text);
 }
 
 /* A secret may be any printable ASCII; id and key are also part of a URL's path. */
