@@ -220,7 +220,10 @@ for (const [kind, makeStore] of Object.entries(STORES)) {
       const { data } = await ws.expect('pusher:subscription_error');
       assert.match(data.error, /20/);
       for (const member of ['idempotency', 'channels.channel_namespaces'])
-        assert.match((await server.waitForLog(new RegExp(`policy\\.${member} `))).message, /^app "theirs": .*kept, and not used/);
+        assert.match(
+          (await server.waitForLog(new RegExp(`policy\\.${member} `))).message,
+          /^app "theirs": .*kept, and not used/,
+        );
       assert.equal(server.log.all.filter(({ message }) => /policy\.idempotency/.test(message)).length, 1);
     });
 
