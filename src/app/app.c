@@ -169,8 +169,19 @@ bool app_field_from_name(struct slice name, enum app_field *field) {
 }
 
 struct slice app_field_meant(struct slice name) {
+    /* in tables of soketi and sample files of Sockudo */
+    static const struct {
+        const char *name, *meant;
+    } others[] = {
+        {"max_backend_events_per_sec", "max_backend_events_per_second"},
+        {"max_client_events_per_sec", "max_client_events_per_second"},
+        {"max_read_req_per_sec", "max_read_requests_per_second"},
+    };
     struct near_miss miss = near_miss_of(name);
 
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (slice_equal(name, slice_of(others[i].name)))
+            return slice_of(others[i].meant);
     for (unsigned i = 0; i < APP_FIELD_COUNT; i++)
         near_miss_offer(&miss, slice_of(app_fields[i].name));
     return miss.best;

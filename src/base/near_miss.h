@@ -18,7 +18,7 @@ struct near_miss {
 };
 
 /* A search for the word. Near is one slip (a letter more, less, other, or two swapped) in a word of up to 4 letters,
- * and two in a longer one. Hyphens count as underscores, and letters in any case. */
+ * and two in a longer one. Hyphens, underscores and the case of letters do not count. */
 struct near_miss near_miss_of(struct slice word);
 
 /* Offers a word that would be right; the first of the nearest ones is kept. Its bytes are not copied. */

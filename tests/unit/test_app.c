@@ -481,6 +481,17 @@ static void a_field_that_was_probably_meant_is_named(void **state) {
                "max_connections?"));
     assert_true(warned("did you mean enable_client_messages?"));
     assert_true(warned("did you mean webhooks?"));
+    app_unref(
+        must(parse_with("\"maxReadRequestsPerSecond\":5,\"max_client_events_per_sec\":5,\"max_read_req_per_sec\":5")));
+    assert_true(
+        warned("maxReadRequestsPerSecond is not a field that this server knows; it is kept; did you mean "
+               "max_read_requests_per_second?"));
+    assert_true(
+        warned("max_client_events_per_sec is not a field that this server knows; it is kept; did you mean "
+               "max_client_events_per_second?"));
+    assert_true(
+        warned("max_read_req_per_sec is not a field that this server knows; it is kept; did you mean "
+               "max_read_requests_per_second?"));
 }
 
 static void a_field_that_was_probably_meant_is_named_inside_others_too(void **state) {

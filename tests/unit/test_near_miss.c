@@ -9,7 +9,8 @@
 #include "base/near_miss.h"
 
 static void the_nearest_word_is_meant_if_it_is_near(void **state) {
-    static const char *const words[] = {"memory", "mysql", "postgres", "port", "host", "max_connections"};
+    static const char *const words[] = {
+        "memory", "mysql", "postgres", "port", "host", "max_connections", "max_backend_events_per_second"};
     static const struct {
         const char *word, *meant;
     } cases[] = {
@@ -23,7 +24,11 @@ static void the_nearest_word_is_meant_if_it_is_near(void **state) {
         {"po", ""},
         {"ports", "port"},
         {"max-conections", "max_connections"},
-        {"maxconection", ""},
+        {"maxconection", "max_connections"},
+        {"maxconect", ""},
+        {"maxBackendEventsPerSecond", "max_backend_events_per_second"},
+        {"MAX-BACKEND-EVENT-PER-SECONDS", "max_backend_events_per_second"},
+        {"_", ""},
         {"", ""},
     };
 
