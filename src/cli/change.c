@@ -90,7 +90,7 @@ bool changes_set(struct changes *changes, const char *assignment, struct error *
     char *field;
     bool good;
 
-    if (equals == NULL)
+    if (equals == NULL || equals == assignment)
         return error_set(error, "FIELD=VALUE must follow --set, not %s", assignment);
     field = alloc_copy(assignment, (size_t)(equals - assignment));
     good = changes_set_field(changes, field, equals + 1, error);

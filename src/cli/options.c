@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/app.h"
 #include "base/alloc.h"
 #include "base/near_miss.h"
 
@@ -107,6 +108,9 @@ static bool refuse_unknown_option(const char *argument, unsigned takes, struct e
             near_miss_offer(&miss, slice_of(rows[i].name));
     if (miss.best.length != 0)
         return error_set(error, "unknown option: %s; did you mean %.*s?", argument, SLICE_ARGS(miss.best));
+    if ((takes & OPTION_SET) != 0 && app_field_meant(slice_skip(miss.word, strspn(argument, "-"))).length != 0)
+        return error_set(error, "unknown option: %s; a field is set with --set %.*s=VALUE", argument,
+                         SLICE_ARGS(app_field_meant(slice_skip(miss.word, strspn(argument, "-")))));
     if ((takes & OPTION_URL) != 0 && names_a_server(argument))
         return error_set(error, "unknown option: %s; a server is named with --url http://HOST:PORT", argument);
     return error_set(error, "unknown option: %s", argument);

@@ -8,6 +8,7 @@
 #include "cli/realtime_commands.h"
 #include "cli/upgrade_command.h"
 #include "config/config_option.h"
+#include "config/config_unknown.h"
 #include "convert/convert.h"
 #include "server/check.h"
 #include "server/server.h"
@@ -125,6 +126,13 @@ static int refuse_command(const char *name) {
     return refuse_main_usage(NULL, "unknown command", name, hint.text);
 }
 
+static bool is_near(struct slice word, struct slice right) {
+    struct near_miss miss = near_miss_of(word);
+
+    near_miss_offer(&miss, right);
+    return miss.best.length != 0;
+}
+
 /* A setting is not an option: says where it is set. Else the option that was probably meant. */
 static int refuse_option(const struct command *command, const char *argument) {
     struct slice name = {argument, strcspn(argument, "=")}, path, variable;
@@ -139,12 +147,16 @@ static int refuse_option(const struct command *command, const char *argument) {
         near_miss_offer(&miss, SLICE("--verbose"));
         near_miss_offer(&miss, SLICE("--strict"));
     }
-    if (command->takes_config && config_option_find(bare, &path, &variable))
+    if (command->takes_config && config_hint(bare) != NULL)
+        error_set(&hint, "; %s", config_hint(bare));
+    else if (command->takes_config && config_option_find(bare, &path, &variable))
         error_set(&hint,
                   variable.length != 0
                       ? "; it is the setting %.*s of the configuration file, or the variable %.*s of the environment"
                       : "; it is the setting %.*s of the configuration file%.*s",
                   SLICE_ARGS(path), SLICE_ARGS(variable));
+    else if (is_near(name, SLICE("--version")))
+        error_set(&hint, "; did you mean `curlew --version`?");
     else if (miss.best.length != 0)
         error_set(&hint, "; did you mean %.*s?", SLICE_ARGS(miss.best));
     else if (command->takes_config && config_option_meant(bare).length != 0)

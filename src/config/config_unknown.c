@@ -132,7 +132,7 @@ static bool same_letters(struct slice a, struct slice b) {
     }
 }
 
-static const char *hint_for(struct slice path) {
+const char *config_hint(struct slice path) {
     for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
         bool any = hints[i].path[0] == '*';
 
@@ -145,7 +145,7 @@ static const char *hint_for(struct slice path) {
 /* `dotted`: the last name of the path contains dots. */
 static void report_unknown(struct slice path, bool dotted, const char *file, struct config_report *report) {
     struct slice meant = likely_key(path);
-    const char *hint = hint_for(path);
+    const char *hint = config_hint(path);
 
     if (accepted_by_wildcard(path) && meant.data == NULL)
         config_report_accepted(report, "%.*s", SLICE_ARGS(path));

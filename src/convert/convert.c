@@ -110,6 +110,18 @@ static int refuse_convert_usage(const char *what, const char *argument) {
     return 2;
 }
 
+static int refuse_convert_option(const char *argument) {
+    struct near_miss miss = near_miss_of((struct slice){argument, strcspn(argument, "=")});
+
+    near_miss_offer(&miss, SLICE("--env"));
+    near_miss_offer(&miss, SLICE("--help"));
+    if (miss.best.length == 0)
+        return refuse_convert_usage("unknown option", argument);
+    fprintf(stderr, "curlew: unknown option: %s; did you mean %.*s?\ntry `curlew convert --help`\n", argument,
+            SLICE_ARGS(miss.best));
+    return 2;
+}
+
 /* True for .env, .env.production and shop.env. */
 static bool is_dotenv_name(const char *file) {
     const char *slash = strrchr(file, '/');
@@ -154,7 +166,7 @@ static int parse_convert_argument(char ***arguments, struct convert_options *opt
         options->env = value;
         *arguments += argument[5] != '=';
     } else if (argument[0] == '-' && argument[1] != '\0') {
-        return refuse_convert_usage("unknown option", argument);
+        return refuse_convert_option(argument);
     } else if (options->server == NULL) {
         return choose_server(argument, options);
     } else if (options->file != NULL) {

@@ -64,15 +64,15 @@ static const char *explain_failure(unsigned long code, enum tls_file file, const
     case ERR_LIB_X509 << 16 | X509_R_KEY_VALUES_MISMATCH:
     case ERR_LIB_X509 << 16 | X509_R_KEY_TYPE_MISMATCH:
     case ERR_LIB_SSL << 16 | SSL_R_NO_CERTIFICATE_ASSIGNED: /* no certificate for a key of that type */
-        return "it is not the key of the certificate in `ssl.cert_path`";
+        return "it is not the key of the certificate in ssl.cert_path";
     case ERR_LIB_PROV << 16 | PROV_R_BAD_DECRYPT:
     case ERR_LIB_EVP << 16 | EVP_R_BAD_DECRYPT:
     case ERR_LIB_PEM << 16 | PEM_R_BAD_DECRYPT:
     case ERR_LIB_PKCS12 << 16 | PKCS12_R_PKCS12_CIPHERFINAL_ERROR:
-        return passphrase != NULL ? "it is encrypted, and not with `ssl.passphrase`"
-                                  : "it is encrypted, so `ssl.passphrase` has to be given";
+        return passphrase != NULL ? "it is encrypted, and not with ssl.passphrase"
+                                  : "it is encrypted, so ssl.passphrase has to be given";
     case ERR_LIB_OSSL_DECODER << 16 | ERR_R_UNSUPPORTED:
-        return passphrase != NULL ? "it holds no private key in PEM format, or none with this `ssl.passphrase`"
+        return passphrase != NULL ? "it holds no private key in PEM format, or none with this ssl.passphrase"
                                   : no_pem[file];
     case ERR_LIB_PEM << 16 | PEM_R_NO_START_LINE:
     case ERR_LIB_X509 << 16 | X509_R_NO_CERTIFICATE_OR_CRL_FOUND:
@@ -93,7 +93,7 @@ static bool set_tls_error(struct error *error, const struct tls_settings *settin
     if (reason == NULL)
         reason = ERR_reason_error_string(code);
     ERR_clear_error();
-    return error_set(error, "`%s`: %s cannot be used: %s", names[file], paths[file],
+    return error_set(error, "%s: %s cannot be used: %s", names[file], paths[file],
                      reason != NULL ? reason : "unknown reason");
 }
 

@@ -19,7 +19,7 @@ static void check_memory(struct session_server *sessions) {
     if (full)
         log_warning("server",
                     "%.1f %% of the memory is used: new connections are refused with 4100 until it is below "
-                    "`http_api.accept_traffic.memory_threshold` (%.2f) again",
+                    "http_api.accept_traffic.memory_threshold (%.2f) again",
                     100 * memory_usage_share(&usage), threshold);
     else
         log_info("server", "memory is below the threshold again: new connections are accepted");

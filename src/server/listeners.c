@@ -131,7 +131,7 @@ static void log_main_address(struct server *server, uint16_t port) {
     if (server->passed_fd >= 0) {
         activation_describe(server->passed_fd, address, sizeof address);
         log_info("server", "listening on %s%s%s", port != 0 ? scheme : "", port != 0 ? "://" : "", address);
-        log_info("server", "this socket comes from systemd; `host`, `port` and `unix_socket` are not used");
+        log_info("server", "this socket comes from systemd; host, port and unix_socket are not used");
     } else if (server->config.unix_socket.enabled) {
         log_info("server", "listening on unix:%s", server->config.unix_socket.path);
     } else {

@@ -254,6 +254,7 @@ describe('a command line that makes no sense has exit code 2 and says where to r
     'no file': [['import'], /a file must be named/],
     'an unknown field': [['create', '--set', 'colour=blue'], /colour is not a field of an app/],
     'no assignment': [['create', '--set', 'enabled'], /FIELD=VALUE must follow --set/],
+    'no field': [['create', '--set', '=blue'], /FIELD=VALUE must follow --set, not =blue/],
     'no JSON': [['create', '--set', 'webhooks={'], /webhooks must be JSON, such as '\[\{"url":/],
     'a word for a list': [
       ['create', '--set', 'allowed_origins=https://a.example https://b.example'],

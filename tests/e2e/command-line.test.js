@@ -89,6 +89,13 @@ describe('command lines that make no sense: exit code 2, and where to read on', 
       ['--metrics-port=1'],
       /it is the setting metrics\.port of .*, or the variable METRICS_PORT/,
     ],
+    'a variable as a flag': [['serve', '--log-level=debug'], /; the environment variable LOG_LEVEL sets the log level/],
+    'a slip in --version': [['--verison'], /--verison; did you mean `curlew --version`\?/],
+    'a slip in a flag of convert': [['convert', 'soketi', 'a', '--envv', 'b'], /--envv; did you mean --env\?/],
+    'a field as a flag': [
+      ['apps', 'create', '--max-conections', '5'],
+      /--max-conections; a field is set with --set max_connections=VALUE/,
+    ],
     'the letter of a port': [['-p', '7000'], /unknown option: -p; it is the setting port of /],
     'a slip in a setting as a flag': [['serve', '--prot', '1'], /--prot; did you mean the setting port of /],
     'a server for publish': [
