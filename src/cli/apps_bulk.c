@@ -322,23 +322,12 @@ static bool copy_one(void *context, struct slice id, struct app *app, const stru
     return more;
 }
 
-static bool count_record(void *context, struct slice id, struct app *app, const struct error *broken) {
-    size_t *count = context;
-
-    (void)id;
-    (void)app;
-    (void)broken;
-    ++*count;
-    return !interrupt_seen();
-}
-
 static enum cli_exit copy_apps(const struct cli_options *options, struct cli_store *from, struct cli_store *to) {
     struct bulk bulk = begin_transfer(options, to);
     struct error error = {0};
 
-    /* Reading takes little of the time of a copy, so somebody who watches is told how long it will take. */
-    if (bulk.progress.terminal && !bulk.stopped && !cli_store_walk(from, count_record, &bulk.progress.total, &error))
-        bulk.progress.total = 0;
+    if (!bulk.stopped)
+        progress_count(&bulk.progress, from);
     if (!bulk.stopped && !cli_store_walk(from, copy_one, &bulk, &error)) {
         error_prefix(&error, "--from %s", options->from);
         report_app(&bulk, &error);

@@ -101,6 +101,7 @@ enum cli_exit apps_encrypt_secrets(const struct cli_options *options) {
     if (options->decrypt)
         store_write_plain_secrets(rewriting.store.store);
     interrupt_catch();
+    progress_count(&rewriting.progress, &rewriting.store);
     if (!cli_store_walk(&rewriting.store, visit_app, &rewriting, &error)) {
         report_rewriting(&rewriting, &error);
         rewriting.stopped = true;

@@ -70,6 +70,8 @@ static enum cli_exit read_all(const struct cli_options *options, struct progress
         print_failure(options->json, error.text);
         return code;
     }
+    if (progress != NULL)
+        progress_count(progress, &store);
     if (!cli_store_walk(&store, collect_row, collection, &error)) {
         print_failure(options->json, error.text);
         collection_dispose(collection);

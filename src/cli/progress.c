@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cli/interrupt.h"
 
 #define PLAIN_EVERY 100 /* apps */
 #define REDRAW_NS 250000000u
@@ -12,6 +13,26 @@
 struct progress progress_begin(bool json) {
     return (struct progress){
         .json = json, .terminal = !json && isatty(STDERR_FILENO) == 1, .began_ns = clock_monotonic_ns()};
+}
+
+static bool count_record(void *context, struct slice id, struct app *app, const struct error *broken) {
+    size_t *count = context;
+
+    (void)id;
+    (void)app;
+    (void)broken;
+    ++*count;
+    return !interrupt_seen();
+}
+
+void progress_count(struct progress *progress, struct cli_store *store) {
+    struct error ignored;
+
+    if (!progress->terminal)
+        return;
+    if (!cli_store_walk(store, count_record, &progress->total, &ignored) || interrupt_seen())
+        progress->total = 0;
+    progress->began_ns = clock_monotonic_ns();
 }
 
 static void print_count(const struct progress *progress, size_t count) {

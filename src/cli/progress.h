@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cli/cli_store.h"
+
 struct progress {
     bool json, terminal;
     size_t total; /* 0: not known */
@@ -16,6 +18,10 @@ struct progress {
 };
 
 struct progress progress_begin(bool json);
+
+/* Counts the apps of the store that is going to be read, if somebody watches on a terminal: reading takes little of the
+ * time of most commands. The total stays unknown if that fails, or after Ctrl-C. */
+void progress_count(struct progress *progress, struct cli_store *store);
 
 /* Shows that `count` apps are done. On a terminal with the rate, and the time left if the total is known. */
 void progress_show(struct progress *progress, size_t count);

@@ -170,6 +170,17 @@ static int check_loaded(const struct config *config, bool strict, struct config_
                : code;
 }
 
+static void print_good(const struct config *config, bool strict, size_t apps, FILE *out) {
+    bool stored = config->app_manager.driver != CONFIG_DRIVER_MEMORY;
+
+    fprintf(out, "ok: %s, %zu app%s", config->file != NULL ? config->file : "no configuration file", apps,
+            apps == 1 ? "" : "s");
+    if (stored && !strict)
+        fprintf(out, "; those of the %s store are read with --strict only",
+                app_store_driver_of(config->app_manager.driver)->name);
+    fputc('\n', out);
+}
+
 int check_configuration(const char *file, bool verbose, bool strict, FILE *out) {
     struct config_report report = {0};
     struct config config;
@@ -179,8 +190,7 @@ int check_configuration(const char *file, bool verbose, bool strict, FILE *out) 
 
     config_report_print(&report, verbose, out);
     if (code == 0)
-        fprintf(out, "ok: %s, %zu app%s\n", config.file != NULL ? config.file : "no configuration file", apps,
-                apps == 1 ? "" : "s");
+        print_good(&config, strict, apps, out);
     else if (code == 1 && report.errors.count == 0)
         fprintf(out, "failed: %s has warnings, and --strict is given\n",
                 config.file != NULL ? config.file : "the configuration");

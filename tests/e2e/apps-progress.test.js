@@ -38,7 +38,7 @@ test('a dry run reads the store in pages, and does not ask for each app', async 
 const inTerminal = (t, args) =>
   start(t, 'script', ['-qefc', [BINARY, ...args].map((word) => `'${word}'`).join(' '), '/dev/null']);
 
-test('on a terminal import shows total, rate and time left, redrawn a few times a second at most', async (t) => {
+test('on a terminal import, copy and export show total, rate and time left, redrawn a few times a second at most', async (t) => {
   const config = sqliteConfig(t);
   const file = fileFor(t, { apps: manyApps(1000) });
   const began = process.hrtime.bigint();
@@ -57,4 +57,8 @@ test('on a terminal import shows total, rate and time left, redrawn a few times 
   const copy = inTerminal(t, ['apps', 'copy', '--from', config, '--to', to]);
   assert.deepEqual(await copy.exited(), { code: 0, signal: null });
   assert.match(copy.out.all.join('\n'), /\r\d+ of 1000 apps/);
+
+  const exported = inTerminal(t, ['apps', 'export', '-c', config, '--output', path.join(folderWith(t), 'out.json')]);
+  assert.deepEqual(await exported.exited(), { code: 0, signal: null });
+  assert.match(exported.out.all.join('\n'), /\r\d+ of 1000 apps, [\d.]+ a second, \d+ (s|min) left/);
 });

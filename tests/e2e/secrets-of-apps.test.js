@@ -113,6 +113,7 @@ test('check --strict reads the apps of a database, and reports secrets that are 
   assert.match(warnings[2], /app "short": its secret has fewer than 16 characters/);
   const plain = await check();
   assert.deepEqual([plain.code, plain.stdout.includes('known')], [0, false], plain.stdout);
+  assert.match(plain.stdout, /^ok: .*, 0 apps; those of the sqlite store are read with --strict only$/m);
 
   for (const id of ['known', 'short']) await appsDone(t, ['rotate-secret', id, '-c', config]);
   await appsDone(t, ['rotate-secret', 'rotated', '--revoke-previous', '-c', config]);
