@@ -9,6 +9,10 @@
 #include "net/peer_address.h"
 #include "net/tls.h"
 
+#define HEAD_TIMEOUT_MS 10000
+#define HURRIED_TIMEOUT_MS 2000 /* the same of a hurried connection */
+#define BODY_TIMEOUT_MS 30000
+#define DRAIN_TIMEOUT_MS 2000 /* time for the rest of a request during shutdown */
 #define IDLE_TIMEOUT_MS 60000
 #define WRITE_STALL_MS 60000
 
@@ -41,6 +45,25 @@ static const struct stream_handler http_stream_handler = {
     .on_no_room = http_on_no_room,
     .on_closed = http_on_closed,
 };
+
+/* --- waiting for the client --- */
+
+static void set_head_timeout(struct http_connection *connection) {
+    bool hurried = connection->hurried || connection->stream->worker->stopping;
+
+    stream_set_timeout(connection->stream, hurried ? HURRIED_TIMEOUT_MS : HEAD_TIMEOUT_MS);
+}
+
+/* Begins to wait for the rest of the head or of the body. A request that arrives whole waits for neither. */
+static void wait_for_rest(struct http_connection *connection) {
+    struct stream *stream = connection->stream;
+
+    http_begin_waiting(connection);
+    if (connection->state == REQUEST_HEAD)
+        set_head_timeout(connection);
+    else
+        stream_set_timeout(stream, stream->worker->stopping ? DRAIN_TIMEOUT_MS : BODY_TIMEOUT_MS);
+}
 
 /* --- accepting --- */
 
@@ -86,7 +109,7 @@ void http_accept(struct worker *worker, int fd, struct tls_context *tls, const s
     connection->draining = worker->draining;
     connection->hurried = connection->one_answer || worker->draining || is_over_address_limit(worker, fd);
     http_begin_waiting(connection);
-    http_set_head_timeout(connection);
+    set_head_timeout(connection);
 }
 
 /* --- from one request to the next --- */
@@ -230,8 +253,7 @@ void http_accept_head(struct http_connection *connection) {
         return;
     connection->state = REQUEST_BODY;
     connection->keep_alive = connection->kept_alive;
-    http_begin_waiting(connection);
-    http_set_body_timeout(connection);
+    wait_for_rest(connection);
     accept_head(connection);
     stream_resume(connection->stream);
 }
@@ -247,11 +269,12 @@ static bool head_is_clear(struct http_connection *connection, const uint8_t *dat
 
 static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) {
     struct http_connection *connection = stream->context;
+    enum request_state before = connection->state;
     enum llhttp_errno code;
     struct slice begin = {0}; /* of the request, if these are its first bytes */
     size_t consumed;
 
-    if (connection->state == REQUEST_CLOSING)
+    if (before == REQUEST_CLOSING)
         return length;
     if (connection->state == REQUEST_IDLE)
         begin = (struct slice){(const char *)data, length};
@@ -276,6 +299,8 @@ static size_t http_on_data(struct stream *stream, uint8_t *data, size_t length) 
         refuse_broken_request(connection, begin);
         return length;
     }
+    if (connection->state != before)
+        wait_for_rest(connection);
     if (connection->state == REQUEST_BODY)
         offer_head(connection, connection->request);
     return consumed;
@@ -452,7 +477,7 @@ static void begin_draining(struct stream *stream, void *context) {
         return;
     connection->draining = true;
     if (connection->state == REQUEST_IDLE && !connection->begun)
-        stream_set_timeout(stream, HTTP_DRAIN_TIMEOUT_MS);
+        stream_set_timeout(stream, DRAIN_TIMEOUT_MS);
 }
 
 void http_drain(struct worker *worker) {
@@ -469,7 +494,7 @@ static void end_connection(struct stream *stream, void *context) {
     if (connection->state == REQUEST_IDLE && connection->begun)
         stream_finish(stream);
     else if (connection->state == REQUEST_HEAD || connection->state == REQUEST_BODY)
-        stream_set_timeout(stream, HTTP_DRAIN_TIMEOUT_MS);
+        stream_set_timeout(stream, DRAIN_TIMEOUT_MS);
 }
 
 void http_end(struct worker *worker) {

@@ -14,15 +14,10 @@
 #include "net/http.h"
 #include "net/http_lines.h"
 
-#define HTTP_HEAD_TIMEOUT_MS 10000
-#define HTTP_HURRIED_TIMEOUT_MS 2000 /* the same of a hurried connection */
-#define HTTP_BODY_TIMEOUT_MS 30000
-#define HTTP_DRAIN_TIMEOUT_MS 2000 /* time for the rest of a request during shutdown */
-
 enum request_state {
     REQUEST_IDLE,      /* between requests; owns no request */
-    REQUEST_HEAD,      /* part of the head has arrived; timer: 10 s for the whole head */
-    REQUEST_BODY,      /* the head is complete; timer: 30 s for the body */
+    REQUEST_HEAD,      /* part of the head has arrived; timer, once the input is parsed: 10 s for the whole head */
+    REQUEST_BODY,      /* the head is complete; timer, once the input is parsed: 30 s for the body */
     REQUEST_DECIDING,  /* on_head has put its decision off; reading waits for it */
     REQUEST_COMPLETE,  /* parsed to the end; on_request is called next */
     REQUEST_ANSWERING, /* the handler has the request; parsing waits for the answer */
@@ -86,12 +81,6 @@ void http_close_unread(struct worker *worker);
 
 /* Initialises the connection's parser. */
 void http_parser_init(struct http_connection *connection);
-
-/* Sets the time in which the head must arrive. */
-void http_set_head_timeout(struct http_connection *connection);
-
-/* Sets the time in which the body must arrive. */
-void http_set_body_timeout(struct http_connection *connection);
 
 /* False if the announced body would not find room in the account of memory now. */
 bool http_body_has_room(const struct http_connection *connection);

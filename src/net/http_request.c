@@ -178,8 +178,6 @@ static int on_message_begin(llhttp_t *parser) {
     connection->state = REQUEST_HEAD;
     connection->begun = true;
     connection->in_value = connection->value_done = false;
-    http_begin_waiting(connection);
-    http_set_head_timeout(connection);
     return 0;
 }
 
@@ -353,17 +351,6 @@ static const char *find_handshake_fault(const struct http_request *request, cons
     return NULL;
 }
 
-void http_set_head_timeout(struct http_connection *connection) {
-    bool hurried = connection->hurried || connection->stream->worker->stopping;
-
-    stream_set_timeout(connection->stream, hurried ? HTTP_HURRIED_TIMEOUT_MS : HTTP_HEAD_TIMEOUT_MS);
-}
-
-void http_set_body_timeout(struct http_connection *connection) {
-    stream_set_timeout(connection->stream,
-                       connection->stream->worker->stopping ? HTTP_DRAIN_TIMEOUT_MS : HTTP_BODY_TIMEOUT_MS);
-}
-
 static int on_headers_complete(llhttp_t *parser) {
     struct http_connection *connection = parser->data;
     struct http_request *request = connection->request;
@@ -395,8 +382,6 @@ static int on_headers_complete(llhttp_t *parser) {
     connection->expects = http_header_has(request, SLICE("Expect"), SLICE("100-continue")) &&
                           (connection->chunked || parser->content_length != 0) && parser->http_minor >= 1;
     connection->state = REQUEST_BODY;
-    http_begin_waiting(connection);
-    http_set_body_timeout(connection);
     return 0;
 }
 
