@@ -334,20 +334,29 @@ static void end_request(struct http_connection *connection) {
         stream_resume(stream);
 }
 
-static void append_head(struct buffer *text, const struct http_connection *connection,
-                        const struct http_response *response, size_t body_length) {
+/* Appends the beginning of a head, up to the length of the body if there can be one. */
+static void append_status(struct buffer *text, const struct http_response *response) {
     static const struct slice json = SLICE_INIT("application/json");
 
     buffer_append(text, SLICE("HTTP/1.1 "));
     buffer_append_number(text, response->status);
     buffer_append_byte(text, ' ');
     buffer_append_string(text, http_reason(response->status));
-    if (response->status != 204) {
-        buffer_append(text, SLICE("\r\nContent-Type: "));
-        buffer_append(text, response->content_type.length != 0 ? response->content_type : json);
-        buffer_append(text, SLICE("\r\nContent-Length: "));
+    if (response->status == 204)
+        return;
+    buffer_append(text, SLICE("\r\nContent-Type: "));
+    buffer_append(text, response->content_type.length != 0 ? response->content_type : json);
+    buffer_append(text, SLICE("\r\nContent-Length: "));
+}
+
+static void append_head(struct buffer *text, const struct http_connection *connection,
+                        const struct http_response *response, size_t body_length) {
+    if (response->status == 200 && response->content_type.length == 0) /* most answers */
+        buffer_append(text, SLICE("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "));
+    else
+        append_status(text, response);
+    if (response->status != 204)
         buffer_append_number(text, body_length);
-    }
     buffer_append(text, connection->keep_alive ? SLICE("\r\nKeep-Alive: timeout=60\r\nConnection: keep-alive\r\n")
                                                : SLICE("\r\nConnection: close\r\n"));
     buffer_append(text, response->headers);
