@@ -40,24 +40,25 @@ static const char *check_line(struct http_lines *lines, const char **at, const c
     case LINE_SECOND:
         if (*from == ' ')
             return REQUEST_LINE;
-        lines->at = LINE_TARGET;
-        break;
+        /* fall through */
     case LINE_TARGET:
         lines->at = ends_part(at, end) ? LINE_THIRD : LINE_TARGET;
         break;
     case LINE_THIRD: /* llhttp knows two others, and reads them to the end */
         if (*from != 'H')
             return REQUEST_LINE;
-        lines->at = LINE_VERSION;
-        break;
-    case LINE_VERSION:
-    case LINE_HEADER:
-        lines->at = ends_line(at, end) ? LINE_BEGIN : lines->at;
+        lines->at = ends_line(at, end) ? LINE_BEGIN : LINE_REST;
         break;
     case LINE_BEGIN:
         if (*from == ' ' || *from == '\t')
             return FOLDED;
-        lines->at = *from == '\r' || *from == '\n' ? LINE_END : LINE_HEADER;
+        if (*from == '\r' || *from == '\n') {
+            lines->at = LINE_END;
+            break;
+        }
+        /* fall through */
+    case LINE_REST:
+        lines->at = ends_line(at, end) ? LINE_BEGIN : LINE_REST;
         break;
     case LINE_END:
         *at = end;

@@ -17,10 +17,9 @@ enum http_line {
     LINE_SECOND, /* the first byte of the target comes next */
     LINE_TARGET,
     LINE_THIRD, /* the first byte of the protocol comes next */
-    LINE_VERSION,
     LINE_BEGIN, /* a line of the head begins */
-    LINE_HEADER,
-    LINE_END, /* the head is complete */
+    LINE_REST,  /* the rest of a line */
+    LINE_END,   /* the head is complete */
 };
 
 struct http_lines {
