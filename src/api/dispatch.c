@@ -269,7 +269,7 @@ static bool announces_body(const struct http_request *request) {
 static void run_signed(struct api_call *call) {
     const struct app *app = call->lookup.app;
     struct http_request *request = call->request;
-    uint64_t now_s = clock_wall_ms() / 1000;
+    uint64_t now_s = clock_wall_s();
     struct query query;
     struct error error;
     enum app_signer signer;

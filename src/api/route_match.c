@@ -4,7 +4,7 @@ bool route_matches(const char *pattern, struct slice path, struct slice paramete
     size_t count = 0;
 
     for (;;) {
-        size_t literal = strcspn(pattern, "{");
+        size_t literal = (size_t)(strchrnul(pattern, '{') - pattern);
         size_t length;
 
         if (!slice_starts_with(path, (struct slice){pattern, literal}))

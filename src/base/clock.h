@@ -26,3 +26,8 @@ static inline uint64_t clock_wall_ms(void) {
     clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
 }
+
+/* The same in seconds. It is a tick of the kernel late (up to 10 ms), and cheaper to read. */
+static inline uint64_t clock_wall_s(void) {
+    return (uint64_t)time(NULL);
+}

@@ -28,7 +28,7 @@ void percent_decode(struct slice text, struct buffer *out) {
 }
 
 /* Removes and returns the part of `text` before `separator`, and removes the separator; without one, all of `text`. */
-static struct slice cut_parameter(struct slice *text, char separator) {
+static inline struct slice cut_parameter(struct slice *text, char separator) {
     const char *found = text->length != 0 ? memchr(text->data, separator, text->length) : NULL;
     struct slice before = *text;
 
@@ -41,7 +41,8 @@ static struct slice cut_parameter(struct slice *text, char separator) {
     return before;
 }
 
-static struct slice decode_part(struct slice text, struct buffer *storage) {
+/* Returns a part of a parameter decoded. Without room reserved, nothing is encoded. */
+static inline struct slice decode_part(struct slice text, struct buffer *storage) {
     size_t start = storage->length;
 
     if (storage->capacity == 0 || text.length == 0 || memchr(text.data, '%', text.length) == NULL)

@@ -7,7 +7,7 @@ bool signature_valid(struct session *session, struct slice auth, const struct sl
     const struct app *app = session->app;
     size_t key_length = auth.length - HMAC_SHA256_HEX - 1;
     /* The time matters during a rotation only. */
-    uint64_t now_s = app->previous_secret.length != 0 ? clock_wall_ms() / 1000 : 0;
+    uint64_t now_s = app->previous_secret.length != 0 ? clock_wall_s() : 0;
     enum app_signer signer;
 
     if (auth.length <= HMAC_SHA256_HEX + 1 || auth.data[key_length] != ':') {
