@@ -40,7 +40,7 @@ static const char *check_line(struct http_lines *lines, const char **at, const c
     case LINE_SECOND:
         if (*from == ' ')
             return REQUEST_LINE;
-        /* fall through */
+        __attribute__((fallthrough));
     case LINE_TARGET:
         lines->at = ends_part(at, end) ? LINE_THIRD : LINE_TARGET;
         break;
@@ -56,7 +56,7 @@ static const char *check_line(struct http_lines *lines, const char **at, const c
             lines->at = LINE_END;
             break;
         }
-        /* fall through */
+        __attribute__((fallthrough));
     case LINE_REST:
         lines->at = ends_line(at, end) ? LINE_BEGIN : LINE_REST;
         break;
