@@ -25,12 +25,20 @@ static void check_memory(struct session_server *sessions) {
         log_info("server", "memory is below the threshold again: new connections are accepted");
 }
 
+static void log_memory_refusals(struct memory_refusals *refusals, uint64_t now_ms) {
+    char text[MEMORY_REFUSALS_TEXT];
+
+    if (memory_refusals_due(refusals, now_ms, text))
+        log_warning("server", "%s", text);
+}
+
 static void on_interval(struct timer *timer) {
     struct housekeeping *housekeeping = container_of(timer, struct housekeeping, timer);
     struct worker *worker = housekeeping->worker;
 
     log_write_repeats();
     check_memory(housekeeping->sessions);
+    log_memory_refusals(&housekeeping->refusals, worker->now_ms);
     descriptors_read_limit(&worker->all->descriptors);
     channel_hub_expire(housekeeping->sessions->channels, worker->now_ms);
     idempotency_expire(housekeeping->idempotency, worker->now_ms);

@@ -1,6 +1,8 @@
 #include "server/memory_limit.h"
 
-#include "base/budget.h"
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "base/log.h"
 #include "base/memory_usage.h"
 
@@ -41,4 +43,29 @@ void memory_limit_apply(const struct config *config) {
     log_info("server", "clients may take up to %llu MB of memory: %d %% of %llu MB, less the %llu MB of the server",
              (unsigned long long)(limit / MB), DEFAULT_PERCENT, (unsigned long long)(usage.total_bytes / MB),
              (unsigned long long)(resident_bytes / MB));
+}
+
+bool memory_refusals_due(struct memory_refusals *refusals, uint64_t now_ms, char text[MEMORY_REFUSALS_TEXT]) {
+    char kinds[400] = "";
+    uint64_t sum = 0;
+    size_t length = 0;
+
+    if (now_ms < refusals->next_ms)
+        return false;
+    for (enum budget_kind kind = 0; kind < BUDGET_KIND_COUNT; kind++) {
+        uint64_t total = budget_refusals(kind), count = total - refusals->told[kind];
+        refusals->told[kind] = total;
+        sum += count;
+        if (count != 0 && length < sizeof kinds)
+            length += (size_t)snprintf(kinds + length, sizeof kinds - length, "%s%s %" PRIu64, length != 0 ? ", " : "",
+                                       budget_kind_names[kind], count);
+    }
+    if (sum == 0)
+        return false;
+    refusals->next_ms = now_ms + MEMORY_REFUSALS_MS;
+    snprintf(text, MEMORY_REFUSALS_TEXT,
+             "no room for what clients ask for: %" PRIu64 " times since the last such line (%s); %" PRIu64
+             " of %" PRIu64 " MB are held (memory.limit_mb)",
+             sum, kinds, budget_total() / MB, budget_limit() / MB);
+    return true;
 }

@@ -1,4 +1,5 @@
-/* Streams inside TLS: how chunks become records, and a slow reader whose output is dropped in the middle of one. */
+/* Streams inside TLS: how chunks become records, a slow reader whose output is dropped in the middle of one, and
+ * handshakes for which there is no room. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/budget.h"
 #include "harness.h"
+#include "net/http.h"
 #include "net/tls.h"
 #include "tls_fixture.h"
 
@@ -221,11 +224,74 @@ static void a_slow_reader_gets_whole_chunks_also_when_output_is_dropped(void **s
     }
 }
 
+/* --- without room for a handshake --- */
+
+#define LIMIT ((size_t)100 * 1024 * 1024)
+
+static int accept_tls(struct tls_context *context, const struct http_handler *http) {
+    int server, client;
+
+    harness_pair(&server, &client);
+    http_accept(worker, server, context, http);
+    return client;
+}
+
+static bool is_closed(int client) {
+    struct buffer in = {0};
+    bool open = harness_receive(client, &in);
+
+    assert_int_equal(in.length, 0);
+    buffer_dispose(&in);
+    return !open;
+}
+
+static void without_room_a_handshake_is_refused_or_replaces_one_that_waits(void **state) {
+    static const struct http_handler http = {0};
+    uint64_t refusals = budget_refusals(BUDGET_TLS);
+    struct tls_context *context;
+    int waiting, refused, later, last;
+    size_t filled;
+
+    (void)state;
+    harness_create(&workers, 1);
+    worker = workers.list[0];
+    context = tls_fixture_context(NULL, NULL);
+    budget_set_limit(LIMIT);
+    waiting = accept_tls(context, &http);
+    filled = (size_t)(budget_kind_limit(BUDGET_TLS) - budget_used(BUDGET_TLS));
+    budget_add(BUDGET_TLS, NULL, filled);
+    refused = accept_tls(context, &http);
+    harness_settle(worker);
+    assert_true(is_closed(refused));
+    assert_false(is_closed(waiting));
+    assert_int_equal(budget_refusals(BUDGET_TLS) - refusals, 1);
+
+    harness_advance(worker, 1000);
+    later = accept_tls(context, &http);
+    harness_settle(worker);
+    assert_true(is_closed(waiting));
+    assert_false(is_closed(later));
+    assert_int_equal(budget_refusals(BUDGET_TLS) - refusals, 2);
+
+    budget_give(BUDGET_TLS, NULL, filled);
+    last = accept_tls(context, &http);
+    assert_false(is_closed(last));
+    assert_int_equal(budget_refusals(BUDGET_TLS) - refusals, 2);
+    budget_set_limit(0);
+    close(waiting);
+    close(refused);
+    close(later);
+    close(last);
+    harness_destroy(&workers);
+    tls_context_destroy(context);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queued_chunks_are_one_record),
         cmocka_unit_test(a_large_chunk_takes_several_records),
         cmocka_unit_test(a_slow_reader_gets_whole_chunks_also_when_output_is_dropped),
+        cmocka_unit_test(without_room_a_handshake_is_refused_or_replaces_one_that_waits),
     };
 
     return cmocka_run_group_tests(tests, tls_fixture_write, tls_fixture_remove);
