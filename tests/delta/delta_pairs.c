@@ -16,6 +16,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "channel/delta/fossil.h"
+#include "channel/delta/vcdiff.h"
 
 typedef bool (*encode_function)(struct slice base, struct slice target, size_t limit, struct buffer *out);
 
@@ -62,6 +63,8 @@ int main(int count, char **arguments) {
 
     if (count >= 2 && strcmp(arguments[1], "fossil") == 0)
         encode = fossil_encode;
+    if (count >= 2 && strcmp(arguments[1], "xdelta3") == 0)
+        encode = vcdiff_encode;
     if (encode == NULL) {
         fputs("usage: delta_pairs fossil|xdelta3 [ROUNDS]\n", stderr);
         return 2;
