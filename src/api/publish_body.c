@@ -11,6 +11,8 @@ static const struct slice member_names[EVENT_MEMBER_COUNT] = {
     [EVENT_SOCKET_ID] = SLICE_INIT("socket_id"),
     [EVENT_INFO] = SLICE_INIT("info"),
     [EVENT_IDEMPOTENCY_KEY] = SLICE_INIT("idempotency_key"),
+    [EVENT_TAGS] = SLICE_INIT("tags"),
+    [EVENT_DELTA] = SLICE_INIT("delta"),
 };
 
 bool event_refuse(struct event_refusal *refusal, enum refusal reason, const char *format, ...) {
@@ -66,6 +68,8 @@ bool event_scan(struct slice text, struct event *event, struct event_refusal *re
 
     event->info = 0;
     event->has_socket_id = false;
+    event->whole = false;
+    event->tags = NULL;
     if (json_scan_object(text, member_names, event->members, EVENT_MEMBER_COUNT, &error))
         return true;
     return event_refuse(refusal, REFUSED_REQUEST, "the event must be a JSON object: %s", error.text);
@@ -148,9 +152,26 @@ static bool check_info(struct event *event, struct buffer *scratch, struct event
     return true;
 }
 
+static bool check_tags(struct event *event, struct event_refusal *refusal) {
+    struct error error;
+
+    if (!event_has(event, EVENT_TAGS))
+        return true;
+    event->tags = tags_read(event->members[EVENT_TAGS], &error);
+    return event->tags != NULL || event_refuse(refusal, REFUSED_REQUEST, "`tags`: %s", error.text);
+}
+
+static bool check_delta(struct event *event, struct event_refusal *refusal) {
+    enum json_type type = event->members[EVENT_DELTA].type;
+
+    event->whole = type == JSON_TYPE_FALSE;
+    return type == JSON_TYPE_FALSE || type == JSON_TYPE_TRUE || !event_has(event, EVENT_DELTA) ||
+           event_refuse(refusal, REFUSED_REQUEST, "`delta` must be true or false");
+}
+
 bool event_check(const struct app *app, struct event *event, struct buffer *scratch, struct event_refusal *refusal) {
     return check_name(app, event, refusal) && check_data(event, refusal) && check_socket_id(event, scratch, refusal) &&
-           check_info(event, scratch, refusal);
+           check_info(event, scratch, refusal) && check_delta(event, refusal) && check_tags(event, refusal);
 }
 
 bool event_check_channel(const struct app *app, struct json_value value, const char *field, struct buffer *storage,

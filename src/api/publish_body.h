@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "channel/channel.h"
+#include "channel/filter/tags.h"
 
 /* Bits: the attributes of a channel that an answer can have. */
 enum info { INFO_USER_COUNT = 1, INFO_SUBSCRIPTION_COUNT = 2, INFO_CACHE = 4 };
@@ -31,6 +32,8 @@ enum event_member {
     EVENT_SOCKET_ID,
     EVENT_INFO,
     EVENT_IDEMPOTENCY_KEY,
+    EVENT_TAGS,
+    EVENT_DELTA,
     EVENT_MEMBER_COUNT,
 };
 
@@ -45,7 +48,9 @@ struct event {
     struct json_value members[EVENT_MEMBER_COUNT];
     unsigned info;
     bool has_socket_id;
+    bool whole; /* no delta is to be made of it */
     struct socket_id socket_id;
+    struct tags *tags; /* a reference; NULL: none */
 };
 
 /* Validates `text` as a JSON object and finds the members of an event. Unknown members are ignored. */
@@ -57,7 +62,7 @@ bool event_has(const struct event *event, enum event_member member);
 /* Refuses data above the app's limit with 413. An event without data passes; event_check refuses it. */
 bool event_fits(const struct app *app, const struct event *event, struct event_refusal *refusal);
 
-/* Checks all but the channels, and fills info and socket_id. `scratch` is for decoding, and free afterwards. */
+/* Checks all but the channels, and fills the rest of the event. `scratch` is for decoding, and free afterwards. */
 bool event_check(const struct app *app, struct event *event, struct buffer *scratch, struct event_refusal *refusal);
 
 /*
@@ -70,6 +75,11 @@ bool event_check_channel(const struct app *app, struct json_value value, const c
 /* The JSON text that subscribers get as `data`: the string as it was sent, or an object or array as a string of its
  * source, made in `storage`. */
 struct slice event_data(const struct event *event, struct buffer *storage);
+
+/* Releases what event_check has made; for every event that event_scan has accepted. */
+static inline void event_dispose(struct event *event) {
+    tags_unref(event->tags);
+}
 
 /* Sets 400 and a text; returns false. */
 bool event_refuse(struct event_refusal *refusal, enum refusal reason, const char *format, ...)

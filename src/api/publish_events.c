@@ -45,6 +45,8 @@ static void publish_event(struct api_call *call, const struct event *event, stru
     const struct channel_event published = {
         .event = event->members[EVENT_NAME].token,
         .data = data,
+        .tags = event->tags,
+        .whole = event->whole,
         .except_socket = event->has_socket_id ? &event->socket_id : NULL,
         .keep = true,
         .shared = count > 1 ? &shared : NULL,
@@ -201,8 +203,9 @@ static void publish_with_info(struct api_call *call, const struct event *event, 
 static void publish_checked(struct api_call *call, const struct event *event, const struct targets *targets,
                             struct buffer *scratch) {
     struct slice data = event_data(event, scratch);
+    size_t bytes = event->members[EVENT_NAME].token.length + data.length + event->members[EVENT_TAGS].token.length;
 
-    if (!check_relay_room(call, targets->count * (event->members[EVENT_NAME].token.length + data.length + RELAY_BYTES)))
+    if (!check_relay_room(call, targets->count * (bytes + RELAY_BYTES)))
         return;
     if (!request_rate_take_events(call, targets->count)) {
         repeat_refused(call);
@@ -224,6 +227,7 @@ void api_post_event(struct api_call *call) {
     targets.names = targets.inline_names;
     targets.count = 0;
     targets.decoded = (struct buffer){0};
+    event.tags = NULL;
     if (!check_body(call->request, &refusal) || !event_scan(call->request->body, &event, &refusal)) {
         refuse_publish(call, &refusal);
     } else if (repeat_begin(call, 'e', event.members[EVENT_IDEMPOTENCY_KEY])) {
@@ -233,6 +237,7 @@ void api_post_event(struct api_call *call) {
         else
             publish_checked(call, &event, &targets, &scratch);
     }
+    event_dispose(&event);
     targets_dispose(&targets);
     buffer_dispose(&scratch);
 }
@@ -276,6 +281,7 @@ static bool check_batch(const struct app *app, struct json_value batch, unsigned
 
         fits = !good || event_fits(app, &event, &found);
         good = good && fits && check_item(app, &event, &scratch, &decoded, &channel, &found);
+        event_dispose(&event);
         if (good)
             *info |= event.info;
         if (!good && (valid || !fits)) {
@@ -306,9 +312,12 @@ static void publish_batch(struct api_call *call, struct json_value batch, struct
 
     while (json_next(&iterator, NULL, &item)) {
         if (!event_scan(item.token, &event, &refusal) ||
-            !check_item(call->lookup.app, &event, &scratch, &decoded, &channel, &refusal))
+            !check_item(call->lookup.app, &event, &scratch, &decoded, &channel, &refusal)) {
+            event_dispose(&event);
             continue;
+        }
         publish_event(call, &event, event_data(&event, &scratch), &channel, 1, event.info != 0 ? &counts : NULL);
+        event_dispose(&event);
         if (answer != NULL) {
             buffer_append(answer, answer->length == 0 ? SLICE("{\"batch\":[{") : SLICE(",{"));
             info_append_counts(answer, event.info, channel_type_of(channel), counts);

@@ -1,4 +1,6 @@
+#include "app/delta_pattern.h"
 #include "channel/channel_internal.h"
+#include "channel/filter/tags.h"
 
 /* Puts the event into the channel's place for it and returns the one that was there. Without room for the new one
  * (NULL), the old one goes all the same: it is the last one no more. The caller holds the channel's mutex. */
@@ -9,18 +11,41 @@ static struct cached_event *replace_cached(struct channel *channel, struct cache
     return old;
 }
 
+/* True if subscribers of the channel get the tags of events, by the app's record in force, else by the server. */
+static bool shows_tags(const struct channel_hub *hub, const struct channel *channel) {
+    const struct app *app = slot_app(channel->slot);
+
+    return app_delta_shows_tags(app != NULL ? app_delta_find(app, channel_name(channel)) : NULL,
+                                hub->settings.show_tags);
+}
+
+/* The frame of an event with tags. */
+static __attribute__((noinline)) struct frame *
+tagged_frame(const struct channel_hub *hub, const struct channel *channel, const struct channel_event *event) {
+    struct buffer tags = {0};
+    struct frame *frame;
+
+    if (shows_tags(hub, channel))
+        tags_append_json(&tags, event->tags);
+    frame = event_frame(event->event, channel_name(channel), event->data, event->user_id, buffer_slice(&tags));
+    buffer_dispose(&tags);
+    return frame;
+}
+
 /* Tries to publish an event to a channel; false if the channel is dead. `cached` is what a cache channel keeps of it.
  */
 static bool publish_to(struct channel_hub *hub, struct channel *channel, struct worker *worker,
                        const struct channel_event *event, struct cached_event *cached, struct channel_counts *counts) {
-    struct slice name = {channel->name, channel->name_length};
     bool keep = event->keep && channel->type.caches;
     struct publication *publication;
     struct cached_event *old = NULL;
     bool dead, unused = false;
     struct frame *frame;
 
-    frame = event_frame(event->event, name, event->data, event->user_id, SLICE(""));
+    if (__builtin_expect(event->tags != NULL, false))
+        frame = tagged_frame(hub, channel, event);
+    else
+        frame = event_frame(event->event, channel_name(channel), event->data, event->user_id, SLICE(""));
     frame->droppable = true;
     publication = publication_create(hub, channel, frame, worker->now_ns);
     publication->except_stream = event->except_stream;

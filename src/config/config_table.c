@@ -336,8 +336,7 @@ const struct config_row config_rows[] = {
 
     {"tag_filtering.enabled", CONFIG_FLAG, AT(tag_filtering.enabled), "false", "TAG_FILTERING_ENABLED",
      .flags = CONFIG_WITHOUT_EFFECT},
-    {"tag_filtering.enable_tags", CONFIG_FLAG, AT(tag_filtering.enable_tags), "true", NULL,
-     .flags = CONFIG_WITHOUT_EFFECT},
+    {"tag_filtering.enable_tags", CONFIG_FLAG, AT(tag_filtering.enable_tags), "true", NULL},
     {"delta_compression.enabled", CONFIG_FLAG, AT(delta_compression.enabled), "true", NULL,
      .flags = CONFIG_WITHOUT_EFFECT},
     {"delta_compression.algorithm", CONFIG_CHOICE, AT(delta_compression.algorithm), "fossil", NULL,

@@ -62,6 +62,7 @@ static void check_event(struct slice text) {
             MUST(refusal.status == 400 || refusal.status == 413);
             MUST(refusal.error.text[0] != '\0');
         }
+        event_dispose(&event);
     }
     buffer_dispose(&scratch);
     buffer_dispose(&storage);

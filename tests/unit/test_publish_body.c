@@ -23,6 +23,8 @@ static unsigned read_event(const struct app *app, const char *text, struct event
         !event_check(app, event, &scratch, refusal) ||
         !event_check_channel(app, event->members[EVENT_CHANNEL], "channel", &storage, channel, refusal))
         status = refusal->status;
+    if (status != 200)
+        event_dispose(event);
     buffer_dispose(&scratch);
     return status;
 }
@@ -59,6 +61,57 @@ static void what_is_wrong_with_an_event_is_named(void **state) {
     assert_refused("{\"name\":\"e\",\"data\":\"\",\"channel\":\"c\",\"socket_id\":1.1}", 400, REFUSED_REQUEST,
                    "`socket_id`");
     assert_refused("{\"name\":\"e\",\"data\":\"\",\"channel\":\"c\",\"info\":[]}", 400, REFUSED_REQUEST, "`info`");
+}
+
+static void assert_member_refused(const char *member, const char *what) {
+    struct buffer text = {0};
+
+    buffer_appendf(&text, "{\"name\":\"e\",\"data\":\"\",\"channel\":\"c\",%s}", member);
+    assert_refused(buffer_string(&text), 400, REFUSED_REQUEST, what);
+    buffer_dispose(&text);
+}
+
+static void tags_and_delta_have_their_types(void **state) {
+    (void)state;
+    assert_member_refused("\"tags\":[]", "`tags`: tags must be an object of strings");
+    assert_member_refused("\"tags\":\"a\"", "`tags`: tags must be an object of strings");
+    assert_member_refused("\"tags\":{\"a\":1}", "`tags`: the value of tag 1 must be a string");
+    assert_member_refused("\"tags\":{\"a\":\"1\",\"b\":null}", "`tags`: the value of tag 2 must be a string");
+    assert_member_refused("\"delta\":\"false\"", "`delta` must be true or false");
+    assert_member_refused("\"delta\":0", "`delta` must be true or false");
+    assert_member_refused("\"delta\":{}", "`delta` must be true or false");
+}
+
+/* Reads an event with these members, and says what tags it has and whether it is to go whole. */
+static bool read_members(const char *members, struct buffer *tags) {
+    struct event_refusal refusal;
+    struct buffer text = {0};
+    struct slice channel;
+    struct event event;
+
+    tags->length = 0;
+    buffer_appendf(&text, "{\"name\":\"e\",\"data\":\"\",\"channel\":\"c\"%s}", members);
+    assert_int_equal(read_event(&limited, buffer_string(&text), &event, &channel, &refusal), 200);
+    if (event.tags != NULL)
+        tags_append_json(tags, event.tags);
+    event_dispose(&event);
+    buffer_dispose(&text);
+    return event.whole;
+}
+
+static void tags_and_delta_are_optional(void **state) {
+    struct buffer tags = {0};
+
+    (void)state;
+    assert_false(read_members("", &tags));
+    assert_int_equal(tags.length, 0);
+    assert_false(read_members(",\"tags\":null,\"delta\":null", &tags));
+    assert_int_equal(tags.length, 0);
+    assert_false(read_members(",\"tags\":{},\"delta\":true", &tags));
+    assert_string_equal(buffer_string(&tags), "{}");
+    assert_true(read_members(",\"delta\":false,\"tags\":{\"b\":\"2\",\"a\":\"1\"}", &tags));
+    assert_string_equal(buffer_string(&tags), "{\"a\":\"1\",\"b\":\"2\"}");
+    buffer_dispose(&tags);
 }
 
 static void an_event_is_read_without_copying_its_text(void **state) {
@@ -202,6 +255,8 @@ static void counts_are_told_where_they_have_a_meaning(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_wrong_with_an_event_is_named),
+        cmocka_unit_test(tags_and_delta_have_their_types),
+        cmocka_unit_test(tags_and_delta_are_optional),
         cmocka_unit_test(an_event_is_read_without_copying_its_text),
         cmocka_unit_test(objects_and_arrays_become_strings_of_their_source),
         cmocka_unit_test(the_payload_is_measured_decoded_or_as_source),
