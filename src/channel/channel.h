@@ -40,6 +40,7 @@ struct channel;
 struct channel_event;
 struct channel_hub;
 struct filter;
+struct filter_set;
 struct member_list;
 struct presence_place;
 struct tags;
@@ -198,8 +199,7 @@ struct subscription {
     struct channel *channel; /* holds a reference */
     struct stream *stream;
     struct presence_place *place; /* in a presence channel (presence.h); else NULL */
-    /* Which events it gets (channel/filter/filter.h); NULL: all. Set it with channel_set_filter; the session owns it.
-     */
+    /* Which events it gets; a reference, NULL: all. Set it with channel_set_filter. */
     struct filter *filter;
     uint32_t index; /* index in the worker's array */
     /* A watcher of a user's channel, which gets only online and offline events. */
@@ -273,9 +273,12 @@ enum delta_takes channel_deltas(const struct subscription *subscription, bool *a
 /* The client has lost its texts: the next event is whole. */
 void channel_forget_base(struct subscription *subscription);
 
-/* Sets the filter, from the next event on; NULL: none. The caller keeps the filter and releases it when the
- * subscription has another one or has ended. */
-void channel_set_filter(struct subscription *subscription, struct filter *filter);
+/* Sets the filter, from the next event on; NULL: none. Takes over the reference to it, and releases the filter that was
+ * there. */
+void channel_set_filter(struct channel_hub *hub, struct subscription *subscription, struct filter *filter);
+
+/* Returns the filters of the subscriptions on a worker (channel/filter/filter_set.h). */
+struct filter_set *channel_hub_filters(struct channel_hub *hub, const struct worker *worker);
 
 /* The name and type of a channel, immutable. Any thread. */
 struct slice channel_name(const struct channel *channel);

@@ -9,11 +9,15 @@ struct channel_hub *channel_hub_create(struct workers *workers, const struct cha
     hub->workers = workers;
     hub->settings = *settings;
     kept_events_init(&hub->kept);
+    hub->filters = alloc_cache_line(workers->count * sizeof hub->filters[0]);
     return hub;
 }
 
 void channel_hub_destroy(struct channel_hub *hub) {
     kept_events_dispose(hub);
+    for (unsigned i = 0; i < hub->workers->count; i++)
+        filter_set_dispose(&hub->filters[i]);
+    free(hub->filters);
     free(hub);
 }
 
@@ -23,4 +27,8 @@ const struct channel_relay *channel_hub_set_relay(struct channel_hub *hub, const
 
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms) {
     kept_events_expire(hub, now_ms);
+}
+
+struct filter_set *channel_hub_filters(struct channel_hub *hub, const struct worker *worker) {
+    return &hub->filters[worker->index];
 }

@@ -26,6 +26,7 @@
 #include "base/alloc.h"
 #include "base/budget.h"
 #include "channel/channel.h"
+#include "channel/filter/filter_set.h"
 #include "channel/kept_events.h"
 #include "channel/presence.h"
 #include "net/chunk.h"
@@ -171,6 +172,7 @@ struct channel_hub {
     struct workers *workers;
     struct channel_hub_settings settings;
     struct kept_events kept;
+    struct filter_set *filters;                  /* by worker */
     _Atomic(const struct channel_relay *) relay; /* NULL: this process is alone */
 };
 

@@ -394,6 +394,7 @@ void channel_leave(struct channel_hub *hub, struct subscription *subscription, c
         stop_watching(subscription);
     else
         leave_channel(hub, subscription, app);
+    filter_release(channel_hub_filters(hub, subscription->stream->worker), subscription->filter);
     channel_unref(subscription->channel);
     subscription->channel = NULL;
 }

@@ -45,15 +45,16 @@ void channel_forget_base(struct subscription *subscription) {
     subscriber_forget(list, subscription_entry(subscription), list->latest);
 }
 
-void channel_set_filter(struct subscription *subscription, struct filter *filter) {
+void channel_set_filter(struct channel_hub *hub, struct subscription *subscription, struct filter *filter) {
     struct subscriber_list *list = subscription_list(subscription);
     struct subscriber *entry = subscription_entry(subscription);
 
-    if (subscription->filter == filter)
-        return;
-    list->filters += filter != NULL;
-    list->filters -= entry->filtered;
-    entry->filtered = filter != NULL;
+    if (subscription->filter != filter) {
+        list->filters += filter != NULL;
+        list->filters -= entry->filtered;
+        entry->filtered = filter != NULL;
+        subscriber_forget(list, entry, list->latest);
+    }
+    filter_release(channel_hub_filters(hub, subscription->stream->worker), subscription->filter);
     subscription->filter = filter;
-    subscriber_forget(list, entry, list->latest);
 }

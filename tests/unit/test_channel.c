@@ -349,6 +349,19 @@ static void assert_takes(const struct peer *peer, enum delta_takes takes, bool a
     assert_int_equal(was_asked, asked);
 }
 
+/* A filter for a subscription of the worker. */
+static struct filter *make_filter(const struct peer *peer, const char *source) {
+    struct filter *filter;
+    struct json_value json;
+    struct error error;
+
+    assert_true(json_scan(slice_of(source), &json, &error));
+    assert_int_equal(
+        filter_intern(channel_hub_filters(hub, peer->stream->worker), &slot->budget, json, &filter, &error),
+        FILTER_READY);
+    return filter;
+}
+
 static void how_a_subscription_takes_events_is_its_own(void **state) {
     struct peer peers[3];
     const struct subscriber_list *list;
@@ -364,7 +377,7 @@ static void how_a_subscription_takes_events_is_its_own(void **state) {
     assert_true(channel_set_deltas(hub, &peers[1].own, TAKES_DEFAULT, false));
     assert_true(channel_set_deltas(hub, &peers[2].own, TAKES_FOSSIL, true));
     assert_true(channel_set_deltas(hub, &peers[2].own, TAKES_XDELTA3, true));
-    channel_set_filter(&peers[2].own, (struct filter *)&peers[2]);
+    channel_set_filter(hub, &peers[2].own, make_filter(&peers[2], "{\"key\":\"a\",\"cmp\":\"nex\"}"));
     assert_int_equal(list->deltas, 2);
     assert_int_equal(list->filters, 1);
     publish(1, "chat", "1");
@@ -384,6 +397,33 @@ static void how_a_subscription_takes_events_is_its_own(void **state) {
     assert_int_equal(list->filters, 0);
     leave(&peers[1]);
     for (unsigned i = 0; i < 3; i++)
+        close_peer(&peers[i]);
+}
+
+static void filters_are_shared_and_end_with_their_subscriptions(void **state) {
+    static const char first[] = "{\"key\":\"a\",\"cmp\":\"ex\"}", second[] = "{\"key\":\"b\",\"cmp\":\"ex\"}";
+    const struct filter_set *set = channel_hub_filters(hub, workers.list[0]);
+    struct peer peers[2];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        open_peer(&peers[i], 0);
+        join(&peers[i], "chat");
+        channel_set_filter(hub, &peers[i].own, make_filter(&peers[i], first));
+    }
+    assert_ptr_equal(peers[0].own.filter, peers[1].own.filter);
+    assert_int_equal(set->count, 1);
+    channel_set_filter(hub, &peers[0].own, make_filter(&peers[0], first));
+    channel_set_filter(hub, &peers[1].own, make_filter(&peers[1], second));
+    assert_int_equal(set->count, 2);
+    assert_int_equal(peers[0].own.channel->subscribers.lists[0].filters, 2);
+    channel_set_filter(hub, &peers[0].own, NULL);
+    assert_int_equal(set->count, 1);
+    assert_int_equal(peers[0].own.channel->subscribers.lists[0].filters, 1);
+    leave(&peers[1]);
+    assert_int_equal(set->count, 0);
+    leave(&peers[0]);
+    for (unsigned i = 0; i < 2; i++)
         close_peer(&peers[i]);
 }
 
@@ -1129,6 +1169,7 @@ int main(void) {
         TEST(publishing_to_nobody_leaves_nothing_behind),
         TEST(the_sender_and_a_named_socket_are_left_out),
         TEST(how_a_subscription_takes_events_is_its_own),
+        TEST(filters_are_shared_and_end_with_their_subscriptions),
         TEST(a_newcomer_is_not_told_what_was_published_before_it_joined),
         TEST(events_that_wait_together_are_joined_only_within_the_bounds),
         TEST(a_small_channel_does_not_wait_for_a_large_one),

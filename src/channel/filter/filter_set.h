@@ -1,0 +1,50 @@
+/*
+ * The filters of one worker's subscriptions. Subscriptions of an app with the same filter share one: an event is
+ * evaluated once for each filter, however many subscribers have it.
+ *
+ * Used on the worker's thread only.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/alloc.h"
+#include "base/budget.h"
+#include "channel/filter/filter.h"
+
+struct filter;
+
+/* Zeroed memory is an empty set. */
+struct filter_set {
+    struct filter **buckets;
+    uint32_t bucket_count; /* a power of two, or 0 */
+    uint32_t count;
+    uint64_t asked; /* number of the latest filter_ask */
+} __attribute__((aligned(CACHE_LINE)));
+
+/* Frees the table. Call it when all filters have been released. */
+void filter_set_dispose(struct filter_set *set);
+
+enum filter_result { FILTER_READY, FILTER_REFUSED, FILTER_NO_MEMORY };
+
+/*
+ * Compiles a filter (filter_compile) and takes a reference to the one that the set has of it, or a new one, whose
+ * memory is taken from the account (BUDGET_CHANNELS) for `owner`: the app, which must live as long. FILTER_REFUSED,
+ * with an error for the client: it is malformed. FILTER_NO_MEMORY: there is no room for it.
+ */
+enum filter_result filter_intern(struct filter_set *set, struct budget_app *owner, struct json_value json,
+                                 struct filter **filter, struct error *error);
+
+/* Drops a reference, and frees the filter with the last one. NULL is ignored. */
+void filter_release(struct filter_set *set, struct filter *filter);
+
+/* The event that filters are asked about: its own tags, and those of the event that its delta is based on. */
+enum filter_question { FILTER_EVENT, FILTER_BASE, FILTER_QUESTIONS };
+
+/* Begins to ask the filters of the set about another event. */
+void filter_ask(struct filter_set *set);
+
+/* True if the tags (NULL: none) pass the filter. Between two calls of filter_ask, a question is always about the same
+ * tags: a filter evaluates them once, and remembers the answer. */
+bool filter_passes(const struct filter_set *set, struct filter *filter, enum filter_question question,
+                   const struct tags *tags);
