@@ -392,14 +392,17 @@ static bool escaped_is(struct slice body, struct slice name) {
     return name.length == 0;
 }
 
-/* Stores the member in `values` if its key is one of the names. */
+/* Stores the member in `values` if its key is one of the names, which differ. */
 static void store_member(const struct json_value *key, const struct json_value *value, const struct slice *names,
                          struct json_value *values, size_t count) {
     struct slice body = string_body(*key);
 
-    for (size_t i = 0; i < count; i++)
-        if (key->escaped ? escaped_is(body, names[i]) : slice_equal(body, names[i]))
+    for (size_t i = 0; i < count; i++) {
+        if (key->escaped ? escaped_is(body, names[i]) : slice_equal(body, names[i])) {
             values[i] = *value;
+            return;
+        }
+    }
 }
 
 bool json_scan_object(struct slice text, const struct slice *names, struct json_value *values, size_t count,

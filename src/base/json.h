@@ -51,7 +51,7 @@ bool json_scan(struct slice text, struct json_value *value, struct error *error)
 /*
  * Validates all of `text` as one JSON object and stores the member called `names[i]` in `values[i]`: JSON_TYPE_ABSENT
  * if it is missing, the last one if the name occurs twice, as in JSON.parse. Names are compared after decoding:
- * "\u0065vent" is "event". False with an error, as json_scan.
+ * "\u0065vent" is "event". The frequent ones should come first. False with an error, as json_scan.
  */
 bool json_scan_object(struct slice text, const struct slice *names, struct json_value *values, size_t count,
                       struct error *error);
