@@ -13,6 +13,8 @@ static const struct {
     {SLICE_INIT("pusher:subscribe"), session_subscribe},
     {SLICE_INIT("pusher:unsubscribe"), session_unsubscribe},
     {SLICE_INIT("pusher:signin"), session_signin},
+    {SLICE_INIT("pusher:enable_delta_compression"), session_enable_deltas},
+    {SLICE_INIT("pusher:delta_sync_error"), session_delta_sync_error},
 };
 
 static void answer_ping(struct session *session, struct json_value data) {

@@ -8,6 +8,7 @@
  *   replies.c           messages from the server to one session
  *   session_rates.c     limits of what a session may send in a second
  *   message_data.c      parsing the `data` of a client's message, and user ids in it
+ *   delta_request.c     what a client asks for: deltas or whole messages
  *   subscribe.c         pusher:subscribe and pusher:unsubscribe
  *   signin.c            pusher:signin, users, watchlists
  *   client_event.c      client- events
@@ -72,6 +73,7 @@ struct session {
     struct origin *origin;       /* NULL: the handshake had no Origin header; a reference in the worker's set */
     uint32_t connected_s;        /* monotonic */
     bool authorized;             /* signed in, or was in a private or presence channel, even if it left it again */
+    uint8_t takes;               /* enum delta_takes: of subscriptions that do not decide for themselves */
 };
 
 /* The memory of a connection in the account, without what its channels and messages take. */
@@ -171,6 +173,24 @@ bool message_data(struct json_value data, struct buffer *storage, const struct s
 /* Reads a user id, a string of 1 to 255 bytes or an integer, which is the same user as its decimal string. Appends it
  * to `id`; false if it is none. */
 bool user_id_read(struct json_value value, struct buffer *id);
+
+/* --- delta_request.c --- */
+
+/*
+ * Sets how a subscription takes events, when the client subscribes: by the member `delta` of its request, else by what
+ * was asked for the whole connection. An older subscription (`is_new` false) without `delta` keeps what it has. True if
+ * the client waits for a confirmation. Without room in the account of memory the subscription gets whole messages.
+ */
+bool session_subscription_deltas(struct session *session, struct subscription *subscription, struct json_value delta,
+                                 bool is_new);
+
+/* Sends the confirmation; `channel_token` as in session_subscription_error. */
+void session_confirm_deltas(struct session *session, const struct subscription *subscription,
+                            struct slice channel_token);
+
+/* Handlers in the table of events. */
+void session_enable_deltas(struct session *session, struct json_value data);
+void session_delta_sync_error(struct session *session, struct json_value data);
 
 /* --- subscribe.c, signin.c, client_event.c --- */
 

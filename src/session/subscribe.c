@@ -4,7 +4,7 @@
 #include "channel/presence.h"
 #include "session/session_internal.h"
 
-enum { CHANNEL, AUTH, CHANNEL_DATA, SUBSCRIBE_MEMBERS };
+enum { CHANNEL, AUTH, CHANNEL_DATA, DELTA, SUBSCRIBE_MEMBERS };
 
 /* A pusher:subscribe request while it is handled. */
 struct subscribe_request {
@@ -12,7 +12,7 @@ struct subscribe_request {
     struct slice channel_token; /* JSON string from the client's message, for replies */
     struct slice name;
     struct channel_type type;
-    struct json_value auth, channel_data;
+    struct json_value auth, channel_data, delta;
     struct channel_join join;
     struct buffer user_id, user_info;
 };
@@ -227,8 +227,8 @@ static void refuse_join(struct subscribe_request *request, enum channel_joined j
                                app->max_presence_members_per_channel);
 }
 
-/* Subscribes to a channel to which the session is not subscribed; false if it was refused. */
-static bool join_new(struct subscribe_request *request) {
+/* Subscribes to a channel to which the session is not subscribed. NULL: it was refused. */
+static struct subscription *join_new(struct subscribe_request *request) {
     struct session *session = request->session;
     size_t bytes = subscriptions_bytes_of_next(&session->subscriptions);
     struct subscription *subscription;
@@ -236,7 +236,7 @@ static bool join_new(struct subscribe_request *request) {
 
     if (!take_subscription(session, bytes)) {
         refuse_channel_without_room(request);
-        return false;
+        return NULL;
     }
     subscription = alloc(sizeof *subscription);
     request->join.app = session->app;
@@ -246,12 +246,21 @@ static bool join_new(struct subscribe_request *request) {
         budget_give(BUDGET_CHANNELS, &session->slot->budget, bytes);
         free(subscription);
         refuse_join(request, joined);
-        return false;
+        return NULL;
     }
     subscriptions_add(&session->subscriptions, subscription);
     session->authorized |= request->type.kind != CHANNEL_PUBLIC;
     counter_add(&session_part(session)->counters.subscriptions[channel_label_of(request->type)], 1);
-    return true;
+    return subscription;
+}
+
+static void answer_joined(struct subscribe_request *request, struct subscription *subscription, bool is_new) {
+    bool confirm = session_subscription_deltas(request->session, subscription, request->delta, is_new);
+
+    send_succeeded(request);
+    if (confirm)
+        session_confirm_deltas(request->session, subscription, request->channel_token);
+    send_cached(request);
 }
 
 static void join_requested(struct subscribe_request *request) {
@@ -262,8 +271,7 @@ static void join_requested(struct subscribe_request *request) {
 
     if (subscription != NULL) {
         channel_snapshot(subscription, &request->join);
-        send_succeeded(request);
-        send_cached(request);
+        answer_joined(request, subscription, false);
         return;
     }
     if (max != 0 && session->subscriptions.count >= max) {
@@ -274,10 +282,9 @@ static void join_requested(struct subscribe_request *request) {
                                    max);
         return;
     }
-    if (join_new(request)) {
-        send_succeeded(request);
-        send_cached(request);
-    }
+    subscription = join_new(request);
+    if (subscription != NULL)
+        answer_joined(request, subscription, true);
 }
 
 static void handle_subscribe(struct subscribe_request *request) {
@@ -306,7 +313,11 @@ static void refuse_without_channel(struct session *session, const char *event) {
 
 void session_subscribe(struct session *session, struct json_value data) {
     static const struct slice names[SUBSCRIBE_MEMBERS] = {
-        [CHANNEL] = SLICE_INIT("channel"), [AUTH] = SLICE_INIT("auth"), [CHANNEL_DATA] = SLICE_INIT("channel_data")};
+        [CHANNEL] = SLICE_INIT("channel"),
+        [AUTH] = SLICE_INIT("auth"),
+        [CHANNEL_DATA] = SLICE_INIT("channel_data"),
+        [DELTA] = SLICE_INIT("delta"),
+    };
     struct json_value values[SUBSCRIBE_MEMBERS];
     struct buffer data_storage = {0}, name_storage = {0};
     struct subscribe_request request = {.session = session};
@@ -320,6 +331,7 @@ void session_subscribe(struct session *session, struct json_value data) {
         request.type = channel_type_of(request.name);
         request.auth = values[AUTH];
         request.channel_data = values[CHANNEL_DATA];
+        request.delta = values[DELTA];
         handle_subscribe(&request);
     }
     buffer_dispose(&data_storage);

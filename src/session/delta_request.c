@@ -1,0 +1,212 @@
+#include "app/delta_match.h"
+#include "session/session_internal.h"
+
+/* The work of looking at a subscription; see worker_spend. */
+#define SUBSCRIPTION_WORK 4
+
+static const struct slice algorithm_names[] = {
+    [TAKES_FOSSIL] = SLICE_INIT("fossil"),
+    [TAKES_XDELTA3] = SLICE_INIT("xdelta3"),
+};
+
+/* Returns TAKES_DEFAULT for a name that is none of an algorithm. */
+static enum delta_takes algorithm_by_name(struct slice name) {
+    if (slice_equal_ignoring_case(name, SLICE("fossil")))
+        return TAKES_FOSSIL;
+    if (slice_equal_ignoring_case(name, SLICE("xdelta3")) || slice_equal_ignoring_case(name, SLICE("vcdiff")))
+        return TAKES_XDELTA3;
+    return TAKES_DEFAULT;
+}
+
+static enum delta_takes server_algorithm(const struct session *session) {
+    return session->server->config->delta_compression.algorithm == CONFIG_DELTA_XDELTA3 ? TAKES_XDELTA3 : TAKES_FOSSIL;
+}
+
+static bool server_has_deltas(const struct session *session) {
+    return session->server->config->delta_compression.enabled;
+}
+
+/* --- the member `delta` of a subscription --- */
+
+/* What a subscription asks for. */
+struct delta_wish {
+    bool given;             /* it decides for itself */
+    enum delta_takes takes; /* TAKES_WHOLE: no deltas */
+};
+
+static struct delta_wish read_wish_word(struct json_value word) {
+    static const struct slice off[] = {SLICE_INIT("disabled"), SLICE_INIT("false"), SLICE_INIT("none")};
+    struct buffer storage = {0};
+    struct slice name = json_decode_string(word, &storage);
+    struct delta_wish wish = {true, algorithm_by_name(name)};
+
+    for (size_t i = 0; i < sizeof off / sizeof off[0]; i++)
+        if (slice_equal_ignoring_case(name, off[i]))
+            wish.takes = TAKES_WHOLE;
+    buffer_dispose(&storage);
+    return wish;
+}
+
+static struct delta_wish read_wish_object(struct json_value object) {
+    static const struct slice names[] = {SLICE_INIT("enabled"), SLICE_INIT("algorithm")};
+    struct delta_wish wish = {true, TAKES_DEFAULT};
+    struct buffer storage = {0};
+    struct json_value values[2];
+
+    if (!json_scan_object(object.token, names, values, 2, NULL))
+        return (struct delta_wish){0};
+    if (values[0].type == JSON_TYPE_FALSE)
+        wish.takes = TAKES_WHOLE;
+    else if (values[1].type == JSON_TYPE_STRING)
+        wish.takes = algorithm_by_name(json_decode_string(values[1], &storage));
+    buffer_dispose(&storage);
+    return wish;
+}
+
+static struct delta_wish read_wish(struct json_value delta) {
+    switch (delta.type) {
+    case JSON_TYPE_TRUE:
+        return (struct delta_wish){true, TAKES_DEFAULT};
+    case JSON_TYPE_FALSE:
+        return (struct delta_wish){true, TAKES_WHOLE};
+    case JSON_TYPE_STRING:
+        return read_wish_word(delta);
+    case JSON_TYPE_OBJECT:
+        return read_wish_object(delta);
+    default:
+        return (struct delta_wish){0};
+    }
+}
+
+/* The wish with an algorithm that the client has named in pusher:enable_delta_compression, if it has named one only. */
+static enum delta_takes among_client_algorithms(enum delta_takes wish, enum delta_takes client) {
+    return wish != TAKES_WHOLE && (client == TAKES_FOSSIL || client == TAKES_XDELTA3) ? client : wish;
+}
+
+bool session_subscription_deltas(struct session *session, struct subscription *subscription, struct json_value delta,
+                                 bool is_new) {
+    struct delta_wish wish = read_wish(delta);
+    enum delta_takes takes = session->takes;
+
+    if (!server_has_deltas(session) || !channel_type_has_deltas(channel_type(subscription->channel)))
+        return false;
+    if (wish.given)
+        takes = among_client_algorithms(wish.takes, session->takes);
+    else if (!is_new || takes == TAKES_WHOLE)
+        return false;
+    return channel_set_deltas(session->server->channels, subscription, takes, wish.given) && wish.given &&
+           takes != TAKES_WHOLE && session->takes == TAKES_WHOLE;
+}
+
+/* The algorithm that a subscription gets now. */
+static enum delta_takes algorithm_in_force(const struct session *session, const struct subscription *subscription) {
+    enum delta_takes takes = channel_deltas(subscription, NULL);
+    const struct app_delta_setting *setting;
+
+    if (takes != TAKES_DEFAULT)
+        return takes;
+    setting = app_delta_find(session->app, channel_name(subscription->channel));
+    if (!app_delta_has_settings(setting))
+        return server_algorithm(session);
+    return setting->algorithm == APP_DELTA_XDELTA3 ? TAKES_XDELTA3 : TAKES_FOSSIL;
+}
+
+void session_confirm_deltas(struct session *session, const struct subscription *subscription,
+                            struct slice channel_token) {
+    session_send(session,
+                 (struct slice[]){SLICE("{\"event\":\"pusher:delta_compression_enabled\",\"channel\":"), channel_token,
+                                  SLICE(",\"data\":{\"enabled\":true,\"algorithm\":\""),
+                                  algorithm_names[algorithm_in_force(session, subscription)], SLICE("\",\"channel\":"),
+                                  channel_token, SLICE("}}")},
+                 7);
+}
+
+/* --- pusher:enable_delta_compression --- */
+
+/* The bits 1 << TAKES_... of what the client names; an unknown name is TAKES_DEFAULT. */
+static unsigned algorithms_of_list(struct json_value list) {
+    struct json_iterator iterator = json_iterate(list);
+    struct json_value element;
+    unsigned named = 0;
+
+    while (json_next(&iterator, NULL, &element)) {
+        struct buffer storage = {0};
+
+        named |= 1u << algorithm_by_name(json_decode_string(element, &storage));
+        buffer_dispose(&storage);
+    }
+    return named;
+}
+
+/* What the whole connection takes from now on. A client that names no algorithm takes any; TAKES_WHOLE: it names none
+ * that is known here. */
+static enum delta_takes read_client_algorithms(struct json_value data) {
+    static const struct slice names[] = {SLICE_INIT("algorithms")};
+    const unsigned fossil = 1u << TAKES_FOSSIL, xdelta3 = 1u << TAKES_XDELTA3;
+    struct buffer storage = {0};
+    struct json_value list;
+    unsigned named = 0;
+
+    if (message_data(data, &storage, names, &list, 1) && list.type == JSON_TYPE_ARRAY)
+        named = algorithms_of_list(list);
+    buffer_dispose(&storage);
+    if (named == 0 || (named & (fossil | xdelta3)) == (fossil | xdelta3))
+        return TAKES_DEFAULT;
+    if ((named & fossil) != 0)
+        return TAKES_FOSSIL;
+    return (named & xdelta3) != 0 ? TAKES_XDELTA3 : TAKES_WHOLE;
+}
+
+/* Subscriptions that have decided for themselves keep that, but get no algorithm that the client does not have. Without
+ * room in the account of memory a subscription goes on getting whole messages. */
+static void update_subscriptions(struct session *session, enum delta_takes takes) {
+    const struct subscription_set *set = &session->subscriptions;
+
+    worker_spend(session_worker(session), (size_t)set->capacity * SUBSCRIPTION_WORK);
+    for (uint32_t i = 0; i < set->capacity; i++) {
+        struct subscription *subscription = set->slots[i];
+        enum delta_takes before, after;
+        bool asked;
+
+        if (subscription == NULL || !channel_type_has_deltas(channel_type(subscription->channel)))
+            continue;
+        before = channel_deltas(subscription, &asked);
+        after = asked ? among_client_algorithms(before, takes) : takes;
+        if (after != before)
+            channel_set_deltas(session->server->channels, subscription, after, asked);
+    }
+}
+
+void session_enable_deltas(struct session *session, struct json_value data) {
+    enum delta_takes takes = server_has_deltas(session) ? read_client_algorithms(data) : TAKES_WHOLE;
+    enum delta_takes answer = takes == TAKES_FOSSIL || takes == TAKES_XDELTA3 ? takes : server_algorithm(session);
+
+    /* The first one only is of use. */
+    session->junk = session->takes != TAKES_WHOLE || takes == TAKES_WHOLE;
+    if (session->takes != takes)
+        update_subscriptions(session, takes);
+    session->takes = takes;
+    session_send(session,
+                 (struct slice[]){SLICE("{\"event\":\"pusher:delta_compression_enabled\",\"data\":{\"enabled\":"),
+                                  takes != TAKES_WHOLE ? SLICE("true") : SLICE("false"), SLICE(",\"algorithm\":\""),
+                                  algorithm_names[answer], SLICE("\"}}")},
+                 5);
+}
+
+/* --- pusher:delta_sync_error --- */
+
+void session_delta_sync_error(struct session *session, struct json_value data) {
+    static const struct slice names[] = {SLICE_INIT("channel")};
+    struct buffer data_storage = {0}, name_storage = {0};
+    struct subscription *subscription = NULL;
+    struct json_value channel;
+
+    session->junk = true; /* each one makes the next message longer */
+    if (message_data(data, &data_storage, names, &channel, 1) && channel.type == JSON_TYPE_STRING)
+        subscription = subscriptions_find_by_name(&session->subscriptions, session->slot,
+                                                  json_decode_string(channel, &name_storage));
+    if (subscription != NULL)
+        channel_forget_base(subscription);
+    buffer_dispose(&data_storage);
+    buffer_dispose(&name_storage);
+}
