@@ -90,6 +90,12 @@ struct app_counters {
     struct counter publishes; /* events over the HTTP API, one for each channel */
     struct counter client_events;
     struct counter previous_secret_signatures; /* accepted although made with the previous secret */
+    struct counter delta_messages;             /* events that a connection got as a delta */
+    struct counter delta_wholes;               /* events that it got whole, with a number: as a base of later deltas */
+    struct counter delta_original_bytes;       /* of the deltas, had their events been sent whole */
+    struct counter delta_saved_bytes;
+    struct counter delta_resyncs;   /* clients that had lost their texts */
+    struct counter delta_evictions; /* texts that went to make room for others */
     struct counter subscriptions[CHANNEL_LABEL_COUNT];
     struct counter unsubscriptions[CHANNEL_LABEL_COUNT];
     struct counter errors[CONNECTION_ERROR_COUNT];

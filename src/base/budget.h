@@ -36,6 +36,7 @@ enum budget_kind {
     BUDGET_CHANNELS,    /* channels and subscriptions */
     BUDGET_PRESENCE,    /* members of presence channels, users and watchlists */
     BUDGET_KEPT_EVENTS, /* last events of cache channels */
+    BUDGET_DELTAS,      /* texts that deltas are based on, with their conflation keys */
     BUDGET_WEBHOOKS,    /* webhook events that wait */
     BUDGET_HANDOVER,    /* what waits on its way between the two processes of an upgrade */
     BUDGET_KIND_COUNT,

@@ -5,6 +5,7 @@
  *                                                              number       the number of the latest event
  *                                                              members      members of a presence channel (presence.h)
  *                                                              cached       last event of a cache channel
+ *                                                              deltas       NULL until a subscriber takes deltas
  *                                                              subscribers  by worker: an array of
  *                                                                           {stream, subscription, joined}
  *
@@ -20,7 +21,7 @@
  *
  * Functions are for a worker's thread unless they say otherwise. A channel's mutex is held only for a few loads and
  * stores, never across a system call or another lock. The only allocations under it are the head and the chunks of a
- * member list that a change copies.
+ * member list that a change copies. The mutex of a channel's state of deltas (delta_state.h) is taken before it.
  */
 #pragma once
 
@@ -48,6 +49,18 @@ struct cached_event;
 
 /* --- the hub: state that all channels of the process share --- */
 
+/* The settings `delta_compression` of the server. */
+struct delta_settings {
+    enum app_delta_algorithm algorithm;
+    uint32_t interval;     /* deltas under a key after which an event goes whole to all; 0: all do */
+    uint32_t min_size;     /* shorter events go whole */
+    uint32_t max_age_s;    /* of the text that a delta is based on; 0: no limit */
+    uint32_t max_keys;     /* conflation keys of a channel; 0: no limit but the next one */
+    uint64_t max_bytes;    /* of all texts; a channel may have a quarter of them */
+    struct slice key_path; /* of the conflation key; empty: none. The caller keeps it. */
+    bool omit_algorithm;   /* Fossil deltas do not name their algorithm while no client was told another one */
+};
+
 struct channel_hub_settings {
     /* Time for which a cache channel keeps its event; 0: without limit. */
     uint32_t cache_ttl_s;
@@ -58,6 +71,7 @@ struct channel_hub_settings {
     uint32_t group_max_bytes;        /* limit on the bytes of such a chunk */
     struct webhook_outlet *webhooks; /* of channels' events; NULL: no webhooks are sent */
     bool show_tags;                  /* subscribers get the tags of events, unless the app decides otherwise */
+    struct delta_settings deltas;
     /* Callbacks to the owner of the connections, called on the connection's worker. */
     /* Closes the connection for the API. `reconnect`: the client is to come back at once. */
     void (*terminate)(struct stream *stream, bool reconnect);
@@ -84,8 +98,12 @@ struct channel_hub *channel_hub_create(struct workers *workers, const struct cha
 /* Frees the hub. Call it before the apps' slots are destroyed, since the hub holds references to their channels. */
 void channel_hub_destroy(struct channel_hub *hub);
 
-/* Drops expired events of cache channels. Once a second, on one worker. */
+/* Drops expired events of cache channels, and texts that are too old to be a base of deltas. Once a second, on one
+ * worker. */
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms);
+
+/* Notes that a client is about to be told that deltas have the algorithm xdelta3. Call it before. */
+void channel_hub_told_xdelta3(struct channel_hub *hub);
 
 /* Frees an app's channel table; passed to app_slot_destroy. */
 void channel_table_destroy(void *table);

@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "channel/channel_internal.h"
+#include "channel/delta_state.h"
 
 struct channel_hub *channel_hub_create(struct workers *workers, const struct channel_hub_settings *settings) {
     struct channel_hub *hub = alloc_zero(sizeof *hub);
@@ -10,6 +10,7 @@ struct channel_hub *channel_hub_create(struct workers *workers, const struct cha
     hub->settings = *settings;
     kept_events_init(&hub->kept);
     hub->filters = alloc_cache_line(workers->count * sizeof hub->filters[0]);
+    delta_texts_init(&hub->texts);
     return hub;
 }
 
@@ -18,6 +19,7 @@ void channel_hub_destroy(struct channel_hub *hub) {
     for (unsigned i = 0; i < hub->workers->count; i++)
         filter_set_dispose(&hub->filters[i]);
     free(hub->filters);
+    delta_texts_dispose(&hub->texts);
     free(hub);
 }
 
@@ -27,6 +29,11 @@ const struct channel_relay *channel_hub_set_relay(struct channel_hub *hub, const
 
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms) {
     kept_events_expire(hub, now_ms);
+    delta_state_expire(hub, now_ms);
+}
+
+void channel_hub_told_xdelta3(struct channel_hub *hub) {
+    atomic_store_explicit(&hub->xdelta3_told, true, memory_order_relaxed);
 }
 
 struct filter_set *channel_hub_filters(struct channel_hub *hub, const struct worker *worker) {

@@ -11,6 +11,10 @@
  *   kept_walk.c      reading all of them, for another process
  *   event_frame.c    encoding of events
  *   conflation_key.c the key of a message, by which deltas find their base
+ *   delta_texts.c    the texts that deltas are based on, of all channels
+ *   delta_state.c    what a channel knows for deltas: its takers, its keys with their texts
+ *   delta_step.c     deltas of an event, when it is published
+ *   delta_delivery.c its delivery to subscribers of which some take deltas
  *   publication.c    delivery of an event: into the mailboxes of workers, and from there to their subscribers
  *   announce.c       events that channels generate: members, counts, watchlists
  *   channel_publish.c  events from the API and from clients
@@ -26,6 +30,7 @@
 #include "base/alloc.h"
 #include "base/budget.h"
 #include "channel/channel.h"
+#include "channel/delta_texts.h"
 #include "channel/filter/filter_set.h"
 #include "channel/kept_events.h"
 #include "channel/presence.h"
@@ -88,6 +93,9 @@ struct channel {
     struct list kept_link;
     struct cached_event *kept; /* NULL: it is in no list */
     bool kept_idle;
+
+    /* See delta_state.h. NULL until the first subscriber takes deltas; never changed after that. */
+    _Atomic(struct delta_state *) deltas;
 
     struct subscribers subscribers;
     struct subscribers watchers;
@@ -172,7 +180,9 @@ struct channel_hub {
     struct workers *workers;
     struct channel_hub_settings settings;
     struct kept_events kept;
-    struct filter_set *filters;                  /* by worker */
+    struct filter_set *filters; /* by worker */
+    struct delta_texts texts;
+    atomic_bool xdelta3_told;                    /* a client was told that deltas have this algorithm */
     _Atomic(const struct channel_relay *) relay; /* NULL: this process is alone */
 };
 
@@ -202,7 +212,8 @@ struct delivery {
 struct publication {
     atomic_uint references; /* one for each pending delivery, and one for the creator */
     struct channel *channel;
-    struct frame *frame; /* NULL: close the subscribers' connections */
+    struct frame *frame;         /* NULL: close the subscribers' connections */
+    struct delta_frames *deltas; /* for subscribers that take deltas (delta_step.h); NULL: the same */
     uint64_t number;
     uint64_t born_ns;   /* time of publishing, for the latency */
     uint64_t posted_to; /* mask of the workers that got it; for the creator only */
@@ -210,6 +221,7 @@ struct publication {
     bool about_member; /* member_added or member_removed */
     bool reconnect;    /* the clients of closed connections are to come back at once */
     bool has_except_socket;
+    bool filterable; /* the filters of subscriptions apply to it */
     const struct stream *except_stream;
     struct socket_id except_socket;
     struct channel_hub *hub;
@@ -228,8 +240,23 @@ void publication_finish(struct publication *publication);
 
 /* --- subscriber.c --- */
 
+/* Queues an event for a stream. Events of small channels do not wait in the fan-out queue of large ones. */
+static inline ssize_t subscriber_send(const struct subscriber_list *list, struct stream *stream, struct chunk *chunk) {
+    return list->count > STREAM_FAN_OUT_LEAST ? stream_fan_out(stream, chunk) : stream_send(stream, chunk);
+}
+
+/* True if the subscriber has joined after the event, or has a member list that is newer than an event about a member.
+ */
+static inline bool subscriber_is_later(const struct subscriber *entry, const struct publication *publication) {
+    return entry->joined >= publication->number ||
+           (publication->about_member && entry->subscription->place->listed >= publication->number);
+}
+
 /* Notes that the subscriber lacks the texts of the events up to `number`, all of which the list has had. */
 void subscriber_forget(struct subscriber_list *list, struct subscriber *entry, uint64_t number);
+/* Counts the subscriber out of those that take deltas, if it does: before it leaves the channel. */
+void subscriber_stops_deltas(struct channel_hub *hub, struct channel *channel, struct subscriber_list *list,
+                             struct subscriber *entry);
 
 /* --- announce.c --- */
 

@@ -1,5 +1,5 @@
 #include "app/delta_pattern.h"
-#include "channel/channel_internal.h"
+#include "channel/delta_step.h"
 #include "channel/filter/tags.h"
 
 /* Puts the event into the channel's place for it and returns the one that was there. Without room for the new one
@@ -36,6 +36,8 @@ tagged_frame(const struct channel_hub *hub, const struct channel *channel, const
  */
 static bool publish_to(struct channel_hub *hub, struct channel *channel, struct worker *worker,
                        const struct channel_event *event, struct cached_event *cached, struct channel_counts *counts) {
+    struct delta_state *deltas = atomic_load_explicit(&channel->deltas, memory_order_acquire);
+    struct delta_step step;
     bool keep = event->keep && channel->type.caches;
     struct publication *publication;
     struct cached_event *old = NULL;
@@ -54,6 +56,9 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
         publication->except_socket = *event->except_socket;
     }
 
+    if (__builtin_expect(deltas != NULL, false))
+        delta_step_begin(&step, deltas, worker, event, publication);
+
     pthread_mutex_lock(&channel->mutex);
     dead = channel->dead;
     if (!dead) {
@@ -69,6 +74,8 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
     }
     pthread_mutex_unlock(&channel->mutex);
 
+    if (__builtin_expect(deltas != NULL, false))
+        delta_step_end(&step, publication, !dead);
     publication_finish(publication);
     if (keep && !dead)
         kept_events_changed(hub, channel, worker->now_ms);

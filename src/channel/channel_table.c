@@ -1,4 +1,4 @@
-#include "channel/channel_internal.h"
+#include "channel/delta_state.h"
 
 #include <stdlib.h>
 
@@ -34,7 +34,10 @@ static size_t channel_bytes(size_t name_length, uint32_t list_count) {
 
 /* Gives back the memory of a channel that leaves the table: the channel may outlive the app's account. */
 static void give_channel(const struct channel *channel) {
-    budget_give(BUDGET_CHANNELS, &channel->slot->budget, channel_bytes(channel->name_length, channel->list_count));
+    size_t deltas = atomic_load_explicit(&channel->deltas, memory_order_acquire) != NULL ? delta_state_bytes() : 0;
+
+    budget_give(BUDGET_CHANNELS, &channel->slot->budget,
+                channel_bytes(channel->name_length, channel->list_count) + deltas);
 }
 
 void channel_table_destroy(void *memory) {
@@ -132,6 +135,7 @@ void channel_unref(struct channel *channel) {
     if (atomic_fetch_sub_explicit(&channel->references, 1, memory_order_acq_rel) != 1)
         return;
     presence_members_dispose(&channel->members);
+    delta_state_unref(atomic_load_explicit(&channel->deltas, memory_order_relaxed));
     for (uint32_t i = 0; i < channel->list_count; i++)
         free(channel->lists[i].entries);
     pthread_mutex_destroy(&channel->mutex);

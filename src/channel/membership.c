@@ -39,7 +39,6 @@ static void list_subscriber(struct subscriber_list *list, struct stream *stream,
 }
 
 static void unlist_subscriber(struct subscriber_list *list, struct app_slot *slot, uint32_t index) {
-    list->deltas -= list->entries[index].takes != TAKES_WHOLE;
     list->filters -= list->entries[index].filtered;
     list->count--;
     if (index != list->count) {
@@ -349,6 +348,7 @@ static void stop_watching(struct subscription *subscription) {
 static void leave_channel(struct channel_hub *hub, struct subscription *subscription, const struct app *app) {
     struct channel *channel = subscription->channel;
     struct worker *worker = subscription->stream->worker;
+    struct subscriber_list *list = &channel->subscribers.lists[worker->index];
     struct presence_place *place = subscription->place;
     struct presence_member *member = place != NULL ? place->member : NULL;
     struct announcements announcements;
@@ -356,6 +356,7 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     bool dead, idle, member_left, last_member = false;
 
     announcements_create(&announcements, hub, channel, worker, member, false, app);
+    subscriber_stops_deltas(hub, channel, list, &list->entries[subscription->index]);
 
     pthread_mutex_lock(&channel->mutex);
     count_out(channel, worker);
@@ -373,7 +374,7 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     idle = channel->subscriber_count == 0 && channel->cached != NULL;
     pthread_mutex_unlock(&channel->mutex);
 
-    unlist_subscriber(&channel->subscribers.lists[worker->index], channel->slot, subscription->index);
+    unlist_subscriber(list, channel->slot, subscription->index);
     announcements_finish(&announcements);
     if (place != NULL)
         budget_give(BUDGET_PRESENCE, &channel->slot->budget, alloc_footprint(sizeof *place));

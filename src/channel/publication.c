@@ -2,11 +2,10 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "channel/channel_internal.h"
+#include "channel/delta_delivery.h"
+#include "channel/delta_step.h"
 
-/* The maximum number of events in one chunk. */
 #define DELIVERY_WORK 4 /* for each subscriber; see worker_spend */
-#define GROUP_MAX 64
 
 static void deliver_publication(struct worker *worker, struct message *message, struct message **rest);
 
@@ -29,6 +28,7 @@ static void publication_unref(struct publication *publication) {
         return;
     if (publication->frame != NULL)
         frame_unref(publication->frame);
+    delta_frames_free(publication->deltas);
     channel_unref(publication->channel);
     free(publication);
 }
@@ -81,18 +81,6 @@ static void close_subscribers(const struct publication *publication, const struc
             publication->hub->settings.terminate(list->entries[i].stream, publication->reconnect);
 }
 
-/* Queues the event for a stream. Events of small channels do not wait in the fan-out queue of large ones. */
-static ssize_t send_event(const struct subscriber_list *list, struct stream *stream, struct chunk *chunk) {
-    return list->count > STREAM_FAN_OUT_LEAST ? stream_fan_out(stream, chunk) : stream_send(stream, chunk);
-}
-
-/* True if the subscriber has joined after the event, or has a member list that is newer than an event about a member.
- */
-static bool is_later(const struct subscriber *entry, const struct publication *publication) {
-    return entry->joined >= publication->number ||
-           (publication->about_member && entry->subscription->place->listed >= publication->number);
-}
-
 /* Delivers one event, except to subscribers that are excluded or came after it. */
 static void deliver_filtered(const struct publication *publication, const struct subscriber_list *list,
                              struct app_part *app) {
@@ -103,12 +91,12 @@ static void deliver_filtered(const struct publication *publication, const struct
     for (uint32_t i = 0; i < list->count; i++) {
         const struct subscriber *entry = &list->entries[i];
         ssize_t queued;
-        if (is_later(entry, publication) || entry->stream == publication->except_stream)
+        if (subscriber_is_later(entry, publication) || entry->stream == publication->except_stream)
             continue;
         if (publication->has_except_socket &&
             publication->hub->settings.has_socket_id(entry->stream, &publication->except_socket))
             continue;
-        queued = send_event(list, entry->stream, chunk);
+        queued = subscriber_send(list, entry->stream, chunk);
         if (queued >= 0) {
             bytes += (uint64_t)queued;
             count++;
@@ -126,20 +114,21 @@ static bool has_no_exclusions(const struct publication *publication) {
 /*
  * Removes from the mailbox the deliveries that can be sent in one chunk with the first one: those that follow it
  * directly, for the same subscribers and without exclusions. Only adjacent events are grouped, so events of different
- * channels keep their order.
+ * channels keep their order. `deltas`: some of the subscribers take deltas.
  */
-static unsigned take_group(struct publication *first, struct publication **group, struct message **rest) {
+static unsigned take_group(struct publication *first, bool deltas, struct publication **group, struct message **rest) {
     const struct channel_hub_settings *settings = &first->hub->settings;
     size_t bytes = first->frame->length;
     unsigned count = 0;
 
     group[count++] = first;
-    while (*rest != NULL && (*rest)->handle == deliver_publication && count < GROUP_MAX &&
+    while (*rest != NULL && (*rest)->handle == deliver_publication && count < DELIVERY_GROUP_MAX &&
            count < settings->group_max_messages) {
         struct publication *next = publication_of(*rest);
         if (next->channel != first->channel || next->to_watchers != first->to_watchers || !has_no_exclusions(next) ||
             next->frame->droppable != first->frame->droppable ||
-            bytes + next->frame->length > settings->group_max_bytes)
+            bytes + next->frame->length > settings->group_max_bytes ||
+            (deltas && !(delta_delivery_joins(next) && delta_delivery_agrees(first, next))))
             break;
         bytes += next->frame->length;
         group[count++] = next;
@@ -149,25 +138,13 @@ static unsigned take_group(struct publication *first, struct publication **group
 }
 
 static struct chunk *join_frames(struct publication *const *group, unsigned count) {
-    size_t length = 0;
-    unsigned messages = 0;
-    struct chunk *chunk;
-    char *at;
+    struct frame *frames[DELIVERY_GROUP_MAX];
 
     if (count == 1)
         return chunk_of_frame(group[0]->frame);
-    for (unsigned i = 0; i < count; i++) {
-        length += group[i]->frame->length;
-        messages += group[i]->frame->uncounted ? 0 : 1;
-    }
-    chunk = chunk_create(length, &at);
-    for (unsigned i = 0; i < count; i++) {
-        memcpy(at, group[i]->frame->bytes, group[i]->frame->length);
-        at += group[i]->frame->length;
-    }
-    chunk->messages = messages;
-    chunk->droppable = group[0]->frame->droppable;
-    return chunk;
+    for (unsigned i = 0; i < count; i++)
+        frames[i] = group[i]->frame;
+    return chunk_of_frames(frames, count);
 }
 
 static void deliver_group(struct publication *const *group, unsigned count, const struct subscriber_list *list,
@@ -177,7 +154,7 @@ static void deliver_group(struct publication *const *group, unsigned count, cons
     uint32_t recipients = 0;
 
     for (uint32_t i = 0; i < list->count; i++) {
-        ssize_t queued = send_event(list, list->entries[i].stream, chunk);
+        ssize_t queued = subscriber_send(list, list->entries[i].stream, chunk);
         if (queued >= 0) {
             bytes += (uint64_t)queued;
             recipients++;
@@ -190,32 +167,48 @@ static void deliver_group(struct publication *const *group, unsigned count, cons
     chunk_unref(chunk);
 }
 
+/* The same if some of the subscribers take deltas; with one event they may be excluded or have joined after it. */
+static void deliver_deltas(struct publication *const *group, unsigned count, struct subscriber_list *list,
+                           struct app_part *app) {
+    struct delivered delivered = {0};
+    uint64_t now_ns;
+
+    delta_delivery_send(group, count, list, app, &delivered);
+    count_sent(app, delivered.messages, delivered.bytes);
+    now_ns = clock_monotonic_ns();
+    for (unsigned i = 0; i < count; i++)
+        note_latency(app, group[i], delivered.recipients[i], now_ns);
+}
+
 static void deliver_publication(struct worker *worker, struct message *message, struct message **rest) {
     struct publication *first = publication_of(message);
     struct channel *channel = first->channel;
     struct subscriber_list *list =
         &(first->to_watchers ? channel->watchers.lists : channel->subscribers.lists)[worker->index];
-    struct publication *group[GROUP_MAX];
+    struct publication *group[DELIVERY_GROUP_MAX];
     struct app_part *app;
+    unsigned count = 1;
 
     if (list->count == 0) {
         publication_unref(first);
         return;
     }
-    list->latest = first->number;
     app = slot_part(channel->slot, worker);
     worker_spend(worker, (size_t)list->count * DELIVERY_WORK);
+    group[0] = first;
     if (first->frame == NULL) {
         close_subscribers(first, list);
-        publication_unref(first);
+    } else if (list->deltas != 0) {
+        if (has_no_exclusions(first) && delta_delivery_joins(first))
+            count = take_group(first, true, group, rest);
+        deliver_deltas(group, count, list, app);
     } else if (has_no_exclusions(first) && list->newest < first->number) {
-        unsigned count = take_group(first, group, rest);
+        count = take_group(first, false, group, rest);
         deliver_group(group, count, list, app);
-        list->latest = group[count - 1]->number;
-        for (unsigned i = 0; i < count; i++)
-            publication_unref(group[i]);
     } else {
         deliver_filtered(first, list, app);
-        publication_unref(first);
     }
+    list->latest = group[count - 1]->number;
+    for (unsigned i = 0; i < count; i++)
+        publication_unref(group[i]);
 }

@@ -1,4 +1,4 @@
-#include "channel/channel_internal.h"
+#include "channel/delta_state.h"
 
 static struct subscriber_list *subscription_list(const struct subscription *subscription) {
     return &subscription->channel->subscribers.lists[subscription->stream->worker->index];
@@ -15,6 +15,15 @@ void subscriber_forget(struct subscriber_list *list, struct subscriber *entry, u
         list->newest = number;
 }
 
+void subscriber_stops_deltas(struct channel_hub *hub, struct channel *channel, struct subscriber_list *list,
+                             struct subscriber *entry) {
+    if (entry->takes == TAKES_WHOLE)
+        return;
+    delta_state_leave(&hub->texts, atomic_load_explicit(&channel->deltas, memory_order_acquire),
+                      (enum delta_takes)entry->takes, entry->asked);
+    list->deltas--;
+}
+
 enum delta_takes channel_deltas(const struct subscription *subscription, bool *asked) {
     const struct subscriber *entry = subscription_entry(subscription);
 
@@ -23,15 +32,36 @@ enum delta_takes channel_deltas(const struct subscription *subscription, bool *a
     return (enum delta_takes)entry->takes;
 }
 
+/* Returns the channel's state, which is made when it is first needed. NULL if there is no room for it. */
+static struct delta_state *channel_delta_state(struct channel *channel) {
+    struct delta_state *state = atomic_load_explicit(&channel->deltas, memory_order_acquire), *made;
+
+    if (state != NULL)
+        return state;
+    if (!budget_take(BUDGET_CHANNELS, &channel->slot->budget, delta_state_bytes()))
+        return NULL;
+    made = delta_state_create(channel);
+    if (atomic_compare_exchange_strong(&channel->deltas, &state, made))
+        return made;
+    delta_state_unref(made);
+    budget_give(BUDGET_CHANNELS, &channel->slot->budget, delta_state_bytes());
+    return state;
+}
+
 bool channel_set_deltas(struct channel_hub *hub, struct subscription *subscription, enum delta_takes takes,
                         bool asked) {
     struct subscriber_list *list = subscription_list(subscription);
     struct subscriber *entry = subscription_entry(subscription);
 
-    (void)hub;
-    list->deltas += (takes != TAKES_WHOLE);
-    list->deltas -= (entry->takes != TAKES_WHOLE);
-    /* Events up to now came without their numbers. */
+    if (takes != TAKES_WHOLE) {
+        struct delta_state *state = channel_delta_state(subscription->channel);
+        if (state == NULL)
+            return false;
+        delta_state_enter(state, takes, asked);
+        list->deltas++;
+    }
+    subscriber_stops_deltas(hub, subscription->channel, list, entry);
+    /* Events up to now may have come without their numbers. */
     if (entry->takes == TAKES_WHOLE || entry->asked != asked)
         subscriber_forget(list, entry, list->latest);
     entry->takes = takes;
@@ -41,7 +71,9 @@ bool channel_set_deltas(struct channel_hub *hub, struct subscription *subscripti
 
 void channel_forget_base(struct subscription *subscription) {
     struct subscriber_list *list = subscription_list(subscription);
+    struct app_part *part = slot_part(subscription->channel->slot, subscription->stream->worker);
 
+    counter_add(&part->counters.delta_resyncs, 1);
     subscriber_forget(list, subscription_entry(subscription), list->latest);
 }
 

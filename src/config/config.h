@@ -311,6 +311,7 @@ struct config {
         uint32_t max_state_age_secs;
         uint32_t max_channel_states_per_socket;
         uint32_t max_conflation_states_per_channel; /* 0: no bound (`null` in the file) */
+        uint32_t max_memory_mb;                     /* of all texts that deltas are based on */
         char *conflation_key_path;                  /* NULL: none */
         bool cluster_coordination;
         bool omit_delta_algorithm;

@@ -351,6 +351,7 @@ const struct config_row config_rows[] = {
      AT(delta_compression.max_channel_states_per_socket), "100", NULL, .flags = CONFIG_WITHOUT_EFFECT},
     {"delta_compression.max_conflation_states_per_channel", CONFIG_LIMIT,
      AT(delta_compression.max_conflation_states_per_channel), "100", NULL, .flags = CONFIG_WITHOUT_EFFECT},
+    {"delta_compression.max_memory_mb", CONFIG_UNSIGNED, AT(delta_compression.max_memory_mb), "64", NULL, 1, 1048576},
     {"delta_compression.conflation_key_path", CONFIG_TEXT, AT(delta_compression.conflation_key_path), NULL, NULL,
      .flags = CONFIG_WITHOUT_EFFECT | CONFIG_NULLABLE},
     {"delta_compression.cluster_coordination", CONFIG_FLAG, AT(delta_compression.cluster_coordination), "false", NULL,

@@ -76,6 +76,28 @@ struct chunk *chunk_of_frame(struct frame *frame) {
     return chunk;
 }
 
+struct chunk *chunk_of_frames(struct frame *const *frames, unsigned count) {
+    size_t length = 0;
+    unsigned messages = 0;
+    struct chunk *chunk;
+    char *at;
+
+    if (count == 1)
+        return chunk_of_frame(frames[0]);
+    for (unsigned i = 0; i < count; i++) {
+        length += frames[i]->length;
+        messages += frames[i]->uncounted ? 0 : 1;
+    }
+    chunk = chunk_create(length, &at);
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(at, frames[i]->bytes, frames[i]->length);
+        at += frames[i]->length;
+    }
+    chunk->messages = messages;
+    chunk->droppable = frames[0]->droppable;
+    return chunk;
+}
+
 void chunk_unref(struct chunk *chunk) {
     if (--chunk->references != 0)
         return;

@@ -68,6 +68,9 @@ struct chunk *chunk_copy(const void *data, size_t length);
 /* Creates a chunk over a shared frame, as one message. It takes a reference of its own to the frame. */
 struct chunk *chunk_of_frame(struct frame *frame);
 
+/* Creates a chunk with copies of several frames, which are alike in `droppable`. */
+struct chunk *chunk_of_frames(struct frame *const *frames, unsigned count);
+
 /* Take and drop a reference; the last one frees the chunk and drops its frame. */
 static inline struct chunk *chunk_ref(struct chunk *chunk) {
     chunk->references++;

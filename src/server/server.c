@@ -57,6 +57,21 @@ static uint32_t at_least_one(uint64_t value, uint64_t most) {
     return value > 0 ? (uint32_t)value : 1;
 }
 
+static struct delta_settings delta_settings(const struct config *config) {
+    return (struct delta_settings){
+        .algorithm = config->delta_compression.algorithm == CONFIG_DELTA_XDELTA3 ? APP_DELTA_XDELTA3 : APP_DELTA_FOSSIL,
+        .interval = config->delta_compression.full_message_interval,
+        .min_size = config->delta_compression.min_message_size,
+        .max_age_s = config->delta_compression.max_state_age_secs,
+        .max_keys = config->delta_compression.max_conflation_states_per_channel,
+        .max_bytes = (uint64_t)config->delta_compression.max_memory_mb * 1024 * 1024,
+        .key_path = config->delta_compression.conflation_key_path != NULL
+                        ? slice_of(config->delta_compression.conflation_key_path)
+                        : SLICE(""),
+        .omit_algorithm = config->delta_compression.omit_delta_algorithm,
+    };
+}
+
 static struct channel_hub_settings hub_settings(const struct config *config, struct webhook_outlet *webhooks) {
     uint64_t max_messages = config->websocket.max_messages, max_bytes = config->websocket.max_backpressure;
 
@@ -68,6 +83,7 @@ static struct channel_hub_settings hub_settings(const struct config *config, str
         .group_max_bytes = max_bytes == 0 ? GROUP_MAX_BYTES : at_least_one(max_bytes / GROUP_PART, GROUP_MAX_BYTES),
         .webhooks = webhooks,
         .show_tags = config->tag_filtering.enable_tags,
+        .deltas = delta_settings(config),
         .terminate = session_terminate,
         .has_socket_id = session_has_socket_id,
     };

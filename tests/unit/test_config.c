@@ -271,6 +271,7 @@ static const struct expectation {
         "6"),
     ROW("delta_compression.max_conflation_states_per_channel", delta_compression.max_conflation_states_per_channel,
         "100", NULL, "7"),
+    ROW("delta_compression.max_memory_mb", delta_compression.max_memory_mb, "64", NULL, "8"),
     ROW("delta_compression.conflation_key_path", delta_compression.conflation_key_path, NULL, NULL, "tags.symbol"),
     ROW("delta_compression.cluster_coordination", delta_compression.cluster_coordination, "false", NULL, "true"),
     ROW("delta_compression.omit_delta_algorithm", delta_compression.omit_delta_algorithm, "false", NULL, "true"),

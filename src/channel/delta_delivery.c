@@ -1,0 +1,213 @@
+#include "channel/delta_delivery.h"
+
+#include "channel/delta_step.h"
+
+/* The forms of an event. */
+enum form { FORM_PLAIN, FORM_FOSSIL, FORM_XDELTA3, FORM_NUMBERED, FORMS };
+
+/* Chunks, made when the first subscriber needs them, and what one of them is for the counters. */
+struct formed {
+    struct chunk *chunk;
+    uint32_t deltas, wholes; /* events in it */
+    uint64_t original;       /* bytes of these deltas' events when they are sent whole */
+    uint64_t encoded;        /* bytes of the deltas */
+};
+
+struct delta_delivery {
+    struct publication *const *group;
+    unsigned count;
+    struct subscriber_list *list;
+    struct delivered *delivered;
+    bool xdelta3_told;
+    uint64_t known_from; /* subscribers that joined before this number know the bases of the whole group */
+    uint64_t deltas, wholes, original, encoded;
+    struct formed joined[FORMS];                     /* the group; FORM_NUMBERED is not used */
+    struct formed single[DELIVERY_GROUP_MAX][FORMS]; /* the first `count` are initialised */
+};
+
+bool delta_delivery_joins(const struct publication *publication) {
+    const struct delta_frames *frames = publication->deltas;
+
+    return frames == NULL || frames->base.number == 0 ||
+           (frames->base.sender == NULL && !frames->base.has_except_socket && (frames->off || !frames->base.off));
+}
+
+bool delta_delivery_agrees(const struct publication *publication, const struct publication *next) {
+    const struct delta_frames *a = publication->deltas, *b = next->deltas;
+
+    return (a == NULL) == (b == NULL) && (a == NULL || (a->off == b->off && a->algorithm == b->algorithm));
+}
+
+/* --- forms --- */
+
+/* The form that a subscriber takes, if it knows the base of a delta. */
+static enum form form_taken(const struct delta_frames *frames, const struct subscriber *entry) {
+    if (frames == NULL || entry->takes == TAKES_WHOLE || (frames->off && !entry->asked))
+        return FORM_PLAIN;
+    if (entry->takes == TAKES_FOSSIL || (entry->takes == TAKES_DEFAULT && frames->algorithm == APP_DELTA_FOSSIL))
+        return FORM_FOSSIL;
+    return FORM_XDELTA3;
+}
+
+/* The delta in that form; NULL if there is none that every client can read. */
+static struct frame *delta_in_form(const struct delta_delivery *delivery, const struct delta_frames *frames,
+                                   enum form form) {
+    if (form == FORM_FOSSIL)
+        return frames->nameless && delivery->xdelta3_told ? NULL : frames->deltas[APP_DELTA_FOSSIL];
+    return form == FORM_XDELTA3 ? frames->deltas[APP_DELTA_XDELTA3] : NULL;
+}
+
+/* The frame for a form, whole if there is no delta, and counts it. */
+static struct frame *frame_in_form(const struct delta_delivery *delivery, const struct publication *publication,
+                                   enum form form, struct formed *formed) {
+    const struct delta_frames *frames = publication->deltas;
+    struct frame *delta;
+
+    if (form == FORM_PLAIN || frames == NULL)
+        return publication->frame;
+    delta = delta_in_form(delivery, frames, form);
+    if (delta == NULL) {
+        formed->wholes++;
+        return frames->whole;
+    }
+    formed->deltas++;
+    formed->original += frames->whole->length;
+    formed->encoded += delta->length;
+    return delta;
+}
+
+/* The whole group in one form. */
+static struct formed *group_in_form(struct delta_delivery *delivery, enum form form) {
+    struct formed *formed = &delivery->joined[form];
+    struct frame *frames[DELIVERY_GROUP_MAX];
+
+    if (formed->chunk == NULL) {
+        for (unsigned i = 0; i < delivery->count; i++)
+            frames[i] = frame_in_form(delivery, delivery->group[i], form, formed);
+        formed->chunk = chunk_of_frames(frames, delivery->count);
+    }
+    return formed;
+}
+
+/* One event of the group in a form. */
+static struct formed *event_in_form(struct delta_delivery *delivery, unsigned event, enum form form) {
+    struct formed *formed = &delivery->single[event][form];
+
+    if (formed->chunk == NULL)
+        formed->chunk = chunk_of_frame(frame_in_form(delivery, delivery->group[event], form, formed));
+    return formed;
+}
+
+static void release_forms(struct delta_delivery *delivery) {
+    for (unsigned form = 0; form < FORMS; form++) {
+        if (delivery->joined[form].chunk != NULL)
+            chunk_unref(delivery->joined[form].chunk);
+        for (unsigned i = 0; i < delivery->count; i++)
+            if (delivery->single[i][form].chunk != NULL)
+                chunk_unref(delivery->single[i][form].chunk);
+    }
+}
+
+/* --- subscribers --- */
+
+/* Queues a chunk with so many events, the last of which has the number. */
+static bool send_formed(struct delta_delivery *delivery, struct subscriber *entry, const struct formed *formed,
+                        unsigned events, uint64_t number) {
+    ssize_t queued = subscriber_send(delivery->list, entry->stream, formed->chunk);
+
+    if (queued < 0) { /* dropped, if the connection is not about to close */
+        subscriber_forget(delivery->list, entry, number);
+        return false;
+    }
+    delivery->delivered->messages += events;
+    delivery->delivered->bytes += (uint64_t)queued;
+    delivery->deltas += formed->deltas;
+    delivery->wholes += formed->wholes;
+    delivery->original += formed->original;
+    delivery->encoded += formed->encoded;
+    return true;
+}
+
+static bool is_left_out(const struct publication *publication, const struct subscriber *entry) {
+    return subscriber_is_later(entry, publication) || entry->stream == publication->except_stream ||
+           (publication->has_except_socket &&
+            publication->hub->settings.has_socket_id(entry->stream, &publication->except_socket));
+}
+
+/* True if the subscriber got the event that the deltas are based on, as one that takes deltas. */
+static bool knows_base(const struct publication *publication, const struct subscriber *entry) {
+    const struct delta_base *base = &publication->deltas->base;
+
+    return entry->joined < base->number && entry->stream != base->sender && (entry->asked || !base->off) &&
+           !(base->has_except_socket && publication->hub->settings.has_socket_id(entry->stream, &base->except_socket));
+}
+
+static void send_one_event(struct delta_delivery *delivery, struct subscriber *entry, unsigned event) {
+    const struct publication *publication = delivery->group[event];
+    enum form form;
+
+    if (is_left_out(publication, entry))
+        return;
+    form = form_taken(publication->deltas, entry);
+    if (form != FORM_PLAIN && !knows_base(publication, entry))
+        form = FORM_NUMBERED;
+    if (send_formed(delivery, entry, event_in_form(delivery, event, form), 1, publication->number))
+        delivery->delivered->recipients[event]++;
+}
+
+/* True if nothing has to be known of the subscriber but what it takes. */
+static bool takes_whole_group(const struct delta_delivery *delivery, const struct subscriber *entry) {
+    return entry->joined < delivery->known_from;
+}
+
+/* The number that all bases of the group have at least; 0 if the events are not for all alike. */
+static uint64_t known_from_of(struct publication *const *group, unsigned count, const struct subscriber_list *list) {
+    uint64_t number = group[0]->number;
+
+    if (group[0]->except_stream != NULL || group[0]->has_except_socket || !delta_delivery_joins(group[0]))
+        return 0;
+    for (unsigned i = 0; i < count; i++) {
+        const struct delta_frames *frames = group[i]->deltas;
+        if (group[i]->about_member && list->newest >= group[i]->number)
+            return 0;
+        if (frames != NULL && frames->base.number != 0 && frames->base.number < number)
+            number = frames->base.number;
+    }
+    return number;
+}
+
+static void begin_delivery(struct delta_delivery *delivery, struct publication *const *group, unsigned count,
+                           struct subscriber_list *list, struct delivered *delivered) {
+    memset(delivery, 0, offsetof(struct delta_delivery, single) + count * sizeof delivery->single[0]);
+    delivery->group = group;
+    delivery->count = count;
+    delivery->list = list;
+    delivery->delivered = delivered;
+    delivery->known_from = known_from_of(group, count, list);
+    delivery->xdelta3_told = atomic_load_explicit(&group[0]->hub->xdelta3_told, memory_order_relaxed);
+}
+
+void delta_delivery_send(struct publication *const *group, unsigned count, struct subscriber_list *list,
+                         struct app_part *app, struct delivered *delivered) {
+    struct delta_delivery delivery;
+    uint32_t together = 0;
+
+    begin_delivery(&delivery, group, count, list, delivered);
+    for (uint32_t i = 0; i < list->count; i++) {
+        struct subscriber *entry = &list->entries[i];
+        if (takes_whole_group(&delivery, entry)) {
+            together += send_formed(&delivery, entry, group_in_form(&delivery, form_taken(group[0]->deltas, entry)),
+                                    count, group[count - 1]->number);
+            continue;
+        }
+        for (unsigned event = 0; event < count; event++)
+            send_one_event(&delivery, entry, event);
+    }
+    for (unsigned event = 0; event < count; event++)
+        delivered->recipients[event] += together;
+    release_forms(&delivery);
+    counter_add(&app->counters.delta_messages, delivery.deltas);
+    counter_add(&app->counters.delta_wholes, delivery.wholes);
+    counter_add(&app->counters.delta_original_bytes, delivery.original);
+    counter_add(&app->counters.delta_saved_bytes, delivery.original - delivery.encoded);
+}

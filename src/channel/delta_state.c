@@ -1,0 +1,295 @@
+#include "channel/delta_state.h"
+
+#include <stdlib.h>
+
+#include "base/crypto.h"
+#include "base/hash.h"
+
+/* The texts of one channel may take this part of those of the process. */
+#define CHANNEL_PART 4
+/* This part of the share in the account of memory is kept free, so that texts go before they are refused. */
+#define RESERVED_PART 8
+#define FIRST_BUCKETS 8
+/* Keyed numbers begin below: clients with 32-bit integers count up from there for long. */
+#define DRAWN_BELOW (UINT32_C(1) << 30)
+/* Texts that are dropped at most in a second because of their age: a clean-up, not a bound. */
+#define EXPIRED_AT_ONCE 10000
+
+static uint32_t draw_sequence(void) {
+    uint32_t drawn;
+
+    random_bytes(&drawn, sizeof drawn);
+    return drawn % DRAWN_BELOW;
+}
+
+struct delta_state *delta_state_create(struct channel *channel) {
+    struct delta_state *state = alloc_zero(sizeof *state);
+
+    atomic_init(&state->references, 1);
+    pthread_mutex_init(&state->mutex, NULL);
+    state->channel = channel;
+    state->drawn = draw_sequence();
+    list_init(&state->oldest);
+    return state;
+}
+
+void delta_state_unref(struct delta_state *state) {
+    if (state == NULL || atomic_fetch_sub_explicit(&state->references, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_destroy(&state->mutex);
+    free(state);
+}
+
+size_t delta_state_bytes(void) {
+    return alloc_footprint(sizeof(struct delta_state));
+}
+
+/* --- keys; the caller holds the mutex --- */
+
+static struct delta_key **key_link(const struct delta_state *state, struct slice name, uint64_t hash) {
+    struct delta_key **link = &state->buckets[hash & (state->bucket_count - 1)];
+
+    while (*link != NULL &&
+           !((*link)->hash == hash && slice_equal((struct slice){(*link)->name, (*link)->length}, name)))
+        link = &(*link)->next;
+    return link;
+}
+
+struct delta_key *delta_state_find(const struct delta_state *state, struct slice name, uint64_t hash) {
+    return state->bucket_count != 0 ? *key_link(state, name, hash) : NULL;
+}
+
+/* Doubles the buckets if there are as many keys. */
+static void grow_buckets(struct delta_state *state) {
+    uint32_t count = state->bucket_count == 0 ? FIRST_BUCKETS : 2 * state->bucket_count;
+    struct delta_key **buckets;
+
+    if (state->key_count < state->bucket_count)
+        return;
+    buckets = alloc_zero(count * sizeof buckets[0]);
+    for (uint32_t i = 0; i < state->bucket_count; i++) {
+        struct delta_key *key = state->buckets[i];
+        while (key != NULL) {
+            struct delta_key *next = key->next;
+            struct delta_key **bucket = &buckets[key->hash & (count - 1)];
+            key->next = *bucket;
+            *bucket = key;
+            key = next;
+        }
+    }
+    free(state->buckets);
+    state->buckets = buckets;
+    state->bucket_count = count;
+}
+
+static void drop_key(struct delta_texts *texts, struct delta_state *state, struct delta_key *key) {
+    struct delta_key **link = key_link(state, (struct slice){key->name, key->length}, key->hash);
+
+    *link = key->next;
+    list_remove(&key->in_channel);
+    delta_texts_remove(texts, key, key->bytes);
+    budget_give(BUDGET_DELTAS, &state->channel->slot->budget, key->bytes);
+    state->bytes -= key->bytes;
+    state->key_count--;
+    free(key->text);
+    free(key);
+    if (state->key_count == 0) {
+        free(state->buckets);
+        state->buckets = NULL;
+        state->bucket_count = 0;
+    }
+}
+
+static struct delta_key *oldest_key(const struct delta_state *state) {
+    return list_empty(&state->oldest) ? NULL : container_of(state->oldest.next, struct delta_key, in_channel);
+}
+
+static void drop_all_keys(struct delta_texts *texts, struct delta_state *state) {
+    struct delta_key *key;
+
+    while ((key = oldest_key(state)) != NULL)
+        drop_key(texts, state, key);
+}
+
+/* Drops the key to make room, and counts that. */
+static void evict_key(struct channel_hub *hub, struct delta_state *state, struct worker *worker,
+                      struct delta_key *key) {
+    drop_key(&hub->texts, state, key);
+    counter_add(&slot_part(state->channel->slot, worker)->counters.delta_evictions, 1);
+}
+
+/* --- takers --- */
+
+static void count_taker(struct delta_state *state, enum delta_takes takes, bool asked, unsigned change) {
+    state->takers[takes][asked] += change;
+    state->taker_count += change;
+}
+
+void delta_state_enter(struct delta_state *state, enum delta_takes takes, bool asked) {
+    pthread_mutex_lock(&state->mutex);
+    count_taker(state, takes, asked, 1);
+    pthread_mutex_unlock(&state->mutex);
+}
+
+void delta_state_leave(struct delta_texts *texts, struct delta_state *state, enum delta_takes takes, bool asked) {
+    pthread_mutex_lock(&state->mutex);
+    count_taker(state, takes, asked, -1u);
+    if (state->taker_count == 0)
+        drop_all_keys(texts, state);
+    pthread_mutex_unlock(&state->mutex);
+}
+
+bool delta_state_needs(const struct delta_state *state, enum app_delta_algorithm algorithm, bool off,
+                       bool needed[DELTA_ALGORITHMS]) {
+    static const enum delta_takes takes[DELTA_ALGORITHMS] = {
+        [APP_DELTA_FOSSIL] = TAKES_FOSSIL, [APP_DELTA_XDELTA3] = TAKES_XDELTA3};
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < DELTA_ALGORITHMS; i++) {
+        uint32_t takers = 0;
+        for (unsigned asked = off; asked <= 1; asked++) {
+            takers += state->takers[takes[i]][asked];
+            if (i == algorithm)
+                takers += state->takers[TAKES_DEFAULT][asked];
+        }
+        needed[i] = takers != 0;
+        count += takers;
+    }
+    return count != 0;
+}
+
+/* --- events --- */
+
+uint32_t delta_state_number(struct delta_texts *texts, struct delta_state *state, bool keyed) {
+    if (keyed && !state->keyed) {
+        drop_all_keys(texts, state); /* clients look for bases by key from now on */
+        state->keyed = true;
+        state->sequence = state->drawn;
+    } else if (state->sequence == DELTA_SEQUENCE_MAX) {
+        drop_all_keys(texts, state);
+        state->sequence = draw_sequence();
+    }
+    return state->sequence;
+}
+
+/* The memory of a key with a text of `capacity` bytes, and of its place in the buckets. */
+static size_t key_bytes(size_t length, size_t capacity) {
+    return alloc_footprint(sizeof(struct delta_key) + length) + alloc_footprint(capacity) +
+           2 * sizeof(struct delta_key *);
+}
+
+/* The capacity for a text: what there is, if it fits well. */
+static size_t text_capacity_for(const struct delta_key *key, size_t length) {
+    return key != NULL && length <= key->text_capacity && key->text_capacity / 2 <= length ? key->text_capacity
+                                                                                           : length;
+}
+
+/* Makes room for `more` bytes in the channel and in the account, by dropping other texts of the channel. */
+static bool take_room(struct channel_hub *hub, struct delta_state *state, struct worker *worker, size_t more) {
+    size_t max = hub->settings.deltas.max_bytes / CHANNEL_PART;
+    struct delta_key *oldest;
+
+    while (state->bytes + more > max) {
+        if ((oldest = oldest_key(state)) == NULL)
+            return false;
+        evict_key(hub, state, worker, oldest);
+    }
+    if (budget_take(BUDGET_DELTAS, &state->channel->slot->budget, more))
+        return true;
+    if ((oldest = oldest_key(state)) == NULL)
+        return false;
+    evict_key(hub, state, worker, oldest);
+    return budget_take(BUDGET_DELTAS, &state->channel->slot->budget, more);
+}
+
+static struct delta_key *create_key(struct delta_state *state, const struct delta_sent *sent) {
+    struct delta_key *key = alloc_zero(sizeof *key + sent->key.length);
+    struct delta_key **link;
+
+    grow_buckets(state);
+    key->state = state;
+    key->hash = sent->hash;
+    key->length = (uint32_t)sent->key.length;
+    if (key->length != 0)
+        memcpy(key->name, sent->key.data, sent->key.length);
+    link = key_link(state, sent->key, sent->hash);
+    *link = key;
+    state->key_count++;
+    return key;
+}
+
+static void fill_key(struct delta_key *key, const struct delta_sent *sent, size_t capacity) {
+    if (key->text_capacity != capacity) {
+        free(key->text);
+        key->text = alloc(capacity);
+        key->text_capacity = (uint32_t)capacity;
+    }
+    memcpy(key->text, sent->text.data, sent->text.length);
+    key->text_length = (uint32_t)sent->text.length;
+    key->sequence = sent->sequence;
+    key->deltas = sent->delta ? key->deltas + 1 : 0;
+    key->base = sent->base;
+}
+
+void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct worker *worker,
+                      const struct delta_sent *sent) {
+    struct delta_key *key = delta_state_find(state, sent->key, sent->hash);
+    size_t capacity = text_capacity_for(key, sent->text.length);
+    size_t bytes = key_bytes(sent->key.length, capacity), before = key != NULL ? key->bytes : 0;
+    uint32_t others = state->key_count - (key != NULL);
+
+    state->sequence = sent->sequence + 1;
+    if (key != NULL)
+        list_remove(&key->in_channel); /* it is not among those that go for it */
+    for (; sent->max_keys != 0 && others >= sent->max_keys && others != 0; others--)
+        evict_key(hub, state, worker, oldest_key(state));
+    if (bytes > before && !take_room(hub, state, worker, bytes - before)) {
+        if (key != NULL)
+            evict_key(hub, state, worker, key);
+        return;
+    }
+    if (bytes < before)
+        budget_give(BUDGET_DELTAS, &state->channel->slot->budget, before - bytes);
+    if (key == NULL)
+        key = create_key(state, sent);
+    fill_key(key, sent, capacity);
+    key->bytes = bytes;
+    state->bytes += bytes - before;
+    list_append(&state->oldest, &key->in_channel);
+    delta_texts_sent(&hub->texts, key, (int64_t)bytes - (int64_t)before, worker->now_ms);
+}
+
+/* --- the process --- */
+
+void delta_state_shrink(struct channel_hub *hub, struct worker *worker) {
+    uint64_t share = budget_kind_limit(BUDGET_DELTAS), max = hub->settings.deltas.max_bytes;
+    struct delta_state *state;
+
+    if (max > share - share / RESERVED_PART)
+        max = share - share / RESERVED_PART;
+    while ((state = delta_texts_excess(&hub->texts, max, 0)) != NULL) {
+        pthread_mutex_lock(&state->mutex);
+        /* There is no text if the last subscriber has just left. */
+        if (!list_empty(&state->oldest) && delta_texts_bytes(&hub->texts) > max)
+            evict_key(hub, state, worker, oldest_key(state));
+        pthread_mutex_unlock(&state->mutex);
+        delta_state_unref(state);
+    }
+}
+
+void delta_state_expire(struct channel_hub *hub, uint64_t now_ms) {
+    uint64_t age_ms = UINT64_C(1000) * hub->settings.deltas.max_age_s;
+    struct delta_state *state;
+
+    if (age_ms == 0 || now_ms <= age_ms)
+        return;
+    for (unsigned i = 0; i < EXPIRED_AT_ONCE; i++) {
+        if ((state = delta_texts_excess(&hub->texts, UINT64_MAX, now_ms - age_ms)) == NULL)
+            break;
+        pthread_mutex_lock(&state->mutex);
+        if (!list_empty(&state->oldest) && oldest_key(state)->sent_ms < now_ms - age_ms)
+            drop_key(&hub->texts, state, oldest_key(state));
+        pthread_mutex_unlock(&state->mutex);
+        delta_state_unref(state);
+    }
+}

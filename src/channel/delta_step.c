@@ -1,0 +1,263 @@
+#include "channel/delta_step.h"
+
+#include <stdlib.h>
+
+#include "app/delta_pattern.h"
+#include "base/crypto.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "channel/conflation_key.h"
+#include "channel/delta/fossil.h"
+#include "net/websocket.h"
+
+/* A delta is encoded about twice as fast as JSON is parsed, whose bytes worker_spend counts. */
+#define DELTA_WORK_PART 2
+
+/* What counts for a channel now: from the app's record, else from the server's settings. */
+struct delta_policy {
+    enum app_delta_algorithm algorithm;
+    bool off;
+    struct slice key_path;
+    uint32_t max_keys; /* 0: no bound */
+};
+
+static struct delta_policy policy_of(const struct channel_hub *hub, const struct channel *channel) {
+    const struct delta_settings *server = &hub->settings.deltas;
+    const struct app *app = slot_app(channel->slot);
+    const struct app_delta_setting *own = app != NULL ? app_delta_find(app, channel_name(channel)) : NULL;
+    struct delta_policy policy = {
+        .algorithm = server->algorithm, .key_path = server->key_path, .max_keys = server->max_keys};
+
+    policy.off = app_delta_is_off(own);
+    if (!app_delta_has_settings(own))
+        return policy;
+    policy.algorithm = own->algorithm;
+    if (own->conflation_key.length != 0)
+        policy.key_path = own->conflation_key;
+    if (own->max_conflation_keys_set)
+        policy.max_keys = own->max_conflation_keys;
+    return policy;
+}
+
+/* --- which events take part --- */
+
+/* The JSON text of a frame from the server. */
+static struct slice frame_text(const struct frame *frame) {
+    uint8_t length = (uint8_t)frame->bytes[1] & 127;
+    size_t header = length < 126 ? 2 : length == 126 ? 4 : 10;
+
+    return (struct slice){frame->bytes + header, frame->length - header};
+}
+
+static bool contains_text(struct slice text, struct slice part) {
+    return memmem(text.data, text.length, part.data, part.length) != NULL;
+}
+
+/* Clients delete these members from what they keep as a base, wherever they are: a text that has them cannot be one. A
+ * quote inside a string is escaped, so `data` may contain them. */
+static bool has_reserved_member(struct slice text) {
+    return contains_text(text, SLICE("\"__")) &&
+           (contains_text(text, SLICE("\"__delta_seq\":")) || contains_text(text, SLICE("\"__conflation_key\":")));
+}
+
+/* Clients keep no text of events with such names. The name is a JSON string. */
+static bool is_protocol_event(struct slice name) {
+    struct json_value value = {JSON_TYPE_STRING, memchr(name.data, '\\', name.length) != NULL, name};
+    struct buffer storage = {0};
+    struct slice decoded = json_decode_string(value, &storage);
+    bool is = slice_starts_with(decoded, SLICE("pusher:")) || slice_starts_with(decoded, SLICE("pusher_internal:"));
+
+    buffer_dispose(&storage);
+    return is;
+}
+
+static bool takes_part(const struct channel_hub *hub, const struct channel_event *event, struct slice text) {
+    return !event->whole && event->user_id.length == 0 && text.length >= hub->settings.deltas.min_size &&
+           !is_protocol_event(event->event) && !has_reserved_member(text);
+}
+
+/* --- frames --- */
+
+void delta_frames_free(struct delta_frames *frames) {
+    if (frames == NULL)
+        return;
+    frame_unref(frames->whole);
+    for (unsigned i = 0; i < DELTA_ALGORITHMS; i++)
+        if (frames->deltas[i] != NULL)
+            frame_unref(frames->deltas[i]);
+    free(frames);
+}
+
+/* The event with its number and key, which stand before its last brace. */
+static struct frame *numbered_frame(struct slice text, uint32_t sequence, struct slice key_json) {
+    struct buffer members = {0};
+    struct frame *frame;
+
+    buffer_append(&members, SLICE(",\"__delta_seq\":"));
+    buffer_append_number(&members, sequence);
+    if (key_json.length != 0) {
+        buffer_append(&members, SLICE(",\"__conflation_key\":"));
+        buffer_append(&members, key_json);
+    }
+    buffer_append_byte(&members, '}');
+    text.length--;
+    frame = websocket_text_frame((struct slice[]){text, buffer_slice(&members)}, 2);
+    frame->droppable = true;
+    buffer_dispose(&members);
+    return frame;
+}
+
+static bool encode_delta(enum app_delta_algorithm algorithm, struct slice base, struct slice target, size_t limit,
+                         struct buffer *delta) {
+    return algorithm == APP_DELTA_FOSSIL && fossil_encode(base, target, limit, delta);
+}
+
+/* What a delta frame says beside the delta. */
+static void append_description(struct buffer *out, const struct delta_step *step, const struct delta_key *base,
+                               enum app_delta_algorithm algorithm, struct slice key_json, bool nameless) {
+    buffer_append(out, SLICE(",\"seq\":"));
+    buffer_append_number(out, step->sent.sequence);
+    if (!nameless)
+        buffer_append(out, algorithm == APP_DELTA_FOSSIL ? SLICE(",\"algorithm\":\"fossil\"")
+                                                         : SLICE(",\"algorithm\":\"xdelta3\""));
+    if (key_json.length != 0) {
+        buffer_append(out, SLICE(",\"conflation_key\":"));
+        buffer_append(out, key_json);
+    }
+    buffer_append(out, SLICE(",\"base_index\":"));
+    buffer_append_number(out, base->sequence);
+    buffer_append(out, SLICE("}}"));
+}
+
+/* Encodes the event as a delta; NULL if its frame would not be shorter than `longest`. */
+static struct frame *delta_frame(const struct delta_step *step, const struct delta_key *base,
+                                 enum app_delta_algorithm algorithm, struct slice event, struct slice key_json,
+                                 bool nameless, size_t longest) {
+    struct slice before[] = {SLICE("{\"event\":\"pusher:delta\",\"channel\":\""), channel_name(step->channel),
+                             SLICE("\",\"data\":{\"event\":"), event, SLICE(",\"delta\":\"")};
+    struct slice parts[sizeof before / sizeof before[0] + 2];
+    struct buffer delta = {0}, after = {0}, base64 = {0};
+    struct frame *frame = NULL;
+    size_t length = 0, count = 0;
+
+    buffer_append_byte(&after, '"');
+    append_description(&after, step, base, algorithm, key_json, nameless);
+    for (size_t i = 0; i < sizeof before / sizeof before[0]; i++)
+        length += before[i].length;
+    length += after.length;
+    /* Base 64 makes four bytes of three. */
+    if (length < longest && encode_delta(algorithm, (struct slice){base->text, base->text_length}, step->sent.text,
+                                         (longest - length) / 4 * 3, &delta)) {
+        buffer_reserve(&base64, BASE64_LENGTH(delta.length));
+        base64.length = BASE64_LENGTH(delta.length);
+        base64_encode(buffer_slice(&delta), base64.data);
+        for (; count < sizeof before / sizeof before[0]; count++)
+            parts[count] = before[count];
+        parts[count++] = buffer_slice(&base64);
+        parts[count++] = buffer_slice(&after);
+        frame = websocket_text_frame(parts, count);
+        frame->droppable = true;
+    }
+    buffer_dispose(&delta);
+    buffer_dispose(&after);
+    buffer_dispose(&base64);
+    return frame;
+}
+
+/* --- the step --- */
+
+/* The base of the event; NULL if everyone gets it whole, because there is none or it is time for a whole one. */
+static const struct delta_key *find_base(const struct delta_step *step) {
+    const struct delta_settings *settings = &step->hub->settings.deltas;
+    const struct delta_key *base = delta_state_find(step->state, step->sent.key, step->sent.hash);
+
+    if (base == NULL || base->deltas >= settings->interval ||
+        (settings->max_age_s != 0 && step->worker->now_ms > base->sent_ms + UINT64_C(1000) * settings->max_age_s))
+        return NULL;
+    return base;
+}
+
+/* True if Fossil deltas need not name their algorithm: clients take it for granted until they were told another one.
+ */
+static bool may_be_nameless(struct channel_hub *hub) {
+    return hub->settings.deltas.omit_algorithm && !atomic_load_explicit(&hub->xdelta3_told, memory_order_relaxed);
+}
+
+static void make_frames(struct delta_step *step, const struct delta_policy *policy, struct slice event,
+                        const bool needed[DELTA_ALGORITHMS], struct publication *publication) {
+    struct delta_frames *frames = alloc_zero(sizeof *frames);
+    const struct delta_key *base = find_base(step);
+    struct buffer key_json = {0};
+
+    if (step->state->keyed)
+        json_append_string(&key_json, step->sent.key);
+    frames->algorithm = policy->algorithm;
+    frames->off = policy->off;
+    frames->whole = numbered_frame(step->sent.text, step->sent.sequence, buffer_slice(&key_json));
+    if (base != NULL)
+        frames->base = base->base;
+    frames->nameless = may_be_nameless(step->hub);
+    for (unsigned i = 0; i < DELTA_ALGORITHMS && base != NULL; i++) {
+        if (!needed[i])
+            continue;
+        frames->deltas[i] = delta_frame(step, base, i, event, buffer_slice(&key_json),
+                                        i == APP_DELTA_FOSSIL && frames->nameless, frame_text(frames->whole).length);
+        step->sent.delta |= frames->deltas[i] != NULL;
+        worker_spend(step->worker, step->sent.text.length / DELTA_WORK_PART);
+    }
+    publication->deltas = frames;
+    buffer_dispose(&key_json);
+}
+
+void delta_step_begin(struct delta_step *step, struct delta_state *state, struct worker *worker,
+                      const struct channel_event *event, struct publication *publication) {
+    struct channel_hub *hub = publication->hub;
+    struct delta_policy policy;
+    bool needed[DELTA_ALGORITHMS];
+
+    *step = (struct delta_step){.hub = hub, .channel = publication->channel, .worker = worker};
+    step->sent.text = frame_text(publication->frame);
+    if (!takes_part(hub, event, step->sent.text))
+        return;
+    policy = policy_of(hub, publication->channel);
+    if (policy.key_path.length != 0 && !conflation_key_of(policy.key_path, step->sent.text, &step->key))
+        return;
+    pthread_mutex_lock(&state->mutex);
+    if (!delta_state_needs(state, policy.algorithm, policy.off, needed)) {
+        pthread_mutex_unlock(&state->mutex);
+        return;
+    }
+    step->state = state;
+    /* A channel that had keys and has no path now: clients still look for bases by key. */
+    if (step->key.length == 0 && state->keyed)
+        buffer_append_byte(&step->key, '*');
+    step->sent.key = buffer_slice(&step->key);
+    step->sent.hash = hash_bytes(step->sent.key);
+    step->sent.max_keys = policy.max_keys;
+    step->sent.sequence = delta_state_number(&hub->texts, state, step->key.length != 0);
+    make_frames(step, &policy, event->event, needed, publication);
+}
+
+/* Who will not have got the event. */
+static struct delta_base base_of(const struct publication *publication) {
+    struct delta_base base = {.number = publication->number,
+                              .sender = publication->except_stream,
+                              .has_except_socket = publication->has_except_socket,
+                              .off = publication->deltas->off};
+
+    if (base.has_except_socket)
+        base.except_socket = publication->except_socket;
+    return base;
+}
+
+void delta_step_end(struct delta_step *step, const struct publication *publication, bool posted) {
+    if (step->state != NULL) {
+        if (posted) {
+            step->sent.base = base_of(publication);
+            delta_state_keep(step->hub, step->state, step->worker, &step->sent);
+        }
+        pthread_mutex_unlock(&step->state->mutex);
+        delta_state_shrink(step->hub, step->worker);
+    }
+    buffer_dispose(&step->key);
+}
