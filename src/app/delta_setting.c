@@ -22,6 +22,20 @@ static bool algorithm_from_name(struct slice name, enum app_delta_algorithm *alg
     return true;
 }
 
+bool app_conflation_path_odd(struct slice path) {
+    const char *end = path.data + path.length, *name = path.data;
+    unsigned names = 0;
+
+    for (const char *at = path.data; path.length != 0 && at <= end; at++) {
+        if (at != end && *at != '.')
+            continue;
+        if (at == name || ++names > APP_CONFLATION_NAMES_MAX)
+            return true;
+        name = at + 1;
+    }
+    return false;
+}
+
 /* `entry` is the name of the entry in errors. */
 static bool parse_delta_word(json_t *json, const char *entry, struct app_delta_setting *setting, struct error *error) {
     struct slice word = record_slice(json);
@@ -88,6 +102,25 @@ static void note_delta_member(const char *entry, const char *key, app_note_funct
     note(context, text);
 }
 
+/* Tells of a conflation key that can be found in no message. */
+static void note_lost_key(const char *entry, const struct app_delta_setting *setting, app_note_function *note,
+                          void *context) {
+    char text[300];
+
+    if (note == NULL)
+        return;
+    if (app_conflation_path_odd(setting->conflation_key)) {
+        snprintf(text, sizeof text, "%s.conflation_key finds nothing: it is 1 to %d names with dots between them",
+                 entry, APP_CONFLATION_NAMES_MAX);
+        note(context, text);
+    }
+    if (!setting->enable_tags && slice_starts_with(setting->conflation_key, SLICE("tags."))) {
+        snprintf(text, sizeof text, "%s.conflation_key finds nothing: with enable_tags false, messages have no tags",
+                 entry);
+        note(context, text);
+    }
+}
+
 static bool parse_delta_entry(const char *pattern, json_t *json, struct app_delta_setting *setting,
                               app_note_function *note, void *context, struct error *error) {
     const char *key;
@@ -118,6 +151,7 @@ static bool parse_delta_entry(const char *pattern, json_t *json, struct app_delt
         if (!known && note != NULL)
             note_delta_member(entry, key, note, context);
     }
+    note_lost_key(entry, setting, note, context);
     return true;
 }
 

@@ -20,6 +20,9 @@ enum app_delta_kind {
     APP_DELTA_OBJECT,   /* an object with settings */
 };
 
+/* Names in the path of a conflation key; a longer path finds nothing. */
+#define APP_CONFLATION_NAMES_MAX 16
+
 enum app_delta_algorithm { APP_DELTA_FOSSIL, APP_DELTA_XDELTA3 };
 
 /* One entry. Its slices point into delta_json of the record. */
@@ -44,3 +47,7 @@ struct app_delta_setting {
  */
 json_t *app_delta_settings_parse(const json_t *json, struct app_delta_setting **settings, size_t *count,
                                  app_note_function *note, void *context, struct error *error);
+
+/* True if the path of a conflation key has a name too many, or an empty one: it finds nothing, or not what was meant.
+ */
+bool app_conflation_path_odd(struct slice path);

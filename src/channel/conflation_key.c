@@ -1,5 +1,6 @@
 #include "channel/conflation_key.h"
 
+#include "app/delta_setting.h"
 #include "base/json.h"
 #include "base/number_text.h"
 
@@ -54,7 +55,7 @@ static bool find_key_value(struct slice path, struct slice message, struct buffe
     unsigned count = path_names(path);
     bool in_data = slice_equal(names[MEMBER], names[DATA]);
 
-    if (count == 0 || count > CONFLATION_PATH_MAX_NAMES || !json_scan_object(message, names, found, LOOKED_FOR, NULL))
+    if (count == 0 || count > APP_CONFLATION_NAMES_MAX || !json_scan_object(message, names, found, LOOKED_FOR, NULL))
         return false;
     *value = found[MEMBER];
     if (in_data && count > 1)
@@ -128,15 +129,4 @@ bool conflation_key_of(struct slice path, struct slice message, struct buffer *k
         key->length = start;
     buffer_dispose(&storage);
     return good;
-}
-
-bool conflation_path_odd(struct slice path) {
-    unsigned names = path_names(path);
-
-    if (names > CONFLATION_PATH_MAX_NAMES)
-        return true;
-    for (; names != 0; names--)
-        if (take_path_name(&path).length == 0)
-            return true;
-    return false;
 }

@@ -7,7 +7,8 @@
  *
  * A path is a list of member names with dots between them. It is looked up in the message, and if its first member is
  * not there, in `data`: an object, or a string that contains one. `data.symbol` reads such a string, too. Elements of
- * arrays have no names. Pure functions for any thread.
+ * arrays have no names. A path of more than APP_CONFLATION_NAMES_MAX names finds nothing. A pure function for any
+ * thread.
  */
 #pragma once
 
@@ -16,8 +17,7 @@
 #include "base/buffer.h"
 #include "base/slice.h"
 
-#define CONFLATION_KEY_MAX 256       /* bytes of a key */
-#define CONFLATION_PATH_MAX_NAMES 16 /* names in a path; a longer path finds nothing */
+#define CONFLATION_KEY_MAX 256 /* bytes of a key */
 
 /*
  * Appends the key that `path` finds in `message`, the JSON text of an event as subscribers get it. False, and nothing
@@ -28,6 +28,3 @@
  * object or array its text without blanks.
  */
 bool conflation_key_of(struct slice path, struct slice message, struct buffer *key);
-
-/* True if the path has a name too many, or an empty one: it finds nothing, or hardly what was meant. */
-bool conflation_path_odd(struct slice path);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/delta_setting.h"
 #include "base/json.h"
 #include "base/utf8.h"
 #include "channel/conflation_key.h"
@@ -112,7 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     text_length = size - length - 1;
     if (!utf8_valid((struct slice){path, length}) || !utf8_valid((struct slice){line + 1, text_length}))
         return 0;
-    conflation_path_odd((struct slice){path, length});
+    app_conflation_path_odd((struct slice){path, length});
     found = conflation_key_of((struct slice){path, length}, (struct slice){line + 1, text_length}, &key);
     check(found == (key.length != 0));
     check(key.length <= CONFLATION_KEY_MAX && utf8_valid(buffer_slice(&key)));
@@ -120,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (size_t i = 0; i < length; i++)
         dots += path[i] == '.';
     if (json_scan((struct slice){line + 1, text_length}, &whole, NULL) && length != 0 &&
-        dots < CONFLATION_PATH_MAX_NAMES)
+        dots < APP_CONFLATION_NAMES_MAX)
         check_against_trees(path, length, line + 1, text_length, &key, found);
     buffer_dispose(&key);
     return 0;

@@ -775,6 +775,29 @@ static void a_bad_delta_setting_is_refused_with_its_channel(void **state) {
     assert_true(warned("channel_delta_compression[\"a\"].level is not a field"));
 }
 
+static void a_conflation_key_that_no_message_has_is_told(void **state) {
+    static const char *const odd[] = {"a..b", ".a", "a.", ".", "1.2.3.4.5.6.7.8.9.10.11.12.13.14.15.16.17"};
+    static const char *const good[] = {"", "a", "data.a.b", "tags.symbol", "1.2.3.4.5.6.7.8.9.10.11.12.13.14.15.16"};
+    char text[200];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        snprintf(text, sizeof text, "\"channel_delta_compression\":{\"c\":{\"conflation_key\":\"%s\"}}", odd[i]);
+        warnings.length = 0;
+        app_unref(must(parse_with(text)));
+        assert_true(warned("channel_delta_compression[\"c\"].conflation_key finds nothing: it is 1 to 16 names"));
+    }
+    warnings.length = 0;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        snprintf(text, sizeof text, "\"channel_delta_compression\":{\"c\":{\"conflation_key\":\"%s\"}}", good[i]);
+        app_unref(must(parse_with(text)));
+        assert_false(warned("conflation_key"));
+    }
+    app_unref(must(
+        parse_with("\"channel_delta_compression\":{\"c\":{\"conflation_key\":\"tags.a\",\"enable_tags\":false}}")));
+    assert_true(warned("channel_delta_compression[\"c\"].conflation_key finds nothing: with enable_tags false"));
+}
+
 static void equal_means_the_same_record_under_the_same_limits(void **state) {
     struct app *one = must(parse_with("\"max_connections\":100,\"webhooks\":[]"));
     struct app *same = must(parse_with("\"webhooks\":[],\"max_connections\":\"100\""));
@@ -854,6 +877,7 @@ int main(void) {
         TEST(what_a_newer_server_may_mean_in_a_webhook_is_a_warning),
         TEST(delta_settings_are_words_or_objects_with_defaults),
         TEST(a_bad_delta_setting_is_refused_with_its_channel),
+        TEST(a_conflation_key_that_no_message_has_is_told),
         TEST(equal_means_the_same_record_under_the_same_limits),
         TEST(a_record_lives_until_its_last_reference),
         TEST(a_replaced_record_leads_to_the_one_in_force),

@@ -111,13 +111,6 @@ static void odd_paths_find_nothing(void **state) {
     assert_no_key("1.2.3.4.5.6.7.8.9.10.11.12.13.14.15.16.17",
                   published("{\"1\":{\"2\":{\"3\":{\"4\":{\"5\":{\"6\":{\"7\":{\"8\":{\"9\":{\"10\":{\"11\":{\"12\":{"
                             "\"13\":{\"14\":{\"15\":{\"16\":{\"17\":true}}}}}}}}}}}}}}}}}"));
-    assert_false(conflation_path_odd(SLICE("data.a.b")));
-    assert_false(conflation_path_odd(SLICE("")));
-    assert_false(conflation_path_odd(SLICE("1.2.3.4.5.6.7.8.9.10.11.12.13.14.15.16")));
-    assert_true(conflation_path_odd(SLICE("1.2.3.4.5.6.7.8.9.10.11.12.13.14.15.16.17")));
-    assert_true(conflation_path_odd(SLICE("a..b")));
-    assert_true(conflation_path_odd(SLICE("a.")));
-    assert_true(conflation_path_odd(SLICE(".a")));
 }
 
 static void values_become_text(void **state) {
