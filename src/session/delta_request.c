@@ -1,4 +1,4 @@
-#include "app/delta_match.h"
+#include "app/delta_pattern.h"
 #include "session/session_internal.h"
 
 /* The work of looking at a subscription; see worker_spend. */
