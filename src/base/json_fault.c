@@ -156,6 +156,9 @@ static bool fault_value(struct fault_finder *finder) {
     case '+':
     case '.':
         return check_json_number(finder);
+    case '$':
+        return fault_at(finder, finder->at,
+                        "a variable must be in double quotation marks (\"${NAME}\"), for a number, too");
     default:
         return fault_at(finder, finder->at,
                         isalpha(byte) ? "a text must be in double quotation marks; the other words of JSON are true, "

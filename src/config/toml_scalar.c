@@ -231,6 +231,9 @@ bool toml_read_scalar(struct toml_scanner *scanner, struct toml_scalar *scalar) 
     bool too_large = false, good;
 
     *scalar = (struct toml_scalar){0};
+    if (token.length == 0 && toml_peek(scanner, 0) == '$')
+        return toml_fail(scanner, scanner->at,
+                         "a variable must be in quotation marks (\"${NAME}\"), for a number, too");
     if (token.length == 0)
         return toml_expect(scanner, "a value");
     if (token.length > LONGEST_SCALAR)

@@ -63,6 +63,7 @@ static void each_fault_is_named_at_its_own_place(void **state) {
         {"{\"a\": \"\\u12\"}", 1, 8, "four hexadecimal digits"},
         {"{\"a\": \"\t\"}", 1, 8, "write \\t"},
         {"{\"port\": 06001}", 1, 10, "not a number of JSON"},
+        {"{\"port\": ${PORT:-6001}}", 1, 10, "a variable must be in double quotation marks (\"${NAME}\")"},
         {"{\"port\": +1}", 1, 10, "not a number of JSON"},
         {"{\"a\": .5}", 1, 7, "not a number of JSON"},
         {"{\"a\": 1.}", 1, 7, "not a number of JSON"},

@@ -79,6 +79,7 @@ static void an_error_has_its_line_its_column_and_what_would_be_right(void **stat
         {"host = localhost", 1, 8, "text needs quotation marks"},
         {"debug = True", 1, 9, "true, false, inf and nan are lower case"},
         {"port = 06001", 1, 8, "no valid number"},
+        {"port = ${PORT:-6001}", 1, 8, "a variable must be in quotation marks (\"${NAME}\")"},
         {"port = 9223372036854775808", 1, 8, "beyond 64 bits"},
         {"a = \"x\ny\"", 1, 7, "the string has no end on its line"},
         {"\na = '''x\n\n", 2, 5, "the string that begins here has no end"},
