@@ -56,6 +56,8 @@ static const struct app_family families[] = {
     {"client_events_total", "Events published by clients.", OFFSET(client_events)},
     {"previous_secret_signatures_total", "Signatures that were accepted although made with the previous secret.",
      OFFSET(previous_secret_signatures)},
+    {"tag_filtering_filtered_messages_total", "Events that subscribers did not get because of their filter.",
+     OFFSET(filtered_messages)},
     {"delta_compression_delta_messages_total", "Events that connections got as a delta.", OFFSET(delta_messages)},
     {"delta_compression_full_messages_total",
      "Events that connections with deltas got whole, as a base of later deltas.", OFFSET(delta_wholes)},

@@ -90,6 +90,7 @@ struct app_counters {
     struct counter publishes; /* events over the HTTP API, one for each channel */
     struct counter client_events;
     struct counter previous_secret_signatures; /* accepted although made with the previous secret */
+    struct counter filtered_messages;          /* events that a subscriber did not get because of its filter */
     struct counter delta_messages;             /* events that a connection got as a delta */
     struct counter delta_wholes;               /* events that it got whole, with a number: as a base of later deltas */
     struct counter delta_original_bytes;       /* of the deltas, had their events been sent whole */

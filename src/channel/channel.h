@@ -70,6 +70,7 @@ struct channel_hub_settings {
     uint32_t group_max_messages;     /* limit on events that are joined into one chunk */
     uint32_t group_max_bytes;        /* limit on the bytes of such a chunk */
     struct webhook_outlet *webhooks; /* of channels' events; NULL: no webhooks are sent */
+    bool filters;                    /* the filters of subscriptions are used */
     bool show_tags;                  /* subscribers get the tags of events, unless the app decides otherwise */
     struct delta_settings deltas;
     /* Callbacks to the owner of the connections, called on the connection's worker. */

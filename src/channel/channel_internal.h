@@ -197,6 +197,10 @@ static inline const struct channel_relay *channel_hub_relay(struct channel_hub *
 struct frame *event_frame(struct slice event, struct slice channel, struct slice data, struct slice user_id,
                           struct slice tags);
 
+/* True for the name of an event of the protocol, which begins with `pusher:` or `pusher_internal:`. It is a JSON
+ * string. */
+bool event_is_protocol(struct slice name);
+
 /* --- publication.c --- */
 
 struct publication;
@@ -214,6 +218,7 @@ struct publication {
     struct channel *channel;
     struct frame *frame;         /* NULL: close the subscribers' connections */
     struct delta_frames *deltas; /* for subscribers that take deltas (delta_step.h); NULL: the same */
+    struct tags *tags;           /* for the filters of subscriptions; NULL: none */
     uint64_t number;
     uint64_t born_ns;   /* time of publishing, for the latency */
     uint64_t posted_to; /* mask of the workers that got it; for the creator only */
@@ -250,6 +255,13 @@ static inline ssize_t subscriber_send(const struct subscriber_list *list, struct
 static inline bool subscriber_is_later(const struct subscriber *entry, const struct publication *publication) {
     return entry->joined >= publication->number ||
            (publication->about_member && entry->subscription->place->listed >= publication->number);
+}
+
+/* True if the subscriber has a filter that the event does not pass. `filters` are those of its worker. */
+static inline bool subscriber_filters(const struct subscriber *entry, const struct publication *publication,
+                                      struct filter_set *filters) {
+    return entry->filtered && publication->filterable &&
+           !filter_passes(filters, entry->subscription->filter, FILTER_EVENT, publication->tags);
 }
 
 /* Notes that the subscriber lacks the texts of the events up to `number`, all of which the list has had. */

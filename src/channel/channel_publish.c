@@ -32,6 +32,13 @@ tagged_frame(const struct channel_hub *hub, const struct channel *channel, const
     return frame;
 }
 
+/* Lets the filters of subscriptions apply to the event, if they do. */
+static void make_filterable(struct publication *publication, const struct channel_event *event) {
+    publication->filterable = publication->channel->type.kind != CHANNEL_USER && !event_is_protocol(event->event);
+    if (publication->filterable)
+        publication->tags = tags_ref(event->tags);
+}
+
 /* Tries to publish an event to a channel; false if the channel is dead. `cached` is what a cache channel keeps of it.
  */
 static bool publish_to(struct channel_hub *hub, struct channel *channel, struct worker *worker,
@@ -56,6 +63,8 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
         publication->except_socket = *event->except_socket;
     }
 
+    if (hub->settings.filters)
+        make_filterable(publication, event);
     if (__builtin_expect(deltas != NULL, false))
         delta_step_begin(&step, deltas, worker, event, publication);
 

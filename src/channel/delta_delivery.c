@@ -17,10 +17,11 @@ struct delta_delivery {
     struct publication *const *group;
     unsigned count;
     struct subscriber_list *list;
+    struct filter_set *filters; /* of the worker */
     struct delivered *delivered;
     bool xdelta3_told;
     uint64_t known_from; /* subscribers that joined before this number know the bases of the whole group */
-    uint64_t deltas, wholes, original, encoded;
+    uint64_t filtered, deltas, wholes, original, encoded;
     struct formed joined[FORMS];                     /* the group; FORM_NUMBERED is not used */
     struct formed single[DELIVERY_GROUP_MAX][FORMS]; /* the first `count` are initialised */
 };
@@ -135,9 +136,12 @@ static bool is_left_out(const struct publication *publication, const struct subs
 }
 
 /* True if the subscriber got the event that the deltas are based on, as one that takes deltas. */
-static bool knows_base(const struct publication *publication, const struct subscriber *entry) {
+static bool knows_base(const struct publication *publication, const struct subscriber *entry,
+                       struct filter_set *filters) {
     const struct delta_base *base = &publication->deltas->base;
 
+    if (entry->filtered && !filter_passes(filters, entry->subscription->filter, FILTER_BASE, base->tags))
+        return false;
     return entry->joined < base->number && entry->stream != base->sender && (entry->asked || !base->off) &&
            !(base->has_except_socket && publication->hub->settings.has_socket_id(entry->stream, &base->except_socket));
 }
@@ -148,8 +152,12 @@ static void send_one_event(struct delta_delivery *delivery, struct subscriber *e
 
     if (is_left_out(publication, entry))
         return;
+    if (subscriber_filters(entry, publication, delivery->filters)) {
+        delivery->filtered++;
+        return;
+    }
     form = form_taken(publication->deltas, entry);
-    if (form != FORM_PLAIN && !knows_base(publication, entry))
+    if (form != FORM_PLAIN && !knows_base(publication, entry, delivery->filters))
         form = FORM_NUMBERED;
     if (send_formed(delivery, entry, event_in_form(delivery, event, form), 1, publication->number))
         delivery->delivered->recipients[event]++;
@@ -157,7 +165,7 @@ static void send_one_event(struct delta_delivery *delivery, struct subscriber *e
 
 /* True if nothing has to be known of the subscriber but what it takes. */
 static bool takes_whole_group(const struct delta_delivery *delivery, const struct subscriber *entry) {
-    return entry->joined < delivery->known_from;
+    return entry->joined < delivery->known_from && !(entry->filtered && delivery->group[0]->filterable);
 }
 
 /* The number that all bases of the group have at least; 0 if the events are not for all alike. */
@@ -182,6 +190,7 @@ static void begin_delivery(struct delta_delivery *delivery, struct publication *
     delivery->group = group;
     delivery->count = count;
     delivery->list = list;
+    delivery->filters = channel_hub_filters(group[0]->hub, list->entries[0].stream->worker);
     delivery->delivered = delivered;
     delivery->known_from = known_from_of(group, count, list);
     delivery->xdelta3_told = atomic_load_explicit(&group[0]->hub->xdelta3_told, memory_order_relaxed);
@@ -206,6 +215,7 @@ void delta_delivery_send(struct publication *const *group, unsigned count, struc
     for (unsigned event = 0; event < count; event++)
         delivered->recipients[event] += together;
     release_forms(&delivery);
+    counter_add(&app->counters.filtered_messages, delivery.filtered);
     counter_add(&app->counters.delta_messages, delivery.deltas);
     counter_add(&app->counters.delta_wholes, delivery.wholes);
     counter_add(&app->counters.delta_original_bytes, delivery.original);

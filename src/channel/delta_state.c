@@ -92,6 +92,7 @@ static void drop_key(struct delta_texts *texts, struct delta_state *state, struc
     state->bytes -= key->bytes;
     state->key_count--;
     free(key->text);
+    tags_unref(key->base.tags);
     free(key);
     if (state->key_count == 0) {
         free(state->buckets);
@@ -172,9 +173,9 @@ uint32_t delta_state_number(struct delta_texts *texts, struct delta_state *state
     return state->sequence;
 }
 
-/* The memory of a key with a text of `capacity` bytes, and of its place in the buckets. */
-static size_t key_bytes(size_t length, size_t capacity) {
-    return alloc_footprint(sizeof(struct delta_key) + length) + alloc_footprint(capacity) +
+/* The memory of a key with a text of `capacity` bytes and tags, and of its place in the buckets. */
+static size_t key_bytes(size_t length, size_t capacity, const struct tags *tags) {
+    return alloc_footprint(sizeof(struct delta_key) + length) + alloc_footprint(capacity) + tags_bytes(tags) +
            2 * sizeof(struct delta_key *);
 }
 
@@ -228,14 +229,16 @@ static void fill_key(struct delta_key *key, const struct delta_sent *sent, size_
     key->text_length = (uint32_t)sent->text.length;
     key->sequence = sent->sequence;
     key->deltas = sent->delta ? key->deltas + 1 : 0;
+    tags_unref(key->base.tags);
     key->base = sent->base;
+    tags_ref(key->base.tags);
 }
 
 void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct worker *worker,
                       const struct delta_sent *sent) {
     struct delta_key *key = delta_state_find(state, sent->key, sent->hash);
     size_t capacity = text_capacity_for(key, sent->text.length);
-    size_t bytes = key_bytes(sent->key.length, capacity), before = key != NULL ? key->bytes : 0;
+    size_t bytes = key_bytes(sent->key.length, capacity, sent->base.tags), before = key != NULL ? key->bytes : 0;
     uint32_t others = state->key_count - (key != NULL);
 
     state->sequence = sent->sequence + 1;

@@ -27,6 +27,7 @@ struct delta_base {
     bool has_except_socket;      /* the connection with this id was left out, too */
     bool off;                    /* it went as a delta only to those that asked for deltas themselves */
     struct socket_id except_socket;
+    struct tags *tags; /* for the filters of subscriptions; who keeps the base has a reference */
 };
 
 /* A conflation key; an empty one on a channel without them. */

@@ -60,20 +60,9 @@ static bool has_reserved_member(struct slice text) {
            (contains_text(text, SLICE("\"__delta_seq\":")) || contains_text(text, SLICE("\"__conflation_key\":")));
 }
 
-/* Clients keep no text of events with such names. The name is a JSON string. */
-static bool is_protocol_event(struct slice name) {
-    struct json_value value = {JSON_TYPE_STRING, memchr(name.data, '\\', name.length) != NULL, name};
-    struct buffer storage = {0};
-    struct slice decoded = json_decode_string(value, &storage);
-    bool is = slice_starts_with(decoded, SLICE("pusher:")) || slice_starts_with(decoded, SLICE("pusher_internal:"));
-
-    buffer_dispose(&storage);
-    return is;
-}
-
 static bool takes_part(const struct channel_hub *hub, const struct channel_event *event, struct slice text) {
     return !event->whole && event->user_id.length == 0 && text.length >= hub->settings.deltas.min_size &&
-           !is_protocol_event(event->event) && !has_reserved_member(text);
+           !event_is_protocol(event->event) && !has_reserved_member(text);
 }
 
 /* --- frames --- */
@@ -82,6 +71,7 @@ void delta_frames_free(struct delta_frames *frames) {
     if (frames == NULL)
         return;
     frame_unref(frames->whole);
+    tags_unref(frames->base.tags);
     for (unsigned i = 0; i < DELTA_ALGORITHMS; i++)
         if (frames->deltas[i] != NULL)
             frame_unref(frames->deltas[i]);
@@ -194,8 +184,10 @@ static void make_frames(struct delta_step *step, const struct delta_policy *poli
     frames->algorithm = policy->algorithm;
     frames->off = policy->off;
     frames->whole = numbered_frame(step->sent.text, step->sent.sequence, buffer_slice(&key_json));
-    if (base != NULL)
+    if (base != NULL) {
         frames->base = base->base;
+        tags_ref(frames->base.tags);
+    }
     frames->nameless = may_be_nameless(step->hub);
     for (unsigned i = 0; i < DELTA_ALGORITHMS && base != NULL; i++) {
         if (!needed[i])
@@ -243,7 +235,8 @@ static struct delta_base base_of(const struct publication *publication) {
     struct delta_base base = {.number = publication->number,
                               .sender = publication->except_stream,
                               .has_except_socket = publication->has_except_socket,
-                              .off = publication->deltas->off};
+                              .off = publication->deltas->off,
+                              .tags = publication->tags};
 
     if (base.has_except_socket)
         base.except_socket = publication->except_socket;

@@ -35,3 +35,13 @@ struct frame *event_frame(struct slice event, struct slice channel, struct slice
     buffer_dispose(&escaped);
     return frame;
 }
+
+bool event_is_protocol(struct slice name) {
+    struct json_value value = {JSON_TYPE_STRING, memchr(name.data, '\\', name.length) != NULL, name};
+    struct buffer storage = {0};
+    struct slice decoded = json_decode_string(value, &storage);
+    bool is = slice_starts_with(decoded, SLICE("pusher:")) || slice_starts_with(decoded, SLICE("pusher_internal:"));
+
+    buffer_dispose(&storage);
+    return is;
+}

@@ -29,6 +29,7 @@ static void publication_unref(struct publication *publication) {
     if (publication->frame != NULL)
         frame_unref(publication->frame);
     delta_frames_free(publication->deltas);
+    tags_unref(publication->tags);
     channel_unref(publication->channel);
     free(publication);
 }
@@ -81,12 +82,13 @@ static void close_subscribers(const struct publication *publication, const struc
             publication->hub->settings.terminate(list->entries[i].stream, publication->reconnect);
 }
 
-/* Delivers one event, except to subscribers that are excluded or came after it. */
+/* Delivers one event, except to subscribers that are excluded, came after it, or have a filter that it does not pass.
+ */
 static void deliver_filtered(const struct publication *publication, const struct subscriber_list *list,
-                             struct app_part *app) {
+                             struct filter_set *filters, struct app_part *app) {
     struct chunk *chunk = chunk_of_frame(publication->frame);
     uint64_t bytes = 0;
-    uint32_t count = 0;
+    uint32_t count = 0, filtered = 0;
 
     for (uint32_t i = 0; i < list->count; i++) {
         const struct subscriber *entry = &list->entries[i];
@@ -96,6 +98,10 @@ static void deliver_filtered(const struct publication *publication, const struct
         if (publication->has_except_socket &&
             publication->hub->settings.has_socket_id(entry->stream, &publication->except_socket))
             continue;
+        if (subscriber_filters(entry, publication, filters)) {
+            filtered++;
+            continue;
+        }
         queued = subscriber_send(list, entry->stream, chunk);
         if (queued >= 0) {
             bytes += (uint64_t)queued;
@@ -103,6 +109,8 @@ static void deliver_filtered(const struct publication *publication, const struct
         }
     }
     count_sent(app, count, bytes);
+    if (filtered != 0)
+        counter_add(&app->counters.filtered_messages, filtered);
     note_latency(app, publication, count, clock_monotonic_ns());
     chunk_unref(chunk);
 }
@@ -111,12 +119,18 @@ static bool has_no_exclusions(const struct publication *publication) {
     return publication->frame != NULL && publication->except_stream == NULL && !publication->has_except_socket;
 }
 
+/* True if some subscribers of the list may not want the event. */
+static bool has_filters(const struct publication *publication, const struct subscriber_list *list) {
+    return list->filters != 0 && publication->filterable;
+}
+
 /*
  * Removes from the mailbox the deliveries that can be sent in one chunk with the first one: those that follow it
  * directly, for the same subscribers and without exclusions. Only adjacent events are grouped, so events of different
- * channels keep their order. `deltas`: some of the subscribers take deltas.
+ * channels keep their order.
  */
-static unsigned take_group(struct publication *first, bool deltas, struct publication **group, struct message **rest) {
+static unsigned take_group(struct publication *first, const struct subscriber_list *list, struct publication **group,
+                           struct message **rest) {
     const struct channel_hub_settings *settings = &first->hub->settings;
     size_t bytes = first->frame->length;
     unsigned count = 0;
@@ -127,8 +141,8 @@ static unsigned take_group(struct publication *first, bool deltas, struct public
         struct publication *next = publication_of(*rest);
         if (next->channel != first->channel || next->to_watchers != first->to_watchers || !has_no_exclusions(next) ||
             next->frame->droppable != first->frame->droppable ||
-            bytes + next->frame->length > settings->group_max_bytes ||
-            (deltas && !(delta_delivery_joins(next) && delta_delivery_agrees(first, next))))
+            bytes + next->frame->length > settings->group_max_bytes || has_filters(next, list) ||
+            (list->deltas != 0 && !(delta_delivery_joins(next) && delta_delivery_agrees(first, next))))
             break;
         bytes += next->frame->length;
         group[count++] = next;
@@ -185,9 +199,11 @@ static void deliver_publication(struct worker *worker, struct message *message, 
     struct channel *channel = first->channel;
     struct subscriber_list *list =
         &(first->to_watchers ? channel->watchers.lists : channel->subscribers.lists)[worker->index];
+    struct filter_set *filters = channel_hub_filters(first->hub, worker);
     struct publication *group[DELIVERY_GROUP_MAX];
     struct app_part *app;
     unsigned count = 1;
+    bool filtered;
 
     if (list->count == 0) {
         publication_unref(first);
@@ -196,18 +212,23 @@ static void deliver_publication(struct worker *worker, struct message *message, 
     app = slot_part(channel->slot, worker);
     worker_spend(worker, (size_t)list->count * DELIVERY_WORK);
     group[0] = first;
+    filtered = has_filters(first, list);
+    if (filtered)
+        filter_ask(filters);
     if (first->frame == NULL) {
         close_subscribers(first, list);
     } else if (list->deltas != 0) {
-        if (has_no_exclusions(first) && delta_delivery_joins(first))
-            count = take_group(first, true, group, rest);
+        if (!filtered && has_no_exclusions(first) && delta_delivery_joins(first))
+            count = take_group(first, list, group, rest);
         deliver_deltas(group, count, list, app);
-    } else if (has_no_exclusions(first) && list->newest < first->number) {
-        count = take_group(first, false, group, rest);
+    } else if (!filtered && has_no_exclusions(first) && list->newest < first->number) {
+        count = take_group(first, list, group, rest);
         deliver_group(group, count, list, app);
     } else {
-        deliver_filtered(first, list, app);
+        deliver_filtered(first, list, filters, app);
     }
+    if (filtered)
+        worker_spend(worker, filters->work);
     list->latest = group[count - 1]->number;
     for (unsigned i = 0; i < count; i++)
         publication_unref(group[i]);

@@ -334,8 +334,7 @@ const struct config_row config_rows[] = {
 
     {"memory.limit_mb", CONFIG_OPTIONAL_NUMBER, AT(memory.limit_mb), NULL, "CURLEW_MEMORY_LIMIT_MB", 16, 16777216},
 
-    {"tag_filtering.enabled", CONFIG_FLAG, AT(tag_filtering.enabled), "false", "TAG_FILTERING_ENABLED",
-     .flags = CONFIG_WITHOUT_EFFECT},
+    {"tag_filtering.enabled", CONFIG_FLAG, AT(tag_filtering.enabled), "false", "TAG_FILTERING_ENABLED"},
     {"tag_filtering.enable_tags", CONFIG_FLAG, AT(tag_filtering.enable_tags), "true", NULL},
     {"delta_compression.enabled", CONFIG_FLAG, AT(delta_compression.enabled), "true", NULL,
      .flags = CONFIG_WITHOUT_EFFECT},

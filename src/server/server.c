@@ -82,6 +82,7 @@ static struct channel_hub_settings hub_settings(const struct config *config, str
             max_messages == 0 ? GROUP_MAX_MESSAGES : at_least_one(max_messages / GROUP_PART, GROUP_MAX_MESSAGES),
         .group_max_bytes = max_bytes == 0 ? GROUP_MAX_BYTES : at_least_one(max_bytes / GROUP_PART, GROUP_MAX_BYTES),
         .webhooks = webhooks,
+        .filters = config->tag_filtering.enabled,
         .show_tags = config->tag_filtering.enable_tags,
         .deltas = delta_settings(config),
         .terminate = session_terminate,

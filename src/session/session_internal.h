@@ -9,6 +9,7 @@
  *   session_rates.c     limits of what a session may send in a second
  *   message_data.c      parsing the `data` of a client's message, and user ids in it
  *   delta_request.c     what a client asks for: deltas or whole messages
+ *   filter_request.c    which events of a channel a client asks for
  *   subscribe.c         pusher:subscribe and pusher:unsubscribe
  *   signin.c            pusher:signin, users, watchlists
  *   client_event.c      client- events
@@ -23,6 +24,7 @@
 #include "base/alloc.h"
 #include "base/crypto.h"
 #include "base/json.h"
+#include "channel/filter/filter_set.h"
 #include "session/session.h"
 #include "session/subscription_set.h"
 
@@ -191,6 +193,19 @@ void session_confirm_deltas(struct session *session, const struct subscription *
 /* Handlers in the table of events. */
 void session_enable_deltas(struct session *session, struct json_value data);
 void session_delta_sync_error(struct session *session, struct json_value data);
+
+/* --- filter_request.c --- */
+
+/*
+ * Reads the filter of a subscribe request: the member `filter`, else `tags_filter`; each may be absent. FILTER_READY:
+ * `*filter` gets a reference, or NULL if there is none, or filtering is switched off. FILTER_REFUSED: the client was
+ * told what is wrong with it. FILTER_NO_MEMORY: there is no room for it, which the caller tells the client.
+ */
+enum filter_result session_read_filter(struct session *session, struct json_value given, struct json_value tags_filter,
+                                       struct filter **filter);
+
+/* Releases a filter that no subscription has taken over; NULL is ignored. */
+void session_drop_filter(struct session *session, struct filter *filter);
 
 /* --- subscribe.c, signin.c, client_event.c --- */
 

@@ -4,7 +4,7 @@
 #include "channel/presence.h"
 #include "session/session_internal.h"
 
-enum { CHANNEL, AUTH, CHANNEL_DATA, DELTA, SUBSCRIBE_MEMBERS };
+enum { CHANNEL, AUTH, CHANNEL_DATA, DELTA, FILTER, TAGS_FILTER, SUBSCRIBE_MEMBERS };
 
 /* A pusher:subscribe request while it is handled. */
 struct subscribe_request {
@@ -13,6 +13,7 @@ struct subscribe_request {
     struct slice name;
     struct channel_type type;
     struct json_value auth, channel_data, delta;
+    struct filter *filter; /* a reference, until the subscription takes it over; NULL: none */
     struct channel_join join;
     struct buffer user_id, user_info;
 };
@@ -257,6 +258,8 @@ static struct subscription *join_new(struct subscribe_request *request) {
 static void answer_joined(struct subscribe_request *request, struct subscription *subscription, bool is_new) {
     bool confirm = session_subscription_deltas(request->session, subscription, request->delta, is_new);
 
+    channel_set_filter(request->session->server->channels, subscription, request->filter);
+    request->filter = NULL;
     send_succeeded(request);
     if (confirm)
         session_confirm_deltas(request->session, subscription, request->channel_token);
@@ -313,14 +316,13 @@ static void refuse_without_channel(struct session *session, const char *event) {
 
 void session_subscribe(struct session *session, struct json_value data) {
     static const struct slice names[SUBSCRIBE_MEMBERS] = {
-        [CHANNEL] = SLICE_INIT("channel"),
-        [AUTH] = SLICE_INIT("auth"),
-        [CHANNEL_DATA] = SLICE_INIT("channel_data"),
-        [DELTA] = SLICE_INIT("delta"),
+        [CHANNEL] = SLICE_INIT("channel"), [AUTH] = SLICE_INIT("auth"),     [CHANNEL_DATA] = SLICE_INIT("channel_data"),
+        [DELTA] = SLICE_INIT("delta"),     [FILTER] = SLICE_INIT("filter"), [TAGS_FILTER] = SLICE_INIT("tags_filter"),
     };
     struct json_value values[SUBSCRIBE_MEMBERS];
     struct buffer data_storage = {0}, name_storage = {0};
     struct subscribe_request request = {.session = session};
+    enum filter_result result;
 
     if (!message_data(data, &data_storage, names, values, SUBSCRIBE_MEMBERS) ||
         values[CHANNEL].type != JSON_TYPE_STRING) {
@@ -332,8 +334,13 @@ void session_subscribe(struct session *session, struct json_value data) {
         request.auth = values[AUTH];
         request.channel_data = values[CHANNEL_DATA];
         request.delta = values[DELTA];
-        handle_subscribe(&request);
+        result = session_read_filter(session, values[FILTER], values[TAGS_FILTER], &request.filter);
+        if (result == FILTER_READY)
+            handle_subscribe(&request);
+        else if (result == FILTER_NO_MEMORY)
+            refuse_channel_without_room(&request);
     }
+    session_drop_filter(session, request.filter);
     buffer_dispose(&data_storage);
     buffer_dispose(&name_storage);
     buffer_dispose(&request.user_id);

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+import { publish } from '../lib/api.js';
 import { folderWith, start } from '../lib/process.js';
 import { serverFor } from '../lib/server.js';
 
@@ -49,9 +50,24 @@ test('an event published by each example reaches the subscriber', async (t) => {
   assert.equal(await subscriber.out.next(), 'my-event: hello from Node');
 });
 
+test('the example of filters gets the trades of one symbol', async (t) => {
+  const server = await serverFor(t, { apps: [DEMO], config: { tag_filtering: { enabled: true } } });
+  const client = example(t, 'filter.mjs', server.port);
+  assert.equal(await client.out.next(), 'subscribed to trades');
+  for (const [symbol, price] of [
+    ['BTC', 1.5],
+    ['ETH', 2.5],
+    ['BTC', 3.5],
+  ])
+    await publish(server, { name: 'trade', channel: 'trades', data: { price }, tags: { symbol } }, { app: DEMO });
+  assert.equal(await client.out.next(), 'trade: 1.5');
+  assert.equal(await client.out.next(), 'trade: 3.5');
+});
+
 describe('an example that fails says why, and has exit code 1', () => {
   test('without a server', async (t) => {
     await fails(example(t, 'subscribe.mjs', 9), /^not connected: no server answers on port 9/);
+    await fails(example(t, 'filter.mjs', 9), /^not connected: no server answers on port 9/);
     await fails(example(t, 'publish.mjs', 9), /^not connected to port 9: .*ECONNREFUSED/);
     const { code, stderr } = await publishScript({ url: 'http://127.0.0.1:9' });
     assert.notEqual(code, 0);

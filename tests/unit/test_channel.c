@@ -428,6 +428,85 @@ static void filters_are_shared_and_end_with_their_subscriptions(void **state) {
         close_peer(&peers[i]);
 }
 
+#define TAGGED(value) "{\"event\":\"e\",\"channel\":\"chat\",\"data\":1,\"tags\":{\"a\":\"" value "\"}}"
+
+/* Publishes an event with tags (NULL: none) to a channel. */
+static void publish_tagged(const char *channel, const char *name, const char *source) {
+    struct tags *tags = source != NULL ? tags_parse(slice_of(source), NULL) : NULL;
+
+    publish_with(0, channel, &(struct channel_event){.event = slice_of(name), .data = SLICE("1"), .tags = tags});
+    tags_unref(tags);
+}
+
+static void a_filter_decides_by_the_tags_of_an_event(void **state) {
+    struct peer peers[4];
+    uint64_t filtered = 0;
+
+    (void)state;
+    hub->settings.filters = hub->settings.show_tags = true;
+    for (unsigned i = 0; i < 4; i++) {
+        open_peer(&peers[i], i % 2);
+        join(&peers[i], "chat");
+    }
+    channel_set_filter(hub, &peers[1].own, make_filter(&peers[1], "{\"key\":\"a\",\"cmp\":\"eq\",\"val\":\"x\"}"));
+    channel_set_filter(hub, &peers[2].own, make_filter(&peers[2], "{\"key\":\"a\",\"cmp\":\"neq\",\"val\":\"x\"}"));
+    publish_tagged("chat", "\"e\"", "{\"a\":\"x\"}");
+    publish_tagged("chat", "\"e\"", "{\"a\":\"y\"}");
+    publish_tagged("chat", "\"e\"", NULL);
+    deliver_all();
+    for (unsigned i = 0; i < 4; i++) {
+        if (i != 2)
+            assert_told(&peers[i], TAGGED("x"));
+        if (i != 1)
+            assert_told(&peers[i], TAGGED("y"));
+        if (i != 1)
+            assert_told(&peers[i], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":1}");
+        assert_told_nothing(&peers[i]);
+        leave(&peers[i]);
+        close_peer(&peers[i]);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        filtered += counter_read(&slot_part(slot, workers.list[i])->counters.filtered_messages);
+    assert_int_equal(filtered, 3);
+}
+
+static void an_event_is_evaluated_once_for_each_filter(void **state) {
+    static const char *const sources[] = {"{\"key\":\"a\",\"cmp\":\"eq\",\"val\":\"x\"}",
+                                          "{\"key\":\"a\",\"cmp\":\"eq\",\"val\":\"y\"}"};
+    const struct filter_set *set = channel_hub_filters(hub, workers.list[0]);
+    struct peer peers[20];
+    size_t once = 0;
+
+    (void)state;
+    hub->settings.filters = hub->settings.show_tags = true;
+    for (unsigned i = 0; i < 20; i++) {
+        open_peer(&peers[i], 0);
+        join(&peers[i], "chat");
+        if (i >= 2)
+            channel_set_filter(hub, &peers[i].own, make_filter(&peers[i], sources[i % 2]));
+        if (i == 2) {
+            publish_tagged("chat", "\"e\"", NULL);
+            deliver_all();
+            once = set->work;
+            assert_true(once > 0);
+        }
+    }
+    publish_tagged("chat", "\"e\"", "{\"a\":\"x\"}");
+    deliver_all();
+    assert_int_equal(set->work, 2 * once);
+    assert_int_equal(set->count, 2);
+    for (unsigned i = 0; i < 20; i++) {
+        if (i < 2)
+            assert_told(&peers[i], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":1}");
+        if (i < 2 || i % 2 == 0)
+            assert_told(&peers[i], TAGGED("x"));
+        assert_told_nothing(&peers[i]);
+        leave(&peers[i]);
+        close_peer(&peers[i]);
+    }
+    assert_int_equal(set->count, 0);
+}
+
 static void a_newcomer_is_not_told_what_was_published_before_it_joined(void **state) {
     struct peer old, newcomer;
 
@@ -559,6 +638,47 @@ static unsigned join_presence(struct peer *peer, const char *user, uint32_t max_
         count = answers.members->count;
     member_list_unref(answers.members);
     return count;
+}
+
+static void events_of_the_protocol_pass_every_filter(void **state) {
+    static const char never[] = "{\"key\":\"a\",\"cmp\":\"ex\"}";
+    static const char *const names[] = {"\"pusher:x\"", "\"pusher_internal:x\"", "\"\\u0070usher:x\""};
+    struct peer ada, eve, user;
+
+    (void)state;
+    hub->settings.filters = true;
+    open_peer(&ada, 0);
+    open_peer(&eve, 0);
+    open_peer(&user, 0);
+    join_presence(&ada, "ada", 0);
+    channel_set_filter(hub, &ada.own, make_filter(&ada, never));
+    join_presence(&eve, "eve", 0);
+    join(&user, "#server-to-user-7");
+    channel_set_filter(hub, &user.own, make_filter(&user, never));
+    for (unsigned i = 0; i < 3; i++)
+        publish_tagged("presence-x", names[i], NULL);
+    publish_tagged("presence-x", "\"pushed\"", NULL);
+    publish_tagged("#server-to-user-7", "\"e\"", NULL);
+    leave(&eve);
+    deliver_all();
+    assert_told(&ada,
+                "{\"event\":\"pusher_internal:member_added\",\"channel\":\"presence-x\",\"data\":\"{"
+                "\\\"user_id\\\":\\\"eve\\\",\\\"user_info\\\":{}}\"}");
+    for (unsigned i = 0; i < 3; i++) {
+        char text[100];
+        snprintf(text, sizeof text, "{\"event\":%s,\"channel\":\"presence-x\",\"data\":1}", names[i]);
+        assert_told(&ada, text);
+    }
+    assert_told(&ada,
+                "{\"event\":\"pusher_internal:member_removed\",\"channel\":\"presence-x\",\"data\":\"{"
+                "\\\"user_id\\\":\\\"eve\\\"}\"}");
+    assert_told_nothing(&ada);
+    assert_told(&user, "{\"event\":\"e\",\"channel\":\"#server-to-user-7\",\"data\":1}");
+    leave(&ada);
+    leave(&user);
+    close_peer(&ada);
+    close_peer(&eve);
+    close_peer(&user);
 }
 
 static void a_user_comes_and_goes_once_however_many_connections_it_has(void **state) {
@@ -1171,6 +1291,9 @@ int main(void) {
         TEST(the_sender_and_a_named_socket_are_left_out),
         TEST(how_a_subscription_takes_events_is_its_own),
         TEST(filters_are_shared_and_end_with_their_subscriptions),
+        TEST(a_filter_decides_by_the_tags_of_an_event),
+        TEST(events_of_the_protocol_pass_every_filter),
+        TEST(an_event_is_evaluated_once_for_each_filter),
         TEST(a_newcomer_is_not_told_what_was_published_before_it_joined),
         TEST(events_that_wait_together_are_joined_only_within_the_bounds),
         TEST(a_small_channel_does_not_wait_for_a_large_one),

@@ -312,6 +312,65 @@ static void the_frames_are_those_of_the_protocol(void **state) {
     assert_non_null(strstr(buffer_string(&message), "\",\"seq\":1,\"algorithm\":\"fossil\",\"base_index\":0}}"));
 }
 
+/* Gives the subscription a filter for events with the tag "to". */
+static void set_filter(struct peer *peer, const char *to) {
+    struct buffer source = {0};
+    struct json_value json;
+    struct filter *filter;
+    struct error error;
+
+    buffer_appendf(&source, "{\"key\":\"to\",\"cmp\":\"eq\",\"val\":\"%s\"}", to);
+    assert_true(json_scan(buffer_slice(&source), &json, &error));
+    assert_int_equal(
+        filter_intern(channel_hub_filters(hub, peer->stream->worker), &slot->budget, json, &filter, &error),
+        FILTER_READY);
+    channel_set_filter(hub, &peer->own, filter);
+    buffer_dispose(&source);
+}
+
+/* Publishes tick `number` with the tag "to", which subscribers do not see, and asserts what the peers get of it. */
+static void assert_tagged_tick(unsigned number, const char *to, struct peer *all, enum reader_form form,
+                               struct peer *some, enum reader_form some_form) {
+    struct buffer source = {0};
+    struct tags *tags;
+
+    buffer_appendf(&source, "{\"to\":\"%s\"}", to);
+    tags = tags_parse(buffer_slice(&source), NULL);
+    publish_event(0, "chat",
+                  &(struct channel_event){.event = SLICE("\"e\""), .data = slice_of(tick("", number)), .tags = tags});
+    tags_unref(tags);
+    buffer_dispose(&source);
+    deliver_all();
+    assert_read(all, form, text_of("e", "chat", tick("", number)));
+    if (some != NULL)
+        assert_read(some, some_form, text_of("e", "chat", tick("", number)));
+}
+
+static void a_filtered_subscriber_gets_a_delta_only_if_the_base_was_for_it(void **state) {
+    struct peer *all = join(0, "chat", TAKES_DEFAULT), *some = join(0, "chat", TAKES_DEFAULT);
+
+    (void)state;
+    hub->settings.filters = true;
+    hub->settings.deltas.interval = 100;
+    set_filter(some, "some");
+    assert_tagged_tick(1, "some", all, READ_NUMBERED, some, READ_NUMBERED);
+    assert_tagged_tick(2, "some", all, READ_DELTA, some, READ_DELTA);
+    assert_tagged_tick(3, "others", all, READ_DELTA, NULL, 0);
+    assert_nothing_came(some);
+    assert_tagged_tick(4, "some", all, READ_DELTA, some, READ_NUMBERED);
+    assert_tagged_tick(5, "some", all, READ_DELTA, some, READ_DELTA);
+    /* With another filter it knows nothing any more, even if the base passes that one. */
+    set_filter(some, "others");
+    assert_tagged_tick(6, "some", all, READ_DELTA, NULL, 0);
+    assert_tagged_tick(7, "others", all, READ_DELTA, some, READ_NUMBERED);
+    set_filter(some, "others");
+    assert_tagged_tick(8, "others", all, READ_DELTA, some, READ_DELTA);
+    channel_set_filter(hub, &some->own, NULL);
+    assert_tagged_tick(9, "others", all, READ_DELTA, some, READ_NUMBERED);
+    assert_tagged_tick(10, "some", all, READ_DELTA, some, READ_DELTA);
+    assert_int_equal(COUNTED(filtered_messages), 2);
+}
+
 static void an_interval_of_zero_sends_all_whole(void **state) {
     struct peer *taker = join(0, "chat", TAKES_DEFAULT);
 
@@ -821,6 +880,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(whole_then_three_deltas_then_whole_again),
         TEST(the_frames_are_those_of_the_protocol),
+        TEST(a_filtered_subscriber_gets_a_delta_only_if_the_base_was_for_it),
         TEST(an_interval_of_zero_sends_all_whole),
         TEST(a_delta_that_is_no_shorter_is_not_sent),
         TEST(names_of_events_share_the_base),

@@ -140,13 +140,16 @@ void filter_release(struct filter_set *set, struct filter *filter) {
 
 void filter_ask(struct filter_set *set) {
     set->asked++;
+    set->work = 0;
 }
 
-bool filter_passes(const struct filter_set *set, struct filter *filter, enum filter_question question,
+bool filter_passes(struct filter_set *set, struct filter *filter, enum filter_question question,
                    const struct tags *tags) {
     struct filter_answer *answer = &filter->answers[question];
 
-    if (answer->asked != set->asked)
+    if (answer->asked != set->asked) {
         *answer = (struct filter_answer){set->asked, filter_evaluate(filter_program(filter), tags)};
+        set->work += filter->length;
+    }
     return answer->passed;
 }

@@ -20,6 +20,7 @@ struct filter_set {
     uint32_t bucket_count; /* a power of two, or 0 */
     uint32_t count;
     uint64_t asked; /* number of the latest filter_ask */
+    size_t work;    /* what evaluating has taken since then, for worker_spend: bytes of programs */
 } __attribute__((aligned(CACHE_LINE)));
 
 /* Frees the table. Call it when all filters have been released. */
@@ -46,5 +47,5 @@ void filter_ask(struct filter_set *set);
 
 /* True if the tags (NULL: none) pass the filter. Between two calls of filter_ask, a question is always about the same
  * tags: a filter evaluates them once, and remembers the answer. */
-bool filter_passes(const struct filter_set *set, struct filter *filter, enum filter_question question,
+bool filter_passes(struct filter_set *set, struct filter *filter, enum filter_question question,
                    const struct tags *tags);
