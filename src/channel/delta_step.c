@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "channel/conflation_key.h"
 #include "channel/delta/fossil.h"
+#include "channel/delta/vcdiff.h"
 #include "net/websocket.h"
 
 /* A delta is encoded about twice as fast as JSON is parsed, whose bytes worker_spend counts. */
@@ -99,7 +100,8 @@ static struct frame *numbered_frame(struct slice text, uint32_t sequence, struct
 
 static bool encode_delta(enum app_delta_algorithm algorithm, struct slice base, struct slice target, size_t limit,
                          struct buffer *delta) {
-    return algorithm == APP_DELTA_FOSSIL && fossil_encode(base, target, limit, delta);
+    return algorithm == APP_DELTA_FOSSIL ? fossil_encode(base, target, limit, delta)
+                                         : vcdiff_encode(base, target, limit, delta);
 }
 
 /* What a delta frame says beside the delta. */

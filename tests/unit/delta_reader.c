@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/crypto.h"
 #include "fossil_decoder.h"
+#include "vcdiff_decoder.h"
 
 /* --- texts --- */
 
@@ -124,9 +125,12 @@ static void read_numbered(struct delta_reader *reader, struct slice message, con
 /* --- deltas --- */
 
 static void decode(const char *algorithm, struct slice base, struct slice delta, struct buffer *text) {
-    const char *wrong =
-        strcmp(algorithm, "fossil") == 0 ? fossil_decode(base, delta, text) : "is of no known algorithm";
+    const char *wrong = "is of no known algorithm";
 
+    if (strcmp(algorithm, "fossil") == 0)
+        wrong = fossil_decode(base, delta, text);
+    else if (strcmp(algorithm, "xdelta3") == 0)
+        wrong = vcdiff_decode(base, delta, text);
     if (wrong != NULL)
         fail_msg("a delta: %s", wrong);
 }

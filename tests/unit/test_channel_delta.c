@@ -371,6 +371,28 @@ static void a_filtered_subscriber_gets_a_delta_only_if_the_base_was_for_it(void 
     assert_int_equal(COUNTED(filtered_messages), 2);
 }
 
+static void each_client_gets_the_algorithm_that_it_takes(void **state) {
+    struct peer *fossil = join(0, "chat", TAKES_FOSSIL), *xdelta3 = join(0, "chat", TAKES_XDELTA3);
+    struct peer *own = join(1, "chat", TAKES_DEFAULT);
+
+    (void)state;
+    hub->settings.deltas.interval = 100;
+    for (unsigned i = 0; i < 6; i++) {
+        enum reader_form form = i == 0 ? READ_NUMBERED : READ_DELTA;
+        const char *algorithm = i < 3 ? "fossil" : "xdelta3";
+        struct reader_message read;
+        if (i == 3)
+            set_record("{\"chat\":\"xdelta3\"}");
+        read = assert_form_of_next(fossil, "chat", i, form);
+        assert_true(form == READ_NUMBERED || strcmp(read.algorithm, "fossil") == 0);
+        read = assert_read(xdelta3, form, text_of("e", "chat", tick("", i)));
+        assert_true(form == READ_NUMBERED || strcmp(read.algorithm, "xdelta3") == 0);
+        read = assert_read(own, form, text_of("e", "chat", tick("", i)));
+        assert_true(form == READ_NUMBERED || strcmp(read.algorithm, algorithm) == 0);
+    }
+    clear_record();
+}
+
 static void an_interval_of_zero_sends_all_whole(void **state) {
     struct peer *taker = join(0, "chat", TAKES_DEFAULT);
 
@@ -881,6 +903,7 @@ int main(void) {
         TEST(whole_then_three_deltas_then_whole_again),
         TEST(the_frames_are_those_of_the_protocol),
         TEST(a_filtered_subscriber_gets_a_delta_only_if_the_base_was_for_it),
+        TEST(each_client_gets_the_algorithm_that_it_takes),
         TEST(an_interval_of_zero_sends_all_whole),
         TEST(a_delta_that_is_no_shorter_is_not_sent),
         TEST(names_of_events_share_the_base),

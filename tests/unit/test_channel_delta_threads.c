@@ -416,7 +416,8 @@ static void every_client_reads_what_was_published(void **state) {
         check_peer(&peers[i], histories, &counts);
     print_message("%u plain, %u numbered, %u deltas (%u of xdelta3), %u dropped\n", counts.plain, counts.numbered,
                   counts.deltas, counts.xdelta3, counts.gaps);
-    assert_true(counts.plain > 100 && counts.numbered > 100 && counts.deltas > 100 && counts.gaps > 10);
+    assert_true(counts.plain > 100 && counts.numbered > 100 && counts.deltas > 100 && counts.xdelta3 > 100 &&
+                counts.gaps > 10);
     assert_int_equal(delta_texts_bytes(&hub->texts), 0);
     assert_int_equal(atomic_load(&slot->budget.bytes), 0);
     atomic_store(&slot->current, NULL);
