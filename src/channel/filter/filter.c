@@ -273,7 +273,7 @@ static bool read_operator(struct filter_compiler *compiler, struct json_value op
 static bool compile_branch(struct filter_compiler *compiler, const struct json_value *members, unsigned depth) {
     size_t start = compiler->program->length, count;
     struct node_head head = {0};
-    enum node_code code;
+    enum node_code code = NODE_AND;
 
     if (!read_operator(compiler, members[OP], &code))
         return false;
