@@ -64,11 +64,10 @@ static bool apps_clash(const json_t *owners_by_id, const json_t *owners_by_key, 
     return true;
 }
 
-/* Names the field of an app that has no effect yet. */
-static void report_not_enforced(const struct app *app, struct config_report *report) {
-    if (app_field_is_set(app, APP_CHANNEL_DELTA_COMPRESSION))
-        config_report_accepted(report, "%s of app \"%s\"", app_fields[APP_CHANNEL_DELTA_COMPRESSION].name,
-                               app->id.data);
+/* Tells of entries that have no effect because the server has no deltas. */
+static void report_idle_deltas(struct checked_app *checked, const struct app *app) {
+    if (app->delta_setting_count != 0 && !checked->config->delta_compression.enabled)
+        report_app_warning(checked, "channel_delta_compression has no effect: delta_compression.enabled is false");
 }
 
 /* Returns the number of valid apps. */
@@ -90,7 +89,7 @@ static size_t check_apps(const struct config *config, struct config_report *repo
         } else {
             json_object_set_new(by_id, app->id.data, json_true());
             json_object_set_new(by_key, app->key.data, json_string(app->id.data));
-            report_not_enforced(app, report);
+            report_idle_deltas(&checked, app);
             count++;
         }
         app_unref(app);
@@ -139,6 +138,27 @@ static bool can_start(const struct config *config, bool strict, struct config_re
     return check_store(config, strict, report, stored) && supported;
 }
 
+/* Tells of settings with which no message is ever sent as a delta, or none that was meant. */
+static void check_deltas(const struct config *config, struct config_report *report) {
+    struct slice path = slice_of(config->delta_compression.conflation_key_path);
+
+    if (!config->delta_compression.enabled)
+        return;
+    if (config->delta_compression.full_message_interval == 0)
+        config_report_warning(report,
+                              "delta_compression.full_message_interval is 0, so every message is sent whole: "
+                              "set it to 1 or more, or delta_compression.enabled to false");
+    if (app_conflation_path_odd(path))
+        config_report_warning(report,
+                              "delta_compression.conflation_key_path finds nothing, so every message is sent whole: "
+                              "it is 1 to %d names with dots between them",
+                              APP_CONFLATION_NAMES_MAX);
+    if (!config->tag_filtering.enable_tags && slice_starts_with(path, SLICE("tags.")))
+        config_report_warning(report,
+                              "delta_compression.conflation_key_path finds nothing in most channels: with "
+                              "tag_filtering.enable_tags false, messages have no tags");
+}
+
 /* The folder of the file of apps has to be writable when the first query is made; the server starts without that. A
  * missing folder is an error of the store itself. */
 static void check_sqlite_folder(const struct config *config, struct config_report *report) {
@@ -164,6 +184,7 @@ static int check_loaded(const struct config *config, bool strict, struct config_
     if (config->app_manager.driver != CONFIG_DRIVER_MEMORY && strict)
         *apps = stored; /* those of the configuration are among them from the first start on */
     check_sqlite_folder(config, report);
+    check_deltas(config, report);
     check_security(config, report);
     return code == 0 && (report->errors.count > 0 || (strict && report->warnings.count + report->dangers.count > 0))
                ? 1

@@ -111,13 +111,20 @@ static enum delta_takes algorithm_in_force(const struct session *session, const 
     return setting->algorithm == APP_DELTA_XDELTA3 ? TAKES_XDELTA3 : TAKES_FOSSIL;
 }
 
+/* The name of an algorithm, for a client that is told of it. */
+static struct slice told_algorithm(struct session *session, enum delta_takes algorithm) {
+    if (algorithm == TAKES_XDELTA3)
+        channel_hub_told_xdelta3(session->server->channels);
+    return algorithm_names[algorithm];
+}
+
 void session_confirm_deltas(struct session *session, const struct subscription *subscription,
                             struct slice channel_token) {
     session_send(session,
                  (struct slice[]){SLICE("{\"event\":\"pusher:delta_compression_enabled\",\"channel\":"), channel_token,
                                   SLICE(",\"data\":{\"enabled\":true,\"algorithm\":\""),
-                                  algorithm_names[algorithm_in_force(session, subscription)], SLICE("\",\"channel\":"),
-                                  channel_token, SLICE("}}")},
+                                  told_algorithm(session, algorithm_in_force(session, subscription)),
+                                  SLICE("\",\"channel\":"), channel_token, SLICE("}}")},
                  7);
 }
 
@@ -189,7 +196,7 @@ void session_enable_deltas(struct session *session, struct json_value data) {
     session_send(session,
                  (struct slice[]){SLICE("{\"event\":\"pusher:delta_compression_enabled\",\"data\":{\"enabled\":"),
                                   takes != TAKES_WHOLE ? SLICE("true") : SLICE("false"), SLICE(",\"algorithm\":\""),
-                                  algorithm_names[answer], SLICE("\"}}")},
+                                  told_algorithm(session, answer), SLICE("\"}}")},
                  5);
 }
 

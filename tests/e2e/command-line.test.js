@@ -214,7 +214,12 @@ describe('check', () => {
       max_client_events_per_second: 5,
       channel_delta_compression: { 'c-*': 'fossil' },
     };
-    const config = { ...GOOD, user_authentication_timeout: 60, app_manager: { array: { apps: [app] } } };
+    const config = {
+      ...GOOD,
+      user_authentication_timeout: 60,
+      delta_compression: { cluster_coordination: true, full_message_interval: 5 },
+      app_manager: { array: { apps: [app] } },
+    };
     const { code, stdout, stderr } = await runCurlew(['check', '--verbose'], {
       config,
       env: { TAG_FILTERING_ENABLED: 'true' },
@@ -222,7 +227,7 @@ describe('check', () => {
     assert.equal(code, 0, stdout + stderr);
     assert.deepEqual((stdout + stderr).match(/(?<=accepted without effect: ).*/g).sort(), [
       'TAG_FILTERING_ENABLED',
-      `channel_delta_compression of app "${APP.id}"`,
+      'delta_compression.cluster_coordination',
     ]);
   });
 

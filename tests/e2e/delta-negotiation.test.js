@@ -4,7 +4,11 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { closedWithError, connect, sendSubscribe, settle, stillOpen, subscribe } from '../lib/client.js';
+import { publish } from '../lib/api.js';
+import { closedWithError, connect, join, settle, signin, stillOpen, subscribe, unsubscribe } from '../lib/client.js';
+import { nextOn } from '../lib/events.js';
+import { LIVE_APPS } from '../lib/live-apps.js';
+import { makePusher } from '../lib/pusher.js';
 import { APP, serverFor, sharedServer } from '../lib/server.js';
 
 const apps = [
@@ -201,3 +205,191 @@ test('a_flood_of_requests_closes_the_connection', async (t) => {
     assert.match(await closedWithError(ws, 4009), /more than 1000 messages in a second/);
   }
 });
+
+// --- what subscribers get ---
+
+// So many events that resemble each other, and what the connection gets of each: P plain, as without deltas; W whole
+// with its number; F or X a delta of Fossil or xdelta3.
+async function gets(ws, channel, count = 2, { on = server, app = APP } = {}) {
+  for (let i = 0; i < count; i++) await publish(on, tick(channel, i), { app });
+  let kinds = '';
+  for (let i = 0; i < count; i++) kinds += kindOf(await nextTick(ws, channel));
+  return kinds;
+}
+
+const nextTick = (ws, channel) =>
+  ws.next(
+    Object.assign((message) => message.channel === channel && ['tick', 'pusher:delta'].includes(message.event), {
+      label: `a tick on ${channel}`,
+    }),
+  );
+
+let ticks = 0;
+function tick(channel) {
+  const data = JSON.stringify({ symbol: 'ABC', price: 100 + ++ticks, note: 'the same in each message '.repeat(8) });
+  return { name: 'tick', channel, data };
+}
+
+function kindOf(message) {
+  if (message.event === 'pusher:delta') return { fossil: 'F', xdelta3: 'X' }[message.data.algorithm];
+  return message.text.includes('__delta_seq') ? 'W' : 'P';
+}
+
+test('what_counts_is_the_subscription_then_the_channel_then_the_connection', async (t) => {
+  let count = 0;
+  for (const [connection, prefix, delta, kinds] of [
+    [false, 'free', undefined, 'PP'],
+    [false, 'free', true, 'WF'],
+    [false, 'free', false, 'PP'],
+    [true, 'free', undefined, 'WF'],
+    [true, 'free', true, 'WF'],
+    [true, 'free', false, 'PP'],
+    [true, 'free', null, 'WF'],
+    [true, 'off', undefined, 'PP'],
+    [true, 'off', true, 'WF'],
+    [true, 'off', 'none', 'PP'],
+    [true, 'closed', undefined, 'PP'],
+    [false, 'off', true, 'WF'],
+    [true, 'vc', 'fossil', 'WF'],
+    [true, 'fo', undefined, 'WF'],
+    [true, 'as-server', undefined, 'WF'],
+    [true, 'private-encrypted', undefined, 'PP'],
+    [true, 'private-encrypted', true, 'PP'],
+    [true, 'private', undefined, 'WF'],
+  ]) {
+    // Before it subscribes, and after, as the JavaScript client does.
+    for (const before of connection ? [true, false] : [true]) {
+      const channel = `${prefix}-counts-${++count}`;
+      const ws = await connect(server, { t });
+      if (connection && before) await enable(ws);
+      await subscribe(ws, channel, delta === undefined ? {} : { delta });
+      if (connection && !before) await enable(ws);
+      assert.equal(await gets(ws, channel), kinds, `${connection} ${channel} ${JSON.stringify(delta)} ${before}`);
+      ws.destroy();
+    }
+  }
+});
+
+test('a_list_without_a_known_algorithm_ends_what_the_connection_had_asked_for', async (t) => {
+  const ws = await connect(server, { t });
+  await enable(ws);
+  await subscribe(ws, 'asked', { delta: 'fossil' });
+  await subscribe(ws, 'not-asked');
+  assert.equal(await enable(ws, { algorithms: ['gzip'] }), enabled('fossil', false));
+  assert.equal(await gets(ws, 'asked'), 'WF');
+  assert.equal(await gets(ws, 'not-asked'), 'PP');
+  await enable(ws);
+  assert.equal(await gets(ws, 'not-asked'), 'WF');
+});
+
+test('enabling_twice_loses_nothing', async (t) => {
+  const ws = await connect(server, { t });
+  await enable(ws);
+  await subscribe(ws, 'twice-enabled');
+  await subscribe(ws, 'twice-declined', { delta: false });
+  assert.equal(await gets(ws, 'twice-enabled'), 'WF');
+  await enable(ws);
+  await enable(ws, { algorithms: ['fossil', 'xdelta3'] });
+  assert.equal(await gets(ws, 'twice-enabled'), 'FF');
+  assert.equal(await gets(ws, 'twice-declined'), 'PP');
+});
+
+test('subscribing_again_keeps_deltas_and_unsubscribing_ends_them', async (t) => {
+  const ws = await connect(server, { t });
+  await subscribe(ws, 'again', { delta: true });
+  assert.equal(await gets(ws, 'again'), 'WF');
+  await subscribe(ws, 'again');
+  assert.equal(await gets(ws, 'again'), 'FF');
+  await subscribe(ws, 'again', { delta: false });
+  assert.equal(await gets(ws, 'again'), 'PP');
+  await subscribe(ws, 'again', { delta: true });
+  assert.equal(await gets(ws, 'again'), 'WF');
+  unsubscribe(ws, 'again');
+  await subscribe(ws, 'again');
+  assert.equal(await gets(ws, 'again'), 'PP');
+  unsubscribe(ws, 'again');
+  await subscribe(ws, 'again', { delta: true });
+  assert.equal(await gets(ws, 'again'), 'WF');
+});
+
+test('after_a_sync_error_the_next_message_is_whole_for_this_client', async (t) => {
+  const [ws, other] = [await connect(server, { t }), await connect(server, { t })];
+  for (const one of [ws, other]) await subscribe(one, 'vc-sync', { delta: 'fossil' });
+  assert.equal(await gets(ws, 'vc-sync', 3), 'WFF');
+  ws.send({ event: 'pusher:delta_sync_error', data: { channel: 'vc-sync' } });
+  await stillOpen(ws);
+  assert.equal(await gets(ws, 'vc-sync', 3), 'WFF');
+  ws.send({ event: 'pusher:delta_sync_error', data: '{"channel":"vc-sync"}' });
+  ws.send({ event: 'pusher:delta_sync_error', data: { channel: 'other' } });
+  await stillOpen(ws);
+  assert.equal(await gets(ws, 'vc-sync', 2), 'WF');
+  let kinds = '';
+  for (let i = 0; i < 8; i++) kinds += kindOf(await nextTick(other, 'vc-sync'));
+  assert.equal(kinds, 'WFFFFFFF');
+});
+
+test('clients_that_do_not_ask_get_every_byte_as_without_deltas', async (t) => {
+  const plain = await connect(server, { t });
+  const asking = await connect(server, { t });
+  const pusher = makePusher(server, { t });
+  await subscribe(plain, 'beside');
+  await subscribe(asking, 'beside', { delta: true });
+  const channel = pusher.subscribe('beside');
+  const told = [];
+  channel.bind_global((event, data) => told.push([event, data]));
+  await new Promise((resolve) => channel.bind('pusher:subscription_succeeded', resolve));
+  const sent = Array.from({ length: 12 }, () => tick('beside'));
+  for (const event of sent) {
+    await publish(server, event);
+    assert.equal(
+      (await nextTick(plain, 'beside')).text,
+      JSON.stringify({ event: event.name, channel: 'beside', data: event.data }),
+    );
+  }
+  const ended = new Promise((resolve) => channel.bind('end', resolve));
+  await publish(server, { name: 'end', channel: 'beside', data: '{}' });
+  await ended;
+  assert.deepEqual(told, [
+    ['pusher:subscription_succeeded', {}],
+    ...sent.map(({ name, data }) => [name, JSON.parse(data)]),
+    ['end', {}],
+  ]);
+  let kinds = '';
+  for (let i = 0; i < 12; i++) kinds += kindOf(await nextTick(asking, 'beside'));
+  assert.equal(kinds, 'WFFFFFFFFFFW');
+});
+
+test('members_and_users_get_no_deltas_of_what_the_server_itself_tells', async (t) => {
+  const ws = await connect(server, { t });
+  await enable(ws);
+  await join(ws, 'presence-told', { user_id: 'a', user_info: 'the same '.repeat(30) });
+  for (const user_id of ['b', 'c', 'd']) {
+    const other = await connect(server, { t });
+    await join(other, 'presence-told', { user_id, user_info: 'the same '.repeat(30) });
+    assert.equal(kindOf(await nextOn(ws, 'presence-told')), 'P');
+  }
+  await signin(ws, { id: 'signed' });
+  assert.equal(await gets(ws, '#server-to-user-signed', 3), 'PPP');
+});
+
+for (const [kind, start] of Object.entries(LIVE_APPS))
+  test(`a_change_of_the_record_is_in_force_at_once: ${kind}`, async (t) => {
+    const app = { ...APP, channel_delta_compression: { 'live-*': 'fossil' } };
+    const live = await start(t, app);
+    const [follows, asks] = [await connect(live.server, { t }), await connect(live.server, { t })];
+    await enable(follows);
+    await subscribe(follows, 'live-1');
+    await subscribe(asks, 'live-1', { delta: true });
+    const both = async (count) => {
+      const first = await gets(follows, 'live-1', count, { on: live.server });
+      let second = '';
+      for (let i = 0; i < count; i++) second += kindOf(await nextTick(asks, 'live-1'));
+      return [first, second];
+    };
+    await asks.next('pusher:delta_compression_enabled');
+    assert.deepEqual(await both(2), ['WF', 'WF']);
+    await live.change({ channel_delta_compression: { 'live-*': 'disabled' } });
+    assert.deepEqual(await both(2), ['PP', 'FF']);
+    await live.change({ channel_delta_compression: { 'live-1': { conflation_key: 'symbol' } } });
+    assert.deepEqual(await both(3), ['WFF', 'WFF']);
+  });

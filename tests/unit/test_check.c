@@ -272,6 +272,31 @@ static void an_sqlite_file_that_others_can_read_is_dangerous(void **state) {
     assert_null(strstr(check_text(text, false, 0), line));
 }
 
+#define DELTAS(settings) "{" SAFE ",\"delta_compression\":{" settings "}}"
+
+static void settings_without_which_deltas_are_never_sent_are_told(void **state) {
+    static const char app[] =
+        "{\"host\":\"127.0.0.1\",\"metrics\":{\"host\":\"127.0.0.1\"},\"delta_compression\":{\"enabled\":false},"
+        "\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"shop\",\"key\":\"k\",\"secret\":\"4cf1a7a2c54f2c1b0a99\","
+        "\"channel_delta_compression\":{\"a\":\"fossil\"}}]}}}";
+
+    (void)state;
+    assert_text_holds(check_text(DELTAS("\"full_message_interval\":0"), false, 0),
+                      "warning: delta_compression.full_message_interval is 0, so every message is sent whole");
+    assert_text_holds(check_text(DELTAS("\"conflation_key_path\":\"data..x\""), false, 0),
+                      "warning: delta_compression.conflation_key_path finds nothing, so every message is sent whole");
+    assert_text_holds(check_text("{" SAFE ",\"tag_filtering\":{\"enable_tags\":false},"
+                                 "\"delta_compression\":{\"conflation_key_path\":\"tags.x\"}}",
+                                 false, 0),
+                      "warning: delta_compression.conflation_key_path finds nothing in most channels");
+    assert_text_holds(check_text(app, false, 0),
+                      "warning: c.json: app_manager.array.apps[0]: channel_delta_compression has no effect");
+    assert_string_equal(check_text(DELTAS("\"enabled\":false,\"full_message_interval\":0"), true, 0),
+                        "ok: c.json, 1 app\n");
+    assert_string_equal(check_text(DELTAS("\"conflation_key_path\":\"tags.x\""), true, 0), "ok: c.json, 1 app\n");
+    assert_string_equal(check_text(DELTAS("\"conflation_key_path\":\"\""), true, 0), "ok: c.json, 1 app\n");
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, config_fixture_enter, config_fixture_leave)
     const struct CMUnitTest tests[] = {
@@ -290,6 +315,7 @@ int main(void) {
         TEST(an_admin_api_that_others_reach_is_dangerous),
         TEST(files_with_secrets_that_others_can_read_are_dangerous),
         TEST(an_sqlite_file_that_others_can_read_is_dangerous),
+        TEST(settings_without_which_deltas_are_never_sent_are_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
