@@ -12,6 +12,7 @@
 #include "server/check_store.h"
 #include "server/server_tls.h"
 #include "store/drivers.h"
+#include "store/sqlite/sqlite_file.h"
 #include "store/store.h"
 
 const char check_no_app_warning[] =
@@ -161,16 +162,26 @@ static void check_deltas(const struct config *config, struct config_report *repo
 
 /* The folder of the file of apps has to be writable when the first query is made; the server starts without that. A
  * missing folder is an error of the store itself. */
-static void check_sqlite_folder(const struct config *config, struct config_report *report) {
-    const char *path = config->database.sqlite.path, *slash = strrchr(path, '/');
+static void check_sqlite_folder(const char *path, struct config_report *report) {
+    const char *slash = strrchr(path, '/');
     char folder[PATH_MAX];
 
-    if (config->app_manager.driver != CONFIG_DRIVER_SQLITE || slash == NULL || slash == path)
+    if (slash == NULL || slash == path)
         return;
     snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path);
     if (access(folder, W_OK | X_OK) != 0 && errno != ENOENT && errno != ENOTDIR)
         config_report_error(report, "database.sqlite.path %s: %s; this user has to be able to write in its folder",
                             path, strerror(errno));
+}
+
+/* What the server finds out when it opens the file. */
+static void check_sqlite_file(const char *path, struct config_report *report) {
+    struct error error;
+
+    if (sqlite_explain_owner(path, &error))
+        config_report_error(report, "%s", error.text);
+    else if (sqlite_explain_readonly(path, &error))
+        config_report_warning(report, "%s", error.text);
 }
 
 /* Reports what is found, and returns the exit code. */
@@ -183,8 +194,11 @@ static int check_loaded(const struct config *config, bool strict, struct config_
         config_report_warning(report, "%s", check_no_app_warning);
     if (config->app_manager.driver != CONFIG_DRIVER_MEMORY && strict)
         *apps = stored; /* those of the configuration are among them from the first start on */
-    check_sqlite_folder(config, report);
     check_deltas(config, report);
+    if (config->app_manager.driver == CONFIG_DRIVER_SQLITE) {
+        check_sqlite_folder(config->database.sqlite.path, report);
+        check_sqlite_file(config->database.sqlite.path, report);
+    }
     check_security(config, report);
     return code == 0 && (report->errors.count > 0 || (strict && report->warnings.count + report->dangers.count > 0))
                ? 1

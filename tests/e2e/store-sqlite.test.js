@@ -454,7 +454,14 @@ test('a_file_of_another_user_is_named_with_its_owner_and_what_to_do', async (t) 
     /apps\.db belongs to \w+, and \w+ may not write it, so changes of apps will be refused: .*sudo -u \w+ curlew apps/,
   );
   await reading.stop();
+  const check = () => runCurlew(['check'], settings(file, { apps: [], binary }));
+  const readable = await check();
+  assert.equal(readable.code, 0, readable.stderr + readable.stdout);
+  assert.match(readable.stdout + readable.stderr, /^warning: database\.sqlite\.path .* may not write it/m);
   fs.chmodSync(file, 0);
+  const unreadable = await check();
+  assert.equal(unreadable.code, 1);
+  assert.match(unreadable.stdout + unreadable.stderr, /^error: database\.sqlite\.path .* may not read it: run/m);
   const shut = await serverFor(t, settings(file, { apps: [], binary }));
   assert.match(
     (await shut.waitForLog(/store cannot be reached/)).message,

@@ -46,8 +46,8 @@ static void write_user_name(uid_t user, char name[USER_NAME_BYTES]) {
 }
 
 void sqlite_warn_of_file(const char *path) {
-    char owner[USER_NAME_BYTES], user[USER_NAME_BYTES];
     struct stat status;
+    struct error error;
 
     if (stat(path, &status) != 0)
         return;
@@ -56,15 +56,24 @@ void sqlite_warn_of_file(const char *path) {
                     "database.sqlite.path %s holds the secrets of all apps, and every user of this machine can read "
                     "it: chmod 600 it, and the files beside it",
                     path);
-    if (access(path, W_OK) == 0)
-        return;
+    if (sqlite_explain_readonly(path, &error))
+        log_warning("app", "%s", error.text);
+}
+
+bool sqlite_explain_readonly(const char *path, struct error *error) {
+    char owner[USER_NAME_BYTES], user[USER_NAME_BYTES];
+    struct stat status;
+
+    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode) || access(path, W_OK) == 0)
+        return false;
     write_user_name(status.st_uid, owner);
     write_user_name(geteuid(), user);
-    log_warning(
-        "app",
+    error_set(
+        error,
         "database.sqlite.path %s belongs to %s, and %s may not write it, so changes of apps will be refused: give "
         "it to %s (chown), and run `curlew apps` as that user (sudo -u %s curlew apps ...)",
         path, owner, user, user, user);
+    return true;
 }
 
 bool sqlite_explain_owner(const char *path, struct error *error) {

@@ -17,6 +17,9 @@ void sqlite_create_private_file(const char *path);
 /* Warns if others can read the file, or if this user cannot write it. */
 void sqlite_warn_of_file(const char *path);
 
+/* Sets the error if there is a file that this user may not write: whose it is, and what to do. Otherwise false. */
+bool sqlite_explain_readonly(const char *path, struct error *error);
+
 /* Sets the error if there is a file that this user may not read: whose it is, and how to run commands as that user.
  * Otherwise false. */
 bool sqlite_explain_owner(const char *path, struct error *error);
