@@ -235,12 +235,23 @@ bool listener_start(struct listener *listener, struct worker *worker, int fd, bo
     return error_set(error, "cannot watch a listening socket: %s", strerror(errno));
 }
 
-void listener_stop(struct listener *listener) {
+void listener_pause(struct listener *listener) {
     if (listener->worker == NULL || listener->fd < 0)
         return;
     list_remove(&listener->pause.link);
     worker_unwatch(listener->worker, listener->fd);
     worker_forget(listener->worker, &listener->target);
+}
+
+void listener_resume(struct listener *listener) {
+    if (listener->worker != NULL && listener->fd >= 0)
+        pause_is_over(&listener->pause);
+}
+
+void listener_stop(struct listener *listener) {
+    if (listener->worker == NULL || listener->fd < 0)
+        return;
+    listener_pause(listener);
     close(listener->fd);
     listener->fd = -1;
 }

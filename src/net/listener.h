@@ -66,6 +66,10 @@ bool listener_start(struct listener *listener, struct worker *worker, int fd, bo
  */
 void listener_finish(struct listener *listener);
 
+/* Lets another process alone accept from the socket, and accepts again. On the worker's thread. */
+void listener_pause(struct listener *listener);
+void listener_resume(struct listener *listener);
+
 /* Stops accepting and closes the socket. The kernel then resets connections that were not accepted yet, unless another
  * process has the socket, too. Does nothing if it was not started. On the worker's thread, or after its end. */
 void listener_stop(struct listener *listener);

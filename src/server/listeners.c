@@ -272,6 +272,19 @@ static void each_main_listener(struct server *server, const struct worker *worke
         act(&server->listeners[i]);
 }
 
+static void each_listener(struct server *server, const struct worker *worker, void (*act)(struct listener *listener)) {
+    each_main_listener(server, worker, act);
+    each_other_listener(server, worker, act);
+}
+
+void server_pause_listening(struct worker *worker, void *context) {
+    each_listener(context, worker, listener_pause);
+}
+
+void server_resume_listening(struct worker *worker, void *context) {
+    each_listener(context, worker, listener_resume);
+}
+
 void server_leave_listening(struct server *server, struct worker *worker) {
     if (server->is_replaced || server->passed_fd >= 0)
         each_main_listener(server, worker, listener_stop);
@@ -288,10 +301,8 @@ void server_finish_listening(struct server *server, struct worker *worker) {
 }
 
 static void stop_listeners(struct server *server, void (*stop)(struct listener *listener)) {
-    for (unsigned i = 0; i < server->workers.count; i++) {
-        each_main_listener(server, server->workers.list[i], stop);
-        each_other_listener(server, server->workers.list[i], stop);
-    }
+    for (unsigned i = 0; i < server->workers.count; i++)
+        each_listener(server, server->workers.list[i], stop);
 }
 
 static void stop_unfiltered(struct listener *listener) {

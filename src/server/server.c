@@ -471,15 +471,24 @@ static void trim_memory(struct server *server) {
         log_debug("server", "free memory was given back to the system");
 }
 
+/* When the main thread has something to do without a signal. */
+static uint64_t next_due_ms(const struct server *server) {
+    uint64_t removal_ms = app_manager_removal_due_ms(server->apps), upgrade_ms = upgrade_due_ms(server);
+
+    return removal_ms < upgrade_ms ? removal_ms : upgrade_ms;
+}
+
 /* Returns the next signal. What is due before it is done meanwhile. */
 static int wait_for_signal(struct server *server, const sigset_t *signals) {
     for (;;) {
-        uint64_t due_ms = app_manager_removal_due_ms(server->apps), now_ms = clock_monotonic_ms();
+        uint64_t due_ms = next_due_ms(server), now_ms = clock_monotonic_ms();
         uint64_t left_ms = due_ms > now_ms ? due_ms - now_ms : 0, wait_ms = left_ms < TRIM_MS ? left_ms : TRIM_MS;
         struct timespec wait = {.tv_sec = (time_t)(wait_ms / 1000), .tv_nsec = (long)(wait_ms % 1000 * 1000000)};
         int signal_number = sigtimedwait(signals, NULL, &wait);
         if (signal_number > 0)
             return signal_number;
+        if (clock_monotonic_ms() >= upgrade_due_ms(server))
+            return UPGRADE_SIGNAL;
         app_manager_remove_held(server->apps, clock_monotonic_ms());
         trim_memory(server);
     }

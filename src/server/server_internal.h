@@ -79,6 +79,9 @@ bool server_listen(struct server *server, struct error *error);
 void server_listen_on_all_workers(struct server *server);
 /* Begins to accept on a worker. On its thread, or before it is started. */
 bool server_accept(struct server *server, struct worker *worker, struct error *error);
+/* Leave the ports to another process, which has them, too, and take them back: tasks for each worker. */
+void server_pause_listening(struct worker *worker, void *server);
+void server_resume_listening(struct worker *worker, void *server);
 /* Stops listening on the ports that another process has, too: after an upgrade on all, with a socket of systemd on the
  * main port. On the worker's thread. */
 void server_leave_listening(struct server *server, struct worker *worker);

@@ -20,6 +20,8 @@
 #define READY_MS 30000
 /* In which it must accept, once it was told to. */
 #define ACCEPT_MS 10000
+/* For which it must accept before this process closes its sockets and connections. */
+#define PROVE_MS 2000
 /* In which it must end when this process is told to. */
 #define END_MS 2000
 /* How long `curlew upgrade`, which looks at the name of this process, can see that an upgrade had begun. */
@@ -55,6 +57,19 @@ static bool pass_sockets(const struct server *server, struct handover_socket *co
            handover_socket_write(connection, HANDOVER_LISTENERS_END, SLICE(""), -1, deadline, error);
 }
 
+/* True if the new process accepts, or has accepted. */
+static bool has_successor(struct upgrade *upgrade) {
+    enum upgrade_state state = atomic_load(&upgrade->state);
+
+    return state == UPGRADE_PROVING || state == UPGRADE_TAKEN;
+}
+
+/* This process has to shut down: the new one is the service. */
+static void take_successor(struct upgrade *upgrade) {
+    if (move_state(upgrade, UPGRADE_PROVING, UPGRADE_TAKEN))
+        notify_main_pid(upgrade->pid);
+}
+
 static bool on_ready(struct server *server, struct error *error) {
     struct upgrade *upgrade = &server->upgrade;
     struct slice grace;
@@ -70,11 +85,10 @@ static bool on_ready(struct server *server, struct error *error) {
 }
 
 static bool on_taken(struct upgrade *upgrade, struct error *error) {
-    if (!move_state(upgrade, UPGRADE_TAKING, UPGRADE_TAKEN))
+    if (!move_state(upgrade, UPGRADE_TAKING, UPGRADE_PROVING))
         return error_set(error, "the new process accepts connections without being told to");
     upgrade->link->deadline.ends_ns = UINT64_MAX;
     log_info("upgrade", "process %d (curlew %s) accepts connections now", (int)upgrade->pid, upgrade->program);
-    notify_main_pid(upgrade->pid);
     kill(getpid(), UPGRADE_SIGNAL);
     return true;
 }
@@ -135,8 +149,7 @@ static bool serve_new_process(struct server *server, struct error *error) {
     server_relay_begin(server, link);
     if (!handover_link_run(link, error))
         return false;
-    return atomic_load(&upgrade->state) == UPGRADE_TAKEN ||
-           error_set(error, "the new process has closed the connection");
+    return has_successor(upgrade) || error_set(error, "the new process has closed the connection");
 }
 
 static void fail_upgrade(struct server *server, const struct error *error) {
@@ -153,7 +166,6 @@ static void fail_upgrade(struct server *server, const struct error *error) {
                   (int)getpid(), CURLEW_VERSION, error->text, (int)upgrade->pid, how);
     process_name_set(PROCESS_SERVES);
     atomic_store(&upgrade->state, UPGRADE_FAILED);
-    kill(getpid(), UPGRADE_SIGNAL);
 }
 
 /* The connection has ended after the new process began to accept. If that has crashed, nobody listens any more. */
@@ -168,18 +180,32 @@ static void note_loss(struct upgrade *upgrade) {
               (int)upgrade->pid, how);
 }
 
+/* The connection has ended soon after the new process began to accept. If that has crashed, this one goes on. */
+static void judge_successor(struct upgrade *upgrade, struct error *error) {
+    char how[80];
+
+    if (atomic_load(&upgrade->state) != UPGRADE_PROVING)
+        return;
+    if (!handover_program_has_failed(upgrade->pidfd, how, sizeof how))
+        take_successor(upgrade);
+    else if (move_state(upgrade, UPGRADE_PROVING, UPGRADE_TAKING)) /* the main thread waits for what follows */
+        error_set(error, "the new process has crashed soon after it began to accept connections");
+}
+
 static void *run_upgrade(void *context) {
     struct server *server = context;
     struct error error = {0};
     bool good = serve_new_process(server, &error);
 
     server_relay_end(server);
+    judge_successor(&server->upgrade, &error);
     if (atomic_load(&server->upgrade.state) != UPGRADE_TAKEN)
         fail_upgrade(server, &error);
     else if (!good)
         log_error("upgrade", "the connection to process %d has ended: %s", (int)server->upgrade.pid, error.text);
     if (atomic_load(&server->upgrade.state) == UPGRADE_TAKEN)
         note_loss(&server->upgrade);
+    kill(getpid(), UPGRADE_SIGNAL);
     return NULL;
 }
 
@@ -252,6 +278,9 @@ static void forget_failure(struct server *server) {
         return;
     join_upgrade(server);
     atomic_store(&server->upgrade.state, UPGRADE_NONE);
+    if (server->upgrade.is_paused)
+        workers_run_on_all(&server->workers, &(struct worker_task){.run = server_resume_listening, .context = server});
+    server->upgrade.is_paused = false;
 }
 
 /* True, with a warning, if no upgrade can begin now. */
@@ -288,9 +317,24 @@ void upgrade_start(struct server *server) {
                  CURLEW_VERSION, (int)upgrade->pid);
 }
 
+uint64_t upgrade_due_ms(const struct server *server) {
+    const struct upgrade *upgrade = &server->upgrade;
+
+    return upgrade->is_paused && atomic_load(&upgrade->state) == UPGRADE_PROVING ? upgrade->proven_ms : UINT64_MAX;
+}
+
 bool upgrade_is_taken(struct server *server) {
+    struct upgrade *upgrade = &server->upgrade;
+
     forget_failure(server);
-    return atomic_load(&server->upgrade.state) == UPGRADE_TAKEN;
+    if (atomic_load(&upgrade->state) == UPGRADE_PROVING && !upgrade->is_paused) {
+        workers_run_on_all(&server->workers, &(struct worker_task){.run = server_pause_listening, .context = server});
+        upgrade->is_paused = true;
+        upgrade->proven_ms = clock_monotonic_ms() + PROVE_MS;
+    }
+    if (clock_monotonic_ms() >= upgrade_due_ms(server))
+        take_successor(upgrade);
+    return atomic_load(&upgrade->state) == UPGRADE_TAKEN;
 }
 
 bool upgrade_stop(struct server *server) {
@@ -305,6 +349,7 @@ bool upgrade_stop(struct server *server) {
     }
     while (atomic_load(&upgrade->state) == UPGRADE_TAKING) /* it accepts within ACCEPT_MS, or has failed */
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    take_successor(upgrade);
     return upgrade_is_taken(server);
 }
 

@@ -112,7 +112,9 @@ describe('bodies of requests', () => {
     const metrics = await fetchMetrics(server);
     assert.ok(held(metrics, 'bodies') < 6 * MB, 'a quarter of the limit');
     assert.ok(metrics.sum('memory_refusals_total', { kind: 'bodies' }) > 0);
-    const line = await server.waitForLog(/^no room for what clients ask for: \d+ times .*\(bodies \d+\); \d+ of 24 MB /);
+    const line = await server.waitForLog(
+      /^no room for what clients ask for: \d+ times .*\(bodies \d+\); \d+ of 24 MB /,
+    );
     assert.equal(line.level, 'warn');
     for (const { http } of answers) http.destroy();
     await isBack(server, before, exchange);

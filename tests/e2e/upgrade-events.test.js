@@ -164,6 +164,7 @@ test('a process that hangs is given up some time after its grace period', async 
   const since = server.log.all.length;
   const clients = await Promise.all(Array.from({ length: 10 }, () => connect(server, { t })));
   const { old } = await server.upgrade();
+  await Promise.any(clients.map((ws) => ws.closing())); // from now on the old process accepts nobody
   process.kill(old, 'SIGSTOP');
   try {
     await subscribe(await connect(server, { t }), 'fresh');

@@ -256,10 +256,30 @@ describe('signals after an upgrade', () => {
   });
 });
 
+test('when the new process crashes within two seconds, the old one goes on, and can be upgraded again', async (t) => {
+  const server = await serverFor(t, { config: { shutdown_grace_period: 1 } });
+  const clients = await Promise.all(Array.from({ length: 10 }, () => subscriber(server, t, 'my-channel')));
+  const { old, pid } = await server.upgrade();
+  process.kill(pid, 'SIGKILL');
+  const crash = 'the new process has crashed soon after it began to accept connections; process';
+  const line = await server.waitForLog(new RegExp(`: ${crash} ${pid} was ended by signal 9 `));
+  assert.match(line.message, new RegExp(`^the upgrade has failed, and process ${old} .* goes on: `));
+  assert.equal(line.level, 'error');
+  server.serves(old);
+  clients.push(await subscriber(server, t, 'my-channel'));
+  await publish(server, { name: 'e', channel: 'my-channel', data: 'still there' });
+  for (const client of clients) assert.equal((await nextOn(client, 'my-channel')).data, 'still there');
+  const { ended } = await server.upgrade();
+  for (const client of clients) await closedWithError(client, 4200);
+  await ended();
+  assert.equal((await get(`${server.url}/up`)).status, 200);
+});
+
 test('when the new process crashes while the old one still ends, the old one says so and fails', async (t) => {
   const server = await serverFor(t, { config: { shutdown_grace_period: 4, workers: 1 } });
   const clients = await Promise.all(Array.from({ length: 20 }, () => subscriber(server, t, 'my-channel')));
   const { pid } = await server.upgrade();
+  await Promise.any(clients.map((ws) => ws.closing()));
   process.kill(pid, 'SIGKILL');
   await server.waitForLog(new RegExp(`^process ${pid}, .* was ended by signal 9 .*: nobody accepts connections`));
   for (const client of clients) await closedWithError(client, 4200);

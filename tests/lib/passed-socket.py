@@ -5,7 +5,9 @@ Plays the part of systemd: opens a socket, and starts the program with the socke
 program it prints "ended CODE", and starts it again for each line on standard input.
 """
 
+import ctypes
 import os
+import signal
 import socket
 import sys
 
@@ -22,6 +24,7 @@ if kind != "udp":
 while True:
     pid = os.fork()
     if pid == 0:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with this program
         os.environ["LISTEN_PID"] = str(os.getpid())
         os.environ.setdefault("LISTEN_FDS", "1")
         if listening.fileno() != 3:

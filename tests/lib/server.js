@@ -251,6 +251,11 @@ class Server {
     return { old, pid: this.#pid, ended: () => this.waitForLog(gone, { since }) };
   }
 
+  // An upgrade has come to nothing: the process that serves is this one again.
+  serves(pid) {
+    this.#pid = pid;
+  }
+
   // Registers a client of this server: `end` is called before the server is stopped, so that no test waits for a drain.
   own(end) {
     this.#clients.push(end);
