@@ -64,11 +64,38 @@ test('the example of filters gets the trades of one symbol', async (t) => {
   assert.equal(await client.out.next(), 'trade: 3.5');
 });
 
+test('the example of deltas rebuilds every message', async (t) => {
+  const apps = [{ ...DEMO, channel_delta_compression: { prices: { conflation_key: 'symbol' } } }];
+  const server = await serverFor(t, { apps });
+  const client = example(t, 'deltas.mjs', server.port);
+  assert.equal(await client.out.next(), 'subscribed to prices, with deltas');
+  const texts = [];
+  for (const [symbol, price] of [
+    ['ABC', 1.5],
+    ['é:x', 200],
+    ['ABC', 1.6],
+    ['é:x', 201],
+    ['ABC', 1.7],
+  ])
+    texts.push(JSON.stringify({ symbol, price, venue: 'a market that is named in every message '.repeat(4) }));
+  for (const data of texts) await publish(server, { name: 'tick', channel: 'prices', data }, { app: DEMO });
+  const whole = (text) => JSON.stringify({ event: 'tick', channel: 'prices', data: text }).length;
+  for (const [i, text] of texts.entries()) {
+    const line = await client.out.next();
+    assert.ok(line.startsWith(`${text} (`), line);
+    const [, length, rest] = line.slice(text.length).match(/ \((\d+) bytes(.*)\)$/);
+    if (i < 2) assert.equal(rest, ', whole');
+    else assert.equal(rest, ` in place of ${whole(text)}`);
+    assert.equal(Number(length) < whole(text), i >= 2);
+  }
+});
+
 describe('an example that fails says why, and has exit code 1', () => {
   test('without a server', async (t) => {
     await fails(example(t, 'subscribe.mjs', 9), /^not connected: no server answers on port 9/);
     await fails(example(t, 'filter.mjs', 9), /^not connected: no server answers on port 9/);
     await fails(example(t, 'publish.mjs', 9), /^not connected to port 9: .*ECONNREFUSED/);
+    await fails(example(t, 'deltas.mjs', 9), /^not connected: .*ECONNREFUSED/);
     const { code, stderr } = await publishScript({ url: 'http://127.0.0.1:9' });
     assert.notEqual(code, 0);
     assert.match(stderr, /connect/);
@@ -88,6 +115,7 @@ describe('an example that fails says why, and has exit code 1', () => {
     const cwd = folderWith(t);
     await fails(example(t, 'subscribe.mjs', 9, { cwd }), /^pusher-js is missing: npm ci --prefix examples/);
     await fails(example(t, 'publish.mjs', 9, { cwd }), /^pusher is missing: npm ci --prefix examples/);
+    await fails(example(t, 'deltas.mjs', 9, { cwd }), /^ws or fossil-delta is missing: npm ci --prefix examples/);
     const { code, stderr } = await publishScript({ url: 'http://127.0.0.1:9' }, { PATH: cwd });
     assert.notEqual(code, 0);
     assert.match(stderr, /is missing|No such file/);
