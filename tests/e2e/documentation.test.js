@@ -8,8 +8,11 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { api } from '../lib/api.js';
+import { applyDelta } from 'fossil-delta';
+
+import { api, publish } from '../lib/api.js';
 import { appsDone, exported, sqliteConfig } from '../lib/apps-command.js';
+import { connect, subscribe } from '../lib/client.js';
 import { TIMEOUT_MS } from '../lib/inbox.js';
 import { getMetrics } from '../lib/metrics.js';
 import { folderWith } from '../lib/process.js';
@@ -287,4 +290,44 @@ describe('docs/architecture.md', () => {
       );
     });
   }
+});
+
+describe('docs/deltas.md', () => {
+  const [app, asked, confirmed, whole, delta] = blocks('docs/deltas.md', 'json').map((body) => body.trim());
+
+  test('its app is taken', async () => {
+    const { code, stdout } = await runCurlew(['check'], {
+      config: { app_manager: { array: { apps: [JSON.parse(app)] } } },
+    });
+    assert.match(withoutDangers(stdout), /^ok: .*\n$/);
+    assert.equal(code, 0);
+  });
+
+  test('its messages are those of the server', async (t) => {
+    const entry = { prices: { conflation_key: 'symbol' } };
+    const server = await serverFor(t, { apps: [{ ...APP, channel_delta_compression: entry }] });
+    const ws = await connect(server, { t });
+    await subscribe(ws, 'prices', { delta: true });
+    assert.equal((await ws.next('pusher:delta_compression_enabled')).text, confirmed);
+    const [request, answer] = asked.split('\n');
+    ws.send(JSON.parse(request));
+    assert.equal((await ws.next('pusher:delta_compression_enabled')).text, answer);
+    const { data, __delta_seq: number } = JSON.parse(whole);
+    for (const text of [data, data.replace('1.5', '1.6')])
+      await publish(server, { name: 'tick', channel: 'prices', data: text });
+    // Numbers begin anywhere.
+    const first = await ws.next('tick');
+    assert.equal(first.text.replace(`"__delta_seq":${first.__delta_seq}`, `"__delta_seq":${number}`), whole);
+    // The encoder may find another way to the same text.
+    const shape = (text) => text.replace(/"delta":"[^"]+"/, '"delta":""');
+    assert.equal(
+      shape((await ws.next('pusher:delta')).text)
+        .replace(`"seq":${first.__delta_seq + 1}`, `"seq":${number + 1}`)
+        .replace(`"base_index":${first.__delta_seq}`, `"base_index":${number}`),
+      shape(delta),
+    );
+    const base = whole.replace(/,"__delta_seq":\d+,"__conflation_key":"ABC"/, '');
+    const rebuilt = applyDelta(Buffer.from(base), Buffer.from(JSON.parse(delta).data.delta, 'base64'));
+    assert.equal(Buffer.from(rebuilt).toString(), base.replace('1.5', '1.6'));
+  });
 });
