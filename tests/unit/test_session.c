@@ -490,6 +490,45 @@ static void without_room_new_channels_and_larger_sets_are_refused(void **state) 
     budget_set_limit(0);
 }
 
+static bool is_told(const char *text) {
+    bool found;
+
+    receive();
+    found = memmem(in.data, in.length, text, strlen(text)) != NULL;
+    in.length = 0;
+    return found;
+}
+
+static void without_room_for_deltas_a_subscription_gets_whole_messages(void **state) {
+    static const char subscribe_with_deltas[] =
+        "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"cache-1\",\"delta\":true}}";
+    struct channel_event event = {.event = SLICE("\"e\""), .data = SLICE("\"d\""), .keep = true};
+    struct app_lookup lookup = {0};
+
+    (void)state;
+    config.delta_compression.enabled = true;
+    connect_client(120);
+    assert_int_equal(app_manager_find_by_key(apps, worker, SLICE("key"), &lookup), APP_FOUND);
+    channel_publish(server.channels, lookup.slot, worker, SLICE("cache-1"), &event, NULL);
+    budget_set_limit(1000000);
+    budget_add(BUDGET_BODIES, NULL, 1000000);
+    send_frame(1, subscribe_with_deltas);
+    receive();
+    assert_non_null(memmem(in.data, in.length, "subscription_succeeded", strlen("subscription_succeeded")));
+    assert_false(is_told("delta_compression_enabled"));
+    channel_publish(server.channels, lookup.slot, worker, SLICE("cache-1"), &event, NULL);
+    assert_told("{\"event\":\"e\",\"channel\":\"cache-1\",\"data\":\"d\"}");
+    budget_give(BUDGET_BODIES, NULL, 1000000);
+    send_frame(1, subscribe_with_deltas);
+    assert_true(is_told("delta_compression_enabled"));
+    channel_publish(server.channels, lookup.slot, worker, SLICE("cache-1"), &event, NULL);
+    assert_told("{\"event\":\"e\",\"channel\":\"cache-1\",\"data\":\"d\",\"__delta_seq\":0}");
+    close(client);
+    harness_settle(worker);
+    budget_set_limit(0);
+    config.delta_compression.enabled = false;
+}
+
 /* --- an app that is deleted --- */
 
 struct flicker {
@@ -554,6 +593,7 @@ int main(void) {
         TEST(a_change_of_something_else_leaves_the_clock),
         TEST(without_room_a_connection_is_refused_and_nothing_is_negotiated),
         TEST(without_room_new_channels_and_larger_sets_are_refused),
+        TEST(without_room_for_deltas_a_subscription_gets_whole_messages),
         TEST(a_message_is_handled_by_one_record_though_the_app_goes_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
