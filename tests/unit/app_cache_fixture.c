@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "channel/channel.h"
 #include "config/config.h"
 #include "harness.h"
 #include "net/worker_loop.h"
@@ -47,18 +48,18 @@ static void replaced(struct app *before, struct app *after, void *context) {
     pthread_mutex_unlock(&replaced_mutex);
 }
 
-static void no_channels(void *channels) {
-    (void)channels;
-    fail_msg("no slot of this test has channels");
+static void free_channels(void *channels) {
+    if (!fixture.has_channels)
+        fail_msg("no slot of this test has channels");
+    channel_table_destroy(channels);
 }
 
-static bool always_empty(void *channels) {
-    (void)channels;
-    return true;
+static bool channels_empty(void *channels) {
+    return !fixture.has_channels || channel_table_empty(channels);
 }
 
 static const struct app_manager_hooks hooks = {
-    .changed = changed, .replaced = replaced, .free_channels = no_channels, .channels_empty = always_empty};
+    .changed = changed, .replaced = replaced, .free_channels = free_channels, .channels_empty = channels_empty};
 
 /* --- changes of others --- */
 
@@ -309,6 +310,7 @@ int fixture_set_up(void **state) {
     harness_create(&fixture.workers, FIXTURE_WORKERS);
     fixture.manager = NULL;
     fixture.answered = 0;
+    fixture.has_channels = false;
     memset(fixture.told, 0, sizeof fixture.told);
     assert_int_equal(sqlite3_open(fixture.database_path, &others), SQLITE_OK);
     sqlite3_busy_timeout(others, FIXTURE_TIMEOUT_MS);

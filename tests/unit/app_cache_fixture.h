@@ -16,6 +16,7 @@ struct cache_fixture {
     struct workers workers;
     struct app_manager *manager;
     char database_path[96];
+    bool has_channels;          /* the test makes channels */
     unsigned told[WORKERS_MAX]; /* how often each worker heard that apps were disabled or deleted */
     struct buffer replaced;     /* records that were replaced: "a 1>2" is a line for max_connections, 0 for none */
     unsigned answered;          /* lookups that were answered later than at once */
