@@ -23,8 +23,11 @@ enum {
     RELAY_KEPT = RELAY_EVENT + 2,
     RELAY_KEPT_NEXT,
     RELAY_KEPT_PAGE,
-    RELAY_KEPT_END
+    RELAY_KEPT_END,
+    RELAY_WEBHOOK,
 };
+
+#define VACATED "2" /* WEBHOOK_CHANNEL_VACATED */
 
 static struct server *server;
 static struct handover_link link_to_other;
@@ -193,6 +196,48 @@ static void the_next_page_is_asked_for_when_the_events_of_one_are_in_place(void 
     assert_answered_when_taken(RELAY_KEPT_PAGE, RELAY_KEPT_NEXT);
 }
 
+/* --- webhooks --- */
+
+static bool note_forwarded(void *context, const struct webhook_event *event) {
+    struct buffer *told = context;
+
+    buffer_appendf(told, "%u %.*s\n", (unsigned)event->kind, SLICE_ARGS(event->details.channel));
+    return true;
+}
+
+/* The end of the overlap makes the webhook thread forget where it forwards events to. */
+static void the_overlap_ends_after_the_last_webhook_event_of_the_other_process(void **state) {
+    struct config_report report = {0};
+    struct buffer bytes = {0}, told = {0};
+
+    (void)state;
+    fixture_run_sql(
+        "UPDATE applications SET webhooks = "
+        "'[{\"url\":\"https://example.com/\",\"event_types\":[\"channel_vacated\"]}]'");
+    assert_true(config_load(&server->config, NULL, &report, &error));
+    config_report_dispose(&report);
+    assert_true(server_webhooks_create(server, &error));
+    server->sessions.webhooks = server_webhooks_outlet(server);
+    webhook_events_forward(server->webhook_events, note_forwarded, &told);
+    assert_true(webhook_thread_start(server->webhooks, &error));
+
+    relay_event_append(&bytes,
+                       &(struct relay_event){.app_id = SLICE("a"), .channel = SLICE("room"), .name = SLICE(VACATED)});
+    receive(RELAY_WEBHOOK, buffer_slice(&bytes));
+    fixture_settle();
+    server_relay_end_overlap(server);
+    fixture_let_disk_hang(false);
+    await_handled();
+    webhook_thread_stop(server->webhooks, 0);
+    assert_string_equal(buffer_string(&told), VACATED " room\n");
+
+    webhook_thread_destroy(server->webhooks);
+    webhook_events_destroy(server->webhook_events);
+    config_dispose(&server->config);
+    buffer_dispose(&bytes);
+    buffer_dispose(&told);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -200,6 +245,7 @@ int main(void) {
         TEST(events_keep_their_order_while_their_app_is_looked_up),
         TEST(an_event_of_an_app_that_does_not_exist_is_dropped),
         TEST(a_process_is_ready_when_all_kept_events_are_in_place),
+        TEST(the_overlap_ends_after_the_last_webhook_event_of_the_other_process),
         TEST(the_next_page_is_asked_for_when_the_events_of_one_are_in_place),
     };
 
