@@ -1185,6 +1185,108 @@ static void a_channel_is_active_while_any_worker_has_a_subscriber(void **state) 
     close_peer(&watcher);
 }
 
+/* --- a channel that another thread has marked dead, and has not taken out of the table yet --- */
+
+/* Returns a reference. */
+static struct channel *dying_channel(const char *name) {
+    struct channel *channel = channel_find_or_create(hub, slot, slice_of(name));
+
+    assert_true(channel_is_unused(channel));
+    channel->dead = true;
+    return channel;
+}
+
+/* That thread goes on. */
+static void end_dying(struct channel *channel) {
+    channel_unlink(channel);
+    channel_unref(channel);
+}
+
+static void a_client_does_not_join_a_dying_channel(void **state) {
+    static const char *const names[] = {"chat", "private-x", "cache-x", "#server-to-user-u"};
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer, 0);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct channel *dying = dying_channel(names[i]);
+        char expected[80];
+
+        join(&peer, names[i]);
+        assert_ptr_not_equal(peer.own.channel, dying);
+        end_dying(dying);
+        publish(1, names[i], "1");
+        deliver_all();
+        snprintf(expected, sizeof expected, "{\"event\":\"e\",\"channel\":\"%s\",\"data\":1}", names[i]);
+        assert_told(&peer, expected);
+        leave(&peer);
+        assert_false(exists(names[i]));
+    }
+    close_peer(&peer);
+}
+
+static void a_member_does_not_join_a_dying_channel(void **state) {
+    struct channel *dying = dying_channel("presence-x");
+    struct peer first, second;
+
+    (void)state;
+    open_peer(&first, 0);
+    open_peer(&second, 1);
+    assert_int_equal(join_presence(&first, "a", 0), 1);
+    assert_int_equal(join_presence(&second, "b", 0), 2);
+    assert_ptr_not_equal(first.own.channel, dying);
+    end_dying(dying);
+    assert_ptr_equal(first.own.channel, second.own.channel);
+    leave(&first);
+    leave(&second);
+    assert_false(exists("presence-x"));
+    close_peer(&first);
+    close_peer(&second);
+}
+
+static void a_dying_channel_gets_no_event_to_keep(void **state) {
+    const struct channel_event event = {.event = SLICE("\"e\""), .data = SLICE("2")};
+    struct channel *dying = dying_channel("cache-x"), *other = dying_channel("cache-y");
+    struct peer peer;
+
+    (void)state;
+    open_peer(&peer, 0);
+    keep(1, "cache-x", "1");
+    channel_keep(hub, slot, workers.list[1], SLICE("cache-y"), &event, 0); /* of another process */
+    end_dying(dying);
+    end_dying(other);
+    assert_kept(&peer, "cache-x", "1");
+    assert_kept(&peer, "cache-y", "2");
+    close_peer(&peer);
+}
+
+static void publishing_to_a_dying_channel_ends(void **state) {
+    struct channel *dying = dying_channel("chat");
+
+    (void)state;
+    publish(0, "chat", "1");
+    assert_false(exists("chat"));
+    end_dying(dying);
+}
+
+static void a_watcher_does_not_watch_a_dying_channel(void **state) {
+    struct channel *dying = dying_channel("#server-to-user-u");
+    struct peer watcher, user;
+
+    (void)state;
+    open_peer(&watcher, 0);
+    open_peer(&user, 1);
+    assert_false(watch(&watcher, "u"));
+    end_dying(dying);
+    join(&user, "#server-to-user-u");
+    deliver_all();
+    assert_told(&watcher, online_event);
+    leave(&user);
+    leave(&watcher);
+    close_peer(&watcher);
+    close_peer(&user);
+}
+
 static void thousands_of_channels_are_found_listed_and_counted(void **state) {
     enum { MANY = 30000 }; /* walked in several pieces */
     struct subscription *subscriptions = calloc(MANY + 3, sizeof *subscriptions);
@@ -1312,6 +1414,11 @@ int main(void) {
         TEST(what_is_sent_to_a_user_does_not_reach_its_watchers),
         TEST(terminating_a_user_closes_the_connections_that_it_has_now),
         TEST(a_channel_is_active_while_any_worker_has_a_subscriber),
+        TEST(a_client_does_not_join_a_dying_channel),
+        TEST(a_member_does_not_join_a_dying_channel),
+        TEST(a_dying_channel_gets_no_event_to_keep),
+        TEST(publishing_to_a_dying_channel_ends),
+        TEST(a_watcher_does_not_watch_a_dying_channel),
         TEST(thousands_of_channels_are_found_listed_and_counted),
         TEST(a_crowd_that_comes_and_leaves_makes_nobody_a_slow_reader),
     };
