@@ -18,11 +18,13 @@
 #define WINDOW_FACTOR 4
 
 /* Candidates compared for one place of the target, and on average. */
-#define CANDIDATES_MAX 16
-#define CANDIDATES_MEAN 4
+#define CANDIDATES_MAX 64
+#define CANDIDATES_MEAN 16
 
 /* A match this long is taken without a look whether the next place has a longer one. */
 #define LAZY_LENGTH 32
+/* After a copy this long, text goes on at the same distance, or one byte off where a number got longer or shorter. */
+#define LONG_LENGTH 32
 /* A copy this long is not taken back for one that covers it. */
 #define REPLACED_LENGTH 64
 /* After so many places without a match, fewer places are looked up. */
@@ -38,9 +40,11 @@ struct matcher {
     uint32_t base_slots;
     unsigned key_bytes, bucket_bits;
     bool from_target;
+    uint32_t spare;    /* a copy that would be left with so few bytes is not worth its command */
     uint16_t *buckets; /* by hash of the key: the last place that was added */
     uint16_t *chain;   /* by place: the one added before it in the same bucket */
     int64_t distance;  /* of the last copy: from - target */
+    int64_t trunk;     /* the same of the last long copy */
     size_t covered;    /* bytes of the target in copies */
     struct delta_copies *copies;
     struct delta_match_work work;
@@ -193,15 +197,25 @@ static inline void try_candidate(struct matcher *matcher, uint32_t from, struct 
     }
 }
 
+/* Tries the place of the base that is `distance` from the place in the target, if there is one. */
+static inline void try_distance(struct matcher *matcher, int64_t distance, struct delta_copy *best) {
+    int64_t from = (int64_t)best->target + distance;
+
+    if (from >= 0 && from < (int64_t)matcher->base.length)
+        try_candidate(matcher, (uint32_t)from, best);
+}
+
 /* Returns the longest match found for the target at `at`. Its length may be 0. */
 static struct delta_copy find_match(struct matcher *matcher, uint32_t at) {
     struct delta_copy best = {.target = at};
-    int64_t same = (int64_t)at + matcher->distance;
     size_t fair = CANDIDATES_MAX + CANDIDATES_MEAN * ++matcher->work.searched;
     unsigned left = matcher->work.compared < fair ? CANDIDATES_MAX : 1;
 
-    if (same >= 0 && same < (int64_t)matcher->base.length)
-        try_candidate(matcher, (uint32_t)same, &best);
+    try_distance(matcher, matcher->distance, &best);
+    if (matcher->trunk != matcher->distance)
+        try_distance(matcher, matcher->trunk, &best);
+    try_distance(matcher, matcher->trunk + 1, &best);
+    try_distance(matcher, matcher->trunk - 1, &best);
     for (uint32_t slot = matcher->buckets[key_bucket(matcher, matcher->target.data + at)]; slot != 0 && left != 0;
          left--) {
         try_candidate(matcher, place_of(matcher, slot), &best);
@@ -227,25 +241,31 @@ static void move_start(struct delta_copy *copy, uint32_t back) {
     copy->length += back;
 }
 
-/* Adds the copy, extended to the left. Short copies before it that it covers are taken back. */
+/* Adds the copy, extended to the left. Takes short copies before it back if it covers them but for a byte or two, which
+ * cost less as literals. */
 static bool take_match(struct matcher *matcher, struct delta_copy copy) {
     struct delta_copies *copies = matcher->copies;
 
     for (;;) {
         const struct delta_copy *last;
+        uint32_t covers;
         move_start(&copy, equal_before(matcher, &copy, copy.target - copies_end(copies)));
         if (copies->count == 0)
             break;
         last = copies->list + copies->count - 1;
-        if (copy.target != last->target + last->length || last->length > REPLACED_LENGTH ||
-            equal_before(matcher, &copy, last->length) < last->length)
+        if (copy.target != last->target + last->length || last->length > REPLACED_LENGTH)
             break;
-        move_start(&copy, last->length);
+        covers = equal_before(matcher, &copy, last->length);
+        if (covers + matcher->spare < last->length)
+            break;
+        move_start(&copy, covers);
         matcher->covered -= last->length;
         copies->count--;
     }
     matcher->covered += copy.length;
     matcher->distance = (int64_t)copy.from - copy.target;
+    if (copy.length >= LONG_LENGTH)
+        matcher->trunk = matcher->distance;
     return copies_add(copies, copy);
 }
 
@@ -339,6 +359,7 @@ bool delta_match(struct slice base, struct slice target, const struct delta_matc
     matcher.end = (uint32_t)target.length - suffix;
     matcher.key_bytes = settings->shortest;
     matcher.from_target = settings->from_target;
+    matcher.spare = (settings->shortest - 1) / 2;
     if (matcher.end - matcher.start >= settings->shortest) {
         choose_window(&matcher, prefix, suffix);
         good = search_with_index(&matcher, settings->limit);
@@ -348,7 +369,7 @@ bool delta_match(struct slice base, struct slice target, const struct delta_matc
         end = matcher.end;
     if (good && end < target.length) {
         uint32_t length = (uint32_t)target.length - end;
-        good = copies_add(copies, (struct delta_copy){end, (uint32_t)base.length - length, length});
+        good = take_match(&matcher, (struct delta_copy){end, (uint32_t)base.length - length, length});
     }
     if (work != NULL)
         *work = matcher.work;
