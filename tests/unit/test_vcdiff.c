@@ -112,7 +112,7 @@ static void texts_of_all_sizes_decode(void **state) {
     (void)state;
     for (size_t i = 0; i < largest; i++) {
         base[i] = (char)next_random(&seed);
-        target[i] = base[largest - 1 - i];
+        target[i] = (char)next_random(&seed);
     }
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         assert_in_range(round_trip((struct slice){base, sizes[i]}, (struct slice){target, sizes[i]}), sizes[i],
