@@ -107,6 +107,7 @@ int __wrap_close(int fd);
 ssize_t __wrap_getrandom(void *data, size_t length, unsigned flags);
 int __real_clock_gettime(clockid_t clock, struct timespec *now);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+time_t __wrap_time(time_t *now);
 
 /* The socket in memory; NULL: it is one of the kernel. */
 static struct memory_socket *find_socket(int fd) {
@@ -269,6 +270,14 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *now) {
     now->tv_sec = (time_t)(ns / 1000000000);
     now->tv_nsec = (long)(ns % 1000000000);
     return 0;
+}
+
+time_t __wrap_time(time_t *now) {
+    time_t seconds = (time_t)(wall_ns / 1000000000);
+
+    if (now != NULL)
+        *now = seconds;
+    return seconds;
 }
 
 /* --- AddressSanitizer --- */
