@@ -244,12 +244,15 @@ test('what_counts_is_the_subscription_then_the_channel_then_the_connection', asy
     [true, 'free', undefined, 'WF'],
     [true, 'free', true, 'WF'],
     [true, 'free', false, 'PP'],
+    [true, 'free', 'vcdiff', 'WX'],
     [true, 'free', null, 'WF'],
     [true, 'off', undefined, 'PP'],
     [true, 'off', true, 'WF'],
     [true, 'off', 'none', 'PP'],
     [true, 'closed', undefined, 'PP'],
+    [true, 'closed', {}, 'WX'],
     [false, 'off', true, 'WF'],
+    [true, 'vc', undefined, 'WX'],
     [true, 'vc', 'fossil', 'WF'],
     [true, 'fo', undefined, 'WF'],
     [true, 'as-server', undefined, 'WF'],
@@ -268,6 +271,29 @@ test('what_counts_is_the_subscription_then_the_channel_then_the_connection', asy
       ws.destroy();
     }
   }
+});
+
+test('a_client_gets_no_algorithm_that_it_did_not_list', async (t) => {
+  const [fossil, xdelta3, late] = [
+    await connect(server, { t }),
+    await connect(server, { t }),
+    await connect(server, { t }),
+  ];
+  await enable(fossil, { algorithms: ['fossil'] });
+  await enable(xdelta3, { algorithms: ['xdelta3'] });
+  for (const ws of [fossil, xdelta3, late]) {
+    await subscribe(ws, 'vc-listed', { delta: true });
+    await subscribe(ws, 'fo-listed', { delta: 'xdelta3' });
+    await subscribe(ws, 'follows');
+  }
+  await enable(late, { algorithms: ['fossil', 'gzip'] });
+  for (const [ws, delta] of [
+    [fossil, 'F'],
+    [xdelta3, 'X'],
+    [late, 'F'],
+  ])
+    for (const channel of ['vc-listed', 'fo-listed', 'follows'])
+      assert.equal((await gets(ws, channel, 1)).replace('W', delta), delta, `${channel} ${delta}`);
 });
 
 test('a_list_without_a_known_algorithm_ends_what_the_connection_had_asked_for', async (t) => {
@@ -300,6 +326,8 @@ test('subscribing_again_keeps_deltas_and_unsubscribing_ends_them', async (t) => 
   assert.equal(await gets(ws, 'again'), 'WF');
   await subscribe(ws, 'again');
   assert.equal(await gets(ws, 'again'), 'FF');
+  await subscribe(ws, 'again', { delta: 'xdelta3' });
+  assert.equal(await gets(ws, 'again'), 'XX');
   await subscribe(ws, 'again', { delta: false });
   assert.equal(await gets(ws, 'again'), 'PP');
   await subscribe(ws, 'again', { delta: true });
@@ -388,6 +416,8 @@ for (const [kind, start] of Object.entries(LIVE_APPS))
     };
     await asks.next('pusher:delta_compression_enabled');
     assert.deepEqual(await both(2), ['WF', 'WF']);
+    await live.change({ channel_delta_compression: { 'live-*': 'xdelta3' } });
+    assert.deepEqual(await both(2), ['XX', 'XX']);
     await live.change({ channel_delta_compression: { 'live-*': 'disabled' } });
     assert.deepEqual(await both(2), ['PP', 'FF']);
     await live.change({ channel_delta_compression: { 'live-1': { conflation_key: 'symbol' } } });
