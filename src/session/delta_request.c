@@ -188,10 +188,12 @@ void session_enable_deltas(struct session *session, struct json_value data) {
     enum delta_takes takes = server_has_deltas(session) ? read_client_algorithms(data) : TAKES_WHOLE;
     enum delta_takes answer = takes == TAKES_FOSSIL || takes == TAKES_XDELTA3 ? takes : server_algorithm(session);
 
-    /* The first one only is of use. */
-    session->junk = session->takes != TAKES_WHOLE || takes == TAKES_WHOLE;
-    if (session->takes != takes)
+    /* One is enough, so each of them counts. */
+    session->junk = true;
+    if (session->takes != takes) {
+        session_count_walk(session);
         update_subscriptions(session, takes);
+    }
     session->takes = takes;
     session_send(session,
                  (struct slice[]){SLICE("{\"event\":\"pusher:delta_compression_enabled\",\"data\":{\"enabled\":"),

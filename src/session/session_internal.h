@@ -162,6 +162,9 @@ bool session_takes_message(struct session *session);
 /* Counts a message that was refused, ignored, or is a ping or pong, and closes the connection after too many. */
 void session_count_junk(struct session *session);
 
+/* Counts a message that made the server visit all subscriptions of the session, as several of those. */
+void session_count_walk(struct session *session);
+
 /* Counts a ping or pong frame; false if a ping must not be answered. */
 bool session_takes_control_frame(struct session *session, bool ping);
 

@@ -6,6 +6,8 @@
 /* Messages in a second that are refused, ignored, or pings and pongs; one more closes the connection. */
 #define JUNK_MAX 1000
 #define JUNK_WINDOW_MS 1000
+/* A walk over so many subscriptions costs about as much as such a message. */
+#define SUBSCRIPTIONS_PER_JUNK 64
 
 struct session_rate {
     struct token_bucket bucket;
@@ -74,16 +76,28 @@ bool session_takes_message(struct session *session) {
     return false;
 }
 
-void session_count_junk(struct session *session) {
+static void open_junk_window(struct session *session) {
     uint32_t now_ms = (uint32_t)session_worker(session)->now_ms;
 
-    session->junk = false;
-    if (session->slot == NULL)
-        return;
     if (now_ms - session->junk_from_ms >= JUNK_WINDOW_MS) {
         session->junk_from_ms = now_ms;
         session->junk_count = 0;
     }
+}
+
+void session_count_walk(struct session *session) {
+    uint32_t work = session->subscriptions.count / SUBSCRIPTIONS_PER_JUNK;
+
+    open_junk_window(session);
+    session->junk_count += (uint16_t)(work < JUNK_MAX ? work : JUNK_MAX);
+    session->junk = true;
+}
+
+void session_count_junk(struct session *session) {
+    session->junk = false;
+    if (session->slot == NULL)
+        return;
+    open_junk_window(session);
     if (++session->junk_count <= JUNK_MAX)
         return;
     session_refused(session, REFUSED_JUNK);

@@ -206,6 +206,17 @@ test('a_flood_of_requests_closes_the_connection', async (t) => {
   }
 });
 
+test('changing_the_list_counts_more_with_many_subscriptions', async (t) => {
+  const lists = (count) => Array.from({ length: count }, (_, i) => ({ algorithms: [i % 2 ? 'fossil' : 'xdelta3'] }));
+  const [few, many] = [await connect(server, { t }), await connect(server, { t })];
+  for (let i = 0; i < 640; i++) await subscribe(many, `many-${i}`);
+  for (const ws of [few, many])
+    for (const data of lists(200)) ws.send({ event: 'pusher:enable_delta_compression', data });
+  assert.match(await closedWithError(many, 4009), /more than 1000 messages in a second/);
+  for (let i = 0; i < 200; i++) await few.next('pusher:delta_compression_enabled');
+  await stillOpen(few);
+});
+
 // --- what subscribers get ---
 
 // So many events that resemble each other, and what the connection gets of each: P plain, as without deltas; W whole
