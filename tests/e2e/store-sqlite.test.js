@@ -434,6 +434,7 @@ test('the_files_are_for_their_user_only_and_one_that_everybody_can_read_is_a_war
   const server = await readyServer(t, file);
   for (const suffix of ['', '-wal', '-shm']) assert.equal(fs.statSync(file + suffix).mode & 0o777, 0o600, suffix);
   assert.ok(!server.log.all.some(({ message }) => /can read it/.test(message)));
+  assert.match((await server.waitForLog(/CREATE TABLE/)).message, /"secret" TEXT.*, updated_at TIMESTAMP.*\)$/);
   await server.stop();
   fs.chmodSync(file, 0o644);
   const again = await readyServer(t, file);

@@ -135,6 +135,9 @@ for (const kind of ['mariadb', 'postgres', 'dynamodb', 'cassandra']) {
       });
       await connect(server, { app, t });
       await eventually(server, (metrics) => assert.equal(metrics.sum('app_store_connections'), 3));
+      // The log has the whole statement, however long it is.
+      if (kind === 'postgres' || kind === 'cassandra')
+        assert.match((await server.waitForLog(/CREATE TABLE/)).message, /CREATE TABLE .*"secret".*updated_at.*\)/s);
       assert.equal(
         (await appsDone(t, ['show', 'env', '--json', '--show-secrets'], { env: variables })).secret,
         app.secret,
