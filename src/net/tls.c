@@ -283,13 +283,27 @@ void tls_connection_destroy(struct tls_connection *connection) {
     SSL_free(ssl);
 }
 
+/* Tells a client that speaks plain HTTP to use TLS. What it has sent is read first: closing with unread input would
+ * reset the connection, and the answer could be lost. */
+static void answer_plain_http(int fd) {
+    static const char answer[] =
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 54\r\n"
+        "Connection: close\r\n\r\n{\"error\":\"this port has TLS: use https:// and wss://\"}";
+    char input[4096];
+
+    (void)!recv(fd, input, sizeof input, MSG_DONTWAIT);
+    (void)!send(fd, answer, sizeof answer - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* Says at level debug why the handshake or a record was refused; for a handshake the peer may have said it. */
-static void log_tls_failure(SSL *ssl) {
+static void handle_tls_failure(SSL *ssl) {
     unsigned long code = ERR_peek_last_error();
     const char *reason = ERR_reason_error_string(code);
 
-    if (ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST)
+    if (ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST) {
+        answer_plain_http(SSL_get_fd(ssl));
         reason = "plain HTTP came to a port with TLS: use https:// and wss://";
+    }
     peer_address_log_tls(SSL_get_fd(ssl), !SSL_is_init_finished(ssl),
                          reason != NULL ? reason : "OpenSSL gives no reason");
 }
@@ -303,7 +317,7 @@ static ssize_t translate_result(SSL *ssl, int result, bool *want_write) {
         return result;
     reason = SSL_get_error(ssl, result);
     if (reason == SSL_ERROR_SSL)
-        log_tls_failure(ssl);
+        handle_tls_failure(ssl);
     ERR_clear_error();
     switch (reason) {
     case SSL_ERROR_ZERO_RETURN:

@@ -239,9 +239,14 @@ describe('TLS', () => {
     }
   });
 
-  test('plain_http_on_the_tls_port_is_closed_and_disturbs_nobody', async (t) => {
+  test('plain_http_on_the_tls_port_is_told_so_and_closed_and_disturbs_nobody', async (t) => {
     const server = await serverFor(t, { config: config() });
-    await assert.rejects(fetch(`http://${server.host}:${server.port}/up`));
+    const http = await RawHttp.connect(server);
+    http.send('POST', '/apps/app-id/events', { body: 'x'.repeat(2000) });
+    const answer = await http.next();
+    assert.equal(answer.status, 400);
+    assert.deepEqual(answer.json, { error: 'this port has TLS: use https:// and wss://' });
+    await http.closed();
     const socket = await connect(server);
     socket.destroy();
   });
