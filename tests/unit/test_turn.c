@@ -226,6 +226,34 @@ static void a_connection_that_always_has_more_keeps_nobody_waiting(void **state)
     close_peer(&other);
 }
 
+/* However many they are: epoll reports those in the backlog, too, but they are visited there only. */
+static void hundreds_that_always_have_more_keep_nobody_waiting_for_a_second_turn(void **state) {
+    enum { FLOODERS = 200 };
+    struct peer *flooders = alloc_zero(FLOODERS * sizeof *flooders), other;
+
+    (void)state;
+    for (unsigned i = 0; i < FLOODERS; i++) {
+        open_peer(&flooders[i]);
+        flooders[i].ends_turn = true;
+        send_lines(&flooders[i], 1000, 100);
+    }
+    for (unsigned i = 0; i < 2 * FLOODERS; i++)
+        harness_turn(worker);
+    open_peer(&other);
+    for (size_t i = 1; i <= 10; i++) {
+        send_lines(&other, 1, 10);
+        harness_turn(worker);
+        assert_int_equal(other.lines, i);
+    }
+    for (unsigned i = 0; i < FLOODERS; i++) {
+        assert_true(flooders[i].lines != 0); /* nor do they starve */
+        flooders[i].ends_turn = false;
+        close(flooders[i].client);
+    }
+    close_peer(&other);
+    free(flooders);
+}
+
 static void a_connection_that_closes_while_it_waits_is_forgotten(void **state) {
     struct peer peers[4];
 
@@ -420,6 +448,7 @@ int main(void) {
         TEST(many_connections_take_4_kb_each_and_all_come_before_a_second_share),
         TEST(when_the_time_is_over_the_next_turn_goes_on_with_who_comes_next),
         TEST(a_connection_that_always_has_more_keeps_nobody_waiting),
+        TEST(hundreds_that_always_have_more_keep_nobody_waiting_for_a_second_turn),
         TEST(a_connection_that_closes_while_it_waits_is_forgotten),
         TEST(a_connection_that_is_paused_in_the_backlog_goes_on_later),
         TEST(messages_that_a_turn_has_no_time_for_keep_their_order),
