@@ -18,7 +18,7 @@
 #include "base/slice.h"
 
 /* Raise it with each change of a message, also of those of the relay: only equal versions talk to each other. */
-#define HANDOVER_VERSION 1
+#define HANDOVER_VERSION 2
 
 #define HANDOVER_HEAD_BYTES 5
 #define HANDOVER_PAYLOAD_MAX (16u << 20)

@@ -1,6 +1,6 @@
 #include "handover/handover_relay_event.h"
 
-enum { RELAY_KEEP = 1, RELAY_RECONNECT = 2, RELAY_EXCEPT = 4, RELAY_FLAGS = 7 };
+enum { RELAY_KEEP = 1, RELAY_RECONNECT = 2, RELAY_EXCEPT = 4, RELAY_WHOLE = 8, RELAY_FLAGS = 15 };
 
 static void append_relay_number(struct buffer *out, uint64_t number, unsigned bytes) {
     while (bytes-- != 0)
@@ -14,7 +14,7 @@ static void append_relay_text(struct buffer *out, struct slice text) {
 
 void relay_event_append(struct buffer *out, const struct relay_event *event) {
     unsigned flags = (event->keep ? RELAY_KEEP : 0u) | (event->reconnect ? RELAY_RECONNECT : 0u) |
-                     (event->has_except ? RELAY_EXCEPT : 0u);
+                     (event->has_except ? RELAY_EXCEPT : 0u) | (event->whole ? RELAY_WHOLE : 0u);
 
     append_relay_number(out, flags, 1);
     append_relay_number(out, event->published_ms, 8);
@@ -27,6 +27,7 @@ void relay_event_append(struct buffer *out, const struct relay_event *event) {
     append_relay_text(out, event->name);
     append_relay_text(out, event->data);
     append_relay_text(out, event->user_id);
+    append_relay_text(out, event->tags);
 }
 
 static bool take_relay_number(struct slice *rest, unsigned bytes, uint64_t *number) {
@@ -59,10 +60,11 @@ bool relay_event_parse(struct slice bytes, struct relay_event *event, struct err
     event->keep = (flags & RELAY_KEEP) != 0;
     event->reconnect = (flags & RELAY_RECONNECT) != 0;
     event->has_except = (flags & RELAY_EXCEPT) != 0;
+    event->whole = (flags & RELAY_WHOLE) != 0;
     if (good && event->has_except)
         good = take_relay_number(&bytes, 8, &event->except[0]) && take_relay_number(&bytes, 8, &event->except[1]);
     good = good && take_relay_text(&bytes, &event->app_id) && take_relay_text(&bytes, &event->channel) &&
            take_relay_text(&bytes, &event->name) && take_relay_text(&bytes, &event->data) &&
-           take_relay_text(&bytes, &event->user_id) && bytes.length == 0;
+           take_relay_text(&bytes, &event->user_id) && take_relay_text(&bytes, &event->tags) && bytes.length == 0;
     return good || error_set(error, "an event from the other process is broken: %zu bytes are left", bytes.length);
 }

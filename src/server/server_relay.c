@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "channel/channel.h"
+#include "channel/filter/tags.h"
 #include "handover/handover_relay_event.h"
 #include "server/server_internal.h"
 
@@ -44,7 +45,7 @@ static bool send_relayed(struct server_relay *relay, uint8_t type, const struct 
     bool sent;
 
     buffer_reserve(&bytes, 64 + event->app_id.length + event->channel.length + event->name.length + event->data.length +
-                               event->user_id.length);
+                               event->user_id.length + event->tags.length);
     relay_event_append(&bytes, event);
     payload = buffer_slice(&bytes);
     sent = type == RELAY_EVENT ? handover_link_send_event(relay->link, type, event->app_id, payload)
@@ -64,15 +65,21 @@ static void relay_published(void *context, struct app_slot *slot, struct slice c
         .data = event->data,
         .user_id = event->user_id,
         .keep = event->keep,
+        .whole = event->whole,
         .has_except = event->except_socket != NULL,
         .published_ms = clock_wall_ms(),
     };
+    struct buffer tags = {0};
 
     if (event->except_socket != NULL) {
         relayed.except[0] = event->except_socket->first;
         relayed.except[1] = event->except_socket->second;
     }
+    if (event->tags != NULL)
+        tags_append_json(&tags, event->tags);
+    relayed.tags = buffer_slice(&tags);
     send_relayed(context, RELAY_EVENT, &relayed);
+    buffer_dispose(&tags);
 }
 
 static void relay_terminated(void *context, struct app_slot *slot, struct slice user_id, bool reconnect) {
@@ -263,6 +270,7 @@ struct relayed_event {
     struct relayed_event *next, **last; /* what waits for the same answer; `last` is of the first one */
     size_t size;
     uint8_t type;
+    struct tags *tags;
     struct relay_event event; /* its texts are behind this structure */
     char bytes[];
 };
@@ -290,6 +298,7 @@ static void end_relayed(struct relayed_event *relayed) {
         end_overlap(server);
     if (held > LINK_HELD_BYTES && held - size <= LINK_HELD_BYTES)
         resume_link(server);
+    tags_unref(relayed->tags);
     free(relayed);
 }
 
@@ -327,6 +336,8 @@ static void act_on_relayed(const struct relayed_event *relayed) {
                             .event = event->name,
                             .data = event->data,
                             .user_id = event->user_id,
+                            .tags = relayed->tags,
+                            .whole = event->whole,
                             .except_socket = event->has_except ? &except : NULL,
                             .keep = event->keep,
                             .relayed = true,
@@ -412,20 +423,37 @@ static bool relayed_is_valid(uint8_t type, const struct relay_event *event) {
            (event->data.length != 0 || type == RELAY_WEBHOOK);
 }
 
+/* Sets `tags` to those of the event, or NULL. */
+static bool take_relayed_tags(const struct relay_event *event, struct tags **tags, struct error *error) {
+    *tags = NULL;
+    if (event->tags.length == 0)
+        return true;
+    *tags = tags_parse(event->tags, error);
+    if (*tags == NULL)
+        error_prefix(error, "the tags of an event from the other process: ");
+    return *tags != NULL;
+}
+
 static bool take_relayed(struct server *server, const struct handover_message *message, struct error *error) {
     struct relayed_event *relayed;
     struct relay_event event;
+    struct tags *tags;
     unsigned index;
 
     if (!relay_event_parse(message->payload, &event, error))
         return false;
     if (!relayed_is_valid(message->type, &event))
         return error_set(error, "the other process sends an event without an app, a channel, a name or data");
+    if (!take_relayed_tags(&event, &tags, error))
+        return false;
     relayed = malloc(sizeof *relayed + message->payload.length);
-    if (relayed == NULL)
+    if (relayed == NULL) {
+        tags_unref(tags);
         return error_set(error, "no memory for an event of the other process");
-    *relayed = (struct relayed_event){.message.handle = handle_relayed, .server = server, .type = message->type};
-    relayed->size = sizeof *relayed + message->payload.length;
+    }
+    *relayed =
+        (struct relayed_event){.message.handle = handle_relayed, .server = server, .type = message->type, .tags = tags};
+    relayed->size = sizeof *relayed + message->payload.length + tags_bytes(tags);
     memcpy(relayed->bytes, message->payload.data, message->payload.length);
     relay_event_parse((struct slice){relayed->bytes, message->payload.length}, &relayed->event, error);
     index = (unsigned)(hash_bytes(event.channel) % server->workers.count);

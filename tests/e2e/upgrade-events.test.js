@@ -72,6 +72,30 @@ test('client events go from either process to the other, and not back to the sen
   await end();
 });
 
+test('tags, and the wish for no delta, go to the other process with an event', async (t) => {
+  const { server, old, next, end } = await withTwoProcesses(t, {
+    prepare: async (ws) => {
+      ws.send({ event: 'pusher:enable_delta_compression' });
+      await ws.next('pusher:delta_compression_enabled');
+    },
+  });
+  const data = (n) => JSON.stringify({ n, text: 'x'.repeat(200) });
+  const send = (n, members) => publish(server, { name: 'step', channel: CHANNEL, data: data(n), ...members });
+  await send(0, { tags: { b: 'ü', a: '1' } });
+  await send(1, { tags: {}, delta: false });
+  await send(2);
+  for (const ws of [...old, next]) {
+    const first = await ws.next('step');
+    assert.deepEqual(first.tags, { a: '1', b: 'ü' });
+    assert.equal(first.__delta_seq, 0);
+    const whole = await ws.next('step');
+    assert.deepEqual([whole.tags, whole.__delta_seq, number(whole)], [{}, undefined, 1]);
+    const { data: delta } = await ws.next('pusher:delta');
+    assert.deepEqual([delta.seq, delta.base_index], [1, 0]);
+  }
+  await end();
+});
+
 test('an excluded socket id is respected in the other process', async (t) => {
   const { server, old, end } = await withTwoProcesses(t);
   await publish(server, { name: 'step', channel: CHANNEL, data: '{"n":0}', socket_id: old[0].socketId });

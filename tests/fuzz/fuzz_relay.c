@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct error error = {0};
 
     if (relay_event_parse(all, &event, &error)) {
-        MUST(event.user_id.data + event.user_id.length == copy + size);
+        MUST(event.tags.data + event.tags.length == copy + size);
         relay_event_append(&again, &event);
         MUST(slice_equal(buffer_slice(&again), all));
     } else {
