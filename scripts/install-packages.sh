@@ -50,6 +50,7 @@ test  | prometheus                   | promtool, for the alert rules
 test  | debhelper                    | the Debian package
 test  | fakeroot                     | installs it without root
 test  | lintian                      | checks it
+test  | xdelta3                      | decodes deltas
 deb   | debhelper                    | the Debian package
 deb   | fakeroot                     | files that belong to root
 fuzz  | clang                        | libFuzzer
