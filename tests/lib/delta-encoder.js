@@ -8,7 +8,7 @@ import { BINARY } from './server.js';
 
 const NO_LIMIT = 0x7fffffff;
 
-// `algorithm` is fossil or xdelta3; resolves to [{ delta, ns }] in the order of the pairs { base, target }. With `rounds`
+// Returns [{ delta, ns }] in the order of the pairs { base, target }; `algorithm` is fossil or xdelta3. With `rounds`
 // every pair is encoded so many times, and `ns` is the shortest time.
 export function encodePairs(algorithm, pairs, { rounds = 0, binary = BINARY } = {}) {
   const input = pairs.flatMap(({ base, target }) => {
