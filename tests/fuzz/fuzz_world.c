@@ -3,10 +3,13 @@
  * change, and a clock. Whatever the input does, each client gets every event that is for it once and in order, and no
  * other; member lists and counts agree with the model; and nothing is left when all have gone. See world_model.h.
  *
+ * Some clients take deltas: what they read is what others get.
+ *
  * The input is a sequence of operations: a byte for the operation (`operations` below), and the bytes that it takes.
  */
 #include <stdio.h>
 
+#include "delta_reader.h"
 #include "world_model.h"
 #include "world_wire.h"
 
@@ -27,6 +30,7 @@ struct outgoing {
     enum message_kind kind;
     unsigned place, user, number;
     bool wrong;
+    const char *delta; /* of a subscription; NULL: none */
 };
 
 /* Client events on their way. `sure`: the client was subscribed when it sent this. */
@@ -47,6 +51,7 @@ struct wire {
     unsigned unhandled;
     bool pong_due; /* the server has sent pusher:ping */
     struct sent_events events;
+    struct delta_reader readers[PLACES];
 };
 
 /* A connection that the client has closed, and the server has not. It still reads what was sent before. */
@@ -112,6 +117,8 @@ static void close_client(struct client *client) {
     client->used = false;
     wire->rest.length = wire->events.count = wire->unhandled = wire->cut = 0;
     wire->holds = wire->pong_due = false;
+    for (unsigned i = 0; i < PLACES; i++)
+        delta_reader_forget(&wire->readers[i]);
     for (unsigned i = 0; i < WORLD_WORKERS; i++)
         for (unsigned at = 0; at < publishers[i].count; at++)
             if (publishers[i].pending[at].except == client)
@@ -176,9 +183,19 @@ static void receive_signed_in(struct client *client) {
 
 static unsigned number_of(struct slice data) {
     unsigned long long number = 0;
+    size_t filler = sizeof WIRE_FILLER - 1;
 
-    WORLD_MUST(slice_to_number(data, EVENTS_MAX, &number), "the data of an event is %.*s", SLICE_ARGS(data));
+    WORLD_MUST(data.length > filler && slice_equal(slice_skip(data, data.length - filler), SLICE(WIRE_FILLER)) &&
+                   slice_to_number((struct slice){data.data, data.length - filler}, EVENTS_MAX, &number),
+               "the data of an event is %.*s", SLICE_ARGS(data));
     return (unsigned)number;
+}
+
+/* A client that subscribes anew has no texts; one that was in keeps them. */
+static void receive_success(struct client *client, unsigned place, struct slice data) {
+    model_received_success(client, place, data);
+    if (!client->places[place].was_in)
+        delta_reader_forget(&wires[client - model.clients].readers[place]);
 }
 
 /* Messages about a channel. */
@@ -190,7 +207,7 @@ static void receive_in_place(struct client *client, const struct wire_message *m
     if (slice_equal(message->event, SLICE("e")) || slice_equal(message->event, SLICE("client-e")))
         model_received_event(client, place, number_of(message->data));
     else if (slice_equal(message->event, SLICE("pusher_internal:subscription_succeeded")))
-        model_received_success(client, place, message->data);
+        receive_success(client, place, message->data);
     else if (slice_equal(message->event, SLICE("pusher:subscription_error")))
         model_received_error(client, place);
     else if (slice_equal(message->event, SLICE("pusher:cache_miss")))
@@ -200,12 +217,25 @@ static void receive_in_place(struct client *client, const struct wire_message *m
     else if (slice_equal(message->event, SLICE("pusher_internal:member_removed")))
         model_received_member(client, place, message->data, false);
     else
-        WORLD_MUST(slice_equal(message->event, SLICE("pusher_internal:subscription_count")),
+        WORLD_MUST(slice_equal(message->event, SLICE("pusher_internal:subscription_count")) ||
+                       slice_equal(message->event, SLICE("pusher:delta_compression_enabled")),
                    "client got the event %.*s", SLICE_ARGS(message->event));
 }
 
+/* The text of an event that may be a delta, or have a number; other messages are returned as they are. */
+static struct slice read_event(struct client *client, struct slice text) {
+    struct reader_message read = {.text = text};
+    unsigned place = place_of(wire_read_message(text).channel);
+    const char *wrong = NULL;
+
+    if (place < PLACES)
+        wrong = delta_reader_read(&wires[client - model.clients].readers[place], text, &read);
+    WORLD_MUST(wrong == NULL, "%s: %.*s", wrong, SLICE_ARGS(text));
+    return read.text;
+}
+
 static void receive_message(struct client *client, struct slice text) {
-    struct wire_message message = wire_read_message(text);
+    struct wire_message message = wire_read_message(read_event(client, text));
 
     if (message.channel.length != 0)
         receive_in_place(client, &message);
@@ -216,7 +246,9 @@ static void receive_message(struct client *client, struct slice text) {
     else if (slice_equal(message.event, SLICE("pusher:ping")))
         wires[client - model.clients].pong_due = true;
     else
-        WORLD_MUST(slice_equal(message.event, SLICE("pusher:error")), "client got the message %.*s", SLICE_ARGS(text));
+        WORLD_MUST(slice_equal(message.event, SLICE("pusher:error")) ||
+                       slice_equal(message.event, SLICE("pusher:delta_compression_enabled")),
+                   "client got the message %.*s", SLICE_ARGS(text));
 }
 
 static void receive_frame(struct client *client, uint8_t opcode, struct slice payload) {
@@ -479,7 +511,8 @@ static void send_wire(struct client *client, struct outgoing message) {
     out.length = 0;
     if (message.kind == SUBSCRIBE)
         wire_subscribe(&out, client->app, client->socket_id, place_names[message.place],
-                       place_kind(message.place) == KIND_PRESENCE ? (int)message.user : -1, message.wrong);
+                       place_kind(message.place) == KIND_PRESENCE ? (int)message.user : -1, message.wrong,
+                       message.delta);
     else if (message.kind == UNSUBSCRIBE)
         wire_unsubscribe(&out, place_names[message.place]);
     else if (message.kind == CLIENT_EVENT)
@@ -646,6 +679,7 @@ static struct client *client_and_channel(unsigned *place) {
 }
 
 static void do_subscribe(void) {
+    static const char *const wishes[] = {NULL, "true", "\"xdelta3\"", "false"};
     unsigned place, byte;
     struct client *client = client_and_channel(&place);
 
@@ -654,6 +688,7 @@ static void do_subscribe(void) {
         send_wire(client, (struct outgoing){.kind = SUBSCRIBE,
                                             .place = place,
                                             .user = byte % USERS,
+                                            .delta = wishes[byte >> 2 & 3],
                                             .wrong = (byte & 0x70) == 0x70 && place_kind(place) != KIND_PUBLIC});
 }
 
@@ -704,13 +739,14 @@ static void do_publish(void) {
     body.length = 0;
     if (batch)
         buffer_append(&body, SLICE("{\"batch\":["));
-    buffer_appendf(&body, "{\"name\":\"e\",\"data\":\"%u\",\"channel\":\"%s\"", request.numbers[0], place_names[place]);
+    buffer_appendf(&body, "{\"name\":\"e\",\"data\":\"%u" WIRE_FILLER "\",\"channel\":\"%s\"", request.numbers[0],
+                   place_names[place]);
     if (request.except != NULL)
         buffer_appendf(&body, ",\"socket_id\":\"%s\"", except->socket_id);
     buffer_append_byte(&body, '}');
     if (batch) {
         request.numbers[request.count++] = model_new_event(request.app, other);
-        buffer_appendf(&body, ",{\"name\":\"e\",\"data\":\"%u\",\"channel\":\"%s\"", request.numbers[1],
+        buffer_appendf(&body, ",{\"name\":\"e\",\"data\":\"%u" WIRE_FILLER "\",\"channel\":\"%s\"", request.numbers[1],
                        place_names[other]);
         if (request.except != NULL)
             buffer_appendf(&body, ",\"socket_id\":\"%s\"", except->socket_id);
@@ -801,7 +837,7 @@ static void do_read_again(void) {
         read_again(client);
 }
 
-/* A ping, or something that is no message, or no frame. */
+/* A ping, something about deltas, something that is no message, or no frame. */
 static void do_noise(void) {
     static struct buffer out;
     unsigned byte = next_byte();
@@ -815,6 +851,10 @@ static void do_noise(void) {
         client->doomed = client->must_close = true;
     } else if ((byte & 0x80) != 0) {
         wire_frame(&out, 0x81, SLICE("{\"event\":"));
+    } else if ((byte & 0x60) == 0x40) {
+        wire_enable_deltas(&out);
+    } else if ((byte & 0x60) == 0x60) {
+        wire_delta_sync_error(&out, place_names[(byte >> 3) % CHANNELS]);
     } else {
         wire_frame(&out, 0x89, SLICE("ping"));
         client->pongs++;

@@ -79,11 +79,14 @@ static void build_api(void) {
 
 void world_start(void) {
     static const struct world_app full = {.present = true, .enabled = true, .client_events = true};
-    const struct channel_hub_settings settings = {.cache_ttl_s = WORLD_CACHE_TTL_S,
-                                                  .group_max_messages = 4,
-                                                  .group_max_bytes = 4096,
-                                                  .terminate = session_terminate,
-                                                  .has_socket_id = session_has_socket_id};
+    const struct channel_hub_settings settings = {
+        .cache_ttl_s = WORLD_CACHE_TTL_S,
+        .group_max_messages = 4,
+        .group_max_bytes = 4096,
+        /* Few bytes and a short age: texts go all the time. */
+        .deltas = {.interval = 3, .min_size = 1, .max_age_s = 20, .max_bytes = 4096},
+        .terminate = session_terminate,
+        .has_socket_id = session_has_socket_id};
 
     log_set_level(LOG_ERROR);
     set_clock();
@@ -91,6 +94,7 @@ void world_start(void) {
     config.activity_timeout_s = 120;
     config.path_prefix = no_prefix;
     config.http_api.request_limit_in_mb = 1;
+    config.delta_compression.enabled = true;
     set_apps((const struct world_app[WORLD_APPS]){full, full});
     session_server_init(&sessions);
     sessions.config = &config;

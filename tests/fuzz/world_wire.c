@@ -93,8 +93,8 @@ static void append_text_frame(struct buffer *out, const struct buffer *text) {
     wire_frame(out, 0x81, buffer_slice(text));
 }
 
-void wire_subscribe(struct buffer *out, unsigned app, const char *socket_id, const char *channel, int user,
-                    bool wrong) {
+void wire_subscribe(struct buffer *out, unsigned app, const char *socket_id, const char *channel, int user, bool wrong,
+                    const char *delta) {
     static struct buffer text, signed_text;
     char data[40] = "";
 
@@ -108,6 +108,8 @@ void wire_subscribe(struct buffer *out, unsigned app, const char *socket_id, con
         json_append_string(&text, slice_of(data));
         buffer_append_byte(&text, ',');
     }
+    if (delta != NULL)
+        buffer_appendf(&text, "\"delta\":%s,", delta);
     append_signature(&text, app, buffer_slice(&signed_text), wrong);
     buffer_append(&text, SLICE("}}"));
     append_text_frame(out, &text);
@@ -125,7 +127,20 @@ void wire_client_event(struct buffer *out, const char *channel, unsigned number)
     static struct buffer text;
 
     text.length = 0;
-    buffer_appendf(&text, "{\"event\":\"client-e\",\"channel\":\"%s\",\"data\":\"%u\"}", channel, number);
+    buffer_appendf(&text, "{\"event\":\"client-e\",\"channel\":\"%s\",\"data\":\"%u" WIRE_FILLER "\"}", channel,
+                   number);
+    append_text_frame(out, &text);
+}
+
+void wire_enable_deltas(struct buffer *out) {
+    wire_frame(out, 0x81, SLICE("{\"event\":\"pusher:enable_delta_compression\"}"));
+}
+
+void wire_delta_sync_error(struct buffer *out, const char *channel) {
+    static struct buffer text;
+
+    text.length = 0;
+    buffer_appendf(&text, "{\"event\":\"pusher:delta_sync_error\",\"data\":{\"channel\":\"%s\"}}", channel);
     append_text_frame(out, &text);
 }
 

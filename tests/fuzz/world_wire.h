@@ -27,12 +27,21 @@ struct wire_message wire_read_message(struct slice text);
 /* The string at `name` of a JSON object; valid until the next call. */
 struct slice wire_member(struct slice object, const char *name);
 
+/* What the data of an event has after its number, so that deltas are worth while. */
+#define WIRE_FILLER                                                                                                    \
+    " and a part that all events have in common, as messages of one kind do: it makes a delta worth while"
+
 /* --- messages of a client --- */
 
-/* Signs with the key of app `app` (0 or 1), or wrongly. `user` < 0: without channel_data. */
-void wire_subscribe(struct buffer *out, unsigned app, const char *socket_id, const char *channel, int user, bool wrong);
+/* Signs with the key of app `app` (0 or 1), or wrongly. `user` < 0: without channel_data. `delta` is JSON text; NULL:
+ * without it. */
+void wire_subscribe(struct buffer *out, unsigned app, const char *socket_id, const char *channel, int user, bool wrong,
+                    const char *delta);
 void wire_unsubscribe(struct buffer *out, const char *channel);
 void wire_client_event(struct buffer *out, const char *channel, unsigned number);
+/* Deltas for the whole connection; a client that has lost its texts of a channel. */
+void wire_enable_deltas(struct buffer *out);
+void wire_delta_sync_error(struct buffer *out, const char *channel);
 void wire_sign_in(struct buffer *out, unsigned app, const char *socket_id, unsigned user, bool wrong);
 
 /* --- the HTTP API --- */

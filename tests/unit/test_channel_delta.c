@@ -124,12 +124,19 @@ static bool next_message(struct peer *peer) {
     return true;
 }
 
+static void read_message(struct peer *peer, struct reader_message *read) {
+    const char *wrong = delta_reader_read(&peer->reader, buffer_slice(&message), read);
+
+    if (wrong != NULL)
+        fail_msg("%s: %.*s", wrong, SLICE_ARGS(buffer_slice(&message)));
+}
+
 static struct reader_message read_next(struct peer *peer) {
     struct reader_message read;
 
     if (!next_message(peer))
         fail_msg("no message came");
-    delta_reader_read(&peer->reader, buffer_slice(&message), &read);
+    read_message(peer, &read);
     return read;
 }
 
@@ -568,7 +575,7 @@ static void who_lost_an_event_because_it_was_slow_gets_the_next_one_whole(void *
         harness_settle(workers.list[0]);
         while (next_message(slow)) {
             struct reader_message message_read;
-            delta_reader_read(&slow->reader, buffer_slice(&message), &message_read);
+            read_message(slow, &message_read);
             read++;
             harness_settle(workers.list[0]);
         }

@@ -335,6 +335,7 @@ static void check_peer(const struct peer *peer, const struct told *histories, st
 
     for (size_t i = 0; i < told.count; i++) {
         struct reader_message read;
+        const char *wrong;
         if (slice_starts_with(told.messages[i], SLICE("{\"note\":"))) {
             json_t *json = json_loadb(told.messages[i].data, told.messages[i].length, 0, NULL);
             const char *what = json_string_value(json_object_get(json, "note"));
@@ -346,7 +347,9 @@ static void check_peer(const struct peer *peer, const struct told *histories, st
             json_decref(json);
             continue;
         }
-        delta_reader_read(&reader, told.messages[i], &read);
+        wrong = delta_reader_read(&reader, told.messages[i], &read);
+        if (wrong != NULL)
+            fail_msg("%u: %s: %.*s", peer->number, wrong, SLICE_ARGS(told.messages[i]));
         count_form(&read, counts);
         assert_non_null(history);
         if (!placed) /* the first event after the join */

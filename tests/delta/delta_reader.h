@@ -1,7 +1,7 @@
 /*
  * What a client that takes deltas makes of the messages of one channel. It does what the clients of the protocol family
  * do, and no more: it keeps the texts of numbered messages, and looks a base up by its number only if the channel has
- * conflation keys. A message that it cannot read fails the test.
+ * conflation keys.
  */
 #pragma once
 
@@ -37,8 +37,8 @@ struct reader_message {
     char key[300];
 };
 
-/* Reads a message and returns its form. */
-enum reader_form delta_reader_read(struct delta_reader *reader, struct slice message, struct reader_message *read);
+/* Reads a message. Returns NULL, or why the client cannot read it. */
+const char *delta_reader_read(struct delta_reader *reader, struct slice message, struct reader_message *read);
 
 /* Forgets all texts, as a client that subscribes again. */
 void delta_reader_forget(struct delta_reader *reader);

@@ -1,11 +1,5 @@
 #include "delta_reader.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-
 #include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -124,24 +118,20 @@ static void read_numbered(struct delta_reader *reader, struct slice message, con
 
 /* --- deltas --- */
 
-static void decode(const char *algorithm, struct slice base, struct slice delta, struct buffer *text) {
-    const char *wrong = "is of no known algorithm";
-
+static const char *decode_delta(const char *algorithm, struct slice base, struct slice delta, struct buffer *text) {
     if (strcmp(algorithm, "fossil") == 0)
-        wrong = fossil_decode(base, delta, text);
-    else if (strcmp(algorithm, "xdelta3") == 0)
-        wrong = vcdiff_decode(base, delta, text);
-    if (wrong != NULL)
-        fail_msg("a delta: %s", wrong);
+        return fossil_decode(base, delta, text);
+    return strcmp(algorithm, "xdelta3") == 0 ? vcdiff_decode(base, delta, text) : "a delta of no known algorithm";
 }
 
-static void read_delta(struct delta_reader *reader, const json_t *data, struct reader_message *read) {
+static const char *read_delta(struct delta_reader *reader, const json_t *data, struct reader_message *read) {
     const char *algorithm = json_string_value(json_object_get(data, "algorithm"));
     const char *key = json_string_value(json_object_get(data, "conflation_key"));
     struct slice base64 = slice_of(json_string_value(json_object_get(data, "delta")));
     unsigned char *delta = alloc(base64.length + 1);
     const struct reader_text *base;
     struct buffer text = {0};
+    const char *wrong;
     size_t length = 0;
 
     read->form = READ_DELTA;
@@ -152,26 +142,31 @@ static void read_delta(struct delta_reader *reader, const json_t *data, struct r
     snprintf(read->key, sizeof read->key, "%s", key != NULL ? key : "");
     base = base_of_delta(reader, read->key, read->base);
     if (base == NULL)
-        fail_msg("a delta of %lld under \"%s\", which the client does not have", read->base, read->key);
-    assert_true(base64_decode(base64, delta, &length));
-    decode(read->algorithm, buffer_slice(&base->text), (struct slice){(char *)delta, length}, &text);
-    keep_text(reader, read->key, read->number, buffer_slice(&text));
-    read->text = buffer_slice(&reader->texts[reader->count - 1].text);
+        wrong = "a delta of a message that the client does not have";
+    else if (!base64_decode(base64, delta, &length))
+        wrong = "a delta that is not in base 64";
+    else
+        wrong = decode_delta(read->algorithm, buffer_slice(&base->text), (struct slice){(char *)delta, length}, &text);
+    if (wrong == NULL) {
+        keep_text(reader, read->key, read->number, buffer_slice(&text));
+        read->text = buffer_slice(&reader->texts[reader->count - 1].text);
+    }
     buffer_dispose(&text);
     free(delta);
+    return wrong;
 }
 
-enum reader_form delta_reader_read(struct delta_reader *reader, struct slice message, struct reader_message *read) {
+const char *delta_reader_read(struct delta_reader *reader, struct slice message, struct reader_message *read) {
     json_t *json = json_loadb(message.data, message.length, 0, NULL);
-    const char *event = json_string_value(json_object_get(json, "event"));
+    const char *event = json_string_value(json_object_get(json, "event")), *wrong = NULL;
 
-    if (json == NULL || event == NULL)
-        fail_msg("%.*s is no event", SLICE_ARGS(message));
     *read = (struct reader_message){.text = message};
-    if (strcmp(event, "pusher:delta") == 0)
-        read_delta(reader, json_object_get(json, "data"), read);
+    if (event == NULL)
+        wrong = "it is no event";
+    else if (strcmp(event, "pusher:delta") == 0)
+        wrong = read_delta(reader, json_object_get(json, "data"), read);
     else if (json_object_get(json, "__delta_seq") != NULL)
         read_numbered(reader, message, json, read);
     json_decref(json);
-    return read->form;
+    return wrong;
 }
