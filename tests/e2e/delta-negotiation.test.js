@@ -367,6 +367,30 @@ test('after_a_sync_error_the_next_message_is_whole_for_this_client', async (t) =
   assert.equal(kinds, 'WFFFFFFF');
 });
 
+test('a_server_without_deltas_sends_none', async (t) => {
+  const other = await serverFor(t, { config: withoutDeltas });
+  const ws = await connect(other, { t });
+  await enable(ws);
+  await subscribe(ws, 'follows');
+  await subscribe(ws, 'asks', { delta: true });
+  for (const channel of ['follows', 'asks']) assert.equal(await gets(ws, channel, 3, { on: other }), 'PPP');
+});
+
+test('the_name_of_the_algorithm_is_left_out_until_a_client_was_told_of_another_one', async (t) => {
+  const other = await serverFor(t, { config: { delta_compression: { omit_delta_algorithm: true } } });
+  const ws = await connect(other, { t });
+  await subscribe(ws, 'names', { delta: true });
+  const second = async () => {
+    for (const event of [tick('names'), tick('names')]) await publish(other, event);
+    await nextTick(ws, 'names');
+    return (await nextTick(ws, 'names')).data.algorithm;
+  };
+  assert.equal(await second(), undefined);
+  const told = await connect(other, { t });
+  assert.equal(await enable(told, { algorithms: ['xdelta3'] }), enabled('xdelta3'));
+  assert.equal(await second(), 'fossil');
+});
+
 test('clients_that_do_not_ask_get_every_byte_as_without_deltas', async (t) => {
   const plain = await connect(server, { t });
   const asking = await connect(server, { t });
