@@ -1,4 +1,4 @@
-// A pusher-js client that subscribes with a filter: it gets the trades of one symbol only. docs/tags.md describes filters.
+// A pusher-js client that subscribes with a filter: it gets the trades of one symbol only. See docs/tags.md.
 const { default: Pusher } = await import('pusher-js').catch(() =>
   fail('pusher-js is missing: npm ci --prefix examples'),
 );

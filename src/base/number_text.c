@@ -28,7 +28,7 @@ static bool fits_whole_number(struct slice token) {
  * after the first attempt, with zeros at its end. */
 static struct decimal shortest_decimal(double number) {
     struct decimal decimal = {.count = 0};
-    char text[40];
+    char text[40] = "";
     const char *at = text;
 
     for (int precision = number < DBL_MIN ? 0 : 14; precision <= 16; precision++) {

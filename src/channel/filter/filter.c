@@ -146,7 +146,7 @@ static int compare_listed(const void *a, const void *b) {
 
 /* Appends the values in the order of their bytes, each once. */
 static bool emit_values(struct filter_compiler *compiler, const struct value_list *list) {
-    struct slice sorted[FILTER_VALUES_MAX];
+    struct slice sorted[FILTER_VALUES_MAX] = {{0}};
     uint32_t ends[1 + FILTER_VALUES_MAX] = {0}; /* after their number */
     uint32_t start = 0, length = 0;
 
