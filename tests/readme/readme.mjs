@@ -115,6 +115,12 @@ async function tryEverything() {
   // What is printed to be pasted is what the README says.
   for (const name of ['listen', 'publish']) await server.says(look(name).trim(), STEP_MS);
 
+  // A server whose port is another one's is not introduced.
+  const second = shell('serve again', 'make run');
+  assert.notEqual((await second.exited).code, 0);
+  assert.match(second.output, /Address already in use/);
+  assert.doesNotMatch(second.output, /^ *address +http/m);
+
   await tryCurlew();
   await tryLibraries();
 
