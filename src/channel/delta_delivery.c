@@ -8,6 +8,7 @@ enum form { FORM_PLAIN, FORM_FOSSIL, FORM_XDELTA3, FORM_NUMBERED, FORMS };
 /* Chunks, made when the first subscriber needs them, and what one of them is for the counters. */
 struct formed {
     struct chunk *chunk;
+    uint32_t times;          /* how often it was queued */
     uint32_t deltas, wholes; /* events in it */
     uint64_t original;       /* bytes of these deltas' events when they are sent whole */
     uint64_t encoded;        /* bytes of the deltas */
@@ -99,34 +100,44 @@ static struct formed *event_in_form(struct delta_delivery *delivery, unsigned ev
     return formed;
 }
 
-static void release_forms(struct delta_delivery *delivery) {
-    for (unsigned form = 0; form < FORMS; form++) {
-        if (delivery->joined[form].chunk != NULL)
-            chunk_unref(delivery->joined[form].chunk);
-        for (unsigned i = 0; i < delivery->count; i++)
-            if (delivery->single[i][form].chunk != NULL)
-                chunk_unref(delivery->single[i][form].chunk);
+/* Adds what was queued of a form to the counters, and releases it. Returns how often that was. */
+static uint32_t finish_form(struct delta_delivery *delivery, const struct formed *formed, unsigned events) {
+    if (formed->chunk == NULL)
+        return 0;
+    delivery->delivered->messages += (uint64_t)formed->times * events;
+    delivery->deltas += (uint64_t)formed->times * formed->deltas;
+    delivery->wholes += (uint64_t)formed->times * formed->wholes;
+    delivery->original += formed->times * formed->original;
+    delivery->encoded += formed->times * formed->encoded;
+    chunk_unref(formed->chunk);
+    return formed->times;
+}
+
+static void finish_forms(struct delta_delivery *delivery) {
+    uint32_t together = 0;
+
+    for (unsigned form = 0; form < FORMS; form++)
+        together += finish_form(delivery, &delivery->joined[form], delivery->count);
+    for (unsigned event = 0; event < delivery->count; event++) {
+        delivery->delivered->recipients[event] = together;
+        for (unsigned form = 0; form < FORMS; form++)
+            delivery->delivered->recipients[event] += finish_form(delivery, &delivery->single[event][form], 1);
     }
 }
 
 /* --- subscribers --- */
 
-/* Queues a chunk with so many events, the last of which has the number. */
-static bool send_formed(struct delta_delivery *delivery, struct subscriber *entry, const struct formed *formed,
-                        unsigned events, uint64_t number) {
+/* Queues a chunk, whose last event has the number. */
+static void send_formed(struct delta_delivery *delivery, struct subscriber *entry, struct formed *formed,
+                        uint64_t number) {
     ssize_t queued = subscriber_send(delivery->list, entry->stream, formed->chunk);
 
     if (queued < 0) { /* dropped, if the connection is not about to close */
         subscriber_forget(delivery->list, entry, number);
-        return false;
+        return;
     }
-    delivery->delivered->messages += events;
+    formed->times++;
     delivery->delivered->bytes += (uint64_t)queued;
-    delivery->deltas += formed->deltas;
-    delivery->wholes += formed->wholes;
-    delivery->original += formed->original;
-    delivery->encoded += formed->encoded;
-    return true;
 }
 
 static bool is_left_out(const struct publication *publication, const struct subscriber *entry) {
@@ -159,8 +170,7 @@ static void send_one_event(struct delta_delivery *delivery, struct subscriber *e
     form = form_taken(publication->deltas, entry);
     if (form != FORM_PLAIN && !knows_base(publication, entry, delivery->filters))
         form = FORM_NUMBERED;
-    if (send_formed(delivery, entry, event_in_form(delivery, event, form), 1, publication->number))
-        delivery->delivered->recipients[event]++;
+    send_formed(delivery, entry, event_in_form(delivery, event, form), publication->number);
 }
 
 /* True if nothing has to be known of the subscriber but what it takes. */
@@ -199,22 +209,19 @@ static void begin_delivery(struct delta_delivery *delivery, struct publication *
 void delta_delivery_send(struct publication *const *group, unsigned count, struct subscriber_list *list,
                          struct app_part *app, struct delivered *delivered) {
     struct delta_delivery delivery;
-    uint32_t together = 0;
 
     begin_delivery(&delivery, group, count, list, delivered);
     for (uint32_t i = 0; i < list->count; i++) {
         struct subscriber *entry = &list->entries[i];
         if (takes_whole_group(&delivery, entry)) {
-            together += send_formed(&delivery, entry, group_in_form(&delivery, form_taken(group[0]->deltas, entry)),
-                                    count, group[count - 1]->number);
+            send_formed(&delivery, entry, group_in_form(&delivery, form_taken(group[0]->deltas, entry)),
+                        group[count - 1]->number);
             continue;
         }
         for (unsigned event = 0; event < count; event++)
             send_one_event(&delivery, entry, event);
     }
-    for (unsigned event = 0; event < count; event++)
-        delivered->recipients[event] += together;
-    release_forms(&delivery);
+    finish_forms(&delivery);
     counter_add(&app->counters.filtered_messages, delivery.filtered);
     counter_add(&app->counters.delta_messages, delivery.deltas);
     counter_add(&app->counters.delta_wholes, delivery.wholes);
