@@ -298,13 +298,15 @@ test('a_client_gets_no_algorithm_that_it_did_not_list', async (t) => {
     await subscribe(ws, 'follows');
   }
   await enable(late, { algorithms: ['fossil', 'gzip'] });
-  for (const [ws, delta] of [
-    [fossil, 'F'],
-    [xdelta3, 'X'],
-    [late, 'F'],
-  ])
-    for (const channel of ['vc-listed', 'fo-listed', 'follows'])
-      assert.equal((await gets(ws, channel, 1)).replace('W', delta), delta, `${channel} ${delta}`);
+  for (const channel of ['vc-listed', 'fo-listed', 'follows']) {
+    for (let i = 0; i < 2; i++) await publish(server, tick(channel));
+    for (const [ws, kinds] of [
+      [fossil, 'WF'],
+      [xdelta3, 'WX'],
+      [late, 'WF'],
+    ])
+      assert.equal(kindOf(await nextTick(ws, channel)) + kindOf(await nextTick(ws, channel)), kinds, channel);
+  }
 });
 
 test('a_list_without_a_known_algorithm_ends_what_the_connection_had_asked_for', async (t) => {
@@ -349,6 +351,16 @@ test('subscribing_again_keeps_deltas_and_unsubscribing_ends_them', async (t) => 
   unsubscribe(ws, 'again');
   await subscribe(ws, 'again', { delta: true });
   assert.equal(await gets(ws, 'again'), 'WF');
+});
+
+test('subscribing_again_keeps_what_the_subscription_decided_against_its_connection', async (t) => {
+  const ws = await connect(server, { t });
+  await enable(ws);
+  await subscribe(ws, 'declined', { delta: false });
+  await subscribe(ws, 'chosen', { delta: 'xdelta3' });
+  for (const channel of ['declined', 'chosen']) await subscribe(ws, channel);
+  assert.equal(await gets(ws, 'declined'), 'PP');
+  assert.equal(await gets(ws, 'chosen'), 'WX');
 });
 
 test('after_a_sync_error_the_next_message_is_whole_for_this_client', async (t) => {
