@@ -65,12 +65,14 @@ static void start(void) {
                                                   .group_max_messages = 64,
                                                   .group_max_bytes = 65536,
                                                   .deltas = {.interval = 3, .max_keys = 2, .max_bytes = 4096},
+                                                  .filters = true,
                                                   .terminate = session_terminate,
                                                   .has_socket_id = session_has_socket_id};
 
     MUST(workers_create(&workers, 1, NULL));
     config.activity_timeout_s = 120;
     config.delta_compression.enabled = true;
+    config.tag_filtering.enabled = true;
     config.app_manager.array_apps = json_pack(
         "[{s:s, s:s, s:s, s:b, s:b, s:i, s:i, s:i, s:i, s:[{s:s, s:[s]}]}]", "id", "1", "key", "key", "secret", SECRET,
         "enable_client_messages", 1, "enable_watchlist_events", 1, "max_presence_members_per_channel", 2,

@@ -31,6 +31,8 @@ struct outgoing {
     unsigned place, user, number;
     bool wrong;
     const char *delta; /* of a subscription; NULL: none */
+    enum world_filter filter;
+    bool malformed; /* the filter */
 };
 
 /* Client events on their way. `sure`: the client was subscribed when it sent this. */
@@ -340,17 +342,22 @@ static void read_answers(unsigned worker) {
     struct publisher *publisher = &publishers[worker];
     struct slice body;
     unsigned status, done = 0;
+    bool refused = false;
     size_t at = 0;
 
     while ((status = wire_next_answer(&publisher->socket->to_client, &at, &body)) != 0) {
         WORLD_MUST(done < publisher->count, "an answer came without a request");
         handle_answer(worker, &publisher->pending[done++], status, body);
+        refused = status != 200;
     }
     publisher->socket->to_client.length = 0;
     publisher->count -= done;
     memmove(publisher->pending, publisher->pending + done, publisher->count * sizeof publisher->pending[0]);
     if (publisher->socket->server_ended) {
-        WORLD_MUST(publisher->count == 0, "the server has closed a connection with an open request");
+        /* A request whose head alone has arrived in a turn may be refused by it. Its body is not read then, nor is what
+         * follows. */
+        WORLD_MUST(publisher->count == 0 || refused, "the server has closed a connection with an open request");
+        publisher->count = 0;
         leave_socket(&(struct leaving){.socket = publisher->socket, .worker = worker});
         publisher->socket = NULL;
     }
@@ -433,6 +440,8 @@ static void message_sent(struct client *client, const struct outgoing *message) 
     struct place *place = &client->places[message->place];
 
     wire->unhandled++;
+    if (message->malformed)
+        return;
     if (message->kind == CLIENT_EVENT) {
         MUST(wire->events.count < UNHANDLED_MAX);
         wire->events.list[wire->events.count].number = message->number;
@@ -444,6 +453,8 @@ static void message_sent(struct client *client, const struct outgoing *message) 
         place->leaving = true;
         return;
     }
+    if (!message->wrong)
+        model_ask_filter(place, message->filter);
     place->wrong = message->wrong;
     place->again = place->state == PLACE_IN;
     if (place->state == PLACE_OUT) {
@@ -505,6 +516,17 @@ static struct client *ready_client(unsigned index, unsigned place) {
     return client->used && client->socket_id[0] != '\0' && !client->must_close ? client : NULL;
 }
 
+static const char *filter_of(const struct outgoing *message) {
+    static const char *const filters[WORLD_FILTERS] = {
+        [TAKES_ALL] = NULL,
+        [TAKES_ONE] = "{\"key\":\"t\",\"cmp\":\"eq\",\"val\":1}",
+        [TAKES_NOT_ONE] = "{\"op\":\"not\",\"nodes\":[{\"key\":\"t\",\"cmp\":\"eq\",\"val\":\"1\"}]}",
+        [TAKES_ONE_OR_TWO] = "{\"key\":\"t\",\"cmp\":\"in\",\"vals\":[\"2\",1]}",
+    };
+
+    return message->malformed ? "{\"key\":\"t\",\"cmp\":\"eq\"}" : filters[message->filter];
+}
+
 static void send_wire(struct client *client, struct outgoing message) {
     static struct buffer out;
 
@@ -512,7 +534,7 @@ static void send_wire(struct client *client, struct outgoing message) {
     if (message.kind == SUBSCRIBE)
         wire_subscribe(&out, client->app, client->socket_id, place_names[message.place],
                        place_kind(message.place) == KIND_PRESENCE ? (int)message.user : -1, message.wrong,
-                       message.delta);
+                       message.delta, filter_of(&message));
     else if (message.kind == UNSUBSCRIBE)
         wire_unsubscribe(&out, place_names[message.place]);
     else if (message.kind == CLIENT_EVENT)
@@ -650,7 +672,9 @@ static void check_world(void) {
         if (client->used) {
             model_check_client(client);
             client->doomed = !model_app_works(client->app);
-            client->lagged = false;
+            client->lagged = wires[i].pong_due; /* the pong may be too late */
+            if (client->lagged)
+                answer_ping(client);
         }
     }
     for (unsigned app = 0; app < WORLD_APPS; app++)
@@ -689,6 +713,8 @@ static void do_subscribe(void) {
                                             .place = place,
                                             .user = byte % USERS,
                                             .delta = wishes[byte >> 2 & 3],
+                                            .filter = byte >> 6 & 3,
+                                            .malformed = (byte & 0x0f) == 0x0f,
                                             .wrong = (byte & 0x70) == 0x70 && place_kind(place) != KIND_PUBLIC});
 }
 
@@ -706,7 +732,7 @@ static void do_client_event(void) {
 
     if (client != NULL && model.events < EVENTS_MAX)
         send_wire(client, (struct outgoing){
-                              .kind = CLIENT_EVENT, .place = place, .number = model_new_event(client->app, place)});
+                              .kind = CLIENT_EVENT, .place = place, .number = model_new_event(client->app, place, 0)});
 }
 
 static void do_sign_in(void) {
@@ -723,6 +749,19 @@ static void do_sign_in(void) {
                           .kind = SIGN_IN, .place = CHANNELS + user, .user = user, .wrong = (byte & 0xe0) == 0xe0});
 }
 
+/* Appends the body of one event of the request. */
+static void append_event(struct buffer *body, const struct request *request, unsigned index) {
+    unsigned number = request->numbers[index], tag = model.event[number].tag;
+
+    buffer_appendf(body, "{\"name\":\"e\",\"data\":\"%u" WIRE_FILLER "\",\"channel\":\"%s\"", number,
+                   place_names[model.event[number].place]);
+    if (request->except != NULL)
+        buffer_appendf(body, ",\"socket_id\":\"%s\"", request->except->socket_id);
+    if (tag != 0)
+        buffer_appendf(body, ",\"tags\":{\"t\":\"%u\"}", tag);
+    buffer_append_byte(body, '}');
+}
+
 static void do_publish(void) {
     static struct buffer body;
     unsigned first = next_byte(), second = next_byte(), third = next_byte();
@@ -733,24 +772,18 @@ static void do_publish(void) {
 
     if (model.events + 2 > EVENTS_MAX)
         return;
-    request.numbers[0] = model_new_event(request.app, place);
+    request.numbers[0] = model_new_event(request.app, place, second / PLACES % WORLD_TAGS);
     if ((first & 0x60) == 0x60 && except->used && except->socket_id[0] != '\0' && except->app == request.app)
         request.except = except;
     body.length = 0;
     if (batch)
         buffer_append(&body, SLICE("{\"batch\":["));
-    buffer_appendf(&body, "{\"name\":\"e\",\"data\":\"%u" WIRE_FILLER "\",\"channel\":\"%s\"", request.numbers[0],
-                   place_names[place]);
-    if (request.except != NULL)
-        buffer_appendf(&body, ",\"socket_id\":\"%s\"", except->socket_id);
-    buffer_append_byte(&body, '}');
+    append_event(&body, &request, 0);
     if (batch) {
-        request.numbers[request.count++] = model_new_event(request.app, other);
-        buffer_appendf(&body, ",{\"name\":\"e\",\"data\":\"%u" WIRE_FILLER "\",\"channel\":\"%s\"", request.numbers[1],
-                       place_names[other]);
-        if (request.except != NULL)
-            buffer_appendf(&body, ",\"socket_id\":\"%s\"", except->socket_id);
-        buffer_append(&body, SLICE("}]}"));
+        request.numbers[request.count++] = model_new_event(request.app, other, third / CHANNELS % WORLD_TAGS);
+        buffer_append_byte(&body, ',');
+        append_event(&body, &request, 1);
+        buffer_append(&body, SLICE("]}"));
     }
     send_request(first % WORLD_WORKERS, &request, batch ? "batch_events" : "events", buffer_slice(&body));
 }

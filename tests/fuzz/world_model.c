@@ -73,21 +73,48 @@ bool model_app_works(unsigned app) {
     return model.apps[app].present && model.apps[app].enabled;
 }
 
-unsigned model_new_event(unsigned app, unsigned place) {
+unsigned model_new_event(unsigned app, unsigned place, unsigned tag) {
     unsigned number = ++model.events;
 
     MUST(number <= EVENTS_MAX);
     model.event[number].app = app;
     model.event[number].place = place;
+    model.event[number].tag = tag;
     return number;
 }
 
+static bool filter_takes(enum world_filter filter, unsigned tag) {
+    switch (filter) {
+    case TAKES_ONE:
+        return tag == 1;
+    case TAKES_NOT_ONE:
+        return tag != 1;
+    case TAKES_ONE_OR_TWO:
+        return tag == 1 || tag == 2;
+    default:
+        return true;
+    }
+}
+
+void model_ask_filter(struct place *place, enum world_filter filter) {
+    place->asked_filter = filter;
+    if (filter == place->filter)
+        return;
+    /* What is on its way meets the one filter or the other. */
+    for (unsigned i = 0; i < place->count; i++) {
+        place->queue[place->first + i].may = true;
+        place->queue[place->first + i].filtered = false;
+    }
+}
+
 static void expect_event(struct place *place, unsigned number, bool may) {
+    bool takes = may || filter_takes(place->filter, model.event[number].tag);
+
     if (place->first + place->count == EVENTS_MAX) {
         memmove(place->queue, place->queue + place->first, place->count * sizeof place->queue[0]);
         place->first = 0;
     }
-    place->queue[place->first + place->count++] = (struct expected){(uint16_t)number, may};
+    place->queue[place->first + place->count++] = (struct expected){(uint16_t)number, may, !takes};
 }
 
 void model_publish(unsigned number, unsigned worker, const struct client *except, bool may) {
@@ -143,6 +170,10 @@ static bool kept_can_be(const struct kept_event *kept, unsigned number) {
     return false;
 }
 
+static bool may_miss(const struct expected *expected) {
+    return expected->may || expected->filtered;
+}
+
 /* Forgets the events that came before the kept event. */
 static void skip_to_kept(struct place *place, unsigned index, unsigned number) {
     unsigned at = 0;
@@ -152,7 +183,7 @@ static void skip_to_kept(struct place *place, unsigned index, unsigned number) {
     if (at == place->count)
         return;
     for (; place->queue[place->first].number != number; place->first++, place->count--)
-        WORLD_MUST(place->queue[place->first].may, "event %u of %s was lost", place->queue[place->first].number,
+        WORLD_MUST(may_miss(&place->queue[place->first]), "event %u of %s was lost", place->queue[place->first].number,
                    place_names[index]);
     place->first++;
     place->count--;
@@ -181,12 +212,14 @@ void model_received_event(struct client *client, unsigned index, unsigned number
         return;
     }
     while (place->count != 0 && place->queue[place->first].number != number) {
-        WORLD_MUST(place->queue[place->first].may, "event %u of %s was lost: client got %u",
+        WORLD_MUST(may_miss(&place->queue[place->first]), "event %u of %s was lost: client got %u",
                    place->queue[place->first].number, place_names[index], number);
         place->first++;
         place->count--;
     }
     WORLD_MUST(place->count != 0, "client got event %u of %s, which is not for it, or a second time", number,
+               place_names[index]);
+    WORLD_MUST(!place->queue[place->first].filtered, "client got event %u of %s, which its filter excludes", number,
                place_names[index]);
     place->first++;
     place->count--;
@@ -243,6 +276,7 @@ void model_received_success(struct client *client, unsigned index, struct slice 
     WORLD_MUST(!place->wrong, "client was subscribed to %s with a wrong signature", place_names[index]);
     place->was_in = place->state == PLACE_IN;
     place->state = PLACE_IN;
+    place->filter = place->asked_filter;
     place->again = false;
     place->cache_due = place_caches(index);
     if (place_kind(index) == KIND_PRESENCE) {
@@ -321,7 +355,7 @@ void model_check_client(const struct client *client) {
         const struct place *place = &client->places[i];
         WORLD_MUST(place->state != PLACE_ASKED, "a subscription to %s was not answered", place_names[i]);
         for (unsigned at = 0; at < place->count; at++)
-            WORLD_MUST(place->queue[place->first + at].may, "event %u of %s did not arrive",
+            WORLD_MUST(may_miss(&place->queue[place->first + at]), "event %u of %s did not arrive",
                        place->queue[place->first + at].number, place_names[i]);
         if (place->state == PLACE_IN && place_kind(i) == KIND_PRESENCE)
             WORLD_MUST(place->view == model_members(client->app, i),

@@ -44,7 +44,13 @@ unsigned place_of(struct slice name);
 struct expected {
     uint16_t number; /* of the event */
     bool may;
+    bool filtered; /* the filter of the client holds it back */
 };
+
+/* The filters of subscriptions, and how many there are. */
+enum world_filter { TAKES_ALL, TAKES_ONE, TAKES_NOT_ONE, TAKES_ONE_OR_TWO, WORLD_FILTERS };
+/* The tag `t` of an event; 0: it has no tags. */
+#define WORLD_TAGS 4
 
 enum place_state { PLACE_OUT, PLACE_ASKED, PLACE_IN };
 
@@ -55,9 +61,10 @@ struct place {
     bool wrong;   /* the last signature was wrong */
     bool again;   /* asked although it is in: one more success, with a snapshot */
     bool cache_due;
-    bool was_in;   /* the last success was one of a client that was in */
-    unsigned user; /* in a presence channel */
-    unsigned view; /* the members that the client knows: a bit for each user */
+    bool was_in;                            /* the last success was one of a client that was in */
+    enum world_filter filter, asked_filter; /* in force, and of the last request */
+    unsigned user;                          /* in a presence channel */
+    unsigned view;                          /* the members that the client knows: a bit for each user */
     unsigned first, count;
     struct expected queue[EVENTS_MAX];
 };
@@ -93,7 +100,7 @@ struct world_model {
     struct kept_event kept[WORLD_APPS][CHANNELS];
     unsigned events; /* published so far */
     struct {
-        unsigned app, place;
+        unsigned app, place, tag;
     } event[EVENTS_MAX + 1];
     uint64_t turn;
 };
@@ -104,7 +111,10 @@ extern struct world_model model;
 void model_begin(void);
 
 bool model_app_works(unsigned app);
-unsigned model_new_event(unsigned app, unsigned place);
+unsigned model_new_event(unsigned app, unsigned place, unsigned tag);
+
+/* A client has asked for the filter of a subscription that it may have already. */
+void model_ask_filter(struct place *place, enum world_filter filter);
 
 /* An event was published in a turn of `worker`; `except` (may be NULL) does not get it. `may`: it is not certain. */
 void model_publish(unsigned number, unsigned worker, const struct client *except, bool may);

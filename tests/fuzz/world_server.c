@@ -83,6 +83,8 @@ void world_start(void) {
         .cache_ttl_s = WORLD_CACHE_TTL_S,
         .group_max_messages = 4,
         .group_max_bytes = 4096,
+        .filters = true,
+        .show_tags = true,
         /* Few bytes and a short age: texts go all the time. */
         .deltas = {.interval = 3, .min_size = 1, .max_age_s = 20, .max_bytes = 4096},
         .terminate = session_terminate,
@@ -92,6 +94,7 @@ void world_start(void) {
     set_clock();
     MUST(workers_create(&workers, WORLD_WORKERS, NULL));
     config.activity_timeout_s = 120;
+    config.tag_filtering.enabled = true;
     config.path_prefix = no_prefix;
     config.http_api.request_limit_in_mb = 1;
     config.delta_compression.enabled = true;

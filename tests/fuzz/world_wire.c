@@ -94,13 +94,15 @@ static void append_text_frame(struct buffer *out, const struct buffer *text) {
 }
 
 void wire_subscribe(struct buffer *out, unsigned app, const char *socket_id, const char *channel, int user, bool wrong,
-                    const char *delta) {
+                    const char *delta, const char *filter) {
     static struct buffer text, signed_text;
     char data[40] = "";
 
     text.length = signed_text.length = 0;
     buffer_appendf(&signed_text, "%s:%s", socket_id, channel);
     buffer_appendf(&text, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"%s\",", channel);
+    if (filter != NULL)
+        buffer_appendf(&text, "\"filter\":%s,", filter);
     if (user >= 0) {
         snprintf(data, sizeof data, "{\"user_id\":\"u%d\"}", user);
         buffer_appendf(&signed_text, ":%s", data);

@@ -33,10 +33,10 @@ struct slice wire_member(struct slice object, const char *name);
 
 /* --- messages of a client --- */
 
-/* Signs with the key of app `app` (0 or 1), or wrongly. `user` < 0: without channel_data. `delta` is JSON text; NULL:
- * without it. */
+/* Signs with the key of app `app` (0 or 1), or wrongly. `user` < 0: without channel_data. `delta` and `filter` are JSON
+ * texts; NULL: without it. */
 void wire_subscribe(struct buffer *out, unsigned app, const char *socket_id, const char *channel, int user, bool wrong,
-                    const char *delta);
+                    const char *delta, const char *filter);
 void wire_unsubscribe(struct buffer *out, const char *channel);
 void wire_client_event(struct buffer *out, const char *channel, unsigned number);
 /* Deltas for the whole connection; a client that has lost its texts of a channel. */
