@@ -37,5 +37,5 @@ static inline bool app_delta_is_off(const struct app_delta_setting *setting) {
 
 /* True if subscribers of the channel get the tags of events. `server_default` is the setting of the server. */
 static inline bool app_delta_shows_tags(const struct app_delta_setting *setting, bool server_default) {
-    return app_delta_has_settings(setting) ? setting->enable_tags : server_default;
+    return setting != NULL && app_delta_has_settings(setting) ? setting->enable_tags : server_default;
 }
