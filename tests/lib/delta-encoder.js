@@ -6,6 +6,9 @@ import path from 'node:path';
 
 import { BINARY } from './server.js';
 
+// For programs in folders that have no packages.
+export { createDelta } from 'fossil-delta';
+
 const NO_LIMIT = 0x7fffffff;
 
 // Returns [{ delta, ns }] in the order of the pairs { base, target }; `algorithm` is fossil or xdelta3. With `rounds`
