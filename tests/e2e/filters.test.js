@@ -9,7 +9,7 @@ import { nextOn, subscriber, untilFence } from '../lib/events.js';
 import { matching } from '../lib/inbox.js';
 import { fetchMetrics } from '../lib/metrics.js';
 import { connected, makePusher, record } from '../lib/pusher.js';
-import { serverFor, sharedServer } from '../lib/server.js';
+import { serverFor, sharedServer, THREADS_BINARY } from '../lib/server.js';
 
 const server = await sharedServer({ config: { tag_filtering: { enabled: true } } });
 
@@ -330,4 +330,47 @@ test('what filters hold back is counted', async (t) => {
   for (const a of ['x', 'y', 'z', 'x']) await publish(server, { name: 'e', channel, data: a, tags: { a } });
   for (const data of ['x', 'x']) assert.equal((await nextOn(ws, channel)).data, data);
   assert.equal((await count()) - before, 2);
+});
+
+test('filters hold while others come, change and go, on four workers', async (t) => {
+  const busy = await serverFor(t, {
+    config: { workers: 4, tag_filtering: { enabled: true } },
+    binary: THREADS_BINARY,
+  });
+  const [channel, text] = [
+    freshName(),
+    'a text that all events have in common, so that a delta of it is short '.repeat(3),
+  ];
+  const [publishers, each] = [4, 100];
+  const clients = [];
+  for (let i = 0; i < 24; i++) {
+    const ws = await connect(busy, { t });
+    await subscribe(ws, channel, { delta: i % 2 === 0, filter: leaf('in', [String(i % 3), 'all']) });
+    clients.push(ws);
+  }
+  let over = false;
+  const restless = clients.slice(12).map(async (ws) => {
+    for (let i = 0; !over; i++) {
+      await subscribe(ws, channel, { filter: leaf('eq', String(i % 3)) });
+      if (i % 5 === 0) {
+        unsubscribe(ws, channel);
+        await subscribe(ws, channel);
+      }
+    }
+  });
+  const tag = (i) => (i % 10 === 0 ? 'all' : String(i % 3));
+  const publishing = Array.from({ length: publishers }, async () => {
+    for (let i = 0; i < each; i++)
+      await publish(busy, { name: 'e', channel, data: `${text}${i}`, tags: { a: tag(i) } });
+  });
+  await Promise.all(publishing);
+  over = true;
+  await Promise.all(restless);
+  await publish(busy, { name: 'end', channel, data: 'x', tags: { a: 'all' } });
+  for (const [i, ws] of clients.slice(0, 12).entries()) {
+    const got = await ws.inbox.through(matching({ event: 'end', channel }));
+    const wanted = Array.from({ length: each }, (_, n) => tag(n)).filter((a) => a === 'all' || a === String(i % 3));
+    const events = got.filter(({ event }) => event === 'e' || event === 'pusher:delta');
+    assert.equal(events.length, publishers * wanted.length);
+  }
 });
