@@ -16,8 +16,6 @@ struct channel_hub *channel_hub_create(struct workers *workers, const struct cha
 
 void channel_hub_destroy(struct channel_hub *hub) {
     kept_events_dispose(hub);
-    for (unsigned i = 0; i < hub->workers->count; i++)
-        filter_set_dispose(&hub->filters[i]);
     free(hub->filters);
     delta_texts_dispose(&hub->texts);
     free(hub);

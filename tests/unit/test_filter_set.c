@@ -48,7 +48,6 @@ static void the_same_filter_of_an_app_is_kept_once(void **state) {
     filter_release(&set, foreign);
     filter_release(&set, NULL);
     assert_int_equal(other.bytes, 0);
-    filter_set_dispose(&set);
 }
 
 static void a_malformed_filter_takes_nothing(void **state) {
@@ -60,7 +59,6 @@ static void a_malformed_filter_takes_nothing(void **state) {
     assert_int_equal(intern(&set, &app, "{\"key\":\"a\",\"cmp\":\"eq\"}", &filter), FILTER_REFUSED);
     assert_int_equal(set.count, 0);
     assert_int_equal(app.bytes, 0);
-    filter_set_dispose(&set);
 }
 
 #define MANY 1000
@@ -83,10 +81,9 @@ static void a_table_of_many_filters_grows_and_shrinks(void **state) {
         for (unsigned i = 0; i < MANY; i++)
             filter_release(&set, filters[(i * 7919 + 13) % MANY]);
         assert_int_equal(set.count, 0);
-        assert_int_equal(set.bucket_count, 16);
+        assert_null(set.buckets);
         assert_int_equal(app.bytes, 0);
     }
-    filter_set_dispose(&set);
 }
 
 static void without_room_there_is_no_filter(void **state) {
@@ -104,7 +101,6 @@ static void without_room_there_is_no_filter(void **state) {
     filter_release(&set, first);
     filter_release(&set, first);
     assert_int_equal(app.bytes, 0);
-    filter_set_dispose(&set);
 }
 
 static void an_answer_is_remembered_until_the_next_event(void **state) {
@@ -126,7 +122,6 @@ static void an_answer_is_remembered_until_the_next_event(void **state) {
     tags_unref(matching);
     tags_unref(other);
     filter_release(&set, filter);
-    filter_set_dispose(&set);
 }
 
 static int seed_hashes(void **state) {

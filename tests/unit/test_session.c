@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/budget.h"
+#include "channel/filter/filter_set.h"
 #include "harness.h"
 #include "session/session.h"
 
@@ -529,6 +530,36 @@ static void without_room_for_deltas_a_subscription_gets_whole_messages(void **st
     config.delta_compression.enabled = false;
 }
 
+/* One of the channel that the client has already needs no room but for the filter. */
+static void without_room_for_a_filter_a_subscription_is_refused(void **state) {
+    static const char subscribe[] =
+        "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"chat\",\"filter\":{\"key\":\"a\",\"cmp\":\"ex\"}}}";
+    static const char subscribe_without[] = "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"chat\"}}";
+    const struct filter_set *filters = channel_hub_filters(server.channels, worker);
+
+    (void)state;
+    config.tag_filtering.enabled = true;
+    connect_client(120);
+    send_frame(1, subscribe_without);
+    assert_true(is_told("subscription_succeeded"));
+    budget_set_limit(1000000);
+    budget_add(BUDGET_BODIES, NULL, 1000000);
+    send_frame(1, subscribe);
+    receive();
+    assert_non_null(memmem(in.data, in.length, "LimitReached", strlen("LimitReached")));
+    assert_true(is_told("\"status\":4100"));
+    assert_int_equal(filters->count, 0);
+    budget_give(BUDGET_BODIES, NULL, 1000000);
+    send_frame(1, subscribe);
+    assert_true(is_told("subscription_succeeded"));
+    assert_int_equal(filters->count, 1);
+    close(client);
+    harness_settle(worker);
+    assert_int_equal(filters->count, 0);
+    budget_set_limit(0);
+    config.tag_filtering.enabled = false;
+}
+
 /* --- an app that is deleted --- */
 
 struct flicker {
@@ -594,6 +625,7 @@ int main(void) {
         TEST(without_room_a_connection_is_refused_and_nothing_is_negotiated),
         TEST(without_room_new_channels_and_larger_sets_are_refused),
         TEST(without_room_for_deltas_a_subscription_gets_whole_messages),
+        TEST(without_room_for_a_filter_a_subscription_is_refused),
         TEST(a_message_is_handled_by_one_record_though_the_app_goes_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,13 +69,13 @@ static void unlink_filter(struct filter_set *set, struct filter *filter) {
         link = &(*link)->next;
     *link = filter->next;
     set->count--;
-    if (set->bucket_count > BUCKETS_LEAST && set->count < set->bucket_count / 4)
+    if (set->count == 0) {
+        free(set->buckets);
+        set->buckets = NULL;
+        set->bucket_count = 0;
+    } else if (set->bucket_count > BUCKETS_LEAST && set->count < set->bucket_count / 4) {
         resize_filters(set, set->bucket_count / 2);
-}
-
-void filter_set_dispose(struct filter_set *set) {
-    free(set->buckets);
-    *set = (struct filter_set){0};
+    }
 }
 
 /* --- filters --- */

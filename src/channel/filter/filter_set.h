@@ -14,7 +14,7 @@
 
 struct filter;
 
-/* Zeroed memory is an empty set. */
+/* Zeroed memory is an empty set. A set whose filters have been released holds no memory. */
 struct filter_set {
     struct filter **buckets;
     uint32_t bucket_count; /* a power of two, or 0 */
@@ -22,9 +22,6 @@ struct filter_set {
     uint64_t asked; /* number of the latest filter_ask */
     size_t work;    /* what evaluating has taken since then, for worker_spend: bytes of programs */
 } __attribute__((aligned(CACHE_LINE)));
-
-/* Frees the table. Call it when all filters have been released. */
-void filter_set_dispose(struct filter_set *set);
 
 enum filter_result { FILTER_READY, FILTER_REFUSED, FILTER_NO_MEMORY };
 
