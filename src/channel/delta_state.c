@@ -106,10 +106,10 @@ static struct delta_key *oldest_key(const struct delta_state *state) {
 }
 
 static void drop_all_keys(struct delta_texts *texts, struct delta_state *state) {
-    struct delta_key *key;
-
-    while ((key = oldest_key(state)) != NULL)
-        drop_key(texts, state, key);
+    for (struct list *link = state->oldest.next, *next; link != &state->oldest; link = next) {
+        next = link->next;
+        drop_key(texts, state, container_of(link, struct delta_key, in_channel));
+    }
 }
 
 /* Drops the key to make room, and counts that. */
