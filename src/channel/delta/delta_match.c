@@ -332,6 +332,7 @@ static bool search_with_index(struct matcher *matcher, size_t limit) {
     matcher->chain = memory + buckets;
     index_base(matcher);
     good = search_middle(matcher, limit);
+    matcher->buckets = matcher->chain = NULL;
     if (memory != few)
         free(memory);
     return good;
