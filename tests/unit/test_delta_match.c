@@ -105,6 +105,31 @@ static void the_work_is_linear_whatever_the_texts_are(void **state) {
     free(target);
 }
 
+/* The base and the middle of the target each end with a step that is not full, for lengths of all remainders. */
+static void every_place_has_room_in_the_index(void **state) {
+    enum { BASE = 1200, MIDDLE = 1000, COMMON = 100 };
+    struct delta_match_settings settings = {.shortest = 4, .from_target = true, .limit = SIZE_MAX / 2};
+    char base[BASE + 16], target[MIDDLE + 16 + COMMON];
+
+    (void)state;
+    for (size_t i = 0; i < 16 * 16; i++) {
+        size_t base_length = BASE + i % 16, middle = MIDDLE + i / 16;
+        struct slice texts[] = {{base, base_length}, {target, middle + COMMON}};
+        struct delta_copies copies;
+
+        settings.max_places = (uint16_t)(100 + i * 7 % 50);
+        fill_hostile(base, base_length, 4);
+        base[0] = 'a';
+        memcpy(target, base + 50, middle - 1);
+        target[0] = 'b';
+        memcpy(target + middle, base + base_length - COMMON, COMMON);
+        target[middle - 1] = (char)(base[base_length - COMMON - 1] + 1);
+        assert_true(delta_match(texts[0], texts[1], &settings, &copies, NULL));
+        check_copies(&copies, texts[0], texts[1]);
+        delta_copies_dispose(&copies);
+    }
+}
+
 /* A block that moved, an insertion, a removal, and a change, in a text with an index at every n-th place. */
 static void blocks_of_a_large_text_are_found_where_they_went(void **state) {
     char *base = malloc(MEGABYTE);
@@ -168,6 +193,7 @@ static void it_gives_up_when_too_much_is_new(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_work_is_linear_whatever_the_texts_are),
+        cmocka_unit_test(every_place_has_room_in_the_index),
         cmocka_unit_test(blocks_of_a_large_text_are_found_where_they_went),
         cmocka_unit_test(a_small_change_in_a_large_text_is_little_work),
         cmocka_unit_test(it_gives_up_when_too_much_is_new),

@@ -4,8 +4,9 @@
 
 /* Places of the index that fit on the stack. */
 #define SLOTS_INLINE 4096
-/* Places are 16-bit numbers, and 0 is none. */
-#define SLOTS_MAX 65534
+/* Places are 16-bit numbers, and 0 is none. A step that is not full adds one place for the base and one for the target.
+ */
+#define SLOTS_MAX 65533
 #define BUCKET_BITS_MIN 8
 #define BUCKET_BITS_MAX 16
 
@@ -38,6 +39,7 @@ struct matcher {
     uint32_t window, window_length; /* the part of the base that is indexed */
     uint32_t step;                  /* every step-th place is indexed */
     uint32_t base_slots;
+    uint32_t max_slots; /* without the two of steps that are not full */
     unsigned key_bytes, bucket_bits;
     bool from_target;
     uint32_t spare;    /* a copy that would be left with so few bytes is not worth its command */
@@ -307,22 +309,28 @@ static void choose_window(struct matcher *matcher, uint32_t prefix, uint32_t suf
     places = matcher->window_length + (matcher->from_target ? middle : 0);
     if (places > LARGE_TEXT)
         matcher->key_bytes = LARGE_KEY;
-    matcher->step = 1 + places / SLOTS_MAX;
+    matcher->step = 1 + places / matcher->max_slots;
     matcher->bucket_bits = BUCKET_BITS_MIN;
     while (matcher->bucket_bits < BUCKET_BITS_MAX && 1u << matcher->bucket_bits < places / matcher->step)
         matcher->bucket_bits++;
 }
 
+/* The places of so many bytes of a text in the index. */
+static size_t slots_for(const struct matcher *matcher, size_t length) {
+    return (length + matcher->step - 1) / matcher->step;
+}
+
 /* The search with an index that is made for it and forgotten. */
 static bool search_with_index(struct matcher *matcher, size_t limit) {
     uint16_t few[2 * SLOTS_INLINE + 2], *memory = few;
-    size_t buckets = (size_t)1 << matcher->bucket_bits, places = matcher->window_length, slots;
+    size_t buckets = (size_t)1 << matcher->bucket_bits;
+    size_t slots = 1 + slots_for(matcher, matcher->window_length); /* with the number 0 */
     bool good;
 
     if (matcher->from_target)
-        places += matcher->end - matcher->start;
-    slots = places / matcher->step + 2; /* a part step of the base, and the number 0 */
-    if (buckets + slots > sizeof few / sizeof few[0]) {
+        slots += slots_for(matcher, matcher->end - matcher->start);
+    /* With a bound of its own it is never on the stack: the sanitizer sees its end only on the heap. */
+    if (buckets + slots > sizeof few / sizeof few[0] || matcher->max_slots != SLOTS_MAX) {
         memory = malloc((buckets + slots) * sizeof *memory);
         if (memory == NULL)
             return false;
@@ -360,6 +368,7 @@ bool delta_match(struct slice base, struct slice target, const struct delta_matc
     matcher.end = (uint32_t)target.length - suffix;
     matcher.key_bytes = settings->shortest;
     matcher.from_target = settings->from_target;
+    matcher.max_slots = settings->max_places != 0 ? settings->max_places : SLOTS_MAX;
     matcher.spare = (settings->shortest - 1) / 2;
     if (matcher.end - matcher.start >= settings->shortest) {
         choose_window(&matcher, prefix, suffix);

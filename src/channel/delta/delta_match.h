@@ -43,6 +43,8 @@ struct delta_match_settings {
     unsigned shortest; /* the shortest copy that is looked for: 4 to 8 bytes */
     bool from_target;  /* copies from the target are possible, too */
     size_t limit;      /* give up when more than about so many bytes are literal */
+    /* Places of the index, for tests, which need no large texts then; 0: as many as there can be. */
+    uint16_t max_places;
 };
 
 /* The longest text that the matcher takes. */
