@@ -80,7 +80,7 @@ static size_t match_within_bounds(struct slice base, struct slice target, bool f
     covered = check_copies(&copies, base, target);
     assert_true(work.indexed <= 65534);
     assert_true(work.searched <= 2 * target.length);
-    assert_true(work.compared <= 100 + 21 * work.searched);
+    assert_true(work.compared <= 1000 + 2 * (base.length + target.length) + target.length / 16);
     delta_copies_dispose(&copies);
     return covered;
 }

@@ -18,9 +18,17 @@
 #define WINDOW_MIN 256
 #define WINDOW_FACTOR 4
 
-/* Candidates compared for one place of the target, and on average. */
+/* Candidates compared for one place of the target, and on average for the places that were looked up. */
 #define CANDIDATES_MAX 64
 #define CANDIDATES_MEAN 16
+/* The same for each byte of the target that is behind the search, beyond those of a small text. Then one is compared.
+ */
+#define CANDIDATES_FREE 512
+#define CANDIDATES_PER_BYTE 3
+/* For each byte of both texts, beyond the same. Then the search ends, and the rest is literal. */
+#define CANDIDATES_IN_ALL 2
+/* Comparing so many bytes takes as long as coming to a candidate. */
+#define BYTES_PER_CANDIDATE 32
 
 /* A match this long is taken without a look whether the next place has a longer one. */
 #define LAZY_LENGTH 32
@@ -177,6 +185,18 @@ static inline uint32_t place_of(const struct matcher *matcher, uint32_t slot) {
 
 /* ---- matches ---- */
 
+/* The bytes of a longer match than one of `length` that are compared first: they end with the one behind that. */
+#define CHECKED 4
+
+static inline bool may_be_longer(const char *source, const char *text, uint32_t length) {
+    size_t at = length < CHECKED ? 0 : length + 1 - CHECKED;
+    uint32_t a, b;
+
+    memcpy(&a, source + at, sizeof a);
+    memcpy(&b, text + at, sizeof b);
+    return a == b;
+}
+
 /* Makes `best` the match of the target at best->target with `from` if that is longer. */
 static inline void try_candidate(struct matcher *matcher, uint32_t from, struct delta_copy *best) {
     const char *text = matcher->target.data + best->target, *source;
@@ -190,9 +210,10 @@ static inline void try_candidate(struct matcher *matcher, uint32_t from, struct 
     } else {
         source = matcher->target.data + (from - matcher->base.length);
     }
-    if (room <= best->length || source[best->length] != text[best->length])
+    if (room <= best->length || room < CHECKED || !may_be_longer(source, text, best->length))
         return;
     length = common_prefix(source, text, room);
+    matcher->work.compared += length / BYTES_PER_CANDIDATE;
     if (length > best->length) {
         best->from = from;
         best->length = (uint32_t)length;
@@ -207,11 +228,18 @@ static inline void try_distance(struct matcher *matcher, int64_t distance, struc
         try_candidate(matcher, (uint32_t)from, best);
 }
 
+/* How many candidates are compared for the next place, which is `done` bytes from the start of the search. */
+static unsigned candidates_for(struct matcher *matcher, size_t done) {
+    size_t by_places = CANDIDATES_MAX + CANDIDATES_MEAN * ++matcher->work.searched;
+    size_t by_bytes = CANDIDATES_FREE + CANDIDATES_PER_BYTE * done;
+
+    return matcher->work.compared < by_places && matcher->work.compared < by_bytes ? CANDIDATES_MAX : 1;
+}
+
 /* Returns the longest match found for the target at `at`. Its length may be 0. */
 static struct delta_copy find_match(struct matcher *matcher, uint32_t at) {
     struct delta_copy best = {.target = at};
-    size_t fair = CANDIDATES_MAX + CANDIDATES_MEAN * ++matcher->work.searched;
-    unsigned left = matcher->work.compared < fair ? CANDIDATES_MAX : 1;
+    unsigned left = candidates_for(matcher, at - matcher->start);
 
     try_distance(matcher, matcher->distance, &best);
     if (matcher->trunk != matcher->distance)
@@ -273,9 +301,10 @@ static bool take_match(struct matcher *matcher, struct delta_copy copy) {
 
 /* Searches the part between the common beginning and end. False if it gave up or memory ran out. */
 static bool search_middle(struct matcher *matcher, size_t limit) {
+    size_t most = CANDIDATES_FREE + CANDIDATES_IN_ALL * (matcher->base.length + matcher->target.length);
     uint32_t at = matcher->start, misses = 0;
 
-    while (at < matcher->end && at + matcher->key_bytes <= matcher->target.length) {
+    while (at < matcher->end && at + matcher->key_bytes <= matcher->target.length && matcher->work.compared < most) {
         struct delta_copy found = find_match(matcher, at);
         if (matcher->from_target)
             index_target(matcher, at);
@@ -356,6 +385,8 @@ bool delta_match(struct slice base, struct slice target, const struct delta_matc
     copies->list = copies->few;
     copies->count = 0;
     copies->capacity = DELTA_COPIES_INLINE;
+    if (work != NULL)
+        *work = matcher.work;
     if (base.length > DELTA_TEXT_MAX || target.length > DELTA_TEXT_MAX)
         return false;
     if (shorter != 0) {

@@ -7,7 +7,8 @@
  * The common beginning and end come first. Only what lies between them is searched, in a hash index of the base around
  * the same place, so that a small change in a large document costs little. Time and memory are linear in the length of
  * the texts whatever they contain: the index has at most 65,535 places, a larger base is indexed at every n-th place,
- * and the candidates that are compared are counted. Texts of a few KB need no allocation.
+ * and the candidates that are compared are counted: over a bound the rest of the target is literal. Texts of a few KB
+ * need no allocation.
  *
  * Pure functions, for any thread.
  */
@@ -50,15 +51,20 @@ struct delta_match_settings {
 /* The longest text that the matcher takes. */
 #define DELTA_TEXT_MAX 0x3fffffff
 
-/* What the search did, for tests of its bounds. */
+/* What the search did. */
 struct delta_match_work {
     size_t indexed;  /* places in the index */
     size_t searched; /* places of the target that were looked up */
-    size_t compared; /* candidates that were compared */
+    size_t compared; /* candidates that were compared; long ones count more than once */
 };
 
-/* Fills `copies` (not initialised before). False if it gave up, a text is too long or memory ran out. In both cases the
- * caller disposes of the list. `work` may be NULL. */
+/* The time of it, as bytes of JSON that are parsed meanwhile. */
+static inline size_t delta_match_time(const struct delta_match_work *work) {
+    return work->indexed / 8 + work->searched + work->compared;
+}
+
+/* Fills `copies` (not initialised before) and `work`. False if it gave up, a text is too long or memory ran out. In
+ * both cases the caller disposes of the list. `work` may be NULL. */
 bool delta_match(struct slice base, struct slice target, const struct delta_match_settings *settings,
                  struct delta_copies *copies, struct delta_match_work *work);
 
