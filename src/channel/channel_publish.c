@@ -48,7 +48,7 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
     bool keep = event->keep && channel->type.caches;
     struct publication *publication;
     struct cached_event *old = NULL;
-    bool dead, unused = false;
+    bool dead, unused = false, kept_text = false;
     struct frame *frame;
 
     if (__builtin_expect(event->tags != NULL, false))
@@ -84,8 +84,10 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
     pthread_mutex_unlock(&channel->mutex);
 
     if (__builtin_expect(deltas != NULL, false))
-        delta_step_end(&step, publication, !dead);
+        kept_text = delta_step_end(&step, publication, !dead);
     publication_finish(publication);
+    if (__builtin_expect(kept_text, false))
+        delta_state_shrink(hub, worker);
     if (keep && !dead)
         kept_events_changed(hub, channel, worker->now_ms);
     cached_event_unref(old);

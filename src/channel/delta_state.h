@@ -112,7 +112,9 @@ void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct
 /* --- the process --- */
 
 /* Drops the texts that were sent longest ago while there are more bytes of them than `delta_compression.max_memory_mb`
- * allows. The caller holds no lock. */
+ * allows. Stops at a text whose state another thread has locked, which may be encoding: the next event goes on. The
+ * caller holds no lock. */
 void delta_state_shrink(struct channel_hub *hub, struct worker *worker);
-/* Drops texts that are too old to be a base. Once a second, on one worker. */
+/* Drops texts that are too old to be a base. Once a second, on one worker; stops in the
+ * same case. */
 void delta_state_expire(struct channel_hub *hub, uint64_t now_ms);

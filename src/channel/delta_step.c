@@ -11,8 +11,9 @@
 #include "channel/delta/vcdiff.h"
 #include "net/websocket.h"
 
-/* A delta is encoded about twice as fast as JSON is parsed, whose bytes worker_spend counts. */
-#define DELTA_WORK_PART 2
+/* The work of a delta apart from the search, beside this part of the text; see worker_spend. */
+#define DELTA_WORK 64
+#define DELTA_WORK_PART 16
 
 /* What counts for a channel now: from the app's record, else from the server's settings. */
 struct delta_policy {
@@ -103,10 +104,15 @@ static struct frame *numbered_frame(struct slice text, uint32_t sequence, struct
     return frame;
 }
 
-static bool encode_delta(enum app_delta_algorithm algorithm, struct slice base, struct slice target, size_t limit,
-                         struct buffer *delta) {
-    return algorithm == APP_DELTA_FOSSIL ? fossil_encode(base, target, limit, delta)
-                                         : vcdiff_encode(base, target, limit, delta);
+static bool encode_delta(const struct delta_step *step, enum app_delta_algorithm algorithm, struct slice base,
+                         size_t limit, struct buffer *delta) {
+    struct slice target = step->sent.text;
+    struct delta_match_work work;
+    bool good = algorithm == APP_DELTA_FOSSIL ? fossil_encode(base, target, limit, delta, &work)
+                                              : vcdiff_encode(base, target, limit, delta, &work);
+
+    worker_spend(step->worker, DELTA_WORK + target.length / DELTA_WORK_PART + delta_match_time(&work));
+    return good;
 }
 
 /* What a delta frame says beside the delta. */
@@ -143,7 +149,7 @@ static struct frame *delta_frame(const struct delta_step *step, const struct del
         length += before[i].length;
     length += after.length;
     /* Base 64 makes four bytes of three. */
-    if (length < longest && encode_delta(algorithm, (struct slice){base->text, base->text_length}, step->sent.text,
+    if (length < longest && encode_delta(step, algorithm, (struct slice){base->text, base->text_length},
                                          (longest - length) / 4 * 3, &delta)) {
         buffer_reserve(&base64, BASE64_LENGTH(delta.length));
         base64.length = BASE64_LENGTH(delta.length);
@@ -202,7 +208,6 @@ static void make_frames(struct delta_step *step, const struct delta_policy *poli
         frames->deltas[i] = delta_frame(step, base, i, event, buffer_slice(&key_json),
                                         i == APP_DELTA_FOSSIL && frames->nameless, frame_text(frames->whole).length);
         step->sent.delta |= frames->deltas[i] != NULL;
-        worker_spend(step->worker, step->sent.text.length / DELTA_WORK_PART);
     }
     publication->deltas = frames;
     buffer_dispose(&key_json);
@@ -250,14 +255,16 @@ static struct delta_base base_of(const struct publication *publication) {
     return base;
 }
 
-void delta_step_end(struct delta_step *step, const struct publication *publication, bool posted) {
+bool delta_step_end(struct delta_step *step, const struct publication *publication, bool posted) {
+    bool kept = step->state != NULL && posted;
+
     if (step->state != NULL) {
         if (posted) {
             step->sent.base = base_of(publication);
             delta_state_keep(step->hub, step->state, step->worker, &step->sent);
         }
         pthread_mutex_unlock(&step->state->mutex);
-        delta_state_shrink(step->hub, step->worker);
     }
     buffer_dispose(&step->key);
+    return kept;
 }

@@ -34,5 +34,6 @@ struct delta_step {
 /* Begins the step for an event of the publication, and gives this its frames if the event takes part. */
 void delta_step_begin(struct delta_step *step, struct delta_state *state, struct worker *worker,
                       const struct channel_event *event, struct publication *publication);
-/* Ends the step. `posted`: the publication has a number now. The caller does not hold the channel's mutex. */
-void delta_step_end(struct delta_step *step, const struct publication *publication, bool posted);
+/* Ends the step. `posted`: the publication has a number now. The caller does not hold the channel's mutex. True if
+ * there may be texts too many now (delta_state_shrink), which has time until the subscribers are woken. */
+bool delta_step_end(struct delta_step *step, const struct publication *publication, bool posted);

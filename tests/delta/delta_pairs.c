@@ -18,7 +18,8 @@
 #include "channel/delta/fossil.h"
 #include "channel/delta/vcdiff.h"
 
-typedef bool (*encode_function)(struct slice base, struct slice target, size_t limit, struct buffer *out);
+typedef bool (*encode_function)(struct slice base, struct slice target, size_t limit, struct buffer *out,
+                                struct delta_match_work *work);
 
 static void write_all(const void *data, size_t length) {
     if (length != 0 && fwrite(data, 1, length, stdout) != length) {
@@ -45,7 +46,7 @@ static void answer_pair(encode_function encode, const uint32_t sizes[3], unsigne
     for (unsigned long round = 0; round < rounds || round == 0; round++) {
         uint64_t start = clock_monotonic_ns(), took;
         delta.length = 0;
-        encode(base, target, sizes[2], &delta);
+        encode(base, target, sizes[2], &delta, NULL);
         took = clock_monotonic_ns() - start;
         best = took < best ? took : best;
     }

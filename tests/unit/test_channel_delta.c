@@ -846,6 +846,28 @@ static void many_channels_share_the_bound_and_the_oldest_text_goes(void **state)
     assert_form_of_next(second, "second", 2, READ_NUMBERED);
 }
 
+/* Its holder may be encoding, which takes long: nobody waits for that to drop a text. */
+static void a_text_whose_state_is_locked_goes_later(void **state) {
+    struct peer *first = join(0, "first", TAKES_DEFAULT), *second = join(0, "second", TAKES_DEFAULT);
+    struct delta_state *locked = atomic_load(&first->own.channel->deltas);
+    uint64_t one;
+
+    (void)state;
+    assert_form_of_next(first, "first", 1, READ_NUMBERED);
+    one = delta_texts_bytes(&hub->texts);
+    assert_form_of_next(second, "second", 1, READ_NUMBERED);
+    hub->settings.deltas.max_bytes = one;
+    pthread_mutex_lock(&locked->mutex);
+    delta_state_shrink(hub, workers.list[0]);
+    channel_hub_expire(hub, workers.list[0]->now_ms + 301000);
+    assert_true(delta_texts_bytes(&hub->texts) > one);
+    pthread_mutex_unlock(&locked->mutex);
+    delta_state_shrink(hub, workers.list[0]);
+    assert_in_range(delta_texts_bytes(&hub->texts), 1, one + 50);
+    channel_hub_expire(hub, workers.list[0]->now_ms + 301000);
+    assert_int_equal(delta_texts_bytes(&hub->texts), 0);
+}
+
 static void a_text_without_room_is_not_kept(void **state) {
     struct peer *taker = join(0, "chat", TAKES_DEFAULT);
 
@@ -930,6 +952,7 @@ int main(void) {
         TEST(texts_go_with_the_last_taker_and_the_numbers_go_on),
         TEST(a_publisher_of_distinct_keys_stays_within_the_bounds),
         TEST(many_channels_share_the_bound_and_the_oldest_text_goes),
+        TEST(a_text_whose_state_is_locked_goes_later),
         TEST(a_text_without_room_is_not_kept),
         TEST(a_text_that_is_too_old_is_no_base),
         TEST(without_room_for_a_state_a_subscription_stays_whole),

@@ -19,7 +19,7 @@ static size_t round_trip(struct slice base, struct slice target) {
     const char *fault;
     size_t size;
 
-    assert_true(fossil_encode(base, target, NO_LIMIT, &delta));
+    assert_true(fossil_encode(base, target, NO_LIMIT, &delta, NULL));
     fault = fossil_decode(base, buffer_slice(&delta), &decoded);
     if (fault != NULL)
         fail_msg("%s", fault);
@@ -33,7 +33,7 @@ static size_t round_trip(struct slice base, struct slice target) {
 static void assert_delta(struct slice base, struct slice target, struct slice expected) {
     struct buffer delta = {0};
 
-    assert_true(fossil_encode(base, target, NO_LIMIT, &delta));
+    assert_true(fossil_encode(base, target, NO_LIMIT, &delta, NULL));
     if (!slice_equal(buffer_slice(&delta), expected))
         fail_msg("%.*s instead of %.*s", SLICE_ARGS(delta), SLICE_ARGS(expected));
     buffer_dispose(&delta);
@@ -74,10 +74,10 @@ static void the_delta_is_shorter_than_the_limit_or_there_is_none(void **state) {
 
     (void)state;
     buffer_append_string(&out, "before");
-    assert_false(fossil_encode(base, target, 0, &out));
-    assert_false(fossil_encode(base, target, size, &out));
+    assert_false(fossil_encode(base, target, 0, &out, NULL));
+    assert_false(fossil_encode(base, target, size, &out, NULL));
     assert_int_equal(out.length, 6);
-    assert_true(fossil_encode(base, target, size + 1, &out));
+    assert_true(fossil_encode(base, target, size + 1, &out, NULL));
     assert_int_equal(out.length, 6 + size);
     assert_memory_equal(out.data, "before", 6);
     buffer_dispose(&out);
@@ -97,7 +97,7 @@ static void a_tick_costs_little_and_allocates_nothing(void **state) {
     assert_in_range(round_trip(buffer_slice(&base), buffer_slice(&target)), 30, 60);
     buffer_reserve(&out, 4096);
     before = harness_allocations();
-    assert_true(fossil_encode(buffer_slice(&base), buffer_slice(&target), 4096, &out));
+    assert_true(fossil_encode(buffer_slice(&base), buffer_slice(&target), 4096, &out, NULL));
     assert_int_equal(harness_allocations(), before);
     buffer_dispose(&base);
     buffer_dispose(&target);

@@ -19,7 +19,7 @@ static size_t round_trip(struct slice base, struct slice target) {
     const char *fault;
     size_t size;
 
-    assert_true(vcdiff_encode(base, target, NO_LIMIT, &delta));
+    assert_true(vcdiff_encode(base, target, NO_LIMIT, &delta, NULL));
     fault = vcdiff_decode(base, buffer_slice(&delta), &decoded);
     if (fault != NULL)
         fail_msg("%s", fault);
@@ -33,7 +33,7 @@ static size_t round_trip(struct slice base, struct slice target) {
 static void assert_delta(struct slice base, struct slice target, struct slice expected) {
     struct buffer delta = {0};
 
-    assert_true(vcdiff_encode(base, target, NO_LIMIT, &delta));
+    assert_true(vcdiff_encode(base, target, NO_LIMIT, &delta, NULL));
     assert_int_equal(delta.length, expected.length);
     assert_memory_equal(delta.data, expected.data, expected.length);
     buffer_dispose(&delta);
@@ -135,10 +135,10 @@ static void the_delta_is_shorter_than_the_limit_or_there_is_none(void **state) {
 
     (void)state;
     buffer_append_string(&out, "before");
-    assert_false(vcdiff_encode(base, target, 0, &out));
-    assert_false(vcdiff_encode(base, target, size, &out));
+    assert_false(vcdiff_encode(base, target, 0, &out, NULL));
+    assert_false(vcdiff_encode(base, target, size, &out, NULL));
     assert_int_equal(out.length, 6);
-    assert_true(vcdiff_encode(base, target, size + 1, &out));
+    assert_true(vcdiff_encode(base, target, size + 1, &out, NULL));
     assert_int_equal(out.length, 6 + size);
     assert_memory_equal(out.data, "before", 6);
     buffer_dispose(&out);
@@ -158,7 +158,7 @@ static void a_tick_costs_little_and_allocates_nothing(void **state) {
     assert_in_range(round_trip(buffer_slice(&base), buffer_slice(&target)), 20, 45);
     buffer_reserve(&out, 4096);
     before = harness_allocations();
-    assert_true(vcdiff_encode(buffer_slice(&base), buffer_slice(&target), 4096, &out));
+    assert_true(vcdiff_encode(buffer_slice(&base), buffer_slice(&target), 4096, &out, NULL));
     assert_int_equal(harness_allocations(), before);
     buffer_dispose(&base);
     buffer_dispose(&target);

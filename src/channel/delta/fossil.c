@@ -2,8 +2,6 @@
 
 #include <stdint.h>
 
-#include "channel/delta/delta_match.h"
-
 /* A copy costs at least four bytes, and five with the usual offset. */
 #define SHORTEST_COPY 6
 
@@ -75,10 +73,11 @@ static void append_literal(struct buffer *out, struct slice target, uint32_t sta
     out->length += end - start;
 }
 
-bool fossil_encode(struct slice base, struct slice target, size_t limit, struct buffer *out) {
+bool fossil_encode(struct slice base, struct slice target, size_t limit, struct buffer *out,
+                   struct delta_match_work *work) {
     struct delta_match_settings settings = {.shortest = SHORTEST_COPY, .limit = limit};
     struct delta_copies copies;
-    bool good = delta_match(base, target, &settings, &copies, NULL);
+    bool good = delta_match(base, target, &settings, &copies, work);
 
     if (good) {
         uint32_t length = (uint32_t)target.length, sum = fossil_checksum(target), end = 0;

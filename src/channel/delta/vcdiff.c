@@ -2,8 +2,6 @@
 
 #include <stdint.h>
 
-#include "channel/delta/delta_match.h"
-
 /* The shortest copy that has an instruction of one byte. */
 #define SHORTEST_COPY 4
 
@@ -242,12 +240,13 @@ static void put_headers(struct section *out, struct window *window, size_t targe
     }
 }
 
-bool vcdiff_encode(struct slice base, struct slice target, size_t limit, struct buffer *out) {
+bool vcdiff_encode(struct slice base, struct slice target, size_t limit, struct buffer *out,
+                   struct delta_match_work *work) {
     struct delta_match_settings settings = {.shortest = SHORTEST_COPY, .from_target = true, .limit = limit};
     struct window window = {.held = -1};
     struct section size = {0}, written;
     struct delta_copies copies;
-    bool good = delta_match(base, target, &settings, &copies, NULL);
+    bool good = delta_match(base, target, &settings, &copies, work);
 
     if (good) {
         uint32_t segment = keep_vcdiff_copies(&copies, &window.cache, base.length, target.length);

@@ -12,7 +12,10 @@
 
 #include "base/buffer.h"
 #include "base/slice.h"
+#include "channel/delta/delta_match.h"
 
 /* Appends the delta that makes `target` of `base`, if it is shorter than `limit` bytes. False if not, or if memory runs
- * out; `out` is then unchanged. It may also give up when few bytes below the limit are possible. Any thread. */
-bool vcdiff_encode(struct slice base, struct slice target, size_t limit, struct buffer *out);
+ * out; `out` is then unchanged. It may also give up when few bytes below the limit are possible. `work` may be NULL.
+ * Any thread. */
+bool vcdiff_encode(struct slice base, struct slice target, size_t limit, struct buffer *out,
+                   struct delta_match_work *work);
