@@ -8,7 +8,8 @@
 # once (tests/soak/attacks.js). In a run of five minutes or more each takes 20 s, and the latency of healthy clients counts.
 #
 # Before it, the state machine (tests/soak/machine.js) runs against the builds with AddressSanitizer and ThreadSanitizer,
-# each for half of that time; for a third if the time is under five minutes.
+# each for half of that time; for a third if the time is under five minutes. So do deltas (tests/soak/deltas.js), each
+# for a tenth of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,6 +35,9 @@ for build in build-asan build-tsan; do
     echo "soak: the state machine against $build"
     CURLEW_BINARY=$PWD/$build/curlew "${plain_addresses[@]}" node tests/soak/machine.js \
         --seconds "$machine_seconds" || failed=1
+    echo "soak: deltas against $build"
+    CURLEW_BINARY=$PWD/$build/curlew "${plain_addresses[@]}" node tests/soak/deltas.js \
+        --seconds "$((seconds / 10))" || failed=1
 done
 CURLEW_BINARY_RELEASE=$PWD/build/curlew node tests/soak/soak.js "$@" || failed=1
 attack_options=(--seconds 4)
