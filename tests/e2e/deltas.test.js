@@ -393,6 +393,55 @@ test('a subscriber with a filter gets a message whole if it lacks the one before
   for (const reads of all.slice(1, 3)) assert.deepEqual(textsOf(reads), textsOf(all[0]));
 });
 
+test('clients that return after an upgrade decode what flows meanwhile', async (t) => {
+  const channel = freshName('keyed-');
+  const to = await serverFor(t, { apps: [app], config });
+  const options = [{ delta: 'fossil' }, { delta: 'xdelta3' }, { delta: true }, {}];
+  const all = [];
+  for (const one of options) all.push(await client(t, channel, one, { to }));
+  const published = [];
+  let flows = true;
+  const flow = (async () => {
+    while (flows) {
+      const event = tick(channel, { symbol: 'AB'[published.length % 2] });
+      published.push(JSON.stringify({ event: event.name, channel, data: event.data }));
+      await publish(to, event);
+    }
+  })();
+  const some = () => Promise.all(all.map(({ ws }) => ws.inbox.take(20, (message) => message.channel === channel)));
+  await some();
+  await to.upgrade();
+  const reads = all.map(() => []);
+  const readAllOf = ({ ws, reader }, n) => {
+    const read = ws.inbox.all.map(({ text }) => reader.read(text)).filter((one) => one !== null);
+    assert.deepEqual(reader.errors, []);
+    reads[n].push(read);
+  };
+  await Promise.all(
+    all.map(async (one, n) => {
+      await one.ws.closed();
+      readAllOf(one, n);
+      await one.connect(t, channel, options[n], { to });
+    }),
+  );
+  await some();
+  flows = false;
+  await flow;
+  await readAll(channel, [], to);
+  for (const [n, one] of all.entries()) {
+    await one.ws.next(matching({ event: `end-${ends}`, channel }));
+    readAllOf(one, n);
+    const [before, after] = reads[n];
+    for (const read of [before, after.slice(0, -1)]) {
+      const first = published.indexOf(read[0].text);
+      assert.deepEqual(textsOf(read), published.slice(first, first + read.length));
+      // Whole under each of the two keys first; how soon a delta follows is up to the others.
+      assert.match(kindsOf(read), n === 3 ? /^P+$/ : /^WW[WFX]*[FX]/);
+    }
+    assert.equal(after.at(-2).text, published.at(-1));
+  }
+});
+
 // --- what never is a delta ---
 
 test('messages that clients could not keep as a base are plain, and harm no delta', async (t) => {
