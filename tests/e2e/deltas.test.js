@@ -198,6 +198,56 @@ test('VCDIFF has no indicator that clients do not know', async (t) => {
   }
 });
 
+test('messages of every size of a frame are rebuilt, and growing ones', async (t) => {
+  const channel = freshName();
+  const to = await serverFor(t, {
+    apps: [app],
+    config: { ...config, delta_compression: { full_message_interval: 100 } },
+  });
+  const all = await crew(t, channel, to);
+  // The lengths of the text: those at which a frame has another head, whole, with a number, or as a delta.
+  const lengths = [99, 100, 101, 124, 125, 126, 127, 150, 65_510, 65_534, 65_535, 65_536, 65_537, 90_000, 120];
+  const letters = 'é\u2028🚀 and so on '.repeat(6000);
+  const head = { name: 'tick', channel };
+  const around = Buffer.byteLength(JSON.stringify({ event: 'tick', channel, data: '' }));
+  for (const length of lengths) {
+    for (const last of 'abc') {
+      const data = `${last}${Buffer.from(letters)
+        .subarray(0, length - around - 2)
+        .toString()
+        .replaceAll('\ufffd', '')}`;
+      await publish(to, { ...head, data: data.padEnd(data.length + length - around - Buffer.byteLength(data), last) });
+    }
+  }
+  const reads = await agree(all, { to });
+  for (const read of [reads.fossil, reads.xdelta3]) {
+    assert.deepEqual(
+      read.map(({ text }) => Buffer.byteLength(text)),
+      lengths.flatMap((length) => [length, length, length]),
+    );
+    assertChained(read);
+  }
+  assert.equal(kindsOf(reads.fossil).slice(0, 3), 'PPP', 'below min_message_size');
+  assert.match(kindsOf(reads.fossil).slice(-21), /^[WF]FF[WF]FF[WF]FF[WF]FF[WF]FF[WF]FFWWW$/);
+});
+
+test('each channel of one publish has its own numbers, and a kept event none', async (t) => {
+  const names = [freshName('keyed-'), freshName(), freshName('cache-')];
+  const crews = [];
+  for (const channel of names) crews.push(await crew(t, channel));
+  for (let i = 0; i < 3; i++) {
+    const { channel, ...event } = tick('all', { symbol: 'A' });
+    await publish(server, { ...event, channels: names });
+  }
+  for (const one of crews) assert.equal(kindsOf((await agree(one)).fossil), 'WFF');
+  const [, , cached] = names;
+  await publish(server, tick(cached));
+  const late = await client(t, cached, { delta: true });
+  await publishAll([tick(cached), tick(cached)]);
+  const [read] = await readAll(cached, [late]);
+  assert.equal(kindsOf(read), 'PWF');
+});
+
 test('events of several names share one base', async (t) => {
   const channel = freshName();
   const all = await crew(t, channel);
