@@ -22,11 +22,13 @@ function example(t, name, port, { replace = {}, cwd = here } = {}) {
   return start(t, process.execPath, ['--input-type=module', '--eval', script], { cwd });
 }
 
-function publishScript(server, env = {}) {
+const HELLO = ['my-channel', 'my-event', '{"message":"hello world"}'];
+
+function publishScript(server, env = {}, parameters = HELLO) {
   return new Promise((resolve) => {
     execFile(
       path.join(root, 'examples/publish.sh'),
-      ['my-channel', 'my-event', '{"message":"hello world"}'],
+      parameters,
       { env: { PATH: process.env.PATH, CURLEW_URL: server.url, ...env } },
       (error, stdout, stderr) => resolve({ code: error?.code ?? 0, stdout, stderr }),
     );
@@ -59,7 +61,10 @@ test('the example of filters gets the trades of one symbol', async (t) => {
     ['ETH', 2.5],
     ['BTC', 3.5],
   ])
-    await publish(server, { name: 'trade', channel: 'trades', data: { price }, tags: { symbol } }, { app: DEMO });
+    assert.deepEqual(
+      await publishScript(server, {}, ['trades', 'trade', JSON.stringify({ price }), JSON.stringify({ symbol })]),
+      { code: 0, stdout: '{}\n', stderr: '' },
+    );
   assert.equal(await client.out.next(), 'trade: 1.5');
   assert.equal(await client.out.next(), 'trade: 3.5');
 });
