@@ -195,11 +195,9 @@ static bool take_room(struct channel_hub *hub, struct delta_state *state, struct
             return false;
         evict_key(hub, state, worker, oldest);
     }
-    if (budget_take(BUDGET_DELTAS, &state->channel->slot->budget, more))
-        return true;
-    if ((oldest = oldest_key(state)) == NULL)
-        return false;
-    evict_key(hub, state, worker, oldest);
+    /* A text that goes for another is an eviction, and not a refusal. */
+    if (!budget_has_room(BUDGET_DELTAS, &state->channel->slot->budget, more) && (oldest = oldest_key(state)) != NULL)
+        evict_key(hub, state, worker, oldest);
     return budget_take(BUDGET_DELTAS, &state->channel->slot->budget, more);
 }
 

@@ -895,6 +895,30 @@ static void a_text_without_room_is_not_kept(void **state) {
     assert_form_of_next(taker, "chat", 8, READ_NUMBERED);
 }
 
+static void a_text_that_goes_for_another_is_no_refusal(void **state) {
+    struct peer *taker = join(0, "prices", TAKES_DEFAULT);
+    uint64_t refusals = budget_refusals(BUDGET_DELTAS), held;
+
+    (void)state;
+    hub->settings.deltas.key_path = SLICE("key");
+    hub->settings.deltas.max_keys = 0;
+    for (unsigned i = 10; i < 50; i++) {
+        char key[20];
+        snprintf(key, sizeof key, "key %u", i);
+        if (i == 30) { /* the app has all of its share now: two thirds of what it and nobody has */
+            held = (uint64_t)atomic_load(&slot->budget.bytes);
+            budget_set_limit(4 * (budget_used(BUDGET_DELTAS) + (held + 1) / 2));
+        }
+        publish(0, "prices", tick(key, i));
+        deliver_all();
+        assert_int_equal(read_next(taker).form, READ_NUMBERED);
+        budget_settle();
+    }
+    budget_set_limit(0);
+    assert_int_equal(COUNTED(delta_evictions), 20);
+    assert_int_equal(budget_refusals(BUDGET_DELTAS), refusals);
+}
+
 static void a_text_that_is_too_old_is_no_base(void **state) {
     struct peer *taker = join(0, "chat", TAKES_DEFAULT);
 
@@ -954,6 +978,7 @@ int main(void) {
         TEST(many_channels_share_the_bound_and_the_oldest_text_goes),
         TEST(a_text_whose_state_is_locked_goes_later),
         TEST(a_text_without_room_is_not_kept),
+        TEST(a_text_that_goes_for_another_is_no_refusal),
         TEST(a_text_that_is_too_old_is_no_base),
         TEST(without_room_for_a_state_a_subscription_stays_whole),
     };
