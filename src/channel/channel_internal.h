@@ -162,6 +162,7 @@ struct channel_shard {
 struct channel_table {
     struct channel_shard shards[CHANNEL_SHARDS];
     struct kept_app kept;
+    struct delta_app_texts deltas;
     atomic_uint active[CHANNEL_LABEL_COUNT]; /* number of channels with subscribers, except users' channels */
 };
 

@@ -15,6 +15,7 @@ static struct channel_table *table_create(void) {
         table->shards[i].bucket_count = FIRST_BUCKETS;
         table->shards[i].buckets = alloc_zero(FIRST_BUCKETS * sizeof table->shards[i].buckets[0]);
     }
+    delta_app_texts_init(&table->deltas);
     return table;
 }
 

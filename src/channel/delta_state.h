@@ -33,7 +33,8 @@ struct delta_base {
 /* A conflation key; an empty one on a channel without them. */
 struct delta_key {
     struct list in_channel; /* in the state's list */
-    struct list in_process; /* in the list of delta_texts.h */
+    struct list in_process; /* in the lists of delta_texts.h */
+    struct list in_app;
     struct delta_key *next; /* in the bucket */
     struct delta_state *state;
     uint64_t hash;

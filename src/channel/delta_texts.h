@@ -1,7 +1,7 @@
 /*
  * The texts that all channels keep as bases of deltas, in the order in which they were last sent. Over the bound of the
- * process (`delta_compression.max_memory_mb`) the first of the list goes, whichever channel and app it belongs to: the
- * next event under its key is sent whole.
+ * process (`delta_compression.max_memory_mb`) the oldest text of the app that has the most bytes goes, so that an app
+ * cannot throw out the texts of another one: the next event under its key is sent whole.
  *
  * A text belongs to the state of its channel (delta_state.h), whose mutex is taken before the one here. All functions
  * are for any thread.
@@ -13,31 +13,41 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/heap.h"
 #include "base/list.h"
 
 struct delta_key;
 struct delta_state;
 
+/* The texts of an app; part of its channel table. */
+struct delta_app_texts {
+    struct list oldest; /* keys, the one sent longest ago first */
+    uint64_t bytes;
+    struct heap_node by_bytes;
+};
+
 /* The part of the hub. */
 struct delta_texts {
-    pthread_mutex_t mutex;
-    struct list oldest;         /* keys, the one sent longest ago first; protected by the mutex */
+    pthread_mutex_t mutex;      /* protects all of this but `bytes`, and the apps' parts */
+    struct list oldest;         /* keys, the one sent longest ago first */
+    struct heap by_bytes;       /* the apps that have texts, the one with the most bytes first */
     atomic_uint_fast64_t bytes; /* of all keys with their texts */
 };
 
 void delta_texts_init(struct delta_texts *texts);
 void delta_texts_dispose(struct delta_texts *texts);
+void delta_app_texts_init(struct delta_app_texts *app);
 
 static inline uint64_t delta_texts_bytes(struct delta_texts *texts) {
     return atomic_load_explicit(&texts->bytes, memory_order_relaxed);
 }
 
-/* Puts a key at the end of the list, with `more` bytes more (or less) than before, and notes the time. The caller holds
- * its state's mutex. */
+/* Puts a key at the end of the lists, with `more` bytes more (or less) than before, and notes the time. The caller
+ * holds its state's mutex. */
 void delta_texts_sent(struct delta_texts *texts, struct delta_key *key, int64_t more, uint64_t now_ms);
-/* Takes a key with so many bytes off the list. The caller holds its state's mutex. */
+/* Takes a key with so many bytes off the lists. The caller holds its state's mutex. */
 void delta_texts_remove(struct delta_texts *texts, struct delta_key *key, size_t bytes);
 
-/* Returns a reference to the state of the first key if the texts have more than `max_bytes`, or if that key was sent
- * before `since_ms`; else NULL. The caller holds no lock. */
+/* Returns a reference to the state of the text that is to go: of the app that has the most, if all texts have more than
+ * `max_bytes`; else of the first key, if it was sent before `since_ms`; else NULL. The caller holds no lock. */
 struct delta_state *delta_texts_excess(struct delta_texts *texts, uint64_t max_bytes, uint64_t since_ms);

@@ -868,6 +868,39 @@ static void a_text_whose_state_is_locked_goes_later(void **state) {
     assert_int_equal(delta_texts_bytes(&hub->texts), 0);
 }
 
+static void an_app_with_many_texts_loses_its_own(void **state) {
+    static const char *const channels[] = {"a", "b", "c", "d", "e"};
+    struct app_slot *large = slot, *small = app_slot_create(SLICE("43"), 2);
+    struct peer *quiet;
+
+    (void)state;
+    hub->settings.deltas.key_path = SLICE("key");
+    hub->settings.deltas.max_bytes = 16 * KB;
+    slot = small;
+    quiet = join(0, "quiet", TAKES_DEFAULT);
+    publish(0, "quiet", tick("k", 0)); /* the oldest text of all */
+    slot = large;
+    for (unsigned i = 0; i < 5; i++)
+        join(1, channels[i], TAKES_DEFAULT);
+    for (unsigned i = 0; i < 200; i++) {
+        char key[20];
+        snprintf(key, sizeof key, "key %u", i);
+        publish(0, channels[i % 5], tick(key, i));
+    }
+    assert_true(delta_texts_bytes(&hub->texts) <= 16 * KB);
+    assert_true(COUNTED(delta_evictions) > 100);
+    slot = small;
+    assert_int_equal(COUNTED(delta_evictions), 0);
+    publish(0, "quiet", tick("k", 1));
+    deliver_all();
+    assert_int_equal(read_next(quiet).form, READ_NUMBERED);
+    assert_int_equal(read_next(quiet).form, READ_DELTA);
+    leave(quiet);
+    deliver_all();
+    app_slot_destroy(small, channel_table_destroy);
+    slot = large;
+}
+
 static void a_text_without_room_is_not_kept(void **state) {
     struct peer *taker = join(0, "chat", TAKES_DEFAULT);
 
@@ -907,7 +940,7 @@ static void a_text_that_goes_for_another_is_no_refusal(void **state) {
         snprintf(key, sizeof key, "key %u", i);
         if (i == 30) { /* the app has all of its share now: two thirds of what it and nobody has */
             held = (uint64_t)atomic_load(&slot->budget.bytes);
-            budget_set_limit(4 * (budget_used(BUDGET_DELTAS) + (held + 1) / 2));
+            budget_set_limit((4 * (budget_used(BUDGET_DELTAS) + (held + 1) / 2) + 99) / 100 * 100);
         }
         publish(0, "prices", tick(key, i));
         deliver_all();
@@ -977,6 +1010,7 @@ int main(void) {
         TEST(a_publisher_of_distinct_keys_stays_within_the_bounds),
         TEST(many_channels_share_the_bound_and_the_oldest_text_goes),
         TEST(a_text_whose_state_is_locked_goes_later),
+        TEST(an_app_with_many_texts_loses_its_own),
         TEST(a_text_without_room_is_not_kept),
         TEST(a_text_that_goes_for_another_is_no_refusal),
         TEST(a_text_that_is_too_old_is_no_base),
