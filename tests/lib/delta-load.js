@@ -21,22 +21,30 @@ const AT_ONCE = 3; // requests
 const CHANNELS = ['private-keyed', 'private-plain', 'keyed'];
 const BULK = 'bulk'; // fills the sockets of clients that do not read
 const BULK_DATA = 'x'.repeat(90_000);
-const BULK_EVENTS = 150;
+const BULK_EVENTS = 600; // at most: they end when some are dropped
 const SIDES = ['0', '1', '2'];
 const ROUND_EVENTS = 2000;
+const CHANGE_EVENTS = 700; // between two changes of the record
+
+const KEYED = { conflation_key: 'symbol', max_conflation_keys: KEPT_KEYS };
+// What the record says of channels, one after the other.
+const SETTINGS = [
+  { '*keyed': KEYED },
+  { '*keyed': { ...KEYED, algorithm: 'xdelta3', enable_tags: false } },
+  { '*keyed': 'disabled', 'private-plain': 'xdelta3' },
+  { '*keyed': KEYED, 'private-plain': 'disabled' },
+  { '*keyed': 'inherit' },
+];
+
+const appWith = (settings) => ({
+  ...APP,
+  max_connections: 0,
+  max_client_events_per_second: 0,
+  channel_delta_compression: { [BULK]: 'disabled', ...settings },
+});
 
 export const LOAD_SERVER = {
-  apps: [
-    {
-      ...APP,
-      max_connections: 0,
-      max_client_events_per_second: 0,
-      channel_delta_compression: {
-        '*keyed': { conflation_key: 'symbol', max_conflation_keys: KEPT_KEYS },
-        [BULK]: 'disabled',
-      },
-    },
-  ],
+  apps: [appWith(SETTINGS[0])],
   config: {
     workers: 4,
     websocket: { compression: 'shared', disconnect_on_buffer_full: false },
@@ -200,7 +208,7 @@ class Subscriber {
 
 class Load {
   total = 0;
-  slowTimes = 0;
+  changes = 0;
   kinds = { P: 0, W: 0, F: 0, X: 0 };
   #number = 0;
   #except = new Map(); // by number: the id of the socket that does not get it
@@ -295,7 +303,12 @@ class Load {
     for (let i = 0; i < BULK_EVENTS && (i % 25 !== 0 || (await dropped()) < before + 50); i++)
       await publish(this.server, { name: 'bulk', channel: BULK, data: BULK_DATA }, { agent: this.#agent });
     for (const { socket } of slow) socket.resume();
-    this.slowTimes++;
+  }
+
+  // The app's record changes: other algorithms, deltas off, keys or none.
+  async #change() {
+    const { message } = await this.server.reload({ apps: [appWith(SETTINGS[++this.changes % SETTINGS.length])] });
+    if (!message.startsWith('apps reloaded')) this.problem(`a reload was answered: ${message}`);
   }
 
   async open() {
@@ -306,12 +319,17 @@ class Load {
   async round() {
     const slow = this.others.filter(({ lossy }) => lossy);
     const until = this.total + ROUND_EVENTS;
+    let change = this.total + CHANGE_EVENTS;
     this.#track(this.#fill(slow));
     for (let next = performance.now(); this.total < until; next += BATCH_MS) {
       const requests = [...this.#underWay].length;
       if (requests > AT_ONCE + 2) await Promise.race(this.#underWay);
       this.#track(this.#batch());
       if (this.random.below(3) === 0) this.#triggerSome();
+      if (this.total >= change) {
+        change += CHANGE_EVENTS;
+        this.#track(this.#change());
+      }
       const { steady } = this;
       if (this.random.below(6) === 0 && steady.length > 4) this.#track(this.#disturb(this.random.pick(steady)));
       const wait = next + BATCH_MS - performance.now();

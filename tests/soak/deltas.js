@@ -2,8 +2,8 @@
 //
 // Deltas while everything changes, against the server that CURLEW_BINARY names: up to 1000 events a second with 50
 // keys, by publishers and clients, over four workers, to clients that come, leave, return, lose events, replace filters
-// and report errors (tests/lib/delta-load.js). Each text that is rebuilt has to be what plain clients get, in the same
-// order.
+// and report errors, while the record of the app changes (tests/lib/delta-load.js). Each text that is rebuilt has to be
+// what plain clients get, in the same order.
 //
 // The seed decides what is done. Exit code 0, or 1 with a list of what was wrong.
 
