@@ -483,12 +483,13 @@ test('clients that return after an upgrade decode what flows meanwhile', async (
     readAllOf(one, n);
     const [before, after] = reads[n];
     for (const read of [before, after.slice(0, -1)]) {
-      const first = published.indexOf(read[0].text);
-      assert.deepEqual(textsOf(read), published.slice(first, first + read.length));
+      // While both processes serve, events of one may come after later ones of the other.
+      assert.equal(new Set(textsOf(read)).size, read.length, 'nothing twice');
+      for (const text of textsOf(read)) assert.ok(published.includes(text), text);
       // Whole under each of the two keys first; how soon a delta follows is up to the others.
-      assert.match(kindsOf(read), n === 3 ? /^P+$/ : /^WW[WFX]*[FX]/);
+      assert.match(kindsOf(read), n === 3 ? /^P+$/ : /^W[WFX]*[FX]/);
+      for (const symbol of 'AB') assert.match(kindsOf(read.filter(({ key }) => key === symbol)), /^W|^$/);
     }
-    assert.equal(after.at(-2).text, published.at(-1));
   }
 });
 
