@@ -28,14 +28,39 @@ static unsigned path_names(struct slice path) {
     return names;
 }
 
-/* Follows so many names of a path from a value down. False if they lead nowhere. */
+static bool is_named(struct json_value key, struct slice name) {
+    struct buffer storage = {0};
+    bool same = slice_equal(json_decode_string(key, &storage), name);
+
+    buffer_dispose(&storage);
+    return same;
+}
+
+/* Finds a member of an object that was parsed: the last one of the name. */
+static bool find_member(struct json_value object, struct slice name, struct json_value *member) {
+    struct json_iterator iterator = json_iterate(object);
+    struct json_value key, value;
+
+    member->type = JSON_TYPE_ABSENT;
+    while (json_next(&iterator, &key, &value))
+        if (is_named(key, name))
+            *member = value;
+    return member->type != JSON_TYPE_ABSENT;
+}
+
+/* Follows so many names of a path from a value down. False if they lead nowhere. Only the text of a string is parsed:
+ * all else was, as a part of what it is in. */
 static bool follow_path(struct slice path, unsigned names, struct json_value *value) {
     for (; names != 0; names--) {
         struct slice name = take_path_name(&path);
         struct json_value inner;
 
-        if (!json_scan_object(value->token, &name, &inner, 1, NULL) || inner.type == JSON_TYPE_ABSENT)
+        if (value->type == JSON_TYPE_STRING) {
+            if (!json_scan_object(value->token, &name, &inner, 1, NULL) || inner.type == JSON_TYPE_ABSENT)
+                return false;
+        } else if (value->type != JSON_TYPE_OBJECT || !find_member(*value, name, &inner)) {
             return false;
+        }
         *value = inner;
     }
     return true;

@@ -123,7 +123,7 @@ static void evict_key(struct channel_hub *hub, struct delta_state *state, struct
 
 static void count_taker(struct delta_state *state, enum delta_takes takes, bool asked, unsigned change) {
     state->takers[takes][asked] += change;
-    state->taker_count += change;
+    atomic_fetch_add_explicit(&state->taker_count, change, memory_order_relaxed);
 }
 
 void delta_state_enter(struct delta_state *state, enum delta_takes takes, bool asked) {
@@ -135,7 +135,7 @@ void delta_state_enter(struct delta_state *state, enum delta_takes takes, bool a
 void delta_state_leave(struct delta_texts *texts, struct delta_state *state, enum delta_takes takes, bool asked) {
     pthread_mutex_lock(&state->mutex);
     count_taker(state, takes, asked, -1u);
-    if (state->taker_count == 0)
+    if (!delta_state_has_takers(state))
         drop_all_keys(texts, state);
     pthread_mutex_unlock(&state->mutex);
 }

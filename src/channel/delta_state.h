@@ -55,11 +55,11 @@ struct delta_state {
     /* Not to be used without a text: there are texts only while there is a subscriber, which holds a reference to the
      * channel. */
     struct channel *channel;
+    _Atomic(uint32_t) taker_count; /* changed under the mutex */
     /* Protected by the mutex. */
     uint32_t takers[TAKES_DEFAULT + 1][2]; /* by enum delta_takes, and whether they asked themselves */
-    uint32_t taker_count;
-    uint32_t sequence; /* of the next event */
-    uint32_t drawn;    /* where the numbers begin once there are keys */
+    uint32_t sequence;                     /* of the next event */
+    uint32_t drawn;                        /* where the numbers begin once there are keys */
     bool keyed;
     uint32_t key_count, bucket_count; /* a power of two, or 0 */
     struct delta_key **buckets;
@@ -77,6 +77,11 @@ static inline struct delta_state *delta_state_ref(struct delta_state *state) {
 void delta_state_unref(struct delta_state *state);
 /* The memory of a state without keys, in the account of channels. */
 size_t delta_state_bytes(void);
+
+/* True if a subscriber takes deltas; for any thread, without the mutex. A state stays for the life of its channel. */
+static inline bool delta_state_has_takers(const struct delta_state *state) {
+    return atomic_load_explicit(&state->taker_count, memory_order_relaxed) != 0;
+}
 
 /* Counts a subscriber in or out; with the last one the texts go. The caller holds no lock. */
 void delta_state_enter(struct delta_state *state, enum delta_takes takes, bool asked);

@@ -14,6 +14,8 @@
 /* The work of a delta apart from the search, beside this part of the text; see worker_spend. */
 #define DELTA_WORK 64
 #define DELTA_WORK_PART 16
+/* To find a key, the event is parsed, and the text in its `data`. */
+#define KEY_SCANS 2
 
 /* What counts for a channel now: from the app's record, else from the server's settings. */
 struct delta_policy {
@@ -62,7 +64,8 @@ static bool has_reserved_member(struct slice text) {
         if (slice_starts_with(rest, SLICE("\"__delta_seq\":")) ||
             slice_starts_with(rest, SLICE("\"__conflation_key\":")))
             return true;
-        at++;
+        while (++at != end && *at == '_') /* a name begins behind a quote */
+            ;
     }
     return false;
 }
@@ -213,6 +216,12 @@ static void make_frames(struct delta_step *step, const struct delta_policy *poli
     buffer_dispose(&key_json);
 }
 
+/* Finds the event's key; false if it has none. */
+static bool find_event_key(struct delta_step *step, struct slice path) {
+    worker_spend(step->worker, KEY_SCANS * step->sent.text.length);
+    return conflation_key_of(path, step->sent.text, &step->key);
+}
+
 void delta_step_begin(struct delta_step *step, struct delta_state *state, struct worker *worker,
                       const struct channel_event *event, struct publication *publication) {
     struct channel_hub *hub = publication->hub;
@@ -220,11 +229,13 @@ void delta_step_begin(struct delta_step *step, struct delta_state *state, struct
     bool needed[DELTA_ALGORITHMS];
 
     *step = (struct delta_step){.hub = hub, .channel = publication->channel, .worker = worker};
+    if (!delta_state_has_takers(state))
+        return;
     step->sent.text = frame_text(publication->frame);
     if (!takes_part(hub, event, step->sent.text))
         return;
     policy = policy_of(hub, publication->channel);
-    if (policy.key_path.length != 0 && !conflation_key_of(policy.key_path, step->sent.text, &step->key))
+    if (policy.key_path.length != 0 && !find_event_key(step, policy.key_path))
         return;
     pthread_mutex_lock(&state->mutex);
     if (!delta_state_needs(state, policy.algorithm, policy.off, needed)) {

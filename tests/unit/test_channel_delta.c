@@ -793,6 +793,27 @@ static void texts_go_with_the_last_taker_and_the_numbers_go_on(void **state) {
     assert_int_equal(assert_form_of_next(taker, "chat", 4, READ_NUMBERED).number, 2);
 }
 
+/* The work that publishing an event is for its worker, apart from the delivery. */
+static uint32_t work_to_publish(const char *channel, const char *data) {
+    uint32_t before = workers.list[0]->turn_work;
+
+    publish(0, channel, data);
+    return workers.list[0]->turn_work - before;
+}
+
+static void without_a_taker_an_event_is_not_searched_for_its_key(void **state) {
+    struct peer *taker = join(0, "chat", TAKES_DEFAULT), *plain = join(0, "chat", TAKES_WHOLE);
+
+    (void)state;
+    hub->settings.deltas.key_path = SLICE("key");
+    assert_in_range(work_to_publish("chat", tick("a", 1)), strlen(tick("a", 1)), 8000);
+    leave(taker);
+    assert_int_equal(work_to_publish("chat", tick("a", 2)), 0);
+    deliver_all();
+    for (unsigned i = 1; i <= 2; i++)
+        assert_read(plain, READ_PLAIN, text_of("e", "chat", tick("a", i)));
+}
+
 static void a_publisher_of_distinct_keys_stays_within_the_bounds(void **state) {
     struct peer *taker = join(0, "prices", TAKES_DEFAULT), *other = join(1, "other", TAKES_DEFAULT);
     uint64_t most = 0;
@@ -1007,6 +1028,7 @@ int main(void) {
         TEST(a_channel_that_is_turned_off_sends_deltas_only_to_those_that_asked),
         TEST(an_algorithm_is_left_unnamed_until_a_client_is_told_another_one),
         TEST(texts_go_with_the_last_taker_and_the_numbers_go_on),
+        TEST(without_a_taker_an_event_is_not_searched_for_its_key),
         TEST(a_publisher_of_distinct_keys_stays_within_the_bounds),
         TEST(many_channels_share_the_bound_and_the_oldest_text_goes),
         TEST(a_text_whose_state_is_locked_goes_later),
