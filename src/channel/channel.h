@@ -223,6 +223,8 @@ struct subscription {
     uint32_t index; /* index in the worker's array */
     /* A watcher of a user's channel, which gets only online and offline events. */
     bool watcher;
+    /* enum delta_takes: for who calls channel_set_deltas, what the client wanted before its list limited it. */
+    uint8_t wanted;
 };
 
 enum channel_joined {

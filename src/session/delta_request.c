@@ -78,9 +78,16 @@ static struct delta_wish read_wish(struct json_value delta) {
     }
 }
 
-/* The wish with an algorithm that the client has named in pusher:enable_delta_compression, if it has named one only. */
-static enum delta_takes among_client_algorithms(enum delta_takes wish, enum delta_takes client) {
-    return wish != TAKES_WHOLE && (client == TAKES_FOSSIL || client == TAKES_XDELTA3) ? client : wish;
+#define FOSSIL_BIT (1u << TAKES_FOSSIL)
+#define XDELTA3_BIT (1u << TAKES_XDELTA3)
+
+/* What is left of a wish if the client's list in pusher:enable_delta_compression leaves the algorithms `barred` out. */
+static enum delta_takes among_client_algorithms(enum delta_takes wish, unsigned barred) {
+    if (wish == TAKES_WHOLE || barred == 0)
+        return wish;
+    if (barred == (FOSSIL_BIT | XDELTA3_BIT))
+        return TAKES_WHOLE;
+    return barred == XDELTA3_BIT ? TAKES_FOSSIL : TAKES_XDELTA3;
 }
 
 bool session_subscription_deltas(struct session *session, struct subscription *subscription, struct json_value delta,
@@ -91,11 +98,13 @@ bool session_subscription_deltas(struct session *session, struct subscription *s
     if (!server_has_deltas(session) || !channel_type_has_deltas(channel_type(subscription->channel)))
         return false;
     if (wish.given)
-        takes = among_client_algorithms(wish.takes, session->takes);
+        takes = among_client_algorithms(wish.takes, session->barred);
     else if (!is_new || takes == TAKES_WHOLE)
         return false;
-    return channel_set_deltas(session->server->channels, subscription, takes, wish.given) && wish.given &&
-           takes != TAKES_WHOLE && session->takes == TAKES_WHOLE;
+    if (!channel_set_deltas(session->server->channels, subscription, takes, wish.given))
+        return false;
+    subscription->wanted = (uint8_t)wish.takes;
+    return wish.given && takes != TAKES_WHOLE && session->takes == TAKES_WHOLE;
 }
 
 /* The algorithm that a subscription gets now. */
@@ -145,11 +154,9 @@ static unsigned algorithms_of_list(struct json_value list) {
     return named;
 }
 
-/* What the whole connection takes from now on. A client that names no algorithm takes any; TAKES_WHOLE: it names none
- * that is known here. */
-static enum delta_takes read_client_algorithms(struct json_value data) {
+/* Returns the algorithms that the client does not take, as bits 1 << TAKES_... A client that names none takes each. */
+static unsigned read_barred_algorithms(struct json_value data) {
     static const struct slice names[] = {SLICE_INIT("algorithms")};
-    const unsigned fossil = 1u << TAKES_FOSSIL, xdelta3 = 1u << TAKES_XDELTA3;
     struct buffer storage = {0};
     struct json_value list;
     unsigned named = 0;
@@ -157,16 +164,12 @@ static enum delta_takes read_client_algorithms(struct json_value data) {
     if (message_data(data, &storage, names, &list, 1) && list.type == JSON_TYPE_ARRAY)
         named = algorithms_of_list(list);
     buffer_dispose(&storage);
-    if (named == 0 || (named & (fossil | xdelta3)) == (fossil | xdelta3))
-        return TAKES_DEFAULT;
-    if ((named & fossil) != 0)
-        return TAKES_FOSSIL;
-    return (named & xdelta3) != 0 ? TAKES_XDELTA3 : TAKES_WHOLE;
+    return named == 0 ? 0 : (FOSSIL_BIT | XDELTA3_BIT) & ~named;
 }
 
-/* Subscriptions that have decided for themselves keep that, but get no algorithm that the client does not have. Without
- * room in the account of memory a subscription goes on getting whole messages. */
-static void update_subscriptions(struct session *session, enum delta_takes takes) {
+/* Subscriptions that have decided for themselves keep that, as far as the client's list has the algorithm. Without room
+ * in the account of memory a subscription goes on getting whole messages. */
+static void update_subscriptions(struct session *session) {
     const struct subscription_set *set = &session->subscriptions;
 
     worker_spend(session_worker(session), (size_t)set->capacity * SUBSCRIPTION_WORK);
@@ -178,23 +181,27 @@ static void update_subscriptions(struct session *session, enum delta_takes takes
         if (subscription == NULL || !channel_type_has_deltas(channel_type(subscription->channel)))
             continue;
         before = channel_deltas(subscription, &asked);
-        after = asked ? among_client_algorithms(before, takes) : takes;
+        after = asked ? among_client_algorithms((enum delta_takes)subscription->wanted, session->barred)
+                      : (enum delta_takes)session->takes;
         if (after != before)
             channel_set_deltas(session->server->channels, subscription, after, asked);
     }
 }
 
 void session_enable_deltas(struct session *session, struct json_value data) {
-    enum delta_takes takes = server_has_deltas(session) ? read_client_algorithms(data) : TAKES_WHOLE;
+    unsigned barred = read_barred_algorithms(data);
+    enum delta_takes takes = server_has_deltas(session) ? among_client_algorithms(TAKES_DEFAULT, barred) : TAKES_WHOLE;
     enum delta_takes answer = takes == TAKES_FOSSIL || takes == TAKES_XDELTA3 ? takes : server_algorithm(session);
+    bool differs = session->takes != takes || session->barred != barred;
 
     /* One is enough, so each of them counts. */
     session->junk = true;
-    if (session->takes != takes) {
+    session->takes = (uint8_t)takes;
+    session->barred = (uint8_t)barred;
+    if (differs) {
         session_count_walk(session);
-        update_subscriptions(session, takes);
+        update_subscriptions(session);
     }
-    session->takes = takes;
     session_send(session,
                  (struct slice[]){SLICE("{\"event\":\"pusher:delta_compression_enabled\",\"data\":{\"enabled\":"),
                                   takes != TAKES_WHOLE ? SLICE("true") : SLICE("false"), SLICE(",\"algorithm\":\""),

@@ -76,6 +76,7 @@ struct session {
     uint32_t connected_s;        /* monotonic */
     bool authorized;             /* signed in, or was in a private or presence channel, even if it left it again */
     uint8_t takes;               /* enum delta_takes: of subscriptions that do not decide for themselves */
+    uint8_t barred;              /* bits 1 << TAKES_...: algorithms that the client's list leaves out */
 };
 
 /* The memory of a connection in the account, without what its channels and messages take. */

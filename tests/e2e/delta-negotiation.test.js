@@ -74,7 +74,7 @@ test('the_answer_names_the_algorithm', async (t) => {
 test('a_client_without_a_known_algorithm_gets_no_deltas', async (t) => {
   const ws = await connect(server, { t });
   assert.equal(await enable(ws, { algorithms: ['gzip', 1, null] }), enabled('fossil', false));
-  assert.deepEqual(await answersTo(ws, 'first', { delta: 'xdelta3' }), [confirmed('first', 'xdelta3')]);
+  assert.deepEqual(await answersTo(ws, 'first', { delta: 'xdelta3' }), []);
 });
 
 test('the_default_algorithm_is_that_of_the_server', async (t) => {
@@ -309,16 +309,32 @@ test('a_client_gets_no_algorithm_that_it_did_not_list', async (t) => {
   }
 });
 
-test('a_list_without_a_known_algorithm_ends_what_the_connection_had_asked_for', async (t) => {
+test('a_list_without_a_known_algorithm_ends_all_deltas_of_the_connection', async (t) => {
   const ws = await connect(server, { t });
   await enable(ws);
-  await subscribe(ws, 'asked', { delta: 'fossil' });
+  await subscribe(ws, 'asked', { delta: 'xdelta3' });
   await subscribe(ws, 'not-asked');
   assert.equal(await enable(ws, { algorithms: ['gzip'] }), enabled('fossil', false));
-  assert.equal(await gets(ws, 'asked'), 'WF');
-  assert.equal(await gets(ws, 'not-asked'), 'PP');
+  assert.deepEqual(await answersTo(ws, 'late', { delta: true }), []);
+  for (const channel of ['asked', 'not-asked', 'late']) assert.equal(await gets(ws, channel), 'PP', channel);
   await enable(ws);
+  assert.equal(await gets(ws, 'asked'), 'WX');
   assert.equal(await gets(ws, 'not-asked'), 'WF');
+  assert.equal(await gets(ws, 'late'), 'WF');
+});
+
+test('a_later_list_gives_a_subscription_its_own_algorithm_again', async (t) => {
+  const ws = await connect(server, { t });
+  assert.deepEqual(await answersTo(ws, 'own', { delta: 'xdelta3' }), [confirmed('own', 'xdelta3')]);
+  await subscribe(ws, 'never', { delta: false });
+  for (const [algorithms, kinds] of [
+    [['fossil'], 'WF'],
+    [['fossil', 'xdelta3'], 'XX'],
+  ]) {
+    await enable(ws, { algorithms });
+    assert.equal(await gets(ws, 'own'), kinds);
+    assert.equal(await gets(ws, 'never'), 'PP');
+  }
 });
 
 test('enabling_twice_loses_nothing', async (t) => {
