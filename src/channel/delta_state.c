@@ -9,7 +9,8 @@
 #define CHANNEL_PART 4
 /* This part of the share in the account of memory is kept free, so that texts go before they are refused. */
 #define RESERVED_PART 8
-#define FIRST_BUCKETS 8
+/* Buckets of a key: at first, and at most. */
+#define KEY_BUCKETS 4
 /* Keyed numbers begin below: clients with 32-bit integers count up from there for long. */
 #define DRAWN_BELOW (UINT32_C(1) << 30)
 /* Texts that are dropped at most in a second because of their age: a clean-up, not a bound. */
@@ -59,12 +60,23 @@ struct delta_key *delta_state_find(const struct delta_state *state, struct slice
     return state->bucket_count != 0 ? *key_link(state, name, hash) : NULL;
 }
 
-/* Doubles the buckets if there are as many keys. */
-static void grow_buckets(struct delta_state *state) {
-    uint32_t count = state->bucket_count == 0 ? FIRST_BUCKETS : 2 * state->bucket_count;
+/* The number of buckets for so many keys: at most KEY_BUCKETS for each. */
+static uint32_t wanted_key_buckets(const struct delta_state *state) {
+    if (state->bucket_count == 0)
+        return KEY_BUCKETS;
+    if (state->key_count >= state->bucket_count)
+        return 2 * state->bucket_count;
+    if (state->key_count < state->bucket_count / KEY_BUCKETS)
+        return state->bucket_count / 2;
+    return state->bucket_count;
+}
+
+/* Doubles the buckets if there are as many keys, or halves them if few are left. */
+static void fit_key_buckets(struct delta_state *state) {
+    uint32_t count = wanted_key_buckets(state);
     struct delta_key **buckets;
 
-    if (state->key_count < state->bucket_count)
+    if (count == state->bucket_count)
         return;
     buckets = alloc_zero(count * sizeof buckets[0]);
     for (uint32_t i = 0; i < state->bucket_count; i++) {
@@ -82,23 +94,33 @@ static void grow_buckets(struct delta_state *state) {
     state->bucket_count = count;
 }
 
-static void drop_key(struct delta_texts *texts, struct delta_state *state, struct delta_key *key) {
-    struct delta_key **link = key_link(state, (struct slice){key->name, key->length}, key->hash);
+static void free_key_buckets(struct delta_state *state) {
+    free(state->buckets);
+    state->buckets = NULL;
+    state->bucket_count = 0;
+}
 
-    *link = key->next;
-    list_remove(&key->in_channel);
-    delta_texts_remove(texts, key, key->bytes);
+/* Frees a key that is in no list and no bucket any more. */
+static void free_key(struct delta_state *state, struct delta_key *key) {
     budget_give(BUDGET_DELTAS, &state->channel->slot->budget, key->bytes);
     state->bytes -= key->bytes;
     state->key_count--;
     free(key->text);
     tags_unref(key->base.tags);
     free(key);
-    if (state->key_count == 0) {
-        free(state->buckets);
-        state->buckets = NULL;
-        state->bucket_count = 0;
-    }
+}
+
+static void drop_key(struct delta_texts *texts, struct delta_state *state, struct delta_key *key) {
+    struct delta_key **link = key_link(state, (struct slice){key->name, key->length}, key->hash);
+
+    *link = key->next;
+    list_remove(&key->in_channel);
+    delta_texts_remove(texts, key, key->bytes);
+    free_key(state, key);
+    if (state->key_count == 0)
+        free_key_buckets(state);
+    else
+        fit_key_buckets(state);
 }
 
 static struct delta_key *oldest_key(const struct delta_state *state) {
@@ -106,10 +128,16 @@ static struct delta_key *oldest_key(const struct delta_state *state) {
 }
 
 static void drop_all_keys(struct delta_texts *texts, struct delta_state *state) {
-    for (struct list *link = state->oldest.next, *next; link != &state->oldest; link = next) {
-        next = link->next;
-        drop_key(texts, state, container_of(link, struct delta_key, in_channel));
+    struct delta_key *key;
+
+    if (state->key_count == 0)
+        return;
+    delta_texts_remove_all(texts, state);
+    while ((key = oldest_key(state)) != NULL) {
+        list_remove(&key->in_channel);
+        free_key(state, key);
     }
+    free_key_buckets(state);
 }
 
 /* Drops the key to make room, and counts that. */
@@ -173,10 +201,10 @@ uint32_t delta_state_number(struct delta_texts *texts, struct delta_state *state
     return state->sequence;
 }
 
-/* The memory of a key with a text of `capacity` bytes and tags, and of its place in the buckets. */
+/* The memory of a key with a text of `capacity` bytes and tags, and of its buckets. */
 static size_t key_bytes(size_t length, size_t capacity, const struct tags *tags) {
     return alloc_footprint(sizeof(struct delta_key) + length) + alloc_footprint(capacity) + tags_bytes(tags) +
-           2 * sizeof(struct delta_key *);
+           KEY_BUCKETS * sizeof(struct delta_key *);
 }
 
 /* The capacity for a text: what there is, if it fits well. */
@@ -185,11 +213,15 @@ static size_t text_capacity_for(const struct delta_key *key, size_t length) {
                                                                                            : length;
 }
 
-/* Makes room for `more` bytes in the channel and in the account, by dropping other texts of the channel. */
-static bool take_room(struct channel_hub *hub, struct delta_state *state, struct worker *worker, size_t more) {
+/* Makes room for `more` bytes of a key that then has `bytes`, in the channel and in the account, by dropping other
+ * texts of the channel. */
+static bool take_room(struct channel_hub *hub, struct delta_state *state, struct worker *worker, size_t more,
+                      size_t bytes) {
     size_t max = hub->settings.deltas.max_bytes / CHANNEL_PART;
     struct delta_key *oldest;
 
+    if (bytes > max) /* no other text goes for one that is too large in any case */
+        return false;
     while (state->bytes + more > max) {
         if ((oldest = oldest_key(state)) == NULL)
             return false;
@@ -205,7 +237,7 @@ static struct delta_key *create_key(struct delta_state *state, const struct delt
     struct delta_key *key = alloc_zero(sizeof *key + sent->key.length);
     struct delta_key **link;
 
-    grow_buckets(state);
+    fit_key_buckets(state);
     key->state = state;
     key->hash = sent->hash;
     key->length = (uint32_t)sent->key.length;
@@ -244,7 +276,7 @@ void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct
         list_remove(&key->in_channel); /* it is not among those that go for it */
     for (; sent->max_keys != 0 && others >= sent->max_keys && others != 0; others--)
         evict_key(hub, state, worker, oldest_key(state));
-    if (bytes > before && !take_room(hub, state, worker, bytes - before)) {
+    if (bytes > before && !take_room(hub, state, worker, bytes - before, bytes)) {
         if (key != NULL)
             evict_key(hub, state, worker, key);
         return;

@@ -18,9 +18,9 @@ void delta_app_texts_init(struct delta_app_texts *app) {
     list_init(&app->oldest);
 }
 
-/* Counts a change of the bytes of the key's app. The caller holds the mutex. */
-static void count_bytes(struct delta_texts *texts, const struct delta_key *key, uint64_t more) {
-    struct delta_app_texts *app = &key->state->channel->table->deltas;
+/* Counts a change of the bytes of the state's app. The caller holds the mutex. */
+static void count_bytes(struct delta_texts *texts, const struct delta_state *state, uint64_t more) {
+    struct delta_app_texts *app = &state->channel->table->deltas;
 
     app->bytes += more;
     if (app->bytes == 0)
@@ -37,7 +37,7 @@ void delta_texts_sent(struct delta_texts *texts, struct delta_key *key, int64_t 
     list_append(&texts->oldest, &key->in_process);
     list_remove(&key->in_app);
     list_append(&key->state->channel->table->deltas.oldest, &key->in_app);
-    count_bytes(texts, key, (uint64_t)more);
+    count_bytes(texts, key->state, (uint64_t)more);
     pthread_mutex_unlock(&texts->mutex);
 }
 
@@ -45,7 +45,18 @@ void delta_texts_remove(struct delta_texts *texts, struct delta_key *key, size_t
     pthread_mutex_lock(&texts->mutex);
     list_remove(&key->in_process);
     list_remove(&key->in_app);
-    count_bytes(texts, key, -(uint64_t)bytes);
+    count_bytes(texts, key->state, -(uint64_t)bytes);
+    pthread_mutex_unlock(&texts->mutex);
+}
+
+void delta_texts_remove_all(struct delta_texts *texts, struct delta_state *state) {
+    pthread_mutex_lock(&texts->mutex);
+    for (struct list *link = state->oldest.next; link != &state->oldest; link = link->next) {
+        struct delta_key *key = container_of(link, struct delta_key, in_channel);
+        list_remove(&key->in_process);
+        list_remove(&key->in_app);
+    }
+    count_bytes(texts, state, -(uint64_t)state->bytes);
     pthread_mutex_unlock(&texts->mutex);
 }
 

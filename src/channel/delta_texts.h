@@ -47,6 +47,8 @@ static inline uint64_t delta_texts_bytes(struct delta_texts *texts) {
 void delta_texts_sent(struct delta_texts *texts, struct delta_key *key, int64_t more, uint64_t now_ms);
 /* Takes a key with so many bytes off the lists. The caller holds its state's mutex. */
 void delta_texts_remove(struct delta_texts *texts, struct delta_key *key, size_t bytes);
+/* Takes all keys of a state off the lists. The caller holds its mutex. */
+void delta_texts_remove_all(struct delta_texts *texts, struct delta_state *state);
 
 /* Returns a reference to the state of the text that is to go: of the app that has the most, if all texts have more than
  * `max_bytes`; else of the first key, if it was sent before `since_ms`; else NULL. The caller holds no lock. */

@@ -973,6 +973,51 @@ static void a_text_that_goes_for_another_is_no_refusal(void **state) {
     assert_int_equal(budget_refusals(BUDGET_DELTAS), refusals);
 }
 
+static void a_text_that_is_too_large_leaves_the_others_alone(void **state) {
+    struct peer *taker = join(0, "prices", TAKES_DEFAULT);
+    const struct slice head = SLICE("\"{\\\"key\\\":\\\"large\\\",\\\"a\\\":\\\"");
+    static char data[3 * KB];
+
+    (void)state;
+    hub->settings.deltas.key_path = SLICE("key");
+    hub->settings.deltas.max_bytes = 8 * KB; /* a quarter is less than the large text */
+    publish(0, "prices", tick("small", 1));
+    memset(data, 'l', sizeof data - 1);
+    memcpy(data, head.data, head.length);
+    memcpy(data + sizeof data - 5, "\\\"}\"", 5);
+    publish(0, "prices", data);
+    publish(0, "prices", tick("small", 2));
+    deliver_all();
+    assert_int_equal(read_next(taker).form, READ_NUMBERED);
+    assert_int_equal(read_next(taker).form, READ_NUMBERED);
+    assert_int_equal(read_next(taker).form, READ_DELTA);
+    assert_int_equal(COUNTED(delta_evictions), 0);
+}
+
+static void buckets_go_with_the_keys(void **state) {
+    struct peer *taker = join(0, "prices", TAKES_DEFAULT);
+    const struct delta_state *deltas = atomic_load(&taker->own.channel->deltas);
+
+    (void)state;
+    hub->settings.deltas.key_path = SLICE("key");
+    hub->settings.deltas.max_keys = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        char key[20];
+        if (i == 299)
+            hub->settings.deltas.max_keys = 3; /* most of the others go */
+        snprintf(key, sizeof key, "key %u", i);
+        publish(0, "prices", tick(key, i));
+        deliver_all();
+        assert_int_equal(read_next(taker).form, READ_NUMBERED);
+        assert_true(deltas->bucket_count >= deltas->key_count);
+        assert_true(deltas->bucket_count <= 4 * deltas->key_count);
+    }
+    assert_int_equal(deltas->key_count, 3);
+    publish(0, "prices", tick("key 298", 0)); /* it is still found */
+    deliver_all();
+    assert_int_equal(read_next(taker).form, READ_DELTA);
+}
+
 static void a_text_that_is_too_old_is_no_base(void **state) {
     struct peer *taker = join(0, "chat", TAKES_DEFAULT);
 
@@ -1035,6 +1080,8 @@ int main(void) {
         TEST(an_app_with_many_texts_loses_its_own),
         TEST(a_text_without_room_is_not_kept),
         TEST(a_text_that_goes_for_another_is_no_refusal),
+        TEST(a_text_that_is_too_large_leaves_the_others_alone),
+        TEST(buckets_go_with_the_keys),
         TEST(a_text_that_is_too_old_is_no_base),
         TEST(without_room_for_a_state_a_subscription_stays_whole),
     };
