@@ -233,28 +233,46 @@ static bool take_room(struct channel_hub *hub, struct delta_state *state, struct
     return budget_take(BUDGET_DELTAS, &state->channel->slot->budget, more);
 }
 
+/* Allocates a key that is in no list and no bucket yet; NULL if there is no memory. */
 static struct delta_key *create_key(struct delta_state *state, const struct delta_sent *sent) {
-    struct delta_key *key = alloc_zero(sizeof *key + sent->key.length);
-    struct delta_key **link;
+    struct delta_key *key = calloc(1, sizeof *key + sent->key.length);
 
-    fit_key_buckets(state);
+    if (key == NULL)
+        return NULL;
     key->state = state;
     key->hash = sent->hash;
     key->length = (uint32_t)sent->key.length;
     if (key->length != 0)
         memcpy(key->name, sent->key.data, sent->key.length);
-    link = key_link(state, sent->key, sent->hash);
-    *link = key;
-    state->key_count++;
     return key;
 }
 
-static void fill_key(struct delta_key *key, const struct delta_sent *sent, size_t capacity) {
-    if (key->text_capacity != capacity) {
-        free(key->text);
-        key->text = alloc(capacity);
-        key->text_capacity = (uint32_t)capacity;
-    }
+static void link_key(struct delta_state *state, struct delta_key *key) {
+    struct delta_key **bucket;
+
+    fit_key_buckets(state);
+    bucket = &state->buckets[key->hash & (state->bucket_count - 1)];
+    key->next = *bucket;
+    *bucket = key;
+    state->key_count++;
+}
+
+/* Gives the key (NULL: none) memory for a text, in place of its old one; false if there is none. */
+static bool make_text(struct delta_key *key, size_t capacity) {
+    char *text;
+
+    if (key == NULL || key->text_capacity == capacity)
+        return key != NULL;
+    text = malloc(capacity);
+    if (text == NULL)
+        return false;
+    free(key->text);
+    key->text = text;
+    key->text_capacity = (uint32_t)capacity;
+    return true;
+}
+
+static void fill_key(struct delta_key *key, const struct delta_sent *sent) {
     memcpy(key->text, sent->text.data, sent->text.length);
     key->text_length = (uint32_t)sent->text.length;
     key->sequence = sent->sequence;
@@ -266,26 +284,31 @@ static void fill_key(struct delta_key *key, const struct delta_sent *sent, size_
 
 void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct worker *worker,
                       const struct delta_sent *sent) {
-    struct delta_key *key = delta_state_find(state, sent->key, sent->hash);
-    size_t capacity = text_capacity_for(key, sent->text.length);
-    size_t bytes = key_bytes(sent->key.length, capacity, sent->base.tags), before = key != NULL ? key->bytes : 0;
-    uint32_t others = state->key_count - (key != NULL);
+    struct delta_key *old = delta_state_find(state, sent->key, sent->hash);
+    struct delta_key *key = old != NULL ? old : create_key(state, sent);
+    size_t capacity = text_capacity_for(old, sent->text.length);
+    size_t bytes = key_bytes(sent->key.length, capacity, sent->base.tags), before = old != NULL ? old->bytes : 0;
+    uint32_t others = state->key_count - (old != NULL);
 
     state->sequence = sent->sequence + 1;
-    if (key != NULL)
-        list_remove(&key->in_channel); /* it is not among those that go for it */
+    if (old != NULL)
+        list_remove(&old->in_channel); /* it is not among those that go for it */
     for (; sent->max_keys != 0 && others >= sent->max_keys && others != 0; others--)
         evict_key(hub, state, worker, oldest_key(state));
-    if (bytes > before && !take_room(hub, state, worker, bytes - before, bytes)) {
-        if (key != NULL)
-            evict_key(hub, state, worker, key);
+    if (!make_text(key, capacity) || (bytes > before && !take_room(hub, state, worker, bytes - before, bytes))) {
+        if (old != NULL) {
+            evict_key(hub, state, worker, old);
+        } else if (key != NULL) {
+            free(key->text);
+            free(key);
+        }
         return;
     }
     if (bytes < before)
         budget_give(BUDGET_DELTAS, &state->channel->slot->budget, before - bytes);
-    if (key == NULL)
-        key = create_key(state, sent);
-    fill_key(key, sent, capacity);
+    if (old == NULL)
+        link_key(state, key);
+    fill_key(key, sent);
     key->bytes = bytes;
     state->bytes += bytes - before;
     list_append(&state->oldest, &key->in_channel);

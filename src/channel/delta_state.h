@@ -111,7 +111,7 @@ struct delta_sent {
 };
 
 /* Keeps the text under its key. Texts of the channel that were sent longest ago go if it has too many keys or bytes; if
- * there is no room in the account of memory, so does this one. */
+ * there is no room in the account of memory, or no memory, so does this one. */
 void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct worker *worker,
                       const struct delta_sent *sent);
 

@@ -135,7 +135,7 @@ static void append_description(struct buffer *out, const struct delta_step *step
     buffer_append(out, SLICE("}}"));
 }
 
-/* Encodes the event as a delta; NULL if its frame would not be shorter than `longest`. */
+/* Encodes the event as a delta; NULL if its frame would not be shorter than `longest`, or there is no memory. */
 static struct frame *delta_frame(const struct delta_step *step, const struct delta_key *base,
                                  enum app_delta_algorithm algorithm, struct slice event, struct slice key_json,
                                  bool nameless, size_t longest) {
@@ -152,9 +152,10 @@ static struct frame *delta_frame(const struct delta_step *step, const struct del
         length += before[i].length;
     length += after.length;
     /* Base 64 makes four bytes of three. */
-    if (length < longest && encode_delta(step, algorithm, (struct slice){base->text, base->text_length},
-                                         (longest - length) / 4 * 3, &delta)) {
-        buffer_reserve(&base64, BASE64_LENGTH(delta.length));
+    if (length < longest &&
+        encode_delta(step, algorithm, (struct slice){base->text, base->text_length}, (longest - length) / 4 * 3,
+                     &delta) &&
+        buffer_try_reserve(&base64, BASE64_LENGTH(delta.length))) {
         base64.length = BASE64_LENGTH(delta.length);
         base64_encode(buffer_slice(&delta), base64.data);
         for (; count < sizeof before / sizeof before[0]; count++)

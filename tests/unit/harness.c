@@ -20,6 +20,7 @@
 #define TURNS_MAX 10000
 
 static __thread uint64_t allocations;
+static __thread size_t failing_size;
 static atomic_uint thread_failures; /* failures of pthread_create still to come */
 
 void *__real_malloc(size_t size);
@@ -37,6 +38,8 @@ void *__wrap_realloc(void *old, size_t size);
 
 void *__wrap_malloc(size_t size) {
     allocations++;
+    if (size == failing_size && size != 0)
+        return NULL;
     return __real_malloc(size);
 }
 
@@ -67,6 +70,10 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
         if (atomic_compare_exchange_weak(&thread_failures, &failures, failures - 1))
             return EAGAIN;
     return __real_pthread_create(thread, attributes, run, context);
+}
+
+void harness_fail_malloc(size_t size) {
+    failing_size = size;
 }
 
 void harness_fail_threads(unsigned count) {

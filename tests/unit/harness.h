@@ -36,6 +36,9 @@ void harness_advance(struct worker *worker, uint64_t ms);
 /* Returns the number of allocations by this thread, without those inside libraries. */
 uint64_t harness_allocations(void);
 
+/* Makes malloc of exactly so many bytes fail on this thread; 0: ends this. */
+void harness_fail_malloc(size_t size);
+
 /* Makes the next `count` calls of pthread_create fail, as on a system without free threads; 0: ends this. */
 void harness_fail_threads(unsigned count);
 

@@ -973,6 +973,20 @@ static void a_text_that_goes_for_another_is_no_refusal(void **state) {
     assert_int_equal(budget_refusals(BUDGET_DELTAS), refusals);
 }
 
+static void without_memory_for_a_text_none_is_kept(void **state) {
+    struct peer *taker = join(0, "chat", TAKES_DEFAULT);
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) { /* the first text, and one in place of a shorter one */
+        harness_fail_malloc(strlen(text_of("e", "chat", tick("", 1000))));
+        assert_form_of_next(taker, "chat", 1000, i == 0 ? READ_NUMBERED : READ_DELTA);
+        harness_fail_malloc(0);
+        assert_int_equal(delta_texts_bytes(&hub->texts), 0);
+        assert_form_of_next(taker, "chat", 1, READ_NUMBERED);
+        assert_form_of_next(taker, "chat", 2, READ_DELTA);
+    }
+}
+
 static void a_text_that_is_too_large_leaves_the_others_alone(void **state) {
     struct peer *taker = join(0, "prices", TAKES_DEFAULT);
     const struct slice head = SLICE("\"{\\\"key\\\":\\\"large\\\",\\\"a\\\":\\\"");
@@ -1080,6 +1094,7 @@ int main(void) {
         TEST(an_app_with_many_texts_loses_its_own),
         TEST(a_text_without_room_is_not_kept),
         TEST(a_text_that_goes_for_another_is_no_refusal),
+        TEST(without_memory_for_a_text_none_is_kept),
         TEST(a_text_that_is_too_large_leaves_the_others_alone),
         TEST(buckets_go_with_the_keys),
         TEST(a_text_that_is_too_old_is_no_base),
