@@ -21,6 +21,7 @@ const char *const refusal_names[REFUSAL_COUNT] = {
     [REFUSED_PRESENCE_MEMBERS] = "max_presence_members_per_channel",
     [REFUSED_PRESENCE_MEMBER_SIZE] = "max_presence_member_size_in_kb",
     [REFUSED_SUBSCRIPTIONS] = "subscriptions_per_connection",
+    [REFUSED_FILTERS] = "filters_per_channel",
     [REFUSED_SIGNATURE] = "signature",
     [REFUSED_SIGN_IN] = "enable_user_authentication",
     [REFUSED_WATCHLIST] = "watchlist",

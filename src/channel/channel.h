@@ -229,8 +229,9 @@ struct subscription {
 
 enum channel_joined {
     CHANNEL_JOINED,
-    CHANNEL_FULL,      /* the presence channel has `max_members` members */
-    CHANNEL_NO_MEMORY, /* there is no room in the account of memory (base/budget.h) */
+    CHANNEL_FULL,         /* the presence channel has `max_members` members */
+    CHANNEL_FILTERS_FULL, /* the filters of the channel's subscriptions are too much work with this one */
+    CHANNEL_NO_MEMORY,    /* there is no room in the account of memory (base/budget.h) */
 };
 
 struct channel_join {
@@ -239,6 +240,8 @@ struct channel_join {
     struct slice user_info;
     uint32_t max_members;  /* 0: no limit */
     const struct app *app; /* the record in force: its webhooks; NULL: none */
+    /* What channel_set_filter will give the subscription; NULL: none. */
+    const struct filter *filter;
     /* Out. */
     /* Members as of the join; release with member_list_unref (presence.h). */
     struct member_list *members;
@@ -294,8 +297,12 @@ enum delta_takes channel_deltas(const struct subscription *subscription, bool *a
 /* The client has lost its texts: the next event is whole. */
 void channel_forget_base(struct subscription *subscription);
 
-/* Sets the filter, from the next event on; NULL: none. Takes over the reference to it, and releases the filter that was
- * there. */
+/* True if the subscription may get the filter; false if the filters of the channel's subscriptions on its worker would
+ * be too much work (FILTERS_WORK_MAX). */
+bool channel_takes_filter(const struct subscription *subscription, const struct filter *filter);
+
+/* Sets the filter, made for the channel, from the next event on; NULL: none. Takes over the reference to it, and
+ * releases the filter that was there. */
 void channel_set_filter(struct channel_hub *hub, struct subscription *subscription, struct filter *filter);
 
 /* Returns the filters of the subscriptions on a worker (channel/filter/filter_set.h). */

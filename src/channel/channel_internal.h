@@ -54,10 +54,11 @@ struct subscriber {
 struct subscriber_list {
     struct subscriber *entries;
     uint32_t count, capacity;
-    uint64_t newest;  /* upper bound of all `joined` and `listed` */
-    uint64_t latest;  /* number of the latest event that was delivered */
-    uint32_t deltas;  /* entries that take deltas */
-    uint32_t filters; /* entries that have a filter */
+    uint64_t newest; /* upper bound of all `joined` and `listed` */
+    uint64_t latest; /* number of the latest event that was delivered */
+    uint32_t deltas; /* entries that take deltas */
+    /* The most that evaluating the different filters of all entries takes (filter_set.h); 0: no entry has a filter. */
+    uint32_t filter_work;
 };
 
 /* The subscribers (or watchers) on all workers. */
@@ -267,6 +268,15 @@ static inline bool subscriber_filters(const struct subscriber *entry, const stru
 
 /* Notes that the subscriber lacks the texts of the events up to `number`, all of which the list has had. */
 void subscriber_forget(struct subscriber_list *list, struct subscriber *entry, uint64_t number);
+/* The most that evaluating the different filters of a channel's subscribers may take on one worker: about 20 ms. */
+#define FILTERS_WORK_MAX (200 * WORK_PER_CLOCK)
+
+/* True if a subscription may get the filter `next` in place of `filter`: the work of the list's filters has a limit.
+ * NULL: none. */
+bool subscriber_takes_filter(const struct subscriber_list *list, const struct filter *filter,
+                             const struct filter *next);
+/* Takes the work of the subscription's filter out of the list's, if it has one: before it leaves the channel. */
+void subscriber_stops_filter(struct subscription *subscription);
 /* Counts the subscriber out of those that take deltas, if it does: before it leaves the channel. */
 void subscriber_stops_deltas(struct channel_hub *hub, struct channel *channel, struct subscriber_list *list,
                              struct subscriber *entry);

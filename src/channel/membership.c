@@ -39,7 +39,6 @@ static void list_subscriber(struct subscriber_list *list, struct stream *stream,
 }
 
 static void unlist_subscriber(struct subscriber_list *list, struct app_slot *slot, uint32_t index) {
-    list->filters -= list->entries[index].filtered;
     list->count--;
     if (index != list->count) {
         list->entries[index] = list->entries[list->count];
@@ -75,7 +74,7 @@ static void count_out(struct channel *channel, const struct worker *worker) {
 
 /* --- joining --- */
 
-enum attempt { ATTEMPT_DONE, ATTEMPT_FULL, ATTEMPT_NO_MEMORY, ATTEMPT_DEAD, ATTEMPT_AGAIN };
+enum attempt { ATTEMPT_DONE, ATTEMPT_FULL, ATTEMPT_FILTERS, ATTEMPT_NO_MEMORY, ATTEMPT_DEAD, ATTEMPT_AGAIN };
 
 /* Grows the members' hash table before it is full, so that buckets are not allocated under the mutex. */
 static void make_room_for_member(struct channel *channel) {
@@ -222,10 +221,13 @@ static void drop_candidate(struct joining *joining, struct app_slot *slot) {
 
 static enum attempt try_subscribe(struct joining *joining, struct channel *channel) {
     struct worker *worker = joining->stream->worker;
+    struct subscriber_list *list = &channel->subscribers.lists[worker->index];
     struct announcements announcements;
     struct join_result result = {0};
     enum attempt attempt;
 
+    if (!subscriber_takes_filter(list, NULL, joining->join->filter)) /* not if the channel was made for it */
+        return ATTEMPT_FILTERS;
     if (joining->candidate != NULL)
         make_room_for_member(channel);
     announcements_create(&announcements, joining->hub, channel, worker, joining->candidate, true, joining->join->app);
@@ -245,7 +247,7 @@ static enum attempt try_subscribe(struct joining *joining, struct channel *chann
         adopt_candidate(joining, channel, result.first_member);
     *joining->subscription = (struct subscription){
         .channel = channel_ref(channel), .stream = joining->stream, .place = place_create(channel, &result)};
-    list_subscriber(&channel->subscribers.lists[worker->index], joining->stream, joining->subscription, result.joined);
+    list_subscriber(list, joining->stream, joining->subscription, result.joined);
     encode_cached(channel, result.cached, joining->join);
     return ATTEMPT_DONE;
 }
@@ -271,6 +273,8 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
     drop_candidate(&joining, slot);
     if (attempt == ATTEMPT_NO_MEMORY)
         return CHANNEL_NO_MEMORY;
+    if (attempt == ATTEMPT_FILTERS)
+        return CHANNEL_FILTERS_FULL;
     return attempt == ATTEMPT_FULL ? CHANNEL_FULL : CHANNEL_JOINED;
 }
 
@@ -391,6 +395,7 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
 }
 
 void channel_leave(struct channel_hub *hub, struct subscription *subscription, const struct app *app) {
+    subscriber_stops_filter(subscription);
     if (subscription->watcher)
         stop_watching(subscription);
     else

@@ -121,7 +121,7 @@ static bool has_no_exclusions(const struct publication *publication) {
 
 /* True if some subscribers of the list may not want the event. */
 static bool has_filters(const struct publication *publication, const struct subscriber_list *list) {
-    return list->filters != 0 && publication->filterable;
+    return list->filter_work != 0 && publication->filterable;
 }
 
 /*

@@ -77,13 +77,33 @@ void channel_forget_base(struct subscription *subscription) {
     subscriber_forget(list, subscription_entry(subscription), list->latest);
 }
 
+bool subscriber_takes_filter(const struct subscriber_list *list, const struct filter *filter,
+                             const struct filter *next) {
+    return next == filter ||
+           list->filter_work + filter_work_of_first(next) - filter_work_of_last(filter) <= FILTERS_WORK_MAX;
+}
+
+bool channel_takes_filter(const struct subscription *subscription, const struct filter *filter) {
+    return subscriber_takes_filter(subscription_list(subscription), subscription->filter, filter);
+}
+
+void subscriber_stops_filter(struct subscription *subscription) {
+    struct filter *filter = subscription->filter;
+
+    if (filter == NULL)
+        return;
+    subscription_list(subscription)->filter_work -= (uint32_t)filter_work_of_last(filter);
+    filter_count_use(filter, -1);
+}
+
 void channel_set_filter(struct channel_hub *hub, struct subscription *subscription, struct filter *filter) {
     struct subscriber_list *list = subscription_list(subscription);
     struct subscriber *entry = subscription_entry(subscription);
 
     if (subscription->filter != filter) {
-        list->filters += filter != NULL;
-        list->filters -= entry->filtered;
+        subscriber_stops_filter(subscription);
+        list->filter_work += (uint32_t)filter_work_of_first(filter);
+        filter_count_use(filter, 1);
         entry->filtered = filter != NULL;
         subscriber_forget(list, entry, list->latest);
     }

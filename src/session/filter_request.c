@@ -13,8 +13,8 @@ static enum filter_result check_filter(struct json_value json, struct error *err
     return compiled ? FILTER_READY : FILTER_REFUSED;
 }
 
-enum filter_result session_read_filter(struct session *session, struct json_value given, struct json_value tags_filter,
-                                       struct filter **filter) {
+enum filter_result session_read_filter(struct session *session, struct slice channel, struct json_value given,
+                                       struct json_value tags_filter, struct filter **filter) {
     struct json_value json = is_absent(given) ? tags_filter : given;
     enum filter_result result;
     struct error error;
@@ -24,7 +24,7 @@ enum filter_result session_read_filter(struct session *session, struct json_valu
         return FILTER_READY;
     if (session->server->config->tag_filtering.enabled)
         result = filter_intern(channel_hub_filters(session->server->channels, session_worker(session)),
-                               &session->slot->budget, json, filter, &error);
+                               &session->slot->budget, channel, json, filter, &error);
     else
         result = check_filter(json, &error);
     if (result == FILTER_REFUSED) {

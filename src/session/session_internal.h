@@ -201,12 +201,13 @@ void session_delta_sync_error(struct session *session, struct json_value data);
 /* --- filter_request.c --- */
 
 /*
- * Reads the filter of a subscribe request: the member `filter`, else `tags_filter`; each may be absent. FILTER_READY:
+ * Reads the filter of a request to subscribe to a channel: the member `filter`, else `tags_filter`; each may be absent.
+ * FILTER_READY:
  * `*filter` gets a reference, or NULL if there is none, or filtering is switched off. FILTER_REFUSED: the client was
  * told what is wrong with it. FILTER_NO_MEMORY: there is no room for it, which the caller tells the client.
  */
-enum filter_result session_read_filter(struct session *session, struct json_value given, struct json_value tags_filter,
-                                       struct filter **filter);
+enum filter_result session_read_filter(struct session *session, struct slice channel, struct json_value given,
+                                       struct json_value tags_filter, struct filter **filter);
 
 /* Releases a filter that no subscription has taken over; NULL is ignored. */
 void session_drop_filter(struct session *session, struct filter *filter);

@@ -215,11 +215,21 @@ static bool take_subscription(struct session *session, size_t bytes) {
     return true;
 }
 
+static void refuse_filter(struct subscribe_request *request) {
+    session_refused(request->session, REFUSED_FILTERS);
+    session_subscription_error(request->session, request->channel_token, "LimitReached", 4004,
+                               "the channel's subscribers have too many different filters");
+}
+
 static void refuse_join(struct subscribe_request *request, enum channel_joined joined) {
     const struct app *app = request->session->app;
 
     if (joined == CHANNEL_NO_MEMORY) {
         refuse_channel_without_room(request);
+        return;
+    }
+    if (joined == CHANNEL_FILTERS_FULL) {
+        refuse_filter(request);
         return;
     }
     session_refused(request->session, REFUSED_PRESENCE_MEMBERS);
@@ -241,6 +251,7 @@ static struct subscription *join_new(struct subscribe_request *request) {
     }
     subscription = alloc(sizeof *subscription);
     request->join.app = session->app;
+    request->join.filter = request->filter;
     joined = channel_subscribe(session->server->channels, session->slot, session->websocket.stream, request->name,
                                subscription, &request->join);
     if (joined != CHANNEL_JOINED) {
@@ -272,6 +283,10 @@ static void join_requested(struct subscribe_request *request) {
     struct subscription *subscription =
         subscriptions_find_by_name(&session->subscriptions, session->slot, request->name);
 
+    if (subscription != NULL && !channel_takes_filter(subscription, request->filter)) {
+        refuse_filter(request);
+        return;
+    }
     if (subscription != NULL) {
         channel_snapshot(subscription, &request->join);
         answer_joined(request, subscription, false);
@@ -334,7 +349,7 @@ void session_subscribe(struct session *session, struct json_value data) {
         request.auth = values[AUTH];
         request.channel_data = values[CHANNEL_DATA];
         request.delta = values[DELTA];
-        result = session_read_filter(session, values[FILTER], values[TAGS_FILTER], &request.filter);
+        result = session_read_filter(session, request.name, values[FILTER], values[TAGS_FILTER], &request.filter);
         if (result == FILTER_READY)
             handle_subscribe(&request);
         else if (result == FILTER_NO_MEMORY)

@@ -4,7 +4,17 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { publish } from '../lib/api.js';
-import { connect, join, nextError, sendSubscribe, signin, subscribe, trigger, unsubscribe } from '../lib/client.js';
+import {
+  connect,
+  join,
+  nextError,
+  sendSubscribe,
+  signin,
+  subscribe,
+  trigger,
+  trySubscribe,
+  unsubscribe,
+} from '../lib/client.js';
 import { nextOn, subscriber, untilFence } from '../lib/events.js';
 import { matching } from '../lib/inbox.js';
 import { fetchMetrics } from '../lib/metrics.js';
@@ -308,6 +318,42 @@ describe('what is refused', () => {
     await subscribe(ws, channel, { filter: orFence(leaf('in', many(128))) });
     assert.deepEqual(await passing(ws, channel, [{ a: 'v128' }, { a: 'v127' }]), ['e1']);
   });
+});
+
+// Each is different, and among those whose evaluation takes longest.
+const slow = (i) => orFence({ op: 'or', nodes: Array.from({ length: 125 }, (_, j) => leaf('ct', `x${i}-${j}`)) });
+
+test('a subscription whose filter makes the work of a channel too much is refused', async (t) => {
+  const own = await serverFor(t, { config: { tag_filtering: { enabled: true }, workers: 1 } });
+  const channel = freshName();
+  const all = [];
+  const join = async (filter) => {
+    all.push(await connect(own, { t }));
+    return trySubscribe(all.at(-1), channel, { filter });
+  };
+  let refused;
+  for (let i = 0; !refused && i < 100; i++) {
+    const answer = await join(slow(i));
+    if (answer.event === 'pusher:subscription_error') refused = answer;
+  }
+  assert.ok(all.length > 20, `${all.length} filters`);
+  assert.deepEqual(JSON.parse(refused.text).data, {
+    type: 'LimitReached',
+    error: "the channel's subscribers have too many different filters",
+    status: 4004,
+  });
+  assert.equal((await fetchMetrics(own)).sum('refusals_total', { reason: 'filters_per_channel' }), 1);
+  // It is subscribed to nothing. One that others have is no more work; in place of its own, a subscription may get another.
+  const succeeded = 'pusher_internal:subscription_succeeded';
+  const [first, second] = all;
+  const late = all.at(-1);
+  assert.equal((await trySubscribe(late, channel, { filter: slow(0) })).event, succeeded);
+  assert.equal((await trySubscribe(first, channel, { filter: slow(200) })).event, 'pusher:subscription_error');
+  assert.equal((await trySubscribe(second, channel, { filter: slow(201) })).event, succeeded);
+  await publish(own, { name: 'e', channel, data: '1', tags: { a: 'x200-1' } });
+  await publish(own, { name: 'e', channel, data: '2', tags: { a: 'x0-124' } });
+  assert.equal((await nextOn(first, channel)).data, '2', 'it has the filter that it had');
+  assert.equal((await nextOn(late, channel)).data, '2');
 });
 
 test('without filtering a filter is checked and ignored', async (t) => {

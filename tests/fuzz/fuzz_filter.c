@@ -11,6 +11,7 @@
 #include "base/number_text.h"
 #include "base/utf8.h"
 #include "channel/filter/filter.h"
+#include "channel/filter/tag_number.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -125,7 +126,7 @@ static bool equals_value(const json_t *value, struct slice tag) {
 
 /* A slow reader of numbers: only bytes of numbers and words, and strtod takes all of them. */
 static bool read_number(struct slice text, double *number) {
-    char copy[1100], *end;
+    char copy[TAG_NUMBER_MAX + 1], *end;
 
     if (text.length == 0 || text.length >= sizeof copy || memchr(text.data, '\0', text.length) != NULL)
         return false;

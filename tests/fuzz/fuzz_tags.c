@@ -20,7 +20,7 @@ static void check_truth(bool truth) {
 static void check_tree(const struct tags *tags, json_t *tree) {
     struct buffer written = {0};
     json_t *again, *value;
-    struct slice found;
+    struct tag_found found;
     const char *key;
 
     check_truth(json_is_object(tree) && json_object_size(tree) <= TAGS_MAX);
@@ -28,7 +28,7 @@ static void check_tree(const struct tags *tags, json_t *tree) {
         struct slice text = {json_string_value(value), json_string_length(value)};
         check_truth(json_is_string(value) && text.length <= TAG_VALUE_MAX);
         check_truth(strlen(key) != 0 && strlen(key) <= TAG_KEY_MAX);
-        check_truth(tags_find(tags, slice_of(key), &found) && slice_equal(found, text));
+        check_truth(tags_find(tags, slice_of(key), &found) && slice_equal(found.value, text));
     }
     tags_append_json(&written, tags);
     again = json_loadb(written.data, written.length, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, NULL);

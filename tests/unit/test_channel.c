@@ -356,9 +356,9 @@ static struct filter *make_filter(const struct peer *peer, const char *source) {
     struct error error;
 
     assert_true(json_scan(slice_of(source), &json, &error));
-    assert_int_equal(
-        filter_intern(channel_hub_filters(hub, peer->stream->worker), &slot->budget, json, &filter, &error),
-        FILTER_READY);
+    assert_int_equal(filter_intern(channel_hub_filters(hub, peer->stream->worker), &slot->budget, SLICE("chat"), json,
+                                   &filter, &error),
+                     FILTER_READY);
     return filter;
 }
 
@@ -380,7 +380,7 @@ static void how_a_subscription_takes_events_is_its_own(void **state) {
     channel_set_filter(hub, &peers[2].own, make_filter(&peers[2], "{\"key\":\"a\",\"cmp\":\"nex\"}"));
     hub->settings.deltas.min_size = 1000; /* no event is that long */
     assert_int_equal(list->deltas, 2);
-    assert_int_equal(list->filters, 1);
+    assert_true(list->filter_work > 0);
     publish(1, "chat", "1");
     deliver_all();
     channel_forget_base(&peers[1].own);
@@ -395,7 +395,7 @@ static void how_a_subscription_takes_events_is_its_own(void **state) {
     assert_takes(&peers[2], TAKES_XDELTA3, true);
     leave(&peers[2]);
     assert_int_equal(list->deltas, 1);
-    assert_int_equal(list->filters, 0);
+    assert_int_equal(list->filter_work, 0);
     leave(&peers[1]);
     for (unsigned i = 0; i < 3; i++)
         close_peer(&peers[i]);
@@ -404,7 +404,9 @@ static void how_a_subscription_takes_events_is_its_own(void **state) {
 static void filters_are_shared_and_end_with_their_subscriptions(void **state) {
     static const char first[] = "{\"key\":\"a\",\"cmp\":\"ex\"}", second[] = "{\"key\":\"b\",\"cmp\":\"ex\"}";
     const struct filter_set *set = channel_hub_filters(hub, workers.list[0]);
+    const struct subscriber_list *list;
     struct peer peers[2];
+    uint32_t work;
 
     (void)state;
     for (unsigned i = 0; i < 2; i++) {
@@ -412,20 +414,92 @@ static void filters_are_shared_and_end_with_their_subscriptions(void **state) {
         join(&peers[i], "chat");
         channel_set_filter(hub, &peers[i].own, make_filter(&peers[i], first));
     }
+    list = &peers[0].own.channel->subscribers.lists[0];
+    work = list->filter_work; /* of one filter */
+    assert_true(work > 0);
     assert_ptr_equal(peers[0].own.filter, peers[1].own.filter);
     assert_int_equal(set->count, 1);
     channel_set_filter(hub, &peers[0].own, make_filter(&peers[0], first));
     channel_set_filter(hub, &peers[1].own, make_filter(&peers[1], second));
     assert_int_equal(set->count, 2);
-    assert_int_equal(peers[0].own.channel->subscribers.lists[0].filters, 2);
+    assert_int_equal(list->filter_work, 2 * work);
     channel_set_filter(hub, &peers[0].own, NULL);
     assert_int_equal(set->count, 1);
-    assert_int_equal(peers[0].own.channel->subscribers.lists[0].filters, 1);
+    assert_int_equal(list->filter_work, work);
     leave(&peers[1]);
     assert_int_equal(set->count, 0);
     leave(&peers[0]);
     for (unsigned i = 0; i < 2; i++)
         close_peer(&peers[i]);
+}
+
+/* Makes one of the filters whose evaluation takes longest. */
+static struct filter *make_slow_filter(const struct peer *peer, unsigned number) {
+    struct buffer source = {0};
+    struct filter *filter;
+
+    buffer_append(&source, SLICE("{\"op\":\"or\",\"nodes\":["));
+    for (unsigned i = 0; i < FILTER_NODES_MAX - 1; i++)
+        buffer_appendf(&source, "%s{\"key\":\"a\",\"cmp\":\"ct\",\"val\":\"%u\"}", i != 0 ? "," : "", number);
+    buffer_append(&source, SLICE("]}"));
+    filter = make_filter(peer, buffer_string(&source));
+    buffer_dispose(&source);
+    return filter;
+}
+
+/* Subscribes with the filter, and releases it if that is refused. */
+static enum channel_joined join_filtered(struct peer *peer, struct filter *filter) {
+    struct channel_join request = {.filter = filter};
+    enum channel_joined joined = channel_subscribe(hub, slot, peer->stream, SLICE("chat"), &peer->own, &request);
+
+    if (joined == CHANNEL_JOINED)
+        channel_set_filter(hub, &peer->own, filter);
+    else
+        filter_release(channel_hub_filters(hub, peer->stream->worker), filter);
+    return joined;
+}
+
+#define SLOW_FILTERS_LEAST 20
+#define SLOW_FILTERS_MOST 100
+
+/* Subscribes peers with different filters until one is refused, and returns their number. */
+static unsigned fill_with_filters(struct peer *peers) {
+    for (unsigned i = 0; i < SLOW_FILTERS_MOST; i++) {
+        enum channel_joined joined;
+        open_peer(&peers[i], 0);
+        joined = join_filtered(&peers[i], make_slow_filter(&peers[i], i));
+        if (joined == CHANNEL_FILTERS_FULL)
+            return i;
+        assert_int_equal(joined, CHANNEL_JOINED);
+    }
+    fail();
+    return 0;
+}
+
+static void the_work_of_a_channels_filters_has_a_limit(void **state) {
+    static struct peer peers[SLOW_FILTERS_MOST];
+    struct filter_set *set = channel_hub_filters(hub, workers.list[0]);
+    unsigned count = fill_with_filters(peers);
+    struct peer *last = &peers[count];
+    struct filter *other;
+
+    (void)state;
+    assert_true(count >= SLOW_FILTERS_LEAST);
+    assert_int_equal(join_filtered(last, make_slow_filter(last, 0)), CHANNEL_JOINED); /* it is evaluated already */
+    other = make_slow_filter(last, SLOW_FILTERS_MOST);
+    assert_false(channel_takes_filter(&last->own, other));
+    assert_false(channel_takes_filter(&peers[0].own, other)); /* another has its filter */
+    assert_true(channel_takes_filter(&peers[1].own, other));  /* in place of its own */
+    assert_true(channel_takes_filter(&last->own, NULL));
+    leave(&peers[1]);
+    assert_true(channel_takes_filter(&last->own, other));
+    filter_release(set, other);
+    for (unsigned i = 0; i <= count; i++) {
+        if (i != 1)
+            leave(&peers[i]);
+        close_peer(&peers[i]);
+    }
+    assert_int_equal(set->count, 0);
 }
 
 #define TAGGED(value) "{\"event\":\"e\",\"channel\":\"chat\",\"data\":1,\"tags\":{\"a\":\"" value "\"}}"
@@ -1393,6 +1467,7 @@ int main(void) {
         TEST(the_sender_and_a_named_socket_are_left_out),
         TEST(how_a_subscription_takes_events_is_its_own),
         TEST(filters_are_shared_and_end_with_their_subscriptions),
+        TEST(the_work_of_a_channels_filters_has_a_limit),
         TEST(a_filter_decides_by_the_tags_of_an_event),
         TEST(events_of_the_protocol_pass_every_filter),
         TEST(an_event_is_evaluated_once_for_each_filter),

@@ -328,9 +328,9 @@ static void set_filter(struct peer *peer, const char *to) {
 
     buffer_appendf(&source, "{\"key\":\"to\",\"cmp\":\"eq\",\"val\":\"%s\"}", to);
     assert_true(json_scan(buffer_slice(&source), &json, &error));
-    assert_int_equal(
-        filter_intern(channel_hub_filters(hub, peer->stream->worker), &slot->budget, json, &filter, &error),
-        FILTER_READY);
+    assert_int_equal(filter_intern(channel_hub_filters(hub, peer->stream->worker), &slot->budget, SLICE("chat"), json,
+                                   &filter, &error),
+                     FILTER_READY);
     channel_set_filter(hub, &peer->own, filter);
     buffer_dispose(&source);
 }

@@ -148,6 +148,45 @@ static void numbers_have_one_syntax(void **state) {
     assert_false(tag_number((struct slice){"1\0", 2}, &number));
 }
 
+static void numbers_of_many_digits_are_none(void **state) {
+    static const char zeros[] = "00000000000000000000000000000000000000000000000000000000000000000";
+    double number;
+
+    (void)state;
+    assert_true(tag_number((struct slice){zeros, TAG_NUMBER_MAX}, &number));
+    assert_false(tag_number((struct slice){zeros, TAG_NUMBER_MAX + 1}, &number));
+}
+
+static size_t work_of(const char *source) {
+    struct buffer program = {0};
+    struct error error;
+    size_t work;
+
+    assert_true(compile(source, &program, &error));
+    work = filter_work(buffer_slice(&program));
+    buffer_append(&program, SLICE("what follows does not count"));
+    assert_int_equal(filter_work(buffer_slice(&program)), work);
+    buffer_dispose(&program);
+    return work;
+}
+
+#define LEAF(cmp) "{\"key\":\"a\",\"cmp\":\"" cmp "\",\"val\":\"x\",\"vals\":[\"x\"]}"
+
+static void work_is_that_of_all_leaves(void **state) {
+    static const char *const comparisons[] = {LEAF("eq"), LEAF("neq"), LEAF("nex"), LEAF("sw"), LEAF("ew"),
+                                              LEAF("gt"), LEAF("lte"), LEAF("in"),  LEAF("nin")};
+    size_t least = work_of(LEAF("ex")), search = work_of(LEAF("ct"));
+    size_t leaf = work_of("{\"op\":\"and\",\"nodes\":[" LEAF("ex") "," LEAF("ex") "]}") - least;
+
+    (void)state;
+    assert_in_range(leaf, 1, least);
+    for (size_t i = 0; i < sizeof comparisons / sizeof comparisons[0]; i++)
+        assert_in_range(work_of(comparisons[i]), least, search / 10);
+    assert_int_equal(work_of("{\"op\":\"not\",\"nodes\":[" LEAF("ct") "]}"), search);
+    assert_int_equal(work_of("{\"op\":\"or\",\"nodes\":[" LEAF("ct") ",{\"op\":\"and\",\"nodes\":[" LEAF("ex") "]}]}"),
+                     search + leaf);
+}
+
 static void what_is_no_number_is_in_no_order(void **state) {
     static const char *const comparisons[] = {"gt", "gte", "lt", "lte"};
     static const char *const texts[] = {"x", "", " 1", "0x10", "nan", "NaN"};
@@ -393,6 +432,8 @@ int main(void) {
         cmocka_unit_test(texts_are_compared_byte_by_byte),
         cmocka_unit_test(values_of_other_types_are_compared_as_text),
         cmocka_unit_test(numbers_have_one_syntax),
+        cmocka_unit_test(numbers_of_many_digits_are_none),
+        cmocka_unit_test(work_is_that_of_all_leaves),
         cmocka_unit_test(what_is_no_number_is_in_no_order),
         cmocka_unit_test(branches_join_what_their_nodes_say),
         cmocka_unit_test(a_filter_that_is_not_of_the_grammar_is_refused),

@@ -15,7 +15,7 @@ static enum filter_result intern(struct filter_set *set, struct budget_app *owne
     struct error error;
 
     assert_true(json_scan(slice_of(source), &json, &error));
-    return filter_intern(set, owner, json, filter, &error);
+    return filter_intern(set, owner, SLICE("chat"), json, filter, &error);
 }
 
 static struct filter *interned(struct filter_set *set, struct budget_app *owner, const char *source) {

@@ -115,7 +115,7 @@ static void append_tags(struct buffer *out, unsigned count) {
 
 static void at_most_128_tags_are_taken(void **state) {
     struct buffer source = {0};
-    struct slice value;
+    struct tag_found found;
     struct tags *tags;
     struct error error;
 
@@ -123,10 +123,10 @@ static void at_most_128_tags_are_taken(void **state) {
     append_tags(&source, 128);
     tags = tags_parse(buffer_slice(&source), &error);
     assert_non_null(tags);
-    assert_true(tags_find(tags, SLICE("key00128"), &value) && slice_equal(value, SLICE("value128")));
-    assert_true(tags_find(tags, SLICE("key00001"), &value) && slice_equal(value, SLICE("value1")));
-    assert_false(tags_find(tags, SLICE("key00000"), &value));
-    assert_false(tags_find(tags, SLICE("key001281"), &value));
+    assert_true(tags_find(tags, SLICE("key00128"), &found) && slice_equal(found.value, SLICE("value128")));
+    assert_true(tags_find(tags, SLICE("key00001"), &found) && slice_equal(found.value, SLICE("value1")));
+    assert_false(tags_find(tags, SLICE("key00000"), &found));
+    assert_false(tags_find(tags, SLICE("key001281"), &found));
     tags_unref(tags);
     source.length = 0;
     append_tags(&source, 10000);
@@ -136,10 +136,10 @@ static void at_most_128_tags_are_taken(void **state) {
 }
 
 static void no_tags_are_an_empty_map(void **state) {
-    struct slice value;
+    struct tag_found found;
 
     (void)state;
-    assert_false(tags_find(NULL, SLICE("a"), &value));
+    assert_false(tags_find(NULL, SLICE("a"), &found));
     assert_null(tags_ref(NULL));
     assert_int_equal(tags_bytes(NULL), 0);
     tags_unref(NULL);
@@ -147,12 +147,12 @@ static void no_tags_are_an_empty_map(void **state) {
 
 static void tags_live_until_the_last_reference_goes(void **state) {
     struct tags *tags = tags_parse(SLICE("{\"a\":\"1\"}"), NULL);
-    struct slice value;
+    struct tag_found found;
 
     (void)state;
     assert_ptr_equal(tags_ref(tags), tags);
     tags_unref(tags);
-    assert_true(tags_find(tags, SLICE("a"), &value));
+    assert_true(tags_find(tags, SLICE("a"), &found));
     tags_unref(tags);
 }
 

@@ -367,12 +367,10 @@ static bool is_listed(struct slice operand, struct slice text) {
     return false;
 }
 
-static bool is_ordered(enum node_code code, struct slice operand, struct slice value) {
-    double number, limit;
+static bool is_ordered(enum node_code code, struct slice operand, double number) {
+    double limit;
 
     memcpy(&limit, operand.data, sizeof limit);
-    if (!tag_number(value, &number))
-        return false;
     switch (code) {
     case NODE_GT:
         return number > limit;
@@ -385,8 +383,10 @@ static bool is_ordered(enum node_code code, struct slice operand, struct slice v
     }
 }
 
-/* `found`: the event has the tag, and its value is `value`. */
-static bool leaf_passes(enum node_code code, struct slice operand, bool found, struct slice value) {
+/* `found`: the event has the tag. */
+static bool leaf_passes(enum node_code code, struct slice operand, bool found, const struct tag_found *tag) {
+    struct slice value = tag->value;
+
     switch (code) {
     case NODE_EX:
         return found;
@@ -407,20 +407,21 @@ static bool leaf_passes(enum node_code code, struct slice operand, bool found, s
     case NODE_CT:
         return found && memmem(value.data, value.length, operand.data, operand.length) != NULL;
     default:
-        return found && is_ordered(code, operand, value);
+        return found && is_ordered(code, operand, tag->number);
     }
 }
 
 /* It is as deep as the filter: FILTER_DEPTH_MAX bounds the recursion. */
 static bool node_passes(const char *node, const struct tags *tags) {
-    struct slice operand, value = {0};
+    struct tag_found tag = {0};
     struct node_head head;
+    struct slice operand;
 
     memcpy(&head, node, sizeof head);
     operand = operand_of(node, &head);
     if (head.code > NODE_NOT) {
-        bool found = tags_find(tags, (struct slice){node + sizeof head, head.key_length}, &value);
-        return leaf_passes((enum node_code)head.code, operand, found, value);
+        bool found = tags_find(tags, (struct slice){node + sizeof head, head.key_length}, &tag);
+        return leaf_passes((enum node_code)head.code, operand, found, &tag);
     }
     if (head.code == NODE_NOT)
         return !node_passes(operand.data, tags);
@@ -435,4 +436,34 @@ static bool node_passes(const char *node, const struct tags *tags) {
 
 bool filter_evaluate(struct slice program, const struct tags *tags) {
     return node_passes(program.data, tags);
+}
+
+/* --- the most that evaluating takes --- */
+
+#define FILTER_WORK 12 /* a filter that is in no cache */
+#define LEAF_WORK 4
+#define KEY_BYTES_PER_WORK 64    /* a few tags are compared with the key */
+#define VALUE_BYTES_PER_WORK 128 /* one comparison, of a text that is in no cache */
+#define LISTED_WORK 8
+#define LISTED_BYTES_PER_WORK 16 /* a few values are compared */
+#define SEARCH_WORK 380          /* a text is searched for in a value of TAG_VALUE_MAX bytes */
+
+static size_t leaf_work(const struct node_head *head, struct slice operand) {
+    size_t work = LEAF_WORK + head->key_length / KEY_BYTES_PER_WORK;
+
+    if (head->code == NODE_IN || head->code == NODE_NIN)
+        return work + LISTED_WORK + operand.length / load_number(operand.data, 0) / LISTED_BYTES_PER_WORK;
+    return work + operand.length / VALUE_BYTES_PER_WORK + (head->code == NODE_CT ? SEARCH_WORK : 0);
+}
+
+size_t filter_work(struct slice program) {
+    size_t end = load_number(program.data, 0), work = FILTER_WORK; /* the size of the root */
+    struct node_head head;
+
+    for (size_t at = 0; at<end; at += head.code> NODE_NOT ? head.size : sizeof head) {
+        memcpy(&head, program.data + at, sizeof head);
+        if (head.code > NODE_NOT)
+            work += leaf_work(&head, operand_of(program.data + at, &head));
+    }
+    return work;
 }

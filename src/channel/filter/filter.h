@@ -34,3 +34,7 @@ bool filter_compile(struct json_value json, struct buffer *program, struct error
 
 /* True if an event with these tags (NULL: none) passes a compiled filter. */
 bool filter_evaluate(struct slice program, const struct tags *tags);
+
+/* The most work that evaluating a compiled filter takes, whatever the tags, in the unit of worker_spend
+ * (net/worker.h). */
+size_t filter_work(struct slice program);

@@ -11,12 +11,14 @@ struct filter {
     uint64_t hash;
     struct budget_app *owner;
     uint32_t references;
+    uint32_t uses; /* subscriptions that have it */
+    uint32_t work; /* filter_work */
     uint32_t length;
     struct filter_answer {
         uint64_t asked; /* what was asked last, and what the answer was */
         bool passed;
     } answers[FILTER_QUESTIONS];
-    char program[];
+    char program[]; /* the name of the channel follows */
 };
 
 /* --- the table --- */
@@ -95,13 +97,14 @@ static struct filter *find_filter(const struct filter_set *set, const struct bud
     return filter;
 }
 
-/* Makes a filter without references; NULL if there is no room for it. */
+/* Makes a filter of a program and a channel's name, without references; NULL if there is no room for it. */
 static struct filter *create_filter(struct budget_app *owner, struct slice program, uint64_t hash) {
     struct filter *filter = malloc(sizeof *filter + program.length);
 
     if (filter == NULL)
         return NULL;
-    *filter = (struct filter){.hash = hash, .owner = owner, .length = (uint32_t)program.length};
+    *filter = (struct filter){
+        .hash = hash, .owner = owner, .work = (uint32_t)filter_work(program), .length = (uint32_t)program.length};
     memcpy(filter->program, program.data, program.length);
     if (budget_take(BUDGET_CHANNELS, owner, filter_bytes(filter)))
         return filter;
@@ -109,13 +112,14 @@ static struct filter *create_filter(struct budget_app *owner, struct slice progr
     return NULL;
 }
 
-enum filter_result filter_intern(struct filter_set *set, struct budget_app *owner, struct json_value json,
-                                 struct filter **filter, struct error *error) {
+enum filter_result filter_intern(struct filter_set *set, struct budget_app *owner, struct slice channel,
+                                 struct json_value json, struct filter **filter, struct error *error) {
     enum filter_result result = FILTER_REFUSED;
     struct buffer program = {0};
     uint64_t hash;
 
     if (filter_compile(json, &program, error)) {
+        buffer_append(&program, channel);
         hash = hash_filter(buffer_slice(&program), owner);
         *filter = find_filter(set, owner, buffer_slice(&program), hash);
         if (*filter == NULL && (*filter = create_filter(owner, buffer_slice(&program), hash)) != NULL)
@@ -136,6 +140,21 @@ void filter_release(struct filter_set *set, struct filter *filter) {
     free(filter);
 }
 
+/* --- the work of a channel's filters --- */
+
+size_t filter_work_of_first(const struct filter *filter) {
+    return filter != NULL && filter->uses == 0 ? filter->work : 0;
+}
+
+size_t filter_work_of_last(const struct filter *filter) {
+    return filter != NULL && filter->uses == 1 ? filter->work : 0;
+}
+
+void filter_count_use(struct filter *filter, int change) {
+    if (filter != NULL)
+        filter->uses += (uint32_t)change;
+}
+
 /* --- events --- */
 
 void filter_ask(struct filter_set *set) {
@@ -149,7 +168,7 @@ bool filter_passes(struct filter_set *set, struct filter *filter, enum filter_qu
 
     if (answer->asked != set->asked) {
         *answer = (struct filter_answer){set->asked, filter_evaluate(filter_program(filter), tags)};
-        set->work += filter->length;
+        set->work += filter->work;
     }
     return answer->passed;
 }

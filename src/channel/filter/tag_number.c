@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "channel/filter/tags.h"
-
 static size_t count_digits(struct slice text) {
     size_t count = 0;
 
@@ -45,9 +43,9 @@ static bool is_decimal(struct slice text) {
 
 bool tag_number(struct slice text, double *number) {
     struct slice unsigned_text = skip_sign(text);
-    char copy[TAG_VALUE_MAX + 1];
+    char copy[TAG_NUMBER_MAX + 1];
 
-    if (text.length > TAG_VALUE_MAX || (!is_decimal(unsigned_text) && !is_number_word(unsigned_text)))
+    if (text.length > TAG_NUMBER_MAX || (!is_decimal(unsigned_text) && !is_number_word(unsigned_text)))
         return false;
     memcpy(copy, text.data, text.length);
     copy[text.length] = '\0';

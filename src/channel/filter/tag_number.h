@@ -4,7 +4,8 @@
  *   number = [sign] (digits ["." [digits]] | "." digits) [("e" | "E") [sign] digits]
  *   also     [sign] ("inf" | "infinity" | "nan"), in any case
  *
- * No blanks, no hexadecimal digits, no empty text: less than strtod accepts. Any thread.
+ * No blanks, no hexadecimal digits, no empty text, and at most TAG_NUMBER_MAX characters: less than strtod accepts,
+ * which needs long for many digits. Any thread.
  */
 #pragma once
 
@@ -12,7 +13,7 @@
 
 #include "base/slice.h"
 
-/* Parses all of `text`, of at most TAG_VALUE_MAX bytes (tags.h), and gives the nearest double; false if it is no
- * number.
- */
+#define TAG_NUMBER_MAX 64 /* characters, the sign too */
+
+/* Parses all of `text` and gives the nearest double; false if it is no number. */
 bool tag_number(struct slice text, double *number);

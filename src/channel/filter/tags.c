@@ -1,14 +1,17 @@
 #include "channel/filter/tags.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "channel/filter/tag_number.h"
 
 /* A tag's texts are adjacent: first the key, then the value. */
 struct tag {
     const char *text;
     uint32_t key_length, value_length;
+    double number; /* the value's, read once for all filters; NaN: it is none */
 };
 
 struct tags {
@@ -122,6 +125,8 @@ struct tags *tags_read(struct json_value value, struct error *error) {
         struct tag tag = {.text = at};
         tag.key_length = copy_decoded(key, &scratch, &at);
         tag.value_length = copy_decoded(member, &scratch, &at);
+        if (!tag_number(tag_value(&tag), &tag.number))
+            tag.number = (double)NAN;
         put_tag(tags, tag);
     }
     buffer_dispose(&scratch);
@@ -159,7 +164,7 @@ void tags_append_json(struct buffer *out, const struct tags *tags) {
     buffer_append_byte(out, '}');
 }
 
-bool tags_find(const struct tags *tags, struct slice key, struct slice *value) {
+bool tags_find(const struct tags *tags, struct slice key, struct tag_found *found) {
     uint32_t place;
 
     if (tags == NULL)
@@ -167,7 +172,7 @@ bool tags_find(const struct tags *tags, struct slice key, struct slice *value) {
     place = tag_place(tags, key);
     if (place == tags->count || !slice_equal(tag_key(&tags->list[place]), key))
         return false;
-    *value = tag_value(&tags->list[place]);
+    *found = (struct tag_found){tag_value(&tags->list[place]), tags->list[place].number};
     return true;
 }
 

@@ -40,8 +40,13 @@ void tags_unref(struct tags *tags);
 /* Appends the tags as a JSON object, with the keys in the order of their bytes and without blanks. */
 void tags_append_json(struct buffer *out, const struct tags *tags);
 
+struct tag_found {
+    struct slice value;
+    double number; /* the value as a number (tag_number.h); NaN: it is none */
+};
+
 /* Finds a tag by its key, in time logarithmic to their number; `tags` may be NULL. */
-bool tags_find(const struct tags *tags, struct slice key, struct slice *value);
+bool tags_find(const struct tags *tags, struct slice key, struct tag_found *found);
 
 /* The memory of the tags, for the account (base/budget.h); 0 for NULL. */
 size_t tags_bytes(const struct tags *tags);
