@@ -323,16 +323,10 @@ void delta_state_shrink(struct channel_hub *hub, struct worker *worker) {
 
     if (max > share - share / RESERVED_PART)
         max = share - share / RESERVED_PART;
-    while (delta_texts_bytes(&hub->texts) > max && (state = delta_texts_excess(&hub->texts, max, 0)) != NULL) {
-        bool locked = pthread_mutex_trylock(&state->mutex) == 0;
-        /* There is no text if the last subscriber has just left. */
-        if (locked && !list_empty(&state->oldest) && delta_texts_bytes(&hub->texts) > max)
-            evict_key(hub, state, worker, oldest_key(state));
-        if (locked)
-            pthread_mutex_unlock(&state->mutex);
+    while (delta_texts_bytes(&hub->texts) > max && (state = delta_texts_lock_excess(&hub->texts, max, 0)) != NULL) {
+        evict_key(hub, state, worker, oldest_key(state));
+        pthread_mutex_unlock(&state->mutex);
         delta_state_unref(state);
-        if (!locked)
-            break;
     }
 }
 
@@ -343,15 +337,10 @@ void delta_state_expire(struct channel_hub *hub, uint64_t now_ms) {
     if (age_ms == 0 || now_ms <= age_ms)
         return;
     for (unsigned i = 0; i < EXPIRED_AT_ONCE; i++) {
-        if ((state = delta_texts_excess(&hub->texts, UINT64_MAX, now_ms - age_ms)) == NULL)
+        if ((state = delta_texts_lock_excess(&hub->texts, UINT64_MAX, now_ms - age_ms)) == NULL)
             break;
-        bool locked = pthread_mutex_trylock(&state->mutex) == 0;
-        if (locked && !list_empty(&state->oldest) && oldest_key(state)->sent_ms < now_ms - age_ms)
-            drop_key(&hub->texts, state, oldest_key(state));
-        if (locked)
-            pthread_mutex_unlock(&state->mutex);
+        drop_key(&hub->texts, state, oldest_key(state));
+        pthread_mutex_unlock(&state->mutex);
         delta_state_unref(state);
-        if (!locked)
-            break;
     }
 }

@@ -118,9 +118,8 @@ void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct
 /* --- the process --- */
 
 /* Drops the texts that were sent longest ago while there are more bytes of them than `delta_compression.max_memory_mb`
- * allows. Stops at a text whose state another thread has locked, which may be encoding: the next event goes on. The
- * caller holds no lock. */
+ * allows. Passes over a text whose state another thread has locked, which may be encoding. The caller holds no lock. */
 void delta_state_shrink(struct channel_hub *hub, struct worker *worker);
-/* Drops texts that are too old to be a base. Once a second, on one worker; stops in the
- * same case. */
+/* Drops texts that are too old to be a base. Once a second, on one worker; stops at one whose
+ * state is locked. */
 void delta_state_expire(struct channel_hub *hub, uint64_t now_ms);

@@ -2,6 +2,9 @@
 
 #include "channel/delta_state.h"
 
+/* Texts of locked states that are passed over. */
+#define TRIED_MAX 256
+
 void delta_texts_init(struct delta_texts *texts) {
     pthread_mutex_init(&texts->mutex, NULL);
     list_init(&texts->oldest);
@@ -60,27 +63,32 @@ void delta_texts_remove_all(struct delta_texts *texts, struct delta_state *state
     pthread_mutex_unlock(&texts->mutex);
 }
 
-/* The oldest text of the app that has the most bytes. There is one. */
-static const struct delta_key *oldest_of_largest(const struct delta_texts *texts) {
-    const struct delta_app_texts *app = container_of(heap_first(&texts->by_bytes), struct delta_app_texts, by_bytes);
-
-    return container_of(app->oldest.next, struct delta_key, in_app);
+static struct delta_state *try_lock(const struct delta_key *key) {
+    return pthread_mutex_trylock(&key->state->mutex) == 0 ? delta_state_ref(key->state) : NULL;
 }
 
-struct delta_state *delta_texts_excess(struct delta_texts *texts, uint64_t max_bytes, uint64_t since_ms) {
-    const struct delta_key *key = NULL;
+/* Locks the state of the oldest text that can be had of the app that has the most bytes. There is such an app. */
+static struct delta_state *lock_in_largest(const struct delta_texts *texts) {
+    const struct delta_app_texts *app = container_of(heap_first(&texts->by_bytes), struct delta_app_texts, by_bytes);
+    struct delta_state *state = NULL;
+    unsigned left = TRIED_MAX;
+
+    for (struct list *link = app->oldest.next; link != &app->oldest && state == NULL && left-- != 0; link = link->next)
+        state = try_lock(container_of(link, struct delta_key, in_app));
+    return state;
+}
+
+struct delta_state *delta_texts_lock_excess(struct delta_texts *texts, uint64_t max_bytes, uint64_t since_ms) {
     struct delta_state *state = NULL;
 
     pthread_mutex_lock(&texts->mutex);
     if (!list_empty(&texts->oldest)) {
         const struct delta_key *oldest = container_of(texts->oldest.next, struct delta_key, in_process);
         if (delta_texts_bytes(texts) > max_bytes)
-            key = oldest_of_largest(texts);
+            state = lock_in_largest(texts);
         else if (oldest->sent_ms < since_ms)
-            key = oldest;
+            state = try_lock(oldest);
     }
-    if (key != NULL)
-        state = delta_state_ref(key->state);
     pthread_mutex_unlock(&texts->mutex);
     return state;
 }

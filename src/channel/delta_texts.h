@@ -50,6 +50,8 @@ void delta_texts_remove(struct delta_texts *texts, struct delta_key *key, size_t
 /* Takes all keys of a state off the lists. The caller holds its mutex. */
 void delta_texts_remove_all(struct delta_texts *texts, struct delta_state *state);
 
-/* Returns a reference to the state of the text that is to go: of the app that has the most, if all texts have more than
- * `max_bytes`; else of the first key, if it was sent before `since_ms`; else NULL. The caller holds no lock. */
-struct delta_state *delta_texts_excess(struct delta_texts *texts, uint64_t max_bytes, uint64_t since_ms);
+/* Locks the state of the text that is to go, and returns a reference to it: of the app that has the most, if all texts
+ * have more than `max_bytes`; else of the first key, if it was sent before `since_ms`; else NULL. Its oldest text is
+ * the one. A state that another thread has locked is passed over, or NULL is returned: its holder may be encoding. The
+ * caller holds no lock. */
+struct delta_state *delta_texts_lock_excess(struct delta_texts *texts, uint64_t max_bytes, uint64_t since_ms);
