@@ -42,6 +42,7 @@ static bool check_body(const struct http_request *request, struct event_refusal 
 static void publish_event(struct api_call *call, const struct event *event, struct slice data,
                           const struct slice *names, size_t count, struct channel_counts *counts) {
     struct cached_event *shared = NULL;
+    size_t delta_work = 0;
     const struct channel_event published = {
         .event = event->members[EVENT_NAME].token,
         .data = data,
@@ -50,6 +51,7 @@ static void publish_event(struct api_call *call, const struct event *event, stru
         .except_socket = event->has_socket_id ? &event->socket_id : NULL,
         .keep = true,
         .shared = count > 1 ? &shared : NULL,
+        .delta_work = count > 1 ? &delta_work : NULL,
     };
 
     for (size_t i = 0; i < count; i++)

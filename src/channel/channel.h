@@ -127,6 +127,9 @@ struct channel_event {
     /* What cache channels keep of it, if it goes to several: channel_publish makes it, and they share it. Pass it to
      * channel_event_end after the last channel. */
     struct cached_event **shared;
+    /* The work that its deltas were so far, if it goes to several: over a bound the next channels get it whole. NULL:
+     * it goes to one. */
+    size_t *delta_work;
     struct webhook_draft *webhook; /* posted with the event; NULL: none */
 };
 

@@ -14,6 +14,9 @@
 /* The work of a delta apart from the search, beside this part of the text; see worker_spend. */
 #define DELTA_WORK 64
 #define DELTA_WORK_PART 16
+/* The work of all deltas of one event, about 30 milliseconds; then its other channels get it whole. Ten thousand ticks
+ * are less. */
+#define DELTA_WORK_MAX ((size_t)4 << 20)
 /* To find a key, the event is parsed, and the text in its `data`. */
 #define KEY_SCANS 2
 
@@ -110,11 +113,15 @@ static struct frame *numbered_frame(struct slice text, uint32_t sequence, struct
 static bool encode_delta(const struct delta_step *step, enum app_delta_algorithm algorithm, struct slice base,
                          size_t limit, struct buffer *delta) {
     struct slice target = step->sent.text;
-    struct delta_match_work work;
-    bool good = algorithm == APP_DELTA_FOSSIL ? fossil_encode(base, target, limit, delta, &work)
-                                              : vcdiff_encode(base, target, limit, delta, &work);
+    struct delta_match_work match;
+    size_t work;
+    bool good = algorithm == APP_DELTA_FOSSIL ? fossil_encode(base, target, limit, delta, &match)
+                                              : vcdiff_encode(base, target, limit, delta, &match);
 
-    worker_spend(step->worker, DELTA_WORK + target.length / DELTA_WORK_PART + delta_match_time(&work));
+    work = DELTA_WORK + target.length / DELTA_WORK_PART + delta_match_time(&match);
+    if (step->work != NULL)
+        *step->work += work;
+    worker_spend(step->worker, work);
     return good;
 }
 
@@ -178,6 +185,8 @@ static const struct delta_key *find_base(const struct delta_step *step) {
     const struct delta_settings *settings = &step->hub->settings.deltas;
     const struct delta_key *base = delta_state_find(step->state, step->sent.key, step->sent.hash);
 
+    if (step->work != NULL && *step->work > DELTA_WORK_MAX)
+        return NULL;
     if (base == NULL || base->deltas >= settings->interval ||
         (settings->max_age_s != 0 && step->worker->now_ms > base->sent_ms + UINT64_C(1000) * settings->max_age_s))
         return NULL;
@@ -229,7 +238,8 @@ void delta_step_begin(struct delta_step *step, struct delta_state *state, struct
     struct delta_policy policy;
     bool needed[DELTA_ALGORITHMS];
 
-    *step = (struct delta_step){.hub = hub, .channel = publication->channel, .worker = worker};
+    *step =
+        (struct delta_step){.hub = hub, .channel = publication->channel, .worker = worker, .work = event->delta_work};
     if (!delta_state_has_takers(state))
         return;
     step->sent.text = frame_text(publication->frame);

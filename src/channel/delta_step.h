@@ -27,6 +27,7 @@ struct delta_step {
     struct channel *channel;
     struct worker *worker;
     struct delta_state *state; /* locked; NULL: the event does not take part */
+    size_t *work;              /* see struct channel_event */
     struct delta_sent sent;
     struct buffer key;
 };

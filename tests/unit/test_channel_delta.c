@@ -891,6 +891,25 @@ static void a_text_whose_state_is_locked_is_passed_over(void **state) {
     assert_int_equal(COUNTED(delta_evictions), 2);
 }
 
+/* An event of the API for several channels: each has its own base, so each needs a delta of its own. */
+static void over_a_bound_of_work_the_other_channels_of_an_event_get_it_whole(void **state) {
+    struct peer *taker = join(0, "chat", TAKES_DEFAULT);
+    size_t work = 0;
+    struct channel_event event = {.event = SLICE("\"e\""), .data = slice_of(tick("", 2)), .delta_work = &work};
+
+    (void)state;
+    assert_form_of_next(taker, "chat", 1, READ_NUMBERED);
+    publish_event(0, "chat", &event);
+    deliver_all();
+    assert_int_equal(read_next(taker).form, READ_DELTA);
+    assert_in_range(work, 1, 1000);
+    work = (size_t)16 * KB * KB;
+    publish_event(0, "chat", &event);
+    deliver_all();
+    assert_int_equal(read_next(taker).form, READ_NUMBERED);
+    assert_form_of_next(taker, "chat", 3, READ_DELTA);
+}
+
 static void an_app_with_many_texts_loses_its_own(void **state) {
     static const char *const channels[] = {"a", "b", "c", "d", "e"};
     struct app_slot *large = slot, *small = app_slot_create(SLICE("43"), 2);
@@ -1093,6 +1112,7 @@ int main(void) {
         TEST(a_publisher_of_distinct_keys_stays_within_the_bounds),
         TEST(many_channels_share_the_bound_and_the_oldest_text_goes),
         TEST(a_text_whose_state_is_locked_is_passed_over),
+        TEST(over_a_bound_of_work_the_other_channels_of_an_event_get_it_whole),
         TEST(an_app_with_many_texts_loses_its_own),
         TEST(a_text_without_room_is_not_kept),
         TEST(a_text_that_goes_for_another_is_no_refusal),
