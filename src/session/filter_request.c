@@ -22,6 +22,7 @@ enum filter_result session_read_filter(struct session *session, struct slice cha
     *filter = NULL;
     if (is_absent(json))
         return FILTER_READY;
+    worker_spend(session_worker(session), json.token.length * FILTER_DEPTH_MAX); /* each level is walked through */
     if (session->server->config->tag_filtering.enabled)
         result = filter_intern(channel_hub_filters(session->server->channels, session_worker(session)),
                                &session->slot->budget, channel, json, filter, &error);

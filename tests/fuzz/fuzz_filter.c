@@ -208,10 +208,10 @@ static bool node_says(const json_t *node, const json_t *tags) {
 /* --- the comparison --- */
 
 /* NULL for -0, which jansson takes for a whole number, too. */
-static json_t *tree_of(struct slice text) {
+static json_t *tree_of(struct slice text, size_t flags) {
     if (memmem(text.data, text.length, "-0", 2) != NULL)
         return NULL;
-    return json_loadb(text.data, text.length, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
+    return json_loadb(text.data, text.length, JSON_ALLOW_NUL | JSON_DECODE_ANY | flags, NULL);
 }
 
 static void try_filter(struct slice filter_text, struct slice tags_text) {
@@ -219,7 +219,7 @@ static void try_filter(struct slice filter_text, struct slice tags_text) {
     struct json_value json;
     struct error error;
     struct tags *tags = NULL;
-    json_t *tree = tree_of(filter_text), *tags_tree = tree_of(tags_text);
+    json_t *tree = tree_of(filter_text, JSON_REJECT_DUPLICATES), *tags_tree = tree_of(tags_text, 0);
     bool taken;
 
     if (json_scan(filter_text, &json, &error)) {

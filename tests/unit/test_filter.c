@@ -240,6 +240,10 @@ static void a_filter_that_is_not_of_the_grammar_is_refused(void **state) {
     static const char value[] = "val must be a string, a number, true or false";
     static const char *const rows[][2] = {
         {"{}", "Leaf node requires a non-empty key"},
+        {"{\"key\":\"a\",\"cmp\":\"ex\",\"key\":\"b\"}", "a node has key twice"},
+        {"{\"op\":\"and\",\"nodes\":[" A "],\"\\u006fp\":\"or\"}", "a node has op twice"},
+        {"{\"op\":\"not\",\"nodes\":[{\"key\":null,\"key\":\"a\",\"cmp\":\"ex\"}]}",
+         "Child node 0: a node has key twice"},
         {"{\"key\":\"\",\"cmp\":\"ex\"}", "Leaf node requires a non-empty key"},
         {"{\"key\":null,\"cmp\":\"ex\"}", "Leaf node requires a non-empty key"},
         {"{\"key\":1,\"cmp\":\"ex\"}", "key must be a string"},

@@ -106,6 +106,36 @@ static bool read_value(struct filter_compiler *compiler, struct json_value value
     }
 }
 
+/* Decodes a name, valid until compiler->text changes; empty if it is no string. */
+static struct slice read_name(struct filter_compiler *compiler, struct json_value name) {
+    compiler->text.length = 0;
+    return json_decode_string(name, &compiler->text);
+}
+
+/*
+ * Finds the members with these names, of an object that the scanner has validated. One that is given twice is refused:
+ * others may take the first one, or the last.
+ */
+static bool read_members(struct filter_compiler *compiler, struct json_value object, const struct slice *names,
+                         struct json_value *members, size_t count) {
+    struct json_iterator iterator = json_iterate(object);
+    struct json_value key, value;
+
+    for (size_t i = 0; i < count; i++)
+        members[i] = (struct json_value){JSON_TYPE_ABSENT, false, SLICE_INIT("")};
+    while (json_next(&iterator, &key, &value)) {
+        struct slice name = read_name(compiler, key);
+        for (size_t i = 0; i < count; i++) {
+            if (!slice_equal(name, names[i]))
+                continue;
+            if (members[i].type != JSON_TYPE_ABSENT)
+                return error_set(compiler->error, "a node has %.*s twice", SLICE_ARGS(name));
+            members[i] = value;
+        }
+    }
+    return true;
+}
+
 /* Writes the head of a node again when its size is known. */
 static void finish_node(const struct filter_compiler *compiler, size_t start, struct node_head head) {
     head.size = (uint32_t)(compiler->program->length - start);
@@ -174,12 +204,6 @@ static bool emit_number(struct filter_compiler *compiler) {
     if (!tag_number(buffer_slice(&compiler->text), &number) || isnan(number))
         number = (double)NAN;
     return emit_bytes(compiler, &number, sizeof number);
-}
-
-/* Decodes a name of the grammar, valid until compiler->text changes; empty if it is no string. */
-static struct slice read_name(struct filter_compiler *compiler, struct json_value name) {
-    compiler->text.length = 0;
-    return json_decode_string(name, &compiler->text);
 }
 
 /* Finds the comparison of a leaf in the table; -1 with an error if there is none. */
@@ -303,31 +327,32 @@ static bool compile_node(struct filter_compiler *compiler, struct json_value jso
         return error_set(compiler->error, "nodes are nested in more than %d levels", FILTER_DEPTH_MAX);
     if (++compiler->nodes > FILTER_NODES_MAX)
         return error_set(compiler->error, "the filter has more than %d nodes", FILTER_NODES_MAX);
-    if (!json_scan_object(json.token, node_member_names, members, NODE_MEMBERS, compiler->error))
+    if (!read_members(compiler, json, node_member_names, members, NODE_MEMBERS))
         return false;
     return member_given(members[OP]) ? compile_branch(compiler, members, depth) : compile_leaf(compiler, members);
 }
 
 /* Newer clients send {"events","tags","expression"} to newer servers. What is in there would not be looked at here. */
-static bool check_filter_form(struct json_value json, struct error *error) {
+static bool check_filter_form(struct filter_compiler *compiler, struct json_value json) {
     enum { EVENTS, EXPRESSION, TAGS, FILTER_OP, FILTER_KEY, FORM_MEMBERS };
     static const struct slice names[FORM_MEMBERS] = {SLICE_INIT("events"), SLICE_INIT("expression"), SLICE_INIT("tags"),
                                                      SLICE_INIT("op"), SLICE_INIT("key")};
     struct json_value members[FORM_MEMBERS];
 
     if (json.type != JSON_TYPE_OBJECT)
-        return error_set(error, "a filter must be an object");
-    if (!json_scan_object(json.token, names, members, FORM_MEMBERS, error))
+        return error_set(compiler->error, "a filter must be an object");
+    if (!read_members(compiler, json, names, members, FORM_MEMBERS))
         return false;
     if (member_given(members[EVENTS]) || member_given(members[EXPRESSION]) ||
         (member_given(members[TAGS]) && !member_given(members[FILTER_OP]) && !member_given(members[FILTER_KEY])))
-        return error_set(error, "events, expression and tags are not supported: give the filter of tags itself");
+        return error_set(compiler->error,
+                         "events, expression and tags are not supported: give the filter of tags itself");
     return true;
 }
 
 bool filter_compile(struct json_value json, struct buffer *program, struct error *error) {
     struct filter_compiler compiler = {.program = program, .error = error};
-    bool compiled = check_filter_form(json, error) && compile_node(&compiler, json, 1);
+    bool compiled = check_filter_form(&compiler, json) && compile_node(&compiler, json, 1);
 
     buffer_dispose(&compiler.text);
     return compiled;
