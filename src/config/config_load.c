@@ -82,6 +82,18 @@ static const json_t *value_at(const struct config_loader *loader, const json_t *
     return NULL;
 }
 
+/* Warns of a word that is taken for another one. */
+static void report_other_word(struct config_loader *loader, const struct config_row *row, const json_t *value) {
+    struct buffer right = {0}, meant = {0};
+
+    config_value_describe(row, &right);
+    config_value_suggest(row, slice_of(json_string_value(value)), &meant);
+    config_report_warning(loader->report, "%s: %s is not %.*s, so it is %s%.*s", loader->file, row->path,
+                          SLICE_ARGS(buffer_slice(&right)), row->choices[0], SLICE_ARGS(buffer_slice(&meant)));
+    buffer_dispose(&right);
+    buffer_dispose(&meant);
+}
+
 static void load_row(struct config_loader *loader, const json_t *root, size_t index) {
     const struct config_row *row = &config_rows[index];
     struct buffer right = {0}, wrong = {0};
@@ -93,6 +105,8 @@ static void load_row(struct config_loader *loader, const json_t *root, size_t in
         /* null leaves the setting unset */
         if (!json_is_null(value))
             loader->sources[index] = loader->file;
+        if (config_value_is_other(row, value))
+            report_other_word(loader, row, value);
         return;
     }
     config_value_describe(row, &right);

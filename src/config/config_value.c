@@ -213,6 +213,16 @@ static bool set_choice(struct config *config, const struct config_row *row, stru
     return true;
 }
 
+bool config_value_is_other(const struct config_row *row, const json_t *json) {
+    if ((row->flags & CONFIG_FIRST_IF_OTHER) == 0 || !json_is_string(json))
+        return false;
+    for (unsigned i = 0; row->choices[i] != NULL; i++)
+        if (config_choice_matches(row->choices[i], config_trim(slice_of(json_string_value(json))),
+                                  (row->flags & CONFIG_CASE_INSENSITIVE) != 0))
+            return false;
+    return true;
+}
+
 static bool set_list_from_text(struct config *config, const struct config_row *row, struct slice text) {
     struct config_list list = {0};
     bool valid = true;

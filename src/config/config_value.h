@@ -16,6 +16,9 @@ bool config_value_from_text(struct config *config, const struct config_row *row,
 /* The same from a value in the file. */
 bool config_value_from_json(struct config *config, const struct config_row *row, const json_t *json);
 
+/* True if the value is a word that the setting does not know, and takes for its first one (CONFIG_FIRST_IF_OTHER). */
+bool config_value_is_other(const struct config_row *row, const json_t *json);
+
 /* Frees what the setting holds and makes it unset. */
 void config_value_clear(struct config *config, const struct config_row *row);
 

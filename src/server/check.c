@@ -190,7 +190,7 @@ static int check_loaded(const struct config *config, bool strict, struct config_
     int code = can_start(config, strict, report, &stored) ? 0 : 2;
 
     *apps = check_apps(config, report);
-    if (*apps == 0 && config->app_manager.driver == CONFIG_DRIVER_MEMORY)
+    if (json_array_size(config->app_manager.array_apps) == 0 && config->app_manager.driver == CONFIG_DRIVER_MEMORY)
         config_report_warning(report, "%s", check_no_app_warning);
     if (config->app_manager.driver != CONFIG_DRIVER_MEMORY && strict)
         *apps = stored; /* those of the configuration are among them from the first start on */

@@ -162,6 +162,17 @@ static void a_broken_app_is_told_with_the_file(void **state) {
     (void)state;
     assert_text_holds(check_text("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\"}]}}}", false, 1),
                       "error: c.json: app_manager.array.apps[0]: app \"a\": ");
+    assert_null(strstr(check_text("{\"app_manager\":{\"array\":{\"apps\":[{\"id\":\"a\",\"key\":\"k\"}]}}}", false, 1),
+                       "there is no app yet"));
+}
+
+static void an_algorithm_that_is_none_is_told(void **state) {
+    (void)state;
+    assert_text_holds(check_text("{\"delta_compression\":{\"algorithm\":\"xdelta\"}," GOOD "}", false, 0),
+                      "warning: c.json: delta_compression.algorithm is not one of fossil, xdelta3, so it is fossil; "
+                      "did you mean xdelta3?\n");
+    assert_string_equal(check_text("{\"delta_compression\":{\"algorithm\":\"XDelta3\"}," SAFE "}", true, 0),
+                        "ok: c.json, 1 app\n");
 }
 
 /* Each is one line, which --strict makes a failure, and which the other mode does not have. */
@@ -310,6 +321,7 @@ int main(void) {
         TEST(a_missing_folder_of_the_sqlite_file_is_told),
         TEST(tls_without_a_certificate_names_the_variables_too),
         TEST(a_broken_app_is_told_with_the_file),
+        TEST(an_algorithm_that_is_none_is_told),
         TEST(what_is_dangerous_in_production_is_told_with_what_to_do),
         TEST(a_short_secret_stands_for_all_of_them),
         TEST(an_admin_api_that_others_reach_is_dangerous),
