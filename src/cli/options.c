@@ -43,6 +43,7 @@ static const struct row {
     {OPTION_WEBHOOK, KIND_TEXT, "--webhook", NULL, AT(webhook)},
     {OPTION_DECRYPT, KIND_FLAG, "--decrypt", NULL, AT(decrypt)},
     {OPTION_ORIGIN, KIND_TEXT, "--origin", NULL, AT(origin)},
+    {OPTION_TAGS, KIND_TEXT, "--tags", NULL, AT(tags)},
     {OPTION_HELP, KIND_FLAG, "--help", "-h", AT(help)},
 };
 

@@ -37,13 +37,14 @@ enum cli_option {
     OPTION_WEBHOOK = 1 << 24,
     OPTION_DECRYPT = 1 << 25,
     OPTION_ORIGIN = 1 << 26,
+    OPTION_TAGS = 1 << 27,
 };
 
 struct cli_options {
     char **arguments; /* the words that are not options, then NULL; owned, the words are not */
     size_t argument_count;
     const char *config_file, *app, *id, *key, *secret, *output, *from, *to, *url, *origin;
-    const char *filter, *limit, *sort, *columns, *event, *webhook, *overlap;
+    const char *filter, *limit, *sort, *columns, *event, *webhook, *overlap, *tags;
     struct changes changes;
     bool json, show_secrets, update, dry_run, insecure, revoke_previous, decrypt, help;
 };

@@ -22,6 +22,7 @@ const char publish_usage[] =
     "as\n"
     "'{\"message\":\"hello world\"}'. `-` reads it from standard input, without the last line end. Without DATA it is "
     "{}.\n\n" TARGET_HELP
+    "  --tags TAGS         tags of the event, a JSON object of texts, such as '{\"symbol\":\"BTC\"}'\n"
     "  --json              print the server's answer, and errors as {\"error\": ...}\n"
     "  -h, --help          show this help\n\n" TARGET_EXIT_CODES;
 
@@ -76,6 +77,15 @@ static bool is_fit_for_channel(struct slice channel, struct slice data, struct e
                      "{\"nonce\":...,\"ciphertext\":...}; use a server SDK with your master key");
 }
 
+/* True if the option --tags is missing or an object. Whether its members may be tags is for the server to say. */
+static bool has_good_tags(const struct cli_options *options) {
+    struct slice tags = slice_of(options->tags);
+    struct json_value value;
+
+    return options->tags == NULL ||
+           (utf8_valid(tags) && json_scan(tags, &value, NULL) && value.type == JSON_TYPE_OBJECT);
+}
+
 /* Writes the body of the request. */
 static bool write_body(const struct cli_options *options, struct buffer *body, struct error *error) {
     const char *argument = options->argument_count > 2 ? options->arguments[2] : "{}";
@@ -90,6 +100,8 @@ static bool write_body(const struct cli_options *options, struct buffer *body, s
     append_json_member(body, "{\"name\":", slice_of(options->arguments[1]));
     append_json_member(body, ",\"channel\":", slice_of(options->arguments[0]));
     append_json_member(body, ",\"data\":", buffer_slice(&data));
+    if (options->tags != NULL)
+        buffer_appendf(body, ",\"tags\":%s", options->tags);
     buffer_append_byte(body, '}');
     if (good && !utf8_valid(buffer_slice(body)))
         good = error_set(error, "channel, event and data must be UTF-8");
@@ -232,10 +244,12 @@ int publish_run(char **arguments) {
     struct error error = {0};
     enum cli_exit code = CLI_DONE;
 
-    if (!cli_options_parse(&options, arguments, TARGET_OPTIONS | OPTION_JSON, 3, &error))
+    if (!cli_options_parse(&options, arguments, TARGET_OPTIONS | OPTION_JSON | OPTION_TAGS, 3, &error))
         code = output_refuse_usage("publish", options.json, error.text);
     else if (options.help)
         fputs(publish_usage, stdout);
+    else if (!has_good_tags(&options))
+        code = output_refuse_usage("publish", options.json, "--tags must be a JSON object, like {\"symbol\":\"BTC\"}");
     else if (options.argument_count < 2)
         code = output_refuse_usage("publish", options.json, "a channel and an event must be named");
     else

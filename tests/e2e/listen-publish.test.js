@@ -213,6 +213,25 @@ describe('listen prints', () => {
     assert.deepEqual([code, stdout], [0, 'published e\\u001b[31m to c\n']);
   });
 
+  test('with tags, which have to be an object of texts', async (t) => {
+    const { file } = await configured(t);
+    const listener = start(t, BINARY, ['listen', 'c', '--json', '-c', file]);
+    assert.deepEqual(JSON.parse(await listener.err.next()), { subscribed: 'c' });
+    const publishTagged = (tags) => command(t, ['publish', 'c', 'e', '1', '--tags', tags, '-c', file]);
+    const { code, stderr } = await publishTagged('{"symbol":"BTC","side":"buy"}');
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(JSON.parse(await listener.out.next()).tags, { side: 'buy', symbol: 'BTC' });
+    for (const tags of ['symbol=BTC', '[]', '{"symbol":}']) {
+      const refused = await publishTagged(tags);
+      assert.equal(refused.code, 2, tags);
+      assert.match(refused.stderr, /--tags must be a JSON object, like \{"symbol":"BTC"\}/);
+    }
+    const wrong = await publishTagged('{"size":1}');
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.stderr, /the value of tag 1 must be a string/);
+    await stops(listener);
+  });
+
   test('only encrypted data for an encrypted channel', async (t) => {
     const { file } = await configured(t);
     const plain = await command(t, ['publish', 'private-encrypted-a', 'e', '{"n":1}', '-c', file]);
