@@ -99,8 +99,8 @@ struct channel_hub *channel_hub_create(struct workers *workers, const struct cha
 /* Frees the hub. Call it before the apps' slots are destroyed, since the hub holds references to their channels. */
 void channel_hub_destroy(struct channel_hub *hub);
 
-/* Drops expired events of cache channels, and texts that are too old to be a base of deltas. Once a second, on one
- * worker. */
+/* Drops expired events of cache channels, and texts that are too old to be a base of deltas or whose memory is needed.
+ * Once a second, on one worker. */
 void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms);
 
 /* Notes that a client is about to be told that deltas have the algorithm xdelta3. Call it before. */

@@ -87,7 +87,7 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
         kept_text = delta_step_end(&step, publication, !dead);
     publication_finish(publication);
     if (__builtin_expect(kept_text, false))
-        delta_state_shrink(hub, worker);
+        delta_state_shrink(hub, channel->slot, worker);
     if (keep && !dead)
         kept_events_changed(hub, channel, worker->now_ms);
     cached_event_unref(old);

@@ -7,14 +7,18 @@
 
 /* The texts of one channel may take this part of those of the process. */
 #define CHANNEL_PART 4
-/* This part of the share in the account of memory is kept free, so that texts go before they are refused. */
+/* This part of the share in the account of memory is kept free, so that texts go before they, or what others ask for,
+ * are refused. */
 #define RESERVED_PART 8
 /* Buckets of a key: at first, and at most. */
 #define KEY_BUCKETS 4
 /* Keyed numbers begin below: clients with 32-bit integers count up from there for long. */
 #define DRAWN_BELOW (UINT32_C(1) << 30)
-/* Texts that are dropped at most in a second because of their age: a clean-up, not a bound. */
+/* Texts that are dropped at most in a second because of their age, or because memory is short: a clean-up, not a bound.
+ */
 #define EXPIRED_AT_ONCE 10000
+/* Texts that an event drops at most because memory is short; the next one goes on. */
+#define EVICTED_AT_ONCE 128
 
 static uint32_t draw_sequence(void) {
     uint32_t drawn;
@@ -217,6 +221,7 @@ static size_t text_capacity_for(const struct delta_key *key, size_t length) {
  * texts of the channel. */
 static bool take_room(struct channel_hub *hub, struct delta_state *state, struct worker *worker, size_t more,
                       size_t bytes) {
+    struct budget_app *app = &state->channel->slot->budget;
     size_t max = hub->settings.deltas.max_bytes / CHANNEL_PART;
     struct delta_key *oldest;
 
@@ -228,9 +233,12 @@ static bool take_room(struct channel_hub *hub, struct delta_state *state, struct
         evict_key(hub, state, worker, oldest);
     }
     /* A text that goes for another is an eviction, and not a refusal. */
-    if (!budget_has_room(BUDGET_DELTAS, &state->channel->slot->budget, more) && (oldest = oldest_key(state)) != NULL)
+    for (unsigned i = 0; i < EVICTED_AT_ONCE && !budget_has_room(BUDGET_DELTAS, app, more); i++) {
+        if ((oldest = oldest_key(state)) == NULL)
+            break;
         evict_key(hub, state, worker, oldest);
-    return budget_take(BUDGET_DELTAS, &state->channel->slot->budget, more);
+    }
+    return budget_take(BUDGET_DELTAS, app, more);
 }
 
 /* Allocates a key that is in no list and no bucket yet; NULL if there is no memory. */
@@ -317,30 +325,47 @@ void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct
 
 /* --- the process --- */
 
-void delta_state_shrink(struct channel_hub *hub, struct worker *worker) {
-    uint64_t share = budget_kind_limit(BUDGET_DELTAS), max = hub->settings.deltas.max_bytes;
-    struct delta_state *state;
+/* True if the account is so full that texts, which nobody needs, are to go for what others take: the process's, or that
+ * of an app. */
+static bool account_is_short(const struct budget_app *app) {
+    return !budget_has_room(BUDGET_DELTAS, app, budget_kind_limit(BUDGET_DELTAS) / RESERVED_PART);
+}
 
-    if (max > share - share / RESERVED_PART)
-        max = share - share / RESERVED_PART;
-    while (delta_texts_bytes(&hub->texts) > max && (state = delta_texts_lock_excess(&hub->texts, max, 0)) != NULL) {
+/* Drops the oldest text of a state that delta_texts.h has locked, unlocks it, and drops the reference. `worker` counts
+ * it as an eviction; NULL: it is none. False if there is no state. */
+static bool drop_oldest(struct channel_hub *hub, struct worker *worker, struct delta_state *state) {
+    if (state == NULL)
+        return false;
+    if (worker != NULL)
         evict_key(hub, state, worker, oldest_key(state));
-        pthread_mutex_unlock(&state->mutex);
-        delta_state_unref(state);
-    }
+    else
+        drop_key(&hub->texts, state, oldest_key(state));
+    pthread_mutex_unlock(&state->mutex);
+    delta_state_unref(state);
+    return true;
+}
+
+void delta_state_shrink(struct channel_hub *hub, struct app_slot *slot, struct worker *worker) {
+    const struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);
+    struct delta_texts *texts = &hub->texts;
+    bool more = true;
+
+    while (more && delta_texts_bytes(texts) > hub->settings.deltas.max_bytes)
+        more = drop_oldest(hub, worker, delta_texts_lock_largest(texts));
+    for (unsigned i = 0; more && i < EVICTED_AT_ONCE && account_is_short(NULL); i++)
+        more = drop_oldest(hub, worker, delta_texts_lock_largest(texts));
+    for (unsigned i = 0; more && i < EVICTED_AT_ONCE && table != NULL && account_is_short(&slot->budget); i++)
+        more = drop_oldest(hub, worker, delta_texts_lock_app(texts, &table->deltas));
 }
 
 void delta_state_expire(struct channel_hub *hub, uint64_t now_ms) {
     uint64_t age_ms = UINT64_C(1000) * hub->settings.deltas.max_age_s;
-    struct delta_state *state;
+    struct delta_texts *texts = &hub->texts;
+    bool more = age_ms != 0 && now_ms > age_ms;
 
-    if (age_ms == 0 || now_ms <= age_ms)
-        return;
-    for (unsigned i = 0; i < EXPIRED_AT_ONCE; i++) {
-        if ((state = delta_texts_lock_excess(&hub->texts, UINT64_MAX, now_ms - age_ms)) == NULL)
-            break;
-        drop_key(&hub->texts, state, oldest_key(state));
-        pthread_mutex_unlock(&state->mutex);
-        delta_state_unref(state);
-    }
+    for (unsigned i = 0; more && i < EXPIRED_AT_ONCE; i++)
+        more = drop_oldest(hub, NULL, delta_texts_lock_sent_before(texts, now_ms - age_ms));
+    more = true;
+    for (unsigned i = 0; more && i < EXPIRED_AT_ONCE && account_is_short(NULL); i++)
+        more = drop_oldest(hub, NULL, delta_texts_lock_largest(texts));
 }

@@ -117,9 +117,10 @@ void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct
 
 /* --- the process --- */
 
-/* Drops the texts that were sent longest ago while there are more bytes of them than `delta_compression.max_memory_mb`
- * allows. Passes over a text whose state another thread has locked, which may be encoding. The caller holds no lock. */
-void delta_state_shrink(struct channel_hub *hub, struct worker *worker);
-/* Drops texts that are too old to be a base. Once a second, on one worker; stops at one whose
- * state is locked. */
+/* Drops texts while there are more bytes of them than `delta_compression.max_memory_mb` allows, or while the account of
+ * memory is short, of the process or of this app: the oldest ones of the app that has the most, or of this app. Passes
+ * over a text whose state another thread has locked, which may be encoding. The caller holds no lock. */
+void delta_state_shrink(struct channel_hub *hub, struct app_slot *slot, struct worker *worker);
+/* Drops texts that are too old to be a base, but stops at one whose state is locked; and others while the account of
+ * the process is short. Once a second, on one worker. */
 void delta_state_expire(struct channel_hub *hub, uint64_t now_ms);

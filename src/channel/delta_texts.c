@@ -67,9 +67,8 @@ static struct delta_state *try_lock(const struct delta_key *key) {
     return pthread_mutex_trylock(&key->state->mutex) == 0 ? delta_state_ref(key->state) : NULL;
 }
 
-/* Locks the state of the oldest text that can be had of the app that has the most bytes. There is such an app. */
-static struct delta_state *lock_in_largest(const struct delta_texts *texts) {
-    const struct delta_app_texts *app = container_of(heap_first(&texts->by_bytes), struct delta_app_texts, by_bytes);
+/* Locks the state of the app's oldest text that can be had. The caller holds the mutex. */
+static struct delta_state *lock_in_app(const struct delta_app_texts *app) {
     struct delta_state *state = NULL;
     unsigned left = TRIED_MAX;
 
@@ -78,15 +77,34 @@ static struct delta_state *lock_in_largest(const struct delta_texts *texts) {
     return state;
 }
 
-struct delta_state *delta_texts_lock_excess(struct delta_texts *texts, uint64_t max_bytes, uint64_t since_ms) {
+struct delta_state *delta_texts_lock_largest(struct delta_texts *texts) {
+    const struct heap_node *first;
+    struct delta_state *state = NULL;
+
+    pthread_mutex_lock(&texts->mutex);
+    first = heap_first(&texts->by_bytes);
+    if (first != NULL)
+        state = lock_in_app(container_of(first, struct delta_app_texts, by_bytes));
+    pthread_mutex_unlock(&texts->mutex);
+    return state;
+}
+
+struct delta_state *delta_texts_lock_app(struct delta_texts *texts, const struct delta_app_texts *app) {
+    struct delta_state *state;
+
+    pthread_mutex_lock(&texts->mutex);
+    state = lock_in_app(app);
+    pthread_mutex_unlock(&texts->mutex);
+    return state;
+}
+
+struct delta_state *delta_texts_lock_sent_before(struct delta_texts *texts, uint64_t since_ms) {
     struct delta_state *state = NULL;
 
     pthread_mutex_lock(&texts->mutex);
     if (!list_empty(&texts->oldest)) {
         const struct delta_key *oldest = container_of(texts->oldest.next, struct delta_key, in_process);
-        if (delta_texts_bytes(texts) > max_bytes)
-            state = lock_in_largest(texts);
-        else if (oldest->sent_ms < since_ms)
+        if (oldest->sent_ms < since_ms)
             state = try_lock(oldest);
     }
     pthread_mutex_unlock(&texts->mutex);

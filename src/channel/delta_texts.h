@@ -50,8 +50,10 @@ void delta_texts_remove(struct delta_texts *texts, struct delta_key *key, size_t
 /* Takes all keys of a state off the lists. The caller holds its mutex. */
 void delta_texts_remove_all(struct delta_texts *texts, struct delta_state *state);
 
-/* Locks the state of the text that is to go, and returns a reference to it: of the app that has the most, if all texts
- * have more than `max_bytes`; else of the first key, if it was sent before `since_ms`; else NULL. Its oldest text is
- * the one. A state that another thread has locked is passed over, or NULL is returned: its holder may be encoding. The
- * caller holds no lock. */
-struct delta_state *delta_texts_lock_excess(struct delta_texts *texts, uint64_t max_bytes, uint64_t since_ms);
+/* Lock the state of a text that is to go, which is the oldest one of the state, and return a reference to the state: of
+ * the app that has the most bytes, of this app, or of all if it was sent before `since_ms`. A state that another thread
+ * has locked is passed over, since its holder may be encoding; by time, only the oldest text is tried. NULL: there is
+ * none. The caller holds no lock. */
+struct delta_state *delta_texts_lock_largest(struct delta_texts *texts);
+struct delta_state *delta_texts_lock_app(struct delta_texts *texts, const struct delta_app_texts *app);
+struct delta_state *delta_texts_lock_sent_before(struct delta_texts *texts, uint64_t since_ms);
