@@ -50,10 +50,10 @@ static struct delta_policy policy_of(const struct channel_hub *hub, const struct
 
 /* The JSON text of a frame from the server. */
 static struct slice frame_text(const struct frame *frame) {
-    uint8_t length = (uint8_t)frame->bytes[1] & 127;
-    size_t header = length < 126 ? 2 : length == 126 ? 4 : 10;
+    uint64_t length;
+    size_t header = websocket_header_read((const uint8_t *)frame->bytes, &length);
 
-    return (struct slice){frame->bytes + header, frame->length - header};
+    return (struct slice){frame->bytes + header, (size_t)length};
 }
 
 /* Clients delete these members from what they keep as a base, wherever they are: a text that has them cannot be one. A
@@ -61,7 +61,7 @@ static struct slice frame_text(const struct frame *frame) {
 static bool has_reserved_member(struct slice text) {
     const char *at = text.data, *end = text.data + text.length;
 
-    /* Underlines are rare in most texts, and a single byte is found fast. */
+    /* A single byte is found fast, and most texts have fewer underlines than quotes. */
     while ((at = memchr(at, '_', (size_t)(end - at))) != NULL) {
         struct slice rest = {at - 1, (size_t)(end - at) + 1}; /* the first byte of a text is a brace */
         if (slice_starts_with(rest, SLICE("\"__delta_seq\":")) ||
@@ -73,9 +73,10 @@ static bool has_reserved_member(struct slice text) {
     return false;
 }
 
-static bool takes_part(const struct channel_hub *hub, const struct channel_event *event, struct slice text) {
-    return !event->whole && event->user_id.length == 0 && text.length >= hub->settings.deltas.min_size &&
-           !event_is_protocol(event->event) && !has_reserved_member(text);
+static bool takes_part(const struct publication *publication, const struct channel_event *event, struct slice text) {
+    return !event->whole && event->user_id.length == 0 && text.length >= publication->hub->settings.deltas.min_size &&
+           (publication->filterable || !event_is_protocol(event->event)) && /* the filters have asked for it already */
+           !has_reserved_member(text);
 }
 
 /* --- frames --- */
@@ -142,6 +143,11 @@ static void append_description(struct buffer *out, const struct delta_step *step
     buffer_append(out, SLICE("}}"));
 }
 
+/* The length that a delta must not have, for less than `longest` bytes (not 0) in base 64: it makes four of three. */
+static size_t raw_limit(size_t longest) {
+    return (longest - 1) / 4 * 3 + 1;
+}
+
 /* Encodes the event as a delta; NULL if its frame would not be shorter than `longest`, or there is no memory. */
 static struct frame *delta_frame(const struct delta_step *step, const struct delta_key *base,
                                  enum app_delta_algorithm algorithm, struct slice event, struct slice key_json,
@@ -158,9 +164,8 @@ static struct frame *delta_frame(const struct delta_step *step, const struct del
     for (size_t i = 0; i < sizeof before / sizeof before[0]; i++)
         length += before[i].length;
     length += after.length;
-    /* Base 64 makes four bytes of three. */
     if (length < longest &&
-        encode_delta(step, algorithm, (struct slice){base->text, base->text_length}, (longest - length) / 4 * 3,
+        encode_delta(step, algorithm, (struct slice){base->text, base->text_length}, raw_limit(longest - length),
                      &delta) &&
         buffer_try_reserve(&base64, BASE64_LENGTH(delta.length))) {
         base64.length = BASE64_LENGTH(delta.length);
@@ -243,7 +248,7 @@ void delta_step_begin(struct delta_step *step, struct delta_state *state, struct
     if (!delta_state_has_takers(state))
         return;
     step->sent.text = frame_text(publication->frame);
-    if (!takes_part(hub, event, step->sent.text))
+    if (!takes_part(publication, event, step->sent.text))
         return;
     policy = policy_of(hub, publication->channel);
     if (policy.key_path.length != 0 && !find_event_key(step, policy.key_path))

@@ -423,6 +423,30 @@ static void a_delta_that_is_no_shorter_is_not_sent(void **state) {
     }
 }
 
+static void a_delta_is_shorter_than_the_whole_event(void **state) {
+    struct peer *fossil = join(0, "chat", TAKES_FOSSIL), *xdelta3 = join(0, "chat", TAKES_XDELTA3);
+    struct peer *takers[] = {fossil, xdelta3};
+    unsigned forms[READ_DELTA + 1] = {0};
+
+    (void)state;
+    hub->settings.deltas.min_size = 1;
+    hub->settings.deltas.interval = 1000;
+    for (int i = 0; i < 190; i++) { /* one of them has a delta that is as long */
+        char data[200], whole[KB];
+        snprintf(data, sizeof data, "\"%.*s\"", i, padding);
+        publish(0, "chat", data);
+        deliver_all();
+        for (unsigned k = 0; k < 2; k++) {
+            struct reader_message read = read_next(takers[k]);
+            int length =
+                snprintf(whole, sizeof whole, "%s,\"__delta_seq\":%lld", text_of("e", "chat", data), read.number);
+            assert_true(message.length < (size_t)length || read.form == READ_NUMBERED);
+            forms[read.form]++;
+        }
+    }
+    assert_true(forms[READ_NUMBERED] > 100 && forms[READ_DELTA] > 100);
+}
+
 static void names_of_events_share_the_base(void **state) {
     struct peer *taker = join(0, "chat", TAKES_DEFAULT);
 
@@ -1139,6 +1163,7 @@ int main(void) {
         TEST(each_client_gets_the_algorithm_that_it_takes),
         TEST(an_interval_of_zero_sends_all_whole),
         TEST(a_delta_that_is_no_shorter_is_not_sent),
+        TEST(a_delta_is_shorter_than_the_whole_event),
         TEST(names_of_events_share_the_base),
         TEST(some_events_go_whole_and_leave_the_base_alone),
         TEST(who_comes_later_or_has_lost_its_texts_gets_the_next_event_whole),
