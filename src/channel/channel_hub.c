@@ -31,7 +31,7 @@ void channel_hub_expire(struct channel_hub *hub, uint64_t now_ms) {
 }
 
 void channel_hub_told_xdelta3(struct channel_hub *hub) {
-    atomic_store_explicit(&hub->xdelta3_told, true, memory_order_relaxed);
+    atomic_store_explicit(&hub->xdelta3_announced, true, memory_order_relaxed);
 }
 
 struct filter_set *channel_hub_filters(struct channel_hub *hub, const struct worker *worker) {

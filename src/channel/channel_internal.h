@@ -184,7 +184,7 @@ struct channel_hub {
     struct kept_events kept;
     struct filter_set *filters; /* by worker */
     struct delta_texts texts;
-    atomic_bool xdelta3_told;                    /* a client was told that deltas have this algorithm */
+    atomic_bool xdelta3_announced;               /* a client was told that deltas have this algorithm */
     _Atomic(const struct channel_relay *) relay; /* NULL: this process is alone */
 };
 

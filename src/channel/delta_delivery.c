@@ -20,7 +20,7 @@ struct delta_delivery {
     struct subscriber_list *list;
     struct filter_set *filters; /* of the worker */
     struct delivered *delivered;
-    bool xdelta3_told;
+    bool xdelta3_announced;
     uint64_t known_from; /* subscribers that joined before this number know the bases of the whole group */
     uint64_t filtered, deltas, wholes, original, encoded;
     struct formed joined[FORMS];                     /* the group; FORM_NUMBERED is not used */
@@ -31,20 +31,22 @@ bool delta_delivery_joins(const struct publication *publication) {
     const struct delta_frames *frames = publication->deltas;
 
     return frames == NULL || frames->base.number == 0 ||
-           (frames->base.sender == NULL && !frames->base.has_except_socket && (frames->off || !frames->base.off));
+           (frames->base.sender == NULL && !frames->base.has_except_socket &&
+            (frames->only_for_askers || !frames->base.only_for_askers));
 }
 
 bool delta_delivery_agrees(const struct publication *publication, const struct publication *next) {
     const struct delta_frames *a = publication->deltas, *b = next->deltas;
 
-    return (a == NULL) == (b == NULL) && (a == NULL || (a->off == b->off && a->algorithm == b->algorithm));
+    return (a == NULL) == (b == NULL) &&
+           (a == NULL || (a->only_for_askers == b->only_for_askers && a->algorithm == b->algorithm));
 }
 
 /* --- forms --- */
 
 /* The form that a subscriber takes, if it knows the base of a delta. */
 static enum form form_taken(const struct delta_frames *frames, const struct subscriber *entry) {
-    if (frames == NULL || entry->takes == TAKES_WHOLE || (frames->off && !entry->asked))
+    if (frames == NULL || entry->takes == TAKES_WHOLE || (frames->only_for_askers && !entry->asked))
         return FORM_PLAIN;
     if (entry->takes == TAKES_FOSSIL || (entry->takes == TAKES_DEFAULT && frames->algorithm == APP_DELTA_FOSSIL))
         return FORM_FOSSIL;
@@ -55,7 +57,7 @@ static enum form form_taken(const struct delta_frames *frames, const struct subs
 static struct frame *delta_in_form(const struct delta_delivery *delivery, const struct delta_frames *frames,
                                    enum form form) {
     if (form == FORM_FOSSIL)
-        return frames->nameless && delivery->xdelta3_told ? NULL : frames->deltas[APP_DELTA_FOSSIL];
+        return frames->omits_algorithm && delivery->xdelta3_announced ? NULL : frames->deltas[APP_DELTA_FOSSIL];
     return form == FORM_XDELTA3 ? frames->deltas[APP_DELTA_XDELTA3] : NULL;
 }
 
@@ -153,7 +155,7 @@ static bool knows_base(const struct publication *publication, const struct subsc
 
     if (entry->filtered && !filter_passes(filters, entry->subscription->filter, FILTER_BASE, base->tags))
         return false;
-    return entry->joined < base->number && entry->stream != base->sender && (entry->asked || !base->off) &&
+    return entry->joined < base->number && entry->stream != base->sender && (entry->asked || !base->only_for_askers) &&
            !(base->has_except_socket && publication->hub->settings.has_socket_id(entry->stream, &base->except_socket));
 }
 
@@ -203,7 +205,7 @@ static void begin_delivery(struct delta_delivery *delivery, struct publication *
     delivery->filters = channel_hub_filters(group[0]->hub, list->entries[0].stream->worker);
     delivery->delivered = delivered;
     delivery->known_from = known_from_of(group, count, list);
-    delivery->xdelta3_told = atomic_load_explicit(&group[0]->hub->xdelta3_told, memory_order_relaxed);
+    delivery->xdelta3_announced = atomic_load_explicit(&group[0]->hub->xdelta3_announced, memory_order_relaxed);
 }
 
 void delta_delivery_send(struct publication *const *group, unsigned count, struct subscriber_list *list,

@@ -172,7 +172,7 @@ void delta_state_leave(struct delta_texts *texts, struct delta_state *state, enu
     pthread_mutex_unlock(&state->mutex);
 }
 
-bool delta_state_needs(const struct delta_state *state, enum app_delta_algorithm algorithm, bool off,
+bool delta_state_needs(const struct delta_state *state, enum app_delta_algorithm algorithm, bool only_for_askers,
                        bool needed[DELTA_ALGORITHMS]) {
     static const enum delta_takes takes[DELTA_ALGORITHMS] = {
         [APP_DELTA_FOSSIL] = TAKES_FOSSIL, [APP_DELTA_XDELTA3] = TAKES_XDELTA3};
@@ -180,7 +180,7 @@ bool delta_state_needs(const struct delta_state *state, enum app_delta_algorithm
 
     for (unsigned i = 0; i < DELTA_ALGORITHMS; i++) {
         uint32_t takers = 0;
-        for (unsigned asked = off; asked <= 1; asked++) {
+        for (unsigned asked = only_for_askers; asked <= 1; asked++) {
             takers += state->takers[takes[i]][asked];
             if (i == algorithm)
                 takers += state->takers[TAKES_DEFAULT][asked];

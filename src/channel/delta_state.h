@@ -25,7 +25,7 @@ struct delta_base {
     uint64_t number;             /* of the channel; 0: there is none */
     const struct stream *sender; /* a connection that was left out; only compared, since it may be gone */
     bool has_except_socket;      /* the connection with this id was left out, too */
-    bool off;                    /* it went as a delta only to those that asked for deltas themselves */
+    bool only_for_askers;        /* it went as a delta only to those that asked for deltas themselves */
     struct socket_id except_socket;
     struct tags *tags; /* for the filters of subscriptions; who keeps the base has a reference */
 };
@@ -91,7 +91,7 @@ void delta_state_leave(struct delta_texts *texts, struct delta_state *state, enu
 
 /* Which algorithms are needed, if a channel's own one is `algorithm`, and deltas are off for those that did not ask for
  * them. False if none is. */
-bool delta_state_needs(const struct delta_state *state, enum app_delta_algorithm algorithm, bool off,
+bool delta_state_needs(const struct delta_state *state, enum app_delta_algorithm algorithm, bool only_for_askers,
                        bool needed[DELTA_ALGORITHMS]);
 
 /* Returns the number of the next event. All texts go if the numbers begin anew. */

@@ -23,7 +23,7 @@
 /* What counts for a channel now: from the app's record, else from the server's settings. */
 struct delta_policy {
     enum app_delta_algorithm algorithm;
-    bool off;
+    bool only_for_askers;
     struct slice key_path;
     uint32_t max_keys; /* 0: no bound */
 };
@@ -35,7 +35,7 @@ static struct delta_policy policy_of(const struct channel_hub *hub, const struct
     struct delta_policy policy = {
         .algorithm = server->algorithm, .key_path = server->key_path, .max_keys = server->max_keys};
 
-    policy.off = app_delta_is_off(own);
+    policy.only_for_askers = app_delta_is_off(own);
     if (!app_delta_has_settings(own))
         return policy;
     policy.algorithm = own->algorithm;
@@ -128,10 +128,10 @@ static bool encode_delta(const struct delta_step *step, enum app_delta_algorithm
 
 /* What a delta frame says beside the delta. */
 static void append_description(struct buffer *out, const struct delta_step *step, const struct delta_key *base,
-                               enum app_delta_algorithm algorithm, struct slice key_json, bool nameless) {
+                               enum app_delta_algorithm algorithm, struct slice key_json, bool omits_algorithm) {
     buffer_append(out, SLICE(",\"seq\":"));
     buffer_append_number(out, step->sent.sequence);
-    if (!nameless)
+    if (!omits_algorithm)
         buffer_append(out, algorithm == APP_DELTA_FOSSIL ? SLICE(",\"algorithm\":\"fossil\"")
                                                          : SLICE(",\"algorithm\":\"xdelta3\""));
     if (key_json.length != 0) {
@@ -151,7 +151,7 @@ static size_t raw_limit(size_t longest) {
 /* Encodes the event as a delta; NULL if its frame would not be shorter than `longest`, or there is no memory. */
 static struct frame *delta_frame(const struct delta_step *step, const struct delta_key *base,
                                  enum app_delta_algorithm algorithm, struct slice event, struct slice key_json,
-                                 bool nameless, size_t longest) {
+                                 bool omits_algorithm, size_t longest) {
     struct slice before[] = {SLICE("{\"event\":\"pusher:delta\",\"channel\":\""), channel_name(step->channel),
                              SLICE("\",\"data\":{\"event\":"), event, SLICE(",\"delta\":\"")};
     struct slice parts[sizeof before / sizeof before[0] + 2];
@@ -160,7 +160,7 @@ static struct frame *delta_frame(const struct delta_step *step, const struct del
     size_t length = 0, count = 0;
 
     buffer_append_byte(&after, '"');
-    append_description(&after, step, base, algorithm, key_json, nameless);
+    append_description(&after, step, base, algorithm, key_json, omits_algorithm);
     for (size_t i = 0; i < sizeof before / sizeof before[0]; i++)
         length += before[i].length;
     length += after.length;
@@ -200,8 +200,8 @@ static const struct delta_key *find_base(const struct delta_step *step) {
 
 /* True if Fossil deltas need not name their algorithm: clients take it for granted until they were told another one.
  */
-static bool may_be_nameless(struct channel_hub *hub) {
-    return hub->settings.deltas.omit_algorithm && !atomic_load_explicit(&hub->xdelta3_told, memory_order_relaxed);
+static bool may_omit_algorithm(struct channel_hub *hub) {
+    return hub->settings.deltas.omit_algorithm && !atomic_load_explicit(&hub->xdelta3_announced, memory_order_relaxed);
 }
 
 static void make_frames(struct delta_step *step, const struct delta_policy *policy, struct slice event,
@@ -213,18 +213,19 @@ static void make_frames(struct delta_step *step, const struct delta_policy *poli
     if (step->state->keyed)
         json_append_string(&key_json, step->sent.key);
     frames->algorithm = policy->algorithm;
-    frames->off = policy->off;
+    frames->only_for_askers = policy->only_for_askers;
     frames->whole = numbered_frame(step->sent.text, step->sent.sequence, buffer_slice(&key_json));
     if (base != NULL) {
         frames->base = base->base;
         tags_ref(frames->base.tags);
     }
-    frames->nameless = may_be_nameless(step->hub);
+    frames->omits_algorithm = may_omit_algorithm(step->hub);
     for (unsigned i = 0; i < DELTA_ALGORITHMS && base != NULL; i++) {
         if (!needed[i])
             continue;
-        frames->deltas[i] = delta_frame(step, base, i, event, buffer_slice(&key_json),
-                                        i == APP_DELTA_FOSSIL && frames->nameless, frame_text(frames->whole).length);
+        frames->deltas[i] =
+            delta_frame(step, base, i, event, buffer_slice(&key_json), i == APP_DELTA_FOSSIL && frames->omits_algorithm,
+                        frame_text(frames->whole).length);
         step->sent.delta |= frames->deltas[i] != NULL;
     }
     publication->deltas = frames;
@@ -254,7 +255,7 @@ void delta_step_begin(struct delta_step *step, struct delta_state *state, struct
     if (policy.key_path.length != 0 && !find_event_key(step, policy.key_path))
         return;
     pthread_mutex_lock(&state->mutex);
-    if (!delta_state_needs(state, policy.algorithm, policy.off, needed)) {
+    if (!delta_state_needs(state, policy.algorithm, policy.only_for_askers, needed)) {
         pthread_mutex_unlock(&state->mutex);
         return;
     }
@@ -274,7 +275,7 @@ static struct delta_base base_of(const struct publication *publication) {
     struct delta_base base = {.number = publication->number,
                               .sender = publication->except_stream,
                               .has_except_socket = publication->has_except_socket,
-                              .off = publication->deltas->off,
+                              .only_for_askers = publication->deltas->only_for_askers,
                               .tags = publication->tags};
 
     if (base.has_except_socket)

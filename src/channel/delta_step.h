@@ -16,8 +16,8 @@ struct delta_frames {
     struct frame *deltas[DELTA_ALGORITHMS]; /* NULL: whole */
     struct delta_base base;                 /* of the deltas */
     enum app_delta_algorithm algorithm;     /* of TAKES_DEFAULT */
-    bool off;                               /* only for those that asked for deltas themselves */
-    bool nameless;                          /* the delta does not say that it is Fossil's */
+    bool only_for_askers;                   /* only for those that asked for deltas themselves */
+    bool omits_algorithm;                   /* the delta does not say that it is Fossil's */
 };
 
 void delta_frames_free(struct delta_frames *frames);
