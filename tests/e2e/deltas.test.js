@@ -620,7 +620,9 @@ describe('the texts that are kept', () => {
     const before = rss(to.pid);
     most.push(await flood(to, names, 600, 200));
     const after = rss(to.pid);
-    for (const bytes of most) assert.ok(bytes > 3 * MEGABYTE && bytes <= 4 * MEGABYTE, `${bytes} bytes`);
+    // Each of the two workers adds what it takes to the sum when it is more than 16 KB, or after a second.
+    const mostCounted = 4 * MEGABYTE + 2 * 16384;
+    for (const bytes of most) assert.ok(bytes > 3 * MEGABYTE && bytes <= mostCounted, `${bytes} bytes`);
     // 18 MB were published meanwhile.
     assert.ok(after - before < 6 * MEGABYTE, `from ${before} to ${after} bytes`);
     const metrics = await fetchMetrics(to);
