@@ -3,8 +3,8 @@
  * process (`delta_compression.max_memory_mb`) the oldest text of the app that has the most bytes goes, so that an app
  * cannot throw out the texts of another one: the next event under its key is sent whole.
  *
- * A text belongs to the state of its channel (delta_state.h), whose mutex is taken before the one here. All functions
- * are for any thread.
+ * A text belongs to the state of its channel (delta_state.h), whose mutex is taken before the one here; under the one
+ * here it is only tried. All functions are for any thread.
  */
 #pragma once
 
