@@ -66,6 +66,7 @@ test('what_was_pending_at_a_kill_is_sent_by_the_next_server_with_the_same_bytes_
   stub.status = 200;
   const before = stub.requests.all.length;
   const server = await serverFor(t, options);
+  while (!numbersOf(stub.requests.all.slice(before)).includes(35)) await stub.requests.next();
   await say(t, server, [36]);
   while (!numbersOf(stub.requests.all).includes(36)) await stub.requests.next();
   const after = stub.requests.all.slice(before);
@@ -93,6 +94,7 @@ for (const [what, damage] of [
     stub.status = 200;
     const before = stub.requests.all.length;
     const server = await serverFor(t, options);
+    while (!numbersOf(stub.requests.all.slice(before)).includes(29)) await stub.requests.next();
     await say(t, server, [31]);
     while (!numbersOf(stub.requests.all.slice(before)).includes(31)) await stub.requests.next();
     const numbers = numbersOf(stub.requests.all.slice(before));

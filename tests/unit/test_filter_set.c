@@ -27,7 +27,7 @@ static struct filter *interned(struct filter_set *set, struct budget_app *owner,
 
 static void the_same_filter_of_an_app_is_kept_once(void **state) {
     struct budget_app app = {0}, other = {0};
-    struct filter_set set = {0};
+    static struct filter_set set;
     struct filter *first = interned(&set, &app, "{\"key\":\"a\",\"cmp\":\"in\",\"vals\":[\"x\",\"y\"]}");
     struct filter *foreign;
     long long bytes = app.bytes;
@@ -52,7 +52,7 @@ static void the_same_filter_of_an_app_is_kept_once(void **state) {
 
 static void a_malformed_filter_takes_nothing(void **state) {
     struct budget_app app = {0};
-    struct filter_set set = {0};
+    static struct filter_set set;
     struct filter *filter;
 
     (void)state;
@@ -65,7 +65,7 @@ static void a_malformed_filter_takes_nothing(void **state) {
 
 static void a_table_of_many_filters_grows_and_shrinks(void **state) {
     struct budget_app app = {0};
-    struct filter_set set = {0};
+    static struct filter_set set;
     struct filter *filters[MANY];
 
     (void)state;
@@ -88,7 +88,7 @@ static void a_table_of_many_filters_grows_and_shrinks(void **state) {
 
 static void without_room_there_is_no_filter(void **state) {
     struct budget_app app = {0};
-    struct filter_set set = {0};
+    static struct filter_set set;
     struct filter *first, *second;
 
     (void)state;
@@ -105,7 +105,7 @@ static void without_room_there_is_no_filter(void **state) {
 
 static void an_answer_is_remembered_until_the_next_event(void **state) {
     struct budget_app app = {0};
-    struct filter_set set = {0};
+    static struct filter_set set;
     struct filter *filter = interned(&set, &app, "{\"key\":\"a\",\"cmp\":\"eq\",\"val\":\"x\"}");
     struct tags *matching = tags_parse(SLICE("{\"a\":\"x\"}"), NULL), *other = tags_parse(SLICE("{\"a\":\"y\"}"), NULL);
 
