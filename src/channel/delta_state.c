@@ -269,8 +269,10 @@ static void link_key(struct delta_state *state, struct delta_key *key) {
 static bool make_text(struct delta_key *key, size_t capacity) {
     char *text;
 
-    if (key == NULL || key->text_capacity == capacity)
-        return key != NULL;
+    if (key == NULL)
+        return false;
+    if (key->text != NULL && key->text_capacity == capacity)
+        return true;
     text = malloc(capacity);
     if (text == NULL)
         return false;

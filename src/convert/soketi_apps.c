@@ -155,7 +155,7 @@ static void drop_unused_lambda(struct conversion *conversion, struct source *web
 
     if (url != NULL && url->type == SOURCE_TEXT && url->length == 0)
         source_take(url);
-    if (!source_is_set(url) || url->taken)
+    if (url == NULL || !source_is_set(url) || url->taken)
         return;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct source *unused = source_find(webhook, names[i], NULL);

@@ -7,7 +7,7 @@
 #include "base/log.h"
 
 bool peer_address_write(int fd, char text[CLIENT_ADDRESS_TEXT]) {
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
     socklen_t length = sizeof peer;
 
     if (getpeername(fd, (struct sockaddr *)&peer, &length) != 0)

@@ -343,7 +343,7 @@ test('a subscription whose filter makes the work of a channel too much is refuse
     status: 4004,
   });
   assert.equal((await fetchMetrics(own)).sum('refusals_total', { reason: 'filters_per_channel' }), 1);
-  // It is subscribed to nothing. One that others have is no more work; in place of its own, a subscription may get another.
+  // It is subscribed to nothing. A filter that others have is no more work, nor is one in place of another.
   const succeeded = 'pusher_internal:subscription_succeeded';
   const [first, second] = all;
   const late = all.at(-1);
