@@ -279,10 +279,13 @@ static uint64_t drain_spread_ms(const struct server *server) {
     return server->passed_fd >= 0 && !server->is_replaced && grace_ms > HELD_SPREAD_MS ? HELD_SPREAD_MS : grace_ms;
 }
 
+static void leave_worker(struct worker *worker, void *context) {
+    server_leave_listening(context, worker);
+}
+
 static void drain_worker(struct worker *worker, void *context) {
     struct server *server = context;
 
-    server_leave_listening(server, worker);
     http_drain(worker);
     sessions_drain(&server->sessions, worker, drain_spread_ms(server), note_drained, server);
 }
@@ -292,6 +295,12 @@ static void drain_worker(struct worker *worker, void *context) {
 static void drain_workers(struct server *server) {
     atomic_store(&server->sessions.successor, server->is_replaced || server->passed_fd >= 0);
     atomic_store(&server->sessions.draining, true);
+    /* All workers leave a listener before the first client is closed: one that comes back at once is the successor's.
+     */
+    workers_run_on_all(&server->workers,
+                       &(struct worker_task){.run = leave_worker, .finished = note_drained, .context = server});
+    while (sem_wait(&server->drained) != 0)
+        ;
     workers_run_on_all(&server->workers, &(struct worker_task){.run = drain_worker, .context = server});
     for (unsigned i = 0; i < server->workers.count;)
         i += sem_wait(&server->drained) == 0;
