@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/buffer.h"
+#include "channel/delta/delta_match.h"
 
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \
@@ -42,4 +43,31 @@ static inline bool delta_fuzz_parse(const uint8_t *data, size_t size, struct del
 static inline void delta_fuzz_dispose(struct delta_fuzz_pair *pair) {
     buffer_dispose(&pair->base);
     buffer_dispose(&pair->target);
+}
+
+typedef bool delta_fuzz_encoder(struct slice base, struct slice target, size_t limit, struct buffer *out,
+                                struct delta_match_work *work);
+typedef const char *delta_fuzz_decoder(struct slice base, struct slice delta, struct buffer *target);
+
+/* Of a pair: the decoder makes the target of the base and the delta, and any bytes as a delta do it no harm. */
+static inline int delta_fuzz_check(const uint8_t *data, size_t size, delta_fuzz_encoder *encode,
+                                   delta_fuzz_decoder *decode) {
+    struct delta_fuzz_pair pair;
+    struct buffer delta = {0}, decoded = {0};
+
+    if (!delta_fuzz_parse(data, size, &pair))
+        return 0;
+    if (encode(buffer_slice(&pair.base), buffer_slice(&pair.target), pair.limit, &delta, NULL)) {
+        MUST(delta.length < pair.limit);
+        MUST(decode(buffer_slice(&pair.base), buffer_slice(&delta), &decoded) == NULL);
+        MUST(slice_equal(buffer_slice(&decoded), buffer_slice(&pair.target)));
+    } else {
+        MUST(delta.length == 0 && pair.limit != SIZE_MAX / 2);
+    }
+    decoded.length = 0;
+    decode(buffer_slice(&pair.base), buffer_slice(&pair.target), &decoded);
+    delta_fuzz_dispose(&pair);
+    buffer_dispose(&delta);
+    buffer_dispose(&decoded);
+    return 0;
 }
