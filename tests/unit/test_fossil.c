@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "channel/delta/fossil.h"
+#include "delta_cases.h"
 #include "fossil_decoder.h"
 #include "harness.h"
 
@@ -67,41 +68,13 @@ static void a_copy_is_used_where_it_saves_bytes(void **state) {
 }
 
 static void the_delta_is_shorter_than_the_limit_or_there_is_none(void **state) {
-    struct slice base = SLICE("{\"price\":101.25,\"volume\":1200}"),
-                 target = SLICE("{\"price\":101.50,\"volume\":1200}");
-    size_t size = round_trip(base, target);
-    struct buffer out = {0};
-
     (void)state;
-    buffer_append_string(&out, "before");
-    assert_false(fossil_encode(base, target, 0, &out, NULL));
-    assert_false(fossil_encode(base, target, size, &out, NULL));
-    assert_int_equal(out.length, 6);
-    assert_true(fossil_encode(base, target, size + 1, &out, NULL));
-    assert_int_equal(out.length, 6 + size);
-    assert_memory_equal(out.data, "before", 6);
-    buffer_dispose(&out);
+    assert_limit_holds(fossil_encode, round_trip);
 }
 
 static void a_tick_costs_little_and_allocates_nothing(void **state) {
-    static const char form[] =
-        "{\"event\":\"tick\",\"channel\":\"prices\",\"data\":\"{\\\"symbol\\\":\\\"ACME\\\",\\\"bid\\\":%s,"
-        "\\\"ask\\\":%s,\\\"venue\\\":\\\"XNAS\\\",\\\"currency\\\":\\\"USD\\\",\\\"volume\\\":%s,"
-        "\\\"time\\\":\\\"2026-03-04T10:11:%s.000Z\\\"}\"}";
-    struct buffer base = {0}, target = {0}, out = {0};
-    uint64_t before;
-
     (void)state;
-    buffer_appendf(&base, form, "187.21", "187.24", "1502200", "02");
-    buffer_appendf(&target, form, "187.35", "187.38", "1502900", "03");
-    assert_in_range(round_trip(buffer_slice(&base), buffer_slice(&target)), 30, 60);
-    buffer_reserve(&out, 4096);
-    before = harness_allocations();
-    assert_true(fossil_encode(buffer_slice(&base), buffer_slice(&target), 4096, &out, NULL));
-    assert_int_equal(harness_allocations(), before);
-    buffer_dispose(&base);
-    buffer_dispose(&target);
-    buffer_dispose(&out);
+    assert_tick_is_cheap(fossil_encode, round_trip, 30, 60);
 }
 
 static void an_entry_more_in_a_document_costs_about_the_entry(void **state) {
