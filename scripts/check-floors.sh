@@ -13,10 +13,11 @@ floors='
 3 app aws client
 4 channel store
 5 app_manager webhook handover
-6 session api
-7 server cli convert
-8 command
-9 main.c
+6 cluster
+7 session api
+8 server cli convert
+9 command
+10 main.c
 '
 
 # Prints the faults of the includes below the current folder.

@@ -1,0 +1,12 @@
+#include "cluster/bus.h"
+
+static const struct bus_driver *const bus_drivers[] = {
+    NULL,
+};
+
+const struct bus_driver *bus_driver_find(struct slice name) {
+    for (size_t i = 0; bus_drivers[i] != NULL; i++)
+        if (slice_equal(slice_of(bus_drivers[i]->name), name))
+            return bus_drivers[i];
+    return NULL;
+}

@@ -1,0 +1,215 @@
+#include "cluster/loop.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/budget.h"
+#include "base/clock.h"
+#include "base/counter.h"
+#include "base/list.h"
+#include "base/thread.h"
+
+#define LOOP_EVENTS 64
+
+/* The thread sleeps for this long at most. */
+#define LOOP_SLEEP_MAX_MS 1000
+
+struct loop {
+    int epoll_fd;
+    struct mailbox mailbox;
+    struct loop_target mailbox_target;
+    struct heap timers; /* by the time at which they are due */
+    uint64_t now_ms;
+    void (*end_of_turn)(void *context);
+    void *context;
+    struct counter longest_turn_us;
+
+    struct epoll_event ready[LOOP_EVENTS];
+    unsigned ready_at, ready_count;
+
+    pthread_t thread;
+    bool started, stopping;
+    struct loop_message stop;
+};
+
+static void on_loop_mail(struct loop_target *target, uint32_t events) {
+    struct loop *loop = container_of(target, struct loop, mailbox_target);
+
+    (void)events;
+    mailbox_clear(&loop->mailbox);
+}
+
+struct loop *loop_create(struct error *error) {
+    struct loop *loop = alloc_zero(sizeof *loop);
+
+    loop->now_ms = clock_monotonic_ms();
+    loop->mailbox_target.ready = on_loop_mail;
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->epoll_fd >= 0 && mailbox_init(&loop->mailbox)) {
+        if (loop_watch(loop, loop->mailbox.event_fd, EPOLLIN, &loop->mailbox_target))
+            return loop;
+        mailbox_dispose(&loop->mailbox);
+    }
+    error_set(error, "the cluster's thread got no descriptor: %s", strerror(errno));
+    if (loop->epoll_fd >= 0)
+        close(loop->epoll_fd);
+    free(loop);
+    return NULL;
+}
+
+static void handle_loop_messages(struct loop *loop) {
+    struct message *message = mailbox_take(&loop->mailbox);
+
+    while (message != NULL) {
+        struct loop_message *first = container_of(message, struct loop_message, message);
+
+        message = message->next;
+        first->handle(loop, first);
+    }
+}
+
+void loop_destroy(struct loop *loop) {
+    if (loop == NULL)
+        return;
+    handle_loop_messages(loop);
+    mailbox_dispose(&loop->mailbox);
+    close(loop->epoll_fd);
+    heap_dispose(&loop->timers);
+    free(loop);
+}
+
+/* --- descriptors --- */
+
+bool loop_watch(struct loop *loop, int fd, uint32_t events, struct loop_target *target) {
+    struct epoll_event event = {.events = events, .data.ptr = target};
+
+    return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void loop_rewatch(struct loop *loop, int fd, uint32_t events, struct loop_target *target) {
+    struct epoll_event event = {.events = events, .data.ptr = target};
+
+    epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, fd, &event);
+}
+
+void loop_unwatch(struct loop *loop, int fd, const struct loop_target *target) {
+    epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+    for (unsigned i = loop->ready_at; i < loop->ready_count; i++)
+        if (loop->ready[i].data.ptr == target)
+            loop->ready[i].data.ptr = NULL;
+}
+
+static void handle_loop_events(struct loop *loop) {
+    while (loop->ready_at < loop->ready_count) {
+        const struct epoll_event *event = &loop->ready[loop->ready_at++];
+        struct loop_target *target = event->data.ptr;
+
+        if (target != NULL)
+            target->ready(target, event->events);
+    }
+}
+
+/* --- timers --- */
+
+void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t delay_ms) {
+    heap_set(&loop->timers, &timer->node, loop->now_ms + delay_ms);
+}
+
+void loop_timer_end(struct loop *loop, struct loop_timer *timer) {
+    heap_unlink(&loop->timers, &timer->node);
+}
+
+uint64_t loop_now_ms(const struct loop *loop) {
+    return loop->now_ms;
+}
+
+static void fire_timers(struct loop *loop) {
+    struct heap_node *first;
+
+    while ((first = heap_first(&loop->timers)) != NULL && first->key <= loop->now_ms) {
+        struct loop_timer *timer = container_of(first, struct loop_timer, node);
+
+        heap_unlink(&loop->timers, first);
+        timer->fire(timer);
+    }
+}
+
+/* --- the thread --- */
+
+static void wait_for_loop_events(struct loop *loop) {
+    const struct heap_node *first = heap_first(&loop->timers);
+    uint64_t timeout_ms = LOOP_SLEEP_MAX_MS;
+    int count;
+
+    if (first != NULL && first->key < loop->now_ms + timeout_ms) {
+        uint64_t now_ms = clock_monotonic_ms();
+        timeout_ms = first->key > now_ms ? first->key - now_ms : 0;
+    }
+    if (!mailbox_sleep(&loop->mailbox))
+        timeout_ms = 0;
+    count = epoll_wait(loop->epoll_fd, loop->ready, LOOP_EVENTS, (int)timeout_ms);
+    mailbox_awake(&loop->mailbox);
+    loop->ready_at = 0;
+    loop->ready_count = count < 0 ? 0 : (unsigned)count;
+}
+
+static void *run_loop(void *context) {
+    struct loop *loop = context;
+
+    while (!loop->stopping) {
+        uint64_t begin_ns;
+
+        wait_for_loop_events(loop);
+        begin_ns = clock_monotonic_ns();
+        loop->now_ms = begin_ns / 1000000;
+        handle_loop_events(loop);
+        handle_loop_messages(loop);
+        fire_timers(loop);
+        if (loop->end_of_turn != NULL)
+            loop->end_of_turn(loop->context);
+        budget_settle();
+        counter_max(&loop->longest_turn_us, (clock_monotonic_ns() - begin_ns) / 1000);
+    }
+    return NULL;
+}
+
+bool loop_start(struct loop *loop, struct error *error) {
+    loop->started = thread_start(&loop->thread, "cluster", run_loop, loop, error);
+    return loop->started;
+}
+
+static void stop_loop(struct loop *loop, struct loop_message *message) {
+    (void)message;
+    loop->stopping = true;
+}
+
+void loop_stop(struct loop *loop) {
+    if (!loop->started)
+        return;
+    loop->stop.handle = stop_loop;
+    loop_post(loop, &loop->stop);
+    loop_wake(loop);
+    pthread_join(loop->thread, NULL);
+    loop->started = false;
+}
+
+void loop_post(struct loop *loop, struct loop_message *message) {
+    mailbox_post(&loop->mailbox, &message->message);
+}
+
+void loop_wake(struct loop *loop) {
+    mailbox_wake(&loop->mailbox);
+}
+
+void loop_set_end_of_turn(struct loop *loop, void (*end_of_turn)(void *context), void *context) {
+    loop->end_of_turn = end_of_turn;
+    loop->context = context;
+}
+
+uint64_t loop_longest_turn_us(const struct loop *loop) {
+    return counter_read(&loop->longest_turn_us);
+}
