@@ -21,6 +21,7 @@ build | zlib1g-dev                   | compressed messages
 build | libsqlite3-dev               | apps in a file
 build | libmariadb-dev               | apps in MySQL and MariaDB
 build | libpq-dev                    | apps in PostgreSQL
+build | libnats-dev                  | nodes that share events over NATS
 build | libllhttp-dev node-llhttp    | the HTTP parser (node-llhttp: its C sources)
 test  | libcmocka-dev                | unit tests
 test  | node                         | end-to-end tests
@@ -32,6 +33,7 @@ test  | sqlite3                      | looks into a file of apps
 test  | mariadb-server               | a store that the tests start
 test  | postgresql                   | another
 test  | pgbouncer                    | a pooler in front of it
+test  | nats-server                  | a message system between nodes
 test  | openjdk-17-jdk-headless default-jdk-headless | for those that are Java programs, and clients for Java
 test  | maven                        | fetches them
 test  | nginx                        | proxies in front

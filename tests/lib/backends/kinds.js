@@ -3,6 +3,7 @@
 import { Cassandra } from './cassandra.js';
 import { DynamoDb } from './dynamodb.js';
 import { MariaDb } from './mariadb.js';
+import { Nats } from './nats.js';
 import { Postgres } from './postgres.js';
 
 export const KINDS = {
@@ -10,6 +11,7 @@ export const KINDS = {
   postgres: Postgres,
   dynamodb: DynamoDb,
   cassandra: Cassandra,
+  nats: Nats,
 };
 
 export function kindOf(name) {
