@@ -263,11 +263,8 @@ static void resume_link(struct server *server) {
 /* An event that was received, on a worker. */
 struct relayed_event {
     struct message message;
-    struct app_lookup lookup;
+    struct app_task task;
     struct server *server;
-    struct worker *worker;
-    struct list link;                   /* in the worker's list, while its app is looked up */
-    struct relayed_event *next, **last; /* what waits for the same answer; `last` is of the first one */
     size_t size;
     uint8_t type;
     struct tags *tags;
@@ -311,7 +308,8 @@ static void post_relayed_webhook(const struct relayed_event *relayed) {
 
     if (!slice_to_number(event->name, INT32_MAX, &kind))
         return;
-    webhook_draft_begin(&draft, relayed->server->sessions.webhooks, relayed->lookup.app, (enum app_webhook_event)kind,
+    webhook_draft_begin(&draft, relayed->server->sessions.webhooks, relayed->task.lookup.app,
+                        (enum app_webhook_event)kind,
                         &(struct webhook_details){.channel = event->channel, .user_id = user_id});
     webhook_draft_post(&draft, 0);
     webhook_draft_end(&draft);
@@ -323,15 +321,16 @@ static void act_on_relayed(const struct relayed_event *relayed) {
     struct socket_id except = {event->except[0], event->except[1]};
 
     if (relayed->type == RELAY_TERMINATE)
-        channel_terminate_relayed(hub, relayed->lookup.slot, relayed->worker, event->user_id, event->reconnect);
+        channel_terminate_relayed(hub, relayed->task.lookup.slot, relayed->task.worker, event->user_id,
+                                  event->reconnect);
     else if (relayed->type == RELAY_WEBHOOK)
         post_relayed_webhook(relayed);
     else if (relayed->type == RELAY_KEPT)
-        channel_keep(hub, relayed->lookup.slot, relayed->worker, event->channel,
+        channel_keep(hub, relayed->task.lookup.slot, relayed->task.worker, event->channel,
                      &(struct channel_event){.event = event->name, .data = event->data},
                      (uint32_t)((event->published_ms + 999) / 1000));
     else
-        channel_publish(hub, relayed->lookup.slot, relayed->worker, event->channel,
+        channel_publish(hub, relayed->task.lookup.slot, relayed->task.worker, event->channel,
                         &(struct channel_event){
                             .event = event->name,
                             .data = event->data,
@@ -345,73 +344,25 @@ static void act_on_relayed(const struct relayed_event *relayed) {
                         NULL);
 }
 
-static void on_relayed_app(struct app_lookup *lookup);
+static void run_relayed(struct app_task *task) {
+    struct relayed_event *relayed = container_of(task, struct relayed_event, task);
 
-/* Finds the event's app. False if the answer comes later. */
-static bool handle_known_app(struct relayed_event *relayed) {
-    relayed->lookup.done = on_relayed_app;
-    if (app_manager_find_by_id(relayed->server->apps, relayed->worker, relayed->event.app_id, &relayed->lookup) ==
-        APP_PENDING)
-        return false;
-    if (relayed->lookup.answer == APP_FOUND) /* else nobody here can be subscribed */
+    if (task->lookup.answer == APP_FOUND) /* else nobody here can be subscribed */
         act_on_relayed(relayed);
     end_relayed(relayed);
-    return true;
-}
-
-static struct list *waiting_relayed(const struct relayed_event *relayed) {
-    struct list *waiting = &relayed->server->relay_inbox.waiting[relayed->worker->index];
-
-    if (waiting->next == NULL)
-        list_init(waiting);
-    return waiting;
-}
-
-/* Handles an event and those after it of the same app, which wait as long as the app is not known. */
-static void handle_in_order(struct relayed_event *relayed, struct relayed_event **last) {
-    while (relayed != NULL) {
-        struct relayed_event *next = relayed->next;
-
-        if (!handle_known_app(relayed)) {
-            relayed->last = next == NULL ? &relayed->next : last;
-            list_append(waiting_relayed(relayed), &relayed->link);
-            return;
-        }
-        relayed = next;
-    }
-}
-
-static void on_relayed_app(struct app_lookup *lookup) {
-    struct relayed_event *relayed = container_of(lookup, struct relayed_event, lookup), *next = relayed->next;
-    struct relayed_event **last = relayed->last;
-
-    list_remove(&relayed->link);
-    if (lookup->answer == APP_FOUND)
-        act_on_relayed(relayed);
-    end_relayed(relayed);
-    handle_in_order(next, last);
 }
 
 static void handle_relayed(struct worker *worker, struct message *message, struct message **rest) {
     struct relayed_event *relayed = container_of(message, struct relayed_event, message);
-    struct list *waiting;
 
     (void)rest;
-    relayed->worker = worker;
     if (worker->stopping) {
         end_relayed(relayed);
         return;
     }
-    waiting = waiting_relayed(relayed);
-    for (struct list *link = waiting->next; link != waiting; link = link->next) {
-        struct relayed_event *first = container_of(link, struct relayed_event, link);
-        if (slice_equal(first->event.app_id, relayed->event.app_id)) {
-            *first->last = relayed;
-            first->last = &relayed->next;
-            return;
-        }
-    }
-    handle_in_order(relayed, NULL);
+    relayed->task.run = run_relayed;
+    relayed->task.app_id = relayed->event.app_id;
+    app_queue_add(&relayed->server->relay_inbox.waiting, relayed->server->apps, worker, &relayed->task);
 }
 
 static bool relayed_is_valid(uint8_t type, const struct relay_event *event) {

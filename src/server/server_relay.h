@@ -14,8 +14,8 @@
  */
 #pragma once
 
+#include "app_manager/app_queue.h"
 #include "base/error.h"
-#include "base/list.h"
 #include "handover/handover_link.h"
 #include "net/worker.h"
 
@@ -23,11 +23,11 @@ struct server;
 
 /* What was received from the other process and is not handled yet; {0} is nothing. */
 struct relay_inbox {
-    atomic_size_t held;               /* bytes; the link reads nothing while they are over LINK_HELD_BYTES */
-    atomic_uint kept_left;            /* events of the page of kept events */
-    atomic_uint webhooks_left;        /* events of webhooks */
-    atomic_bool kept_ended;           /* it is the last page */
-    struct list waiting[WORKERS_MAX]; /* of each worker: events whose app is looked up */
+    atomic_size_t held;        /* bytes; the link reads nothing while they are over LINK_HELD_BYTES */
+    atomic_uint kept_left;     /* events of the page of kept events */
+    atomic_uint webhooks_left; /* events of webhooks */
+    atomic_bool kept_ended;    /* it is the last page */
+    struct app_queue waiting;  /* events whose app is looked up */
 };
 
 /* Begins to tell the other process of events. The link must live until a grace period after server_relay_end. On any
