@@ -24,6 +24,7 @@
 #include "base/error.h"
 #include "base/slice.h"
 #include "cluster/bus.h"
+#include "cluster/node_id.h"
 
 /* The versions that this program speaks; a build of the tests speaks one more. */
 #define MESSAGE_VERSION_LOWEST 1
@@ -38,35 +39,6 @@
 
 /* The limit on the elements of a list, so that the message stays below MESSAGE_BYTES_MAX whatever else is in it. */
 #define MESSAGE_LIST_BYTES (MESSAGE_BYTES_MAX - 2048)
-
-/* --- nodes --- */
-
-/* The id of a node's run: 128 random bits. All zero: none. */
-struct node_id {
-    uint64_t high, low;
-};
-
-#define NODE_ID_HEX 32
-
-static inline bool node_id_equal(struct node_id a, struct node_id b) {
-    return a.high == b.high && a.low == b.low;
-}
-
-/* As memcmp compares: the order in which a smaller and a higher id are meant. */
-static inline int node_id_compare(struct node_id a, struct node_id b) {
-    if (a.high != b.high)
-        return a.high < b.high ? -1 : 1;
-    return a.low == b.low ? 0 : a.low < b.low ? -1 : 1;
-}
-
-static inline bool node_id_is_none(struct node_id id) {
-    return (id.high | id.low) == 0;
-}
-
-struct node_id node_id_draw(void);
-
-/* Writes 32 lower-case hexadecimal digits and a zero byte. */
-void node_id_format(struct node_id id, char hex[NODE_ID_HEX + 1]);
 
 /* --- versions --- */
 
