@@ -72,10 +72,14 @@ static void handle_loop_messages(struct loop *loop) {
     }
 }
 
+void loop_settle(struct loop *loop) {
+    handle_loop_messages(loop);
+}
+
 void loop_destroy(struct loop *loop) {
     if (loop == NULL)
         return;
-    handle_loop_messages(loop);
+    loop_settle(loop);
     mailbox_dispose(&loop->mailbox);
     close(loop->epoll_fd);
     heap_dispose(&loop->timers);

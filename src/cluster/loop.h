@@ -46,7 +46,9 @@ bool loop_start(struct loop *loop, struct error *error);
 /* Ends the thread after the messages that were posted before, and joins it; also if it was not started. */
 void loop_stop(struct loop *loop);
 
-/* Handles the messages that are left, on the calling thread, and frees the loop. Targets and timers must be out of it.
+/* Handles the messages that are left, on the calling thread, when the loop's has ended. */
+void loop_settle(struct loop *loop);
+/* The same, and frees the loop. Targets and timers must be out of it.
  * NULL is accepted. */
 void loop_destroy(struct loop *loop);
 

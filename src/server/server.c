@@ -371,9 +371,7 @@ static bool accept_on_all_workers(struct server *server, struct error *error) {
 }
 
 static bool build_server(struct server *server, struct error *error) {
-    memory_limit_apply(&server->config);
-    set_up_parts(server);
-    if (!server_listen(server, error) || !accept_on_all_workers(server, error))
+    if (!server_cluster_join(server, error) || !server_listen(server, error) || !accept_on_all_workers(server, error))
         return false;
     if (!workers_start(&server->workers, error)) {
         abandon_workers(server);
@@ -388,6 +386,8 @@ static bool build_server(struct server *server, struct error *error) {
 }
 
 static void destroy_server(struct server *server) {
+    cluster_leave(server->cluster); /* if the start has failed */
+    cluster_stop(server->cluster);
     list_thread_stop(server->api.lists);
     page_thread_stop(server->api.metrics);
     page_thread_stop(server->api.stats);
@@ -399,6 +399,7 @@ static void destroy_server(struct server *server) {
     webhook_thread_stop(server->webhooks, 0); /* if the start has failed */
     webhook_thread_destroy(server->webhooks);
     webhook_events_destroy(server->webhook_events);
+    cluster_destroy(server->cluster);
     if (server->sessions.channels != NULL)
         channel_hub_destroy(server->sessions.channels);
     if (server->apps != NULL)
@@ -556,6 +557,7 @@ static void run_until_signal(struct server *server, const sigset_t *signals, con
     expect_last_signal(server->is_replaced);
     shutdown_ms = clock_monotonic_ms();
     drain_workers(server);
+    cluster_leave(server->cluster);
     server_webhooks_stop(server, shutdown_ms);
     end_workers(server);
     upgrade_finish(server);
@@ -585,7 +587,8 @@ static bool configure_process(struct server *server, const char *config_file) {
     return good;
 }
 
-/* Opens what the configuration names: the certificate and the apps. An error is one of the configuration. */
+/* Opens what the configuration names: the certificate, the apps and the adapter. An error is one of the configuration.
+ */
 static bool open_parts(struct server *server, struct error *error) {
     struct tls_context *tls;
 
@@ -593,7 +596,11 @@ static bool open_parts(struct server *server, struct error *error) {
     if (!server_tls_create(&server->config, server->tickets, &tls, error))
         return false;
     atomic_store(&server->tls, tls);
-    return open_apps(server, error) && server_webhooks_create(server, error);
+    if (!open_apps(server, error) || !server_webhooks_create(server, error))
+        return false;
+    memory_limit_apply(&server->config);
+    set_up_parts(server);
+    return server_cluster_create(server, error);
 }
 
 static int run_server(struct server *server, const sigset_t *signals, const char *config_file) {

@@ -4,6 +4,7 @@
  *   listeners.c  the ports
  *   reload.c     SIGHUP
  *   server.c     the process: building it, running until a signal, shutdown
+ *   server_cluster.c  the connection to other nodes
  *   server_webhooks.c  the webhook thread
  *   takeover.c   the new process of an upgrade, until it serves
  *   upgrade.c    the old process of an upgrade, until the new one serves
@@ -14,6 +15,7 @@
 
 #include "api/api.h"
 #include "base/memory_trim.h"
+#include "cluster/cluster.h"
 #include "handover/handover_sockets.h"
 #include "net/listener.h"
 #include "net/worker_loop.h"
@@ -55,6 +57,7 @@ struct server {
     struct http_handler redirect_handler;
     struct listener redirect_listener;
     struct housekeeping housekeeping;
+    struct cluster *cluster;         /* NULL: the adapter is `local` */
     struct webhook_thread *webhooks; /* NULL: turned off */
     struct webhook_finder webhook_finder;
     struct webhook_events *webhook_events;
@@ -96,6 +99,14 @@ void server_stop_listening(struct server *server);
 
 /* Reads the apps of the driver `memory` and the certificate again. On the main thread. */
 void server_reload(struct server *server, const char *config_file);
+
+/* --- server_cluster.c --- */
+
+/* Makes what connects this node to others, if the configuration names an adapter. False with an error of the
+ * configuration. Before the workers start. */
+bool server_cluster_create(struct server *server, struct error *error);
+/* Connects, and returns when clients may be listened for. */
+bool server_cluster_join(struct server *server, struct error *error);
 
 /* --- server_webhooks.c --- */
 

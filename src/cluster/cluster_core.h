@@ -1,0 +1,116 @@
+/*
+ * What the parts of the cluster share: the thread, the bus, the table of nodes, and the handlers by kind of message.
+ *
+ *   bus ---> cluster_core.c: header, sender ---> nodes.h ---> the handler of the kind, in the file that owns it
+ *   bus <--- cluster_core_publish, outgoing.h <--- parts
+ *
+ * A part is a file of cluster/ (interest, state, incoming, ...): its `..._create` gets the core, adds a struct
+ * cluster_part and the kinds that it handles, and cluster.c has a line for it. A part includes this header, never
+ * cluster.h. On the cluster's thread, but for what says otherwise.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/counter.h"
+#include "base/slice.h"
+#include "cluster/bus.h"
+#include "cluster/loop.h"
+#include "cluster/nodes.h"
+
+struct app_manager;
+struct channel_hub;
+struct cluster_message;
+struct config;
+struct reclaimer;
+struct workers;
+
+/* Kinds of messages (message.h) are below. */
+#define CLUSTER_KINDS 64
+#define CLUSTER_PARTS_MAX 16
+
+/* What a part is told. Each function may be NULL. They are called in the order in which the parts were added, `dispose`
+ * in the reverse one. */
+struct cluster_part {
+    /* The bus came up, and this node's inbox and the subject of all nodes are in force; it went down. `up` comes again
+     * after `renamed`. */
+    void (*up)(void *context);
+    void (*down)(void *context);
+    /* After `up`: the nodes that were alive before have said hello again, or a second is over. */
+    void (*gathered)(void *context);
+    /* Of any subject; a part ignores those of others. */
+    void (*in_force)(void *context, struct slice subject);
+    void (*interrupted)(void *context, struct slice subject);
+    /* Other nodes, by number. The number of one that left or was replaced is given again unless it is held (nodes_hold)
+     * in this call. `node_replaced`: a process has taken a new id; `node_left` is not called for the old one. */
+    void (*node_came)(void *context, unsigned node);
+    void (*node_left)(void *context, unsigned node);
+    void (*node_replaced)(void *context, unsigned before, unsigned now);
+    /* This node has taken a new id: the others do not know what it told under the old one. */
+    void (*renamed)(void *context);
+    /* All clients have gone. This node says `bye` when each part that has this function has called cluster_core_left,
+     * or after a second. */
+    void (*leaving)(void *context);
+    /* The end of each turn of the thread, before the bus is flushed. */
+    void (*end_of_turn)(void *context);
+    /* Frees the part. The thread has ended, or was not started. */
+    void (*dispose)(void *context);
+    void *context;
+};
+
+/* Handles a message of a node (0: it is not known yet). True: it has taken `bus_message` and releases that, on any
+ * thread; texts of `message` point into it. */
+typedef bool cluster_handler(void *context, unsigned node, const struct cluster_message *message,
+                             struct bus_message *bus_message);
+
+struct cluster_kind {
+    cluster_handler *handle;
+    void *context;
+    bool strangers; /* also from nodes that are not known yet */
+    struct counter received, received_bytes, sent, sent_bytes;
+};
+
+struct cluster_core {
+    struct loop *loop;
+    struct bus *bus;
+    struct nodes *nodes;
+    /* Of the process; some are NULL in tests. */
+    const struct config *config;
+    struct workers *workers;
+    struct app_manager *apps;
+    struct channel_hub *channels;
+    struct reclaimer *reclaimer;
+
+    bool up;             /* the bus is up */
+    uint64_t run_number; /* of the last message of this node */
+
+    struct cluster_kind kinds[CLUSTER_KINDS];
+    struct cluster_part parts[CLUSTER_PARTS_MAX];
+    unsigned part_count;
+    unsigned leaving;                /* parts that have not called cluster_core_left yet */
+    void (*all_left)(void *context); /* of cluster.c */
+    void *all_left_context;
+
+    struct counter malformed; /* messages that do not parse */
+    struct counter skipped;   /* of unknown kinds or versions */
+    struct counter dropped;   /* from nodes that are dead, refused or not known */
+    struct counter unsent;    /* the bus was down */
+
+    /* For any thread. */
+    atomic_uint_fast64_t alive; /* as nodes_alive */
+    atomic_bool is_up;
+};
+
+/* Add a part, and the handler of a kind. Before the thread runs. */
+void cluster_core_add_part(struct cluster_core *core, const struct cluster_part *part);
+void cluster_core_handle(struct cluster_core *core, unsigned kind, cluster_handler *handle, bool strangers,
+                         void *context);
+
+/* Hands a message to the bus, after it has got the sender and its number. The caller keeps its reference. False: the
+ * bus is down, and nothing is queued; what is to survive an outage goes through outgoing.h. */
+bool cluster_core_publish(struct cluster_core *core, struct slice subject, struct bus_bytes *bytes);
+
+/* A part that was told `leaving` has said all that it has to say. */
+void cluster_core_left(struct cluster_core *core);
