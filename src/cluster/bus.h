@@ -97,3 +97,6 @@ struct bus {
 
 /* The driver of that name; NULL: there is none. */
 const struct bus_driver *bus_driver_find(struct slice name);
+
+/* The name of the driver at that place of the list; NULL behind the last one. */
+const char *bus_driver_name(size_t index);

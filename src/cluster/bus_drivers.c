@@ -10,3 +10,7 @@ const struct bus_driver *bus_driver_find(struct slice name) {
             return bus_drivers[i];
     return NULL;
 }
+
+const char *bus_driver_name(size_t index) {
+    return bus_drivers[index] != NULL ? bus_drivers[index]->name : NULL;
+}

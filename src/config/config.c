@@ -68,6 +68,10 @@ bool config_webhooks_enabled(const struct config *config) {
     return !slice_equal_ignoring_case(slice_of(config->queue.driver), SLICE("none"));
 }
 
+bool config_has_adapter(const struct config *config) {
+    return strcmp(config->adapter.driver, "local") != 0;
+}
+
 uint32_t config_max_message_bytes(const struct config *config) {
     uint64_t payload = (uint64_t)config->websocket_max_payload_kb * 1024;
 

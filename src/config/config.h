@@ -76,6 +76,12 @@ enum config_compression {
     CONFIG_COMPRESSION_WINDOW_32KB,
 };
 
+/* Where the events of cache channels are kept besides the nodes' memory. */
+enum config_cache_driver { CONFIG_CACHE_MEMORY, CONFIG_CACHE_REDIS, CONFIG_CACHE_REDIS_CLUSTER };
+
+/* What the HTTP API does with an event while the message system between the nodes is down. */
+enum config_publish_when_down { CONFIG_PUBLISH_ACCEPT, CONFIG_PUBLISH_REFUSE };
+
 enum config_delta_algorithm { CONFIG_DELTA_FOSSIL, CONFIG_DELTA_XDELTA3 };
 
 /* MySQL and PostgreSQL. */
@@ -171,6 +177,29 @@ struct config {
             uint32_t replication_factor;
             struct config_tls tls;
         } scylladb; /* also read from app_manager.scylladb, which wins */
+        struct {
+            char *host; /* may begin with redis:// or rediss:// */
+            uint32_t port;
+            uint32_t db;
+            char *username; /* NULL: none */
+            char *password; /* NULL: none; secret */
+            char *key_prefix;
+            struct config_list sentinels; /* HOST:PORT; empty: no Sentinel */
+            char *sentinel_password;      /* NULL: none; secret */
+            char *name;                   /* of the master, for Sentinel */
+            struct {
+                struct config_list nodes; /* HOST:PORT or a URL */
+                char *username;           /* NULL: the one above */
+                char *password;           /* NULL: the one above; secret */
+                bool use_tls;
+            } cluster;
+            struct {
+                bool enabled;    /* also for Sentinel and Redis Cluster; a URL with rediss:// needs it not */
+                char *ca_path;   /* NULL: the system's authorities; these three hold for each TLS connection to Redis */
+                char *cert_path; /* NULL: no client certificate */
+                char *key_path;
+            } tls;
+        } redis; /* use the functions of config_redis.h */
     } database;
 
     struct {
@@ -288,6 +317,11 @@ struct config {
     } queue;
 
     struct {
+        enum config_cache_driver driver;
+        struct {
+            char *prefix;
+            char *url_override; /* NULL: database.redis; secret */
+        } redis;
         struct {
             uint32_t max_capacity;    /* cache channels without subscribers that keep their event */
             struct config_number ttl; /* folded into channel_limits.cache_ttl_s */
@@ -318,7 +352,44 @@ struct config {
     } delta_compression;
 
     struct {
-        char *driver; /* "local" */
+        char *driver; /* in lower case: "local", or the name of a bus driver, which the build may lack */
+        struct {
+            uint32_t requests_timeout_ms;
+            char *prefix;
+            struct {
+                char *url; /* NULL: the other one, else database.redis; secret; use config_redis_server */
+            } redis_pub_options, redis_sub_options;
+        } redis;
+        struct {                      /* Redis Cluster */
+            struct config_list nodes; /* HOST:PORT or URLs; empty: database.redis; use config_redis_seed */
+            char *prefix;
+            uint32_t request_timeout_ms;
+            bool use_sharded_pubsub;
+        } cluster;
+        struct {
+            struct config_list servers; /* nats://, tls:// or HOST:PORT; may hold secrets */
+            char *prefix;
+            uint32_t request_timeout_ms;
+            uint32_t connection_timeout_ms; /* of the first attempt */
+            char *username;                 /* NULL: none */
+            char *password;                 /* NULL: none; secret */
+            char *token;                    /* NULL: none; secret */
+            char *nkey_seed_path;           /* NULL: none; a file with the seed of an NKey */
+            struct {
+                char *ca_path; /* NULL: the system's authorities; any of these asks for TLS, as tls:// does */
+                char *cert_path;
+                char *key_path;
+            } tls;
+        } nats;
+        struct {
+            bool enabled; /* without effect: heartbeats always are sent */
+            uint32_t heartbeat_interval_ms;
+            uint32_t node_timeout_ms; /* at least three intervals */
+        } cluster_health;
+        uint32_t outage_buffer_mb;
+        uint32_t outage_max_age_s;
+        uint32_t outage_presence_s;
+        enum config_publish_when_down publish_when_down;
     } adapter;
 
     struct { /* on a listener of its own, from the environment only */
@@ -368,6 +439,9 @@ uint32_t config_max_message_bytes(const struct config *config);
 
 /* False if `queue.driver` turns webhooks off. */
 bool config_webhooks_enabled(const struct config *config);
+
+/* True unless `adapter.driver` is "local". */
+bool config_has_adapter(const struct config *config);
 
 /* The settings for log_configure. */
 struct log_settings config_log_settings(const struct config *config);

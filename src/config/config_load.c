@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "config/config_foreign.h"
 #include "config/config_loader.h"
 #include "config/config_ports.h"
+#include "config/config_redis.h"
 #include "config/config_secret_file.h"
 #include "config/config_unknown.h"
 #include "config/config_value.h"
@@ -88,8 +90,9 @@ static void report_other_word(struct config_loader *loader, const struct config_
 
     config_value_describe(row, &right);
     config_value_suggest(row, slice_of(json_string_value(value)), &meant);
-    config_report_warning(loader->report, "%s: %s is not %.*s, so it is %s%.*s", loader->file, row->path,
-                          SLICE_ARGS(buffer_slice(&right)), row->choices[0], SLICE_ARGS(buffer_slice(&meant)));
+    config_report_warning(loader->report, "%s: %s is not %.*s, so it is %.*s%.*s", loader->file, row->path,
+                          SLICE_ARGS(buffer_slice(&right)), (int)strcspn(row->choices[0], " "), row->choices[0],
+                          SLICE_ARGS(buffer_slice(&meant)));
     buffer_dispose(&right);
     buffer_dispose(&meant);
 }
@@ -177,19 +180,49 @@ static void normalise_path_prefix(struct config *config) {
     config->path_prefix = path.data;
 }
 
+/* True if the row holds addresses, and one of them has a password before an @. */
+static bool row_holds_password(const struct config *config, const struct config_row *row) {
+    const void *at = (const char *)config + row->offset;
+    const struct config_list *list = at;
+
+    if (row->type == CONFIG_TEXT)
+        return *(char *const *)at != NULL && strchr(*(char *const *)at, '@') != NULL;
+    for (size_t i = 0; i < list->count; i++)
+        if (strchr(list->items[i], '@') != NULL)
+            return true;
+    return false;
+}
+
 /* True if a secret comes from the file and not from the environment. */
 static bool file_holds_secrets(const struct config_loader *loader) {
-    static const char *const paths[] = {"database.mysql.password",
-                                        "database.postgres.password",
-                                        "database.scylladb.password",
-                                        "app_manager.scylladb.password",
-                                        "database.dynamodb.aws_secret_access_key",
-                                        "ssl.passphrase"};
+    static const char *const secrets[] = {"database.mysql.password",
+                                          "database.postgres.password",
+                                          "database.scylladb.password",
+                                          "app_manager.scylladb.password",
+                                          "database.dynamodb.aws_secret_access_key",
+                                          "database.redis.password",
+                                          "database.redis.sentinel_password",
+                                          "database.redis.cluster.password",
+                                          "adapter.nats.password",
+                                          "adapter.nats.token",
+                                          "ssl.passphrase"};
+    static const char *const addresses[] = {"adapter.redis.redis_pub_options.url",
+                                            "adapter.redis.redis_sub_options.url",
+                                            "adapter.cluster.nodes",
+                                            "adapter.nats.servers",
+                                            "cache.redis.url_override",
+                                            "database.redis.cluster_nodes",
+                                            "database.redis.cluster.nodes",
+                                            "database.redis.sentinels"};
 
     if (loader->file == NULL)
         return false;
-    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
-        if (source_of(loader, paths[i]) == loader->file)
+    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++)
+        if (source_of(loader, secrets[i]) == loader->file)
+            return true;
+    for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++)
+        if (source_of(loader, addresses[i]) == loader->file &&
+            row_holds_password(loader->config, config_row_at(slice_of(addresses[i]))))
             return true;
     return source_of(loader, "app_manager.array.apps") == loader->file &&
            json_array_size(loader->config->app_manager.array_apps) != 0;
@@ -210,6 +243,8 @@ static void fill_in(struct config_loader *loader) {
         config->workers = CONFIG_WORKERS_MAX;
     if (config->cache.memory.ttl.set && !config_was_set(loader, "channel_limits.cache_ttl"))
         config->channel_limits.cache_ttl_s = config->cache.memory.ttl.value;
+    for (char *c = config->adapter.driver; *c != '\0'; c++)
+        *c = (char)tolower((unsigned char)*c);
     config->cors.credentials_set = config_was_set(loader, "cors.credentials");
     config->file_holds_secrets = file_holds_secrets(loader);
     normalise_path_prefix(config);
@@ -224,21 +259,42 @@ static void check_pools(struct config_loader *loader, const struct config_sql *s
                             loader->file != NULL ? ": " : "", error.text);
 }
 
+static void check_adapter_settings(struct config_loader *loader) {
+    const struct config *config = loader->config;
+    uint32_t interval_ms = config->adapter.cluster_health.heartbeat_interval_ms;
+    uint32_t timeout_ms = config->adapter.cluster_health.node_timeout_ms;
+    char source[512];
+
+    if (!config_has_adapter(config))
+        return;
+    if (interval_ms > timeout_ms / 3)
+        config_report_error(
+            loader->report,
+            "%.*s is %u, and must be at most a third of adapter.cluster_health.node_timeout_ms, which is %u: else a "
+            "node counts as dead when one or two heartbeats are late",
+            SLICE_ARGS(config_source(loader, "adapter.cluster_health.heartbeat_interval_ms", source, sizeof source)),
+            interval_ms, timeout_ms);
+    if (!config->adapter.cluster_health.enabled)
+        config_report_warning(
+            loader->report,
+            "%.*s is false, but heartbeats go on: without them, what a node held that crashed would stay for ever",
+            SLICE_ARGS(config_source(loader, "adapter.cluster_health.enabled", source, sizeof source)));
+    if (config->database.redis.sentinels.count > 0 && strcmp(config->adapter.driver, "redis") == 0 &&
+        !config_redis_uses_sentinel(config, CONFIG_REDIS_PUBLISH))
+        config_report_warning(loader->report,
+                              "database.redis.sentinels is not used by the adapter: the URL in "
+                              "adapter.redis.redis_pub_options or redis_sub_options takes precedence");
+}
+
 /* Checks that need more than one setting. */
 static void check_config(struct config_loader *loader) {
     struct config *config = loader->config;
-    char source[512];
 
     config_check_ports(config, loader->report);
     check_pools(loader, NULL);
     check_pools(loader, &config->database.mysql);
     check_pools(loader, &config->database.postgres);
-    if (!slice_equal_ignoring_case(slice_of(config->adapter.driver), SLICE("local")))
-        config_report_error(
-            loader->report,
-            "%.*s: this build has only the adapter \"local\", and nodes that do not see each other lose "
-            "events; set it to \"local\" to run one node",
-            SLICE_ARGS(config_source(loader, "adapter.driver", source, sizeof source)));
+    check_adapter_settings(loader);
 }
 
 bool config_load(struct config *config, const char *file, struct config_report *report, struct error *error) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/network.h"
+#include "config/config_redis.h"
 
 #define AT(member) offsetof(struct config, member)
 #define SECONDS_PER_DAY 86400
@@ -79,6 +80,45 @@ static bool is_network(const char *text) {
     return network_parse(text, &network);
 }
 
+static bool is_adapter(const char *text) {
+    static const char *const names[] = {"local", "redis", "redis-cluster", "nats"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (slice_equal_ignoring_case(slice_of(text), slice_of(names[i])))
+            return true;
+    return false;
+}
+
+static bool is_redis_server(const char *text) {
+    struct config_redis_server server;
+    bool valid = config_redis_parse(text, 1, &server);
+
+    config_redis_server_dispose(&server);
+    return valid;
+}
+
+static bool is_redis_url(const char *text) {
+    return (strncmp(text, "redis://", 8) == 0 || strncmp(text, "rediss://", 9) == 0) && is_redis_server(text);
+}
+
+/* The port has a setting of its own, and so have user and password. */
+static bool is_redis_host(const char *text) {
+    const char *scheme_end = strstr(text, "://");
+
+    return is_host(scheme_end != NULL ? scheme_end + 3 : text) && (scheme_end == NULL || is_redis_server(text));
+}
+
+/* nats://, tls:// or no scheme, then what a Redis server has without one. */
+static bool is_nats_server(const char *text) {
+    const char *scheme_end = strstr(text, "://");
+    char url[512];
+
+    if (scheme_end != NULL && strncmp(text, "nats://", 7) != 0 && strncmp(text, "tls://", 6) != 0)
+        return false;
+    snprintf(url, sizeof url, "redis://%s", scheme_end != NULL ? scheme_end + 3 : text);
+    return strchr(url + strlen("redis://"), '/') == NULL && is_redis_server(url);
+}
+
 static const struct config_form table_name = {is_table_name, "letters, digits and underscores"};
 static const struct config_form dynamodb_name = {is_dynamodb_name, "letters, digits, underscores, hyphens and dots"};
 static const struct config_form metric_prefix = {is_metric_prefix,
@@ -90,6 +130,15 @@ static const struct config_form not_empty = {is_not_empty, "a text that is not e
 static const struct config_form header_texts = {is_header_text, "a list of texts of printable ASCII"};
 static const struct config_form network_list = {is_network,
                                                 "a list of networks or addresses, like 10.0.0.0/8 or fd00::/8"};
+static const struct config_form adapter_name = {is_adapter, "one of local, redis, redis-cluster, nats"};
+static const struct config_form redis_url = {
+    is_redis_url, "a URL like redis://user:password@host:6379/0, or rediss:// for TLS, with % escapes in the password"};
+static const struct config_form redis_host = {
+    is_redis_host, "a host name or an IP address, without a port; rediss:// may stand before it"};
+static const struct config_form redis_servers = {
+    is_redis_server, "a list of servers, each HOST:PORT, a URL, or an object of host and port"};
+static const struct config_form nats_servers = {
+    is_nats_server, "a list of servers with at least one, each like nats://host:4222, tls://host:4222 or HOST:PORT"};
 static const struct config_form path_prefix = {is_path_prefix, "a URL path without query, fragment, escapes or blanks"};
 
 const char *const config_driver_choices[] = {
@@ -103,6 +152,9 @@ const char *const config_driver_choices[] = {
 };
 
 static const char *const tls_modes[] = {"disable", "prefer", "require", "verify", NULL};
+
+static const char *const cache_drivers[] = {"memory none", "redis", "redis-cluster", NULL};
+static const char *const publish_when_down[] = {"accept", "refuse", NULL};
 
 static const char *const compressions[] = {"disabled",   "dedicated",  "shared",     "window256b",
                                            "window512b", "window1kb",  "window2kb",  "window4kb",
@@ -229,6 +281,38 @@ const struct config_row config_rows[] = {
     SCYLLADB_ROWS("database.scylladb", NO_VARIABLE, NO_VARIABLE),
     SCYLLADB_ROWS("app_manager.scylladb", SCYLLADB_VARIABLE, SCYLLADB_VARIABLES),
 
+    {"database.redis.host", CONFIG_TEXT, AT(database.redis.host), "127.0.0.1", "DATABASE_REDIS_HOST",
+     .form = &redis_host},
+    {"database.redis.port", CONFIG_UNSIGNED, AT(database.redis.port), "6379", "DATABASE_REDIS_PORT", 1, 65535},
+    {"database.redis.db", CONFIG_UNSIGNED, AT(database.redis.db), "0", "DATABASE_REDIS_DB", .max = INT32_MAX},
+    {"database.redis.username", CONFIG_TEXT, AT(database.redis.username), NULL, "DATABASE_REDIS_USERNAME",
+     .flags = CONFIG_NULLABLE},
+    {"database.redis.password", CONFIG_TEXT, AT(database.redis.password), NULL, "DATABASE_REDIS_PASSWORD",
+     .flags = CONFIG_NULLABLE},
+    {"database.redis.key_prefix", CONFIG_TEXT, AT(database.redis.key_prefix), "sockudo:", "DATABASE_REDIS_KEY_PREFIX",
+     .flags = CONFIG_WITHOUT_EFFECT},
+    {"database.redis.sentinels", CONFIG_LIST, AT(database.redis.sentinels), NULL, "DATABASE_REDIS_SENTINELS",
+     .flags = CONFIG_HOST_OBJECTS, .form = &redis_servers},
+    {"database.redis.sentinel_password", CONFIG_TEXT, AT(database.redis.sentinel_password), NULL,
+     "DATABASE_REDIS_SENTINEL_PASSWORD", .flags = CONFIG_NULLABLE},
+    {"database.redis.name", CONFIG_TEXT, AT(database.redis.name), "mymaster", "DATABASE_REDIS_NAME",
+     .form = &not_empty},
+    {"database.redis.cluster_nodes", CONFIG_LIST, AT(database.redis.cluster.nodes), NULL, NULL,
+     .flags = CONFIG_HOST_OBJECTS, .form = &redis_servers},
+    {"database.redis.cluster.nodes", CONFIG_LIST, AT(database.redis.cluster.nodes), NULL,
+     "REDIS_CLUSTER_NODES DATABASE_REDIS_CLUSTER_NODES", .flags = CONFIG_HOST_OBJECTS, .form = &redis_servers},
+    {"database.redis.cluster.username", CONFIG_TEXT, AT(database.redis.cluster.username), NULL,
+     "DATABASE_REDIS_CLUSTER_USERNAME", .flags = CONFIG_NULLABLE},
+    {"database.redis.cluster.password", CONFIG_TEXT, AT(database.redis.cluster.password), NULL,
+     "DATABASE_REDIS_CLUSTER_PASSWORD", .flags = CONFIG_NULLABLE},
+    {"database.redis.cluster.use_tls", CONFIG_FLAG, AT(database.redis.cluster.use_tls), "false",
+     "DATABASE_REDIS_CLUSTER_USE_TLS"},
+    {"database.redis.tls.enabled", CONFIG_FLAG, AT(database.redis.tls.enabled), "false", NULL},
+    {"database.redis.tls.ca_path", CONFIG_TEXT, AT(database.redis.tls.ca_path), NULL, NULL, .flags = CONFIG_NULLABLE},
+    {"database.redis.tls.cert_path", CONFIG_TEXT, AT(database.redis.tls.cert_path), NULL, NULL,
+     .flags = CONFIG_NULLABLE},
+    {"database.redis.tls.key_path", CONFIG_TEXT, AT(database.redis.tls.key_path), NULL, NULL, .flags = CONFIG_NULLABLE},
+
     {"database_pooling.enabled", CONFIG_FLAG, AT(database_pooling.enabled), "true", "DATABASE_POOLING_ENABLED"},
     {"database_pooling.min", CONFIG_OPTIONAL_NUMBER, AT(database_pooling.min), "2", "DATABASE_POOL_MIN", .max = 10000},
     {"database_pooling.max", CONFIG_OPTIONAL_NUMBER, AT(database_pooling.max), "10", "DATABASE_POOL_MAX", 1, 10000},
@@ -329,6 +413,11 @@ const struct config_row config_rows[] = {
     {"webhooks.spool_path", CONFIG_TEXT, AT(webhooks.spool_path), NULL, NULL, .flags = CONFIG_NULLABLE},
     {"webhooks.spool_max_mb", CONFIG_UNSIGNED, AT(webhooks.spool_max_mb), "256", NULL, 16, 65536},
     {"queue.driver", CONFIG_TEXT, AT(queue.driver), "memory", "QUEUE_DRIVER"},
+    {"cache.driver", CONFIG_CHOICE, AT(cache.driver), "memory", "CACHE_DRIVER",
+     .flags = CONFIG_FIRST_IF_OTHER | CONFIG_CASE_INSENSITIVE, .choices = cache_drivers},
+    {"cache.redis.prefix", CONFIG_TEXT, AT(cache.redis.prefix), "sockudo_cache:", NULL},
+    {"cache.redis.url_override", CONFIG_TEXT, AT(cache.redis.url_override), NULL, "REDIS_URL", .flags = CONFIG_NULLABLE,
+     .form = &redis_url},
     {"cache.memory.max_capacity", CONFIG_UNSIGNED, AT(cache.memory.max_capacity), "10000", "CACHE_MAX_CAPACITY"},
     {"cache.memory.ttl", CONFIG_OPTIONAL_NUMBER, AT(cache.memory.ttl), NULL, "CACHE_TTL_SECONDS"},
 
@@ -353,7 +442,46 @@ const struct config_row config_rows[] = {
      .flags = CONFIG_WITHOUT_EFFECT},
     {"delta_compression.omit_delta_algorithm", CONFIG_FLAG, AT(delta_compression.omit_delta_algorithm), "false"},
 
-    {"adapter.driver", CONFIG_TEXT, AT(adapter.driver), "local", "ADAPTER_DRIVER"},
+    {"adapter.driver", CONFIG_TEXT, AT(adapter.driver), "local", "ADAPTER_DRIVER", .flags = CONFIG_FATAL_VARIABLE,
+     .form = &adapter_name},
+    {"adapter.redis.requests_timeout", CONFIG_UNSIGNED, AT(adapter.redis.requests_timeout_ms), "5000", NULL, 1,
+     3600000},
+    {"adapter.redis.prefix", CONFIG_TEXT, AT(adapter.redis.prefix), "sockudo_adapter:", NULL},
+    {"adapter.redis.redis_pub_options.url", CONFIG_TEXT, AT(adapter.redis.redis_pub_options.url), NULL, "REDIS_URL",
+     .flags = CONFIG_NULLABLE, .form = &redis_url},
+    {"adapter.redis.redis_sub_options.url", CONFIG_TEXT, AT(adapter.redis.redis_sub_options.url), NULL, "REDIS_URL",
+     .flags = CONFIG_NULLABLE, .form = &redis_url},
+    {"adapter.cluster.nodes", CONFIG_LIST, AT(adapter.cluster.nodes), NULL,
+     "REDIS_CLUSTER_NODES DATABASE_REDIS_CLUSTER_NODES", .flags = CONFIG_HOST_OBJECTS, .form = &redis_servers},
+    {"adapter.cluster.prefix", CONFIG_TEXT, AT(adapter.cluster.prefix), "sockudo_adapter:", NULL},
+    {"adapter.cluster.request_timeout_ms", CONFIG_UNSIGNED, AT(adapter.cluster.request_timeout_ms), "1000", NULL, 1,
+     3600000},
+    {"adapter.cluster.use_sharded_pubsub", CONFIG_FLAG, AT(adapter.cluster.use_sharded_pubsub), "false", NULL},
+    {"adapter.nats.servers", CONFIG_LIST, AT(adapter.nats.servers), "nats://localhost:4222", "NATS_SERVERS", .min = 1,
+     .form = &nats_servers},
+    {"adapter.nats.prefix", CONFIG_TEXT, AT(adapter.nats.prefix), "sockudo_adapter:", "NATS_PREFIX"},
+    {"adapter.nats.request_timeout_ms", CONFIG_UNSIGNED, AT(adapter.nats.request_timeout_ms), "5000",
+     "NATS_REQUEST_TIMEOUT_MS", 1, 3600000},
+    {"adapter.nats.connection_timeout_ms", CONFIG_UNSIGNED, AT(adapter.nats.connection_timeout_ms), "5000",
+     "NATS_CONNECTION_TIMEOUT_MS", 1, 3600000},
+    {"adapter.nats.username", CONFIG_TEXT, AT(adapter.nats.username), NULL, "NATS_USERNAME", .flags = CONFIG_NULLABLE},
+    {"adapter.nats.password", CONFIG_TEXT, AT(adapter.nats.password), NULL, "NATS_PASSWORD", .flags = CONFIG_NULLABLE},
+    {"adapter.nats.token", CONFIG_TEXT, AT(adapter.nats.token), NULL, "NATS_TOKEN", .flags = CONFIG_NULLABLE},
+    {"adapter.nats.nkey_seed_path", CONFIG_TEXT, AT(adapter.nats.nkey_seed_path), NULL, NULL, .flags = CONFIG_NULLABLE},
+    {"adapter.nats.tls.ca_path", CONFIG_TEXT, AT(adapter.nats.tls.ca_path), NULL, NULL, .flags = CONFIG_NULLABLE},
+    {"adapter.nats.tls.cert_path", CONFIG_TEXT, AT(adapter.nats.tls.cert_path), NULL, NULL, .flags = CONFIG_NULLABLE},
+    {"adapter.nats.tls.key_path", CONFIG_TEXT, AT(adapter.nats.tls.key_path), NULL, NULL, .flags = CONFIG_NULLABLE},
+    {"adapter.cluster_health.enabled", CONFIG_FLAG, AT(adapter.cluster_health.enabled), "true",
+     "CLUSTER_HEALTH_ENABLED"},
+    {"adapter.cluster_health.heartbeat_interval_ms", CONFIG_UNSIGNED, AT(adapter.cluster_health.heartbeat_interval_ms),
+     "10000", "CLUSTER_HEALTH_HEARTBEAT_INTERVAL", 10, 3600000},
+    {"adapter.cluster_health.node_timeout_ms", CONFIG_UNSIGNED, AT(adapter.cluster_health.node_timeout_ms), "30000",
+     "CLUSTER_HEALTH_NODE_TIMEOUT", 30, 10800000},
+    {"adapter.outage_buffer_mb", CONFIG_UNSIGNED, AT(adapter.outage_buffer_mb), "64", NULL, 1, 65536},
+    {"adapter.outage_max_age_s", CONFIG_UNSIGNED, AT(adapter.outage_max_age_s), "60", NULL, 1, SECONDS_PER_DAY},
+    {"adapter.outage_presence_s", CONFIG_UNSIGNED, AT(adapter.outage_presence_s), "600", NULL, 1, SECONDS_PER_DAY},
+    {"adapter.publish_when_down", CONFIG_CHOICE, AT(adapter.publish_when_down), "accept", NULL,
+     .flags = CONFIG_CASE_INSENSITIVE, .choices = publish_when_down},
     {NULL, CONFIG_TEXT, AT(admin.listen), "127.0.0.1:9602", "CURLEW_ADMIN_LISTEN", .form = &host_and_port},
     {NULL, CONFIG_TEXT, AT(admin.token), NULL, "CURLEW_ADMIN_TOKEN"},
     {NULL, CONFIG_TEXT, AT(admin.url), NULL, "CURLEW_ADMIN_URL"},
@@ -376,12 +504,21 @@ const struct config_row *config_row_at(struct slice path) {
 
 const char *const config_accepted_paths[] = {
     "adapter.*",
-    "cache.driver",
+    "adapter.cluster.use_connection_manager",
+    "adapter.cluster_health.cleanup_interval_ms",
+    "adapter.nats.client_capacity",
+    "adapter.nats.discovery_idle_wait_ms",
+    "adapter.nats.discovery_max_wait_ms",
+    "adapter.nats.max_reconnects",
+    "adapter.nats.no_echo",
+    "adapter.nats.nodes_number",
+    "adapter.nats.presence_sync_chunk_size",
+    "adapter.nats.subscription_capacity",
+    "adapter.redis.cluster_mode",
     "cache.memory.cleanup_interval",
-    "cache.redis",
+    "cache.redis.cluster_mode",
     "cleanup",
     "cluster_health",
-    "database.redis",
     "metrics.driver",
     "queue.*",
     "rate_limiter.*",

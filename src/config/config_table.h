@@ -28,11 +28,12 @@ enum config_type {
 enum config_flags {
     CONFIG_NULLABLE = 1 << 0,         /* text that `null` unsets */
     CONFIG_WITHOUT_EFFECT = 1 << 1,   /* checked, but not used */
-    CONFIG_FIRST_IF_OTHER = 1 << 2,   /* an unknown word means the first choice */
+    CONFIG_FIRST_IF_OTHER = 1 << 2,   /* an unknown word in the file means the first choice */
     CONFIG_FATAL_VARIABLE = 1 << 3,   /* a bad value in the environment is an error, not a warning */
     CONFIG_CASE_INSENSITIVE = 1 << 4, /* choices in any case of letters */
     CONFIG_RELOADED = 1 << 5,         /* read again at SIGHUP */
-    CONFIG_APP_DEFAULT = 1 << 6       /* read again at SIGHUP, with the apps of the driver `memory` */
+    CONFIG_APP_DEFAULT = 1 << 6,      /* read again at SIGHUP, with the apps of the driver `memory` */
+    CONFIG_HOST_OBJECTS = 1 << 7      /* items of the list may be {"host": ..., "port": ...}, kept as HOST:PORT */
 };
 
 /* The form of a text, or of each text of a list. */

@@ -200,14 +200,14 @@ bool config_choice_matches(const char *choice, struct slice word, bool any_case)
 }
 
 /* The enums that hold choices have no negative members, so that they are stored as unsigned. */
-static bool set_choice(struct config *config, const struct config_row *row, struct slice word) {
+static bool set_choice(struct config *config, const struct config_row *row, struct slice word, bool other_is_first) {
     for (unsigned i = 0; row->choices[i] != NULL; i++) {
         if (config_choice_matches(row->choices[i], word, (row->flags & CONFIG_CASE_INSENSITIVE) != 0)) {
             *(unsigned *)value_place(config, row) = i;
             return true;
         }
     }
-    if ((row->flags & CONFIG_FIRST_IF_OTHER) == 0)
+    if (!other_is_first || (row->flags & CONFIG_FIRST_IF_OTHER) == 0)
         return false;
     *(unsigned *)value_place(config, row) = 0;
     return true;
@@ -269,7 +269,7 @@ bool config_value_from_text(struct config *config, const struct config_row *row,
     case CONFIG_OCTAL:
         return set_octal(config, row, trimmed);
     case CONFIG_CHOICE:
-        return set_choice(config, row, trimmed);
+        return set_choice(config, row, trimmed, false);
     case CONFIG_LIST:
         return set_list_from_text(config, row, trimmed);
     case CONFIG_ARRAY:
@@ -282,15 +282,49 @@ static struct slice json_slice(const json_t *json) {
     return (struct slice){json_string_value(json), json_string_length(json)};
 }
 
+/* The item of a list of servers, {"host": ..., "port": ...}, as HOST:PORT, "" if it is something else. The port may be
+ * left out, and a text with a variable in the file is one. */
+static void host_of_object(const json_t *item, struct buffer *text) {
+    const json_t *host = json_object_get(item, "host"), *port = json_object_get(item, "port");
+    unsigned long long number = (unsigned long long)json_integer_value(port);
+    const char *name = json_string_value(host);
+    bool valid = name != NULL && json_object_size(item) == 1u + (port != NULL);
+
+    if (json_is_string(port))
+        valid = valid && slice_to_number(json_slice(port), UINT16_MAX, &number);
+    else
+        valid = valid && (port == NULL || json_is_integer(port));
+    if (!valid || (port != NULL && (number == 0 || number > UINT16_MAX)))
+        return;
+    if (strchr(name, ':') != NULL && strstr(name, "://") == NULL && *name != '[')
+        buffer_appendf(text, "[%s]", name);
+    else
+        buffer_append_string(text, name);
+    if (port != NULL)
+        buffer_appendf(text, ":%llu", number);
+}
+
+static bool list_add_json(struct config_list *list, const struct config_row *row, const json_t *item) {
+    struct buffer text = {0};
+    bool good;
+
+    if (json_is_string(item))
+        return list_add(list, row, json_slice(item));
+    if ((row->flags & CONFIG_HOST_OBJECTS) == 0 || !json_is_object(item))
+        return false;
+    host_of_object(item, &text);
+    good = text.length > 0 && list_add(list, row, buffer_slice(&text));
+    buffer_dispose(&text);
+    return good;
+}
+
 static bool set_list_from_json(struct config *config, const struct config_row *row, const json_t *json) {
     struct config_list list = {0};
 
     if (!json_is_array(json) || json_array_size(json) < row->min)
         return false;
     for (size_t i = 0; i < json_array_size(json); i++) {
-        const json_t *item = json_array_get(json, i);
-
-        if (!json_is_string(item) || !list_add(&list, row, json_slice(item))) {
+        if (!list_add_json(&list, row, json_array_get(json, i))) {
             list_clear(&list);
             return false;
         }
@@ -340,7 +374,7 @@ bool config_value_from_json(struct config *config, const struct config_row *row,
         snprintf(digits, sizeof digits, "%lld", (long long)json_integer_value(json));
         return set_octal(config, row, slice_of(digits));
     case CONFIG_CHOICE:
-        return json_is_string(json) && set_choice(config, row, json_slice(json));
+        return json_is_string(json) && set_choice(config, row, json_slice(json), true);
     case CONFIG_LIST:
         return set_list_from_json(config, row, json);
     case CONFIG_ARRAY:

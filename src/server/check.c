@@ -8,6 +8,7 @@
 
 #include "app/app.h"
 #include "config/config.h"
+#include "server/check_adapter.h"
 #include "server/check_security.h"
 #include "server/check_store.h"
 #include "server/server_tls.h"
@@ -136,6 +137,7 @@ static bool check_store(const struct config *config, bool strict, struct config_
 static bool can_start(const struct config *config, bool strict, struct config_report *report, size_t *stored) {
     bool supported = config_supported(config, report) && check_certificate(config, report);
 
+    supported = check_adapter(config, report) && supported;
     return check_store(config, strict, report, stored) && supported;
 }
 

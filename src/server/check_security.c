@@ -6,6 +6,7 @@
 #include "app/record_json.h"
 #include "base/log.h"
 #include "config/config_known_secret.h"
+#include "config/config_redis.h"
 
 /* A host, a path or an address, which the advice is about. */
 struct danger_place {
@@ -61,6 +62,85 @@ static bool shows_configuration(const struct config *config, struct danger_place
     return config->file != NULL && config->file_holds_secrets && others_can_read(config->file, place);
 }
 
+/* True if the connection sends a password to another machine without TLS. */
+static bool redis_password_is_clear(const struct config_redis_server *server) {
+    return server->password != NULL && !server->tls && !host_is_local(server->host);
+}
+
+/* The master that Sentinel names is on another machine if one of them is. */
+static bool sentinel_password_is_clear(const struct config *config, const struct config_redis_server *master) {
+    bool clear = false;
+
+    for (size_t i = 0; i < config->database.redis.sentinels.count && !clear; i++) {
+        struct config_redis_server sentinel;
+
+        config_redis_sentinel(config, i, &sentinel);
+        clear = redis_password_is_clear(&sentinel) ||
+                (master->password != NULL && !master->tls && !host_is_local(sentinel.host));
+        config_redis_server_dispose(&sentinel);
+    }
+    return clear;
+}
+
+static bool redis_use_is_clear(const struct config *config, enum config_redis_use use) {
+    struct config_redis_server server;
+    bool clear;
+
+    config_redis_server(config, use, &server);
+    clear = config_redis_uses_sentinel(config, use) ? sentinel_password_is_clear(config, &server)
+                                                    : redis_password_is_clear(&server);
+    config_redis_server_dispose(&server);
+    return clear;
+}
+
+static bool cluster_seed_is_clear(const struct config *config) {
+    struct config_redis_server server;
+    const char *key;
+    bool clear = false;
+
+    for (size_t i = 0; !clear && config_redis_seed(config, i, &server, &key); i++) {
+        clear = redis_password_is_clear(&server);
+        config_redis_server_dispose(&server);
+    }
+    return clear;
+}
+
+static bool adapter_password_is_clear(const struct config *config, struct danger_place *place) {
+    place->text = config->adapter.driver;
+    if (strcmp(config->adapter.driver, "redis") == 0)
+        return redis_use_is_clear(config, CONFIG_REDIS_PUBLISH) || redis_use_is_clear(config, CONFIG_REDIS_SUBSCRIBE);
+    return strcmp(config->adapter.driver, "redis-cluster") == 0 && cluster_seed_is_clear(config);
+}
+
+static bool cache_password_is_clear(const struct config *config, struct danger_place *place) {
+    place->text = config->cache.driver == CONFIG_CACHE_REDIS ? "redis" : "redis-cluster";
+    return config->cache.driver == CONFIG_CACHE_REDIS           ? redis_use_is_clear(config, CONFIG_REDIS_CACHE)
+           : config->cache.driver == CONFIG_CACHE_REDIS_CLUSTER ? cluster_seed_is_clear(config)
+                                                                : false;
+}
+
+/* True if a server is on another machine, and gets a password or token without TLS. An NKey signs and is not sent. */
+static bool nats_password_is_clear(const struct config *config, struct danger_place *place) {
+    const struct config_list *servers = &config->adapter.nats.servers;
+    bool any = config->adapter.nats.password != NULL || config->adapter.nats.token != NULL;
+
+    place->text = config->adapter.driver;
+    if (strcmp(config->adapter.driver, "nats") != 0 || config->adapter.nats.tls.ca_path != NULL ||
+        config->adapter.nats.tls.cert_path != NULL)
+        return false;
+    for (size_t i = 0; i < servers->count; i++) {
+        const char *at = strrchr(servers->items[i], '@'), *scheme_end = strstr(servers->items[i], "://");
+        const char *host = at != NULL ? at + 1 : scheme_end != NULL ? scheme_end + 3 : servers->items[i];
+        struct config_redis_server server;
+
+        if (strncmp(servers->items[i], "tls://", 6) == 0 || (!any && at == NULL))
+            continue;
+        if (config_redis_parse(host, 4222, &server) && !host_is_local(server.host))
+            return true;
+    }
+    return false;
+}
+
 static bool shows_tls_key(const struct config *config, struct danger_place *place) {
     return config->ssl.enabled && others_can_read(config->ssl.key_path, place);
 }
@@ -98,6 +178,17 @@ static const struct {
      "cors.credentials is true as well: no browser accepts both, so the server sends no credentials header. List the "
      "origins of your pages, or set cors.credentials to false",
      false},
+    {adapter_password_is_clear, "adapter.driver",
+     "the password of Redis goes to another machine in clear text. Set database.redis.tls.enabled, or begin the URLs "
+     "with "
+     "rediss://",
+     false},
+    {cache_password_is_clear, "cache.driver",
+     "the password of Redis goes to another machine in clear text. Set database.redis.tls.enabled, or begin "
+     "cache.redis.url_override with rediss://",
+     false},
+    {nats_password_is_clear, "adapter.driver",
+     "the password or token goes to another machine in clear text. Begin adapter.nats.servers with tls://", false},
     {shows_configuration, "the configuration file",
      "it holds secrets, and every user of this machine can read it. Run chmod o= on it", true, true},
     {shows_tls_key, "ssl.key_path",

@@ -20,6 +20,7 @@
 #include "net/activation.h"
 #include "net/address_table.h"
 #include "server/check.h"
+#include "server/check_adapter.h"
 #include "server/check_security.h"
 #include "server/memory_limit.h"
 #include "server/notify.h"
@@ -571,7 +572,7 @@ static bool configure_process(struct server *server, const char *config_file) {
     struct config_report report = {0};
     struct log_settings log_settings;
     bool good = config_load(&server->config, config_file, &report, &(struct error){0}) &&
-                config_supported(&server->config, &report);
+                config_supported(&server->config, &report) && check_adapter(&server->config, &report);
 
     if (good) {
         log_settings = config_log_settings(&server->config);

@@ -229,6 +229,53 @@ static void a_short_secret_stands_for_all_of_them(void **state) {
                       "short: ");
 }
 
+/* True if `curlew check` of these members names a password in clear text; whether the build has the adapter does not
+ * matter. */
+static bool tells_of_clear_password(const char *members, const char *part) {
+    char text[1000];
+    int code;
+
+    snprintf(text, sizeof text, "{%s,%s}", members, SAFE);
+    config_fixture_write("c.json", text);
+    return strstr(config_fixture_check("c.json", true, &code), part) != NULL;
+}
+
+static void a_password_that_leaves_in_clear_text_is_dangerous(void **state) {
+#define REDIS(rest) "\"adapter\":{\"driver\":\"redis\"},\"database\":{\"redis\":{" rest "}}"
+#define CLUSTER(nodes, rest)                                                                                           \
+    "\"adapter\":{\"driver\":\"redis-cluster\",\"cluster\":{\"nodes\":[" nodes "]}},\"database\":{\"redis\":{" rest "}}"
+#define NATS(servers, rest) "\"adapter\":{\"driver\":\"nats\",\"nats\":{\"servers\":[" servers "]" rest "}}"
+    static const struct {
+        const char *members, *setting;
+        bool is_clear;
+    } cases[] = {
+        {REDIS("\"host\":\"r\",\"password\":\"p\""), "dangerous: adapter.driver is redis: the password", true},
+        {REDIS("\"host\":\"r\""), "dangerous", false},
+        {REDIS("\"host\":\"127.0.0.1\",\"password\":\"p\""), "dangerous", false},
+        {REDIS("\"host\":\"rediss://r\",\"password\":\"p\""), "dangerous", false},
+        {REDIS("\"host\":\"r\",\"password\":\"p\",\"tls\":{\"enabled\":true}"), "dangerous", false},
+        {REDIS("\"password\":\"p\",\"sentinels\":[\"s\"]"), "dangerous: adapter.driver", true},
+        {REDIS("\"sentinel_password\":\"p\",\"sentinels\":[\"s\"]"), "dangerous: adapter.driver", true},
+        {REDIS("\"password\":\"p\",\"sentinels\":[\"127.0.0.1:26379\"]"), "dangerous", false},
+        {CLUSTER("\"redis://:p@r\"", ""), "dangerous: adapter.driver is redis-cluster: ", true},
+        {CLUSTER("\"127.0.0.1\",\"r\"", "\"cluster\":{\"password\":\"p\"}"), "dangerous: adapter.driver", true},
+        {CLUSTER("\"r\"", "\"cluster\":{\"password\":\"p\",\"use_tls\":true}"), "dangerous", false},
+        {"\"cache\":{\"driver\":\"redis\",\"redis\":{\"url_override\":\"redis://:p@r\"}}",
+         "dangerous: cache.driver is redis: the password", true},
+        {"\"cache\":{\"driver\":\"memory\",\"redis\":{\"url_override\":\"redis://:p@r\"}}", "dangerous", false},
+        {NATS("\"nats://u:p@n\"", ""), "dangerous: adapter.driver is nats: ", true},
+        {NATS("\"n:4222\"", ",\"token\":\"t\""), "dangerous: adapter.driver is nats: ", true},
+        {NATS("\"tls://n\"", ",\"token\":\"t\""), "dangerous", false},
+        {NATS("\"n\"", ",\"token\":\"t\",\"tls\":{\"ca_path\":\"/ca.pem\"}"), "dangerous", false},
+        {NATS("\"n\"", ",\"nkey_seed_path\":\"/seed\""), "dangerous", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if (tells_of_clear_password(cases[i].members, cases[i].setting) != cases[i].is_clear)
+            fail_msg("%s: %s", cases[i].members, cases[i].setting);
+}
+
 static void an_admin_api_that_others_reach_is_dangerous(void **state) {
     static const char text[] = "{" LOCAL CLOSED
                                "\"app_manager\":{\"driver\":\"sqlite\"},"
@@ -324,6 +371,7 @@ int main(void) {
         TEST(an_algorithm_that_is_none_is_told),
         TEST(what_is_dangerous_in_production_is_told_with_what_to_do),
         TEST(a_short_secret_stands_for_all_of_them),
+        TEST(a_password_that_leaves_in_clear_text_is_dangerous),
         TEST(an_admin_api_that_others_reach_is_dangerous),
         TEST(files_with_secrets_that_others_can_read_are_dangerous),
         TEST(an_sqlite_file_that_others_can_read_is_dangerous),

@@ -14,8 +14,10 @@
 
 #include "base/buffer.h"
 #include "config/config.h"
+#include "config/config_redis.h"
 #include "config/config_table.h"
 #include "server/check.h"
+#include "server/check_adapter.h"
 
 #define FILE_NAME "test.json"
 
@@ -188,6 +190,29 @@ static const struct expectation {
 #define WITHOUT_VARIABLE(name) NULL
     SCYLLADB("database.scylladb", WITHOUT_VARIABLE, WITHOUT_VARIABLE),
     SCYLLADB("app_manager.scylladb", WITH_VARIABLE, WITH_VARIABLES),
+    ROW("database.redis.host", database.redis.host, "127.0.0.1", "DATABASE_REDIS_HOST", "rediss://r.example"),
+    ROW("database.redis.port", database.redis.port, "6379", "DATABASE_REDIS_PORT", "6380"),
+    ROW("database.redis.db", database.redis.db, "0", "DATABASE_REDIS_DB", "3"),
+    ROW("database.redis.username", database.redis.username, NULL, "DATABASE_REDIS_USERNAME", "curlew"),
+    ROW("database.redis.password", database.redis.password, NULL, "DATABASE_REDIS_PASSWORD", "hunter2"),
+    ROW("database.redis.key_prefix", database.redis.key_prefix, "sockudo:", "DATABASE_REDIS_KEY_PREFIX", "mine:"),
+    ROW("database.redis.sentinels", database.redis.sentinels, "", "DATABASE_REDIS_SENTINELS", "10.0.0.1:26379,s2"),
+    ROW("database.redis.sentinel_password", database.redis.sentinel_password, NULL, "DATABASE_REDIS_SENTINEL_PASSWORD",
+        "hunter3"),
+    ROW("database.redis.name", database.redis.name, "mymaster", "DATABASE_REDIS_NAME", "main"),
+    ROW("database.redis.cluster_nodes", database.redis.cluster.nodes, "", NULL, "10.0.0.1:7000"),
+    ROW("database.redis.cluster.nodes", database.redis.cluster.nodes, "",
+        "REDIS_CLUSTER_NODES DATABASE_REDIS_CLUSTER_NODES", "10.0.0.1:7000,[::1]:7001"),
+    ROW("database.redis.cluster.username", database.redis.cluster.username, NULL, "DATABASE_REDIS_CLUSTER_USERNAME",
+        "curlew"),
+    ROW("database.redis.cluster.password", database.redis.cluster.password, NULL, "DATABASE_REDIS_CLUSTER_PASSWORD",
+        "hunter2"),
+    ROW("database.redis.cluster.use_tls", database.redis.cluster.use_tls, "false", "DATABASE_REDIS_CLUSTER_USE_TLS",
+        "true"),
+    ROW("database.redis.tls.enabled", database.redis.tls.enabled, "false", NULL, "true"),
+    ROW("database.redis.tls.ca_path", database.redis.tls.ca_path, NULL, NULL, "/ca.pem"),
+    ROW("database.redis.tls.cert_path", database.redis.tls.cert_path, NULL, NULL, "/cert.pem"),
+    ROW("database.redis.tls.key_path", database.redis.tls.key_path, NULL, NULL, "/key.pem"),
     ROW("database_pooling.enabled", database_pooling.enabled, "true", "DATABASE_POOLING_ENABLED", "false"),
     ROW("database_pooling.min", database_pooling.min, "2 unset", "DATABASE_POOL_MIN", "4"),
     ROW("database_pooling.max", database_pooling.max, "10 unset", "DATABASE_POOL_MAX", "12"),
@@ -275,7 +300,43 @@ static const struct expectation {
     ROW("delta_compression.conflation_key_path", delta_compression.conflation_key_path, NULL, NULL, "tags.symbol"),
     ROW("delta_compression.cluster_coordination", delta_compression.cluster_coordination, "false", NULL, "true"),
     ROW("delta_compression.omit_delta_algorithm", delta_compression.omit_delta_algorithm, "false", NULL, "true"),
-    ROW("adapter.driver", adapter.driver, "local", "ADAPTER_DRIVER", "LOCAL"),
+    ROW("adapter.driver", adapter.driver, "local", "ADAPTER_DRIVER", "nats"),
+    ROW("adapter.redis.requests_timeout", adapter.redis.requests_timeout_ms, "5000", NULL, "250"),
+    ROW("adapter.redis.prefix", adapter.redis.prefix, "sockudo_adapter:", NULL, "mine:"),
+    ROW("adapter.redis.redis_pub_options.url", adapter.redis.redis_pub_options.url, NULL, "REDIS_URL",
+        "redis://:hunter2@redis:6380/1"),
+    ROW("adapter.redis.redis_sub_options.url", adapter.redis.redis_sub_options.url, NULL, "REDIS_URL",
+        "rediss://curlew:hunter2@[::1]"),
+    ROW("adapter.cluster.nodes", adapter.cluster.nodes, "", "REDIS_CLUSTER_NODES DATABASE_REDIS_CLUSTER_NODES",
+        "10.0.0.1:7000,rediss://:p@r2:7001"),
+    ROW("adapter.cluster.prefix", adapter.cluster.prefix, "sockudo_adapter:", NULL, "mine:"),
+    ROW("adapter.cluster.request_timeout_ms", adapter.cluster.request_timeout_ms, "1000", NULL, "250"),
+    ROW("adapter.cluster.use_sharded_pubsub", adapter.cluster.use_sharded_pubsub, "false", NULL, "true"),
+    ROW("adapter.nats.servers", adapter.nats.servers, "nats://localhost:4222", "NATS_SERVERS",
+        "nats://curlew:hunter2@n1:4222,tls://n2,n3:4223"),
+    ROW("adapter.nats.prefix", adapter.nats.prefix, "sockudo_adapter:", "NATS_PREFIX", "mine:"),
+    ROW("adapter.nats.request_timeout_ms", adapter.nats.request_timeout_ms, "5000", "NATS_REQUEST_TIMEOUT_MS", "250"),
+    ROW("adapter.nats.connection_timeout_ms", adapter.nats.connection_timeout_ms, "5000", "NATS_CONNECTION_TIMEOUT_MS",
+        "250"),
+    ROW("adapter.nats.username", adapter.nats.username, NULL, "NATS_USERNAME", "curlew"),
+    ROW("adapter.nats.password", adapter.nats.password, NULL, "NATS_PASSWORD", "hunter2"),
+    ROW("adapter.nats.token", adapter.nats.token, NULL, "NATS_TOKEN", "hunter2"),
+    ROW("adapter.nats.nkey_seed_path", adapter.nats.nkey_seed_path, NULL, NULL, "/etc/curlew/nkey"),
+    ROW("adapter.nats.tls.ca_path", adapter.nats.tls.ca_path, NULL, NULL, "/ca.pem"),
+    ROW("adapter.nats.tls.cert_path", adapter.nats.tls.cert_path, NULL, NULL, "/cert.pem"),
+    ROW("adapter.nats.tls.key_path", adapter.nats.tls.key_path, NULL, NULL, "/key.pem"),
+    ROW("adapter.cluster_health.enabled", adapter.cluster_health.enabled, "true", "CLUSTER_HEALTH_ENABLED", "false"),
+    ROW("adapter.cluster_health.heartbeat_interval_ms", adapter.cluster_health.heartbeat_interval_ms, "10000",
+        "CLUSTER_HEALTH_HEARTBEAT_INTERVAL", "500"),
+    ROW("adapter.cluster_health.node_timeout_ms", adapter.cluster_health.node_timeout_ms, "30000",
+        "CLUSTER_HEALTH_NODE_TIMEOUT", "60000"),
+    ROW("adapter.outage_buffer_mb", adapter.outage_buffer_mb, "64", NULL, "8"),
+    ROW("adapter.outage_max_age_s", adapter.outage_max_age_s, "60", NULL, "5"),
+    ROW("adapter.outage_presence_s", adapter.outage_presence_s, "600", NULL, "30"),
+    ROW("adapter.publish_when_down", adapter.publish_when_down, "0", NULL, "refuse"),
+    ROW("cache.driver", cache.driver, "0", "CACHE_DRIVER", "redis-cluster"),
+    ROW("cache.redis.prefix", cache.redis.prefix, "sockudo_cache:", NULL, "mine:"),
+    ROW("cache.redis.url_override", cache.redis.url_override, NULL, "REDIS_URL", "rediss://:hunter2@cache:6380/2"),
     ROW(NULL, admin.listen, "127.0.0.1:9602", "CURLEW_ADMIN_LISTEN", "127.0.0.1:9999"),
     ROW(NULL, admin.token, NULL, "CURLEW_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef"),
     ROW(NULL, admin.url, NULL, "CURLEW_ADMIN_URL", "http://127.0.0.1:9999"),
@@ -843,15 +904,17 @@ static void a_wrong_word_is_told_with_the_one_that_was_probably_meant(void **sta
 static void keys_of_the_family_without_meaning_here_are_accepted_in_silence(void **state) {
     (void)state;
     assert_true(
-        load("{\"cache\":{\"driver\":\"redis\",\"redis\":{\"prefix\":\"x\"},\"memory\":{\"cleanup_interval\":60}},"
+        load("{\"cache\":{\"redis\":{\"cluster_mode\":false},\"memory\":{\"cleanup_interval\":60}},"
              "\"cleanup\":{\"async_enabled\":true},\"queue\":{\"driver\":\"redis\",\"redis\":{},\"sqs\":{}},"
              "\"rate_limiter\":{\"driver\":\"memory\",\"redis\":{},\"api_rate_limit\":{\"identifier\":\"api\"},"
              "\"websocket_rate_limit\":{\"identifier\":\"ws\"}},\"metrics\":{\"driver\":\"prometheus\"},"
-             "\"cluster_health\":{},\"adapter\":{\"buffer_multiplier_per_cpu\":64,\"redis\":{},\"nats\":{}},"
-             "\"database\":{\"redis\":{}},"
+             "\"cluster_health\":{},\"adapter\":{\"buffer_multiplier_per_cpu\":64,\"enable_socket_counting\":true,"
+             "\"redis\":{\"cluster_mode\":false},\"cluster\":{\"use_connection_manager\":true},"
+             "\"nats\":{\"nodes_number\":null,\"discovery_max_wait_ms\":1000,\"no_echo\":true},"
+             "\"cluster_health\":{\"cleanup_interval_ms\":10000}},\"database\":{\"redis\":{}},"
              "\"websocket\":{\"idle_timeout\":1,\"ping_interval\":2,\"auto_ping\":true,\"write_buffer_size\":1}}"));
     assert_int_equal(report.warnings.count, 0);
-    assert_int_equal(report.accepted.count, 20);
+    assert_int_equal(report.accepted.count, 23);
     assert_holds(report.accepted, "cluster_health");
     assert_holds(report.accepted, "websocket.auto_ping");
     assert_holds(report.accepted, "rate_limiter.api_rate_limit.identifier");
@@ -1025,13 +1088,240 @@ static void a_driver_that_is_none_is_an_error_that_names_those_there_are(void **
     assert_non_null(strstr(error.text, "app_manager.driver must be one of"));
 }
 
-static void an_adapter_other_than_local_is_an_error(void **state) {
+static void an_adapter_that_is_none_is_an_error(void **state) {
     (void)state;
-    assert_false(load("{\"adapter\":{\"driver\":\"redis\"}}"));
-    assert_non_null(strstr(error.text, FILE_NAME ": adapter.driver"));
-    setenv("ADAPTER_DRIVER", "nats", 1);
+    assert_false(load("{\"adapter\":{\"driver\":\"kafka\"}}"));
+    assert_string_equal(error.text, FILE_NAME ": adapter.driver must be one of local, redis, redis-cluster, nats");
+    setenv("ADAPTER_DRIVER", "pulsar", 1);
     assert_false(load("{}"));
-    assert_ptr_equal(strstr(error.text, "ADAPTER_DRIVER"), error.text);
+    assert_string_equal(error.text,
+                        "the environment variable ADAPTER_DRIVER must be one of local, redis, "
+                        "redis-cluster, nats");
+    clearenv();
+    assert_true(load("{\"adapter\":{\"driver\":\"Redis-Cluster\"}}"));
+    assert_string_equal(config.adapter.driver, "redis-cluster");
+    assert_true(config_has_adapter(&config));
+    assert_true(load("{\"adapter\":{\"driver\":\"LOCAL\"}}"));
+    assert_false(config_has_adapter(&config));
+}
+
+static void an_adapter_that_the_build_lacks_is_an_error(void **state) {
+    (void)state;
+    assert_true(load("{\"adapter\":{\"driver\":\"nats\"}}"));
+    strcpy(config.adapter.driver, "tans"); /* no build has this one */
+    assert_false(check_adapter(&config, &report));
+    assert_holds(report.errors,
+                 FILE_NAME ": adapter.driver (ADAPTER_DRIVER) must be one of the adapters of this build: local");
+    assert_true(load("{}"));
+    assert_true(check_adapter(&config, &report));
+}
+
+static void three_heartbeats_fit_into_the_timeout_of_a_node(void **state) {
+    (void)state;
+    setenv("ADAPTER_DRIVER", "redis", 1);
+    assert_true(load("{\"adapter\":{\"cluster_health\":{\"heartbeat_interval_ms\":1000,\"node_timeout_ms\":3000}}}"));
+    assert_false(load("{\"adapter\":{\"cluster_health\":{\"heartbeat_interval_ms\":1001,\"node_timeout_ms\":3000}}}"));
+    assert_non_null(strstr(error.text, FILE_NAME
+                           ": adapter.cluster_health.heartbeat_interval_ms is 1001, and must be at most a third of "
+                           "adapter.cluster_health.node_timeout_ms, which is 3000"));
+    assert_false(load("{\"adapter\":{\"cluster_health\":{\"node_timeout_ms\":20000}}}"));
+    setenv("CLUSTER_HEALTH_HEARTBEAT_INTERVAL", "6000", 1);
+    assert_true(load("{\"adapter\":{\"cluster_health\":{\"node_timeout_ms\":20000}}}"));
+    setenv("ADAPTER_DRIVER", "local", 1); /* without other nodes, both are of no interest */
+    assert_true(load("{\"adapter\":{\"cluster_health\":{\"node_timeout_ms\":30,\"enabled\":false}}}"));
+    assert_int_equal(report.warnings.count, 0);
+}
+
+static void settings_of_the_adapter_that_do_nothing_are_warnings(void **state) {
+    (void)state;
+    assert_true(load("{\"adapter\":{\"driver\":\"redis\",\"cluster_health\":{\"enabled\":false}}}"));
+    assert_int_equal(report.warnings.count, 1);
+    assert_holds(report.warnings, FILE_NAME ": adapter.cluster_health.enabled is false, but heartbeats go on");
+    assert_true(
+        load("{\"adapter\":{\"driver\":\"redis\",\"redis\":{\"redis_pub_options\":{\"url\":\"redis://a\"}}},"
+             "\"database\":{\"redis\":{\"sentinels\":[{\"host\":\"s\"}]}}}"));
+    assert_int_equal(report.warnings.count, 1);
+    assert_holds(report.warnings, "database.redis.sentinels is not used by the adapter");
+    assert_true(load("{\"adapter\":{\"redis\":{\"redis_pub_options\":{\"password\":\"p\"}}}}"));
+    assert_holds(report.warnings, "adapter.redis.redis_pub_options.password is not a setting");
+    assert_true(load("{\"cache\":{\"driver\":\"rediss\"}}"));
+    assert_holds(report.warnings, "so it is memory; did you mean redis?");
+}
+
+/* What a server is made of, in one text. */
+static const char *show_server(const struct config_redis_server *server) {
+    static char text[512];
+
+    snprintf(text, sizeof text, "%s%s %u/%u %s %s", server->tls ? "TLS " : "", server->host, server->port, server->db,
+             server->username != NULL ? server->username : "-", server->password != NULL ? server->password : "-");
+    return text;
+}
+
+static void urls_of_redis_are_read(void **state) {
+    static const struct {
+        const char *url, *shown;
+    } cases[] = {
+        {"redis://h", "h 6379/0 - -"},
+        {"redis://h:6380/", "h 6380/0 - -"},
+        {"redis://u:p@h.example:6380/3", "h.example 6380/3 u p"},
+        {"rediss://:p%40ss%3aw%2Ford@127.0.0.1/15?protocol=3", "TLS 127.0.0.1 6379/15 - p@ss:w/ord"},
+        {"redis://a@b@h", "h 6379/0 a@b -"},
+        {"rediss://default:a:b@[2001:db8::1]:6380", "TLS 2001:db8::1 6380/0 default a:b"},
+        {"h_1", "h_1 6379/0 - -"},
+        {"h:1", "h 1/0 - -"},
+        {"::1", "::1 6379/0 - -"},
+        {"[::1]:7000", "::1 7000/0 - -"},
+    };
+    static const char *const bad[] = {"",
+                                      "redis://",
+                                      "redis://h:0",
+                                      "redis://h:65536",
+                                      "redis://h:x",
+                                      "redis://h/x",
+                                      "redis://[::1",
+                                      "redis://h:1:2",
+                                      "http://h",
+                                      "redis://a b",
+                                      "redis://:%00@h",
+                                      "redis://[h]:1",
+                                      "[::1]x",
+                                      "redis://h/-1",
+                                      "redis+sentinel://h"};
+    struct config_redis_server server;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (!config_redis_parse(cases[i].url, CONFIG_REDIS_PORT, &server))
+            fail_msg("refused: %s", cases[i].url);
+        assert_string_equal(show_server(&server), cases[i].shown);
+        config_redis_server_dispose(&server);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        if (config_redis_parse(bad[i], CONFIG_REDIS_PORT, &server))
+            fail_msg("accepted: %s as %s", bad[i], show_server(&server));
+        config_redis_server_dispose(&server);
+    }
+}
+
+static void assert_server(enum config_redis_use use, const char *key, const char *shown) {
+    struct config_redis_server server;
+
+    assert_string_equal(config_redis_server(&config, use, &server), key);
+    assert_string_equal(show_server(&server), shown);
+    config_redis_server_dispose(&server);
+}
+
+static void each_use_of_redis_has_its_server(void **state) {
+    (void)state;
+    assert_true(
+        load("{\"database\":{\"redis\":{\"host\":\"db\",\"port\":6380,\"db\":2,\"username\":\"u\",\"password\":"
+             "\"p\",\"sentinel_password\":\"sp\",\"sentinels\":[{\"host\":\"s1\",\"port\":26380},\"s2\","
+             "{\"host\":\"::1\",\"port\":\"${PORT_OF_S3:-7}\"}]}}}"));
+    assert_server(CONFIG_REDIS_PUBLISH, "database.redis", "db 6380/2 u p");
+    assert_server(CONFIG_REDIS_CACHE, "database.redis", "db 6380/2 u p");
+    assert_true(config_redis_uses_sentinel(&config, CONFIG_REDIS_CACHE));
+    for (size_t i = 0; i < 3; i++) {
+        static const char *const shown[] = {"s1 26380/0 - sp", "s2 26379/0 - sp", "::1 7/0 - sp"};
+        struct config_redis_server server;
+
+        config_redis_sentinel(&config, i, &server);
+        assert_string_equal(show_server(&server), shown[i]);
+        config_redis_server_dispose(&server);
+    }
+    assert_true(
+        load("{\"adapter\":{\"redis\":{\"redis_pub_options\":{\"url\":\"redis://a\"}}},\"database\":{\"redis\":"
+             "{\"host\":\"rediss://db\",\"sentinels\":[\"s\"]}}}"));
+    assert_server(CONFIG_REDIS_PUBLISH, "adapter.redis.redis_pub_options.url", "a 6379/0 - -");
+    assert_server(CONFIG_REDIS_SUBSCRIBE, "adapter.redis.redis_pub_options.url", "a 6379/0 - -");
+    assert_server(CONFIG_REDIS_CACHE, "database.redis", "TLS db 6379/0 - -");
+    assert_false(config_redis_uses_sentinel(&config, CONFIG_REDIS_SUBSCRIBE));
+    setenv("REDIS_URL", "redis://:q@b/4", 1);
+    assert_true(load("{\"adapter\":{\"redis\":{\"redis_pub_options\":{\"url\":\"redis://a\"}}}}"));
+    assert_server(CONFIG_REDIS_PUBLISH, "adapter.redis.redis_pub_options.url", "b 6379/4 - q");
+    assert_server(CONFIG_REDIS_SUBSCRIBE, "adapter.redis.redis_sub_options.url", "b 6379/4 - q");
+    assert_server(CONFIG_REDIS_CACHE, "cache.redis.url_override", "b 6379/4 - q");
+}
+
+static void assert_seed(size_t index, const char *key, const char *shown) {
+    struct config_redis_server server;
+    const char *found;
+
+    assert_true(config_redis_seed(&config, index, &server, &found));
+    assert_string_equal(found, key);
+    assert_string_equal(show_server(&server), shown);
+    config_redis_server_dispose(&server);
+}
+
+static void nodes_of_a_redis_cluster_have_the_clusters_password(void **state) {
+    struct config_redis_server server;
+    const char *key;
+
+    (void)state;
+    assert_true(load("{\"database\":{\"redis\":{\"host\":\"db\",\"port\":6380,\"db\":2,\"password\":\"p\"}}}"));
+    assert_seed(0, "database.redis.host", "db 6380/0 - p");
+    assert_false(config_redis_seed(&config, 1, &server, &key));
+    assert_true(
+        load("{\"database\":{\"redis\":{\"password\":\"p\",\"cluster\":{\"use_tls\":true,\"username\":\"u\","
+             "\"password\":\"cp\",\"nodes\":[{\"host\":\"n1\",\"port\":7000},{\"host\":\"redis://n2\"}]}}}}"));
+    assert_seed(0, "database.redis.cluster.nodes", "TLS n1 7000/0 u cp");
+    assert_seed(1, "database.redis.cluster.nodes", "TLS n2 6379/0 u cp");
+    assert_false(config_redis_seed(&config, 2, &server, &key));
+    assert_true(
+        load("{\"adapter\":{\"cluster\":{\"nodes\":[\"rediss://:own@n3:7001\",\"n4:7002\"]}},\"database\":{\"redis\":"
+             "{\"cluster_nodes\":[\"n1\"]}}}"));
+    assert_seed(0, "adapter.cluster.nodes", "TLS n3 7001/0 - own");
+    assert_seed(1, "adapter.cluster.nodes", "n4 7002/0 - -");
+}
+
+static void a_password_of_the_message_system_makes_the_file_a_secret(void **state) {
+    static const char *const secret[] = {
+        "{\"database\":{\"redis\":{\"password\":\"p\"}}}",
+        "{\"database\":{\"redis\":{\"sentinel_password\":\"p\"}}}",
+        "{\"database\":{\"redis\":{\"cluster\":{\"password\":\"p\"}}}}",
+        "{\"adapter\":{\"redis\":{\"redis_pub_options\":{\"url\":\"redis://:p@h\"}}}}",
+        "{\"adapter\":{\"redis\":{\"redis_sub_options\":{\"url\":\"redis://:p@h\"}}}}",
+        "{\"adapter\":{\"cluster\":{\"nodes\":[\"a\",\"redis://:p@h\"]}}}",
+        "{\"adapter\":{\"nats\":{\"servers\":[\"nats://u:p@h\"]}}}",
+        "{\"adapter\":{\"nats\":{\"token\":\"p\"}}}",
+        "{\"adapter\":{\"nats\":{\"password\":\"p\"}}}",
+        "{\"cache\":{\"redis\":{\"url_override\":\"rediss://:p@h\"}}}",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof secret / sizeof secret[0]; i++) {
+        if (!load(secret[i]))
+            fail_msg("%s: %s", secret[i], error.text);
+        if (!config.file_holds_secrets)
+            fail_msg("not secret: %s", secret[i]);
+    }
+    assert_true(load("{\"adapter\":{\"redis\":{\"redis_pub_options\":{\"url\":\"redis://h\"}}}}"));
+    assert_false(config.file_holds_secrets);
+    setenv("REDIS_URL", "redis://:p@h", 1);
+    assert_true(load("{\"adapter\":{\"redis\":{\"redis_pub_options\":{\"url\":\"redis://h\"}}}}"));
+    assert_false(config.file_holds_secrets);
+}
+
+/* The sections for several nodes of config/node1.json in Sockudo's compose set. */
+static void the_familys_file_for_several_nodes_loads_without_a_warning(void **state) {
+    (void)state;
+    assert_true(load(
+        "{\"adapter\":{\"driver\":\"redis\",\"redis\":{\"requests_timeout\":5000,\"prefix\":\"sockudo_adapter:\","
+        "\"cluster_mode\":false,\"redis_pub_options\":{\"url\":\"redis://localhost:6379\"},"
+        "\"redis_sub_options\":{\"url\":\"redis://localhost:6379\"}},\"cluster\":{\"nodes\":[],"
+        "\"prefix\":\"sockudo_cluster:\",\"request_timeout_ms\":5000,\"use_connection_manager\":true},"
+        "\"nats\":{\"servers\":[\"nats://nats:4222\"],\"prefix\":\"sockudo_nats:\",\"request_timeout_ms\":5000,"
+        "\"connection_timeout_ms\":5000},\"cluster_health\":{\"enabled\":true,\"heartbeat_interval_ms\":10000,"
+        "\"node_timeout_ms\":30000,\"cleanup_interval_ms\":10000}},\"cache\":{\"driver\":\"redis\",\"redis\":"
+        "{\"prefix\":\"sockudo_cache:\",\"cluster_mode\":false,\"url_override\":\"rediss://default:x@redis:6379\"},"
+        "\"memory\":{\"ttl\":300,\"cleanup_interval\":60,\"max_capacity\":10000}},\"database\":{\"redis\":"
+        "{\"host\":\"redis\",\"port\":6379,\"db\":0,\"key_prefix\":\"sockudo:\",\"sentinels\":[],"
+        "\"cluster_nodes\":[]}},\"queue\":{\"driver\":\"redis\",\"redis\":{\"concurrency\":5,"
+        "\"prefix\":\"sockudo_queue:\",\"cluster_mode\":false},\"redis_cluster\":{\"concurrency\":5,\"nodes\":[],"
+        "\"request_timeout_ms\":5000}},\"rate_limiter\":{\"driver\":\"redis\",\"redis\":{\"prefix\":\"rl:\","
+        "\"cluster_mode\":false}}}"));
+    assert_int_equal(report.warnings.count, 0);
+    assert_int_equal(config.cache.driver, CONFIG_CACHE_REDIS);
+    assert_false(holds(&report.accepted, "redis_pub_options"));
 }
 
 static void the_log_level_is_log_levels_else_rust_logs(void **state) {
@@ -1188,7 +1478,7 @@ static void the_longer_name_of_a_variable_goes_first(void **state) {
 
 static void variables_of_the_family_without_meaning_here_are_accepted(void **state) {
     (void)state;
-    setenv("REDIS_URL", "redis://:hunter2@redis", 1);
+    setenv("KAFKA_URL", "kafka://:hunter2@kafka", 1);
     setenv("SOCKUDO_SERVER_ROLE", "api", 1);
     setenv("WEBSOCKET_WRITE_BUFFER_SIZE", "1", 1);
     setenv("WEBSOCKET_AUTO_PING", "true", 1);
@@ -1201,7 +1491,7 @@ static void variables_of_the_family_without_meaning_here_are_accepted(void **sta
     setenv("HOME", "/", 1);
     assert_true(load("{}"));
     assert_int_equal(report.accepted.count, 4);
-    assert_holds(report.accepted, "REDIS_URL");
+    assert_holds(report.accepted, "KAFKA_URL");
     assert_holds(report.accepted, "SOCKUDO_SERVER_ROLE");
     assert_holds(report.accepted, "WEBSOCKET_WRITE_BUFFER_SIZE");
     assert_holds(report.accepted, "WEBSOCKET_AUTO_PING");
@@ -1215,11 +1505,11 @@ static void every_group_of_the_familys_variables_is_accepted(void **state) {
         "AI_TRANSPORT_ENABLED",
         "ANNOTATIONS_ENABLED",
         "APNS_TOPIC",
-        "CACHE_DRIVER",
+        "CACHE_REDIS_PREFIX",
         "CLEANUP_BATCH_SIZE",
-        "CLUSTER_HEALTH_ENABLED",
+        "CLUSTER_HEALTH_CLEANUP_INTERVAL",
         "CONNECTION_RECOVERY_BUFFER_TTL",
-        "DATABASE_REDIS_SENTINEL_PASSWORD",
+        "DATABASE_REDIS_SENTINEL_USERNAME",
         "DATABASE_SURREALDB_URL",
         "ECHO_CONTROL_ENABLED",
         "EPHEMERAL_ENABLED",
@@ -1233,7 +1523,7 @@ static void every_group_of_the_familys_variables_is_accepted(void **state) {
         "KAFKA_BROKERS",
         "MCP_ENABLED",
         "METRICS_TCP_EXPORTER_HOST",
-        "NATS_SERVERS",
+        "NATS_NODES_NUMBER",
         "OMQ_PREFIX",
         "PRESENCE_HISTORY_ENABLED",
         "PRESENCE_UNGRACEFUL_TIMEOUT_SECONDS",
@@ -1243,7 +1533,7 @@ static void every_group_of_the_familys_variables_is_accepted(void **state) {
         "QUEUE_SQS_REGION",
         "RABBITMQ_URL",
         "RATE_LIMITER_DRIVER",
-        "REDIS_CLUSTER_NODES",
+        "REDIS_CLUSTER_QUEUE_PREFIX",
         "SOCKUDO_ABLY_COMPAT_ENABLED",
         "SOCKUDO_DEFAULT_APP_ANNOTATIONS_ENABLED",
         "SOCKUDO_OTEL_ENABLED",
@@ -1404,7 +1694,15 @@ int main(void) {
         TEST(pool_sizes_come_from_the_nearest_setting),
         TEST(drivers_have_aliases_in_any_case),
         TEST(a_driver_that_is_none_is_an_error_that_names_those_there_are),
-        TEST(an_adapter_other_than_local_is_an_error),
+        TEST(an_adapter_that_is_none_is_an_error),
+        TEST(an_adapter_that_the_build_lacks_is_an_error),
+        TEST(three_heartbeats_fit_into_the_timeout_of_a_node),
+        TEST(settings_of_the_adapter_that_do_nothing_are_warnings),
+        TEST(urls_of_redis_are_read),
+        TEST(each_use_of_redis_has_its_server),
+        TEST(nodes_of_a_redis_cluster_have_the_clusters_password),
+        TEST(a_password_of_the_message_system_makes_the_file_a_secret),
+        TEST(the_familys_file_for_several_nodes_loads_without_a_warning),
         TEST(the_log_level_is_log_levels_else_rust_logs),
         TEST(a_short_admin_token_leaves_the_admin_api_off),
         TEST(the_environments_app_takes_all_of_its_variables),
