@@ -22,6 +22,7 @@
 #include "net/http.h"
 #include "net/rate_limiter.h"
 
+struct cluster;
 struct delivery;
 struct idempotency;
 struct list_thread;
@@ -35,6 +36,7 @@ struct api {
     struct app_manager *apps;
     struct channel_hub *channels;
     struct workers *workers;
+    struct cluster *cluster;            /* other nodes; NULL: the adapter is `local` */
     uint64_t started_at_s;              /* wall clock */
     const atomic_bool *draining;        /* the process shuts down: /up fails */
     atomic_bool ending;                 /* the process ends, and has no client left: signed requests get 503 */

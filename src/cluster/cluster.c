@@ -6,128 +6,85 @@
 #include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/list.h"
-#include "base/log.h"
 #include "cluster/cluster_core.h"
 
-/* How long the start waits for the other nodes, and the end for what is still to be said. */
+/* How long the start waits for the other nodes, and how often it looks for them. */
 #define CLUSTER_START_MS 2000
+#define CLUSTER_LOOK_MS 20
+/* What the parts get to say what they still have to at the end, and the driver to write it. */
 #define CLUSTER_LEAVE_MS 1000
-/* What a driver gets to write what was queued, at the end. */
 #define CLUSTER_CLOSE_MS 1000
 
 struct cluster {
     struct cluster_core core;
+    struct node_messages *messages;
     struct loop_message start_message, leave_message;
-    struct loop_timer leave_timer;
+    struct loop_timer listen_timer, leave_timer;
     bool started, left; /* of the main thread */
-    bool may_listen, closing;
-    sem_t may_listen_posted, closed;
+    bool closing;
+    sem_t may_listen, closed;
 };
-
-#define EACH_PART(cluster, part)                                                                                       \
-    for (struct cluster_part *part = (cluster)->core.parts; part < (cluster)->core.parts + (cluster)->core.part_count; \
-         part++)
-
-/* --- what the bus tells --- */
-
-static void allow_listening(struct cluster *cluster) {
-    if (!cluster->may_listen)
-        sem_post(&cluster->may_listen_posted);
-    cluster->may_listen = true;
-}
-
-static void on_bus_up(void *context) {
-    struct cluster *cluster = context;
-
-    log_info("cluster", "the bus is up");
-    cluster->core.up = true;
-    atomic_store(&cluster->core.is_up, true);
-    EACH_PART(cluster, part)
-    if (part->up != NULL)
-        part->up(part->context);
-    allow_listening(cluster);
-}
-
-static void on_bus_down(void *context, const char *why) {
-    struct cluster *cluster = context;
-
-    log_warning("cluster", "the bus is down: %s", why);
-    cluster->core.up = false;
-    atomic_store(&cluster->core.is_up, false);
-    EACH_PART(cluster, part)
-    if (part->down != NULL)
-        part->down(part->context);
-    allow_listening(cluster);
-}
-
-static void on_bus_in_force(void *context, struct slice subject) {
-    struct cluster *cluster = context;
-
-    EACH_PART(cluster, part)
-    if (part->in_force != NULL)
-        part->in_force(part->context, subject);
-}
-
-static void on_bus_interrupted(void *context, struct slice subject) {
-    struct cluster *cluster = context;
-
-    EACH_PART(cluster, part)
-    if (part->interrupted != NULL)
-        part->interrupted(part->context, subject);
-}
-
-static void on_bus_message(void *context, struct bus_message *message) {
-    struct cluster *cluster = context;
-
-    counter_add(&cluster->core.malformed, 1);
-    message->release(message);
-}
-
-static void on_cluster_turn_end(void *context) {
-    struct cluster *cluster = context;
-
-    EACH_PART(cluster, part)
-    if (part->end_of_turn != NULL)
-        part->end_of_turn(part->context);
-    cluster->core.bus->driver->flush(cluster->core.bus);
-}
 
 /* --- building --- */
 
 static void close_cluster_bus(void *context);
+static void on_cluster_down(void *context);
 
 static void dispose_cluster(struct cluster *cluster) {
     struct cluster_core *core = &cluster->core;
 
-    while (core->part_count > 0) {
-        struct cluster_part *part = &core->parts[--core->part_count];
-        if (part->dispose != NULL)
-            part->dispose(part->context);
-    }
+    cluster_core_dispose_parts(core);
     if (core->bus != NULL)
         core->bus->driver->destroy(core->bus);
     loop_destroy(core->loop);
-    sem_destroy(&cluster->may_listen_posted);
+    subjects_dispose(&core->subjects);
+    sem_destroy(&cluster->may_listen);
     sem_destroy(&cluster->closed);
     free(cluster);
 }
 
+static void on_cluster_turn_end(void *context) {
+    struct cluster_core *core = context;
+
+    cluster_core_tell_turn_end(core);
+    core->bus->driver->flush(core->bus);
+}
+
+static void begin_subjects(struct cluster_core *core) {
+    const struct config *config = core->config;
+    const struct slice driver = slice_of(config->adapter.driver);
+
+    if (slice_equal(driver, SLICE("nats")))
+        subjects_init(&core->subjects, SUBJECT_NATS, slice_of(config->adapter.nats.prefix));
+    else if (slice_equal(driver, SLICE("redis-cluster")))
+        subjects_init(&core->subjects, SUBJECT_PLAIN, slice_of(config->adapter.cluster.prefix));
+    else
+        subjects_init(&core->subjects, SUBJECT_PLAIN, slice_of(config->adapter.redis.prefix));
+}
+
+/* One line for each part. */
+static void create_parts(struct cluster *cluster, struct slice address) {
+    const struct cluster_part own = {.down = on_cluster_down, .context = cluster};
+
+    cluster->messages = node_messages_create(&cluster->core, address);
+    cluster_core_add_part(&cluster->core, &own);
+}
+
 bool cluster_create(const struct cluster_process *process, struct cluster **created, struct error *error) {
     const struct slice name = slice_of(process->config->adapter.driver);
-    const struct bus_driver *driver;
+    const struct bus_driver *driver = bus_driver_find(name);
+    struct bus_events events;
     struct cluster *cluster;
-    struct bus_events events = {on_bus_up, on_bus_down, on_bus_in_force, on_bus_interrupted, on_bus_message, NULL};
 
     *created = NULL;
-    if (slice_equal_ignoring_case(name, SLICE("local")))
+    if (!config_has_adapter(process->config))
         return true;
-    driver = bus_driver_find(name);
     if (driver == NULL)
-        return error_set(error, "adapter.driver: this build has no adapter \"%.*s\"; set it to \"local\" for one node",
-                         SLICE_ARGS(name));
-    cluster = events.context = alloc_zero(sizeof *cluster);
-    sem_init(&cluster->may_listen_posted, 0, 0);
+        return error_set(error, "adapter.driver: this build has no adapter \"%.*s\"", SLICE_ARGS(name));
+    cluster = alloc_zero(sizeof *cluster);
+    sem_init(&cluster->may_listen, 0, 0);
     sem_init(&cluster->closed, 0, 0);
     cluster->core.config = process->config;
     cluster->core.workers = process->workers;
@@ -136,6 +93,8 @@ bool cluster_create(const struct cluster_process *process, struct cluster **crea
     cluster->core.reclaimer = process->reclaimer;
     cluster->core.all_left = close_cluster_bus;
     cluster->core.all_left_context = cluster;
+    atomic_init(&cluster->core.down_since_ms, clock_monotonic_ms());
+    events = cluster_core_events(&cluster->core);
     cluster->core.loop = loop_create(error);
     if (cluster->core.loop != NULL)
         cluster->core.bus = driver->create(cluster->core.loop, process->config, &events, error);
@@ -143,15 +102,39 @@ bool cluster_create(const struct cluster_process *process, struct cluster **crea
         dispose_cluster(cluster);
         return false;
     }
-    loop_set_end_of_turn(cluster->core.loop, on_cluster_turn_end, cluster);
+    begin_subjects(&cluster->core);
+    create_parts(cluster, process->address);
+    loop_set_end_of_turn(cluster->core.loop, on_cluster_turn_end, &cluster->core);
     *created = cluster;
     return true;
+}
+
+/* --- the start --- */
+
+static void on_listen_timer(struct loop_timer *timer) {
+    struct cluster *cluster = container_of(timer, struct cluster, listen_timer);
+
+    if (node_messages_are_settled(cluster->messages))
+        sem_post(&cluster->may_listen);
+    else
+        loop_timer_set(cluster->core.loop, timer, CLUSTER_LOOK_MS);
+}
+
+/* The bus cannot be reached: this node serves its clients alone. */
+static void on_cluster_down(void *context) {
+    struct cluster *cluster = context;
+
+    if (!loop_timer_is_set(&cluster->listen_timer))
+        return;
+    loop_timer_end(cluster->core.loop, &cluster->listen_timer);
+    sem_post(&cluster->may_listen);
 }
 
 static void start_cluster_bus(struct loop *loop, struct loop_message *message) {
     struct cluster *cluster = container_of(message, struct cluster, start_message);
 
-    (void)loop;
+    cluster->listen_timer.fire = on_listen_timer;
+    loop_timer_set(loop, &cluster->listen_timer, CLUSTER_LOOK_MS);
     cluster->core.bus->driver->start(cluster->core.bus);
 }
 
@@ -164,7 +147,7 @@ bool cluster_start(struct cluster *cluster, struct error *error) {
     return cluster->started;
 }
 
-/* Waits for the cluster's thread to post. */
+/* Waits until the cluster's thread posts, or the time is over. */
 static void wait_for_post(sem_t *posted, uint64_t most_ms) {
     struct timespec until;
 
@@ -176,7 +159,7 @@ static void wait_for_post(sem_t *posted, uint64_t most_ms) {
 
 void cluster_wait(struct cluster *cluster) {
     if (cluster != NULL)
-        wait_for_post(&cluster->may_listen_posted, CLUSTER_START_MS);
+        wait_for_post(&cluster->may_listen, CLUSTER_START_MS);
 }
 
 /* --- the end --- */
@@ -193,7 +176,9 @@ static void close_cluster_bus(void *context) {
     if (cluster->closing)
         return;
     cluster->closing = true;
+    loop_timer_end(cluster->core.loop, &cluster->listen_timer);
     loop_timer_end(cluster->core.loop, &cluster->leave_timer);
+    node_messages_say_bye(cluster->messages);
     cluster->core.bus->driver->close(cluster->core.bus, CLUSTER_CLOSE_MS, on_cluster_bus_closed, cluster);
 }
 
@@ -206,14 +191,7 @@ static void leave_cluster(struct loop *loop, struct loop_message *message) {
 
     cluster->leave_timer.fire = on_leave_timer;
     loop_timer_set(loop, &cluster->leave_timer, CLUSTER_LEAVE_MS);
-    cluster->core.leaving = 1; /* of this function, so that it comes to the end once */
-    EACH_PART(cluster, part)
-    if (part->leaving != NULL)
-        cluster->core.leaving++;
-    EACH_PART(cluster, part)
-    if (part->leaving != NULL)
-        part->leaving(part->context);
-    cluster_core_left(&cluster->core);
+    cluster_core_tell_leaving(&cluster->core);
 }
 
 void cluster_leave(struct cluster *cluster) {
@@ -242,11 +220,38 @@ void cluster_destroy(struct cluster *cluster) {
 /* --- any thread --- */
 
 const char *cluster_fault(const struct cluster *cluster) {
-    return cluster == NULL || atomic_load(&cluster->core.is_up) ? NULL : "bus";
+    if (cluster == NULL)
+        return NULL;
+    if (atomic_load(&cluster->core.down_since_ms) != 0)
+        return "bus";
+    return node_messages_in_trouble(cluster->messages) ? "nodes" : NULL;
 }
 
-unsigned cluster_list(struct cluster *cluster, struct cluster_node list[NODES_MAX]) {
-    (void)cluster;
-    (void)list;
-    return 0;
+unsigned cluster_list(struct cluster *cluster, struct node_entry list[NODES_MAX]) {
+    return node_messages_list(cluster->messages, list);
+}
+
+void cluster_read_metrics(const struct cluster *cluster, struct cluster_metrics *metrics) {
+    const struct cluster_core *core = &cluster->core;
+    uint64_t down_since_ms = atomic_load(&core->down_since_ms), now_ms = clock_monotonic_ms();
+
+    *metrics = (struct cluster_metrics){
+        .alive = (unsigned)__builtin_popcountll(atomic_load(&core->alive)) + 1,
+        .bus_up = down_since_ms == 0,
+        .outages = counter_read(&core->outages),
+        .outage_ms = counter_read(&core->outage_ms) +
+                     (down_since_ms != 0 && now_ms > down_since_ms ? now_ms - down_since_ms : 0),
+        .longest_turn_us = loop_longest_turn_us(core->loop),
+        .malformed = counter_read(&core->malformed),
+        .skipped = counter_read(&core->skipped),
+        .dropped = counter_read(&core->dropped),
+        .unsent = counter_read(&core->unsent),
+    };
+    for (unsigned kind = 0; kind < MESSAGE_KINDS; kind++)
+        metrics->kinds[kind] = (struct cluster_kind_metrics){
+            .received = counter_read(&core->kinds[kind].received),
+            .received_bytes = counter_read(&core->kinds[kind].received_bytes),
+            .sent = counter_read(&core->kinds[kind].sent),
+            .sent_bytes = counter_read(&core->kinds[kind].sent_bytes),
+        };
 }

@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "cluster/nodes.h"
+#include "cluster/message.h"
+#include "cluster/node_messages.h"
 #include "config/config.h"
 
 struct app_manager;
@@ -28,6 +29,7 @@ struct cluster_process {
     struct app_manager *apps;
     struct channel_hub *channels;
     struct reclaimer *reclaimer;
+    struct slice address; /* of this node, for people; copied */
 };
 
 /* Makes the cluster, which is not connected yet; `*cluster` is NULL with the adapter `local`. False with an error of
@@ -54,19 +56,24 @@ void cluster_destroy(struct cluster *cluster);
 
 /* --- any thread --- */
 
-/* What is wrong, for /up; NULL: nothing. */
+/* What is wrong, for /up: "bus" if that is down, "nodes" if a node was refused or speaks no common version; NULL:
+ * nothing. */
 const char *cluster_fault(const struct cluster *cluster);
 
-/* A node of the list. */
-struct cluster_node {
-    struct node_id id;
-    bool self;
-    uint8_t version;     /* the highest that it speaks */
-    uint64_t started_ms; /* wall clock, as for the next */
-    uint64_t heard_ms;
-    struct node_load load;
-    char name[NODE_TEXT_MAX], address[NODE_TEXT_MAX];
+/* Fills `list`, this node first, and returns the number of nodes. */
+unsigned cluster_list(struct cluster *cluster, struct node_entry list[NODES_MAX]);
+
+struct cluster_kind_metrics {
+    uint64_t received, received_bytes, sent, sent_bytes;
 };
 
-/* Fills `list`, this node first, and returns the number of nodes. */
-unsigned cluster_list(struct cluster *cluster, struct cluster_node list[NODES_MAX]);
+struct cluster_metrics {
+    unsigned alive; /* with this node */
+    bool bus_up;
+    uint64_t outages, outage_ms; /* outage_ms: with the one under way, and the time until the bus was first up */
+    uint64_t longest_turn_us;
+    uint64_t malformed, skipped, dropped, unsent; /* see cluster_core.h */
+    struct cluster_kind_metrics kinds[MESSAGE_KINDS];
+};
+
+void cluster_read_metrics(const struct cluster *cluster, struct cluster_metrics *metrics);

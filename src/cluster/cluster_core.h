@@ -18,25 +18,26 @@
 #include "base/slice.h"
 #include "cluster/bus.h"
 #include "cluster/loop.h"
+#include "cluster/message.h"
 #include "cluster/nodes.h"
+#include "cluster/subject.h"
 
 struct app_manager;
 struct channel_hub;
-struct cluster_message;
 struct config;
 struct reclaimer;
 struct workers;
 
-/* Kinds of messages (message.h) are below. */
-#define CLUSTER_KINDS 64
 #define CLUSTER_PARTS_MAX 16
 
 /* What a part is told. Each function may be NULL. They are called in the order in which the parts were added, `dispose`
  * in the reverse one. */
 struct cluster_part {
-    /* The bus came up, and this node's inbox and the subject of all nodes are in force; it went down. `up` comes again
-     * after `renamed`. */
+    /* The bus came up: publishing works, and what is subscribed to is not in force yet. */
+    void (*bus_up)(void *context);
+    /* After that this node's inbox and the subject of all nodes have come in force; again after `renamed`. */
     void (*up)(void *context);
+    /* The bus went down. Also called when it could not be reached at first. */
     void (*down)(void *context);
     /* After `up`: the nodes that were alive before have said hello again, or a second is over. */
     void (*gathered)(void *context);
@@ -48,6 +49,10 @@ struct cluster_part {
     void (*node_came)(void *context, unsigned node);
     void (*node_left)(void *context, unsigned node);
     void (*node_replaced)(void *context, unsigned before, unsigned now);
+    /* Add to the `hello` that this node says, and take what another one's says. Texts that are added live until the
+     * next call. */
+    void (*say_hello)(void *context, struct message_hello *hello);
+    void (*hello)(void *context, unsigned node, const struct message_hello *hello);
     /* This node has taken a new id: the others do not know what it told under the old one. */
     void (*renamed)(void *context);
     /* All clients have gone. This node says `bye` when each part that has this function has called cluster_core_left,
@@ -75,7 +80,8 @@ struct cluster_kind {
 struct cluster_core {
     struct loop *loop;
     struct bus *bus;
-    struct nodes *nodes;
+    struct subjects subjects;
+    struct nodes *nodes; /* made by node_messages.c */
     /* Of the process; some are NULL in tests. */
     const struct config *config;
     struct workers *workers;
@@ -86,21 +92,24 @@ struct cluster_core {
     bool up;             /* the bus is up */
     uint64_t run_number; /* of the last message of this node */
 
-    struct cluster_kind kinds[CLUSTER_KINDS];
+    struct cluster_kind kinds[MESSAGE_KINDS];
     struct cluster_part parts[CLUSTER_PARTS_MAX];
     unsigned part_count;
     unsigned leaving;                /* parts that have not called cluster_core_left yet */
     void (*all_left)(void *context); /* of cluster.c */
     void *all_left_context;
+    bool silent; /* `bye` was said: nothing is published any more */
 
     struct counter malformed; /* messages that do not parse */
     struct counter skipped;   /* of unknown kinds or versions */
     struct counter dropped;   /* from nodes that are dead, refused or not known */
     struct counter unsent;    /* the bus was down */
+    uint64_t malformed_logged_ms;
+    struct counter outages, outage_ms;  /* of those that are over */
+    atomic_uint_fast64_t down_since_ms; /* monotonic; 0: the bus is up */
 
-    /* For any thread. */
+    /* Read by any thread. */
     atomic_uint_fast64_t alive; /* as nodes_alive */
-    atomic_bool is_up;
 };
 
 /* Add a part, and the handler of a kind. Before the thread runs. */
@@ -108,9 +117,34 @@ void cluster_core_add_part(struct cluster_core *core, const struct cluster_part 
 void cluster_core_handle(struct cluster_core *core, unsigned kind, cluster_handler *handle, bool strangers,
                          void *context);
 
-/* Hands a message to the bus, after it has got the sender and its number. The caller keeps its reference. False: the
- * bus is down, and nothing is queued; what is to survive an outage goes through outgoing.h. */
+/* Encodes a message and hands it to the bus; kind and body are the caller's. False: the bus is down, and nothing is
+ * queued. What is to survive an outage goes through outgoing.h. */
+bool cluster_core_say(struct cluster_core *core, struct slice subject, struct cluster_message *message);
+bool cluster_core_say_to_all(struct cluster_core *core, struct cluster_message *message);
+bool cluster_core_say_to(struct cluster_core *core, struct node_id node, struct cluster_message *message);
+
+/* The same with an encoded message, which gets its sender and number now. It is published once only. The caller keeps
+ * its reference. */
 bool cluster_core_publish(struct cluster_core *core, struct slice subject, struct bus_bytes *bytes);
 
 /* A part that was told `leaving` has said all that it has to say. */
 void cluster_core_left(struct cluster_core *core);
+
+/* --- of cluster.c and node_messages.c --- */
+
+/* What the driver calls; the context is the core. */
+struct bus_events cluster_core_events(struct cluster_core *core);
+
+/* Call the parts. */
+void cluster_core_tell_up(struct cluster_core *core);
+void cluster_core_tell_down(struct cluster_core *core);
+void cluster_core_tell_gathered(struct cluster_core *core);
+void cluster_core_tell_came(struct cluster_core *core, unsigned node);
+void cluster_core_tell_gone(struct cluster_core *core, unsigned node);
+void cluster_core_tell_replaced(struct cluster_core *core, unsigned before, unsigned now);
+void cluster_core_tell_renamed(struct cluster_core *core);
+void cluster_core_say_hello(struct cluster_core *core, struct message_hello *hello);
+void cluster_core_take_hello(struct cluster_core *core, unsigned node, const struct message_hello *hello);
+void cluster_core_tell_leaving(struct cluster_core *core);
+void cluster_core_tell_turn_end(struct cluster_core *core);
+void cluster_core_dispose_parts(struct cluster_core *core);

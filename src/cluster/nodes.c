@@ -1,14 +1,11 @@
 #include "cluster/nodes.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/crypto.h"
 #include "base/log.h"
-#include "base/log_repeats.h"
 
 /* `hello` is said so often after the bus came up, with this time between. */
 #define HELLO_TIMES 3
@@ -55,22 +52,13 @@ struct nodes {
     unsigned gone_at;
 };
 
-static struct node_id draw_node_id(void) {
-    struct node_id id;
-
-    do
-        random_bytes(&id, sizeof id);
-    while (node_id_is_none(id));
-    return id;
-}
-
 struct nodes *nodes_create(const struct nodes_settings *settings, const struct nodes_hooks *hooks, uint64_t now_ms) {
     struct nodes *nodes = alloc_zero(sizeof *nodes);
 
     nodes->settings = *settings;
     nodes->hooks = *hooks;
-    nodes->own = draw_node_id();
-    nodes->version = settings->highest_version;
+    nodes->own = node_id_draw();
+    nodes->version = settings->versions.highest;
     nodes->ran_ms = nodes->spoke_ms = nodes->down_since_ms = nodes->came_ms = now_ms;
     return nodes;
 }
@@ -115,14 +103,11 @@ void nodes_release(struct nodes *nodes, unsigned number) {
 }
 
 static void choose_version(struct nodes *nodes) {
-    uint8_t version = nodes->settings.highest_version;
+    struct message_versions common = nodes->settings.versions;
 
-    for (uint64_t left = nodes->alive; left != 0; left &= left - 1) {
-        const struct node *node = &nodes->table[__builtin_ctzll(left)];
-        if (!node->no_version && node->highest_version < version)
-            version = node->highest_version;
-    }
-    nodes->version = version;
+    for (uint64_t left = nodes->alive; left != 0; left &= left - 1)
+        message_versions_narrow(&common, nodes->table[__builtin_ctzll(left)].versions);
+    nodes->version = common.highest;
 }
 
 static unsigned free_node_number(const struct nodes *nodes) {
@@ -205,7 +190,7 @@ static void rename_own_node(struct nodes *nodes, const char *why) {
 
     log_warning("cluster", "this node takes a new id: %s", why);
     nodes->replaced = before;
-    nodes->own = draw_node_id();
+    nodes->own = node_id_draw();
     nodes->up = nodes->gathering = false; /* until the new inbox is in force */
     nodes->hellos_left = 0;
     nodes->hooks.renamed(nodes->hooks.context, before);
@@ -359,15 +344,15 @@ static void copy_node_text(char text[NODE_TEXT_MAX], struct slice from) {
 }
 
 static void take_hello(struct nodes *nodes, struct node *node, const struct node_hello *hello) {
+    const struct message_versions own = nodes->settings.versions;
+
     copy_node_text(node->name, hello->name);
     copy_node_text(node->address, hello->address);
-    node->lowest_version = hello->lowest_version;
-    node->highest_version = hello->highest_version;
+    node->versions = hello->versions;
     node->started_ms = hello->started_ms;
     node->load = hello->load;
     node->awaited = false;
-    node->no_version = hello->lowest_version > nodes->settings.highest_version ||
-                       hello->highest_version < nodes->settings.lowest_version;
+    node->no_version = !message_versions_narrow(&(struct message_versions){own.lowest, own.highest}, node->versions);
     choose_version(nodes);
 }
 
@@ -383,8 +368,8 @@ static void log_versions(const struct nodes *nodes, const struct node *node) {
         log_error("cluster",
                   "node %s (%s) speaks versions %u to %u, this one %u to %u: they cannot work together; "
                   "upgrade one of them",
-                  node->name, node->address, node->lowest_version, node->highest_version,
-                  nodes->settings.lowest_version, nodes->settings.highest_version);
+                  node->name, node->address, node->versions.lowest, node->versions.highest,
+                  nodes->settings.versions.lowest, nodes->settings.versions.highest);
 }
 
 /* Enters a node that says hello for the first time. */

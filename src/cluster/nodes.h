@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/slice.h"
+#include "cluster/message.h"
 
 /* Numbers of nodes are below this one. */
 #define NODES_MAX 64
@@ -27,19 +28,6 @@
 #define NODE_TEXT_MAX 128
 /* Ids of nodes that have left; the oldest is forgotten first. */
 #define NODES_GONE_MAX 1024
-
-/* The id of a node's run: 128 random bits. All zero: none. */
-struct node_id {
-    uint64_t high, low;
-};
-
-static inline bool node_id_equal(struct node_id a, struct node_id b) {
-    return a.high == b.high && a.low == b.low;
-}
-
-static inline bool node_id_is_none(struct node_id id) {
-    return (id.high | id.low) == 0;
-}
 
 /* What a node says of itself for people. */
 struct node_load {
@@ -51,7 +39,7 @@ struct node_load {
 /* A `hello`. */
 struct node_hello {
     struct node_id replaces; /* none: the run is new */
-    uint8_t lowest_version, highest_version;
+    struct message_versions versions;
     uint64_t started_ms; /* wall clock */
     struct slice name, address;
     struct node_load load;
@@ -74,7 +62,7 @@ struct node {
     uint64_t heard_wall_ms; /* wall clock, as for those below */
     uint64_t came_wall_ms;
     uint64_t started_ms;
-    uint8_t lowest_version, highest_version;
+    struct message_versions versions;
     struct node_load load;
     char name[NODE_TEXT_MAX], address[NODE_TEXT_MAX];
 };
@@ -107,7 +95,7 @@ struct nodes_hooks {
 struct nodes_settings {
     uint64_t heartbeat_ms, timeout_ms;
     uint64_t outage_ms; /* all others are forgotten when the bus has been down for so long */
-    uint8_t lowest_version, highest_version;
+    struct message_versions versions;
 };
 
 struct nodes;
