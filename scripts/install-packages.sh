@@ -22,6 +22,7 @@ build | libsqlite3-dev               | apps in a file
 build | libmariadb-dev               | apps in MySQL and MariaDB
 build | libpq-dev                    | apps in PostgreSQL
 build | libnats-dev                  | nodes that share events over NATS
+build | libhiredis-dev               | nodes that share events over Redis
 build | libllhttp-dev node-llhttp    | the HTTP parser (node-llhttp: its C sources)
 test  | libcmocka-dev                | unit tests
 test  | node                         | end-to-end tests
@@ -34,6 +35,7 @@ test  | mariadb-server               | a store that the tests start
 test  | postgresql                   | another
 test  | pgbouncer                    | a pooler in front of it
 test  | nats-server                  | a message system between nodes
+test  | redis-server                 | another
 test  | openjdk-17-jdk-headless default-jdk-headless | for those that are Java programs, and clients for Java
 test  | maven                        | fetches them
 test  | nginx                        | proxies in front

@@ -5,6 +5,7 @@ import { DynamoDb } from './dynamodb.js';
 import { MariaDb } from './mariadb.js';
 import { Nats } from './nats.js';
 import { Postgres } from './postgres.js';
+import { Redis } from './redis.js';
 
 export const KINDS = {
   mariadb: MariaDb,
@@ -12,6 +13,7 @@ export const KINDS = {
   dynamodb: DynamoDb,
   cassandra: Cassandra,
   nats: Nats,
+  redis: Redis,
 };
 
 export function kindOf(name) {
