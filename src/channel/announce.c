@@ -23,10 +23,10 @@ static struct frame *member_frame(struct slice channel, const struct presence_me
     struct frame *frame;
 
     buffer_append(&data, SLICE("\"{\\\"user_id\\\":"));
-    buffer_append(&data, member->id_escaped);
+    buffer_append(&data, presence_member_id_escaped(member));
     if (added) {
         buffer_append(&data, SLICE(",\\\"user_info\\\":"));
-        buffer_append(&data, member->info_escaped);
+        buffer_append(&data, presence_member_info_escaped(member));
     }
     buffer_append(&data, SLICE("}\""));
     frame = event_frame(added ? SLICE("\"pusher_internal:member_added\"") : SLICE("\"pusher_internal:member_removed\""),

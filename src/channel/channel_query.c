@@ -147,7 +147,7 @@ void channel_append_users(struct app_slot *slot, struct slice name, struct buffe
     channel_unref(channel);
     member_list_each(list, member) {
         buffer_append(out, first ? SLICE("{\"id\":") : SLICE(",{\"id\":"));
-        buffer_append(out, member->id_json);
+        buffer_append(out, presence_member_id(member));
         buffer_append_byte(out, '}');
         first = false;
     }

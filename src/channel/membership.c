@@ -110,7 +110,7 @@ static enum attempt find_member_place(struct channel *channel, const struct join
     struct presence_members *members = &channel->members;
     uint32_t max_members = joining->join->max_members;
 
-    *member = presence_find(members, candidate->id, candidate->hash);
+    *member = presence_find(members, presence_member_key(candidate), candidate->hash);
     if (*member != NULL)
         return ATTEMPT_DONE;
     if (max_members != 0 && presence_count(members) >= max_members)

@@ -36,33 +36,31 @@ struct presence_member *presence_member_create(struct slice id, struct slice inf
     append_escaped(&text, info);
 
     member = alloc(sizeof *member + text.length);
-    memcpy(member->storage, text.data, text.length);
+    *member = (struct presence_member){
+        .hash = hash_bytes(id),
+        .info_length = (uint32_t)(text.length - info_escaped),
+        .id_length = (uint16_t)id_json,
+        .id_json_length = (uint16_t)(id_escaped - id_json),
+        .id_escaped_length = (uint16_t)(info_escaped - id_escaped),
+    };
     atomic_init(&member->references, 1);
-    member->connections = 0;
-    member->position = 0;
-    member->hash = hash_bytes(id);
-    member->next = NULL;
-    member->id = (struct slice){member->storage, id_json};
-    member->id_json = (struct slice){member->storage + id_json, id_escaped - id_json};
-    member->id_escaped = (struct slice){member->storage + id_escaped, info_escaped - id_escaped};
-    member->info_escaped = (struct slice){member->storage + info_escaped, text.length - info_escaped};
+    memcpy(member->storage, text.data, text.length);
     buffer_dispose(&text);
     return member;
 }
 
+static size_t member_texts_bytes(const struct presence_member *member) {
+    return (size_t)member->id_length + member->id_json_length + member->id_escaped_length + member->info_length;
+}
+
 size_t presence_member_bytes(const struct presence_member *member, bool first) {
-    size_t texts = (size_t)(member->info_escaped.data + member->info_escaped.length - member->storage);
-    size_t bytes = alloc_footprint(sizeof *member + texts) + PLACE_BYTES;
+    size_t bytes = alloc_footprint(sizeof *member + member_texts_bytes(member)) + PLACE_BYTES;
 
     if (first)
         bytes += alloc_footprint(sizeof(struct member_block)) +
                  alloc_footprint(sizeof(struct member_list) + 2 * sizeof(struct member_block *)) +
                  alloc_footprint(FIRST_BUCKETS * sizeof(struct presence_member *));
     return bytes;
-}
-
-static void member_ref(struct presence_member *member) {
-    atomic_fetch_add_explicit(&member->references, 1, memory_order_relaxed);
 }
 
 void presence_member_unref(struct presence_member *member) {
@@ -147,12 +145,19 @@ struct presence_member *presence_find(const struct presence_members *members, st
     if (members->bucket_count == 0)
         return NULL;
     member = members->buckets[hash & (members->bucket_count - 1)];
-    while (member != NULL && !(member->hash == hash && slice_equal(member->id, id)))
+    while (member != NULL && !(member->hash == hash && slice_equal(presence_member_key(member), id)))
         member = member->next;
     return member;
 }
 
 /* --- the list --- */
+
+struct presence_member *presence_last(const struct presence_members *members) {
+    const struct member_list *list = members->list;
+    const struct member_block *block = list != NULL ? list->blocks[list->block_count - 1] : NULL;
+
+    return block != NULL ? block->members[block->count - 1] : NULL;
+}
 
 /* Ensures that the head of the list has no other references and capacity for one more block; copies it if needed. */
 static void own_list(struct presence_members *members) {
@@ -189,7 +194,7 @@ static struct member_block *own_block(struct member_list *list, uint32_t index) 
     block->count = old->count;
     for (uint32_t i = 0; i < block->count; i++) {
         block->members[i] = old->members[i];
-        member_ref(block->members[i]);
+        presence_member_ref(block->members[i]);
     }
     list->blocks[index] = block;
     member_block_unref(old);
@@ -211,7 +216,7 @@ void presence_add(struct presence_members *members, struct presence_member *memb
     }
     block = own_block(list, list->block_count - 1);
     block->members[block->count++] = member;
-    member_ref(member);
+    presence_member_ref(member);
     member->position = list->count++;
     member->next = *bucket;
     *bucket = member;
@@ -259,7 +264,7 @@ void member_list_append_escaped(const struct member_list *list, struct buffer *o
         if (!first)
             buffer_append_byte(out, ',');
         first = false;
-        buffer_append(out, member->id_escaped);
+        buffer_append(out, presence_member_id_escaped(member));
     }
     buffer_append(out, SLICE("],\\\"hash\\\":{"));
     first = true;
@@ -267,13 +272,27 @@ void member_list_append_escaped(const struct member_list *list, struct buffer *o
         if (!first)
             buffer_append_byte(out, ',');
         first = false;
-        buffer_append(out, member->id_escaped);
+        buffer_append(out, presence_member_id_escaped(member));
         buffer_append_byte(out, ':');
-        buffer_append(out, member->info_escaped);
+        buffer_append(out, presence_member_info_escaped(member));
     }
     buffer_append(out, SLICE("}}}"));
 }
 
 struct slice presence_member_id(const struct presence_member *member) {
-    return member->id_json;
+    return (struct slice){member->storage + member->id_length, member->id_json_length};
+}
+
+void presence_member_append_info(const struct presence_member *member, struct buffer *out) {
+    struct buffer quoted = {0}, storage = {0};
+    struct slice escaped = presence_member_info_escaped(member);
+    struct json_value value = {JSON_TYPE_STRING, memchr(escaped.data, '\\', escaped.length) != NULL, {0}};
+
+    buffer_append_byte(&quoted, '"');
+    buffer_append(&quoted, escaped);
+    buffer_append_byte(&quoted, '"');
+    value.token = buffer_slice(&quoted);
+    buffer_append(out, json_decode_string(value, &storage));
+    buffer_dispose(&quoted);
+    buffer_dispose(&storage);
 }

@@ -24,18 +24,39 @@
 
 struct presence_member {
     atomic_uint references;
-    /* Protected by the channel's mutex. */
-    uint32_t connections; /* number of the user's connections in the channel */
-    uint32_t position;    /* position in the list */
-    uint64_t hash;
+    /* Protected by the channel's mutex, up to `told_by`. */
+    uint32_t connections;         /* number of the user's connections to this node in the channel */
+    uint32_t position;            /* position in the list */
+    uint32_t info_length;         /* of the escaped user_info; immutable */
+    uint64_t hash;                /* immutable */
     struct presence_member *next; /* next in the bucket of the hash table */
-    /* Immutable. The escaped forms can be copied into a JSON string as they are. */
-    struct slice id;           /* decoded */
-    struct slice id_json;      /* "1" */
-    struct slice id_escaped;   /* \"1\" */
-    struct slice info_escaped; /* {\"name\":\"x\"} */
-    char storage[];
+    /* Bit n: node n has the user; bit 0, this node, if `connections` is not 0. Alone, only bit 0 is ever set. */
+    uint64_t nodes;
+    uint64_t named;    /* bit n: the set of node n that is being taken in has named the user (remote.h) */
+    uint64_t since_ms; /* wall clock: when the user came to the node whose user_info this is; 0 without other nodes */
+    uint8_t told_by;   /* the number of that node */
+    /* Immutable: the lengths of the texts in `storage`, one behind the other, with user_info as the last. The escaped
+     * forms can be copied into a JSON string as they are. */
+    uint16_t id_length;         /* decoded */
+    uint16_t id_json_length;    /* "1" */
+    uint16_t id_escaped_length; /* \"1\" */
+    char storage[];             /* user_info: {\"name\":\"x\"} */
 };
+
+/* The texts of a member, valid as long as a reference to it: the id, decoded and escaped, and user_info. */
+static inline struct slice presence_member_key(const struct presence_member *member) {
+    return (struct slice){member->storage, member->id_length};
+}
+
+static inline struct slice presence_member_id_escaped(const struct presence_member *member) {
+    return (struct slice){member->storage + member->id_length + member->id_json_length, member->id_escaped_length};
+}
+
+static inline struct slice presence_member_info_escaped(const struct presence_member *member) {
+    struct slice id = presence_member_id_escaped(member);
+
+    return (struct slice){id.data + id.length, member->info_length};
+}
 
 /* The place of one connection in a presence channel. */
 struct presence_place {
@@ -51,11 +72,20 @@ struct presence_member *presence_member_create(struct slice id, struct slice inf
  * its turn, the thread for long lists one at a time. */
 size_t presence_member_bytes(const struct presence_member *member, bool first);
 
+/* Takes a reference. Any thread that has one, or holds the channel's mutex. */
+static inline struct presence_member *presence_member_ref(struct presence_member *member) {
+    atomic_fetch_add_explicit(&member->references, 1, memory_order_relaxed);
+    return member;
+}
+
 /* Drops a reference; NULL is ignored. Any thread. */
 void presence_member_unref(struct presence_member *member);
 
 /* Returns the user id as a JSON string with quotes. */
 struct slice presence_member_id(const struct presence_member *member);
+
+/* Appends the exact JSON text of user_info that the member was made with. */
+void presence_member_append_info(const struct presence_member *member, struct buffer *out);
 
 struct member_block {
     atomic_uint references;
@@ -105,6 +135,9 @@ void presence_add(struct presence_members *members, struct presence_member *memb
 
 /* Removes a member; the caller gets the table's reference. */
 void presence_remove(struct presence_members *members, struct presence_member *member);
+
+/* Returns the last member of the list, for emptying it; NULL if there are no members. Takes no reference. */
+struct presence_member *presence_last(const struct presence_members *members);
 
 /* Returns the current list with a reference for the caller; NULL if there are no members. */
 struct member_list *presence_snapshot(const struct presence_members *members);

@@ -118,7 +118,7 @@ static bool join(struct peer *peer, struct slice name, uint32_t max_members) {
                       (unsigned long long)list->entries[peer->own.index].joined);
     member_list_each(answers.members, member) {
         length += snprintf(text + length, sizeof text - (size_t)length, "%s\"%.*s\"", at_ + block_ == 0 ? "" : ",",
-                           SLICE_ARGS(member->id));
+                           SLICE_ARGS(presence_member_key(member)));
     }
     snprintf(text + length, sizeof text - (size_t)length, "]}");
     note(peer, text);

@@ -67,7 +67,7 @@ static unsigned read_list(const struct member_list *list, bool users[USERS]) {
 
     memset(users, 0, USERS * sizeof users[0]);
     member_list_each(list, member) {
-        unsigned user = (unsigned)strtoul(member->id.data + 5, NULL, 10);
+        unsigned user = (unsigned)strtoul(presence_member_key(member).data + 5, NULL, 10);
         assert_true(user < USERS);
         assert_false(users[user]);
         users[user] = true;
@@ -272,7 +272,8 @@ static void *read_lists(void *argument) {
         expected = presence_count(&members);
         last = over;
         pthread_mutex_unlock(&mutex);
-        member_list_each(list, member) count += member->id.length > 5 && memcmp(member->id.data, "user-", 5) == 0;
+        member_list_each(list, member) count +=
+            presence_member_key(member).length > 5 && memcmp(presence_member_key(member).data, "user-", 5) == 0;
         if (count != expected)
             atomic_fetch_add(&mistakes, 1);
         member_list_unref(list);
@@ -310,12 +311,40 @@ static void lists_are_read_while_the_members_change(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static void user_info_is_kept_to_the_byte(void **state) {
+    static const char *const infos[] = {"{}", "{\"a\":\"\\u00e9\\\\\\\"\"}", "{ \"a\" :\n\t[1.50,-0,\"\303\251\"]}"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof infos / sizeof infos[0]; i++) {
+        struct presence_member *member = presence_member_create(SLICE("a\"b"), slice_of(infos[i]));
+        struct buffer info = {0};
+        presence_member_append_info(member, &info);
+        assert_int_equal(info.length, strlen(infos[i]));
+        assert_memory_equal(info.data, infos[i], info.length);
+        assert_true(slice_equal(presence_member_key(member), SLICE("a\"b")));
+        assert_true(slice_equal(presence_member_id(member), SLICE("\"a\\\"b\"")));
+        buffer_dispose(&info);
+        presence_member_unref(member);
+    }
+}
+
+/* A user with a name takes no more than 200 bytes, with the place in the list and the table. */
+static void a_member_is_small(void **state) {
+    struct presence_member *member = presence_member_create(SLICE("user-12345"), SLICE("{\"name\":\"User 12345\"}"));
+
+    (void)state;
+    assert_in_range(presence_member_bytes(member, false), 1, 200);
+    presence_member_unref(member);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(lists_stay_as_they_were_while_members_come_and_go),
         TEST(a_change_copies_no_more_than_the_head_and_two_blocks),
         TEST(an_empty_channel_has_no_list),
         TEST(the_list_is_json_inside_a_json_string_byte_for_byte),
+        TEST(user_info_is_kept_to_the_byte),
+        TEST(a_member_is_small),
         TEST(lists_are_read_while_the_members_change),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
