@@ -1,19 +1,34 @@
 /*
  * GET /up, /up/{id}, /live, /ready and /accept-traffic: health checks for load balancers and supervisors. The answer is
- * one word, as body and as header.
+ * one word, as body and as header; another header names what is degraded.
  */
 #include <stdlib.h>
 
 #include "api/api_call.h"
 #include "base/alloc.h"
+#include "cluster/cluster.h"
 
 static void answer_health(struct api_call *call, unsigned status, const char *word) {
     struct buffer header = {0};
 
-    buffer_append(&header, SLICE("X-Health-Check: "));
-    buffer_append_string(&header, word);
-    buffer_append(&header, SLICE("\r\n"));
+    buffer_appendf(&header, "X-Health-Check: %s\r\n", word);
     api_answer_with(call, status, SLICE("text/plain; charset=utf-8"), buffer_slice(&header), slice_of(word));
+    buffer_dispose(&header);
+}
+
+/* Answers for a store of this health, and for the bus between nodes. */
+static void answer_serving(struct api_call *call, enum app_health health) {
+    const char *fault = cluster_fault(call->api->cluster);
+    bool store = health != APP_HEALTH_OK;
+    struct buffer header = {0};
+
+    if (!store && fault == NULL) {
+        answer_health(call, 200, "OK");
+        return;
+    }
+    buffer_appendf(&header, "X-Health-Check: DEGRADED\r\nX-Health-Cause: %s%s%s\r\n", store ? "store" : "",
+                   store && fault != NULL ? ", " : "", fault != NULL ? fault : "");
+    api_answer_with(call, 200, SLICE("text/plain; charset=utf-8"), buffer_slice(&header), SLICE("DEGRADED"));
     buffer_dispose(&header);
 }
 
@@ -38,7 +53,7 @@ static void answer_known_health(struct api_call *call) {
     if (is_draining(call) || health == APP_HEALTH_ERROR)
         answer_health(call, 503, "ERROR");
     else
-        answer_health(call, 200, health == APP_HEALTH_DEGRADED ? "DEGRADED" : "OK");
+        answer_serving(call, health);
 }
 
 static enum store_answer run_health_check(struct app_job *job, struct store_connection *connection) {
@@ -93,7 +108,7 @@ void api_get_up_app(struct api_call *call) {
     else if (is_draining(call) || !found || !call->lookup.app->enabled)
         answer_health(call, 503, "ERROR");
     else
-        answer_health(call, 200, app_manager_health(call->api->apps) == APP_HEALTH_OK ? "OK" : "DEGRADED");
+        answer_serving(call, app_manager_health(call->api->apps));
 }
 
 void api_get_live(struct api_call *call) {
