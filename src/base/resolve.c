@@ -14,9 +14,9 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 
-/* A lookup in progress, shared by the caller and the thread. The thread may run longer than the caller waits; the last
+/* Shared by the caller and the thread. The thread may run longer than the caller waits; the last
  * of the two frees the lookup. */
-struct lookup {
+struct resolve_lookup {
     atomic_int references;
     int done_fd;
     atomic_int code; /* result of getaddrinfo; valid when done_fd is readable */
@@ -26,10 +26,11 @@ struct lookup {
     char port[8];
 };
 
-static void lookup_unref(struct lookup *lookup) {
+static void lookup_unref(struct resolve_lookup *lookup) {
     if (atomic_fetch_sub(&lookup->references, 1) != 1)
         return;
-    close(lookup->done_fd);
+    if (lookup->done_fd >= 0)
+        close(lookup->done_fd);
     if (lookup->found != NULL)
         freeaddrinfo(lookup->found);
     free(lookup->host);
@@ -43,7 +44,7 @@ static int look_up(const char *host, const char *port, int flags, struct addrinf
 }
 
 static void *run_lookup(void *context) {
-    struct lookup *lookup = context;
+    struct resolve_lookup *lookup = context;
 
     atomic_store(&lookup->code, look_up(lookup->host, lookup->port, 0, &lookup->found));
     eventfd_write(lookup->done_fd, 1);
@@ -51,37 +52,58 @@ static void *run_lookup(void *context) {
     return NULL;
 }
 
-struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct deadline *deadline,
-                                   struct error *error) {
-    struct addrinfo *found = NULL;
-    struct lookup *lookup;
-    char digits[8];
+struct resolve_lookup *resolve_begin(const char *host, uint16_t port, struct error *error) {
+    struct resolve_lookup *lookup = alloc_zero(sizeof *lookup);
 
-    snprintf(digits, sizeof digits, "%u", port);
-    if (look_up(host, digits, AI_NUMERICHOST, &found) == 0)
-        return found;
-    lookup = alloc_zero(sizeof *lookup);
     atomic_init(&lookup->references, 2);
     lookup->host = alloc_copy(host, strlen(host));
-    memcpy(lookup->port, digits, sizeof digits);
+    snprintf(lookup->port, sizeof lookup->port, "%u", port);
     lookup->done_fd = eventfd(0, EFD_CLOEXEC);
     if (lookup->done_fd < 0)
         error_set(error, "%s", strerror(errno));
-    if (lookup->done_fd < 0 || !thread_start_detached("resolve", run_lookup, lookup, error)) {
-        error_prefix(error, "the name cannot be looked up");
+    if (lookup->done_fd >= 0 && look_up(host, lookup->port, AI_NUMERICHOST, &lookup->found) == 0) {
+        eventfd_write(lookup->done_fd, 1);
         lookup_unref(lookup);
-        lookup_unref(lookup);
-        return NULL;
+        return lookup;
     }
-    if (!deadline_wait_or_fail(deadline, lookup->done_fd, POLLIN, error)) {
-        error_prefix(error, "looking the name up");
-    } else if (atomic_load(&lookup->code) != 0) {
-        error_set(error, "%s", gai_strerror(atomic_load(&lookup->code)));
-    } else {
-        found = lookup->found;
-        lookup->found = NULL;
-    }
+    if (lookup->done_fd >= 0 && thread_start_detached("resolve", run_lookup, lookup, error))
+        return lookup;
+    error_prefix(error, "the name cannot be looked up");
     lookup_unref(lookup);
+    lookup_unref(lookup);
+    return NULL;
+}
+
+int resolve_fd(const struct resolve_lookup *lookup) {
+    return lookup->done_fd;
+}
+
+struct addrinfo *resolve_take(struct resolve_lookup *lookup, struct error *error) {
+    struct addrinfo *found = lookup->found;
+
+    if (atomic_load(&lookup->code) != 0)
+        error_set(error, "%s", gai_strerror(atomic_load(&lookup->code)));
+    lookup->found = NULL;
+    return found;
+}
+
+void resolve_end(struct resolve_lookup *lookup) {
+    if (lookup != NULL)
+        lookup_unref(lookup);
+}
+
+struct addrinfo *resolve_addresses(const char *host, uint16_t port, const struct deadline *deadline,
+                                   struct error *error) {
+    struct resolve_lookup *lookup = resolve_begin(host, port, error);
+    struct addrinfo *found = NULL;
+
+    if (lookup == NULL)
+        return NULL;
+    if (deadline_wait_or_fail(deadline, lookup->done_fd, POLLIN, error))
+        found = resolve_take(lookup, error);
+    else
+        error_prefix(error, "looking the name up");
+    resolve_end(lookup);
     return found;
 }
 

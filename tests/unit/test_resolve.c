@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -67,6 +68,31 @@ static void nobody_is_waited_for_when_it_is_time_to_stop(void **state) {
     close(cancel_fd);
 }
 
+static void a_lookup_ends_without_anybody_who_waits(void **state) {
+    static const char *const hosts[] = {"127.0.0.1", "localhost", "no-such-host.invalid"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
+        struct resolve_lookup *left = resolve_begin(hosts[i], 6379, NULL);
+        struct resolve_lookup *lookup = resolve_begin(hosts[i], 6379, NULL);
+        struct pollfd ready = {.fd = resolve_fd(lookup), .events = POLLIN};
+        struct error error = {0};
+        struct addrinfo *found;
+        resolve_end(left);
+        assert_int_equal(poll(&ready, 1, 120000), 1);
+        found = resolve_take(lookup, &error);
+        if (i < 2) {
+            assert_non_null(found);
+            freeaddrinfo(found);
+            assert_null(resolve_take(lookup, &error));
+        } else {
+            assert_null(found);
+            assert_true(error.text[0] != '\0');
+        }
+        resolve_end(lookup);
+    }
+}
+
 static void a_thread_that_cannot_be_started_is_named_with_the_reason(void **state) {
     const struct deadline deadline = deadline_after(120000, -1);
     struct error error = {0};
@@ -85,6 +111,7 @@ int main(void) {
         cmocka_unit_test(addresses_bear_the_port),
         cmocka_unit_test(an_unknown_name_is_refused_in_words),
         cmocka_unit_test(nobody_is_waited_for_when_it_is_time_to_stop),
+        cmocka_unit_test(a_lookup_ends_without_anybody_who_waits),
         cmocka_unit_test(a_thread_that_cannot_be_started_is_named_with_the_reason),
     };
 
