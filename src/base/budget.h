@@ -39,6 +39,7 @@ enum budget_kind {
     BUDGET_DELTAS,      /* texts that deltas are based on, with their conflation keys */
     BUDGET_WEBHOOKS,    /* webhook events that wait */
     BUDGET_HANDOVER,    /* what waits on its way between the two processes of an upgrade */
+    BUDGET_CLUSTER,     /* what waits on its way to other nodes and from them */
     BUDGET_KIND_COUNT,
 };
 

@@ -133,7 +133,7 @@ static const struct field terminate_rows[] = {
     TEXT(message_terminate, app, APP),
     TEXT(message_terminate, user_id, USER),
     FLAG(message_terminate, reconnect),
-    NUMBER(message_terminate, published_ms),
+    NUMBER(message_terminate, waited_ms),
 };
 static const struct field change_rows[] = {
     TEXT(message_change, app, APP),   TEXT(message_change, channel, CHANNEL),
@@ -300,18 +300,6 @@ void message_seal(struct bus_bytes *bytes, struct node_id sender, uint64_t numbe
     write_number(at, number, 8);
 }
 
-static void add_element(struct buffer *list, const struct fields *fields, const void *element) {
-    size_t size = fields_size(fields, element);
-    char *at;
-
-    buffer_reserve(list, 4 + size);
-    at = write_number(list->data + list->length, size, 4);
-    write_fields(at, fields, element);
-    list->length += 4 + size;
-}
-
-/* --- reading --- */
-
 static bool take_wire_number(struct slice *rest, size_t bytes, uint64_t *number) {
     if (rest->length < bytes)
         return false;
@@ -331,6 +319,52 @@ static bool take_wire_text(struct slice *rest, struct slice *text) {
     *rest = slice_skip(*rest, (size_t)length);
     return true;
 }
+
+/* Finds a number of a body that this program has encoded. */
+static char *encoded_number(struct bus_bytes *bytes, size_t offset) {
+    const struct fields *fields = &kinds[(unsigned char)bytes->data[1]].fields;
+    struct slice rest = {bytes->data + MESSAGE_HEADER_BYTES, bytes->length - MESSAGE_HEADER_BYTES}, text;
+
+    for (unsigned i = 0; i < fields->count && fields->list[i].offset != offset; i++)
+        if (fields->list[i].form <= FORM_FLAG)
+            rest = slice_skip(rest, fields->list[i].size);
+        else
+            take_wire_text(&rest, &text);
+    return bytes->data + bytes->length - rest.length;
+}
+
+void message_note_wait(struct bus_bytes *bytes, uint64_t waited_ms) {
+    struct slice rest;
+    uint64_t left_ms;
+    char *at;
+
+    switch ((unsigned char)bytes->data[1]) {
+    case MESSAGE_TERMINATE:
+        write_number(encoded_number(bytes, offsetof(struct message_terminate, waited_ms)), waited_ms, 8);
+        break;
+    case MESSAGE_EVENT:
+        at = encoded_number(bytes, offsetof(struct message_event, left_ms));
+        rest = (struct slice){at, 8};
+        take_wire_number(&rest, 8, &left_ms);
+        if (left_ms != 0)
+            write_number(at, left_ms > waited_ms ? left_ms - waited_ms : 1, 8);
+        break;
+    default:
+        break;
+    }
+}
+
+static void add_element(struct buffer *list, const struct fields *fields, const void *element) {
+    size_t size = fields_size(fields, element);
+    char *at;
+
+    buffer_reserve(list, 4 + size);
+    at = write_number(list->data + list->length, size, 4);
+    write_fields(at, fields, element);
+    list->length += 4 + size;
+}
+
+/* --- reading --- */
 
 static bool is_json(struct slice text, bool only_string) {
     struct json_value value;

@@ -136,11 +136,11 @@ struct message_event {
     uint64_t left_ms;      /* of an event to keep: until it expires; 0: it does not */
 };
 
-/* Close the connections of a user that were made before `published_ms`. */
+/* Close the connections of a user. */
 struct message_terminate {
     struct slice app, user_id;
-    bool reconnect; /* their clients are to come back at once */
-    uint64_t published_ms;
+    bool reconnect;     /* their clients are to come back at once */
+    uint64_t waited_ms; /* connections that were made since then stay */
 };
 
 /* A change of the sender's own set of a channel. */
@@ -285,6 +285,10 @@ struct bus_bytes *message_encode(const struct cluster_message *message);
 
 /* Writes the sender and its running number into an encoded message, when it is published: other threads encode. */
 void message_seal(struct bus_bytes *bytes, struct node_id sender, uint64_t number);
+
+/* Writes into an encoded message that is not published yet how long it has waited, where that matters: TERMINATE, and
+ * the time that is left of an EVENT. */
+void message_note_wait(struct bus_bytes *bytes, uint64_t waited_ms);
 
 enum message_result {
     MESSAGE_GOOD,

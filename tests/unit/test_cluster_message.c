@@ -431,6 +431,36 @@ static void elements_of_elements_are_checked(void **state) {
     buffer_dispose(&inner);
 }
 
+static void a_message_says_how_long_it_has_waited(void **state) {
+    struct cluster_message message = example_of(MESSAGE_TERMINATE), read;
+    struct bus_bytes *bytes = message_encode(&message);
+
+    (void)state;
+    message_note_wait(bytes, 1234);
+    assert_int_equal(message_decode(slice_of_bytes(bytes), &read, NULL), MESSAGE_GOOD);
+    assert_text(read.terminate.user_id, "anna");
+    assert_int_equal(read.terminate.waited_ms, 1234);
+    bus_bytes_unref(bytes);
+
+    message = example_of(MESSAGE_EVENT);
+    bytes = message_encode(&message);
+    message_note_wait(bytes, 1000);
+    assert_int_equal(message_decode(slice_of_bytes(bytes), &read, NULL), MESSAGE_GOOD);
+    assert_int_equal(read.event.left_ms, 59000);
+    message_note_wait(bytes, 59000);
+    assert_int_equal(message_decode(slice_of_bytes(bytes), &read, NULL), MESSAGE_GOOD);
+    assert_int_equal(read.event.left_ms, 1); /* 0 would be without end */
+    assert_int_equal(read.event.published_ms, 1772618400123);
+    bus_bytes_unref(bytes);
+
+    message.event.left_ms = 0;
+    bytes = message_encode(&message);
+    message_note_wait(bytes, 1000);
+    assert_int_equal(message_decode(slice_of_bytes(bytes), &read, NULL), MESSAGE_GOOD);
+    assert_int_equal(read.event.left_ms, 0);
+    bus_bytes_unref(bytes);
+}
+
 static void unknown_kinds_and_versions_have_a_valid_header(void **state) {
     struct cluster_message message = example_of(MESSAGE_BYE), header;
     struct bus_bytes *bytes = message_encode(&message);
@@ -529,6 +559,7 @@ int main(void) {
         cmocka_unit_test(texts_are_checked),
         cmocka_unit_test(a_flag_is_0_or_1),
         cmocka_unit_test(elements_of_elements_are_checked),
+        cmocka_unit_test(a_message_says_how_long_it_has_waited),
         cmocka_unit_test(unknown_kinds_and_versions_have_a_valid_header),
         cmocka_unit_test(hello_is_read_in_every_version),
         cmocka_unit_test(only_what_has_one_large_element_is_over_64_kb),
