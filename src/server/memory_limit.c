@@ -46,7 +46,7 @@ void memory_limit_apply(const struct config *config) {
 }
 
 bool memory_refusals_due(struct memory_refusals *refusals, uint64_t now_ms, char text[MEMORY_REFUSALS_TEXT]) {
-    char kinds[400] = "";
+    char kinds[448] = "";
     uint64_t sum = 0;
     size_t length = 0;
 

@@ -48,7 +48,7 @@ static void many_refusals_of_all_kinds_fit_the_line(void **state) {
     for (enum budget_kind kind = 0; kind < BUDGET_KIND_COUNT; kind++)
         refusals.told[kind] = budget_refusals(kind) + 1; /* as if the counter had gone around: the largest number */
     assert_true(memory_refusals_due(&refusals, 0, text));
-    assert_non_null(strstr(text, "handover 18446744073709551615); "));
+    assert_non_null(strstr(text, "cluster 18446744073709551615); "));
     assert_non_null(strstr(text, "(memory.limit_mb)"));
 }
 
