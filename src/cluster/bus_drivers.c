@@ -1,6 +1,8 @@
 #include "cluster/bus.h"
+#include "cluster/redis/redis_bus.h"
 
 static const struct bus_driver *const bus_drivers[] = {
+    &redis_bus_driver,
     NULL,
 };
 

@@ -1,0 +1,440 @@
+#include "cluster/redis/redis_bus.h"
+
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/backoff.h"
+#include "base/buffer.h"
+#include "base/crypto.h"
+#include "base/list.h"
+#include "cluster/redis/redis_pipeline.h"
+#include "cluster/redis/redis_sentinel.h"
+#include "cluster/redis/redis_subscriber.h"
+#include "cluster/redis/redis_tls.h"
+#include "config/config_redis.h"
+
+/* An attempt to come up may take so long: the first one is generous, since nothing else can be done meanwhile. */
+#define FIRST_ATTEMPT_MS 5000
+#define ATTEMPT_MS 1000
+
+#define PAUSE_FIRST_MS 100
+#define PAUSE_LAST_MS 1000
+
+/* The pause grows until the bus was up for this long. */
+#define STEADY_MS 5000
+
+#define PROBE_ARRIVES_MS 6000
+
+/* Redis closes a subscriber for which 32 MB wait, unless it is configured otherwise. */
+#define MESSAGE_BYTES_MAX (16 * 1024 * 1024)
+
+enum redis_bus_phase { BUS_IDLE, BUS_PAUSING, BUS_LOCATING, BUS_CONNECTING, BUS_CHECKING, BUS_UP, BUS_CLOSED };
+
+/* One of the two connections: where to, and as whom. */
+struct redis_end {
+    struct config_redis_server server;
+    struct redis_place place;
+    struct redis_access access;
+};
+
+struct redis_bus {
+    struct bus bus;
+    struct loop *loop;
+    SSL_CTX *tls;
+    struct redis_end publishes, subscribes;
+    struct redis_pipeline publisher;
+    struct redis_subscriber subscriber;
+    struct redis_sentinels *sentinels; /* NULL: the master is at the configured address */
+
+    enum redis_bus_phase phase;
+    bool told_down;          /* since it was last up */
+    bool tried;              /* the first attempt is over */
+    struct loop_timer timer; /* of the attempt, of the pause, of closing */
+    uint64_t attempt_ends_ms, up_since_ms;
+    uint32_t pause_ms;
+
+    struct buffer probe_subject;
+    struct bus_bytes *probe_bytes;
+    bool probe_in_force;
+    bool probe_out; /* published, and not received */
+    uint64_t probe_at_ms;
+    struct redis_request role;
+    bool asking_role;
+
+    void (*closed)(void *context);
+    void *closed_context;
+};
+
+static struct redis_bus *redis_bus_of(const struct bus *bus) {
+    return container_of(bus, struct redis_bus, bus);
+}
+
+/* --- down --- */
+
+static void drop_redis_connections(struct redis_bus *bus) {
+    redis_pipeline_close(&bus->publisher);
+    redis_subscriber_close(&bus->subscriber);
+    if (bus->sentinels != NULL)
+        redis_sentinels_close(bus->sentinels);
+    bus->probe_in_force = bus->probe_out = false;
+    bus->subscriber.held = true;
+}
+
+/* Half of the pause is random, so that nodes do not come all at once. */
+static void pause_redis_bus(struct redis_bus *bus) {
+    uint32_t random, half;
+
+    bus->pause_ms = backoff_next_ms(bus->pause_ms, PAUSE_FIRST_MS, PAUSE_LAST_MS);
+    half = bus->pause_ms / 2;
+    random_bytes(&random, sizeof random);
+    bus->phase = BUS_PAUSING;
+    loop_timer_set(bus->loop, &bus->timer, half + random % (half + 1));
+}
+
+static void finish_redis_close(struct redis_bus *bus) {
+    drop_redis_connections(bus);
+    bus->phase = BUS_CLOSED;
+    if (bus->closed == NULL)
+        return;
+    loop_timer_set(bus->loop, &bus->timer, 0);
+}
+
+static void fail_redis_bus(struct redis_bus *bus, const char *why) {
+    struct error error;
+
+    error_set(&error, "%s", why);
+    if (bus->closed != NULL) {
+        finish_redis_close(bus);
+        return;
+    }
+    if (bus->phase == BUS_UP && loop_now_ms(bus->loop) - bus->up_since_ms >= STEADY_MS)
+        bus->pause_ms = 0;
+    drop_redis_connections(bus);
+    bus->tried = true;
+    pause_redis_bus(bus);
+    if (bus->told_down)
+        return;
+    bus->told_down = true;
+    bus->bus.events.down(bus->bus.events.context, error.text);
+}
+
+/* --- up --- */
+
+static void publish_redis_probe(struct redis_bus *bus) {
+    redis_pipeline_publish(&bus->publisher, SLICE("PUBLISH"), buffer_slice(&bus->probe_subject), bus->probe_bytes);
+    bus->probe_out = true;
+    bus->probe_at_ms = loop_now_ms(bus->loop);
+}
+
+static void check_redis_bus(struct redis_bus *bus) {
+    if (bus->phase != BUS_CONNECTING || !bus->probe_in_force || !redis_pipeline_is_up(&bus->publisher))
+        return;
+    bus->phase = BUS_CHECKING;
+    publish_redis_probe(bus);
+    redis_pipeline_flush(&bus->publisher);
+}
+
+static void take_redis_probe(struct redis_bus *bus) {
+    bus->probe_out = false;
+    if (bus->phase != BUS_CHECKING)
+        return;
+    bus->phase = BUS_UP;
+    bus->tried = true;
+    bus->told_down = false;
+    bus->up_since_ms = loop_now_ms(bus->loop);
+    loop_timer_end(bus->loop, &bus->timer);
+    bus->subscriber.held = false;
+    bus->bus.events.up(bus->bus.events.context);
+}
+
+static void on_redis_role(struct redis_request *request, const struct redis_value *value) {
+    struct redis_bus *bus = container_of(request, struct redis_bus, role);
+    struct error error;
+
+    bus->asking_role = false;
+    if (value != NULL && !redis_role_is_master(value, &error) && bus->publisher.connection != NULL)
+        redis_connection_fail(bus->publisher.connection, "%s", error.text);
+}
+
+/* The message of the probe before was published 5 seconds ago. If it was longer, this thread was stopped itself, and
+ * has perhaps not read it yet. */
+static void on_publisher_probe(void *context) {
+    static const struct slice role = SLICE_INIT("ROLE");
+    struct redis_bus *bus = context;
+    bool late = loop_now_ms(bus->loop) - bus->probe_at_ms > PROBE_ARRIVES_MS;
+
+    if (bus->probe_out && !late && bus->subscriber.connection != NULL) {
+        redis_connection_fail(bus->subscriber.connection, "messages that are published do not arrive");
+        return;
+    }
+    publish_redis_probe(bus);
+    if (bus->asking_role)
+        return;
+    bus->asking_role = true;
+    bus->role.answered = on_redis_role;
+    redis_pipeline_request(&bus->publisher, &bus->role, &role, 1);
+}
+
+static void on_redis_end_up(void *context) {
+    check_redis_bus(context);
+}
+
+static void on_redis_end_lost(void *context, const char *why) {
+    fail_redis_bus(context, why);
+}
+
+static void on_redis_in_force(void *context, struct slice subject) {
+    struct redis_bus *bus = context;
+
+    if (!slice_equal(subject, buffer_slice(&bus->probe_subject))) {
+        bus->bus.events.in_force(bus->bus.events.context, subject);
+        return;
+    }
+    bus->probe_in_force = true;
+    check_redis_bus(bus);
+}
+
+static void on_redis_message(void *context, struct bus_message *message) {
+    struct redis_bus *bus = context;
+
+    if (!slice_equal(message->subject, buffer_slice(&bus->probe_subject))) {
+        bus->bus.events.message(bus->bus.events.context, message);
+        return;
+    }
+    message->release(message);
+    take_redis_probe(bus);
+}
+
+/* --- an attempt --- */
+
+static uint64_t left_of_redis_attempt(const struct redis_bus *bus) {
+    uint64_t now_ms = loop_now_ms(bus->loop);
+
+    return bus->attempt_ends_ms > now_ms ? bus->attempt_ends_ms - now_ms : 0;
+}
+
+static void connect_redis_bus(struct redis_bus *bus) {
+    /* The attempt's own timer speaks for what is not done in time. */
+    uint64_t timeout_ms = left_of_redis_attempt(bus);
+
+    bus->phase = BUS_CONNECTING;
+    redis_subscriber_open(&bus->subscriber, &bus->subscribes.place, &bus->subscribes.access, timeout_ms);
+    redis_pipeline_open(&bus->publisher, &bus->publishes.place, &bus->publishes.access, timeout_ms);
+}
+
+static void on_redis_master_found(void *context, const struct redis_place *master) {
+    struct redis_bus *bus = context;
+
+    if (bus->phase != BUS_LOCATING)
+        return;
+    bus->publishes.place = bus->subscribes.place = *master;
+    connect_redis_bus(bus);
+}
+
+static void on_redis_master_failed(void *context, const char *why) {
+    fail_redis_bus(context, why);
+}
+
+static void on_redis_master_switched(void *context) {
+    fail_redis_bus(context, "Sentinel has named another master of Redis");
+}
+
+static void begin_redis_attempt(struct redis_bus *bus) {
+    uint64_t timeout_ms = bus->tried ? ATTEMPT_MS : FIRST_ATTEMPT_MS;
+
+    bus->attempt_ends_ms = loop_now_ms(bus->loop) + timeout_ms;
+    /* The connections end earlier, and know more. */
+    loop_timer_set(bus->loop, &bus->timer, timeout_ms + 50);
+    if (bus->sentinels == NULL) {
+        connect_redis_bus(bus);
+        return;
+    }
+    bus->phase = BUS_LOCATING;
+    redis_sentinels_ask(bus->sentinels, timeout_ms);
+}
+
+static void give_up_redis_attempt(struct redis_bus *bus) {
+    const struct redis_end *end = &bus->subscribes;
+    struct error error;
+
+    if (bus->phase == BUS_CHECKING)
+        error_set(&error, "Redis at %s:%u (%s): a message that was published to %s:%u (%s) did not arrive here in time",
+                  end->place.host, end->place.port, end->access.key, bus->publishes.place.host,
+                  bus->publishes.place.port, bus->publishes.access.key);
+    else
+        error_set(&error, "Redis at %s:%u (%s): no answer in time", end->place.host, end->place.port, end->access.key);
+    fail_redis_bus(bus, error.text);
+}
+
+static void on_redis_bus_timer(struct loop_timer *timer) {
+    struct redis_bus *bus = container_of(timer, struct redis_bus, timer);
+
+    if (bus->phase == BUS_CLOSED)
+        bus->closed(bus->closed_context);
+    else if (bus->closed != NULL)
+        finish_redis_close(bus);
+    else if (bus->phase == BUS_PAUSING)
+        begin_redis_attempt(bus);
+    else
+        give_up_redis_attempt(bus);
+}
+
+/* --- the functions of a driver --- */
+
+static void start_redis_bus(struct bus *given) {
+    begin_redis_attempt(redis_bus_of(given));
+}
+
+static bool publish_on_redis_bus(struct bus *given, struct slice subject, struct bus_bytes *bytes) {
+    struct redis_bus *bus = redis_bus_of(given);
+
+    if (bus->phase != BUS_UP || bus->closed != NULL)
+        return false;
+    redis_pipeline_publish(&bus->publisher, SLICE("PUBLISH"), subject, bytes);
+    return true;
+}
+
+static void flush_redis_bus(struct bus *given) {
+    struct redis_bus *bus = redis_bus_of(given);
+
+    redis_pipeline_flush(&bus->publisher);
+    redis_subscriber_flush(&bus->subscriber);
+}
+
+static void subscribe_on_redis_bus(struct bus *given, struct slice subject) {
+    redis_subscriber_add(&redis_bus_of(given)->subscriber, subject);
+}
+
+static void unsubscribe_on_redis_bus(struct bus *given, struct slice subject) {
+    redis_subscriber_end(&redis_bus_of(given)->subscriber, subject);
+}
+
+static void tell_redis_bus_state(const struct bus *given, struct bus_state *state) {
+    const struct redis_bus *bus = redis_bus_of(given);
+
+    *state = (struct bus_state){.up = bus->phase == BUS_UP,
+                                .waiting_bytes = redis_pipeline_waiting(&bus->publisher),
+                                .max_message_bytes = MESSAGE_BYTES_MAX};
+}
+
+static void close_redis_bus(struct bus *given, uint64_t within_ms, void (*closed)(void *context), void *context) {
+    struct redis_bus *bus = redis_bus_of(given);
+    bool idle = bus->phase != BUS_UP || redis_pipeline_is_idle(&bus->publisher);
+
+    bus->closed = closed;
+    bus->closed_context = context;
+    redis_pipeline_flush(&bus->publisher);
+    loop_timer_set(bus->loop, &bus->timer, idle ? 0 : within_ms);
+}
+
+/* Redis has carried out all that was published. */
+static void on_publisher_idle(void *context) {
+    struct redis_bus *bus = context;
+
+    if (bus->closed != NULL && bus->phase == BUS_UP)
+        finish_redis_close(bus);
+}
+
+static void destroy_redis_bus(struct bus *given) {
+    struct redis_bus *bus = redis_bus_of(given);
+
+    drop_redis_connections(bus);
+    loop_timer_end(bus->loop, &bus->timer);
+    redis_sentinels_destroy(bus->sentinels);
+    redis_subscriber_dispose(&bus->subscriber);
+    config_redis_server_dispose(&bus->publishes.server);
+    config_redis_server_dispose(&bus->subscribes.server);
+    buffer_dispose(&bus->probe_subject);
+    bus_bytes_unref(bus->probe_bytes);
+    SSL_CTX_free(bus->tls);
+    free(bus);
+}
+
+/* --- creating it --- */
+
+static void set_up_redis_end(struct redis_end *end, const struct config *config, enum config_redis_use use,
+                             const char *label) {
+    const char *key = config_redis_server(config, use, &end->server);
+
+    redis_place_set(&end->place, slice_of(end->server.host), end->server.port);
+    end->access = (struct redis_access){.key = key,
+                                        .username = end->server.username,
+                                        .password = end->server.password,
+                                        .db = end->server.db,
+                                        .label = label,
+                                        .master_only = true};
+}
+
+/* Makes the context of TLS if a connection wants it. */
+static bool set_up_redis_tls(struct redis_bus *bus, const struct config *config, struct error *error) {
+    const struct redis_tls_files files = {config->database.redis.tls.ca_path, config->database.redis.tls.cert_path,
+                                          config->database.redis.tls.key_path};
+    bool sentinel = config_redis_uses_sentinel(config, CONFIG_REDIS_PUBLISH) && config->database.redis.tls.enabled;
+
+    if (!bus->publishes.server.tls && !bus->subscribes.server.tls && !sentinel)
+        return true;
+    bus->tls = redis_tls_context(&files, error);
+    bus->publishes.access.tls = bus->publishes.server.tls ? bus->tls : NULL;
+    bus->subscribes.access.tls = bus->subscribes.server.tls ? bus->tls : NULL;
+    return bus->tls != NULL;
+}
+
+static void set_up_redis_probe(struct redis_bus *bus, const struct config *config) {
+    unsigned char random[16];
+
+    random_bytes(random, sizeof random);
+    buffer_appendf(&bus->probe_subject, "%scurlew1:probe:", config->adapter.redis.prefix);
+    for (size_t i = 0; i < sizeof random; i++)
+        buffer_appendf(&bus->probe_subject, "%02x", random[i]);
+    bus->probe_bytes = bus_bytes_create(0);
+    redis_subscriber_add(&bus->subscriber, buffer_slice(&bus->probe_subject));
+}
+
+static struct bus *create_redis_bus(struct loop *loop, const struct config *config, const struct bus_events *events,
+                                    struct error *error) {
+    struct redis_bus *bus = alloc_zero(sizeof *bus);
+    const struct redis_pipeline_events publisher_events = {.up = on_redis_end_up,
+                                                           .lost = on_redis_end_lost,
+                                                           .probe = on_publisher_probe,
+                                                           .idle = on_publisher_idle,
+                                                           .context = bus};
+    const struct redis_subscriber_events subscriber_events = {.up = on_redis_end_up,
+                                                              .lost = on_redis_end_lost,
+                                                              .in_force = on_redis_in_force,
+                                                              .message = on_redis_message,
+                                                              .context = bus};
+    const struct redis_sentinels_events sentinels_events = {on_redis_master_found, on_redis_master_failed,
+                                                            on_redis_master_switched, bus};
+
+    bus->bus = (struct bus){&redis_bus_driver, *events};
+    bus->loop = loop;
+    bus->timer.fire = on_redis_bus_timer;
+    redis_pipeline_init(&bus->publisher, loop, &publisher_events);
+    redis_subscriber_init(&bus->subscriber, loop, REDIS_PLAIN, &subscriber_events);
+    bus->subscriber.held = true;
+    set_up_redis_end(&bus->publishes, config, CONFIG_REDIS_PUBLISH, "curlew-publisher");
+    set_up_redis_end(&bus->subscribes, config, CONFIG_REDIS_SUBSCRIBE, "curlew-subscriber");
+    set_up_redis_probe(bus, config);
+    if (!set_up_redis_tls(bus, config, error)) {
+        destroy_redis_bus(&bus->bus);
+        return NULL;
+    }
+    if (config_redis_uses_sentinel(config, CONFIG_REDIS_PUBLISH))
+        bus->sentinels = redis_sentinels_create(loop, config, bus->tls, &sentinels_events);
+    return &bus->bus;
+}
+
+const struct bus_driver redis_bus_driver = {
+    .name = "redis",
+    .create = create_redis_bus,
+    .start = start_redis_bus,
+    .publish = publish_on_redis_bus,
+    .flush = flush_redis_bus,
+    .subscribe = subscribe_on_redis_bus,
+    .unsubscribe = unsubscribe_on_redis_bus,
+    .state = tell_redis_bus_state,
+    .close = close_redis_bus,
+    .destroy = destroy_redis_bus,
+};

@@ -1,0 +1,17 @@
+/*
+ * The bus driver `redis`: one Redis, by itself or found by Sentinel.
+ *
+ *   locating (Sentinel) ---> connecting (subscriber, publisher) ---> checking ---> up ---> down: pause, and again
+ *
+ * It is up only when both connections are, and a message that the publisher sent has reached the subscriber: what is
+ * subscribed to is then what is published. Each connection is probed, and the server must stay a master. What is lost
+ * with one connection is lost with both, and both are opened anew.
+ *
+ * The message that checks this has a subject of its own, `<prefix>curlew1:probe:<random>`, so that a node's inbox holds
+ * messages of nodes only.
+ */
+#pragma once
+
+#include "cluster/bus.h"
+
+extern const struct bus_driver redis_bus_driver;
