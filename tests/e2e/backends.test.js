@@ -63,6 +63,7 @@ describe('a back end that does not start fails with its last words', { concurren
     postgres: /^PostgreSQL ended with exit code 1\. .*Address already in use/s,
     dynamodb: /^DynamoDB Local ended with exit code 1\. .*Address already in use/s,
     nats: /^nats-server ended with exit code 1\. .*address already in use/s,
+    'redis-cluster': /^Redis ended with exit code 1\. .*Address already in use/s,
     redis: /^Redis ended with exit code 1\. .*Address already in use/s,
   };
   for (const [kind, words] of Object.entries(ports)) {

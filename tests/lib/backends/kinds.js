@@ -5,6 +5,7 @@ import { DynamoDb } from './dynamodb.js';
 import { MariaDb } from './mariadb.js';
 import { Nats } from './nats.js';
 import { Postgres } from './postgres.js';
+import { RedisCluster } from './redis-cluster.js';
 import { Redis } from './redis.js';
 
 export const KINDS = {
@@ -14,6 +15,7 @@ export const KINDS = {
   cassandra: Cassandra,
   nats: Nats,
   redis: Redis,
+  'redis-cluster': RedisCluster,
 };
 
 export function kindOf(name) {
