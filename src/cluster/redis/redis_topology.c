@@ -1,0 +1,88 @@
+#include "cluster/redis/redis_topology.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+#define NO_OWNER UINT16_MAX
+
+void redis_topology_dispose(struct redis_topology *topology) {
+    free(topology->masters);
+    *topology = (struct redis_topology){0};
+}
+
+/* The index of the master, which is added if it is new; NO_OWNER: there are too many. */
+static uint16_t find_master(struct redis_topology *topology, const struct redis_place *place) {
+    for (size_t i = 0; i < topology->master_count; i++)
+        if (redis_place_equal(&topology->masters[i], place))
+            return (uint16_t)i;
+    if (topology->master_count == REDIS_MASTERS_MAX)
+        return NO_OWNER;
+    topology->masters = alloc_array(topology->masters, topology->master_count + 1, sizeof *topology->masters);
+    topology->masters[topology->master_count] = *place;
+    return (uint16_t)topology->master_count++;
+}
+
+static bool is_number_up_to(const struct redis_value *value, long long max) {
+    return value->type == REDIS_INTEGER && value->integer >= 0 && value->integer <= max;
+}
+
+/* Reads [host, port, ...]. Without a host it is the one that was asked. */
+static bool read_node_place(const struct redis_value *node, const struct redis_place *asked,
+                            struct redis_place *place) {
+    struct slice host;
+
+    if (node->type != REDIS_ARRAY || node->item_count < 2 || !is_number_up_to(node->items[1], UINT16_MAX))
+        return false;
+    host = redis_value_item_text(node, 0);
+    if (host.length == 0 || slice_equal(host, SLICE("?")))
+        host = slice_of(asked->host);
+    return redis_place_set(place, host, (uint16_t)node->items[1]->integer) && place->port != 0;
+}
+
+/* Reads [first, last, master, replica...]. */
+static bool read_slot_range(struct redis_topology *topology, const struct redis_value *range,
+                            const struct redis_place *asked) {
+    struct redis_place place;
+    uint16_t owner;
+
+    if (range->type != REDIS_ARRAY || range->item_count < 3 || !is_number_up_to(range->items[0], REDIS_SLOTS - 1) ||
+        !is_number_up_to(range->items[1], REDIS_SLOTS - 1) || !read_node_place(range->items[2], asked, &place))
+        return false;
+    owner = find_master(topology, &place);
+    for (long long slot = range->items[0]->integer; owner != NO_OWNER && slot <= range->items[1]->integer; slot++)
+        topology->owners[slot] = owner;
+    return owner != NO_OWNER;
+}
+
+static bool check_slot_owners(const struct redis_topology *topology, struct error *error) {
+    size_t missing = 0;
+
+    for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
+        missing += topology->owners[slot] == NO_OWNER;
+    if (missing > 0)
+        return error_set(error, "%zu of the %d slots of the cluster have no master", missing, REDIS_SLOTS);
+    return true;
+}
+
+bool redis_topology_read(struct redis_topology *topology, const struct redis_value *value,
+                         const struct redis_place *asked, struct error *error) {
+    struct redis_topology read = {0};
+    bool good = value->type == REDIS_ARRAY;
+
+    memset(read.owners, 0xff, sizeof read.owners);
+    for (size_t i = 0; good && i < value->item_count; i++)
+        good = read_slot_range(&read, value->items[i], asked);
+    if (value->type == REDIS_ERROR)
+        error_set(error, "%.200s", value->text.data);
+    else if (!good)
+        error_set(error, "its answer to CLUSTER SLOTS is none");
+    if (!good || !check_slot_owners(&read, error)) {
+        redis_topology_dispose(&read);
+        return false;
+    }
+    redis_topology_dispose(topology);
+    *topology = read;
+    return true;
+}
