@@ -64,6 +64,9 @@ struct bus_state {
     bool up;
     size_t waiting_bytes;     /* published and not handed to the kernel or the library yet */
     size_t max_message_bytes; /* of the system; 0: no limit */
+    /* The system is several servers that tell each other of subscriptions: after `in_force` a message may still miss
+     * this node, until the other nodes have answered a request that was published afterwards. */
+    bool needs_answers;
 };
 
 struct bus_driver {

@@ -1,8 +1,10 @@
 #include "cluster/bus.h"
+#include "cluster/nats/nats_bus.h"
 #include "cluster/redis/redis_bus.h"
 
 static const struct bus_driver *const bus_drivers[] = {
     &redis_bus_driver,
+    &nats_bus_driver,
     NULL,
 };
 
