@@ -136,11 +136,11 @@ static const struct field terminate_rows[] = {
     NUMBER(message_terminate, waited_ms),
 };
 static const struct field change_rows[] = {
-    TEXT(message_change, app, APP),   TEXT(message_change, channel, CHANNEL),
-    NUMBER(message_change, version),  NUMBER(message_change, before),
-    FLAG(message_change, added),      FLAG(message_change, known_already),
-    TEXT(message_change, id, UTF8),   TEXT(message_change, info, NO_JSON),
-    NUMBER(message_change, since_ms),
+    TEXT(message_change, app, APP),      TEXT(message_change, channel, CHANNEL),
+    NUMBER(message_change, version),     NUMBER(message_change, before),
+    FLAG(message_change, added),         FLAG(message_change, empties),
+    FLAG(message_change, known_already), TEXT(message_change, id, UTF8),
+    TEXT(message_change, info, NO_JSON), NUMBER(message_change, since_ms),
 };
 static const struct field count_rows[] = {
     TEXT(message_count, app, APP),
@@ -163,12 +163,18 @@ static const struct field state_part_rows[] = {
     NUMBER(message_state_part, part),
     FLAG(message_state_part, last),
     LIST(message_state_part, sets, set_fields),
+    LIST(message_state_part, empty, digest_entry_fields),
 };
 static const struct field state_credit_rows[] = {
     NUMBER(message_state_credit, request),
     NUMBER(message_state_credit, bytes),
 };
-static const struct field digest_rows[] = {LIST(message_digest, entries, digest_entry_fields)};
+static const struct field digest_rows[] = {
+    NUMBER(message_digest, request),
+    NUMBER(message_digest, credit),
+    FLAG(message_digest, returned),
+    LIST(message_digest, entries, digest_entry_fields),
+};
 static const struct field probe_rows[] = {NUMBER(message_probe, request)};
 static const struct field quotas_rows[] = {
     NUMBER(message_quotas, whole),

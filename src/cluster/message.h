@@ -148,6 +148,7 @@ struct message_change {
     struct slice app, channel;
     uint64_t version, before; /* of the set, with this change and without; `before` 0: it was empty */
     bool added;
+    bool empties;          /* the set is empty after it */
     bool known_already;    /* told anew: no webhook is due */
     struct slice id, info; /* of the member; id empty: the set is no list, only "occupied" */
     uint64_t since_ms;     /* wall clock: when the member came to the sender */
@@ -162,7 +163,7 @@ struct message_count {
 /* The version of the sender's own set, once more. */
 struct message_told {
     struct slice app, channel;
-    uint64_t version; /* 0: the set is empty and was so for long */
+    uint64_t version; /* 0: the set is empty */
 };
 
 /* What do you hold of these channels? On `n`, or as GAP_REQUEST into an inbox. Answered by STATE_PART into the inbox.
@@ -178,10 +179,11 @@ struct message_place {
 };
 
 struct message_state_part {
-    uint64_t request; /* 0: the answer to DIGEST */
-    uint32_t part;    /* from 0 */
-    bool last;
-    struct slice sets; /* message_add_set, message_next_set; a set that is empty in all is left out */
+    uint64_t request;   /* of STATE_REQUEST, GAP_REQUEST or DIGEST */
+    uint32_t part;      /* from 0 */
+    bool last;          /* of what was asked for, sets that no part names are empty; of a DIGEST, they are as it says */
+    struct slice sets;  /* message_add_set, message_next_set */
+    struct slice empty; /* sets of a DIGEST that are empty and are not named: message_add_digest */
 };
 
 /* The sender's own set of a channel, or a part of it, all as of `version`. */
@@ -211,8 +213,11 @@ struct message_state_credit {
     uint64_t bytes;
 };
 
-/* What the sender holds of the receiver's sets. */
+/* What the sender holds of the receiver's sets. Answered by STATE_PART with those that differ. */
 struct message_digest {
+    uint64_t request;
+    uint64_t credit;      /* as in STATE_REQUEST */
+    bool returned;        /* the sender was away: it wants a digest of what the receiver holds of its sets */
     struct slice entries; /* message_add_digest, message_next_digest */
 };
 

@@ -39,6 +39,9 @@ static void walk_lists(struct cluster_message *message) {
     switch (message->kind) {
     case MESSAGE_STATE_PART:
         walk_sets(message->state_part.sets);
+        while (message_next_digest(&message->state_part.empty, &entry))
+            continue;
+        MUST(message->state_part.empty.length == 0);
         break;
     case MESSAGE_STATE_REQUEST:
     case MESSAGE_GAP_REQUEST:

@@ -105,6 +105,7 @@ static struct cluster_message example_of(enum message_kind kind) {
             .version = 78,
             .before = 77,
             .added = true,
+            .empties = true,
             .known_already = true,
             .id = SLICE("anna"),
             .info = SLICE("{}"),
@@ -122,13 +123,13 @@ static struct cluster_message example_of(enum message_kind kind) {
         message.state_request = (struct message_state_request){1, 1 << 20, buffer_slice(&places)};
         break;
     case MESSAGE_STATE_PART:
-        message.state_part = (struct message_state_part){1, 2, true, buffer_slice(&sets)};
+        message.state_part = (struct message_state_part){1, 2, true, buffer_slice(&sets), buffer_slice(&digests)};
         break;
     case MESSAGE_STATE_CREDIT:
         message.state_credit = (struct message_state_credit){1, 1 << 21};
         break;
     case MESSAGE_DIGEST:
-        message.digest.entries = buffer_slice(&digests);
+        message.digest = (struct message_digest){1, 65536, true, buffer_slice(&digests)};
         break;
     case MESSAGE_PROBE:
     case MESSAGE_PROBE_ANSWER:
