@@ -64,14 +64,14 @@ static void publish_event(struct api_call *call, const struct event *event, stru
 /* What an event has for each channel on its way to another process, beside its texts; more than enough. */
 #define RELAY_BYTES 512
 
-/* While two processes have clients: refuses what might not reach those of the other one. */
+/* While other processes have clients: refuses what might not reach those. */
 static bool check_relay_room(struct api_call *call, size_t bytes) {
-    if (channel_relay_has_room(call->api->channels, call->lookup.slot, bytes))
+    const char *refusal = channel_relay_refusal(call->api->channels, call->lookup.slot, bytes);
+
+    if (refusal == NULL)
         return true;
     repeat_refused(call);
-    api_refuse_with(call, 503, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"),
-                    "the server is being upgraded, and too many events of this app wait for the process before or "
-                    "after this one: try again");
+    api_refuse_with(call, 503, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"), refusal);
     return false;
 }
 

@@ -74,8 +74,9 @@ struct channel_hub_settings {
     bool show_tags;                  /* subscribers get the tags of events, unless the app decides otherwise */
     struct delta_settings deltas;
     /* Callbacks to the owner of the connections, called on the connection's worker. */
-    /* Closes the connection for the API. `reconnect`: the client is to come back at once. */
-    void (*terminate)(struct stream *stream, bool reconnect);
+    /* Closes the connection for the API if it was made before a (monotonic) time. `reconnect`: the client is to come
+     * back at once. */
+    void (*terminate)(struct stream *stream, bool reconnect, uint64_t before_ms);
     bool (*has_socket_id)(const struct stream *stream, const struct socket_id *id);
 };
 
@@ -84,8 +85,8 @@ struct channel_hub_settings {
 struct channel_relay {
     void (*published)(void *context, struct app_slot *slot, struct slice channel, const struct channel_event *event);
     void (*terminated)(void *context, struct app_slot *slot, struct slice user_id, bool reconnect);
-    /* True if events of the app with so many bytes find room on their way. */
-    bool (*has_room)(void *context, const struct app_slot *slot, size_t bytes);
+    /* NULL if events of the app with so many bytes find room on their way; else what is wrong, for the publisher. */
+    const char *(*refusal)(void *context, const struct app_slot *slot, size_t bytes);
     void *context;
 };
 
@@ -145,9 +146,9 @@ struct channel_counts {
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts);
 
-/* False if events of the app with so many bytes may not all find room on their way to another process: refuse them
- * before the first is published. Any worker. */
-bool channel_relay_has_room(struct channel_hub *hub, const struct app_slot *slot, size_t bytes);
+/* If events of the app with so many bytes may not all find room on their way to another process, returns what is wrong:
+ * refuse them before the first is published. Else NULL. Any worker. */
+const char *channel_relay_refusal(struct channel_hub *hub, const struct app_slot *slot, size_t bytes);
 
 /* Releases what the channels of an event have shared; NULL is ignored. In the same turn. */
 void channel_event_end(struct cached_event *shared);
@@ -156,9 +157,10 @@ void channel_event_end(struct cached_event *shared);
 void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice user_id,
                             bool reconnect);
 
-/* The same for an order that came from another process, and does not go back there. */
+/* The same for an order that came from another process, and does not go back there. It has waited for `waited_ms`:
+ * connections that were made since then stay. */
 void channel_terminate_relayed(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
-                               struct slice user_id, bool reconnect);
+                               struct slice user_id, bool reconnect, uint64_t waited_ms);
 
 /* Puts an event that another process has kept into a cache channel that has none here. `ttl_s` 0: it does not expire.
  */

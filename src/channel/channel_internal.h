@@ -222,7 +222,7 @@ struct publication {
     struct delta_frames *deltas; /* for subscribers that take deltas (delta_step.h); NULL: the same */
     struct tags *tags;           /* for the filters of subscriptions; NULL: none */
     uint64_t number;
-    uint64_t born_ns;   /* time of publishing, for the latency */
+    uint64_t born_ns;   /* time of publishing, for the latency; connections that were made later are not closed */
     uint64_t posted_to; /* mask of the workers that got it; for the creator only */
     bool to_watchers;
     bool about_member; /* member_added or member_removed */

@@ -176,10 +176,10 @@ void channel_keep(struct channel_hub *hub, struct app_slot *slot, struct worker 
     cached_event_unref(cached);
 }
 
-bool channel_relay_has_room(struct channel_hub *hub, const struct app_slot *slot, size_t bytes) {
+const char *channel_relay_refusal(struct channel_hub *hub, const struct app_slot *slot, size_t bytes) {
     const struct channel_relay *relay = channel_hub_relay(hub);
 
-    return relay == NULL || relay->has_room(relay->context, slot, bytes);
+    return relay != NULL ? relay->refusal(relay->context, slot, bytes) : NULL;
 }
 
 void channel_event_end(struct cached_event *shared) {
@@ -193,11 +193,11 @@ void channel_terminate_user(struct channel_hub *hub, struct app_slot *slot, stru
 
     if (relay != NULL)
         relay->terminated(relay->context, slot, user_id, reconnect);
-    channel_terminate_relayed(hub, slot, worker, user_id, reconnect);
+    channel_terminate_relayed(hub, slot, worker, user_id, reconnect, 0);
 }
 
 void channel_terminate_relayed(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
-                               struct slice user_id, bool reconnect) {
+                               struct slice user_id, bool reconnect, uint64_t waited_ms) {
     struct buffer name = {0};
     struct channel *channel;
 
@@ -208,6 +208,8 @@ void channel_terminate_relayed(struct channel_hub *hub, struct app_slot *slot, s
     if (channel != NULL) {
         struct publication *publication = publication_create(hub, channel, NULL, worker->now_ns);
         publication->reconnect = reconnect;
+        /* Without a wait the channel's numbers decide which connections were there. */
+        publication->born_ns = waited_ms != 0 ? (worker->now_ms - waited_ms) * 1000000 : UINT64_MAX;
         pthread_mutex_lock(&channel->mutex);
         publication_post(publication);
         pthread_mutex_unlock(&channel->mutex);

@@ -79,7 +79,8 @@ static void note_latency(struct app_part *app, const struct publication *publica
 static void close_subscribers(const struct publication *publication, const struct subscriber_list *list) {
     for (uint32_t i = list->count; i-- != 0;)
         if (list->entries[i].joined < publication->number)
-            publication->hub->settings.terminate(list->entries[i].stream, publication->reconnect);
+            publication->hub->settings.terminate(list->entries[i].stream, publication->reconnect,
+                                                 publication->born_ns / 1000000);
 }
 
 /* Delivers one event, except to subscribers that are excluded, came after it, or have a filter that it does not pass.

@@ -89,17 +89,20 @@ static void relay_terminated(void *context, struct app_slot *slot, struct slice 
             .app_id = slice_of(slot->id), .user_id = user_id, .reconnect = reconnect, .published_ms = clock_wall_ms()});
 }
 
-static bool relay_has_room(void *context, const struct app_slot *slot, size_t bytes) {
+static const char *relay_refusal(void *context, const struct app_slot *slot, size_t bytes) {
     const struct server_relay *relay = context;
 
-    return handover_link_has_room(relay->link, slice_of(slot->id), bytes);
+    return handover_link_has_room(relay->link, slice_of(slot->id), bytes)
+               ? NULL
+               : "the server is being upgraded, and too many events of this app wait for the process before or after "
+                 "this one: try again";
 }
 
 void server_relay_begin(struct server *server, struct handover_link *link) {
     struct server_relay *relay = alloc_zero(sizeof *relay);
 
     relay->hooks = (struct channel_relay){
-        .published = relay_published, .terminated = relay_terminated, .has_room = relay_has_room, .context = relay};
+        .published = relay_published, .terminated = relay_terminated, .refusal = relay_refusal, .context = relay};
     relay->link = link;
     assert(atomic_load(&server->relay) == NULL);
     atomic_store(&server->relay, relay);
@@ -322,7 +325,7 @@ static void act_on_relayed(const struct relayed_event *relayed) {
 
     if (relayed->type == RELAY_TERMINATE)
         channel_terminate_relayed(hub, relayed->task.lookup.slot, relayed->task.worker, event->user_id,
-                                  event->reconnect);
+                                  event->reconnect, 0);
     else if (relayed->type == RELAY_WEBHOOK)
         post_relayed_webhook(relayed);
     else if (relayed->type == RELAY_KEPT)

@@ -35,7 +35,7 @@ static void establish_session(struct session *session, struct app_slot *slot, co
                  },
                  5);
     session->active_ms = worker->now_ms;
-    session->connected_s = (uint32_t)((worker->now_ms + 999) / 1000);
+    session->connected_ticks = (uint32_t)((worker->now_ms + SESSION_TICK_MS - 1) / SESSION_TICK_MS);
     session_schedule(session);
     session_log(session, "connected");
 }

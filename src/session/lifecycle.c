@@ -46,7 +46,7 @@ static uint64_t silence_limit_ms(const struct session *session) {
 /* The time by which the client has to sign in; UINT64_MAX if it does not have to. */
 static uint64_t sign_in_deadline_ms(const struct session *session) {
     const struct app *app = slot_app(session->slot);
-    uint64_t from_ms = session->connected_s * UINT64_C(1000);
+    uint64_t from_ms = session->connected_ticks * SESSION_TICK_MS;
 
     if (session->authorized || app == NULL || !app->enable_user_authentication)
         return UINT64_MAX;
@@ -160,11 +160,15 @@ static void on_fault(struct websocket *websocket, unsigned code, const char *rea
     session_log(session_of(websocket), "closed with %u: %s", code, reason);
 }
 
-void session_terminate(struct stream *stream, bool reconnect) {
+void session_terminate(struct stream *stream, bool reconnect, uint64_t before_ms) {
+    struct session *session = session_of_stream(stream);
+
+    if (session->connected_ticks > (before_ms + SESSION_TICK_MS - 1) / SESSION_TICK_MS)
+        return;
     if (reconnect)
-        session_close(session_of_stream(stream), 4200, "the API asks the user to connect again");
+        session_close(session, 4200, "the API asks the user to connect again");
     else
-        session_close(session_of_stream(stream), 4009, "the connection was terminated by the API");
+        session_close(session, 4009, "the connection was terminated by the API");
 }
 
 bool session_has_socket_id(const struct stream *stream, const struct socket_id *id) {

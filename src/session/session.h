@@ -50,9 +50,9 @@ void session_server_init(struct session_server *server);
 void session_accept(struct session_server *server, struct http_connection *connection, struct http_request *request,
                     struct slice path);
 
-/* Closes the session of a stream for the API: with 4009, or with 4200, so that the client connects again. A callback of
- * the channel hub. */
-void session_terminate(struct stream *stream, bool reconnect);
+/* Closes the session of a stream for the API if it was made before a monotonic time: with 4009, or with 4200, so that
+ * the client connects again. A callback of the channel hub. */
+void session_terminate(struct stream *stream, bool reconnect, uint64_t before_ms);
 
 /* True if the session of a stream has this socket id. A callback of the channel hub. */
 bool session_has_socket_id(const struct stream *stream, const struct socket_id *id);

@@ -33,6 +33,10 @@
 #define SUBSCRIPTIONS_ASSURED 3
 #define WATCHLIST_MAX 100
 
+/* The unit in which a session remembers when it was made: four bytes are enough for a system that is up for 13 years.
+ * Times are rounded up. */
+#define SESSION_TICK_MS UINT64_C(100)
+
 /* A signed-in user. */
 struct session_user {
     char *id; /* decoded; owned */
@@ -73,7 +77,7 @@ struct session {
     uint32_t junk_from_ms;       /* low bits of the time */
     struct session_rates *rates; /* NULL: no message was counted yet; owned */
     struct origin *origin;       /* NULL: the handshake had no Origin header; a reference in the worker's set */
-    uint32_t connected_s;        /* monotonic */
+    uint32_t connected_ticks;    /* monotonic, of SESSION_TICK_MS */
     bool authorized;             /* signed in, or was in a private or presence channel, even if it left it again */
     uint8_t takes;               /* enum delta_takes: of subscriptions that do not decide for themselves */
     uint8_t barred;              /* bits 1 << TAKES_...: algorithms that the client's list leaves out */

@@ -44,9 +44,10 @@ static void ignore(struct stream *stream) {
 
 static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
 
-static void terminate(struct stream *stream, bool reconnect) {
+static void terminate(struct stream *stream, bool reconnect, uint64_t before_ms) {
     struct peer *peer = stream->context;
 
+    (void)before_ms;
     reconnects += reconnect;
     terminated++;
     channel_leave(hub, &peer->own, NULL); /* as a closing session does */

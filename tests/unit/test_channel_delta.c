@@ -55,7 +55,8 @@ static void ignore(struct stream *stream) {
 
 static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
 
-static void terminate(struct stream *stream, bool reconnect) {
+static void terminate(struct stream *stream, bool reconnect, uint64_t before_ms) {
+    (void)before_ms;
     (void)stream;
     (void)reconnect;
 }

@@ -241,7 +241,8 @@ static void read_to_end(struct peer *peer) {
     close(peer->client);
 }
 
-static void terminate(struct stream *stream, bool reconnect) {
+static void terminate(struct stream *stream, bool reconnect, uint64_t before_ms) {
+    (void)before_ms;
     (void)reconnect;
     stream_close(stream);
 }

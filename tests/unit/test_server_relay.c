@@ -34,7 +34,8 @@ static struct handover_link link_to_other;
 static struct handover_socket other; /* the end of the other process */
 static struct error error;
 
-static void ignore_stream(struct stream *stream, bool reconnect) {
+static void ignore_stream(struct stream *stream, bool reconnect, uint64_t before_ms) {
+    (void)before_ms;
     (void)stream;
     (void)reconnect;
 }

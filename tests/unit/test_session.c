@@ -15,7 +15,7 @@
 #include "base/budget.h"
 #include "channel/filter/filter_set.h"
 #include "harness.h"
-#include "session/session.h"
+#include "session/session_internal.h"
 
 #define PING "{\"event\":\"pusher:ping\",\"data\":\"{}\"}"
 #define PONG "{\"event\":\"pusher:pong\",\"data\":\"{}\"}"
@@ -336,6 +336,26 @@ static void the_timer_moves_with_the_last_byte_and_not_with_the_ping(void **stat
     }
 }
 
+/* --- closing for the API --- */
+
+static void an_order_that_has_waited_closes_only_connections_that_were_made_before_it(void **state) {
+    struct app_lookup lookup = {0};
+    uint64_t made_ms = worker->now_ms;
+    struct stream *stream;
+
+    (void)state;
+    connect_client(120);
+    assert_int_equal(app_manager_find_by_key(apps, worker, SLICE("key"), &lookup), APP_FOUND);
+    stream = container_of(slot_part(lookup.slot, worker)->sessions.next, struct session, link)->websocket.stream;
+    session_terminate(stream, false, made_ms - SESSION_TICK_MS);
+    send_frame(1, PING);
+    assert_told(PONG);
+    session_terminate(stream, false, made_ms);
+    receive();
+    assert_non_null(memmem(in.data, in.length, "terminated by the API", strlen("terminated by the API")));
+    in.length = 0;
+}
+
 /* --- signing in --- */
 
 #define SIGN_IN_MS 60000
@@ -617,6 +637,7 @@ int main(void) {
         TEST(control_frames_count_and_answer_a_ping),
         TEST(what_the_server_sends_is_no_sign_of_the_client),
         TEST(the_timer_moves_with_the_last_byte_and_not_with_the_ping),
+        TEST(an_order_that_has_waited_closes_only_connections_that_were_made_before_it),
         TEST(a_client_that_does_not_sign_in_in_time_is_closed_whatever_else_it_sends),
         TEST(the_time_to_sign_in_and_the_activity_do_not_disturb_each_other),
         TEST(turned_on_for_a_live_app_it_gives_open_connections_the_full_time),
