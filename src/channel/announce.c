@@ -35,8 +35,8 @@ static struct frame *member_frame(struct slice channel, const struct presence_me
     return frame;
 }
 
-static struct publication *member_publication(struct channel_hub *hub, struct channel *channel,
-                                              const struct presence_member *member, bool added, uint64_t now_ns) {
+struct publication *member_publication(struct channel_hub *hub, struct channel *channel,
+                                       const struct presence_member *member, bool added, uint64_t now_ns) {
     struct frame *frame = member_frame(channel_name(channel), member, added);
     struct publication *publication;
 
@@ -46,9 +46,7 @@ static struct publication *member_publication(struct channel_hub *hub, struct ch
     return publication;
 }
 
-/* Creates the event that tells a user's watchers that the user is online or offline. */
-static struct publication *watch_publication(struct channel_hub *hub, struct channel *channel, bool online,
-                                             uint64_t now_ns) {
+struct publication *watch_publication(struct channel_hub *hub, struct channel *channel, bool online, uint64_t now_ns) {
     struct slice id = slice_skip(channel_name(channel), sizeof USER_CHANNEL_PREFIX - 1);
     struct publication *publication;
     struct buffer inner = {0}, data = {0};
@@ -80,7 +78,7 @@ static void fill_count(struct publication *publication) {
     struct channel *channel = publication->channel;
     struct frame *frame = publication->frame;
     char count[16];
-    int digits = snprintf(count, sizeof count, "%u", channel->subscriber_count);
+    int digits = snprintf(count, sizeof count, "%u", channel_subscriptions(channel));
     const struct slice parts[] = {
         SLICE("{\"event\":\"pusher_internal:subscription_count\",\"channel\":\""),
         channel_name(channel),
@@ -106,7 +104,7 @@ static void post_count(struct announcements *announcements) {
     struct channel *channel = announcements->channel;
 
     channel->count_sent_ms = announcements->worker->now_ms;
-    channel->count_sent = channel->subscriber_count;
+    channel->count_sent = channel_subscriptions(channel);
     if (announcements->count != NULL && channel->subscriber_count != 0) {
         fill_count(announcements->count);
         publication_post(announcements->count);
@@ -125,8 +123,10 @@ static void begin_announcements(struct announcements *announcements, struct chan
     announcements->has_webhooks = app != NULL && app->webhook_kinds != 0 && channel->type.kind != CHANNEL_USER;
     if (!announcements->has_webhooks)
         return;
-    announcements->wanted_webhooks =
-        hub->settings.webhooks != NULL ? app_webhook_kinds_of(app, ANNOUNCED_WEBHOOKS, channel_name(channel)) : 0;
+    /* With other nodes one of them sends the events of a channel: it is told of the changes of our own set. */
+    announcements->wanted_webhooks = hub->settings.webhooks != NULL && channel->cluster == NULL
+                                         ? app_webhook_kinds_of(app, ANNOUNCED_WEBHOOKS, channel_name(channel))
+                                         : 0;
     announcements->occupancy_webhook = announcements->member_webhook = announcements->count_webhook =
         (struct webhook_draft){0};
 }
@@ -141,6 +141,17 @@ static void create_count(struct announcements *announcements, const struct app *
     if ((announcements->wanted_webhooks & WEBHOOK_SUBSCRIPTION_COUNT) != 0)
         webhook_draft_make(&announcements->count_webhook, announcements->hub->settings.webhooks, app,
                            WEBHOOK_SUBSCRIPTION_COUNT, &(struct webhook_details){.channel = channel_name(channel)});
+}
+
+static void finish_events(struct announcements *announcements) {
+    publication_finish(announcements->member);
+    publication_finish(announcements->watch);
+    publication_finish(announcements->count);
+    if (announcements->has_webhooks) {
+        webhook_draft_end(&announcements->occupancy_webhook);
+        webhook_draft_end(&announcements->member_webhook);
+        webhook_draft_end(&announcements->count_webhook);
+    }
 }
 
 struct count_timer {
@@ -172,10 +183,10 @@ static void count_timer_fired(struct timer *timer) {
         create_count(&announcements, app);
     pthread_mutex_lock(&channel->mutex);
     channel->count_due = false;
-    if (channel->subscriber_count != channel->count_sent)
+    if (channel_subscriptions(channel) != channel->count_sent)
         post_count(&announcements);
     pthread_mutex_unlock(&channel->mutex);
-    announcements_finish(&announcements);
+    finish_events(&announcements);
     channel_unref(channel);
     free(count);
 }
@@ -221,10 +232,19 @@ void announcements_create(struct announcements *announcements, struct channel_hu
         draft_webhooks(announcements, member, joins, app);
         create_count(announcements, app);
     }
+    if (__builtin_expect(channel->cluster != NULL, false))
+        own_news_create(&announcements->news, channel, app);
+}
+
+void announcements_create_count(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
+                                struct worker *worker, const struct app *app) {
+    begin_announcements(announcements, hub, channel, worker, app);
+    if (announcements->has_webhooks)
+        create_count(announcements, app);
 }
 
 void announcements_post_occupancy(struct announcements *announcements) {
-    if (announcements->watch != NULL)
+    if (announcements->watch != NULL && !cluster_is_occupied(announcements->channel->cluster))
         publication_post(announcements->watch);
     if (announcements->has_webhooks)
         webhook_draft_post(&announcements->occupancy_webhook, 0);
@@ -242,7 +262,7 @@ void announcements_post_count(struct announcements *announcements) {
 
     if (announcements->count == NULL)
         return;
-    if (channel->subscriber_count <= COUNT_AT_ONCE_MAX || channel->count_sent_ms == 0 ||
+    if (channel_subscriptions(channel) <= COUNT_AT_ONCE_MAX || channel->count_sent_ms == 0 ||
         (!channel->count_due && now_ms - channel->count_sent_ms >= COUNT_INTERVAL_MS)) {
         post_count(announcements);
     } else if (!channel->count_due) {
@@ -251,15 +271,14 @@ void announcements_post_count(struct announcements *announcements) {
     }
 }
 
-void announcements_finish(struct announcements *announcements) {
-    publication_finish(announcements->member);
-    publication_finish(announcements->watch);
-    publication_finish(announcements->count);
-    if (announcements->has_webhooks) {
-        webhook_draft_end(&announcements->occupancy_webhook);
-        webhook_draft_end(&announcements->member_webhook);
-        webhook_draft_end(&announcements->count_webhook);
-    }
+void announcements_finish_count(struct announcements *announcements) {
+    finish_events(announcements);
     if (announcements->count_later)
         set_count_timer(announcements->hub, announcements->channel, announcements->worker);
+}
+
+void announcements_finish(struct announcements *announcements) {
+    announcements_finish_count(announcements);
+    if (__builtin_expect(announcements->channel->cluster != NULL, false))
+        own_news_finish(&announcements->news, announcements->channel, announcements->worker);
 }

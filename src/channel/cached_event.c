@@ -7,7 +7,7 @@ size_t cached_event_bytes(size_t event_length, size_t data_length) {
 }
 
 struct cached_event *cached_event_create(struct app_slot *slot, const struct channel_event *event, uint64_t now_ms,
-                                         uint32_t ttl_s) {
+                                         uint64_t left_ms) {
     /* A client decides the size of `data`. */
     struct cached_event *cached = malloc(sizeof *cached + event->event.length + event->data.length);
 
@@ -17,7 +17,7 @@ struct cached_event *cached_event_create(struct app_slot *slot, const struct cha
         .slot = slot,
         .event_length = (uint32_t)event->event.length,
         .data_length = (uint32_t)event->data.length,
-        .expires_ms = ttl_s != 0 ? now_ms + ttl_s * UINT64_C(1000) : UINT64_MAX,
+        .expires_ms = left_ms != 0 ? now_ms + left_ms : UINT64_MAX,
     };
     atomic_init(&cached->references, 1);
     memcpy(cached->texts, event->event.data, event->event.length);

@@ -115,6 +115,13 @@ bool channel_table_empty(void *table);
 
 /* --- publishing --- */
 
+/* When an event was published, for the choice among kept ones: the highest time is the newest, then the node with the
+ * higher id. */
+struct channel_stamp {
+    uint64_t ms;   /* wall clock, raised above those that the channel had before; 0: none */
+    unsigned node; /* the number of the node: 0 is this one (remote.h) */
+};
+
 struct channel_event {
     struct slice event;                    /* the name, as a JSON string with its quotes */
     struct slice data;                     /* JSON text, sent unchanged */
@@ -125,6 +132,9 @@ struct channel_event {
     const struct socket_id *except_socket; /* a connection that the API excludes, or NULL */
     bool keep;                             /* an event from the API, which a cache channel keeps */
     bool relayed;                          /* it came from another process, and does not go back there */
+    /* Of an event from another node, or, for the relay, of one that a cache channel keeps. */
+    struct channel_stamp stamp;
+    uint64_t left_ms; /* of an event with a stamp from another node: until it expires; 0: it does not */
     /* What cache channels keep of it, if it goes to several: channel_publish makes it, and they share it. Pass it to
      * channel_event_end after the last channel. */
     struct cached_event **shared;
@@ -134,6 +144,7 @@ struct channel_event {
     struct webhook_draft *webhook; /* posted with the event; NULL: none */
 };
 
+/* With other nodes: of all of them, as far as they were heard. */
 struct channel_counts {
     uint32_t subscriptions;
     uint32_t users; /* members of a presence channel */
@@ -179,6 +190,7 @@ struct channel_kept_walk {
 struct channel_kept_event {
     struct slice app_id, channel, name, data;
     uint64_t left_ms; /* until it expires; 0: it does not */
+    struct channel_stamp stamp;
     struct cached_event *cached;
     struct channel *owner;
 };
@@ -191,6 +203,8 @@ void channel_kept_end(struct channel_kept_walk *walk);
 
 struct channel_info {
     bool occupied;
+    bool whole;                 /* what other nodes have is in it */
+    uint32_t own_subscriptions; /* of this node alone */
     struct channel_counts counts;
     /* JSON string token, empty if nothing is cached; the caller disposes of it. */
     struct buffer cached_data;
@@ -204,7 +218,8 @@ void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached,
 /* The number of channels that there are, occupied or not. Any thread. */
 uint64_t channel_count_all(struct app_slot *slot);
 
-/* Calls `each` for every occupied channel whose name begins with `prefix`, except users' channels. Any thread. */
+/* Calls `each` for every channel with subscribers on this node whose name begins with `prefix`, except users' channels;
+ * `counts` has the subscriptions on this node. Any thread. */
 void channel_each(struct app_slot *slot, struct slice prefix,
                   void (*each)(void *context, struct slice name, struct channel_type type,
                                struct channel_counts counts),
@@ -234,9 +249,20 @@ struct subscription {
 
 enum channel_joined {
     CHANNEL_JOINED,
+    CHANNEL_WAITS,        /* other nodes have to be heard first: `waiter` is called, then try again */
     CHANNEL_FULL,         /* the presence channel has `max_members` members */
     CHANNEL_FILTERS_FULL, /* the filters of the channel's subscriptions are too much work with this one */
     CHANNEL_NO_MEMORY,    /* there is no room in the account of memory (base/budget.h) */
+};
+
+/* A subscription that waits until other nodes were heard. The caller fills in `ready`, and owns the memory: until it
+ * was called, or channel_await_end. */
+struct channel_waiter {
+    /* Called once on the connection's worker. The waiter is not in use any more when it is called. */
+    void (*ready)(struct channel_waiter *waiter);
+    struct channel *channel; /* a reference while it waits; NULL: it does not */
+    unsigned worker;
+    struct list link;
 };
 
 struct channel_join {
@@ -247,6 +273,7 @@ struct channel_join {
     const struct app *app; /* the record in force: its webhooks; NULL: none */
     /* What channel_set_filter will give the subscription; NULL: none. */
     const struct filter *filter;
+    struct channel_waiter *waiter; /* NULL: do not wait */
     /* Out. */
     /* Members as of the join; release with member_list_unref (presence.h). */
     struct member_list *members;
@@ -265,6 +292,20 @@ void channel_unref(struct channel *channel);
  */
 enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *slot, struct stream *stream,
                                       struct slice name, struct subscription *subscription, struct channel_join *join);
+
+/* True if subscriptions may have to wait: this process has other nodes. */
+bool channel_hub_waits(const struct channel_hub *hub);
+
+/* Makes other nodes heard about a channel, as channel_subscribe does: CHANNEL_JOINED if they were, CHANNEL_WAITS, or
+ * CHANNEL_NO_MEMORY. What is to be done then must begin within 10 s, or it waits again. */
+enum channel_joined channel_await(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
+                                  struct slice name, struct channel_waiter *waiter);
+
+/* Ends the wait; a waiter that does not wait is accepted. On its worker. */
+void channel_await_end(struct channel_waiter *waiter);
+
+/* The number of waiters. Any thread. */
+uint32_t channel_hub_waiting(const struct channel_hub *hub);
 
 /* Watches whether a user is signed in: `*online` gets the current state, and the connection gets changes as watchlist
  * events. False if there is no room in the account of memory for the user's channel. */

@@ -16,6 +16,7 @@ struct channel_hub *channel_hub_create(struct workers *workers, const struct cha
 
 void channel_hub_destroy(struct channel_hub *hub) {
     kept_events_dispose(hub);
+    channel_hub_destroy_held(hub);
     free(hub->filters);
     delta_texts_dispose(&hub->texts);
     free(hub);

@@ -19,6 +19,7 @@
  *   announce.c       events that channels generate: members, counts, watchlists
  *   channel_publish.c  events from the API and from clients
  *   membership.c     joining and leaving
+ *   channel_cluster.h  what a channel knows of other nodes, with the files that work on it
  *   subscriber.c     how a subscription takes events: deltas, its filter
  *   channel_query.c  reading the state of channels
  */
@@ -30,6 +31,7 @@
 #include "base/alloc.h"
 #include "base/budget.h"
 #include "channel/channel.h"
+#include "channel/channel_cluster.h"
 #include "channel/delta_texts.h"
 #include "channel/filter/filter_set.h"
 #include "channel/kept_events.h"
@@ -98,6 +100,8 @@ struct channel {
     /* See delta_state.h. NULL until the first subscriber takes deltas; never changed after that. */
     _Atomic(struct delta_state *) deltas;
 
+    struct channel_cluster *cluster; /* NULL: there are no other nodes; never changed */
+
     struct subscribers subscribers;
     struct subscribers watchers;
 
@@ -111,12 +115,18 @@ struct channel {
 
 /* True if the channel can be unlinked from the table. The caller holds its mutex. */
 static inline bool channel_is_unused(const struct channel *channel) {
-    return channel->subscriber_count == 0 && channel->watcher_count == 0 && channel->cached == NULL;
+    return channel->subscriber_count == 0 && channel->watcher_count == 0 && channel->cached == NULL &&
+           (channel->cluster == NULL || !channel->cluster->held);
+}
+
+/* The subscriptions on all nodes, as far as they were heard. The caller holds the mutex. */
+static inline uint32_t channel_subscriptions(const struct channel *channel) {
+    return channel->subscriber_count + (channel->cluster != NULL ? channel->cluster->told_subscriptions : 0);
 }
 
 /* Returns the channel's counts. The caller holds its mutex. */
 static inline struct channel_counts channel_counts_of(const struct channel *channel) {
-    return (struct channel_counts){channel->subscriber_count, presence_count(&channel->members)};
+    return (struct channel_counts){channel_subscriptions(channel), presence_count(&channel->members)};
 }
 
 /* --- cached_event.c --- */
@@ -135,10 +145,10 @@ struct cached_event {
 
 /* The memory of a cached event in the account. */
 size_t cached_event_bytes(size_t event_length, size_t data_length);
-/* Creates a cached event with one reference, and counts its memory; NULL if the system has no memory for it. `ttl_s` 0:
- * it never expires. */
+/* Creates a cached event with one reference, and counts its memory; NULL if the system has no memory for it. `left_ms`
+ * 0: it never expires. */
 struct cached_event *cached_event_create(struct app_slot *slot, const struct channel_event *event, uint64_t now_ms,
-                                         uint32_t ttl_s);
+                                         uint64_t left_ms);
 struct cached_event *cached_event_ref(struct cached_event *cached);
 /* Drops a reference; NULL is ignored. */
 void cached_event_unref(struct cached_event *cached);
@@ -186,6 +196,11 @@ struct channel_hub {
     struct delta_texts texts;
     atomic_bool xdelta3_announced;               /* a client was told that deltas have this algorithm */
     _Atomic(const struct channel_relay *) relay; /* NULL: this process is alone */
+    const struct channel_hooks *hooks;           /* NULL: there are no other nodes, and the rest is not in use */
+    struct held_list *held;                      /* by worker */
+    atomic_uint_fast64_t versions;               /* the last one that was given */
+    atomic_uint waiting;
+    atomic_uint_fast64_t node_ids[CHANNEL_NODES][2];
 };
 
 static inline const struct channel_relay *channel_hub_relay(struct channel_hub *hub) {
@@ -297,7 +312,18 @@ struct announcements {
     bool has_webhooks;
     unsigned wanted_webhooks; /* of enum app_webhook_event: what webhooks take of this channel */
     struct webhook_draft occupancy_webhook, member_webhook, count_webhook;
+    struct own_news news; /* with other nodes only; else not initialised, too */
 };
+
+/* The event that a member was added or removed, and that a user is online or offline. */
+struct publication *member_publication(struct channel_hub *hub, struct channel *channel,
+                                       const struct presence_member *member, bool added, uint64_t now_ns);
+struct publication *watch_publication(struct channel_hub *hub, struct channel *channel, bool online, uint64_t now_ns);
+
+/* Create and finish the event subscription_count alone, if the app wants it. */
+void announcements_create_count(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
+                                struct worker *worker, const struct app *app);
+void announcements_finish_count(struct announcements *announcements);
 
 /* Creates the events. `member` is NULL unless the channel is a presence channel. `app` (may be NULL) is the record
  * whose webhooks count. The caller does not hold the mutex. */

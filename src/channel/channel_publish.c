@@ -39,6 +39,11 @@ static void make_filterable(struct publication *publication, const struct channe
         publication->tags = tags_ref(event->tags);
 }
 
+/* False if another node's event is newer than this one. The caller holds the channel's mutex. */
+static bool takes_place(const struct channel_hub *hub, struct channel *channel, const struct channel_event *event) {
+    return channel->cluster == NULL || kept_stamp_take(hub, channel, event->stamp);
+}
+
 /* Tries to publish an event to a channel; false if the channel is dead. `cached` is what a cache channel keeps of it.
  */
 static bool publish_to(struct channel_hub *hub, struct channel *channel, struct worker *worker,
@@ -74,7 +79,7 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
         publication_post(publication);
         if (event->webhook != NULL)
             webhook_draft_post(event->webhook, 0);
-        if (keep) {
+        if (keep && takes_place(hub, channel, event)) {
             old = replace_cached(channel, cached);
             unused = channel->dead = channel_is_unused(channel);
         }
@@ -96,6 +101,9 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
     return !dead;
 }
 
+/* What another node says at most of the time that an event has left; more would overflow. */
+#define LEFT_MS_MAX (UINT64_C(1) << 48)
+
 /* What channels share of an event for which there was no room: the others do not try again. */
 static struct cached_event nothing_kept;
 
@@ -103,7 +111,9 @@ static struct cached_event *create_if_room(struct channel_hub *hub, struct app_s
                                            const struct channel_event *event) {
     if (!kept_events_make_room(hub, slot, cached_event_bytes(event->event.length, event->data.length), now_ms))
         return NULL;
-    return cached_event_create(slot, event, now_ms, hub->settings.cache_ttl_s);
+    if (event->relayed && event->stamp.ms != 0)
+        return cached_event_create(slot, event, now_ms, event->left_ms < LEFT_MS_MAX ? event->left_ms : LEFT_MS_MAX);
+    return cached_event_create(slot, event, now_ms, hub->settings.cache_ttl_s * UINT64_C(1000));
 }
 
 /* Returns a reference to what the event's cache channels keep: they share it. NULL: there is no room for it. */
@@ -121,8 +131,8 @@ static struct cached_event *cached_event_of(struct channel_hub *hub, struct app_
     return *event->shared != &nothing_kept ? cached_event_ref(*event->shared) : NULL;
 }
 
-void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
-                     const struct channel_event *event, struct channel_counts *counts) {
+static void publish_to_name(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
+                            const struct channel_event *event, struct channel_counts *counts) {
     const struct channel_relay *relay = channel_hub_relay(hub);
     struct cached_event *cached = NULL;
     struct channel *channel;
@@ -144,16 +154,37 @@ void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct work
     cached_event_unref(cached);
 }
 
-/* Keeps the event if the channel has none. False if the channel is dead. */
+/* With other nodes: the time that they are told is above those of all events that the channel had. */
+static __attribute__((noinline)) void publish_stamped(struct channel_hub *hub, struct app_slot *slot,
+                                                      struct worker *worker, struct slice name,
+                                                      const struct channel_event *event,
+                                                      struct channel_counts *counts) {
+    struct channel_event stamped = *event;
+
+    stamped.stamp = (struct channel_stamp){.ms = kept_stamp_next(slot, name)};
+    publish_to_name(hub, slot, worker, name, &stamped, counts);
+}
+
+void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
+                     const struct channel_event *event, struct channel_counts *counts) {
+    if (__builtin_expect(hub->hooks != NULL, false) && event->keep && !event->relayed && channel_type_of(name).caches)
+        publish_stamped(hub, slot, worker, name, event, counts);
+    else
+        publish_to_name(hub, slot, worker, name, event, counts);
+}
+
+/* Keeps the event if the channel has none, or, with a stamp, an older one. False if the channel is dead. */
 static bool keep_in(struct channel_hub *hub, struct channel *channel, const struct worker *worker,
-                    struct cached_event *cached) {
+                    struct cached_event *cached, struct channel_stamp stamp) {
+    struct cached_event *old = NULL;
     bool dead;
 
     pthread_mutex_lock(&channel->mutex);
     dead = channel->dead;
-    if (!dead && channel->cached == NULL)
-        channel->cached = cached_event_ref(cached);
+    if (!dead && (stamp.ms != 0 ? kept_stamp_take(hub, channel, stamp) : channel->cached == NULL))
+        old = replace_cached(channel, cached);
     pthread_mutex_unlock(&channel->mutex);
+    cached_event_unref(old);
     if (dead)
         channel_unlink(channel);
     else
@@ -168,12 +199,30 @@ void channel_keep(struct channel_hub *hub, struct app_slot *slot, struct worker 
     bool done = false;
 
     if (kept_events_make_room(hub, slot, cached_event_bytes(event->event.length, event->data.length), worker->now_ms))
-        cached = cached_event_create(slot, event, worker->now_ms, ttl_s);
+        cached = cached_event_create(slot, event, worker->now_ms, ttl_s * UINT64_C(1000));
     while (cached != NULL && !done && (channel = channel_find_or_create(hub, slot, name)) != NULL) {
-        done = keep_in(hub, channel, worker, cached);
+        done = keep_in(hub, channel, worker, cached, (struct channel_stamp){0});
         channel_unref(channel);
     }
     cached_event_unref(cached);
+}
+
+enum remote_result channel_remote_cached(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
+                                         struct slice name, const struct channel_event *event, uint64_t left_ms) {
+    struct channel *channel = channel_find(slot, name);
+    struct channel_event kept = *event;
+    struct cached_event *cached;
+    bool known = channel != NULL && channel->type.caches && remote_is_wanted(channel);
+
+    kept.relayed = true;
+    kept.left_ms = left_ms;
+    cached = known && event->stamp.ms != 0 ? create_if_room(hub, slot, worker->now_ms, &kept) : NULL;
+    if (cached != NULL)
+        keep_in(hub, channel, worker, cached, event->stamp);
+    cached_event_unref(cached);
+    if (channel != NULL)
+        channel_unref(channel);
+    return !known ? REMOTE_UNKNOWN : cached != NULL ? REMOTE_DONE : REMOTE_FULL;
 }
 
 const char *channel_relay_refusal(struct channel_hub *hub, const struct app_slot *slot, size_t bytes) {

@@ -14,6 +14,12 @@ static void copy_cached(const struct cached_event *cached, uint64_t now_ms, stru
         info->cached_ttl_s = (uint32_t)((cached->expires_ms - now_ms + 999) / 1000);
 }
 
+/* With other nodes: if this one knows of any that has subscribers. The caller holds the mutex. */
+static bool is_occupied(const struct channel *channel) {
+    return channel->subscriber_count != 0 || presence_count(&channel->members) != 0 ||
+           cluster_is_occupied(channel->cluster);
+}
+
 void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached, struct channel_info *info) {
     struct channel *channel = channel_find(slot, name);
     struct cached_event *cached = NULL;
@@ -24,10 +30,12 @@ void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached,
         return;
     pthread_mutex_lock(&channel->mutex);
     info->counts = channel_counts_of(channel);
+    info->own_subscriptions = channel->subscriber_count;
+    info->occupied = is_occupied(channel);
+    info->whole = channel->cluster == NULL || (channel->cluster->ready && channel->cluster->stateful);
     if (with_cached)
         cached = channel_cached(channel, now_ms);
     pthread_mutex_unlock(&channel->mutex);
-    info->occupied = info->counts.subscriptions != 0;
     if (cached != NULL)
         copy_cached(cached, now_ms, info);
     cached_event_unref(cached);
@@ -122,7 +130,7 @@ void channel_each(struct app_slot *slot, struct slice prefix,
 
             if (channel->type.kind != CHANNEL_USER && slice_starts_with(channel_name(channel), prefix)) {
                 pthread_mutex_lock(&channel->mutex);
-                counts = channel_counts_of(channel);
+                counts = (struct channel_counts){channel->subscriber_count, presence_count(&channel->members)};
                 pthread_mutex_unlock(&channel->mutex);
             }
             if (counts.subscriptions != 0)

@@ -35,10 +35,12 @@ static size_t channel_bytes(size_t name_length, uint32_t list_count) {
 
 /* Gives back the memory of a channel that leaves the table: the channel may outlive the app's account. */
 static void give_channel(const struct channel *channel) {
-    size_t deltas = atomic_load_explicit(&channel->deltas, memory_order_acquire) != NULL ? delta_state_bytes() : 0;
+    size_t more = atomic_load_explicit(&channel->deltas, memory_order_acquire) != NULL ? delta_state_bytes() : 0;
 
+    if (channel->cluster != NULL)
+        more += channel->cluster->bytes + channel_entries_bytes(channel->cluster);
     budget_give(BUDGET_CHANNELS, &channel->slot->budget,
-                channel_bytes(channel->name_length, channel->list_count) + deltas);
+                channel_bytes(channel->name_length, channel->list_count) + more);
 }
 
 void channel_table_destroy(void *memory) {
@@ -116,6 +118,7 @@ static struct channel *channel_create(struct channel_hub *hub, struct app_slot *
     channel->subscribers.lists = channel->lists;
     if (type.kind == CHANNEL_USER)
         channel->watchers.lists = channel->lists + hub->workers->count;
+    channel->cluster = channel_cluster_create(hub, channel);
     return channel;
 }
 
@@ -136,6 +139,7 @@ void channel_unref(struct channel *channel) {
     if (atomic_fetch_sub_explicit(&channel->references, 1, memory_order_acq_rel) != 1)
         return;
     presence_members_dispose(&channel->members);
+    channel_cluster_destroy(channel->cluster);
     delta_state_unref(atomic_load_explicit(&channel->deltas, memory_order_relaxed));
     for (uint32_t i = 0; i < channel->list_count; i++)
         free(channel->lists[i].entries);
@@ -223,7 +227,8 @@ struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot 
     if (channel != NULL)
         return channel;
     if (!budget_take(BUDGET_CHANNELS, &slot->budget,
-                     channel_bytes(name.length, list_count_of(hub, channel_type_of(name)))))
+                     channel_bytes(name.length, list_count_of(hub, channel_type_of(name))) +
+                         channel_cluster_bytes(hub)))
         return NULL;
     hash = hash_bytes(name);
     table = table_of(slot);
@@ -241,6 +246,7 @@ struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot 
     channel_ref(channel);
     pthread_mutex_unlock(&shard->mutex);
     if (made != NULL) {
+        channel_cluster_unlist(made->cluster);
         give_channel(made);
         channel_unref(made);
     }
@@ -266,6 +272,7 @@ void channel_unlink(struct channel *channel) {
     pthread_mutex_unlock(&shard->mutex);
     if (channel == NULL)
         return;
+    channel_cluster_unlist(channel->cluster);
     give_channel(channel);
     channel_unref(channel);
     if (!fits)

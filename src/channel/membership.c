@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "channel/channel_internal.h"
 
 /* Lists with room for more subscribers than this shrink when most of them have left. */
@@ -74,7 +75,15 @@ static void count_out(struct channel *channel, const struct worker *worker) {
 
 /* --- joining --- */
 
-enum attempt { ATTEMPT_DONE, ATTEMPT_FULL, ATTEMPT_FILTERS, ATTEMPT_NO_MEMORY, ATTEMPT_DEAD, ATTEMPT_AGAIN };
+enum attempt {
+    ATTEMPT_DONE,
+    ATTEMPT_WAIT,
+    ATTEMPT_FULL,
+    ATTEMPT_FILTERS,
+    ATTEMPT_NO_MEMORY,
+    ATTEMPT_DEAD,
+    ATTEMPT_AGAIN
+};
 
 /* Grows the members' hash table before it is full, so that buckets are not allocated under the mutex. */
 static void make_room_for_member(struct channel *channel) {
@@ -129,6 +138,7 @@ static void add_to_members(struct channel *channel, struct presence_member *cand
         announcements_post_member(announcements);
     }
     (*member)->connections++;
+    (*member)->nodes |= 1;
 }
 
 /* Takes a reference to the current member list, and returns one to the cached event. The caller holds the mutex. */
@@ -168,6 +178,15 @@ static struct presence_place *place_create(const struct channel *channel, const 
     return place;
 }
 
+/* True if the subscription has to wait for other nodes; it is among those that do then. The caller holds the mutex. */
+static bool join_waits(const struct joining *joining, struct channel *channel, struct own_news *news) {
+    channel->cluster->stateful |= news->stateful;
+    if (joining->join->waiter == NULL || !interest_enter(channel, joining->stream->worker, joining->join->waiter))
+        return false;
+    news->wake = interest_changed(channel);
+    return true;
+}
+
 /* Joins the channel, in one step in the order of its events. The caller holds the mutex. */
 static enum attempt join_channel(struct joining *joining, struct channel *channel, struct announcements *announcements,
                                  struct join_result *result) {
@@ -176,6 +195,8 @@ static enum attempt join_channel(struct joining *joining, struct channel *channe
 
     if (channel->dead)
         return ATTEMPT_DEAD;
+    if (__builtin_expect(channel->cluster != NULL, false) && join_waits(joining, channel, &announcements->news))
+        return ATTEMPT_WAIT;
     if (joining->candidate != NULL)
         attempt = find_member_place(channel, joining, &result->member);
     if (attempt == ATTEMPT_FULL || attempt == ATTEMPT_NO_MEMORY)
@@ -192,6 +213,10 @@ static enum attempt join_channel(struct joining *joining, struct channel *channe
     result->joined = channel->number;
     result->cached = take_snapshot(channel, worker->now_ms, joining->join);
     announcements_post_count(announcements);
+    if (__builtin_expect(channel->cluster != NULL, false))
+        own_news_note(&announcements->news, channel,
+                      result->member != NULL && result->member->connections == 1 ? result->member : NULL, true,
+                      worker->now_ms);
     return ATTEMPT_DONE;
 }
 
@@ -206,6 +231,8 @@ static void adopt_candidate(struct joining *joining, struct channel *channel, bo
 /* Makes the candidate and takes its memory, if there is room: a user who is a member already needs none. */
 static void make_candidate(struct joining *joining, struct app_slot *slot) {
     joining->candidate = presence_member_create(joining->join->user_id, joining->join->user_info);
+    if (joining->hub->hooks != NULL)
+        joining->candidate->since_ms = clock_wall_ms();
     joining->candidate_fits =
         budget_take(BUDGET_PRESENCE, &slot->budget, presence_member_bytes(joining->candidate, false));
 }
@@ -259,6 +286,8 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
 
     join->members = NULL;
     join->cached = NULL;
+    if (join->waiter != NULL)
+        join->waiter->channel = NULL;
     if (channel_type_of(name).kind == CHANNEL_PRESENCE)
         make_candidate(&joining, slot);
     do {
@@ -271,6 +300,8 @@ enum channel_joined channel_subscribe(struct channel_hub *hub, struct app_slot *
         channel_unref(channel);
     } while (attempt == ATTEMPT_DEAD || attempt == ATTEMPT_AGAIN);
     drop_candidate(&joining, slot);
+    if (attempt == ATTEMPT_WAIT)
+        return CHANNEL_WAITS;
     if (attempt == ATTEMPT_NO_MEMORY)
         return CHANNEL_NO_MEMORY;
     if (attempt == ATTEMPT_FILTERS)
@@ -306,6 +337,7 @@ bool channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct s
     do {
         struct channel *channel = channel_find_or_create(hub, slot, buffer_slice(&name));
         uint64_t joined = 0;
+        bool wake = false;
 
         if (channel == NULL)
             break;
@@ -314,10 +346,13 @@ bool channel_watch_user(struct channel_hub *hub, struct app_slot *slot, struct s
         if (!dead) {
             channel->watcher_count++;
             channel->watchers.workers |= UINT64_C(1) << worker->index;
-            *online = channel->subscriber_count != 0;
+            *online = channel->subscriber_count != 0 || cluster_is_occupied(channel->cluster);
             joined = channel->number;
+            wake = channel->cluster != NULL && interest_changed(channel);
         }
         pthread_mutex_unlock(&channel->mutex);
+        if (wake)
+            interest_wake(channel);
         if (dead) {
             channel_unlink(channel);
         } else {
@@ -336,14 +371,17 @@ static void stop_watching(struct subscription *subscription) {
     struct channel *channel = subscription->channel;
     unsigned worker = subscription->stream->worker->index;
     struct subscriber_list *list = &channel->watchers.lists[worker];
-    bool dead;
+    bool dead, wake;
 
     pthread_mutex_lock(&channel->mutex);
     if (list->count == 1)
         channel->watchers.workers &= ~(UINT64_C(1) << worker);
     channel->watcher_count--;
+    wake = channel->cluster != NULL && interest_changed(channel);
     dead = channel->dead = channel_is_unused(channel);
     pthread_mutex_unlock(&channel->mutex);
+    if (wake)
+        interest_wake(channel);
     unlist_subscriber(list, channel->slot, subscription->index);
     if (dead)
         channel_unlink(channel);
@@ -357,14 +395,17 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     struct presence_member *member = place != NULL ? place->member : NULL;
     struct announcements announcements;
     struct presence_member **buckets = NULL;
-    bool dead, idle, member_left, last_member = false;
+    bool dead, idle, left_here, member_left, last_member = false;
 
     announcements_create(&announcements, hub, channel, worker, member, false, app);
     subscriber_stops_deltas(hub, channel, list, &list->entries[subscription->index]);
 
     pthread_mutex_lock(&channel->mutex);
     count_out(channel, worker);
-    member_left = member != NULL && --member->connections == 0;
+    left_here = member != NULL && --member->connections == 0;
+    if (left_here)
+        member->nodes &= ~UINT64_C(1);
+    member_left = left_here && member->nodes == 0;
     if (member_left) {
         presence_remove(&channel->members, member);
         last_member = presence_count(&channel->members) == 0;
@@ -374,6 +415,8 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     announcements_post_count(&announcements);
     if (channel->subscriber_count == 0)
         announcements_post_occupancy(&announcements);
+    if (__builtin_expect(channel->cluster != NULL, false))
+        own_news_note(&announcements.news, channel, left_here ? member : NULL, false, worker->now_ms);
     dead = channel->dead = channel_is_unused(channel);
     idle = channel->subscriber_count == 0 && channel->cached != NULL;
     pthread_mutex_unlock(&channel->mutex);

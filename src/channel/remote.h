@@ -98,11 +98,11 @@ void channel_ready(struct channel_hub *hub, struct channel *channel, uint32_t ge
 
 /* Lets new subscriptions wait again, until channel_ready: the subject is not in force any more, though it soon may be.
  * Those that there are stay as they are. Any thread. */
-void channel_unready(struct channel_hub *hub, struct channel *channel, uint32_t generation);
+void channel_unready(struct channel *channel, uint32_t generation);
 
 /* Gives the interest up if nobody has come meanwhile: what other nodes have is dropped, and a notice with `held` false
  * follows. Else nothing happens. On the worker. */
-void channel_let_go(struct channel_hub *hub, struct channel *channel, uint32_t generation);
+void channel_let_go(struct worker *worker, struct channel *channel, uint32_t generation);
 
 /* A walk over the channels of a worker that are held; those that come meanwhile may be in it or not. */
 struct channel_held;
