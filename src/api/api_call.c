@@ -141,6 +141,7 @@ static void send_response(struct api_call *call, struct http_response *response)
     log_request(call, response->status, call->refusal);
     log_refused_client(call, response->status);
     response->headers = all_headers(call, response->headers, &storage);
+    response->app = part != NULL ? call->lookup.slot->budget : NULL;
     sent = http_respond(call->connection, response);
     buffer_dispose(&storage);
     if (part != NULL) {

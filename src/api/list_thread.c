@@ -45,48 +45,49 @@ struct list_thread {
 /* --- the thread --- */
 
 struct list_search {
-    const struct list_job *job;
-    struct buffer *answer;
+    struct list_job *job;
     bool found;
 };
 
-static void list_if_wanted(struct app_slot *slot, void *context) {
-    struct list_search *search = context;
-    const struct list_job *job = search->job;
-
-    if (search->found || !slice_equal(slice_of(slot->id), job->app_id))
-        return;
-    search->found = true;
-    job->request.append(search->answer, slot, job->request.text, job->request.info);
-}
-
-/* The slot is looked for here: it may have gone since the worker had it. */
-static void append_to_answer(struct list_thread *lists, const struct list_job *job, struct buffer *text) {
-    struct list_search search = {.job = job, .answer = text};
-
-    app_manager_each_slot(lists->apps, list_if_wanted, &search);
-    if (!search.found)
-        job->request.append(text, NULL, job->request.text, job->request.info);
-}
-
-/* Makes the answer, unless there is no memory for what it will need, by an estimate, or for what it has become. */
-static void make_list(struct list_thread *lists, struct list_job *job) {
+/* Makes the answer, unless there is no memory for what it will need, by an estimate, or for what it has become. `slot`
+ * NULL: the app has gone. */
+static void make_list(struct list_job *job, struct app_slot *slot) {
     size_t estimate = (size_t)job->request.count * ENTRY_BYTES;
+    struct budget_app *app = slot != NULL ? slot->budget : NULL;
     struct buffer text = {0};
 
-    job->no_memory = !budget_take(BUDGET_OUTPUT, NULL, estimate);
+    job->no_memory = !budget_take(BUDGET_OUTPUT, app, estimate);
     if (job->no_memory)
         return;
-    append_to_answer(lists, job, &text);
-    budget_give(BUDGET_OUTPUT, NULL, estimate);
-    if (!budget_has_room(BUDGET_OUTPUT, NULL, text.length)) {
+    job->request.append(&text, slot, job->request.text, job->request.info);
+    budget_give(BUDGET_OUTPUT, app, estimate);
+    if (!budget_has_room(BUDGET_OUTPUT, app, text.length)) {
         budget_refused(BUDGET_OUTPUT);
         job->no_memory = true;
     } else if (text.length <= UINT32_MAX) { /* what a frame can hold */
         job->answer = frame_create(text.length);
+        frame_assign(job->answer, app);
         memcpy(job->answer->bytes, text.data, text.length);
     }
     buffer_dispose(&text);
+}
+
+static void make_if_wanted(struct app_slot *slot, void *context) {
+    struct list_search *search = context;
+
+    if (search->found || !slice_equal(slice_of(slot->id), search->job->app_id))
+        return;
+    search->found = true;
+    make_list(search->job, slot);
+}
+
+/* The slot is looked for here: it may have gone since the worker had it. */
+static void do_list_job(struct list_thread *lists, struct list_job *job) {
+    struct list_search search = {.job = job};
+
+    app_manager_each_slot(lists->apps, make_if_wanted, &search);
+    if (!search.found)
+        make_list(job, NULL);
 }
 
 /* Takes the first job of another app than the last one, or the first of all. With the mutex held. */
@@ -132,7 +133,7 @@ static void *make_lists(void *context) {
         last_app.length = 0;
         buffer_append(&last_app, job->app_id);
         if (!atomic_load_explicit(&job->abandoned, memory_order_relaxed))
-            make_list(lists, job);
+            do_list_job(lists, job);
         budget_settle();
         ended_ns = clock_monotonic_ns();
         rest_until_ns = ended_ns + (ended_ns - began_ns);

@@ -110,7 +110,7 @@ static void collect_totals(struct app_slot *slot, void *context) {
     app = &totals->apps[totals->count];
     *app = (struct app_totals){
         .connected = atomic_load_explicit(&slot->connections, memory_order_relaxed),
-        .memory_bytes = atomic_load_explicit(&slot->budget.bytes, memory_order_relaxed),
+        .memory_bytes = budget_app_held(slot->budget),
     };
     channel_count_active(slot, app->active);
     for (unsigned i = 0; i < slot->worker_count; i++) {

@@ -56,6 +56,7 @@ struct app_slot *app_slot_create(struct slice id, unsigned worker_count) {
     struct app_slot *slot = alloc_cache_line(sizeof *slot + worker_count * sizeof slot->parts[0]);
 
     slot->id = alloc_copy(id.data, id.length);
+    slot->budget = budget_app_create();
     slot->worker_count = worker_count;
     return slot;
 }
@@ -70,6 +71,7 @@ void app_slot_destroy(struct app_slot *slot, void (*free_channels)(void *channel
     if (atomic_load(&slot->channels) != NULL)
         free_channels(atomic_load(&slot->channels));
     app_unref(atomic_load(&slot->current));
+    budget_app_release(slot->budget);
     free(slot->id);
     free(slot);
 }

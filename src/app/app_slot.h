@@ -135,8 +135,8 @@ struct app_slot {
     _Alignas(CACHE_LINE) struct token_bucket rates[REQUEST_RATES];
     /* The minute of the last line of the log about refusals by a limit that the app did not choose. */
     atomic_uint_fast64_t rate_logged_minute[REQUEST_RATES];
-    /* The memory that is held for the app: its channels and what is in them. It outlives a record, too. */
-    struct budget_app budget;
+    /* The memory that is held for the app: its connections, channels and what is in them. It outlives a record, too. */
+    struct budget_app *budget;
     unsigned worker_count;
     /* By worker index. Each worker makes its part when it is first needed. */
     _Atomic(struct app_part *) parts[];

@@ -1,5 +1,7 @@
 #include "base/budget.h"
 
+#include <stdlib.h>
+
 #include "base/alloc.h"
 
 /* An app may hold this many times of what is free. */
@@ -35,6 +37,25 @@ static struct {
 } account;
 
 _Thread_local int64_t budget_drifts[BUDGET_KIND_COUNT];
+
+struct budget_app *budget_app_create(void) {
+    struct budget_app *app = alloc_cache_line(sizeof *app); /* written by all threads */
+
+    atomic_init(&app->bytes, BUDGET_APP_OWNED);
+    return app;
+}
+
+void budget_app_release(struct budget_app *app) {
+    budget_app_change(app, -BUDGET_APP_OWNED);
+}
+
+void budget_app_free(struct budget_app *app) {
+    free(app);
+}
+
+uint64_t budget_app_held(const struct budget_app *app) {
+    return (uint64_t)(atomic_load_explicit(&app->bytes, memory_order_relaxed) & (BUDGET_APP_OWNED - 1));
+}
 
 static int64_t sum_read(const struct sum *sum) {
     return atomic_load_explicit(&sum->bytes, memory_order_relaxed);
@@ -75,7 +96,7 @@ bool budget_has_room(enum budget_kind kind, const struct budget_app *app, size_t
     if (app == NULL)
         return true;
     room = kind_limit - used < limit - total ? kind_limit - used : limit - total;
-    used = (uint64_t)atomic_load_explicit(&app->bytes, memory_order_relaxed) + bytes;
+    used = budget_app_held(app) + bytes;
     return used <= APP_SHARE_OF_FREE * (room - bytes);
 }
 

@@ -5,7 +5,8 @@
  * The process has one limit (`memory.limit_mb`). Each kind of memory has a share of it, so that one kind of attack
  * leaves the others working. An app may hold at most twice of what is still free, of the limit and of the share of the
  * kind that it takes from: a single app gets two thirds of a share, and an app that takes all it can leaves room for
- * the others.
+ * the others. What an app holds may outlive the app: an event waits in the output of a connection that is closing. So
+ * its account is freed with the last byte.
  *
  * What a client asks for is taken with budget_take, which may refuse. What follows from something that was accepted is
  * counted with budget_add, which does not. Both are given back with budget_give, with the same number of bytes, on any
@@ -46,10 +47,23 @@ enum budget_kind {
 /* The names of the kinds, for the label of a metric. */
 extern const char *const budget_kind_names[BUDGET_KIND_COUNT];
 
-/* What one app holds, of all kinds that are counted for it. Zeroed memory is an empty account. */
+/* What one app holds, of all kinds that are counted for it: its bytes, and BUDGET_APP_OWNED until budget_app_release.
+ */
 struct budget_app {
     atomic_llong bytes;
 };
+
+#define BUDGET_APP_OWNED (INT64_C(1) << 62)
+
+/* Creates an empty account. */
+struct budget_app *budget_app_create(void);
+
+/* Gives up the account: it is freed now, or when everything is given back. After that only those that hold some of it
+ * may take more. */
+void budget_app_release(struct budget_app *app);
+
+/* The bytes that the app holds. */
+uint64_t budget_app_held(const struct budget_app *app);
 
 /* The calling thread's own changes, which the sums do not have yet; for the inline functions only. */
 extern _Thread_local int64_t budget_drifts[BUDGET_KIND_COUNT];
@@ -71,6 +85,16 @@ void budget_refused(enum budget_kind kind);
 void budget_settle(void);
 void budget_settle_kind(enum budget_kind kind);
 
+/* Frees an account whose last bytes were given back after its release. */
+void budget_app_free(struct budget_app *app);
+
+/* Adds to what the app (NULL: none) holds; for the functions below. The last change frees the account, so it comes
+ * after all others. */
+static inline void budget_app_change(struct budget_app *app, int64_t bytes) {
+    if (app != NULL && atomic_fetch_add_explicit(&app->bytes, bytes, memory_order_acq_rel) + bytes == 0)
+        budget_app_free(app);
+}
+
 /* Adds to what the thread, the kind and the app hold; for the two functions below. */
 static inline void budget_change(enum budget_kind kind, struct budget_app *app, int64_t bytes) {
     int64_t drift = budget_drifts[kind] += bytes;
@@ -78,8 +102,7 @@ static inline void budget_change(enum budget_kind kind, struct budget_app *app, 
     /* One comparison for both sides. */
     if (__builtin_expect((uint64_t)(drift + BUDGET_DRIFT_BYTES) > 2 * BUDGET_DRIFT_BYTES, false))
         budget_settle_kind(kind);
-    if (app != NULL)
-        atomic_fetch_add_explicit(&app->bytes, bytes, memory_order_relaxed);
+    budget_app_change(app, bytes);
 }
 
 /* Counts bytes that are taken in any case. */
@@ -94,11 +117,11 @@ static inline void budget_give(enum budget_kind kind, struct budget_app *app, si
 
 /* Counts for the app, or no more, what was counted for none when it was taken. */
 static inline void budget_assign(struct budget_app *app, size_t bytes) {
-    atomic_fetch_add_explicit(&app->bytes, (int64_t)bytes, memory_order_relaxed);
+    budget_app_change(app, (int64_t)bytes);
 }
 
 static inline void budget_unassign(struct budget_app *app, size_t bytes) {
-    atomic_fetch_sub_explicit(&app->bytes, (int64_t)bytes, memory_order_relaxed);
+    budget_app_change(app, -(int64_t)bytes);
 }
 
 /* The sums, for decisions and metrics; never below 0. */

@@ -22,7 +22,7 @@ struct cached_event *cached_event_create(struct app_slot *slot, const struct cha
     atomic_init(&cached->references, 1);
     memcpy(cached->texts, event->event.data, event->event.length);
     memcpy(cached->texts + event->event.length, event->data.data, event->data.length);
-    budget_add(BUDGET_KEPT_EVENTS, &slot->budget, cached_event_bytes(cached->event_length, cached->data_length));
+    budget_add(BUDGET_KEPT_EVENTS, slot->budget, cached_event_bytes(cached->event_length, cached->data_length));
     return cached;
 }
 
@@ -34,7 +34,7 @@ struct cached_event *cached_event_ref(struct cached_event *cached) {
 void cached_event_unref(struct cached_event *cached) {
     if (cached == NULL || atomic_fetch_sub_explicit(&cached->references, 1, memory_order_acq_rel) != 1)
         return;
-    budget_give(BUDGET_KEPT_EVENTS, &cached->slot->budget,
+    budget_give(BUDGET_KEPT_EVENTS, cached->slot->budget,
                 cached_event_bytes(cached->event_length, cached->data_length));
     free(cached);
 }

@@ -39,7 +39,7 @@ static void give_channel(const struct channel *channel) {
 
     if (channel->cluster != NULL)
         more += channel->cluster->bytes + channel_entries_bytes(channel->cluster);
-    budget_give(BUDGET_CHANNELS, &channel->slot->budget,
+    budget_give(BUDGET_CHANNELS, channel->slot->budget,
                 channel_bytes(channel->name_length, channel->list_count) + more);
 }
 
@@ -226,7 +226,7 @@ struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot 
 
     if (channel != NULL)
         return channel;
-    if (!budget_take(BUDGET_CHANNELS, &slot->budget,
+    if (!budget_take(BUDGET_CHANNELS, slot->budget,
                      channel_bytes(name.length, list_count_of(hub, channel_type_of(name))) +
                          channel_cluster_bytes(hub)))
         return NULL;

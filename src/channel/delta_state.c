@@ -106,7 +106,7 @@ static void free_key_buckets(struct delta_state *state) {
 
 /* Frees a key that is in no list and no bucket any more. */
 static void free_key(struct delta_state *state, struct delta_key *key) {
-    budget_give(BUDGET_DELTAS, &state->channel->slot->budget, key->bytes);
+    budget_give(BUDGET_DELTAS, state->channel->slot->budget, key->bytes);
     state->bytes -= key->bytes;
     state->key_count--;
     free(key->text);
@@ -221,7 +221,7 @@ static size_t text_capacity_for(const struct delta_key *key, size_t length) {
  * texts of the channel. */
 static bool take_room(struct channel_hub *hub, struct delta_state *state, struct worker *worker, size_t more,
                       size_t bytes) {
-    struct budget_app *app = &state->channel->slot->budget;
+    struct budget_app *app = state->channel->slot->budget;
     size_t max = hub->settings.deltas.max_bytes / CHANNEL_PART;
     struct delta_key *oldest;
 
@@ -315,7 +315,7 @@ void delta_state_keep(struct channel_hub *hub, struct delta_state *state, struct
         return;
     }
     if (bytes < before)
-        budget_give(BUDGET_DELTAS, &state->channel->slot->budget, before - bytes);
+        budget_give(BUDGET_DELTAS, state->channel->slot->budget, before - bytes);
     if (old == NULL)
         link_key(state, key);
     fill_key(key, sent);
@@ -356,7 +356,7 @@ void delta_state_shrink(struct channel_hub *hub, struct app_slot *slot, struct w
         more = drop_oldest(hub, worker, delta_texts_lock_largest(texts));
     for (unsigned i = 0; more && i < EVICTED_AT_ONCE && account_is_short(NULL); i++)
         more = drop_oldest(hub, worker, delta_texts_lock_largest(texts));
-    for (unsigned i = 0; more && i < EVICTED_AT_ONCE && table != NULL && account_is_short(&slot->budget); i++)
+    for (unsigned i = 0; more && i < EVICTED_AT_ONCE && table != NULL && account_is_short(slot->budget); i++)
         more = drop_oldest(hub, worker, delta_texts_lock_app(texts, &table->deltas));
 }
 

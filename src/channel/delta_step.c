@@ -215,6 +215,7 @@ static void make_frames(struct delta_step *step, const struct delta_policy *poli
     frames->algorithm = policy->algorithm;
     frames->only_for_askers = policy->only_for_askers;
     frames->whole = numbered_frame(step->sent.text, step->sent.sequence, buffer_slice(&key_json));
+    frame_assign(frames->whole, step->channel->slot->budget);
     if (base != NULL) {
         frames->base = base->base;
         tags_ref(frames->base.tags);
@@ -226,7 +227,10 @@ static void make_frames(struct delta_step *step, const struct delta_policy *poli
         frames->deltas[i] =
             delta_frame(step, base, i, event, buffer_slice(&key_json), i == APP_DELTA_FOSSIL && frames->omits_algorithm,
                         frame_text(frames->whole).length);
-        step->sent.delta |= frames->deltas[i] != NULL;
+        if (frames->deltas[i] == NULL)
+            continue;
+        frame_assign(frames->deltas[i], step->channel->slot->budget);
+        step->sent.delta = true;
     }
     publication->deltas = frames;
     buffer_dispose(&key_json);

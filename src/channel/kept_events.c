@@ -223,12 +223,12 @@ bool kept_events_make_room(struct channel_hub *hub, struct app_slot *slot, size_
     for (unsigned i = 0; dropped && i < DROPPED_AT_ONCE; i++) {
         if (budget_used(BUDGET_KEPT_EVENTS) + bytes > limit - reserve)
             dropped = drop_of_largest(hub, now_ms);
-        else if (budget_has_room(BUDGET_KEPT_EVENTS, &slot->budget, bytes))
+        else if (budget_has_room(BUDGET_KEPT_EVENTS, slot->budget, bytes))
             return true;
         else /* the app's own events go only if that helps */
             dropped = budget_has_room(BUDGET_KEPT_EVENTS, NULL, bytes) && drop_of_app(hub, slot, now_ms);
     }
-    if (bytes <= reserve && budget_has_room(BUDGET_KEPT_EVENTS, &slot->budget, bytes))
+    if (bytes <= reserve && budget_has_room(BUDGET_KEPT_EVENTS, slot->budget, bytes))
         return true;
     budget_refused(BUDGET_KEPT_EVENTS);
     return false;

@@ -17,11 +17,11 @@ static size_t list_bytes(const struct subscriber_list *list) {
 /* Sets the capacity of the list; 0: frees it. */
 static void resize_list(struct subscriber_list *list, struct app_slot *slot, uint32_t capacity) {
     if (list->capacity != 0)
-        budget_give(BUDGET_CHANNELS, &slot->budget, list_bytes(list));
+        budget_give(BUDGET_CHANNELS, slot->budget, list_bytes(list));
     list->capacity = capacity;
     if (capacity != 0) {
         list->entries = alloc_array(list->entries, capacity, sizeof list->entries[0]);
-        budget_add(BUDGET_CHANNELS, &slot->budget, list_bytes(list));
+        budget_add(BUDGET_CHANNELS, slot->budget, list_bytes(list));
     } else {
         free(list->entries);
         list->entries = NULL;
@@ -153,6 +153,7 @@ static void encode_cached(const struct channel *channel, struct cached_event *ca
         return;
     join->cached =
         event_frame(cached_event_name(cached), channel_name(channel), cached_event_data(cached), SLICE(""), SLICE(""));
+    frame_assign(join->cached, channel->slot->budget);
     cached_event_unref(cached);
 }
 
@@ -174,7 +175,7 @@ static struct presence_place *place_create(const struct channel *channel, const 
         return NULL;
     place = alloc(sizeof *place);
     *place = (struct presence_place){result->member, result->joined};
-    budget_add(BUDGET_PRESENCE, &channel->slot->budget, alloc_footprint(sizeof *place));
+    budget_add(BUDGET_PRESENCE, channel->slot->budget, alloc_footprint(sizeof *place));
     return place;
 }
 
@@ -223,7 +224,7 @@ static enum attempt join_channel(struct joining *joining, struct channel *channe
 /* The candidate is a member now: the table owns it, and its memory stays taken. */
 static void adopt_candidate(struct joining *joining, struct channel *channel, bool first) {
     if (first)
-        budget_add(BUDGET_PRESENCE, &channel->slot->budget,
+        budget_add(BUDGET_PRESENCE, channel->slot->budget,
                    presence_member_bytes(joining->candidate, true) - presence_member_bytes(joining->candidate, false));
     joining->candidate = NULL;
 }
@@ -234,7 +235,7 @@ static void make_candidate(struct joining *joining, struct app_slot *slot) {
     if (joining->hub->hooks != NULL)
         joining->candidate->since_ms = clock_wall_ms();
     joining->candidate_fits =
-        budget_take(BUDGET_PRESENCE, &slot->budget, presence_member_bytes(joining->candidate, false));
+        budget_take(BUDGET_PRESENCE, slot->budget, presence_member_bytes(joining->candidate, false));
 }
 
 /* Frees the candidate if it has not become a member. */
@@ -242,7 +243,7 @@ static void drop_candidate(struct joining *joining, struct app_slot *slot) {
     if (joining->candidate == NULL)
         return;
     if (joining->candidate_fits)
-        budget_give(BUDGET_PRESENCE, &slot->budget, presence_member_bytes(joining->candidate, false));
+        budget_give(BUDGET_PRESENCE, slot->budget, presence_member_bytes(joining->candidate, false));
     presence_member_unref(joining->candidate);
 }
 
@@ -424,10 +425,10 @@ static void leave_channel(struct channel_hub *hub, struct subscription *subscrip
     unlist_subscriber(list, channel->slot, subscription->index);
     announcements_finish(&announcements);
     if (place != NULL)
-        budget_give(BUDGET_PRESENCE, &channel->slot->budget, alloc_footprint(sizeof *place));
+        budget_give(BUDGET_PRESENCE, channel->slot->budget, alloc_footprint(sizeof *place));
     free(place);
     if (member_left) {
-        budget_give(BUDGET_PRESENCE, &channel->slot->budget, presence_member_bytes(member, last_member));
+        budget_give(BUDGET_PRESENCE, channel->slot->budget, presence_member_bytes(member, last_member));
         presence_member_unref(member);
     }
     free(buckets);

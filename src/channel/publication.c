@@ -18,6 +18,8 @@ struct publication *publication_create(struct channel_hub *hub, struct channel *
 
     *publication = (struct publication){.channel = channel_ref(channel), .frame = frame, .born_ns = now_ns, .hub = hub};
     atomic_init(&publication->references, 1);
+    if (frame != NULL)
+        frame_assign(frame, channel->slot->budget);
     for (unsigned i = 0; i < workers; i++)
         publication->deliveries[i] = (struct delivery){{NULL, deliver_publication}, publication};
     return publication;

@@ -24,8 +24,8 @@ static void resize_entries(struct channel *channel, unsigned capacity) {
     cluster->entry_capacity = (uint8_t)capacity;
     pthread_mutex_unlock(&channel->mutex);
     free(old);
-    budget_add(BUDGET_CHANNELS, &channel->slot->budget, channel_entries_bytes(cluster));
-    budget_give(BUDGET_CHANNELS, &channel->slot->budget, before);
+    budget_add(BUDGET_CHANNELS, channel->slot->budget, channel_entries_bytes(cluster));
+    budget_give(BUDGET_CHANNELS, channel->slot->budget, before);
 }
 
 struct remote_entry *remote_entry_make(struct channel *channel, unsigned node) {

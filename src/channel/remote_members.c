@@ -110,7 +110,7 @@ static enum addition_step add_under_mutex(struct remote_addition *addition) {
 
 /* Settles the account of memory, and frees what is left over. */
 static void end_addition(struct remote_addition *addition) {
-    struct budget_app *budget = &addition->channel->slot->budget;
+    struct budget_app *budget = addition->channel->slot->budget;
     struct presence_member *candidate = addition->candidate;
 
     publication_finish(addition->added);
@@ -137,7 +137,7 @@ bool remote_member_add(struct channel_hub *hub, struct channel *channel, struct 
     addition.candidate->since_ms = member->since_ms;
     addition.candidate->told_by = (uint8_t)node;
     addition.fits =
-        budget_take(BUDGET_PRESENCE, &channel->slot->budget, presence_member_bytes(addition.candidate, false));
+        budget_take(BUDGET_PRESENCE, channel->slot->budget, presence_member_bytes(addition.candidate, false));
     do {
         prepare_addition(&addition, worker);
         pthread_mutex_lock(&channel->mutex);
@@ -215,7 +215,7 @@ void remote_member_remove(struct channel_hub *hub, struct channel *channel, stru
         pthread_mutex_unlock(&channel->mutex);
         publication_finish(removed);
         if (removal.left) {
-            budget_give(BUDGET_PRESENCE, &channel->slot->budget, presence_member_bytes(removal.member, removal.last));
+            budget_give(BUDGET_PRESENCE, channel->slot->budget, presence_member_bytes(removal.member, removal.last));
             presence_member_unref(removal.member); /* the table's */
         }
         free(removal.buckets);

@@ -359,7 +359,7 @@ static bool empty_members(struct channel *channel) {
     pthread_mutex_unlock(&channel->mutex);
     free(buckets);
     for (unsigned i = 0; i < count; i++) {
-        budget_give(BUDGET_PRESENCE, &channel->slot->budget, presence_member_bytes(members[i], last && i + 1 == count));
+        budget_give(BUDGET_PRESENCE, channel->slot->budget, presence_member_bytes(members[i], last && i + 1 == count));
         presence_member_unref(members[i]);
     }
     return !last;

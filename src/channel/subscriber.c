@@ -38,13 +38,13 @@ static struct delta_state *channel_delta_state(struct channel *channel) {
 
     if (state != NULL)
         return state;
-    if (!budget_take(BUDGET_CHANNELS, &channel->slot->budget, delta_state_bytes()))
+    if (!budget_take(BUDGET_CHANNELS, channel->slot->budget, delta_state_bytes()))
         return NULL;
     made = delta_state_create(channel);
     if (atomic_compare_exchange_strong(&channel->deltas, &state, made))
         return made;
     delta_state_unref(made);
-    budget_give(BUDGET_CHANNELS, &channel->slot->budget, delta_state_bytes());
+    budget_give(BUDGET_CHANNELS, channel->slot->budget, delta_state_bytes());
     return state;
 }
 

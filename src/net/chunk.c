@@ -13,20 +13,26 @@ struct frame *frame_create(size_t length) {
     frame->footprint = (uint32_t)alloc_footprint(sizeof *frame + length);
     frame->kind = BUDGET_OUTPUT;
     frame->droppable = frame->uncounted = false;
+    frame->app = NULL;
     budget_add(BUDGET_OUTPUT, NULL, frame->footprint);
     return frame;
 }
 
 static void give_frame(const struct frame *frame) {
     if (frame->kind != BUDGET_KIND_COUNT)
-        budget_give(frame->kind, NULL, frame->footprint);
+        budget_give(frame->kind, frame->app, frame->footprint);
 }
 
 void frame_count_as(struct frame *frame, enum budget_kind kind) {
     give_frame(frame);
     frame->kind = (uint8_t)kind;
     if (kind != BUDGET_KIND_COUNT)
-        budget_add(kind, NULL, frame->footprint);
+        budget_add(kind, frame->app, frame->footprint);
+}
+
+void frame_assign(struct frame *frame, struct budget_app *app) {
+    frame->app = app;
+    budget_assign(app, frame->footprint);
 }
 
 void frame_ref(struct frame *frame) {
@@ -54,6 +60,11 @@ struct chunk *chunk_create(size_t length, char **bytes) {
     return chunk;
 }
 
+void chunk_assign(struct chunk *chunk, struct budget_app *app) {
+    chunk->app = app;
+    budget_assign(app, chunk_footprint(chunk));
+}
+
 struct chunk *chunk_copy(const void *data, size_t length) {
     char *bytes;
     struct chunk *chunk = chunk_create(length, &bytes);
@@ -71,8 +82,9 @@ struct chunk *chunk_of_frame(struct frame *frame) {
                             .messages = frame->uncounted ? 0 : 1,
                             .droppable = frame->droppable,
                             .frame = frame,
-                            .bytes = frame->bytes};
-    budget_add(BUDGET_OUTPUT, NULL, chunk_footprint(chunk));
+                            .bytes = frame->bytes,
+                            .app = frame->app};
+    budget_add(BUDGET_OUTPUT, chunk->app, chunk_footprint(chunk));
     return chunk;
 }
 
@@ -95,13 +107,14 @@ struct chunk *chunk_of_frames(struct frame *const *frames, unsigned count) {
     }
     chunk->messages = messages;
     chunk->droppable = frames[0]->droppable;
+    chunk_assign(chunk, frames[0]->app);
     return chunk;
 }
 
 void chunk_unref(struct chunk *chunk) {
     if (--chunk->references != 0)
         return;
-    budget_give(BUDGET_OUTPUT, NULL, chunk_footprint(chunk));
+    budget_give(BUDGET_OUTPUT, chunk->app, chunk_footprint(chunk));
     if (chunk->frame != NULL)
         frame_unref(chunk->frame);
     if (chunk->encoded != NULL)

@@ -8,7 +8,7 @@
  * With 500 subscribers on a worker the atomic count changes twice (the chunk takes and drops its reference), not a
  * thousand times, so that workers that deliver the same event do not contend for its cache line.
  *
- * Both are counted as output in the account of memory (base/budget.h).
+ * Both are counted as output in the account of memory (base/budget.h), and for the app that they belong to.
  *
  * Frames may be used on any thread. A chunk belongs to one worker and is used on its thread only.
  */
@@ -32,6 +32,7 @@ struct frame {
     /* Told to everyone in a channel because of others: a crowd that leaves must not make those who stay slow readers.
      * It counts towards the bound on bytes only. */
     bool uncounted;
+    struct budget_app *app; /* for which it is counted; NULL: none */
     char bytes[];
 };
 
@@ -42,6 +43,9 @@ struct frame *frame_create(size_t length);
 /* Counts the frame as another kind; BUDGET_KIND_COUNT: not at all, because it is counted elsewhere. Call it before the
  * frame is shared. */
 void frame_count_as(struct frame *frame, enum budget_kind kind);
+
+/* Counts the frame for an app, which it was not before. Call it before the frame is shared. */
+void frame_assign(struct frame *frame, struct budget_app *app);
 
 /* Take and drop a reference; the last one frees the frame. Any thread. */
 void frame_ref(struct frame *frame);
@@ -57,6 +61,7 @@ struct chunk {
     const char *bytes;
     /* The encoded form, made for the first stream that `encodes`; may be NULL. */
     struct chunk *encoded;
+    struct budget_app *app; /* for which it is counted; NULL: none */
 };
 
 /* Creates a chunk of `length` bytes of its own, with one reference, as one message. The caller fills `*bytes`. */
@@ -65,10 +70,14 @@ struct chunk *chunk_create(size_t length, char **bytes);
 /* Creates a chunk with a copy of the bytes, as one message. */
 struct chunk *chunk_copy(const void *data, size_t length);
 
-/* Creates a chunk over a shared frame, as one message. It takes a reference of its own to the frame. */
+/* Counts the chunk for an app, which it was not before; NULL: for none. */
+void chunk_assign(struct chunk *chunk, struct budget_app *app);
+
+/* Creates a chunk over a shared frame, as one message, for the frame's app. It takes a reference of its own to the
+ * frame. */
 struct chunk *chunk_of_frame(struct frame *frame);
 
-/* Creates a chunk with copies of several frames, which are alike in `droppable`. */
+/* Creates a chunk with copies of several frames of one app, which are alike in `droppable`. */
 struct chunk *chunk_of_frames(struct frame *const *frames, unsigned count);
 
 /* Take and drop a reference; the last one frees the chunk and drops its frame. */

@@ -27,7 +27,8 @@ struct deflate_tools {
 
 struct deflate_window {
     z_stream deflater;
-    bool no_context; /* compress each message alone */
+    struct budget_app *app; /* for which it is counted; NULL: none */
+    bool no_context;        /* compress each message alone */
     uint8_t bits;
 };
 
@@ -211,17 +212,18 @@ void deflate_tools_destroy(struct deflate_tools *tools) {
     free(tools);
 }
 
-struct deflate_window *deflate_window_create(uint8_t window_bits, bool no_context) {
+struct deflate_window *deflate_window_create(uint8_t window_bits, bool no_context, struct budget_app *app) {
     struct deflate_window *window;
 
-    if (!budget_take(BUDGET_COMPRESSION, NULL, window_bytes(window_bits)))
+    if (!budget_take(BUDGET_COMPRESSION, app, window_bytes(window_bits)))
         return NULL;
     window = alloc_zero(sizeof *window);
+    window->app = app;
     window->no_context = no_context;
     window->bits = window_bits;
     if (deflater_init(&window->deflater, WINDOW_LEVEL, window_bits))
         return window;
-    budget_give(BUDGET_COMPRESSION, NULL, window_bytes(window_bits));
+    budget_give(BUDGET_COMPRESSION, app, window_bytes(window_bits));
     free(window);
     return NULL;
 }
@@ -229,7 +231,7 @@ struct deflate_window *deflate_window_create(uint8_t window_bits, bool no_contex
 void deflate_window_destroy(struct deflate_window *window) {
     if (window == NULL)
         return;
-    budget_give(BUDGET_COMPRESSION, NULL, window_bytes(window->bits));
+    budget_give(BUDGET_COMPRESSION, window->app, window_bytes(window->bits));
     deflateEnd(&window->deflater);
     free(window);
 }

@@ -23,6 +23,7 @@
 #define DEFLATE_WINDOW_BITS_MIN 9 /* zlib cannot write raw streams with 8 */
 #define DEFLATE_WINDOW_BITS_MAX 15
 
+struct budget_app;
 struct deflate_tools;
 struct deflate_window;
 
@@ -46,9 +47,10 @@ void deflate_append_answer(struct buffer *headers, const struct deflate_agreemen
 struct deflate_tools *deflate_tools_create(void);
 void deflate_tools_destroy(struct deflate_tools *tools);
 
-/* Creates the connection's own window of an agreement with one; NULL if there is no memory, or no room for it in the
- * account (base/budget.h). It takes 4 << `window_bits` bytes, and about as many for its tables. */
-struct deflate_window *deflate_window_create(uint8_t window_bits, bool no_context);
+/* Creates the connection's own window of an agreement with one, for an app (NULL: for none); NULL if there is no
+ * memory, or no room for it in the account (base/budget.h). It takes 4 << `window_bits` bytes, and about as many for
+ * its tables. */
+struct deflate_window *deflate_window_create(uint8_t window_bits, bool no_context, struct budget_app *app);
 void deflate_window_destroy(struct deflate_window *window);
 
 /* Compresses a message in `window` (which is empty before each message if `no_context` was agreed), or alone with NULL.

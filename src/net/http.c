@@ -370,14 +370,23 @@ static void send_frame_bytes(struct stream *stream, struct frame *frame) {
     chunk_unref(chunk);
 }
 
+static void send_copy_for(struct stream *stream, struct slice bytes, struct budget_app *app) {
+    struct chunk *chunk = chunk_copy(bytes.data, bytes.length);
+
+    chunk_assign(chunk, app);
+    stream_send(stream, chunk);
+    chunk_unref(chunk);
+}
+
 /* Large answers need room in the account of memory, since a client may not read them. A page that others get as well
  * is there already: only large ones are refused, of which clients could hold one after the other. */
 static bool answer_has_room(const struct http_response *response) {
     const struct frame *page = response->body_frame;
 
     if (page != NULL)
-        return page->length <= SMALL_PAGE_BYTES || budget_has_room(BUDGET_OUTPUT, NULL, 0);
-    return response->body.length <= SMALL_ANSWER_BYTES || budget_has_room(BUDGET_OUTPUT, NULL, response->body.length);
+        return page->length <= SMALL_PAGE_BYTES || budget_has_room(BUDGET_OUTPUT, response->app, 0);
+    return response->body.length <= SMALL_ANSWER_BYTES ||
+           budget_has_room(BUDGET_OUTPUT, response->app, response->body.length);
 }
 
 size_t http_respond(struct http_connection *connection, const struct http_response *response) {
@@ -400,7 +409,7 @@ size_t http_respond(struct http_connection *connection, const struct http_respon
     if (has_body && frame == NULL)
         buffer_append(text, response->body);
     length = text->length;
-    stream_send_copy(connection->stream, text->data, length);
+    send_copy_for(connection->stream, buffer_slice(text), response->app);
     if (text->capacity > ANSWER_KEPT_BYTES)
         buffer_dispose(text);
     if (has_body && frame != NULL) {

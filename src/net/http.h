@@ -95,6 +95,8 @@ struct http_response {
     struct slice body;
     struct frame *body_frame; /* in place of `body`, sent without a copy; NULL: none */
     bool close;               /* close the connection after the response */
+    /* The app for which the answer is counted in the account of memory; NULL: none. */
+    struct budget_app *app;
 };
 
 /* Answers the current request and returns the number of bytes that go out. A HEAD request gets the head only. Without

@@ -164,11 +164,20 @@ void stream_reset(struct stream *stream) {
 
 /* --- input --- */
 
+static size_t kept_input_bytes(const struct stream *stream) {
+    return stream->in != NULL ? sizeof *stream->in + stream->in->capacity : 0;
+}
+
+size_t stream_held_bytes(const struct stream *stream) {
+    return alloc_footprint(sizeof *stream) + kept_input_bytes(stream) + stream_ring_bytes(stream) +
+           (stream->tls != NULL ? tls_held_bytes(stream->tls) : 0);
+}
+
 /* Frees the kept input. */
 static void in_free(struct stream *stream) {
     if (stream->in == NULL)
         return;
-    budget_give(BUDGET_INPUT, NULL, sizeof *stream->in + stream->in->capacity);
+    budget_give(BUDGET_INPUT, stream_app(stream), kept_input_bytes(stream));
     buffer_dispose(stream->in);
     free(stream->in);
     stream->in = NULL;
@@ -181,9 +190,10 @@ static bool in_reserve(struct stream *stream, size_t extra) {
 
     if (before >= wanted)
         return true;
-    if ((wanted <= STREAM_KEPT_BYTES || stream->offer_due || budget_has_room(BUDGET_INPUT, NULL, wanted)) &&
+    if ((wanted <= STREAM_KEPT_BYTES || stream->offer_due ||
+         budget_has_room(BUDGET_INPUT, stream_app(stream), wanted)) &&
         buffer_try_reserve(stream->in, extra)) {
-        budget_add(BUDGET_INPUT, NULL, stream->in->capacity - before);
+        budget_add(BUDGET_INPUT, stream_app(stream), stream->in->capacity - before);
         return true;
     }
     budget_refused(BUDGET_INPUT);
@@ -324,7 +334,7 @@ static void offer_input(struct stream *stream, uint8_t *data, size_t length) {
         return;
     }
     stream->in = alloc_zero(sizeof *in);
-    budget_add(BUDGET_INPUT, NULL, sizeof *in);
+    budget_add(BUDGET_INPUT, stream_app(stream), sizeof *in);
     if (in_reserve(stream, length - consumed))
         buffer_append_bytes(stream->in, data + consumed, length - consumed);
 }

@@ -38,7 +38,7 @@
 struct stream;
 struct tls_connection;
 
-/* The callbacks of a protocol. All are set but the last two, which may be NULL. */
+/* The callbacks of a protocol. All are set but the last three, which may be NULL. */
 struct stream_handler {
     /* Consumes bytes from the front and returns their number; the rest is offered again with later input. The handler
      * may change the bytes. */
@@ -58,6 +58,9 @@ struct stream_handler {
     /* There was no room for input that had to be kept, so it is lost: the handler ends the connection. NULL: the stream
      * closes. */
     void (*on_no_room)(struct stream *stream);
+    /* Returns the app for which the stream is counted in the account of memory; NULL: none, or not known yet. When that
+     * changes, the handler moves what stream_held_bytes says. */
+    struct budget_app *(*app)(const struct stream *stream);
 };
 
 /* While there is no room for output in the account of memory, streams with bounds may have so much unsent. */
@@ -177,6 +180,10 @@ void stream_reset(struct stream *stream);
 static inline void stream_set_limits(struct stream *stream, const struct stream_limits *limits) {
     stream->limits = limits;
 }
+
+/* Returns what the stream holds in the account of memory for its app: itself, its TLS, kept input, and a long output
+ * queue without the chunks. */
+size_t stream_held_bytes(const struct stream *stream);
 
 /* Returns the number of queued bytes that are not written yet. */
 static inline uint64_t stream_unsent_bytes(const struct stream *stream) {

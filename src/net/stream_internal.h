@@ -8,6 +8,14 @@
 
 #include "net/stream.h"
 
+/* The app for which the stream is counted; NULL: none. */
+static inline struct budget_app *stream_app(const struct stream *stream) {
+    return stream->handler->app != NULL ? stream->handler->app(stream) : NULL;
+}
+
+/* The part of the output queue that counts for the app. */
+size_t stream_ring_bytes(const struct stream *stream);
+
 /* Tells epoll what the stream waits for now. */
 void stream_update_watch(struct stream *stream);
 

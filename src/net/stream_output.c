@@ -11,6 +11,7 @@
 #include "base/budget.h"
 #include "net/tls.h"
 
+#define FIRST_RING_CHUNKS 16
 #define CHUNKS_PER_WRITE 64
 /* Several chunks of no more bytes are copied into one place: that is less work than the kernel has with a list. */
 #define COPIED_MAX_BYTES 2048
@@ -45,16 +46,30 @@ static struct chunk **out_at(struct stream *stream, unsigned position) {
     return &stream->out[(stream->out_first + position) % stream->out_capacity];
 }
 
+static size_t ring_footprint(const struct stream *stream) {
+    return alloc_footprint(stream->out_capacity * sizeof *stream->out);
+}
+
+/* A queue of the first size is not counted for the app: a burst of events makes many for a moment, and counting them
+ * would cost more than they do. */
+size_t stream_ring_bytes(const struct stream *stream) {
+    return stream->out_capacity > FIRST_RING_CHUNKS ? ring_footprint(stream) : 0;
+}
+
+static struct budget_app *ring_app(const struct stream *stream) {
+    return stream->out_capacity > FIRST_RING_CHUNKS ? stream_app(stream) : NULL;
+}
+
 static void free_ring(struct stream *stream) {
     if (stream->out == stream->out_inline)
         return;
-    budget_give(BUDGET_OUTPUT, NULL, alloc_footprint(stream->out_capacity * sizeof *stream->out));
+    budget_give(BUDGET_OUTPUT, ring_app(stream), ring_footprint(stream));
     free(stream->out);
 }
 
 /* Doubles the ring. False if its counters cannot hold a larger capacity. */
 static bool out_grow(struct stream *stream) {
-    unsigned capacity = stream->out_capacity < 16 ? 16 : stream->out_capacity * 2u;
+    unsigned capacity = stream->out_capacity < FIRST_RING_CHUNKS ? FIRST_RING_CHUNKS : stream->out_capacity * 2u;
     struct chunk **out;
 
     if (capacity > UINT16_MAX)
@@ -63,10 +78,10 @@ static bool out_grow(struct stream *stream) {
     for (unsigned i = 0; i < stream->out_count; i++)
         out[i] = *out_at(stream, i);
     free_ring(stream);
-    budget_add(BUDGET_OUTPUT, NULL, alloc_footprint(capacity * sizeof *out));
     stream->out = out;
     stream->out_first = 0;
     stream->out_capacity = (uint16_t)capacity;
+    budget_add(BUDGET_OUTPUT, ring_app(stream), ring_footprint(stream));
     return true;
 }
 
@@ -77,9 +92,9 @@ static void out_release_ring(struct stream *stream) {
     stream->out_first = 0;
 }
 
-/* True if so many unsent bytes are too many because memory is short. */
-static bool over_share(uint64_t bytes) {
-    return bytes > STREAM_SHORT_BYTES && !budget_has_room(BUDGET_OUTPUT, NULL, 0);
+/* True if so many unsent bytes are too many because memory is short, for all or for the app. */
+static bool over_share(const struct stream *stream, uint64_t bytes) {
+    return bytes > STREAM_SHORT_BYTES && !budget_has_room(BUDGET_OUTPUT, stream_app(stream), 0);
 }
 
 static bool over_limits(const struct stream *stream, const struct chunk *chunk) {
@@ -89,7 +104,7 @@ static bool over_limits(const struct stream *stream, const struct chunk *chunk) 
         return false;
     return (limits->max_messages != 0 && stream->out_messages + chunk->messages > limits->max_messages) ||
            (limits->max_bytes != 0 && stream->out_bytes + chunk->length > limits->max_bytes) ||
-           over_share(stream->out_bytes + chunk->length);
+           over_share(stream, stream->out_bytes + chunk->length);
 }
 
 /* Refuses a chunk because socket and queue are full: drops it if that is allowed, else marks the stream as slow. */
@@ -100,7 +115,7 @@ static void refuse_chunk(struct stream *stream, const struct chunk *chunk) {
     }
     stream->slow = true;
     counter_add(&stream->worker->counters.slow_readers, 1);
-    if (over_share(stream->out_bytes + chunk->length))
+    if (over_share(stream, stream->out_bytes + chunk->length))
         budget_refused(BUDGET_OUTPUT);
 }
 
@@ -137,7 +152,7 @@ static ssize_t out_append(struct stream *stream, struct chunk *chunk) {
     stream->out_messages += chunk->messages;
     stream->out_bytes += chunk->length;
     length = chunk->length; /* the chunk may be gone after it was written */
-    if (stream->limits != NULL && over_share(stream->out_bytes))
+    if (stream->limits != NULL && over_share(stream, stream->out_bytes))
         write_while_short(stream);
     return length;
 }

@@ -274,12 +274,16 @@ struct tls_connection *tls_connection_create(struct tls_context *context, int fd
     return (struct tls_connection *)ssl;
 }
 
+size_t tls_held_bytes(const struct tls_connection *connection) {
+    return SSL_get_app_data(ssl_of(connection)) == &handshake_over ? CONNECTION_BYTES : HANDSHAKE_BYTES;
+}
+
 void tls_connection_destroy(struct tls_connection *connection) {
     SSL *ssl = ssl_of(connection);
 
     if (ssl == NULL)
         return;
-    budget_give(BUDGET_TLS, NULL, SSL_get_app_data(ssl) == &handshake_over ? CONNECTION_BYTES : HANDSHAKE_BYTES);
+    budget_give(BUDGET_TLS, NULL, tls_held_bytes(connection));
     SSL_free(ssl);
 }
 

@@ -41,6 +41,9 @@ bool tls_has_room(void);
  * socket. */
 struct tls_connection *tls_connection_create(struct tls_context *context, int fd);
 
+/* What the connection holds in the account of memory, which counts it for no app; the same from the first input on. */
+size_t tls_held_bytes(const struct tls_connection *connection);
+
 /* Frees the TLS state; NULL is ignored. */
 void tls_connection_destroy(struct tls_connection *connection);
 

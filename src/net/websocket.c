@@ -18,6 +18,7 @@ static void websocket_on_slow(struct stream *stream);
 static void websocket_on_no_room(struct stream *stream);
 static void websocket_on_closed(struct stream *stream);
 static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk);
+static struct budget_app *app_of_stream(const struct stream *stream);
 
 static const struct stream_handler websocket_stream_handler = {
     .on_data = websocket_on_data,
@@ -27,7 +28,16 @@ static const struct stream_handler websocket_stream_handler = {
     .on_no_room = websocket_on_no_room,
     .on_closed = websocket_on_closed,
     .encode = websocket_encode,
+    .app = app_of_stream,
 };
+
+static struct budget_app *app_of(const struct websocket *websocket) {
+    return websocket->handler->app != NULL ? websocket->handler->app(websocket) : NULL;
+}
+
+static struct budget_app *app_of_stream(const struct stream *stream) {
+    return app_of(stream->context);
+}
 
 /* --- the handshake --- */
 
@@ -150,6 +160,7 @@ static ssize_t send_frame(struct websocket *websocket, enum websocket_opcode opc
     ssize_t queued;
 
     append_parts(bytes + header_length, parts, count);
+    chunk_assign(chunk, app_of(websocket));
     worker_spend(websocket->stream->worker, length);
     queued = stream_send(websocket->stream, chunk);
     chunk_unref(chunk);
@@ -189,6 +200,7 @@ static void append_compressed(struct buffer *out, struct deflate_tools *tools, s
 
 /* Compresses a chunk frame by frame; a chunk holds whole frames only. */
 static struct chunk *compress_chunk(struct websocket *websocket, const struct chunk *chunk) {
+    /* A chunk for many connections may outlive this one, but it is of the same app. */
     struct deflate_tools *tools = websocket->stream->worker->deflate;
     struct slice rest = {chunk->bytes, chunk->length};
     struct buffer out = {0};
@@ -204,6 +216,7 @@ static struct chunk *compress_chunk(struct websocket *websocket, const struct ch
     buffer_dispose(&out);
     made->messages = chunk->messages;
     made->droppable = chunk->droppable;
+    chunk_assign(made, chunk->app);
     return made;
 }
 
@@ -214,7 +227,7 @@ static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk
 
     if (websocket->window_bits != 0) {
         if (websocket->window == NULL)
-            websocket->window = deflate_window_create(websocket->window_bits, websocket->no_context);
+            websocket->window = deflate_window_create(websocket->window_bits, websocket->no_context, app_of(websocket));
         if (websocket->window != NULL)
             return compress_chunk(websocket, chunk);
         if (!websocket->any_window)
@@ -225,16 +238,20 @@ static struct chunk *websocket_encode(struct stream *stream, struct chunk *chunk
     return chunk_ref(chunk->encoded);
 }
 
-static void free_fragments(struct buffer *fragments) {
-    budget_give(BUDGET_INPUT, NULL, fragments->capacity);
+static void free_fragments(struct buffer *fragments, struct budget_app *app) {
+    budget_give(BUDGET_INPUT, app, fragments->capacity);
     buffer_dispose(fragments);
 }
 
+/* What the connection holds for its app goes before on_closing; no text is sent any more. */
 static void begin_closing(struct websocket *websocket) {
     if (websocket->closing)
         return;
     websocket->closing = true;
-    free_fragments(&websocket->fragments);
+    free_fragments(&websocket->fragments, app_of(websocket));
+    deflate_window_destroy(websocket->window);
+    websocket->window = NULL;
+    websocket->stream->encodes = false;
     websocket->handler->on_closing(websocket);
 }
 
@@ -340,22 +357,23 @@ static void deliver_message(struct websocket *websocket, const uint8_t *data, si
 }
 
 /* Reserves `extra` bytes for fragments; false if there is no room. */
-static bool reserve_fragments(struct buffer *fragments, size_t extra) {
+static bool reserve_fragments(struct buffer *fragments, size_t extra, struct budget_app *app) {
     size_t before = fragments->capacity, wanted = fragments->length + extra;
 
-    if (before < wanted && wanted > STREAM_KEPT_BYTES && !budget_has_room(BUDGET_INPUT, NULL, wanted - before)) {
+    if (before < wanted && wanted > STREAM_KEPT_BYTES && !budget_has_room(BUDGET_INPUT, app, wanted - before)) {
         budget_refused(BUDGET_INPUT);
         return false;
     }
     if (!buffer_try_reserve(fragments, extra))
         return false;
-    budget_add(BUDGET_INPUT, NULL, fragments->capacity - before);
+    budget_add(BUDGET_INPUT, app, fragments->capacity - before);
     return true;
 }
 
 static void handle_data_frame(struct websocket *websocket, const struct websocket_frame *frame, uint8_t *payload) {
     struct buffer *fragments = &websocket->fragments;
     bool continues = frame->opcode == WEBSOCKET_CONTINUATION;
+    struct budget_app *app;
     struct buffer whole;
 
     if (frame->fin && !continues) {
@@ -365,7 +383,8 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
     if (!continues)
         websocket->compressed = frame->compressed;
     /* Reserve one byte more: a capacity above 0 marks a message in progress, even after an empty first frame. */
-    if (!reserve_fragments(fragments, frame->length + 1)) {
+    app = app_of(websocket);
+    if (!reserve_fragments(fragments, frame->length + 1, app)) {
         websocket->handler->on_no_room(websocket);
         return;
     }
@@ -375,7 +394,7 @@ static void handle_data_frame(struct websocket *websocket, const struct websocke
     whole = *fragments;
     *fragments = (struct buffer){0};
     deliver_message(websocket, (const uint8_t *)whole.data, whole.length, websocket->compressed);
-    free_fragments(&whole);
+    free_fragments(&whole, app);
 }
 
 static void handle_close_frame(struct websocket *websocket, const uint8_t *payload, size_t length) {
@@ -533,6 +552,5 @@ static void websocket_on_closed(struct stream *stream) {
     struct websocket *websocket = stream->context;
 
     begin_closing(websocket);
-    deflate_window_destroy(websocket->window);
     websocket->handler->on_closed(websocket);
 }

@@ -44,6 +44,10 @@ struct websocket_handler {
     void (*on_slow)(struct websocket *websocket);
     /* There is no room for a part of a message: the handler closes the connection. */
     void (*on_no_room)(struct websocket *websocket);
+    /* Returns the app for which the connection is counted in the account of memory; NULL: none, or not known yet. When
+     * that changes, the handler moves what stream_held_bytes says. From on_closing on there is none. NULL: there never
+     * is. */
+    struct budget_app *(*app)(const struct websocket *websocket);
     /* The client breaks the protocol: it gets this code and reason. NULL: nothing more is done about it. */
     void (*on_fault)(struct websocket *websocket, unsigned code, const char *reason);
     /* No further message follows: one side has closed, or the connection broke. Called once, before on_closed. */

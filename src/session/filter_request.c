@@ -25,7 +25,7 @@ enum filter_result session_read_filter(struct session *session, struct slice cha
     worker_spend(session_worker(session), json.token.length * FILTER_DEPTH_MAX); /* each level is walked through */
     if (session->server->config->tag_filtering.enabled)
         result = filter_intern(channel_hub_filters(session->server->channels, session_worker(session)),
-                               &session->slot->budget, channel, json, filter, &error);
+                               session->slot->budget, channel, json, filter, &error);
     else
         result = check_filter(json, &error);
     if (result == FILTER_REFUSED) {

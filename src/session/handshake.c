@@ -5,6 +5,7 @@
 #include "base/budget.h"
 #include "base/query.h"
 #include "net/address_limit.h"
+#include "net/tls.h"
 #include "session/session_internal.h"
 
 #define PROTOCOL_MIN 5
@@ -21,7 +22,7 @@ static void establish_session(struct session *session, struct app_slot *slot, co
     session->slot = slot;
     session->websocket.limits = &session->server->limits; /* if memory was short before, and is not any more */
     stream_set_limits(session->websocket.stream, &session->server->limits.output);
-    budget_assign(&slot->budget, session_bytes());
+    budget_assign(slot->budget, session_held_bytes(session));
     session->id = socket_id_draw();
     session_list_add(session, app);
     counter_add(&part->counters.connections, 1);
@@ -42,6 +43,21 @@ static void establish_session(struct session *session, struct app_slot *slot, co
 
 static void count_connection_error(struct session *session, struct app_slot *slot, enum connection_error type) {
     counter_add(&slot_part(slot, session_worker(session))->counters.errors[type], 1);
+}
+
+/* True if the app may hold one more connection, which is counted for none yet. */
+static bool app_has_room(const struct session *session, const struct budget_app *app) {
+    const struct tls_connection *tls = session->websocket.stream->tls;
+
+    if (!budget_has_room(BUDGET_CONNECTIONS, app, session_bytes())) {
+        budget_refused(BUDGET_CONNECTIONS);
+        return false;
+    }
+    if (tls != NULL && !budget_has_room(BUDGET_TLS, app, tls_held_bytes(tls))) {
+        budget_refused(BUDGET_TLS);
+        return false;
+    }
+    return true;
 }
 
 /* Admits the session to its app. The lookup may have taken long, so the state of the server is checked here: a drain
@@ -66,8 +82,7 @@ static void admit_session(struct session *session, const struct app_lookup *look
         slot_refused(slot, worker, REFUSED_MEMORY);
         session_close(session, 4100, "the server is over capacity: `http_api.accept_traffic.memory_threshold` is %.2f",
                       session->server->config->http_api.accept_traffic.memory_threshold);
-    } else if (!budget_has_room(BUDGET_CONNECTIONS, &slot->budget, session_bytes())) {
-        budget_refused(BUDGET_CONNECTIONS);
+    } else if (!app_has_room(session, slot->budget)) {
         slot_refused(slot, worker, REFUSED_MEMORY_LIMIT);
         session_close(session, 4100, "the server is over capacity: it has no memory for more connections");
     } else if (!slot_connection_enter(slot, app->max_connections)) {

@@ -14,6 +14,7 @@ static void on_no_room(struct websocket *websocket);
 static void on_fault(struct websocket *websocket, unsigned code, const char *reason);
 static void on_closing(struct websocket *websocket);
 static void on_closed(struct websocket *websocket);
+static struct budget_app *app_of_session(const struct websocket *websocket);
 
 const struct websocket_handler session_websocket_handler = {
     .on_activity = on_activity,
@@ -25,6 +26,7 @@ const struct websocket_handler session_websocket_handler = {
     .on_fault = on_fault,
     .on_closing = on_closing,
     .on_closed = on_closed,
+    .app = app_of_session,
 };
 
 static struct session *session_of(struct websocket *websocket) {
@@ -34,6 +36,12 @@ static struct session *session_of(struct websocket *websocket) {
 /* Returns the session of a stream; the stream must have the WebSocket handler of sessions. */
 static struct session *session_of_stream(const struct stream *stream) {
     return session_of(stream->context);
+}
+
+static struct budget_app *app_of_session(const struct websocket *websocket) {
+    const struct session *session = container_of(websocket, const struct session, websocket);
+
+    return session->slot != NULL ? session->slot->budget : NULL;
 }
 
 /* --- activity --- */
@@ -133,11 +141,12 @@ static void on_slow(struct websocket *websocket) {
     char words[160];
     struct slice reason;
 
-    if (budget_has_room(BUDGET_OUTPUT, NULL, 0))
+    if (budget_has_room(BUDGET_OUTPUT, app_of_session(websocket), 0))
         snprintf(words, sizeof words, "not read fast enough: `websocket.max_messages` is %u, `websocket.%s` %zu bytes",
                  limits->max_messages, own_bound ? "max_backpressure" : "max_bytes", (size_t)limits->max_bytes);
     else
-        snprintf(words, sizeof words, "not read fast enough: the server is short of memory, and %d KB may wait",
+        snprintf(words, sizeof words,
+                 "not read fast enough: the server is short of memory, or has no more for this app, and %d KB may wait",
                  STREAM_SHORT_BYTES / 1024);
     reason = slice_of(words);
     if (session->slot != NULL)
@@ -184,7 +193,7 @@ static void leave_channels(struct session *session) {
     const struct app *app = slot_app(session->slot);
 
     if (set->count != 0)
-        budget_give(BUDGET_CHANNELS, &session->slot->budget, subscriptions_bytes(set));
+        budget_give(BUDGET_CHANNELS, session->slot->budget, subscriptions_bytes(set));
     for (uint32_t i = 0; i < set->capacity; i++) {
         struct subscription *subscription = set->slots[i];
         if (subscription == NULL)
@@ -213,7 +222,7 @@ static void on_closing(struct websocket *websocket) {
     session_user_dispose(session);
     session_list_remove(session);
     counter_add(&session_part(session)->counters.disconnections, 1);
-    budget_unassign(&session->slot->budget, session_bytes());
+    budget_unassign(session->slot->budget, session_held_bytes(session));
     slot_connection_leave(session->slot);
     session->slot = NULL; /* the slot may be freed before the client answers the close frame */
 }

@@ -83,9 +83,14 @@ struct session {
     uint8_t barred;              /* bits 1 << TAKES_...: algorithms that the client's list leaves out */
 };
 
-/* The memory of a connection in the account, without what its channels and messages take. */
+/* The memory of a new connection in the account, without what its TLS, channels and messages take. */
 static inline size_t session_bytes(void) {
     return alloc_footprint(sizeof(struct session)) + alloc_footprint(sizeof(struct stream));
+}
+
+/* What the session holds for its app beside its channels, messages and window. */
+static inline size_t session_held_bytes(const struct session *session) {
+    return alloc_footprint(sizeof *session) + stream_held_bytes(session->websocket.stream);
 }
 
 /* The worker of a session. */

@@ -46,7 +46,7 @@ static size_t watching_bytes(uint32_t capacity) {
 }
 
 static void free_user(const struct session *session, struct session_user *user) {
-    budget_give(BUDGET_PRESENCE, &session->slot->budget,
+    budget_give(BUDGET_PRESENCE, session->slot->budget,
                 user_bytes(user->id_length, user->info_length) + watching_bytes(user->watching_capacity));
     free(user->watching);
     free(user->id);
@@ -62,7 +62,7 @@ static bool create_user(struct session *session, struct slice id, const struct j
     struct channel_join join = {0};
     enum channel_joined joined;
 
-    if (!budget_take(BUDGET_PRESENCE, &session->slot->budget, user_bytes(id.length, info.length)))
+    if (!budget_take(BUDGET_PRESENCE, session->slot->budget, user_bytes(id.length, info.length)))
         return false;
     user = alloc_zero(sizeof *user);
     user->id = alloc_copy(id.data, id.length);
@@ -114,7 +114,7 @@ static void watch_listed_users(struct session *session, struct json_value watchl
     struct buffer id = {0}, online_ids = {0}, offline_ids = {0}, events = {0}, data = {0};
     struct json_value token;
 
-    if (!budget_take(BUDGET_PRESENCE, &session->slot->budget, watching_bytes(count))) {
+    if (!budget_take(BUDGET_PRESENCE, session->slot->budget, watching_bytes(count))) {
         refuse_watching(session);
         return;
     }

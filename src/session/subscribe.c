@@ -210,8 +210,8 @@ static void refuse_channel_without_room(struct subscribe_request *request) {
 /* Takes the memory of one more subscription of the session; false if there is no room for it. */
 static bool take_subscription(struct session *session, size_t bytes) {
     if (session->subscriptions.count >= SUBSCRIPTIONS_ASSURED)
-        return budget_take(BUDGET_CHANNELS, &session->slot->budget, bytes);
-    budget_add(BUDGET_CHANNELS, &session->slot->budget, bytes);
+        return budget_take(BUDGET_CHANNELS, session->slot->budget, bytes);
+    budget_add(BUDGET_CHANNELS, session->slot->budget, bytes);
     return true;
 }
 
@@ -255,7 +255,7 @@ static struct subscription *join_new(struct subscribe_request *request) {
     joined = channel_subscribe(session->server->channels, session->slot, session->websocket.stream, request->name,
                                subscription, &request->join);
     if (joined != CHANNEL_JOINED) {
-        budget_give(BUDGET_CHANNELS, &session->slot->budget, bytes);
+        budget_give(BUDGET_CHANNELS, session->slot->budget, bytes);
         free(subscription);
         refuse_join(request, joined);
         return NULL;
@@ -376,7 +376,7 @@ void session_unsubscribe(struct session *session, struct json_value data) {
             enum channel_label label = channel_label_of(channel_type(subscription->channel));
             size_t bytes = subscriptions_bytes(&session->subscriptions);
             subscriptions_remove(&session->subscriptions, subscription);
-            budget_give(BUDGET_CHANNELS, &session->slot->budget, bytes - subscriptions_bytes(&session->subscriptions));
+            budget_give(BUDGET_CHANNELS, session->slot->budget, bytes - subscriptions_bytes(&session->subscriptions));
             channel_leave(session->server->channels, subscription, session->app);
             free(subscription);
             counter_add(&session_part(session)->counters.unsubscriptions[label], 1);

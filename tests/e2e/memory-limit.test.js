@@ -1,23 +1,31 @@
 // The limit of memory that clients can make the server hold: what each attack gets, and what others notice of it.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, test } from 'node:test';
+import tls from 'node:tls';
 
 import { api, publish } from '../lib/api.js';
 import { sendSubscribe, subscribe } from '../lib/client.js';
 import { nextOn, subscriber } from '../lib/events.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
+import { folderWith } from '../lib/process.js';
 import { RawHttp } from '../lib/raw-http.js';
 import { encodeFrame, OPCODE, RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, serverFor } from '../lib/server.js';
 import { signedPath } from '../lib/sign.js';
 
 const MB = 1024 * 1024;
-const APPS = [{ ...APP, max_connections: 0 }];
+const OTHER = { id: 'other', key: 'other-key', secret: 'other-secret', max_connections: 0 };
+const APPS = [{ ...APP, max_connections: 0 }, OTHER];
 const SMALL = { memory: { limit_mb: 24 } };
 
 // The account of one kind, or of all.
 const held = (metrics, kind) => metrics.sum('memory_held_bytes', kind && { kind });
+
+const heldFor = (metrics, app) => metrics.sum('app_memory_held_bytes', { app_id: app.id });
 
 // What others do meanwhile: publishes that a subscriber has to get, each after the other.
 async function healthyClients(server, t) {
@@ -129,7 +137,7 @@ describe('parts of messages', () => {
   };
 
   for (const [what, send] of Object.entries(begin)) {
-    test(`above their share close their connection with 4100: ${what}`, async (t) => {
+    test(`above the share of their app close their connection with 4100: ${what}`, async (t) => {
       const server = await serverFor(t, { apps: APPS, config: SMALL });
       const exchange = await healthyClients(server, t);
       const before = await fetchMetrics(server);
@@ -139,10 +147,17 @@ describe('parts of messages', () => {
       await eventually(server, (metrics) => {
         assert.ok(metrics.sum('memory_refusals_total', { kind: 'input' }) > 50);
         assert.equal(metrics.sum('memory_refusals_total', { kind: 'input' }), closed().length);
-        assert.ok(held(metrics, 'input') > 4 * MB);
-        assert.ok(held(metrics, 'input') < 6.5 * MB, 'a quarter of the limit');
+        assert.ok(held(metrics, 'input') > 2.5 * MB);
+        assert.ok(held(metrics, 'input') < 4.5 * MB, 'two thirds of a quarter of the limit');
       });
       await exchange();
+      const others = await Promise.all(
+        Array.from({ length: 8 }, () => RawWebSocket.connect(server, { key: OTHER.key })),
+      );
+      for (const ws of others) send(ws);
+      await eventually(server, (metrics) => assert.ok(heldFor(metrics, OTHER) > 8 * 60_000));
+      assert.ok(others.every((ws) => ws.closeFrame === null));
+      for (const ws of others) ws.destroy();
       for (const ws of closed()) {
         assert.equal((await ws.next('pusher:error')).data.code, 4100);
         assert.equal(ws.closeFrame.code, 4100);
@@ -155,14 +170,26 @@ describe('parts of messages', () => {
 });
 
 describe('output', () => {
-  test('above its share: slow readers are closed early, and others lose nothing', async (t) => {
+  test('above the share of their app: slow readers are closed early, and others lose nothing', async (t) => {
     const websocket = { max_messages: 100_000, max_backpressure: 100 * MB };
     const server = await serverFor(t, { apps: APPS, config: { ...SMALL, websocket } });
     const exchange = await healthyClients(server, t);
     const healthy = await subscriber(server, t, 'wide');
+    const patient = await subscriber(server, t, 'narrow', { key: OTHER.key });
     const before = await fetchMetrics(server);
     const slow = await Promise.all(Array.from({ length: 4 }, () => subscriber(server, t, 'wide')));
-    for (const ws of slow) ws.pause();
+    for (const ws of [...slow, patient]) ws.pause();
+    /* Another app has a slow reader as well, which stays below the app's share. */
+    let waiting = 0;
+    while (heldFor(await fetchMetrics(server), OTHER) < MB) {
+      assert.ok(waiting < 2000, 'what waits counts for its app');
+      for (let i = 0; i < 10; i++)
+        await publish(
+          server,
+          { name: 'e', channel: 'narrow', data: `${waiting++}`.padEnd(10_000, '-') },
+          { app: OTHER },
+        );
+    }
     let sent = 0;
     for (let closed = 0; closed < slow.length && sent < 10_000;) {
       const batch = Array.from({ length: 10 }, () => ({
@@ -175,21 +202,25 @@ describe('output', () => {
       if (sent % 100 !== 0) continue;
       const metrics = await fetchMetrics(server);
       closed = metrics.sum('slow_readers_total');
-      assert.ok(held(metrics, 'output') < 10 * MB, '40 % of the limit, and what one turn needs');
+      assert.ok(heldFor(metrics, APP) < 7 * MB, 'two thirds of 40 % of the limit, and what one turn needs');
     }
     assert.ok(sent < 10_000, 'all slow readers are closed');
     await exchange();
     for (let i = 0; i < sent; i++) assert.equal(Number.parseInt((await nextOn(healthy, 'wide')).data), i);
+    patient.resume();
+    for (let i = 0; i < waiting; i++) assert.equal(Number.parseInt((await nextOn(patient, 'narrow')).data), i);
     assert.equal((await fetchMetrics(server)).sum('slow_readers_total'), slow.length);
     for (const ws of slow) ws.destroy();
     await isBack(server, before, exchange);
   });
 
-  test('above its share: large answers get 503 while others are not read', async (t) => {
+  test('above the share of their app: large answers get 503 while others are not read', async (t) => {
     const server = await serverFor(t, { apps: APPS, config: SMALL });
     const exchange = await healthyClients(server, t);
     const ws = await subscriber(server, t, 'first');
     for (let i = 0; i < 6000; i++) await subscribe(ws, `${i}`.padStart(100, '-'));
+    const other = await subscriber(server, t, 'first', { key: OTHER.key });
+    for (let i = 0; i < 1000; i++) await subscribe(other, `${i}`.padStart(100, '-'));
     const before = await fetchMetrics(server);
     const lists = await Promise.all(
       Array.from({ length: 20 }, async () => {
@@ -202,9 +233,12 @@ describe('output', () => {
     );
     await eventually(server, (metrics) => {
       assert.ok(metrics.sum('memory_refusals_total', { kind: 'output' }) > 0);
-      assert.ok(held(metrics, 'output') > 5 * MB);
-      assert.ok(held(metrics, 'output') < 11 * MB, '40 % of the limit');
+      assert.ok(held(metrics, 'output') > 3 * MB);
+      assert.ok(held(metrics, 'output') < 7 * MB, 'two thirds of 40 % of the limit');
     });
+    const list = await api(server, 'GET', '/channels', { app: OTHER });
+    assert.equal(list.status, 200);
+    assert.ok(list.body.length > 100_000);
     await exchange();
     for (const http of lists) http.socket.resume();
     await eventually(server, () => {
@@ -222,7 +256,7 @@ describe('connections', () => {
 
   test('get no window when they are refused, and those that have none are served without', async (t) => {
     const websocket = { compression: 'dedicated' };
-    const server = await serverFor(t, { apps: [{ ...APP, max_connections: 1000 }], config: { ...SMALL, websocket } });
+    const server = await serverFor(t, { apps: APPS, config: { ...SMALL, websocket } });
     const exchange = await healthyClients(server, t);
     const before = await fetchMetrics(server);
     const accepted = await Promise.all(Array.from({ length: 60 }, () => RawWebSocket.connect(server, offer)));
@@ -231,7 +265,8 @@ describe('connections', () => {
       assert.match(ws.handshake.headers['sec-websocket-extensions'], /^permessage-deflate/);
     }
     const full = await fetchMetrics(server);
-    assert.ok(held(full, 'compression') > 8 * MB && held(full, 'compression') < 10 * MB, '40 % of the limit');
+    const share = (0.4 * 24 * MB * 2) / 3;
+    assert.ok(held(full, 'compression') > share - MB && held(full, 'compression') < share, 'two thirds of 40 %');
     assert.ok(full.sum('memory_refusals_total', { kind: 'compression' }) > 0);
     const refused = await Promise.all(
       Array.from({ length: 100 }, () => RawWebSocket.connect(server, { ...offer, key: 'nobody', answerClose: false })),
@@ -240,13 +275,18 @@ describe('connections', () => {
     const after = await fetchMetrics(server);
     assert.equal(held(after, 'compression'), held(full, 'compression'));
     for (const ws of refused) await ws.closed(); /* the server does not wait long for their close frames */
-    for (const ws of [...accepted, ...refused]) ws.destroy();
+    const others = await Promise.all(
+      Array.from({ length: 4 }, () => RawWebSocket.connect(server, { ...offer, key: OTHER.key })),
+    );
+    for (const ws of others) await ws.next('pusher:connection_established');
+    const shared = await fetchMetrics(server);
+    assert.ok(held(shared, 'compression') - held(full, 'compression') > 4 * 256 * 1024, 'the other app has windows');
+    for (const ws of [...accepted, ...refused, ...others]) ws.destroy();
     await isBack(server, before, exchange);
   });
 
   test('of an app that holds too much are refused with 4100, those of others are not', async (t) => {
-    const other = { id: 'other', key: 'other-key', secret: 'other-secret' };
-    const server = await serverFor(t, { apps: [...APPS, other], config: { memory: { limit_mb: 16 } } });
+    const server = await serverFor(t, { apps: APPS, config: { memory: { limit_mb: 16 } } });
     const exchange = await healthyClients(server, t);
     const before = await fetchMetrics(server);
     const refusals = async (kind) => (await fetchMetrics(server)).sum('memory_refusals_total', { kind });
@@ -276,10 +316,42 @@ describe('connections', () => {
     const metrics = await fetchMetrics(server);
     assert.ok(metrics.sum('refusals_total', { app_id: APP.id, reason: 'memory_limit' }) > 0);
     assert.ok(metrics.sum('memory_refusals_total', { kind: 'connections' }) > 0);
-    const welcome = await RawWebSocket.connect(server, { key: other.key });
+    const welcome = await RawWebSocket.connect(server, { key: OTHER.key });
     await welcome.expect('pusher:connection_established');
     await exchange();
     for (const holder of [...holders, welcome]) holder.destroy();
     await isBack(server, before, exchange);
+  });
+
+  test('with TLS count for their app, which leaves room for those of others', async (t) => {
+    const folder = folderWith(t, {});
+    const [cert, key] = ['cert.pem', 'key.pem'].map((name) => path.join(folder, name));
+    const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2'];
+    const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+    execFileSync('openssl', ['req', '-x509', ...curve, '-keyout', key, '-out', cert, ...subject], { stdio: 'ignore' });
+    const ssl = { enabled: true, cert_path: cert, key_path: key };
+    const server = await serverFor(t, { apps: APPS, config: { memory: { limit_mb: 16 }, ssl } });
+    const connect = async (app) => {
+      const options = { host: server.host, port: server.port, ca: readFileSync(cert), servername: '' };
+      const ws = new RawWebSocket(tls.connect(options), true);
+      server.own(() => ws.destroy());
+      await ws.shakeHands(`/app/${app.key}?protocol=7`);
+      return ws;
+    };
+    const share = (0.6 * 16 * MB * 2) / 3;
+    const clients = [];
+    let event;
+    do {
+      clients.push(await connect(APP));
+      ({ event } = await clients.at(-1).expect(() => true));
+    } while (event !== 'pusher:error' && clients.length < 1000);
+    assert.equal((await clients.at(-1).closing()).code, 4100);
+    const full = await fetchMetrics(server);
+    assert.ok(full.sum('memory_refusals_total', { kind: 'tls' }) > 0);
+    assert.ok(Math.abs(heldFor(full, APP) - share) < MB / 2, 'two thirds of 60 % of the limit');
+    clients.push(await connect(OTHER));
+    await clients.at(-1).expect('pusher:connection_established');
+    for (const client of clients) client.destroy();
+    await eventually(server, (metrics) => assert.equal(heldFor(metrics, APP) + heldFor(metrics, OTHER), 0));
   });
 });

@@ -175,7 +175,7 @@ static void check_slot(struct app_slot *slot, void *context) {
     void *channels = atomic_load(&slot->channels);
 
     (void)context;
-    MUST(atomic_load(&slot->budget.bytes) == 0);
+    MUST(budget_app_held(slot->budget) == 0);
     MUST(slot_connections(slot) == 0);
     channel_each(slot, SLICE(""), count_channel, NULL);
     MUST(channels == NULL || channel_table_empty(channels));

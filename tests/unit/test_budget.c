@@ -70,32 +70,54 @@ static size_t take_all(enum budget_kind kind, struct budget_app *app) {
 }
 
 static void an_app_gets_two_thirds_of_a_share_and_leaves_room_for_the_next(void **state) {
-    struct budget_app first = {0}, second = {0};
+    struct budget_app *first = budget_app_create(), *second = budget_app_create();
     size_t taken[3];
 
     (void)state;
-    taken[0] = take_all(BUDGET_CHANNELS, &first); /* whose share is 60 % */
+    taken[0] = take_all(BUDGET_CHANNELS, first); /* whose share is 60 % */
     assert_in_range(taken[0], LIMIT * 39 / 100, LIMIT * 40 / 100);
-    taken[1] = take_all(BUDGET_CHANNELS, &second);
+    taken[1] = take_all(BUDGET_CHANNELS, second);
     assert_in_range(taken[1], LIMIT * 13 / 100, LIMIT * 14 / 100);
-    taken[2] = take_all(BUDGET_PRESENCE, &first); /* 40 %: what it has of channels counts */
+    taken[2] = take_all(BUDGET_PRESENCE, first); /* 40 %: what it has of channels counts */
     assert_in_range(taken[2], LIMIT * 13 / 100, LIMIT * 14 / 100);
-    assert_int_equal(atomic_load(&first.bytes), taken[0] + taken[2]);
-    budget_give(BUDGET_CHANNELS, &first, taken[0]);
-    budget_give(BUDGET_CHANNELS, &second, taken[1]);
-    budget_give(BUDGET_PRESENCE, &first, taken[2]);
-    assert_int_equal(atomic_load(&first.bytes), 0);
-    assert_int_equal(atomic_load(&second.bytes), 0);
+    assert_int_equal(budget_app_held(first), taken[0] + taken[2]);
+    budget_give(BUDGET_CHANNELS, first, taken[0]);
+    budget_give(BUDGET_CHANNELS, second, taken[1]);
+    budget_give(BUDGET_PRESENCE, first, taken[2]);
+    assert_int_equal(budget_app_held(first), 0);
+    assert_int_equal(budget_app_held(second), 0);
+    budget_app_release(first);
+    budget_app_release(second);
 }
 
 static void an_app_leaves_a_third_of_the_limit_free(void **state) {
-    struct budget_app first = {0};
+    struct budget_app *first = budget_app_create();
 
     (void)state;
-    budget_add(BUDGET_OUTPUT, &first, LIMIT / 2);
-    assert_in_range(take_all(BUDGET_CHANNELS, &first), LIMIT * 16 / 100, LIMIT * 17 / 100);
-    budget_give(BUDGET_CHANNELS, &first, (size_t)budget_used(BUDGET_CHANNELS));
-    budget_give(BUDGET_OUTPUT, &first, LIMIT / 2);
+    budget_add(BUDGET_OUTPUT, first, LIMIT / 2);
+    assert_in_range(take_all(BUDGET_CHANNELS, first), LIMIT * 16 / 100, LIMIT * 17 / 100);
+    budget_give(BUDGET_CHANNELS, first, (size_t)budget_used(BUDGET_CHANNELS));
+    budget_give(BUDGET_OUTPUT, first, LIMIT / 2);
+    budget_app_release(first);
+}
+
+/* The sanitizer of addresses watches it. */
+static void an_account_lives_until_everything_is_given_back(void **state) {
+    struct budget_app *app = budget_app_create();
+
+    (void)state;
+    budget_add(BUDGET_OUTPUT, app, 100);
+    budget_add(BUDGET_INPUT, NULL, 50);
+    budget_assign(app, 50);
+    assert_int_equal(budget_app_held(app), 150);
+    budget_app_release(app);
+    assert_int_equal(budget_app_held(app), 150);
+    budget_add(BUDGET_OUTPUT, app, 10);
+    budget_give(BUDGET_OUTPUT, app, 100);
+    budget_unassign(app, 50);
+    assert_int_equal(budget_app_held(app), 10);
+    budget_give(BUDGET_OUTPUT, app, 10);
+    budget_give(BUDGET_INPUT, NULL, 50);
 }
 
 static void *take_much(void *app) {
@@ -108,18 +130,19 @@ static void *take_much(void *app) {
 }
 
 static void threads_share_the_sums(void **state) {
-    struct budget_app app = {0};
+    struct budget_app *app = budget_app_create();
     pthread_t threads[4];
 
     (void)state;
     for (int i = 0; i < 4; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, take_much, &app), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, take_much, app), 0);
     for (int i = 0; i < 4; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_int_equal(budget_used(BUDGET_OUTPUT), 4 * 50000 * 100);
     assert_int_equal(budget_total(), 4 * 50000 * 100);
-    assert_int_equal(atomic_load(&app.bytes), 4 * 50000 * 100);
-    budget_give(BUDGET_OUTPUT, &app, 4 * 50000 * 100); /* another thread than the one that took it */
+    assert_int_equal(budget_app_held(app), 4 * 50000 * 100);
+    budget_give(BUDGET_OUTPUT, app, 4 * 50000 * 100); /* another thread than the one that took it */
+    budget_app_release(app);
     assert_int_equal(budget_used(BUDGET_OUTPUT), 0);
 }
 
@@ -148,6 +171,7 @@ int main(void) {
         cmocka_unit_test_setup(the_process_has_a_limit_that_kinds_together_reach, start_with_limit),
         cmocka_unit_test_setup(an_app_gets_two_thirds_of_a_share_and_leaves_room_for_the_next, start_with_limit),
         cmocka_unit_test_setup(an_app_leaves_a_third_of_the_limit_free, start_with_limit),
+        cmocka_unit_test_setup(an_account_lives_until_everything_is_given_back, start_with_limit),
         cmocka_unit_test_setup(threads_share_the_sums, start_with_limit),
         cmocka_unit_test_setup(a_thread_keeps_a_small_change_to_itself, start_with_limit),
     };

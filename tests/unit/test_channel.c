@@ -357,7 +357,7 @@ static struct filter *make_filter(const struct peer *peer, const char *source) {
     struct error error;
 
     assert_true(json_scan(slice_of(source), &json, &error));
-    assert_int_equal(filter_intern(channel_hub_filters(hub, peer->stream->worker), &slot->budget, SLICE("chat"), json,
+    assert_int_equal(filter_intern(channel_hub_filters(hub, peer->stream->worker), slot->budget, SLICE("chat"), json,
                                    &filter, &error),
                      FILTER_READY);
     return filter;

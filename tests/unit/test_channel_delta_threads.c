@@ -422,7 +422,7 @@ static void every_client_reads_what_was_published(void **state) {
     assert_true(counts.plain > 100 && counts.numbered > 100 && counts.deltas > 100 && counts.xdelta3 > 100 &&
                 counts.gaps > 10);
     assert_int_equal(delta_texts_bytes(&hub->texts), 0);
-    assert_int_equal(atomic_load(&slot->budget.bytes), 0);
+    assert_int_equal(budget_app_held(slot->budget), 0);
     atomic_store(&slot->current, NULL);
     channel_hub_destroy(hub);
     app_slot_destroy(slot, channel_table_destroy);

@@ -176,7 +176,7 @@ static void in_a_window_what_was_sent_before_counts_for_every_size_of_it(void **
 
     (void)state;
     for (uint8_t bits = DEFLATE_WINDOW_BITS_MIN; bits <= DEFLATE_WINDOW_BITS_MAX; bits++) {
-        struct deflate_window *window = deflate_window_create(bits, false);
+        struct deflate_window *window = deflate_window_create(bits, false, NULL);
         z_stream client = {0};
         size_t lengths[20];
         uint64_t seed = 3;
@@ -211,7 +211,7 @@ static void in_a_window_what_was_sent_before_counts_for_every_size_of_it(void **
 /* The client told the size of its window, and that it starts each message with an empty one. */
 static void without_context_takeover_a_window_keeps_nothing_between_messages(void **state) {
     struct deflate_agreement agreement = {.window_bits = 9, .no_context = true};
-    struct deflate_window *window = deflate_window_create(agreement.window_bits, agreement.no_context);
+    struct deflate_window *window = deflate_window_create(agreement.window_bits, agreement.no_context, NULL);
     char text[3000], first[4000];
     size_t first_length;
     uint64_t seed = 5;

@@ -26,45 +26,48 @@ static struct filter *interned(struct filter_set *set, struct budget_app *owner,
 }
 
 static void the_same_filter_of_an_app_is_kept_once(void **state) {
-    struct budget_app app = {0}, other = {0};
+    struct budget_app *app = budget_app_create(), *other = budget_app_create();
     static struct filter_set set;
-    struct filter *first = interned(&set, &app, "{\"key\":\"a\",\"cmp\":\"in\",\"vals\":[\"x\",\"y\"]}");
+    struct filter *first = interned(&set, app, "{\"key\":\"a\",\"cmp\":\"in\",\"vals\":[\"x\",\"y\"]}");
     struct filter *foreign;
-    long long bytes = app.bytes;
+    uint64_t bytes = budget_app_held(app);
 
     (void)state;
     assert_true(bytes > 0);
-    assert_ptr_equal(interned(&set, &app, " {\"vals\":[\"y\",\"x\"], \"cmp\":\"in\", \"key\":\"a\"}"), first);
-    assert_int_equal(app.bytes, bytes);
-    foreign = interned(&set, &other, "{\"key\":\"a\",\"cmp\":\"in\",\"vals\":[\"x\",\"y\"]}");
+    assert_ptr_equal(interned(&set, app, " {\"vals\":[\"y\",\"x\"], \"cmp\":\"in\", \"key\":\"a\"}"), first);
+    assert_int_equal(budget_app_held(app), bytes);
+    foreign = interned(&set, other, "{\"key\":\"a\",\"cmp\":\"in\",\"vals\":[\"x\",\"y\"]}");
     assert_ptr_not_equal(foreign, first);
     assert_int_equal(set.count, 2);
     filter_release(&set, first);
     assert_int_equal(set.count, 2);
     filter_release(&set, first);
     assert_int_equal(set.count, 1);
-    assert_int_equal(app.bytes, 0);
-    assert_int_equal(other.bytes, bytes);
+    assert_int_equal(budget_app_held(app), 0);
+    assert_int_equal(budget_app_held(other), bytes);
     filter_release(&set, foreign);
     filter_release(&set, NULL);
-    assert_int_equal(other.bytes, 0);
+    assert_int_equal(budget_app_held(other), 0);
+    budget_app_release(app);
+    budget_app_release(other);
 }
 
 static void a_malformed_filter_takes_nothing(void **state) {
-    struct budget_app app = {0};
+    struct budget_app *app = budget_app_create();
     static struct filter_set set;
     struct filter *filter;
 
     (void)state;
-    assert_int_equal(intern(&set, &app, "{\"key\":\"a\",\"cmp\":\"eq\"}", &filter), FILTER_REFUSED);
+    assert_int_equal(intern(&set, app, "{\"key\":\"a\",\"cmp\":\"eq\"}", &filter), FILTER_REFUSED);
     assert_int_equal(set.count, 0);
-    assert_int_equal(app.bytes, 0);
+    assert_int_equal(budget_app_held(app), 0);
+    budget_app_release(app);
 }
 
 #define MANY 1000
 
 static void a_table_of_many_filters_grows_and_shrinks(void **state) {
-    struct budget_app app = {0};
+    struct budget_app *app = budget_app_create();
     static struct filter_set set;
     struct filter *filters[MANY];
 
@@ -73,7 +76,7 @@ static void a_table_of_many_filters_grows_and_shrinks(void **state) {
         for (unsigned i = 0; i < MANY; i++) {
             struct buffer source = {0};
             buffer_appendf(&source, "{\"key\":\"a\",\"cmp\":\"eq\",\"val\":%u}", i);
-            filters[i] = interned(&set, &app, buffer_string(&source));
+            filters[i] = interned(&set, app, buffer_string(&source));
             buffer_dispose(&source);
         }
         assert_int_equal(set.count, MANY);
@@ -82,46 +85,50 @@ static void a_table_of_many_filters_grows_and_shrinks(void **state) {
             filter_release(&set, filters[(i * 7919 + 13) % MANY]);
         assert_int_equal(set.count, 0);
         assert_null(set.buckets);
-        assert_int_equal(app.bytes, 0);
+        assert_int_equal(budget_app_held(app), 0);
     }
+    budget_app_release(app);
 }
 
 static void without_room_there_is_no_filter(void **state) {
-    struct budget_app app = {0};
+    struct budget_app *app = budget_app_create();
     static struct filter_set set;
     struct filter *first, *second;
 
     (void)state;
-    first = interned(&set, &app, "{\"key\":\"a\",\"cmp\":\"ex\"}");
+    first = interned(&set, app, "{\"key\":\"a\",\"cmp\":\"ex\"}");
     budget_set_limit(1);
-    assert_int_equal(intern(&set, &app, "{\"key\":\"b\",\"cmp\":\"ex\"}", &second), FILTER_NO_MEMORY);
-    assert_int_equal(intern(&set, &app, "{\"key\":\"a\",\"cmp\":\"ex\"}", &second), FILTER_READY);
+    assert_int_equal(intern(&set, app, "{\"key\":\"b\",\"cmp\":\"ex\"}", &second), FILTER_NO_MEMORY);
+    assert_int_equal(intern(&set, app, "{\"key\":\"a\",\"cmp\":\"ex\"}", &second), FILTER_READY);
     assert_ptr_equal(first, second);
     budget_set_limit(0);
     filter_release(&set, first);
     filter_release(&set, first);
-    assert_int_equal(app.bytes, 0);
+    assert_int_equal(budget_app_held(app), 0);
+    budget_app_release(app);
 }
 
 static void an_answer_is_remembered_until_the_next_event(void **state) {
-    struct budget_app app = {0};
+    struct budget_app *app = budget_app_create();
     static struct filter_set set;
-    struct filter *filter = interned(&set, &app, "{\"key\":\"a\",\"cmp\":\"eq\",\"val\":\"x\"}");
-    struct tags *matching = tags_parse(SLICE("{\"a\":\"x\"}"), NULL), *other = tags_parse(SLICE("{\"a\":\"y\"}"), NULL);
+    struct filter *filter = interned(&set, app, "{\"key\":\"a\",\"cmp\":\"eq\",\"val\":\"x\"}");
+    struct tags *matching = tags_parse(SLICE("{\"a\":\"x\"}"), NULL),
+                *other_tags = tags_parse(SLICE("{\"a\":\"y\"}"), NULL);
 
     (void)state;
     filter_ask(&set);
     assert_true(filter_passes(&set, filter, FILTER_EVENT, matching));
-    assert_false(filter_passes(&set, filter, FILTER_BASE, other));
+    assert_false(filter_passes(&set, filter, FILTER_BASE, other_tags));
     /* Other tags are not looked at. */
-    assert_true(filter_passes(&set, filter, FILTER_EVENT, other));
+    assert_true(filter_passes(&set, filter, FILTER_EVENT, other_tags));
     assert_false(filter_passes(&set, filter, FILTER_BASE, matching));
     filter_ask(&set);
     assert_false(filter_passes(&set, filter, FILTER_EVENT, NULL));
     assert_true(filter_passes(&set, filter, FILTER_BASE, matching));
     tags_unref(matching);
-    tags_unref(other);
+    tags_unref(other_tags);
     filter_release(&set, filter);
+    budget_app_release(app);
 }
 
 static int seed_hashes(void **state) {

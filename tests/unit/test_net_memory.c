@@ -94,9 +94,9 @@ static void on_handshake(struct http_connection *connection, struct http_request
 static const struct http_handler handshake_handler = {.on_request = on_handshake, .on_abort = on_abort};
 
 /* Connects with an offer to compress. */
-static int connect_websocket(void) {
+static int connect_with(const struct http_handler *http_handler) {
     struct buffer in = {0};
-    int client = harness_http(worker, &handshake_handler);
+    int client = harness_http(worker, http_handler);
 
     harness_send(worker, client,
                  SLICE("GET /app/key HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -107,6 +107,10 @@ static int connect_websocket(void) {
     buffer_dispose(&in);
     messages = closings = slows = 0;
     return client;
+}
+
+static int connect_websocket(void) {
+    return connect_with(&handshake_handler);
 }
 
 static void send_payload(int client, size_t length) {
@@ -483,11 +487,15 @@ static void fragments_without_room_close_their_connection(void **state) {
 
 /* --- output --- */
 
-static void send_bytes(size_t length) {
+static void send_bytes_to(struct websocket *socket, size_t length) {
     static char text[MB];
 
     memset(text, 't', length);
-    websocket_send_text(&websocket, &(struct slice){text, length}, 1);
+    websocket_send_text(socket, &(struct slice){text, length}, 1);
+}
+
+static void send_bytes(size_t length) {
+    send_bytes_to(&websocket, length);
 }
 
 static void a_frame_counts_once_for_all_readers(void **state) {
@@ -678,6 +686,187 @@ static void without_room_for_a_window_messages_are_compressed_alone(void **state
     close(client);
 }
 
+/* --- apps --- */
+
+#define TENANTS_MAX 64
+
+/* A connection that is counted for an app. */
+struct tenant {
+    struct websocket websocket;
+    struct budget_app *app; /* NULL: it is closing */
+    bool slow;
+};
+
+static struct tenant tenants[TENANTS_MAX];
+static unsigned tenant_count;
+static struct budget_app *connecting; /* the app of the next tenant */
+
+static struct tenant *tenant_of(const struct websocket *socket) {
+    return container_of(socket, struct tenant, websocket);
+}
+
+static struct budget_app *app_of_tenant(const struct websocket *socket) {
+    return tenant_of(socket)->app;
+}
+
+static void on_tenant_closing(struct websocket *socket) {
+    budget_unassign(tenant_of(socket)->app, stream_held_bytes(socket->stream));
+    tenant_of(socket)->app = NULL;
+    closings++;
+}
+
+static void on_tenant_slow(struct websocket *socket) {
+    tenant_of(socket)->slow = true;
+    on_slow(socket);
+}
+
+static const struct websocket_handler tenant_handler = {.on_activity = on_activity,
+                                                        .on_message = on_message,
+                                                        .on_timer = ignore_call,
+                                                        .on_slow = on_tenant_slow,
+                                                        .on_no_room = on_no_room,
+                                                        .on_closing = on_tenant_closing,
+                                                        .on_closed = ignore_call,
+                                                        .app = app_of_tenant};
+
+static void on_tenant_handshake(struct http_connection *connection, struct http_request *request) {
+    struct tenant *tenant = &tenants[tenant_count++];
+
+    *tenant = (struct tenant){0};
+    assert_true(websocket_accept(connection, request, &tenant->websocket, &tenant_handler, &limits));
+    tenant->app = connecting;
+    budget_assign(tenant->app, stream_held_bytes(tenant->websocket.stream));
+}
+
+static const struct http_handler tenant_http_handler = {.on_request = on_tenant_handshake, .on_abort = on_abort};
+
+static int connect_tenant(struct budget_app *app) {
+    connecting = app;
+    return connect_with(&tenant_http_handler);
+}
+
+static struct tenant *last_tenant(void) {
+    return &tenants[tenant_count - 1];
+}
+
+/* Connects for an app until a connection has no window after its first message. Returns the number of windows. */
+static unsigned take_windows(struct budget_app *app, int *clients, unsigned most) {
+    for (unsigned i = 0; i < most; i++) {
+        clients[i] = connect_tenant(app);
+        send_bytes_to(&last_tenant()->websocket, 100);
+        if (last_tenant()->websocket.window == NULL)
+            return i;
+    }
+    return most;
+}
+
+static void close_tenants(const int *clients, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        close(clients[i]);
+    harness_settle(worker);
+    tenant_count = 0;
+}
+
+static void an_app_leaves_windows_for_the_next(void **state) {
+    struct budget_app *first = budget_app_create(), *second = budget_app_create();
+    size_t all = LIMIT / 100 * 40 / (WINDOW_BYTES + 6 * 1024);
+    int clients[TENANTS_MAX];
+    unsigned taken, more;
+
+    (void)state;
+    limits.compress = true;
+    limits.window_bits = 15;
+    taken = take_windows(first, clients, TENANTS_MAX);
+    assert_in_range(taken, all * 2 / 3 - 2, all * 2 / 3);
+    more = take_windows(second, clients + taken + 1, TENANTS_MAX - taken - 1);
+    assert_in_range(more, 3, all - taken);
+    assert_true(budget_app_held(second) > more * WINDOW_BYTES);
+    close_tenants(clients, taken + more + 2);
+    assert_int_equal(budget_app_held(first), 0);
+    assert_int_equal(budget_used(BUDGET_COMPRESSION), 0);
+    budget_app_release(first);
+    budget_app_release(second);
+}
+
+/* The closing connection of a slow reader stays until its client answers. */
+static void a_window_goes_when_its_connection_begins_to_close(void **state) {
+    struct budget_app *app = budget_app_create();
+    int client;
+
+    (void)state;
+    limits.compress = true;
+    limits.window_bits = 15;
+    client = connect_tenant(app);
+    send_bytes_to(&last_tenant()->websocket, 100);
+    assert_true(budget_used(BUDGET_COMPRESSION) > WINDOW_BYTES);
+    websocket_close(&last_tenant()->websocket, 4009, SLICE("closed"));
+    assert_int_equal(budget_used(BUDGET_COMPRESSION), 0);
+    budget_app_release(app); /* its last messages still wait */
+    harness_settle(worker);
+    close_tenants(&client, 1);
+}
+
+/* Fills the socket of a tenant, and queues messages until it has so many bytes unsent, or was too slow. */
+static void fill_output(struct tenant *tenant, uint64_t unsent) {
+    while (stream_unsent_bytes(tenant->websocket.stream) < unsent && !tenant->slow) {
+        send_bytes_to(&tenant->websocket, 4000);
+        harness_turn(worker);
+    }
+}
+
+static void an_app_of_slow_readers_leaves_room_for_those_of_the_next(void **state) {
+    struct budget_app *first = budget_app_create(), *second = budget_app_create();
+    int clients[TENANTS_MAX];
+    unsigned count = 0, full;
+
+    (void)state;
+    do {
+        clients[count++] = connect_tenant(first);
+        fill_output(last_tenant(), MB / 2);
+    } while (!last_tenant()->slow && count < TENANTS_MAX / 2);
+    assert_in_range(budget_used(BUDGET_OUTPUT), 4 * MB, LIMIT / 100 * 40 * 7 / 10);
+    assert_in_range(budget_app_held(first), 4 * MB, LIMIT / 100 * 40 * 7 / 10);
+    full = count;
+    for (; count < full + 2; count++) {
+        clients[count] = connect_tenant(second);
+        fill_output(last_tenant(), MB / 2);
+        assert_false(last_tenant()->slow);
+    }
+    assert_in_range(budget_app_held(second), MB, MB + MB / 8);
+    close_tenants(clients, count);
+    assert_int_equal(budget_app_held(first), 0);
+    assert_int_equal(budget_used(BUDGET_OUTPUT), 0);
+    budget_app_release(first);
+    budget_app_release(second);
+}
+
+static void an_app_of_half_messages_leaves_room_for_those_of_the_next(void **state) {
+    struct budget_app *first = budget_app_create(), *second = budget_app_create();
+    int clients[TENANTS_MAX];
+    unsigned count = 0;
+
+    (void)state;
+    do {
+        clients[count] = connect_tenant(first);
+        if (count % 2 == 0)
+            send_part(clients[count++], 0x01, 200000, 200000); /* a fragment */
+        else
+            send_part(clients[count++], 0x81, 200000, 199999); /* half a frame */
+    } while (closings == 0 && count < TENANTS_MAX / 2);
+    assert_in_range(budget_used(BUDGET_INPUT), 2 * MB, LIMIT / 4 * 7 / 10);
+    clients[count++] = connect_tenant(second);
+    send_part(clients[count - 1], 0x01, 200000, 200000);
+    assert_true(budget_app_held(second) > 200000);
+    send_part(clients[count - 1], 0x80, 10, 10);
+    assert_int_equal(messages, 1);
+    assert_true(budget_app_held(second) < 4000);
+    close_tenants(clients, count);
+    assert_int_equal(budget_app_held(first), 0);
+    assert_int_equal(budget_used(BUDGET_INPUT), 0);
+    budget_app_release(first);
+    budget_app_release(second);
+}
+
 /* --- connections --- */
 
 static void a_connection_is_counted_while_it_is_there(void **state) {
@@ -740,6 +929,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_window_is_counted_from_the_first_message_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_connection_that_is_refused_has_no_window, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_room_for_a_window_messages_are_compressed_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_app_leaves_windows_for_the_next, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_window_goes_when_its_connection_begins_to_close, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_app_of_slow_readers_leaves_room_for_those_of_the_next, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_app_of_half_messages_leaves_room_for_those_of_the_next, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_connection_is_counted_while_it_is_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_room_http_connections_close_after_an_answer_and_idle_ones_at_once,
                                         set_up, tear_down),
