@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "cluster/cluster_core.h"
+#include "cluster/incoming.h"
+#include "cluster/publisher.h"
 
 /* How long the start waits for the other nodes, and how often it looks for them. */
 #define CLUSTER_START_MS 2000
@@ -20,6 +22,8 @@
 struct cluster {
     struct cluster_core core;
     struct node_messages *messages;
+    struct publisher *publisher;
+    struct incoming *incoming;
     struct loop_message start_message, leave_message;
     struct loop_timer listen_timer, leave_timer;
     bool started, left; /* of the main thread */
@@ -69,6 +73,8 @@ static void create_parts(struct cluster *cluster, struct slice address) {
     const struct cluster_part own = {.down = on_cluster_down, .context = cluster};
 
     cluster->messages = node_messages_create(&cluster->core, address);
+    cluster->publisher = publisher_create(&cluster->core);
+    cluster->incoming = incoming_create(&cluster->core);
     cluster_core_add_part(&cluster->core, &own);
 }
 

@@ -185,6 +185,10 @@ void nodes_down(struct nodes *nodes, uint64_t now_ms) {
     nodes->down_since_ms = now_ms;
 }
 
+bool nodes_are_up(const struct nodes *nodes) {
+    return nodes->up;
+}
+
 static void rename_own_node(struct nodes *nodes, const char *why) {
     struct node_id before = nodes->own;
 

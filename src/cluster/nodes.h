@@ -117,6 +117,8 @@ uint8_t nodes_version(const struct nodes *nodes);
  */
 void nodes_up(struct nodes *nodes, uint64_t now_ms);
 void nodes_down(struct nodes *nodes, uint64_t now_ms);
+/* True between the two: this node says hello before anything else that is said now. */
+bool nodes_are_up(const struct nodes *nodes);
 
 /* Does what is due; returns when to call it again. */
 uint64_t nodes_run(struct nodes *nodes, uint64_t now_ms);

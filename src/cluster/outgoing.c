@@ -100,8 +100,7 @@ static bool publish_item(const struct outgoing *outgoing, const struct outgoing_
                                     item->bytes);
 }
 
-bool outgoing_publish(struct outgoing *outgoing, struct outgoing_item *item, uint64_t now_ms) {
-    (void)now_ms;
+bool outgoing_publish(struct outgoing *outgoing, struct outgoing_item *item) {
     if (outgoing->first == NULL && !outgoing->held && bus_has_room(outgoing) && publish_item(outgoing, item)) {
         outgoing_item_free(item);
         return true;

@@ -30,7 +30,8 @@
 
 /* A message on its way to the bus. */
 struct outgoing_item {
-    struct loop_message message; /* for the way from a worker to the thread */
+    struct loop_message message; /* for the way from a worker to the thread, with a context */
+    void *context;
     struct outgoing_item *next;
     struct bus_bytes *bytes; /* a reference */
     uint64_t published_ms;   /* monotonic */
@@ -73,7 +74,7 @@ void outgoing_init(struct outgoing *outgoing, const struct outgoing_target *targ
 void outgoing_dispose(struct outgoing *outgoing);
 
 /* Takes over an item. True: it was published; false: something waits, for outgoing_run. */
-bool outgoing_publish(struct outgoing *outgoing, struct outgoing_item *item, uint64_t now_ms);
+bool outgoing_publish(struct outgoing *outgoing, struct outgoing_item *item);
 
 /* Publishes nothing from now on. */
 void outgoing_hold(struct outgoing *outgoing);

@@ -13,10 +13,13 @@ export class RedisClient {
   #rest = Buffer.alloc(0);
   #waiting = [];
   #subscribed = false;
+  #encoding;
 
-  // Connects and logs in; `ca` is the file of the authority for TLS.
-  static async connect({ host, port, user, password, ca }) {
+  // Connects and logs in; `ca` is the file of the authority for TLS. Texts that come are read in the encoding: in
+  // `latin1` they are bytes.
+  static async connect({ host, port, user, password, ca, encoding = 'utf8' }) {
     const client = new RedisClient();
+    client.#encoding = encoding;
     await within(client.#open({ host, port, ca }), `a connection to Redis at ${host}:${port}`);
     if (password) await client.call('AUTH', ...(user ? [user] : []), password);
     return client;
@@ -76,7 +79,7 @@ export class RedisClient {
 
   #parse() {
     for (;;) {
-      const read = parseAnswer(this.#rest, 0);
+      const read = parseAnswer(this.#rest, 0, this.#encoding);
       if (read === null) return;
       this.#rest = this.#rest.subarray(read.end);
       if (this.#subscribed) this.pushed.push(read.value);
@@ -87,7 +90,7 @@ export class RedisClient {
 }
 
 // The answer at `start` as {value, end}; null: it is not whole.
-function parseAnswer(bytes, start) {
+function parseAnswer(bytes, start, encoding) {
   const lineEnd = bytes.indexOf('\r\n', start);
   if (lineEnd < 0) return null;
   const line = bytes.toString('utf8', start + 1, lineEnd);
@@ -103,13 +106,13 @@ function parseAnswer(bytes, start) {
       const length = Number(line);
       if (length < 0) return { value: null, end: next };
       if (bytes.length < next + length + 2) return null;
-      return { value: bytes.toString('utf8', next, next + length), end: next + length + 2 };
+      return { value: bytes.toString(encoding, next, next + length), end: next + length + 2 };
     }
     case '*': {
       const items = [];
       let end = next;
       for (let left = Number(line); left > 0; left--) {
-        const item = parseAnswer(bytes, end);
+        const item = parseAnswer(bytes, end, encoding);
         if (item === null) return null;
         items.push(item.value);
         ({ end } = item);

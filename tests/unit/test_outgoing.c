@@ -78,16 +78,14 @@ static bool publish_event(unsigned number, size_t bytes, uint64_t now_ms) {
     memset(data, '1', sizeof data);
     message.event =
         (struct message_event){.app = SLICE("a"), .channel = SLICE("c"), .name = SLICE("\"e\""), .data = {data, bytes}};
-    return outgoing_publish(&outgoing, outgoing_item_create(SLICE("n"), message_encode(&message), true, now_ms),
-                            now_ms);
+    return outgoing_publish(&outgoing, outgoing_item_create(SLICE("n"), message_encode(&message), true, now_ms));
 }
 
 static bool publish_order(unsigned number, uint64_t now_ms) {
     struct cluster_message message = {.kind = MESSAGE_TERMINATE, .version = 1, .sender = sender, .number = number};
 
     message.terminate = (struct message_terminate){.app = SLICE("a"), .user_id = SLICE("u")};
-    return outgoing_publish(&outgoing, outgoing_item_create(SLICE("n"), message_encode(&message), false, now_ms),
-                            now_ms);
+    return outgoing_publish(&outgoing, outgoing_item_create(SLICE("n"), message_encode(&message), false, now_ms));
 }
 
 static void assert_published(unsigned first, unsigned last) {
