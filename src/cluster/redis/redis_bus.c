@@ -19,6 +19,9 @@
 #define FIRST_ATTEMPT_MS 5000
 #define ATTEMPT_MS 1000
 
+/* The time for the message that goes from one connection to the other. */
+#define CHECK_MS 1000
+
 #define PAUSE_FIRST_MS 100
 #define PAUSE_LAST_MS 1000
 
@@ -132,6 +135,7 @@ static void check_redis_bus(struct redis_bus *bus) {
     if (bus->phase != BUS_CONNECTING || !bus->probe_in_force || !redis_pipeline_is_up(&bus->publisher))
         return;
     bus->phase = BUS_CHECKING;
+    loop_timer_set(bus->loop, &bus->timer, CHECK_MS);
     publish_redis_probe(bus);
     redis_pipeline_flush(&bus->publisher);
 }
@@ -165,6 +169,8 @@ static void on_publisher_probe(void *context) {
     struct redis_bus *bus = context;
     bool late = loop_now_ms(bus->loop) - bus->probe_at_ms > PROBE_ARRIVES_MS;
 
+    if (bus->phase != BUS_UP)
+        return;
     if (bus->probe_out && !late && bus->subscriber.connection != NULL) {
         redis_connection_fail(bus->subscriber.connection, "messages that are published do not arrive");
         return;

@@ -468,7 +468,9 @@ static void on_redis_timer(struct loop_timer *timer) {
         return;
     }
     if (connection->phase != PHASE_FAILED) {
-        redis_connection_fail(connection, "no answer within %u ms", (unsigned)connection->timeout_ms);
+        redis_connection_fail(connection, "no answer%s within %u ms",
+                              connection->phase == PHASE_TLS ? " to the handshake of TLS" : "",
+                              (unsigned)connection->timeout_ms);
         return;
     }
     enter_redis_connection(connection);
