@@ -245,6 +245,7 @@ struct subscription {
     bool watcher;
     /* enum delta_takes: for who calls channel_set_deltas, what the client wanted before its list limited it. */
     uint8_t wanted;
+    bool waiting; /* of its session only: it has not joined yet, and `channel` is not a reference */
 };
 
 enum channel_joined {

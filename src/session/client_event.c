@@ -90,7 +90,7 @@ void session_client_event(struct session *session, struct json_value event, stru
     if (!kind_takes_client_events(channel_type_of(name).kind)) {
         refuse_client_event(session, REFUSED_CLIENT_EVENT_CHANNEL,
                             "only private and presence channels take client events");
-    } else if (subscription == NULL) {
+    } else if (subscription == NULL || subscription->waiting) {
         refuse_client_event(session, REFUSED_CLIENT_EVENT_CHANNEL, "this connection is not subscribed to the channel");
     } else if (event_within_limits(session, event, data) && session_takes_client_event(session)) {
         publish_client_event(session, subscription, event.token,

@@ -178,7 +178,8 @@ static void update_subscriptions(struct session *session) {
         enum delta_takes before, after;
         bool asked;
 
-        if (subscription == NULL || !channel_type_has_deltas(channel_type(subscription->channel)))
+        if (subscription == NULL || subscription->waiting ||
+            !channel_type_has_deltas(channel_type(subscription->channel)))
             continue;
         before = channel_deltas(subscription, &asked);
         after = asked ? among_client_algorithms((enum delta_takes)subscription->wanted, session->barred)
@@ -221,7 +222,7 @@ void session_delta_sync_error(struct session *session, struct json_value data) {
     if (message_data(data, &data_storage, names, &channel, 1) && channel.type == JSON_TYPE_STRING)
         subscription = subscriptions_find_by_name(&session->subscriptions, session->slot,
                                                   json_decode_string(channel, &name_storage));
-    if (subscription != NULL)
+    if (subscription != NULL && !subscription->waiting)
         channel_forget_base(subscription);
     buffer_dispose(&data_storage);
     buffer_dispose(&name_storage);

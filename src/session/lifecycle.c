@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "session/session_internal.h"
+#include "session/waiting_subscription.h"
 
 #define PONG_TIMEOUT_MS 30000
 
@@ -198,6 +199,10 @@ static void leave_channels(struct session *session) {
         struct subscription *subscription = set->slots[i];
         if (subscription == NULL)
             continue;
+        if (subscription->waiting) {
+            waiting_subscription_destroy(waiting_subscription_of(subscription));
+            continue;
+        }
         counter_add(
             &session_part(session)->counters.unsubscriptions[channel_label_of(channel_type(subscription->channel))], 1);
         channel_leave(session->server->channels, subscription, app);

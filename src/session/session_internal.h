@@ -11,7 +11,9 @@
  *   delta_request.c     what a client asks for: deltas or whole messages
  *   filter_request.c    which events of a channel a client asks for
  *   subscribe.c         pusher:subscribe and pusher:unsubscribe
+ *   waiting_subscription.c  subscriptions that wait until other nodes were heard
  *   signin.c            pusher:signin, users, watchlists
+ *   waiting_sign_in.c   sign-ins that wait until other nodes were heard
  *   client_event.c      client- events
  *   messages.c          the table of events that a client may send
  *   lifecycle.c         activity, ping and pong, slow readers, closing
@@ -43,8 +45,9 @@ struct session_user {
     size_t id_length;
     char *info; /* exact JSON text of user_info, "{}" if it is missing; owned */
     size_t info_length;
-    struct subscription own;       /* subscription to the user's own channel */
-    struct subscription *watching; /* watched users' channels; owned */
+    struct subscription own;         /* subscription to the user's own channel */
+    struct waiting_sign_in *waiting; /* not signed in yet: it waits; NULL: it is, and `own` is a subscription */
+    struct subscription *watching;   /* watched users' channels; owned */
     uint32_t watching_count;
     uint32_t watching_capacity; /* of the array */
 };

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "session/session_internal.h"
+#include "session/waiting_sign_in.h"
 
 enum { AUTH, USER_DATA, SIGNIN_MEMBERS };
 enum { ID, USER_INFO, WATCHLIST, USER_MEMBERS };
@@ -54,29 +55,35 @@ static void free_user(const struct session *session, struct session_user *user) 
     free(user);
 }
 
-/* Makes the session's user; false if there is no room for it. */
-static bool create_user(struct session *session, struct slice id, const struct json_value *values) {
+/* Makes the session's user, who has not joined the own channel yet; NULL if there is no room for it. */
+static struct session_user *create_user(struct session *session, struct slice id, const struct json_value *values) {
     struct slice info = values[USER_INFO].type != JSON_TYPE_ABSENT ? values[USER_INFO].token : SLICE("{}");
     struct session_user *user;
-    struct buffer name = {0};
-    struct channel_join join = {0};
-    enum channel_joined joined;
 
     if (!budget_take(BUDGET_PRESENCE, session->slot->budget, user_bytes(id.length, info.length)))
-        return false;
+        return NULL;
     user = alloc_zero(sizeof *user);
     user->id = alloc_copy(id.data, id.length);
     user->id_length = id.length;
     user->info = alloc_copy(info.data, info.length);
     user->info_length = info.length;
+    return user;
+}
+
+/* Subscribes to the user's own channel; the user is the session's then. False, and the user is freed, if there is no
+ * room for it. */
+static bool join_own_channel(struct session *session, struct session_user *user) {
+    struct buffer name = {0};
+    struct channel_join join = {0};
+    enum channel_joined joined;
+
     buffer_append(&name, SLICE(USER_CHANNEL_PREFIX));
-    buffer_append(&name, id);
+    buffer_append_bytes(&name, user->id, user->id_length);
     joined = channel_subscribe(session->server->channels, session->slot, session->websocket.stream, buffer_slice(&name),
                                &user->own, &join);
     buffer_dispose(&name);
-    if (joined == CHANNEL_JOINED)
-        session->user = user;
-    else
+    session->user = joined == CHANNEL_JOINED ? user : NULL;
+    if (joined != CHANNEL_JOINED)
         free_user(session, user);
     return joined == CHANNEL_JOINED;
 }
@@ -204,11 +211,100 @@ static void send_success(struct session *session, struct slice user_data_token) 
                  3);
 }
 
+static void refuse_sign_in(struct session *session) {
+    session_refused(session, REFUSED_MEMORY_LIMIT);
+    session_close(session, 4100, "there is no room to sign in another user now: see `memory.limit_mb`");
+}
+
+/* Signs a user in and answers, so many times as there were requests. */
+static void complete_sign_in(struct session *session, struct session_user *user, struct json_value watchlist,
+                             struct slice user_data_token, unsigned answers) {
+    if (!join_own_channel(session, user)) {
+        refuse_sign_in(session);
+        return;
+    }
+    session->authorized = true;
+    for (; answers != 0; answers--)
+        send_success(session, user_data_token);
+    start_watching(session, watchlist);
+}
+
+/* Other nodes were heard about all users. */
+static void resume_sign_in(struct waiting_sign_in *sign_in) {
+    struct session *session = sign_in->session;
+    struct session_user *user = session->user;
+    struct json_value values[USER_MEMBERS];
+    struct buffer id = {0};
+
+    session->app = slot_app(session->slot);
+    if (session->app == NULL)
+        return; /* sessions_apply_app_changes will close the session */
+    read_user_data(sign_in->user_data, values, &id);
+    user->waiting = NULL;
+    session->user = NULL;
+    complete_sign_in(session, user, values[WATCHLIST], sign_in->token, sign_in->answers);
+    waiting_sign_in_destroy(sign_in);
+    buffer_dispose(&id);
+    if (session->junk)
+        session_count_junk(session);
+}
+
+enum sign_in_wait { SIGN_IN_NOW, SIGN_IN_LATER, SIGN_IN_NO_MEMORY };
+
+/* Waits for what other nodes know of the user, and of the users on the watchlist. */
+static enum sign_in_wait wait_for_users(struct session *session, struct session_user *user, struct json_value watchlist,
+                                        struct waiting_sign_in **waiting, struct slice token, struct slice text) {
+    bool watches = session->app->enable_watchlist_events && watchlist.type == JSON_TYPE_ARRAY;
+    struct json_iterator iterator =
+        json_iterate(watches ? watchlist : (struct json_value){JSON_TYPE_ARRAY, false, SLICE("[]")});
+    struct waiting_sign_in *sign_in;
+    struct buffer id = {0};
+    struct json_value entry;
+    bool fits;
+
+    sign_in = waiting_sign_in_create(session, token, text, 1 + (watches ? WATCHLIST_MAX : 0), resume_sign_in);
+    if (sign_in == NULL)
+        return SIGN_IN_NO_MEMORY;
+    fits = waiting_sign_in_add(sign_in, (struct slice){user->id, user->id_length});
+    for (unsigned i = 0; i < WATCHLIST_MAX && fits && json_next(&iterator, NULL, &entry); i++, id.length = 0)
+        fits = !user_id_read(entry, &id) || waiting_sign_in_add(sign_in, buffer_slice(&id));
+    buffer_dispose(&id);
+    if (fits && sign_in->left != 0) {
+        *waiting = sign_in;
+        return SIGN_IN_LATER;
+    }
+    waiting_sign_in_destroy(sign_in);
+    return fits ? SIGN_IN_NOW : SIGN_IN_NO_MEMORY;
+}
+
+/* Signs in a user for the first time on this connection. */
+static void begin_sign_in(struct session *session, struct slice id, const struct json_value *values, struct slice token,
+                          struct slice text) {
+    struct session_user *user = create_user(session, id, values);
+    enum sign_in_wait wait = user == NULL ? SIGN_IN_NO_MEMORY : SIGN_IN_NOW;
+
+    if (user != NULL && channel_hub_waits(session->server->channels))
+        wait = wait_for_users(session, user, values[WATCHLIST], &user->waiting, token, text);
+    switch (wait) {
+    case SIGN_IN_NOW:
+        complete_sign_in(session, user, values[WATCHLIST], token, 1);
+        break;
+    case SIGN_IN_LATER:
+        session->user = user;
+        session->authorized = true;
+        break;
+    case SIGN_IN_NO_MEMORY:
+        if (user != NULL)
+            free_user(session, user);
+        refuse_sign_in(session);
+    }
+}
+
 static void sign_in_user(struct session *session, struct json_value auth, struct json_value user_data) {
     struct json_value values[USER_MEMBERS];
     struct buffer storage = {0}, id = {0};
     struct slice text = json_decode_string(user_data, &storage);
-    const struct session_user *user = session->user;
+    struct session_user *user = session->user;
     const char *why = NULL;
 
     if (check_user_auth(session, auth, text, &why))
@@ -217,15 +313,12 @@ static void sign_in_user(struct session *session, struct json_value auth, struct
         why = "this connection is signed in as another user";
     if (why != NULL) {
         fail_signin(session, why);
-    } else if (user != NULL) {
+    } else if (user == NULL) {
+        begin_sign_in(session, buffer_slice(&id), values, user_data.token, text);
+    } else if (user->waiting == NULL) {
         send_success(session, user_data.token);
-    } else if (!create_user(session, buffer_slice(&id), values)) {
-        session_refused(session, REFUSED_MEMORY_LIMIT);
-        session_close(session, 4100, "there is no room to sign in another user now: see `memory.limit_mb`");
-    } else {
-        session->authorized = true;
-        send_success(session, user_data.token);
-        start_watching(session, values[WATCHLIST]);
+    } else if (user->waiting->answers < SIGN_IN_ANSWERS_MAX) {
+        user->waiting->answers++;
     }
     buffer_dispose(&storage);
     buffer_dispose(&id);
@@ -254,6 +347,9 @@ void session_user_dispose(struct session *session) {
     session->user = NULL;
     for (uint32_t i = 0; i < user->watching_count; i++)
         channel_leave(session->server->channels, &user->watching[i], NULL);
-    channel_leave(session->server->channels, &user->own, NULL);
+    if (user->waiting != NULL)
+        waiting_sign_in_destroy(user->waiting);
+    else
+        channel_leave(session->server->channels, &user->own, NULL);
     free_user(session, user);
 }

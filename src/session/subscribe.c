@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "channel/presence.h"
 #include "session/session_internal.h"
+#include "session/waiting_subscription.h"
 
 enum { CHANNEL, AUTH, CHANNEL_DATA, DELTA, FILTER, TAGS_FILTER, SUBSCRIBE_MEMBERS };
 
@@ -238,7 +239,37 @@ static void refuse_join(struct subscribe_request *request, enum channel_joined j
                                app->max_presence_members_per_channel);
 }
 
-/* Subscribes to a channel to which the session is not subscribed. NULL: it was refused. */
+static void resume_subscription(struct channel_waiter *waiter);
+
+/* Subscribes, or keeps the request until other nodes were heard. */
+static enum channel_joined try_channel(struct subscribe_request *request, struct subscription *subscription) {
+    struct session *session = request->session;
+    struct channel_hub *channels = session->server->channels;
+    struct waiting_subscription *waiting = NULL;
+    enum channel_joined joined;
+
+    if (channel_hub_waits(channels))
+        waiting = waiting_subscription_create(session, resume_subscription);
+    request->join.waiter = waiting != NULL ? &waiting->waiter : NULL;
+    joined = channel_subscribe(channels, session->slot, session->websocket.stream, request->name, subscription,
+                               &request->join);
+    if (joined != CHANNEL_WAITS) {
+        if (waiting != NULL)
+            waiting_subscription_destroy(waiting);
+        return joined;
+    }
+    if (!waiting_subscription_keep(waiting, &(struct waiting_subscription){.channel_token = request->channel_token,
+                                                                           .name = request->name,
+                                                                           .user_id = request->join.user_id,
+                                                                           .user_info = request->join.user_info,
+                                                                           .delta = request->delta,
+                                                                           .filter = request->filter}))
+        return CHANNEL_NO_MEMORY;
+    request->filter = NULL;
+    return CHANNEL_WAITS;
+}
+
+/* Subscribes to a channel to which the session is not subscribed. NULL: it was refused, or waits. */
 static struct subscription *join_new(struct subscribe_request *request) {
     struct session *session = request->session;
     size_t bytes = subscriptions_bytes_of_next(&session->subscriptions);
@@ -252,8 +283,12 @@ static struct subscription *join_new(struct subscribe_request *request) {
     subscription = alloc(sizeof *subscription);
     request->join.app = session->app;
     request->join.filter = request->filter;
-    joined = channel_subscribe(session->server->channels, session->slot, session->websocket.stream, request->name,
-                               subscription, &request->join);
+    joined = try_channel(request, subscription);
+    session->authorized |= joined == CHANNEL_WAITS && request->type.kind != CHANNEL_PUBLIC;
+    if (joined == CHANNEL_WAITS) { /* what it has taken is the waiting one's */
+        free(subscription);
+        return NULL;
+    }
     if (joined != CHANNEL_JOINED) {
         budget_give(BUDGET_CHANNELS, session->slot->budget, bytes);
         free(subscription);
@@ -283,6 +318,11 @@ static void join_requested(struct subscribe_request *request) {
     struct subscription *subscription =
         subscriptions_find_by_name(&session->subscriptions, session->slot, request->name);
 
+    if (subscription != NULL && subscription->waiting) {
+        waiting_subscription_repeat(waiting_subscription_of(subscription), request->filter, request->delta);
+        request->filter = NULL;
+        return;
+    }
     if (subscription != NULL && !channel_takes_filter(subscription, request->filter)) {
         refuse_filter(request);
         return;
@@ -303,6 +343,48 @@ static void join_requested(struct subscribe_request *request) {
     subscription = join_new(request);
     if (subscription != NULL)
         answer_joined(request, subscription, true);
+}
+
+/* Answers the requests for the same channel that came while the first one waited. */
+static void answer_repeated(struct subscribe_request *request, unsigned answers) {
+    struct subscription *subscription =
+        subscriptions_find_by_name(&request->session->subscriptions, request->session->slot, request->name);
+
+    if (subscription != NULL && subscription->waiting) /* once more */
+        waiting_subscription_of(subscription)->answers = answers;
+    for (; answers > 1 && subscription != NULL && !subscription->waiting; answers--) {
+        channel_snapshot(subscription, &request->join);
+        send_succeeded(request);
+        send_cached(request);
+    }
+}
+
+/* Goes on with a subscription for which other nodes were heard. */
+static void resume_subscription(struct channel_waiter *waiter) {
+    struct waiting_subscription *waiting = container_of(waiter, struct waiting_subscription, waiter);
+    struct session *session = waiting->session;
+    struct subscribe_request request = {
+        .session = session,
+        .channel_token = waiting->channel_token,
+        .name = waiting->name,
+        .type = channel_type_of(waiting->name),
+        .delta = waiting->delta,
+        .filter = waiting->filter,
+        .join = {.user_id = waiting->user_id, .user_info = waiting->user_info},
+    };
+
+    waiting->filter = NULL;
+    waiting_subscription_take(waiting);
+    session->app = slot_app(session->slot);
+    if (session->app != NULL) { /* else sessions_apply_app_changes will close the session */
+        request.join.max_members = session->app->max_presence_members_per_channel;
+        join_requested(&request);
+        answer_repeated(&request, waiting->answers);
+    }
+    session_drop_filter(session, request.filter);
+    waiting_subscription_destroy(waiting);
+    if (session->junk)
+        session_count_junk(session);
 }
 
 static void handle_subscribe(struct subscribe_request *request) {
@@ -372,7 +454,11 @@ void session_unsubscribe(struct session *session, struct json_value data) {
     } else {
         struct slice name = json_decode_string(value, &name_storage);
         struct subscription *subscription = subscriptions_find_by_name(&session->subscriptions, session->slot, name);
-        if (subscription != NULL) {
+        if (subscription != NULL && subscription->waiting) {
+            struct waiting_subscription *waiting = waiting_subscription_of(subscription);
+            waiting_subscription_take(waiting);
+            waiting_subscription_destroy(waiting);
+        } else if (subscription != NULL) {
             enum channel_label label = channel_label_of(channel_type(subscription->channel));
             size_t bytes = subscriptions_bytes(&session->subscriptions);
             subscriptions_remove(&session->subscriptions, subscription);
