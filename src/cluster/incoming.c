@@ -27,6 +27,7 @@ struct incoming_item {
     struct incoming *incoming;
     struct bus_message *bytes;
     size_t size;
+    unsigned node;
     bool is_event; /* else an order */
     union {
         struct message_event event;
@@ -58,6 +59,8 @@ static void apply_incoming_event(const struct incoming_item *item) {
                         .except_socket = event->has_except ? &except : NULL,
                         .keep = event->keep,
                         .relayed = true,
+                        .stamp = {.ms = event->published_ms, .node = item->node},
+                        .left_ms = event->left_ms,
                     },
                     NULL);
     tags_unref(tags);
@@ -136,13 +139,13 @@ static bool on_incoming_event(void *context, unsigned node, const struct cluster
     struct incoming *incoming = context;
     struct incoming_item *item;
 
-    (void)node;
     if (!is_of_subject(incoming, message->event.app, message->event.channel, bytes))
         return false;
     item = create_incoming(incoming, message->event.app, bytes);
     if (item == NULL)
         return false;
     item->is_event = true;
+    item->node = node;
     item->event = message->event;
     post_incoming(item, message->event.channel);
     return true;

@@ -18,6 +18,7 @@ struct publisher {
     struct cluster_core *core;
     struct channel_relay relay;
     bool relay_set;
+    uint64_t cache_ttl_ms;
     bool refuses; /* adapter.publish_when_down */
     bool gathered, leaving;
     struct outgoing outgoing;
@@ -142,6 +143,7 @@ static void post_to_channel(struct publisher *publisher, struct slice app, struc
 
 static void publish_to_nodes(void *context, struct app_slot *slot, struct slice channel,
                              const struct channel_event *event) {
+    struct publisher *publisher = context;
     struct cluster_message message = {.kind = MESSAGE_EVENT};
     struct buffer tags = {0};
 
@@ -154,7 +156,8 @@ static void publish_to_nodes(void *context, struct app_slot *slot, struct slice 
         .keep = event->keep,
         .whole = event->whole,
         .has_except = event->except_socket != NULL,
-        .published_ms = clock_wall_ms(),
+        .published_ms = event->stamp.ms != 0 ? event->stamp.ms : clock_wall_ms(),
+        .left_ms = publisher->cache_ttl_ms,
     };
     if (event->except_socket != NULL) {
         message.event.except[0] = event->except_socket->first;
@@ -163,7 +166,7 @@ static void publish_to_nodes(void *context, struct app_slot *slot, struct slice 
     if (event->tags != NULL)
         tags_append_json(&tags, event->tags);
     message.event.tags = buffer_slice(&tags);
-    post_to_channel(context, message.event.app, channel, &message);
+    post_to_channel(publisher, message.event.app, channel, &message);
     buffer_dispose(&tags);
 }
 
@@ -276,6 +279,7 @@ struct publisher *publisher_create(struct cluster_core *core) {
                                               .refusal = publisher_refusal,
                                               .context = publisher};
     publisher->refuses = core->config->adapter.publish_when_down == CONFIG_PUBLISH_REFUSE;
+    publisher->cache_ttl_ms = core->config->channel_limits.cache_ttl_s * UINT64_C(1000);
     publisher->timer.fire = on_publisher_timer;
     atomic_init(&publisher->version, MESSAGE_VERSION_HIGHEST);
     atomic_init(&publisher->down, true);
