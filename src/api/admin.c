@@ -1,5 +1,5 @@
 /*
- * The admin API: /admin/apps and /admin/stats on a listener of its own, for clients with the token. It reads and writes
+ * The admin API: /admin/apps and others on a listener of its own, for clients with the token. It reads and writes
  * the store, not the cache. A write is in force on this server before its answer.
  */
 #include <stdlib.h>
@@ -390,6 +390,10 @@ static bool read_body(struct api_call *call, struct admin_job *own) {
 static void start_admin_job(struct api_call *call, enum admin_action action) {
     struct admin_job *own;
 
+    if (!app_manager_has_store(call->api->apps)) {
+        answer_error(call, 404, "app_manager.driver is memory: its apps are in the configuration", NULL);
+        return;
+    }
     if (call->request->body_too_large) {
         answer_error(call, 413, "the body is over 1 MB", NULL);
         return;
@@ -473,7 +477,7 @@ void api_admin_confirm_removal(struct api_call *call) {
     size_t count;
 
     client_address_write(call->connection, call->request, 0, address);
-    count = app_manager_confirm_removal(call->api->apps);
+    count = app_manager_has_store(call->api->apps) ? app_manager_confirm_removal(call->api->apps) : 0;
     if (count != 0)
         log_info("app", "%s confirms the removal of %zu app%s", address, count, count == 1 ? "" : "s");
     answer = json_pack("{s:I}", "confirmed", (json_int_t)count);

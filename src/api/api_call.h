@@ -127,6 +127,7 @@ void api_get_public_usage(struct api_call *call);
 void api_get_without_upgrade(struct api_call *call);
 void api_get_metrics(struct api_call *call);
 void api_admin_stats(struct api_call *call);
+void api_admin_nodes(struct api_call *call);
 void api_admin_list(struct api_call *call);
 void api_admin_create(struct api_call *call);
 void api_admin_show(struct api_call *call);

@@ -165,6 +165,7 @@ void metrics_append_page(const struct api *api, struct buffer *text) {
     append_idempotency(&page, api, &labels);
     metrics_append_memory(&page, labels_of(api, NULL, &labels));
     append_log(&page, api, &labels);
+    metrics_append_cluster(&page, api, labels_of(api, NULL, &labels));
     metrics_append_store(&page, api, labels_of(api, NULL, &labels));
     metrics_append_process(&page, api->started_at_s);
     buffer_append(text, buffer_slice(&page.text));

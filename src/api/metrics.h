@@ -4,6 +4,7 @@
  *   page_thread.c      the thread that builds the page, and scrapes
  *   metrics.c          the page; metrics of workers
  *   metrics_apps.c     metrics of apps
+ *   metrics_cluster.c  metrics of other nodes and the message system between them
  *   metrics_memory.c   memory of the machine, and the account of base/budget.h
  *   metrics_process.c  process_*
  *   metrics_store.c    metrics of the app store and the cache in front of it
@@ -51,6 +52,7 @@ void metrics_append_label(struct buffer *labels, const char *name, struct slice 
 
 void metrics_append_apps(struct metrics_page *page, const struct api *api);
 void metrics_append_store(struct metrics_page *page, const struct api *api, struct slice labels);
+void metrics_append_cluster(struct metrics_page *page, const struct api *api, struct slice labels);
 void metrics_append_webhooks(struct metrics_page *page, const struct api *api);
 void metrics_append_memory(struct metrics_page *page, struct slice labels);
 void metrics_append_process(struct metrics_page *page, uint64_t started_at_s);

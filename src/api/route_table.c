@@ -30,6 +30,7 @@ static const struct api_route metrics_routes[] = {
 
 static const struct api_route admin_routes[] = {
     {"GET", "/admin/stats", api_admin_stats, ROUTE_TOKEN},
+    {"GET", "/admin/nodes", api_admin_nodes, ROUTE_TOKEN},
     {"GET", "/admin/log-level", api_admin_log_level, ROUTE_TOKEN},
     {"PUT", "/admin/log-level", api_admin_set_log_level, ROUTE_TOKEN},
     {"POST", "/admin/confirm-removal", api_admin_confirm_removal, ROUTE_TOKEN},

@@ -150,3 +150,15 @@ bool notifier_confirm_removal(struct notifier *notifier, uint64_t *count, struct
     json_decref(json);
     return json != NULL;
 }
+
+json_t *notifier_read_nodes(struct notifier *notifier, struct error *error) {
+    struct buffer answer = {0};
+    json_t *json = NULL;
+
+    if (call_admin_api(notifier, "GET", SLICE("nodes"), &answer, error) == 200)
+        json = json_loadb(answer.data, answer.length, 0, NULL);
+    if (json == NULL)
+        error_prefix(error, "the admin API at %.*s: ", (int)notifier->url_length, notifier->url);
+    buffer_dispose(&answer);
+    return json;
+}

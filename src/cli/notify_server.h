@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,3 +34,6 @@ bool notifier_previous_secret_seen(struct notifier *notifier, struct slice id, u
 
 /* Confirms the removal of apps that the server holds; `*count` is their number. False with an error. */
 bool notifier_confirm_removal(struct notifier *notifier, uint64_t *count, struct error *error);
+
+/* The answer of /admin/nodes, a new reference; NULL with an error. */
+json_t *notifier_read_nodes(struct notifier *notifier, struct error *error);

@@ -5,6 +5,7 @@
 
 #include "base/near_miss.h"
 #include "cli/apps_commands.h"
+#include "cli/nodes_command.h"
 #include "cli/realtime_commands.h"
 #include "cli/upgrade_command.h"
 #include "config/config_option.h"
@@ -59,6 +60,8 @@ static const struct command {
      true, true, run_check_command, NULL},
     {"upgrade", "let a running server start its program anew, without a gap", upgrade_usage, false, false, NULL,
      upgrade_run},
+    {"nodes", "list the nodes that share events with a running server", nodes_usage, false, false, NULL,
+     nodes_command_run},
     {"apps", "list, create, change and copy apps in the configured store", apps_usage, false, false, NULL, apps_run,
      apps_command_text},
     {"convert", "turn the configuration of soketi, Reverb or laravel-websockets into one for Curlew", convert_usage,

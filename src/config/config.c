@@ -22,7 +22,7 @@ void config_dispose(struct config *config) {
 bool config_supported(const struct config *config, struct config_report *report) {
     if (config_is_production(config))
         config_report_known_secrets(config, report);
-    if (config->admin.token != NULL && config->app_manager.driver == CONFIG_DRIVER_MEMORY)
+    if (config->admin.token != NULL && !config_has_admin_api(config))
         config_report_warning(report,
                               "CURLEW_ADMIN_TOKEN is set, but the memory driver has nothing to administer: its "
                               "apps are those of the configuration");
@@ -66,6 +66,11 @@ bool config_is_production(const struct config *config) {
 
 bool config_webhooks_enabled(const struct config *config) {
     return !slice_equal_ignoring_case(slice_of(config->queue.driver), SLICE("none"));
+}
+
+bool config_has_admin_api(const struct config *config) {
+    return config->admin.token != NULL &&
+           (config->app_manager.driver != CONFIG_DRIVER_MEMORY || config_has_adapter(config));
 }
 
 bool config_has_adapter(const struct config *config) {

@@ -440,6 +440,9 @@ uint32_t config_max_message_bytes(const struct config *config);
 /* False if `queue.driver` turns webhooks off. */
 bool config_webhooks_enabled(const struct config *config);
 
+/* True if there is something to administer, and a token for it. */
+bool config_has_admin_api(const struct config *config);
+
 /* True unless `adapter.driver` is "local". */
 bool config_has_adapter(const struct config *config);
 

@@ -47,8 +47,7 @@ void config_check_ports(const struct config *config, struct config_report *repor
     }
     if (config->metrics.enabled)
         places[count++] = (struct place){"metrics.port", config->metrics.host, config->metrics.port};
-    if (config->admin.token != NULL && config->app_manager.driver != CONFIG_DRIVER_MEMORY &&
-        config_split_address(config->admin.listen, admin_host, &admin_port))
+    if (config_has_admin_api(config) && config_split_address(config->admin.listen, admin_host, &admin_port))
         places[count++] = (struct place){"CURLEW_ADMIN_LISTEN", admin_host, admin_port};
     for (size_t i = 0; i < count; i++)
         for (size_t k = i + 1; k < count; k++)

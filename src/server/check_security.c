@@ -45,8 +45,8 @@ static bool admin_is_open(const struct config *config, struct danger_place *plac
     uint16_t port;
 
     place->text = config->admin.listen;
-    return config->admin.token != NULL && config->app_manager.driver != CONFIG_DRIVER_MEMORY &&
-           config_split_address(config->admin.listen, host, &port) && !host_is_local(host);
+    return config_has_admin_api(config) && config_split_address(config->admin.listen, host, &port) &&
+           !host_is_local(host);
 }
 
 /* By default both are so, and the server sends no credentials header; only who sets it expects one. */

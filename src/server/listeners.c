@@ -215,12 +215,13 @@ static bool listen_for_admin(struct server *server, struct error *error) {
     uint16_t port;
 
     server->admin_listener.fd = -1;
-    if (config->admin.token == NULL || !app_manager_has_store(server->apps))
+    if (!config_has_admin_api(config))
         return true;
     config_split_address(config->admin.listen, host, &port);
     if (!listen_on_first_worker(server, &server->admin_listener, HANDOVER_ADMIN, host, &port, accept_admin, error))
         return error_prefix(error, "CURLEW_ADMIN_LISTEN");
-    log_address("admin API on", "http", host, port, "/admin/apps");
+    log_address("admin API on", "http", host, port,
+                app_manager_has_store(server->apps) ? "/admin/apps" : "/admin/nodes");
     return true;
 }
 

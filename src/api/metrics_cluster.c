@@ -1,0 +1,62 @@
+/* Metrics of the cluster; absent with the adapter `local`. */
+#include "api/metrics.h"
+#include "cluster/cluster.h"
+
+static const struct {
+    const char *name, *help;
+    size_t offset;
+} kind_families[] = {
+    {"cluster_messages_received_total", "Messages of other nodes that arrived, by kind.",
+     offsetof(struct cluster_kind_metrics, received)},
+    {"cluster_received_bytes_total", "Bytes of these messages.", offsetof(struct cluster_kind_metrics, received_bytes)},
+    {"cluster_messages_sent_total", "Messages that were handed to the message system between nodes, by kind.",
+     offsetof(struct cluster_kind_metrics, sent)},
+    {"cluster_sent_bytes_total", "Bytes of these messages.", offsetof(struct cluster_kind_metrics, sent_bytes)},
+};
+
+static void append_kinds(struct metrics_page *page, const struct cluster_metrics *metrics, struct slice labels) {
+    for (size_t i = 0; i < sizeof kind_families / sizeof kind_families[0]; i++) {
+        metrics_family(page, kind_families[i].name, "counter", kind_families[i].help);
+        for (unsigned kind = 0; kind < MESSAGE_KINDS; kind++) {
+            const char *at = (const char *)&metrics->kinds[kind];
+            uint64_t value = *(const uint64_t *)(at + kind_families[i].offset);
+            if (value != 0)
+                metrics_sample_of(page, labels, "kind", message_kind_name(kind), value);
+        }
+    }
+}
+
+static void append_dropped(struct metrics_page *page, const struct cluster_metrics *metrics, struct slice labels) {
+    metrics_family(
+        page, "cluster_messages_dropped_total", "counter",
+        "Messages of other nodes that were dropped: they do not parse (malformed), are of an unknown kind or "
+        "version (skipped), or come from a node that is not known, dead or departed (sender). Messages of "
+        "this node that could not be sent (unsent).");
+    metrics_sample_of(page, labels, "reason", "malformed", metrics->malformed);
+    metrics_sample_of(page, labels, "reason", "skipped", metrics->skipped);
+    metrics_sample_of(page, labels, "reason", "sender", metrics->dropped);
+    metrics_sample_of(page, labels, "reason", "unsent", metrics->unsent);
+}
+
+void metrics_append_cluster(struct metrics_page *page, const struct api *api, struct slice labels) {
+    struct cluster_metrics metrics;
+
+    if (api->cluster == NULL)
+        return;
+    cluster_read_metrics(api->cluster, &metrics);
+    metrics_family(page, "cluster_nodes_alive", "gauge", "Nodes that are alive, with this one.");
+    metrics_sample(page, labels, metrics.alive);
+    metrics_family(page, "cluster_bus_up", "gauge", "1 if the message system between nodes can be reached.");
+    metrics_sample(page, labels, metrics.bus_up);
+    metrics_family(page, "cluster_outages_total", "counter",
+                   "How often the connection to the message system between nodes was lost.");
+    metrics_sample(page, labels, metrics.outages);
+    metrics_family(page, "cluster_outage_seconds_total", "counter",
+                   "How long the message system between nodes could not be reached, since the start.");
+    metrics_fraction(page, labels, (double)metrics.outage_ms / 1e3);
+    metrics_family(page, "cluster_loop_lag_max_seconds", "gauge",
+                   "The longest turn of the loop that talks to other nodes, since the start.");
+    metrics_fraction(page, labels, (double)metrics.longest_turn_us / 1e6);
+    append_kinds(page, &metrics, labels);
+    append_dropped(page, &metrics, labels);
+}
