@@ -573,13 +573,15 @@ void nats_link_open(struct nats_link *link) {
 }
 
 void nats_link_close(struct nats_link *link) {
+    struct nats_threads *threads = link->threads;
+
     pthread_mutex_lock(&receivers_mutex);
     list_remove(&link->place);
     pthread_mutex_unlock(&receivers_mutex);
     /* Whoever waits for the server, or tries to write to it, gets an error now. */
     shutdown(link->fd, SHUT_RDWR);
-    post_simple_operation(link->threads, OPERATION_CLOSE, link);
-    loop_wake(link->threads->io);
+    post_simple_operation(threads, OPERATION_CLOSE, link); /* the other thread may free it at once */
+    loop_wake(threads->io);
 }
 
 void nats_link_publish(struct nats_link *link, struct slice subject, struct bus_bytes *bytes) {
