@@ -2,11 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 
 import { backendFor } from '../lib/backends/index.js';
 import { freePorts } from '../lib/backends/daemon.js';
 import { Nats } from '../lib/backends/nats.js';
 import { startBus } from '../lib/bus-shell.js';
+import { NatsClient } from '../lib/nats-client.js';
 import { folderWith } from '../lib/process.js';
 
 const PREFIX = 'test:';
@@ -25,6 +27,30 @@ async function exchange(one, other) {
   assert.equal(await one.told('message greetings'), 'hello');
   await one.stop();
   await other.stop();
+}
+
+// The place of the server to which the bus is connected.
+let places = 0;
+async function serverOf(nats, bus) {
+  const mark = `place.${++places}`;
+  await bus.ask(`subscribe ${mark}`, `in_force ${mark}`);
+  for (const [node, daemon] of nats.daemons.entries()) {
+    if (!daemon.isRunning) continue;
+    const { connections } = await nats.monitor(node, 'connz?subs=1');
+    if (connections.some((one) => one.subscriptions_list?.includes(mark))) return node;
+  }
+  return assert.fail('no server knows the bus');
+}
+
+// The numbered messages arrive, each once and in order.
+async function arrive(bus, count) {
+  for (;;) {
+    const { messages, wrongOrder } = await bus.counts();
+    assert.equal(wrongOrder, 0);
+    assert.ok(messages <= count, `${messages} of ${count}`);
+    if (messages === count) return;
+    await pause(20);
+  }
 }
 
 describe('signing in', { concurrency: true }, () => {
@@ -142,4 +168,169 @@ describe('what is refused names the setting', { concurrency: true }, () => {
       /adapter\.nats\.tls\.ca_path .*none: No such file or directory/,
     );
   });
+});
+
+describe('outages', { concurrency: true }, () => {
+  test('a cluster of three, of which the setting names one: the server in use is killed', async (t) => {
+    const nats = await backendFor(t, 'nats', { servers: 3 });
+    const config = Nats.config({ servers: nats.address.servers.slice(0, 1) }, PREFIX);
+    const one = await busOn(t, config);
+    assert.equal((await one.state()).needs_answers, 1);
+    await one.ask('subscribe news', 'in_force news');
+    const node = await serverOf(nats, one);
+    assert.equal(node, 0);
+    await nats.kill(node);
+    assert.match(await one.told('down'), /^NATS at 127\.0\.0\.1:\d+: the connection has ended: /);
+    await one.told('up');
+    await one.told('in_force news');
+    const other = await busOn(t, Nats.config({ servers: nats.address.servers }, PREFIX));
+    assert.notEqual(await serverOf(nats, one), node);
+    // On another server interest may travel for a moment: a publisher that wants to be sure asks first.
+    let got = null;
+    const arrival = one.told('message news').then((text) => (got = text));
+    while (got === null) {
+      await other.ask('publish news hello', 'published');
+      await Promise.race([arrival, pause(20)]);
+    }
+    assert.equal(got, 'hello');
+    await one.stop();
+    await other.stop();
+  });
+
+  test('one server, not of a cluster, is restarted: what was published meanwhile is refused', async (t) => {
+    const nats = await backendFor(t, 'nats');
+    const one = await busOn(t, nats.config(PREFIX));
+    assert.equal((await one.state()).needs_answers, 0);
+    await one.ask('subscribe news', 'in_force news');
+    await one.ask('subscribe old', 'in_force old');
+    await nats.stop();
+    await one.told('down');
+    assert.equal(await one.ask('publish news lost', 'published'), 'no');
+    one.send('unsubscribe old');
+    one.send('subscribe young');
+    await nats.start();
+    await one.told('up');
+    await one.told('in_force news');
+    await one.told('in_force young');
+    const client = await NatsClient.connect(nats.address);
+    for (const subject of ['old', 'young', 'news']) client.publish(subject, 'hello');
+    assert.equal(await one.told('message news'), 'hello');
+    assert.deepEqual(
+      one.lines.filter((line) => line.startsWith('message ')),
+      ['message young hello', 'message news hello'],
+    );
+    assert.equal(one.lines.filter((line) => line.startsWith('down ')).length, 1);
+    client.close();
+    await one.stop();
+  });
+
+  test('a server that stands still is given up within ten seconds', async (t) => {
+    const nats = await backendFor(t, 'nats', { servers: 2, tls: true });
+    const one = await busOn(t, nats.config(PREFIX));
+    const node = await serverOf(nats, one);
+    nats.freeze(node);
+    const began = performance.now();
+    // With TLS a write would wait for the server: the thread of the bus must not.
+    await one.ask('flood far 20000 1000', 'flooded');
+    assert.match(await one.told('down'), /no answer for 5000 ms$/);
+    assert.ok(performance.now() - began < 20_000, 'it took ten seconds at most, here twice as long is let pass');
+    await one.told('up');
+    nats.thaw(node);
+    assert.notEqual(await serverOf(nats, one), node);
+    assert.ok(Number(await one.ask('turn', 'turn')) < 1_000_000);
+    await one.stop();
+  });
+
+  test('100,000 subjects are in force again 5 seconds after the server is back', async (t) => {
+    const nats = await backendFor(t, 'nats');
+    const one = startBus(t, nats.config(PREFIX), { release: true });
+    await one.told('up');
+    await one.ask('subscribe-many many 100000', 'many');
+    await nats.kill();
+    await one.told('down');
+    await nats.start();
+    const began = performance.now();
+    await one.told('up');
+    await one.told('many');
+    const took = performance.now() - began;
+    assert.ok(took < 5000, `${Math.round(took)} ms`);
+    await one.stop();
+  });
+});
+
+describe('limits', { concurrency: true }, () => {
+  test('a message over the max_payload of the server is not sent, and the bus stays up', async (t) => {
+    const nats = await backendFor(t, 'nats', { settings: ['max_payload: 65536'] });
+    const one = await busOn(t, nats.config(PREFIX));
+    const other = await busOn(t, nats.config(PREFIX));
+    assert.equal((await one.state()).max, 65536);
+    await other.ask('subscribe news', 'in_force news');
+    await one.ask('flood news 1 65536', 'flooded');
+    await one.ask('flood news 1 65537', 'flooded');
+    await one.ask('flood news 1 65536', 'flooded');
+    await arrive(other, 2);
+    assert.match(one.errors.join('\n'), /a message of 65537 bytes is not sent: NATS at .* takes no more than 65536/);
+    assert.ok(!one.lines.some((line) => line.startsWith('down')));
+    await one.stop();
+    await other.stop();
+  });
+
+  test('one that reads too slowly for the server is down and up, and the others lose nothing', async (t) => {
+    const nats = await backendFor(t, 'nats', { settings: ['max_pending: 4MB', 'write_deadline: "1s"'] });
+    const [slow, fast, publisher] = await Promise.all([1, 2, 3].map(() => busOn(t, nats.config(PREFIX))));
+    for (const bus of [slow, fast]) await bus.ask('subscribe news', 'in_force news');
+    slow.send('wait 4000');
+    for (let sent = 0; sent < 60_000; sent += 10_000) {
+      assert.equal(await publisher.ask('flood news 10000 1000', 'flooded'), '10000');
+      await arrive(fast, sent + 10_000);
+    }
+    await slow.told('waited');
+    await slow.told('down');
+    await slow.told('up');
+    await slow.told('in_force news');
+    assert.equal(await publisher.ask('publish news again', 'published'), 'yes');
+    assert.equal(await slow.told('message news'), 'again');
+    const { messages, wrongOrder } = await slow.counts();
+    assert.equal(wrongOrder, 0);
+    assert.ok(messages < 60_000);
+    assert.ok(![...fast.lines, ...publisher.lines].some((line) => line.startsWith('down')));
+    await Promise.all([slow, fast, publisher].map((bus) => bus.stop()));
+  });
+
+  test('what waits is counted, and is written before the bus closes', async (t) => {
+    const nats = await backendFor(t, 'nats');
+    const one = await busOn(t, nats.config(PREFIX));
+    const other = await busOn(t, nats.config(PREFIX));
+    await other.ask('subscribe news', 'in_force news');
+    nats.freeze();
+    await one.ask('flood news 50000 1000', 'flooded');
+    assert.ok((await one.state()).waiting > 20_000_000);
+    nats.thaw();
+    await one.stop(60_000);
+    await arrive(other, 50_000);
+    await other.stop();
+  });
+});
+
+test('what others publish: headers, nothing at all, replies, and as much as there may be', async (t) => {
+  const nats = await backendFor(t, 'nats');
+  const one = await busOn(t, nats.config(PREFIX));
+  await one.ask('subscribe news', 'in_force news');
+  const client = await NatsClient.connect(nats.address);
+  client.publishWithHeaders('news', ['Status: 503', 'Nats-Msg-Size: 99999999999'], 'with headers', 'news');
+  client.publish('news', '');
+  client.publishWithHeaders('news', [], '', 'a.reply');
+  client.publish('news', `#${'9'.repeat(20)}${'x'.repeat((await one.state()).max - 21)}`);
+  client.publishWithHeaders('news', Array(500).fill(`A: ${'b'.repeat(1000)}`), Buffer.from([0, 255, 10]));
+  for (let i = 0; i < 1000; i++) client.publish('news', `\0${i}`);
+  client.publish('news', 'last');
+  await client.flush();
+  const texts = [];
+  while (texts.at(-1) !== 'last') texts.push(await one.told('message news'));
+  assert.deepEqual(texts.slice(0, 3), ['with headers', '', '']);
+  assert.equal(texts.length, 3 + 1 + 1000 + 1); // and the numbered one
+  const { bytes } = await one.counts();
+  assert.equal(bytes, (await one.state()).max);
+  client.close();
+  await one.stop();
 });

@@ -4,22 +4,24 @@ import path from 'node:path';
 
 import { TIMEOUT_MS } from './inbox.js';
 import { folderWith, start } from './process.js';
-import { BINARY } from './server.js';
+import { BINARY, RELEASE_BINARY } from './server.js';
 
-// The program beside a build of the server; CURLEW_BUS_SHELL names another one.
-const SHELL = process.env.CURLEW_BUS_SHELL ?? path.join(path.dirname(BINARY), 'tests/bus_shell/bus_shell');
+// The program in the folder of a build of the server.
+const shellBeside = (binary) => path.join(path.dirname(binary), 'tests/bus_shell/bus_shell');
 
 /*
- * Starts a bus with the `adapter` of this configuration. Returns
+ * Starts a bus with the `adapter` of this configuration; `release`: without a sanitizer. Returns
  *   send(line)         gives a command
  *   told(beginning)    waits for a line that begins so; resolves to the rest of it
  *   ask(line, answer)  both
  *   lines              all lines so far
  *   stop()             closes the bus, and checks that the process ends without an error
  */
-export function startBus(t, config) {
+export function startBus(t, config, { release = false } = {}) {
   const folder = folderWith(t, { 'config.json': config });
-  const process = start(t, SHELL, [path.join(folder, 'config.json')], { input: true });
+  const process = start(t, shellBeside(release ? RELEASE_BINARY : BINARY), [path.join(folder, 'config.json')], {
+    input: true,
+  });
   const send = (line) => process.child.stdin.write(`${line}\n`);
   const told = async (beginning, timeoutMs = TIMEOUT_MS) => {
     const line = await process.out.next((one) => one === beginning || one.startsWith(`${beginning} `), timeoutMs);

@@ -30,9 +30,6 @@
 /* How long the thread that waits does so for the answer to a flush. The bus gives up earlier. */
 #define NATS_FLUSH_TIMEOUT_MS 15000
 
-/* How long the library's own threads may take to end. */
-#define NATS_CLOSE_TIMEOUT_MS 10000
-
 struct nats_threads {
     struct loop *cluster, *io, *waiting;
     const struct nats_settings *settings;
@@ -43,7 +40,6 @@ struct nats_threads {
     atomic_uint references; /* of the bus, and of each notice on its way */
     atomic_uint_fast64_t links;
     bool ended; /* written when the cluster's thread has ended */
-    bool uses_library;
 
     struct nats_link *open;                /* I/O thread */
     _Atomic(struct nats_link *) delivered; /* connected; the notice is on its way */
@@ -82,9 +78,6 @@ static _Thread_local bool is_io_thread;
 static pthread_mutex_t receivers_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct list receivers = {&receivers, &receivers};
 static atomic_uint_fast64_t next_link = 1;
-
-/* The buses of the process. The library is closed with the last one. */
-static unsigned library_users;
 
 /* --- notices to the cluster's thread --- */
 
@@ -758,8 +751,6 @@ struct nats_threads *nats_threads_create(struct loop *cluster, const struct nats
     else if (threads->waiting != NULL && nats_SetMessageDeliveryPoolSize(1) != NATS_OK)
         error_set(error, "the NATS library does not start: %s", nats_GetLastError(NULL));
     else if (threads->waiting != NULL) {
-        library_users++;
-        threads->uses_library = true;
         loop_set_end_of_turn(threads->io, write_open_link, threads);
         if (loop_start(threads->io, error) && loop_start(threads->waiting, error))
             return threads;
@@ -786,7 +777,5 @@ void nats_threads_destroy(struct nats_threads *threads) {
     }
     loop_destroy(threads->io);
     loop_destroy(threads->waiting);
-    if (threads->uses_library && --library_users == 0)
-        nats_CloseAndWait(NATS_CLOSE_TIMEOUT_MS);
     unref_threads(threads);
 }

@@ -50,8 +50,9 @@ struct nats_callbacks {
 /* Starts the two threads; `cluster` is the loop of the cluster's thread. NULL with an error. Main thread. */
 struct nats_threads *nats_threads_create(struct loop *cluster, const struct nats_settings *settings,
                                          const struct nats_callbacks *callbacks, struct error *error);
-/* Ends the threads, with all links. Notices that are still on their way do nothing any more. When the cluster's thread
- * has ended. */
+/* Ends the threads, with all links. Notices that are still on their way do nothing any more. The library and its own
+ * threads stay: closing it could miss subscriptions that they have not freed yet. When the cluster's thread has ended.
+ */
 void nats_threads_destroy(struct nats_threads *threads);
 
 /* Bytes of messages that wait to be handed to the library. Any thread. */
