@@ -284,7 +284,8 @@ struct channel_join {
 /* Finds a channel and takes a reference for the caller; NULL if there is none. Any thread. */
 struct channel *channel_find(struct app_slot *slot, struct slice name);
 
-/* Drops a reference; the last one frees the channel. Any thread. */
+/* Takes a reference, and drops one; the last one frees the channel. Any thread. */
+struct channel *channel_ref(struct channel *channel);
 void channel_unref(struct channel *channel);
 
 /* Subscribes `stream` to a channel and fills `subscription`; if it fails, nothing is changed. A channel that is made

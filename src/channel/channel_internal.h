@@ -183,8 +183,6 @@ struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot 
 /* Removes a dead channel from the table and drops the table's reference; does nothing if another thread has done so.
  * The caller holds no lock. */
 void channel_unlink(struct channel *channel);
-/* Takes a reference. */
-struct channel *channel_ref(struct channel *channel);
 
 /* --- channel_hub.c --- */
 

@@ -218,6 +218,15 @@ void channel_unready(struct channel *channel, uint32_t generation) {
     pthread_mutex_unlock(&channel->mutex);
 }
 
+struct app_slot *channel_held_slot(struct channel *channel) {
+    bool held;
+
+    pthread_mutex_lock(&channel->mutex);
+    held = channel->cluster->held;
+    pthread_mutex_unlock(&channel->mutex);
+    return held ? channel->slot : NULL;
+}
+
 /* --- the channels of a worker --- */
 
 void channel_held_begin(struct channel_hub *hub, const struct worker *worker, struct channel_held_walk *walk) {

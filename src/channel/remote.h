@@ -118,6 +118,8 @@ void channel_held_end(struct channel_hub *hub, struct channel_held_walk *walk);
 
 /* The id of the channel's app. While the channel is held. */
 struct slice channel_app_id(const struct channel *channel);
+/* The slot of the channel's app, valid until the end of the turn; NULL: the channel is not held. On its worker. */
+struct app_slot *channel_held_slot(struct channel *channel);
 /* The version of another node's set, or the own one (node 0); 0: none. An empty set may have one. Any thread. */
 uint64_t channel_set_version(struct channel *channel, unsigned node);
 

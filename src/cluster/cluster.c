@@ -11,6 +11,7 @@
 #include "cluster/cluster_core.h"
 #include "cluster/incoming.h"
 #include "cluster/publisher.h"
+#include "cluster/state.h"
 
 /* How long the start waits for the other nodes, and how often it looks for them. */
 #define CLUSTER_START_MS 2000
@@ -75,6 +76,7 @@ static void create_parts(struct cluster *cluster, struct slice address) {
     cluster->messages = node_messages_create(&cluster->core, address);
     cluster->publisher = publisher_create(&cluster->core);
     cluster->incoming = incoming_create(&cluster->core);
+    state_create(&cluster->core);
     cluster_core_add_part(&cluster->core, &own);
 }
 
@@ -219,6 +221,7 @@ void cluster_destroy(struct cluster *cluster) {
     if (cluster == NULL)
         return;
     cluster_stop(cluster);
+    cluster->core.ended = true;
     loop_settle(cluster->core.loop);
     dispose_cluster(cluster);
 }

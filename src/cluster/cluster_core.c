@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/worker.h"
 
 /* Broken messages are logged so often. */
 #define MALFORMED_LOG_MS 60000
@@ -75,6 +76,15 @@ bool cluster_core_say_to(struct cluster_core *core, struct node_id node, struct 
     said = cluster_core_say(core, buffer_slice(&subject), message);
     buffer_dispose(&subject);
     return said;
+}
+
+void cluster_core_post(const struct cluster_core *core, struct worker *worker, struct message *message) {
+    struct message *rest = NULL;
+
+    if (core->ended)
+        message->handle(worker, message, &rest);
+    else
+        worker_post(worker, message);
 }
 
 /* --- from the bus --- */

@@ -26,6 +26,7 @@ struct app_manager;
 struct channel_hub;
 struct config;
 struct reclaimer;
+struct worker;
 struct workers;
 
 #define CLUSTER_PARTS_MAX 16
@@ -99,6 +100,7 @@ struct cluster_core {
     void (*all_left)(void *context); /* of cluster.c */
     void *all_left_context;
     bool silent; /* `bye` was said: nothing is published any more */
+    bool ended;  /* the thread and the workers have ended */
 
     struct counter malformed; /* messages that do not parse */
     struct counter skipped;   /* of unknown kinds or versions */
@@ -126,6 +128,9 @@ bool cluster_core_say_to(struct cluster_core *core, struct node_id node, struct 
 /* The same with an encoded message, which gets its sender and number now. It is published once only. The caller keeps
  * its reference. */
 bool cluster_core_publish(struct cluster_core *core, struct slice subject, struct bus_bytes *bytes);
+
+/* Posts a message to a worker; handles it at once when the workers have ended. */
+void cluster_core_post(const struct cluster_core *core, struct worker *worker, struct message *message);
 
 /* A part that was told `leaving` has said all that it has to say. */
 void cluster_core_left(struct cluster_core *core);

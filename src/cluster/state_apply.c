@@ -1,0 +1,440 @@
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "cluster/state_internal.h"
+
+/* Members that are handed to the channel at once. */
+#define MEMBERS_AT_ONCE 64
+
+/* --- doubts: the channel knows another version than this thread --- */
+
+struct state_doubt {
+    struct loop_message message;
+    struct state *state;
+    struct channel *channel; /* a reference */
+    unsigned node;
+    bool ask; /* at once; else the digest of the next minute does */
+};
+
+static void handle_doubt(struct loop *loop, struct loop_message *message) {
+    struct state_doubt *doubt = container_of(message, struct state_doubt, message);
+    struct interest *interest = channel_hook_memory(doubt->channel);
+
+    (void)loop;
+    if (interest->phase != INTEREST_NONE && doubt->state->nodes[doubt->node].alive &&
+        !set_versions_busy(&interest->versions, doubt->node)) {
+        state_drop_kept(doubt->state, interest, doubt->node);
+        set_versions_forget(&interest->versions, doubt->node);
+        if (doubt->ask && set_versions_ask(&interest->versions, doubt->node))
+            state_want_from(doubt->state, interest, doubt->node);
+    }
+    channel_unref(doubt->channel);
+    free(doubt);
+}
+
+static void post_doubt(struct state *state, struct channel *channel, unsigned node, bool ask) {
+    struct state_doubt *doubt = alloc(sizeof *doubt);
+
+    *doubt = (struct state_doubt){
+        .message.handle = handle_doubt, .state = state, .channel = channel_ref(channel), .node = node, .ask = ask};
+    loop_post(state->core->loop, &doubt->message);
+    loop_wake(state->core->loop);
+}
+
+/* --- changes --- */
+
+void state_free_news(struct remote_news *news) {
+    channel_unref(news->channel);
+    news->bus_message->release(news->bus_message);
+    free(news);
+}
+
+static void handle_remote_news(struct worker *worker, struct message *message, struct message **rest) {
+    struct remote_news *news = container_of(message, struct remote_news, message);
+    struct app_slot *slot = channel_held_slot(news->channel);
+    enum remote_result result;
+
+    (void)rest;
+    if (slot != NULL) {
+        result = channel_remote_change(news->state->core->channels, slot, worker, channel_name(news->channel),
+                                       &news->change);
+        if (result == REMOTE_GAP || result == REMOTE_FULL)
+            post_doubt(news->state, news->channel, news->change.node, result == REMOTE_GAP);
+    }
+    state_free_news(news);
+}
+
+void state_apply_change(struct state *state, struct remote_news *news) {
+    news->message.handle = handle_remote_news;
+    cluster_core_post(state->core, interest_worker(state->core, news->channel), &news->message);
+}
+
+/* --- kept changes --- */
+
+static size_t news_bytes(const struct remote_news *news) {
+    return sizeof *news + news->bus_message->payload.length;
+}
+
+static void drop_news_list(struct state *state, struct set_kept *kept) {
+    while (kept != NULL) {
+        struct remote_news *news = container_of(kept, struct remote_news, kept);
+
+        kept = kept->next;
+        state->kept_bytes -= news_bytes(news);
+        counter_add(&state->counters.kept_dropped, 1);
+        state_free_news(news);
+    }
+}
+
+void state_drop_kept(struct state *state, struct interest *interest, unsigned node) {
+    struct set_kept *kept = set_versions_take_all(&interest->versions), *dropped = NULL;
+
+    while (kept != NULL) {
+        struct set_kept *next = kept->next;
+
+        if (node == 0 || kept->node == node) {
+            kept->next = dropped;
+            dropped = kept;
+        } else {
+            set_versions_keep(&interest->versions, kept);
+        }
+        kept = next;
+    }
+    drop_news_list(state, dropped);
+}
+
+void state_keep_change(struct state *state, struct interest *interest, struct remote_news *news) {
+    if (state->kept_bytes + news_bytes(news) <= KEPT_BYTES_MAX && set_versions_keep(&interest->versions, &news->kept)) {
+        state->kept_bytes += news_bytes(news);
+        return;
+    }
+    state_drop_kept(state, interest, 0);
+    counter_add(&state->counters.kept_dropped, 1);
+    state_free_news(news);
+}
+
+void state_want_from(struct state *state, const struct interest *interest, unsigned node) {
+    struct gap_list *gaps = &state->nodes[node].gaps;
+
+    counter_add(&state->counters.gaps, 1);
+    if (gaps->count == gaps->capacity) {
+        gaps->capacity = gaps->capacity == 0 ? 16 : gaps->capacity * 2;
+        gaps->items = alloc_array(gaps->items, gaps->capacity, sizeof gaps->items[0]);
+    }
+    gaps->items[gaps->count++] = interest->channel_hash;
+}
+
+void state_check_answered(struct state *state, struct interest *interest) {
+    uint64_t awaited = interest->versions.asked | interest->versions.busy;
+
+    if (interest->phase == INTEREST_ASKING && list_empty(&interest->wanted) &&
+        (awaited & nodes_alive(state->core->nodes)) == 0)
+        interest_answered(&state->interests, interest);
+}
+
+void state_pass_kept(struct state *state, struct interest *interest, unsigned node) {
+    struct set_kept *kept;
+    enum set_step step;
+
+    while ((kept = set_versions_next(&interest->versions, node, &step, state_now_s(state))) != NULL) {
+        struct remote_news *news = container_of(kept, struct remote_news, kept);
+
+        state->kept_bytes -= news_bytes(news);
+        if (step == SET_APPLY)
+            state_apply_change(state, news);
+        else
+            state_free_news(news);
+    }
+    if (step == SET_ASK)
+        state_want_from(state, interest, node);
+    state_check_answered(state, interest);
+}
+
+/* --- whole sets: parts of answers --- */
+
+void state_part_unref(struct state_part *part) {
+    struct loop *loop = part->state->core->loop;
+
+    if (atomic_fetch_sub_explicit(&part->references, 1, memory_order_acq_rel) != 1)
+        return;
+    loop_post(loop, &part->message);
+    loop_wake(loop);
+}
+
+/* A set on its way to the channel. */
+struct remote_set_part {
+    struct message message;
+    struct state *state;
+    struct channel *channel; /* a reference */
+    struct state_part *part; /* a reference; NULL: `set` has no texts */
+    struct message_set set;
+    unsigned node;
+    unsigned publisher; /* of the kept event */
+    bool abandoned;     /* give up what has come */
+};
+
+/* A set that the channel is taking in; on the channel's worker. */
+struct remote_taking {
+    struct remote_taking *next;
+    struct remote_set *set; /* NULL: it could not be begun */
+    enum remote_result result;
+    unsigned node;
+};
+
+/* The end of a set, on its way back. */
+struct set_taken {
+    struct loop_message message;
+    struct state *state;
+    struct channel *channel; /* a reference */
+    unsigned node;
+    uint64_t version;
+    bool empty;
+    enum remote_result result;
+};
+
+static void forget_replaced_in(struct state *state, struct interest *interest, unsigned node);
+
+static void handle_set_taken(struct loop *loop, struct loop_message *message) {
+    struct set_taken *taken = container_of(message, struct set_taken, message);
+    struct interest *interest = channel_hook_memory(taken->channel);
+    struct state *state = taken->state;
+
+    (void)loop;
+    if (interest->phase != INTEREST_NONE && state->nodes[taken->node].alive &&
+        set_versions_busy(&interest->versions, taken->node)) {
+        bool done = taken->result == REMOTE_DONE;
+
+        set_versions_taken(&interest->versions, taken->node, taken->version, taken->empty, done, state_now_s(state));
+        if (done) {
+            forget_replaced_in(state, interest, taken->node);
+            state_pass_kept(state, interest, taken->node);
+        } else {
+            state_check_answered(state, interest);
+        }
+    }
+    channel_unref(taken->channel);
+    free(taken);
+}
+
+static void on_set_taken(void *context, enum remote_result result) {
+    struct set_taken *taken = context;
+    struct loop *loop = taken->state->core->loop;
+
+    taken->result = result;
+    loop_post(loop, &taken->message);
+    loop_wake(loop);
+}
+
+static struct remote_taking **find_taking(struct interest *interest, unsigned node) {
+    struct remote_taking **link = &interest->taking;
+
+    while (*link != NULL && (*link)->node != node)
+        link = &(*link)->next;
+    return link;
+}
+
+static struct remote_taking *begin_taking(struct interest *interest, unsigned node) {
+    struct remote_taking *taking = alloc_zero(sizeof *taking);
+
+    taking->node = node;
+    taking->next = interest->taking;
+    interest->taking = taking;
+    return taking;
+}
+
+static void end_taking(struct remote_taking **link, bool complete,
+                       void (*done)(void *context, enum remote_result result), void *context) {
+    struct remote_taking *taking = *link;
+
+    *link = taking->next;
+    if (taking->set != NULL)
+        channel_remote_set_end(taking->set, complete, done, context);
+    else if (done != NULL)
+        done(context, taking->result);
+    free(taking);
+}
+
+static void add_members(struct remote_set *set, struct slice list) {
+    struct remote_member members[MEMBERS_AT_ONCE];
+    struct message_member member;
+    size_t count = 0;
+
+    while (message_next_member(&list, &member)) {
+        members[count++] = (struct remote_member){.id = member.id, .info = member.info, .since_ms = member.since_ms};
+        if (count == MEMBERS_AT_ONCE) {
+            channel_remote_set_add(set, members, count);
+            count = 0;
+        }
+    }
+    if (count != 0)
+        channel_remote_set_add(set, members, count);
+}
+
+/* What an answer says of a channel beside its set. */
+static void apply_extras(const struct remote_set_part *part, struct app_slot *slot, struct worker *worker) {
+    struct channel_hub *hub = part->state->core->channels;
+    const struct message_set *set = &part->set;
+    struct slice name = channel_name(part->channel);
+
+    if (set->count_version != 0)
+        channel_remote_count(hub, slot, worker, name, part->node, set->count_version, set->count);
+    if (set->name.length != 0)
+        channel_remote_cached(hub, slot, worker, name,
+                              &(struct channel_event){.event = set->name,
+                                                      .data = set->data,
+                                                      .keep = true,
+                                                      .relayed = true,
+                                                      .stamp = {set->published_ms, part->publisher}},
+                              set->left_ms);
+}
+
+static void free_set_part(struct remote_set_part *part) {
+    if (part->part != NULL)
+        state_part_unref(part->part);
+    channel_unref(part->channel);
+    free(part);
+}
+
+static void begin_set(const struct remote_set_part *part, struct interest *interest, struct app_slot *slot,
+                      struct worker *worker) {
+    struct remote_taking *taking = begin_taking(interest, part->node);
+
+    taking->result = REMOTE_UNKNOWN;
+    if (slot == NULL)
+        return;
+    taking->set = channel_remote_set_begin(part->state->core->channels, slot, worker, channel_name(part->channel),
+                                           part->node, part->set.version, part->set.occupied, &taking->result);
+    apply_extras(part, slot, worker);
+}
+
+static void finish_set(const struct remote_set_part *part, struct remote_taking **link) {
+    struct set_taken *taken = alloc(sizeof *taken);
+
+    *taken = (struct set_taken){
+        .message.handle = handle_set_taken,
+        .state = part->state,
+        .channel = channel_ref(part->channel),
+        .node = part->node,
+        .version = part->set.version,
+        .empty = !part->set.occupied,
+    };
+    if (*link != NULL)
+        end_taking(link, true, on_set_taken, taken);
+    else
+        on_set_taken(taken, REMOTE_UNKNOWN);
+}
+
+static void handle_set_part(struct worker *worker, struct message *message, struct message **rest) {
+    struct remote_set_part *part = container_of(message, struct remote_set_part, message);
+    struct interest *interest = channel_hook_memory(part->channel);
+    struct remote_taking **link = find_taking(interest, part->node);
+
+    (void)rest;
+    if (*link != NULL && (part->set.begins || part->abandoned))
+        end_taking(link, false, NULL, NULL);
+    if (!part->abandoned) {
+        if (part->set.begins)
+            begin_set(part, interest, channel_held_slot(part->channel), worker);
+        link = find_taking(interest, part->node);
+        if (*link != NULL && (*link)->set != NULL)
+            add_members((*link)->set, part->set.members);
+        if (part->set.ends)
+            finish_set(part, link);
+    }
+    free_set_part(part);
+}
+
+/* The number of the node that published a kept event; that of the node which tells of it if it has left. */
+static unsigned find_publisher(const struct state *state, const struct message_set *set, unsigned teller) {
+    unsigned node = nodes_find(state->core->nodes, set->publisher);
+
+    if (node != 0 || node_id_equal(set->publisher, nodes_own_id(state->core->nodes)))
+        return node;
+    return teller;
+}
+
+static void post_set_part(struct state *state, struct channel *channel, unsigned node, const struct message_set *set,
+                          struct state_part *shared, bool abandoned) {
+    struct remote_set_part *part = alloc(sizeof *part);
+
+    if (shared != NULL)
+        atomic_fetch_add_explicit(&shared->references, 1, memory_order_relaxed);
+    *part = (struct remote_set_part){
+        .message.handle = handle_set_part,
+        .state = state,
+        .channel = channel_ref(channel),
+        .part = shared,
+        .set = *set,
+        .node = node,
+        .publisher = set->name.length != 0 ? find_publisher(state, set, node) : 0,
+        .abandoned = abandoned,
+    };
+    cluster_core_post(state->core, interest_worker(state->core, channel), &part->message);
+}
+
+void state_apply_set(struct state *state, struct channel *channel, unsigned node, const struct message_set *set,
+                     struct state_part *part) {
+    post_set_part(state, channel, node, set, part, false);
+}
+
+void state_apply_nothing(struct state *state, struct interest *interest, unsigned node) {
+    struct message_set set = {.version = set_versions_applied(&interest->versions, node), .begins = true, .ends = true};
+
+    if (set_versions_nothing(&interest->versions, node, state_now_s(state)) == SET_APPLY) {
+        post_set_part(state, interest->channel, node, &set, NULL, false);
+        return;
+    }
+    forget_replaced_in(state, interest, node);
+    state_pass_kept(state, interest, node);
+}
+
+void state_abandon_set(struct state *state, unsigned node) {
+    struct state_node *from = &state->nodes[node];
+    struct interest *interest;
+
+    if (from->partial == NULL)
+        return;
+    post_set_part(state, from->partial, node, &(struct message_set){0}, NULL, true);
+    interest = channel_hook_memory(from->partial);
+    if (interest->phase != INTEREST_NONE && from->alive)
+        set_versions_taken(&interest->versions, node, 0, true, false, state_now_s(state));
+    channel_unref(from->partial);
+    from->partial = NULL;
+}
+
+/* --- a node that was replaced --- */
+
+struct replaced_set {
+    struct message message;
+    struct state *state;
+    struct channel *channel; /* a reference */
+    unsigned node;
+};
+
+static void handle_replaced_set(struct worker *worker, struct message *message, struct message **rest) {
+    struct replaced_set *replaced = container_of(message, struct replaced_set, message);
+    struct app_slot *slot = channel_held_slot(replaced->channel);
+
+    (void)rest;
+    if (slot != NULL)
+        channel_remote_forget_in(replaced->state->core->channels, slot, worker, channel_name(replaced->channel),
+                                 replaced->node, NULL, NULL);
+    channel_unref(replaced->channel);
+    free(replaced);
+}
+
+/* The set of the node is there: that of the node which it replaces may go. */
+static void forget_replaced_in(struct state *state, struct interest *interest, unsigned node) {
+    unsigned before = state->nodes[node].replaces;
+    struct replaced_set *replaced;
+
+    if (before == 0 || !set_versions_known(&interest->versions, before))
+        return;
+    set_versions_forget(&interest->versions, before);
+    replaced = alloc(sizeof *replaced);
+    *replaced = (struct replaced_set){.message.handle = handle_replaced_set,
+                                      .state = state,
+                                      .channel = channel_ref(interest->channel),
+                                      .node = before};
+    cluster_core_post(state->core, interest_worker(state->core, interest->channel), &replaced->message);
+}

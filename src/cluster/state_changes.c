@@ -1,0 +1,303 @@
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "cluster/state_internal.h"
+
+/* The version of a set is told once more so long after its last change. */
+#define TELL_AGAIN_MS 5000
+
+/* --- this node's changes: hooks on workers, then on the thread --- */
+
+struct own_change {
+    struct loop_message message;
+    struct channel_own_change change;
+    struct state *state;
+};
+
+/* The interest of a channel, if other nodes may hear of it. */
+static struct interest *heard_interest(const struct state *state, struct channel *channel) {
+    struct interest *interest = channel_hook_memory(channel);
+
+    return interest->phase != INTEREST_NONE && state->core->up && nodes_alive(state->core->nodes) != 0 ? interest
+                                                                                                       : NULL;
+}
+
+static void tell_again_later(struct state *state, struct interest *interest) {
+    list_remove(&interest->telling);
+    interest->tell_due_ms = state_now_ms(state) + TELL_AGAIN_MS;
+    list_append(&state->telling, &interest->telling);
+    if (!loop_timer_is_set(&state->tell_timer))
+        loop_timer_set(state->core->loop, &state->tell_timer, TELL_AGAIN_MS);
+}
+
+static void publish_own_change(struct state *state, struct interest *interest,
+                               const struct channel_own_change *change) {
+    struct cluster_message message = {.kind = MESSAGE_CHANGE};
+    struct buffer info = {0};
+
+    message.change = (struct message_change){
+        .app = interest_app(interest),
+        .channel = channel_name(interest->channel),
+        .version = change->version,
+        .before = change->before,
+        .added = change->added,
+        .empties = change->becomes_empty,
+        .since_ms = change->since_ms,
+    };
+    if (change->member != NULL) {
+        message.change.id = presence_member_key(change->member);
+        if (change->added)
+            presence_member_append_info(change->member, &info);
+        message.change.info = buffer_slice(&info);
+    }
+    cluster_core_say(state->core, interest_subject(interest), &message);
+    buffer_dispose(&info);
+}
+
+static void free_own_change(struct own_change *own) {
+    channel_unref(own->change.channel);
+    presence_member_unref(own->change.member);
+    free(own);
+}
+
+static void handle_own_change(struct loop *loop, struct loop_message *message) {
+    struct own_change *own = container_of(message, struct own_change, message);
+    struct state *state = own->state;
+    struct interest *interest = heard_interest(state, own->change.channel);
+
+    (void)loop;
+    if (interest != NULL) {
+        publish_own_change(state, interest, &own->change);
+        interest->told_version = own->change.becomes_empty ? 0 : own->change.version;
+        interest->has_version = true;
+        tell_again_later(state, interest);
+    }
+    free_own_change(own);
+}
+
+static struct channel_own_change *create_own_change(void *context) {
+    struct interests *interests = context;
+    struct own_change *own;
+
+    if (atomic_load_explicit(&interests->core->alive, memory_order_relaxed) == 0)
+        return NULL;
+    own = alloc_zero(sizeof *own);
+    own->message.handle = handle_own_change;
+    own->state = container_of(interests, struct state, interests);
+    return &own->change;
+}
+
+static void post_own_change_on(void *context, struct channel_own_change *change) {
+    const struct interests *interests = context;
+
+    loop_post(interests->core->loop, &container_of(change, struct own_change, change)->message);
+}
+
+static void free_unused_change(void *context, struct channel_own_change *change) {
+    (void)context;
+    free(container_of(change, struct own_change, change));
+}
+
+/* --- this node's subscription counts --- */
+
+struct own_count {
+    struct loop_message message;
+    struct state *state;
+    struct channel *channel; /* a reference */
+    uint64_t version;
+    uint32_t count;
+};
+
+void state_tell_count(struct state *state, const struct interest *interest) {
+    struct cluster_message message = {.kind = MESSAGE_COUNT};
+
+    message.count = (struct message_count){.app = interest_app(interest),
+                                           .channel = channel_name(interest->channel),
+                                           .version = interest->count_version,
+                                           .count = interest->count};
+    cluster_core_say(state->core, interest_subject(interest), &message);
+}
+
+static void handle_own_count(struct loop *loop, struct loop_message *message) {
+    struct own_count *own = container_of(message, struct own_count, message);
+    struct interest *interest = channel_hook_memory(own->channel);
+
+    (void)loop;
+    if (interest->phase != INTEREST_NONE && (!interest->has_count || own->version > interest->count_version)) {
+        interest->has_count = true;
+        interest->count = own->count;
+        interest->count_version = own->version;
+        if (heard_interest(own->state, own->channel) != NULL) {
+            state_tell_count(own->state, interest);
+            tell_again_later(own->state, interest);
+        }
+    }
+    channel_unref(own->channel);
+    free(own);
+}
+
+static void post_own_count(void *context, struct channel *channel, uint64_t version, uint32_t count) {
+    struct interests *interests = context;
+    struct own_count *own = alloc(sizeof *own);
+
+    *own = (struct own_count){.message.handle = handle_own_count,
+                              .state = container_of(interests, struct state, interests),
+                              .channel = channel_ref(channel),
+                              .version = version,
+                              .count = count};
+    loop_post(interests->core->loop, &own->message);
+    loop_wake(interests->core->loop);
+}
+
+/* --- versions, once more --- */
+
+static void tell_version(struct state *state, struct interest *interest) {
+    struct cluster_message message = {.kind = MESSAGE_TOLD};
+
+    list_remove(&interest->telling);
+    if (heard_interest(state, interest->channel) == NULL)
+        return;
+    message.told = (struct message_told){
+        .app = interest_app(interest), .channel = channel_name(interest->channel), .version = interest->told_version};
+    if (interest->has_version)
+        cluster_core_say(state->core, interest_subject(interest), &message);
+    if (interest->has_count)
+        state_tell_count(state, interest);
+}
+
+static void on_tell_timer(struct loop_timer *timer) {
+    struct state *state = container_of(timer, struct state, tell_timer);
+    uint64_t now_ms = state_now_ms(state), begin_ns = clock_monotonic_ns();
+
+    while (!list_empty(&state->telling)) {
+        struct interest *interest = container_of(state->telling.next, struct interest, telling);
+
+        if (interest->tell_due_ms > now_ms || clock_monotonic_ns() - begin_ns > SLICE_NS) {
+            loop_timer_set(state->core->loop, timer,
+                           interest->tell_due_ms > now_ms ? interest->tell_due_ms - now_ms : 1);
+            return;
+        }
+        tell_version(state, interest);
+    }
+}
+
+/* --- what other nodes tell on a channel's subject --- */
+
+/* The interest that a message is about; NULL: there is none, or the message names another channel. */
+static struct interest *interest_of_message(struct state *state, struct slice subject, struct slice app,
+                                            struct slice channel) {
+    struct interest *interest = interest_find_by_subject(&state->interests.table, subject);
+
+    return interest != NULL && slice_equal(interest_app(interest), app) &&
+                   slice_equal(channel_name(interest->channel), channel)
+               ? interest
+               : NULL;
+}
+
+static bool on_change_message(void *context, unsigned node, const struct cluster_message *message,
+                              struct bus_message *bus_message) {
+    const struct message_change *said = &message->change;
+    struct state *state = context;
+    struct interest *interest = interest_of_message(state, bus_message->subject, said->app, said->channel);
+    struct set_change change = {said->before, said->version, said->empties};
+    struct remote_news *news;
+    enum set_step step;
+
+    if (interest == NULL || !interest->stateful)
+        return false;
+    step = set_versions_change(&interest->versions, node, &change, state_now_s(state));
+    if (step == SET_ASK)
+        state_want_from(state, interest, node);
+    if (step == SET_IGNORE)
+        return false;
+    news = alloc(sizeof *news);
+    *news = (struct remote_news){
+        .kept = {.change = change, .node = (uint8_t)node},
+        .state = state,
+        .channel = channel_ref(interest->channel),
+        .change = {.node = node,
+                   .version = said->version,
+                   .before = said->before,
+                   .added = said->added,
+                   .member = {.id = said->id, .info = said->info, .since_ms = said->since_ms}},
+        .bus_message = bus_message,
+    };
+    if (step == SET_APPLY)
+        state_apply_change(state, news);
+    else
+        state_keep_change(state, interest, news);
+    return true;
+}
+
+static bool on_told_message(void *context, unsigned node, const struct cluster_message *message,
+                            struct bus_message *bus_message) {
+    const struct message_told *told = &message->told;
+    struct state *state = context;
+    struct interest *interest = interest_of_message(state, bus_message->subject, told->app, told->channel);
+
+    if (interest != NULL && interest->stateful &&
+        set_versions_told(&interest->versions, node, told->version) == SET_ASK)
+        state_want_from(state, interest, node);
+    return false;
+}
+
+/* Another node's subscription count, on its way to the channel. */
+struct remote_count {
+    struct message message;
+    struct state *state;
+    struct channel *channel; /* a reference */
+    unsigned node;
+    uint64_t version;
+    uint32_t count;
+};
+
+static void handle_remote_count(struct worker *worker, struct message *message, struct message **rest) {
+    struct remote_count *count = container_of(message, struct remote_count, message);
+    struct app_slot *slot = channel_held_slot(count->channel);
+
+    (void)rest;
+    if (slot != NULL)
+        channel_remote_count(count->state->core->channels, slot, worker, channel_name(count->channel), count->node,
+                             count->version, count->count);
+    channel_unref(count->channel);
+    free(count);
+}
+
+static bool on_count_message(void *context, unsigned node, const struct cluster_message *message,
+                             struct bus_message *bus_message) {
+    const struct message_count *said = &message->count;
+    struct state *state = context;
+    struct interest *interest = interest_of_message(state, bus_message->subject, said->app, said->channel);
+    struct remote_count *count;
+
+    if (interest == NULL)
+        return false;
+    count = alloc(sizeof *count);
+    *count = (struct remote_count){.message.handle = handle_remote_count,
+                                   .state = state,
+                                   .channel = channel_ref(interest->channel),
+                                   .node = node,
+                                   .version = said->version,
+                                   .count = said->count};
+    cluster_core_post(state->core, interest_worker(state->core, interest->channel), &count->message);
+    return false;
+}
+
+/* --- making and freeing --- */
+
+void state_changes_init(struct state *state) {
+    list_init(&state->telling);
+    state->tell_timer.fire = on_tell_timer;
+    state->hooks.change_create = create_own_change;
+    state->hooks.change_post = post_own_change_on;
+    state->hooks.change_free = free_unused_change;
+    state->hooks.own_count = post_own_count;
+    cluster_core_handle(state->core, MESSAGE_CHANGE, on_change_message, false, state);
+    cluster_core_handle(state->core, MESSAGE_TOLD, on_told_message, false, state);
+    cluster_core_handle(state->core, MESSAGE_COUNT, on_count_message, false, state);
+}
+
+void state_changes_dispose(struct state *state) {
+    loop_timer_end(state->core->loop, &state->tell_timer);
+}

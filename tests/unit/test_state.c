@@ -1,0 +1,549 @@
+/* The state of channels across nodes: three nodes in one process, on a bus in memory that may lose messages. What each
+ * node has becomes what all have together, and what each subscriber is told alternates and fits its list. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "channel/channel.h"
+#include "channel/presence.h"
+#include "cluster/node_messages.h"
+#include "cluster/state.h"
+#include "harness.h"
+#include "net/reclaim.h"
+
+#define NODES 3
+#define CHANNELS 12
+#define USERS 24
+#define PEERS 160
+
+/* What must be right is waited for so long at most. */
+#define PATIENCE_MS 60000
+
+/* --- a bus in memory --- */
+
+struct test_bus {
+    struct bus bus; /* the first member */
+    struct loop *loop;
+    bool up;
+    char **subjects; /* that are subscribed to */
+    size_t subject_count;
+};
+
+struct test_delivery {
+    struct loop_message message;
+    struct bus_message bus_message;
+    struct test_bus *to;
+    enum { DELIVER_MESSAGE, DELIVER_IN_FORCE, DELIVER_UP, DELIVER_DOWN } what;
+    size_t subject_length;
+    char bytes[];
+};
+
+static pthread_mutex_t bus_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct test_bus *buses[NODES];
+static unsigned loss; /* in a hundred, of changes and answers */
+static uint64_t loss_seed = 7;
+
+static void release_delivery(struct bus_message *bus_message) {
+    free(container_of(bus_message, struct test_delivery, bus_message));
+}
+
+static void handle_delivery(struct loop *loop, struct loop_message *message) {
+    struct test_delivery *delivery = container_of(message, struct test_delivery, message);
+    const struct bus_events *events = &delivery->to->bus.events;
+
+    (void)loop;
+    if (delivery->what == DELIVER_MESSAGE) {
+        events->message(events->context, &delivery->bus_message);
+        return;
+    }
+    if (delivery->what == DELIVER_IN_FORCE)
+        events->in_force(events->context, delivery->bus_message.subject);
+    else if (delivery->what == DELIVER_UP)
+        events->up(events->context);
+    else
+        events->down(events->context, "the test said so");
+    free(delivery);
+}
+
+/* The caller holds the mutex. */
+static void deliver(struct test_bus *to, int what, struct slice subject, struct slice payload) {
+    struct test_delivery *delivery = alloc_zero(sizeof *delivery + subject.length + payload.length);
+
+    delivery->message.handle = handle_delivery;
+    delivery->to = to;
+    delivery->what = what;
+    memcpy(delivery->bytes, subject.data, subject.length);
+    if (payload.length != 0)
+        memcpy(delivery->bytes + subject.length, payload.data, payload.length);
+    delivery->bus_message = (struct bus_message){.subject = {delivery->bytes, subject.length},
+                                                 .payload = {delivery->bytes + subject.length, payload.length},
+                                                 .release = release_delivery};
+    loop_post(to->loop, &delivery->message);
+    loop_wake(to->loop);
+}
+
+static char **find_subject(const struct test_bus *bus, struct slice subject) {
+    for (size_t i = 0; i < bus->subject_count; i++)
+        if (slice_equal(slice_of(bus->subjects[i]), subject))
+            return &bus->subjects[i];
+    return NULL;
+}
+
+static bool is_lost(const struct bus_bytes *bytes) {
+    switch ((unsigned char)bytes->data[1]) {
+    case MESSAGE_CHANGE:
+    case MESSAGE_STATE_REQUEST:
+    case MESSAGE_STATE_PART:
+    case MESSAGE_GAP_REQUEST:
+    case MESSAGE_TOLD:
+        return harness_random(&loss_seed, 100) < loss;
+    default:
+        return false;
+    }
+}
+
+static bool test_bus_publish(struct bus *bus, struct slice subject, struct bus_bytes *bytes) {
+    bool up;
+
+    pthread_mutex_lock(&bus_mutex);
+    up = ((struct test_bus *)bus)->up;
+    for (unsigned i = 0; up && i < NODES; i++)
+        if (buses[i] != NULL && buses[i]->up && find_subject(buses[i], subject) != NULL && !is_lost(bytes))
+            deliver(buses[i], DELIVER_MESSAGE, subject, (struct slice){bytes->data, bytes->length});
+    pthread_mutex_unlock(&bus_mutex);
+    return up;
+}
+
+static void test_bus_subscribe(struct bus *bus, struct slice subject) {
+    struct test_bus *own = (struct test_bus *)bus;
+
+    pthread_mutex_lock(&bus_mutex);
+    assert_null(find_subject(own, subject));
+    own->subjects = alloc_array(own->subjects, own->subject_count + 1, sizeof own->subjects[0]);
+    own->subjects[own->subject_count++] = alloc_copy(subject.data, subject.length);
+    if (own->up)
+        deliver(own, DELIVER_IN_FORCE, subject, (struct slice){0});
+    pthread_mutex_unlock(&bus_mutex);
+}
+
+static void test_bus_unsubscribe(struct bus *bus, struct slice subject) {
+    struct test_bus *own = (struct test_bus *)bus;
+    char **found;
+
+    pthread_mutex_lock(&bus_mutex);
+    found = find_subject(own, subject);
+    assert_non_null(found);
+    free(*found);
+    *found = own->subjects[--own->subject_count];
+    pthread_mutex_unlock(&bus_mutex);
+}
+
+static void test_bus_flush(struct bus *bus) {
+    (void)bus;
+}
+
+static void test_bus_state(const struct bus *bus, struct bus_state *state) {
+    *state = (struct bus_state){.up = ((const struct test_bus *)bus)->up};
+}
+
+static const struct bus_driver test_driver = {
+    .name = "test",
+    .publish = test_bus_publish,
+    .flush = test_bus_flush,
+    .subscribe = test_bus_subscribe,
+    .unsubscribe = test_bus_unsubscribe,
+    .state = test_bus_state,
+};
+
+/* All subscriptions are made anew when the bus comes up. */
+static void set_bus_up(unsigned node, bool up) {
+    struct test_bus *bus = buses[node];
+
+    pthread_mutex_lock(&bus_mutex);
+    bus->up = up;
+    deliver(bus, up ? DELIVER_UP : DELIVER_DOWN, SLICE(""), (struct slice){0});
+    for (size_t i = 0; up && i < bus->subject_count; i++)
+        deliver(bus, DELIVER_IN_FORCE, slice_of(bus->subjects[i]), (struct slice){0});
+    pthread_mutex_unlock(&bus_mutex);
+}
+
+/* --- nodes --- */
+
+struct test_node {
+    struct workers workers;
+    struct reclaimer reclaimer;
+    struct channel_hub *hub;
+    struct app_slot *slot;
+    struct cluster_core core;
+    struct state *state;
+};
+
+static struct config config;
+static struct test_node nodes[NODES];
+
+static bool has_socket_id(const struct stream *stream, const struct socket_id *id) {
+    (void)stream;
+    (void)id;
+    return false;
+}
+
+static void end_test_turn(void *context) {
+    cluster_core_tell_turn_end(context);
+}
+
+static void create_node(unsigned number) {
+    const struct channel_hub_settings settings = {
+        .group_max_messages = 1, .group_max_bytes = 65536, .has_socket_id = has_socket_id};
+    struct test_node *node = &nodes[number];
+    struct cluster_core *core = &node->core;
+    struct error error;
+
+    memset(node, 0, sizeof *node);
+    harness_create(&node->workers, 2);
+    reclaimer_init(&node->reclaimer, &node->workers);
+    node->hub = channel_hub_create(&node->workers, &settings);
+    core->config = &config;
+    core->workers = &node->workers;
+    core->channels = node->hub;
+    core->reclaimer = &node->reclaimer;
+    core->loop = loop_create(&error);
+    assert_non_null(core->loop);
+    buses[number] = alloc_zero(sizeof *buses[number]);
+    buses[number]->bus = (struct bus){&test_driver, cluster_core_events(core)};
+    buses[number]->loop = core->loop;
+    core->bus = &buses[number]->bus;
+    subjects_init(&core->subjects, SUBJECT_PLAIN, SLICE("test:"));
+    node_messages_create(core, SLICE("127.0.0.1"));
+    node->state = state_create(core);
+    node->slot = app_slot_create(SLICE("42"), 2);
+    loop_set_end_of_turn(core->loop, end_test_turn, core);
+    assert_true(loop_start(core->loop, &error));
+}
+
+static void destroy_node(unsigned number) {
+    struct test_node *node = &nodes[number];
+    struct test_bus *bus = buses[number];
+
+    loop_stop(node->core.loop);
+    for (unsigned i = 0; i < 2; i++)
+        harness_settle(node->workers.list[i]);
+    node->core.ended = true;
+    loop_settle(node->core.loop);
+    cluster_core_dispose_parts(&node->core);
+    pthread_mutex_lock(&bus_mutex);
+    buses[number] = NULL;
+    pthread_mutex_unlock(&bus_mutex);
+    loop_destroy(node->core.loop);
+    subjects_dispose(&node->core.subjects);
+    for (size_t i = 0; i < bus->subject_count; i++)
+        free(bus->subjects[i]);
+    free(bus->subjects);
+    free(bus);
+    channel_hub_destroy(node->hub);
+    app_slot_destroy(node->slot, channel_table_destroy);
+    harness_destroy(&node->workers);
+    reclaimer_dispose(&node->reclaimer);
+}
+
+/* --- peers: connections that join and leave, and check what they are told --- */
+
+enum peer_state { PEER_OUT, PEER_WAITS, PEER_MAY_JOIN, PEER_IN };
+
+struct peer {
+    enum peer_state state;
+    unsigned node, channel, user;
+    struct stream *stream;
+    int client;
+    struct buffer in;
+    struct subscription own;
+    struct channel_waiter waiter;
+    bool has[USERS]; /* the members that it was told */
+};
+
+static struct peer peers[PEERS];
+static uint64_t seed;
+
+static struct slice name_of_channel(unsigned channel, char name[32]) {
+    return (struct slice){name, (size_t)snprintf(name, 32, "presence-%u", channel)};
+}
+
+static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
+    (void)stream;
+    (void)data;
+    return length;
+}
+
+static void ignore_event(struct stream *stream) {
+    (void)stream;
+}
+
+static const struct stream_handler handler = {ignore_data, ignore_event, ignore_event, ignore_event, ignore_event};
+
+static void peer_may_join(struct channel_waiter *waiter) {
+    container_of(waiter, struct peer, waiter)->state = PEER_MAY_JOIN;
+}
+
+static void try_to_join(struct peer *peer) {
+    struct channel_join join = {.waiter = &peer->waiter, .user_info = SLICE("{\"a\":1}")};
+    const struct presence_member *member;
+    char name[32], user[32];
+
+    join.user_id = (struct slice){user, (size_t)snprintf(user, sizeof user, "u%u", peer->user)};
+    switch (channel_subscribe(nodes[peer->node].hub, nodes[peer->node].slot, peer->stream,
+                              name_of_channel(peer->channel, name), &peer->own, &join)) {
+    case CHANNEL_WAITS:
+        peer->state = PEER_WAITS;
+        break;
+    case CHANNEL_JOINED:
+        peer->state = PEER_IN;
+        member_list_each(join.members, member) {
+            unsigned number = (unsigned)atoi(presence_member_key(member).data + 1);
+            assert_false(peer->has[number]);
+            peer->has[number] = true;
+        }
+        assert_true(peer->has[peer->user]);
+        member_list_unref(join.members);
+        break;
+    default:
+        fail_msg("a peer could not join");
+    }
+}
+
+static void begin_peer(struct peer *peer) {
+    int server;
+
+    memset(peer, 0, sizeof *peer);
+    peer->node = harness_random(&seed, NODES);
+    peer->channel = harness_random(&seed, CHANNELS);
+    peer->user = harness_random(&seed, USERS);
+    peer->waiter.ready = peer_may_join;
+    harness_pair(&server, &peer->client);
+    peer->stream = harness_stream(nodes[peer->node].workers.list[harness_random(&seed, 2)], server, &handler, peer);
+    assert_non_null(peer->stream);
+    try_to_join(peer);
+}
+
+static void end_peer(struct peer *peer) {
+    if (peer->state == PEER_OUT)
+        return;
+    if (peer->state == PEER_IN)
+        channel_leave(nodes[peer->node].hub, &peer->own, NULL);
+    channel_await_end(&peer->waiter);
+    stream_close(peer->stream);
+    streams_flush(peer->stream->worker);
+    close(peer->client);
+    buffer_dispose(&peer->in);
+    peer->state = PEER_OUT;
+}
+
+/* Takes one message of a peer: what was added was not there, what was removed was. */
+static void check_message(struct peer *peer, const char *text) {
+    const char *id = strstr(text, "user_id\\\":\\\"u");
+    bool added = strstr(text, "member_added") != NULL;
+    unsigned user;
+
+    if (id == NULL)
+        return;
+    user = (unsigned)atoi(id + 13);
+    if (peer->has[user] == added)
+        fail_msg("node %u, presence-%u: u%u was %s twice", peer->node, peer->channel, user,
+                 added ? "added" : "removed");
+    peer->has[user] = added;
+}
+
+static void read_peer(struct peer *peer) {
+    if (peer->state != PEER_IN)
+        return;
+    harness_receive(peer->client, &peer->in);
+    while (peer->in.length != 0) {
+        const uint8_t *data = (const uint8_t *)peer->in.data;
+        size_t header = data[1] == 126 ? 4 : 2, length = data[1] == 126 ? (size_t)data[2] << 8 | data[3] : data[1];
+        char text[1000];
+
+        assert_true(length < sizeof text && header + length <= peer->in.length);
+        memcpy(text, data + header, length);
+        text[length] = '\0';
+        check_message(peer, text);
+        peer->in.length -= header + length;
+        memmove(peer->in.data, peer->in.data + header + length, peer->in.length);
+    }
+}
+
+/* --- what must be --- */
+
+static void turn_all(void) {
+    for (unsigned i = 0; i < NODES; i++)
+        for (unsigned worker = 0; worker < 2; worker++)
+            harness_turn(nodes[i].workers.list[worker]);
+    for (unsigned i = 0; i < PEERS; i++) {
+        if (peers[i].state == PEER_MAY_JOIN)
+            try_to_join(&peers[i]);
+        read_peer(&peers[i]);
+    }
+}
+
+static void model_of(unsigned channel, bool users[USERS]) {
+    memset(users, 0, USERS * sizeof users[0]);
+    for (unsigned i = 0; i < PEERS; i++)
+        if (peers[i].state == PEER_IN && peers[i].channel == channel)
+            users[peers[i].user] = true;
+}
+
+static bool node_agrees(const struct test_node *node, unsigned channel, const bool expected[USERS]) {
+    struct buffer text = {0};
+    char name[32], user[32];
+    unsigned count = 0;
+    bool agrees = true;
+
+    channel_append_users(node->slot, name_of_channel(channel, name), &text);
+    buffer_string(&text);
+    for (unsigned i = 0; i < USERS; i++) {
+        snprintf(user, sizeof user, "\"u%u\"", i);
+        agrees &= (strstr(text.data, user) != NULL) == expected[i];
+        count += expected[i];
+    }
+    buffer_dispose(&text);
+    (void)count;
+    return agrees;
+}
+
+/* True if every node with subscribers has what the model has, and every peer was told it. */
+static bool all_agree(void) {
+    bool users[USERS];
+
+    for (unsigned i = 0; i < PEERS; i++) {
+        if (peers[i].state == PEER_OUT)
+            continue;
+        if (peers[i].state != PEER_IN)
+            return false;
+        model_of(peers[i].channel, users);
+        if (memcmp(users, peers[i].has, sizeof users) != 0 ||
+            !node_agrees(&nodes[peers[i].node], peers[i].channel, users))
+            return false;
+    }
+    return true;
+}
+
+static uint64_t wait_for_agreement(void) {
+    uint64_t begin_ms = clock_monotonic_ms();
+
+    while (!all_agree()) {
+        if (clock_monotonic_ms() - begin_ms > PATIENCE_MS)
+            fail_msg("the nodes do not agree");
+        turn_all();
+        usleep(200);
+    }
+    return clock_monotonic_ms() - begin_ms;
+}
+
+static void change_peers(unsigned steps) {
+    for (unsigned step = 0; step < steps; step++) {
+        struct peer *peer = &peers[harness_random(&seed, PEERS)];
+
+        if (peer->state == PEER_OUT)
+            begin_peer(peer);
+        else
+            end_peer(peer);
+        if (step % 4 == 0)
+            turn_all();
+    }
+}
+
+static void wait_until_nodes_are_known(void) {
+    uint64_t begin_ms = clock_monotonic_ms();
+    bool known = false;
+
+    while (!known) {
+        assert_true(clock_monotonic_ms() - begin_ms < PATIENCE_MS);
+        known = true;
+        for (unsigned i = 0; i < NODES; i++)
+            known &= __builtin_popcountll(atomic_load(&nodes[i].core.alive)) == NODES - 1;
+        turn_all();
+        usleep(200);
+    }
+}
+
+/* --- the tests --- */
+
+static int set_up(void **state) {
+    (void)state;
+    config = (struct config){0};
+    config.adapter.cluster_health.heartbeat_interval_ms = 500;
+    config.adapter.cluster_health.node_timeout_ms = 60000;
+    config.adapter.outage_presence_s = 600;
+    config.instance.process_id = (char *)"test";
+    seed = 3;
+    loss = 0;
+    for (unsigned i = 0; i < NODES; i++)
+        create_node(i);
+    for (unsigned i = 0; i < NODES; i++)
+        set_bus_up(i, true);
+    wait_until_nodes_are_known();
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    for (unsigned i = 0; i < PEERS; i++)
+        end_peer(&peers[i]);
+    turn_all();
+    for (unsigned i = 0; i < NODES; i++)
+        destroy_node(i);
+    return 0;
+}
+
+static void all_nodes_have_the_members_of_all(void **state) {
+    (void)state;
+    for (unsigned round = 0; round < 5; round++) {
+        change_peers(600);
+        wait_for_agreement();
+    }
+}
+
+static void what_was_lost_is_repaired(void **state) {
+    (void)state;
+    pthread_mutex_lock(&bus_mutex);
+    loss = 10;
+    pthread_mutex_unlock(&bus_mutex);
+    change_peers(1500);
+    pthread_mutex_lock(&bus_mutex);
+    loss = 0;
+    pthread_mutex_unlock(&bus_mutex);
+    wait_for_agreement();
+}
+
+static void a_node_that_was_away_learns_what_differs_and_so_do_the_others(void **state) {
+    (void)state;
+    change_peers(400);
+    wait_for_agreement();
+    for (unsigned round = 0; round < 3; round++) {
+        set_bus_up(round, false);
+        change_peers(400);
+        for (unsigned i = 0; i < 50; i++) {
+            turn_all();
+            usleep(200);
+        }
+        set_bus_up(round, true);
+        assert_true(wait_for_agreement() < 20000);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(all_nodes_have_the_members_of_all, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_lost_is_repaired, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_node_that_was_away_learns_what_differs_and_so_do_the_others, set_up,
+                                        tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
