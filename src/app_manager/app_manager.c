@@ -90,8 +90,8 @@ enum app_answer app_manager_find_by_id(struct app_manager *manager, struct worke
 }
 
 void app_manager_cancel(struct app_manager *manager, struct app_lookup *lookup) {
-    (void)manager;
-    list_remove(&lookup->link); /* from a list of its worker, or from none */
+    if (manager->cache != NULL) /* nothing else lets a lookup wait */
+        app_cache_cancel(lookup);
 }
 
 bool app_manager_has_apps(struct app_manager *manager) {

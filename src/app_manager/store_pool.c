@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/backoff.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
@@ -392,6 +393,7 @@ static void *run_thread(void *argument) {
     }
     pthread_mutex_unlock(&pool->mutex);
     drop_connection(thread);
+    budget_settle();
     pthread_mutex_lock(&pool->mutex);
     thread->next = pool->finished;
     pool->finished = thread;

@@ -13,16 +13,16 @@ const char *const budget_kind_names[BUDGET_KIND_COUNT] = {
     [BUDGET_OUTPUT] = "output",           [BUDGET_COMPRESSION] = "compression",
     [BUDGET_CHANNELS] = "channels",       [BUDGET_PRESENCE] = "presence",
     [BUDGET_KEPT_EVENTS] = "kept_events", [BUDGET_DELTAS] = "deltas",
-    [BUDGET_WEBHOOKS] = "webhooks",       [BUDGET_HANDOVER] = "handover",
-    [BUDGET_CLUSTER] = "cluster",
+    [BUDGET_WEBHOOKS] = "webhooks",       [BUDGET_LOOKUPS] = "lookups",
+    [BUDGET_HANDOVER] = "handover",       [BUDGET_CLUSTER] = "cluster",
 };
 
 /* The share of each kind in percent of the limit. Their sum is above 100: they bound what one kind can take. */
 static const uint8_t shares[BUDGET_KIND_COUNT] = {
     [BUDGET_CONNECTIONS] = 60, [BUDGET_TLS] = 60,         [BUDGET_BODIES] = 25,   [BUDGET_INPUT] = 25,
     [BUDGET_OUTPUT] = 40,      [BUDGET_COMPRESSION] = 40, [BUDGET_CHANNELS] = 60, [BUDGET_PRESENCE] = 40,
-    [BUDGET_KEPT_EVENTS] = 25, [BUDGET_DELTAS] = 25,      [BUDGET_WEBHOOKS] = 25, [BUDGET_HANDOVER] = 25,
-    [BUDGET_CLUSTER] = 25,
+    [BUDGET_KEPT_EVENTS] = 25, [BUDGET_DELTAS] = 25,      [BUDGET_WEBHOOKS] = 25, [BUDGET_LOOKUPS] = 10,
+    [BUDGET_HANDOVER] = 25,    [BUDGET_CLUSTER] = 25,
 };
 
 struct sum {

@@ -28,7 +28,7 @@
 #define BUDGET_DRIFT_BYTES (16 * 1024)
 
 enum budget_kind {
-    BUDGET_CONNECTIONS, /* streams, sessions and HTTP connections */
+    BUDGET_CONNECTIONS, /* streams, sessions and HTTP connections, with the limits that count for one or its address */
     BUDGET_TLS,         /* OpenSSL's memory for a connection */
     BUDGET_BODIES,      /* heads and bodies of HTTP requests */
     BUDGET_INPUT,       /* half frames and fragments of WebSocket messages */
@@ -39,6 +39,7 @@ enum budget_kind {
     BUDGET_KEPT_EVENTS, /* last events of cache channels */
     BUDGET_DELTAS,      /* texts that deltas are based on, with their conflation keys */
     BUDGET_WEBHOOKS,    /* webhook events that wait */
+    BUDGET_LOOKUPS,     /* lookups of apps that wait for the store, and its queries for them */
     BUDGET_HANDOVER,    /* what waits on its way between the two processes of an upgrade */
     BUDGET_CLUSTER,     /* what waits on its way to other nodes and from them */
     BUDGET_KIND_COUNT,

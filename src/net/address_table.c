@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/hash.h"
 
 #define SHARDS 64
@@ -53,6 +54,7 @@ void address_table_destroy(struct address_table *table) {
             struct address_entry *entry = table->shards[i].buckets[bucket];
             while (entry != NULL) {
                 struct address_entry *next = entry->next;
+                budget_give(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *entry));
                 free(entry);
                 entry = next;
             }
@@ -103,6 +105,7 @@ bool address_table_enter(struct address_table *table, int fd, uint64_t address) 
     if (*link == NULL) {
         *link = made;
         made = NULL;
+        budget_add(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *made));
         atomic_fetch_add_explicit(&table->addresses, 1, memory_order_relaxed);
     }
     entry = *link;
@@ -139,6 +142,7 @@ void address_table_leave(struct address_table *table, int fd) {
         link = find_entry_link(shard, entry->address, hash_address(entry->address));
         *link = entry->next;
         unused = entry;
+        budget_give(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *unused));
         atomic_fetch_sub_explicit(&table->addresses, 1, memory_order_relaxed);
     }
     pthread_mutex_unlock(&shard->mutex);

@@ -236,6 +236,7 @@ static void on_closed(struct websocket *websocket) {
     struct session *session = session_of(websocket);
 
     free(session->address);
+    budget_give(BUDGET_CONNECTIONS, NULL, session_rates_bytes(session));
     free(session->rates);
     origin_set_release(&session->server->origins[session_worker(session)->index], session->origin);
     budget_give(BUDGET_CONNECTIONS, NULL, alloc_footprint(sizeof *session));

@@ -91,9 +91,13 @@ static inline size_t session_bytes(void) {
     return alloc_footprint(sizeof(struct session)) + alloc_footprint(sizeof(struct stream));
 }
 
+/* The memory of the session's token buckets; in session_rates.c. */
+size_t session_rates_bytes(const struct session *session);
+
 /* What the session holds for its app beside its channels, messages and window. */
 static inline size_t session_held_bytes(const struct session *session) {
-    return alloc_footprint(sizeof *session) + stream_held_bytes(session->websocket.stream);
+    return alloc_footprint(sizeof *session) + session_rates_bytes(session) +
+           stream_held_bytes(session->websocket.stream);
 }
 
 /* The worker of a session. */

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "session/session_internal.h"
 
 /* Messages in a second that are refused, ignored, or pings and pongs; one more closes the connection. */
@@ -19,9 +20,15 @@ struct session_rates {
 };
 
 static struct session_rates *rates_of(struct session *session) {
-    if (session->rates == NULL)
+    if (session->rates == NULL) {
         session->rates = alloc_zero(sizeof *session->rates);
+        budget_add(BUDGET_CONNECTIONS, session->slot->budget, session_rates_bytes(session));
+    }
     return session->rates;
+}
+
+size_t session_rates_bytes(const struct session *session) {
+    return session->rates != NULL ? alloc_footprint(sizeof *session->rates) : 0;
 }
 
 /* After a change of the window the bucket begins empty, so that a change gives no tokens. */

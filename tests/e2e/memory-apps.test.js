@@ -81,6 +81,23 @@ const isGone = (server, kind, before) =>
     assert.ok(Math.abs(held(metrics, kind) - held(before, kind)) < 200 * KB, `${held(metrics, kind)} of ${kind}`);
   });
 
+test('connections and their rate limits count for the app', async (t) => {
+  const server = await serverFor(t, {
+    apps: [{ ...FLOODER, policy: { limits: { message_rate_limit: { enabled: true } } } }],
+  });
+  const clients = await Promise.all(Array.from({ length: 100 }, () => connect(server, { app: FLOODER, t })));
+  const connected = ofApp(await fetchMetrics(server), FLOODER);
+  assert.ok(connected >= 100 * 300, `${connected}`);
+  for (const client of clients) client.send({ event: 'pusher:ping', data: {} });
+  await Promise.all(clients.map((client) => client.next('pusher:pong')));
+  await eventually(server, (metrics) => {
+    const more = ofApp(metrics, FLOODER) - connected;
+    assert.ok(more >= 100 * 32 && more < 100 * 100, `${more}`);
+  });
+  for (const client of clients) client.close();
+  await eventually(server, (metrics) => assert.equal(ofApp(metrics, FLOODER), 0));
+});
+
 test('channels: the app gets two thirds of the share, and what it has goes on', async (t) => {
   const server = await start(t);
   const exchange = await otherClients(server, t);

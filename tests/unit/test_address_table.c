@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "base/budget.h"
 #include "base/hash.h"
 #include "net/address_table.h"
 
@@ -29,6 +30,7 @@ static void an_address_has_its_most_connections_and_others_have_theirs(void **st
     assert_true(address_table_enter(table, 3, 2));
     assert_true(address_table_enter(table, 0, 1)); /* is counted already */
     assert_int_equal(addresses_of(table), 2);
+    assert_in_range(budget_used(BUDGET_CONNECTIONS), 2 * 24, 2 * 64);
     address_table_leave(table, 1);
     address_table_leave(table, 1);
     assert_true(address_table_enter(table, 4, 1));
@@ -36,6 +38,7 @@ static void an_address_has_its_most_connections_and_others_have_theirs(void **st
     for (int fd = 0; fd < 6; fd++)
         address_table_leave(table, fd);
     assert_int_equal(addresses_of(table), 0);
+    assert_int_equal(budget_used(BUDGET_CONNECTIONS), 0);
     address_table_destroy(table);
 }
 

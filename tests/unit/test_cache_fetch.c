@@ -12,6 +12,7 @@
 
 #include "app_manager/cache/cache_fetch.h"
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/hash.h"
 #include "harness.h"
 
@@ -108,6 +109,36 @@ static void each_lookup_is_answered_once_on_its_own_worker(void **state) {
         assert_int_equal(lookups[i].answer, APP_NOT_FOUND);
 }
 
+static void fetches_and_the_lookups_that_wait_are_counted_and_have_a_bound(void **state) {
+    struct cache_fetch *fetch = add("a");
+    uint64_t alone = budget_used(BUDGET_LOOKUPS), refusals = budget_refusals(BUDGET_LOOKUPS);
+    struct app_lookup lookups[3];
+    size_t rest;
+
+    (void)state;
+    assert_in_range(alone, sizeof *fetch, sizeof *fetch + 64);
+    for (unsigned i = 0; i < 3; i++)
+        join(fetch, i % 2, &lookups[i]);
+    assert_true(budget_used(BUDGET_LOOKUPS) >= alone + 3 * sizeof lookups[0]);
+    fetch_leave(&lookups[0]);
+    fetch_leave(&lookups[0]);
+    budget_set_limit(UINT64_C(16) << 20);
+    assert_true(fetches_have_room(SLICE("b")));
+    rest = (size_t)(budget_kind_limit(BUDGET_LOOKUPS) - budget_used(BUDGET_LOOKUPS));
+    budget_add(BUDGET_LOOKUPS, NULL, rest - 1000);
+    assert_false(fetches_have_room(SLICE("b")));
+    assert_int_equal(budget_refusals(BUDGET_LOOKUPS) - refusals, 1);
+    budget_give(BUDGET_LOOKUPS, NULL, rest - 1000);
+    budget_set_limit(0);
+    answer(fetch, APP_NOT_FOUND, NULL);
+    end(fetch);
+    for (unsigned i = 0; i < WORKERS; i++)
+        harness_settle(workers.list[i]);
+    assert_int_equal(answered[0], 1);
+    assert_int_equal(answered[1], 1);
+    assert_int_equal(budget_used(BUDGET_LOOKUPS), 0);
+}
+
 static void a_cancelled_lookup_is_not_answered(void **state) {
     struct app_lookup gone, stays;
     struct cache_fetch *fetch = add("a");
@@ -115,7 +146,7 @@ static void a_cancelled_lookup_is_not_answered(void **state) {
     (void)state;
     join(fetch, 0, &gone);
     join(fetch, 0, &stays);
-    list_remove(&gone.link);
+    fetch_leave(&gone);
     answer(fetch, APP_UNAVAILABLE, NULL);
     end(fetch);
     harness_settle(workers.list[0]);
@@ -214,6 +245,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_fetch_is_found_by_its_name_until_it_ends),
         TEST(each_lookup_is_answered_once_on_its_own_worker),
+        TEST(fetches_and_the_lookups_that_wait_are_counted_and_have_a_bound),
         TEST(a_cancelled_lookup_is_not_answered),
         TEST(the_reason_of_a_broken_record_is_there_when_the_lookup_is_answered),
         TEST(a_fetch_that_goes_on_answers_later_lookups_with_its_next_answer),

@@ -229,16 +229,21 @@ static enum app_answer ask_store(struct app_cache *cache, struct worker *worker,
     struct cache_effects effects = {0};
     struct cache_fetch *created = NULL;
     uint64_t address = lookup->address != NULL ? lookup->address(lookup) : 0;
-    bool known;
+    bool known, has_room;
 
     pthread_mutex_lock(&cache->mutex);
     known = answer_from_tables(cache, worker, kind, name, hash, lookup) ||
             answer_stale(cache, records_find(&cache->records, kind, name, hash), worker, lookup);
-    if (!known)
+    has_room = known || fetches_have_room(name);
+    if (!known && has_room)
         join_fetch(cache, worker, kind, name, hash, address, lookup, &created, &effects.unlinked);
     pthread_mutex_unlock(&cache->mutex);
     if (known)
         return lookup->answer;
+    if (!has_room) {
+        counter_add(&cache->counters[worker->index].errors, 1);
+        return lookup->answer = APP_UNAVAILABLE;
+    }
     if (lookup->answer == APP_UNAVAILABLE) {
         counter_add(&cache->counters[worker->index].errors, 1);
         log_warning("app",
@@ -264,6 +269,10 @@ enum app_answer app_cache_find(struct app_cache *cache, struct worker *worker, e
     if (!app_name_valid(name))
         return lookup->answer = APP_NOT_FOUND;
     return ask_store(cache, worker, kind, name, hash, lookup);
+}
+
+void app_cache_cancel(struct app_lookup *lookup) {
+    fetch_leave(lookup);
 }
 
 /* --- for the app manager --- */

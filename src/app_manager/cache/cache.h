@@ -40,6 +40,7 @@ enum app_answer app_cache_find(struct app_cache *cache, struct worker *worker, e
                                struct app_lookup *lookup);
 
 /* Submits an operation that is not the cache's own; see store_pool_submit. Any thread. */
+void app_cache_cancel(struct app_lookup *lookup);
 void app_cache_submit(struct app_cache *cache, struct store_operation *operation, uint32_t timeout_ms);
 
 /* Calls `each` for every slot, without a lock; slots and records are valid until this returns. Any thread. */

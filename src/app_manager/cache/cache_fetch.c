@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 
 #define ANSWERS_PER_TURN 500 /* thousands may wait for one app */
+#define LOOKUP_BYTES 512     /* in the account of memory: the lookup and what its owner keeps meanwhile, at most */
 
 /* An answer on its way to the lookups that wait on one worker. */
 struct fetch_delivery {
@@ -39,10 +41,22 @@ struct cache_fetch *fetches_find(const struct fetches *fetches, enum name_kind k
     return node != NULL ? container_of(node, struct cache_fetch, node) : NULL;
 }
 
+static size_t fetch_bytes(struct slice name) {
+    return alloc_footprint(sizeof(struct cache_fetch) + name.length + 1);
+}
+
+bool fetches_have_room(struct slice name) {
+    if (budget_has_room(BUDGET_LOOKUPS, NULL, fetch_bytes(name) + LOOKUP_BYTES))
+        return true;
+    budget_refused(BUDGET_LOOKUPS);
+    return false;
+}
+
 struct cache_fetch *fetches_add(struct fetches *fetches, enum name_kind kind, struct slice name,
                                 struct cache_entry *entry, uint64_t now_ms, struct reclaim_batch *unlinked) {
     struct cache_fetch *fetch = alloc_zero(sizeof *fetch + name.length + 1);
 
+    budget_add(BUDGET_LOOKUPS, NULL, fetch_bytes(name));
     memcpy(fetch->text, name.data, name.length);
     fetch->node.text = (struct slice){fetch->text, name.length};
     fetch->node.hash = hash_bytes(name);
@@ -80,6 +94,14 @@ bool fetches_may_refresh(struct fetches *fetches) {
 void fetch_join(struct cache_fetch *fetch, struct worker *worker, struct app_lookup *lookup) {
     list_append(&fetch->waiting[worker->index], &lookup->link);
     fetch->waiting_workers |= UINT64_C(1) << worker->index;
+    budget_add(BUDGET_LOOKUPS, NULL, LOOKUP_BYTES);
+}
+
+void fetch_leave(struct app_lookup *lookup) {
+    if (list_empty(&lookup->link))
+        return;
+    list_remove(&lookup->link);
+    budget_give(BUDGET_LOOKUPS, NULL, LOOKUP_BYTES);
 }
 
 /* --- fetches end --- */
@@ -114,6 +136,7 @@ void fetch_unref(struct cache_fetch *fetch) {
     if (atomic_fetch_sub_explicit(&fetch->references, 1, memory_order_acq_rel) != 1)
         return;
     app_unref(fetch->app);
+    budget_give(BUDGET_LOOKUPS, NULL, fetch_bytes(fetch->node.text));
     free(fetch);
 }
 
@@ -142,7 +165,7 @@ static void deliver_answer(struct worker *worker, struct message *message, struc
     (void)rest;
     for (unsigned i = 0; i < ANSWERS_PER_TURN && !list_empty(waiting); i++) {
         struct app_lookup *lookup = container_of(waiting->next, struct app_lookup, link);
-        list_remove(&lookup->link);
+        fetch_leave(lookup);
         answer_lookup(delivery, &fetch->fetches->counters[worker->index], lookup);
     }
     if (!list_empty(waiting)) {

@@ -64,8 +64,14 @@ struct cache_fetch *fetches_add_refresh(struct fetches *fetches, struct cache_en
 /* False if so many are in flight that the sweep has to wait; it is woken when they have become fewer. */
 bool fetches_may_refresh(struct fetches *fetches);
 
+/* False, which is a refusal, if there is no room in the account of memory (base/budget.h) for one more lookup that
+ * waits for this name. */
+bool fetches_have_room(struct slice name);
+
 /* The lookup waits for the fetch. On the lookup's worker. */
 void fetch_join(struct cache_fetch *fetch, struct worker *worker, struct app_lookup *lookup);
+/* It waits no more, if it does. On its worker, without the mutex. */
+void fetch_leave(struct app_lookup *lookup);
 
 /* Answers the lookups that wait now, and adds the deliveries to the chain; `reason` for APP_INVALID is copied. Lookups
  * that join later wait for the next answer. */

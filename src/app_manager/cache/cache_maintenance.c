@@ -147,5 +147,6 @@ void *cache_maintenance_run(void *context) {
     while (sleep_until_tick(&maintenance, &sweeps))
         do_tick(&maintenance, sweeps);
     cache_sweep_destroy(maintenance.sweep);
+    budget_settle();
     return NULL;
 }
