@@ -11,6 +11,7 @@
 #include "cluster/cluster_core.h"
 #include "cluster/incoming.h"
 #include "cluster/publisher.h"
+#include "cluster/quotas.h"
 #include "cluster/state.h"
 
 /* How long the start waits for the other nodes, and how often it looks for them. */
@@ -25,6 +26,7 @@ struct cluster {
     struct node_messages *messages;
     struct publisher *publisher;
     struct incoming *incoming;
+    struct quotas *quotas;
     struct loop_message start_message, leave_message;
     struct loop_timer listen_timer, leave_timer;
     bool started, left; /* of the main thread */
@@ -76,6 +78,7 @@ static void create_parts(struct cluster *cluster, struct slice address) {
     cluster->messages = node_messages_create(&cluster->core, address);
     cluster->publisher = publisher_create(&cluster->core);
     cluster->incoming = incoming_create(&cluster->core);
+    cluster->quotas = quotas_create(&cluster->core);
     state_create(&cluster->core);
     cluster_core_add_part(&cluster->core, &own);
 }
@@ -238,6 +241,10 @@ const char *cluster_fault(const struct cluster *cluster) {
 
 unsigned cluster_list(struct cluster *cluster, struct node_entry list[NODES_MAX]) {
     return node_messages_list(cluster->messages, list);
+}
+
+uint64_t cluster_app_connections(struct cluster *cluster, struct slice app) {
+    return cluster != NULL ? quotas_of_others(cluster->quotas, app) : 0;
 }
 
 void cluster_read_metrics(const struct cluster *cluster, struct cluster_metrics *metrics) {

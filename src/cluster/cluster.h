@@ -63,6 +63,9 @@ const char *cluster_fault(const struct cluster *cluster);
 /* Fills `list`, this node first, and returns the number of nodes. */
 unsigned cluster_list(struct cluster *cluster, struct node_entry list[NODES_MAX]);
 
+/* The connections of an app on all other nodes, as they said last; 0 without a cluster. */
+uint64_t cluster_app_connections(struct cluster *cluster, struct slice app);
+
 struct cluster_kind_metrics {
     uint64_t received, received_bytes, sent, sent_bytes;
 };

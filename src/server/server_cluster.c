@@ -27,7 +27,7 @@ bool server_cluster_create(struct server *server, struct error *error) {
     };
     bool created = cluster_create(&process, &server->cluster, error);
 
-    server->api.cluster = server->cluster;
+    server->api.cluster = server->sessions.cluster = server->cluster;
     buffer_dispose(&address);
     return created;
 }

@@ -60,6 +60,13 @@ static bool app_has_room(const struct session *session, const struct budget_app 
     return true;
 }
 
+/* Counts the connection if the app has less than `max` on all nodes; 0: no limit. */
+static bool enter_slot(const struct session *session, struct app_slot *slot, uint32_t max) {
+    uint64_t others = max != 0 ? cluster_app_connections(session->server->cluster, slice_of(slot->id)) : 0;
+
+    return (max == 0 || others < max) && slot_connection_enter(slot, max - (uint32_t)others);
+}
+
 /* Admits the session to its app. The lookup may have taken long, so the state of the server is checked here: a drain
  * that began meanwhile has closed established sessions only. */
 static void admit_session(struct session *session, const struct app_lookup *lookup) {
@@ -85,7 +92,7 @@ static void admit_session(struct session *session, const struct app_lookup *look
     } else if (!app_has_room(session, slot->budget)) {
         slot_refused(slot, worker, REFUSED_MEMORY_LIMIT);
         session_close(session, 4100, "the server is over capacity: it has no memory for more connections");
-    } else if (!slot_connection_enter(slot, app->max_connections)) {
+    } else if (!enter_slot(session, slot, app->max_connections)) {
         slot_refused(slot, worker, REFUSED_CONNECTIONS);
         count_connection_error(session, slot, CONNECTION_ERROR_OVER_QUOTA);
         session_close(session, 4004, "the app is over its connection quota: `max_connections` is %u",

@@ -15,6 +15,7 @@
 #include "app_manager/app_manager.h"
 #include "base/list.h"
 #include "channel/channel.h"
+#include "cluster/cluster.h"
 #include "config/config.h"
 #include "net/address_log.h"
 #include "net/http.h"
@@ -29,6 +30,7 @@ struct session_server {
     struct app_manager *apps;
     struct channel_hub *channels;
     struct webhook_outlet *webhooks; /* NULL: none are sent */
+    struct cluster *cluster;         /* NULL: this node is the only one */
     struct websocket_limits limits;
     struct rate_limiter *connect_limit;       /* limit by client address; NULL: none */
     struct address_log *refused;              /* addresses of refused clients; NULL: they are not logged */

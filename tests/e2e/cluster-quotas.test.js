@@ -1,0 +1,69 @@
+// The limit of connections of an app, over all nodes.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { backendFor } from '../lib/backends/index.js';
+import { connect } from '../lib/client.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
+import { APP, serverFor } from '../lib/server.js';
+
+const redis = await backendFor({ after }, 'redis');
+// Within 100 ms the other nodes know of a connection.
+const untilTold = () => new Promise((resolve) => setTimeout(resolve, 200));
+
+const limited = { ...APP, max_connections: 5 };
+const nodeFor = (t, name) => serverFor(t, { apps: [limited], config: redis.config(name) });
+
+// The code of the error that a connection gets; 0: it is established.
+async function tryToConnect(t, server) {
+  const ws = await RawWebSocket.connect(server, { key: APP.key });
+  t.after(() => ws.destroy());
+  const message = await ws.next((m) => /^pusher:(connection_established|error)$/.test(m.event));
+  return { ws, code: message.event === 'pusher:error' ? message.data.code : 0 };
+}
+
+// Connects when there is room again.
+async function connectWhenThereIsRoom(t, server) {
+  for (;;) {
+    const { ws, code } = await tryToConnect(t, server);
+    if (code === 0) return ws;
+    assert.equal(code, 4004);
+    ws.destroy();
+  }
+}
+
+test('max_connections counts the connections of all nodes', async (t) => {
+  const nodes = [await nodeFor(t, 'quota'), await nodeFor(t, 'quota')];
+  const codes = [];
+  const open = [];
+  for (let i = 0; i < 10; i++) {
+    const { ws, code } = await tryToConnect(t, nodes[i % 2]);
+    codes.push(code);
+    if (code === 0) open.push(ws);
+    await untilTold();
+  }
+  assert.deepEqual(codes, [0, 0, 0, 0, 0, 4004, 4004, 4004, 4004, 4004]);
+
+  // A node that comes knows the others' connections before it listens.
+  const third = await nodeFor(t, 'quota');
+  assert.equal((await tryToConnect(t, third)).code, 4004);
+
+  // What leaves makes room everywhere.
+  open[0].destroy();
+  const last = await connectWhenThereIsRoom(t, third);
+  await untilTold();
+  assert.equal((await tryToConnect(t, nodes[1])).code, 4004);
+  last.destroy();
+
+  // A node that says bye takes its two connections with it; one more place is free.
+  await nodes[0].stop();
+  for (let i = 0; i < 3; i++) await connectWhenThereIsRoom(t, nodes[1]);
+  assert.equal((await tryToConnect(t, nodes[1])).code, 4004);
+});
+
+test('without a limit connections are not counted for other nodes', async (t) => {
+  const nodes = [];
+  for (let i = 0; i < 2; i++) nodes.push(await serverFor(t, { config: redis.config('unlimited') }));
+  for (const node of [...nodes, ...nodes]) await connect(node, { t });
+});
