@@ -35,6 +35,8 @@ const FIELDS = {
     flag('last'),
     text('apps'),
   ],
+  [KIND.heartbeat]: [number('connections', 8), number('channels', 8), number('load', 4)],
+  [KIND.dead]: [number('idHigh', 8), number('idLow', 8)],
   [KIND.event]: [
     text('app'),
     text('channel'),
