@@ -3,19 +3,29 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
-import { publish } from '../lib/api.js';
+import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
-import { decode, KIND } from '../lib/cluster-message.js';
+import { closedWithError, connect, signin, stillOpen, subscribe, trigger } from '../lib/client.js';
+import { decode, encode, KIND } from '../lib/cluster-message.js';
+import { DeltaReader } from '../lib/delta-reader.js';
+import { subscriber, untilFence } from '../lib/events.js';
+import { nodesFor } from '../lib/nodes.js';
 import { RedisClient } from '../lib/redis-client.js';
 import { APP, serverFor } from '../lib/server.js';
 
+const app = { ...APP, channel_delta_compression: { 'delta-*': 'fossil' }, max_client_events_per_second: 0 };
+const config = { tag_filtering: { enabled: true }, delta_compression: { min_message_size: 0 } };
 const redis = await backendFor({ after }, 'redis');
+const nodes = await nodesFor({ after }, { bus: redis, prefix: 'shared', server: { apps: [app], config } });
+const [one, two, three] = nodes.list;
 
-// Starts a node; nodes with the same name of a test belong together.
-function nodeFor(t, name, { config = {}, ...options } = {}) {
-  const { adapter, ...rest } = redis.config(name);
-  return serverFor(t, { ...options, config: { ...config, ...rest, adapter: { ...adapter, ...config.adapter } } });
-}
+let channels = 0;
+const freshName = (prefix = '') => `${prefix}c-${++channels}`;
+const userChannel = (id) => `#server-to-user-${id}`;
+
+// One connection to each node, subscribed to the channel.
+const subscribers = (t, channel, options) =>
+  Promise.all(nodes.list.map((node) => subscriber(node, t, channel, options)));
 
 // Hears what goes over some subjects of these nodes, as messages with their subject.
 async function listenerFor(t, name, ...subjects) {
@@ -42,9 +52,9 @@ async function listenerFor(t, name, ...subjects) {
 
 test('a node alone publishes no events, and with another one each in its order', async (t) => {
   const listener = await listenerFor(t, 'alone', 'n', 'c:app-id:prices', 'u:app-id:anna');
-  const one = await nodeFor(t, 'alone');
+  const one = await serverFor(t, { config: redis.config('alone') });
   await publish(one, { name: 'early', channel: 'prices', data: '1' });
-  const two = await nodeFor(t, 'alone');
+  const two = await serverFor(t, { config: redis.config('alone') });
   await one.waitForLog(/ is there/);
   const before = Date.now();
   await publish(one, {
@@ -87,4 +97,130 @@ test('a node alone publishes no events, and with another one each in its order',
   // Each request has a connection of its own: both workers publish.
   for (let i = 0; i < 200; i++) await publish(two, { name: 'e', channel: 'prices', data: String(i) });
   for (let i = 0; i < 200; i++) assert.equal((await listener.next(KIND.event)).data, `"${i}"`);
+});
+
+test('an event reaches the subscribers of all nodes once, with its exact texts', async (t) => {
+  const channel = freshName();
+  const all = await subscribers(t, channel);
+  await publish(two, '{"name":"n\\u00e9 \\"x\\"","channel":"' + channel + '","data":"{\\"a\\": 1.50}"}');
+  for (const [i, ws] of all.entries()) {
+    const message = await ws.next((m) => m.channel === channel);
+    assert.equal(message.text, `{"event":"n\\u00e9 \\"x\\"","channel":"${channel}","data":"{\\"a\\": 1.50}"}`);
+    assert.deepEqual(await untilFence(nodes.list[i], ws, channel), []);
+  }
+});
+
+test('events of one publisher keep their order on every node', async (t) => {
+  const channel = freshName();
+  const all = await subscribers(t, channel);
+  // Each request has a connection of its own, so both workers of the node publish.
+  for (let i = 0; i < 300; i++) await publish(one, { name: 'e', channel, data: String(i) });
+  for (const ws of all)
+    for (let i = 0; i < 300; i++) assert.equal((await ws.next((m) => m.channel === channel)).data, String(i));
+});
+
+test('what is published the moment a subscription succeeds on another node arrives', async (t) => {
+  const ws = await connect(two, { t });
+  for (let i = 0; i < 200; i++) {
+    const channel = freshName();
+    await subscribe(ws, channel);
+    await publish(i % 2 ? one : three, { name: 'first', channel, data: String(i) });
+    assert.equal((await ws.next({ event: 'first', channel })).data, String(i));
+  }
+});
+
+test('the excluded connection of another node does not get the event', async (t) => {
+  const channel = freshName();
+  const [a, b, c] = await subscribers(t, channel);
+  await publish(one, { name: 'e', channel, data: 'x', socket_id: b.socketId });
+  for (const ws of [a, c]) await ws.next({ event: 'e', channel });
+  assert.deepEqual(await untilFence(one, b, channel), []);
+});
+
+test('tags arrive, and filters of subscriptions look at them', async (t) => {
+  const channel = freshName();
+  const plain = await subscriber(two, t, channel);
+  const choosy = await connect(three, { t });
+  await subscribe(choosy, channel, { filter: { key: 'region', cmp: 'eq', val: 'eu' } });
+  await publish(one, { name: 'us', channel, data: 'x', tags: { region: 'us', z: 'é' } });
+  await publish(one, { name: 'eu', channel, data: 'x', tags: { region: 'eu' } });
+  assert.deepEqual((await plain.next('us')).tags, { region: 'us', z: 'é' });
+  await plain.next('eu');
+  assert.deepEqual((await choosy.next((m) => m.channel === channel)).event, 'eu');
+});
+
+test('each node makes deltas of its own, and an event without one stays whole', async (t) => {
+  const channel = freshName('delta-');
+  const ws = await connect(two, { t });
+  await subscribe(ws, channel, { delta: 'fossil' });
+  const reader = new DeltaReader();
+  const kinds = [];
+  const data = (i) => JSON.stringify({ text: 'a long text that stays the same for all events '.repeat(4), i });
+  for (let i = 0; i < 4; i++) await publish(one, { name: 'e', channel, data: data(i), delta: i !== 3 });
+  while (kinds.length < 4) {
+    const read = reader.read((await ws.next()).text);
+    if (read === null) continue;
+    assert.equal(read.data, data(kinds.length));
+    kinds.push(read.kind);
+  }
+  assert.deepEqual(kinds, ['W', 'F', 'F', 'P']);
+  assert.deepEqual(reader.errors, []);
+});
+
+test('events to a user reach its connections on all nodes', async (t) => {
+  const all = await Promise.all(nodes.list.map((node) => connect(node, { t })));
+  for (const ws of all) await signin(ws, { id: 'anna' });
+  await publish(three, { name: 'note', channel: userChannel('anna'), data: 'x' });
+  for (const ws of all) await ws.next({ event: 'note', channel: userChannel('anna') });
+});
+
+test('client events reach the other nodes, and a sender on a presence channel is named', async (t) => {
+  const channel = freshName('presence-');
+  const sender = await subscriber(one, t, channel, { user: { user_id: 'anna', user_info: {} } });
+  const other = await subscriber(two, t, channel, { user: { user_id: 'bob' } });
+  trigger(sender, channel, 'client-typing', { n: 1 });
+  const message = await other.next('client-typing');
+  assert.deepEqual([message.data, message.user_id, message.channel], [{ n: 1 }, 'anna', channel]);
+  assert.ok((await stillOpen(sender)).every((m) => m.event !== 'client-typing'));
+});
+
+test('connections of a user are closed on all nodes', async (t) => {
+  for (const [order, code] of [
+    ['terminate_connections', 4009],
+    ['force_reconnect', 4200],
+  ]) {
+    const all = await Promise.all(nodes.list.map((node) => connect(node, { t })));
+    const other = await connect(two, { t });
+    for (const ws of all) await signin(ws, { id: 'carol' });
+    await signin(other, { id: 'dave' });
+    assert.equal((await api(one, 'POST', `/users/carol/${order}`)).status, 200);
+    for (const ws of all) await closedWithError(ws, code);
+    await stillOpen(other);
+  }
+});
+
+test('what others write to a subject is checked, and is heard under its own subject only', async (t) => {
+  const channel = freshName();
+  const ws = await subscriber(two, t, channel);
+  const client = await RedisClient.connect(redis.address);
+  t.after(() => client.close());
+  const listener = await listenerFor(t, 'shared', `c:app-id:${channel}`);
+  await publish(one, { name: 'good', channel, data: '1' });
+  const { sender } = await listener.next(KIND.event);
+  const event = { kind: KIND.event, sender, app: APP.id, channel, name: '"e"', data: '"x"' };
+  const subject = `shared:curlew1:c:app-id:${channel}`;
+  const send = (message) => client.call('PUBLISH', subject, Buffer.isBuffer(message) ? message : encode(message));
+  await send({ ...event, channel: 'another' });
+  await send({ ...event, app: 'another' });
+  await send({ ...event, data: '"x' });
+  await send({ ...event, name: 'e' });
+  await send({ ...event, data: Buffer.from('"\xff"', 'latin1') });
+  await send({ ...event, sender: 'ff'.repeat(16) });
+  await send({ ...event, version: 99 });
+  await send(Buffer.concat([encode(event), Buffer.from('x')]));
+  await send(Buffer.from('garbage'));
+  await send({ kind: 63, sender });
+  await send({ ...event, name: '"last"' });
+  assert.equal((await ws.next((m) => m.channel === channel)).event, 'good');
+  assert.equal((await ws.next((m) => m.channel === channel)).event, 'last');
 });
