@@ -106,7 +106,8 @@ void server_relay_begin(struct server *server, struct handover_link *link) {
     relay->link = link;
     assert(atomic_load(&server->relay) == NULL);
     atomic_store(&server->relay, relay);
-    channel_hub_set_relay(server->sessions.channels, &relay->hooks);
+    if (server->cluster == NULL) /* else both processes are nodes, and events go over the bus */
+        channel_hub_set_relay(server->sessions.channels, &relay->hooks);
 }
 
 static void free_relay(void *object, void *context) {
@@ -123,7 +124,8 @@ static void free_relay(void *object, void *context) {
 }
 
 void server_relay_end(struct server *server) {
-    channel_hub_set_relay(server->sessions.channels, NULL);
+    if (server->cluster == NULL)
+        channel_hub_set_relay(server->sessions.channels, NULL);
     reclaim_defer(&server->reclaimer, atomic_exchange(&server->relay, NULL), free_relay, NULL);
 }
 
@@ -150,7 +152,7 @@ static bool relay_webhook(void *context, const struct webhook_event *event) {
 }
 
 void server_relay_webhooks(struct server *server) {
-    if (server->webhook_events != NULL)
+    if (server->webhook_events != NULL && server->cluster == NULL)
         webhook_events_forward(server->webhook_events, relay_webhook, server);
 }
 

@@ -7,6 +7,9 @@
  *
  *   new: RELAY_KEPT_NEXT ---> old, worker 0: a page of kept events ---> new: channel_keep; then the next page
  *
+ * With an adapter both processes are nodes (cluster/), which share events over the bus: only the kept events go this
+ * way.
+ *
  * The old process begins before it reads the kept events, so each event is either kept or relayed, or both. A worker
  * never waits for the other process. What that does not read waits in the link, up to a bound for each app, and is
  * lost beyond. The events of a channel are all published on the same worker, and those of an app that is looked up

@@ -17,7 +17,7 @@ bool server_webhooks_create(struct server *server, struct error *error) {
         delivery_destroy(delivery);
     else
         server->webhook_events = webhook_events_create(server->webhooks);
-    if (server->webhook_events != NULL && takeover_is_under_way(server))
+    if (server->webhook_events != NULL && takeover_is_under_way(server) && !config_has_adapter(&server->config))
         webhook_events_begin_overlap(server->webhook_events);
     return server->webhooks != NULL;
 }
