@@ -4,6 +4,7 @@
 
 static const struct bus_driver *const bus_drivers[] = {
     &redis_bus_driver,
+    &redis_cluster_bus_driver,
     &nats_bus_driver,
     NULL,
 };

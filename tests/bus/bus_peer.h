@@ -76,8 +76,8 @@ void peer_subject_name(size_t subject, char name[64]);
 /* Waits until the condition holds. */
 #define PEER_WAIT(peer, condition)                                                                                     \
     do {                                                                                                               \
-        uint64_t deadline_ms = clock_monotonic_ms() + PEER_TIMEOUT_MS;                                                 \
+        uint64_t until_ms = clock_monotonic_ms() + PEER_TIMEOUT_MS;                                                    \
         while (!(condition))                                                                                           \
-            if (!peer_listen(peer, deadline_ms))                                                                       \
+            if (!peer_listen(peer, until_ms))                                                                          \
                 fail_msg("not within %d ms: %s", PEER_TIMEOUT_MS, #condition);                                         \
     } while (0)

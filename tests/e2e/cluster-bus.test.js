@@ -69,6 +69,15 @@ for (const [name, binary] of [
   });
 }
 
+// It has the threads of `redis`.
+describe('a cluster does what every driver does', { timeout: 2 * LONG_TIMEOUT_MS, concurrency: true }, () => {
+  test('redis-cluster', async (t) => {
+    const backend = await backendFor(t, 'redis-cluster', PATIENT_REDIS);
+    const requests = { ...requestsFor(backend), cut: () => backend.cutClients(), lose: () => backend.loseMaster() };
+    await runSuite(t, backend.config('suite'), { requests });
+  });
+});
+
 describe('says why it is down', { timeout: LONG_TIMEOUT_MS, concurrency: true }, () => {
   test('redis', async (t) => {
     const backend = await backendFor(t, 'redis', { password: 'right' });
@@ -80,6 +89,29 @@ describe('says why it is down', { timeout: LONG_TIMEOUT_MS, concurrency: true },
       [{ port: 1 }, '127.0.0.1:1', 'database.redis', 'refused'],
     ])
       await runSuite(t, { ...config, database: { redis: { ...redis, ...wrong } } }, { args: ['refused', ...words] });
+  });
+
+  test('redis-cluster', async (t) => {
+    const backend = await backendFor(t, 'redis-cluster', { password: 'right' });
+    const config = backend.config('suite');
+    const refused = (adapter, redis, words) =>
+      runSuite(
+        t,
+        {
+          adapter: { ...config.adapter, cluster: { ...config.adapter.cluster, ...adapter } },
+          database: { redis: { ...config.database.redis, ...redis } },
+        },
+        { args: ['refused', ...words] },
+      );
+    await refused({}, { cluster: { password: 'wrong' } }, ['adapter.cluster.nodes', 'password']);
+    await refused({}, { cluster: {} }, ['adapter.cluster.nodes', 'password']);
+    await refused({ nodes: ['127.0.0.1:1'] }, {}, ['127.0.0.1:1', 'adapter.cluster.nodes', 'refused']);
+  });
+
+  test('a_redis_that_is_no_cluster', async (t) => {
+    const { address } = await backendFor(t, 'redis');
+    const config = { adapter: { driver: 'redis-cluster', cluster: { nodes: [`${address.host}:${address.port}`] } } };
+    await runSuite(t, config, { args: ['refused', 'adapter.driver', 'no Redis Cluster'] });
   });
 
   test('nats', async (t) => {

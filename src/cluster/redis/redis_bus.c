@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/crypto.h"
 #include "base/list.h"
+#include "cluster/redis/redis_finder.h"
 #include "cluster/redis/redis_pipeline.h"
 #include "cluster/redis/redis_sentinel.h"
 #include "cluster/redis/redis_subscriber.h"
@@ -49,7 +50,8 @@ struct redis_bus {
     struct redis_end publishes, subscribes;
     struct redis_pipeline publisher;
     struct redis_subscriber subscriber;
-    struct redis_sentinels *sentinels; /* NULL: the master is at the configured address */
+    struct redis_sentinels *sentinels; /* NULL: without Sentinel the master is at the configured address */
+    struct redis_finder *finder;       /* of a node of a Redis Cluster; NULL: it is none */
 
     enum redis_bus_phase phase;
     bool told_down;          /* since it was last up */
@@ -81,6 +83,8 @@ static void drop_redis_connections(struct redis_bus *bus) {
     redis_subscriber_close(&bus->subscriber);
     if (bus->sentinels != NULL)
         redis_sentinels_close(bus->sentinels);
+    if (bus->finder != NULL)
+        redis_finder_close(bus->finder);
     bus->probe_in_force = bus->probe_out = false;
     bus->subscriber.held = true;
 }
@@ -114,6 +118,8 @@ static void fail_redis_bus(struct redis_bus *bus, const char *why) {
     }
     if (bus->phase == BUS_UP && loop_now_ms(bus->loop) - bus->up_since_ms >= STEADY_MS)
         bus->pause_ms = 0;
+    if (bus->finder != NULL)
+        redis_finder_skip(bus->finder);
     drop_redis_connections(bus);
     bus->tried = true;
     pause_redis_bus(bus);
@@ -176,7 +182,7 @@ static void on_publisher_probe(void *context) {
         return;
     }
     publish_redis_probe(bus);
-    if (bus->asking_role)
+    if (bus->asking_role || !bus->publishes.access.master_only)
         return;
     bus->asking_role = true;
     bus->role.answered = on_redis_role;
@@ -253,12 +259,15 @@ static void begin_redis_attempt(struct redis_bus *bus) {
     bus->attempt_ends_ms = loop_now_ms(bus->loop) + timeout_ms;
     /* The connections end earlier, and know more. */
     loop_timer_set(bus->loop, &bus->timer, timeout_ms + 50);
-    if (bus->sentinels == NULL) {
+    if (bus->sentinels == NULL && bus->finder == NULL) {
         connect_redis_bus(bus);
         return;
     }
     bus->phase = BUS_LOCATING;
-    redis_sentinels_ask(bus->sentinels, timeout_ms);
+    if (bus->finder != NULL)
+        redis_finder_ask(bus->finder, timeout_ms);
+    else
+        redis_sentinels_ask(bus->sentinels, timeout_ms);
 }
 
 static void give_up_redis_attempt(struct redis_bus *bus) {
@@ -349,6 +358,9 @@ static void destroy_redis_bus(struct bus *given) {
     drop_redis_connections(bus);
     loop_timer_end(bus->loop, &bus->timer);
     redis_sentinels_destroy(bus->sentinels);
+    if (bus->finder != NULL)
+        redis_finder_dispose(bus->finder);
+    free(bus->finder);
     redis_subscriber_dispose(&bus->subscriber);
     config_redis_server_dispose(&bus->publishes.server);
     config_redis_server_dispose(&bus->subscribes.server);
@@ -360,26 +372,30 @@ static void destroy_redis_bus(struct bus *given) {
 
 /* --- creating it --- */
 
+/* Of a Redis Cluster, what the first node's setting says is for all. */
 static void set_up_redis_end(struct redis_end *end, const struct config *config, enum config_redis_use use,
-                             const char *label) {
-    const char *key = config_redis_server(config, use, &end->server);
+                             bool is_cluster, const char *label) {
+    const char *key;
 
+    if (is_cluster)
+        config_redis_seed(config, 0, &end->server, &key);
+    else
+        key = config_redis_server(config, use, &end->server);
     redis_place_set(&end->place, slice_of(end->server.host), end->server.port);
     end->access = (struct redis_access){.key = key,
                                         .username = end->server.username,
                                         .password = end->server.password,
                                         .db = end->server.db,
                                         .label = label,
-                                        .master_only = true};
+                                        .master_only = !is_cluster};
 }
 
 /* Makes the context of TLS if a connection wants it. */
-static bool set_up_redis_tls(struct redis_bus *bus, const struct config *config, struct error *error) {
+static bool set_up_redis_tls(struct redis_bus *bus, const struct config *config, bool sentinel, struct error *error) {
     const struct redis_tls_files files = {config->database.redis.tls.ca_path, config->database.redis.tls.cert_path,
                                           config->database.redis.tls.key_path};
-    bool sentinel = config_redis_uses_sentinel(config, CONFIG_REDIS_PUBLISH) && config->database.redis.tls.enabled;
 
-    if (!bus->publishes.server.tls && !bus->subscribes.server.tls && !sentinel)
+    if (!bus->publishes.server.tls && !bus->subscribes.server.tls && !(sentinel && config->database.redis.tls.enabled))
         return true;
     bus->tls = redis_tls_context(&files, error);
     bus->publishes.access.tls = bus->publishes.server.tls ? bus->tls : NULL;
@@ -387,19 +403,18 @@ static bool set_up_redis_tls(struct redis_bus *bus, const struct config *config,
     return bus->tls != NULL;
 }
 
-static void set_up_redis_probe(struct redis_bus *bus, const struct config *config) {
+static void set_up_redis_probe(struct redis_bus *bus, const char *prefix) {
     unsigned char random[16];
 
     random_bytes(random, sizeof random);
-    buffer_appendf(&bus->probe_subject, "%scurlew1:probe:", config->adapter.redis.prefix);
+    buffer_appendf(&bus->probe_subject, "%scurlew1:probe:", prefix);
     for (size_t i = 0; i < sizeof random; i++)
         buffer_appendf(&bus->probe_subject, "%02x", random[i]);
     bus->probe_bytes = bus_bytes_create(0);
     redis_subscriber_add(&bus->subscriber, buffer_slice(&bus->probe_subject));
 }
 
-static struct bus *create_redis_bus(struct loop *loop, const struct config *config, const struct bus_events *events,
-                                    struct error *error) {
+static struct redis_bus *make_redis_bus(struct loop *loop, const struct bus_events *events) {
     struct redis_bus *bus = alloc_zero(sizeof *bus);
     const struct redis_pipeline_events publisher_events = {.up = on_redis_end_up,
                                                            .lost = on_redis_end_lost,
@@ -411,30 +426,72 @@ static struct bus *create_redis_bus(struct loop *loop, const struct config *conf
                                                               .in_force = on_redis_in_force,
                                                               .message = on_redis_message,
                                                               .context = bus};
-    const struct redis_sentinels_events sentinels_events = {on_redis_master_found, on_redis_master_failed,
-                                                            on_redis_master_switched, bus};
 
-    bus->bus = (struct bus){&redis_bus_driver, *events};
+    bus->bus.events = *events;
     bus->loop = loop;
     bus->timer.fire = on_redis_bus_timer;
     redis_pipeline_init(&bus->publisher, loop, &publisher_events);
     redis_subscriber_init(&bus->subscriber, loop, REDIS_PLAIN, &subscriber_events);
     bus->subscriber.held = true;
-    set_up_redis_end(&bus->publishes, config, CONFIG_REDIS_PUBLISH, "curlew-publisher");
-    set_up_redis_end(&bus->subscribes, config, CONFIG_REDIS_SUBSCRIBE, "curlew-subscriber");
-    set_up_redis_probe(bus, config);
-    if (!set_up_redis_tls(bus, config, error)) {
+    return bus;
+}
+
+static struct bus *create_redis_bus(struct loop *loop, const struct config *config, const struct bus_events *events,
+                                    struct error *error) {
+    struct redis_bus *bus = make_redis_bus(loop, events);
+    const struct redis_sentinels_events sentinels_events = {on_redis_master_found, on_redis_master_failed,
+                                                            on_redis_master_switched, bus};
+    bool sentinel = config_redis_uses_sentinel(config, CONFIG_REDIS_PUBLISH);
+
+    bus->bus.driver = &redis_bus_driver;
+    set_up_redis_end(&bus->publishes, config, CONFIG_REDIS_PUBLISH, false, "curlew-publisher");
+    set_up_redis_end(&bus->subscribes, config, CONFIG_REDIS_SUBSCRIBE, false, "curlew-subscriber");
+    set_up_redis_probe(bus, config->adapter.redis.prefix);
+    if (!set_up_redis_tls(bus, config, sentinel, error)) {
         destroy_redis_bus(&bus->bus);
         return NULL;
     }
-    if (config_redis_uses_sentinel(config, CONFIG_REDIS_PUBLISH))
+    if (sentinel)
         bus->sentinels = redis_sentinels_create(loop, config, bus->tls, &sentinels_events);
+    return &bus->bus;
+}
+
+/* Plain messages reach all nodes of a Redis Cluster, so one node of it is enough: another one only if that fails, since
+ * messages that take different ways may overtake each other. */
+static struct bus *create_redis_cluster_bus(struct loop *loop, const struct config *config,
+                                            const struct bus_events *events, struct error *error) {
+    struct redis_bus *bus = make_redis_bus(loop, events);
+    const struct redis_finder_events finder_events = {on_redis_master_found, on_redis_master_failed, bus};
+
+    bus->bus.driver = &redis_cluster_bus_driver;
+    set_up_redis_end(&bus->publishes, config, CONFIG_REDIS_PUBLISH, true, "curlew-publisher");
+    set_up_redis_end(&bus->subscribes, config, CONFIG_REDIS_SUBSCRIBE, true, "curlew-subscriber");
+    set_up_redis_probe(bus, config->adapter.cluster.prefix);
+    if (!set_up_redis_tls(bus, config, false, error)) {
+        destroy_redis_bus(&bus->bus);
+        return NULL;
+    }
+    bus->finder = alloc(sizeof *bus->finder);
+    redis_finder_init(bus->finder, loop, config, &bus->publishes.access, &finder_events);
     return &bus->bus;
 }
 
 const struct bus_driver redis_bus_driver = {
     .name = "redis",
     .create = create_redis_bus,
+    .start = start_redis_bus,
+    .publish = publish_on_redis_bus,
+    .flush = flush_redis_bus,
+    .subscribe = subscribe_on_redis_bus,
+    .unsubscribe = unsubscribe_on_redis_bus,
+    .state = tell_redis_bus_state,
+    .close = close_redis_bus,
+    .destroy = destroy_redis_bus,
+};
+
+const struct bus_driver redis_cluster_bus_driver = {
+    .name = "redis-cluster",
+    .create = create_redis_cluster_bus,
     .start = start_redis_bus,
     .publish = publish_on_redis_bus,
     .flush = flush_redis_bus,

@@ -1,7 +1,8 @@
 /*
- * The bus driver `redis`: one Redis, by itself or found by Sentinel.
+ * The bus drivers `redis`: one Redis, by itself or found by Sentinel; and `redis-cluster`: one node of a Redis Cluster,
+ * which passes messages on to the others.
  *
- *   locating (Sentinel) ---> connecting (subscriber, publisher) ---> checking ---> up ---> down: pause, and again
+ *   locating (Sentinel, CLUSTER SLOTS) ---> connecting (two connections) ---> checking ---> up ---> down: pause, again
  *
  * It is up only when both connections are, and a message that the publisher sent has reached the subscriber: what is
  * subscribed to is then what is published. Each connection is probed, and the server must stay a master. What is lost
@@ -14,4 +15,4 @@
 
 #include "cluster/bus.h"
 
-extern const struct bus_driver redis_bus_driver;
+extern const struct bus_driver redis_bus_driver, redis_cluster_bus_driver;

@@ -187,6 +187,17 @@ export class RedisCluster extends Backend {
     await this.untilWhole();
   }
 
+  // Kills a master to which a client is subscribed; the others go on, without its slots if it has no replica.
+  async loseMaster() {
+    for (const [node, daemon] of this.daemons.entries()) {
+      const role = daemon.isRunning && (await this.on(node, (client) => client.call('ROLE')))[0];
+      const subscribed =
+        role === 'master' && (await this.on(node, (client) => client.call('CLIENT', 'LIST', 'TYPE', 'pubsub')));
+      if (subscribed) return this.kill(node);
+    }
+    throw new Error('no client is subscribed');
+  }
+
   // Ends all connections of clients. Returns how many there were.
   async cutClients() {
     let count = 0;
