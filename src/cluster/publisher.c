@@ -214,10 +214,15 @@ static void on_publisher_down(void *context) {
     set_publisher_relay(publisher);
 }
 
-static void on_publisher_gathered(void *context) {
+static void on_publisher_up(void *context) {
     struct publisher *publisher = context;
 
     atomic_store(&publisher->down, false);
+}
+
+static void on_publisher_gathered(void *context) {
+    struct publisher *publisher = context;
+
     publisher->gathered = true;
     set_publisher_relay(publisher);
     if (nodes_alive(publisher->core->nodes) == 0)
@@ -262,6 +267,7 @@ struct publisher *publisher_create(struct cluster_core *core) {
     struct publisher *publisher = alloc_zero(sizeof *publisher);
     const struct outgoing_target target = {publish_outgoing, flush_outgoing, outgoing_in_bus, publisher};
     const struct cluster_part part = {
+        .up = on_publisher_up,
         .down = on_publisher_down,
         .gathered = on_publisher_gathered,
         .node_came = on_publisher_node,
