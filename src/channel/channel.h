@@ -94,6 +94,16 @@ struct channel_relay {
  */
 const struct channel_relay *channel_hub_set_relay(struct channel_hub *hub, const struct channel_relay *relay);
 
+/* Who hears of the events that cache channels keep, before they are published; not of those from other processes. */
+struct channel_keeper {
+    void (*kept)(void *context, struct app_slot *slot, struct slice channel, const struct channel_event *event);
+    void *context;
+};
+
+/* Sets the keeper; NULL: none. It is heard only with the hooks of remote.h. On the main thread, while no worker runs.
+ */
+void channel_hub_set_keeper(struct channel_hub *hub, const struct channel_keeper *keeper);
+
 /* Creates the hub; `workers` must outlive it. On the main thread. */
 struct channel_hub *channel_hub_create(struct workers *workers, const struct channel_hub_settings *settings);
 

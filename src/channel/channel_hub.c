@@ -22,6 +22,10 @@ void channel_hub_destroy(struct channel_hub *hub) {
     free(hub);
 }
 
+void channel_hub_set_keeper(struct channel_hub *hub, const struct channel_keeper *keeper) {
+    hub->keeper = keeper;
+}
+
 const struct channel_relay *channel_hub_set_relay(struct channel_hub *hub, const struct channel_relay *relay) {
     return atomic_exchange(&hub->relay, relay);
 }

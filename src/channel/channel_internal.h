@@ -195,6 +195,7 @@ struct channel_hub {
     atomic_bool xdelta3_announced;               /* a client was told that deltas have this algorithm */
     _Atomic(const struct channel_relay *) relay; /* NULL: this process is alone */
     const struct channel_hooks *hooks;           /* NULL: there are no other nodes, and the rest is not in use */
+    const struct channel_keeper *keeper;         /* NULL: none */
     struct held_list *held;                      /* by worker */
     atomic_uint_fast64_t versions;               /* the last one that was given */
     atomic_uint waiting;

@@ -162,6 +162,8 @@ static __attribute__((noinline)) void publish_stamped(struct channel_hub *hub, s
     struct channel_event stamped = *event;
 
     stamped.stamp = (struct channel_stamp){.ms = kept_stamp_next(slot, name)};
+    if (hub->keeper != NULL)
+        hub->keeper->kept(hub->keeper->context, slot, name, &stamped);
     publish_to_name(hub, slot, worker, name, &stamped, counts);
 }
 

@@ -8,8 +8,10 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "cluster/cached_events.h"
 #include "cluster/cluster_core.h"
 #include "cluster/incoming.h"
+#include "cluster/key_store.h"
 #include "cluster/publisher.h"
 #include "cluster/quotas.h"
 #include "cluster/state.h"
@@ -115,6 +117,10 @@ bool cluster_create(const struct cluster_process *process, struct cluster **crea
     }
     begin_subjects(&cluster->core);
     create_parts(cluster, process->address);
+    if (!cached_events_create(&cluster->core, error)) {
+        dispose_cluster(cluster);
+        return false;
+    }
     loop_set_end_of_turn(cluster->core.loop, on_cluster_turn_end, &cluster->core);
     *created = cluster;
     return true;
@@ -147,6 +153,8 @@ static void start_cluster_bus(struct loop *loop, struct loop_message *message) {
     cluster->listen_timer.fire = on_listen_timer;
     loop_timer_set(loop, &cluster->listen_timer, CLUSTER_LOOK_MS);
     cluster->core.bus->driver->start(cluster->core.bus);
+    if (cluster->core.store != NULL)
+        cluster->core.store->driver->start(cluster->core.store);
 }
 
 bool cluster_start(struct cluster *cluster, struct error *error) {

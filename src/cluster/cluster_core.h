@@ -81,6 +81,8 @@ struct cluster_kind {
 struct cluster_core {
     struct loop *loop;
     struct bus *bus;
+    struct key_store *store; /* made by cached_events.c, as the next; NULL: cache.driver names none */
+    struct cached_events *cached_events;
     struct subjects subjects;
     struct nodes *nodes; /* made by node_messages.c */
     /* Of the process; some are NULL in tests. */

@@ -203,6 +203,7 @@ static void list_interest(struct interests *interests, struct interest *interest
     interest->stateful = wanted->stateful;
     interest->epoch = 0;
     interest->has_count = interest->has_version = false;
+    interest->reading = interest->read = false;
     interest->told_version = 0;
     interests->out_of_force++;
     interest->phase = INTEREST_SUBSCRIBING;

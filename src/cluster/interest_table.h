@@ -42,6 +42,8 @@ struct interest {
     uint32_t subject_length, app_length;
     uint8_t phase; /* enum interest_phase */
     bool stateful;
+    bool reading;          /* the store is asked for the event of a cache channel, of state_requests.c */
+    bool read;             /* it was asked */
     bool has_version;      /* the own set has changed, and `told_version` is its version */
     bool has_count;        /* the own subscription count was told */
     uint32_t epoch;        /* of interests, in which the subject came in force; 0: it is not */

@@ -5,6 +5,8 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "channel/channel_name.h"
+#include "cluster/cached_events.h"
 #include "cluster/state_internal.h"
 
 /* How long the sets of a node that was replaced stay at most. */
@@ -27,12 +29,36 @@ static void skip_in_cursors(struct state *state, struct interest *interest) {
 
 /* --- interests --- */
 
+static void on_stored_event_read(void *context, uint64_t channel_hash, uint32_t generation) {
+    struct state *state = context;
+    struct interest *interest = interest_find_by_channel(&state->interests.table, channel_hash);
+
+    if (interest == NULL || interest->generation != generation)
+        return;
+    interest->reading = false;
+    state_check_answered(state, interest);
+}
+
+/* At the first subscription to a cache channel: what the store has of it (cached_events.h). True: it is awaited. */
+static bool read_stored_event(struct state *state, struct interest *interest) {
+    struct cached_events *events = state->core->cached_events;
+    const struct cached_asker asker = {on_stored_event_read, state, interest->channel_hash, interest->generation};
+
+    if (events == NULL || interest->read || !channel_type_of(channel_name(interest->channel)).caches)
+        return false;
+    interest->read = interest->reading =
+        cached_events_read(events, interest_app(interest), channel_name(interest->channel), &asker);
+    return interest->reading;
+}
+
 static bool on_interest_in_force(void *context, struct interest *interest) {
     struct state *state = context;
+    bool reads;
 
     skip_in_cursors(state, interest);
     interests_move_to_end(&state->interests, interest);
-    return state_request(context, interest);
+    reads = read_stored_event(state, interest);
+    return state_request(context, interest) || reads;
 }
 
 static void on_interest_ended(void *context, struct interest *interest) {

@@ -476,6 +476,27 @@ static struct bus *create_redis_cluster_bus(struct loop *loop, const struct conf
     return &bus->bus;
 }
 
+static bool redis_texts_equal(const char *one, const char *other) {
+    return slice_equal(slice_of(one), slice_of(other));
+}
+
+bool redis_bus_publishes_to(const struct bus *given, const struct config_redis_server *server, bool sentinel) {
+    const struct config_redis_server *own;
+
+    if (given->driver != &redis_bus_driver || (redis_bus_of(given)->sentinels != NULL) != sentinel)
+        return false;
+    own = &redis_bus_of(given)->publishes.server;
+    return (sentinel || (strcmp(own->host, server->host) == 0 && own->port == server->port)) &&
+           own->tls == server->tls && own->db == server->db && redis_texts_equal(own->username, server->username) &&
+           redis_texts_equal(own->password, server->password);
+}
+
+struct redis_pipeline *redis_bus_publisher(struct bus *given) {
+    struct redis_bus *bus = redis_bus_of(given);
+
+    return bus->phase == BUS_UP ? &bus->publisher : NULL;
+}
+
 const struct bus_driver redis_bus_driver = {
     .name = "redis",
     .create = create_redis_bus,

@@ -14,5 +14,14 @@
 #pragma once
 
 #include "cluster/bus.h"
+#include "cluster/redis/redis_pipeline.h"
+#include "config/config_redis.h"
 
 extern const struct bus_driver redis_bus_driver, redis_cluster_bus_driver;
+
+/* True if the bus is of this driver, and publishes to this server, with the same user and database; `sentinel`: the
+ * master that Sentinel names. */
+bool redis_bus_publishes_to(const struct bus *bus, const struct config_redis_server *server, bool sentinel);
+
+/* The connection that publishes, for other commands; NULL while the bus is down. */
+struct redis_pipeline *redis_bus_publisher(struct bus *bus);
