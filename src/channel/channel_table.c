@@ -43,6 +43,15 @@ static void give_channel(const struct channel *channel) {
                 channel_bytes(channel->name_length, channel->list_count) + more);
 }
 
+/* Gives back the memory of members that only other nodes have: own ones have left before. */
+static void give_remote_members(const struct channel *channel) {
+    uint32_t left = presence_count(&channel->members);
+    const struct presence_member *member;
+
+    member_list_each(channel->members.list, member)
+        budget_give(BUDGET_PRESENCE, channel->slot->budget, presence_member_bytes(member, --left == 0));
+}
+
 void channel_table_destroy(void *memory) {
     struct channel_table *table = memory;
 
@@ -53,6 +62,7 @@ void channel_table_destroy(void *memory) {
             while (channel != NULL) {
                 struct channel *next = channel->next;
                 give_channel(channel);
+                give_remote_members(channel);
                 cached_event_unref(channel->cached);
                 channel->cached = NULL;
                 channel_unref(channel);
