@@ -11,6 +11,7 @@
 
 struct app_manager {
     struct app_defaults defaults;
+    const struct app_manager_hooks *hooks;
     struct memory_apps *memory; /* the memory driver's; else NULL */
     struct app_cache *cache;    /* every other driver's; else NULL */
 };
@@ -20,6 +21,7 @@ struct app_manager *app_manager_create(const struct config *config, struct worke
     const struct app_store_driver *driver = app_store_driver_of(config->app_manager.driver);
     struct app_manager *manager = alloc_zero(sizeof *manager);
 
+    manager->hooks = hooks;
     app_defaults_from_config(&manager->defaults, config);
     if (driver == &memory_store_driver)
         manager->memory = memory_apps_create(config, &manager->defaults, workers, hooks, error);
@@ -153,12 +155,31 @@ uint64_t app_manager_write_version(struct app_manager *manager) {
 
 uint64_t app_manager_written(struct app_manager *manager, uint64_t write_version, struct slice id,
                              const struct app *before, const struct app *after) {
-    return app_cache_written(manager->cache, write_version, id, before, after);
+    uint64_t connections = app_cache_written(manager->cache, write_version, id, before, after);
+
+    if (manager->hooks->written != NULL)
+        manager->hooks->written(id, before != NULL ? before->key : SLICE(""), after != NULL ? after->key : SLICE(""),
+                                true, manager->hooks->context);
+    return connections;
 }
 
 void app_manager_invalidate(struct app_manager *manager, struct slice id, struct slice key) {
+    if (manager->cache == NULL)
+        return;
+    app_cache_invalidate(manager->cache, id, SLICE(""), key, true);
+    if (manager->hooks->written != NULL)
+        manager->hooks->written(id, SLICE(""), key, true, manager->hooks->context);
+}
+
+void app_manager_refresh(struct app_manager *manager, struct slice id, struct slice old_key, struct slice new_key,
+                         bool meant) {
     if (manager->cache != NULL)
-        app_cache_invalidate(manager->cache, id, SLICE(""), key, true);
+        app_cache_invalidate(manager->cache, id, old_key, new_key, meant);
+}
+
+void app_manager_refresh_all(struct app_manager *manager) {
+    if (manager->cache != NULL)
+        app_cache_invalidate_all(manager->cache);
 }
 
 bool app_manager_has_store(const struct app_manager *manager) {

@@ -101,6 +101,13 @@ uint64_t app_manager_written(struct app_manager *manager, uint64_t write_version
  * thread; nothing to do for the memory driver. */
 void app_manager_invalidate(struct app_manager *manager, struct slice id, struct slice key);
 
+/* Another node says that the app was changed: it is read again at once, and negative entries of its names expire. Each
+ * key may be empty; `meant`: by a command, so its removal is not held. The second function: any app may have changed.
+ * Any thread; nothing to do for the memory driver. */
+void app_manager_refresh(struct app_manager *manager, struct slice id, struct slice old_key, struct slice new_key,
+                         bool meant);
+void app_manager_refresh_all(struct app_manager *manager);
+
 /* True for every driver but memory: apps are in a store that can be written and can fail. */
 bool app_manager_has_store(const struct app_manager *manager);
 const struct app_defaults *app_manager_defaults(const struct app_manager *manager);

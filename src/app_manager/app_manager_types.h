@@ -45,6 +45,10 @@ struct app_manager_hooks {
      * NULL: nobody wants to know. Not called for the apps that the memory driver reads at the start. On any thread,
      * without a lock. */
     void (*replaced)(struct app *before, struct app *after, void *context);
+    /* An app was changed in the store: by this process, by a command for it, or by another program, of which the store
+     * gave notice (`meant` false). Other nodes have to read it again; keys may be empty. NULL: nobody wants to know. On
+     * any thread, without a lock. */
+    void (*written)(struct slice id, struct slice old_key, struct slice new_key, bool meant, void *context);
     void (*free_channels)(void *channels);  /* for app_slot_destroy */
     bool (*channels_empty)(void *channels); /* takes locks of the channels */
     void *context;

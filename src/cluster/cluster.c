@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "cluster/app_changes.h"
 #include "cluster/cached_events.h"
 #include "cluster/cluster_core.h"
 #include "cluster/incoming.h"
@@ -29,6 +30,7 @@ struct cluster {
     struct publisher *publisher;
     struct incoming *incoming;
     struct quotas *quotas;
+    struct app_changes_part *app_changes;
     struct loop_message start_message, leave_message;
     struct loop_timer listen_timer, leave_timer;
     bool started, left; /* of the main thread */
@@ -81,6 +83,7 @@ static void create_parts(struct cluster *cluster, struct slice address) {
     cluster->publisher = publisher_create(&cluster->core);
     cluster->incoming = incoming_create(&cluster->core);
     cluster->quotas = quotas_create(&cluster->core);
+    cluster->app_changes = app_changes_create(&cluster->core, cluster->publisher);
     state_create(&cluster->core);
     cluster_core_add_part(&cluster->core, &own);
 }
@@ -253,6 +256,12 @@ unsigned cluster_list(struct cluster *cluster, struct node_entry list[NODES_MAX]
 
 uint64_t cluster_app_connections(struct cluster *cluster, struct slice app) {
     return cluster != NULL ? quotas_of_others(cluster->quotas, app) : 0;
+}
+
+void cluster_app_changed(struct cluster *cluster, struct slice id, struct slice old_key, struct slice new_key,
+                         bool meant) {
+    if (cluster != NULL)
+        app_changes_note(cluster->app_changes, id, old_key, new_key, meant);
 }
 
 void cluster_read_metrics(const struct cluster *cluster, struct cluster_metrics *metrics) {

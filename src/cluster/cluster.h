@@ -66,6 +66,10 @@ unsigned cluster_list(struct cluster *cluster, struct node_entry list[NODES_MAX]
 /* The connections of an app on all other nodes, as they said last; 0 without a cluster. */
 uint64_t cluster_app_connections(struct cluster *cluster, struct slice app);
 
+/* An app was changed in the store, as struct app_manager_hooks says. NULL is accepted. */
+void cluster_app_changed(struct cluster *cluster, struct slice id, struct slice old_key, struct slice new_key,
+                         bool meant);
+
 struct cluster_kind_metrics {
     uint64_t received, received_bytes, sent, sent_bytes;
 };

@@ -96,6 +96,7 @@ static const struct field app_change_rows[] = {
     TEXT(message_app_change, app, APP),
     TEXT(message_app_change, old_key, NO_APP),
     TEXT(message_app_change, new_key, NO_APP),
+    FLAG(message_app_change, meant),
 };
 static const struct fields app_change_fields = FIELDS(app_change_rows);
 

@@ -237,7 +237,8 @@ struct message_app_changes {
 
 struct message_app_change {
     struct slice app;
-    struct slice old_key, new_key; /* empty: there was none, there is none */
+    struct slice old_key, new_key; /* empty: there was none, there is none, or it is not known */
+    bool meant;                    /* a person has changed it by a command for a node: its removal is not held */
 };
 
 /* A question of the HTTP API or the admin API to all nodes. Its owner defines the payload. */

@@ -258,6 +258,7 @@ static bool open_apps(struct server *server, struct error *error) {
     server->app_hooks = (struct app_manager_hooks){
         .changed = apply_app_changes,
         .replaced = server_webhooks_app_replaced,
+        .written = server_cluster_app_written,
         .context = server,
         .free_channels = channel_table_destroy,
         .channels_empty = channel_table_empty,

@@ -32,6 +32,13 @@ bool server_cluster_create(struct server *server, struct error *error) {
     return created;
 }
 
+void server_cluster_app_written(struct slice id, struct slice old_key, struct slice new_key, bool meant,
+                                void *context) {
+    struct server *server = context;
+
+    cluster_app_changed(server->cluster, id, old_key, new_key, meant);
+}
+
 bool server_cluster_join(struct server *server, struct error *error) {
     if (!cluster_start(server->cluster, error))
         return false;

@@ -107,6 +107,8 @@ void server_reload(struct server *server, const char *config_file);
 bool server_cluster_create(struct server *server, struct error *error);
 /* Connects, and returns when clients may be listened for. */
 bool server_cluster_join(struct server *server, struct error *error);
+/* Tells the other nodes that an app was changed in the store: a hook of the app manager. Any thread. */
+void server_cluster_app_written(struct slice id, struct slice old_key, struct slice new_key, bool meant, void *context);
 
 /* --- server_webhooks.c --- */
 

@@ -52,6 +52,7 @@ const FIELDS = {
     number('published', 8),
     number('left', 8),
   ],
+  [KIND.appChanges]: [text('apps')],
   [KIND.terminate]: [text('app'), text('userId'), flag('reconnect'), number('waited', 8)],
 };
 FIELDS[KIND.helloAnswer] = FIELDS[KIND.hello];

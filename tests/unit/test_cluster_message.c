@@ -38,7 +38,7 @@ static int make_lists(void **state) {
                            });
     message_add_set(&sets, &(struct message_set){.app = SLICE("app-2"), .channel = SLICE("x"), .ends = true});
     message_add_digest(&digests, &(struct message_digest_entry){UINT64_MAX, 3});
-    message_add_app_change(&changes, &(struct message_app_change){SLICE("app-1"), SLICE("old"), SLICE("new")});
+    message_add_app_change(&changes, &(struct message_app_change){SLICE("app-1"), SLICE("old"), SLICE("new"), true});
     message_add_app_change(&changes, &(struct message_app_change){.app = SLICE("app-2"), .new_key = SLICE("k")});
     return 0;
 }

@@ -4,7 +4,12 @@
 #include "app_manager/cache/cache_invalidate.h"
 
 static void note_change(void *context, struct slice id, struct slice old_key, struct slice new_key) {
-    app_cache_invalidate(context, id, old_key, new_key, false);
+    struct app_cache *cache = context;
+    const struct app_manager_hooks *hooks = cache->surroundings.hooks;
+
+    app_cache_invalidate(cache, id, old_key, new_key, false);
+    if (hooks->written != NULL)
+        hooks->written(id, old_key, new_key, false, hooks->context);
 }
 
 static void note_any_change(void *context) {
