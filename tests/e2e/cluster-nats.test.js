@@ -1,17 +1,25 @@
 // The bus on NATS: signing in, several servers, outages, limits, and what others send to its subjects.
 
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
+import { publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { freePorts } from '../lib/backends/daemon.js';
 import { Nats } from '../lib/backends/nats.js';
 import { startBus } from '../lib/bus-shell.js';
 import { NatsClient } from '../lib/nats-client.js';
+import { nodesFor } from '../lib/nodes.js';
 import { folderWith } from '../lib/process.js';
+import { RawWebSocket } from '../lib/raw-websocket.js';
 
 const PREFIX = 'test:';
+
+// Subscriptions, and how many of them at once.
+const SUBSCRIPTIONS = 500;
+const LANES = 10;
 
 // A bus that is up. Without a sanitizer where the time of the server's side counts.
 async function busOn(t, config) {
@@ -139,8 +147,12 @@ describe('what is refused names the setting', { concurrency: true }, () => {
       await down(t, Nats.config({ servers }, PREFIX)),
       /^NATS at localhost:\d+: TLS failed: .*; look at adapter\.nats\.tls/,
     );
-    const byNumber = servers.map((url) => url.replace('localhost', '127.0.0.2'));
-    assert.match(await down(t, Nats.config({ servers: byNumber, ca }, PREFIX)), /127\.0\.0\.2:\d+/);
+    // The same address by a name that the certificate does not have.
+    const otherName = servers.map((url) => url.replace('localhost', '127.1'));
+    assert.match(
+      await down(t, Nats.config({ servers: otherName, ca }, PREFIX)),
+      /^NATS at 127\.1:\d+: TLS failed: SSL handshake error.*hostname mismatch/,
+    );
     assert.match(
       await down(t, Nats.config({ servers: plain.address.servers, ca }, PREFIX)),
       /: it does not offer TLS: write nats:\/\/ in place of tls:\/\/$/,
@@ -333,4 +345,28 @@ test('what others publish: headers, nothing at all, replies, and as much as ther
   assert.equal(bytes, (await one.state()).max);
   client.close();
   await one.stop();
+});
+
+test('on servers of a cluster, what is published after subscription_succeeded arrives', async (t) => {
+  const nats = await backendFor(t, 'nats', { servers: 3 });
+  const nodes = await nodesFor(t, { bus: nats, count: 0 });
+  for (const server of nats.address.servers) await nodes.add({ config: { adapter: { nats: { servers: [server] } } } });
+  await nodes.untilAll(3);
+  const ws = await RawWebSocket.connect(nodes.list[0]);
+  await ws.expect('pusher:connection_established');
+  const agent = new http.Agent({ keepAlive: true });
+  t.after(() => agent.destroy());
+  const one = async (i) => {
+    const channel = `channel-${i}`;
+    const of = (event) => ws.next({ event, channel });
+    ws.send({ event: 'pusher:subscribe', data: { channel } });
+    await of('pusher_internal:subscription_succeeded');
+    await publish(nodes.list[1 + (i % 2)], { name: 'tick', channel, data: String(i) }, { agent });
+    assert.equal((await of('tick')).data, String(i));
+  };
+  const lane = async (first) => {
+    for (let i = first; i < SUBSCRIPTIONS; i += LANES) await one(i);
+  };
+  await Promise.all(Array.from({ length: LANES }, (_, first) => lane(first)));
+  ws.destroy();
 });

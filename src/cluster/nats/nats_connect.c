@@ -29,10 +29,17 @@ static natsStatus set_credentials(natsOptions *options, const struct nats_settin
     return NATS_OK;
 }
 
-static bool tls_file_refused(const char *setting, const char *path, struct error *error) {
+/* The library's own words for the last error of this thread, without its file and line: "(conn.c:733): ". */
+static const char *last_nats_error(natsStatus status) {
     const char *text = nats_GetLastError(NULL);
+    const char *end = text != NULL && text[0] == '(' ? strstr(text, "): ") : NULL;
 
-    return error_set(error, "adapter.nats.tls.%s %s: %s", setting, path, text != NULL ? text : "cannot be used");
+    text = end != NULL ? end + 3 : text;
+    return text != NULL && text[0] != '\0' ? text : natsStatus_GetText(status);
+}
+
+static bool tls_file_refused(const char *setting, const char *path, struct error *error) {
+    return error_set(error, "adapter.nats.tls.%s %s: %s", setting, path, last_nats_error(NATS_SSL_ERROR));
 }
 
 static bool set_tls(natsOptions *options, const struct nats_settings *settings, const char *host, struct error *error) {
@@ -63,10 +70,8 @@ static bool refused_credentials(const struct nats_settings *settings, const stru
 
 static bool connect_failed(natsStatus status, const struct nats_settings *settings, const struct nats_address *address,
                            struct error *error) {
-    const char *text = nats_GetLastError(NULL);
+    const char *text = last_nats_error(status);
 
-    if (text == NULL || text[0] == '\0')
-        text = natsStatus_GetText(status);
     if (status == NATS_CONNECTION_AUTH_FAILED || strcasestr(text, "authorization") != NULL)
         refused_credentials(settings, address, error);
     else if (status == NATS_SSL_ERROR)
