@@ -113,8 +113,8 @@ static void post_count(struct announcements *announcements) {
         webhook_draft_post(&announcements->count_webhook, channel->subscriber_count);
 }
 
-static void begin_announcements(struct announcements *announcements, struct channel_hub *hub, struct channel *channel,
-                                struct worker *worker, const struct app *app) {
+static inline void begin_announcements(struct announcements *announcements, struct channel_hub *hub,
+                                       struct channel *channel, struct worker *worker, const struct app *app) {
     announcements->member = announcements->watch = announcements->count = NULL;
     announcements->worker = worker;
     announcements->hub = hub;
@@ -143,7 +143,7 @@ static void create_count(struct announcements *announcements, const struct app *
                            WEBHOOK_SUBSCRIPTION_COUNT, &(struct webhook_details){.channel = channel_name(channel)});
 }
 
-static void finish_events(struct announcements *announcements) {
+static inline void finish_events(struct announcements *announcements) {
     publication_finish(announcements->member);
     publication_finish(announcements->watch);
     publication_finish(announcements->count);

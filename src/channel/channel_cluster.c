@@ -53,17 +53,13 @@ static size_t structure_bytes(const struct channel_hub *hub) {
 }
 
 size_t channel_cluster_bytes(const struct channel_hub *hub) {
-    return hub->hooks != NULL ? alloc_footprint(structure_bytes(hub) + hub->hooks->memory_bytes) : 0;
+    return alloc_footprint(structure_bytes(hub) + hub->hooks->memory_bytes);
 }
 
 struct channel_cluster *channel_cluster_create(struct channel_hub *hub, struct channel *channel) {
-    struct channel_cluster *cluster;
-    struct held_list *list;
+    struct channel_cluster *cluster = alloc_zero(structure_bytes(hub) + hub->hooks->memory_bytes);
+    struct held_list *list = &hub->held[channel->hash % hub->workers->count];
 
-    if (hub->hooks == NULL)
-        return NULL;
-    cluster = alloc_zero(structure_bytes(hub) + hub->hooks->memory_bytes);
-    list = &hub->held[channel->hash % hub->workers->count];
     cluster->hub = hub;
     cluster->held_list = list;
     cluster->link.channel = channel;

@@ -84,9 +84,9 @@ struct channel_cluster {
 
 /* --- channel_cluster.c --- */
 
-/* The bytes of the structure; 0 without hooks. */
+/* The bytes of the structure, if there are hooks. */
 size_t channel_cluster_bytes(const struct channel_hub *hub);
-/* Makes the structure of a channel that is not in the table yet, and lists it. NULL without hooks. */
+/* Makes the structure of a channel that is not in the table yet, and lists it. With hooks only. */
 struct channel_cluster *channel_cluster_create(struct channel_hub *hub, struct channel *channel);
 /* Takes it off the hub's list: before the table drops its reference. NULL is ignored. */
 void channel_cluster_unlist(struct channel_cluster *cluster);

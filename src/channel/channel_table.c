@@ -43,15 +43,6 @@ static void give_channel(const struct channel *channel) {
                 channel_bytes(channel->name_length, channel->list_count) + more);
 }
 
-/* Gives back the memory of members that only other nodes have: own ones have left before. */
-static void give_remote_members(const struct channel *channel) {
-    uint32_t left = presence_count(&channel->members);
-    const struct presence_member *member;
-
-    member_list_each(channel->members.list, member)
-        budget_give(BUDGET_PRESENCE, channel->slot->budget, presence_member_bytes(member, --left == 0));
-}
-
 void channel_table_destroy(void *memory) {
     struct channel_table *table = memory;
 
@@ -62,7 +53,8 @@ void channel_table_destroy(void *memory) {
             while (channel != NULL) {
                 struct channel *next = channel->next;
                 give_channel(channel);
-                give_remote_members(channel);
+                /* Members of other nodes may be left. */
+                budget_give(BUDGET_PRESENCE, channel->slot->budget, presence_members_bytes(&channel->members));
                 cached_event_unref(channel->cached);
                 channel->cached = NULL;
                 channel_unref(channel);
@@ -128,7 +120,8 @@ static struct channel *channel_create(struct channel_hub *hub, struct app_slot *
     channel->subscribers.lists = channel->lists;
     if (type.kind == CHANNEL_USER)
         channel->watchers.lists = channel->lists + hub->workers->count;
-    channel->cluster = channel_cluster_create(hub, channel);
+    if (hub->hooks != NULL)
+        channel->cluster = channel_cluster_create(hub, channel);
     return channel;
 }
 
@@ -238,7 +231,7 @@ struct channel *channel_find_or_create(struct channel_hub *hub, struct app_slot 
         return channel;
     if (!budget_take(BUDGET_CHANNELS, slot->budget,
                      channel_bytes(name.length, list_count_of(hub, channel_type_of(name))) +
-                         channel_cluster_bytes(hub)))
+                         (hub->hooks != NULL ? channel_cluster_bytes(hub) : 0)))
         return NULL;
     hash = hash_bytes(name);
     table = table_of(slot);

@@ -90,6 +90,14 @@ struct member_list *presence_snapshot(const struct presence_members *members) {
     return members->list;
 }
 
+size_t presence_members_bytes(const struct presence_members *members) {
+    const struct presence_member *member;
+    size_t bytes = 0;
+
+    member_list_each(members->list, member) bytes += presence_member_bytes(member, bytes == 0);
+    return bytes;
+}
+
 void presence_members_dispose(struct presence_members *members) {
     member_list_unref(members->list);
     for (uint32_t i = 0; i < members->bucket_count; i++) {

@@ -112,6 +112,9 @@ static inline uint32_t presence_count(const struct presence_members *members) {
     return members->list != NULL ? members->list->count : 0;
 }
 
+/* The memory of all members in the account. */
+size_t presence_members_bytes(const struct presence_members *members);
+
 /* Drops all members. */
 void presence_members_dispose(struct presence_members *members);
 

@@ -262,6 +262,9 @@ static int tear_down(void **state) {
     channel_hub_destroy(hub);
     atomic_store(&slot->current, NULL);
     app_slot_destroy(slot, channel_table_destroy);
+    budget_settle();
+    assert_int_equal(budget_used(BUDGET_CHANNELS), channels_before);
+    assert_int_equal(budget_used(BUDGET_PRESENCE), presence_before);
     harness_destroy(&workers);
     return 0;
 }
@@ -814,6 +817,16 @@ static void many_members_come_and_go_over_several_turns(void **state) {
     assert_no_memory_is_held();
 }
 
+/* A server ends while other nodes have members: the account is empty all the same (tear_down). */
+static void the_end_gives_back_what_other_nodes_have(void **state) {
+    (void)state;
+    hear(CHANNEL_X);
+    assert_changes(1, 0, 1, true, "1");
+    assert_changes(2, 0, 1, true, "2");
+    hear("chat");
+    assert_int_equal(channel_remote_count(hub, slot, worker_of("chat"), SLICE("chat"), 1, 3, 5), REMOTE_DONE);
+}
+
 /* --- the own set --- */
 
 static void assert_changed(unsigned count, const char *member, bool added, uint64_t before, bool empty) {
@@ -1120,6 +1133,7 @@ int main(void) {
         TEST(the_earliest_user_info_is_told),
         TEST(a_node_that_is_gone_takes_all_along),
         TEST(many_members_come_and_go_over_several_turns),
+        TEST(the_end_gives_back_what_other_nodes_have),
         TEST(own_changes_form_a_chain),
         TEST(a_channel_without_state_has_no_changes),
         TEST(the_own_set_is_read_in_parts),
