@@ -1,0 +1,317 @@
+#include <string.h>
+
+#include "cluster/roster_internal.h"
+
+/* What one call visits, in channels and their users: less than a millisecond. */
+#define WALK_UNITS 500
+
+static const struct slice nobody = SLICE_INIT("");
+
+/* --- the order of nodes for a channel --- */
+
+/* A mix of 64 bits in which each bit of the result depends on all bits (the finaliser of SplitMix64). Part of the
+ * protocol, with node_rank. */
+static uint64_t mix_bits(uint64_t bits) {
+    bits = (bits ^ bits >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    bits = (bits ^ bits >> 27) * UINT64_C(0x94d049bb133111eb);
+    return bits ^ bits >> 31;
+}
+
+static uint64_t node_rank(uint64_t rank_hash, struct node_id id) {
+    return mix_bits(rank_hash ^ mix_bits(id.high ^ mix_bits(id.low)));
+}
+
+/* The first and the second of the nodes for a channel. */
+static void rank_nodes(uint64_t rank_hash, uint64_t alive, const struct node_id ids[ROSTER_NODES], unsigned ranks[2]) {
+    uint64_t first = 0, second = 0;
+    unsigned sender = NO_NODE, deputy = NO_NODE;
+
+    for (unsigned node = 0; node < ROSTER_NODES; node++) {
+        uint64_t rank;
+
+        if ((alive >> node & 1) == 0)
+            continue;
+        rank = node_rank(rank_hash, ids[node]);
+        if (sender == NO_NODE || rank > first) {
+            second = first;
+            deputy = sender;
+            first = rank;
+            sender = node;
+        } else if (deputy == NO_NODE || rank > second) {
+            second = rank;
+            deputy = node;
+        }
+    }
+    ranks[0] = sender;
+    ranks[1] = deputy;
+}
+
+void roster_rank(const struct roster *roster, struct roster_channel *channel) {
+    unsigned ranks[2];
+
+    rank_nodes(channel->rank_hash, roster->alive, roster->ids, ranks);
+    channel->sender = (uint8_t)ranks[0];
+    channel->deputy = (uint8_t)ranks[1];
+}
+
+bool roster_was_sender(const struct roster *roster, const struct roster_channel *channel) {
+    unsigned ranks[2];
+
+    rank_nodes(channel->rank_hash, roster->alive_before, roster->ids_before, ranks);
+    return ranks[0] == 0;
+}
+
+/* --- telling --- */
+
+static bool is_here(const struct roster_user *user) {
+    return user != NULL && (user->nodes & 1) != 0;
+}
+
+static bool has_own_part(const struct roster_channel *channel) {
+    const struct roster_report *own = roster_find_report(channel, 0);
+
+    if ((own != NULL && own->count != 0) || is_here(channel->occupied))
+        return true;
+    for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
+        if (is_here(container_of(at, struct roster_user, in_channel)))
+            return true;
+    return false;
+}
+
+/* All that this node itself has of the channel. */
+static void say_own_part(struct roster *roster, unsigned node, const struct roster_channel *channel) {
+    const struct roster_report *own = roster_find_report(channel, 0);
+
+    roster_say(roster, node, channel, ROSTER_SET, nobody, is_here(channel->occupied) ? 1 : 0);
+    for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
+        const struct roster_user *user = container_of(at, struct roster_user, in_channel);
+
+        if (is_here(user))
+            roster_say(roster, node, channel, ROSTER_MEMBER, roster_user_id(user), 0);
+    }
+    roster_say(roster, node, channel, ROSTER_SET_END, nobody, 0);
+    if (own != NULL)
+        roster_say(roster, node, channel, ROSTER_COUNT, nobody, own->count);
+}
+
+/* What a node is to know that was just said that it is told everything. */
+static void tell_everything(struct roster *roster, const struct roster_channel *channel, unsigned node,
+                            uint64_t now_ms) {
+    if (channel->sender != node && channel->deputy != node)
+        return;
+    if (has_own_part(channel))
+        say_own_part(roster, node, channel);
+    if (channel->sender == 0 && channel->settled)
+        roster_say_all_told(roster, node, channel, now_ms);
+}
+
+/* --- nodes that are gone, and new senders --- */
+
+/* Takes the nodes of the mask out of the channel. */
+static void forget_nodes(struct roster *roster, struct roster_channel *channel, uint64_t nodes, uint64_t now_ms) {
+    struct list *next;
+
+    for (unsigned node = 1; node < ROSTER_NODES; node++)
+        if ((nodes >> node & 1) != 0)
+            roster_drop_report(channel, node);
+    for (struct list *at = channel->users.next; at != &channel->users; at = next) {
+        struct roster_user *user = container_of(at, struct roster_user, in_channel);
+
+        next = at->next;
+        if ((user->nodes & nodes) != 0)
+            roster_drop_node(roster, user, nodes, now_ms);
+    }
+    if (channel->occupied != NULL && (channel->occupied->nodes & nodes) != 0)
+        roster_drop_node(roster, channel->occupied, nodes, now_ms);
+    roster_weigh_count(roster, channel);
+}
+
+/* The nodes of the mask whose report is older than their last ROSTER_ALL. */
+static uint64_t old_nodes(const struct roster *roster, const struct roster_channel *channel, uint64_t nodes) {
+    uint64_t old = nodes;
+
+    for (unsigned i = 0; i < channel->report_count; i++)
+        if (channel->reports[i].epoch == roster->epochs[channel->reports[i].node])
+            old &= ~(UINT64_C(1) << channel->reports[i].node);
+    return old;
+}
+
+/* This node is neither sender nor deputy any more: it keeps its own part only. */
+static void keep_own_part(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
+    struct list *next;
+
+    channel->settled = true;
+    channel->told_count = 0;
+    heap_unlink(&roster->settles, &channel->settles);
+    for (struct list *at = channel->users.next; at != &channel->users; at = next) {
+        struct roster_user *user = container_of(at, struct roster_user, in_channel);
+
+        next = at->next;
+        user->told = user->known = false;
+        heap_unlink(&roster->graces, &user->grace);
+        roster_drop_node(roster, user, ~UINT64_C(1), now_ms);
+    }
+    if (channel->occupied != NULL) {
+        channel->occupied->told = channel->occupied->known = false;
+        heap_unlink(&roster->graces, &channel->occupied->grace);
+        roster_drop_node(roster, channel->occupied, ~UINT64_C(1), now_ms);
+    }
+    while (channel->report_count > 1 || (channel->report_count == 1 && channel->reports[0].node != 0))
+        roster_drop_report(channel, channel->reports[channel->reports[0].node == 0 ? 1 : 0].node);
+}
+
+/* The part that this node has, to those who have not known it. */
+static void tell_new_ranks(struct roster *roster, struct roster_channel *channel, unsigned sender, unsigned deputy) {
+    if (!has_own_part(channel))
+        return;
+    if (channel->sender != 0 && channel->sender != NO_NODE && channel->sender != sender && channel->sender != deputy)
+        say_own_part(roster, channel->sender, channel);
+    if (channel->deputy != 0 && channel->deputy != NO_NODE && channel->deputy != sender && channel->deputy != deputy)
+        say_own_part(roster, channel->deputy, channel);
+}
+
+static void become_sender(struct roster *roster, struct roster_channel *channel, unsigned before, uint64_t now_ms) {
+    bool before_lives = before < ROSTER_NODES && (roster->alive >> before & 1) != 0;
+
+    if (!before_lives && channel->settled)
+        roster_settle(roster, channel, now_ms); /* this node was the deputy */
+    else if (channel->settles.place == 0)
+        roster_settle_later(roster, channel, now_ms);
+}
+
+/* Decides anew who sends the events of the channel, and tells those who did not know of it. */
+static void rank_again(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
+    unsigned sender = channel->sender, deputy = channel->deputy;
+
+    channel->telling = false;
+    roster_rank(roster, channel);
+    tell_new_ranks(roster, channel, sender, deputy);
+    if (sender == 0 && channel->settled) {
+        if (channel->sender != 0)
+            roster_say_all_told(roster, channel->sender, channel, now_ms);
+        if (channel->deputy != deputy)
+            roster_say_all_told(roster, channel->deputy, channel, now_ms);
+    }
+    if (roster->leaving)
+        return;
+    if (channel->sender == 0 && sender != 0)
+        become_sender(roster, channel, sender, now_ms);
+    else if (channel->deputy == 0 && sender != 0 && deputy != 0)
+        channel->settled = false; /* until the sender says what it has told */
+    if (channel->sender != 0 && channel->deputy != 0)
+        keep_own_part(roster, channel, now_ms);
+}
+
+/* --- the walk --- */
+
+static bool walk_is_empty(const struct roster_walk *walk) {
+    return !walk->ranks && !walk->away && (walk->forget | walk->forget_old | walk->tell) == 0;
+}
+
+void roster_want_walk(struct roster *roster, const struct roster_walk *walk) {
+    struct roster_walk *next = &roster->next_walk;
+
+    next->away = next->away || walk->away;
+    next->ranks = next->ranks || walk->ranks;
+    next->forget |= walk->forget;
+    next->forget_old |= walk->forget_old;
+    next->tell |= walk->tell;
+}
+
+/* Items that are about no channel, to each node that is told everything. */
+static void say_about_all(struct roster *roster, enum roster_item_type type) {
+    for (unsigned node = 1; node < ROSTER_NODES; node++)
+        if ((roster->walk.tell >> node & 1) != 0)
+            roster->hooks.say(roster->hooks.context, node, &(struct roster_item){.type = type});
+}
+
+/* The other nodes will tell all that they have, and the sender what was told. */
+static void forget_told_of(struct roster *roster, struct roster_channel *channel) {
+    channel->sender = channel->deputy = NO_NODE;
+    channel->settled = false;
+    for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
+        struct roster_user *user = container_of(at, struct roster_user, in_channel);
+
+        heap_unlink(&roster->graces, &user->grace);
+        user->told = false;
+        user->known = is_here(user);
+    }
+    if (channel->occupied != NULL) {
+        heap_unlink(&roster->graces, &channel->occupied->grace);
+        channel->occupied->told = false;
+        channel->occupied->known = is_here(channel->occupied);
+    }
+}
+
+static void visit_channel(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
+    const struct roster_walk *walk = &roster->walk;
+    uint64_t forget = walk->forget;
+
+    if (walk->away)
+        forget_told_of(roster, channel);
+    if (walk->forget_old != 0)
+        forget |= old_nodes(roster, channel, walk->forget_old);
+    if (forget != 0)
+        forget_nodes(roster, channel, forget, now_ms);
+    if (walk->ranks)
+        rank_again(roster, channel, now_ms);
+    for (unsigned node = 1; walk->tell != 0 && node < ROSTER_NODES; node++)
+        if ((walk->tell >> node & 1) != 0)
+            tell_everything(roster, channel, node, now_ms);
+    roster_free_unused(roster, channel);
+}
+
+static void begin_walk(struct roster *roster) {
+    roster->walk = roster->next_walk;
+    roster->next_walk = (struct roster_walk){0};
+    roster->walk.tell &= roster->alive;
+    roster->at = roster->all.next;
+    say_about_all(roster, ROSTER_ALL);
+}
+
+bool roster_walk_on(struct roster *roster, uint64_t now_ms) {
+    if (roster->at == NULL && walk_is_empty(&roster->next_walk))
+        return false;
+    if (roster->at == NULL)
+        begin_walk(roster);
+    for (unsigned units = 0; units < WALK_UNITS && roster->at != &roster->all;) {
+        struct roster_channel *channel = container_of(roster->at, struct roster_channel, in_all);
+
+        roster->at = roster->at->next;
+        units += 1 + channel->user_count;
+        visit_channel(roster, channel, now_ms);
+    }
+    if (roster->at == &roster->all) {
+        say_about_all(roster, ROSTER_ALL_END);
+        roster->at = NULL;
+        roster->away = roster->away && !roster->walk.away;
+    }
+    return roster->at != NULL || !walk_is_empty(&roster->next_walk);
+}
+
+void roster_set_nodes(struct roster *roster, uint64_t alive, const struct node_id ids[ROSTER_NODES], uint64_t forget,
+                      uint64_t now_ms) {
+    forget |= roster->alive & ~alive;
+    if ((alive | roster->alive) != 1)
+        roster->changed_ms = now_ms;
+    /* A process that has just started was the sender of nothing. */
+    roster->alive_before = roster->away || (roster->alive == 1 && roster->channels.count == 0) ? 0 : roster->alive;
+    memcpy(roster->ids_before, roster->ids, sizeof roster->ids);
+    roster->alive = alive | 1;
+    for (unsigned node = 0; node < ROSTER_NODES; node++)
+        if ((roster->alive >> node & 1) != 0)
+            roster->ids[node] = ids[node];
+    roster_want_walk(roster, &(struct roster_walk){.ranks = true, .forget = forget & ~UINT64_C(1)});
+}
+
+void roster_tell_all(struct roster *roster, uint64_t nodes, uint64_t now_ms) {
+    (void)now_ms;
+    roster_want_walk(roster, &(struct roster_walk){.tell = nodes & ~UINT64_C(1)});
+}
+
+void roster_was_away(struct roster *roster, uint64_t now_ms) {
+    roster->away = true;
+    roster->alive_before = 0;
+    roster->changed_ms = now_ms;
+    roster_want_walk(roster, &(struct roster_walk){.away = true, .ranks = true, .forget = ~UINT64_C(1)});
+}

@@ -1,0 +1,440 @@
+/* The roster: several nodes that talk over links which lose messages, against a model of what webhooks are told. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/hash.h"
+#include "cluster/roster.h"
+
+#define NODES 4
+#define CHANNELS 6
+#define USERS 8
+#define TEXT_MAX 24
+
+static const struct slice app = SLICE_INIT("app");
+
+/* An item on its way; texts are copied. */
+struct parcel {
+    struct parcel *next;
+    struct roster_item item;
+    char channel[TEXT_MAX], user[TEXT_MAX];
+};
+
+/* From one node to another, in order. After a loss nothing arrives until everything was said anew. */
+struct way {
+    struct parcel *first, **last;
+    bool lost;
+};
+
+struct world;
+
+struct peer {
+    struct world *world;
+    unsigned place;
+    struct roster *roster;
+    struct node_id id;
+    bool alive;
+    bool there[CHANNELS][USERS];
+    unsigned connections[CHANNELS]; /* users of it */
+};
+
+struct world {
+    struct peer peers[NODES];
+    struct way ways[NODES][NODES];
+    uint64_t now_ms;
+    /* What webhooks were told last. */
+    bool told[CHANNELS][USERS], told_occupied[CHANNELS];
+    uint32_t told_count[CHANNELS];
+    unsigned events, doubles;
+    bool strict; /* a double is an error at once */
+};
+
+/* A node numbers the others in its own order: 0 is itself. */
+static unsigned number_of(unsigned self, unsigned other) {
+    return other == self ? 0 : other < self ? other + 1 : other;
+}
+
+static unsigned place_of(unsigned self, unsigned number) {
+    return number == 0 ? self : number <= self ? number - 1 : number;
+}
+
+static void keep_text(struct slice *text, char copy[TEXT_MAX]) {
+    memcpy(copy, text->data != NULL ? text->data : "", text->length);
+    text->data = copy;
+}
+
+static void send_parcel(void *context, unsigned node, const struct roster_item *item) {
+    struct peer *peer = context;
+    struct way *way = &peer->world->ways[peer->place][place_of(peer->place, node)];
+    struct parcel *parcel = alloc_zero(sizeof *parcel);
+
+    parcel->item = *item;
+    parcel->item.app = app;
+    keep_text(&parcel->item.channel, parcel->channel);
+    keep_text(&parcel->item.user, parcel->user);
+    *way->last = parcel;
+    way->last = &parcel->next;
+}
+
+static unsigned number_in(struct slice text, size_t skip) {
+    return (unsigned)strtoul(text.data + skip, NULL, 10);
+}
+
+static void note_told(struct world *world, bool *told, bool there) {
+    world->doubles += *told == there;
+    if (world->strict)
+        assert_int_not_equal(*told, there);
+    *told = there;
+}
+
+static void hear_event(void *context, const struct roster_event *event) {
+    struct peer *peer = context;
+    struct world *world = peer->world;
+    char name[TEXT_MAX] = "", user[TEXT_MAX] = "";
+    unsigned channel;
+
+    memcpy(name, event->channel.data, event->channel.length);
+    memcpy(user, event->user.length != 0 ? event->user.data : "", event->user.length);
+    channel = number_in((struct slice){name, TEXT_MAX}, 1);
+    world->events++;
+    switch (event->kind) {
+    case ROSTER_OCCUPIED:
+    case ROSTER_VACATED:
+        note_told(world, &world->told_occupied[channel], event->kind == ROSTER_OCCUPIED);
+        break;
+    case ROSTER_JOINED:
+    case ROSTER_LEFT:
+        note_told(world, &world->told[channel][number_in((struct slice){user, TEXT_MAX}, 1)],
+                  event->kind == ROSTER_JOINED);
+        break;
+    case ROSTER_COUNTED:
+        world->told_count[channel] = event->count;
+        break;
+    }
+}
+
+static void clear_way(struct way *way) {
+    while (way->first != NULL) {
+        struct parcel *next = way->first->next;
+        free(way->first);
+        way->first = next;
+    }
+    way->last = &way->first;
+    way->lost = false;
+}
+
+/* Every live node learns which there are. */
+static void tell_nodes(struct world *world, uint64_t forget_places) {
+    for (unsigned self = 0; self < NODES; self++) {
+        struct node_id ids[ROSTER_NODES] = {0};
+        uint64_t alive = 0, forget = 0;
+
+        for (unsigned place = 0; place < NODES; place++) {
+            ids[number_of(self, place)] = world->peers[place].id;
+            alive |= (uint64_t)world->peers[place].alive << number_of(self, place);
+            forget |= (forget_places >> place & 1) << number_of(self, place);
+        }
+        if (world->peers[self].alive)
+            roster_set_nodes(world->peers[self].roster, alive, ids, forget & ~UINT64_C(1), world->now_ms);
+    }
+}
+
+static void start_peer(struct world *world, unsigned place) {
+    static uint64_t run;
+    struct peer *peer = &world->peers[place];
+    const struct roster_hooks hooks = {send_parcel, hear_event, peer};
+
+    *peer = (struct peer){.world = world, .place = place, .alive = true, .id = {hash_bytes(app) + ++run, run}};
+    peer->roster = roster_create(&hooks);
+}
+
+static void stop_peer(struct world *world, unsigned place) {
+    for (unsigned other = 0; other < NODES; other++) {
+        clear_way(&world->ways[place][other]);
+        clear_way(&world->ways[other][place]);
+    }
+    roster_destroy(world->peers[place].roster);
+    world->peers[place] = (struct peer){.world = world, .place = place};
+}
+
+static struct world *world_create(unsigned peers) {
+    struct world *world = alloc_zero(sizeof *world);
+
+    world->now_ms = 1000000;
+    for (unsigned from = 0; from < NODES; from++)
+        for (unsigned to = 0; to < NODES; to++)
+            world->ways[from][to].last = &world->ways[from][to].first;
+    for (unsigned place = 0; place < peers; place++)
+        start_peer(world, place);
+    tell_nodes(world, 0);
+    return world;
+}
+
+static void world_destroy(struct world *world) {
+    for (unsigned place = 0; place < NODES; place++)
+        if (world->peers[place].alive)
+            stop_peer(world, place);
+    free(world);
+}
+
+static void arrive(struct world *world, unsigned from, unsigned to) {
+    struct way *way = &world->ways[from][to];
+    struct parcel *parcel = way->first;
+
+    way->first = parcel->next;
+    if (way->first == NULL)
+        way->last = &way->first;
+    if (way->lost && parcel->item.type == ROSTER_ALL)
+        way->lost = false;
+    if (!way->lost && world->peers[to].alive)
+        roster_take(world->peers[to].roster, number_of(to, from), &parcel->item, world->now_ms);
+    free(parcel);
+}
+
+/* Lets time pass: everything that is under way arrives, in any order between two ways. */
+static void pass_time(struct world *world, uint64_t ms) {
+    for (uint64_t end = world->now_ms + ms; world->now_ms < end; world->now_ms += 10) {
+        for (unsigned place = 0; place < NODES; place++)
+            if (world->peers[place].alive)
+                while (roster_run(world->peers[place].roster, world->now_ms) <= world->now_ms)
+                    continue;
+        for (unsigned from = 0; from < NODES; from++)
+            for (unsigned to = 0; to < NODES; to++)
+                while (world->ways[from][to].first != NULL && rand() % 8 != 0)
+                    arrive(world, from, to);
+    }
+}
+
+static void change(struct world *world, unsigned place, unsigned channel, unsigned user, bool there) {
+    struct peer *peer = &world->peers[place];
+    char name[TEXT_MAX], id[TEXT_MAX];
+
+    if (!peer->alive || peer->there[channel][user] == there)
+        return;
+    snprintf(name, sizeof name, "c%u", channel);
+    snprintf(id, sizeof id, "u%u", user);
+    peer->there[channel][user] = there;
+    if (there && peer->connections[channel]++ == 0)
+        roster_own_change(peer->roster, app, slice_of(name), SLICE(""), true, world->now_ms);
+    roster_own_change(peer->roster, app, slice_of(name), slice_of(id), there, world->now_ms);
+    if (!there && --peer->connections[channel] == 0)
+        roster_own_change(peer->roster, app, slice_of(name), SLICE(""), false, world->now_ms);
+    roster_own_count(peer->roster, app, slice_of(name), peer->connections[channel], world->now_ms);
+}
+
+static void check_told(const struct world *world) {
+    for (unsigned channel = 0; channel < CHANNELS; channel++) {
+        uint32_t count = 0;
+
+        for (unsigned user = 0; user < USERS; user++) {
+            bool there = false;
+
+            for (unsigned place = 0; place < NODES; place++)
+                there = there || world->peers[place].there[channel][user];
+            assert_int_equal(world->told[channel][user], there);
+        }
+        for (unsigned place = 0; place < NODES; place++)
+            count += world->peers[place].connections[channel];
+        assert_int_equal(world->told_occupied[channel], count != 0);
+        assert_int_equal(world->told_count[channel], count);
+    }
+}
+
+static void change_at_random(struct world *world, unsigned changes, unsigned step_ms) {
+    for (unsigned i = 0; i < changes; i++) {
+        change(world, (unsigned)rand() % NODES, (unsigned)rand() % CHANNELS, (unsigned)rand() % USERS, rand() % 2 == 0);
+        if (step_ms != 0 && rand() % 4 == 0)
+            pass_time(world, (uint64_t)rand() % step_ms * 10);
+    }
+}
+
+static void test_a_node_alone_tells_who_comes_and_leaves(void **state) {
+    struct world *world = world_create(1);
+
+    (void)state;
+    world->strict = true;
+    change(world, 0, 1, 1, true);
+    assert_true(world->told[1][1] && world->told_occupied[1]);
+    assert_int_equal(world->events, 3); /* with the count */
+    change(world, 0, 1, 1, false);
+    pass_time(world, 2900);
+    assert_true(world->told[1][1]);
+    change(world, 0, 1, 1, true); /* back within the grace: nothing is told */
+    pass_time(world, 5000);
+    assert_int_equal(world->events, 5);
+    change(world, 0, 1, 1, false);
+    pass_time(world, 3100);
+    check_told(world);
+    world_destroy(world);
+}
+
+static void test_events_come_once_from_several_nodes(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 20; seed++) {
+        struct world *world = world_create(NODES);
+
+        srand(seed);
+        pass_time(world, 2000);
+        world->strict = true;
+        change_at_random(world, 400, 30);
+        pass_time(world, 5000);
+        check_told(world);
+        assert_true(world->events > 50);
+        world_destroy(world);
+    }
+}
+
+static void test_nodes_that_come_and_leave_cause_no_event_of_their_own(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 40; seed++) {
+        struct world *world = world_create(2);
+
+        srand(seed);
+        pass_time(world, 1500); /* what happens before a new sender is settled may be lost */
+        world->strict = true;
+        for (unsigned round = 0; round < 6; round++) {
+            unsigned place = 2 + (unsigned)rand() % 2;
+
+            change_at_random(world, 60, 10);
+            pass_time(world, 300);
+            if (!world->peers[place].alive) {
+                start_peer(world, place);
+                tell_nodes(world, UINT64_C(1) << place);
+            } else {
+                for (unsigned channel = 0; channel < CHANNELS; channel++)
+                    for (unsigned user = 0; user < USERS; user++)
+                        change(world, place, channel, user, false);
+                while (roster_leave(world->peers[place].roster, world->now_ms))
+                    continue;
+                pass_time(world, 500); /* all of it arrives */
+                stop_peer(world, place);
+                tell_nodes(world, UINT64_C(1) << place);
+            }
+            pass_time(world, 1500);
+        }
+        pass_time(world, 6000);
+        check_told(world);
+        world_destroy(world);
+    }
+}
+
+static void test_what_a_dead_node_had_is_told_as_gone_once(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 40; seed++) {
+        struct world *world = world_create(3);
+        unsigned place = seed % 3;
+
+        srand(seed);
+        pass_time(world, 1500);
+        world->strict = true;
+        change_at_random(world, 200, 10);
+        pass_time(world, 5000); /* what a dying node has not told may be lost: here it has told all */
+        check_told(world);
+        stop_peer(world, place);
+        tell_nodes(world, UINT64_C(1) << place);
+        pass_time(world, 5000);
+        check_told(world);
+        change_at_random(world, 100, 10);
+        pass_time(world, 5000);
+        check_told(world);
+        world_destroy(world);
+    }
+}
+
+/* Breaks a way for a while: what was on it is gone. Then everything is said anew, as after a gap in the numbers. */
+static void lose(struct world *world, unsigned from, unsigned to) {
+    clear_way(&world->ways[from][to]);
+    world->ways[from][to].lost = true;
+}
+
+static void test_a_loss_is_mended_when_all_is_said_anew(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 40; seed++) {
+        struct world *world = world_create(3);
+
+        srand(seed);
+        pass_time(world, 12000); /* from then on a channel that was not known is a new one */
+        for (unsigned round = 0; round < 4; round++) {
+            unsigned from = (unsigned)rand() % 3, to = (from + 1 + (unsigned)rand() % 2) % 3;
+
+            change_at_random(world, 50, 10);
+            lose(world, from, to);
+            change_at_random(world, 50, 10);
+            roster_tell_all(world->peers[from].roster, UINT64_C(1) << number_of(from, to), world->now_ms);
+            pass_time(world, 100);
+        }
+        pass_time(world, 6000);
+        check_told(world);
+        assert_int_equal(world->doubles, 0);
+        world_destroy(world);
+    }
+}
+
+static void test_a_node_that_was_away_learns_what_was_told_meanwhile(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 40; seed++) {
+        struct world *world = world_create(3);
+        unsigned place = seed % 3;
+        struct peer *peer = &world->peers[place];
+
+        srand(seed);
+        pass_time(world, 1500);
+        world->strict = true;
+        change_at_random(world, 150, 10);
+        pass_time(world, 5000);
+        /* The others have declared it dead, and it takes no message. */
+        peer->alive = false;
+        for (unsigned other = 0; other < NODES; other++) {
+            clear_way(&world->ways[place][other]);
+            clear_way(&world->ways[other][place]);
+        }
+        tell_nodes(world, UINT64_C(1) << place);
+        change_at_random(world, 100, 10);
+        pass_time(world, 10000);
+        /* It returns under another id. */
+        peer->alive = true;
+        peer->id.high++;
+        roster_was_away(peer->roster, world->now_ms);
+        tell_nodes(world, UINT64_C(1) << place);
+        pass_time(world, 6000);
+        check_told(world);
+        change_at_random(world, 100, 10);
+        pass_time(world, 6000);
+        check_told(world);
+        world_destroy(world);
+    }
+}
+
+static void test_without_other_nodes_leaving_tells_what_is_in_its_grace(void **state) {
+    struct world *world = world_create(1);
+
+    (void)state;
+    change(world, 0, 0, 0, true);
+    change(world, 0, 0, 0, false);
+    while (roster_leave(world->peers[0].roster, world->now_ms))
+        continue;
+    check_told(world);
+    world_destroy(world);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_node_alone_tells_who_comes_and_leaves),
+        cmocka_unit_test(test_events_come_once_from_several_nodes),
+        cmocka_unit_test(test_nodes_that_come_and_leave_cause_no_event_of_their_own),
+        cmocka_unit_test(test_what_a_dead_node_had_is_told_as_gone_once),
+        cmocka_unit_test(test_a_loss_is_mended_when_all_is_said_anew),
+        cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
+        cmocka_unit_test(test_without_other_nodes_leaving_tells_what_is_in_its_grace),
+    };
+
+    hash_seed();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
