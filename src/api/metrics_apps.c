@@ -71,15 +71,6 @@ static const struct app_family families[] = {
      OFFSET(refusals), "reason", refusal_names, REFUSAL_COUNT},
 };
 
-/* There is no cluster: dashboards find its metrics at zero. */
-static const char *const adapter_families[][2] = {
-    {"horizontal_adapter_resolved_promises", "Requests to other nodes that were answered."},
-    {"horizontal_adapter_uncomplete_promises", "Requests to other nodes that were not answered in time."},
-    {"horizontal_adapter_sent_requests", "Requests sent to other nodes."},
-    {"horizontal_adapter_received_requests", "Requests received from other nodes."},
-    {"horizontal_adapter_received_responses", "Answers received from other nodes."},
-};
-
 static void add_up(uint64_t *totals, const void *counters, size_t count) {
     const struct counter *each = counters;
 
@@ -188,20 +179,6 @@ static void append_counters(struct metrics_page *page, const struct totals *tota
     }
 }
 
-static void append_adapter(struct metrics_page *page, const struct totals *totals) {
-    const uint64_t nothing = 0;
-
-    for (size_t at = 0; at < sizeof adapter_families / sizeof adapter_families[0]; at++) {
-        metrics_family(page, adapter_families[at][0], "counter", adapter_families[at][1]);
-        for (size_t i = 0; i < totals->count; i++)
-            metrics_sample(page, buffer_slice(&totals->apps[i].labels), 0);
-    }
-    metrics_family(page, "horizontal_adapter_resolve_time", "histogram",
-                   "How long requests to other nodes took, in milliseconds.");
-    for (size_t i = 0; i < totals->count; i++)
-        metrics_histogram(page, buffer_slice(&totals->apps[i].labels), NULL, &nothing, 1, 0, 1);
-}
-
 /* Only the series with values: an app has twenty. */
 static void append_latency_of(struct metrics_page *page, struct app_totals *app) {
     const uint64_t *series = app->latency;
@@ -232,7 +209,6 @@ void metrics_append_apps(struct metrics_page *page, const struct api *api) {
     append_gauges(page, &totals);
     append_app_memory(page, &totals);
     append_counters(page, &totals);
-    append_adapter(page, &totals);
     metrics_family(page, "broadcast_latency_ms", "histogram",
                    "Milliseconds from publishing an event to handing it to the connections of a worker.");
     for (size_t i = 0; i < totals.count; i++) {

@@ -1,4 +1,4 @@
-/* Metrics of the cluster; absent with the adapter `local`. */
+/* Metrics of the cluster; with the adapter `local` only those of the family are there. */
 #include "api/metrics.h"
 #include "cluster/cluster.h"
 
@@ -31,19 +31,64 @@ static void append_dropped(struct metrics_page *page, const struct cluster_metri
         page, "cluster_messages_dropped_total", "counter",
         "Messages of other nodes that were dropped: they do not parse (malformed), are of an unknown kind or "
         "version (skipped), or come from a node that is not known, dead or departed (sender). Messages of "
-        "this node that could not be sent (unsent).");
+        "this node that could not be sent (unsent). Events of this node that had no room while they waited (full) or "
+        "waited for too long (expired), and events of other nodes while this one was too far behind (behind) or that "
+        "came on the subject of another channel (subject).");
     metrics_sample_of(page, labels, "reason", "malformed", metrics->malformed);
     metrics_sample_of(page, labels, "reason", "skipped", metrics->skipped);
     metrics_sample_of(page, labels, "reason", "sender", metrics->dropped);
     metrics_sample_of(page, labels, "reason", "unsent", metrics->unsent);
+    metrics_sample_of(page, labels, "reason", "full", metrics->publisher.dropped);
+    metrics_sample_of(page, labels, "reason", "expired", metrics->publisher.expired);
+    metrics_sample_of(page, labels, "reason", "behind", metrics->incoming.dropped);
+    metrics_sample_of(page, labels, "reason", "subject", metrics->incoming.foreign);
+}
+
+/* The metrics of the family: dashboards find them at zero if there is no cluster. */
+static void append_adapter(struct metrics_page *page, const struct cluster_metrics *metrics, struct slice labels) {
+    const struct {
+        const char *name, *help;
+        uint64_t value;
+    } families[] = {
+        {"horizontal_adapter_resolved_promises", "Requests to other nodes that a node answered.", metrics->answered},
+        {"horizontal_adapter_uncomplete_promises", "Requests to other nodes that a node did not answer in time.",
+         metrics->unanswered},
+        {"horizontal_adapter_sent_requests", "Requests sent to other nodes.", metrics->requests_sent},
+        {"horizontal_adapter_received_requests", "Requests received from other nodes.", metrics->requests_received},
+        {"horizontal_adapter_received_responses", "Answers received from other nodes.", metrics->responses_received},
+    };
+
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        metrics_family(page, families[i].name, "counter", families[i].help);
+        metrics_sample(page, labels, families[i].value);
+    }
+    metrics_family(page, "horizontal_adapter_resolve_time", "histogram",
+                   "How long requests to other nodes took, in milliseconds.");
+    metrics_histogram(page, labels, NULL, &metrics->answered, 1, metrics->answered_us, 1e3);
+}
+
+static void append_waiting(struct metrics_page *page, const struct cluster_metrics *metrics, struct slice labels) {
+    metrics_family(page, "cluster_waiting_messages", "gauge",
+                   "Messages that wait until the message system between nodes takes them.");
+    metrics_sample(page, labels, metrics->publisher.waiting);
+    metrics_family(page, "cluster_waiting_bytes", "gauge", "Bytes of these messages.");
+    metrics_sample(page, labels, metrics->publisher.waiting_bytes);
+    metrics_family(page, "cluster_gaps_total", "counter",
+                   "Sets of other nodes of which something was missing, so that they were asked for.");
+    metrics_sample(page, labels, metrics->gaps);
+    metrics_family(page, "cluster_state_bytes_total", "counter",
+                   "Bytes of the answers to other nodes that asked for the state of channels.");
+    metrics_sample(page, labels, metrics->state_bytes);
 }
 
 void metrics_append_cluster(struct metrics_page *page, const struct api *api, struct slice labels) {
-    struct cluster_metrics metrics;
+    struct cluster_metrics metrics = {0};
 
+    if (api->cluster != NULL)
+        cluster_read_metrics(api->cluster, &metrics);
+    append_adapter(page, &metrics, labels);
     if (api->cluster == NULL)
         return;
-    cluster_read_metrics(api->cluster, &metrics);
     metrics_family(page, "cluster_nodes_alive", "gauge", "Nodes that are alive, with this one.");
     metrics_sample(page, labels, metrics.alive);
     metrics_family(page, "cluster_bus_up", "gauge", "1 if the message system between nodes can be reached.");
@@ -59,4 +104,5 @@ void metrics_append_cluster(struct metrics_page *page, const struct api *api, st
     metrics_fraction(page, labels, (double)metrics.longest_turn_us / 1e6);
     append_kinds(page, &metrics, labels);
     append_dropped(page, &metrics, labels);
+    append_waiting(page, &metrics, labels);
 }

@@ -30,6 +30,7 @@ struct cluster {
     struct publisher *publisher;
     struct incoming *incoming;
     struct quotas *quotas;
+    struct state *state;
     struct app_changes_part *app_changes;
     struct loop_message start_message, leave_message;
     struct loop_timer listen_timer, leave_timer;
@@ -84,7 +85,7 @@ static void create_parts(struct cluster *cluster, struct slice address) {
     cluster->incoming = incoming_create(&cluster->core);
     cluster->quotas = quotas_create(&cluster->core);
     cluster->app_changes = app_changes_create(&cluster->core, cluster->publisher);
-    state_create(&cluster->core);
+    cluster->state = state_create(&cluster->core);
     cluster_core_add_part(&cluster->core, &own);
 }
 
@@ -264,6 +265,24 @@ void cluster_app_changed(struct cluster *cluster, struct slice id, struct slice 
         app_changes_note(cluster->app_changes, id, old_key, new_key, meant);
 }
 
+static void add_up_questions(const struct cluster *cluster, struct cluster_metrics *metrics) {
+    static const enum message_kind requests[] = {MESSAGE_STATE_REQUEST, MESSAGE_GAP_REQUEST, MESSAGE_API_REQUEST};
+    static const enum message_kind responses[] = {MESSAGE_STATE_PART, MESSAGE_API_ANSWER};
+    const struct state_counters *counters = state_counters_of(cluster->state);
+
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        metrics->requests_sent += metrics->kinds[requests[i]].sent;
+        metrics->requests_received += metrics->kinds[requests[i]].received;
+    }
+    for (size_t i = 0; i < sizeof responses / sizeof responses[0]; i++)
+        metrics->responses_received += metrics->kinds[responses[i]].received;
+    metrics->answered += counter_read(&counters->answered);
+    metrics->unanswered += counter_read(&counters->unanswered);
+    metrics->answered_us += counter_read(&counters->answered_us);
+    metrics->gaps = counter_read(&counters->gaps);
+    metrics->state_bytes = counter_read(&counters->answer_bytes);
+}
+
 void cluster_read_metrics(const struct cluster *cluster, struct cluster_metrics *metrics) {
     const struct cluster_core *core = &cluster->core;
     uint64_t down_since_ms = atomic_load(&core->down_since_ms), now_ms = clock_monotonic_ms();
@@ -287,4 +306,7 @@ void cluster_read_metrics(const struct cluster *cluster, struct cluster_metrics 
             .sent = counter_read(&core->kinds[kind].sent),
             .sent_bytes = counter_read(&core->kinds[kind].sent_bytes),
         };
+    publisher_read_stats(cluster->publisher, &metrics->publisher);
+    incoming_read_stats(cluster->incoming, &metrics->incoming);
+    add_up_questions(cluster, metrics);
 }

@@ -12,8 +12,10 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "cluster/incoming.h"
 #include "cluster/message.h"
 #include "cluster/node_messages.h"
+#include "cluster/publisher.h"
 #include "config/config.h"
 
 struct app_manager;
@@ -80,6 +82,13 @@ struct cluster_metrics {
     uint64_t outages, outage_ms; /* outage_ms: with the one under way, and the time until the bus was first up */
     uint64_t longest_turn_us;
     uint64_t malformed, skipped, dropped, unsent; /* see cluster_core.h */
+    struct publisher_stats publisher;
+    struct incoming_stats incoming;
+    /* Questions to other nodes, of the state and of the HTTP API. */
+    uint64_t requests_sent, requests_received, responses_received;
+    uint64_t answered, unanswered; /* by each node, in time or not */
+    uint64_t answered_us;          /* how long the answers took, in all */
+    uint64_t gaps, state_bytes;    /* sets of which something was missing; answers that were sent */
     struct cluster_kind_metrics kinds[MESSAGE_KINDS];
 };
 

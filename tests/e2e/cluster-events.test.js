@@ -9,6 +9,7 @@ import { closedWithError, connect, signin, stillOpen, subscribe, trigger } from 
 import { decode, encode, KIND } from '../lib/cluster-message.js';
 import { DeltaReader } from '../lib/delta-reader.js';
 import { subscriber, untilFence } from '../lib/events.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { nodesFor } from '../lib/nodes.js';
 import { RedisClient } from '../lib/redis-client.js';
 import { APP, serverFor } from '../lib/server.js';
@@ -223,4 +224,28 @@ test('what others write to a subject is checked, and is heard under its own subj
   await send({ ...event, name: '"last"' });
   assert.equal((await ws.next((m) => m.channel === channel)).event, 'good');
   assert.equal((await ws.next((m) => m.channel === channel)).event, 'last');
+});
+
+test('the metrics count what went over the bus and what was dropped', async (t) => {
+  const channel = freshName();
+  const ws = await subscriber(two, t, channel);
+  const count = async (node, name, labels) => (await fetchMetrics(node)).sum(name, labels);
+  const [sent, received, dropped] = [
+    await count(one, 'cluster_messages_sent_total', { kind: 'event' }),
+    await count(two, 'cluster_messages_received_total', { kind: 'event' }),
+    await count(two, 'cluster_messages_dropped_total', { reason: 'subject' }),
+  ];
+  await publish(one, { name: 'e', channel, data: 'x' });
+  await ws.next({ event: 'e', channel });
+  await eventually(one, (metrics) =>
+    assert.equal(metrics.sum('cluster_messages_sent_total', { kind: 'event' }), sent + 1),
+  );
+  await eventually(two, (metrics) => {
+    assert.equal(metrics.sum('cluster_messages_received_total', { kind: 'event' }), received + 1);
+    assert.ok(metrics.sum('horizontal_adapter_received_requests') > 0);
+    assert.ok(metrics.sum('horizontal_adapter_sent_requests') > 0);
+    assert.ok(metrics.sum('horizontal_adapter_resolved_promises') > 0);
+    assert.equal(metrics.sum('cluster_messages_dropped_total', { reason: 'subject' }), dropped);
+    assert.equal(metrics.sum('cluster_waiting_messages'), 0);
+  });
 });
