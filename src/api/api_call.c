@@ -30,6 +30,8 @@ struct api_call *api_call_create(struct http_connection *connection, struct http
 void api_call_release(struct api_call *call) {
     if (call->on_abort != NULL)
         return;
+    if (call->on_release != NULL)
+        call->on_release(call);
     if (call->repeated != NULL)
         frame_unref(call->repeated);
     if (call->listed != NULL)

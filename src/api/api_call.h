@@ -15,6 +15,7 @@
 #include "base/query.h"
 
 struct api_call;
+struct call_claim;
 struct idempotency_entry;
 
 /* What a route needs before its handler runs. */
@@ -52,6 +53,8 @@ struct api_call {
     struct buffer decoded;                     /* the memory of decoded parameters */
     const struct query *query;                 /* ROUTE_SIGNED only */
     struct idempotency_entry *repeat;          /* a publish with an idempotency key, under way; see publish_repeat.h */
+    struct call_claim *claim;                  /* of its key for all nodes; see publish_claim.h */
+    void (*on_release)(struct api_call *call); /* called before the call is freed; NULL: nothing is to be done */
     struct frame *listed;                      /* the answer that a thread has made; see list_thread.h */
     struct frame *repeated;                    /* the answer to the request that this one repeats, once it is known */
     void *waits_for;                           /* see api_call_wait */

@@ -4,6 +4,7 @@
 
 #include "api/dispatch.h"
 #include "api/idempotency.h"
+#include "api/publish_claim.h"
 #include "api/request_rates.h"
 #include "base/alloc.h"
 
@@ -110,6 +111,11 @@ static void answer_repeat(struct api_call *call, struct frame *answer) {
     frame_unref(answer);
 }
 
+static void refuse_other_body(struct api_call *call) {
+    api_refuse(call, 422, REFUSED_REQUEST,
+               "the idempotency key was used for a request with another body in the last %d s", REPEAT_LIFETIME_S);
+}
+
 static bool look_up_key(struct api_call *call, char kind, struct slice key) {
     struct waiting_call *waiting = alloc_zero(sizeof *waiting);
     struct idempotency_request request = {.app_id = slice_of(call->lookup.slot->id), .kind = kind, .key = key};
@@ -128,6 +134,8 @@ static bool look_up_key(struct api_call *call, char kind, struct slice key) {
         return false;
     case IDEMPOTENCY_NEW:
         api_call_resume(call);
+        if (claim_is_due(call))
+            claim_begin(call, &(struct claim_key){request.app_id, kind, key, request.digest});
         break;
     case IDEMPOTENCY_REPLAY:
         api_call_resume(call);
@@ -135,8 +143,7 @@ static bool look_up_key(struct api_call *call, char kind, struct slice key) {
         break;
     case IDEMPOTENCY_CONFLICT:
         api_call_resume(call);
-        api_refuse(call, 422, REFUSED_REQUEST,
-                   "the idempotency key was used for a request with another body in the last %d s", REPEAT_LIFETIME_S);
+        refuse_other_body(call);
         break;
     }
     free(waiting);
@@ -154,6 +161,10 @@ bool repeat_begin(struct api_call *call, char kind, struct json_value member) {
         } else if (call->repeated != NULL) {
             answer_repeat(call, call->repeated);
             call->repeated = NULL;
+        } else if (call->claim != NULL) {
+            publishes = claim_ended(call);
+            if (!publishes)
+                refuse_other_body(call);
         } else {
             publishes = look_up_key(call, kind, key);
         }
@@ -163,6 +174,7 @@ bool repeat_begin(struct api_call *call, char kind, struct json_value member) {
 }
 
 void repeat_accepted(struct api_call *call, struct slice body) {
+    claim_keep(call);
     if (call->repeat != NULL)
         idempotency_finish(call->api->idempotency, call->repeat, body, call->worker->now_ms);
     call->repeat = NULL;

@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "cluster/app_changes.h"
 #include "cluster/cached_events.h"
+#include "cluster/claims.h"
 #include "cluster/cluster_core.h"
 #include "cluster/incoming.h"
 #include "cluster/key_store.h"
@@ -29,6 +30,7 @@ struct cluster {
     struct node_messages *messages;
     struct publisher *publisher;
     struct incoming *incoming;
+    struct claims *claims; /* NULL: keys of publishes are known to each node only */
     struct quotas *quotas;
     struct state *state;
     struct app_changes_part *app_changes;
@@ -125,6 +127,7 @@ bool cluster_create(const struct cluster_process *process, struct cluster **crea
         dispose_cluster(cluster);
         return false;
     }
+    cluster->claims = claims_create(&cluster->core);
     loop_set_end_of_turn(cluster->core.loop, on_cluster_turn_end, &cluster->core);
     *created = cluster;
     return true;
@@ -263,6 +266,10 @@ void cluster_app_changed(struct cluster *cluster, struct slice id, struct slice 
                          bool meant) {
     if (cluster != NULL)
         app_changes_note(cluster->app_changes, id, old_key, new_key, meant);
+}
+
+struct claims *cluster_claims(const struct cluster *cluster) {
+    return cluster != NULL ? cluster->claims : NULL;
 }
 
 static void add_up_questions(const struct cluster *cluster, struct cluster_metrics *metrics) {

@@ -20,6 +20,7 @@
 
 struct app_manager;
 struct channel_hub;
+struct claims;
 struct cluster;
 struct reclaimer;
 struct workers;
@@ -71,6 +72,9 @@ uint64_t cluster_app_connections(struct cluster *cluster, struct slice app);
 /* An app was changed in the store, as struct app_manager_hooks says. NULL is accepted. */
 void cluster_app_changed(struct cluster *cluster, struct slice id, struct slice old_key, struct slice new_key,
                          bool meant);
+
+/* The keys of publishes that all nodes know (claims.h); NULL: each knows its own. */
+struct claims *cluster_claims(const struct cluster *cluster);
 
 struct cluster_kind_metrics {
     uint64_t received, received_bytes, sent, sent_bytes;
