@@ -70,11 +70,39 @@ for (const [name, binary] of [
 }
 
 // It has the threads of `redis`.
+const sharded = (config) => ({
+  ...config,
+  adapter: { ...config.adapter, cluster: { ...config.adapter.cluster, use_sharded_pubsub: true } },
+});
+
+// It has the threads of `redis`.
 describe('a cluster does what every driver does', { timeout: 2 * LONG_TIMEOUT_MS, concurrency: true }, () => {
-  test('redis-cluster', async (t) => {
+  const requestsOf = (backend) => ({
+    ...requestsFor(backend),
+    cut: () => backend.cutClients(),
+    lose: () => backend.loseMaster(),
+  });
+
+  test('plain', async (t) => {
     const backend = await backendFor(t, 'redis-cluster', PATIENT_REDIS);
-    const requests = { ...requestsFor(backend), cut: () => backend.cutClients(), lose: () => backend.loseMaster() };
-    await runSuite(t, backend.config('suite'), { requests });
+    await runSuite(t, backend.config('suite'), { requests: requestsOf(backend) });
+  });
+
+  // A replica takes over; the password and TLS are for all connections.
+  test('sharded', async (t) => {
+    const options = { ...PATIENT_REDIS, replicas: 1, nodeTimeoutMs: 1000, password: 'pw', tls: true };
+    const backend = await backendFor(t, 'redis-cluster', options);
+    const move = async (subject) => {
+      const slot = await backend.slotOf(subject);
+      const masters = new Set();
+      for (let at = 0; at < 16384; at += 1024) masters.add(await backend.masterOf(at));
+      const owner = await backend.masterOf(slot);
+      await backend.moveSlot(
+        slot,
+        [...masters].find((master) => master !== owner),
+      );
+    };
+    await runSuite(t, sharded(backend.config('suite')), { requests: { ...requestsOf(backend), move } });
   });
 });
 
@@ -106,6 +134,12 @@ describe('says why it is down', { timeout: LONG_TIMEOUT_MS, concurrency: true },
     await refused({}, { cluster: { password: 'wrong' } }, ['adapter.cluster.nodes', 'password']);
     await refused({}, { cluster: {} }, ['adapter.cluster.nodes', 'password']);
     await refused({ nodes: ['127.0.0.1:1'] }, {}, ['127.0.0.1:1', 'adapter.cluster.nodes', 'refused']);
+  });
+
+  test('a_redis_without_sharded_channels', async (t) => {
+    const backend = await backendFor(t, 'redis-cluster', { settings: ['rename-command SPUBLISH ""'] });
+    const words = ['Redis 7', 'adapter.cluster.use_sharded_pubsub'];
+    await runSuite(t, sharded(backend.config('suite')), { args: ['refused', ...words] });
   });
 
   test('a_redis_that_is_no_cluster', async (t) => {

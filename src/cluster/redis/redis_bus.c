@@ -12,6 +12,7 @@
 #include "cluster/redis/redis_finder.h"
 #include "cluster/redis/redis_pipeline.h"
 #include "cluster/redis/redis_sentinel.h"
+#include "cluster/redis/redis_shards.h"
 #include "cluster/redis/redis_subscriber.h"
 #include "cluster/redis/redis_tls.h"
 #include "config/config_redis.h"
@@ -460,8 +461,13 @@ static struct bus *create_redis_bus(struct loop *loop, const struct config *conf
  * messages that take different ways may overtake each other. */
 static struct bus *create_redis_cluster_bus(struct loop *loop, const struct config *config,
                                             const struct bus_events *events, struct error *error) {
-    struct redis_bus *bus = make_redis_bus(loop, events);
-    const struct redis_finder_events finder_events = {on_redis_master_found, on_redis_master_failed, bus};
+    struct redis_finder_events finder_events = {on_redis_master_found, on_redis_master_failed, NULL};
+    struct redis_bus *bus;
+
+    if (config->adapter.cluster.use_sharded_pubsub)
+        return redis_shards_create(loop, config, events, error);
+    bus = make_redis_bus(loop, events);
+    finder_events.context = bus;
 
     bus->bus.driver = &redis_cluster_bus_driver;
     set_up_redis_end(&bus->publishes, config, CONFIG_REDIS_PUBLISH, true, "curlew-publisher");

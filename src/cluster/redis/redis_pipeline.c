@@ -110,6 +110,13 @@ void redis_pipeline_publish(struct redis_pipeline *pipeline, struct slice comman
     pipeline->sent++;
 }
 
+void redis_pipeline_publish_request(struct redis_pipeline *pipeline, struct redis_request *request,
+                                    struct slice command, struct slice subject, struct bus_bytes *bytes) {
+    redis_pipeline_publish(pipeline, command, subject, bytes);
+    request->number = pipeline->sent;
+    list_append(&pipeline->requests, &request->link);
+}
+
 void redis_pipeline_request(struct redis_pipeline *pipeline, struct redis_request *request, const struct slice *words,
                             size_t count) {
     struct redis_output *output = redis_connection_output(pipeline->connection);

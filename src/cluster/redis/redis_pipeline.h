@@ -60,6 +60,10 @@ bool redis_pipeline_is_up(const struct redis_pipeline *pipeline);
 void redis_pipeline_publish(struct redis_pipeline *pipeline, struct slice command, struct slice subject,
                             struct bus_bytes *bytes);
 
+/* The same with an answer that goes to `request`, also an error. */
+void redis_pipeline_publish_request(struct redis_pipeline *pipeline, struct redis_request *request,
+                                    struct slice command, struct slice subject, struct bus_bytes *bytes);
+
 /* Appends a command, whose answer goes to `request`. */
 void redis_pipeline_request(struct redis_pipeline *pipeline, struct redis_request *request, const struct slice *words,
                             size_t count);

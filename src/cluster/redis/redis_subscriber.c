@@ -1,6 +1,7 @@
 #include "cluster/redis/redis_subscriber.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
 
@@ -52,6 +53,18 @@ void redis_subscriber_end(struct redis_subscriber *subscriber, struct slice text
     list_subject(subscriber, subject, true);
 }
 
+void redis_subscriber_drop(struct redis_subscriber *subscriber, struct slice text) {
+    struct redis_subject *subject = redis_subjects_find(&subscriber->subjects, text);
+
+    if (subject == NULL)
+        return;
+    renew_subject(subscriber, subject);
+    subject->wanted = subject->on_server = subject->in_force = false;
+    list_subject(subscriber, subject, false);
+    if (subject->unanswered == 0) /* else the last answer removes it */
+        redis_subjects_remove(&subscriber->subjects, subject);
+}
+
 /* --- commands --- */
 
 static void append_subject_command(struct redis_subscriber *subscriber, struct redis_subject *const *batch,
@@ -98,6 +111,8 @@ static void send_pending_subjects(struct redis_subscriber *subscriber) {
     size_t max = subscriber->kind == REDIS_SHARDED || subscriber->held ? 1 : BATCH;
     size_t looked = 0;
 
+    if (subscriber->held && subscriber->kind == REDIS_SHARDED)
+        return;
     while (redis_subscriber_is_up(subscriber) && !list_empty(&subscriber->pending) && looked < TURN_SUBJECTS &&
            subscriber->unanswered < WINDOW && (!subscriber->held || list_empty(&subscriber->settled)) &&
            redis_connection_output(subscriber->connection)->waiting < OUTPUT_BYTES) {
@@ -105,6 +120,8 @@ static void send_pending_subjects(struct redis_subscriber *subscriber) {
         if (count == 0 || !redis_subscriber_is_up(subscriber))
             continue;
         append_subject_command(subscriber, batch, count, batch[0]->on_server);
+        if (subscriber->asked != NULL)
+            subscriber->asked[(subscriber->asked_at + subscriber->unanswered) % WINDOW] = batch[0];
         subscriber->unanswered += count;
     }
 }
@@ -119,14 +136,26 @@ void redis_subscriber_flush(struct redis_subscriber *subscriber) {
 
 /* --- what Redis sends --- */
 
+/* With REDIS_SHARDED: the subject of the command that is answered next; NULL: there is none. */
+static struct redis_subject *next_asked_subject(const struct redis_subscriber *subscriber) {
+    return subscriber->unanswered > 0 ? subscriber->asked[subscriber->asked_at] : NULL;
+}
+
+static void count_subject_answer(struct redis_subscriber *subscriber, struct redis_subject *subject) {
+    subscriber->asked_at = (subscriber->asked_at + 1) % WINDOW;
+    subscriber->unanswered--;
+    subject->unanswered--;
+}
+
 /* False if nobody asked for it. */
 static bool take_confirmation(struct redis_subscriber *subscriber, struct slice text) {
     struct redis_subject *subject = redis_subjects_find(&subscriber->subjects, text);
 
-    if (subject == NULL || subject->epoch != subscriber->epoch || subject->unanswered == 0)
+    if (subject == NULL || subject->epoch != subscriber->epoch || subject->unanswered == 0 ||
+        (subscriber->asked != NULL && next_asked_subject(subscriber) != subject))
         return false;
-    subscriber->unanswered--;
-    if (--subject->unanswered > 0 || subject->pending)
+    count_subject_answer(subscriber, subject);
+    if (subject->unanswered > 0 || subject->pending)
         return true;
     if (!subject->wanted) {
         redis_subjects_remove(&subscriber->subjects, subject);
@@ -165,7 +194,26 @@ static bool take_redis_message(struct redis_subscriber *subscriber, struct redis
     return true;
 }
 
+/* False if it is no answer to a command, or the owner does not deal with it. */
+static bool take_refusal(struct redis_subscriber *subscriber, const struct redis_value *value) {
+    struct redis_subject *subject;
+    char text[UINT16_MAX];
+    size_t length;
+
+    if (subscriber->asked == NULL || value->type != REDIS_ERROR || subscriber->unanswered == 0)
+        return false;
+    subject = next_asked_subject(subscriber);
+    count_subject_answer(subscriber, subject);
+    length = subject->length;
+    memcpy(text, subject->text, length);
+    if (!subject->wanted && !subject->pending && subject->unanswered == 0)
+        redis_subjects_remove(&subscriber->subjects, subject);
+    return subscriber->events.refused(subscriber->events.context, (struct slice){text, length}, value);
+}
+
 static void take_other_value(struct redis_subscriber *subscriber, const struct redis_value *value) {
+    if (take_refusal(subscriber, value))
+        return;
     if (subscriber->events.other != NULL && subscriber->events.other(subscriber->events.context, value))
         return;
     if (subscriber->connection != NULL)
@@ -250,6 +298,8 @@ void redis_subscriber_init(struct redis_subscriber *subscriber, struct loop *loo
     *subscriber = (struct redis_subscriber){.loop = loop, .kind = kind, .events = *events};
     list_init(&subscriber->pending);
     list_init(&subscriber->settled);
+    if (kind == REDIS_SHARDED)
+        subscriber->asked = alloc_zero(WINDOW * sizeof(struct redis_subject *));
 }
 
 bool redis_subscriber_is_up(const struct redis_subscriber *subscriber) {
@@ -268,6 +318,7 @@ void redis_subscriber_close(struct redis_subscriber *subscriber) {
 void redis_subscriber_dispose(struct redis_subscriber *subscriber) {
     redis_subscriber_close(subscriber);
     redis_subjects_dispose(&subscriber->subjects);
+    free(subscriber->asked);
 }
 
 void redis_subscriber_open(struct redis_subscriber *subscriber, const struct redis_place *place,

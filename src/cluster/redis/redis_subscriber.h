@@ -27,6 +27,9 @@ struct redis_subscriber_events {
     /* An error, a confirmation that nobody asked for, or anything else. True: it is dealt with; else the connection is
      * lost. May be NULL. */
     bool (*other)(void *context, const struct redis_value *value);
+    /* The server answered with an error to a command about this subject. True: it is dealt with, perhaps by
+     * redis_subscriber_drop; else the connection is lost. For REDIS_SHARDED only; NULL with REDIS_PLAIN. */
+    bool (*refused)(void *context, struct slice subject, const struct redis_value *value);
     void *context;
 };
 
@@ -41,10 +44,13 @@ struct redis_subscriber {
     enum redis_subscriber_kind kind;
     struct redis_connection *connection; /* NULL: closed */
     uint32_t epoch;                      /* counts connections */
-    bool held;                           /* set by the owner: only the subject that was added first is subscribed to */
+    bool held; /* set by the owner: only the subject that was added first is subscribed to; with REDIS_SHARDED none */
     struct redis_subjects subjects;
     struct list pending, settled; /* all subjects: those with something to send, in order, and the others */
     size_t unanswered;            /* commands to a subject without confirmation */
+    /* With REDIS_SHARDED: the subjects of these commands, in their order, in a ring. */
+    struct redis_subject **asked;
+    size_t asked_at;
 };
 
 /* A subscriber that is closed, without subjects. Dispose of it in the end. */
@@ -62,6 +68,9 @@ bool redis_subscriber_is_up(const struct redis_subscriber *subscriber);
 /* Begin and end a subscription, also while it is closed. */
 void redis_subscriber_add(struct redis_subscriber *subscriber, struct slice subject);
 void redis_subscriber_end(struct redis_subscriber *subscriber, struct slice subject);
+
+/* Forgets a subject that the server has dropped, or never took: nothing is sent. */
+void redis_subscriber_drop(struct redis_subscriber *subscriber, struct slice subject);
 
 /* Sends what is due, and writes it. At the end of each turn in which something was added or ended; the rest follows by
  * itself as Redis confirms. */

@@ -1,0 +1,20 @@
+/*
+ * The bus of a Redis Cluster with sharded pub/sub (Redis 7): each subject is with the master of its slot, so that the
+ * masters share the load.
+ *
+ *   locating (CLUSTER SLOTS) ---> connecting (two connections to each master) ---> up ---> down: pause, and again
+ *
+ * It is up while all connections are: a master that fails is an outage of the whole, until another one has its slots.
+ * So is it for Redis Cluster itself, unless cluster-require-full-coverage is off.
+ *
+ * A slot that moves is an outage of a moment for its subjects. The old master says so (`sunsubscribe`, MOVED), and is
+ * asked for the topology; then the subjects are subscribed to at the new one. What is published meanwhile waits, in
+ * order (redis_slot_queue.h).
+ */
+#pragma once
+
+#include "cluster/bus.h"
+
+/* As `create` of a driver. */
+struct bus *redis_shards_create(struct loop *loop, const struct config *config, const struct bus_events *events,
+                                struct error *error);
