@@ -166,6 +166,7 @@ static void finish_closing(struct nats_bus *bus) {
     if (bus->closed == NULL || bus->link != NULL || bus->attempting || bus->closing_links > 0)
         return;
     loop_timer_end(bus->loop, &bus->close_timer);
+    nats_threads_drop_messages(bus->threads);
     bus->closed(bus->closed_context);
     bus->closed = NULL;
 }

@@ -27,6 +27,9 @@
  * kept too many it ends the connection. */
 #define NATS_UNREAD_MAX_BYTES (16 * 1024 * 1024)
 
+/* Messages that are handed on in one turn of the cluster's thread. */
+#define NATS_MESSAGES_PER_TURN 128
+
 /* How long the thread that waits does so for the answer to a flush. The bus gives up earlier. */
 #define NATS_FLUSH_TIMEOUT_MS 15000
 
@@ -40,6 +43,12 @@ struct nats_threads {
     atomic_uint references; /* of the bus, and of each notice on its way */
     atomic_uint_fast64_t links;
     bool ended; /* written when the cluster's thread has ended */
+
+    /* Messages that have arrived, under the mutex of the receivers, and those that this thread has taken of them. */
+    struct nats_message *arrived, **arrived_end;
+    struct nats_message *taken;
+    struct loop_message take;
+    bool take_posted; /* under the mutex */
 
     struct nats_link *open;                /* I/O thread */
     _Atomic(struct nats_link *) delivered; /* connected; the notice is on its way */
@@ -94,6 +103,7 @@ struct nats_notice {
 
 static void unref_threads(struct nats_threads *threads) {
     if (atomic_fetch_sub(&threads->references, 1) == 1) {
+        nats_threads_drop_messages(threads);
         close(threads->cancel_fd);
         free(threads);
     }
@@ -148,9 +158,8 @@ static void post_notice(struct nats_notice *notice) {
 /* --- messages --- */
 
 struct nats_message {
-    struct loop_message post;
+    struct nats_message *next;
     struct bus_message message;
-    struct nats_threads *threads;
     natsMsg *msg;
     size_t bytes;
 };
@@ -162,22 +171,65 @@ static void release_nats_message(struct bus_message *message) {
     free(held);
 }
 
-struct nats_operation;
 static void resume_reading(struct nats_threads *threads);
 
-static void handle_nats_message(struct loop *loop, struct loop_message *post) {
-    struct nats_message *held = container_of(post, struct nats_message, post);
-    struct nats_threads *threads = held->threads;
-    size_t left = atomic_fetch_sub(&threads->unread_bytes, held->bytes) - held->bytes;
+static void hand_on_messages(struct nats_threads *threads, unsigned most) {
+    size_t bytes = 0;
 
-    (void)loop;
-    if (left < NATS_UNREAD_MAX_BYTES / 2 && atomic_load(&threads->reading_stopped) && !threads->ended)
+    while (threads->taken != NULL && most-- > 0) {
+        struct nats_message *first = threads->taken;
+        threads->taken = first->next;
+        bytes += first->bytes;
+        if (threads->ended)
+            release_nats_message(&first->message);
+        else
+            threads->callbacks.message(threads->callbacks.context, &first->message);
+    }
+    if (atomic_fetch_sub(&threads->unread_bytes, bytes) - bytes < NATS_UNREAD_MAX_BYTES / 2 &&
+        atomic_load(&threads->reading_stopped) && !threads->ended)
         resume_reading(threads);
-    if (threads->ended)
-        release_nats_message(&held->message);
+}
+
+/* Takes what has arrived, a share in each turn. */
+static void take_nats_messages(struct loop *loop, struct loop_message *message) {
+    struct nats_threads *threads = container_of(message, struct nats_threads, take);
+    bool more;
+
+    if (threads->taken == NULL) {
+        pthread_mutex_lock(&receivers_mutex);
+        threads->taken = threads->arrived;
+        threads->arrived = NULL;
+        threads->arrived_end = &threads->arrived;
+        pthread_mutex_unlock(&receivers_mutex);
+    }
+    hand_on_messages(threads, NATS_MESSAGES_PER_TURN);
+    pthread_mutex_lock(&receivers_mutex);
+    more = threads->taken != NULL || threads->arrived != NULL;
+    threads->take_posted = more && !threads->ended;
+    pthread_mutex_unlock(&receivers_mutex);
+    if (more && !threads->ended)
+        loop_post(loop, message);
     else
-        threads->callbacks.message(threads->callbacks.context, &held->message);
-    unref_threads(threads);
+        unref_threads(threads);
+}
+
+/* No link is left that could get more. */
+void nats_threads_drop_messages(struct nats_threads *threads) {
+    size_t bytes = 0;
+
+    pthread_mutex_lock(&receivers_mutex);
+    *threads->arrived_end = threads->taken;
+    threads->taken = threads->arrived;
+    threads->arrived = NULL;
+    threads->arrived_end = &threads->arrived;
+    pthread_mutex_unlock(&receivers_mutex);
+    while (threads->taken != NULL) {
+        struct nats_message *first = threads->taken;
+        threads->taken = first->next;
+        bytes += first->bytes;
+        release_nats_message(&first->message);
+    }
+    atomic_fetch_sub(&threads->unread_bytes, bytes);
 }
 
 static struct nats_link *find_receiver(uint64_t id) {
@@ -193,7 +245,6 @@ static struct nats_link *find_receiver(uint64_t id) {
 static void on_nats_message(natsConnection *connection, natsSubscription *subscription, natsMsg *msg, void *closure) {
     struct nats_message *held;
     struct nats_threads *threads;
-    struct loop *cluster = NULL;
     const struct nats_link *link;
 
     (void)connection;
@@ -203,18 +254,20 @@ static void on_nats_message(natsConnection *connection, natsSubscription *subscr
     if (link != NULL) {
         threads = link->threads;
         held = alloc_zero(sizeof *held);
-        held->post.handle = handle_nats_message;
-        held->threads = threads;
         held->msg = msg;
         held->message.subject = slice_of(natsMsg_GetSubject(msg));
         held->message.payload = (struct slice){natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg)};
         held->message.release = release_nats_message;
         held->bytes = sizeof *held + held->message.subject.length + held->message.payload.length;
-        atomic_fetch_add(&threads->references, 1);
         atomic_fetch_add(&threads->unread_bytes, held->bytes);
-        cluster = threads->cluster;
-        loop_post(cluster, &held->post);
-        loop_wake(cluster);
+        *threads->arrived_end = held;
+        threads->arrived_end = &held->next;
+        if (!threads->take_posted) {
+            threads->take_posted = true;
+            atomic_fetch_add(&threads->references, 1);
+            loop_post(threads->cluster, &threads->take);
+            loop_wake(threads->cluster);
+        }
     }
     pthread_mutex_unlock(&receivers_mutex);
     if (link == NULL)
@@ -742,6 +795,8 @@ struct nats_threads *nats_threads_create(struct loop *cluster, const struct nats
     threads->cluster = cluster;
     threads->settings = settings;
     threads->callbacks = *callbacks;
+    threads->arrived_end = &threads->arrived;
+    threads->take.handle = take_nats_messages;
     atomic_init(&threads->references, 1);
     threads->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     threads->io = loop_create(error);

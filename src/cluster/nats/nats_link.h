@@ -58,6 +58,9 @@ void nats_threads_destroy(struct nats_threads *threads);
 /* Bytes of messages that wait to be handed to the library. Any thread. */
 size_t nats_threads_unsent_bytes(const struct nats_threads *threads);
 
+/* Releases the messages that have arrived and were not handed on. When no link is open. */
+void nats_threads_drop_messages(struct nats_threads *threads);
+
 /* Begins to connect; `connected` follows. `address` must stay until then. One at a time. */
 void nats_link_connect(struct nats_threads *threads, const struct nats_address *address, uint32_t timeout_ms);
 /* Ends an attempt that waits for a name or for a server's first line. For the last one: no other is begun. */
