@@ -71,13 +71,13 @@ static const struct http_handler handler = {.on_request = on_request, .on_abort 
 
 /* Gives the deferred answers until no request waits. */
 static void answer_all(struct worker *worker) {
-    loop_settle(worker);
+    loop_until_idle(worker);
     while (deferred != NULL) {
         struct http_connection *connection = deferred;
         deferred = NULL;
         respond(connection);
         streams_flush(worker); /* end of the turn in which the request was answered */
-        loop_settle(worker);
+        loop_until_idle(worker);
     }
 }
 

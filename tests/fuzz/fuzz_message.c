@@ -177,7 +177,7 @@ static void check_frames(struct client *client) {
 }
 
 static void read_both(void) {
-    loop_settle(workers.list[0]);
+    loop_until_idle(workers.list[0]);
     if (actor.socket != NULL)
         check_frames(&actor);
     check_frames(&observer);

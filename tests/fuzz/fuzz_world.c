@@ -5,12 +5,15 @@
  *
  * Some clients take deltas: what they read is what others get.
  *
+ * An input that ends with an odd byte has other nodes beside the server, on which users come and go (world_nodes.h).
+ *
  * The input is a sequence of operations: a byte for the operation (`operations` below), and the bytes that it takes.
  */
 #include <stdio.h>
 
 #include "delta_reader.h"
 #include "world_model.h"
+#include "world_nodes.h"
 #include "world_wire.h"
 
 #define API_PENDING_MAX 32
@@ -896,10 +899,21 @@ static void do_noise(void) {
     wires[client - model.clients].unhandled++;
 }
 
+/* Something happens on another node, if there are any. */
+static void do_other_node(void) {
+    static const enum world_node_event events[] = {NODE_CHANGES, NODE_CHANGES, NODE_CHANGES,   NODE_CHANGES,
+                                                   NODE_CHANGES, NODE_CHANGES, NODE_TELLS_ALL, NODE_GOES};
+    unsigned byte = next_byte(), place = next_byte() % CHANNELS, app = byte >> 7;
+    struct app_slot *slot = world_slot(app);
+
+    if (slot != NULL && place_kind(place) == KIND_PRESENCE)
+        world_nodes_happen(events[byte >> 4 & 7], slot, app, 1 + (byte >> 3 & 1), place_names[place], byte % USERS);
+}
+
 static void (*const operations[])(void) = {
     do_connect, do_subscribe,    do_unsubscribe, do_client_event, do_publish, do_turn,
     settle,     do_close,        do_sign_in,     do_terminate,    do_clock,   do_reload,
-    do_cut,     do_stop_reading, do_read_again,  check_world,     do_noise,
+    do_cut,     do_stop_reading, do_read_again,  check_world,     do_noise,   do_other_node,
 };
 
 /* --- a run --- */
@@ -934,6 +948,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     started = true;
     memory_random_reset(1);
     model_begin();
+    world_begin(size != 0 && (data[size - 1] & 1) != 0);
     input.data = data;
     input.left = size;
     while (input.left != 0)

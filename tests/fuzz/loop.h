@@ -26,7 +26,7 @@ static inline bool loop_turn(struct worker *worker) {
 }
 
 /* Runs turns until the worker is idle; a loop that spins is a finding. */
-static inline void loop_settle(struct worker *worker) {
+static inline void loop_until_idle(struct worker *worker) {
     for (unsigned turns = 0; loop_turn(worker); turns++)
         MUST(turns < 100000);
 }
@@ -42,12 +42,12 @@ static inline struct memory_socket *loop_connect(struct worker *worker, const st
 /* Sends bytes and lets the server handle them; it may have closed. */
 static inline void loop_send(struct worker *worker, struct memory_socket *client, const void *data, size_t length) {
     memory_socket_send(client, data, length);
-    loop_settle(worker);
+    loop_until_idle(worker);
 }
 
 /* Closes the client's end and lets the server do the same. */
 static inline void loop_close(struct worker *worker, struct memory_socket *client) {
     memory_socket_close(client);
-    loop_settle(worker);
+    loop_until_idle(worker);
     memory_socket_free(client);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "world_nodes.h"
 #include "world_wire.h"
 
 /* The server drops kept events once a second. */
@@ -344,6 +345,8 @@ unsigned model_members(unsigned app, unsigned place) {
         if (client->used && client->app == app && client->places[place].state == PLACE_IN)
             members |= 1u << client->places[place].user;
     }
+    if (place_kind(place) == KIND_PRESENCE)
+        members |= world_nodes_members(app, place_names[place]);
     return members;
 }
 

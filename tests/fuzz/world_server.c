@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/session.h"
+#include "world_nodes.h"
 
 #define BEGIN_S UINT64_C(1000000)
 #define WALL_S UINT64_C(1700000000)
@@ -126,7 +127,20 @@ struct memory_socket *world_connect(unsigned worker) {
     return loop_connect(workers.list[worker], &handler);
 }
 
-bool world_turn(unsigned index) {
+void world_begin(bool other_nodes) {
+    world_nodes_begin(sessions.channels, &workers, other_nodes);
+}
+
+struct app_slot *world_slot(unsigned app) {
+    struct app_lookup lookup = {0};
+    char id = (char)('1' + app);
+
+    return app_manager_find_by_id(sessions.apps, workers.list[0], (struct slice){&id, 1}, &lookup) == APP_FOUND
+               ? lookup.slot
+               : NULL;
+}
+
+static bool turn_of_worker(unsigned index) {
     struct worker *worker = workers.list[index];
     bool late = worker->now_ms != world_now_ms();
 
@@ -137,6 +151,14 @@ bool world_turn(unsigned index) {
     if (late)
         worker_turn(worker); /* timers */
     return late;
+}
+
+bool world_turn(unsigned index) {
+    bool ran = turn_of_worker(index);
+
+    while (world_nodes_answer())
+        turn_of_worker(index);
+    return ran;
 }
 
 void world_tick(void) {

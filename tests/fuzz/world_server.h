@@ -30,6 +30,10 @@ void world_reload(const struct world_app apps[WORLD_APPS]);
 struct worker *world_worker(unsigned index);
 /* Connects a client. */
 struct memory_socket *world_connect(unsigned worker);
+/* Begins an input: with other nodes (world_nodes.h), or without. */
+void world_begin(bool other_nodes);
+/* The slot of an app; NULL: there is none. */
+struct app_slot *world_slot(unsigned app);
 /* Runs a worker's turn; false if it had nothing to do. */
 bool world_turn(unsigned worker);
 
