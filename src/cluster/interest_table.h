@@ -54,6 +54,7 @@ struct interest {
     struct list unready;   /* in `subscribing` or `asking` of interests */
     struct list lingering; /* while nobody wants it */
     struct list wanted;    /* while other nodes are to be asked for it, of state_requests.c */
+    struct list probed;    /* while a round of answers is to put it in force, of state_probes.c */
     struct list telling;   /* while its version is to be told again, of state_changes.c */
     uint64_t tell_due_ms;
     uint64_t told_version; /* of the own set; 0: it is empty */

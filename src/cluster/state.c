@@ -53,12 +53,13 @@ static bool read_stored_event(struct state *state, struct interest *interest) {
 
 static bool on_interest_in_force(void *context, struct interest *interest) {
     struct state *state = context;
-    bool reads;
+    bool reads, probed;
 
     skip_in_cursors(state, interest);
     interests_move_to_end(&state->interests, interest);
     reads = read_stored_event(state, interest);
-    return state_request(context, interest) || reads;
+    probed = state_probe(state, interest);
+    return state_request(context, interest) || reads || probed;
 }
 
 static void on_interest_ended(void *context, struct interest *interest) {
@@ -66,6 +67,7 @@ static void on_interest_ended(void *context, struct interest *interest) {
 
     skip_in_cursors(state, interest);
     list_remove(&interest->wanted);
+    list_remove(&interest->probed);
     list_remove(&interest->telling);
     state_drop_kept(state, interest, 0);
     set_versions_dispose(&interest->versions);
@@ -119,6 +121,7 @@ static void forget_node(struct state *state, unsigned node) {
     struct state_node *gone = &state->nodes[node];
 
     state_requests_node_gone(state, node);
+    state_probes_node_gone(state, node);
     state_answers_drop(state, node);
     state_abandon_set(state, node);
     gone->alive = false;
@@ -226,6 +229,7 @@ static void on_state_node_replaced(void *context, unsigned before, unsigned now)
 
     nodes_hold(state->core->nodes, before);
     state_requests_node_gone(state, before);
+    state_probes_node_gone(state, before);
     state_answers_drop(state, before);
     state_abandon_set(state, before);
     state->nodes[before].alive = false;
@@ -241,6 +245,7 @@ static void on_state_renamed(void *context) {
     struct state *state = context;
 
     state_requests_end_all(state);
+    state_probes_end_all(state);
     name_node(state, 0, nodes_own_id(state->core->nodes));
 }
 
@@ -263,6 +268,7 @@ static void on_state_down(void *context) {
     }
     state->down_ms = now_ms;
     state_requests_end_all(state);
+    state_probes_end_all(state);
     for (unsigned node = 1; node < NODES_MAX; node++) {
         state_answers_drop(state, node);
         state_abandon_set(state, node);
@@ -294,6 +300,7 @@ static void on_state_end_of_turn(void *context) {
     struct state *state = context;
 
     state_requests_end_of_turn(state);
+    state_probes_end_of_turn(state);
     interests_end_of_turn(&state->interests);
 }
 
@@ -310,6 +317,7 @@ static void dispose_state(void *context) {
     }
     state_changes_dispose(state);
     state_requests_dispose(state);
+    state_probes_dispose(state);
     interests_dispose(&state->interests);
     free(state);
 }
@@ -326,6 +334,7 @@ struct state *state_create(struct cluster_core *core) {
     state_changes_init(state);
     state_answers_init(state);
     state_requests_init(state);
+    state_probes_init(state);
     channel_hub_set_hooks(core->channels, &state->hooks);
     name_node(state, 0, nodes_own_id(core->nodes));
     cluster_core_add_part(core, &(struct cluster_part){

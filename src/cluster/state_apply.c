@@ -128,7 +128,7 @@ void state_check_answered(struct state *state, struct interest *interest) {
     uint64_t awaited = interest->versions.asked | interest->versions.busy;
 
     if (interest->phase == INTEREST_ASKING && !interest->reading && list_empty(&interest->wanted) &&
-        (awaited & nodes_alive(state->core->nodes)) == 0)
+        list_empty(&interest->probed) && (awaited & nodes_alive(state->core->nodes)) == 0)
         interest_answered(&state->interests, interest);
 }
 

@@ -5,6 +5,7 @@
  *   state_requests.c  asking other nodes: requests, digests, and their answers
  *   state_answers.c   answering them
  *   state_changes.c   changes of this node's sets and counts to others, and theirs to this node
+ *   state_probes.c    rounds of answers that put subscriptions in force, on systems of several servers
  *   state_apply.c     applying what they say on the channel's worker; kept changes
  */
 #pragma once
@@ -106,6 +107,13 @@ struct state {
     struct loop_timer ask_timer;
     struct state_cursor slow; /* the digest of each minute */
     struct loop_timer slow_timer;
+
+    /* state_probes.c */
+    struct list unprobed; /* interests that wait for a round */
+    struct list rounds;
+    unsigned round_count;
+    uint32_t probe_number;
+    struct loop_timer round_timer;
 
     /* state_changes.c */
     struct list telling;
@@ -215,6 +223,16 @@ void state_sweep(struct state *state, unsigned node, bool returned);
 void state_answers_init(struct state *state);
 /* Drops the answers to a node. */
 void state_answers_drop(struct state *state, unsigned node);
+
+/* --- state_probes.c --- */
+
+void state_probes_init(struct state *state);
+void state_probes_dispose(struct state *state);
+/* True if the interest has to wait for a round of answers. */
+bool state_probe(struct state *state, struct interest *interest);
+void state_probes_end_of_turn(struct state *state);
+void state_probes_node_gone(struct state *state, unsigned node);
+void state_probes_end_all(struct state *state);
 
 /* --- state_changes.c --- */
 

@@ -140,20 +140,11 @@ void state_requests_end_all(struct state *state) {
 
 /* --- requests to all nodes --- */
 
-/* On a bus of several servers the answers also say that the other nodes' servers know of the subscription. */
-static bool bus_needs_answers(const struct state *state) {
-    const struct bus *bus = state->core->bus;
-    struct bus_state now;
-
-    bus->driver->state(bus, &now);
-    return now.needs_answers;
-}
-
 bool state_request(void *context, struct interest *interest) {
     struct state *state = context;
     uint64_t alive = nodes_alive(state->core->nodes);
 
-    if ((alive & ~interest->versions.known) == 0 || (!interest->stateful && !bus_needs_answers(state)))
+    if (!interest->stateful || (alive & ~interest->versions.known) == 0)
         return false;
     if (list_empty(&interest->wanted))
         list_append(&state->wanted, &interest->wanted);

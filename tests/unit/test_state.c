@@ -50,7 +50,8 @@ struct test_delivery {
 
 static pthread_mutex_t bus_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct test_bus *buses[NODES];
-static unsigned loss; /* in a hundred, of changes and answers */
+static atomic_bool needs_answers; /* as on a bus of several servers */
+static unsigned loss;             /* in a hundred, of changes and answers */
 static uint64_t loss_seed = 7;
 
 static void release_delivery(struct bus_message *bus_message) {
@@ -153,7 +154,7 @@ static void test_bus_flush(struct bus *bus) {
 }
 
 static void test_bus_state(const struct bus *bus, struct bus_state *state) {
-    *state = (struct bus_state){.up = ((const struct test_bus *)bus)->up};
+    *state = (struct bus_state){.up = ((const struct test_bus *)bus)->up, .needs_answers = needs_answers};
 }
 
 static const struct bus_driver test_driver = {
@@ -538,10 +539,22 @@ static void a_node_that_was_away_learns_what_differs_and_so_do_the_others(void *
     }
 }
 
+static void subscriptions_wait_for_a_round_of_answers_on_a_bus_of_several_servers(void **state) {
+    (void)state;
+    needs_answers = true;
+    change_peers(600);
+    wait_for_agreement();
+    needs_answers = false;
+    for (unsigned i = 0; i < NODES; i++)
+        assert_true(counter_read(&nodes[i].core.kinds[MESSAGE_PROBE_ANSWER].received) > 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_nodes_have_the_members_of_all, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_lost_is_repaired, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(subscriptions_wait_for_a_round_of_answers_on_a_bus_of_several_servers, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_node_that_was_away_learns_what_differs_and_so_do_the_others, set_up,
                                         tear_down),
     };
