@@ -142,7 +142,8 @@ static bool take_cluster_message(struct cluster_core *core, struct bus_message *
         counter_add(&core->skipped, 1);
         return false;
     }
-    if (sender == NODES_DROP || (sender == NODES_UNKNOWN && !kind->strangers)) {
+    /* Two nodes may take each other for dead: then each must hear that from the other, and take a new id. */
+    if ((sender == NODES_DROP && message.kind != MESSAGE_DEAD) || (sender == NODES_UNKNOWN && !kind->strangers)) {
         counter_add(&core->dropped, 1);
         return false;
     }

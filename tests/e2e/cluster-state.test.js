@@ -1,0 +1,174 @@
+// Presence of several nodes: whatever fails, every connection is told a list and changes that fit it, and in the end who
+// is there on all nodes together.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+
+import { publish } from '../lib/api.js';
+import { backendFor } from '../lib/backends/index.js';
+import { connect, subscribe, unsubscribe } from '../lib/client.js';
+import { redisProxy } from '../lib/lossy-redis.js';
+import { PresenceModel, randomFrom } from '../lib/presence-model.js';
+import { RedisClient } from '../lib/redis-client.js';
+import { APP, RELEASE_BINARY, serverFor } from '../lib/server.js';
+
+// A promise of the docs, for builds with sanitizers on a busy machine.
+const SLOW = 5;
+const NODE_TIMEOUT_MS = 3000;
+
+const redis = await backendFor({ after }, 'redis');
+
+// Starts nodes that see each other; with `proxies` each one has a proxy to Redis.
+async function startNodes(t, name, { count = 3, proxies = false, binary, apps, config = {} } = {}) {
+  const nodes = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const proxy = proxies ? await redisProxy(t, redis.address) : null;
+      const { adapter, database } = redis.config(name);
+      if (proxy) database.redis.port = proxy.port;
+      const cluster_health = { heartbeat_interval_ms: 500, node_timeout_ms: NODE_TIMEOUT_MS };
+      const server = await serverFor(t, {
+        ...(binary && { binary }),
+        apps: apps ?? [{ ...APP, max_connections: 100_000 }],
+        config: { ...config, database, adapter: { ...adapter, cluster_health } },
+      });
+      return Object.assign(server, { proxy });
+    }),
+  );
+  for (const node of nodes) for (let others = 1; others < count; others++) await node.waitForLog(untaken(/ is there$/));
+  return nodes;
+}
+
+// Each line of the log once.
+function untaken(pattern) {
+  const taken = new WeakSet();
+  return (line) => {
+    if (taken.has(line) || line.seen || !pattern.test(line.message)) return false;
+    line.seen = true;
+    taken.add(line);
+    return true;
+  };
+}
+
+async function modelOf(nodes, seed, count, { channels = 6, users = 40 } = {}) {
+  const names = Array.from({ length: channels }, (_, i) => `presence-room-${i}`);
+  const model = new PresenceModel(randomFrom(seed), { channels: names, users });
+  await model.connect(nodes, count);
+  return model;
+}
+
+test('users on several nodes join and leave, and everybody knows it a second later', async (t) => {
+  const nodes = await startNodes(t, 'spread');
+  const model = await modelOf(nodes, 1, 150);
+  for (let round = 0; round < 4; round++) {
+    await model.change(1500);
+    await model.settled(1000 * SLOW);
+  }
+});
+
+test('subscription counts are those of all nodes, also for a node that comes to a channel later', async (t) => {
+  // Nobody listens there: an app with such a webhook has counts.
+  const apps = [{ ...APP, webhooks: [{ url: 'http://127.0.0.1:9/', event_types: ['subscription_count'] }] }];
+  const [one, two] = await startNodes(t, 'counts', { count: 2, apps });
+  const isCount = (count) =>
+    Object.assign(
+      ({ event, data }) => /subscription_count$/.test(event) && JSON.parse(data).subscription_count === count,
+      {
+        label: `the count ${count}`,
+      },
+    );
+  const first = await connect(one);
+  await subscribe(first, 'room');
+  await first.next(isCount(1));
+  const second = await connect(two);
+  await subscribe(second, 'room');
+  await Promise.all([first, second].map((ws) => ws.next(isCount(2))));
+  first.destroy();
+  await second.next(isCount(1));
+});
+
+test('a node that dies takes its members with it, once', async (t) => {
+  const nodes = await startNodes(t, 'crash');
+  const model = await modelOf(nodes, 2, 60);
+  await model.change(400);
+  await model.settled(1000 * SLOW);
+  model.lose(nodes[2]);
+  await nodes[2].kill();
+  await model.settled((NODE_TIMEOUT_MS + 1000) * SLOW);
+});
+
+test('what a lossy network leaves out is repaired within a minute', async (t) => {
+  const nodes = await startNodes(t, 'lossy', { proxies: true });
+  const model = await modelOf(nodes, 3, 100);
+  for (const { proxy } of nodes) proxy.dropEvery = 100;
+  await model.change(6000);
+  await model.settled(60_000 + 5000 * SLOW);
+  const dropped = nodes.reduce((sum, { proxy }) => sum + proxy.dropped, 0);
+  assert.ok(dropped > 20, `${dropped} messages were left out`);
+});
+
+test('a partition that is noticed is healed without ghosts and doubles', async (t) => {
+  const nodes = await startNodes(t, 'partition', { proxies: true });
+  const model = await modelOf(nodes, 6, 60);
+  await model.change(400);
+  const since = nodes[1].log.all.length;
+  nodes[1].proxy.hold({ in: true, out: true });
+  await nodes[1].waitForLog(/ is down, /, { since });
+  await model.change(400);
+  nodes[1].proxy.hold({ in: false, out: false });
+  await model.settled(3000 * SLOW);
+});
+
+test('partitions, delays and a killed subscriber leave no ghosts and no doubles', async (t) => {
+  const nodes = await startNodes(t, 'network', { proxies: true });
+  const model = await modelOf(nodes, 4, 60);
+  const client = await RedisClient.connect(redis.address);
+  t.after(() => client.close());
+  const repaired = 3000 * SLOW;
+  for (const held of [{ in: true, out: true }, { in: true }, { out: true }]) {
+    nodes[1].proxy.hold(held);
+    await model.change(300, { wait: false });
+    await new Promise((resolve) => setTimeout(resolve, 500)); // a partition has a length
+    nodes[1].proxy.hold({ in: false, out: false });
+    await model.change(100);
+    await model.settled(repaired);
+  }
+  nodes[2].proxy.delayMs = 500;
+  await model.change(500);
+  await model.settled(repaired);
+  nodes[2].proxy.delayMs = 0;
+  await client.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+  await model.change(500);
+  await model.settled(repaired);
+});
+
+test('the message system goes and comes back: clients are told the difference', async (t) => {
+  const nodes = await startNodes(t, 'outage', { proxies: true });
+  const model = await modelOf(nodes, 5, 60);
+  await model.change(400);
+  await model.settled(1000 * SLOW);
+  const since = nodes.map((node) => node.log.all.length);
+  for (const { proxy } of nodes) proxy.refuse(true);
+  await Promise.all(nodes.map((node, i) => node.waitForLog(/ is down, /, { since: since[i] })));
+  await model.change(400);
+  for (const { proxy } of nodes) proxy.refuse(false);
+  await model.settled(3000 * SLOW);
+});
+
+test('no event is missed that is published when a subscription has succeeded', async (t) => {
+  const nodes = await startNodes(t, 'at-once', { count: 2, binary: RELEASE_BINARY });
+  const rounds = 10_000;
+  const lanes = 40;
+  const lane = async (number) => {
+    const ws = await connect(nodes[number % 2]);
+    for (let round = number; round < rounds; round += lanes) {
+      const channel = `at-once-${round}`;
+      await subscribe(ws, channel);
+      await publish(nodes[(number + 1) % 2], { name: 'now', channel, data: String(round) });
+      const event = await ws.next({ channel, event: 'now' });
+      assert.equal(event.data, String(round));
+      ws.inbox.all.length = ws.frames.all.length = ws.frames.waiting.length = 0;
+      if (round >= 10 * lanes) unsubscribe(ws, `at-once-${round - 10 * lanes}`);
+    }
+  };
+  await Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)));
+});

@@ -1,0 +1,151 @@
+// Between a node and Redis: a proxy that understands the protocol, can leave out messages, and can be a bad network.
+
+import { once } from 'node:events';
+import net from 'node:net';
+
+/*
+ * Listens until the test ends; `port` is where the node connects to. Members to change at any time:
+ *   dropEvery   of the messages of subscriptions every so many is left out (0: none); `dropped` counts them
+ *   delayMs     how long everything is late
+ *   hold({in, out})  true holds what Redis sends, what the node sends; false lets it go on
+ */
+export async function redisProxy(t, target) {
+  const proxy = new RedisProxy(target);
+  await proxy.listen();
+  t.after(() => proxy.close());
+  return proxy;
+}
+
+class RedisProxy {
+  dropEvery = 0;
+  delayMs = 0;
+  dropped = 0;
+  #seen = 0;
+  #target;
+  #server;
+  #pairs = new Set();
+  #held = { in: false, out: false };
+  #refuses = false;
+
+  constructor(target) {
+    this.#target = target;
+    this.#server = net.createServer((near) => this.#accept(near));
+  }
+
+  get port() {
+    return this.#server.address().port;
+  }
+
+  async listen() {
+    await once(this.#server.listen(0, '127.0.0.1'), 'listening');
+  }
+
+  close() {
+    this.#destroyAll();
+    this.#server.close();
+  }
+
+  #destroyAll() {
+    for (const { near, far } of this.#pairs) {
+      near.destroy();
+      far.destroy();
+    }
+  }
+
+  // While it refuses there is no Redis: connections are closed, also those that are tried.
+  refuse(refuses) {
+    this.#refuses = refuses;
+    if (refuses) this.#destroyAll();
+  }
+
+  // What is held waits in the sockets, as in a network that drops packets.
+  hold(held) {
+    Object.assign(this.#held, held);
+    for (const pair of this.#pairs) this.#apply(pair);
+  }
+
+  #apply({ near, far }) {
+    if (this.#held.in) far.pause();
+    else far.resume();
+    if (this.#held.out) near.pause();
+    else near.resume();
+  }
+
+  #accept(near) {
+    if (this.#refuses) {
+      near.destroy();
+      return;
+    }
+    const far = net.connect({ host: '127.0.0.1', port: this.#target.port, noDelay: true });
+    const pair = { near, far };
+    const reader = new AnswerReader();
+    near.setNoDelay(true);
+    this.#pairs.add(pair);
+    for (const [own, other] of [
+      [near, far],
+      [far, near],
+    ]) {
+      own.on('error', () => {});
+      own.on('close', () => {
+        this.#pairs.delete(pair);
+        other.destroy();
+      });
+    }
+    near.on('data', (bytes) => this.#send(far, bytes));
+    far.on('data', (bytes) => {
+      if (this.dropEvery === 0 && reader.isIdle) return this.#send(near, bytes);
+      const kept = reader.read(bytes).filter((answer) => !this.#leavesOut(answer));
+      if (kept.length > 0) this.#send(near, Buffer.concat(kept));
+    });
+    this.#apply(pair);
+  }
+
+  #send(to, bytes) {
+    if (this.delayMs === 0) to.write(bytes);
+    else setTimeout(() => to.write(bytes), this.delayMs);
+  }
+
+  #leavesOut(answer) {
+    if (this.dropEvery === 0 || !answer.subarray(0, 20).includes('$7\r\nmessage\r\n')) return false;
+    if (++this.#seen % this.dropEvery !== 0) return false;
+    this.dropped++;
+    return true;
+  }
+}
+
+// Cuts a stream of answers in RESP2 into answers.
+class AnswerReader {
+  #rest = Buffer.alloc(0);
+
+  get isIdle() {
+    return this.#rest.length === 0;
+  }
+
+  read(bytes) {
+    const answers = [];
+    let start = 0;
+    this.#rest = this.#rest.length > 0 ? Buffer.concat([this.#rest, bytes]) : bytes;
+    for (let end = endOfAnswer(this.#rest, 0); end !== null; end = endOfAnswer(this.#rest, start)) {
+      answers.push(this.#rest.subarray(start, end));
+      start = end;
+    }
+    this.#rest = this.#rest.subarray(start);
+    return answers;
+  }
+}
+
+// Where the answer at `start` ends; null: it is not whole.
+function endOfAnswer(bytes, start) {
+  const lineEnd = bytes.indexOf('\r\n', start);
+  if (lineEnd < 0) return null;
+  const next = lineEnd + 2;
+  const number = Number(bytes.toString('latin1', start + 1, lineEnd));
+  if (bytes[start] === 0x24) {
+    const end = number < 0 ? next : next + number + 2;
+    return end <= bytes.length ? end : null;
+  }
+  if (bytes[start] !== 0x2a) return next;
+  let end = next;
+  for (let left = number; left > 0 && end !== null; left--) end = endOfAnswer(bytes, end);
+  return end;
+}

@@ -1,0 +1,174 @@
+// Many connections in presence channels of several nodes, and a model of who must be where.
+//
+// Every connection checks each member_added and member_removed against what it was told before: a member that is added
+// was not there, and one that is removed was. The model knows which connections are joined, on whatever node.
+
+import { connect, sendSubscribe, unsubscribe } from './client.js';
+import { within } from './inbox.js';
+
+const STEP_MS = 20;
+
+export class PresenceModel {
+  members = [];
+  #random;
+  #options;
+
+  // `random(n)` is a number below n; options: channels (names), users (their number).
+  constructor(random, options) {
+    this.#random = random;
+    this.#options = options;
+  }
+
+  // Connects so many clients to each of these nodes, in steps.
+  async connect(servers, count) {
+    for (let done = 0; done < count; done += 50) {
+      const added = await Promise.all(
+        servers.flatMap((server) =>
+          Array.from({ length: Math.min(50, count - done) }, async () => new Member(server, await connect(server))),
+        ),
+      );
+      this.members.push(...added);
+    }
+  }
+
+  // Connections join as random users, and leave, so many times in all. After each 25 changes those that join have their
+  // answers before the next ones begin, unless `wait` is false.
+  async change(times, { wait = true } = {}) {
+    for (let i = 1; i <= times; i++) {
+      this.#changeOne(this.members[this.#random(this.members.length)]);
+      if (i % 25 !== 0) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      if (wait) await within(Promise.all(this.members.map(({ answered }) => answered)), 'answers to subscriptions');
+    }
+  }
+
+  #changeOne(member) {
+    if (member.channel === null) {
+      const { channels, users } = this.#options;
+      member.join(channels[this.#random(channels.length)], `user-${this.#random(users)}`);
+    } else {
+      member.leave();
+    }
+  }
+
+  // Resolves when every connection has been told what the model says: to the time that it took.
+  async settled(timeoutMs) {
+    const begin = performance.now();
+    const look = async () => {
+      while (this.fault() !== null) await new Promise((resolve) => setTimeout(resolve, STEP_MS));
+    };
+    try {
+      await within(look(), 'all connections to know who is there', timeoutMs);
+    } catch (error) {
+      throw new Error(`${error.message}: ${this.fault()}`);
+    }
+    return performance.now() - begin;
+  }
+
+  // What is wrong now; null: nothing.
+  fault() {
+    const expected = new Map();
+    for (const { channel, user, server } of this.members) {
+      if (channel === null || server.gone) continue;
+      if (!expected.has(channel)) expected.set(channel, new Set());
+      expected.get(channel).add(user);
+    }
+    for (const member of this.members) {
+      if (member.mistakes.length > 0) throw new Error(member.mistakes.join('\n'));
+      if (member.channel === null || member.server.gone) continue;
+      const fault = member.differs(expected.get(member.channel));
+      if (fault !== null) return fault;
+    }
+    return null;
+  }
+
+  // The node has died: its connections with it.
+  lose(server) {
+    server.gone = true;
+    this.members = this.members.filter((member) => member.server !== server);
+  }
+}
+
+class Member {
+  channel = null;
+  user = null;
+  list = null; // a set of users; null: not told yet
+  mistakes = [];
+  answered = null; // a promise, while an answer is awaited
+  #answer = null;
+  #log = [];
+
+  constructor(server, ws) {
+    this.server = server;
+    this.ws = ws;
+    ws.inbox.push = (message) => this.#receive(message);
+    for (const message of ws.inbox.waiting.splice(0)) this.#receive(message);
+  }
+
+  join(channel, user) {
+    this.channel = channel;
+    this.user = user;
+    this.list = null;
+    this.answered = new Promise((resolve) => {
+      this.#answer = resolve;
+    });
+    sendSubscribe(this.ws, channel, { user: { user_id: user, user_info: { of: user } } });
+  }
+
+  leave() {
+    // An answer that is still on its way may come, or not.
+    if (this.list === null) return;
+    unsubscribe(this.ws, this.channel);
+    this.channel = null;
+    this.list = null;
+  }
+
+  differs(expected) {
+    const where = `${this.user} in ${this.channel} on port ${this.server.port}`;
+    if (this.list === null) return `${where} has no answer`;
+    const missing = [...expected].filter((user) => !this.list.has(user));
+    const ghosts = [...this.list].filter((user) => !expected.has(user));
+    if (missing.length + ghosts.length === 0) return null;
+    return `${where} misses [${missing}] and has [${ghosts}] too much; it was told ${this.#log.slice(-20).join(', ')}`;
+  }
+
+  #receive(message) {
+    // Until the list comes, what arrives is of a subscription that has ended.
+    if (message.event === 'pusher:ping') this.ws.send({ event: 'pusher:pong', data: {} });
+    if (message.channel === undefined || message.channel !== this.channel) return;
+    const data = typeof message.data === 'string' ? JSON.parse(message.data) : message.data;
+    if (message.event === 'pusher_internal:subscription_succeeded') {
+      this.#answer();
+      this.list = new Set(data.presence.ids);
+      this.#note(`the list of ${this.list.size}`);
+      if (this.list.size !== data.presence.ids.length) this.#mistake('a list with doubles', message);
+      if (!this.list.has(this.user)) this.#mistake('a list without itself', message);
+    } else if (message.event === 'pusher_internal:member_added') {
+      this.#note(`+${data.user_id}`);
+      if (this.list?.has(data.user_id)) this.#mistake('added twice', message);
+      this.list?.add(data.user_id);
+    } else if (message.event === 'pusher_internal:member_removed') {
+      this.#note(`-${data.user_id}`);
+      if (this.list?.delete(data.user_id) === false) this.#mistake('removed twice', message);
+    } else if (message.event === 'pusher:subscription_error') {
+      this.#mistake('refused', message);
+    }
+  }
+
+  #note(text) {
+    this.#log.push(`${text} at ${Math.round(performance.now())}`);
+  }
+
+  #mistake(what, message) {
+    this.mistakes.push(`${this.user} in ${this.channel} on port ${this.server.port}: ${what}: ${message.text}`);
+  }
+}
+
+// Pseudo-random numbers from a seed: random(n) is below n.
+export function randomFrom(seed) {
+  let state = seed >>> 0;
+  return (limit) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * limit);
+  };
+}
