@@ -63,6 +63,7 @@ struct api_call {
     /* The rate of which this call took the token of a read, which a refusal gives back; limit 0: none. */
     struct token_rate read_rate;
     bool unsigned_request; /* ROUTE_SIGNED_BY_KEY without auth_key */
+    bool heard;            /* other nodes were asked about the channel that the call is about */
     bool head_only;        /* the body has not arrived: only what the head decides is checked; see dispatch.h */
     bool cross_origin;     /* web pages of other origins may read the answer, by the `cors` section */
 };

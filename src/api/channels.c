@@ -1,10 +1,59 @@
 /*
  * GET /apps/{id}/channels, /channels/{name}, /channels/{name}/users and /connections.
  */
+#include <stdlib.h>
+
 #include "api/api_call.h"
+#include "api/dispatch.h"
 #include "api/list_thread.h"
 #include "api/publish_body.h"
+#include "base/alloc.h"
 #include "base/json.h"
+
+/* --- what other nodes have --- */
+
+/* A call that waits until other nodes were asked about its channel. */
+struct channel_hearing {
+    struct channel_waiter waiter;
+    struct api_call *call;
+};
+
+/* The app may have changed or gone meanwhile, so the call begins again with the search for it. */
+static void on_channel_heard(struct channel_waiter *waiter) {
+    struct channel_hearing *hearing = container_of(waiter, struct channel_hearing, waiter);
+    struct api_call *call = hearing->call;
+
+    free(hearing);
+    api_call_resume(call);
+    call->heard = true;
+    api_dispatch_again(call);
+}
+
+static void abandon_hearing(struct api_call *call) {
+    struct channel_hearing *hearing = call->waits_for;
+
+    channel_await_end(&hearing->waiter);
+    free(hearing);
+}
+
+/* Asks other nodes about a channel of which nodes tell each other everything, unless this one is in the picture
+ * already. True: the call waits, and begins again. */
+static bool hear_of_channel(struct api_call *call, struct slice name) {
+    struct channel_type type = channel_type_of(name);
+    struct channel_hub *hub = call->api->channels;
+    struct channel_hearing *hearing;
+
+    if (call->heard || !channel_hub_waits(hub) || (type.kind != CHANNEL_PRESENCE && !type.caches))
+        return false;
+    hearing = alloc(sizeof *hearing);
+    *hearing = (struct channel_hearing){.waiter.ready = on_channel_heard, .call = call};
+    api_call_wait(call, hearing, abandon_hearing);
+    if (channel_await(hub, call->lookup.slot, call->worker, name, &hearing->waiter) == CHANNEL_WAITS)
+        return true;
+    api_call_resume(call);
+    free(hearing);
+    return false;
+}
 
 static unsigned asked_info(const struct api_call *call) {
     struct slice text;
@@ -122,6 +171,8 @@ void api_get_channel(struct api_call *call) {
         api_refuse(call, 400, REFUSED_REQUEST, "`info`: user_count is known of presence channels only");
         return;
     }
+    if (hear_of_channel(call, name))
+        return;
     channel_inspect(call->lookup.slot, name, (asked & INFO_CACHE) != 0, &info);
     buffer_append(&answer, info.occupied ? SLICE("{\"occupied\":true") : SLICE("{\"occupied\":false"));
     if (asked & (INFO_USER_COUNT | INFO_SUBSCRIPTION_COUNT)) {
@@ -146,6 +197,8 @@ void api_get_channel_users(struct api_call *call) {
         api_refuse(call, 400, REFUSED_REQUEST, "only a presence channel has users: its name begins with presence-");
         return;
     }
+    if (call->listed == NULL && hear_of_channel(call, name))
+        return;
     channel_inspect(call->lookup.slot, name, false, &info);
     answer_list(call, &(struct list_request){.text = name, .append = append_user_list, .count = info.counts.users});
 }

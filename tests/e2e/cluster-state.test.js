@@ -4,9 +4,9 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
-import { publish } from '../lib/api.js';
+import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
-import { connect, subscribe, unsubscribe } from '../lib/client.js';
+import { connect, join, subscribe, unsubscribe } from '../lib/client.js';
 import { redisProxy } from '../lib/lossy-redis.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
 import { RedisClient } from '../lib/redis-client.js';
@@ -49,6 +49,12 @@ function untaken(pattern) {
   };
 }
 
+async function ask(server, path, query) {
+  const answer = await api(server, 'GET', `/channels/${path}`, { query });
+  assert.equal(answer.status, 200, answer.body);
+  return answer.json;
+}
+
 async function modelOf(nodes, seed, count, { channels = 6, users = 40 } = {}) {
   const names = Array.from({ length: channels }, (_, i) => `presence-room-${i}`);
   const model = new PresenceModel(randomFrom(seed), { channels: names, users });
@@ -63,6 +69,23 @@ test('users on several nodes join and leave, and everybody knows it a second lat
     await model.change(1500);
     await model.settled(1000 * SLOW);
   }
+});
+
+test('every node answers for all about the members of a channel and its cached event', async (t) => {
+  const nodes = await startNodes(t, 'answers');
+  const [one, two, three] = nodes;
+  await Promise.all(
+    [one, two, two].map(async (node, i) => join(await connect(node), 'presence-hall', { user_id: `u${i}` })),
+  );
+  const users = await ask(three, 'presence-hall/users');
+  assert.deepEqual(users.users.map(({ id }) => id).sort(), ['u0', 'u1', 'u2']);
+  for (const node of nodes)
+    assert.deepEqual(await ask(node, 'presence-hall', { info: 'user_count' }), { occupied: true, user_count: 3 });
+  await subscribe(await connect(one), 'cache-news');
+  await publish(one, { name: 'news', channel: 'cache-news', data: 'fresh' });
+  const cached = await ask(three, 'cache-news', { info: 'cache' });
+  assert.equal(cached.cache.data, 'fresh');
+  assert.deepEqual(await ask(three, 'presence-empty/users'), { users: [] });
 });
 
 test('subscription counts are those of all nodes, also for a node that comes to a channel later', async (t) => {
