@@ -69,7 +69,6 @@ for (const [name, binary] of [
   });
 }
 
-// It has the threads of `redis`.
 const sharded = (config) => ({
   ...config,
   adapter: { ...config.adapter, cluster: { ...config.adapter.cluster, use_sharded_pubsub: true } },

@@ -1,0 +1,89 @@
+// Nodes on a Redis Cluster: a Redis that dies, and slots that move, while events flow.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import { publish } from '../lib/api.js';
+import { subscriber } from '../lib/events.js';
+import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
+import { nodesFor } from '../lib/nodes.js';
+
+const channel = 'prices';
+
+// A subscriber of each node, and a publisher through each node that goes on until it is ended.
+async function trafficOf(t, nodes) {
+  const sockets = await Promise.all(nodes.list.map((node) => subscriber(node, t, channel)));
+  let ended = false;
+  const published = nodes.list.map(() => 0);
+  const publishers = nodes.list.map(async (node, i) => {
+    while (!ended) {
+      published[i] += 1;
+      await publish(node, { name: String(i), channel, data: String(published[i]) });
+    }
+  });
+  // The numbers that a subscriber has got through a node.
+  const numbers = (at, through) =>
+    sockets[at].inbox.all
+      .filter((message) => message.channel === channel && message.event === String(through))
+      .map(({ data }) => Number(data));
+  return {
+    // Resolves when each subscriber has got, through each node, something that is published from now on.
+    async flows() {
+      const from = [...published];
+      for (const socket of sockets)
+        for (const [i, number] of from.entries())
+          await socket.inbox.next((message) => message.event === String(i) && Number(message.data) > number);
+    },
+    // None came twice or in the wrong order, and on its own node none is missing.
+    async end() {
+      ended = true;
+      await Promise.all(publishers);
+      await this.settled();
+      for (const at of sockets.keys())
+        for (const through of sockets.keys()) {
+          const found = numbers(at, through);
+          for (const [i, number] of found.entries())
+            if (i > 0) assert.ok(number > found[i - 1], `${number} after ${found[i - 1]} from ${through} to ${at}`);
+          if (at === through) assert.equal(found.length, published[at]);
+        }
+    },
+    // What is published when all is well again arrives everywhere.
+    async settled() {
+      for (const [i, node] of nodes.list.entries()) {
+        published[i] += 1;
+        await publish(node, { name: String(i), channel, data: String(published[i]) });
+        for (const socket of sockets)
+          await socket.inbox.next((message) => message.event === String(i) && message.data === String(published[i]));
+      }
+    },
+  };
+}
+
+describe('on a Redis Cluster', { timeout: LONG_TIMEOUT_MS, concurrency: true }, () => {
+  test('nodes go on over another Redis when theirs dies', async (t) => {
+    const nodes = await nodesFor(t, { kind: 'redis-cluster' });
+    const traffic = await trafficOf(t, nodes);
+    await traffic.flows();
+    await nodes.bus.loseMaster();
+    await Promise.any(nodes.list.map((node) => node.waitForLog(/the bus \(redis-cluster\) is down/)));
+    await nodes.untilAll(3);
+    await traffic.flows();
+    await traffic.end();
+  });
+
+  test('a slot that moves takes its channel along', async (t) => {
+    const config = { adapter: { cluster: { use_sharded_pubsub: true } } };
+    const nodes = await nodesFor(t, { kind: 'redis-cluster', server: { config } });
+    const { bus } = nodes;
+    const traffic = await trafficOf(t, nodes);
+    const slot = await bus.slotOf(`${nodes.prefix}:curlew1:c:app-id:${channel}`);
+    for (let round = 0; round < 4; round++) {
+      await traffic.flows();
+      await bus.moveSlot(slot, ((await bus.masterOf(slot)) + 1) % 3);
+    }
+    await traffic.flows();
+    await traffic.end();
+    for (const node of nodes.list)
+      assert.ok(!node.log.all.some(({ message }) => /the bus \(redis-cluster\) is down/.test(message)));
+  });
+});
