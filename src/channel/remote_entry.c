@@ -10,13 +10,13 @@ struct remote_entry *remote_entry_find(const struct channel_cluster *cluster, un
     return NULL;
 }
 
-/* Moves the entries to an array of another size; 0: frees them. */
-static void resize_entries(struct channel *channel, unsigned capacity) {
+/* Moves the entries to an array of another size, which is returned; 0: frees them. */
+static struct remote_entry *resize_entries(struct channel *channel, unsigned capacity) {
     struct channel_cluster *cluster = channel->cluster;
     size_t before = channel_entries_bytes(cluster);
     struct remote_entry *entries = capacity != 0 ? alloc(capacity * sizeof *entries) : NULL, *old;
 
-    if (capacity != 0 && cluster->entry_count != 0)
+    if (entries != NULL && cluster->entries != NULL)
         memcpy(entries, cluster->entries, cluster->entry_count * sizeof *entries);
     pthread_mutex_lock(&channel->mutex);
     old = cluster->entries;
@@ -26,18 +26,19 @@ static void resize_entries(struct channel *channel, unsigned capacity) {
     free(old);
     budget_add(BUDGET_CHANNELS, channel->slot->budget, channel_entries_bytes(cluster));
     budget_give(BUDGET_CHANNELS, channel->slot->budget, before);
+    return entries;
 }
 
 struct remote_entry *remote_entry_make(struct channel *channel, unsigned node) {
     struct channel_cluster *cluster = channel->cluster;
-    struct remote_entry *entry = remote_entry_find(cluster, node);
+    struct remote_entry *entry = remote_entry_find(cluster, node), *entries = cluster->entries;
 
     if (entry != NULL)
         return entry;
-    if (cluster->entry_count == cluster->entry_capacity)
-        resize_entries(channel, cluster->entry_capacity < 2 ? 2u : cluster->entry_capacity * 2u);
+    if (entries == NULL || cluster->entry_count == cluster->entry_capacity)
+        entries = resize_entries(channel, cluster->entry_capacity < 2 ? 2u : cluster->entry_capacity * 2u);
     pthread_mutex_lock(&channel->mutex);
-    entry = &cluster->entries[cluster->entry_count++];
+    entry = &entries[cluster->entry_count++];
     *entry = (struct remote_entry){.node = (uint8_t)node};
     pthread_mutex_unlock(&channel->mutex);
     return entry;

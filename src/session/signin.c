@@ -233,7 +233,7 @@ static void complete_sign_in(struct session *session, struct session_user *user,
 static void resume_sign_in(struct waiting_sign_in *sign_in) {
     struct session *session = sign_in->session;
     struct session_user *user = session->user;
-    struct json_value values[USER_MEMBERS];
+    struct json_value values[USER_MEMBERS] = {0};
     struct buffer id = {0};
 
     session->app = slot_app(session->slot);
@@ -301,7 +301,7 @@ static void begin_sign_in(struct session *session, struct slice id, const struct
 }
 
 static void sign_in_user(struct session *session, struct json_value auth, struct json_value user_data) {
-    struct json_value values[USER_MEMBERS];
+    struct json_value values[USER_MEMBERS] = {0};
     struct buffer storage = {0}, id = {0};
     struct slice text = json_decode_string(user_data, &storage);
     struct session_user *user = session->user;
