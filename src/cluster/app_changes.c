@@ -139,20 +139,28 @@ void app_changes_note(struct app_changes_part *changes, struct slice id, struct 
 
 /* --- hearing --- */
 
-/* Another node has told it: this one need not. */
-static void drop_told_notices(struct app_changes_part *changes, const struct message_app_change *told) {
+/* A notice that waits and says the same; NULL: there is none. */
+static struct noted_change *find_notice(const struct app_changes_part *changes, const struct message_app_change *told) {
     uint64_t hash = hash_bytes(told->app);
 
-    for (struct list *link = changes->notices.next, *next; link != &changes->notices; link = next) {
+    for (struct list *link = changes->notices.next; link != &changes->notices; link = link->next) {
         struct noted_change *noted = container_of(link, struct noted_change, link);
 
-        next = link->next;
-        if (noted->hash != hash || !slice_equal(noted->change.app, told->app) ||
-            !slice_equal(noted->change.old_key, told->old_key) || !slice_equal(noted->change.new_key, told->new_key))
-            continue;
-        remove_notice(changes, noted);
-        free(noted);
+        if (noted->hash == hash && slice_equal(noted->change.app, told->app) &&
+            slice_equal(noted->change.old_key, told->old_key) && slice_equal(noted->change.new_key, told->new_key))
+            return noted;
     }
+    return NULL;
+}
+
+/* Another node has told it: this one need not. */
+static void drop_told_notice(struct app_changes_part *changes, const struct message_app_change *told) {
+    struct noted_change *noted = find_notice(changes, told);
+
+    if (noted == NULL)
+        return;
+    remove_notice(changes, noted);
+    free(noted);
 }
 
 static bool on_app_changes(void *context, unsigned node, const struct cluster_message *message,
@@ -164,7 +172,7 @@ static bool on_app_changes(void *context, unsigned node, const struct cluster_me
     (void)node;
     (void)bytes;
     while (message_next_app_change(&rest, &change)) {
-        drop_told_notices(changes, &change);
+        drop_told_notice(changes, &change);
         app_manager_refresh(changes->core->apps, change.app, change.old_key, change.new_key, change.meant);
     }
     return false;
