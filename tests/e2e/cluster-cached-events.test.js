@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { publish } from '../lib/api.js';
+import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect, subscribe } from '../lib/client.js';
 import { TIMEOUT_MS } from '../lib/inbox.js';
@@ -113,5 +113,25 @@ describe('events of cache channels', { concurrency: true }, () => {
     await publish(server, { name: 'x', channel: 'cache-a', data: 'x' });
     await server.waitForLog(/the store of cache\.driver does not take an event of a cache channel: NOPERM/);
     assert.equal((await greeting(t, server, 'cache-a')).event, 'x');
+  });
+
+  test('are told to the API by a node that has no subscriber', async (t) => {
+    const backend = await backendFor(t, 'redis');
+    const config = configFor(backend, { channel_limits: { cache_ttl: 1000 } });
+    const [one, other] = await Promise.all([serverFor(t, { config }), serverFor(t, { config })]);
+    const cacheOn = async (server, channel) =>
+      (await api(server, 'GET', `/channels/${channel}`, { query: { info: 'cache' } })).json;
+    await publish(other, { name: 'old', channel: 'cache-a', data: 'old' });
+    await publish(one, { name: 'x', channel: 'cache-a', data: '{"n": 1.50}' });
+    await untilStored(await clientOf(t, backend), 'cache-a');
+    for (const server of [one, other]) {
+      const { occupied, cache } = await cacheOn(server, 'cache-a');
+      assert.deepEqual([occupied, cache.data], [false, '{"n": 1.50}']);
+      assert.ok(cache.ttl > 900 && cache.ttl <= 1000, cache.ttl);
+    }
+    assert.deepEqual(await cacheOn(one, 'cache-b'), { occupied: false, cache: null });
+    await Promise.all([one.stop(), other.stop()]);
+    const alone = await serverFor(t, { config });
+    assert.equal((await cacheOn(alone, 'cache-a')).cache.data, '{"n": 1.50}');
   });
 });
