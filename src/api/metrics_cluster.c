@@ -81,6 +81,19 @@ static void append_waiting(struct metrics_page *page, const struct cluster_metri
     metrics_sample(page, labels, metrics->state_bytes);
 }
 
+/* The store of cache.driver. */
+static void append_cached_events(struct metrics_page *page, const struct cached_events_stats *stats,
+                                 struct slice labels) {
+    metrics_family(page, "cluster_cached_events_waiting", "gauge",
+                   "Events of cache channels that wait until Redis takes them.");
+    metrics_sample(page, labels, stats->waiting);
+    metrics_family(page, "cluster_cached_events_lost_total", "counter",
+                   "Events of cache channels that are not in Redis: no room while they waited (full), or it did not "
+                   "take them (refused).");
+    metrics_sample_of(page, labels, "reason", "full", stats->dropped);
+    metrics_sample_of(page, labels, "reason", "refused", stats->refused);
+}
+
 void metrics_append_cluster(struct metrics_page *page, const struct api *api, struct slice labels) {
     struct cluster_metrics metrics = {0};
 
@@ -105,4 +118,5 @@ void metrics_append_cluster(struct metrics_page *page, const struct api *api, st
     append_kinds(page, &metrics, labels);
     append_dropped(page, &metrics, labels);
     append_waiting(page, &metrics, labels);
+    append_cached_events(page, &metrics.cached_events, labels);
 }

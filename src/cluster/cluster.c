@@ -315,5 +315,6 @@ void cluster_read_metrics(const struct cluster *cluster, struct cluster_metrics 
         };
     publisher_read_stats(cluster->publisher, &metrics->publisher);
     incoming_read_stats(cluster->incoming, &metrics->incoming);
+    cached_events_read_stats(core->cached_events, &metrics->cached_events);
     add_up_questions(cluster, metrics);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "cluster/cached_events.h"
 #include "cluster/incoming.h"
 #include "cluster/message.h"
 #include "cluster/node_messages.h"
@@ -88,6 +89,7 @@ struct cluster_metrics {
     uint64_t malformed, skipped, dropped, unsent; /* see cluster_core.h */
     struct publisher_stats publisher;
     struct incoming_stats incoming;
+    struct cached_events_stats cached_events;
     /* Questions to other nodes, of the state and of the HTTP API. */
     uint64_t requests_sent, requests_received, responses_received;
     uint64_t answered, unanswered; /* by each node, in time or not */

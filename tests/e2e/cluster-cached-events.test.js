@@ -7,6 +7,7 @@ import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect, subscribe } from '../lib/client.js';
 import { TIMEOUT_MS } from '../lib/inbox.js';
+import { fetchMetrics } from '../lib/metrics.js';
 import { RedisClient } from '../lib/redis-client.js';
 import { serverFor } from '../lib/server.js';
 
@@ -113,6 +114,9 @@ describe('events of cache channels', { concurrency: true }, () => {
     await publish(server, { name: 'x', channel: 'cache-a', data: 'x' });
     await server.waitForLog(/the store of cache\.driver does not take an event of a cache channel: NOPERM/);
     assert.equal((await greeting(t, server, 'cache-a')).event, 'x');
+    const metrics = await fetchMetrics(server);
+    assert.equal(metrics.sum('cluster_cached_events_lost_total', { reason: 'refused' }), 1);
+    assert.equal(metrics.sum('cluster_cached_events_waiting'), 0);
   });
 
   test('are told to the API by a node that has no subscriber', async (t) => {
