@@ -125,10 +125,10 @@ static void convert_replication(struct conversion *conversion) {
         return;
     }
     conversion_put(conversion, node, "adapter.driver", json_string("redis"));
-    conversion_note(conversion, node,
-                    "this version of Curlew runs as one node, and does not start with the adapter redis; set "
-                    "adapter.driver to local if one node is enough, or write Laravel's Redis connection into "
-                    "database.redis");
+    conversion_note(
+        conversion, node,
+        "write Laravel's Redis connection into database.redis; nodes of laravel-websockets and of Curlew do "
+        "not hear each other, so replace all at the same time");
 }
 
 void laravel_websockets_convert(struct conversion *conversion) {

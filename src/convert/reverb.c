@@ -271,8 +271,7 @@ static void convert_reverb_scaling(struct conversion *conversion, struct source 
     conversion_put(conversion, enabled, "adapter.driver", json_string("redis"));
     conversion_apply(conversion, scaling, rows, sizeof rows / sizeof rows[0]);
     conversion_note(conversion, enabled,
-                    "this version of Curlew runs as one node, and does not start with the adapter redis; set "
-                    "adapter.driver to local if one node is enough");
+                    "nodes of Reverb and of Curlew do not hear each other, so replace all at the same time");
 }
 
 static void convert_request_size(struct conversion *conversion, struct source *server) {

@@ -391,8 +391,7 @@ static void convert_soketi_adapter(struct conversion *conversion) {
     conversion_put(conversion, node, "adapter.driver", json_stringn(driver.data, driver.length));
     if (!slice_equal(driver, SLICE("local")))
         conversion_note(conversion, node,
-                        "this version of Curlew runs as one node, and does not start with this adapter; set "
-                        "adapter.driver to local if one node is enough");
+                        "nodes of soketi and of Curlew do not hear each other, so replace all at the same time");
 }
 
 static void convert_soketi_queue(struct conversion *conversion) {
