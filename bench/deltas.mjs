@@ -9,9 +9,8 @@
 // CURLEW_BINARY_RELEASE names another build. Exit code: 1 if a goal was missed.
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -19,6 +18,7 @@ import { publish } from '../tests/lib/api.js';
 import { createDelta, encodePairs, pairsOf } from '../tests/lib/delta-encoder.js';
 import { KINDS, Random } from '../tests/lib/delta-texts.js';
 import { APP, RELEASE_BINARY, startServer } from '../tests/lib/server.js';
+import { cpuNs, Crowd } from './crowd.mjs';
 
 const SEED = 42;
 const PAIRS = 200;
@@ -109,99 +109,20 @@ function measureSizes() {
 
 // --- fan-out ---
 
-function cpuNs(pid) {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  return tasks.reduce(
-    (sum, task) => sum + Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]),
-    0,
-  );
-}
-
-function textFrame(message) {
-  const payload = Buffer.from(JSON.stringify(message));
-  const length = payload.length < 126 ? [payload.length] : [126, payload.length >> 8, payload.length & 255];
-  return Buffer.concat([Buffer.from([0x81, 0x80 | length[0], ...length.slice(1), 0, 0, 0, 0]), payload]);
-}
-
-// Many connections that count the frames and bytes that come.
-class Crowd {
-  frames = 0;
-  bytes = 0;
-  wanted = Infinity;
-  reached = () => {};
-  sockets = [];
-
-  async open(server, count, subscriptions) {
-    const { hostname, port } = new URL(server.url);
-    for (let i = 0; i < count; i++) await this.add(hostname, Number(port), subscriptions(i));
-    this.frames = this.bytes = 0;
+// Publishes one after another, each when the one before has come to all; resolves to what that cost.
+async function publishToAll(crowd, server, agent, bodies, subscribers) {
+  const before = { cpu: cpuNs(server.pid), bytes: crowd.bytes };
+  for (const body of bodies) {
+    const came = new Promise((resolve) => (crowd.reached = resolve));
+    crowd.wanted = crowd.frames + subscribers;
+    await publish(server, body, { agent });
+    await came;
+    crowd.wanted = Infinity;
   }
-
-  // Resolves when the answers to all subscriptions have come.
-  add(host, port, channels) {
-    return new Promise((resolve, reject) => {
-      const socket = net.connect({ host, port, noDelay: true });
-      this.sockets.push(socket);
-      let rest = Buffer.alloc(0);
-      let open = false;
-      let due = channels.length;
-      const message = (payload) => {
-        if (payload.includes('connection_established'))
-          for (const data of channels) socket.write(textFrame({ event: 'pusher:subscribe', data }));
-        else if (payload.includes('pusher_internal:subscription_succeeded') && --due === 0) resolve();
-        else if (payload.includes('pusher:error')) reject(new Error(payload.toString()));
-      };
-      socket.on('error', reject);
-      socket.on('close', () => reject(new Error('the server closed a connection')));
-      socket.on('data', (chunk) => {
-        rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-        if (!open) {
-          const end = rest.indexOf('\r\n\r\n');
-          if (end < 0) return;
-          open = true;
-          rest = rest.subarray(end + 4);
-        }
-        for (;;) {
-          if (rest.length < 4) break;
-          const head = rest[1] < 126 ? 2 : rest[1] === 126 ? 4 : 10;
-          const length = head === 2 ? rest[1] : head === 4 ? rest.readUInt16BE(2) : Number(rest.readBigUInt64BE(2));
-          if (rest.length < head + length) break;
-          if (due > 0) message(rest.subarray(head, head + length));
-          this.count(head + length);
-          rest = rest.subarray(head + length);
-        }
-      });
-      socket.write(
-        `GET /app/${APP.key}?protocol=7 HTTP/1.1\r\nHost: ${host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
-          'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n',
-      );
-    });
-  }
-
-  close() {
-    for (const socket of this.sockets) socket.destroy();
-  }
-
-  count(bytes) {
-    this.bytes += bytes;
-    if (++this.frames >= this.wanted) this.reached();
-  }
-
-  // Publishes one after another, each when the one before has come to all; resolves to what that cost.
-  async publish(server, agent, bodies, subscribers) {
-    const before = { cpu: cpuNs(server.pid), bytes: this.bytes };
-    for (const body of bodies) {
-      const came = new Promise((resolve) => (this.reached = resolve));
-      this.wanted = this.frames + subscribers;
-      await publish(server, body, { agent });
-      await came;
-      this.wanted = Infinity;
-    }
-    return {
-      cpu: (cpuNs(server.pid) - before.cpu) / bodies.length,
-      bytes: (this.bytes - before.bytes) / bodies.length,
-    };
-  }
+  return {
+    cpu: (cpuNs(server.pid) - before.cpu) / bodies.length,
+    bytes: (crowd.bytes - before.bytes) / bodies.length,
+  };
 }
 
 // Publishes to two channels in turns, and reports what the second costs relative to the first.
@@ -212,7 +133,7 @@ async function compare(crowd, server, agent, { name, publishes, subscribers, cha
     const bodies = texts.slice(at, (at += publishes));
     for (const [i, channel] of channels.entries()) {
       const own = bodies.map((data) => ({ name: 'tick', channel, data, ...members }));
-      const cost = await crowd.publish(server, agent, own, subscribers);
+      const cost = await publishToAll(crowd, server, agent, own, subscribers);
       if (slice !== 0) sides[i].push(cost); // the first one warms up
     }
   }

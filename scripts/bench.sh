@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: bench.sh [options of curlew-bench]
 #
-# Benchmark of build/curlew, run by `make bench`. Eight parts:
+# Benchmark of build/curlew, run by `make bench`. Nine parts:
 #   1. build/bench/curlew-bench with one worker, the server on CPU 0 and the generator on CPU 1, every figure beside the
 #      kernel's floor; then the longest turn of the worker that a scrape of /metrics causes
 #   2. build/bench/curlew-bench with a server of one worker and one of two, in alternating slices, on all CPUs
@@ -12,9 +12,10 @@
 #   6. bench/stores.mjs: connection latency and store queries with apps in databases, which it starts
 #   7. bench/webhooks.mjs: 20,000 webhook events a second, and the latency of publishes beside them
 #   8. bench/deltas.mjs: bytes and time of deltas; CPU time of publishing deltas, and through filters
+#   9. bench/cluster.mjs: nodes that share events over Redis and NATS, which it starts
 # `--scenario NAME` runs part 1 only, with that scenario; `--scenario transport`, `lookup`, `rates`, `stores`,
-# `webhooks` and `deltas` run parts 3 to 8 only. Parts 1 and 2 also write bench.json and bench-workers.json into the build folder.
-# BUILD names another build folder. Exit code: 1 if the server refused a request or lost events, or if a goal of parts 4 to 8 was missed.
+# `webhooks`, `deltas` and `cluster` run parts 3 to 9 only. Parts 1 and 2 also write bench.json and bench-workers.json into the build folder.
+# BUILD names another build folder. Exit code: 1 if the server refused a request or lost events, or if a goal of parts 4 to 9 was missed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -119,6 +120,12 @@ bench_deltas() {
     CURLEW_BINARY_RELEASE=$build/curlew node bench/deltas.mjs
 }
 
+bench_cluster() {
+    scripts/install-packages.sh test
+    scripts/npm-packages.sh tests
+    CURLEW_BINARY_RELEASE=$build/curlew node bench/cluster.mjs
+}
+
 [ "$(nproc)" -ge 2 ] || give_up "two CPUs are needed: one for the server and one for the load generator"
 for program in "$build/curlew" "$build/bench/curlew-bench" "$build/bench/curlew-bench-lookup" "$build/bench/curlew-bench-rates"; do
     [ -x "$program" ] || give_up "$program is not there: run make bench, or make build first"
@@ -138,6 +145,10 @@ case "$*" in
     ;;
 '--scenario deltas')
     bench_deltas
+    exit
+    ;;
+'--scenario cluster')
+    bench_cluster
     exit
     ;;
 '--scenario stores')
@@ -195,4 +206,8 @@ bench_webhooks || status=$?
 echo
 echo "bench: deltas and filters"
 bench_deltas || status=$?
+
+echo
+echo "bench: several nodes"
+bench_cluster || status=$?
 exit "$status"

@@ -1,0 +1,304 @@
+// usage: node cluster.mjs [latency|cpu|alone|memory|outage]
+//
+// Benchmark of several nodes, run by `make bench BENCH_ARGS="--scenario cluster"`. Nodes, Redis, NATS and clients share
+// this machine.
+//   latency  how much later an event comes to a subscriber on another node than to one on the publisher's
+//   cpu      CPU time of each node for an event of a batch, beside one node with the adapter `local`
+//   alone    CPU time of a publish with an adapter and no other node, relative to `local`
+//   memory   what a member of a presence channel takes on a node that only watches the channel
+//   outage   how long one node with 100,000 occupied channels takes after Redis or NATS is back, and the longest turn
+//            of its cluster's thread; the node on CPU 0, all else on CPU 1
+// CURLEW_BINARY_RELEASE names another build. Exit code: 1 if a goal was missed.
+
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { api, publish } from '../tests/lib/api.js';
+import { backendFor } from '../tests/lib/backends/index.js';
+import { fetchMetrics } from '../tests/lib/metrics.js';
+import { nodesFor } from '../tests/lib/nodes.js';
+import { APP, RELEASE_BINARY, startServer } from '../tests/lib/server.js';
+import { channelAuth } from '../tests/lib/sign.js';
+import { cpuNs, Crowd } from './crowd.mjs';
+
+const KINDS = ['redis', 'nats'];
+const GOAL_KIND = 'redis'; // the goal of the latency is for Redis on the loopback device
+
+const EVENTS = 500; // one after another
+const GOAL_LATENCY_MS = 1;
+
+const BATCHES = 2000;
+const BATCH = 10;
+const CONNECTIONS = 8;
+const GOAL_CPU_US = 20;
+const GOAL_REMOTE = 1.5;
+
+const SLICES = 20;
+const PUBLISHES = 500; // in a slice
+const GOAL_ALONE = 1.02;
+
+const MEMBERS = 50_000;
+const CHANNELS_EACH = 50;
+const GOAL_MEMBER_BYTES = 200;
+
+const OCCUPIED = 100_000;
+const GOAL_OUTAGE_S = 5;
+const GOAL_TURN_MS = 5;
+
+const DATA = '{"symbol":"ACME","price":123.45,"volume":1000,"time":1700000000000,"venue":"XNAS"}';
+
+const ends = [];
+const life = { after: (end) => ends.unshift(end) };
+let missed = false;
+
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+const percentile = (values, part) => [...values].sort((a, b) => a - b)[Math.floor(values.length * part)];
+
+function goal(met, text) {
+  console.log(`${met ? 'ok    ' : 'MISSED'} ${text}`);
+  missed ||= !met;
+}
+
+const SERVER = {
+  apps: [
+    {
+      ...APP,
+      max_connections: 0,
+      max_backend_events_per_second: 0,
+      max_client_events_per_second: 0,
+      max_presence_members_per_channel: 0,
+    },
+  ],
+  config: { websocket: { max_subscriptions_per_connection: 0 } },
+  binary: RELEASE_BINARY,
+};
+
+const nodesOn = (kind, count) => nodesFor(life, { kind, count, prefix: `bench-${kind}-${count}`, server: SERVER });
+
+// --- latency ---
+
+// Resolves to the times at which the next event comes to each crowd.
+const arrivals = (crowds) =>
+  Promise.all(
+    crowds.map(
+      (crowd) =>
+        new Promise((resolve) => {
+          crowd.wanted = crowd.frames + 1;
+          crowd.reached = () => {
+            crowd.wanted = Infinity;
+            resolve(performance.now());
+          };
+        }),
+    ),
+  );
+
+async function measureLatency(kind) {
+  const nodes = await nodesOn(kind, 2);
+  const crowds = [new Crowd(), new Crowd()];
+  for (const [i, crowd] of crowds.entries()) await crowd.open(nodes.list[i], 1, () => [{ channel: 'prices' }]);
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const local = [];
+  const later = [];
+  for (let i = 0; i < EVENTS; i++) {
+    const came = arrivals(crowds);
+    const began = performance.now();
+    await publish(nodes.list[0], { name: 'tick', channel: 'prices', data: DATA }, { agent });
+    const [here, there] = await came;
+    local.push(here - began);
+    later.push(there - here);
+  }
+  agent.destroy();
+  for (const crowd of crowds) crowd.close();
+  const text =
+    `${kind}: an event comes to another node ${median(later).toFixed(3)} ms later at the median, ` +
+    `${percentile(later, 0.99).toFixed(3)} at the 99th percentile (on its own node: ${median(local).toFixed(3)})`;
+  if (kind === GOAL_KIND) goal(median(later) < GOAL_LATENCY_MS, `${text}, goal ${GOAL_LATENCY_MS} ms`);
+  else console.log(`       ${text}`);
+}
+
+// --- CPU ---
+
+// Publishes many batches over a few connections; resolves when all events have come to the crowds, to the events a
+// second.
+async function publishBatches(server, crowds) {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  const batch = Array.from({ length: BATCH }, () => ({ name: 'tick', channel: 'prices', data: DATA }));
+  const came = crowds.map(
+    (crowd) =>
+      new Promise((resolve) => {
+        crowd.wanted = crowd.frames + BATCHES * BATCH;
+        crowd.reached = resolve;
+      }),
+  );
+  const began = performance.now();
+  let left = BATCHES;
+  const publisher = async () => {
+    while (left-- > 0) {
+      const answer = await api(server, 'POST', '/batch_events', { body: { batch }, agent });
+      if (answer.status !== 200) throw new Error(`a batch was answered ${answer.status}: ${answer.body}`);
+    }
+  };
+  await Promise.all(Array.from({ length: CONNECTIONS }, publisher));
+  await Promise.all(came);
+  agent.destroy();
+  return (BATCHES * BATCH * 1000) / (performance.now() - began);
+}
+
+// CPU time in µs of each node for an event; each has one subscriber.
+async function cpuOf(servers) {
+  const crowds = servers.map(() => new Crowd());
+  for (const [i, crowd] of crowds.entries()) await crowd.open(servers[i], 1, () => [{ channel: 'prices' }]);
+  await publishBatches(servers[0], crowds); // to warm up
+  const before = servers.map((server) => cpuNs(server.pid));
+  const rate = await publishBatches(servers[0], crowds);
+  const us = servers.map((server, i) => (cpuNs(server.pid) - before[i]) / (BATCHES * BATCH) / 1000);
+  for (const crowd of crowds) crowd.close();
+  return { us, rate };
+}
+
+async function measureCpu(kind) {
+  const alone = await startServer(SERVER);
+  const local = await cpuOf([alone]);
+  await alone.stop();
+  const nodes = await nodesOn(kind, 2);
+  const { us, rate } = await cpuOf(nodes.list);
+  const figures =
+    `${kind}: ${us[0].toFixed(1)} µs of CPU for an event of a batch of ${BATCH} where it is published, ` +
+    `${us[1].toFixed(1)} where it is received (${Math.round(rate)} a second); adapter local ${local.us[0].toFixed(1)}`;
+  goal(Math.max(...us) <= GOAL_CPU_US, `${figures}; goal ${GOAL_CPU_US} on each side`);
+  goal(
+    us[1] <= GOAL_REMOTE * local.us[0],
+    `${kind}: an event of another node costs ${(us[1] / local.us[0]).toFixed(2)} times a local one, goal ${GOAL_REMOTE}`,
+  );
+}
+
+// --- alone ---
+
+async function measureAlone(kind) {
+  const [local, nodes] = [await startServer(SERVER), await nodesOn(kind, 1)];
+  const servers = [local, nodes.list[0]];
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const sides = [[], []];
+  for (let slice = 0; slice <= SLICES; slice++) {
+    for (const [i, server] of servers.entries()) {
+      const before = cpuNs(server.pid);
+      for (let n = 0; n < PUBLISHES; n++)
+        await publish(server, { name: 'tick', channel: 'prices', data: DATA }, { agent });
+      if (slice !== 0) sides[i].push((cpuNs(server.pid) - before) / PUBLISHES / 1000); // the first one warms up
+    }
+  }
+  agent.destroy();
+  const ratio = median(sides[0].map((us, i) => sides[1][i] / us));
+  goal(
+    ratio <= GOAL_ALONE,
+    `${kind}, and no other node: ${median(sides[1]).toFixed(1)} µs of CPU for a publish, local ` +
+      `${median(sides[0]).toFixed(1)}; median of the ratios ${ratio.toFixed(3)}, goal ${GOAL_ALONE}`,
+  );
+  await local.stop();
+}
+
+// --- memory ---
+
+const privateBytes = (server) =>
+  1024 * Number(/^Private_Dirty: +(\d+) kB/m.exec(readFileSync(`/proc/${server.pid}/smaps_rollup`, 'utf8'))[1]);
+
+// Members of presence channels: each connection is one of all channels.
+async function openMembers(crowd, server, count, channels) {
+  await crowd.open(server, count, (i, socketId) =>
+    channels.map((channel) => {
+      const channelData = JSON.stringify({ user_id: `user-${i}`, user_info: { name: `Name ${i}` } });
+      return { channel, channel_data: channelData, auth: channelAuth(APP, socketId, channel, channelData) };
+    }),
+  );
+}
+
+async function measureMemory(kind) {
+  const nodes = await nodesOn(kind, 2);
+  const channels = Array.from({ length: CHANNELS_EACH }, (_, i) => `presence-${i}`);
+  const crowds = [new Crowd(), new Crowd()];
+  await openMembers(crowds[0], nodes.list[0], 1, channels);
+  await pause(2000);
+  const before = privateBytes(nodes.list[0]);
+  const frames = crowds[0].frames;
+  await openMembers(crowds[1], nodes.list[1], MEMBERS / CHANNELS_EACH, channels);
+  // The same user joins from the other node first: it is there already and is not told.
+  const told = MEMBERS - CHANNELS_EACH;
+  while (crowds[0].frames - frames < told) await pause(50);
+  await pause(1000);
+  const bytes = (privateBytes(nodes.list[0]) - before) / MEMBERS;
+  for (const crowd of crowds) crowd.close();
+  goal(
+    bytes <= GOAL_MEMBER_BYTES,
+    `${kind}: ${bytes.toFixed(0)} bytes for a member on another node, goal ${GOAL_MEMBER_BYTES}`,
+  );
+}
+
+// --- outage ---
+
+const pin = (pid, cpu) => execFileSync('taskset', ['-a', '-p', '-c', String(cpu), String(pid)], { stdio: 'ignore' });
+
+async function measureOutage(kind) {
+  pin(process.pid, 1); // the message system, too, is started there
+  const bus = await backendFor(life, kind);
+  const nodes = await nodesFor(life, { bus, count: 1, prefix: `outage-${kind}`, server: SERVER });
+  const [server] = nodes.list;
+  pin(server.pid, 0);
+  const crowd = new Crowd();
+  const each = 1000;
+  await crowd.open(server, OCCUPIED / each, (i) =>
+    Array.from({ length: each }, (_, n) => ({ channel: `occupied-${i * each + n}` })),
+  );
+  const subscribed = () => subscriptionsOf(bus, kind);
+  while ((await subscribed()) < OCCUPIED) await pause(100);
+  await bus.kill();
+  await server.waitForLog(/down|lost|not be reached|ended/i);
+  await pause(1500);
+  await bus.start();
+  const began = performance.now();
+  while ((await subscribed()) < OCCUPIED) await pause(50);
+  const seconds = (performance.now() - began) / 1000;
+  const metrics = await fetchMetrics(server);
+  const turn = 1000 * metrics.sum('cluster_loop_lag_max_seconds');
+  crowd.close();
+  goal(
+    seconds <= GOAL_OUTAGE_S,
+    `${kind}: ${OCCUPIED} channels are subscribed to ${seconds.toFixed(1)} s after it is back, goal ${GOAL_OUTAGE_S} s`,
+  );
+  goal(
+    turn < GOAL_TURN_MS,
+    `${kind}: longest turn of the cluster's thread ${turn.toFixed(1)} ms, goal ${GOAL_TURN_MS} ms`,
+  );
+}
+
+// The subjects that the message system has subscribers for.
+async function subscriptionsOf(bus, kind) {
+  if (kind === 'nats') return (await bus.monitor(0, 'subsz')).num_subscriptions;
+  const client = await bus.client();
+  const info = await client.call('INFO', 'stats');
+  client.close();
+  return Number(/pubsub_channels:(\d+)/.exec(info)[1]);
+}
+
+const MEASURES = {
+  latency: measureLatency,
+  cpu: measureCpu,
+  alone: measureAlone,
+  memory: measureMemory,
+  outage: measureOutage,
+};
+
+const [only] = process.argv.slice(2);
+try {
+  for (const [name, measure] of Object.entries(MEASURES)) {
+    if (only !== undefined && only !== name) continue;
+    for (const kind of KINDS) {
+      await measure(kind);
+      while (ends.length > 0) await ends.shift()();
+    }
+  }
+} finally {
+  while (ends.length > 0) await ends.shift()();
+}
+process.exit(missed ? 1 : 0);
