@@ -75,19 +75,37 @@ bool event_scan(struct slice text, struct event *event, struct event_refusal *re
     return event_refuse(refusal, REFUSED_REQUEST, "the event must be a JSON object: %s", error.text);
 }
 
-bool event_fits(const struct app *app, const struct event *event, struct event_refusal *refusal) {
+static bool event_fits_relay(size_t most_bytes, const struct event *event, struct event_refusal *refusal) {
+    const struct json_value *data = &event->members[EVENT_DATA];
+    size_t length = event->members[EVENT_NAME].token.length + event->members[EVENT_TAGS].token.length + RELAY_BYTES;
+
+    if (most_bytes == 0 || length + data->token.length <= most_bytes)
+        return true;
+    length += data->type == JSON_TYPE_STRING ? json_decoded_length(*data) : data->token.length;
+    if (length <= most_bytes)
+        return true;
+    event_refuse(
+        refusal, REFUSED_EVENT_PAYLOAD,
+        "the event takes %zu bytes on its way to the other nodes, and the message system between them takes no "
+        "more than %zu",
+        length, most_bytes);
+    refusal->status = 413;
+    return false;
+}
+
+bool event_fits(const struct app *app, size_t most_bytes, const struct event *event, struct event_refusal *refusal) {
     const struct json_value *data = &event->members[EVENT_DATA];
     uint64_t limit = (uint64_t)app->max_event_payload_in_kb * 1024;
     size_t length = data->token.length;
 
     /* Decoding never makes a string longer: a short token needs no count. */
     if (limit == 0 || length <= limit)
-        return true;
+        return event_fits_relay(most_bytes, event, refusal);
     if (data->type == JSON_TYPE_STRING)
         length = json_decoded_length(*data);
     if (length <= limit ||
         (data->type != JSON_TYPE_STRING && data->type != JSON_TYPE_OBJECT && data->type != JSON_TYPE_ARRAY))
-        return true;
+        return event_fits_relay(most_bytes, event, refusal);
     event_refuse(refusal, REFUSED_EVENT_PAYLOAD,
                  "The data content of this event exceeds the allowed maximum (%llu bytes): `data` is %zu bytes, and "
                  "max_event_payload_in_kb is %u",

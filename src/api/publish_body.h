@@ -59,8 +59,12 @@ bool event_scan(struct slice text, struct event *event, struct event_refusal *re
 /* True if the member is present and not null: some clients always send all members. */
 bool event_has(const struct event *event, enum event_member member);
 
-/* Refuses data above the app's limit with 413. An event without data passes; event_check refuses it. */
-bool event_fits(const struct app *app, const struct event *event, struct event_refusal *refusal);
+/* What an event has for each channel on its way to another process, beside its texts; more than enough. */
+#define RELAY_BYTES 512
+
+/* Refuses data above the app's limit, and an event that is over `most_bytes` on its way to another process (0: there is
+ * no such limit), with 413. An event without data passes; event_check refuses it. */
+bool event_fits(const struct app *app, size_t most_bytes, const struct event *event, struct event_refusal *refusal);
 
 /* Checks all but the channels, and fills the rest of the event. `scratch` is for decoding, and free afterwards. */
 bool event_check(const struct app *app, struct event *event, struct buffer *scratch, struct event_refusal *refusal);

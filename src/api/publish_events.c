@@ -61,9 +61,6 @@ static void publish_event(struct api_call *call, const struct event *event, stru
     counter_add(&slot_part(call->lookup.slot, call->worker)->counters.publishes, count);
 }
 
-/* What an event has for each channel on its way to another process, beside its texts; more than enough. */
-#define RELAY_BYTES 512
-
 /* While other processes have clients: refuses what might not reach those. */
 static bool check_relay_room(struct api_call *call, size_t bytes) {
     const char *refusal = channel_relay_refusal(call->api->channels, call->lookup.slot, bytes);
@@ -233,8 +230,8 @@ void api_post_event(struct api_call *call) {
     if (!check_body(call->request, &refusal) || !event_scan(call->request->body, &event, &refusal)) {
         refuse_publish(call, &refusal);
     } else if (repeat_begin(call, 'e', event.members[EVENT_IDEMPOTENCY_KEY])) {
-        if (!event_fits(app, &event, &refusal) || !event_check(app, &event, &scratch, &refusal) ||
-            !read_targets(app, &event, &targets, &refusal))
+        if (!event_fits(app, channel_relay_most_bytes(call->api->channels), &event, &refusal) ||
+            !event_check(app, &event, &scratch, &refusal) || !read_targets(app, &event, &targets, &refusal))
             refuse_publish(call, &refusal);
         else
             publish_checked(call, &event, &targets, &scratch);
@@ -267,8 +264,8 @@ static bool check_item(const struct app *app, struct event *event, struct buffer
  * Checks and counts all items, and sees whether one asks for info. Data that is too large (413) takes precedence over
  * other faults (400), so the check continues after the first faulty item.
  */
-static bool check_batch(const struct app *app, struct json_value batch, unsigned *info, size_t *count,
-                        struct event_refusal *refusal) {
+static bool check_batch(const struct app *app, size_t most_bytes, struct json_value batch, unsigned *info,
+                        size_t *count, struct event_refusal *refusal) {
     struct json_iterator iterator = json_iterate(batch);
     struct buffer scratch = {0}, decoded = {0};
     bool valid = true, fits = true;
@@ -281,7 +278,7 @@ static bool check_batch(const struct app *app, struct json_value batch, unsigned
         struct slice channel;
         bool good = event_scan(item.token, &event, &found);
 
-        fits = !good || event_fits(app, &event, &found);
+        fits = !good || event_fits(app, most_bytes, &event, &found);
         good = good && fits && check_item(app, &event, &scratch, &decoded, &channel, &found);
         event_dispose(&event);
         if (good)
@@ -361,7 +358,8 @@ void api_post_batch(struct api_call *call) {
     }
     if (!repeat_begin(call, 'b', members[BATCH_IDEMPOTENCY_KEY]))
         return;
-    if (!check_batch(call->lookup.app, members[BATCH_EVENTS], &info, &count, &refusal)) {
+    if (!check_batch(call->lookup.app, channel_relay_most_bytes(call->api->channels), members[BATCH_EVENTS], &info,
+                     &count, &refusal)) {
         refuse_publish(call, &refusal);
     } else if (!check_relay_room(call, call->request->body.length + count * RELAY_BYTES)) {
         return; /* with an answer that is empty yet */

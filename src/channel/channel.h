@@ -87,6 +87,8 @@ struct channel_relay {
     void (*terminated)(void *context, struct app_slot *slot, struct slice user_id, bool reconnect);
     /* NULL if events of the app with so many bytes find room on their way; else what is wrong, for the publisher. */
     const char *(*refusal)(void *context, const struct app_slot *slot, size_t bytes);
+    /* The bytes of the largest event, with its texts; 0: no limit. NULL: no limit. */
+    size_t (*most_bytes)(void *context);
     void *context;
 };
 
@@ -170,6 +172,9 @@ void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct work
 /* If events of the app with so many bytes may not all find room on their way to another process, returns what is wrong:
  * refuse them before the first is published. Else NULL. Any worker. */
 const char *channel_relay_refusal(struct channel_hub *hub, const struct app_slot *slot, size_t bytes);
+
+/* The bytes of the largest event that finds its way to other processes; 0: no limit. Any worker. */
+size_t channel_relay_most_bytes(struct channel_hub *hub);
 
 /* Releases what the channels of an event have shared; NULL is ignored. In the same turn. */
 void channel_event_end(struct cached_event *shared);

@@ -233,6 +233,12 @@ const char *channel_relay_refusal(struct channel_hub *hub, const struct app_slot
     return relay != NULL ? relay->refusal(relay->context, slot, bytes) : NULL;
 }
 
+size_t channel_relay_most_bytes(struct channel_hub *hub) {
+    const struct channel_relay *relay = channel_hub_relay(hub);
+
+    return relay != NULL && relay->most_bytes != NULL ? relay->most_bytes(relay->context) : 0;
+}
+
 void channel_event_end(struct cached_event *shared) {
     if (shared != &nothing_kept)
         cached_event_unref(shared);

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "channel/channel.h"
 #include "channel/filter/tags.h"
 #include "config/config.h"
@@ -26,6 +27,7 @@ struct publisher {
     /* Shared with the workers. */
     atomic_uint_fast8_t version;   /* of messages */
     atomic_bool down;              /* the bus is */
+    atomic_size_t most_bytes;      /* of a message of the bus; 0: no limit */
     atomic_size_t posted;          /* bytes on their way to the thread */
     atomic_uint_fast64_t unposted; /* messages for which there was no room or memory */
 };
@@ -192,6 +194,12 @@ static const char *publisher_refusal(void *context, const struct app_slot *slot,
     return mailbox_has_room(publisher, bytes) ? NULL : "too many events wait for the other nodes: try again";
 }
 
+static size_t publisher_most_bytes(void *context) {
+    struct publisher *publisher = context;
+
+    return atomic_load_explicit(&publisher->most_bytes, memory_order_relaxed);
+}
+
 /* Sets the relay if events are for somebody, or have to be refused. */
 static void set_publisher_relay(struct publisher *publisher) {
     bool wanted = nodes_alive(publisher->core->nodes) != 0 ||
@@ -214,10 +222,25 @@ static void on_publisher_down(void *context) {
     set_publisher_relay(publisher);
 }
 
+static void note_most_bytes(struct publisher *publisher) {
+    const struct bus *bus = publisher->core->bus;
+    uint64_t payload = publisher->core->config->event_limits.max_payload_in_kb * UINT64_C(1024);
+    struct bus_state state;
+
+    bus->driver->state(bus, &state);
+    if (state.max_message_bytes != 0 && payload >= state.max_message_bytes)
+        log_warning("cluster",
+                    "the message system takes messages of at most %zu bytes (max_payload of NATS), which is less than "
+                    "event_limits.max_payload_in_kb: larger events are refused",
+                    state.max_message_bytes);
+    atomic_store_explicit(&publisher->most_bytes, state.max_message_bytes, memory_order_relaxed);
+}
+
 static void on_publisher_up(void *context) {
     struct publisher *publisher = context;
 
     atomic_store(&publisher->down, false);
+    note_most_bytes(publisher);
 }
 
 static void on_publisher_gathered(void *context) {
@@ -283,6 +306,7 @@ struct publisher *publisher_create(struct cluster_core *core) {
     publisher->relay = (struct channel_relay){.published = publish_to_nodes,
                                               .terminated = terminate_on_nodes,
                                               .refusal = publisher_refusal,
+                                              .most_bytes = publisher_most_bytes,
                                               .context = publisher};
     publisher->refuses = core->config->adapter.publish_when_down == CONFIG_PUBLISH_REFUSE;
     publisher->cache_ttl_ms = core->config->channel_limits.cache_ttl_s * UINT64_C(1000);

@@ -5,7 +5,7 @@ import http from 'node:http';
 import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { publish } from '../lib/api.js';
+import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { freePorts } from '../lib/backends/daemon.js';
 import { Nats } from '../lib/backends/nats.js';
@@ -345,6 +345,33 @@ test('what others publish: headers, nothing at all, replies, and as much as ther
   assert.equal(bytes, (await one.state()).max);
   client.close();
   await one.stop();
+});
+
+test('an event over the max_payload of the server is refused, and a smaller one comes to all nodes', async (t) => {
+  const nats = await backendFor(t, 'nats', { settings: ['max_payload: 131072'] });
+  const nodes = await nodesFor(t, {
+    bus: nats,
+    count: 2,
+    server: { config: { event_limits: { max_payload_in_kb: 500 } } },
+  });
+  const [one, two] = nodes.list;
+  await one.waitForLog(/takes messages of at most 131072 bytes .*less than event_limits\.max_payload_in_kb/);
+  const ws = await RawWebSocket.connect(two);
+  ws.send({ event: 'pusher:subscribe', data: { channel: 'news' } });
+  await ws.next('pusher_internal:subscription_succeeded');
+  const event = (length) => ({ name: 'tick', channel: 'news', data: 'x'.repeat(length) });
+  const sent = (path, body) => api(one, 'POST', path, { body });
+  for (const [path, body] of [
+    ['/events', event(131072)],
+    ['/batch_events', { batch: [event(10), event(200_000)] }],
+  ]) {
+    const answer = await sent(path, body);
+    assert.equal(answer.status, 413);
+    assert.match(answer.body, /bytes on its way to the other nodes, and the message system .* no more than 131072/);
+  }
+  assert.equal((await sent('/events', event(131072 - 600))).status, 200);
+  assert.equal((await ws.next('tick')).data.length, 131072 - 600);
+  ws.destroy();
 });
 
 test('on servers of a cluster, what is published after subscription_succeeded arrives', async (t) => {

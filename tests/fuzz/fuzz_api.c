@@ -51,7 +51,7 @@ static void check_event(struct slice text) {
     struct event event;
 
     if (utf8_valid(text)) {
-        if (event_scan(text, &event, &refusal) && event_fits(&app, &event, &refusal) &&
+        if (event_scan(text, &event, &refusal) && event_fits(&app, 0, &event, &refusal) &&
             event_check(&app, &event, &scratch, &refusal) &&
             event_check_channel(&app, event.members[EVENT_CHANNEL], "channel", &storage, &channel, &refusal)) {
             struct json_value value;

@@ -19,7 +19,7 @@ static unsigned read_event(const struct app *app, const char *text, struct event
     unsigned status = 200;
 
     buffer_dispose(&storage);
-    if (!event_scan(slice_of(text), event, refusal) || !event_fits(app, event, refusal) ||
+    if (!event_scan(slice_of(text), event, refusal) || !event_fits(app, 0, event, refusal) ||
         !event_check(app, event, &scratch, refusal) ||
         !event_check_channel(app, event->members[EVENT_CHANNEL], "channel", &storage, channel, refusal))
         status = refusal->status;
@@ -252,6 +252,23 @@ static void counts_are_told_where_they_have_a_meaning(void **state) {
     }
 }
 
+/* Its name in quotes takes 3 bytes, its data 5 as a text and 7 with an escape, and the rest RELAY_BYTES. */
+static void an_event_may_be_too_large_for_the_other_nodes(void **state) {
+    static const char text[] = "{\"name\":\"e\",\"data\":\"1\\n345\",\"channel\":\"c\"}";
+    struct event_refusal refusal;
+    struct event event;
+
+    (void)state;
+    assert_true(event_scan(slice_of(text), &event, &refusal));
+    assert_true(event_fits(&limited, 0, &event, &refusal));
+    assert_true(event_fits(&limited, RELAY_BYTES + 3 + 5, &event, &refusal));
+    assert_false(event_fits(&limited, RELAY_BYTES + 3 + 4, &event, &refusal));
+    assert_int_equal(refusal.status, 413);
+    assert_int_equal(refusal.reason, REFUSED_EVENT_PAYLOAD);
+    assert_non_null(strstr(refusal.error.text, "other nodes"));
+    event_dispose(&event);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_wrong_with_an_event_is_named),
@@ -264,6 +281,7 @@ int main(void) {
         cmocka_unit_test(a_users_channel_is_outside_the_limit_on_names),
         cmocka_unit_test(info_is_a_list_of_known_and_unknown_names),
         cmocka_unit_test(counts_are_told_where_they_have_a_meaning),
+        cmocka_unit_test(an_event_may_be_too_large_for_the_other_nodes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
