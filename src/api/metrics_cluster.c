@@ -1,5 +1,6 @@
 /* Metrics of the cluster; with the adapter `local` only those of the family are there. */
 #include "api/metrics.h"
+#include "channel/channel.h"
 #include "cluster/cluster.h"
 
 static const struct {
@@ -119,4 +120,7 @@ void metrics_append_cluster(struct metrics_page *page, const struct api *api, st
     append_dropped(page, &metrics, labels);
     append_waiting(page, &metrics, labels);
     append_cached_events(page, &metrics.cached_events, labels);
+    metrics_family(page, "cluster_waiting_subscriptions", "gauge",
+                   "Subscriptions, sign-ins and watched users that wait until other nodes were heard.");
+    metrics_sample(page, labels, channel_hub_waiting(api->channels));
 }

@@ -88,6 +88,10 @@ describe('coming and leaving', together, () => {
     const metrics = await fetchMetrics(first);
     assert.equal(metrics.sum('cluster_nodes_alive'), 2);
     assert.equal(metrics.sum('cluster_bus_up'), 1);
+    assert.deepEqual(
+      metrics.select('cluster_waiting_subscriptions').map((sample) => sample.value),
+      [0],
+    );
     assert.equal(metrics.sum('cluster_outages_total'), 0);
     assert.ok(metrics.sum('cluster_messages_received_total', { kind: 'hello' }) > 0);
     const apps = await fetch(`${first.adminUrl}/admin/apps`, { headers: nodes.authorization });
