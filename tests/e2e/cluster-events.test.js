@@ -43,10 +43,11 @@ async function listenerFor(t, name, ...subjects) {
         if (message.kind === kind) return { ...message, subject: subject.slice(`${name}:curlew1:`.length) };
       }
     },
-    get kinds() {
+    // What has come so far, as it came.
+    get bytes() {
       return client.pushed.all
         .filter(([what]) => what === 'message')
-        .map(([, , bytes]) => decode(Buffer.from(bytes, 'latin1')).kind);
+        .map(([, , bytes]) => Buffer.from(bytes, 'latin1'));
     },
   };
 }
@@ -248,4 +249,52 @@ test('the metrics count what went over the bus and what was dropped', async (t) 
     assert.equal(metrics.sum('cluster_messages_dropped_total', { reason: 'subject' }), dropped);
     assert.equal(metrics.sum('cluster_waiting_messages'), 0);
   });
+});
+
+test('all nodes keep the same event of a cache channel, the one that was published last', async (t) => {
+  const channel = freshName('cache-');
+  const all = await subscribers(t, channel);
+  // Each node publishes when it has the event before: else the clock decides.
+  for (let i = 0; i < 9; i++) {
+    await publish(nodes.list[i % 3], { name: 'kept', channel, data: String(i) });
+    for (const ws of all) await ws.next({ event: 'kept', data: String(i) });
+  }
+  for (const node of nodes.list) {
+    const ws = await subscriber(node, t, channel);
+    assert.equal((await ws.next({ event: 'kept', channel })).data, '8');
+  }
+});
+
+test('a fuzzer on the bus does no harm', async (t) => {
+  const pair = await nodesFor(t, { bus: redis, prefix: 'fuzzed', count: 2, server: { apps: [app], config } });
+  const [target] = pair.list;
+  const channel = 'presence-fuzzed';
+  const ws = await subscriber(target, t, channel, { user: { user_id: 'anna' } });
+  const listener = await listenerFor(t, 'fuzzed', 'n', `c:app-id:${channel}`);
+  for (let i = 0; i < 3; i++) await publish(target, { name: 'e', channel, data: 'x' });
+  const client = await RedisClient.connect(redis.address);
+  t.after(() => client.close());
+  const sender = 'ab'.repeat(16);
+  const inbox = `i:${(await listener.next(KIND.event)).sender}`;
+  await client.call('PUBLISH', 'fuzzed:curlew1:n', encode({ kind: KIND.hello, sender, lowest: 1, highest: 1 }));
+  let seed = 1;
+  const random = (below) => {
+    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+    return (seed >>> 8) % below;
+  };
+  const own = encode({ kind: KIND.event, sender, app: APP.id, channel, name: '"e"', data: '"x"' });
+  const seeds = [own, ...listener.bytes];
+  const sent = [];
+  for (let i = 0; i < 3000; i++) {
+    const bytes = Buffer.from(seeds[random(seeds.length)]);
+    Buffer.from(sender, 'hex').copy(bytes, 6);
+    for (let changes = random(6); changes > 0; changes--) bytes[random(bytes.length)] = random(256);
+    if (random(3) === 0) bytes[1] = random(64);
+    bytes.writeUInt32BE(bytes.length - 30, 2);
+    const subject = ['n', inbox, `c:app-id:${channel}`][random(3)];
+    sent.push(client.call('PUBLISH', `fuzzed:curlew1:${subject}`, random(10) ? bytes : bytes.subarray(random(30))));
+  }
+  await Promise.all(sent);
+  await publish(target, { name: 'last', channel, data: 'x' });
+  await ws.next({ event: 'last', channel });
 });
