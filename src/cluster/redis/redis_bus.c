@@ -139,7 +139,8 @@ static void publish_redis_probe(struct redis_bus *bus) {
 }
 
 static void check_redis_bus(struct redis_bus *bus) {
-    if (bus->phase != BUS_CONNECTING || !bus->probe_in_force || !redis_pipeline_is_up(&bus->publisher))
+    if (bus->closed != NULL || bus->phase != BUS_CONNECTING || !bus->probe_in_force ||
+        !redis_pipeline_is_up(&bus->publisher))
         return;
     bus->phase = BUS_CHECKING;
     loop_timer_set(bus->loop, &bus->timer, CHECK_MS);
@@ -149,7 +150,7 @@ static void check_redis_bus(struct redis_bus *bus) {
 
 static void take_redis_probe(struct redis_bus *bus) {
     bus->probe_out = false;
-    if (bus->phase != BUS_CHECKING)
+    if (bus->phase != BUS_CHECKING || bus->closed != NULL)
         return;
     bus->phase = BUS_UP;
     bus->tried = true;
