@@ -98,21 +98,16 @@ static bool parse_database(struct slice path, struct config_redis_server *server
 }
 
 bool config_redis_parse(const char *text, uint16_t default_port, struct config_redis_server *server) {
-    struct slice rest = slice_of(text);
-    size_t authority;
+    struct slice rest;
     const char *at;
 
-    *server = (struct config_redis_server){.tls = slice_starts_with(rest, SLICE("rediss://"))};
-    if (server->tls)
-        rest = slice_skip(rest, strlen("rediss://"));
-    else if (slice_starts_with(rest, SLICE("redis://")))
-        rest = slice_skip(rest, strlen("redis://"));
-    else
-        return parse_host_and_port(rest, default_port, server);
-    authority = strcspn(rest.data, "/?");
-    if (!parse_database(slice_skip(rest, authority), server))
+    *server = (struct config_redis_server){.tls = strncmp(text, "rediss://", strlen("rediss://")) == 0};
+    if (!server->tls && strncmp(text, "redis://", strlen("redis://")) != 0)
+        return parse_host_and_port(slice_of(text), default_port, server);
+    text = strstr(text, "://") + strlen("://");
+    rest = (struct slice){text, strcspn(text, "/?")};
+    if (!parse_database(slice_of(text + rest.length), server))
         return false;
-    rest.length = authority;
     at = memrchr(rest.data, '@', rest.length);
     if (at != NULL) {
         if (!parse_credentials((struct slice){rest.data, (size_t)(at - rest.data)}, server))

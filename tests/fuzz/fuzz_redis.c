@@ -1,6 +1,6 @@
 /*
- * What a Redis may send: values, read in two parts, as answers to a login and to ROLE. The first byte says where the
- * parts meet and who logs in. What is read is said as a command of ours, and read again.
+ * What a Redis may send: values, read in two parts, as answers to a login, to ROLE and to CLUSTER SLOTS. The first byte
+ * says where the parts meet and who logs in. What is read is said as a command of ours, and read again.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -9,6 +9,7 @@
 
 #include "cluster/redis/redis_login.h"
 #include "cluster/redis/redis_output.h"
+#include "cluster/redis/redis_topology.h"
 #include "cluster/redis/redis_value.h"
 #include "memory_socket.h"
 
@@ -48,6 +49,21 @@ static void say_again(const struct redis_value *value) {
     redis_reader_destroy(reader);
 }
 
+/* Takes the value for an answer to CLUSTER SLOTS: each slot has a master then. */
+static void read_topology(const struct redis_value *value) {
+    const struct redis_place asked = {"localhost", 6379};
+    struct redis_topology topology = {0};
+    struct error error = {0};
+
+    if (!redis_topology_read(&topology, value, &asked, &error)) {
+        MUST(error.text[0] != '\0' && topology.masters == NULL);
+        return;
+    }
+    for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
+        MUST(topology.owners[slot] < topology.master_count);
+    redis_topology_dispose(&topology);
+}
+
 /* False: nothing more can be read. */
 static bool read_values(struct redis_reader *reader, const struct redis_access *access, struct redis_login *login,
                         bool *logged_in) {
@@ -61,6 +77,7 @@ static bool read_values(struct redis_reader *reader, const struct redis_access *
         if (!*logged_in)
             *logged_in = redis_login_answer(login, access, value, &error) != REDIS_LOGIN_GOES_ON;
         redis_role_is_master(value, &error);
+        read_topology(value);
         if (value->type == REDIS_ARRAY)
             say_again(value);
         redis_value_free(value);

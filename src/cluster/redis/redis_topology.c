@@ -75,7 +75,7 @@ bool redis_topology_read(struct redis_topology *topology, const struct redis_val
     for (size_t i = 0; good && i < value->item_count; i++)
         good = read_slot_range(&read, value->items[i], asked);
     if (value->type == REDIS_ERROR)
-        error_set(error, "%.200s", value->text.data);
+        error_set(error, "it does not answer CLUSTER SLOTS: %.200s", value->text.data);
     else if (!good)
         error_set(error, "its answer to CLUSTER SLOTS is none");
     if (!good || !check_slot_owners(&read, error)) {
