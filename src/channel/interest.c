@@ -3,9 +3,6 @@
 #include "base/alloc.h"
 #include "channel/channel_internal.h"
 
-/* The work of a waiter that is called; see worker_spend. */
-#define WAITER_WORK 512
-
 /* --- notices; the caller holds the channel's mutex --- */
 
 static bool is_wanted(const struct channel *channel) {
@@ -180,7 +177,7 @@ static void call_waiters(struct worker *worker, struct message *message, struct 
         waiter->channel = NULL;
         waiter->ready(waiter);
         leave_waiters(channel); /* afterwards: until it has joined, the channel is wanted for it */
-        worker_spend(worker, WAITER_WORK);
+        worker_spend(worker, WORK_PER_CLOCK); /* a join may write a long list of members */
         if (worker->turn_over && !list_empty(&call->waiters)) {
             worker_post(worker, &call->message);
             return;
