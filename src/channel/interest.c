@@ -176,7 +176,7 @@ static void call_waiters(struct worker *worker, struct message *message, struct 
         list_remove(&waiter->link);
         waiter->channel = NULL;
         waiter->ready(waiter);
-        leave_waiters(channel); /* afterwards: until it has joined, the channel is wanted for it */
+        leave_waiters(channel);               /* afterwards: until it has joined, the channel is wanted for it */
         worker_spend(worker, WORK_PER_CLOCK); /* a join may write a long list of members */
         if (worker->turn_over && !list_empty(&call->waiters)) {
             worker_post(worker, &call->message);
