@@ -37,6 +37,7 @@ void api_call_release(struct api_call *call) {
     if (call->listed != NULL)
         frame_unref(call->listed);
     buffer_dispose(&call->decoded);
+    buffer_dispose(&call->answers);
     free(call);
 }
 

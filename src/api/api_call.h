@@ -57,13 +57,16 @@ struct api_call {
     void (*on_release)(struct api_call *call); /* called before the call is freed; NULL: nothing is to be done */
     struct frame *listed;                      /* the answer that a thread has made; see list_thread.h */
     struct frame *repeated;                    /* the answer to the request that this one repeats, once it is known */
+    struct buffer answers;                     /* see `asked` */
     void *waits_for;                           /* see api_call_wait */
     void (*on_abort)(struct api_call *call);   /* likewise; NULL: the call does not wait */
     const char *refusal; /* the text of the refusal that is being answered, for the log; NULL: none */
     /* The rate of which this call took the token of a read, which a refusal gives back; limit 0: none. */
     struct token_rate read_rate;
     bool unsigned_request; /* ROUTE_SIGNED_BY_KEY without auth_key */
-    bool heard;            /* other nodes were asked about the channel that the call is about */
+    bool heard;            /* other nodes were asked for the state of the channel that the call is about */
+    bool asked;            /* they were asked for their channels, and `answers` has what they have (requests.h) */
+    bool incomplete;       /* a live node has not answered */
     bool head_only;        /* the body has not arrived: only what the head decides is checked; see dispatch.h */
     bool cross_origin;     /* web pages of other origins may read the answer, by the `cors` section */
 };

@@ -9,6 +9,8 @@
 #include "api/publish_body.h"
 #include "base/alloc.h"
 #include "base/json.h"
+#include "cluster/cluster.h"
+#include "cluster/requests.h"
 
 /* --- what other nodes have --- */
 
@@ -55,6 +57,63 @@ static bool hear_of_channel(struct api_call *call, struct slice name) {
     return false;
 }
 
+/* A call that waits for what other nodes have of channels. */
+struct call_question {
+    struct question question;
+    struct api_call *call; /* NULL: the client has gone */
+    char text[];           /* the app's id and the name */
+};
+
+static void on_question_answered(struct question *question) {
+    struct call_question *asked = container_of(question, struct call_question, question);
+    struct api_call *call = asked->call;
+
+    if (call != NULL) {
+        api_call_resume(call);
+        call->asked = true;
+        call->incomplete = !question->complete;
+        call->answers = question->answers;
+        api_dispatch_again(call);
+    } else {
+        buffer_dispose(&question->answers);
+    }
+    free(asked);
+}
+
+static void abandon_question(struct api_call *call) {
+    ((struct call_question *)call->waits_for)->call = NULL;
+}
+
+/* Asks other nodes for channels: one, or those whose names begin so. True: the call waits, and begins again. */
+static bool ask_other_nodes(struct api_call *call, struct slice name, bool exact) {
+    struct slice app = slice_of(call->lookup.slot->id);
+    struct call_question *asked;
+
+    if (call->asked || call->api->cluster == NULL)
+        return false;
+    asked = alloc_zero(sizeof *asked + app.length + name.length);
+    memcpy(asked->text, app.data, app.length);
+    if (name.length != 0)
+        memcpy(asked->text + app.length, name.data, name.length);
+    asked->call = call;
+    asked->question = (struct question){.app = {asked->text, app.length},
+                                        .name = {asked->text + app.length, name.length},
+                                        .exact = exact,
+                                        .worker = call->worker,
+                                        .answered = on_question_answered};
+    api_call_wait(call, asked, abandon_question);
+    if (cluster_ask(call->api->cluster, &asked->question))
+        return true;
+    api_call_resume(call);
+    free(asked);
+    return false;
+}
+
+static void append_incomplete(struct buffer *answer, bool incomplete) {
+    if (incomplete)
+        buffer_append(answer, SLICE(",\"subscription_count_complete\":false"));
+}
+
 static unsigned asked_info(const struct api_call *call) {
     struct slice text;
 
@@ -65,6 +124,9 @@ static unsigned asked_info(const struct api_call *call) {
 
 /* Longer lists are made by a thread: this many entries take a worker about half a millisecond. */
 #define LIST_AT_ONCE_MOST 500
+
+/* What another node's answer has at least of a channel. */
+#define ANSWER_BYTES 13
 
 struct listing {
     struct buffer *answer;
@@ -84,20 +146,74 @@ static void append_channel(void *context, struct slice name, struct channel_type
     buffer_append_byte(listing->answer, '}');
 }
 
-static void append_channel_list(struct buffer *answer, struct app_slot *slot, struct slice prefix, unsigned info) {
-    struct listing listing = {.answer = answer, .info = info};
-
-    buffer_append(answer, SLICE("{\"channels\":{"));
-    if (slot != NULL)
-        channel_each(slot, prefix, append_channel, &listing);
-    buffer_append(answer, SLICE("}}"));
+static void add_own_channel(void *context, struct slice name, struct channel_type type, struct channel_counts counts) {
+    (void)type;
+    requests_add(context, &(struct channel_answer){name, counts.subscriptions, counts.users});
 }
 
-static void append_user_list(struct buffer *answer, struct app_slot *slot, struct slice name, unsigned info) {
-    (void)info;
+static int compare_answers(const void *a, const void *b) {
+    return slice_compare(((const struct channel_answer *)a)->name, ((const struct channel_answer *)b)->name);
+}
+
+/* Sorts the elements of two lists. Returns an array that the caller frees. */
+static struct channel_answer *sort_answers(struct slice own, struct slice others, size_t *count) {
+    struct channel_answer *list = NULL, answer;
+    size_t room = 0;
+
+    *count = 0;
+    while (requests_next(&own, &answer) || requests_next(&others, &answer)) {
+        if (*count == room) {
+            room = room == 0 ? 64 : room * 2;
+            list = alloc_array(list, room, sizeof *list);
+        }
+        list[(*count)++] = answer;
+    }
+    if (list != NULL)
+        qsort(list, *count, sizeof *list, compare_answers);
+    return list;
+}
+
+/* Subscriptions are added. Each node knows the users of all nodes in the channels that it has. */
+static void append_merged_list(struct listing *listing, struct app_slot *slot, const struct list_request *request) {
+    struct channel_answer *list;
+    struct buffer own = {0};
+    size_t count, at = 0;
+
+    if (slot != NULL)
+        channel_each(slot, request->text, add_own_channel, &own);
+    list = sort_answers(buffer_slice(&own), buffer_slice(&request->others), &count);
+    while (at < count) {
+        struct channel_counts counts = {0};
+        struct slice name = list[at].name;
+
+        for (; at < count && slice_equal(list[at].name, name); at++) {
+            counts.subscriptions += list[at].subscriptions;
+            if (counts.users < list[at].users)
+                counts.users = list[at].users;
+        }
+        append_channel(listing, name, channel_type_of(name), counts);
+    }
+    free(list);
+    buffer_dispose(&own);
+}
+
+static void append_channel_list(struct buffer *answer, struct app_slot *slot, const struct list_request *request) {
+    struct listing listing = {.answer = answer, .info = request->info};
+
+    buffer_append(answer, SLICE("{\"channels\":{"));
+    if (request->others.length != 0)
+        append_merged_list(&listing, slot, request);
+    else if (slot != NULL)
+        channel_each(slot, request->text, append_channel, &listing);
+    buffer_append_byte(answer, '}');
+    append_incomplete(answer, request->incomplete);
+    buffer_append_byte(answer, '}');
+}
+
+static void append_user_list(struct buffer *answer, struct app_slot *slot, const struct list_request *request) {
     buffer_append(answer, SLICE("{\"users\":["));
     if (slot != NULL)
-        channel_append_users(slot, name, answer);
+        channel_append_users(slot, request->text, answer);
     buffer_append(answer, SLICE("]}"));
 }
 
@@ -110,10 +226,11 @@ static void answer_list(struct api_call *call, const struct list_request *reques
         return;
     }
     if (request->count > LIST_AT_ONCE_MOST) {
+        call->answers = (struct buffer){0}; /* the list has them */
         list_answer_later(call->api->lists, call, request);
         return;
     }
-    request->append(&answer, call->lookup.slot, request->text, request->info);
+    request->append(&answer, call->lookup.slot, request);
     api_answer(call, buffer_slice(&answer));
     buffer_dispose(&answer);
 }
@@ -128,7 +245,11 @@ void api_get_channels(struct api_call *call) {
                    "presence-");
         return;
     }
-    request.count = channel_count_all(call->lookup.slot);
+    if (call->listed == NULL && ask_other_nodes(call, request.text, false))
+        return;
+    request.others = call->answers;
+    request.incomplete = call->incomplete;
+    request.count = channel_count_all(call->lookup.slot) + call->answers.length / ANSWER_BYTES;
     answer_list(call, &request);
 }
 
@@ -158,6 +279,26 @@ static void append_cached(struct buffer *answer, const struct channel_info *info
     buffer_append_byte(answer, '}');
 }
 
+/* Of presence and cache channels nodes tell each other all but the number of subscriptions. */
+static bool needs_counts(unsigned asked, struct channel_type type) {
+    return (asked & INFO_SUBSCRIPTION_COUNT) != 0 || (type.kind != CHANNEL_PRESENCE && !type.caches);
+}
+
+/* Adds what other nodes have answered to the own subscriptions. */
+static void add_other_counts(const struct api_call *call, struct channel_info *info) {
+    struct slice answers = buffer_slice(&call->answers);
+    struct channel_answer answer;
+
+    info->counts.subscriptions = info->own_subscriptions;
+    info->occupied = info->own_subscriptions != 0;
+    while (requests_next(&answers, &answer)) {
+        info->occupied = true;
+        info->counts.subscriptions += answer.subscriptions;
+        if (info->counts.users < answer.users)
+            info->counts.users = answer.users;
+    }
+}
+
 void api_get_channel(struct api_call *call) {
     struct slice name = call->parameters[1];
     struct channel_type type = channel_type_of(name);
@@ -171,9 +312,11 @@ void api_get_channel(struct api_call *call) {
         api_refuse(call, 400, REFUSED_REQUEST, "`info`: user_count is known of presence channels only");
         return;
     }
-    if (hear_of_channel(call, name))
+    if (hear_of_channel(call, name) || (needs_counts(asked, type) && ask_other_nodes(call, name, true)))
         return;
     channel_inspect(call->lookup.slot, name, (asked & INFO_CACHE) != 0, &info);
+    if (call->asked)
+        add_other_counts(call, &info);
     buffer_append(&answer, info.occupied ? SLICE("{\"occupied\":true") : SLICE("{\"occupied\":false"));
     if (asked & (INFO_USER_COUNT | INFO_SUBSCRIPTION_COUNT)) {
         buffer_append_byte(&answer, ',');
@@ -181,6 +324,7 @@ void api_get_channel(struct api_call *call) {
     }
     if (asked & INFO_CACHE)
         append_cached(&answer, &info);
+    append_incomplete(&answer, call->incomplete);
     buffer_append_byte(&answer, '}');
     api_answer(call, buffer_slice(&answer));
     buffer_dispose(&info.cached_data);

@@ -42,6 +42,11 @@ struct list_thread {
     bool stopping;
 };
 
+static void free_list_job(struct list_job *job) {
+    buffer_dispose(&job->request.others);
+    free(job);
+}
+
 /* --- the thread --- */
 
 struct list_search {
@@ -59,7 +64,7 @@ static void make_list(struct list_job *job, struct app_slot *slot) {
     job->no_memory = !budget_take(BUDGET_OUTPUT, app, estimate);
     if (job->no_memory)
         return;
-    job->request.append(&text, slot, job->request.text, job->request.info);
+    job->request.append(&text, slot, &job->request);
     budget_give(BUDGET_OUTPUT, app, estimate);
     if (!budget_has_room(BUDGET_OUTPUT, app, text.length)) {
         budget_refused(BUDGET_OUTPUT);
@@ -171,7 +176,7 @@ void list_thread_stop(struct list_thread *lists) {
     while (!list_empty(&lists->jobs)) { /* their clients have gone with the workers */
         struct list_job *job = container_of(lists->jobs.next, struct list_job, link);
         list_remove(&job->link);
-        free(job);
+        free_list_job(job);
     }
     pthread_cond_destroy(&lists->wake);
     pthread_mutex_destroy(&lists->mutex);
@@ -208,7 +213,7 @@ static void on_list(struct worker *worker, struct message *message, struct messa
         refuse_list(call, job->no_memory);
         api_call_release(call);
     }
-    free(job);
+    free_list_job(job);
 }
 
 static void abandon_list(struct api_call *call) {
@@ -259,7 +264,7 @@ void list_answer_later(struct list_thread *lists, struct api_call *call, const s
     if (queued)
         return;
     api_call_resume(call);
-    free(job);
+    free_list_job(job);
     api_refuse_with(call, 503, REFUSED_REQUEST, SLICE("Retry-After: 1\r\n"),
                     "too many requests for long lists are under way: try again");
 }

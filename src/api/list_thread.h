@@ -18,7 +18,9 @@ struct list_request {
     unsigned info;
     uint64_t count; /* about how many entries it has, at most */
     /* Appends the answer, on the thread; `slot` is NULL if the app has gone. */
-    void (*append)(struct buffer *answer, struct app_slot *slot, struct slice text, unsigned info);
+    void (*append)(struct buffer *answer, struct app_slot *slot, const struct list_request *request);
+    struct buffer others; /* what other nodes have answered; list_answer_later takes it over */
+    bool incomplete;      /* not all have */
 };
 
 /* Starts the thread. `apps` outlives it. NULL with an error. */

@@ -230,6 +230,9 @@ struct channel_info {
 /* Reads the state of a channel; an unknown channel is not occupied. Any thread. */
 void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached, struct channel_info *info);
 
+/* The subscriptions of this node, and the users of all. Any thread that has a reference. */
+void channel_own_counts(struct channel *channel, struct channel_counts *counts);
+
 /* The number of channels that there are, occupied or not. Any thread. */
 uint64_t channel_count_all(struct app_slot *slot);
 

@@ -42,6 +42,12 @@ void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached,
     channel_unref(channel);
 }
 
+void channel_own_counts(struct channel *channel, struct channel_counts *counts) {
+    pthread_mutex_lock(&channel->mutex);
+    *counts = (struct channel_counts){channel->subscriber_count, presence_count(&channel->members)};
+    pthread_mutex_unlock(&channel->mutex);
+}
+
 uint64_t channel_count_all(struct app_slot *slot) {
     struct channel_table *table = atomic_load_explicit(&slot->channels, memory_order_acquire);
     uint64_t count = 0;
@@ -129,9 +135,7 @@ void channel_each(struct app_slot *slot, struct slice prefix,
             struct channel_counts counts = {0};
 
             if (channel->type.kind != CHANNEL_USER && slice_starts_with(channel_name(channel), prefix)) {
-                pthread_mutex_lock(&channel->mutex);
-                counts = (struct channel_counts){channel->subscriber_count, presence_count(&channel->members)};
-                pthread_mutex_unlock(&channel->mutex);
+                channel_own_counts(channel, &counts);
             }
             if (counts.subscriptions != 0)
                 each(context, channel_name(channel), channel->type, counts);

@@ -16,6 +16,7 @@
 #include "cluster/key_store.h"
 #include "cluster/publisher.h"
 #include "cluster/quotas.h"
+#include "cluster/requests.h"
 #include "cluster/state.h"
 
 /* How long the start waits for the other nodes, and how often it looks for them. */
@@ -28,6 +29,7 @@
 struct cluster {
     struct cluster_core core;
     struct node_messages *messages;
+    struct requests *requests;
     struct publisher *publisher;
     struct incoming *incoming;
     struct claims *claims; /* NULL: keys of publishes are known to each node only */
@@ -88,6 +90,7 @@ static void create_parts(struct cluster *cluster, struct slice address) {
     cluster->quotas = quotas_create(&cluster->core);
     cluster->app_changes = app_changes_create(&cluster->core, cluster->publisher);
     cluster->state = state_create(&cluster->core);
+    cluster->requests = requests_create(&cluster->core, state_interests(cluster->state));
     cluster_core_add_part(&cluster->core, &own);
 }
 
@@ -245,6 +248,10 @@ void cluster_destroy(struct cluster *cluster) {
 }
 
 /* --- any thread --- */
+
+bool cluster_ask(struct cluster *cluster, struct question *question) {
+    return cluster != NULL && requests_ask(cluster->requests, question);
+}
 
 const char *cluster_fault(const struct cluster *cluster) {
     if (cluster == NULL)

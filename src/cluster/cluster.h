@@ -20,6 +20,7 @@
 #include "config/config.h"
 
 struct app_manager;
+struct question;
 struct channel_hub;
 struct claims;
 struct cluster;
@@ -57,6 +58,9 @@ void cluster_leave(struct cluster *cluster);
 void cluster_stop(struct cluster *cluster);
 /* Handles the messages of the workers that are left, and frees the cluster. When the workers have ended. */
 void cluster_destroy(struct cluster *cluster);
+
+/* Asks the other nodes about channels; see requests.h. False: there are none. Any worker; NULL is accepted. */
+bool cluster_ask(struct cluster *cluster, struct question *question);
 
 /* --- any thread --- */
 

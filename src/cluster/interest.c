@@ -100,6 +100,8 @@ void interests_in_force(struct interests *interests, struct slice subject) {
 static void skip_in_review(struct interests *interests, const struct interest *interest) {
     if (interests->review == &interest->link)
         interests->review = interest->link.next;
+    if (interests->moves != NULL)
+        interests->moves(interests->moves_context, interest);
 }
 
 void interests_move_to_end(struct interests *interests, struct interest *interest) {

@@ -46,7 +46,10 @@ struct interests {
     struct loop_message slice; /* work on many interests */
     bool slice_posted;
     struct list *review; /* the next one that has to wait again after the bus came up; NULL: none */
-    bool reading;        /* between reclaim_read_begin and reclaim_read_end, until the end of the turn */
+    /* Called before an interest leaves its place in the list of all; NULL: nobody else walks over that. */
+    void (*moves)(void *context, const struct interest *interest);
+    void *moves_context;
+    bool reading; /* between reclaim_read_begin and reclaim_read_end, until the end of the turn */
 };
 
 /* Initialises the table; `hooks->...` of channel/ that are about interest are set. */

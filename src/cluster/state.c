@@ -354,6 +354,10 @@ struct state *state_create(struct cluster_core *core) {
     return state;
 }
 
+struct interests *state_interests(struct state *state) {
+    return &state->interests;
+}
+
 const struct state_counters *state_counters_of(const struct state *state) {
     return &state->counters;
 }

@@ -20,6 +20,7 @@
 #include "base/counter.h"
 #include "cluster/cluster_core.h"
 
+struct interests;
 struct state;
 
 struct state_counters {
@@ -38,6 +39,9 @@ struct state_counters {
 /* Adds the part that keeps interests and state, and sets the hooks of the channels. Main thread, before the first
  * channel. */
 struct state *state_create(struct cluster_core *core);
+
+/* The table of interests, for other parts. */
+struct interests *state_interests(struct state *state);
 
 /* Any thread. */
 const struct state_counters *state_counters_of(const struct state *state);

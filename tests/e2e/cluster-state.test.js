@@ -1,5 +1,5 @@
-// Presence of several nodes: whatever fails, every connection is told a list and changes that fit it, and in the end who
-// is there on all nodes together.
+// Presence of several nodes: whatever fails, every connection is told a list and changes that fit it, and in the end
+// who is there on all nodes together.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -29,7 +29,11 @@ async function startNodes(t, name, { count = 3, proxies = false, binary, apps, c
       const server = await serverFor(t, {
         ...(binary && { binary }),
         apps: apps ?? [{ ...APP, max_connections: 100_000 }],
-        config: { ...config, database, adapter: { ...adapter, cluster_health } },
+        config: {
+          ...config,
+          database,
+          adapter: { ...adapter, redis: { ...adapter.redis, ...config.adapter?.redis }, cluster_health },
+        },
       });
       return Object.assign(server, { proxy });
     }),
@@ -50,7 +54,7 @@ function untaken(pattern) {
 }
 
 async function ask(server, path, query) {
-  const answer = await api(server, 'GET', `/channels/${path}`, { query });
+  const answer = await api(server, 'GET', `/channels${path && `/${path}`}`, { query });
   assert.equal(answer.status, 200, answer.body);
   return answer.json;
 }
@@ -86,6 +90,37 @@ test('every node answers for all about the members of a channel and its cached e
   const cached = await ask(three, 'cache-news', { info: 'cache' });
   assert.equal(cached.cache.data, 'fresh');
   assert.deepEqual(await ask(three, 'presence-empty/users'), { users: [] });
+});
+
+test('lists and counts of channels are those of all nodes, and say so if one does not answer', async (t) => {
+  const nodes = await startNodes(t, 'lists', { config: { adapter: { redis: { requests_timeout: 1000 } } } });
+  const [one, two, three] = nodes;
+  const info = { info: 'subscription_count' };
+  await Promise.all([one, one, two].map(async (node) => subscribe(await connect(node), 'room')));
+  await join(await connect(two), 'presence-hall', { user_id: 'u' });
+  await join(await connect(three), 'presence-hall', { user_id: 'v' });
+  for (const node of nodes) {
+    assert.deepEqual(await ask(node, 'room', info), { occupied: true, subscription_count: 3 });
+    assert.deepEqual(await ask(node, 'presence-hall', info), { occupied: true, subscription_count: 2 });
+    assert.deepEqual(await ask(node, 'elsewhere'), { occupied: false });
+    assert.deepEqual(await ask(node, '', info), {
+      channels: { 'presence-hall': { subscription_count: 2 }, room: { subscription_count: 3 } },
+    });
+    assert.deepEqual(await ask(node, '', { filter_by_prefix: 'presence-', info: 'user_count' }), {
+      channels: { 'presence-hall': { user_count: 2 } },
+    });
+  }
+  for (const node of [one, two]) {
+    const ws = await connect(node);
+    await Promise.all(Array.from({ length: 400 }, (_, i) => subscribe(ws, `many-${node === one ? i : i + 200}`)));
+  }
+  const { channels } = await ask(three, '', { filter_by_prefix: 'many-', ...info });
+  assert.equal(Object.keys(channels).length, 600);
+  for (let i = 0; i < 600; i++)
+    assert.equal(channels[`many-${i}`].subscription_count, i >= 200 && i < 400 ? 2 : 1, `many-${i}`);
+  two.signal('SIGSTOP');
+  const partial = await ask(three, 'room', info).finally(() => two.signal('SIGCONT'));
+  assert.deepEqual(partial, { occupied: true, subscription_count: 2, subscription_count_complete: false });
 });
 
 test('subscription counts are those of all nodes, also for a node that comes to a channel later', async (t) => {

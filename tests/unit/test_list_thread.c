@@ -30,9 +30,8 @@ static uint64_t held_after; /* of output, when the answer is at its worker */
 static struct list_request request;
 static size_t list_bytes;
 
-static void append_list(struct buffer *answer, struct app_slot *slot, struct slice text, unsigned info) {
-    (void)text;
-    (void)info;
+static void append_list(struct buffer *answer, struct app_slot *slot, const struct list_request *asked) {
+    (void)asked;
     assert_non_null(slot);
     made++;
     buffer_reserve(answer, list_bytes);

@@ -1,0 +1,52 @@
+/*
+ * Questions of the HTTP API to all other live nodes: which channels they have, with how many subscriptions.
+ *
+ *   worker --- requests_ask ---> API_REQUEST on the subject of all <--- API_ANSWER in parts, into the inbox
+ *   worker <--- question->answered, with the texts of all answers
+ *
+ * Each node answers from its table of interests, which has a channel as long as somebody here is subscribed to it. It
+ * walks over that in slices of 2 ms. A question is over when all nodes have answered, or after the time of the
+ * adapter's settings.
+ */
+#pragma once
+
+#include "cluster/interest.h"
+#include "net/worker.h"
+
+struct requests;
+
+/* A question; in memory of the caller until `answered` is called. */
+struct question {
+    struct slice app;
+    struct slice name; /* of a channel, or what the names begin with */
+    bool exact;        /* it is the name of one channel */
+    struct worker *worker;
+    /* Called on the worker. `answers` has elements for requests_next; `complete` is false if a live node has not
+     * answered. */
+    void (*answered)(struct question *question);
+    struct buffer answers;
+    bool complete;
+    /* Of requests.c. */
+    struct loop_message message;
+    struct message back;
+    struct requests *requests;
+    struct list link;
+    uint64_t number, awaited, due_ms;
+};
+
+/* What one node has of a channel. */
+struct channel_answer {
+    struct slice name;
+    uint32_t subscriptions; /* on that node */
+    uint32_t users;         /* of all nodes, as far as that one knows */
+};
+
+/* Adds the part. `interests` outlives it. */
+struct requests *requests_create(struct cluster_core *core, struct interests *interests);
+
+/* Asks, unless this node is alone: false. Any worker. */
+bool requests_ask(struct requests *requests, struct question *question);
+
+/* Append an element to answers, and take the next one; false at the end. Any thread. */
+void requests_add(struct buffer *answers, const struct channel_answer *answer);
+bool requests_next(struct slice *answers, struct channel_answer *answer);
