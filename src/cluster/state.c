@@ -195,8 +195,10 @@ static void on_state_node_left(void *context, unsigned node) {
 
     if (now != 0)
         state->nodes[now].replaces = 0;
-    if (before != 0)
+    if (before != 0) { /* nobody takes its place any more */
         state->nodes[before].replaced_by = 0;
+        forget_node(state, before);
+    }
     nodes_hold(state->core->nodes, node);
     forget_node(state, node);
 }

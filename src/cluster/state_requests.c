@@ -318,13 +318,14 @@ static void set_slow_timer(struct state *state) {
 /* Tells the own counts of the next channels again, and forgets sets that have been empty for long. */
 static void look_after_channels(struct state *state, const struct state_cursor *from) {
     struct state_cursor cursor = *from;
+    bool alone = nodes_alive(state->core->nodes) == 0;
     uint32_t now_s = state_now_s(state);
     struct interest *interest;
 
     for (uint32_t seen = 0; seen < SLOW_ITEMS && (interest = state_cursor_next(state, &cursor)) != NULL; seen++) {
         if (now_s > EMPTIED_S)
             set_versions_expire(&interest->versions, now_s - EMPTIED_S);
-        if (interest->has_count)
+        if (interest->has_count && !alone)
             state_tell_count(state, interest);
     }
 }

@@ -7,7 +7,9 @@
 
 #include "base/alloc.h"
 #include "base/utf8.h"
+#include "channel/channel_name.h"
 #include "cluster/message.h"
+#include "cluster/requests.h"
 
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \
@@ -35,6 +37,7 @@ static void walk_lists(struct cluster_message *message) {
     struct message_place place;
     struct message_digest_entry entry;
     struct message_app_change change;
+    struct channel_answer answer;
 
     switch (message->kind) {
     case MESSAGE_STATE_PART:
@@ -63,6 +66,10 @@ static void walk_lists(struct cluster_message *message) {
         while (message_next_digest(&message->digest.entries, &entry))
             continue;
         MUST(message->digest.entries.length == 0);
+        break;
+    case MESSAGE_API_ANSWER:
+        while (requests_next(&message->api_answer.payload, &answer))
+            MUST(channel_name_valid(answer.name));
         break;
     case MESSAGE_APP_CHANGES:
         while (message_next_app_change(&message->app_changes.apps, &change))
