@@ -30,7 +30,7 @@ static struct node_id id_of(unsigned number) {
     return (struct node_id){7, number};
 }
 
-static void note_words(struct world *world, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static void note_words(struct world *world, const char *format, ...) {
     size_t length = strlen(world->said);
     va_list arguments;
 
