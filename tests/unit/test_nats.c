@@ -173,6 +173,21 @@ static void free_test_subject(struct nats_subject *subject, void *context) {
     free(subject);
 }
 
+static void few_subjects_are_visited_in_one_call(void **state) {
+    struct nats_subjects *subjects = nats_subjects_create();
+    size_t at = 0, visited = 0;
+    char text[32];
+
+    (void)state;
+    for (int i = 0; i < 99; i++) {
+        snprintf(text, sizeof text, "s.%d", i);
+        nats_subjects_add(subjects, slice_of(text));
+    }
+    assert_false(nats_subjects_visit(subjects, &at, 100, count_visit, &visited));
+    assert_int_equal(visited, 99);
+    nats_subjects_destroy(subjects, free_test_subject, NULL);
+}
+
 static void each_subject_is_found_visited_once_and_removed(void **state) {
     struct nats_subjects *subjects = nats_subjects_create();
     size_t at = 0, visited = 0, slices = 0;
@@ -215,6 +230,7 @@ int main(void) {
         cmocka_unit_test(a_seed_leads_to_its_public_key),
         cmocka_unit_test(a_seed_with_a_wrong_letter_is_none),
         cmocka_unit_test(a_seed_is_found_between_the_lines_of_a_file),
+        cmocka_unit_test(few_subjects_are_visited_in_one_call),
         cmocka_unit_test(each_subject_is_found_visited_once_and_removed),
     };
 

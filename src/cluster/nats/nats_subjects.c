@@ -57,13 +57,9 @@ void nats_subjects_remove(struct nats_subjects *subjects, struct nats_subject *s
 bool nats_subjects_visit(const struct nats_subjects *subjects, size_t *at, size_t count,
                          void (*visit)(struct nats_subject *subject, void *context), void *context) {
     size_t visited = 0;
-    size_t places = 0;
 
-    while (*at < NATS_SUBJECT_PLACES && visited < count && places < 16 * count) {
+    for (; *at < NATS_SUBJECT_PLACES && visited < count; (*at)++)
         for (struct nats_subject *subject = subjects->places[*at]; subject != NULL; subject = subject->next, visited++)
             visit(subject, context);
-        (*at)++;
-        places++;
-    }
     return *at < NATS_SUBJECT_PLACES;
 }

@@ -37,7 +37,8 @@ void nats_subjects_remove(struct nats_subjects *subjects, struct nats_subject *s
 
 /*
  * Visits about `count` subjects from the place `*at` on, which is 0 at first, and moves it; false when all have been
- * visited. `visit` must not add or remove.
+ * visited. `visit` must not add or remove. Few subjects are visited in one call: those of one flush come in force
+ * together, and none of them after the ones by which this node says that it is back.
  */
 bool nats_subjects_visit(const struct nats_subjects *subjects, size_t *at, size_t count,
                          void (*visit)(struct nats_subject *subject, void *context), void *context);
