@@ -37,6 +37,7 @@ struct webhook_details {
     struct slice event;     /* JSON string: the name of a client event */
     struct slice data;      /* JSON text: the data of a client event */
     struct slice socket_id; /* of the sender of a client event */
+    bool graced;            /* its grace is over, on whichever node: it is sent at once */
 };
 
 struct webhook_event {

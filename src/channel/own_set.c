@@ -9,6 +9,10 @@
 /* Webhooks of an app that need to know of a channel whether it is occupied anywhere, and by how many. */
 #define STATE_WEBHOOKS (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_CHANNEL_VACATED | WEBHOOK_SUBSCRIPTION_COUNT)
 
+/* Webhooks that are told who is in a channel. */
+#define SET_WEBHOOKS                                                                                                   \
+    (WEBHOOK_CHANNEL_OCCUPIED | WEBHOOK_CHANNEL_VACATED | WEBHOOK_MEMBER_ADDED | WEBHOOK_MEMBER_REMOVED)
+
 static uint64_t next_version(struct channel_hub *hub) {
     return atomic_fetch_add_explicit(&hub->versions, 1, memory_order_relaxed) + 1;
 }
@@ -18,11 +22,16 @@ static uint64_t next_version(struct channel_hub *hub) {
 void own_news_create(struct own_news *news, struct channel *channel, const struct app *app) {
     const struct channel_hooks *hooks = channel->cluster->hub->hooks;
     enum channel_kind kind = channel->type.kind;
+    bool webhooks;
 
     *news = (struct own_news){.stateful = app != NULL && (app->webhook_kinds & STATE_WEBHOOKS) != 0};
     news->has_counts = app != NULL && app_wants_subscription_count(app) && kind != CHANNEL_PRESENCE;
+    webhooks = app != NULL && kind != CHANNEL_USER && channel->cluster->hub->settings.webhooks != NULL &&
+               app->webhook_kinds != 0 && app_webhook_kinds_of(app, SET_WEBHOOKS, channel_name(channel)) != 0;
     if (channel->cluster->own_state || news->stateful)
-        news->change = hooks->change_create(hooks->context);
+        news->change = hooks->change_create(hooks->context, webhooks);
+    if (news->change != NULL)
+        news->change->webhooks = webhooks;
 }
 
 /* Gives the change the next version, and posts it. */

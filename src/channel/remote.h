@@ -40,6 +40,7 @@ struct channel_own_change {
     uint64_t since_ms; /* of the member: wall clock */
     bool added;
     bool becomes_empty; /* with this change the set is empty */
+    bool webhooks;      /* the app has webhooks that take such changes of the channel */
 };
 
 struct channel_hooks {
@@ -51,7 +52,7 @@ struct channel_hooks {
     void (*interest)(void *context, struct channel *channel);
     /* Makes a change before the mutex is taken. NULL: no other node needs it; then the version counts on all the same.
      */
-    struct channel_own_change *(*change_create)(void *context);
+    struct channel_own_change *(*change_create)(void *context, bool webhooks);
     /* It has happened. Under the mutex. */
     void (*change_post)(void *context, struct channel_own_change *change);
     /* Frees a change that has not happened. Without the mutex. */

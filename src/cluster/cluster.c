@@ -17,6 +17,7 @@
 #include "cluster/publisher.h"
 #include "cluster/quotas.h"
 #include "cluster/requests.h"
+#include "cluster/roster_reports.h"
 #include "cluster/state.h"
 
 /* How long the start waits for the other nodes, and how often it looks for them. */
@@ -81,7 +82,7 @@ static void begin_subjects(struct cluster_core *core) {
 }
 
 /* One line for each part. */
-static void create_parts(struct cluster *cluster, struct slice address) {
+static void create_parts(struct cluster *cluster, struct slice address, struct webhook_outlet *outlet) {
     const struct cluster_part own = {.down = on_cluster_down, .context = cluster};
 
     cluster->messages = node_messages_create(&cluster->core, address);
@@ -89,7 +90,7 @@ static void create_parts(struct cluster *cluster, struct slice address) {
     cluster->incoming = incoming_create(&cluster->core);
     cluster->quotas = quotas_create(&cluster->core);
     cluster->app_changes = app_changes_create(&cluster->core, cluster->publisher);
-    cluster->state = state_create(&cluster->core);
+    cluster->state = state_create(&cluster->core, roster_reports_create(&cluster->core, outlet));
     cluster->requests = requests_create(&cluster->core, state_interests(cluster->state));
     cluster_core_add_part(&cluster->core, &own);
 }
@@ -125,7 +126,7 @@ bool cluster_create(const struct cluster_process *process, struct cluster **crea
         return false;
     }
     begin_subjects(&cluster->core);
-    create_parts(cluster, process->address);
+    create_parts(cluster, process->address, process->webhooks);
     if (!cached_events_create(&cluster->core, error)) {
         dispose_cluster(cluster);
         return false;

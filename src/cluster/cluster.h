@@ -25,6 +25,7 @@ struct channel_hub;
 struct claims;
 struct cluster;
 struct reclaimer;
+struct webhook_outlet;
 struct workers;
 
 /* What the cluster uses of the process; all of it outlives the cluster. */
@@ -34,7 +35,8 @@ struct cluster_process {
     struct app_manager *apps;
     struct channel_hub *channels;
     struct reclaimer *reclaimer;
-    struct slice address; /* of this node, for people; copied */
+    struct webhook_outlet *webhooks; /* NULL: no webhooks are sent */
+    struct slice address;            /* of this node, for people; copied */
 };
 
 /* Makes the cluster, which is not connected yet; `*cluster` is NULL with the adapter `local`. False with an error of

@@ -15,12 +15,14 @@ enum field_form { FORM_NUMBER, FORM_FLAG, FORM_TEXT, FORM_LIST };
 
 /* What a text must be. */
 enum field_text {
-    TEXT_BYTES,     /* anything */
-    TEXT_UTF8,      /* may be empty */
-    TEXT_APP,       /* the id or key of an app */
-    TEXT_NO_APP,    /* the same, or empty */
-    TEXT_CHANNEL,   /* the name of a channel */
-    TEXT_USER,      /* the id of a user */
+    TEXT_BYTES,      /* anything */
+    TEXT_UTF8,       /* may be empty */
+    TEXT_APP,        /* the id or key of an app */
+    TEXT_NO_APP,     /* the same, or empty */
+    TEXT_CHANNEL,    /* the name of a channel */
+    TEXT_USER,       /* the id of a user */
+    TEXT_NO_CHANNEL, /* the same as these two, or empty */
+    TEXT_NO_USER,
     TEXT_STRING,    /* a JSON string */
     TEXT_JSON,      /* any JSON */
     TEXT_NO_STRING, /* the same as these two, or empty */
@@ -99,6 +101,12 @@ static const struct field app_change_rows[] = {
     FLAG(message_app_change, meant),
 };
 static const struct fields app_change_fields = FIELDS(app_change_rows);
+
+static const struct field roster_item_rows[] = {
+    NUMBER(roster_item, type),        TEXT(roster_item, app, NO_APP), TEXT(roster_item, channel, NO_CHANNEL),
+    TEXT(roster_item, user, NO_USER), NUMBER(roster_item, number),
+};
+static const struct fields roster_item_fields = FIELDS(roster_item_rows);
 
 static const struct field hello_rows[] = {
     NUMBER(message_hello, versions.lowest), NUMBER(message_hello, versions.highest),
@@ -184,6 +192,11 @@ static const struct field quotas_rows[] = {
     LIST(message_quotas, apps, quota_fields),
 };
 static const struct field app_changes_rows[] = {LIST(message_app_changes, apps, app_change_fields)};
+static const struct field roster_rows[] = {
+    NUMBER(message_roster, number),
+    FLAG(message_roster, begins),
+    LIST(message_roster, items, roster_item_fields),
+};
 static const struct field api_request_rows[] = {
     NUMBER(message_api_request, request),
     NUMBER(message_api_request, operation),
@@ -221,6 +234,8 @@ static const struct {
     [MESSAGE_PROBE_ANSWER] = {"probe_answer", FIELDS(probe_rows), false},
     [MESSAGE_QUOTAS] = {"quotas", FIELDS(quotas_rows), false},
     [MESSAGE_APP_CHANGES] = {"app_changes", FIELDS(app_changes_rows), false},
+    [MESSAGE_ROSTER] = {"roster", FIELDS(roster_rows), false},
+    [MESSAGE_ROSTER_ASK] = {"roster_ask", {NULL, 0}, false},
     [MESSAGE_API_REQUEST] = {"api_request", FIELDS(api_request_rows), false},
     [MESSAGE_API_ANSWER] = {"api_answer", FIELDS(api_answer_rows), false},
 };
@@ -394,6 +409,10 @@ static bool text_is_valid(struct slice text, enum field_text what) {
         return channel_name_valid(text) && utf8_valid(text);
     case TEXT_USER:
         return text.length != 0 && text.length <= USER_ID_MAX && utf8_valid(text);
+    case TEXT_NO_CHANNEL:
+        return text.length == 0 || text_is_valid(text, TEXT_CHANNEL);
+    case TEXT_NO_USER:
+        return text.length == 0 || text_is_valid(text, TEXT_USER);
     case TEXT_STRING:
         return is_json(text, true);
     case TEXT_JSON:
@@ -568,6 +587,14 @@ void message_add_digest(struct buffer *list, const struct message_digest_entry *
 
 bool message_next_digest(struct slice *list, struct message_digest_entry *entry) {
     return next_element(list, &digest_entry_fields, entry);
+}
+
+void message_add_roster_item(struct buffer *list, const struct roster_item *item) {
+    add_element(list, &roster_item_fields, item);
+}
+
+bool message_next_roster_item(struct slice *list, struct roster_item *item) {
+    return next_element(list, &roster_item_fields, item);
 }
 
 void message_add_app_change(struct buffer *list, const struct message_app_change *change) {

@@ -25,6 +25,7 @@
 #include "base/slice.h"
 #include "cluster/bus.h"
 #include "cluster/node_id.h"
+#include "cluster/roster.h"
 
 /* The versions that this program speaks; a build of the tests speaks one more. */
 #define MESSAGE_VERSION_LOWEST 1
@@ -78,6 +79,8 @@ enum message_kind {
     MESSAGE_PROBE_ANSWER = 36,
     MESSAGE_QUOTAS = 40,
     MESSAGE_APP_CHANGES = 41,
+    MESSAGE_ROSTER = 42,
+    MESSAGE_ROSTER_ASK = 43,
     MESSAGE_API_REQUEST = 50,
     MESSAGE_API_ANSWER = 51,
     MESSAGE_KINDS = 64, /* all are less */
@@ -257,6 +260,14 @@ struct message_api_answer {
     struct slice payload;
 };
 
+/* Who is in channels of apps with webhooks, and what was told of that: roster.h. ROSTER_ASK, without fields, asks for
+ * everything anew. */
+struct message_roster {
+    uint64_t number;    /* of the batch; without items that of the last one, once more */
+    bool begins;        /* it begins with everything: earlier batches do not matter */
+    struct slice items; /* message_add_roster_item, message_next_roster_item: struct roster_item */
+};
+
 /* --- encoding and decoding --- */
 
 struct cluster_message {
@@ -280,6 +291,7 @@ struct cluster_message {
         struct message_probe probe; /* PROBE, PROBE_ANSWER */
         struct message_quotas quotas;
         struct message_app_changes app_changes;
+        struct message_roster roster;
         struct message_api_request api_request;
         struct message_api_answer api_answer;
     };
@@ -322,6 +334,8 @@ void message_add_member(struct buffer *list, const struct message_member *member
 bool message_next_member(struct slice *list, struct message_member *member);
 void message_add_digest(struct buffer *list, const struct message_digest_entry *entry);
 bool message_next_digest(struct slice *list, struct message_digest_entry *entry);
+void message_add_roster_item(struct buffer *list, const struct roster_item *item);
+bool message_next_roster_item(struct slice *list, struct roster_item *item);
 void message_add_app_change(struct buffer *list, const struct message_app_change *change);
 bool message_next_app_change(struct slice *list, struct message_app_change *change);
 

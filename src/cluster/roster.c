@@ -5,9 +5,6 @@
 #define LATE_MS 1000
 #define AFTER_LATE_MS 2000
 
-/* For so long after the live nodes changed, a channel that a node tells as a whole is one that there was before. */
-#define SETS_TOLD_MS 10000
-
 static const struct slice nobody = SLICE_INIT("");
 
 /* --- saying --- */
@@ -117,9 +114,9 @@ static void take_known_as_told(struct roster_channel *channel) {
         user->told = user->told || user->known;
         user->known = false;
     }
-    channel->told_count = 0;
-    for (unsigned i = 0; i < channel->report_count; i++)
+    for (unsigned i = 0; i < channel->report_count && !channel->counted; i++)
         channel->told_count += channel->reports[i].count;
+    channel->counted = false;
 }
 
 /* Says what was told, with the graces that run. */
@@ -219,6 +216,7 @@ static void change_user(struct roster *roster, struct roster_channel *channel, u
 static void take_count(struct roster *roster, struct roster_channel *channel, unsigned node, uint32_t count) {
     struct roster_report *report = roster_make_report(channel, node);
 
+    channel->counted = channel->counted || (!report->tells && !channel->settled);
     report->count = count;
     report->epoch = roster->epochs[node];
     roster_weigh_count(roster, channel);
@@ -251,7 +249,10 @@ static void mark_stale(struct roster_user *user, unsigned node) {
 /* All that the node has follows. */
 static void begin_part(struct roster *roster, struct roster_channel *channel, unsigned node, bool occupied,
                        uint64_t now_ms) {
-    roster_make_report(channel, node)->epoch = roster->epochs[node];
+    struct roster_report *report = roster_make_report(channel, node);
+
+    report->epoch = roster->epochs[node];
+    report->tells = true;
     if (channel->occupied != NULL)
         mark_stale(channel->occupied, node);
     for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
@@ -268,6 +269,7 @@ static void drop_stale(struct roster *roster, struct roster_user *user, unsigned
 static void end_part(struct roster *roster, struct roster_channel *channel, unsigned node, uint64_t now_ms) {
     struct list *next;
 
+    roster_make_report(channel, node)->tells = false;
     for (struct list *at = channel->users.next; at != &channel->users; at = next) {
         next = at->next;
         drop_stale(roster, container_of(at, struct roster_user, in_channel), node, now_ms);
@@ -385,6 +387,8 @@ void roster_take(struct roster *roster, unsigned node, const struct roster_item 
         roster_want_walk(roster, &(struct roster_walk){.forget_old = UINT64_C(1) << node});
         return;
     }
+    if (item->app.length == 0 || item->channel.length == 0)
+        return;
     if (item->type == ROSTER_UNTOLD || item->type == ROSTER_TOLD_COUNT)
         channel = roster_find_channel(roster, item->app, item->channel);
     else

@@ -103,6 +103,9 @@ void roster_tell_all(struct roster *roster, uint64_t nodes, uint64_t now_ms);
  * all is said. Without another node, what is in its grace is told now. */
 bool roster_leave(struct roster *roster, uint64_t now_ms);
 
+/* True while a walk over all channels is under way: roster_run goes on with it. */
+bool roster_is_walking(const struct roster *roster);
+
 /* Does what is due, for a millisecond or two. Returns when to call it again; UINT64_MAX: after the next change. */
 uint64_t roster_run(struct roster *roster, uint64_t now_ms);
 

@@ -33,6 +33,7 @@ struct roster_report {
     uint8_t node;
     uint32_t epoch; /* of the last ROSTER_ALL of the node */
     uint32_t count; /* of subscriptions */
+    bool tells;     /* it is telling all that it has of the channel */
 };
 
 /* A channel. While this node neither sends its events nor is the deputy, it has only the own part. */
@@ -46,6 +47,7 @@ struct roster_channel {
     uint8_t report_count;
     uint8_t sender, deputy; /* numbers of nodes; the deputy is NO_NODE if there is none */
     bool settled;           /* what was told is known here; else it waits for the handover, or is not the sender */
+    bool counted;           /* while the channel settles: a count has changed */
     bool telling;           /* between ROSTER_TOLD_ALL and its end */
     struct heap_node settles;
     uint32_t told_count;
@@ -53,6 +55,9 @@ struct roster_channel {
     uint16_t app_length, name_length;
     char text[];
 };
+
+/* For so long after the live nodes changed, a channel that a node tells as a whole is one that there was before. */
+#define SETS_TOLD_MS 10000
 
 #define NO_NODE ROSTER_NODES
 
@@ -75,7 +80,7 @@ struct roster {
     uint64_t alive;
     struct node_id ids[ROSTER_NODES];
     uint64_t changed_ms; /* when the live nodes changed; 0: never */
-    uint64_t alive_before;
+    uint64_t alive_before; /* the live nodes before those changes, and their ids */
     struct node_id ids_before[ROSTER_NODES];
     uint32_t epochs[ROSTER_NODES];
     bool leaving;

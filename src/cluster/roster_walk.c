@@ -89,9 +89,9 @@ static void say_own_part(struct roster *roster, unsigned node, const struct rost
         if (is_here(user))
             roster_say(roster, node, channel, ROSTER_MEMBER, roster_user_id(user), 0);
     }
-    roster_say(roster, node, channel, ROSTER_SET_END, nobody, 0);
     if (own != NULL)
         roster_say(roster, node, channel, ROSTER_COUNT, nobody, own->count);
+    roster_say(roster, node, channel, ROSTER_SET_END, nobody, 0);
 }
 
 /* What a node is to know that was just said that it is told everything. */
@@ -208,6 +208,10 @@ static bool walk_is_empty(const struct roster_walk *walk) {
     return !walk->ranks && !walk->away && (walk->forget | walk->forget_old | walk->tell) == 0;
 }
 
+bool roster_is_walking(const struct roster *roster) {
+    return roster->at != NULL || !walk_is_empty(&roster->next_walk);
+}
+
 void roster_want_walk(struct roster *roster, const struct roster_walk *walk) {
     struct roster_walk *next = &roster->next_walk;
 
@@ -270,7 +274,7 @@ static void begin_walk(struct roster *roster) {
 }
 
 bool roster_walk_on(struct roster *roster, uint64_t now_ms) {
-    if (roster->at == NULL && walk_is_empty(&roster->next_walk))
+    if (!roster_is_walking(roster))
         return false;
     if (roster->at == NULL)
         begin_walk(roster);
@@ -286,17 +290,24 @@ bool roster_walk_on(struct roster *roster, uint64_t now_ms) {
         roster->at = NULL;
         roster->away = roster->away && !roster->walk.away;
     }
-    return roster->at != NULL || !walk_is_empty(&roster->next_walk);
+    return roster_is_walking(roster);
+}
+
+/* Several changes soon after each other are one. */
+static void note_nodes_before(struct roster *roster, uint64_t now_ms) {
+    if (roster->changed_ms != 0 && now_ms < roster->changed_ms + SETS_TOLD_MS)
+        return;
+    /* A process that has just started was the sender of nothing. */
+    roster->alive_before = roster->alive == 1 && roster->channels.count == 0 ? 0 : roster->alive;
+    memcpy(roster->ids_before, roster->ids, sizeof roster->ids);
 }
 
 void roster_set_nodes(struct roster *roster, uint64_t alive, const struct node_id ids[ROSTER_NODES], uint64_t forget,
                       uint64_t now_ms) {
     forget |= roster->alive & ~alive;
+    note_nodes_before(roster, now_ms);
     if ((alive | roster->alive) != 1)
         roster->changed_ms = now_ms;
-    /* A process that has just started was the sender of nothing. */
-    roster->alive_before = roster->away || (roster->alive == 1 && roster->channels.count == 0) ? 0 : roster->alive;
-    memcpy(roster->ids_before, roster->ids, sizeof roster->ids);
     roster->alive = alive | 1;
     for (unsigned node = 0; node < ROSTER_NODES; node++)
         if ((roster->alive >> node & 1) != 0)

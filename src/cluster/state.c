@@ -324,11 +324,12 @@ static void dispose_state(void *context) {
     free(state);
 }
 
-struct state *state_create(struct cluster_core *core) {
+struct state *state_create(struct cluster_core *core, struct roster_reports *webhooks) {
     struct state *state = alloc_zero(sizeof *state);
     const struct interest_hooks hooks = {on_interest_in_force, on_interest_ended, state};
 
     state->core = core;
+    state->webhooks = webhooks;
     list_init(&state->cursors);
     state->slice.handle = run_state_slice;
     state->replaced_timer.fire = on_replaced_timer;

@@ -21,6 +21,7 @@
 #include "cluster/cluster_core.h"
 
 struct interests;
+struct roster_reports;
 struct state;
 
 struct state_counters {
@@ -36,9 +37,9 @@ struct state_counters {
     struct counter kept_dropped; /* changes that were kept and dropped */
 };
 
-/* Adds the part that keeps interests and state, and sets the hooks of the channels. Main thread, before the first
- * channel. */
-struct state *state_create(struct cluster_core *core);
+/* Adds the part that keeps interests and state, and sets the hooks of the channels. `webhooks` (may be
+ * NULL) is told of own changes. Main thread, before the first channel. */
+struct state *state_create(struct cluster_core *core, struct roster_reports *webhooks);
 
 /* The table of interests, for other parts. */
 struct interests *state_interests(struct state *state);

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "cluster/roster_reports.h"
 #include "cluster/state_internal.h"
 
 /* The version of a set is told once more so long after its last change. */
@@ -64,9 +65,12 @@ static void free_own_change(struct own_change *own) {
 static void handle_own_change(struct loop *loop, struct loop_message *message) {
     struct own_change *own = container_of(message, struct own_change, message);
     struct state *state = own->state;
-    struct interest *interest = heard_interest(state, own->change.channel);
+    struct interest *interest = channel_hook_memory(own->change.channel);
 
     (void)loop;
+    if (own->change.webhooks && interest->phase != INTEREST_NONE)
+        roster_reports_changed(state->webhooks, interest_app(interest), &own->change);
+    interest = heard_interest(state, own->change.channel);
     if (interest != NULL) {
         publish_own_change(state, interest, &own->change);
         interest->told_version = own->change.becomes_empty ? 0 : own->change.version;
@@ -76,11 +80,11 @@ static void handle_own_change(struct loop *loop, struct loop_message *message) {
     free_own_change(own);
 }
 
-static struct channel_own_change *create_own_change(void *context) {
+static struct channel_own_change *create_own_change(void *context, bool webhooks) {
     struct interests *interests = context;
     struct own_change *own;
 
-    if (atomic_load_explicit(&interests->core->alive, memory_order_relaxed) == 0)
+    if (!webhooks && atomic_load_explicit(&interests->core->alive, memory_order_relaxed) == 0)
         return NULL;
     own = alloc_zero(sizeof *own);
     own->message.handle = handle_own_change;
@@ -128,6 +132,7 @@ static void handle_own_count(struct loop *loop, struct loop_message *message) {
         interest->has_count = true;
         interest->count = own->count;
         interest->count_version = own->version;
+        roster_reports_counted(own->state->webhooks, interest_app(interest), channel_name(own->channel), own->count);
         if (heard_interest(own->state, own->channel) != NULL) {
             state_tell_count(own->state, interest);
             tell_again_later(own->state, interest);

@@ -93,6 +93,7 @@ struct state_node {
 
 struct state {
     struct cluster_core *core;
+    struct roster_reports *webhooks; /* NULL: no webhooks are sent */
     struct interests interests;
     struct channel_hooks hooks;
     struct list cursors;

@@ -23,6 +23,7 @@ bool server_cluster_create(struct server *server, struct error *error) {
         .apps = server->apps,
         .channels = server->sessions.channels,
         .reclaimer = &server->reclaimer,
+        .webhooks = server->sessions.webhooks,
         .address = node_address(&server->config, &address),
     };
     bool created = cluster_create(&process, &server->cluster, error);

@@ -58,7 +58,9 @@ static void handle_webhook_event(struct webhook_thread *thread, struct webhook_m
     struct webhook_event *event = container_of(message, struct webhook_event, message);
 
     webhook_event_taken(event);
-    if (events->forward != NULL)
+    if (event->details.graced)
+        send_webhook_event(events, event);
+    else if (events->forward != NULL)
         forward_event(events, event);
     else
         webhook_grace_add(events->grace, event, clock_monotonic_ms());

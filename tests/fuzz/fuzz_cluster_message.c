@@ -38,6 +38,7 @@ static void walk_lists(struct cluster_message *message) {
     struct message_digest_entry entry;
     struct message_app_change change;
     struct channel_answer answer;
+    struct roster_item item;
 
     switch (message->kind) {
     case MESSAGE_STATE_PART:
@@ -70,6 +71,10 @@ static void walk_lists(struct cluster_message *message) {
     case MESSAGE_API_ANSWER:
         while (requests_next(&message->api_answer.payload, &answer))
             MUST(channel_name_valid(answer.name));
+    case MESSAGE_ROSTER:
+        while (message_next_roster_item(&message->roster.items, &item))
+            continue;
+        MUST(message->roster.items.length == 0);
         break;
     case MESSAGE_APP_CHANGES:
         while (message_next_app_change(&message->app_changes.apps, &change))

@@ -58,7 +58,8 @@ static void on_interest(void *context, struct channel *channel) {
     notices++;
 }
 
-static struct channel_own_change *create_change(void *context) {
+static struct channel_own_change *create_change(void *context, bool webhooks) {
+    (void)webhooks;
     (void)context;
     return &((struct change *)calloc(1, sizeof(struct change)))->news;
 }

@@ -271,7 +271,8 @@ static void wake_cluster(void *context) {
     mailbox_wake(&cluster.worker->mailbox);
 }
 
-static struct channel_own_change *create_change(void *context) {
+static struct channel_own_change *create_change(void *context, bool webhooks) {
+    (void)webhooks;
     (void)context;
     return alloc_zero(sizeof(struct channel_own_change));
 }

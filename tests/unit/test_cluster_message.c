@@ -11,7 +11,7 @@
 
 static const struct node_id sender = {0x0123456789abcdef, 0xfedcba9876543210};
 
-static struct buffer quotas, places, members, sets, digests, changes;
+static struct buffer quotas, places, members, sets, digests, changes, roster_items;
 
 static int make_lists(void **state) {
     (void)state;
@@ -37,6 +37,12 @@ static int make_lists(void **state) {
                                .left_ms = 1000,
                            });
     message_add_set(&sets, &(struct message_set){.app = SLICE("app-2"), .channel = SLICE("x"), .ends = true});
+    message_add_roster_item(&roster_items, &(struct roster_item){.type = ROSTER_ALL});
+    message_add_roster_item(&roster_items, &(struct roster_item){.type = ROSTER_TOLD_PART,
+                                                                 .app = SLICE("app-1"),
+                                                                 .channel = SLICE("presence-room"),
+                                                                 .user = SLICE("anna"),
+                                                                 .number = 2999});
     message_add_digest(&digests, &(struct message_digest_entry){UINT64_MAX, 3});
     message_add_app_change(&changes, &(struct message_app_change){SLICE("app-1"), SLICE("old"), SLICE("new"), true});
     message_add_app_change(&changes, &(struct message_app_change){.app = SLICE("app-2"), .new_key = SLICE("k")});
@@ -51,6 +57,7 @@ static int free_lists(void **state) {
     buffer_dispose(&sets);
     buffer_dispose(&digests);
     buffer_dispose(&changes);
+    buffer_dispose(&roster_items);
     return 0;
 }
 
@@ -141,6 +148,9 @@ static struct cluster_message example_of(enum message_kind kind) {
     case MESSAGE_APP_CHANGES:
         message.app_changes.apps = buffer_slice(&changes);
         break;
+    case MESSAGE_ROSTER:
+        message.roster = (struct message_roster){9, true, buffer_slice(&roster_items)};
+        break;
     case MESSAGE_API_REQUEST:
         message.api_request = (struct message_api_request){1, 2, SLICE("app-1"), SLICE("\xff\0")};
         break;
@@ -148,6 +158,7 @@ static struct cluster_message example_of(enum message_kind kind) {
         message.api_answer = (struct message_api_answer){1, 2, true, 3, SLICE("\xff\0")};
         break;
     case MESSAGE_BYE:
+    case MESSAGE_ROSTER_ASK:
     case MESSAGE_KINDS:
         break;
     }
@@ -230,7 +241,7 @@ static void every_kind_arrives_as_it_was_sent(void **state) {
         bus_bytes_unref(bytes);
         bus_bytes_unref(again);
     }
-    assert_int_equal(count, 21);
+    assert_int_equal(count, 23);
 }
 
 static void members_of_structures_are_not_mixed_up(void **state) {
@@ -258,6 +269,7 @@ static void lists_are_read_to_their_end(void **state) {
     struct message_member member;
     struct message_place place;
     struct message_app_change change;
+    struct roster_item item;
     struct message_quota quota;
     struct message_digest_entry entry;
 
@@ -289,6 +301,11 @@ static void lists_are_read_to_their_end(void **state) {
     list = buffer_slice(&quotas);
     assert_true(message_next_quota(&list, &quota));
     assert_int_equal(quota.connections, 100000);
+    list = buffer_slice(&roster_items);
+    assert_true(message_next_roster_item(&list, &item) && message_next_roster_item(&list, &item));
+    assert_int_equal(item.type, ROSTER_TOLD_PART);
+    assert_text(item.user, "anna");
+    assert_false(message_next_roster_item(&list, &item));
     list = buffer_slice(&digests);
     assert_true(message_next_digest(&list, &entry));
     assert_int_equal(entry.channel_hash, UINT64_MAX);

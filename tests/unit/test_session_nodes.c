@@ -52,7 +52,8 @@ static void on_interest(void *context, struct channel *channel) {
     noticed[noticed_count++] = channel;
 }
 
-static struct channel_own_change *create_no_change(void *context) {
+static struct channel_own_change *create_no_change(void *context, bool webhooks) {
+    (void)webhooks;
     (void)context;
     return NULL;
 }

@@ -225,7 +225,7 @@ static void create_node(unsigned number) {
     core->bus = &buses[number]->bus;
     subjects_init(&core->subjects, SUBJECT_PLAIN, SLICE("test:"));
     node_messages_create(core, SLICE("127.0.0.1"));
-    node->state = state_create(core);
+    node->state = state_create(core, NULL);
     node->slot = app_slot_create(SLICE("42"), 2);
     loop_set_end_of_turn(core->loop, end_test_turn, core);
     assert_true(loop_start(core->loop, &error));
