@@ -7,156 +7,11 @@
 
 static const struct slice nobody = SLICE_INIT("");
 
-/* --- saying --- */
-
-void roster_say(struct roster *roster, unsigned node, const struct roster_channel *channel, enum roster_item_type type,
-                struct slice user, uint64_t number) {
-    if (node == 0 || node == NO_NODE)
-        return;
-    roster->hooks.say(
-        roster->hooks.context, node,
-        &(struct roster_item){
-            .type = type, .app = roster_app(channel), .channel = roster_name(channel), .user = user, .number = number});
-}
-
 /* To those who must know what this node has. */
 static void say_own(struct roster *roster, const struct roster_channel *channel, enum roster_item_type type,
                     struct slice user, uint64_t number) {
     roster_say(roster, channel->sender, channel, type, user, number);
     roster_say(roster, channel->deputy, channel, type, user, number);
-}
-
-static void tell_webhooks(struct roster *roster, const struct roster_channel *channel, enum roster_event_kind kind,
-                          struct slice user, uint32_t count) {
-    roster->hooks.tell(
-        roster->hooks.context,
-        &(struct roster_event){
-            .kind = kind, .app = roster_app(channel), .channel = roster_name(channel), .user = user, .count = count});
-}
-
-/* --- what is there and what was told --- */
-
-static void tell_user(struct roster *roster, struct roster_user *user, bool there) {
-    struct slice id = roster_user_id(user);
-    enum roster_event_kind kind;
-
-    if (id.length == 0)
-        kind = there ? ROSTER_OCCUPIED : ROSTER_VACATED;
-    else
-        kind = there ? ROSTER_JOINED : ROSTER_LEFT;
-    user->told = there;
-    roster_say(roster, user->channel->deputy, user->channel, there ? ROSTER_TOLD : ROSTER_UNTOLD, id, 0);
-    tell_webhooks(roster, user->channel, kind, id, 0);
-}
-
-/* The order of those that are due in the same millisecond is the one in which they came. */
-static void set_due(struct roster *roster, struct heap *heap, struct heap_node *node, uint64_t due_ms) {
-    heap_set(heap, node, due_ms << 20 | (roster->serial++ & 0xfffff));
-}
-
-static bool is_sending(const struct roster *roster, const struct roster_channel *channel) {
-    return channel->sender == 0 && channel->settled && !roster->away;
-}
-
-static void forget_unneeded(struct roster *roster, struct roster_user *user) {
-    if (user->nodes == 0 && !user->told && user->grace.place == 0)
-        roster_free_user(roster, user);
-}
-
-void roster_weigh(struct roster *roster, struct roster_user *user, uint64_t now_ms) {
-    bool there = user->nodes != 0;
-
-    if (is_sending(roster, user->channel)) {
-        if (there == user->told)
-            heap_unlink(&roster->graces, &user->grace);
-        else if (there)
-            tell_user(roster, user, true);
-        else if (user->grace.place == 0)
-            set_due(roster, &roster->graces, &user->grace, now_ms + ROSTER_GRACE_MS);
-    }
-    forget_unneeded(roster, user);
-}
-
-void roster_weigh_count(struct roster *roster, struct roster_channel *channel) {
-    uint32_t count = 0;
-
-    for (unsigned i = 0; i < channel->report_count; i++)
-        count += channel->reports[i].count;
-    if (!is_sending(roster, channel) || count == channel->told_count)
-        return;
-    channel->told_count = count;
-    roster_say(roster, channel->deputy, channel, ROSTER_TOLD_COUNT, nobody, count);
-    tell_webhooks(roster, channel, ROSTER_COUNTED, nobody, count);
-}
-
-void roster_weigh_all(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
-    struct roster_user *occupied = channel->occupied;
-    struct list *next;
-
-    if (occupied != NULL && occupied->nodes != 0)
-        roster_weigh(roster, occupied, now_ms);
-    for (struct list *at = channel->users.next; at != &channel->users; at = next) {
-        next = at->next;
-        roster_weigh(roster, container_of(at, struct roster_user, in_channel), now_ms);
-    }
-    if (channel->occupied != NULL && channel->occupied->nodes == 0)
-        roster_weigh(roster, channel->occupied, now_ms);
-    roster_weigh_count(roster, channel);
-}
-
-/* Without word from the sender before: what was there before is taken as told. */
-static void take_known_as_told(struct roster_channel *channel) {
-    if (channel->occupied != NULL && channel->occupied->known)
-        channel->occupied->told = true;
-    for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
-        struct roster_user *user = container_of(at, struct roster_user, in_channel);
-
-        user->told = user->told || user->known;
-        user->known = false;
-    }
-    for (unsigned i = 0; i < channel->report_count && !channel->counted; i++)
-        channel->told_count += channel->reports[i].count;
-    channel->counted = false;
-}
-
-/* Says what was told, with the graces that run. */
-static void say_told(struct roster *roster, unsigned node, const struct roster_user *user, uint64_t now_ms) {
-    uint64_t due_ms = user->grace.key >> 20, left_ms = 0;
-
-    if (user->grace.place != 0)
-        left_ms = due_ms > now_ms ? due_ms - now_ms : 1;
-    if (user->told)
-        roster_say(roster, node, user->channel, ROSTER_TOLD_PART, roster_user_id(user), left_ms);
-}
-
-void roster_say_all_told(struct roster *roster, unsigned node, const struct roster_channel *channel, uint64_t now_ms) {
-    roster_say(roster, node, channel, ROSTER_TOLD_ALL, nobody, 0);
-    if (channel->occupied != NULL)
-        say_told(roster, node, channel->occupied, now_ms);
-    for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
-        say_told(roster, node, container_of(at, struct roster_user, in_channel), now_ms);
-    roster_say(roster, node, channel, ROSTER_TOLD_COUNT, nobody, channel->told_count);
-    roster_say(roster, node, channel, ROSTER_TOLD_ALL_END, nobody, 0);
-}
-
-void roster_settle(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
-    heap_unlink(&roster->settles, &channel->settles);
-    channel->settled = true;
-    if (channel->sender == 0) {
-        roster_say_all_told(roster, channel->deputy, channel, now_ms);
-        roster_weigh_all(roster, channel, now_ms);
-    }
-}
-
-void roster_settle_later(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
-    channel->settled = false;
-    set_due(roster, &roster->settles, &channel->settles, now_ms + ROSTER_HANDOVER_MS);
-}
-
-void roster_drop_node(struct roster *roster, struct roster_user *user, uint64_t nodes, uint64_t now_ms) {
-    user->stale &= ~nodes;
-    user->nodes &= ~nodes;
-    roster_weigh(roster, user, now_ms);
 }
 
 /* --- what nodes report --- */
@@ -302,8 +157,8 @@ static void take_told(struct roster *roster, struct roster_channel *channel, str
         return;
     user->told = true;
     if (left_ms != 0)
-        set_due(roster, &roster->graces, &user->grace,
-                now_ms + (left_ms < ROSTER_GRACE_MS ? left_ms : ROSTER_GRACE_MS));
+        roster_set_due(roster, &roster->graces, &user->grace,
+                       now_ms + (left_ms < ROSTER_GRACE_MS ? left_ms : ROSTER_GRACE_MS));
 }
 
 static void take_untold(struct roster *roster, struct roster_channel *channel, struct slice id) {
@@ -312,7 +167,7 @@ static void take_untold(struct roster *roster, struct roster_channel *channel, s
     if (user == NULL)
         return;
     forget_told(roster, user);
-    forget_unneeded(roster, user);
+    roster_forget_unneeded(roster, user);
     roster_free_unused(roster, channel);
 }
 
@@ -406,9 +261,9 @@ void roster_take(struct roster *roster, unsigned node, const struct roster_item 
 static void end_grace(struct roster *roster, struct roster_user *user) {
     struct roster_channel *channel = user->channel;
 
-    if (is_sending(roster, channel) && user->nodes == 0 && user->told)
-        tell_user(roster, user, false);
-    forget_unneeded(roster, user);
+    if (roster_is_sending(roster, channel) && user->nodes == 0 && user->told)
+        roster_tell_user(roster, user, false);
+    roster_forget_unneeded(roster, user);
     roster_free_unused(roster, channel);
 }
 
@@ -421,7 +276,7 @@ static struct heap_node *take_due(struct roster *roster, struct heap *heap, uint
             heap_unlink(heap, first);
             return first;
         }
-        set_due(roster, heap, first, now_ms + AFTER_LATE_MS);
+        roster_set_due(roster, heap, first, now_ms + AFTER_LATE_MS);
     }
     return NULL;
 }
@@ -437,7 +292,7 @@ uint64_t roster_run(struct roster *roster, uint64_t now_ms) {
     while ((due = take_due(roster, &roster->settles, now_ms)) != NULL) {
         struct roster_channel *channel = container_of(due, struct roster_channel, settles);
 
-        take_known_as_told(channel);
+        roster_take_known_as_told(channel);
         roster_settle(roster, channel, now_ms);
         roster_free_unused(roster, channel);
     }

@@ -1,9 +1,11 @@
 /*
  * Types and functions that the files of the roster share.
  *
+ *   roster_rank.c   which node sends the events of a channel
  *   roster_table.c  channels and users, and their indexes
- *   roster.c        what nodes report, and what of it webhooks are told
+ *   roster_weigh.c  what is there, and what of it webhooks were told
  *   roster_walk.c   work on all channels, in slices: senders change, a node leaves or is told everything
+ *   roster.c        what nodes report, and time
  */
 #pragma once
 
@@ -79,7 +81,7 @@ struct roster {
     uint64_t serial;     /* keeps the order of those that are due at the same time */
     uint64_t alive;
     struct node_id ids[ROSTER_NODES];
-    uint64_t changed_ms; /* when the live nodes changed; 0: never */
+    uint64_t changed_ms;   /* when the live nodes changed; 0: never */
     uint64_t alive_before; /* the live nodes before those changes, and their ids */
     struct node_id ids_before[ROSTER_NODES];
     uint32_t epochs[ROSTER_NODES];
@@ -90,6 +92,13 @@ struct roster {
     struct roster_walk walk, next_walk;
     struct list *at; /* NULL: no walk */
 };
+
+/* --- roster_rank.c --- */
+
+/* Decides the sender and the deputy of a channel. */
+void roster_rank(const struct roster *roster, struct roster_channel *channel);
+/* True if this node sent its events also before the live nodes changed. */
+bool roster_was_sender(const struct roster *roster, const struct roster_channel *channel);
 
 /* --- roster_table.c --- */
 
@@ -121,7 +130,18 @@ static inline struct slice roster_user_id(const struct roster_user *user) {
     return (struct slice){user->id, user->length};
 }
 
-/* --- roster.c --- */
+/* --- roster_weigh.c --- */
+
+/* True if this node sends the events of the channel now. */
+bool roster_is_sending(const struct roster *roster, const struct roster_channel *channel);
+/* Sets the time of a timer; those of the same millisecond are due in this order. */
+void roster_set_due(struct roster *roster, struct heap *heap, struct heap_node *node, uint64_t due_ms);
+/* Tells webhooks, and before them the deputy. */
+void roster_tell_user(struct roster *roster, struct roster_user *user, bool there);
+/* Frees the user if nothing is known of it any more. */
+void roster_forget_unneeded(struct roster *roster, struct roster_user *user);
+/* Without word from the sender before: what was there before is taken as told. */
+void roster_take_known_as_told(struct roster_channel *channel);
 
 /* Compares what is there with what was told, and acts on it if this node is the sender. */
 void roster_weigh(struct roster *roster, struct roster_user *user, uint64_t now_ms);
@@ -142,10 +162,6 @@ void roster_say(struct roster *roster, unsigned node, const struct roster_channe
 
 /* --- roster_walk.c --- */
 
-/* Decides the sender and the deputy of a new channel. */
-void roster_rank(const struct roster *roster, struct roster_channel *channel);
-/* True if this node sent its events also before the live nodes changed. */
-bool roster_was_sender(const struct roster *roster, const struct roster_channel *channel);
 /* Asks for a walk over all channels. */
 void roster_want_walk(struct roster *roster, const struct roster_walk *walk);
 /* Goes on with it for a while. False: there is no walk. */

@@ -71,6 +71,7 @@ static void walk_lists(struct cluster_message *message) {
     case MESSAGE_API_ANSWER:
         while (requests_next(&message->api_answer.payload, &answer))
             MUST(channel_name_valid(answer.name));
+        break;
     case MESSAGE_ROSTER:
         while (message_next_roster_item(&message->roster.items, &item))
             continue;
