@@ -41,6 +41,8 @@ static void add_to_user(struct roster *roster, struct roster_channel *channel, u
         return;
     user->nodes |= UINT64_C(1) << node;
     user->stale &= ~(UINT64_C(1) << node);
+    if (node != 0) /* newer than the last time that the node has told everything */
+        roster_make_report(channel, node)->epoch = roster->epochs[node];
     user->known = user->known || (was_there && !channel->settled);
     roster_weigh(roster, user, now_ms);
 }
@@ -281,17 +283,20 @@ static struct heap_node *take_due(struct roster *roster, struct heap *heap, uint
     return NULL;
 }
 
+/* Graces that end in one call, and users of channels that settle in it. */
 #define DUE_AT_ONCE 2000
 
 uint64_t roster_run(struct roster *roster, uint64_t now_ms) {
     uint64_t next_ms = UINT64_MAX;
     struct heap_node *due = NULL;
+    uint64_t units = 0;
 
     for (unsigned i = 0; i < DUE_AT_ONCE && (due = take_due(roster, &roster->graces, now_ms)) != NULL; i++)
         end_grace(roster, container_of(due, struct roster_user, grace));
-    while ((due = take_due(roster, &roster->settles, now_ms)) != NULL) {
+    while (units < DUE_AT_ONCE && (due = take_due(roster, &roster->settles, now_ms)) != NULL) {
         struct roster_channel *channel = container_of(due, struct roster_channel, settles);
 
+        units += 1 + channel->user_count;
         roster_take_known_as_told(channel);
         roster_settle(roster, channel, now_ms);
         roster_free_unused(roster, channel);

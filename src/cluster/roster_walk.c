@@ -175,21 +175,21 @@ static void say_about_all(struct roster *roster, enum roster_item_type type) {
             roster->hooks.say(roster->hooks.context, node, &(struct roster_item){.type = type});
 }
 
-/* The other nodes will tell all that they have, and the sender what was told. */
+/* The other nodes will tell all that they have, and the sender what was told: what this node has was told as gone. */
 static void forget_told_of(struct roster *roster, struct roster_channel *channel) {
     channel->sender = channel->deputy = NO_NODE;
     channel->settled = false;
+    channel->told_count = 0;
+    channel->counted = true;
     for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
         struct roster_user *user = container_of(at, struct roster_user, in_channel);
 
         heap_unlink(&roster->graces, &user->grace);
-        user->told = false;
-        user->known = is_here(user);
+        user->told = user->known = false;
     }
     if (channel->occupied != NULL) {
         heap_unlink(&roster->graces, &channel->occupied->grace);
-        channel->occupied->told = false;
-        channel->occupied->known = is_here(channel->occupied);
+        channel->occupied->told = channel->occupied->known = false;
     }
 }
 

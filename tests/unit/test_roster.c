@@ -14,7 +14,7 @@
 #include "cluster/roster.h"
 
 #define NODES 4
-#define CHANNELS 6
+#define CHANNELS 12
 #define USERS 8
 #define TEXT_MAX 24
 
@@ -412,6 +412,30 @@ static void test_a_node_that_was_away_learns_what_was_told_meanwhile(void **stat
     }
 }
 
+static void test_a_user_who_comes_after_all_was_said_stays(void **state) {
+    struct world *world = world_create(2);
+    struct roster *roster = world->peers[0].roster;
+    struct roster_item item = {.type = ROSTER_ADDED, .app = app, .user = SLICE("u1")};
+    char name[TEXT_MAX];
+
+    (void)state;
+    world->strict = true;
+    pass_time(world, 1500);
+    roster_take(roster, 1, &(struct roster_item){.type = ROSTER_ALL}, world->now_ms);
+    roster_take(roster, 1, &(struct roster_item){.type = ROSTER_ALL_END}, world->now_ms);
+    for (unsigned channel = 0; channel < CHANNELS; channel++) { /* this node is the sender of some of them */
+        snprintf(name, sizeof name, "c%u", channel);
+        item.channel = slice_of(name);
+        roster_take(roster, 1, &item, world->now_ms);
+    }
+    assert_true(world->events != 0);
+    pass_time(world, 5000);
+    for (unsigned channel = 0; channel < CHANNELS; channel++)
+        world->events -= world->told[channel][1];
+    assert_int_equal(world->events, 0); /* nobody was told to have left */
+    world_destroy(world);
+}
+
 static void test_without_other_nodes_leaving_tells_what_is_in_its_grace(void **state) {
     struct world *world = world_create(1);
 
@@ -432,6 +456,7 @@ int main(void) {
         cmocka_unit_test(test_what_a_dead_node_had_is_told_as_gone_once),
         cmocka_unit_test(test_a_loss_is_mended_when_all_is_said_anew),
         cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
+        cmocka_unit_test(test_a_user_who_comes_after_all_was_said_stays),
         cmocka_unit_test(test_without_other_nodes_leaving_tells_what_is_in_its_grace),
     };
 
