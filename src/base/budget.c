@@ -46,7 +46,7 @@ struct budget_app *budget_app_create(void) {
 }
 
 void budget_app_release(struct budget_app *app) {
-    budget_app_change(app, -BUDGET_APP_OWNED);
+    budget_app_give(app, BUDGET_APP_OWNED);
 }
 
 void budget_app_free(struct budget_app *app) {
@@ -81,23 +81,34 @@ uint64_t budget_kind_limit(enum budget_kind kind) {
     return limit == 0 ? UINT64_MAX : limit / 100 * shares[kind];
 }
 
+/* True if the kind has `free` bytes, all kinds together hold `total` of `limit`, and that is enough. */
+static bool has_room_beside(uint64_t free, uint64_t limit, uint64_t total, const struct budget_app *app, size_t bytes) {
+    uint64_t room = limit - total < free ? limit - total : free;
+
+    if (total > limit || room < bytes)
+        return false;
+    return app == NULL || budget_app_held(app) + bytes <= APP_SHARE_OF_FREE * (room - bytes);
+}
+
+/* The most that budget_total can return now. */
+static uint64_t highest_total(void) {
+    int64_t bytes = sum_read(&account.total) + BUDGET_KIND_COUNT * BUDGET_DRIFT_BYTES;
+
+    return bytes > 0 ? (uint64_t)bytes : 0;
+}
+
 bool budget_has_room(enum budget_kind kind, const struct budget_app *app, size_t bytes) {
-    uint64_t limit = budget_limit(), kind_limit, total, used, room;
+    uint64_t limit = budget_limit(), kind_limit, used;
 
     if (limit == 0)
         return true;
-    total = budget_total();
-    if (bytes > limit || total > limit - bytes)
-        return false;
     used = budget_used(kind);
     kind_limit = budget_kind_limit(kind);
-    if (used + bytes > kind_limit)
+    if (used > kind_limit)
         return false;
-    if (app == NULL)
-        return true;
-    room = kind_limit - used < limit - total ? kind_limit - used : limit - total;
-    used = budget_app_held(app) + bytes;
-    return used <= APP_SHARE_OF_FREE * (room - bytes);
+    /* Mostly there is so much room that the thread's own changes need not be added up. */
+    return has_room_beside(kind_limit - used, limit, highest_total(), app, bytes) ||
+           has_room_beside(kind_limit - used, limit, budget_total(), app, bytes);
 }
 
 bool budget_take(enum budget_kind kind, struct budget_app *app, size_t bytes) {

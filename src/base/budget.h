@@ -89,40 +89,47 @@ void budget_settle_kind(enum budget_kind kind);
 /* Frees an account whose last bytes were given back after its release. */
 void budget_app_free(struct budget_app *app);
 
-/* Adds to what the app (NULL: none) holds; for the functions below. The last change frees the account, so it comes
- * after all others. */
-static inline void budget_app_change(struct budget_app *app, int64_t bytes) {
-    if (app != NULL && atomic_fetch_add_explicit(&app->bytes, bytes, memory_order_acq_rel) + bytes == 0)
+/* Add to what the app (NULL: none) holds, and take from it; for the functions below. The last that is taken frees the
+ * account, so it comes after all other changes. What is added never does: whoever adds to an account owns it, or holds
+ * some of it. */
+static inline void budget_app_add(struct budget_app *app, size_t bytes) {
+    if (app != NULL)
+        atomic_fetch_add_explicit(&app->bytes, (int64_t)bytes, memory_order_relaxed);
+}
+
+static inline void budget_app_give(struct budget_app *app, int64_t bytes) {
+    if (app != NULL && atomic_fetch_sub_explicit(&app->bytes, bytes, memory_order_acq_rel) == bytes)
         budget_app_free(app);
 }
 
-/* Adds to what the thread, the kind and the app hold; for the two functions below. */
-static inline void budget_change(enum budget_kind kind, struct budget_app *app, int64_t bytes) {
+/* Adds to what the thread and the kind hold; for the two functions below. */
+static inline void budget_change(enum budget_kind kind, int64_t bytes) {
     int64_t drift = budget_drifts[kind] += bytes;
 
     /* One comparison for both sides. */
     if (__builtin_expect((uint64_t)(drift + BUDGET_DRIFT_BYTES) > 2 * BUDGET_DRIFT_BYTES, false))
         budget_settle_kind(kind);
-    budget_app_change(app, bytes);
 }
 
 /* Counts bytes that are taken in any case. */
 static inline void budget_add(enum budget_kind kind, struct budget_app *app, size_t bytes) {
-    budget_change(kind, app, (int64_t)bytes);
+    budget_change(kind, (int64_t)bytes);
+    budget_app_add(app, bytes);
 }
 
 /* Gives bytes back. */
 static inline void budget_give(enum budget_kind kind, struct budget_app *app, size_t bytes) {
-    budget_change(kind, app, -(int64_t)bytes);
+    budget_change(kind, -(int64_t)bytes);
+    budget_app_give(app, (int64_t)bytes);
 }
 
 /* Counts for the app, or no more, what was counted for none when it was taken. */
 static inline void budget_assign(struct budget_app *app, size_t bytes) {
-    budget_app_change(app, (int64_t)bytes);
+    budget_app_add(app, bytes);
 }
 
 static inline void budget_unassign(struct budget_app *app, size_t bytes) {
-    budget_app_change(app, -(int64_t)bytes);
+    budget_app_give(app, (int64_t)bytes);
 }
 
 /* The sums, for decisions and metrics; never below 0. */

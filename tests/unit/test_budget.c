@@ -101,6 +101,27 @@ static void an_app_leaves_a_third_of_the_limit_free(void **state) {
     budget_app_release(first);
 }
 
+/* The thread's own changes, which the sums do not have, count to the byte. */
+static void the_share_of_an_app_is_exact(void **state) {
+    const size_t left = 3000;
+    struct budget_app *app = budget_app_create();
+
+    (void)state;
+    budget_add(BUDGET_CONNECTIONS, NULL, LIMIT - left - 2000);
+    budget_add(BUDGET_BODIES, NULL, 5000);
+    budget_give(BUDGET_INPUT, NULL, 3000);
+    assert_int_equal(budget_total(), LIMIT - left);
+    assert_false(budget_has_room(BUDGET_OUTPUT, NULL, left + 1));
+    assert_true(budget_has_room(BUDGET_OUTPUT, NULL, left));
+    assert_false(budget_take(BUDGET_OUTPUT, app, left * 2 / 3 + 1));
+    assert_true(budget_take(BUDGET_OUTPUT, app, left * 2 / 3));
+    budget_give(BUDGET_OUTPUT, app, left * 2 / 3);
+    budget_add(BUDGET_INPUT, NULL, 3000);
+    budget_give(BUDGET_BODIES, NULL, 5000);
+    budget_give(BUDGET_CONNECTIONS, NULL, LIMIT - left - 2000);
+    budget_app_release(app);
+}
+
 /* The sanitizer of addresses watches it. */
 static void an_account_lives_until_everything_is_given_back(void **state) {
     struct budget_app *app = budget_app_create();
@@ -171,6 +192,7 @@ int main(void) {
         cmocka_unit_test_setup(the_process_has_a_limit_that_kinds_together_reach, start_with_limit),
         cmocka_unit_test_setup(an_app_gets_two_thirds_of_a_share_and_leaves_room_for_the_next, start_with_limit),
         cmocka_unit_test_setup(an_app_leaves_a_third_of_the_limit_free, start_with_limit),
+        cmocka_unit_test_setup(the_share_of_an_app_is_exact, start_with_limit),
         cmocka_unit_test_setup(an_account_lives_until_everything_is_given_back, start_with_limit),
         cmocka_unit_test_setup(threads_share_the_sums, start_with_limit),
         cmocka_unit_test_setup(a_thread_keeps_a_small_change_to_itself, start_with_limit),
