@@ -30,11 +30,6 @@ void frame_count_as(struct frame *frame, enum budget_kind kind) {
         budget_add(kind, frame->app, frame->footprint);
 }
 
-void frame_assign(struct frame *frame, struct budget_app *app) {
-    frame->app = app;
-    budget_assign(app, frame->footprint);
-}
-
 void frame_ref(struct frame *frame) {
     atomic_fetch_add_explicit(&frame->references, 1, memory_order_relaxed);
 }
@@ -51,23 +46,18 @@ static size_t chunk_footprint(const struct chunk *chunk) {
     return alloc_footprint(sizeof *chunk + (chunk->frame == NULL ? chunk->length : 0));
 }
 
-struct chunk *chunk_create(size_t length, char **bytes) {
+struct chunk *chunk_create_for(struct budget_app *app, size_t length, char **bytes) {
     struct chunk *chunk = alloc(sizeof *chunk + length);
 
     *bytes = (char *)(chunk + 1);
-    *chunk = (struct chunk){.references = 1, .length = (uint32_t)length, .messages = 1, .bytes = *bytes};
-    budget_add(BUDGET_OUTPUT, NULL, chunk_footprint(chunk));
+    *chunk = (struct chunk){.references = 1, .length = (uint32_t)length, .messages = 1, .bytes = *bytes, .app = app};
+    budget_add(BUDGET_OUTPUT, app, alloc_footprint(sizeof *chunk + length));
     return chunk;
 }
 
-void chunk_assign(struct chunk *chunk, struct budget_app *app) {
-    chunk->app = app;
-    budget_assign(app, chunk_footprint(chunk));
-}
-
-struct chunk *chunk_copy(const void *data, size_t length) {
+struct chunk *chunk_copy_for(struct budget_app *app, const void *data, size_t length) {
     char *bytes;
-    struct chunk *chunk = chunk_create(length, &bytes);
+    struct chunk *chunk = chunk_create_for(app, length, &bytes);
 
     memcpy(bytes, data, length);
     return chunk;
@@ -100,14 +90,13 @@ struct chunk *chunk_of_frames(struct frame *const *frames, unsigned count) {
         length += frames[i]->length;
         messages += frames[i]->uncounted ? 0 : 1;
     }
-    chunk = chunk_create(length, &at);
+    chunk = chunk_create_for(frames[0]->app, length, &at);
     for (unsigned i = 0; i < count; i++) {
         memcpy(at, frames[i]->bytes, frames[i]->length);
         at += frames[i]->length;
     }
     chunk->messages = messages;
     chunk->droppable = frames[0]->droppable;
-    chunk_assign(chunk, frames[0]->app);
     return chunk;
 }
 

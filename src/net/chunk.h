@@ -45,7 +45,10 @@ struct frame *frame_create(size_t length);
 void frame_count_as(struct frame *frame, enum budget_kind kind);
 
 /* Counts the frame for an app, which it was not before. Call it before the frame is shared. */
-void frame_assign(struct frame *frame, struct budget_app *app);
+static inline void frame_assign(struct frame *frame, struct budget_app *app) {
+    frame->app = app;
+    budget_assign(app, frame->footprint);
+}
 
 /* Take and drop a reference; the last one frees the frame. Any thread. */
 void frame_ref(struct frame *frame);
@@ -64,14 +67,20 @@ struct chunk {
     struct budget_app *app; /* for which it is counted; NULL: none */
 };
 
-/* Creates a chunk of `length` bytes of its own, with one reference, as one message. The caller fills `*bytes`. */
-struct chunk *chunk_create(size_t length, char **bytes);
+/* Creates a chunk of `length` bytes of its own, with one reference, as one message, for an app (NULL: for none). The
+ * caller fills `*bytes`. */
+struct chunk *chunk_create_for(struct budget_app *app, size_t length, char **bytes);
 
-/* Creates a chunk with a copy of the bytes, as one message. */
-struct chunk *chunk_copy(const void *data, size_t length);
+static inline struct chunk *chunk_create(size_t length, char **bytes) {
+    return chunk_create_for(NULL, length, bytes);
+}
 
-/* Counts the chunk for an app, which it was not before; NULL: for none. */
-void chunk_assign(struct chunk *chunk, struct budget_app *app);
+/* Creates a chunk with a copy of the bytes, as one message, for an app (NULL: for none). */
+struct chunk *chunk_copy_for(struct budget_app *app, const void *data, size_t length);
+
+static inline struct chunk *chunk_copy(const void *data, size_t length) {
+    return chunk_copy_for(NULL, data, length);
+}
 
 /* Creates a chunk over a shared frame, as one message, for the frame's app. It takes a reference of its own to the
  * frame. */

@@ -371,9 +371,8 @@ static void send_frame_bytes(struct stream *stream, struct frame *frame) {
 }
 
 static void send_copy_for(struct stream *stream, struct slice bytes, struct budget_app *app) {
-    struct chunk *chunk = chunk_copy(bytes.data, bytes.length);
+    struct chunk *chunk = chunk_copy_for(app, bytes.data, bytes.length);
 
-    chunk_assign(chunk, app);
     stream_send(stream, chunk);
     chunk_unref(chunk);
 }

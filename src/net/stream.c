@@ -168,19 +168,22 @@ static size_t kept_input_bytes(const struct stream *stream) {
     return stream->in != NULL ? sizeof *stream->in + stream->in->capacity : 0;
 }
 
-size_t stream_held_bytes(const struct stream *stream) {
-    return alloc_footprint(sizeof *stream) + kept_input_bytes(stream) + stream_ring_bytes(stream) +
+size_t stream_held_beside(const struct stream *stream) {
+    return kept_input_bytes(stream) + stream_ring_bytes(stream) +
            (stream->tls != NULL ? tls_held_bytes(stream->tls) : 0);
 }
 
-/* Frees the kept input. */
-static void in_free(struct stream *stream) {
-    if (stream->in == NULL)
-        return;
+static __attribute__((noinline)) void in_give(struct stream *stream) {
     budget_give(BUDGET_INPUT, stream_app(stream), kept_input_bytes(stream));
     buffer_dispose(stream->in);
     free(stream->in);
     stream->in = NULL;
+}
+
+/* Frees the kept input, if there is any. */
+static inline void in_free(struct stream *stream) {
+    if (stream->in != NULL)
+        in_give(stream);
 }
 
 /* Makes room for `extra` more bytes of kept input. What is offered again in the next turn is always kept. If there is

@@ -29,6 +29,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/alloc.h"
 #include "base/buffer.h"
 #include "base/list.h"
 #include "base/timer.h"
@@ -181,9 +182,16 @@ static inline void stream_set_limits(struct stream *stream, const struct stream_
     stream->limits = limits;
 }
 
+/* For stream_held_bytes: what the stream holds beside itself. */
+size_t stream_held_beside(const struct stream *stream);
+
 /* Returns what the stream holds in the account of memory for its app: itself, its TLS, kept input, and a long output
  * queue without the chunks. */
-size_t stream_held_bytes(const struct stream *stream);
+static inline size_t stream_held_bytes(const struct stream *stream) {
+    bool more = stream->in != NULL || stream->tls != NULL || stream->out != stream->out_inline;
+
+    return alloc_footprint(sizeof *stream) + (more ? stream_held_beside(stream) : 0);
+}
 
 /* Returns the number of queued bytes that are not written yet. */
 static inline uint64_t stream_unsent_bytes(const struct stream *stream) {

@@ -67,8 +67,9 @@ static void free_ring(struct stream *stream) {
     free(stream->out);
 }
 
-/* Doubles the ring. False if its counters cannot hold a larger capacity. */
-static bool out_grow(struct stream *stream) {
+/* Doubles the ring. False if its counters cannot hold a larger capacity. Apart, so that short queues need no registers
+ * for it; so is output_is_short. */
+static __attribute__((noinline)) bool out_grow(struct stream *stream) {
     unsigned capacity = stream->out_capacity < FIRST_RING_CHUNKS ? FIRST_RING_CHUNKS : stream->out_capacity * 2u;
     struct chunk **out;
 
@@ -92,9 +93,13 @@ static void out_release_ring(struct stream *stream) {
     stream->out_first = 0;
 }
 
+static __attribute__((noinline)) bool output_is_short(const struct stream *stream) {
+    return !budget_has_room(BUDGET_OUTPUT, stream_app(stream), 0);
+}
+
 /* True if so many unsent bytes are too many because memory is short, for all or for the app. */
-static bool over_share(const struct stream *stream, uint64_t bytes) {
-    return bytes > STREAM_SHORT_BYTES && !budget_has_room(BUDGET_OUTPUT, stream_app(stream), 0);
+static inline bool over_share(const struct stream *stream, uint64_t bytes) {
+    return bytes > STREAM_SHORT_BYTES && output_is_short(stream);
 }
 
 static bool over_limits(const struct stream *stream, const struct chunk *chunk) {

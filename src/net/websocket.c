@@ -154,13 +154,11 @@ static ssize_t send_frame(struct websocket *websocket, enum websocket_opcode opc
     size_t length = parts_length(parts, count);
     size_t header_length = websocket_header_write(header, opcode, length);
     char *bytes;
-    struct chunk *chunk = chunk_create(header_length + length, &bytes);
-
-    memcpy(bytes, header, header_length);
+    struct chunk *chunk = chunk_create_for(app_of(websocket), header_length + length, &bytes);
     ssize_t queued;
 
+    memcpy(bytes, header, header_length);
     append_parts(bytes + header_length, parts, count);
-    chunk_assign(chunk, app_of(websocket));
     worker_spend(websocket->stream->worker, length);
     queued = stream_send(websocket->stream, chunk);
     chunk_unref(chunk);
@@ -212,11 +210,10 @@ static struct chunk *compress_chunk(struct websocket *websocket, const struct ch
         append_compressed(&out, tools, websocket->window, (struct slice){rest.data, frame_length});
         rest = slice_skip(rest, frame_length);
     }
-    made = chunk_copy(out.data, out.length);
+    made = chunk_copy_for(chunk->app, out.data, out.length);
     buffer_dispose(&out);
     made->messages = chunk->messages;
     made->droppable = chunk->droppable;
-    chunk_assign(made, chunk->app);
     return made;
 }
 
@@ -248,7 +245,8 @@ static void begin_closing(struct websocket *websocket) {
     if (websocket->closing)
         return;
     websocket->closing = true;
-    free_fragments(&websocket->fragments, app_of(websocket));
+    if (websocket->fragments.capacity != 0)
+        free_fragments(&websocket->fragments, app_of(websocket));
     deflate_window_destroy(websocket->window);
     websocket->window = NULL;
     websocket->stream->encodes = false;
