@@ -79,7 +79,7 @@ static bool event_fits_relay(size_t most_bytes, const struct event *event, struc
     const struct json_value *data = &event->members[EVENT_DATA];
     size_t length = event->members[EVENT_NAME].token.length + event->members[EVENT_TAGS].token.length + RELAY_BYTES;
 
-    if (most_bytes == 0 || length + data->token.length <= most_bytes)
+    if (length + data->token.length <= most_bytes)
         return true;
     length += data->type == JSON_TYPE_STRING ? json_decoded_length(*data) : data->token.length;
     if (length <= most_bytes)
@@ -100,12 +100,12 @@ bool event_fits(const struct app *app, size_t most_bytes, const struct event *ev
 
     /* Decoding never makes a string longer: a short token needs no count. */
     if (limit == 0 || length <= limit)
-        return event_fits_relay(most_bytes, event, refusal);
+        return most_bytes == 0 || event_fits_relay(most_bytes, event, refusal);
     if (data->type == JSON_TYPE_STRING)
         length = json_decoded_length(*data);
     if (length <= limit ||
         (data->type != JSON_TYPE_STRING && data->type != JSON_TYPE_OBJECT && data->type != JSON_TYPE_ARRAY))
-        return event_fits_relay(most_bytes, event, refusal);
+        return most_bytes == 0 || event_fits_relay(most_bytes, event, refusal);
     event_refuse(refusal, REFUSED_EVENT_PAYLOAD,
                  "The data content of this event exceeds the allowed maximum (%llu bytes): `data` is %zu bytes, and "
                  "max_event_payload_in_kb is %u",

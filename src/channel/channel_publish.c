@@ -154,13 +154,18 @@ static void publish_to_name(struct channel_hub *hub, struct app_slot *slot, stru
     cached_event_unref(cached);
 }
 
-/* With other nodes: the time that they are told is above those of all events that the channel had. */
-static __attribute__((noinline)) void publish_stamped(struct channel_hub *hub, struct app_slot *slot,
-                                                      struct worker *worker, struct slice name,
-                                                      const struct channel_event *event,
-                                                      struct channel_counts *counts) {
+/* With other nodes: the time that they are told of an event that is kept is above those of all events that the channel
+ * had. */
+static __attribute__((noinline)) void publish_with_nodes(struct channel_hub *hub, struct app_slot *slot,
+                                                         struct worker *worker, struct slice name,
+                                                         const struct channel_event *event,
+                                                         struct channel_counts *counts) {
     struct channel_event stamped = *event;
 
+    if (!event->keep || event->relayed || !channel_type_of(name).caches) {
+        publish_to_name(hub, slot, worker, name, event, counts);
+        return;
+    }
     stamped.stamp = (struct channel_stamp){.ms = kept_stamp_next(slot, name)};
     if (hub->keeper != NULL)
         hub->keeper->kept(hub->keeper->context, slot, name, &stamped);
@@ -169,8 +174,8 @@ static __attribute__((noinline)) void publish_stamped(struct channel_hub *hub, s
 
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts) {
-    if (__builtin_expect(hub->hooks != NULL, false) && event->keep && !event->relayed && channel_type_of(name).caches)
-        publish_stamped(hub, slot, worker, name, event, counts);
+    if (__builtin_expect(hub->hooks != NULL, false))
+        publish_with_nodes(hub, slot, worker, name, event, counts);
     else
         publish_to_name(hub, slot, worker, name, event, counts);
 }

@@ -62,7 +62,8 @@ static bool app_has_room(const struct session *session, const struct budget_app 
 
 /* Counts the connection if the app has less than `max` on all nodes; 0: no limit. */
 static bool enter_slot(const struct session *session, struct app_slot *slot, uint32_t max) {
-    uint64_t others = max != 0 ? cluster_app_connections(session->server->cluster, slice_of(slot->id)) : 0;
+    struct cluster *cluster = session->server->cluster;
+    uint64_t others = max != 0 && cluster != NULL ? cluster_app_connections(cluster, slice_of(slot->id)) : 0;
 
     return (max == 0 || others < max) && slot_connection_enter(slot, max - (uint32_t)others);
 }

@@ -91,8 +91,13 @@ static inline size_t session_bytes(void) {
     return alloc_footprint(sizeof(struct session)) + alloc_footprint(sizeof(struct stream));
 }
 
-/* The memory of the session's token buckets; in session_rates.c. */
-size_t session_rates_bytes(const struct session *session);
+/* The memory of a session's token buckets once it has some; in session_rates.c. */
+size_t session_rates_footprint(void);
+
+/* The memory of the session's token buckets. */
+static inline size_t session_rates_bytes(const struct session *session) {
+    return session->rates != NULL ? session_rates_footprint() : 0;
+}
 
 /* What the session holds for its app beside its channels, messages and window. */
 static inline size_t session_held_bytes(const struct session *session) {

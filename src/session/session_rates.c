@@ -19,16 +19,16 @@ struct session_rates {
     struct session_rate client_events, messages;
 };
 
+size_t session_rates_footprint(void) {
+    return alloc_footprint(sizeof(struct session_rates));
+}
+
 static struct session_rates *rates_of(struct session *session) {
     if (session->rates == NULL) {
         session->rates = alloc_zero(sizeof *session->rates);
         budget_add(BUDGET_CONNECTIONS, session->slot->budget, session_rates_bytes(session));
     }
     return session->rates;
-}
-
-size_t session_rates_bytes(const struct session *session) {
-    return session->rates != NULL ? alloc_footprint(sizeof *session->rates) : 0;
 }
 
 /* After a change of the window the bucket begins empty, so that a change gives no tokens. */

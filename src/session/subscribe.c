@@ -309,7 +309,8 @@ static void answer_joined(struct subscribe_request *request, struct subscription
     send_succeeded(request);
     if (confirm)
         session_confirm_deltas(request->session, subscription, request->channel_token);
-    send_cached(request);
+    if (request->type.caches)
+        send_cached(request);
 }
 
 static void join_requested(struct subscribe_request *request) {
