@@ -116,6 +116,9 @@ void metrics_append_cluster(struct metrics_page *page, const struct api *api, st
     metrics_family(page, "cluster_loop_lag_max_seconds", "gauge",
                    "The longest turn of the loop that talks to other nodes, since the start.");
     metrics_fraction(page, labels, (double)metrics.longest_turn_us / 1e6);
+    metrics_family(page, "cluster_loop_cpu_max_seconds", "gauge",
+                   "The most CPU time that a turn of the loop that talks to other nodes took, since the start.");
+    metrics_fraction(page, labels, (double)metrics.longest_turn_cpu_us / 1e6);
     append_kinds(page, &metrics, labels);
     append_dropped(page, &metrics, labels);
     append_waiting(page, &metrics, labels);

@@ -309,6 +309,7 @@ void cluster_read_metrics(const struct cluster *cluster, struct cluster_metrics 
         .outage_ms = counter_read(&core->outage_ms) +
                      (down_since_ms != 0 && now_ms > down_since_ms ? now_ms - down_since_ms : 0),
         .longest_turn_us = loop_longest_turn_us(core->loop),
+        .longest_turn_cpu_us = loop_longest_turn_cpu_us(core->loop),
         .malformed = counter_read(&core->malformed),
         .skipped = counter_read(&core->skipped),
         .dropped = counter_read(&core->dropped),

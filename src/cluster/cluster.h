@@ -91,8 +91,8 @@ struct cluster_metrics {
     unsigned alive; /* with this node */
     bool bus_up;
     uint64_t outages, outage_ms; /* outage_ms: with the one under way, and the time until the bus was first up */
-    uint64_t longest_turn_us;
-    uint64_t malformed, skipped, dropped, unsent; /* see cluster_core.h */
+    uint64_t longest_turn_us, longest_turn_cpu_us; /* see loop.h; not of the same turn */
+    uint64_t malformed, skipped, dropped, unsent;  /* see cluster_core.h */
     struct publisher_stats publisher;
     struct incoming_stats incoming;
     struct cached_events_stats cached_events;

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -26,8 +27,10 @@ struct loop {
     uint64_t now_ms;
     void (*end_of_turn)(void *context);
     void *context;
-    struct counter longest_turn_us;
+    struct counter longest_turn_us, longest_turn_cpu_us;
 
+    struct message *messages; /* left over from the last turn, the oldest first */
+    uint64_t part_ends_ns;
     struct epoll_event ready[LOOP_EVENTS];
     unsigned ready_at, ready_count;
 
@@ -61,19 +64,45 @@ struct loop *loop_create(struct error *error) {
     return NULL;
 }
 
+/* --- parts of a turn --- */
+
+static void begin_loop_part(struct loop *loop) {
+    loop->part_ends_ns = clock_monotonic_ns() + LOOP_PART_NS;
+}
+
+/* Asked after each piece of work: each part does one at least. */
+static bool loop_part_is_over(const struct loop *loop) {
+    return clock_monotonic_ns() >= loop->part_ends_ns;
+}
+
+static void handle_first_loop_message(struct loop *loop) {
+    struct loop_message *first = container_of(loop->messages, struct loop_message, message);
+
+    loop->messages = loop->messages->next;
+    first->handle(loop, first);
+}
+
+/* Messages that are posted meanwhile are for a later turn. */
 static void handle_loop_messages(struct loop *loop) {
-    struct message *message = mailbox_take(&loop->mailbox);
-
-    while (message != NULL) {
-        struct loop_message *first = container_of(message, struct loop_message, message);
-
-        message = message->next;
-        first->handle(loop, first);
+    if (loop->messages == NULL)
+        loop->messages = mailbox_take(&loop->mailbox);
+    begin_loop_part(loop);
+    while (loop->messages != NULL) {
+        handle_first_loop_message(loop);
+        if (loop_part_is_over(loop))
+            return;
     }
 }
 
+static void handle_all_loop_messages(struct loop *loop) {
+    while (loop->messages != NULL)
+        handle_first_loop_message(loop);
+}
+
 void loop_settle(struct loop *loop) {
-    handle_loop_messages(loop);
+    handle_all_loop_messages(loop);
+    loop->messages = mailbox_take(&loop->mailbox);
+    handle_all_loop_messages(loop);
 }
 
 void loop_destroy(struct loop *loop) {
@@ -108,12 +137,15 @@ void loop_unwatch(struct loop *loop, int fd, const struct loop_target *target) {
 }
 
 static void handle_loop_events(struct loop *loop) {
+    begin_loop_part(loop);
     while (loop->ready_at < loop->ready_count) {
         const struct epoll_event *event = &loop->ready[loop->ready_at++];
         struct loop_target *target = event->data.ptr;
 
         if (target != NULL)
             target->ready(target, event->events);
+        if (loop_part_is_over(loop))
+            return;
     }
 }
 
@@ -134,49 +166,70 @@ uint64_t loop_now_ms(const struct loop *loop) {
 static void fire_timers(struct loop *loop) {
     struct heap_node *first;
 
+    begin_loop_part(loop);
     while ((first = heap_first(&loop->timers)) != NULL && first->key <= loop->now_ms) {
         struct loop_timer *timer = container_of(first, struct loop_timer, node);
 
         heap_unlink(&loop->timers, first);
         timer->fire(timer);
+        if (loop_part_is_over(loop))
+            return;
     }
 }
 
 /* --- the thread --- */
 
-static void wait_for_loop_events(struct loop *loop) {
+static int loop_timeout_ms(struct loop *loop) {
     const struct heap_node *first = heap_first(&loop->timers);
     uint64_t timeout_ms = LOOP_SLEEP_MAX_MS;
-    int count;
 
+    if (loop->messages != NULL || !mailbox_sleep(&loop->mailbox))
+        return 0;
     if (first != NULL && first->key < loop->now_ms + timeout_ms) {
         uint64_t now_ms = clock_monotonic_ms();
         timeout_ms = first->key > now_ms ? first->key - now_ms : 0;
     }
-    if (!mailbox_sleep(&loop->mailbox))
-        timeout_ms = 0;
-    count = epoll_wait(loop->epoll_fd, loop->ready, LOOP_EVENTS, (int)timeout_ms);
+    return (int)timeout_ms;
+}
+
+static void wait_for_loop_events(struct loop *loop) {
+    int count;
+
+    if (loop->ready_at < loop->ready_count)
+        return;
+    count = epoll_wait(loop->epoll_fd, loop->ready, LOOP_EVENTS, loop_timeout_ms(loop));
     mailbox_awake(&loop->mailbox);
     loop->ready_at = 0;
     loop->ready_count = count < 0 ? 0 : (unsigned)count;
+}
+
+static uint64_t loop_cpu_ns(void) {
+    struct timespec time;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
+}
+
+static void run_loop_turn(struct loop *loop) {
+    uint64_t begin_ns = clock_monotonic_ns(), cpu_begin_ns = loop_cpu_ns();
+
+    loop->now_ms = begin_ns / 1000000;
+    handle_loop_events(loop);
+    handle_loop_messages(loop);
+    fire_timers(loop);
+    if (loop->end_of_turn != NULL)
+        loop->end_of_turn(loop->context);
+    budget_settle();
+    counter_max(&loop->longest_turn_us, (clock_monotonic_ns() - begin_ns) / 1000);
+    counter_max(&loop->longest_turn_cpu_us, (loop_cpu_ns() - cpu_begin_ns) / 1000);
 }
 
 static void *run_loop(void *context) {
     struct loop *loop = context;
 
     while (!loop->stopping) {
-        uint64_t begin_ns;
-
         wait_for_loop_events(loop);
-        begin_ns = clock_monotonic_ns();
-        loop->now_ms = begin_ns / 1000000;
-        handle_loop_events(loop);
-        handle_loop_messages(loop);
-        fire_timers(loop);
-        if (loop->end_of_turn != NULL)
-            loop->end_of_turn(loop->context);
-        budget_settle();
-        counter_max(&loop->longest_turn_us, (clock_monotonic_ns() - begin_ns) / 1000);
+        run_loop_turn(loop);
     }
     return NULL;
 }
@@ -216,4 +269,8 @@ void loop_set_end_of_turn(struct loop *loop, void (*end_of_turn)(void *context),
 
 uint64_t loop_longest_turn_us(const struct loop *loop) {
     return counter_read(&loop->longest_turn_us);
+}
+
+uint64_t loop_longest_turn_cpu_us(const struct loop *loop) {
+    return counter_read(&loop->longest_turn_cpu_us);
 }

@@ -3,6 +3,9 @@
  *
  *   worker --- loop_post, loop_wake ---> mailbox ---> message.handle() on this thread
  *
+ * A turn is short: events, messages and timers each get LOOP_PART_NS of it. What is left then is handled in the next
+ * turn, in the same order. So no handler may do much at once: it posts a message to itself to go on.
+ *
  * Everything in cluster/ that has no other thread in its comment is used on this thread only, without a lock. Nothing
  * on it may block. It reads apps and channels between reclaim_read_begin and reclaim_read_end only.
  */
@@ -16,6 +19,9 @@
 #include "base/error.h"
 #include "base/heap.h"
 #include "net/mailbox.h"
+
+/* Each part of a turn (events, messages, timers) ends after the piece of work that exceeds this time. */
+#define LOOP_PART_NS UINT64_C(1000000)
 
 struct loop;
 
@@ -81,5 +87,7 @@ uint64_t loop_now_ms(const struct loop *loop);
  * collected is written. Before the start. */
 void loop_set_end_of_turn(struct loop *loop, void (*end_of_turn)(void *context), void *context);
 
-/* The longest turn so far, in microseconds. Any thread. */
+/* The longest turn so far, in microseconds: by the clock, and by the CPU time of the thread, which does not count the
+ * time in which the thread had no CPU. Any thread. */
 uint64_t loop_longest_turn_us(const struct loop *loop);
+uint64_t loop_longest_turn_cpu_us(const struct loop *loop);

@@ -1,5 +1,6 @@
-/* The cluster's thread: timers fire in order, a removed descriptor is not called any more, and every message is handled
- * once, in its sender's order, also those that were posted before the end. */
+/* The cluster's thread: timers fire in order, no turn does more than it has time for, a removed descriptor is not
+ * called any more, and every message is handled once, in its sender's order, also those that were posted before the
+ * end. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "cluster/loop.h"
 
@@ -248,6 +250,7 @@ static void all_messages_before_the_end_are_handled_in_order(void **state) {
         assert_int_equal(next[i], MESSAGES);
     assert_true(turns > 0);
     assert_true(loop_longest_turn_us(loop) > 0);
+    assert_true(loop_longest_turn_cpu_us(loop) > 0);
     loop_destroy(loop);
 }
 
@@ -270,6 +273,112 @@ static void messages_after_the_end_are_handled_when_it_is_settled(void **state) 
     assert_int_equal(next[0], MESSAGES);
 }
 
+/* --- the time of a turn --- */
+
+#define SLOW_PIECES 5
+
+/* A piece of work that takes the time of a part of a turn: a message, a timer, or an event. */
+struct slow_piece {
+    struct loop *loop;
+    struct loop_message message;
+    struct loop_timer timer;
+    struct loop_target target;
+    int ends[2];
+    unsigned number;
+    const unsigned *turn;     /* that is under way */
+    unsigned *next, *last_in; /* the piece that comes next, and the turn of the last one */
+    sem_t *done;
+};
+
+static void do_slow_piece(struct slow_piece *piece) {
+    uint64_t begin_ns = clock_monotonic_ns();
+
+    assert_int_equal(piece->number, *piece->next);
+    assert_true(piece->number == 0 || *piece->turn > *piece->last_in);
+    *piece->last_in = *piece->turn;
+    while (clock_monotonic_ns() - begin_ns < LOOP_PART_NS)
+        ;
+    if (++*piece->next == SLOW_PIECES)
+        sem_post(piece->done);
+}
+
+static void read_slow_piece(struct loop *loop, struct loop_message *message) {
+    (void)loop;
+    do_slow_piece(container_of(message, struct slow_piece, message));
+}
+
+static void ring_slow_piece(struct loop_timer *timer) {
+    do_slow_piece(container_of(timer, struct slow_piece, timer));
+}
+
+/* Events come in no promised order. */
+static void hear_slow_piece(struct loop_target *target, uint32_t events) {
+    struct slow_piece *piece = container_of(target, struct slow_piece, target);
+
+    assert_true(events & EPOLLIN);
+    loop_unwatch(piece->loop, piece->ends[0], target);
+    piece->number = *piece->next;
+    do_slow_piece(piece);
+}
+
+static void queue_slow_message(struct slow_piece *piece) {
+    piece->message.handle = read_slow_piece;
+    loop_post(piece->loop, &piece->message);
+}
+
+static void queue_slow_timer(struct slow_piece *piece) {
+    piece->timer.fire = ring_slow_piece;
+    loop_timer_set(piece->loop, &piece->timer, piece->number);
+}
+
+static void queue_slow_event(struct slow_piece *piece) {
+    piece->target.ready = hear_slow_piece;
+    assert_int_equal(write(piece->ends[1], "x", 1), 1);
+    assert_true(loop_watch(piece->loop, piece->ends[0], EPOLLIN, &piece->target));
+}
+
+/* Queues all pieces before the first turn, and runs turns until they are done. */
+static void do_slow_pieces(void (*queue)(struct slow_piece *piece)) {
+    struct loop *loop = create_loop();
+    struct slow_piece pieces[SLOW_PIECES];
+    unsigned turn = 0, next = 0, last_in = 0;
+    sem_t done;
+
+    sem_init(&done, 0, 0);
+    loop_set_end_of_turn(loop, count_turn, &turn);
+    for (unsigned i = 0; i < SLOW_PIECES; i++) {
+        pieces[i] = (struct slow_piece){
+            .loop = loop, .number = i, .turn = &turn, .next = &next, .last_in = &last_in, .done = &done};
+        assert_int_equal(pipe(pieces[i].ends), 0);
+        queue(&pieces[i]);
+    }
+    start_loop(loop);
+    sem_wait(&done);
+    loop_stop(loop);
+    assert_true(loop_longest_turn_us(loop) >= LOOP_PART_NS / 1000);
+    for (unsigned i = 0; i < SLOW_PIECES; i++) {
+        close(pieces[i].ends[0]);
+        close(pieces[i].ends[1]);
+    }
+    loop_destroy(loop);
+    sem_destroy(&done);
+}
+
+static void messages_for_which_a_turn_has_no_time_wait_in_order(void **state) {
+    (void)state;
+    do_slow_pieces(queue_slow_message);
+}
+
+static void timers_for_which_a_turn_has_no_time_wait_in_order(void **state) {
+    (void)state;
+    do_slow_pieces(queue_slow_timer);
+}
+
+static void events_for_which_a_turn_has_no_time_wait(void **state) {
+    (void)state;
+    do_slow_pieces(queue_slow_event);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(timers_fire_in_the_order_of_their_times),
@@ -277,6 +386,9 @@ int main(void) {
         cmocka_unit_test(a_descriptor_may_be_added_in_a_turn),
         cmocka_unit_test(all_messages_before_the_end_are_handled_in_order),
         cmocka_unit_test(messages_after_the_end_are_handled_when_it_is_settled),
+        cmocka_unit_test(messages_for_which_a_turn_has_no_time_wait_in_order),
+        cmocka_unit_test(timers_for_which_a_turn_has_no_time_wait_in_order),
+        cmocka_unit_test(events_for_which_a_turn_has_no_time_wait),
     };
 
     return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
