@@ -1,4 +1,4 @@
-// usage: node cluster.mjs [latency|cpu|alone|memory|outage]
+// usage: node cluster.mjs [latency|cpu|alone|memory|outage] [redis|nats]
 //
 // Benchmark of several nodes, run by `make bench BENCH_ARGS="--scenario cluster"`. Nodes, Redis, NATS and clients share
 // this machine.
@@ -6,22 +6,21 @@
 //   cpu      CPU time of each node for an event of a batch, beside one node with the adapter `local`
 //   alone    CPU time of a publish with an adapter and no other node, relative to `local`
 //   memory   what a member of a presence channel takes on a node that only watches the channel
-//   outage   how long one node with 100,000 occupied channels takes after Redis or NATS is back, and the longest turn
-//            of its cluster's thread; the node on CPU 0, all else on CPU 1
-// CURLEW_BINARY_RELEASE names another build. Exit code: 1 if a goal was missed.
+//   outage   how long one node with 100,000 occupied channels takes after its connections were cut and after a restart of
+//            Redis or NATS, and the longest turn of its cluster's thread; the node on CPU 0, all else on CPU 1
+// A second argument, `redis` or `nats`, chooses one of them. CURLEW_BINARY_RELEASE names another build. Exit code: 1 if a
+// goal was missed.
 
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { api, publish } from '../tests/lib/api.js';
-import { backendFor } from '../tests/lib/backends/index.js';
-import { fetchMetrics } from '../tests/lib/metrics.js';
 import { nodesFor } from '../tests/lib/nodes.js';
 import { APP, RELEASE_BINARY, startServer } from '../tests/lib/server.js';
 import { channelAuth } from '../tests/lib/sign.js';
 import { cpuNs, Crowd } from './crowd.mjs';
+import { measureOutage } from './outage.mjs';
 
 const KINDS = ['redis', 'nats'];
 const GOAL_KIND = 'redis'; // the goal of the latency is for Redis on the loopback device
@@ -42,10 +41,6 @@ const GOAL_ALONE = 1.02;
 const MEMBERS = 50_000;
 const CHANNELS_EACH = 50;
 const GOAL_MEMBER_BYTES = 200;
-
-const OCCUPIED = 100_000;
-const GOAL_OUTAGE_S = 5;
-const GOAL_TURN_MS = 5;
 
 const DATA = '{"symbol":"ACME","price":123.45,"volume":1000,"time":1700000000000,"venue":"XNAS"}';
 
@@ -237,63 +232,22 @@ async function measureMemory(kind) {
 
 // --- outage ---
 
-const pin = (pid, cpu) => execFileSync('taskset', ['-a', '-p', '-c', String(cpu), String(pid)], { stdio: 'ignore' });
-
-async function measureOutage(kind) {
-  pin(process.pid, 1); // the message system, too, is started there
-  const bus = await backendFor(life, kind);
-  const nodes = await nodesFor(life, { bus, count: 1, prefix: `outage-${kind}`, server: SERVER });
-  const [server] = nodes.list;
-  pin(server.pid, 0);
-  const crowd = new Crowd();
-  const each = 1000;
-  await crowd.open(server, OCCUPIED / each, (i) =>
-    Array.from({ length: each }, (_, n) => ({ channel: `occupied-${i * each + n}` })),
-  );
-  const subscribed = () => subscriptionsOf(bus, kind);
-  while ((await subscribed()) < OCCUPIED) await pause(100);
-  await bus.kill();
-  await server.waitForLog(/down|lost|not be reached|ended/i);
-  await pause(1500);
-  await bus.start();
-  const began = performance.now();
-  while ((await subscribed()) < OCCUPIED) await pause(50);
-  const seconds = (performance.now() - began) / 1000;
-  const metrics = await fetchMetrics(server);
-  const turn = 1000 * metrics.sum('cluster_loop_lag_max_seconds');
-  crowd.close();
-  goal(
-    seconds <= GOAL_OUTAGE_S,
-    `${kind}: ${OCCUPIED} channels are subscribed to ${seconds.toFixed(1)} s after it is back, goal ${GOAL_OUTAGE_S} s`,
-  );
-  goal(
-    turn < GOAL_TURN_MS,
-    `${kind}: longest turn of the cluster's thread ${turn.toFixed(1)} ms, goal ${GOAL_TURN_MS} ms`,
-  );
-}
-
-// The subjects that the message system has subscribers for.
-async function subscriptionsOf(bus, kind) {
-  if (kind === 'nats') return (await bus.monitor(0, 'subsz')).num_subscriptions;
-  const client = await bus.client();
-  const info = await client.call('INFO', 'stats');
-  client.close();
-  return Number(/pubsub_channels:(\d+)/.exec(info)[1]);
-}
+const outage = (kind) => measureOutage(kind, { life, goal, settings: SERVER });
 
 const MEASURES = {
   latency: measureLatency,
   cpu: measureCpu,
   alone: measureAlone,
   memory: measureMemory,
-  outage: measureOutage,
+  outage,
 };
 
-const [only] = process.argv.slice(2);
+const [only, onlyKind] = process.argv.slice(2);
 try {
   for (const [name, measure] of Object.entries(MEASURES)) {
     if (only !== undefined && only !== name) continue;
     for (const kind of KINDS) {
+      if (onlyKind !== undefined && onlyKind !== kind) continue;
       await measure(kind);
       while (ends.length > 0) await ends.shift()();
     }
