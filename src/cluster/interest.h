@@ -20,7 +20,7 @@
 /* How long the subject of a channel that nobody wants is kept. */
 #define INTEREST_LINGER_MS 10000
 /* What one turn does of a long piece of work. */
-#define SLICE_NS UINT64_C(2000000)
+#define SLICE_NS UINT64_C(1000000)
 
 struct interest_hooks {
     /* The subject has come in force, or the state is wanted since now. True: others are asked, and interest_answered

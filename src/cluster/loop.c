@@ -50,6 +50,7 @@ struct loop *loop_create(struct error *error) {
     struct loop *loop = alloc_zero(sizeof *loop);
 
     loop->now_ms = clock_monotonic_ms();
+    loop->part_ends_ns = UINT64_MAX; /* outside of the thread time is not limited */
     loop->mailbox_target.ready = on_loop_mail;
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (loop->epoll_fd >= 0 && mailbox_init(&loop->mailbox)) {
@@ -71,8 +72,8 @@ static void begin_loop_part(struct loop *loop) {
 }
 
 /* Asked after each piece of work: each part does one at least. */
-static bool loop_part_is_over(const struct loop *loop) {
-    return clock_monotonic_ns() >= loop->part_ends_ns;
+bool loop_has_time(const struct loop *loop) {
+    return clock_monotonic_ns() < loop->part_ends_ns;
 }
 
 static void handle_first_loop_message(struct loop *loop) {
@@ -89,20 +90,17 @@ static void handle_loop_messages(struct loop *loop) {
     begin_loop_part(loop);
     while (loop->messages != NULL) {
         handle_first_loop_message(loop);
-        if (loop_part_is_over(loop))
+        if (!loop_has_time(loop))
             return;
     }
 }
 
-static void handle_all_loop_messages(struct loop *loop) {
-    while (loop->messages != NULL)
-        handle_first_loop_message(loop);
-}
-
 void loop_settle(struct loop *loop) {
-    handle_all_loop_messages(loop);
-    loop->messages = mailbox_take(&loop->mailbox);
-    handle_all_loop_messages(loop);
+    do { /* a message may post others */
+        while (loop->messages != NULL)
+            handle_first_loop_message(loop);
+        loop->messages = mailbox_take(&loop->mailbox);
+    } while (loop->messages != NULL);
 }
 
 void loop_destroy(struct loop *loop) {
@@ -144,7 +142,7 @@ static void handle_loop_events(struct loop *loop) {
 
         if (target != NULL)
             target->ready(target, event->events);
-        if (loop_part_is_over(loop))
+        if (!loop_has_time(loop))
             return;
     }
 }
@@ -172,7 +170,7 @@ static void fire_timers(struct loop *loop) {
 
         heap_unlink(&loop->timers, first);
         timer->fire(timer);
-        if (loop_part_is_over(loop))
+        if (!loop_has_time(loop))
             return;
     }
 }
@@ -217,6 +215,7 @@ static void run_loop_turn(struct loop *loop) {
     handle_loop_events(loop);
     handle_loop_messages(loop);
     fire_timers(loop);
+    begin_loop_part(loop);
     if (loop->end_of_turn != NULL)
         loop->end_of_turn(loop->context);
     budget_settle();
@@ -231,6 +230,7 @@ static void *run_loop(void *context) {
         wait_for_loop_events(loop);
         run_loop_turn(loop);
     }
+    loop->part_ends_ns = UINT64_MAX;
     return NULL;
 }
 

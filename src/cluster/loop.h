@@ -80,11 +80,14 @@ static inline bool loop_timer_is_set(const struct loop_timer *timer) {
     return timer->node.place != 0;
 }
 
+/* True while the part of the turn under way has time for more: what does much at once asks after each piece. */
+bool loop_has_time(const struct loop *loop);
+
 /* The monotonic time at the start of this turn. */
 uint64_t loop_now_ms(const struct loop *loop);
 
 /* Calls `end_of_turn(context)` at the end of each turn, before the thread sleeps: there output that the turn has
- * collected is written. Before the start. */
+ * collected is written. It has as much time as other parts. Before the start. */
 void loop_set_end_of_turn(struct loop *loop, void (*end_of_turn)(void *context), void *context);
 
 /* The longest turn so far, in microseconds: by the clock, and by the CPU time of the thread, which does not count the

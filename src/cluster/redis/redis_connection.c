@@ -16,6 +16,7 @@
 #define READ_BYTES (16 * 1024)
 #define READS_PER_TURN 2
 
+/* Blocks that are written at once: half a megabyte. */
 #define WRITE_PARTS 32
 
 /* The largest value: an event with everything that belongs to it. */
@@ -177,18 +178,18 @@ static size_t write_redis_parts(struct redis_connection *connection, struct iove
 }
 
 void redis_connection_flush(struct redis_connection *connection) {
+    struct redis_output *output = &connection->output;
     struct iovec parts[WRITE_PARTS];
-    bool blocked = false;
-    size_t count;
+    size_t written;
 
     if ((connection->phase != PHASE_UP && connection->phase != PHASE_LOGIN) || connection->doomed)
         return;
-    while (!blocked && (count = redis_output_parts(&connection->output, parts, WRITE_PARTS)) > 0) {
-        size_t written = write_redis_parts(connection, parts, count);
-        redis_output_written(&connection->output, written);
-        blocked = written == 0;
-    }
-    watch_redis_socket(connection, blocked || connection->read_wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    do {
+        size_t count = redis_output_parts(output, parts, WRITE_PARTS);
+        written = count > 0 ? write_redis_parts(connection, parts, count) : 0;
+        redis_output_written(output, written);
+    } while (written > 0 && loop_has_time(connection->loop));
+    watch_redis_socket(connection, output->waiting > 0 || connection->read_wants_write ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 /* --- probing --- */
@@ -316,6 +317,8 @@ static void serve_redis_connection(struct redis_connection *connection) {
         if (count == 0)
             break;
         take_redis_bytes(connection, (struct slice){data, count});
+        if (!loop_has_time(connection->loop))
+            break;
     }
     redis_connection_flush(connection);
     if (!connection->doomed && connection->phase == PHASE_UP && connection->events.progress != NULL)

@@ -10,7 +10,7 @@
 
 /* Subjects in one command, and in one turn. */
 #define BATCH 64
-#define TURN_SUBJECTS 1024
+#define TURN_SUBJECTS 512
 
 /* No more is appended while so much waits to be written. */
 #define OUTPUT_BYTES (64 * 1024)
