@@ -43,8 +43,9 @@ struct redis_shard {
 };
 
 struct shard_slot {
-    struct redis_shard *owner; /* NULL: no topology has come yet */
-    struct list subjects;      /* that are wanted; `pending`: not given to the owner's subscriber */
+    struct redis_shard *owner;  /* that has its subjects; NULL: no topology has come yet */
+    struct redis_shard *target; /* the owner in the newest topology: the slot moves to it (walk_slots) */
+    struct list subjects;       /* that are wanted; `pending`: not given to the owner's subscriber */
     struct redis_slot_queue queue;
     struct list link; /* of those that are not settled: something waits until the owner is known and ready */
     bool unsettled;
@@ -69,6 +70,8 @@ struct redis_shards {
     bool told_down; /* since it was last up */
     bool tried;     /* the first attempt is over */
     struct loop_timer timer, refresh, sweep;
+    struct loop_timer walk; /* goes on with the walk over all slots */
+    size_t walk_at;         /* the next slot; REDIS_SLOTS: there is no walk */
     uint64_t attempt_ends_ms, up_since_ms, refreshed_ms;
     uint32_t pause_ms;
 
@@ -177,11 +180,46 @@ static void send_publication(struct shard_slot *slot, struct redis_publication *
                                    redis_publication_subject(publication), publication->bytes);
 }
 
+static void interrupt_subject(struct redis_shards *bus, struct redis_subject *subject) {
+    bool told = bus->phase == SHARDS_UP && subject->in_force;
+
+    subject->in_force = false;
+    if (told)
+        bus->bus.events.interrupted(bus->bus.events.context, redis_subject_text(subject));
+}
+
+static void move_shard_slot(struct redis_shards *bus, struct shard_slot *slot) {
+    struct redis_shard *before = slot->owner;
+    struct list *next;
+
+    slot->owner = slot->target;
+    for (struct list *link = slot->subjects.next; link != &slot->subjects; link = next) {
+        struct redis_subject *subject = container_of(link, struct redis_subject, link);
+
+        next = link->next;
+        if (before != NULL && !subject->pending)
+            redis_subscriber_drop(&before->subscriber, redis_subject_text(subject));
+        subject->pending = true;
+        interrupt_subject(bus, subject);
+    }
+    place_slot_subjects(slot);
+}
+
+/* Moves the slot to its owner in the newest topology. Called before the slot is used: the walk may not be there yet. */
+static void update_slot_owner(struct redis_shards *bus, struct shard_slot *slot) {
+    if (slot->owner != slot->target)
+        move_shard_slot(bus, slot);
+}
+
 /* Sends what waits, if the owner is known and ready, and nothing is on its way any more that it could overtake. */
 static void settle_slot(struct redis_shards *bus, struct shard_slot *slot) {
     struct redis_publication *publication;
 
-    if (!slot->located || slot->queue.in_flight > 0 || !shard_is_ready(slot->owner))
+    if (!slot->located)
+        return;
+    update_slot_owner(bus, slot);
+    place_slot_subjects(slot);
+    if (slot->queue.in_flight > 0 || !shard_is_ready(slot->owner))
         return;
     slot->unsettled = slot->located = false;
     list_remove(&slot->link);
@@ -192,13 +230,32 @@ static void settle_slot(struct redis_shards *bus, struct shard_slot *slot) {
     redis_pipeline_flush(&slot->owner->publisher);
 }
 
-static void settle_slots(struct redis_shards *bus) {
-    struct list *next;
+/* --- the walk over all slots --- */
 
-    for (struct list *link = bus->unsettled.next; link != &bus->unsettled; link = next) {
-        next = link->next;
-        settle_slot(bus, container_of(link, struct shard_slot, link));
+static void walk_slots(struct redis_shards *bus) {
+    bus->walk_at = 0;
+    loop_timer_set(bus->loop, &bus->walk, 0);
+}
+
+static void check_shards(struct redis_shards *bus);
+
+/* Moves and settles slots until the turn has no time left. Each has few subjects: all together may have very many. */
+static void on_shards_walk(struct loop_timer *timer) {
+    struct redis_shards *bus = container_of(timer, struct redis_shards, walk);
+
+    while (bus->walk_at < REDIS_SLOTS) {
+        struct shard_slot *slot = &bus->slots[bus->walk_at++];
+
+        update_slot_owner(bus, slot);
+        if (slot->unsettled && bus->phase == SHARDS_UP)
+            settle_slot(bus, slot);
+        if (!loop_has_time(bus->loop) && bus->walk_at < REDIS_SLOTS) {
+            loop_timer_set(bus->loop, timer, 0);
+            return;
+        }
     }
+    if (bus->phase == SHARDS_CONNECTING)
+        check_shards(bus);
 }
 
 /* --- the topology --- */
@@ -210,31 +267,6 @@ static void ask_for_topology(struct redis_shards *bus, struct redis_shard *telle
     bus->ask_again = bus->asked != NULL;
     if (bus->asked == NULL && bus->phase == SHARDS_UP)
         loop_timer_set(bus->loop, &bus->refresh, since_ms < REFRESH_AGAIN_MS ? REFRESH_AGAIN_MS - since_ms : 0);
-}
-
-static void interrupt_subject(struct redis_shards *bus, struct redis_subject *subject) {
-    bool told = bus->phase == SHARDS_UP && subject->in_force;
-
-    subject->in_force = false;
-    if (told)
-        bus->bus.events.interrupted(bus->bus.events.context, redis_subject_text(subject));
-}
-
-static void move_shard_slot(struct redis_shards *bus, struct shard_slot *slot, struct redis_shard *owner) {
-    struct redis_shard *before = slot->owner;
-    struct list *next;
-
-    slot->owner = owner;
-    for (struct list *link = slot->subjects.next; link != &slot->subjects; link = next) {
-        struct redis_subject *subject = container_of(link, struct redis_subject, link);
-
-        next = link->next;
-        if (before != NULL && !subject->pending)
-            redis_subscriber_drop(&before->subscriber, redis_subject_text(subject));
-        subject->pending = true;
-        interrupt_subject(bus, subject);
-    }
-    place_slot_subjects(slot);
 }
 
 static bool on_shard_refused(void *context, struct slice text, const struct redis_value *value);
@@ -301,9 +333,13 @@ static void free_retired_shards(struct redis_shards *bus) {
 static void on_shards_sweep(struct loop_timer *timer) {
     struct redis_shards *bus = container_of(timer, struct redis_shards, sweep);
 
+    if (bus->walk_at < REDIS_SLOTS) { /* a slot may still be with one of them */
+        loop_timer_set(bus->loop, timer, RETIRE_MS);
+        return;
+    }
     free_retired_shards(bus);
     if (bus->phase == SHARDS_UP)
-        settle_slots(bus);
+        walk_slots(bus);
 }
 
 /* The shard of the place, which is made if there is none. */
@@ -317,8 +353,8 @@ static struct redis_shard *take_shard(struct redis_shards *bus, const struct red
     return create_shard(bus, place);
 }
 
-/* Makes the masters of the topology the shards, and moves what is with others. A shard that is left over may be in the
- * middle of an event, so it is freed later. */
+/* Makes the masters of the topology the shards, and begins to move what is with others. A shard that is left over may
+ * be in the middle of an event, so it is freed later. */
 static void apply_topology(struct redis_shards *bus) {
     const struct redis_topology *topology = &bus->finder.topology;
     struct redis_shard **shards = alloc_array(NULL, topology->master_count, sizeof *shards);
@@ -327,10 +363,8 @@ static void apply_topology(struct redis_shards *bus) {
         shards[i] = take_shard(bus, &topology->masters[i]);
         shards[i]->current = true;
     }
-    for (size_t slot = 0; slot < REDIS_SLOTS; slot++) {
-        if (bus->slots[slot].owner != shards[topology->owners[slot]])
-            move_shard_slot(bus, &bus->slots[slot], shards[topology->owners[slot]]);
-    }
+    for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
+        bus->slots[slot].target = shards[topology->owners[slot]];
     bus->retired = alloc_array(bus->retired, bus->retired_count + bus->shard_count + 1, sizeof *bus->retired);
     for (size_t i = 0; i < bus->shard_count; i++)
         if (bus->shards[i] != NULL) {
@@ -342,11 +376,9 @@ static void apply_topology(struct redis_shards *bus) {
     bus->shard_count = topology->master_count;
     if (bus->retired_count > 0)
         loop_timer_set(bus->loop, &bus->sweep, RETIRE_MS);
-    for (struct list *link = bus->unsettled.next; link != &bus->unsettled; link = link->next) {
-        struct shard_slot *slot = container_of(link, struct shard_slot, link);
-        slot->located = true;
-        place_slot_subjects(slot);
-    }
+    for (struct list *link = bus->unsettled.next; link != &bus->unsettled; link = link->next)
+        container_of(link, struct shard_slot, link)->located = true;
+    walk_slots(bus);
 }
 
 static void connect_shards(struct redis_shards *bus, uint64_t timeout_ms) {
@@ -373,7 +405,6 @@ static void on_topology_told(struct redis_request *request, const struct redis_v
     if (good) {
         apply_topology(bus);
         connect_shards(bus, ATTEMPT_MS);
-        settle_slots(bus);
     }
     bus->refreshed_ms = loop_now_ms(bus->loop);
     loop_timer_set(bus->loop, &bus->refresh, bus->ask_again || !good ? REFRESH_AGAIN_MS : REFRESH_MS);
@@ -418,6 +449,7 @@ static void lose_subject(struct redis_shard *shard, struct slice text) {
     struct shard_slot *slot = &bus->slots[redis_slot_of(text)];
 
     redis_subscriber_drop(&shard->subscriber, text);
+    update_slot_owner(bus, slot);
     if (subject == NULL || slot->owner != shard)
         return;
     subject->pending = true;
@@ -471,10 +503,10 @@ static void check_shards(struct redis_shards *bus) {
         if (!shard_is_ready(bus->shards[i]))
             return;
     if (bus->phase == SHARDS_UP) {
-        settle_slots(bus);
+        walk_slots(bus);
         return;
     }
-    if (bus->phase != SHARDS_CONNECTING)
+    if (bus->phase != SHARDS_CONNECTING || bus->walk_at < REDIS_SLOTS)
         return;
     bus->phase = SHARDS_UP;
     bus->tried = true;
@@ -485,7 +517,7 @@ static void check_shards(struct redis_shards *bus) {
     for (size_t i = 0; i < bus->shard_count; i++)
         bus->shards[i]->subscriber.held = false;
     bus->bus.events.up(bus->bus.events.context);
-    settle_slots(bus);
+    walk_slots(bus);
     for (size_t i = 0; i < bus->shard_count; i++)
         redis_subscriber_flush(&bus->shards[i]->subscriber);
 }
@@ -531,7 +563,6 @@ static void on_shards_found(void *context, const struct redis_place *asked) {
 
     (void)asked;
     bus->phase = SHARDS_CONNECTING;
-    free_retired_shards(bus);
     apply_topology(bus);
     connect_shards(bus, bus->attempt_ends_ms > now_ms ? bus->attempt_ends_ms - now_ms : 0);
 }
@@ -579,6 +610,7 @@ static bool publish_on_shards(struct bus *given, struct slice subject, struct bu
     publication = redis_publication_create(subject, bytes, redis_slot_of(subject));
     publication->request.answered = on_published;
     slot = &bus->slots[publication->slot];
+    update_slot_owner(bus, slot);
     if (!slot->unsettled && shard_is_ready(slot->owner)) {
         send_publication(slot, publication);
         return true;
@@ -611,6 +643,7 @@ static void subscribe_on_shards(struct bus *given, struct slice text) {
     subject = redis_subjects_add(&bus->wanted, text);
     subject->pending = true;
     list_append(&slot->subjects, &subject->link);
+    update_slot_owner(bus, slot);
     if (slot->owner == NULL || slot->unsettled) /* it is placed with the slot */
         return;
     subject->pending = false;
@@ -670,6 +703,7 @@ static void destroy_shards(struct bus *given) {
         drop_shard_connections(bus);
     loop_timer_end(bus->loop, &bus->timer);
     loop_timer_end(bus->loop, &bus->sweep);
+    loop_timer_end(bus->loop, &bus->walk);
     free_retired_shards(bus);
     for (size_t i = 0; i < bus->shard_count; i++)
         free_shard(bus->shards[i]);
@@ -713,6 +747,8 @@ static void set_up_shards(struct redis_shards *bus, const struct config *config)
     bus->timer.fire = on_shards_timer;
     bus->refresh.fire = on_shards_refresh;
     bus->sweep.fire = on_shards_sweep;
+    bus->walk.fire = on_shards_walk;
+    bus->walk_at = REDIS_SLOTS;
     list_init(&bus->unsettled);
     bus->slots = alloc_zero(REDIS_SLOTS * sizeof *bus->slots);
     for (size_t slot = 0; slot < REDIS_SLOTS; slot++) {
