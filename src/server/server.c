@@ -285,6 +285,12 @@ static void leave_worker(struct worker *worker, void *context) {
     server_leave_listening(context, worker);
 }
 
+/* Runs when the worker has done what it was at. */
+static void pass_worker(struct worker *worker, void *context) {
+    (void)worker;
+    (void)context;
+}
+
 static void drain_worker(struct worker *worker, void *context) {
     struct server *server = context;
 
@@ -307,6 +313,12 @@ static void drain_workers(struct server *server) {
     for (unsigned i = 0; i < server->workers.count;)
         i += sem_wait(&server->drained) == 0;
     atomic_store(&server->api.ending, !server->is_replaced);
+    /* A request that a worker has begun before is handed to the cluster, if it publishes, before this node says `bye`:
+     * nobody listens to it afterwards. */
+    workers_run_on_all(&server->workers,
+                       &(struct worker_task){.run = pass_worker, .finished = note_drained, .context = server});
+    while (sem_wait(&server->drained) != 0)
+        ;
 }
 
 static void end_worker(struct worker *worker, void *context) {

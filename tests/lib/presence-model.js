@@ -7,6 +7,7 @@ import { connect, sendSubscribe, unsubscribe } from './client.js';
 import { within } from './inbox.js';
 
 const STEP_MS = 20;
+const BACK_OFF_MS = 1000;
 
 export class PresenceModel {
   members = [];
@@ -19,12 +20,18 @@ export class PresenceModel {
     this.#options = options;
   }
 
-  // Connects so many clients to each of these nodes, in steps.
-  async connect(servers, count) {
+  // Connects so many clients to each of these nodes, in steps. Options:
+  //   returns   they come back by the rules of the protocol when the server closes their connection
+  //   watches   a channel of numbered events (see Member), to which they are subscribed on each connection
+  async connect(servers, count, options) {
     for (let done = 0; done < count; done += 50) {
       const added = await Promise.all(
         servers.flatMap((server) =>
-          Array.from({ length: Math.min(50, count - done) }, async () => new Member(server, await connect(server))),
+          Array.from({ length: Math.min(50, count - done) }, async () => {
+            const member = new Member(server, options);
+            await member.connect();
+            return member;
+          }),
         ),
       );
       this.members.push(...added);
@@ -35,7 +42,8 @@ export class PresenceModel {
   // answers before the next ones begin, unless `wait` is false.
   async change(times, { wait = true } = {}) {
     for (let i = 1; i <= times; i++) {
-      this.#changeOne(this.members[this.#random(this.members.length)]);
+      const members = this.members.filter(({ server }) => !server.gone);
+      this.#changeOne(members[this.#random(members.length)]);
       if (i % 25 !== 0) continue;
       await new Promise((resolve) => setImmediate(resolve));
       if (wait) await within(Promise.all(this.members.map(({ answered }) => answered)), 'answers to subscriptions');
@@ -82,27 +90,79 @@ export class PresenceModel {
     return null;
   }
 
+  // The node is silent for so long that the others take it for dead; it may come back with its connections.
+  miss(server) {
+    server.gone = true;
+  }
+
+  found(server) {
+    server.gone = false;
+  }
+
   // The node has died: its connections with it.
   lose(server) {
     server.gone = true;
     this.members = this.members.filter((member) => member.server !== server);
   }
+
+  // Ends all connections.
+  end() {
+    for (const member of this.members) member.end();
+  }
 }
 
+/*
+ * Events of the channel that it watches have a publisher as their name and a number as their data. On each connection
+ * the numbers of a publisher follow each other: none is missing, none comes twice.
+ */
 class Member {
   channel = null;
   user = null;
   list = null; // a set of users; null: not told yet
   mistakes = [];
+  events = 0; // of the channel that it watches
   answered = null; // a promise, while an answer is awaited
+  closes = []; // the codes with which its connections were closed, or why one could not be made
+  #options;
+  #numbers;
   #answer = null;
+  #ended = false;
   #log = [];
 
-  constructor(server, ws) {
+  constructor(server, options = {}) {
     this.server = server;
+    this.#options = options;
+  }
+
+  async connect() {
+    const ws = await connect(this.server);
     this.ws = ws;
+    this.#numbers = new Map();
     ws.inbox.push = (message) => this.#receive(message);
     for (const message of ws.inbox.waiting.splice(0)) this.#receive(message);
+    if (this.#options.returns) ws.closed(2 ** 31 - 1).then(({ code }) => this.#return(code));
+    if (this.#options.watches) sendSubscribe(ws, this.#options.watches);
+    if (this.channel !== null) this.#subscribe();
+  }
+
+  end() {
+    this.#ended = true;
+    this.ws.destroy();
+  }
+
+  // Comes back at once after 4200 to 4299, else a second later.
+  async #return(code) {
+    this.list = null;
+    this.#note(`closed with ${code}`);
+    for (let why = code ?? 'no code'; !this.#ended;) {
+      this.closes.push(why);
+      if (!(why >= 4200 && why < 4300)) await new Promise((resolve) => setTimeout(resolve, BACK_OFF_MS));
+      try {
+        return await this.connect();
+      } catch (error) {
+        why = error.message;
+      }
+    }
   }
 
   join(channel, user) {
@@ -112,7 +172,11 @@ class Member {
     this.answered = new Promise((resolve) => {
       this.#answer = resolve;
     });
-    sendSubscribe(this.ws, channel, { user: { user_id: user, user_info: { of: user } } });
+    this.#subscribe();
+  }
+
+  #subscribe() {
+    sendSubscribe(this.ws, this.channel, { user: { user_id: this.user, user_info: { of: this.user } } });
   }
 
   leave() {
@@ -135,6 +199,7 @@ class Member {
   #receive(message) {
     // Until the list comes, what arrives is of a subscription that has ended.
     if (message.event === 'pusher:ping') this.ws.send({ event: 'pusher:pong', data: {} });
+    if (message.channel !== undefined && message.channel === this.#options.watches) return this.#watch(message);
     if (message.channel === undefined || message.channel !== this.channel) return;
     const data = typeof message.data === 'string' ? JSON.parse(message.data) : message.data;
     if (message.event === 'pusher_internal:subscription_succeeded') {
@@ -153,6 +218,15 @@ class Member {
     } else if (message.event === 'pusher:subscription_error') {
       this.#mistake('refused', message);
     }
+  }
+
+  #watch(message) {
+    if (message.event.startsWith('pusher')) return;
+    const last = this.#numbers.get(message.event);
+    const number = Number(message.data);
+    if (last !== undefined && number !== last + 1) this.#mistake(`after the event ${last}`, message);
+    this.#numbers.set(message.event, number);
+    this.events++;
   }
 
   #note(text) {
