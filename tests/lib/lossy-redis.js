@@ -100,9 +100,12 @@ class RedisProxy {
     this.#apply(pair);
   }
 
+  // Whatever the delay is now, bytes stay in their order.
   #send(to, bytes) {
-    if (this.delayMs === 0) to.write(bytes);
-    else setTimeout(() => to.write(bytes), this.delayMs);
+    const late = (to.late ??= []);
+    if (this.delayMs === 0 && late.length === 0) return to.write(bytes);
+    late.push(bytes);
+    return setTimeout(() => to.write(late.shift()), this.delayMs);
   }
 
   #leavesOut(answer) {

@@ -46,7 +46,7 @@ export class PresenceModel {
       this.#changeOne(members[this.#random(members.length)]);
       if (i % 25 !== 0) continue;
       await new Promise((resolve) => setImmediate(resolve));
-      if (wait) await within(Promise.all(this.members.map(({ answered }) => answered)), 'answers to subscriptions');
+      if (wait) await within(Promise.all(members.map(({ answered }) => answered)), 'answers to subscriptions');
     }
   }
 
@@ -85,9 +85,14 @@ export class PresenceModel {
       if (member.mistakes.length > 0) throw new Error(member.mistakes.join('\n'));
       if (member.channel === null || member.server.gone) continue;
       const fault = member.differs(expected.get(member.channel));
-      if (fault !== null) return fault;
+      if (fault !== null) return `${fault}; in truth there are ${this.#placesIn(member.channel)}`;
     }
     return null;
+  }
+
+  #placesIn(channel) {
+    const there = this.members.filter((member) => member.channel === channel);
+    return there.map(({ user, server }) => `${user} on ${server.port}`).join(', ');
   }
 
   // The node is silent for so long that the others take it for dead; it may come back with its connections.
