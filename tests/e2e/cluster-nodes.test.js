@@ -8,12 +8,11 @@ import { KIND, encode } from '../lib/cluster-message.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, SLOW, nodesFor } from '../lib/nodes.js';
 import { runCurlew } from '../lib/server.js';
+import { freeze } from '../lib/stopped.js';
 
 const idOf = (seen) => seen.nodes.find(({ self }) => self).id;
 const idsOf = (seen) => seen.nodes.map(({ id }) => id).sort();
 const count = (server, pattern) => server.log.all.filter(({ message }) => pattern.test(message)).length;
-
-const freeze = (server) => process.kill(server.pid, 'SIGSTOP');
 const thaw = (server) => process.kill(server.pid, 'SIGCONT');
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -112,7 +111,7 @@ describe('silence', together, () => {
     const nodes = await nodesFor(t, { count: 2 });
     const [first, second] = nodes.list;
     const before = idsOf(await nodes.seenBy(first));
-    freeze(second);
+    freeze(second.pid);
     await pause(NODE_TIMEOUT_MS / 3);
     thaw(second);
     await nodes.untilAll(2);
@@ -127,7 +126,7 @@ describe('silence', together, () => {
     const nodes = await nodesFor(t);
     const [first, second, third] = nodes.list;
     const old = idOf(await nodes.seenBy(third));
-    freeze(third);
+    freeze(third.pid);
     await nodes.untilAll(2, [first, second]);
     thaw(third);
     await third.waitForLog(/^this node takes a new id: /);

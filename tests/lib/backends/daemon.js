@@ -8,6 +8,8 @@ import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
+import { isStopped, statOf } from '../stopped.js';
+
 // A JVM beside sanitizer builds on a busy machine takes its time; a test that passes never waits this long.
 const START_TIMEOUT_MS = 300_000;
 const STOP_TIMEOUT_MS = 60_000;
@@ -184,21 +186,6 @@ function launch([name, ...args], { asNobody = false, env = {}, cwd = '/', stdio 
     stdio,
     detached: true,
   });
-}
-
-// The state and the parent, and more, of a process or thread. The name before them, in parentheses, may hold anything.
-function statOf(folder) {
-  const stat = readFileSync(`${folder}/stat`, 'utf8');
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-}
-
-// A stop begins with one thread, which has to get its share of a busy machine before the others stop, too.
-function isStopped(pid) {
-  try {
-    return readdirSync(`/proc/${pid}/task`).every((thread) => /[TXZ]/.test(statOf(`/proc/${pid}/task/${thread}`)[0]));
-  } catch {
-    return false; // a thread has ended: look again
-  }
 }
 
 // A process and all below it.
