@@ -84,8 +84,8 @@ static void abandon_question(struct api_call *call) {
     ((struct call_question *)call->waits_for)->call = NULL;
 }
 
-/* Asks other nodes for channels: one, or those whose names begin so. True: the call waits, and begins again. */
-static bool ask_other_nodes(struct api_call *call, struct slice name, bool exact) {
+/* Asks other nodes what `what` says. True: the call waits, and begins again. */
+static bool ask_other_nodes(struct api_call *call, struct slice name, struct question what) {
     struct slice app = slice_of(call->lookup.slot->id);
     struct call_question *asked;
 
@@ -98,7 +98,8 @@ static bool ask_other_nodes(struct api_call *call, struct slice name, bool exact
     asked->call = call;
     asked->question = (struct question){.app = {asked->text, app.length},
                                         .name = {asked->text + app.length, name.length},
-                                        .exact = exact,
+                                        .exact = what.exact,
+                                        .connections = what.connections,
                                         .worker = call->worker,
                                         .answered = on_question_answered};
     api_call_wait(call, asked, abandon_question);
@@ -245,7 +246,7 @@ void api_get_channels(struct api_call *call) {
                    "presence-");
         return;
     }
-    if (call->listed == NULL && ask_other_nodes(call, request.text, false))
+    if (call->listed == NULL && ask_other_nodes(call, request.text, (struct question){0}))
         return;
     request.others = call->answers;
     request.incomplete = call->incomplete;
@@ -312,7 +313,8 @@ void api_get_channel(struct api_call *call) {
         api_refuse(call, 400, REFUSED_REQUEST, "`info`: user_count is known of presence channels only");
         return;
     }
-    if (hear_of_channel(call, name) || (needs_counts(asked, type) && ask_other_nodes(call, name, true)))
+    if (hear_of_channel(call, name) ||
+        (needs_counts(asked, type) && ask_other_nodes(call, name, (struct question){.exact = true})))
         return;
     channel_inspect(call->lookup.slot, name, (asked & INFO_CACHE) != 0, &info);
     if (call->asked)
@@ -352,8 +354,13 @@ void api_get_channel_users(struct api_call *call) {
 void api_get_connections(struct api_call *call) {
     struct buffer answer = {0};
 
+    if (ask_other_nodes(call, SLICE(""), (struct question){.connections = true}))
+        return;
     buffer_append(&answer, SLICE("{\"connections\":"));
-    buffer_append_number(&answer, slot_connections(call->lookup.slot));
+    buffer_append_number(&answer,
+                         slot_connections(call->lookup.slot) + requests_connections(buffer_slice(&call->answers)));
+    if (call->incomplete)
+        buffer_append(&answer, SLICE(",\"connections_complete\":false"));
     buffer_append_byte(&answer, '}');
     api_answer(call, buffer_slice(&answer));
     buffer_dispose(&answer);

@@ -3,12 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/app_slot.h"
+#include "app_manager/app_manager.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "channel/channel_name.h"
 
-/* The operation of API_REQUEST. Its payload is a byte, 1: exact, and the name. */
+/* The operations of API_REQUEST. The payload of the first is a byte, 1: exact, and the name. The second has none; its
+ * answer is a number of 4 bytes. */
 #define OPERATION_CHANNELS 1
+#define OPERATION_CONNECTIONS 2
 
 /* Bytes of an answer's part, a little more, and of all answers to a question; with more it is not complete. */
 #define ANSWER_PART_BYTES (48 * 1024)
@@ -78,6 +82,14 @@ bool requests_next(struct slice *answers, struct channel_answer *answer) {
     return channel_name_valid(answer->name);
 }
 
+uint64_t requests_connections(struct slice answers) {
+    uint64_t sum = 0;
+
+    for (; answers.length >= 4; answers = slice_skip(answers, 4))
+        sum += wire_number_at(answers.data);
+    return sum;
+}
+
 /* --- asking --- */
 
 /* The setting of the adapter that is in use. */
@@ -132,12 +144,15 @@ static void handle_question(struct loop *loop, struct loop_message *message) {
     question->complete = true;
     question->due_ms = loop_now_ms(loop) + requests->timeout_ms;
     list_append(&requests->questions, &question->link);
-    buffer_append_byte(&payload, question->exact ? 1 : 0);
-    buffer_append(&payload, question->name);
-    request.api_request = (struct message_api_request){.request = question->number,
-                                                       .operation = OPERATION_CHANNELS,
-                                                       .app = question->app,
-                                                       .payload = buffer_slice(&payload)};
+    if (!question->connections) {
+        buffer_append_byte(&payload, question->exact ? 1 : 0);
+        buffer_append(&payload, question->name);
+    }
+    request.api_request =
+        (struct message_api_request){.request = question->number,
+                                     .operation = question->connections ? OPERATION_CONNECTIONS : OPERATION_CHANNELS,
+                                     .app = question->app,
+                                     .payload = buffer_slice(&payload)};
     if (question->awaited == 0 || !cluster_core_say_to_all(requests->core, &request))
         end_question(requests, question);
     else if (!loop_timer_is_set(&requests->timer))
@@ -295,6 +310,28 @@ static void answer_one(struct requests *requests, struct question_walk *walk, st
     buffer_dispose(&walk->answer);
 }
 
+struct asked_app {
+    struct slice id;
+    uint64_t connections;
+};
+
+static void add_asked_app(struct app_slot *slot, void *context) {
+    struct asked_app *asked = context;
+
+    if (slice_equal(slice_of(slot->id), asked->id))
+        asked->connections += slot_connections(slot);
+}
+
+static void answer_connections(struct requests *requests, struct question_walk *walk, struct slice app) {
+    struct asked_app asked = {app, 0};
+
+    if (requests->core->apps != NULL)
+        app_manager_each_slot(requests->core->apps, add_asked_app, &asked);
+    append_wire_number(&walk->answer, asked.connections < UINT32_MAX ? (uint32_t)asked.connections : UINT32_MAX);
+    say_answer(requests, walk, true, 0);
+    buffer_dispose(&walk->answer);
+}
+
 static bool on_api_request(void *context, unsigned node, const struct cluster_message *message,
                            struct bus_message *bus_message) {
     const struct message_api_request *request = &message->api_request;
@@ -302,6 +339,10 @@ static bool on_api_request(void *context, unsigned node, const struct cluster_me
     struct question_walk one = {.asker = nodes_at(requests->core->nodes, node)->id, .number = request->request}, *walk;
 
     (void)bus_message;
+    if (request->operation == OPERATION_CONNECTIONS) {
+        answer_connections(requests, &one, request->app);
+        return false;
+    }
     if (request->operation != OPERATION_CHANNELS || request->payload.length == 0 || requests->walk_count == WALKS_MAX) {
         say_answer(requests, &one, true, 1);
         return false;

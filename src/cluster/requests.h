@@ -1,12 +1,13 @@
 /*
- * Questions of the HTTP API to all other live nodes: which channels they have, with how many subscriptions.
+ * Questions of the HTTP API to all other live nodes: which channels they have, with how many subscriptions, or how many
+ * connections an app has there.
  *
  *   worker --- requests_ask ---> API_REQUEST on the subject of all <--- API_ANSWER in parts, into the inbox
  *   worker <--- question->answered, with the texts of all answers
  *
- * Each node answers from its table of interests, which has a channel as long as somebody here is subscribed to it. It
- * walks over that in slices of 2 ms. A question is over when all nodes have answered, or after the time of the
- * adapter's settings.
+ * Of channels each node answers from its table of interests, which has a channel as long as somebody here is subscribed
+ * to it. It walks over that in slices of 2 ms. A question is over when all nodes have answered, or after the time of
+ * the adapter's settings.
  */
 #pragma once
 
@@ -20,9 +21,10 @@ struct question {
     struct slice app;
     struct slice name; /* of a channel, or what the names begin with */
     bool exact;        /* it is the name of one channel */
+    bool connections;  /* the app's connections are asked for, not channels */
     struct worker *worker;
-    /* Called on the worker. `answers` has elements for requests_next; `complete` is false if a live node has not
-     * answered. */
+    /* Called on the worker. `answers` has elements for requests_next, or is for requests_connections; `complete` is
+     * false if a live node has not answered. */
     void (*answered)(struct question *question);
     struct buffer answers;
     bool complete;
@@ -50,3 +52,6 @@ bool requests_ask(struct requests *requests, struct question *question);
 /* Append an element to answers, and take the next one; false at the end. Any thread. */
 void requests_add(struct buffer *answers, const struct channel_answer *answer);
 bool requests_next(struct slice *answers, struct channel_answer *answer);
+
+/* The sum of what nodes have answered about connections. Any thread. */
+uint64_t requests_connections(struct slice answers);

@@ -124,6 +124,24 @@ test('lists and counts of channels are those of all nodes, and say so if one doe
   assert.deepEqual(partial, { occupied: true, subscription_count: 2, subscription_count_complete: false });
 });
 
+test('connections are those of all nodes, with a limit and without, and the answer says if one is missing', async (t) => {
+  const apps = [
+    { ...APP, max_connections: 0 },
+    { id: 'unused', key: 'unused-key', secret: 'unused-secret' },
+  ];
+  const config = { adapter: { redis: { requests_timeout: 1000 } } };
+  const nodes = await startNodes(t, 'connections', { apps, config });
+  const connections = async (node, app) => (await api(node, 'GET', '/connections', app && { app })).json;
+  for (const node of [nodes[0], nodes[1], nodes[1]]) await connect(node);
+  for (const node of nodes) {
+    assert.deepEqual(await connections(node), { connections: 3 });
+    assert.deepEqual(await connections(node, apps[1]), { connections: 0 });
+  }
+  freeze(nodes[1].pid);
+  const partial = await connections(nodes[2]).finally(() => nodes[1].signal('SIGCONT'));
+  assert.deepEqual(partial, { connections: 1, connections_complete: false });
+});
+
 test('subscription counts are those of all nodes, also for a node that comes to a channel later', async (t) => {
   // Nobody listens there: an app with such a webhook has counts.
   const apps = [{ ...APP, webhooks: [{ url: 'http://127.0.0.1:9/', event_types: ['subscription_count'] }] }];
