@@ -55,7 +55,7 @@ struct api_call {
     struct idempotency_entry *repeat;          /* a publish with an idempotency key, under way; see publish_repeat.h */
     struct call_claim *claim;                  /* of its key for all nodes; see publish_claim.h */
     void (*on_release)(struct api_call *call); /* called before the call is freed; NULL: nothing is to be done */
-    struct frame *listed;                      /* the answer that a thread has made; see list_thread.h */
+    struct frame *listed;                      /* see list_thread.h and publish_counts.h */
     struct frame *repeated;                    /* the answer to the request that this one repeats, once it is known */
     struct buffer answers;                     /* see `asked` */
     void *waits_for;                           /* see api_call_wait */

@@ -84,8 +84,8 @@ static void abandon_question(struct api_call *call) {
     ((struct call_question *)call->waits_for)->call = NULL;
 }
 
-/* Asks other nodes what `what` says. True: the call waits, and begins again. */
-static bool ask_other_nodes(struct api_call *call, struct slice name, struct question what) {
+/* Asks other nodes. True: the call waits, and begins again. */
+static bool ask_other_nodes(struct api_call *call, enum question_kind kind, struct slice name) {
     struct slice app = slice_of(call->lookup.slot->id);
     struct call_question *asked;
 
@@ -96,10 +96,9 @@ static bool ask_other_nodes(struct api_call *call, struct slice name, struct que
     if (name.length != 0)
         memcpy(asked->text + app.length, name.data, name.length);
     asked->call = call;
-    asked->question = (struct question){.app = {asked->text, app.length},
+    asked->question = (struct question){.kind = kind,
+                                        .app = {asked->text, app.length},
                                         .name = {asked->text + app.length, name.length},
-                                        .exact = what.exact,
-                                        .connections = what.connections,
                                         .worker = call->worker,
                                         .answered = on_question_answered};
     api_call_wait(call, asked, abandon_question);
@@ -108,11 +107,6 @@ static bool ask_other_nodes(struct api_call *call, struct slice name, struct que
     api_call_resume(call);
     free(asked);
     return false;
-}
-
-static void append_incomplete(struct buffer *answer, bool incomplete) {
-    if (incomplete)
-        buffer_append(answer, SLICE(",\"subscription_count_complete\":false"));
 }
 
 static unsigned asked_info(const struct api_call *call) {
@@ -207,7 +201,7 @@ static void append_channel_list(struct buffer *answer, struct app_slot *slot, co
     else if (slot != NULL)
         channel_each(slot, request->text, append_channel, &listing);
     buffer_append_byte(answer, '}');
-    append_incomplete(answer, request->incomplete);
+    info_append_incomplete(answer, request->incomplete);
     buffer_append_byte(answer, '}');
 }
 
@@ -246,7 +240,7 @@ void api_get_channels(struct api_call *call) {
                    "presence-");
         return;
     }
-    if (call->listed == NULL && ask_other_nodes(call, request.text, (struct question){0}))
+    if (call->listed == NULL && ask_other_nodes(call, QUESTION_PREFIX, request.text))
         return;
     request.others = call->answers;
     request.incomplete = call->incomplete;
@@ -313,8 +307,7 @@ void api_get_channel(struct api_call *call) {
         api_refuse(call, 400, REFUSED_REQUEST, "`info`: user_count is known of presence channels only");
         return;
     }
-    if (hear_of_channel(call, name) ||
-        (needs_counts(asked, type) && ask_other_nodes(call, name, (struct question){.exact = true})))
+    if (hear_of_channel(call, name) || (needs_counts(asked, type) && ask_other_nodes(call, QUESTION_CHANNEL, name)))
         return;
     channel_inspect(call->lookup.slot, name, (asked & INFO_CACHE) != 0, &info);
     if (call->asked)
@@ -326,7 +319,7 @@ void api_get_channel(struct api_call *call) {
     }
     if (asked & INFO_CACHE)
         append_cached(&answer, &info);
-    append_incomplete(&answer, call->incomplete);
+    info_append_incomplete(&answer, call->incomplete);
     buffer_append_byte(&answer, '}');
     api_answer(call, buffer_slice(&answer));
     buffer_dispose(&info.cached_data);
@@ -354,7 +347,7 @@ void api_get_channel_users(struct api_call *call) {
 void api_get_connections(struct api_call *call) {
     struct buffer answer = {0};
 
-    if (ask_other_nodes(call, SLICE(""), (struct question){.connections = true}))
+    if (ask_other_nodes(call, QUESTION_CONNECTIONS, SLICE("")))
         return;
     buffer_append(&answer, SLICE("{\"connections\":"));
     buffer_append_number(&answer,

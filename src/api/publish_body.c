@@ -63,6 +63,11 @@ void info_append_counts(struct buffer *out, unsigned info, struct channel_type t
     }
 }
 
+void info_append_incomplete(struct buffer *out, bool incomplete) {
+    if (incomplete)
+        buffer_append(out, SLICE(",\"subscription_count_complete\":false"));
+}
+
 bool event_scan(struct slice text, struct event *event, struct event_refusal *refusal) {
     struct error error;
 

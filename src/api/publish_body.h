@@ -24,6 +24,9 @@ unsigned info_parse(struct slice list);
 /* Appends `"subscription_count":1,"user_count":1`, each if it is in `info`; user_count only for presence channels. */
 void info_append_counts(struct buffer *out, unsigned info, struct channel_type type, struct channel_counts counts);
 
+/* Appends that the counts lack those of a node, if they do. */
+void info_append_incomplete(struct buffer *out, bool incomplete);
+
 enum event_member {
     EVENT_NAME,
     EVENT_DATA,

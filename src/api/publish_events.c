@@ -8,6 +8,7 @@
 
 #include "api/api_call.h"
 #include "api/publish_body.h"
+#include "api/publish_counts.h"
 #include "api/publish_repeat.h"
 #include "api/request_rates.h"
 #include "base/utf8.h"
@@ -167,36 +168,23 @@ static bool read_targets(const struct app *app, const struct event *event, struc
     return event_check_channel(app, one, "channel", &targets->decoded, &targets->names[0], refusal);
 }
 
-/* {"channels":{"a":{"subscription_count":1}}} */
-static void append_channels(struct buffer *out, unsigned info, const struct targets *targets,
-                            const struct channel_counts *counts) {
-    buffer_append(out, SLICE("{\"channels\":{"));
-    for (size_t i = 0; i < targets->count; i++) {
-        if (i != 0)
-            buffer_append_byte(out, ',');
-        json_append_string(out, targets->names[i]);
-        buffer_append(out, SLICE(":{"));
-        info_append_counts(out, info, channel_type_of(targets->names[i]), counts[i]);
-        buffer_append_byte(out, '}');
-    }
-    buffer_append(out, SLICE("}}"));
-}
-
 static void publish_with_info(struct api_call *call, const struct event *event, struct slice data,
                               const struct targets *targets) {
-    struct channel_counts *counts = calloc(targets->count, sizeof counts[0]);
-    struct buffer answer = {0};
+    struct counts *counts = counts_create(targets->count, false);
+    struct channel_counts *known = calloc(targets->count, sizeof known[0]);
 
-    if (counts == NULL) {
+    if (counts == NULL || known == NULL) {
+        counts_free(counts);
+        free(known);
         repeat_refused(call);
         api_refuse(call, 413, REFUSED_EVENT_CHANNELS, "`channels` names more channels than there is memory for");
         return;
     }
-    publish_event(call, event, data, targets->names, targets->count, counts);
-    append_channels(&answer, event->info, targets, counts);
-    repeat_accepted(call, buffer_slice(&answer));
-    buffer_dispose(&answer);
-    free(counts);
+    publish_event(call, event, data, targets->names, targets->count, known);
+    for (size_t i = 0; i < targets->count; i++)
+        counts_add(counts, event->info, targets->names[i], known[i]);
+    counts_answer(counts, call);
+    free(known);
 }
 
 static void publish_checked(struct api_call *call, const struct event *event, const struct targets *targets,
@@ -223,6 +211,8 @@ void api_post_event(struct api_call *call) {
     struct buffer scratch = {0};
     struct event event;
 
+    if (counts_answered(call))
+        return;
     targets.names = targets.inline_names;
     targets.count = 0;
     targets.decoded = (struct buffer){0};
@@ -300,11 +290,11 @@ static bool check_batch(const struct app *app, size_t most_bytes, struct json_va
 }
 
 /* Publishes the checked items. They are parsed again, not kept: their number has no bound here. */
-static void publish_batch(struct api_call *call, struct json_value batch, struct buffer *answer) {
+static void publish_batch(struct api_call *call, struct json_value batch, struct counts *counts) {
     struct json_iterator iterator = json_iterate(batch);
     struct buffer scratch = {0}, decoded = {0};
     struct event_refusal refusal;
-    struct channel_counts counts = {0};
+    struct channel_counts known = {0};
     struct json_value item;
     struct slice channel;
     struct event event;
@@ -315,16 +305,11 @@ static void publish_batch(struct api_call *call, struct json_value batch, struct
             event_dispose(&event);
             continue;
         }
-        publish_event(call, &event, event_data(&event, &scratch), &channel, 1, event.info != 0 ? &counts : NULL);
+        publish_event(call, &event, event_data(&event, &scratch), &channel, 1, event.info != 0 ? &known : NULL);
+        if (counts != NULL)
+            counts_add(counts, event.info, channel, known);
         event_dispose(&event);
-        if (answer != NULL) {
-            buffer_append(answer, answer->length == 0 ? SLICE("{\"batch\":[{") : SLICE(",{"));
-            info_append_counts(answer, event.info, channel_type_of(channel), counts);
-            buffer_append_byte(answer, '}');
-        }
     }
-    if (answer != NULL)
-        buffer_append(answer, SLICE("]}"));
     buffer_dispose(&scratch);
     buffer_dispose(&decoded);
 }
@@ -348,10 +333,12 @@ static bool scan_batch(struct api_call *call, struct json_value members[BATCH_ME
 void api_post_batch(struct api_call *call) {
     struct json_value members[BATCH_MEMBERS];
     struct event_refusal refusal;
-    struct buffer answer = {0};
+    struct counts *counts = NULL;
     unsigned info = 0;
     size_t count;
 
+    if (counts_answered(call))
+        return;
     if (!scan_batch(call, members, &refusal)) {
         refuse_publish(call, &refusal);
         return;
@@ -362,12 +349,18 @@ void api_post_batch(struct api_call *call) {
                      &count, &refusal)) {
         refuse_publish(call, &refusal);
     } else if (!check_relay_room(call, call->request->body.length + count * RELAY_BYTES)) {
-        return; /* with an answer that is empty yet */
+        return;
+    } else if (info != 0 && (counts = counts_create(count, true)) == NULL) {
+        repeat_refused(call);
+        api_refuse(call, 413, REFUSED_BATCH_SIZE, "`batch` holds more events than there is memory for");
     } else if (!request_rate_take_events(call, count)) {
+        counts_free(counts);
         repeat_refused(call);
     } else {
-        publish_batch(call, members[BATCH_EVENTS], info != 0 ? &answer : NULL);
-        repeat_accepted(call, info != 0 ? buffer_slice(&answer) : SLICE("{}"));
+        publish_batch(call, members[BATCH_EVENTS], counts);
+        if (counts != NULL)
+            counts_answer(counts, call);
+        else
+            repeat_accepted(call, SLICE("{}"));
     }
-    buffer_dispose(&answer);
 }

@@ -9,14 +9,17 @@
 #include "base/clock.h"
 #include "channel/channel_name.h"
 
-/* The operations of API_REQUEST. The payload of the first is a byte, 1: exact, and the name. The second has none; its
- * answer is a number of 4 bytes. */
+/* The operations of API_REQUEST. The payload of the first is a byte, the question_kind, and the name or names. The
+ * second has none; its answer is a number of 4 bytes. */
 #define OPERATION_CHANNELS 1
 #define OPERATION_CONNECTIONS 2
 
 /* Bytes of an answer's part, a little more, and of all answers to a question; with more it is not complete. */
 #define ANSWER_PART_BYTES (48 * 1024)
 #define ANSWERS_BYTES_MAX (64 * 1024 * 1024)
+
+/* The names of a question, at most; with more it is not asked, and not complete. */
+#define NAMES_BYTES_MAX (60 * 1024)
 
 /* Questions of other nodes that are answered at the same time. */
 #define WALKS_MAX 64
@@ -138,22 +141,24 @@ static void handle_question(struct loop *loop, struct loop_message *message) {
     struct requests *requests = question->requests;
     struct cluster_message request = {.kind = MESSAGE_API_REQUEST};
     struct buffer payload = {0};
+    bool connections = question->kind == QUESTION_CONNECTIONS;
 
     question->number = ++requests->number;
     question->awaited = nodes_alive(requests->core->nodes);
     question->complete = true;
     question->due_ms = loop_now_ms(loop) + requests->timeout_ms;
     list_append(&requests->questions, &question->link);
-    if (!question->connections) {
-        buffer_append_byte(&payload, question->exact ? 1 : 0);
+    if (!connections) {
+        buffer_append_byte(&payload, (char)question->kind);
         buffer_append(&payload, question->name);
     }
     request.api_request =
         (struct message_api_request){.request = question->number,
-                                     .operation = question->connections ? OPERATION_CONNECTIONS : OPERATION_CHANNELS,
+                                     .operation = connections ? OPERATION_CONNECTIONS : OPERATION_CHANNELS,
                                      .app = question->app,
                                      .payload = buffer_slice(&payload)};
-    if (question->awaited == 0 || !cluster_core_say_to_all(requests->core, &request))
+    if (question->awaited == 0 || payload.length > NAMES_BYTES_MAX ||
+        !cluster_core_say_to_all(requests->core, &request))
         end_question(requests, question);
     else if (!loop_timer_is_set(&requests->timer))
         loop_timer_set(loop, &requests->timer, requests->timeout_ms);
@@ -297,7 +302,7 @@ static void run_walk_slice(struct loop *loop, struct loop_message *message) {
     }
 }
 
-static void answer_one(struct requests *requests, struct question_walk *walk, struct slice app, struct slice name) {
+static void answer_name(struct requests *requests, struct question_walk *walk, struct slice app, struct slice name) {
     struct buffer subject = {0};
     const struct interest *interest;
 
@@ -305,8 +310,22 @@ static void answer_one(struct requests *requests, struct question_walk *walk, st
     interest = interest_find_by_subject(&requests->interests->table, buffer_slice(&subject));
     if (interest != NULL && slice_equal(channel_name(interest->channel), name))
         answer_interest(requests, walk, interest);
-    say_answer(requests, walk, true, 0);
     buffer_dispose(&subject);
+}
+
+/* Answers a question about one channel, or some, at once. */
+static void answer_names(struct requests *requests, struct question_walk *walk, struct slice app,
+                         struct slice payload) {
+    struct slice names = slice_skip(payload, 1);
+    struct channel_answer asked;
+
+    if (payload.data[0] == QUESTION_NAMES) {
+        while (requests_next(&names, &asked))
+            answer_name(requests, walk, app, asked.name);
+    } else {
+        answer_name(requests, walk, app, names);
+    }
+    say_answer(requests, walk, true, 0);
     buffer_dispose(&walk->answer);
 }
 
@@ -347,8 +366,8 @@ static bool on_api_request(void *context, unsigned node, const struct cluster_me
         say_answer(requests, &one, true, 1);
         return false;
     }
-    if (request->payload.data[0] != 0) {
-        answer_one(requests, &one, request->app, slice_skip(request->payload, 1));
+    if (request->payload.data[0] != QUESTION_PREFIX) {
+        answer_names(requests, &one, request->app, request->payload);
         return false;
     }
     walk = alloc(sizeof *walk);

@@ -16,12 +16,18 @@
 
 struct requests;
 
+/* What is asked. The first three are about channels. */
+enum question_kind {
+    QUESTION_PREFIX,      /* those whose names begin with `name` */
+    QUESTION_CHANNEL,     /* the one that has this name */
+    QUESTION_NAMES,       /* `name` has an element of requests_add for each */
+    QUESTION_CONNECTIONS, /* how many the app has */
+};
+
 /* A question; in memory of the caller until `answered` is called. */
 struct question {
-    struct slice app;
-    struct slice name; /* of a channel, or what the names begin with */
-    bool exact;        /* it is the name of one channel */
-    bool connections;  /* the app's connections are asked for, not channels */
+    enum question_kind kind;
+    struct slice app, name;
     struct worker *worker;
     /* Called on the worker. `answers` has elements for requests_next, or is for requests_connections; `complete` is
      * false if a live node has not answered. */

@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 
 import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
-import { connect, join, subscribe, unsubscribe } from '../lib/client.js';
+import { connect, join, subscribe, subscribeRefused, unsubscribe } from '../lib/client.js';
 import { redisProxy } from '../lib/lossy-redis.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
 import { RedisClient } from '../lib/redis-client.js';
@@ -58,6 +58,11 @@ async function ask(server, path, query) {
   const answer = await api(server, 'GET', `/channels${path && `/${path}`}`, { query });
   assert.equal(answer.status, 200, answer.body);
   return answer.json;
+}
+
+// Resolves when each node says that the channel has so many members.
+async function membersOn(nodes, channel, count) {
+  for (const node of nodes) while ((await ask(node, `${channel}/users`)).users.length !== count);
 }
 
 async function modelOf(nodes, seed, count, { channels = 6, users = 40 } = {}) {
@@ -140,6 +145,58 @@ test('connections are those of all nodes, with a limit and without, and the answ
   freeze(nodes[1].pid);
   const partial = await connections(nodes[2]).finally(() => nodes[1].signal('SIGCONT'));
   assert.deepEqual(partial, { connections: 1, connections_complete: false });
+});
+
+test('a publish is answered with the counts of all nodes', async (t) => {
+  const nodes = await startNodes(t, 'publish-info', { config: { adapter: { redis: { requests_timeout: 1000 } } } });
+  const [one, two, three] = nodes;
+  const hall = 'presence-hall';
+  const info = 'subscription_count,user_count';
+  const ws = [await connect(one), await connect(one), await connect(two)];
+  await Promise.all(ws.map((client) => subscribe(client, 'room')));
+  await Promise.all(ws.map((client, i) => join(client, hall, { user_id: `u${i % 2}` })));
+  const room = { subscription_count: 3 };
+  for (const node of nodes) {
+    const channels = { room, [hall]: { subscription_count: 3, user_count: 2 }, nobody: { subscription_count: 0 } };
+    const event = { name: 'e', channels: Object.keys(channels), data: '', info };
+    assert.deepEqual(await publish(node, event), { channels });
+    const batch = [{ channel: 'room' }, { channel: 'room', info }, { channel: hall, info: 'user_count' }].concat(
+      { channel: 'room', info },
+      { channel: hall },
+    );
+    const { json } = await api(node, 'POST', '/batch_events', {
+      body: { batch: batch.map((item) => ({ name: 'e', data: '', ...item })) },
+    });
+    assert.deepEqual(json, { batch: [{}, room, { user_count: 2 }, room, {}] });
+  }
+  const event = { name: 'last', channel: 'room', data: '', info };
+  const options = { headers: { 'X-Idempotency-Key': 'once' } };
+  freeze(two.pid);
+  const partial = await publish(three, event, options).finally(() => two.signal('SIGCONT'));
+  assert.deepEqual(partial, { channels: { room: { subscription_count: 2 } }, subscription_count_complete: false });
+  assert.deepEqual(await publish(three, event, options), partial); // a repeat
+  await ws[0].next(({ event: name }) => name === 'last');
+});
+
+test('a presence channel that is full on all nodes together takes nobody more', async (t) => {
+  const nodes = await startNodes(t, 'full', { apps: [{ ...APP, max_presence_members_per_channel: 3 }] });
+  const members = [];
+  for (let i = 0; i < 3; i++) {
+    const ws = await connect(nodes[i % 2]);
+    await join(ws, 'presence-full', { user_id: `u${i}` });
+    members.push(ws);
+    // What has joined is known everywhere before the next one comes.
+    await membersOn(nodes, 'presence-full', i + 1);
+  }
+  for (const node of nodes) {
+    const user = { user_id: 'more' };
+    await subscribeRefused(await connect(node), 'presence-full', { type: 'LimitReached', status: 4004 }, { user });
+    // A user who is a member already comes in again.
+    await join(await connect(node), 'presence-full', { user_id: 'u0' });
+  }
+  members[1].destroy();
+  await membersOn(nodes, 'presence-full', 2);
+  await join(await connect(nodes[2]), 'presence-full', { user_id: 'more' });
 });
 
 test('subscription counts are those of all nodes, also for a node that comes to a channel later', async (t) => {
