@@ -42,6 +42,25 @@ expect 'the port follows the configuration' 'containerPort: 7001' \
     "$(template --values "$all" | grep -o 'containerPort: 7001')"
 expect 'time to stop' 'terminationGracePeriodSeconds: 50' \
     "$(template --values "$all" | grep -o 'terminationGracePeriodSeconds: .*')"
-if template --set replicaCount=2 >/dev/null 2>&1; then expect 'two replicas' 'an error' 'a chart'; fi
+# fails WHAT PATTERN OPTION...: the chart is refused with a message that has the pattern.
+fails() {
+    local what=$1 pattern=$2 message
+    shift 2
+    if message=$(template "$@" 2>&1 >/dev/null); then expect "$what" 'an error' 'a chart'; fi
+    grep -q -- "$pattern" <<<"$message" || expect "$what" "$pattern" "$message"
+}
+
+fails 'two replicas without an adapter' 'needs config.adapter.driver' --set replicaCount=2
+fails 'two replicas with the adapter local' 'needs config.adapter.driver' --set replicaCount=2,config.adapter.driver=LOCAL
+fails 'two replicas with a volume' 'cannot share the volume' \
+    --set replicaCount=2,config.adapter.driver=redis,persistence.enabled=true
+fails 'two replicas with SQLite' 'each pod would have apps of its own' \
+    --set replicaCount=2,config.adapter.driver=redis,config.app_manager.driver=sqlite
+several=(--set "replicaCount=3,config.adapter.driver=nats,podDisruptionBudget.enabled=true")
+expect 'several replicas' 'maxUnavailable: 1 replicas: 3 type: RollingUpdate maxUnavailable: 0 ' \
+    "$(template "${several[@]}" | grep -oE '(replicas|maxUnavailable): .*|type: (Rolling|Recreate).*' | tr '\n' ' ')"
+expect 'an adapter in a variable' 'replicas: 2' \
+    "$(template --set 'replicaCount=2,env[0].name=ADAPTER_DRIVER,env[0].value=redis' | grep -o 'replicas: .*')"
+expect 'one replica' 'type: Recreate' "$(template | grep -oE 'type: (Rolling|Recreate).*')"
 if template --set replicas=1 >/dev/null 2>&1; then expect 'an unknown value' 'an error' 'a chart'; fi
 echo 'lint-chart: ok'

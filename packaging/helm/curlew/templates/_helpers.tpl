@@ -25,6 +25,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ int (dig "metrics" "port" 9601 .Values.config) }}
 {{- end }}
 
+{{- /* Variables win, as in the server. Those of existingSecret cannot be seen here. */}}
+{{- define "curlew.adapter" -}}
+{{- $driver := dig "adapter" "driver" "local" .Values.config }}
+{{- $driver = get .Values.secrets "ADAPTER_DRIVER" | default $driver }}
+{{- range .Values.env }}
+{{- if eq .name "ADAPTER_DRIVER" }}{{- $driver = .value | default $driver }}{{- end }}
+{{- end }}
+{{- lower $driver }}
+{{- end }}
+
 {{- define "curlew.probe" -}}
 {{- $prefix := dig "path_prefix" "/" .root.Values.config | trimAll "/" }}
 httpGet:
