@@ -2,6 +2,7 @@
 // who is there on all nodes together.
 
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { after, test } from 'node:test';
 
 import { api, publish } from '../lib/api.js';
@@ -11,6 +12,7 @@ import { redisProxy } from '../lib/lossy-redis.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
 import { RedisClient } from '../lib/redis-client.js';
 import { APP, RELEASE_BINARY, serverFor } from '../lib/server.js';
+import { signedPath } from '../lib/sign.js';
 import { freeze } from '../lib/stopped.js';
 
 // A promise of the docs, for builds with sanitizers on a busy machine.
@@ -176,6 +178,28 @@ test('a publish is answered with the counts of all nodes', async (t) => {
   assert.deepEqual(partial, { channels: { room: { subscription_count: 2 } }, subscription_count_complete: false });
   assert.deepEqual(await publish(three, event, options), partial); // a repeat
   await ws[0].next(({ event: name }) => name === 'last');
+});
+
+test('a publish whose client goes away before the counts are there is not repeated', async (t) => {
+  const nodes = await startNodes(t, 'publish-gone', {
+    count: 2,
+    config: { adapter: { redis: { requests_timeout: 1000 } } },
+  });
+  const ws = await connect(nodes[0]);
+  await subscribe(ws, 'room');
+  const body = JSON.stringify({ name: 'once', channel: 'room', data: '', info: 'subscription_count' });
+  const headers = { 'X-Idempotency-Key': 'gone' };
+  freeze(nodes[1].pid);
+  const path = signedPath(APP, 'POST', `/apps/${APP.id}/events`, { body });
+  const sent = http.request(nodes[0].url + path, { method: 'POST', headers }).on('error', () => {});
+  sent.end(body);
+  await ws.next(({ event }) => event === 'once');
+  sent.destroy();
+  const repeat = await api(nodes[0], 'POST', '/events', { body, headers }).finally(() => nodes[1].signal('SIGCONT'));
+  assert.equal(repeat.headers['idempotency-replayed'], 'true', repeat.body);
+  assert.deepEqual(repeat.json.channels, { room: { subscription_count: 1 } });
+  await publish(nodes[0], { name: 'end', channel: 'room', data: '' });
+  assert.equal((await ws.next()).event, 'end');
 });
 
 test('a presence channel that is full on all nodes together takes nobody more', async (t) => {
