@@ -194,7 +194,7 @@ test('a publish whose client goes away before the counts are there is not repeat
   const sent = http.request(nodes[0].url + path, { method: 'POST', headers }).on('error', () => {});
   sent.end(body);
   await ws.next(({ event }) => event === 'once');
-  sent.destroy();
+  sent.socket.resetAndDestroy();
   const repeat = await api(nodes[0], 'POST', '/events', { body, headers }).finally(() => nodes[1].signal('SIGCONT'));
   assert.equal(repeat.headers['idempotency-replayed'], 'true', repeat.body);
   assert.deepEqual(repeat.json.channels, { room: { subscription_count: 1 } });
