@@ -7,9 +7,13 @@
 # Clients and backends use the balancer on port 6001. CURLEW names the program (default: curlew), PORT, NODE_PORTS,
 # REDIS_PORT and ADMIN_PORT other ports.
 set -euo pipefail
+
+for program in "${CURLEW:-curlew}" redis-server haproxy curl; do
+    command -v "$program" >/dev/null || { echo "run.sh: there is no program $program" >&2; exit 1; }
+done
+curlew=$(realpath "$(command -v "${CURLEW:-curlew}")") # a path from where the script was started
 cd "$(dirname "$0")"
 
-curlew=${CURLEW:-curlew}
 port=${PORT:-6001}
 read -ra node_ports <<<"${NODE_PORTS:-6011 6012 6013}"
 redis_port=${REDIS_PORT:-6390}

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
@@ -26,7 +27,14 @@ function processAt(script, port) {
 test('clients of each node get what is published through the balancer, also when a node has died', async (t) => {
   const [port, redis, admin, ...nodes] = await freePorts(6);
   const script = start(t, SCRIPT, [], {
-    env: { CURLEW: BINARY, PORT: port, REDIS_PORT: redis, ADMIN_PORT: admin, NODE_PORTS: nodes.join(' ') },
+    cwd: path.dirname(BINARY), // the program is named as in the docs, by a path from here
+    env: {
+      CURLEW: `./${path.basename(BINARY)}`,
+      PORT: port,
+      REDIS_PORT: redis,
+      ADMIN_PORT: admin,
+      NODE_PORTS: nodes.join(' '),
+    },
   });
   try {
     await script.out.next((line) => line.startsWith(`clients and backends: http://127.0.0.1:${port},`));
