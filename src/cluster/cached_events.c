@@ -402,10 +402,6 @@ bool cached_events_create(struct cluster_core *core, struct error *error) {
     struct cluster_part part = {
         .bus_up = on_cached_bus_up, .end_of_turn = flush_cached_events, .dispose = dispose_cached_events};
 
-    if (driver == NULL && core->config->cache.driver != CONFIG_CACHE_MEMORY)
-        log_warning("cluster",
-                    "cache.driver: this build keeps events of cache channels in one Redis (redis) or in the "
-                    "memory of the nodes (memory), which it does now");
     if (driver == NULL)
         return true;
     events = alloc_zero(sizeof *events);

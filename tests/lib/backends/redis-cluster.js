@@ -172,9 +172,27 @@ export class RedisCluster extends Backend {
 
   // Gives a slot without keys to another master.
   async moveSlot(slot, target) {
+    await this.endMove(slot, await this.beginMove(slot, target), target);
+  }
+
+  // From now on the master that has the slot sends clients to the target for keys that it does not have (ASK). Returns
+  // that master.
+  async beginMove(slot, target) {
     const source = await this.masterOf(slot);
     await this.on(target, (client) => client.call('CLUSTER', 'SETSLOT', slot, 'IMPORTING', this.ids[source]));
     await this.on(source, (client) => client.call('CLUSTER', 'SETSLOT', slot, 'MIGRATING', this.ids[target]));
+    return source;
+  }
+
+  // Moves the keys of the slot, where clients are sent for them until endMove.
+  async moveKeys(slot, source, target) {
+    await this.on(source, async (client) => {
+      const keys = await client.call('CLUSTER', 'GETKEYSINSLOT', slot, 1000);
+      for (const key of keys) await client.call('MIGRATE', HOST, this.ports[target], key, 0, 5000);
+    });
+  }
+
+  async endMove(slot, source, target) {
     for (const node of [target, source])
       await this.on(node, (client) => client.call('CLUSTER', 'SETSLOT', slot, 'NODE', this.ids[target]));
   }
