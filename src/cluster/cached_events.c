@@ -28,6 +28,8 @@ struct cached_events {
     struct list waiting; /* events that the store did not get yet */
     struct list writing; /* those for which it has not answered */
     struct list reading; /* questions */
+    uint64_t last_number;
+    bool store_up; /* for a store that has its own connections */
     struct loop_timer timer;
     struct app_queue applying; /* by worker */
     atomic_size_t held;        /* bytes on their way to the store */
@@ -45,6 +47,7 @@ struct cached_write {
     struct list link;
     struct bus_bytes *bytes;
     uint64_t published_ms; /* monotonic */
+    uint64_t number;       /* given by the thread */
     size_t size;
     size_t key_length;
     char key[];
@@ -128,6 +131,7 @@ static void handle_cached_write(struct loop *loop, struct loop_message *message)
     struct cached_events *events = write->events;
 
     (void)loop;
+    write->number = ++events->last_number;
     list_append(&events->waiting, &write->link);
     note_cached_waiting(events, write, 1);
     if (!loop_timer_is_set(&events->timer))
@@ -138,6 +142,19 @@ static void handle_cached_write(struct loop *loop, struct loop_message *message)
         atomic_fetch_add_explicit(&events->dropped, 1, memory_order_relaxed);
         free_cached_write(oldest);
     }
+}
+
+uint64_t cached_events_last(const struct cached_events *events) {
+    if (events == NULL || !events->core->store->driver->publishes_wait || !events->store_up)
+        return 0;
+    return events->last_number;
+}
+
+/* Both lists are in the order of the numbers, and what waits follows what is being written. */
+bool cached_events_are_stored(const struct cached_events *events, uint64_t number) {
+    const struct list *list = list_empty(&events->writing) ? &events->waiting : &events->writing;
+
+    return list_empty(list) || container_of(list->next, struct cached_write, link)->number > number;
 }
 
 /* On the worker: an event of this node is about to be kept. */
@@ -337,11 +354,14 @@ static void on_store_up(void *context) {
     struct cached_events *events = context;
 
     log_info("cluster", "the store of cache.driver is up");
+    events->store_up = true;
     run_cached_writes(events);
 }
 
 static void on_store_down(void *context, const char *why) {
-    (void)context;
+    struct cached_events *events = context;
+
+    events->store_up = false;
     log_warning("cluster", "the store of cache.driver is down, events of cache channels are kept by the nodes: %s",
                 why);
 }

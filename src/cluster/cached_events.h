@@ -18,6 +18,12 @@ struct cached_events;
 /* Adds the part and the store to the core, if cache.driver names one. False with an error of the configuration. */
 bool cached_events_create(struct cluster_core *core, struct error *error);
 
+/* For a store whose answers publishes wait for: the number of the event that was kept last. 0: there is nothing to wait
+ * for, since the store is another one or down. `events` may be NULL. */
+uint64_t cached_events_last(const struct cached_events *events);
+/* True if the store has answered about the events up to this number, or the connection was lost. */
+bool cached_events_are_stored(const struct cached_events *events, uint64_t number);
+
 /* Who asks for the event of a channel. */
 struct cached_asker {
     /* What the store has is applied, or cannot be had. On the thread; never from within cached_events_read. */

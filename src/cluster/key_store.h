@@ -40,6 +40,8 @@ struct key_store_driver {
     void (*flush)(struct key_store *store);
     /* When the thread has ended, and before the bus is destroyed. */
     void (*destroy)(struct key_store *store);
+    /* A publish has to wait for the answers to what was stored before it, which may take another way. */
+    bool publishes_wait;
 };
 
 struct key_store {

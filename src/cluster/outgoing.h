@@ -36,6 +36,9 @@ struct outgoing_item {
     struct bus_bytes *bytes; /* a reference */
     uint64_t published_ms;   /* monotonic */
     bool expires;            /* it is dropped when it has waited too long */
+    bool kept;               /* an event of a cache channel; this and the next two are for publisher.c */
+    uint64_t stored_number;  /* it waits until events up to this one are stored; 0: for none */
+    uint64_t wait_ends_ms;
     size_t subject_length;
     char subject[];
 };

@@ -9,11 +9,15 @@
 #include "base/log.h"
 #include "channel/channel.h"
 #include "channel/filter/tags.h"
+#include "cluster/cached_events.h"
 #include "config/config.h"
 
 /* How long to wait when the bus takes nothing more, and between two turns that have more to publish. */
 #define PUBLISHER_FULL_MS 5
 #define PUBLISHER_NEXT_MS 1
+
+/* The longest wait of an event until it is stored. */
+#define PUBLISHER_STORED_MS 100
 
 struct publisher {
     struct cluster_core *core;
@@ -24,6 +28,8 @@ struct publisher {
     bool gathered, leaving;
     struct outgoing outgoing;
     struct loop_timer timer;
+    struct outgoing_item *storing, **storing_last; /* an event that is being stored, and what waits behind it */
+    struct loop_timer storing_timer;
     /* Shared with the workers. */
     atomic_uint_fast8_t version;   /* of messages */
     atomic_bool down;              /* the bus is */
@@ -63,7 +69,7 @@ static void run_publisher(struct publisher *publisher) {
         bool moves = counter_read(&publisher->outgoing.waiting) != before;
         if (!publisher->outgoing.held)
             loop_timer_set(publisher->core->loop, &publisher->timer, moves ? PUBLISHER_NEXT_MS : PUBLISHER_FULL_MS);
-    } else if (publisher->leaving) {
+    } else if (publisher->leaving && publisher->storing == NULL) {
         publisher->leaving = false;
         cluster_core_left(publisher->core);
     }
@@ -79,6 +85,63 @@ static void publish_item_now(struct publisher *publisher, struct outgoing_item *
         loop_timer_set(publisher->core->loop, &publisher->timer, PUBLISHER_NEXT_MS);
 }
 
+/* --- behind what is being stored --- */
+
+static size_t posted_bytes(const struct outgoing_item *item) {
+    return sizeof *item + item->subject_length + item->bytes->length;
+}
+
+/* What a worker has posted counts as on its way until now. */
+static void publish_stored(struct publisher *publisher, struct outgoing_item *item) {
+    if (item->context != NULL)
+        atomic_fetch_sub_explicit(&publisher->posted, posted_bytes(item), memory_order_relaxed);
+    publish_item_now(publisher, item);
+}
+
+static void run_storing(struct publisher *publisher) {
+    uint64_t now_ms = loop_now_ms(publisher->core->loop);
+    struct outgoing_item *item;
+
+    if (publisher->storing == NULL)
+        return;
+    while ((item = publisher->storing) != NULL &&
+           (item->stored_number == 0 || now_ms >= item->wait_ends_ms ||
+            cached_events_are_stored(publisher->core->cached_events, item->stored_number))) {
+        publisher->storing = item->next;
+        publish_stored(publisher, item);
+    }
+    if (publisher->storing != NULL) {
+        loop_timer_set(publisher->core->loop, &publisher->storing_timer, publisher->storing->wait_ends_ms - now_ms);
+        return;
+    }
+    publisher->storing_last = &publisher->storing;
+    loop_timer_end(publisher->core->loop, &publisher->storing_timer);
+    if (publisher->leaving)
+        run_publisher(publisher);
+}
+
+static void on_storing_timer(struct loop_timer *timer) {
+    run_storing(container_of(timer, struct publisher, storing_timer));
+}
+
+/* The store may have answered in this turn. */
+static void on_publisher_turn_end(void *context) {
+    run_storing(context);
+}
+
+static void publish_in_order(struct publisher *publisher, struct outgoing_item *item) {
+    if (item->kept)
+        item->stored_number = cached_events_last(publisher->core->cached_events);
+    if (publisher->storing == NULL && item->stored_number == 0) {
+        publish_stored(publisher, item);
+        return;
+    }
+    item->wait_ends_ms = loop_now_ms(publisher->core->loop) + PUBLISHER_STORED_MS;
+    item->next = NULL;
+    *publisher->storing_last = item;
+    publisher->storing_last = &item->next;
+}
+
 void publisher_say(struct publisher *publisher, struct slice subject, struct cluster_message *message) {
     struct outgoing_item *item = NULL;
     struct bus_bytes *bytes;
@@ -88,24 +151,19 @@ void publisher_say(struct publisher *publisher, struct slice subject, struct clu
     if (bytes != NULL)
         item = outgoing_item_create(subject, bytes, message->kind == MESSAGE_EVENT, loop_now_ms(publisher->core->loop));
     if (item != NULL)
-        publish_item_now(publisher, item);
+        publish_in_order(publisher, item);
     else
         atomic_fetch_add_explicit(&publisher->unposted, 1, memory_order_relaxed);
 }
 
 /* --- from workers to the thread --- */
 
-static size_t posted_bytes(const struct outgoing_item *item) {
-    return sizeof *item + item->subject_length + item->bytes->length;
-}
-
 static void publish_posted(struct loop *loop, struct loop_message *message) {
     struct outgoing_item *item = container_of(message, struct outgoing_item, message);
     struct publisher *publisher = item->context;
 
     (void)loop;
-    atomic_fetch_sub_explicit(&publisher->posted, posted_bytes(item), memory_order_relaxed);
-    publish_item_now(publisher, item);
+    publish_in_order(publisher, item);
 }
 
 /* True if the thread is not so far behind that its mailbox would be the larger queue. */
@@ -114,7 +172,8 @@ static bool mailbox_has_room(struct publisher *publisher, size_t bytes) {
 }
 
 /* Posts a message of a worker; takes it over. */
-static void post_outgoing(struct publisher *publisher, struct slice subject, struct bus_bytes *bytes, bool expires) {
+static void post_outgoing(struct publisher *publisher, struct slice subject, struct bus_bytes *bytes, bool expires,
+                          bool kept) {
     struct outgoing_item *item = NULL;
 
     if (bytes != NULL && mailbox_has_room(publisher, bytes->length))
@@ -125,6 +184,7 @@ static void post_outgoing(struct publisher *publisher, struct slice subject, str
         return;
     }
     item->context = publisher;
+    item->kept = kept;
     item->message.handle = publish_posted;
     atomic_fetch_add_explicit(&publisher->posted, posted_bytes(item), memory_order_relaxed);
     loop_post(publisher->core->loop, &item->message);
@@ -132,12 +192,12 @@ static void post_outgoing(struct publisher *publisher, struct slice subject, str
 }
 
 static void post_to_channel(struct publisher *publisher, struct slice app, struct slice channel,
-                            struct cluster_message *message) {
+                            struct cluster_message *message, bool kept) {
     struct buffer subject = {0};
 
     message->version = (uint8_t)atomic_load_explicit(&publisher->version, memory_order_relaxed);
     subject_append_channel(&subject, &publisher->core->subjects, app, channel);
-    post_outgoing(publisher, buffer_slice(&subject), message_encode(message), message->kind == MESSAGE_EVENT);
+    post_outgoing(publisher, buffer_slice(&subject), message_encode(message), message->kind == MESSAGE_EVENT, kept);
     buffer_dispose(&subject);
 }
 
@@ -168,7 +228,7 @@ static void publish_to_nodes(void *context, struct app_slot *slot, struct slice 
     if (event->tags != NULL)
         tags_append_json(&tags, event->tags);
     message.event.tags = buffer_slice(&tags);
-    post_to_channel(publisher, message.event.app, channel, &message);
+    post_to_channel(publisher, message.event.app, channel, &message, event->stamp.ms != 0);
     buffer_dispose(&tags);
 }
 
@@ -180,7 +240,7 @@ static void terminate_on_nodes(void *context, struct app_slot *slot, struct slic
         (struct message_terminate){.app = slice_of(slot->id), .user_id = user_id, .reconnect = reconnect};
     buffer_append(&channel, SLICE(USER_CHANNEL_PREFIX));
     buffer_append(&channel, user_id);
-    post_to_channel(context, message.terminate.app, buffer_slice(&channel), &message);
+    post_to_channel(context, message.terminate.app, buffer_slice(&channel), &message, false);
     buffer_dispose(&channel);
 }
 
@@ -282,6 +342,12 @@ static void dispose_publisher(void *context) {
     if (publisher->relay_set && publisher->core->channels != NULL)
         channel_hub_set_relay(publisher->core->channels, NULL);
     loop_timer_end(publisher->core->loop, &publisher->timer);
+    loop_timer_end(publisher->core->loop, &publisher->storing_timer);
+    while (publisher->storing != NULL) {
+        struct outgoing_item *item = publisher->storing;
+        publisher->storing = item->next;
+        outgoing_item_free(item);
+    }
     outgoing_dispose(&publisher->outgoing);
     free(publisher);
 }
@@ -298,6 +364,7 @@ struct publisher *publisher_create(struct cluster_core *core) {
         .node_replaced = on_publisher_replaced,
         .hello = on_publisher_hello,
         .leaving = on_publisher_leaving,
+        .end_of_turn = on_publisher_turn_end,
         .dispose = dispose_publisher,
         .context = publisher,
     };
@@ -311,6 +378,8 @@ struct publisher *publisher_create(struct cluster_core *core) {
     publisher->refuses = core->config->adapter.publish_when_down == CONFIG_PUBLISH_REFUSE;
     publisher->cache_ttl_ms = core->config->channel_limits.cache_ttl_s * UINT64_C(1000);
     publisher->timer.fire = on_publisher_timer;
+    publisher->storing_timer.fire = on_storing_timer;
+    publisher->storing_last = &publisher->storing;
     atomic_init(&publisher->version, MESSAGE_VERSION_HIGHEST);
     atomic_init(&publisher->down, true);
     outgoing_init(&publisher->outgoing, &target, core->config->adapter.outage_buffer_mb * (size_t)1024 * 1024,

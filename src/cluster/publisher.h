@@ -4,6 +4,10 @@
  *
  *   worker: channel_publish ---> encoded ---> loop_post ---> thread: outgoing.h ---> bus
  *
+ * In a store that is not on the bus's own connection (key_store.h, publishes_wait) an event of a cache channel is
+ * stored first, within 100 ms: a node that subscribes meanwhile finds it there, or gets the message. What is published
+ * meanwhile waits behind it.
+ *
  * The relay is set while another node is alive, so one node alone does nothing here. When the bus goes down it stays
  * set: events wait in the queue. With adapter.publish_when_down "refuse" it is set in every outage, and the HTTP API
  * refuses events.

@@ -102,6 +102,30 @@ describe('a store in a Redis Cluster', { timeout: LONG_TIMEOUT_MS, concurrency: 
       assert.ok(!log.all.some(({ message }) => /does not take an event|cache\.driver is down/.test(message)));
   });
 
+  // The store does not answer, so all that is promised is waited for. The bus is another Redis.
+  test('is waited for before an event goes to the other nodes', async (t) => {
+    const backend = await backendFor(t, 'redis-cluster');
+    const bus = (await backendFor(t, 'redis')).config('nodes');
+    const { nodes } = backend.config('nodes').adapter.cluster;
+    const config = {
+      adapter: bus.adapter,
+      database: { redis: { ...bus.database.redis, cluster: { nodes } } },
+      cache: { driver: 'redis-cluster' },
+    };
+    const [one, other] = await Promise.all([serverFor(t, { config }), serverFor(t, { config })]);
+    for (const server of [one, other]) await server.waitForLog(/the store of cache\.driver is up/);
+    const ws = await connect(other, { t });
+    await subscribe(ws, 'cache-a');
+    backend.freeze();
+    const began = performance.now();
+    for (const name of ['first', 'second']) await publish(one, { name, channel: 'cache-a', data: 'x' });
+    const next = () => ws.next(({ event }) => !event.startsWith('pusher'));
+    assert.equal((await next()).event, 'first');
+    assert.ok(performance.now() - began > 90, performance.now() - began);
+    assert.equal((await next()).event, 'second');
+    backend.thaw();
+  });
+
   test('takes what waits when a replica has taken over', async (t) => {
     const backend = await backendFor(t, 'redis-cluster', { replicas: 1, nodeTimeoutMs: 1000 });
     const server = await serverOn(t, backend);

@@ -511,4 +511,5 @@ const struct key_store_driver redis_cluster_store_driver = {
     .request = request_of_cluster_store,
     .flush = flush_cluster_store,
     .destroy = destroy_cluster_store,
+    .publishes_wait = true,
 };
