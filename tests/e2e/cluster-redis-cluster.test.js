@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { publish } from '../lib/api.js';
+import { backendFor } from '../lib/backends/index.js';
 import { subscriber } from '../lib/events.js';
 import { LONG_TIMEOUT_MS } from '../lib/inbox.js';
 import { nodesFor } from '../lib/nodes.js';
@@ -66,6 +67,23 @@ describe('on a Redis Cluster', { timeout: LONG_TIMEOUT_MS, concurrency: true }, 
     await traffic.flows();
     await nodes.bus.loseMaster();
     await Promise.any(nodes.list.map((node) => node.waitForLog(/the bus \(redis-cluster\) is down/)));
+    await nodes.untilAll(3);
+    await traffic.flows();
+    await traffic.end();
+  });
+
+  // Only one Redis runs, so it finds that the others fail. It is left, and taken again as the only one there is.
+  test('nodes look for another Redis when theirs is cut off from most', async (t) => {
+    const bus = await backendFor(t, 'redis-cluster', { nodeTimeoutMs: 1000 });
+    const config = { adapter: { cluster: { nodes: [bus.address.nodes[0]] } } };
+    const nodes = await nodesFor(t, { bus, server: { config } });
+    const traffic = await trafficOf(t, nodes);
+    await traffic.flows();
+    for (const redis of [1, 2]) bus.freeze(redis);
+    const isCutOff = /it is cut off from most masters/;
+    await Promise.all(nodes.list.map((node) => node.waitForLog(isCutOff, { timeoutMs: LONG_TIMEOUT_MS })));
+    await traffic.flows();
+    for (const redis of [1, 2]) bus.thaw(redis);
     await nodes.untilAll(3);
     await traffic.flows();
     await traffic.end();

@@ -152,6 +152,33 @@ static void more_masters_than_a_cluster_has_are_refused(void **state) {
     buffer_dispose(&answer);
 }
 
+static bool reach_most(const char *text) {
+    struct redis_value value = {.type = REDIS_TEXT, .text = slice_of(text)};
+
+    return redis_nodes_reach_most(&value);
+}
+
+#define MASTER(flags, slots) "id 10.0.0.1:7001@17001 " flags " - 0 1426238316232 2 connected" slots "\n"
+#define REPLICA(flags) "id 10.0.0.2:7002@17002 " flags " id 0 1426238316232 2 connected\n"
+
+static void a_node_that_does_not_reach_most_masters_is_cut_off(void **state) {
+    const struct redis_value refused = {.type = REDIS_ERROR, .text = SLICE("NOPERM no")};
+
+    (void)state;
+    assert_true(reach_most(MASTER("myself,master", " 0-16383")));
+    assert_true(reach_most(MASTER("myself,master", " 0-9") MASTER("master", " 10-99") MASTER("master,fail", " 100")));
+    assert_true(reach_most(MASTER("master", " 0-9") MASTER("master", " 10") REPLICA("myself,slave")));
+    assert_false(reach_most(MASTER("myself,master", " 0") MASTER("master,fail?", " 1") MASTER("master,fail", " 2")));
+    assert_false(reach_most(MASTER("myself,master", " 0-9") MASTER("master,fail?", " 10-99")));
+    /* Replicas and masters without slots have no say. */
+    assert_false(reach_most(MASTER("myself,master", " 0") MASTER("master,fail", " 1") MASTER("master", "")
+                                REPLICA("slave") REPLICA("slave")));
+    assert_true(reach_most(MASTER("myself,master", " 0") MASTER("master,fail", "") REPLICA("slave,fail")));
+    assert_false(reach_most(""));
+    assert_false(reach_most("\n \n,, ,, ,,\nmaster"));
+    assert_true(redis_nodes_reach_most(&refused));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_has_the_slot_of_its_crc),
@@ -159,6 +186,7 @@ int main(void) {
         cmocka_unit_test_teardown(each_slot_has_the_master_of_its_range, dispose_topology),
         cmocka_unit_test_teardown(what_else_a_node_says_of_itself_does_not_matter, dispose_topology),
         cmocka_unit_test_teardown(an_answer_that_is_none_changes_nothing, dispose_topology),
+        cmocka_unit_test(a_node_that_does_not_reach_most_masters_is_cut_off),
         cmocka_unit_test_teardown(more_masters_than_a_cluster_has_are_refused, dispose_topology),
     };
 

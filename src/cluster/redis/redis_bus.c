@@ -32,6 +32,9 @@
 
 #define PROBE_ARRIVES_MS 6000
 
+/* The topology of a Redis Cluster is read so often. */
+#define REFRESH_MS 60000
+
 /* Redis closes a subscriber for which 32 MB wait, unless it is configured otherwise. */
 #define MESSAGE_BYTES_MAX (16 * 1024 * 1024)
 
@@ -66,8 +69,10 @@ struct redis_bus {
     bool probe_in_force;
     bool probe_out; /* published, and not received */
     uint64_t probe_at_ms;
-    struct redis_request role;
+    struct redis_request role; /* of ROLE, or of CLUSTER NODES */
     bool asking_role;
+    size_t cut_off;            /* nodes in a row that did not reach most masters */
+    struct loop_timer refresh; /* of the topology */
 
     void (*closed)(void *context);
     void *closed_context;
@@ -86,6 +91,7 @@ static void drop_redis_connections(struct redis_bus *bus) {
         redis_sentinels_close(bus->sentinels);
     if (bus->finder != NULL)
         redis_finder_close(bus->finder);
+    loop_timer_end(bus->loop, &bus->refresh);
     bus->probe_in_force = bus->probe_out = false;
     bus->subscriber.held = true;
 }
@@ -138,13 +144,48 @@ static void publish_redis_probe(struct redis_bus *bus) {
     bus->probe_at_ms = loop_now_ms(bus->loop);
 }
 
+/* Another node is looked for, unless all have been tried. */
+static bool is_worth_leaving(const struct redis_bus *bus) {
+    return bus->phase == BUS_UP ? bus->cut_off == 0 : bus->cut_off <= redis_finder_place_count(bus->finder);
+}
+
+static void on_cluster_nodes(struct redis_request *request, const struct redis_value *value) {
+    struct redis_bus *bus = container_of(request, struct redis_bus, role);
+
+    bus->asking_role = false;
+    if (value == NULL || bus->publisher.connection == NULL)
+        return;
+    if (redis_nodes_reach_most(value)) {
+        bus->cut_off = 0;
+    } else if (is_worth_leaving(bus)) {
+        bus->cut_off++;
+        redis_connection_fail(bus->publisher.connection, "it is cut off from most masters of the Redis Cluster");
+        return;
+    }
+    if (bus->phase != BUS_CHECKING)
+        return;
+    publish_redis_probe(bus);
+    redis_pipeline_flush(&bus->publisher);
+}
+
+static void ask_cluster_nodes(struct redis_bus *bus) {
+    static const struct slice words[] = {SLICE_INIT("CLUSTER"), SLICE_INIT("NODES")};
+
+    bus->asking_role = true;
+    bus->role.answered = on_cluster_nodes;
+    redis_pipeline_request(&bus->publisher, &bus->role, words, 2);
+}
+
 static void check_redis_bus(struct redis_bus *bus) {
     if (bus->closed != NULL || bus->phase != BUS_CONNECTING || !bus->probe_in_force ||
         !redis_pipeline_is_up(&bus->publisher))
         return;
     bus->phase = BUS_CHECKING;
     loop_timer_set(bus->loop, &bus->timer, CHECK_MS);
-    publish_redis_probe(bus);
+    if (bus->finder != NULL)
+        ask_cluster_nodes(bus);
+    else
+        publish_redis_probe(bus);
     redis_pipeline_flush(&bus->publisher);
 }
 
@@ -157,6 +198,8 @@ static void take_redis_probe(struct redis_bus *bus) {
     bus->told_down = false;
     bus->up_since_ms = loop_now_ms(bus->loop);
     loop_timer_end(bus->loop, &bus->timer);
+    if (bus->finder != NULL)
+        loop_timer_set(bus->loop, &bus->refresh, REFRESH_MS);
     bus->subscriber.held = false;
     bus->bus.events.up(bus->bus.events.context);
 }
@@ -184,8 +227,12 @@ static void on_publisher_probe(void *context) {
         return;
     }
     publish_redis_probe(bus);
-    if (bus->asking_role || !bus->publishes.access.master_only)
+    if (bus->asking_role)
         return;
+    if (bus->finder != NULL) {
+        ask_cluster_nodes(bus);
+        return;
+    }
     bus->asking_role = true;
     bus->role.answered = on_redis_role;
     redis_pipeline_request(&bus->publisher, &bus->role, &role, 1);
@@ -249,6 +296,21 @@ static void on_redis_master_found(void *context, const struct redis_place *maste
 
 static void on_redis_master_failed(void *context, const char *why) {
     fail_redis_bus(context, why);
+}
+
+/* While the bus is up, the old topology is as good. */
+static void on_cluster_not_found(void *context, const char *why) {
+    struct redis_bus *bus = context;
+
+    if (bus->phase == BUS_LOCATING)
+        fail_redis_bus(bus, why);
+}
+
+static void on_cluster_refresh(struct loop_timer *timer) {
+    struct redis_bus *bus = container_of(timer, struct redis_bus, refresh);
+
+    redis_finder_ask(bus->finder, ATTEMPT_MS);
+    loop_timer_set(bus->loop, timer, REFRESH_MS);
 }
 
 static void on_redis_master_switched(void *context) {
@@ -432,6 +494,7 @@ static struct redis_bus *make_redis_bus(struct loop *loop, const struct bus_even
     bus->bus.events = *events;
     bus->loop = loop;
     bus->timer.fire = on_redis_bus_timer;
+    bus->refresh.fire = on_cluster_refresh;
     redis_pipeline_init(&bus->publisher, loop, &publisher_events);
     redis_subscriber_init(&bus->subscriber, loop, REDIS_PLAIN, &subscriber_events);
     bus->subscriber.held = true;
@@ -462,7 +525,7 @@ static struct bus *create_redis_bus(struct loop *loop, const struct config *conf
  * messages that take different ways may overtake each other. */
 static struct bus *create_redis_cluster_bus(struct loop *loop, const struct config *config,
                                             const struct bus_events *events, struct error *error) {
-    struct redis_finder_events finder_events = {on_redis_master_found, on_redis_master_failed, NULL};
+    struct redis_finder_events finder_events = {on_redis_master_found, on_cluster_not_found, NULL};
     struct redis_bus *bus;
 
     if (config->adapter.cluster.use_sharded_pubsub)

@@ -8,6 +8,10 @@
  * subscribed to is then what is published. Each connection is probed, and the server must stay a master. What is lost
  * with one connection is lost with both, and both are opened anew.
  *
+ * A node of a Redis Cluster must reach most of the masters, by its own word (CLUSTER NODES, with each probe), since it
+ * would pass no messages on. If no node does, the bus stays with one that can be reached. The masters are read anew
+ * every minute, for when another one is needed.
+ *
  * The message that checks this has a subject of its own, `<prefix>curlew1:probe:<random>`, so that a node's inbox holds
  * messages of nodes only.
  */

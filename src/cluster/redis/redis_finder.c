@@ -9,7 +9,7 @@
 
 static void ask_redis_place(struct redis_finder *finder, const char *why);
 
-static size_t redis_place_count(const struct redis_finder *finder) {
+size_t redis_finder_place_count(const struct redis_finder *finder) {
     return finder->topology.master_count + finder->seed_count;
 }
 
@@ -19,7 +19,7 @@ void redis_finder_close(struct redis_finder *finder) {
 }
 
 void redis_finder_skip(struct redis_finder *finder) {
-    finder->next = (finder->next + 1) % redis_place_count(finder);
+    finder->next = (finder->next + 1) % redis_finder_place_count(finder);
 }
 
 static void try_next_redis_place(struct redis_finder *finder, const char *why) {
@@ -91,7 +91,7 @@ static void ask_redis_place(struct redis_finder *finder, const char *why) {
 
 void redis_finder_ask(struct redis_finder *finder, uint64_t timeout_ms) {
     redis_finder_close(finder);
-    finder->left = redis_place_count(finder);
+    finder->left = redis_finder_place_count(finder);
     finder->ends_ms = loop_now_ms(finder->loop) + timeout_ms;
     ask_redis_place(finder, "no time is left");
 }

@@ -44,5 +44,8 @@ void redis_finder_ask(struct redis_finder *finder, uint64_t timeout_ms);
 /* Ends the question without an answer. */
 void redis_finder_close(struct redis_finder *finder);
 
+/* The number of known nodes. */
+size_t redis_finder_place_count(const struct redis_finder *finder);
+
 /* The node that was asked last is to be asked last. */
 void redis_finder_skip(struct redis_finder *finder);

@@ -56,6 +56,56 @@ static bool read_slot_range(struct redis_topology *topology, const struct redis_
     return owner != NO_OWNER;
 }
 
+/* Takes the next word of a line; empty: there is none. */
+static struct slice take_node_word(struct slice *line) {
+    const char *end = line->length > 0 ? memchr(line->data, ' ', line->length) : NULL;
+    struct slice word = {line->data, end != NULL ? (size_t)(end - line->data) : line->length};
+
+    *line = slice_skip(*line, word.length + (end != NULL));
+    return word;
+}
+
+/* Looks for a flag in the text "myself,master". */
+static bool node_has_flag(struct slice flags, struct slice flag) {
+    while (flags.length > 0) {
+        const char *end = memchr(flags.data, ',', flags.length);
+        struct slice first = {flags.data, end != NULL ? (size_t)(end - flags.data) : flags.length};
+
+        if (slice_equal(first, flag))
+            return true;
+        flags = slice_skip(flags, first.length + (end != NULL));
+    }
+    return false;
+}
+
+/* A line is: id address flags master ping pong epoch link slot... */
+static void count_node_line(struct slice line, size_t *masters, size_t *reached) {
+    struct slice words[9];
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        words[i] = take_node_word(&line);
+    if (!node_has_flag(words[2], SLICE("master")) || words[8].length == 0)
+        return;
+    ++*masters;
+    *reached += !node_has_flag(words[2], SLICE("fail")) && !node_has_flag(words[2], SLICE("fail?"));
+}
+
+bool redis_nodes_reach_most(const struct redis_value *value) {
+    struct slice text = value->text;
+    size_t masters = 0, reached = 0;
+
+    if (value->type != REDIS_TEXT)
+        return true;
+    while (text.length > 0) {
+        const char *end = memchr(text.data, '\n', text.length);
+        struct slice line = {text.data, end != NULL ? (size_t)(end - text.data) : text.length};
+
+        count_node_line(line, &masters, &reached);
+        text = slice_skip(text, line.length + (end != NULL));
+    }
+    return reached > masters / 2;
+}
+
 static bool check_slot_owners(const struct redis_topology *topology, struct error *error) {
     size_t missing = 0;
 

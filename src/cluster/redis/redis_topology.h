@@ -31,6 +31,10 @@ bool redis_topology_read(struct redis_topology *topology, const struct redis_val
 
 void redis_topology_dispose(struct redis_topology *topology);
 
+/* Reads an answer to CLUSTER NODES. False: the node that gave it cannot reach most of the masters that have slots, so
+ * it is cut off from the others, or all of them fail. A node that does not answer this is trusted. */
+bool redis_nodes_reach_most(const struct redis_value *value);
+
 static inline bool redis_place_equal(const struct redis_place *a, const struct redis_place *b) {
     return a->port == b->port && slice_equal(slice_of(a->host), slice_of(b->host));
 }
