@@ -12,6 +12,11 @@
  *   - it is up while all its connections are up. Between `down` and the next `up` messages may be lost, and none that
  *     was handed to a connection is sent again. After `up` all subscriptions that were not ended are made anew, and
  *     `in_force` is called for each of them again.
+ *
+ * A driver with several servers is down as a whole when one connection breaks, not only for the subjects of that
+ * server: what this node had handed to the connection is lost without a trace, and only `up` makes nodes tell each
+ * other anew what they have. `interrupted` is for a subject of which only messages of others may be lost, while this
+ * node's wait: one that moves to another server.
  */
 #pragma once
 

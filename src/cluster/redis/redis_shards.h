@@ -4,8 +4,9 @@
  *
  *   locating (CLUSTER SLOTS) ---> connecting (two connections to each master) ---> up ---> down: pause, and again
  *
- * It is up while all connections are: a master that fails is an outage of the whole, until another one has its slots.
- * So is it for Redis Cluster itself, unless cluster-require-full-coverage is off.
+ * It is up while all connections are: a master that fails, or a connection that breaks, is an outage of the whole,
+ * until all slots have a master again (bus.h says why). For Redis Cluster itself a failed master is an outage, too,
+ * unless cluster-require-full-coverage is off.
  *
  * A slot that moves is an outage of a moment for its subjects. The old master says so (`sunsubscribe`, MOVED), and is
  * asked for the topology; then the subjects are subscribed to at the new one. What is published meanwhile waits, in
