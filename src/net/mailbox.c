@@ -31,12 +31,15 @@ void mailbox_wake(struct mailbox *mailbox) {
         (void)!write(mailbox->event_fd, &one, sizeof one);
 }
 
-struct message *mailbox_take(struct mailbox *mailbox) {
-    struct message *stack, *oldest_first = NULL;
-
+struct message *mailbox_take_newest_first(struct mailbox *mailbox) {
     if (atomic_load_explicit(&mailbox->head, memory_order_relaxed) == NULL)
         return NULL;
-    stack = atomic_exchange_explicit(&mailbox->head, NULL, memory_order_acquire);
+    return atomic_exchange_explicit(&mailbox->head, NULL, memory_order_acquire);
+}
+
+struct message *mailbox_take(struct mailbox *mailbox) {
+    struct message *stack = mailbox_take_newest_first(mailbox), *oldest_first = NULL;
+
     while (stack != NULL) {
         struct message *next = stack->next;
         stack->next = oldest_first;

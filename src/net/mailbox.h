@@ -46,6 +46,9 @@ void mailbox_wake(struct mailbox *mailbox);
 /* Takes all messages and returns them as a list, the oldest first; NULL: none. Owner only. */
 struct message *mailbox_take(struct mailbox *mailbox);
 
+/* The same, the newest first, in constant time: for an owner that turns very long lists round in pieces. Owner only. */
+struct message *mailbox_take_newest_first(struct mailbox *mailbox);
+
 /* Marks the owner as asleep. False if messages have arrived: the owner must not sleep then. Owner only. */
 bool mailbox_sleep(struct mailbox *mailbox);
 

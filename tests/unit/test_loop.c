@@ -210,6 +210,7 @@ struct sender {
     pthread_t thread;
     struct loop *loop;
     unsigned index;
+    unsigned first; /* number of its letters */
     unsigned *next;
 };
 
@@ -218,7 +219,7 @@ static void *send_letters(void *context) {
 
     for (unsigned i = 0; i < MESSAGES; i++) {
         struct letter *letter = malloc(sizeof *letter);
-        *letter = (struct letter){.message.handle = read_letter, .sender = sender->index, .number = i};
+        *letter = (struct letter){.message.handle = read_letter, .sender = sender->index, .number = sender->first + i};
         letter->next = sender->next;
         loop_post(sender->loop, &letter->message);
         if (i % 8 == 0)
@@ -271,6 +272,25 @@ static void messages_after_the_end_are_handled_when_it_is_settled(void **state) 
     send_letters(&sender);
     loop_destroy(loop);
     assert_int_equal(next[0], MESSAGES);
+}
+
+/* So many that they are turned round in several turns. */
+static void very_many_messages_are_handled_in_order(void **state) {
+    struct loop *loop = create_loop();
+    unsigned next[1] = {0}, turns = 0;
+    struct sender sender = {.loop = loop, .next = next};
+
+    (void)state;
+    loop_set_end_of_turn(loop, count_turn, &turns);
+    for (unsigned i = 0; i < 40; i++) {
+        send_letters(&sender);
+        sender.first += MESSAGES;
+    }
+    start_loop(loop);
+    loop_stop(loop);
+    assert_int_equal(next[0], 40 * MESSAGES);
+    assert_true(turns > 1);
+    loop_destroy(loop);
 }
 
 /* --- the time of a turn --- */
@@ -386,6 +406,7 @@ int main(void) {
         cmocka_unit_test(a_descriptor_may_be_added_in_a_turn),
         cmocka_unit_test(all_messages_before_the_end_are_handled_in_order),
         cmocka_unit_test(messages_after_the_end_are_handled_when_it_is_settled),
+        cmocka_unit_test(very_many_messages_are_handled_in_order),
         cmocka_unit_test(messages_for_which_a_turn_has_no_time_wait_in_order),
         cmocka_unit_test(timers_for_which_a_turn_has_no_time_wait_in_order),
         cmocka_unit_test(events_for_which_a_turn_has_no_time_wait),
