@@ -18,7 +18,7 @@
 /* Requests to all nodes that are under way at most. */
 #define ASKS_MAX 4
 /* What a request names at most, and a digest. */
-#define ASK_ITEMS_MAX 2500
+#define ASK_ITEMS_MAX 1000
 #define ASK_PLACES_BYTES (48 * 1024)
 /* A request that got nothing for so long gives way to the next one, and one of this age in any case. */
 #define ASK_IDLE_MS 500

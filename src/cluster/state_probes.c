@@ -5,7 +5,7 @@
 
 /* Rounds that are under way at most, and the interests that one is for. */
 #define ROUNDS_MAX 4
-#define ROUND_INTERESTS_MAX 2500
+#define ROUND_INTERESTS_MAX 1000
 
 /* A question to all nodes whose answers travel behind the subscriptions that were made before it. */
 struct probe_round {

@@ -173,10 +173,12 @@ static void release_nats_message(struct bus_message *message) {
 
 static void resume_reading(struct nats_threads *threads);
 
-static void hand_on_messages(struct nats_threads *threads, unsigned most) {
+static void hand_on_messages(struct nats_threads *threads, const struct loop *loop) {
+    unsigned most = NATS_MESSAGES_PER_TURN;
     size_t bytes = 0;
+    bool time = true;
 
-    while (threads->taken != NULL && most-- > 0) {
+    while (threads->taken != NULL && most-- > 0 && time) {
         struct nats_message *first = threads->taken;
         threads->taken = first->next;
         bytes += first->bytes;
@@ -184,6 +186,7 @@ static void hand_on_messages(struct nats_threads *threads, unsigned most) {
             release_nats_message(&first->message);
         else
             threads->callbacks.message(threads->callbacks.context, &first->message);
+        time = loop_has_time(loop);
     }
     if (atomic_fetch_sub(&threads->unread_bytes, bytes) - bytes < NATS_UNREAD_MAX_BYTES / 2 &&
         atomic_load(&threads->reading_stopped) && !threads->ended)
@@ -202,7 +205,7 @@ static void take_nats_messages(struct loop *loop, struct loop_message *message) 
         threads->arrived_end = &threads->arrived;
         pthread_mutex_unlock(&receivers_mutex);
     }
-    hand_on_messages(threads, NATS_MESSAGES_PER_TURN);
+    hand_on_messages(threads, loop);
     pthread_mutex_lock(&receivers_mutex);
     more = threads->taken != NULL || threads->arrived != NULL;
     threads->take_posted = more && !threads->ended;
