@@ -250,7 +250,8 @@ struct set_kept *set_versions_next(struct set_versions *versions, unsigned node,
 bool set_versions_ask(struct set_versions *versions, unsigned node) {
     struct set_version *set = find_set_version(versions, node);
 
-    if (set_versions_asked(versions, node))
+    if (set_versions_asked(versions, node) ||
+        (!set_versions_known(versions, node) && set_versions_busy(versions, node)))
         return false;
     versions->asked |= bit_of_node(node);
     if (set != NULL)
@@ -269,6 +270,13 @@ bool set_versions_awaits(const struct set_versions *versions, unsigned node, uin
     if (!set_versions_asked(versions, node) || set_versions_busy(versions, node))
         return false;
     return !set_versions_known(versions, node) || (set != NULL && set->asked_by == request);
+}
+
+void set_versions_overtaken(struct set_versions *versions, unsigned node, uint32_t request) {
+    const struct set_version *set = find_set_version(versions, node);
+
+    if (set_versions_busy(versions, node) && set != NULL && set->asked_by == request)
+        versions->asked &= ~bit_of_node(node);
 }
 
 void set_versions_unanswered(struct set_versions *versions, unsigned node) {

@@ -102,7 +102,7 @@ struct set_kept *set_versions_next(struct set_versions *versions, unsigned node,
 
 /* --- requests --- */
 
-/* Notes that a node shall be asked. False: it is asked already. */
+/* Notes that a node shall be asked. False: it is asked already, or its first set is being taken in. */
 bool set_versions_ask(struct set_versions *versions, unsigned node);
 
 /* The number of the request that asks the node. */
@@ -110,6 +110,10 @@ void set_versions_asked_by(struct set_versions *versions, unsigned node, uint32_
 
 /* True if the node is asked by this request, and no answer has begun to come: at the request's end it holds nothing. */
 bool set_versions_awaits(const struct set_versions *versions, unsigned node, uint32_t request);
+
+/* The request has ended. If another one's set is being taken in, it is not waited for: what that set lacks is asked for
+ * when it is there. */
+void set_versions_overtaken(struct set_versions *versions, unsigned node, uint32_t request);
 
 /* The node has not answered in time. */
 void set_versions_unanswered(struct set_versions *versions, unsigned node);

@@ -68,7 +68,10 @@ static void conclude_node(struct state *state, struct ask *ask, unsigned node, b
     for (uint32_t i = 0; i < ask->count; i++) {
         struct interest *interest = interest_find_by_channel(&state->interests.table, ask->items[i]);
 
-        if (interest == NULL || !set_versions_awaits(&interest->versions, node, ask->number))
+        if (interest == NULL)
+            continue;
+        set_versions_overtaken(&interest->versions, node, ask->number);
+        if (!set_versions_awaits(&interest->versions, node, ask->number))
             continue;
         if (answered) {
             state_apply_nothing(state, interest, node);

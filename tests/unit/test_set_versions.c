@@ -392,6 +392,33 @@ static void run_world(uint64_t seed, unsigned loss) {
     set_versions_dispose(&world.versions);
 }
 
+/* Two requests ask for the same set: a digest when a node has come, and one when it has been away. */
+static void an_answer_that_comes_during_another_one_is_not_awaited_for_ever(void **state) {
+    struct set_versions versions = {0};
+    const struct set_change after = {.version = 9, .before = 7};
+
+    (void)state;
+    assert_true(set_versions_ask(&versions, 1));
+    assert_int_equal(set_versions_begin(&versions, 1, 7, 100), SET_APPLY);
+    assert_false(set_versions_ask(&versions, 1)); /* the second digest finds the set unknown, still */
+    set_versions_taken(&versions, 1, 7, false, true, 1);
+    assert_int_equal(set_versions_begin(&versions, 1, 7, 101), SET_IGNORE);
+    assert_false(set_versions_asked(&versions, 1));
+    assert_int_equal(set_versions_change(&versions, 1, &after, 1), SET_APPLY);
+
+    assert_true(set_versions_ask(&versions, 1));
+    set_versions_asked_by(&versions, 1, 102);
+    assert_int_equal(set_versions_begin(&versions, 1, 11, 103), SET_APPLY);
+    assert_int_equal(set_versions_begin(&versions, 1, 11, 102), SET_IGNORE);
+    set_versions_overtaken(&versions, 1, 103);
+    assert_true(set_versions_asked(&versions, 1));
+    set_versions_overtaken(&versions, 1, 102);
+    assert_false(set_versions_asked(&versions, 1));
+    set_versions_taken(&versions, 1, 11, false, true, 1);
+    assert_int_equal(set_versions_of(&versions, 1), 11);
+    set_versions_dispose(&versions);
+}
+
 static void what_a_channel_has_becomes_what_the_nodes_have(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= 60; seed++) {
@@ -408,6 +435,7 @@ int main(void) {
         cmocka_unit_test(a_gap_asks_once_and_keeps_what_follows),
         cmocka_unit_test(over_a_thousand_kept_changes_are_dropped_and_asked_for_again),
         cmocka_unit_test(a_version_that_is_told_shows_a_loss),
+        cmocka_unit_test(an_answer_that_comes_during_another_one_is_not_awaited_for_ever),
         cmocka_unit_test(what_a_channel_has_becomes_what_the_nodes_have),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
