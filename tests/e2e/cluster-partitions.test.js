@@ -1,0 +1,146 @@
+// A network between a node and Redis that swallows what is sent without closing anything: it is noticed, local work
+// goes on, and afterwards all is as it has to be.
+
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+
+import { publish } from '../lib/api.js';
+import { backendFor } from '../lib/backends/index.js';
+import { subscriber, untilFence } from '../lib/events.js';
+import { redisProxy } from '../lib/lossy-redis.js';
+import { nodesFor, SLOW } from '../lib/nodes.js';
+import { PresenceModel, randomFrom } from '../lib/presence-model.js';
+
+const NOTICED_MS = 10_000;
+// As it is by default: longer than it takes to notice such a network, so that nobody is taken for dead meanwhile.
+const PATIENT = { adapter: { cluster_health: { node_timeout_ms: 30_000 } } };
+const CHANNEL = 'numbers';
+
+const redis = await backendFor({ after }, 'redis');
+
+/*
+ * Three nodes, of which the second has a proxy before Redis; clients in presence channels, and a subscriber on each
+ * node. `send(i, times)` publishes so many more numbered events through a node, `got(i, from)` are the numbers that the
+ * subscriber of node i has from a node.
+ */
+async function rigFor(t, prefix, seed, config = {}) {
+  const proxy = await redisProxy(t, redis.address);
+  const nodes = await nodesFor(t, { bus: redis, prefix, count: 0, server: { config } });
+  const away = { config: { database: { redis: { port: proxy.port } } } };
+  for (const options of [{}, away, {}]) await nodes.add(options);
+  await nodes.untilAll(3);
+  const channels = Array.from({ length: 4 }, (_, i) => `presence-room-${i}`);
+  const model = new PresenceModel(randomFrom(seed), { channels, users: 20 });
+  t.after(() => model.end());
+  await model.connect(nodes.list, 15);
+  await model.change(150);
+  await model.settled(1000 * SLOW);
+  const sockets = await Promise.all(nodes.list.map((node) => subscriber(node, t, CHANNEL)));
+  const sent = [0, 0, 0];
+  return {
+    proxy,
+    nodes,
+    model,
+    sockets,
+    sent,
+    list: nodes.list,
+    async send(i, times) {
+      for (let k = 0; k < times; k++) {
+        sent[i] += 1;
+        await publish(nodes.list[i], { name: `node-${i}`, channel: CHANNEL, data: String(sent[i]) });
+      }
+    },
+    got: (i, from) =>
+      sockets[i].inbox.all.filter(({ event }) => event === `node-${from}`).map(({ data }) => Number(data)),
+    // All that was published before is where it has to be.
+    async fences() {
+      for (const node of nodes.list) for (const ws of sockets) await untilFence(node, ws, CHANNEL);
+    },
+  };
+}
+
+const range = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+
+// None came twice or in the wrong order; those that local subscribers got are all.
+function checkNumbers(rig) {
+  for (const i of range(0, 2))
+    for (const from of range(0, 2)) {
+      const numbers = rig.got(i, from);
+      for (const [at, number] of numbers.entries())
+        if (at > 0) assert.ok(number > numbers[at - 1], `${number} after ${numbers[at - 1]} from ${from} on ${i}`);
+      if (i === from || (i !== 1 && from !== 1)) assert.deepEqual(numbers, range(1, rig.sent[from]));
+    }
+}
+
+describe('a network that swallows what is sent', { concurrency: 4 }, () => {
+  for (const [name, held] of Object.entries({
+    'both ways': { in: true, out: true },
+    'from Redis': { in: true },
+    'to Redis': { out: true },
+  }))
+    test(`${name}: it is noticed, and heals`, async (t) => {
+      const rig = await rigFor(t, name.replaceAll(' ', '-'), name.length, PATIENT);
+      const { proxy, model, list } = rig;
+      await rig.send(1, 10);
+      const since = list[1].log.all.length;
+      const began = performance.now();
+      proxy.hold(held);
+      for (const i of [0, 1, 2]) await rig.send(i, 10);
+      await model.change(100, { wait: false });
+      await list[1].waitForLog(/^the bus \(redis\) is down, .*no answer/, { since });
+      const took = performance.now() - began;
+      assert.ok(
+        took < 2 * NOTICED_MS,
+        `${Math.round(took)} ms: it took ten seconds at most, twice as long is let pass`,
+      );
+      for (const i of [0, 1, 2]) await rig.send(i, 10);
+      await model.change(200);
+      proxy.hold({ in: false, out: false });
+      await list[1].waitForLog(/^the bus \(redis\) is up/, { since });
+      await model.settled(3000 * SLOW);
+      await rig.nodes.untilAll(3);
+      await rig.fences();
+      for (const i of [0, 1, 2]) await rig.send(i, 10);
+      await rig.fences();
+      await model.change(100);
+      await model.settled(1000 * SLOW);
+      checkNumbers(rig);
+      // What waited until Redis was there again, and what came after it.
+      for (const i of [0, 2]) assert.deepEqual(rig.got(i, 1).slice(-20), range(rig.sent[1] - 19, rig.sent[1]));
+      for (const from of [0, 2])
+        assert.deepEqual(rig.got(1, from).slice(-10), range(rig.sent[from] - 9, rig.sent[from]));
+    });
+
+  test('a node that hears nothing takes the others for dead, and knows them afterwards, as they know it', async (t) => {
+    const { proxy, model, list, nodes } = await rigFor(t, 'deaf', 50);
+    proxy.hold({ in: true });
+    await list[1].waitForLog(/taken for dead$/);
+    await model.change(100);
+    await list[1].waitForLog(/^the bus \(redis\) is down, .*no answer/);
+    await model.change(100);
+    proxy.hold({ in: false });
+    await nodes.untilAll(3);
+    await model.settled(3000 * SLOW);
+    await model.change(100);
+    await model.settled(1000 * SLOW);
+  });
+
+  test('half a second late: all comes, once and in order', async (t) => {
+    const rig = await rigFor(t, 'late', 40);
+    const { proxy, model, list } = rig;
+    proxy.delayMs = 500;
+    for (let round = 0; round < 2; round++) {
+      for (const i of [0, 1, 2]) await rig.send(i, 20);
+      await model.change(200);
+    }
+    await model.settled(2000 * SLOW);
+    proxy.delayMs = 0;
+    await model.change(100);
+    await model.settled(1000 * SLOW);
+    await rig.fences();
+    for (const i of range(0, 2))
+      for (const from of range(0, 2)) assert.deepEqual(rig.got(i, from), range(1, rig.sent[from]));
+    for (const { log } of list)
+      assert.ok(!log.all.some(({ message }) => /taken for dead|^the bus \(redis\) is down/.test(message)));
+  });
+});
