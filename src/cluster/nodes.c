@@ -387,6 +387,7 @@ static unsigned enter_node(struct nodes *nodes, struct node_id sender, const str
         return 0;
     }
     *node = (struct node){.id = sender, .state = NODE_ALIVE, .heard_ms = now_ms};
+    node->renamed = !node_id_is_none(hello->replaces);
     node->heard_wall_ms = node->came_wall_ms = clock_wall_ms();
     nodes->alive |= UINT64_C(1) << number;
     nodes->came_ms = now_ms;

@@ -58,6 +58,7 @@ struct node {
     uint32_t holds;         /* see nodes_hold */
     bool no_version;        /* there is no version that both speak */
     bool awaited;           /* it was alive when the bus came up, and has not said hello since */
+    bool renamed;           /* it had another id when it came */
     uint64_t heard_ms;      /* monotonic */
     uint64_t heard_wall_ms; /* wall clock, as for those below */
     uint64_t came_wall_ms;

@@ -186,7 +186,9 @@ static void on_state_node_came(void *context, unsigned node) {
 
     state->nodes[node].alive = true;
     name_node(state, node, nodes_at(state->core->nodes, node)->id);
-    state_sweep(state, node, false);
+    /* A node with a new id may have been taken for dead by this one, which heard nothing: it still knows this one, and
+     * has to ask what changed meanwhile. */
+    state_sweep(state, node, nodes_at(state->core->nodes, node)->renamed);
 }
 
 static void on_state_node_left(void *context, unsigned node) {
