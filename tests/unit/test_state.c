@@ -235,15 +235,16 @@ static void destroy_node(unsigned number) {
     struct test_node *node = &nodes[number];
     struct test_bus *bus = buses[number];
 
+    /* The other nodes go on: what they say from now on would find a loop that has ended. */
+    pthread_mutex_lock(&bus_mutex);
+    buses[number] = NULL;
+    pthread_mutex_unlock(&bus_mutex);
     loop_stop(node->core.loop);
     for (unsigned i = 0; i < 2; i++)
         harness_settle(node->workers.list[i]);
     node->core.ended = true;
     loop_settle(node->core.loop);
     cluster_core_dispose_parts(&node->core);
-    pthread_mutex_lock(&bus_mutex);
-    buses[number] = NULL;
-    pthread_mutex_unlock(&bus_mutex);
     loop_destroy(node->core.loop);
     subjects_dispose(&node->core.subjects);
     for (size_t i = 0; i < bus->subject_count; i++)
