@@ -153,6 +153,17 @@ static bool begin_channel(struct answer_group *group, struct channel *channel) {
     return group->walking = group->begins = true;
 }
 
+static void end_channel_walk(struct answer_group *group) {
+    channel_own_end(&group->walk);
+    group->walking = false;
+    group->at++;
+}
+
+/* A walk that waited for credit holds the channel, not the app's slot: that may be gone, and with it the set. */
+static bool walk_lost_its_slot(const struct answer_group *group) {
+    return group->walking && channel_held_slot(group->walk.channel) == NULL;
+}
+
 static void write_answer_group(struct worker *worker, struct message *message, struct message **rest) {
     struct answer_group *group = container_of(message, struct answer_group, message);
     struct loop *loop = group->answer->state->core->loop;
@@ -161,15 +172,13 @@ static void write_answer_group(struct worker *worker, struct message *message, s
     if (group->answer->state->core->ended)
         group->at = group->count;
     while (group->part_count < PARTS_AT_ONCE && group->at < group->count && !worker->turn_over) {
-        if (!group->walking && !begin_channel(group, group->channels[group->at])) {
+        if (walk_lost_its_slot(group)) {
+            end_channel_walk(group);
+        } else if (!group->walking && !begin_channel(group, group->channels[group->at])) {
             group->at++;
             worker_spend(worker, 64);
-            continue;
-        }
-        if (!write_set_piece(group)) {
-            channel_own_end(&group->walk);
-            group->walking = false;
-            group->at++;
+        } else if (!write_set_piece(group)) {
+            end_channel_walk(group);
         }
     }
     if (group->part_count < PARTS_AT_ONCE && group->at < group->count) {

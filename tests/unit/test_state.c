@@ -14,7 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "channel/channel.h"
+#include "channel/channel_internal.h"
 #include "channel/presence.h"
 #include "cluster/node_messages.h"
 #include "cluster/state.h"
@@ -475,6 +475,136 @@ static void wait_until_nodes_are_known(void) {
     }
 }
 
+/* --- a crowd: subscriptions of node 0 whose set takes more parts than a worker makes at once --- */
+
+#define CROWD 400
+#define CROWD_CHANNEL SLICE("presence-big")
+
+struct crowd_member {
+    struct subscription own;
+    struct stream *stream;
+    int client;
+    struct channel_waiter waiter;
+    bool may_join, joined;
+};
+
+static struct crowd_member crowd[CROWD];
+
+static void crowd_member_may_join(struct channel_waiter *waiter) {
+    container_of(waiter, struct crowd_member, waiter)->may_join = true;
+}
+
+static void begin_crowd_member(struct crowd_member *member, unsigned node) {
+    int server;
+
+    memset(member, 0, sizeof *member);
+    harness_pair(&server, &member->client);
+    member->stream = harness_stream(nodes[node].workers.list[0], server, &handler, member);
+    member->waiter.ready = crowd_member_may_join;
+    member->may_join = true;
+}
+
+static bool try_to_join_crowd(struct crowd_member *member, unsigned node, struct slice user, struct slice info) {
+    struct channel_join join = {.waiter = &member->waiter, .user_id = user, .user_info = info};
+
+    if (!member->may_join)
+        return member->joined;
+    member->may_join = false;
+    if (channel_subscribe(nodes[node].hub, nodes[node].slot, member->stream, CROWD_CHANNEL, &member->own, &join) ==
+        CHANNEL_JOINED) {
+        member_list_unref(join.members);
+        member->joined = true;
+    }
+    return member->joined;
+}
+
+static void end_crowd_member(struct crowd_member *member, unsigned node) {
+    if (member->stream == NULL)
+        return;
+    if (member->joined)
+        channel_leave(nodes[node].hub, &member->own, NULL);
+    channel_await_end(&member->waiter);
+    stream_close(member->stream);
+    streams_flush(member->stream->worker);
+    close(member->client);
+    member->stream = NULL;
+}
+
+/* Waits for what shall be: begin with 0. */
+static void turn_until_late(uint64_t *begin_ms) {
+    if (*begin_ms == 0)
+        *begin_ms = clock_monotonic_ms();
+    assert_true(clock_monotonic_ms() - *begin_ms < PATIENCE_MS);
+    turn_all();
+    usleep(200);
+}
+
+static void begin_crowd(void) {
+    char info[1024], user[32];
+    uint64_t begin_ms = 0;
+    unsigned joined = 0;
+
+    memset(info, 'a', sizeof info);
+    info[0] = info[sizeof info - 1] = '"';
+    for (unsigned i = 0; i < CROWD; i++)
+        begin_crowd_member(&crowd[i], 0);
+    while (joined < CROWD) {
+        joined = 0;
+        for (unsigned i = 0; i < CROWD; i++) {
+            struct slice id = {user, (size_t)snprintf(user, sizeof user, "u%u", i)};
+            joined += try_to_join_crowd(&crowd[i], 0, id, (struct slice){info, sizeof info});
+        }
+        turn_until_late(&begin_ms);
+    }
+}
+
+static void end_crowd(void) {
+    for (unsigned i = 0; i < CROWD; i++)
+        end_crowd_member(&crowd[i], 0);
+}
+
+/* --- what a node is told without another one having said it --- */
+
+static void say_as(unsigned sender, unsigned to, struct slice subject, struct cluster_message *message) {
+    struct node_id id = nodes_own_id(nodes[sender].core.nodes);
+    struct bus_bytes *bytes;
+
+    message->version = 1;
+    message->sender = id;
+    bytes = message_encode(message);
+    assert_non_null(bytes);
+    message_seal(bytes, id, 1);
+    pthread_mutex_lock(&bus_mutex);
+    deliver(buses[to], DELIVER_MESSAGE, subject, (struct slice){bytes->data, bytes->length});
+    pthread_mutex_unlock(&bus_mutex);
+    bus_bytes_unref(bytes);
+}
+
+static void say_to_inbox_as(unsigned sender, unsigned to, struct cluster_message *message) {
+    struct buffer inbox = {0};
+
+    subject_append_inbox(&inbox, &nodes[to].core.subjects, nodes_own_id(nodes[to].core.nodes));
+    say_as(sender, to, buffer_slice(&inbox), message);
+    buffer_dispose(&inbox);
+}
+
+/* Node 2 asks node 0 for the crowd. */
+static void ask_for_crowd(uint64_t request, uint64_t credit) {
+    struct cluster_message message = {.kind = MESSAGE_STATE_REQUEST};
+    struct message_place place = {SLICE("42"), CROWD_CHANNEL};
+    struct buffer places = {0};
+
+    message_add_place(&places, &place);
+    message.state_request =
+        (struct message_state_request){.request = request, .credit = credit, .places = buffer_slice(&places)};
+    say_to_inbox_as(2, 0, &message);
+    buffer_dispose(&places);
+}
+
+static uint64_t parts_sent_by(unsigned node) {
+    return counter_read(&nodes[node].core.kinds[MESSAGE_STATE_PART].sent);
+}
+
 /* --- the tests --- */
 
 static int set_up(void **state) {
@@ -550,6 +680,35 @@ static void subscriptions_wait_for_a_round_of_answers_on_a_bus_of_several_server
         assert_true(counter_read(&nodes[i].core.kinds[MESSAGE_PROBE_ANSWER].received) > 0);
 }
 
+/* As the cache of apps does with a slot that nobody uses. */
+static void replace_slot_of_node(unsigned node) {
+    struct channel *channel = channel_find(nodes[node].slot, CROWD_CHANNEL);
+
+    channel_let_go(nodes[node].workers.list[0], channel, channel->cluster->generation);
+    channel_unref(channel);
+    assert_true(channel_table_empty(atomic_load(&nodes[node].slot->channels)));
+    app_slot_destroy(nodes[node].slot, channel_table_destroy);
+    nodes[node].slot = app_slot_create(SLICE("42"), 2);
+}
+
+static void an_answer_that_waits_for_credit_outlives_the_slot(void **state) {
+    struct cluster_message credit = {.kind = MESSAGE_STATE_CREDIT, .state_credit = {4711, 1000000}};
+    uint64_t begin_ms = 0, parts, answers;
+
+    (void)state;
+    begin_crowd();
+    parts = parts_sent_by(0);
+    answers = counter_read(&state_counters_of(nodes[0].state)->answers);
+    ask_for_crowd(4711, 1);
+    while (parts_sent_by(0) == parts)
+        turn_until_late(&begin_ms);
+    end_crowd();
+    replace_slot_of_node(0);
+    say_to_inbox_as(2, 0, &credit);
+    while (counter_read(&state_counters_of(nodes[0].state)->answers) == answers)
+        turn_until_late(&begin_ms);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_nodes_have_the_members_of_all, set_up, tear_down),
@@ -558,6 +717,7 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_node_that_was_away_learns_what_differs_and_so_do_the_others, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_that_waits_for_credit_outlives_the_slot, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
