@@ -213,7 +213,7 @@ struct message_member {
 /* The sender has taken in parts of a request: so many bytes of them may be sent in all. */
 struct message_state_credit {
     uint64_t request;
-    uint64_t bytes;
+    uint64_t bytes; /* in all; 0: the answer is not wanted any more */
 };
 
 /* What the sender holds of the receiver's sets. Answered by STATE_PART with those that differ. */

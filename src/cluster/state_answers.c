@@ -390,10 +390,15 @@ static bool on_state_credit(void *context, unsigned node, const struct cluster_m
     struct list *answers = &state->nodes[node].answers;
 
     (void)bus_message;
-    for (struct list *link = answers->next; link != answers; link = link->next) {
+    for (struct list *link = answers->next; link != answers;) {
         struct answer *answer = container_of(link, struct answer, link);
 
-        if (answer->request == credit->request && answer->granted < credit->bytes)
+        link = link->next;
+        if (answer->request != credit->request)
+            continue;
+        if (credit->bytes == 0) /* the node has given it up */
+            end_answer(state, answer);
+        else if (answer->granted < credit->bytes)
             answer->granted = credit->bytes;
     }
     answer_next(state, node);

@@ -398,6 +398,8 @@ void state_abandon_set(struct state *state, unsigned node) {
     interest = channel_hook_memory(from->partial);
     if (interest->phase != INTEREST_NONE && from->alive)
         set_versions_taken(&interest->versions, node, 0, true, false, state_now_s(state));
+    if (interest->phase != INTEREST_NONE)
+        state_check_answered(state, interest);
     channel_unref(from->partial);
     from->partial = NULL;
 }

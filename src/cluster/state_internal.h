@@ -20,9 +20,10 @@
 /* What a request names at most, and a digest. */
 #define ASK_ITEMS_MAX 1000
 #define ASK_PLACES_BYTES (48 * 1024)
-/* A request that got nothing for so long gives way to the next one, and one of this age in any case. */
-#define ASK_IDLE_MS 500
-#define ASK_AGE_MS 10000
+/* After so long without a part a node's credit is said again, and a request to all gives way to the next one; after
+ * ASK_IDLE_MS the node is given up. Subscriptions do not wait for that: they have INTEREST_WAIT_MS. */
+#define ASK_STALL_MS 500
+#define ASK_IDLE_MS 3000
 
 /* The most that is on its way to this node in answers: from one node, and from all. */
 #define CREDIT_OF_NODE (1024 * 1024)
@@ -49,13 +50,16 @@ struct ask {
     struct list link;
     uint32_t number;
     enum ask_kind kind;
-    uint64_t awaited;            /* bit n: node n has not answered all of it */
-    uint64_t broken;             /* bit n: parts of its answer were lost */
-    uint64_t begun_ms, moved_ms; /* `moved_ms`: the last part */
-    uint64_t credit;             /* of each node */
+    bool gave_way;    /* it does not count any more */
+    uint64_t awaited; /* bit n: node n has not answered all of it */
+    uint64_t broken;  /* bit n: parts of its answer were lost */
+    uint64_t begun_ms;
+    uint64_t credit; /* of each node */
     struct {
         uint32_t parts;          /* that came */
         uint64_t taken, granted; /* bytes */
+        uint64_t moved_ms;       /* the last part, of this answer or of one before it */
+        uint64_t said_ms;        /* the last credit */
     } nodes[NODES_MAX];
     uint32_t count;
     uint64_t items[]; /* hashes of channels */
@@ -74,7 +78,7 @@ struct state_node {
     bool sweeps, again; /* a sweep of digests is under way; one more follows */
     struct state_cursor sweep;
     bool digest_open; /* a digest is not answered yet */
-    bool behind;      /* it has left a request unanswered: a sweep follows when it is heard of */
+    bool behind;      /* it has left a request unanswered: a sweep follows */
     uint64_t swept_ms;
     struct gap_list gaps;
     bool gaps_open;       /* a request for them is not answered yet */
@@ -86,6 +90,7 @@ struct state_node {
     /* The set whose parts are coming: it goes to this channel. */
     struct channel *partial; /* a reference; NULL: none */
     uint64_t partial_version;
+    uint32_t partial_request;
     /* Answers to it, one after the other. */
     struct list answers;
     unsigned answer_count;

@@ -32,6 +32,11 @@ static uint64_t credit_of_ask(const struct state *state) {
     return credit < CREDIT_LEAST ? CREDIT_LEAST : credit;
 }
 
+static void watch_asks(struct state *state) {
+    if (!loop_timer_is_set(&state->ask_timer))
+        loop_timer_set(state->core->loop, &state->ask_timer, ASK_STALL_MS);
+}
+
 static struct ask *create_ask(struct state *state, uint64_t awaited, uint32_t count) {
     struct ask *ask = alloc_zero(sizeof *ask + count * sizeof ask->items[0]);
 
@@ -39,13 +44,15 @@ static struct ask *create_ask(struct state *state, uint64_t awaited, uint32_t co
         state->number = 1;
     ask->number = state->number;
     ask->awaited = awaited;
-    ask->begun_ms = ask->moved_ms = state_now_ms(state);
+    ask->begun_ms = state_now_ms(state);
     ask->credit = credit_of_ask(state);
-    for (uint64_t left = awaited; left != 0; left &= left - 1)
-        ask->nodes[__builtin_ctzll(left)].granted = ask->credit;
+    for (uint64_t left = awaited; left != 0; left &= left - 1) {
+        unsigned node = (unsigned)__builtin_ctzll(left);
+        ask->nodes[node].granted = ask->credit;
+        ask->nodes[node].moved_ms = ask->nodes[node].said_ms = ask->begun_ms;
+    }
     list_append(&state->asks, &ask->link);
-    if (!loop_timer_is_set(&state->ask_timer))
-        loop_timer_set(state->core->loop, &state->ask_timer, ASK_IDLE_MS);
+    watch_asks(state);
     return ask;
 }
 
@@ -56,10 +63,27 @@ static struct ask *find_ask(const struct state *state, uint64_t number) {
     return NULL;
 }
 
-/* A node has answered all of an ask, or will not. */
+/* `bytes` 0: the answer is not wanted any more. */
+static void say_credit(struct state *state, struct ask *ask, unsigned node, uint64_t bytes) {
+    struct cluster_message message = {.kind = MESSAGE_STATE_CREDIT, .state_credit = {ask->number, bytes}};
+
+    ask->nodes[node].said_ms = state_now_ms(state);
+    cluster_core_say_to(state->core, nodes_at(state->core->nodes, node)->id, &message);
+}
+
+static void note_behind(struct state *state, unsigned node) {
+    state->nodes[node].behind = true;
+    watch_asks(state);
+}
+
+/* A node has answered all of an ask, or will not. The end of a set that has begun to come does not come any more. */
 static void conclude_node(struct state *state, struct ask *ask, unsigned node, bool answered) {
     struct state_node *from = &state->nodes[node];
 
+    if (from->partial != NULL && from->partial_request == ask->number) {
+        state_abandon_set(state, node);
+        note_behind(state, node);
+    }
     ask->awaited &= ~bit_of_state_node(node);
     if (ask->kind == ASK_DIGEST)
         from->digest_open = false;
@@ -85,16 +109,21 @@ static void conclude_node(struct state *state, struct ask *ask, unsigned node, b
         counter_add(&state->counters.answered_us, (state_now_ms(state) - ask->begun_ms) * 1000);
     } else {
         counter_add(&state->counters.unanswered, 1);
-        from->behind = true;
+        note_behind(state, node);
     }
+}
+
+static void let_next_ask_begin(struct state *state, struct ask *ask) {
+    if (ask->kind == ASK_ALL && !ask->gave_way)
+        state->open_asks--;
+    ask->gave_way = true;
 }
 
 static void end_ask_if_done(struct state *state, struct ask *ask) {
     if (ask->awaited != 0)
         return;
     list_remove(&ask->link);
-    if (ask->kind == ASK_ALL)
-        state->open_asks--;
+    let_next_ask_begin(state, ask);
     free(ask);
 }
 
@@ -104,19 +133,58 @@ static void give_up_ask(struct state *state, struct ask *ask) {
     end_ask_if_done(state, ask);
 }
 
+/* Says a credit again that may have been lost, or gives the node up. False: nothing came of it lately. */
+static bool review_asked_node(struct state *state, struct ask *ask, unsigned node) {
+    uint64_t now_ms = state_now_ms(state), idle_ms = now_ms - ask->nodes[node].moved_ms;
+
+    if (idle_ms < ASK_STALL_MS)
+        return true;
+    if (idle_ms >= ASK_IDLE_MS) {
+        say_credit(state, ask, node, 0);
+        conclude_node(state, ask, node, false);
+    } else if (ask->nodes[node].granted > ask->credit && now_ms - ask->nodes[node].said_ms >= ASK_STALL_MS) {
+        say_credit(state, ask, node, ask->nodes[node].granted);
+    }
+    return false;
+}
+
+static void review_ask(struct state *state, struct ask *ask) {
+    bool moves = false;
+
+    for (uint64_t left = ask->awaited; left != 0; left &= left - 1)
+        moves |= review_asked_node(state, ask, (unsigned)__builtin_ctzll(left));
+    if (!moves)
+        let_next_ask_begin(state, ask);
+    end_ask_if_done(state, ask);
+}
+
+/* False: there are none. */
+static bool sweep_nodes_behind(struct state *state) {
+    bool more = false;
+
+    for (uint64_t left = nodes_alive(state->core->nodes); left != 0; left &= left - 1) {
+        unsigned node = (unsigned)__builtin_ctzll(left);
+
+        if (state->nodes[node].behind && state_now_ms(state) - state->nodes[node].swept_ms >= SWEEP_AGAIN_MS)
+            state_sweep(state, node, false);
+        more |= state->nodes[node].behind;
+    }
+    return more;
+}
+
 static void on_state_ask_timer(struct loop_timer *timer) {
     struct state *state = container_of(timer, struct state, ask_timer);
-    uint64_t now_ms = state_now_ms(state);
+    bool behind;
 
     for (struct list *link = state->asks.next; link != &state->asks;) {
         struct ask *ask = container_of(link, struct ask, link);
 
         link = link->next;
-        if (now_ms - ask->moved_ms >= ASK_IDLE_MS || now_ms - ask->begun_ms >= ASK_AGE_MS)
-            give_up_ask(state, ask);
+        review_ask(state, ask);
     }
-    if (!list_empty(&state->asks))
-        loop_timer_set(state->core->loop, timer, ASK_IDLE_MS / 5);
+    behind = sweep_nodes_behind(state);
+    if (behind || !list_empty(&state->asks))
+        loop_timer_set(state->core->loop, timer, ASK_STALL_MS / 5);
 }
 
 void state_requests_node_gone(struct state *state, unsigned node) {
@@ -336,11 +404,14 @@ static void look_after_channels(struct state *state, const struct state_cursor *
 static void on_slow_timer(struct loop_timer *timer) {
     struct state *state = container_of(timer, struct state, slow_timer);
     struct state_cursor *slow = &state->slow;
-    struct list *next = slow->at;
+    struct list *next;
 
     set_slow_timer(state);
     if (!state->core->up)
         return;
+    if (slow->at == &state->interests.table.all) /* the list was empty */
+        slow->at = slow->at->next;
+    next = slow->at;
     look_after_channels(state, slow);
     for (uint64_t left = nodes_alive(state->core->nodes); left != 0; left &= left - 1) {
         unsigned node = (unsigned)__builtin_ctzll(left);
@@ -361,7 +432,6 @@ static void on_slow_timer(struct loop_timer *timer) {
 /* Grants the node more when half of what it may send has been taken in. */
 static void on_part_taken(struct state *state, unsigned node, uint32_t request, size_t bytes) {
     struct ask *ask = find_ask(state, request);
-    struct cluster_message message = {.kind = MESSAGE_STATE_CREDIT};
 
     if (ask == NULL || (ask->awaited & bit_of_state_node(node)) == 0)
         return;
@@ -369,8 +439,7 @@ static void on_part_taken(struct state *state, unsigned node, uint32_t request, 
     if (ask->nodes[node].taken + ask->credit < ask->nodes[node].granted + ask->credit / 2)
         return;
     ask->nodes[node].granted = ask->nodes[node].taken + ask->credit;
-    message.state_credit = (struct message_state_credit){.request = request, .bytes = ask->nodes[node].granted};
-    cluster_core_say_to(state->core, nodes_at(state->core->nodes, node)->id, &message);
+    say_credit(state, ask, node, ask->nodes[node].granted);
 }
 
 static void handle_part_return(struct loop *loop, struct loop_message *message) {
@@ -413,6 +482,7 @@ static void take_set_begin(struct state *state, unsigned node, const struct mess
         return;
     from->partial = channel_ref(interest->channel);
     from->partial_version = set->version;
+    from->partial_request = part->request;
 }
 
 static void take_set(struct state *state, unsigned node, const struct message_set *set, struct state_part *part) {
@@ -444,13 +514,37 @@ static void take_empty_sets(struct state *state, unsigned node, struct slice lis
     }
 }
 
+/* The node answers one ask after the other: those behind this one wait for it. */
+static void note_part(struct state *state, struct ask *ask, unsigned node, uint32_t part) {
+    for (struct list *link = &ask->link; link != &state->asks; link = link->next)
+        container_of(link, struct ask, link)->nodes[node].moved_ms = state_now_ms(state);
+    if (ask->nodes[node].parts != part) {
+        ask->broken |= bit_of_state_node(node);
+        state_abandon_set(state, node);
+        note_behind(state, node);
+    }
+    ask->nodes[node].parts = part + 1;
+}
+
+/* Of an answer that nobody waits for any more only sets that are complete are taken. */
+static void take_state_part(struct state *state, unsigned node, const struct message_state_part *answer, bool awaited,
+                            struct state_part *part) {
+    struct slice sets = answer->sets;
+    struct message_set set;
+
+    while (message_next_set(&sets, &set))
+        if (awaited || (set.begins && set.ends))
+            take_set(state, node, &set, part);
+    if (awaited)
+        take_empty_sets(state, node, answer->empty);
+}
+
 static bool on_state_part(void *context, unsigned node, const struct cluster_message *message,
                           struct bus_message *bus_message) {
     const struct message_state_part *answer = &message->state_part;
     struct state *state = context;
     struct ask *ask = find_ask(state, answer->request);
-    struct slice sets = answer->sets;
-    struct message_set set;
+    bool awaited = ask != NULL && (ask->awaited & bit_of_state_node(node)) != 0;
     struct state_part *part = alloc(sizeof *part);
 
     *part = (struct state_part){.message.handle = handle_part_return,
@@ -461,22 +555,13 @@ static bool on_state_part(void *context, unsigned node, const struct cluster_mes
                                 .request = (uint32_t)answer->request};
     atomic_init(&part->references, 1);
     interests_read(&state->interests);
-    if (ask != NULL) {
-        ask->moved_ms = state_now_ms(state);
-        if (ask->nodes[node].parts++ != answer->part) {
-            ask->broken |= bit_of_state_node(node);
-            state_abandon_set(state, node);
-        }
-    }
-    while (message_next_set(&sets, &set))
-        take_set(state, node, &set, part);
-    take_empty_sets(state, node, answer->empty);
-    if (answer->last && ask != NULL && (ask->awaited & bit_of_state_node(node)) != 0) {
+    if (awaited)
+        note_part(state, ask, node, answer->part);
+    take_state_part(state, node, answer, awaited, part);
+    if (answer->last && awaited) {
         conclude_node(state, ask, node, (ask->broken & bit_of_state_node(node)) == 0);
         end_ask_if_done(state, ask);
     }
-    if (state->nodes[node].behind && state_now_ms(state) - state->nodes[node].swept_ms >= SWEEP_AGAIN_MS)
-        state_sweep(state, node, false);
     state_part_unref(part);
     return true;
 }

@@ -53,6 +53,7 @@ static struct test_bus *buses[NODES];
 static atomic_bool needs_answers; /* as on a bus of several servers */
 static unsigned loss;             /* in a hundred, of changes and answers */
 static uint64_t loss_seed = 7;
+static unsigned lose_credits; /* of the next ones */
 
 static void release_delivery(struct bus_message *bus_message) {
     free(container_of(bus_message, struct test_delivery, bus_message));
@@ -108,6 +109,8 @@ static bool is_lost(const struct bus_bytes *bytes) {
     case MESSAGE_GAP_REQUEST:
     case MESSAGE_TOLD:
         return harness_random(&loss_seed, 100) < loss;
+    case MESSAGE_STATE_CREDIT:
+        return lose_credits != 0 && lose_credits-- != 0;
     default:
         return false;
     }
@@ -709,6 +712,48 @@ static void an_answer_that_waits_for_credit_outlives_the_slot(void **state) {
         turn_until_late(&begin_ms);
 }
 
+static unsigned crowd_members_on(unsigned node) {
+    struct buffer text = {0};
+    unsigned count = 0;
+
+    channel_append_users(nodes[node].slot, CROWD_CHANNEL, &text);
+    buffer_string(&text);
+    for (const char *at = text.data; (at = strstr(at, "\"u")) != NULL; at++)
+        count++;
+    buffer_dispose(&text);
+    return count;
+}
+
+/* Node 1 learns the whole crowd though its first credits are lost. */
+static void check_lost_credits(unsigned count) {
+    struct crowd_member watcher;
+    uint64_t begin_ms = 0;
+
+    begin_crowd();
+    pthread_mutex_lock(&bus_mutex);
+    lose_credits = count;
+    pthread_mutex_unlock(&bus_mutex);
+    begin_crowd_member(&watcher, 1);
+    while (!try_to_join_crowd(&watcher, 1, SLICE("watcher"), SLICE("{}")) || crowd_members_on(1) != CROWD)
+        turn_until_late(&begin_ms);
+    pthread_mutex_lock(&bus_mutex);
+    assert_true(lose_credits < count);
+    lose_credits = 0;
+    pthread_mutex_unlock(&bus_mutex);
+    end_crowd_member(&watcher, 1);
+    end_crowd();
+}
+
+static void a_set_is_complete_though_credits_are_lost(void **state) {
+    (void)state;
+    check_lost_credits(2);
+}
+
+static void a_set_that_was_given_up_is_asked_for_again(void **state) {
+    (void)state;
+    check_lost_credits(10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_nodes_have_the_members_of_all, set_up, tear_down),
@@ -718,6 +763,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_node_that_was_away_learns_what_differs_and_so_do_the_others, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_answer_that_waits_for_credit_outlives_the_slot, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_set_is_complete_though_credits_are_lost, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
