@@ -118,16 +118,25 @@ enum set_step set_versions_told(struct set_versions *versions, unsigned node, ui
     return !set_versions_busy(versions, node) && set_versions_ask(versions, node) ? SET_ASK : SET_IGNORE;
 }
 
+/* The node had no newer version when it answered: one that was named before it was asked is none of its. */
+static void check_heard(struct set_version *set, uint64_t version, uint32_t request) {
+    if (set != NULL && set->asked_by == request && set->heard == set->heard_then && version < set->heard &&
+        version >= set->version)
+        set->heard = version;
+}
+
 enum set_step set_versions_begin(struct set_versions *versions, unsigned node, uint64_t version, uint32_t request) {
-    const struct set_version *set = find_set_version(versions, node);
+    struct set_version *set = find_set_version(versions, node);
     bool known = set_versions_known(versions, node), awaited = set_versions_awaits(versions, node, request);
 
     if (set_versions_busy(versions, node)) {
         note_heard(versions, node, version);
         return SET_IGNORE;
     }
-    if (awaited)
+    if (awaited) {
         versions->asked &= ~bit_of_node(node);
+        check_heard(set, version, request);
+    }
     if (known && set != NULL && (version < set->version || (version == set->version && !awaited)))
         return SET_IGNORE;
     note_heard(versions, node, version);
@@ -201,6 +210,8 @@ static bool kept_is_old(struct set_version *set, const struct set_kept *kept) {
         return false;
     if (kept->change.version <= set->version)
         return true;
+    if (kept->change.version > set->heard && !change_follows(set, &kept->change))
+        return true; /* see check_heard */
     if (set->claim == CLAIM_NONE || kept->change.before == 0)
         return false;
     set->claim = CLAIM_EMPTY_DROPPED;
@@ -260,8 +271,13 @@ bool set_versions_ask(struct set_versions *versions, unsigned node) {
 }
 
 void set_versions_asked_by(struct set_versions *versions, unsigned node, uint32_t request) {
-    if (set_versions_known(versions, node))
-        require_set_version(versions, node)->asked_by = request;
+    struct set_version *set =
+        set_versions_known(versions, node) ? require_set_version(versions, node) : find_set_version(versions, node);
+
+    if (set == NULL)
+        return;
+    set->asked_by = request;
+    set->heard_then = set->heard;
 }
 
 bool set_versions_awaits(const struct set_versions *versions, unsigned node, uint32_t request) {

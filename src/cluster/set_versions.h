@@ -38,10 +38,11 @@ struct set_kept {
 
 /* What is known of one node's set. */
 struct set_version {
-    uint64_t version;   /* that was applied */
-    uint64_t heard;     /* the newest one that a message named; above `version`: something is missing */
-    uint32_t emptied_s; /* when the set became empty; 0: it is not */
-    uint32_t asked_by;  /* number of the request that asks for it, if it is known; 0: the request is not sent yet */
+    uint64_t version;    /* that was applied */
+    uint64_t heard;      /* the newest one that a message named; above `version`: something is missing */
+    uint64_t heard_then; /* `heard` when the request was sent */
+    uint32_t emptied_s;  /* when the set became empty; 0: it is not */
+    uint32_t asked_by;   /* number of the request that asks for it, if it is known; 0: the request is not sent yet */
     uint8_t node;
     uint8_t claim; /* enum set_claim */
 };
@@ -74,7 +75,8 @@ enum set_step set_versions_change(struct set_versions *versions, unsigned node, 
 enum set_step set_versions_told(struct set_versions *versions, unsigned node, uint64_t version);
 
 /* A node's whole set as of a version has come, or begins to come, as the answer to a request. SET_APPLY: the channel
- * shall take it in; call set_versions_taken when it has. SET_IGNORE: drop all parts of it. */
+ * shall take it in; call set_versions_taken when it has. SET_IGNORE: drop all parts of it. What was heard of newer ones
+ * before the request was sent is then no more believed. */
 enum set_step set_versions_begin(struct set_versions *versions, unsigned node, uint64_t version, uint32_t request);
 
 /* A node that was asked holds nothing. SET_APPLY: the channel shall empty its set, as of the version that

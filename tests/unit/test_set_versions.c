@@ -129,6 +129,49 @@ static void a_version_that_is_told_shows_a_loss(void **state) {
     set_versions_dispose(&versions);
 }
 
+/* A complete answer, after which node 1 is asked once more or not. */
+static enum set_step answer(struct set_versions *versions, uint64_t version, uint32_t request) {
+    enum set_step step;
+
+    assert_int_equal(set_versions_begin(versions, 1, version, request), SET_APPLY);
+    set_versions_taken(versions, 1, version, false, true, NOW_S);
+    while (set_versions_next(versions, 1, &step, NOW_S) != NULL)
+        assert_int_equal(step, SET_IGNORE);
+    return step;
+}
+
+static void a_version_that_the_node_does_not_have_is_asked_for_once(void **state) {
+    struct set_kept kept = {.node = 1, .change = {UINT64_MAX - 1, UINT64_MAX, false}};
+    struct set_versions versions;
+
+    (void)state;
+    begin_known(&versions);
+    assert_int_equal(change(&versions, 0, 5, false), SET_APPLY);
+    assert_int_equal(set_versions_told(&versions, 1, UINT64_MAX), SET_ASK);
+    set_versions_asked_by(&versions, 1, 77);
+    assert_int_equal(answer(&versions, 5, 77), SET_IGNORE);
+    assert_int_equal(change(&versions, UINT64_MAX - 1, UINT64_MAX, false), SET_ASK);
+    assert_true(set_versions_keep(&versions, &kept));
+    set_versions_asked_by(&versions, 1, 78);
+    assert_int_equal(answer(&versions, 5, 78), SET_IGNORE);
+    assert_int_equal(versions.kept_count, 0);
+    assert_int_equal(change(&versions, 5, 6, false), SET_APPLY);
+    set_versions_dispose(&versions);
+}
+
+static void a_version_that_was_heard_after_the_request_is_asked_for_again(void **state) {
+    struct set_versions versions;
+
+    (void)state;
+    begin_known(&versions);
+    assert_int_equal(change(&versions, 0, 5, false), SET_APPLY);
+    assert_int_equal(set_versions_told(&versions, 1, 6), SET_ASK);
+    set_versions_asked_by(&versions, 1, 77);
+    assert_int_equal(set_versions_told(&versions, 1, 9), SET_IGNORE);
+    assert_int_equal(answer(&versions, 7, 77), SET_ASK);
+    set_versions_dispose(&versions);
+}
+
 /* --- any order, with losses --- */
 
 /* A message on its way: a change, or a node's whole set. */
@@ -436,6 +479,8 @@ int main(void) {
         cmocka_unit_test(over_a_thousand_kept_changes_are_dropped_and_asked_for_again),
         cmocka_unit_test(a_version_that_is_told_shows_a_loss),
         cmocka_unit_test(an_answer_that_comes_during_another_one_is_not_awaited_for_ever),
+        cmocka_unit_test(a_version_that_the_node_does_not_have_is_asked_for_once),
+        cmocka_unit_test(a_version_that_was_heard_after_the_request_is_asked_for_again),
         cmocka_unit_test(what_a_channel_has_becomes_what_the_nodes_have),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
