@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "config/config.h"
 #include "net/worker.h"
 
 /* Broken messages are logged so often. */
@@ -42,10 +43,38 @@ bool cluster_core_publish(struct cluster_core *core, struct slice subject, struc
     return true;
 }
 
+/* True for what a node has to say to be taken for alive. All else that is not said is asked for again, or said again
+ * after a while. */
+static bool is_of_life(enum message_kind kind) {
+    return kind == MESSAGE_HELLO || kind == MESSAGE_HELLO_ANSWER || kind == MESSAGE_HEARTBEAT || kind == MESSAGE_BYE ||
+           kind == MESSAGE_DEAD;
+}
+
+static size_t bytes_in_bus(const struct cluster_core *core) {
+    struct bus_state state;
+
+    core->bus->driver->state(core->bus, &state);
+    return state.waiting_bytes;
+}
+
+/* False if the bus is so slow that what waits in it is as much as may wait in an outage. */
+static bool core_has_room(const struct cluster_core *core) {
+    size_t most_bytes = core->config->adapter.outage_buffer_mb * (size_t)1024 * 1024;
+
+    if (bytes_in_bus(core) < most_bytes)
+        return true;
+    core->bus->driver->flush(core->bus);
+    return bytes_in_bus(core) < most_bytes;
+}
+
 bool cluster_core_say(struct cluster_core *core, struct slice subject, struct cluster_message *message) {
     struct bus_bytes *bytes;
     bool said;
 
+    if (core->up && !is_of_life(message->kind) && !core_has_room(core)) {
+        counter_add(&core->unsent, 1);
+        return false;
+    }
     message->version = nodes_version(core->nodes);
     message->sender = nodes_own_id(core->nodes);
     bytes = message_encode(message);

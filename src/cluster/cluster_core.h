@@ -107,7 +107,7 @@ struct cluster_core {
     struct counter malformed; /* messages that do not parse */
     struct counter skipped;   /* of unknown kinds or versions */
     struct counter dropped;   /* from nodes that are dead, refused or not known */
-    struct counter unsent;    /* the bus was down */
+    struct counter unsent;    /* the bus was down or full */
     uint64_t malformed_logged_ms;
     struct counter outages, outage_ms;  /* of those that are over */
     atomic_uint_fast64_t down_since_ms; /* monotonic; 0: the bus is up */
@@ -121,8 +121,9 @@ void cluster_core_add_part(struct cluster_core *core, const struct cluster_part 
 void cluster_core_handle(struct cluster_core *core, unsigned kind, cluster_handler *handle, bool strangers,
                          void *context);
 
-/* Encodes a message and hands it to the bus; kind and body are the caller's. False: the bus is down, and nothing is
- * queued. What is to survive an outage goes through outgoing.h. */
+/* Encodes a message and hands it to the bus; kind and body are the caller's. False, and nothing is queued: the bus is
+ * down, or more waits in it than adapter.outage_buffer_mb (signs of life go all the same). What is to survive an outage
+ * goes through outgoing.h. */
 bool cluster_core_say(struct cluster_core *core, struct slice subject, struct cluster_message *message);
 bool cluster_core_say_to_all(struct cluster_core *core, struct cluster_message *message);
 bool cluster_core_say_to(struct cluster_core *core, struct node_id node, struct cluster_message *message);

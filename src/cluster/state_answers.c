@@ -275,6 +275,16 @@ static void handle_group_back(struct loop *loop, struct loop_message *message) {
 
 /* --- questions --- */
 
+/* Believes no more credit than an honest node gives: the parts wait in this node if the bus is slow. */
+static void grant_credit(struct answer *answer, uint64_t credit) {
+    uint64_t most = answer->sent + CREDIT_OF_NODE;
+
+    if (credit > most)
+        credit = most;
+    if (answer->granted < credit)
+        answer->granted = credit;
+}
+
 static struct answer *create_answer(struct state *state, unsigned node, uint64_t request, uint64_t credit) {
     unsigned workers = state->core->workers->count;
     struct answer *answer = alloc_zero(sizeof *answer + workers * sizeof answer->groups[0]);
@@ -282,7 +292,7 @@ static struct answer *create_answer(struct state *state, unsigned node, uint64_t
     answer->state = state;
     answer->node = node;
     answer->request = request;
-    answer->granted = credit;
+    grant_credit(answer, credit);
     for (unsigned i = 0; i < workers; i++) {
         answer->groups[i].answer = answer;
         answer->groups[i].worker = state->core->workers->list[i];
@@ -398,8 +408,8 @@ static bool on_state_credit(void *context, unsigned node, const struct cluster_m
             continue;
         if (credit->bytes == 0) /* the node has given it up */
             end_answer(state, answer);
-        else if (answer->granted < credit->bytes)
-            answer->granted = credit->bytes;
+        else
+            grant_credit(answer, credit->bytes);
     }
     answer_next(state, node);
     return false;

@@ -616,6 +616,7 @@ static int set_up(void **state) {
     config.adapter.cluster_health.heartbeat_interval_ms = 500;
     config.adapter.cluster_health.node_timeout_ms = 60000;
     config.adapter.outage_presence_s = 600;
+    config.adapter.outage_buffer_mb = 64;
     config.instance.process_id = (char *)"test";
     seed = 3;
     loss = 0;
