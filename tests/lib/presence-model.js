@@ -62,12 +62,14 @@ export class PresenceModel {
   // Resolves when every connection has been told what the model says: to the time that it took.
   async settled(timeoutMs) {
     const begin = performance.now();
+    let late = false;
     const look = async () => {
-      while (this.fault() !== null) await new Promise((resolve) => setTimeout(resolve, STEP_MS));
+      while (!late && this.fault() !== null) await new Promise((resolve) => setTimeout(resolve, STEP_MS));
     };
     try {
       await within(look(), 'all connections to know who is there', timeoutMs);
     } catch (error) {
+      late = true;
       throw new Error(`${error.message}: ${this.fault()}`);
     }
     return performance.now() - begin;
