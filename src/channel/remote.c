@@ -67,7 +67,7 @@ enum remote_result channel_remote_count(struct channel_hub *hub, struct app_slot
 
     if (channel == NULL)
         return REMOTE_UNKNOWN;
-    if (remote_entry_make(channel, node)->count_version < version) {
+    if (version == 0 || remote_entry_make(channel, node)->count_version < version) {
         remote_count_set(hub, channel, worker, node, version, count);
         result = REMOTE_DONE;
     }

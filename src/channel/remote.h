@@ -208,7 +208,7 @@ void channel_remote_forget(struct channel_hub *hub, struct worker *worker, unsig
 void channel_remote_forget_in(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                               unsigned node, void (*done)(void *context), void *context);
 
-/* Takes in the subscription count of a node. */
+/* Takes in the subscription count of a node. `version` 0: any later count of the node is newer. */
 enum remote_result channel_remote_count(struct channel_hub *hub, struct app_slot *slot, struct worker *worker,
                                         struct slice name, unsigned node, uint64_t version, uint32_t count);
 

@@ -207,6 +207,7 @@ static void list_interest(struct interests *interests, struct interest *interest
     interest->has_count = interest->has_version = false;
     interest->reading = interest->read = false;
     interest->told_version = 0;
+    interest->counted = interest->count_heard = interest->count_heard_before = 0;
     interests->out_of_force++;
     interest->phase = INTEREST_SUBSCRIBING;
     list_append(&interests->subscribing, &interest->unready);

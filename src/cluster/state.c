@@ -140,6 +140,7 @@ static void forget_node(struct state *state, unsigned node) {
 static void forget_in_interest(struct state *state, struct interest *interest, unsigned node) {
     state_drop_kept(state, interest, node);
     set_versions_forget(&interest->versions, node);
+    interest->counted &= ~(UINT64_C(1) << node);
     state_check_answered(state, interest);
 }
 

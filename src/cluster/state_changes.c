@@ -269,23 +269,41 @@ static void handle_remote_count(struct worker *worker, struct message *message, 
     free(count);
 }
 
+static void post_remote_count(struct state *state, const struct interest *interest, unsigned node, uint64_t version,
+                              uint32_t number) {
+    struct remote_count *count = alloc(sizeof *count);
+
+    *count = (struct remote_count){.message.handle = handle_remote_count,
+                                   .state = state,
+                                   .channel = channel_ref(interest->channel),
+                                   .node = node,
+                                   .version = version,
+                                   .count = number};
+    cluster_core_post(state->core, interest_worker(state->core, interest->channel), &count->message);
+}
+
+void state_drop_untold_counts(struct state *state, struct interest *interest) {
+    uint64_t untold = interest->counted & ~interest->count_heard & ~interest->count_heard_before;
+
+    for (uint64_t left = untold; left != 0; left &= left - 1)
+        post_remote_count(state, interest, (unsigned)__builtin_ctzll(left), 0, 0);
+    interest->counted &= ~untold;
+    interest->count_heard_before = interest->count_heard;
+    interest->count_heard = 0;
+}
+
 static bool on_count_message(void *context, unsigned node, const struct cluster_message *message,
                              struct bus_message *bus_message) {
     const struct message_count *said = &message->count;
     struct state *state = context;
     struct interest *interest = interest_of_message(state, bus_message->subject, said->app, said->channel);
-    struct remote_count *count;
+    uint64_t bit = UINT64_C(1) << node;
 
-    if (interest == NULL)
+    if (interest == NULL || said->version == 0)
         return false;
-    count = alloc(sizeof *count);
-    *count = (struct remote_count){.message.handle = handle_remote_count,
-                                   .state = state,
-                                   .channel = channel_ref(interest->channel),
-                                   .node = node,
-                                   .version = said->version,
-                                   .count = said->count};
-    cluster_core_post(state->core, interest_worker(state->core, interest->channel), &count->message);
+    interest->counted = said->count != 0 ? interest->counted | bit : interest->counted & ~bit;
+    interest->count_heard |= bit;
+    post_remote_count(state, interest, node, said->version, said->count);
     return false;
 }
 

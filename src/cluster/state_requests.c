@@ -386,7 +386,7 @@ static void set_slow_timer(struct state *state) {
     loop_timer_set(state->core->loop, &state->slow_timer, step_ms < SLOW_STEP_LEAST_MS ? SLOW_STEP_LEAST_MS : step_ms);
 }
 
-/* Tells the own counts of the next channels again, and forgets sets that have been empty for long. */
+/* Tells the own counts of the next channels again, and forgets sets that have been empty for long and old counts. */
 static void look_after_channels(struct state *state, const struct state_cursor *from) {
     struct state_cursor cursor = *from;
     bool alone = nodes_alive(state->core->nodes) == 0;
@@ -398,6 +398,7 @@ static void look_after_channels(struct state *state, const struct state_cursor *
             set_versions_expire(&interest->versions, now_s - EMPTIED_S);
         if (interest->has_count && !alone)
             state_tell_count(state, interest);
+        state_drop_untold_counts(state, interest);
     }
 }
 

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +18,7 @@
 #include "channel/channel_internal.h"
 #include "channel/presence.h"
 #include "cluster/node_messages.h"
-#include "cluster/state.h"
+#include "cluster/state_internal.h"
 #include "harness.h"
 #include "net/reclaim.h"
 
@@ -507,18 +508,23 @@ static void begin_crowd_member(struct crowd_member *member, unsigned node) {
     member->may_join = true;
 }
 
-static bool try_to_join_crowd(struct crowd_member *member, unsigned node, struct slice user, struct slice info) {
-    struct channel_join join = {.waiter = &member->waiter, .user_id = user, .user_info = info};
-
+static bool try_to_join_as(struct crowd_member *member, unsigned node, struct slice channel,
+                           struct channel_join *join) {
     if (!member->may_join)
         return member->joined;
     member->may_join = false;
-    if (channel_subscribe(nodes[node].hub, nodes[node].slot, member->stream, CROWD_CHANNEL, &member->own, &join) ==
+    if (channel_subscribe(nodes[node].hub, nodes[node].slot, member->stream, channel, &member->own, join) ==
         CHANNEL_JOINED) {
-        member_list_unref(join.members);
+        member_list_unref(join->members);
         member->joined = true;
     }
     return member->joined;
+}
+
+static bool try_to_join_crowd(struct crowd_member *member, unsigned node, struct slice user, struct slice info) {
+    struct channel_join join = {.waiter = &member->waiter, .user_id = user, .user_info = info};
+
+    return try_to_join_as(member, node, CROWD_CHANNEL, &join);
 }
 
 static void end_crowd_member(struct crowd_member *member, unsigned node) {
@@ -755,6 +761,80 @@ static void a_set_that_was_given_up_is_asked_for_again(void **state) {
     check_lost_credits(10);
 }
 
+/* --- counts --- */
+
+struct look {
+    struct loop_message message;
+    struct loop_timer *timer;
+    sem_t done;
+};
+
+static void look_at_channels(struct loop *loop, struct loop_message *message) {
+    struct look *look = container_of(message, struct look, message);
+
+    (void)loop;
+    look->timer->fire(look->timer);
+    sem_post(&look->done);
+}
+
+/* What a node does each minute. */
+static void let_a_minute_pass(unsigned node) {
+    struct look look = {.message.handle = look_at_channels, .timer = &nodes[node].state->slow_timer};
+
+    sem_init(&look.done, 0, 0);
+    loop_post(nodes[node].core.loop, &look.message);
+    loop_wake(nodes[node].core.loop);
+    sem_wait(&look.done);
+    sem_destroy(&look.done);
+}
+
+static void tell_count_as_node_2(uint64_t version, uint32_t count) {
+    struct cluster_message message = {.kind = MESSAGE_COUNT, .count = {SLICE("42"), SLICE("room"), version, count}};
+    struct buffer subject = {0};
+
+    subject_append_channel(&subject, &nodes[0].core.subjects, SLICE("42"), SLICE("room"));
+    say_as(2, 0, buffer_slice(&subject), &message);
+    buffer_dispose(&subject);
+}
+
+static void turn_until_node_0_counts(uint32_t count) {
+    uint64_t begin_ms = 0;
+    uint32_t counted;
+
+    do {
+        struct channel *channel = channel_find(nodes[0].slot, SLICE("room"));
+
+        turn_until_late(&begin_ms);
+        pthread_mutex_lock(&channel->mutex);
+        counted = channel->cluster->told_subscriptions;
+        pthread_mutex_unlock(&channel->mutex);
+        channel_unref(channel);
+    } while (counted != count);
+}
+
+static void a_count_that_is_not_told_again_is_dropped(void **state) {
+    struct crowd_member member;
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    begin_crowd_member(&member, 0);
+    while (!try_to_join_as(&member, 0, SLICE("room"), &(struct channel_join){.waiter = &member.waiter}))
+        turn_until_late(&begin_ms);
+    tell_count_as_node_2(7, 5);
+    turn_until_node_0_counts(5);
+    let_a_minute_pass(0);
+    tell_count_as_node_2(7, 5);
+    tell_count_as_node_2(8, 6);
+    turn_until_node_0_counts(6);
+    let_a_minute_pass(0);
+    let_a_minute_pass(0);
+    let_a_minute_pass(0);
+    turn_until_node_0_counts(0);
+    tell_count_as_node_2(8, 6);
+    turn_until_node_0_counts(6);
+    end_crowd_member(&member, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_nodes_have_the_members_of_all, set_up, tear_down),
@@ -766,6 +846,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_answer_that_waits_for_credit_outlives_the_slot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_is_complete_though_credits_are_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
