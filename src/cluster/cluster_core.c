@@ -24,6 +24,11 @@ void cluster_core_handle(struct cluster_core *core, unsigned kind, cluster_handl
     core->kinds[kind].context = context;
 }
 
+void cluster_core_handle_of_any(struct cluster_core *core, unsigned kind, cluster_handler *handle, void *context) {
+    cluster_core_handle(core, kind, handle, true, context);
+    core->kinds[kind].departed = true;
+}
+
 /* --- to the bus --- */
 
 bool cluster_core_publish(struct cluster_core *core, struct slice subject, struct bus_bytes *bytes) {
@@ -147,6 +152,20 @@ static bool handle_cluster_message(struct cluster_core *core, const struct clust
     }
 }
 
+static bool is_from_right_sender(const struct cluster_kind *kind, enum nodes_sender sender, enum message_kind message) {
+    switch (sender) {
+    case NODES_KNOWN:
+        return true;
+    case NODES_UNKNOWN:
+        return kind->strangers;
+    case NODES_LEFT:
+        return kind->departed || message == MESSAGE_DEAD;
+    default:
+        /* Two nodes may take each other for dead: then each must hear that from the other, and take a new id. */
+        return message == MESSAGE_DEAD;
+    }
+}
+
 static bool take_cluster_message(struct cluster_core *core, struct bus_message *bus_message) {
     struct cluster_message message;
     struct cluster_kind *kind;
@@ -171,8 +190,7 @@ static bool take_cluster_message(struct cluster_core *core, struct bus_message *
         counter_add(&core->skipped, 1);
         return false;
     }
-    /* Two nodes may take each other for dead: then each must hear that from the other, and take a new id. */
-    if ((sender == NODES_DROP && message.kind != MESSAGE_DEAD) || (sender == NODES_UNKNOWN && !kind->strangers)) {
+    if (!is_from_right_sender(kind, sender, message.kind)) {
         counter_add(&core->dropped, 1);
         return false;
     }

@@ -66,7 +66,7 @@ struct cluster_part {
     void *context;
 };
 
-/* Handles a message of a node (0: it is not known yet). True: it has taken `bus_message` and releases that, on any
+/* Handles a message of a node (0: it is not known yet, or not any more). True: it has taken `bus_message` and releases that, on any
  * thread; texts of `message` point into it. */
 typedef bool cluster_handler(void *context, unsigned node, const struct cluster_message *message,
                              struct bus_message *bus_message);
@@ -75,6 +75,7 @@ struct cluster_kind {
     cluster_handler *handle;
     void *context;
     bool strangers; /* also from nodes that are not known yet */
+    bool departed;  /* also from those that left a moment ago */
     struct counter received, received_bytes, sent, sent_bytes;
 };
 
@@ -120,6 +121,9 @@ struct cluster_core {
 void cluster_core_add_part(struct cluster_core *core, const struct cluster_part *part);
 void cluster_core_handle(struct cluster_core *core, unsigned kind, cluster_handler *handle, bool strangers,
                          void *context);
+/* The same for a kind that does not depend on what is known of the sender: it may travel on another way than `hello`
+ * and `bye`, and come before the one or after the other. The node is 0 then. */
+void cluster_core_handle_of_any(struct cluster_core *core, unsigned kind, cluster_handler *handle, void *context);
 
 /* Encodes a message and hands it to the bus; kind and body are the caller's. False, and nothing is queued: the bus is
  * down, or more waits in it than adapter.outage_buffer_mb (signs of life go all the same). What is to survive an outage

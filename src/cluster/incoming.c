@@ -196,8 +196,8 @@ struct incoming *incoming_create(struct cluster_core *core) {
     incoming->core = core;
     incoming->most_bytes = core->config->adapter.outage_buffer_mb * (size_t)1024 * 1024;
     cluster_core_add_part(core, &part);
-    cluster_core_handle(core, MESSAGE_EVENT, on_incoming_event, false, incoming);
-    cluster_core_handle(core, MESSAGE_TERMINATE, on_incoming_terminate, false, incoming);
+    cluster_core_handle_of_any(core, MESSAGE_EVENT, on_incoming_event, incoming);
+    cluster_core_handle_of_any(core, MESSAGE_TERMINATE, on_incoming_terminate, incoming);
     return incoming;
 }
 

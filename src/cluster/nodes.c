@@ -16,6 +16,8 @@
 
 /* How long ids of nodes that left are remembered. */
 #define GONE_MS (60 * 60 * UINT64_C(1000))
+/* What was said before a bye may come so long after it. */
+#define LATE_MS 5000
 /* Between two times that a dead node is told so. */
 #define GONE_TOLD_MS 100
 
@@ -331,7 +333,7 @@ enum nodes_sender nodes_heard(struct nodes *nodes, struct node_id sender, bool i
     gone = find_gone_node(nodes, sender, now_ms);
     if (gone != NULL) {
         tell_gone_node(nodes, gone, now_ms);
-        return NODES_DROP;
+        return !gone->dead && now_ms - gone->since_ms < LATE_MS ? NODES_LEFT : NODES_DROP;
     }
     if (is_hello)
         return NODES_UNKNOWN;

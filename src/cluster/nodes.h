@@ -73,6 +73,7 @@ enum nodes_sender {
     NODES_KNOWN,
     NODES_SELF,
     NODES_UNKNOWN, /* it was asked for its hello, unless this is one */
+    NODES_LEFT,    /* a node that said bye, or took a new id, a few seconds ago */
     NODES_DROP,    /* a node that is dead or departed */
 };
 
@@ -127,7 +128,7 @@ uint64_t nodes_run(struct nodes *nodes, uint64_t now_ms);
 /* --- what was heard --- */
 
 /* Any message with a valid header: a sign of life. Sets `number` to that of a known node, else 0. What the kind says
- * comes next, unless NODES_SELF or NODES_DROP was returned. */
+ * comes next, unless NODES_SELF or NODES_DROP was returned; after NODES_LEFT only what was said before it left. */
 enum nodes_sender nodes_heard(struct nodes *nodes, struct node_id sender, bool is_hello, unsigned *number,
                               uint64_t now_ms);
 /* Returns the number of the node; 0: there are too many. `answer`: it was said to all, or is a question. */

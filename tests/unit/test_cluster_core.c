@@ -42,12 +42,17 @@ static void say_no_hello(void *context, const struct node_id *to, bool answer) {
     (void)answer;
 }
 
+static void forget_node(void *context, unsigned number) {
+    (void)context;
+    (void)number;
+}
+
 static int set_up(void **state) {
     static const struct bus_driver driver = {
         .name = "test", .publish = note_publish, .flush = note_flush, .state = tell_waiting};
     const struct nodes_settings settings = {
         .heartbeat_ms = 1000, .timeout_ms = 3000, .outage_ms = 60000, .versions = message_versions_own()};
-    const struct nodes_hooks hooks = {.say_hello = say_no_hello};
+    const struct nodes_hooks hooks = {.say_hello = say_no_hello, .came = forget_node, .left = forget_node};
     struct error error;
 
     (void)state;
@@ -102,11 +107,75 @@ static void a_bus_is_full_if_flushing_it_does_not_help(void **state) {
     assert_int_equal(published[MESSAGE_CHANGE], 1);
 }
 
+/* --- from the bus --- */
+
+static unsigned handled, handled_of;
+
+static bool note_handled(void *context, unsigned node, const struct cluster_message *message,
+                         struct bus_message *bytes) {
+    (void)context;
+    (void)message;
+    (void)bytes;
+    handled++;
+    handled_of = node;
+    return false;
+}
+
+static void release_nothing(struct bus_message *message) {
+    (void)message;
+}
+
+static void hear(enum message_kind kind, struct node_id sender) {
+    struct cluster_message message = {.kind = kind, .version = nodes_version(core.nodes), .sender = sender};
+    struct bus_bytes *bytes;
+    struct bus_message bus_message = {.subject = SLICE("subject"), .release = release_nothing};
+    struct bus_events events;
+
+    if (kind == MESSAGE_EVENT)
+        message.event = (struct message_event){
+            .app = SLICE("app"), .channel = SLICE("channel"), .name = SLICE("\"e\""), .data = SLICE("1")};
+    else
+        message.count.app = SLICE("app"), message.count.channel = SLICE("channel");
+    bytes = message_encode(&message);
+    bus_message.payload = (struct slice){bytes->data, bytes->length};
+    message_seal(bytes, sender, 1);
+    events = cluster_core_events(&core);
+    events.message(events.context, &bus_message);
+    bus_bytes_unref(bytes);
+}
+
+/* With sharded pub/sub an event may overtake the sender's hello, and its bye the event. */
+static void events_are_taken_before_hello_and_after_bye(void **state) {
+    const struct node_id sender = {7, 7};
+    const struct node_hello hello = {
+        .versions = message_versions_own(), .name = SLICE("name"), .address = SLICE("address")};
+
+    (void)state;
+    handled = 0;
+    cluster_core_handle_of_any(&core, MESSAGE_EVENT, note_handled, NULL);
+    cluster_core_handle(&core, MESSAGE_COUNT, note_handled, false, NULL);
+    hear(MESSAGE_EVENT, sender);
+    hear(MESSAGE_COUNT, sender);
+    assert_int_equal(handled, 1);
+    assert_int_equal(nodes_hello(core.nodes, sender, &hello, false, loop_now_ms(core.loop)), 1);
+    hear(MESSAGE_EVENT, sender);
+    assert_int_equal(handled_of, 1);
+    hear(MESSAGE_COUNT, sender);
+    assert_int_equal(handled, 3);
+    nodes_bye(core.nodes, sender, loop_now_ms(core.loop));
+    hear(MESSAGE_EVENT, sender);
+    assert_int_equal(handled_of, 0);
+    hear(MESSAGE_COUNT, sender);
+    assert_int_equal(handled, 4);
+    assert_int_equal(counter_read(&core.dropped), 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(a_full_bus_takes_signs_of_life_only),
         TEST(a_bus_is_full_if_flushing_it_does_not_help),
+        TEST(events_are_taken_before_hello_and_after_bye),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
