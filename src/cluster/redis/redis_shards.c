@@ -203,6 +203,11 @@ static void move_shard_slot(struct redis_shards *bus, struct shard_slot *slot) {
         interrupt_subject(bus, subject);
     }
     place_slot_subjects(slot);
+    /* The former owner may refuse what is on its way to it: that goes before what comes now. */
+    if (slot->queue.in_flight > 0 && !slot->unsettled) {
+        unsettle_slot(bus, slot);
+        slot->located = true;
+    }
 }
 
 /* Moves the slot to its owner in the newest topology. Called before the slot is used: the walk may not be there yet. */
