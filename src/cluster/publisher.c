@@ -16,6 +16,9 @@
 #define PUBLISHER_FULL_MS 5
 #define PUBLISHER_NEXT_MS 1
 
+/* How long a node that has met no other waits for hellos before it takes itself for alone. */
+#define PUBLISHER_FIRST_MS 1000
+
 /* The longest wait of an event until it is stored. */
 #define PUBLISHER_STORED_MS 100
 
@@ -24,10 +27,12 @@ struct publisher {
     struct channel_relay relay;
     bool relay_set;
     uint64_t cache_ttl_ms;
-    bool refuses; /* adapter.publish_when_down */
-    bool gathered, leaving;
+    bool refuses;           /* adapter.publish_when_down */
+    bool gathered, leaving; /* `gathered`: since the bus came up */
+    bool never_gathered;    /* this node does not know yet whether there are others */
     struct outgoing outgoing;
     struct loop_timer timer;
+    struct loop_timer first;                       /* a node that has met no other waits until then for hellos */
     struct outgoing_item *storing, **storing_last; /* an event that is being stored, and what waits behind it */
     struct loop_timer storing_timer;
     /* Shared with the workers. */
@@ -260,10 +265,10 @@ static size_t publisher_most_bytes(void *context) {
     return atomic_load_explicit(&publisher->most_bytes, memory_order_relaxed);
 }
 
-/* Sets the relay if events are for somebody, or have to be refused. */
+/* Sets the relay if events are for somebody, or may be, or have to be refused. */
 static void set_publisher_relay(struct publisher *publisher) {
     bool wanted = nodes_alive(publisher->core->nodes) != 0 ||
-                  (!publisher->gathered && (publisher->relay_set || publisher->refuses));
+                  (!publisher->gathered && (publisher->relay_set || publisher->refuses || publisher->never_gathered));
 
     atomic_store_explicit(&publisher->version, nodes_version(publisher->core->nodes), memory_order_relaxed);
     if (wanted != publisher->relay_set && publisher->core->channels != NULL)
@@ -277,6 +282,7 @@ static void on_publisher_down(void *context) {
     struct publisher *publisher = context;
 
     atomic_store(&publisher->down, true);
+    loop_timer_end(publisher->core->loop, &publisher->first);
     publisher->gathered = false;
     outgoing_hold(&publisher->outgoing);
     set_publisher_relay(publisher);
@@ -303,10 +309,10 @@ static void on_publisher_up(void *context) {
     note_most_bytes(publisher);
 }
 
-static void on_publisher_gathered(void *context) {
-    struct publisher *publisher = context;
-
+/* It is known who is there. */
+static void go_on_publishing(struct publisher *publisher) {
     publisher->gathered = true;
+    publisher->never_gathered = false;
     set_publisher_relay(publisher);
     if (nodes_alive(publisher->core->nodes) == 0)
         outgoing_clear(&publisher->outgoing);
@@ -314,9 +320,29 @@ static void on_publisher_gathered(void *context) {
     run_publisher(publisher);
 }
 
+static void on_publisher_first(struct loop_timer *timer) {
+    go_on_publishing(container_of(timer, struct publisher, first));
+}
+
+/* At first no node is known whose hello could be waited for. */
+static void on_publisher_gathered(void *context) {
+    struct publisher *publisher = context;
+
+    if (publisher->never_gathered && nodes_alive(publisher->core->nodes) == 0)
+        loop_timer_set(publisher->core->loop, &publisher->first, PUBLISHER_FIRST_MS);
+    else
+        go_on_publishing(publisher);
+}
+
 static void on_publisher_node(void *context, unsigned node) {
+    struct publisher *publisher = context;
+
     (void)node;
-    set_publisher_relay(context);
+    set_publisher_relay(publisher);
+    if (!loop_timer_is_set(&publisher->first))
+        return;
+    loop_timer_end(publisher->core->loop, &publisher->first);
+    go_on_publishing(publisher);
 }
 
 static void on_publisher_replaced(void *context, unsigned before, unsigned now) {
@@ -342,6 +368,7 @@ static void dispose_publisher(void *context) {
     if (publisher->relay_set && publisher->core->channels != NULL)
         channel_hub_set_relay(publisher->core->channels, NULL);
     loop_timer_end(publisher->core->loop, &publisher->timer);
+    loop_timer_end(publisher->core->loop, &publisher->first);
     loop_timer_end(publisher->core->loop, &publisher->storing_timer);
     while (publisher->storing != NULL) {
         struct outgoing_item *item = publisher->storing;
@@ -375,9 +402,11 @@ struct publisher *publisher_create(struct cluster_core *core) {
                                               .refusal = publisher_refusal,
                                               .most_bytes = publisher_most_bytes,
                                               .context = publisher};
+    publisher->never_gathered = true;
     publisher->refuses = core->config->adapter.publish_when_down == CONFIG_PUBLISH_REFUSE;
     publisher->cache_ttl_ms = core->config->channel_limits.cache_ttl_s * UINT64_C(1000);
     publisher->timer.fire = on_publisher_timer;
+    publisher->first.fire = on_publisher_first;
     publisher->storing_timer.fire = on_storing_timer;
     publisher->storing_last = &publisher->storing;
     atomic_init(&publisher->version, MESSAGE_VERSION_HIGHEST);

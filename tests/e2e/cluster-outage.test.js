@@ -106,6 +106,19 @@ describe('while the bus is down', { concurrency: true }, () => {
   });
 });
 
+test('a node that starts without the bus keeps events for the others', async (t) => {
+  const bus = await backendFor(t, 'redis');
+  const nodes = await nodesFor(t, { bus, count: 1 });
+  const there = await subscriber(nodes.list[0], t, 'early');
+  await bus.stop();
+  const late = await nodes.add();
+  await late.waitForLog(/the bus \(redis\) is down/);
+  await publish(late, { name: 'e', channel: 'early', data: '1' });
+  await bus.start();
+  await nodes.untilAll(2);
+  await there.next({ event: 'e', channel: 'early' });
+});
+
 test('a node that is alone refuses events in an outage, too', async (t) => {
   const bus = await backendFor(t, 'redis');
   const nodes = await nodesFor(t, { bus, count: 1, server: { config: { adapter: { publish_when_down: 'refuse' } } } });
