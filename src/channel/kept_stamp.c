@@ -1,8 +1,8 @@
 #include "base/clock.h"
 #include "channel/channel_internal.h"
 
-/* The latest publish time that is believed, of the year 10889: what is raised above it must not overflow. */
-#define STAMP_MS_MAX (UINT64_C(1) << 48)
+/* A publish time further ahead of this node's clock is not believed: later events would never replace the kept one. */
+#define STAMP_AHEAD_MS (24 * 60 * 60 * UINT64_C(1000))
 
 int channel_hub_compare_nodes(const struct channel_hub *hub, unsigned node, unsigned other) {
     for (unsigned i = 0; i < 2; i++) {
@@ -21,7 +21,7 @@ bool kept_stamp_take(const struct channel_hub *hub, struct channel *channel, str
 
     if (stamp.ms == 0)
         return true; /* from the process before this one: it knows no better */
-    if (stamp.ms > STAMP_MS_MAX)
+    if (stamp.ms > clock_wall_ms() + STAMP_AHEAD_MS)
         return false;
     if (stamp.ms > cluster->seen_ms)
         cluster->seen_ms = stamp.ms;

@@ -1077,6 +1077,8 @@ static void the_newest_event_is_kept_whatever_order_they_come_in(void **state) {
     assert_int_equal(answer_kept(3, now_ms + 2, "3"), REMOTE_DONE);
     assert_kept("3");
     publish_from(1, UINT64_MAX, "\"never\"");
+    publish_from(1, UINT64_C(1) << 48, "\"never\"");
+    publish_from(1, now_ms + 25 * 60 * 60 * UINT64_C(1000), "\"never\"");
     assert_kept("3");
     assert_true(channel_own_begin(slot, SLICE("cache-x"), workers.list[0]->now_ms, &walk));
     assert_true(walk.has_kept);
