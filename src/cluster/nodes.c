@@ -24,6 +24,9 @@
 /* Strangers are asked for their hello so often in a second. */
 #define STRANGERS_PER_S 100
 
+/* Hellos are answered so often in a second: three of each of the most nodes, and twice as many. */
+#define ANSWERS_PER_S 400
+
 /* nodes_run is called at least so often in a heartbeat interval. */
 #define RUNS_PER_HEARTBEAT 4
 
@@ -32,6 +35,12 @@ struct gone_node {
     struct node_id id;
     bool dead; /* else it said bye, or was replaced */
     uint64_t since_ms, told_ms;
+};
+
+/* How often something was done in this second. */
+struct per_second {
+    uint64_t begin_ms;
+    unsigned count;
 };
 
 struct nodes {
@@ -47,8 +56,7 @@ struct nodes {
     uint64_t hello_due_ms, gather_due_ms, down_since_ms;
     uint64_t ran_ms, spoke_ms, came_ms;
     uint64_t refused_ms; /* when a node was refused last; 0: never */
-    uint64_t strangers_ms;
-    unsigned strangers;
+    struct per_second strangers, answers;
 
     struct gone_node gone[NODES_GONE_MAX];
     unsigned gone_at;
@@ -307,13 +315,11 @@ static void tell_gone_node(struct nodes *nodes, struct gone_node *gone, uint64_t
     nodes->hooks.say_dead(nodes->hooks.context, gone->id, &gone->id);
 }
 
-/* Answers a bounded number of strangers: whoever can write to the bus can make up ids. */
-static bool may_ask_stranger(struct nodes *nodes, uint64_t now_ms) {
-    if (now_ms - nodes->strangers_ms >= 1000) {
-        nodes->strangers_ms = now_ms;
-        nodes->strangers = 0;
-    }
-    return nodes->strangers++ < STRANGERS_PER_S;
+/* What others make this node say is bounded: whoever can write to the bus can make up ids and hellos. */
+static bool may_do_in_second(struct per_second *done, unsigned most, uint64_t now_ms) {
+    if (now_ms - done->begin_ms >= 1000)
+        *done = (struct per_second){.begin_ms = now_ms};
+    return done->count++ < most;
 }
 
 enum nodes_sender nodes_heard(struct nodes *nodes, struct node_id sender, bool is_hello, unsigned *number,
@@ -337,7 +343,7 @@ enum nodes_sender nodes_heard(struct nodes *nodes, struct node_id sender, bool i
     }
     if (is_hello)
         return NODES_UNKNOWN;
-    if (nodes->up && may_ask_stranger(nodes, now_ms))
+    if (nodes->up && may_do_in_second(&nodes->strangers, STRANGERS_PER_S, now_ms))
         nodes->hooks.say_hello(nodes->hooks.context, &sender, false);
     return NODES_UNKNOWN;
 }
@@ -415,7 +421,7 @@ unsigned nodes_hello(struct nodes *nodes, struct node_id sender, const struct no
         take_hello(nodes, &nodes->table[number], hello);
     else
         number = enter_node(nodes, sender, hello, now_ms);
-    if (number != 0 && answer && nodes->up)
+    if (number != 0 && answer && nodes->up && may_do_in_second(&nodes->answers, ANSWERS_PER_S, now_ms))
         nodes->hooks.say_hello(nodes->hooks.context, &sender, true);
     look_if_gathered(nodes, now_ms);
     return number;

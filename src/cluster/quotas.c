@@ -14,6 +14,8 @@
 
 #define QUOTAS_TELL_MS 100
 #define QUOTAS_WHOLE_MS 60000
+/* For hellos the apps are looked through so often at most. */
+#define QUOTAS_LOOK_MS 100
 
 /* Apps that other nodes may name. */
 #define QUOTA_APPS_MAX 200000
@@ -59,8 +61,8 @@ struct quotas {
 
     struct name_table own; /* struct own_quota */
     struct list own_list;
-    uint64_t pass;
-    struct buffer out; /* a list to be told */
+    uint64_t pass, looked_ms; /* how often the own apps were looked through, and when last */
+    struct buffer out;        /* a list to be told */
     struct buffer hello;
     uint64_t whole; /* number of the last row of parts */
     uint64_t whole_due_ms;
@@ -145,6 +147,7 @@ static void sweep_own_quotas(struct quotas *quotas) {
 /* Reads the counts of all apps, and tells those that have changed. */
 static void tell_changes(struct quotas *quotas) {
     quotas->pass++;
+    quotas->looked_ms = loop_now_ms(quotas->core->loop);
     app_manager_each_slot(quotas->core->apps, look_at_slot_quota, quotas);
     sweep_own_quotas(quotas);
     if (quotas->out.length != 0)
@@ -183,6 +186,15 @@ static void on_quotas_timer(struct loop_timer *timer) {
         tell_changes(quotas);
 }
 
+/* For a hello, of which others can cause many: what changed a moment ago is told with the next changes. */
+static void look_for_hello(struct quotas *quotas) {
+    uint64_t now_ms = loop_now_ms(quotas->core->loop);
+
+    if (quotas->pass != 0 && now_ms - quotas->looked_ms < QUOTAS_LOOK_MS)
+        return;
+    tell_changes(quotas);
+}
+
 /* All apps in the hello; if they are too many, those that fit, and all of them follow. */
 static void say_quotas(void *context, struct message_hello *hello) {
     struct quotas *quotas = context;
@@ -190,7 +202,7 @@ static void say_quotas(void *context, struct message_hello *hello) {
 
     if (quotas->core->apps == NULL)
         return;
-    tell_changes(quotas);
+    look_for_hello(quotas);
     quotas->hello.length = 0;
     for (struct list *link = quotas->own_list.next; link != &quotas->own_list && all; link = link->next) {
         const struct own_quota *own = container_of(link, struct own_quota, link);

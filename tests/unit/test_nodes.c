@@ -393,6 +393,24 @@ static void a_new_id_replaces_the_old_one(void **state) {
     end_world(&world);
 }
 
+static void hellos_are_answered_so_often_in_a_second(void **state) {
+    struct world world;
+    unsigned answers = 0;
+
+    (void)state;
+    begin_pair(&world);
+    for (unsigned i = 0; i < 1000; i++) {
+        hear_hello_of(&world, 1, (struct node_id){0}, (struct message_versions){2, 4}, true);
+        answers += world.said[0] != '\0';
+        world.said[0] = '\0';
+    }
+    assert_in_range(answers, 3 * 63, 999);
+    world.now_ms += 1000;
+    hear_hello_of(&world, 1, (struct node_id){0}, (struct message_versions){2, 4}, true);
+    assert_said(&world, "answer>1");
+    end_world(&world);
+}
+
 /* --- leaving --- */
 
 static void bye_is_the_end_of_an_id(void **state) {
@@ -534,6 +552,7 @@ int main(void) {
         cmocka_unit_test(a_node_that_hears_of_its_death_takes_a_new_id),
         cmocka_unit_test(a_death_is_believed_when_that_node_is_silent_here_too),
         cmocka_unit_test(a_new_id_replaces_the_old_one),
+        cmocka_unit_test(hellos_are_answered_so_often_in_a_second),
         cmocka_unit_test(bye_is_the_end_of_an_id),
         cmocka_unit_test(ids_that_left_are_bounded),
         cmocka_unit_test(a_number_that_is_held_is_not_given_again),
