@@ -66,25 +66,62 @@ static void ask_for_interest(struct interests *interests, struct interest *inter
     }
 }
 
-void interest_answered(struct interests *interests, struct interest *interest) {
-    if (interest->phase == INTEREST_ASKING)
+/* New subscriptions wait until the subject is in force again, or for a while. */
+static void wait_for_force(struct interests *interests, struct interest *interest) {
+    interest->phase = INTEREST_SUBSCRIBING;
+    interest->due_ms = interests_now(interests) + INTEREST_FORCE_MS;
+    list_remove(&interest->unready);
+    list_append(&interests->subscribing, &interest->unready);
+    wake_at(interests, &interests->force_timer, interest->due_ms);
+}
+
+static void wait_again(struct interests *interests, struct interest *interest) {
+    interests_read(interests);
+    channel_unready(interest->channel, interest->generation);
+    wait_for_force(interests, interest);
+}
+
+/* What was asked before an outage that is over says nothing of the subject. */
+static void end_asking(struct interests *interests, struct interest *interest) {
+    if (interests->up && !interest_is_in_force(interests, interest))
+        wait_again(interests, interest);
+    else
         make_ready(interests, interest);
 }
 
-/* The answers have not come in time. */
-static void on_ask_timer(struct loop_timer *timer) {
-    struct interests *interests = container_of(timer, struct interests, ask_timer);
+void interest_answered(struct interests *interests, struct interest *interest) {
+    if (interest->phase == INTEREST_ASKING)
+        end_asking(interests, interest);
+}
+
+/* Ends the waiting of those in the list that have waited long enough. */
+static void end_due_waits(struct interests *interests, struct list *list, struct loop_timer *timer,
+                          void (*end)(struct interests *interests, struct interest *interest)) {
     uint64_t now_ms = interests_now(interests), begin_ns = clock_monotonic_ns();
 
-    while (!list_empty(&interests->asking)) {
-        struct interest *interest = container_of(interests->asking.next, struct interest, unready);
+    while (!list_empty(list)) {
+        struct interest *interest = container_of(list->next, struct interest, unready);
 
         if (interest->due_ms > now_ms || clock_monotonic_ns() - begin_ns > SLICE_NS) {
             wake_at(interests, timer, interest->due_ms);
             return;
         }
-        make_ready(interests, interest);
+        end(interests, interest);
     }
+}
+
+/* The answers have not come in time. */
+static void on_ask_timer(struct loop_timer *timer) {
+    struct interests *interests = container_of(timer, struct interests, ask_timer);
+
+    end_due_waits(interests, &interests->asking, timer, end_asking);
+}
+
+/* The subject has not come in force in time: no master may have its slot. Subscriptions here do not wait for that. */
+static void on_force_timer(struct loop_timer *timer) {
+    struct interests *interests = container_of(timer, struct interests, force_timer);
+
+    end_due_waits(interests, &interests->subscribing, timer, make_ready);
 }
 
 void interests_in_force(struct interests *interests, struct slice subject) {
@@ -108,15 +145,6 @@ void interests_move_to_end(struct interests *interests, struct interest *interes
     skip_in_review(interests, interest);
     list_remove(&interest->link);
     list_append(&interests->table.all, &interest->link);
-}
-
-/* New subscriptions wait until the subject is in force again. */
-static void wait_again(struct interests *interests, struct interest *interest) {
-    interests_read(interests);
-    channel_unready(interest->channel, interest->generation);
-    interest->phase = INTEREST_SUBSCRIBING;
-    list_remove(&interest->unready);
-    list_append(&interests->subscribing, &interest->unready);
 }
 
 void interests_interrupted(struct interests *interests, struct slice subject) {
@@ -156,7 +184,7 @@ static void review_next(struct interests *interests) {
     struct interest *interest = container_of(interests->review, struct interest, link);
 
     interests->review = interests->review->next;
-    if (interest->phase == INTEREST_READY && !interest_is_in_force(interests, interest))
+    if (interest->phase != INTEREST_SUBSCRIBING && !interest_is_in_force(interests, interest))
         wait_again(interests, interest);
 }
 
@@ -209,8 +237,7 @@ static void list_interest(struct interests *interests, struct interest *interest
     interest->told_version = 0;
     interest->counted = interest->count_heard = interest->count_heard_before = 0;
     interests->out_of_force++;
-    interest->phase = INTEREST_SUBSCRIBING;
-    list_append(&interests->subscribing, &interest->unready);
+    wait_for_force(interests, interest);
     core->bus->driver->subscribe(core->bus, interest_subject(interest));
     if (!interests->up)
         make_ready(interests, interest);
@@ -347,6 +374,7 @@ void interests_init(struct interests *interests, struct cluster_core *core, cons
     list_init(&interests->asking);
     list_init(&interests->lingering);
     interests->ask_timer.fire = on_ask_timer;
+    interests->force_timer.fire = on_force_timer;
     interests->linger_timer.fire = on_linger_timer;
     interests->slice.handle = run_slice;
     channel_hooks->memory_bytes = sizeof(struct interest);
@@ -359,6 +387,7 @@ void interests_dispose(struct interests *interests) {
     struct list *all = &interests->table.all;
 
     loop_timer_end(interests->core->loop, &interests->ask_timer);
+    loop_timer_end(interests->core->loop, &interests->force_timer);
     loop_timer_end(interests->core->loop, &interests->linger_timer);
     while (!list_empty(all)) {
         struct interest *interest = container_of(all->next, struct interest, link);

@@ -6,7 +6,8 @@
  *
  * Whether a channel needs the state of others, and when that is there, is decided by state.c, through struct
  * interest_hooks and interest_answered. A channel becomes ready after INTEREST_WAIT_MS at the latest, and at once while
- * the bus is down. When the bus is up again, channels wait again until their subject is in force.
+ * the bus is down; if its subject does not come in force, after INTEREST_FORCE_MS. When the bus is up again, channels
+ * wait again until their subject is in force.
  *
  * Work on all interests is done in slices of 2 ms. On the cluster's thread.
  */
@@ -17,6 +18,8 @@
 
 /* How long subscriptions wait for the answers of other nodes. */
 #define INTEREST_WAIT_MS 500
+/* How long they wait for the subject to come in force while the bus is up. */
+#define INTEREST_FORCE_MS 3000
 /* How long the subject of a channel that nobody wants is kept. */
 #define INTEREST_LINGER_MS 10000
 /* What one turn does of a long piece of work. */
@@ -39,9 +42,9 @@ struct interests {
     uint32_t epoch;        /* counts how often the bus came up */
     uint32_t out_of_force; /* interests whose subject is not in force in this epoch */
 
-    struct list subscribing, asking; /* interests in these phases; those that ask, by time */
+    struct list subscribing, asking; /* interests in these phases, by time */
     struct list lingering;           /* by time */
-    struct loop_timer ask_timer, linger_timer;
+    struct loop_timer force_timer, ask_timer, linger_timer;
 
     struct loop_message slice; /* work on many interests */
     bool slice_posted;

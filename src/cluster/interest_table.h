@@ -48,7 +48,7 @@ struct interest {
     bool has_count;        /* the own subscription count was told */
     uint32_t epoch;        /* of interests, in which the subject came in force; 0: it is not */
     uint32_t generation;   /* of struct channel_interest */
-    uint64_t due_ms;       /* in `asking` */
+    uint64_t due_ms;       /* in `subscribing` or `asking` */
     uint64_t let_go_ms;    /* in `lingering` */
     struct list link;      /* in the list of all, oldest first */
     struct list unready;   /* in `subscribing` or `asking` of interests */
