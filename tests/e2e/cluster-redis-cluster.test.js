@@ -89,6 +89,32 @@ describe('on a Redis Cluster', { timeout: LONG_TIMEOUT_MS, concurrency: true }, 
     await traffic.end();
   });
 
+  test('a slot without a master holds up no other one, and nobody who subscribes', async (t) => {
+    const config = { adapter: { cluster: { use_sharded_pubsub: true } } };
+    const nodes = await nodesFor(t, { kind: 'redis-cluster', count: 2, server: { config } });
+    const [one, two] = nodes.list;
+    const slot = await nodes.bus.slotOf(`${nodes.prefix}:curlew1:c:app-id:${channel}`);
+    const master = await nodes.bus.masterOf(slot);
+    const there = await subscriber(two, t, channel);
+    const other = await subscriber(two, t, 'other');
+    await nodes.bus.dropSlot(slot);
+    await subscriber(one, t, channel); // resolves when it is subscribed
+    const data = 'x'.repeat(9000);
+    for (let i = 0; i < 200; i++) await publish(one, { name: 'lost', channel, data });
+    await publish(one, { name: 'e', channel: 'other', data: '1' });
+    await other.next({ event: 'e', channel: 'other' });
+    await nodes.bus.takeSlot(slot, master);
+    const found = there.next({ event: 'found', channel });
+    let arrived = false;
+    const looked = found.then(() => (arrived = true));
+    while (!arrived) {
+      await publish(one, { name: 'found', channel, data: '2' });
+      await Promise.race([looked, publish(one, { name: 'e', channel: 'other', data: '3' })]);
+    }
+    for (const node of nodes.list)
+      assert.ok(!node.log.all.some(({ message }) => /the bus \(redis-cluster\) is down/.test(message)));
+  });
+
   test('a slot that moves takes its channel along', async (t) => {
     const config = { adapter: { cluster: { use_sharded_pubsub: true } } };
     const nodes = await nodesFor(t, { kind: 'redis-cluster', server: { config } });

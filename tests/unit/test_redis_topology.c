@@ -57,6 +57,9 @@ static int dispose_topology(void **state) {
     return 0;
 }
 
+static bool (*read_with)(struct redis_topology *topology, const struct redis_value *value,
+                         const struct redis_place *asked, struct error *error) = redis_topology_read;
+
 /* Reads an answer in RESP. */
 static bool read_answer(const char *text) {
     const struct redis_place asked = {"10.0.0.9", 7009};
@@ -67,7 +70,7 @@ static bool read_answer(const char *text) {
     assert_true(redis_reader_feed(reader, slice_of(text), &error));
     assert_true(redis_reader_next(reader, &value, &error));
     assert_non_null(value);
-    good = redis_topology_read(&topology, value, &asked, &error);
+    good = read_with(&topology, value, &asked, &error);
     redis_value_free(value);
     redis_reader_destroy(reader);
     return good;
@@ -140,6 +143,20 @@ static void an_answer_that_is_none_changes_nothing(void **state) {
     }
 }
 
+static void slots_may_have_no_master_if_the_reader_allows_it(void **state) {
+    (void)state;
+    read_with = redis_topology_read_partly;
+    assert_true(read_answer("*2\r\n" RANGE(0, 9, NODE("h1", 7001)) RANGE(12, 16383, NODE("h2", 7001))));
+    assert_int_equal(topology.unowned, 2);
+    assert_owner(9, "h1", 7001);
+    assert_int_equal(topology.owners[10], REDIS_NO_MASTER);
+    assert_int_equal(topology.owners[11], REDIS_NO_MASTER);
+    assert_owner(12, "h2", 7001);
+    assert_false(read_answer("*0\r\n")); /* of a node that is in no cluster */
+    assert_int_equal(topology.master_count, 2);
+    read_with = redis_topology_read;
+}
+
 static void more_masters_than_a_cluster_has_are_refused(void **state) {
     struct buffer answer = {0};
 
@@ -187,6 +204,7 @@ int main(void) {
         cmocka_unit_test_teardown(what_else_a_node_says_of_itself_does_not_matter, dispose_topology),
         cmocka_unit_test_teardown(an_answer_that_is_none_changes_nothing, dispose_topology),
         cmocka_unit_test(a_node_that_does_not_reach_most_masters_is_cut_off),
+        cmocka_unit_test_teardown(slots_may_have_no_master_if_the_reader_allows_it, dispose_topology),
         cmocka_unit_test_teardown(more_masters_than_a_cluster_has_are_refused, dispose_topology),
     };
 

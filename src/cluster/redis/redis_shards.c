@@ -25,6 +25,8 @@
 /* The topology is read so often if nothing seems to have changed, and at most so often if something has. */
 #define REFRESH_MS 60000
 #define REFRESH_AGAIN_MS 50
+/* And while slots have no master. */
+#define REFRESH_UNOWNED_MS 500
 
 /* A master without slots still answers what was sent to it. */
 #define RETIRE_MS 1000
@@ -49,6 +51,7 @@ struct shard_slot {
     struct redis_slot_queue queue;
     struct list link; /* of those that are not settled: something waits until the owner is known and ready */
     bool unsettled;
+    bool unowned; /* no master has it: it stays unsettled, and what is published on it goes nowhere */
     bool located; /* the topology was read since it became so */
 };
 
@@ -163,6 +166,8 @@ static void unsettle_slot(struct redis_shards *bus, struct shard_slot *slot) {
 
 /* Gives the subjects that the owner's subscriber does not have to it. */
 static void place_slot_subjects(struct shard_slot *slot) {
+    if (slot->unowned)
+        return;
     for (struct list *link = slot->subjects.next; link != &slot->subjects; link = link->next) {
         struct redis_subject *subject = container_of(link, struct redis_subject, link);
 
@@ -360,6 +365,17 @@ static struct redis_shard *take_shard(struct redis_shards *bus, const struct red
 
 /* Makes the masters of the topology the shards, and begins to move what is with others. A shard that is left over may
  * be in the middle of an event, so it is freed later. */
+/* Notes the master of a slot; `target` stands for one that is missing, and gets nothing of the slot. */
+static void note_slot_owner(struct redis_shards *bus, struct shard_slot *slot, struct redis_shard *target,
+                            bool unowned) {
+    slot->target = target;
+    slot->unowned = unowned;
+    if (!unowned)
+        return;
+    unsettle_slot(bus, slot);
+    bus->held_bytes -= redis_slot_queue_clear(&slot->queue);
+}
+
 static void apply_topology(struct redis_shards *bus) {
     const struct redis_topology *topology = &bus->finder.topology;
     struct redis_shard **shards = alloc_array(NULL, topology->master_count, sizeof *shards);
@@ -368,8 +384,10 @@ static void apply_topology(struct redis_shards *bus) {
         shards[i] = take_shard(bus, &topology->masters[i]);
         shards[i]->current = true;
     }
-    for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
-        bus->slots[slot].target = shards[topology->owners[slot]];
+    for (size_t slot = 0; slot < REDIS_SLOTS; slot++) {
+        bool unowned = topology->owners[slot] == REDIS_NO_MASTER;
+        note_slot_owner(bus, &bus->slots[slot], shards[unowned ? 0 : topology->owners[slot]], unowned);
+    }
     bus->retired = alloc_array(bus->retired, bus->retired_count + bus->shard_count + 1, sizeof *bus->retired);
     for (size_t i = 0; i < bus->shard_count; i++)
         if (bus->shards[i] != NULL) {
@@ -382,7 +400,7 @@ static void apply_topology(struct redis_shards *bus) {
     if (bus->retired_count > 0)
         loop_timer_set(bus->loop, &bus->sweep, RETIRE_MS);
     for (struct list *link = bus->unsettled.next; link != &bus->unsettled; link = link->next)
-        container_of(link, struct shard_slot, link)->located = true;
+        container_of(link, struct shard_slot, link)->located = !container_of(link, struct shard_slot, link)->unowned;
     walk_slots(bus);
 }
 
@@ -397,6 +415,13 @@ static void connect_shards(struct redis_shards *bus, uint64_t timeout_ms) {
     }
 }
 
+/* When the topology is read again after an answer to it. */
+static uint64_t refresh_after_ms(const struct redis_shards *bus, bool good) {
+    if (bus->ask_again || !good)
+        return REFRESH_AGAIN_MS;
+    return bus->finder.topology.unowned > 0 ? REFRESH_UNOWNED_MS : REFRESH_MS;
+}
+
 static void on_topology_told(struct redis_request *request, const struct redis_value *value) {
     struct redis_shards *bus = container_of(request, struct redis_shards, topology);
     const struct redis_shard *asked = bus->asked;
@@ -406,13 +431,13 @@ static void on_topology_told(struct redis_request *request, const struct redis_v
     bus->asked = NULL;
     if (value == NULL || bus->phase != SHARDS_UP) /* the connection is lost, or this one is retired */
         return;
-    good = redis_topology_read(&bus->finder.topology, value, &asked->place, &error);
+    good = redis_topology_read_partly(&bus->finder.topology, value, &asked->place, &error);
     if (good) {
         apply_topology(bus);
         connect_shards(bus, ATTEMPT_MS);
     }
     bus->refreshed_ms = loop_now_ms(bus->loop);
-    loop_timer_set(bus->loop, &bus->refresh, bus->ask_again || !good ? REFRESH_AGAIN_MS : REFRESH_MS);
+    loop_timer_set(bus->loop, &bus->refresh, refresh_after_ms(bus, good));
     bus->ask_again = false;
 }
 
@@ -484,7 +509,7 @@ static void on_published(struct redis_request *request, const struct redis_value
     struct shard_slot *slot = &bus->slots[publication->slot];
 
     slot->queue.in_flight--;
-    if (value != NULL && tells_of_another_master(value)) {
+    if (value != NULL && tells_of_another_master(value) && !slot->unowned) {
         list_append(&slot->queue.refused, &publication->link);
         bus->held_bytes += publication->bytes->length;
         unsettle_slot(bus, slot);
@@ -493,7 +518,7 @@ static void on_published(struct redis_request *request, const struct redis_value
     }
     if (value != NULL && value->type == REDIS_INTEGER)
         bus->held_bytes -= redis_slot_queue_clear_refused(&slot->queue);
-    else if (value != NULL)
+    else if (value != NULL && !tells_of_another_master(value))
         redis_connection_fail(shard->publisher.connection, "it refuses to publish: %.200s",
                               value->type == REDIS_ERROR ? value->text.data : "its answer is not a number");
     redis_publication_free(publication);
@@ -612,6 +637,8 @@ static bool publish_on_shards(struct bus *given, struct slice subject, struct bu
 
     if (bus->phase != SHARDS_UP || bus->closed != NULL)
         return false;
+    if (bus->slots[redis_slot_of(subject)].unowned)
+        return true; /* nobody can be subscribed there */
     publication = redis_publication_create(subject, bytes, redis_slot_of(subject));
     publication->request.answered = on_published;
     slot = &bus->slots[publication->slot];

@@ -5,20 +5,18 @@
 
 #include "base/alloc.h"
 
-#define NO_OWNER UINT16_MAX
-
 void redis_topology_dispose(struct redis_topology *topology) {
     free(topology->masters);
     *topology = (struct redis_topology){0};
 }
 
-/* The index of the master, which is added if it is new; NO_OWNER: there are too many. */
+/* The index of the master, which is added if it is new; REDIS_NO_MASTER: there are too many. */
 static uint16_t find_master(struct redis_topology *topology, const struct redis_place *place) {
     for (size_t i = 0; i < topology->master_count; i++)
         if (redis_place_equal(&topology->masters[i], place))
             return (uint16_t)i;
     if (topology->master_count == REDIS_MASTERS_MAX)
-        return NO_OWNER;
+        return REDIS_NO_MASTER;
     topology->masters = alloc_array(topology->masters, topology->master_count + 1, sizeof *topology->masters);
     topology->masters[topology->master_count] = *place;
     return (uint16_t)topology->master_count++;
@@ -51,9 +49,10 @@ static bool read_slot_range(struct redis_topology *topology, const struct redis_
         !is_number_up_to(range->items[1], REDIS_SLOTS - 1) || !read_node_place(range->items[2], asked, &place))
         return false;
     owner = find_master(topology, &place);
-    for (long long slot = range->items[0]->integer; owner != NO_OWNER && slot <= range->items[1]->integer; slot++)
+    for (long long slot = range->items[0]->integer; owner != REDIS_NO_MASTER && slot <= range->items[1]->integer;
+         slot++)
         topology->owners[slot] = owner;
-    return owner != NO_OWNER;
+    return owner != REDIS_NO_MASTER;
 }
 
 /* Takes the next word of a line; empty: there is none. */
@@ -106,33 +105,41 @@ bool redis_nodes_reach_most(const struct redis_value *value) {
     return reached > masters / 2;
 }
 
-static bool check_slot_owners(const struct redis_topology *topology, struct error *error) {
-    size_t missing = 0;
-
-    for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
-        missing += topology->owners[slot] == NO_OWNER;
-    if (missing > 0)
-        return error_set(error, "%zu of the %d slots of the cluster have no master", missing, REDIS_SLOTS);
-    return true;
+static bool is_owned(const struct redis_topology *topology, bool partly, struct error *error) {
+    if (topology->unowned == 0 || (partly && topology->master_count > 0))
+        return true;
+    return error_set(error, "%zu of the %d slots of the cluster have no master", topology->unowned, REDIS_SLOTS);
 }
 
-bool redis_topology_read(struct redis_topology *topology, const struct redis_value *value,
-                         const struct redis_place *asked, struct error *error) {
+static bool read_topology(struct redis_topology *topology, const struct redis_value *value,
+                          const struct redis_place *asked, bool partly, struct error *error) {
     struct redis_topology read = {0};
     bool good = value->type == REDIS_ARRAY;
 
     memset(read.owners, 0xff, sizeof read.owners);
     for (size_t i = 0; good && i < value->item_count; i++)
         good = read_slot_range(&read, value->items[i], asked);
+    for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
+        read.unowned += read.owners[slot] == REDIS_NO_MASTER;
     if (value->type == REDIS_ERROR)
         error_set(error, "it does not answer CLUSTER SLOTS: %.200s", value->text.data);
     else if (!good)
         error_set(error, "its answer to CLUSTER SLOTS is none");
-    if (!good || !check_slot_owners(&read, error)) {
+    if (!good || !is_owned(&read, partly, error)) {
         redis_topology_dispose(&read);
         return false;
     }
     redis_topology_dispose(topology);
     *topology = read;
     return true;
+}
+
+bool redis_topology_read(struct redis_topology *topology, const struct redis_value *value,
+                         const struct redis_place *asked, struct error *error) {
+    return read_topology(topology, value, asked, false, error);
+}
+
+bool redis_topology_read_partly(struct redis_topology *topology, const struct redis_value *value,
+                                const struct redis_place *asked, struct error *error) {
+    return read_topology(topology, value, asked, true, error);
 }

@@ -15,11 +15,15 @@
 /* Redis Cluster is made for up to 1000 nodes. */
 #define REDIS_MASTERS_MAX 1000
 
+/* The place of a slot that has no master. */
+#define REDIS_NO_MASTER UINT16_MAX
+
 /* Zeroed: it knows nothing. */
 struct redis_topology {
     struct redis_place *masters;
     size_t master_count;
     uint16_t owners[REDIS_SLOTS]; /* indices into `masters` */
+    size_t unowned;               /* slots whose owner is REDIS_NO_MASTER */
 };
 
 /*
@@ -28,6 +32,10 @@ struct redis_topology {
  */
 bool redis_topology_read(struct redis_topology *topology, const struct redis_value *value,
                          const struct redis_place *asked, struct error *error);
+
+/* The same, but some slots may have no master. */
+bool redis_topology_read_partly(struct redis_topology *topology, const struct redis_value *value,
+                                const struct redis_place *asked, struct error *error);
 
 void redis_topology_dispose(struct redis_topology *topology);
 

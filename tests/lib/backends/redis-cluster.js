@@ -170,6 +170,19 @@ export class RedisCluster extends Backend {
     return this.daemons.findIndex((daemon) => daemon.isRunning);
   }
 
+  // Leaves a slot without a master, and gives it one. The cluster goes on without the slot.
+  async dropSlot(slot) {
+    for (const node of this.ports.keys())
+      await this.on(node, async (client) => {
+        await client.call('CONFIG', 'SET', 'cluster-require-full-coverage', 'no');
+        await client.call('CLUSTER', 'DELSLOTS', slot);
+      });
+  }
+
+  async takeSlot(slot, master) {
+    await this.on(master, (client) => client.call('CLUSTER', 'ADDSLOTS', slot));
+  }
+
   // Gives a slot without keys to another master.
   async moveSlot(slot, target) {
     await this.endMove(slot, await this.beginMove(slot, target), target);
