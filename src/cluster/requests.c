@@ -170,6 +170,7 @@ bool requests_ask(struct requests *requests, struct question *question) {
         return false;
     question->requests = requests;
     question->answers = (struct buffer){0};
+    memset(question->parts, 0, sizeof question->parts);
     question->message.handle = handle_question;
     loop_post(requests->core->loop, &question->message);
     loop_wake(requests->core->loop);
@@ -190,8 +191,11 @@ static bool on_api_answer(void *context, unsigned node, const struct cluster_mes
     struct question *question = find_question(requests, answer->request);
 
     (void)bus_message;
-    if (question == NULL)
+    if (question == NULL || (question->awaited >> node & 1) == 0)
         return false;
+    if (answer->part != question->parts[node]) /* one was lost */
+        question->complete = false;
+    question->parts[node] = answer->part + 1;
     if (answer->status != 0 || question->answers.length + answer->payload.length > ANSWERS_BYTES_MAX)
         question->complete = false;
     else

@@ -40,6 +40,7 @@ struct question {
     struct requests *requests;
     struct list link;
     uint64_t number, awaited, due_ms;
+    uint32_t parts[NODES_MAX]; /* that came of each node */
 };
 
 /* What one node has of a channel. */

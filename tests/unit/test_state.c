@@ -18,6 +18,7 @@
 #include "channel/channel_internal.h"
 #include "channel/presence.h"
 #include "cluster/node_messages.h"
+#include "cluster/requests.h"
 #include "cluster/state_internal.h"
 #include "harness.h"
 #include "net/reclaim.h"
@@ -55,6 +56,8 @@ static atomic_bool needs_answers; /* as on a bus of several servers */
 static unsigned loss;             /* in a hundred, of changes and answers */
 static uint64_t loss_seed = 7;
 static unsigned lose_credits; /* of the next ones */
+static atomic_bool lose_questions;
+static atomic_uint lost_questions;
 
 static void release_delivery(struct bus_message *bus_message) {
     free(container_of(bus_message, struct test_delivery, bus_message));
@@ -110,6 +113,9 @@ static bool is_lost(const struct bus_bytes *bytes) {
     case MESSAGE_GAP_REQUEST:
     case MESSAGE_TOLD:
         return harness_random(&loss_seed, 100) < loss;
+    case MESSAGE_API_REQUEST:
+        lost_questions += lose_questions;
+        return lose_questions;
     case MESSAGE_STATE_CREDIT:
         return lose_credits != 0 && lose_credits-- != 0;
     default:
@@ -191,6 +197,7 @@ struct test_node {
     struct app_slot *slot;
     struct cluster_core core;
     struct state *state;
+    struct requests *requests;
 };
 
 static struct config config;
@@ -230,6 +237,7 @@ static void create_node(unsigned number) {
     subjects_init(&core->subjects, SUBJECT_PLAIN, SLICE("test:"));
     node_messages_create(core, SLICE("127.0.0.1"));
     node->state = state_create(core, NULL);
+    node->requests = requests_create(core, state_interests(node->state));
     node->slot = app_slot_create(SLICE("42"), 2);
     loop_set_end_of_turn(core->loop, end_test_turn, core);
     assert_true(loop_start(core->loop, &error));
@@ -623,6 +631,8 @@ static int set_up(void **state) {
     config.adapter.cluster_health.node_timeout_ms = 60000;
     config.adapter.outage_presence_s = 600;
     config.adapter.outage_buffer_mb = 64;
+    config.adapter.driver = (char *)"nats"; /* of the time that a question has */
+    config.adapter.nats.request_timeout_ms = PATIENCE_MS;
     config.instance.process_id = (char *)"test";
     seed = 3;
     loss = 0;
@@ -835,6 +845,44 @@ static void a_count_that_is_not_told_again_is_dropped(void **state) {
     end_crowd_member(&member, 0);
 }
 
+/* --- questions --- */
+
+static void note_answered(struct question *question) {
+    question->worker = NULL;
+}
+
+/* Node 0 asks, and node 2 answers with these parts. */
+static bool answer_is_complete(const uint32_t *parts, unsigned count) {
+    struct question question = {
+        .app = SLICE("42"), .name = SLICE(""), .worker = nodes[0].workers.list[0], .answered = note_answered};
+    static uint64_t number;
+    uint64_t begin_ms = 0, lost = lost_questions;
+
+    assert_true(requests_ask(nodes[0].requests, &question));
+    while (lost_questions != lost + NODES) /* it was said, to this node, too */
+        turn_until_late(&begin_ms);
+    number++;
+    for (unsigned i = 0; i < count; i++) {
+        struct cluster_message part = {.kind = MESSAGE_API_ANSWER,
+                                       .api_answer = {number, parts[i], .last = i == count - 1}};
+        say_to_inbox_as(2, 0, &part);
+    }
+    say_to_inbox_as(1, 0, &(struct cluster_message){.kind = MESSAGE_API_ANSWER, .api_answer = {number, 0, true}});
+    while (question.worker != NULL)
+        turn_until_late(&begin_ms);
+    buffer_dispose(&question.answers);
+    return question.complete;
+}
+
+static void an_answer_of_which_a_part_was_lost_is_not_complete(void **state) {
+    (void)state;
+    lose_questions = true;
+    assert_true(answer_is_complete((const uint32_t[]){0, 1, 2}, 3));
+    assert_false(answer_is_complete((const uint32_t[]){0, 2}, 2));
+    assert_false(answer_is_complete((const uint32_t[]){1}, 1));
+    lose_questions = false;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_nodes_have_the_members_of_all, set_up, tear_down),
@@ -847,6 +895,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_set_is_complete_though_credits_are_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_of_which_a_part_was_lost_is_not_complete, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
