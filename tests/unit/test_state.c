@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "channel/channel_internal.h"
 #include "channel/presence.h"
+#include "cluster/interest.h"
 #include "cluster/node_messages.h"
 #include "cluster/requests.h"
 #include "cluster/state_internal.h"
@@ -45,7 +46,7 @@ struct test_delivery {
     struct loop_message message;
     struct bus_message bus_message;
     struct test_bus *to;
-    enum { DELIVER_MESSAGE, DELIVER_IN_FORCE, DELIVER_UP, DELIVER_DOWN } what;
+    enum { DELIVER_MESSAGE, DELIVER_IN_FORCE, DELIVER_UP, DELIVER_DOWN, DELIVER_CUT } what;
     size_t subject_length;
     char bytes[];
 };
@@ -63,6 +64,21 @@ static void release_delivery(struct bus_message *bus_message) {
     free(container_of(bus_message, struct test_delivery, bus_message));
 }
 
+static atomic_bool cut_at_request;     /* when a node asks for the first time */
+static atomic_uint_fast64_t cut_at_ms; /* 0: not yet */
+
+/* The bus goes and comes at once, and what is subscribed to for channels does not come in force again. */
+static void cut_bus(struct test_bus *bus) {
+    const struct bus_events *events = &bus->bus.events;
+
+    events->down(events->context, "the test said so");
+    atomic_store(&cut_at_ms, clock_monotonic_ms());
+    events->up(events->context);
+    for (size_t i = 0; i < bus->subject_count; i++)
+        if (strstr(bus->subjects[i], ":c:") == NULL)
+            events->in_force(events->context, slice_of(bus->subjects[i]));
+}
+
 static void handle_delivery(struct loop *loop, struct loop_message *message) {
     struct test_delivery *delivery = container_of(message, struct test_delivery, message);
     const struct bus_events *events = &delivery->to->bus.events;
@@ -76,6 +92,8 @@ static void handle_delivery(struct loop *loop, struct loop_message *message) {
         events->in_force(events->context, delivery->bus_message.subject);
     else if (delivery->what == DELIVER_UP)
         events->up(events->context);
+    else if (delivery->what == DELIVER_CUT)
+        cut_bus(delivery->to);
     else
         events->down(events->context, "the test said so");
     free(delivery);
@@ -128,6 +146,8 @@ static bool test_bus_publish(struct bus *bus, struct slice subject, struct bus_b
 
     pthread_mutex_lock(&bus_mutex);
     up = ((struct test_bus *)bus)->up;
+    if ((unsigned char)bytes->data[1] == MESSAGE_STATE_REQUEST && atomic_exchange(&cut_at_request, false))
+        deliver((struct test_bus *)bus, DELIVER_CUT, SLICE(""), (struct slice){0});
     for (unsigned i = 0; up && i < NODES; i++)
         if (buses[i] != NULL && buses[i]->up && find_subject(buses[i], subject) != NULL && !is_lost(bytes))
             deliver(buses[i], DELIVER_MESSAGE, subject, (struct slice){bytes->data, bytes->length});
@@ -321,7 +341,9 @@ static void try_to_join(struct peer *peer) {
     case CHANNEL_JOINED:
         peer->state = PEER_IN;
         member_list_each(join.members, member) {
-            unsigned number = (unsigned)atoi(presence_member_key(member).data + 1);
+            unsigned long long number = 0;
+
+            slice_to_number(slice_skip(presence_member_key(member), 1), USERS, &number);
             assert_false(peer->has[number]);
             peer->has[number] = true;
         }
@@ -883,10 +905,27 @@ static void an_answer_of_which_a_part_was_lost_is_not_complete(void **state) {
     lose_questions = false;
 }
 
+/* What was asked before a cut says nothing of a subject that is not in force since. */
+static void subscriptions_wait_for_their_subject_but_not_for_ever(void **state) {
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    wait_until_nodes_are_known();
+    atomic_store(&cut_at_ms, 0);
+    atomic_store(&cut_at_request, true);
+    begin_crowd_member(&crowd[0], 0);
+    while (!try_to_join_crowd(&crowd[0], 0, SLICE("u"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    assert_int_not_equal(atomic_load(&cut_at_ms), 0);
+    assert_true(clock_monotonic_ms() - atomic_load(&cut_at_ms) >= INTEREST_FORCE_MS);
+    end_crowd_member(&crowd[0], 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_nodes_have_the_members_of_all, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_lost_is_repaired, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(subscriptions_wait_for_their_subject_but_not_for_ever, set_up, tear_down),
         cmocka_unit_test_setup_teardown(subscriptions_wait_for_a_round_of_answers_on_a_bus_of_several_servers, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_node_that_was_away_learns_what_differs_and_so_do_the_others, set_up,
