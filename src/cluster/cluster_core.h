@@ -66,8 +66,8 @@ struct cluster_part {
     void *context;
 };
 
-/* Handles a message of a node (0: it is not known yet, or not any more). True: it has taken `bus_message` and releases that, on any
- * thread; texts of `message` point into it. */
+/* Handles a message of a node (0: it is not known yet, or not any more). True: it has taken `bus_message` and releases
+ * that, on any thread; texts of `message` point into it. */
 typedef bool cluster_handler(void *context, unsigned node, const struct cluster_message *message,
                              struct bus_message *bus_message);
 

@@ -416,7 +416,7 @@ static void connect_shards(struct redis_shards *bus, uint64_t timeout_ms) {
 }
 
 /* When the topology is read again after an answer to it. */
-static uint64_t refresh_after_ms(const struct redis_shards *bus, bool good) {
+static uint64_t shards_refresh_ms(const struct redis_shards *bus, bool good) {
     if (bus->ask_again || !good)
         return REFRESH_AGAIN_MS;
     return bus->finder.topology.unowned > 0 ? REFRESH_UNOWNED_MS : REFRESH_MS;
@@ -437,7 +437,7 @@ static void on_topology_told(struct redis_request *request, const struct redis_v
         connect_shards(bus, ATTEMPT_MS);
     }
     bus->refreshed_ms = loop_now_ms(bus->loop);
-    loop_timer_set(bus->loop, &bus->refresh, refresh_after_ms(bus, good));
+    loop_timer_set(bus->loop, &bus->refresh, shards_refresh_ms(bus, good));
     bus->ask_again = false;
 }
 
