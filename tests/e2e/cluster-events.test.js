@@ -217,13 +217,14 @@ test('what others write to a subject is checked, and is heard under its own subj
   await send({ ...event, data: '"x' });
   await send({ ...event, name: 'e' });
   await send({ ...event, data: Buffer.from('"\xff"', 'latin1') });
-  await send({ ...event, sender: 'ff'.repeat(16) });
+  await send({ ...event, sender: 'ff'.repeat(16), name: '"stranger"' }); // its hello may come later
   await send({ ...event, version: 99 });
   await send(Buffer.concat([encode(event), Buffer.from('x')]));
   await send(Buffer.from('garbage'));
   await send({ kind: 63, sender });
   await send({ ...event, name: '"last"' });
   assert.equal((await ws.next((m) => m.channel === channel)).event, 'good');
+  assert.equal((await ws.next((m) => m.channel === channel)).event, 'stranger');
   assert.equal((await ws.next((m) => m.channel === channel)).event, 'last');
 });
 
