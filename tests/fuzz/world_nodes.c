@@ -33,7 +33,8 @@ static void on_interest(void *context, struct channel *channel) {
     noticed[noticed_count++] = channel;
 }
 
-static struct channel_own_change *create_change(void *context) {
+static struct channel_own_change *create_change(void *context, bool webhooks) {
+    (void)webhooks;
     (void)context;
     return calloc(1, sizeof(struct channel_own_change));
 }
