@@ -172,12 +172,10 @@ static void write_answer_group(struct worker *worker, struct message *message, s
     if (group->answer->state->core->ended)
         group->at = group->count;
     while (group->part_count < PARTS_AT_ONCE && group->at < group->count && !worker->turn_over) {
-        if (walk_lost_its_slot(group)) {
-            end_channel_walk(group);
-        } else if (!group->walking && !begin_channel(group, group->channels[group->at])) {
+        if (!group->walking && !begin_channel(group, group->channels[group->at])) {
             group->at++;
             worker_spend(worker, 64);
-        } else if (!write_set_piece(group)) {
+        } else if (walk_lost_its_slot(group) || !write_set_piece(group)) {
             end_channel_walk(group);
         }
     }
