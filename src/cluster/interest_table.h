@@ -2,8 +2,7 @@
  * The table of subjects that this node wants, by subject and by channel.
  *
  * An interest lies in its channel's memory (channel_hook_memory), so a channel that is wanted costs one more block: the
- * subject with the app's id. The two indexes grow by one bucket for each interest (linear hashing), so that no turn
- * moves them all.
+ * subject with the app's id. The two indexes grow by one bucket for each interest, so that no turn moves them all.
  *
  * On the cluster's thread.
  */
@@ -12,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/hash_index.h"
 #include "base/list.h"
 #include "base/slice.h"
 #include "channel/remote.h"
@@ -36,9 +36,9 @@ struct interest {
 
     /* On the cluster's thread. */
     struct channel *channel; /* a reference, while it is in the table */
-    struct interest *next_by_subject, *next_by_channel;
-    uint64_t subject_hash, channel_hash; /* the second one is message_channel_hash */
-    char *text;                          /* subject, app id */
+    struct hash_link by_subject, by_channel;
+    uint64_t channel_hash; /* message_channel_hash */
+    char *text;            /* subject, app id */
     uint32_t subject_length, app_length;
     uint8_t phase; /* enum interest_phase */
     bool stateful;
@@ -69,14 +69,8 @@ struct interest {
     struct remote_taking *taking;
 };
 
-struct interest_index {
-    struct interest **buckets;
-    uint32_t capacity; /* a power of two */
-    uint32_t count;    /* buckets in use, which is the number of interests and at least 1 */
-};
-
 struct interest_table {
-    struct interest_index by_subject, by_channel;
+    struct hash_index by_subject, by_channel;
     struct list all;
     uint32_t count;
 };
