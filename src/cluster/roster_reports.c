@@ -5,6 +5,7 @@
 
 #include "app_manager/app_queue.h"
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/buffer.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -49,6 +50,7 @@ struct roster_telling {
     struct message message;
     struct app_task task;
     struct roster_reports *reports;
+    size_t bytes; /* in the account of memory */
     enum roster_event_kind kind;
     uint32_t count;
     struct slice channel, user;
@@ -86,6 +88,7 @@ static void post_told_webhook(struct app_task *task) {
         webhook_draft_end(&draft);
         buffer_dispose(&user);
     }
+    budget_give(BUDGET_CLUSTER, NULL, telling->bytes);
     free(telling);
 }
 
@@ -96,16 +99,23 @@ static void handle_telling(struct worker *worker, struct message *message, struc
     app_queue_add(&telling->reports->waiting, telling->reports->core->apps, worker, &telling->task);
 }
 
+/* What waits for workers, or for the record of an app, is in the account: without room the event is lost. */
 static void tell_webhook_of(void *context, const struct roster_event *event) {
     struct roster_reports *reports = context;
-    struct roster_telling *telling =
-        alloc(sizeof *telling + event->app.length + event->channel.length + event->user.length);
+    size_t texts = event->app.length + event->channel.length + event->user.length;
+    size_t bytes = alloc_footprint(sizeof(struct roster_telling) + texts);
     struct workers *workers = reports->core->workers;
-    char *at = telling->texts;
+    struct roster_telling *telling;
+    char *at;
 
+    if (!budget_take(BUDGET_CLUSTER, NULL, bytes))
+        return;
+    telling = alloc(sizeof *telling + texts);
+    at = telling->texts;
     *telling = (struct roster_telling){.message.handle = handle_telling,
                                        .task.run = post_told_webhook,
                                        .reports = reports,
+                                       .bytes = bytes,
                                        .kind = event->kind,
                                        .count = event->count};
     telling->task.app_id = (struct slice){memcpy(at, event->app.data, event->app.length), event->app.length};
