@@ -99,7 +99,8 @@ static void handle_telling(struct worker *worker, struct message *message, struc
     app_queue_add(&telling->reports->waiting, telling->reports->core->apps, worker, &telling->task);
 }
 
-/* What waits for workers, or for the record of an app, is in the account: without room the event is lost. */
+/* What waits for workers, or for the record of an app, is in the account: without room the event is lost, and counted.
+ */
 static void tell_webhook_of(void *context, const struct roster_event *event) {
     struct roster_reports *reports = context;
     size_t texts = event->app.length + event->channel.length + event->user.length;
@@ -108,8 +109,10 @@ static void tell_webhook_of(void *context, const struct roster_event *event) {
     struct roster_telling *telling;
     char *at;
 
-    if (!budget_take(BUDGET_CLUSTER, NULL, bytes))
+    if (!budget_take(BUDGET_CLUSTER, NULL, bytes)) {
+        atomic_fetch_add_explicit(&reports->outlet->dropped, 1, memory_order_relaxed);
         return;
+    }
     telling = alloc(sizeof *telling + texts);
     at = telling->texts;
     *telling = (struct roster_telling){.message.handle = handle_telling,
