@@ -6,10 +6,10 @@
 //   cpu      CPU time of each node for an event of a batch, beside one node with the adapter `local`
 //   alone    CPU time of a publish with an adapter and no other node, relative to `local`
 //   memory   what a member of a presence channel takes on a node that only watches the channel
-//   outage   how long one node with 100,000 occupied channels takes after its connections were cut and after a restart of
-//            Redis or NATS, and the longest turn of its cluster's thread; the node on CPU 0, all else on CPU 1
-// A second argument, `redis` or `nats`, chooses one of them. CURLEW_BINARY_RELEASE names another build. Exit code: 1 if a
-// goal was missed.
+//   outage   how long one node with 100,000 occupied channels takes after its connections were cut and after a restart
+//            of Redis or NATS, and the longest turn of its cluster's thread; the node on CPU 0, all else on CPU 1
+// A second argument, `redis` or `nats`, chooses one of them. CURLEW_BINARY_RELEASE names another build. Exit code: 1 if
+// a goal was missed.
 
 import { readFileSync } from 'node:fs';
 import http from 'node:http';

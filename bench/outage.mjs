@@ -1,7 +1,7 @@
 // A node with very many occupied channels when the bus comes and goes, for cluster.mjs.
 //
-// Two nodes; all of the channels are occupied on the first. Each step cuts connections to the message system, and lets a
-// visitor join some of the channels on the second node meanwhile. The first node is complete when it is subscribed to
+// Two nodes; all of the channels are occupied on the first. Each step cuts connections to the message system, and lets
+// a visitor join some of the channels on the second node meanwhile. The first node is complete when it is subscribed to
 // all channels again, and has told its clients of each visitor. At last clients subscribe to all of the channels on the
 // second node, which asks the first one for who is there.
 
