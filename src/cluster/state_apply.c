@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "cluster/state_internal.h"
 
 /* Members that are handed to the channel at once. */
@@ -75,12 +76,29 @@ static size_t news_bytes(const struct remote_news *news) {
     return sizeof *news + news->bus_message->payload.length;
 }
 
+static void unkeep_news(struct state *state, const struct remote_news *news) {
+    state->kept_bytes -= news_bytes(news);
+    budget_give(BUDGET_CLUSTER, NULL, news_bytes(news));
+}
+
+static bool keep_news(struct state *state, struct interest *interest, struct remote_news *news) {
+    size_t bytes = news_bytes(news);
+
+    if (state->kept_bytes + bytes > KEPT_BYTES_MAX || !budget_take(BUDGET_CLUSTER, NULL, bytes))
+        return false;
+    state->kept_bytes += bytes;
+    if (set_versions_keep(&interest->versions, &news->kept))
+        return true;
+    unkeep_news(state, news);
+    return false;
+}
+
 static void drop_news_list(struct state *state, struct set_kept *kept) {
     while (kept != NULL) {
         struct remote_news *news = container_of(kept, struct remote_news, kept);
 
         kept = kept->next;
-        state->kept_bytes -= news_bytes(news);
+        unkeep_news(state, news);
         counter_add(&state->counters.kept_dropped, 1);
         state_free_news(news);
     }
@@ -104,10 +122,8 @@ void state_drop_kept(struct state *state, struct interest *interest, unsigned no
 }
 
 void state_keep_change(struct state *state, struct interest *interest, struct remote_news *news) {
-    if (state->kept_bytes + news_bytes(news) <= KEPT_BYTES_MAX && set_versions_keep(&interest->versions, &news->kept)) {
-        state->kept_bytes += news_bytes(news);
+    if (keep_news(state, interest, news))
         return;
-    }
     state_drop_kept(state, interest, 0);
     counter_add(&state->counters.kept_dropped, 1);
     state_free_news(news);
@@ -139,7 +155,7 @@ void state_pass_kept(struct state *state, struct interest *interest, unsigned no
     while ((kept = set_versions_next(&interest->versions, node, &step, state_now_s(state))) != NULL) {
         struct remote_news *news = container_of(kept, struct remote_news, kept);
 
-        state->kept_bytes -= news_bytes(news);
+        unkeep_news(state, news);
         if (step == SET_APPLY)
             state_apply_change(state, news);
         else

@@ -30,7 +30,8 @@
 #define CREDIT_OF_ALL (4 * 1024 * 1024)
 #define CREDIT_LEAST (16 * 1024)
 
-/* What changes that are kept may hold in all; then they are dropped, and asked for. */
+/* What changes that are kept may hold in all; then they are dropped, and asked for. They are counted in
+ * memory.limit_mb, too. */
 #define KEPT_BYTES_MAX (16 * 1024 * 1024)
 
 /* A place in the list of all interests, which stays valid when interests leave it. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "channel/channel_internal.h"
 #include "channel/presence.h"
@@ -867,6 +868,85 @@ static void a_count_that_is_not_told_again_is_dropped(void **state) {
     end_crowd_member(&member, 0);
 }
 
+/* --- kept changes --- */
+
+#define KEPT_INFO 60000
+
+/* A change of node 2 that follows one which nobody has. */
+static void tell_change_as_node_2(uint64_t version) {
+    char info[KEPT_INFO];
+    struct cluster_message message = {.kind = MESSAGE_CHANGE,
+                                      .change = {.app = SLICE("42"),
+                                                 .channel = CROWD_CHANNEL,
+                                                 .version = version,
+                                                 .before = version - 1,
+                                                 .added = true,
+                                                 .id = SLICE("kept"),
+                                                 .info = {info, sizeof info}}};
+    struct buffer subject = {0};
+
+    memset(info, 'a', sizeof info);
+    info[0] = info[sizeof info - 1] = '"';
+    subject_append_channel(&subject, &nodes[0].core.subjects, SLICE("42"), CROWD_CHANNEL);
+    say_as(2, 0, buffer_slice(&subject), &message);
+    buffer_dispose(&subject);
+}
+
+/* Node 0 watches the channel, and no question about it reaches another node. */
+static void watch_without_answers(struct crowd_member *watcher) {
+    uint64_t begin_ms = 0;
+
+    pthread_mutex_lock(&bus_mutex);
+    loss = 100;
+    pthread_mutex_unlock(&bus_mutex);
+    begin_crowd_member(watcher, 0);
+    while (!try_to_join_crowd(watcher, 0, SLICE("watcher"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+}
+
+/* Node 0 hears that node 2 has left. */
+static void let_node_0_forget_node_2(void) {
+    struct cluster_message bye = {.kind = MESSAGE_BYE};
+    uint64_t begin_ms = 0;
+
+    say_to_inbox_as(2, 0, &bye);
+    while (budget_used(BUDGET_CLUSTER) != 0)
+        turn_until_late(&begin_ms);
+}
+
+static void changes_that_wait_for_an_answer_are_counted_as_memory(void **state) {
+    struct crowd_member watcher;
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    assert_int_equal(budget_used(BUDGET_CLUSTER), 0);
+    watch_without_answers(&watcher);
+    for (uint64_t version = 10; version < 15; version++)
+        tell_change_as_node_2(version);
+    while (budget_used(BUDGET_CLUSTER) < 5 * KEPT_INFO)
+        turn_until_late(&begin_ms);
+    assert_true(budget_used(BUDGET_CLUSTER) < 5 * (KEPT_INFO + 1024));
+    let_node_0_forget_node_2();
+    end_crowd_member(&watcher, 0);
+}
+
+static void changes_without_room_are_dropped(void **state) {
+    const struct counter *dropped = &state_counters_of(nodes[0].state)->kept_dropped;
+    uint64_t begin_ms = 0, refusals = budget_refusals(BUDGET_CLUSTER);
+    struct crowd_member watcher;
+
+    (void)state;
+    watch_without_answers(&watcher);
+    budget_set_limit(4 * KEPT_INFO);
+    tell_change_as_node_2(10);
+    while (counter_read(dropped) == 0)
+        turn_until_late(&begin_ms);
+    budget_set_limit(0);
+    assert_int_equal(budget_used(BUDGET_CLUSTER), 0);
+    assert_int_equal(budget_refusals(BUDGET_CLUSTER), refusals + 1);
+    end_crowd_member(&watcher, 0);
+}
+
 /* --- questions --- */
 
 static void note_answered(struct question *question) {
@@ -934,6 +1014,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_set_is_complete_though_credits_are_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(changes_that_wait_for_an_answer_are_counted_as_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(changes_without_room_are_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_answer_of_which_a_part_was_lost_is_not_complete, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
