@@ -45,13 +45,32 @@ static void append_dropped(struct metrics_page *page, const struct cluster_metri
     metrics_sample_of(page, labels, "reason", "subject", metrics->incoming.foreign);
 }
 
+static uint64_t count_answers(const struct cluster_metrics *metrics) {
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < STATE_ANSWER_BUCKETS; i++)
+        count += metrics->answered[i];
+    return count;
+}
+
+static void append_answer_times(struct metrics_page *page, const struct cluster_metrics *metrics, struct slice labels) {
+    uint64_t bounds[STATE_ANSWER_BUCKETS] = {0};
+
+    for (size_t i = 0; i + 1 < STATE_ANSWER_BUCKETS; i++)
+        bounds[i] = state_answer_bounds_ms[i];
+    metrics_family(page, "horizontal_adapter_resolve_time", "histogram",
+                   "How long requests to other nodes took that were answered, in milliseconds.");
+    metrics_histogram(page, labels, bounds, metrics->answered, STATE_ANSWER_BUCKETS, metrics->answered_ms, 1);
+}
+
 /* The metrics of the family: dashboards find them at zero if there is no cluster. */
 static void append_adapter(struct metrics_page *page, const struct cluster_metrics *metrics, struct slice labels) {
+    uint64_t answered = count_answers(metrics);
     const struct {
         const char *name, *help;
         uint64_t value;
     } families[] = {
-        {"horizontal_adapter_resolved_promises", "Requests to other nodes that a node answered.", metrics->answered},
+        {"horizontal_adapter_resolved_promises", "Requests to other nodes that a node answered.", answered},
         {"horizontal_adapter_uncomplete_promises", "Requests to other nodes that a node did not answer in time.",
          metrics->unanswered},
         {"horizontal_adapter_sent_requests", "Requests sent to other nodes.", metrics->requests_sent},
@@ -63,9 +82,7 @@ static void append_adapter(struct metrics_page *page, const struct cluster_metri
         metrics_family(page, families[i].name, "counter", families[i].help);
         metrics_sample(page, labels, families[i].value);
     }
-    metrics_family(page, "horizontal_adapter_resolve_time", "histogram",
-                   "How long requests to other nodes took, in milliseconds.");
-    metrics_histogram(page, labels, NULL, &metrics->answered, 1, metrics->answered_us, 1e3);
+    append_answer_times(page, metrics, labels);
 }
 
 static void append_waiting(struct metrics_page *page, const struct cluster_metrics *metrics, struct slice labels) {

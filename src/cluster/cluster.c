@@ -291,9 +291,10 @@ static void add_up_questions(const struct cluster *cluster, struct cluster_metri
     }
     for (size_t i = 0; i < sizeof responses / sizeof responses[0]; i++)
         metrics->responses_received += metrics->kinds[responses[i]].received;
-    metrics->answered += counter_read(&counters->answered);
-    metrics->unanswered += counter_read(&counters->unanswered);
-    metrics->answered_us += counter_read(&counters->answered_us);
+    for (unsigned i = 0; i < STATE_ANSWER_BUCKETS; i++)
+        metrics->answered[i] = counter_read(&counters->answered[i]);
+    metrics->answered_ms = counter_read(&counters->answered_ms);
+    metrics->unanswered = counter_read(&counters->unanswered);
     metrics->gaps = counter_read(&counters->gaps);
     metrics->state_bytes = counter_read(&counters->answer_bytes);
 }

@@ -17,6 +17,7 @@
 #include "cluster/message.h"
 #include "cluster/node_messages.h"
 #include "cluster/publisher.h"
+#include "cluster/state.h"
 #include "config/config.h"
 
 struct app_manager;
@@ -98,9 +99,10 @@ struct cluster_metrics {
     struct cached_events_stats cached_events;
     /* Questions to other nodes, of the state and of the HTTP API. */
     uint64_t requests_sent, requests_received, responses_received;
-    uint64_t answered, unanswered; /* by each node, in time or not */
-    uint64_t answered_us;          /* how long the answers took, in all */
-    uint64_t gaps, state_bytes;    /* sets of which something was missing; answers that were sent */
+    uint64_t answered[STATE_ANSWER_BUCKETS]; /* by each node, by the time in milliseconds: see state.h */
+    uint64_t answered_ms;                    /* how long these took, in all */
+    uint64_t unanswered;                     /* by each node: not in time */
+    uint64_t gaps, state_bytes;              /* sets of which something was missing; answers that were sent */
     struct cluster_kind_metrics kinds[MESSAGE_KINDS];
 };
 

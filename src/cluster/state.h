@@ -24,17 +24,21 @@ struct interests;
 struct roster_reports;
 struct state;
 
+/* Answers by the time until they came; the last bucket has no bound. */
+#define STATE_ANSWER_BUCKETS 9
+extern const uint32_t state_answer_bounds_ms[STATE_ANSWER_BUCKETS - 1];
+
 struct state_counters {
     struct counter requests;     /* to all nodes */
     struct counter gap_requests; /* to one */
     struct counter digests;
     struct counter answers; /* that were sent */
     struct counter answer_bytes;
-    struct counter answered;     /* answers of other nodes that are complete */
-    struct counter unanswered;   /* those that did not come in time */
-    struct counter answered_us;  /* the time until they came, in all */
-    struct counter gaps;         /* sets of which something was missing */
-    struct counter kept_dropped; /* changes that were kept and dropped */
+    struct counter answered[STATE_ANSWER_BUCKETS]; /* answers of other nodes that are complete */
+    struct counter unanswered;                     /* those that did not come in time */
+    struct counter answered_ms;                    /* the time until complete ones came, in all */
+    struct counter gaps;                           /* sets of which something was missing */
+    struct counter kept_dropped;                   /* changes that were kept and dropped */
 };
 
 /* Adds the part that keeps interests and state, and sets the hooks of the channels. `webhooks` (may be

@@ -15,6 +15,8 @@
 /* A node that left requests unanswered gets digests at most so often. */
 #define SWEEP_AGAIN_MS 5000
 
+const uint32_t state_answer_bounds_ms[STATE_ANSWER_BUCKETS - 1] = {1, 5, 10, 50, 100, 500, 1000, 5000};
+
 /* --- asks --- */
 
 static uint64_t bit_of_state_node(unsigned node) {
@@ -76,6 +78,15 @@ static void note_behind(struct state *state, unsigned node) {
     watch_asks(state);
 }
 
+static void count_state_answer(struct state_counters *counters, uint64_t took_ms) {
+    unsigned bucket = 0;
+
+    while (bucket < STATE_ANSWER_BUCKETS - 1 && took_ms > state_answer_bounds_ms[bucket])
+        bucket++;
+    counter_add(&counters->answered[bucket], 1);
+    counter_add(&counters->answered_ms, took_ms);
+}
+
 /* A node has answered all of an ask, or will not. The end of a set that has begun to come does not come any more. */
 static void conclude_node(struct state *state, struct ask *ask, unsigned node, bool answered) {
     struct state_node *from = &state->nodes[node];
@@ -105,8 +116,7 @@ static void conclude_node(struct state *state, struct ask *ask, unsigned node, b
         }
     }
     if (answered) {
-        counter_add(&state->counters.answered, 1);
-        counter_add(&state->counters.answered_us, (state_now_ms(state) - ask->begun_ms) * 1000);
+        count_state_answer(&state->counters, state_now_ms(state) - ask->begun_ms);
     } else {
         counter_add(&state->counters.unanswered, 1);
         note_behind(state, node);

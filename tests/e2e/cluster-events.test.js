@@ -247,6 +247,13 @@ test('the metrics count what went over the bus and what was dropped', async (t) 
     assert.ok(metrics.sum('horizontal_adapter_received_requests') > 0);
     assert.ok(metrics.sum('horizontal_adapter_sent_requests') > 0);
     assert.ok(metrics.sum('horizontal_adapter_resolved_promises') > 0);
+    const buckets = metrics.select('horizontal_adapter_resolve_time_bucket');
+    const bounds = [1, 5, 10, 50, 100, 500, 1000, 5000, Infinity];
+    assert.deepEqual(
+      buckets.map(({ labels }) => Number(labels.le.replace('+Inf', 'Infinity'))),
+      bounds,
+    );
+    assert.equal(buckets.at(-1).value, metrics.sum('horizontal_adapter_resolved_promises'));
     assert.equal(metrics.sum('cluster_messages_dropped_total', { reason: 'subject' }), dropped);
     assert.equal(metrics.sum('cluster_waiting_messages'), 0);
   });

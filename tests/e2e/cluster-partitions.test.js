@@ -8,6 +8,7 @@ import { publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { subscriber, untilFence } from '../lib/events.js';
 import { redisProxy } from '../lib/lossy-redis.js';
+import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
 
@@ -134,6 +135,14 @@ describe('a network that swallows what is sent', { concurrency: 4 }, () => {
       await model.change(200);
     }
     await model.settled(2000 * SLOW);
+    const quick = (metrics) => metrics.sum('horizontal_adapter_resolve_time_bucket', { le: '500' });
+    const before = quick(await fetchMetrics(list[1]));
+    const answered = (await fetchMetrics(list[1])).sum('horizontal_adapter_resolve_time_count');
+    await subscriber(list[1], t, 'presence-late', { user: { user_id: 'late' } });
+    await eventually(list[1], (metrics) => {
+      assert.ok(metrics.sum('horizontal_adapter_resolve_time_count') >= answered + 2);
+      assert.equal(quick(metrics), before, 'no answer comes within 500 ms');
+    });
     proxy.delayMs = 0;
     await model.change(100);
     await model.settled(1000 * SLOW);
