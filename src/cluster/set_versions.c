@@ -12,6 +12,9 @@ enum set_claim {
     CLAIM_EMPTY_DROPPED, /* and changes were dropped for it */
 };
 
+/* The longest wait after a refusal. */
+#define REFUSED_WAIT_MAX_S 60
+
 static uint64_t bit_of_node(unsigned node) {
     return UINT64_C(1) << node;
 }
@@ -71,6 +74,7 @@ static void note_set(struct set_versions *versions, unsigned node, uint64_t vers
     set = require_set_version(versions, node);
     set->version = version;
     set->emptied_s = !empty ? 0 : now_s != 0 ? now_s : 1;
+    set->refusals = 0;
     if (set->heard < version)
         set->heard = version;
 }
@@ -80,6 +84,12 @@ static void note_heard(struct set_versions *versions, unsigned node, uint64_t ve
 
     if (set->heard < version)
         set->heard = version;
+}
+
+/* True if nothing of the node is awaited, and it is too early to ask it again. */
+static bool set_rests(const struct set_versions *versions, const struct set_version *set, uint32_t now_s) {
+    return set != NULL && set->refusals != 0 && now_s < set->ask_from_s &&
+           ((versions->known | versions->asked | versions->busy) >> set->node & 1) == 0;
 }
 
 /* --- messages --- */
@@ -99,20 +109,22 @@ enum set_step set_versions_change(struct set_versions *versions, unsigned node, 
         note_set(versions, node, change->version, change->empties, now_s);
         return SET_APPLY;
     }
+    if (set_rests(versions, set, now_s))
+        return SET_IGNORE;
     note_heard(versions, node, change->version);
     if (set_versions_busy(versions, node))
         return SET_KEEP;
     return set_versions_ask(versions, node) ? SET_ASK : SET_KEEP;
 }
 
-enum set_step set_versions_told(struct set_versions *versions, unsigned node, uint64_t version) {
+enum set_step set_versions_told(struct set_versions *versions, unsigned node, uint64_t version, uint32_t now_s) {
     const struct set_version *set = find_set_version(versions, node);
 
     if (version == 0) {
         bool differs = set_is_settled(versions, node) && !set_is_empty(set);
         return differs && set_versions_ask(versions, node) ? SET_ASK : SET_IGNORE;
     }
-    if (set != NULL && version <= set->version)
+    if ((set != NULL && version <= set->version) || set_rests(versions, set, now_s))
         return SET_IGNORE;
     note_heard(versions, node, version);
     return !set_versions_busy(versions, node) && set_versions_ask(versions, node) ? SET_ASK : SET_IGNORE;
@@ -167,6 +179,23 @@ void set_versions_taken(struct set_versions *versions, unsigned node, uint64_t v
         return;
     versions->known |= bit_of_node(node);
     note_set(versions, node, version, empty, now_s);
+}
+
+void set_versions_refused(struct set_versions *versions, unsigned node, uint32_t now_s) {
+    struct set_version *set = require_set_version(versions, node);
+    unsigned refusals = set->refusals < 8 ? set->refusals + 1u : set->refusals;
+    uint32_t wait_s = UINT32_C(1) << (refusals - 1);
+
+    versions->known &= ~bit_of_node(node);
+    versions->asked &= ~bit_of_node(node);
+    versions->busy &= ~bit_of_node(node);
+    if (wait_s > REFUSED_WAIT_MAX_S)
+        wait_s = REFUSED_WAIT_MAX_S;
+    /* The clock counts whole seconds: one more, so that none is cut short. */
+    *set = (struct set_version){.node = (uint8_t)node,
+                                .emptied_s = now_s != 0 ? now_s : 1,
+                                .refusals = (uint8_t)refusals,
+                                .ask_from_s = now_s + wait_s + 1};
 }
 
 /* --- kept changes --- */

@@ -8,6 +8,9 @@
  *
  * While a set is asked for or taken in, changes of that node are kept.
  *
+ * A set for which the channel had no room is not known either, but its node is not asked again at once: after one
+ * second, and after twice as long with each time in a row, up to a minute. Meanwhile its changes are not kept.
+ *
  * A node gives its changes ascending versions. A change names the version of the one before it on this channel (0: the
  * set was empty), so a message that is missing shows with the next one. The changes of one node arrive in order, and so
  * do its answers, but an answer and a change may overtake each other.
@@ -44,7 +47,9 @@ struct set_version {
     uint32_t emptied_s;  /* when the set became empty; 0: it is not */
     uint32_t asked_by;   /* number of the request that asks for it, if it is known; 0: the request is not sent yet */
     uint8_t node;
-    uint8_t claim; /* enum set_claim */
+    uint8_t claim;       /* enum set_claim */
+    uint8_t refusals;    /* how often in a row the channel had no room for the set */
+    uint32_t ask_from_s; /* if there are refusals: it is not asked before */
 };
 
 /* Zeroed memory: nothing is known of any node. */
@@ -72,7 +77,7 @@ enum set_step set_versions_change(struct set_versions *versions, unsigned node, 
                                   uint32_t now_s);
 
 /* What it means that a node tells the version of its set once more (0: it is empty): SET_IGNORE or SET_ASK. */
-enum set_step set_versions_told(struct set_versions *versions, unsigned node, uint64_t version);
+enum set_step set_versions_told(struct set_versions *versions, unsigned node, uint64_t version, uint32_t now_s);
 
 /* A node's whole set as of a version has come, or begins to come, as the answer to a request. SET_APPLY: the channel
  * shall take it in; call set_versions_taken when it has. SET_IGNORE: drop all parts of it. What was heard of newer ones
@@ -88,6 +93,10 @@ enum set_step set_versions_nothing(struct set_versions *versions, unsigned node,
  * change, or a digest, asks again. */
 void set_versions_taken(struct set_versions *versions, unsigned node, uint64_t version, bool empty, bool done,
                         uint32_t now_s);
+
+/* The channel had no room for the set, or for a change of it: it is not known any more. The caller drops what is kept
+ * of the node. */
+void set_versions_refused(struct set_versions *versions, unsigned node, uint32_t now_s);
 
 /* --- kept changes --- */
 

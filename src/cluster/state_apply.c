@@ -14,8 +14,21 @@ struct state_doubt {
     struct state *state;
     struct channel *channel; /* a reference */
     unsigned node;
-    bool ask; /* at once; else the digest of the next minute does */
+    bool refused; /* there was no room; else something is missing, and is asked for at once */
 };
+
+static void ask_in_doubt(struct state *state, struct interest *interest, unsigned node) {
+    state_drop_kept(state, interest, node);
+    set_versions_forget(&interest->versions, node);
+    if (set_versions_ask(&interest->versions, node))
+        state_want_from(state, interest, node);
+}
+
+/* The channel has no room for the node's set. */
+static void note_refused(struct state *state, struct interest *interest, unsigned node) {
+    state_drop_kept(state, interest, node);
+    set_versions_refused(&interest->versions, node, state_now_s(state));
+}
 
 static void handle_doubt(struct loop *loop, struct loop_message *message) {
     struct state_doubt *doubt = container_of(message, struct state_doubt, message);
@@ -23,21 +36,24 @@ static void handle_doubt(struct loop *loop, struct loop_message *message) {
 
     (void)loop;
     if (interest->phase != INTEREST_NONE && doubt->state->nodes[doubt->node].alive &&
-        !set_versions_busy(&interest->versions, doubt->node)) {
-        state_drop_kept(doubt->state, interest, doubt->node);
-        set_versions_forget(&interest->versions, doubt->node);
-        if (doubt->ask && set_versions_ask(&interest->versions, doubt->node))
-            state_want_from(doubt->state, interest, doubt->node);
+        set_versions_known(&interest->versions, doubt->node) && !set_versions_busy(&interest->versions, doubt->node)) {
+        if (doubt->refused)
+            note_refused(doubt->state, interest, doubt->node);
+        else
+            ask_in_doubt(doubt->state, interest, doubt->node);
     }
     channel_unref(doubt->channel);
     free(doubt);
 }
 
-static void post_doubt(struct state *state, struct channel *channel, unsigned node, bool ask) {
+static void post_doubt(struct state *state, struct channel *channel, unsigned node, bool refused) {
     struct state_doubt *doubt = alloc(sizeof *doubt);
 
-    *doubt = (struct state_doubt){
-        .message.handle = handle_doubt, .state = state, .channel = channel_ref(channel), .node = node, .ask = ask};
+    *doubt = (struct state_doubt){.message.handle = handle_doubt,
+                                  .state = state,
+                                  .channel = channel_ref(channel),
+                                  .node = node,
+                                  .refused = refused};
     loop_post(state->core->loop, &doubt->message);
     loop_wake(state->core->loop);
 }
@@ -60,7 +76,7 @@ static void handle_remote_news(struct worker *worker, struct message *message, s
         result = channel_remote_change(news->state->core->channels, slot, worker, channel_name(news->channel),
                                        &news->change);
         if (result == REMOTE_GAP || result == REMOTE_FULL)
-            post_doubt(news->state, news->channel, news->change.node, result == REMOTE_GAP);
+            post_doubt(news->state, news->channel, news->change.node, result == REMOTE_FULL);
     }
     state_free_news(news);
 }
@@ -225,6 +241,8 @@ static void handle_set_taken(struct loop *loop, struct loop_message *message) {
             forget_replaced_in(state, interest, taken->node);
             state_pass_kept(state, interest, taken->node);
         } else {
+            if (taken->result == REMOTE_FULL)
+                note_refused(state, interest, taken->node);
             state_check_answered(state, interest);
         }
     }

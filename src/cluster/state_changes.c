@@ -242,7 +242,7 @@ static bool on_told_message(void *context, unsigned node, const struct cluster_m
     struct interest *interest = interest_of_message(state, bus_message->subject, told->app, told->channel);
 
     if (interest != NULL && interest->stateful &&
-        set_versions_told(&interest->versions, node, told->version) == SET_ASK)
+        set_versions_told(&interest->versions, node, told->version, state_now_s(state)) == SET_ASK)
         state_want_from(state, interest, node);
     return false;
 }

@@ -117,15 +117,65 @@ static void a_version_that_is_told_shows_a_loss(void **state) {
 
     (void)state;
     begin_known(&versions);
-    assert_int_equal(set_versions_told(&versions, 1, 0), SET_IGNORE);
+    assert_int_equal(set_versions_told(&versions, 1, 0, NOW_S), SET_IGNORE);
     change(&versions, 0, 5, false);
-    assert_int_equal(set_versions_told(&versions, 1, 5), SET_IGNORE);
-    assert_int_equal(set_versions_told(&versions, 1, 6), SET_ASK);
+    assert_int_equal(set_versions_told(&versions, 1, 5, NOW_S), SET_IGNORE);
+    assert_int_equal(set_versions_told(&versions, 1, 6, NOW_S), SET_ASK);
     set_versions_unanswered(&versions, 1);
-    assert_int_equal(set_versions_told(&versions, 1, 0), SET_ASK);
+    assert_int_equal(set_versions_told(&versions, 1, 0, NOW_S), SET_ASK);
     assert_int_equal(set_versions_nothing(&versions, 1, NOW_S), SET_APPLY);
     set_versions_taken(&versions, 1, set_versions_applied(&versions, 1), true, true, NOW_S);
     assert_int_equal(set_versions_of(&versions, 1), 0);
+    set_versions_dispose(&versions);
+}
+
+/* Returns what a change means so many seconds after now. */
+static enum set_step change_after(struct set_versions *versions, uint64_t version, uint32_t seconds) {
+    return set_versions_change(versions, 1, &(struct set_change){version - 1, version, false}, NOW_S + seconds);
+}
+
+/* Fails unless the node is asked from so many seconds after now, and not before. */
+static void check_asked_from(struct set_versions *versions, uint64_t version, uint32_t seconds) {
+    assert_false(set_versions_known(versions, 1));
+    assert_int_equal(change_after(versions, version, seconds - 1), SET_IGNORE);
+    assert_int_equal(set_versions_told(versions, 1, version, NOW_S + seconds - 1), SET_IGNORE);
+    assert_int_equal(set_versions_told(versions, 1, version, NOW_S + seconds), SET_ASK);
+    assert_int_equal(change_after(versions, version + 1, seconds), SET_KEEP);
+}
+
+static void a_node_whose_set_finds_no_room_is_asked_less_and_less_often(void **state) {
+    struct set_versions versions;
+    uint32_t wait_s = 1;
+
+    (void)state;
+    begin_known(&versions);
+    change(&versions, 0, 5, false);
+    for (unsigned i = 0; i < 300; i++) { /* more often than it can be counted */
+        set_versions_refused(&versions, 1, NOW_S);
+        set_versions_expire(&versions, NOW_S);
+        check_asked_from(&versions, 10, wait_s + 1);
+        wait_s = wait_s * 2 < 60 ? wait_s * 2 : 60;
+    }
+    assert_int_equal(set_versions_begin(&versions, 1, 12, 1), SET_APPLY);
+    set_versions_taken(&versions, 1, 12, false, true, NOW_S);
+    assert_int_equal(set_versions_of(&versions, 1), 12);
+    set_versions_refused(&versions, 1, NOW_S);
+    check_asked_from(&versions, 20, 2);
+    set_versions_dispose(&versions);
+}
+
+/* What a digest asks for is taken in, with the changes after it. */
+static void a_node_that_is_asked_all_the_same_is_listened_to(void **state) {
+    struct set_versions versions;
+
+    (void)state;
+    begin_known(&versions);
+    set_versions_refused(&versions, 1, NOW_S);
+    assert_int_equal(change(&versions, 0, 5, false), SET_IGNORE);
+    assert_true(set_versions_ask(&versions, 1));
+    assert_int_equal(change(&versions, 5, 6, false), SET_KEEP);
+    assert_int_equal(set_versions_begin(&versions, 1, 5, 1), SET_APPLY);
+    assert_int_equal(change(&versions, 6, 7, false), SET_KEEP);
     set_versions_dispose(&versions);
 }
 
@@ -147,7 +197,7 @@ static void a_version_that_the_node_does_not_have_is_asked_for_once(void **state
     (void)state;
     begin_known(&versions);
     assert_int_equal(change(&versions, 0, 5, false), SET_APPLY);
-    assert_int_equal(set_versions_told(&versions, 1, UINT64_MAX), SET_ASK);
+    assert_int_equal(set_versions_told(&versions, 1, UINT64_MAX, NOW_S), SET_ASK);
     set_versions_asked_by(&versions, 1, 77);
     assert_int_equal(answer(&versions, 5, 77), SET_IGNORE);
     assert_int_equal(change(&versions, UINT64_MAX - 1, UINT64_MAX, false), SET_ASK);
@@ -165,9 +215,9 @@ static void a_version_that_was_heard_after_the_request_is_asked_for_again(void *
     (void)state;
     begin_known(&versions);
     assert_int_equal(change(&versions, 0, 5, false), SET_APPLY);
-    assert_int_equal(set_versions_told(&versions, 1, 6), SET_ASK);
+    assert_int_equal(set_versions_told(&versions, 1, 6, NOW_S), SET_ASK);
     set_versions_asked_by(&versions, 1, 77);
-    assert_int_equal(set_versions_told(&versions, 1, 9), SET_IGNORE);
+    assert_int_equal(set_versions_told(&versions, 1, 9, NOW_S), SET_IGNORE);
     assert_int_equal(answer(&versions, 7, 77), SET_ASK);
     set_versions_dispose(&versions);
 }
@@ -402,7 +452,7 @@ static void tell_versions(struct world *world) {
         if (!set_versions_known(&world->versions, number)) {
             if (set_versions_ask(&world->versions, number)) /* as a digest does */
                 world->wants[number] = true;
-        } else if (set_versions_told(&world->versions, number, version) == SET_ASK) {
+        } else if (set_versions_told(&world->versions, number, version, NOW_S) == SET_ASK) {
             world->wants[number] = true;
         }
     }
@@ -478,6 +528,8 @@ int main(void) {
         cmocka_unit_test(a_gap_asks_once_and_keeps_what_follows),
         cmocka_unit_test(over_a_thousand_kept_changes_are_dropped_and_asked_for_again),
         cmocka_unit_test(a_version_that_is_told_shows_a_loss),
+        cmocka_unit_test(a_node_whose_set_finds_no_room_is_asked_less_and_less_often),
+        cmocka_unit_test(a_node_that_is_asked_all_the_same_is_listened_to),
         cmocka_unit_test(an_answer_that_comes_during_another_one_is_not_awaited_for_ever),
         cmocka_unit_test(a_version_that_the_node_does_not_have_is_asked_for_once),
         cmocka_unit_test(a_version_that_was_heard_after_the_request_is_asked_for_again),

@@ -657,6 +657,7 @@ static int set_up(void **state) {
     config.adapter.driver = (char *)"nats"; /* of the time that a question has */
     config.adapter.nats.request_timeout_ms = PATIENCE_MS;
     config.instance.process_id = (char *)"test";
+    budget_set_limit(0);
     seed = 3;
     loss = 0;
     for (unsigned i = 0; i < NODES; i++)
@@ -792,6 +793,67 @@ static void a_set_is_complete_though_credits_are_lost(void **state) {
 static void a_set_that_was_given_up_is_asked_for_again(void **state) {
     (void)state;
     check_lost_credits(10);
+}
+
+/* --- no room for a set --- */
+
+#define ROOM (100 * 1024)
+
+static uint64_t gap_requests_of(unsigned node) {
+    return counter_read(&state_counters_of(nodes[node].state)->gap_requests);
+}
+
+/* Leaves the app on node 1 so much room for members. Returns what was taken away. */
+static uint64_t leave_room_on_node_1(uint64_t bytes) {
+    struct budget_app *app = nodes[1].slot->budget;
+    uint64_t most, taken;
+
+    budget_set_limit(UINT64_C(1) << 32);
+    budget_settle();
+    most = 2 * (budget_kind_limit(BUDGET_PRESENCE) - budget_used(BUDGET_PRESENCE)); /* see budget.h */
+    taken = most - bytes - budget_app_held(app);
+    budget_app_add(app, taken);
+    return taken;
+}
+
+/* A member of the crowd leaves and comes again. */
+static void change_crowd(void) {
+    char info[1024];
+    uint64_t begin_ms = 0;
+
+    memset(info, 'a', sizeof info);
+    info[0] = info[sizeof info - 1] = '"';
+    end_crowd_member(&crowd[0], 0);
+    begin_crowd_member(&crowd[0], 0);
+    while (!try_to_join_crowd(&crowd[0], 0, SLICE("u0"), (struct slice){info, sizeof info}))
+        turn_until_late(&begin_ms);
+    for (unsigned i = 0; i < 25; i++)
+        turn_until_late(&begin_ms);
+}
+
+static void a_set_without_room_is_not_asked_for_with_every_change(void **state) {
+    struct crowd_member watcher;
+    uint64_t begin_ms = 0, taken, held, asked;
+
+    (void)state;
+    begin_crowd();
+    taken = leave_room_on_node_1(ROOM);
+    begin_crowd_member(&watcher, 1);
+    while (!try_to_join_crowd(&watcher, 1, SLICE("watcher"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    asked = gap_requests_of(1);
+    for (unsigned i = 0; i < 50; i++) {
+        change_crowd();
+        held = budget_app_held(nodes[1].slot->budget) - taken;
+        assert_true(held <= ROOM && crowd_members_on(1) < CROWD);
+    }
+    assert_in_range(gap_requests_of(1) - asked, 0, 8); /* eight take four minutes */
+    budget_app_give(nodes[1].slot->budget, (int64_t)taken);
+    while (crowd_members_on(1) != CROWD)
+        change_crowd();
+    budget_set_limit(0);
+    end_crowd_member(&watcher, 1);
+    end_crowd();
 }
 
 /* --- counts --- */
@@ -1013,6 +1075,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_answer_that_waits_for_credit_outlives_the_slot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_is_complete_though_credits_are_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_set_without_room_is_not_asked_for_with_every_change, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(changes_that_wait_for_an_answer_are_counted_as_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(changes_without_room_are_dropped, set_up, tear_down),
