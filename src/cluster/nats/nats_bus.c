@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "cluster/nats/nats_link.h"
 #include "cluster/nats/nats_subjects.h"
+#include "cluster/nats/nats_threads.h"
 
 /* An attempt to connect anew, and the pauses after a round of attempts at all servers. */
 #define NATS_ATTEMPT_MS 1000
