@@ -1,6 +1,6 @@
-// Many connections in presence channels of several nodes, and a model of who must be where.
+// Many members of presence channels, on connections to several nodes, and a model of who must be where.
 //
-// Every connection checks each member_added and member_removed against what it was told before: a member that is added
+// Every member checks each member_added and member_removed against what it was told before: a member that is added
 // was not there, and one that is removed was. The model knows which connections are joined, on whatever node.
 
 import { connect, sendSubscribe, unsubscribe } from './client.js';
@@ -10,7 +10,8 @@ const STEP_MS = 20;
 const BACK_OFF_MS = 1000;
 
 export class PresenceModel {
-  members = [];
+  connections = [];
+  members = []; // who has a place on a connection, joined or not
   #random;
   #options;
 
@@ -22,19 +23,22 @@ export class PresenceModel {
 
   // Connects so many clients to each of these nodes, in steps. Options:
   //   returns   they come back by the rules of the protocol when the server closes their connection
-  //   watches   a channel of numbered events (see Member), to which they are subscribed on each connection
-  async connect(servers, count, options) {
+  //   watches   a channel of numbered events (see Connection), to which they are subscribed on each connection
+  //   places    how many members each connection has (default: 1); they join by the test, not by change()
+  async connect(servers, count, { places = 1, ...options } = {}) {
     for (let done = 0; done < count; done += 50) {
       const added = await Promise.all(
         servers.flatMap((server) =>
           Array.from({ length: Math.min(50, count - done) }, async () => {
-            const member = new Member(server, options);
-            await member.connect();
-            return member;
+            const connection = new Connection(server, options);
+            await connection.connect();
+            return connection;
           }),
         ),
       );
-      this.members.push(...added);
+      this.connections.push(...added);
+      for (const connection of added)
+        for (let place = 0; place < places; place++) this.members.push(new Member(connection));
     }
   }
 
@@ -46,8 +50,14 @@ export class PresenceModel {
       this.#changeOne(members[this.#random(members.length)]);
       if (i % 25 !== 0) continue;
       await new Promise((resolve) => setImmediate(resolve));
-      if (wait) await within(Promise.all(members.map(({ answered }) => answered)), 'answers to subscriptions');
+      if (wait) await this.answered();
     }
+  }
+
+  // Resolves when those that join have their answers.
+  answered() {
+    const members = this.members.filter(({ server }) => !server.gone);
+    return within(Promise.all(members.map(({ answered }) => answered)), 'answers to subscriptions');
   }
 
   #changeOne(member) {
@@ -110,31 +120,26 @@ export class PresenceModel {
   lose(server) {
     server.gone = true;
     this.members = this.members.filter((member) => member.server !== server);
+    this.connections = this.connections.filter((connection) => connection.server !== server);
   }
 
   // Ends all connections.
   end() {
-    for (const member of this.members) member.end();
+    for (const connection of this.connections) connection.end();
   }
 }
 
 /*
- * Events of the channel that it watches have a publisher as their name and a number as their data. On each connection
- * the numbers of a publisher follow each other: none is missing, none comes twice.
+ * A connection, on which members have a place each. Events of the channel that it watches have a publisher as their
+ * name and a number as their data. The numbers of a publisher follow each other: none is missing, none comes twice.
  */
-class Member {
-  channel = null;
-  user = null;
-  list = null; // a set of users; null: not told yet
-  mistakes = [];
+class Connection {
+  members = [];
   events = 0; // of the channel that it watches
-  answered = null; // a promise, while an answer is awaited
-  closes = []; // the codes with which its connections were closed, or why one could not be made
+  closes = []; // the codes with which it was closed, or why it could not be made again
   #options;
   #numbers;
-  #answer = null;
   #ended = false;
-  #log = [];
 
   constructor(server, options = {}) {
     this.server = server;
@@ -145,11 +150,13 @@ class Member {
     const ws = await connect(this.server);
     this.ws = ws;
     this.#numbers = new Map();
+    // Of many events nothing is kept.
+    ws.frames.push = () => {};
     ws.inbox.push = (message) => this.#receive(message);
     for (const message of ws.inbox.waiting.splice(0)) this.#receive(message);
     if (this.#options.returns) ws.closed(2 ** 31 - 1).then(({ code }) => this.#return(code));
     if (this.#options.watches) sendSubscribe(ws, this.#options.watches);
-    if (this.channel !== null) this.#subscribe();
+    for (const member of this.members) member.connected();
   }
 
   end() {
@@ -159,8 +166,7 @@ class Member {
 
   // Comes back at once after 4200 to 4299, else a second later.
   async #return(code) {
-    this.list = null;
-    this.#note(`closed with ${code}`);
+    for (const member of this.members) member.disconnected(code);
     for (let why = code ?? 'no code'; !this.#ended;) {
       this.closes.push(why);
       if (!(why >= 4200 && why < 4300)) await new Promise((resolve) => setTimeout(resolve, BACK_OFF_MS));
@@ -170,6 +176,51 @@ class Member {
         why = error.message;
       }
     }
+  }
+
+  #receive(message) {
+    if (message.event === 'pusher:ping') this.ws.send({ event: 'pusher:pong', data: {} });
+    if (message.channel === undefined) return;
+    if (message.channel === this.#options.watches) this.#watch(message);
+    else this.members.find(({ channel }) => channel === message.channel)?.receive(message);
+  }
+
+  #watch(message) {
+    if (message.event.startsWith('pusher')) return;
+    const last = this.#numbers.get(message.event);
+    const number = Number(message.data);
+    if (last !== undefined && number !== last + 1) this.members[0].mistake(`after the event ${last}`, message);
+    this.#numbers.set(message.event, number);
+    this.events++;
+  }
+}
+
+// Who is in a channel, or in none, on a connection.
+class Member {
+  channel = null;
+  user = null;
+  list = null; // a set of users; null: not told yet
+  mistakes = [];
+  answered = null; // a promise, while an answer is awaited
+  #answer = null;
+  #log = [];
+
+  constructor(connection) {
+    this.connection = connection;
+    connection.members.push(this);
+  }
+
+  get server() {
+    return this.connection.server;
+  }
+
+  connected() {
+    if (this.channel !== null) this.#subscribe();
+  }
+
+  disconnected(code) {
+    this.list = null;
+    this.#note(`closed with ${code}`);
   }
 
   join(channel, user) {
@@ -183,13 +234,13 @@ class Member {
   }
 
   #subscribe() {
-    sendSubscribe(this.ws, this.channel, { user: { user_id: this.user, user_info: { of: this.user } } });
+    sendSubscribe(this.connection.ws, this.channel, { user: { user_id: this.user, user_info: { of: this.user } } });
   }
 
   leave() {
     // An answer that is still on its way may come, or not.
     if (this.list === null) return;
-    unsubscribe(this.ws, this.channel);
+    unsubscribe(this.connection.ws, this.channel);
     this.channel = null;
     this.list = null;
   }
@@ -203,44 +254,33 @@ class Member {
     return `${where} misses [${missing}] and has [${ghosts}] too much; it was told ${this.#log.slice(-20).join(', ')}`;
   }
 
-  #receive(message) {
+  receive(message) {
     // Until the list comes, what arrives is of a subscription that has ended.
-    if (message.event === 'pusher:ping') this.ws.send({ event: 'pusher:pong', data: {} });
-    if (message.channel !== undefined && message.channel === this.#options.watches) return this.#watch(message);
-    if (message.channel === undefined || message.channel !== this.channel) return;
     const data = typeof message.data === 'string' ? JSON.parse(message.data) : message.data;
     if (message.event === 'pusher_internal:subscription_succeeded') {
       this.#answer();
       this.list = new Set(data.presence.ids);
       this.#note(`the list of ${this.list.size}`);
-      if (this.list.size !== data.presence.ids.length) this.#mistake('a list with doubles', message);
-      if (!this.list.has(this.user)) this.#mistake('a list without itself', message);
+      if (this.list.size !== data.presence.ids.length) this.mistake('a list with doubles', message);
+      if (!this.list.has(this.user)) this.mistake('a list without itself', message);
     } else if (message.event === 'pusher_internal:member_added') {
       this.#note(`+${data.user_id}`);
-      if (this.list?.has(data.user_id)) this.#mistake('added twice', message);
+      if (this.list?.has(data.user_id)) this.mistake('added twice', message);
       this.list?.add(data.user_id);
     } else if (message.event === 'pusher_internal:member_removed') {
       this.#note(`-${data.user_id}`);
-      if (this.list?.delete(data.user_id) === false) this.#mistake('removed twice', message);
+      if (this.list?.delete(data.user_id) === false) this.mistake('removed twice', message);
     } else if (message.event === 'pusher:subscription_error') {
-      this.#mistake('refused', message);
+      this.mistake('refused', message);
     }
   }
 
-  #watch(message) {
-    if (message.event.startsWith('pusher')) return;
-    const last = this.#numbers.get(message.event);
-    const number = Number(message.data);
-    if (last !== undefined && number !== last + 1) this.#mistake(`after the event ${last}`, message);
-    this.#numbers.set(message.event, number);
-    this.events++;
-  }
-
   #note(text) {
+    if (this.#log.length === 40) this.#log.splice(0, 20);
     this.#log.push(`${text} at ${Math.round(performance.now())}`);
   }
 
-  #mistake(what, message) {
+  mistake(what, message) {
     this.mistakes.push(`${this.user} in ${this.channel} on port ${this.server.port}: ${what}: ${message.text}`);
   }
 }
