@@ -161,7 +161,7 @@ bool cached_events_are_stored(const struct cached_events *events, uint64_t numbe
 static void keep_in_store(void *context, struct app_slot *slot, struct slice channel,
                           const struct channel_event *event) {
     struct cached_events *events = context;
-    struct cluster_message message = {.kind = MESSAGE_EVENT, .version = MESSAGE_VERSION_LOWEST};
+    struct cluster_message message = {.kind = MESSAGE_EVENT, .version = message_versions_own().lowest};
     struct cached_write *write = NULL;
     struct buffer key = {0};
     struct bus_bytes *bytes;

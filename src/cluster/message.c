@@ -511,8 +511,10 @@ bool message_decode_header(struct slice payload, struct cluster_message *message
 }
 
 static bool version_is_spoken(const struct cluster_message *message) {
+    const struct message_versions own = message_versions_own();
+
     return message->kind == MESSAGE_HELLO || message->kind == MESSAGE_HELLO_ANSWER ||
-           (message->version >= MESSAGE_VERSION_LOWEST && message->version <= MESSAGE_VERSION_HIGHEST);
+           (message->version >= own.lowest && message->version <= own.highest);
 }
 
 static bool hello_is_valid(const struct message_hello *hello, struct error *error) {

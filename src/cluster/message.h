@@ -27,12 +27,6 @@
 #include "cluster/node_id.h"
 #include "cluster/roster.h"
 
-/* The versions that this program speaks; a build of the tests speaks one more. */
-#define MESSAGE_VERSION_LOWEST 1
-#ifndef MESSAGE_VERSION_HIGHEST
-#define MESSAGE_VERSION_HIGHEST 1
-#endif
-
 #define MESSAGE_HEADER_BYTES 30
 
 /* The limit on a message other than one with a single event, member or cached event that is larger. */
@@ -47,10 +41,8 @@ struct message_versions {
     uint8_t lowest, highest;
 };
 
-/* The versions of this program. */
-static inline struct message_versions message_versions_own(void) {
-    return (struct message_versions){MESSAGE_VERSION_LOWEST, MESSAGE_VERSION_HIGHEST};
-}
+/* The versions that this program speaks. */
+struct message_versions message_versions_own(void);
 
 /* Narrows `common` to what a node speaks as well. False, and `common` is unchanged, if no version is left. A node sends
  * the highest version of what is common to it and all live nodes. */

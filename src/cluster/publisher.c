@@ -409,7 +409,7 @@ struct publisher *publisher_create(struct cluster_core *core) {
     publisher->first.fire = on_publisher_first;
     publisher->storing_timer.fire = on_storing_timer;
     publisher->storing_last = &publisher->storing;
-    atomic_init(&publisher->version, MESSAGE_VERSION_HIGHEST);
+    atomic_init(&publisher->version, message_versions_own().highest);
     atomic_init(&publisher->down, true);
     outgoing_init(&publisher->outgoing, &target, core->config->adapter.outage_buffer_mb * (size_t)1024 * 1024,
                   core->config->adapter.outage_max_age_s * UINT64_C(1000));

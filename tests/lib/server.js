@@ -19,6 +19,11 @@ export const BINARY = path.resolve(process.env.CURLEW_BINARY ?? path.join(REPOSI
 export const THREADS_BINARY = path.resolve(process.env.CURLEW_BINARY_TSAN ?? BINARY);
 // For loads at a size that a sanitizer makes too slow: the release build, with bench/curlew-bench beside it.
 export const RELEASE_BINARY = path.resolve(process.env.CURLEW_BINARY_RELEASE ?? BINARY);
+// The same source with other versions of the protocol between nodes: of the next release, and of one that speaks none
+// of this one's.
+export const [NEXT_BINARY, APART_BINARY] = ['curlew-next', 'curlew-apart'].map((name) =>
+  path.join(path.dirname(BINARY), 'tests/releases', name),
+);
 
 // The app that servers have unless the test names others.
 export const APP = { id: 'app-id', key: 'app-key', secret: 'app-secret', enable_client_messages: true };
