@@ -122,6 +122,7 @@ bool interest_let_go(struct channel *channel);
 /* What a join or leave tells other nodes: made before the mutex, noted under it, finished after it. */
 struct own_news {
     struct channel_own_change *change; /* NULL: none is needed */
+    struct channel_own_change untold;  /* what has happened without one; no channel: nothing */
     bool posted, wake;
     bool has_counts; /* other nodes get the subscription count */
     bool tell_count, count_later;

@@ -34,6 +34,23 @@ void own_news_create(struct own_news *news, struct channel *channel, const struc
         news->change->webhooks = webhooks;
 }
 
+/* Fills the change in, with references. */
+static void fill_own_change(struct channel_own_change *change, struct channel *channel, struct presence_member *member,
+                            bool joined, uint64_t before) {
+    bool webhooks = change->webhooks;
+
+    *change = (struct channel_own_change){
+        .channel = channel_ref(channel),
+        .member = member != NULL ? presence_member_ref(member) : NULL,
+        .version = channel->cluster->own_version,
+        .before = before,
+        .since_ms = member != NULL ? member->since_ms : 0,
+        .added = joined,
+        .becomes_empty = channel->subscriber_count == 0,
+        .webhooks = webhooks,
+    };
+}
+
 /* Gives the change the next version, and posts it. */
 static void post_own_change(struct own_news *news, struct channel *channel, struct presence_member *member,
                             bool joined) {
@@ -43,17 +60,28 @@ static void post_own_change(struct own_news *news, struct channel *channel, stru
     uint64_t before = joined && channel->subscriber_count == 1 ? 0 : cluster->own_version;
 
     cluster->own_version = next_version(cluster->hub);
-    if (news->change == NULL)
+    if (news->change == NULL) {
+        fill_own_change(&news->untold, channel, member, joined, before);
         return;
-    news->change->channel = channel_ref(channel);
-    news->change->member = member != NULL ? presence_member_ref(member) : NULL;
-    news->change->version = cluster->own_version;
-    news->change->before = before;
-    news->change->since_ms = member != NULL ? member->since_ms : 0;
-    news->change->added = joined;
-    news->change->becomes_empty = channel->subscriber_count == 0;
+    }
+    fill_own_change(news->change, channel, member, joined, before);
     hooks->change_post(hooks->context, news->change);
     news->posted = news->wake = true;
+}
+
+/* Tells a change for which none was made. If another node came meanwhile, it may have asked for the set before the
+ * change. Later changes of the channel may overtake this one: the node then asks for the set. */
+static void tell_untold_change(struct own_news *news, const struct channel_hooks *hooks) {
+    struct channel_own_change *change = hooks->change_create(hooks->context, false);
+
+    if (change == NULL) {
+        channel_unref(news->untold.channel);
+        presence_member_unref(news->untold.member);
+        return;
+    }
+    *change = news->untold;
+    hooks->change_post(hooks->context, change);
+    news->wake = true;
 }
 
 /* Takes the count that other nodes are told now. */
@@ -139,6 +167,8 @@ void own_news_finish(struct own_news *news, struct channel *channel, struct work
 
     if (news->change != NULL && !news->posted)
         hooks->change_free(hooks->context, news->change);
+    if (news->untold.channel != NULL)
+        tell_untold_change(news, hooks);
     if (news->tell_count)
         hooks->own_count(hooks->context, channel, news->count_version, news->count);
     if (news->count_later)

@@ -50,10 +50,10 @@ struct channel_hooks {
     /* A notice: what channel_take_interest returns has changed. Under the mutex. It comes with a reference to the
      * channel, and not again before channel_take_interest was called. */
     void (*interest)(void *context, struct channel *channel);
-    /* Makes a change before the mutex is taken. NULL: no other node needs it; then the version counts on all the same.
-     */
+    /* Makes a change before the mutex is taken. NULL: no other node needs it; the version counts on all the same, and
+     * the hook is asked once more after the change has happened. Without the mutex. */
     struct channel_own_change *(*change_create)(void *context, bool webhooks);
-    /* It has happened. Under the mutex. */
+    /* It has happened. Under the mutex, unless it was made after that. */
     void (*change_post)(void *context, struct channel_own_change *change);
     /* Frees a change that has not happened. Without the mutex. */
     void (*change_free)(void *context, struct channel_own_change *change);

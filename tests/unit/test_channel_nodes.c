@@ -58,9 +58,13 @@ static void on_interest(void *context, struct channel *channel) {
     notices++;
 }
 
+static unsigned changes_refused; /* of the next ones: there is no other node yet */
+
 static struct channel_own_change *create_change(void *context, bool webhooks) {
     (void)webhooks;
     (void)context;
+    if (changes_refused != 0 && changes_refused-- != 0)
+        return NULL;
     return &((struct change *)calloc(1, sizeof(struct change)))->news;
 }
 
@@ -872,6 +876,33 @@ static void own_changes_form_a_chain(void **state) {
     close_peer(&c);
 }
 
+/* The first other node comes between the making of the change and the join, when it may have been answered already. */
+static void a_change_is_told_to_a_node_that_came_during_it(void **state) {
+    struct peer a, b;
+    uint64_t first;
+
+    (void)state;
+    open_peer(&a, 0);
+    open_peer(&b, 1);
+    hear(CHANNEL_X);
+    wakes = 0;
+    changes_refused = 1;
+    join(&a, CHANNEL_X, "1");
+    assert_changed(1, "1", true, 0, false);
+    assert_true(wakes != 0 && last_change.since_ms > 1600000000000);
+    first = last_change.version;
+    changes_refused = 2; /* it has not come */
+    join(&b, CHANNEL_X, "2");
+    assert_int_equal(changes, 1);
+    changes_refused = 1;
+    leave(&b);
+    assert_changed(2, "2", false, first + 1, false);
+    leave(&a);
+    let_go(CHANNEL_X);
+    close_peer(&a);
+    close_peer(&b);
+}
+
 static void a_channel_without_state_has_no_changes(void **state) {
     struct channel_join answers = {0};
     struct peer a;
@@ -1138,6 +1169,7 @@ int main(void) {
         TEST(many_members_come_and_go_over_several_turns),
         TEST(the_end_gives_back_what_other_nodes_have),
         TEST(own_changes_form_a_chain),
+        TEST(a_change_is_told_to_a_node_that_came_during_it),
         TEST(a_channel_without_state_has_no_changes),
         TEST(the_own_set_is_read_in_parts),
         TEST(a_user_is_online_on_any_node),
