@@ -63,7 +63,8 @@ struct channel_cluster {
     uint32_t waiting; /* waiters that were not called yet, or are being called */
     uint64_t waiting_workers;
 
-    bool own_occupied; /* what was told of the own set, for channels without members */
+    bool own_occupied;  /* what was told of the own set, for channels without members */
+    uint32_t readiness; /* the hub's, when `ready` was set */
     uint64_t own_version;
 
     uint64_t occupied; /* bit n: the set of node n is "occupied", for channels without members */
@@ -105,6 +106,9 @@ static inline bool cluster_is_occupied(const struct channel_cluster *cluster) {
 }
 
 /* --- interest.c --- */
+
+/* True if subscriptions do not wait. The caller holds the channel's mutex. */
+bool interest_is_ready(const struct channel_cluster *cluster);
 
 /* Call it under the mutex after a change of who is there. True: call interest_wake without the mutex. */
 bool interest_changed(struct channel *channel);

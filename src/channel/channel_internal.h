@@ -199,6 +199,7 @@ struct channel_hub {
     struct held_list *held;                      /* by worker */
     atomic_uint_fast64_t versions;               /* the last one that was given */
     atomic_uint waiting;
+    atomic_uint readiness; /* channels that became ready under another one are not ready any more */
     atomic_uint_fast64_t node_ids[CHANNEL_NODES][2];
 };
 

@@ -32,7 +32,7 @@ void channel_inspect(struct app_slot *slot, struct slice name, bool with_cached,
     info->counts = channel_counts_of(channel);
     info->own_subscriptions = channel->subscriber_count;
     info->occupied = is_occupied(channel);
-    info->whole = channel->cluster == NULL || (channel->cluster->ready && channel->cluster->stateful);
+    info->whole = channel->cluster == NULL || (interest_is_ready(channel->cluster) && channel->cluster->stateful);
     if (with_cached)
         cached = channel_cached(channel, now_ms);
     pthread_mutex_unlock(&channel->mutex);

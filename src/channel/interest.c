@@ -75,10 +75,14 @@ struct channel_interest channel_take_interest(struct channel *channel) {
 
 /* --- subscriptions that wait --- */
 
+bool interest_is_ready(const struct channel_cluster *cluster) {
+    return cluster->ready && cluster->readiness == atomic_load_explicit(&cluster->hub->readiness, memory_order_relaxed);
+}
+
 bool interest_enter(struct channel *channel, const struct worker *worker, struct channel_waiter *waiter) {
     struct channel_cluster *cluster = channel->cluster;
 
-    if (cluster->ready)
+    if (interest_is_ready(cluster))
         return false;
     waiter->channel = channel_ref(channel);
     waiter->worker = worker->index;
@@ -154,7 +158,7 @@ static void take_waiters(struct waiter_call *call, const struct worker *worker) 
     bool ready;
 
     pthread_mutex_lock(&call->channel->mutex);
-    ready = cluster->ready;
+    ready = interest_is_ready(cluster);
     if (!ready)
         cluster->waiting_workers |= UINT64_C(1) << worker->index;
     pthread_mutex_unlock(&call->channel->mutex);
@@ -192,8 +196,9 @@ void channel_ready(struct channel_hub *hub, struct channel *channel, uint32_t ge
     uint64_t workers = 0;
 
     pthread_mutex_lock(&channel->mutex);
-    if (cluster->held && !cluster->emptying && !cluster->ready && cluster->generation == generation) {
+    if (cluster->held && !cluster->emptying && !interest_is_ready(cluster) && cluster->generation == generation) {
         cluster->ready = true;
+        cluster->readiness = atomic_load_explicit(&hub->readiness, memory_order_relaxed);
         workers = cluster->waiting_workers;
         cluster->waiting_workers = 0;
     }
@@ -213,6 +218,10 @@ void channel_unready(struct channel *channel, uint32_t generation) {
     if (channel->cluster->generation == generation)
         channel->cluster->ready = false;
     pthread_mutex_unlock(&channel->mutex);
+}
+
+void channel_hub_unready(struct channel_hub *hub) {
+    atomic_fetch_add_explicit(&hub->readiness, 1, memory_order_relaxed);
 }
 
 struct app_slot *channel_held_slot(struct channel *channel) {

@@ -101,6 +101,9 @@ void channel_ready(struct channel_hub *hub, struct channel *channel, uint32_t ge
  * Those that there are stay as they are. Any thread. */
 void channel_unready(struct channel *channel, uint32_t generation);
 
+/* The same for all channels at once. On the thread that calls channel_ready. */
+void channel_hub_unready(struct channel_hub *hub);
+
 /* Gives the interest up if nobody has come meanwhile: what other nodes have is dropped, and a notice with `held` false
  * follows. Else nothing happens. On the worker. */
 void channel_let_go(struct worker *worker, struct channel *channel, uint32_t generation);

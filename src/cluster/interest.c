@@ -45,14 +45,20 @@ static void post_slice(struct interests *interests) {
 
 static void make_ready(struct interests *interests, struct interest *interest) {
     interest->phase = INTEREST_READY;
+    interest->ready_epoch = interests->epoch;
     list_remove(&interest->unready);
     interests_read(interests);
     channel_ready(interests->core->channels, interest->channel, interest->generation);
 }
 
+/* True if its subscriptions do not wait. One that was ready before the bus came up is not ready any more. */
+static bool is_ready_now(const struct interests *interests, const struct interest *interest) {
+    return interest->phase == INTEREST_READY && interest->ready_epoch == interests->epoch;
+}
+
 /* The subject is in force; other nodes are asked if they must be. */
 static void ask_for_interest(struct interests *interests, struct interest *interest) {
-    bool waits = interest->phase != INTEREST_READY;
+    bool waits = !is_ready_now(interests, interest);
 
     if (!interests->hooks.in_force(interests->hooks.context, interest)) {
         if (waits)
@@ -161,46 +167,47 @@ void interests_interrupted(struct interests *interests, struct slice subject) {
 
 void interests_down(struct interests *interests) {
     interests->up = false;
-    interests->review = NULL;
     post_slice(interests);
 }
 
 void interests_bus_up(struct interests *interests) {
     interests->up = true;
     interests->epoch++;
+    channel_hub_unready(interests->core->channels); /* at once: the review may take many turns */
     interests->out_of_force = interests->table.count;
     interests->review = interests->table.all.next;
     post_slice(interests);
 }
 
-/* While the bus is down nobody waits. */
-static void let_one_go_on(struct interests *interests) {
-    struct list *list = list_empty(&interests->subscribing) ? &interests->asking : &interests->subscribing;
+/* Looks at the next one that was ready before the bus came up. False after the last one. */
+static bool review_next(struct interests *interests) {
+    struct interest *interest;
 
-    make_ready(interests, container_of(list->next, struct interest, unready));
-}
-
-static void review_next(struct interests *interests) {
-    struct interest *interest = container_of(interests->review, struct interest, link);
-
-    interests->review = interests->review->next;
-    if (interest->phase != INTEREST_SUBSCRIBING && !interest_is_in_force(interests, interest))
-        wait_again(interests, interest);
-}
-
-static bool work_on_interests(struct interests *interests) {
-    if (!interests->up) {
-        if (list_empty(&interests->subscribing) && list_empty(&interests->asking))
-            return false;
-        let_one_go_on(interests);
-        return true;
-    }
     if (interests->review == NULL || interests->review == &interests->table.all) {
         interests->review = NULL;
         return false;
     }
-    review_next(interests);
+    interest = container_of(interests->review, struct interest, link);
+    interests->review = interests->review->next;
+    if (!interests->up)
+        make_ready(interests, interest);
+    else if (interest->phase != INTEREST_SUBSCRIBING && !interest_is_in_force(interests, interest))
+        wait_again(interests, interest);
     return true;
+}
+
+/* While the bus is down nobody waits. */
+static bool let_one_go_on(struct interests *interests) {
+    struct list *list = list_empty(&interests->subscribing) ? &interests->asking : &interests->subscribing;
+
+    if (list_empty(list))
+        return review_next(interests); /* the bus went down again before all were looked at */
+    make_ready(interests, container_of(list->next, struct interest, unready));
+    return true;
+}
+
+static bool work_on_interests(struct interests *interests) {
+    return interests->up ? review_next(interests) : let_one_go_on(interests);
 }
 
 static void run_slice(struct loop *loop, struct loop_message *message) {
@@ -277,8 +284,12 @@ static void review_interest(struct interests *interests, struct interest *intere
         if (interest_is_in_force(interests, interest))
             ask_for_interest(interests, interest);
     }
-    if (wanted->waits && interest->phase == INTEREST_READY)
+    if (!wanted->waits || interest->phase != INTEREST_READY)
+        return;
+    if (is_ready_now(interests, interest) || !interests->up)
         make_ready(interests, interest);
+    else
+        wait_again(interests, interest); /* the review has not come to it */
 }
 
 static void handle_notice(struct loop *loop, struct loop_message *message) {

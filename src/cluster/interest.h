@@ -6,8 +6,8 @@
  *
  * Whether a channel needs the state of others, and when that is there, is decided by state.c, through struct
  * interest_hooks and interest_answered. A channel becomes ready after INTEREST_WAIT_MS at the latest, and at once while
- * the bus is down; if its subject does not come in force, after INTEREST_FORCE_MS. When the bus is up again, channels
- * wait again until their subject is in force.
+ * the bus is down; if its subject does not come in force, after INTEREST_FORCE_MS. When the bus is up again, all
+ * channels wait again, at once, until their subject is in force.
  *
  * Work on all interests is done in slices of 2 ms. On the cluster's thread.
  */

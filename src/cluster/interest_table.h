@@ -60,6 +60,7 @@ struct interest {
     uint64_t told_version; /* of the own set; 0: it is empty */
     uint64_t count_version;
     uint32_t count;
+    uint32_t ready_epoch; /* of interests, in which it became ready */
     /* Other nodes, by bits: those that told a count other than 0, and those that told one since the last look at it or
      * the one before, of state_changes.c. */
     uint64_t counted, count_heard, count_heard_before;

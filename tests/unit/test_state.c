@@ -1063,11 +1063,91 @@ static void subscriptions_wait_for_their_subject_but_not_for_ever(void **state) 
     end_crowd_member(&crowd[0], 0);
 }
 
+/* Holds the thread of node 0 when the bus has gone and come, or has gone once more after that. */
+struct held_cut {
+    struct loop_message message;
+    sem_t held, go_on;
+    bool twice;
+};
+
+static void cut_and_hold(struct loop *loop, struct loop_message *message) {
+    struct held_cut *cut = container_of(message, struct held_cut, message);
+    const struct bus_events *events = &buses[0]->bus.events;
+
+    (void)loop;
+    cut_bus(buses[0]);
+    if (cut->twice)
+        events->down(events->context, "the test said so again");
+    sem_post(&cut->held);
+    sem_wait(&cut->go_on);
+}
+
+/* Node 0 has a subscription to a channel, and the bus is cut. */
+static void begin_held_cut(struct held_cut *cut, bool twice) {
+    uint64_t begin_ms = 0;
+
+    begin_crowd_member(&crowd[0], 0);
+    while (!try_to_join_crowd(&crowd[0], 0, SLICE("u0"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    *cut = (struct held_cut){.message.handle = cut_and_hold, .twice = twice};
+    sem_init(&cut->held, 0, 0);
+    sem_init(&cut->go_on, 0, 0);
+    loop_post(nodes[0].core.loop, &cut->message);
+    loop_wake(nodes[0].core.loop);
+    sem_wait(&cut->held);
+}
+
+static void end_held_cut(struct held_cut *cut) {
+    sem_destroy(&cut->held);
+    sem_destroy(&cut->go_on);
+    end_crowd_member(&crowd[0], 0);
+    end_crowd_member(&crowd[1], 0);
+}
+
+static void a_subject_of_before_an_outage_counts_no_more_when_the_bus_is_up(void **state) {
+    struct held_cut cut;
+    uint64_t begin_ms = 0;
+    char subject[64];
+    bool joined;
+
+    (void)state;
+    begin_held_cut(&cut, false);
+    begin_crowd_member(&crowd[1], 0);
+    joined = try_to_join_crowd(&crowd[1], 0, SLICE("u1"), SLICE("{}"));
+    sem_post(&cut.go_on);
+    assert_false(joined);
+    snprintf(subject, sizeof subject, "test:curlew1:c:42:%.*s", SLICE_ARGS(CROWD_CHANNEL));
+    pthread_mutex_lock(&bus_mutex);
+    assert_non_null(find_subject(buses[0], slice_of(subject)));
+    deliver(buses[0], DELIVER_IN_FORCE, slice_of(subject), (struct slice){0});
+    pthread_mutex_unlock(&bus_mutex);
+    while (!try_to_join_crowd(&crowd[1], 0, SLICE("u1"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    assert_true(crowd[1].joined);
+    end_held_cut(&cut);
+}
+
+static void nobody_waits_if_the_bus_goes_again_at_once(void **state) {
+    struct held_cut cut;
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    begin_held_cut(&cut, true);
+    sem_post(&cut.go_on);
+    begin_crowd_member(&crowd[1], 0);
+    while (!try_to_join_crowd(&crowd[1], 0, SLICE("u1"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    end_held_cut(&cut);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_nodes_have_the_members_of_all, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_lost_is_repaired, set_up, tear_down),
         cmocka_unit_test_setup_teardown(subscriptions_wait_for_their_subject_but_not_for_ever, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_subject_of_before_an_outage_counts_no_more_when_the_bus_is_up, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(nobody_waits_if_the_bus_goes_again_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(subscriptions_wait_for_a_round_of_answers_on_a_bus_of_several_servers, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_node_that_was_away_learns_what_differs_and_so_do_the_others, set_up,
