@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/backoff.h"
 #include "base/buffer.h"
 #include "base/crypto.h"
 #include "base/list.h"
+#include "cluster/redis/redis_attempts.h"
 #include "cluster/redis/redis_finder.h"
 #include "cluster/redis/redis_pipeline.h"
 #include "cluster/redis/redis_sentinel.h"
@@ -17,18 +17,8 @@
 #include "cluster/redis/redis_tls.h"
 #include "config/config_redis.h"
 
-/* An attempt to come up may take so long: the first one is generous, since nothing else can be done meanwhile. */
-#define FIRST_ATTEMPT_MS 5000
-#define ATTEMPT_MS 1000
-
 /* The time for the message that goes from one connection to the other. */
 #define CHECK_MS 1000
-
-#define PAUSE_FIRST_MS 100
-#define PAUSE_LAST_MS 1000
-
-/* The pause grows until the bus was up for this long. */
-#define STEADY_MS 5000
 
 #define PROBE_ARRIVES_MS 6000
 
@@ -58,11 +48,8 @@ struct redis_bus {
     struct redis_finder *finder;       /* of a node of a Redis Cluster; NULL: it is none */
 
     enum redis_bus_phase phase;
-    bool told_down;          /* since it was last up */
-    bool tried;              /* the first attempt is over */
+    struct redis_attempts attempts;
     struct loop_timer timer; /* of the attempt, of the pause, of closing */
-    uint64_t attempt_ends_ms, up_since_ms;
-    uint32_t pause_ms;
 
     struct buffer probe_subject;
     struct bus_bytes *probe_bytes;
@@ -96,17 +83,6 @@ static void drop_redis_connections(struct redis_bus *bus) {
     bus->subscriber.held = true;
 }
 
-/* Half of the pause is random, so that nodes do not come all at once. */
-static void pause_redis_bus(struct redis_bus *bus) {
-    uint32_t random, half;
-
-    bus->pause_ms = backoff_next_ms(bus->pause_ms, PAUSE_FIRST_MS, PAUSE_LAST_MS);
-    half = bus->pause_ms / 2;
-    random_bytes(&random, sizeof random);
-    bus->phase = BUS_PAUSING;
-    loop_timer_set(bus->loop, &bus->timer, half + random % (half + 1));
-}
-
 static void finish_redis_close(struct redis_bus *bus) {
     drop_redis_connections(bus);
     bus->phase = BUS_CLOSED;
@@ -116,6 +92,7 @@ static void finish_redis_close(struct redis_bus *bus) {
 }
 
 static void fail_redis_bus(struct redis_bus *bus, const char *why) {
+    bool was_up = bus->phase == BUS_UP;
     struct error error;
 
     error_set(&error, "%s", why);
@@ -123,17 +100,13 @@ static void fail_redis_bus(struct redis_bus *bus, const char *why) {
         finish_redis_close(bus);
         return;
     }
-    if (bus->phase == BUS_UP && loop_now_ms(bus->loop) - bus->up_since_ms >= STEADY_MS)
-        bus->pause_ms = 0;
     if (bus->finder != NULL)
         redis_finder_skip(bus->finder);
     drop_redis_connections(bus);
-    bus->tried = true;
-    pause_redis_bus(bus);
-    if (bus->told_down)
-        return;
-    bus->told_down = true;
-    bus->bus.events.down(bus->bus.events.context, error.text);
+    bus->phase = BUS_PAUSING;
+    loop_timer_set(bus->loop, &bus->timer, redis_attempts_fail(&bus->attempts, loop_now_ms(bus->loop), was_up));
+    if (redis_attempts_tell_down(&bus->attempts))
+        bus->bus.events.down(bus->bus.events.context, error.text);
 }
 
 /* --- up --- */
@@ -194,9 +167,7 @@ static void take_redis_probe(struct redis_bus *bus) {
     if (bus->phase != BUS_CHECKING || bus->closed != NULL)
         return;
     bus->phase = BUS_UP;
-    bus->tried = true;
-    bus->told_down = false;
-    bus->up_since_ms = loop_now_ms(bus->loop);
+    redis_attempts_succeed(&bus->attempts, loop_now_ms(bus->loop));
     loop_timer_end(bus->loop, &bus->timer);
     if (bus->finder != NULL)
         loop_timer_set(bus->loop, &bus->refresh, REFRESH_MS);
@@ -270,15 +241,9 @@ static void on_redis_message(void *context, struct bus_message *message) {
 
 /* --- an attempt --- */
 
-static uint64_t left_of_redis_attempt(const struct redis_bus *bus) {
-    uint64_t now_ms = loop_now_ms(bus->loop);
-
-    return bus->attempt_ends_ms > now_ms ? bus->attempt_ends_ms - now_ms : 0;
-}
-
 static void connect_redis_bus(struct redis_bus *bus) {
     /* The attempt's own timer speaks for what is not done in time. */
-    uint64_t timeout_ms = left_of_redis_attempt(bus);
+    uint64_t timeout_ms = redis_attempts_left_ms(&bus->attempts, loop_now_ms(bus->loop));
 
     bus->phase = BUS_CONNECTING;
     redis_subscriber_open(&bus->subscriber, &bus->subscribes.place, &bus->subscribes.access, timeout_ms);
@@ -309,7 +274,7 @@ static void on_cluster_not_found(void *context, const char *why) {
 static void on_cluster_refresh(struct loop_timer *timer) {
     struct redis_bus *bus = container_of(timer, struct redis_bus, refresh);
 
-    redis_finder_ask(bus->finder, ATTEMPT_MS);
+    redis_finder_ask(bus->finder, REDIS_ATTEMPT_MS);
     loop_timer_set(bus->loop, timer, REFRESH_MS);
 }
 
@@ -318,9 +283,8 @@ static void on_redis_master_switched(void *context) {
 }
 
 static void begin_redis_attempt(struct redis_bus *bus) {
-    uint64_t timeout_ms = bus->tried ? ATTEMPT_MS : FIRST_ATTEMPT_MS;
+    uint64_t timeout_ms = redis_attempts_begin(&bus->attempts, loop_now_ms(bus->loop));
 
-    bus->attempt_ends_ms = loop_now_ms(bus->loop) + timeout_ms;
     /* The connections end earlier, and know more. */
     loop_timer_set(bus->loop, &bus->timer, timeout_ms + 50);
     if (bus->sentinels == NULL && bus->finder == NULL) {

@@ -11,6 +11,11 @@
  * A slot that moves is an outage of a moment for its subjects. The old master says so (`sunsubscribe`, MOVED), and is
  * asked for the topology; then the subjects are subscribed to at the new one. What is published meanwhile waits, in
  * order (redis_slot_queue.h).
+ *
+ *   redis_shard.h     one master: two connections, and whether they work
+ *   redis_slots.h     what belongs to each slot, and how it moves from one master to another
+ *   redis_masters.h   all masters, and the topology while the bus is up
+ *   redis_finder.h    the topology before that
  */
 #pragma once
 

@@ -17,10 +17,14 @@
 #include "cluster/bus.h"
 #include "cluster/redis/redis_pipeline.h"
 
+struct redis_shard;
+struct redis_slots;
+
 struct redis_publication {
     struct redis_request request;
-    struct list link; /* while it waits */
-    void *context;    /* the master that it was sent to */
+    struct list link;          /* while it waits */
+    struct redis_slots *slots; /* that it belongs to; set by them, as the next one */
+    struct redis_shard *shard; /* that it was sent to */
     struct bus_bytes *bytes;
     uint16_t slot;
     size_t subject_length;

@@ -1,0 +1,34 @@
+/*
+ * The attempts of a bus to come up, and the pauses between them: the same for one Redis and for the masters of a
+ * cluster. For one thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The time for a connection, except in the first attempt. */
+#define REDIS_ATTEMPT_MS 1000
+
+/* Zeroed: none was made. */
+struct redis_attempts {
+    bool first_over;
+    bool told_down; /* since the bus was last up */
+    uint64_t ends_ms, up_since_ms;
+    uint32_t pause_ms;
+};
+
+/* Begins an attempt; returns the time that it has. */
+uint64_t redis_attempts_begin(struct redis_attempts *attempts, uint64_t now_ms);
+
+/* What is left of this time. */
+uint64_t redis_attempts_left_ms(const struct redis_attempts *attempts, uint64_t now_ms);
+
+/* The attempt has succeeded: the bus is up. */
+void redis_attempts_succeed(struct redis_attempts *attempts, uint64_t now_ms);
+
+/* The attempt has failed, or the bus was up until now. Returns the pause before the next attempt. */
+uint32_t redis_attempts_fail(struct redis_attempts *attempts, uint64_t now_ms, bool was_up);
+
+/* True for the first failure since the bus was up, or since the start: the owner tells that the bus is down. */
+bool redis_attempts_tell_down(struct redis_attempts *attempts);
