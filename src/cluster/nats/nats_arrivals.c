@@ -13,6 +13,10 @@
 /* Messages that are handed on in one turn of the cluster's thread. */
 #define NATS_MESSAGES_PER_TURN 128
 
+/* Messages that wait to be destroyed together. */
+#define NATS_RELEASED_MAX 64
+#define NATS_RELEASED_MAX_BYTES 65536
+
 struct nats_message {
     struct nats_message *next;
     struct bus_message message;
@@ -24,11 +28,47 @@ struct nats_message {
 static pthread_mutex_t receivers_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct list receivers = {&receivers, &receivers};
 
+/*
+ * Messages that are no longer needed, of all buses. The library frees each of them on a thread of its own, which it
+ * wakes: many at once need one wake. The thread that fills the list destroys all of them.
+ */
+static struct {
+    pthread_mutex_t mutex;
+    struct nats_message *first;
+    unsigned count;
+    size_t bytes;
+} released = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static void destroy_nats_messages(struct nats_message *first) {
+    while (first != NULL) {
+        struct nats_message *next = first->next;
+        natsMsg_Destroy(first->msg);
+        free(first);
+        first = next;
+    }
+}
+
+static struct nats_message *take_released(void) {
+    struct nats_message *first = released.first;
+
+    released.first = NULL;
+    released.count = 0;
+    released.bytes = 0;
+    return first;
+}
+
 static void release_nats_message(struct bus_message *message) {
     struct nats_message *held = container_of(message, struct nats_message, message);
+    struct nats_message *full = NULL;
 
-    natsMsg_Destroy(held->msg);
-    free(held);
+    pthread_mutex_lock(&released.mutex);
+    held->next = released.first;
+    released.first = held;
+    released.bytes += held->bytes;
+    if (++released.count >= NATS_RELEASED_MAX || released.bytes >= NATS_RELEASED_MAX_BYTES)
+        full = take_released();
+    pthread_mutex_unlock(&released.mutex);
+    destroy_nats_messages(full);
 }
 
 /* --- on the cluster's thread --- */

@@ -32,6 +32,7 @@ struct nats_threads {
     atomic_bool reading_stopped;
     atomic_uint references; /* of the bus, and of each notice on its way */
     bool ended;             /* written when the cluster's thread has ended */
+    bool unwoken;           /* the I/O thread has got an operation and may sleep; cluster's thread */
 
     /* Messages that have arrived, under the mutex of the receivers, and those that the cluster's thread has taken of
      * them. */

@@ -102,13 +102,15 @@ static struct nats_operation *make_operation(struct nats_threads *threads, enum 
     return operation;
 }
 
+/* nats_link_wake follows. */
 static void post_operation(struct nats_operation *operation) {
+    operation->threads->unwoken = true;
     loop_post(operation->threads->io, &operation->message);
 }
 
 static void post_simple_operation(struct nats_threads *threads, enum operation_kind kind, struct nats_link *link) {
     post_operation(make_operation(threads, kind, link, (struct slice){NULL, 0}));
-    loop_wake(threads->io);
+    nats_link_wake(threads);
 }
 
 void nats_link_connect(struct nats_threads *threads, const struct nats_address *address, uint32_t timeout_ms) {
@@ -176,5 +178,7 @@ void nats_link_flush(struct nats_link *link, uint64_t number, bool drained) {
 }
 
 void nats_link_wake(struct nats_threads *threads) {
-    loop_wake(threads->io);
+    if (threads->unwoken)
+        loop_wake(threads->io);
+    threads->unwoken = false;
 }

@@ -44,5 +44,5 @@ void nats_link_forget(struct nats_threads *threads, struct nats_interest *intere
  * waits to be. */
 void nats_link_flush(struct nats_link *link, uint64_t number, bool drained);
 
-/* Wakes the I/O thread, if it sleeps. After what was called of the above. */
+/* Wakes the I/O thread, if it sleeps and something was posted to it. After what was called of the above. */
 void nats_link_wake(struct nats_threads *threads);
