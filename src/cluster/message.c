@@ -11,7 +11,7 @@
 
 /* --- the fields of each kind --- */
 
-enum field_form { FORM_NUMBER, FORM_FLAG, FORM_TEXT, FORM_LIST };
+enum field_form { FORM_NUMBER, FORM_VERSION, FORM_FLAG, FORM_TEXT, FORM_LIST };
 
 /* What a text must be. */
 enum field_text {
@@ -47,6 +47,8 @@ struct fields {
         FORM_NUMBER, TEXT_BYTES, offsetof(struct structure, member), sizeof((struct structure *)0)->member, NULL,      \
             #member                                                                                                    \
     }
+#define VERSION(structure, member)                                                                                     \
+    { FORM_VERSION, TEXT_BYTES, offsetof(struct structure, member), sizeof(uint64_t), NULL, #member }
 #define FLAG(structure, member)                                                                                        \
     { FORM_FLAG, TEXT_BYTES, offsetof(struct structure, member), sizeof(bool), NULL, #member }
 #define TEXT(structure, member, what)                                                                                  \
@@ -72,12 +74,12 @@ static const struct fields member_fields = FIELDS(member_rows);
 static const struct field set_rows[] = {
     TEXT(message_set, app, APP),
     TEXT(message_set, channel, CHANNEL),
-    NUMBER(message_set, version),
+    VERSION(message_set, version),
     FLAG(message_set, occupied),
     FLAG(message_set, begins),
     FLAG(message_set, ends),
     LIST(message_set, members, member_fields),
-    NUMBER(message_set, count_version),
+    VERSION(message_set, count_version),
     NUMBER(message_set, count),
     TEXT(message_set, name, NO_STRING),
     TEXT(message_set, data, NO_JSON),
@@ -90,7 +92,7 @@ static const struct fields set_fields = FIELDS(set_rows);
 
 static const struct field digest_entry_rows[] = {
     NUMBER(message_digest_entry, channel_hash),
-    NUMBER(message_digest_entry, version),
+    VERSION(message_digest_entry, version),
 };
 static const struct fields digest_entry_fields = FIELDS(digest_entry_rows);
 
@@ -146,7 +148,7 @@ static const struct field terminate_rows[] = {
 };
 static const struct field change_rows[] = {
     TEXT(message_change, app, APP),      TEXT(message_change, channel, CHANNEL),
-    NUMBER(message_change, version),     NUMBER(message_change, before),
+    VERSION(message_change, version),    VERSION(message_change, before),
     FLAG(message_change, added),         FLAG(message_change, empties),
     FLAG(message_change, known_already), TEXT(message_change, id, UTF8),
     TEXT(message_change, info, NO_JSON), NUMBER(message_change, since_ms),
@@ -154,13 +156,13 @@ static const struct field change_rows[] = {
 static const struct field count_rows[] = {
     TEXT(message_count, app, APP),
     TEXT(message_count, channel, CHANNEL),
-    NUMBER(message_count, version),
+    VERSION(message_count, version),
     NUMBER(message_count, count),
 };
 static const struct field told_rows[] = {
     TEXT(message_told, app, APP),
     TEXT(message_told, channel, CHANNEL),
-    NUMBER(message_told, version),
+    VERSION(message_told, version),
 };
 static const struct field state_request_rows[] = {
     NUMBER(message_state_request, request),
@@ -285,7 +287,7 @@ static char *write_fields(char *at, const struct fields *fields, const void *obj
 
         if (field->form == FORM_FLAG) {
             *at++ = *(const bool *)member ? 1 : 0;
-        } else if (field->form == FORM_NUMBER) {
+        } else if (field->form < FORM_FLAG) {
             at = write_number(at, member_number(member, field->size), field->size);
         } else {
             at = write_number(at, text->length, 4);
@@ -438,18 +440,22 @@ static void set_member_number(void *member, size_t size, uint64_t number) {
     }
 }
 
+static uint64_t highest_number(const struct field *field) {
+    if (field->form == FORM_FLAG)
+        return 1;
+    return field->form == FORM_VERSION ? MESSAGE_SET_VERSION_MAX : UINT64_MAX;
+}
+
 static bool take_number_field(struct slice *rest, const struct field *field, void *member) {
     uint64_t number;
 
-    if (!take_wire_number(rest, field->size, &number))
+    if (!take_wire_number(rest, field->size, &number) || number > highest_number(field))
         return false;
-    if (member == NULL)
-        return field->form != FORM_FLAG || number <= 1;
-    if (field->form == FORM_NUMBER)
-        set_member_number(member, field->size, number);
-    else
+    if (member != NULL && field->form == FORM_FLAG)
         *(bool *)member = number == 1;
-    return field->form == FORM_NUMBER || number <= 1;
+    else if (member != NULL)
+        set_member_number(member, field->size, number);
+    return true;
 }
 
 static bool read_fields(struct slice rest, const struct fields *fields, void *object, bool checked,

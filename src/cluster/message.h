@@ -35,6 +35,10 @@
 /* The limit on the elements of a list, so that the message stays below MESSAGE_BYTES_MAX whatever else is in it. */
 #define MESSAGE_LIST_BYTES (MESSAGE_BYTES_MAX - 2048)
 
+/* The highest version of a set or count. A higher one would make all later ones old: no node gets so far in its run, so
+ * the message is broken. */
+#define MESSAGE_SET_VERSION_MAX (UINT64_C(1) << 62)
+
 /* --- versions --- */
 
 struct message_versions {

@@ -430,6 +430,51 @@ static void a_flag_is_0_or_1(void **state) {
     bus_bytes_unref(bytes);
 }
 
+static enum message_result result_of_set(const struct message_set *set) {
+    struct cluster_message message = example_of(MESSAGE_STATE_PART);
+    struct buffer list = {0};
+    enum message_result result;
+
+    message_add_set(&list, set);
+    message.state_part.sets = buffer_slice(&list);
+    result = result_of_message(&message);
+    buffer_dispose(&list);
+    return result;
+}
+
+static void assert_results_with_version(uint64_t version, enum message_result expected) {
+    struct cluster_message change = example_of(MESSAGE_CHANGE), count = example_of(MESSAGE_COUNT),
+                           told = example_of(MESSAGE_TOLD), digest = example_of(MESSAGE_DIGEST);
+    struct buffer list = {0};
+
+    change.change.version = version;
+    assert_int_equal(result_of_message(&change), expected);
+    change = example_of(MESSAGE_CHANGE);
+    change.change.before = version;
+    assert_int_equal(result_of_message(&change), expected);
+    count.count.version = version;
+    assert_int_equal(result_of_message(&count), expected);
+    told.told.version = version;
+    assert_int_equal(result_of_message(&told), expected);
+    message_add_digest(&list, &(struct message_digest_entry){1, version});
+    digest.digest.entries = buffer_slice(&list);
+    assert_int_equal(result_of_message(&digest), expected);
+    buffer_dispose(&list);
+    assert_int_equal(
+        result_of_set(&(struct message_set){.app = SLICE("app-2"), .channel = SLICE("x"), .version = version}),
+        expected);
+    assert_int_equal(
+        result_of_set(&(struct message_set){.app = SLICE("app-2"), .channel = SLICE("x"), .count_version = version}),
+        expected);
+}
+
+static void a_version_of_a_set_that_no_node_reaches_is_broken(void **state) {
+    (void)state;
+    assert_results_with_version(UINT64_C(1) << 62, MESSAGE_GOOD);
+    assert_results_with_version((UINT64_C(1) << 62) + 1, MESSAGE_BROKEN);
+    assert_results_with_version(UINT64_MAX, MESSAGE_BROKEN);
+}
+
 static void elements_of_elements_are_checked(void **state) {
     struct buffer list = {0}, inner = {0};
     struct cluster_message message = example_of(MESSAGE_STATE_PART);
@@ -576,6 +621,7 @@ int main(void) {
         cmocka_unit_test(a_message_that_was_cut_is_broken),
         cmocka_unit_test(texts_are_checked),
         cmocka_unit_test(a_flag_is_0_or_1),
+        cmocka_unit_test(a_version_of_a_set_that_no_node_reaches_is_broken),
         cmocka_unit_test(elements_of_elements_are_checked),
         cmocka_unit_test(a_message_says_how_long_it_has_waited),
         cmocka_unit_test(unknown_kinds_and_versions_have_a_valid_header),
