@@ -292,17 +292,22 @@ void state_drop_untold_counts(struct state *state, struct interest *interest) {
     interest->count_heard = 0;
 }
 
+void state_note_count(struct interest *interest, unsigned node, uint32_t count) {
+    uint64_t bit = UINT64_C(1) << node;
+
+    interest->counted = count != 0 ? interest->counted | bit : interest->counted & ~bit;
+    interest->count_heard |= bit;
+}
+
 static bool on_count_message(void *context, unsigned node, const struct cluster_message *message,
                              struct bus_message *bus_message) {
     const struct message_count *said = &message->count;
     struct state *state = context;
     struct interest *interest = interest_of_message(state, bus_message->subject, said->app, said->channel);
-    uint64_t bit = UINT64_C(1) << node;
 
     if (interest == NULL || said->version == 0)
         return false;
-    interest->counted = said->count != 0 ? interest->counted | bit : interest->counted & ~bit;
-    interest->count_heard |= bit;
+    state_note_count(interest, node, said->count);
     post_remote_count(state, interest, node, said->version, said->count);
     return false;
 }

@@ -247,6 +247,8 @@ void state_changes_init(struct state *state);
 void state_changes_dispose(struct state *state);
 /* Tells the own subscription count of a channel. */
 void state_tell_count(struct state *state, const struct interest *interest);
+/* Notes that a node has told its count. */
+void state_note_count(struct interest *interest, unsigned node, uint32_t count);
 /* A look at a channel, each minute: drops the counts of nodes that have not told them again since the look before the
  * last one. A node whose subscribers left during an outage tells nothing more. */
 void state_drop_untold_counts(struct state *state, struct interest *interest);

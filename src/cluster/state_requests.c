@@ -488,6 +488,8 @@ static void take_set_begin(struct state *state, unsigned node, const struct mess
             state_check_answered(state, interest);
         return;
     }
+    if (set->count_version != 0)
+        state_note_count(interest, node, set->count);
     state_apply_set(state, interest->channel, node, set, part);
     if (set->ends)
         return;

@@ -892,12 +892,12 @@ static void tell_count_as_node_2(uint64_t version, uint32_t count) {
     buffer_dispose(&subject);
 }
 
-static void turn_until_node_0_counts(uint32_t count) {
+static void turn_until_node_0_counts(struct slice name, uint32_t count) {
     uint64_t begin_ms = 0;
     uint32_t counted;
 
     do {
-        struct channel *channel = channel_find(nodes[0].slot, SLICE("room"));
+        struct channel *channel = channel_find(nodes[0].slot, name);
 
         turn_until_late(&begin_ms);
         pthread_mutex_lock(&channel->mutex);
@@ -916,17 +916,17 @@ static void a_count_that_is_not_told_again_is_dropped(void **state) {
     while (!try_to_join_as(&member, 0, SLICE("room"), &(struct channel_join){.waiter = &member.waiter}))
         turn_until_late(&begin_ms);
     tell_count_as_node_2(7, 5);
-    turn_until_node_0_counts(5);
+    turn_until_node_0_counts(SLICE("room"), 5);
     let_a_minute_pass(0);
     tell_count_as_node_2(7, 5);
     tell_count_as_node_2(8, 6);
-    turn_until_node_0_counts(6);
+    turn_until_node_0_counts(SLICE("room"), 6);
     let_a_minute_pass(0);
     let_a_minute_pass(0);
     let_a_minute_pass(0);
-    turn_until_node_0_counts(0);
+    turn_until_node_0_counts(SLICE("room"), 0);
     tell_count_as_node_2(8, 6);
-    turn_until_node_0_counts(6);
+    turn_until_node_0_counts(SLICE("room"), 6);
     end_crowd_member(&member, 0);
 }
 
@@ -1007,6 +1007,25 @@ static void changes_without_room_are_dropped(void **state) {
     assert_int_equal(budget_used(BUDGET_CLUSTER), 0);
     assert_int_equal(budget_refusals(BUDGET_CLUSTER), refusals + 1);
     end_crowd_member(&watcher, 0);
+}
+
+/* Node 1 says it in its answer only: its app has no use for counts. */
+static void a_count_of_an_answer_that_is_not_told_again_is_dropped(void **state) {
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    begin_crowd_member(&crowd[1], 1);
+    while (!try_to_join_crowd(&crowd[1], 1, SLICE("u1"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    begin_crowd_member(&crowd[0], 0);
+    while (!try_to_join_crowd(&crowd[0], 0, SLICE("u0"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    turn_until_node_0_counts(CROWD_CHANNEL, 1);
+    for (unsigned minute = 0; minute < 3; minute++)
+        let_a_minute_pass(0);
+    turn_until_node_0_counts(CROWD_CHANNEL, 0);
+    end_crowd_member(&crowd[0], 0);
+    end_crowd_member(&crowd[1], 1);
 }
 
 /* --- questions --- */
@@ -1159,6 +1178,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(changes_that_wait_for_an_answer_are_counted_as_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(changes_without_room_are_dropped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_count_of_an_answer_that_is_not_told_again_is_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_answer_of_which_a_part_was_lost_is_not_complete, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
