@@ -45,6 +45,7 @@ void webhook_draft_make(struct webhook_draft *draft, struct webhook_outlet *outl
         .event = copy_detail(&at, details->event),
         .data = copy_detail(&at, details->data),
         .socket_id = copy_detail(&at, details->socket_id),
+        .graced = details->graced,
     };
     *draft = (struct webhook_draft){.outlet = outlet, .event = event};
 }
