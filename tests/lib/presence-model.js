@@ -23,6 +23,7 @@ export class PresenceModel {
 
   // Connects so many clients to each of these nodes, in steps. Options:
   //   returns   they come back by the rules of the protocol when the server closes their connection
+  //   journal   is told joins(member), joined(member) and left(member): a WebhookModel
   //   watches   a channel of numbered events (see Connection), to which they are subscribed on each connection
   //   places    how many members each connection has (default: 1); they join by the test, not by change()
   async connect(servers, count, { places = 1, ...options } = {}) {
@@ -143,6 +144,7 @@ class Connection {
 
   constructor(server, options = {}) {
     this.server = server;
+    this.journal = options.journal;
     this.#options = options;
   }
 
@@ -214,11 +216,16 @@ class Member {
     return this.connection.server;
   }
 
+  get #journal() {
+    return this.connection.journal;
+  }
+
   connected() {
     if (this.channel !== null) this.#subscribe();
   }
 
   disconnected(code) {
+    if (this.channel !== null) this.#journal?.left(this);
     this.list = null;
     this.#note(`closed with ${code}`);
   }
@@ -234,12 +241,14 @@ class Member {
   }
 
   #subscribe() {
+    this.#journal?.joins(this);
     sendSubscribe(this.connection.ws, this.channel, { user: { user_id: this.user, user_info: { of: this.user } } });
   }
 
   leave() {
     // An answer that is still on its way may come, or not.
     if (this.list === null) return;
+    this.#journal?.left(this);
     unsubscribe(this.connection.ws, this.channel);
     this.channel = null;
     this.list = null;
@@ -259,6 +268,7 @@ class Member {
     const data = typeof message.data === 'string' ? JSON.parse(message.data) : message.data;
     if (message.event === 'pusher_internal:subscription_succeeded') {
       this.#answer();
+      this.#journal?.joined(this);
       this.list = new Set(data.presence.ids);
       this.#note(`the list of ${this.list.size}`);
       if (this.list.size !== data.presence.ids.length) this.mistake('a list with doubles', message);

@@ -1,0 +1,149 @@
+// What webhooks have to say of members that a PresenceModel lets come and go: each user comes and goes once, in order,
+// and who was away for less than the grace has not been away at all.
+
+import { within } from './inbox.js';
+import { shortText } from './webhook-receiver.js';
+
+const STEP_MS = 20;
+// The server waits for 3 s. What the test sees as shorter than this is surely shorter there: it hears of the end of a
+// connection a moment later.
+const SURELY_WITHIN_GRACE_MS = 2000;
+
+// Who is somewhere, by the connections that are: a user in a channel, or anybody in it.
+class Presence {
+  removals = 0; // webhooks that said that nobody is there any more
+  #there = new Set();
+  #answered = new Set();
+  #absences = [];
+  #awaySince = null; // null: somebody is there, or nobody ever was
+
+  joins(member) {
+    this.#there.add(member);
+  }
+
+  joined(member) {
+    this.#answered.add(member);
+    this.#endAbsence();
+  }
+
+  // A join that was not answered may have been one.
+  left(member) {
+    if (!this.#there.delete(member)) return;
+    if (!this.#answered.delete(member)) this.#endAbsence();
+    if (this.#there.size === 0) this.#awaySince ??= performance.now();
+  }
+
+  #endAbsence() {
+    if (this.#awaySince !== null) this.#absences.push(performance.now() - this.#awaySince);
+    this.#awaySince = null;
+  }
+
+  get isThere() {
+    return this.#there.size > 0;
+  }
+
+  // How often webhooks may have said that it was gone.
+  get absences() {
+    const long = this.#absences.filter((ms) => ms >= SURELY_WITHIN_GRACE_MS).length;
+    return long + (this.#awaySince === null ? 0 : 1);
+  }
+
+  // How often it was away, and came back so early that no webhook may say so.
+  get shortAbsences() {
+    return this.#absences.filter((ms) => ms < SURELY_WITHIN_GRACE_MS).length;
+  }
+}
+
+// Give it to PresenceModel.connect() as `journal`.
+export class WebhookModel {
+  #events;
+  #read = 0;
+  #presences = new Map(); // by channel, and by channel and user
+  #told = new Map(); // by channel: the users that webhooks have told of; none: the channel is vacated
+
+  // `events` is the inbox of a webhookReceiver().
+  constructor(events) {
+    this.#events = events;
+  }
+
+  joins(member) {
+    for (const presence of this.#presencesOf(member)) presence.joins(member);
+  }
+
+  joined(member) {
+    for (const presence of this.#presencesOf(member)) presence.joined(member);
+  }
+
+  left(member) {
+    for (const presence of this.#presencesOf(member)) presence.left(member);
+  }
+
+  #presencesOf({ channel, user }) {
+    return [this.#presence(channel), this.#presence(channel, user)];
+  }
+
+  #presence(channel, user = '') {
+    const key = `${channel} ${user}`;
+    if (!this.#presences.has(key)) this.#presences.set(key, new Presence());
+    return this.#presences.get(key);
+  }
+
+  // Resolves when webhooks have told what the model says, and nobody has left it less than a grace ago.
+  async settled(timeoutMs) {
+    let late = false;
+    const look = async () => {
+      while (!late && this.fault() !== null) await new Promise((resolve) => setTimeout(resolve, STEP_MS));
+    };
+    try {
+      await within(look(), 'webhooks to tell who is there', timeoutMs);
+    } catch (error) {
+      late = true;
+      throw new Error(`${error.message}: ${this.fault()}`);
+    }
+  }
+
+  // What is missing now; null: nothing. Throws if something came that must not.
+  fault() {
+    while (this.#read < this.#events.all.length) this.#take(this.#events.all[this.#read++]);
+    for (const [key, presence] of this.#presences) {
+      const [channel, user] = key.split(' ');
+      const isTold = user === '' ? this.#told.has(channel) : Boolean(this.#told.get(channel)?.has(user));
+      if (isTold !== presence.isThere)
+        return `${key} ${presence.isThere ? 'is there' : 'has left'}, and came ${this.#historyOf(channel)}`;
+    }
+    return null;
+  }
+
+  #take(event) {
+    const { name, channel, user_id: user } = event;
+    const users = this.#told.get(channel);
+    const right = {
+      channel_occupied: () => users === undefined,
+      channel_vacated: () => users?.size === 0,
+      member_added: () => users !== undefined && !users.has(user),
+      member_removed: () => users?.has(user),
+    }[name]?.();
+    if (!right) throw new Error(`${shortText(event)} is wrong, after ${this.#historyOf(channel)}`);
+    if (name === 'channel_occupied') this.#told.set(channel, new Set());
+    else if (name === 'channel_vacated') this.#told.delete(channel);
+    else if (name === 'member_added') users.add(user);
+    else users.delete(user);
+    if (name === 'channel_vacated' || name === 'member_removed') this.#countRemoval(event);
+  }
+
+  #countRemoval(event) {
+    const presence = this.#presence(event.channel, event.user_id);
+    if (++presence.removals > presence.absences)
+      throw new Error(`${shortText(event)} of one who came back at once, after ${this.#historyOf(event.channel)}`);
+  }
+
+  #historyOf(channel) {
+    const texts = this.#events.all.slice(0, this.#read).filter((event) => event.channel === channel);
+    return texts.map((event) => `${shortText(event)} at ${event.timeMs}`).join(', ');
+  }
+
+  // How many absences were within the grace.
+  get shortAbsences() {
+    return [...this.#presences.values()].reduce((sum, { shortAbsences }) => sum + shortAbsences, 0);
+  }
+}
