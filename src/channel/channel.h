@@ -130,8 +130,8 @@ bool channel_table_empty(void *table);
 /* When an event was published, for the choice among kept ones: the highest time is the newest, then the node with the
  * higher id. */
 struct channel_stamp {
-    uint64_t ms;   /* wall clock, raised above those that the channel had before; 0: none */
-    unsigned node; /* the number of the node: 0 is this one (remote.h) */
+    uint64_t ms;      /* wall clock, raised above those that the channel had before; 0: none */
+    uint64_t node[2]; /* the id of the node, which may be unknown or have left */
 };
 
 struct channel_event {

@@ -148,9 +148,9 @@ void own_news_finish(struct own_news *news, struct channel *channel, struct work
 /* Compares the ids of two nodes: less than, equal to or greater than 0. */
 int channel_hub_compare_nodes(const struct channel_hub *hub, unsigned node, unsigned other);
 /* True if an event with the stamp takes the place of the kept one; its stamp is noted then. Under the mutex. */
-bool kept_stamp_take(const struct channel_hub *hub, struct channel *channel, struct channel_stamp stamp);
-/* The publish time of this node's next event on the channel: above all that the channel has seen. */
-uint64_t kept_stamp_next(struct app_slot *slot, struct slice name);
+bool kept_stamp_take(struct channel *channel, struct channel_stamp stamp);
+/* The stamp of this node's next event on the channel: its time is above all that the channel has seen. */
+struct channel_stamp kept_stamp_next(const struct channel_hub *hub, struct app_slot *slot, struct slice name);
 
 /* --- remote_entry.c --- */
 

@@ -40,8 +40,8 @@ static void make_filterable(struct publication *publication, const struct channe
 }
 
 /* False if another node's event is newer than this one. The caller holds the channel's mutex. */
-static bool takes_place(const struct channel_hub *hub, struct channel *channel, const struct channel_event *event) {
-    return channel->cluster == NULL || kept_stamp_take(hub, channel, event->stamp);
+static bool takes_place(struct channel *channel, const struct channel_event *event) {
+    return channel->cluster == NULL || kept_stamp_take(channel, event->stamp);
 }
 
 /* Tries to publish an event to a channel; false if the channel is dead. `cached` is what a cache channel keeps of it.
@@ -79,7 +79,7 @@ static bool publish_to(struct channel_hub *hub, struct channel *channel, struct 
         publication_post(publication);
         if (event->webhook != NULL)
             webhook_draft_post(event->webhook, 0);
-        if (keep && takes_place(hub, channel, event)) {
+        if (keep && takes_place(channel, event)) {
             old = replace_cached(channel, cached);
             unused = channel->dead = channel_is_unused(channel);
         }
@@ -166,7 +166,7 @@ static __attribute__((noinline)) void publish_with_nodes(struct channel_hub *hub
         publish_to_name(hub, slot, worker, name, event, counts);
         return;
     }
-    stamped.stamp = (struct channel_stamp){.ms = kept_stamp_next(slot, name)};
+    stamped.stamp = kept_stamp_next(hub, slot, name);
     if (hub->keeper != NULL)
         hub->keeper->kept(hub->keeper->context, slot, name, &stamped);
     publish_to_name(hub, slot, worker, name, &stamped, counts);
@@ -188,7 +188,7 @@ static bool keep_in(struct channel_hub *hub, struct channel *channel, const stru
 
     pthread_mutex_lock(&channel->mutex);
     dead = channel->dead;
-    if (!dead && (stamp.ms != 0 ? kept_stamp_take(hub, channel, stamp) : channel->cached == NULL))
+    if (!dead && (stamp.ms != 0 ? kept_stamp_take(channel, stamp) : channel->cached == NULL))
         old = replace_cached(channel, cached);
     pthread_mutex_unlock(&channel->mutex);
     cached_event_unref(old);

@@ -279,8 +279,7 @@ static bool read_cached_value(struct cached_question *question) {
                      (struct slice){question->names + question->app_length, question->channel_length}))
         return false;
     question->event = message.event;
-    question->stamp = (struct channel_stamp){.ms = message.event.published_ms,
-                                             .node = nodes_find(question->events->core->nodes, message.sender)};
+    question->stamp = (struct channel_stamp){message.event.published_ms, {message.sender.high, message.sender.low}};
     return true;
 }
 

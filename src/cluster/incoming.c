@@ -27,7 +27,7 @@ struct incoming_item {
     struct incoming *incoming;
     struct bus_message *bytes;
     size_t size;
-    unsigned node;
+    struct node_id sender;
     bool is_event; /* else an order */
     union {
         struct message_event event;
@@ -59,7 +59,7 @@ static void apply_incoming_event(const struct incoming_item *item) {
                         .except_socket = event->has_except ? &except : NULL,
                         .keep = event->keep,
                         .relayed = true,
-                        .stamp = {.ms = event->published_ms, .node = item->node},
+                        .stamp = {event->published_ms, {item->sender.high, item->sender.low}},
                         .left_ms = event->left_ms,
                     },
                     NULL);
@@ -139,13 +139,14 @@ static bool on_incoming_event(void *context, unsigned node, const struct cluster
     struct incoming *incoming = context;
     struct incoming_item *item;
 
+    (void)node;
     if (!is_of_subject(incoming, message->event.app, message->event.channel, bytes))
         return false;
     item = create_incoming(incoming, message->event.app, bytes);
     if (item == NULL)
         return false;
     item->is_event = true;
-    item->node = node;
+    item->sender = message->sender;
     item->event = message->event;
     post_incoming(item, message->event.channel);
     return true;

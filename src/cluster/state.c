@@ -177,8 +177,6 @@ static void run_state_slice(struct loop *loop, struct loop_message *message) {
 /* --- nodes --- */
 
 static void name_node(struct state *state, unsigned node, struct node_id id) {
-    atomic_store(&state->ids[node].high, id.high);
-    atomic_store(&state->ids[node].low, id.low);
     channel_hub_name_node(state->core->channels, node, (uint64_t[]){id.high, id.low});
 }
 

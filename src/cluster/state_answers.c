@@ -79,11 +79,6 @@ static void next_part(struct answer_group *group) {
         group->part_count++;
 }
 
-static struct node_id publisher_id(const struct state *state, const struct channel_kept_event *kept) {
-    return (struct node_id){atomic_load(&state->ids[kept->stamp.node].high),
-                            atomic_load(&state->ids[kept->stamp.node].low)};
-}
-
 /* Adds the kept event and the count, which go with the first part of a set. */
 static void add_extras(struct answer_group *group, struct message_set *set) {
     const struct channel_own_walk *walk = &group->walk;
@@ -94,7 +89,7 @@ static void add_extras(struct answer_group *group, struct message_set *set) {
         return;
     set->name = walk->kept.name;
     set->data = walk->kept.data;
-    set->publisher = publisher_id(group->answer->state, &walk->kept);
+    set->publisher = (struct node_id){walk->kept.stamp.node[0], walk->kept.stamp.node[1]};
     set->published_ms = walk->kept.stamp.ms;
     set->left_ms = walk->kept.left_ms;
 }

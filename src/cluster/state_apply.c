@@ -201,8 +201,7 @@ struct remote_set_part {
     struct state_part *part; /* a reference; NULL: `set` has no texts */
     struct message_set set;
     unsigned node;
-    unsigned publisher; /* of the kept event */
-    bool abandoned;     /* give up what has come */
+    bool abandoned; /* give up what has come */
 };
 
 /* A set that the channel is taking in; on the channel's worker. */
@@ -313,13 +312,14 @@ static void apply_extras(const struct remote_set_part *part, struct app_slot *sl
     if (set->count_version != 0)
         channel_remote_count(hub, slot, worker, name, part->node, set->count_version, set->count);
     if (set->name.length != 0)
-        channel_remote_cached(hub, slot, worker, name,
-                              &(struct channel_event){.event = set->name,
-                                                      .data = set->data,
-                                                      .keep = true,
-                                                      .relayed = true,
-                                                      .stamp = {set->published_ms, part->publisher}},
-                              set->left_ms);
+        channel_remote_cached(
+            hub, slot, worker, name,
+            &(struct channel_event){.event = set->name,
+                                    .data = set->data,
+                                    .keep = true,
+                                    .relayed = true,
+                                    .stamp = {set->published_ms, {set->publisher.high, set->publisher.low}}},
+            set->left_ms);
 }
 
 static void free_set_part(struct remote_set_part *part) {
@@ -378,15 +378,6 @@ static void handle_set_part(struct worker *worker, struct message *message, stru
     free_set_part(part);
 }
 
-/* The number of the node that published a kept event; that of the node which tells of it if it has left. */
-static unsigned find_publisher(const struct state *state, const struct message_set *set, unsigned teller) {
-    unsigned node = nodes_find(state->core->nodes, set->publisher);
-
-    if (node != 0 || node_id_equal(set->publisher, nodes_own_id(state->core->nodes)))
-        return node;
-    return teller;
-}
-
 static void post_set_part(struct state *state, struct channel *channel, unsigned node, const struct message_set *set,
                           struct state_part *shared, bool abandoned) {
     struct remote_set_part *part = alloc(sizeof *part);
@@ -400,7 +391,6 @@ static void post_set_part(struct state *state, struct channel *channel, unsigned
         .part = shared,
         .set = *set,
         .node = node,
-        .publisher = set->name.length != 0 ? find_publisher(state, set, node) : 0,
         .abandoned = abandoned,
     };
     cluster_core_post(state->core, interest_worker(state->core, channel), &part->message);

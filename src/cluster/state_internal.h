@@ -130,10 +130,6 @@ struct state {
     struct loop_message slice; /* forgetting nodes */
     bool slice_posted;
     struct loop_timer replaced_timer;
-    /* Ids of nodes by number, for workers. */
-    struct {
-        atomic_uint_fast64_t high, low;
-    } ids[NODES_MAX];
     struct state_node nodes[NODES_MAX];
     struct state_counters counters;
 };

@@ -201,6 +201,22 @@ test('connections of a user are closed on all nodes', async (t) => {
   }
 });
 
+test('of events of the same time the one of the highest node id is kept, known or not', async (t) => {
+  const channel = freshName('cache-');
+  const ws = await subscriber(two, t, channel);
+  const client = await RedisClient.connect(redis.address);
+  t.after(() => client.close());
+  const published = Date.now() + 1000;
+  for (const id of ['20', 'f0', '30']) {
+    const event = { kind: KIND.event, sender: id.repeat(16), app: APP.id, channel, name: `"${id}"`, data: '"x"' };
+    await client.call('PUBLISH', `shared:curlew1:c:app-id:${channel}`, encode({ ...event, keep: true, published }));
+  }
+  for (const id of ['20', 'f0', '30']) await ws.next(id);
+  const late = await connect(two, { t });
+  await subscribe(late, channel);
+  assert.equal((await late.next((m) => m.channel === channel && m.data === 'x')).event, 'f0');
+});
+
 test('what others write to a subject is checked, and is heard under its own subject only', async (t) => {
   const channel = freshName();
   const ws = await subscriber(two, t, channel);
