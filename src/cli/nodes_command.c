@@ -9,6 +9,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/print.h"
+#include "net/http_client.h"
 
 const char nodes_usage[] =
     "usage: curlew nodes [--config FILE] [--json]\n\n"
@@ -139,17 +140,21 @@ static void complete_admin_url(struct config *config) {
 
 static enum cli_exit ask_for_nodes(struct config *config, json_t **answer, struct error *error) {
     struct notifier *notifier;
+    bool ignored;
 
     if (config->admin.token == NULL) {
-        error_set(error, "CURLEW_ADMIN_TOKEN is not set: the server's admin API lists the nodes");
+        error_set(error, "CURLEW_ADMIN_TOKEN must be the token of the server's admin API, with %d characters or more",
+                  CONFIG_ADMIN_TOKEN_MIN);
         return CLI_MISUSED;
     }
     complete_admin_url(config);
-    notifier = notifier_create(config);
-    if (notifier == NULL) {
-        error_set(error, "CURLEW_ADMIN_URL cannot be used");
+    if (!http_url_valid(config->admin.url, &ignored)) {
+        error_set(error,
+                  "CURLEW_ADMIN_URL must be a URL of http or https, without user and password, such as "
+                  "http://127.0.0.1:9602");
         return CLI_MISUSED;
     }
+    notifier = notifier_create(config);
     *answer = notifier_read_nodes(notifier, error);
     notifier_destroy(notifier);
     return *answer != NULL ? CLI_DONE : CLI_NOT_CONNECTED;

@@ -151,14 +151,29 @@ bool notifier_confirm_removal(struct notifier *notifier, uint64_t *count, struct
     return json != NULL;
 }
 
+/* Says why a server may not answer there as the admin API does. */
+static void explain_missing_admin_api(unsigned status, struct error *error) {
+    const struct error said = *error;
+
+    if (status == 0)
+        error_set(error, "%s. A server has an admin API if it was started with CURLEW_ADMIN_TOKEN", said.text);
+    else if (status == 404)
+        error_set(error, "%s: the admin API has a port of its own, see CURLEW_ADMIN_LISTEN", said.text);
+    else if (status == 200)
+        error_set(error, "%s, which is not the answer of an admin API", said.text);
+}
+
 json_t *notifier_read_nodes(struct notifier *notifier, struct error *error) {
     struct buffer answer = {0};
+    unsigned status = call_admin_api(notifier, "GET", SLICE("nodes"), &answer, error);
     json_t *json = NULL;
 
-    if (call_admin_api(notifier, "GET", SLICE("nodes"), &answer, error) == 200)
+    if (status == 200)
         json = json_loadb(answer.data, answer.length, 0, NULL);
-    if (json == NULL)
-        error_prefix(error, "the admin API at %.*s: ", (int)notifier->url_length, notifier->url);
+    if (json == NULL) {
+        error_prefix(error, "the admin API at %.*s", (int)notifier->url_length, notifier->url);
+        explain_missing_admin_api(status, error);
+    }
     buffer_dispose(&answer);
     return json;
 }

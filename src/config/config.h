@@ -108,10 +108,15 @@ struct config_rate_limit {
     uint32_t trust_hops; /* proxies in front that append to X-Forwarded-For */
 };
 
+/* A shorter token could be found out. */
+#define CONFIG_ADMIN_TOKEN_MIN 32
+
 struct config {
     char *file; /* the file that was read, NULL if none */
     /* An app's secret, a password or a passphrase is in the file. */
     bool file_holds_secrets;
+    /* The URLs of Redis are from the variable REDIS_URL. */
+    bool has_redis_url;
 
     char *host;
     uint32_t port; /* 0: the kernel chooses */

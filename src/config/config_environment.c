@@ -7,8 +7,6 @@
 #include "config/config_loader.h"
 #include "config/config_value.h"
 
-#define SHORTEST_ADMIN_TOKEN 32
-
 const char *config_environment(const char *name) {
     const char *value = getenv(name);
 
@@ -123,12 +121,12 @@ static void load_log_level(struct config_loader *loader) {
 static void check_admin_token(struct config_loader *loader) {
     struct config *config = loader->config;
 
-    if (config->admin.token == NULL || strlen(config->admin.token) >= SHORTEST_ADMIN_TOKEN)
+    if (config->admin.token == NULL || strlen(config->admin.token) >= CONFIG_ADMIN_TOKEN_MIN)
         return;
     config_report_warning(loader->report,
                           "the environment variable CURLEW_ADMIN_TOKEN must have %d characters or more; it is ignored, "
                           "and the admin API stays off",
-                          SHORTEST_ADMIN_TOKEN);
+                          CONFIG_ADMIN_TOKEN_MIN);
     free(config->admin.token);
     config->admin.token = NULL;
 }

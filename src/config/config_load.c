@@ -228,6 +228,13 @@ static bool file_holds_secrets(const struct config_loader *loader) {
            json_array_size(loader->config->app_manager.array_apps) != 0;
 }
 
+/* True if REDIS_URL names the servers: it takes precedence over what the file says of each. */
+static bool redis_url_is_variable(const struct config_loader *loader) {
+    const char *source = source_of(loader, "adapter.redis.redis_pub_options.url");
+
+    return source != NULL && source != loader->file;
+}
+
 /* Fills settings that depend on others or on the machine. */
 static void fill_in(struct config_loader *loader) {
     struct config *config = loader->config;
@@ -247,6 +254,7 @@ static void fill_in(struct config_loader *loader) {
         *c = (char)tolower((unsigned char)*c);
     config->cors.credentials_set = config_was_set(loader, "cors.credentials");
     config->file_holds_secrets = file_holds_secrets(loader);
+    config->has_redis_url = redis_url_is_variable(loader);
     normalise_path_prefix(config);
 }
 
@@ -259,21 +267,33 @@ static void check_pools(struct config_loader *loader, const struct config_sql *s
                             loader->file != NULL ? ": " : "", error.text);
 }
 
-static void check_adapter_settings(struct config_loader *loader) {
+/* The error names the setting that was set; both, if the two are in one file, by the first. */
+static void check_heartbeats(struct config_loader *loader) {
+    static const char interval_key[] = "adapter.cluster_health.heartbeat_interval_ms";
+    static const char timeout_key[] = "adapter.cluster_health.node_timeout_ms";
     const struct config *config = loader->config;
     uint32_t interval_ms = config->adapter.cluster_health.heartbeat_interval_ms;
     uint32_t timeout_ms = config->adapter.cluster_health.node_timeout_ms;
+    bool interval_set = config_was_set(loader, interval_key);
+    char source[512];
+
+    if (interval_ms <= timeout_ms / 3)
+        return;
+    config_report_error(
+        loader->report,
+        "%.*s is %u, and must be at %s %s, which is %u: else a node counts as dead when one or two heartbeats are late",
+        SLICE_ARGS(config_source(loader, interval_set ? interval_key : timeout_key, source, sizeof source)),
+        interval_set ? interval_ms : timeout_ms, interval_set ? "most a third of" : "least three times",
+        interval_set ? timeout_key : interval_key, interval_set ? timeout_ms : interval_ms);
+}
+
+static void check_adapter_settings(struct config_loader *loader) {
+    const struct config *config = loader->config;
     char source[512];
 
     if (!config_has_adapter(config))
         return;
-    if (interval_ms > timeout_ms / 3)
-        config_report_error(
-            loader->report,
-            "%.*s is %u, and must be at most a third of adapter.cluster_health.node_timeout_ms, which is %u: else a "
-            "node counts as dead when one or two heartbeats are late",
-            SLICE_ARGS(config_source(loader, "adapter.cluster_health.heartbeat_interval_ms", source, sizeof source)),
-            interval_ms, timeout_ms);
+    check_heartbeats(loader);
     if (!config->adapter.cluster_health.enabled)
         config_report_warning(
             loader->report,

@@ -129,6 +129,8 @@ static void fill_from_section(const struct config *config, struct config_redis_s
     server->tls = server->tls || config->database.redis.tls.enabled;
     server->username = copy_credential(config->database.redis.username);
     server->password = copy_credential(config->database.redis.password);
+    server->username_key = "database.redis.username";
+    server->password_key = "database.redis.password";
 }
 
 /* The URL for the use, with its key; NULL if there is none. Each connection of the adapter takes the other's. */
@@ -137,11 +139,13 @@ static const char *url_for(const struct config *config, enum config_redis_use us
     const char *subscribe = config->adapter.redis.redis_sub_options.url;
     bool first = use == CONFIG_REDIS_PUBLISH ? publish != NULL : subscribe == NULL;
 
-    if (use == CONFIG_REDIS_CACHE) {
-        *key = "cache.redis.url_override";
-        return config->cache.redis.url_override;
-    }
     *key = first ? "adapter.redis.redis_pub_options.url" : "adapter.redis.redis_sub_options.url";
+    if (use == CONFIG_REDIS_CACHE)
+        *key = "cache.redis.url_override";
+    if (config->has_redis_url)
+        *key = "REDIS_URL";
+    if (use == CONFIG_REDIS_CACHE)
+        return config->cache.redis.url_override;
     return first ? publish : subscribe;
 }
 
@@ -151,7 +155,7 @@ const char *config_redis_server(const struct config *config, enum config_redis_u
 
     if (url == NULL) {
         fill_from_section(config, server);
-        return "database.redis";
+        return "database.redis.host";
     }
     config_redis_parse(url, CONFIG_REDIS_PORT, server);
     return key;
@@ -166,8 +170,10 @@ bool config_redis_uses_sentinel(const struct config *config, enum config_redis_u
 void config_redis_sentinel(const struct config *config, size_t index, struct config_redis_server *server) {
     config_redis_parse(config->database.redis.sentinels.items[index], CONFIG_REDIS_SENTINEL_PORT, server);
     server->tls = server->tls || config->database.redis.tls.enabled;
-    if (server->password == NULL)
+    if (server->password == NULL) {
         server->password = copy_credential(config->database.redis.sentinel_password);
+        server->password_key = "database.redis.sentinel_password";
+    }
 }
 
 /* The nodes of the cluster, with their key; empty if none is named. */
@@ -198,6 +204,8 @@ bool config_redis_seed(const struct config *config, size_t index, struct config_
     if (server->username == NULL && server->password == NULL) {
         server->username = copy_credential(username != NULL ? username : config->database.redis.username);
         server->password = copy_credential(password != NULL ? password : config->database.redis.password);
+        server->username_key = username != NULL ? "database.redis.cluster.username" : "database.redis.username";
+        server->password_key = password != NULL ? "database.redis.cluster.password" : "database.redis.password";
     }
     return true;
 }

@@ -21,6 +21,8 @@ struct config_redis_server {
     uint32_t db;
     char *username; /* NULL: none */
     char *password; /* NULL: none; secret */
+    /* The settings of both, for messages; NULL: the URL is to hold them. */
+    const char *username_key, *password_key;
 };
 
 /* What a connection to Redis is for. */

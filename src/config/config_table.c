@@ -136,7 +136,7 @@ static const struct config_form redis_url = {
 static const struct config_form redis_host = {
     is_redis_host, "a host name or an IP address, without a port; rediss:// may stand before it"};
 static const struct config_form redis_servers = {
-    is_redis_server, "a list of servers, each HOST:PORT, a URL, or an object of host and port"};
+    is_redis_server, "a list of servers, each HOST:PORT, a URL like redis://host:6379, or an object of host and port"};
 static const struct config_form nats_servers = {
     is_nats_server, "a list of servers with at least one, each like nats://host:4222, tls://host:4222 or HOST:PORT"};
 static const struct config_form path_prefix = {is_path_prefix, "a URL path without query, fragment, escapes or blanks"};

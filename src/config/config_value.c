@@ -488,12 +488,26 @@ void config_value_suggest(const struct config_row *row, struct slice text, struc
         buffer_appendf(buffer, "; did you mean %.*s?", SLICE_ARGS(miss.best));
 }
 
+/* Tells which item of a list is wrong, by its number: it may hold a password. */
+static void describe_wrong_item(const struct config_row *row, const json_t *json, struct buffer *buffer) {
+    struct config_list list = {0};
+    size_t at = 0;
+
+    while (at < json_array_size(json) && list_add_json(&list, row, json_array_get(json, at)))
+        at++;
+    list_clear(&list);
+    if (json_array_size(json) > 1 && at < json_array_size(json))
+        buffer_appendf(buffer, "; item %zu is not", at + 1);
+}
+
 void config_value_describe_fault(const struct config_row *row, const json_t *json, struct buffer *buffer) {
     bool takes_text = row->type == CONFIG_TEXT || row->type == CONFIG_CHOICE || row->type == CONFIG_OCTAL;
 
     if (json_is_string(json) && json_string_length(json) > 0 && takes_text) {
         config_value_suggest(row, json_slice(json), buffer);
-    } else if (!(json_is_array(json) && row->type == CONFIG_LIST)) {
+    } else if (json_is_array(json) && row->type == CONFIG_LIST) {
+        describe_wrong_item(row, json, buffer);
+    } else {
         buffer_append_string(buffer, ", not ");
         config_value_describe_json(json, buffer);
     }

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import { freePorts } from '../lib/backends/daemon.js';
 import { BusPeer } from '../lib/bus-peer.js';
 import { KIND, encode } from '../lib/cluster-message.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
@@ -103,6 +104,33 @@ describe('coming and leaving', together, () => {
     assert.match(lines[0], /^ID +NAME +ADDRESS +VERSION +SINCE +CONNECTIONS +CHANNELS +LOAD +SILENT$/);
     assert.match(lines[1], /^[0-9a-f]{32} .* this node$/);
     assert.match(lines[2], /^[0-9a-f]{32} .* \d+\.\d s$/);
+  });
+
+  test('the command line says why it cannot list the nodes', async (t) => {
+    const nodes = await nodesFor(t, { count: 1 });
+    const [server] = nodes.list;
+    const environment = nodes.environment(server);
+    const [unused] = await freePorts(1);
+    const closed = `http://127.0.0.1:${unused}`;
+    const token =
+      /^curlew: CURLEW_ADMIN_TOKEN must be the token of the server's admin API, with 32 characters or more$/m;
+    for (const [env, code, says] of [
+      [{ CURLEW_ADMIN_TOKEN: '' }, 2, token],
+      [{ CURLEW_ADMIN_TOKEN: 'short' }, 2, token],
+      [{ CURLEW_ADMIN_TOKEN: 'x'.repeat(32) }, 3, /it answered with HTTP 401: look at CURLEW_ADMIN_TOKEN$/m],
+      [
+        { CURLEW_ADMIN_URL: '127.0.0.1:9602' },
+        2,
+        /CURLEW_ADMIN_URL must be a URL .* such as http:\/\/127\.0\.0\.1:9602$/m,
+      ],
+      [{ CURLEW_ADMIN_URL: server.url }, 3, /HTTP 404: the admin API has a port of its own, see CURLEW_ADMIN_LISTEN$/m],
+      [{ CURLEW_ADMIN_URL: closed }, 3, /: Failed to connect .* it was started with CURLEW_ADMIN_TOKEN$/m],
+    ]) {
+      const result = await runCurlew(['nodes'], { env: { ...environment, ...env } });
+      assert.equal(result.code, code, result.stderr);
+      assert.match(result.stderr, says);
+      assert.equal(result.stderr.trimEnd().split('\n').length, 1);
+    }
   });
 });
 

@@ -120,19 +120,19 @@ describe('what is refused is said with the setting', { concurrency: true }, () =
     const backend = await backendFor(t, 'redis', { password: 'right' });
     const { port } = backend.address;
     const says = (redis) => saysOf(t, configFor(backend, { redis }));
-    const at = `Redis at 127.0.0.1:${port} (database.redis): `;
+    const at = `Redis at 127.0.0.1:${port} (database.redis.host): `;
     assert.equal(
       await says({ password: 'wrong' }),
-      `${at}it refuses the password of database.redis: WRONGPASS invalid username-password pair or user is disabled.`,
+      `${at}it refuses database.redis.password: WRONGPASS invalid username-password pair or user is disabled.`,
     );
     assert.equal(
       await says({ username: 'nobody' }),
-      `${at}it refuses user or password of database.redis: WRONGPASS invalid username-password pair or user is disabled.`,
+      `${at}it refuses database.redis.username or database.redis.password: WRONGPASS invalid username-password pair or user is disabled.`,
     );
-    assert.equal(await says({ password: undefined }), `${at}it wants a password, and database.redis has none`);
+    assert.equal(await says({ password: undefined }), `${at}it wants a password: set database.redis.password`);
     assert.equal(
       await says({ db: 99 }),
-      `${at}it has no database 99, which database.redis names: ERR DB index is out of range`,
+      `${at}it has no database 99, which database.redis.db names: ERR DB index is out of range`,
     );
     const urls = urlsOf(`redis://:wrong@127.0.0.1:${port}`, `redis://:right@127.0.0.1:${port}`);
     assert.equal(
@@ -144,7 +144,10 @@ describe('what is refused is said with the setting', { concurrency: true }, () =
 
   test('rights that are missing', async (t) => {
     for (const [right, expected] of [
-      [['+subscribe', '-subscribe'], /it refuses to subscribe: NOPERM .*'subscribe'/],
+      [
+        ['+subscribe', '-subscribe'],
+        /it refuses to subscribe: NOPERM .*'subscribe' command; its ACL has to give the user this right/,
+      ],
       [['+publish', '-publish'], /it refuses to publish: NOPERM .*'publish'/],
       [['&test:', '&other:'], /it refuses to (subscribe|publish): NOPERM .*channels/],
     ]) {
@@ -160,14 +163,17 @@ describe('what is refused is said with the setting', { concurrency: true }, () =
     const { ports } = backend.address;
     const [unused] = await freePorts(1);
     const says = (redis) => saysOf(t, configFor(backend, { redis }));
-    assert.equal(await says({ port: unused }), `Redis at 127.0.0.1:${unused} (database.redis): Connection refused`);
+    assert.equal(
+      await says({ port: unused }),
+      `Redis at 127.0.0.1:${unused} (database.redis.host): Connection refused`,
+    );
     assert.match(
       await says({ host: 'no-such-host.invalid' }),
-      /^Redis at no-such-host\.invalid:\d+ \(database\.redis\): /,
+      /^Redis at no-such-host\.invalid:\d+ \(database\.redis\.host\): /,
     );
     assert.equal(
       await says({ port: ports[1] }),
-      `Redis at 127.0.0.1:${ports[1]} (database.redis): it is a replica, not a master: messages to it do not reach all nodes`,
+      `Redis at 127.0.0.1:${ports[1]} (database.redis.host): it is a replica, not a master: messages to it do not reach all nodes`,
     );
     const urls = [ports[0], another.address.port].map((port) => `redis://127.0.0.1:${port}`);
     assert.equal(
@@ -186,14 +192,17 @@ describe('what is refused is said with the setting', { concurrency: true }, () =
       await says(backend, { tls: { enabled: true, ca_path: ca } }),
       /: its certificate is refused: .*; database\.redis\.tls\.ca_path names a file with the authority of the certificate$/,
     );
-    assert.match(await says(backend, { host: '127.0.0.2' }), /: its certificate is refused: IP address mismatch; /);
+    assert.match(
+      await says(backend, { host: '127.0.0.2' }),
+      /: its certificate is refused: IP address mismatch; it has to name the host as the setting does$/,
+    );
     assert.match(
       await says(plain, { tls: { enabled: true, ca_path: ca } }),
-      /: no answer to the handshake of TLS within 5000 ms$/,
+      /: no answer to the handshake of TLS within 5000 ms: a port without TLS gives none$/,
     );
     assert.match(
       await says(backend, { tls: undefined }),
-      /: (it closed the connection|it sent what is not|Connection reset)/,
+      /: (it closed the connection|it sent what is not|Connection reset by peer) before it answered: if it wants TLS, write rediss:\/\/$/,
     );
     const bus = startBus(t, configFor(plain, { redis: { tls: { enabled: true, ca_path: '/no/such/file' } } }));
     await assert.rejects(bus.told('up'));
@@ -222,7 +231,10 @@ describe('outages', { concurrency: true }, () => {
     for (const name of ['curlew-subscriber', 'curlew-publisher']) {
       const [, id] = (await client.call('CLIENT', 'LIST')).match(new RegExp(`id=(\\d+) .*name=${name} `));
       assert.equal(await client.call('CLIENT', 'KILL', 'ID', id), 1);
-      assert.match(await returns(bus), /^Redis at 127\.0\.0\.1:\d+ \(database\.redis\): it closed the connection$/);
+      assert.match(
+        await returns(bus),
+        /^Redis at 127\.0\.0\.1:\d+ \(database\.redis\.host\): it closed the connection$/,
+      );
       await hears(bus, bus);
     }
     await bus.stop();

@@ -276,6 +276,30 @@ static void a_password_that_leaves_in_clear_text_is_dangerous(void **state) {
             fail_msg("%s: %s", cases[i].members, cases[i].setting);
 }
 
+static void files_of_the_adapter_are_read(void **state) {
+    static const struct {
+        const char *members, *says;
+    } cases[] = {
+        {REDIS("\"host\":\"rediss://r\",\"tls\":{\"ca_path\":\"/no/ca.pem\"}"),
+         "error: database.redis.tls.ca_path /no/ca.pem: No such file or directory"},
+        {CLUSTER("\"rediss://r\"", "\"tls\":{\"ca_path\":\"/no/ca.pem\"}"),
+         "error: database.redis.tls.ca_path /no/ca.pem: No such file or directory"},
+        {REDIS("\"tls\":{\"ca_path\":\"/no/ca.pem\"}") ",\"cache\":{\"driver\":\"redis\",\"redis\":{\"url_override\":"
+                                                       "\"rediss://r\"}}",
+         "error: database.redis.tls.ca_path /no/ca.pem: No such file or directory"},
+        {NATS("\"n\"", ",\"nkey_seed_path\":\"/no/seed\""), "error: adapter.nats.nkey_seed_path /no/seed"},
+    };
+    char text[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        snprintf(text, sizeof text, "{%s,%s}", cases[i].members, SAFE);
+        assert_text_holds(check_text(text, false, 2), cases[i].says);
+    }
+    snprintf(text, sizeof text, "{%s,%s}", REDIS("\"tls\":{\"ca_path\":\"/no/ca.pem\"}"), SAFE);
+    check_text(text, false, 0); /* no connection has TLS */
+}
+
 static void an_admin_api_that_others_reach_is_dangerous(void **state) {
     static const char text[] = "{" LOCAL CLOSED
                                "\"app_manager\":{\"driver\":\"sqlite\"},"
@@ -372,6 +396,7 @@ int main(void) {
         TEST(what_is_dangerous_in_production_is_told_with_what_to_do),
         TEST(a_short_secret_stands_for_all_of_them),
         TEST(a_password_that_leaves_in_clear_text_is_dangerous),
+        TEST(files_of_the_adapter_are_read),
         TEST(an_admin_api_that_others_reach_is_dangerous),
         TEST(files_with_secrets_that_others_can_read_are_dangerous),
         TEST(an_sqlite_file_that_others_can_read_is_dangerous),

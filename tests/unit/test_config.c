@@ -1125,6 +1125,9 @@ static void three_heartbeats_fit_into_the_timeout_of_a_node(void **state) {
                            ": adapter.cluster_health.heartbeat_interval_ms is 1001, and must be at most a third of "
                            "adapter.cluster_health.node_timeout_ms, which is 3000"));
     assert_false(load("{\"adapter\":{\"cluster_health\":{\"node_timeout_ms\":20000}}}"));
+    assert_non_null(strstr(error.text, FILE_NAME
+                           ": adapter.cluster_health.node_timeout_ms is 20000, and must be at least three times "
+                           "adapter.cluster_health.heartbeat_interval_ms, which is 10000"));
     setenv("CLUSTER_HEALTH_HEARTBEAT_INTERVAL", "6000", 1);
     assert_true(load("{\"adapter\":{\"cluster_health\":{\"node_timeout_ms\":20000}}}"));
     setenv("ADAPTER_DRIVER", "local", 1); /* without other nodes, both are of no interest */
@@ -1217,8 +1220,8 @@ static void each_use_of_redis_has_its_server(void **state) {
         load("{\"database\":{\"redis\":{\"host\":\"db\",\"port\":6380,\"db\":2,\"username\":\"u\",\"password\":"
              "\"p\",\"sentinel_password\":\"sp\",\"sentinels\":[{\"host\":\"s1\",\"port\":26380},\"s2\","
              "{\"host\":\"::1\",\"port\":\"${PORT_OF_S3:-7}\"}]}}}"));
-    assert_server(CONFIG_REDIS_PUBLISH, "database.redis", "db 6380/2 u p");
-    assert_server(CONFIG_REDIS_CACHE, "database.redis", "db 6380/2 u p");
+    assert_server(CONFIG_REDIS_PUBLISH, "database.redis.host", "db 6380/2 u p");
+    assert_server(CONFIG_REDIS_CACHE, "database.redis.host", "db 6380/2 u p");
     assert_true(config_redis_uses_sentinel(&config, CONFIG_REDIS_CACHE));
     for (size_t i = 0; i < 3; i++) {
         static const char *const shown[] = {"s1 26380/0 - sp", "s2 26379/0 - sp", "::1 7/0 - sp"};
@@ -1233,13 +1236,13 @@ static void each_use_of_redis_has_its_server(void **state) {
              "{\"host\":\"rediss://db\",\"sentinels\":[\"s\"]}}}"));
     assert_server(CONFIG_REDIS_PUBLISH, "adapter.redis.redis_pub_options.url", "a 6379/0 - -");
     assert_server(CONFIG_REDIS_SUBSCRIBE, "adapter.redis.redis_pub_options.url", "a 6379/0 - -");
-    assert_server(CONFIG_REDIS_CACHE, "database.redis", "TLS db 6379/0 - -");
+    assert_server(CONFIG_REDIS_CACHE, "database.redis.host", "TLS db 6379/0 - -");
     assert_false(config_redis_uses_sentinel(&config, CONFIG_REDIS_SUBSCRIBE));
     setenv("REDIS_URL", "redis://:q@b/4", 1);
     assert_true(load("{\"adapter\":{\"redis\":{\"redis_pub_options\":{\"url\":\"redis://a\"}}}}"));
-    assert_server(CONFIG_REDIS_PUBLISH, "adapter.redis.redis_pub_options.url", "b 6379/4 - q");
-    assert_server(CONFIG_REDIS_SUBSCRIBE, "adapter.redis.redis_sub_options.url", "b 6379/4 - q");
-    assert_server(CONFIG_REDIS_CACHE, "cache.redis.url_override", "b 6379/4 - q");
+    assert_server(CONFIG_REDIS_PUBLISH, "REDIS_URL", "b 6379/4 - q");
+    assert_server(CONFIG_REDIS_SUBSCRIBE, "REDIS_URL", "b 6379/4 - q");
+    assert_server(CONFIG_REDIS_CACHE, "REDIS_URL", "b 6379/4 - q");
 }
 
 static void assert_seed(size_t index, const char *key, const char *shown) {
@@ -1271,6 +1274,49 @@ static void nodes_of_a_redis_cluster_have_the_clusters_password(void **state) {
              "{\"cluster_nodes\":[\"n1\"]}}}"));
     assert_seed(0, "adapter.cluster.nodes", "TLS n3 7001/0 - own");
     assert_seed(1, "adapter.cluster.nodes", "n4 7002/0 - -");
+}
+
+/* The setting of the first node's password, for messages; NULL: its URL is to hold it. */
+static const char *password_key_of_seed(const char *members) {
+    struct config_redis_server server;
+    const char *key, *password_key;
+
+    assert_true(load(members));
+    assert_true(config_redis_seed(&config, 0, &server, &key));
+    password_key = server.password_key;
+    config_redis_server_dispose(&server);
+    return password_key;
+}
+
+static void messages_name_the_setting_of_a_password(void **state) {
+    struct config_redis_server server;
+
+    (void)state;
+    assert_true(load("{\"database\":{\"redis\":{\"sentinels\":[\"s\",\"redis://:p@t\"]}}}"));
+    config_redis_server(&config, CONFIG_REDIS_PUBLISH, &server);
+    assert_string_equal(server.username_key, "database.redis.username");
+    assert_string_equal(server.password_key, "database.redis.password");
+    config_redis_server_dispose(&server);
+    config_redis_sentinel(&config, 0, &server);
+    assert_string_equal(server.password_key, "database.redis.sentinel_password");
+    config_redis_server_dispose(&server);
+    config_redis_sentinel(&config, 1, &server);
+    assert_null(server.password_key);
+    config_redis_server_dispose(&server);
+    assert_string_equal(password_key_of_seed("{}"), "database.redis.password");
+    assert_string_equal(password_key_of_seed("{\"database\":{\"redis\":{\"cluster\":{\"password\":\"p\"}}}}"),
+                        "database.redis.cluster.password");
+    assert_null(password_key_of_seed("{\"adapter\":{\"cluster\":{\"nodes\":[\"redis://:p@n\"]}}}"));
+}
+
+static void the_item_of_a_list_that_is_wrong_is_said(void **state) {
+    (void)state;
+    assert_false(load("{\"adapter\":{\"cluster\":{\"nodes\":[\"a:1\",\"http://b\"]}}}"));
+    assert_non_null(strstr(error.text,
+                           "adapter.cluster.nodes must be a list of servers, each HOST:PORT, a URL like "
+                           "redis://host:6379, or an object of host and port; item 2 is not"));
+    assert_false(load("{\"adapter\":{\"nats\":{\"servers\":[{},\"nats://a\"]}}}"));
+    assert_non_null(strstr(error.text, "; item 1 is not"));
 }
 
 static void a_password_of_the_message_system_makes_the_file_a_secret(void **state) {
@@ -1701,6 +1747,8 @@ int main(void) {
         TEST(urls_of_redis_are_read),
         TEST(each_use_of_redis_has_its_server),
         TEST(nodes_of_a_redis_cluster_have_the_clusters_password),
+        TEST(messages_name_the_setting_of_a_password),
+        TEST(the_item_of_a_list_that_is_wrong_is_said),
         TEST(a_password_of_the_message_system_makes_the_file_a_secret),
         TEST(the_familys_file_for_several_nodes_loads_without_a_warning),
         TEST(the_log_level_is_log_levels_else_rust_logs),

@@ -215,6 +215,18 @@ static void what_it_refuses_is_said(void **state) {
     expect_events(world, 1, said_of(world, "it wants a password, and database.redis has none"));
 }
 
+/* A port that wants TLS does not answer what is sent in clear text. */
+static void a_port_that_may_want_tls_is_said(void **state) {
+    struct world *world = *state;
+
+    on_loop(world, open_connection);
+    accept_login(world);
+    close(world->server);
+    world->server = -1;
+    expect_events(world, 1,
+                  said_of(world, "it closed the connection before it answered: if it wants TLS, write rediss://"));
+}
+
 static void another_protocol_is_said(void **state) {
     struct world *world = *state;
 
@@ -297,6 +309,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(it_logs_in_and_passes_values_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_it_refuses_is_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_port_that_may_want_tls_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_protocol_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_without_a_server_is_said, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_server_that_is_silent_is_given_up, set_up, tear_down),

@@ -413,6 +413,8 @@ static void set_up_redis_end(struct redis_end *end, const struct config *config,
     end->access = (struct redis_access){.key = key,
                                         .username = end->server.username,
                                         .password = end->server.password,
+                                        .username_key = end->server.username_key,
+                                        .password_key = end->server.password_key,
                                         .db = end->server.db,
                                         .label = label,
                                         .master_only = !is_cluster};

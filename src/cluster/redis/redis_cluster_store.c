@@ -488,8 +488,12 @@ static struct key_store *create_cluster_store(struct loop *loop, const struct co
     store->store = (struct key_store){&redis_cluster_store_driver, *events};
     store->loop = loop;
     config_redis_seed(config, 0, &store->server, &key);
-    store->access = (struct redis_access){
-        .key = key, .username = store->server.username, .password = store->server.password, .label = "curlew-cache"};
+    store->access = (struct redis_access){.key = key,
+                                          .username = store->server.username,
+                                          .password = store->server.password,
+                                          .username_key = store->server.username_key,
+                                          .password_key = store->server.password_key,
+                                          .label = "curlew-cache"};
     redis_finder_init(&store->finder, loop, config, &store->access, &finder_events);
     store->timer.fire = on_cluster_store_timer;
     store->refresh.fire = on_store_refresh;

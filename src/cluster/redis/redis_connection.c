@@ -147,6 +147,16 @@ void redis_connection_fail(struct redis_connection *connection, const char *form
     fail_redis_connection(connection);
 }
 
+void redis_connection_refused(struct redis_connection *connection, const char *what, const struct redis_value *answer) {
+    bool no_right = redis_value_begins_with(answer, "NOPERM");
+
+    redis_connection_fail(connection, "it refuses to %s: %.200s%s", what,
+                          answer->type == REDIS_ERROR ? answer->text.data : "its answer is not known",
+                          no_right ? "; its ACL has to give the user this right, and the channels that begin with the "
+                                     "prefix of the adapter"
+                                   : "");
+}
+
 /* --- writing --- */
 
 static void watch_redis_socket(struct redis_connection *connection, uint32_t events) {
@@ -294,6 +304,11 @@ static size_t read_redis_tls(struct redis_connection *connection, char *data) {
     return 0;
 }
 
+/* What a port that wants TLS does with a login in clear text. */
+static const char *hint_at_redis_tls(const struct redis_connection *connection) {
+    return connection->phase == PHASE_LOGIN ? " before it answered: if it wants TLS, write rediss://" : "";
+}
+
 static size_t read_redis_socket(struct redis_connection *connection, char *data) {
     ssize_t count;
 
@@ -303,9 +318,9 @@ static size_t read_redis_socket(struct redis_connection *connection, char *data)
     if (count > 0)
         return (size_t)count;
     if (count == 0)
-        redis_connection_fail(connection, "it closed the connection");
+        redis_connection_fail(connection, "it closed the connection%s", hint_at_redis_tls(connection));
     else if (errno != EAGAIN && errno != EINTR)
-        redis_connection_fail(connection, "%s", strerror(errno));
+        redis_connection_fail(connection, "%s%s", strerror(errno), hint_at_redis_tls(connection));
     return 0;
 }
 
@@ -471,9 +486,9 @@ static void on_redis_timer(struct loop_timer *timer) {
         return;
     }
     if (connection->phase != PHASE_FAILED) {
-        redis_connection_fail(connection, "no answer%s within %u ms",
-                              connection->phase == PHASE_TLS ? " to the handshake of TLS" : "",
-                              (unsigned)connection->timeout_ms);
+        redis_connection_fail(
+            connection, "no answer%s within %u ms%s", connection->phase == PHASE_TLS ? " to the handshake of TLS" : "",
+            (unsigned)connection->timeout_ms, connection->phase == PHASE_TLS ? ": a port without TLS gives none" : "");
         return;
     }
     enter_redis_connection(connection);

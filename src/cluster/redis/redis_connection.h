@@ -64,6 +64,9 @@ void redis_connection_flush(struct redis_connection *connection);
 /* The answer to the probe has come. */
 void redis_connection_answered(struct redis_connection *connection);
 
+/* Gives the connection up because Redis does not do `what`: the answer is an error, or no answer at all to that. */
+void redis_connection_refused(struct redis_connection *connection, const char *what, const struct redis_value *answer);
+
 /* Gives the connection up: `lost` follows in a turn of the loop, with this reason. */
 void redis_connection_fail(struct redis_connection *connection, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

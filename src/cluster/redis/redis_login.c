@@ -58,10 +58,25 @@ void redis_login_begin(struct redis_login *login, const struct redis_access *acc
 
 static bool explain_refused_login(const struct redis_access *access, const struct redis_value *value,
                                   struct error *error) {
+    const char *text = value->text.data;
+
     if (access->username != NULL && redis_value_begins_with(value, "ERR wrong number of arguments"))
-        return error_set(error, "it is older than Redis 6 and has no users: leave the user of %s out", access->key);
-    return error_set(error, "it refuses %s of %s: %.200s",
-                     access->username != NULL ? "user or password" : "the password", access->key, value->text.data);
+        return error_set(error, "it is older than Redis 6 and has no users: leave %s%s out",
+                         access->username_key != NULL ? "" : "the user in ",
+                         access->username_key != NULL ? access->username_key : access->key);
+    if (access->password_key == NULL)
+        return error_set(error, "it refuses the %s in %s: %.200s",
+                         access->username != NULL ? "user or the password" : "password", access->key, text);
+    if (access->username == NULL)
+        return error_set(error, "it refuses %s: %.200s", access->password_key, text);
+    return error_set(error, "it refuses %s or %s: %.200s",
+                     access->username_key != NULL ? access->username_key : access->key, access->password_key, text);
+}
+
+static bool explain_missing_password(const struct redis_access *access, struct error *error) {
+    if (access->password_key == NULL)
+        return error_set(error, "it wants a password, and %s has none", access->key);
+    return error_set(error, "it wants a password: set %s", access->password_key);
 }
 
 bool redis_role_is_master(const struct redis_value *value, struct error *error) {
@@ -80,11 +95,12 @@ enum redis_login_result redis_login_answer(struct redis_login *login, const stru
     if (login->step == STEP_AUTH && refused)
         explain_refused_login(access, value, error);
     else if (login->step == STEP_SELECT && refused)
-        error_set(error, "it has no database %u, which %s names: %.200s", access->db, access->key, value->text.data);
+        error_set(error, "it has no database %u, which %s names: %.200s", access->db,
+                  access->password_key != NULL ? "database.redis.db" : access->key, value->text.data);
     else if (login->step == STEP_ROLE && !redis_role_is_master(value, error))
         return REDIS_LOGIN_FAILED;
     else if (refused && redis_value_begins_with(value, "NOAUTH"))
-        error_set(error, "it wants a password, and %s has none", access->key);
+        explain_missing_password(access, error);
     else if (refused && login->step == STEP_PING && !redis_value_begins_with(value, "NOPERM"))
         error_set(error, "%.200s", value->text.data);
     else {

@@ -14,9 +14,11 @@
 
 /* How one logs in. The texts outlive the connections. */
 struct redis_access {
-    const char *key;      /* of the settings that say all this, such as "database.redis"; for errors */
+    const char *key;      /* of the setting that names the server, such as "database.redis.host"; for errors */
     const char *username; /* NULL: the default user */
     const char *password; /* NULL: none */
+    /* Of the settings of both, for errors; NULL: what `key` names is to hold them. */
+    const char *username_key, *password_key;
     uint32_t db;
     SSL_CTX *tls;      /* NULL: without TLS */
     const char *label; /* the name of the connection in Redis's CLIENT LIST */

@@ -40,8 +40,7 @@ static void on_pipeline_value(void *context, struct redis_value *value) {
         list_remove(&first->link);
         first->answered(first, value);
     } else if (value->type != REDIS_INTEGER) {
-        redis_connection_fail(pipeline->connection, "it refuses to publish: %.200s",
-                              value->type == REDIS_ERROR ? value->text.data : "its answer is not a number");
+        redis_connection_refused(pipeline->connection, "publish", value);
     }
     redis_value_free(value);
     if (pipeline->connection != NULL && redis_pipeline_is_idle(pipeline) && pipeline->events.idle != NULL)

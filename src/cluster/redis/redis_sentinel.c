@@ -201,6 +201,8 @@ struct redis_sentinels *redis_sentinels_create(struct loop *loop, const struct c
         sentinel->access = (struct redis_access){.key = "database.redis.sentinels",
                                                  .username = sentinel->server.username,
                                                  .password = sentinel->server.password,
+                                                 .username_key = sentinel->server.username_key,
+                                                 .password_key = sentinel->server.password_key,
                                                  .tls = sentinel->server.tls ? tls : NULL,
                                                  .label = "curlew-sentinel"};
     }

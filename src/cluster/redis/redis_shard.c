@@ -16,8 +16,7 @@ bool redis_shard_is_refusal(const struct redis_value *value) {
 }
 
 void redis_shard_fail(struct redis_shard *shard, const struct redis_value *value) {
-    redis_connection_fail(shard->publisher.connection, "it refuses to publish: %.200s",
-                          value->type == REDIS_ERROR ? value->text.data : "its answer is not a number");
+    redis_connection_refused(shard->publisher.connection, "publish", value);
 }
 
 /* The slot of the subject may be another master's, which is as good an answer. */

@@ -287,8 +287,12 @@ static void set_up_shards(struct redis_shards *bus, const struct config *config)
     const char *key;
 
     config_redis_seed(config, 0, &bus->server, &key);
-    bus->access = (struct redis_access){
-        .key = key, .username = bus->server.username, .password = bus->server.password, .label = "curlew"};
+    bus->access = (struct redis_access){.key = key,
+                                        .username = bus->server.username,
+                                        .password = bus->server.password,
+                                        .username_key = bus->server.username_key,
+                                        .password_key = bus->server.password_key,
+                                        .label = "curlew"};
     redis_finder_init(&bus->finder, bus->loop, config, &bus->access, &events);
     buffer_appendf(&bus->check_subject, "%scurlew1:check", config->adapter.cluster.prefix);
     bus->check_bytes = bus_bytes_create(0);

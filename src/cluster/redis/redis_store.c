@@ -164,6 +164,8 @@ static struct key_store *create_redis_store(struct loop *loop, const struct conf
     store->access = (struct redis_access){.key = key,
                                           .username = store->server.username,
                                           .password = store->server.password,
+                                          .username_key = store->server.username_key,
+                                          .password_key = store->server.password_key,
                                           .db = store->server.db,
                                           .label = "curlew-cache",
                                           .master_only = true};

@@ -217,8 +217,7 @@ static void take_other_value(struct redis_subscriber *subscriber, const struct r
     if (subscriber->events.other != NULL && subscriber->events.other(subscriber->events.context, value))
         return;
     if (subscriber->connection != NULL)
-        redis_connection_fail(subscriber->connection, "it refuses to subscribe: %.200s",
-                              value->type == REDIS_ERROR ? value->text.data : "its answer is not known");
+        redis_connection_refused(subscriber->connection, "subscribe", value);
 }
 
 enum subscriber_value { VALUE_MESSAGE, VALUE_CONFIRMATION, VALUE_PONG, VALUE_OTHER };

@@ -95,6 +95,9 @@ unsigned redis_tls_wants(const SSL *tls, int result) {
 bool redis_tls_explain(const SSL *tls, struct error *error) {
     long verified = SSL_get_verify_result(tls);
 
+    if (verified == X509_V_ERR_HOSTNAME_MISMATCH || verified == X509_V_ERR_IP_ADDRESS_MISMATCH)
+        return error_set(error, "its certificate is refused: %s; it has to name the host as the setting does",
+                         X509_verify_cert_error_string(verified));
     if (verified != X509_V_OK)
         return error_set(error,
                          "its certificate is refused: %s; database.redis.tls.ca_path names a file with the "
