@@ -137,7 +137,7 @@ static bool check_store(const struct config *config, bool strict, struct config_
 static bool can_start(const struct config *config, bool strict, struct config_report *report, size_t *stored) {
     bool supported = config_supported(config, report) && check_certificate(config, report);
 
-    supported = check_adapter(config, report) && check_adapter_settings(config, report) && supported;
+    supported = check_adapter(config, report) && check_adapter_drivers(config, report) && supported;
     return check_store(config, strict, report, stored) && supported;
 }
 

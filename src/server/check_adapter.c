@@ -44,7 +44,7 @@ static bool check_bus_settings(const struct config *config, const struct bus_dri
     return check_cache_settings(config, loop, error);
 }
 
-bool check_adapter_settings(const struct config *config, struct config_report *report) {
+bool check_adapter_drivers(const struct config *config, struct config_report *report) {
     const struct bus_driver *driver = bus_driver_find(slice_of(config->adapter.driver));
     struct error error;
     struct loop *loop;

@@ -11,4 +11,4 @@
 bool check_adapter(const struct config *config, struct config_report *report);
 
 /* Lets the drivers of the adapter and of the cache check their settings, without a connection. False with an error. */
-bool check_adapter_settings(const struct config *config, struct config_report *report);
+bool check_adapter_drivers(const struct config *config, struct config_report *report);
