@@ -40,7 +40,7 @@ static bool check_bus_settings(const struct config *config, const struct bus_dri
 
     if (bus == NULL)
         return false;
-    driver->destroy(bus);
+    bus->driver->destroy(bus); /* with sharded channels it has another one */
     return check_cache_settings(config, loop, error);
 }
 

@@ -298,6 +298,9 @@ static void files_of_the_adapter_are_read(void **state) {
     }
     snprintf(text, sizeof text, "{%s,%s}", REDIS("\"tls\":{\"ca_path\":\"/no/ca.pem\"}"), SAFE);
     check_text(text, false, 0); /* no connection has TLS */
+    check_text("{\"adapter\":{\"driver\":\"redis-cluster\",\"cluster\":{\"use_sharded_pubsub\":true}}," SAFE "}", false,
+               0);
+    check_text("{\"adapter\":{\"driver\":\"nats\"}," SAFE "}", false, 0);
 }
 
 static void an_admin_api_that_others_reach_is_dangerous(void **state) {
