@@ -12,6 +12,7 @@ import { applyDelta } from 'fossil-delta';
 
 import { api, publish } from '../lib/api.js';
 import { appsDone, exported, sqliteConfig } from '../lib/apps-command.js';
+import { backendFor } from '../lib/backends/index.js';
 import { connect, subscribe } from '../lib/client.js';
 import { TIMEOUT_MS } from '../lib/inbox.js';
 import { getMetrics } from '../lib/metrics.js';
@@ -176,15 +177,21 @@ test('docs/backup-and-upgrade.md: its commands save the apps and bring them back
   assert.deepEqual(await exported(t, file), apps);
 });
 
-test('docs/metrics.md names metrics that a server has', async (t) => {
+test('docs/metrics.md and docs/scaling.md name metrics that a server has', async (t) => {
   const sqlite = { path: path.join(folderWith(t), 'apps.db') };
-  const server = await serverFor(t, { config: { app_manager: { driver: 'sqlite' }, database: { sqlite } } });
+  const { adapter, database } = (await backendFor(t, 'redis')).config('nodes');
+  const config = { adapter, app_manager: { driver: 'sqlite' }, database: { ...database, sqlite } };
+  const server = await serverFor(t, { config });
   await api(server, 'GET', '/channels');
   const there = new Set([...(await getMetrics(server)).body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name));
-  const expressions = [...text('docs/metrics.md').matchAll(/^\| `(.*?)` \|/gm)].map(([, expression]) => expression);
+  const reference = text('docs/metrics.md');
+  const expressions = [...(reference + text('docs/scaling.md')).matchAll(/^\| `(.*?)` \|/gm)].map(([, one]) => one);
   const names = expressions.flatMap((expression) => expression.match(/\b(sockudo|process)_\w+/g) ?? []);
   assert.ok(names.length > 5);
   for (const name of names) assert.ok(there.has(name.replace(/_(bucket|sum|count)$/, '')), name);
+  const ofNodes = [...there].filter((name) => /^sockudo_(cluster|horizontal)_/.test(name));
+  assert.ok(ofNodes.length > 15);
+  for (const name of ofNodes) assert.ok(reference.includes(`\`${name.slice('sockudo_'.length)}\``), name);
 });
 
 test('docs/protocol.md: Laravel Echo connects with the options that are shown', async (t) => {

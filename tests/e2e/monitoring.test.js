@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { api, publish } from '../lib/api.js';
+import { backendFor } from '../lib/backends/index.js';
 import { connect, subscribe } from '../lib/client.js';
 import { httpStub } from '../lib/http-stub.js';
 import { eventually, getMetrics } from '../lib/metrics.js';
@@ -72,8 +73,9 @@ async function exposed(t) {
   const sqlite = { path: path.join(folderWith(t), 'apps.db') };
   const stored = await serverFor(t, { config: { app_manager: { driver: 'sqlite' }, database: { sqlite } } });
   await api(stored, 'GET', '/channels');
+  const node = await serverFor(t, { config: (await backendFor(t, 'redis')).config('nodes') });
   const names = new Set(['up', 'ALERTS']);
-  for (const server of [busy, stored]) {
+  for (const server of [busy, stored, node]) {
     for (const [, name] of (await getMetrics(server)).body.matchAll(/^# TYPE (\S+)/gm)) names.add(name);
   }
   return names;
