@@ -65,6 +65,17 @@ static void append_lag(struct metrics_page *page, const struct worker_counters *
     metrics_histogram(page, labels, bounds, counts, LAG_BUCKETS, counter_read(&counters->lag_sum_us), 1e6);
 }
 
+/* A gauge of each worker's longest turn, which is counted in microseconds. */
+static void append_longest(struct metrics_page *page, const struct api *api, struct buffer *labels, const char *name,
+                           const char *help, size_t offset) {
+    const struct workers *workers = api->workers;
+
+    metrics_family(page, name, "gauge", help);
+    for (unsigned at = 0; at < workers->count; at++)
+        metrics_fraction(page, labels_of(api, workers->list[at], labels),
+                         (double)counter_read(counter_of(workers->list[at], offset)) / 1e6);
+}
+
 static void append_workers(struct metrics_page *page, const struct api *api, struct buffer *labels) {
     const struct workers *workers = api->workers;
 
@@ -85,10 +96,12 @@ static void append_workers(struct metrics_page *page, const struct api *api, str
                    "How long a turn of a worker's loop kept other work waiting.");
     for (unsigned at = 0; at < workers->count; at++)
         append_lag(page, &workers->list[at]->counters, labels_of(api, workers->list[at], labels));
-    metrics_family(page, "loop_lag_max_seconds", "gauge", "The longest turn of a worker's loop since the start.");
-    for (unsigned at = 0; at < workers->count; at++)
-        metrics_fraction(page, labels_of(api, workers->list[at], labels),
-                         (double)counter_read(&workers->list[at]->counters.lag_max_us) / 1e6);
+    append_longest(page, api, labels, "loop_lag_max_seconds", "The longest turn of a worker's loop since the start.",
+                   offsetof(struct worker_counters, lag_max_us));
+    append_longest(
+        page, api, labels, "loop_cpu_max_seconds",
+        "The most CPU time that a turn of a worker's loop took since the start; turns below 1 ms do not count.",
+        offsetof(struct worker_counters, cpu_max_us));
 }
 
 /* Limits by client address belong to no app: `app_id` is empty. */

@@ -1,6 +1,6 @@
 /*
- * Clocks. Measurements and timeouts use the monotonic clock; times that people and other machines see (log lines,
- * auth_timestamp) use the wall clock. Any thread.
+ * Clocks. Measurements and timeouts use the monotonic clock, or the CPU time of a thread; times that people and other
+ * machines see (log lines, auth_timestamp) use the wall clock. Any thread.
  */
 #pragma once
 
@@ -17,6 +17,14 @@ static inline uint64_t clock_monotonic_ns(void) {
 
 static inline uint64_t clock_monotonic_ms(void) {
     return clock_monotonic_ns() / 1000000u;
+}
+
+/* The CPU time of the calling thread in nanoseconds: a system call. */
+static inline uint64_t clock_thread_cpu_ns(void) {
+    struct timespec time;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
 /* The wall clock in milliseconds since 1970 (UTC). */

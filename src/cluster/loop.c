@@ -4,7 +4,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -225,15 +224,8 @@ static void wait_for_loop_events(struct loop *loop) {
     loop->ready_count = count < 0 ? 0 : (unsigned)count;
 }
 
-static uint64_t loop_cpu_ns(void) {
-    struct timespec time;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
-}
-
 static void run_loop_turn(struct loop *loop) {
-    uint64_t begin_ns = clock_monotonic_ns(), cpu_begin_ns = loop_cpu_ns();
+    uint64_t begin_ns = clock_monotonic_ns(), cpu_begin_ns = clock_thread_cpu_ns();
 
     loop->now_ms = begin_ns / 1000000;
     handle_loop_events(loop);
@@ -244,7 +236,7 @@ static void run_loop_turn(struct loop *loop) {
         loop->end_of_turn(loop->context);
     budget_settle();
     counter_max(&loop->longest_turn_us, (clock_monotonic_ns() - begin_ns) / 1000);
-    counter_max(&loop->longest_turn_cpu_us, (loop_cpu_ns() - cpu_begin_ns) / 1000);
+    counter_max(&loop->longest_turn_cpu_us, (clock_thread_cpu_ns() - cpu_begin_ns) / 1000);
 }
 
 static void *run_loop(void *context) {

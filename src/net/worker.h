@@ -54,6 +54,10 @@ struct descriptor_pause {
 #define TURN_INPUT_US 1000
 #define TURN_PART_US 500
 
+/* The CPU time is read before a turn if the last time was so long ago, and after a turn that took so long: a short turn
+ * pays for no system call. What is counted for a turn is at most this much too long. */
+#define LONG_TURN_US 1000
+
 /* What one connection may take of its input in a turn: bytes that are read, as many that compressed messages become,
  * and messages or requests. The smaller
  * numbers are for turns in which many connections have input. */
@@ -71,6 +75,7 @@ struct worker_counters {
     struct counter lag_buckets[LAG_BUCKETS];
     struct counter lag_sum_us;
     struct counter lag_max_us;          /* the longest turn since the start */
+    struct counter cpu_max_us;          /* the most CPU time of a turn, of those that exceed LONG_TURN_US */
     struct counter input_bytes_max;     /* the most bytes read from one connection in a turn */
     struct counter input_messages_max;  /* the most messages taken from one connection in a turn */
     struct counter input_deferred;      /* visits that left input for the next turn */
@@ -110,7 +115,9 @@ struct worker {
 
     /* The turn; see worker_spend. */
     uint64_t turn_ends_ns; /* UINT64_MAX: no limit, in tests */
-    uint32_t turn_work;    /* since the clock was read */
+    uint64_t cpu_ns;       /* the CPU time of the thread, when it was read last */
+    uint64_t cpu_read_ns;
+    uint32_t turn_work; /* since the clock was read */
     bool turn_over;
     /* The visit of one connection: what it may still take. */
     int32_t visit_bytes, visit_messages, visit_inflated;

@@ -185,6 +185,21 @@ static void note_lag(struct worker *worker, uint64_t busy_us) {
     counter_max(&counters->lag_max_us, busy_us);
 }
 
+static void read_cpu_time(struct worker *worker, uint64_t now_ns) {
+    worker->cpu_ns = clock_thread_cpu_ns();
+    worker->cpu_read_ns = now_ns;
+}
+
+static void note_worker_turn(struct worker *worker) {
+    uint64_t now_ns = clock_monotonic_ns(), busy_us = (now_ns - worker->now_ns) / 1000, before_ns = worker->cpu_ns;
+
+    note_lag(worker, busy_us);
+    if (busy_us < LONG_TURN_US)
+        return;
+    read_cpu_time(worker, now_ns);
+    counter_max(&worker->counters.cpu_max_us, (worker->cpu_ns - before_ns) / 1000);
+}
+
 /* How long a worker without connections waits for a last one, at most `most_ms`. */
 static uint64_t time_to_end_ms(const struct worker *worker, uint64_t most_ms) {
     uint64_t left_ms = worker->ends_ms > worker->now_ms ? worker->ends_ms - worker->now_ms : 0;
@@ -220,8 +235,10 @@ static void *run_worker(void *context) {
 
     do {
         wait_for_events(worker);
+        if (worker->now_ns - worker->cpu_read_ns >= LONG_TURN_US * UINT64_C(1000))
+            read_cpu_time(worker, worker->now_ns);
         worker_turn(worker);
-        note_lag(worker, (clock_monotonic_ns() - worker->now_ns) / 1000);
+        note_worker_turn(worker);
     } while (!worker_has_ended(worker));
     worker->turn_ends_ns = UINT64_MAX;
     worker->turn_over = false;

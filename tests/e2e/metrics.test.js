@@ -298,6 +298,7 @@ describe('values', () => {
         assert.ok(metrics.sum('broadcast_latency_ms_count', { ...appLabels, channel_type: type }) >= 3, type);
       }
       assert.ok(metrics.sum('loop_lag_seconds_count') > 0);
+      assert.equal(metrics.select('loop_cpu_max_seconds').length, metrics.select('loop_lag_max_seconds').length);
     });
   });
 

@@ -1,4 +1,5 @@
-/* Failures to create workers: everything is released, and the error names the worker and the reason. */
+/* Failures to create workers: everything is released, and the error names the worker and the reason. The CPU time of a
+ * turn is counted, and no time in which the thread sleeps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "harness.h"
 #include "net/worker_loop.h"
 
@@ -102,12 +104,42 @@ static void a_join_that_gives_up_leaves_the_workers_running(void **state) {
     workers_destroy(&workers);
 }
 
+#define BUSY_US 20000
+#define ASLEEP_US 500000
+
+static void use_cpu(struct worker *worker, void *context) {
+    uint64_t begin_ns = clock_thread_cpu_ns();
+
+    (void)worker;
+    (void)context;
+    while (clock_thread_cpu_ns() - begin_ns < BUSY_US * UINT64_C(1000))
+        ;
+    usleep(ASLEEP_US);
+}
+
+static void the_cpu_time_of_the_longest_turn_is_counted(void **state) {
+    struct workers workers;
+    struct error error;
+
+    (void)state;
+    assert_true(workers_create(&workers, 1, &error));
+    workers_run_on_all(&workers, &(struct worker_task){.run = use_cpu});
+    workers_run_on_all(&workers, &(struct worker_task){.run = stop_loop});
+    assert_true(workers_start(&workers, &error));
+    assert_true(workers_join_within(&workers, 600000));
+    assert_true(counter_read(&workers.list[0]->counters.cpu_max_us) >= BUSY_US);
+    assert_true(counter_read(&workers.list[0]->counters.cpu_max_us) < BUSY_US + ASLEEP_US);
+    assert_true(counter_read(&workers.list[0]->counters.lag_max_us) >= BUSY_US + ASLEEP_US);
+    workers_destroy(&workers);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_files_for_all_none_is_left_open),
         cmocka_unit_test(more_workers_than_there_can_be_are_refused),
         cmocka_unit_test(without_a_thread_there_is_nobody_to_wait_for),
         cmocka_unit_test(a_join_that_gives_up_leaves_the_workers_running),
+        cmocka_unit_test(the_cpu_time_of_the_longest_turn_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
