@@ -3,6 +3,7 @@
 void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ms) {
     for (unsigned i = 0; i < TIMER_BUCKETS; i++)
         list_init(&wheel->buckets[i]);
+    list_init(&wheel->due);
     wheel->now_s = (uint32_t)(now_ms / 1000);
 }
 
@@ -20,23 +21,27 @@ void timer_cancel(struct timer *timer) {
     list_remove(&timer->link);
 }
 
-static void fire_bucket(struct timer_wheel *wheel, struct list *bucket) {
-    struct list due;
-
-    list_init(&due);
+static void collect_due(struct timer_wheel *wheel, struct list *bucket) {
     for (struct list *link = bucket->next, *next; link != bucket; link = next) {
         struct timer *timer = container_of(link, struct timer, link);
+
         next = link->next;
         if (timer->due_s <= wheel->now_s) {
             list_remove(link);
-            list_append(&due, link);
+            list_append(&wheel->due, link);
         }
     }
-    while (!list_empty(&due)) {
-        struct timer *timer = container_of(due.next, struct timer, link);
-        list_remove(&timer->link);
-        timer->fire(timer);
-    }
+}
+
+bool timer_fire_next(struct timer_wheel *wheel) {
+    struct timer *timer;
+
+    if (list_empty(&wheel->due))
+        return false;
+    timer = container_of(wheel->due.next, struct timer, link);
+    list_remove(&timer->link);
+    timer->fire(timer);
+    return true;
 }
 
 void timer_advance(struct timer_wheel *wheel, uint64_t now_ms) {
@@ -47,24 +52,21 @@ void timer_advance(struct timer_wheel *wheel, uint64_t now_ms) {
         uint32_t first = wheel->now_s + 1;
         wheel->now_s = target_s;
         for (uint32_t i = 0; i < TIMER_BUCKETS; i++)
-            fire_bucket(wheel, &wheel->buckets[(first + i) % TIMER_BUCKETS]);
+            collect_due(wheel, &wheel->buckets[(first + i) % TIMER_BUCKETS]);
         return;
     }
     while (wheel->now_s != target_s) {
         wheel->now_s++;
-        fire_bucket(wheel, &wheel->buckets[wheel->now_s % TIMER_BUCKETS]);
+        collect_due(wheel, &wheel->buckets[wheel->now_s % TIMER_BUCKETS]);
     }
 }
 
 void timer_fire_all(struct timer_wheel *wheel) {
-    bool any;
-
     wheel->now_s = UINT32_MAX;
     do { /* a timer that fires may set others */
-        any = false;
-        for (uint32_t i = 0; i < TIMER_BUCKETS; i++) {
-            any = any || !list_empty(&wheel->buckets[i]);
-            fire_bucket(wheel, &wheel->buckets[i]);
-        }
-    } while (any);
+        while (timer_fire_next(wheel))
+            ;
+        for (uint32_t i = 0; i < TIMER_BUCKETS; i++)
+            collect_due(wheel, &wheel->buckets[i]);
+    } while (!list_empty(&wheel->due));
 }

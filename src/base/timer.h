@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/list.h"
@@ -26,7 +27,8 @@ struct timer {
 
 struct timer_wheel {
     struct list buckets[TIMER_BUCKETS];
-    uint32_t now_s; /* all timers due up to this second have fired */
+    struct list due; /* timers that fire next */
+    uint32_t now_s;  /* all timers due up to this second have fired, or are in `due` */
 };
 
 /* Initialises an empty wheel; `now_ms` is the monotonic time. */
@@ -38,8 +40,10 @@ void timer_set(struct timer_wheel *wheel, struct timer *timer, uint64_t now_ms, 
 /* Cancels the timer; does nothing if it is not set. */
 void timer_cancel(struct timer *timer);
 
-/* Fires all due timers. A timer's `fire` may set, cancel and free any timer, including itself. */
+/* Moves the wheel on, so that timer_fire_next finds what is due. */
 void timer_advance(struct timer_wheel *wheel, uint64_t now_ms);
+/* Fires one due timer. False: there is none. A timer's `fire` may set, cancel and free any timer, including itself. */
+bool timer_fire_next(struct timer_wheel *wheel);
 
 /* Fires all timers, due or not, and those that they set, until none is left, so that everything attached to a timer is
  * released when the owner ends. A timer that always sets itself again must be cancelled before. */

@@ -18,6 +18,7 @@
 
 #define PAUSE_CHECK_MS 50
 #define MESSAGE_WORK 512 /* of a message in the mailbox, apart from what its handler counts */
+#define TIMER_WORK 512   /* of a timer that fires, in the same way */
 
 /* --- creating and freeing --- */
 
@@ -136,6 +137,16 @@ static void end_pauses(struct worker *worker, bool all) {
     }
 }
 
+/* Many connections may time out in the same second. */
+static void fire_worker_timers(struct worker *worker) {
+    timer_advance(&worker->timers, worker->now_ms);
+    if (list_empty(&worker->timers.due))
+        return;
+    worker_begin_part(worker);
+    while (!worker->turn_over && timer_fire_next(&worker->timers))
+        worker_spend(worker, TIMER_WORK);
+}
+
 unsigned worker_poll(struct worker *worker, int timeout_ms) {
     int count;
 
@@ -149,7 +160,7 @@ unsigned worker_poll(struct worker *worker, int timeout_ms) {
 
 bool worker_has_work(const struct worker *worker) {
     return worker->ready_at < worker->ready_count || worker->backlog.length != 0 || worker->messages != NULL ||
-           !list_empty(&worker->flush_queue) || !list_empty(&worker->fan_out_queue);
+           !list_empty(&worker->timers.due) || !list_empty(&worker->flush_queue) || !list_empty(&worker->fan_out_queue);
 }
 
 void worker_turn(struct worker *worker) {
@@ -162,7 +173,7 @@ void worker_turn(struct worker *worker) {
     streams_visit_backlog(worker, backlog);
     worker_begin_part(worker);
     handle_messages(worker);
-    timer_advance(&worker->timers, worker->now_ms);
+    fire_worker_timers(worker);
     if (worker->settled_s != worker->timers.now_s) {
         worker->settled_s = worker->timers.now_s;
         budget_settle();

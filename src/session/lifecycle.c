@@ -189,6 +189,8 @@ bool session_has_socket_id(const struct stream *stream, const struct socket_id *
 
 /* --- closing --- */
 
+#define LEAVE_WORK 128 /* of leaving a channel: the time of a turn is over after some hundreds */
+
 static void leave_channels(struct session *session) {
     struct subscription_set *set = &session->subscriptions;
     const struct app *app = slot_app(session->slot);
@@ -206,6 +208,7 @@ static void leave_channels(struct session *session) {
         counter_add(
             &session_part(session)->counters.unsubscriptions[channel_label_of(channel_type(subscription->channel))], 1);
         channel_leave(session->server->channels, subscription, app);
+        worker_spend(session_worker(session), LEAVE_WORK);
         free(subscription);
     }
     free(set->slots);

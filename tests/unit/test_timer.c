@@ -55,6 +55,8 @@ static int set_up(void **state) {
 static void pass(uint64_t ms) {
     now_ms += ms;
     timer_advance(&wheel, now_ms);
+    while (timer_fire_next(&wheel))
+        ;
 }
 
 static void no_timer_is_early_or_more_than_a_second_late(void **state) {
@@ -198,7 +200,30 @@ static void a_clock_that_does_not_move_fires_nothing(void **state) {
     timer_set(&wheel, &probe.timer, now_ms, 0);
     timer_advance(&wheel, now_ms);
     timer_advance(&wheel, now_ms);
+    assert_false(timer_fire_next(&wheel));
     assert_int_equal(probe.fired, 0);
+}
+
+static void due_timers_may_be_cancelled_and_set_anew_until_they_fire(void **state) {
+    struct probe probes[4] = {0};
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        probes[i].timer.fire = note;
+        timer_set(&wheel, &probes[i].timer, now_ms, 0);
+    }
+    now_ms += 1000;
+    timer_advance(&wheel, now_ms);
+    assert_true(timer_fire_next(&wheel));
+    timer_cancel(&probes[1].timer);
+    timer_set(&wheel, &probes[2].timer, now_ms, 0);
+    assert_true(timer_fire_next(&wheel));
+    assert_false(timer_fire_next(&wheel));
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(probes[i].fired, i == 0 || i == 3);
+    pass(1000);
+    assert_int_equal(probes[1].fired, 0);
+    assert_int_equal(probes[2].fired, 1);
 }
 
 static void at_the_end_every_timer_fires_once_due_or_not(void **state) {
@@ -270,6 +295,7 @@ int main(void) {
         cmocka_unit_test_setup(a_timer_that_fires_may_free_others_and_itself, set_up),
         cmocka_unit_test_setup(after_a_stop_of_minutes_all_that_is_due_fires_and_nothing_else, set_up),
         cmocka_unit_test_setup(a_clock_that_does_not_move_fires_nothing, set_up),
+        cmocka_unit_test_setup(due_timers_may_be_cancelled_and_set_anew_until_they_fire, set_up),
         cmocka_unit_test_setup(at_the_end_every_timer_fires_once_due_or_not, set_up),
         cmocka_unit_test_setup(random_use_agrees_with_an_array_of_due_times, set_up),
     };

@@ -437,6 +437,31 @@ static void the_backlog_keeps_its_order_while_it_grows_and_loses_entries(void **
     backlog_dispose(&backlog);
 }
 
+static unsigned fired;
+
+static void end_turn_at_timer(struct timer *timer) {
+    (void)timer;
+    fired++;
+    worker->turn_over = true;
+}
+
+static void when_the_time_is_over_due_timers_wait_for_the_next_turn(void **state) {
+    struct timer timers[5];
+
+    (void)state;
+    fired = 0;
+    for (unsigned i = 0; i < 5; i++) {
+        timers[i] = (struct timer){.fire = end_turn_at_timer};
+        timer_set(&worker->timers, &timers[i], worker->now_ms, 0);
+    }
+    worker->now_ms += 1000;
+    for (unsigned turn = 1; turn <= 5; turn++) {
+        harness_turn(worker);
+        assert_int_equal(fired, turn);
+        assert_int_equal(worker_has_work(worker), turn < 5); /* the loop does not wait */
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, create_worker, destroy_worker)
 
 int main(void) {
@@ -455,6 +480,7 @@ int main(void) {
         TEST(writes_that_a_turn_has_no_time_for_are_made_in_the_next_one),
         TEST(a_fan_out_goes_on_in_turns_whose_time_answers_take),
         TEST(the_clock_is_read_by_work),
+        TEST(when_the_time_is_over_due_timers_wait_for_the_next_turn),
         cmocka_unit_test(the_backlog_keeps_its_order_while_it_grows_and_loses_entries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
