@@ -283,17 +283,14 @@ static struct heap_node *take_due(struct roster *roster, struct heap *heap, uint
     return NULL;
 }
 
-/* Graces that end in one call, and users of channels that settle in it. */
-#define DUE_AT_ONCE 2000
-
 uint64_t roster_run(struct roster *roster, uint64_t now_ms) {
     uint64_t next_ms = UINT64_MAX;
     struct heap_node *due = NULL;
     uint64_t units = 0;
 
-    for (unsigned i = 0; i < DUE_AT_ONCE && (due = take_due(roster, &roster->graces, now_ms)) != NULL; i++)
+    for (unsigned i = 0; i < ROSTER_DUE_AT_ONCE && (due = take_due(roster, &roster->graces, now_ms)) != NULL; i++)
         end_grace(roster, container_of(due, struct roster_user, grace));
-    while (units < DUE_AT_ONCE && (due = take_due(roster, &roster->settles, now_ms)) != NULL) {
+    while (units < ROSTER_DUE_AT_ONCE && (due = take_due(roster, &roster->settles, now_ms)) != NULL) {
         struct roster_channel *channel = container_of(due, struct roster_channel, settles);
 
         units += 1 + channel->user_count;
@@ -312,23 +309,28 @@ uint64_t roster_run(struct roster *roster, uint64_t now_ms) {
 
 /* --- leaving --- */
 
-/* Nobody goes on: what is in its grace is told now. */
-static void end_all_graces(struct roster *roster) {
+/* Nobody goes on: what is in its grace is told now, some in each call. False: there is no more. */
+static bool end_graces_early(struct roster *roster) {
     struct heap_node *first;
 
-    while ((first = heap_first(&roster->graces)) != NULL) {
+    for (unsigned i = 0; i < ROSTER_DUE_AT_ONCE && (first = heap_first(&roster->graces)) != NULL; i++) {
         heap_unlink(&roster->graces, first);
         end_grace(roster, container_of(first, struct roster_user, grace));
     }
+    return heap_first(&roster->graces) != NULL;
 }
 
 bool roster_leave(struct roster *roster, uint64_t now_ms) {
-    if (!roster->leaving && roster->alive == 1)
-        end_all_graces(roster);
-    if (!roster->leaving && roster->alive != 1) {
+    bool begins = !roster->leaving;
+
+    roster->leaving = true;
+    if (begins && roster->alive == 1) {
+        roster->ends_graces = true;
+    } else if (begins) {
         roster->alive &= ~UINT64_C(1);
         roster_want_walk(roster, &(struct roster_walk){.ranks = true});
     }
-    roster->leaving = true;
+    if (roster->ends_graces && end_graces_early(roster))
+        return true;
     return roster_walk_on(roster, now_ms);
 }

@@ -30,6 +30,8 @@
 #define ROSTER_GRACE_MS 3000
 /* How long a new sender waits for what the old one has told. */
 #define ROSTER_HANDOVER_MS 1000
+/* Graces that end in one call, and users of channels that settle in it: about a millisecond. */
+#define ROSTER_DUE_AT_ONCE 1000
 
 /* The numbers are part of the protocol. An item is about a channel, but for the two ROSTER_ALL_. */
 enum roster_item_type {
@@ -106,7 +108,7 @@ bool roster_leave(struct roster *roster, uint64_t now_ms);
 /* True while a walk over all channels is under way: roster_run goes on with it. */
 bool roster_is_walking(const struct roster *roster);
 
-/* Does what is due, for a millisecond or two. Returns when to call it again; UINT64_MAX: after the next change. */
+/* Does what is due, or a part of it. Returns when to call it again; UINT64_MAX: after the next change. */
 uint64_t roster_run(struct roster *roster, uint64_t now_ms);
 
 /* The channels and users in it, for the metrics. */

@@ -86,7 +86,8 @@ struct roster {
     struct node_id ids_before[ROSTER_NODES];
     uint32_t epochs[ROSTER_NODES];
     bool leaving;
-    bool away; /* until a walk has seen to all channels */
+    bool ends_graces; /* it leaves, and there is no other node */
+    bool away;        /* until a walk has seen to all channels */
 
     /* The walk under way visits `at` next, and begins again with what `next_walk` asks for. */
     struct roster_walk walk, next_walk;

@@ -75,7 +75,7 @@ static void on_interest_ended(void *context, struct interest *interest) {
 
 /* --- forgetting a node: on all workers, then here --- */
 
-static void post_state_slice(struct state *state) {
+void state_go_on(struct state *state) {
     if (!state->slice_posted)
         loop_post(state->core->loop, &state->slice);
     state->slice_posted = true;
@@ -95,7 +95,7 @@ static void handle_forgotten(struct loop *loop, struct loop_message *message) {
     (void)loop;
     if (--state->nodes[forget->node].forgetting == 0) {
         state_cursor_begin(state, &state->nodes[forget->node].forget_walk);
-        post_state_slice(state);
+        state_go_on(state);
     }
     free(forget);
 }
@@ -144,19 +144,29 @@ static void forget_in_interest(struct state *state, struct interest *interest, u
     state_check_answered(state, interest);
 }
 
-/* Forgets the node in the next interest. False: it was the last one, and the number is free. */
-static bool forget_next(struct state *state, unsigned node) {
+/* Forgets the node in the next interest; after the last one the number is free. */
+static void forget_next(struct state *state, unsigned node) {
     struct state_node *gone = &state->nodes[node];
     struct interest *interest = state_cursor_next(state, &gone->forget_walk);
 
     if (interest != NULL) {
         forget_in_interest(state, interest, node);
-        return true;
+        return;
     }
     state_cursor_end(&gone->forget_walk);
     *gone = (struct state_node){0};
     list_init(&gone->answers);
     nodes_release(state->core->nodes, node);
+}
+
+/* What a node was asked is concluded before its number is given to another one. False: there is nothing to do. */
+static bool work_on_forgetting(struct state *state) {
+    for (unsigned node = 1; node < NODES_MAX; node++)
+        if (!list_empty(&state->nodes[node].forget_walk.link)) {
+            if (!state_requests_conclude(state))
+                forget_next(state, node);
+            return true;
+        }
     return false;
 }
 
@@ -166,12 +176,11 @@ static void run_state_slice(struct loop *loop, struct loop_message *message) {
 
     (void)loop;
     state->slice_posted = false;
-    for (unsigned node = 1; node < NODES_MAX; node++)
-        while (!list_empty(&state->nodes[node].forget_walk.link) && forget_next(state, node))
-            if (clock_monotonic_ns() - begin_ns > SLICE_NS) {
-                post_state_slice(state);
-                return;
-            }
+    while (work_on_forgetting(state))
+        if (clock_monotonic_ns() - begin_ns > SLICE_NS) {
+            state_go_on(state);
+            return;
+        }
 }
 
 /* --- nodes --- */

@@ -51,9 +51,10 @@ struct ask {
     struct list link;
     uint32_t number;
     enum ask_kind kind;
-    bool gave_way;    /* it does not count any more */
-    uint64_t awaited; /* bit n: node n has not answered all of it */
-    uint64_t broken;  /* bit n: parts of its answer were lost */
+    bool gave_way;     /* it does not count any more */
+    uint64_t awaited;  /* bit n: node n has not answered all of it */
+    uint64_t given_up; /* bit n: node n will not answer, which the channels do not know yet */
+    uint64_t broken;   /* bit n: parts of its answer were lost */
     uint64_t begun_ms;
     uint64_t credit; /* of each node */
     struct {
@@ -109,10 +110,13 @@ struct state {
     struct list asks;
     unsigned open_asks; /* of `asks`, to all nodes */
     uint32_t number;
+    unsigned given_up;     /* bits of `given_up` in all asks */
     unsigned credit_shift; /* halvings of the credit */
+    unsigned next_node;    /* the first one to be asked next */
     uint64_t down_ms;      /* the last outage; 0: none */
     struct loop_timer ask_timer;
     struct state_cursor slow; /* the digest of each minute */
+    uint64_t slow_left;       /* bit n: node n has not been sent the piece that begins there */
     struct loop_timer slow_timer;
 
     /* state_probes.c */
@@ -127,7 +131,7 @@ struct state {
     struct loop_timer tell_timer;
     size_t kept_bytes;
 
-    struct loop_message slice; /* forgetting nodes */
+    struct loop_message slice; /* forgetting nodes, and the next turn for requests */
     bool slice_posted;
     struct loop_timer replaced_timer;
     struct state_node nodes[NODES_MAX];
@@ -143,6 +147,9 @@ static inline uint32_t state_now_s(const struct state *state) {
 }
 
 /* --- state.c --- */
+
+/* Makes the loop go on at once after this turn. */
+void state_go_on(struct state *state);
 
 /* Begin and end the use of a cursor. */
 static inline void state_cursor_begin(struct state *state, struct state_cursor *cursor) {
@@ -215,7 +222,10 @@ void state_part_unref(struct state_part *part);
 void state_requests_init(struct state *state);
 void state_requests_dispose(struct state *state);
 bool state_request(void *context, struct interest *interest); /* interest_hooks.in_force */
+/* Asks what is to be asked, while the turn has time: one message at least. */
 void state_requests_end_of_turn(struct state *state);
+/* Tells the channels of an ask that a node does not answer it. False: there is no such ask. */
+bool state_requests_conclude(struct state *state);
 void state_requests_node_gone(struct state *state, unsigned node);
 void state_requests_end_all(struct state *state);
 /* Begins digests of all channels to a node. `returned`: this one was away. */

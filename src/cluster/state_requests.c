@@ -74,6 +74,8 @@ static void say_credit(struct state *state, struct ask *ask, unsigned node, uint
 }
 
 static void note_behind(struct state *state, unsigned node) {
+    if (!state->nodes[node].alive)
+        return;
     state->nodes[node].behind = true;
     watch_asks(state);
 }
@@ -130,17 +132,40 @@ static void let_next_ask_begin(struct state *state, struct ask *ask) {
 }
 
 static void end_ask_if_done(struct state *state, struct ask *ask) {
-    if (ask->awaited != 0)
+    if ((ask->awaited | ask->given_up) != 0)
         return;
     list_remove(&ask->link);
     let_next_ask_begin(state, ask);
     free(ask);
 }
 
-static void give_up_ask(struct state *state, struct ask *ask) {
-    for (uint64_t left = ask->awaited; left != 0; left &= left - 1)
-        conclude_node(state, ask, (unsigned)__builtin_ctzll(left), false);
+/* The nodes of the mask will not answer. An ask may be about a thousand channels, and there may be many asks: the
+ * channels are told later, some in each turn. */
+static void give_up_nodes(struct state *state, struct ask *ask, uint64_t nodes) {
+    nodes &= ask->awaited;
+    ask->awaited &= ~nodes;
+    ask->given_up |= nodes;
+    state->given_up += (unsigned)__builtin_popcountll(nodes);
+    if (nodes != 0)
+        state_go_on(state);
+}
+
+bool state_requests_conclude(struct state *state) {
+    struct list *link = state->asks.next;
+    struct ask *ask;
+    unsigned node;
+
+    if (state->given_up == 0)
+        return false;
+    while (container_of(link, struct ask, link)->given_up == 0)
+        link = link->next;
+    ask = container_of(link, struct ask, link);
+    node = (unsigned)__builtin_ctzll(ask->given_up);
+    ask->given_up &= ~bit_of_state_node(node);
+    state->given_up--;
+    conclude_node(state, ask, node, false);
     end_ask_if_done(state, ask);
+    return true;
 }
 
 /* Says a credit again that may have been lost, or gives the node up. False: nothing came of it lately. */
@@ -151,7 +176,7 @@ static bool review_asked_node(struct state *state, struct ask *ask, unsigned nod
         return true;
     if (idle_ms >= ASK_IDLE_MS) {
         say_credit(state, ask, node, 0);
-        conclude_node(state, ask, node, false);
+        give_up_nodes(state, ask, bit_of_state_node(node));
     } else if (ask->nodes[node].granted > ask->credit && now_ms - ask->nodes[node].said_ms >= ASK_STALL_MS) {
         say_credit(state, ask, node, ask->nodes[node].granted);
     }
@@ -198,15 +223,9 @@ static void on_state_ask_timer(struct loop_timer *timer) {
 }
 
 void state_requests_node_gone(struct state *state, unsigned node) {
-    for (struct list *link = state->asks.next; link != &state->asks;) {
-        struct ask *ask = container_of(link, struct ask, link);
-
-        link = link->next;
-        if ((ask->awaited & bit_of_state_node(node)) == 0)
-            continue;
-        conclude_node(state, ask, node, false);
-        end_ask_if_done(state, ask);
-    }
+    for (struct list *link = state->asks.next; link != &state->asks; link = link->next)
+        give_up_nodes(state, container_of(link, struct ask, link), bit_of_state_node(node));
+    state->slow_left &= ~bit_of_state_node(node);
     if (state->nodes[node].sweeps)
         state_cursor_end(&state->nodes[node].sweep);
     free(state->nodes[node].gaps.items);
@@ -215,8 +234,8 @@ void state_requests_node_gone(struct state *state, unsigned node) {
 }
 
 void state_requests_end_all(struct state *state) {
-    while (!list_empty(&state->asks))
-        give_up_ask(state, container_of(state->asks.next, struct ask, link));
+    for (struct list *link = state->asks.next; link != &state->asks; link = link->next)
+        give_up_nodes(state, container_of(link, struct ask, link), ~UINT64_C(0));
 }
 
 /* --- requests to all nodes --- */
@@ -264,7 +283,7 @@ static void send_state_request(struct state *state) {
         (struct message_state_request){.request = ask->number, .credit = ask->credit, .places = buffer_slice(&places)};
     counter_add(&state->counters.requests, 1);
     if (!cluster_core_say_to_all(state->core, &message))
-        give_up_ask(state, ask);
+        give_up_nodes(state, ask, ask->awaited);
     buffer_dispose(&places);
 }
 
@@ -292,7 +311,7 @@ static void send_gap_request(struct state *state, unsigned node) {
         (struct message_state_request){.request = ask->number, .credit = ask->credit, .places = buffer_slice(&places)};
     counter_add(&state->counters.gap_requests, 1);
     if (!cluster_core_say_to(state->core, nodes_at(state->core->nodes, node)->id, &message))
-        give_up_ask(state, ask);
+        give_up_nodes(state, ask, ask->awaited);
     buffer_dispose(&places);
 }
 
@@ -332,7 +351,7 @@ static bool send_digest(struct state *state, unsigned node, struct state_cursor 
         to->digest_open = false;
         end_ask_if_done(state, ask);
     } else if (!cluster_core_say_to(state->core, nodes_at(state->core->nodes, node)->id, &message)) {
-        give_up_ask(state, ask);
+        give_up_nodes(state, ask, ask->awaited);
     }
     to->returned = false;
     buffer_dispose(&entries);
@@ -371,22 +390,6 @@ static bool sweep_has_more(const struct state *state, const struct state_node *n
     return node->returned || node->sweep.at != &state->interests.table.all || state->interests.out_of_force == 0;
 }
 
-void state_requests_end_of_turn(struct state *state) {
-    if (!state->core->up)
-        return;
-    while (state->open_asks < ASKS_MAX && !list_empty(&state->wanted))
-        send_state_request(state);
-    for (uint64_t left = nodes_alive(state->core->nodes); left != 0; left &= left - 1) {
-        unsigned number = (unsigned)__builtin_ctzll(left);
-        struct state_node *node = &state->nodes[number];
-
-        if (!node->gaps_open && node->gaps.count != 0)
-            send_gap_request(state, number);
-        if (node->sweeps && !node->digest_open && sweep_has_more(state, node))
-            go_on_sweeping(state, number);
-    }
-}
-
 /* --- the digest of each minute --- */
 
 static void set_slow_timer(struct state *state) {
@@ -412,30 +415,87 @@ static void look_after_channels(struct state *state, const struct state_cursor *
     }
 }
 
+/* Moves on by one piece, at the end to the first one. */
+static void step_slow_cursor(struct state *state) {
+    struct state_cursor *slow = &state->slow;
+
+    for (uint32_t seen = 0; seen < SLOW_ITEMS && state_cursor_next(state, slow) != NULL; seen++)
+        ;
+    if (slow->at == &state->interests.table.all)
+        slow->at = slow->at->next;
+}
+
+/* The digests of the piece go at the end of the turn, and of the next ones. */
 static void on_slow_timer(struct loop_timer *timer) {
     struct state *state = container_of(timer, struct state, slow_timer);
-    struct state_cursor *slow = &state->slow;
-    struct list *next;
 
     set_slow_timer(state);
     if (!state->core->up)
         return;
-    if (slow->at == &state->interests.table.all) /* the list was empty */
-        slow->at = slow->at->next;
-    next = slow->at;
-    look_after_channels(state, slow);
-    for (uint64_t left = nodes_alive(state->core->nodes); left != 0; left &= left - 1) {
-        unsigned node = (unsigned)__builtin_ctzll(left);
-        struct state_cursor cursor = *slow;
+    step_slow_cursor(state);
+    look_after_channels(state, &state->slow);
+    state->slow_left = nodes_alive(state->core->nodes);
+}
 
-        if (!state->nodes[node].digest_open)
-            send_digest(state, node, &cursor, SLOW_ITEMS);
-        else
-            for (uint32_t seen = 0; seen < SLOW_ITEMS && state_cursor_next(state, &cursor) != NULL; seen++)
-                ;
-        next = cursor.at;
+static void send_slow_digest(struct state *state, unsigned node) {
+    struct state_cursor cursor = state->slow;
+
+    state->slow_left &= ~bit_of_state_node(node);
+    if (!state->nodes[node].digest_open)
+        send_digest(state, node, &cursor, SLOW_ITEMS);
+}
+
+/* --- the turn --- */
+
+/* Sends a node one message of those that it is to get. False: it gets none now. */
+static bool ask_node(struct state *state, unsigned number) {
+    struct state_node *node = &state->nodes[number];
+
+    if (!node->gaps_open && node->gaps.count != 0)
+        send_gap_request(state, number);
+    else if (node->sweeps && !node->digest_open && sweep_has_more(state, node))
+        go_on_sweeping(state, number);
+    else if ((state->slow_left & bit_of_state_node(number)) != 0)
+        send_slow_digest(state, number);
+    else
+        return false;
+    state->next_node = (number + 1) % NODES_MAX;
+    return true;
+}
+
+/* The nodes take turns. */
+static bool ask_next_node(struct state *state) {
+    uint64_t alive = nodes_alive(state->core->nodes), later = alive & ~UINT64_C(0) << state->next_node;
+
+    for (uint64_t left = later; left != 0; left &= left - 1)
+        if (ask_node(state, (unsigned)__builtin_ctzll(left)))
+            return true;
+    for (uint64_t left = alive & ~later; left != 0; left &= left - 1)
+        if (ask_node(state, (unsigned)__builtin_ctzll(left)))
+            return true;
+    return false;
+}
+
+/* One message, or one answer that does not come: each is about a thousand channels. What was given up says nothing of
+ * what is asked afterwards, so it comes first. */
+static bool work_on_requests(struct state *state) {
+    if (state_requests_conclude(state))
+        return true;
+    if (!state->core->up)
+        return false;
+    if (state->open_asks < ASKS_MAX && !list_empty(&state->wanted)) {
+        send_state_request(state);
+        return true;
     }
-    slow->at = next != &state->interests.table.all ? next : state->interests.table.all.next;
+    return ask_next_node(state);
+}
+
+void state_requests_end_of_turn(struct state *state) {
+    while (work_on_requests(state))
+        if (!loop_has_time(state->core->loop)) {
+            state_go_on(state);
+            return;
+        }
 }
 
 /* --- answers --- */

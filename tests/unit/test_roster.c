@@ -448,6 +448,67 @@ static void test_without_other_nodes_leaving_tells_what_is_in_its_grace(void **s
     world_destroy(world);
 }
 
+/* --- very many at once --- */
+
+#define MANY (5 * ROSTER_DUE_AT_ONCE / 2)
+
+static void count_event(void *context, const struct roster_event *event) {
+    (void)event;
+    ++*(unsigned *)context;
+}
+
+/* Makes a node that is alone, where very many channels are vacated at once. */
+static struct roster *create_crowded(unsigned *events) {
+    struct roster *roster = roster_create(&(struct roster_hooks){.tell = count_event, .context = events});
+    const struct node_id ids[ROSTER_NODES] = {{1, 1}};
+    char name[TEXT_MAX];
+
+    *events = 0;
+    roster_set_nodes(roster, 1, ids, 0, 1000000);
+    while (roster_run(roster, 1000000) <= 1000000)
+        ;
+    for (unsigned there = 2; there-- > 0;)
+        for (unsigned i = 0; i < MANY; i++) {
+            snprintf(name, sizeof name, "c%u", i);
+            roster_own_change(roster, app, slice_of(name), SLICE(""), there != 0, 1000000);
+        }
+    assert_int_equal(*events, MANY); /* all were occupied; what is vacated waits for its grace */
+    return roster;
+}
+
+static void test_graces_that_end_at_once_end_in_many_calls(void **state) {
+    uint64_t now_ms = 1000000 + ROSTER_GRACE_MS;
+    unsigned events, before, calls = 0;
+    struct roster *roster = create_crowded(&events);
+    bool more = true;
+
+    (void)state;
+    for (; more; calls++) {
+        before = events;
+        more = roster_run(roster, now_ms) <= now_ms;
+        assert_true(events - before <= ROSTER_DUE_AT_ONCE);
+    }
+    assert_int_equal(events, 2 * MANY);
+    assert_true(calls >= 3);
+    roster_destroy(roster);
+}
+
+static void test_leaving_ends_graces_in_many_calls(void **state) {
+    unsigned events, before, calls = 0;
+    struct roster *roster = create_crowded(&events);
+    bool more = true;
+
+    (void)state;
+    for (; more; calls++) {
+        before = events;
+        more = roster_leave(roster, 1000000);
+        assert_true(events - before <= ROSTER_DUE_AT_ONCE);
+    }
+    assert_int_equal(events, 2 * MANY);
+    assert_true(calls >= 3);
+    roster_destroy(roster);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_node_alone_tells_who_comes_and_leaves),
@@ -458,6 +519,8 @@ int main(void) {
         cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
         cmocka_unit_test(test_a_user_who_comes_after_all_was_said_stays),
         cmocka_unit_test(test_without_other_nodes_leaving_tells_what_is_in_its_grace),
+        cmocka_unit_test(test_graces_that_end_at_once_end_in_many_calls),
+        cmocka_unit_test(test_leaving_ends_graces_in_many_calls),
     };
 
     hash_seed();

@@ -142,9 +142,27 @@ static bool is_lost(const struct bus_bytes *bytes) {
     }
 }
 
+/* Requests and digests take the time of a part of a turn, and those of node 0 are counted by turn. */
+static atomic_bool slow_requests;
+static atomic_uint requests_in_turn, most_requests_in_turn, slow_request_count;
+
+static void be_slow_with_request(const struct bus *bus, const struct bus_bytes *bytes) {
+    uint64_t begin_ns = clock_monotonic_ns();
+    unsigned kind = (unsigned char)bytes->data[1];
+
+    if (!slow_requests || bus != (struct bus *)buses[0] ||
+        (kind != MESSAGE_STATE_REQUEST && kind != MESSAGE_GAP_REQUEST && kind != MESSAGE_DIGEST))
+        return;
+    slow_request_count++;
+    requests_in_turn++;
+    while (clock_monotonic_ns() - begin_ns < LOOP_PART_NS)
+        ;
+}
+
 static bool test_bus_publish(struct bus *bus, struct slice subject, struct bus_bytes *bytes) {
     bool up;
 
+    be_slow_with_request(bus, bytes);
     pthread_mutex_lock(&bus_mutex);
     up = ((struct test_bus *)bus)->up;
     if ((unsigned char)bytes->data[1] == MESSAGE_STATE_REQUEST && atomic_exchange(&cut_at_request, false))
@@ -232,6 +250,11 @@ static bool has_socket_id(const struct stream *stream, const struct socket_id *i
 
 static void end_test_turn(void *context) {
     cluster_core_tell_turn_end(context);
+    if (context != &nodes[0].core)
+        return;
+    if (requests_in_turn > most_requests_in_turn)
+        most_requests_in_turn = requests_in_turn;
+    requests_in_turn = 0;
 }
 
 static void create_node(unsigned number) {
@@ -930,6 +953,75 @@ static void a_count_that_is_not_told_again_is_dropped(void **state) {
     end_crowd_member(&member, 0);
 }
 
+/* --- the turn --- */
+
+static void a_turn_that_has_no_time_sends_one_request(void **state) {
+    struct crowd_member member;
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    begin_crowd_member(&member, 0);
+    while (!try_to_join_crowd(&member, 0, SLICE("u"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    most_requests_in_turn = slow_request_count = 0;
+    slow_requests = true;
+    set_bus_up(0, false);
+    set_bus_up(0, true);
+    while (slow_request_count < 2) /* a digest to each other node, as soon as both are known to be there */
+        turn_until_late(&begin_ms);
+    slow_requests = false;
+    while (requests_in_turn != 0)
+        turn_until_late(&begin_ms);
+    assert_int_equal(most_requests_in_turn, 1);
+    end_crowd_member(&member, 0);
+}
+
+struct giving_up {
+    struct loop_message message;
+    struct state *state;
+    unsigned asked, given_up;
+    sem_t done;
+};
+
+static void give_up_all(struct loop *loop, struct loop_message *message) {
+    struct giving_up *giving_up = container_of(message, struct giving_up, message);
+    struct state *state = giving_up->state;
+
+    (void)loop;
+    for (struct list *link = state->asks.next; link != &state->asks; link = link->next)
+        giving_up->asked += (unsigned)__builtin_popcountll(container_of(link, struct ask, link)->awaited);
+    state_requests_end_all(state);
+    giving_up->given_up = state->given_up;
+    sem_post(&giving_up->done);
+}
+
+/* What is given up at once is concluded at the ends of turns. */
+static void answers_that_are_given_up_are_concluded_later(void **state) {
+    struct giving_up giving_up = {.message.handle = give_up_all, .state = nodes[0].state};
+    struct crowd_member member;
+    uint64_t begin_ms = 0, unanswered;
+
+    (void)state;
+    pthread_mutex_lock(&bus_mutex);
+    loss = 100;
+    pthread_mutex_unlock(&bus_mutex);
+    unanswered = counter_read(&state_counters_of(nodes[0].state)->unanswered);
+    begin_crowd_member(&member, 0);
+    while (counter_read(&state_counters_of(nodes[0].state)->requests) == 0 &&
+           !try_to_join_crowd(&member, 0, SLICE("u"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    sem_init(&giving_up.done, 0, 0);
+    loop_post(nodes[0].core.loop, &giving_up.message);
+    loop_wake(nodes[0].core.loop);
+    sem_wait(&giving_up.done);
+    sem_destroy(&giving_up.done);
+    assert_true(giving_up.asked >= NODES - 1);
+    assert_int_equal(giving_up.given_up, giving_up.asked);
+    while (counter_read(&state_counters_of(nodes[0].state)->unanswered) < unanswered + NODES - 1)
+        turn_until_late(&begin_ms);
+    end_crowd_member(&member, 0);
+}
+
 /* --- kept changes --- */
 
 #define KEPT_INFO 60000
@@ -1176,6 +1268,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_without_room_is_not_asked_for_with_every_change, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_turn_that_has_no_time_sends_one_request, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(answers_that_are_given_up_are_concluded_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(changes_that_wait_for_an_answer_are_counted_as_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(changes_without_room_are_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_of_an_answer_that_is_not_told_again_is_dropped, set_up, tear_down),
