@@ -8,8 +8,20 @@ export const KIND = {
   dead: 5,
   event: 10,
   terminate: 11,
+  change: 20,
+  count: 21,
+  told: 22,
+  stateRequest: 30,
+  statePart: 31,
+  stateCredit: 32,
+  gapRequest: 33,
+  digest: 34,
   quotas: 40,
   appChanges: 41,
+  roster: 42,
+  rosterAsk: 43,
+  apiRequest: 50,
+  apiAnswer: 51,
 };
 
 const HEADER = 30;

@@ -3,9 +3,16 @@
 import { once } from 'node:events';
 import net from 'node:net';
 
+import { KIND } from './cluster-message.js';
+
+// By its own messages, which are of no kind, a node learns whether the connection works.
+const PROBE = 'probe';
+const NAMES = new Map(Object.entries(KIND).map(([name, kind]) => [kind, name]));
+
 /*
  * Listens until the test ends; `port` is where the node connects to. Members to change at any time:
- *   dropEvery   of the messages of subscriptions every so many is left out (0: none); `dropped` counts them
+ *   dropEvery   of the messages of each kind (see kindOf) every so many is left out (0: none), for the first time after
+ *               half as many; `dropped` counts them by kind
  *   delayMs     how long everything is late
  *   hold({in, out})  true holds what Redis sends, what the node sends; false lets it go on
  */
@@ -19,8 +26,8 @@ export async function redisProxy(t, target) {
 class RedisProxy {
   dropEvery = 0;
   delayMs = 0;
-  dropped = 0;
-  #seen = 0;
+  dropped = {};
+  #seen = new Map();
   #target;
   #server;
   #pairs = new Set();
@@ -110,10 +117,28 @@ class RedisProxy {
 
   #leavesOut(answer) {
     if (this.dropEvery === 0 || !answer.subarray(0, 20).includes('$7\r\nmessage\r\n')) return false;
-    if (++this.#seen % this.dropEvery !== 0) return false;
-    this.dropped++;
+    const kind = kindOf(answer);
+    const seen = (this.#seen.get(kind) ?? 0) + 1;
+    this.#seen.set(kind, seen);
+    if (kind === PROBE || seen % this.dropEvery !== this.dropEvery >> 1) return false;
+    this.dropped[kind] = (this.dropped[kind] ?? 0) + 1;
     return true;
   }
+}
+
+// The kind of the message in ['message', subject, message], which is its second byte, and what it is about: `change u`
+// is one of a user.
+function kindOf(answer) {
+  const [subject, message] = bulkAt(answer, answer.indexOf('$7\r\nmessage\r\n') + 13);
+  const [start] = bulkAt(answer, message);
+  const about = answer.toString('latin1', subject, message).match(/:curlew1:([a-z]+)/)?.[1];
+  return about === PROBE ? PROBE : `${NAMES.get(answer[start + 1])} ${about}`;
+}
+
+// Where the bytes of a text of RESP2 begin, and where what follows it does.
+function bulkAt(bytes, at) {
+  const start = bytes.indexOf('\r\n', at) + 2;
+  return [start, start + Number(bytes.toString('latin1', at + 1, start - 2)) + 2];
 }
 
 // Cuts a stream of answers in RESP2 into answers.
