@@ -5,14 +5,19 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
 import { publish } from '../lib/api.js';
-import { connect, signin, stillOpen } from '../lib/client.js';
+import { BusPeer } from '../lib/bus-peer.js';
+import { connect, join, sendSubscribe, signin, stillOpen } from '../lib/client.js';
+import { KIND } from '../lib/cluster-message.js';
 import { subscriber, untilFence } from '../lib/events.js';
+import { within } from '../lib/inbox.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
 import { APP } from '../lib/server.js';
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const count = (server, pattern) => server.log.all.filter(({ message }) => pattern.test(message)).length;
+const ADDED = 'pusher_internal:member_added';
+const REMOVED = 'pusher_internal:member_removed';
 const WATCHLIST = 'pusher_internal:watchlist_events';
 const DEATH = /taken for dead|takes a new id/;
 
@@ -49,6 +54,44 @@ async function whilePaused(node, call) {
   } finally {
     node.signal('SIGCONT');
   }
+}
+
+// Watches presence channels from each node, after these users have joined them on a node: `changes()` are what the
+// watchers of the nodes were told since then, as [node, channel, '+user' or '-user'].
+async function watchersOf(t, nodes, channels, node, users) {
+  for (const user_id of users) {
+    const ws = await connect(node, { t });
+    for (const channel of channels) await join(ws, channel, { user_id });
+  }
+  const watchers = await Promise.all(nodes.list.map((server) => connect(server, { t })));
+  for (const [i, ws] of watchers.entries())
+    for (const channel of channels) {
+      const { ids } = await join(ws, channel, { user_id: `watcher-${i}` });
+      assert.deepEqual(ids.filter((id) => !id.startsWith('watcher')).sort(), [...users].sort());
+    }
+  const changesOf = (ws, i) =>
+    ws.inbox.all
+      .filter(({ event }) => event === ADDED || event === REMOVED)
+      .map(({ event, channel, data }) => [i, channel, `${event === ADDED ? '+' : '-'}${JSON.parse(data).user_id}`])
+      .filter(([, , text]) => !/^.watcher/.test(text));
+  return { watchers, changes: () => watchers.flatMap(changesOf) };
+}
+
+// Resolves when the watchers have been told of these changes.
+async function untilTold(changes, expected) {
+  let missing = expected.map(String);
+  let late = false;
+  const look = async () => {
+    while (!late && missing.length > 0) {
+      const told = new Set(changes().map(String));
+      missing = missing.filter((change) => !told.has(change));
+      await pause(20);
+    }
+  };
+  await within(look(), 'watchers to be told of changes').catch((error) => {
+    late = true;
+    throw new Error(`${error.message}: ${missing.join(' ')}`);
+  });
 }
 
 describe('nodes that stand still or die', { concurrency: 4 }, () => {
@@ -98,6 +141,66 @@ describe('nodes that stand still or die', { concurrency: 4 }, () => {
     }
     for (const node of [first, second]) assert.equal(count(node, /taken for dead/), 2);
     assert.equal(count(third, /taken for dead/), 0);
+  });
+
+  test('of a node that takes a new id only what changes meanwhile is told, and that once', async (t) => {
+    const nodes = await nodesFor(t);
+    const [first, second, third] = nodes.list;
+    const peer = await BusPeer.connect(t, nodes);
+    await peer.join(HEARTBEAT_MS);
+    await nodes.untilAll(4);
+    const model = await modelOf(t, nodes, 24);
+    const channels = Array.from({ length: 6 }, (_, i) => `presence-hall-${i}`);
+    const stays = ['anna', 'bob', 'carol'];
+    const { watchers, changes } = await watchersOf(t, nodes, channels, third, stays);
+    const expected = [];
+    const expect = (text) => {
+      for (const i of watchers.keys()) for (const channel of channels) expected.push([i, channel, text]);
+    };
+    for (let round = 0; round < 3; round++) {
+      const { id } = (await nodes.seenBy(third)).nodes.find(({ self }) => self);
+      const [idHigh, idLow] = [id.slice(0, 16), id.slice(16)].map((digits) => BigInt(`0x${digits}`));
+      const [leaves, comes] = [await connect(third, { t }), await connect(third, { t })];
+      for (const channel of channels) await join(leaves, channel, { user_id: `leaves-${round}` });
+      expect(`+leaves-${round}`);
+      await untilTold(changes, expected);
+      expect(`-leaves-${round}`);
+      expect(`+comes-${round}`);
+      const churn = model.change(100);
+      // Somebody tells the node that it was taken for dead; nobody else has heard of it.
+      await peer.say(`i:${id}`, KIND.dead, { idHigh, idLow });
+      leaves.destroy();
+      for (const channel of channels) sendSubscribe(comes, channel, { user: { user_id: `comes-${round}` } });
+      await peer.heard.next(
+        ({ kind, sender, replacesHigh, replacesLow }) =>
+          kind === KIND.hello && sender !== id && replacesHigh === Number(idHigh) && replacesLow === Number(idLow),
+      );
+      await churn;
+      await model.settled(3000 * SLOW);
+    }
+    await nodes.untilAll(4);
+    await third.waitForLog(/^this node takes a new id: another node took it for dead$/);
+    // Sets of the old id are kept for two seconds at most: whoever was only in them would be removed then.
+    await pause(2500);
+    await untilTold(changes, expected);
+    assert.deepEqual(changes().map(String).sort(), expected.map(String).sort());
+    await model.settled(1000 * SLOW);
+    for (const node of [first, second]) assert.equal(count(node, /taken for dead/), 0);
+  });
+
+  test('nodes that were all silent for too long take new ids, and tell nobody of those that stay', async (t) => {
+    const nodes = await nodesFor(t);
+    const channels = ['presence-hall'];
+    const { watchers, changes } = await watchersOf(t, nodes, channels, nodes.list[0], ['anna', 'bob']);
+    for (const node of nodes.list) node.signal('SIGSTOP');
+    await pause(NODE_TIMEOUT_MS + 2 * HEARTBEAT_MS);
+    for (const node of nodes.list) node.signal('SIGCONT');
+    for (const node of nodes.list) await node.waitForLog(/^this node takes a new id: it was silent /);
+    await nodes.untilAll(3);
+    await pause(2500); // see above
+    for (const ws of watchers) await stillOpen(ws);
+    assert.deepEqual(changes(), []);
+    for (const node of nodes.list) assert.equal(count(node, /taken for dead/), 0);
   });
 
   test('a node that stands still while the others go on is sent no event twice', async (t) => {

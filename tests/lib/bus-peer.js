@@ -48,7 +48,7 @@ export class BusPeer {
     if (bytes.toString('hex', 6, 22) === this.id) return;
     const message = { ...decode(bytes), subject: subject.slice(this.#prefix.length) };
     if (message.kind === KIND.hello && this.#heartbeats !== null)
-      this.say(`i:${message.sender}`, KIND.helloAnswer, this.#hello());
+      this.#sayUnasked(`i:${message.sender}`, KIND.helloAnswer, this.#hello());
     this.heard.push(message);
   }
 
@@ -59,7 +59,7 @@ export class BusPeer {
 
   // Says hello, answers that of others, and goes on with heartbeats until it leaves or closes.
   async join(heartbeatMs) {
-    this.#heartbeats = setInterval(() => this.say('n', KIND.heartbeat), heartbeatMs);
+    this.#heartbeats = setInterval(() => this.#sayUnasked('n', KIND.heartbeat), heartbeatMs);
     await this.say('n', KIND.hello, this.#hello());
   }
 
@@ -71,6 +71,11 @@ export class BusPeer {
   fallSilent() {
     clearInterval(this.#heartbeats);
     this.#heartbeats = null;
+  }
+
+  // Nobody waits for it: without Redis, which may end before the peer, the peer falls silent.
+  #sayUnasked(...words) {
+    this.say(...words).catch(() => this.fallSilent());
   }
 
   // Says a message of a kind, as itself unless the fields name another sender; resolves when Redis has it.

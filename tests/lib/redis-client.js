@@ -13,6 +13,7 @@ export class RedisClient {
   #rest = Buffer.alloc(0);
   #waiting = [];
   #subscribed = false;
+  #closed = null; // why no more can be said
   #encoding;
 
   // Connects and logs in; `ca` is the file of the authority for TLS. Texts that come are read in the encoding: in
@@ -39,6 +40,7 @@ export class RedisClient {
       socket.on('error', reject);
       socket.on('close', () => {
         const error = new Error('the connection to Redis closed');
+        this.#closed = error;
         for (const waiting of this.#waiting.splice(0)) waiting.reject(error);
         this.pushed.close(error.message);
         reject(error);
@@ -50,6 +52,7 @@ export class RedisClient {
   call(...words) {
     return within(
       new Promise((resolve, reject) => {
+        if (this.#closed) throw this.#closed;
         this.#waiting.push({ resolve, reject });
         this.#write(words);
       }),
