@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
+#include "base/budget.h"
 #include "base/hash.h"
 #include "cluster/roster.h"
 
@@ -509,6 +510,63 @@ static void test_leaving_ends_graces_in_many_calls(void **state) {
     roster_destroy(roster);
 }
 
+/* --- its bound --- */
+
+static void hear_nothing(void *context, unsigned node, const struct roster_item *item) {
+    (void)context;
+    (void)node;
+    (void)item;
+}
+
+static void count_event_of_kind(void *context, const struct roster_event *event) {
+    unsigned *counts = context;
+
+    counts[event->kind]++;
+}
+
+static struct roster_size size_of_roster(const struct roster *roster) {
+    struct roster_size size;
+
+    roster_read_size(roster, &size);
+    return size;
+}
+
+static void change_numbered_user(struct roster *roster, unsigned user, bool there, uint64_t now_ms) {
+    char id[TEXT_MAX];
+
+    snprintf(id, sizeof id, "u%u", user);
+    roster_own_change(roster, app, SLICE("c"), slice_of(id), there, now_ms);
+}
+
+static void test_users_without_room_are_counted_and_room_comes_back(void **state) {
+    unsigned counts[ROSTER_COUNTED + 1] = {0}, users = 0;
+    struct roster *roster = roster_create(&(struct roster_hooks){hear_nothing, count_event_of_kind, counts});
+    uint64_t before, limit, now_ms = 1000;
+
+    (void)state;
+    budget_settle();
+    before = budget_used(BUDGET_CLUSTER);
+    budget_set_limit(16 * 1024 * 1024);
+    limit = budget_kind_limit(BUDGET_CLUSTER);
+    while (size_of_roster(roster).refused == 0) {
+        change_numbered_user(roster, users++, true, now_ms);
+        assert_true(users < 1000000 && budget_used(BUDGET_CLUSTER) <= limit);
+    }
+    assert_int_equal(size_of_roster(roster).users, users - 1);
+    assert_int_equal(counts[ROSTER_JOINED], users - 1);
+    assert_true(budget_used(BUDGET_CLUSTER) > limit - 1024);
+    change_numbered_user(roster, 0, false, now_ms); /* one leaves, and the last one fits */
+    while (roster_run(roster, now_ms += ROSTER_GRACE_MS) != UINT64_MAX)
+        continue;
+    change_numbered_user(roster, users - 1, true, now_ms);
+    assert_int_equal(counts[ROSTER_LEFT], 1);
+    assert_int_equal(counts[ROSTER_JOINED], users);
+    assert_int_equal(size_of_roster(roster).refused, 1);
+    roster_destroy(roster);
+    assert_int_equal(budget_used(BUDGET_CLUSTER), before);
+    budget_set_limit(0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_node_alone_tells_who_comes_and_leaves),
@@ -518,6 +576,7 @@ int main(void) {
         cmocka_unit_test(test_a_loss_is_mended_when_all_is_said_anew),
         cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
         cmocka_unit_test(test_a_user_who_comes_after_all_was_said_stays),
+        cmocka_unit_test(test_users_without_room_are_counted_and_room_comes_back),
         cmocka_unit_test(test_without_other_nodes_leaving_tells_what_is_in_its_grace),
         cmocka_unit_test(test_graces_that_end_at_once_end_in_many_calls),
         cmocka_unit_test(test_leaving_ends_graces_in_many_calls),

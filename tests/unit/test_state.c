@@ -602,23 +602,28 @@ static void turn_until_late(uint64_t *begin_ms) {
     usleep(200);
 }
 
-static void begin_crowd(void) {
-    char info[1024], user[32];
+static void begin_crowd_of(size_t info_bytes) {
+    char info[4096], user[32];
     uint64_t begin_ms = 0;
     unsigned joined = 0;
 
-    memset(info, 'a', sizeof info);
-    info[0] = info[sizeof info - 1] = '"';
+    assert_true(info_bytes <= sizeof info);
+    memset(info, 'a', info_bytes);
+    info[0] = info[info_bytes - 1] = '"';
     for (unsigned i = 0; i < CROWD; i++)
         begin_crowd_member(&crowd[i], 0);
     while (joined < CROWD) {
         joined = 0;
         for (unsigned i = 0; i < CROWD; i++) {
             struct slice id = {user, (size_t)snprintf(user, sizeof user, "u%u", i)};
-            joined += try_to_join_crowd(&crowd[i], 0, id, (struct slice){info, sizeof info});
+            joined += try_to_join_crowd(&crowd[i], 0, id, (struct slice){info, info_bytes});
         }
         turn_until_late(&begin_ms);
     }
+}
+
+static void begin_crowd(void) {
+    begin_crowd_of(1024);
 }
 
 static void end_crowd(void) {
@@ -669,6 +674,17 @@ static uint64_t parts_sent_by(unsigned node) {
 }
 
 /* --- the tests --- */
+
+/* A way through a node's thread. */
+struct pause {
+    struct loop_message message;
+    sem_t done;
+};
+
+static void end_pause(struct loop *loop, struct loop_message *message) {
+    (void)loop;
+    sem_post(&container_of(message, struct pause, message)->done);
+}
 
 static int set_up(void **state) {
     (void)state;
@@ -774,6 +790,41 @@ static void an_answer_that_waits_for_credit_outlives_the_slot(void **state) {
     say_to_inbox_as(2, 0, &credit);
     while (counter_read(&state_counters_of(nodes[0].state)->answers) == answers)
         turn_until_late(&begin_ms);
+}
+
+/* All that node 0 can do without news of others is done: its thread and its workers have handed on to each other more
+ * often than an answer has pieces. */
+static void settle_node_0(void) {
+    struct pause pause = {.message.handle = end_pause};
+
+    sem_init(&pause.done, 0, 0);
+    for (unsigned i = 0; i < 100; i++) {
+        turn_all();
+        loop_post(nodes[0].core.loop, &pause.message);
+        loop_wake(nodes[0].core.loop);
+        sem_wait(&pause.done);
+    }
+    sem_destroy(&pause.done);
+}
+
+static void an_asker_that_takes_everything_gets_a_megabyte_without_more_credit(void **state) {
+    const struct state_counters *counters = state_counters_of(nodes[0].state);
+    struct cluster_message credit = {.kind = MESSAGE_STATE_CREDIT, .state_credit = {4711, UINT64_MAX}};
+    uint64_t begin_ms = 0, sent = counter_read(&counters->answer_bytes), answers = counter_read(&counters->answers);
+
+    (void)state;
+    begin_crowd_of(4096); /* 1.6 MB */
+    ask_for_crowd(4711, UINT64_MAX);
+    while (counter_read(&counters->answer_bytes) - sent < CREDIT_OF_NODE)
+        turn_until_late(&begin_ms);
+    settle_node_0();
+    assert_in_range(counter_read(&counters->answer_bytes) - sent, CREDIT_OF_NODE, CREDIT_OF_NODE + 64 * 1024);
+    assert_int_equal(counter_read(&counters->answers), answers);
+    say_to_inbox_as(2, 0, &credit);
+    while (counter_read(&counters->answers) == answers)
+        turn_until_late(&begin_ms);
+    assert_true(counter_read(&counters->answer_bytes) - sent > CROWD * 4096);
+    end_crowd();
 }
 
 static unsigned crowd_members_on(unsigned node) {
@@ -1264,6 +1315,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_node_that_was_away_learns_what_differs_and_so_do_the_others, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_answer_that_waits_for_credit_outlives_the_slot, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_asker_that_takes_everything_gets_a_megabyte_without_more_credit, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_set_is_complete_though_credits_are_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_without_room_is_not_asked_for_with_every_change, set_up, tear_down),
