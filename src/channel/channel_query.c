@@ -70,6 +70,8 @@ struct snapshot {
 static uint32_t add_buckets(struct snapshot *snapshot, const struct channel_shard *shard, uint32_t first) {
     uint32_t end = first + BUCKETS_AT_ONCE < shard->bucket_count ? first + BUCKETS_AT_ONCE : shard->bucket_count;
 
+    if (shard->count == 0)
+        return shard->bucket_count;
     for (; first < end && snapshot->count < snapshot->room; first++) {
         uint32_t count = snapshot->count;
 

@@ -25,7 +25,10 @@ void session_send(struct session *session, const struct slice *parts, size_t cou
 }
 
 void error_message_append(struct buffer *out, unsigned code, struct slice text) {
-    buffer_append(out, SLICE("{\"event\":\"pusher:error\",\"data\":{\"code\":"));
+    static const struct slice start = SLICE_INIT("{\"event\":\"pusher:error\",\"data\":{\"code\":");
+
+    buffer_reserve(out, start.length + NUMBER_DIGITS + text.length + 32); /* all of it, unless many bytes are escaped */
+    buffer_append(out, start);
     buffer_append_number(out, code);
     buffer_append(out, SLICE(",\"message\":"));
     json_append_string(out, text);
