@@ -131,8 +131,9 @@ static struct cached_event *cached_event_of(struct channel_hub *hub, struct app_
     return *event->shared != &nothing_kept ? cached_event_ref(*event->shared) : NULL;
 }
 
+/* `kept`: the channel keeps the event. */
 static void publish_to_name(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
-                            const struct channel_event *event, struct channel_counts *counts) {
+                            const struct channel_event *event, bool kept, struct channel_counts *counts) {
     const struct channel_relay *relay = channel_hub_relay(hub);
     struct cached_event *cached = NULL;
     struct channel *channel;
@@ -142,7 +143,7 @@ static void publish_to_name(struct channel_hub *hub, struct app_slot *slot, stru
         relay->published(relay->context, slot, name, event);
     if (counts != NULL)
         *counts = (struct channel_counts){0};
-    if (event->keep && channel_type_of(name).caches)
+    if (kept)
         cached = cached_event_of(hub, slot, worker, event);
     do {
         channel = cached != NULL ? channel_find_or_create(hub, slot, name) : channel_find(slot, name);
@@ -156,28 +157,24 @@ static void publish_to_name(struct channel_hub *hub, struct app_slot *slot, stru
 
 /* With other nodes: the time that they are told of an event that is kept is above those of all events that the channel
  * had. */
-static __attribute__((noinline)) void publish_with_nodes(struct channel_hub *hub, struct app_slot *slot,
-                                                         struct worker *worker, struct slice name,
-                                                         const struct channel_event *event,
-                                                         struct channel_counts *counts) {
+static void publish_stamped(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
+                            const struct channel_event *event, struct channel_counts *counts) {
     struct channel_event stamped = *event;
 
-    if (!event->keep || event->relayed || !channel_type_of(name).caches) {
-        publish_to_name(hub, slot, worker, name, event, counts);
-        return;
-    }
     stamped.stamp = kept_stamp_next(hub, slot, name);
     if (hub->keeper != NULL)
         hub->keeper->kept(hub->keeper->context, slot, name, &stamped);
-    publish_to_name(hub, slot, worker, name, &stamped, counts);
+    publish_to_name(hub, slot, worker, name, &stamped, true, counts);
 }
 
 void channel_publish(struct channel_hub *hub, struct app_slot *slot, struct worker *worker, struct slice name,
                      const struct channel_event *event, struct channel_counts *counts) {
-    if (__builtin_expect(hub->hooks != NULL, false))
-        publish_with_nodes(hub, slot, worker, name, event, counts);
+    bool kept = event->keep && channel_type_of(name).caches;
+
+    if (__builtin_expect(kept && hub->hooks != NULL && !event->relayed, false))
+        publish_stamped(hub, slot, worker, name, event, counts);
     else
-        publish_to_name(hub, slot, worker, name, event, counts);
+        publish_to_name(hub, slot, worker, name, event, kept, counts);
 }
 
 /* Keeps the event if the channel has none, or, with a stamp, an older one. False if the channel is dead. */
