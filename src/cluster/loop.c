@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/counter.h"
 #include "base/list.h"
+#include "base/malloc_setup.h"
 #include "base/thread.h"
 
 #define LOOP_EVENTS 64
@@ -235,6 +236,7 @@ static void run_loop_turn(struct loop *loop) {
     if (loop->end_of_turn != NULL)
         loop->end_of_turn(loop->context);
     budget_settle();
+    malloc_sort();
     counter_max(&loop->longest_turn_us, (clock_monotonic_ns() - begin_ns) / 1000);
     counter_max(&loop->longest_turn_cpu_us, (clock_thread_cpu_ns() - cpu_begin_ns) / 1000);
 }

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/budget.h"
 #include "base/clock.h"
+#include "base/malloc_setup.h"
 #include "base/thread.h"
 #include "net/deflate.h"
 #include "net/http.h"
@@ -196,9 +197,11 @@ static void note_lag(struct worker *worker, uint64_t busy_us) {
     counter_max(&counters->lag_max_us, busy_us);
 }
 
+/* About each millisecond, unless the worker sleeps. */
 static void read_cpu_time(struct worker *worker, uint64_t now_ns) {
     worker->cpu_ns = clock_thread_cpu_ns();
     worker->cpu_read_ns = now_ns;
+    malloc_sort();
 }
 
 static void note_worker_turn(struct worker *worker) {

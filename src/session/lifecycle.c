@@ -189,7 +189,7 @@ bool session_has_socket_id(const struct stream *stream, const struct socket_id *
 
 /* --- closing --- */
 
-#define LEAVE_WORK 128 /* of leaving a channel: the time of a turn is over after some hundreds */
+#define LEAVE_WORK 128 /* of leaving a channel; see worker_spend */
 
 static void leave_channels(struct session *session) {
     struct subscription_set *set = &session->subscriptions;
