@@ -53,13 +53,17 @@ static bool read_stored_event(struct state *state, struct interest *interest) {
 
 static bool on_interest_in_force(void *context, struct interest *interest) {
     struct state *state = context;
-    bool reads, probed;
+    bool reads, probed, asks;
 
     skip_in_cursors(state, interest);
     interests_move_to_end(&state->interests, interest);
     reads = read_stored_event(state, interest);
     probed = state_probe(state, interest);
-    return state_request(context, interest) || reads || probed;
+    asks = state_request(context, interest);
+    /* What others told of counts was missed, and digests do not say it. */
+    if (!asks && interest->has_count)
+        state_request_counts(state, interest);
+    return asks || reads || probed;
 }
 
 static void on_interest_ended(void *context, struct interest *interest) {
@@ -294,6 +298,7 @@ static void on_state_gathered(void *context) {
 
     for (uint64_t left = nodes_alive(state->core->nodes); left != 0; left &= left - 1)
         state_sweep(state, (unsigned)__builtin_ctzll(left), true);
+    state_tell_at_once(state);
 }
 
 static void on_state_in_force(void *context, struct slice subject) {

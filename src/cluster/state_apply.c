@@ -405,6 +405,9 @@ void state_apply_nothing(struct state *state, struct interest *interest, unsigne
     struct message_set set = {.version = set_versions_applied(&interest->versions, node), .begins = true, .ends = true};
 
     if (set_versions_nothing(&interest->versions, node, state_now_s(state)) == SET_APPLY) {
+        if ((interest->counted >> node & 1) != 0)
+            state_apply_count(state, interest, node, 0, 0);
+        interest->counted &= ~(UINT64_C(1) << node);
         post_set_part(state, interest->channel, node, &set, NULL, false);
         return;
     }

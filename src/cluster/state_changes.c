@@ -133,10 +133,10 @@ static void handle_own_count(struct loop *loop, struct loop_message *message) {
         interest->count = own->count;
         interest->count_version = own->version;
         roster_reports_counted(own->state->webhooks, interest_app(interest), channel_name(own->channel), own->count);
-        if (heard_interest(own->state, own->channel) != NULL) {
+        if (heard_interest(own->state, own->channel) != NULL)
             state_tell_count(own->state, interest);
+        if (nodes_alive(own->state->core->nodes) != 0) /* in an outage, too: it is told afterwards */
             tell_again_later(own->state, interest);
-        }
     }
     channel_unref(own->channel);
     free(own);
@@ -171,20 +171,32 @@ static void tell_version(struct state *state, struct interest *interest) {
         state_tell_count(state, interest);
 }
 
+/* What waited before the end of an outage is due at once. */
+static uint64_t tell_due(const struct state *state, const struct interest *interest) {
+    bool waited = state->tell_at_once_ms != 0 && interest->tell_due_ms <= state->tell_at_once_ms + TELL_AGAIN_MS;
+
+    return waited ? state->tell_at_once_ms : interest->tell_due_ms;
+}
+
 static void on_tell_timer(struct loop_timer *timer) {
     struct state *state = container_of(timer, struct state, tell_timer);
     uint64_t now_ms = state_now_ms(state), begin_ns = clock_monotonic_ns();
 
-    while (!list_empty(&state->telling)) {
+    while (state->core->up && !list_empty(&state->telling)) {
         struct interest *interest = container_of(state->telling.next, struct interest, telling);
+        uint64_t due_ms = tell_due(state, interest);
 
-        if (interest->tell_due_ms > now_ms || clock_monotonic_ns() - begin_ns > SLICE_NS) {
-            loop_timer_set(state->core->loop, timer,
-                           interest->tell_due_ms > now_ms ? interest->tell_due_ms - now_ms : 1);
+        if (due_ms > now_ms || clock_monotonic_ns() - begin_ns > SLICE_NS) {
+            loop_timer_set(state->core->loop, timer, due_ms > now_ms ? due_ms - now_ms : 1);
             return;
         }
         tell_version(state, interest);
     }
+}
+
+void state_tell_at_once(struct state *state) {
+    state->tell_at_once_ms = state_now_ms(state);
+    loop_timer_set(state->core->loop, &state->tell_timer, 1);
 }
 
 /* --- what other nodes tell on a channel's subject --- */
@@ -269,8 +281,8 @@ static void handle_remote_count(struct worker *worker, struct message *message, 
     free(count);
 }
 
-static void post_remote_count(struct state *state, const struct interest *interest, unsigned node, uint64_t version,
-                              uint32_t number) {
+void state_apply_count(struct state *state, const struct interest *interest, unsigned node, uint64_t version,
+                       uint32_t number) {
     struct remote_count *count = alloc(sizeof *count);
 
     *count = (struct remote_count){.message.handle = handle_remote_count,
@@ -286,7 +298,7 @@ void state_drop_untold_counts(struct state *state, struct interest *interest) {
     uint64_t untold = interest->counted & ~interest->count_heard & ~interest->count_heard_before;
 
     for (uint64_t left = untold; left != 0; left &= left - 1)
-        post_remote_count(state, interest, (unsigned)__builtin_ctzll(left), 0, 0);
+        state_apply_count(state, interest, (unsigned)__builtin_ctzll(left), 0, 0);
     interest->counted &= ~untold;
     interest->count_heard_before = interest->count_heard;
     interest->count_heard = 0;
@@ -308,7 +320,7 @@ static bool on_count_message(void *context, unsigned node, const struct cluster_
     if (interest == NULL || said->version == 0)
         return false;
     state_note_count(interest, node, said->count);
-    post_remote_count(state, interest, node, said->version, said->count);
+    state_apply_count(state, interest, node, said->version, said->count);
     return false;
 }
 

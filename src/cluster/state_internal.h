@@ -129,6 +129,7 @@ struct state {
     /* state_changes.c */
     struct list telling;
     struct loop_timer tell_timer;
+    uint64_t tell_at_once_ms; /* the end of the last outage; 0: there was none */
     size_t kept_bytes;
 
     struct loop_message slice; /* forgetting nodes, and the next turn for requests */
@@ -222,6 +223,8 @@ void state_part_unref(struct state_part *part);
 void state_requests_init(struct state *state);
 void state_requests_dispose(struct state *state);
 bool state_request(void *context, struct interest *interest); /* interest_hooks.in_force */
+/* Asks for the counts of a channel, whose sets are known: the answers are not waited for. */
+void state_request_counts(struct state *state, struct interest *interest);
 /* Asks what is to be asked, while the turn has time: one message at least. */
 void state_requests_end_of_turn(struct state *state);
 /* Tells the channels of an ask that a node does not answer it. False: there is no such ask. */
@@ -253,6 +256,11 @@ void state_changes_init(struct state *state);
 void state_changes_dispose(struct state *state);
 /* Tells the own subscription count of a channel. */
 void state_tell_count(struct state *state, const struct interest *interest);
+/* An outage has ended: tells the versions and counts that changed in it or shortly before. */
+void state_tell_at_once(struct state *state);
+/* Passes another node's count to the channel; `version` 0: see channel_remote_count. */
+void state_apply_count(struct state *state, const struct interest *interest, unsigned node, uint64_t version,
+                       uint32_t number);
 /* Notes that a node has told its count. */
 void state_note_count(struct interest *interest, unsigned node, uint32_t count);
 /* A look at a channel, each minute: drops the counts of nodes that have not told them again since the look before the

@@ -251,6 +251,11 @@ bool state_request(void *context, struct interest *interest) {
     return true;
 }
 
+void state_request_counts(struct state *state, struct interest *interest) {
+    if (nodes_alive(state->core->nodes) != 0 && list_empty(&interest->wanted))
+        list_append(&state->wanted, &interest->wanted);
+}
+
 /* Notes that the nodes are asked for an interest, and names it in the request. */
 static void add_to_request(struct ask *ask, struct interest *interest, struct buffer *places) {
     struct message_place place = {interest_app(interest), channel_name(interest->channel)};
@@ -542,14 +547,17 @@ static void take_set_begin(struct state *state, unsigned node, const struct mess
     struct state_node *from = &state->nodes[node];
 
     state_abandon_set(state, node);
-    if (interest == NULL || !interest->stateful ||
-        set_versions_begin(&interest->versions, node, set->version, part->request) != SET_APPLY) {
-        if (interest != NULL)
-            state_check_answered(state, interest);
+    if (interest == NULL)
         return;
-    }
     if (set->count_version != 0)
         state_note_count(interest, node, set->count);
+    if (!interest->stateful ||
+        set_versions_begin(&interest->versions, node, set->version, part->request) != SET_APPLY) {
+        if (set->count_version != 0)
+            state_apply_count(state, interest, node, set->count_version, set->count);
+        state_check_answered(state, interest);
+        return;
+    }
     state_apply_set(state, interest->channel, node, set, part);
     if (set->ends)
         return;

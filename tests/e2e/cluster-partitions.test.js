@@ -6,11 +6,14 @@ import { after, describe, test } from 'node:test';
 
 import { publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
+import { unsubscribe } from '../lib/client.js';
 import { subscriber, untilFence } from '../lib/events.js';
+import { within } from '../lib/inbox.js';
 import { redisProxy } from '../lib/lossy-redis.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
+import { APP } from '../lib/server.js';
 
 const NOTICED_MS = 10_000;
 // As it is by default: longer than it takes to notice such a network, so that nobody is taken for dead meanwhile.
@@ -151,5 +154,50 @@ describe('a network that swallows what is sent', { concurrency: 4 }, () => {
       for (const from of range(0, 2)) assert.deepEqual(rig.got(i, from), range(1, rig.sent[from]));
     for (const { log } of list)
       assert.ok(!log.all.some(({ message }) => /taken for dead|^the bus \(redis\) is down/.test(message)));
+  });
+
+  test('counts that change meanwhile are right afterwards', async (t) => {
+    // Nobody listens there: an app with such a webhook has counts.
+    const webhooks = [{ url: 'http://127.0.0.1:9/', event_types: ['subscription_count'] }];
+    const apps = [{ ...APP, max_connections: 0, webhooks }];
+    const proxy = await redisProxy(t, redis.address);
+    const nodes = await nodesFor(t, { bus: redis, prefix: 'counts', count: 0, server: { apps, config: PATIENT } });
+    await nodes.add();
+    await nodes.add({ config: { database: { redis: { port: proxy.port } } } });
+    await nodes.untilAll(2);
+    const [one, other] = nodes.list;
+    const rooms = ['both', 'left by one', 'left by the other'].map((name) => name.replaceAll(' ', '-'));
+    const guestsOf = (node) => Promise.all([1, 2, 3].map(() => subscriber(node, t, rooms)));
+    const guests = [await guestsOf(one), await guestsOf(other)];
+    const told = (ws, room) =>
+      ws.inbox.all
+        .filter(({ event, channel }) => event === 'pusher_internal:subscription_count' && channel === room)
+        .map(({ data }) => JSON.parse(data).subscription_count)
+        .at(-1);
+    const untilTold = async (ws, room, count) => {
+      const seen = async () => {
+        while (told(ws, room) !== count) await new Promise((resolve) => setTimeout(resolve, 20));
+      };
+      await within(seen(), `the count ${count} of ${room}`, 3000 * SLOW).catch((error) => {
+        throw new Error(`${error.message}: it was ${told(ws, room)}`, { cause: error });
+      });
+    };
+    const keepers = guests.map((list) => list[0]);
+    for (const ws of keepers) for (const room of rooms) await untilTold(ws, room, 6);
+    const since = other.log.all.length;
+    proxy.refuse(true);
+    await other.waitForLog(/^the bus \(redis\) is down/, { since });
+    for (const list of guests) for (const ws of list.slice(1)) unsubscribe(ws, 'both');
+    for (const ws of guests[0]) unsubscribe(ws, 'left-by-one');
+    for (const ws of guests[1]) unsubscribe(ws, 'left-by-the-other');
+    // Longer than a node waits until it tells a count once more.
+    await new Promise((resolve) => setTimeout(resolve, 7000));
+    proxy.refuse(false);
+    await other.waitForLog(/^the bus \(redis\) is up/, { since });
+    await Promise.all([
+      ...keepers.map((ws) => untilTold(ws, 'both', 2)),
+      untilTold(keepers[1], 'left-by-one', 3),
+      untilTold(keepers[0], 'left-by-the-other', 3),
+    ]);
   });
 });
