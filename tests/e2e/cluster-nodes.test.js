@@ -5,10 +5,12 @@ import { describe, test } from 'node:test';
 
 import { freePorts } from '../lib/backends/daemon.js';
 import { BusPeer } from '../lib/bus-peer.js';
+import { signin } from '../lib/client.js';
 import { KIND, encode } from '../lib/cluster-message.js';
+import { subscriber } from '../lib/events.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, SLOW, nodesFor } from '../lib/nodes.js';
-import { runCurlew } from '../lib/server.js';
+import { APP, runCurlew } from '../lib/server.js';
 import { freeze } from '../lib/stopped.js';
 
 const idOf = (seen) => seen.nodes.find(({ self }) => self).id;
@@ -251,6 +253,71 @@ describe('what else speaks on the bus', together, () => {
     await peer.join(HEARTBEAT_MS);
     await peer.heard.next(isOwnDeath);
     assert.equal((await nodes.seenBy(first)).nodes.length, 1);
+  });
+
+  test('what a dead or departed node says is dropped', async (t) => {
+    const nodes = await nodesFor(t, { count: 1 });
+    const [first] = nodes.list;
+    const hall = 'presence-hall';
+    const [dies, leaves, stays] = await Promise.all(
+      ['dies', 'leaves', 'stays'].map(async (name) => {
+        const peer = await BusPeer.connect(t, nodes, { answers: true });
+        await peer.join(HEARTBEAT_MS);
+        const event = { app: APP.id, name: `"of ${name}"`, data: '"x"' };
+        return Object.assign(peer, {
+          event: (channel) => peer.say(`c:${APP.id}:${channel}`, KIND.event, { ...event, channel, published: 1 }),
+          userEvent: () =>
+            peer.say(`u:${APP.id}:anna`, KIND.event, { ...event, channel: '#server-to-user-anna', published: 1 }),
+          change: (version, id) => {
+            const change = { changed: version, before: version - 1, added: true, id: `${id} on ${name}`, info: '{}' };
+            return peer.say(`c:${APP.id}:${hall}`, KIND.change, { app: APP.id, channel: hall, ...change });
+          },
+        });
+      }),
+    );
+    await nodes.untilSeen(first, 4);
+    const ws = await subscriber(first, t, ['prices', hall], { user: { user_id: 'watcher' } });
+    await signin(ws, { id: 'anna' });
+    const isOf = (event, user) => (said) => said.event === `pusher_internal:${event}` && said.data.includes(user);
+    for (const peer of [dies, leaves]) {
+      await peer.event('prices');
+      await peer.change(1, 'ghost');
+    }
+    for (const name of ['dies', 'leaves']) {
+      await ws.next(`of ${name}`);
+      await ws.next(isOf('member_added', `ghost on ${name}`));
+    }
+    await leaves.leave();
+    dies.fallSilent();
+    for (const name of ['leaves', 'dies']) await ws.next(isOf('member_removed', `ghost on ${name}`));
+    await pause(5000); // what was said before a bye may come so much later
+    await nodes.untilSeen(first, 2);
+
+    const taken = ws.inbox.all.length;
+    const dropped = (metrics) => metrics.sum('cluster_messages_dropped_total', { reason: 'sender' });
+    const before = dropped(await fetchMetrics(first));
+    for (const peer of [dies, leaves]) {
+      await peer.say('n', KIND.hello, { lowest: 1, highest: 1, name: 'ghost', address: 'test', last: true });
+      await peer.say('n', KIND.heartbeat);
+      await peer.event('prices');
+      await peer.userEvent();
+      await peer.change(2, 'another');
+      await peer.change(1, 'another');
+      await peer.say(`u:${APP.id}:anna`, KIND.terminate, { app: APP.id, userId: 'anna' });
+      await peer.say('n', KIND.bye);
+    }
+    await eventually(first, (metrics) => assert.equal(dropped(metrics), before + 16));
+    // Redis delivers in order.
+    await stays.event('prices');
+    await stays.userEvent();
+    await stays.change(1, 'guest');
+    await ws.next('of stays');
+    await ws.next('of stays');
+    await ws.next(isOf('member_added', 'guest on stays'));
+    assert.equal(ws.inbox.all.length, taken + 3);
+    assert.equal((await nodes.seenBy(first)).nodes.length, 2);
+    assert.equal(count(first, /^node ghost/), 0);
+    stays.leave();
   });
 
   test('more than 63 others are refused, until some of them have left', async (t) => {

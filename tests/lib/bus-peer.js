@@ -14,16 +14,19 @@ export class BusPeer {
   #listener;
   #prefix;
   #versions;
+  #answers;
   #heartbeats = null;
 
   /*
    * Connects, and hears what is said to all and to this peer.
    *   nodes     what nodesFor() gave
    *   versions  that it speaks: [lowest, highest]
+   *   answers   answers requests for its sets with nothing
    *   deaf      hears nothing: for tests that send what is no message
    */
-  static async connect(t, nodes, { versions = [1, 1], deaf = false } = {}) {
+  static async connect(t, nodes, { versions = [1, 1], deaf = false, answers = false } = {}) {
     const peer = new BusPeer();
+    peer.#answers = answers;
     peer.#prefix = `${nodes.prefix}:curlew1:`;
     peer.#versions = versions;
     peer.#speaker = await RedisClient.connect(nodes.bus.address);
@@ -49,6 +52,9 @@ export class BusPeer {
     const message = { ...decode(bytes), subject: subject.slice(this.#prefix.length) };
     if (message.kind === KIND.hello && this.#heartbeats !== null)
       this.#sayUnasked(`i:${message.sender}`, KIND.helloAnswer, this.#hello());
+    // The sets of a peer that answers are empty until it says a change.
+    if ((message.kind === KIND.stateRequest || message.kind === KIND.gapRequest) && this.#answers)
+      this.#sayUnasked(`i:${message.sender}`, KIND.statePart, { request: message.request, last: true });
     this.heard.push(message);
   }
 

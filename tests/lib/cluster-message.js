@@ -64,10 +64,25 @@ const FIELDS = {
     number('published', 8),
     number('left', 8),
   ],
+  [KIND.change]: [
+    text('app'),
+    text('channel'),
+    number('changed', 8),
+    number('before', 8),
+    flag('added'),
+    flag('empties'),
+    flag('knownAlready'),
+    text('id'),
+    text('info'),
+    number('since', 8),
+  ],
+  [KIND.stateRequest]: [number('request', 8), number('credit', 8), text('places')],
+  [KIND.statePart]: [number('request', 8), number('part', 4), flag('last'), text('sets'), text('empty')],
   [KIND.appChanges]: [text('apps')],
   [KIND.terminate]: [text('app'), text('userId'), flag('reconnect'), number('waited', 8)],
 };
 FIELDS[KIND.helloAnswer] = FIELDS[KIND.hello];
+FIELDS[KIND.gapRequest] = FIELDS[KIND.stateRequest];
 
 // Reads a message: {version, kind, sender (32 hexadecimal digits), number, and the fields of its kind}.
 export function decode(bytes) {

@@ -270,6 +270,11 @@ static void a_silent_node_is_dead_once_and_told_so_when_it_speaks(void **state) 
     world.said[0] = '\0';
     assert_int_equal(hear_hello(&world, 1), 0);
     assert_said(&world, "dead 1>1");
+    nodes_down(world.nodes, world.now_ms); /* so that an hour is soon over */
+    world.now_ms += HOUR_MS - 101;
+    assert_int_equal(hear(&world, 1, &number), NODES_DROP);
+    world.now_ms += 1;
+    assert_int_equal(hear_hello(&world, 1), 1);
     end_world(&world);
 }
 
