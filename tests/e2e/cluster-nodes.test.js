@@ -320,6 +320,36 @@ describe('what else speaks on the bus', together, () => {
     stays.leave();
   });
 
+  test('what a node had before it took a new id stays until it answers, for two seconds at most', async (t) => {
+    const nodes = await nodesFor(t, { count: 1 });
+    const [first] = nodes.list;
+    // A peer, and a watcher of a channel in which the peer has anna.
+    const peerIn = async (channel) => {
+      const peer = await BusPeer.connect(t, nodes, { answers: true });
+      await peer.join(HEARTBEAT_MS);
+      await nodes.untilSeen(first, 2);
+      const watcher = await subscriber(first, t, channel, { user: { user_id: 'watcher' } });
+      const change = { app: APP.id, channel, changed: 1, added: true, id: 'anna', info: '{}' };
+      await peer.say(`c:${APP.id}:${channel}`, KIND.change, change);
+      await watcher.next('pusher_internal:member_added');
+      return [peer, watcher];
+    };
+    const [answers, watcher] = await peerIn('presence-hall');
+    await answers.rename();
+    await watcher.next('pusher_internal:member_removed');
+    assert.ok(idsOf(await nodes.seenBy(first)).includes(answers.id));
+    await answers.leave();
+
+    const [silent, waiter] = await peerIn('presence-room');
+    silent.answers = false;
+    const renamed = performance.now();
+    await silent.rename();
+    await waiter.next('pusher_internal:member_removed');
+    assert.ok(performance.now() - renamed > 1900);
+    assert.ok(idsOf(await nodes.seenBy(first)).includes(silent.id)); // its silence is not why
+    await silent.leave();
+  });
+
   test('more than 63 others are refused, until some of them have left', async (t) => {
     const nodes = await nodesFor(t, { count: 1 });
     const [first] = nodes.list;

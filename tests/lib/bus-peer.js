@@ -6,15 +6,17 @@ import { KIND, decode, encode } from './cluster-message.js';
 import { Inbox } from './inbox.js';
 import { RedisClient } from './redis-client.js';
 
+const newId = () => randomBytes(16).toString('hex');
+
 export class BusPeer {
   // What other nodes said, decoded, with its `subject` (`n`, `i:...`).
   heard = new Inbox('a peer on the bus', ({ kind, sender, subject }) => `${kind} of ${sender} on ${subject}`);
-  id = randomBytes(16).toString('hex');
+  id = newId();
+  answers; // requests for its sets, with nothing
   #speaker;
   #listener;
   #prefix;
   #versions;
-  #answers;
   #heartbeats = null;
 
   /*
@@ -26,7 +28,7 @@ export class BusPeer {
    */
   static async connect(t, nodes, { versions = [1, 1], deaf = false, answers = false } = {}) {
     const peer = new BusPeer();
-    peer.#answers = answers;
+    peer.answers = answers;
     peer.#prefix = `${nodes.prefix}:curlew1:`;
     peer.#versions = versions;
     peer.#speaker = await RedisClient.connect(nodes.bus.address);
@@ -53,7 +55,7 @@ export class BusPeer {
     if (message.kind === KIND.hello && this.#heartbeats !== null)
       this.#sayUnasked(`i:${message.sender}`, KIND.helloAnswer, this.#hello());
     // The sets of a peer that answers are empty until it says a change.
-    if ((message.kind === KIND.stateRequest || message.kind === KIND.gapRequest) && this.#answers)
+    if ((message.kind === KIND.stateRequest || message.kind === KIND.gapRequest) && this.answers)
       this.#sayUnasked(`i:${message.sender}`, KIND.statePart, { request: message.request, last: true });
     this.heard.push(message);
   }
@@ -67,6 +69,16 @@ export class BusPeer {
   async join(heartbeatMs) {
     this.#heartbeats = setInterval(() => this.#sayUnasked('n', KIND.heartbeat), heartbeatMs);
     await this.say('n', KIND.hello, this.#hello());
+  }
+
+  // Takes a new id, and says so. It hears what is said to the new inbox.
+  async rename() {
+    const [replacesHigh, replacesLow] = [this.id.slice(0, 16), this.id.slice(16)].map((half) => BigInt(`0x${half}`));
+    this.id = newId();
+    const inbox = `${this.#prefix}i:${this.id}`;
+    this.#listener.subscribe(inbox);
+    await this.#listener.pushed.next(([what, subject]) => what === 'subscribe' && subject === inbox);
+    await this.say('n', KIND.hello, { ...this.#hello(), replacesHigh, replacesLow });
   }
 
   leave() {
