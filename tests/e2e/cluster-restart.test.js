@@ -1,7 +1,8 @@
-// A rolling restart: three nodes behind the HAProxy of examples/cluster end and start one after the other, while
-// clients come back, join, leave and are sent events, and webhooks tell of them.
+// Restarts of nodes while clients come back, join, leave and are sent events, and webhooks tell of them: of three nodes
+// behind the HAProxy of examples/cluster, one after the other, and of one whose socket is systemd's.
 
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -12,11 +13,12 @@ import { subscriber } from '../lib/events.js';
 import { TIMEOUT_MS, within } from '../lib/inbox.js';
 import { nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
-import { start } from '../lib/process.js';
-import { APP } from '../lib/server.js';
+import { folderWith, start } from '../lib/process.js';
+import { APP, BINARY } from '../lib/server.js';
 import { WebhookModel } from '../lib/webhook-model.js';
 import { webhookReceiver } from '../lib/webhook-receiver.js';
 
+const LAUNCHER = fileURLToPath(new URL('../lib/passed-socket.py', import.meta.url));
 const HAPROXY = fileURLToPath(new URL('../../examples/cluster/haproxy.cfg', import.meta.url));
 const EVENTS = 'events';
 const BALANCED = 'balanced'; // events that go through any node
@@ -103,22 +105,33 @@ async function stayerOn(t, node, publishers, balanced) {
   };
 }
 
+const WEBHOOKS = { event_types: ['channel_occupied', 'channel_vacated', 'member_added', 'member_removed'] };
+const appWith = ({ url }) => ({ ...APP, webhooks: [{ url, ...WEBHOOKS }] });
+
+// Clients that come back, with models of what they and webhooks are told.
+function modelsOf(t, receiver, seed) {
+  const channels = Array.from({ length: 3 }, (_, i) => `presence-room-${i}`);
+  const model = new PresenceModel(randomFrom(seed), { channels, users: 15 });
+  const journal = new WebhookModel(receiver.events);
+  t.after(() => model.end());
+  const connect = (servers, count) => model.connect(servers, count, { returns: true, watches: EVENTS, journal });
+  return { model, journal, connect };
+}
+
 test('clients, members, events and webhooks come through a rolling restart', async (t) => {
   const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
-  const webhook = { event_types: ['channel_occupied', 'channel_vacated', 'member_added', 'member_removed'] };
-  const apps = [{ ...APP, webhooks: [{ url: receiver.url, ...webhook }] }];
   const ports = await freePorts(3);
-  const nodes = await nodesFor(t, { count: 0, server: { apps, config: { shutdown_grace_period: 3 } } });
+  const nodes = await nodesFor(t, {
+    count: 0,
+    server: { apps: [appWith(receiver)], config: { shutdown_grace_period: 3 } },
+  });
   const at = (i) => ({ config: { port: ports[i] } });
   let servers = await Promise.all(ports.map((_, i) => nodes.add(at(i))));
   await nodes.untilAll(3);
   const balancer = await balancerFor(t, ports);
 
-  const channels = Array.from({ length: 3 }, (_, i) => `presence-room-${i}`);
-  const model = new PresenceModel(randomFrom(11), { channels, users: 15 });
-  const journal = new WebhookModel(receiver.events);
-  t.after(() => model.end());
-  await model.connect([balancer], 45, { returns: true, watches: EVENTS, journal });
+  const { model, journal, connect } = modelsOf(t, receiver, 11);
+  await connect([balancer], 45);
   await model.change(200);
   await model.settled(1000 * SLOW);
 
@@ -166,5 +179,58 @@ test('clients, members, events and webhooks come through a rolling restart', asy
     [],
   );
   for (const connection of model.connections) assert.ok(connection.events > 0);
+  t.diagnostic(`${receiver.events.all.length} webhooks, ${journal.shortAbsences} absences within the grace`);
+});
+
+// Starts a node with a socket as from systemd: {server, restart}.
+async function nodeOfSocket(t, config) {
+  const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
+  const { child, out, err } = start(t, 'python3', [LAUNCHER, 'tcp', BINARY, 'serve', '--config', file], {
+    input: true,
+  });
+  const line = (inbox, pattern) =>
+    inbox.next(Object.assign((text) => pattern.test(text), { label: `a line ${pattern}` }));
+  const started = async () => Number((await line(out, /^started/)).split(' ')[1]);
+  let pid = await started();
+  const [, port] = (await line(err, /listening on/)).match(/:(\d+)$/);
+  await line(err, /ready$/);
+  const server = { host: '127.0.0.1', port: Number(port), url: `http://127.0.0.1:${port}`, own: () => {} };
+  const restart = async () => {
+    process.kill(pid, 'SIGTERM');
+    assert.equal(await line(out, /^ended/), 'ended 0');
+    child.stdin.write('\n');
+    pid = await started();
+    await line(err, /ready$/);
+  };
+  return { server, restart };
+}
+
+test('clients of a socket of systemd wait for the next process, and no node takes them for gone', async (t) => {
+  const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
+  const apps = [appWith(receiver)];
+  const nodes = await nodesFor(t, { count: 1, server: { apps } });
+  const [other] = nodes.list;
+  const config = { workers: 2, metrics: { enabled: false }, app_manager: { driver: 'memory', array: { apps } } };
+  const { server, restart } = await nodeOfSocket(t, { ...nodes.config(), ...config });
+  await nodes.untilSeen(other, 2);
+  const { model, journal, connect } = modelsOf(t, receiver, 12);
+  await connect([server, other], 20);
+  await model.change(200);
+  await model.settled(1000 * SLOW);
+  const publisher = new Publisher(other, 'other');
+  for (let round = 0; round < 2; round++) {
+    const churn = model.change(200);
+    await restart();
+    await churn;
+    await nodes.untilSeen(other, 2);
+    await model.settled(2000 * SLOW);
+  }
+  await publisher.end();
+  assert.equal(publisher.failure, null);
+  await journal.settled();
+  // Each of its clients was told to come back at once, and has.
+  const closes = (at) => model.connections.filter((one) => one.server === at).flatMap((one) => one.closes);
+  assert.deepEqual(closes(server), Array(40).fill(4200));
+  assert.deepEqual(closes(other), []);
   t.diagnostic(`${receiver.events.all.length} webhooks, ${journal.shortAbsences} absences within the grace`);
 });
