@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "base/slice.h"
@@ -61,6 +62,8 @@ struct bus_events {
     /* Of one subject messages may have been lost; `in_force` follows when that is over. */
     void (*interrupted)(void *context, struct slice subject);
     void (*message)(void *context, struct bus_message *message);
+    /* The message that was to be counted has gone to so many connections, this node's own one among them. */
+    void (*counted)(void *context, uint64_t connections);
     void *context;
 };
 
@@ -85,6 +88,9 @@ struct bus_driver {
     /* Queues a message; takes its own reference to the bytes. False, and nothing is queued, while the bus is down.
      * Order is kept for each subject. What a turn has queued is written at its end (bus_flush). */
     bool (*publish)(struct bus *bus, struct slice subject, struct bus_bytes *bytes);
+    /* Has the next message that is published in this turn counted; `counted` may follow. NULL: the system does not say
+     * how many get a message. */
+    void (*count_next)(struct bus *bus);
     /* Write what publish has queued. */
     void (*flush)(struct bus *bus);
     /* Begin and end a subscription; while the bus is down they are noted. `in_force` is never called from within. A

@@ -248,12 +248,21 @@ static void on_core_interrupted(void *context, struct slice subject) {
         part->interrupted(part->context, subject);
 }
 
+/* A hello has reached so many nodes: the answers of the others are waited for. */
+static void on_core_counted(void *context, uint64_t connections) {
+    struct cluster_core *core = context;
+
+    if (connections != 0) /* else this node subscribes at another server than it publishes to */
+        nodes_expect(core->nodes, connections - 1);
+}
+
 struct bus_events cluster_core_events(struct cluster_core *core) {
     return (struct bus_events){.up = on_core_up,
                                .down = on_core_down,
                                .in_force = on_core_in_force,
                                .interrupted = on_core_interrupted,
                                .message = on_core_message,
+                               .counted = on_core_counted,
                                .context = core};
 }
 

@@ -14,7 +14,8 @@
 #include "config/config.h"
 #include "net/reclaim.h"
 
-/* Those that are there have answered when no new one was heard of for so long. */
+/* Those that are there have answered when no new one was heard of for so long, if the bus does not say how many there
+ * are. */
 #define SETTLED_MS 300
 
 /* The list that people see is made anew so often. */
@@ -96,10 +97,13 @@ static void say_hello(void *context, const struct node_id *to, bool answer) {
         .load_permille = messages->load.permille,
     };
     cluster_core_say_hello(core, &message.hello);
-    if (to == NULL)
-        cluster_core_say_to_all(core, &message);
-    else
+    if (to != NULL) {
         cluster_core_say_to(core, *to, &message);
+        return;
+    }
+    if (core->bus->driver->count_next != NULL)
+        core->bus->driver->count_next(core->bus);
+    cluster_core_say_to_all(core, &message);
 }
 
 static void say_heartbeat(void *context) {
@@ -207,7 +211,7 @@ static void on_nodes_turn_end(void *context) {
 }
 
 bool node_messages_are_settled(const struct node_messages *messages) {
-    return nodes_quiet(messages->core->nodes, SETTLED_MS, loop_now_ms(messages->core->loop));
+    return nodes_settled(messages->core->nodes, SETTLED_MS, loop_now_ms(messages->core->loop));
 }
 
 /* --- the bus --- */

@@ -52,6 +52,8 @@ struct nodes {
     uint8_t version;
 
     bool up, gathering;
+    bool expects; /* since the bus came up */
+    uint64_t expected;
     unsigned hellos_left;
     uint64_t hello_due_ms, gather_due_ms, down_since_ms;
     uint64_t ran_ms, spoke_ms, came_ms;
@@ -181,6 +183,7 @@ static void start_silence_anew(struct nodes *nodes, uint64_t now_ms) {
 void nodes_up(struct nodes *nodes, uint64_t now_ms) {
     start_silence_anew(nodes, now_ms);
     nodes->up = nodes->gathering = true;
+    nodes->expects = false;
     for (uint64_t left = nodes->alive; left != 0; left &= left - 1)
         nodes->table[__builtin_ctzll(left)].awaited = true;
     nodes->spoke_ms = nodes->came_ms = now_ms;
@@ -451,8 +454,15 @@ void nodes_dead(struct nodes *nodes, struct node_id dead, uint64_t now_ms) {
         declare_dead(nodes, number, now_ms);
 }
 
-bool nodes_quiet(const struct nodes *nodes, uint64_t quiet_ms, uint64_t now_ms) {
-    return nodes->up && now_ms - nodes->came_ms >= quiet_ms;
+void nodes_expect(struct nodes *nodes, uint64_t others) {
+    nodes->expects = true;
+    nodes->expected = others;
+}
+
+bool nodes_settled(const struct nodes *nodes, uint64_t quiet_ms, uint64_t now_ms) {
+    if (!nodes->up)
+        return false;
+    return nodes->expects ? nodes_alive_count(nodes) >= nodes->expected : now_ms - nodes->came_ms >= quiet_ms;
 }
 
 bool nodes_in_trouble(const struct nodes *nodes, uint64_t now_ms) {

@@ -152,7 +152,10 @@ unsigned nodes_alive_count(const struct nodes *nodes);
 void nodes_hold(struct nodes *nodes, unsigned number);
 void nodes_release(struct nodes *nodes, unsigned number);
 
-/* True if no new node was heard of for `quiet_ms` since the bus came up. */
-bool nodes_quiet(const struct nodes *nodes, uint64_t quiet_ms, uint64_t now_ms);
+/* The last hello to all went to so many others. */
+void nodes_expect(struct nodes *nodes, uint64_t others);
+/* True if all that are expected are alive; if it is not known how many that are, if no new node was heard of for
+ * `quiet_ms` since the bus came up. */
+bool nodes_settled(const struct nodes *nodes, uint64_t quiet_ms, uint64_t now_ms);
 /* True if a node was refused lately, or a node speaks no version of this one's. */
 bool nodes_in_trouble(const struct nodes *nodes, uint64_t now_ms);

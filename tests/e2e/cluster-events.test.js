@@ -101,6 +101,13 @@ test('a node alone publishes no events, and with another one each in its order',
   for (let i = 0; i < 200; i++) assert.equal((await listener.next(KIND.event)).data, `"${i}"`);
 });
 
+test('a node waits for all that Redis sends its hello to, 2 seconds at most', async (t) => {
+  await listenerFor(t, 'counted', 'n'); // it does not answer
+  const begun = performance.now();
+  await serverFor(t, { config: redis.config('counted') });
+  assert.ok(performance.now() - begun >= 2000);
+});
+
 test('an event reaches the subscribers of all nodes once, with its exact texts', async (t) => {
   const channel = freshName();
   const all = await subscribers(t, channel);

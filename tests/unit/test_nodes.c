@@ -183,15 +183,39 @@ static void it_is_quiet_when_nobody_new_was_heard_of_for_a_while(void **state) {
 
     (void)state;
     begin_world(&world);
-    assert_false(nodes_quiet(world.nodes, 300, world.now_ms + 1000));
+    assert_false(nodes_settled(world.nodes, 300, world.now_ms + 1000));
     nodes_up(world.nodes, world.now_ms);
     pass_time(&world, 200);
     hear_hello(&world, 1);
     pass_time(&world, 299);
-    assert_false(nodes_quiet(world.nodes, 300, world.now_ms));
+    assert_false(nodes_settled(world.nodes, 300, world.now_ms));
     hear_hello(&world, 1); /* once more is nothing new */
     pass_time(&world, 1);
-    assert_true(nodes_quiet(world.nodes, 300, world.now_ms));
+    assert_true(nodes_settled(world.nodes, 300, world.now_ms));
+    end_world(&world);
+}
+
+static void those_who_got_the_hello_are_waited_for_if_their_number_is_known(void **state) {
+    struct world world;
+
+    (void)state;
+    begin_world(&world);
+    nodes_up(world.nodes, world.now_ms);
+    nodes_expect(world.nodes, 0);
+    assert_true(nodes_settled(world.nodes, 300, world.now_ms)); /* it is alone */
+    nodes_expect(world.nodes, 2);
+    pass_time(&world, 1000);
+    hear_hello(&world, 1);
+    pass_time(&world, 1000);
+    assert_false(nodes_settled(world.nodes, 300, world.now_ms));
+    hear_hello(&world, 2);
+    assert_true(nodes_settled(world.nodes, 300, world.now_ms));
+    nodes_expect(world.nodes, 3);
+    nodes_down(world.nodes, world.now_ms);
+    assert_false(nodes_settled(world.nodes, 300, world.now_ms));
+    nodes_up(world.nodes, world.now_ms); /* nothing is known of this hello */
+    pass_time(&world, 300);
+    assert_true(nodes_settled(world.nodes, 300, world.now_ms));
     end_world(&world);
 }
 
@@ -546,6 +570,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hello_is_said_three_times_and_answered_each_time),
         cmocka_unit_test(it_is_quiet_when_nobody_new_was_heard_of_for_a_while),
+        cmocka_unit_test(those_who_got_the_hello_are_waited_for_if_their_number_is_known),
         cmocka_unit_test(a_stranger_is_asked_for_its_hello_within_a_bound),
         cmocka_unit_test(own_messages_are_known_by_their_ids),
         cmocka_unit_test(heartbeats_are_said_in_every_interval),

@@ -58,6 +58,8 @@ struct redis_bus {
     uint64_t probe_at_ms;
     struct redis_request role; /* of ROLE, or of CLUSTER NODES */
     bool asking_role;
+    struct redis_request counted; /* the message whose receivers are counted */
+    bool count_next, counting;
     size_t cut_off;            /* nodes in a row that did not reach most masters */
     struct loop_timer refresh; /* of the topology */
 
@@ -330,18 +332,48 @@ static void start_redis_bus(struct bus *given) {
     begin_redis_attempt(redis_bus_of(given));
 }
 
+/* A node of a Redis Cluster counts only those that use it, too. */
+static void count_next_on_redis_bus(struct bus *given) {
+    struct redis_bus *bus = redis_bus_of(given);
+
+    bus->count_next = bus->finder == NULL && !bus->counting;
+}
+
+static void on_redis_counted(struct redis_request *request, const struct redis_value *value) {
+    struct redis_bus *bus = container_of(request, struct redis_bus, counted);
+
+    bus->counting = false;
+    if (value == NULL)
+        return;
+    if (value->type == REDIS_INTEGER)
+        bus->bus.events.counted(bus->bus.events.context, value->integer > 0 ? (uint64_t)value->integer : 0);
+    else if (bus->publisher.connection != NULL)
+        redis_connection_refused(bus->publisher.connection, "publish", value);
+}
+
+static void publish_counted(struct redis_bus *bus, struct slice subject, struct bus_bytes *bytes) {
+    bus->count_next = false;
+    bus->counting = true;
+    bus->counted.answered = on_redis_counted;
+    redis_pipeline_publish_request(&bus->publisher, &bus->counted, SLICE("PUBLISH"), subject, bytes);
+}
+
 static bool publish_on_redis_bus(struct bus *given, struct slice subject, struct bus_bytes *bytes) {
     struct redis_bus *bus = redis_bus_of(given);
 
     if (bus->phase != BUS_UP || bus->closed != NULL)
         return false;
-    redis_pipeline_publish(&bus->publisher, SLICE("PUBLISH"), subject, bytes);
+    if (bus->count_next)
+        publish_counted(bus, subject, bytes);
+    else
+        redis_pipeline_publish(&bus->publisher, SLICE("PUBLISH"), subject, bytes);
     return true;
 }
 
 static void flush_redis_bus(struct bus *given) {
     struct redis_bus *bus = redis_bus_of(given);
 
+    bus->count_next = false; /* it was not published */
     redis_pipeline_flush(&bus->publisher);
     redis_subscriber_flush(&bus->subscriber);
 }
@@ -538,6 +570,7 @@ const struct bus_driver redis_bus_driver = {
     .create = create_redis_bus,
     .start = start_redis_bus,
     .publish = publish_on_redis_bus,
+    .count_next = count_next_on_redis_bus,
     .flush = flush_redis_bus,
     .subscribe = subscribe_on_redis_bus,
     .unsubscribe = unsubscribe_on_redis_bus,
