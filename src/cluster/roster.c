@@ -43,7 +43,8 @@ static void add_to_user(struct roster *roster, struct roster_channel *channel, u
     user->stale &= ~(UINT64_C(1) << node);
     if (node != 0) /* newer than the last time that the node has told everything */
         roster_make_report(channel, node)->epoch = roster->epochs[node];
-    user->known = user->known || (was_there && !channel->settled);
+    /* This node may be about to become the sender. */
+    user->known = user->known || (was_there && (!channel->settled || channel->sender != 0));
     roster_weigh(roster, user, now_ms);
 }
 

@@ -116,13 +116,30 @@ static void tell_new_ranks(struct roster *roster, struct roster_channel *channel
         say_own_part(roster, channel->deputy, channel);
 }
 
-static void become_sender(struct roster *roster, struct roster_channel *channel, unsigned before, uint64_t now_ms) {
+/* What these nodes have was there before the sender changed. */
+static void note_known(struct roster_channel *channel, uint64_t nodes) {
+    if (channel->occupied != NULL && (channel->occupied->nodes & nodes) != 0)
+        channel->occupied->known = true;
+    for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
+        struct roster_user *user = container_of(at, struct roster_user, in_channel);
+
+        user->known = user->known || (user->nodes & nodes) != 0;
+    }
+}
+
+/* A deputy knows what a sender that died has told. One that was neither has heard of other nodes only since then. What
+ * a node has that was away was told as gone. */
+static void become_sender(struct roster *roster, struct roster_channel *channel, unsigned before, bool was_deputy,
+                          uint64_t now_ms) {
     bool before_lives = before < ROSTER_NODES && (roster->alive >> before & 1) != 0;
 
-    if (!before_lives && channel->settled)
-        roster_settle(roster, channel, now_ms); /* this node was the deputy */
-    else if (channel->settles.place == 0)
+    if (!before_lives && was_deputy && channel->settled) {
+        roster_settle(roster, channel, now_ms);
+    } else if (channel->settles.place == 0) {
+        if (before != NO_NODE)
+            note_known(channel, was_deputy ? ~UINT64_C(0) : 1);
         roster_settle_later(roster, channel, now_ms);
+    }
 }
 
 /* Decides anew who sends the events of the channel, and tells those who did not know of it. */
@@ -141,7 +158,7 @@ static void rank_again(struct roster *roster, struct roster_channel *channel, ui
     if (roster->leaving)
         return;
     if (channel->sender == 0 && sender != 0)
-        become_sender(roster, channel, sender, now_ms);
+        become_sender(roster, channel, sender, deputy == 0, now_ms);
     else if (channel->deputy == 0 && sender != 0 && deputy != 0)
         channel->settled = false; /* until the sender says what it has told */
     if (channel->sender != 0 && channel->deputy != 0)

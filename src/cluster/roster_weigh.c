@@ -47,7 +47,9 @@ bool roster_is_sending(const struct roster *roster, const struct roster_channel 
 }
 
 void roster_forget_unneeded(struct roster *roster, struct roster_user *user) {
-    if (user->nodes == 0 && !user->told && user->grace.place == 0)
+    bool may_be_told = user->told || (user->known && !user->channel->settled);
+
+    if (user->nodes == 0 && !may_be_told && user->grace.place == 0)
         roster_free_user(roster, user);
 }
 
@@ -94,8 +96,10 @@ void roster_weigh_all(struct roster *roster, struct roster_channel *channel, uin
 
 /* Without word from the sender before: what was there before is taken as told. */
 void roster_take_known_as_told(struct roster_channel *channel) {
-    if (channel->occupied != NULL && channel->occupied->known)
-        channel->occupied->told = true;
+    if (channel->occupied != NULL) {
+        channel->occupied->told = channel->occupied->told || channel->occupied->known;
+        channel->occupied->known = false;
+    }
     for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
         struct roster_user *user = container_of(at, struct roster_user, in_channel);
 
@@ -127,12 +131,25 @@ void roster_say_all_told(struct roster *roster, unsigned node, const struct rost
     roster_say(roster, node, channel, ROSTER_TOLD_ALL_END, nobody, 0);
 }
 
+static void forget_all_unneeded(struct roster *roster, struct roster_channel *channel) {
+    struct list *next;
+
+    for (struct list *at = channel->users.next; at != &channel->users; at = next) {
+        next = at->next;
+        roster_forget_unneeded(roster, container_of(at, struct roster_user, in_channel));
+    }
+    if (channel->occupied != NULL)
+        roster_forget_unneeded(roster, channel->occupied);
+}
+
 void roster_settle(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
     heap_unlink(&roster->settles, &channel->settles);
     channel->settled = true;
     if (channel->sender == 0) {
         roster_say_all_told(roster, channel->deputy, channel, now_ms);
         roster_weigh_all(roster, channel, now_ms);
+    } else {
+        forget_all_unneeded(roster, channel);
     }
 }
 

@@ -349,6 +349,61 @@ static void test_what_a_dead_node_had_is_told_as_gone_once(void **state) {
     }
 }
 
+static bool is_there(const struct world *world, unsigned channel, unsigned user) {
+    for (unsigned place = 0; place < NODES; place++)
+        if (world->peers[place].there[channel][user])
+            return true;
+    return false;
+}
+
+/* Some users leave, one in so many. */
+static void leave_at_random(struct world *world, unsigned one_in) {
+    for (unsigned place = 0; place < NODES; place++)
+        for (unsigned channel = 0; channel < CHANNELS; channel++)
+            for (unsigned user = 0; user < USERS; user++)
+                if ((unsigned)rand() % one_in == 0)
+                    change(world, place, channel, user, false);
+}
+
+/* What live nodes had is told as it is. */
+static void check_told_of(const struct world *world, bool had[CHANNELS][USERS]) {
+    for (unsigned channel = 0; channel < CHANNELS; channel++)
+        for (unsigned user = 0; user < USERS; user++)
+            if (had[channel][user])
+                assert_int_equal(world->told[channel][user], is_there(world, channel, user));
+}
+
+/* The sender and the deputy of some channels die at once: what they alone had is told by nobody. */
+static void test_without_word_from_the_sender_before_nothing_that_is_there_is_told_twice(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 40; seed++) {
+        struct world *world = world_create(4);
+        unsigned first = seed % 4, second = (first + 1 + seed / 4 % 3) % 4;
+        bool had[CHANNELS][USERS];
+
+        srand(seed);
+        pass_time(world, 12000);
+        world->strict = true;
+        change_at_random(world, 200, 10);
+        pass_time(world, 5000);
+        check_told(world);
+        stop_peer(world, first);
+        stop_peer(world, second);
+        tell_nodes(world, UINT64_C(1) << first | UINT64_C(1) << second);
+        for (unsigned channel = 0; channel < CHANNELS; channel++)
+            for (unsigned user = 0; user < USERS; user++)
+                had[channel][user] = is_there(world, channel, user);
+        pass_time(world, 50 + seed % 2 * 500); /* who leaves before may be lost */
+        leave_at_random(world, 3);             /* while the new senders wait */
+        pass_time(world, 6000);
+        check_told_of(world, had);
+        leave_at_random(world, 1);
+        pass_time(world, 6000);
+        check_told_of(world, had);
+        world_destroy(world);
+    }
+}
+
 /* Breaks a way for a while: what was on it is gone. Then everything is said anew, as after a gap in the numbers. */
 static void lose(struct world *world, unsigned from, unsigned to) {
     clear_way(&world->ways[from][to]);
@@ -573,6 +628,7 @@ int main(void) {
         cmocka_unit_test(test_events_come_once_from_several_nodes),
         cmocka_unit_test(test_nodes_that_come_and_leave_cause_no_event_of_their_own),
         cmocka_unit_test(test_what_a_dead_node_had_is_told_as_gone_once),
+        cmocka_unit_test(test_without_word_from_the_sender_before_nothing_that_is_there_is_told_twice),
         cmocka_unit_test(test_a_loss_is_mended_when_all_is_said_anew),
         cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
         cmocka_unit_test(test_a_user_who_comes_after_all_was_said_stays),
