@@ -6,6 +6,8 @@ import { describe, test } from 'node:test';
 import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect, subscribe } from '../lib/client.js';
+import { decode, encode } from '../lib/cluster-message.js';
+import { subscriber } from '../lib/events.js';
 import { TIMEOUT_MS } from '../lib/inbox.js';
 import { fetchMetrics } from '../lib/metrics.js';
 import { RedisClient } from '../lib/redis-client.js';
@@ -65,6 +67,28 @@ describe('events of cache channels', { concurrency: true }, () => {
     assert.equal((await greeting(t, second, 'cache-c')).event, 'pusher:cache_miss');
     await client.call('COPY', keyOf('cache-a'), keyOf('cache-d'));
     assert.equal((await greeting(t, second, 'cache-d')).event, 'pusher:cache_miss', 'of another channel');
+  });
+
+  // As when the write of another node, which published a moment before, came last.
+  test('are those of the nodes if Redis has an older one', async (t) => {
+    const backend = await backendFor(t, 'redis');
+    const config = configFor(backend);
+    const client = await RedisClient.connect({ ...backend.address, encoding: 'latin1' });
+    t.after(() => client.close());
+    const first = await serverFor(t, { config });
+    await subscriber(first, t, 'cache-a');
+    await publish(first, { name: 'newest', channel: 'cache-a', data: '1' });
+    await untilStored(client, 'cache-a');
+    const stored = decode(Buffer.from(await client.call('GET', keyOf('cache-a')), 'latin1'));
+    const older = encode({ ...stored, name: '"older"', published: stored.published - 1 });
+    await client.call('SET', keyOf('cache-a'), older);
+    const second = await serverFor(t, { config });
+    assert.equal((await greeting(t, second, 'cache-a')).event, 'newest');
+    await first.stop();
+    assert.equal((await greeting(t, second, 'cache-a')).event, 'newest');
+    await second.stop();
+    const third = await serverFor(t, { config });
+    assert.equal((await greeting(t, third, 'cache-a')).event, 'older');
   });
 
   test('never expire where none does', async (t) => {
