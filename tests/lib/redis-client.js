@@ -66,6 +66,12 @@ export class RedisClient {
     this.#write(['SUBSCRIBE', ...channels]);
   }
 
+  // The same for a sharded channel, at the master of its slot.
+  subscribeSharded(channel) {
+    this.#subscribed = true;
+    this.#write(['SSUBSCRIBE', channel]);
+  }
+
   close() {
     this.#socket.destroy();
   }

@@ -5,6 +5,7 @@
  *   password       clients and nodes must give it
  *   tls            the ports speak only TLS (a certificate for localhost and 127.0.0.1)
  *   nodeTimeoutMs  the time after which a replica takes over
+ *   announced      the ports that clients are told, one for each node in place of its own: of proxies
  *   settings       more lines of the configuration files
  * The daemons are the masters, then the replicas: the first of each master, then the second, and so on.
  */
@@ -26,7 +27,7 @@ const FORMING_TIMEOUT_MS = 120_000;
 
 export class RedisCluster extends Backend {
   async create() {
-    const { masters = 3, replicas = 0, password, tls } = this.options;
+    const { masters = 3, replicas = 0, password, tls, announced } = this.options;
     const count = masters * (1 + replicas);
     const ports = await freePorts(2 * count);
     this.ports = ports.slice(0, count);
@@ -42,6 +43,7 @@ export class RedisCluster extends Backend {
       writeFileSync(
         this.file(`${name}.conf`),
         this.#lines(name, port, ports[count + node])
+          .concat(announced ? `cluster-announce-port ${announced[node]}` : [])
           .map((line) => `${line}\n`)
           .join(''),
       );
@@ -163,7 +165,7 @@ export class RedisCluster extends Backend {
   async masterOf(slot) {
     const ranges = await this.on(this.#running(), (client) => client.call('CLUSTER', 'SLOTS'));
     const [, , [, port]] = ranges.find(([first, last]) => first <= slot && slot <= last);
-    return this.ports.indexOf(port);
+    return (this.options.announced ?? this.ports).indexOf(port);
   }
 
   #running() {
