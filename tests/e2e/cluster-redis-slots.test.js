@@ -151,4 +151,48 @@ describe('slots of a Redis Cluster move while events flow', { timeout: LONG_TIME
     for (const bus of [publisher, ...buses]) assert.ok(!bus.lines.some((line) => line.startsWith('down')));
     await Promise.all([publisher, ...buses].map((bus) => bus.stop()));
   });
+  // The master says by itself that it has dropped a subject, while a command about it is on its way there.
+  test('commands that meet a slot on the move break no connection', async (t) => {
+    const rig = await rigFor(t, 2);
+    const { cluster, proxies, publisher, buses, subjects } = rig;
+    const [subject] = subjects;
+    for (let round = 0; round < 4; round++) {
+      const [source, target] = [round % 2, 1 - (round % 2)];
+      proxies[source].hold({ out: true });
+      buses[0].send(`unsubscribe ${subject}`);
+      buses[1].send(`unsubscribe ${subject}`);
+      buses[1].send(`subscribe ${subject}.${round}`);
+      for (const bus of buses) await bus.state();
+      await move(cluster, [{ subject, target }]);
+      proxies[source].hold({ out: false });
+      for (const bus of buses) await bus.ask(`subscribe ${subject}`, `in_force ${subject}`);
+      await publisher.ask(`publish ${subject} ${round}`, 'published');
+      for (const bus of buses) assert.equal(await bus.told(`message ${subject}`), String(round));
+    }
+    for (const bus of [publisher, ...buses]) assert.ok(!bus.lines.some((line) => line.startsWith('down')));
+    await Promise.all([publisher, ...buses].map((bus) => bus.stop()));
+  });
+  // What the master said of the loss arrives when the slot is there again, and subscribed to anew.
+  test('a slot that comes back before its loss is heard of breaks no connection', async (t) => {
+    const rig = await rigFor(t, 2);
+    const { cluster, proxies, publisher, buses, subjects } = rig;
+    proxies[0].hold({ in: true });
+    for (const target of [1, 0]) {
+      await move(cluster, [
+        { subject: subjects[0], target },
+        { subject: subjects[1], target: target + 2 },
+      ]);
+      for (const bus of buses) await bus.told(`in_force ${subjects[1]}`);
+    }
+    for (const bus of buses) await bus.told(`in_force ${subjects[0]}`);
+    proxies[0].hold({ in: false });
+    for (const bus of buses) await bus.told(`in_force ${subjects[0]}`);
+    for (let heard = false; !heard;) {
+      await publisher.ask(`publish ${subjects[0]} hello`, 'published');
+      const told = buses.map((bus) => bus.told(`message ${subjects[0]}`, 1000));
+      heard = await Promise.all(told).catch(() => false);
+    }
+    for (const bus of [publisher, ...buses]) assert.ok(!bus.lines.some((line) => line.startsWith('down')));
+    await Promise.all([publisher, ...buses].map((bus) => bus.stop()));
+  });
 });

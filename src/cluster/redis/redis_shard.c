@@ -82,9 +82,13 @@ static void lose_shard_subject(struct redis_shard *shard, struct slice subject) 
     shard->settings->events.left(shard->settings->events.context, shard, subject);
 }
 
+/* Beside what a master says when it loses a slot, these are answers to commands that met it: the subscriber has dropped
+ * their subjects, or taken what the master said by itself for the answer. */
 static bool on_shard_other(void *context, const struct redis_value *value) {
-    if (!slice_equal(redis_value_item_text(value, 0), SLICE("sunsubscribe")))
-        return false;
+    struct slice name = redis_value_item_text(value, 0);
+
+    if (!slice_equal(name, SLICE("sunsubscribe")))
+        return slice_equal(name, SLICE("ssubscribe")) || redis_shard_is_refusal(value);
     lose_shard_subject(context, redis_value_item_text(value, 1));
     return true;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "cluster/redis/redis_slot.h"
 
 /* Subjects whose confirmation has not come, at most: Redis takes about 40,000 a second. */
 #define WINDOW 4096
@@ -121,7 +122,8 @@ static void send_pending_subjects(struct redis_subscriber *subscriber) {
             continue;
         append_subject_command(subscriber, batch, count, batch[0]->on_server);
         if (subscriber->asked != NULL)
-            subscriber->asked[(subscriber->asked_at + subscriber->unanswered) % WINDOW] = batch[0];
+            subscriber->asked[(subscriber->asked_at + subscriber->unanswered) % WINDOW] =
+                (struct redis_asked){batch[0], batch[0]->on_server};
         subscriber->unanswered += count;
     }
 }
@@ -136,9 +138,9 @@ void redis_subscriber_flush(struct redis_subscriber *subscriber) {
 
 /* --- what Redis sends --- */
 
-/* With REDIS_SHARDED: the subject of the command that is answered next; NULL: there is none. */
-static struct redis_subject *next_asked_subject(const struct redis_subscriber *subscriber) {
-    return subscriber->unanswered > 0 ? subscriber->asked[subscriber->asked_at] : NULL;
+/* With REDIS_SHARDED: the command that is answered next; without a subject: there is none. */
+static struct redis_asked next_asked(const struct redis_subscriber *subscriber) {
+    return subscriber->unanswered > 0 ? subscriber->asked[subscriber->asked_at] : (struct redis_asked){0};
 }
 
 static void count_subject_answer(struct redis_subscriber *subscriber, struct redis_subject *subject) {
@@ -148,12 +150,17 @@ static void count_subject_answer(struct redis_subscriber *subscriber, struct red
 }
 
 /* False if nobody asked for it. */
-static bool take_confirmation(struct redis_subscriber *subscriber, struct slice text) {
-    struct redis_subject *subject = redis_subjects_find(&subscriber->subjects, text);
+static bool take_confirmation(struct redis_subscriber *subscriber, const struct redis_value *value) {
+    struct redis_subject *subject = redis_subjects_find(&subscriber->subjects, redis_value_item_text(value, 1));
 
-    if (subject == NULL || subject->epoch != subscriber->epoch || subject->unanswered == 0 ||
-        (subscriber->asked != NULL && next_asked_subject(subscriber) != subject))
+    if (subject == NULL || subject->epoch != subscriber->epoch || subject->unanswered == 0)
         return false;
+    if (subscriber->asked != NULL) {
+        struct redis_asked asked = next_asked(subscriber);
+        bool subscribes = slice_equal(redis_value_item_text(value, 0), SLICE("ssubscribe"));
+        if (asked.subject != subject || asked.subscribes != subscribes)
+            return false;
+    }
     count_subject_answer(subscriber, subject);
     if (subject->unanswered > 0 || subject->pending)
         return true;
@@ -194,15 +201,24 @@ static bool take_redis_message(struct redis_subscriber *subscriber, struct redis
     return true;
 }
 
+/* True if the answer is about another slot than that of the command that is answered next. Redis says `sunsubscribe` by
+ * itself when it loses a slot; if the subject was being unsubscribed from, that was taken for the answer, and then the
+ * command is refused. */
+static bool is_late_refusal(struct redis_asked asked, const struct redis_value *value) {
+    return redis_value_begins_with(value, "MOVED ") &&
+           strtoul(value->text.data + strlen("MOVED "), NULL, 10) != redis_slot_of(redis_subject_text(asked.subject));
+}
+
 /* False if it is no answer to a command, or the owner does not deal with it. */
 static bool take_refusal(struct redis_subscriber *subscriber, const struct redis_value *value) {
     struct redis_subject *subject;
     char text[UINT16_MAX];
     size_t length;
 
-    if (subscriber->asked == NULL || value->type != REDIS_ERROR || subscriber->unanswered == 0)
+    if (subscriber->asked == NULL || value->type != REDIS_ERROR || subscriber->unanswered == 0 ||
+        is_late_refusal(next_asked(subscriber), value))
         return false;
-    subject = next_asked_subject(subscriber);
+    subject = next_asked(subscriber).subject;
     count_subject_answer(subscriber, subject);
     length = subject->length;
     memcpy(text, subject->text, length);
@@ -249,7 +265,7 @@ static void on_subscriber_value(void *context, struct redis_value *value) {
             return;
         break;
     case VALUE_CONFIRMATION:
-        if (!take_confirmation(subscriber, redis_value_item_text(value, 1)))
+        if (!take_confirmation(subscriber, value))
             take_other_value(subscriber, value);
         break;
     case VALUE_PONG:
@@ -298,7 +314,7 @@ void redis_subscriber_init(struct redis_subscriber *subscriber, struct loop *loo
     list_init(&subscriber->pending);
     list_init(&subscriber->settled);
     if (kind == REDIS_SHARDED)
-        subscriber->asked = alloc_zero(WINDOW * sizeof(struct redis_subject *));
+        subscriber->asked = alloc_zero(WINDOW * sizeof *subscriber->asked);
 }
 
 bool redis_subscriber_is_up(const struct redis_subscriber *subscriber) {

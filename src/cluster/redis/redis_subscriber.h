@@ -25,7 +25,7 @@ struct redis_subscriber_events {
     /* The receiver owns the message. */
     void (*message)(void *context, struct bus_message *message);
     /* An error, a confirmation that nobody asked for, or anything else. True: it is dealt with; else the connection is
-     * lost. May be NULL. */
+     * lost. May be NULL. With REDIS_SHARDED also what comes late about a slot that has moved: a refusal. */
     bool (*other)(void *context, const struct redis_value *value);
     /* The server answered with an error to a command about this subject. True: it is dealt with, perhaps by
      * redis_subscriber_drop; else the connection is lost. For REDIS_SHARDED only; NULL with REDIS_PLAIN. */
@@ -48,8 +48,11 @@ struct redis_subscriber {
     struct redis_subjects subjects;
     struct list pending, settled; /* all subjects: those with something to send, in order, and the others */
     size_t unanswered;            /* commands to a subject without confirmation */
-    /* With REDIS_SHARDED: the subjects of these commands, in their order, in a ring. */
-    struct redis_subject **asked;
+    /* With REDIS_SHARDED: these commands, in their order, in a ring. */
+    struct redis_asked {
+        struct redis_subject *subject;
+        bool subscribes;
+    } * asked;
     size_t asked_at;
 };
 
