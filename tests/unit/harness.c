@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
@@ -161,6 +162,18 @@ void harness_advance(struct worker *worker, uint64_t ms) {
     }
 }
 
+static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
+    (void)stream;
+    (void)data;
+    return length;
+}
+
+static void ignore_event(struct stream *stream) {
+    (void)stream;
+}
+
+const struct stream_handler harness_ignores = {ignore_data, ignore_event, ignore_event, ignore_event, ignore_event};
+
 struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context) {
     return stream_create(worker, fd, NULL, handler, context);
 }
@@ -224,6 +237,14 @@ void harness_receive_to_end(struct worker *worker, int fd, struct buffer *in) {
         harness_turn(worker);
     }
     fail_msg("the server does not close");
+}
+
+void harness_read_to_end(int fd, struct buffer *in) {
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+
+    while (harness_receive(fd, in))
+        poll(&polled, 1, -1);
+    close(fd);
 }
 
 uint32_t harness_random(uint64_t *seed, uint32_t limit) {

@@ -42,6 +42,9 @@ void harness_fail_malloc(size_t size);
 /* Makes the next `count` calls of pthread_create fail, as on a system without free threads; 0: ends this. */
 void harness_fail_threads(unsigned count);
 
+/* The handler of a stream whose input and end nobody minds. */
+extern const struct stream_handler harness_ignores;
+
 /* Creates a stream on the server's end of a pair. */
 struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context);
 
@@ -62,6 +65,9 @@ bool harness_receive(int fd, struct buffer *in);
 
 /* Receives until the other side closes, with turns of the worker in between. Fails the test if it does not close. */
 void harness_receive_to_end(struct worker *worker, int fd, struct buffer *in);
+
+/* Receives until the other side, which has a thread, closes; waits for that, and closes the client's end. */
+void harness_read_to_end(int fd, struct buffer *in);
 
 /* Returns a deterministic pseudo-random number below `limit`; the test owns the seed. */
 uint32_t harness_random(uint64_t *seed, uint32_t limit);

@@ -13,6 +13,7 @@
 
 #include "channel/channel_internal.h"
 #include "harness.h"
+#include "text_frames.h"
 
 /* A connection that may join channels; its socket id is {number, 1}. */
 struct peer {
@@ -26,23 +27,12 @@ struct peer {
 static struct workers workers;
 static struct channel_hub *hub;
 static struct app_slot *slot;
+static struct buffer received; /* the last message that was read */
 static uint64_t peers_made;
 static unsigned terminated, reconnects;
 static struct app counting_app = {.references = 1, .webhook_kinds = WEBHOOK_SUBSCRIPTION_COUNT};
 
 /* --- peers --- */
-
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
 
 static void terminate(struct stream *stream, bool reconnect, uint64_t before_ms) {
     struct peer *peer = stream->context;
@@ -62,7 +52,7 @@ static void open_peer(struct peer *peer, unsigned worker) {
 
     *peer = (struct peer){.number = ++peers_made};
     harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &handler, peer);
+    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
     assert_non_null(peer->stream);
 }
 
@@ -78,43 +68,20 @@ static void deliver_all(void) {
         harness_settle(workers.list[i]);
 }
 
-/* Reads the next received message; false if there is none. */
-static bool next_message(struct peer *peer, char *text, size_t size) {
-    const uint8_t *data;
-    size_t header = 2, length;
-
-    harness_receive(peer->client, &peer->in);
-    if (peer->in.length == 0)
-        return false;
-    data = (const uint8_t *)peer->in.data;
-    assert_true(peer->in.length >= 4);
-    assert_int_equal(data[0], 0x81);
-    length = data[1];
-    if (length == 126) {
-        length = (size_t)data[2] << 8 | data[3];
-        header = 4;
-    }
-    assert_true(length < size && header + length <= peer->in.length);
-    memcpy(text, data + header, length);
-    text[length] = '\0';
-    peer->in.length -= header + length;
-    memmove(peer->in.data, peer->in.data + header + length, peer->in.length);
-    return true;
+/* Reads the next message into `received`; false if there is none. */
+static bool next_message(struct peer *peer) {
+    return text_frame_receive(peer->client, &peer->in, &received);
 }
 
 static void assert_told(struct peer *peer, const char *expected) {
-    char text[2000];
-
-    if (!next_message(peer, text, sizeof text))
+    if (!next_message(peer))
         fail_msg("nothing came in place of %s", expected);
-    assert_string_equal(text, expected);
+    assert_string_equal(buffer_string(&received), expected);
 }
 
 static void assert_told_nothing(struct peer *peer) {
-    char text[2000];
-
-    if (next_message(peer, text, sizeof text))
-        fail_msg("%s came", text);
+    if (next_message(peer))
+        fail_msg("%s came", buffer_string(&received));
 }
 
 static void set_up_with(unsigned worker_count, uint32_t group_max_messages) {
@@ -143,6 +110,7 @@ static int tear_down(void **state) {
     channel_hub_destroy(hub);
     app_slot_destroy(slot, channel_table_destroy);
     harness_destroy(&workers);
+    buffer_dispose(&received);
     return 0;
 }
 
@@ -650,7 +618,6 @@ static void a_small_channel_does_not_wait_for_a_large_one(void **state) {
     enum { LARGE = 200 };
     struct peer *large = calloc(LARGE, sizeof *large), small;
     unsigned told = 0;
-    char text[2000];
 
     (void)state;
     for (unsigned i = 0; i < LARGE; i++) {
@@ -664,12 +631,12 @@ static void a_small_channel_does_not_wait_for_a_large_one(void **state) {
     publish(1, "small", "2");
     harness_turn(workers.list[0]);
     for (unsigned i = 0; i < LARGE; i++)
-        told += next_message(&large[i], text, sizeof text);
+        told += next_message(&large[i]);
     assert_in_range(told, 1, LARGE / 2);
     assert_told(&small, "{\"event\":\"e\",\"channel\":\"small\",\"data\":2}");
     deliver_all();
     for (unsigned i = 0; i < LARGE; i++)
-        told += next_message(&large[i], text, sizeof text);
+        told += next_message(&large[i]);
     assert_int_equal(told, LARGE);
     for (unsigned i = 0; i < LARGE; i++) {
         leave(&large[i]);
@@ -1146,7 +1113,7 @@ static void what_is_sent_to_a_user_does_not_reach_its_watchers(void **state) {
     watch(&watcher, "a \"b\"");
     join(&user, "#server-to-user-a \"b\"");
     deliver_all();
-    assert_true(next_message(&watcher, (char[2000]){0}, 2000));
+    assert_true(next_message(&watcher));
     publish(1, "#server-to-user-a \"b\"", "1");
     deliver_all();
     assert_told(&user, "{\"event\":\"e\",\"channel\":\"#server-to-user-a \\\"b\\\"\",\"data\":1}");

@@ -18,6 +18,7 @@
 #include "channel/delta_step.h"
 #include "delta_reader.h"
 #include "harness.h"
+#include "text_frames.h"
 
 #define PEERS_MAX 8
 #define KB 1024
@@ -42,18 +43,6 @@ static struct buffer message; /* the last one that was read */
 static char padding[200];
 
 /* --- peers --- */
-
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
 
 static void terminate(struct stream *stream, bool reconnect, uint64_t before_ms) {
     (void)before_ms;
@@ -81,7 +70,7 @@ static struct peer *join(unsigned worker, const char *channel, enum delta_takes 
 
     *peer = (struct peer){.number = peer_count};
     harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &handler, peer);
+    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
     assert_non_null(peer->stream);
     join_channel_again(peer, channel);
     if (takes != TAKES_WHOLE)
@@ -101,28 +90,7 @@ static void deliver_all(void) {
 
 /* Reads the next message into `message`; false if there is none. */
 static bool next_message(struct peer *peer) {
-    const uint8_t *data;
-    size_t header = 2, length;
-
-    harness_receive(peer->client, &peer->in);
-    if (peer->in.length == 0)
-        return false;
-    data = (const uint8_t *)peer->in.data;
-    assert_int_equal(data[0], 0x81);
-    length = data[1];
-    if (length == 126) {
-        length = (size_t)data[2] << 8 | data[3];
-        header = 4;
-    } else if (length == 127) {
-        length = (size_t)data[6] << 24 | (size_t)data[7] << 16 | (size_t)data[8] << 8 | data[9];
-        header = 10;
-    }
-    assert_true(header + length <= peer->in.length);
-    message.length = 0;
-    buffer_append_bytes(&message, data + header, length);
-    peer->in.length -= header + length;
-    memmove(peer->in.data, peer->in.data + header + length, peer->in.length);
-    return true;
+    return text_frame_receive(peer->client, &peer->in, &message);
 }
 
 static void read_message(struct peer *peer, struct reader_message *read) {

@@ -21,6 +21,7 @@
 #include "harness.h"
 #include "net/websocket.h"
 #include "net/worker_loop.h"
+#include "text_frames.h"
 
 #define WORKERS 4
 #define CHANNELS 3
@@ -68,17 +69,6 @@ static sem_t done;
 
 /* --- connections --- */
 
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
 static const struct stream_limits slow_limits = {.max_messages = 3, .drop_droppable = true};
 
 static bool has_socket_id(const struct stream *stream, const struct socket_id *id) {
@@ -92,23 +82,13 @@ static void open_peer(unsigned number, unsigned worker) {
     *peer =
         (struct peer){.number = number, .slow = number < PEERS && number % PEERS_PER_WORKER == PEERS_PER_WORKER - 1};
     harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &handler, peer);
+    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
     assert_non_null(peer->stream);
     if (peer->slow) {
         harness_shrink(server);
         harness_shrink(peer->client);
         stream_set_limits(peer->stream, &slow_limits);
     }
-}
-
-/* Sends a message of the test itself between the events. */
-static void note(struct peer *peer, const char *text) {
-    struct frame *frame = websocket_text_frame(&(struct slice){text, strlen(text)}, 1);
-    struct chunk *chunk = chunk_of_frame(frame);
-
-    stream_send(peer->stream, chunk);
-    chunk_unref(chunk);
-    frame_unref(frame);
 }
 
 static void join(struct peer *peer, unsigned channel) {
@@ -120,14 +100,14 @@ static void join(struct peer *peer, unsigned channel) {
     peer->joined = true;
     snprintf(text, sizeof text, "{\"note\":\"joined\",\"channel\":%u}", channel);
     if (peer->number < PEERS && !peer->slow)
-        note(peer, text);
+        text_frame_send(peer->stream, text);
 }
 
 static void leave(struct peer *peer) {
     channel_leave(hub, &peer->own, NULL);
     peer->joined = false;
     if (peer->number < PEERS && !peer->slow)
-        note(peer, "{\"note\":\"left\"}");
+        text_frame_send(peer->stream, "{\"note\":\"left\"}");
 }
 
 /* --- actors --- */
@@ -181,7 +161,7 @@ static void act_on(struct actor *actor, struct peer *peer) {
         change_takes(actor, peer);
     } else if (step < 5) {
         channel_forget_base(&peer->own);
-        note(peer, "{\"note\":\"forgot\"}");
+        text_frame_send(peer->stream, "{\"note\":\"forgot\"}");
     }
 }
 
@@ -248,14 +228,6 @@ static void end_worker(struct worker *worker, void *context) {
     worker_stop(worker);
 }
 
-static void read_to_end(struct peer *peer) {
-    struct pollfd poll_fd = {.fd = peer->client, .events = POLLIN};
-
-    while (harness_receive(peer->client, &peer->in))
-        poll(&poll_fd, 1, -1);
-    close(peer->client);
-}
-
 static void nothing_on(struct worker *worker, void *context) {
     (void)worker;
     (void)context;
@@ -274,37 +246,11 @@ static void stop(void) {
     sem_destroy(&done);
     workers_run_on_all(&workers, &(struct worker_task){.run = end_worker});
     for (unsigned i = 0; i < CONNECTIONS; i++)
-        read_to_end(&peers[i]);
+        harness_read_to_end(peers[i].client, &peers[i].in);
     workers_join(&workers);
 }
 
 /* --- what was read --- */
-
-/* The messages that a connection has received. */
-struct told {
-    struct slice *messages;
-    size_t count, capacity;
-};
-
-static struct told messages_of(const struct peer *peer) {
-    struct told told = {0};
-    size_t at = 0;
-
-    while (at < peer->in.length) {
-        const uint8_t *data = (const uint8_t *)peer->in.data + at;
-        size_t header = data[1] < 126 ? 2 : 4;
-        size_t length = data[1] < 126 ? data[1] : (size_t)data[2] << 8 | data[3];
-        assert_int_equal(data[0], 0x81);
-        assert_true(at + header + length <= peer->in.length);
-        if (told.count == told.capacity) {
-            told.capacity = told.capacity * 2 + 64;
-            told.messages = alloc_array(told.messages, told.capacity, sizeof told.messages[0]);
-        }
-        told.messages[told.count++] = (struct slice){(const char *)data + header, length};
-        at += header + length;
-    }
-    return told;
-}
 
 static bool names_peer(struct slice text, unsigned number) {
     char member[30];
@@ -326,18 +272,18 @@ static void count_form(const struct reader_message *read, struct counts *counts)
 
 /* Checks the events of a peer against the histories of the channels: none is missing but those that it was left out of,
  * or, if it is slow, that were dropped. */
-static void check_peer(const struct peer *peer, const struct told *histories, struct counts *counts) {
-    struct told told = messages_of(peer);
+static void check_peer(const struct peer *peer, const struct text_frames *histories, struct counts *counts) {
+    struct text_frames told = text_frames_of(buffer_slice(&peer->in));
     struct delta_reader reader = {0};
-    const struct told *history = peer->slow ? &histories[peer->channel] : NULL;
+    const struct text_frames *history = peer->slow ? &histories[peer->channel] : NULL;
     bool placed = peer->slow;
     size_t place = 0;
 
     for (size_t i = 0; i < told.count; i++) {
         struct reader_message read;
         const char *wrong;
-        if (slice_starts_with(told.messages[i], SLICE("{\"note\":"))) {
-            json_t *json = json_loadb(told.messages[i].data, told.messages[i].length, 0, NULL);
+        if (slice_starts_with(told.list[i], SLICE("{\"note\":"))) {
+            json_t *json = json_loadb(told.list[i].data, told.list[i].length, 0, NULL);
             const char *what = json_string_value(json_object_get(json, "note"));
             if (strcmp(what, "joined") == 0) {
                 history = &histories[json_integer_value(json_object_get(json, "channel"))];
@@ -347,20 +293,20 @@ static void check_peer(const struct peer *peer, const struct told *histories, st
             json_decref(json);
             continue;
         }
-        wrong = delta_reader_read(&reader, told.messages[i], &read);
+        wrong = delta_reader_read(&reader, told.list[i], &read);
         if (wrong != NULL)
-            fail_msg("%u: %s: %.*s", peer->number, wrong, SLICE_ARGS(told.messages[i]));
+            fail_msg("%u: %s: %.*s", peer->number, wrong, SLICE_ARGS(told.list[i]));
         count_form(&read, counts);
         assert_non_null(history);
         if (!placed) /* the first event after the join */
-            for (place = 0; place < history->count && !slice_equal(history->messages[place], read.text); place++)
+            for (place = 0; place < history->count && !slice_equal(history->list[place], read.text); place++)
                 continue;
         placed = true;
-        for (; place < history->count && !slice_equal(history->messages[place], read.text); place++) {
-            counts->gaps += !names_peer(history->messages[place], peer->number);
-            if (!peer->slow && !names_peer(history->messages[place], peer->number))
+        for (; place < history->count && !slice_equal(history->list[place], read.text); place++) {
+            counts->gaps += !names_peer(history->list[place], peer->number);
+            if (!peer->slow && !names_peer(history->list[place], peer->number))
                 fail_msg("%u read %.*s where the history has %.*s", peer->number, SLICE_ARGS(read.text),
-                         SLICE_ARGS(history->messages[place]));
+                         SLICE_ARGS(history->list[place]));
         }
         if (place == history->count)
             fail_msg("%u read %.*s, which is not in the history after the event before", peer->number,
@@ -368,7 +314,7 @@ static void check_peer(const struct peer *peer, const struct told *histories, st
         place++;
     }
     delta_reader_forget(&reader);
-    free(told.messages);
+    free(told.list);
 }
 
 static void make_record(unsigned index) {
@@ -391,7 +337,7 @@ static void every_client_reads_what_was_published(void **state) {
         .group_max_bytes = 65536,
         .has_socket_id = has_socket_id,
         .deltas = {.interval = 5, .min_size = 150, .max_age_s = 300, .max_keys = 8, .max_bytes = 24 * 1024}};
-    struct told histories[CHANNELS];
+    struct text_frames histories[CHANNELS];
     struct counts counts = {0};
     struct error error;
 
@@ -414,7 +360,7 @@ static void every_client_reads_what_was_published(void **state) {
     run_actors(1000);
     stop();
     for (unsigned i = 0; i < CHANNELS; i++)
-        histories[(PEERS + i) % CHANNELS] = messages_of(&peers[PEERS + i]);
+        histories[(PEERS + i) % CHANNELS] = text_frames_of(buffer_slice(&peers[PEERS + i].in));
     for (unsigned i = 0; i < PEERS; i++)
         check_peer(&peers[i], histories, &counts);
     print_message("%u plain, %u numbered, %u deltas (%u of xdelta3), %u dropped\n", counts.plain, counts.numbered,
@@ -428,7 +374,7 @@ static void every_client_reads_what_was_published(void **state) {
     app_slot_destroy(slot, channel_table_destroy);
     workers_destroy(&workers);
     for (unsigned i = 0; i < CHANNELS; i++)
-        free(histories[i].messages);
+        free(histories[i].list);
     for (unsigned i = 0; i < CONNECTIONS; i++)
         buffer_dispose(&peers[i].in);
     for (unsigned i = 0; i < RECORDS; i++) {

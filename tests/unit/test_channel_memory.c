@@ -24,18 +24,6 @@ static struct app_slot *slot;
 static struct stream *stream;
 static int client;
 
-static size_t ignore_data(struct stream *stream_, uint8_t *data, size_t length) {
-    (void)stream_;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream_) {
-    (void)stream_;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
-
 static int set_up(void **state) {
     const struct channel_hub_settings settings = {
         .cache_ttl_s = 60, .cache_max_channels = 100, .group_max_messages = 64, .group_max_bytes = 65536};
@@ -47,7 +35,7 @@ static int set_up(void **state) {
     hub = channel_hub_create(&workers, &settings);
     slot = app_slot_create(SLICE("42"), 2);
     harness_pair(&server, &client);
-    stream = harness_stream(workers.list[0], server, &handler, NULL);
+    stream = harness_stream(workers.list[0], server, &harness_ignores, NULL);
     return 0;
 }
 

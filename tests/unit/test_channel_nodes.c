@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "channel/channel_internal.h"
 #include "harness.h"
+#include "text_frames.h"
 
 #define CHANNEL_X "presence-x"
 
@@ -37,6 +38,7 @@ struct change {
 static struct workers workers;
 static struct channel_hub *hub;
 static struct app_slot *slot;
+static struct buffer message; /* the last one that was read */
 static struct app counting_app = {.references = 1, .webhook_kinds = WEBHOOK_SUBSCRIPTION_COUNT};
 static struct channel *noticed; /* the channel of the last notice, with a reference; NULL: none */
 static unsigned notices, wakes, changes;
@@ -120,18 +122,6 @@ static struct channel_interest take_interest(void) {
 
 /* --- peers --- */
 
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
-
 static bool has_socket_id(const struct stream *stream, const struct socket_id *id) {
     (void)stream;
     (void)id;
@@ -147,7 +137,7 @@ static void open_peer(struct peer *peer, unsigned worker) {
 
     *peer = (struct peer){.waiter.ready = waiter_called};
     harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &handler, peer);
+    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
     assert_non_null(peer->stream);
 }
 
@@ -163,43 +153,22 @@ static void deliver_all(void) {
         harness_settle(workers.list[i]);
 }
 
-/* Reads the next received message; false if there is none. */
-static bool next_message(struct peer *peer, char *text, size_t size) {
-    const uint8_t *data;
-    size_t header = 2, length;
-
-    harness_receive(peer->client, &peer->in);
-    if (peer->in.length == 0)
-        return false;
-    data = (const uint8_t *)peer->in.data;
-    length = data[1];
-    if (length == 126) {
-        length = (size_t)data[2] << 8 | data[3];
-        header = 4;
-    }
-    assert_true(length < size && header + length <= peer->in.length);
-    memcpy(text, data + header, length);
-    text[length] = '\0';
-    peer->in.length -= header + length;
-    memmove(peer->in.data, peer->in.data + header + length, peer->in.length);
-    return true;
+/* Reads the next received message into `message`; false if there is none. */
+static bool next_message(struct peer *peer) {
+    return text_frame_receive(peer->client, &peer->in, &message);
 }
 
 static void assert_told(struct peer *peer, const char *expected) {
-    char text[2000];
-
     deliver_all();
-    if (!next_message(peer, text, sizeof text))
+    if (!next_message(peer))
         fail_msg("nothing came in place of %s", expected);
-    assert_string_equal(text, expected);
+    assert_string_equal(buffer_string(&message), expected);
 }
 
 static void assert_told_nothing(struct peer *peer) {
-    char text[2000];
-
     deliver_all();
-    if (next_message(peer, text, sizeof text))
-        fail_msg("%s came", text);
+    if (next_message(peer))
+        fail_msg("%s came", buffer_string(&message));
 }
 
 static void assert_added(struct peer *peer, const char *user) {
@@ -271,6 +240,7 @@ static int tear_down(void **state) {
     assert_int_equal(budget_used(BUDGET_CHANNELS), channels_before);
     assert_int_equal(budget_used(BUDGET_PRESENCE), presence_before);
     harness_destroy(&workers);
+    buffer_dispose(&message);
     return 0;
 }
 

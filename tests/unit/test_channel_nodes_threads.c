@@ -29,6 +29,7 @@
 #include "harness.h"
 #include "net/websocket.h"
 #include "net/worker_loop.h"
+#include "text_frames.h"
 
 #define WORKERS 4
 #define PEERS_PER_WORKER 4
@@ -78,32 +79,10 @@ static sem_t done;
 
 /* --- peers --- */
 
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
-
 static bool has_socket_id(const struct stream *stream, const struct socket_id *id) {
     (void)stream;
     (void)id;
     return false;
-}
-
-/* Sends a message of the test itself between the events of the channel. */
-static void note(struct peer *peer, const char *text) {
-    struct frame *frame = websocket_text_frame(&(struct slice){text, strlen(text)}, 1);
-    struct chunk *chunk = chunk_of_frame(frame);
-
-    stream_send(peer->stream, chunk);
-    chunk_unref(chunk);
-    frame_unref(frame);
 }
 
 static void note_list(struct peer *peer, const struct member_list *list) {
@@ -116,7 +95,7 @@ static void note_list(struct peer *peer, const struct member_list *list) {
                            SLICE_ARGS(presence_member_key(member)));
     }
     snprintf(text + length, sizeof text - (size_t)length, "]}");
-    note(peer, text);
+    text_frame_send(peer->stream, text);
 }
 
 static void join(struct peer *peer);
@@ -148,7 +127,7 @@ static void leave(struct peer *peer) {
         channel_await_end(&peer->waiter);
     if (peer->joined) {
         channel_leave(hub, &peer->own, NULL);
-        note(peer, "{\"left\":true}");
+        text_frame_send(peer->stream, "{\"left\":true}");
     }
     peer->waits = peer->joined = false;
 }
@@ -460,7 +439,7 @@ static void join_first(struct worker *worker, void *context) {
 static void mark_end(struct worker *worker, void *context) {
     (void)context;
     for (unsigned i = 0; i < PEERS_PER_WORKER; i++)
-        note(&peers[worker->index * PEERS_PER_WORKER + i], "{\"end\":true}");
+        text_frame_send(peers[worker->index * PEERS_PER_WORKER + i].stream, "{\"end\":true}");
 }
 
 static void leave_all(struct worker *worker, void *context) {
@@ -498,7 +477,7 @@ static int set_up(void **state) {
         int server;
         peers[i] = (struct peer){.user = i % USERS};
         harness_pair(&server, &peers[i].client);
-        peers[i].stream = harness_stream(workers.list[i / PEERS_PER_WORKER], server, &handler, &peers[i]);
+        peers[i].stream = harness_stream(workers.list[i / PEERS_PER_WORKER], server, &harness_ignores, &peers[i]);
     }
     assert_int_equal(sem_init(&done, 0, 0), 0);
     if (!workers_start(&workers, &error))
@@ -574,15 +553,11 @@ static bool apply_message(struct slice text, bool members[USERS], bool *joined) 
 static unsigned check_peer(const struct peer *peer, const bool expected[USERS]) {
     bool members[USERS] = {0}, joined = false, more = true;
     unsigned messages = 0;
-    size_t at = 0;
+    struct slice rest = buffer_slice(&peer->in), text;
 
     while (more) {
-        const uint8_t *data = (const uint8_t *)peer->in.data + at;
-        size_t header = data[1] < 126 ? 2 : 4;
-        size_t length = data[1] < 126 ? data[1] : (size_t)data[2] << 8 | data[3];
-        assert_true(at + header + length <= peer->in.length);
-        more = apply_message((struct slice){(const char *)data + header, length}, members, &joined);
-        at += header + length;
+        assert_true(text_frame_next(&rest, &text));
+        more = apply_message(text, members, &joined);
         messages++;
     }
     assert_int_equal(joined, peer->joined);

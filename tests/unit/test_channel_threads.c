@@ -28,6 +28,7 @@
 #include "harness.h"
 #include "net/websocket.h"
 #include "net/worker_loop.h"
+#include "text_frames.h"
 
 #define WORKERS 4
 #define PEERS_PER_WORKER 5
@@ -64,18 +65,6 @@ static atomic_uint joined_count, most_joined; /* for the test of max_members */
 
 /* --- peers --- */
 
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
-
 static bool has_socket_id(const struct stream *stream, const struct socket_id *id) {
     (void)stream;
     (void)id;
@@ -87,18 +76,8 @@ static void open_peer(struct peer *peer, unsigned worker, unsigned user) {
 
     *peer = (struct peer){.user = user};
     harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &handler, peer);
+    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
     assert_non_null(peer->stream);
-}
-
-/* Sends a message of the test itself between the events of the channel. */
-static void note(struct peer *peer, const char *text) {
-    struct frame *frame = websocket_text_frame(&(struct slice){text, strlen(text)}, 1);
-    struct chunk *chunk = chunk_of_frame(frame);
-
-    stream_send(peer->stream, chunk);
-    chunk_unref(chunk);
-    frame_unref(frame);
 }
 
 /* Joins, and records the number and the member list of the join. */
@@ -121,7 +100,7 @@ static bool join(struct peer *peer, struct slice name, uint32_t max_members) {
                            SLICE_ARGS(presence_member_key(member)));
     }
     snprintf(text + length, sizeof text - (size_t)length, "]}");
-    note(peer, text);
+    text_frame_send(peer->stream, text);
     member_list_unref(answers.members);
     if (answers.cached != NULL)
         frame_unref(answers.cached);
@@ -131,7 +110,7 @@ static bool join(struct peer *peer, struct slice name, uint32_t max_members) {
 static void leave(struct peer *peer) {
     channel_leave(hub, &peer->own, NULL);
     peer->joined = false;
-    note(peer, "{\"left\":true}");
+    text_frame_send(peer->stream, "{\"left\":true}");
 }
 
 static void publish(struct actor *actor, struct slice name, bool keep) {
@@ -233,14 +212,6 @@ static void close_worker(struct worker *worker, void *context) {
     worker_stop(worker);
 }
 
-static void read_to_end(struct peer *peer) {
-    struct pollfd poll_fd = {.fd = peer->client, .events = POLLIN};
-
-    while (harness_receive(peer->client, &peer->in))
-        poll(&poll_fd, 1, -1);
-    close(peer->client);
-}
-
 static void terminate(struct stream *stream, bool reconnect, uint64_t before_ms) {
     (void)before_ms;
     (void)reconnect;
@@ -283,9 +254,9 @@ static void stop(void) {
     sem_destroy(&done);
     workers_run_on_all(&workers, &(struct worker_task){.run = close_worker});
     for (unsigned i = 0; i < PEERS; i++)
-        read_to_end(&peers[i]);
+        harness_read_to_end(peers[i].client, &peers[i].in);
     if (chronicler.stream != NULL)
-        read_to_end(&chronicler);
+        harness_read_to_end(chronicler.client, &chronicler.in);
     workers_join(&workers);
 }
 
@@ -301,32 +272,6 @@ static int tear_down(void **state) {
 }
 
 /* --- the history --- */
-
-/* The text messages that a peer has received. */
-struct told {
-    struct slice *messages;
-    size_t count;
-};
-
-static struct told messages_of(const struct peer *peer) {
-    struct told told = {0};
-    size_t at = 0, room = 0;
-
-    while (at < peer->in.length) {
-        const uint8_t *data = (const uint8_t *)peer->in.data + at;
-        size_t header = data[1] < 126 ? 2 : 4;
-        size_t length = data[1] < 126 ? data[1] : (size_t)data[2] << 8 | data[3];
-        assert_int_equal(data[0], 0x81);
-        assert_true(at + header + length <= peer->in.length);
-        if (told.count == room) {
-            room = room * 2 + 64;
-            told.messages = alloc_array(told.messages, room, sizeof told.messages[0]);
-        }
-        told.messages[told.count++] = (struct slice){(const char *)data + header, length};
-        at += header + length;
-    }
-    return told;
-}
 
 static json_t *parse(struct slice text) {
     json_t *json = json_loadb(text.data, text.length, 0, NULL);
@@ -375,20 +320,20 @@ static void apply(struct slice message, bool members[USERS + 1]) {
 }
 
 /* Computes the members at each event of the chronicler; states[n] is the set before event n. */
-static bool (*history_of(const struct told *told, uint64_t *first))[USERS + 1] {
+static bool (*history_of(const struct text_frames *told, uint64_t *first))[USERS + 1] {
     bool(*states)[USERS + 1] = alloc_zero((told->count + 1) * sizeof *states);
 
-    assert_true(read_join(told->messages[0], first, states[0]));
+    assert_true(read_join(told->list[0], first, states[0]));
     for (size_t i = 1; i < told->count; i++) {
         memcpy(states[i], states[i - 1], sizeof states[i]);
-        apply(told->messages[i], states[i]);
+        apply(told->list[i], states[i]);
     }
     return states;
 }
 
 /* Checks each stay of a peer in the channel against the history. */
-static unsigned check_stays(const struct told *told, const struct told *history, bool (*states)[USERS + 1],
-                            uint64_t first) {
+static unsigned check_stays(const struct text_frames *told, const struct text_frames *history,
+                            bool (*states)[USERS + 1], uint64_t first) {
     unsigned stays = 0;
     size_t at = 0;
 
@@ -397,26 +342,26 @@ static unsigned check_stays(const struct told *told, const struct told *history,
         uint64_t number;
         size_t place;
 
-        if (!read_join(told->messages[at++], &number, list)) {
-            assert_true(slice_equal(told->messages[at - 1], SLICE("{\"left\":true}")));
+        if (!read_join(told->list[at++], &number, list)) {
+            assert_true(slice_equal(told->list[at - 1], SLICE("{\"left\":true}")));
             continue;
         }
         stays++;
         place = (size_t)(number - first); /* number of events in the history before the join */
         assert_memory_equal(list, states[place], sizeof list);
-        for (; at < told->count && !slice_equal(told->messages[at], SLICE("{\"left\":true}")); at++) {
+        for (; at < told->count && !slice_equal(told->list[at], SLICE("{\"left\":true}")); at++) {
             place++;
             assert_true(place < history->count);
-            if (!slice_equal(told->messages[at], history->messages[place]))
-                fail_msg("told %.*s where the history has %.*s", SLICE_ARGS(told->messages[at]),
-                         SLICE_ARGS(history->messages[place]));
+            if (!slice_equal(told->list[at], history->list[place]))
+                fail_msg("told %.*s where the history has %.*s", SLICE_ARGS(told->list[at]),
+                         SLICE_ARGS(history->list[place]));
         }
     }
     return stays;
 }
 
 static void each_list_and_the_events_after_it_are_a_piece_of_one_history(void **state) {
-    struct told history;
+    struct text_frames history;
     bool(*states)[USERS + 1];
     unsigned stays = 0, events = 0;
     uint64_t first;
@@ -427,20 +372,20 @@ static void each_list_and_the_events_after_it_are_a_piece_of_one_history(void **
     start();
     run_actors(join_leave_or_publish, 2000, 100);
     stop();
-    history = messages_of(&chronicler);
+    history = text_frames_of(buffer_slice(&chronicler.in));
     history.count--; /* its own leave, which is not in the history */
     states = history_of(&history, &first);
     for (unsigned i = 0; i < PEERS; i++) {
-        struct told told = messages_of(&peers[i]);
+        struct text_frames told = text_frames_of(buffer_slice(&peers[i].in));
         stays += check_stays(&told, &history, states, first);
-        free(told.messages);
+        free(told.list);
     }
     for (unsigned i = 0; i < WORKERS; i++)
         events += actors[i].published;
     assert_true(stays > 1000);
     assert_true(history.count > events); /* each published event, and the member events */
     free(states);
-    free(history.messages);
+    free(history.list);
 }
 
 /* --- max_members --- */
@@ -631,12 +576,12 @@ static void sign_in_out_and_watch(struct actor *actor) {
     } else if (harness_random(&actor->seed, 5) != 0) {
         channel_watch_user(hub, slot, peer->stream, SLICE("u"), &peer->own, &online);
         peer->joined = true;
-        note(peer, online ? "{\"online\":true}" : "{\"online\":false}");
+        text_frame_send(peer->stream, online ? "{\"online\":true}" : "{\"online\":false}");
     } else {
         struct channel_join answers = {0};
         channel_subscribe(hub, slot, peer->stream, SLICE("#server-to-user-u"), &peer->own, &answers);
         peer->joined = true;
-        note(peer, "{\"user\":true}");
+        text_frame_send(peer->stream, "{\"user\":true}");
     }
 }
 
@@ -664,10 +609,10 @@ static void watchers_are_told_online_and_offline_in_turns(void **state) {
         run_actors(sign_in_out_and_watch, 20000, 400 + round * WORKERS);
     stop();
     for (unsigned i = 0; i < PEERS; i++) {
-        struct told told = messages_of(&peers[i]);
+        struct text_frames told = text_frames_of(buffer_slice(&peers[i].in));
         bool watching = false, online = false;
         for (size_t at = 0; at < told.count; at++) {
-            struct slice message = told.messages[at];
+            struct slice message = told.list[at];
             if (slice_starts_with(message, SLICE("{\"online\":"))) {
                 watching = true;
                 online = slice_equal(message, SLICE("{\"online\":true}"));
@@ -681,7 +626,7 @@ static void watchers_are_told_online_and_offline_in_turns(void **state) {
                 watching = false;
             }
         }
-        free(told.messages);
+        free(told.list);
     }
     assert_true(changes > 20);
     assert_null(channel_find(slot, SLICE("#server-to-user-u")));

@@ -110,18 +110,6 @@ static void set_webhooks(const char *webhooks) {
     "[{\"url\":\"http://h\",\"event_types\":[\"channel_occupied\",\"channel_vacated\",\"member_added\","               \
     "\"member_removed\",\"client_event\",\"cache_miss\",\"subscription_count\"]}]"
 
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
-
 static void join_as(unsigned peer, const char *channel, const char *user) {
     struct channel_join join = {.user_id = slice_of(user), .user_info = SLICE("{}"), .app = app};
 
@@ -166,7 +154,7 @@ static int set_up(void **state) {
         int server;
         peers[i] = (struct peer){0};
         harness_pair(&server, &peers[i].client);
-        peers[i].stream = harness_stream(workers.list[i % 2], server, &handler, &peers[i]);
+        peers[i].stream = harness_stream(workers.list[i % 2], server, &harness_ignores, &peers[i]);
     }
     return 0;
 }

@@ -144,18 +144,6 @@ static void large_events_in_many_channels_leave_room_for_others(void **state) {
 
 /* --- channels with subscribers --- */
 
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore};
-
 struct subscriber_peer {
     struct stream *stream;
     int client;
@@ -166,7 +154,7 @@ static void open_subscriber(struct subscriber_peer *peer) {
     int server;
 
     harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[1], server, &handler, NULL);
+    peer->stream = harness_stream(workers.list[1], server, &harness_ignores, NULL);
 }
 
 static void join_kept(struct subscriber_peer *peer, unsigned app, unsigned number) {

@@ -341,22 +341,11 @@ static void without_descriptors_a_listener_rests_and_tries_again(void **state) {
     }
 }
 
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore(struct stream *stream) {
-    (void)stream;
-}
-
 static void close_a_stream(void) {
-    static const struct stream_handler handler = {ignore_data, ignore, ignore, ignore, ignore, NULL};
     int server, client;
 
     harness_pair(&server, &client);
-    stream_close(harness_stream(workers.list[0], server, &handler, NULL));
+    stream_close(harness_stream(workers.list[0], server, &harness_ignores, NULL));
     harness_turn(workers.list[0]); /* the pause ends with this turn */
     harness_turn(workers.list[0]);
     close(client);
