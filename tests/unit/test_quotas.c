@@ -50,6 +50,12 @@ static void say(unsigned node, uint64_t whole, uint32_t part, bool last) {
     list.length = 0;
 }
 
+/* The node says that an app has so many connections. */
+static void tell(unsigned node, const char *app, uint64_t connections) {
+    add(app, connections);
+    say(node, 0, 0, true);
+}
+
 static void assert_others(const char *app, uint64_t connections) {
     assert_int_equal(quotas_of_others(quotas, slice_of(app)), connections);
 }
@@ -60,17 +66,13 @@ static void the_counts_of_nodes_are_added_and_the_last_one_holds(void **state) {
     add("a", 3);
     add("b", 1);
     say(1, 0, 0, true);
-    add("a", 4);
-    say(2, 0, 0, true);
+    tell(2, "a", 4);
     assert_others("a", 7);
     assert_others("b", 1);
-    add("a", 1);
-    say(1, 0, 0, true);
+    tell(1, "a", 1);
     assert_others("a", 5);
-    add("a", 0);
-    say(1, 0, 0, true);
-    add("a", 0);
-    say(2, 0, 0, true);
+    tell(1, "a", 0);
+    tell(2, "a", 0);
     assert_others("a", 0);
     assert_others("b", 1);
 }
@@ -80,8 +82,7 @@ static void apps_that_a_whole_row_leaves_out_have_no_connections(void **state) {
     add("a", 3);
     add("b", 1);
     say(1, 0, 0, true);
-    add("b", 5);
-    say(2, 0, 0, true);
+    tell(2, "b", 5);
     add("a", 2);
     say(1, 9, 0, false);
     assert_others("b", 6); /* the row is not over */
@@ -97,8 +98,7 @@ static void apps_that_a_whole_row_leaves_out_have_no_connections(void **state) {
 
 static void a_row_with_a_part_missing_removes_nothing(void **state) {
     (void)state;
-    add("a", 3);
-    say(1, 0, 0, true);
+    tell(1, "a", 3);
     add("b", 1);
     say(1, 9, 0, false);
     add("c", 1);
@@ -113,23 +113,18 @@ static void a_row_with_a_part_missing_removes_nothing(void **state) {
 
 static void a_node_that_leaves_takes_its_connections_with_it(void **state) {
     (void)state;
-    add("a", 3);
-    say(1, 0, 0, true);
-    add("a", 4);
-    say(2, 0, 0, true);
+    tell(1, "a", 3);
+    tell(2, "a", 4);
     core.parts[0].node_left(core.parts[0].context, 1);
     assert_others("a", 4);
 }
 
 static void numbers_that_nobody_can_have_do_no_harm(void **state) {
     (void)state;
-    add("a", UINT64_MAX);
-    say(1, 0, 0, true);
-    add("a", UINT64_MAX);
-    say(2, 0, 0, true);
+    tell(1, "a", UINT64_MAX);
+    tell(2, "a", UINT64_MAX);
     assert_others("a", 2 * (uint64_t)UINT32_MAX);
-    add("a", 1);
-    say(1, 0, 0, true);
+    tell(1, "a", 1);
     assert_others("a", (uint64_t)UINT32_MAX + 1);
 }
 

@@ -15,29 +15,11 @@
 #include "base/budget.h"
 #include "base/crypto.h"
 #include "channel/remote.h"
-#include "harness.h"
-#include "session/session.h"
+#include "session_fixture.h"
+#include "text_frames.h"
 
-static struct config config;
-static struct workers workers;
-static struct worker *worker;
-static struct app_manager *apps;
-static struct session_server server;
-static int client;
-static struct buffer in; /* bytes that the client has received and the test has not checked */
 static char socket_id[64];
-
-static void on_request(struct http_connection *connection, struct http_request *request) {
-    session_accept(&server, connection, request, request->path);
-}
-
-static void on_abort(struct http_connection *connection) {
-    (void)connection;
-}
-
-static const struct http_handler handler = {.on_request = on_request, .on_abort = on_abort};
-static const struct app_manager_hooks app_hooks = {.free_channels = channel_table_destroy,
-                                                   .channels_empty = channel_table_empty};
+static struct buffer received; /* the last message that was read */
 
 /* --- the cluster --- */
 
@@ -78,23 +60,23 @@ static void settle_notices(void) {
     uint32_t generations[NOTICED_MAX];
     unsigned count = 0;
 
-    harness_settle(worker);
+    harness_settle(session_fixture.worker);
     while (noticed_count != 0) {
         struct channel *channel = noticed[--noticed_count];
         struct channel_interest interest = channel_take_interest(channel);
 
         if (interest.waits)
-            channel_ready(server.channels, channel, interest.generation);
+            channel_ready(session_fixture.server.channels, channel, interest.generation);
         if (interest.held && !interest.wanted && count < NOTICED_MAX) {
             generations[count] = interest.generation;
             unwanted[count++] = channel;
         } else {
             channel_unref(channel);
         }
-        harness_settle(worker);
+        harness_settle(session_fixture.worker);
     }
     for (unsigned i = 0; i < count; i++) {
-        channel_let_go(worker, unwanted[i], generations[i]);
+        channel_let_go(session_fixture.worker, unwanted[i], generations[i]);
         channel_unref(unwanted[i]);
     }
     while (noticed_count != 0) {
@@ -106,46 +88,13 @@ static void settle_notices(void) {
 /* --- the client --- */
 
 static void send_text(const char *text) {
-    size_t length = strlen(text);
-    struct buffer frame = {0};
-
-    buffer_append_byte(&frame, (char)0x81);
-    if (length > 125) {
-        buffer_append_byte(&frame, (char)(0x80 | 126));
-        buffer_append_byte(&frame, (char)(length >> 8));
-        buffer_append_byte(&frame, (char)length);
-    } else {
-        buffer_append_byte(&frame, (char)(0x80 | length));
-    }
-    buffer_append_bytes(&frame, "\0\0\0\0", 4);
-    buffer_append_string(&frame, text);
-    harness_send(worker, client, buffer_slice(&frame));
-    harness_settle(worker);
-    buffer_dispose(&frame);
+    session_fixture_send_frame(1, text);
 }
 
 /* Takes the next text from the server; an empty one if there is none. */
-static char *next_text(void) {
-    static char text[4096];
-    size_t header = 2, length;
-
-    harness_settle(worker);
-    harness_receive(client, &in);
-    text[0] = '\0';
-    if (in.length < 2)
-        return text;
-    assert_int_equal((uint8_t)in.data[0], 0x81);
-    length = (uint8_t)in.data[1];
-    if (length == 126) {
-        length = (size_t)(uint8_t)in.data[2] << 8 | (uint8_t)in.data[3];
-        header = 4;
-    }
-    assert_true(length < sizeof text && header + length <= in.length);
-    memcpy(text, in.data + header, length);
-    text[length] = '\0';
-    in.length -= header + length;
-    memmove(in.data, in.data + header + length, in.length);
-    return text;
+static const char *next_text(void) {
+    harness_settle(session_fixture.worker);
+    return text_frame_receive(session_fixture.client, &session_fixture.in, &received) ? buffer_string(&received) : "";
 }
 
 static void assert_told(const char *expected) {
@@ -168,27 +117,21 @@ static void assert_succeeded(const char *channel) {
 }
 
 static void connect_client(void) {
-    static const char handshake[] =
-        "GET /app/key HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     char *id, *end;
 
-    client = harness_http(worker, &handler);
-    harness_send(worker, client, (struct slice){handshake, sizeof handshake - 1});
-    harness_settle(worker);
-    harness_receive(client, &in);
-    id = memmem(in.data, in.length, "socket_id\\\":\\\"", 14);
+    session_fixture_connect("");
+    id = memmem(session_fixture.in.data, session_fixture.in.length, "socket_id\\\":\\\"", 14);
     assert_non_null(id);
     id += 14;
     end = memchr(id, '\\', 40);
     snprintf(socket_id, sizeof socket_id, "%.*s", (int)(end - id), id);
-    in.length = 0;
+    session_fixture.in.length = 0;
 }
 
 static void close_client(void) {
-    close(client);
-    client = -1;
-    harness_settle(worker);
+    close(session_fixture.client);
+    session_fixture.client = -1;
+    harness_settle(session_fixture.worker);
     settle_notices();
 }
 
@@ -228,42 +171,23 @@ static void sign_in(const char *user_data, const char *escaped) {
     send_text(text);
 }
 
-static struct app_slot *find_slot(void) {
-    struct app_lookup lookup = {0};
-
-    assert_int_equal(app_manager_find_by_key(apps, worker, SLICE("key"), &lookup), APP_FOUND);
-    return lookup.slot;
-}
-
 static void publish(const char *channel, const char *data) {
-    channel_publish(server.channels, find_slot(), worker, slice_of(channel),
+    channel_publish(session_fixture.server.channels, session_fixture_slot(), session_fixture.worker, slice_of(channel),
                     &(struct channel_event){.event = SLICE("\"e\""), .data = slice_of(data)}, NULL);
 }
 
 static int set_up(void **state) {
     const struct channel_hub_settings settings = {
         .group_max_messages = 1, .group_max_bytes = 1000, .terminate = session_terminate};
-    struct error error;
 
     (void)state;
-    harness_create(&workers, 1);
-    worker = workers.list[0];
-    config = (struct config){.activity_timeout_s = 120,
-                             .websocket.max_subscriptions_per_connection = 3,
-                             .app_manager.array_apps = json_loads(
-                                 "[{\"id\":\"id\",\"key\":\"key\",\"secret\":\"s\",\"enable_client_messages\":true,"
-                                 "\"max_presence_members_per_channel\":1,\"enable_watchlist_events\":true}]",
-                                 0, NULL)};
-    apps = app_manager_create(&config, &workers, &app_hooks, &error);
-    assert_non_null(apps);
-    server = (struct session_server){
-        .config = &config,
-        .apps = apps,
-        .channels = channel_hub_create(&workers, &settings),
-        .limits = {.max_message_bytes = 1000, .max_frame_bytes = 1000},
-    };
-    channel_hub_set_hooks(server.channels, &hooks);
-    session_server_init(&server);
+    session_fixture_create(
+        ",\"enable_client_messages\":true,\"max_presence_members_per_channel\":1,"
+        "\"enable_watchlist_events\":true",
+        &settings);
+    session_fixture.config.activity_timeout_s = 120;
+    session_fixture.config.websocket.max_subscriptions_per_connection = 3;
+    channel_hub_set_hooks(session_fixture.server.channels, &hooks);
     noticed_count = 0;
     connect_client();
     return 0;
@@ -271,18 +195,15 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    if (client >= 0)
+    if (session_fixture.client >= 0)
         close_client();
     settle_notices();
-    assert_int_equal(channel_hub_waiting(server.channels), 0);
+    assert_int_equal(channel_hub_waiting(session_fixture.server.channels), 0);
     budget_settle();
     assert_int_equal(budget_used(BUDGET_CHANNELS), 0);
     assert_int_equal(budget_used(BUDGET_PRESENCE), 0);
-    harness_destroy(&workers);
-    channel_hub_destroy(server.channels);
-    app_manager_destroy(apps);
-    json_decref(config.app_manager.array_apps);
-    buffer_dispose(&in);
+    session_fixture_destroy();
+    buffer_dispose(&received);
     return 0;
 }
 
@@ -296,7 +217,7 @@ static void a_subscription_is_answered_when_other_nodes_were_heard(void **state)
     send_text("{\"event\":\"pusher:ping\",\"data\":{}}");
     assert_told(PONG); /* other messages are handled meanwhile */
     publish("chat", "1");
-    channel_inspect(find_slot(), SLICE("chat"), false, &info);
+    channel_inspect(session_fixture_slot(), SLICE("chat"), false, &info);
     assert_false(info.occupied);
     settle_notices();
     assert_succeeded("chat");
@@ -310,9 +231,9 @@ static void a_subscription_is_answered_when_other_nodes_were_heard(void **state)
 static void unsubscribing_ends_the_wait(void **state) {
     (void)state;
     subscribe("chat");
-    assert_int_equal(channel_hub_waiting(server.channels), 1);
+    assert_int_equal(channel_hub_waiting(session_fixture.server.channels), 1);
     unsubscribe("chat");
-    assert_int_equal(channel_hub_waiting(server.channels), 0);
+    assert_int_equal(channel_hub_waiting(session_fixture.server.channels), 0);
     settle_notices();
     assert_told("");
     subscribe("chat");
@@ -325,7 +246,7 @@ static void each_request_for_the_same_channel_is_answered(void **state) {
     subscribe("chat");
     subscribe("chat");
     send_text("{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"chat\",\"delta\":\"fossil\"}}");
-    assert_int_equal(channel_hub_waiting(server.channels), 1);
+    assert_int_equal(channel_hub_waiting(session_fixture.server.channels), 1);
     settle_notices();
     for (unsigned i = 0; i < 3; i++)
         assert_succeeded("chat");
@@ -382,7 +303,8 @@ static void a_channel_may_be_full_when_it_is_heard(void **state) {
              "\"{\\\"user_id\\\":\\\"me\\\"}\"}}",
              sign("presence-x", "{\"user_id\":\"me\"}"));
     send_text(text);
-    assert_int_equal(channel_remote_change(server.channels, find_slot(), worker, SLICE("presence-x"), &change),
+    assert_int_equal(channel_remote_change(session_fixture.server.channels, session_fixture_slot(),
+                                           session_fixture.worker, SLICE("presence-x"), &change),
                      REMOTE_DONE);
     settle_notices();
     assert_told_part("the channel is full");
@@ -397,8 +319,9 @@ static void a_sign_in_waits_for_all_users_of_the_watchlist(void **state) {
     sign_in(USER, USER_ESCAPED);
     sign_in(USER, USER_ESCAPED);
     assert_told("");
-    assert_int_equal(channel_hub_waiting(server.channels), 3);
-    assert_int_equal(channel_remote_change(server.channels, find_slot(), worker, SLICE("#server-to-user-w"),
+    assert_int_equal(channel_hub_waiting(session_fixture.server.channels), 3);
+    assert_int_equal(channel_remote_change(session_fixture.server.channels, session_fixture_slot(),
+                                           session_fixture.worker, SLICE("#server-to-user-w"),
                                            &(struct remote_change){.node = 1, .version = 1, .added = true}),
                      REMOTE_DONE);
     settle_notices();
@@ -433,7 +356,7 @@ static void another_user_cannot_sign_in_meanwhile(void **state) {
     sign_in("{\"id\":\"u\"}", "{\\\"id\\\":\\\"u\\\"}");
     sign_in("{\"id\":\"v\"}", "{\\\"id\\\":\\\"v\\\"}");
     assert_told_part("this connection is signed in as another user");
-    in.length = 0;
+    session_fixture.in.length = 0;
 }
 
 static void what_waits_ends_with_the_connection(void **state) {
@@ -441,23 +364,23 @@ static void what_waits_ends_with_the_connection(void **state) {
     subscribe("a");
     subscribe("private-b");
     sign_in(USER, USER_ESCAPED);
-    assert_int_equal(channel_hub_waiting(server.channels), 5);
-    close(client);
-    harness_settle(worker);
-    assert_int_equal(channel_hub_waiting(server.channels), 0);
-    client = -1;
+    assert_int_equal(channel_hub_waiting(session_fixture.server.channels), 5);
+    close(session_fixture.client);
+    harness_settle(session_fixture.worker);
+    assert_int_equal(channel_hub_waiting(session_fixture.server.channels), 0);
+    session_fixture.client = -1;
 }
 
 static void a_shutdown_closes_who_waits(void **state) {
     (void)state;
     subscribe("a");
     sign_in(USER, USER_ESCAPED);
-    atomic_store(&server.draining, true);
-    sessions_drain(&server, worker, 0, NULL, NULL);
+    atomic_store(&session_fixture.server.draining, true);
+    sessions_drain(&session_fixture.server, session_fixture.worker, 0, NULL, NULL);
     assert_told_part("\"code\":4100");
-    assert_int_equal(channel_hub_waiting(server.channels), 0);
+    assert_int_equal(channel_hub_waiting(session_fixture.server.channels), 0);
     settle_notices();
-    in.length = 0;
+    session_fixture.in.length = 0;
 }
 
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
