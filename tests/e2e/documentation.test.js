@@ -50,6 +50,15 @@ describe('configurations', () => {
     }
   }
 
+  test('docs/scaling.md, the example of a node, is taken with a Redis and an app', async () => {
+    const [, configText] = text('docs/scaling.md').match(/^ {3}```json\n(.*?)^ {3}```$/ms);
+    const app = { SOCKUDO_DEFAULT_APP_ID: '1', SOCKUDO_DEFAULT_APP_KEY: 'key', SOCKUDO_DEFAULT_APP_SECRET: 'own' };
+    const { code, stdout, stderr } = await runCurlew(['check'], { configText, env: { ...app, REDIS_PASSWORD: 'own' } });
+    assert.equal(stderr, '');
+    assert.match(withoutDangers(stdout), /^ok: .*\n$/);
+    assert.equal(code, 0);
+  });
+
   test('docs/configuration.md: its example in TOML is that in JSON', async (t) => {
     const [toml] = blocks('docs/configuration.md', 'toml');
     const [json] = blocks('docs/configuration.md', 'json');
