@@ -10,6 +10,7 @@ import { backendFor } from '../lib/backends/index.js';
 import { freePorts } from '../lib/backends/daemon.js';
 import { Nats } from '../lib/backends/nats.js';
 import { startBus } from '../lib/bus-shell.js';
+import { subscriber } from '../lib/events.js';
 import { NatsClient } from '../lib/nats-client.js';
 import { nodesFor } from '../lib/nodes.js';
 import { folderWith } from '../lib/process.js';
@@ -372,6 +373,17 @@ test('an event over the max_payload of the server is refused, and a smaller one 
   assert.equal((await sent('/events', event(131072 - 600))).status, 200);
   assert.equal((await ws.next('tick')).data.length, 131072 - 600);
   ws.destroy();
+});
+
+test('a subject that the server forbids is a warning, and subscribers are answered all the same', async (t) => {
+  const user = 'user: "limited", password: "hunter2", permissions: { subscribe: { deny: "*.curlew1.c.>" } }';
+  const bus = await backendFor(t, 'nats', { settings: [`authorization { users: [ { ${user} } ] }`] });
+  const nats = { username: 'limited', password: 'hunter2' };
+  const { list } = await nodesFor(t, { bus, count: 1, server: { config: { adapter: { nats } } } });
+  await subscriber(list[0], t, 'news');
+  const { level, message } = await list[0].waitForLog(/: allow it for the user of adapter\.nats$/);
+  assert.equal(level, 'warn');
+  assert.match(message, /^NATS at 127\.0\.0\.1:\d+: .*permissions violation.* "\S+\.curlew1\.c\.app-id\.news"/i);
 });
 
 test('on servers of a cluster, what is published after subscription_succeeded arrives', async (t) => {

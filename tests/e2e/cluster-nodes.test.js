@@ -3,13 +3,16 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
+import { publish } from '../lib/api.js';
 import { freePorts } from '../lib/backends/daemon.js';
+import { backendFor } from '../lib/backends/index.js';
 import { BusPeer } from '../lib/bus-peer.js';
-import { signin } from '../lib/client.js';
+import { signin, unsubscribe } from '../lib/client.js';
 import { KIND, encode } from '../lib/cluster-message.js';
-import { subscriber } from '../lib/events.js';
+import { subscriber, untilFence } from '../lib/events.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, SLOW, nodesFor } from '../lib/nodes.js';
+import { RedisClient } from '../lib/redis-client.js';
 import { APP, runCurlew } from '../lib/server.js';
 import { freeze } from '../lib/stopped.js';
 
@@ -106,6 +109,52 @@ describe('coming and leaving', together, () => {
     assert.match(lines[0], /^ID +NAME +ADDRESS +VERSION +SINCE +CONNECTIONS +CHANNELS +LOAD +SILENT$/);
     assert.match(lines[1], /^[0-9a-f]{32} .* this node$/);
     assert.match(lines[2], /^[0-9a-f]{32} .* \d+\.\d s$/);
+  });
+
+  test('a node says with its heartbeats what it has', async (t) => {
+    const nodes = await nodesFor(t, { count: 2 });
+    const [first, second] = nodes.list;
+    for (const channel of ['one', 'two']) await subscriber(first, t, channel);
+    const id = idOf(await nodes.seenBy(first));
+    for (const server of [first, second])
+      for (;;) {
+        const { connections, channels, load } = (await nodes.seenBy(server)).nodes.find((node) => node.id === id);
+        assert.ok(load >= 0 && load <= 1);
+        if (connections === 2 && channels === 2) break;
+        await pause(20);
+      }
+  });
+
+  test('two installations on one bus do not hear each other if their prefixes differ', async (t) => {
+    const twin = async (kind) => {
+      const bus = await backendFor(t, kind);
+      const channel = 'news';
+      const [one, other] = await Promise.all(
+        ['one', 'one:more'].map((prefix) => nodesFor(t, { bus, kind, prefix, count: 2 })),
+      );
+      const [here, there] = await Promise.all([one, other].map(({ list }) => subscriber(list[1], t, channel)));
+      await publish(one.list[0], { name: 'mine', channel, data: '{}' });
+      await here.next('mine');
+      assert.deepEqual(await untilFence(other.list[0], there, channel), []);
+      for (const nodes of [one, other]) assert.equal((await nodes.seenBy(nodes.list[0])).nodes.length, 2);
+    };
+    await Promise.all(['redis', 'nats'].map(twin));
+  });
+
+  test('the subject of a channel is given up ten seconds after its last subscriber', async (t) => {
+    const nodes = await nodesFor(t, { count: 1 });
+    const [server] = nodes.list;
+    const redis = await RedisClient.connect(nodes.bus.address);
+    t.after(() => redis.close());
+    const subject = `${nodes.prefix}:curlew1:c:${APP.id}:brief`;
+    const count = async () => (await redis.call('PUBSUB', 'NUMSUB', subject))[1];
+    assert.equal(await count(), 0);
+    const ws = await subscriber(server, t, 'brief');
+    assert.equal(await count(), 1);
+    unsubscribe(ws, 'brief');
+    const left = Date.now();
+    while ((await count()) === 1) await pause(100);
+    assert.ok(Date.now() - left > 9000, `after ${Date.now() - left} ms`);
   });
 
   test('the command line says why it cannot list the nodes', async (t) => {

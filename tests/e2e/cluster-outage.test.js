@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 
 import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
-import { closedWithError, connect, signin, stillOpen } from '../lib/client.js';
+import { closedWithError, connect, join, signin, stillOpen, trigger } from '../lib/client.js';
 import { subscriber, untilFence } from '../lib/events.js';
 import { nodesFor } from '../lib/nodes.js';
 
@@ -84,6 +84,32 @@ describe('while the bus is down', { concurrency: true }, () => {
     await later.next('note');
   });
 
+  test('members of other nodes stay for outage_presence_s, and come again afterwards', async (t) => {
+    const channel = 'presence-room';
+    const { nodes, prepared, end } = await nodesInOutage(t, { outage_presence_s: 2 }, async (...list) => {
+      const [anna, bob] = await Promise.all(list.map((node) => connect(node, { t })));
+      await join(anna, channel, { user_id: 'anna' });
+      await join(bob, channel, { user_id: 'bob' });
+      await anna.next({ event: 'pusher_internal:member_added', channel });
+      return [anna, bob];
+    });
+    const users = async (node) => (await api(node, 'GET', `/channels/${channel}/users`)).json.users.map(({ id }) => id);
+    assert.deepEqual((await users(nodes[0])).sort(), ['anna', 'bob']);
+    for (const [i, ws] of prepared.entries()) {
+      const { data } = await ws.next({ event: 'pusher_internal:member_removed', channel });
+      assert.equal(JSON.parse(data).user_id, ['bob', 'anna'][i]);
+      assert.deepEqual(await users(nodes[i]), [['anna', 'bob'][i]]);
+    }
+    await end();
+    for (const [i, ws] of prepared.entries()) {
+      const { data } = await ws.next({ event: 'pusher_internal:member_added', channel });
+      assert.equal(JSON.parse(data).user_id, ['bob', 'anna'][i]);
+      // It was an outage of many attempts.
+      const said = nodes[i].log.all.filter(({ message }) => /^the bus \(redis\) is down, .*: Redis at /.test(message));
+      assert.equal(said.length, 1);
+    }
+  });
+
   test('the HTTP API refuses events if that is set, and takes them again afterwards', async (t) => {
     const channel = 'strict';
     const { nodes, prepared, end } = await nodesInOutage(t, { publish_when_down: 'refuse' }, (one) =>
@@ -99,6 +125,10 @@ describe('while the bus is down', { concurrency: true }, () => {
       assert.equal(answer.headers['retry-after'], '1');
       assert.match(answer.json.error, /adapter\.publish_when_down/);
     }
+    const sender = await subscriber(nodes[0], t, 'private-strict');
+    const other = await subscriber(nodes[0], t, 'private-strict');
+    trigger(sender, 'private-strict', 'client-typing', {}); // only the HTTP API refuses
+    await other.next('client-typing');
     await end();
     while ((await api(nodes[0], 'POST', '/events', { body: { ...body, name: 'accepted' } })).status === 503);
     await prepared.next({ event: 'accepted', channel });
