@@ -82,7 +82,8 @@ bool event_scan(struct slice text, struct event *event, struct event_refusal *re
 
 static bool event_fits_relay(size_t most_bytes, const struct event *event, struct event_refusal *refusal) {
     const struct json_value *data = &event->members[EVENT_DATA];
-    size_t length = event->members[EVENT_NAME].token.length + event->members[EVENT_TAGS].token.length + RELAY_BYTES;
+    size_t length =
+        event->members[EVENT_NAME].token.length + event->members[EVENT_TAGS].token.length + CHANNEL_RELAY_BYTES;
 
     if (length + data->token.length <= most_bytes)
         return true;

@@ -62,9 +62,6 @@ bool event_scan(struct slice text, struct event *event, struct event_refusal *re
 /* True if the member is present and not null: some clients always send all members. */
 bool event_has(const struct event *event, enum event_member member);
 
-/* What an event has for each channel on its way to another process, beside its texts; more than enough. */
-#define RELAY_BYTES 512
-
 /* Refuses data above the app's limit, and an event that is over `most_bytes` on its way to another process (0: there is
  * no such limit), with 413. An event without data passes; event_check refuses it. */
 bool event_fits(const struct app *app, size_t most_bytes, const struct event *event, struct event_refusal *refusal);

@@ -192,7 +192,7 @@ static void publish_checked(struct api_call *call, const struct event *event, co
     struct slice data = event_data(event, scratch);
     size_t bytes = event->members[EVENT_NAME].token.length + data.length + event->members[EVENT_TAGS].token.length;
 
-    if (!check_relay_room(call, targets->count * (bytes + RELAY_BYTES)))
+    if (!check_relay_room(call, targets->count * (bytes + CHANNEL_RELAY_BYTES)))
         return;
     if (!request_rate_take_events(call, targets->count)) {
         repeat_refused(call);
@@ -348,7 +348,7 @@ void api_post_batch(struct api_call *call) {
     if (!check_batch(call->lookup.app, channel_relay_most_bytes(call->api->channels), members[BATCH_EVENTS], &info,
                      &count, &refusal)) {
         refuse_publish(call, &refusal);
-    } else if (!check_relay_room(call, call->request->body.length + count * RELAY_BYTES)) {
+    } else if (!check_relay_room(call, call->request->body.length + count * CHANNEL_RELAY_BYTES)) {
         return;
     } else if (info != 0 && (counts = counts_create(count, true)) == NULL) {
         repeat_refused(call);

@@ -80,6 +80,9 @@ struct channel_hub_settings {
     bool (*has_socket_id)(const struct stream *stream, const struct socket_id *id);
 };
 
+/* What an event has for each channel on its way to another process, beside its texts; more than enough. */
+#define CHANNEL_RELAY_BYTES 512
+
 /* Where published events go beside the subscribers of this process: to another process that has clients of the same
  * channels. Called on the publisher's thread before the event is delivered here, so it must not wait. */
 struct channel_relay {

@@ -36,16 +36,37 @@ static bool event_within_limits(struct session *session, struct json_value event
     return true;
 }
 
+static struct slice sender_of(const struct subscription *subscription) {
+    return subscription->place != NULL ? presence_member_id(subscription->place->member) : (struct slice){0};
+}
+
+/* False if other nodes could not get the event: then nobody gets it. */
+static bool client_event_fits_relay(struct session *session, const struct subscription *subscription,
+                                    struct slice event, struct slice data) {
+    size_t most = channel_relay_most_bytes(session->server->channels);
+    size_t length;
+
+    if (__builtin_expect(most == 0, true))
+        return true;
+    length = event.length + data.length + sender_of(subscription).length + CHANNEL_RELAY_BYTES;
+    if (length <= most)
+        return true;
+    session_refused(session, REFUSED_EVENT_PAYLOAD);
+    session_error(session, 4301,
+                  "client event refused: it takes %zu bytes on its way to the other nodes, and the message system "
+                  "between them takes no more than %zu",
+                  length, most);
+    return false;
+}
+
 /* Publishes an event that was accepted. `event` and `data` are JSON text. */
 static void publish_client_event(struct session *session, const struct subscription *subscription, struct slice event,
                                  struct slice data) {
     struct slice name = channel_name(subscription->channel);
-    struct slice user_id = {0};
+    struct slice user_id = sender_of(subscription);
     struct webhook_draft webhook = {0};
     char socket_id[SOCKET_ID_TEXT];
 
-    if (subscription->place != NULL)
-        user_id = presence_member_id(subscription->place->member);
     if (app_wants_webhook(session->app, WEBHOOK_CLIENT_EVENT, name) && session->server->webhooks != NULL)
         webhook_draft_make(&webhook, session->server->webhooks, session->app, WEBHOOK_CLIENT_EVENT,
                            &(struct webhook_details){
@@ -92,7 +113,9 @@ void session_client_event(struct session *session, struct json_value event, stru
                             "only private and presence channels take client events");
     } else if (subscription == NULL || subscription->waiting) {
         refuse_client_event(session, REFUSED_CLIENT_EVENT_CHANNEL, "this connection is not subscribed to the channel");
-    } else if (event_within_limits(session, event, data) && session_takes_client_event(session)) {
+    } else if (event_within_limits(session, event, data) &&
+               client_event_fits_relay(session, subscription, event.token, data.token) &&
+               session_takes_client_event(session)) {
         publish_client_event(session, subscription, event.token,
                              data.type != JSON_TYPE_ABSENT ? data.token : SLICE("null"));
     }

@@ -15,6 +15,8 @@ import { NatsClient } from '../lib/nats-client.js';
 import { nodesFor } from '../lib/nodes.js';
 import { folderWith } from '../lib/process.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
+import { APP } from '../lib/server.js';
+import { channelAuth } from '../lib/sign.js';
 
 const PREFIX = 'test:';
 
@@ -384,6 +386,42 @@ test('a subject that the server forbids is a warning, and subscribers are answer
   const { level, message } = await list[0].waitForLog(/: allow it for the user of adapter\.nats$/);
   assert.equal(level, 'warn');
   assert.match(message, /^NATS at 127\.0\.0\.1:\d+: .*permissions violation.* "\S+\.curlew1\.c\.app-id\.news"/i);
+});
+
+test("a client event over the server's max_payload is refused, and nobody gets it", async (t) => {
+  const nats = await backendFor(t, 'nats', { settings: ['max_payload: 131072'] });
+  const app = { ...APP, enable_client_messages: true, max_event_payload_in_kb: 0 };
+  const config = { websocket_max_payload_kb: 256 };
+  const nodes = await nodesFor(t, { bus: nats, count: 2, server: { apps: [app], config } });
+  const [one, two] = nodes.list;
+  const [sender, here, there] = await Promise.all([one, one, two].map((node) => RawWebSocket.connect(node)));
+  const channel = 'presence-room';
+  for (const [i, ws] of [sender, here, there].entries()) {
+    const { socket_id } = JSON.parse((await ws.next('pusher:connection_established')).data);
+    const data = JSON.stringify({ user_id: `user-${i}` });
+    const auth = channelAuth(app, socket_id, channel, data);
+    ws.send({ event: 'pusher:subscribe', data: { channel, auth, channel_data: data } });
+    await ws.next('pusher_internal:subscription_succeeded');
+  }
+  const sent = (name, length) => sender.send({ event: `client-${name}`, channel, data: 'x'.repeat(length) });
+  for (const length of [131072, 131072 - 512]) {
+    sent('large', length);
+    const { code, message } = (await sender.next('pusher:error')).data;
+    assert.equal(code, 4301);
+    assert.match(
+      message,
+      /takes \d+ bytes on its way to the other nodes, and the message system .* no more than 131072/,
+    );
+  }
+  sent('small', 131072 - 600);
+  for (const ws of [here, there]) {
+    const event = await ws.next((message) => message.event.startsWith('client-'));
+    assert.equal(event.event, 'client-small');
+    assert.equal(event.data.length, 131072 - 600);
+    assert.equal(event.user_id, 'user-0');
+  }
+  assert.ok(!one.log.all.some((line) => line.message.includes('is not sent')));
+  for (const ws of [sender, here, there]) ws.destroy();
 });
 
 test('on servers of a cluster, what is published after subscription_succeeded arrives', async (t) => {

@@ -252,7 +252,7 @@ static void counts_are_told_where_they_have_a_meaning(void **state) {
     }
 }
 
-/* Its name in quotes takes 3 bytes, its data 5 as a text and 7 with an escape, and the rest RELAY_BYTES. */
+/* Its name in quotes takes 3 bytes, its data 5 as a text and 7 with an escape, and the rest CHANNEL_RELAY_BYTES. */
 static void an_event_may_be_too_large_for_the_other_nodes(void **state) {
     static const char text[] = "{\"name\":\"e\",\"data\":\"1\\n345\",\"channel\":\"c\"}";
     struct event_refusal refusal;
@@ -261,8 +261,8 @@ static void an_event_may_be_too_large_for_the_other_nodes(void **state) {
     (void)state;
     assert_true(event_scan(slice_of(text), &event, &refusal));
     assert_true(event_fits(&limited, 0, &event, &refusal));
-    assert_true(event_fits(&limited, RELAY_BYTES + 3 + 5, &event, &refusal));
-    assert_false(event_fits(&limited, RELAY_BYTES + 3 + 4, &event, &refusal));
+    assert_true(event_fits(&limited, CHANNEL_RELAY_BYTES + 3 + 5, &event, &refusal));
+    assert_false(event_fits(&limited, CHANNEL_RELAY_BYTES + 3 + 4, &event, &refusal));
     assert_int_equal(refusal.status, 413);
     assert_int_equal(refusal.reason, REFUSED_EVENT_PAYLOAD);
     assert_non_null(strstr(refusal.error.text, "other nodes"));
