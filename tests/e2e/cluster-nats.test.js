@@ -424,6 +424,80 @@ test("a client event over the server's max_payload is refused, and nobody gets i
   for (const ws of [sender, here, there]) ws.destroy();
 });
 
+// Publishes numbered events one after another until it is stopped.
+class NumberedPublisher {
+  next = 0;
+  #stopped = false;
+  #ended;
+
+  constructor(t, node, name) {
+    this.name = name;
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+    t.after(() => agent.destroy());
+    this.#ended = (async () => {
+      while (!this.#stopped) await publish(node, { name, channel: 'prices', data: String(this.next++) }, { agent });
+    })();
+  }
+
+  // Resolves when its event with that number, or a later one, has come.
+  async reaches(ws, number) {
+    const there = ({ event, data }) => event === this.name && Number(data) >= number;
+    if (!ws.inbox.all.some(there)) await ws.next(there);
+  }
+
+  async stop() {
+    this.#stopped = true;
+    await this.#ended;
+  }
+
+  // The numbers that came, in the order in which they came.
+  numbersOn(ws) {
+    return ws.inbox.all.filter(({ event }) => event === this.name).map(({ data }) => Number(data));
+  }
+}
+
+test('of three servers one is killed while events flow: they come once and in order', async (t) => {
+  const nats = await backendFor(t, 'nats', { servers: 3 });
+  const nodes = await nodesFor(t, { bus: nats, count: 0 });
+  for (const server of nats.address.servers) await nodes.add({ config: { adapter: { nats: { servers: [server] } } } });
+  await nodes.untilAll(3);
+  const [, , moving] = nodes.list;
+  const clients = await Promise.all(nodes.list.map((node) => subscriber(node, t, 'prices')));
+  const publishers = nodes.list.map((node, i) => new NumberedPublisher(t, node, `from-${i}`));
+  const allReach = (numbers) =>
+    Promise.all(clients.flatMap((ws) => publishers.map((publisher, i) => publisher.reaches(ws, numbers[i]))));
+
+  await allReach([100, 100, 100]);
+  const before = publishers.map(({ next }) => next);
+  const since = moving.log.all.length;
+  await allReach(before);
+  await nats.kill(2);
+  await moving.waitForLog(/^the bus \(nats\) is down/, { since });
+  await moving.waitForLog(/^the bus \(nats\) is up/, { since });
+  await nodes.untilAll(3);
+  await allReach(publishers.map(({ next }) => next + 100));
+  await Promise.all(publishers.map((publisher) => publisher.stop()));
+  await allReach(publishers.map(({ next }) => next - 1));
+
+  for (const [to, ws] of clients.entries())
+    for (const [from, publisher] of publishers.entries()) {
+      const numbers = publisher.numbersOn(ws);
+      const gaps = numbers.filter((number, i) => i > 0 && number !== numbers[i - 1] + 1);
+      const where = `from node ${from} to node ${to}: ${gaps}`;
+      assert.equal(numbers[0], 0, where);
+      assert.ok(
+        numbers.every((number, i) => i === 0 || number > numbers[i - 1]),
+        where,
+      );
+      // What was on its way to or from the server that was killed is lost; nothing before, and nothing after.
+      assert.ok(gaps.length <= (to !== from && [to, from].includes(2) ? 1 : 0), where);
+      assert.ok(
+        gaps.every((number) => number > before[from]),
+        where,
+      );
+    }
+});
+
 test('on servers of a cluster, what is published after subscription_succeeded arrives', async (t) => {
   const nats = await backendFor(t, 'nats', { servers: 3 });
   const nodes = await nodesFor(t, { bus: nats, count: 0 });
