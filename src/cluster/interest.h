@@ -22,8 +22,8 @@
 #define INTEREST_FORCE_MS 3000
 /* How long the subject of a channel that nobody wants is kept. */
 #define INTEREST_LINGER_MS 10000
-/* What one turn does of a long piece of work. */
-#define SLICE_NS UINT64_C(1000000)
+/* What one turn does of a long piece of work, as a piece in the sense of loop.h. */
+#define SLICE_NS LOOP_PART_NS
 
 struct interest_hooks {
     /* The subject has come in force, or the state is wanted since now. True: others are asked, and interest_answered

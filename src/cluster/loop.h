@@ -20,8 +20,9 @@
 #include "base/heap.h"
 #include "net/mailbox.h"
 
-/* Each part of a turn (events, messages, timers) ends after the piece of work that exceeds this time. */
-#define LOOP_PART_NS UINT64_C(1000000)
+/* Each part of a turn (events, messages, timers, its end) ends after the piece of work that exceeds this time. A piece
+ * takes as long at most: so a turn takes 4 ms. */
+#define LOOP_PART_NS UINT64_C(500000)
 
 struct loop;
 

@@ -24,9 +24,9 @@
 /* So much may wait in the bus before messages wait here: what waits there is lost when the connection breaks. */
 #define OUTGOING_BUS_BYTES (1024 * 1024)
 
-/* What outgoing_run publishes at once, in bytes and messages: a few milliseconds. */
-#define OUTGOING_RUN_BYTES (1024 * 1024)
-#define OUTGOING_RUN_MESSAGES 1000
+/* What outgoing_run publishes at once, in bytes and messages: a piece in the sense of loop.h. */
+#define OUTGOING_RUN_BYTES (256 * 1024)
+#define OUTGOING_RUN_MESSAGES 250
 
 /* A message on its way to the bus. */
 struct outgoing_item {
