@@ -12,6 +12,7 @@ import { subscriber, untilFence } from '../lib/events.js';
 import { within } from '../lib/inbox.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
+import { RedisClient } from '../lib/redis-client.js';
 import { APP } from '../lib/server.js';
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -267,5 +268,75 @@ describe('nodes that stand still or die', { concurrency: 4 }, () => {
     assert.deepEqual(await changeTo(watcher), [{ name: 'offline', user_ids: ['anna'] }]);
     const later = (await stillOpen(watcher)).filter(({ event }) => event === WATCHLIST);
     assert.deepEqual(later, []);
+  });
+
+  test('one that Redis gives up, since too much waits for it, catches up, and asks for less at once', async (t) => {
+    // Redis gives it up before the others do.
+    const config = { adapter: { cluster_health: { node_timeout_ms: 30_000 } } };
+    const nodes = await nodesFor(t, { busOptions: { outputLimit: 300_000 }, server: { config } });
+    const [first, second, third] = nodes.list;
+    const model = await modelOf(t, nodes, 24);
+    const subscribers = await Promise.all(nodes.list.map((node) => subscriber(node, t, 'numbers')));
+    const redis = await RedisClient.connect(nodes.bus.address);
+    t.after(() => redis.close());
+    const peer = await BusPeer.connect(t, nodes);
+    let last = 0;
+    const send = async (times) => {
+      for (let i = 0; i < times; i++)
+        await publish(first, { name: 'number', channel: 'numbers', data: String(++last) });
+    };
+    // What the third node grants others for an answer.
+    const creditOf = async (channel) => {
+      const ws = await connect(third, { t });
+      await join(ws, channel, { user_id: 'anna' });
+      const { credit } = await peer.heard.next(
+        ({ kind, places }) => kind === KIND.stateRequest && places.includes(channel),
+      );
+      return credit;
+    };
+    const listeners = async () => (await redis.call('CLIENT', 'LIST')).split('name=curlew-subscriber ').length - 1;
+    // Only the third node listens there. What it reads of that is no message.
+    await subscriber(third, t, 'flood');
+    const flood = `${nodes.prefix}:curlew1:c:app-id:flood`;
+    const closeBySize = async () => {
+      while ((await redis.call('PUBSUB', 'NUMSUB', flood))[1] !== 1);
+      await whilePaused(third, async () => {
+        await model.change(60, { wait: false });
+        await send(5);
+        for (let sent = 0; (await listeners()) === 3; sent++) {
+          assert.ok(sent < 200, 'Redis closes what does not read');
+          await Promise.all(Array.from({ length: 10 }, () => redis.call('PUBLISH', flood, Buffer.alloc(60_000))));
+        }
+        await send(5);
+      });
+    };
+    const credit = await creditOf('presence-before');
+    await send(10);
+    // Twice within ten seconds: a busy machine may need another time.
+    const halved = () => count(third, /answers of other nodes get half the room$/);
+    for (let round = 0; halved() === 0; round++) {
+      assert.ok(round < 10, 'two closes soon after each other are noticed');
+      const since = third.log.all.length;
+      await closeBySize();
+      await third.waitForLog(/^the bus \(redis\) is down, .*(it closed the connection|reset by peer)/, { since });
+      await third.waitForLog(/^the bus \(redis\) is up/, { since });
+    }
+    await model.settled(3000 * SLOW);
+    assert.equal(halved(), 1);
+    assert.equal(await creditOf('presence-after'), credit / 2);
+    await send(20);
+    for (const [i, ws] of subscribers.entries()) {
+      await untilFence(first, ws, 'numbers');
+      const numbers = numbersOf(ws, 'numbers');
+      if (i < 2) assert.deepEqual(numbers, range(1, last));
+      assert.ok(
+        numbers.every((number, at) => at === 0 || number > numbers[at - 1]),
+        `${numbers}`,
+      );
+      assert.deepEqual(numbers.slice(-20), range(last - 19, last));
+    }
+    await model.change(100);
+    await model.settled(1000 * SLOW);
+    for (const node of [first, second]) assert.equal(count(node, DEATH), 0);
   });
 });

@@ -196,15 +196,11 @@ class Server {
   // The first line of the log, past or to come, whose message the pattern or function accepts. `since` (a length of
   // `log.all`) leaves out lines before it.
   async waitForLog(pattern, { since = 0, timeoutMs = TIMEOUT_MS } = {}) {
-    const accepts = typeof pattern === 'function' ? pattern : (line) => pattern.test(line.message);
-    const seen = this.log.all.slice(since).find(accepts);
-    return (
-      seen ??
-      this.log.next(
-        Object.assign((line) => accepts(line), { label: `a log line ${pattern}` }),
-        timeoutMs,
-      )
-    );
+    const before = new Set(this.log.all.slice(0, since)); // nobody may have taken them
+    const matches = typeof pattern === 'function' ? pattern : (line) => pattern.test(line.message);
+    const accepts = (line) => !before.has(line) && matches(line);
+    const seen = this.log.all.find(accepts);
+    return seen ?? this.log.next(Object.assign(accepts, { label: `a log line ${pattern}` }), timeoutMs);
   }
 
   // Replaces the apps (and other members of the configuration file, if given) and reloads; resolves to the log line
