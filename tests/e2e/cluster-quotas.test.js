@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 
+import { api } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect } from '../lib/client.js';
 import { RawWebSocket } from '../lib/raw-websocket.js';
@@ -10,7 +11,7 @@ import { APP, serverFor } from '../lib/server.js';
 
 const redis = await backendFor({ after }, 'redis');
 // Within 100 ms the other nodes know of a connection.
-const untilTold = () => new Promise((resolve) => setTimeout(resolve, 200));
+const untilTold = (ms = 200) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const limited = { ...APP, max_connections: 5 };
 const nodeFor = (t, name) => serverFor(t, { apps: [limited], config: redis.config(name) });
@@ -60,6 +61,42 @@ test('max_connections counts the connections of all nodes', async (t) => {
   await nodes[0].stop();
   for (let i = 0; i < 3; i++) await connectWhenThereIsRoom(t, nodes[1]);
   assert.equal((await tryToConnect(t, nodes[1])).code, 4004);
+});
+
+// Connects so many clients at once; resolves to those that are established. The others were refused.
+async function connectAtOnce(t, servers) {
+  const tried = await Promise.all(servers.map((server) => tryToConnect(t, server)));
+  for (const { code } of tried) assert.ok(code === 0 || code === 4004, code);
+  return tried.filter(({ code }) => code === 0).map(({ ws }) => ws);
+}
+
+test('what comes to several nodes within the same moment may exceed max_connections, and nothing after it', async (t) => {
+  const nodes = await Promise.all([1, 2].map(() => nodeFor(t, 'quota-at-once')));
+  for (const node of nodes) await node.waitForLog(/ is there$/);
+  const [one, other] = nodes;
+
+  // A node knows those that came to the other one a moment before.
+  const first = await connectAtOnce(t, [one, one, one]);
+  assert.equal(first.length, 3);
+  await untilTold(1000);
+  const second = await connectAtOnce(t, Array(10).fill(other));
+  assert.equal(second.length, 2);
+  for (const ws of [...first, ...second]) ws.destroy();
+  for (const node of nodes) while ((await api(node, 'GET', '/connections')).json.connections !== 0);
+  await untilTold(1000);
+
+  // Without an exchange between them each node takes as many as it may alone.
+  const open = await connectAtOnce(t, Array(10).fill(nodes).flat());
+  assert.ok(open.length >= 5 && open.length <= 10, open.length);
+  await untilTold(1000);
+  assert.deepEqual(await connectAtOnce(t, Array(5).fill(nodes).flat()), []);
+  for (const node of nodes) assert.deepEqual((await api(node, 'GET', '/connections')).json.connections, open.length);
+
+  // What is too much has to leave before anybody can come.
+  for (const ws of open.slice(5)) ws.destroy();
+  for (const node of nodes) while ((await api(node, 'GET', '/connections')).json.connections !== 5);
+  await untilTold(1000);
+  assert.deepEqual(await connectAtOnce(t, nodes), []);
 });
 
 test('without a limit connections are not counted for other nodes', async (t) => {
