@@ -100,6 +100,29 @@ test('every node answers for all about the members of a channel and its cached e
   assert.deepEqual(await ask(three, 'presence-empty/users'), { users: [] });
 });
 
+test('a user on two nodes has the user_info with which it came first, and nodes that come later agree', async (t) => {
+  const nodes = await startNodes(t, 'user-info', { count: 4 });
+  const [one, two, three, four] = nodes;
+  const joinOn = async (node, user, hall = 'presence-hall') => {
+    const ws = await connect(node, { t });
+    return { ws, ...(await join(ws, hall, { user_id: user, user_info: { of: node.port } })) };
+  };
+  const first = await joinOn(one, 'anna');
+  for (const node of [two, three]) assert.deepEqual((await joinOn(node, 'anna')).hash.anna, { of: one.port });
+  first.ws.destroy();
+  assert.deepEqual((await joinOn(four, 'ben')).hash.anna, { of: one.port });
+
+  // Either node may be the first, and does not know of the other one's.
+  const users = Array.from({ length: 10 }, (_, i) => `twin-${i}`);
+  for (let i = 0; i < 10; i++) {
+    const hall = `presence-twins-${i}`;
+    await Promise.all(users.flatMap((user) => [joinOn(one, user, hall), joinOn(two, user, hall)]));
+    await membersOn([one, two], hall, users.length);
+    const [told, toldElsewhere] = await Promise.all([joinOn(three, 'ben', hall), joinOn(four, 'ben', hall)]);
+    for (const user of users) assert.deepEqual(told.hash[user], toldElsewhere.hash[user], `${user} in ${hall}`);
+  }
+});
+
 test('lists and counts of channels are those of all nodes, and say so if one does not answer', async (t) => {
   const nodes = await startNodes(t, 'lists', { config: { adapter: { redis: { requests_timeout: 1000 } } } });
   const [one, two, three] = nodes;
