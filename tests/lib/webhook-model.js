@@ -44,8 +44,8 @@ class Presence {
 
   // How often webhooks may have said that it was gone.
   get absences() {
-    const long = this.#absences.filter((ms) => ms >= SURELY_WITHIN_GRACE_MS).length;
-    return long + (this.#awaySince === null ? 0 : 1);
+    const now = this.#awaySince === null ? 0 : performance.now() - this.#awaySince;
+    return [...this.#absences, now].filter((ms) => ms >= SURELY_WITHIN_GRACE_MS).length;
   }
 
   // How often it was away, and came back so early that no webhook may say so.
@@ -134,7 +134,7 @@ export class WebhookModel {
   #countRemoval(event) {
     const presence = this.#presence(event.channel, event.user_id);
     if (++presence.removals > presence.absences)
-      throw new Error(`${shortText(event)} of one who came back at once, after ${this.#historyOf(event.channel)}`);
+      throw new Error(`${shortText(event)} comes within the grace, after ${this.#historyOf(event.channel)}`);
   }
 
   #historyOf(channel) {
