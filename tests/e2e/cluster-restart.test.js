@@ -1,9 +1,9 @@
 // Restarts of nodes while clients come back, join, leave and are sent events, and webhooks tell of them: of three nodes
-// behind the HAProxy of examples/cluster, one after the other, and of one whose socket is systemd's.
+// behind the HAProxy of examples/cluster, one after the other, of one whose socket is systemd's, and by an upgrade.
 
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -118,70 +118,6 @@ function modelsOf(t, receiver, seed) {
   return { model, journal, connect };
 }
 
-test('clients, members, events and webhooks come through a rolling restart', async (t) => {
-  const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
-  const ports = await freePorts(3);
-  const nodes = await nodesFor(t, {
-    count: 0,
-    server: { apps: [appWith(receiver)], config: { shutdown_grace_period: 3 } },
-  });
-  const at = (i) => ({ config: { port: ports[i] } });
-  let servers = await Promise.all(ports.map((_, i) => nodes.add(at(i))));
-  await nodes.untilAll(3);
-  const balancer = await balancerFor(t, ports);
-
-  const { model, journal, connect } = modelsOf(t, receiver, 11);
-  await connect([balancer], 45);
-  await model.change(200);
-  await model.settled(1000 * SLOW);
-
-  const balanced = new Publisher(balancer, 'balancer', BALANCED);
-  let publishers = servers.map((server, i) => new Publisher(server, `node${i + 1}`));
-  for (const [i, leaving] of servers.entries()) {
-    const staying = servers.filter((server) => server !== leaving);
-    const stayers = await Promise.all(staying.map((server) => stayerOn(t, server, publishers, balanced)));
-    const before = publishers.map(({ count }) => count);
-    const churn = model.change(300);
-    await leaving.stop();
-    await publishers[i].done;
-    assert.match(publishers[i].failure, /: (0|503) /);
-    await balancer.log.next((line) => line.includes(`nodes/node${i + 1} is DOWN`));
-    await churn;
-    await model.settled(2000 * SLOW);
-    await journal.settled();
-    await nodes.untilAll(2, staying);
-
-    const coming = nodes.add(at(i));
-    await model.change(100);
-    servers = servers.with(i, await coming);
-    await balancer.log.next((line) => line.includes(`nodes/node${i + 1} is UP`));
-    await nodes.untilAll(3, servers);
-    await model.change(100);
-    await model.settled(1000 * SLOW);
-    for (const stayer of stayers) await stayer.check();
-    for (const [other, { name, count }] of publishers.entries())
-      if (other !== i) assert.ok(count > before[other], `${name} went on`);
-    publishers = publishers.with(i, new Publisher(servers[i], `node${i + 1} again`));
-  }
-  // Through the balancer no publish fails, and none through a node that stays.
-  for (const publisher of [balanced, ...publishers]) {
-    await publisher.end();
-    assert.equal(publisher.failure, null, publisher.name);
-  }
-  model.fault();
-  await journal.settled();
-
-  // Whoever lost a connection was told to come back; who came to a node that ends, too.
-  const closes = model.connections.flatMap((connection) => connection.closes);
-  assert.ok(closes.length >= 45, `${closes.length} connections were closed`);
-  assert.deepEqual(
-    closes.filter((why) => !(why >= 4100 && why < 4300) && !String(why).includes('"code":4100')),
-    [],
-  );
-  for (const connection of model.connections) assert.ok(connection.events > 0);
-  t.diagnostic(`${receiver.events.all.length} webhooks, ${journal.shortAbsences} absences within the grace`);
-});
-
 // Starts a node with a socket as from systemd: {server, restart}.
 async function nodeOfSocket(t, config) {
   const file = path.join(folderWith(t, { 'config.json': config }), 'config.json');
@@ -205,32 +141,129 @@ async function nodeOfSocket(t, config) {
   return { server, restart };
 }
 
-test('clients of a socket of systemd wait for the next process, and no node takes them for gone', async (t) => {
-  const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
-  const apps = [appWith(receiver)];
-  const nodes = await nodesFor(t, { count: 1, server: { apps } });
-  const [other] = nodes.list;
-  const config = { workers: 2, metrics: { enabled: false }, app_manager: { driver: 'memory', array: { apps } } };
-  const { server, restart } = await nodeOfSocket(t, { ...nodes.config(), ...config });
-  await nodes.untilSeen(other, 2);
-  const { model, journal, connect } = modelsOf(t, receiver, 12);
-  await connect([server, other], 20);
-  await model.change(200);
-  await model.settled(1000 * SLOW);
-  const publisher = new Publisher(other, 'other');
-  for (let round = 0; round < 2; round++) {
-    const churn = model.change(200);
-    await restart();
-    await churn;
+// At the same time, since they wait for most of it.
+describe('restarts', { concurrency: true }, () => {
+  test('clients, members, events and webhooks come through a rolling restart', async (t) => {
+    const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
+    const ports = await freePorts(3);
+    const nodes = await nodesFor(t, {
+      count: 0,
+      server: { apps: [appWith(receiver)], config: { shutdown_grace_period: 3 } },
+    });
+    const at = (i) => ({ config: { port: ports[i] } });
+    let servers = await Promise.all(ports.map((_, i) => nodes.add(at(i))));
+    await nodes.untilAll(3);
+    const balancer = await balancerFor(t, ports);
+
+    const { model, journal, connect } = modelsOf(t, receiver, 11);
+    await connect([balancer], 45);
+    await model.change(200);
+    await model.settled(1000 * SLOW);
+
+    const balanced = new Publisher(balancer, 'balancer', BALANCED);
+    let publishers = servers.map((server, i) => new Publisher(server, `node${i + 1}`));
+    for (const [i, leaving] of servers.entries()) {
+      const staying = servers.filter((server) => server !== leaving);
+      const stayers = await Promise.all(staying.map((server) => stayerOn(t, server, publishers, balanced)));
+      const before = publishers.map(({ count }) => count);
+      const churn = model.change(300);
+      await leaving.stop();
+      await publishers[i].done;
+      assert.match(publishers[i].failure, /: (0|503) /);
+      await balancer.log.next((line) => line.includes(`nodes/node${i + 1} is DOWN`));
+      await churn;
+      await model.settled(2000 * SLOW);
+      await journal.settled();
+      await nodes.untilAll(2, staying);
+
+      const coming = nodes.add(at(i));
+      await model.change(100);
+      servers = servers.with(i, await coming);
+      await balancer.log.next((line) => line.includes(`nodes/node${i + 1} is UP`));
+      await nodes.untilAll(3, servers);
+      await model.change(100);
+      await model.settled(1000 * SLOW);
+      for (const stayer of stayers) await stayer.check();
+      for (const [other, { name, count }] of publishers.entries())
+        if (other !== i) assert.ok(count > before[other], `${name} went on`);
+      publishers = publishers.with(i, new Publisher(servers[i], `node${i + 1} again`));
+    }
+    // Through the balancer no publish fails, and none through a node that stays.
+    for (const publisher of [balanced, ...publishers]) {
+      await publisher.end();
+      assert.equal(publisher.failure, null, publisher.name);
+    }
+    model.fault();
+    await journal.settled();
+
+    // Whoever lost a connection was told to come back; who came to a node that ends, too.
+    const closes = model.connections.flatMap((connection) => connection.closes);
+    assert.ok(closes.length >= 45, `${closes.length} connections were closed`);
+    assert.deepEqual(
+      closes.filter((why) => !(why >= 4100 && why < 4300) && !String(why).includes('"code":4100')),
+      [],
+    );
+    for (const connection of model.connections) assert.ok(connection.events > 0);
+    t.diagnostic(`${receiver.events.all.length} webhooks, ${journal.shortAbsences} absences within the grace`);
+  });
+
+  test('clients of a socket of systemd wait for the next process, and no node takes them for gone', async (t) => {
+    const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
+    const apps = [appWith(receiver)];
+    const nodes = await nodesFor(t, { count: 1, server: { apps } });
+    const [other] = nodes.list;
+    const config = { workers: 2, metrics: { enabled: false }, app_manager: { driver: 'memory', array: { apps } } };
+    const { server, restart } = await nodeOfSocket(t, { ...nodes.config(), ...config });
     await nodes.untilSeen(other, 2);
-    await model.settled(2000 * SLOW);
-  }
-  await publisher.end();
-  assert.equal(publisher.failure, null);
-  await journal.settled();
-  // Each of its clients was told to come back at once, and has.
-  const closes = (at) => model.connections.filter((one) => one.server === at).flatMap((one) => one.closes);
-  assert.deepEqual(closes(server), Array(40).fill(4200));
-  assert.deepEqual(closes(other), []);
-  t.diagnostic(`${receiver.events.all.length} webhooks, ${journal.shortAbsences} absences within the grace`);
+    const { model, journal, connect } = modelsOf(t, receiver, 12);
+    await connect([server, other], 20);
+    await model.change(200);
+    await model.settled(1000 * SLOW);
+    const publisher = new Publisher(other, 'other');
+    for (let round = 0; round < 2; round++) {
+      const churn = model.change(200);
+      await restart();
+      await churn;
+      await nodes.untilSeen(other, 2);
+      await model.settled(2000 * SLOW);
+    }
+    await publisher.end();
+    assert.equal(publisher.failure, null);
+    await journal.settled();
+    // Each of its clients was told to come back at once, and has.
+    const closes = (at) => model.connections.filter((one) => one.server === at).flatMap((one) => one.closes);
+    assert.deepEqual(closes(server), Array(40).fill(4200));
+    assert.deepEqual(closes(other), []);
+    t.diagnostic(`${receiver.events.all.length} webhooks, ${journal.shortAbsences} absences within the grace`);
+  });
+
+  test('an upgrade of a node loses nobody and nothing', async (t) => {
+    const receiver = await webhookReceiver(t, { [APP.key]: APP.secret });
+    const server = { apps: [appWith(receiver)], config: { shutdown_grace_period: 3 } };
+    const nodes = await nodesFor(t, { count: 2, server });
+    const [upgraded, other] = nodes.list;
+    const { model, journal, connect } = modelsOf(t, receiver, 13);
+    await connect(nodes.list, 20);
+    await model.change(200);
+    await model.settled(1000 * SLOW);
+    const publishers = [new Publisher(other, 'other'), new Publisher(upgraded, 'upgraded', BALANCED)];
+    for (let round = 0; round < 2; round++) {
+      const churn = model.change(200);
+      const { ended } = await upgraded.upgrade();
+      await churn;
+      await model.change(100);
+      await ended();
+      await nodes.untilAll(2);
+      await model.settled(2000 * SLOW);
+    }
+    for (const publisher of publishers) {
+      await publisher.end();
+      assert.equal(publisher.failure, null, publisher.name);
+    }
+    await journal.settled();
+    const closes = (at) => model.connections.filter((one) => one.server === at).flatMap((one) => one.closes);
+    assert.deepEqual(new Set(closes(upgraded)), new Set([4200]));
+    assert.deepEqual(closes(other), []);
+    t.diagnostic(`${receiver.events.all.length} webhooks, ${journal.shortAbsences} absences within the grace`);
+  });
 });
