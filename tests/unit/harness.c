@@ -151,6 +151,11 @@ void harness_settle(struct worker *worker) {
     fail_msg("the loop does not come to rest");
 }
 
+void harness_settle_all(const struct workers *workers) {
+    for (unsigned i = 0; i < workers->count; i++)
+        harness_settle(workers->list[i]);
+}
+
 void harness_advance(struct worker *worker, uint64_t ms) {
     harness_settle(worker);
     while (ms != 0) {
@@ -160,6 +165,10 @@ void harness_advance(struct worker *worker, uint64_t ms) {
         worker->now_ns = worker->now_ms * 1000000;
         harness_settle(worker);
     }
+}
+
+struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context) {
+    return stream_create(worker, fd, NULL, handler, context);
 }
 
 static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
@@ -172,10 +181,21 @@ static void ignore_event(struct stream *stream) {
     (void)stream;
 }
 
-const struct stream_handler harness_ignores = {ignore_data, ignore_event, ignore_event, ignore_event, ignore_event};
+struct stream *harness_open(struct worker *worker, void *context, int *client) {
+    static const struct stream_handler handler = {ignore_data, ignore_event, ignore_event, ignore_event, ignore_event};
+    struct stream *stream;
+    int server;
 
-struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context) {
-    return stream_create(worker, fd, NULL, handler, context);
+    harness_pair(&server, client);
+    stream = harness_stream(worker, server, &handler, context);
+    assert_non_null(stream);
+    return stream;
+}
+
+void harness_close(struct stream *stream, int client) {
+    stream_close(stream);
+    streams_flush(stream->worker);
+    close(client);
 }
 
 int harness_http(struct worker *worker, const struct http_handler *handler) {

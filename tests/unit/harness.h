@@ -29,6 +29,7 @@ int harness_turn(struct worker *worker);
 
 /* Runs turns until the worker is idle. Fails the test if that takes too many turns, since the loop would then spin. */
 void harness_settle(struct worker *worker);
+void harness_settle_all(const struct workers *workers);
 
 /* Advances the clock of a worker by `ms`, second by second, and fires the timers that are due. */
 void harness_advance(struct worker *worker, uint64_t ms);
@@ -42,11 +43,12 @@ void harness_fail_malloc(size_t size);
 /* Makes the next `count` calls of pthread_create fail, as on a system without free threads; 0: ends this. */
 void harness_fail_threads(unsigned count);
 
-/* The handler of a stream whose input and end nobody minds. */
-extern const struct stream_handler harness_ignores;
-
 /* Creates a stream on the server's end of a pair. */
 struct stream *harness_stream(struct worker *worker, int fd, const struct stream_handler *handler, void *context);
+
+/* The same on a new pair, for a stream whose input and end nobody minds. `client` is the client's end. Close both. */
+struct stream *harness_open(struct worker *worker, void *context, int *client);
+void harness_close(struct stream *stream, int client);
 
 /* Serves HTTP on the server's end of a new pair and returns the client's end. */
 int harness_http(struct worker *worker, const struct http_handler *handler);

@@ -48,24 +48,13 @@ static bool has_socket_id(const struct stream *stream, const struct socket_id *i
 }
 
 static void open_peer(struct peer *peer, unsigned worker) {
-    int server;
-
     *peer = (struct peer){.number = ++peers_made};
-    harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
-    assert_non_null(peer->stream);
+    peer->stream = harness_open(workers.list[worker], peer, &peer->client);
 }
 
 static void close_peer(struct peer *peer) {
-    stream_close(peer->stream);
-    streams_flush(peer->stream->worker);
-    close(peer->client);
+    harness_close(peer->stream, peer->client);
     buffer_dispose(&peer->in);
-}
-
-static void deliver_all(void) {
-    for (unsigned i = 0; i < workers.count; i++)
-        harness_settle(workers.list[i]);
 }
 
 /* Reads the next message into `received`; false if there is none. */
@@ -106,7 +95,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    deliver_all();
+    harness_settle_all(&workers);
     channel_hub_destroy(hub);
     app_slot_destroy(slot, channel_table_destroy);
     harness_destroy(&workers);
@@ -254,12 +243,12 @@ static void an_event_reaches_the_subscribers_on_every_worker_and_nobody_else(voi
                           &(struct channel_event){.event = SLICE("\"n\\u0061me\""), .data = SLICE("{ \"a\" : 1.50 }")});
     assert_int_equal(counts.subscriptions, 2);
     assert_int_equal(counts.users, 0);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&here, "{\"event\":\"n\\u0061me\",\"channel\":\"chat\",\"data\":{ \"a\" : 1.50 }}");
     assert_told(&there, "{\"event\":\"n\\u0061me\",\"channel\":\"chat\",\"data\":{ \"a\" : 1.50 }}");
     publish_with(1, "chat",
                  &(struct channel_event){.event = SLICE("\"e\""), .data = SLICE("\"d\""), .user_id = SLICE("\"u\"")});
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&here, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":\"d\",\"user_id\":\"u\"}");
     assert_told_nothing(&elsewhere);
     leave(&here);
@@ -297,7 +286,7 @@ static void the_sender_and_a_named_socket_are_left_out(void **state) {
     publish_with(0, "private-x",
                  &(struct channel_event){.event = SLICE("\"b\""), .data = SLICE("2"), .except_socket = &second});
     publish(0, "private-x", "3");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&peers[0], "{\"event\":\"b\",\"channel\":\"private-x\",\"data\":2}");
     assert_told(&peers[0], "{\"event\":\"e\",\"channel\":\"private-x\",\"data\":3}");
     assert_told(&peers[1], "{\"event\":\"a\",\"channel\":\"private-x\",\"data\":1}");
@@ -351,10 +340,10 @@ static void how_a_subscription_takes_events_is_its_own(void **state) {
     assert_int_equal(list->deltas, 2);
     assert_true(list->filter_work > 0);
     publish(1, "chat", "1");
-    deliver_all();
+    harness_settle_all(&workers);
     channel_forget_base(&peers[1].own);
     publish(1, "chat", "2");
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 0; i < 3; i++) {
         assert_told(&peers[i], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":1}");
         assert_told(&peers[i], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":2}");
@@ -496,7 +485,7 @@ static void a_filter_decides_by_the_tags_of_an_event(void **state) {
     publish_tagged("chat", "\"e\"", "{\"a\":\"x\"}");
     publish_tagged("chat", "\"e\"", "{\"a\":\"y\"}");
     publish_tagged("chat", "\"e\"", NULL);
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 0; i < 4; i++) {
         if (i != 2)
             assert_told(&peers[i], TAGGED("x"));
@@ -529,13 +518,13 @@ static void an_event_is_evaluated_once_for_each_filter(void **state) {
             channel_set_filter(hub, &peers[i].own, make_filter(&peers[i], sources[i % 2]));
         if (i == 2) {
             publish_tagged("chat", "\"e\"", NULL);
-            deliver_all();
+            harness_settle_all(&workers);
             once = set->work;
             assert_true(once > 0);
         }
     }
     publish_tagged("chat", "\"e\"", "{\"a\":\"x\"}");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(set->work, 2 * once);
     assert_int_equal(set->count, 2);
     for (unsigned i = 0; i < 20; i++) {
@@ -561,7 +550,7 @@ static void a_newcomer_is_not_told_what_was_published_before_it_joined(void **st
     publish(1, "chat", "2");
     join(&newcomer, "chat");
     publish(1, "chat", "3");
-    deliver_all();
+    harness_settle_all(&workers);
     for (char data[] = "1"; data[0] <= '3'; data[0]++) {
         char expected[64];
         snprintf(expected, sizeof expected, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":%s}", data);
@@ -572,7 +561,7 @@ static void a_newcomer_is_not_told_what_was_published_before_it_joined(void **st
     publish(1, "chat", "4"); /* not delivered: the peer has left */
     leave(&newcomer);
     publish(1, "chat", "5");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told_nothing(&newcomer);
     assert_told(&old, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":4}");
     leave(&old);
@@ -602,7 +591,7 @@ static void events_that_wait_together_are_joined_only_within_the_bounds(void **s
     }
     assert_int_equal(chat.stream->out_messages, 11);
     assert_int_equal(chat.stream->out_count, 4); /* groups of 4, 4 and 2, and the event after the other channel's */
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 0; i < 10; i++)
         assert_told(&chat, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":\"joined\"}");
     assert_told(&chat, "{\"event\":\"e\",\"channel\":\"chat\",\"data\":\"after\"}");
@@ -626,7 +615,7 @@ static void a_small_channel_does_not_wait_for_a_large_one(void **state) {
     }
     open_peer(&small, 0);
     join(&small, "small");
-    deliver_all();
+    harness_settle_all(&workers);
     publish(1, "large", "1");
     publish(1, "small", "2");
     harness_turn(workers.list[0]);
@@ -634,7 +623,7 @@ static void a_small_channel_does_not_wait_for_a_large_one(void **state) {
         told += next_message(&large[i]);
     assert_in_range(told, 1, LARGE / 2);
     assert_told(&small, "{\"event\":\"e\",\"channel\":\"small\",\"data\":2}");
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 0; i < LARGE; i++)
         told += next_message(&large[i]);
     assert_int_equal(told, LARGE);
@@ -661,7 +650,7 @@ static void a_channel_goes_with_its_last_subscriber_even_while_events_wait(void 
     assert_false(exists("chat"));
     join(&peers[0], "chat"); /* another app's channel with the same name */
     publish(0, "chat", "2");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&peers[0], "{\"event\":\"e\",\"channel\":\"chat\",\"data\":2}");
     leave(&peers[0]);
     for (unsigned i = 0; i < 4; i++) {
@@ -702,7 +691,7 @@ static void events_of_the_protocol_pass_every_filter(void **state) {
     publish_tagged("presence-x", "\"pushed\"", NULL);
     publish_tagged("#server-to-user-7", "\"e\"", NULL);
     leave(&eve);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&ada,
                 "{\"event\":\"pusher_internal:member_added\",\"channel\":\"presence-x\",\"data\":\"{"
                 "\\\"user_id\\\":\\\"eve\\\",\\\"user_info\\\":{}}\"}");
@@ -734,13 +723,13 @@ static void a_user_comes_and_goes_once_however_many_connections_it_has(void **st
     assert_int_equal(join_presence(&first, "u\"1", 0), 2);
     assert_int_equal(join_presence(&second, "u\"1", 0), 2);
     leave(&first);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&watcher,
                 "{\"event\":\"pusher_internal:member_added\",\"channel\":\"presence-x\",\"data\":"
                 "\"{\\\"user_id\\\":\\\"u\\\\\\\"1\\\",\\\"user_info\\\":{}}\"}");
     assert_told_nothing(&watcher);
     leave(&second);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&watcher,
                 "{\"event\":\"pusher_internal:member_removed\",\"channel\":\"presence-x\",\"data\":"
                 "\"{\\\"user_id\\\":\\\"u\\\\\\\"1\\\"}\"}");
@@ -783,7 +772,7 @@ static void a_client_that_subscribes_again_is_not_told_of_members_in_its_new_lis
     join_presence(&member, "b", 0); /* member_added waits in the mailbox of worker 0 */
     publish(1, "presence-x", "1");
     assert_int_equal(list_again(&again), 2);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&again, event);
     assert_told_nothing(&again);
     assert_told(&other, added);
@@ -791,7 +780,7 @@ static void a_client_that_subscribes_again_is_not_told_of_members_in_its_new_lis
     leave(&member);
     assert_int_equal(list_again(&again), 1);
     join_presence(&member, "b", 0);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&again, added);
     assert_told_nothing(&again);
     assert_told(&other, removed);
@@ -965,7 +954,7 @@ static void small_channels_tell_every_change_of_their_count(void **state) {
         open_peer(&peers[i], i % 2);
         join_counted(&peers[i], "chat");
     }
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 0; i < 3; i++) {
         for (unsigned count = i + 1; count <= 3; count++)
             assert_count_told(&peers[i], count);
@@ -973,7 +962,7 @@ static void small_channels_tell_every_change_of_their_count(void **state) {
     }
     channel_leave(hub, &peers[0].own, &counting_app);
     channel_leave(hub, &peers[1].own, NULL); /* the leaving connection decides whether counts are sent */
-    deliver_all();
+    harness_settle_all(&workers);
     assert_count_told(&peers[2], 2);
     assert_told_nothing(&peers[2]);
     channel_leave(hub, &peers[2].own, &counting_app);
@@ -990,7 +979,7 @@ static void large_channels_tell_their_count_at_most_every_5_s(void **state) {
     for (unsigned i = 0; i < MANY; i++) {
         open_peer(&peers[i], i % 2);
         join_counted(&peers[i], "chat");
-        deliver_all();
+        harness_settle_all(&workers);
     }
     for (unsigned count = 1; count <= 100; count++)
         assert_count_told(&peers[0], count);
@@ -1003,7 +992,7 @@ static void large_channels_tell_their_count_at_most_every_5_s(void **state) {
     pass(20000);
     assert_told_nothing(&peers[0]);
     channel_leave(hub, &peers[MANY - 2].own, &counting_app); /* the last count is long ago: sent at once */
-    deliver_all();
+    harness_settle_all(&workers);
     assert_count_told(&peers[0], MANY - 2);
     channel_leave(hub, &peers[MANY - 3].own, &counting_app); /* the timer then finds no subscriber and sends nothing */
     for (unsigned i = 0; i < MANY - 3; i++)
@@ -1026,7 +1015,7 @@ static void a_count_that_is_due_outlives_its_app(void **state) {
     }
     for (unsigned i = 0; i < MANY; i++)
         channel_leave(hub, &peers[i].own, &counting_app);
-    deliver_all();
+    harness_settle_all(&workers);
     app_slot_destroy(slot, channel_table_destroy);
     slot = app_slot_create(SLICE("42"), workers.count);
     pass(10000);
@@ -1044,7 +1033,7 @@ static void presence_and_user_channels_have_no_count(void **state) {
     channel_subscribe(hub, slot, peer.stream, SLICE("presence-x"), &peer.own, &answers);
     member_list_unref(answers.members);
     join_counted(&other, "#server-to-user-1");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told_nothing(&peer);
     assert_told_nothing(&other);
     channel_leave(hub, &peer.own, &counting_app);
@@ -1083,12 +1072,12 @@ static void watchers_learn_that_a_user_comes_and_goes(void **state) {
     assert_true(watch(&late, "u")); /* the answer says it; no event follows */
     join(&second, "#server-to-user-u");
     leave(&first);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&early, online_event);
     assert_told_nothing(&early);
     assert_told_nothing(&late);
     leave(&second);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&early, offline_event);
     assert_told(&late, offline_event);
     assert_true(exists("#server-to-user-u")); /* kept for its watchers */
@@ -1112,10 +1101,10 @@ static void what_is_sent_to_a_user_does_not_reach_its_watchers(void **state) {
     open_peer(&user, 0);
     watch(&watcher, "a \"b\"");
     join(&user, "#server-to-user-a \"b\"");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_true(next_message(&watcher));
     publish(1, "#server-to-user-a \"b\"", "1");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&user, "{\"event\":\"e\",\"channel\":\"#server-to-user-a \\\"b\\\"\",\"data\":1}");
     assert_told_nothing(&watcher);
     leave(&watcher);
@@ -1138,13 +1127,13 @@ static void terminating_a_user_closes_the_connections_that_it_has_now(void **sta
     channel_terminate_user(hub, slot, workers.list[1], SLICE("nobody"), true);
     channel_terminate_user(hub, slot, workers.list[1], SLICE("u"), false);
     join(&late, "#server-to-user-u"); /* signed in after the termination */
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(terminated, 6);
     assert_int_equal(reconnects, 0);
     assert_told(&watcher, online_event);
     assert_told_nothing(&watcher); /* the late connection is still signed in */
     channel_terminate_user(hub, slot, workers.list[0], SLICE("u"), true);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(terminated, 7);
     assert_int_equal(reconnects, 1);
     assert_told(&watcher, offline_event);
@@ -1258,7 +1247,7 @@ static void a_client_does_not_join_a_dying_channel(void **state) {
         assert_ptr_not_equal(peer.own.channel, dying);
         end_dying(dying);
         publish(1, names[i], "1");
-        deliver_all();
+        harness_settle_all(&workers);
         snprintf(expected, sizeof expected, "{\"event\":\"e\",\"channel\":\"%s\",\"data\":1}", names[i]);
         assert_told(&peer, expected);
         leave(&peer);
@@ -1321,7 +1310,7 @@ static void a_watcher_does_not_watch_a_dying_channel(void **state) {
     assert_false(watch(&watcher, "u"));
     end_dying(dying);
     join(&user, "#server-to-user-u");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_told(&watcher, online_event);
     leave(&user);
     leave(&watcher);
@@ -1407,15 +1396,15 @@ static void a_crowd_that_comes_and_leaves_makes_nobody_a_slow_reader(void **stat
         join_as(&others[i], "presence-x", user, 0, &answers);
         member_list_unref(answers.members);
     }
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 0; i < 60; i++)
         leave(&others[i]);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_false(reader.stream->slow);
     assert_true(reader.stream->out_messages <= 1);
     for (unsigned i = 0; i < 20 && !reader.stream->slow; i++)
         publish(0, "presence-x", "1");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(counter_read(&workers.list[0]->counters.slow_readers), 1); /* events do count */
     leave(&reader);
     for (unsigned i = 0; i < 60; i++)

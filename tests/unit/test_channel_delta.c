@@ -66,12 +66,8 @@ static void join_channel_again(struct peer *peer, const char *channel) {
 
 static struct peer *join(unsigned worker, const char *channel, enum delta_takes takes) {
     struct peer *peer = &peers[peer_count++];
-    int server;
-
     *peer = (struct peer){.number = peer_count};
-    harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
-    assert_non_null(peer->stream);
+    peer->stream = harness_open(workers.list[worker], peer, &peer->client);
     join_channel_again(peer, channel);
     if (takes != TAKES_WHOLE)
         assert_true(channel_set_deltas(hub, &peer->own, takes, false));
@@ -81,11 +77,6 @@ static struct peer *join(unsigned worker, const char *channel, enum delta_takes 
 static void leave(struct peer *peer) {
     channel_leave(hub, &peer->own, NULL);
     delta_reader_forget(&peer->reader);
-}
-
-static void deliver_all(void) {
-    for (unsigned i = 0; i < workers.count; i++)
-        harness_settle(workers.list[i]);
 }
 
 /* Reads the next message into `message`; false if there is none. */
@@ -157,7 +148,7 @@ static struct reader_message assert_read(struct peer *peer, enum reader_form for
 static struct reader_message assert_form_of_next(struct peer *peer, const char *channel, unsigned number,
                                                  enum reader_form form) {
     publish(0, channel, tick("", number));
-    deliver_all();
+    harness_settle_all(&workers);
     return assert_read(peer, form, text_of("e", channel, tick("", number)));
 }
 
@@ -192,17 +183,15 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 0; i < peer_count; i++) {
         struct peer *peer = &peers[i];
         if (peer->own.channel != NULL)
             leave(peer);
-        stream_close(peer->stream);
-        streams_flush(peer->stream->worker);
-        close(peer->client);
+        harness_close(peer->stream, peer->client);
         buffer_dispose(&peer->in);
     }
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(delta_texts_bytes(&hub->texts), 0);
     channel_hub_destroy(hub);
     atomic_store(&slot->current, NULL);
@@ -275,7 +264,7 @@ static void the_frames_are_those_of_the_protocol(void **state) {
     publish(0, "small",
             "\"x2 and something long enough that a delta of it is worth its frame, which is long, too: "
             "the name of its event, its channel, a number, and that of its base\"");
-    deliver_all();
+    harness_settle_all(&workers);
     assert_true(next_message(taker));
     assert_string_equal(
         buffer_string(&message),
@@ -316,7 +305,7 @@ static void assert_tagged_tick(unsigned number, const char *to, struct peer *all
                   &(struct channel_event){.event = SLICE("\"e\""), .data = slice_of(tick("", number)), .tags = tags});
     tags_unref(tags);
     buffer_dispose(&source);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_read(all, form, text_of("e", "chat", tick("", number)));
     if (some != NULL)
         assert_read(some, some_form, text_of("e", "chat", tick("", number)));
@@ -387,7 +376,7 @@ static void a_delta_that_is_no_shorter_is_not_sent(void **state) {
         char data[20];
         snprintf(data, sizeof data, "%u", i);
         publish(0, "chat", data);
-        deliver_all();
+        harness_settle_all(&workers);
         assert_int_equal(assert_read(taker, READ_NUMBERED, text_of("e", "chat", data)).number, i);
     }
 }
@@ -404,7 +393,7 @@ static void a_delta_is_shorter_than_the_whole_event(void **state) {
         char data[200], whole[KB];
         snprintf(data, sizeof data, "\"%.*s\"", i, padding);
         publish(0, "chat", data);
-        deliver_all();
+        harness_settle_all(&workers);
         for (unsigned k = 0; k < 2; k++) {
             struct reader_message read = read_next(takers[k]);
             int length =
@@ -424,7 +413,7 @@ static void names_of_events_share_the_base(void **state) {
         publish_event(0, "chat",
                       &(struct channel_event){.event = i % 2 == 0 ? SLICE("\"a\"") : SLICE("\"b \\u00e9\""),
                                               .data = slice_of(tick("", i))});
-        deliver_all();
+        harness_settle_all(&workers);
         assert_read(taker, i == 0 ? READ_NUMBERED : READ_DELTA,
                     text_of(i % 2 == 0 ? "a" : "b \\u00e9", "chat", tick("", i)));
     }
@@ -453,11 +442,11 @@ static void some_events_go_whole_and_leave_the_base_alone(void **state) {
 
     (void)state;
     leave(other);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_form_of_next(taker, "presence-x", 1, READ_NUMBERED);
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
         publish_event(0, "presence-x", &events[i]);
-        deliver_all();
+        harness_settle_all(&workers);
         assert_true(next_message(taker));
         if (memmem(message.data, message.length, "pusher:delta", 12) != NULL || message.data[message.length - 2] == '1')
             fail_msg("event %zu took part: %.*s", i, SLICE_ARGS(buffer_slice(&message)));
@@ -466,7 +455,7 @@ static void some_events_go_whole_and_leave_the_base_alone(void **state) {
         hub->settings.deltas.interval = 100;
     }
     publish(0, "presence-x", escaped);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_read(taker, READ_NUMBERED, text_of("e", "presence-x", escaped)); /* a delta would be longer */
     join_channel_again(other, "presence-x");
 }
@@ -516,7 +505,7 @@ static void what_waits_when_a_client_asks_for_deltas_is_its_base(void **state) {
     publish(1, "chat", tick("", 1)); /* waits in the mailbox */
     assert_true(channel_set_deltas(hub, &late->own, TAKES_FOSSIL, true));
     publish(1, "chat", tick("", 2));
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 1; i <= 2; i++) {
         assert_read(taker, i == 1 ? READ_NUMBERED : READ_DELTA, text_of("e", "chat", tick("", i)));
         assert_read(late, i == 1 ? READ_NUMBERED : READ_DELTA, text_of("e", "chat", tick("", i)));
@@ -534,7 +523,7 @@ static void who_was_left_out_of_the_base_gets_the_next_event_whole(void **state)
     publish_event(
         0, "private-x",
         &(struct channel_event){.event = SLICE("\"e\""), .data = slice_of(tick("", 2)), .except_socket = &second_id});
-    deliver_all();
+    harness_settle_all(&workers);
     assert_read(first, READ_DELTA, text_of("e", "private-x", tick("", 2)));
     assert_nothing_came(second);
     assert_form_of_next(first, "private-x", 3, READ_DELTA);
@@ -542,7 +531,7 @@ static void who_was_left_out_of_the_base_gets_the_next_event_whole(void **state)
     publish_event(0, "private-x",
                   &(struct channel_event){
                       .event = SLICE("\"client-e\""), .data = slice_of(tick("", 4)), .except_stream = first->stream});
-    deliver_all();
+    harness_settle_all(&workers);
     assert_nothing_came(first);
     assert_read(second, READ_DELTA, text_of("client-e", "private-x", tick("", 4)));
     assert_form_of_next(second, "private-x", 5, READ_DELTA);
@@ -562,7 +551,7 @@ static void who_lost_an_event_because_it_was_slow_gets_the_next_one_whole(void *
     stream_set_limits(slow->stream, &limits);
     while (counter_read(&workers.list[0]->counters.dropped_messages) == 0) {
         publish(1, "chat", tick("", number++));
-        deliver_all();
+        harness_settle_all(&workers);
     }
     for (unsigned round = 0; round < 3; round++) { /* it reads on: what came, and after the gap a whole one */
         harness_settle(workers.list[0]);
@@ -574,7 +563,7 @@ static void who_lost_an_event_because_it_was_slow_gets_the_next_one_whole(void *
         }
         assert_true(read < number);
         publish(1, "chat", tick("", number++));
-        deliver_all();
+        harness_settle_all(&workers);
         assert_read(slow, round == 0 ? READ_NUMBERED : READ_DELTA, text_of("e", "chat", tick("", number - 1)));
         read++;
     }
@@ -595,7 +584,7 @@ static void events_that_wait_together_go_in_one_piece_in_the_form_of_each(void *
     late = join(0, "chat", TAKES_DEFAULT); /* while events wait */
     publish(1, "chat", tick("", 2));
     publish(1, "chat", tick("", 3));
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 0; i < 4; i++) {
         assert_read(plain, READ_PLAIN, text_of("e", "chat", tick("", i)));
         assert_read(off, READ_PLAIN, text_of("e", "chat", tick("", i)));
@@ -627,7 +616,7 @@ static void each_key_has_its_own_base(void **state) {
         publish(0, "prices",
                 "\"{\\\"nokey\\\":\\\"long enough to take part, but it has no key, so it goes as it is "
                 "published\\\"}\"");
-        deliver_all();
+        harness_settle_all(&workers);
         read = assert_read(taker,
                            i == 0 || i == 2  ? READ_NUMBERED
                            : i == 5 && which ? READ_DELTA
@@ -653,13 +642,13 @@ static void two_lives_of_a_channel_begin_with_different_numbers(void **state) {
     (void)state;
     hub->settings.deltas.key_path = SLICE("key");
     publish(0, "prices", tick("a", 1));
-    deliver_all();
+    harness_settle_all(&workers);
     first = read_next(taker).number;
     leave(taker);
     join_channel_again(taker, "prices");
     assert_true(channel_set_deltas(hub, &taker->own, TAKES_DEFAULT, false));
     publish(0, "prices", tick("a", 1));
-    deliver_all();
+    harness_settle_all(&workers);
     second = read_next(taker).number;
     assert_int_not_equal(first, second);
 }
@@ -677,7 +666,7 @@ static void the_key_that_was_sent_longest_ago_goes_for_a_new_one(void **state) {
     for (unsigned i = 0; i < 6; i++) {
         struct reader_message read;
         publish(0, "prices", tick(keys[i], i));
-        deliver_all();
+        harness_settle_all(&workers);
         read = assert_read(taker, forms[i], text_of("e", "prices", tick(keys[i], i)));
         first = i == 0 ? read.number : first;
         assert_int_equal(read.number, first + i); /* an eviction does not begin the numbers anew */
@@ -698,7 +687,7 @@ static void at_the_largest_number_all_keys_begin_anew(void **state) {
     publish(0, "prices", tick("b", 1));
     publish(0, "prices", tick("a", 2));
     publish(0, "prices", tick("a", 3));
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(read_next(taker).form, READ_NUMBERED);
     assert_int_equal(read_next(taker).form, READ_NUMBERED);
     assert_int_equal(assert_read(taker, READ_DELTA, text_of("e", "prices", tick("a", 1))).number, INT32_MAX - 1);
@@ -716,13 +705,13 @@ static void a_channel_may_get_keys_and_lose_them(void **state) {
     set_record("{\"*\":{\"conflation_key\":\"key\"}}");
     publish(0, "prices", tick("a", 3));
     publish(0, "prices", tick("a", 4));
-    deliver_all();
+    harness_settle_all(&workers);
     assert_read(taker, READ_NUMBERED, text_of("e", "prices", tick("a", 3)));
     assert_read(taker, READ_DELTA, text_of("e", "prices", tick("a", 4)));
     clear_record();
     publish(0, "prices", tick("a", 5));
     publish(0, "prices", tick("b", 6));
-    deliver_all();
+    harness_settle_all(&workers);
     assert_read(taker, READ_NUMBERED, text_of("e", "prices", tick("a", 5)));
     assert_read(taker, READ_DELTA, text_of("e", "prices", tick("b", 6)));
 }
@@ -762,7 +751,7 @@ static void an_algorithm_is_left_unnamed_until_a_client_is_told_another_one(void
     assert_false(assert_form_of_next(taker, "chat", 2, READ_DELTA).names_algorithm);
     publish(0, "chat", tick("", 3)); /* waits, with a delta that does not name it */
     channel_hub_told_xdelta3(hub);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_read(taker, READ_NUMBERED, text_of("e", "chat", tick("", 3)));
     assert_true(assert_form_of_next(taker, "chat", 4, READ_DELTA).names_algorithm);
 }
@@ -802,7 +791,7 @@ static void without_a_taker_an_event_is_not_searched_for_its_key(void **state) {
     assert_in_range(work_to_publish("chat", tick("a", 1)), strlen(tick("a", 1)), 8000);
     leave(taker);
     assert_int_equal(work_to_publish("chat", tick("a", 2)), 0);
-    deliver_all();
+    harness_settle_all(&workers);
     for (unsigned i = 1; i <= 2; i++)
         assert_read(plain, READ_PLAIN, text_of("e", "chat", tick("a", i)));
 }
@@ -822,14 +811,14 @@ static void a_publisher_of_distinct_keys_stays_within_the_bounds(void **state) {
         publish(0, "prices", tick(key, i));
         if (delta_texts_bytes(&hub->texts) > most)
             most = delta_texts_bytes(&hub->texts);
-        deliver_all();
+        harness_settle_all(&workers);
         assert_int_equal(read_next(taker).form, READ_NUMBERED);
     }
     assert_in_range(most, 60 * KB, 64 * KB + KB); /* a quarter, and the other channel's text */
     budget_settle();
     assert_int_equal(budget_used(BUDGET_DELTAS), delta_texts_bytes(&hub->texts));
     publish(1, "other", tick("quiet", 1));
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(read_next(other).form, READ_NUMBERED);
     assert_int_equal(read_next(other).form, READ_DELTA); /* the other channel has kept its text */
     assert_true(COUNTED(delta_evictions) > 1700);
@@ -852,7 +841,7 @@ static void many_channels_share_the_bound_and_the_oldest_text_goes(void **state)
     publish(0, "fourth", tick("", 1));
     join(0, "fifth", TAKES_DEFAULT);
     publish(0, "fifth", tick("", 1));
-    deliver_all();
+    harness_settle_all(&workers);
     assert_true(delta_texts_bytes(&hub->texts) <= hub->settings.deltas.max_bytes);
     assert_int_equal(COUNTED(delta_evictions), 1);
     assert_form_of_next(first, "first", 3, READ_DELTA);
@@ -893,12 +882,12 @@ static void over_a_bound_of_work_the_other_channels_of_an_event_get_it_whole(voi
     (void)state;
     assert_form_of_next(taker, "chat", 1, READ_NUMBERED);
     publish_event(0, "chat", &event);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(read_next(taker).form, READ_DELTA);
     assert_in_range(work, 1, 1000);
     work = (size_t)16 * KB * KB;
     publish_event(0, "chat", &event);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(read_next(taker).form, READ_NUMBERED);
     assert_form_of_next(taker, "chat", 3, READ_DELTA);
 }
@@ -927,11 +916,11 @@ static void an_app_with_many_texts_loses_its_own(void **state) {
     slot = small;
     assert_int_equal(COUNTED(delta_evictions), 0);
     publish(0, "quiet", tick("k", 1));
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(read_next(quiet).form, READ_NUMBERED);
     assert_int_equal(read_next(quiet).form, READ_DELTA);
     leave(quiet);
-    deliver_all();
+    harness_settle_all(&workers);
     app_slot_destroy(small, channel_table_destroy);
     slot = large;
 }
@@ -975,7 +964,7 @@ static void a_text_that_goes_for_another_is_no_refusal(void **state) {
             budget_set_limit((4 * (budget_used(BUDGET_DELTAS) + (held + 1) / 2) + 99) / 100 * 100);
         }
         publish(0, "prices", tick(key, i));
-        deliver_all();
+        harness_settle_all(&workers);
         assert_int_equal(read_next(taker).form, READ_NUMBERED);
         budget_settle();
     }
@@ -1065,7 +1054,7 @@ static void a_text_that_is_too_large_leaves_the_others_alone(void **state) {
     memcpy(data + sizeof data - 5, "\\\"}\"", 5);
     publish(0, "prices", data);
     publish(0, "prices", tick("small", 2));
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(read_next(taker).form, READ_NUMBERED);
     assert_int_equal(read_next(taker).form, READ_NUMBERED);
     assert_int_equal(read_next(taker).form, READ_DELTA);
@@ -1085,14 +1074,14 @@ static void buckets_go_with_the_keys(void **state) {
             hub->settings.deltas.max_keys = 3; /* most of the others go */
         snprintf(key, sizeof key, "key %u", i);
         publish(0, "prices", tick(key, i));
-        deliver_all();
+        harness_settle_all(&workers);
         assert_int_equal(read_next(taker).form, READ_NUMBERED);
         assert_true(deltas->bucket_count >= deltas->key_count);
         assert_true(deltas->bucket_count <= 4 * deltas->key_count);
     }
     assert_int_equal(deltas->key_count, 3);
     publish(0, "prices", tick("key 298", 0)); /* it is still found */
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(read_next(taker).form, READ_DELTA);
 }
 

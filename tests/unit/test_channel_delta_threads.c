@@ -77,15 +77,11 @@ static bool has_socket_id(const struct stream *stream, const struct socket_id *i
 
 static void open_peer(unsigned number, unsigned worker) {
     struct peer *peer = &peers[number];
-    int server;
-
     *peer =
         (struct peer){.number = number, .slow = number < PEERS && number % PEERS_PER_WORKER == PEERS_PER_WORKER - 1};
-    harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
-    assert_non_null(peer->stream);
+    peer->stream = harness_open(workers.list[worker], peer, &peer->client);
     if (peer->slow) {
-        harness_shrink(server);
+        harness_shrink(peer->stream->fd);
         harness_shrink(peer->client);
         stream_set_limits(peer->stream, &slow_limits);
     }

@@ -27,15 +27,12 @@ static int client;
 static int set_up(void **state) {
     const struct channel_hub_settings settings = {
         .cache_ttl_s = 60, .cache_max_channels = 100, .group_max_messages = 64, .group_max_bytes = 65536};
-    int server;
-
     (void)state;
     budget_set_limit(0);
     harness_create(&workers, 2);
     hub = channel_hub_create(&workers, &settings);
     slot = app_slot_create(SLICE("42"), 2);
-    harness_pair(&server, &client);
-    stream = harness_stream(workers.list[0], server, &harness_ignores, NULL);
+    stream = harness_open(workers.list[0], NULL, &client);
     return 0;
 }
 
@@ -45,11 +42,8 @@ static uint64_t app_bytes(void) {
 
 static int tear_down(void **state) {
     (void)state;
-    stream_close(stream);
-    streams_flush(workers.list[0]);
-    close(client);
-    for (unsigned i = 0; i < workers.count; i++)
-        harness_settle(workers.list[i]);
+    harness_close(stream, client);
+    harness_settle_all(&workers);
     channel_hub_destroy(hub);
     app_slot_destroy(slot, channel_table_destroy);
     harness_destroy(&workers);
@@ -153,8 +147,7 @@ static void many_subscriptions_to_one_channel_are_counted_as_they_are(void **sta
 static void deliver(void) {
     struct buffer in = {0};
 
-    for (unsigned i = 0; i < workers.count; i++)
-        harness_settle(workers.list[i]);
+    harness_settle_all(&workers);
     harness_receive(client, &in);
     buffer_dispose(&in);
 }

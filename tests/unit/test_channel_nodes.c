@@ -133,24 +133,13 @@ static void waiter_called(struct channel_waiter *waiter) {
 }
 
 static void open_peer(struct peer *peer, unsigned worker) {
-    int server;
-
     *peer = (struct peer){.waiter.ready = waiter_called};
-    harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
-    assert_non_null(peer->stream);
+    peer->stream = harness_open(workers.list[worker], peer, &peer->client);
 }
 
 static void close_peer(struct peer *peer) {
-    stream_close(peer->stream);
-    streams_flush(peer->stream->worker);
-    close(peer->client);
+    harness_close(peer->stream, peer->client);
     buffer_dispose(&peer->in);
-}
-
-static void deliver_all(void) {
-    for (unsigned i = 0; i < workers.count; i++)
-        harness_settle(workers.list[i]);
 }
 
 /* Reads the next received message into `message`; false if there is none. */
@@ -159,14 +148,14 @@ static bool next_message(struct peer *peer) {
 }
 
 static void assert_told(struct peer *peer, const char *expected) {
-    deliver_all();
+    harness_settle_all(&workers);
     if (!next_message(peer))
         fail_msg("nothing came in place of %s", expected);
     assert_string_equal(buffer_string(&message), expected);
 }
 
 static void assert_told_nothing(struct peer *peer) {
-    deliver_all();
+    harness_settle_all(&workers);
     if (next_message(peer))
         fail_msg("%s came", buffer_string(&message));
 }
@@ -229,7 +218,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    deliver_all();
+    harness_settle_all(&workers);
     if (noticed != NULL)
         channel_unref(noticed);
     noticed = NULL;
@@ -273,7 +262,7 @@ static void join(struct peer *peer, const char *channel, const char *user) {
 
     if (try_join(peer, channel, user, 0, &join) == CHANNEL_WAITS) {
         channel_ready(hub, peer->waiter.channel, take_interest().generation);
-        deliver_all();
+        harness_settle_all(&workers);
         assert_int_equal(try_join(peer, channel, user, 0, &join), CHANNEL_JOINED);
     }
     member_list_unref(join.members);
@@ -293,7 +282,7 @@ static void hear(const char *name) {
 
     assert_int_equal(channel_await(hub, slot, workers.list[0], slice_of(name), &peer.waiter), CHANNEL_WAITS);
     channel_ready(hub, peer.waiter.channel, take_interest().generation);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(peer.called, 1);
     assert_false(take_interest().wanted);
 }
@@ -305,7 +294,7 @@ static void let_go(const char *name) {
     if (noticed != NULL)
         take_interest();
     channel_let_go(worker_of(name), channel, channel->cluster->generation);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_false(take_interest().held);
     channel_unref(channel);
 }
@@ -379,7 +368,7 @@ static void add_to_set(struct remote_set *set, const char *user) {
 static void end_set(struct remote_set *set) {
     sets_done = 0;
     channel_remote_set_end(set, true, set_done, NULL);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(sets_done, 1);
 }
 
@@ -387,7 +376,7 @@ static void forget(unsigned node) {
     forgotten = 0;
     for (unsigned i = 0; i < workers.count; i++)
         channel_remote_forget(hub, workers.list[i], node, node_forgotten, NULL);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(forgotten, workers.count);
 }
 
@@ -410,10 +399,10 @@ static void the_first_subscriber_waits_until_other_nodes_were_heard(void **state
     assert_true(interest.wanted && interest.held && interest.stateful && interest.waits);
     assert_members(CHANNEL_X, "");
     channel_ready(hub, find(CHANNEL_X), interest.generation + 1); /* of another time */
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(a.called + b.called, 0);
     channel_ready(hub, find(CHANNEL_X), interest.generation);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(a.called, 1);
     assert_int_equal(b.called, 1);
     assert_int_equal(channel_hub_waiting(hub), 0);
@@ -442,7 +431,7 @@ static void a_wait_can_be_ended(void **state) {
     channel_await_end(&a.waiter); /* it does not wait any more */
     assert_false(take_interest().wanted);
     channel_ready(hub, find(CHANNEL_X), 1);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(a.called, 0);
     let_go(CHANNEL_X);
     close_peer(&a);
@@ -483,10 +472,10 @@ static void new_subscriptions_wait_again_while_the_subject_is_not_in_force(void 
     assert_int_equal(try_join(&b, "chat", NULL, 0, &answers), CHANNEL_WAITS);
     channel_ready(hub, find("chat"), 1);
     channel_unready(find("chat"), 1);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(b.called, 0); /* it came to late for this time */
     channel_ready(hub, find("chat"), 1);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(b.called, 1);
     leave(&a);
     let_go("chat");
@@ -783,7 +772,7 @@ static void many_members_come_and_go_over_several_turns(void **state) {
     worker_of(CHANNEL_X)->turn_over = true;
     channel_remote_set_end(set, true, set_done, NULL);
     assert_int_equal(sets_done, 0);
-    deliver_all();
+    harness_settle_all(&workers);
     assert_int_equal(sets_done, 1);
     assert_int_equal(presence_count(&find(CHANNEL_X)->members), 1);
     worker_of(CHANNEL_X)->turn_over = true;

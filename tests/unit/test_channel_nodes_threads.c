@@ -474,10 +474,8 @@ static int set_up(void **state) {
     slot = app_slot_create(SLICE("42"), WORKERS);
     cluster.worker = workers.list[hash_bytes(NAME) % WORKERS];
     for (unsigned i = 0; i < PEERS; i++) {
-        int server;
         peers[i] = (struct peer){.user = i % USERS};
-        harness_pair(&server, &peers[i].client);
-        peers[i].stream = harness_stream(workers.list[i / PEERS_PER_WORKER], server, &harness_ignores, &peers[i]);
+        peers[i].stream = harness_open(workers.list[i / PEERS_PER_WORKER], &peers[i], &peers[i].client);
     }
     assert_int_equal(sem_init(&done, 0, 0), 0);
     if (!workers_start(&workers, &error))

@@ -72,12 +72,8 @@ static bool has_socket_id(const struct stream *stream, const struct socket_id *i
 }
 
 static void open_peer(struct peer *peer, unsigned worker, unsigned user) {
-    int server;
-
     *peer = (struct peer){.user = user};
-    harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[worker], server, &harness_ignores, peer);
-    assert_non_null(peer->stream);
+    peer->stream = harness_open(workers.list[worker], peer, &peer->client);
 }
 
 /* Joins, and records the number and the member list of the join. */

@@ -151,10 +151,8 @@ static int set_up(void **state) {
     set_webhooks(EVERYTHING);
     wakes = 0;
     for (unsigned i = 0; i < PEERS_MAX; i++) {
-        int server;
         peers[i] = (struct peer){0};
-        harness_pair(&server, &peers[i].client);
-        peers[i].stream = harness_stream(workers.list[i % 2], server, &harness_ignores, &peers[i]);
+        peers[i].stream = harness_open(workers.list[i % 2], &peers[i], &peers[i].client);
     }
     return 0;
 }

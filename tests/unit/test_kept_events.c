@@ -40,14 +40,9 @@ static int set_up(void **state) {
     return 0;
 }
 
-static void deliver(void) {
-    for (unsigned i = 0; i < workers.count; i++)
-        harness_settle(workers.list[i]);
-}
-
 static int tear_down(void **state) {
     (void)state;
-    deliver();
+    harness_settle_all(&workers);
     channel_hub_destroy(hub);
     for (unsigned i = 0; i < APPS; i++) {
         const struct channel_table *table = atomic_load(&slots[i]->channels);
@@ -75,7 +70,7 @@ static void keep(unsigned app, unsigned first, unsigned count, size_t bytes) {
         channel_publish(hub, slots[app], workers.list[0], slice_of(name), &event, NULL);
     }
     channel_event_end(shared);
-    deliver();
+    harness_settle_all(&workers);
 }
 
 static size_t kept_length(unsigned app, unsigned number) {
@@ -151,10 +146,7 @@ struct subscriber_peer {
 };
 
 static void open_subscriber(struct subscriber_peer *peer) {
-    int server;
-
-    harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(workers.list[1], server, &harness_ignores, NULL);
+    peer->stream = harness_open(workers.list[1], NULL, &peer->client);
 }
 
 static void join_kept(struct subscriber_peer *peer, unsigned app, unsigned number) {
@@ -175,7 +167,7 @@ static void read_all(struct subscriber_peer *peer) {
 
     do {
         in.length = 0;
-        deliver();
+        harness_settle_all(&workers);
         harness_receive(peer->client, &in);
     } while (in.length != 0);
     buffer_dispose(&in);
@@ -184,9 +176,7 @@ static void read_all(struct subscriber_peer *peer) {
 static void close_subscriber(struct subscriber_peer *peer, unsigned subscriptions) {
     for (unsigned i = 0; i < subscriptions; i++)
         channel_leave(hub, &peer->subscriptions[i], NULL);
-    stream_close(peer->stream);
-    streams_flush(workers.list[1]);
-    close(peer->client);
+    harness_close(peer->stream, peer->client);
 }
 
 static void events_of_channels_with_subscribers_go_last_but_go(void **state) {

@@ -24,6 +24,7 @@
 #include "cluster/state_internal.h"
 #include "harness.h"
 #include "net/reclaim.h"
+#include "text_frames.h"
 
 #define NODES 3
 #define CHANNELS 12
@@ -329,23 +330,12 @@ struct peer {
 };
 
 static struct peer peers[PEERS];
+static struct buffer received; /* the last message that was read */
 static uint64_t seed;
 
 static struct slice name_of_channel(unsigned channel, char name[32]) {
     return (struct slice){name, (size_t)snprintf(name, 32, "presence-%u", channel)};
 }
-
-static size_t ignore_data(struct stream *stream, uint8_t *data, size_t length) {
-    (void)stream;
-    (void)data;
-    return length;
-}
-
-static void ignore_event(struct stream *stream) {
-    (void)stream;
-}
-
-static const struct stream_handler handler = {ignore_data, ignore_event, ignore_event, ignore_event, ignore_event};
 
 static void peer_may_join(struct channel_waiter *waiter) {
     container_of(waiter, struct peer, waiter)->state = PEER_MAY_JOIN;
@@ -380,16 +370,12 @@ static void try_to_join(struct peer *peer) {
 }
 
 static void begin_peer(struct peer *peer) {
-    int server;
-
     memset(peer, 0, sizeof *peer);
     peer->node = harness_random(&seed, NODES);
     peer->channel = harness_random(&seed, CHANNELS);
     peer->user = harness_random(&seed, USERS);
     peer->waiter.ready = peer_may_join;
-    harness_pair(&server, &peer->client);
-    peer->stream = harness_stream(nodes[peer->node].workers.list[harness_random(&seed, 2)], server, &handler, peer);
-    assert_non_null(peer->stream);
+    peer->stream = harness_open(nodes[peer->node].workers.list[harness_random(&seed, 2)], peer, &peer->client);
     try_to_join(peer);
 }
 
@@ -399,9 +385,7 @@ static void end_peer(struct peer *peer) {
     if (peer->state == PEER_IN)
         channel_leave(nodes[peer->node].hub, &peer->own, NULL);
     channel_await_end(&peer->waiter);
-    stream_close(peer->stream);
-    streams_flush(peer->stream->worker);
-    close(peer->client);
+    harness_close(peer->stream, peer->client);
     buffer_dispose(&peer->in);
     peer->state = PEER_OUT;
 }
@@ -424,19 +408,8 @@ static void check_message(struct peer *peer, const char *text) {
 static void read_peer(struct peer *peer) {
     if (peer->state != PEER_IN)
         return;
-    harness_receive(peer->client, &peer->in);
-    while (peer->in.length != 0) {
-        const uint8_t *data = (const uint8_t *)peer->in.data;
-        size_t header = data[1] == 126 ? 4 : 2, length = data[1] == 126 ? (size_t)data[2] << 8 | data[3] : data[1];
-        char text[1000];
-
-        assert_true(length < sizeof text && header + length <= peer->in.length);
-        memcpy(text, data + header, length);
-        text[length] = '\0';
-        check_message(peer, text);
-        peer->in.length -= header + length;
-        memmove(peer->in.data, peer->in.data + header + length, peer->in.length);
-    }
+    while (text_frame_receive(peer->client, &peer->in, &received))
+        check_message(peer, buffer_string(&received));
 }
 
 /* --- what must be --- */
@@ -553,11 +526,8 @@ static void crowd_member_may_join(struct channel_waiter *waiter) {
 }
 
 static void begin_crowd_member(struct crowd_member *member, unsigned node) {
-    int server;
-
     memset(member, 0, sizeof *member);
-    harness_pair(&server, &member->client);
-    member->stream = harness_stream(nodes[node].workers.list[0], server, &handler, member);
+    member->stream = harness_open(nodes[node].workers.list[0], member, &member->client);
     member->waiter.ready = crowd_member_may_join;
     member->may_join = true;
 }
@@ -587,9 +557,7 @@ static void end_crowd_member(struct crowd_member *member, unsigned node) {
     if (member->joined)
         channel_leave(nodes[node].hub, &member->own, NULL);
     channel_await_end(&member->waiter);
-    stream_close(member->stream);
-    streams_flush(member->stream->worker);
-    close(member->client);
+    harness_close(member->stream, member->client);
     member->stream = NULL;
 }
 
@@ -714,6 +682,7 @@ static int tear_down(void **state) {
     turn_all();
     for (unsigned i = 0; i < NODES; i++)
         destroy_node(i);
+    buffer_dispose(&received);
     return 0;
 }
 
