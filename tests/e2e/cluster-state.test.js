@@ -8,6 +8,7 @@ import { after, test } from 'node:test';
 import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect, join, subscribe, subscribeRefused, unsubscribe } from '../lib/client.js';
+import { decode, KIND } from '../lib/cluster-message.js';
 import { redisProxy } from '../lib/lossy-redis.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
 import { RedisClient } from '../lib/redis-client.js';
@@ -246,17 +247,18 @@ test('a presence channel that is full on all nodes together takes nobody more', 
   await join(await connect(nodes[2]), 'presence-full', { user_id: 'more' });
 });
 
+const isCount = (count) =>
+  Object.assign(
+    ({ event, data }) => /subscription_count$/.test(event) && JSON.parse(data).subscription_count === count,
+    {
+      label: `the count ${count}`,
+    },
+  );
+
 test('subscription counts are those of all nodes, also for a node that comes to a channel later', async (t) => {
   // Nobody listens there: an app with such a webhook has counts.
   const apps = [{ ...APP, webhooks: [{ url: 'http://127.0.0.1:9/', event_types: ['subscription_count'] }] }];
   const [one, two] = await startNodes(t, 'counts', { count: 2, apps });
-  const isCount = (count) =>
-    Object.assign(
-      ({ event, data }) => /subscription_count$/.test(event) && JSON.parse(data).subscription_count === count,
-      {
-        label: `the count ${count}`,
-      },
-    );
   const first = await connect(one);
   await subscribe(first, 'room');
   await first.next(isCount(1));
@@ -265,6 +267,25 @@ test('subscription counts are those of all nodes, also for a node that comes to 
   await Promise.all([first, second].map((ws) => ws.next(isCount(2))));
   first.destroy();
   await second.next(isCount(1));
+});
+
+test('a count that changes all the time is told to other nodes once a second', async (t) => {
+  const apps = [{ ...APP, webhooks: [{ url: 'http://127.0.0.1:9/', event_types: ['subscription_count'] }] }];
+  const [one, two] = await startNodes(t, 'rate', { count: 2, apps });
+  const listener = await RedisClient.connect({ ...redis.address, encoding: 'latin1' });
+  t.after(() => listener.close());
+  listener.subscribe(`${redis.config('rate').adapter.redis.prefix}curlew1:c:${APP.id}:busy`);
+  await listener.pushed.next(([kind]) => kind === 'subscribe');
+  const other = await connect(two, { t });
+  await subscribe(other, 'busy');
+  const began = Date.now();
+  for (let i = 0; i < 30; i++) await subscribe(await connect(one, { t }), 'busy');
+  await other.next(isCount(31));
+  const seconds = (Date.now() - began) / 1000;
+  const counts = listener.pushed.waiting
+    .map(([, , text]) => decode(Buffer.from(text, 'latin1')))
+    .filter(({ kind }) => kind === KIND.count);
+  assert.ok(counts.length > 0 && counts.length < 3 + seconds, `${counts.length} messages in ${seconds} s`);
 });
 
 test('a node that dies takes its members with it, once', async (t) => {
