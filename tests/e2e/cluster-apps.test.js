@@ -53,26 +53,32 @@ async function connectWhenKnown(t, node, app) {
 }
 
 test('what the admin API of one node changes is in force on the others', async (t) => {
-  const { nodes, admin, bus, untilAll } = await nodesOn(t, 'mariadb');
+  const { store, nodes, admin, bus, untilAll } = await nodesOn(t, 'mariadb');
   const [one, two] = nodes;
   for (const node of nodes) assert.equal(await refusal(node, SHOP.key), 4001); // and that is remembered
   await admin(one, 'POST', '/admin/apps', SHOP);
-  const client = await connectWhenKnown(t, two, SHOP);
+  const buyer = await connectWhenKnown(t, two, SHOP);
   await admin(one, 'PATCH', '/admin/apps/shop', { key: 'new-key' });
   await connectWhenKnown(t, two, { ...SHOP, key: 'new-key' });
   assert.equal(await refusal(two, SHOP.key), 4001);
   await admin(two, 'PATCH', '/admin/apps/shop', { enabled: false });
-  assert.equal((await client.next('pusher:error')).data.code, 4003);
+  assert.equal((await buyer.next('pusher:error')).data.code, 4003);
 
-  // In an outage the change waits.
+  // In an outage the change waits. No node hears of a change in the store itself, so all records are read again.
   await admin(one, 'PATCH', '/admin/apps/shop', { enabled: true });
   const other = await connectWhenEnabled(t, two, 'new-key');
+  await admin(one, 'POST', '/admin/apps', { ...SHOP, id: 'inn', key: 'inn-key' });
+  const guest = await connectWhenEnabled(t, two, 'inn-key');
   await bus.stop();
   for (const node of nodes) await node.waitForLog(/the bus \(redis\) is down/);
   await admin(one, 'DELETE', '/admin/apps/shop');
+  const client = await store.client('apps');
+  t.after(() => client.end());
+  await client.query("UPDATE applications SET enabled = 0 WHERE id = 'inn'");
   await bus.start();
   await untilAll();
   assert.equal((await other.next('pusher:error')).data.code, 4001);
+  assert.equal((await guest.next('pusher:error')).data.code, 4003);
 });
 
 // Connects when the app is enabled again.
