@@ -218,6 +218,21 @@ describe('silence', together, () => {
     assert.equal(count(third, /taken for dead/), 0); // the others were not silent: it was
   });
 
+  test('a node lives while anything valid comes from it, of whatever kind and version', async (t) => {
+    const nodes = await nodesFor(t, { count: 1 });
+    const [first] = nodes.list;
+    const peer = await BusPeer.connect(t, nodes);
+    await peer.join(HEARTBEAT_MS);
+    await nodes.untilSeen(first, 2);
+    peer.fallSilent();
+    for (const until = Date.now() + 2 * NODE_TIMEOUT_MS; Date.now() < until; await pause(HEARTBEAT_MS / 2)) {
+      await peer.say('n', 200);
+      await peer.say('n', 201, { version: 9 });
+      assert.equal((await nodes.seenBy(first)).nodes.length, 2);
+    }
+    await nodes.untilSeen(first, 1);
+  });
+
   test('nodes see each other again when Redis was restarted, and nobody has died', async (t) => {
     const nodes = await nodesFor(t);
     const before = idsOf(await nodes.seenBy(nodes.list[0]));
