@@ -62,6 +62,8 @@ static bool check_escape(struct fault_finder *finder) {
         for (size_t i = 2; i < 6; i++)
             if (fault_peek(finder, i) < 0 || !isxdigit(fault_peek(finder, i)))
                 return fault_at(finder, finder->at, "\\u must be followed by four hexadecimal digits");
+        if (memcmp(finder->at, "\\u0000", 6) == 0)
+            return fault_at(finder, finder->at, "a text must not hold \\u0000, the byte 0");
         finder->at += 6;
         return true;
     }

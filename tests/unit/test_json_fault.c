@@ -61,6 +61,7 @@ static void each_fault_is_named_at_its_own_place(void **state) {
         {"{\"host\": \"a", 1, 10, "no closing quotation mark"},
         {"{\"path\": \"C:\\dir\"}", 1, 13, "write \\\\ for a backslash"},
         {"{\"a\": \"\\u12\"}", 1, 8, "four hexadecimal digits"},
+        {"{\"a\": \"b\\u0000\"}", 1, 9, "must not hold \\u0000"},
         {"{\"a\": \"\t\"}", 1, 8, "write \\t"},
         {"{\"port\": 06001}", 1, 10, "not a number of JSON"},
         {"{\"port\": ${PORT:-6001}}", 1, 10, "a variable must be in double quotation marks (\"${NAME}\")"},
