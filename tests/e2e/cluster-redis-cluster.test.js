@@ -11,6 +11,11 @@ import { nodesFor } from '../lib/nodes.js';
 
 const channel = 'prices';
 
+// Of docs/configuration.md, for a user on a Redis Cluster.
+const RIGHTS =
+  '+publish +subscribe +unsubscribe +ping +role +client|setname +set +get +pttl +del +cluster|slots +cluster|nodes ' +
+  '+spublish +ssubscribe +sunsubscribe +asking';
+
 // A subscriber of each node, and a publisher through each node that goes on until it is ended.
 async function trafficOf(t, nodes) {
   const sockets = await Promise.all(nodes.list.map((node) => subscriber(node, t, channel)));
@@ -61,6 +66,33 @@ async function trafficOf(t, nodes) {
 }
 
 describe('on a Redis Cluster', { timeout: LONG_TIMEOUT_MS, concurrency: true }, () => {
+  for (const use_sharded_pubsub of [false, true])
+    test(`a user needs the rights of the docs only, ${use_sharded_pubsub ? 'sharded' : 'plain'}`, async (t) => {
+      const bus = await backendFor(t, 'redis-cluster');
+      const rights = `on >secret resetchannels &test:curlew1:* ~mine:* -@all ${RIGHTS}`.split(' ');
+      for (const node of bus.ports.keys())
+        await bus.on(node, async (client) => {
+          await client.call('ACL', 'SETUSER', 'curlew', ...rights);
+          await client.call('ACL', 'SETUSER', 'default', 'off');
+        });
+      const cluster = { username: 'curlew', password: 'secret' };
+      const config = {
+        adapter: { cluster: { use_sharded_pubsub } },
+        cache: { driver: 'redis-cluster', redis: { prefix: 'mine:' } },
+        database: { redis: { cluster } },
+      };
+      const { list } = await nodesFor(t, { bus, count: 2, server: { config } });
+      const kept = 'cache-news';
+      const [here, there] = await Promise.all(list.map((node) => subscriber(node, t, kept)));
+      await publish(list[0], { name: 'e', channel: kept, data: '{}' });
+      for (const ws of [here, there]) await ws.next({ event: 'e', channel: kept });
+      for (const { log } of list)
+        assert.deepEqual(
+          log.all.filter(({ level, target }) => level !== 'info' && target === 'cluster'),
+          [],
+        );
+    });
+
   test('nodes go on over another Redis when theirs dies', async (t) => {
     const nodes = await nodesFor(t, { kind: 'redis-cluster' });
     const traffic = await trafficOf(t, nodes);
