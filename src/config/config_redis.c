@@ -155,7 +155,7 @@ const char *config_redis_server(const struct config *config, enum config_redis_u
 
     if (url == NULL) {
         fill_from_section(config, server);
-        return "database.redis.host";
+        return "database.redis.host and port";
     }
     config_redis_parse(url, CONFIG_REDIS_PORT, server);
     return key;
@@ -182,7 +182,8 @@ static const struct config_list *seeds_of(const struct config *config, const cha
         *key = "adapter.cluster.nodes";
         return &config->adapter.cluster.nodes;
     }
-    *key = config->database.redis.cluster.nodes.count > 0 ? "database.redis.cluster.nodes" : "database.redis.host";
+    *key = config->database.redis.cluster.nodes.count > 0 ? "database.redis.cluster.nodes"
+                                                          : "database.redis.host and port";
     return &config->database.redis.cluster.nodes;
 }
 

@@ -120,7 +120,7 @@ describe('what is refused is said with the setting', { concurrency: true }, () =
     const backend = await backendFor(t, 'redis', { password: 'right' });
     const { port } = backend.address;
     const says = (redis) => saysOf(t, configFor(backend, { redis }));
-    const at = `Redis at 127.0.0.1:${port} (database.redis.host): `;
+    const at = `Redis at 127.0.0.1:${port} (database.redis.host and port): `;
     const wrong = 'WRONGPASS invalid username-password pair or user is disabled.';
     assert.equal(await says({ password: 'wrong' }), `${at}it refuses database.redis.password: ${wrong}`);
     assert.equal(
@@ -163,15 +163,15 @@ describe('what is refused is said with the setting', { concurrency: true }, () =
     const says = (redis) => saysOf(t, configFor(backend, { redis }));
     assert.equal(
       await says({ port: unused }),
-      `Redis at 127.0.0.1:${unused} (database.redis.host): Connection refused`,
+      `Redis at 127.0.0.1:${unused} (database.redis.host and port): Connection refused`,
     );
     assert.match(
       await says({ host: 'no-such-host.invalid' }),
-      /^Redis at no-such-host\.invalid:\d+ \(database\.redis\.host\): /,
+      /^Redis at no-such-host\.invalid:\d+ \(database\.redis\.host and port\): /,
     );
     assert.equal(
       await says({ port: ports[1] }),
-      `Redis at 127.0.0.1:${ports[1]} (database.redis.host): it is a replica, not a master: messages to it do not reach all nodes`,
+      `Redis at 127.0.0.1:${ports[1]} (database.redis.host and port): it is a replica, not a master: messages to it do not reach all nodes`,
     );
     const urls = [ports[0], another.address.port].map((port) => `redis://127.0.0.1:${port}`);
     assert.equal(
@@ -231,7 +231,7 @@ describe('outages', { concurrency: true }, () => {
       assert.equal(await client.call('CLIENT', 'KILL', 'ID', id), 1);
       assert.match(
         await returns(bus),
-        /^Redis at 127\.0\.0\.1:\d+ \(database\.redis\.host\): it closed the connection$/,
+        /^Redis at 127\.0\.0\.1:\d+ \(database\.redis\.host and port\): it closed the connection$/,
       );
       await hears(bus, bus);
     }

@@ -124,6 +124,21 @@ test('a user on two nodes has the user_info with which it came first, and nodes 
   }
 });
 
+test('who subscribes waits half a second for a node that stands still, and learns its members from it later', async (t) => {
+  const nodes = await startNodes(t, 'still', { count: 2 });
+  const held = await connect(nodes[1], { t });
+  await join(held, 'presence-still', { user_id: 'held' });
+  const ws = await connect(nodes[0], { t });
+  freeze(nodes[1].pid);
+  const began = Date.now();
+  const { ids } = await join(ws, 'presence-still', { user_id: 'here' });
+  const waited = Date.now() - began;
+  process.kill(nodes[1].pid, 'SIGCONT');
+  assert.deepEqual(ids, ['here']);
+  assert.ok(waited >= 450 && waited < 5000 * SLOW, `it waited ${waited} ms`);
+  assert.equal(JSON.parse((await ws.next('pusher_internal:member_added')).data).user_id, 'held');
+});
+
 test('lists and counts of channels are those of all nodes, and say so if one does not answer', async (t) => {
   const nodes = await startNodes(t, 'lists', { config: { adapter: { redis: { requests_timeout: 1000 } } } });
   const [one, two, three] = nodes;

@@ -1220,8 +1220,8 @@ static void each_use_of_redis_has_its_server(void **state) {
         load("{\"database\":{\"redis\":{\"host\":\"db\",\"port\":6380,\"db\":2,\"username\":\"u\",\"password\":"
              "\"p\",\"sentinel_password\":\"sp\",\"sentinels\":[{\"host\":\"s1\",\"port\":26380},\"s2\","
              "{\"host\":\"::1\",\"port\":\"${PORT_OF_S3:-7}\"}]}}}"));
-    assert_server(CONFIG_REDIS_PUBLISH, "database.redis.host", "db 6380/2 u p");
-    assert_server(CONFIG_REDIS_CACHE, "database.redis.host", "db 6380/2 u p");
+    assert_server(CONFIG_REDIS_PUBLISH, "database.redis.host and port", "db 6380/2 u p");
+    assert_server(CONFIG_REDIS_CACHE, "database.redis.host and port", "db 6380/2 u p");
     assert_true(config_redis_uses_sentinel(&config, CONFIG_REDIS_CACHE));
     for (size_t i = 0; i < 3; i++) {
         static const char *const shown[] = {"s1 26380/0 - sp", "s2 26379/0 - sp", "::1 7/0 - sp"};
@@ -1236,7 +1236,7 @@ static void each_use_of_redis_has_its_server(void **state) {
              "{\"host\":\"rediss://db\",\"sentinels\":[\"s\"]}}}"));
     assert_server(CONFIG_REDIS_PUBLISH, "adapter.redis.redis_pub_options.url", "a 6379/0 - -");
     assert_server(CONFIG_REDIS_SUBSCRIBE, "adapter.redis.redis_pub_options.url", "a 6379/0 - -");
-    assert_server(CONFIG_REDIS_CACHE, "database.redis.host", "TLS db 6379/0 - -");
+    assert_server(CONFIG_REDIS_CACHE, "database.redis.host and port", "TLS db 6379/0 - -");
     assert_false(config_redis_uses_sentinel(&config, CONFIG_REDIS_SUBSCRIBE));
     setenv("REDIS_URL", "redis://:q@b/4", 1);
     assert_true(load("{\"adapter\":{\"redis\":{\"redis_pub_options\":{\"url\":\"redis://a\"}}}}"));
@@ -1261,7 +1261,7 @@ static void nodes_of_a_redis_cluster_have_the_clusters_password(void **state) {
 
     (void)state;
     assert_true(load("{\"database\":{\"redis\":{\"host\":\"db\",\"port\":6380,\"db\":2,\"password\":\"p\"}}}"));
-    assert_seed(0, "database.redis.host", "db 6380/0 - p");
+    assert_seed(0, "database.redis.host and port", "db 6380/0 - p");
     assert_false(config_redis_seed(&config, 1, &server, &key));
     assert_true(
         load("{\"database\":{\"redis\":{\"password\":\"p\",\"cluster\":{\"use_tls\":true,\"username\":\"u\","

@@ -14,7 +14,7 @@
 
 /* How one logs in. The texts outlive the connections. */
 struct redis_access {
-    const char *key;      /* of the setting that names the server, such as "database.redis.host"; for errors */
+    const char *key;      /* of the setting that names the server, such as "database.redis.host and port"; for errors */
     const char *username; /* NULL: the default user */
     const char *password; /* NULL: none */
     /* Of the settings of both, for errors; NULL: what `key` names is to hold them. */
