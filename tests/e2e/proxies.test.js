@@ -14,11 +14,14 @@ import WebSocket from 'ws';
 import { makeCertificates } from '../lib/backends/certificates.js';
 import { Daemon, freePorts, giveToNobody, program } from '../lib/backends/daemon.js';
 import { Inbox, TIMEOUT_MS, matching } from '../lib/inbox.js';
+import { fetchMetrics } from '../lib/metrics.js';
+import { nodesFor } from '../lib/nodes.js';
 import { folderWith } from '../lib/process.js';
 import { APP, serverFor } from '../lib/server.js';
 import { signedPath } from '../lib/sign.js';
 
 const EXAMPLES = fileURLToPath(new URL('../../examples/proxies', import.meta.url));
+const SCALING = fileURLToPath(new URL('../../docs/scaling.md', import.meta.url));
 const BATCH = { size: 20, bytes: 90_000 }; // more than nginx takes by itself
 
 // The text with each of these words replaced; a word that is not there is a mistake of this test.
@@ -30,14 +33,18 @@ function replaced(text, words) {
   return text;
 }
 
+// A part of docs/scaling.md.
+const snippet = (pattern) => readFileSync(SCALING, 'utf8').match(pattern)[0];
+
 // What follows from a row: the file for this test, and the command that serves it.
 const PROXIES = {
   nginx: {
     example: 'nginx.conf',
+    balancing: (text) => text.replace(/^upstream curlew \{.*?^\}\n/ms, snippet(/^upstream curlew \{.*?^\}\n/ms)),
     privately: (text) => replaced(text, { '#allow 10.0.0.0/8;': 'allow 127.0.0.2/32;', '#deny all;': 'deny all;' }),
-    write: ({ text, folder, port, server, files }) => {
+    write: ({ text, folder, port, addresses, files }) => {
       const site = replaced(text, {
-        '127.0.0.1:6001': `127.0.0.1:${server.port}`,
+        ...addresses,
         'listen 443 ssl': `listen 127.0.0.1:${port} ssl`,
         '/etc/ssl/ws.example.com/fullchain.pem': files.certificate,
         '/etc/ssl/ws.example.com/privkey.pem': files.key,
@@ -61,9 +68,9 @@ const PROXIES = {
         '#}': '}',
         '#respond': 'respond',
       }),
-    write: ({ text, port, server, files }) =>
+    write: ({ text, port, addresses, files }) =>
       `{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n}\n${replaced(text, {
-        '127.0.0.1:6001': `127.0.0.1:${server.port}`,
+        ...addresses,
         'ws.example.com {': `https://localhost:${port}, https://127.0.0.1:${port} {
         tls ${files.certificate} ${files.key}`,
       })}`,
@@ -72,10 +79,15 @@ const PROXIES = {
   },
   HAProxy: {
     example: 'haproxy.cfg',
+    balancing: (text) =>
+      replaced(text, { 'default_backend curlew': 'default_backend nodes' }).replace(
+        /^backend curlew\n.*/ms,
+        snippet(/^backend nodes\n.*?(?=^```$)/ms),
+      ),
     privately: (text) => replaced(text, { '#http-request': 'http-request', '10.0.0.0/8': '127.0.0.2/32' }),
-    write: ({ text, port, server, files }) =>
+    write: ({ text, port, addresses, files }) =>
       replaced(text, {
-        '127.0.0.1:6001': `127.0.0.1:${server.port}`,
+        ...addresses,
         'bind :443': `bind 127.0.0.1:${port}`,
         '/etc/haproxy/ws.example.com.pem': files.both,
         'maxconn 100000': 'maxconn 100', // a test may not open more files
@@ -85,7 +97,7 @@ const PROXIES = {
   },
 };
 
-// A proxy in front of the server; resolves to how clients reach it.
+// A proxy in front of the server, or of three; resolves to how clients reach it.
 async function proxyFor(t, name, server, { privately = false } = {}) {
   const { example, write, command, stopSignal, ...row } = PROXIES[name];
   const folder = folderWith(t);
@@ -95,8 +107,12 @@ async function proxyFor(t, name, server, { privately = false } = {}) {
   const [port] = await freePorts(1);
   const original = readFileSync(path.join(EXAMPLES, example), 'utf8');
   const file = path.join(folder, example);
-  const text = privately ? row.privately(original) : original;
-  writeFileSync(file, write({ text, folder, port, server, files }));
+  const several = Array.isArray(server);
+  const text = privately ? row.privately(original) : several ? row.balancing(original) : original;
+  const addresses = several
+    ? Object.fromEntries(server.map((one, i) => [`10.0.0.1${i + 1}:6001`, `127.0.0.1:${one.port}`]))
+    : { '127.0.0.1:6001': `127.0.0.1:${server.port}` };
+  writeFileSync(file, write({ text, folder, port, addresses, files }));
   giveToNobody(folder, file, ...Object.values(files));
   const ca = readFileSync(files.ca);
   const proxy = { port, ca };
@@ -149,6 +165,36 @@ function connect(t, { port, ca }, { from = '127.0.0.1', key = APP.key, headers =
   const next = (event) => messages.next(matching(event));
   return { next, closed, send: (message) => socket.send(JSON.stringify(message)) };
 }
+
+for (const name of ['nginx', 'HAProxy'])
+  test(`${name}: nodes behind it as in docs/scaling.md are one server, also when one dies`, async (t) => {
+    const { list } = await nodesFor(t);
+    const proxy = await proxyFor(t, name, list);
+    const clients = Array.from({ length: 6 }, () => connect(t, proxy));
+    for (const client of clients) {
+      await client.next('pusher:connection_established');
+      client.send({ event: 'pusher:subscribe', data: { channel: 'news' } });
+      await client.next('pusher_internal:subscription_succeeded');
+    }
+    for (const node of list) assert.equal((await fetchMetrics(node)).sum('connected'), 2); // those with the fewest
+    const publish = (event) => {
+      const body = JSON.stringify({ name: event, channel: 'news', data: '{}' });
+      return api(proxy, 'POST', '/events', { body });
+    };
+    assert.equal((await publish('first')).status, 200);
+    for (const client of clients) await client.next('first');
+
+    await list[2].kill();
+    const gone = new Set();
+    const ends = clients.map((client) => client.closed.catch(() => {}).then(() => gone.add(client)));
+    while (gone.size < 2) await Promise.race(ends.filter((_, i) => !gone.has(clients[i])));
+    const left = clients.filter((client) => !gone.has(client));
+    assert.equal(left.length, 4);
+    for (let i = 0; i < 12; i++) assert.equal((await publish(`after-${i}`)).status, 200);
+    const again = connect(t, proxy);
+    await again.next('pusher:connection_established');
+    for (const client of left) for (let i = 0; i < 12; i++) await client.next(`after-${i}`);
+  });
 
 for (const name of Object.keys(PROXIES)) {
   test(`${name}: WebSockets, the API and close codes pass`, async (t) => {
