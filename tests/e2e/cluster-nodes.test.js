@@ -7,7 +7,7 @@ import { publish } from '../lib/api.js';
 import { freePorts } from '../lib/backends/daemon.js';
 import { backendFor } from '../lib/backends/index.js';
 import { BusPeer } from '../lib/bus-peer.js';
-import { signin, unsubscribe } from '../lib/client.js';
+import { signin } from '../lib/client.js';
 import { KIND, encode } from '../lib/cluster-message.js';
 import { subscriber, untilFence } from '../lib/events.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
@@ -141,20 +141,22 @@ describe('coming and leaving', together, () => {
     await Promise.all(['redis', 'nats'].map(twin));
   });
 
-  test('the subject of a channel is given up ten seconds after its last subscriber', async (t) => {
-    const nodes = await nodesFor(t, { count: 1 });
+  test('a subject is given up ten seconds after its last subscriber, user or watcher', async (t) => {
+    const nodes = await nodesFor(t, { count: 1, server: { apps: [{ ...APP, enable_watchlist_events: true }] } });
     const [server] = nodes.list;
     const redis = await RedisClient.connect(nodes.bus.address);
     t.after(() => redis.close());
-    const subject = `${nodes.prefix}:curlew1:c:${APP.id}:brief`;
-    const count = async () => (await redis.call('PUBSUB', 'NUMSUB', subject))[1];
-    assert.equal(await count(), 0);
+    const subjects = ['c:app-id:brief', 'u:app-id:anna', 'u:app-id:bob'].map((one) => `${nodes.prefix}:curlew1:${one}`);
+    const counts = async () => (await redis.call('PUBSUB', 'NUMSUB', ...subjects)).filter((_, i) => i % 2 === 1);
+    assert.deepEqual(await counts(), [0, 0, 0]);
     const ws = await subscriber(server, t, 'brief');
-    assert.equal(await count(), 1);
-    unsubscribe(ws, 'brief');
+    await signin(ws, { id: 'anna', watchlist: ['bob'] });
+    assert.deepEqual(await counts(), [1, 1, 1]);
+    ws.destroy();
     const left = Date.now();
-    while ((await count()) === 1) await pause(100);
-    assert.ok(Date.now() - left > 9000, `after ${Date.now() - left} ms`);
+    while (!(await counts()).includes(0)) await pause(100);
+    assert.ok(Date.now() - left >= 9000, `after ${Date.now() - left} ms`);
+    while ((await counts()).includes(1)) await pause(100);
   });
 
   test('the command line says why it cannot list the nodes', async (t) => {
