@@ -9,7 +9,9 @@
 set -euo pipefail
 
 for program in "${CURLEW:-curlew}" redis-server haproxy curl; do
-    command -v "$program" >/dev/null || { echo "run.sh: there is no program $program" >&2; exit 1; }
+    command -v "$program" >/dev/null && continue
+    echo "run.sh: there is no program $program: install it, or name another one with CURLEW (such as build/curlew)" >&2
+    exit 1
 done
 curlew=$(realpath "$(command -v "${CURLEW:-curlew}")") # a path from where the script was started
 cd "$(dirname "$0")"
@@ -39,8 +41,8 @@ run() {
     pids+=($!)
 }
 
-# Nothing is to be kept: what is in Redis is only on its way.
-run redis-server --bind 127.0.0.1 --port "$redis_port" --save "" --appendonly no --loglevel warning
+# Nothing is to be kept: what is in Redis is only on its way. In a session of its own, Ctrl-C does not end it first.
+run setsid redis-server --bind 127.0.0.1 --port "$redis_port" --save "" --appendonly no --loglevel warning
 
 # The admin API of the first node tells `curlew nodes` of all of them.
 admin=(CURLEW_ADMIN_TOKEN="$token" CURLEW_ADMIN_LISTEN="127.0.0.1:$admin_port")
