@@ -36,13 +36,14 @@ trap 'stop "${pids[@]:1}"; stop "${pids[0]}"' EXIT
 ending=
 trap 'ending=yes' INT TERM
 
+# In sessions of their own, Ctrl-C reaches them through this script only: a second signal would end a node at once.
 run() {
-    "$@" &
+    setsid "$@" &
     pids+=($!)
 }
 
-# Nothing is to be kept: what is in Redis is only on its way. In a session of its own, Ctrl-C does not end it first.
-run setsid redis-server --bind 127.0.0.1 --port "$redis_port" --save "" --appendonly no --loglevel warning
+# Nothing is to be kept: what is in Redis is only on its way.
+run redis-server --bind 127.0.0.1 --port "$redis_port" --save "" --appendonly no --loglevel warning
 
 # The admin API of the first node tells `curlew nodes` of all of them.
 admin=(CURLEW_ADMIN_TOKEN="$token" CURLEW_ADMIN_LISTEN="127.0.0.1:$admin_port")
