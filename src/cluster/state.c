@@ -79,12 +79,6 @@ static void on_interest_ended(void *context, struct interest *interest) {
 
 /* --- forgetting a node: on all workers, then here --- */
 
-void state_go_on(struct state *state) {
-    if (!state->slice_posted)
-        loop_post(state->core->loop, &state->slice);
-    state->slice_posted = true;
-}
-
 struct forget_message {
     struct message message;
     struct loop_message back;

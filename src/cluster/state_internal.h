@@ -147,10 +147,14 @@ static inline uint32_t state_now_s(const struct state *state) {
     return (uint32_t)(loop_now_ms(state->core->loop) / 1000);
 }
 
-/* --- state.c --- */
-
 /* Makes the loop go on at once after this turn. */
-void state_go_on(struct state *state);
+static inline void state_go_on(struct state *state) {
+    if (!state->slice_posted)
+        loop_post(state->core->loop, &state->slice);
+    state->slice_posted = true;
+}
+
+/* --- state.c --- */
 
 /* Begin and end the use of a cursor. */
 static inline void state_cursor_begin(struct state *state, struct state_cursor *cursor) {
