@@ -251,8 +251,13 @@ describe('restarts', { concurrency: true }, () => {
       const churn = model.change(200);
       const { ended } = await upgraded.upgrade();
       await churn;
-      await model.change(100);
-      await ended();
+      let over = false;
+      const end = ended().finally(() => (over = true));
+      while (!over) {
+        await model.change(25);
+        await pause(50);
+      }
+      await end;
       await nodes.untilAll(2);
       await model.settled(2000 * SLOW);
     }

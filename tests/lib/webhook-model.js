@@ -116,14 +116,15 @@ export class WebhookModel {
   // Resolves when webhooks have told what the model says, and nobody has left it less than a grace ago.
   async settled(timeoutMs) {
     let late = false;
+    let fault = null;
     const look = async () => {
-      while (!late && this.fault() !== null) await new Promise((resolve) => setTimeout(resolve, STEP_MS));
+      while (!late && (fault = this.fault()) !== null) await new Promise((resolve) => setTimeout(resolve, STEP_MS));
     };
     try {
       await within(look(), 'webhooks to tell who is there', timeoutMs);
     } catch (error) {
       late = true;
-      throw new Error(`${error.message}: ${this.fault()}`);
+      throw new Error(fault === null ? error.message : `${error.message}: ${fault}`);
     }
   }
 
