@@ -12,10 +12,9 @@
 #include "cluster/redis/redis_finder.h"
 #include "cluster/redis/redis_pipeline.h"
 #include "cluster/redis/redis_sentinel.h"
+#include "cluster/redis/redis_settings.h"
 #include "cluster/redis/redis_shards.h"
 #include "cluster/redis/redis_subscriber.h"
-#include "cluster/redis/redis_tls.h"
-#include "config/config_redis.h"
 
 /* The time for the message that goes from one connection to the other. */
 #define CHECK_MS 1000
@@ -442,24 +441,16 @@ static void set_up_redis_end(struct redis_end *end, const struct config *config,
     else
         key = config_redis_server(config, use, &end->server);
     redis_place_set(&end->place, slice_of(end->server.host), end->server.port);
-    end->access = (struct redis_access){.key = key,
-                                        .username = end->server.username,
-                                        .password = end->server.password,
-                                        .username_key = end->server.username_key,
-                                        .password_key = end->server.password_key,
-                                        .db = end->server.db,
-                                        .label = label,
-                                        .master_only = !is_cluster};
+    end->access = redis_settings_access(&end->server, key, label);
+    end->access.db = end->server.db;
+    end->access.master_only = !is_cluster;
 }
 
 /* Makes the context of TLS if a connection wants it. */
 static bool set_up_redis_tls(struct redis_bus *bus, const struct config *config, bool sentinel, struct error *error) {
-    const struct redis_tls_files files = {config->database.redis.tls.ca_path, config->database.redis.tls.cert_path,
-                                          config->database.redis.tls.key_path};
-
     if (!bus->publishes.server.tls && !bus->subscribes.server.tls && !(sentinel && config->database.redis.tls.enabled))
         return true;
-    bus->tls = redis_tls_context(&files, error);
+    bus->tls = redis_settings_tls(config, error);
     bus->publishes.access.tls = bus->publishes.server.tls ? bus->tls : NULL;
     bus->subscribes.access.tls = bus->subscribes.server.tls ? bus->tls : NULL;
     return bus->tls != NULL;
@@ -544,19 +535,9 @@ static struct bus *create_redis_cluster_bus(struct loop *loop, const struct conf
     return &bus->bus;
 }
 
-static bool redis_texts_equal(const char *one, const char *other) {
-    return slice_equal(slice_of(one), slice_of(other));
-}
-
 bool redis_bus_publishes_to(const struct bus *given, const struct config_redis_server *server, bool sentinel) {
-    const struct config_redis_server *own;
-
-    if (given->driver != &redis_bus_driver || (redis_bus_of(given)->sentinels != NULL) != sentinel)
-        return false;
-    own = &redis_bus_of(given)->publishes.server;
-    return (sentinel || (strcmp(own->host, server->host) == 0 && own->port == server->port)) &&
-           own->tls == server->tls && own->db == server->db && redis_texts_equal(own->username, server->username) &&
-           redis_texts_equal(own->password, server->password);
+    return given->driver == &redis_bus_driver && (redis_bus_of(given)->sentinels != NULL) == sentinel &&
+           redis_settings_equal(&redis_bus_of(given)->publishes.server, server, sentinel);
 }
 
 struct redis_pipeline *redis_bus_publisher(struct bus *given) {

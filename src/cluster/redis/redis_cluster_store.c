@@ -8,8 +8,7 @@
 #include "base/backoff.h"
 #include "base/list.h"
 #include "cluster/redis/redis_finder.h"
-#include "cluster/redis/redis_tls.h"
-#include "config/config_redis.h"
+#include "cluster/redis/redis_settings.h"
 
 #define ATTEMPT_MS 1000
 #define PAUSE_FIRST_MS 100
@@ -478,8 +477,6 @@ static void destroy_cluster_store(struct key_store *given) {
 
 static struct key_store *create_cluster_store(struct loop *loop, const struct config *config, struct bus *bus,
                                               const struct key_store_events *events, struct error *error) {
-    const struct redis_tls_files files = {config->database.redis.tls.ca_path, config->database.redis.tls.cert_path,
-                                          config->database.redis.tls.key_path};
     struct redis_cluster_store *store = alloc_zero(sizeof *store);
     const struct redis_finder_events finder_events = {on_store_topology, on_store_topology_failed, store};
     const char *key;
@@ -488,12 +485,7 @@ static struct key_store *create_cluster_store(struct loop *loop, const struct co
     store->store = (struct key_store){&redis_cluster_store_driver, *events};
     store->loop = loop;
     config_redis_seed(config, 0, &store->server, &key);
-    store->access = (struct redis_access){.key = key,
-                                          .username = store->server.username,
-                                          .password = store->server.password,
-                                          .username_key = store->server.username_key,
-                                          .password_key = store->server.password_key,
-                                          .label = "curlew-cache"};
+    store->access = redis_settings_access(&store->server, key, "curlew-cache");
     redis_finder_init(&store->finder, loop, config, &store->access, &finder_events);
     store->timer.fire = on_cluster_store_timer;
     store->refresh.fire = on_store_refresh;
@@ -502,7 +494,7 @@ static struct key_store *create_cluster_store(struct loop *loop, const struct co
     store->slots = alloc_zero(REDIS_SLOTS * sizeof *store->slots);
     if (!store->server.tls)
         return &store->store;
-    store->tls = store->access.tls = redis_tls_context(&files, error);
+    store->tls = store->access.tls = redis_settings_tls(config, error);
     if (store->tls != NULL)
         return &store->store;
     destroy_cluster_store(&store->store);

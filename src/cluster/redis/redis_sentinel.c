@@ -1,4 +1,5 @@
 #include "cluster/redis/redis_sentinel.h"
+#include "cluster/redis/redis_settings.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -198,13 +199,8 @@ struct redis_sentinels *redis_sentinels_create(struct loop *loop, const struct c
         sentinel->all = all;
         config_redis_sentinel(config, i, &sentinel->server);
         redis_place_set(&sentinel->place, slice_of(sentinel->server.host), sentinel->server.port);
-        sentinel->access = (struct redis_access){.key = "database.redis.sentinels",
-                                                 .username = sentinel->server.username,
-                                                 .password = sentinel->server.password,
-                                                 .username_key = sentinel->server.username_key,
-                                                 .password_key = sentinel->server.password_key,
-                                                 .tls = sentinel->server.tls ? tls : NULL,
-                                                 .label = "curlew-sentinel"};
+        sentinel->access = redis_settings_access(&sentinel->server, "database.redis.sentinels", "curlew-sentinel");
+        sentinel->access.tls = sentinel->server.tls ? tls : NULL;
     }
     return all;
 }

@@ -8,8 +8,7 @@
 #include "cluster/redis/redis_attempts.h"
 #include "cluster/redis/redis_finder.h"
 #include "cluster/redis/redis_masters.h"
-#include "cluster/redis/redis_tls.h"
-#include "config/config_redis.h"
+#include "cluster/redis/redis_settings.h"
 
 #define MESSAGE_BYTES_MAX (16 * 1024 * 1024)
 
@@ -287,12 +286,7 @@ static void set_up_shards(struct redis_shards *bus, const struct config *config)
     const char *key;
 
     config_redis_seed(config, 0, &bus->server, &key);
-    bus->access = (struct redis_access){.key = key,
-                                        .username = bus->server.username,
-                                        .password = bus->server.password,
-                                        .username_key = bus->server.username_key,
-                                        .password_key = bus->server.password_key,
-                                        .label = "curlew"};
+    bus->access = redis_settings_access(&bus->server, key, "curlew");
     redis_finder_init(&bus->finder, bus->loop, config, &bus->access, &events);
     buffer_appendf(&bus->check_subject, "%scurlew1:check", config->adapter.cluster.prefix);
     bus->check_bytes = bus_bytes_create(0);
@@ -302,8 +296,6 @@ static void set_up_shards(struct redis_shards *bus, const struct config *config)
 
 struct bus *redis_shards_create(struct loop *loop, const struct config *config, const struct bus_events *events,
                                 struct error *error) {
-    const struct redis_tls_files files = {config->database.redis.tls.ca_path, config->database.redis.tls.cert_path,
-                                          config->database.redis.tls.key_path};
     struct redis_shards *bus = alloc_zero(sizeof *bus);
 
     bus->bus = (struct bus){&redis_shards_driver, *events};
@@ -311,7 +303,7 @@ struct bus *redis_shards_create(struct loop *loop, const struct config *config, 
     set_up_shards(bus, config);
     if (!bus->server.tls)
         return &bus->bus;
-    bus->tls = bus->access.tls = redis_tls_context(&files, error);
+    bus->tls = bus->access.tls = redis_settings_tls(config, error);
     if (bus->tls != NULL)
         return &bus->bus;
     destroy_shards(&bus->bus);

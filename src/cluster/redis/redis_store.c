@@ -9,8 +9,7 @@
 #include "base/list.h"
 #include "cluster/redis/redis_bus.h"
 #include "cluster/redis/redis_sentinel.h"
-#include "cluster/redis/redis_tls.h"
-#include "config/config_redis.h"
+#include "cluster/redis/redis_settings.h"
 
 #define ATTEMPT_MS 1000
 #define PAUSE_FIRST_MS 100
@@ -133,12 +132,9 @@ static void destroy_redis_store(struct key_store *given) {
 }
 
 static bool set_up_store_tls(struct redis_store *store, const struct config *config, struct error *error) {
-    const struct redis_tls_files files = {config->database.redis.tls.ca_path, config->database.redis.tls.cert_path,
-                                          config->database.redis.tls.key_path};
-
     if (!store->server.tls && !config->database.redis.tls.enabled)
         return true;
-    store->tls = redis_tls_context(&files, error);
+    store->tls = redis_settings_tls(config, error);
     store->access.tls = store->server.tls ? store->tls : NULL;
     return store->tls != NULL;
 }
@@ -161,14 +157,9 @@ static struct key_store *create_redis_store(struct loop *loop, const struct conf
         store->bus = bus;
     if (!redis_place_set(&store->place, slice_of(store->server.host), store->server.port))
         store->place.port = 0;
-    store->access = (struct redis_access){.key = key,
-                                          .username = store->server.username,
-                                          .password = store->server.password,
-                                          .username_key = store->server.username_key,
-                                          .password_key = store->server.password_key,
-                                          .db = store->server.db,
-                                          .label = "curlew-cache",
-                                          .master_only = true};
+    store->access = redis_settings_access(&store->server, key, "curlew-cache");
+    store->access.db = store->server.db;
+    store->access.master_only = true;
     if (store->bus == NULL && !set_up_store_tls(store, config, error)) {
         destroy_redis_store(&store->store);
         return NULL;
