@@ -124,7 +124,7 @@ test('a user on two nodes has the user_info with which it came first, and nodes 
   }
 });
 
-test('who subscribes waits half a second for a node that stands still, and learns its members from it later', async (t) => {
+test('a subscriber waits half a second for a node that stands still, and learns its members later', async (t) => {
   const nodes = await startNodes(t, 'still', { count: 2 });
   const held = await connect(nodes[1], { t });
   await join(held, 'presence-still', { user_id: 'held' });
