@@ -4,8 +4,8 @@
  * The other session stays from one input to the next, which halves the time of a run; it begins each one in the same
  * state. That the tested session connects is no part of the coverage, since each input begins with it.
  *
- * Each line of the input is a message of one client, up to the 16th: longer inputs reach no other code, and libFuzzer
- * keeps them because they run the same more often.
+ * Each line of the input is a message of one client, up to the 16th. Longer inputs reached no more code; libFuzzer
+ * keeps them because they run the same code more often.
  *
  *   +CHANNEL|DATA   pusher:subscribe with `channel_data` DATA (none without `|`), with a valid signature
  *   !DATA           pusher:signin with `user_data` DATA, with a valid signature
