@@ -10,6 +10,7 @@
  *   flood SUBJECT COUNT LENGTH                flooded ACCEPTED: numbered messages, as many as are accepted
  *   subscribe-many PREFIX COUNT               many COUNT: all are in force, told once for each time that the bus is up
  *   wait MS                                   waited: the thread of the bus stands still
+ *   hold, go                                  held: the thread of the bus stands still from `hold` to `go`
  *   state                                     state up=0|1 waiting=BYTES max=BYTES needs_answers=0|1
  *   counts                                    counts MESSAGES WRONG_ORDER BYTES: of numbered messages, since the start
  *   turn                                      turn MICROSECONDS: the longest so far
@@ -17,6 +18,7 @@
  *
  * On its own it tells: up; down WHY; interrupted SUBJECT; message SUBJECT TEXT (not of numbered ones).
  */
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,7 @@
 struct shell {
     struct loop *loop;
     struct bus *bus;
+    sem_t go;
     char many_prefix[256];
     unsigned many, many_in_force;
     unsigned long long messages, wrong_order, bytes, last_number, next_number;
@@ -146,6 +149,12 @@ static void stand_still(unsigned ms) {
     puts("waited");
 }
 
+static void hold_thread(void) {
+    while (sem_wait(&shell.go) != 0) {
+    }
+    puts("held");
+}
+
 static void run_command(struct loop *loop, struct loop_message *message) {
     struct command *command = container_of(message, struct command, message);
     char *rest = command->text;
@@ -172,6 +181,8 @@ static void run_command(struct loop *loop, struct loop_message *message) {
         subscribe_many(subject, (unsigned)count);
     else if (strcmp(verb, "wait") == 0)
         stand_still((unsigned)count);
+    else if (strcmp(verb, "hold") == 0)
+        hold_thread();
     else if (strcmp(verb, "state") == 0)
         tell_state();
     else if (strcmp(verb, "counts") == 0)
@@ -201,6 +212,10 @@ static void read_commands(void) {
 
     while (fgets(command->text, sizeof command->text, stdin) != NULL) {
         command->text[strcspn(command->text, "\n")] = '\0';
+        if (strcmp(command->text, "go") == 0) { /* the thread that is held takes no command */
+            sem_post(&shell.go);
+            continue;
+        }
         command->message.handle = run_command;
         loop_post(shell.loop, &command->message);
         loop_wake(shell.loop);
@@ -224,6 +239,7 @@ int main(int argc, char **argv) {
     const struct bus_driver *driver;
 
     hash_seed();
+    sem_init(&shell.go, 0, 0);
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc != 2 || !config_load(&config, argv[1], &report, &error))
         return fail_shell(&error);

@@ -294,12 +294,13 @@ describe('limits', { concurrency: true }, () => {
     const nats = await backendFor(t, 'nats', { settings: ['max_pending: 4MB', 'write_deadline: "1s"'] });
     const [slow, fast, publisher] = await Promise.all([1, 2, 3].map(() => busOn(t, nats.config(PREFIX))));
     for (const bus of [slow, fast]) await bus.ask('subscribe news', 'in_force news');
-    slow.send('wait 4000');
+    slow.send('hold');
     for (let sent = 0; sent < 60_000; sent += 10_000) {
       assert.equal(await publisher.ask('flood news 10000 1000', 'flooded'), '10000');
       await arrive(fast, sent + 10_000);
     }
-    await slow.told('waited');
+    while ((await nats.monitor(0, 'connz')).connections.length > 2) await pause(20);
+    slow.send('go');
     await slow.told('down');
     await slow.told('up');
     await slow.told('in_force news');
