@@ -7,7 +7,8 @@
 //   alone    CPU time of a publish with an adapter and no other node, relative to `local`
 //   memory   what a member of a presence channel takes on a node that only watches the channel
 //   outage   how long one node with 100,000 occupied channels takes after its connections were cut and after a restart
-//            of Redis or NATS, and the longest turn of its cluster's thread; the node on CPU 0, all else on CPU 1
+//            of Redis or NATS, and the longest turns of its cluster's thread and its workers, also while clients and a
+//            whole node come and go; the node on CPU 0, all else on CPU 1
 // A second argument, `redis` or `nats`, chooses one of them. CURLEW_BINARY_RELEASE names another build. Exit code: 1 if
 // a goal was missed.
 
