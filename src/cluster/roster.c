@@ -44,7 +44,7 @@ static void add_to_user(struct roster *roster, struct roster_channel *channel, u
     if (node != 0) /* newer than the last time that the node has told everything */
         roster_make_report(channel, node)->epoch = roster->epochs[node];
     /* This node may be about to become the sender. */
-    user->known = user->known || (was_there && (!channel->settled || channel->sender != 0));
+    user->known = user->known || (was_there && !user->news && (!channel->settled || channel->sender != 0));
     roster_weigh(roster, user, now_ms);
 }
 
@@ -140,7 +140,7 @@ static void end_part(struct roster *roster, struct roster_channel *channel, unsi
 /* --- what the sender has told --- */
 
 static void forget_told(struct roster *roster, struct roster_user *user) {
-    user->told = user->known = false;
+    user->told = user->known = user->news = false;
     heap_unlink(&roster->graces, &user->grace);
 }
 
@@ -174,6 +174,16 @@ static void take_untold(struct roster *roster, struct roster_channel *channel, s
     roster_free_unused(roster, channel);
 }
 
+/* Its node may say later that it is there. */
+static void take_news(struct roster *roster, struct roster_channel *channel, struct slice id) {
+    struct roster_user *user = channel->settled ? NULL : roster_make_user(roster, channel, id);
+
+    if (user == NULL || user->told)
+        return;
+    user->known = false;
+    user->news = channel->counted = true;
+}
+
 /* What was told and nobody has: freed when its grace has ended, or if this node is not the sender, when that says so.
  */
 static void end_told(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
@@ -192,6 +202,9 @@ static void take_from_sender(struct roster *roster, struct roster_channel *chann
         break;
     case ROSTER_UNTOLD:
         take_untold(roster, channel, item->user);
+        break;
+    case ROSTER_NEWS:
+        take_news(roster, channel, item->user);
         break;
     case ROSTER_TOLD_COUNT:
         channel->told_count = (uint32_t)item->number;
@@ -232,7 +245,7 @@ static void take_report(struct roster *roster, struct roster_channel *channel, u
 }
 
 void roster_take(struct roster *roster, unsigned node, const struct roster_item *item, uint64_t now_ms) {
-    bool from_sender = item->type >= ROSTER_TOLD && item->type <= ROSTER_TOLD_ALL_END;
+    bool from_sender = (item->type >= ROSTER_TOLD && item->type <= ROSTER_TOLD_ALL_END) || item->type == ROSTER_NEWS;
     struct roster_channel *channel;
 
     if (node == 0 || node >= ROSTER_NODES || (roster->alive >> node & 1) == 0)

@@ -49,6 +49,7 @@ enum roster_item_type {
     ROSTER_TOLD_ALL_END = 12, /* it was all */
     ROSTER_ALL = 13,          /* everything that the receiver is to know follows */
     ROSTER_ALL_END = 14,
+    ROSTER_NEWS = 15, /* the sender, which may not know what was told, knows that `user` was not told as there */
 };
 
 struct roster_item {

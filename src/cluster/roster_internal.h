@@ -24,8 +24,9 @@ struct roster_user {
     uint64_t nodes; /* a bit for each node that has it */
     uint64_t stale; /* of these: nodes that are telling all they have, and have not named it */
     struct heap_node grace;
-    bool told;  /* webhooks know it as there */
-    bool known; /* while the channel settles: it was there before the sender changed */
+    bool told : 1;  /* webhooks know it as there */
+    bool known : 1; /* while the channel settles: it was there before the sender changed */
+    bool news : 1;  /* while the channel settles: the sender before has not told it */
     uint8_t length;
     char id[];
 };

@@ -119,11 +119,11 @@ static void tell_new_ranks(struct roster *roster, struct roster_channel *channel
 /* What these nodes have was there before the sender changed. */
 static void note_known(struct roster_channel *channel, uint64_t nodes) {
     if (channel->occupied != NULL && (channel->occupied->nodes & nodes) != 0)
-        channel->occupied->known = true;
+        channel->occupied->known = !channel->occupied->news;
     for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
         struct roster_user *user = container_of(at, struct roster_user, in_channel);
 
-        user->known = user->known || (user->nodes & nodes) != 0;
+        user->known = user->known || ((user->nodes & nodes) != 0 && !user->news);
     }
 }
 
@@ -142,6 +142,19 @@ static void become_sender(struct roster *roster, struct roster_channel *channel,
     }
 }
 
+static void say_news_of(struct roster *roster, const struct roster_channel *channel, const struct roster_user *user) {
+    if (user != NULL && user->nodes != 0 && !user->told && !user->known)
+        roster_say(roster, channel->sender, channel, ROSTER_NEWS, roster_user_id(user), 0);
+}
+
+/* To the new sender, from one that has waited in vain for the sender before it: what came since then nobody has told.
+ */
+static void say_news(struct roster *roster, const struct roster_channel *channel) {
+    say_news_of(roster, channel, channel->occupied);
+    for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
+        say_news_of(roster, channel, container_of(at, struct roster_user, in_channel));
+}
+
 /* Decides anew who sends the events of the channel, and tells those who did not know of it. */
 static void rank_again(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
     unsigned sender = channel->sender, deputy = channel->deputy;
@@ -154,6 +167,8 @@ static void rank_again(struct roster *roster, struct roster_channel *channel, ui
             roster_say_all_told(roster, channel->sender, channel, now_ms);
         if (channel->deputy != deputy)
             roster_say_all_told(roster, channel->deputy, channel, now_ms);
+    } else if (sender == 0 && channel->sender != 0) {
+        say_news(roster, channel);
     }
     if (roster->leaving)
         return;

@@ -98,13 +98,13 @@ void roster_weigh_all(struct roster *roster, struct roster_channel *channel, uin
 void roster_take_known_as_told(struct roster_channel *channel) {
     if (channel->occupied != NULL) {
         channel->occupied->told = channel->occupied->told || channel->occupied->known;
-        channel->occupied->known = false;
+        channel->occupied->known = channel->occupied->news = false;
     }
     for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
         struct roster_user *user = container_of(at, struct roster_user, in_channel);
 
         user->told = user->told || user->known;
-        user->known = false;
+        user->known = user->news = false;
     }
     for (unsigned i = 0; i < channel->report_count && !channel->counted; i++)
         channel->told_count += channel->reports[i].count;

@@ -243,7 +243,7 @@ describe('restarts', { concurrency: true }, () => {
     const nodes = await nodesFor(t, { count: 2, server });
     const [upgraded, other] = nodes.list;
     const { model, journal, connect } = modelsOf(t, receiver, 13);
-    // Who begins to send webhooks waits a second for the sender before, and what comes is lost if it is replaced then.
+    // Who begins to send webhooks waits a second for the sender before. If it is replaced then, reports may be lost.
     await pause(1000 * SLOW);
     await connect(nodes.list, 20);
     await model.change(200);

@@ -405,6 +405,26 @@ static void test_without_word_from_the_sender_before_nothing_that_is_there_is_to
 }
 
 /* Breaks a way for a while: what was on it is gone. Then everything is said anew, as after a gap in the numbers. */
+/* Nodes come one after the other, each before those that send are settled. */
+static void test_what_comes_before_a_sender_is_settled_is_told_by_the_next_one(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 30; seed++) {
+        struct world *world = world_create(2);
+
+        srand(seed);
+        world->strict = true;
+        change_at_random(world, 40, 0);
+        for (unsigned place = 2; place < NODES; place++) {
+            pass_time(world, 300); /* all of it arrives */
+            start_peer(world, place);
+            tell_nodes(world, UINT64_C(1) << place);
+        }
+        pass_time(world, 6000);
+        check_told(world);
+        world_destroy(world);
+    }
+}
+
 static void lose(struct world *world, unsigned from, unsigned to) {
     clear_way(&world->ways[from][to]);
     world->ways[from][to].lost = true;
@@ -629,6 +649,7 @@ int main(void) {
         cmocka_unit_test(test_nodes_that_come_and_leave_cause_no_event_of_their_own),
         cmocka_unit_test(test_what_a_dead_node_had_is_told_as_gone_once),
         cmocka_unit_test(test_without_word_from_the_sender_before_nothing_that_is_there_is_told_twice),
+        cmocka_unit_test(test_what_comes_before_a_sender_is_settled_is_told_by_the_next_one),
         cmocka_unit_test(test_a_loss_is_mended_when_all_is_said_anew),
         cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
         cmocka_unit_test(test_a_user_who_comes_after_all_was_said_stays),
