@@ -259,41 +259,6 @@ static bool on_told_message(void *context, unsigned node, const struct cluster_m
     return false;
 }
 
-/* Another node's subscription count, on its way to the channel. */
-struct remote_count {
-    struct message message;
-    struct state *state;
-    struct channel *channel; /* a reference */
-    unsigned node;
-    uint64_t version;
-    uint32_t count;
-};
-
-static void handle_remote_count(struct worker *worker, struct message *message, struct message **rest) {
-    struct remote_count *count = container_of(message, struct remote_count, message);
-    struct app_slot *slot = channel_held_slot(count->channel);
-
-    (void)rest;
-    if (slot != NULL)
-        channel_remote_count(count->state->core->channels, slot, worker, channel_name(count->channel), count->node,
-                             count->version, count->count);
-    channel_unref(count->channel);
-    free(count);
-}
-
-void state_apply_count(struct state *state, const struct interest *interest, unsigned node, uint64_t version,
-                       uint32_t number) {
-    struct remote_count *count = alloc(sizeof *count);
-
-    *count = (struct remote_count){.message.handle = handle_remote_count,
-                                   .state = state,
-                                   .channel = channel_ref(interest->channel),
-                                   .node = node,
-                                   .version = version,
-                                   .count = number};
-    cluster_core_post(state->core, interest_worker(state->core, interest->channel), &count->message);
-}
-
 void state_drop_untold_counts(struct state *state, struct interest *interest) {
     uint64_t untold = interest->counted & ~interest->count_heard & ~interest->count_heard_before;
 

@@ -193,6 +193,9 @@ void state_apply_change(struct state *state, struct remote_news *news);
 /* Keeps it. */
 void state_keep_change(struct state *state, struct interest *interest, struct remote_news *news);
 void state_free_news(struct remote_news *news);
+/* Passes another node's count to the channel; `version` 0: see channel_remote_count. */
+void state_apply_count(struct state *state, const struct interest *interest, unsigned node, uint64_t version,
+                       uint32_t number);
 /* Passes on what was kept of a node, asks for what is missing, and ends the wait of the channel if all is there. */
 void state_pass_kept(struct state *state, struct interest *interest, unsigned node);
 /* Ends the wait of the channel's subscriptions if no answer is awaited. */
@@ -262,9 +265,6 @@ void state_changes_dispose(struct state *state);
 void state_tell_count(struct state *state, const struct interest *interest);
 /* An outage has ended: tells the versions and counts that changed in it or shortly before. */
 void state_tell_at_once(struct state *state);
-/* Passes another node's count to the channel; `version` 0: see channel_remote_count. */
-void state_apply_count(struct state *state, const struct interest *interest, unsigned node, uint64_t version,
-                       uint32_t number);
 /* Notes that a node has told its count. */
 void state_note_count(struct interest *interest, unsigned node, uint32_t count);
 /* A look at a channel, each minute: drops the counts of nodes that have not told them again since the look before the
