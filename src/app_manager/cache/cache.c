@@ -285,17 +285,11 @@ void app_cache_submit(struct app_cache *cache, struct store_operation *operation
 }
 
 void app_cache_each_slot(struct app_cache *cache, void (*each)(struct app_slot *slot, void *context), void *context) {
-    struct cache_entry **entries = NULL;
-    size_t count = 0, capacity;
+    struct cache_entry **entries;
+    size_t count;
 
     reclaim_read_begin(&cache->surroundings.reclaimer);
-    do { /* allocates without the mutex; the number may grow meanwhile */
-        capacity = count + count / 8 + 64;
-        entries = alloc_array(entries, capacity, sizeof entries[0]);
-        pthread_mutex_lock(&cache->mutex);
-        count = records_copy(&cache->records, entries, capacity);
-        pthread_mutex_unlock(&cache->mutex);
-    } while (count > capacity);
+    entries = records_copy(&cache->records, &cache->mutex, &count);
     for (size_t i = 0; i < count; i++)
         each(entries[i]->slot, context);
     reclaim_read_end(&cache->surroundings.reclaimer);

@@ -40,10 +40,21 @@ void records_dispose(struct records *records) {
     free(records->array);
 }
 
-size_t records_copy(const struct records *records, struct cache_entry **entries, size_t capacity) {
-    if (records->count != 0 && records->count <= capacity)
-        memcpy(entries, records->array, records->count * sizeof(struct cache_entry *));
-    return records->count;
+struct cache_entry **records_copy(const struct records *records, pthread_mutex_t *mutex, size_t *count) {
+    struct cache_entry **entries = NULL;
+    size_t capacity;
+
+    *count = 0;
+    do { /* the number may grow before the mutex is taken */
+        capacity = *count + *count / 8 + 64;
+        entries = alloc_array(entries, capacity, sizeof entries[0]);
+        pthread_mutex_lock(mutex);
+        *count = records->count;
+        if (*count != 0 && *count <= capacity)
+            memcpy(entries, records->array, *count * sizeof(struct cache_entry *));
+        pthread_mutex_unlock(mutex);
+    } while (*count > capacity);
+    return entries;
 }
 
 /* --- entries --- */

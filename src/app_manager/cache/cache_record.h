@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -91,8 +92,9 @@ void records_init(struct records *records, const struct cache_settings *settings
 /* No worker reads any more. */
 void records_dispose(struct records *records);
 
-/* Copies the entries if `capacity` is enough for them. Returns their number. */
-size_t records_copy(const struct records *records, struct cache_entry **entries, size_t capacity);
+/* Copies all entries into an array that the caller frees; `*count` is their number. `mutex` guards the records, and is
+ * not held by the caller: the array is allocated before it is taken. */
+struct cache_entry **records_copy(const struct records *records, pthread_mutex_t *mutex, size_t *count);
 
 /* The entry of a name, or NULL. On a worker within its turn, or with the mutex held. */
 static inline struct cache_entry *records_find(const struct records *records, enum name_kind kind, struct slice name,

@@ -7,7 +7,6 @@
 #include "app_manager/cache/cache_internal.h"
 #include "app_manager/cache/snapshot_file.h"
 #include "app_manager/cache/snapshot_format.h"
-#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/secret_text.h"
@@ -150,17 +149,11 @@ static void append_entries(struct app_cache *cache, struct cache_entry *const *e
 
 /* The entries stay allocated until reclaim_read_end. */
 static void append_all_entries(struct app_cache *cache, struct buffer *text) {
-    struct cache_entry **entries = NULL;
-    size_t count = 0, capacity;
+    struct cache_entry **entries;
+    size_t count;
 
     reclaim_read_begin(&cache->surroundings.reclaimer);
-    do {
-        capacity = count + count / 8 + 64;
-        entries = alloc_array(entries, capacity, sizeof entries[0]);
-        pthread_mutex_lock(&cache->mutex);
-        count = records_copy(&cache->records, entries, capacity);
-        pthread_mutex_unlock(&cache->mutex);
-    } while (count > capacity);
+    entries = records_copy(&cache->records, &cache->mutex, &count);
     for (size_t at = 0; at < count && text->length <= SNAPSHOT_MAX_BYTES; at += SLICE_ENTRIES)
         append_entries(cache, entries + at, count - at < SLICE_ENTRIES ? count - at : SLICE_ENTRIES, text);
     reclaim_read_end(&cache->surroundings.reclaimer);
