@@ -13,4 +13,4 @@
 #define json_is_whole_number plain_json_is_whole_number
 #define json_append_string plain_json_append_string
 
-#include "base/json.h" /* IWYU pragma: export */
+#include "base/json.h"
