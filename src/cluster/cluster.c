@@ -17,8 +17,8 @@
 #include "cluster/publisher.h"
 #include "cluster/quotas.h"
 #include "cluster/requests.h"
-#include "cluster/roster_reports.h"
-#include "cluster/state.h"
+#include "cluster/roster/roster_reports.h"
+#include "cluster/state/state.h"
 
 /* How long the start waits for the other nodes, and how often it looks for them. */
 #define CLUSTER_START_MS 2000

@@ -14,10 +14,10 @@
 #include "base/error.h"
 #include "cluster/cached_events.h"
 #include "cluster/incoming.h"
-#include "cluster/message.h"
-#include "cluster/node_messages.h"
+#include "cluster/message/message.h"
+#include "cluster/nodes/node_messages.h"
 #include "cluster/publisher.h"
-#include "cluster/state.h"
+#include "cluster/state/state.h"
 #include "config/config.h"
 
 struct app_manager;

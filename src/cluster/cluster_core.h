@@ -18,9 +18,9 @@
 #include "base/slice.h"
 #include "cluster/bus.h"
 #include "cluster/loop.h"
-#include "cluster/message.h"
-#include "cluster/nodes.h"
-#include "cluster/subject.h"
+#include "cluster/message/message.h"
+#include "cluster/message/subject.h"
+#include "cluster/nodes/nodes.h"
 
 struct app_manager;
 struct channel_hub;

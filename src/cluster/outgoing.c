@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/budget.h"
-#include "cluster/message.h"
+#include "cluster/message/message.h"
 
 struct outgoing_item *outgoing_item_create(struct slice subject, struct bus_bytes *bytes, bool expires,
                                            uint64_t now_ms) {

@@ -11,7 +11,7 @@
  */
 #pragma once
 
-#include "cluster/interest.h"
+#include "cluster/state/interest.h"
 #include "net/worker.h"
 
 struct requests;

@@ -8,7 +8,7 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 #include "channel/channel_name.h"
-#include "cluster/message.h"
+#include "cluster/message/message.h"
 #include "cluster/requests.h"
 
 #define MUST(condition)                                                                                                \

@@ -1,4 +1,4 @@
-// The messages between nodes as bytes (src/cluster/message.h), for tests that listen or speak on the bus.
+// The messages between nodes as bytes (src/cluster/message/message.h), for tests that listen or speak on the bus.
 
 export const KIND = {
   hello: 1,

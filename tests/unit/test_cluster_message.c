@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
-#include "cluster/message.h"
+#include "cluster/message/message.h"
 
 static const struct node_id sender = {0x0123456789abcdef, 0xfedcba9876543210};
 

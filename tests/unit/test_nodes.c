@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cluster/nodes.h"
+#include "cluster/nodes/nodes.h"
 
 #define HEARTBEAT_MS 1000
 #define TIMEOUT_MS 3000

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/budget.h"
-#include "cluster/message.h"
+#include "cluster/message/message.h"
 #include "cluster/outgoing.h"
 
 #define KB ((size_t)1024)

@@ -12,7 +12,7 @@
 #include "base/alloc.h"
 #include "base/budget.h"
 #include "base/hash.h"
-#include "cluster/roster.h"
+#include "cluster/roster/roster.h"
 
 #define NODES 4
 #define CHANNELS 12

@@ -13,7 +13,7 @@
 #include "app_cache_fixture.h"
 #include "base/budget.h"
 #include "base/clock.h"
-#include "cluster/roster_reports.h"
+#include "cluster/roster/roster_reports.h"
 #include "harness.h"
 
 #define LIMIT (UINT64_C(16) * 1024 * 1024)

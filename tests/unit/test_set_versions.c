@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/alloc.h"
-#include "cluster/set_versions.h"
+#include "cluster/state/set_versions.h"
 
 #include "harness.h"
 

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "cluster/subject.h"
+#include "cluster/message/subject.h"
 
 static void assert_subject(struct buffer *subject, const char *expected) {
     assert_string_equal(buffer_string(subject), expected);

@@ -2,8 +2,8 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "cluster/roster_reports.h"
-#include "cluster/state_internal.h"
+#include "cluster/roster/roster_reports.h"
+#include "cluster/state/state_internal.h"
 
 /* The version of a set is told once more so long after its last change. */
 #define TELL_AGAIN_MS 5000

@@ -14,7 +14,7 @@
 
 #include "base/buffer.h"
 #include "base/slice.h"
-#include "cluster/node_id.h"
+#include "cluster/nodes/node_id.h"
 
 enum subject_spelling { SUBJECT_PLAIN, SUBJECT_NATS };
 

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "cluster/roster_internal.h"
+#include "cluster/roster/roster_internal.h"
 
 /* What one call visits, in channels and their users: less than a millisecond. */
 #define WALK_UNITS 500

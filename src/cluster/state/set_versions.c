@@ -1,4 +1,4 @@
-#include "cluster/set_versions.h"
+#include "cluster/state/set_versions.h"
 
 #include <stdlib.h>
 

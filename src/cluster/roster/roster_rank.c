@@ -1,4 +1,4 @@
-#include "cluster/roster_internal.h"
+#include "cluster/roster/roster_internal.h"
 
 /* A mix of 64 bits in which each bit of the result depends on all bits (the finaliser of SplitMix64). Part of the
  * protocol, with node_rank. */

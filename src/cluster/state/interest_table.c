@@ -1,4 +1,4 @@
-#include "cluster/interest_table.h"
+#include "cluster/state/interest_table.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/alloc.h"
 #include "base/budget.h"
 #include "base/hash.h"
-#include "cluster/message.h"
+#include "cluster/message/message.h"
 
 void interest_table_init(struct interest_table *table) {
     *table = (struct interest_table){0};

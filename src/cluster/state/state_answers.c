@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "cluster/state_internal.h"
+#include "cluster/state/state_internal.h"
 
 /* The bytes of the sets of a part, a little more; and the parts that a worker makes at once. */
 #define PART_BYTES (40 * 1024)

@@ -1,4 +1,4 @@
-#include "cluster/message.h"
+#include "cluster/message/message.h"
 
 #include <string.h>
 

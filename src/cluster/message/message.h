@@ -24,8 +24,8 @@
 #include "base/error.h"
 #include "base/slice.h"
 #include "cluster/bus.h"
-#include "cluster/node_id.h"
-#include "cluster/roster.h"
+#include "cluster/nodes/node_id.h"
+#include "cluster/roster/roster.h"
 
 #define MESSAGE_HEADER_BYTES 30
 

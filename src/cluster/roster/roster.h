@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #include "base/slice.h"
-#include "cluster/node_id.h"
+#include "cluster/nodes/node_id.h"
 
 #define ROSTER_NODES 64
 #define ROSTER_GRACE_MS 3000

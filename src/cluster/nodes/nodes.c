@@ -1,4 +1,4 @@
-#include "cluster/nodes.h"
+#include "cluster/nodes/nodes.h"
 
 #include <stdlib.h>
 #include <string.h>

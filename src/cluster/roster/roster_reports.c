@@ -1,4 +1,4 @@
-#include "cluster/roster_reports.h"
+#include "cluster/roster/roster_reports.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "base/buffer.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "cluster/roster.h"
+#include "cluster/roster/roster.h"
 
 #define BATCH_MS 50
 /* A batch of this size does not wait. */

@@ -1,4 +1,4 @@
-#include "cluster/message.h"
+#include "cluster/message/message.h"
 
 /* tests/releases/ links programs with another one in its place. */
 struct message_versions message_versions_own(void) {

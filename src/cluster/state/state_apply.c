@@ -2,7 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/budget.h"
-#include "cluster/state_internal.h"
+#include "cluster/state/state_internal.h"
 
 /* Members that are handed to the channel at once. */
 #define MEMBERS_AT_ONCE 64

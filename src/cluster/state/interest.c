@@ -1,4 +1,4 @@
-#include "cluster/interest.h"
+#include "cluster/state/interest.h"
 
 #include <stdlib.h>
 

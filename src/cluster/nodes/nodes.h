@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #include "base/slice.h"
-#include "cluster/message.h"
+#include "cluster/message/message.h"
 
 /* Numbers of nodes are below this one. */
 #define NODES_MAX 64

@@ -12,7 +12,7 @@
 #include "base/hash_index.h"
 #include "base/heap.h"
 #include "base/list.h"
-#include "cluster/roster.h"
+#include "cluster/roster/roster.h"
 
 struct roster_channel;
 

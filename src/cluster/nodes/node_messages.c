@@ -1,4 +1,4 @@
-#include "cluster/node_messages.h"
+#include "cluster/nodes/node_messages.h"
 
 #include <pthread.h>
 #include <stdio.h>

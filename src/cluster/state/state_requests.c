@@ -2,7 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "cluster/state_internal.h"
+#include "cluster/state/state_internal.h"
 
 /* The digest of each minute goes in pieces of so many channels, with at least this time between. */
 #define SLOW_ITEMS 1000

@@ -4,8 +4,8 @@
 #include "base/alloc.h"
 #include "base/budget.h"
 #include "base/hash.h"
-#include "cluster/message.h"
-#include "cluster/roster_internal.h"
+#include "cluster/message/message.h"
+#include "cluster/roster/roster_internal.h"
 
 /* --- the account of memory: each link has about one bucket --- */
 

@@ -1,4 +1,4 @@
-#include "cluster/node_id.h"
+#include "cluster/nodes/node_id.h"
 
 #include "base/crypto.h"
 

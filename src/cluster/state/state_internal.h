@@ -12,8 +12,8 @@
 
 #include <stdatomic.h>
 
-#include "cluster/interest.h"
-#include "cluster/state.h"
+#include "cluster/state/interest.h"
+#include "cluster/state/state.h"
 
 /* Requests to all nodes that are under way at most. */
 #define ASKS_MAX 4

@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "cluster/state_internal.h"
+#include "cluster/state/state_internal.h"
 
 /* Rounds that are under way at most, and the interests that one is for. */
 #define ROUNDS_MAX 4

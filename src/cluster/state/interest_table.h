@@ -16,7 +16,7 @@
 #include "base/slice.h"
 #include "channel/remote.h"
 #include "cluster/loop.h"
-#include "cluster/set_versions.h"
+#include "cluster/state/set_versions.h"
 
 struct interests;
 struct remote_taking;

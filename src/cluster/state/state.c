@@ -1,4 +1,4 @@
-#include "cluster/state.h"
+#include "cluster/state/state.h"
 
 #include <stdlib.h>
 
@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "channel/channel_name.h"
 #include "cluster/cached_events.h"
-#include "cluster/state_internal.h"
+#include "cluster/state/state_internal.h"
 
 /* How long the sets of a node that was replaced stay at most. */
 #define REPLACED_MS 2000

@@ -1,4 +1,4 @@
-#include "cluster/roster_internal.h"
+#include "cluster/roster/roster_internal.h"
 
 static const struct slice nobody = SLICE_INIT("");
 

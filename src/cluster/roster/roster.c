@@ -1,4 +1,4 @@
-#include "cluster/roster_internal.h"
+#include "cluster/roster/roster_internal.h"
 
 /* When a timer comes later than this, the process did not run: other nodes may have taken over, which it is about to
  * hear. */

@@ -1,4 +1,4 @@
-#include "cluster/subject.h"
+#include "cluster/message/subject.h"
 
 #include "base/crypto.h"
 #include "channel/channel_name.h"

@@ -14,7 +14,7 @@
 #pragma once
 
 #include "cluster/cluster_core.h"
-#include "cluster/interest_table.h"
+#include "cluster/state/interest_table.h"
 
 /* How long subscriptions wait for the answers of other nodes. */
 #define INTEREST_WAIT_MS 500
