@@ -36,7 +36,7 @@ const CONNECTIONS = 8;
 const GOAL_CPU_US = 20;
 const GOAL_REMOTE = 1.5;
 
-const PAIRS = 9; // of servers: each server has its own luck with memory and caches
+const PAIRS = 45; // of servers: each server has its own luck with memory and caches
 const SLICES = 12;
 const PUBLISHES = 200; // in a slice
 const GOAL_ALONE = 1.02;
