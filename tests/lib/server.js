@@ -289,6 +289,8 @@ class Server {
   async #stop() {
     for (const end of this.#clients) end();
     this.#signalAll('SIGTERM');
+    // A test that failed while the server stood still left it so: it would take no other signal but SIGKILL.
+    this.#signalAll('SIGCONT');
     let ending;
     try {
       ending = await this.exited();
