@@ -11,7 +11,7 @@ import { signin } from '../lib/client.js';
 import { KIND, encode } from '../lib/cluster-message.js';
 import { subscriber, untilFence } from '../lib/events.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
-import { HEARTBEAT_MS, NODE_TIMEOUT_MS, SLOW, nodesFor } from '../lib/nodes.js';
+import { HEARTBEAT_MS, NODE_TIMEOUT_MS, SLOW, nodesFor, untilUp } from '../lib/nodes.js';
 import { RedisClient } from '../lib/redis-client.js';
 import { APP, runCurlew } from '../lib/server.js';
 import { freeze } from '../lib/stopped.js';
@@ -21,15 +21,6 @@ const idsOf = (seen) => seen.nodes.map(({ id }) => id).sort();
 const count = (server, pattern) => server.log.all.filter(({ message }) => pattern.test(message)).length;
 const thaw = (server) => process.kill(server.pid, 'SIGCONT');
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-// Resolves when /up of a server says the word, with the cause in its header.
-async function untilUp(server, word) {
-  for (;;) {
-    const answer = await fetch(`${server.url}/up`);
-    if ((await answer.text()) === word) return answer.headers.get('X-Health-Cause');
-    await pause(20);
-  }
-}
 
 // They wait for most of the time.
 const together = { concurrency: 4 };

@@ -5,8 +5,7 @@ import { after, test } from 'node:test';
 
 import { api } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
-import { connect } from '../lib/client.js';
-import { RawWebSocket } from '../lib/raw-websocket.js';
+import { connect, tryToConnect } from '../lib/client.js';
 import { APP, serverFor } from '../lib/server.js';
 
 const redis = await backendFor({ after }, 'redis');
@@ -15,14 +14,6 @@ const untilTold = (ms = 200) => new Promise((resolve) => setTimeout(resolve, ms)
 
 const limited = { ...APP, max_connections: 5 };
 const nodeFor = (t, name) => serverFor(t, { apps: [limited], config: redis.config(name) });
-
-// The code of the error that a connection gets; 0: it is established.
-async function tryToConnect(t, server) {
-  const ws = await RawWebSocket.connect(server, { key: APP.key });
-  t.after(() => ws.destroy());
-  const message = await ws.next((m) => /^pusher:(connection_established|error)$/.test(m.event));
-  return { ws, code: message.event === 'pusher:error' ? message.data.code : 0 };
-}
 
 // Connects when there is room again.
 async function connectWhenThereIsRoom(t, server) {

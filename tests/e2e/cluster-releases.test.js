@@ -7,14 +7,13 @@ import { after, describe, test } from 'node:test';
 import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { BusPeer } from '../lib/bus-peer.js';
-import { closedWithError, connect, join, signin, subscribe, unsubscribe } from '../lib/client.js';
+import { closedWithError, connect, join, signin, subscribe, tryToConnect, unsubscribe } from '../lib/client.js';
 import { KIND } from '../lib/cluster-message.js';
 import { subscriber } from '../lib/events.js';
 import { within } from '../lib/inbox.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
-import { HEARTBEAT_MS, nodesFor, SLOW } from '../lib/nodes.js';
+import { HEARTBEAT_MS, nodesFor, SLOW, untilUp } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
-import { RawWebSocket } from '../lib/raw-websocket.js';
 import { APP, APART_BINARY, NEXT_BINARY } from '../lib/server.js';
 import { eventOf, webhookReceiver } from '../lib/webhook-receiver.js';
 
@@ -47,31 +46,11 @@ async function ask(server, path, query) {
   return answer.json;
 }
 
-// Resolves when /up of a server says the word, to the cause in its header.
-function untilUp(server, word) {
-  const look = async () => {
-    for (;;) {
-      const answer = await fetch(`${server.url}/up`);
-      if ((await answer.text()) === word) return answer.headers.get('X-Health-Cause');
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  };
-  return within(look(), `/up to say ${word}`);
-}
-
-// The code of the error that a connection of the limited app gets; 0: it is established.
-async function tryToConnect(t, server) {
-  const ws = await RawWebSocket.connect(server, { key: LIMITED.key });
-  t.after(() => ws.destroy());
-  const message = await ws.next((m) => /^pusher:(connection_established|error)$/.test(m.event));
-  return { ws, code: message.event === 'pusher:error' ? message.data.code : 0 };
-}
-
-// Connections until one is answered with this code; the others are closed again.
+// Connections of the limited app until one is answered with this code; the others are closed again.
 function untilConnection(t, server, wanted) {
   const attempts = async () => {
     for (;;) {
-      const { ws, code } = await tryToConnect(t, server);
+      const { ws, code } = await tryToConnect(t, server, LIMITED);
       if (code === wanted) return ws;
       ws.destroy();
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -190,7 +169,7 @@ describe('nodes of several releases', { concurrency: true }, () => {
       async quotas() {
         const open = [];
         for (const node of list) {
-          const { ws, code } = await tryToConnect(t, node);
+          const { ws, code } = await tryToConnect(t, node, LIMITED);
           assert.equal(code, 0);
           open.push(ws);
         }

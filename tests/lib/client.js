@@ -20,6 +20,14 @@ export async function connect(server, { app = APP, t, ...options } = {}) {
   return Object.assign(ws, { app, socketId, activityTimeout, established });
 }
 
+// A connection to an app, and the code of the error that it gets; 0: it is established.
+export async function tryToConnect(t, server, app = APP) {
+  const ws = await RawWebSocket.connect(server, { key: app.key });
+  t.after(() => ws.destroy());
+  const message = await ws.next((m) => /^pusher:(connection_established|error)$/.test(m.event));
+  return { ws, code: message.event === 'pusher:error' ? message.data.code : 0 };
+}
+
 // The data of a subscribe message, signed where the channel's kind asks for it. `user` is {user_id, user_info};
 // `channelData` the exact text in its place.
 export function subscription(ws, channel, { user, channelData = user && JSON.stringify(user), ...rest } = {}) {

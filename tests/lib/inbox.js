@@ -121,6 +121,17 @@ export function within(promise, what, timeoutMs = TIMEOUT_MS) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
+// Resolves when the function, which is called again and again, resolves to true.
+export function untilTrue(look, what, timeoutMs = TIMEOUT_MS) {
+  let late = false;
+  const looks = async () => {
+    while (!late && !(await look())) await new Promise((resolve) => setTimeout(resolve, 20));
+  };
+  return within(looks(), what, timeoutMs).finally(() => {
+    late = true;
+  });
+}
+
 function shorten(text) {
   return text === undefined || text.length <= 300 ? text : `${text.slice(0, 300)}... (${text.length} characters)`;
 }

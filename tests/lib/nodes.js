@@ -3,7 +3,7 @@
 // Each node has the admin API, for /admin/nodes. Nodes are stopped and judged after the test, as all servers are.
 
 import { backendFor } from './backends/index.js';
-import { TIMEOUT_MS, within } from './inbox.js';
+import { TIMEOUT_MS, untilTrue, within } from './inbox.js';
 import { startServer } from './server.js';
 
 const TOKEN = 'a token for the admin API of tests';
@@ -28,6 +28,18 @@ export async function nodesFor(t, { kind = 'redis', bus, busOptions, count = 3, 
   await Promise.all(Array.from({ length: count }, () => nodes.add()));
   await nodes.untilAll(count);
   return nodes;
+}
+
+// Resolves when /up of a server says the word, to the cause in its header.
+export async function untilUp(server, word) {
+  let cause;
+  const saysSo = async () => {
+    const answer = await fetch(`${server.url}/up`);
+    cause = answer.headers.get('X-Health-Cause');
+    return (await answer.text()) === word;
+  };
+  await untilTrue(saysSo, `/up to say ${word}`);
+  return cause;
 }
 
 class Nodes {
