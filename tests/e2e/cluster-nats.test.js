@@ -11,6 +11,7 @@ import { freePorts } from '../lib/backends/daemon.js';
 import { Nats } from '../lib/backends/nats.js';
 import { startBus } from '../lib/bus-shell.js';
 import { subscriber } from '../lib/events.js';
+import { untilTrue } from '../lib/inbox.js';
 import { NatsClient } from '../lib/nats-client.js';
 import { nodesFor } from '../lib/nodes.js';
 import { folderWith } from '../lib/process.js';
@@ -299,7 +300,8 @@ describe('limits', { concurrency: true }, () => {
       assert.equal(await publisher.ask('flood news 10000 1000', 'flooded'), '10000');
       await arrive(fast, sent + 10_000);
     }
-    while ((await nats.monitor(0, 'connz')).connections.length > 2) await pause(20);
+    const isGivenUp = async () => (await nats.monitor(0, 'connz')).connections.length === 2;
+    await untilTrue(isGivenUp, 'the server to give up the slow one');
     slow.send('go');
     await slow.told('down');
     await slow.told('up');

@@ -10,6 +10,7 @@ import { BusPeer } from '../lib/bus-peer.js';
 import { signin } from '../lib/client.js';
 import { KIND, encode } from '../lib/cluster-message.js';
 import { subscriber, untilFence } from '../lib/events.js';
+import { untilTrue } from '../lib/inbox.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, SLOW, nodesFor, untilUp } from '../lib/nodes.js';
 import { RedisClient } from '../lib/redis-client.js';
@@ -107,13 +108,12 @@ describe('coming and leaving', together, () => {
     const [first, second] = nodes.list;
     for (const channel of ['one', 'two']) await subscriber(first, t, channel);
     const id = idOf(await nodes.seenBy(first));
-    for (const server of [first, second])
-      for (;;) {
-        const { connections, channels, load } = (await nodes.seenBy(server)).nodes.find((node) => node.id === id);
-        assert.ok(load >= 0 && load <= 1);
-        if (connections === 2 && channels === 2) break;
-        await pause(20);
-      }
+    const saysSo = async (server) => {
+      const { connections, channels, load } = (await nodes.seenBy(server)).nodes.find((node) => node.id === id);
+      assert.ok(load >= 0 && load <= 1);
+      return connections === 2 && channels === 2;
+    };
+    for (const server of [first, second]) await untilTrue(() => saysSo(server), 'two connections and channels');
   });
 
   test('two installations on one bus do not hear each other if their prefixes differ', async (t) => {
@@ -144,10 +144,10 @@ describe('coming and leaving', together, () => {
     await signin(ws, { id: 'anna', watchlist: ['bob'] });
     assert.deepEqual(await counts(), [1, 1, 1]);
     ws.destroy();
-    const left = Date.now();
-    while (!(await counts()).includes(0)) await pause(100);
-    assert.ok(Date.now() - left >= 9000, `after ${Date.now() - left} ms`);
-    while ((await counts()).includes(1)) await pause(100);
+    const left = performance.now();
+    await untilTrue(async () => (await counts()).includes(0), 'a subject to be given up');
+    assert.ok(performance.now() - left >= 9000, `after ${Math.round(performance.now() - left)} ms`);
+    await untilTrue(async () => !(await counts()).includes(1), 'all subjects to be given up');
   });
 
   test('the command line says why it cannot list the nodes', async (t) => {

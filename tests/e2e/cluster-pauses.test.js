@@ -9,7 +9,7 @@ import { BusPeer } from '../lib/bus-peer.js';
 import { connect, join, sendSubscribe, signin, stillOpen } from '../lib/client.js';
 import { KIND } from '../lib/cluster-message.js';
 import { subscriber, untilFence } from '../lib/events.js';
-import { within } from '../lib/inbox.js';
+import { untilTrue, within } from '../lib/inbox.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
 import { RedisClient } from '../lib/redis-client.js';
@@ -299,7 +299,8 @@ describe('nodes that stand still or die', { concurrency: 4 }, () => {
     await subscriber(third, t, 'flood');
     const flood = `${nodes.prefix}:curlew1:c:app-id:flood`;
     const closeBySize = async () => {
-      while ((await redis.call('PUBSUB', 'NUMSUB', flood))[1] !== 1);
+      const isHeard = async () => (await redis.call('PUBSUB', 'NUMSUB', flood))[1] === 1;
+      await untilTrue(isHeard, 'the third node to listen');
       await whilePaused(third, async () => {
         await model.change(60, { wait: false });
         await send(5);

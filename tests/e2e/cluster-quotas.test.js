@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { api } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect, tryToConnect } from '../lib/client.js';
+import { untilTrue } from '../lib/inbox.js';
 import { APP, serverFor } from '../lib/server.js';
 
 const redis = await backendFor({ after }, 'redis');
@@ -61,7 +62,13 @@ async function connectAtOnce(t, servers) {
   return tried.filter(({ code }) => code === 0).map(({ ws }) => ws);
 }
 
-test('what comes to several nodes within the same moment may exceed max_connections, and nothing after it', async (t) => {
+// Resolves when each node says that there are so many connections.
+async function untilOpen(nodes, count) {
+  const isSo = async (node) => (await api(node, 'GET', '/connections')).json.connections === count;
+  for (const node of nodes) await untilTrue(() => isSo(node), `${count} connections`);
+}
+
+test('what comes to several nodes in the same moment may exceed max_connections, and nothing after it', async (t) => {
   const nodes = await Promise.all([1, 2].map(() => nodeFor(t, 'quota-at-once')));
   for (const node of nodes) await node.waitForLog(/ is there$/);
   const [one, other] = nodes;
@@ -73,7 +80,7 @@ test('what comes to several nodes within the same moment may exceed max_connecti
   const second = await connectAtOnce(t, Array(10).fill(other));
   assert.equal(second.length, 2);
   for (const ws of [...first, ...second]) ws.destroy();
-  for (const node of nodes) while ((await api(node, 'GET', '/connections')).json.connections !== 0);
+  await untilOpen(nodes, 0);
   await untilTold(1000);
 
   // Without an exchange between them each node takes as many as it may alone.
@@ -81,11 +88,11 @@ test('what comes to several nodes within the same moment may exceed max_connecti
   assert.ok(open.length >= 5 && open.length <= 10, open.length);
   await untilTold(1000);
   assert.deepEqual(await connectAtOnce(t, Array(5).fill(nodes).flat()), []);
-  for (const node of nodes) assert.deepEqual((await api(node, 'GET', '/connections')).json.connections, open.length);
+  await untilOpen(nodes, open.length);
 
   // What is too much has to leave before anybody can come.
   for (const ws of open.slice(5)) ws.destroy();
-  for (const node of nodes) while ((await api(node, 'GET', '/connections')).json.connections !== 5);
+  await untilOpen(nodes, 5);
   await untilTold(1000);
   assert.deepEqual(await connectAtOnce(t, nodes), []);
 });
