@@ -143,8 +143,8 @@ describe('coming and leaving', together, () => {
     const ws = await subscriber(server, t, 'brief');
     await signin(ws, { id: 'anna', watchlist: ['bob'] });
     assert.deepEqual(await counts(), [1, 1, 1]);
-    ws.destroy();
     const left = performance.now();
+    ws.destroy();
     await untilTrue(async () => (await counts()).includes(0), 'a subject to be given up');
     assert.ok(performance.now() - left >= 9000, `after ${Math.round(performance.now() - left)} ms`);
     await untilTrue(async () => !(await counts()).includes(1), 'all subjects to be given up');
@@ -374,7 +374,7 @@ describe('what else speaks on the bus', together, () => {
     assert.equal(ws.inbox.all.length, taken + 3);
     assert.equal((await nodes.seenBy(first)).nodes.length, 2);
     assert.equal(count(first, /^node ghost/), 0);
-    stays.leave();
+    await stays.leave();
   });
 
   test('what a node had before it took a new id stays until it answers, for two seconds at most', async (t) => {
