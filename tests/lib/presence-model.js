@@ -4,7 +4,7 @@
 // was not there, and one that is removed was. The model knows which connections are joined, on whatever node.
 
 import { connect, sendSubscribe, unsubscribe } from './client.js';
-import { within } from './inbox.js';
+import { LONG_TIMEOUT_MS, within } from './inbox.js';
 
 const STEP_MS = 20;
 const BACK_OFF_MS = 1000;
@@ -58,7 +58,7 @@ export class PresenceModel {
   // Resolves when those that join have their answers.
   answered() {
     const members = this.members.filter(({ server }) => !server.gone);
-    return within(Promise.all(members.map(({ answered }) => answered)), 'answers to subscriptions');
+    return within(Promise.all(members.map(({ answered }) => answered)), 'answers to subscriptions', LONG_TIMEOUT_MS);
   }
 
   #changeOne(member) {
