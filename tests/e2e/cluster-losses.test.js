@@ -7,7 +7,7 @@ import { after, test } from 'node:test';
 import { api, publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { connect, signin, subscribe, unsubscribe } from '../lib/client.js';
-import { within } from '../lib/inbox.js';
+import { untilRight } from '../lib/inbox.js';
 import { redisProxy } from '../lib/lossy-redis.js';
 import { nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
@@ -175,21 +175,6 @@ async function checkNumbers(nodes, subscribers, sent) {
   return missing;
 }
 
-// Resolves when `look` finds nothing wrong.
-async function untilRight(look, timeoutMs) {
-  let fault = null;
-  let late = false;
-  const looks = async () => {
-    while (!late && (fault = await look()) !== null) await new Promise((resolve) => setTimeout(resolve, 50));
-  };
-  try {
-    await within(looks(), 'all to be right', timeoutMs);
-  } catch (error) {
-    late = true;
-    throw new Error(`${error.message}: ${fault}`, { cause: error });
-  }
-}
-
 test('what a lossy network leaves out is repaired within a minute', async (t) => {
   const { nodes, proxies } = await nodesBehindProxies(t);
   const { list } = nodes;
@@ -248,7 +233,7 @@ test('what a lossy network leaves out is repaired within a minute', async (t) =>
   const begin = performance.now();
   await Promise.all(
     Object.entries(checks).map(async ([what, check]) => {
-      await untilRight(check, REPAIRED_MS);
+      await untilRight(check, `${what} to be right`, REPAIRED_MS);
       t.diagnostic(`${what}: right after ${Math.round(performance.now() - begin)} ms`);
     }),
   );

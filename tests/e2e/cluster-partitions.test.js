@@ -8,7 +8,7 @@ import { publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { unsubscribe } from '../lib/client.js';
 import { subscriber, untilFence } from '../lib/events.js';
-import { within } from '../lib/inbox.js';
+import { untilRight } from '../lib/inbox.js';
 import { redisProxy } from '../lib/lossy-redis.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
 import { nodesFor, SLOW } from '../lib/nodes.js';
@@ -174,13 +174,9 @@ describe('a network that swallows what is sent', { concurrency: 4 }, () => {
         .filter(({ event, channel }) => event === 'pusher_internal:subscription_count' && channel === room)
         .map(({ data }) => JSON.parse(data).subscription_count)
         .at(-1);
-    const untilTold = async (ws, room, count) => {
-      const seen = async () => {
-        while (told(ws, room) !== count) await new Promise((resolve) => setTimeout(resolve, 20));
-      };
-      await within(seen(), `the count ${count} of ${room}`, 3000 * SLOW).catch((error) => {
-        throw new Error(`${error.message}: it was ${told(ws, room)}`, { cause: error });
-      });
+    const untilTold = (ws, room, count) => {
+      const fault = () => (told(ws, room) === count ? null : `it was ${told(ws, room)}`);
+      return untilRight(fault, `the count ${count} of ${room}`, 3000 * SLOW);
     };
     const keepers = guests.map((list) => list[0]);
     for (const ws of keepers) for (const room of rooms) await untilTold(ws, room, 6);

@@ -9,7 +9,7 @@ import { BusPeer } from '../lib/bus-peer.js';
 import { connect, join, sendSubscribe, signin, stillOpen } from '../lib/client.js';
 import { KIND } from '../lib/cluster-message.js';
 import { subscriber, untilFence } from '../lib/events.js';
-import { untilTrue, within } from '../lib/inbox.js';
+import { untilRight, untilTrue } from '../lib/inbox.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
 import { RedisClient } from '../lib/redis-client.js';
@@ -79,20 +79,13 @@ async function watchersOf(t, nodes, channels, node, users) {
 }
 
 // Resolves when the watchers have been told of these changes.
-async function untilTold(changes, expected) {
-  let missing = expected.map(String);
-  let late = false;
-  const look = async () => {
-    while (!late && missing.length > 0) {
-      const told = new Set(changes().map(String));
-      missing = missing.filter((change) => !told.has(change));
-      await pause(20);
-    }
+function untilTold(changes, expected) {
+  const missing = () => {
+    const told = new Set(changes().map(String));
+    const others = expected.map(String).filter((change) => !told.has(change));
+    return others.length === 0 ? null : `not of ${others.join(' ')}`;
   };
-  await within(look(), 'watchers to be told of changes').catch((error) => {
-    late = true;
-    throw new Error(`${error.message}: ${missing.join(' ')}`);
-  });
+  return untilRight(missing, 'watchers to be told of changes');
 }
 
 describe('nodes that stand still or die', { concurrency: 4 }, () => {

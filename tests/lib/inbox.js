@@ -132,6 +132,21 @@ export function untilTrue(look, what, timeoutMs = TIMEOUT_MS) {
   });
 }
 
+// Resolves when the function, which is called again and again, resolves to null: it found nothing wrong. What it found
+// last is in the error.
+export async function untilRight(look, what, timeoutMs = TIMEOUT_MS) {
+  let fault = null;
+  const isRight = async () => {
+    fault = await look();
+    return fault === null;
+  };
+  try {
+    await untilTrue(isRight, what, timeoutMs);
+  } catch (error) {
+    throw fault === null ? error : new Error(`${error.message}: ${fault}`, { cause: error });
+  }
+}
+
 function shorten(text) {
   return text === undefined || text.length <= 300 ? text : `${text.slice(0, 300)}... (${text.length} characters)`;
 }

@@ -4,9 +4,8 @@
 // was not there, and one that is removed was. The model knows which connections are joined, on whatever node.
 
 import { connect, sendSubscribe, unsubscribe } from './client.js';
-import { LONG_TIMEOUT_MS, within } from './inbox.js';
+import { LONG_TIMEOUT_MS, untilRight, within } from './inbox.js';
 
-const STEP_MS = 20;
 const BACK_OFF_MS = 1000;
 
 export class PresenceModel {
@@ -73,16 +72,7 @@ export class PresenceModel {
   // Resolves when every connection has been told what the model says: to the time that it took.
   async settled(timeoutMs) {
     const begin = performance.now();
-    let late = false;
-    const look = async () => {
-      while (!late && this.fault() !== null) await new Promise((resolve) => setTimeout(resolve, STEP_MS));
-    };
-    try {
-      await within(look(), 'all connections to know who is there', timeoutMs);
-    } catch (error) {
-      late = true;
-      throw new Error(`${error.message}: ${this.fault()}`);
-    }
+    await untilRight(() => this.fault(), 'all connections to know who is there', timeoutMs);
     return performance.now() - begin;
   }
 

@@ -1,10 +1,9 @@
 // What webhooks have to say of members that a PresenceModel lets come and go: each user comes and goes once, in order,
 // and who was away for less than the grace has not been away at all.
 
-import { within } from './inbox.js';
+import { untilRight } from './inbox.js';
 import { shortText } from './webhook-receiver.js';
 
-const STEP_MS = 20;
 // The server waits for 3 s. What the test sees as shorter than this is surely shorter there: it hears of the end of a
 // connection a moment later.
 const SURELY_WITHIN_GRACE_MS = 2000;
@@ -114,18 +113,8 @@ export class WebhookModel {
   }
 
   // Resolves when webhooks have told what the model says, and nobody has left it less than a grace ago.
-  async settled(timeoutMs) {
-    let late = false;
-    let fault = null;
-    const look = async () => {
-      while (!late && (fault = this.fault()) !== null) await new Promise((resolve) => setTimeout(resolve, STEP_MS));
-    };
-    try {
-      await within(look(), 'webhooks to tell who is there', timeoutMs);
-    } catch (error) {
-      late = true;
-      throw new Error(fault === null ? error.message : `${error.message}: ${fault}`);
-    }
+  settled(timeoutMs) {
+    return untilRight(() => this.fault(), 'webhooks to tell who is there', timeoutMs);
   }
 
   // What is missing now; null: nothing. Throws if something came that must not.
