@@ -7,7 +7,7 @@ import { after, describe, test } from 'node:test';
 import { publish } from '../lib/api.js';
 import { backendFor } from '../lib/backends/index.js';
 import { unsubscribe } from '../lib/client.js';
-import { subscriber, untilFence } from '../lib/events.js';
+import { range, subscriber, untilFence } from '../lib/events.js';
 import { untilRight } from '../lib/inbox.js';
 import { redisProxy } from '../lib/lossy-redis.js';
 import { eventually, fetchMetrics } from '../lib/metrics.js';
@@ -62,8 +62,6 @@ async function rigFor(t, prefix, seed, config = {}) {
     },
   };
 }
-
-const range = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
 
 // None came twice or in the wrong order; those that local subscribers got are all.
 function checkNumbers(rig) {

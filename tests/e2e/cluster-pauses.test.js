@@ -8,7 +8,7 @@ import { publish } from '../lib/api.js';
 import { BusPeer } from '../lib/bus-peer.js';
 import { connect, join, sendSubscribe, signin, stillOpen } from '../lib/client.js';
 import { KIND } from '../lib/cluster-message.js';
-import { subscriber, untilFence } from '../lib/events.js';
+import { range, subscriber, untilFence } from '../lib/events.js';
 import { untilRight, untilTrue } from '../lib/inbox.js';
 import { HEARTBEAT_MS, NODE_TIMEOUT_MS, nodesFor, SLOW } from '../lib/nodes.js';
 import { PresenceModel, randomFrom } from '../lib/presence-model.js';
@@ -44,8 +44,6 @@ async function changeTo(watcher) {
   const { data } = await watcher.next(WATCHLIST);
   return JSON.parse(data).events.map(({ name, user_ids }) => ({ name, user_ids: user_ids.sort() }));
 }
-
-const range = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
 
 // Calls the function while the node stands still.
 async function whilePaused(node, call) {

@@ -9,6 +9,9 @@ import { matching } from './inbox.js';
 
 let fences = 0;
 
+// The numbers of events from the first to the last.
+export const range = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+
 // A raw connection that is subscribed to the channels. Options as connect(); `user` is who it is on presence channels.
 export async function subscriber(server, t, channels, { user, ...options } = {}) {
   const ws = await connect(server, { t, ...options });
