@@ -78,7 +78,6 @@ const FIELDS = {
   ],
   [KIND.stateRequest]: [number('request', 8), number('credit', 8), text('places')],
   [KIND.statePart]: [number('request', 8), number('part', 4), flag('last'), text('sets'), text('empty')],
-  [KIND.stateRequest]: [number('request', 8), number('credit', 8), text('places')],
   [KIND.appChanges]: [text('apps')],
   [KIND.terminate]: [text('app'), text('userId'), flag('reconnect'), number('waited', 8)],
 };
