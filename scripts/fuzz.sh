@@ -32,24 +32,33 @@ rate() {
         awk 'NR == 1 { runs = $2 } END { if ($1 + $2 > 0) printf "%d runs, %.0f per CPU second", runs, runs / ($1 + $2) }'
 }
 
+# libFuzzer writes and deletes a file whenever it finds an input that is better than another one: in memory that does not
+# take a fifth of the time.
+memory=$(mktemp -d -p /dev/shm curlew-fuzz.XXXXXX)
+trap 'rm -rf "$memory"' EXIT
+
 # One target to its end; its output goes to a file, so that two at a time stay readable.
 fuzz() {
-    local name=$1 log=build-fuzz/$1.log found=build-fuzz/corpus/$1
+    local name=$1 log=build-fuzz/$1.log found=$memory/$1 kept=build-fuzz/corpus/$1 result=0
     local options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1)
     # Features that more inputs have are not rare. libFuzzer looks through the list of rare ones for each feature of
     # each input; with its default of 255 that takes a third of the time.
     options+=(-entropic_feature_frequency_threshold=8)
     options+=(-artifact_prefix="build-fuzz/$name-")
     if [ -f "tests/fuzz/$name.dict" ]; then options+=(-dict="tests/fuzz/$name.dict"); fi
-    mkdir -p "$found"
+    mkdir -p "$found" "$kept"
+    cp -a "$kept/." "$found"
     if { time "build-fuzz/tests/fuzz/fuzz_$name" "${options[@]}" "$found" "tests/fuzz/corpus/$name" >"$log" 2>&1; } \
         2>"$log.cpu"; then
         printf 'fuzz: %-16s ok, %s\n' "$name" "$(rate "$log" "$log.cpu")"
     else
         printf 'fuzz: %-16s FAILED, the end of %s:\n' "$name" "$log"
         tail -n 60 "$log"
-        return 1
+        result=1
     fi
+    rm -r "$kept"
+    cp -a "$found" "$kept"
+    return "$result"
 }
 
 failed=0
