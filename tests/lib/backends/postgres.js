@@ -42,6 +42,7 @@ export class Postgres extends Backend {
       synchronous_commit: 'off',
       full_page_writes: 'off',
       shared_buffers: '16MB',
+      dynamic_shared_memory_type: 'mmap', // in its folder: what it leaves when it is killed goes with that
       max_connections: 300,
       ...statistics(),
       ...this.#tls(),
