@@ -18,6 +18,8 @@
 #define CHANNELS 12
 #define USERS 8
 #define TEXT_MAX 24
+/* Of so many messages one is lost: of none in a test. */
+#define LOSE_NOTHING 1000000
 
 static const struct slice app = SLICE_INIT("app");
 
@@ -28,10 +30,29 @@ struct parcel {
     char channel[TEXT_MAX], user[TEXT_MAX];
 };
 
+/* A numbered batch on its way, as roster_reports.c makes them; without items: the last number once more. */
+struct batch {
+    struct batch *next;
+    uint64_t number;
+    bool begins;
+    struct parcel *first, **last;
+};
+
+/* The side of both nodes of a way on which batches are lost. */
+struct line {
+    struct batch *open; /* not sent yet */
+    bool urgent;
+    uint64_t due_ms, sent, repeated;
+    struct batch *flying, **flying_last;
+    uint64_t received, asked_ms;
+    bool gap, asked;
+};
+
 /* From one node to another, in order. After a loss nothing arrives until everything was said anew. */
 struct way {
     struct parcel *first, **last;
     bool lost;
+    struct line line; /* of a world with losses */
 };
 
 struct world;
@@ -44,6 +65,9 @@ struct peer {
     bool alive;
     bool there[CHANNELS][USERS];
     unsigned connections[CHANNELS]; /* users of it */
+    uint64_t stalled_ms;            /* its thread does not run until then */
+    unsigned repeats;
+    uint64_t repeat_ms;
 };
 
 struct world {
@@ -54,7 +78,9 @@ struct world {
     bool told[CHANNELS][USERS], told_occupied[CHANNELS];
     uint32_t told_count[CHANNELS];
     unsigned events, doubles;
-    bool strict; /* a double is an error at once */
+    bool strict;          /* a double is an error at once, and a member of a channel that is not occupied */
+    unsigned lose_one_in; /* 0: it is no world with losses */
+    bool stalls;
 };
 
 /* A node numbers the others in its own order: 0 is itself. */
@@ -71,15 +97,80 @@ static void keep_text(struct slice *text, char copy[TEXT_MAX]) {
     text->data = copy;
 }
 
-static void send_parcel(void *context, unsigned node, const struct roster_item *item) {
-    struct peer *peer = context;
-    struct way *way = &peer->world->ways[peer->place][place_of(peer->place, node)];
+static struct parcel *pack_item(const struct roster_item *item) {
     struct parcel *parcel = alloc_zero(sizeof *parcel);
 
     parcel->item = *item;
     parcel->item.app = app;
     keep_text(&parcel->item.channel, parcel->channel);
     keep_text(&parcel->item.user, parcel->user);
+    return parcel;
+}
+
+static void free_batch(struct batch *batch) {
+    while (batch != NULL && batch->first != NULL) {
+        struct parcel *next = batch->first->next;
+        free(batch->first);
+        batch->first = next;
+    }
+    free(batch);
+}
+
+static struct batch *create_batch(void) {
+    struct batch *batch = alloc_zero(sizeof *batch);
+
+    batch->last = &batch->first;
+    return batch;
+}
+
+/* True if the next message of a world with losses is one of those. */
+static bool is_next_lost(const struct world *world) {
+    return (unsigned)rand() % world->lose_one_in == 0;
+}
+
+static void send_batch(const struct world *world, struct line *line, struct batch *batch) {
+    batch->number = line->sent += batch->first != NULL;
+    if (is_next_lost(world)) {
+        free_batch(batch);
+        return;
+    }
+    *line->flying_last = batch;
+    line->flying_last = &batch->next;
+}
+
+static void send_open_batch(const struct world *world, struct line *line) {
+    struct batch *batch = line->open;
+
+    line->open = NULL;
+    line->urgent = false;
+    if (batch != NULL)
+        send_batch(world, line, batch);
+}
+
+static void add_to_batch(const struct world *world, struct line *line, struct parcel *parcel) {
+    enum roster_item_type type = parcel->item.type;
+
+    if (type == ROSTER_ALL)
+        send_open_batch(world, line);
+    if (line->open == NULL) {
+        line->open = create_batch();
+        line->due_ms = world->now_ms + 50;
+    }
+    line->open->begins = line->open->begins || type == ROSTER_ALL;
+    line->urgent = line->urgent || type == ROSTER_TOLD || type == ROSTER_UNTOLD;
+    *line->open->last = parcel;
+    line->open->last = &parcel->next;
+}
+
+static void send_parcel(void *context, unsigned node, const struct roster_item *item) {
+    struct peer *peer = context;
+    struct way *way = &peer->world->ways[peer->place][place_of(peer->place, node)];
+    struct parcel *parcel = pack_item(item);
+
+    if (peer->world->lose_one_in != 0) {
+        add_to_batch(peer->world, &way->line, parcel);
+        return;
+    }
     *way->last = parcel;
     way->last = &parcel->next;
 }
@@ -95,6 +186,14 @@ static void note_told(struct world *world, bool *told, bool there) {
     *told = there;
 }
 
+/* Members come after their channel is occupied, and leave before it is vacated. */
+static void check_order(const struct world *world, unsigned channel, const struct roster_event *event) {
+    if (event->kind == ROSTER_JOINED)
+        assert_true(world->told_occupied[channel]);
+    for (unsigned user = 0; user < USERS && event->kind == ROSTER_VACATED; user++)
+        assert_false(world->told[channel][user]);
+}
+
 static void hear_event(void *context, const struct roster_event *event) {
     struct peer *peer = context;
     struct world *world = peer->world;
@@ -105,6 +204,8 @@ static void hear_event(void *context, const struct roster_event *event) {
     memcpy(user, event->user.length != 0 ? event->user.data : "", event->user.length);
     channel = number_in((struct slice){name, TEXT_MAX}, 1);
     world->events++;
+    if (world->lose_one_in != 0)
+        check_order(world, channel, event);
     switch (event->kind) {
     case ROSTER_OCCUPIED:
     case ROSTER_VACATED:
@@ -129,6 +230,13 @@ static void clear_way(struct way *way) {
     }
     way->last = &way->first;
     way->lost = false;
+    while (way->line.flying != NULL) {
+        struct batch *next = way->line.flying->next;
+        free_batch(way->line.flying);
+        way->line.flying = next;
+    }
+    free_batch(way->line.open);
+    way->line = (struct line){.flying_last = &way->line.flying};
 }
 
 /* Every live node learns which there are. */
@@ -147,12 +255,15 @@ static void tell_nodes(struct world *world, uint64_t forget_places) {
     }
 }
 
+static uint64_t last_run; /* of a process: part of its id */
+
 static void start_peer(struct world *world, unsigned place) {
-    static uint64_t run;
+    uint64_t run = ++last_run;
     struct peer *peer = &world->peers[place];
     const struct roster_hooks hooks = {send_parcel, hear_event, peer};
 
-    *peer = (struct peer){.world = world, .place = place, .alive = true, .id = {hash_bytes(app) + ++run, run}};
+    *peer =
+        (struct peer){.world = world, .place = place, .alive = true, .id = {UINT64_C(0x9e3779b97f4a7c15) * run, run}};
     peer->roster = roster_create(&hooks);
 }
 
@@ -171,7 +282,7 @@ static struct world *world_create(unsigned peers) {
     world->now_ms = 1000000;
     for (unsigned from = 0; from < NODES; from++)
         for (unsigned to = 0; to < NODES; to++)
-            world->ways[from][to].last = &world->ways[from][to].first;
+            clear_way(&world->ways[from][to]);
     for (unsigned place = 0; place < peers; place++)
         start_peer(world, place);
     tell_nodes(world, 0);
@@ -211,6 +322,98 @@ static void pass_time(struct world *world, uint64_t ms) {
                 while (world->ways[from][to].first != NULL && rand() % 8 != 0)
                     arrive(world, from, to);
     }
+}
+
+/* --- a world with losses: batches as in roster_reports.c --- */
+
+static void ask_for_all(struct world *world, struct line *line) {
+    if (line->gap && world->now_ms < line->asked_ms + 1000)
+        return;
+    line->gap = true;
+    line->asked_ms = world->now_ms;
+    line->asked = line->asked || !is_next_lost(world);
+}
+
+static bool follows(struct line *line, const struct batch *batch) {
+    bool next = batch->number == line->received + (batch->first != NULL);
+
+    if (batch->begins)
+        line->gap = false;
+    else if (!next || line->gap)
+        return false;
+    line->received = batch->number;
+    return true;
+}
+
+static void take_first_batch(struct world *world, unsigned from, unsigned to) {
+    struct line *line = &world->ways[from][to].line;
+    struct batch *batch = line->flying;
+
+    line->flying = batch->next;
+    if (line->flying == NULL)
+        line->flying_last = &line->flying;
+    if (!follows(line, batch))
+        ask_for_all(world, line);
+    else
+        for (struct parcel *parcel = batch->first; parcel != NULL; parcel = parcel->next)
+            roster_take(world->peers[to].roster, number_of(to, from), &parcel->item, world->now_ms);
+    free_batch(batch);
+}
+
+static void send_due_batches(struct world *world, struct peer *peer) {
+    for (unsigned to = 0; to < NODES; to++) {
+        struct line *line = &world->ways[peer->place][to].line;
+
+        if (line->open != NULL && (line->urgent || line->due_ms <= world->now_ms))
+            send_open_batch(world, line);
+    }
+}
+
+static void repeat_numbers(struct world *world, struct peer *peer) {
+    bool each = ++peer->repeats % 12 == 0;
+
+    for (unsigned to = 0; to < NODES; to++) {
+        struct line *line = &world->ways[peer->place][to].line;
+
+        if (line->open != NULL || line->sent == 0 || (!each && line->repeated == line->sent))
+            continue;
+        line->repeated = line->sent;
+        send_batch(world, line, create_batch());
+    }
+}
+
+/* A turn of a node: all messages that wait, then its timers. */
+static void run_turn(struct world *world, struct peer *peer) {
+    for (unsigned from = 0; from < NODES; from++) {
+        struct line *in = &world->ways[from][peer->place].line, *out = &world->ways[peer->place][from].line;
+
+        while (in->flying != NULL)
+            take_first_batch(world, from, peer->place);
+        if (out->asked)
+            roster_tell_all(peer->roster, UINT64_C(1) << number_of(peer->place, from), world->now_ms);
+        out->asked = false;
+    }
+    while (roster_run(peer->roster, world->now_ms) <= world->now_ms)
+        continue;
+    if (world->now_ms >= peer->repeat_ms) {
+        repeat_numbers(world, peer);
+        peer->repeat_ms = world->now_ms + 5000;
+    }
+    send_due_batches(world, peer);
+}
+
+/* Lets time pass. Nodes that stall take several batches in one turn. */
+static void pass_time_with_losses(struct world *world, uint64_t ms) {
+    for (uint64_t end = world->now_ms + ms; world->now_ms < end; world->now_ms += 10)
+        for (unsigned place = 0; place < NODES; place++) {
+            struct peer *peer = &world->peers[place];
+
+            if (!peer->alive || world->now_ms < peer->stalled_ms)
+                continue;
+            run_turn(world, peer);
+            if (world->stalls && rand() % 20 == 0)
+                peer->stalled_ms = world->now_ms + 10 * ((uint64_t)rand() % 30);
+        }
 }
 
 static void change(struct world *world, unsigned place, unsigned channel, unsigned user, bool there) {
@@ -453,6 +656,42 @@ static void test_a_loss_is_mended_when_all_is_said_anew(void **state) {
     }
 }
 
+static void change_in_a_world_with_losses(struct world *world, unsigned changes) {
+    for (unsigned i = 0; i < changes; i++) {
+        change(world, (unsigned)rand() % 3, (unsigned)rand() % 4, (unsigned)rand() % 4, rand() % 3 == 0);
+        if (rand() % 4 == 0)
+            pass_time_with_losses(world, (uint64_t)rand() % 20 * 10);
+    }
+}
+
+static struct world *world_create_with_losses(unsigned seed, uint64_t settled_ms) {
+    struct world *world;
+
+    srand(seed);
+    last_run = 100 * seed; /* decides which node sends for which channel */
+    world = world_create(3);
+    world->strict = true;
+    world->lose_one_in = LOSE_NOTHING;
+    pass_time_with_losses(world, settled_ms);
+    world->lose_one_in = 10;
+    world->stalls = true;
+    return world;
+}
+
+static void test_lost_batches_are_repaired(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 100; seed++) {
+        struct world *world = world_create_with_losses(seed, 12000);
+
+        change_in_a_world_with_losses(world, 300);
+        pass_time_with_losses(world, 300);
+        world->lose_one_in = LOSE_NOTHING;
+        pass_time_with_losses(world, 70000);
+        check_told(world);
+        world_destroy(world);
+    }
+}
+
 static void test_a_node_that_was_away_learns_what_was_told_meanwhile(void **state) {
     (void)state;
     for (unsigned seed = 0; seed < 40; seed++) {
@@ -651,6 +890,7 @@ int main(void) {
         cmocka_unit_test(test_without_word_from_the_sender_before_nothing_that_is_there_is_told_twice),
         cmocka_unit_test(test_what_comes_before_a_sender_is_settled_is_told_by_the_next_one),
         cmocka_unit_test(test_a_loss_is_mended_when_all_is_said_anew),
+        cmocka_unit_test(test_lost_batches_are_repaired),
         cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
         cmocka_unit_test(test_a_user_who_comes_after_all_was_said_stays),
         cmocka_unit_test(test_users_without_room_are_counted_and_room_comes_back),

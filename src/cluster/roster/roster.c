@@ -33,16 +33,38 @@ static struct roster_channel *channel_for_report(struct roster *roster, struct s
     return channel;
 }
 
+static void mark_stale(struct roster_user *user, unsigned node) {
+    user->stale |= user->nodes & UINT64_C(1) << node;
+}
+
+static void mark_all_stale(struct roster_channel *channel, unsigned node) {
+    if (channel->occupied != NULL)
+        mark_stale(channel->occupied, node);
+    for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
+        mark_stale(container_of(at, struct roster_user, in_channel), node);
+}
+
+/* The report of a node that says something. What it had before its last ROSTER_ALL goes at ROSTER_ALL_END, unless it is
+ * named again: what is said now does not confirm that. */
+static struct roster_report *renew_report(struct roster *roster, struct roster_channel *channel, unsigned node) {
+    struct roster_report *report = roster_make_report(channel, node);
+
+    if (report->epoch != roster->epochs[node])
+        mark_all_stale(channel, node);
+    report->epoch = roster->epochs[node];
+    return report;
+}
+
 static void add_to_user(struct roster *roster, struct roster_channel *channel, unsigned node, struct slice id,
                         bool was_there, uint64_t now_ms) {
     struct roster_user *user = roster_make_user(roster, channel, id);
 
     if (user == NULL)
         return;
+    if (node != 0)
+        renew_report(roster, channel, node);
     user->nodes |= UINT64_C(1) << node;
     user->stale &= ~(UINT64_C(1) << node);
-    if (node != 0) /* newer than the last time that the node has told everything */
-        roster_make_report(channel, node)->epoch = roster->epochs[node];
     /* This node may be about to become the sender. */
     user->known = user->known || (was_there && !user->news && (!channel->settled || channel->sender != 0));
     roster_weigh(roster, user, now_ms);
@@ -72,11 +94,10 @@ static void change_user(struct roster *roster, struct roster_channel *channel, u
 }
 
 static void take_count(struct roster *roster, struct roster_channel *channel, unsigned node, uint32_t count) {
-    struct roster_report *report = roster_make_report(channel, node);
+    struct roster_report *report = renew_report(roster, channel, node);
 
     channel->counted = channel->counted || (!report->tells && !channel->settled);
     report->count = count;
-    report->epoch = roster->epochs[node];
     roster_weigh_count(roster, channel);
     roster_free_unused(roster, channel);
 }
@@ -100,21 +121,11 @@ void roster_own_count(struct roster *roster, struct slice app, struct slice name
     take_count(roster, channel, 0, count);
 }
 
-static void mark_stale(struct roster_user *user, unsigned node) {
-    user->stale |= user->nodes & UINT64_C(1) << node;
-}
-
 /* All that the node has follows. */
 static void begin_part(struct roster *roster, struct roster_channel *channel, unsigned node, bool occupied,
                        uint64_t now_ms) {
-    struct roster_report *report = roster_make_report(channel, node);
-
-    report->epoch = roster->epochs[node];
-    report->tells = true;
-    if (channel->occupied != NULL)
-        mark_stale(channel->occupied, node);
-    for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
-        mark_stale(container_of(at, struct roster_user, in_channel), node);
+    renew_report(roster, channel, node)->tells = true;
+    mark_all_stale(channel, node);
     if (occupied)
         add_to_user(roster, channel, node, nobody, true, now_ms);
 }
@@ -252,6 +263,9 @@ void roster_take(struct roster *roster, unsigned node, const struct roster_item 
         return;
     if (item->type == ROSTER_ALL) {
         roster->epochs[node]++;
+        /* What waits to be forgotten may be named now. */
+        roster->walk.forget_old &= ~(UINT64_C(1) << node);
+        roster->next_walk.forget_old &= ~(UINT64_C(1) << node);
         return;
     }
     if (item->type == ROSTER_ALL_END) {

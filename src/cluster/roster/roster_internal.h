@@ -68,7 +68,7 @@ struct roster_walk {
     bool away;           /* this node was away: what was told is not known any more */
     bool ranks;          /* senders and deputies may have changed */
     uint64_t forget;     /* nodes whose part goes */
-    uint64_t forget_old; /* nodes whose part goes if it is older than their last ROSTER_ALL */
+    uint64_t forget_old; /* nodes of whose part goes what is older than their last ROSTER_ALL */
     uint64_t tell;       /* nodes that are told everything */
 };
 

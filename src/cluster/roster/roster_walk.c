@@ -53,8 +53,14 @@ static void tell_everything(struct roster *roster, const struct roster_channel *
 
 /* --- nodes that are gone, and new senders --- */
 
-/* Takes the nodes of the mask out of the channel. */
-static void forget_nodes(struct roster *roster, struct roster_channel *channel, uint64_t nodes, uint64_t now_ms) {
+static void forget_nodes_of(struct roster *roster, struct roster_user *user, uint64_t nodes, uint64_t now_ms) {
+    if ((user->nodes & nodes) != 0)
+        roster_drop_node(roster, user, nodes, now_ms);
+}
+
+/* Takes the nodes of the mask out of the channel, and others where they are stale. */
+static void forget_nodes(struct roster *roster, struct roster_channel *channel, uint64_t nodes, uint64_t stale_nodes,
+                         uint64_t now_ms) {
     struct list *next;
 
     for (unsigned node = 1; node < ROSTER_NODES; node++)
@@ -64,11 +70,10 @@ static void forget_nodes(struct roster *roster, struct roster_channel *channel, 
         struct roster_user *user = container_of(at, struct roster_user, in_channel);
 
         next = at->next;
-        if ((user->nodes & nodes) != 0)
-            roster_drop_node(roster, user, nodes, now_ms);
+        forget_nodes_of(roster, user, nodes | (user->stale & stale_nodes), now_ms);
     }
-    if (channel->occupied != NULL && (channel->occupied->nodes & nodes) != 0)
-        roster_drop_node(roster, channel->occupied, nodes, now_ms);
+    if (channel->occupied != NULL)
+        forget_nodes_of(roster, channel->occupied, nodes | (channel->occupied->stale & stale_nodes), now_ms);
     roster_weigh_count(roster, channel);
 }
 
@@ -233,8 +238,8 @@ static void visit_channel(struct roster *roster, struct roster_channel *channel,
         forget_told_of(roster, channel);
     if (walk->forget_old != 0)
         forget |= old_nodes(roster, channel, walk->forget_old);
-    if (forget != 0)
-        forget_nodes(roster, channel, forget, now_ms);
+    if (forget != 0 || walk->forget_old != 0)
+        forget_nodes(roster, channel, forget, walk->forget_old, now_ms);
     if (walk->ranks)
         rank_again(roster, channel, now_ms);
     for (unsigned node = 1; walk->tell != 0 && node < ROSTER_NODES; node++)
