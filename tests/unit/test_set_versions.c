@@ -179,6 +179,49 @@ static void a_node_that_is_asked_all_the_same_is_listened_to(void **state) {
     set_versions_dispose(&versions);
 }
 
+/* Fails unless the channel is to forget what it has of node 1, which has nothing. */
+static void check_forgotten_when_empty(struct set_versions *versions) {
+    set_versions_expire(versions, NOW_S + 1000);
+    assert_false(set_versions_known(versions, 1));
+    assert_int_equal(set_versions_of(versions, 1), 0);
+    set_versions_ask(versions, 1);
+    assert_int_equal(set_versions_nothing(versions, 1, NOW_S), SET_APPLY);
+    assert_int_equal(set_versions_applied(versions, 1), 0);
+    set_versions_taken(versions, 1, 0, true, true, NOW_S);
+    set_versions_ask(versions, 1);
+    assert_int_equal(set_versions_nothing(versions, 1, NOW_S), SET_IGNORE);
+    assert_int_equal(change(versions, 0, 30, false), SET_APPLY);
+    set_versions_dispose(versions);
+}
+
+/* Members of a set that was refused, of a part of a set, and of a version that is in doubt. */
+static void what_a_channel_may_have_of_an_unknown_set_is_forgotten_when_it_is_empty(void **state) {
+    struct set_versions versions;
+
+    (void)state;
+    begin_known(&versions);
+    change(&versions, 0, 5, false);
+    set_versions_refused(&versions, 1, NOW_S);
+    assert_int_equal(change(&versions, 5, 6, true), SET_IGNORE);
+    check_forgotten_when_empty(&versions);
+
+    set_versions_ask(&versions, 1);
+    assert_int_equal(set_versions_begin(&versions, 1, 7, 100), SET_APPLY);
+    set_versions_taken(&versions, 1, 0, true, false, NOW_S);
+    check_forgotten_when_empty(&versions);
+
+    begin_known(&versions);
+    assert_int_equal(set_versions_told(&versions, 1, 8, NOW_S), SET_ASK);
+    assert_int_equal(set_versions_begin(&versions, 1, 8, 101), SET_APPLY);
+    set_versions_taken(&versions, 1, 0, true, false, NOW_S);
+    check_forgotten_when_empty(&versions);
+
+    begin_known(&versions);
+    change(&versions, 0, 5, false);
+    set_versions_doubt(&versions, 1);
+    check_forgotten_when_empty(&versions);
+}
+
 /* A complete answer, after which node 1 is asked once more or not. */
 static enum set_step answer(struct set_versions *versions, uint64_t version, uint32_t request) {
     enum set_step step;
@@ -530,6 +573,7 @@ int main(void) {
         cmocka_unit_test(a_version_that_is_told_shows_a_loss),
         cmocka_unit_test(a_node_whose_set_finds_no_room_is_asked_less_and_less_often),
         cmocka_unit_test(a_node_that_is_asked_all_the_same_is_listened_to),
+        cmocka_unit_test(what_a_channel_may_have_of_an_unknown_set_is_forgotten_when_it_is_empty),
         cmocka_unit_test(an_answer_that_comes_during_another_one_is_not_awaited_for_ever),
         cmocka_unit_test(a_version_that_the_node_does_not_have_is_asked_for_once),
         cmocka_unit_test(a_version_that_was_heard_after_the_request_is_asked_for_again),

@@ -838,6 +838,33 @@ static void a_set_that_was_given_up_is_asked_for_again(void **state) {
     check_lost_credits(10);
 }
 
+/* --- each minute --- */
+
+struct look {
+    struct loop_message message;
+    struct loop_timer *timer;
+    sem_t done;
+};
+
+static void look_at_channels(struct loop *loop, struct loop_message *message) {
+    struct look *look = container_of(message, struct look, message);
+
+    (void)loop;
+    look->timer->fire(look->timer);
+    sem_post(&look->done);
+}
+
+/* What a node does each minute. */
+static void let_a_minute_pass(unsigned node) {
+    struct look look = {.message.handle = look_at_channels, .timer = &nodes[node].state->slow_timer};
+
+    sem_init(&look.done, 0, 0);
+    loop_post(nodes[node].core.loop, &look.message);
+    loop_wake(nodes[node].core.loop);
+    sem_wait(&look.done);
+    sem_destroy(&look.done);
+}
+
 /* --- no room for a set --- */
 
 #define ROOM (100 * 1024)
@@ -899,32 +926,30 @@ static void a_set_without_room_is_not_asked_for_with_every_change(void **state) 
     end_crowd();
 }
 
+/* Its last members leave while it is not known: the node that had them says only that it has nothing. */
+static void a_set_without_room_is_emptied_when_its_node_has_nothing(void **state) {
+    struct crowd_member watcher;
+    uint64_t begin_ms = 0, taken;
+
+    (void)state;
+    begin_crowd();
+    taken = leave_room_on_node_1(ROOM);
+    begin_crowd_member(&watcher, 1);
+    while (!try_to_join_crowd(&watcher, 1, SLICE("watcher"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    assert_in_range(crowd_members_on(1), 1, CROWD - 1);
+    end_crowd();
+    replace_slot_of_node(0);
+    while (crowd_members_on(1) != 0) {
+        let_a_minute_pass(1);
+        turn_until_late(&begin_ms);
+    }
+    budget_app_give(nodes[1].slot->budget, (int64_t)taken);
+    budget_set_limit(0);
+    end_crowd_member(&watcher, 1);
+}
+
 /* --- counts --- */
-
-struct look {
-    struct loop_message message;
-    struct loop_timer *timer;
-    sem_t done;
-};
-
-static void look_at_channels(struct loop *loop, struct loop_message *message) {
-    struct look *look = container_of(message, struct look, message);
-
-    (void)loop;
-    look->timer->fire(look->timer);
-    sem_post(&look->done);
-}
-
-/* What a node does each minute. */
-static void let_a_minute_pass(unsigned node) {
-    struct look look = {.message.handle = look_at_channels, .timer = &nodes[node].state->slow_timer};
-
-    sem_init(&look.done, 0, 0);
-    loop_post(nodes[node].core.loop, &look.message);
-    loop_wake(nodes[node].core.loop);
-    sem_wait(&look.done);
-    sem_destroy(&look.done);
-}
 
 static void tell_count_as_node_2(uint64_t version, uint32_t count) {
     struct cluster_message message = {.kind = MESSAGE_COUNT, .count = {SLICE("42"), SLICE("room"), version, count}};
@@ -1289,6 +1314,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_set_is_complete_though_credits_are_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_that_was_given_up_is_asked_for_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_without_room_is_not_asked_for_with_every_change, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_set_without_room_is_emptied_when_its_node_has_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_turn_that_has_no_time_sends_one_request, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answers_that_are_given_up_are_concluded_later, set_up, tear_down),

@@ -66,6 +66,12 @@ static bool set_is_settled(const struct set_versions *versions, unsigned node) {
     return ((versions->known & ~versions->asked & ~versions->busy) >> node & 1) != 0;
 }
 
+static void clear_node_bits(struct set_versions *versions, unsigned node) {
+    versions->known &= ~bit_of_node(node);
+    versions->asked &= ~bit_of_node(node);
+    versions->busy &= ~bit_of_node(node);
+}
+
 static void note_set(struct set_versions *versions, unsigned node, uint64_t version, bool empty, uint32_t now_s) {
     struct set_version *set = find_set_version(versions, node);
 
@@ -158,13 +164,14 @@ enum set_step set_versions_begin(struct set_versions *versions, unsigned node, u
 
 enum set_step set_versions_nothing(struct set_versions *versions, unsigned node, uint32_t now_s) {
     struct set_version *set = find_set_version(versions, node);
+    bool known = set_versions_known(versions, node);
 
     versions->asked &= ~bit_of_node(node);
     versions->known |= bit_of_node(node);
     if (set == NULL)
         return SET_IGNORE;
     set->claim = CLAIM_EMPTY;
-    if (!set_is_empty(set)) {
+    if (!known || !set_is_empty(set)) {
         versions->busy |= bit_of_node(node);
         return SET_APPLY;
     }
@@ -175,8 +182,12 @@ enum set_step set_versions_nothing(struct set_versions *versions, unsigned node,
 void set_versions_taken(struct set_versions *versions, unsigned node, uint64_t version, bool empty, bool done,
                         uint32_t now_s) {
     versions->busy &= ~bit_of_node(node);
-    if (!done)
+    if (!done) {
+        /* The channel may have a part of the set: a digest must not say that nothing is there. */
+        if (set_is_empty(find_set_version(versions, node)))
+            versions->known &= ~bit_of_node(node);
         return;
+    }
     versions->known |= bit_of_node(node);
     note_set(versions, node, version, empty, now_s);
 }
@@ -186,9 +197,7 @@ void set_versions_refused(struct set_versions *versions, unsigned node, uint32_t
     unsigned refusals = set->refusals < 8 ? set->refusals + 1u : set->refusals;
     uint32_t wait_s = UINT32_C(1) << (refusals - 1);
 
-    versions->known &= ~bit_of_node(node);
-    versions->asked &= ~bit_of_node(node);
-    versions->busy &= ~bit_of_node(node);
+    clear_node_bits(versions, node);
     if (wait_s > REFUSED_WAIT_MAX_S)
         wait_s = REFUSED_WAIT_MAX_S;
     /* The clock counts whole seconds: one more, so that none is cut short. */
@@ -196,6 +205,13 @@ void set_versions_refused(struct set_versions *versions, unsigned node, uint32_t
                                 .emptied_s = now_s != 0 ? now_s : 1,
                                 .refusals = (uint8_t)refusals,
                                 .ask_from_s = now_s + wait_s + 1};
+}
+
+void set_versions_doubt(struct set_versions *versions, unsigned node) {
+    struct set_version *set = require_set_version(versions, node);
+
+    clear_node_bits(versions, node);
+    *set = (struct set_version){.node = (uint8_t)node, .emptied_s = 1};
 }
 
 /* --- kept changes --- */
@@ -333,9 +349,7 @@ void set_versions_unanswered(struct set_versions *versions, unsigned node) {
 void set_versions_forget(struct set_versions *versions, unsigned node) {
     struct set_version *set = find_set_version(versions, node);
 
-    versions->known &= ~bit_of_node(node);
-    versions->asked &= ~bit_of_node(node);
-    versions->busy &= ~bit_of_node(node);
+    clear_node_bits(versions, node);
     if (set != NULL)
         remove_set_version(versions, set);
 }
@@ -343,7 +357,8 @@ void set_versions_forget(struct set_versions *versions, unsigned node) {
 void set_versions_expire(struct set_versions *versions, uint32_t before_s) {
     for (unsigned i = versions->count; i-- > 0;) {
         struct set_version *set = &versions->list[i];
-        if (set->emptied_s != 0 && set->emptied_s < before_s && set->heard <= set->version)
+        if (set_versions_known(versions, set->node) && set->emptied_s != 0 && set->emptied_s < before_s &&
+            set->heard <= set->version)
             remove_set_version(versions, set);
     }
 }

@@ -6,6 +6,9 @@
  *   asked   the node was asked for its set and has not answered yet
  *   busy    the channel is taking in the node's set
  *
+ * The channel may have members of a set that has an entry and is not known: a part of an answer that was given up, or
+ * those from before a refusal.
+ *
  * While a set is asked for or taken in, changes of that node are kept.
  *
  * A set for which the channel had no room is not known either, but its node is not asked again at once: after one
@@ -85,18 +88,22 @@ enum set_step set_versions_told(struct set_versions *versions, unsigned node, ui
 enum set_step set_versions_begin(struct set_versions *versions, unsigned node, uint64_t version, uint32_t request);
 
 /* A node that was asked holds nothing. SET_APPLY: the channel shall empty its set, as of the version that
- * set_versions_applied returns; call set_versions_taken when it has. SET_IGNORE: it is empty here, too; call
- * set_versions_next. */
+ * set_versions_applied returns (0: whatever version the channel has); call set_versions_taken when it has. SET_IGNORE:
+ * it is empty here, too; call set_versions_next. */
 enum set_step set_versions_nothing(struct set_versions *versions, unsigned node, uint32_t now_s);
 
-/* The channel has taken the set in: call set_versions_next. `done` false: it could not, and has what it had; the next
- * change, or a digest, asks again. */
+/* The channel has taken the set in: call set_versions_next. `done` false: it could not, and has what it had, or a part
+ * of the set more; the next change, or a digest, asks again. */
 void set_versions_taken(struct set_versions *versions, unsigned node, uint64_t version, bool empty, bool done,
                         uint32_t now_s);
 
 /* The channel had no room for the set, or for a change of it: it is not known any more. The caller drops what is kept
  * of the node. */
 void set_versions_refused(struct set_versions *versions, unsigned node, uint32_t now_s);
+
+/* The channel has another version than was applied: the set is not known any more. The caller drops what is kept of the
+ * node, and asks it. */
+void set_versions_doubt(struct set_versions *versions, unsigned node);
 
 /* --- kept changes --- */
 

@@ -19,7 +19,7 @@ struct state_doubt {
 
 static void ask_in_doubt(struct state *state, struct interest *interest, unsigned node) {
     state_drop_kept(state, interest, node);
-    set_versions_forget(&interest->versions, node);
+    set_versions_doubt(&interest->versions, node);
     if (set_versions_ask(&interest->versions, node))
         state_want_from(state, interest, node);
 }
@@ -378,17 +378,24 @@ static void begin_set(const struct remote_set_part *part, struct interest *inter
     apply_extras(part, slot, worker);
 }
 
-static void finish_set(const struct remote_set_part *part, struct remote_taking **link) {
+static struct set_taken *create_taken(struct state *state, struct channel *channel, unsigned node,
+                                      const struct message_set *set) {
     struct set_taken *taken = alloc(sizeof *taken);
 
     *taken = (struct set_taken){
         .message.handle = handle_set_taken,
-        .state = part->state,
-        .channel = channel_ref(part->channel),
-        .node = part->node,
-        .version = part->set.version,
-        .empty = !part->set.occupied,
+        .state = state,
+        .channel = channel_ref(channel),
+        .node = node,
+        .version = set->version,
+        .empty = !set->occupied,
     };
+    return taken;
+}
+
+static void finish_set(const struct remote_set_part *part, struct remote_taking **link) {
+    struct set_taken *taken = create_taken(part->state, part->channel, part->node, &part->set);
+
     if (*link != NULL)
         end_taking(link, true, on_set_taken, taken);
     else
@@ -438,14 +445,72 @@ void state_apply_set(struct state *state, struct channel *channel, unsigned node
     post_set_part(state, channel, node, set, part, false);
 }
 
-void state_apply_nothing(struct state *state, struct interest *interest, unsigned node) {
+/* --- forgetting a node in one channel --- */
+
+struct forget_in {
+    struct message message;
+    struct state *state;
+    struct channel *channel; /* a reference */
+    unsigned node;
+    struct set_taken *taken; /* goes back when it is done; NULL: nothing does */
+};
+
+static void on_set_forgotten(void *context) {
+    on_set_taken(context, REMOTE_DONE);
+}
+
+static void handle_forget_in(struct worker *worker, struct message *message, struct message **rest) {
+    struct forget_in *forget = container_of(message, struct forget_in, message);
+    struct app_slot *slot = channel_held_slot(forget->channel);
+
+    (void)rest;
+    if (slot != NULL)
+        channel_remote_forget_in(forget->state->core->channels, slot, worker, channel_name(forget->channel),
+                                 forget->node, forget->taken != NULL ? on_set_forgotten : NULL, forget->taken);
+    else if (forget->taken != NULL)
+        on_set_taken(forget->taken, REMOTE_UNKNOWN);
+    channel_unref(forget->channel);
+    free(forget);
+}
+
+static void post_forget_in(struct state *state, const struct interest *interest, unsigned node,
+                           struct set_taken *taken) {
+    struct forget_in *forget = alloc(sizeof *forget);
+
+    *forget = (struct forget_in){.message.handle = handle_forget_in,
+                                 .state = state,
+                                 .channel = channel_ref(interest->channel),
+                                 .node = node,
+                                 .taken = taken};
+    cluster_core_post(state->core, interest_worker(state->core, interest->channel), &forget->message);
+}
+
+/* The set of the node is there: that of the node which it replaces may go. */
+static void forget_replaced_in(struct state *state, struct interest *interest, unsigned node) {
+    unsigned before = state->nodes[node].replaces;
+
+    if (before == 0 || !set_versions_known(&interest->versions, before))
+        return;
+    set_versions_forget(&interest->versions, before);
+    post_forget_in(state, interest, before, NULL);
+}
+
+/* Empties the node's set in the channel. Its version there may be higher than any that is known here. */
+static void empty_set(struct state *state, struct interest *interest, unsigned node) {
     struct message_set set = {.version = set_versions_applied(&interest->versions, node), .begins = true, .ends = true};
 
+    if (set.version != 0)
+        post_set_part(state, interest->channel, node, &set, NULL, false);
+    else
+        post_forget_in(state, interest, node, create_taken(state, interest->channel, node, &set));
+}
+
+void state_apply_nothing(struct state *state, struct interest *interest, unsigned node) {
     if (set_versions_nothing(&interest->versions, node, state_now_s(state)) == SET_APPLY) {
         if ((interest->counted >> node & 1) != 0)
             state_apply_count(state, interest, node, 0, 0);
         interest->counted &= ~(UINT64_C(1) << node);
-        post_set_part(state, interest->channel, node, &set, NULL, false);
+        empty_set(state, interest, node);
         return;
     }
     forget_replaced_in(state, interest, node);
@@ -466,41 +531,4 @@ void state_abandon_set(struct state *state, unsigned node) {
         state_check_answered(state, interest);
     channel_unref(from->partial);
     from->partial = NULL;
-}
-
-/* --- a node that was replaced --- */
-
-struct replaced_set {
-    struct message message;
-    struct state *state;
-    struct channel *channel; /* a reference */
-    unsigned node;
-};
-
-static void handle_replaced_set(struct worker *worker, struct message *message, struct message **rest) {
-    struct replaced_set *replaced = container_of(message, struct replaced_set, message);
-    struct app_slot *slot = channel_held_slot(replaced->channel);
-
-    (void)rest;
-    if (slot != NULL)
-        channel_remote_forget_in(replaced->state->core->channels, slot, worker, channel_name(replaced->channel),
-                                 replaced->node, NULL, NULL);
-    channel_unref(replaced->channel);
-    free(replaced);
-}
-
-/* The set of the node is there: that of the node which it replaces may go. */
-static void forget_replaced_in(struct state *state, struct interest *interest, unsigned node) {
-    unsigned before = state->nodes[node].replaces;
-    struct replaced_set *replaced;
-
-    if (before == 0 || !set_versions_known(&interest->versions, before))
-        return;
-    set_versions_forget(&interest->versions, before);
-    replaced = alloc(sizeof *replaced);
-    *replaced = (struct replaced_set){.message.handle = handle_replaced_set,
-                                      .state = state,
-                                      .channel = channel_ref(interest->channel),
-                                      .node = before};
-    cluster_core_post(state->core, interest_worker(state->core, interest->channel), &replaced->message);
 }
