@@ -283,6 +283,8 @@ static void send_state_request(struct state *state) {
 
         list_remove(&interest->wanted);
         add_to_request(ask, interest, &places);
+        /* Of a channel whose sets are known only the counts are asked for. */
+        state_check_answered(state, interest);
     }
     message.state_request =
         (struct message_state_request){.request = ask->number, .credit = ask->credit, .places = buffer_slice(&places)};
