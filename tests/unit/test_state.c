@@ -1230,6 +1230,22 @@ static void a_count_of_an_answer_that_is_not_told_again_is_dropped(void **state)
     end_crowd_member(&crowd[1], 1);
 }
 
+static void the_count_of_an_answer_is_dropped_when_the_set_becomes_empty(void **state) {
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    begin_crowd_member(&crowd[1], 1);
+    while (!try_to_join_crowd(&crowd[1], 1, SLICE("u1"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    begin_crowd_member(&crowd[0], 0);
+    while (!try_to_join_crowd(&crowd[0], 0, SLICE("u0"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    turn_until_node_0_counts(CROWD_CHANNEL, 1);
+    end_crowd_member(&crowd[1], 1);
+    turn_until_node_0_counts(CROWD_CHANNEL, 0);
+    end_crowd_member(&crowd[0], 0);
+}
+
 /* --- questions --- */
 
 static void note_answered(struct question *question) {
@@ -1387,6 +1403,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(changes_that_wait_for_an_answer_are_counted_as_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(changes_without_room_are_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_of_an_answer_that_is_not_told_again_is_dropped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_count_of_an_answer_is_dropped_when_the_set_becomes_empty, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(an_answer_of_which_a_part_was_lost_is_not_complete, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

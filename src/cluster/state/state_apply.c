@@ -41,6 +41,7 @@ static void handle_doubt(struct loop *loop, struct loop_message *message) {
             note_refused(doubt->state, interest, doubt->node);
         else
             ask_in_doubt(doubt->state, interest, doubt->node);
+        state_check_answered(doubt->state, interest); /* after a refusal the node is not waited for */
     }
     channel_unref(doubt->channel);
     free(doubt);

@@ -212,6 +212,15 @@ static struct interest *interest_of_message(struct state *state, struct slice su
                : NULL;
 }
 
+/* A node whose set of the channel is empty has no subscription to it, and its app may have no use for counts: then it
+ * tells none. */
+static void drop_count_of(struct state *state, struct interest *interest, unsigned node) {
+    if ((interest->counted >> node & 1) == 0)
+        return;
+    state_note_count(interest, node, 0);
+    state_apply_count(state, interest, node, 0, 0);
+}
+
 static bool on_change_message(void *context, unsigned node, const struct cluster_message *message,
                               struct bus_message *bus_message) {
     const struct message_change *said = &message->change;
@@ -223,6 +232,8 @@ static bool on_change_message(void *context, unsigned node, const struct cluster
 
     if (interest == NULL || !interest->stateful)
         return false;
+    if (said->empties && said->version > set_versions_applied(&interest->versions, node))
+        drop_count_of(state, interest, node);
     step = set_versions_change(&interest->versions, node, &change, state_now_s(state));
     if (step == SET_ASK)
         state_want_from(state, interest, node);

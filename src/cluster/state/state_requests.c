@@ -256,13 +256,14 @@ void state_request_counts(struct state *state, struct interest *interest) {
         list_append(&state->wanted, &interest->wanted);
 }
 
-/* Notes that the nodes are asked for an interest, and names it in the request. */
+/* Notes that the nodes are asked for an interest, and names it in the request. Without state only their counts are
+ * wanted: their changes are not applied, so no set becomes known. */
 static void add_to_request(struct ask *ask, struct interest *interest, struct buffer *places) {
     struct message_place place = {interest_app(interest), channel_name(interest->channel)};
 
     for (uint64_t left = ask->awaited; left != 0; left &= left - 1) {
         unsigned node = (unsigned)__builtin_ctzll(left);
-        if (ask->kind == ASK_GAPS || !set_versions_known(&interest->versions, node))
+        if (interest->stateful && (ask->kind == ASK_GAPS || !set_versions_known(&interest->versions, node)))
             set_versions_ask(&interest->versions, node);
         if (set_versions_asked(&interest->versions, node))
             set_versions_asked_by(&interest->versions, node, ask->number);
@@ -283,7 +284,7 @@ static void send_state_request(struct state *state) {
 
         list_remove(&interest->wanted);
         add_to_request(ask, interest, &places);
-        /* Of a channel whose sets are known only the counts are asked for. */
+        /* If only the counts are wanted, their answers are not waited for. */
         state_check_answered(state, interest);
     }
     message.state_request =
