@@ -678,18 +678,28 @@ static struct world *world_create_with_losses(unsigned seed, uint64_t settled_ms
     return world;
 }
 
+/* Losses begin so long after the nodes came. */
+static void lose_and_repair(unsigned seed, uint64_t settled_ms) {
+    struct world *world = world_create_with_losses(seed, settled_ms);
+
+    change_in_a_world_with_losses(world, 300);
+    pass_time_with_losses(world, 300);
+    world->lose_one_in = LOSE_NOTHING;
+    pass_time_with_losses(world, 70000);
+    check_told(world);
+    world_destroy(world);
+}
+
 static void test_lost_batches_are_repaired(void **state) {
     (void)state;
-    for (unsigned seed = 0; seed < 100; seed++) {
-        struct world *world = world_create_with_losses(seed, 12000);
+    for (unsigned seed = 0; seed < 100; seed++)
+        lose_and_repair(seed, 12000);
+}
 
-        change_in_a_world_with_losses(world, 300);
-        pass_time_with_losses(world, 300);
-        world->lose_one_in = LOSE_NOTHING;
-        pass_time_with_losses(world, 70000);
-        check_told(world);
-        world_destroy(world);
-    }
+static void test_what_was_lost_soon_after_nodes_came_is_told(void **state) {
+    (void)state;
+    for (unsigned seed = 0; seed < 40; seed++)
+        lose_and_repair(seed, 2000);
 }
 
 static void test_a_node_that_was_away_learns_what_was_told_meanwhile(void **state) {
@@ -891,6 +901,7 @@ int main(void) {
         cmocka_unit_test(test_what_comes_before_a_sender_is_settled_is_told_by_the_next_one),
         cmocka_unit_test(test_a_loss_is_mended_when_all_is_said_anew),
         cmocka_unit_test(test_lost_batches_are_repaired),
+        cmocka_unit_test(test_what_was_lost_soon_after_nodes_came_is_told),
         cmocka_unit_test(test_a_node_that_was_away_learns_what_was_told_meanwhile),
         cmocka_unit_test(test_a_user_who_comes_after_all_was_said_stays),
         cmocka_unit_test(test_users_without_room_are_counted_and_room_comes_back),

@@ -63,6 +63,8 @@ static void add_to_user(struct roster *roster, struct roster_channel *channel, u
         return;
     if (node != 0)
         renew_report(roster, channel, node);
+    else
+        user->recent = user->recent || (user->nodes & 1) == 0;
     user->nodes |= UINT64_C(1) << node;
     user->stale &= ~(UINT64_C(1) << node);
     /* This node may be about to become the sender. */
@@ -93,10 +95,12 @@ static void change_user(struct roster *roster, struct roster_channel *channel, u
     roster_free_unused(roster, channel);
 }
 
-static void take_count(struct roster *roster, struct roster_channel *channel, unsigned node, uint32_t count) {
+static void take_count(struct roster *roster, struct roster_channel *channel, unsigned node, uint32_t count,
+                       bool recent) {
     struct roster_report *report = renew_report(roster, channel, node);
 
-    channel->counted = channel->counted || (!report->tells && !channel->settled);
+    channel->counted = channel->counted || ((!report->tells || recent) && !channel->settled);
+    report->recent = recent;
     report->count = count;
     roster_weigh_count(roster, channel);
     roster_free_unused(roster, channel);
@@ -118,16 +122,16 @@ void roster_own_count(struct roster *roster, struct slice app, struct slice name
     if (channel == NULL)
         return;
     say_own(roster, channel, ROSTER_COUNT, nobody, count);
-    take_count(roster, channel, 0, count);
+    take_count(roster, channel, 0, count, true);
 }
 
 /* All that the node has follows. */
-static void begin_part(struct roster *roster, struct roster_channel *channel, unsigned node, bool occupied,
+static void begin_part(struct roster *roster, struct roster_channel *channel, unsigned node, uint64_t occupied,
                        uint64_t now_ms) {
     renew_report(roster, channel, node)->tells = true;
     mark_all_stale(channel, node);
-    if (occupied)
-        add_to_user(roster, channel, node, nobody, true, now_ms);
+    if (occupied != 0)
+        add_to_user(roster, channel, node, nobody, (occupied & ROSTER_RECENT) == 0, now_ms);
 }
 
 static void drop_stale(struct roster *roster, struct roster_user *user, unsigned node, uint64_t now_ms) {
@@ -239,13 +243,13 @@ static void take_report(struct roster *roster, struct roster_channel *channel, u
         change_user(roster, channel, node, item->user, item->type == ROSTER_ADDED, now_ms);
         break;
     case ROSTER_COUNT:
-        take_count(roster, channel, node, (uint32_t)item->number);
+        take_count(roster, channel, node, (uint32_t)item->number, (item->number & ROSTER_COUNT_RECENT) != 0);
         break;
     case ROSTER_SET:
-        begin_part(roster, channel, node, item->number != 0, now_ms);
+        begin_part(roster, channel, node, item->number, now_ms);
         break;
     case ROSTER_MEMBER:
-        add_to_user(roster, channel, node, item->user, true, now_ms);
+        add_to_user(roster, channel, node, item->user, (item->number & ROSTER_RECENT) == 0, now_ms);
         break;
     case ROSTER_SET_END:
         end_part(roster, channel, node, now_ms);

@@ -37,9 +37,9 @@
 enum roster_item_type {
     ROSTER_ADDED = 1,   /* `user` has come to the reporting node; empty: the channel is occupied there */
     ROSTER_REMOVED = 2, /* the opposite */
-    ROSTER_COUNT = 3,   /* its number of subscriptions */
-    ROSTER_SET = 4,     /* all of its part follows; `number`: 1 if the channel is occupied there */
-    ROSTER_MEMBER = 5,  /* a user of that part */
+    ROSTER_COUNT = 3,   /* its number of subscriptions; with ROSTER_COUNT_RECENT */
+    ROSTER_SET = 4,     /* all of its part follows; `number`: ROSTER_HERE, with ROSTER_RECENT; 0: it is not occupied */
+    ROSTER_MEMBER = 5,  /* a user of that part; `number`: ROSTER_RECENT or 0 */
     ROSTER_SET_END = 6,
     ROSTER_TOLD = 7,   /* the sender has told webhooks that `user` is there, or that the channel is occupied */
     ROSTER_UNTOLD = 8, /* or is not */
@@ -51,6 +51,11 @@ enum roster_item_type {
     ROSTER_ALL_END = 14,
     ROSTER_NEWS = 15, /* the sender, which may not know what was told, knows that `user` was not told as there */
 };
+
+/* Of what a node tells anew: it came there after the live nodes changed, so no sender before has told it. */
+#define ROSTER_HERE 1
+#define ROSTER_RECENT 2
+#define ROSTER_COUNT_RECENT (UINT64_C(1) << 32)
 
 struct roster_item {
     enum roster_item_type type;

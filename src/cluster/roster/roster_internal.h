@@ -24,9 +24,10 @@ struct roster_user {
     uint64_t nodes; /* a bit for each node that has it */
     uint64_t stale; /* of these: nodes that are telling all they have, and have not named it */
     struct heap_node grace;
-    bool told : 1;  /* webhooks know it as there */
-    bool known : 1; /* while the channel settles: it was there before the sender changed */
-    bool news : 1;  /* while the channel settles: the sender before has not told it */
+    bool told : 1;   /* webhooks know it as there */
+    bool known : 1;  /* while the channel settles: it was there before the sender changed */
+    bool news : 1;   /* while the channel settles: the sender before has not told it */
+    bool recent : 1; /* it came to this node after the live nodes changed */
     uint8_t length;
     char id[];
 };
@@ -37,6 +38,7 @@ struct roster_report {
     uint32_t epoch; /* of the last ROSTER_ALL of the node */
     uint32_t count; /* of subscriptions */
     bool tells;     /* it is telling all that it has of the channel */
+    bool recent;    /* of this node: the count has changed after the live nodes did */
 };
 
 /* A channel. While this node neither sends its events nor is the deputy, it has only the own part. */

@@ -24,19 +24,24 @@ static bool has_own_part(const struct roster_channel *channel) {
     return false;
 }
 
+static uint64_t recent_bit(const struct roster_user *user) {
+    return user->recent ? ROSTER_RECENT : 0;
+}
+
 /* All that this node itself has of the channel. */
 static void say_own_part(struct roster *roster, unsigned node, const struct roster_channel *channel) {
     const struct roster_report *own = roster_find_report(channel, 0);
 
-    roster_say(roster, node, channel, ROSTER_SET, nobody, is_here(channel->occupied) ? 1 : 0);
+    roster_say(roster, node, channel, ROSTER_SET, nobody,
+               is_here(channel->occupied) ? ROSTER_HERE | recent_bit(channel->occupied) : 0);
     for (struct list *at = channel->users.next; at != &channel->users; at = at->next) {
         const struct roster_user *user = container_of(at, struct roster_user, in_channel);
 
         if (is_here(user))
-            roster_say(roster, node, channel, ROSTER_MEMBER, roster_user_id(user), 0);
+            roster_say(roster, node, channel, ROSTER_MEMBER, roster_user_id(user), recent_bit(user));
     }
     if (own != NULL)
-        roster_say(roster, node, channel, ROSTER_COUNT, nobody, own->count);
+        roster_say(roster, node, channel, ROSTER_COUNT, nobody, own->count | (own->recent ? ROSTER_COUNT_RECENT : 0));
     roster_say(roster, node, channel, ROSTER_SET_END, nobody, 0);
 }
 
@@ -160,11 +165,24 @@ static void say_news(struct roster *roster, const struct roster_channel *channel
         say_news_of(roster, channel, container_of(at, struct roster_user, in_channel));
 }
 
+/* What this node has now was there before the change of live nodes that comes next. */
+static void end_recent(struct roster_channel *channel) {
+    struct roster_report *own = roster_find_report(channel, 0);
+
+    if (own != NULL)
+        own->recent = false;
+    if (channel->occupied != NULL)
+        channel->occupied->recent = false;
+    for (struct list *at = channel->users.next; at != &channel->users; at = at->next)
+        container_of(at, struct roster_user, in_channel)->recent = false;
+}
+
 /* Decides anew who sends the events of the channel, and tells those who did not know of it. */
 static void rank_again(struct roster *roster, struct roster_channel *channel, uint64_t now_ms) {
     unsigned sender = channel->sender, deputy = channel->deputy;
 
     channel->telling = false;
+    end_recent(channel);
     roster_rank(roster, channel);
     tell_new_ranks(roster, channel, sender, deputy);
     if (sender == 0 && channel->settled) {
