@@ -6,7 +6,6 @@
 #include "app/app_slot.h"
 #include "app_manager/app_manager.h"
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "channel/channel_name.h"
 
 /* The operations of API_REQUEST. The payload of the first is a byte, the question_kind, and the name or names. The
@@ -279,30 +278,31 @@ static void post_walk_slice(struct requests *requests) {
     requests->slice_posted = true;
 }
 
+static void step_question_walk(struct requests *requests, struct question_walk *walk) {
+    const struct interest *interest;
+
+    if (walk->at == &requests->interests->table.all) {
+        say_answer(requests, walk, true, 0);
+        end_walk(requests, walk);
+        return;
+    }
+    interest = container_of(walk->at, struct interest, link);
+    walk->at = walk->at->next;
+    if (walk_wants(walk, interest))
+        answer_interest(requests, walk, interest);
+}
+
 /* Goes on with the oldest walk. */
 static void run_walk_slice(struct loop *loop, struct loop_message *message) {
     struct requests *requests = container_of(message, struct requests, slice);
-    uint64_t begin_ns = clock_monotonic_ns();
 
-    (void)loop;
     requests->slice_posted = false;
     while (!list_empty(&requests->walks)) {
-        struct question_walk *walk = container_of(requests->walks.next, struct question_walk, link);
-        const struct interest *interest;
-
-        if (walk->at == &requests->interests->table.all) {
-            say_answer(requests, walk, true, 0);
-            end_walk(requests, walk);
-            continue;
-        }
-        if (clock_monotonic_ns() - begin_ns > SLICE_NS) {
+        step_question_walk(requests, container_of(requests->walks.next, struct question_walk, link));
+        if (!loop_has_time(loop)) {
             post_walk_slice(requests);
             return;
         }
-        interest = container_of(walk->at, struct interest, link);
-        walk->at = walk->at->next;
-        if (walk_wants(walk, interest))
-            answer_interest(requests, walk, interest);
     }
 }
 

@@ -6,8 +6,8 @@
  *   worker <--- question->answered, with the texts of all answers
  *
  * Of channels each node answers from its table of interests, which has a channel as long as somebody here is subscribed
- * to it. It walks over that in slices of 2 ms. A question is over when all nodes have answered, or after the time of
- * the adapter's settings.
+ * to it. It walks over that in several turns if it has to (loop_has_time). A question is over when all nodes have
+ * answered, or after the time of the adapter's settings.
  */
 #pragma once
 

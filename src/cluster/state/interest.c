@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "base/hash.h"
 #include "net/reclaim.h"
 
@@ -103,12 +102,12 @@ void interest_answered(struct interests *interests, struct interest *interest) {
 /* Ends the waiting of those in the list that have waited long enough. */
 static void end_due_waits(struct interests *interests, struct list *list, struct loop_timer *timer,
                           void (*end)(struct interests *interests, struct interest *interest)) {
-    uint64_t now_ms = interests_now(interests), begin_ns = clock_monotonic_ns();
+    uint64_t now_ms = interests_now(interests);
 
     while (!list_empty(list)) {
         struct interest *interest = container_of(list->next, struct interest, unready);
 
-        if (interest->due_ms > now_ms || clock_monotonic_ns() - begin_ns > SLICE_NS) {
+        if (interest->due_ms > now_ms || !loop_has_time(interests->core->loop)) {
             wake_at(interests, timer, interest->due_ms);
             return;
         }
@@ -212,12 +211,10 @@ static bool work_on_interests(struct interests *interests) {
 
 static void run_slice(struct loop *loop, struct loop_message *message) {
     struct interests *interests = container_of(message, struct interests, slice);
-    uint64_t begin_ns = clock_monotonic_ns();
 
-    (void)loop;
     interests->slice_posted = false;
     while (work_on_interests(interests))
-        if (clock_monotonic_ns() - begin_ns > SLICE_NS) {
+        if (!loop_has_time(loop)) {
             post_slice(interests);
             return;
         }
@@ -361,12 +358,12 @@ static void post_let_go(struct interests *interests, struct interest *interest) 
 
 static void on_linger_timer(struct loop_timer *timer) {
     struct interests *interests = container_of(timer, struct interests, linger_timer);
-    uint64_t now_ms = interests_now(interests), begin_ns = clock_monotonic_ns();
+    uint64_t now_ms = interests_now(interests);
 
     while (!list_empty(&interests->lingering)) {
         struct interest *interest = container_of(interests->lingering.next, struct interest, lingering);
 
-        if (interest->let_go_ms > now_ms || clock_monotonic_ns() - begin_ns > SLICE_NS) {
+        if (interest->let_go_ms > now_ms || !loop_has_time(interests->core->loop)) {
             wake_at(interests, timer, interest->let_go_ms);
             return;
         }

@@ -9,7 +9,7 @@
  * the bus is down; if its subject does not come in force, after INTEREST_FORCE_MS. When the bus is up again, all
  * channels wait again, at once, until their subject is in force.
  *
- * Work on all interests is done in slices of 2 ms. On the cluster's thread.
+ * Work on all interests goes on from turn to turn (loop_has_time). On the cluster's thread.
  */
 #pragma once
 
@@ -22,8 +22,6 @@
 #define INTEREST_FORCE_MS 3000
 /* How long the subject of a channel that nobody wants is kept. */
 #define INTEREST_LINGER_MS 10000
-/* What one turn does of a long piece of work, as a piece in the sense of loop.h. */
-#define SLICE_NS LOOP_PART_NS
 
 struct interest_hooks {
     /* The subject has come in force, or the state is wanted since now. True: others are asked, and interest_answered

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "channel/channel_name.h"
 #include "cluster/cached_events.h"
@@ -170,12 +169,10 @@ static bool work_on_forgetting(struct state *state) {
 
 static void run_state_slice(struct loop *loop, struct loop_message *message) {
     struct state *state = container_of(message, struct state, slice);
-    uint64_t begin_ns = clock_monotonic_ns();
 
-    (void)loop;
     state->slice_posted = false;
     while (work_on_forgetting(state))
-        if (clock_monotonic_ns() - begin_ns > SLICE_NS) {
+        if (!loop_has_time(loop)) {
             state_go_on(state);
             return;
         }

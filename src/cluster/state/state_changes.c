@@ -1,7 +1,6 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "cluster/roster/roster_reports.h"
 #include "cluster/state/state_internal.h"
 
@@ -180,13 +179,13 @@ static uint64_t tell_due(const struct state *state, const struct interest *inter
 
 static void on_tell_timer(struct loop_timer *timer) {
     struct state *state = container_of(timer, struct state, tell_timer);
-    uint64_t now_ms = state_now_ms(state), begin_ns = clock_monotonic_ns();
+    uint64_t now_ms = state_now_ms(state);
 
     while (state->core->up && !list_empty(&state->telling)) {
         struct interest *interest = container_of(state->telling.next, struct interest, telling);
         uint64_t due_ms = tell_due(state, interest);
 
-        if (due_ms > now_ms || clock_monotonic_ns() - begin_ns > SLICE_NS) {
+        if (due_ms > now_ms || !loop_has_time(state->core->loop)) {
             loop_timer_set(state->core->loop, timer, due_ms > now_ms ? due_ms - now_ms : 1);
             return;
         }

@@ -1,7 +1,6 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "cluster/state/state_internal.h"
 
 /* The digest of each minute goes in pieces of so many channels, with at least this time between. */
