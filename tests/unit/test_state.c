@@ -866,13 +866,20 @@ static void run_on_thread(unsigned node, void (*run)(struct state *state)) {
     sem_destroy(&errand.done);
 }
 
+static bool channels_are_looked_at;
+
+/* Begins unless the last time is not over. */
 static void look_at_channels(struct state *state) {
-    state->slow_timer.fire(&state->slow_timer);
+    channels_are_looked_at = state->look_left == 0;
+    if (channels_are_looked_at)
+        state->slow_timer.fire(&state->slow_timer);
 }
 
 /* What a node does each minute. */
 static void let_a_minute_pass(unsigned node) {
-    run_on_thread(node, look_at_channels);
+    do
+        run_on_thread(node, look_at_channels);
+    while (!channels_are_looked_at);
 }
 
 /* --- no room for a set --- */
@@ -1060,6 +1067,42 @@ static void a_question_about_counts_holds_no_subscription_up(void **state) {
         run_on_thread(0, read_whether_room_is_ready);
     } while (!room_is_ready);
     needs_answers = false;
+    end_crowd_member(&member, 0);
+}
+
+static bool told_at_once;
+
+static void end_probes_of_room(struct state *state) {
+    struct interest *interest = interest_of_room();
+
+    assert_true(state_probe(state, interest));
+    state_probes_end_all(state);
+    told_at_once = list_empty(&interest->probed);
+}
+
+static bool room_is_probed;
+
+static void read_whether_room_is_probed(struct state *state) {
+    (void)state;
+    room_is_probed = !list_empty(&interest_of_room()->probed);
+}
+
+static void channels_that_wait_for_a_round_are_told_later_that_it_is_over(void **state) {
+    struct crowd_member member;
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    begin_crowd_member(&member, 0);
+    while (!try_to_join_as(&member, 0, SLICE("room"), &(struct channel_join){.waiter = &member.waiter}))
+        turn_until_late(&begin_ms);
+    needs_answers = true;
+    run_on_thread(0, end_probes_of_room);
+    needs_answers = false;
+    assert_false(told_at_once);
+    do {
+        turn_until_late(&begin_ms);
+        run_on_thread(0, read_whether_room_is_probed);
+    } while (room_is_probed);
     end_crowd_member(&member, 0);
 }
 
@@ -1398,6 +1441,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_set_without_room_is_emptied_when_its_node_has_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_question_about_counts_holds_no_subscription_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(channels_that_wait_for_a_round_are_told_later_that_it_is_over, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_turn_that_has_no_time_sends_one_request, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answers_that_are_given_up_are_concluded_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown(changes_that_wait_for_an_answer_are_counted_as_memory, set_up, tear_down),

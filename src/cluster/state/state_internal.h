@@ -117,10 +117,13 @@ struct state {
     struct loop_timer ask_timer;
     struct state_cursor slow; /* the digest of each minute */
     uint64_t slow_left;       /* bit n: node n has not been sent the piece that begins there */
+    struct state_cursor look; /* the channels of the piece that were not looked at yet: `look_left` */
+    uint32_t look_left;
     struct loop_timer slow_timer;
 
     /* state_probes.c */
     struct list unprobed; /* interests that wait for a round */
+    struct list probed;   /* interests whose round is over, which their channels do not know yet */
     struct list rounds;
     unsigned round_count;
     uint32_t probe_number;
@@ -251,7 +254,8 @@ void state_answers_drop(struct state *state, unsigned node);
 
 void state_probes_init(struct state *state);
 void state_probes_dispose(struct state *state);
-/* True if the interest has to wait for a round of answers. */
+/* True if the interest has to wait for a round of answers. A round may be for a thousand interests, and many more may
+ * wait for one: when that is over, the channels are told at the end of the turn, and of the next ones. */
 bool state_probe(struct state *state, struct interest *interest);
 void state_probes_end_of_turn(struct state *state);
 void state_probes_node_gone(struct state *state, unsigned node);

@@ -49,18 +49,30 @@ static void begin_round(struct state *state) {
         loop_timer_set(state->core->loop, &state->round_timer, INTEREST_WAIT_MS);
 }
 
+/* Tells the channels whose round is over. False: the turn has no time for all. */
+static bool end_probes(struct state *state) {
+    while (!list_empty(&state->probed)) {
+        struct interest *interest = container_of(state->probed.next, struct interest, probed);
+
+        list_remove(&interest->probed);
+        state_check_answered(state, interest);
+        if (!loop_has_time(state->core->loop))
+            return list_empty(&state->probed);
+    }
+    return true;
+}
+
 void state_probes_end_of_turn(struct state *state) {
+    if (!end_probes(state)) {
+        state_go_on(state);
+        return;
+    }
     while (state->core->up && state->round_count < ROUNDS_MAX && !list_empty(&state->unprobed))
         begin_round(state);
 }
 
 static void end_round(struct state *state, struct probe_round *round) {
-    while (!list_empty(&round->interests)) {
-        struct interest *interest = container_of(round->interests.next, struct interest, probed);
-
-        list_remove(&interest->probed);
-        state_check_answered(state, interest);
-    }
+    list_move_all(&round->interests, &state->probed);
     list_remove(&round->link);
     state->round_count--;
     free(round);
@@ -97,12 +109,7 @@ void state_probes_node_gone(struct state *state, unsigned node) {
 void state_probes_end_all(struct state *state) {
     while (!list_empty(&state->rounds))
         end_round(state, container_of(state->rounds.next, struct probe_round, link));
-    while (!list_empty(&state->unprobed)) {
-        struct interest *interest = container_of(state->unprobed.next, struct interest, probed);
-
-        list_remove(&interest->probed);
-        state_check_answered(state, interest);
-    }
+    list_move_all(&state->unprobed, &state->probed);
 }
 
 static bool on_probe(void *context, unsigned node, const struct cluster_message *message,
@@ -135,6 +142,7 @@ static bool on_probe_answer(void *context, unsigned node, const struct cluster_m
 
 void state_probes_init(struct state *state) {
     list_init(&state->unprobed);
+    list_init(&state->probed);
     list_init(&state->rounds);
     state->round_timer.fire = on_round_timer;
     cluster_core_handle(state->core, MESSAGE_PROBE, on_probe, false, state);

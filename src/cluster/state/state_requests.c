@@ -406,20 +406,21 @@ static void set_slow_timer(struct state *state) {
     loop_timer_set(state->core->loop, &state->slow_timer, step_ms < SLOW_STEP_LEAST_MS ? SLOW_STEP_LEAST_MS : step_ms);
 }
 
-/* Tells the own counts of the next channels again, and forgets sets that have been empty for long and old counts. */
-static void look_after_channels(struct state *state, const struct state_cursor *from) {
-    struct state_cursor cursor = *from;
-    bool alone = nodes_alive(state->core->nodes) == 0;
+/* Tells the own count of the next channel again, and forgets sets that have been empty for long and old counts. False:
+ * the piece has no more channels. */
+static bool look_after_channel(struct state *state) {
+    struct interest *interest = state->look_left != 0 ? state_cursor_next(state, &state->look) : NULL;
     uint32_t now_s = state_now_s(state);
-    struct interest *interest;
 
-    for (uint32_t seen = 0; seen < SLOW_ITEMS && (interest = state_cursor_next(state, &cursor)) != NULL; seen++) {
-        if (now_s > EMPTIED_S)
-            set_versions_expire(&interest->versions, now_s - EMPTIED_S);
-        if (interest->has_count && !alone)
-            state_tell_count(state, interest);
-        state_drop_untold_counts(state, interest);
-    }
+    state->look_left = interest != NULL ? state->look_left - 1 : 0;
+    if (interest == NULL)
+        return false;
+    if (now_s > EMPTIED_S)
+        set_versions_expire(&interest->versions, now_s - EMPTIED_S);
+    if (interest->has_count && nodes_alive(state->core->nodes) != 0)
+        state_tell_count(state, interest);
+    state_drop_untold_counts(state, interest);
+    return true;
 }
 
 /* Moves on by one piece, at the end to the first one. */
@@ -432,15 +433,16 @@ static void step_slow_cursor(struct state *state) {
         slow->at = slow->at->next;
 }
 
-/* The digests of the piece go at the end of the turn, and of the next ones. */
+/* The piece is worked on at the end of the turn, and of the next ones. */
 static void on_slow_timer(struct loop_timer *timer) {
     struct state *state = container_of(timer, struct state, slow_timer);
 
     set_slow_timer(state);
-    if (!state->core->up)
+    if (!state->core->up || state->look_left != 0)
         return;
     step_slow_cursor(state);
-    look_after_channels(state, &state->slow);
+    state->look.at = state->slow.at;
+    state->look_left = SLOW_ITEMS;
     state->slow_left = nodes_alive(state->core->nodes);
 }
 
@@ -484,7 +486,7 @@ static bool ask_next_node(struct state *state) {
 }
 
 /* One message, or one answer that does not come: each is about a thousand channels. What was given up says nothing of
- * what is asked afterwards, so it comes first. */
+ * what is asked afterwards, so it comes first. Last come single channels of the piece of each minute. */
 static bool work_on_requests(struct state *state) {
     if (state_requests_conclude(state))
         return true;
@@ -494,7 +496,7 @@ static bool work_on_requests(struct state *state) {
         send_state_request(state);
         return true;
     }
-    return ask_next_node(state);
+    return ask_next_node(state) || look_after_channel(state);
 }
 
 void state_requests_end_of_turn(struct state *state) {
@@ -657,6 +659,7 @@ void state_requests_init(struct state *state) {
     state->ask_timer.fire = on_state_ask_timer;
     state->slow_timer.fire = on_slow_timer;
     state_cursor_begin(state, &state->slow);
+    state_cursor_begin(state, &state->look);
     set_slow_timer(state);
     cluster_core_handle(state->core, MESSAGE_STATE_PART, on_state_part, false, state);
 }
