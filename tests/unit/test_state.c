@@ -1106,6 +1106,46 @@ static void channels_that_wait_for_a_round_are_told_later_that_it_is_over(void *
     end_crowd_member(&member, 0);
 }
 
+/* --- versions that are told again --- */
+
+static bool tells_crowd_version;
+
+static void read_whether_crowd_version_is_told(struct state *state) {
+    struct channel *channel = channel_find(nodes[0].slot, CROWD_CHANNEL);
+    const struct interest *interest = channel_hook_memory(channel);
+
+    (void)state;
+    tells_crowd_version = interest->has_version;
+    channel_unref(channel);
+}
+
+static void turn_until_crowd_version_is_told(bool told) {
+    uint64_t begin_ms = 0;
+
+    do {
+        turn_until_late(&begin_ms);
+        run_on_thread(0, read_whether_crowd_version_is_told);
+    } while (tells_crowd_version != told);
+}
+
+/* Other nodes would take it for news of a set that has changed since. */
+static void a_version_of_before_an_outage_is_not_told_again_after_a_change_in_it(void **state) {
+    uint64_t begin_ms = 0;
+
+    (void)state;
+    begin_crowd_member(&crowd[0], 0);
+    while (!try_to_join_crowd(&crowd[0], 0, SLICE("u0"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    turn_until_crowd_version_is_told(true);
+    set_bus_up(0, false);
+    begin_crowd_member(&crowd[1], 0);
+    while (!try_to_join_crowd(&crowd[1], 0, SLICE("u1"), SLICE("{}")))
+        turn_until_late(&begin_ms);
+    turn_until_crowd_version_is_told(false);
+    end_crowd_member(&crowd[0], 0);
+    end_crowd_member(&crowd[1], 0);
+}
+
 /* --- the turn --- */
 
 static void a_turn_that_has_no_time_sends_one_request(void **state) {
@@ -1440,6 +1480,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_set_without_room_is_not_asked_for_with_every_change, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_set_without_room_is_emptied_when_its_node_has_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_count_that_is_not_told_again_is_dropped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_version_of_before_an_outage_is_not_told_again_after_a_change_in_it, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_question_about_counts_holds_no_subscription_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(channels_that_wait_for_a_round_are_told_later_that_it_is_over, set_up,
                                         tear_down),

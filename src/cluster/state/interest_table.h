@@ -44,7 +44,7 @@ struct interest {
     bool stateful;
     bool reading;          /* the store is asked for the event of a cache channel, of state_requests.c */
     bool read;             /* it was asked */
-    bool has_version;      /* the own set has changed, and `told_version` is its version */
+    bool has_version;      /* others were told the last change of the own set, as `told_version` */
     bool has_count;        /* the own subscription count was told */
     uint32_t epoch;        /* of interests, in which the subject came in force; 0: it is not */
     uint32_t generation;   /* of struct channel_interest */

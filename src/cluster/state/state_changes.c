@@ -69,11 +69,10 @@ static void handle_own_change(struct loop *loop, struct loop_message *message) {
     (void)loop;
     if (own->change.webhooks && interest->phase != INTEREST_NONE)
         roster_reports_changed(state->webhooks, interest_app(interest), &own->change);
-    interest = heard_interest(state, own->change.channel);
-    if (interest != NULL) {
+    interest->has_version = heard_interest(state, own->change.channel) != NULL;
+    if (interest->has_version) {
         publish_own_change(state, interest, &own->change);
         interest->told_version = own->change.becomes_empty ? 0 : own->change.version;
-        interest->has_version = true;
         tell_again_later(state, interest);
     }
     free_own_change(own);

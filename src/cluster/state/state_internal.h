@@ -267,7 +267,8 @@ void state_changes_init(struct state *state);
 void state_changes_dispose(struct state *state);
 /* Tells the own subscription count of a channel. */
 void state_tell_count(struct state *state, const struct interest *interest);
-/* An outage has ended: tells the versions and counts that changed in it or shortly before. */
+/* An outage has ended: tells the counts that changed in it or shortly before, and versions that were told shortly
+ * before. Digests tell the versions of sets that changed in it. */
 void state_tell_at_once(struct state *state);
 /* Notes that a node has told its count. */
 void state_note_count(struct interest *interest, unsigned node, uint32_t count);
