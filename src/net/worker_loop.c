@@ -201,7 +201,6 @@ static void note_lag(struct worker *worker, uint64_t busy_us) {
 static void read_cpu_time(struct worker *worker, uint64_t now_ns) {
     worker->cpu_ns = clock_thread_cpu_ns();
     worker->cpu_read_ns = now_ns;
-    malloc_sort();
 }
 
 static void note_worker_turn(struct worker *worker) {
@@ -211,6 +210,7 @@ static void note_worker_turn(struct worker *worker) {
     if (busy_us < LONG_TURN_US)
         return;
     read_cpu_time(worker, now_ns);
+    malloc_sort();
     counter_max(&worker->counters.cpu_max_us, (worker->cpu_ns - before_ns) / 1000);
 }
 
@@ -249,8 +249,10 @@ static void *run_worker(void *context) {
 
     do {
         wait_for_events(worker);
-        if (worker->now_ns - worker->cpu_read_ns >= LONG_TURN_US * UINT64_C(1000))
+        if (worker->now_ns - worker->cpu_read_ns >= LONG_TURN_US * UINT64_C(1000)) {
             read_cpu_time(worker, worker->now_ns);
+            malloc_sort();
+        }
         worker_turn(worker);
         note_worker_turn(worker);
     } while (!worker_has_ended(worker));
