@@ -122,6 +122,9 @@ static void a_back_off_doubles_up_to_its_last_pause(void **state) {
         assert_int_equal(pause_ms, expected[i]);
     }
     assert_int_equal(backoff_next_ms(UINT32_MAX, 50, UINT32_MAX), UINT32_MAX);
+    for (unsigned i = 0; i < 100; i++)
+        assert_in_range(backoff_spread_ms(100), 50, 100);
+    assert_in_range(backoff_spread_ms(1), 0, 1);
 }
 
 int main(void) {

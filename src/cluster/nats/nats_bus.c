@@ -155,12 +155,9 @@ static void on_retry_timer(struct loop_timer *timer) {
 }
 
 static void begin_pause(struct nats_bus *bus) {
-    uint32_t random;
-
-    random_bytes(&random, sizeof random);
     bus->attempts_in_round = 0;
     bus->pause_ms = backoff_next_ms(bus->pause_ms, NATS_PAUSE_FIRST_MS, NATS_PAUSE_LAST_MS);
-    loop_timer_set(bus->loop, &bus->retry_timer, bus->pause_ms / 2 + random % (bus->pause_ms / 2 + 1));
+    loop_timer_set(bus->loop, &bus->retry_timer, backoff_spread_ms(bus->pause_ms));
 }
 
 static void finish_closing(struct nats_bus *bus) {

@@ -1,7 +1,6 @@
 #include "cluster/redis/redis_attempts.h"
 
 #include "base/backoff.h"
-#include "base/crypto.h"
 
 /* The first attempt is generous, since nothing else can be done meanwhile. */
 #define FIRST_ATTEMPT_MS 5000
@@ -9,7 +8,7 @@
 #define PAUSE_FIRST_MS 100
 #define PAUSE_LAST_MS 1000
 
-/* The pause grows until the bus was up for this long. */
+/* The pause grows until the owner was up for this long. */
 #define STEADY_MS 5000
 
 uint64_t redis_attempts_begin(struct redis_attempts *attempts, uint64_t now_ms) {
@@ -29,17 +28,12 @@ void redis_attempts_succeed(struct redis_attempts *attempts, uint64_t now_ms) {
     attempts->up_since_ms = now_ms;
 }
 
-/* Half of the pause is random, so that nodes do not come all at once. */
 uint32_t redis_attempts_fail(struct redis_attempts *attempts, uint64_t now_ms, bool was_up) {
-    uint32_t random, half;
-
     attempts->first_over = true;
     if (was_up && now_ms - attempts->up_since_ms >= STEADY_MS)
         attempts->pause_ms = 0;
     attempts->pause_ms = backoff_next_ms(attempts->pause_ms, PAUSE_FIRST_MS, PAUSE_LAST_MS);
-    half = attempts->pause_ms / 2;
-    random_bytes(&random, sizeof random);
-    return half + random % (half + 1);
+    return backoff_spread_ms(attempts->pause_ms);
 }
 
 bool redis_attempts_tell_down(struct redis_attempts *attempts) {

@@ -1,6 +1,6 @@
 /*
- * The attempts of a bus to come up, and the pauses between them: the same for one Redis and for the masters of a
- * cluster. For one thread.
+ * The attempts of a bus or a store to come up, and the pauses between them: the same for one Redis and for the masters
+ * of a cluster. For one thread.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 /* Zeroed: none was made. */
 struct redis_attempts {
     bool first_over;
-    bool told_down; /* since the bus was last up */
+    bool told_down; /* since the owner was last up */
     uint64_t ends_ms, up_since_ms;
     uint32_t pause_ms;
 };
@@ -24,11 +24,11 @@ uint64_t redis_attempts_begin(struct redis_attempts *attempts, uint64_t now_ms);
 /* What is left of this time. */
 uint64_t redis_attempts_left_ms(const struct redis_attempts *attempts, uint64_t now_ms);
 
-/* The attempt has succeeded: the bus is up. */
+/* The attempt has succeeded: the owner is up. */
 void redis_attempts_succeed(struct redis_attempts *attempts, uint64_t now_ms);
 
-/* The attempt has failed, or the bus was up until now. Returns the pause before the next attempt. */
+/* The attempt has failed, or the owner was up until now. Returns the pause before the next attempt. */
 uint32_t redis_attempts_fail(struct redis_attempts *attempts, uint64_t now_ms, bool was_up);
 
-/* True for the first failure since the bus was up, or since the start: the owner tells that the bus is down. */
+/* True for the first failure since the owner was up, or since the start: then it tells that it is down. */
 bool redis_attempts_tell_down(struct redis_attempts *attempts);

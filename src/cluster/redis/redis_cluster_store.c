@@ -1,18 +1,14 @@
 #include "cluster/redis/redis_cluster_store.h"
+#include "cluster/redis/redis_attempts.h"
 
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/backoff.h"
 #include "base/list.h"
 #include "cluster/redis/redis_finder.h"
 #include "cluster/redis/redis_settings.h"
-
-#define ATTEMPT_MS 1000
-#define PAUSE_FIRST_MS 100
-#define PAUSE_LAST_MS 1000
 
 /* The topology is read so often if nothing seems to have changed, and this long after something has. */
 #define REFRESH_MS 60000
@@ -71,8 +67,7 @@ struct redis_cluster_store {
 
     enum store_phase phase;
     struct loop_timer timer, refresh; /* of the attempt and the pause; of the topology */
-    uint32_t pause_ms;
-    bool told_down;
+    struct redis_attempts attempts;
     bool refreshing; /* the topology is about to be read */
 };
 
@@ -201,13 +196,11 @@ static void fail_cluster_store(struct redis_cluster_store *store, const char *wh
     redis_finder_close(&store->finder);
     redis_finder_skip(&store->finder);
     loop_timer_end(store->loop, &store->refresh);
-    store->pause_ms = backoff_next_ms(store->pause_ms, PAUSE_FIRST_MS, PAUSE_LAST_MS);
-    loop_timer_set(store->loop, &store->timer, store->pause_ms);
+    loop_timer_set(store->loop, &store->timer,
+                   redis_attempts_fail(&store->attempts, loop_now_ms(store->loop), !store->attempts.told_down));
     settle_store_slots(store);
-    if (store->told_down)
-        return;
-    store->told_down = true;
-    store->store.events.down(store->store.events.context, error.text);
+    if (redis_attempts_tell_down(&store->attempts))
+        store->store.events.down(store->store.events.context, error.text);
 }
 
 static void on_store_master_lost(void *context, const char *why) {
@@ -226,8 +219,7 @@ static void check_cluster_store(struct redis_cluster_store *store) {
     if (store->phase != STORE_CONNECTING)
         return;
     store->phase = STORE_UP;
-    store->pause_ms = 0;
-    store->told_down = false;
+    redis_attempts_succeed(&store->attempts, loop_now_ms(store->loop));
     loop_timer_end(store->loop, &store->timer);
     loop_timer_set(store->loop, &store->refresh, REFRESH_MS);
     store->store.events.up(store->store.events.context);
@@ -258,7 +250,7 @@ static struct store_master *find_store_master(struct redis_cluster_store *store,
         store->masters[store->master_count++] = master;
     }
     if (master->pipeline.connection == NULL)
-        redis_pipeline_open(&master->pipeline, &master->place, &store->access, ATTEMPT_MS);
+        redis_pipeline_open(&master->pipeline, &master->place, &store->access, REDIS_ATTEMPT_MS);
     return master;
 }
 
@@ -333,9 +325,9 @@ static void on_store_refresh(struct loop_timer *timer) {
     struct redis_cluster_store *store = container_of(timer, struct redis_cluster_store, refresh);
 
     store->refreshing = false;
-    redis_finder_ask(&store->finder, ATTEMPT_MS);
+    redis_finder_ask(&store->finder, REDIS_ATTEMPT_MS);
     /* For a node that does not answer. */
-    loop_timer_set(store->loop, &store->refresh, 2 * ATTEMPT_MS);
+    loop_timer_set(store->loop, &store->refresh, 2 * REDIS_ATTEMPT_MS);
 }
 
 static void refresh_store_topology(struct redis_cluster_store *store) {
@@ -414,8 +406,8 @@ static void on_store_answered(struct redis_request *request, const struct redis_
 
 static void begin_store_attempt(struct redis_cluster_store *store) {
     store->phase = STORE_LOCATING;
-    loop_timer_set(store->loop, &store->timer, 2 * ATTEMPT_MS + 50);
-    redis_finder_ask(&store->finder, ATTEMPT_MS);
+    loop_timer_set(store->loop, &store->timer, 2 * REDIS_ATTEMPT_MS + 50);
+    redis_finder_ask(&store->finder, REDIS_ATTEMPT_MS);
 }
 
 static void on_cluster_store_timer(struct loop_timer *timer) {

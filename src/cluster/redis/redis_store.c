@@ -1,19 +1,15 @@
 #include "cluster/redis/redis_store.h"
+#include "cluster/redis/redis_attempts.h"
 
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/backoff.h"
 #include "base/list.h"
 #include "cluster/redis/redis_bus.h"
 #include "cluster/redis/redis_sentinel.h"
 #include "cluster/redis/redis_settings.h"
-
-#define ATTEMPT_MS 1000
-#define PAUSE_FIRST_MS 100
-#define PAUSE_LAST_MS 1000
 
 struct redis_store {
     struct key_store store;
@@ -26,8 +22,7 @@ struct redis_store {
     struct redis_sentinels *sentinels; /* NULL: the master is at the configured address */
     struct redis_pipeline pipeline;
     struct loop_timer timer; /* of the pause */
-    uint32_t pause_ms;
-    bool told_down;
+    struct redis_attempts attempts;
 };
 
 static struct redis_store *redis_store_of(struct key_store *store) {
@@ -43,19 +38,16 @@ static void fail_redis_store(struct redis_store *store, const char *why) {
     redis_pipeline_close(&store->pipeline);
     if (store->sentinels != NULL)
         redis_sentinels_close(store->sentinels);
-    store->pause_ms = backoff_next_ms(store->pause_ms, PAUSE_FIRST_MS, PAUSE_LAST_MS);
-    loop_timer_set(store->loop, &store->timer, store->pause_ms);
-    if (store->told_down)
-        return;
-    store->told_down = true;
-    store->store.events.down(store->store.events.context, error.text);
+    loop_timer_set(store->loop, &store->timer,
+                   redis_attempts_fail(&store->attempts, loop_now_ms(store->loop), !store->attempts.told_down));
+    if (redis_attempts_tell_down(&store->attempts))
+        store->store.events.down(store->store.events.context, error.text);
 }
 
 static void on_redis_store_up(void *context) {
     struct redis_store *store = context;
 
-    store->pause_ms = 0;
-    store->told_down = false;
+    redis_attempts_succeed(&store->attempts, loop_now_ms(store->loop));
     store->store.events.up(store->store.events.context);
 }
 
@@ -64,7 +56,7 @@ static void on_redis_store_lost(void *context, const char *why) {
 }
 
 static void open_redis_store(struct redis_store *store) {
-    redis_pipeline_open(&store->pipeline, &store->place, &store->access, ATTEMPT_MS);
+    redis_pipeline_open(&store->pipeline, &store->place, &store->access, REDIS_ATTEMPT_MS);
 }
 
 static void on_store_master_found(void *context, const struct redis_place *master) {
@@ -80,7 +72,7 @@ static void on_store_master_switched(void *context) {
 
 static void begin_redis_store(struct redis_store *store) {
     if (store->sentinels != NULL)
-        redis_sentinels_ask(store->sentinels, ATTEMPT_MS);
+        redis_sentinels_ask(store->sentinels, REDIS_ATTEMPT_MS);
     else
         open_redis_store(store);
 }
