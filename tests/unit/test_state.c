@@ -1146,6 +1146,87 @@ static void a_version_of_before_an_outage_is_not_told_again_after_a_change_in_it
     end_crowd_member(&crowd[1], 0);
 }
 
+/* --- a storm of joins --- */
+
+#define STORM 100 /* channels that come while the requests before are under way */
+#define STORM_REQUESTS 4
+
+/* What node 0 asks all others. */
+static struct {
+    unsigned open, wanted, named, newest; /* requests under way; channels that wait, in all requests, in the newest */
+    uint32_t oldest;                      /* the number of a request */
+} storm;
+
+/* Requests wait for answers for ever. */
+static void hold_asks(struct state *state) {
+    state->ask_timer.fire = ignore_timer;
+}
+
+static void count_asks(struct state *state) {
+    memset(&storm, 0, sizeof storm);
+    storm.open = state->open_asks;
+    for (struct list *link = state->wanted.next; link != &state->wanted; link = link->next)
+        storm.wanted++;
+    for (struct list *link = state->asks.next; link != &state->asks; link = link->next) {
+        const struct ask *ask = container_of(link, struct ask, link);
+
+        if (ask->kind != ASK_ALL)
+            continue;
+        storm.named += ask->count;
+        storm.newest = ask->count;
+        if (storm.oldest == 0)
+            storm.oldest = ask->number;
+    }
+}
+
+/* Node 0 gets subscribers of channels of their own, and asks for all of these channels, or is about to. */
+static void join_storm(unsigned from, unsigned to) {
+    uint64_t begin_ms = 0;
+    char name[32];
+
+    for (unsigned i = from; i < to; i++) {
+        struct channel_join join = {.waiter = &crowd[i].waiter, .user_id = SLICE("u"), .user_info = SLICE("{}")};
+
+        begin_crowd_member(&crowd[i], 0);
+        assert_false(try_to_join_as(&crowd[i], 0, name_of_channel(i, name), &join));
+    }
+    do {
+        turn_until_late(&begin_ms);
+        run_on_thread(0, count_asks);
+    } while (storm.named + storm.wanted < to || (to <= STORM_REQUESTS && storm.wanted != 0));
+}
+
+static void what_is_wanted_while_four_requests_are_under_way_goes_into_the_next_one(void **state) {
+    const struct counter *requests = &state_counters_of(nodes[0].state)->requests;
+    uint64_t begin_ms = 0, before = counter_read(requests);
+
+    (void)state;
+    run_on_thread(0, hold_asks);
+    pthread_mutex_lock(&bus_mutex);
+    loss = 100;
+    pthread_mutex_unlock(&bus_mutex);
+    for (unsigned i = 0; i < STORM_REQUESTS; i++) {
+        join_storm(i, i + 1);
+        assert_int_equal(storm.open, i + 1);
+    }
+    join_storm(STORM_REQUESTS, STORM_REQUESTS + STORM);
+    assert_int_equal(storm.open, STORM_REQUESTS);
+    assert_int_equal(storm.wanted, STORM);
+    assert_int_equal(counter_read(requests) - before, STORM_REQUESTS);
+    for (unsigned node = 1; node < NODES; node++)
+        say_to_inbox_as(node, 0,
+                        &(struct cluster_message){.kind = MESSAGE_STATE_PART,
+                                                  .state_part = {.request = storm.oldest, .last = true}});
+    while (counter_read(requests) - before == STORM_REQUESTS)
+        turn_until_late(&begin_ms);
+    run_on_thread(0, count_asks);
+    assert_int_equal(counter_read(requests) - before, STORM_REQUESTS + 1);
+    assert_int_equal(storm.newest, STORM);
+    assert_int_equal(storm.wanted, 0);
+    for (unsigned i = 0; i < STORM_REQUESTS + STORM; i++)
+        end_crowd_member(&crowd[i], 0);
+}
+
 /* --- the turn --- */
 
 static void a_turn_that_has_no_time_sends_one_request(void **state) {
@@ -1484,6 +1565,8 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_question_about_counts_holds_no_subscription_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(channels_that_wait_for_a_round_are_told_later_that_it_is_over, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_is_wanted_while_four_requests_are_under_way_goes_into_the_next_one, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_turn_that_has_no_time_sends_one_request, set_up, tear_down),
         cmocka_unit_test_setup_teardown(answers_that_are_given_up_are_concluded_later, set_up, tear_down),
